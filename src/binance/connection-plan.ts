@@ -1,0 +1,46 @@
+/** Binance: "A single connection can listen to a maximum of 1024 streams." */
+const MAX_STREAMS_PER_CONNECTION = 1024
+
+/** URLs near 8,000 characters were seen to fail; this leaves room for the host and for proxies. */
+const MAX_URL_CHARACTERS = 7000
+
+/** Streams in one SUBSCRIBE message. */
+const SUBSCRIBE_CHUNK = 200
+
+/** What one connection asks for: first in its URL, the rest by SUBSCRIBE messages once it is open. */
+export interface ConnectionPlan {
+  readonly streams: readonly string[]
+  readonly url: string
+  readonly subscriptions: ReadonlyArray<readonly string[]>
+}
+
+/**
+ * Spreads streams over as few connections as the exchange's limits allow.
+ *
+ * @param baseUrl like `wss://stream.binance.com:9443`
+ */
+export function planConnections(baseUrl: string, streams: readonly string[]): ConnectionPlan[] {
+  const plans: ConnectionPlan[] = []
+  for (let first = 0; first < streams.length; first += MAX_STREAMS_PER_CONNECTION) {
+    plans.push(planConnection(baseUrl, streams.slice(first, first + MAX_STREAMS_PER_CONNECTION)))
+  }
+  return plans
+}
+
+function planConnection(baseUrl: string, streams: readonly string[]): ConnectionPlan {
+  const base = `${baseUrl}/stream?streams=`
+  let url = base
+  let inUrl = 0
+  for (const stream of streams) {
+    // `@` and `/` are plain in a query; symbols may be non-ASCII and grow when encoded.
+    const next = `${url}${inUrl === 0 ? '' : '/'}${encodeURIComponent(stream).replaceAll('%40', '@')}`
+    if (next.length > MAX_URL_CHARACTERS) break
+    url = next
+    inUrl++
+  }
+  const subscriptions: string[][] = []
+  for (let first = inUrl; first < streams.length; first += SUBSCRIBE_CHUNK) {
+    subscriptions.push(streams.slice(first, first + SUBSCRIBE_CHUNK))
+  }
+  return { streams, url, subscriptions }
+}

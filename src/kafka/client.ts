@@ -1,0 +1,32 @@
+import type { BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
+import type { KafkaConnection } from './config.ts'
+
+const CONNECT_TIMEOUT_MS = 5000
+const REQUEST_TIMEOUT_MS = 30_000
+
+/**
+ * The options every client is made with: validation on, no topic made by accident.
+ *
+ * @param clientId shown in the broker's logs and metrics
+ */
+export function clientOptions(connection: KafkaConnection, clientId: string): BaseOptions {
+  return {
+    clientId,
+    bootstrapBrokers: [...connection.brokers],
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    timeout: REQUEST_TIMEOUT_MS,
+    autocreateTopics: false,
+    strict: true,
+    ...(connection.tls === null ? {} : { tls: { ...connection.tls } }),
+    ...(connection.sasl === null ? {} : { sasl: { ...connection.sasl } }),
+  }
+}
+
+/** Whether Kafka's own error name (`TOPIC_ALREADY_EXISTS`, …) is anywhere in an error of the client. Never throws. */
+export function hasKafkaError(error: unknown, name: string): boolean {
+  if (!(error instanceof Error)) return false
+  if (Reflect.get(error, 'apiId') === name) return true
+  const inner = (error as GenericError | MultipleErrors)['errors']
+  if (Array.isArray(inner) && inner.some((one) => hasKafkaError(one, name))) return true
+  return hasKafkaError(error.cause, name)
+}

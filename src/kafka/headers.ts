@@ -1,0 +1,33 @@
+import { SCHEMA_VERSION } from '../market/event.ts'
+
+/** Header names of Tapeline's messages. Values are text. */
+export const HEADER = {
+  /** `trade/1`, `aggTrade/1`, `bookTicker/1`, `gap/1`. */
+  schema: 'schema',
+  /** Dead letters: who gave up on the message, `ingestion` or `consumer`. */
+  origin: 'origin',
+  originTopic: 'origin_topic',
+  originPartition: 'origin_partition',
+  originOffset: 'origin_offset',
+  reason: 'reason',
+  /** Dead letters: when, in milliseconds since the Unix epoch. */
+  time: 'time',
+} as const
+
+export type SchemaName = 'trade' | 'aggTrade' | 'bookTicker' | 'gap'
+
+export function schemaHeader(name: SchemaName): string {
+  return `${name}/${SCHEMA_VERSION}`
+}
+
+/** The text of a header, or null when the message has none of that name. */
+export function headerText(
+  headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
+  name: string,
+): string | null {
+  for (const [key, value] of headers) {
+    if (key !== null && key.length === name.length && key.toString('latin1') === name)
+      return value?.toString() ?? ''
+  }
+  return null
+}

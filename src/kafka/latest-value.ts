@@ -1,0 +1,37 @@
+import type { KafkaConnection } from './config.ts'
+import { PartitionFetcher } from './partition-fetcher.ts'
+import { partitionOf } from './partition-map.ts'
+
+const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
+
+/**
+ * The newest value under a key of a compacted topic, or null when there is none. Reads the key's partition from
+ * its start to the end it had at the call; made for topics that hold one message a symbol.
+ */
+export async function latestValue(
+  connection: KafkaConnection,
+  topic: string,
+  key: string,
+): Promise<string | null> {
+  const fetcher = new PartitionFetcher(connection, 'tapeline-latest-value', [topic])
+  try {
+    const partition = partitionOf(key, (await fetcher.connect()).get(topic)?.partitions ?? 1)
+    const range = (await fetcher.offsetRanges()).find((one) => one.partition === partition)
+    let offset = range?.start ?? 0
+    let value: string | null = null
+    while (offset < (range?.end ?? 0)) {
+      const node = fetcher.leaderOf(topic, partition)
+      if (node === null) throw new Error(`Partition ${partition} of ${topic} has no leader`)
+      const [fetched] = await fetcher.fetch(node, [{ topic, partition, offset }], LIMITS)
+      if (fetched?.error) throw new Error(`${topic}: ${fetched.error}`)
+      if (fetched?.nextOffset == null) continue
+      for (const { record } of fetched.records) {
+        if (record.key?.toString() === key) value = record.value?.toString() ?? null
+      }
+      offset = fetched.nextOffset
+    }
+    return value
+  } finally {
+    await fetcher.close()
+  }
+}

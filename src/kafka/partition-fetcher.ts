@@ -1,0 +1,164 @@
+import {
+  Consumer,
+  FetchIsolationLevels,
+  type KafkaRecord,
+  protocolErrorsCodesById,
+} from '@platformatic/kafka'
+import { clientOptions } from './client.ts'
+import type { KafkaConnection } from './config.ts'
+import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
+
+/** A place in a partition; `offset` is that of the next message to read. */
+export interface Position {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+}
+
+/** What one fetch brought of one partition. */
+export interface FetchedPartition {
+  readonly topic: string
+  readonly partition: number
+  /** Kafka's error name, like `OFFSET_OUT_OF_RANGE`; null when there is none. */
+  readonly error: string | null
+  /** The offset after the last message that all in-sync replicas have. */
+  readonly endOffset: number
+  /** The oldest offset that retention has left. */
+  readonly startOffset: number
+  /** Where to go on: after the last batch, also when compaction has emptied it. Null when nothing came. */
+  readonly nextOffset: number | null
+  /** In the order of their offsets; may begin before the position that was asked for. */
+  readonly records: ReadonlyArray<{ readonly offset: number; readonly record: KafkaRecord }>
+}
+
+export interface FetchLimits {
+  /** How long the broker may wait for `minBytes` to gather. */
+  readonly maxWaitMs: number
+  readonly minBytes: number
+  readonly maxBytes: number
+}
+
+const PARTITION_MAX_BYTES = 1 << 20
+
+/**
+ * Reads partitions at positions that the caller keeps. The client's own stream is not used: after a rebalance
+ * a fetch in flight may overwrite the position it has just moved to.
+ *
+ * It is a client of its own, since long polls would stand before heartbeats and commits on the same connection.
+ */
+export class PartitionFetcher {
+  readonly #client: Consumer<Buffer, Buffer, Buffer, Buffer>
+  readonly #topics: readonly string[]
+  #metadata: ReadonlyMap<string, TopicMetadata> = new Map()
+  #topicOf: ReadonlyMap<string, string> = new Map()
+
+  constructor(connection: KafkaConnection, clientId: string, topics: readonly string[]) {
+    this.#topics = topics
+    this.#client = new Consumer({
+      ...clientOptions(connection, clientId),
+      // Never joins a group; the client demands a name all the same.
+      groupId: `${clientId}-unused`,
+      groupProtocol: 'classic',
+      autocommit: false,
+      retries: 0,
+    })
+    for (const topic of topics) this.#client.topics.track(topic)
+  }
+
+  /** Asks for ids and partition counts of the topics; must be called before anything else. */
+  async connect(): Promise<ReadonlyMap<string, TopicMetadata>> {
+    this.#metadata = await topicMetadata(this.#client, this.#topics)
+    this.#topicOf = new Map([...this.#metadata].map(([name, topic]) => [topic.id, name]))
+    return this.#metadata
+  }
+
+  /** The broker that leads a partition, by node id. */
+  leaderOf(topic: string, partition: number): number | null {
+    return this.#client.currentMetadata?.topics.get(topic)?.partitions[partition]?.leader ?? null
+  }
+
+  /** The oldest (`start`) and the next (`end`) offset of every partition of every topic. */
+  async offsetRanges(): Promise<Array<{ topic: string; partition: number; start: number; end: number }>> {
+    const topics = [...this.#topics]
+    const starts = await this.#client.listOffsets({ topics, timestamp: -2n })
+    const ends = await this.#client.listOffsets({ topics, timestamp: -1n })
+    return topics.flatMap((topic) =>
+      (ends.get(topic) ?? []).map((end, partition) => ({
+        topic,
+        partition,
+        start: Number(starts.get(topic)?.[partition] ?? 0n),
+        end: Number(end),
+      })),
+    )
+  }
+
+  /**
+   * One fetch from one broker, for partitions that it leads.
+   *
+   * Errors of single partitions are in the answer; it rejects when the request as a whole failed.
+   */
+  async fetch(
+    node: number,
+    positions: readonly Position[],
+    limits: FetchLimits,
+  ): Promise<FetchedPartition[]> {
+    const topics = [...Map.groupBy(positions, (position) => position.topic)].map(([topic, inTopic]) => ({
+      topicId: this.#metadata.get(topic)?.id ?? '',
+      partitions: inTopic.map(({ partition, offset }) => ({
+        partition,
+        currentLeaderEpoch: -1,
+        fetchOffset: BigInt(offset),
+        lastFetchedEpoch: -1,
+        partitionMaxBytes: PARTITION_MAX_BYTES,
+      })),
+    }))
+    const options = {
+      node,
+      topics,
+      minBytes: limits.minBytes,
+      maxBytes: limits.maxBytes,
+      maxWaitTime: limits.maxWaitMs,
+      isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
+    }
+    const response = await this.#client.fetch(options).catch((error: unknown) => {
+      const partial = error instanceof Error ? Reflect.get(error, 'response') : undefined
+      if (isFetchResponse(partial) && partial.errorCode === 0) return partial
+      throw error
+    })
+    return response.responses.flatMap(({ topicId, partitions }) => {
+      const topic = this.#topicOf.get(topicId)
+      if (topic === undefined) return []
+      return partitions.map((part) => ({
+        topic,
+        partition: part.partitionIndex,
+        error: part.errorCode === 0 ? null : errorName(part.errorCode),
+        endOffset: Number(part.highWatermark),
+        startOffset: Number(part.logStartOffset),
+        nextOffset: offsetAfter(part.records?.at(-1)),
+        records: (part.records ?? []).flatMap((batch) => {
+          const first = Number(batch.firstOffset)
+          return batch.records.map((record) => ({ offset: first + record.offsetDelta, record }))
+        }),
+      }))
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#client.close(true)
+  }
+}
+
+type FetchResponse = Awaited<ReturnType<Consumer['fetch']>>
+
+function isFetchResponse(value: unknown): value is FetchResponse {
+  return typeof value === 'object' && value !== null && 'responses' in value && 'errorCode' in value
+}
+
+function offsetAfter(batch: { firstOffset: bigint; lastOffsetDelta: number } | undefined): number | null {
+  return batch === undefined ? null : Number(batch.firstOffset) + batch.lastOffsetDelta + 1
+}
+
+function errorName(code: number): string {
+  const names: Readonly<Record<string, string>> = protocolErrorsCodesById
+  return names[code] ?? `error ${code}`
+}

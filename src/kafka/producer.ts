@@ -1,0 +1,26 @@
+import { ProduceAcks, Producer } from '@platformatic/kafka'
+import { clientOptions } from './client.ts'
+import type { KafkaConnection } from './config.ts'
+
+export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
+
+/**
+ * An idempotent producer that waits for all in-sync replicas.
+ *
+ * Callers keep exactly one `send()` outstanding: with two, a batch that is retried can land after a later one, and
+ * a crash between them leaves a hole below the highest id. Its retries are endless; an error it throws is final,
+ * and then it is to be closed and made anew.
+ */
+export function createProducer(
+  connection: KafkaConnection,
+  clientId: string,
+  compression: Compression,
+): Producer<Buffer, Buffer, Buffer, Buffer> {
+  return new Producer({
+    ...clientOptions(connection, clientId),
+    idempotent: true,
+    acks: ProduceAcks.ALL,
+    compression,
+    maxInflights: 1,
+  })
+}

@@ -1,0 +1,130 @@
+import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
+import { describeError, TapelineError } from '../errors.ts'
+import type { Settings } from '../settings/load.ts'
+import { clientOptions, hasKafkaError } from './client.ts'
+import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
+
+/** What a topic should be. `configs` holds only what Tapeline asks for; the rest is the broker's. */
+export interface TopicSpec {
+  readonly name: string
+  readonly partitions: number
+  /** −1: the broker's default. */
+  readonly replicas: number
+  readonly configs: Readonly<Record<string, string>>
+}
+
+export interface TopicReport {
+  readonly name: string
+  readonly partitions: number
+  readonly state: 'created' | 'present' | 'differs'
+  /** Each as "partitions is 1, expected 3". */
+  readonly differences: readonly string[]
+}
+
+const HOUR_MS = 3_600_000
+
+/** A dead letter carries the original message and headers beside it, so its topic takes larger ones. */
+const DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
+
+export function topicSpecs(settings: Settings): TopicSpec[] {
+  const names = topicNames(settings)
+  const retention = settings.KAFKA_RETENTION_HOURS
+  const minInsync = settings.KAFKA_MIN_INSYNC_REPLICAS
+  const shared: Record<string, string> = {
+    'message.timestamp.type': 'CreateTime',
+    ...(minInsync === undefined ? {} : { 'min.insync.replicas': String(minInsync) }),
+  }
+  const events = retention === undefined ? {} : { 'retention.ms': String(retention * HOUR_MS) }
+  const forEver = { 'retention.ms': '-1', 'retention.bytes': '-1' }
+  const configs: Record<keyof TopicNames, Record<string, string>> = {
+    trades: events,
+    bookTicker: events,
+    gaps: forEver,
+    checkpoints: { 'cleanup.policy': 'compact' },
+    deadLetters: { ...forEver, 'max.message.bytes': String(DEAD_LETTER_MAX_BYTES) },
+  }
+  return (Object.keys(configs) as Array<keyof TopicNames>).map((topic) => ({
+    name: names[topic],
+    partitions: settings.KAFKA_PARTITIONS,
+    replicas: settings.KAFKA_REPLICATION_FACTOR ?? -1,
+    configs: { ...shared, ...configs[topic] },
+  }))
+}
+
+/**
+ * Creates the topics that are missing and compares those that are there. Safe to repeat and to run twice at
+ * once; changes nothing that exists.
+ *
+ * @throws TapelineError `KAFKA` when the brokers cannot be reached or refuse
+ */
+export async function initTopics(settings: Settings): Promise<TopicReport[]> {
+  const admin = new Admin(clientOptions(kafkaConnection(settings), 'tapeline-topics'))
+  try {
+    const present = new Set(await admin.listTopics())
+    const reports: TopicReport[] = []
+    for (const spec of topicSpecs(settings)) {
+      const created = !present.has(spec.name) && (await createTopic(admin, spec))
+      if (created)
+        reports.push({ name: spec.name, partitions: spec.partitions, state: 'created', differences: [] })
+      else reports.push(await compareTopic(admin, spec))
+    }
+    return reports
+  } catch (error) {
+    throw new TapelineError(
+      'KAFKA',
+      `Topics cannot be prepared on ${settings.KAFKA_BROKERS.join()}: ${describeError(error)}`,
+      {
+        fix: 'Check that KAFKA_BROKERS names running brokers and that this user may create topics.',
+        cause: error,
+      },
+    )
+  } finally {
+    await admin.close()
+  }
+}
+
+/** False when somebody else created it meanwhile. */
+async function createTopic(admin: Admin, spec: TopicSpec): Promise<boolean> {
+  try {
+    await admin.createTopics({
+      topics: [{ topic: spec.name, partitions: spec.partitions, replicas: spec.replicas }],
+      configs: Object.entries(spec.configs).map(([name, value]) => ({ name, value })),
+    })
+    return true
+  } catch (error) {
+    if (hasKafkaError(error, 'TOPIC_ALREADY_EXISTS')) return false
+    throw error
+  }
+}
+
+async function compareTopic(admin: Admin, spec: TopicSpec): Promise<TopicReport> {
+  const metadata = await admin.metadata({ topics: [spec.name], forceUpdate: true })
+  const topic = metadata.topics.get(spec.name)
+  const partitions = topic?.partitionsCount ?? 0
+  const replicas = topic?.partitions[0]?.replicas.length ?? 0
+  const [described] = await admin.describeConfigs({
+    resources: [
+      {
+        resourceType: ConfigResourceTypes.TOPIC,
+        resourceName: spec.name,
+        configurationKeys: Object.keys(spec.configs),
+      },
+    ],
+  })
+  const actual = new Map(described?.configs.map((config) => [config.name, config.value]))
+  const expected: Array<[string, string, string]> = [
+    ['partitions', String(partitions), String(spec.partitions)],
+    ...(spec.replicas === -1
+      ? []
+      : [['replicas', String(replicas), String(spec.replicas)] as [string, string, string]]),
+    ...Object.entries(spec.configs).map(([name, value]): [string, string, string] => [
+      name,
+      actual.get(name) ?? 'unset',
+      value,
+    ]),
+  ]
+  const differences = expected
+    .filter(([, is, should]) => is !== should)
+    .map(([name, is, should]) => `${name} is ${is}, expected ${should}`)
+  return { name: spec.name, partitions, state: differences.length === 0 ? 'present' : 'differs', differences }
+}

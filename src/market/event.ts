@@ -1,0 +1,18 @@
+/** The stream types Tapeline takes; the last two words of a stream name (`btcusdt@aggTrade`). */
+export const EVENT_TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
+
+export type EventType = (typeof EVENT_TYPES)[number]
+
+/** The first `schema` header of each kind of message; its number rises when a reader would have to change. */
+export const SCHEMA_VERSION = 1
+
+/** `trade` → `btcusdt@trade`. Stream names are lower-case; the exchange answers others with silence. */
+export function streamName(symbol: string, type: EventType): string {
+  return `${symbol.toLowerCase()}@${type}`
+}
+
+/** The event type of a stream name, or null for streams that Tapeline does not take. */
+export function eventTypeOf(stream: string): EventType | null {
+  const type = stream.slice(stream.indexOf('@') + 1)
+  return type === 'trade' || type === 'aggTrade' || type === 'bookTicker' ? type : null
+}

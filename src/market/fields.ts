@@ -1,0 +1,43 @@
+/*
+ * What a field of an event must look like to be stored exactly. PostgreSQL would round 30 digits, take `NaN`
+ * and `1e3`, and file a time in microseconds under the year 56569, all without a word; so these rules stand
+ * before it.
+ */
+
+/** Fits NUMERIC(20,8): at most 12 digits before the point and 8 after it, no sign, no exponent. */
+const DECIMAL = /^\d{1,12}(\.\d{1,8})?$/
+
+/** 2017-01-01 and 2100-01-01, UTC, in milliseconds: the exchange opened in 2017. */
+const FIRST_TIME_MS = Date.UTC(2017, 0, 1)
+const LAST_TIME_MS = Date.UTC(2100, 0, 1)
+
+/** Kafka's key and a text column: no NUL, no lone surrogate, of sane length. */
+const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
+
+export function isDecimal(value: unknown): value is string {
+  return typeof value === 'string' && DECIMAL.test(value)
+}
+
+/** A trade, aggregate trade, order or update id. */
+export function isId(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+/** Milliseconds since the Unix epoch. */
+export function isTimeMs(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= FIRST_TIME_MS && (value as number) < LAST_TIME_MS
+}
+
+/** Microseconds since the Unix epoch. */
+export function isTimeUs(value: unknown): value is number {
+  return (
+    Number.isSafeInteger(value) &&
+    (value as number) >= FIRST_TIME_MS * 1000 &&
+    (value as number) < LAST_TIME_MS * 1000
+  )
+}
+
+/** As the exchange's events spell it: upper-case. */
+export function isSymbol(value: unknown): value is string {
+  return typeof value === 'string' && SYMBOL.test(value) && value === value.toUpperCase()
+}

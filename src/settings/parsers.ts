@@ -1,0 +1,101 @@
+import { z } from 'zod'
+import { EVENT_TYPES } from '../market/event.ts'
+
+/*
+ * One zod schema for each kind of setting. Each takes the text of an environment variable and says, when it
+ * does not fit, what is expected: the message is shown as "NAME=value: expected MESSAGE".
+ */
+
+export const integer = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^-?\d{1,15}$/, `a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, `a whole number from ${min} to ${max}`)
+
+export const port = integer(1, 65535)
+
+export const flag = z.enum(['true', 'false'], 'true or false').transform((text) => text === 'true')
+
+export const oneOf = <const Values extends readonly [string, ...string[]]>(...values: Values) =>
+  z.enum(values, values.join(' or '))
+
+/** A URL of one of the given protocols, without query or fragment; a trailing slash is dropped. */
+export const baseUrl = (...protocols: string[]) =>
+  z
+    .string()
+    .refine(
+      (text) => {
+        const url = URL.parse(text)
+        return url !== null && protocols.includes(url.protocol) && url.search === '' && url.hash === ''
+      },
+      `a URL that starts with ${protocols.map((name) => `${name}//`).join(' or ')}, without ? or #`,
+    )
+    .transform((text) => text.replace(/\/+$/, ''))
+
+export const databaseUrl = z.string().refine((text) => {
+  const url = URL.parse(text)
+  return url !== null && ['postgres:', 'postgresql:'].includes(url.protocol) && url.pathname.length > 1
+}, 'a URL like postgres://user:password@host:5432/database')
+
+const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
+
+/** Upper-case symbols without repeats, or `*` for every spot symbol that trades. */
+export const symbols = z
+  .string()
+  .transform((text) => list(text).map((symbol) => symbol.toUpperCase()))
+  .refine(
+    (names) => names.length > 0 && (names.join() === '*' || names.every((name) => SYMBOL.test(name))),
+    'symbols separated by commas, like BTCUSDT,ETHUSDT, or * alone',
+  )
+  .transform((names) => [...new Set(names)])
+
+export const streamTypes = z.string().transform((text, context) => {
+  const names = new Set(list(text))
+  const types = EVENT_TYPES.filter((type) => names.has(type))
+  if (types.length > 0 && types.length === names.size) return types
+  context.addIssue(`a comma list of ${EVENT_TYPES.join(', ')}`)
+  return z.NEVER
+})
+
+/** `host:port` pairs; the port may be left out and is then 9092. */
+export const brokers = z
+  .string()
+  .transform((text) => list(text).map((broker) => (/:\d+$/.test(broker) ? broker : `${broker}:9092`)))
+  .refine(
+    (all) =>
+      all.length > 0 && all.every((broker) => /^(\[[\da-fA-F:]+\]|[\w.-]+):([1-9]\d{0,4})$/.test(broker)),
+    'host:port pairs separated by commas, like kafka1:9092,kafka2:9092',
+  )
+
+/** `index/count`: this instance's share of the symbols. */
+export const shard = z
+  .string()
+  .regex(/^\d{1,4}\/[1-9]\d{0,3}$/, 'index/count with index below count, like 0/2')
+  .transform((text) => {
+    const [index = 0, count = 1] = text.split('/').map(Number)
+    return { index, count }
+  })
+  .refine(({ index, count }) => index < count, 'index/count with index below count, like 0/2')
+
+/** Kafka's own rule for topic names. */
+export const topicName = z
+  .string()
+  .refine(
+    (text) => /^[\w.-]{1,249}$/.test(text) && text !== '.' && text !== '..',
+    'a topic name: letters, digits, dots, hyphens and underscores, at most 249',
+  )
+
+/** A name that Kafka accepts for a group or a user: anything without spaces. */
+export const word = z.string().regex(/^\S{1,249}$/, 'a name without spaces')
+
+export const path = z.string().min(1, 'a path')
+
+export const secret = z.string().min(1, 'a text that is not empty')
+
+function list(text: string): string[] {
+  return text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+}

@@ -1,0 +1,85 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { describeError, TapelineError } from '../errors.ts'
+
+/** What a service answers over HTTP. Asked anew at every request, so that health is true now. */
+export interface HealthSources {
+  /** Ready, or why not. */
+  readiness(): { readonly ready: boolean; readonly reason: string }
+  status(): unknown
+  /** The metrics in Prometheus' text format. */
+  metrics(): Promise<string>
+}
+
+export interface HealthServer {
+  readonly url: string
+  close(): Promise<void>
+}
+
+/**
+ * Serves `/` (200 `ok` or 503 `starting`), `/livez`, `/readyz`, `/metrics` and `/status`.
+ *
+ * @throws TapelineError `ENVIRONMENT` when the port is taken
+ */
+export async function startHealthServer(
+  address: { host: string; port: number; portSetting: string },
+  sources: HealthSources,
+): Promise<HealthServer> {
+  const server = createServer((request, response) => {
+    answer(request, response, sources).catch((error: unknown) => {
+      response.writeHead(500).end(`${describeError(error)}\n`)
+    })
+  })
+  server.keepAliveTimeout = 1000
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(cannotListen(error, address)))
+    server.listen(address.port, address.host, resolve)
+  })
+  const { port } = server.address() as AddressInfo
+  return {
+    url: `http://${address.host}:${port}`,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      }),
+  }
+}
+
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  sources: HealthSources,
+): Promise<void> {
+  const send = (code: number, body: string, type = 'text/plain; charset=utf-8') => {
+    response.writeHead(code, { 'content-type': type, 'cache-control': 'no-store' })
+    response.end(request.method === 'HEAD' ? undefined : body)
+  }
+  if (request.method !== 'GET' && request.method !== 'HEAD') return send(405, 'method not allowed\n')
+  switch (new URL(request.url ?? '/', 'http://localhost').pathname) {
+    case '/':
+      return sources.readiness().ready ? send(200, 'ok') : send(503, 'starting')
+    case '/livez':
+      return send(200, 'ok')
+    case '/readyz': {
+      const { ready, reason } = sources.readiness()
+      return ready ? send(200, 'ready') : send(503, `not ready: ${reason}`)
+    }
+    case '/metrics':
+      return send(200, await sources.metrics(), 'text/plain; version=0.0.4; charset=utf-8')
+    case '/status':
+      return send(200, `${JSON.stringify(sources.status(), null, 2)}\n`, 'application/json; charset=utf-8')
+    default:
+      return send(404, 'not found: try /, /livez, /readyz, /metrics or /status\n')
+  }
+}
+
+function cannotListen(error: Error, address: { host: string; port: number; portSetting: string }): Error {
+  const code = Reflect.get(error, 'code')
+  if (code !== 'EADDRINUSE' && code !== 'EACCES' && code !== 'EADDRNOTAVAIL') return error
+  const why = code === 'EADDRINUSE' ? 'is in use' : 'cannot be opened'
+  return new TapelineError('ENVIRONMENT', `Port ${address.port} on ${address.host} ${why}`, {
+    fix: `Stop what uses it, or set ${address.portSetting} to another port.`,
+    cause: error,
+  })
+}

@@ -1,0 +1,97 @@
+/**
+ * What the two services say of themselves at `GET /status`. The terminal display, `tapeline status` and tests
+ * read these; counters start at 0 with the process.
+ */
+
+/** Percentiles in milliseconds over the last minute; `count` 0 means nothing was measured. */
+export interface LatencySummary {
+  readonly count: number
+  readonly p50: number
+  readonly p90: number
+  readonly p99: number
+  readonly max: number
+}
+
+export interface ConnectionStatus {
+  readonly id: number
+  /** `streaming` once market data has arrived on it. */
+  readonly state: 'waiting' | 'connecting' | 'open' | 'streaming' | 'paused'
+  readonly streams: number
+  /** Milliseconds since the WebSocket opened; null while it is not open. */
+  readonly ageMs: number | null
+  readonly attempts: number
+}
+
+export interface StreamStatus {
+  readonly events: number
+  /** Milliseconds since its last event; null when it has had none. */
+  readonly lastSeenAgeMs: number | null
+  /** Its last trade id, aggregate trade id or update id. */
+  readonly lastId: number | null
+}
+
+export interface IngestionStatus {
+  readonly service: 'ingestion'
+  readonly version: string
+  readonly ready: boolean
+  /** Why it is not ready; empty when it is. */
+  readonly reason: string
+  /** Which exchange this is: `binance`, `simulated…` or `replay:…`; null before the first connection. */
+  readonly source: string | null
+  readonly uptimeMs: number
+  readonly connections: readonly ConnectionStatus[]
+  readonly streams: Readonly<Record<string, StreamStatus>>
+  /** received = forwarded + control + ignored + rejected; forwarded = acknowledged + queued + inFlight. */
+  readonly counters: {
+    readonly received: number
+    readonly forwarded: number
+    readonly control: number
+    readonly ignored: number
+    readonly rejected: number
+    readonly acknowledged: number
+    readonly queued: number
+    readonly inFlight: number
+  }
+  readonly ignoredByReason: Readonly<Record<string, number>>
+  readonly rejectedByReason: Readonly<Record<string, number>>
+  readonly queueBytes: number
+  /** Age of the oldest message that Kafka has not acknowledged, in milliseconds; 0 when there is none. */
+  readonly oldestUnacknowledgedMs: number
+  /** Receipt minus the exchange's event time; can be negative when the clocks differ. */
+  readonly eventToReceiptMs: LatencySummary
+}
+
+export interface PartitionStatus {
+  readonly topic: string
+  readonly partition: number
+  readonly nextOffset: number
+  readonly endOffset: number
+  readonly lag: number
+}
+
+export interface ConsumerStatus {
+  readonly service: 'consumer'
+  readonly version: string
+  readonly ready: boolean
+  readonly reason: string
+  readonly uptimeMs: number
+  readonly generation: number | null
+  readonly partitions: readonly PartitionStatus[]
+  /** consumed = inserted + alreadyThere + deadLettered + discarded + pending. */
+  readonly counters: {
+    readonly consumed: number
+    readonly inserted: number
+    readonly alreadyThere: number
+    readonly deadLettered: number
+    readonly discarded: number
+    readonly pending: number
+  }
+  /** Rows inserted by this process, by event type and symbol. */
+  readonly rows: Readonly<Record<'trade' | 'aggTrade' | 'bookTicker', Readonly<Record<string, number>>>>
+  readonly flushes: number
+  readonly retries: number
+  /** Committed row minus the exchange's event time; backfilled rows and bookTicker (which has none) excluded. */
+  readonly eventToRowMs: LatencySummary
+  /** Committed row minus `ingestion_timestamp`; backfilled rows excluded. */
+  readonly receiptToRowMs: LatencySummary
+}

@@ -1,0 +1,24 @@
+/** Counts by one or two words: `rows.add('trade', 'BTCUSDT', 3)`. */
+export class Tally {
+  readonly #counts = new Map<string, Map<string, number>>()
+
+  add(group: string, name: string, by = 1): void {
+    let names = this.#counts.get(group)
+    if (names === undefined) {
+      names = new Map()
+      this.#counts.set(group, names)
+    }
+    names.set(name, (names.get(name) ?? 0) + by)
+  }
+
+  /** The counts of a group, by name. */
+  of(group: string): Record<string, number> {
+    return Object.fromEntries(this.#counts.get(group) ?? [])
+  }
+
+  entries(): Array<{ readonly group: string; readonly name: string; readonly count: number }> {
+    return [...this.#counts].flatMap(([group, names]) =>
+      [...names].map(([name, count]) => ({ group, name, count })),
+    )
+  }
+}

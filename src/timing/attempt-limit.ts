@@ -1,0 +1,27 @@
+/**
+ * A sliding-window limit on attempts, for exchanges that count connections per IP.
+ *
+ * Binance allows 300 connection attempts in 5 minutes per IP; Tapeline stays at half of that.
+ */
+export class AttemptLimit {
+  readonly #limit: number
+  readonly #windowMs: number
+  readonly #attempts: number[] = []
+
+  constructor(limit: number, windowMs: number) {
+    this.#limit = limit
+    this.#windowMs = windowMs
+  }
+
+  /** Records an attempt at `nowMs` when one is allowed; otherwise the milliseconds until the next one is. */
+  take(nowMs: number): { allowed: true } | { allowed: false; waitMs: number } {
+    while (this.#attempts.length > 0 && nowMs - (this.#attempts[0] ?? 0) >= this.#windowMs)
+      this.#attempts.shift()
+    const oldest = this.#attempts[0]
+    if (this.#attempts.length >= this.#limit && oldest !== undefined) {
+      return { allowed: false, waitMs: oldest + this.#windowMs - nowMs }
+    }
+    this.#attempts.push(nowMs)
+    return { allowed: true }
+  }
+}

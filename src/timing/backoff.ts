@@ -1,0 +1,37 @@
+/** How long to wait between attempts. All durations in milliseconds. */
+export interface BackoffPolicy {
+  readonly initialMs: number
+  readonly maxMs: number
+}
+
+/**
+ * The wait before attempt `attempt + 1`, where `attempt` counts the failures so far, from 1.
+ *
+ * The delay doubles from `initialMs` to `maxMs`; the wait is drawn from its upper half, so that instances
+ * which failed together do not come back together. `floorMs` (a `Retry-After`) is never undercut.
+ *
+ * @param random a number in [0, 1)
+ */
+export function delayFor(attempt: number, policy: BackoffPolicy, random: number, floorMs = 0): number {
+  const delay = Math.min(policy.maxMs, policy.initialMs * 2 ** Math.min(attempt - 1, 30))
+  return Math.max(floorMs, delay / 2 + (delay / 2) * random)
+}
+
+/** Waits `ms`, or rejects with the signal's reason as soon as it aborts. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) {
+      reject(signal.reason)
+      return
+    }
+    const onAbort = () => {
+      clearTimeout(timer)
+      reject(signal?.reason)
+    }
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', onAbort)
+      resolve()
+    }, ms)
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}

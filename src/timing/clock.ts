@@ -1,0 +1,44 @@
+/**
+ * Time from outside, so that a test or a simulation can supply its own.
+ *
+ * Durations (flush, linger, age, backoff) use `monotonicMs` only; `wallMicros` is for stamps that people
+ * and tables read, and may step when the machine's clock is corrected.
+ */
+export interface Clock {
+  /** Milliseconds of a clock that never steps, from an arbitrary origin; fractions allowed. */
+  monotonicMs(): number
+  /** Integer microseconds since the Unix epoch, UTC. */
+  wallMicros(): number
+  /** Calls `run` once after `delayMs`; the returned function cancels it. */
+  schedule(delayMs: number, run: () => void): () => void
+}
+
+/** How far the interpolated wall clock may drift from the system's before it is taken anew. */
+const RESYNC_MS = 1
+
+/**
+ * The machine's clocks. `Date.now()` counts whole milliseconds, so microseconds are interpolated from the
+ * monotonic clock and anchored anew whenever the two disagree by more than a millisecond (an NTP step).
+ */
+export function systemClock(): Clock {
+  let anchorWallMs = Date.now()
+  let anchorMonotonicMs = performance.now()
+  return {
+    monotonicMs: () => performance.now(),
+    wallMicros() {
+      const monotonicMs = performance.now()
+      const systemMs = Date.now()
+      let wallMs = anchorWallMs + (monotonicMs - anchorMonotonicMs)
+      if (wallMs < systemMs - RESYNC_MS || wallMs > systemMs + 1 + RESYNC_MS) {
+        anchorWallMs = systemMs
+        anchorMonotonicMs = monotonicMs
+        wallMs = systemMs
+      }
+      return Math.floor(wallMs * 1000)
+    },
+    schedule(delayMs, run) {
+      const timer = setTimeout(run, delayMs)
+      return () => clearTimeout(timer)
+    },
+  }
+}
