@@ -1,0 +1,117 @@
+-- Made by: tapeline migrate --print
+-- For an empty database; an existing one is brought up to date by: tapeline migrate
+
+BEGIN;
+SELECT pg_advisory_xact_lock(7453910);
+CREATE TABLE IF NOT EXISTS schema_migrations (
+  version    integer PRIMARY KEY,
+  name       text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Migration 1: initial
+-- Tables, hypertables and views. All times are timestamptz and meant in UTC.
+
+CREATE EXTENSION IF NOT EXISTS timescaledb;
+
+-- What this database is: 'source' names the exchange its data came from.
+CREATE TABLE meta (
+  key        text PRIMARY KEY,
+  value      text NOT NULL,
+  updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- trade and aggTrade events. Their ids are two sequences that overlap, hence event_type in the key; the
+-- exchange's own time of the trade, which REST and the dumps know too, stands for the event time in it.
+CREATE TABLE trades (
+  trade_time          timestamptz   NOT NULL,
+  event_time          timestamptz,
+  symbol              text          NOT NULL,
+  event_type          text          NOT NULL CHECK (event_type IN ('trade', 'aggTrade')),
+  epoch               integer       NOT NULL DEFAULT 0,
+  trade_id            bigint        NOT NULL,
+  price               numeric(20,8) NOT NULL,
+  quantity            numeric(20,8) NOT NULL,
+  first_trade_id      bigint,
+  last_trade_id       bigint,
+  is_buyer_maker      boolean       NOT NULL,
+  ingestion_timestamp timestamptz   NOT NULL,
+  source              text          NOT NULL DEFAULT 'stream' CHECK (source IN ('stream', 'backfill'))
+);
+COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled rows, REST does not tell.';
+COMMENT ON COLUMN trades.epoch IS 'Rises by one each time the exchange starts an id sequence anew.';
+SELECT create_hypertable('trades', 'trade_time', chunk_time_interval => interval '1 day', create_default_indexes => false);
+CREATE UNIQUE INDEX trades_identity ON trades (symbol, event_type, trade_id, trade_time);
+
+-- bookTicker events have no time but that of their receipt.
+CREATE TABLE book_ticker (
+  ingestion_timestamp timestamptz   NOT NULL,
+  symbol              text          NOT NULL,
+  update_id           bigint        NOT NULL,
+  bid_price           numeric(20,8) NOT NULL,
+  bid_quantity        numeric(20,8) NOT NULL,
+  ask_price           numeric(20,8) NOT NULL,
+  ask_quantity        numeric(20,8) NOT NULL
+);
+SELECT create_hypertable('book_ticker', 'ingestion_timestamp', chunk_time_interval => interval '1 day', create_default_indexes => false);
+CREATE UNIQUE INDEX book_ticker_identity ON book_ticker (symbol, ingestion_timestamp, update_id);
+
+-- A sum over trades counts volume twice, once a trade and once an aggTrade: query these views instead.
+CREATE VIEW raw_trades AS
+SELECT trade_time, event_time, symbol, epoch, trade_id, price, quantity, is_buyer_maker,
+       CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
+FROM trades WHERE event_type = 'trade';
+
+CREATE VIEW agg_trades AS
+SELECT trade_time, event_time, symbol, epoch, trade_id AS agg_trade_id, first_trade_id, last_trade_id, price, quantity,
+       is_buyer_maker, CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
+FROM trades WHERE event_type = 'aggTrade';
+
+-- The ledger of what is missing, mirrored from its topic; a row moves only forward, by revision.
+CREATE TABLE gaps (
+  gap_id      text PRIMARY KEY,
+  revision    integer     NOT NULL,
+  symbol      text        NOT NULL,
+  event_type  text        NOT NULL,
+  epoch       integer     NOT NULL DEFAULT 0,
+  from_id     bigint,
+  to_id       bigint,
+  from_time   timestamptz,
+  to_time     timestamptz,
+  cause       text        NOT NULL,
+  status      text        NOT NULL CHECK (status IN ('open', 'filled', 'unrecoverable')),
+  reason      text,
+  detected_at timestamptz NOT NULL,
+  updated_at  timestamptz NOT NULL,
+  closed_at   timestamptz
+);
+CREATE INDEX gaps_by_symbol ON gaps (symbol, event_type, from_id);
+
+-- Messages that could not be stored, by where they stood in Kafka.
+CREATE TABLE dead_letters (
+  topic        text        NOT NULL,
+  topic_id     uuid        NOT NULL,
+  partition    integer     NOT NULL,
+  kafka_offset bigint      NOT NULL,
+  origin       text        NOT NULL CHECK (origin IN ('ingestion', 'consumer')),
+  reason       text        NOT NULL,
+  key          bytea,
+  payload      bytea,
+  failed_at    timestamptz NOT NULL,
+  attempts     integer     NOT NULL DEFAULT 1,
+  resolved_at  timestamptz,
+  PRIMARY KEY (topic, topic_id, partition, kafka_offset)
+);
+
+-- Where each partition is to be read on from, written in the transaction that stored what came before.
+CREATE TABLE consumer_offsets (
+  topic       text        NOT NULL,
+  topic_id    uuid        NOT NULL,
+  partition   integer     NOT NULL,
+  next_offset bigint      NOT NULL,
+  updated_at  timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (topic, partition)
+);
+INSERT INTO schema_migrations (version, name) VALUES (1, 'initial');
+
+COMMIT;

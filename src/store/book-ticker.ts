@@ -1,0 +1,58 @@
+import { bareArray, wordArray } from './array-literal.ts'
+import type { Queryable } from './database.ts'
+
+/** Rows for `book_ticker`, a column each, all of the same length and checked by `market/payload.ts`. */
+export interface BookTickerColumns {
+  readonly ingestionUs: number[]
+  readonly symbol: string[]
+  readonly updateId: number[]
+  readonly bidPrice: string[]
+  readonly bidQuantity: string[]
+  readonly askPrice: string[]
+  readonly askQuantity: string[]
+}
+
+export function emptyBookTickerColumns(): BookTickerColumns {
+  return {
+    ingestionUs: [],
+    symbol: [],
+    updateId: [],
+    bidPrice: [],
+    bidQuantity: [],
+    askPrice: [],
+    askQuantity: [],
+  }
+}
+
+const INSERT = `WITH inserted AS (
+  INSERT INTO book_ticker (ingestion_timestamp, symbol, update_id, bid_price, bid_quantity, ask_price, ask_quantity)
+  SELECT timestamptz 'epoch' + received_us * interval '1 microsecond', symbol, update_id, bid_price, bid_quantity,
+    ask_price, ask_quantity
+  FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[])
+    AS row (received_us, symbol, update_id, bid_price, bid_quantity, ask_price, ask_quantity)
+  ON CONFLICT DO NOTHING
+  RETURNING symbol)
+SELECT symbol, count(*)::int AS rows FROM inserted GROUP BY symbol`
+
+/** How many rows were new, by symbol; the others were there already. */
+export interface InsertedBookTickers {
+  readonly symbol: string
+  readonly rows: number
+}
+
+export async function insertBookTickers(
+  connection: Queryable,
+  columns: BookTickerColumns,
+): Promise<InsertedBookTickers[]> {
+  if (columns.updateId.length === 0) return []
+  const values = [
+    bareArray(columns.ingestionUs),
+    wordArray(columns.symbol),
+    bareArray(columns.updateId),
+    bareArray(columns.bidPrice),
+    bareArray(columns.bidQuantity),
+    bareArray(columns.askPrice),
+    bareArray(columns.askQuantity),
+  ]
+  return (await connection.query<InsertedBookTickers>(INSERT, values, 'insert_book_ticker')).rows
+}

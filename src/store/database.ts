@@ -1,0 +1,32 @@
+/** One statement's answer. `rowCount` is the number of rows inserted, updated, deleted or returned. */
+export interface QueryAnswer<Row> {
+  readonly rows: Row[]
+  readonly rowCount: number
+}
+
+/**
+ * What can run SQL. Values go as parameters, never into the text. `bigint` and `numeric` columns come back as
+ * strings, `timestamptz` as Date. Rejects with an error that carries `code`, PostgreSQL's SQLSTATE, when the
+ * server answered, and without one when it could not be reached.
+ */
+export interface Queryable {
+  /**
+   * @param name when given, the statement is prepared once a connection under this name and reused; the same
+   *   name must always come with the same text
+   */
+  query<Row = Record<string, unknown>>(
+    text: string,
+    values?: readonly unknown[],
+    name?: string,
+  ): Promise<QueryAnswer<Row>>
+}
+
+/** A pool of connections to PostgreSQL with TimescaleDB, of which one may be held for a transaction. */
+export interface Database extends Queryable {
+  /**
+   * Runs `work` between BEGIN and COMMIT on one connection. When `work` or the commit fails the connection is
+   * rolled back before it goes back to the pool; one that cannot be rolled back is closed instead.
+   */
+  transaction<Result>(work: (connection: Queryable) => Promise<Result>): Promise<Result>
+  close(): Promise<void>
+}

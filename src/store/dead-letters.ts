@@ -1,0 +1,39 @@
+import type { Queryable } from './database.ts'
+
+/** A message that could not be stored, by where it stood in Kafka. */
+export interface DeadLetterRow {
+  readonly topic: string
+  readonly topicId: string
+  readonly partition: number
+  readonly offset: number
+  readonly origin: 'ingestion' | 'consumer'
+  readonly reason: string
+  readonly key: Buffer | null
+  readonly payload: Buffer | null
+  readonly failedAtMs: number
+}
+
+const INSERT = `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, key, payload, failed_at)
+  SELECT * FROM unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],
+    $9::timestamptz[])
+  ON CONFLICT DO NOTHING`
+
+/** @returns how many rows were new; a redelivered message adds none */
+export async function insertDeadLetters(
+  connection: Queryable,
+  rows: readonly DeadLetterRow[],
+): Promise<number> {
+  if (rows.length === 0) return 0
+  const values = [
+    rows.map((row) => row.topic),
+    rows.map((row) => row.topicId),
+    rows.map((row) => row.partition),
+    rows.map((row) => row.offset),
+    rows.map((row) => row.origin),
+    rows.map((row) => row.reason),
+    rows.map((row) => row.key),
+    rows.map((row) => row.payload),
+    rows.map((row) => new Date(row.failedAtMs).toISOString()),
+  ]
+  return (await connection.query(INSERT, values, 'insert_dead_letters')).rowCount
+}

@@ -1,0 +1,46 @@
+import { readdirSync, readFileSync } from 'node:fs'
+
+export interface Migration {
+  /** From 1, without holes. */
+  readonly version: number
+  readonly name: string
+  readonly sql: string
+}
+
+const FOLDER = new URL('./migrations/', import.meta.url)
+
+/** Any fixed number: whoever migrates holds this advisory lock. */
+const LOCK_KEY = 7_453_910
+
+const LEDGER = `CREATE TABLE IF NOT EXISTS schema_migrations (
+  version    integer PRIMARY KEY,
+  name       text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now()
+);`
+
+/** Taken first in the migrating transaction, held until it ends. */
+export const LOCK_SQL = `SELECT pg_advisory_xact_lock(${LOCK_KEY});`
+export const LEDGER_SQL = LEDGER
+
+/** All migrations of this program, oldest first. Numbered files `0001_name.sql` beside this module. */
+export function loadMigrations(): Migration[] {
+  const files = readdirSync(FOLDER)
+    .filter((file) => file.endsWith('.sql'))
+    .sort()
+  return files.map((file, index) => {
+    const [, number, name] = /^(\d{4})_(\w+)\.sql$/.exec(file) ?? []
+    if (Number(number) !== index + 1 || name === undefined) {
+      throw new Error(`Migration ${file} should be numbered ${String(index + 1).padStart(4, '0')}`)
+    }
+    return { version: index + 1, name, sql: readFileSync(new URL(file, FOLDER), 'utf8') }
+  })
+}
+
+/** One SQL script that brings an empty database up to date, as `migrate --print` and `docker/init-db.sql` hold it. */
+export function renderMigrations(migrations: readonly Migration[]): string {
+  const parts = migrations.map(
+    ({ version, name, sql }) =>
+      `-- Migration ${version}: ${name}\n${sql.trim()}\nINSERT INTO schema_migrations (version, name) VALUES (${version}, '${name}');`,
+  )
+  return `-- Made by: tapeline migrate --print\n-- For an empty database; an existing one is brought up to date by: tapeline migrate\n\nBEGIN;\n${LOCK_SQL}\n${LEDGER}\n\n${parts.join('\n\n')}\n\nCOMMIT;\n`
+}

@@ -1,0 +1,78 @@
+import { Pool, type PoolClient } from 'pg'
+import type { Database, QueryAnswer } from './database.ts'
+
+export interface PostgresOptions {
+  /** `sslmode` in it means what it means to libpq. */
+  readonly url: string
+  readonly poolMin: number
+  readonly poolMax: number
+  /** Shown in `pg_stat_activity`. */
+  readonly applicationName: string
+}
+
+const CONNECT_TIMEOUT_MS = 5000
+
+/** Opens no connection yet; the first statement does. */
+export function openPostgres(options: PostgresOptions): Database {
+  const pool = new Pool({
+    connectionString: libpqCompatible(options.url),
+    min: options.poolMin,
+    max: options.poolMax,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    application_name: options.applicationName,
+    options: '-c timezone=UTC',
+  })
+  // A connection that breaks leaves the pool by itself, and what runs on it fails with an error of its own, which
+  // its caller sees; only without a listener would the event end the process.
+  const alreadyReported = () => {}
+  pool.on('error', alreadyReported)
+  pool.on('connect', (client) => client.on('error', alreadyReported))
+  return {
+    query: (text, values, name) => run(pool, text, values, name),
+    async transaction(work) {
+      const client = await pool.connect()
+      try {
+        await client.query('BEGIN')
+        const result = await work({ query: (text, values, name) => run(client, text, values, name) })
+        await client.query('COMMIT')
+        client.release()
+        return result
+      } catch (error) {
+        await rollBack(client)
+        throw error
+      }
+    },
+    close: () => pool.end(),
+  }
+}
+
+async function run<Row>(
+  on: Pool | PoolClient,
+  text: string,
+  values: readonly unknown[] | undefined,
+  name: string | undefined,
+): Promise<QueryAnswer<Row>> {
+  const answer = await on.query({
+    text,
+    ...(values === undefined ? {} : { values: [...values] }),
+    ...(name === undefined ? {} : { name }),
+  })
+  return { rows: answer.rows ?? [], rowCount: answer.rowCount ?? 0 }
+}
+
+/** Gives the connection back clean, or closes it: one in an unknown state must not be used again. */
+async function rollBack(client: PoolClient): Promise<void> {
+  try {
+    await client.query('ROLLBACK')
+    client.release()
+  } catch (error) {
+    client.release(error instanceof Error ? error : true)
+  }
+}
+
+function libpqCompatible(url: string): string {
+  const parsed = new URL(url)
+  if (parsed.searchParams.has('sslmode')) parsed.searchParams.set('uselibpqcompat', 'true')
+  return parsed.toString()
+}
