@@ -1,0 +1,44 @@
+import { type KafkaConnection, kafkaConnection, type TopicNames, topicNames } from '../kafka/config.ts'
+import type { Compression } from '../kafka/producer.ts'
+import type { EventType } from '../market/event.ts'
+import type { Settings } from '../settings/load.ts'
+import type { BackoffPolicy } from '../timing/backoff.ts'
+
+/** Everything the ingestion service is told; durations in milliseconds, sizes in bytes. */
+export interface IngestionConfig {
+  /** Upper-case; `*` alone for every spot symbol that trades. */
+  readonly symbols: readonly string[]
+  readonly eventTypes: readonly EventType[]
+  readonly shard: { readonly index: number; readonly count: number }
+  readonly wsUrl: string
+  readonly restUrl: string
+  readonly kafka: KafkaConnection
+  readonly topics: TopicNames
+  readonly compression: Compression
+  readonly lingerMs: number
+  /** Messages in one send. */
+  readonly batchSize: number
+  readonly queueMaxBytes: number
+  readonly backoff: BackoffPolicy
+  readonly host: string
+  readonly port: number
+}
+
+export function ingestionConfig(settings: Settings): IngestionConfig {
+  return {
+    symbols: settings.SYMBOLS,
+    eventTypes: settings.STREAM_TYPES,
+    shard: settings.SHARD,
+    wsUrl: settings.BINANCE_WS_URL,
+    restUrl: settings.BINANCE_REST_URL,
+    kafka: kafkaConnection(settings),
+    topics: topicNames(settings),
+    compression: settings.KAFKA_COMPRESSION,
+    lingerMs: settings.KAFKA_LINGER_MS,
+    batchSize: settings.KAFKA_BATCH_SIZE,
+    queueMaxBytes: settings.KAFKA_QUEUE_MAX_BYTES,
+    backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
+    host: settings.HTTP_HOST,
+    port: settings.INGEST_PORT,
+  }
+}

@@ -1,0 +1,184 @@
+import type { Producer } from '@platformatic/kafka'
+import { describeError } from '../errors.ts'
+import type { KafkaConnection } from '../kafka/config.ts'
+import { type Compression, createProducer } from '../kafka/producer.ts'
+import { type TopicMetadata, topicMetadata } from '../kafka/topic-metadata.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
+import type { Clock } from '../timing/clock.ts'
+import { Wake } from '../timing/wake.ts'
+import type { MessageQueue, OutgoingMessage } from './message-queue.ts'
+
+export interface KafkaProducerOptions {
+  readonly kafka: KafkaConnection
+  readonly compression: Compression
+  readonly lingerMs: number
+  /** Messages in one send. */
+  readonly batchSize: number
+  readonly backoff: BackoffPolicy
+}
+
+/**
+ * The client counts sequence numbers without wrapping at 2³¹ as the protocol does; a new producer, which starts at
+ * 0, takes over long before.
+ */
+const MESSAGES_PER_PRODUCER = 1_000_000_000
+
+/**
+ * Empties the queue into Kafka, one send at a time, in order. A send is repeated, byte for byte, until it is
+ * acknowledged; after an error that the client calls final, on a new producer: Kafka may then hold a message twice,
+ * the tables may not.
+ */
+export class KafkaProducer {
+  readonly #options: KafkaProducerOptions
+  readonly #clock: Clock
+  readonly #queue: MessageQueue
+  readonly #onAcknowledged: () => void
+  readonly #log: Logger
+  readonly #wake = new Wake()
+  readonly #giveUp = new AbortController()
+  #producer: Producer<Buffer, Buffer, Buffer, Buffer>
+  #sentByProducer = 0
+  #running: Promise<void> | null = null
+  #draining = false
+  #closing: Promise<void> | null = null
+  #inFlight: readonly OutgoingMessage[] = []
+  /** Events that Kafka has acknowledged. */
+  acknowledged = 0
+
+  /** @param onAcknowledged called after each send: the queue may have room again */
+  constructor(
+    options: KafkaProducerOptions,
+    clock: Clock,
+    queue: MessageQueue,
+    onAcknowledged: () => void,
+    log: Logger,
+  ) {
+    this.#options = options
+    this.#clock = clock
+    this.#queue = queue
+    this.#onAcknowledged = onAcknowledged
+    this.#log = log
+    this.#producer = this.#create()
+  }
+
+  /** Events sent and not acknowledged yet. */
+  get inFlight(): number {
+    return this.#inFlight.reduce((count, message) => count + (message.isEvent ? 1 : 0), 0)
+  }
+
+  /** How long the oldest message has waited for its acknowledgement; 0 when none waits. */
+  oldestUnacknowledgedMs(nowMs: number): number {
+    const oldest = this.#inFlight[0]?.queuedAtMs ?? this.#queue.oldestQueuedAtMs
+    return oldest === null ? 0 : Math.max(0, nowMs - oldest)
+  }
+
+  /** Ids and partition counts of topics; waits for brokers that are away. @throws TapelineError `KAFKA` when one is missing */
+  topics(names: readonly string[]): Promise<Map<string, TopicMetadata>> {
+    return topicMetadata(this.#producer, names)
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  /** To be called after a message was queued. */
+  notice(): void {
+    const { length } = this.#queue
+    // In between the linger runs; a wake for each message would cost more than the message.
+    if (length === 1 || length === this.#options.batchSize) this.#wake.ring()
+  }
+
+  /**
+   * Delivers what is queued and closes.
+   *
+   * @returns how many events were not acknowledged before the signal aborted
+   */
+  async stop(signal: AbortSignal): Promise<number> {
+    const giveUp = () => {
+      this.#giveUp.abort(signal.reason)
+      // Ends the send that waits for a broker; the client's own retries have no end.
+      this.#closing = this.#close(this.#producer)
+    }
+    if (signal.aborted) giveUp()
+    signal.addEventListener('abort', giveUp, { once: true })
+    this.#draining = true
+    this.#wake.ring()
+    await this.#running
+    signal.removeEventListener('abort', giveUp)
+    this.#closing ??= this.#close(this.#producer)
+    await this.#closing
+    return this.#queue.events + this.inFlight
+  }
+
+  async #run(): Promise<void> {
+    const { lingerMs, batchSize } = this.#options
+    for (;;) {
+      const oldest = this.#queue.oldestQueuedAtMs
+      if (oldest === null) {
+        if (this.#draining) return
+        await this.#wake.wait()
+        continue
+      }
+      const lingerLeftMs = oldest + lingerMs - this.#clock.monotonicMs()
+      if (lingerLeftMs > 0 && this.#queue.length < batchSize && !this.#draining) {
+        await this.#wake.wait(lingerLeftMs)
+        continue
+      }
+      this.#inFlight = this.#queue.take(batchSize)
+      if (!(await this.#deliver(this.#inFlight))) return
+      this.acknowledged += this.inFlight
+      this.#inFlight = []
+      this.#onAcknowledged()
+    }
+  }
+
+  /** True once Kafka has acknowledged all of them, false when the stop gave up first. */
+  async #deliver(batch: readonly OutgoingMessage[]): Promise<boolean> {
+    const messages = batch.map(({ topic, partition, key, value, headers, timestampMs }) => ({
+      topic,
+      partition,
+      ...(key === null ? {} : { key }),
+      value,
+      headers,
+      timestamp: BigInt(timestampMs),
+    }))
+    const { signal } = this.#giveUp
+    for (let failures = 1; !signal.aborted; failures++) {
+      try {
+        if (this.#sentByProducer >= MESSAGES_PER_PRODUCER) await this.#renew()
+        await this.#producer.send({ messages })
+        this.#sentByProducer += messages.length
+        return true
+      } catch (error) {
+        if (signal.aborted) return false
+        this.#log.warn(
+          { err: error },
+          `Kafka did not take a batch, sending it again: ${describeError(error)}`,
+        )
+        await sleep(delayFor(failures, this.#options.backoff, Math.random()), signal).catch(() => {})
+        await this.#renew()
+      }
+    }
+    return false
+  }
+
+  async #renew(): Promise<void> {
+    const old = this.#producer
+    this.#producer = this.#create()
+    this.#sentByProducer = 0
+    await this.#close(old)
+  }
+
+  #create(): Producer<Buffer, Buffer, Buffer, Buffer> {
+    return createProducer(this.#options.kafka, 'tapeline-ingestion', this.#options.compression)
+  }
+
+  async #close(producer: Producer<Buffer, Buffer, Buffer, Buffer>): Promise<void> {
+    try {
+      await producer.close(true)
+    } catch (error) {
+      this.#log.debug({ err: error }, `Closing a producer failed: ${describeError(error)}`)
+    }
+  }
+}

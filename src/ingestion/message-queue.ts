@@ -1,0 +1,82 @@
+/** A message on its way to Kafka. */
+export interface OutgoingMessage {
+  readonly topic: string
+  readonly partition: number
+  readonly key: Buffer | null
+  readonly value: Buffer
+  readonly headers: Map<Buffer, Buffer>
+  /** Milliseconds since the Unix epoch: the time of ingestion, always. */
+  readonly timestampMs: number
+  /** False for rejected frames, which are counted apart from events. */
+  readonly isEvent: boolean
+  /** On the monotonic clock. */
+  readonly queuedAtMs: number
+}
+
+/** What a queued message costs beside its value: the objects, key and headers. */
+const OVERHEAD_BYTES = 200
+
+/**
+ * The bounded queue before Kafka, first in, first out. It never refuses a message; when it is full, whoever reads
+ * the WebSocket stops reading, and goes on once it is half empty.
+ */
+export class MessageQueue {
+  readonly #maxBytes: number
+  #messages: OutgoingMessage[] = []
+  #head = 0
+  #bytes = 0
+  #events = 0
+  #full = false
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+  }
+
+  get length(): number {
+    return this.#messages.length - this.#head
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** Messages that are events. */
+  get events(): number {
+    return this.#events
+  }
+
+  /** True from the moment the limit is reached until half of it is free. */
+  get isFull(): boolean {
+    return this.#full
+  }
+
+  get oldestQueuedAtMs(): number | null {
+    return this.#messages[this.#head]?.queuedAtMs ?? null
+  }
+
+  push(message: OutgoingMessage): void {
+    this.#messages.push(message)
+    this.#bytes += message.value.length + OVERHEAD_BYTES
+    if (message.isEvent) this.#events++
+    if (this.#bytes >= this.#maxBytes) this.#full = true
+  }
+
+  /** Removes and returns at most `count` of the oldest. */
+  take(count: number): OutgoingMessage[] {
+    const taken = this.#messages.slice(this.#head, this.#head + count)
+    this.#head += taken.length
+    if (this.#head === this.#messages.length) {
+      this.#messages = []
+      this.#head = 0
+    } else if (this.#head > 10_000 && this.#head * 2 > this.#messages.length) {
+      this.#messages = this.#messages.slice(this.#head)
+      this.#head = 0
+    }
+    for (const { value, isEvent } of taken) {
+      this.#bytes -= value.length + OVERHEAD_BYTES
+      if (isEvent) this.#events--
+    }
+    if (this.#bytes <= this.#maxBytes / 2) this.#full = false
+    return taken
+  }
+}

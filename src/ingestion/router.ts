@@ -1,0 +1,53 @@
+import type { TopicNames } from '../kafka/config.ts'
+import { HEADER, schemaHeader } from '../kafka/headers.ts'
+import { partitionOf } from '../kafka/partition-map.ts'
+import type { TopicMetadata } from '../kafka/topic-metadata.ts'
+import { EVENT_TYPES, type EventType } from '../market/event.ts'
+
+/** Where a message goes and what it carries beside its value; shared by all messages of a symbol and type. */
+export interface Route {
+  readonly topic: string
+  readonly partition: number
+  readonly key: Buffer
+  readonly headers: Map<Buffer, Buffer>
+}
+
+/**
+ * Topic by event type, partition by Java's murmur2 of the symbol; worked out once a symbol and type.
+ *
+ * @param topics the partition counts at the start: after a change of the count the service is to be restarted,
+ *   and order per symbol does not hold across the change
+ */
+export class Router {
+  readonly #names: TopicNames
+  readonly #topics: ReadonlyMap<string, TopicMetadata>
+  readonly #routes = new Map<string, Route>()
+  readonly #headers = new Map<EventType, Map<Buffer, Buffer>>(
+    EVENT_TYPES.map((type) => [
+      type,
+      new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type))]]),
+    ]),
+  )
+
+  constructor(names: TopicNames, topics: ReadonlyMap<string, TopicMetadata>) {
+    this.#names = names
+    this.#topics = topics
+  }
+
+  /** @param stream the stream's name, which stands for symbol and type */
+  route(stream: string, symbol: string, type: EventType): Route {
+    const known = this.#routes.get(stream)
+    if (known !== undefined) return known
+    const topic = type === 'bookTicker' ? this.#names.bookTicker : this.#names.trades
+    const partitions = this.#topics.get(topic)?.partitions
+    if (partitions === undefined) throw new Error(`No partition count of topic ${topic}`)
+    const route = {
+      topic,
+      partition: partitionOf(symbol, partitions),
+      key: Buffer.from(symbol),
+      headers: this.#headers.get(type) ?? new Map<Buffer, Buffer>(),
+    }
+    this.#routes.set(stream, route)
+    return route
+  }
+}

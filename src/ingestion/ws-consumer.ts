@@ -1,0 +1,283 @@
+import { WebSocket } from 'ws'
+import type { ConnectionPlan } from '../binance/connection-plan.ts'
+import { describeError, TapelineError } from '../errors.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { ConnectionStatus } from '../telemetry/status.ts'
+import type { AttemptLimit } from '../timing/attempt-limit.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
+
+export interface WsConsumerEvents {
+  /**
+   * The socket is open and nothing has been read from it yet; reading begins when this resolves. Rejecting closes it.
+   *
+   * @param source what the exchange names itself in the upgrade: `binance` unless it is one of our own
+   */
+  onOpen(source: string): Promise<void>
+  /** @returns true when the frame was market data */
+  onFrame(frame: Buffer): boolean
+  /** The exchange cannot be used, and waiting does not mend it. */
+  onFatal(error: unknown): void
+}
+
+export interface WsConsumerOptions {
+  readonly id: number
+  readonly plan: ConnectionPlan
+  readonly backoff: BackoffPolicy
+  /** Shared by all connections of the process: the exchange counts by IP. */
+  readonly attempts: AttemptLimit
+  /** Waits while there is no room for what would be received. */
+  readonly whenRoom: (signal: AbortSignal) => Promise<void>
+}
+
+/** Binance closes a connection of larger frames' sender long before; ours are a few hundred bytes. */
+const MAX_FRAME_BYTES = 1 << 20
+const HANDSHAKE_TIMEOUT_MS = 10_000
+const CLOSE_TIMEOUT_MS = 1000
+
+/** The exchange sends a ping every 20 s: three missed ones, and the connection is dead whatever TCP thinks. */
+const SILENCE_LIMIT_MS = 60_000
+const WATCH_EVERY_MS = 1000
+
+/** Frames held in kernel buffers for longer than this would be stamped too late. */
+const PAUSE_LIMIT_MS = 5000
+
+/** The exchange takes 5 messages a second, pings and pongs included. */
+const SUBSCRIBE_INTERVAL_MS = 350
+
+/** The header by which our own exchanges name themselves in the WebSocket upgrade. */
+const SOURCE_HEADER = 'x-tapeline-source'
+
+/** One socket's life; a late callback of an earlier socket finds that it is no longer the current one. */
+interface Session {
+  readonly socket: WebSocket
+  readonly openedAtMs: number
+  lastByteAtMs: number
+  pausedAtMs: number | null
+  streaming: boolean
+}
+
+/**
+ * One connection to the combined stream, kept up for ever: reconnects with backoff, which a connection that has
+ * delivered market data resets; pauses when told to; closes itself when the exchange has gone silent or a pause has
+ * lasted too long. Pongs are answered by the `ws` library.
+ */
+export class WsConsumer {
+  readonly #options: WsConsumerOptions
+  readonly #events: WsConsumerEvents
+  readonly #log: Logger
+  readonly #stopping = new AbortController()
+  #session: Session | null = null
+  #phase: 'waiting' | 'connecting' = 'waiting'
+  #attempts = 0
+  #failures = 0
+  #paused = false
+  #reconnectAtOnce = false
+  #running: Promise<void> | null = null
+
+  constructor(options: WsConsumerOptions, events: WsConsumerEvents, log: Logger) {
+    this.#options = options
+    this.#events = events
+    this.#log = log
+  }
+
+  get isOpen(): boolean {
+    return this.#session !== null
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  pause(): void {
+    this.#paused = true
+    const session = this.#session
+    if (session === null || session.pausedAtMs !== null) return
+    session.pausedAtMs = performance.now()
+    session.socket.pause()
+  }
+
+  resume(): void {
+    this.#paused = false
+    const session = this.#session
+    if (session === null || session.pausedAtMs === null) return
+    session.pausedAtMs = null
+    session.lastByteAtMs = performance.now()
+    session.socket.resume()
+  }
+
+  /** Drops the socket and connects anew, without waiting where the exchange itself asked for it. */
+  reconnect(reason: string, atOnce = false): void {
+    if (this.#session === null) return
+    this.#log.warn({ connection: this.#options.id }, `Reconnecting: ${reason}`)
+    this.#reconnectAtOnce = atOnce
+    this.#session.socket.terminate()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    const socket = this.#session?.socket
+    if (socket !== undefined) {
+      socket.resume()
+      socket.close(1000)
+      setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref()
+    }
+    await this.#running
+  }
+
+  status(): ConnectionStatus {
+    const session = this.#session
+    const open = session?.pausedAtMs != null ? 'paused' : session?.streaming ? 'streaming' : 'open'
+    return {
+      id: this.#options.id,
+      state: session === null ? this.#phase : open,
+      streams: this.#options.plan.streams.length,
+      ageMs: session === null ? null : Math.round(performance.now() - session.openedAtMs),
+      attempts: this.#attempts,
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      try {
+        await this.#options.whenRoom(signal)
+        await this.#waitForAttempt()
+        if (signal.aborted) return
+        this.#attempts++
+        this.#phase = 'connecting'
+        const ended = await this.#connectUntilClosed()
+        if (!signal.aborted) this.#log.warn({ connection: this.#options.id }, `Connection closed: ${ended}`)
+      } catch (error) {
+        if (signal.aborted) return
+        if (error instanceof TapelineError) {
+          this.#events.onFatal(error)
+          return
+        }
+        this.#log.warn(
+          { connection: this.#options.id, err: error },
+          `Cannot connect: ${describeError(error)}`,
+        )
+      }
+      this.#phase = 'waiting'
+      this.#failures++
+      const wait = this.#reconnectAtOnce ? 0 : delayFor(this.#failures, this.#options.backoff, Math.random())
+      this.#reconnectAtOnce = false
+      await sleep(wait, signal).catch(() => {})
+    }
+  }
+
+  async #waitForAttempt(): Promise<void> {
+    for (;;) {
+      const taken = this.#options.attempts.take(performance.now())
+      if (taken.allowed) return
+      await sleep(taken.waitMs, this.#stopping.signal)
+    }
+  }
+
+  /** Resolves with the reason once a connection that was open has closed; rejects when it never opened. */
+  async #connectUntilClosed(): Promise<string> {
+    const { signal } = this.#stopping
+    let source = 'binance'
+    const socket = new WebSocket(this.#options.plan.url, {
+      perMessageDeflate: false,
+      maxPayload: MAX_FRAME_BYTES,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    })
+    const closed = new Promise<string>((resolve) => {
+      socket.once('close', (code, reason) => resolve(`${code} ${reason.toString()}`.trim()))
+    })
+    const opened = Promise.withResolvers<void>()
+    socket.once('open', () => {
+      // Nothing may be read before the source is known to be the right one.
+      socket.pause()
+      opened.resolve()
+    })
+    socket.on('error', opened.reject)
+    socket.once('upgrade', (response) => {
+      source = response.headers[SOURCE_HEADER]?.toString() ?? source
+    })
+    socket.once('unexpected-response', (request, response) => {
+      request.destroy()
+      opened.reject(refusal(this.#options.plan.url, response.statusCode ?? 0))
+    })
+    const abort = () => socket.terminate()
+    signal.addEventListener('abort', abort, { once: true })
+    try {
+      await opened.promise
+      signal.removeEventListener('abort', abort)
+      await this.#events.onOpen(source)
+      return await this.#read(socket, closed)
+    } finally {
+      signal.removeEventListener('abort', abort)
+      socket.terminate()
+    }
+  }
+
+  async #read(socket: WebSocket, closed: Promise<string>): Promise<string> {
+    const nowMs = performance.now()
+    const session: Session = {
+      socket,
+      openedAtMs: nowMs,
+      lastByteAtMs: nowMs,
+      pausedAtMs: null,
+      streaming: false,
+    }
+    let problem: string | null = null
+    socket.on('error', (error) => {
+      problem = describeError(error)
+    })
+    socket.on('ping', () => {
+      session.lastByteAtMs = performance.now()
+    })
+    socket.on('message', (frame: Buffer) => {
+      session.lastByteAtMs = performance.now()
+      if (!this.#events.onFrame(frame) || session.streaming) return
+      session.streaming = true
+      this.#failures = 0
+    })
+    this.#session = session
+    const watch = setInterval(() => this.#watch(session), WATCH_EVERY_MS)
+    const subscribed = new AbortController()
+    const subscribing = this.#subscribe(socket, subscribed.signal)
+    if (this.#paused) this.pause()
+    else socket.resume()
+    try {
+      const reason = await closed
+      return problem ?? reason
+    } finally {
+      this.#session = null
+      clearInterval(watch)
+      subscribed.abort()
+      await subscribing
+    }
+  }
+
+  /** Streams that had no place in the URL. */
+  async #subscribe(socket: WebSocket, signal: AbortSignal): Promise<void> {
+    for (const [index, params] of this.#options.plan.subscriptions.entries()) {
+      await sleep(SUBSCRIBE_INTERVAL_MS, signal).catch(() => {})
+      if (signal.aborted) return
+      socket.send(JSON.stringify({ method: 'SUBSCRIBE', params, id: index + 1 }))
+    }
+  }
+
+  #watch(session: Session): void {
+    const nowMs = performance.now()
+    if (session.pausedAtMs !== null) {
+      if (nowMs - session.pausedAtMs > PAUSE_LIMIT_MS)
+        this.reconnect('it was paused for too long, Kafka is slow')
+    } else if (nowMs - session.lastByteAtMs > SILENCE_LIMIT_MS) {
+      this.reconnect('the exchange has sent nothing, not even a ping')
+    }
+  }
+}
+
+function refusal(url: string, statusCode: number): Error {
+  const { host } = new URL(url)
+  if (statusCode === 451) {
+    return new TapelineError('EXCHANGE', `${host} refuses this region (HTTP 451)`, {
+      fix: 'Run from a place that the exchange serves, or set BINANCE_WS_URL to the host for yours.',
+    })
+  }
+  return new Error(`${host} answered the upgrade with HTTP ${statusCode}`)
+}
