@@ -1,0 +1,50 @@
+import { type KafkaConnection, kafkaConnection, type TopicNames, topicNames } from '../kafka/config.ts'
+import type { Settings } from '../settings/load.ts'
+import type { BackoffPolicy } from '../timing/backoff.ts'
+
+/** Everything the consumer service is told; durations in milliseconds. */
+export interface ConsumerConfig {
+  readonly kafka: KafkaConnection
+  readonly topics: TopicNames
+  readonly groupId: string
+  readonly sessionTimeoutMs: number
+  readonly heartbeatIntervalMs: number
+  readonly rebalanceTimeoutMs: number
+  readonly fetchMaxWaitMs: number
+  /** Where to begin when neither the database nor the group knows anything. */
+  readonly autoOffsetReset: 'latest' | 'earliest'
+  /** Messages in a batch. */
+  readonly batchSize: number
+  readonly flushIntervalMs: number
+  readonly databaseUrl: string
+  readonly poolMin: number
+  readonly poolMax: number
+  /** False: check the schema and refuse to start on another version. */
+  readonly migrateOnStart: boolean
+  readonly backoff: BackoffPolicy
+  readonly host: string
+  readonly port: number
+}
+
+export function consumerConfig(settings: Settings): ConsumerConfig {
+  return {
+    kafka: kafkaConnection(settings),
+    topics: topicNames(settings),
+    groupId: settings.KAFKA_GROUP_ID,
+    sessionTimeoutMs: settings.KAFKA_SESSION_TIMEOUT_MS,
+    heartbeatIntervalMs: settings.KAFKA_HEARTBEAT_INTERVAL_MS,
+    rebalanceTimeoutMs: settings.KAFKA_REBALANCE_TIMEOUT_MS,
+    fetchMaxWaitMs:
+      settings.KAFKA_FETCH_MAX_WAIT_MS ?? Math.max(1, Math.floor(settings.FLUSH_INTERVAL_MS / 4)),
+    autoOffsetReset: settings.AUTO_OFFSET_RESET,
+    batchSize: settings.BATCH_SIZE,
+    flushIntervalMs: settings.FLUSH_INTERVAL_MS,
+    databaseUrl: settings.DATABASE_URL,
+    poolMin: settings.DB_POOL_MIN,
+    poolMax: settings.DB_POOL_MAX,
+    migrateOnStart: settings.MIGRATE_ON_START,
+    backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
+    host: settings.HTTP_HOST,
+    port: settings.CONSUMER_PORT,
+  }
+}

@@ -1,0 +1,82 @@
+import { describeError } from '../errors.ts'
+import { latestValue } from '../kafka/latest-value.ts'
+import { refuseOtherSource, SOURCE_KEY } from '../kafka/source-mark.ts'
+import type { Database } from '../store/database.ts'
+import { markSource } from '../store/meta.ts'
+import { checkSchema, migrate } from '../store/migrate.ts'
+import { openPostgres } from '../store/postgres.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { delayFor, sleep } from '../timing/backoff.ts'
+import type { ConsumerConfig } from './config.ts'
+import { failureKind } from './failures.ts'
+
+/**
+ * Opens the database and brings its schema up to date, or checks it. Waits for a database that is away.
+ *
+ * @throws TapelineError `DATABASE` when it is not what this program needs; the signal's reason when it aborts
+ */
+export async function openDatabase(
+  config: ConsumerConfig,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<Database> {
+  const database = openPostgres({
+    url: config.databaseUrl,
+    poolMin: config.poolMin,
+    poolMax: config.poolMax,
+    applicationName: 'tapeline-consumer',
+  })
+  for (let failures = 1; ; failures++) {
+    try {
+      if (config.migrateOnStart) {
+        const { from, to } = await migrate(database)
+        if (from !== to) log.info({ from, to }, 'Schema brought up to date')
+      } else {
+        await checkSchema(database)
+      }
+      return database
+    } catch (error) {
+      if (failureKind(error) !== 'retry' || isOurs(error)) {
+        await database.close()
+        throw error
+      }
+      log.warn({ err: error }, `The database cannot be used yet, trying again: ${describeError(error)}`)
+      await sleep(delayFor(failures, config.backoff, Math.random()), signal).catch(
+        async (reason: unknown) => {
+          await database.close()
+          throw reason
+        },
+      )
+    }
+  }
+}
+
+/**
+ * A check that the messages come from the same exchange as the rows: ingestion leaves its name in the checkpoints
+ * topic before its first message. Once both agree it costs nothing. Where nobody left a name (other producers),
+ * everything passes.
+ */
+export function sourceCheck(config: ConsumerConfig, database: Database, log: Logger): () => Promise<void> {
+  let agreed = false
+  let warned = false
+  return async () => {
+    if (agreed) return
+    const source = await latestValue(config.kafka, config.topics.checkpoints, SOURCE_KEY)
+    if (source === null) {
+      if (!warned) log.warn('The topics do not say which exchange their data came from')
+      warned = true
+      return
+    }
+    refuseOtherSource(
+      'The tables of this database',
+      await markSource(database, source),
+      source,
+      'Set DATABASE_URL to a database of its own for this source, or KAFKA_BROKERS and the topic names to the right topics.',
+    )
+    agreed = true
+  }
+}
+
+function isOurs(error: unknown): boolean {
+  return error instanceof Error && error.name === 'TapelineError'
+}

@@ -1,0 +1,62 @@
+import type { Producer } from '@platformatic/kafka'
+import { describeError } from '../errors.ts'
+import { createProducer } from '../kafka/producer.ts'
+import { partitionOf } from '../kafka/partition-map.ts'
+import { topicMetadata } from '../kafka/topic-metadata.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { delayFor, sleep } from '../timing/backoff.ts'
+import type { FoundDeadLetter } from './batch.ts'
+import type { ConsumerConfig } from './config.ts'
+
+/** Puts messages that cannot be stored into the dead-letter topic, unchanged, with the reason in headers. */
+export class DeadLetterProducer {
+  readonly #config: ConsumerConfig
+  readonly #log: Logger
+  #producer: Producer<Buffer, Buffer, Buffer, Buffer> | null = null
+
+  constructor(config: ConsumerConfig, log: Logger) {
+    this.#config = config
+    this.#log = log
+  }
+
+  /** Resolves once every message is acknowledged; keeps trying until the signal aborts, and rejects then. */
+  async send(letters: readonly FoundDeadLetter[], signal: AbortSignal): Promise<void> {
+    if (letters.length === 0) return
+    for (let failures = 1; ; failures++) {
+      try {
+        await this.#sendOnce(letters)
+        return
+      } catch (error) {
+        this.#log.warn(
+          { err: error },
+          `Dead letters were not acknowledged, trying again: ${describeError(error)}`,
+        )
+        await this.close()
+        await sleep(delayFor(failures, this.#config.backoff, Math.random()), signal)
+      }
+    }
+  }
+
+  async #sendOnce(letters: readonly FoundDeadLetter[]): Promise<void> {
+    this.#producer ??= createProducer(this.#config.kafka, 'tapeline-consumer-dead-letters', 'lz4')
+    const topic = this.#config.topics.deadLetters
+    const partitions = (await topicMetadata(this.#producer, [topic])).get(topic)?.partitions ?? 1
+    await this.#producer.send({
+      messages: letters.map(({ row, headers }) => ({
+        topic,
+        // A key or value of null stays null.
+        ...(row.key === null ? {} : { key: row.key }),
+        ...(row.payload === null ? {} : { value: row.payload }),
+        partition: partitionOf(row.key?.toString() ?? '', partitions),
+        timestamp: BigInt(row.failedAtMs),
+        headers: new Map(headers.map(([name, value]) => [Buffer.from(name), Buffer.from(value)])),
+      })),
+    })
+  }
+
+  async close(): Promise<void> {
+    const producer = this.#producer
+    this.#producer = null
+    await producer?.close(true)
+  }
+}

@@ -1,0 +1,170 @@
+import { isUtf8 } from 'node:buffer'
+import type { KafkaRecord } from '@platformatic/kafka'
+import { TapelineError } from '../errors.ts'
+import { HEADER, headerText, type SchemaName } from '../kafka/headers.ts'
+import { SCHEMA_VERSION } from '../market/event.ts'
+import { isTimeUs } from '../market/fields.ts'
+import { GAP } from '../market/gap.ts'
+import {
+  type AggTradePayload,
+  type Fields,
+  INVALIDATED,
+  isFields,
+  readAggTrade,
+  readBookTicker,
+  readTrade,
+  type TradePayload,
+} from '../market/payload.ts'
+import type { Batch } from './batch.ts'
+
+const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
+
+/** What a topic holds. */
+export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
+
+const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly SchemaName[]>> = {
+  trades: ['trade', 'aggTrade'],
+  bookTicker: ['bookTicker'],
+  gaps: ['gap'],
+}
+
+/**
+ * Adds a message's row to the batch.
+ *
+ * @returns null when it was added, else the reason it cannot be stored: a short stable text that names the field
+ * @throws TapelineError `SCHEMA` when the message is of a newer schema than this program knows: that is no fault
+ *   of the message, and it must not be skipped
+ */
+export function decodeInto(
+  batch: Batch,
+  kind: Exclude<TopicKind, 'deadLetters'>,
+  record: KafkaRecord,
+): string | null {
+  const { value } = record
+  if (value === null) return 'value is null'
+  if (value.length === 0) return 'value is empty'
+  if (!isUtf8(value)) return 'value is not UTF-8'
+  const data = parse(value)
+  if (data === undefined) return 'value is not JSON'
+  if (!isFields(data)) return 'value is not an object'
+  const schema = schemaOf(kind, headerText(record.headers, HEADER.schema), data)
+  switch (schema) {
+    case 'trade':
+      return addTrade(batch, data)
+    case 'aggTrade':
+      return addAggTrade(batch, data)
+    case 'bookTicker':
+      return addBookTicker(batch, data)
+    case 'gap':
+      return addGap(batch, data)
+    case null:
+      return 'schema is not one of this topic'
+  }
+}
+
+/** The schema the header names; without a header (other producers set none) the one that the payload shows. */
+function schemaOf(
+  kind: Exclude<TopicKind, 'deadLetters'>,
+  header: string | null,
+  data: Fields,
+): SchemaName | null {
+  const allowed = SCHEMAS_OF[kind]
+  if (header === null) {
+    return allowed.length === 1 ? (allowed[0] ?? null) : (allowed.find((name) => name === data['e']) ?? null)
+  }
+  const slash = header.indexOf('/')
+  const name = allowed.find((one) => one === header.slice(0, slash))
+  const version = Number(header.slice(slash + 1))
+  if (name === undefined || !Number.isInteger(version) || version < 1) return null
+  if (version > SCHEMA_VERSION) {
+    throw new TapelineError(
+      'SCHEMA',
+      `A message has schema ${header}, this program knows ${name}/${SCHEMA_VERSION}`,
+      {
+        fix: 'Upgrade the consumer before the ingestion service; nothing was skipped.',
+      },
+    )
+  }
+  return name
+}
+
+function addTrade(batch: Batch, data: Fields): string | null {
+  const trade = readTrade(data)
+  if (typeof trade === 'string') return trade
+  const fault = addCommon(batch, trade, data, 'trade')
+  if (fault !== null) return fault
+  batch.trades.tradeId.push(trade.t)
+  batch.trades.firstTradeId.push(null)
+  batch.trades.lastTradeId.push(null)
+  return null
+}
+
+function addAggTrade(batch: Batch, data: Fields): string | null {
+  const trade = readAggTrade(data)
+  if (typeof trade === 'string') return trade
+  const fault = addCommon(batch, trade, data, 'aggTrade')
+  if (fault !== null) return fault
+  batch.trades.tradeId.push(trade.a)
+  batch.trades.firstTradeId.push(trade.f === INVALIDATED ? null : trade.f)
+  batch.trades.lastTradeId.push(trade.l === INVALIDATED ? null : trade.l)
+  return null
+}
+
+/** Adds nothing when it answers a fault. */
+function addCommon(
+  batch: Batch,
+  trade: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
+  data: Fields,
+  type: 'trade' | 'aggTrade',
+): string | null {
+  const { ingestion_timestamp_us: receivedUs, source } = data
+  if (!isTimeUs(receivedUs)) return NOT_STAMPED
+  if (source !== undefined && source !== 'backfill') return 'source is not backfill'
+  const columns = batch.trades
+  columns.tradeTimeMs.push(trade.T)
+  columns.eventTimeMs.push(trade.E)
+  columns.symbol.push(trade.s)
+  columns.eventType.push(type)
+  columns.price.push(trade.p)
+  columns.quantity.push(trade.q)
+  columns.isBuyerMaker.push(trade.m ? 't' : 'f')
+  columns.ingestionUs.push(receivedUs)
+  columns.source.push(source ?? 'stream')
+  return null
+}
+
+function addBookTicker(batch: Batch, data: Fields): string | null {
+  const quote = readBookTicker(data)
+  if (typeof quote === 'string') return quote
+  const receivedUs = data['ingestion_timestamp_us']
+  if (!isTimeUs(receivedUs)) return NOT_STAMPED
+  const columns = batch.bookTicker
+  columns.ingestionUs.push(receivedUs)
+  columns.symbol.push(quote.s)
+  columns.updateId.push(quote.u)
+  columns.bidPrice.push(quote.b)
+  columns.bidQuantity.push(quote.B)
+  columns.askPrice.push(quote.a)
+  columns.askQuantity.push(quote.A)
+  return null
+}
+
+function addGap(batch: Batch, data: Fields): string | null {
+  const parsed = GAP.safeParse(data)
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]
+    return `${issue?.path.join('.') || 'gap'} is not ${issue?.message ?? 'as expected'}`.slice(0, 200)
+  }
+  const gap = parsed.data
+  const known = batch.gaps.get(gap.gap_id)
+  if (known === undefined || gap.revision > known.revision) batch.gaps.set(gap.gap_id, gap)
+  return null
+}
+
+function parse(value: Buffer): unknown {
+  try {
+    return JSON.parse(value.toString())
+  } catch {
+    return undefined
+  }
+}

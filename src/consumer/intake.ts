@@ -1,0 +1,239 @@
+import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
+import { HEADER, headerText } from '../kafka/headers.ts'
+import type { StoredOffset } from '../store/consumer-offsets.ts'
+import { Batch } from './batch.ts'
+import { decodeInto, type TopicKind } from './decode.ts'
+
+export interface IntakeOptions {
+  readonly kindOf: ReadonlyMap<string, TopicKind>
+  /** Messages in a batch. */
+  readonly batchSize: number
+  readonly flushIntervalMs: number
+  /** Sealed batches that may wait for the database; at this many, fetching stops. */
+  readonly maxSealed: number
+}
+
+/** A stretch of offsets that the broker no longer has. */
+export interface Hole {
+  readonly topic: string
+  readonly partition: number
+  readonly from: number
+  readonly to: number
+}
+
+interface Assigned {
+  readonly topic: string
+  readonly topicId: string
+  readonly partition: number
+  readonly kind: TopicKind
+  /** The offset expected next from a fetch. */
+  next: number
+  /** Everything below is in the database. */
+  stored: number
+  /** The end of the partition at the last fetch. */
+  end: number
+}
+
+/**
+ * What the consumer has taken in and not stored yet: positions of the assigned partitions, the batch being
+ * gathered, and the sealed batches in the order in which they must be written. No I/O and no clock of its own.
+ *
+ * Rows of a partition that has been taken away stay in their batches: storing them again elsewhere adds no row,
+ * and `consumer_offsets` moves only over what is stored, whoever stored it. Only commits to Kafka are limited to
+ * what is assigned.
+ */
+export class Intake {
+  readonly #options: IntakeOptions
+  readonly #assigned = new Map<string, Assigned>()
+  readonly #sealed: Batch[] = []
+  #open: Batch | null = null
+  #writing: Batch | null = null
+  readonly counters = { consumed: 0, discarded: 0 }
+
+  constructor(options: IntakeOptions) {
+    this.#options = options
+  }
+
+  /** Replaces the assignment: kept partitions go on where they are, new ones start at their stored offset. */
+  assign(partitions: readonly StoredOffset[]): void {
+    const keys = new Set(partitions.map(keyOf))
+    for (const key of [...this.#assigned.keys()]) if (!keys.has(key)) this.#assigned.delete(key)
+    for (const { topic, topicId, partition, nextOffset } of partitions) {
+      const kind = this.#options.kindOf.get(topic)
+      if (kind === undefined || this.#assigned.has(keyOf({ topic, partition }))) continue
+      const state = { topic, topicId, partition, kind, next: nextOffset, stored: nextOffset, end: nextOffset }
+      this.#assigned.set(keyOf(state), state)
+    }
+  }
+
+  isAssigned(topic: string, partition: number): boolean {
+    return this.#assigned.has(keyOf({ topic, partition }))
+  }
+
+  /** Where to fetch from next. */
+  positions(): Position[] {
+    return [...this.#assigned.values()].map(({ topic, partition, next }) => ({
+      topic,
+      partition,
+      offset: next,
+    }))
+  }
+
+  /** What is stored and not yet read, of each assigned partition. */
+  progress(): Array<{ topic: string; partition: number; stored: number; end: number }> {
+    return [...this.#assigned.values()].map(({ topic, partition, stored, end }) => ({
+      topic,
+      partition,
+      stored,
+      end,
+    }))
+  }
+
+  get hasRoom(): boolean {
+    return this.#sealed.length < this.#options.maxSealed
+  }
+
+  /** Messages taken in that are not stored yet. */
+  get pending(): number {
+    return [this.#open, this.#writing, ...this.#sealed].reduce(
+      (sum, batch) => sum + (batch?.messages ?? 0),
+      0,
+    )
+  }
+
+  /**
+   * Takes in what a fetch brought, from the expected offset on; what lies below was taken before.
+   *
+   * @param nowMs of the monotonic clock
+   * @param wallMs of the wall clock, for the time of dead letters
+   * @returns a hole when the fetch begins above the expected offset: nothing was taken then
+   * @throws TapelineError `SCHEMA` see {@link decodeInto}
+   */
+  accept(fetched: FetchedPartition, nowMs: number, wallMs: number): Hole | null {
+    const state = this.#assigned.get(keyOf(fetched))
+    if (state === undefined) return null
+    state.end = fetched.endOffset
+    for (const { offset, record } of fetched.records) {
+      if (offset < state.next) continue
+      if (offset > state.next)
+        return { topic: state.topic, partition: state.partition, from: state.next, to: offset }
+      const batch = this.#open ?? new Batch(nowMs)
+      this.#open = batch
+      const origin = { topic: state.topic, topicId: state.topicId, partition: state.partition }
+      if (state.kind === 'deadLetters') mirror(batch, origin, offset, record, wallMs)
+      else {
+        const reason = decodeInto(batch, state.kind, record)
+        if (reason !== null) giveUp(batch, origin, offset, record, reason, wallMs)
+      }
+      batch.advance(origin, offset, offset + 1)
+      batch.messages++
+      this.counters.consumed++
+      state.next = offset + 1
+      if (batch.messages >= this.#options.batchSize) this.#seal()
+    }
+    return null
+  }
+
+  /** Goes on at `offset`; the step over the hole is recorded, so that the stored offset can follow. */
+  skipTo(topic: string, partition: number, offset: number, nowMs: number): void {
+    const state = this.#assigned.get(keyOf({ topic, partition }))
+    if (state === undefined) return
+    if (offset > state.next) {
+      this.#open ??= new Batch(nowMs)
+      this.#open.advance(state, state.next, offset)
+    }
+    state.next = offset
+  }
+
+  /** Milliseconds until the gathered batch is due, 0 when it is; null when nothing is gathered. */
+  dueInMs(nowMs: number): number | null {
+    return this.#open === null
+      ? null
+      : Math.max(0, this.#open.openedAtMs + this.#options.flushIntervalMs - nowMs)
+  }
+
+  /** Closes the gathered batch, so that it can be written. */
+  flush(): void {
+    this.#seal()
+  }
+
+  /** The next batch to write, which stays the writer's until {@link stored} or {@link discardAll}. */
+  take(): Batch | null {
+    this.#writing ??= this.#sealed.shift() ?? null
+    return this.#writing
+  }
+
+  /** The batch that was taken is committed in the database. */
+  stored(batch: Batch): void {
+    if (batch !== this.#writing) return
+    this.#writing = null
+    for (const step of batch.steps.values()) {
+      const state = this.#assigned.get(keyOf(step))
+      if (state?.topicId === step.topicId) state.stored = Math.max(state.stored, step.nextOffset)
+    }
+  }
+
+  /** Forgets everything that is not stored, and all positions: they must be assigned anew. */
+  discardAll(): void {
+    this.counters.discarded += this.pending
+    this.#assigned.clear()
+    this.#sealed.length = 0
+    this.#open = null
+    this.#writing = null
+  }
+
+  #seal(): void {
+    if (this.#open !== null) this.#sealed.push(this.#open)
+    this.#open = null
+  }
+}
+
+type Origin = { readonly topic: string; readonly topicId: string; readonly partition: number }
+type IncomingRecord = FetchedPartition['records'][number]['record']
+
+function giveUp(
+  batch: Batch,
+  origin: Origin,
+  offset: number,
+  record: IncomingRecord,
+  reason: string,
+  failedAtMs: number,
+): void {
+  batch.found.push({
+    row: {
+      ...origin,
+      offset,
+      origin: 'consumer',
+      reason,
+      key: record.key,
+      payload: record.value,
+      failedAtMs,
+    },
+    headers: [
+      [HEADER.origin, 'consumer'],
+      [HEADER.originTopic, origin.topic],
+      [HEADER.originPartition, String(origin.partition)],
+      [HEADER.originOffset, String(offset)],
+      [HEADER.reason, reason],
+      [HEADER.time, String(failedAtMs)],
+    ],
+  })
+}
+
+/** Dead letters of the consumers are in the table already; those of ingestion reach it here. */
+function mirror(batch: Batch, origin: Origin, offset: number, record: IncomingRecord, nowMs: number): void {
+  if (headerText(record.headers, HEADER.origin) !== 'ingestion') return
+  batch.mirrored.push({
+    ...origin,
+    offset,
+    origin: 'ingestion',
+    reason: (headerText(record.headers, HEADER.reason) ?? 'unknown').replaceAll('\0', ''),
+    key: record.key,
+    payload: record.value,
+    failedAtMs: Number(headerText(record.headers, HEADER.time)) || nowMs,
+  })
+}
+
+function keyOf(partition: { readonly topic: string; readonly partition: number }): string {
+  return `${partition.topic}:${partition.partition}`
+}

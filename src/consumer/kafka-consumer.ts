@@ -1,0 +1,184 @@
+import { describeError } from '../errors.ts'
+import type { KafkaConnection } from '../kafka/config.ts'
+import { type FetchedPartition, PartitionFetcher, type Position } from '../kafka/partition-fetcher.ts'
+import type { TopicMetadata } from '../kafka/topic-metadata.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
+import { Wake } from '../timing/wake.ts'
+import type { Intake } from './intake.ts'
+
+export interface KafkaConsumerOptions {
+  readonly kafka: KafkaConnection
+  readonly topics: readonly string[]
+  readonly fetchMaxWaitMs: number
+  readonly backoff: BackoffPolicy
+}
+
+export interface KafkaConsumerEvents {
+  /** The brokers answered; ids and counts of the topics as they are now. */
+  onConnected(topics: ReadonlyMap<string, TopicMetadata>): void
+  /** Something was taken in. */
+  onAccepted(): void
+  /** Fetching cannot go on and waiting does not mend it: a message of a newer schema, or a defect. */
+  onFatal(error: unknown): void
+}
+
+/** Enough for some hundred messages: a broker that has less waits for `fetchMaxWaitMs`. */
+const MIN_BYTES = 32 << 10
+const MAX_BYTES = 8 << 20
+
+/**
+ * Fetches what the intake has positions and room for, one request to each broker at a time, and hands it over.
+ * When a request fails the client is made anew; positions are the intake's, so nothing is lost or skipped.
+ */
+export class KafkaConsumer {
+  readonly #options: KafkaConsumerOptions
+  readonly #intake: Intake
+  readonly #events: KafkaConsumerEvents
+  readonly #log: Logger
+  readonly #stopping = new AbortController()
+  readonly #wake = new Wake()
+  #running: Promise<void> | null = null
+  #fetcher: PartitionFetcher | null = null
+
+  constructor(options: KafkaConsumerOptions, intake: Intake, events: KafkaConsumerEvents, log: Logger) {
+    this.#options = options
+    this.#intake = intake
+    this.#events = events
+    this.#log = log
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  /** To be called when the intake has got positions or room. */
+  wake(): void {
+    this.#wake.ring()
+  }
+
+  /** The oldest and next offset of every partition. @throws while no broker answers */
+  async offsetRanges(): ReturnType<PartitionFetcher['offsetRanges']> {
+    if (this.#fetcher === null) throw new Error('No broker has answered yet')
+    return this.#fetcher.offsetRanges()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    this.#wake.ring()
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping
+    for (let failures = 0; !signal.aborted; ) {
+      const fetcher = new PartitionFetcher(
+        this.#options.kafka,
+        'tapeline-consumer-fetch',
+        this.#options.topics,
+      )
+      try {
+        const topics = await fetcher.connect()
+        this.#fetcher = fetcher
+        this.#events.onConnected(topics)
+        await this.#fetchUntilStopped(fetcher, () => {
+          failures = 0
+        })
+      } catch (error) {
+        if (isFatal(error)) {
+          this.#events.onFatal(error)
+          return
+        }
+        if (!signal.aborted)
+          this.#log.warn({ err: error }, `Fetching failed, trying again: ${describeError(error)}`)
+        failures++
+      } finally {
+        this.#fetcher = null
+        await fetcher.close().catch((error: unknown) => {
+          this.#log.debug({ err: error }, `Closing the fetching client failed: ${describeError(error)}`)
+        })
+      }
+      if (!signal.aborted)
+        await sleep(delayFor(failures, this.#options.backoff, Math.random()), signal).catch(() => {})
+    }
+  }
+
+  async #fetchUntilStopped(fetcher: PartitionFetcher, onSuccess: () => void): Promise<void> {
+    const inFlight = new Map<number, Promise<void>>()
+    let failure: { error: unknown } | null = null
+    while (!this.#stopping.signal.aborted && failure === null) {
+      const byLeader = this.#intake.hasRoom ? this.#positionsByLeader(fetcher) : new Map<number, Position[]>()
+      for (const [node, positions] of byLeader) {
+        if (inFlight.has(node)) continue
+        const request = this.#fetchOnce(fetcher, node, positions)
+          .then(onSuccess, (error: unknown) => {
+            failure ??= { error }
+          })
+          .finally(() => {
+            inFlight.delete(node)
+            this.#wake.ring()
+          })
+        inFlight.set(node, request)
+      }
+      await this.#wake.wait()
+    }
+    if (failure !== null) throw (failure as { error: unknown }).error
+  }
+
+  #positionsByLeader(fetcher: PartitionFetcher): Map<number, Position[]> {
+    return Map.groupBy(this.#intake.positions(), ({ topic, partition }) => {
+      const leader = fetcher.leaderOf(topic, partition)
+      if (leader === null || leader < 0) throw new Error(`Partition ${partition} of ${topic} has no leader`)
+      return leader
+    })
+  }
+
+  async #fetchOnce(fetcher: PartitionFetcher, node: number, positions: readonly Position[]): Promise<void> {
+    const limits = { maxWaitMs: this.#options.fetchMaxWaitMs, minBytes: MIN_BYTES, maxBytes: MAX_BYTES }
+    const fetched = await fetcher.fetch(node, positions, limits)
+    if (this.#stopping.signal.aborted) return
+    for (const one of fetched) {
+      if (one.error === 'OFFSET_OUT_OF_RANGE') await this.#goToOldest(fetcher, one)
+      else if (one.error !== null) throw new Error(`Partition ${one.partition} of ${one.topic}: ${one.error}`)
+      else this.#accept(one, positions)
+    }
+    this.#events.onAccepted()
+  }
+
+  #accept(fetched: FetchedPartition, positions: readonly Position[]): void {
+    const hole = this.#intake.accept(fetched, performance.now(), Date.now())
+    if (hole === null) return
+    // An answer to a position that has moved meanwhile begins elsewhere too: only where the broker was asked for
+    // the expected offset itself has it really none.
+    const asked = positions.find(
+      ({ topic, partition }) => topic === fetched.topic && partition === fetched.partition,
+    )
+    if (asked?.offset !== hole.from) return
+    this.#log.error(hole, 'Kafka has a hole in a partition: these offsets do not exist')
+    this.#intake.skipTo(hole.topic, hole.partition, hole.to, performance.now())
+  }
+
+  async #goToOldest(fetcher: PartitionFetcher, { topic, partition }: FetchedPartition): Promise<void> {
+    const expected = this.#intake
+      .positions()
+      .find((one) => one.topic === topic && one.partition === partition)
+    const range = (await fetcher.offsetRanges()).find(
+      (one) => one.topic === topic && one.partition === partition,
+    )
+    if (expected === undefined || range === undefined) return
+    if (expected.offset >= range.start && expected.offset <= range.end) return
+    this.#log.error(
+      { topic, partition, from: expected.offset, to: range.start, end: range.end },
+      'The next offset has left the topic: retention is shorter than the outage was. Going on at the oldest message',
+    )
+    this.#intake.skipTo(topic, partition, range.start, performance.now())
+  }
+}
+
+/** Errors that come again however often the broker is asked. */
+function isFatal(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    (error.name === 'TapelineError' ? Reflect.get(error, 'code') === 'SCHEMA' : error instanceof TypeError)
+  )
+}

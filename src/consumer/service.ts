@@ -1,0 +1,161 @@
+import { describeError, TapelineError } from '../errors.ts'
+import { Closers } from '../telemetry/closers.ts'
+import { startHealthServer } from '../telemetry/health-server.ts'
+import { LatencyWindow } from '../telemetry/latency.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { createMetrics } from '../telemetry/metrics.ts'
+import type { RunningService } from '../telemetry/service.ts'
+import type { ConsumerStatus } from '../telemetry/status.ts'
+import { Tally } from '../telemetry/tally.ts'
+import { VERSION } from '../telemetry/version.ts'
+import type { Batch } from './batch.ts'
+import type { Written } from './batch-writer.ts'
+import type { ConsumerConfig } from './config.ts'
+import { openDatabase, sourceCheck } from './db.ts'
+import { consumerMetrics } from './metrics.ts'
+import { Worker } from './worker.ts'
+
+/**
+ * The consumer service: Kafka to TimescaleDB. Answers over HTTP from the first moment on, 503 until partitions are
+ * assigned and the database takes batches.
+ *
+ * @throws TapelineError `ENVIRONMENT` when its port is taken
+ */
+export async function startConsumer(config: ConsumerConfig, log: Logger): Promise<RunningService> {
+  const startedAtMs = performance.now()
+  const figures = new ConsumerFigures()
+  const ended = Promise.withResolvers<unknown>()
+  const closers = new Closers()
+  const starting = new AbortController()
+  let worker: Worker | null = null
+
+  const readiness = () => {
+    const reason = whyNotReady(worker)
+    return { ready: reason === '', reason }
+  }
+  const status = (): ConsumerStatus => {
+    const { ready, reason } = readiness()
+    return figures.status(worker, { ready, reason, uptimeMs: performance.now() - startedAtMs })
+  }
+  const http = await startHealthServer(
+    { host: config.host, port: config.port, portSetting: 'CONSUMER_PORT' },
+    { readiness, status, metrics: createMetrics(consumerMetrics(status)) },
+  )
+  closers.add('http', () => http.close())
+
+  const work = async () => {
+    const database = await openDatabase(config, log, starting.signal)
+    closers.add('database', () => database.close())
+    worker = new Worker(
+      config,
+      database,
+      sourceCheck(config, database, log),
+      {
+        onStored: (batch, written) => figures.stored(batch, written),
+        onRetry: () => {
+          figures.retries++
+        },
+        onFatal: ended.resolve,
+      },
+      log,
+    )
+    worker.start()
+  }
+  const working = work().catch((error: unknown) => {
+    if (!starting.signal.aborted) ended.resolve(error)
+  })
+  log.info({ url: http.url, group: config.groupId }, 'Consumer started')
+
+  return {
+    url: http.url,
+    ended: ended.promise,
+    async stop(signal) {
+      starting.abort(new Error('stopping'))
+      await working
+      const left = (await worker?.stop(signal)) ?? 0
+      await closers.closeAll()
+      if (left > 0) {
+        throw new TapelineError('STOPPED_DIRTY', `${left} messages were taken from Kafka and not stored`, {
+          fix: 'Nothing is lost: start the consumer again, and it reads them again.',
+        })
+      }
+      log.info('Consumer stopped')
+    },
+  }
+}
+
+function whyNotReady(worker: Worker | null): string {
+  if (worker === null) return 'the database has not answered yet'
+  if (!worker.isPositioned) return 'no partitions are assigned yet'
+  if (worker.writeFailure !== null) return `the last flush failed: ${describeError(worker.writeFailure)}`
+  return ''
+}
+
+/** What is counted of the work, since the start. */
+class ConsumerFigures {
+  readonly #rows = new Tally()
+  readonly #eventToRow = new LatencyWindow()
+  readonly #receiptToRow = new LatencyWindow()
+  #inserted = 0
+  #deadLettered = 0
+  #alreadyThere = 0
+  #flushes = 0
+  retries = 0
+
+  stored(batch: Batch, written: Written): void {
+    this.#flushes++
+    this.#inserted += written.inserted
+    this.#deadLettered += written.deadLettered
+    this.#alreadyThere += batch.messages - written.inserted - written.deadLettered
+    for (const { type, symbol, rows } of written.rows) this.#rows.add(type, symbol, rows)
+    const nowMs = performance.now()
+    const wallMs = Date.now()
+    const { trades, bookTicker } = batch
+    for (let i = 0; i < trades.tradeId.length; i++) {
+      // Backfilled rows are late by their nature.
+      if (trades.source[i] === 'backfill') continue
+      const eventMs = trades.eventTimeMs[i]
+      if (eventMs != null) this.#eventToRow.record(wallMs - eventMs, nowMs)
+      this.#receiptToRow.record(wallMs - (trades.ingestionUs[i] ?? 0) / 1000, nowMs)
+    }
+    for (const receivedUs of bookTicker.ingestionUs)
+      this.#receiptToRow.record(wallMs - receivedUs / 1000, nowMs)
+  }
+
+  status(
+    worker: Worker | null,
+    health: { readonly ready: boolean; readonly reason: string; readonly uptimeMs: number },
+  ): ConsumerStatus {
+    const nowMs = performance.now()
+    return {
+      service: 'consumer',
+      version: VERSION,
+      ...health,
+      generation: worker?.generation ?? null,
+      partitions: (worker?.intake.progress() ?? []).map(({ topic, partition, stored, end }) => ({
+        topic,
+        partition,
+        nextOffset: stored,
+        endOffset: end,
+        lag: Math.max(0, end - stored),
+      })),
+      counters: {
+        consumed: worker?.intake.counters.consumed ?? 0,
+        inserted: this.#inserted,
+        alreadyThere: this.#alreadyThere,
+        deadLettered: this.#deadLettered,
+        discarded: worker?.intake.counters.discarded ?? 0,
+        pending: worker?.intake.pending ?? 0,
+      },
+      rows: {
+        trade: this.#rows.of('trade'),
+        aggTrade: this.#rows.of('aggTrade'),
+        bookTicker: this.#rows.of('bookTicker'),
+      },
+      flushes: this.#flushes,
+      retries: this.retries,
+      eventToRowMs: this.#eventToRow.summary(nowMs),
+      receiptToRowMs: this.#receiptToRow.summary(nowMs),
+    }
+  }
+}

@@ -1,0 +1,299 @@
+import { describeError, TapelineError } from '../errors.ts'
+import type { TopicMetadata } from '../kafka/topic-metadata.ts'
+import { lockOffsets, readOffsets, type StoredOffset, writeStartOffsets } from '../store/consumer-offsets.ts'
+import type { Database } from '../store/database.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { delayFor, sleep } from '../timing/backoff.ts'
+import { Wake } from '../timing/wake.ts'
+import type { Batch } from './batch.ts'
+import { OffsetsMovedError, type Written, writeBatch } from './batch-writer.ts'
+import type { ConsumerConfig } from './config.ts'
+import { DeadLetterProducer } from './dead-letter-producer.ts'
+import type { TopicKind } from './decode.ts'
+import { failureKind } from './failures.ts'
+import { type Assignment, GroupMembership } from './group-membership.ts'
+import { Intake } from './intake.ts'
+import { KafkaConsumer } from './kafka-consumer.ts'
+import { type TopicState, startPositions } from './start-positions.ts'
+
+export interface WorkerEvents {
+  /** A batch is committed. */
+  onStored(batch: Batch, written: Written): void
+  /** Writing failed and is tried again. */
+  onRetry(): void
+  /** Going on would lose or corrupt something; nothing uncommitted is lost. Called once. */
+  onFatal(error: unknown): void
+}
+
+/** Sealed batches that may wait while one is being written. */
+const MAX_SEALED = 4
+
+/**
+ * The consumer at work: the group tells which partitions are ours, the database where they are to be read from,
+ * Kafka gives the messages, the intake gathers them into batches, and one loop writes batch after batch: dead
+ * letters acknowledged, rows and offsets committed, then the group's offsets.
+ */
+export class Worker {
+  readonly intake: Intake
+  readonly #config: ConsumerConfig
+  readonly #database: Database
+  readonly #events: WorkerEvents
+  readonly #log: Logger
+  readonly #kinds: ReadonlyMap<string, TopicKind>
+  readonly #membership: GroupMembership
+  readonly #kafka: KafkaConsumer
+  readonly #deadLetters: DeadLetterProducer
+  readonly #stopping = new AbortController()
+  readonly #giveUp = new AbortController()
+  readonly #positionsWanted = new Wake()
+  readonly #batchSealed = new Wake()
+  #assignment: Assignment | null = null
+  #positioned: Assignment | null = null
+  #topics: ReadonlyMap<string, TopicMetadata> | null = null
+  #draining = false
+  #flushTimer: NodeJS.Timeout | null = null
+  #loops: Promise<unknown> | null = null
+  /** The error of the last attempt to write, until one succeeds. */
+  writeFailure: string | null = null
+
+  /** @param checkSource rejects when the messages come from another source than the database's rows; called before each batch */
+  constructor(
+    config: ConsumerConfig,
+    database: Database,
+    checkSource: () => Promise<void>,
+    events: WorkerEvents,
+    log: Logger,
+  ) {
+    this.#config = config
+    this.#database = database
+    this.#checkSource = checkSource
+    this.#events = events
+    this.#log = log
+    this.#kinds = new Map<string, TopicKind>([
+      [config.topics.trades, 'trades'],
+      [config.topics.bookTicker, 'bookTicker'],
+      [config.topics.gaps, 'gaps'],
+      [config.topics.deadLetters, 'deadLetters'],
+    ])
+    const topics = [...this.#kinds.keys()]
+    const { batchSize, flushIntervalMs } = config
+    this.intake = new Intake({ kindOf: this.#kinds, batchSize, flushIntervalMs, maxSealed: MAX_SEALED })
+    this.#deadLetters = new DeadLetterProducer(config, log)
+    this.#membership = new GroupMembership(
+      config,
+      topics,
+      {
+        onAssigned: (assignment) => {
+          this.#assignment = assignment
+          this.#positionsWanted.ring()
+        },
+        onLost: () => {
+          this.#assignment = null
+        },
+      },
+      log,
+    )
+    this.#kafka = new KafkaConsumer(
+      { kafka: config.kafka, topics, fetchMaxWaitMs: config.fetchMaxWaitMs, backoff: config.backoff },
+      this.intake,
+      {
+        onConnected: (found) => {
+          const recreated = [...found].some(
+            ([topic, { id }]) => this.#topics !== null && this.#topics.get(topic)?.id !== id,
+          )
+          this.#topics = found
+          if (recreated) this.#forgetPositions('A topic was recreated')
+          this.#positionsWanted.ring()
+        },
+        onAccepted: () => this.#afterAccept(),
+        onFatal: (error) => events.onFatal(error),
+      },
+      log,
+    )
+  }
+
+  readonly #checkSource: () => Promise<void>
+
+  get generation(): number | null {
+    return this.#membership.generation
+  }
+
+  /** True once the current assignment has its positions. */
+  get isPositioned(): boolean {
+    return this.#positioned !== null && this.#positioned === this.#assignment
+  }
+
+  start(): void {
+    this.#membership.start()
+    this.#kafka.start()
+    this.#loops ??= Promise.all([this.#positionLoop(), this.#writeLoop()]).catch((error: unknown) => {
+      this.#events.onFatal(error)
+    })
+  }
+
+  /**
+   * Stops fetching, writes what was taken in, commits and leaves the group.
+   *
+   * @returns how many messages could not be stored before the signal aborted; they are read again at the next start
+   */
+  async stop(signal: AbortSignal): Promise<number> {
+    this.#stopping.abort()
+    signal.addEventListener('abort', () => this.#giveUp.abort(signal.reason), { once: true })
+    if (signal.aborted) this.#giveUp.abort(signal.reason)
+    this.#positionsWanted.ring()
+    await this.#kafka.stop()
+    if (this.#flushTimer !== null) clearTimeout(this.#flushTimer)
+    this.intake.flush()
+    this.#draining = true
+    this.#batchSealed.ring()
+    await this.#loops
+    const left = this.intake.pending
+    await this.#membership.stop()
+    await this.#deadLetters.close()
+    return left
+  }
+
+  #afterAccept(): void {
+    this.#batchSealed.ring()
+    if (this.#flushTimer !== null) return
+    const dueInMs = this.intake.dueInMs(performance.now())
+    if (dueInMs === null) return
+    this.#flushTimer = setTimeout(() => {
+      this.#flushTimer = null
+      // The batch that was due may have been full and another begun since.
+      if (this.intake.dueInMs(performance.now()) === 0) this.intake.flush()
+      this.#afterAccept()
+    }, dueInMs)
+  }
+
+  async #positionLoop(): Promise<void> {
+    for (let failures = 0; !this.#stopping.signal.aborted; ) {
+      const assignment = this.#assignment
+      const topics = this.#topics
+      if (assignment === null || topics === null || assignment === this.#positioned) {
+        await this.#positionsWanted.wait()
+        continue
+      }
+      try {
+        const positions = await this.#readPositions(topics)
+        failures = 0
+        // Another generation, or another incarnation of a topic, may have come meanwhile.
+        if (assignment !== this.#assignment || topics !== this.#topics) continue
+        const ours = new Set(assignment.partitions.map(keyOf))
+        this.intake.assign(positions.filter((position) => ours.has(keyOf(position))))
+        this.#positioned = assignment
+        this.#log.info(
+          { generation: assignment.generation, partitions: assignment.partitions.length },
+          'Partitions assigned',
+        )
+        this.#kafka.wake()
+      } catch (error) {
+        if (error instanceof TapelineError || failureKind(error) === 'stop') throw error
+        failures++
+        this.#log.warn({ err: error }, `Positions cannot be read, trying again: ${describeError(error)}`)
+        await sleep(delayFor(failures, this.#config.backoff, Math.random()), this.#stopping.signal).catch(
+          () => {},
+        )
+      }
+    }
+  }
+
+  /** Positions of all partitions of all topics; those that the database lacks are written to it first. */
+  async #readPositions(topics: ReadonlyMap<string, TopicMetadata>): Promise<readonly StoredOffset[]> {
+    const stored = await readOffsets(this.#database)
+    const known = new Map(stored.map((row) => [keyOf(row), row]))
+    const complete = [...topics].every(([topic, { id, partitions }]) =>
+      Array.from({ length: partitions }).every(
+        (_, partition) => known.get(keyOf({ topic, partition }))?.topicId === id,
+      ),
+    )
+    return complete ? stored : this.#establishPositions(topics)
+  }
+
+  async #establishPositions(topics: ReadonlyMap<string, TopicMetadata>): Promise<readonly StoredOffset[]> {
+    const groupHasCommits = await this.#membership.hasCommits(
+      new Map([...topics].map(([topic, { partitions }]) => [topic, partitions])),
+    )
+    const ranges = Map.groupBy(await this.#kafka.offsetRanges(), ({ topic }) => topic)
+    const states: TopicState[] = [...topics].map(([topic, { id, partitions }]) => ({
+      topic,
+      topicId: id,
+      fromEarliest: topic === this.#config.topics.gaps || topic === this.#config.topics.deadLetters,
+      ranges: (ranges.get(topic) ?? []).slice(0, partitions),
+    }))
+    const start = await this.#database.transaction(async (connection) => {
+      await lockOffsets(connection)
+      const result = startPositions(
+        states,
+        await readOffsets(connection),
+        groupHasCommits,
+        this.#config.autoOffsetReset,
+      )
+      await writeStartOffsets(connection, result.toWrite)
+      return result
+    })
+    for (const notice of start.notices) this.#log.warn(notice)
+    if (!groupHasCommits) await this.#membership.commitStart(start.positions)
+    return start.positions
+  }
+
+  async #writeLoop(): Promise<void> {
+    for (;;) {
+      const batch = this.intake.take()
+      if (batch === null) {
+        if (this.#draining) return
+        await this.#batchSealed.wait()
+        continue
+      }
+      this.#kafka.wake()
+      const written = await this.#writeUntilStored(batch)
+      if (written === 'given up') return
+      if (written === 'moved') continue
+      this.intake.stored(batch)
+      this.#events.onStored(batch, written)
+      this.#membership.commitSoon([...batch.steps.values()])
+    }
+  }
+
+  async #writeUntilStored(batch: Batch): Promise<Written | 'moved' | 'given up'> {
+    let lettersSent = false
+    for (let failures = 1; ; failures++) {
+      try {
+        await this.#checkSource()
+        if (!lettersSent) await this.#deadLetters.send(batch.found, this.#giveUp.signal)
+        lettersSent = true
+        const written = await writeBatch(this.#database, batch)
+        this.writeFailure = null
+        return written
+      } catch (error) {
+        if (this.#giveUp.signal.aborted) return 'given up'
+        if (error instanceof OffsetsMovedError) {
+          this.#forgetPositions(error.message)
+          return 'moved'
+        }
+        this.writeFailure = describeError(error)
+        if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
+        this.#events.onRetry()
+        this.#log.warn(
+          { err: error },
+          `The database did not take a batch, trying again: ${describeError(error)}`,
+        )
+        const wait = delayFor(failures, this.#config.backoff, Math.random())
+        await sleep(wait, this.#giveUp.signal).catch(() => {})
+        if (this.#giveUp.signal.aborted) return 'given up'
+      }
+    }
+  }
+
+  /** Drops everything that is not stored and reads the positions anew. */
+  #forgetPositions(why: string): void {
+    this.#log.warn({ messages: this.intake.pending }, `${why}: positions are read anew from the database`)
+    this.intake.discardAll()
+    this.#positioned = null
+    this.#positionsWanted.ring()
+  }
+}
+
+function keyOf(partition: { readonly topic: string; readonly partition: number }): string {
+  return `${partition.topic}:${partition.partition}`
+}
