@@ -1,0 +1,19 @@
+import { Command } from 'commander'
+import { ingestionConfig } from '../ingestion/config.ts'
+import { startIngestion } from '../ingestion/service.ts'
+import { loadSettings } from '../settings/load.ts'
+import { createLogger } from '../telemetry/log.ts'
+import { systemClock } from '../timing/clock.ts'
+import { runService } from './run-service.ts'
+
+export function ingestCommand(): Command {
+  return new Command('ingest')
+    .description('the ingestion service: the exchange to Kafka')
+    .addHelpText('after', '\nExample:\n  SYMBOLS=BTCUSDT,ETHUSDT KAFKA_BROKERS=kafka:9092 tapeline ingest')
+    .action(async () => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      const config = ingestionConfig(settings)
+      const log = createLogger('ingestion', settings.LOG_LEVEL)
+      await runService(() => startIngestion(config, systemClock(), log), log)
+    })
+}

@@ -1,0 +1,49 @@
+import { Command } from 'commander'
+import { describeError, TapelineError } from '../errors.ts'
+import { VERSION } from '../telemetry/version.ts'
+import { cleanCommand } from './clean.ts'
+import { consumeCommand } from './consume.ts'
+import { ingestCommand } from './ingest.ts'
+import { migrateCommand } from './migrate.ts'
+import { replayCommand } from './replay.ts'
+import { simulateCommand } from './simulate.ts'
+import { topicsCommand } from './topics.ts'
+import { upCommand } from './up.ts'
+import { verifyCommand } from './verify.ts'
+
+const program = new Command('tapeline')
+  .description('Binance market data through Kafka into TimescaleDB, with every trade accounted for')
+  .version(VERSION)
+  .showHelpAfterError('(add --help for what this command takes)')
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+
+for (const command of [
+  upCommand(),
+  ingestCommand(),
+  consumeCommand(),
+  simulateCommand(),
+  replayCommand(),
+  topicsCommand(),
+  migrateCommand(),
+  verifyCommand(),
+  cleanCommand(),
+]) {
+  program.addCommand(command)
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  process.exitCode = error instanceof TapelineError ? error.exitCode : 1
+  console.error(message(error))
+}
+
+/** One line with the cause, one with the fix; the stack only of what is not meant for a person, or on request. */
+function message(error: unknown): string {
+  const lines = [`tapeline: ${describeError(error)}`]
+  if (error instanceof TapelineError) {
+    if (error.fix !== '') lines.push(`  ${error.fix}`)
+    if (process.env['LOG_LEVEL'] === 'debug') lines.push(String(error.stack))
+  } else if (error instanceof Error) lines.push(String(error.stack))
+  return lines.join('\n')
+}

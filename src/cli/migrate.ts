@@ -1,0 +1,44 @@
+import { Command } from 'commander'
+import { TapelineError } from '../errors.ts'
+import { loadSettings, withoutPassword } from '../settings/load.ts'
+import { migrate } from '../store/migrate.ts'
+import { loadMigrations, renderMigrations } from '../store/migrations.ts'
+import { openPostgres } from '../store/postgres.ts'
+
+export function migrateCommand(): Command {
+  return new Command('migrate')
+    .description('bring the schema of the database up to date')
+    .option('--print', 'print the SQL for an empty database instead')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  DATABASE_URL=postgres://tapeline:secret@db:5432/tapeline tapeline migrate\n  tapeline migrate --print > init-db.sql',
+    )
+    .action(async (options: { print?: boolean }) => {
+      if (options.print === true) {
+        process.stdout.write(renderMigrations(loadMigrations()))
+        return
+      }
+      const { DATABASE_URL: url } = loadSettings(process.env, { cwd: process.cwd() })
+      const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'tapeline-migrate' })
+      try {
+        const { from, to } = await migrate(database)
+        console.log(
+          from === to
+            ? `Schema is up to date, version ${to}`
+            : `Schema migrated from version ${from} to ${to}`,
+        )
+      } catch (error) {
+        if (error instanceof TapelineError) throw error
+        throw new TapelineError(
+          'DATABASE',
+          `${withoutPassword(url)} cannot be migrated: ${error instanceof Error ? error.message || Reflect.get(error, 'code') : error}`,
+          {
+            fix: 'Check DATABASE_URL, and that its user owns the database or is a superuser.',
+            cause: error,
+          },
+        )
+      } finally {
+        await database.close()
+      }
+    })
+}

@@ -1,0 +1,52 @@
+import { describeError, TapelineError } from '../errors.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { RunningService } from '../telemetry/service.ts'
+
+/** How long a stop may take to deliver what is held, and then to close the rest. */
+const DELIVER_MS = 8000
+const CLOSE_MS = 1500
+
+/**
+ * Runs a service until SIGTERM or SIGINT, stops it within 10 s and exits: 0 when everything was delivered, 1 when
+ * not. A second signal exits at once.
+ */
+export async function runService(start: () => Promise<RunningService>, log: Logger): Promise<never> {
+  const stopWanted = Promise.withResolvers<'signal'>()
+  let signals = 0
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      signals++
+      if (signals > 1) process.exit(1)
+      stopWanted.resolve('signal')
+    })
+  }
+  const service = await start()
+  const reason = await Promise.race([stopWanted.promise, service.ended])
+  if (reason !== 'signal') reportError(reason, log)
+  const stopped = await stopInTime(service, log)
+  process.exit(reason === 'signal' && stopped ? 0 : exitCodeOf(reason))
+}
+
+/** Logs an error as one line; what is not meant for a person keeps its stack. */
+function reportError(error: unknown, log: Logger): void {
+  if (error instanceof TapelineError) log.error({ code: error.code, fix: error.fix }, error.message)
+  else log.error({ err: error }, `Stopped by a defect: ${describeError(error)}`)
+}
+
+async function stopInTime(service: RunningService, log: Logger): Promise<boolean> {
+  const deliver = AbortSignal.timeout(DELIVER_MS)
+  const deadline = new Promise<'late'>((resolve) =>
+    setTimeout(() => resolve('late'), DELIVER_MS + CLOSE_MS).unref(),
+  )
+  try {
+    if ((await Promise.race([service.stop(deliver), deadline])) !== 'late') return true
+    log.error('The stop took too long and was cut short; a restart heals what was left')
+  } catch (error) {
+    reportError(error, log)
+  }
+  return false
+}
+
+function exitCodeOf(reason: unknown): number {
+  return reason instanceof TapelineError ? reason.exitCode : 1
+}

@@ -1,0 +1,45 @@
+import { Command } from 'commander'
+import { partitionOf } from '../kafka/partition-map.ts'
+import { initTopics } from '../kafka/topics.ts'
+import { loadSettings } from '../settings/load.ts'
+
+export function topicsCommand(): Command {
+  const command = new Command('topics').description('the Kafka topics')
+  command
+    .command('init')
+    .description(
+      'create the topics that are missing; an existing one that differs is named and left as it is',
+    )
+    .addHelpText(
+      'after',
+      '\nExample:\n  KAFKA_BROKERS=kafka:9092 KAFKA_REPLICATION_FACTOR=3 tapeline topics init',
+    )
+    .action(async () => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      for (const { name, partitions, state, differences } of await initTopics(settings)) {
+        const detail = state === 'differs' ? differences.join('; ') : `${partitions} partitions`
+        console.log(`${name.padEnd(24)} ${state.padEnd(8)} ${detail}`)
+      }
+    })
+  command
+    .command('map')
+    .description('show which symbol goes to which partition')
+    .argument('[symbols...]', 'symbols; those of SYMBOLS when none are given')
+    .option('--partitions <count>', 'the number of partitions; KAFKA_PARTITIONS when not given')
+    .addHelpText('after', '\nExample:\n  tapeline topics map BTCUSDT ETHUSDT SOLUSDT --partitions 6')
+    .action((given: string[], options: { partitions?: string }) => {
+      const environment = {
+        ...process.env,
+        ...(given.length > 0 ? { SYMBOLS: given.join() } : {}),
+        ...(options.partitions === undefined ? {} : { KAFKA_PARTITIONS: options.partitions }),
+      }
+      const settings = loadSettings(environment, { cwd: process.cwd() })
+      const byPartition = Map.groupBy(settings.SYMBOLS, (symbol) =>
+        partitionOf(symbol, settings.KAFKA_PARTITIONS),
+      )
+      for (let partition = 0; partition < settings.KAFKA_PARTITIONS; partition++) {
+        console.log(`partition ${partition}: ${byPartition.get(partition)?.join(' ') ?? '(empty)'}`)
+      }
+    })
+  return command
+}

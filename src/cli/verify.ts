@@ -1,0 +1,43 @@
+import { Command } from 'commander'
+import { renderAudit } from '../audit/report.ts'
+import { verify } from '../audit/verify.ts'
+import { describeError, TapelineError } from '../errors.ts'
+import { readRunningEndpoints } from '../local/process-registry.ts'
+import { loadSettings, type Settings, withoutPassword } from '../settings/load.ts'
+import { openPostgres } from '../store/postgres.ts'
+
+export function verifyCommand(): Command {
+  return new Command('verify')
+    .description('audit what is stored; exit 1 if anything is missing or doubled that nothing explains')
+    .option('--json', 'print the whole audit as JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tapeline verify          while `tapeline up` runs, or with DATABASE_URL set\n  tapeline verify --json',
+    )
+    .action(async (options: { json?: boolean }) => {
+      const url = databaseUrl(loadSettings(process.env, { cwd: process.cwd() }))
+      const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'tapeline-verify' })
+      try {
+        const audit = await verify(database)
+        console.log(options.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
+        if (!audit.clean) process.exitCode = 1
+      } catch (error) {
+        throw new TapelineError(
+          'DATABASE',
+          `${withoutPassword(url)} cannot be audited: ${describeError(error)}`,
+          {
+            fix: 'Start `tapeline up`, or set DATABASE_URL to a database that `tapeline migrate` has prepared.',
+            cause: error,
+          },
+        )
+      } finally {
+        await database.close()
+      }
+    })
+}
+
+/** The database that is set, else that of the `up` which runs here, else the default. */
+function databaseUrl(settings: Settings): string {
+  if (settings.isSet('DATABASE_URL')) return settings.DATABASE_URL
+  return readRunningEndpoints(settings.DATA_DIR)?.databaseUrl ?? settings.DATABASE_URL
+}
