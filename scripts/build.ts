@@ -1,0 +1,21 @@
+/** `npm run build`: JavaScript with declarations in dist/, as the published package runs it. */
+import { spawnSync } from 'node:child_process'
+import { copyFileSync, globSync, mkdirSync, rmSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+
+const ROOT = resolve(import.meta.dirname, '..')
+/** Read at run time, from beside the module that reads them. */
+const ASSETS = 'src/**/*.{sql,html,css,svg}'
+
+rmSync(join(ROOT, 'dist'), { recursive: true, force: true })
+const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
+  cwd: ROOT,
+  stdio: 'inherit',
+})
+if (tsc.status !== 0) process.exit(tsc.status ?? 1)
+
+for (const asset of globSync(ASSETS, { cwd: ROOT })) {
+  const target = join(ROOT, asset.replace(/^src/, 'dist'))
+  mkdirSync(dirname(target), { recursive: true })
+  copyFileSync(join(ROOT, asset), target)
+}

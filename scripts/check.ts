@@ -1,0 +1,56 @@
+/** `npm run check`: everything that can be said about the code without running it. All checks run; 1 if any failed. */
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { describeError } from '../src/errors.ts'
+import { loadMigrations, renderMigrations } from '../src/store/migrations.ts'
+import { checkTrackedFiles } from './tracked-files.ts'
+
+const ROOT = resolve(import.meta.dirname, '..')
+
+/** In CI Biome colours every character, whatever it writes to. */
+const COLORS = process.stdout.isTTY ? [] : ['--colors=off']
+
+/** @returns whether it passed; what is wrong has been printed */
+type Check = () => Promise<boolean> | boolean
+
+const CHECKS: Record<string, Check> = {
+  'Types (tsc)': () => command('node_modules/typescript/bin/tsc', ['-p', 'tsconfig.json']),
+  'Format and lint (biome)': () =>
+    command('node_modules/@biomejs/biome/bin/biome', ['ci', '--error-on-warnings', ...COLORS, '.']),
+  'Unused code (knip)': () => command('node_modules/knip/bin/knip.js', []),
+  'docker/init-db.sql is what the migrations make': () => checkGeneratedSql(),
+  'Tracked files': () => checkTrackedFiles(ROOT),
+}
+
+/** A script of node_modules, on the Node that runs this. */
+function command(script: string, args: readonly string[]): Promise<boolean> {
+  return new Promise((done, reject) => {
+    const child = spawn(process.execPath, [script, ...args], { cwd: ROOT, stdio: 'inherit' })
+    child.once('error', reject)
+    child.once('exit', (code) => done(code === 0))
+  })
+}
+
+function checkGeneratedSql(): boolean {
+  const isCurrent =
+    readFileSync(join(ROOT, 'docker/init-db.sql'), 'utf8') === renderMigrations(loadMigrations())
+  if (!isCurrent) console.log('Run: bin/tapeline migrate --print > docker/init-db.sql')
+  return isCurrent
+}
+
+const failed: string[] = []
+for (const [title, check] of Object.entries(CHECKS)) {
+  const startedMs = performance.now()
+  console.log(`\n${title}`)
+  const passed = await Promise.resolve()
+    .then(check)
+    .catch((error: unknown) => {
+      console.log(describeError(error))
+      return false
+    })
+  if (!passed) failed.push(title)
+  console.log(`${passed ? 'passed' : 'FAILED'} in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`)
+}
+console.log(failed.length === 0 ? '\nAll checks passed' : `\nFailed: ${failed.join(', ')}`)
+process.exitCode = failed.length === 0 ? 0 : 1

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import { SETTING_NAMES } from '../src/settings/definitions.ts'
+
+const FILE = join(resolve(import.meta.dirname, '..'), 'docker/docker-compose.yml')
+const installed = spawnSync('docker-compose', ['version'], { stdio: 'ignore' }).status === 0
+const needsCompose = installed ? {} : { skip: 'docker-compose is not installed' }
+
+/** The file as docker-compose resolves it: YAML of its own making, with two spaces a level. */
+function resolved(environment: Record<string, string> = {}): string {
+  return execFileSync('docker-compose', ['-f', FILE, 'config'], {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '', ...environment },
+  })
+}
+
+/** The lines below `services: <name>:`. */
+function service(config: string, name: string): string {
+  const match = new RegExp(`^  ${name}:\\n((?:    .*\\n|\\n)+)`, 'm').exec(config)
+  assert.ok(match?.[1], `there is no service ${name}`)
+  return match[1]
+}
+
+test(
+  'the compose file is accepted by docker-compose and has every part of the pipeline',
+  needsCompose,
+  () => {
+    const config = resolved()
+    for (const name of ['kafka', 'kafka-init', 'kafka-ui', 'timescaledb', 'ingestion', 'consumer'])
+      service(config, name)
+    assert.doesNotMatch(config, /zookeeper/i)
+  },
+)
+
+test('no port is published to the network: each is bound to 127.0.0.1', needsCompose, () => {
+  const ports = [...resolved().matchAll(/^ {4}ports:\n((?: {4}- .*\n)+)/gm)].flatMap((match) =>
+    (match[1] ?? '').trim().split(/\n\s*/),
+  )
+  assert.equal(ports.length, 5)
+  for (const port of ports) assert.match(port, /^- 127\.0\.0\.1:\d+:\d+\/tcp$/)
+})
+
+test(
+  'both services and the creation of topics run one image, built from one Dockerfile',
+  needsCompose,
+  () => {
+    const config = resolved()
+    const builds = ['ingestion', 'consumer', 'kafka-init'].map((name) => {
+      const found = /build:\n {6}context: .*\n {6}dockerfile: (.*)\n[\s\S]*image: (.*)\n/.exec(
+        service(config, name),
+      )
+      return `${found?.[1]} ${found?.[2]}`
+    })
+    assert.deepEqual(new Set(builds), new Set(['docker/Dockerfile tapeline:local']))
+  },
+)
+
+test('a symbol in .env reaches the services without a change of the compose file', needsCompose, () => {
+  const config = resolved({ SYMBOLS: 'SOLUSDT' })
+  for (const name of ['ingestion', 'consumer', 'kafka-init'])
+    assert.match(service(config, name), /SYMBOLS: SOLUSDT/)
+})
+
+test('no setting is out of reach in containers, except those that make no sense there', () => {
+  const unreachable = [
+    'KAFKA_REPLICATION_FACTOR', // One broker.
+    'KAFKA_MIN_INSYNC_REPLICAS',
+    'DASHBOARD_PORT', // No dashboard is started.
+    'DATA_DIR', // `up` alone keeps anything there.
+  ]
+  const file = readFileSync(FILE, 'utf8')
+  const missing = SETTING_NAMES.filter((name) => !new RegExp(`^ +${name}:`, 'm').test(file))
+  // The broker beside them speaks plain text to everybody.
+  const expected = SETTING_NAMES.filter(
+    (name) => unreachable.includes(name) || /^KAFKA_(TLS|SASL)/.test(name),
+  )
+  assert.deepEqual(missing, expected)
+})

@@ -1,0 +1,165 @@
+/**
+ * The one test command: `npm test`, or `npm test -- consumer` for the files whose name contains "consumer".
+ * Starts what the chosen files need, runs them, and leaves nothing behind. Options (`--test-…`) go to Node's runner.
+ *
+ * A broker or database server that is already running is used instead of started where TAPELINE_TEST_KAFKA_BROKERS
+ * or TAPELINE_TEST_DATABASE_URL names it. With TAPELINE_TEST_NATIVE=required a machine that cannot have a native
+ * TimescaleDB is a failure and not a skip.
+ */
+import { spawn } from 'node:child_process'
+import { globSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { describeError } from '../src/errors.ts'
+import { startKafkaBroker } from '../src/local/kafka-broker.ts'
+import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
+import { Closers } from '../src/telemetry/closers.ts'
+import { DATABASE_SKIP_VARIABLE, DATABASE_VARIABLE } from './support/database.ts'
+import { BROKERS_VARIABLE } from './support/kafka.ts'
+import { startNativeTimescale } from './support/native-timescaledb.ts'
+import { type Needs, needsOf, selectTestFiles } from './support/test-files.ts'
+import { beginTestRun, type TestRun } from './support/test-run.ts'
+
+const ROOT = resolve(import.meta.dirname, '..')
+/** Outside the work tree, so that a fresh clone finds what an earlier one has downloaded. */
+const CACHE = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tapeline')
+const TEST_TIMEOUT_MS = 120_000
+/** A file that never ends (a socket or a timer left open) would otherwise hold the run for ever. */
+const RUN_TIMEOUT_MS = 30 * 60_000
+/** For processes of a test that are about to end by themselves. */
+const GRACE_MS = 5_000
+const INTERRUPTED_GRACE_MS = 1_000
+
+const startedMs = performance.now()
+
+async function main(): Promise<number> {
+  const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
+  const options = process.argv.slice(2).filter((argument) => argument.startsWith('-'))
+  const files = selectTestFiles(globSync('test/**/*.test.ts', { cwd: ROOT }).sort(), names)
+  if (files.length === 0) {
+    console.error(`No test file has ${names.join(' or ')} in its name`)
+    return 1
+  }
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (stop.signal.aborted) process.exit(1) // The second time: at once.
+      stop.abort(new Error(`stopped by ${signal}`))
+    })
+  }
+  const run = await beginTestRun(say)
+  const closers = new Closers()
+  let exitCode = 1
+  try {
+    const stopped = new Promise<never>((_, reject) => {
+      stop.signal.addEventListener('abort', () => reject(stop.signal.reason), { once: true })
+    })
+    await Promise.race([prepare(needsOf(files, ROOT), run, closers, stop.signal), stopped])
+    say(`running ${files.length} test files`)
+    exitCode = await runTests([...options, ...files], run, stop.signal)
+  } catch (error) {
+    console.error(`Tests were not run: ${describeError(error)}`)
+  }
+  const graceMs = stop.signal.aborted ? INTERRUPTED_GRACE_MS : GRACE_MS
+  return (await cleanUp(closers, run, graceMs)) ? exitCode : 1
+}
+
+/** Starts the parts side by side; what is running already when one of them fails is in `closers`. */
+async function prepare(needs: Needs, run: TestRun, closers: Closers, signal: AbortSignal): Promise<void> {
+  process.env['TAPELINE_CACHE_DIR'] = CACHE
+  const started = await Promise.allSettled([
+    needs.kafka && !process.env[BROKERS_VARIABLE] ? prepareKafka(run, closers, signal) : undefined,
+    needs.database && !process.env[DATABASE_VARIABLE] ? prepareDatabase(closers) : undefined,
+  ])
+  const failures = started.flatMap((part) => (part.status === 'rejected' ? [part.reason] : []))
+  if (failures.length > 0) throw new AggregateError(failures)
+}
+
+async function prepareKafka(run: TestRun, closers: Closers, signal: AbortSignal): Promise<void> {
+  const onProgress = stepsOf('Kafka')
+  const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE, onProgress, signal })
+  const dataDir = join(run.folder, 'kafka')
+  const broker = await startKafkaBroker({ distributionDir, dataDir, port: 0, onProgress, signal })
+  closers.add('Kafka', async () => {
+    await broker.stop()
+  })
+  process.env[BROKERS_VARIABLE] = broker.brokers
+  onProgress(`listening on ${broker.brokers}`)
+}
+
+async function prepareDatabase(closers: Closers): Promise<void> {
+  const onProgress = stepsOf('TimescaleDB')
+  const native = await startNativeTimescale({ cacheDir: CACHE, onProgress })
+  if ('skip' in native) {
+    if (process.env['TAPELINE_TEST_NATIVE'] === 'required')
+      throw new Error(`No native TimescaleDB: ${native.skip}`)
+    onProgress(`no native server, its tests are skipped: ${native.skip}`)
+    process.env[DATABASE_SKIP_VARIABLE] = native.skip
+    return
+  }
+  closers.add('TimescaleDB', () => native.stop())
+  process.env[DATABASE_VARIABLE] = native.url
+  onProgress(`listening on 127.0.0.1:${native.port}`)
+}
+
+/** @returns the exit code of Node's test runner */
+function runTests(args: readonly string[], run: TestRun, stop: AbortSignal): Promise<number> {
+  const runner = [
+    '--test',
+    '--test-concurrency=2',
+    `--test-timeout=${TEST_TIMEOUT_MS}`,
+    '--test-reporter=spec',
+  ]
+  return new Promise((done, reject) => {
+    // A process group of its own: Ctrl-C reaches the tests through this process only, before the parts are stopped.
+    const child = spawn(process.execPath, [...runner, ...args], {
+      cwd: ROOT,
+      // What a test puts under os.tmpdir() goes with the run, also when the test was killed.
+      env: { ...process.env, TMPDIR: run.folder },
+      stdio: 'inherit',
+      detached: true,
+    })
+    const end = (signal: NodeJS.Signals) => {
+      if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, signal)
+    }
+    const limit = setTimeout(() => {
+      console.error(
+        `The tests did not end within ${RUN_TIMEOUT_MS / 60_000} minutes: a file has left something open`,
+      )
+      end('SIGTERM')
+    }, RUN_TIMEOUT_MS)
+    stop.addEventListener('abort', () => end('SIGTERM'), { once: true })
+    child.once('error', reject)
+    child.once('exit', (code) => {
+      clearTimeout(limit)
+      done(code ?? 1)
+    })
+  })
+}
+
+/** Says nothing when all is well: the last lines of a run are the test runner's summary. */
+async function cleanUp(closers: Closers, run: TestRun, graceMs: number): Promise<boolean> {
+  const problems: string[] = []
+  await closers.closeAll().catch((error: unknown) => problems.push(describeError(error)))
+  for (const command of await run.end(graceMs))
+    problems.push(`a process was left behind, and is ended now: ${command}`)
+  for (const problem of problems) console.error(problem)
+  return problems.length === 0
+}
+
+/** One line a step: how far a step has come, behind a colon, is left out. */
+function stepsOf(part: string): (message: string) => void {
+  let last = ''
+  return (message) => {
+    const step = message.replace(/: \d+ files.*/, '')
+    if (step !== last) say(`${part}: ${step}`)
+    last = step
+  }
+}
+
+function say(message: string): void {
+  console.log(`[${((performance.now() - startedMs) / 1000).toFixed(1).padStart(5)} s] ${message}`)
+}
+
+// At once, and not when the last handle closes: an interrupted preparation may still have some open.
+process.exit(await main())

@@ -1,0 +1,94 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import { startEmbeddedDatabase } from '../../src/local/embedded-database.ts'
+
+export const DATABASE_VARIABLE = 'TAPELINE_TEST_DATABASE_URL'
+/** Why there is no native server, when there is none. */
+export const DATABASE_SKIP_VARIABLE = 'TAPELINE_TEST_DATABASE_SKIP'
+
+/** PostgreSQL as a server with processes of its own, or in WebAssembly as `up` starts it. */
+export type DatabaseKind = 'native' | 'embedded'
+
+/** An empty database of one test alone, with the extension `timescaledb`. */
+export interface TestDatabase {
+  readonly kind: DatabaseKind
+  /** For `DATABASE_URL`. The user may do everything. */
+  readonly url: string
+  /** Ends what is still connected, and removes the database. */
+  drop(): Promise<void>
+}
+
+/**
+ * Both kinds, for tests that hold on each: `for (const { name, ...options } of databaseKinds()) test(title, options, …)`.
+ * `skip` says why this machine or run cannot have that kind.
+ */
+export function databaseKinds(): Array<{ name: DatabaseKind; skip?: string }> {
+  const url = process.env[DATABASE_VARIABLE]
+  if (url !== undefined && url !== '') return [{ name: 'native' }, { name: 'embedded' }]
+  const reason =
+    process.env[DATABASE_SKIP_VARIABLE] ?? 'run this file through: npm test -- <part of its name>'
+  return [{ name: 'native', skip: `no native TimescaleDB: ${reason}` }, { name: 'embedded' }]
+}
+
+/** @param kind native where this machine has it, when not given */
+export function createTestDatabase(kind?: DatabaseKind): Promise<TestDatabase> {
+  const native = process.env[DATABASE_VARIABLE]
+  const hasNative = native !== undefined && native !== ''
+  if (kind === 'embedded' || (kind === undefined && !hasNative)) return createEmbedded()
+  if (!hasNative) throw new Error(databaseKinds()[0]?.skip)
+  return createNative(native)
+}
+
+async function createNative(serverUrl: string): Promise<TestDatabase> {
+  const name = `t_${randomBytes(6).toString('hex')}`
+  const url = new URL(serverUrl)
+  url.pathname = `/${name}`
+  await withClient(serverUrl, (client) => client.query(`CREATE DATABASE ${name}`))
+  await withClient(url.href, (client) => client.query('CREATE EXTENSION timescaledb'))
+  return {
+    kind: 'native',
+    url: url.href,
+    async drop() {
+      await withClient(serverUrl, (client) => client.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`))
+    },
+  }
+}
+
+/** A server of its own: one backend is shared by all connections, and tests must not wait for each other. */
+async function createEmbedded(): Promise<TestDatabase> {
+  const folder = await mkdtemp(join(tmpdir(), 'embedded-'))
+  const remove = () => rm(folder, { recursive: true, force: true })
+  try {
+    const logFile = join(folder, 'database.log')
+    const server = await startEmbeddedDatabase({ dataDir: join(folder, 'data'), port: 0, logFile })
+    await withClient(server.url, (client) => client.query('CREATE EXTENSION IF NOT EXISTS timescaledb'))
+    return {
+      kind: 'embedded',
+      url: server.url,
+      async drop() {
+        await server.stop()
+        await remove()
+      },
+    }
+  } catch (error) {
+    await remove()
+    throw error
+  }
+}
+
+async function withClient(url: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
+  const client = new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: 10_000,
+    query_timeout: 30_000,
+  })
+  await client.connect()
+  try {
+    await work(client)
+  } finally {
+    await client.end()
+  }
+}

@@ -1,0 +1,92 @@
+import { randomBytes } from 'node:crypto'
+import { Admin } from '@platformatic/kafka'
+import { waitFor } from './wait-for.ts'
+
+export const BROKERS_VARIABLE = 'TAPELINE_TEST_KAFKA_BROKERS'
+
+/** Topics of one test alone, on the broker that all tests share. */
+export interface TestTopics {
+  readonly prefix: string
+  /** Names of the five topics, as the settings call them, the brokers and a group: ready for a command's environment. */
+  readonly env: Readonly<Record<TopicSetting | 'KAFKA_BROKERS' | 'KAFKA_GROUP_ID', string>>
+  /** Deletes every topic whose name begins with the prefix, whoever created it. */
+  delete(): Promise<void>
+}
+
+const TOPIC_SETTINGS = {
+  KAFKA_TRADES_TOPIC: 'trades',
+  KAFKA_BOOK_TICKER_TOPIC: 'book_ticker',
+  KAFKA_GAPS_TOPIC: 'gaps',
+  KAFKA_CHECKPOINTS_TOPIC: 'checkpoints',
+  KAFKA_DEAD_LETTERS_TOPIC: 'dead_letters',
+} as const
+
+export type TopicSetting = keyof typeof TOPIC_SETTINGS
+
+/** The brokers that the test run has started, as "host:port". */
+export function brokers(): string[] {
+  const value = process.env[BROKERS_VARIABLE]
+  if (value === undefined || value === '') {
+    throw new Error(`${BROKERS_VARIABLE} is not set. Run this file through: npm test -- <part of its name>`)
+  }
+  return value.split(',')
+}
+
+/** Names that no other test uses. Creates nothing; for what creates its topics itself. */
+export function uniqueTopics(prefix = 'test'): TestTopics {
+  const unique = `${prefix}-${randomBytes(5).toString('hex')}`
+  const names = Object.entries(TOPIC_SETTINGS).map(([setting, name]) => [setting, `${unique}.${name}`])
+  const topics: Record<TopicSetting, string> = Object.fromEntries(names)
+  return {
+    prefix: unique,
+    env: { ...topics, KAFKA_BROKERS: brokers().join(), KAFKA_GROUP_ID: `${unique}-group` },
+    delete: () => deleteTopics(`${unique}.`),
+  }
+}
+
+/** The five topics under unique names, created with the broker's own configuration. */
+export async function createTestTopics(
+  options: { prefix?: string; partitions?: number } = {},
+): Promise<TestTopics> {
+  const topics = uniqueTopics(options.prefix)
+  const names = Object.keys(TOPIC_SETTINGS).map((setting) => topics.env[setting as TopicSetting])
+  await createTopics(names, options.partitions ?? 3)
+  return topics
+}
+
+/** Resolves when every partition has a leader: before that, a producer's first request may fail. */
+export async function createTopics(names: readonly string[], partitions: number): Promise<void> {
+  await withAdmin(async (admin) => {
+    await admin.createTopics({ topics: names.map((topic) => ({ topic, partitions, replicas: 1 })) })
+    await waitFor(
+      async () => {
+        const metadata = await admin.metadata({ topics: [...names], forceUpdate: true })
+        return names.every((name) =>
+          metadata.topics.get(name)?.partitions.every((partition) => partition.leader >= 0),
+        )
+      },
+      { timeoutMs: 10_000, what: `leaders of ${names.join()}` },
+    )
+  })
+}
+
+async function deleteTopics(prefix: string): Promise<void> {
+  await withAdmin(async (admin) => {
+    const topics = (await admin.listTopics()).filter((name) => name.startsWith(prefix))
+    if (topics.length > 0) await admin.deleteTopics({ topics })
+  })
+}
+
+async function withAdmin<Result>(work: (admin: Admin) => Promise<Result>): Promise<Result> {
+  const admin = new Admin({
+    clientId: 'tapeline-test',
+    bootstrapBrokers: brokers(),
+    timeout: 10_000,
+    strict: true,
+  })
+  try {
+    return await work(admin)
+  } finally {
+    await admin.close()
+  }
+}

@@ -1,0 +1,73 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { chown, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from '../../src/local/process-identity.ts'
+import { insideRoot, serverEnvironment, type TimescaleRoot } from './timescaledb-root.ts'
+
+/** Data, log, password and owner of one server, inside the changed root. */
+export interface DataFolder {
+  /** Inside the changed root. */
+  readonly inner: string
+  /** As this process sees it. */
+  readonly outer: string
+}
+
+const RUNS = '/var/lib/tapeline'
+const OWNER = 'owner.json'
+
+/** Where the data of this name is or will be. Creates nothing. */
+export function dataFolder(root: TimescaleRoot, name: string): DataFolder {
+  const inner = `${RUNS}/${name}`
+  return { inner, outer: join(root.path, inner) }
+}
+
+/** Creates the database cluster where there is none yet. @returns the superuser's password */
+export async function prepareData(root: TimescaleRoot, folder: DataFolder, keep: boolean): Promise<string> {
+  const passwordFile = join(folder.outer, 'password')
+  const ownerFile = join(folder.outer, OWNER)
+  const owner = JSON.stringify({ ...ownIdentity(), keep })
+  if (existsSync(join(folder.outer, 'data', 'PG_VERSION'))) {
+    await writeFile(ownerFile, owner)
+    return await readFile(passwordFile, 'utf8')
+  }
+  await mkdir(folder.outer, { recursive: true, mode: 0o700 })
+  await writeFile(ownerFile, owner)
+  const password = randomBytes(16).toString('hex')
+  await writeFile(passwordFile, password, { mode: 0o600 })
+  await chown(folder.outer, root.uid, root.gid)
+  await chown(passwordFile, root.uid, root.gid)
+  const files = [`--pgdata=${folder.inner}/data`, `--pwfile=${folder.inner}/password`]
+  const format = ['--username=postgres', '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C.UTF-8']
+  const [command, ...args] = insideRoot(root, 'initdb', [
+    ...files,
+    ...format,
+    '--no-sync',
+    '--no-instructions',
+  ])
+  await promisify(execFile)(command, args, { env: serverEnvironment(), timeout: 60_000 })
+  return password
+}
+
+/** Removes the data of runs that were killed before they could, except what was to be kept. */
+export async function removeAbandonedData(root: TimescaleRoot): Promise<void> {
+  const runs = join(root.path, RUNS)
+  await mkdir(runs, { recursive: true, mode: 0o755 })
+  for (const name of await readdir(runs)) {
+    const owner = await readOwner(join(runs, name, OWNER))
+    if (owner === undefined || owner.keep || isRunning(owner)) continue
+    await rm(join(runs, name), { recursive: true, force: true })
+  }
+}
+
+/** Undefined where there is none, or not yet: another process may be making the folder at this moment. */
+async function readOwner(file: string): Promise<(ProcessIdentity & { keep: boolean }) | undefined> {
+  try {
+    const owner: unknown = JSON.parse(await readFile(file, 'utf8'))
+    return isIdentity(owner) ? { ...owner, keep: Reflect.get(owner, 'keep') === true } : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,85 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { identify, isRunning, type ProcessIdentity } from '../../src/local/process-identity.ts'
+
+const COMMAND_LENGTH = 120
+
+/** A process that was started with an environment variable. */
+export interface MarkedProcess {
+  readonly identity: ProcessIdentity
+  readonly value: string
+  /** The beginning of its command line, for people. */
+  readonly command: string
+}
+
+/** The direct and indirect children of a process that run now; [] on a machine without /proc. */
+export function descendantsOf(pid: number): ProcessIdentity[] {
+  const childrenOf = new Map<number, number[]>()
+  for (const candidate of runningPids()) {
+    // The command's name, second and in parentheses, may hold spaces: count from behind it (proc_pid_stat(5)).
+    const stat = readOrUndefined(`/proc/${candidate}/stat`)
+    const parent = Number(stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+    childrenOf.set(parent, [...(childrenOf.get(parent) ?? []), candidate])
+  }
+  const found: ProcessIdentity[] = []
+  const pending = [...(childrenOf.get(pid) ?? [])]
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const identity = identify(next)
+    if (identity !== null) found.push(identity)
+    pending.push(...(childrenOf.get(next) ?? []))
+  }
+  return found
+}
+
+/** All processes that carry this environment variable, which children inherit; [] without /proc. */
+export function processesWithVariable(name: string): MarkedProcess[] {
+  const prefix = `${name}=`
+  return runningPids().flatMap((pid) => {
+    const environment = readOrUndefined(`/proc/${pid}/environ`)?.split('\0')
+    const entry = environment?.find((variable) => variable.startsWith(prefix))
+    const identity = entry === undefined ? null : identify(pid)
+    if (entry === undefined || identity === null) return []
+    const command = (readOrUndefined(`/proc/${pid}/cmdline`) ?? '')
+      .replaceAll('\0', ' ')
+      .trim()
+      .slice(0, COMMAND_LENGTH)
+    return [{ identity, value: entry.slice(prefix.length), command }]
+  })
+}
+
+/** Signals the process unless it has ended; false when it had. */
+export function signalIfRunning(identity: ProcessIdentity, signal: NodeJS.Signals): boolean {
+  if (!isRunning(identity)) return false
+  try {
+    return process.kill(identity.pid, signal)
+  } catch (error) {
+    if (error instanceof Error && Reflect.get(error, 'code') === 'ESRCH') return false
+    throw error
+  }
+}
+
+/** Polls until none of them runs. @returns false when some still do after `timeoutMs` */
+export async function haveEnded(identities: readonly ProcessIdentity[], timeoutMs: number): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs
+  while (identities.some(isRunning)) {
+    if (performance.now() > deadline) return false
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  return true
+}
+
+function runningPids(): number[] {
+  try {
+    return readdirSync('/proc').map(Number).filter(Number.isInteger)
+  } catch {
+    return [] // No /proc here: nothing can be listed.
+  }
+}
+
+/** A process may end, or belong to somebody else, between being listed and being read. */
+function readOrUndefined(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return undefined
+  }
+}

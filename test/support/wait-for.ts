@@ -1,0 +1,56 @@
+import { describeError } from '../../src/errors.ts'
+
+/**
+ * Polls until `condition` answers something other than false, null or undefined, and returns that.
+ *
+ * A condition that throws counts as "not yet"; its last error is told when the time is up.
+ *
+ * @param what completes the sentence "Waited … for …"
+ */
+export async function waitFor<Result>(
+  condition: () => Promise<Result> | Result,
+  { timeoutMs, what, everyMs = 50 }: { timeoutMs: number; what: string; everyMs?: number },
+): Promise<Exclude<Result, false | null | undefined>> {
+  const deadline = performance.now() + timeoutMs
+  let lastError: unknown
+  for (;;) {
+    try {
+      const result = await within(Math.max(1, deadline - performance.now()), what, condition)
+      if (isThere(result)) return result
+      lastError = undefined
+    } catch (error) {
+      lastError = error
+    }
+    if (performance.now() >= deadline) {
+      const why = lastError === undefined ? '' : `; last error: ${describeError(lastError)}`
+      throw new Error(`Waited ${timeoutMs} ms for ${what}${why}`, { cause: lastError })
+    }
+    await new Promise((resolve) => setTimeout(resolve, everyMs))
+  }
+}
+
+/** Runs `work`, and rejects when it takes longer than `timeoutMs`. */
+export async function within<Result>(
+  timeoutMs: number,
+  what: string,
+  work: () => Promise<Result> | Result,
+): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined
+  try {
+    return await Promise.race([
+      Promise.resolve().then(work),
+      new Promise<never>((_resolve, reject) => {
+        timer = setTimeout(
+          () => reject(new Error(`${what}: no answer after ${Math.round(timeoutMs)} ms`)),
+          timeoutMs,
+        )
+      }),
+    ])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function isThere<Result>(result: Result): result is Exclude<Result, false | null | undefined> {
+  return result !== false && result !== null && result !== undefined
+}
