@@ -4,10 +4,10 @@ import {
   type BookTickerPayload,
   type Fields,
   isFields,
-  type TradePayload,
   readAggTrade,
   readBookTicker,
   readTrade,
+  type TradePayload,
 } from '../market/payload.ts'
 import { memberText } from './json-member.ts'
 

@@ -1,7 +1,7 @@
 import type { Producer } from '@platformatic/kafka'
 import { describeError } from '../errors.ts'
-import { createProducer } from '../kafka/producer.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
+import { createProducer } from '../kafka/producer.ts'
 import { topicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { delayFor, sleep } from '../timing/backoff.ts'

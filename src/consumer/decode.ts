@@ -152,8 +152,7 @@ function addBookTicker(batch: Batch, data: Fields): string | null {
 function addGap(batch: Batch, data: Fields): string | null {
   const parsed = GAP.safeParse(data)
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]
-    return `${issue?.path.join('.') || 'gap'} is not ${issue?.message ?? 'as expected'}`.slice(0, 200)
+    return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit gap/${SCHEMA_VERSION}`
   }
   const gap = parsed.data
   const known = batch.gaps.get(gap.gap_id)

@@ -1,5 +1,5 @@
-import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
 import { HEADER, headerText } from '../kafka/headers.ts'
+import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
 import { Batch } from './batch.ts'
 import { decodeInto, type TopicKind } from './decode.ts'

@@ -14,7 +14,7 @@ import { failureKind } from './failures.ts'
 import { type Assignment, GroupMembership } from './group-membership.ts'
 import { Intake } from './intake.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
-import { type TopicState, startPositions } from './start-positions.ts'
+import { startPositions, type TopicState } from './start-positions.ts'
 
 export interface WorkerEvents {
   /** A batch is committed. */

@@ -60,7 +60,9 @@ export class PartitionFetcher {
       groupId: `${clientId}-unused`,
       groupProtocol: 'classic',
       autocommit: false,
-      retries: 0,
+      // A partition that has just been created, or is changing its leader, answers a moment later.
+      retries: 3,
+      retryDelay: 250,
     })
     for (const topic of topics) this.#client.topics.track(topic)
   }

@@ -1,4 +1,4 @@
-import { pino, stdTimeFunctions, type Logger as PinoLogger } from 'pino'
+import { type Logger as PinoLogger, pino, stdTimeFunctions } from 'pino'
 
 /**
  * WARN: something went wrong and nothing is lost. ERROR: something is lost, or a person is needed.

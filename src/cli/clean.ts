@@ -1,0 +1,57 @@
+import { createInterface } from 'node:readline/promises'
+import { Command } from 'commander'
+import { TapelineError } from '../errors.ts'
+import { listKeptData, refuseHeld, removeKeptData } from '../local/kept-data.ts'
+import { loadSettings } from '../settings/load.ts'
+
+/** `tapeline clean`: removes what `up` keeps on this machine, after asking. */
+export function cleanCommand(): Command {
+  return new Command('clean')
+    .description('remove what `up` keeps on this machine, after asking')
+    .option('--yes', 'remove without asking')
+    .addHelpText('after', HELP)
+    .action(async ({ yes }: { yes?: true }) => {
+      const { DATA_DIR } = loadSettings(process.env, { cwd: process.cwd() })
+      const kept = await listKeptData(DATA_DIR)
+      if (kept.length === 0) {
+        process.stdout.write(`There is nothing in ${DATA_DIR}.\n`)
+        return
+      }
+      process.stdout.write(`In ${DATA_DIR}:\n`)
+      for (const { name, bytes } of kept) process.stdout.write(`  ${sizeText(bytes).padStart(9)}  ${name}\n`)
+      refuseHeld(kept)
+      if (yes !== true && !(await confirmed())) {
+        process.stdout.write('Nothing was removed.\n')
+        return
+      }
+      for (const one of kept) await removeKeptData(one)
+      process.stdout.write('Removed.\n')
+    })
+}
+
+const HELP = `
+Everything is removed: the data of each source and the downloaded Kafka, which the next start fetches again.
+
+Examples:
+  tapeline clean
+  tapeline clean --yes`
+
+async function confirmed(): Promise<boolean> {
+  if (!process.stdin.isTTY) {
+    throw new TapelineError('INPUT', 'There is no terminal to ask on', {
+      fix: 'Add --yes to remove all of it without asking.',
+    })
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stdout })
+  try {
+    return /^y(es)?$/i.test((await terminal.question('Remove all of it? [y/N] ')).trim())
+  } finally {
+    terminal.close()
+  }
+}
+
+/** Bytes as a person reads them: `812 kB`, `1.2 GB`. */
+function sizeText(bytes: number): string {
+  if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
+}

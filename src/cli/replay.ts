@@ -1,0 +1,37 @@
+import { basename } from 'node:path'
+import { Command } from 'commander'
+import { OptionChecks } from '../exchange/option-checks.ts'
+import { startReplayExchange } from '../exchange/replay-exchange.ts'
+import { serveUntilStopped } from '../exchange/serve-until-stopped.ts'
+
+const FASTEST = 100_000
+
+const EXAMPLES = `
+Examples:
+  $ tapeline replay capture.ndjson.gz
+  $ tapeline replay capture.ndjson --speed 10
+  $ tapeline replay capture.ndjson --speed max --port 9500
+  $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 tapeline ingest
+
+The replay begins when a client subscribes to a stream that the file holds.`
+
+/** `tapeline replay FILE`: a capture, served as if it were the exchange. */
+export function replayCommand(): Command {
+  return new Command('replay')
+    .description('serve a capture as if it were the exchange, in its own time or faster')
+    .argument('<file>', 'a capture, plain (.ndjson) or gzipped (.ndjson.gz)')
+    .option('--port <number>', 'port of WebSocket and REST; 0 takes a free one', '9443')
+    .option('--speed <factor>', 'times its own speed, or max: as fast as it is read', '1')
+    .addHelpText('after', EXAMPLES)
+    .action(async (file: string, options: { port: string; speed: string }) => {
+      const checks = new OptionChecks()
+      const port = checks.number('--port', options.port, { min: 0, max: 65_535, whole: true })
+      const speed =
+        options.speed === 'max'
+          ? 'max'
+          : checks.number('--speed', options.speed, { min: 0.01, max: FASTEST, whole: false, or: 'max' })
+      checks.throwIfWrong('replay')
+      const exchange = await startReplayExchange({ file, port, speed })
+      await serveUntilStopped(`Replay of ${basename(file)} at speed ${speed}`, exchange, exchange.finished)
+    })
+}

@@ -1,0 +1,50 @@
+import { Command } from 'commander'
+import { DEFAULT_SYMBOLS } from '../exchange/instruments.ts'
+import { OptionChecks } from '../exchange/option-checks.ts'
+import { serveUntilStopped } from '../exchange/serve-until-stopped.ts'
+import {
+  DEFAULT_MESSAGES_PER_SECOND,
+  DEFAULT_SEED,
+  MOST_MESSAGES_PER_SECOND,
+  startSimulatedExchange,
+} from '../exchange/simulated-exchange.ts'
+
+const EXAMPLES = `
+Examples:
+  $ tapeline simulate
+  $ tapeline simulate --symbols BTCUSDT,SOLUSDT --rate 1000 --port 9500
+  $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 tapeline ingest
+
+The same symbols, rate and seed give the same market, also after a restart.`
+
+/** `tapeline simulate`: the built-in exchange alone. */
+export function simulateCommand(): Command {
+  return new Command('simulate')
+    .description('serve a simulated market as the exchange does: WebSocket and REST on 127.0.0.1')
+    .option('--port <number>', 'port of both; 0 takes a free one', '9443')
+    .option('--symbols <list>', 'symbols to trade, separated by commas', DEFAULT_SYMBOLS.join(','))
+    .option('--rate <number>', 'messages per second over all symbols', String(DEFAULT_MESSAGES_PER_SECOND))
+    .option('--seed <number>', 'another seed is another market', String(DEFAULT_SEED))
+    .addHelpText('after', EXAMPLES)
+    .action(async (options: { port: string; symbols: string; rate: string; seed: string }) => {
+      const checks = new OptionChecks()
+      const port = checks.number('--port', options.port, { min: 0, max: 65_535, whole: true })
+      const messagesPerSecond = checks.number('--rate', options.rate, {
+        min: 1,
+        max: MOST_MESSAGES_PER_SECOND,
+        whole: false,
+      })
+      const seed = checks.number('--seed', options.seed, {
+        min: 0,
+        max: Number.MAX_SAFE_INTEGER,
+        whole: true,
+      })
+      const symbols = checks.symbols('--symbols', options.symbols)
+      checks.throwIfWrong('simulate')
+      const exchange = await startSimulatedExchange({ port, symbols, messagesPerSecond, seed })
+      await serveUntilStopped(
+        `Simulated exchange, ${symbols.length} symbols, ${messagesPerSecond} messages/s`,
+        exchange,
+      )
+    })
+}

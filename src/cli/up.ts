@@ -1,0 +1,116 @@
+import { resolve } from 'node:path'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { TapelineError } from '../errors.ts'
+import { cacheDirectory, type SourceChoice } from '../local/data-directory.ts'
+import { runUp } from '../local/up.ts'
+import { loadSettings } from '../settings/load.ts'
+
+const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
+/** What a timer can wait for at most, 24 days. */
+const LONGEST_MS = 2 ** 31 - 1
+
+interface UpArguments {
+  readonly simulate?: true
+  readonly replay?: string
+  readonly speed?: number
+  readonly for?: number
+  readonly seed?: number
+  readonly rate?: number
+}
+
+/** `tapeline up`: the whole pipeline on this machine. */
+export function upCommand(): Command {
+  return new Command('up')
+    .description('run everything on this machine: Kafka, TimescaleDB, and both services')
+    .addOption(new Option('--simulate', 'take the built-in exchange instead of Binance').conflicts('replay'))
+    .addOption(new Option('--replay <file>', 'take a recording instead of Binance'))
+    .addOption(
+      new Option('--speed <factor>', 'with --replay: how many times as fast as it was recorded').argParser(
+        positive,
+      ),
+    )
+    .addOption(new Option('--seed <n>', 'with --simulate: another market').argParser(wholeNumber))
+    .addOption(new Option('--rate <n>', 'with --simulate: messages a second, on average').argParser(positive))
+    .addOption(new Option('--for <duration>', 'stop by itself: 500ms, 30s, 10m, 2h').argParser(parseDuration))
+    .addHelpText('after', HELP)
+    .action(async (given: UpArguments) => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      process.exitCode = await runUp({
+        settings,
+        environment: process.env,
+        source: sourceChoice(given),
+        forMs: given.for ?? null,
+        cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? cacheDirectory(settings.DATA_DIR),
+        command: commandLine(given),
+        output: process.stdout,
+        colours: (process.env['NO_COLOR'] ?? '') === '',
+      })
+    })
+}
+
+const HELP = `
+Where KAFKA_BROKERS or DATABASE_URL is set, that one is used and not started. Data stays in DATA_DIR (.tapeline),
+each source's on its own; "tapeline clean" removes it. Ctrl-C stops everything in order.
+
+Examples:
+  tapeline up                            live, from Binance
+  tapeline up --simulate                 without the exchange
+  tapeline up --simulate --rate 5000 --for 1m
+  tapeline up --replay capture.ndjson.gz --speed 10`
+
+/** `30s` → 30000. Milliseconds, seconds, minutes or hours; a number alone says nothing. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text.trim())
+  const unit = match?.[2]
+  const ms =
+    unit === 'ms' || unit === 's' || unit === 'm' || unit === 'h' ? Number(match?.[1]) * UNIT_MS[unit] : 0
+  if (ms > 0 && ms <= LONGEST_MS) return Math.ceil(ms)
+  throw new InvalidArgumentError('Expected a duration of at most 24 days, like 500ms, 30s, 10m or 2h.')
+}
+
+function sourceChoice({ simulate, replay, speed, seed, rate }: UpArguments): SourceChoice {
+  if (speed !== undefined && replay === undefined) throw belongsTo('--speed', '--replay')
+  if (seed !== undefined && simulate === undefined) throw belongsTo('--seed', '--simulate')
+  if (rate !== undefined && simulate === undefined) throw belongsTo('--rate', '--simulate')
+  if (replay !== undefined) {
+    return { kind: 'replay', file: resolve(replay), ...(speed === undefined ? {} : { speed }) }
+  }
+  if (simulate === undefined) return { kind: 'binance' }
+  return {
+    kind: 'simulated',
+    ...(seed === undefined ? {} : { seed }),
+    ...(rate === undefined ? {} : { rate }),
+  }
+}
+
+function belongsTo(option: string, other: string): TapelineError {
+  return new TapelineError('INPUT', `${option} has no meaning without ${other}`, {
+    fix: `Add ${other}, or leave ${option} out.`,
+  })
+}
+
+/** How to go on with the same source. */
+function commandLine({ simulate, replay, speed, seed, rate }: UpArguments): string {
+  const option = (name: string, value: string | number | undefined) =>
+    value === undefined ? [] : [name, String(value)]
+  const words = [
+    ...(simulate === true ? ['--simulate'] : []),
+    ...option('--replay', replay),
+    ...option('--speed', speed),
+    ...option('--seed', seed),
+    ...option('--rate', rate),
+  ]
+  return ['tapeline up', ...words].join(' ')
+}
+
+function positive(text: string): number {
+  const value = Number(text)
+  if (text.trim() !== '' && Number.isFinite(value) && value > 0) return value
+  throw new InvalidArgumentError('Expected a number above 0.')
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text)
+  if (/^\d+$/.test(text.trim()) && Number.isSafeInteger(value)) return value
+  throw new InvalidArgumentError('Expected a whole number from 0 on.')
+}

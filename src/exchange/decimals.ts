@@ -1,0 +1,38 @@
+/** Digits after the point in every price and quantity of the exchange's spot market. */
+const WIRE_DECIMALS = 8
+
+/**
+ * Turns a count of ticks or steps of `10^-decimals` into the exchange's text with 8 decimals: with
+ * `decimals` 2, 6183763 is `61837.63000000`. Exact for safe integers ≥ 0.
+ */
+export function decimalFormat(decimals: number): (units: number) => string {
+  const scale = 10 ** decimals
+  const zeros = '0'.repeat(WIRE_DECIMALS - decimals)
+  if (decimals === 0) return (units) => `${units}.${zeros}`
+  return (units) => {
+    const whole = Math.floor(units / scale)
+    // The leading 1 keeps the zeros of the fraction; it is cut off again.
+    return `${whole}.${String(scale + units - whole * scale).slice(1)}${zeros}`
+  }
+}
+
+const UNITS_PER_ONE = 10n ** BigInt(WIRE_DECIMALS)
+
+const DECIMAL = /^(\d+)(?:\.(\d{1,8}))?$/
+
+export function isDecimal(text: string): boolean {
+  return DECIMAL.test(text)
+}
+
+/** Reads a decimal as a whole number of 1e-8 units. Throws when the text is none. */
+export function toUnits(decimal: string): bigint {
+  const match = DECIMAL.exec(decimal)
+  if (match === null) throw new RangeError(`"${decimal}" is no decimal with at most 8 places`)
+  return BigInt(match[1] ?? '0') * UNITS_PER_ONE + BigInt((match[2] ?? '').padEnd(WIRE_DECIMALS, '0'))
+}
+
+/** Price times quantity with 8 decimals, cut off below, as the exchange gives `quoteQty`. */
+export function multiply(price: string, quantity: string): string {
+  const product = (toUnits(price) * toUnits(quantity)) / UNITS_PER_ONE
+  return `${product / UNITS_PER_ONE}.${String(product % UNITS_PER_ONE).padStart(WIRE_DECIMALS, '0')}`
+}

@@ -1,0 +1,108 @@
+import type { Clock } from '../timing/clock.ts'
+import type { BlockStore } from './block-store.ts'
+import { MarketCursor } from './market-cursor.ts'
+import type { SymbolPlan } from './market-plan.ts'
+import type { StreamServer, SubscriptionListener } from './stream-server.ts'
+
+const TICK_MS = 8
+/** Making blocks may take so long in one tick; the rest waits for the next, and its frames come that much late. */
+const MAKING_MS_PER_TICK = 4
+/** A machine that slept longer than this would send its backlog at once; the exchange hangs up instead. */
+const LONGEST_STALL_MS = 30_000
+
+/** Delivers the simulated market to the subscribers, every frame when its `E` is due. */
+export class MarketFeed implements SubscriptionListener {
+  readonly #plans: ReadonlyMap<string, SymbolPlan>
+  readonly #blocks: BlockStore
+  readonly #streams: StreamServer
+  readonly #clock: Clock
+  readonly #symbolOfStream = new Map<string, string>()
+  readonly #openStreams = new Map<string, number>()
+  readonly #cursors = new Map<string, MarketCursor>()
+  #cancelTick: (() => void) | undefined
+  #lastTickMs = 0
+
+  constructor(options: {
+    plans: ReadonlyMap<string, SymbolPlan>
+    blocks: BlockStore
+    streams: StreamServer
+    clock: Clock
+  }) {
+    this.#plans = options.plans
+    this.#blocks = options.blocks
+    this.#streams = options.streams
+    this.#clock = options.clock
+    for (const symbol of this.#plans.keys()) {
+      for (const type of ['trade', 'aggTrade', 'bookTicker']) {
+        this.#symbolOfStream.set(`${symbol.toLowerCase()}@${type}`, symbol)
+      }
+    }
+    this.#streams.listen(this)
+  }
+
+  streamOpened(stream: string): void {
+    const symbol = this.#symbolOfStream.get(stream)
+    const plan = symbol === undefined ? undefined : this.#plans.get(symbol)
+    if (symbol === undefined || plan === undefined) return
+    this.#openStreams.set(symbol, (this.#openStreams.get(symbol) ?? 0) + 1)
+    if (this.#cursors.has(symbol)) return
+    this.#cursors.set(symbol, new MarketCursor(plan, this.#blocks, this.#nowMs()))
+    if (this.#cancelTick !== undefined) return
+    this.#lastTickMs = this.#nowMs()
+    this.#scheduleTick()
+  }
+
+  streamClosed(stream: string): void {
+    const symbol = this.#symbolOfStream.get(stream)
+    if (symbol === undefined) return
+    const left = (this.#openStreams.get(symbol) ?? 0) - 1
+    this.#openStreams.set(symbol, left)
+    if (left > 0) return
+    this.#openStreams.delete(symbol)
+    this.#cursors.delete(symbol)
+    if (this.#cursors.size === 0) this.stop()
+  }
+
+  stop(): void {
+    this.#cancelTick?.()
+    this.#cancelTick = undefined
+  }
+
+  #scheduleTick(): void {
+    this.#cancelTick = this.#clock.schedule(TICK_MS, () => {
+      this.#tick()
+      if (this.#cancelTick !== undefined) this.#scheduleTick()
+    })
+  }
+
+  #tick(): void {
+    const nowMs = this.#nowMs()
+    const stalledMs = nowMs - this.#lastTickMs
+    this.#lastTickMs = nowMs
+    if (stalledMs > LONGEST_STALL_MS) {
+      this.#streams.terminateAll()
+      return
+    }
+    this.#makeBlocks(nowMs)
+    const audience = { has: (stream: string) => this.#streams.subscribers(stream) !== undefined }
+    const publish = (stream: string, text: string) => this.#streams.publish(stream, text)
+    this.#streams.batch(() => {
+      for (const cursor of this.#cursors.values()) {
+        if (cursor.dueMs <= nowMs) cursor.deliver(nowMs, audience, publish)
+      }
+    })
+  }
+
+  #makeBlocks(nowMs: number): void {
+    const startedMs = this.#clock.monotonicMs()
+    for (const cursor of this.#cursors.values()) {
+      if (!cursor.needsBlock(nowMs)) continue
+      cursor.makeBlock()
+      if (this.#clock.monotonicMs() - startedMs > MAKING_MS_PER_TICK) return
+    }
+  }
+
+  #nowMs(): number {
+    return Math.floor(this.#clock.wallMicros() / 1_000)
+  }
+}

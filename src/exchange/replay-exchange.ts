@@ -1,0 +1,58 @@
+import { basename } from 'node:path'
+import { TapelineError } from '../errors.ts'
+import { type Clock, systemClock } from '../timing/clock.ts'
+import { scanCapture } from './capture-frames.ts'
+import { type Exchange, openExchangeServer } from './exchange-server.ts'
+import { ReplayFeed, type ReplaySpeed } from './replay-feed.ts'
+import { ReplayHistory } from './replay-history.ts'
+import { RestApi } from './rest-api.ts'
+import { DEFAULT_REST_LIMITS, type RestLimits } from './rest-weights.ts'
+import { DEFAULT_LIMITS, type StreamLimits } from './stream-connection.ts'
+import { type FrameInterceptor, StreamServer } from './stream-server.ts'
+
+export interface ReplayExchangeOptions {
+  /** A capture, plain or gzipped. */
+  readonly file: string
+  /** 0 (the default) takes a free port. */
+  readonly port?: number
+  /** How long to wait for a taken port; 5,000 unless given. */
+  readonly portWaitMs?: number
+  /** Times its own speed, or `max`; 1 unless given. */
+  readonly speed?: ReplaySpeed
+  readonly limits?: Partial<StreamLimits>
+  readonly restLimits?: Partial<RestLimits>
+  readonly clock?: Clock
+  readonly intercept?: FrameInterceptor
+}
+
+/**
+ * Serves a capture as if it were the exchange. `finished` resolves when its last frame has been sent; the
+ * connections stay open and silent then. It rejects with `INPUT` at a bad line beyond the first thousand, and
+ * with an `AbortError` when the exchange is closed before the end.
+ *
+ * @throws {TapelineError} `INPUT` for a bad file or speed, `ENVIRONMENT` for a port that stays taken
+ */
+export async function startReplayExchange(
+  options: ReplayExchangeOptions,
+): Promise<Exchange & { readonly finished: Promise<void> }> {
+  const { file: path, port = 0, portWaitMs = 5_000, speed = 1, clock = systemClock() } = options
+  if (speed !== 'max' && !(speed > 0 && Number.isFinite(speed))) {
+    throw new TapelineError('INPUT', `speed: expected a number above 0 or "max", got ${speed}.`)
+  }
+  const content = await scanCapture(path)
+  const source = `replay:${encodeURIComponent(basename(path))}:${content.sha256.slice(0, 12)}`
+  const limits = { ...DEFAULT_LIMITS, ...options.limits, bufferedMaxBytes: Number.POSITIVE_INFINITY }
+  const streams = new StreamServer({ source, limits, clock, intercept: options.intercept })
+  const history = new ReplayHistory(content.symbols)
+  const rest = new RestApi(history, { ...DEFAULT_REST_LIMITS, ...options.restLimits })
+  const feed = new ReplayFeed({ path, content, streams, history, speed, clock })
+  const exchange = await openExchangeServer({ port, portWaitMs, source, streams, rest, clock })
+  return {
+    ...exchange,
+    finished: feed.finished,
+    async close() {
+      feed.stop()
+      await exchange.close()
+    },
+  }
+}

@@ -1,0 +1,138 @@
+import { exchangeInfo } from './exchange-info.ts'
+import { BadRequest, Parameters } from './rest-parameters.ts'
+import { type RestLimits, WeightLimit, type WeightVerdict } from './rest-weights.ts'
+import type { TradeHistory } from './trade-history.ts'
+
+export interface RestRequest {
+  readonly method: string
+  /** Path and query as they stand in the request line. */
+  readonly url: string
+  readonly ip: string
+}
+
+export interface RestAnswer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
+interface Endpoint {
+  readonly weight: number
+  readonly answer: (parameters: Parameters, nowMs: number) => unknown
+}
+
+const JSON_TYPE = { 'content-type': 'application/json;charset=UTF-8' }
+
+/** The exchange's REST API for market data, as a function of the request and the time. */
+export class RestApi {
+  readonly #history: TradeHistory
+  readonly #limits: RestLimits
+  readonly #weights: WeightLimit
+  readonly #endpoints: ReadonlyMap<string, Endpoint>
+
+  constructor(history: TradeHistory, limits: RestLimits) {
+    this.#history = history
+    this.#limits = limits
+    this.#weights = new WeightLimit(limits)
+    this.#endpoints = new Map<string, Endpoint>([
+      ['/api/v3/ping', { weight: 1, answer: () => ({}) }],
+      ['/api/v3/time', { weight: 1, answer: (_, serverTime) => ({ serverTime }) }],
+      [
+        '/api/v3/exchangeInfo',
+        { weight: 20, answer: (parameters, nowMs) => this.#exchangeInfo(parameters, nowMs) },
+      ],
+      [
+        '/api/v3/historicalTrades',
+        { weight: 25, answer: (parameters) => this.#historicalTrades(parameters) },
+      ],
+      ['/api/v3/aggTrades', { weight: 4, answer: (parameters) => this.#aggTrades(parameters) }],
+    ])
+  }
+
+  answer(request: RestRequest, nowMs: number): RestAnswer {
+    const url = URL.canParse(request.url, 'http://exchange')
+      ? new URL(request.url, 'http://exchange')
+      : undefined
+    const endpoint = this.#endpoints.get(url?.pathname ?? '')
+    if (url === undefined || endpoint === undefined) {
+      const body = '<html><body><h2>404 Not found</h2></body></html>'
+      return { status: 404, headers: { 'content-type': 'text/html' }, body }
+    }
+    if (request.method !== 'GET') return { status: 405, headers: { allow: 'GET' }, body: '' }
+    const verdict = this.#weights.take(request.ip, endpoint.weight, nowMs)
+    const headers = {
+      ...JSON_TYPE,
+      'x-mbx-used-weight': String(verdict.used),
+      'x-mbx-used-weight-1m': String(verdict.used),
+    }
+    if (!verdict.allowed) return this.#refusal(verdict, headers, nowMs)
+    const parameters = new Parameters(url.searchParams)
+    try {
+      return { status: 200, headers, body: JSON.stringify(endpoint.answer(parameters, nowMs)) }
+    } catch (error) {
+      if (!(error instanceof BadRequest)) throw error
+      return { status: 400, headers, body: JSON.stringify({ code: error.code, msg: error.message }) }
+    }
+  }
+
+  #refusal(
+    verdict: WeightVerdict & { allowed: false },
+    headers: Record<string, string>,
+    nowMs: number,
+  ): RestAnswer {
+    const msg =
+      verdict.status === 429
+        ? `Too much request weight used; current limit is ${this.#limits.weightPerMinute} request weight per 1 MINUTE. Please use WebSocket Streams for live updates to avoid polling the API.`
+        : `Way too much request weight used; IP banned until ${verdict.retryAtMs}. Please use WebSocket Streams for live updates to avoid bans.`
+    const retryAfterSeconds = Math.max(1, Math.ceil((verdict.retryAtMs - nowMs) / 1_000))
+    return {
+      status: verdict.status,
+      headers: { ...headers, 'retry-after': String(retryAfterSeconds) },
+      body: JSON.stringify({ code: -1003, msg }),
+    }
+  }
+
+  #exchangeInfo(parameters: Parameters, nowMs: number): object {
+    const names = parameters.symbolList()
+    const permissions = parameters.text('permissions')
+    const status = parameters.text('symbolStatus')
+    parameters.text('showPermissionSets')
+    parameters.done()
+    if (names !== undefined && (permissions !== undefined || status !== undefined)) {
+      throw new BadRequest(-1128, 'Combination of optional parameters invalid.')
+    }
+    for (const name of names ?? []) this.#checkListed(name)
+    // All of our symbols trade; whoever asks for halted ones gets none.
+    const listed = status === undefined || status === 'TRADING' ? this.#history.symbols : []
+    return exchangeInfo(names ?? listed, nowMs, this.#limits.weightPerMinute)
+  }
+
+  #historicalTrades(parameters: Parameters): object {
+    const symbol = parameters.symbol()
+    const query = { limit: parameters.limit(), fromId: parameters.integer('fromId') }
+    parameters.done()
+    this.#checkListed(symbol)
+    return this.#history.historicalTrades(symbol, query)
+  }
+
+  #aggTrades(parameters: Parameters): object {
+    const symbol = parameters.symbol()
+    const fromId = parameters.integer('fromId')
+    const startTimeMs = parameters.integer('startTime')
+    const endTimeMs = parameters.integer('endTime')
+    const query = { limit: parameters.limit(), fromId, startTimeMs, endTimeMs }
+    parameters.done()
+    if (fromId !== undefined && (startTimeMs !== undefined || endTimeMs !== undefined)) {
+      throw new BadRequest(-1128, 'Combination of optional parameters invalid.')
+    }
+    if (startTimeMs !== undefined && endTimeMs !== undefined && startTimeMs > endTimeMs) {
+      throw new BadRequest(-1127, 'Start time is greater than end time.')
+    }
+    this.#checkListed(symbol)
+    return this.#history.aggTrades(symbol, query)
+  }
+
+  #checkListed(symbol: string): void {
+    if (!this.#history.symbols.includes(symbol)) throw new BadRequest(-1121, 'Invalid symbol.')
+  }
+}

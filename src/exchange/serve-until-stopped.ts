@@ -1,0 +1,35 @@
+import type { Exchange } from './exchange-server.ts'
+
+/**
+ * Says where the exchange listens, on standard output and, when another process started this one, to it, and
+ * serves until SIGINT, SIGTERM or the end of that process. A second signal ends the process at once.
+ *
+ * @throws what `finished` rejects with, after closing: a replay that cannot go on
+ */
+export async function serveUntilStopped(
+  title: string,
+  exchange: Exchange,
+  finished?: Promise<void>,
+): Promise<void> {
+  const { wsUrl, restUrl, source } = exchange
+  const { promise: stopped, resolve: stop, reject: fail } = Promise.withResolvers<void>()
+  const onStop = () => stop()
+  process.once('SIGINT', onStop).once('SIGTERM', onStop).once('disconnect', onStop)
+  process.stdout.write(
+    `${title}. Point tapeline at it: BINANCE_WS_URL=${wsUrl} BINANCE_REST_URL=${restUrl} (Ctrl-C stops it)\n`,
+  )
+  tellParent({ type: 'listening', wsUrl, restUrl, source })
+  finished?.then(() => tellParent({ type: 'finished' }), fail)
+  try {
+    await stopped
+  } finally {
+    process.off('SIGINT', onStop).off('SIGTERM', onStop).off('disconnect', onStop)
+    await exchange.close()
+    if (process.connected) process.disconnect()
+  }
+}
+
+function tellParent(message: { type: string; [name: string]: string }): void {
+  // A parent that is gone shows as 'disconnect', which stops the exchange.
+  if (process.connected) process.send?.(message, undefined, undefined, () => undefined)
+}

@@ -1,0 +1,122 @@
+import { TapelineError } from '../errors.ts'
+import { type Clock, systemClock } from '../timing/clock.ts'
+import { BlockStore } from './block-store.ts'
+import { type Exchange, openExchangeServer } from './exchange-server.ts'
+import { DEFAULT_SYMBOLS, parseSymbols } from './instruments.ts'
+import { MarketFeed } from './market-feed.ts'
+import { MarketHistory } from './market-history.ts'
+import { type MarketIdentity, planMarket } from './market-plan.ts'
+import { hash32 } from './random.ts'
+import { RestApi } from './rest-api.ts'
+import { DEFAULT_REST_LIMITS, type RestLimits } from './rest-weights.ts'
+import { DEFAULT_LIMITS, type StreamLimits } from './stream-connection.ts'
+import { type FrameInterceptor, StreamServer } from './stream-server.ts'
+
+export interface SimulatedExchangeOptions {
+  /** 0 (the default) takes a free port. */
+  readonly port?: number
+  /** How long to wait for a taken port; 5,000 unless given. */
+  readonly portWaitMs?: number
+  /** Any case; BTCUSDT, ETHUSDT and BNBUSDT unless given. */
+  readonly symbols?: readonly string[]
+  /** A whole number ≥ 0; 1 unless given. */
+  readonly seed?: number
+  /** On average, over all symbols and stream types; 300 unless given. */
+  readonly messagesPerSecond?: number
+  /** 0: all symbols alike; 1 (the default): the n-th most popular has 1/n of the first one's messages. */
+  readonly skew?: number
+  /** How far back REST reaches; a day unless given. */
+  readonly historyMinutes?: number
+  readonly limits?: Partial<StreamLimits>
+  readonly restLimits?: Partial<RestLimits>
+  readonly clock?: Clock
+  readonly intercept?: FrameInterceptor
+}
+
+export const DEFAULT_SEED = 1
+export const DEFAULT_MESSAGES_PER_SECOND = 300
+const DEFAULT_SKEW = 1
+const DEFAULT_HISTORY_MINUTES = 24 * 60
+export const MOST_MESSAGES_PER_SECOND = 200_000
+
+/**
+ * Starts the built-in exchange: a market that is a function of its identity and the time, so that it goes on
+ * after a restart as if it had never stopped, and REST knows what happened while nobody was connected.
+ *
+ * @throws {TapelineError} `INPUT` for an option that makes no sense, `ENVIRONMENT` for a port that stays taken
+ */
+export async function startSimulatedExchange(options: SimulatedExchangeOptions = {}): Promise<Exchange> {
+  const identity = marketIdentity(options)
+  const clock = options.clock ?? systemClock()
+  const plans = planMarket(identity)
+  const blocks = new BlockStore()
+  const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  const source = sourceOf(identity)
+  const streams = new StreamServer({ source, limits, clock, intercept: options.intercept })
+  const feed = new MarketFeed({ plans, blocks, streams, clock })
+  const history = new MarketHistory({
+    plans,
+    blocks,
+    historyMinutes: options.historyMinutes ?? DEFAULT_HISTORY_MINUTES,
+    nowMs: () => Math.floor(clock.wallMicros() / 1_000),
+  })
+  const rest = new RestApi(history, { ...DEFAULT_REST_LIMITS, ...options.restLimits })
+  const { port = 0, portWaitMs = 5_000 } = options
+  const exchange = await openExchangeServer({ port, portWaitMs, source, streams, rest, clock })
+  return {
+    ...exchange,
+    async close() {
+      feed.stop()
+      await exchange.close()
+    },
+  }
+}
+
+function marketIdentity(options: SimulatedExchangeOptions): MarketIdentity {
+  const { symbols, wrong } = parseSymbols(options.symbols ?? DEFAULT_SYMBOLS)
+  if (symbols.length === 0 || wrong.length > 0) {
+    throw new TapelineError('INPUT', `symbols: expected names such as BTCUSDT, got "${wrong.join(', ')}".`)
+  }
+  const identity = {
+    symbols,
+    seed: options.seed ?? DEFAULT_SEED,
+    messagesPerSecond: options.messagesPerSecond ?? DEFAULT_MESSAGES_PER_SECOND,
+    skew: options.skew ?? DEFAULT_SKEW,
+  }
+  if (!Number.isSafeInteger(identity.seed) || identity.seed < 0) {
+    throw new TapelineError('INPUT', `seed: expected a whole number from 0 on, got ${identity.seed}.`)
+  }
+  const { messagesPerSecond } = identity
+  if (!(messagesPerSecond > 0 && messagesPerSecond <= MOST_MESSAGES_PER_SECOND)) {
+    throw new TapelineError(
+      'INPUT',
+      `rate: expected messages per second above 0 and at most ${MOST_MESSAGES_PER_SECOND}, got ${messagesPerSecond}.`,
+    )
+  }
+  if (!(identity.skew >= 0 && identity.skew <= 3)) {
+    throw new TapelineError('INPUT', `skew: expected a number from 0 to 3, got ${identity.skew}.`)
+  }
+  return identity
+}
+
+/**
+ * Names the market by all that decides its ids, since data of two different ones must never be mixed. What is
+ * as it is by default is left out beyond seed and rate; all default is plainly `simulated`.
+ */
+function sourceOf({ seed, messagesPerSecond, symbols, skew }: MarketIdentity): string {
+  const sorted = [...symbols].sort()
+  const others = [
+    ...(sorted.join() === [...DEFAULT_SYMBOLS].sort().join()
+      ? []
+      : [
+          `symbols=${hash32(...sorted)
+            .toString(16)
+            .padStart(8, '0')}`,
+        ]),
+    ...(skew === DEFAULT_SKEW ? [] : [`skew=${skew}`]),
+  ]
+  if (seed === DEFAULT_SEED && messagesPerSecond === DEFAULT_MESSAGES_PER_SECOND && others.length === 0) {
+    return 'simulated'
+  }
+  return `simulated:${[`seed=${seed}`, `rate=${messagesPerSecond}`, ...others].join(',')}`
+}

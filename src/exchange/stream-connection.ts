@@ -1,0 +1,210 @@
+import type { Socket } from 'node:net'
+import type { WebSocket } from 'ws'
+import { AttemptLimit } from '../timing/attempt-limit.ts'
+import type { Clock } from '../timing/clock.ts'
+import {
+  errorAnswer,
+  MAX_STREAMS,
+  parseRequest,
+  resultAnswer,
+  type StreamRequest,
+} from './stream-protocol.ts'
+import { Outbox } from './text-frame.ts'
+
+/** The exchange's rules for one connection. Tests shorten the times. */
+export interface StreamLimits {
+  readonly pingIntervalMs: number
+  /** A connection whose ping has gone unanswered for so long is terminated. */
+  readonly pongTimeoutMs: number
+  readonly connectionMaxAgeMs: number
+  /** How long before a connection's end `serverShutdown` is sent on it; 0: never. */
+  readonly serverShutdownNoticeMs: number
+  /** Pings, pongs and JSON together; one more in a second and the connection is closed with 1008. */
+  readonly incomingPerSecond: number
+  /** A reader further behind than this is cut off; `Infinity` where the sender waits instead. */
+  readonly bufferedMaxBytes: number
+}
+
+export const DEFAULT_LIMITS: StreamLimits = {
+  pingIntervalMs: 20_000,
+  pongTimeoutMs: 60_000,
+  connectionMaxAgeMs: 24 * 3_600_000,
+  serverShutdownNoticeMs: 0,
+  incomingPerSecond: 5,
+  bufferedMaxBytes: 16 * 1_024 * 1_024,
+}
+
+/** Told what a connection does, by the server that keeps the subscriptions of all. */
+export interface ConnectionOwner {
+  subscribed(connection: StreamConnection, stream: string): void
+  unsubscribed(connection: StreamConnection, stream: string): void
+  ended(connection: StreamConnection): void
+}
+
+/** One client's WebSocket: its streams, its answers, and the rules it must keep. */
+export class StreamConnection {
+  readonly id: number
+  readonly socket: Socket
+  readonly streams = new Set<string>()
+  readonly #webSocket: WebSocket
+  readonly #owner: ConnectionOwner
+  readonly #limits: StreamLimits
+  readonly #clock: Clock
+  readonly #incoming: AttemptLimit
+  readonly #outbox = new Outbox()
+  readonly #cancels = new Set<() => void>()
+  #unansweredSinceMs: number | undefined
+
+  constructor(options: {
+    id: number
+    webSocket: WebSocket
+    socket: Socket
+    owner: ConnectionOwner
+    limits: StreamLimits
+    clock: Clock
+  }) {
+    this.id = options.id
+    this.socket = options.socket
+    this.#webSocket = options.webSocket
+    this.#owner = options.owner
+    this.#limits = options.limits
+    this.#clock = options.clock
+    this.#incoming = new AttemptLimit(options.limits.incomingPerSecond, 1_000)
+    const webSocket = options.webSocket
+    webSocket.on('message', (data) => this.#onMessage(data.toString()))
+    webSocket.on('ping', () => this.#mayCome())
+    webSocket.on('pong', () => {
+      this.#unansweredSinceMs = undefined
+      this.#mayCome()
+    })
+    // A client that breaks the protocol or the connection shows here; what follows is always 'close'.
+    webSocket.on('error', () => webSocket.terminate())
+    webSocket.on('close', () => this.#onClose())
+    this.#schedulePing()
+    this.#scheduleEnd()
+  }
+
+  get bufferedBytes(): number {
+    return this.#webSocket.bufferedAmount
+  }
+
+  get isOpen(): boolean {
+    return this.#webSocket.readyState === this.#webSocket.OPEN
+  }
+
+  /** Takes a frame of market data for the next `flush`. False once the connection is closing. */
+  enqueue(frame: Buffer): boolean {
+    if (!this.isOpen) return false
+    this.#outbox.add(frame)
+    return true
+  }
+
+  /**
+   * Writes what was enqueued. It goes to the socket past `ws`, which is safe: without compression `ws` writes
+   * each of its own frames whole and at once.
+   */
+  flush(): void {
+    const bytes = this.#outbox.take()
+    if (bytes !== undefined && this.isOpen) this.socket.write(bytes)
+    if (this.bufferedBytes > this.#limits.bufferedMaxBytes) this.#webSocket.terminate()
+  }
+
+  close(code: number, reason: string): void {
+    this.#webSocket.close(code, reason)
+  }
+
+  terminate(): void {
+    this.#webSocket.terminate()
+  }
+
+  /** Adds streams as one request does: all, or none when there would be too many. */
+  subscribe(streams: readonly string[]): boolean {
+    if (new Set([...this.streams, ...streams]).size > MAX_STREAMS) return false
+    for (const stream of streams) {
+      if (this.streams.has(stream)) continue
+      this.streams.add(stream)
+      this.#owner.subscribed(this, stream)
+    }
+    return true
+  }
+
+  #unsubscribe(streams: Iterable<string>): void {
+    for (const stream of streams) {
+      if (this.streams.delete(stream)) this.#owner.unsubscribed(this, stream)
+    }
+  }
+
+  #onMessage(text: string): void {
+    if (this.#mayCome()) this.#webSocket.send(this.#answerTo(parseRequest(text)))
+  }
+
+  #answerTo(request: StreamRequest): string {
+    switch (request.method) {
+      case 'SUBSCRIBE': {
+        const done = this.subscribe(request.streams)
+        const tooMany = errorAnswer(2, 'Invalid request: too many parameters', request.id)
+        return done ? resultAnswer(null, request.id) : tooMany
+      }
+      case 'UNSUBSCRIBE':
+        this.#unsubscribe(request.streams)
+        return resultAnswer(null, request.id)
+      case 'LIST_SUBSCRIPTIONS':
+        return resultAnswer([...this.streams], request.id)
+      case 'GET_COMBINED':
+        return resultAnswer(true, request.id)
+      case 'KEEP_COMBINED':
+        return resultAnswer(null, request.id)
+      case 'REFUSED':
+        return request.answer
+    }
+  }
+
+  /** Counts something incoming; past the limit it closes the connection and answers no more. */
+  #mayCome(): boolean {
+    if (!this.isOpen) return false
+    const { allowed } = this.#incoming.take(this.#clock.monotonicMs())
+    if (!allowed) this.#webSocket.close(1008, 'Too many requests')
+    return allowed
+  }
+
+  #schedulePing(): void {
+    this.#after(this.#limits.pingIntervalMs, () => {
+      const nowMs = this.#clock.monotonicMs()
+      if (
+        this.#unansweredSinceMs !== undefined &&
+        nowMs - this.#unansweredSinceMs >= this.#limits.pongTimeoutMs
+      ) {
+        this.#webSocket.terminate()
+        return
+      }
+      this.#unansweredSinceMs ??= nowMs
+      if (this.isOpen) this.#webSocket.ping(String(Math.floor(this.#clock.wallMicros() / 1_000)))
+      this.#schedulePing()
+    })
+  }
+
+  #scheduleEnd(): void {
+    const { connectionMaxAgeMs, serverShutdownNoticeMs } = this.#limits
+    this.#after(connectionMaxAgeMs, () => this.close(1001, 'Connection is 24 hours old'))
+    if (serverShutdownNoticeMs === 0) return
+    this.#after(Math.max(0, connectionMaxAgeMs - serverShutdownNoticeMs), () => {
+      const E = Math.floor(this.#clock.wallMicros() / 1_000)
+      if (this.isOpen)
+        this.#webSocket.send(JSON.stringify({ stream: '!serverShutdown', data: { e: 'serverShutdown', E } }))
+    })
+  }
+
+  #after(delayMs: number, run: () => void): void {
+    const cancel = this.#clock.schedule(delayMs, () => {
+      this.#cancels.delete(cancel)
+      run()
+    })
+    this.#cancels.add(cancel)
+  }
+
+  #onClose(): void {
+    for (const cancel of this.#cancels) cancel()
+    this.#unsubscribe([...this.streams])
+    this.#owner.ended(this)
+  }
+}

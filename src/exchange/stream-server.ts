@@ -1,0 +1,200 @@
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import { WebSocketServer } from 'ws'
+import { AttemptLimit } from '../timing/attempt-limit.ts'
+import type { Clock } from '../timing/clock.ts'
+import { type ConnectionOwner, StreamConnection, type StreamLimits } from './stream-connection.ts'
+import { MAX_STREAMS } from './stream-protocol.ts'
+import { TextFrameEncoder } from './text-frame.ts'
+
+/** The header of the upgrade response by which our exchanges say which source of data they are. */
+const SOURCE_HEADER = 'x-tapeline-source'
+/** Longer request lines were seen to fail at the exchange. */
+const MAX_URL_LENGTH = 8_000
+const CONNECTIONS_PER_IP = 300
+const CONNECTIONS_WINDOW_MS = 5 * 60_000
+
+/**
+ * Stands between the market and every socket: called for each frame and connection instead of sending, it
+ * calls `forward` with what shall be sent, at once or later, once, twice or never. The place for faults.
+ */
+export type FrameInterceptor = (
+  frame: { readonly connectionId: number; readonly stream: string; readonly text: string },
+  forward: (text: string) => void,
+) => void
+
+/** Told when a stream gets its first subscriber and loses its last. */
+export interface SubscriptionListener {
+  streamOpened(stream: string): void
+  streamClosed(stream: string): void
+}
+
+/** The WebSocket side of an exchange: who is connected, who has subscribed to what, and how frames reach them. */
+export class StreamServer implements ConnectionOwner {
+  readonly #webSockets: WebSocketServer
+  readonly #limits: StreamLimits
+  readonly #clock: Clock
+  readonly #intercept: FrameInterceptor | undefined
+  readonly #connections = new Set<StreamConnection>()
+  readonly #subscribers = new Map<string, Set<StreamConnection>>()
+  readonly #attempts = new Map<string, AttemptLimit>()
+  #listener: SubscriptionListener | undefined
+  readonly #encoder = new TextFrameEncoder()
+  #inBatch = false
+  #connectionCount = 0
+  #framesSent = 0
+
+  constructor(options: {
+    source: string
+    limits: StreamLimits
+    clock: Clock
+    intercept?: FrameInterceptor | undefined
+  }) {
+    this.#limits = options.limits
+    this.#clock = options.clock
+    this.#intercept = options.intercept
+    this.#webSockets = new WebSocketServer({
+      noServer: true,
+      perMessageDeflate: false,
+      maxPayload: 1_048_576,
+    })
+    this.#webSockets.on('headers', (headers) => headers.push(`${SOURCE_HEADER}: ${options.source}`))
+  }
+
+  get connections(): ReadonlySet<StreamConnection> {
+    return this.#connections
+  }
+
+  get framesSent(): number {
+    return this.#framesSent
+  }
+
+  /** Only one listener: the feed that serves these streams. */
+  listen(listener: SubscriptionListener): void {
+    this.#listener = listener
+  }
+
+  subscribers(stream: string): ReadonlySet<StreamConnection> | undefined {
+    return this.#subscribers.get(stream)
+  }
+
+  /** Sends a frame to all who have subscribed to its stream now. */
+  publish(stream: string, text: string): void {
+    const subscribers = this.#subscribers.get(stream)
+    if (subscribers === undefined) return
+    if (this.#intercept === undefined) {
+      const frame = this.#encoder.encode(text)
+      for (const connection of subscribers) this.#send(connection, frame)
+      return
+    }
+    for (const connection of subscribers) {
+      const frame = { connectionId: connection.id, stream, text }
+      this.#intercept(frame, (changed) => this.#send(connection, this.#encoder.encode(changed)))
+    }
+  }
+
+  /** Runs `publishMany` so that what it publishes leaves each socket in one write. */
+  batch(publishMany: () => void): void {
+    this.#inBatch = true
+    try {
+      publishMany()
+    } finally {
+      this.#inBatch = false
+      for (const connection of this.#connections) connection.flush()
+    }
+  }
+
+  /** Takes over a request to upgrade, or refuses it with an HTTP status. */
+  upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    const wanted = requestedStreams(request.url ?? '/')
+    if ('refusal' in wanted) {
+      refuse(socket, wanted.refusal)
+      return
+    }
+    const attempt = this.#attemptsOf(socket.remoteAddress ?? '').take(this.#clock.monotonicMs())
+    if (!attempt.allowed) {
+      refuse(socket, '429 Too Many Requests', Math.ceil(attempt.waitMs / 1_000))
+      return
+    }
+    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
+      const connection = new StreamConnection({
+        id: ++this.#connectionCount,
+        webSocket,
+        socket,
+        owner: this,
+        limits: this.#limits,
+        clock: this.#clock,
+      })
+      this.#connections.add(connection)
+      connection.subscribe(wanted.streams)
+    })
+  }
+
+  /** Asks all clients to close, and cuts off those that have not within `graceMs`. Resolves when all are gone. */
+  async close(graceMs: number): Promise<void> {
+    const gone = [...this.#connections].map(
+      (connection) => new Promise<void>((resolve) => connection.socket.once('close', () => resolve())),
+    )
+    for (const connection of this.#connections) connection.close(1001, 'Going away')
+    const cancel = this.#clock.schedule(graceMs, () => this.terminateAll())
+    await Promise.all(gone)
+    cancel()
+    this.#webSockets.close()
+  }
+
+  /** Cuts every connection without a closing handshake. */
+  terminateAll(): void {
+    for (const connection of this.#connections) connection.terminate()
+  }
+
+  subscribed(connection: StreamConnection, stream: string): void {
+    const subscribers = this.#subscribers.get(stream)
+    if (subscribers !== undefined) {
+      subscribers.add(connection)
+      return
+    }
+    this.#subscribers.set(stream, new Set([connection]))
+    this.#listener?.streamOpened(stream)
+  }
+
+  unsubscribed(connection: StreamConnection, stream: string): void {
+    const subscribers = this.#subscribers.get(stream)
+    if (!subscribers?.delete(connection) || subscribers.size > 0) return
+    this.#subscribers.delete(stream)
+    this.#listener?.streamClosed(stream)
+  }
+
+  ended(connection: StreamConnection): void {
+    this.#connections.delete(connection)
+  }
+
+  #send(connection: StreamConnection, frame: Buffer): void {
+    if (connection.enqueue(frame)) this.#framesSent++
+    if (!this.#inBatch) connection.flush()
+  }
+
+  #attemptsOf(ip: string): AttemptLimit {
+    const known = this.#attempts.get(ip)
+    if (known !== undefined) return known
+    const limit = new AttemptLimit(CONNECTIONS_PER_IP, CONNECTIONS_WINDOW_MS)
+    this.#attempts.set(ip, limit)
+    return limit
+  }
+}
+
+/** The streams of `/stream?streams=a/b/c`, percent-decoded, or the HTTP status that refuses the request. */
+function requestedStreams(url: string): { streams: readonly string[] } | { refusal: string } {
+  if (url.length > MAX_URL_LENGTH) return { refusal: '414 URI Too Long' }
+  if (!URL.canParse(url, 'ws://exchange')) return { refusal: '400 Bad Request' }
+  const { pathname, searchParams } = new URL(url, 'ws://exchange')
+  if (pathname !== '/stream') return { refusal: '404 Not Found' }
+  const streams = (searchParams.get('streams') ?? '').split('/').filter((name) => name !== '')
+  return new Set(streams).size > MAX_STREAMS ? { refusal: '400 Bad Request' } : { streams }
+}
+
+function refuse(socket: Socket, status: string, retryAfterSeconds?: number): void {
+  // The client may be gone already; there is nobody left to tell.
+  socket.on('error', () => socket.destroy())
+  const retry = retryAfterSeconds === undefined ? '' : `Retry-After: ${retryAfterSeconds}\r\n`
+  socket.end(`HTTP/1.1 ${status}\r\n${retry}Connection: close\r\nContent-Length: 0\r\n\r\n`)
+}

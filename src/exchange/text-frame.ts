@@ -1,0 +1,58 @@
+/** FIN and opcode 1: a whole text message (RFC 6455, 5.2). */
+const WHOLE_TEXT = 0x81
+/** A frame of a server carries no mask: two bytes of header, and two or eight more for the longer ones. */
+const LONGEST_HEADER = 10
+const BYTES_PER_CHARACTER = 3
+
+/**
+ * Makes WebSocket text frames. One frame is made once and copied to all who get it, and all of a tick leave in
+ * one write: with `ws`' own `send` for each frame and client, the kernel's vectored writes of thousands of
+ * small pieces cost four fifths of the exchange's time.
+ */
+export class TextFrameEncoder {
+  #bytes = Buffer.allocUnsafeSlow(4_096)
+
+  /** The frame's bytes; they are overwritten by the next call. */
+  encode(text: string): Buffer {
+    const needed = LONGEST_HEADER + text.length * BYTES_PER_CHARACTER
+    if (needed > this.#bytes.length) this.#bytes = Buffer.allocUnsafeSlow(needed)
+    const bytes = this.#bytes
+    const length = bytes.write(text, LONGEST_HEADER)
+    const start = LONGEST_HEADER - (length < 126 ? 2 : length < 65_536 ? 4 : 10)
+    bytes[start] = WHOLE_TEXT
+    if (length < 126) {
+      bytes[start + 1] = length
+    } else if (length < 65_536) {
+      bytes[start + 1] = 126
+      bytes.writeUInt16BE(length, start + 2)
+    } else {
+      bytes[start + 1] = 127
+      bytes.writeBigUInt64BE(BigInt(length), start + 2)
+    }
+    return bytes.subarray(start, LONGEST_HEADER + length)
+  }
+}
+
+/** Frames that wait for the end of a tick, back to back. */
+export class Outbox {
+  #bytes = Buffer.allocUnsafeSlow(16_384)
+  #length = 0
+
+  add(frame: Buffer): void {
+    if (this.#length + frame.length > this.#bytes.length) {
+      const grown = Buffer.allocUnsafeSlow((this.#length + frame.length) * 2)
+      this.#bytes.copy(grown, 0, 0, this.#length)
+      this.#bytes = grown
+    }
+    this.#bytes.set(frame, this.#length)
+    this.#length += frame.length
+  }
+
+  /** Everything added since the last call, in bytes of its own; undefined when there is nothing. */
+  take(): Buffer | undefined {
+    if (this.#length === 0) return undefined
+    const taken = Buffer.from(this.#bytes.subarray(0, this.#length))
+    this.#length = 0
+    return taken
+  }
+}

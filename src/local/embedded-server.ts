@@ -1,0 +1,195 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { createServer, type Server, type Socket } from 'node:net'
+import { describeError } from '../errors.ts'
+import type { BackendSession, SharedBackend } from './embedded-backend.ts'
+import {
+  authenticated,
+  authenticationCleartextPassword,
+  type FrontendMessage,
+  fatalError,
+  MessageReader,
+  parseStartup,
+  startupSettings,
+} from './postgres-wire.ts'
+
+/** What drivers want to know before their first query; the same for every client. */
+const SERVER_PARAMETERS = {
+  server_version: '17.5',
+  server_encoding: 'UTF8',
+  client_encoding: 'UTF8',
+  DateStyle: 'ISO, MDY',
+  IntervalStyle: 'postgres',
+  TimeZone: 'GMT',
+  integer_datetimes: 'on',
+  standard_conforming_strings: 'on',
+}
+
+const PASSWORD_MESSAGE = 0x70
+const TERMINATE = 0x58
+const INVALID_PASSWORD = '28P01'
+const IDLE_IN_TRANSACTION = '25P03'
+const ADMIN_SHUTDOWN = '57P01'
+const PROTOCOL_VIOLATION = '08P01'
+
+export interface EmbeddedServerOptions {
+  readonly backend: SharedBackend
+  /** Compared in constant time. Any user and database name is accepted. */
+  readonly password: string
+  /** 0 takes a free one. */
+  readonly port: number
+  /** A client that keeps a transaction open this long without a word is disconnected: it keeps out all others. */
+  readonly idleInTransactionMs: number
+}
+
+export interface EmbeddedServer {
+  readonly port: number
+  /** Ends all connections; their open transactions are rolled back. */
+  close(): Promise<void>
+}
+
+/**
+ * Serves the PostgreSQL protocol on 127.0.0.1 for a backend that many connections share.
+ *
+ * Requests to cancel a query are accepted and have no effect: the one backend runs each to its end. Rejects when
+ * the port is taken.
+ */
+export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
+  const sockets = new Set<Socket>()
+  const serving = new Set<Promise<void>>()
+  const server = createServer({ noDelay: true }, (socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+    const served = serve(socket, options).finally(() => serving.delete(served))
+    serving.add(served)
+  })
+  const port = await listen(server, options.port)
+  return {
+    port,
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      for (const socket of sockets)
+        end(socket, fatalError(ADMIN_SHUTDOWN, 'the embedded database is stopping'))
+      await Promise.all(serving)
+      await closed
+    },
+  }
+}
+
+function listen(server: Server, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ port, host: '127.0.0.1' }, () => {
+      server.off('error', reject)
+      const address = server.address()
+      resolve(address !== null && typeof address === 'object' ? address.port : port)
+    })
+  })
+}
+
+/** One connection from its first byte to its last. What goes wrong with it is told to the client, and ends it. */
+async function serve(socket: Socket, options: EmbeddedServerOptions): Promise<void> {
+  socket.on('error', () => socket.destroy())
+  socket.on('timeout', () =>
+    end(socket, fatalError(IDLE_IN_TRANSACTION, 'terminating connection due to idle-in-transaction timeout')),
+  )
+  try {
+    const reader = new MessageReader()
+    const messages = messagesOf(socket, reader)
+    const parameters = await admit(socket, reader, messages, options.password)
+    if (parameters !== null) {
+      const session = options.backend.openSession(startupSettings(parameters))
+      socket.once('close', () => session.abandon())
+      await converse(socket, messages, session, options).finally(() => session.close())
+    }
+  } catch (error) {
+    end(socket, fatalError(PROTOCOL_VIOLATION, describeError(error)))
+  } finally {
+    end(socket)
+  }
+}
+
+async function converse(
+  socket: Socket,
+  messages: AsyncGenerator<FrontendMessage>,
+  session: BackendSession,
+  options: EmbeddedServerOptions,
+): Promise<void> {
+  for await (const message of messages) {
+    if (message[0] === TERMINATE) return
+    socket.setTimeout(0)
+    const output = await session.execute(message)
+    if (output.length > 0 && !socket.write(output)) await drained(socket)
+    if (session.holdsBackend) socket.setTimeout(options.idleInTransactionMs)
+  }
+}
+
+/** What the client asks for, once it has shown the password; null when it has not. Answers requests for encryption with "no": the connection is local. */
+async function admit(
+  socket: Socket,
+  reader: MessageReader,
+  messages: AsyncGenerator<FrontendMessage>,
+  password: string,
+): Promise<ReadonlyMap<string, string> | null> {
+  const parameters = await startupParameters(socket, messages)
+  if (parameters === null) return null
+  reader.startupDone()
+  socket.write(authenticationCleartextPassword())
+  const answer = await messages.next()
+  if (answer.done === true) return null
+  const body = answer.value.toString('utf8', 5, answer.value.length - 1)
+  const given = answer.value[0] === PASSWORD_MESSAGE ? body : ''
+  if (!timingSafeEqual(digest(given), digest(password))) {
+    end(socket, fatalError(INVALID_PASSWORD, 'password authentication failed'))
+    return null
+  }
+  socket.write(authenticated(SERVER_PARAMETERS))
+  return parameters
+}
+
+/** Null for a client that only wanted to cancel a query, or has gone. */
+async function startupParameters(
+  socket: Socket,
+  messages: AsyncGenerator<FrontendMessage>,
+): Promise<ReadonlyMap<string, string> | null> {
+  for (;;) {
+    const first = await messages.next()
+    if (first.done === true) return null
+    const startup = parseStartup(first.value)
+    if (startup.kind === 'startup') return startup.parameters
+    if (startup.kind === 'cancel') return null
+    socket.write('N')
+  }
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}
+
+async function* messagesOf(socket: Socket, reader: MessageReader): AsyncGenerator<FrontendMessage> {
+  for await (const chunk of socket) {
+    reader.push(chunk)
+    for (let message = reader.next(); message !== null; message = reader.next()) yield message
+  }
+}
+
+/** Waits until the client has read what was written, or is gone. */
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      socket.off('drain', done)
+      socket.off('close', done)
+      resolve()
+    }
+    socket.on('drain', done)
+    socket.on('close', done)
+    if (socket.destroyed) done()
+  })
+}
+
+/** Sends the last words, if any, and closes both directions. */
+function end(socket: Socket, lastWords?: Buffer): void {
+  if (socket.destroyed || socket.writableEnded) return
+  socket.setTimeout(0)
+  if (lastWords !== undefined) socket.write(lastWords)
+  socket.destroySoon()
+}

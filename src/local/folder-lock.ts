@@ -1,0 +1,102 @@
+import { randomBytes } from 'node:crypto'
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { TapelineError } from '../errors.ts'
+import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
+
+const LOCK_FILE = 'lock'
+/** Each round another process took or gave back the lock in between; more than a few means something else is wrong. */
+const ROUNDS = 5
+
+export interface FolderLock {
+  release(): void
+}
+
+/**
+ * Makes this process the only user of a folder, until it releases the lock or ends, however it ends: the lock of a
+ * process that no longer runs is taken over.
+ *
+ * @param fix what a person can do when another process holds it
+ * @throws TapelineError `ENVIRONMENT` naming the process that holds it
+ */
+export function lockFolder(folder: string, fix: (holder: ProcessIdentity) => string): FolderLock {
+  mkdirSync(folder, { recursive: true })
+  const path = join(folder, LOCK_FILE)
+  const mine = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
+  const text = JSON.stringify(ownIdentity())
+  writeFileSync(mine, text)
+  try {
+    for (let round = 0; round < ROUNDS; round++) {
+      if (linked(mine, path)) return { release: () => releaseOwn(path, text) }
+      const holder = lockHolder(folder)
+      if (holder !== null) {
+        throw new TapelineError('ENVIRONMENT', `${folder} is in use by process ${holder.pid}`, {
+          fix: fix(holder),
+        })
+      }
+      removeStale(path, `${mine}.stale`)
+    }
+    throw new TapelineError('ENVIRONMENT', `The lock of ${folder} changes hands too fast`, {
+      fix: 'Try again.',
+    })
+  } finally {
+    rmSync(mine, { force: true })
+  }
+}
+
+/** The running process that holds a folder; null when none does. */
+export function lockHolder(folder: string): ProcessIdentity | null {
+  const holder = parse(readIfThere(join(folder, LOCK_FILE)))
+  return holder !== null && isRunning(holder) ? holder : null
+}
+
+/** A hard link is made whole or not at all, and never over an existing file. */
+function linked(from: string, to: string): boolean {
+  try {
+    linkSync(from, to)
+    return true
+  } catch (error) {
+    if (Reflect.get(Object(error), 'code') === 'EEXIST') return false
+    throw error
+  }
+}
+
+/**
+ * Moves a dead process's lock aside. Between reading and moving it, another process may have taken over and put its
+ * own there; that one is put back.
+ */
+function removeStale(path: string, aside: string): void {
+  try {
+    renameSync(path, aside)
+  } catch (error) {
+    if (Reflect.get(Object(error), 'code') === 'ENOENT') return
+    throw error
+  }
+  const moved = parse(readIfThere(aside))
+  if (moved !== null && isRunning(moved)) linked(aside, path)
+  rmSync(aside, { force: true })
+}
+
+function releaseOwn(path: string, text: string): void {
+  if (readIfThere(path) === text) rmSync(path, { force: true })
+}
+
+function readIfThere(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (Reflect.get(Object(error), 'code') === 'ENOENT') return null
+    throw error
+  }
+}
+
+function parse(text: string | null): ProcessIdentity | null {
+  if (text === null) return null
+  try {
+    const value: unknown = JSON.parse(text)
+    return isIdentity(value) ? value : null
+  } catch {
+    // Not written by a lock that was whole: nobody holds it.
+    return null
+  }
+}

@@ -1,0 +1,48 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { describeError, TapelineError } from '../errors.ts'
+
+const MINIMUM_JAVA = 17
+const FIX =
+  'Install it (Debian, Ubuntu: apt-get install -y openjdk-17-jre-headless maven; macOS: brew install openjdk maven), ' +
+  'or set KAFKA_BROKERS to a broker that is already running.'
+
+/** @throws TapelineError `ENVIRONMENT` when there is no Java of at least version 17 in PATH */
+export async function requireJava(): Promise<void> {
+  const version = parseJavaVersion(await versionText('java', '-version'))
+  if (version >= MINIMUM_JAVA) return
+  throw new TapelineError(
+    'ENVIRONMENT',
+    `Kafka needs Java ${MINIMUM_JAVA} or later; this machine has Java ${version}`,
+    {
+      fix: FIX,
+    },
+  )
+}
+
+/** @throws TapelineError `ENVIRONMENT` when there is no Maven in PATH */
+export async function requireMaven(): Promise<void> {
+  await versionText('mvn', '--version')
+}
+
+/** The major version in what `java -version` prints: `17.0.15` → 17, `1.8.0_402` → 8; 0 when there is none. */
+export function parseJavaVersion(text: string): number {
+  const match = /version "(?:1\.)?(\d+)/.exec(text)
+  return match === null ? 0 : Number(match[1])
+}
+
+async function versionText(command: string, argument: string): Promise<string> {
+  try {
+    const { stdout, stderr } = await promisify(execFile)(command, [argument])
+    return stderr + stdout
+  } catch (error) {
+    const missing = Reflect.get(Object(error), 'code') === 'ENOENT'
+    const problem = missing
+      ? `${command} is missing`
+      : `${command} ${argument} failed: ${describeError(error)}`
+    throw new TapelineError('ENVIRONMENT', `${problem}; it is needed to run Kafka on this machine`, {
+      fix: FIX,
+      cause: error,
+    })
+  }
+}

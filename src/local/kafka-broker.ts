@@ -1,0 +1,224 @@
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { closeSync, existsSync, openSync } from 'node:fs'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
+import { TapelineError } from '../errors.ts'
+import { sleep } from '../timing/backoff.ts'
+import { describeExit, type Exit, type RunningProcess, runningProcess } from './child-process.ts'
+import { requireJava } from './java.ts'
+import { KAFKA_VERSION } from './kafka-distribution.ts'
+import { kafkaPaths, LOG4J_PROPERTIES, serverProperties } from './kafka-properties.ts'
+import { freePort, isPortFree } from './ports.ts'
+import { identify, isIdentity, isRunning } from './process-identity.ts'
+
+const READY_TIMEOUT_MS = 60_000
+const PROBE_INTERVAL_MS = 100
+const PROBE_TIMEOUT_MS = 2000
+const PROBE_GROUP = 'tapeline-probe'
+
+export interface KafkaBrokerOptions {
+  /** From `ensureKafkaDistribution`. */
+  readonly distributionDir: string
+  /** Everything of this broker: data, configuration, log. Made when it is not there. */
+  readonly dataDir: string
+  /** 0 takes a free one. */
+  readonly port: number
+  /** Told what is being done, in a few words. */
+  readonly onProgress?: (text: string) => void
+  /** Called with the pid as soon as there is one, long before the broker answers. */
+  readonly onSpawned?: (pid: number) => void
+  /** Broker properties that take precedence over the generated ones. */
+  readonly extraProperties?: Readonly<Record<string, string>>
+  /** Aborts the start; the broker is killed. */
+  readonly signal?: AbortSignal
+}
+
+export interface KafkaBroker extends RunningProcess {
+  /** `127.0.0.1:port`, for `KAFKA_BROKERS`. */
+  readonly brokers: string
+  readonly port: number
+}
+
+/**
+ * Starts a single KRaft broker on loopback and waits until it answers requests for metadata and for groups. A data directory that
+ * was used before is continued, also after a SIGKILL.
+ *
+ * The broker leads its own process group and outlives this process unless it is stopped: its pid has to be kept.
+ *
+ * @throws TapelineError `ENVIRONMENT` when Java is missing, the port is taken, or the broker ends or stays silent
+ */
+export async function startKafkaBroker(options: KafkaBrokerOptions): Promise<KafkaBroker> {
+  const { dataDir, signal } = options
+  const paths = kafkaPaths(dataDir)
+  await requireJava()
+  await refuseWhileRunning(dataDir)
+  const port = options.port === 0 ? await freePort() : options.port
+  if (!(await isPortFree(port))) throw portTaken(port)
+  const controllerPort = await freePort()
+  const properties = { port, controllerPort, extra: options.extraProperties ?? {} }
+  await mkdir(paths.logs, { recursive: true })
+  await rename(paths.log, `${paths.log}.1`).catch(ignoreMissing)
+  await writeFile(paths.log4j, LOG4J_PROPERTIES)
+  await writeFile(paths.properties, serverProperties({ logDir: paths.data, ...properties }))
+
+  if (!existsSync(paths.data)) {
+    options.onProgress?.('preparing the data directory of Kafka')
+    await rm(paths.unformatted, { recursive: true, force: true })
+    await writeFile(paths.formatProperties, serverProperties({ logDir: paths.unformatted, ...properties }))
+    await format(options)
+    await rename(paths.unformatted, paths.data)
+  }
+
+  signal?.throwIfAborted()
+  options.onProgress?.(`starting Kafka ${KAFKA_VERSION}`)
+  const broker = await runJava(options, 'kafka.Kafka', [paths.properties])
+  options.onSpawned?.(broker.pid)
+  await writeFile(paths.process, JSON.stringify(identify(broker.pid)))
+  const brokers = `127.0.0.1:${port}`
+  try {
+    await answering(brokers, broker, options)
+  } catch (error) {
+    broker.kill()
+    await broker.exited
+    throw error
+  }
+  return { ...broker, brokers, port }
+}
+
+/** A second broker on the same data ends by itself, but only after it has stolen the first one's log and configuration. */
+async function refuseWhileRunning(dataDir: string): Promise<void> {
+  const text = await readFile(kafkaPaths(dataDir).process, 'utf8').catch(ignoreMissing)
+  const broker: unknown = text === undefined ? null : JSON.parse(text)
+  if (!isIdentity(broker) || !isRunning(broker)) return
+  throw new TapelineError(
+    'ENVIRONMENT',
+    `${shownPath(dataDir)} is in use by a Kafka broker, process ${broker.pid}`,
+    {
+      fix: `Stop it (kill ${broker.pid}), or set DATA_DIR to another directory.`,
+    },
+  )
+}
+
+/** Formatting happens beside the data directory, so that an interrupted one is never taken for a whole one. */
+async function format(options: KafkaBrokerOptions): Promise<void> {
+  const { formatProperties } = kafkaPaths(options.dataDir)
+  const clusterId = randomBytes(16).toString('base64url')
+  const args = ['format', '--cluster-id', clusterId, '--config', formatProperties]
+  const tool = await runJava(options, 'kafka.tools.StorageTool', args)
+  const abort = () => tool.kill()
+  options.signal?.addEventListener('abort', abort, { once: true })
+  const exit = await tool.exited
+  options.signal?.removeEventListener('abort', abort)
+  options.signal?.throwIfAborted()
+  if (exit.code !== 0)
+    throw await brokerEnded('Kafka could not prepare its data directory', exit, options.dataDir)
+}
+
+/** Output goes straight to the log file: the process does not depend on this one reading it. */
+async function runJava(
+  options: KafkaBrokerOptions,
+  mainClass: string,
+  args: string[],
+): Promise<RunningProcess> {
+  const paths = kafkaPaths(options.dataDir)
+  const log = openSync(paths.log, 'a')
+  try {
+    const jvm = ['-Xmx512m', '-XX:+ExitOnOutOfMemoryError', '-Djava.awt.headless=true']
+    const classpath = ['-cp', join(options.distributionDir, 'libs', '*')]
+    const child = spawn(
+      'java',
+      [...jvm, `-Dlog4j2.configurationFile=${paths.log4j}`, ...classpath, mainClass, ...args],
+      {
+        stdio: ['ignore', log, log],
+        detached: true,
+      },
+    )
+    return await runningProcess(child)
+  } finally {
+    closeSync(log)
+  }
+}
+
+/** Asks until the broker answers: an open port alone says little. */
+async function answering(
+  brokers: string,
+  broker: RunningProcess,
+  options: KafkaBrokerOptions,
+): Promise<void> {
+  const { dataDir, signal } = options
+  const deadline = performance.now() + READY_TIMEOUT_MS
+  let exit: Exit | null = null
+  void broker.exited.then((how) => {
+    exit = how
+  })
+  while (!(await answers(brokers))) {
+    signal?.throwIfAborted()
+    if (exit !== null) throw await brokerEnded('Kafka ended while it started', exit, dataDir)
+    if (performance.now() > deadline) {
+      throw new TapelineError(
+        'ENVIRONMENT',
+        `Kafka does not answer at ${brokers} within ${READY_TIMEOUT_MS / 1000} s`,
+        {
+          fix: `See ${shownPath(kafkaPaths(dataDir).log)}; if the machine is short of memory or disk, free some.`,
+        },
+      )
+    }
+    await sleep(PROBE_INTERVAL_MS, signal)
+  }
+}
+
+async function answers(brokers: string): Promise<boolean> {
+  const admin = new Admin({
+    clientId: 'tapeline-probe',
+    bootstrapBrokers: [brokers],
+    retries: 0,
+    connectTimeout: PROBE_TIMEOUT_MS,
+    timeout: PROBE_TIMEOUT_MS,
+  })
+  try {
+    await admin.metadata({ topics: [] })
+    // The first question after a group makes the broker create the topic of group offsets; until then a consumer is
+    // told that there is no coordinator.
+    await admin.findCoordinator({ keyType: FindCoordinatorKeyTypes.GROUP, keys: [PROBE_GROUP] })
+    return true
+  } catch {
+    // Not yet: whoever waits knows for how long it is worth asking again.
+    return false
+  } finally {
+    await admin.close()
+  }
+}
+
+function portTaken(port: number): TapelineError {
+  return new TapelineError('ENVIRONMENT', `Kafka's port ${port} on 127.0.0.1 is taken by another process`, {
+    fix: `Stop it (ss -ltnp 'sport = :${port}' shows which), or set KAFKA_BROKERS to the broker that runs there.`,
+  })
+}
+
+async function brokerEnded(what: string, exit: Exit, dataDir: string): Promise<TapelineError> {
+  const { log } = kafkaPaths(dataDir)
+  const reason = lastMeaningfulLine(await readFile(log, 'utf8'))
+  return new TapelineError('ENVIRONMENT', `${what} (${describeExit(exit)}): ${reason}`, {
+    fix: `See ${shownPath(log)}. If its data is damaged and not needed, remove ${shownPath(dataDir)}.`,
+  })
+}
+
+/** The last line of a Java log that is no stack frame. */
+export function lastMeaningfulLine(log: string): string {
+  const lines = log.split('\n').map((line) => line.trim())
+  const telling = lines.filter((line) => line !== '' && !/^(at |\.\.\. |\[CIRCULAR)/.test(line))
+  const error = telling.findLast((line) => /Exception|Error|FATAL|ERROR/.test(line))
+  return (error ?? telling.at(-1) ?? 'it said nothing').slice(0, 300)
+}
+
+/** As a person in this directory would type it. */
+function shownPath(path: string): string {
+  const fromHere = relative(process.cwd(), path)
+  return fromHere === '' ? '.' : fromHere.startsWith('..') ? path : fromHere
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (Reflect.get(Object(error), 'code') !== 'ENOENT') throw error
+}

@@ -1,0 +1,147 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { stripVTControlCharacters } from 'node:util'
+import { TapelineError } from '../errors.ts'
+import { requireJava, requireMaven } from './java.ts'
+
+export const KAFKA_VERSION = '4.4.0'
+const SCALA_VERSION = '2.13'
+/** That of the log4j-core which this Kafka depends on. The binding is not among its dependencies; without it Kafka logs nothing. */
+const LOG4J_VERSION = '2.25.5'
+/** A download directory older than this belongs to a download that was interrupted. */
+const ABANDONED_MS = 3_600_000
+
+const POM = `<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tapeline</groupId>
+  <artifactId>kafka-distribution</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_${SCALA_VERSION}</artifactId>
+      <version>${KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId>
+      <artifactId>log4j-slf4j-impl</artifactId>
+      <version>${LOG4J_VERSION}</version>
+    </dependency>
+  </dependencies>
+</project>
+`
+
+export interface DistributionOptions {
+  /** Distributions of all versions are kept here. */
+  readonly cacheDir: string
+  /** Told what is being done, in a few words, some ten times a second at most. */
+  readonly onProgress?: (text: string) => void
+  /** Ends the download. */
+  readonly signal?: AbortSignal
+}
+
+/**
+ * The directory of the Kafka distribution, with its jars in `libs`. Fetches it through Maven on first use (43 MB).
+ * It appears whole or not at all, also when the download is interrupted or two run at once.
+ *
+ * @throws TapelineError `ENVIRONMENT` when Java or Maven is missing, or Maven cannot fetch it
+ */
+export async function ensureKafkaDistribution(options: DistributionOptions): Promise<string> {
+  const directory = join(options.cacheDir, `kafka-${KAFKA_VERSION}`)
+  if (existsSync(directory)) return directory
+  await requireJava()
+  await requireMaven()
+  await mkdir(options.cacheDir, { recursive: true })
+  await removeAbandoned(options.cacheDir)
+  const partial = await mkdtemp(`${directory}.partial-`)
+  try {
+    await writeFile(join(partial, 'pom.xml'), POM)
+    await copyDependencies(partial, options)
+    await moveIntoPlace(partial, directory)
+  } finally {
+    await rm(partial, { recursive: true, force: true })
+  }
+  return directory
+}
+
+async function copyDependencies(
+  directory: string,
+  { onProgress, signal }: DistributionOptions,
+): Promise<void> {
+  const args = [
+    '-B',
+    '-f',
+    join(directory, 'pom.xml'),
+    'dependency:copy-dependencies',
+    '-DincludeScope=runtime',
+  ]
+  const maven = spawn('mvn', [...args, `-DoutputDirectory=${join(directory, 'libs')}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(signal === undefined ? {} : { signal }),
+  })
+  const lines: string[] = []
+  let files = 0
+  const exit = new Promise<number | null>((resolve, reject) => {
+    maven.once('error', reject)
+    maven.once('close', resolve)
+  })
+  const listen = (line: string) => {
+    lines.push(line)
+    const downloaded = /Downloaded from .*\/([^/ ]+\.jar) /.exec(line)
+    if (downloaded === null) return
+    files += 1
+    onProgress?.(`downloading Kafka ${KAFKA_VERSION}: ${files} files, ${downloaded[1]}`)
+  }
+  createInterface({ input: maven.stdout }).on('line', listen)
+  createInterface({ input: maven.stderr }).on('line', listen)
+  onProgress?.(`downloading Kafka ${KAFKA_VERSION}`)
+  const code = await exit
+  if (code !== 0 || !(await hasJars(join(directory, 'libs')))) {
+    throw new TapelineError(
+      'ENVIRONMENT',
+      `Maven could not download Kafka ${KAFKA_VERSION}: ${mavenFailure(lines)}`,
+      {
+        fix: "Check the network and Maven's settings, then try again, or set KAFKA_BROKERS to a running broker.",
+      },
+    )
+  }
+}
+
+/** The line of Maven's output that says why: its first error, without the advice that follows. */
+export function mavenFailure(lines: readonly string[]): string {
+  const plain = lines.map((line) => stripVTControlCharacters(line).trim()).filter((line) => line !== '')
+  const error = plain.find((line) => /^\[(ERROR|FATAL)\] ./.test(line)) ?? plain.at(-1) ?? 'it said nothing'
+  return error
+    .replace(/^\[\w+\] /, '')
+    .replace(/ -> \[Help \d+\]$/, '')
+    .slice(0, 400)
+}
+
+async function hasJars(directory: string): Promise<boolean> {
+  return (
+    existsSync(directory) &&
+    (await readdir(directory)).some((name) => name.startsWith(`kafka_${SCALA_VERSION}-`))
+  )
+}
+
+async function moveIntoPlace(partial: string, directory: string): Promise<void> {
+  try {
+    await rename(partial, directory)
+  } catch (error) {
+    // Another process was faster; what it has put there is whole.
+    if (!existsSync(join(directory, 'libs'))) throw error
+  }
+}
+
+async function removeAbandoned(cacheDir: string): Promise<void> {
+  for (const name of await readdir(cacheDir)) {
+    if (!name.includes('.partial-')) continue
+    const path = join(cacheDir, name)
+    const { mtimeMs } = await stat(path)
+    if (Date.now() - mtimeMs > ABANDONED_MS) await rm(path, { recursive: true, force: true })
+  }
+}

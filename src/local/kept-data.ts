@@ -1,0 +1,80 @@
+import { existsSync } from 'node:fs'
+import { readdir, rm, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { TapelineError } from '../errors.ts'
+import { lockFolder, lockHolder } from './folder-lock.ts'
+import { cleanUpLeftOvers } from './process-registry.ts'
+
+/** What `stat` counts in. Sizes are what the disk holds: Kafka sets files up larger than they are filled. */
+const BLOCK_BYTES = 512
+
+/** One directory beneath DATA_DIR: a source's data, or the cache. */
+export interface KeptData {
+  readonly name: string
+  readonly path: string
+  readonly bytes: number
+  /** The process that uses it right now; null when none does. */
+  readonly heldBy: number | null
+}
+
+/** What `up` keeps beneath DATA_DIR, with sizes. Anything else that lies there is not ours and not listed. */
+export async function listKeptData(dataDir: string): Promise<KeptData[]> {
+  const root = resolve(dataDir)
+  if (!existsSync(root)) return []
+  const entries = await readdir(root, { withFileTypes: true })
+  const ours = entries.filter((entry) => entry.isDirectory() && isOurs(entry.name))
+  return Promise.all(
+    ours.map(async ({ name }) => {
+      const path = join(root, name)
+      return { name, path, bytes: await sizeOf(path), heldBy: lockHolder(path)?.pid ?? null }
+    }),
+  )
+}
+
+/**
+ * Removes one of them, after what a killed run has left running in it has been ended.
+ *
+ * @throws TapelineError `ENVIRONMENT` when a running `up` uses it
+ */
+export async function removeKeptData(kept: KeptData): Promise<void> {
+  const lock = lockFolder(kept.path, inUseFix)
+  try {
+    await cleanUpLeftOvers(join(kept.path, 'run'))
+    await rm(kept.path, { recursive: true, force: true })
+  } finally {
+    lock.release()
+  }
+}
+
+/** @throws TapelineError `ENVIRONMENT` when a running `up` uses one of them */
+export function refuseHeld(kept: readonly KeptData[]): void {
+  const held = kept.find(({ heldBy }) => heldBy !== null)
+  if (held === undefined || held.heldBy === null) return
+  throw new TapelineError('ENVIRONMENT', `${held.path} is in use by process ${held.heldBy}`, {
+    fix: inUseFix({ pid: held.heldBy }),
+  })
+}
+
+function inUseFix({ pid }: { pid: number }): string {
+  return `Stop it first (Ctrl-C in its terminal, or kill ${pid}).`
+}
+
+function isOurs(name: string): boolean {
+  return name === 'cache' || name === 'binance' || /^(simulated|replay)(-|$)/.test(name)
+}
+
+async function sizeOf(path: string): Promise<number> {
+  const entries = await readdir(path, { withFileTypes: true, recursive: true })
+  const sizes = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) =>
+      stat(join(entry.parentPath, entry.name)).then(({ blocks }) => blocks * BLOCK_BYTES, ignoreGone),
+    )
+  return (await Promise.all(sizes)).reduce((total, size) => total + size, 0)
+}
+
+/** A running process may remove files while they are counted. */
+function ignoreGone(error: unknown): number {
+  if (Reflect.get(Object(error), 'code') === 'ENOENT') return 0
+  throw error
+}

@@ -1,0 +1,311 @@
+import type { Settings } from '../settings/load.ts'
+import { sleep } from '../timing/backoff.ts'
+import type { Exit } from './child-process.ts'
+import { type SourceChoice, type SourceDirectory, simulatedSymbols } from './data-directory.ts'
+import { KAFKA_VERSION } from './kafka-distribution.ts'
+import type { LogFollower, LogProblem } from './log-follower.ts'
+import { commandPart, databasePart, exchangePart, kafkaPart, type PartContext, runCommand } from './parts.ts'
+import { freePort, nextFreePort, requirePort } from './ports.ts'
+import { cleanUpLeftOvers, type Endpoints, ROLES, type Role, writeEndpoints } from './process-registry.ts'
+import { consumerStatus, isReady } from './service-status.ts'
+import { type Part, Supervisor } from './supervisor.ts'
+
+const KAFKA_PORT = 9092
+const PROBE_INTERVAL_MS = 200
+const DRAIN_MS = 6000
+/** A JVM that ends on SIGTERM, as it should, says so in its exit code. */
+const JVM_TERMINATED = 143
+
+/** What a stack tells while it starts, runs and stops. */
+export interface StackReport {
+  progress(role: Role, text: string): void
+  ready(role: Role, text: string): void
+  failed(role: Role): void
+  say(text: string): void
+  problem(from: string, problem: LogProblem): void
+}
+
+export interface LocalStackOptions {
+  readonly settings: Settings
+  /** The user's environment; children get it with what this stack decides on top. */
+  readonly environment: NodeJS.ProcessEnv
+  readonly source: SourceChoice
+  readonly directory: SourceDirectory
+  readonly cacheDir: string
+  readonly report: StackReport
+}
+
+/** How a part is, as far as its process tells. */
+export type PartState = 'running' | 'restarting' | 'finished' | 'external'
+
+/**
+ * All parts of the pipeline on this machine: broker, database, exchange, consumer, ingestion. A broker or database
+ * that the settings name is used, not started.
+ */
+export class LocalStack {
+  readonly #options: LocalStackOptions
+  readonly #supervisor: Supervisor
+  readonly #environment: NodeJS.ProcessEnv
+  readonly #followers: LogFollower[] = []
+  readonly #context: PartContext
+  readonly #stopping = new AbortController()
+  readonly #fatal = Promise.withResolvers<Error>()
+  readonly #states = new Map<Role, PartState>()
+  readonly #where = new Map<Role, string>()
+  #starting: Promise<void> = Promise.resolve()
+
+  constructor(options: LocalStackOptions) {
+    const { settings, report } = options
+    this.#options = options
+    this.#environment = {
+      ...options.environment,
+      INGEST_PORT: String(settings.INGEST_PORT),
+      CONSUMER_PORT: String(settings.CONSUMER_PORT),
+      HTTP_HOST: settings.HTTP_HOST,
+    }
+    this.#context = {
+      directory: options.directory,
+      cacheDir: options.cacheDir,
+      environment: this.#environment,
+      onProgress: (role, text) => report.progress(role, text),
+      onProblem: (role, problem) => report.problem(role, problem),
+      followers: this.#followers,
+    }
+    this.#supervisor = new Supervisor({
+      onRestart: ({ name, why, delayMs }) => {
+        this.#setState(name, 'restarting')
+        const text = `${why}; starting it again in ${(delayMs / 1000).toFixed(1)} s`
+        report.problem(name, { level: 'error', text, code: null, fix: '', final: false })
+      },
+      onRestarted: ({ name }) => this.#setState(name, 'running'),
+      onFinished: ({ name }) => {
+        this.#setState(name, 'finished')
+        report.say(`${name} has come to its end`)
+      },
+      onFatal: (error) => this.#fatal.resolve(error),
+    })
+  }
+
+  /** Fulfilled when a part cannot be kept running, with the reason. */
+  get fatal(): Promise<Error> {
+    return this.#fatal.promise
+  }
+
+  get restarts(): number {
+    return this.#supervisor.restarts
+  }
+
+  get ingestUrl(): string {
+    return this.#url(this.#options.settings.INGEST_PORT)
+  }
+
+  get consumerUrl(): string {
+    return this.#url(this.#options.settings.CONSUMER_PORT)
+  }
+
+  /** State and place of each part there is, in the order of the data's way. */
+  parts(): Array<{ role: Role; state: PartState; where: string }> {
+    const order: Role[] = ['exchange', 'ingest', 'kafka', 'consume', 'database']
+    return order.flatMap((role) => {
+      const state = this.#states.get(role)
+      return state === undefined ? [] : [{ role, state, where: this.#where.get(role) ?? '' }]
+    })
+  }
+
+  /**
+   * Starts everything, in the order that loses nothing: the consumer has committed where it starts before the first
+   * message is produced. Fulfilled when the ingestion runs; whether it reaches the exchange, its status tells.
+   */
+  start(): Promise<void> {
+    const started = this.#start()
+    this.#starting = started.catch(() => {
+      // Its caller is told; a stop only waits for the end of it.
+    })
+    return started
+  }
+
+  async #start(): Promise<void> {
+    const { settings, source, directory } = this.#options
+    await requirePort(settings.INGEST_PORT, settings.HTTP_HOST, 'INGEST_PORT')
+    await requirePort(settings.CONSUMER_PORT, settings.HTTP_HOST, 'CONSUMER_PORT')
+    await this.#allOf([
+      this.#startKafka(),
+      this.#startDatabase(),
+      ...(source.kind === 'binance' ? [] : [this.#startExchange(source)]),
+    ])
+    await this.#allOf([
+      runCommand(this.#context, 'topics', ['topics', 'init'], this.#stopping.signal),
+      runCommand(this.#context, 'migrate', ['migrate'], this.#stopping.signal),
+    ])
+    await this.#run('consume', commandPart(this.#context, 'consume', ['consume']), this.consumerUrl)
+    await this.#untilConsumerReady()
+    this.#options.report.progress('ingest', 'starting')
+    await this.#run('ingest', commandPart(this.#context, 'ingest', ['ingest']), this.ingestUrl)
+    this.#options.report.ready('ingest', this.ingestUrl)
+    writeEndpoints(directory.run, this.#endpoints())
+  }
+
+  /**
+   * Stops everything in order: nothing new comes in, what is in Kafka is stored, then the rest. Never rejects.
+   *
+   * @param onDrained called when the consumer has stored all there is (or has not in time), while it can still be asked
+   * @returns whether each part stopped by itself and in order
+   */
+  async stop(onDrained: () => Promise<void>): Promise<boolean> {
+    const { directory, report } = this.#options
+    this.#stopping.abort(new Error('stopping'))
+    this.#supervisor.beginStop()
+    await this.#starting
+    let clean = true
+    for (const role of ROLES) {
+      if (role === 'consume') {
+        await this.#drained()
+        await onDrained()
+      }
+      if (this.#supervisor.isRunning(role)) report.progress(role, 'stopping')
+      const exit = await this.#supervisor.stop(role)
+      if (exit === null) continue
+      if (endedWell(exit)) report.ready(role, 'stopped')
+      else report.failed(role)
+      clean &&= endedWell(exit)
+    }
+    await this.#supervisor.stopRest()
+    for (const follower of this.#followers) follower.close()
+    // Nothing is left by now, unless a part was killed while it started.
+    await cleanUpLeftOvers(directory.run)
+    return clean
+  }
+
+  kill(): void {
+    this.#supervisor.killAll()
+  }
+
+  async #startKafka(): Promise<void> {
+    const { settings, report } = this.#options
+    if (settings.isSet('KAFKA_BROKERS')) return this.#external('kafka', settings.KAFKA_BROKERS.join(','))
+    const port = await nextFreePort(KAFKA_PORT)
+    if (port !== KAFKA_PORT) {
+      report.say(
+        `Port ${KAFKA_PORT} is taken, so Kafka listens on ${port}. To use the broker that runs there, set KAFKA_BROKERS.`,
+      )
+    }
+    const broker = await this.#run('kafka', kafkaPart(this.#context, port), `127.0.0.1:${port}`)
+    this.#environment['KAFKA_BROKERS'] = broker.brokers
+    report.ready('kafka', `Kafka ${KAFKA_VERSION} on ${broker.brokers}`)
+  }
+
+  async #startDatabase(): Promise<void> {
+    const { settings, report } = this.#options
+    if (settings.isSet('DATABASE_URL')) return this.#external('database', hostOf(settings.DATABASE_URL))
+    const port = await freePort()
+    const database = await this.#run(
+      'database',
+      databasePart(this.#context, port),
+      `embedded, 127.0.0.1:${port}`,
+    )
+    this.#environment['DATABASE_URL'] = database.url
+    report.ready('database', `embedded TimescaleDB on 127.0.0.1:${port}`)
+  }
+
+  async #startExchange(source: SourceChoice): Promise<void> {
+    const port = await freePort()
+    const symbols = simulatedSymbols(this.#options.settings.SYMBOLS)
+    this.#environment['BINANCE_WS_URL'] = `ws://127.0.0.1:${port}`
+    this.#environment['BINANCE_REST_URL'] = `http://127.0.0.1:${port}`
+    await this.#run('exchange', exchangePart(this.#context, source, { port, symbols }), `127.0.0.1:${port}`)
+    this.#options.report.ready('exchange', `built-in exchange on 127.0.0.1:${port}`)
+  }
+
+  #external(role: Role, where: string): void {
+    this.#states.set(role, 'external')
+    this.#where.set(role, where)
+    this.#options.report.say(`${role}: using ${where}, as the settings say`)
+  }
+
+  async #run<Started extends Awaited<ReturnType<Part['start']>>>(
+    role: Role,
+    part: Part<Started>,
+    where: string,
+  ): Promise<Started> {
+    this.#where.set(role, where)
+    try {
+      const started = await this.#supervisor.run(part)
+      this.#states.set(role, 'running')
+      return started
+    } catch (error) {
+      // What was only told to stop because another part failed has not failed itself.
+      if (!this.#stopping.signal.aborted) this.#options.report.failed(role)
+      throw error
+    }
+  }
+
+  /** All of them, or the first failure once the others have been told to stop and have ended. */
+  async #allOf(starts: ReadonlyArray<Promise<void>>): Promise<void> {
+    const failures: unknown[] = []
+    await Promise.all(
+      starts.map((start) =>
+        start.catch((error: unknown) => {
+          failures.push(error)
+          this.#stopping.abort(new Error('stopping'))
+          this.#supervisor.beginStop()
+        }),
+      ),
+    )
+    if (failures.length > 0) throw failures[0]
+  }
+
+  async #untilConsumerReady(): Promise<void> {
+    const { report } = this.#options
+    report.progress('consume', 'starting')
+    while (!(await isReady(this.consumerUrl))) {
+      const reason = (await consumerStatus(this.consumerUrl))?.reason ?? ''
+      report.progress('consume', reason === '' ? 'starting' : `waiting: ${reason}`)
+      await Promise.race([
+        sleep(PROBE_INTERVAL_MS, this.#stopping.signal),
+        this.fatal.then((error) => Promise.reject(error)),
+      ])
+    }
+    report.ready('consume', this.consumerUrl)
+  }
+
+  /** Waits until the consumer has stored what is in Kafka; not for ever, since a restart goes on where it was. */
+  async #drained(): Promise<void> {
+    const deadline = performance.now() + DRAIN_MS
+    while (this.#supervisor.isRunning('consume') && performance.now() < deadline) {
+      const status = await consumerStatus(this.consumerUrl)
+      if (status?.ready !== true) return
+      if (status.counters.pending === 0 && status.partitions.every(({ lag }) => lag === 0)) return
+      await sleep(PROBE_INTERVAL_MS)
+    }
+  }
+
+  #endpoints(): Endpoints {
+    const { settings, directory } = this.#options
+    return {
+      source: directory.source,
+      kafkaBrokers: this.#environment['KAFKA_BROKERS'] ?? settings.KAFKA_BROKERS.join(','),
+      databaseUrl: this.#environment['DATABASE_URL'] ?? settings.DATABASE_URL,
+      ingestUrl: this.ingestUrl,
+      consumerUrl: this.consumerUrl,
+    }
+  }
+
+  #setState(name: string, state: PartState): void {
+    const role = ROLES.find((one) => one === name)
+    if (role !== undefined) this.#states.set(role, state)
+  }
+
+  #url(port: number): string {
+    const { HTTP_HOST } = this.#options.settings
+    const host = HTTP_HOST === '0.0.0.0' || HTTP_HOST === '::' ? '127.0.0.1' : HTTP_HOST
+    return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+  }
+}
+
+function endedWell({ code, signal }: Exit): boolean {
+  return code === 0 || code === JVM_TERMINATED || signal === 'SIGTERM'
+}
+
+function hostOf(url: string): string {
+  return URL.parse(url)?.host ?? 'the given database'
+}

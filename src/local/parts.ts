@@ -1,0 +1,243 @@
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { TapelineError } from '../errors.ts'
+import { sleep } from '../timing/backoff.ts'
+import { describeExit, type Exit, type RunningProcess } from './child-process.ts'
+import type { SourceChoice, SourceDirectory } from './data-directory.ts'
+import { type EmbeddedDatabase, startEmbeddedDatabase } from './embedded-database.ts'
+import { type KafkaBroker, startKafkaBroker } from './kafka-broker.ts'
+import { ensureKafkaDistribution } from './kafka-distribution.ts'
+import { LogFollower, type LogProblem, rotateLog } from './log-follower.ts'
+import { spawnNode } from './node-child.ts'
+import { forgetProcess, type Role, recordProcess } from './process-registry.ts'
+import { COMMAND_LINE } from './program.ts'
+import type { Part } from './supervisor.ts'
+
+const PROBE_INTERVAL_MS = 100
+const EXCHANGE_READY_MS = 20_000
+
+/** What all parts of one `up` have in common. */
+export interface PartContext {
+  readonly directory: SourceDirectory
+  readonly cacheDir: string
+  /** The environment of the program's own commands. */
+  readonly environment: NodeJS.ProcessEnv
+  readonly onProgress: (role: Role, text: string) => void
+  readonly onProblem: (role: string, problem: LogProblem) => void
+  /** Logs that are followed; closed at the end. */
+  readonly followers: LogFollower[]
+}
+
+export function kafkaPart(context: PartContext, port: number): Part<KafkaBroker> {
+  const { directory, cacheDir, onProgress } = context
+  return {
+    name: 'kafka',
+    async start(signal) {
+      const report = (text: string) => onProgress('kafka', text)
+      const distributionDir = await ensureKafkaDistribution({ cacheDir, onProgress: report, signal })
+      const broker = await startKafkaBroker({
+        distributionDir,
+        dataDir: directory.kafka,
+        port,
+        onProgress: report,
+        onSpawned: (pid) => recordProcess(directory.run, 'kafka', pid),
+        signal,
+      })
+      return recorded(context, 'kafka', broker)
+    },
+  }
+}
+
+export function databasePart(context: PartContext, port: number): Part<EmbeddedDatabase> {
+  const { directory, onProgress } = context
+  const log = followedLog(context, 'database')
+  return {
+    name: 'database',
+    async start(signal) {
+      onProgress('database', 'starting the embedded TimescaleDB')
+      const database = await startEmbeddedDatabase({
+        dataDir: directory.database,
+        port,
+        logFile: log.path,
+        onSpawned: (pid) => recordProcess(directory.run, 'database', pid),
+        signal,
+      })
+      return recorded(context, 'database', database)
+    },
+  }
+}
+
+/** Our own exchange, on loopback. The end of a recording is no failure. */
+export function exchangePart(
+  context: PartContext,
+  source: SourceChoice,
+  { port, symbols }: { readonly port: number; readonly symbols: readonly string[] },
+): Part {
+  const args = exchangeArguments(source, port, symbols)
+  const part = commandPart(context, 'exchange', args)
+  return {
+    ...part,
+    finished: (exit) => source.kind === 'replay' && exit.code === 0,
+    async start(signal) {
+      context.onProgress('exchange', `starting: ${args.join(' ')}`)
+      const running = await part.start(signal)
+      await untilReady(() => accepts(port), running, { signal, timeoutMs: EXCHANGE_READY_MS }).catch(
+        (error) => {
+          running.kill()
+          throw part.hopeless?.({ code: null, signal: null }) ?? error
+        },
+      )
+      return running
+    },
+  }
+}
+
+/** One of the program's own commands that runs until it is stopped. Ready as soon as it runs: it heals by itself. */
+export function commandPart(context: PartContext, role: Role, args: readonly string[]): Part {
+  const log = followedLog(context, role)
+  let starts = 0
+  return {
+    name: role,
+    async start() {
+      starts += 1
+      const { running } = await spawnNode({
+        script: COMMAND_LINE,
+        args,
+        env: context.environment,
+        logFile: log.path,
+      })
+      recordProcess(context.directory.run, role, running.pid)
+      return recorded(context, role, running)
+    },
+    hopeless(exit) {
+      log.follower.read()
+      return hopelessEnd(role, exit, log.follower.last, starts === 1)
+    },
+  }
+}
+
+/**
+ * Runs one of the program's own commands to its end.
+ *
+ * @throws TapelineError what the command said last, when it fails
+ */
+export async function runCommand(
+  context: PartContext,
+  name: string,
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const log = followedLog(context, name)
+  const { running } = await spawnNode({
+    script: COMMAND_LINE,
+    args,
+    env: context.environment,
+    logFile: log.path,
+  })
+  const abort = () => running.kill()
+  signal.addEventListener('abort', abort, { once: true })
+  const exit = await running.exited
+  signal.removeEventListener('abort', abort)
+  log.follower.close()
+  signal.throwIfAborted()
+  if (exit.code === 0) return
+  const said = log.follower.last
+  const text = said?.text ?? `it ended with ${describeExit(exit)}`
+  throw new TapelineError('ENVIRONMENT', `tapeline ${args.join(' ')} failed: ${text}`, {
+    fix: said?.fix || `See ${log.path}.`,
+  })
+}
+
+/** Kinds of error that another start meets again. */
+const HOPELESS_CODES: ReadonlySet<string> = new Set([
+  'SETTINGS',
+  'INPUT',
+  'SOURCE',
+  'SCHEMA',
+  'EXCHANGE',
+  'ENVIRONMENT',
+])
+const SETTINGS_EXIT_CODE = 2
+
+/**
+ * Why a service need not be started again, from how it ended and what it said last; null when it should be. What it
+ * refuses in its very first start it will refuse again; later, the same may be a part that is just being restarted.
+ */
+export function hopelessEnd(
+  name: string,
+  exit: Exit,
+  said: LogProblem | null,
+  firstStart: boolean,
+): TapelineError | null {
+  const known = typeof said?.code === 'string' && HOPELESS_CODES.has(said.code)
+  const refused = firstStart && said?.final === true
+  if (exit.code !== SETTINGS_EXIT_CODE && !known && !refused) return null
+  return new TapelineError('ENVIRONMENT', `${name}: ${said?.text ?? describeExit(exit)}`, {
+    fix: said?.fix ?? '',
+  })
+}
+
+/** Polls until `ready`; rejects when the process ends first, or the time is up. */
+export async function untilReady(
+  ready: () => Promise<boolean>,
+  running: RunningProcess,
+  options: { readonly signal: AbortSignal; readonly timeoutMs?: number },
+): Promise<void> {
+  const deadline = performance.now() + (options.timeoutMs ?? Number.POSITIVE_INFINITY)
+  let exit: Exit | null = null
+  void running.exited.then((how) => {
+    exit = how
+  })
+  while (!(await ready())) {
+    if (exit !== null) throw new Error(`it ended with ${describeExit(exit)}`)
+    if (performance.now() > deadline) throw new Error(`it is not ready within ${options.timeoutMs} ms`)
+    await sleep(PROBE_INTERVAL_MS, options.signal)
+  }
+}
+
+function exchangeArguments(source: SourceChoice, port: number, symbols: readonly string[]): string[] {
+  const option = (name: string, value: number | undefined) =>
+    value === undefined ? [] : [name, String(value)]
+  switch (source.kind) {
+    case 'simulated':
+      return [
+        'simulate',
+        ...['--port', String(port), '--symbols', symbols.join(',')],
+        ...option('--seed', source.seed),
+        ...option('--rate', source.rate),
+      ]
+    case 'replay':
+      return ['replay', source.file, '--port', String(port), ...option('--speed', source.speed)]
+    case 'binance':
+      throw new Error('the live exchange is not started')
+  }
+}
+
+function followedLog(context: PartContext, name: string): { path: string; follower: LogFollower } {
+  const path = join(context.directory.logs, `${name}.log`)
+  rotateLog(path)
+  const follower = new LogFollower(path, (problem) => context.onProblem(name, problem))
+  context.followers.push(follower)
+  return { path, follower }
+}
+
+/** Takes the process out of the registry once it has ended. */
+function recorded<Started extends RunningProcess>(
+  context: PartContext,
+  role: Role,
+  started: Started,
+): Started {
+  void started.exited.then(() => forgetProcess(context.directory.run, role, started.pid))
+  return started
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', () => resolve(false))
+  })
+}

@@ -1,0 +1,68 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+
+/**
+ * A process for as long as it lives. A pid alone is no identity: the system gives it to another process later, so
+ * the start time goes with it.
+ */
+export interface ProcessIdentity {
+  readonly pid: number
+  /** Opaque; equal for the same process only, on this boot of this machine. */
+  readonly startTime: string
+}
+
+/** Identity of this very process. */
+export function ownIdentity(): ProcessIdentity {
+  return { pid: process.pid, startTime: startTimeOf(process.pid) ?? 'unknown' }
+}
+
+/** Identity of a running process; null when there is none with this pid, or it has ended and only waits to be reaped. */
+export function identify(pid: number): ProcessIdentity | null {
+  const startTime = startTimeOf(pid)
+  return startTime === null ? null : { pid, startTime }
+}
+
+/** Whether this very process still runs; false when its pid now belongs to another. */
+export function isRunning(identity: ProcessIdentity): boolean {
+  return startTimeOf(identity.pid) === identity.startTime
+}
+
+/** Whether `value`, read from a file, has the shape of an identity. */
+export function isIdentity(value: unknown): value is ProcessIdentity {
+  if (typeof value !== 'object' || value === null) return false
+  return (
+    Number.isSafeInteger(Reflect.get(value, 'pid')) && typeof Reflect.get(value, 'startTime') === 'string'
+  )
+}
+
+function startTimeOf(pid: number): string | null {
+  return process.platform === 'linux' ? fromProc(pid) : fromPs(pid)
+}
+
+/** proc(5): the fields after the parenthesised command are state (3rd) … starttime (22nd), in ticks since boot. */
+function fromProc(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const [state, ticks] = [fields[0], fields[19]]
+    if (state === 'Z' || state === 'X' || ticks === undefined) return null
+    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()}:${ticks}`
+  } catch {
+    // No such process, or it ended while it was read: the same answer.
+    return null
+  }
+}
+
+function fromPs(pid: number): string | null {
+  try {
+    const line = execFileSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'] ?? '/bin:/usr/bin', LC_ALL: 'C', TZ: 'UTC' },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim()
+    return line === '' || line.startsWith('Z') ? null : line.slice(line.indexOf(' ')).trim()
+  } catch {
+    // `ps` exits with 1 when there is no such process.
+    return null
+  }
+}

@@ -1,0 +1,139 @@
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { sleep } from '../timing/backoff.ts'
+import { STOP_GRACE_MS } from './child-process.ts'
+import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
+
+/** The parts that `up` starts, in the order in which they are stopped. */
+export const ROLES = ['ingest', 'consume', 'exchange', 'database', 'kafka'] as const
+export type Role = (typeof ROLES)[number]
+
+/** Where a running `up` can be reached. */
+export interface Endpoints {
+  readonly source: string
+  readonly kafkaBrokers: string
+  /** With its password: never to be shown. */
+  readonly databaseUrl: string
+  readonly ingestUrl: string
+  readonly consumerUrl: string
+  readonly dashboardUrl?: string
+}
+
+const ENDPOINTS_FILE = 'endpoints.json'
+const POLL_MS = 50
+
+/** Keeps in a file which process plays a role, so that the next start can end it if this one is killed. */
+export function recordProcess(runDir: string, role: Role, pid: number): void {
+  const identity = identify(pid)
+  if (identity !== null) writePrivate(runDir, `${role}.json`, identity)
+}
+
+/** To be called when it has ended; what plays the role by now, in its place, stays recorded. */
+export function forgetProcess(runDir: string, role: Role, pid: number): void {
+  const path = join(runDir, `${role}.json`)
+  if (readIdentity(path)?.pid === pid) rmSync(path, { force: true })
+}
+
+/**
+ * Ends what a killed `up` has left running: SIGTERM, and SIGKILL for what has not ended by then. A process that
+ * merely has the pid of one of ours, because ours has ended since, is never touched.
+ *
+ * @returns what was still running
+ */
+export async function cleanUpLeftOvers(
+  runDir: string,
+  graceMs: number = STOP_GRACE_MS,
+): Promise<Array<{ role: Role; pid: number }>> {
+  const ended: Array<{ role: Role; pid: number }> = []
+  for (const role of ROLES) {
+    const path = join(runDir, `${role}.json`)
+    const identity = readIdentity(path)
+    if (identity !== null && isRunning(identity)) {
+      ended.push({ role, pid: identity.pid })
+      await endProcess(identity, graceMs)
+    }
+    rmSync(path, { force: true })
+  }
+  rmSync(join(runDir, ENDPOINTS_FILE), { force: true })
+  return ended
+}
+
+export function writeEndpoints(runDir: string, endpoints: Endpoints): void {
+  writePrivate(runDir, ENDPOINTS_FILE, { ...endpoints, up: ownIdentity() })
+}
+
+/** Where the `up` that runs over this DATA_DIR can be reached; null when none does. */
+export function readRunningEndpoints(dataDir: string): Endpoints | null {
+  for (const source of subdirectories(dataDir)) {
+    const value = readJson(join(dataDir, source, 'run', ENDPOINTS_FILE))
+    const up: unknown = Reflect.get(Object(value), 'up')
+    if (isIdentity(up) && isRunning(up)) return parseEndpoints(value)
+  }
+  return null
+}
+
+async function endProcess(identity: ProcessIdentity, graceMs: number): Promise<void> {
+  const deadline = performance.now() + graceMs
+  signal(identity.pid, 'SIGTERM')
+  while (isRunning(identity) && performance.now() < deadline) await sleep(POLL_MS)
+  if (!isRunning(identity)) return
+  // It leads its own process group, as everything that `up` starts.
+  signal(-identity.pid, 'SIGKILL')
+  while (isRunning(identity)) await sleep(POLL_MS)
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (error) {
+    // It has ended in the meantime.
+    if (Reflect.get(Object(error), 'code') !== 'ESRCH') throw error
+  }
+}
+
+/** Whole or not at all, and for this user only. */
+function writePrivate(runDir: string, name: string, value: object): void {
+  mkdirSync(runDir, { recursive: true, mode: 0o700 })
+  const path = join(runDir, name)
+  writeFileSync(`${path}.new`, `${JSON.stringify(value)}\n`, { mode: 0o600 })
+  chmodSync(`${path}.new`, 0o600)
+  renameSync(`${path}.new`, path)
+}
+
+function readIdentity(path: string): ProcessIdentity | null {
+  const value = readJson(path)
+  return isIdentity(value) ? value : null
+}
+
+function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'))
+  } catch {
+    // Missing, or not written by us: nothing is known from it.
+    return null
+  }
+}
+
+function parseEndpoints(value: unknown): Endpoints {
+  const text = (name: keyof Endpoints) => String(Reflect.get(Object(value), name) ?? '')
+  const dashboardUrl = text('dashboardUrl')
+  return {
+    source: text('source'),
+    kafkaBrokers: text('kafkaBrokers'),
+    databaseUrl: text('databaseUrl'),
+    ingestUrl: text('ingestUrl'),
+    consumerUrl: text('consumerUrl'),
+    ...(dashboardUrl === '' ? {} : { dashboardUrl }),
+  }
+}
+
+function subdirectories(dataDir: string): string[] {
+  try {
+    return readdirSync(dataDir, { withFileTypes: true }).flatMap((entry) =>
+      entry.isDirectory() ? [entry.name] : [],
+    )
+  } catch {
+    // No data directory: nothing runs over it.
+    return []
+  }
+}

@@ -1,0 +1,80 @@
+import type { ConsumerStatus } from '../telemetry/status.ts'
+
+export const ROW_TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
+export type RowType = (typeof ROW_TYPES)[number]
+export type RowCounts = Record<RowType, number>
+
+/** What has been committed since `up` started, over all restarts of the consumer. */
+export interface Totals {
+  /** By symbol. */
+  readonly rows: ReadonlyMap<string, RowCounts>
+  readonly all: RowCounts
+  readonly deadLettered: number
+  readonly alreadyThere: number
+}
+
+/** The window over which rates are taken. */
+const RATE_WINDOW_MS = 5000
+
+/**
+ * Adds up what the consumer says of itself. Its counters start at 0 with its process: when it was started anew,
+ * what the one before it had reached last is kept.
+ */
+export class RunTotals {
+  #before: ConsumerStatus[] = []
+  #latest: ConsumerStatus | null = null
+  #samples: Array<{ atMs: number; rows: Map<string, number> }> = []
+
+  /** @param nowMs monotonic */
+  add(status: ConsumerStatus, nowMs: number): void {
+    const latest = this.#latest
+    if (latest !== null && status.uptimeMs < latest.uptimeMs) this.#before.push(latest)
+    this.#latest = status
+    const rows = new Map<string, number>()
+    for (const [symbol, counts] of this.totals().rows) rows.set(symbol, sum(counts))
+    this.#samples.push({ atMs: nowMs, rows })
+    // One sample older than the window stays: the rate is taken over at least the window.
+    while (this.#samples.length > 2 && nowMs - (this.#samples[1]?.atMs ?? nowMs) >= RATE_WINDOW_MS)
+      this.#samples.shift()
+  }
+
+  totals(): Totals {
+    const rows = new Map<string, RowCounts>()
+    const all = noRows()
+    let deadLettered = 0
+    let alreadyThere = 0
+    for (const status of this.#latest === null ? this.#before : [...this.#before, this.#latest]) {
+      deadLettered += status.counters.deadLettered
+      alreadyThere += status.counters.alreadyThere
+      for (const type of ROW_TYPES) {
+        for (const [symbol, count] of Object.entries(status.rows[type])) {
+          const counts = rows.get(symbol) ?? noRows()
+          counts[type] += count
+          all[type] += count
+          rows.set(symbol, counts)
+        }
+      }
+    }
+    return { rows, all, deadLettered, alreadyThere }
+  }
+
+  /** Rows a second over the last seconds, by symbol. */
+  rowsPerSecond(): ReadonlyMap<string, number> {
+    const [first, last] = [this.#samples[0], this.#samples.at(-1)]
+    const rates = new Map<string, number>()
+    if (first === undefined || last === undefined || first === last) return rates
+    const seconds = (last.atMs - first.atMs) / 1000
+    for (const [symbol, count] of last.rows) {
+      rates.set(symbol, seconds > 0 ? (count - (first.rows.get(symbol) ?? 0)) / seconds : 0)
+    }
+    return rates
+  }
+}
+
+export function sum(counts: RowCounts): number {
+  return counts.trade + counts.aggTrade + counts.bookTicker
+}
+
+function noRows(): RowCounts {
+  return { trade: 0, aggTrade: 0, bookTicker: 0 }
+}

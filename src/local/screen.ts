@@ -1,0 +1,71 @@
+import type { WriteStream } from 'node:tty'
+import { stripVTControlCharacters } from 'node:util'
+import { clip } from './text-style.ts'
+
+const HIDE_CURSOR = '\x1b[?25l'
+const SHOW_CURSOR = '\x1b[?25h'
+const ERASE_TO_LINE_END = '\x1b[K'
+const ERASE_BELOW = '\x1b[J'
+
+/** What a block of lines is drawn on: a terminal, or a stand-in for one. */
+export type Canvas = Pick<WriteStream, 'write' | 'columns' | 'rows'>
+
+/**
+ * A block of lines at the end of the terminal's output that is drawn over itself. Each drawing is one write, line by
+ * line without clearing first: nothing flickers. What was printed before it stays, and scrolls as it always does.
+ */
+export class LiveBlock {
+  readonly #canvas: Canvas
+  #drawn: string[] = []
+  #open = false
+
+  constructor(canvas: Canvas) {
+    this.#canvas = canvas
+  }
+
+  /** Replaces the block. Lines are cut to the terminal's width, and the block to its height. */
+  draw(lines: readonly string[]): void {
+    const { columns = 80, rows = 24 } = this.#canvas
+    const shown = lines.slice(0, Math.max(1, rows - 1)).map((line) => clip(line, columns))
+    const body = shown.map((line) => `${line}${ERASE_TO_LINE_END}\n`).join('')
+    this.#canvas.write(`${this.#open ? '' : HIDE_CURSOR}${this.#home(columns)}${body}${ERASE_BELOW}`)
+    this.#drawn = shown
+    this.#open = true
+  }
+
+  /** Prints lines for good, above the block. */
+  print(lines: readonly string[]): void {
+    const { columns = 80 } = this.#canvas
+    const drawn = this.#drawn
+    this.#canvas.write(`${this.#home(columns)}${ERASE_BELOW}${lines.map((line) => `${line}\n`).join('')}`)
+    this.#drawn = []
+    if (this.#open) this.draw(drawn)
+  }
+
+  /** Leaves the block as it is, and gives the cursor back. */
+  end(): void {
+    if (this.#open) this.#canvas.write(SHOW_CURSOR)
+    this.#open = false
+    this.#drawn = []
+  }
+
+  /** Removes the block, and gives the cursor back. */
+  clear(): void {
+    const { columns = 80 } = this.#canvas
+    if (this.#open) this.#canvas.write(`${this.#home(columns)}${ERASE_BELOW}`)
+    this.end()
+  }
+
+  /**
+   * To the first line of what was drawn last. A terminal made narrower since has wrapped its lines; in one made lower
+   * the first of them are out of reach.
+   */
+  #home(columns: number): string {
+    const wrapped = this.#drawn.reduce(
+      (total, line) => total + Math.max(1, Math.ceil(stripVTControlCharacters(line).length / columns)),
+      0,
+    )
+    const height = Math.min(wrapped, (this.#canvas.rows ?? 24) - 1)
+    return height === 0 ? '' : `\x1b[${height}A\r`
+  }
+}

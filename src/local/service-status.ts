@@ -1,0 +1,50 @@
+import type { ConsumerStatus, IngestionStatus } from '../telemetry/status.ts'
+
+const REQUEST_TIMEOUT_MS = 2000
+
+/** Whether a service answers 200 at `GET /`. */
+export async function isReady(url: string): Promise<boolean> {
+  const answer = await request(`${url}/`)
+  return answer?.ok === true
+}
+
+/** What the ingestion says of itself; null while it does not answer. */
+export async function ingestionStatus(url: string): Promise<IngestionStatus | null> {
+  const status = await readStatus(url)
+  return isIngestionStatus(status) ? status : null
+}
+
+/** What the consumer says of itself; null while it does not answer. */
+export async function consumerStatus(url: string): Promise<ConsumerStatus | null> {
+  const status = await readStatus(url)
+  return isConsumerStatus(status) ? status : null
+}
+
+async function readStatus(url: string): Promise<unknown> {
+  const answer = await request(`${url}/status`)
+  if (answer?.ok !== true) return null
+  try {
+    return JSON.parse(answer.body)
+  } catch {
+    // Another program's answer, or one cut off by its end: no status.
+    return null
+  }
+}
+
+async function request(url: string): Promise<{ ok: boolean; body: string } | null> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) })
+    return { ok: response.status === 200, body: await response.text() }
+  } catch {
+    // Nothing listens there (yet, or any more).
+    return null
+  }
+}
+
+function isIngestionStatus(value: unknown): value is IngestionStatus {
+  return Reflect.get(Object(value), 'service') === 'ingestion'
+}
+
+function isConsumerStatus(value: unknown): value is ConsumerStatus {
+  return Reflect.get(Object(value), 'service') === 'consumer'
+}

@@ -1,0 +1,131 @@
+import { describeError } from '../errors.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
+import { describeExit, type Exit, type RunningProcess } from './child-process.ts'
+
+/** A part of the local stack: how to start it, and when not to start it again. */
+export interface Part<Started extends RunningProcess = RunningProcess> {
+  readonly name: string
+  /** Fulfilled when it is ready to be used. Ends what it has started when the signal aborts or it fails. */
+  start(signal: AbortSignal): Promise<Started>
+  /** Why another start would end the same way; null when one is worth it. Asked when it has ended unexpectedly. */
+  hopeless?(exit: Exit): Error | null
+  /** Whether this end is the part's own, and right: it is not started again. */
+  finished?(exit: Exit): boolean
+}
+
+export interface SupervisorEvents {
+  /** A part has ended, or could not be started again, and will be started in `delayMs`. */
+  onRestart(event: { name: string; why: string; delayMs: number; restarts: number }): void
+  onRestarted(event: { name: string }): void
+  onFinished(event: { name: string }): void
+  /** A part cannot be kept running: everything is to be stopped. */
+  onFatal(error: Error): void
+}
+
+export const RESTART_BACKOFF: BackoffPolicy = { initialMs: 1000, maxMs: 30_000 }
+/** A part that ran this long has recovered: its next restart waits as short as the first. */
+const STABLE_MS = 60_000
+
+/** Keeps parts running until it is told to stop, and then stops them in the order that is asked for. */
+export class Supervisor {
+  readonly #events: SupervisorEvents
+  readonly #backoff: BackoffPolicy
+  readonly #stopping = new AbortController()
+  readonly #running = new Map<string, RunningProcess>()
+  readonly #watchers = new Set<Promise<void>>()
+  #restarts = 0
+
+  constructor(events: SupervisorEvents, backoff: BackoffPolicy = RESTART_BACKOFF) {
+    this.#events = events
+    this.#backoff = backoff
+  }
+
+  /** Restarts of all parts so far. */
+  get restarts(): number {
+    return this.#restarts
+  }
+
+  isRunning(name: string): boolean {
+    return this.#running.has(name)
+  }
+
+  /** Starts a part and keeps it running from then on. Rejects when the first start fails, or after a stop. */
+  async run<Started extends RunningProcess>(part: Part<Started>): Promise<Started> {
+    this.#stopping.signal.throwIfAborted()
+    const started = await part.start(this.#stopping.signal)
+    this.#running.set(part.name, started)
+    const watcher = this.#watch(part, started).finally(() => this.#watchers.delete(watcher))
+    this.#watchers.add(watcher)
+    return started
+  }
+
+  /** No part is started any more; starts under way are aborted. What runs, runs on. */
+  beginStop(): void {
+    if (!this.#stopping.signal.aborted) this.#stopping.abort(new Error('stopping'))
+  }
+
+  /** Stops a part; null when it is not running. Only after `beginStop`. */
+  async stop(name: string): Promise<Exit | null> {
+    const running = this.#running.get(name)
+    if (running === undefined) return null
+    const exit = await running.stop()
+    this.#running.delete(name)
+    return exit
+  }
+
+  /** Stops what still runs (a part whose start ended just as the stop began) and waits until nothing is left. */
+  async stopRest(): Promise<void> {
+    await Promise.all(this.#watchers)
+    await Promise.all([...this.#running.keys()].map((name) => this.stop(name)))
+  }
+
+  /** Ends everything at once. */
+  killAll(): void {
+    this.beginStop()
+    for (const running of this.#running.values()) running.kill()
+  }
+
+  async #watch(part: Part, first: RunningProcess): Promise<void> {
+    const { signal } = this.#stopping
+    let running: RunningProcess | null = first
+    let startedMs = performance.now()
+    let failures = 0
+    let why = ''
+    while (!signal.aborted) {
+      if (running !== null) {
+        const exit = await running.exited
+        if (signal.aborted) return
+        this.#running.delete(part.name)
+        const verdict = this.#verdict(part, exit)
+        if (verdict === 'over') return
+        if (performance.now() - startedMs > STABLE_MS) failures = 0
+        why = describeExit(exit)
+      }
+      failures += 1
+      this.#restarts += 1
+      const delayMs = delayFor(failures, this.#backoff, Math.random())
+      this.#events.onRestart({ name: part.name, why, delayMs, restarts: this.#restarts })
+      try {
+        await sleep(delayMs, signal)
+        running = await part.start(signal)
+        startedMs = performance.now()
+        this.#running.set(part.name, running)
+        this.#events.onRestarted({ name: part.name })
+      } catch (error) {
+        running = null
+        why = describeError(error)
+      }
+    }
+  }
+
+  #verdict(part: Part, exit: Exit): 'over' | 'again' {
+    if (part.finished?.(exit) === true) {
+      this.#events.onFinished({ name: part.name })
+      return 'over'
+    }
+    const hopeless = part.hopeless?.(exit) ?? null
+    if (hopeless === null) return 'again'
+    this.#events.onFatal(hopeless)
+    return 'over'
+  }
+}

@@ -1,0 +1,224 @@
+import { mkdirSync } from 'node:fs'
+import { relative } from 'node:path'
+import type { Settings } from '../settings/load.ts'
+import type { ConsumerStatus, IngestionStatus } from '../telemetry/status.ts'
+import { type SourceChoice, sourceDirectory, sourceName } from './data-directory.ts'
+import { Display, type Output } from './display.ts'
+import { type DisplayState, type PartView, sourceText, summaryLines } from './display-lines.ts'
+import { lockFolder } from './folder-lock.ts'
+import { LocalStack } from './local-stack.ts'
+import { cleanUpLeftOvers } from './process-registry.ts'
+import { RunTotals } from './run-totals.ts'
+import { consumerStatus, ingestionStatus } from './service-status.ts'
+
+const STATUS_INTERVAL_MS = 500
+
+export interface UpOptions {
+  readonly settings: Settings
+  readonly environment: NodeJS.ProcessEnv
+  readonly source: SourceChoice
+  /** Stops by itself this long after everything runs; null: runs until it is stopped. */
+  readonly forMs: number | null
+  readonly cacheDir: string
+  /** The command that was given, for the advice at the end. */
+  readonly command: string
+  readonly output: Output
+  readonly colours: boolean
+}
+
+/**
+ * Runs the whole pipeline on this machine until Ctrl-C, SIGTERM, or the end of `forMs`.
+ *
+ * @returns 0 when everything stopped in order, 1 when something had to be killed or left data undelivered
+ * @throws TapelineError when it cannot start, or a part cannot be kept running; everything is stopped by then
+ */
+export async function runUp(options: UpOptions): Promise<number> {
+  const source = await sourceName(options.source, options.settings.SYMBOLS)
+  const directory = sourceDirectory(options.settings.DATA_DIR, source)
+  const lock = lockFolder(
+    directory.root,
+    ({ pid }) => `Stop it (kill ${pid}), or set DATA_DIR to another directory.`,
+  )
+  mkdirSync(directory.logs, { recursive: true })
+  const display = new Display(options.output, options)
+  try {
+    return await new Run(options, directory, display).untilStopped()
+  } finally {
+    display.close()
+    lock.release()
+  }
+}
+
+/** One run of `up`, from the first process to the last. */
+class Run {
+  readonly #options: UpOptions
+  readonly #directory: ReturnType<typeof sourceDirectory>
+  readonly #display: Display
+  readonly #stack: LocalStack
+  readonly #totals = new RunTotals()
+  readonly #stopWanted = Promise.withResolvers<void>()
+  #ingestion: IngestionStatus | null = null
+  #consumer: ConsumerStatus | null = null
+  #startedMs: number | null = null
+
+  constructor(options: UpOptions, directory: ReturnType<typeof sourceDirectory>, display: Display) {
+    this.#options = options
+    this.#directory = directory
+    this.#display = display
+    this.#stack = new LocalStack({
+      ...options,
+      directory,
+      report: {
+        progress: (role, text) => display.progress(role, text),
+        ready: (role, text) => display.stepDone(role, text),
+        failed: (role) => display.stepFailed(role),
+        say: (text) => display.say(text),
+        problem: (from, problem) => display.problem(from, problem),
+      },
+    })
+  }
+
+  async untilStopped(): Promise<number> {
+    const stopListening = this.#listenForSignals()
+    try {
+      this.#display.say(`tapeline: ${sourceText(this.#directory.source)}`)
+      for (const { role, pid } of await cleanUpLeftOvers(this.#directory.run)) {
+        this.#display.say(`Ended ${role} (process ${pid}), left behind by a run that was killed.`)
+      }
+      const failure = await this.#startAndRun()
+      const clean = await this.#stop()
+      if (failure !== null) throw failure
+      return clean ? 0 : 1
+    } finally {
+      stopListening()
+    }
+  }
+
+  /** @returns what ended the run, when it was a failure */
+  async #startAndRun(): Promise<unknown> {
+    const wanted = this.#stopWanted.promise.then(() => null)
+    const failed = this.#stack.fatal
+    const starting = this.#stack.start().then(
+      () => 'started' as const,
+      (error: unknown) => ({ error }),
+    )
+    const outcome = await Promise.race([starting, wanted, failed])
+    if (outcome !== 'started') return outcome !== null && 'error' in outcome ? outcome.error : outcome
+    this.#startedMs = performance.now()
+    this.#display.showPipeline(() => this.#state())
+    const polling = new AbortController()
+    const poll = this.#poll(polling.signal)
+    const { forMs } = this.#options
+    const timer = forMs === null ? null : setTimeout(() => this.#stopWanted.resolve(), forMs)
+    const ended = await Promise.race([wanted, failed])
+    if (timer !== null) clearTimeout(timer)
+    polling.abort()
+    await poll
+    return ended
+  }
+
+  async #poll(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#ask()
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(done, STATUS_INTERVAL_MS)
+        function done() {
+          clearTimeout(timer)
+          signal.removeEventListener('abort', done)
+          resolve()
+        }
+        signal.addEventListener('abort', done, { once: true })
+      })
+    }
+  }
+
+  async #ask(): Promise<void> {
+    const [ingestion, consumer] = await Promise.all([
+      ingestionStatus(this.#stack.ingestUrl),
+      consumerStatus(this.#stack.consumerUrl),
+    ])
+    this.#ingestion = ingestion
+    this.#consumer = consumer
+    if (consumer !== null) this.#totals.add(consumer, performance.now())
+  }
+
+  async #stop(): Promise<boolean> {
+    let last: DisplayState | null = null
+    this.#display.showSteps()
+    const clean = await this.#stack.stop(async () => {
+      if (this.#startedMs === null) return
+      await this.#ask()
+      last = this.#state()
+    })
+    this.#display.close()
+    const here = relative(process.cwd(), this.#directory.root)
+    const dataDir = here.startsWith('..') ? this.#directory.root : here
+    if (last !== null) {
+      this.#display.say(
+        '',
+        ...summaryLines(last, { dataDir, again: this.#options.command }, this.#display.style),
+      )
+    }
+    return clean
+  }
+
+  #state(): DisplayState {
+    const { settings, forMs } = this.#options
+    const uptimeMs = this.#startedMs === null ? 0 : performance.now() - this.#startedMs
+    return {
+      source: this.#directory.source,
+      uptimeMs,
+      endsInMs: forMs === null ? null : Math.max(0, forMs - uptimeMs),
+      parts: this.#parts(),
+      symbols: settings.SYMBOLS,
+      ingestion: this.#ingestion,
+      consumer: this.#consumer,
+      totals: this.#totals.totals(),
+      rowsPerSecond: this.#totals.rowsPerSecond(),
+      restarts: this.#stack.restarts,
+      problems: this.#display.problems,
+    }
+  }
+
+  #parts(): PartView[] {
+    return this.#stack.parts().map(({ role, state, where }): PartView => {
+      if (state === 'restarting') return { name: role, health: 'down', detail: 'ended; starting it again' }
+      if (state === 'finished') return { name: role, health: 'waiting', detail: 'has come to its end' }
+      if (state === 'external') return { name: role, health: 'well', detail: `${where}, yours` }
+      if (role === 'ingest') return serviceView(role, where, this.#ingestion)
+      if (role === 'consume') return serviceView(role, where, this.#consumer)
+      return { name: role, health: 'well', detail: where }
+    })
+  }
+
+  /** The first signal stops in order, the second at once. */
+  #listenForSignals(): () => void {
+    let signals = 0
+    const onSignal = () => {
+      signals += 1
+      if (signals === 1) {
+        this.#stopWanted.resolve()
+        return
+      }
+      this.#stack.kill()
+      this.#display.close()
+      process.exit(1)
+    }
+    for (const signal of SIGNALS) process.on(signal, onSignal)
+    return () => {
+      for (const signal of SIGNALS) process.off(signal, onSignal)
+    }
+  }
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+function serviceView(
+  name: string,
+  where: string,
+  status: { ready: boolean; reason: string } | null,
+): PartView {
+  if (status === null) return { name, health: 'waiting', detail: 'does not answer' }
+  if (status.ready) return { name, health: 'well', detail: where }
+  return { name, health: 'waiting', detail: status.reason === '' ? 'starting' : status.reason }
+}

@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { planConnections } from '../src/binance/connection-plan.ts'
+import { type Frame, interpretFrame, withReceiptStamp } from '../src/binance/frame.ts'
+import { memberText } from '../src/binance/json-member.ts'
+
+const TRADE =
+  '{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}'
+
+function interpret(text: string): Frame {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    value = undefined
+  }
+  return interpretFrame(value, text)
+}
+
+function eventJson(text: string): string {
+  const frame = interpret(text)
+  return frame.kind === 'event' ? frame.json : assert.fail(`${frame.kind} for ${text}`)
+}
+
+test('keeps the data object byte for byte, in whatever layout the envelope comes', () => {
+  const reordered = TRADE.replace('{"e":"trade",', '{ "note" : "a } brace \\" and {", "e":"trade",').replace(
+    '"M":true',
+    '"M":true,"new":{"x":[1,{}]}',
+  )
+  for (const data of [TRADE, reordered, TRADE.replaceAll(',', ' ,\n ')]) {
+    for (const envelope of [
+      `{"stream":"btcusdt@trade","data":${data}}`,
+      `{"data":${data},"stream":"btcusdt@trade"}`,
+      ` { "stream" : "btcusdt@trade" , "data" : ${data} , "more" : { "data": 1 } } `,
+      `{"stream":"btcusdt@trade","data":${data},"tail":{}}`,
+      `{"stream":"btcusdt@trade","data":{"old":1},"data":${data}}`,
+    ]) {
+      assert.equal(eventJson(envelope), data)
+    }
+  }
+})
+
+test('finds any member as JSON.parse does', () => {
+  fc.assert(
+    fc.property(
+      fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 3 })),
+      fc.constantFrom(undefined, 1, 3),
+      (object, indent) => {
+        const json = JSON.stringify(object, null, indent)
+        for (const [key, value] of Object.entries(object)) {
+          assert.deepEqual(JSON.parse(memberText(json, key) ?? 'null'), JSON.parse(JSON.stringify(value)))
+        }
+        assert.equal(memberText('{}', 'x'), null)
+      },
+    ),
+  )
+})
+
+test('appends both receipt times and changes nothing else', () => {
+  const stamped = withReceiptStamp(TRADE, 1723161255400, 1723161255400123)
+  assert.ok(stamped.startsWith(TRADE.slice(0, -1)))
+  assert.deepEqual(JSON.parse(stamped), {
+    ...JSON.parse(TRADE),
+    ingestion_timestamp: 1723161255400,
+    ingestion_timestamp_us: 1723161255400123,
+  })
+})
+
+test('rejects events that cannot be stored, naming why, and forwards fields it has never seen', () => {
+  const frame = (data: string, stream = 'btcusdt@trade') => interpret(`{"stream":"${stream}","data":${data}}`)
+  assert.deepEqual(frame(TRADE.replace('"61837.63000000"', '"abc"')), {
+    kind: 'rejected',
+    reason: 'p is not a decimal',
+  })
+  assert.deepEqual(frame('[]'), { kind: 'rejected', reason: 'data is not an object' })
+  assert.deepEqual(frame(TRADE, 'ethusdt@trade'), {
+    kind: 'rejected',
+    reason: 's is not the symbol of the stream',
+  })
+  assert.deepEqual(frame(TRADE, 'btcusdt@aggTrade'), { kind: 'rejected', reason: 'e is not aggTrade' })
+  assert.deepEqual(frame(TRADE, 'btcusdt@depth@100ms'), { kind: 'ignored', reason: 'stream type not taken' })
+  assert.deepEqual(interpret('not json'), { kind: 'rejected', reason: 'not JSON' })
+  assert.deepEqual(interpret('17'), { kind: 'rejected', reason: 'not an object' })
+  assert.equal(frame(TRADE.replace('"M":true', '"M":true,"Z":[1]')).kind, 'event')
+})
+
+test('ends every frame in one of the four kinds, whatever comes', () => {
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.json(),
+        fc.json().map((json) => `{"stream":"btcusdt@trade","data":${json}}`),
+      ),
+      (text) => {
+        assert.match(interpret(text).kind, /^(event|control|ignored|rejected)$/)
+      },
+    ),
+  )
+})
+
+const EDGE_CASES = resolve(import.meta.dirname, '../../shared/data/binance/edge-case-frames.ndjson')
+const EXPECTED: Record<string, string> = {
+  serverShutdown_combined: 'control serverShutdown',
+  serverShutdown_raw: 'control serverShutdown',
+  subscribe_ack: 'control answer',
+  list_subscriptions: 'control answer',
+  error_flat_with_id: 'control error',
+  error_flat_invalid_json: 'control error',
+  error_wrapped: 'control error',
+  truncated_json: 'rejected',
+}
+
+test('takes the documented frames for what they are', {
+  skip: existsSync(EDGE_CASES) ? false : 'the captured frames are not beside this checkout',
+}, () => {
+  for (const line of readFileSync(EDGE_CASES, 'utf8').trim().split('\n')) {
+    const { case: name, raw } = JSON.parse(line) as { case: string; raw: string }
+    const frame = interpret(raw)
+    assert.equal(
+      frame.kind === 'control' ? `control ${frame.control}` : frame.kind,
+      EXPECTED[name] ?? 'event',
+      name,
+    )
+  }
+})
+
+test('asks for every stream once, within the limits of streams a connection and characters a URL', () => {
+  const symbols = Array.from({ length: 1500 }, (_, i) => `${i % 7 === 0 ? '币' : 'sym'}${i}usdt@bookTicker`)
+  const plans = planConnections('wss://host:9443', symbols)
+  assert.equal(plans.length, 2)
+  const asked = plans.flatMap(({ url, subscriptions }) => [
+    ...decodeURIComponent(url).replace('wss://host:9443/stream?streams=', '').split('/'),
+    ...subscriptions.flat(),
+  ])
+  assert.deepEqual(asked, symbols)
+  for (const { url, streams, subscriptions } of plans) {
+    assert.ok(url.length <= 7000 && streams.length <= 1024 && new URL(url).search.length <= 7000)
+    assert.ok(subscriptions.every((chunk) => chunk.length <= 200))
+  }
+})

@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Batch } from '../src/consumer/batch.ts'
+import { decodeInto } from '../src/consumer/decode.ts'
+import { failureKind } from '../src/consumer/failures.ts'
+import { TapelineError } from '../src/errors.ts'
+import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
+
+const SCHEMA = { schema: 'trade/1' }
+
+test('gives each kind of poison its own reason and adds no row of it', () => {
+  const poison: Array<[string, Buffer | null]> = [
+    ['value is not JSON', Buffer.from('{"e":"trade"')],
+    ['value is not an object', Buffer.from('[1]')],
+    ['value is not UTF-8', Buffer.from([0x7b, 0xff, 0x7d])],
+    ['value is empty', Buffer.alloc(0)],
+    ['value is null', null],
+    ['s is not a symbol', tradeValue({ s: 'BTC\0USDT' })],
+    ['s is not a symbol', tradeValue({ s: undefined })],
+    ['p is not a decimal', tradeValue({ p: 'abc' })],
+    ['p is not a decimal', tradeValue({ p: 'NaN' })],
+    ['q is not a decimal', tradeValue({ q: '1'.repeat(30) })],
+    ['q is not a decimal', tradeValue({ q: 1.5 })],
+    ['t is not an id', Buffer.from(tradeValue().toString().replace('"t":1,', '"t":9007199254740993,'))],
+    ['T is not a time in milliseconds', tradeValue({ T: 1723161255342000 })],
+    ['E is not a time in milliseconds', tradeValue({ E: 'now' })],
+    ['m is not a boolean', tradeValue({ m: 1 })],
+    [
+      'ingestion_timestamp_us is not a time in microseconds',
+      tradeValue({ ingestion_timestamp_us: undefined }),
+    ],
+    ['source is not backfill', tradeValue({ source: 'elsewhere' })],
+  ]
+  for (const [reason, value] of poison) {
+    const batch = new Batch(0)
+    assert.equal(decodeInto(batch, 'trades', record(value, null, SCHEMA)), reason)
+    for (const [name, column] of Object.entries(batch.trades))
+      assert.equal(column.length, 0, `${name} after: ${reason}`)
+  }
+})
+
+test('keeps every column of a row in step, decimals as they came', () => {
+  const batch = new Batch(0)
+  assert.equal(decodeInto(batch, 'trades', record(tradeValue({ p: '0.10000000' }), null, SCHEMA)), null)
+  assert.equal(
+    decodeInto(batch, 'trades', record(aggTradeValue({ a: 5, f: 8, l: 9 }), null, { schema: 'aggTrade/1' })),
+    null,
+  )
+  assert.equal(decodeInto(batch, 'trades', record(aggTradeValue({ a: 6, f: -1, l: -1 }))), null)
+  assert.equal(decodeInto(batch, 'trades', record(tradeValue({ E: undefined, source: 'backfill' }))), null)
+  for (const [name, column] of Object.entries(batch.trades)) assert.equal(column.length, 4, name)
+  assert.deepEqual(batch.trades.price[0], '0.10000000')
+  assert.deepEqual(batch.trades.firstTradeId, [null, 8, null, null])
+  assert.deepEqual(batch.trades.eventTimeMs[3], null)
+  assert.deepEqual(batch.trades.source, ['stream', 'stream', 'stream', 'backfill'])
+  assert.equal(decodeInto(batch, 'bookTicker', record(bookTickerValue())), null)
+  for (const [name, column] of Object.entries(batch.bookTicker)) assert.equal(column.length, 1, name)
+})
+
+test('keeps the highest revision of a gap, in whatever order revisions come', () => {
+  const gap = (revision: number, status: string) =>
+    record(
+      Buffer.from(
+        JSON.stringify({
+          gap_id: 'BTCUSDT/trade/0/5',
+          revision,
+          symbol: 'BTCUSDT',
+          event_type: 'trade',
+          epoch: 0,
+          from_id: 5,
+          to_id: 9,
+          from_time: null,
+          to_time: null,
+          cause: 'reconnect',
+          status,
+          reason: null,
+          detected_at: 1723161255343,
+          updated_at: 1723161255343,
+          closed_at: null,
+        }),
+      ),
+      null,
+      { schema: 'gap/1' },
+    )
+  const batch = new Batch(0)
+  for (const one of [gap(1, 'open'), gap(3, 'filled'), gap(2, 'open')])
+    assert.equal(decodeInto(batch, 'gaps', one), null)
+  assert.deepEqual(
+    [...batch.gaps.values()].map(({ revision, status }) => [revision, status]),
+    [[3, 'filled']],
+  )
+  assert.equal(
+    decodeInto(batch, 'gaps', record(Buffer.from('{"gap_id":"x"}'))),
+    'revision does not fit gap/1',
+  )
+})
+
+test('stops at a schema newer than it knows instead of calling the message bad', () => {
+  assert.throws(
+    () => decodeInto(new Batch(0), 'trades', record(tradeValue(), null, { schema: 'trade/2' })),
+    (error) => error instanceof TapelineError && error.code === 'SCHEMA',
+  )
+  for (const schema of ['bookTicker/1', 'trade', 'trade/x', '']) {
+    assert.equal(
+      decodeInto(new Batch(0), 'trades', record(tradeValue(), null, { schema })),
+      'schema is not one of this topic',
+    )
+  }
+})
+
+test('never mistakes a database that is away for a bad row, nor a defect of ours for either', () => {
+  const failure = (code?: string) =>
+    failureKind(Object.assign(new Error('x'), code === undefined ? {} : { code }))
+  for (const code of [
+    '08006',
+    '53300',
+    '53100',
+    '57P01',
+    '57P03',
+    '40001',
+    '40P01',
+    '55P03',
+    '25006',
+    'ECONNREFUSED',
+    'ECONNRESET',
+    'EPIPE',
+    undefined,
+  ]) {
+    assert.equal(failure(code), 'retry', String(code))
+  }
+  for (const code of ['22P02', '22003', '23505', '23514']) assert.equal(failure(code), 'row', code)
+  for (const code of ['42P01', '42601', '21000', '28P01', '3D000', 'XX000', '0A000'])
+    assert.equal(failure(code), 'stop', code)
+  assert.equal(failureKind(new TypeError('x is undefined')), 'stop')
+  assert.equal(failureKind('thrown text'), 'stop')
+})

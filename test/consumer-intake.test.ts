@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { Intake } from '../src/consumer/intake.ts'
+import type { FetchedPartition } from '../src/kafka/partition-fetcher.ts'
+import { fetched, record, tradeValue } from './support/records.ts'
+
+const TOPIC_ID = '00000000-0000-0000-0000-000000000001'
+const at = (partition: number, nextOffset: number) => ({
+  topic: 't',
+  topicId: TOPIC_ID,
+  partition,
+  nextOffset,
+})
+
+function intake(options: { batchSize?: number; maxSealed?: number } = {}) {
+  return new Intake({
+    kindOf: new Map([
+      ['t', 'trades'],
+      ['d', 'deadLetters'],
+    ]),
+    batchSize: options.batchSize ?? 500,
+    flushIntervalMs: 2000,
+    maxSealed: options.maxSealed ?? 4,
+  })
+}
+
+const trades = (partition: number, from: number, to: number): FetchedPartition =>
+  fetched(
+    't',
+    partition,
+    from,
+    Array.from({ length: to - from }, (_, i) => record(tradeValue({ t: from + i }))),
+  )
+
+test('seals a batch at 500 messages, or 2 s after its first message', () => {
+  const core = intake()
+  core.assign([at(0, 0)])
+  core.accept(trades(0, 0, 499), 1000, 0)
+  assert.equal(core.take(), null)
+  assert.equal(core.dueInMs(1500), 1500)
+  core.accept(trades(0, 499, 600), 1600, 0)
+  const batch = core.take()
+  assert.equal(batch?.messages, 500)
+  assert.equal(core.dueInMs(1600), 2000, 'the rest waits from its own first message')
+  assert.equal(core.dueInMs(3700), 0)
+})
+
+test('advances a partition only over what it has taken in, whatever the fetches bring', () => {
+  const chunk = fc.tuple(
+    fc.integer({ min: 0, max: 1 }),
+    fc.integer({ min: 0, max: 60 }),
+    fc.integer({ min: 1, max: 30 }),
+  )
+  fc.assert(
+    fc.property(fc.array(chunk, { maxLength: 40 }), fc.integer({ min: 1, max: 20 }), (chunks, batchSize) => {
+      const core = intake({ batchSize, maxSealed: 1000 })
+      core.assign([at(0, 10), at(1, 10)])
+      for (const [partition, from, length] of chunks)
+        core.accept(trades(partition, from, from + length), 0, 0)
+      core.flush()
+      const reached = new Map([
+        [0, 10],
+        [1, 10],
+      ])
+      for (let batch = core.take(); batch !== null; batch = core.take()) {
+        for (const { partition, firstOffset, nextOffset } of batch.steps.values()) {
+          assert.equal(firstOffset, reached.get(partition), 'a batch begins where the one before it ended')
+          assert.ok(nextOffset > firstOffset)
+          reached.set(partition, nextOffset)
+        }
+        const rows = [...batch.steps.values()].reduce(
+          (sum, step) => sum + step.nextOffset - step.firstOffset,
+          0,
+        )
+        assert.equal(batch.trades.tradeId.length, rows, 'a row for every offset, none twice')
+        core.stored(batch)
+      }
+      assert.deepEqual(
+        core.positions().map(({ offset }) => offset),
+        [reached.get(0), reached.get(1)],
+      )
+      assert.equal(core.pending, 0)
+    }),
+  )
+})
+
+test('does not jump over a hole, and does so only when told', () => {
+  const core = intake()
+  core.assign([at(0, 5)])
+  assert.deepEqual(core.accept(trades(0, 9, 12), 0, 0), { topic: 't', partition: 0, from: 5, to: 9 })
+  assert.equal(core.pending, 0)
+  core.skipTo('t', 0, 9, 0)
+  assert.equal(core.accept(trades(0, 9, 12), 0, 0), null)
+  core.flush()
+  const step = [...(core.take()?.steps.values() ?? [])][0]
+  assert.deepEqual(
+    [step?.firstOffset, step?.nextOffset],
+    [5, 12],
+    'the stored offset can follow over the hole',
+  )
+})
+
+test('goes on in kept partitions after a rebalance, starts new ones at their stored offset, and takes no more of lost ones', () => {
+  const core = intake()
+  core.assign([at(0, 0), at(1, 0)])
+  core.accept(trades(0, 0, 10), 0, 0)
+  core.accept(trades(1, 0, 10), 0, 0)
+  core.assign([at(0, 3), at(2, 70)])
+  assert.deepEqual(core.positions(), [
+    { topic: 't', partition: 0, offset: 10 },
+    { topic: 't', partition: 2, offset: 70 },
+  ])
+  core.accept(trades(1, 10, 20), 0, 0)
+  assert.equal(core.counters.consumed, 20)
+})
+
+test('stops taking in while the database is behind, and counts what it holds', () => {
+  const core = intake({ batchSize: 10, maxSealed: 2 })
+  core.assign([at(0, 0)])
+  core.accept(trades(0, 0, 25), 0, 0)
+  assert.equal(core.hasRoom, false)
+  const batch = core.take()
+  assert.equal(core.hasRoom, true)
+  assert.equal(core.take(), batch, 'the same batch until it is stored')
+  assert.equal(core.pending, 25)
+  if (batch !== null) core.stored(batch)
+  assert.equal(core.pending, 15)
+  assert.equal(core.progress()[0]?.stored, 10)
+})
+
+test('forgets what is not stored when positions must be read anew, and counts it as discarded', () => {
+  const core = intake({ batchSize: 10 })
+  core.assign([at(0, 0)])
+  core.accept(trades(0, 0, 25), 0, 0)
+  core.take()
+  core.discardAll()
+  assert.deepEqual([core.pending, core.counters.discarded, core.positions(), core.take()], [0, 25, [], null])
+})
+
+test('gives up on a message alone, with its bytes, reason and origin', () => {
+  const core = intake()
+  core.assign([at(0, 7)])
+  const bad = record(Buffer.from('{"e":'), Buffer.from('BTCUSDT'))
+  core.accept(fetched('t', 0, 7, [bad, record(tradeValue({ t: 1 }))]), 0, 1_723_161_256_000)
+  core.flush()
+  const batch = core.take()
+  assert.equal(batch?.trades.tradeId.length, 1)
+  const { row, headers } = batch?.found[0] ?? assert.fail('no dead letter')
+  assert.deepEqual(
+    [row.topic, row.partition, row.offset, row.reason, row.payload?.toString(), row.key?.toString()],
+    ['t', 0, 7, 'value is not JSON', '{"e":', 'BTCUSDT'],
+  )
+  assert.deepEqual(Object.fromEntries(headers), {
+    origin: 'consumer',
+    origin_topic: 't',
+    origin_partition: '0',
+    origin_offset: '7',
+    reason: 'value is not JSON',
+    time: '1723161256000',
+  })
+})
+
+test('mirrors the frames that ingestion rejected, and not its own dead letters', () => {
+  const core = intake()
+  core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0 }])
+  const letter = (origin: string) =>
+    record(Buffer.from('frame'), null, { origin, reason: 'not JSON', time: '1723161256000' })
+  core.accept(fetched('d', 0, 0, [letter('ingestion'), letter('consumer')]), 0, 0)
+  core.flush()
+  const batch = core.take()
+  assert.deepEqual(
+    batch?.mirrored.map(({ origin, reason, offset }) => [origin, reason, offset]),
+    [['ingestion', 'not JSON', 0]],
+  )
+  assert.equal(batch?.messages, 2)
+})

@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { BlockStore } from '../src/exchange/block-store.ts'
+import { toUnits } from '../src/exchange/decimals.ts'
+import { makeBlock } from '../src/exchange/market-block.ts'
+import { MarketCursor } from '../src/exchange/market-cursor.ts'
+import { BLOCK_MS, blockStartMs, planMarket, type SymbolPlan } from '../src/exchange/market-plan.ts'
+
+interface Trade {
+  e: 'trade'
+  E: number
+  s: string
+  t: number
+  p: string
+  q: string
+  T: number
+  m: boolean
+}
+type AggTrade = Omit<Trade, 'e' | 't'> & { e: 'aggTrade'; a: number; f: number; l: number }
+interface BookTicker {
+  e?: undefined
+  u: number
+  b: string
+  a: string
+}
+
+const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'PEPEUSDT', 'XYZBTC']
+
+const anyPlan = fc
+  .record({
+    seed: fc.nat(),
+    messagesPerSecond: fc.integer({ min: 1, max: 200 }),
+    symbol: fc.constantFrom(...SYMBOLS),
+    skew: fc.constantFrom(0, 1),
+  })
+  .map(({ symbol, ...identity }) => planOf(symbol, { ...identity, symbols: SYMBOLS }))
+const anyBlock = fc.integer({ min: 0, max: 3_000_000 })
+
+function planOf(symbol: string, identity: Parameters<typeof planMarket>[0]): SymbolPlan {
+  const plan = planMarket(identity).get(symbol)
+  assert(plan)
+  return plan
+}
+
+/** The frames from one time to another, as an exchange that started at `fromMs` would send them. */
+function frames(plan: SymbolPlan, fromMs: number, toMs: number, stepMs: number): string[] {
+  const cursor = new MarketCursor(plan, new BlockStore(), fromMs)
+  const sent: string[] = []
+  for (let nowMs = fromMs; ; nowMs = Math.min(toMs, nowMs + stepMs)) {
+    // A step may be longer than a block; the feed's next tick would go on where this one ended.
+    do {
+      while (cursor.needsBlock(nowMs)) cursor.makeBlock()
+      cursor.deliver(nowMs, { has: () => true }, (_, text) => sent.push(text))
+    } while (cursor.dueMs <= nowMs)
+    if (nowMs === toMs) return sent
+  }
+}
+
+test('every aggTrade is the exact sum of the consecutive trades sent just before it, over any borders', () => {
+  fc.assert(
+    fc.property(anyPlan, anyBlock, (plan, block) => {
+      const fromMs = blockStartMs(block)
+      let open: Trade[] = []
+      let last: { trade?: Trade; aggTrade?: AggTrade; quote?: BookTicker } = {}
+      let events = 0
+      for (const text of frames(plan, fromMs, fromMs + 3 * BLOCK_MS - 1, 700)) {
+        const { data }: { data: Trade | AggTrade | BookTicker } = JSON.parse(text)
+        events++
+        if (data.e === 'trade') {
+          assert.equal(data.t, (last.trade?.t ?? data.t - 1) + 1)
+          assert(data.E >= data.T && data.E >= (last.trade?.E ?? 0) && data.T >= fromMs)
+          open.push(data)
+          last = { ...last, trade: data }
+        } else if (data.e === 'aggTrade') {
+          assert.equal(data.a, (last.aggTrade?.a ?? data.a - 1) + 1)
+          assert.deepEqual([data.f, data.l], [open[0]?.t, open.at(-1)?.t])
+          for (const { p, T, m } of open) assert.deepEqual([p, T, m], [data.p, data.T, data.m])
+          assert.equal(
+            toUnits(data.q),
+            open.reduce((sum, { q }) => sum + toUnits(q), 0n),
+          )
+          open = []
+          last = { ...last, aggTrade: data }
+        } else {
+          assert(data.u > (last.quote?.u ?? 0))
+          assert(toUnits(data.b) > 0n && toUnits(data.b) < toUnits(data.a))
+          last = { ...last, quote: data }
+        }
+      }
+      assert.deepEqual(open, [])
+      assert.equal(events, 3 * (plan.tradesPerBlock + plan.aggTradesPerBlock + plan.quotesPerBlock))
+    }),
+    { numRuns: 60 },
+  )
+})
+
+test('a restarted exchange goes on with the very frames that the stopped one would have sent', () => {
+  fc.assert(
+    fc.property(
+      anyPlan,
+      anyBlock,
+      fc.nat(2 * BLOCK_MS),
+      fc.integer({ min: 1, max: 90_000 }),
+      (plan, block, at, stepMs) => {
+        const fromMs = blockStartMs(block) + 17_000
+        const toMs = fromMs + 2 * BLOCK_MS
+        const restartMs = fromMs + at
+        const stopped = frames(plan, fromMs, restartMs - 1, stepMs + 50)
+        const restarted = frames(plan, restartMs, toMs, stepMs)
+        assert.deepEqual([...stopped, ...restarted], frames(plan, fromMs, toMs, 9_999))
+      },
+    ),
+    { numRuns: 40 },
+  )
+})
+
+test('frames have the keys of the exchange, in its order, and decimals with 8 places', () => {
+  const plan = planOf('BTCUSDT', { seed: 1, messagesPerSecond: 50, symbols: SYMBOLS, skew: 1 })
+  const shapes = {
+    'btcusdt@trade':
+      /^{"e":"trade","E":\d{13},"s":"BTCUSDT","t":\d+,"p":"\d+\.\d\d000000","q":"\d+\.\d{5}000","T":\d{13},"m":(true|false),"M":true}$/,
+    'btcusdt@aggTrade':
+      /^{"e":"aggTrade","E":\d{13},"s":"BTCUSDT","a":\d+,"p":"\d+\.\d\d000000","q":"\d+\.\d{5}000","f":\d+,"l":\d+,"T":\d{13},"m":(true|false),"M":true}$/,
+    'btcusdt@bookTicker':
+      /^{"u":\d+,"s":"BTCUSDT","b":"\d+\.\d\d000000","B":"\d+\.\d{5}000","a":"\d+\.\d\d000000","A":"\d+\.\d{5}000"}$/,
+  }
+  const seen = new Set<string>()
+  for (const text of frames(plan, blockStartMs(7), blockStartMs(8) - 1, 1_000)) {
+    const envelope = /^{"stream":"([^"]+)","data":(.*)}$/.exec(text)
+    const shape = Object.entries(shapes).find(([stream]) => stream === envelope?.[1])
+    assert.match(envelope?.[2] ?? text, shape?.[1] ?? /^$/)
+    seen.add(envelope?.[1] ?? '')
+  }
+  assert.deepEqual([...seen].sort(), Object.keys(shapes).sort())
+})
+
+test('the market is as uneven as a real one: bursts within a millisecond, quiet stretches, a skew of symbols', () => {
+  const plans = planMarket({ seed: 1, messagesPerSecond: 300, symbols: SYMBOLS.slice(0, 3), skew: 1 })
+  const perBlock = [...plans.values()].map(
+    (plan) => plan.tradesPerBlock + plan.aggTradesPerBlock + plan.quotesPerBlock,
+  )
+  const total = perBlock.reduce((sum, count) => sum + count, 0)
+  assert(Math.abs(total - 300 * 60) < 10, `${total} messages a minute`)
+  assert((perBlock[0] ?? 0) > 1.8 * (perBlock[1] ?? 0) && (perBlock[1] ?? 0) > 1.3 * (perBlock[2] ?? 0))
+
+  const plan = planOf('BTCUSDT', { seed: 1, messagesPerSecond: 300, symbols: SYMBOLS.slice(0, 3), skew: 1 })
+  let busiestMs = 0
+  let longestPauseMs = 0
+  for (let block = 100; block < 160; block++) {
+    const { aggTrades } = makeBlock(plan, block)
+    let inSameMs = 0
+    for (const [index, tradeMs] of aggTrades.tradeMs.entries()) {
+      const previousMs = aggTrades.tradeMs[index - 1] ?? 0
+      const trades = (aggTrades.firstTrade[index + 1] ?? 0) - (aggTrades.firstTrade[index] ?? 0)
+      inSameMs = tradeMs === previousMs ? inSameMs + trades : trades
+      busiestMs = Math.max(busiestMs, inSameMs)
+      longestPauseMs = Math.max(longestPauseMs, tradeMs - previousMs)
+    }
+  }
+  assert(busiestMs >= 50, `at most ${busiestMs} trades in a millisecond of an hour`)
+  assert(longestPauseMs >= 1_000, `at most ${longestPauseMs} ms without a trade`)
+})
+
+test('the price does not jump at the border of two minutes', () => {
+  fc.assert(
+    fc.property(anyPlan, anyBlock, (plan, block) => {
+      const before = makeBlock(plan, block).quotes.bidTicks.at(-1) ?? 0
+      const after = makeBlock(plan, block + 1).quotes.bidTicks[0] ?? 0
+      assert(Math.abs(after - before) <= Math.max(3, before * 0.002), `${before} → ${after}`)
+    }),
+    { numRuns: 100 },
+  )
+})
+
+test('an id names both a trade and some other aggTrade, as at the exchange', () => {
+  for (const plan of planMarket({ seed: 1, messagesPerSecond: 300, symbols: SYMBOLS, skew: 1 }).values()) {
+    const trades = [0, 1_000_000].map((block) => plan.firstTradeId + block * plan.tradesPerBlock)
+    const aggTrades = [0, 1_000_000].map((block) => plan.firstAggTradeId + block * plan.aggTradesPerBlock)
+    assert(
+      Math.max(...[trades[0], aggTrades[0]].map(Number)) < Math.min(...[trades[1], aggTrades[1]].map(Number)),
+    )
+  }
+})

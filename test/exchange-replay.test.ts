@@ -1,0 +1,216 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import { WebSocket } from 'ws'
+import { TapelineError } from '../src/errors.ts'
+import { formatCaptureLine, parseCaptureLine } from '../src/exchange/capture-line.ts'
+import { type ReplayExchangeOptions, startReplayExchange } from '../src/exchange/replay-exchange.ts'
+import { waitFor, within } from './support/wait-for.ts'
+
+const TIMEOUT = { timeout: 30_000 }
+const START_NS = 1_723_161_568_000_000_000n
+
+const tradeFrame = (id: number) =>
+  `{"stream":"btcusdt@trade","data":{"e":"trade","E":${1_723_161_568_001 + id},"s":"BTCUSDT","t":${id},"p":"61694.01000000","q":"0.00300000","T":${1_723_161_568_000 + id},"m":true,"M":true}}`
+const quoteFrame = (id: number) =>
+  `{"stream":"ethusdt@bookTicker","data":{"u":${id},"s":"ETHUSDT","b":"2684.40000000","B":"8.27870000","a":"2684.41000000","A":"6.79690000"}}`
+
+/** Lines `gapMs` apart. */
+const linesOf = (frames: readonly string[], gapMs = 1) =>
+  frames.map((frame, index) =>
+    formatCaptureLine({ receivedNs: START_NS + BigInt(Math.round(index * gapMs * 1e6)), frame }),
+  )
+
+async function capture(context: TestContext, name: string, content: string | Buffer): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'tapeline-capture-'))
+  context.after(() => rm(folder, { recursive: true }))
+  const file = join(folder, name)
+  await writeFile(file, content)
+  return file
+}
+
+async function start(context: TestContext, options: ReplayExchangeOptions) {
+  const exchange = await startReplayExchange(options)
+  context.after(() => exchange.close())
+  return exchange
+}
+
+async function connect(context: TestContext, wsUrl: string, streams: readonly string[]) {
+  const webSocket = new WebSocket(`${wsUrl}/stream?streams=${streams.join('/')}`)
+  context.after(() => webSocket.terminate())
+  const received: string[] = []
+  webSocket.on('message', (data) => received.push(data.toString()))
+  await once(webSocket, 'open')
+  const has = (count: number) =>
+    waitFor(() => received.length >= count, { timeoutMs: 15_000, what: `${count} frames`, everyMs: 5 })
+  return { webSocket, received, has }
+}
+
+function inputError(pattern: RegExp): (error: unknown) => boolean {
+  return (error) =>
+    error instanceof TapelineError &&
+    error.code === 'INPUT' &&
+    error.fix !== '' &&
+    pattern.test(error.message)
+}
+
+test('a slow reader gets every frame once, in order, however fast the replay', TIMEOUT, async (context) => {
+  const frames = Array.from({ length: 60_000 }, (_, index) =>
+    index % 3 === 0 ? tradeFrame(index) : quoteFrame(index),
+  )
+  const file = await capture(context, 'big.ndjson.gz', gzipSync(linesOf(frames).join(''), { level: 1 }))
+  const exchange = await start(context, { file, speed: 'max' })
+  const { webSocket, received, has } = await connect(context, exchange.wsUrl, [
+    'btcusdt@trade',
+    'ethusdt@bookTicker',
+  ])
+  webSocket.pause()
+  let previous = 0
+  const standsStill = () => {
+    const now = exchange.stats().framesSent
+    const still = now > 0 && now === previous
+    previous = now
+    return still && now
+  }
+  const held = await waitFor(standsStill, { timeoutMs: 10_000, what: 'the replay to wait', everyMs: 100 })
+  assert(held < frames.length, 'the replay waits for its reader instead of buffering the file')
+  webSocket.resume()
+  await within(15_000, 'the end of the replay', () => exchange.finished)
+  await has(frames.length)
+  assert.deepEqual(received, frames)
+  assert.equal(webSocket.readyState, WebSocket.OPEN)
+})
+
+test(
+  'the replay begins with the first stream it holds, in its own time, and sends nothing unasked',
+  TIMEOUT,
+  async (context) => {
+    const frames = Array.from({ length: 40 }, (_, index) =>
+      index % 2 === 0 ? tradeFrame(index) : quoteFrame(index),
+    )
+    const file = await capture(context, 'small.ndjson', linesOf(frames, 20).join(''))
+    const exchange = await start(context, { file, speed: 2 })
+    const other = await connect(context, exchange.wsUrl, ['bnbusdt@trade', 'BTCUSDT@trade'])
+    const startedMs = performance.now()
+    const { received, has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+    await has(20)
+    const elapsedMs = performance.now() - startedMs
+    assert(elapsedMs > 350, `39 gaps of 20 ms at double speed took ${elapsedMs} ms`)
+    await within(5_000, 'the end of the replay', () => exchange.finished)
+    assert.deepEqual(
+      received,
+      frames.filter((_, index) => index % 2 === 0),
+    )
+    assert.deepEqual(other.received, [])
+
+    const late = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+    late.webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+    await late.has(1)
+    assert.deepEqual(late.received, ['{"result":["btcusdt@trade"],"id":1}'])
+  },
+)
+
+test('REST knows the trades that the replay has passed, and no later ones', TIMEOUT, async (context) => {
+  const frames = [...Array.from({ length: 10 }, (_, index) => tradeFrame(100 + index)), quoteFrame(1)]
+  const lines = [
+    ...linesOf(frames),
+    formatCaptureLine({ receivedNs: START_NS + 3_600_000_000_000n, frame: tradeFrame(110) }),
+  ]
+  const file = await capture(context, 'position.ndjson', lines.join(''))
+  const exchange = await start(context, { file })
+  const get = async (path: string) =>
+    JSON.parse(await (await fetch(`${exchange.restUrl}/api/v3/${path}`)).text())
+  assert.deepEqual(await get('historicalTrades?symbol=BTCUSDT'), [])
+  const { has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+  await has(10)
+  const ids = async (query: string) =>
+    (await get(`historicalTrades?symbol=BTCUSDT${query}`)).map((row: { id: number }) => row.id)
+  assert.deepEqual(await ids('&fromId=107'), [107, 108, 109])
+  assert.deepEqual(await ids('&fromId=1&limit=2'), [100, 101])
+  assert.deepEqual(await ids('&limit=1'), [109])
+  assert.equal((await get('historicalTrades?symbol=BTCUSDT&limit=1'))[0].quoteQty, '185.08203000')
+  assert.deepEqual(
+    (await get('exchangeInfo')).symbols.map((row: { symbol: string }) => row.symbol),
+    ['BTCUSDT', 'ETHUSDT'],
+  )
+})
+
+test(
+  'what is wrong with a capture is said with file and line before anything starts',
+  TIMEOUT,
+  async (context) => {
+    const good = linesOf([tradeFrame(1)]).join('')
+    const wrong: Array<[name: string, content: string | Buffer, expected: RegExp]> = [
+      ['bare.ndjson', `${good}${tradeFrame(2)}\n`, /bare\.ndjson, line 2: the receive time .* missing/],
+      ['cut.ndjson', `${good}1723161568764069662 {"stream":"btc\n`, /cut\.ndjson, line 2: .* no valid JSON/],
+      ['cut.ndjson.gz', gzipSync(good).subarray(0, 60), /cut\.ndjson\.gz: the gzip file is damaged/],
+      ['plain.ndjson.gz', good, /plain\.ndjson\.gz: .* no gzip/],
+      ['empty.ndjson', '', /empty\.ndjson: it holds no frame/],
+    ]
+    for (const [name, content, expected] of wrong) {
+      const file = await capture(context, name, content)
+      await assert.rejects(startReplayExchange({ file }), inputError(expected))
+    }
+    await assert.rejects(
+      startReplayExchange({ file: '/nowhere/x.ndjson' }),
+      inputError(/x\.ndjson: there is no such file/),
+    )
+  },
+)
+
+test(
+  'a bad line deep in a capture ends the replay with its number, after all frames before it',
+  TIMEOUT,
+  async (context) => {
+    const frames = Array.from({ length: 1_500 }, (_, index) => tradeFrame(index))
+    const file = await capture(
+      context,
+      'deep.ndjson',
+      `${linesOf(frames).join('')}no capture line\n${linesOf([tradeFrame(1_500)])}`,
+    )
+    const exchange = await start(context, { file, speed: 'max' })
+    const { received, has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+    await assert.rejects(
+      within(5_000, 'the error', () => exchange.finished),
+      inputError(/line 1501: /),
+    )
+    await has(1_500)
+    assert.deepEqual(received, frames)
+  },
+)
+
+test('the source names the capture by its content', TIMEOUT, async (context) => {
+  const file = await capture(context, 'a b.ndjson', linesOf([tradeFrame(1)]).join(''))
+  const other = await capture(context, 'a b.ndjson', linesOf([tradeFrame(2)]).join(''))
+  const { source } = await start(context, { file })
+  assert.match(source, /^replay:a%20b\.ndjson:[0-9a-f]{12}$/)
+  assert.notEqual((await start(context, { file: other })).source, source)
+})
+
+test('a line that capture writes is read back as it was', () => {
+  const line = { receivedNs: START_NS + 7n, frame: tradeFrame(1) }
+  assert.equal(formatCaptureLine(line), `1723161568000000007 ${tradeFrame(1)}\n`)
+  assert.deepEqual(parseCaptureLine(formatCaptureLine(line).trimEnd()), line)
+  assert.equal(parseCaptureLine(tradeFrame(1)), undefined)
+})
+
+const REAL = resolve(
+  import.meta.dirname,
+  '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
+)
+const skip = existsSync(REAL) ? false : 'the real capture is not on this machine'
+
+test('a minute of real market data replays in whole', { ...TIMEOUT, skip }, async (context) => {
+  const exchange = await start(context, { file: REAL, speed: 'max' })
+  const streams = ['btcusdt', 'ethusdt'].flatMap((symbol) => [`${symbol}@trade`, `${symbol}@bookTicker`])
+  const { received, has } = await connect(context, exchange.wsUrl, streams)
+  await within(15_000, 'the end of the replay', () => exchange.finished)
+  await has(14_273)
+  assert.equal(received.length, 14_273)
+  assert.equal(received.filter((text) => text.includes('@trade"')).length, 2_800)
+})

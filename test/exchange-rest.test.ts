@@ -1,0 +1,196 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { BlockStore } from '../src/exchange/block-store.ts'
+import { MarketCursor } from '../src/exchange/market-cursor.ts'
+import { MarketHistory } from '../src/exchange/market-history.ts'
+import { BLOCK_MS, blockStartMs, planMarket } from '../src/exchange/market-plan.ts'
+import { RestApi } from '../src/exchange/rest-api.ts'
+import { DEFAULT_REST_LIMITS } from '../src/exchange/rest-weights.ts'
+
+const SYMBOLS = ['BTCUSDT', 'BNBUSDT']
+const NOW_MS = blockStartMs(5_000) + 31_234
+const HISTORY_MINUTES = 3
+const plans = planMarket({ seed: 3, messagesPerSecond: 120, symbols: SYMBOLS, skew: 1 })
+
+interface Row {
+  readonly [name: string]: unknown
+}
+
+function market(nowMs = NOW_MS) {
+  let now = nowMs
+  const history = new MarketHistory({
+    plans,
+    blocks: new BlockStore(),
+    historyMinutes: HISTORY_MINUTES,
+    nowMs: () => now,
+  })
+  const api = new RestApi(history, DEFAULT_REST_LIMITS)
+  const get = (path: string) => {
+    const answer = api.answer({ method: 'GET', url: `/api/v3/${path}`, ip: '127.0.0.1' }, now)
+    const isJson = answer.headers['content-type']?.startsWith('application/json')
+    return { ...answer, json: isJson ? JSON.parse(answer.body) : undefined }
+  }
+  const rows = (path: string): Row[] => {
+    const answer = get(path)
+    assert.equal(answer.status, 200, answer.body)
+    return answer.json
+  }
+  return { get, rows, advanceTo: (ms: number) => (now = ms) }
+}
+
+/** What the WebSocket has sent of one type by `toMs`, everything since `fromMs`. */
+function sent(symbol: string, type: 'trade' | 'aggTrade', fromMs: number, toMs: number): Row[] {
+  const plan = plans.get(symbol)
+  assert(plan)
+  const cursor = new MarketCursor(plan, new BlockStore(), fromMs)
+  const events: Row[] = []
+  for (
+    let nowMs = fromMs;
+    nowMs <= toMs;
+    nowMs = nowMs === toMs ? toMs + 1 : Math.min(toMs, nowMs + BLOCK_MS)
+  ) {
+    while (cursor.needsBlock(nowMs)) cursor.makeBlock()
+    const audience = { has: (stream: string) => stream.endsWith(`@${type}`) }
+    cursor.deliver(nowMs, audience, (_, text) => events.push(JSON.parse(text).data))
+  }
+  return events
+}
+
+test('a backfill over REST finds exactly the trades that the WebSocket sent, and none of the future', () => {
+  for (const symbol of SYMBOLS) {
+    const events = sent(symbol, 'trade', NOW_MS - 2 * BLOCK_MS, NOW_MS)
+    const { rows } = market()
+    const found: Row[] = []
+    for (let fromId = Number(events[0]?.['t']); ; ) {
+      const page = rows(`historicalTrades?symbol=${symbol}&fromId=${fromId}&limit=137`)
+      found.push(...page)
+      if (page.length < 137) break
+      fromId = Number(page.at(-1)?.['id']) + 1
+    }
+    assert.deepEqual(
+      found.map(({ id, price, qty, time, isBuyerMaker }) => ({
+        t: id,
+        p: price,
+        q: qty,
+        T: time,
+        m: isBuyerMaker,
+      })),
+      events.map(({ t, p, q, T, m }) => ({ t, p, q, T, m })),
+    )
+  }
+})
+
+test('aggTrades over REST are those of the WebSocket, by id and by time', () => {
+  const events = sent('BTCUSDT', 'aggTrade', NOW_MS - BLOCK_MS, NOW_MS)
+  const expected = events.map(({ a, p, q, f, l, T, m, M }) => ({ a, p, q, f, l, T, m, M }))
+  const { rows } = market()
+  assert.deepEqual(rows(`aggTrades?symbol=BTCUSDT&fromId=${events[0]?.['a']}&limit=1000`), expected)
+  const [from, to] = [NOW_MS - 20_000, NOW_MS - 10_000]
+  assert.deepEqual(
+    rows(`aggTrades?symbol=BTCUSDT&startTime=${from}&endTime=${to}&limit=1000`),
+    expected.filter(({ T }) => Number(T) >= from && Number(T) <= to),
+  )
+  assert.deepEqual(rows('aggTrades?symbol=BTCUSDT&limit=5'), expected.slice(-5))
+  assert.deepEqual(rows(`aggTrades?symbol=BTCUSDT&startTime=${NOW_MS + 1}`), [])
+})
+
+test('a trade cannot be asked for before it is sent, and can from its E on', () => {
+  const last = sent('BTCUSDT', 'trade', NOW_MS, NOW_MS + 30_000).at(-1)
+  const path = `historicalTrades?symbol=BTCUSDT&fromId=${last?.['t']}`
+  const { rows, advanceTo } = market()
+  assert.deepEqual(rows(path), [])
+  advanceTo(Number(last?.['E']) - 1)
+  assert.deepEqual(rows(path), [])
+  advanceTo(Number(last?.['E']))
+  assert.equal(rows(path)[0]?.['id'], last?.['t'])
+})
+
+test('an id older than the history is silently moved forward, as the exchange does', () => {
+  const plan = plans.get('BTCUSDT')
+  const oldest = Number(plan?.firstTradeId) + (5_000 - HISTORY_MINUTES) * Number(plan?.tradesPerBlock)
+  const { rows } = market()
+  assert.equal(rows('historicalTrades?symbol=BTCUSDT&fromId=0')[0]?.['id'], oldest)
+  assert.equal(rows(`historicalTrades?symbol=BTCUSDT&fromId=${oldest + 1}`)[0]?.['id'], oldest + 1)
+  assert.equal(
+    rows('aggTrades?symbol=BTCUSDT&startTime=0')[0]?.['T'],
+    rows('aggTrades?symbol=BTCUSDT&fromId=0')[0]?.['T'],
+  )
+})
+
+test('before the listing there are no trades, and nothing breaks', () => {
+  const { rows } = market(Date.UTC(2020, 0, 1))
+  assert.deepEqual(rows('historicalTrades?symbol=BTCUSDT'), [])
+  assert.deepEqual(rows('aggTrades?symbol=BTCUSDT&startTime=0'), [])
+})
+
+test('500 rows come unless asked otherwise, and never more than 1,000', () => {
+  const { rows } = market()
+  assert.equal(rows('historicalTrades?symbol=BTCUSDT').length, 500)
+  assert.equal(rows('historicalTrades?symbol=BTCUSDT&limit=5000').length, 1_000)
+})
+
+test('mistakes are answered with the codes of the exchange', () => {
+  const { get } = market()
+  const mistakes: Record<string, number> = {
+    historicalTrades: -1102,
+    'historicalTrades?symbol=': -1102,
+    'historicalTrades?symbol=btcusdt': -1100,
+    'historicalTrades?symbol=NOPEUSDT': -1121,
+    'historicalTrades?symbol=BTCUSDT&limit=x': -1100,
+    'historicalTrades?symbol=BTCUSDT&fromId=-1': -1100,
+    'historicalTrades?symbol=BTCUSDT&startTime=1': -1104,
+    'aggTrades?symbol=BTCUSDT&fromId=1&startTime=1': -1128,
+    'exchangeInfo?symbol=NOPEUSDT': -1121,
+    'exchangeInfo?symbols=["BTCUSDT","NOPEUSDT"]': -1121,
+    'exchangeInfo?symbols=BTCUSDT': -1100,
+    'exchangeInfo?symbol=BTCUSDT&symbols=["BTCUSDT"]': -1128,
+  }
+  for (const [path, code] of Object.entries(mistakes)) {
+    const { status, json } = get(path)
+    assert.deepEqual([status, json.code, typeof json.msg], [400, code, 'string'], path)
+  }
+  assert.equal(get('nothing').status, 404)
+})
+
+test('exchangeInfo tells the symbols with their tick and step sizes', () => {
+  const { get } = market()
+  assert.equal(get('exchangeInfo').json.symbols.length, 2)
+  const { symbols, serverTime } = get('exchangeInfo?symbols=%5B%22BTCUSDT%22%5D').json
+  assert.equal(serverTime, NOW_MS)
+  const [{ symbol, status, baseAsset, quoteAsset, isSpotTradingAllowed, filters }] = symbols
+  assert.deepEqual(
+    { symbol, status, baseAsset, quoteAsset, isSpotTradingAllowed },
+    {
+      symbol: 'BTCUSDT',
+      status: 'TRADING',
+      baseAsset: 'BTC',
+      quoteAsset: 'USDT',
+      isSpotTradingAllowed: true,
+    },
+  )
+  assert.deepEqual(
+    filters.map((filter: Row) => filter['tickSize'] ?? filter['stepSize']),
+    ['0.01000000', '0.00001000'],
+  )
+})
+
+test('who spends more than 6,000 weight in a minute gets 429, who goes on a ban, each with Retry-After', () => {
+  const { get, advanceTo } = market()
+  for (let spent = 25; spent <= 6_000; spent += 25) {
+    const { status, headers } = get('historicalTrades?symbol=BTCUSDT&limit=1')
+    assert.deepEqual([status, headers['x-mbx-used-weight-1m']], [200, String(spent)])
+  }
+  const refused = get('time')
+  assert.equal(refused.status, 429)
+  assert.equal(refused.json.code, -1003)
+  assert.equal(Number(refused.headers['retry-after']), Math.ceil((60_000 - (NOW_MS % 60_000)) / 1_000))
+  let last = refused
+  for (let request = 0; request < DEFAULT_REST_LIMITS.refusalsBeforeBan; request++) last = get('time')
+  assert.equal(last.status, 418)
+  assert.equal(last.headers['retry-after'], '120')
+  assert.equal(last.json.code, -1003)
+  advanceTo(NOW_MS + 60_000)
+  assert.equal(get('time').status, 418, 'the ban outlasts the minute')
+  advanceTo(NOW_MS + 120_000)
+  assert.equal(get('time').status, 200)
+})

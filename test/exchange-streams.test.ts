@@ -1,0 +1,290 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { type TestContext, test } from 'node:test'
+import { WebSocket } from 'ws'
+import { TapelineError } from '../src/errors.ts'
+import { type SimulatedExchangeOptions, startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const TIMEOUT = { timeout: 20_000 }
+const FAST = { messagesPerSecond: 2_000, symbols: ['BTCUSDT', 'BNBUSDT'] }
+
+interface Frame {
+  readonly stream?: string
+  readonly data?: { readonly [key: string]: unknown }
+  readonly [key: string]: unknown
+}
+
+async function start(context: TestContext, options: SimulatedExchangeOptions = {}) {
+  const exchange = await startSimulatedExchange(options)
+  context.after(() => exchange.close())
+  return exchange
+}
+
+/** A client with all it has received; closed after the test. */
+async function connect(context: TestContext, wsUrl: string, path = '/stream') {
+  const webSocket = new WebSocket(`${wsUrl}${path}`)
+  context.after(() => webSocket.terminate())
+  const received: Frame[] = []
+  webSocket.on('message', (data) => received.push(JSON.parse(data.toString())))
+  const [response] = await Promise.all([
+    once(webSocket, 'upgrade').then(([value]) => value),
+    once(webSocket, 'open'),
+  ])
+  const until = <Result>(what: string, condition: () => Result) =>
+    waitFor(condition, { timeoutMs: 10_000, what, everyMs: 5 })
+  return {
+    webSocket,
+    received,
+    source: response.headers['x-tapeline-source'],
+    until,
+    frames: (stream: string) => received.filter((frame) => frame.stream === stream),
+    closed: once(webSocket, 'close').then(([code]) => Number(code)),
+    async request(message: object | string) {
+      const answers = () => received.filter((frame) => frame.stream === undefined)
+      const before = answers().length
+      webSocket.send(typeof message === 'string' ? message : JSON.stringify(message))
+      return until('an answer', () => answers()[before])
+    },
+  }
+}
+
+test(
+  'streams named in the URL and streams subscribed to arrive, those left are silent',
+  TIMEOUT,
+  async (context) => {
+    const { wsUrl } = await start(context, FAST)
+    const client = await connect(context, wsUrl, '/stream?streams=btcusdt@trade/bnbusdt@bookTicker')
+    await client.until(
+      'trades and quotes',
+      () => client.frames('btcusdt@trade').length > 5 && client.frames('bnbusdt@bookTicker').length > 5,
+    )
+
+    const subscribe = {
+      method: 'SUBSCRIBE',
+      params: ['btcusdt@aggTrade', 'BTCUSDT@bookTicker', 'nope@trade'],
+      id: 1,
+    }
+    assert.deepEqual(await client.request(subscribe), { result: null, id: 1 })
+    await client.until('aggTrades', () => client.frames('btcusdt@aggTrade').length > 5)
+    const everySubscription = [
+      'btcusdt@trade',
+      'bnbusdt@bookTicker',
+      'btcusdt@aggTrade',
+      'BTCUSDT@bookTicker',
+      'nope@trade',
+    ]
+    assert.deepEqual(await client.request({ method: 'LIST_SUBSCRIPTIONS', id: 'mine' }), {
+      result: everySubscription,
+      id: 'mine',
+    })
+
+    assert.deepEqual(await client.request({ method: 'UNSUBSCRIBE', params: ['btcusdt@trade'], id: 3 }), {
+      result: null,
+      id: 3,
+    })
+    const before = client.frames('btcusdt@trade').length
+    const aggTrades = client.frames('btcusdt@aggTrade').length
+    await client.until('more aggTrades', () => client.frames('btcusdt@aggTrade').length > aggTrades + 20)
+    assert.equal(client.frames('btcusdt@trade').length, before)
+    const streams = new Set(client.received.map((frame) => frame.stream))
+    assert.deepEqual(streams, new Set(['btcusdt@trade', 'bnbusdt@bookTicker', 'btcusdt@aggTrade', undefined]))
+  },
+)
+
+test(
+  'mistakes in requests are answered as the exchange does, outside the envelope',
+  TIMEOUT,
+  async (context) => {
+    const { wsUrl } = await start(context, { limits: { incomingPerSecond: 100 } })
+    const { request } = await connect(context, wsUrl)
+    assert.deepEqual(await request('{'), { code: 3, msg: 'Invalid JSON: expected value at line 1 column 1' })
+    assert.deepEqual(await request({ method: 'GET_PROPERTY', params: ['nope'], id: 7 }), {
+      code: 0,
+      msg: 'Unknown property',
+      id: 7,
+    })
+    const mistakes = [
+      { id: 1 },
+      { method: 'NOPE', id: 1 },
+      { method: 'SUBSCRIBE', params: [5], id: 1 },
+      { method: 'SUBSCRIBE', params: 'x', id: 1 },
+    ]
+    for (const mistake of mistakes) {
+      const { code, msg, id } = await request(mistake)
+      assert.deepEqual([code, id], [2, 1])
+      assert.match(String(msg), /^Invalid request: /)
+    }
+    const tooMany = Array.from({ length: 1_025 }, (_, index) => `s${index}@trade`)
+    assert.equal((await request({ method: 'SUBSCRIBE', params: tooMany, id: 2 }))['code'], 2)
+    assert.deepEqual(await request({ method: 'LIST_SUBSCRIPTIONS', id: 3 }), { result: [], id: 3 })
+  },
+)
+
+test('a URL with too many streams or characters is refused, as is another path', TIMEOUT, async (context) => {
+  const { wsUrl } = await start(context)
+  const many = Array.from({ length: 1_025 }, (_, index) => index).join('/')
+  for (const [path, status] of [
+    [`/stream?streams=${many}`, 400],
+    [`/stream?streams=${'x'.repeat(8_000)}`, 414],
+    ['/nope', 404],
+  ] as const) {
+    const webSocket = new WebSocket(wsUrl + path)
+    webSocket.on('error', () => undefined)
+    const [, response] = await once(webSocket, 'unexpected-response')
+    assert.equal(response.statusCode, status)
+    webSocket.terminate()
+  }
+})
+
+test(
+  'a client that sends more than five messages in a second is disconnected with 1008',
+  TIMEOUT,
+  async (context) => {
+    const { wsUrl } = await start(context)
+    const { webSocket, closed, received } = await connect(context, wsUrl)
+    for (let id = 1; id <= 6; id++) webSocket.send(JSON.stringify({ method: 'LIST_SUBSCRIPTIONS', id }))
+    assert.equal(await closed, 1008)
+    assert.equal(received.length, 5)
+  },
+)
+
+test('a client that answers no ping is cut off, one that answers stays', TIMEOUT, async (context) => {
+  const { wsUrl, stats } = await start(context, {
+    limits: { pingIntervalMs: 20, pongTimeoutMs: 100, incomingPerSecond: 1_000 },
+  })
+  const deaf = new WebSocket(`${wsUrl}/stream`, { autoPong: false })
+  context.after(() => deaf.terminate())
+  const deafClosed = once(deaf, 'close')
+  const { webSocket } = await connect(context, wsUrl)
+  let pings = 0
+  webSocket.on('ping', (payload) => {
+    assert.match(payload.toString(), /^\d{13}$/)
+    pings++
+  })
+  assert.equal((await deafClosed)[0], 1006)
+  await waitFor(() => pings > 10, { timeoutMs: 5_000, what: 'ten pings' })
+  assert.equal(stats().connections, 1)
+})
+
+test(
+  'a client that does not read is cut off before its backlog fills the memory',
+  TIMEOUT,
+  async (context) => {
+    const { wsUrl, stats } = await start(context, {
+      messagesPerSecond: 50_000,
+      symbols: ['BTCUSDT'],
+      limits: { bufferedMaxBytes: 100_000 },
+    })
+    const { webSocket, closed } = await connect(
+      context,
+      wsUrl,
+      '/stream?streams=btcusdt@trade/btcusdt@bookTicker',
+    )
+    webSocket.pause()
+    await waitFor(() => stats().connections === 0, { timeoutMs: 15_000, what: 'the end of the connection' })
+    webSocket.resume()
+    assert.equal(await closed, 1006)
+  },
+)
+
+test(
+  'a connection ends at its greatest age, with serverShutdown before where that is asked for',
+  TIMEOUT,
+  async (context) => {
+    const { wsUrl } = await start(context, {
+      limits: { connectionMaxAgeMs: 150, serverShutdownNoticeMs: 100 },
+    })
+    const { closed, received } = await connect(context, wsUrl)
+    assert.equal(await closed, 1001)
+    assert.deepEqual(
+      received.map(({ stream, data }) => [stream, data?.['e']]),
+      [['!serverShutdown', 'serverShutdown']],
+    )
+  },
+)
+
+test(
+  'what happened between a stop and a start is missing on the wire and complete over REST',
+  TIMEOUT,
+  async (context) => {
+    const path = '/stream?streams=btcusdt@trade'
+    const first = await start(context, FAST)
+    const before = await connect(context, first.wsUrl, path)
+    await before.until('trades', () => before.received.length > 20)
+    await first.close()
+    const second = await start(context, FAST)
+    const after = await connect(context, second.wsUrl, path)
+    await after.until('trades', () => after.received.length > 20)
+
+    const sent = [...before.received, ...after.received].map(({ data }) => ({
+      id: data?.['t'],
+      time: data?.['T'],
+      price: data?.['p'],
+      qty: data?.['q'],
+    }))
+    const response = await fetch(
+      `${second.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&limit=1000&fromId=${sent[0]?.id}`,
+    )
+    const rows: ReadonlyArray<Record<string, unknown>> = JSON.parse(await response.text())
+    assert.deepEqual(
+      rows.map(({ id }) => id),
+      rows.map((_, index) => Number(sent[0]?.id) + index),
+    )
+    const known = new Map(rows.map(({ id, time, price, qty }) => [id, { id, time, price, qty }]))
+    for (const trade of sent) assert.deepEqual(known.get(trade.id), trade)
+  },
+)
+
+test('data of different markets cannot be mistaken for each other', TIMEOUT, async (context) => {
+  const exchange = await start(context)
+  const { source } = await connect(context, exchange.wsUrl)
+  assert.deepEqual([source, exchange.source], ['simulated', 'simulated'])
+  assert.equal((await start(context, { seed: 7 })).source, 'simulated:seed=7,rate=300')
+  assert.equal((await start(context, { messagesPerSecond: 50 })).source, 'simulated:seed=1,rate=50')
+  assert.equal((await start(context, { symbols: ['ETHUSDT', 'bnbusdt', 'BTCUSDT'] })).source, 'simulated')
+  assert.match(
+    (await start(context, { symbols: ['BTCUSDT'] })).source,
+    /^simulated:seed=1,rate=300,symbols=[0-9a-f]{8}$/,
+  )
+})
+
+test('every frame passes the interceptor, which may drop, change or repeat it', TIMEOUT, async (context) => {
+  let seen = 0
+  const { wsUrl } = await start(context, {
+    ...FAST,
+    intercept({ stream, text }, forward) {
+      assert.equal(stream, 'btcusdt@trade')
+      seen++
+      if (seen % 3 === 1) forward(text)
+      if (seen % 3 === 2) setImmediate(() => forward(JSON.stringify({ changed: 'ü'.repeat(70_000) })))
+    },
+  })
+  const client = await connect(context, wsUrl, '/stream?streams=btcusdt@trade')
+  const changed = () => client.received.filter((frame) => frame['changed'] === 'ü'.repeat(70_000))
+  await client.until('both', () => changed().length > 5 && client.frames('btcusdt@trade').length > 5)
+  const unchanged = client.frames('btcusdt@trade').map(({ data }) => Number(data?.['t']))
+  for (const [index, id] of unchanged.entries()) assert.equal(id, Number(unchanged[0]) + 3 * index)
+})
+
+test(
+  'a port that an earlier exchange still holds is waited for, one that stays taken is named',
+  TIMEOUT,
+  async (context) => {
+    const holder = createServer().listen(0, '127.0.0.1')
+    await once(holder, 'listening')
+    const address = holder.address()
+    assert(address !== null && typeof address === 'object')
+    const { port } = address
+    await assert.rejects(startSimulatedExchange({ port, portWaitMs: 250 }), (error) => {
+      assert(error instanceof TapelineError)
+      assert.equal(error.code, 'ENVIRONMENT')
+      assert.match(error.message, new RegExp(`Port ${port} .* in use`))
+      return error.fix.includes('--port')
+    })
+    const starting = start(context, { port, portWaitMs: 10_000 })
+    holder.close()
+    assert.equal((await starting).wsUrl, `ws://127.0.0.1:${port}`)
+  },
+)

@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { FrameHandler } from '../src/ingestion/frame-handler.ts'
+import { MessageQueue, type OutgoingMessage } from '../src/ingestion/message-queue.ts'
+import { receiptStamper } from '../src/ingestion/receipt-stamp.ts'
+import { Router } from '../src/ingestion/router.ts'
+import { streamName } from '../src/market/event.ts'
+
+const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const METADATA = new Map([
+  ['t', { id: '1', partitions: 3 }],
+  ['b', { id: '2', partitions: 5 }],
+])
+
+test('stamps every receipt later than the one before, also when the clock stands still or steps back', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 1_700_000_000_000_000, max: 1_700_000_000_100_000 }), { minLength: 1 }),
+      (clock) => {
+        let index = 0
+        const stamp = receiptStamper(() => clock[index++] ?? 0)
+        let last = 0
+        for (const wallUs of clock) {
+          const { ms, us } = stamp()
+          assert.ok(us > last && us >= wallUs)
+          assert.equal(ms, Math.floor(wallUs / 1000), 'milliseconds are those of the wall clock')
+          last = us
+        }
+      },
+    ),
+  )
+})
+
+test('gives back what was queued, in order and whole, and says full from its limit until half of it is free', () => {
+  const message = (value: Buffer): OutgoingMessage => ({
+    topic: 't',
+    partition: 0,
+    key: null,
+    value,
+    headers: new Map(),
+    timestampMs: 0,
+    isEvent: true,
+    queuedAtMs: 0,
+  })
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: -50, max: 30 }), { maxLength: 200 }), (steps) => {
+      const queue = new MessageQueue(20_000)
+      const expected: number[] = []
+      let next = 0
+      let full = false
+      for (const step of steps) {
+        if (step > 0) {
+          for (let i = 0; i < step; i++) {
+            queue.push(message(Buffer.alloc(100, String(next))))
+            expected.push(next++)
+          }
+        } else {
+          const taken = queue.take(-step)
+          const should = expected.splice(0, -step)
+          assert.deepEqual(
+            taken.map(({ value }) => value.toString()),
+            should.map((n) => Buffer.alloc(100, String(n)).toString()),
+          )
+        }
+        assert.equal(queue.length, expected.length)
+        assert.equal(queue.events, expected.length)
+        assert.equal(queue.bytes, expected.length * 300)
+        if (queue.bytes >= 20_000) full = true
+        if (step <= 0 && queue.bytes <= 10_000) full = false
+        assert.equal(queue.isFull, full)
+      }
+    }),
+  )
+})
+
+function handler() {
+  const sent: OutgoingMessage[] = []
+  const controls: string[] = []
+  const router = new Router(TOPICS, METADATA)
+  let us = 1_723_161_256_000_000
+  const core = new FrameHandler({
+    stamp: receiptStamper(() => us++),
+    monotonicMs: () => 0,
+    route: (stream, symbol, type) => router.route(stream, symbol, type),
+    deadLettersTopic: 'd',
+    send: (message) => sent.push(message),
+  })
+  const handle = (text: string | Buffer) =>
+    core.handle(Buffer.from(text), ({ control }) => controls.push(control))
+  return { core, sent, controls, handle }
+}
+
+const trade = (s: string, t: number) =>
+  `{"stream":"${s.toLowerCase()}@trade","data":{"e":"trade","E":1723161255343,"s":"${s}","t":${t},"p":"1.5","q":"2","T":1723161255342,"m":true,"M":true}}`
+const quote = (s: string, u: number) =>
+  `{"stream":"${s.toLowerCase()}@bookTicker","data":{"u":${u},"s":"${s}","b":"1","B":"2","a":"3","A":"4"}}`
+
+test('ends every frame in exactly one counter, and sends what it forwards and what it rejects', () => {
+  const { core, sent, controls, handle } = handler()
+  fc.assert(
+    fc.property(
+      fc.constantFrom(
+        trade('BTCUSDT', 1),
+        quote('ETHUSDT', 2),
+        '{"result":null,"id":1}',
+        'garbage',
+        '{"stream":"x@depth","data":{}}',
+        trade('BTCUSDT', -1),
+      ),
+      (text) => {
+        handle(text)
+        const { received, forwarded, control, ignored, rejected } = core.counters
+        assert.equal(received, forwarded + control + ignored + rejected)
+        assert.equal(sent.length, forwarded + rejected)
+        assert.equal(sent.filter(({ isEvent }) => isEvent).length, forwarded)
+        assert.equal(controls.length, control)
+      },
+    ),
+  )
+})
+
+test('routes by stream type and by Java murmur2 of the symbol', () => {
+  const { sent, handle } = handler()
+  assert.equal(handle(trade('BTCUSDT', 1)), true)
+  handle(trade('BNBUSDT', 1))
+  handle(quote('BTCUSDT', 1))
+  assert.deepEqual(
+    sent.map(({ topic, partition, key, headers }) => [
+      topic,
+      partition,
+      String(key),
+      String([...headers.values()]),
+    ]),
+    [
+      ['t', 2, 'BTCUSDT', 'trade/1'],
+      ['t', 0, 'BNBUSDT', 'trade/1'],
+      ['b', 3, 'BTCUSDT', 'bookTicker/1'],
+    ],
+  )
+})
+
+test('sends a rejected frame to the dead letters as it came, bytes that are no text included', () => {
+  const { sent, controls, handle, core } = handler()
+  const bytes = Buffer.from([0x7b, 0xff, 0x00, 0x7d])
+  assert.equal(handle(bytes), false)
+  assert.deepEqual([sent[0]?.topic, sent[0]?.value, sent[0]?.key], ['d', bytes, null])
+  assert.deepEqual(core.reasons('rejected'), { 'not JSON': 1 })
+  handle('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}')
+  assert.deepEqual(controls, ['serverShutdown'])
+})
+
+test('shows a stream with its last id', () => {
+  const { core, handle } = handler()
+  handle(trade('BTCUSDT', 7))
+  handle(trade('BTCUSDT', 8))
+  assert.deepEqual(core.streams(250), {
+    [streamName('BTCUSDT', 'trade')]: { events: 2, lastSeenAgeMs: 250, lastId: 8 },
+  })
+})

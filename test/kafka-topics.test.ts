@@ -1,0 +1,115 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { murmur2 } from '@platformatic/kafka'
+import { latestValue } from '../src/kafka/latest-value.ts'
+import { partitionOf } from '../src/kafka/partition-map.ts'
+import { initTopics } from '../src/kafka/topics.ts'
+import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { brokers, createTestTopics, uniqueTopics } from './support/kafka.ts'
+import { produce } from './support/messages.ts'
+
+const KEYS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'SOLUSDT', 'A', '1000SATSUSDT', '币安人生USDT', '!source']
+
+test('hashes as the published test vectors of Kafka say', () => {
+  // From Kafka's own UtilsTest.
+  const vectors: Record<string, number> = {
+    '21': -973932308,
+    foobar: -790332482,
+    'a-little-bit-long-string': -985981536,
+    'a-little-bit-longer-string': -1486304829,
+    lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8: -58897971,
+    abc: 479470107,
+  }
+  for (const [text, hash] of Object.entries(vectors)) assert.equal(murmur2(Buffer.from(text)), hash, text)
+  assert.deepEqual(
+    ['BTCUSDT', 'ETHUSDT', 'BNBUSDT'].map((symbol) => partitionOf(symbol, 3)),
+    [2, 2, 0],
+  )
+})
+
+test("puts every key where the broker's own Java client would, so that a foreign producer does not split a symbol", async () => {
+  const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? assert.fail('run through npm test')
+  const distribution = await ensureKafkaDistribution({ cacheDir, onProgress: () => {} })
+  const folder = mkdtempSync(join(tmpdir(), 'tapeline-murmur-'))
+  try {
+    const source = join(folder, 'Partitions.java')
+    writeFileSync(
+      source,
+      `import org.apache.kafka.clients.producer.internals.BuiltInPartitioner;
+       public class Partitions {
+         public static void main(String[] args) throws Exception {
+           for (String key : args) for (int n : new int[] {1, 3, 7, 12})
+             System.out.println(BuiltInPartitioner.partitionForKey(new String(java.util.Base64.getDecoder().decode(key), "UTF-8").getBytes("UTF-8"), n));
+         }
+       }`,
+    )
+    const keys = KEYS.map((key) => Buffer.from(key).toString('base64'))
+    const { stdout } = await promisify(execFile)('java', ['-cp', join(distribution, 'libs', '*'), source, ...keys], {
+      timeout: 60_000,
+    })
+    assert.deepEqual(
+      stdout.trim().split('\n').map(Number),
+      KEYS.flatMap((key) => [1, 3, 7, 12].map((partitions) => partitionOf(key, partitions))),
+    )
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('creates the topics once, names one that differs and leaves it as it is', async () => {
+  const topics = uniqueTopics('init')
+  try {
+    const settings = (extra: Record<string, string> = {}) =>
+      loadSettings({ ...topics.env, ...extra }, { cwd: tmpdir() })
+    const states = async (extra?: Record<string, string>) =>
+      (await initTopics(settings(extra))).map(({ state }) => state)
+    assert.deepEqual(await states({ KAFKA_RETENTION_HOURS: '48' }), Array(5).fill('created'))
+    assert.deepEqual(await states({ KAFKA_RETENTION_HOURS: '48' }), Array(5).fill('present'))
+    const [trades, , gaps, checkpoints] = await initTopics(
+      settings({ KAFKA_RETENTION_HOURS: '24', KAFKA_PARTITIONS: '6' }),
+    )
+    assert.deepEqual(trades?.differences, [
+      'partitions is 3, expected 6',
+      'retention.ms is 172800000, expected 86400000',
+    ])
+    assert.deepEqual(gaps?.differences, ['partitions is 3, expected 6'])
+    assert.equal(checkpoints?.state, 'differs')
+    assert.deepEqual(
+      await states({ KAFKA_RETENTION_HOURS: '48' }),
+      Array(5).fill('present'),
+      'nothing was changed',
+    )
+  } finally {
+    await topics.delete()
+  }
+})
+
+test('says which brokers cannot be reached', async () => {
+  const settings = loadSettings({ KAFKA_BROKERS: '127.0.0.1:1' }, { cwd: tmpdir() })
+  await assert.rejects(initTopics(settings), /Topics cannot be prepared on 127\.0\.0\.1:1/)
+})
+
+test('finds the newest value under a key, behind others and behind none', async () => {
+  const topics = await createTestTopics({ prefix: 'latest' })
+  try {
+    const connection = { brokers: brokers(), tls: null, sasl: null }
+    const topic = topics.env.KAFKA_CHECKPOINTS_TOPIC
+    assert.equal(await latestValue(connection, topic, 'BTCUSDT'), null)
+    await produce(
+      topic,
+      'BTCUSDT',
+      ['1', '2', '3'].map((text) => Buffer.from(text)),
+    )
+    await produce(topic, 'ETHUSDT', [Buffer.from('other')])
+    assert.equal(await latestValue(connection, topic, 'BTCUSDT'), '3')
+    assert.equal(await latestValue(connection, topic, 'BNBUSDT'), null)
+  } finally {
+    await topics.delete()
+  }
+})

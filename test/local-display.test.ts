@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { stripVTControlCharacters } from 'node:util'
+import { parseDuration } from '../src/cli/up.ts'
+import { type DisplayState, displayLines, plainLine, summaryLines } from '../src/local/display-lines.ts'
+import { parseLogLine } from '../src/local/log-follower.ts'
+import { RunTotals } from '../src/local/run-totals.ts'
+import { LiveBlock } from '../src/local/screen.ts'
+import { clip, colourStyle, plainStyle } from '../src/local/text-style.ts'
+import type { ConsumerStatus } from '../src/telemetry/status.ts'
+
+function consumer(uptimeMs: number, trades: number): ConsumerStatus {
+  const latency = { count: trades, p50: 812, p90: 1500, p99: 2013, max: 2100 }
+  return {
+    service: 'consumer',
+    version: '0',
+    ready: true,
+    reason: '',
+    uptimeMs,
+    generation: 1,
+    partitions: [{ topic: 'binance.trades', partition: 2, nextOffset: 5, endOffset: 47, lag: 42 }],
+    counters: {
+      consumed: trades,
+      inserted: trades,
+      alreadyThere: 0,
+      deadLettered: 1,
+      discarded: 0,
+      pending: 0,
+    },
+    rows: { trade: { BTCUSDT: trades }, aggTrade: { BTCUSDT: 3 }, bookTicker: { ETHUSDT: 4 } },
+    flushes: 1,
+    retries: 0,
+    eventToRowMs: latency,
+    receiptToRowMs: latency,
+  }
+}
+
+function state(): DisplayState {
+  const totals = new RunTotals()
+  totals.add(consumer(1000, 100), 0)
+  totals.add(consumer(3000, 1300), 2000)
+  return {
+    source: 'simulated',
+    uptimeMs: 61_000,
+    endsInMs: null,
+    parts: [{ name: 'ingest', health: 'waiting', detail: 'not connected: connection refused' }],
+    symbols: ['BTCUSDT', 'ETHUSDT', 'BNBUSDT'],
+    ingestion: null,
+    consumer: consumer(3000, 1300),
+    totals: totals.totals(),
+    rowsPerSecond: totals.rowsPerSecond(),
+    restarts: 1,
+    problems: [{ time: '12:00:00', from: 'ingest', level: 'warn', text: 'connection refused' }],
+  }
+}
+
+test('the display says what is stored, how late, and what is wrong, in any terminal', () => {
+  const text = displayLines(state(), plainStyle).join('\n')
+  assert.match(text, /not Binance/)
+  assert.match(text, /BTCUSDT +1,300 +3 +0 +600\n/)
+  assert.match(text, /BNBUSDT +0 +0 +0 +0\n/)
+  assert.match(text, /all +1,300 +3 +4 +600\n/)
+  assert.match(text, /event → row +812 ms +2,013 ms/)
+  assert.match(text, /Kafka lag 42 .* 1 dead letter · 1 restart\n/)
+  assert.match(text, /○ ingest +not connected: connection refused/)
+  assert.match(text, /12:00:00 ingest: connection refused/)
+  assert.equal(stripVTControlCharacters(displayLines(state(), colourStyle).join('\n')), text)
+  assert.match(
+    plainLine(state()),
+    /^00:01:01 {2}1,300 trades .* lag 42 {2}1 dead letter {2}ingest: not connected/,
+  )
+  const summary = summaryLines(
+    state(),
+    { dataDir: '.tapeline/simulated', again: 'tapeline up --simulate' },
+    plainStyle,
+  ).join('\n')
+  assert.match(
+    summary,
+    /Stopped after 00:01:01[\s\S]*all +1,300[\s\S]*\.tapeline\/simulated[\s\S]*tapeline up --simulate/,
+  )
+})
+
+test('rows of a consumer that was started again are added to those before', () => {
+  const totals = new RunTotals()
+  totals.add(consumer(9000, 100), 0)
+  totals.add(consumer(500, 7), 1000)
+  totals.add(consumer(1500, 10), 2000)
+  assert.equal(totals.totals().all.trade, 110)
+  assert.equal(totals.totals().deadLettered, 2)
+})
+
+test('the block redraws itself in place, also after the terminal was made narrower', () => {
+  const written: string[] = []
+  const canvas = { columns: 20, rows: 10, write: (text: string) => written.push(text) > 0 }
+  const block = new LiveBlock(canvas)
+  block.draw(['x'.repeat(30), colourStyle.bad('red')])
+  assert.match(stripVTControlCharacters(written[0] ?? ''), /^x{20}\nred\n$/)
+  canvas.columns = 10
+  block.draw(['y'])
+  assert.ok(written[1]?.startsWith('\x1b[3A\r'), 'the first line fills two lines of the narrower terminal')
+  block.end()
+  assert.ok(written[2]?.endsWith('\x1b[?25h'), 'the cursor is given back')
+  assert.equal(clip(colourStyle.bad('abcdef'), 3), '\x1b[31mabc\x1b[0m')
+})
+
+test('a child’s last words are shown with their fix, and its chatter is not', () => {
+  const warn =
+    '{"level":40,"msg":"Lost the connection","err":{"message":"refused"},"code":"EXCHANGE","fix":"Wait."}'
+  assert.deepEqual(parseLogLine(warn), {
+    level: 'warn',
+    text: 'Lost the connection: refused',
+    code: 'EXCHANGE',
+    fix: 'Wait.',
+    final: false,
+  })
+  assert.equal(parseLogLine('{"level":30,"msg":"started"}'), null)
+  assert.equal(parseLogLine('binance.trades  created'), null)
+  assert.deepEqual(parseLogLine('tapeline: Port 1 is taken')?.final, true)
+})
+
+test('a duration without a unit is refused rather than guessed', () => {
+  assert.equal(parseDuration('500ms'), 500)
+  assert.equal(parseDuration('1.5m'), 90_000)
+  for (const text of ['30', '0s', '5 days', '', '-1s']) assert.throws(() => parseDuration(text), /like 500ms/)
+})

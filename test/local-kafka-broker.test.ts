@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { Admin } from '@platformatic/kafka'
+import { TapelineError } from '../src/errors.ts'
+import { parseJavaVersion } from '../src/local/java.ts'
+import { type KafkaBroker, lastMeaningfulLine, startKafkaBroker } from '../src/local/kafka-broker.ts'
+import { ensureKafkaDistribution, mavenFailure } from '../src/local/kafka-distribution.ts'
+import { within } from './support/wait-for.ts'
+
+const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
+
+let folder: string
+let distributionDir: string
+const brokers: KafkaBroker[] = []
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'kafka-broker-'))
+  distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE })
+})
+
+after(async () => {
+  for (const broker of brokers) {
+    broker.kill()
+    await broker.exited
+  }
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function start(port: number): Promise<KafkaBroker> {
+  const dataDir = join(folder, 'broker')
+  const broker = await within(90_000, 'a broker', () => startKafkaBroker({ distributionDir, dataDir, port }))
+  brokers.push(broker)
+  return broker
+}
+
+async function withAdmin<Result>(
+  broker: KafkaBroker,
+  work: (admin: Admin) => Promise<Result>,
+): Promise<Result> {
+  const admin = new Admin({ clientId: 'test', bootstrapBrokers: [broker.brokers] })
+  try {
+    return await within(20_000, 'the admin', () => work(admin))
+  } finally {
+    await admin.close()
+  }
+}
+
+test('a topic is still there after the broker was killed and started again, and it stops in order', async () => {
+  const first = await start(0)
+  await withAdmin(first, (admin) => admin.createTopics({ topics: ['kept'], partitions: 3, replicas: 1 }))
+  process.kill(first.pid, 'SIGKILL')
+  await within(10_000, 'the end of the broker', () => first.exited)
+
+  const second = await start(first.port)
+  assert.ok((await withAdmin(second, (admin) => admin.listTopics())).includes('kept'))
+  await assert.rejects(start(0), (error) => {
+    assert.ok(error instanceof TapelineError)
+    assert.match(error.message, new RegExp(`in use by a Kafka broker, process ${second.pid}`))
+    return true
+  })
+  const exit = await within(15_000, 'the stop', () => second.stop())
+  assert.notEqual(exit.signal, 'SIGKILL', 'the broker had to be killed')
+})
+
+test('a taken port is named with the way out, before anything is started', async () => {
+  const other = createServer()
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
+  const address = other.address()
+  const port = address !== null && typeof address === 'object' ? address.port : 0
+  try {
+    await assert.rejects(
+      startKafkaBroker({ distributionDir, dataDir: join(folder, 'taken'), port }),
+      (error) => {
+        assert.ok(error instanceof TapelineError)
+        assert.equal(error.code, 'ENVIRONMENT')
+        assert.match(error.message, new RegExp(`port ${port} .* taken`))
+        assert.match(error.fix, /KAFKA_BROKERS/)
+        return true
+      },
+    )
+  } finally {
+    other.close()
+  }
+})
+
+test('a start that is aborted leaves no broker behind', async () => {
+  const stop = new AbortController()
+  let pid = 0
+  const starting = startKafkaBroker({
+    distributionDir,
+    dataDir: join(folder, 'aborted'),
+    port: 0,
+    signal: stop.signal,
+    onSpawned(spawned) {
+      pid = spawned
+      stop.abort(new Error('no longer wanted'))
+    },
+  })
+  await within(60_000, 'the end of the start', () => assert.rejects(starting, /no longer wanted/))
+  assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+})
+
+test('a download that was interrupted is not taken for a whole one', async () => {
+  const cacheDir = join(folder, 'cache')
+  const stop = new AbortController()
+  const download = ensureKafkaDistribution({ cacheDir, signal: stop.signal, onProgress: () => stop.abort() })
+  await within(60_000, 'the end of the download', () => assert.rejects(download))
+  const again = ensureKafkaDistribution({ cacheDir, signal: AbortSignal.abort() })
+  await assert.rejects(again, 'an aborted download must not have left a distribution')
+})
+
+test('the reason of a failure is picked out of what Maven, Java and Kafka print', () => {
+  const maven = [
+    '[INFO] Scanning for projects...',
+    '[ERROR] Failed to execute goal: Could not transfer artifact -> [Help 1]',
+    '[ERROR] To see the full stack trace of the errors, re-run Maven with the -e switch.',
+  ]
+  assert.equal(mavenFailure(maven), 'Failed to execute goal: Could not transfer artifact')
+  assert.equal(parseJavaVersion('openjdk version "17.0.15" 2025-04-15'), 17)
+  assert.equal(parseJavaVersion('java version "1.8.0_402"'), 8)
+  assert.equal(
+    lastMeaningfulLine('WARN x\njava.io.IOException: disk full\n\tat a.B(C.java:1)\n'),
+    'java.io.IOException: disk full',
+  )
+})

@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import { TapelineError } from '../src/errors.ts'
+import { type RunningProcess, runningProcess } from '../src/local/child-process.ts'
+import { lockFolder } from '../src/local/folder-lock.ts'
+import { spawnNode } from '../src/local/node-child.ts'
+import { identify } from '../src/local/process-identity.ts'
+import {
+  cleanUpLeftOvers,
+  readRunningEndpoints,
+  recordProcess,
+  writeEndpoints,
+} from '../src/local/process-registry.ts'
+import { type Part, Supervisor } from '../src/local/supervisor.ts'
+import { waitFor, within } from './support/wait-for.ts'
+
+let folder: string
+let children: RunningProcess[]
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'supervisor-'))
+  children = []
+})
+
+afterEach(async () => {
+  for (const child of children) {
+    child.kill()
+    await child.exited
+  }
+  await rm(folder, { recursive: true, force: true })
+})
+
+/** A process that says when it runs, and notes when it is asked to stop. */
+function script(name: string, onTerm = 'process.exit(0)'): string {
+  const path = join(folder, `${name}.mjs`)
+  writeFileSync(
+    path,
+    `import { appendFileSync } from 'node:fs'
+    process.on('SIGTERM', () => { appendFileSync('${folder}/order', '${name}\\n'); ${onTerm} })
+    appendFileSync('${folder}/started', '${name}\\n')
+    setInterval(() => {}, 1000)`,
+  )
+  return path
+}
+
+async function run(path: string, graceMs?: number): Promise<RunningProcess> {
+  const { running } = await spawnNode({
+    script: path,
+    args: [],
+    env: {},
+    logFile: join(folder, 'log'),
+    ...(graceMs === undefined ? {} : { graceMs }),
+  })
+  children.push(running)
+  return running
+}
+
+function started(count: number): Promise<boolean> {
+  return waitFor(() => linesOf('started').length >= count, { timeoutMs: 20_000, what: `${count} starts` })
+}
+
+function linesOf(name: string): string[] {
+  return readFileSync(join(folder, name), 'utf8').trim().split('\n')
+}
+
+function isGone(pid: number): boolean {
+  return identify(pid) === null
+}
+
+const noEvents = { onRestart() {}, onRestarted() {}, onFinished() {}, onFatal() {} }
+
+test('a part that crashes is started again, and a stop ends the parts in the order that is asked for', async () => {
+  const restarts: string[] = []
+  const supervisor = new Supervisor(
+    { ...noEvents, onRestart: ({ name }) => restarts.push(name) },
+    { initialMs: 10, maxMs: 10 },
+  )
+  const part = (name: string): Part => ({ name, start: () => run(script(name)) })
+  const first = await supervisor.run(part('ingest'))
+  await supervisor.run(part('kafka'))
+  await started(2)
+  process.kill(first.pid, 'SIGKILL')
+  await started(3)
+  assert.deepEqual(restarts, ['ingest'])
+
+  supervisor.beginStop()
+  await supervisor.stop('ingest')
+  await supervisor.stop('kafka')
+  await within(5000, 'the watchers', () => supervisor.stopRest())
+  assert.deepEqual(linesOf('order'), ['ingest', 'kafka'])
+  assert.ok(children.every(({ pid }) => isGone(pid)))
+})
+
+test('a part that would only fail again is not started again, and the reason is told', async () => {
+  const fatal: string[] = []
+  const supervisor = new Supervisor(
+    { ...noEvents, onFatal: (error) => fatal.push(error.message) },
+    { initialMs: 1, maxMs: 1 },
+  )
+  const path = join(folder, 'exits.mjs')
+  writeFileSync(path, 'process.exit(2)')
+  await supervisor.run({
+    name: 'consume',
+    start: () => run(path),
+    hopeless: ({ code }) => (code === 2 ? new Error('settings are wrong') : null),
+  })
+  await waitFor(() => fatal.length === 1, { timeoutMs: 10_000, what: 'the reason' })
+  await supervisor.stopRest()
+  assert.deepEqual(fatal, ['settings are wrong'])
+  assert.equal(children.length, 1)
+})
+
+test('a part that does not stop when asked is killed when its time is up', async () => {
+  const stubborn = await run(script('stubborn', ''), 300)
+  await started(1)
+  const exit = await within(10_000, 'the stop', () => stubborn.stop())
+  assert.equal(exit.signal, 'SIGKILL')
+})
+
+test('no child outlives a parent that was killed', async () => {
+  const parent = join(folder, 'parent.ts')
+  const child = script('child')
+  writeFileSync(
+    parent,
+    `import { spawnNode } from '${resolve('src/local/node-child.ts')}'
+    const { running } = await spawnNode({ script: '${child}', args: [], env: {}, logFile: '${folder}/log' })
+    process.stdout.write(String(running.pid))
+    setInterval(() => {}, 1000)`,
+  )
+  const process_ = spawn(process.execPath, [parent], { stdio: ['ignore', 'pipe', 'inherit'], detached: true })
+  let output = ''
+  process_.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text
+  })
+  const running = await runningProcess(process_)
+  children.push(running)
+  await started(1)
+  const pid = Number(await waitFor(() => output, { timeoutMs: 10_000, what: 'the pid of the child' }))
+  running.kill()
+  await waitFor(() => isGone(pid), { timeoutMs: 10_000, what: 'the end of the child' })
+  assert.deepEqual(linesOf('order'), ['child'], 'it must have been asked to stop, not cut off')
+})
+
+test('what a killed run has left behind is ended, and a stranger with a reused pid is not', async () => {
+  const runDir = join(folder, 'run')
+  const [leftOver, stranger] = [await run(script('left')), await run(script('stranger'))]
+  await started(2)
+  recordProcess(runDir, 'kafka', leftOver.pid)
+  writeFileSync(join(runDir, 'ingest.json'), JSON.stringify({ pid: stranger.pid, startTime: 'another one' }))
+  const ended = await within(20_000, 'the cleaning', () => cleanUpLeftOvers(runDir, 5000))
+  assert.deepEqual(ended, [{ role: 'kafka', pid: leftOver.pid }])
+  assert.ok(isGone(leftOver.pid))
+  assert.ok(!isGone(stranger.pid))
+  assert.deepEqual(await cleanUpLeftOvers(runDir), [])
+})
+
+test('a folder has one user at a time, and the lock of a process that was killed holds nobody up', async () => {
+  const path = join(folder, 'holder.ts')
+  writeFileSync(
+    path,
+    `import { lockFolder } from '${resolve('src/local/folder-lock.ts')}'
+    import { writeFileSync } from 'node:fs'
+    lockFolder('${folder}/data', () => '')
+    writeFileSync('${folder}/started', 'holder\\n')
+    setInterval(() => {}, 1000)`,
+  )
+  const holder = await run(path)
+  await waitFor(() => linesOf('started').length === 1, { timeoutMs: 20_000, what: 'the holder' })
+  const data = join(folder, 'data')
+  assert.throws(
+    () => lockFolder(data, ({ pid }) => `kill ${pid}`),
+    (error) => {
+      assert.ok(error instanceof TapelineError)
+      assert.match(error.message, new RegExp(`in use by process ${holder.pid}`))
+      return error.fix === `kill ${holder.pid}`
+    },
+  )
+  holder.kill()
+  await holder.exited
+  const lock = lockFolder(data, () => '')
+  assert.throws(() => lockFolder(data, () => ''), /in use/)
+  lock.release()
+  lockFolder(data, () => '').release()
+})
+
+test('other commands find a running up, and not one that has ended', async () => {
+  const runDir = join(folder, 'simulated', 'run')
+  const endpoints = {
+    source: 'simulated',
+    kafkaBrokers: '127.0.0.1:9092',
+    databaseUrl: 'postgres://tapeline:secret@127.0.0.1:5432/tapeline',
+    ingestUrl: 'http://127.0.0.1:8080',
+    consumerUrl: 'http://127.0.0.1:8081',
+  }
+  assert.equal(readRunningEndpoints(folder), null)
+  writeEndpoints(runDir, endpoints)
+  assert.deepEqual(readRunningEndpoints(folder), endpoints)
+  const file = join(runDir, 'endpoints.json')
+  const written = JSON.parse(readFileSync(file, 'utf8'))
+  writeFileSync(file, JSON.stringify({ ...written, up: { ...written.up, startTime: 'long ago' } }))
+  assert.equal(readRunningEndpoints(folder), null)
+})

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { isDecimal, isId, isSymbol, isTimeMs, isTimeUs } from '../src/market/fields.ts'
+import { normalise, subtract } from '../src/market/id-ranges.ts'
+import { readAggTrade, readBookTicker, readTrade } from '../src/market/payload.ts'
+
+const TRADE = {
+  e: 'trade',
+  E: 1723161255343,
+  s: 'BTCUSDT',
+  t: 3735683259,
+  p: '61837.63000000',
+  q: '0.02000000',
+  T: 1723161255342,
+  m: true,
+  M: true,
+}
+const AGG = { ...TRADE, e: 'aggTrade', a: 7, f: 10, l: 12 }
+const QUOTE = {
+  u: 50093239212,
+  s: 'BTCUSDT',
+  b: '61837.63000000',
+  B: '3.78826000',
+  a: '61837.64000000',
+  A: '1.54698000',
+}
+
+test('takes every decimal that NUMERIC(20,8) holds exactly, and no other text', () => {
+  fc.assert(
+    fc.property(fc.bigInt({ min: 0n, max: 10n ** 20n - 1n }), (scaled) => {
+      const digits = scaled.toString().padStart(9, '0')
+      assert.ok(isDecimal(`${digits.slice(0, -8)}.${digits.slice(-8)}`))
+    }),
+  )
+  for (const text of [
+    'abc',
+    'NaN',
+    '1e3',
+    '-1',
+    '+1',
+    '1.',
+    '.5',
+    '',
+    ' 1',
+    '1 ',
+    '1,0',
+    '١',
+    '1234567890123',
+    '0.123456789',
+    '9'.repeat(30),
+    'Infinity',
+  ]) {
+    assert.equal(isDecimal(text), false, text)
+  }
+  assert.equal(isDecimal(1.5), false)
+})
+
+test('takes ids up to 2^53 − 1 and times of 2017 to 2099 in their own unit only', () => {
+  assert.ok(isId(0) && isId(Number.MAX_SAFE_INTEGER))
+  for (const id of [-1, 1.5, 2 ** 53, '1', null, Number.NaN]) assert.equal(isId(id), false, String(id))
+  assert.ok(isTimeMs(1723161255342) && isTimeUs(1723161255342000))
+  assert.equal(isTimeMs(1723161255342000), false, 'microseconds where milliseconds belong')
+  assert.equal(isTimeMs(1723161255), false, 'seconds where milliseconds belong')
+  assert.equal(isTimeUs(1723161255342), false, 'milliseconds where microseconds belong')
+})
+
+test('takes symbols as the exchange spells them, non-ASCII ones too, and nothing that could break a key', () => {
+  for (const symbol of ['BTCUSDT', '1000SATSUSDT', '币安人生USDT']) assert.ok(isSymbol(symbol), symbol)
+  for (const symbol of ['btcusdt', 'BTC\0USDT', 'BTC USDT', '', 'A'.repeat(41), 'BTC"', '\ud800', null]) {
+    assert.equal(isSymbol(symbol), false, String(symbol))
+  }
+})
+
+test('names the field that cannot be stored', () => {
+  assert.equal(readTrade({ ...TRADE, p: 'abc' }), 'p is not a decimal')
+  assert.equal(readTrade({ ...TRADE, q: undefined }), 'q is not a decimal')
+  assert.equal(readTrade({ ...TRADE, t: 2 ** 53 }), 't is not an id')
+  assert.equal(readTrade({ ...TRADE, T: TRADE.T * 1000 }), 'T is not a time in milliseconds')
+  assert.equal(readTrade({ ...TRADE, m: 'true' }), 'm is not a boolean')
+  assert.equal(readTrade({ ...TRADE, s: 'BTC\0' }), 's is not a symbol')
+  assert.equal(readAggTrade({ ...AGG, f: 13 }), 'f is above l')
+  assert.equal(readBookTicker({ ...QUOTE, A: 1.5 }), 'A is not a decimal')
+})
+
+test('keeps aggTrades that the exchange has invalidated, and only a backfilled trade may lack its event time', () => {
+  const invalidated = readAggTrade({ ...AGG, f: -1, l: -1 })
+  assert.ok(typeof invalidated === 'object' && invalidated.f === -1)
+  assert.equal(readAggTrade({ ...AGG, f: -1 }), 'f is not an id')
+  assert.equal(readTrade({ ...TRADE, E: undefined }), 'E is not a time in milliseconds')
+  const backfilled = readTrade({ ...TRADE, E: undefined, source: 'backfill' })
+  assert.ok(typeof backfilled === 'object' && backfilled.E === null)
+})
+
+test('subtracts id ranges as sets of ids would', () => {
+  const range = fc
+    .tuple(fc.integer({ min: 0, max: 60 }), fc.integer({ min: 0, max: 8 }))
+    .map(([from, length]) => ({ from, to: from + length }))
+  const idsOf = (ranges: ReadonlyArray<{ from: number; to: number }>) =>
+    new Set(ranges.flatMap(({ from, to }) => Array.from({ length: to - from + 1 }, (_, i) => from + i)))
+  fc.assert(
+    fc.property(fc.array(range), fc.array(range), (left, right) => {
+      assert.deepEqual(
+        [...idsOf(normalise(left))].sort((a, b) => a - b),
+        [...idsOf(left)].sort((a, b) => a - b),
+      )
+      assert.deepEqual(
+        [...idsOf(subtract(left, right))].sort((a, b) => a - b),
+        [...idsOf(left).difference(idsOf(right))].sort((a, b) => a - b),
+      )
+    }),
+  )
+})

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { TapelineError } from '../src/errors.ts'
+import { SETTING_NAMES } from '../src/settings/definitions.ts'
+import { loadSettings, type Settings, withoutPassword } from '../src/settings/load.ts'
+
+/** A value for every setting that no schema takes. */
+const WRONG = Object.fromEntries(SETTING_NAMES.map((name) => [name, wrongFor(name)]))
+
+function wrongFor(name: string): string {
+  if (name === 'DATABASE_URL') return 'mysql://user:hunter2@host/db'
+  if (/USERNAME|GROUP_ID|HTTP_HOST/.test(name)) return 'with space'
+  if (/TOPIC$/.test(name)) return 'no spaces allowed'
+  return ' ? '
+}
+
+function failure(environment: Record<string, string>, cwd = tmpdir()): string {
+  let settings: Settings | undefined
+  try {
+    settings = loadSettings(environment, { cwd })
+  } catch (error) {
+    assert.ok(error instanceof TapelineError)
+    assert.equal(error.code, 'SETTINGS')
+    assert.equal(error.exitCode, 2)
+    return error.message
+  }
+  return assert.fail(`Settings were taken: ${JSON.stringify(settings)}`)
+}
+
+function inFolder(files: Record<string, string>, work: (folder: string) => void): void {
+  const folder = mkdtempSync(join(tmpdir(), 'tapeline-settings-'))
+  try {
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
+    work(folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+test('names every setting that is wrong, its value and what is expected, in one error', () => {
+  const message = failure(WRONG)
+  // Any text is a path or a password.
+  const anyText = new Set([
+    'KAFKA_TLS_CA',
+    'KAFKA_TLS_CERT',
+    'KAFKA_TLS_KEY',
+    'KAFKA_SASL_PASSWORD',
+    'DATA_DIR',
+  ])
+  for (const name of SETTING_NAMES.filter((name) => !anyText.has(name))) {
+    assert.match(message, new RegExp(`^  ${name}=.*: expected .+`, 'm'), name)
+  }
+  assert.doesNotMatch(message, /hunter2/)
+})
+
+test('shows secrets in no error', () => {
+  const message = failure({
+    KAFKA_SASL_MECHANISM: 'PLAIN',
+    KAFKA_SASL_PASSWORD: 'hunter2',
+    KAFKA_SASL_PASSWORD_FILE: '/nowhere',
+    DATABASE_URL: 'postgres://user:hunter2@host',
+  })
+  assert.match(message, /DATABASE_URL=postgres:\/\/user:\*\*\*@host: expected/)
+  assert.doesNotMatch(message, /hunter2/)
+  assert.equal(withoutPassword('postgres://u:p@h/d?password=x'), 'postgres://u:***@h/d?password=***')
+})
+
+test('takes the defaults of the design where nothing is set, and empty texts for not set', () => {
+  const settings = loadSettings({ SYMBOLS: ' ', KAFKA_BROKERS: '' }, { cwd: tmpdir() })
+  assert.deepEqual(settings.SYMBOLS, ['BTCUSDT', 'ETHUSDT', 'BNBUSDT'])
+  assert.deepEqual(settings.STREAM_TYPES, ['trade', 'aggTrade', 'bookTicker'])
+  assert.deepEqual(settings.KAFKA_BROKERS, ['localhost:9092'])
+  assert.equal(settings.KAFKA_QUEUE_MAX_BYTES, 64 * 1024 * 1024)
+  assert.equal(settings.BATCH_SIZE, 500)
+  assert.equal(settings.FLUSH_INTERVAL_MS, 2000)
+  assert.equal(settings.AUTO_OFFSET_RESET, 'latest')
+  assert.equal(settings.KAFKA_REPLICATION_FACTOR, undefined)
+  assert.equal(settings.isSet('KAFKA_BROKERS'), false)
+})
+
+test('takes symbols in any case, brokers without a port and lists with spaces', () => {
+  const settings = loadSettings(
+    { SYMBOLS: 'btcusdt, ETHusdt,BTCUSDT', KAFKA_BROKERS: 'kafka, other:29092', SHARD: '1/4' },
+    { cwd: tmpdir() },
+  )
+  assert.deepEqual(settings.SYMBOLS, ['BTCUSDT', 'ETHUSDT'])
+  assert.deepEqual(settings.KAFKA_BROKERS, ['kafka:9092', 'other:29092'])
+  assert.deepEqual(settings.SHARD, { index: 1, count: 4 })
+  assert.equal(settings.isSet('SHARD'), true)
+})
+
+test('refuses a name in .env that is nearly a setting, and lets strangers pass', () => {
+  inFolder({ '.env': 'KAFKA_BROKER=kafka:9092\nSYMBOL=BTCUSDT\nEDITOR=vi\n' }, (folder) => {
+    const message = failure({}, folder)
+    assert.match(message, /KAFKA_BROKER in \.env: no such setting; did you mean KAFKA_BROKERS\?/)
+    assert.match(message, /SYMBOL in \.env: .* SYMBOLS\?/)
+    assert.doesNotMatch(message, /EDITOR/)
+  })
+})
+
+test('lets the environment win over .env', () => {
+  inFolder({ '.env': 'BATCH_SIZE=100\nFLUSH_INTERVAL_MS=500\n' }, (folder) => {
+    const settings = loadSettings({ BATCH_SIZE: '200' }, { cwd: folder })
+    assert.equal(settings.BATCH_SIZE, 200)
+    assert.equal(settings.FLUSH_INTERVAL_MS, 500)
+  })
+})
+
+test('reads a secret from the file that NAME_FILE names', () => {
+  inFolder({ password: 'from-file\n' }, (folder) => {
+    const settings = loadSettings(
+      {
+        KAFKA_SASL_MECHANISM: 'SCRAM-SHA-512',
+        KAFKA_SASL_USERNAME: 'tapeline',
+        KAFKA_SASL_PASSWORD_FILE: join(folder, 'password'),
+      },
+      { cwd: folder },
+    )
+    assert.equal(settings.KAFKA_SASL_PASSWORD, 'from-file')
+  })
+})
+
+test('refuses settings that contradict each other', () => {
+  const message = failure({
+    KAFKA_HEARTBEAT_INTERVAL_MS: '5000',
+    KAFKA_SESSION_TIMEOUT_MS: '6000',
+    KAFKA_REBALANCE_TIMEOUT_MS: '5000',
+    KAFKA_FETCH_MAX_WAIT_MS: '1000',
+    DB_POOL_MIN: '5',
+    DB_POOL_MAX: '4',
+    BACKOFF_INITIAL_MS: '2000',
+    BACKOFF_MAX_MS: '1000',
+    KAFKA_TLS_CERT: 'cert.pem',
+    KAFKA_SASL_USERNAME: 'u',
+    KAFKA_TRADES_TOPIC: 'x',
+    KAFKA_GAPS_TOPIC: 'x',
+    INGEST_PORT: '8081',
+  })
+  for (const name of [
+    'KAFKA_HEARTBEAT_INTERVAL_MS=5000',
+    'KAFKA_REBALANCE_TIMEOUT_MS=5000',
+    'KAFKA_FETCH_MAX_WAIT_MS=1000',
+    'DB_POOL_MIN=5',
+    'BACKOFF_INITIAL_MS=2000',
+    'KAFKA_TLS_CERT and KAFKA_TLS_KEY',
+    'KAFKA_TLS=false',
+    'KAFKA_SASL_USERNAME=u',
+    'KAFKA_TRADES_TOPIC=x and KAFKA_GAPS_TOPIC=x',
+    'INGEST_PORT=8081 and CONSUMER_PORT=8081',
+  ]) {
+    assert.ok(message.includes(name), `${name} is not named in:\n${message}`)
+  }
+})

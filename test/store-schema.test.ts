@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { TapelineError } from '../src/errors.ts'
+import type { Gap } from '../src/market/gap.ts'
+import { emptyBookTickerColumns, insertBookTickers } from '../src/store/book-ticker.ts'
+import { advanceOffsets, readOffsets, writeStartOffsets } from '../src/store/consumer-offsets.ts'
+import type { Database } from '../src/store/database.ts'
+import { insertDeadLetters } from '../src/store/dead-letters.ts'
+import { upsertGaps } from '../src/store/gaps.ts'
+import { markSource } from '../src/store/meta.ts'
+import { checkSchema, migrate } from '../src/store/migrate.ts'
+import { loadMigrations } from '../src/store/migrations.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { emptyTradeColumns, insertTrades } from '../src/store/trades.ts'
+import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+
+const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
+
+function tradeColumns(id: number, price: string, tradeTimeMs: number) {
+  const columns = emptyTradeColumns()
+  columns.tradeTimeMs.push(tradeTimeMs)
+  columns.eventTimeMs.push(null)
+  columns.symbol.push('NULL')
+  columns.eventType.push('trade')
+  columns.tradeId.push(id)
+  columns.price.push(price)
+  columns.quantity.push('999999999999.99999999')
+  columns.firstTradeId.push(null)
+  columns.lastTradeId.push(null)
+  columns.isBuyerMaker.push('t')
+  columns.ingestionUs.push(1723161255400123)
+  columns.source.push('stream')
+  return columns
+}
+
+for (const { name, ...options } of databaseKinds()) {
+  describe(`on the ${name} TimescaleDB`, options, () => {
+    let server: TestDatabase
+    let database: Database
+    before(async () => {
+      server = await createTestDatabase(name)
+      database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
+    })
+    after(async () => {
+      await database.close()
+      await server.drop()
+    })
+
+    test('three consumers that start at once migrate an empty database once', async () => {
+      await assert.rejects(checkSchema(database), /schema is at version 0.*needs 1/)
+      const reports = await Promise.all([migrate(database), migrate(database), migrate(database)])
+      assert.deepEqual(reports.map(({ from }) => from).sort(), [0, 1, 1])
+      await checkSchema(database)
+      const { rows } = await database.query(
+        'SELECT hypertable_name FROM timescaledb_information.hypertables ORDER BY 1',
+      )
+      assert.deepEqual(
+        rows.map((row) => row['hypertable_name']),
+        ['book_ticker', 'trades'],
+      )
+    })
+
+    test('stores every digit and every microsecond as it came, and a trade once', async () => {
+      const columns = tradeColumns(Number.MAX_SAFE_INTEGER, '0.00000001', 1723161599999)
+      assert.deepEqual(await insertTrades(database, columns), [
+        { symbol: 'NULL', event_type: 'trade', rows: 1 },
+      ])
+      assert.deepEqual(await insertTrades(database, columns), [])
+      const { rows } = await database.query(
+        `SELECT price::text, quantity::text, trade_id::text, symbol, event_time, trade_time::text, ingestion_timestamp::text
+         FROM raw_trades`,
+      )
+      assert.deepEqual(rows, [
+        {
+          price: '0.00000001',
+          quantity: '999999999999.99999999',
+          trade_id: String(Number.MAX_SAFE_INTEGER),
+          symbol: 'NULL',
+          event_time: null,
+          trade_time: '2024-08-08 23:59:59.999+00',
+          ingestion_timestamp: '2024-08-08 23:54:15.400123+00',
+        },
+      ])
+    })
+
+    test('keeps a trade and an aggTrade of the same id apart, and quotes of the same receipt millisecond', async () => {
+      const columns = tradeColumns(7, '1', 1723161255342)
+      await insertTrades(database, columns)
+      columns.eventType[0] = 'aggTrade'
+      assert.equal((await insertTrades(database, columns)).length, 1)
+      const quotes = emptyBookTickerColumns()
+      for (const us of [1723161255400001, 1723161255400002]) {
+        quotes.ingestionUs.push(us)
+        quotes.symbol.push('BTCUSDT')
+        quotes.updateId.push(5)
+        for (const column of [quotes.bidPrice, quotes.bidQuantity, quotes.askPrice, quotes.askQuantity])
+          column.push('1.5')
+      }
+      assert.deepEqual(await insertBookTickers(database, quotes), [{ symbol: 'BTCUSDT', rows: 2 }])
+      assert.deepEqual(await insertBookTickers(database, quotes), [])
+    })
+
+    test('takes a redelivered revision of a gap back to nothing', async () => {
+      const gap: Gap = {
+        gap_id: 'g1',
+        revision: 2,
+        symbol: 'BTCUSDT',
+        event_type: 'trade',
+        epoch: 0,
+        from_id: 5,
+        to_id: 9,
+        from_time: null,
+        to_time: null,
+        cause: 'reconnect',
+        status: 'filled',
+        reason: null,
+        detected_at: 1723161255343,
+        updated_at: 1723161255343,
+        closed_at: 1723161255343,
+      }
+      assert.equal(await upsertGaps(database, [gap]), 1)
+      assert.equal(await upsertGaps(database, [{ ...gap, revision: 1, status: 'open', closed_at: null }]), 0)
+      assert.equal(
+        await upsertGaps(database, [{ ...gap, revision: 3, status: 'unrecoverable', reason: 'too large' }]),
+        1,
+      )
+      const { rows } = await database.query('SELECT revision, status, reason, from_id::int FROM gaps')
+      assert.deepEqual(rows, [{ revision: 3, status: 'unrecoverable', reason: 'too large', from_id: 5 }])
+    })
+
+    test('stores a dead letter once, with bytes that are no text', async () => {
+      const letter = {
+        topic: 't',
+        topicId: TOPIC_ID,
+        partition: 0,
+        offset: 9,
+        origin: 'consumer' as const,
+        reason: 'value is not UTF-8',
+        key: null,
+        payload: Buffer.from([0, 0xff, 0x22, 0x5c]),
+        failedAtMs: 1723161255343,
+      }
+      assert.equal(await insertDeadLetters(database, [letter]), 1)
+      assert.equal(await insertDeadLetters(database, [letter]), 0)
+      const { rows } = await database.query<{ payload: Buffer; key: null }>(
+        'SELECT payload, key FROM dead_letters',
+      )
+      assert.deepEqual([rows[0]?.payload, rows[0]?.key], [letter.payload, null])
+    })
+
+    test('moves an offset only over what is stored, and never back', async () => {
+      const at = (nextOffset: number) => ({ topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset })
+      const advance = (firstOffset: number, nextOffset: number) =>
+        advanceOffsets(database, [{ ...at(nextOffset), firstOffset }])
+      await writeStartOffsets(database, [at(100)])
+      assert.equal(await advance(100, 200), true)
+      assert.equal(await advance(201, 300), false, 'a batch above the stored offset would leave a hole')
+      assert.equal(await advance(150, 180), true, 'a redelivered batch is taken')
+      assert.deepEqual(await readOffsets(database), [at(200)], 'and moves nothing back')
+      assert.equal(
+        await advanceOffsets(database, [
+          { ...at(300), topicId: 'ffffffff-0b0a-0908-0706-050403020100', firstOffset: 200 },
+        ]),
+        false,
+        'a recreated topic is another topic',
+      )
+    })
+
+    test('undoes a whole batch when a part of it fails, and gives the connection back clean', async () => {
+      const before = await database.query('SELECT count(*)::int AS n FROM trades')
+      await assert.rejects(
+        database.transaction(async (connection) => {
+          await insertTrades(connection, tradeColumns(99, '1', 1723161255342))
+          await connection.query('SELECT 1/0')
+        }),
+        /division by zero/,
+      )
+      assert.deepEqual((await database.query('SELECT count(*)::int AS n FROM trades')).rows, before.rows)
+    })
+
+    test('is marked with the first source for good', async () => {
+      assert.equal(await markSource(database, 'simulated'), 'simulated')
+      assert.equal(await markSource(database, 'binance'), 'simulated')
+    })
+
+    test('refuses a database that is newer than the program', async () => {
+      const newer = loadMigrations().length + 1
+      await database.query('INSERT INTO schema_migrations (version, name) VALUES ($1, $2)', [
+        newer,
+        'from_the_future',
+      ])
+      for (const attempt of [migrate, checkSchema]) {
+        await assert.rejects(
+          attempt(database),
+          (error) => error instanceof TapelineError && /newer than this program/.test(error.message),
+        )
+      }
+    })
+  })
+}

@@ -1,0 +1,79 @@
+import { PartitionFetcher } from '../../src/kafka/partition-fetcher.ts'
+import { partitionOf } from '../../src/kafka/partition-map.ts'
+import { createProducer } from '../../src/kafka/producer.ts'
+import { brokers } from './kafka.ts'
+
+const CONNECTION = () => ({ brokers: brokers(), tls: null, sasl: null })
+
+/** A message as it stands in Kafka. */
+export interface StoredMessage {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  readonly key: string | null
+  readonly value: Buffer | null
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** Produces values under a key, to the partition that Tapeline would choose, in order. */
+export async function produce(
+  topic: string,
+  key: string,
+  values: ReadonlyArray<Buffer | null>,
+  options: { partitions?: number; headers?: Readonly<Record<string, string>> } = {},
+): Promise<void> {
+  const producer = createProducer(CONNECTION(), 'tapeline-test', 'lz4')
+  const headers = new Map(
+    Object.entries(options.headers ?? {}).map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),
+  )
+  try {
+    for (let first = 0; first < values.length; first += 1000) {
+      await producer.send({
+        messages: values.slice(first, first + 1000).map((value) => ({
+          topic,
+          key: Buffer.from(key),
+          ...(value === null ? {} : { value }),
+          partition: partitionOf(key, options.partitions ?? 3),
+          timestamp: BigInt(Date.now()),
+          headers,
+        })),
+      })
+    }
+  } finally {
+    await producer.close(true)
+  }
+}
+
+/** Every message of a topic, by partition and offset. */
+export async function readTopic(topic: string): Promise<StoredMessage[]> {
+  const fetcher = new PartitionFetcher(CONNECTION(), 'tapeline-test-read', [topic])
+  const messages: StoredMessage[] = []
+  try {
+    await fetcher.connect()
+    for (const { partition, start, end } of await fetcher.offsetRanges()) {
+      for (let offset = start; offset < end; ) {
+        const node = fetcher.leaderOf(topic, partition) ?? 0
+        const limits = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
+        const [fetched] = await fetcher.fetch(node, [{ topic, partition, offset }], limits)
+        for (const { offset: at, record } of fetched?.records ?? []) {
+          if (at < offset) continue
+          const headers = Object.fromEntries(
+            record.headers.map(([name, text]) => [String(name), String(text)]),
+          )
+          messages.push({
+            topic,
+            partition,
+            offset: at,
+            key: record.key?.toString() ?? null,
+            value: record.value,
+            headers,
+          })
+        }
+        offset = fetched?.nextOffset ?? offset
+      }
+    }
+    return messages
+  } finally {
+    await fetcher.close()
+  }
+}

@@ -1,0 +1,76 @@
+import type { KafkaRecord } from '@platformatic/kafka'
+import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
+
+const TRADE = {
+  e: 'trade',
+  E: 1723161255343,
+  s: 'BTCUSDT',
+  t: 1,
+  p: '61837.63000000',
+  q: '0.02000000',
+  T: 1723161255342,
+  m: true,
+  M: true,
+  ingestion_timestamp: 1723161255400,
+  ingestion_timestamp_us: 1723161255400123,
+}
+
+/** A trade as it is in Kafka; fields may be replaced, or taken out with undefined. */
+export function tradeValue(fields: Readonly<Record<string, unknown>> = {}): Buffer {
+  return Buffer.from(JSON.stringify({ ...TRADE, ...fields }))
+}
+
+/** An aggTrade of one trade, likewise. */
+export function aggTradeValue(fields: Readonly<Record<string, unknown>> = {}): Buffer {
+  return tradeValue({ e: 'aggTrade', t: undefined, a: 1, f: 1, l: 1, ...fields })
+}
+
+/** A bookTicker, likewise. */
+export function bookTickerValue(fields: Readonly<Record<string, unknown>> = {}): Buffer {
+  const quote = {
+    u: 1,
+    s: 'BTCUSDT',
+    b: '61837.63000000',
+    B: '3.78826000',
+    a: '61837.64000000',
+    A: '1.54698000',
+  }
+  const { ingestion_timestamp, ingestion_timestamp_us } = TRADE
+  return Buffer.from(JSON.stringify({ ...quote, ingestion_timestamp, ingestion_timestamp_us, ...fields }))
+}
+
+/** A record as the client decodes it. */
+export function record(
+  value: Buffer | null,
+  key: Buffer | null = null,
+  headers: Readonly<Record<string, string>> = {},
+): KafkaRecord {
+  return {
+    length: 0,
+    attributes: 0,
+    timestampDelta: 0n,
+    offsetDelta: 0,
+    key,
+    value,
+    headers: Object.entries(headers).map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),
+  }
+}
+
+/** A fetch's answer for one partition, whose records begin at `from`. */
+export function fetched(
+  topic: string,
+  partition: number,
+  from: number,
+  records: readonly KafkaRecord[],
+): FetchedPartition {
+  const endOffset = from + records.length
+  return {
+    topic,
+    partition,
+    error: null,
+    startOffset: 0,
+    endOffset,
+    nextOffset: endOffset,
+    records: records.map((one, index) => ({ offset: from + index, record: one })),
+  }
+}

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { AttemptLimit } from '../src/timing/attempt-limit.ts'
+import { delayFor, sleep } from '../src/timing/backoff.ts'
+
+const POLICY = { initialMs: 1000, maxMs: 60_000 }
+
+test('waits between half of the doubling delay and all of it, never beyond the cap', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 10_000 }),
+      fc.double({ min: 0, max: 0.999, noNaN: true }),
+      (attempt, random) => {
+        const delay = Math.min(60_000, 1000 * 2 ** (attempt - 1))
+        const wait = delayFor(attempt, POLICY, random)
+        assert.ok(wait >= delay / 2 && wait <= delay, `attempt ${attempt} waits ${wait} of ${delay}`)
+      },
+    ),
+  )
+})
+
+test('never comes back earlier than the exchange asked', () => {
+  assert.equal(delayFor(1, POLICY, 0.5, 90_000), 90_000)
+})
+
+test('makes no more than 150 attempts in any five minutes, and all of those', () => {
+  const limit = new AttemptLimit(150, 300_000)
+  const allowed: number[] = []
+  for (let nowMs = 0; nowMs < 1_200_000; nowMs += 1000) if (limit.take(nowMs).allowed) allowed.push(nowMs)
+  for (const from of allowed) {
+    assert.ok(allowed.filter((at) => at >= from && at < from + 300_000).length <= 150)
+  }
+  assert.equal(allowed.length, 600)
+})
+
+test('says how long to wait for the next attempt', () => {
+  const limit = new AttemptLimit(1, 300_000)
+  assert.deepEqual(limit.take(1000), { allowed: true })
+  assert.deepEqual(limit.take(2000), { allowed: false, waitMs: 299_000 })
+  assert.deepEqual(limit.take(301_000), { allowed: true })
+})
+
+test('ends a wait as soon as the stop is asked for', async () => {
+  const stop = new AbortController()
+  const waiting = sleep(60_000, stop.signal)
+  stop.abort(new Error('stopping'))
+  await assert.rejects(waiting, /stopping/)
+})
