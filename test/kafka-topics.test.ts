@@ -50,9 +50,13 @@ test("puts every key where the broker's own Java client would, so that a foreign
        }`,
     )
     const keys = KEYS.map((key) => Buffer.from(key).toString('base64'))
-    const { stdout } = await promisify(execFile)('java', ['-cp', join(distribution, 'libs', '*'), source, ...keys], {
-      timeout: 60_000,
-    })
+    const { stdout } = await promisify(execFile)(
+      'java',
+      ['-cp', join(distribution, 'libs', '*'), source, ...keys],
+      {
+        timeout: 60_000,
+      },
+    )
     assert.deepEqual(
       stdout.trim().split('\n').map(Number),
       KEYS.flatMap((key) => [1, 3, 7, 12].map((partitions) => partitionOf(key, partitions))),

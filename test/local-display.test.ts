@@ -4,6 +4,7 @@ import { stripVTControlCharacters } from 'node:util'
 import { parseDuration } from '../src/cli/up.ts'
 import { type DisplayState, displayLines, plainLine, summaryLines } from '../src/local/display-lines.ts'
 import { parseLogLine } from '../src/local/log-follower.ts'
+import { hopelessEnd } from '../src/local/parts.ts'
 import { RunTotals } from '../src/local/run-totals.ts'
 import { LiveBlock } from '../src/local/screen.ts'
 import { clip, colourStyle, plainStyle } from '../src/local/text-style.ts'
@@ -116,6 +117,30 @@ test('a child’s last words are shown with their fix, and its chatter is not', 
   assert.equal(parseLogLine('{"level":30,"msg":"started"}'), null)
   assert.equal(parseLogLine('binance.trades  created'), null)
   assert.deepEqual(parseLogLine('tapeline: Port 1 is taken')?.final, true)
+})
+
+test('a service that refuses its data is not started again and again, one that lost Kafka is', () => {
+  const said = (code: string | null, text: string, final = false) => ({
+    level: 'error' as const,
+    text,
+    code,
+    fix: '',
+    final,
+  })
+  const ended = { code: 1, signal: null }
+  const refusal = [
+    said('SOURCE', 'data of another source'),
+    said('STOPPED_DIRTY', '5 messages were not stored'),
+  ]
+  assert.equal(hopelessEnd('consume', ended, refusal, false)?.message, 'consume: data of another source')
+  assert.equal(hopelessEnd('consume', ended, [said('KAFKA', 'no broker')], true), null)
+  assert.equal(
+    hopelessEnd('ingest', ended, [said(null, 'no such topic', true)], true)?.message,
+    'ingest: no such topic',
+  )
+  assert.equal(hopelessEnd('ingest', ended, [said(null, 'no such topic', true)], false), null)
+  assert.equal(hopelessEnd('ingest', { code: null, signal: 'SIGKILL' }, [], true), null)
+  assert.equal(hopelessEnd('ingest', { code: 2, signal: null }, [], false)?.message, 'ingest: exit code 2')
 })
 
 test('a duration without a unit is refused rather than guessed', () => {

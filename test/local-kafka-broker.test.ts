@@ -31,7 +31,7 @@ after(async () => {
 })
 
 async function start(port: number): Promise<KafkaBroker> {
-  const dataDir = join(folder, 'broker')
+  const dataDir = join(folder, 'a broker, of a test')
   const broker = await within(90_000, 'a broker', () => startKafkaBroker({ distributionDir, dataDir, port }))
   brokers.push(broker)
   return broker

@@ -15,7 +15,6 @@ const program = new Command('tapeline')
   .description('Binance market data through Kafka into TimescaleDB, with every trade accounted for')
   .version(VERSION)
   .showHelpAfterError('(add --help for what this command takes)')
-  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
 
 for (const command of [
   upCommand(),
@@ -30,12 +29,19 @@ for (const command of [
 ]) {
   program.addCommand(command)
 }
+refuseWith2(program)
 
 try {
   await program.parseAsync()
 } catch (error) {
   process.exitCode = error instanceof TapelineError ? error.exitCode : 1
   console.error(message(error))
+}
+
+/** A wrong command line is wrong input: exit code 2, as for a wrong setting. */
+function refuseWith2(command: Command): void {
+  command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+  for (const subcommand of command.commands) refuseWith2(subcommand)
 }
 
 /** One line with the cause, one with the fix; the stack only of what is not meant for a person, or on request. */

@@ -1,7 +1,6 @@
-import type { Producer } from '@platformatic/kafka'
 import { describeError } from '../errors.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
-import { createProducer } from '../kafka/producer.ts'
+import { createProducer, type KafkaProducerClient } from '../kafka/producer.ts'
 import { topicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { delayFor, sleep } from '../timing/backoff.ts'
@@ -12,7 +11,7 @@ import type { ConsumerConfig } from './config.ts'
 export class DeadLetterProducer {
   readonly #config: ConsumerConfig
   readonly #log: Logger
-  #producer: Producer<Buffer, Buffer, Buffer, Buffer> | null = null
+  #producer: KafkaProducerClient | null = null
 
   constructor(config: ConsumerConfig, log: Logger) {
     this.#config = config
@@ -44,9 +43,8 @@ export class DeadLetterProducer {
     await this.#producer.send({
       messages: letters.map(({ row, headers }) => ({
         topic,
-        // A key or value of null stays null.
-        ...(row.key === null ? {} : { key: row.key }),
-        ...(row.payload === null ? {} : { value: row.payload }),
+        key: row.key,
+        value: row.payload,
         partition: partitionOf(row.key?.toString() ?? '', partitions),
         timestamp: BigInt(row.failedAtMs),
         headers: new Map(headers.map(([name, value]) => [Buffer.from(name), Buffer.from(value)])),

@@ -1,7 +1,6 @@
-import type { Producer } from '@platformatic/kafka'
 import { describeError } from '../errors.ts'
 import type { KafkaConnection } from '../kafka/config.ts'
-import { type Compression, createProducer } from '../kafka/producer.ts'
+import { type Compression, createProducer, type KafkaProducerClient } from '../kafka/producer.ts'
 import { type TopicMetadata, topicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
@@ -37,7 +36,7 @@ export class KafkaProducer {
   readonly #log: Logger
   readonly #wake = new Wake()
   readonly #giveUp = new AbortController()
-  #producer: Producer<Buffer, Buffer, Buffer, Buffer>
+  #producer: KafkaProducerClient
   #sentByProducer = 0
   #running: Promise<void> | null = null
   #draining = false
@@ -138,7 +137,7 @@ export class KafkaProducer {
     const messages = batch.map(({ topic, partition, key, value, headers, timestampMs }) => ({
       topic,
       partition,
-      ...(key === null ? {} : { key }),
+      key,
       value,
       headers,
       timestamp: BigInt(timestampMs),
@@ -170,11 +169,11 @@ export class KafkaProducer {
     await this.#close(old)
   }
 
-  #create(): Producer<Buffer, Buffer, Buffer, Buffer> {
+  #create(): KafkaProducerClient {
     return createProducer(this.#options.kafka, 'tapeline-ingestion', this.#options.compression)
   }
 
-  async #close(producer: Producer<Buffer, Buffer, Buffer, Buffer>): Promise<void> {
+  async #close(producer: KafkaProducerClient): Promise<void> {
     try {
       await producer.close(true)
     } catch (error) {

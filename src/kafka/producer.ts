@@ -4,6 +4,9 @@ import type { KafkaConnection } from './config.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 
+/** Keys and values may be null, which Kafka tells from empty ones. */
+export type KafkaProducerClient = Producer<Buffer | null, Buffer | null, Buffer, Buffer>
+
 /**
  * An idempotent producer that waits for all in-sync replicas.
  *
@@ -15,7 +18,7 @@ export function createProducer(
   connection: KafkaConnection,
   clientId: string,
   compression: Compression,
-): Producer<Buffer, Buffer, Buffer, Buffer> {
+): KafkaProducerClient {
   return new Producer({
     ...clientOptions(connection, clientId),
     idempotent: true,

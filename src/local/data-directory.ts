@@ -77,9 +77,9 @@ export function sourceDirectory(dataDir: string, source: string): SourceDirector
   }
 }
 
-/** The name of a source, fit for any file system: `simulated:seed=1,rate=5000` → `simulated-seed=1,rate=5000`. */
+/** The name of a source, fit for any file system and shell: `simulated:seed=1,rate=5000` → `simulated-seed=1-rate=5000`. */
 function directoryName(source: string): string {
-  return source.replaceAll(/[^\w=,.-]/g, '-')
+  return source.replaceAll(/[^\w=.-]/g, '-')
 }
 
 async function sha256(file: string): Promise<string> {

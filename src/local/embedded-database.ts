@@ -3,6 +3,7 @@ import { TapelineError } from '../errors.ts'
 import { describeExit, type RunningProcess } from './child-process.ts'
 import { spawnNode } from './node-child.ts'
 import { EMBEDDED_DATABASE } from './program.ts'
+import { shownPath } from './shown-path.ts'
 
 /** What the embedded database's process tells the one that started it. */
 export type EmbeddedDatabaseMessage =
@@ -66,7 +67,7 @@ async function listening(
   const ended = running.exited.then((exit) => ({
     type: 'failed' as const,
     message: `it ended (${describeExit(exit)})`,
-    fix: `See ${options.logFile}.`,
+    fix: `See ${shownPath(options.logFile)}.`,
   }))
   const first = await Promise.race([message, ended])
   options.signal?.throwIfAborted()

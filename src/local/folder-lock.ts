@@ -3,6 +3,7 @@ import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } 
 import { join } from 'node:path'
 import { TapelineError } from '../errors.ts'
 import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
+import { shownPath } from './shown-path.ts'
 
 const LOCK_FILE = 'lock'
 /** Each round another process took or gave back the lock in between; more than a few means something else is wrong. */
@@ -30,13 +31,13 @@ export function lockFolder(folder: string, fix: (holder: ProcessIdentity) => str
       if (linked(mine, path)) return { release: () => releaseOwn(path, text) }
       const holder = lockHolder(folder)
       if (holder !== null) {
-        throw new TapelineError('ENVIRONMENT', `${folder} is in use by process ${holder.pid}`, {
+        throw new TapelineError('ENVIRONMENT', `${shownPath(folder)} is in use by process ${holder.pid}`, {
           fix: fix(holder),
         })
       }
       removeStale(path, `${mine}.stale`)
     }
-    throw new TapelineError('ENVIRONMENT', `The lock of ${folder} changes hands too fast`, {
+    throw new TapelineError('ENVIRONMENT', `The lock of ${shownPath(folder)} changes hands too fast`, {
       fix: 'Try again.',
     })
   } finally {

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { closeSync, existsSync, openSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
 import { TapelineError } from '../errors.ts'
 import { sleep } from '../timing/backoff.ts'
@@ -12,6 +12,7 @@ import { KAFKA_VERSION } from './kafka-distribution.ts'
 import { kafkaPaths, LOG4J_PROPERTIES, serverProperties } from './kafka-properties.ts'
 import { freePort, isPortFree } from './ports.ts'
 import { identify, isIdentity, isRunning } from './process-identity.ts'
+import { shownPath } from './shown-path.ts'
 
 const READY_TIMEOUT_MS = 60_000
 const PROBE_INTERVAL_MS = 100
@@ -49,8 +50,10 @@ export interface KafkaBroker extends RunningProcess {
  *
  * @throws TapelineError `ENVIRONMENT` when Java is missing, the port is taken, or the broker ends or stays silent
  */
-export async function startKafkaBroker(options: KafkaBrokerOptions): Promise<KafkaBroker> {
-  const { dataDir, signal } = options
+export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<KafkaBroker> {
+  const [dataDir, distributionDir] = [resolve(given.dataDir), resolve(given.distributionDir)]
+  const options = { ...given, dataDir, distributionDir }
+  const { signal } = options
   const paths = kafkaPaths(dataDir)
   await requireJava()
   await refuseWhileRunning(dataDir)
@@ -61,12 +64,18 @@ export async function startKafkaBroker(options: KafkaBrokerOptions): Promise<Kaf
   await mkdir(paths.logs, { recursive: true })
   await rename(paths.log, `${paths.log}.1`).catch(ignoreMissing)
   await writeFile(paths.log4j, LOG4J_PROPERTIES)
-  await writeFile(paths.properties, serverProperties({ logDir: paths.data, ...properties }))
+  await writeFile(
+    paths.properties,
+    serverProperties({ logDir: relative(dataDir, paths.data), ...properties }),
+  )
 
   if (!existsSync(paths.data)) {
     options.onProgress?.('preparing the data directory of Kafka')
     await rm(paths.unformatted, { recursive: true, force: true })
-    await writeFile(paths.formatProperties, serverProperties({ logDir: paths.unformatted, ...properties }))
+    await writeFile(
+      paths.formatProperties,
+      serverProperties({ logDir: relative(dataDir, paths.unformatted), ...properties }),
+    )
     await format(options)
     await rename(paths.unformatted, paths.data)
   }
@@ -133,6 +142,8 @@ async function runJava(
       {
         stdio: ['ignore', log, log],
         detached: true,
+        // Kafka takes a comma in the path of its logs for the end of it: they are named relative to here.
+        cwd: options.dataDir,
       },
     )
     return await runningProcess(child)
@@ -211,12 +222,6 @@ export function lastMeaningfulLine(log: string): string {
   const telling = lines.filter((line) => line !== '' && !/^(at |\.\.\. |\[CIRCULAR)/.test(line))
   const error = telling.findLast((line) => /Exception|Error|FATAL|ERROR/.test(line))
   return (error ?? telling.at(-1) ?? 'it said nothing').slice(0, 300)
-}
-
-/** As a person in this directory would type it. */
-function shownPath(path: string): string {
-  const fromHere = relative(process.cwd(), path)
-  return fromHere === '' ? '.' : fromHere.startsWith('..') ? path : fromHere
 }
 
 function ignoreMissing(error: unknown): undefined {

@@ -5,6 +5,7 @@ const RETENTION_BYTES_PER_PARTITION = 288 * 1024 * 1024
 const SEGMENT_BYTES = 32 * 1024 * 1024
 
 export interface KafkaPropertiesOptions {
+  /** Relative to the broker's working directory; without a comma. */
   readonly logDir: string
   readonly port: number
   readonly controllerPort: number

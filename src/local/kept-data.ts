@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import { TapelineError } from '../errors.ts'
 import { lockFolder, lockHolder } from './folder-lock.ts'
 import { cleanUpLeftOvers } from './process-registry.ts'
+import { shownPath } from './shown-path.ts'
 
 /** What `stat` counts in. Sizes are what the disk holds: Kafka sets files up larger than they are filled. */
 const BLOCK_BYTES = 512
@@ -50,7 +51,7 @@ export async function removeKeptData(kept: KeptData): Promise<void> {
 export function refuseHeld(kept: readonly KeptData[]): void {
   const held = kept.find(({ heldBy }) => heldBy !== null)
   if (held === undefined || held.heldBy === null) return
-  throw new TapelineError('ENVIRONMENT', `${held.path} is in use by process ${held.heldBy}`, {
+  throw new TapelineError('ENVIRONMENT', `${shownPath(held.path)} is in use by process ${held.heldBy}`, {
     fix: inUseFix({ pid: held.heldBy }),
   })
 }

@@ -156,7 +156,7 @@ export class LocalStack {
     this.#stopping.abort(new Error('stopping'))
     this.#supervisor.beginStop()
     await this.#starting
-    let clean = true
+    let clean = ![...this.#states.values()].includes('restarting')
     for (const role of ROLES) {
       if (role === 'consume') {
         await this.#drained()

@@ -2,6 +2,7 @@ import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync } from
 
 const POLL_MS = 200
 const CHUNK_BYTES = 64 * 1024
+const KEPT_PROBLEMS = 20
 
 /** A line of a child's log that a person should see. */
 export interface LogProblem {
@@ -32,7 +33,7 @@ export class LogFollower {
   #position = 0
   #rest = ''
   #timer: NodeJS.Timeout | null = null
-  #last: LogProblem | null = null
+  #problems: LogProblem[] = []
 
   constructor(path: string, onProblem: (problem: LogProblem) => void) {
     this.#path = path
@@ -40,9 +41,15 @@ export class LogFollower {
     this.#timer = setInterval(() => this.read(), POLL_MS)
   }
 
-  /** The latest of them; what a process says last is mostly why it ended. */
-  get last(): LogProblem | null {
-    return this.#last
+  /** What was reported since the last `forget`, oldest first; at most the latest few. */
+  get problems(): readonly LogProblem[] {
+    return this.#problems
+  }
+
+  /** A new process begins: what the one before it said no longer counts. */
+  forget(): void {
+    this.read()
+    this.#problems = []
   }
 
   /** Reads what has come since. */
@@ -73,13 +80,15 @@ export class LogFollower {
     const lines = (this.#rest + text).split('\n')
     this.#rest = lines.pop() ?? ''
     for (const line of lines) {
-      if (this.#last?.final === true && line.startsWith('  ')) {
-        this.#last = { ...this.#last, fix: line.trim() }
+      const last = this.#problems.at(-1)
+      if (last?.final === true && line.startsWith('  ')) {
+        this.#problems.splice(-1, 1, { ...last, fix: line.trim() })
         continue
       }
       const problem = parseLogLine(line)
       if (problem === null) continue
-      this.#last = problem
+      this.#problems.push(problem)
+      if (this.#problems.length > KEPT_PROBLEMS) this.#problems.shift()
       this.#onProblem(problem)
     }
   }

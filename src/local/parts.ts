@@ -11,6 +11,7 @@ import { LogFollower, type LogProblem, rotateLog } from './log-follower.ts'
 import { spawnNode } from './node-child.ts'
 import { forgetProcess, type Role, recordProcess } from './process-registry.ts'
 import { COMMAND_LINE } from './program.ts'
+import { shownPath } from './shown-path.ts'
 import type { Part } from './supervisor.ts'
 
 const PROBE_INTERVAL_MS = 100
@@ -100,6 +101,7 @@ export function commandPart(context: PartContext, role: Role, args: readonly str
     name: role,
     async start() {
       starts += 1
+      log.follower.forget()
       const { running } = await spawnNode({
         script: COMMAND_LINE,
         args,
@@ -111,7 +113,7 @@ export function commandPart(context: PartContext, role: Role, args: readonly str
     },
     hopeless(exit) {
       log.follower.read()
-      return hopelessEnd(role, exit, log.follower.last, starts === 1)
+      return hopelessEnd(role, exit, log.follower.problems, starts === 1)
     },
   }
 }
@@ -141,10 +143,10 @@ export async function runCommand(
   log.follower.close()
   signal.throwIfAborted()
   if (exit.code === 0) return
-  const said = log.follower.last
+  const said = log.follower.problems.at(-1)
   const text = said?.text ?? `it ended with ${describeExit(exit)}`
   throw new TapelineError('ENVIRONMENT', `tapeline ${args.join(' ')} failed: ${text}`, {
-    fix: said?.fix || `See ${log.path}.`,
+    fix: said?.fix || `See ${shownPath(log.path)}.`,
   })
 }
 
@@ -160,20 +162,23 @@ const HOPELESS_CODES: ReadonlySet<string> = new Set([
 const SETTINGS_EXIT_CODE = 2
 
 /**
- * Why a service need not be started again, from how it ended and what it said last; null when it should be. What it
- * refuses in its very first start it will refuse again; later, the same may be a part that is just being restarted.
+ * Why a service need not be started again, from how it ended and what it said since it started; null when it should
+ * be. What it refuses in its very first start it will refuse again; later, the same may be a part that is just being
+ * restarted.
  */
 export function hopelessEnd(
   name: string,
   exit: Exit,
-  said: LogProblem | null,
+  said: readonly LogProblem[],
   firstStart: boolean,
 ): TapelineError | null {
-  const known = typeof said?.code === 'string' && HOPELESS_CODES.has(said.code)
-  const refused = firstStart && said?.final === true
-  if (exit.code !== SETTINGS_EXIT_CODE && !known && !refused) return null
-  return new TapelineError('ENVIRONMENT', `${name}: ${said?.text ?? describeExit(exit)}`, {
-    fix: said?.fix ?? '',
+  const reason = said.find(
+    ({ code, final }) => (code !== null && HOPELESS_CODES.has(code)) || (firstStart && final),
+  )
+  if (exit.code !== SETTINGS_EXIT_CODE && reason === undefined) return null
+  const shown = reason ?? said.at(-1)
+  return new TapelineError('ENVIRONMENT', `${name}: ${shown?.text ?? describeExit(exit)}`, {
+    fix: shown?.fix ?? '',
   })
 }
 

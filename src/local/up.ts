@@ -1,5 +1,4 @@
 import { mkdirSync } from 'node:fs'
-import { relative } from 'node:path'
 import type { Settings } from '../settings/load.ts'
 import type { ConsumerStatus, IngestionStatus } from '../telemetry/status.ts'
 import { type SourceChoice, sourceDirectory, sourceName } from './data-directory.ts'
@@ -10,6 +9,7 @@ import { LocalStack } from './local-stack.ts'
 import { cleanUpLeftOvers } from './process-registry.ts'
 import { RunTotals } from './run-totals.ts'
 import { consumerStatus, ingestionStatus } from './service-status.ts'
+import { shownPath } from './shown-path.ts'
 
 const STATUS_INTERVAL_MS = 500
 
@@ -86,8 +86,9 @@ class Run {
         this.#display.say(`Ended ${role} (process ${pid}), left behind by a run that was killed.`)
       }
       const failure = await this.#startAndRun()
-      const clean = await this.#stop()
+      const { clean, summary } = await this.#stop()
       if (failure !== null) throw failure
+      this.#display.say(...summary)
       return clean ? 0 : 1
     } finally {
       stopListening()
@@ -142,24 +143,17 @@ class Run {
     if (consumer !== null) this.#totals.add(consumer, performance.now())
   }
 
-  async #stop(): Promise<boolean> {
-    let last: DisplayState | null = null
+  async #stop(): Promise<{ clean: boolean; summary: string[] }> {
+    const summary: string[] = []
     this.#display.showSteps()
     const clean = await this.#stack.stop(async () => {
       if (this.#startedMs === null) return
       await this.#ask()
-      last = this.#state()
+      const end = { dataDir: shownPath(this.#directory.root), again: this.#options.command }
+      summary.push('', ...summaryLines(this.#state(), end, this.#display.style))
     })
     this.#display.close()
-    const here = relative(process.cwd(), this.#directory.root)
-    const dataDir = here.startsWith('..') ? this.#directory.root : here
-    if (last !== null) {
-      this.#display.say(
-        '',
-        ...summaryLines(last, { dataDir, again: this.#options.command }, this.#display.style),
-      )
-    }
-    return clean
+    return { clean, summary }
   }
 
   #state(): DisplayState {

@@ -3,7 +3,7 @@ import { partitionOf } from '../../src/kafka/partition-map.ts'
 import { createProducer } from '../../src/kafka/producer.ts'
 import { brokers } from './kafka.ts'
 
-const CONNECTION = () => ({ brokers: brokers(), tls: null, sasl: null })
+const connectionTo = (list: readonly string[]) => ({ brokers: list, tls: null, sasl: null })
 
 /** A message as it stands in Kafka. */
 export interface StoredMessage {
@@ -22,7 +22,7 @@ export async function produce(
   values: ReadonlyArray<Buffer | null>,
   options: { partitions?: number; headers?: Readonly<Record<string, string>> } = {},
 ): Promise<void> {
-  const producer = createProducer(CONNECTION(), 'tapeline-test', 'lz4')
+  const producer = createProducer(connectionTo(brokers()), 'tapeline-test', 'lz4')
   const headers = new Map(
     Object.entries(options.headers ?? {}).map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),
   )
@@ -32,7 +32,7 @@ export async function produce(
         messages: values.slice(first, first + 1000).map((value) => ({
           topic,
           key: Buffer.from(key),
-          ...(value === null ? {} : { value }),
+          value,
           partition: partitionOf(key, options.partitions ?? 3),
           timestamp: BigInt(Date.now()),
           headers,
@@ -45,8 +45,11 @@ export async function produce(
 }
 
 /** Every message of a topic, by partition and offset. */
-export async function readTopic(topic: string): Promise<StoredMessage[]> {
-  const fetcher = new PartitionFetcher(CONNECTION(), 'tapeline-test-read', [topic])
+export async function readTopic(
+  topic: string,
+  from: readonly string[] = brokers(),
+): Promise<StoredMessage[]> {
+  const fetcher = new PartitionFetcher(connectionTo(from), 'tapeline-test-read', [topic])
   const messages: StoredMessage[] = []
   try {
     await fetcher.connect()

@@ -1,0 +1,256 @@
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, test } from 'node:test'
+import type { Database } from '../src/store/database.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { createTestTopics, type TestTopics } from './support/kafka.ts'
+import { produce, readTopic } from './support/messages.ts'
+import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
+import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+let topics: TestTopics
+let server: TestDatabase
+let database: Database
+let env: Record<string, string>
+
+beforeEach(async () => {
+  topics = await createTestTopics({ prefix: 'consumer' })
+  server = await createTestDatabase()
+  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 2, applicationName: 'test' })
+  env = {
+    ...topics.env,
+    DATABASE_URL: server.url,
+    FLUSH_INTERVAL_MS: '200',
+    KAFKA_SESSION_TIMEOUT_MS: '6000',
+    BACKOFF_INITIAL_MS: '100',
+    BACKOFF_MAX_MS: '1000',
+  }
+})
+
+afterEach(async () => {
+  await database.close()
+  await server.drop()
+  await topics.delete()
+})
+
+const trades = (from: number, to: number, symbol = 'BTCUSDT') =>
+  Array.from({ length: to - from }, (_, i) => tradeValue({ s: symbol, t: from + i }))
+
+async function count(sql: string): Promise<number> {
+  const { rows } = await database.query<{ n: number }>(`SELECT (${sql})::int AS n`)
+  return rows[0]?.n ?? -1
+}
+
+const tradeCount = () => count('SELECT count(*) FROM trades')
+
+async function untilTrades(expected: number): Promise<void> {
+  await waitFor(async () => (await tradeCount()) >= expected, {
+    timeoutMs: 30_000,
+    what: `${expected} trades`,
+  })
+}
+
+async function assertTradesOnce(first: number, last: number): Promise<void> {
+  const { rows } = await database.query(
+    'SELECT count(*)::int AS rows, count(DISTINCT trade_id)::int AS ids, min(trade_id)::int AS first, max(trade_id)::int AS last FROM trades',
+  )
+  assert.deepEqual(rows, [{ rows: last - first + 1, ids: last - first + 1, first, last }])
+}
+
+test('loses and doubles nothing when it is killed in mid-stream, twice', async () => {
+  const settings = { ...env, AUTO_OFFSET_RESET: 'earliest', BATCH_SIZE: '100', DB_POOL_MAX: '1' }
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 60_000))
+  for (const atLeast of [2000, 10_000]) {
+    await using consumer = await startConsumerProcess(settings)
+    await untilTrades(atLeast)
+    await consumer.command.kill()
+    assert.ok((await tradeCount()) < 60_000, 'it was killed before it was done')
+  }
+  await using consumer = await startConsumerProcess(settings)
+  await untilTrades(60_000)
+  await consumer.stop()
+  await assertTradesOnce(0, 59_999)
+})
+
+test('loses nothing when it is killed before its very first flush, with AUTO_OFFSET_RESET=latest', async () => {
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
+  {
+    await using consumer = await startConsumerProcess({
+      ...env,
+      BATCH_SIZE: '50000',
+      FLUSH_INTERVAL_MS: '600000',
+      KAFKA_FETCH_MAX_WAIT_MS: '50',
+    })
+    await consumer.ready()
+    await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(10, 110))
+    await waitFor(async () => (await consumer.status()).counters.pending === 100, {
+      timeoutMs: 20_000,
+      what: '100 messages in memory',
+    })
+    await consumer.command.kill()
+  }
+  assert.equal(await tradeCount(), 0)
+  await using consumer = await startConsumerProcess(env)
+  await untilTrades(100)
+  await assertTradesOnce(10, 109)
+  await consumer.stop()
+})
+
+test('stores what it holds when it is told to stop, commits it and leaves nothing behind', async () => {
+  await using consumer = await startConsumerProcess({
+    ...env,
+    FLUSH_INTERVAL_MS: '600000',
+    KAFKA_FETCH_MAX_WAIT_MS: '50',
+  })
+  await consumer.ready()
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 100))
+  await waitFor(async () => (await consumer.status()).counters.pending === 100, {
+    timeoutMs: 20_000,
+    what: '100 messages in memory',
+  })
+  await consumer.stop()
+  await assertTradesOnce(0, 99)
+  assert.equal(
+    await count(
+      `SELECT sum(next_offset) FROM consumer_offsets WHERE topic = '${topics.env.KAFKA_TRADES_TOPIC}'`,
+    ),
+    100,
+  )
+})
+
+test('stores every good row around a bad one, and each bad one as it came, in its topic and once in its table', async () => {
+  const topic = topics.env.KAFKA_TRADES_TOPIC
+  const poison = [
+    Buffer.from('{"e":"trade"'),
+    tradeValue({ t: 5, p: 'abc' }),
+    Buffer.from([0xff, 0xfe]),
+    Buffer.alloc(0),
+    null,
+  ]
+  const values = [...trades(0, 100), ...poison, ...trades(100, 200), aggTradeValue({ a: 7 })]
+  await produce(topic, 'BTCUSDT', values)
+  await produce(topics.env.KAFKA_BOOK_TICKER_TOPIC, 'BTCUSDT', [
+    bookTickerValue(),
+    bookTickerValue({ a: 'NaN' }),
+  ])
+  const settings = { ...env, AUTO_OFFSET_RESET: 'earliest' }
+  {
+    await using consumer = await startConsumerProcess(settings)
+    await untilTrades(201)
+    await waitFor(async () => (await consumer.status()).counters.alreadyThere >= 6, {
+      timeoutMs: 10_000,
+      what: 'the dead letters that come back from their own topic',
+    })
+    const { counters } = await consumer.status()
+    assert.deepEqual([counters.inserted, counters.deadLettered, counters.alreadyThere], [202, 6, 6])
+    assert.equal(
+      counters.consumed,
+      counters.inserted + counters.alreadyThere + counters.deadLettered + counters.discarded,
+    )
+    await consumer.stop()
+  }
+  // A redelivery of everything: the topic may repeat, the tables may not.
+  await database.query('UPDATE consumer_offsets SET next_offset = 0')
+  await using consumer = await startConsumerProcess(settings)
+  await waitFor(async () => (await consumer.status()).counters.consumed >= 214, {
+    timeoutMs: 20_000,
+    what: 'the redelivery',
+  })
+  await consumer.stop()
+  assert.equal(await tradeCount(), 201)
+  const { rows } = await database.query<{ reason: string; payload: Buffer | null }>(
+    'SELECT reason, payload FROM dead_letters ORDER BY topic DESC, kafka_offset',
+  )
+  assert.deepEqual(
+    rows.map(({ reason }) => reason),
+    [
+      'value is not JSON',
+      'p is not a decimal',
+      'value is not UTF-8',
+      'value is empty',
+      'value is null',
+      'a is not a decimal',
+    ],
+  )
+  assert.deepEqual(
+    rows.slice(0, 5).map(({ payload }) => payload),
+    poison,
+  )
+  const letters = await readTopic(topics.env.KAFKA_DEAD_LETTERS_TOPIC)
+  assert.deepEqual(
+    letters
+      .filter(({ headers }) => headers['origin_topic'] === topic)
+      .slice(0, 5)
+      .map(({ value }) => value),
+    poison,
+  )
+})
+
+test('reads again by itself what a database has lost that was restored to an earlier state under it', async () => {
+  await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 1000))
+  await untilTrades(1000)
+  await database.transaction(async (connection) => {
+    await connection.query('DELETE FROM trades WHERE trade_id >= 300')
+    await connection.query('UPDATE consumer_offsets SET next_offset = least(next_offset, 300)')
+  })
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(1000, 1010))
+  await untilTrades(1010)
+  await consumer.stop()
+  await assertTradesOnce(0, 1009)
+})
+
+test('two consumers share the partitions, and the one that is left reads those of one that was killed', async () => {
+  await migrate(database)
+  const settings = { ...env, AUTO_OFFSET_RESET: 'earliest' }
+  const partitionsOf = async (consumer: Awaited<ReturnType<typeof startConsumerProcess>>) =>
+    (await consumer.status()).partitions.map(({ topic, partition }) => `${topic}:${partition}`)
+  await using first = await startConsumerProcess(settings)
+  await first.ready()
+  await using second = await startConsumerProcess(settings)
+  await waitFor(
+    async () => {
+      const [one, two] = [await partitionsOf(first), await partitionsOf(second)]
+      return one.length === 6 && two.length === 6 && new Set([...one, ...two]).size === 12
+    },
+    { timeoutMs: 30_000, what: 'six partitions each' },
+  )
+  await first.command.kill()
+  await waitFor(async () => (await partitionsOf(second)).length === 12, {
+    timeoutMs: 30_000,
+    what: 'the partitions of the killed one',
+  })
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 100))
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BNBUSDT', trades(0, 100, 'BNBUSDT'))
+  await untilTrades(200)
+  await second.stop()
+})
+
+test('refuses messages of another source than its rows', async () => {
+  await migrate(database)
+  await database.query("INSERT INTO meta (key, value) VALUES ('source', 'binance')")
+  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [Buffer.from('simulated')])
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
+  await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
+  await consumer.command.assertExit(1, 30_000)
+  assert.match(consumer.command.output(), /hold data of \\"binance\\", not of \\"simulated\\"/)
+  assert.equal(await tradeCount(), 0)
+})
+
+test('stops at a message of a newer schema, and reads it after the upgrade', async () => {
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(10, 20), { headers: { schema: 'trade/2' } })
+  await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
+  await consumer.command.assertExit(1, 30_000)
+  assert.match(consumer.command.output(), /schema trade\/2, this program knows trade\/1/)
+  const stored = await tradeCount()
+  assert.equal(
+    await count(
+      `SELECT sum(next_offset) FROM consumer_offsets WHERE topic = '${topics.env.KAFKA_TRADES_TOPIC}'`,
+    ),
+    stored,
+  )
+  assert.equal(await count('SELECT count(*) FROM dead_letters'), 0)
+})

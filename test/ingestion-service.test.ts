@@ -1,0 +1,292 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import { type WebSocket, WebSocketServer } from 'ws'
+import type { Exchange } from '../src/exchange/exchange-server.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { partitionOf } from '../src/kafka/partition-map.ts'
+import { type KafkaBroker, startKafkaBroker } from '../src/local/kafka-broker.ts'
+import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
+import { freePort } from '../src/local/ports.ts'
+import { createTestTopics, type TestTopics } from './support/kafka.ts'
+import { produce, readTopic } from './support/messages.ts'
+import { startTapeline } from './support/processes.ts'
+import { startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const FAST = { BACKOFF_INITIAL_MS: '100', BACKOFF_MAX_MS: '500' }
+
+let topics: TestTopics
+let exchange: Exchange
+
+beforeEach(async () => {
+  topics = await createTestTopics({ prefix: 'ingestion' })
+  exchange = await startSimulatedExchange({ messagesPerSecond: 600 })
+})
+
+afterEach(async () => {
+  await exchange.close()
+  await topics.delete()
+})
+
+const exchangeEnv = (at: Pick<Exchange, 'wsUrl' | 'restUrl'> = exchange) => ({
+  BINANCE_WS_URL: at.wsUrl,
+  BINANCE_REST_URL: at.restUrl,
+})
+
+/** A server of our own making, for frames that the built-in exchange does not send. */
+async function scripted(onConnection: (socket: WebSocket, connection: number) => void) {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+  let connections = 0
+  server.on('connection', (socket) => onConnection(socket, ++connections))
+  server.on('headers', (headers) => headers.push('x-tapeline-source: scripted'))
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as AddressInfo
+  return {
+    env: { BINANCE_WS_URL: `ws://127.0.0.1:${port}`, BINANCE_REST_URL: 'http://127.0.0.1:1' },
+    connections: () => connections,
+    async close() {
+      for (const client of server.clients) client.terminate()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+const TRADE = (t: number) =>
+  `{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":${t},"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}`
+
+test("keeps the exchange's bytes, each symbol in its partition, in the order of receipt, ids without a hole", async () => {
+  await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
+  await ingestion.ready()
+  await waitFor(async () => (await ingestion.status()).counters.acknowledged > 1500, {
+    timeoutMs: 20_000,
+    what: '1,500 messages',
+  })
+  await ingestion.stop()
+
+  const trades = await readTopic(topics.env.KAFKA_TRADES_TOPIC)
+  const quotes = await readTopic(topics.env.KAFKA_BOOK_TICKER_TOPIC)
+  assert.ok(trades.length > 100 && quotes.length > 500)
+  const lastId = new Map<string, number>()
+  const lastUs = new Map<number, number>()
+  for (const { partition, key, value, headers } of [...trades, ...quotes]) {
+    const text = value?.toString() ?? ''
+    const data = JSON.parse(text)
+    assert.equal(key, data.s)
+    assert.equal(partition, partitionOf(data.s, 3))
+    assert.equal(headers['schema'], `${data.e ?? 'bookTicker'}/1`)
+    assert.match(text, /^\{("e"|"u").*,"ingestion_timestamp":\d{13},"ingestion_timestamp_us":\d{16}\}$/)
+    const stream = `${key} ${data.e ?? 'bookTicker'}`
+    const id = data.e === 'trade' ? data.t : (data.a ?? 0)
+    const expected = data.e === undefined ? undefined : lastId.get(stream)
+    if (expected !== undefined) assert.equal(id, expected + 1, `${stream} goes on`)
+    lastId.set(stream, id)
+  }
+  for (const { partition, value } of trades) {
+    const us = JSON.parse(String(value)).ingestion_timestamp_us
+    assert.ok(us > (lastUs.get(partition) ?? 0), 'strictly increasing within a partition')
+    lastUs.set(partition, us)
+  }
+})
+
+test('counts control frames, unknown streams and new fields, and keeps a rejected frame in the dead letters', async () => {
+  const server = await scripted((socket) => {
+    for (const frame of [
+      TRADE(1),
+      '{"result":null,"id":1}',
+      '{"code":2,"msg":"Invalid request","id":2}',
+      '{"stream":"btcusdt@depth","data":{"e":"depthUpdate"}}',
+      TRADE(2).replace('"M":true', '"M":true,"new":{"deep":[1]}'),
+      TRADE(3).replace('"61837.63000000"', '"NaN"'),
+      'garbage',
+    ]) {
+      socket.send(frame)
+    }
+  })
+  try {
+    await using ingestion = await startIngestionProcess({
+      ...topics.env,
+      ...server.env,
+      ...FAST,
+      SYMBOLS: 'BTCUSDT',
+    })
+    await waitFor(async () => (await ingestion.status()).counters.received === 7, {
+      timeoutMs: 20_000,
+      what: 'seven frames',
+    })
+    const { counters, ignoredByReason, rejectedByReason } = await ingestion.status()
+    assert.deepEqual(
+      [counters.forwarded, counters.control, counters.ignored, counters.rejected],
+      [2, 2, 1, 2],
+    )
+    assert.deepEqual(ignoredByReason, { 'stream type not taken': 1 })
+    assert.deepEqual(rejectedByReason, { 'p is not a decimal': 1, 'not JSON': 1 })
+    await ingestion.stop()
+    assert.match(
+      String((await readTopic(topics.env.KAFKA_TRADES_TOPIC))[1]?.value),
+      /"new":\{"deep":\[1\]\},"ingestion_timestamp"/,
+    )
+    const letters = await readTopic(topics.env.KAFKA_DEAD_LETTERS_TOPIC)
+    assert.deepEqual(
+      letters.map(({ value, headers }) => [String(value).slice(0, 7), headers['origin'], headers['reason']]),
+      [
+        ['{"strea', 'ingestion', 'p is not a decimal'],
+        ['garbage', 'ingestion', 'not JSON'],
+      ],
+    )
+  } finally {
+    await server.close()
+  }
+})
+
+test('reconnects after the exchange has cut it off, at once when the exchange announces it, and says so in its health', async () => {
+  const sockets: WebSocket[] = []
+  const server = await scripted((socket, connection) => {
+    sockets.push(socket)
+    socket.send(TRADE(connection))
+  })
+  try {
+    await using ingestion = await startIngestionProcess({
+      ...topics.env,
+      ...server.env,
+      BACKOFF_INITIAL_MS: '2000',
+      BACKOFF_MAX_MS: '2000',
+      SYMBOLS: 'BTCUSDT',
+    })
+    await ingestion.ready()
+    sockets[0]?.send('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}')
+    await waitFor(() => server.connections() === 2, {
+      timeoutMs: 900,
+      what: 'a second connection, without a wait',
+    })
+    await ingestion.ready()
+    sockets[1]?.terminate()
+    await waitFor(async () => (await fetch(ingestion.url)).status === 503, {
+      timeoutMs: 2000,
+      what: 'health to flip',
+    })
+    assert.match((await ingestion.status()).reason, /1 of 1 connections to the exchange are down/)
+    await waitFor(() => server.connections() === 3, { timeoutMs: 10_000, what: 'a third connection' })
+    await ingestion.ready()
+    await ingestion.stop()
+  } finally {
+    await server.close()
+  }
+})
+
+test('stops reading while Kafka is away and its queue is full, and delivers all it holds, in order, when Kafka is back', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tapeline-kafka-'))
+  const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? assert.fail('run through npm test')
+  const distributionDir = await ensureKafkaDistribution({ cacheDir })
+  const port = await freePort()
+  const start = () => startKafkaBroker({ distributionDir, dataDir: folder, port, onProgress: () => {} })
+  let broker: KafkaBroker = await start()
+  let sent = 0
+  const server = await scripted((socket) => {
+    const timer = setInterval(() => {
+      for (let i = 0; i < 200; i++) socket.send(TRADE(++sent))
+    }, 20)
+    socket.on('close', () => clearInterval(timer))
+  })
+  try {
+    const env = { ...topics.env, KAFKA_BROKERS: broker.brokers }
+    await startTapeline(['topics', 'init'], { env }).assertExit(0)
+    await using ingestion = await startIngestionProcess({
+      ...env,
+      ...server.env,
+      ...FAST,
+      SYMBOLS: 'BTCUSDT',
+      KAFKA_QUEUE_MAX_BYTES: String(1 << 20),
+    })
+    await ingestion.ready()
+    await broker.stop()
+    await waitFor(async () => (await ingestion.status()).connections[0]?.state === 'paused', {
+      timeoutMs: 20_000,
+      what: 'the socket to be paused',
+    })
+    const { queueBytes } = await ingestion.status()
+    assert.ok(queueBytes < (1 << 20) + (1 << 18), `the queue holds ${queueBytes} bytes`)
+    await waitFor(async () => (await fetch(ingestion.url)).status === 503, {
+      timeoutMs: 20_000,
+      what: 'health to flip',
+    })
+    broker = await start()
+    await waitFor(async () => (await ingestion.status()).counters.queued < 1000, {
+      timeoutMs: 30_000,
+      what: 'the queue to empty',
+    })
+    await ingestion.ready()
+    const { counters } = await ingestion.status()
+    assert.equal(counters.forwarded, counters.acknowledged + counters.queued + counters.inFlight)
+    await ingestion.stop()
+    const messages = await readTopic(topics.env.KAFKA_TRADES_TOPIC, [broker.brokers])
+    const ids = messages.map(({ value }): number => JSON.parse(String(value)).t)
+    assert.ok(ids.length >= counters.forwarded)
+    for (const [index, id] of ids.entries())
+      assert.ok(index === 0 || id > (ids[index - 1] ?? 0), `${id} is in its place`)
+  } finally {
+    await server.close()
+    await broker.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+test('refuses topics that hold data of another source', async () => {
+  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [Buffer.from('binance')])
+  await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
+  await ingestion.command.assertExit(1, 20_000)
+  assert.match(
+    ingestion.command.output(),
+    /These Kafka topics hold data of \\"binance\\", not of \\"simulated/,
+  )
+  assert.deepEqual(await readTopic(topics.env.KAFKA_TRADES_TOPIC), [])
+})
+
+test('names a symbol that does not trade instead of waiting for it in silence', async () => {
+  await using ingestion = await startIngestionProcess({
+    ...topics.env,
+    ...exchangeEnv(),
+    ...FAST,
+    SYMBOLS: 'BTCUSDT,BTCUSTD',
+  })
+  await ingestion.command.assertExit(1, 20_000)
+  assert.match(ingestion.command.output(), /Not spot symbols that trade on .*: BTCUSTD/)
+})
+
+test('says how much was left when it is stopped while Kafka is away', async () => {
+  const server = await scripted((socket) => socket.send(TRADE(1)))
+  const folder = mkdtempSync(join(tmpdir(), 'tapeline-kafka-'))
+  const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? assert.fail('run through npm test')
+  const broker = await startKafkaBroker({
+    distributionDir: await ensureKafkaDistribution({ cacheDir }),
+    dataDir: folder,
+    port: 0,
+    onProgress: () => {},
+  })
+  try {
+    const env = { ...topics.env, KAFKA_BROKERS: broker.brokers }
+    await startTapeline(['topics', 'init'], { env }).assertExit(0)
+    await using ingestion = await startIngestionProcess({
+      ...env,
+      ...server.env,
+      ...FAST,
+      SYMBOLS: 'BTCUSDT',
+      KAFKA_LINGER_MS: '3000',
+    })
+    await waitFor(async () => (await ingestion.status()).counters.queued === 1, {
+      timeoutMs: 20_000,
+      what: 'a message in the queue',
+    })
+    await broker.stop()
+    ingestion.command.signal('SIGTERM')
+    await ingestion.command.assertExit(1, 12_000)
+    assert.match(ingestion.command.output(), /1 messages were received and not acknowledged by Kafka/)
+  } finally {
+    await server.close()
+    await broker.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+})

@@ -1,0 +1,62 @@
+import { freePort } from '../../src/local/ports.ts'
+import { isFields } from '../../src/market/payload.ts'
+import type { ConsumerStatus, IngestionStatus } from '../../src/telemetry/status.ts'
+import { type RunningCommand, startTapeline } from './processes.ts'
+import { waitFor } from './wait-for.ts'
+
+/** A service that runs as a process of its own, with its HTTP interface on a free port. */
+export interface RunningServiceProcess<Status> extends AsyncDisposable {
+  readonly command: RunningCommand
+  readonly url: string
+  status(): Promise<Status>
+  /** Waits until `GET /` answers 200. */
+  ready(timeoutMs?: number): Promise<void>
+  /** SIGTERM, and fails unless it exits 0. */
+  stop(): Promise<void>
+}
+
+export function startConsumerProcess(
+  env: Readonly<Record<string, string>>,
+): Promise<RunningServiceProcess<ConsumerStatus>> {
+  return startService('consume', 'CONSUMER_PORT', env)
+}
+
+export function startIngestionProcess(
+  env: Readonly<Record<string, string>>,
+): Promise<RunningServiceProcess<IngestionStatus>> {
+  return startService('ingest', 'INGEST_PORT', env)
+}
+
+/** Asks `/status`; the shape is what the service's own type says. */
+export async function fetchStatus<Status>(url: string): Promise<Status> {
+  const response = await fetch(`${url}/status`, { signal: AbortSignal.timeout(5000) })
+  const status: unknown = await response.json()
+  if (!isFields(status)) throw new Error(`${url}/status answered ${JSON.stringify(status)}`)
+  return status as Status
+}
+
+async function startService<Status>(
+  name: 'consume' | 'ingest',
+  portSetting: string,
+  env: Readonly<Record<string, string>>,
+): Promise<RunningServiceProcess<Status>> {
+  const port = await freePort()
+  const command = startTapeline([name], { env: { ...env, [portSetting]: String(port) } })
+  const url = `http://127.0.0.1:${port}`
+  return {
+    command,
+    url,
+    status: () => fetchStatus<Status>(url),
+    async ready(timeoutMs = 30_000) {
+      await waitFor(async () => (await fetch(url, { signal: AbortSignal.timeout(2000) })).ok, {
+        timeoutMs,
+        what: `${name} to be ready; it has said:\n${command.output()}`,
+      })
+    },
+    async stop() {
+      command.signal('SIGTERM')
+      await command.assertExit(0)
+    },
+    [Symbol.asyncDispose]: () => command.kill(),
+  }
+}
