@@ -5,7 +5,8 @@ import { migrate } from '../src/store/migrate.ts'
 import { openPostgres } from '../src/store/postgres.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { createTestTopics, type TestTopics } from './support/kafka.ts'
-import { produce, readTopic } from './support/messages.ts'
+import { deleteRecords, produce, readTopic } from './support/messages.ts'
+import { startTapeline } from './support/processes.ts'
 import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -200,6 +201,37 @@ test('reads again by itself what a database has lost that was restored to an ear
   await untilTrades(1010)
   await consumer.stop()
   await assertTradesOnce(0, 1009)
+})
+
+test('enters into the ledger what retention took before it was stored, and goes on', async () => {
+  const settings = { ...env, AUTO_OFFSET_RESET: 'earliest' }
+  const topic = topics.env.KAFKA_TRADES_TOPIC
+  {
+    await using consumer = await startConsumerProcess(settings)
+    await produce(topic, 'BTCUSDT', trades(0, 100))
+    await untilTrades(100)
+    await consumer.stop()
+  }
+  await produce(topic, 'BTCUSDT', trades(100, 200))
+  await produce(topic, 'ETHUSDT', trades(0, 10, 'ETHUSDT'))
+  await deleteRecords(topic, 2, 150)
+  await using consumer = await startConsumerProcess(settings)
+  await untilTrades(160)
+  await consumer.stop()
+  const { rows } = await database.query(
+    'SELECT symbol, event_type, from_id::int, to_id::int, cause, status FROM gaps',
+  )
+  assert.deepEqual(rows, [
+    {
+      symbol: 'BTCUSDT',
+      event_type: 'trade',
+      from_id: 100,
+      to_id: 149,
+      cause: 'retention',
+      status: 'unrecoverable',
+    },
+  ])
+  await startTapeline(['verify'], { env: { DATABASE_URL: server.url } }).assertExit(0)
 })
 
 test('two consumers share the partitions, and the one that is left reads those of one that was killed', async () => {

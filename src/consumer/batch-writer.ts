@@ -3,8 +3,10 @@ import { advanceOffsets } from '../store/consumer-offsets.ts'
 import type { Database } from '../store/database.ts'
 import { insertDeadLetters } from '../store/dead-letters.ts'
 import { upsertGaps } from '../store/gaps.ts'
+import { lastStored } from '../store/last-stored.ts'
 import { insertTrades } from '../store/trades.ts'
 import type { Batch } from './batch.ts'
+import { retentionGaps } from './retention-gaps.ts'
 
 /** What a batch added to the database. */
 export interface Written {
@@ -38,6 +40,11 @@ export class OffsetsMovedError extends Error {
  */
 export async function writeBatch(database: Database, batch: Batch): Promise<Written> {
   return database.transaction(async (connection) => {
+    if (batch.firstsAfterLoss.length > 0) {
+      // Before the rows of this batch are there.
+      const stored = await lastStored(connection, batch.firstsAfterLoss)
+      await upsertGaps(connection, retentionGaps(batch.firstsAfterLoss, stored, Date.now()))
+    }
     const trades = await insertTrades(connection, batch.trades)
     const quotes = await insertBookTickers(connection, batch.bookTicker)
     const gaps = await upsertGaps(connection, [...batch.gaps.values()])

@@ -3,6 +3,7 @@ import { type BookTickerColumns, emptyBookTickerColumns } from '../store/book-ti
 import type { OffsetStep } from '../store/consumer-offsets.ts'
 import type { DeadLetterRow } from '../store/dead-letters.ts'
 import { emptyTradeColumns, type TradeColumns } from '../store/trades.ts'
+import type { FirstAfterLoss } from './retention-gaps.ts'
 
 /** A dead letter that the consumer itself found: to be produced to its topic before its row is written. */
 export interface FoundDeadLetter {
@@ -19,6 +20,8 @@ export class Batch {
   readonly found: FoundDeadLetter[] = []
   /** Frames that ingestion rejected, read from the dead-letter topic. */
   readonly mirrored: DeadLetterRow[] = []
+  /** Where messages had left their topic before: the first event of each symbol and type since. */
+  readonly firstsAfterLoss: FirstAfterLoss[] = []
   readonly steps = new Map<string, OffsetStep>()
   /** Messages taken in, whatever became of them. */
   messages = 0
@@ -40,5 +43,20 @@ export class Batch {
       firstOffset,
       nextOffset: to,
     })
+  }
+
+  /** The row that was added last, by the kind of its topic. */
+  lastRow(kind: 'trades' | 'bookTicker'): FirstAfterLoss {
+    const { trades, bookTicker } = this
+    const i = (kind === 'trades' ? trades.tradeId : bookTicker.updateId).length - 1
+    return {
+      symbol: (kind === 'trades' ? trades.symbol[i] : bookTicker.symbol[i]) ?? '',
+      eventType: kind === 'trades' ? (trades.eventType[i] ?? 'trade') : 'bookTicker',
+      id: (kind === 'trades' ? trades.tradeId[i] : bookTicker.updateId[i]) ?? 0,
+      timeMs:
+        kind === 'trades'
+          ? (trades.tradeTimeMs[i] ?? 0)
+          : Math.floor((bookTicker.ingestionUs[i] ?? 0) / 1000),
+    }
   }
 }

@@ -32,6 +32,8 @@ interface Assigned {
   stored: number
   /** The end of the partition at the last fetch. */
   end: number
+  /** After messages had left the topic unread: the symbols and types that have been seen since; null otherwise. */
+  seenSinceLoss: Set<string> | null
 }
 
 /**
@@ -61,7 +63,16 @@ export class Intake {
     for (const { topic, topicId, partition, nextOffset } of partitions) {
       const kind = this.#options.kindOf.get(topic)
       if (kind === undefined || this.#assigned.has(keyOf({ topic, partition }))) continue
-      const state = { topic, topicId, partition, kind, next: nextOffset, stored: nextOffset, end: nextOffset }
+      const state = {
+        topic,
+        topicId,
+        partition,
+        kind,
+        next: nextOffset,
+        stored: nextOffset,
+        end: nextOffset,
+        seenSinceLoss: null,
+      }
       this.#assigned.set(keyOf(state), state)
     }
   }
@@ -124,6 +135,7 @@ export class Intake {
       else {
         const reason = decodeInto(batch, state.kind, record)
         if (reason !== null) giveUp(batch, origin, offset, record, reason, wallMs)
+        else if (state.seenSinceLoss !== null) noteFirst(batch, state.kind, state.seenSinceLoss)
       }
       batch.advance(origin, offset, offset + 1)
       batch.messages++
@@ -134,13 +146,17 @@ export class Intake {
     return null
   }
 
-  /** Goes on at `offset`; the step over the hole is recorded, so that the stored offset can follow. */
+  /**
+   * Goes on at `offset`. The step over the hole is recorded, so that the stored offset can follow, and the first
+   * event of each symbol and type behind it, for the ledger.
+   */
   skipTo(topic: string, partition: number, offset: number, nowMs: number): void {
     const state = this.#assigned.get(keyOf({ topic, partition }))
     if (state === undefined) return
     if (offset > state.next) {
       this.#open ??= new Batch(nowMs)
       this.#open.advance(state, state.next, offset)
+      state.seenSinceLoss = new Set()
     }
     state.next = offset
   }
@@ -186,6 +202,15 @@ export class Intake {
     if (this.#open !== null) this.#sealed.push(this.#open)
     this.#open = null
   }
+}
+
+function noteFirst(batch: Batch, kind: TopicKind, seen: Set<string>): void {
+  if (kind !== 'trades' && kind !== 'bookTicker') return
+  const row = batch.lastRow(kind)
+  const key = `${row.symbol} ${row.eventType}`
+  if (seen.has(key)) return
+  seen.add(key)
+  batch.firstsAfterLoss.push(row)
 }
 
 type Origin = { readonly topic: string; readonly topicId: string; readonly partition: number }

@@ -39,3 +39,8 @@ export const GAP = z
   .refine((gap) => gap.from_id !== null || gap.from_time !== null, 'a range of ids or a window of time')
 
 export type Gap = z.infer<typeof GAP>
+
+/** Made of what never changes about a gap: a gap that is filled in part keeps its id and narrows. */
+export function gapId(symbol: string, eventType: Gap['event_type'], epoch: number, from: number): string {
+  return `${symbol}/${eventType}/${epoch}/${from}`
+}

@@ -1,3 +1,4 @@
+import { Admin } from '@platformatic/kafka'
 import { PartitionFetcher } from '../../src/kafka/partition-fetcher.ts'
 import { partitionOf } from '../../src/kafka/partition-map.ts'
 import { createProducer } from '../../src/kafka/producer.ts'
@@ -78,5 +79,17 @@ export async function readTopic(
     return messages
   } finally {
     await fetcher.close()
+  }
+}
+
+/** Makes a partition begin at `offset`, as retention would. */
+export async function deleteRecords(topic: string, partition: number, offset: number): Promise<void> {
+  const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers(), strict: true })
+  try {
+    await admin.deleteRecords({
+      topics: [{ name: topic, partitions: [{ partition, offset: BigInt(offset) }] }],
+    })
+  } finally {
+    await admin.close()
   }
 }
