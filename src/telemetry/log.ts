@@ -19,9 +19,6 @@ export function createLogger(name: string, level: string): Logger {
   return pino({ name, level, base: { name }, timestamp: stdTimeFunctions.isoTime }, destination)
 }
 
-/** A logger that says nothing, for tests and for cores that are exercised alone. */
-export const silentLogger: Logger = pino({ level: 'silent' })
-
 function readable(line: string): string {
   const { level, time, name, msg, err, ...rest } = JSON.parse(line) as Record<string, unknown>
   const fields = Object.entries(rest).map(([key, value]) => `${key}=${JSON.stringify(value)}`)
