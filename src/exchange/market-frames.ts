@@ -18,9 +18,10 @@ export function frameWriter(plan: SymbolPlan): FrameWriter {
   const price = decimalFormat(priceDecimals)
   const quantity = decimalFormat(quantityDecimals)
   const name = JSON.stringify(symbol)
-  const [tradeStream, aggTradeStream, bookTickerStream] = (['trade', 'aggTrade', 'bookTicker'] as const).map(
-    (type) => `${symbol.toLowerCase()}@${type}`,
-  ) as [string, string, string]
+  const streamOf = (type: 'trade' | 'aggTrade' | 'bookTicker') => `${symbol.toLowerCase()}@${type}`
+  const tradeStream = streamOf('trade')
+  const aggTradeStream = streamOf('aggTrade')
+  const bookTickerStream = streamOf('bookTicker')
   const tradeHead = `{"stream":${JSON.stringify(tradeStream)},"data":{"e":"trade","E":`
   const aggTradeHead = `{"stream":${JSON.stringify(aggTradeStream)},"data":{"e":"aggTrade","E":`
   const bookTickerHead = `{"stream":${JSON.stringify(bookTickerStream)},"data":{"u":`
