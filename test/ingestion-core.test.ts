@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { FrameHandler } from '../src/ingestion/frame-handler.ts'
+import { Continuity } from '../src/ingestion/continuity.ts'
+import { FrameHandler, type StampedEvent } from '../src/ingestion/frame-handler.ts'
+import { GapLedger } from '../src/ingestion/gap-ledger.ts'
 import { MessageQueue, type OutgoingMessage } from '../src/ingestion/message-queue.ts'
 import { receiptStamper } from '../src/ingestion/receipt-stamp.ts'
 import { Router } from '../src/ingestion/router.ts'
@@ -40,7 +42,7 @@ test('gives back what was queued, in order and whole, and says full from its lim
     value,
     headers: new Map(),
     timestampMs: 0,
-    isEvent: true,
+    mark: { symbol: 'BTCUSDT', type: 'trade', epoch: 0, id: 1, timeMs: 0 },
     queuedAtMs: 0,
   })
   fc.assert(
@@ -82,12 +84,20 @@ function handler() {
   const core = new FrameHandler({
     stamp: receiptStamper(() => us++),
     monotonicMs: () => 0,
+    continuity: new Continuity<StampedEvent>(
+      new GapLedger(
+        () => {},
+        () => {},
+        () => 0,
+      ),
+      () => {},
+    ),
     route: (stream, symbol, type) => router.route(stream, symbol, type),
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
   })
   const handle = (text: string | Buffer) =>
-    core.handle(Buffer.from(text), ({ control }) => controls.push(control))
+    core.handle(Buffer.from(text), 0, ({ control }) => controls.push(control))
   return { core, sent, controls, handle }
 }
 
@@ -110,10 +120,10 @@ test('ends every frame in exactly one counter, and sends what it forwards and wh
       ),
       (text) => {
         handle(text)
-        const { received, forwarded, control, ignored, rejected } = core.counters
-        assert.equal(received, forwarded + control + ignored + rejected)
+        const { received, forwarded, duplicate, held, control, ignored, rejected } = core.counters
+        assert.equal(received, forwarded + duplicate + held + control + ignored + rejected)
         assert.equal(sent.length, forwarded + rejected)
-        assert.equal(sent.filter(({ isEvent }) => isEvent).length, forwarded)
+        assert.equal(sent.filter(({ mark }) => mark !== null).length, forwarded)
         assert.equal(controls.length, control)
       },
     ),

@@ -12,6 +12,10 @@ export interface IngestionConfig {
   readonly shard: { readonly index: number; readonly count: number }
   readonly wsUrl: string
   readonly restUrl: string
+  /** Of the 6,000 that the IP has. */
+  readonly restWeightPerMinute: number
+  /** A larger gap is not filled. */
+  readonly backfillMaxIds: number
   readonly kafka: KafkaConnection
   readonly topics: TopicNames
   readonly compression: Compression
@@ -31,6 +35,8 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
     shard: settings.SHARD,
     wsUrl: settings.BINANCE_WS_URL,
     restUrl: settings.BINANCE_REST_URL,
+    restWeightPerMinute: settings.REST_WEIGHT_PER_MINUTE,
+    backfillMaxIds: settings.BACKFILL_MAX_IDS,
     kafka: kafkaConnection(settings),
     topics: topicNames(settings),
     compression: settings.KAFKA_COMPRESSION,

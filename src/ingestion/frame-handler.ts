@@ -3,6 +3,7 @@ import { HEADER } from '../kafka/headers.ts'
 import { LatencyWindow } from '../telemetry/latency.ts'
 import type { StreamStatus } from '../telemetry/status.ts'
 import { Tally } from '../telemetry/tally.ts'
+import type { Continuity, StreamEvent } from './continuity.ts'
 import type { OutgoingMessage } from './message-queue.ts'
 import type { ReceiptStamp } from './receipt-stamp.ts'
 import type { Route } from './router.ts'
@@ -10,6 +11,7 @@ import type { Route } from './router.ts'
 export interface FrameHandlerOptions {
   readonly stamp: () => ReceiptStamp
   readonly monotonicMs: () => number
+  readonly continuity: Continuity<StampedEvent>
   readonly route: (stream: string, symbol: string, type: EventFrame['type']) => Route
   /** Where rejected frames go. */
   readonly deadLettersTopic: string
@@ -19,50 +21,63 @@ export interface FrameHandlerOptions {
 type EventFrame = Extract<Frame, { kind: 'event' }>
 export type ControlFrame = Extract<Frame, { kind: 'control' }>
 
+/** An event with its stamp, on its way through continuity. */
+export interface StampedEvent extends StreamEvent {
+  /** The data object as it came. */
+  readonly json: string
+  readonly stamp: ReceiptStamp
+}
+
 interface StreamState {
   events: number
   lastSeenMs: number
   lastId: number
 }
 
-/** The longest frame text that is kept in a dead letter. */
+/** The longest frame that is kept in a dead letter. */
 const MAX_REJECTED_BYTES = 1 << 20
 
 /**
- * From a frame to a message: parse, stamp, interpret, count, route. Every frame ends in exactly one counter:
- * received = forwarded + control + ignored + rejected.
+ * From a frame to messages: parse, stamp, interpret, hold against what came before, route. Every frame ends in
+ * exactly one counter: received = forwarded + duplicate + control + ignored + rejected + held.
  */
 export class FrameHandler {
   readonly #options: FrameHandlerOptions
   readonly #streams = new Map<string, StreamState>()
   readonly #reasons = new Tally()
   readonly #eventToReceipt = new LatencyWindow()
-  readonly counters = { received: 0, forwarded: 0, control: 0, ignored: 0, rejected: 0 }
+  readonly #counters = { received: 0, forwarded: 0, control: 0, ignored: 0, rejected: 0 }
 
   constructor(options: FrameHandlerOptions) {
     this.#options = options
   }
 
+  get counters() {
+    const { duplicates: duplicate, held } = this.#options.continuity
+    return { ...this.#counters, duplicate, held }
+  }
+
   /**
-   * @param onControl called with a control frame of this connection
+   * @param connection the connection that received it
+   * @param onControl called with a control frame
    * @returns true when the frame was market data
    */
-  handle(bytes: Buffer, onControl: (control: ControlFrame) => void): boolean {
+  handle(bytes: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean {
     const text = bytes.toString()
     const value = parse(text)
     const stamp = this.#options.stamp()
     const frame = interpretFrame(value, text)
-    this.counters.received++
+    this.#counters.received++
     switch (frame.kind) {
       case 'event':
-        this.#forward(frame, stamp)
+        this.#observe(frame, stamp, connection)
         return true
       case 'control':
-        this.counters.control++
+        this.#counters.control++
         onControl(frame)
         return false
       case 'ignored':
-        this.counters.ignored++
+        this.#counters.ignored++
         this.#reasons.add('ignored', frame.reason)
         return false
       case 'rejected':
@@ -85,29 +100,42 @@ export class FrameHandler {
     )
   }
 
+  /** When a stream's last event came, on the monotonic clock; −∞ when none has. */
+  lastSeenMs(stream: string): number {
+    return this.#streams.get(stream)?.lastSeenMs ?? Number.NEGATIVE_INFINITY
+  }
+
   eventToReceipt(nowMs: number): ReturnType<LatencyWindow['summary']> {
     return this.#eventToReceipt.summary(nowMs)
   }
 
-  #forward({ type, stream, symbol, payload, json }: EventFrame, { ms, us }: ReceiptStamp): void {
+  #observe(
+    { type, stream, symbol, payload, json }: EventFrame,
+    stamp: ReceiptStamp,
+    connection: number,
+  ): void {
     const nowMs = this.#options.monotonicMs()
+    const id = 't' in payload ? payload.t : 'u' in payload ? payload.u : payload.a
+    const timeMs = 'T' in payload ? payload.T : stamp.ms
+    const event = { stream, symbol, type, id, timeMs, connection, receiptMs: stamp.ms, json, stamp }
+    this.#seen(stream, id, nowMs)
+    if ('E' in payload && payload.E !== null) this.#eventToReceipt.record(stamp.ms - payload.E, nowMs)
+    for (const one of this.#options.continuity.observe(event)) this.#forward(one, nowMs)
+  }
+
+  #forward({ stream, symbol, type, id, timeMs, json, stamp }: StampedEvent, nowMs: number): void {
     const { topic, partition, key, headers } = this.#options.route(stream, symbol, type)
-    const value = Buffer.from(withReceiptStamp(json, ms, us))
-    const common = {
+    this.#options.send({
       topic,
       partition,
       key,
       headers,
-      value,
-      timestampMs: ms,
-      isEvent: true,
+      value: Buffer.from(withReceiptStamp(json, stamp.ms, stamp.us)),
+      timestampMs: stamp.ms,
+      mark: { symbol, type, epoch: this.#options.continuity.epochOf(stream), id, timeMs },
       queuedAtMs: nowMs,
-    }
-    this.#options.send(common)
-    this.counters.forwarded++
-    const id = 't' in payload ? payload.t : 'u' in payload ? payload.u : payload.a
-    this.#seen(stream, id, nowMs)
-    if ('E' in payload && payload.E !== null) this.#eventToReceipt.record(ms - payload.E, nowMs)
+    })
+    this.#counters.forwarded++
   }
 
   #seen(stream: string, lastId: number, nowMs: number): void {
@@ -122,7 +150,7 @@ export class FrameHandler {
   }
 
   #reject(bytes: Buffer, reason: string, { ms }: ReceiptStamp): void {
-    this.counters.rejected++
+    this.#counters.rejected++
     this.#reasons.add('rejected', reason)
     this.#options.send({
       topic: this.#options.deadLettersTopic,
@@ -135,7 +163,7 @@ export class FrameHandler {
         [Buffer.from(HEADER.time), Buffer.from(String(ms))],
       ]),
       timestampMs: ms,
-      isEvent: false,
+      mark: null,
       queuedAtMs: this.#options.monotonicMs(),
     })
   }

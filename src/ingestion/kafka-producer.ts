@@ -18,6 +18,15 @@ export interface KafkaProducerOptions {
 }
 
 /**
+ * A send was acknowledged. `nextOffsets`: of each partition in it, the offset behind its last message. The queue
+ * may have room again.
+ */
+export type OnAcknowledged = (
+  messages: readonly OutgoingMessage[],
+  nextOffsets: ReadonlyArray<{ readonly topic: string; readonly partition: number; readonly offset: number }>,
+) => void
+
+/**
  * The client counts sequence numbers without wrapping at 2³¹ as the protocol does; a new producer, which starts at
  * 0, takes over long before.
  */
@@ -32,7 +41,7 @@ export class KafkaProducer {
   readonly #options: KafkaProducerOptions
   readonly #clock: Clock
   readonly #queue: MessageQueue
-  readonly #onAcknowledged: () => void
+  readonly #onAcknowledged: OnAcknowledged
   readonly #log: Logger
   readonly #wake = new Wake()
   readonly #giveUp = new AbortController()
@@ -42,15 +51,16 @@ export class KafkaProducer {
   #draining = false
   #closing: Promise<void> | null = null
   #inFlight: readonly OutgoingMessage[] = []
+  #acknowledgedMessages = 0
+  readonly #fences: Array<{ readonly after: number; readonly resolve: () => void }> = []
   /** Events that Kafka has acknowledged. */
   acknowledged = 0
 
-  /** @param onAcknowledged called after each send: the queue may have room again */
   constructor(
     options: KafkaProducerOptions,
     clock: Clock,
     queue: MessageQueue,
-    onAcknowledged: () => void,
+    onAcknowledged: OnAcknowledged,
     log: Logger,
   ) {
     this.#options = options
@@ -63,7 +73,7 @@ export class KafkaProducer {
 
   /** Events sent and not acknowledged yet. */
   get inFlight(): number {
-    return this.#inFlight.reduce((count, message) => count + (message.isEvent ? 1 : 0), 0)
+    return this.#inFlight.reduce((count, message) => count + (message.mark !== null ? 1 : 0), 0)
   }
 
   /** How long the oldest message has waited for its acknowledgement; 0 when none waits. */
@@ -86,6 +96,23 @@ export class KafkaProducer {
     const { length } = this.#queue
     // In between the linger runs; a wake for each message would cost more than the message.
     if (length === 1 || length === this.#options.batchSize) this.#wake.ring()
+  }
+
+  /** Resolves when everything queued so far is acknowledged; rejects with the signal's reason when it aborts before. */
+  allAcknowledged(signal: AbortSignal): Promise<void> {
+    const after = this.#queue.pushed
+    if (after <= this.#acknowledgedMessages) return Promise.resolve()
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    this.#fences.push({
+      after,
+      resolve: () => {
+        signal.removeEventListener('abort', onAbort)
+        resolve()
+      },
+    })
+    return promise
   }
 
   /**
@@ -125,15 +152,19 @@ export class KafkaProducer {
         continue
       }
       this.#inFlight = this.#queue.take(batchSize)
-      if (!(await this.#deliver(this.#inFlight))) return
+      const batch = this.#inFlight
+      const nextOffsets = await this.#deliver(batch)
+      if (nextOffsets === null) return
       this.acknowledged += this.inFlight
+      this.#acknowledgedMessages += batch.length
       this.#inFlight = []
-      this.#onAcknowledged()
+      this.#onAcknowledged(batch, nextOffsets)
+      this.#releaseFences()
     }
   }
 
-  /** True once Kafka has acknowledged all of them, false when the stop gave up first. */
-  async #deliver(batch: readonly OutgoingMessage[]): Promise<boolean> {
+  /** The offsets behind them once Kafka has acknowledged all of them; null when the stop gave up first. */
+  async #deliver(batch: readonly OutgoingMessage[]): Promise<Parameters<OnAcknowledged>[1] | null> {
     const messages = batch.map(({ topic, partition, key, value, headers, timestampMs }) => ({
       topic,
       partition,
@@ -146,11 +177,11 @@ export class KafkaProducer {
     for (let failures = 1; !signal.aborted; failures++) {
       try {
         if (this.#sentByProducer >= MESSAGES_PER_PRODUCER) await this.#renew()
-        await this.#producer.send({ messages })
+        const { offsets } = await this.#producer.send({ messages })
         this.#sentByProducer += messages.length
-        return true
+        return nextOffsets(batch, offsets ?? [])
       } catch (error) {
-        if (signal.aborted) return false
+        if (signal.aborted) return null
         this.#log.warn(
           { err: error },
           `Kafka did not take a batch, sending it again: ${describeError(error)}`,
@@ -159,7 +190,13 @@ export class KafkaProducer {
         await this.#renew()
       }
     }
-    return false
+    return null
+  }
+
+  #releaseFences(): void {
+    while (this.#fences[0] !== undefined && this.#fences[0].after <= this.#acknowledgedMessages) {
+      this.#fences.shift()?.resolve()
+    }
   }
 
   async #renew(): Promise<void> {
@@ -180,4 +217,17 @@ export class KafkaProducer {
       this.#log.debug({ err: error }, `Closing a producer failed: ${describeError(error)}`)
     }
   }
+}
+
+/** Kafka tells the offset of the first message of each partition in a send. */
+function nextOffsets(
+  batch: readonly OutgoingMessage[],
+  baseOffsets: ReadonlyArray<{ readonly topic: string; readonly partition: number; readonly offset: bigint }>,
+): Parameters<OnAcknowledged>[1] {
+  return baseOffsets.flatMap(({ topic, partition, offset }) => {
+    // A batch that the broker had already, but no longer remembers where.
+    if (offset < 0n) return []
+    const count = batch.filter((message) => message.topic === topic && message.partition === partition).length
+    return [{ topic, partition, offset: Number(offset) + count }]
+  })
 }

@@ -1,3 +1,16 @@
+import type { EventType } from '../market/event.ts'
+
+/** Which event a message is, for what is known once Kafka has acknowledged it. */
+export interface EventMark {
+  readonly symbol: string
+  readonly type: EventType
+  readonly epoch: number
+  /** Trade id, aggregate trade id or update id. */
+  readonly id: number
+  /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
+  readonly timeMs: number
+}
+
 /** A message on its way to Kafka. */
 export interface OutgoingMessage {
   readonly topic: string
@@ -7,8 +20,8 @@ export interface OutgoingMessage {
   readonly headers: Map<Buffer, Buffer>
   /** Milliseconds since the Unix epoch: the time of ingestion, always. */
   readonly timestampMs: number
-  /** False for rejected frames, which are counted apart from events. */
-  readonly isEvent: boolean
+  /** Null for rejected frames, gaps and checkpoints, which are counted apart from events. */
+  readonly mark: EventMark | null
   /** On the monotonic clock. */
   readonly queuedAtMs: number
 }
@@ -27,6 +40,7 @@ export class MessageQueue {
   #bytes = 0
   #events = 0
   #full = false
+  #pushed = 0
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes
@@ -45,6 +59,11 @@ export class MessageQueue {
     return this.#events
   }
 
+  /** How many messages were ever queued. */
+  get pushed(): number {
+    return this.#pushed
+  }
+
   /** True from the moment the limit is reached until half of it is free. */
   get isFull(): boolean {
     return this.#full
@@ -56,8 +75,9 @@ export class MessageQueue {
 
   push(message: OutgoingMessage): void {
     this.#messages.push(message)
+    this.#pushed++
     this.#bytes += message.value.length + OVERHEAD_BYTES
-    if (message.isEvent) this.#events++
+    if (message.mark !== null) this.#events++
     if (this.#bytes >= this.#maxBytes) this.#full = true
   }
 
@@ -72,9 +92,9 @@ export class MessageQueue {
       this.#messages = this.#messages.slice(this.#head)
       this.#head = 0
     }
-    for (const { value, isEvent } of taken) {
+    for (const { value, mark } of taken) {
       this.#bytes -= value.length + OVERHEAD_BYTES
-      if (isEvent) this.#events--
+      if (mark !== null) this.#events--
     }
     if (this.#bytes <= this.#maxBytes / 2) this.#full = false
     return taken

@@ -1,7 +1,7 @@
 import type { MetricSpec } from '../telemetry/metrics.ts'
 import type { IngestionStatus } from '../telemetry/status.ts'
 
-const OUTCOMES = ['forwarded', 'control', 'ignored', 'rejected'] as const
+const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const
 
 /** What ingestion shows to Prometheus. Symbols are no labels: their number is not bounded. */
 export function ingestionMetrics(status: () => IngestionStatus): MetricSpec[] {
@@ -49,6 +49,18 @@ export function ingestionMetrics(status: () => IngestionStatus): MetricSpec[] {
       name: 'tapeline_ingestion_messages_acknowledged_total',
       help: 'Events that Kafka has acknowledged.',
       read: () => status().counters.acknowledged,
+    },
+    {
+      kind: 'counter',
+      name: 'tapeline_ingestion_messages_backfilled_total',
+      help: 'Trades and aggTrades fetched over REST because they were missing.',
+      read: () => status().counters.backfilled,
+    },
+    {
+      kind: 'gauge',
+      name: 'tapeline_ingestion_open_gaps',
+      help: 'Ranges of ids that are missing and being looked for.',
+      read: () => status().openGaps.length,
     },
     {
       kind: 'gauge',

@@ -1,18 +1,24 @@
 import { WebSocket } from 'ws'
 import type { ConnectionPlan } from '../binance/connection-plan.ts'
+import { LIVE_SOURCE, refusedUpgrade, sourceOf } from '../binance/upgrade.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { ConnectionStatus } from '../telemetry/status.ts'
 import type { AttemptLimit } from '../timing/attempt-limit.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
+import type { Clock } from '../timing/clock.ts'
 
 export interface WsConsumerEvents {
   /**
-   * The socket is open and nothing has been read from it yet; reading begins when this resolves. Rejecting closes it.
+   * The socket is open and nothing has been read from it yet; throwing closes it.
    *
    * @param source what the exchange names itself in the upgrade: `binance` unless it is one of our own
    */
-  onOpen(source: string): Promise<void>
+  onOpen(source: string): void
+  /** Reading begins. */
+  onConnected(): void
+  /** The connection that was being read has closed. */
+  onDisconnected(): void
   /** @returns true when the frame was market data */
   onFrame(frame: Buffer): boolean
   /** The exchange cannot be used, and waiting does not mend it. */
@@ -25,6 +31,7 @@ export interface WsConsumerOptions {
   readonly backoff: BackoffPolicy
   /** Shared by all connections of the process: the exchange counts by IP. */
   readonly attempts: AttemptLimit
+  readonly clock: Clock
   /** Waits while there is no room for what would be received. */
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
 }
@@ -43,9 +50,6 @@ const PAUSE_LIMIT_MS = 5000
 
 /** The exchange takes 5 messages a second, pings and pongs included. */
 const SUBSCRIBE_INTERVAL_MS = 350
-
-/** The header by which our own exchanges name themselves in the WebSocket upgrade. */
-const SOURCE_HEADER = 'x-tapeline-source'
 
 /** One socket's life; a late callback of an earlier socket finds that it is no longer the current one. */
 interface Session {
@@ -141,12 +145,14 @@ export class WsConsumer {
     while (!signal.aborted) {
       try {
         await this.#options.whenRoom(signal)
-        await this.#waitForAttempt()
+        await this.#options.attempts.wait(this.#options.clock, signal)
         if (signal.aborted) return
         this.#attempts++
         this.#phase = 'connecting'
         const ended = await this.#connectUntilClosed()
-        if (!signal.aborted) this.#log.warn({ connection: this.#options.id }, `Connection closed: ${ended}`)
+        if (!signal.aborted) {
+          this.#log.warn({ connection: this.#options.id }, `Connection closed: ${ended}`)
+        }
       } catch (error) {
         if (signal.aborted) return
         if (error instanceof TapelineError) {
@@ -166,18 +172,10 @@ export class WsConsumer {
     }
   }
 
-  async #waitForAttempt(): Promise<void> {
-    for (;;) {
-      const taken = this.#options.attempts.take(performance.now())
-      if (taken.allowed) return
-      await sleep(taken.waitMs, this.#stopping.signal)
-    }
-  }
-
   /** Resolves with the reason once a connection that was open has closed; rejects when it never opened. */
   async #connectUntilClosed(): Promise<string> {
     const { signal } = this.#stopping
-    let source = 'binance'
+    let source = LIVE_SOURCE
     const socket = new WebSocket(this.#options.plan.url, {
       perMessageDeflate: false,
       maxPayload: MAX_FRAME_BYTES,
@@ -194,18 +192,18 @@ export class WsConsumer {
     })
     socket.on('error', opened.reject)
     socket.once('upgrade', (response) => {
-      source = response.headers[SOURCE_HEADER]?.toString() ?? source
+      source = sourceOf(response)
     })
     socket.once('unexpected-response', (request, response) => {
       request.destroy()
-      opened.reject(refusal(this.#options.plan.url, response.statusCode ?? 0))
+      opened.reject(refusedUpgrade(this.#options.plan.url, response.statusCode ?? 0))
     })
     const abort = () => socket.terminate()
     signal.addEventListener('abort', abort, { once: true })
     try {
       await opened.promise
       signal.removeEventListener('abort', abort)
-      await this.#events.onOpen(source)
+      this.#events.onOpen(source)
       return await this.#read(socket, closed)
     } finally {
       signal.removeEventListener('abort', abort)
@@ -236,6 +234,7 @@ export class WsConsumer {
       this.#failures = 0
     })
     this.#session = session
+    this.#events.onConnected()
     const watch = setInterval(() => this.#watch(session), WATCH_EVERY_MS)
     const subscribed = new AbortController()
     const subscribing = this.#subscribe(socket, subscribed.signal)
@@ -246,6 +245,7 @@ export class WsConsumer {
       return problem ?? reason
     } finally {
       this.#session = null
+      this.#events.onDisconnected()
       clearInterval(watch)
       subscribed.abort()
       await subscribing
@@ -270,14 +270,4 @@ export class WsConsumer {
       this.reconnect('the exchange has sent nothing, not even a ping')
     }
   }
-}
-
-function refusal(url: string, statusCode: number): Error {
-  const { host } = new URL(url)
-  if (statusCode === 451) {
-    return new TapelineError('EXCHANGE', `${host} refuses this region (HTTP 451)`, {
-      fix: 'Run from a place that the exchange serves, or set BINANCE_WS_URL to the host for yours.',
-    })
-  }
-  return new Error(`${host} answered the upgrade with HTTP ${statusCode}`)
 }

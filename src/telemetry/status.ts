@@ -41,10 +41,16 @@ export interface IngestionStatus {
   readonly uptimeMs: number
   readonly connections: readonly ConnectionStatus[]
   readonly streams: Readonly<Record<string, StreamStatus>>
-  /** received = forwarded + control + ignored + rejected; forwarded = acknowledged + queued + inFlight. */
+  /**
+   * received = forwarded + duplicate + control + ignored + rejected + held;
+   * forwarded + backfilled = acknowledged + queued + inFlight.
+   */
   readonly counters: {
     readonly received: number
     readonly forwarded: number
+    readonly duplicate: number
+    readonly held: number
+    readonly backfilled: number
     readonly control: number
     readonly ignored: number
     readonly rejected: number
@@ -52,6 +58,13 @@ export interface IngestionStatus {
     readonly queued: number
     readonly inFlight: number
   }
+  /** Missing ids that are being looked for. */
+  readonly openGaps: ReadonlyArray<{
+    readonly gapId: string
+    readonly fromId: number
+    readonly toId: number
+    readonly cause: string
+  }>
   readonly ignoredByReason: Readonly<Record<string, number>>
   readonly rejectedByReason: Readonly<Record<string, number>>
   readonly queueBytes: number

@@ -1,3 +1,5 @@
+import { type Clock, sleepOn } from './clock.ts'
+
 /**
  * A sliding-window limit on attempts, for exchanges that count connections per IP.
  *
@@ -23,5 +25,12 @@ export class AttemptLimit {
     }
     this.#attempts.push(nowMs)
     return { allowed: true }
+  }
+
+  /** Waits until an attempt is allowed, and records it. */
+  async wait(clock: Clock, signal: AbortSignal): Promise<void> {
+    for (let taken = this.take(clock.monotonicMs()); !taken.allowed; taken = this.take(clock.monotonicMs())) {
+      await sleepOn(clock, taken.waitMs, signal)
+    }
   }
 }

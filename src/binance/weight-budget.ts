@@ -1,0 +1,40 @@
+const MINUTE_MS = 60_000
+
+/** What an IP may use in a minute, and how near to it the whole IP may be before we hold back. */
+const IP_WEIGHT = 6000
+const IP_WEIGHT_KEPT_FREE = 600
+
+/**
+ * The REST weight this process may spend: so much a minute of its own, and nothing while the whole IP, which others
+ * share, is near its limit or the exchange has told us to wait.
+ */
+export class WeightBudget {
+  readonly #perMinute: number
+  readonly #spent: Array<{ readonly atMs: number; readonly weight: number }> = []
+  #notBeforeMs = 0
+
+  constructor(perMinute: number) {
+    this.#perMinute = perMinute
+  }
+
+  /** Spends `weight` and answers 0, or answers how many milliseconds to wait before asking again. */
+  take(weight: number, nowMs: number): number {
+    if (nowMs < this.#notBeforeMs) return this.#notBeforeMs - nowMs
+    while (this.#spent[0] !== undefined && nowMs - this.#spent[0].atMs >= MINUTE_MS) this.#spent.shift()
+    const used = this.#spent.reduce((sum, one) => sum + one.weight, 0)
+    const oldest = this.#spent[0]
+    if (oldest !== undefined && used + weight > this.#perMinute) return oldest.atMs + MINUTE_MS - nowMs
+    this.#spent.push({ atMs: nowMs, weight })
+    return 0
+  }
+
+  /** The exchange told what the whole IP has used this minute. */
+  used(ipWeight: number, nowMs: number): void {
+    if (ipWeight > IP_WEIGHT - IP_WEIGHT_KEPT_FREE) this.wait(MINUTE_MS, nowMs)
+  }
+
+  /** Nothing is asked for so long. */
+  wait(waitMs: number, nowMs: number): void {
+    this.#notBeforeMs = Math.max(this.#notBeforeMs, nowMs + waitMs)
+  }
+}

@@ -1,0 +1,90 @@
+import type { TopicNames } from '../kafka/config.ts'
+import { partitionOf } from '../kafka/partition-map.ts'
+import type { TopicMetadata } from '../kafka/topic-metadata.ts'
+import type { Clock } from '../timing/clock.ts'
+import type { Acknowledged } from './acknowledged.ts'
+import { type Checkpoint, checkpointText } from './checkpoint.ts'
+import type { GapLedger } from './gap-ledger.ts'
+import type { OutgoingMessage } from './message-queue.ts'
+
+/**
+ * A symbol without trades is checkpointed too, this often: its offsets move on with the others of its partition, so
+ * that a restart replays minutes and not days.
+ */
+const IDLE_EVERY_MS = 60_000
+
+export interface CheckpointWriterOptions {
+  readonly instance: string
+  readonly symbols: readonly string[]
+  readonly names: TopicNames
+  readonly topics: ReadonlyMap<string, TopicMetadata>
+  readonly clock: Clock
+}
+
+/** Writes what is acknowledged, by symbol, into the compacted topic. Specification: C1 to C4. */
+export class CheckpointWriter {
+  readonly #options: CheckpointWriterOptions
+  readonly #acknowledged: Acknowledged
+  readonly #ledger: GapLedger
+  readonly #send: (message: OutgoingMessage) => void
+  readonly #writtenAtMs = new Map<string, number>()
+
+  constructor(
+    options: CheckpointWriterOptions,
+    acknowledged: Acknowledged,
+    ledger: GapLedger,
+    send: (message: OutgoingMessage) => void,
+  ) {
+    this.#options = options
+    this.#acknowledged = acknowledged
+    this.#ledger = ledger
+    this.#send = send
+  }
+
+  /** The first record of this instance for every symbol: an older instance that meets it stops. */
+  writeStart(): void {
+    for (const symbol of this.#options.symbols) this.#write(symbol, 'start')
+  }
+
+  /** Those symbols of which something was acknowledged since, and the idle ones now and then. */
+  writeChanged(): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    for (const symbol of this.#options.symbols) {
+      const idleMs = nowMs - (this.#writtenAtMs.get(symbol) ?? 0)
+      if (this.#acknowledged.hasChanged(symbol) || idleMs >= IDLE_EVERY_MS) this.#write(symbol, 'running')
+    }
+  }
+
+  #write(symbol: string, kind: Checkpoint['kind']): void {
+    const { instance, names, topics, clock } = this.#options
+    const partition = (topic: string) => partitionOf(symbol, topics.get(topic)?.partitions ?? 1)
+    const nowMs = Math.floor(clock.wallMicros() / 1000)
+    // Offsets and events are taken together: both are what the last acknowledgement left.
+    const offsets = Object.fromEntries(
+      [names.trades, names.bookTicker].map((topic) => [
+        topic,
+        this.#acknowledged.nextOffset(topic, partition(topic)),
+      ]),
+    )
+    const checkpoint: Checkpoint = {
+      version: 1,
+      kind,
+      instance,
+      written_at: nowMs,
+      offsets,
+      ...this.#acknowledged.snapshot(symbol),
+      open_gaps: this.#ledger.openGaps.filter((gap) => gap.symbol === symbol),
+    }
+    this.#writtenAtMs.set(symbol, clock.monotonicMs())
+    this.#send({
+      topic: names.checkpoints,
+      partition: partition(names.checkpoints),
+      key: Buffer.from(symbol),
+      value: Buffer.from(checkpointText(checkpoint)),
+      headers: new Map(),
+      timestampMs: nowMs,
+      mark: null,
+      queuedAtMs: clock.monotonicMs(),
+    })
+  }
+}

@@ -1,0 +1,51 @@
+import { z } from 'zod'
+import { GAP } from '../market/gap.ts'
+
+/*
+ * What ingestion knows of a symbol, as the message in the checkpoints topic has it (key = symbol). Everything in it
+ * holds at the offsets it names: what stands behind them in the topics is to be replayed on top.
+ */
+
+const range = z.tuple([z.int(), z.int()]).transform(([from, to]) => ({ from, to }))
+
+const SEQUENCE = z.object({
+  epoch: z.int(),
+  last: z.int().nullable(),
+  last_time: z.int(),
+  /** Ids below the last that Kafka does not have, as [from, to]. */
+  holes: z.array(range),
+})
+
+const CHECKPOINT = z.object({
+  version: z.literal(1),
+  /** `start`: the first of its instance; an older instance that reads it stops. */
+  kind: z.enum(['start', 'running']),
+  /** The ingestion process that wrote it. */
+  instance: z.string(),
+  /** Milliseconds since the Unix epoch. */
+  written_at: z.int(),
+  /** The next offset of the symbol's partition, by topic. */
+  offsets: z.record(z.string(), z.int()),
+  trade: SEQUENCE.nullable(),
+  aggTrade: SEQUENCE.nullable(),
+  bookTicker: z.object({ last_update_id: z.int(), last_receipt: z.int() }).nullable(),
+  open_gaps: z.array(GAP),
+})
+
+export type Checkpoint = z.infer<typeof CHECKPOINT>
+export type SequenceMemory = z.infer<typeof SEQUENCE>
+
+/** @throws ZodError for a text that is no checkpoint of this version */
+export function parseCheckpoint(text: string): Checkpoint {
+  return CHECKPOINT.parse(JSON.parse(text))
+}
+
+export function checkpointText(checkpoint: Checkpoint): string {
+  const sequence = (memory: SequenceMemory | null) =>
+    memory === null ? null : { ...memory, holes: memory.holes.map(({ from, to }) => [from, to]) }
+  return JSON.stringify({
+    ...checkpoint,
+    trade: sequence(checkpoint.trade),
+    aggTrade: sequence(checkpoint.aggTrade),
+  })
+}

@@ -1,0 +1,187 @@
+import type { EventType } from '../market/event.ts'
+import type { IdRange } from '../market/id-ranges.ts'
+import type { GapLedger, IdGap } from './gap-ledger.ts'
+import { QuoteOrder } from './quotes.ts'
+import { type Observed, Sequence } from './sequence.ts'
+
+/** An event of a stream, as far as continuity is concerned; `receiptMs` is its stamp. */
+export interface StreamEvent extends Observed {
+  readonly stream: string
+  readonly symbol: string
+  readonly type: EventType
+  readonly receiptMs: number
+}
+
+/** What an earlier instance knew of a stream. */
+export interface StreamMemory {
+  readonly epoch: number
+  /** The highest id or update id. */
+  readonly last: number | null
+  /** Trade time of the last, or receipt of the last bookTicker. */
+  readonly lastTimeMs: number
+  readonly holes: readonly IdRange[]
+}
+
+interface StreamState<Event extends StreamEvent> {
+  readonly symbol: string
+  readonly type: EventType
+  readonly sequence: Sequence<Event>
+  readonly quotes: QuoteOrder
+  /** Receipt of the last event; null before the first of all. */
+  lastReceiptMs: number | null
+  /** Why events may be missing before the next one. */
+  interruption: string | null
+}
+
+/**
+ * Continuity of all streams: what is forwarded, what is a duplicate, what is missing. Specification: S, and Q for
+ * bookTicker. Counts of duplicates and of events held back are kept for the conservation of frames.
+ */
+export class Continuity<Event extends StreamEvent> {
+  readonly #ledger: GapLedger
+  readonly #onGap: () => void
+  readonly #streams = new Map<string, StreamState<Event>>()
+  duplicates = 0
+  held = 0
+
+  /** @param onGap called when ids are missing that could be filled */
+  constructor(ledger: GapLedger, onGap: () => void) {
+    this.#ledger = ledger
+    this.#onGap = onGap
+  }
+
+  /** Takes over what is known of a stream; holes that no open gap covers become gaps. */
+  restore(stream: string, symbol: string, type: EventType, memory: StreamMemory): void {
+    const isQuote = type === 'bookTicker'
+    const { epoch, last, lastTimeMs, holes } = memory
+    this.#streams.set(stream, {
+      symbol,
+      type,
+      sequence: new Sequence(isQuote ? undefined : { epoch, last, lastTimeMs, holes }),
+      quotes: new QuoteOrder(isQuote ? last : null),
+      lastReceiptMs: isQuote && last !== null ? lastTimeMs : null,
+      interruption: 'restart',
+    })
+  }
+
+  /** The events to forward now, in order: none, one, or several when a new sequence is recognised. */
+  observe(event: Event): readonly Event[] {
+    const state = this.#stateOf(event)
+    const { interruption } = state
+    const forwarded =
+      event.type === 'bookTicker' ? this.#observeQuote(state, event) : this.#observeId(state, event)
+    if (forwarded.length > 0) {
+      state.lastReceiptMs = event.receiptMs
+      if (interruption !== null) state.interruption = null
+    }
+    return forwarded
+  }
+
+  /** A connection is gone: whatever comes next on its streams may have something missing before it. */
+  interrupted(streams: readonly string[], cause: string): void {
+    for (const stream of streams) {
+      const state = this.#streams.get(stream)
+      if (state !== undefined) state.interruption ??= cause
+    }
+  }
+
+  /** The exchange has ids up to `id` of a stream that has been silent. */
+  expect(stream: string, id: number, timeMs: number): void {
+    const state = this.#streams.get(stream)
+    const missing = state?.sequence.expect(id, timeMs) ?? null
+    if (state !== undefined && missing !== null) this.#open(state, missing, state.interruption ?? 'silent')
+  }
+
+  lastIdOf(stream: string): number | null {
+    const state = this.#streams.get(stream)
+    return state?.sequence.last ?? null
+  }
+
+  epochOf(stream: string): number {
+    return this.#streams.get(stream)?.sequence.epoch ?? 0
+  }
+
+  /** The ids of a gap that have not been forwarded. */
+  missingIn(stream: string, gap: IdGap): IdRange[] {
+    return this.#streams.get(stream)?.sequence.holesIn({ from: gap.from_id, to: gap.to_id }) ?? []
+  }
+
+  /** Ids were forwarded by backfill. */
+  filled(stream: string, range: IdRange): void {
+    this.#streams.get(stream)?.sequence.fill(range)
+  }
+
+  #stateOf({ stream, symbol, type }: Event): StreamState<Event> {
+    const known = this.#streams.get(stream)
+    if (known !== undefined) return known
+    const state: StreamState<Event> = {
+      symbol,
+      type,
+      sequence: new Sequence(),
+      quotes: new QuoteOrder(),
+      lastReceiptMs: null,
+      interruption: null,
+    }
+    this.#streams.set(stream, state)
+    return state
+  }
+
+  #observeQuote(state: StreamState<Event>, event: Event): readonly Event[] {
+    if (!state.quotes.observe(event.id)) {
+      this.duplicates++
+      return []
+    }
+    if (state.interruption !== null && state.lastReceiptMs !== null) {
+      this.#ledger.outage(state.symbol, state.lastReceiptMs, event.receiptMs, state.interruption)
+    }
+    return [event]
+  }
+
+  #observeId(state: StreamState<Event>, event: Event): readonly Event[] {
+    const lastTimeMs = state.sequence.lastTimeMs
+    const verdict = state.sequence.observe(event)
+    switch (verdict.kind) {
+      case 'next':
+        this.#release(verdict.released)
+        if (verdict.missing !== null)
+          this.#open(state, verdict.missing, state.interruption ?? 'missed', lastTimeMs, event.timeMs)
+        return [event]
+      case 'late':
+        return [event]
+      case 'duplicate':
+        this.duplicates++
+        return []
+      case 'held':
+        this.#release(verdict.released)
+        this.held++
+        return []
+      case 'reset':
+        this.held -= verdict.events.length - 1
+        this.#abandon(state)
+        for (const missing of verdict.missing) this.#open(state, missing, 'reset')
+        return verdict.events
+    }
+  }
+
+  /** Events that were held turned out to be duplicates. */
+  #release(count: number): void {
+    this.held -= count
+    this.duplicates += count
+  }
+
+  #open(state: StreamState<Event>, missing: IdRange, cause: string, fromMs?: number, toMs?: number): void {
+    if (state.type === 'bookTicker') return
+    const sequence = { symbol: state.symbol, eventType: state.type, epoch: state.sequence.epoch }
+    this.#ledger.open(sequence, missing, cause, { fromMs: fromMs ?? null, toMs: toMs ?? null })
+    this.#onGap()
+  }
+
+  /** The exchange has begun its ids anew: what is missing of the old ones cannot be asked for any more. */
+  #abandon(state: StreamState<Event>): void {
+    for (const gap of this.#ledger.openGaps) {
+      if (gap.symbol !== state.symbol || gap.event_type !== state.type || gap.epoch === state.sequence.epoch)
+        continue
+      this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, 'the exchange began its ids anew')
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import type { EventType } from '../market/event.ts'
+import { type Gap, gapId } from '../market/gap.ts'
+import type { IdRange } from '../market/id-ranges.ts'
+
+/** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
+export interface IdGap extends Gap {
+  readonly event_type: 'trade' | 'aggTrade'
+  readonly from_id: number
+  readonly to_id: number
+}
+
+/**
+ * The ledger of what is missing, as far as it is open. Every change is published as a new revision; what is closed
+ * is published and forgotten. Specification: L1 to L5.
+ */
+export class GapLedger {
+  readonly #publish: (gap: Gap) => void
+  readonly #onSettled: (gap: IdGap, lost: IdRange) => void
+  readonly #wallMs: () => number
+  readonly #open = new Map<string, IdGap>()
+
+  /**
+   * @param publish takes a revision to the gaps topic, in order
+   * @param onSettled ids were entered as unrecoverable: they are no longer to be looked for
+   */
+  constructor(
+    publish: (gap: Gap) => void,
+    onSettled: (gap: IdGap, lost: IdRange) => void,
+    wallMs: () => number,
+  ) {
+    this.#publish = publish
+    this.#onSettled = onSettled
+    this.#wallMs = wallMs
+  }
+
+  get openGaps(): readonly IdGap[] {
+    return [...this.#open.values()]
+  }
+
+  /** Takes over gaps that an earlier instance left open; publishes nothing. */
+  restore(gaps: readonly IdGap[]): void {
+    for (const gap of gaps) this.#open.set(gap.gap_id, gap)
+  }
+
+  open(
+    sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
+    range: IdRange,
+    cause: string,
+    window: { readonly fromMs: number | null; readonly toMs: number | null },
+  ): IdGap {
+    const nowMs = this.#wallMs()
+    const { symbol, eventType, epoch } = sequence
+    const gap: IdGap = {
+      gap_id: gapId(symbol, eventType, epoch, range.from),
+      revision: 1,
+      symbol,
+      event_type: eventType,
+      epoch,
+      from_id: range.from,
+      to_id: range.to,
+      from_time: window.fromMs,
+      to_time: window.toMs,
+      cause,
+      status: 'open',
+      reason: null,
+      detected_at: nowMs,
+      updated_at: nowMs,
+      closed_at: null,
+    }
+    return this.#put(gap)
+  }
+
+  /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
+  outage(symbol: string, fromMs: number, toMs: number, cause: string): void {
+    const nowMs = this.#wallMs()
+    this.#publish({
+      gap_id: gapId(symbol, 'bookTicker' satisfies EventType, 0, fromMs),
+      revision: 1,
+      symbol,
+      event_type: 'bookTicker',
+      epoch: 0,
+      from_id: null,
+      to_id: null,
+      from_time: fromMs,
+      to_time: toMs,
+      cause,
+      status: 'unrecoverable',
+      reason: 'the exchange keeps no past quotes',
+      detected_at: nowMs,
+      updated_at: nowMs,
+      closed_at: nowMs,
+    })
+  }
+
+  /** Every id of the gap is acknowledged by Kafka. */
+  filled(gap: IdGap): void {
+    this.#close(gap, { from: gap.from_id, to: gap.to_id }, 'filled', null)
+  }
+
+  /**
+   * Ids of the gap that cannot be had. What lies before them is filled, under the gap's own id; they and what lies
+   * behind get ids of their own, except that a gap keeps its id where nothing was filled.
+   *
+   * @returns the gap of what lies behind, still open; null when nothing does
+   */
+  unrecoverable(gap: IdGap, lost: IdRange, reason: string): IdGap | null {
+    const { from_id: from, to_id: to } = gap
+    if (lost.from > from) {
+      this.#close(gap, { from, to: lost.from - 1 }, 'filled', null)
+      this.#close(this.#remainder(gap, lost), lost, 'unrecoverable', reason)
+    } else {
+      this.#close(gap, lost, 'unrecoverable', reason)
+    }
+    this.#onSettled(gap, lost)
+    return lost.to < to ? this.#put(this.#remainder(gap, { from: lost.to + 1, to })) : null
+  }
+
+  #remainder(gap: IdGap, range: IdRange): IdGap {
+    const id = gapId(gap.symbol, gap.event_type, gap.epoch, range.from)
+    return {
+      ...gap,
+      gap_id: id,
+      revision: 1,
+      from_id: range.from,
+      to_id: range.to,
+      updated_at: this.#wallMs(),
+    }
+  }
+
+  #put(gap: IdGap): IdGap {
+    this.#open.set(gap.gap_id, gap)
+    this.#publish(gap)
+    return gap
+  }
+
+  #close(gap: IdGap, { from, to }: IdRange, status: 'filled' | 'unrecoverable', reason: string | null): void {
+    const nowMs = this.#wallMs()
+    const known = this.#open.delete(gap.gap_id)
+    const revision = known ? gap.revision + 1 : gap.revision
+    this.#publish({
+      ...gap,
+      revision,
+      from_id: from,
+      to_id: to,
+      status,
+      reason,
+      updated_at: nowMs,
+      closed_at: nowMs,
+    })
+  }
+}

@@ -1,0 +1,271 @@
+import { planConnections } from '../binance/connection-plan.ts'
+import { askSource } from '../binance/upgrade.ts'
+import { describeError, TapelineError } from '../errors.ts'
+import { refuseOtherSource } from '../kafka/source-mark.ts'
+import type { TopicMetadata } from '../kafka/topic-metadata.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { IngestionStatus } from '../telemetry/status.ts'
+import { VERSION } from '../telemetry/version.ts'
+import { AttemptLimit } from '../timing/attempt-limit.ts'
+import { delayFor } from '../timing/backoff.ts'
+import { type Clock, sleepOn } from '../timing/clock.ts'
+import type { IngestionConfig } from './config.ts'
+import type { ControlFrame } from './frame-handler.ts'
+import { KafkaProducer } from './kafka-producer.ts'
+import { MessageQueue } from './message-queue.ts'
+import { Pipeline, type PipelinePorts } from './pipeline.ts'
+import { claimSource } from './source.ts'
+import { resolveSymbols, streamNames } from './symbols.ts'
+import { WsConsumer } from './ws-consumer.ts'
+
+/** Half of what the exchange allows an IP. */
+const MAX_ATTEMPTS = 150
+const ATTEMPTS_WINDOW_MS = 5 * 60_000
+
+/** Kafka that has not acknowledged for this long is not producing. */
+const PRODUCING_LIMIT_MS = 10_000
+
+/** A process that was stopped, or hung, for longer holds frames in kernel buffers that would be stamped too late. */
+const STALL_LIMIT_MS = 5000
+const STALL_CHECK_MS = 1000
+
+const ROOM_CHECK_MS = 100
+
+const NO_FRAMES = { received: 0, forwarded: 0, duplicate: 0, control: 0, ignored: 0, rejected: 0, held: 0 }
+
+/** Ingestion at work: connections on one side, the queue to Kafka on the other, the pipeline between. */
+export class Ingestion {
+  readonly #config: IngestionConfig
+  readonly #clock: Clock
+  readonly #log: Logger
+  readonly #startedAtMs: number
+  readonly #queue: MessageQueue
+  readonly #producer: KafkaProducer
+  readonly #stopping = new AbortController()
+  readonly #ended = Promise.withResolvers<unknown>()
+  #connections: WsConsumer[] = []
+  #pipeline: Pipeline | null = null
+  #source: string | null = null
+  #starting: Promise<void> | null = null
+  #stallWatch: NodeJS.Timeout | null = null
+  /** Why it is not running yet. */
+  #waitingFor = 'Kafka has not answered yet'
+
+  constructor(config: IngestionConfig, clock: Clock, log: Logger) {
+    this.#config = config
+    this.#clock = clock
+    this.#log = log
+    this.#startedAtMs = clock.monotonicMs()
+    this.#queue = new MessageQueue(config.queueMaxBytes)
+    this.#producer = new KafkaProducer(
+      config,
+      clock,
+      this.#queue,
+      (messages, nextOffsets) => {
+        this.#pipeline?.onAcknowledged(messages, nextOffsets)
+        if (!this.#queue.isFull) for (const connection of this.#connections) connection.resume()
+      },
+      log,
+    )
+  }
+
+  /** Resolves with the error that ended it; never when it is stopped. */
+  get ended(): Promise<unknown> {
+    return this.#ended.promise
+  }
+
+  start(): void {
+    this.#starting ??= this.#begin().catch((error: unknown) => {
+      if (!this.#stopping.signal.aborted) this.#ended.resolve(error)
+    })
+  }
+
+  /**
+   * Stops reading, delivers what is queued and writes the last checkpoints.
+   *
+   * @throws TapelineError `STOPPED_DIRTY` when the signal aborted before Kafka had acknowledged everything
+   */
+  async stop(signal: AbortSignal): Promise<void> {
+    this.#stopping.abort(new Error('stopping'))
+    if (this.#stallWatch !== null) clearInterval(this.#stallWatch)
+    await this.#starting
+    await Promise.all(this.#connections.map((connection) => connection.stop()))
+    await this.#pipeline?.stop()
+    if (this.#pipeline !== null) await this.#writeLastCheckpoints(this.#pipeline, signal)
+    const left = await this.#producer.stop(signal)
+    if (left > 0) {
+      throw new TapelineError(
+        'STOPPED_DIRTY',
+        `${left} messages were received and not acknowledged by Kafka`,
+        {
+          fix: 'Start ingestion again once Kafka answers: missing trades are found and filled.',
+        },
+      )
+    }
+  }
+
+  readiness(): { ready: boolean; reason: string } {
+    const reason = this.#whyNotReady()
+    return { ready: reason === '', reason }
+  }
+
+  status(): IngestionStatus {
+    const nowMs = this.#clock.monotonicMs()
+    const pipeline = this.#pipeline
+    const handler = pipeline?.handler
+    return {
+      service: 'ingestion',
+      version: VERSION,
+      ...this.readiness(),
+      source: this.#source,
+      uptimeMs: Math.round(nowMs - this.#startedAtMs),
+      connections: this.#connections.map((connection) => connection.status()),
+      streams: handler?.streams(nowMs) ?? {},
+      counters: {
+        ...(handler?.counters ?? NO_FRAMES),
+        backfilled: pipeline?.backfill.backfilled ?? 0,
+        acknowledged: this.#producer.acknowledged,
+        queued: this.#queue.events,
+        inFlight: this.#producer.inFlight,
+      },
+      openGaps: (pipeline?.ledger.openGaps ?? []).map(({ gap_id, from_id, to_id, cause }) => ({
+        gapId: gap_id,
+        fromId: from_id,
+        toId: to_id,
+        cause,
+      })),
+      ignoredByReason: handler?.reasons('ignored') ?? {},
+      rejectedByReason: handler?.reasons('rejected') ?? {},
+      queueBytes: this.#queue.bytes,
+      oldestUnacknowledgedMs: Math.round(this.#producer.oldestUnacknowledgedMs(nowMs)),
+      eventToReceiptMs: handler?.eventToReceipt(nowMs) ?? { count: 0, p50: 0, p90: 0, p99: 0, max: 0 },
+    }
+  }
+
+  #whyNotReady(): string {
+    if (this.#waitingFor !== '') return this.#waitingFor
+    const down = this.#connections.filter((connection) => !connection.isOpen).length
+    if (down > 0) return `${down} of ${this.#connections.length} connections to the exchange are down`
+    const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#clock.monotonicMs())
+    return waitedMs > PRODUCING_LIMIT_MS
+      ? `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s`
+      : ''
+  }
+
+  async #begin(): Promise<void> {
+    const { topics: names, wsUrl, eventTypes, backoff } = this.#config
+    const { signal } = this.#stopping
+    const attempts = new AttemptLimit(MAX_ATTEMPTS, ATTEMPTS_WINDOW_MS)
+    const topics = await this.#patiently('Kafka', () => this.#producer.topics(Object.values(names)))
+    const source = await this.#patiently('The exchange', async () => {
+      await attempts.wait(this.#clock, signal)
+      return askSource(wsUrl, signal)
+    })
+    this.#waitingFor = 'the symbols are not checked yet'
+    const symbols = await resolveSymbols(this.#config, this.#log, signal)
+    // Nothing is written before the topics are known to be this exchange's.
+    await this.#patiently('Kafka', () => claimSource(this.#config, source))
+    this.#source = source
+    this.#waitingFor = 'what the topics hold is being read'
+    const pipeline = await this.#patiently('Kafka', () =>
+      Pipeline.open(this.#config, this.#ports(topics, symbols)),
+    )
+    this.#pipeline = pipeline
+    this.#producer.start()
+    // The start records tell an older instance to stop: not a frame is read before they are there.
+    await this.#producer.allAcknowledged(signal)
+    pipeline.start()
+    const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
+    this.#connections = planConnections(wsUrl, streamNames(symbols, eventTypes)).map((plan, id) => {
+      const connection: WsConsumer = new WsConsumer(
+        { id, plan, backoff, attempts, clock: this.#clock, whenRoom },
+        {
+          onOpen: (named) =>
+            refuseOtherSource(
+              'The topics',
+              source,
+              named,
+              'Set BINANCE_WS_URL back, or use topics of their own.',
+            ),
+          onConnected: () => pipeline.connected(plan.streams),
+          onDisconnected: () => pipeline.disconnected(plan.streams, 'reconnect'),
+          onFrame: (frame) => pipeline.handle(frame, id, (control) => this.#onControl(connection, control)),
+          onFatal: this.#ended.resolve,
+        },
+        this.#log,
+      )
+      return connection
+    })
+    this.#waitingFor = ''
+    for (const connection of this.#connections) connection.start()
+    this.#watchForStalls()
+  }
+
+  #ports(topics: ReadonlyMap<string, TopicMetadata>, symbols: readonly string[]): PipelinePorts {
+    return {
+      clock: this.#clock,
+      topics,
+      symbols,
+      send: (message) => {
+        this.#queue.push(message)
+        this.#producer.notice()
+        if (this.#queue.isFull) for (const connection of this.#connections) connection.pause()
+      },
+      acknowledged: (signal) => this.#producer.allAcknowledged(signal),
+      whenRoom: (signal) => this.#whenRoom(signal),
+      onFatal: this.#ended.resolve,
+      log: this.#log,
+    }
+  }
+
+  /** Tries until it succeeds; what waiting does not mend ends the start, except a topic that is yet to be made. */
+  async #patiently<Result>(what: string, attempt: () => Promise<Result>): Promise<Result> {
+    for (let failures = 1; ; failures++) {
+      try {
+        return await attempt()
+      } catch (error) {
+        this.#stopping.signal.throwIfAborted()
+        if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
+        this.#waitingFor = `${what} cannot be used yet: ${describeError(error)}`
+        const details = error instanceof TapelineError ? { fix: error.fix } : { err: error }
+        this.#log.warn(details, `${what} cannot be used yet, trying again: ${describeError(error)}`)
+        const waitMs = delayFor(failures, this.#config.backoff, Math.random())
+        await sleepOn(this.#clock, waitMs, this.#stopping.signal)
+      }
+    }
+  }
+
+  #onControl(connection: WsConsumer, { control, detail }: ControlFrame): void {
+    if (control === 'error') this.#log.error({ detail }, 'The exchange refused a request')
+    if (control === 'serverShutdown') connection.reconnect('the exchange shuts this server down', true)
+  }
+
+  async #whenRoom(signal: AbortSignal): Promise<void> {
+    while (this.#queue.isFull) await sleepOn(this.#clock, ROOM_CHECK_MS, signal)
+  }
+
+  async #writeLastCheckpoints(pipeline: Pipeline, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#producer.allAcknowledged(signal)
+      pipeline.writeCheckpoints()
+    } catch (error) {
+      // Given up: the checkpoints of before stand, and what is behind them is replayed.
+      if (!signal.aborted) throw error
+    }
+  }
+
+  /** Timers run before sockets are read, so after a stall the sockets are gone before a late frame is stamped. */
+  #watchForStalls(): void {
+    let lastMs = this.#clock.monotonicMs()
+    this.#stallWatch = setInterval(() => {
+      const nowMs = this.#clock.monotonicMs()
+      const stalledMs = nowMs - lastMs - STALL_CHECK_MS
+      lastMs = nowMs
+      if (stalledMs < STALL_LIMIT_MS) return
+      const seconds = Math.round(stalledMs / 1000)
+      for (const connection of this.#connections) {
+        connection.reconnect(`this process stood still for ${seconds} s`, true)
+      }
+    }, STALL_CHECK_MS)
+  }
+}

@@ -1,0 +1,75 @@
+import { TapelineError } from '../errors.ts'
+import type { KafkaConnection } from '../kafka/config.ts'
+import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
+import { parseCheckpoint } from './checkpoint.ts'
+
+const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
+
+/**
+ * Looks for a newer instance over the same symbols: two at once would double every bookTicker, which nothing can
+ * tell apart afterwards. Later by offset in the checkpoints topic is newer, whatever the clocks say.
+ */
+export class InstanceWatch {
+  readonly #fetcher: PartitionFetcher
+  readonly #topic: string
+  readonly #instance: string
+  readonly #symbols: ReadonlySet<string>
+  readonly #positions: Map<number, number>
+  #ownStartSeen = false
+
+  /** @param ends where reading begins: the end of each partition before this instance wrote its start records */
+  constructor(
+    kafka: KafkaConnection,
+    topic: string,
+    instance: string,
+    symbols: readonly string[],
+    ends: ReadonlyMap<number, number>,
+  ) {
+    this.#fetcher = new PartitionFetcher(kafka, 'tapeline-ingestion-watch', [topic])
+    this.#topic = topic
+    this.#instance = instance
+    this.#symbols = new Set(symbols)
+    this.#positions = new Map(ends)
+  }
+
+  async connect(): Promise<void> {
+    await this.#fetcher.connect()
+  }
+
+  /** @throws TapelineError `KAFKA` when another instance has started over one of our symbols after we did */
+  async check(): Promise<void> {
+    for (const { partition, end } of await this.#fetcher.offsetRanges()) {
+      for (let offset = this.#positions.get(partition) ?? end; offset < end; ) {
+        const node = this.#fetcher.leaderOf(this.#topic, partition) ?? 0
+        const [fetched] = await this.#fetcher.fetch(node, [{ topic: this.#topic, partition, offset }], LIMITS)
+        for (const { offset: at, record } of fetched?.records ?? []) {
+          if (at >= offset) this.#look(record.key?.toString() ?? '', record.value)
+        }
+        offset = fetched?.nextOffset ?? offset
+        this.#positions.set(partition, offset)
+        if (fetched?.nextOffset == null) break
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#fetcher.close()
+  }
+
+  #look(symbol: string, value: Buffer | null): void {
+    if (!this.#symbols.has(symbol) || value === null) return
+    const { instance, kind } = parseCheckpoint(value.toString())
+    if (instance === this.#instance) {
+      this.#ownStartSeen = true
+      return
+    }
+    if (kind !== 'start' || !this.#ownStartSeen) return
+    throw new TapelineError(
+      'KAFKA',
+      `Another ingestion (${instance}) has started over ${symbol}: this one stops`,
+      {
+        fix: 'Run one ingestion for a symbol; give each a share of the symbols with SHARD.',
+      },
+    )
+  }
+}

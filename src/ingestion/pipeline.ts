@@ -1,0 +1,258 @@
+import { randomUUID } from 'node:crypto'
+import { type FetchTrades, type RestTrade, tradeRest } from '../binance/trade-rest.ts'
+import { WeightBudget } from '../binance/weight-budget.ts'
+import { TapelineError } from '../errors.ts'
+import { HEADER, schemaHeader } from '../kafka/headers.ts'
+import { partitionOf } from '../kafka/partition-map.ts'
+import type { TopicMetadata } from '../kafka/topic-metadata.ts'
+import { type EventType, streamName } from '../market/event.ts'
+import type { Gap } from '../market/gap.ts'
+import { type IdRange, subtract } from '../market/id-ranges.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { Clock } from '../timing/clock.ts'
+import { Acknowledged } from './acknowledged.ts'
+import { Backfill } from './backfill.ts'
+import { backfillJson } from './backfill-message.ts'
+import { CheckpointWriter } from './checkpoint-writer.ts'
+import type { IngestionConfig } from './config.ts'
+import { Continuity, type StreamMemory } from './continuity.ts'
+import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
+import { GapLedger, type IdGap } from './gap-ledger.ts'
+import { InstanceWatch } from './instance-watch.ts'
+import type { OnAcknowledged } from './kafka-producer.ts'
+import type { OutgoingMessage } from './message-queue.ts'
+import { type ReceiptStamp, receiptStamper } from './receipt-stamp.ts'
+import { type Recovered, recover } from './recovery.ts'
+import { Router } from './router.ts'
+import { SilenceCheck } from './silence-check.ts'
+
+const CHECKPOINT_EVERY_MS = 5000
+
+/** What the pipeline stands on. */
+export interface PipelinePorts {
+  readonly clock: Clock
+  readonly topics: ReadonlyMap<string, TopicMetadata>
+  readonly symbols: readonly string[]
+  readonly send: (message: OutgoingMessage) => void
+  readonly acknowledged: (signal: AbortSignal) => Promise<void>
+  readonly whenRoom: (signal: AbortSignal) => Promise<void>
+  /** Another instance has taken over, or a defect: this one must stop. */
+  readonly onFatal: (error: unknown) => void
+  readonly log: Logger
+}
+
+/**
+ * From frames to messages and the ledger, with the memory that outlives this process: built once the topics are
+ * known to be this exchange's.
+ */
+export class Pipeline {
+  readonly handler: FrameHandler
+  readonly ledger: GapLedger
+  readonly backfill: Backfill
+  readonly #config: IngestionConfig
+  readonly #ports: PipelinePorts
+  readonly #stopping = new AbortController()
+  readonly #stamp: () => ReceiptStamp
+  readonly #router: Router
+  readonly #continuity: Continuity<StampedEvent>
+  readonly #acknowledged = new Acknowledged()
+  readonly #checkpoints: CheckpointWriter
+  readonly #watch: InstanceWatch
+  readonly #silence: SilenceCheck
+  #cancelTick: (() => void) | null = null
+  #checking: Promise<void> = Promise.resolve()
+
+  private constructor(config: IngestionConfig, ports: PipelinePorts, recovered: Recovered) {
+    const { clock, topics, symbols, log } = ports
+    this.#config = config
+    this.#ports = ports
+    this.#stamp = receiptStamper(() => clock.wallMicros())
+    this.#router = new Router(config.topics, topics)
+    const wallMs = () => Math.floor(clock.wallMicros() / 1000)
+    this.ledger = new GapLedger(
+      (gap) => this.#publishGap(gap),
+      (gap, lost) => this.#settle(gap, lost),
+      wallMs,
+    )
+    this.#continuity = new Continuity<StampedEvent>(this.ledger, () => this.backfill.notice())
+    this.handler = new FrameHandler({
+      stamp: this.#stamp,
+      monotonicMs: () => clock.monotonicMs(),
+      continuity: this.#continuity,
+      route: (stream, symbol, type) => this.#router.route(stream, symbol, type),
+      deadLettersTopic: config.topics.deadLetters,
+      send: ports.send,
+    })
+    const fetch: FetchTrades = tradeRest(config.restUrl)
+    const budget = new WeightBudget(config.restWeightPerMinute)
+    this.backfill = new Backfill(
+      { fetch, budget, clock, random: Math.random, backoff: config.backoff, maxIds: config.backfillMaxIds },
+      {
+        missingIn: (gap) => this.#continuity.missingIn(streamName(gap.symbol, gap.event_type), gap),
+        forward: (gap, trades) => this.#forwardBackfilled(gap, trades),
+        acknowledged: ports.acknowledged,
+        whenRoom: ports.whenRoom,
+      },
+      this.ledger,
+      log,
+    )
+    this.#silence = new SilenceCheck(fetch, budget, clock, this.#continuity)
+    const instance = randomUUID()
+    this.#checkpoints = new CheckpointWriter(
+      { instance, symbols, names: config.topics, topics, clock },
+      this.#acknowledged,
+      this.ledger,
+      ports.send,
+    )
+    const { checkpointEnds } = recovered
+    this.#watch = new InstanceWatch(
+      config.kafka,
+      config.topics.checkpoints,
+      instance,
+      symbols,
+      checkpointEnds,
+    )
+    this.#restore(recovered)
+  }
+
+  /** Recovers what the topics know, and tells older instances over the same symbols to stop. */
+  static async open(config: IngestionConfig, ports: PipelinePorts): Promise<Pipeline> {
+    const recovered = await recover(config.kafka, config.topics, ports.symbols)
+    const pipeline = new Pipeline(config, ports, recovered)
+    await pipeline.#watch.connect()
+    const { streams, openGaps, replayed } = recovered
+    if (streams.size > 0) {
+      ports.log.info(
+        { streams: streams.size, replayed, openGaps: openGaps.length },
+        'Memory recovered from the topics',
+      )
+    }
+    return pipeline
+  }
+
+  /** To be called once the queue is being emptied. */
+  start(): void {
+    this.backfill.start()
+    this.#tick()
+  }
+
+  readonly onAcknowledged: OnAcknowledged = (messages, nextOffsets) => {
+    this.#acknowledged.acknowledge(messages, nextOffsets)
+  }
+
+  handle(frame: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean {
+    return this.handler.handle(frame, connection, onControl)
+  }
+
+  /** A connection has opened: its streams are to deliver, or are asked for. */
+  connected(streams: readonly string[]): void {
+    const openedAtMs = this.#ports.clock.monotonicMs()
+    const symbols = this.#ports.symbols.filter((symbol) =>
+      streams.some((stream) => stream.startsWith(`${symbol.toLowerCase()}@`)),
+    )
+    const seen = (stream: string) => this.handler.lastSeenMs(stream) >= openedAtMs
+    this.#silence.run(symbols, seen, this.#stopping.signal).catch((error: unknown) => {
+      if (!this.#stopping.signal.aborted) this.#ports.onFatal(error)
+    })
+  }
+
+  /** A connection is gone. */
+  disconnected(streams: readonly string[], cause: string): void {
+    this.#continuity.interrupted(streams, cause)
+  }
+
+  /** Ends backfill and writes the last checkpoints; what was forwarded must be acknowledged by then. */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('stopping'))
+    this.#cancelTick?.()
+    await this.backfill.stop()
+    await this.#checking
+    await this.#watch.close()
+  }
+
+  writeCheckpoints(): void {
+    this.#checkpoints.writeChanged()
+  }
+
+  #restore({ streams, openGaps, offsets }: Recovered): void {
+    for (const { topic, partition, offset } of offsets)
+      this.#acknowledged.restoreOffset(topic, partition, offset)
+    this.ledger.restore(openGaps)
+    for (const [stream, { symbol, type, memory }] of streams) {
+      this.#continuity.restore(stream, symbol, type, memory)
+      this.#acknowledged.restore(symbol, type, memory)
+    }
+    this.#checkpoints.writeStart()
+    for (const { symbol, type, memory } of streams.values()) this.#openForgotten(symbol, type, memory)
+  }
+
+  /** A hole is a gap whether or not its ledger message survived. */
+  #openForgotten(symbol: string, type: EventType, memory: StreamMemory): void {
+    if (type === 'bookTicker') return
+    const known = this.ledger.openGaps.filter((gap) => gap.symbol === symbol && gap.event_type === type)
+    const ranges = known.map(({ from_id, to_id }) => ({ from: from_id, to: to_id }))
+    for (const missing of subtract(memory.holes, ranges)) {
+      this.ledger.open({ symbol, eventType: type, epoch: memory.epoch }, missing, 'restart', {
+        fromMs: null,
+        toMs: null,
+      })
+    }
+  }
+
+  #forwardBackfilled({ symbol, event_type: type, epoch }: IdGap, trades: readonly RestTrade[]): void {
+    const stream = streamName(symbol, type)
+    const { topic, partition, key, headers } = this.#router.route(stream, symbol, type)
+    for (const trade of trades) {
+      const { ms, us } = this.#stamp()
+      this.#ports.send({
+        topic,
+        partition,
+        key,
+        headers,
+        value: Buffer.from(backfillJson(symbol, type, trade, ms, us)),
+        timestampMs: ms,
+        mark: { symbol, type, epoch, id: trade.id, timeMs: trade.timeMs },
+        queuedAtMs: this.#ports.clock.monotonicMs(),
+      })
+      this.#continuity.filled(stream, { from: trade.id, to: trade.id })
+    }
+  }
+
+  #settle({ symbol, event_type, epoch }: IdGap, lost: IdRange): void {
+    const stream = streamName(symbol, event_type)
+    if (epoch === this.#continuity.epochOf(stream)) this.#continuity.filled(stream, lost)
+    this.#acknowledged.settle(symbol, event_type, lost)
+  }
+
+  #publishGap(gap: Gap): void {
+    const { topics, clock } = this.#ports
+    const topic = this.#config.topics.gaps
+    this.#ports.send({
+      topic,
+      partition: partitionOf(gap.gap_id, topics.get(topic)?.partitions ?? 1),
+      key: Buffer.from(gap.gap_id),
+      value: Buffer.from(JSON.stringify(gap)),
+      headers: new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))]]),
+      timestampMs: gap.updated_at,
+      mark: null,
+      queuedAtMs: clock.monotonicMs(),
+    })
+  }
+
+  #tick(): void {
+    this.#cancelTick = this.#ports.clock.schedule(CHECKPOINT_EVERY_MS, () => {
+      this.writeCheckpoints()
+      this.#checking = this.#checkInstances()
+    })
+  }
+
+  async #checkInstances(): Promise<void> {
+    try {
+      await this.#watch.check()
+    } catch (error) {
+      if (error instanceof TapelineError) this.#ports.onFatal(error)
+      else this.#ports.log.debug({ err: error }, 'The checkpoints cannot be read now')
+    }
+    if (!this.#stopping.signal.aborted) this.#tick()
+  }
+}

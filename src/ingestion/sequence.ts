@@ -1,0 +1,159 @@
+import type { IdRange } from '../market/id-ranges.ts'
+
+/** An event of a sequence, as far as continuity is concerned. */
+export interface Observed {
+  /** Trade id or aggregate trade id. */
+  readonly id: number
+  /** Trade time `T`, milliseconds since the Unix epoch. */
+  readonly timeMs: number
+  /** The connection that delivered it. */
+  readonly connection: number
+}
+
+/** What is to be done with an observed event. Specification: S1 to S7. */
+export type Verdict<Event extends Observed> =
+  /** Forward it; `missing` are the ids between it and what came before, if any. */
+  | { readonly kind: 'next'; readonly missing: IdRange | null; readonly released: number }
+  /** Forward it: it belongs into a hole. */
+  | { readonly kind: 'late' }
+  /** Drop it: it was forwarded before. */
+  | { readonly kind: 'duplicate' }
+  /** Keep it: it may be the beginning of a new sequence. */
+  | { readonly kind: 'held'; readonly released: number }
+  /** The exchange has begun a new sequence: forward these, oldest first; `missing` lie between them. */
+  | { readonly kind: 'reset'; readonly events: readonly Event[]; readonly missing: readonly IdRange[] }
+
+/* `released`: how many events that were held before turn out to be duplicates. */
+
+/** How many rising ids below the last, later in time, on one connection, make a reset. */
+const RESET_EVENTS = 3
+
+/**
+ * The continuity of one sequence of ids: of one symbol and event type, in one epoch. Ids are contiguous at the
+ * exchange, so a jump is a gap; and only ids that were forwarded are duplicates, so what lies in a hole passes
+ * whenever it comes.
+ */
+export class Sequence<Event extends Observed> {
+  #epoch: number
+  #last: number | null
+  #lastTimeMs: number
+  #holes: IdRange[]
+  #candidates: Event[] = []
+
+  /** @param memory what an earlier instance knew; nothing for a sequence never seen */
+  constructor(memory?: {
+    epoch: number
+    last: number | null
+    lastTimeMs: number
+    holes: readonly IdRange[]
+  }) {
+    this.#epoch = memory?.epoch ?? 0
+    this.#last = memory?.last ?? null
+    this.#lastTimeMs = memory?.lastTimeMs ?? 0
+    this.#holes = [...(memory?.holes ?? [])]
+  }
+
+  get epoch(): number {
+    return this.#epoch
+  }
+
+  /** The highest id forwarded; null before the first. */
+  get last(): number | null {
+    return this.#last
+  }
+
+  get lastTimeMs(): number {
+    return this.#lastTimeMs
+  }
+
+  /** Ids below the last that were not forwarded, in order. */
+  get holes(): readonly IdRange[] {
+    return this.#holes
+  }
+
+  observe(event: Event): Verdict<Event> {
+    const { id, timeMs } = event
+    if (this.#last === null || id > this.#last) {
+      const released = this.#candidates.length
+      this.#candidates = []
+      return { kind: 'next', missing: this.#advance(id, timeMs), released }
+    }
+    if (this.fill({ from: id, to: id }) > 0) return { kind: 'late' }
+    return timeMs > this.#lastTimeMs ? this.#suspect(event) : { kind: 'duplicate' }
+  }
+
+  /** Notes an id of which it is known that it was forwarded, in which epoch, and in no particular order. */
+  record(epoch: number, id: number, timeMs: number): void {
+    if (epoch > this.#epoch) {
+      this.#epoch = epoch
+      this.#last = null
+      this.#holes = []
+    }
+    if (this.#last === null || id > this.#last) this.#advance(id, timeMs)
+    else if (epoch === this.#epoch) this.fill({ from: id, to: id })
+  }
+
+  /** The exchange has ids up to `to` that have not come: they are a hole now, returned, or null when there is none. */
+  expect(to: number, timeMs: number): IdRange | null {
+    if (this.#last === null || to <= this.#last) return null
+    const missing = { from: this.#last + 1, to }
+    this.#holes.push(missing)
+    this.#last = to
+    this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
+    return missing
+  }
+
+  /** The ids of a range that lie in holes. */
+  holesIn({ from, to }: IdRange): IdRange[] {
+    return this.#holes
+      .filter((hole) => hole.to >= from && hole.from <= to)
+      .map((hole) => ({ from: Math.max(hole.from, from), to: Math.min(hole.to, to) }))
+  }
+
+  /** Takes ids out of the holes that were forwarded by another way (backfill, a replayed topic); how many those were. */
+  fill({ from, to }: IdRange): number {
+    let filled = 0
+    // A hole is seldom there at all, and the last one is the likeliest.
+    for (let i = this.#holes.length - 1; i >= 0; i--) {
+      const hole = this.#holes[i]
+      if (hole === undefined || hole.to < from) break
+      if (hole.from > to) continue
+      const rest: IdRange[] = []
+      if (hole.from < from) rest.push({ from: hole.from, to: from - 1 })
+      if (hole.to > to) rest.push({ from: to + 1, to: hole.to })
+      filled += Math.min(hole.to, to) - Math.max(hole.from, from) + 1
+      this.#holes.splice(i, 1, ...rest)
+    }
+    return filled
+  }
+
+  /** Moves the last id up; the ids that were jumped over become a hole. */
+  #advance(id: number, timeMs: number): IdRange | null {
+    const missing = this.#last === null || id === this.#last + 1 ? null : { from: this.#last + 1, to: id - 1 }
+    if (missing !== null) this.#holes.push(missing)
+    this.#last = id
+    this.#lastTimeMs = timeMs
+    return missing
+  }
+
+  /** An id that was forwarded before comes with a later time: a defect, or the first of a new sequence. */
+  #suspect(event: Event): Verdict<Event> {
+    const previous = this.#candidates.at(-1)
+    const continues =
+      previous === undefined ||
+      (previous.connection === event.connection && previous.id < event.id && previous.timeMs <= event.timeMs)
+    const released = continues ? 0 : this.#candidates.length
+    this.#candidates = continues ? [...this.#candidates, event] : [event]
+    if (this.#candidates.length < RESET_EVENTS) return { kind: 'held', released }
+    const events = this.#candidates
+    this.#candidates = []
+    this.#epoch++
+    this.#holes = events.flatMap(({ id }, i) => {
+      const before = events[i - 1]
+      return before === undefined || before.id + 1 === id ? [] : [{ from: before.id + 1, to: id - 1 }]
+    })
+    this.#last = event.id
+    this.#lastTimeMs = event.timeMs
+    return { kind: 'reset', events, missing: [...this.#holes] }
+  }
+}

@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { QuoteOrder } from '../src/ingestion/quotes.ts'
+import { type Observed, Sequence } from '../src/ingestion/sequence.ts'
+
+const at = (id: number, timeMs = id, connection = 0): Observed => ({ id, timeMs, connection })
+
+test('S1–S4 forwards each id once, whatever order, repeats and jumps they come in, and knows the holes', () => {
+  const ids = fc.array(fc.integer({ min: 100, max: 160 }), { minLength: 1, maxLength: 120 })
+  fc.assert(
+    fc.property(ids, (observed) => {
+      const sequence = new Sequence<Observed>()
+      const forwarded = new Set<number>()
+      const first = observed[0] ?? 0
+      for (const id of observed) {
+        const { kind } = sequence.observe(at(id))
+        if (kind !== 'next' && kind !== 'late') continue
+        assert.ok(!forwarded.has(id), `${id} is forwarded once`)
+        forwarded.add(id)
+      }
+      const above = observed.filter((id) => id >= first)
+      assert.deepEqual(
+        [...forwarded].sort((a, b) => a - b),
+        [...new Set(above)].sort((a, b) => a - b),
+      )
+      const missing = sequence.holes.flatMap(({ from, to }) =>
+        Array.from({ length: to - from + 1 }, (_, i) => from + i),
+      )
+      const last = Math.max(...above)
+      assert.deepEqual(
+        missing,
+        Array.from({ length: last - first + 1 }, (_, i) => first + i).filter((id) => !forwarded.has(id)),
+      )
+    }),
+  )
+})
+
+test('S2 names the ids that are missing between two events', () => {
+  const sequence = new Sequence<Observed>()
+  assert.deepEqual(sequence.observe(at(7)), { kind: 'next', missing: null, released: 0 })
+  assert.deepEqual(sequence.observe(at(8)), { kind: 'next', missing: null, released: 0 })
+  assert.deepEqual(sequence.observe(at(12)), { kind: 'next', missing: { from: 9, to: 11 }, released: 0 })
+  assert.deepEqual(sequence.observe(at(10)), { kind: 'late' })
+  assert.deepEqual(sequence.holes, [
+    { from: 9, to: 9 },
+    { from: 11, to: 11 },
+  ])
+})
+
+test('S5 recognises ids that begin anew: three that rise below the last, later in time, on one connection', () => {
+  const sequence = new Sequence<Observed>()
+  sequence.observe(at(1000, 5000))
+  assert.equal(sequence.observe(at(1, 6000)).kind, 'held')
+  assert.equal(sequence.observe(at(2, 6001)).kind, 'held')
+  const verdict = sequence.observe(at(4, 6002))
+  assert.ok(verdict.kind === 'reset')
+  assert.deepEqual(
+    verdict.events.map(({ id }) => id),
+    [1, 2, 4],
+  )
+  assert.deepEqual(verdict.missing, [{ from: 3, to: 3 }])
+  assert.deepEqual([sequence.epoch, sequence.last], [1, 4])
+})
+
+test('S6 takes repeats for repeats: older in time, on two connections, or followed by the old sequence', () => {
+  const sequence = new Sequence<Observed>()
+  sequence.observe(at(1000, 5000))
+  assert.equal(sequence.observe(at(999, 4000)).kind, 'duplicate')
+  sequence.observe(at(1, 6000, 0))
+  assert.deepEqual(
+    sequence.observe(at(2, 6001, 1)),
+    { kind: 'held', released: 1 },
+    'another connection begins a suspicion of its own',
+  )
+  assert.deepEqual(sequence.observe(at(1001, 6002)), { kind: 'next', missing: null, released: 1 })
+  assert.equal(sequence.epoch, 0)
+})
+
+test('S7 goes on from memory: what Kafka has is a duplicate, what it lacks is not', () => {
+  const sequence = new Sequence<Observed>({
+    epoch: 0,
+    last: 50,
+    lastTimeMs: 50,
+    holes: [{ from: 20, to: 22 }],
+  })
+  assert.equal(sequence.observe(at(21)).kind, 'late')
+  assert.equal(sequence.observe(at(21)).kind, 'duplicate')
+  assert.deepEqual(sequence.observe(at(60)), { kind: 'next', missing: { from: 51, to: 59 }, released: 0 })
+  assert.deepEqual(sequence.expect(65, 65), { from: 61, to: 65 })
+  assert.equal(sequence.fill({ from: 0, to: 100 }), 2 + 9 + 5)
+  assert.deepEqual(sequence.holes, [])
+})
+
+test('Q1–Q2 forwards each quote once, a late one too, and follows update ids that begin anew', () => {
+  const order = new QuoteOrder()
+  assert.deepEqual(
+    [10, 12, 11, 12, 10].map((u) => order.observe(u)),
+    [true, true, true, false, false],
+  )
+  for (let u = 100; u < 10_000; u++) order.observe(u)
+  assert.equal(order.observe(5), false, 'older than all that is remembered')
+  const restarted = Array.from({ length: 200 }, (_, u) => order.observe(u))
+  assert.ok(restarted.slice(120).every((forwarded) => forwarded))
+})
