@@ -8,6 +8,7 @@ import { MessageQueue, type OutgoingMessage } from '../src/ingestion/message-que
 import { receiptStamper } from '../src/ingestion/receipt-stamp.ts'
 import { Router } from '../src/ingestion/router.ts'
 import { streamName } from '../src/market/event.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const METADATA = new Map([
@@ -83,7 +84,7 @@ function handler() {
   let us = 1_723_161_256_000_000
   const core = new FrameHandler({
     stamp: receiptStamper(() => us++),
-    monotonicMs: () => 0,
+    clock: new VirtualClock(),
     continuity: new Continuity<StampedEvent>(
       new GapLedger(
         () => {},

@@ -41,7 +41,10 @@ const exchangeEnv = (at: Pick<Exchange, 'wsUrl' | 'restUrl'> = exchange) => ({
 async function scripted(onConnection: (socket: WebSocket, connection: number) => void) {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
   let connections = 0
-  server.on('connection', (socket) => onConnection(socket, ++connections))
+  server.on('connection', (socket, request) => {
+    // The first connection asks for no stream: it only learns who this is.
+    if (request.url?.includes('streams=') === true) onConnection(socket, ++connections)
+  })
   server.on('headers', (headers) => headers.push('x-tapeline-source: scripted'))
   await new Promise((resolve) => server.once('listening', resolve))
   const { port } = server.address() as AddressInfo
@@ -162,7 +165,12 @@ test('reconnects after the exchange has cut it off, at once when the exchange an
       timeoutMs: 900,
       what: 'a second connection, without a wait',
     })
-    await ingestion.ready()
+    sockets[0]?.terminate()
+    await waitFor(async () => (await ingestion.status()).rollovers === 1, {
+      timeoutMs: 2000,
+      what: 'it to take over',
+    })
+    assert.equal((await fetch(ingestion.url)).status, 200, 'without a break')
     sockets[1]?.terminate()
     await waitFor(async () => (await fetch(ingestion.url)).status === 503, {
       timeoutMs: 2000,

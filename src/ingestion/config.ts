@@ -4,6 +4,8 @@ import type { EventType } from '../market/event.ts'
 import type { Settings } from '../settings/load.ts'
 import type { BackoffPolicy } from '../timing/backoff.ts'
 
+const HOUR_MS = 3_600_000
+
 /** Everything the ingestion service is told; durations in milliseconds, sizes in bytes. */
 export interface IngestionConfig {
   /** Upper-case; `*` alone for every spot symbol that trades. */
@@ -11,6 +13,9 @@ export interface IngestionConfig {
   readonly eventTypes: readonly EventType[]
   readonly shard: { readonly index: number; readonly count: number }
   readonly wsUrl: string
+  /** 2: every stream over two connections, merged. */
+  readonly connectionsPerStream: number
+  readonly connectionMaxAgeMs: number
   readonly restUrl: string
   /** Of the 6,000 that the IP has. */
   readonly restWeightPerMinute: number
@@ -34,6 +39,8 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
     eventTypes: settings.STREAM_TYPES,
     shard: settings.SHARD,
     wsUrl: settings.BINANCE_WS_URL,
+    connectionsPerStream: settings.CONNECTIONS_PER_STREAM,
+    connectionMaxAgeMs: settings.CONNECTION_MAX_AGE_HOURS * HOUR_MS,
     restUrl: settings.BINANCE_REST_URL,
     restWeightPerMinute: settings.REST_WEIGHT_PER_MINUTE,
     backfillMaxIds: settings.BACKFILL_MAX_IDS,

@@ -3,14 +3,16 @@ import { HEADER } from '../kafka/headers.ts'
 import { LatencyWindow } from '../telemetry/latency.ts'
 import type { StreamStatus } from '../telemetry/status.ts'
 import { Tally } from '../telemetry/tally.ts'
+import type { Clock } from '../timing/clock.ts'
 import type { Continuity, StreamEvent } from './continuity.ts'
 import type { OutgoingMessage } from './message-queue.ts'
 import type { ReceiptStamp } from './receipt-stamp.ts'
 import type { Route } from './router.ts'
+import { StreamMerge } from './stream-merge.ts'
 
 export interface FrameHandlerOptions {
   readonly stamp: () => ReceiptStamp
-  readonly monotonicMs: () => number
+  readonly clock: Clock
   readonly continuity: Continuity<StampedEvent>
   readonly route: (stream: string, symbol: string, type: EventFrame['type']) => Route
   /** Where rejected frames go. */
@@ -42,6 +44,8 @@ const MAX_REJECTED_BYTES = 1 << 20
  * exactly one counter: received = forwarded + duplicate + control + ignored + rejected + held.
  */
 export class FrameHandler {
+  /** Brings what several connections deliver into one order. */
+  readonly merge: StreamMerge<StampedEvent>
   readonly #options: FrameHandlerOptions
   readonly #streams = new Map<string, StreamState>()
   readonly #reasons = new Tally()
@@ -50,11 +54,12 @@ export class FrameHandler {
 
   constructor(options: FrameHandlerOptions) {
     this.#options = options
+    this.merge = new StreamMerge(options.clock, (event) => this.#deliver(event))
   }
 
   get counters() {
     const { duplicates: duplicate, held } = this.#options.continuity
-    return { ...this.#counters, duplicate, held }
+    return { ...this.#counters, duplicate, held: held + this.merge.held }
   }
 
   /**
@@ -114,12 +119,17 @@ export class FrameHandler {
     stamp: ReceiptStamp,
     connection: number,
   ): void {
-    const nowMs = this.#options.monotonicMs()
+    const nowMs = this.#options.clock.monotonicMs()
     const id = 't' in payload ? payload.t : 'u' in payload ? payload.u : payload.a
     const timeMs = 'T' in payload ? payload.T : stamp.ms
     const event = { stream, symbol, type, id, timeMs, connection, receiptMs: stamp.ms, json, stamp }
     this.#seen(stream, id, nowMs)
     if ('E' in payload && payload.E !== null) this.#eventToReceipt.record(stamp.ms - payload.E, nowMs)
+    this.merge.offer(event)
+  }
+
+  #deliver(event: StampedEvent): void {
+    const nowMs = this.#options.clock.monotonicMs()
     for (const one of this.#options.continuity.observe(event)) this.#forward(one, nowMs)
   }
 
@@ -164,7 +174,7 @@ export class FrameHandler {
       ]),
       timestampMs: ms,
       mark: null,
-      queuedAtMs: this.#options.monotonicMs(),
+      queuedAtMs: this.#options.clock.monotonicMs(),
     })
   }
 }

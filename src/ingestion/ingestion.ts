@@ -14,6 +14,7 @@ import type { ControlFrame } from './frame-handler.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './message-queue.ts'
 import { Pipeline, type PipelinePorts } from './pipeline.ts'
+import { Seat } from './seat.ts'
 import { claimSource } from './source.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
 import { WsConsumer } from './ws-consumer.ts'
@@ -43,7 +44,7 @@ export class Ingestion {
   readonly #producer: KafkaProducer
   readonly #stopping = new AbortController()
   readonly #ended = Promise.withResolvers<unknown>()
-  #connections: WsConsumer[] = []
+  #seats: Seat[] = []
   #pipeline: Pipeline | null = null
   #source: string | null = null
   #starting: Promise<void> | null = null
@@ -89,7 +90,7 @@ export class Ingestion {
     this.#stopping.abort(new Error('stopping'))
     if (this.#stallWatch !== null) clearInterval(this.#stallWatch)
     await this.#starting
-    await Promise.all(this.#connections.map((connection) => connection.stop()))
+    await Promise.all(this.#seats.map((seat) => seat.stop()))
     await this.#pipeline?.stop()
     if (this.#pipeline !== null) await this.#writeLastCheckpoints(this.#pipeline, signal)
     const left = await this.#producer.stop(signal)
@@ -119,7 +120,8 @@ export class Ingestion {
       ...this.readiness(),
       source: this.#source,
       uptimeMs: Math.round(nowMs - this.#startedAtMs),
-      connections: this.#connections.map((connection) => connection.status()),
+      connections: this.#seats.flatMap((seat) => seat.status()),
+      rollovers: this.#seats.reduce((sum, { rollovers }) => sum + rollovers, 0),
       streams: handler?.streams(nowMs) ?? {},
       counters: {
         ...(handler?.counters ?? NO_FRAMES),
@@ -144,8 +146,8 @@ export class Ingestion {
 
   #whyNotReady(): string {
     if (this.#waitingFor !== '') return this.#waitingFor
-    const down = this.#connections.filter((connection) => !connection.isOpen).length
-    if (down > 0) return `${down} of ${this.#connections.length} connections to the exchange are down`
+    const down = this.#seats.filter((seat) => !seat.isOpen).length
+    if (down > 0) return `${down} of ${this.#seats.length} connections to the exchange are down`
     const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#clock.monotonicMs())
     return waitedMs > PRODUCING_LIMIT_MS
       ? `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s`
@@ -153,7 +155,7 @@ export class Ingestion {
   }
 
   async #begin(): Promise<void> {
-    const { topics: names, wsUrl, eventTypes, backoff } = this.#config
+    const { topics: names, wsUrl, eventTypes, connectionsPerStream, connectionMaxAgeMs } = this.#config
     const { signal } = this.#stopping
     const attempts = new AttemptLimit(MAX_ATTEMPTS, ATTEMPTS_WINDOW_MS)
     const topics = await this.#patiently('Kafka', () => this.#producer.topics(Object.values(names)))
@@ -175,30 +177,59 @@ export class Ingestion {
     // The start records tell an older instance to stop: not a frame is read before they are there.
     await this.#producer.allAcknowledged(signal)
     pipeline.start()
-    const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
-    this.#connections = planConnections(wsUrl, streamNames(symbols, eventTypes)).map((plan, id) => {
-      const connection: WsConsumer = new WsConsumer(
-        { id, plan, backoff, attempts, clock: this.#clock, whenRoom },
-        {
-          onOpen: (named) =>
-            refuseOtherSource(
-              'The topics',
-              source,
-              named,
-              'Set BINANCE_WS_URL back, or use topics of their own.',
-            ),
-          onConnected: () => pipeline.connected(plan.streams),
-          onDisconnected: () => pipeline.disconnected(plan.streams, 'reconnect'),
-          onFrame: (frame) => pipeline.handle(frame, id, (control) => this.#onControl(connection, control)),
-          onFatal: this.#ended.resolve,
-        },
-        this.#log,
-      )
-      return connection
-    })
+    const plans = planConnections(wsUrl, streamNames(symbols, eventTypes))
+    let connectionId = 0
+    const connect = (seat: Seat) => this.#connect(seat, connectionId++, pipeline, attempts, source)
+    this.#seats = plans.flatMap((plan) =>
+      Array.from({ length: connectionsPerStream }, () => {
+        const options = {
+          plan,
+          clock: this.#clock,
+          random: Math.random,
+          maxAgeMs: connectionMaxAgeMs,
+          connect,
+        }
+        return new Seat(options, this.#log)
+      }),
+    )
     this.#waitingFor = ''
-    for (const connection of this.#connections) connection.start()
+    for (const seat of this.#seats) seat.start()
     this.#watchForStalls()
+  }
+
+  #connect(seat: Seat, id: number, pipeline: Pipeline, attempts: AttemptLimit, source: string): WsConsumer {
+    const { plan } = seat
+    const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
+    const connection: WsConsumer = new WsConsumer(
+      { id, plan, backoff: this.#config.backoff, attempts, clock: this.#clock, whenRoom },
+      {
+        onOpen: (named) => {
+          refuseOtherSource(
+            'The topics',
+            source,
+            named,
+            'Set BINANCE_WS_URL back, or use topics of their own.',
+          )
+        },
+        onConnected: () => {
+          pipeline.connected(id, plan.streams)
+          seat.onConnected(connection)
+        },
+        onDisconnected: () => {
+          pipeline.disconnected(id, plan.streams, 'reconnect')
+          seat.onDisconnected(connection)
+        },
+        onFrame: (frame) => pipeline.handle(frame, id, (control) => this.#onControl(seat, control)),
+        onFatal: this.#ended.resolve,
+      },
+      this.#log,
+    )
+    return connection
+  }
+
+  /** Every connection of every seat. */
+  get #connections(): WsConsumer[] {
+    return this.#seats.flatMap(({ connections }) => connections)
   }
 
   #ports(topics: ReadonlyMap<string, TopicMetadata>, symbols: readonly string[]): PipelinePorts {
@@ -235,9 +266,9 @@ export class Ingestion {
     }
   }
 
-  #onControl(connection: WsConsumer, { control, detail }: ControlFrame): void {
+  #onControl(seat: Seat, { control, detail }: ControlFrame): void {
     if (control === 'error') this.#log.error({ detail }, 'The exchange refused a request')
-    if (control === 'serverShutdown') connection.reconnect('the exchange shuts this server down', true)
+    if (control === 'serverShutdown') seat.rollOver('the exchange shuts this server down')
   }
 
   async #whenRoom(signal: AbortSignal): Promise<void> {

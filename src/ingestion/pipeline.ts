@@ -5,7 +5,7 @@ import { TapelineError } from '../errors.ts'
 import { HEADER, schemaHeader } from '../kafka/headers.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
-import { type EventType, streamName } from '../market/event.ts'
+import { EVENT_TYPES, type EventType, streamName } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
 import { type IdRange, subtract } from '../market/id-ranges.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -77,7 +77,7 @@ export class Pipeline {
     this.#continuity = new Continuity<StampedEvent>(this.ledger, () => this.backfill.notice())
     this.handler = new FrameHandler({
       stamp: this.#stamp,
-      monotonicMs: () => clock.monotonicMs(),
+      clock,
       continuity: this.#continuity,
       route: (stream, symbol, type) => this.#router.route(stream, symbol, type),
       deadLettersTopic: config.topics.deadLetters,
@@ -144,11 +144,12 @@ export class Pipeline {
     return this.handler.handle(frame, connection, onControl)
   }
 
-  /** A connection has opened: its streams are to deliver, or are asked for. */
-  connected(streams: readonly string[]): void {
+  /** A connection has opened: what it alone delivers is to deliver soon, or is asked for. */
+  connected(connection: number, streams: readonly string[]): void {
     const openedAtMs = this.#ports.clock.monotonicMs()
+    const alone = new Set(this.handler.merge.opened(connection, streams))
     const symbols = this.#ports.symbols.filter((symbol) =>
-      streams.some((stream) => stream.startsWith(`${symbol.toLowerCase()}@`)),
+      EVENT_TYPES.some((type) => alone.has(streamName(symbol, type))),
     )
     const seen = (stream: string) => this.handler.lastSeenMs(stream) >= openedAtMs
     this.#silence.run(symbols, seen, this.#stopping.signal).catch((error: unknown) => {
@@ -156,15 +157,16 @@ export class Pipeline {
     })
   }
 
-  /** A connection is gone. */
-  disconnected(streams: readonly string[], cause: string): void {
-    this.#continuity.interrupted(streams, cause)
+  /** A connection is gone; what it alone delivered may have something missing before its next event. */
+  disconnected(connection: number, streams: readonly string[], cause: string): void {
+    this.#continuity.interrupted(this.handler.merge.closed(connection, streams), cause)
   }
 
   /** Ends backfill and writes the last checkpoints; what was forwarded must be acknowledged by then. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     this.#cancelTick?.()
+    this.handler.merge.stop()
     await this.backfill.stop()
     await this.#checking
     await this.#watch.close()

@@ -40,6 +40,8 @@ export interface IngestionStatus {
   readonly source: string | null
   readonly uptimeMs: number
   readonly connections: readonly ConnectionStatus[]
+  /** Connections that were replaced without a break. */
+  readonly rollovers: number
   readonly streams: Readonly<Record<string, StreamStatus>>
   /**
    * received = forwarded + duplicate + control + ignored + rejected + held;

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict'
+import { tmpdir } from 'node:os'
+import { test } from 'node:test'
+import { pino } from 'pino'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { ingestionConfig } from '../src/ingestion/config.ts'
+import { Ingestion } from '../src/ingestion/ingestion.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { systemClock } from '../src/timing/clock.ts'
+import { createTestTopics } from './support/kafka.ts'
+import { readTopic } from './support/messages.ts'
+import { waitFor } from './support/wait-for.ts'
+
+/** The ids of every stream in a topic, in the order of their offsets. */
+async function idsByStream(topics: readonly string[]): Promise<Map<string, number[]>> {
+  const ids = new Map<string, number[]>()
+  for (const topic of topics) {
+    for (const { value } of await readTopic(topic)) {
+      const { e = 'bookTicker', s, t, a, u } = JSON.parse(String(value))
+      const id = e === 'trade' ? t : e === 'aggTrade' ? a : u
+      const stream = ids.get(`${s} ${e}`) ?? []
+      stream.push(id)
+      ids.set(`${s} ${e}`, stream)
+    }
+  }
+  return ids
+}
+
+for (const perStream of ['1', '2']) {
+  test(`replaces connections without a break, a repeat or a change of order, with ${perStream} a stream`, async () => {
+    const topics = await createTestTopics({ prefix: 'rollover' })
+    const exchange = await startSimulatedExchange({ messagesPerSecond: 900 })
+    const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: quotes, KAFKA_GAPS_TOPIC: gaps } = topics.env
+    const settings = loadSettings(
+      {
+        ...topics.env,
+        BINANCE_WS_URL: exchange.wsUrl,
+        BINANCE_REST_URL: exchange.restUrl,
+        CONNECTIONS_PER_STREAM: perStream,
+      },
+      { cwd: tmpdir() },
+    )
+    const ingestion = new Ingestion(
+      { ...ingestionConfig(settings), connectionMaxAgeMs: 1500 },
+      systemClock(),
+      pino({ level: 'silent' }),
+    )
+    try {
+      ingestion.start()
+      await waitFor(() => ingestion.status().rollovers >= 3, { timeoutMs: 60_000, what: 'three rollovers' })
+      await ingestion.stop(AbortSignal.timeout(8000))
+      const { received, forwarded, duplicate, control, ignored, rejected, held } = ingestion.status().counters
+      assert.equal(received, forwarded + duplicate + control + ignored + rejected + held)
+      assert.ok(duplicate > 100, 'two connections delivered side by side')
+      assert.deepEqual(await readTopic(gaps), [], 'nothing was ever missing')
+      const streams = await idsByStream([trades, quotes])
+      assert.equal(streams.size, 9)
+      for (const [name, ids] of streams) {
+        for (const [i, id] of ids.entries()) {
+          const before = ids[i - 1]
+          if (before === undefined) continue
+          if (name.endsWith('bookTicker')) assert.ok(id > before, `${name}: ${id} after ${before}`)
+          else assert.equal(id, before + 1, `${name}: ${id} after ${before}`)
+        }
+      }
+    } finally {
+      await ingestion.stop(AbortSignal.timeout(100)).catch(() => {})
+      await exchange.close()
+      await topics.delete()
+    }
+  })
+}
