@@ -12,7 +12,7 @@ const KEPT_PROBLEMS = 20
 const REPEAT_MS = 10_000
 
 /** Where the display goes: a terminal, a pipe or a file. */
-export type Output = Pick<WriteStream, 'write' | 'columns' | 'rows'> & { readonly isTTY?: boolean }
+export type Output = Pick<WriteStream, 'write' | 'on' | 'columns' | 'rows'> & { readonly isTTY?: boolean }
 
 /**
  * What `up` shows: on a terminal a block that updates in place (first the steps of the start, then the pipeline),

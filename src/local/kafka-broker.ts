@@ -8,6 +8,7 @@ import { TapelineError } from '../errors.ts'
 import { sleep } from '../timing/backoff.ts'
 import { describeExit, type Exit, type RunningProcess, runningProcess } from './child-process.ts'
 import { requireJava } from './java.ts'
+import { readJson, writeJson } from './json-file.ts'
 import { KAFKA_VERSION } from './kafka-distribution.ts'
 import { kafkaPaths, LOG4J_PROPERTIES, serverProperties } from './kafka-properties.ts'
 import { freePort, isPortFree } from './ports.ts'
@@ -56,7 +57,7 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
   const { signal } = options
   const paths = kafkaPaths(dataDir)
   await requireJava()
-  await refuseWhileRunning(dataDir)
+  refuseWhileRunning(dataDir)
   const port = options.port === 0 ? await freePort() : options.port
   if (!(await isPortFree(port))) throw portTaken(port)
   const controllerPort = await freePort()
@@ -84,22 +85,25 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
   options.onProgress?.(`starting Kafka ${KAFKA_VERSION}`)
   const broker = await runJava(options, 'kafka.Kafka', [paths.properties])
   options.onSpawned?.(broker.pid)
-  await writeFile(paths.process, JSON.stringify(identify(broker.pid)))
+  writeJson(paths.process, identify(broker.pid))
   const brokers = `127.0.0.1:${port}`
+  // At once and not at the next probe: this process may be about to exit.
+  signal?.addEventListener('abort', broker.kill, { once: true })
   try {
     await answering(brokers, broker, options)
   } catch (error) {
     broker.kill()
     await broker.exited
     throw error
+  } finally {
+    signal?.removeEventListener('abort', broker.kill)
   }
   return { ...broker, brokers, port }
 }
 
 /** A second broker on the same data ends by itself, but only after it has stolen the first one's log and configuration. */
-async function refuseWhileRunning(dataDir: string): Promise<void> {
-  const text = await readFile(kafkaPaths(dataDir).process, 'utf8').catch(ignoreMissing)
-  const broker: unknown = text === undefined ? null : JSON.parse(text)
+function refuseWhileRunning(dataDir: string): void {
+  const broker = readJson(kafkaPaths(dataDir).process)
   if (!isIdentity(broker) || !isRunning(broker)) return
   throw new TapelineError(
     'ENVIRONMENT',

@@ -176,7 +176,9 @@ export class LocalStack {
     return clean
   }
 
+  /** Ends everything at once, also what is only starting. Synchronous: fit for the exit of this process. */
   kill(): void {
+    this.#stopping.abort(new Error('stopping'))
     this.#supervisor.killAll()
   }
 

@@ -1,7 +1,8 @@
-import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { sleep } from '../timing/backoff.ts'
 import { STOP_GRACE_MS } from './child-process.ts'
+import { readJson, writeJson } from './json-file.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
 /** The parts that `up` starts, in the order in which they are stopped. */
@@ -91,27 +92,14 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-/** Whole or not at all, and for this user only. */
 function writePrivate(runDir: string, name: string, value: object): void {
   mkdirSync(runDir, { recursive: true, mode: 0o700 })
-  const path = join(runDir, name)
-  writeFileSync(`${path}.new`, `${JSON.stringify(value)}\n`, { mode: 0o600 })
-  chmodSync(`${path}.new`, 0o600)
-  renameSync(`${path}.new`, path)
+  writeJson(join(runDir, name), value)
 }
 
 function readIdentity(path: string): ProcessIdentity | null {
   const value = readJson(path)
   return isIdentity(value) ? value : null
-}
-
-function readJson(path: string): unknown {
-  try {
-    return JSON.parse(readFileSync(path, 'utf8'))
-  } catch {
-    // Missing, or not written by us: nothing is known from it.
-    return null
-  }
 }
 
 function parseEndpoints(value: unknown): Endpoints {

@@ -185,12 +185,16 @@ class Run {
     })
   }
 
-  /** The first signal stops in order, the second at once. */
+  /**
+   * The first signal stops in order, the second at once. So does the end of this process for another reason, a defect
+   * of ours: the broker would outlive it. Where nobody reads the output any more (`up | head`), it stops in order.
+   */
   #listenForSignals(): () => void {
-    let signals = 0
+    let firstMs: number | null = null
     const onSignal = () => {
-      signals += 1
-      if (signals === 1) {
+      const nowMs = performance.now()
+      firstMs ??= nowMs
+      if (nowMs - firstMs < ONE_PRESS_MS) {
         this.#stopWanted.resolve()
         return
       }
@@ -198,13 +202,19 @@ class Run {
       this.#display.close()
       process.exit(1)
     }
+    const onExit = () => this.#stack.kill()
+    this.#options.output.on('error', () => this.#stopWanted.resolve())
     for (const signal of SIGNALS) process.on(signal, onSignal)
+    process.on('exit', onExit)
     return () => {
+      process.off('exit', onExit)
       for (const signal of SIGNALS) process.off(signal, onSignal)
     }
   }
 }
 
+/** One Ctrl-C arrives twice where npm or timeout stand in between: from the terminal, and passed on by them. */
+const ONE_PRESS_MS = 500
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 function serviceView(
