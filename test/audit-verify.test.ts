@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { renderAudit } from '../src/audit/report.ts'
-import { verify } from '../src/audit/verify.ts'
+import { type Audit, audit, verify } from '../src/audit/verify.ts'
 import type { Database } from '../src/store/database.ts'
 import { migrate } from '../src/store/migrate.ts'
 import { openPostgres } from '../src/store/postgres.ts'
@@ -26,22 +26,28 @@ after(async () => {
   await server.drop()
 })
 
+class Undo extends Error {}
+
 /** What the audit says of one sequence, after a change that is undone. */
 async function auditAfter(changes: readonly string[]) {
-  for (const change of ['BEGIN', ...changes]) await database.query(change)
-  try {
-    const audit = await verify(database)
-    const sequence = audit.sequences.find(
-      ({ symbol, eventType }) => symbol === 'BTCUSDT' && eventType === 'trade',
-    )
-    return { audit, sequence: sequence ?? assert.fail('the sequence is gone') }
-  } finally {
-    await database.query('ROLLBACK')
-  }
+  let found: Audit | undefined
+  await database
+    .transaction(async (connection) => {
+      for (const change of changes) await connection.query(change)
+      found = await audit(connection)
+      throw new Undo()
+    })
+    .catch((error: unknown) => assert.ok(error instanceof Undo, String(error)))
+  assert.ok(found !== undefined)
+  const sequence = found.sequences.find(
+    ({ symbol, eventType }) => symbol === 'BTCUSDT' && eventType === 'trade',
+  )
+  return { audit: found, sequence: sequence ?? assert.fail('the sequence is gone') }
 }
 
 test('finds nothing in what is whole', async () => {
   const { audit } = await auditAfter([])
+  assert.deepEqual(await verify(database), audit)
   assert.equal(audit.clean, true)
   assert.deepEqual(
     audit.sequences.map(({ rows, firstId, lastId }) => [rows, firstId, lastId]),

@@ -5,7 +5,7 @@ import { migrate } from '../src/store/migrate.ts'
 import { openPostgres } from '../src/store/postgres.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { createTestTopics, type TestTopics } from './support/kafka.ts'
-import { deleteRecords, produce, readTopic } from './support/messages.ts'
+import { addPartitions, deleteRecords, produce, readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
@@ -45,6 +45,21 @@ async function count(sql: string): Promise<number> {
 }
 
 const tradeCount = () => count('SELECT count(*) FROM trades')
+
+/** Gives topics that the test has made plain the limits that `topics init` would. */
+async function initTopicsOf(settings: Readonly<Record<string, string>>): Promise<void> {
+  await topics.delete()
+  await waitFor(
+    async () => {
+      const command = startTapeline(['topics', 'init'], { env: settings })
+      await command.exit()
+      return (
+        /dead_letters\s+created/.test(command.output()) || /dead_letters\s+present/.test(command.output())
+      )
+    },
+    { timeoutMs: 20_000, what: 'the topics to be made anew' },
+  )
+}
 
 async function untilTrades(expected: number): Promise<void> {
   await waitFor(async () => (await tradeCount()) >= expected, {
@@ -285,4 +300,104 @@ test('stops at a message of a newer schema, and reads it after the upgrade', asy
     stored,
   )
   assert.equal(await count('SELECT count(*) FROM dead_letters'), 0)
+})
+
+test('reads a partition again that has lost its tail, and skips nothing that took the lost offsets since', async () => {
+  const settings = { ...env, AUTO_OFFSET_RESET: 'earliest' }
+  const topic = topics.env.KAFKA_TRADES_TOPIC
+  await produce(topic, 'BTCUSDT', trades(0, 120))
+  {
+    await using consumer = await startConsumerProcess(settings)
+    await untilTrades(120)
+    await consumer.stop()
+  }
+  // As after an unclean election: the table has got further than the partition.
+  await database.query(
+    `UPDATE consumer_offsets SET next_offset = 150 WHERE topic = '${topic}' AND partition = 2`,
+  )
+  {
+    await using consumer = await startConsumerProcess(settings)
+    await consumer.command.waitForLine(/has lost its tail/, 30_000)
+    await waitFor(
+      async () =>
+        (await count(
+          `SELECT next_offset FROM consumer_offsets WHERE topic = '${topic}' AND partition = 2`,
+        )) === 120,
+      {
+        timeoutMs: 20_000,
+        what: 'the offset to be taken back',
+      },
+    )
+    await consumer.stop()
+  }
+  await produce(topic, 'BTCUSDT', trades(120, 200))
+  await using consumer = await startConsumerProcess(settings)
+  await untilTrades(200)
+  await consumer.stop()
+  await assertTradesOnce(0, 199)
+})
+
+test('reads the partitions that a topic gets while it runs, without being told', async () => {
+  const topic = topics.env.KAFKA_TRADES_TOPIC
+  await using consumer = await startConsumerProcess(env)
+  await consumer.ready()
+  await addPartitions(topic, 6)
+  await waitFor(async () => (await consumer.status()).partitions.length === 15, {
+    timeoutMs: 60_000,
+    what: 'the new partitions',
+  })
+  await produce(topic, 'BTCUSDT', trades(0, 50), { partitions: 6 })
+  await produce(topic, 'ETHUSDT', trades(0, 50, 'ETHUSDT'), { partitions: 6 })
+  await untilTrades(100)
+  await consumer.stop()
+})
+
+test('gives up on large messages that come together, although their topic takes only so much at once', async () => {
+  const large = Buffer.alloc(900_000, 'x')
+  await initTopicsOf(env)
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [large])
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [large])
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [large, ...trades(0, 10)])
+  await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
+  await untilTrades(10)
+  await consumer.stop()
+  assert.equal(await count('SELECT count(*) FROM dead_letters'), 3)
+})
+
+test('is not stopped for good by a dead letter of an impossible time or a gap with half a character', async () => {
+  await produce(topics.env.KAFKA_DEAD_LETTERS_TOPIC, 'x', [Buffer.from('frame')], {
+    headers: { origin: 'ingestion', reason: 'not JSON', time: '99999999999999999' },
+  })
+  await produce(topics.env.KAFKA_GAPS_TOPIC, 'g', [Buffer.from('{"gap_id":"\\ud800","revision":1}')])
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
+  await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
+  await untilTrades(10)
+  await waitFor(async () => (await count('SELECT count(*) FROM dead_letters')) === 2, {
+    timeoutMs: 10_000,
+    what: 'two dead letters',
+  })
+  await consumer.stop()
+})
+
+test('says so when the database holds a batch, and how much was left when it must stop', async () => {
+  await using consumer = await startConsumerProcess(env)
+  await consumer.ready()
+  const held = Promise.withResolvers<void>()
+  const locking = database.transaction(async (connection) => {
+    await connection.query('LOCK TABLE trades IN ACCESS EXCLUSIVE MODE')
+    await held.promise
+  })
+  try {
+    await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
+    await waitFor(async () => /has not taken a batch for/.test((await consumer.status()).reason), {
+      timeoutMs: 20_000,
+      what: 'health to tell',
+    })
+    consumer.command.signal('SIGTERM')
+    await consumer.command.assertExit(1, 12_000)
+    assert.match(consumer.command.output(), /10 messages were taken from Kafka and not stored/)
+  } finally {
+    held.resolve()
+    await locking
+  }
 })

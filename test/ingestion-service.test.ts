@@ -11,7 +11,7 @@ import { partitionOf } from '../src/kafka/partition-map.ts'
 import { type KafkaBroker, startKafkaBroker } from '../src/local/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
 import { freePort } from '../src/local/ports.ts'
-import { createTestTopics, type TestTopics } from './support/kafka.ts'
+import { createTestTopics, type TestTopics, uniqueTopics } from './support/kafka.ts'
 import { produce, readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { startIngestionProcess } from './support/services.ts'
@@ -297,4 +297,12 @@ test('says how much was left when it is stopped while Kafka is away', async () =
     await broker.stop()
     rmSync(folder, { recursive: true, force: true })
   }
+})
+
+test('says what is missing and the fix while topics are not there, and stops at once', async () => {
+  const missing = uniqueTopics('missing')
+  await using ingestion = await startIngestionProcess({ ...missing.env, ...exchangeEnv(), ...FAST })
+  await ingestion.command.waitForLine(/tapeline topics init/, 20_000)
+  assert.match((await ingestion.status()).reason, /A topic is missing on the broker/)
+  await ingestion.stop()
 })

@@ -47,7 +47,7 @@ async function healed(ingestion: Ingestion): Promise<void> {
   await waitFor(
     async () => {
       const { streams, openGaps } = await ingestion.status()
-      return Object.keys(streams).length === 9 && openGaps.length === 0
+      return Object.values(streams).filter(({ events }) => events > 0).length === 9 && openGaps.length === 0
     },
     { timeoutMs: 60_000, what: 'every stream to have delivered and every gap to be filled' },
   )

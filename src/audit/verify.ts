@@ -1,6 +1,6 @@
 import { countIds, type IdRange, subtract } from '../market/id-ranges.ts'
 import { isFields } from '../market/payload.ts'
-import type { Queryable } from '../store/database.ts'
+import type { Database, Queryable } from '../store/database.ts'
 
 /** What was found of one symbol's ids of one type in one epoch. */
 export interface SequenceAudit {
@@ -38,7 +38,7 @@ const NOT_CHECKED = [
 ]
 
 /** The ids of a sequence in order, and those that do not follow their predecessor by one. */
-const SEQUENCES = `SELECT symbol, event_type, epoch, count(*)::int AS rows, min(trade_id) AS first_id, max(trade_id) AS last_id
+const SEQUENCES = `SELECT symbol, event_type, epoch, count(*)::float8 AS rows, min(trade_id) AS first_id, max(trade_id) AS last_id
   FROM trades GROUP BY symbol, event_type, epoch ORDER BY symbol, event_type DESC, epoch`
 
 const STEPS = `SELECT symbol, event_type, epoch, previous_id, trade_id FROM (
@@ -51,7 +51,7 @@ const LEDGER = `SELECT symbol, event_type, epoch, from_id, to_id FROM gaps WHERE
 
 const LETTERS = `SELECT payload FROM dead_letters WHERE resolved_at IS NULL AND payload IS NOT NULL`
 
-const BOOK_TICKERS = `SELECT symbol, count(*)::int AS rows, (count(*) - count(DISTINCT update_id))::int AS repeats
+const BOOK_TICKERS = `SELECT symbol, count(*)::float8 AS rows, (count(*) - count(DISTINCT update_id))::float8 AS repeats
   FROM book_ticker GROUP BY symbol ORDER BY symbol`
 
 interface IdRow {
@@ -64,7 +64,16 @@ interface IdRow {
  * Audits what is stored: per symbol and type every id between the first and the last is there once, or the ledger
  * or a dead letter names it.
  */
-export async function verify(database: Queryable): Promise<Audit> {
+export function verify(database: Database): Promise<Audit> {
+  return database.transaction(async (connection) => {
+    // Every statement sees the same rows.
+    await connection.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY')
+    return audit(connection)
+  })
+}
+
+/** The same on a connection of the caller's, within its transaction. */
+export async function audit(database: Queryable): Promise<Audit> {
   const sequences = await database.query<IdRow & { rows: number; first_id: string; last_id: string }>(
     SEQUENCES,
   )

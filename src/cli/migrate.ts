@@ -19,7 +19,13 @@ export function migrateCommand(): Command {
         return
       }
       const { DATABASE_URL: url } = loadSettings(process.env, { cwd: process.cwd() })
-      const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'tapeline-migrate' })
+      const database = openPostgres({
+        url,
+        poolMin: 0,
+        poolMax: 1,
+        queryTimeoutMs: null,
+        applicationName: 'tapeline-migrate',
+      })
       try {
         const { from, to } = await migrate(database)
         console.log(

@@ -2,6 +2,9 @@ import { describeError, TapelineError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { RunningService } from '../telemetry/service.ts'
 
+/** One Ctrl-C under npm comes twice, from the terminal and from npm: that is no second one. */
+const ECHO_MS = 500
+
 /** How long a stop may take to deliver what is held, and then to close the rest. */
 const DELIVER_MS = 8000
 const CLOSE_MS = 1500
@@ -12,11 +15,12 @@ const CLOSE_MS = 1500
  */
 export async function runService(start: () => Promise<RunningService>, log: Logger): Promise<never> {
   const stopWanted = Promise.withResolvers<'signal'>()
-  let signals = 0
+  let firstAtMs: number | null = null
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      signals++
-      if (signals > 1) process.exit(1)
+      const nowMs = performance.now()
+      firstAtMs ??= nowMs
+      if (nowMs - firstAtMs > ECHO_MS) process.exit(1)
       stopWanted.resolve('signal')
     })
   }

@@ -16,7 +16,13 @@ export function verifyCommand(): Command {
     )
     .action(async (options: { json?: boolean }) => {
       const url = databaseUrl(loadSettings(process.env, { cwd: process.cwd() }))
-      const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'tapeline-verify' })
+      const database = openPostgres({
+        url,
+        poolMin: 0,
+        poolMax: 1,
+        queryTimeoutMs: null,
+        applicationName: 'tapeline-verify',
+      })
       try {
         const audit = await verify(database)
         console.log(options.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))

@@ -40,7 +40,16 @@ export class DeadLetterProducer {
     this.#producer ??= createProducer(this.#config.kafka, 'tapeline-consumer-dead-letters', 'lz4')
     const topic = this.#config.topics.deadLetters
     const partitions = (await topicMetadata(this.#producer, [topic])).get(topic)?.partitions ?? 1
-    await this.#producer.send({
+    for (const some of chunks(letters)) await this.#sendChunk(this.#producer, topic, partitions, some)
+  }
+
+  async #sendChunk(
+    producer: KafkaProducerClient,
+    topic: string,
+    partitions: number,
+    letters: readonly FoundDeadLetter[],
+  ): Promise<void> {
+    await producer.send({
       messages: letters.map(({ row, headers }) => ({
         topic,
         key: row.key,
@@ -57,4 +66,22 @@ export class DeadLetterProducer {
     this.#producer = null
     await producer?.close(true)
   }
+}
+
+/** A message of the source topics is at most 1 MiB, and the dead-letter topic takes 2 MiB a send and partition. */
+const SEND_MAX_BYTES = 1 << 20
+
+function chunks(letters: readonly FoundDeadLetter[]): FoundDeadLetter[][] {
+  const all: FoundDeadLetter[][] = []
+  let bytes = Number.POSITIVE_INFINITY
+  for (const letter of letters) {
+    const size = (letter.row.payload?.length ?? 0) + (letter.row.key?.length ?? 0) + 500
+    if (bytes + size > SEND_MAX_BYTES) {
+      all.push([])
+      bytes = 0
+    }
+    all.at(-1)?.push(letter)
+    bytes += size
+  }
+  return all
 }

@@ -53,6 +53,7 @@ export class GroupMembership {
   #committing: Promise<void> | null = null
   #commitTimer: NodeJS.Timeout | null = null
   #generation: number | null = null
+  #ended: PromiseWithResolvers<unknown> | null = null
 
   constructor(config: ConsumerConfig, topics: readonly string[], events: MembershipEvents, log: Logger) {
     this.#config = config
@@ -93,7 +94,7 @@ export class GroupMembership {
 
   /** Commits start positions of partitions that may belong to other members too; errors are the caller's. */
   async commitStart(offsets: ReadonlyArray<TopicPartition & { readonly nextOffset: number }>): Promise<void> {
-    await this.#client?.commit({
+    await this.#requireClient().commit({
       offsets: offsets.map(({ topic, partition, nextOffset }) => ({
         topic,
         partition,
@@ -106,8 +107,13 @@ export class GroupMembership {
   /** Whether the group has committed anything in these partitions. */
   async hasCommits(partitions: ReadonlyMap<string, number>): Promise<boolean> {
     const topics = [...partitions].map(([topic, count]) => ({ topic, partitions: [...Array(count).keys()] }))
-    const committed = await this.#client?.listCommittedOffsets({ topics })
-    return [...(committed?.values() ?? [])].flat().some((offset) => offset !== undefined && offset >= 0n)
+    const committed = await this.#requireClient().listCommittedOffsets({ topics })
+    return [...committed.values()].flat().some((offset) => offset !== undefined && offset >= 0n)
+  }
+
+  /** Joins the group anew, for instance because a topic has more partitions than it had. */
+  rejoin(reason: string): void {
+    this.#ended?.resolve(new Error(reason))
   }
 
   /** Commits what is stored, leaves the group and closes the client. */
@@ -122,6 +128,11 @@ export class GroupMembership {
     }
     await Promise.race([farewell(), sleep(FAREWELL_MS)])
     await Promise.race([this.#running, sleep(FAREWELL_MS)])
+  }
+
+  #requireClient(): Consumer<Buffer, Buffer, Buffer, Buffer> {
+    if (this.#client === null) throw new Error('The group membership has just been lost')
+    return this.#client
   }
 
   async #run(): Promise<void> {
@@ -161,15 +172,19 @@ export class GroupMembership {
     })
     this.#client = client
     const ended = Promise.withResolvers<unknown>()
+    this.#ended = ended
+    // A late event of a client that has been replaced says nothing of this one.
+    const isCurrent = () => this.#client === client
     client.on('error', (error: unknown) => ended.resolve(error))
     client.on('consumer:heartbeat:stalled', ({ lastError }) => {
       ended.resolve(lastError ?? new Error('No heartbeat was answered for a session timeout'))
     })
     client.on('client:close', () => ended.resolve(new Error('The client was closed')))
     client.on('consumer:group:rebalance', () => {
-      this.#stable = false
+      if (isCurrent()) this.#stable = false
     })
     client.on('consumer:group:join', ({ generationId, assignments }) => {
+      if (!isCurrent()) return
       onJoined()
       this.#become(generationId ?? -1, assignments ?? [])
     })
@@ -184,6 +199,9 @@ export class GroupMembership {
     )
     this.#assigned = new Set(partitions.map(({ topic, partition }) => `${topic}:${partition}`))
     this.#generation = generation
+    // What was stored of partitions that are not ours now is their owner's to commit.
+    for (const key of [...this.#uncommitted.keys()])
+      if (!this.#assigned.has(key)) this.#uncommitted.delete(key)
     this.#stable = true
     this.#events.onAssigned({ generation, partitions })
   }

@@ -1,5 +1,6 @@
 import { HEADER, headerText } from '../kafka/headers.ts'
 import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
+import { isTimeMs } from '../market/fields.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
 import { Batch } from './batch.ts'
 import { decodeInto, type TopicKind } from './decode.ts'
@@ -173,7 +174,7 @@ export class Intake {
     this.#seal()
   }
 
-  /** The next batch to write, which stays the writer's until {@link stored} or {@link discardAll}. */
+  /** The next batch to write, which stays the writer's until {@link stored} or {@link abandon}. */
   take(): Batch | null {
     this.#writing ??= this.#sealed.shift() ?? null
     return this.#writing
@@ -189,13 +190,22 @@ export class Intake {
     }
   }
 
-  /** Forgets everything that is not stored, and all positions: they must be assigned anew. */
+  /** The batch that was taken will not be written. */
+  abandon(batch: Batch): void {
+    if (batch !== this.#writing) return
+    this.#writing = null
+    this.counters.discarded += batch.messages
+  }
+
+  /**
+   * Forgets all positions, which must be assigned anew, and everything that is not stored, except the batch that is
+   * being written: what becomes of that is told by {@link stored} or {@link abandon}.
+   */
   discardAll(): void {
-    this.counters.discarded += this.pending
+    this.counters.discarded += this.pending - (this.#writing?.messages ?? 0)
     this.#assigned.clear()
     this.#sealed.length = 0
     this.#open = null
-    this.#writing = null
   }
 
   #seal(): void {
@@ -248,6 +258,7 @@ function giveUp(
 /** Dead letters of the consumers are in the table already; those of ingestion reach it here. */
 function mirror(batch: Batch, origin: Origin, offset: number, record: IncomingRecord, nowMs: number): void {
   if (headerText(record.headers, HEADER.origin) !== 'ingestion') return
+  const failedAtMs = Number(headerText(record.headers, HEADER.time))
   batch.mirrored.push({
     ...origin,
     offset,
@@ -255,7 +266,7 @@ function mirror(batch: Batch, origin: Origin, offset: number, record: IncomingRe
     reason: (headerText(record.headers, HEADER.reason) ?? 'unknown').replaceAll('\0', ''),
     key: record.key,
     payload: record.value,
-    failedAtMs: Number(headerText(record.headers, HEADER.time)) || nowMs,
+    failedAtMs: isTimeMs(failedAtMs) ? failedAtMs : nowMs,
   })
 }
 

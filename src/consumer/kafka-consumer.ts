@@ -17,11 +17,16 @@ export interface KafkaConsumerOptions {
 export interface KafkaConsumerEvents {
   /** The brokers answered; ids and counts of the topics as they are now. */
   onConnected(topics: ReadonlyMap<string, TopicMetadata>): void
+  /** A partition ends before our position: it has lost its tail. Positions are to be read anew, from `position` there. */
+  onTruncated(position: Position): Promise<void>
   /** Something was taken in. */
   onAccepted(): void
   /** Fetching cannot go on and waiting does not mend it: a message of a newer schema, or a defect. */
   onFatal(error: unknown): void
 }
+
+/** How often the brokers are asked whether topics have got more partitions. */
+const REFRESH_EVERY_MS = 15_000
 
 /** Enough for some hundred messages: a broker that has less waits for `fetchMaxWaitMs`. */
 const MIN_BYTES = 32 << 10
@@ -40,6 +45,7 @@ export class KafkaConsumer {
   readonly #wake = new Wake()
   #running: Promise<void> | null = null
   #fetcher: PartitionFetcher | null = null
+  #reconnectWanted = false
 
   constructor(options: KafkaConsumerOptions, intake: Intake, events: KafkaConsumerEvents, log: Logger) {
     this.#options = options
@@ -54,6 +60,12 @@ export class KafkaConsumer {
 
   /** To be called when the intake has got positions or room. */
   wake(): void {
+    this.#wake.ring()
+  }
+
+  /** Asks the brokers anew for the topics, on a new client. */
+  reconnect(): void {
+    this.#reconnectWanted = true
     this.#wake.ring()
   }
 
@@ -106,23 +118,38 @@ export class KafkaConsumer {
   async #fetchUntilStopped(fetcher: PartitionFetcher, onSuccess: () => void): Promise<void> {
     const inFlight = new Map<number, Promise<void>>()
     let failure: { error: unknown } | null = null
-    while (!this.#stopping.signal.aborted && failure === null) {
-      const byLeader = this.#intake.hasRoom ? this.#positionsByLeader(fetcher) : new Map<number, Position[]>()
-      for (const [node, positions] of byLeader) {
-        if (inFlight.has(node)) continue
-        const request = this.#fetchOnce(fetcher, node, positions)
-          .then(onSuccess, (error: unknown) => {
-            failure ??= { error }
-          })
-          .finally(() => {
-            inFlight.delete(node)
-            this.#wake.ring()
-          })
-        inFlight.set(node, request)
+    this.#reconnectWanted = false
+    const refresh = setInterval(() => this.#refresh(fetcher), REFRESH_EVERY_MS)
+    try {
+      while (!this.#stopping.signal.aborted && failure === null && !this.#reconnectWanted) {
+        const byLeader = this.#intake.hasRoom
+          ? this.#positionsByLeader(fetcher)
+          : new Map<number, Position[]>()
+        for (const [node, positions] of byLeader) {
+          if (inFlight.has(node)) continue
+          const request = this.#fetchOnce(fetcher, node, positions)
+            .then(onSuccess, (error: unknown) => {
+              failure ??= { error }
+            })
+            .finally(() => {
+              inFlight.delete(node)
+              this.#wake.ring()
+            })
+          inFlight.set(node, request)
+        }
+        await this.#wake.wait()
       }
-      await this.#wake.wait()
+    } finally {
+      clearInterval(refresh)
     }
     if (failure !== null) throw (failure as { error: unknown }).error
+  }
+
+  #refresh(fetcher: PartitionFetcher): void {
+    fetcher.connect().then(
+      (topics) => this.#events.onConnected(topics),
+      (error: unknown) => this.#log.debug({ err: error }, 'The topics cannot be looked at now'),
+    )
   }
 
   #positionsByLeader(fetcher: PartitionFetcher): Map<number, Position[]> {
@@ -167,8 +194,16 @@ export class KafkaConsumer {
     )
     if (expected === undefined || range === undefined) return
     if (expected.offset >= range.start && expected.offset <= range.end) return
+    if (expected.offset > range.end) {
+      this.#log.error(
+        { topic, partition, expected: expected.offset, end: range.end },
+        'A partition ends before what was read of it: it has lost its tail. Reading it again from its oldest message',
+      )
+      await this.#events.onTruncated({ topic, partition, offset: range.start })
+      return
+    }
     this.#log.error(
-      { topic, partition, from: expected.offset, to: range.start, end: range.end },
+      { topic, partition, from: expected.offset, to: range.start },
       'The next offset has left the topic: retention is shorter than the outage was. Going on at the oldest message',
     )
     this.#intake.skipTo(topic, partition, range.start, performance.now())

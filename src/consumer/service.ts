@@ -15,6 +15,9 @@ import { openDatabase, sourceCheck } from './db.ts'
 import { consumerMetrics } from './metrics.ts'
 import { Worker } from './worker.ts'
 
+/** A batch takes milliseconds; a database that holds one for so long is not well. */
+const WRITING_LIMIT_MS = 10_000
+
 /**
  * The consumer service: Kafka to TimescaleDB. Answers over HTTP from the first moment on, 503 until partitions are
  * assigned and the database takes batches.
@@ -87,6 +90,9 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
 function whyNotReady(worker: Worker | null): string {
   if (worker === null) return 'the database has not answered yet'
   if (!worker.isPositioned) return 'no partitions are assigned yet'
+  if (worker.writingMs > WRITING_LIMIT_MS) {
+    return `the database has not taken a batch for ${Math.round(worker.writingMs / 1000)} s`
+  }
   if (worker.writeFailure !== null) return `the last flush failed: ${describeError(worker.writeFailure)}`
   return ''
 }

@@ -1,9 +1,9 @@
 import { describeError, TapelineError } from '../errors.ts'
+import type { Position } from '../kafka/partition-fetcher.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
-import { lockOffsets, readOffsets, type StoredOffset, writeStartOffsets } from '../store/consumer-offsets.ts'
 import type { Database } from '../store/database.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { delayFor, sleep } from '../timing/backoff.ts'
+import { delayFor, sleep, unlessAborted } from '../timing/backoff.ts'
 import { Wake } from '../timing/wake.ts'
 import type { Batch } from './batch.ts'
 import { OffsetsMovedError, type Written, writeBatch } from './batch-writer.ts'
@@ -14,7 +14,7 @@ import { failureKind } from './failures.ts'
 import { type Assignment, GroupMembership } from './group-membership.ts'
 import { Intake } from './intake.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
-import { startPositions, type TopicState } from './start-positions.ts'
+import { keyOf, type PositionSources, readPositions, takeBack } from './positions.ts'
 
 export interface WorkerEvents {
   /** A batch is committed. */
@@ -53,6 +53,7 @@ export class Worker {
   #draining = false
   #flushTimer: NodeJS.Timeout | null = null
   #loops: Promise<unknown> | null = null
+  #writingSinceMs: number | null = null
   /** The error of the last attempt to write, until one succeeds. */
   writeFailure: string | null = null
 
@@ -97,22 +98,23 @@ export class Worker {
       { kafka: config.kafka, topics, fetchMaxWaitMs: config.fetchMaxWaitMs, backoff: config.backoff },
       this.intake,
       {
-        onConnected: (found) => {
-          const recreated = [...found].some(
-            ([topic, { id }]) => this.#topics !== null && this.#topics.get(topic)?.id !== id,
-          )
-          this.#topics = found
-          if (recreated) this.#forgetPositions('A topic was recreated')
-          this.#positionsWanted.ring()
-        },
+        onConnected: (found) => this.#onTopics(found),
+        onTruncated: (position) => this.#onTruncated(position),
         onAccepted: () => this.#afterAccept(),
         onFatal: (error) => events.onFatal(error),
       },
       log,
     )
+    this.#sources = { config, database, membership: this.#membership, kafka: this.#kafka, log }
   }
 
   readonly #checkSource: () => Promise<void>
+  readonly #sources: PositionSources
+
+  /** How long the batch that is being written has been trying, in milliseconds; 0 when none is. */
+  get writingMs(): number {
+    return this.#writingSinceMs === null ? 0 : performance.now() - this.#writingSinceMs
+  }
 
   get generation(): number | null {
     return this.#membership.generation
@@ -153,6 +155,28 @@ export class Worker {
     return left
   }
 
+  #onTopics(found: ReadonlyMap<string, TopicMetadata>): void {
+    const known = this.#topics
+    this.#topics = found
+    const changed = (differs: (one: TopicMetadata, before: TopicMetadata) => boolean) =>
+      [...found].some(([topic, one]) => {
+        const before = known?.get(topic)
+        return before !== undefined && differs(one, before)
+      })
+    if (changed((one, before) => one.id !== before.id)) this.#forgetPositions('A topic was recreated')
+    if (changed((one, before) => one.partitions !== before.partitions)) {
+      this.#membership.rejoin('a topic has another number of partitions')
+    }
+    this.#positionsWanted.ring()
+  }
+
+  async #onTruncated({ topic, partition, offset }: Position): Promise<void> {
+    const topicId = this.#topics?.get(topic)?.id
+    if (topicId === undefined) return
+    await takeBack(this.#database, { topic, topicId, partition, nextOffset: offset })
+    this.#forgetPositions('A partition has lost its tail')
+  }
+
   #afterAccept(): void {
     this.#batchSealed.ring()
     if (this.#flushTimer !== null) return
@@ -175,12 +199,19 @@ export class Worker {
         continue
       }
       try {
-        const positions = await this.#readPositions(topics)
+        const positions = await readPositions(this.#sources, topics)
         failures = 0
         // Another generation, or another incarnation of a topic, may have come meanwhile.
         if (assignment !== this.#assignment || topics !== this.#topics) continue
         const ours = new Set(assignment.partitions.map(keyOf))
-        this.intake.assign(positions.filter((position) => ours.has(keyOf(position))))
+        const found = positions.filter((position) => ours.has(keyOf(position)))
+        if (found.length < ours.size) {
+          // There are partitions that we did not know of when the brokers last answered.
+          this.#topics = null
+          this.#kafka.reconnect()
+          continue
+        }
+        this.intake.assign(found)
         this.#positioned = assignment
         this.#log.info(
           { generation: assignment.generation, partitions: assignment.partitions.length },
@@ -196,45 +227,6 @@ export class Worker {
         )
       }
     }
-  }
-
-  /** Positions of all partitions of all topics; those that the database lacks are written to it first. */
-  async #readPositions(topics: ReadonlyMap<string, TopicMetadata>): Promise<readonly StoredOffset[]> {
-    const stored = await readOffsets(this.#database)
-    const known = new Map(stored.map((row) => [keyOf(row), row]))
-    const complete = [...topics].every(([topic, { id, partitions }]) =>
-      Array.from({ length: partitions }).every(
-        (_, partition) => known.get(keyOf({ topic, partition }))?.topicId === id,
-      ),
-    )
-    return complete ? stored : this.#establishPositions(topics)
-  }
-
-  async #establishPositions(topics: ReadonlyMap<string, TopicMetadata>): Promise<readonly StoredOffset[]> {
-    const groupHasCommits = await this.#membership.hasCommits(
-      new Map([...topics].map(([topic, { partitions }]) => [topic, partitions])),
-    )
-    const ranges = Map.groupBy(await this.#kafka.offsetRanges(), ({ topic }) => topic)
-    const states: TopicState[] = [...topics].map(([topic, { id, partitions }]) => ({
-      topic,
-      topicId: id,
-      fromEarliest: topic === this.#config.topics.gaps || topic === this.#config.topics.deadLetters,
-      ranges: (ranges.get(topic) ?? []).slice(0, partitions),
-    }))
-    const start = await this.#database.transaction(async (connection) => {
-      await lockOffsets(connection)
-      const result = startPositions(
-        states,
-        await readOffsets(connection),
-        groupHasCommits,
-        this.#config.autoOffsetReset,
-      )
-      await writeStartOffsets(connection, result.toWrite)
-      return result
-    })
-    for (const notice of start.notices) this.#log.warn(notice)
-    if (!groupHasCommits) await this.#membership.commitStart(start.positions)
-    return start.positions
   }
 
   async #writeLoop(): Promise<void> {
@@ -262,12 +254,16 @@ export class Worker {
         await this.#checkSource()
         if (!lettersSent) await this.#deadLetters.send(batch.found, this.#giveUp.signal)
         lettersSent = true
-        const written = await writeBatch(this.#database, batch)
+        this.#writingSinceMs ??= performance.now()
+        const written = await unlessAborted(writeBatch(this.#database, batch), this.#giveUp.signal)
+        this.#writingSinceMs = null
         this.writeFailure = null
         return written
       } catch (error) {
         if (this.#giveUp.signal.aborted) return 'given up'
         if (error instanceof OffsetsMovedError) {
+          this.intake.abandon(batch)
+          this.#writingSinceMs = null
           this.#forgetPositions(error.message)
           return 'moved'
         }
@@ -292,8 +288,4 @@ export class Worker {
     this.#positioned = null
     this.#positionsWanted.ring()
   }
-}
-
-function keyOf(partition: { readonly topic: string; readonly partition: number }): string {
-  return `${partition.topic}:${partition.partition}`
 }

@@ -37,7 +37,7 @@ interface StreamState {
 }
 
 /** The longest frame that is kept in a dead letter. */
-const MAX_REJECTED_BYTES = 1 << 20
+const MAX_REJECTED_BYTES = 800_000
 
 /**
  * From a frame to messages: parse, stamp, interpret, hold against what came before, route. Every frame ends in
@@ -96,13 +96,16 @@ export class FrameHandler {
     return this.#reasons.of(kind)
   }
 
-  streams(nowMs: number): Record<string, StreamStatus> {
-    return Object.fromEntries(
-      [...this.#streams].map(([name, { events, lastSeenMs, lastId }]) => [
-        name,
-        { events, lastSeenAgeMs: Math.round(nowMs - lastSeenMs), lastId },
-      ]),
-    )
+  /** Every stream that was asked for, those of which nothing has come too. */
+  streams(nowMs: number, asked: readonly string[] = []): Record<string, StreamStatus> {
+    const silent = asked.map((name) => [name, { events: 0, lastSeenAgeMs: null, lastId: null }] as const)
+    return Object.fromEntries<StreamStatus>([
+      ...silent,
+      ...[...this.#streams].map(
+        ([name, { events, lastSeenMs, lastId }]) =>
+          [name, { events, lastSeenAgeMs: Math.round(nowMs - lastSeenMs), lastId }] as const,
+      ),
+    ])
   }
 
   /** When a stream's last event came, on the monotonic clock; −∞ when none has. */

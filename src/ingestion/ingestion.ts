@@ -122,7 +122,11 @@ export class Ingestion {
       uptimeMs: Math.round(nowMs - this.#startedAtMs),
       connections: this.#seats.flatMap((seat) => seat.status()),
       rollovers: this.#seats.reduce((sum, { rollovers }) => sum + rollovers, 0),
-      streams: handler?.streams(nowMs) ?? {},
+      streams:
+        handler?.streams(
+          nowMs,
+          this.#seats.flatMap(({ plan }) => plan.streams),
+        ) ?? {},
       counters: {
         ...(handler?.counters ?? NO_FRAMES),
         backfilled: pipeline?.backfill.backfilled ?? 0,

@@ -17,6 +17,9 @@ export interface KafkaProducerOptions {
   readonly backoff: BackoffPolicy
 }
 
+/** Brokers take 1 MiB a partition and send by default, whatever it was compressed to. */
+const SEND_MAX_BYTES = 900_000
+
 /**
  * A send was acknowledged. `nextOffsets`: of each partition in it, the offset behind its last message. The queue
  * may have room again.
@@ -118,7 +121,7 @@ export class KafkaProducer {
   /**
    * Delivers what is queued and closes.
    *
-   * @returns how many events were not acknowledged before the signal aborted
+   * @returns how many messages were not acknowledged before the signal aborted
    */
   async stop(signal: AbortSignal): Promise<number> {
     const giveUp = () => {
@@ -134,7 +137,7 @@ export class KafkaProducer {
     signal.removeEventListener('abort', giveUp)
     this.#closing ??= this.#close(this.#producer)
     await this.#closing
-    return this.#queue.events + this.inFlight
+    return this.#queue.length + this.#inFlight.length
   }
 
   async #run(): Promise<void> {
@@ -151,7 +154,7 @@ export class KafkaProducer {
         await this.#wake.wait(lingerLeftMs)
         continue
       }
-      this.#inFlight = this.#queue.take(batchSize)
+      this.#inFlight = this.#queue.take(batchSize, SEND_MAX_BYTES)
       const batch = this.#inFlight
       const nextOffsets = await this.#deliver(batch)
       if (nextOffsets === null) return

@@ -81,9 +81,14 @@ export class MessageQueue {
     if (this.#bytes >= this.#maxBytes) this.#full = true
   }
 
-  /** Removes and returns at most `count` of the oldest. */
-  take(count: number): OutgoingMessage[] {
-    const taken = this.#messages.slice(this.#head, this.#head + count)
+  /** Removes and returns the oldest: at most `count`, and of at most `maxBytes`, but one at least. */
+  take(count: number, maxBytes: number): OutgoingMessage[] {
+    let end = this.#head
+    for (let bytes = 0; end < this.#messages.length && end < this.#head + count; end++) {
+      bytes += (this.#messages[end]?.value.length ?? 0) + OVERHEAD_BYTES
+      if (bytes > maxBytes && end > this.#head) break
+    }
+    const taken = this.#messages.slice(this.#head, end)
     this.#head += taken.length
     if (this.#head === this.#messages.length) {
       this.#messages = []

@@ -58,6 +58,8 @@ interface Session {
   lastByteAtMs: number
   pausedAtMs: number | null
   streaming: boolean
+  /** It has been given up: what still comes out of its buffers is too late to be stamped. */
+  dropped: boolean
 }
 
 /**
@@ -114,6 +116,7 @@ export class WsConsumer {
     if (this.#session === null) return
     this.#log.warn({ connection: this.#options.id }, `Reconnecting: ${reason}`)
     this.#reconnectAtOnce = atOnce
+    this.#session.dropped = true
     this.#session.socket.terminate()
   }
 
@@ -219,6 +222,7 @@ export class WsConsumer {
       lastByteAtMs: nowMs,
       pausedAtMs: null,
       streaming: false,
+      dropped: false,
     }
     let problem: string | null = null
     socket.on('error', (error) => {
@@ -228,6 +232,7 @@ export class WsConsumer {
       session.lastByteAtMs = performance.now()
     })
     socket.on('message', (frame: Buffer) => {
+      if (session.dropped) return
       session.lastByteAtMs = performance.now()
       if (!this.#events.onFrame(frame) || session.streaming) return
       session.streaming = true

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import type { BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
 import type { KafkaConnection } from './config.ts'
 
@@ -17,7 +18,10 @@ export function clientOptions(connection: KafkaConnection, clientId: string): Ba
     timeout: REQUEST_TIMEOUT_MS,
     autocreateTopics: false,
     strict: true,
-    ...(connection.tls === null ? {} : { tls: { ...connection.tls } }),
+    // Brokers behind a gateway are told apart by the name that TLS sends; addresses have none.
+    ...(connection.tls === null
+      ? {}
+      : { tls: { ...connection.tls }, tlsServerName: !connection.brokers.every(isAddress) }),
     ...(connection.sasl === null ? {} : { sasl: { ...connection.sasl } }),
   }
 }
@@ -29,4 +33,8 @@ export function hasKafkaError(error: unknown, name: string): boolean {
   const inner = (error as GenericError | MultipleErrors)['errors']
   if (Array.isArray(inner) && inner.some((one) => hasKafkaError(one, name))) return true
   return hasKafkaError(error.cause, name)
+}
+
+function isAddress(broker: string): boolean {
+  return isIP(broker.slice(0, broker.lastIndexOf(':')).replace(/^\[|\]$/g, '')) !== 0
 }

@@ -1,5 +1,6 @@
 import { type Base, findErrorBy } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../errors.ts'
+import { hasKafkaError } from './client.ts'
 
 /** What a client needs to know of a topic. */
 export interface TopicMetadata {
@@ -18,7 +19,7 @@ export async function topicMetadata(
   names: readonly string[],
 ): Promise<Map<string, TopicMetadata>> {
   try {
-    const metadata = await client.metadata({ topics: [...names], forceUpdate: true })
+    const metadata = await client.metadata({ topics: [...names], forceUpdate: true, retries: 1 })
     return new Map(
       names.flatMap((name) => {
         const topic = metadata.topics.get(name)
@@ -26,7 +27,9 @@ export async function topicMetadata(
       }),
     )
   } catch (error) {
-    if (error instanceof Error && findErrorBy(error, 'apiId', 'UNKNOWN_TOPIC_OR_PARTITION') !== null) {
+    // The client makes an error of the user's of a topic that the broker does not know.
+    const unknown = error instanceof Error && findErrorBy(error, 'code', 'PLT_KFK_USER') !== null
+    if (unknown || hasKafkaError(error, 'UNKNOWN_TOPIC_OR_PARTITION')) {
       throw new TapelineError(
         'KAFKA',
         `A topic is missing on the broker, of: ${names.join(', ')} (${describeError(error)})`,

@@ -10,7 +10,10 @@ import { isId, isSymbol, isTimeMs } from './fields.ts'
 
 const id = z.custom<number>(isId, 'an id')
 const timeMs = z.custom<number>(isTimeMs, 'a time in milliseconds')
-const word = z.string().regex(/^[^\0]{1,200}$/, 'a text of at most 200 characters')
+const word = z
+  .string()
+  .regex(/^[^\0]{1,200}$/, 'a text of at most 200 characters')
+  .refine((text) => text.isWellFormed(), 'a text without lone surrogates')
 
 export const GAP = z
   .object({

@@ -33,10 +33,26 @@ export const baseUrl = (...protocols: string[]) =>
     )
     .transform((text) => text.replace(/\/+$/, ''))
 
-export const databaseUrl = z.string().refine((text) => {
-  const url = URL.parse(text)
-  return url !== null && ['postgres:', 'postgresql:'].includes(url.protocol) && url.pathname.length > 1
-}, 'a URL like postgres://user:password@host:5432/database')
+/** What libpq means by them. */
+const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']
+
+export const databaseUrl = z
+  .string()
+  .refine((text) => {
+    const url = URL.parse(text)
+    return url !== null && ['postgres:', 'postgresql:'].includes(url.protocol) && url.pathname.length > 1
+  }, 'a URL like postgres://user:password@host:5432/database')
+  .refine(
+    (text) => {
+      const mode = URL.parse(text)?.searchParams.get('sslmode')
+      return mode == null || SSL_MODES.includes(mode)
+    },
+    `sslmode=${SSL_MODES.join(', ')}; the others of libpq would fall back to plain text`,
+  )
+  .refine((text) => {
+    const query = URL.parse(text)?.searchParams
+    return query?.get('sslmode') !== 'verify-ca' || query.has('sslrootcert')
+  }, 'sslrootcert=FILE beside sslmode=verify-ca')
 
 const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 

@@ -1,4 +1,4 @@
-import { TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../errors.ts'
 import type { Database, Queryable } from './database.ts'
 import { LEDGER_SQL, LOCK_SQL, loadMigrations, type Migration } from './migrations.ts'
 
@@ -17,6 +17,11 @@ export async function migrate(database: Database): Promise<MigrationReport> {
   const migrations = loadMigrations()
   try {
     return await database.transaction(async (connection) => {
+      const before = await versionIfAny(connection)
+      refuseNewer(before, migrations)
+      // A user that may only read and write passes where there is nothing to do.
+      if (before === migrations.length) return { from: before, to: before }
+      await requireTimescale(connection)
       await connection.query(LOCK_SQL)
       await connection.query(LEDGER_SQL)
       const from = await currentVersion(connection)
@@ -31,16 +36,11 @@ export async function migrate(database: Database): Promise<MigrationReport> {
       return { from, to: Math.max(from, migrations.length) }
     })
   } catch (error) {
-    throw withoutTimescale(error)
-      ? new TapelineError(
-          'DATABASE',
-          'The database has no TimescaleDB, or this user may not create the extension',
-          {
-            fix: 'Install TimescaleDB on the server and run once as a superuser: CREATE EXTENSION timescaledb',
-            cause: error,
-          },
-        )
-      : error
+    if (sqlState(error) !== '42501') throw error
+    throw new TapelineError('DATABASE', `The schema cannot be brought up to date: ${describeError(error)}`, {
+      fix: 'Run `tapeline migrate` as the owner of the database, or grant its user CREATE on the schema.',
+      cause: error,
+    })
   }
 }
 
@@ -51,8 +51,7 @@ export async function migrate(database: Database): Promise<MigrationReport> {
  */
 export async function checkSchema(database: Database): Promise<void> {
   const migrations = loadMigrations()
-  const exists = await database.query("SELECT to_regclass('schema_migrations') IS NOT NULL AS present")
-  const version = exists.rows[0]?.['present'] === true ? await currentVersion(database) : 0
+  const version = await versionIfAny(database)
   refuseNewer(version, migrations)
   if (version < migrations.length) {
     throw new TapelineError(
@@ -84,8 +83,22 @@ function refuseNewer(version: number, migrations: readonly Migration[]): void {
   }
 }
 
-/** SQLSTATEs of a missing extension file and of a missing right. */
-function withoutTimescale(error: unknown): boolean {
-  const code = error instanceof Error ? Reflect.get(error, 'code') : undefined
-  return code === '58P01' || code === '0A000' || code === '42501'
+/** 0 for a database that was never migrated. */
+async function versionIfAny(connection: Queryable): Promise<number> {
+  const { rows } = await connection.query("SELECT to_regclass('schema_migrations') IS NOT NULL AS present")
+  return rows[0]?.['present'] === true ? currentVersion(connection) : 0
+}
+
+async function requireTimescale(connection: Queryable): Promise<void> {
+  const { rowCount } = await connection.query(
+    "SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'",
+  )
+  if (rowCount > 0) return
+  throw new TapelineError('DATABASE', 'The server of this database has no TimescaleDB', {
+    fix: 'Install TimescaleDB there and add it to shared_preload_libraries.',
+  })
+}
+
+function sqlState(error: unknown): unknown {
+  return error instanceof Error ? Reflect.get(error, 'code') : undefined
 }

@@ -1,4 +1,5 @@
 import { Pool, type PoolClient } from 'pg'
+import { sleep } from '../timing/backoff.ts'
 import type { Database, QueryAnswer } from './database.ts'
 
 export interface PostgresOptions {
@@ -6,11 +7,19 @@ export interface PostgresOptions {
   readonly url: string
   readonly poolMin: number
   readonly poolMax: number
+  /** Unset: a minute. Null: none, for audits and migrations, which may take long. */
+  readonly queryTimeoutMs?: number | null
   /** Shown in `pg_stat_activity`. */
   readonly applicationName: string
 }
 
 const CONNECT_TIMEOUT_MS = 5000
+
+/** A statement without an answer for so long has lost its server; a batch takes milliseconds. */
+const QUERY_TIMEOUT_MS = 60_000
+
+/** How long closing waits for statements that run. */
+const CLOSE_TIMEOUT_MS = 1000
 
 /** Opens no connection yet; the first statement does. */
 export function openPostgres(options: PostgresOptions): Database {
@@ -19,6 +28,7 @@ export function openPostgres(options: PostgresOptions): Database {
     min: options.poolMin,
     max: options.poolMax,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    ...(options.queryTimeoutMs === null ? {} : { query_timeout: options.queryTimeoutMs ?? QUERY_TIMEOUT_MS }),
     keepAlive: true,
     application_name: options.applicationName,
     options: '-c timezone=UTC',
@@ -39,11 +49,13 @@ export function openPostgres(options: PostgresOptions): Database {
         client.release()
         return result
       } catch (error) {
-        await rollBack(client)
+        await rollBack(client, error)
         throw error
       }
     },
-    close: () => pool.end(),
+    async close() {
+      await Promise.race([pool.end(), sleep(CLOSE_TIMEOUT_MS)])
+    },
   }
 }
 
@@ -62,7 +74,12 @@ async function run<Row>(
 }
 
 /** Gives the connection back clean, or closes it: one in an unknown state must not be used again. */
-async function rollBack(client: PoolClient): Promise<void> {
+async function rollBack(client: PoolClient, cause: unknown): Promise<void> {
+  // Without a SQLSTATE it was not the server that spoke: it may be gone, or still busy with the statement.
+  if (!(cause instanceof Error) || typeof Reflect.get(cause, 'code') !== 'string') {
+    client.release(true)
+    return
+  }
   try {
     await client.query('ROLLBACK')
     client.release()

@@ -93,3 +93,13 @@ export async function deleteRecords(topic: string, partition: number, offset: nu
     await admin.close()
   }
 }
+
+/** Gives a topic more partitions. */
+export async function addPartitions(topic: string, count: number): Promise<void> {
+  const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers(), strict: true })
+  try {
+    await admin.createPartitions({ topics: [{ name: topic, count }] })
+  } finally {
+    await admin.close()
+  }
+}
