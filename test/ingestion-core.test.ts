@@ -165,7 +165,7 @@ test('shows a stream with its last id', () => {
   const { core, handle } = handler()
   handle(trade('BTCUSDT', 7))
   handle(trade('BTCUSDT', 8))
-  assert.deepEqual(core.streams(250), {
-    [streamName('BTCUSDT', 'trade')]: { events: 2, lastSeenAgeMs: 250, lastId: 8 },
+  assert.deepEqual(core.rates.status([streamName('BTCUSDT', 'trade')], 250), {
+    [streamName('BTCUSDT', 'trade')]: { events: 2, lastSeenAgeMs: 250, lastId: 8, quiet: false },
   })
 })

@@ -1,7 +1,6 @@
 import { type Frame, interpretFrame, withReceiptStamp } from '../binance/frame.ts'
 import { HEADER } from '../kafka/headers.ts'
 import { LatencyWindow } from '../telemetry/latency.ts'
-import type { StreamStatus } from '../telemetry/status.ts'
 import { Tally } from '../telemetry/tally.ts'
 import type { Clock } from '../timing/clock.ts'
 import type { Continuity, StreamEvent } from './continuity.ts'
@@ -9,6 +8,7 @@ import type { OutgoingMessage } from './message-queue.ts'
 import type { ReceiptStamp } from './receipt-stamp.ts'
 import type { Route } from './router.ts'
 import { StreamMerge } from './stream-merge.ts'
+import { StreamRates } from './stream-rates.ts'
 
 export interface FrameHandlerOptions {
   readonly stamp: () => ReceiptStamp
@@ -30,12 +30,6 @@ export interface StampedEvent extends StreamEvent {
   readonly stamp: ReceiptStamp
 }
 
-interface StreamState {
-  events: number
-  lastSeenMs: number
-  lastId: number
-}
-
 /** The longest frame that is kept in a dead letter. */
 const MAX_REJECTED_BYTES = 800_000
 
@@ -46,8 +40,8 @@ const MAX_REJECTED_BYTES = 800_000
 export class FrameHandler {
   /** Brings what several connections deliver into one order. */
   readonly merge: StreamMerge<StampedEvent>
+  readonly rates = new StreamRates()
   readonly #options: FrameHandlerOptions
-  readonly #streams = new Map<string, StreamState>()
   readonly #reasons = new Tally()
   readonly #eventToReceipt = new LatencyWindow()
   readonly #counters = { received: 0, forwarded: 0, control: 0, ignored: 0, rejected: 0 }
@@ -96,23 +90,6 @@ export class FrameHandler {
     return this.#reasons.of(kind)
   }
 
-  /** Every stream that was asked for, those of which nothing has come too. */
-  streams(nowMs: number, asked: readonly string[] = []): Record<string, StreamStatus> {
-    const silent = asked.map((name) => [name, { events: 0, lastSeenAgeMs: null, lastId: null }] as const)
-    return Object.fromEntries<StreamStatus>([
-      ...silent,
-      ...[...this.#streams].map(
-        ([name, { events, lastSeenMs, lastId }]) =>
-          [name, { events, lastSeenAgeMs: Math.round(nowMs - lastSeenMs), lastId }] as const,
-      ),
-    ])
-  }
-
-  /** When a stream's last event came, on the monotonic clock; −∞ when none has. */
-  lastSeenMs(stream: string): number {
-    return this.#streams.get(stream)?.lastSeenMs ?? Number.NEGATIVE_INFINITY
-  }
-
   eventToReceipt(nowMs: number): ReturnType<LatencyWindow['summary']> {
     return this.#eventToReceipt.summary(nowMs)
   }
@@ -126,7 +103,7 @@ export class FrameHandler {
     const id = 't' in payload ? payload.t : 'u' in payload ? payload.u : payload.a
     const timeMs = 'T' in payload ? payload.T : stamp.ms
     const event = { stream, symbol, type, id, timeMs, connection, receiptMs: stamp.ms, json, stamp }
-    this.#seen(stream, id, nowMs)
+    this.rates.seen(stream, id, nowMs)
     if ('E' in payload && payload.E !== null) this.#eventToReceipt.record(stamp.ms - payload.E, nowMs)
     this.merge.offer(event)
   }
@@ -149,17 +126,6 @@ export class FrameHandler {
       queuedAtMs: nowMs,
     })
     this.#counters.forwarded++
-  }
-
-  #seen(stream: string, lastId: number, nowMs: number): void {
-    const state = this.#streams.get(stream)
-    if (state === undefined) {
-      this.#streams.set(stream, { events: 1, lastSeenMs: nowMs, lastId })
-      return
-    }
-    state.events++
-    state.lastSeenMs = nowMs
-    state.lastId = lastId
   }
 
   #reject(bytes: Buffer, reason: string, { ms }: ReceiptStamp): void {

@@ -122,11 +122,7 @@ export class Ingestion {
       uptimeMs: Math.round(nowMs - this.#startedAtMs),
       connections: this.#seats.flatMap((seat) => seat.status()),
       rollovers: this.#seats.reduce((sum, { rollovers }) => sum + rollovers, 0),
-      streams:
-        handler?.streams(
-          nowMs,
-          this.#seats.flatMap(({ plan }) => plan.streams),
-        ) ?? {},
+      streams: handler?.rates.status(this.#streams, nowMs) ?? {},
       counters: {
         ...(handler?.counters ?? NO_FRAMES),
         backfilled: pipeline?.backfill.backfilled ?? 0,
@@ -188,6 +184,7 @@ export class Ingestion {
       Array.from({ length: connectionsPerStream }, () => {
         const options = {
           plan,
+          rates: pipeline.handler.rates,
           clock: this.#clock,
           random: Math.random,
           maxAgeMs: connectionMaxAgeMs,
@@ -229,6 +226,10 @@ export class Ingestion {
       this.#log,
     )
     return connection
+  }
+
+  get #streams(): string[] {
+    return [...new Set(this.#seats.flatMap(({ plan }) => plan.streams))]
   }
 
   /** Every connection of every seat. */
@@ -296,6 +297,7 @@ export class Ingestion {
       const nowMs = this.#clock.monotonicMs()
       const stalledMs = nowMs - lastMs - STALL_CHECK_MS
       lastMs = nowMs
+      for (const seat of this.#seats) seat.watch()
       if (stalledMs < STALL_LIMIT_MS) return
       const seconds = Math.round(stalledMs / 1000)
       for (const connection of this.#connections) {

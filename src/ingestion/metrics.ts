@@ -64,6 +64,12 @@ export function ingestionMetrics(status: () => IngestionStatus): MetricSpec[] {
     },
     {
       kind: 'gauge',
+      name: 'tapeline_ingestion_quiet_streams',
+      help: 'Streams that have been silent for much longer than is their way.',
+      read: () => Object.values(status().streams).filter(({ quiet }) => quiet).length,
+    },
+    {
+      kind: 'gauge',
       name: 'tapeline_ingestion_queue_messages',
       help: 'Events waiting for Kafka.',
       read: () => status().counters.queued,

@@ -151,7 +151,7 @@ export class Pipeline {
     const symbols = this.#ports.symbols.filter((symbol) =>
       EVENT_TYPES.some((type) => alone.has(streamName(symbol, type))),
     )
-    const seen = (stream: string) => this.handler.lastSeenMs(stream) >= openedAtMs
+    const seen = (stream: string) => this.handler.rates.lastSeenMs(stream) >= openedAtMs
     this.#silence.run(symbols, seen, this.#stopping.signal).catch((error: unknown) => {
       if (!this.#stopping.signal.aborted) this.#ports.onFatal(error)
     })

@@ -2,9 +2,12 @@ import type { ConnectionPlan } from '../binance/connection-plan.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { ConnectionStatus } from '../telemetry/status.ts'
 import type { Clock } from '../timing/clock.ts'
+import { StallWatch } from './stall-watch.ts'
+import type { StreamRates } from './stream-rates.ts'
 import type { WsConsumer } from './ws-consumer.ts'
 
 export interface SeatOptions {
+  readonly rates: StreamRates
   readonly plan: ConnectionPlan
   readonly clock: Clock
   /** A number in [0, 1). */
@@ -34,6 +37,7 @@ export class Seat {
   #cancelAge: (() => void) | null = null
   #cancelOverlap: (() => void) | null = null
   #leaving: Promise<void> = Promise.resolve()
+  readonly #stalls: StallWatch
   #stopped = false
   /** Connections that were replaced without a break. */
   rollovers = 0
@@ -43,6 +47,14 @@ export class Seat {
     this.#options = options
     this.#log = log
     this.#current = options.connect(this)
+    this.#stalls = new StallWatch(options.plan.streams, options.rates, {
+      resubscribe: (streams) => {
+        this.#current
+          .resubscribe(streams)
+          .catch((error: unknown) => this.#log.warn({ err: error }, 'Subscribing anew failed'))
+      },
+      reconnect: (reason) => this.rollOver(reason),
+    })
   }
 
   /** The current connection and, during a rollover, the one that follows it. */
@@ -76,6 +88,14 @@ export class Seat {
     this.#log.info({ reason }, 'Replacing a connection')
     this.#successor = this.#options.connect(this)
     this.#successor.start()
+  }
+
+  /** To be called every few seconds: looks for streams that have gone quiet. */
+  watch(): void {
+    // What a paused socket does not deliver is not the exchange's fault, and one that has just opened needs time.
+    if (this.#current.isOpen && !this.#current.isPaused && this.#successor === null) {
+      this.#stalls.check(this.#options.clock.monotonicMs())
+    }
   }
 
   onConnected(connection: WsConsumer): void {

@@ -77,6 +77,7 @@ export class WsConsumer {
   #attempts = 0
   #failures = 0
   #paused = false
+  #requestId = 0
   #reconnectAtOnce = false
   #running: Promise<void> | null = null
 
@@ -118,6 +119,24 @@ export class WsConsumer {
     this.#reconnectAtOnce = atOnce
     this.#session.dropped = true
     this.#session.socket.terminate()
+  }
+
+  get isPaused(): boolean {
+    return this.#session?.pausedAtMs != null
+  }
+
+  /** Renews the subscription of single streams on the open connection. */
+  async resubscribe(streams: readonly string[]): Promise<void> {
+    const socket = this.#session?.socket
+    if (socket === undefined) return
+    this.#log.warn(
+      { connection: this.#options.id, streams },
+      'Subscribing anew to streams that have gone quiet',
+    )
+    for (const method of ['UNSUBSCRIBE', 'SUBSCRIBE']) {
+      socket.send(JSON.stringify({ method, params: streams, id: ++this.#requestId }))
+      await sleep(SUBSCRIBE_INTERVAL_MS, this.#stopping.signal).catch(() => {})
+    }
   }
 
   async stop(): Promise<void> {
@@ -259,10 +278,10 @@ export class WsConsumer {
 
   /** Streams that had no place in the URL. */
   async #subscribe(socket: WebSocket, signal: AbortSignal): Promise<void> {
-    for (const [index, params] of this.#options.plan.subscriptions.entries()) {
+    for (const params of this.#options.plan.subscriptions) {
       await sleep(SUBSCRIBE_INTERVAL_MS, signal).catch(() => {})
       if (signal.aborted) return
-      socket.send(JSON.stringify({ method: 'SUBSCRIBE', params, id: index + 1 }))
+      socket.send(JSON.stringify({ method: 'SUBSCRIBE', params, id: ++this.#requestId }))
     }
   }
 

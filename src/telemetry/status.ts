@@ -28,6 +28,8 @@ export interface StreamStatus {
   readonly lastSeenAgeMs: number | null
   /** Its last trade id, aggregate trade id or update id. */
   readonly lastId: number | null
+  /** It has been silent for much longer than is its way. */
+  readonly quiet: boolean
 }
 
 export interface IngestionStatus {
