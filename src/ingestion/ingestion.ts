@@ -1,4 +1,5 @@
 import { planConnections } from '../binance/connection-plan.ts'
+import { tradeRest } from '../binance/trade-rest.ts'
 import { askSource } from '../binance/upgrade.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import { refuseOtherSource } from '../kafka/source-mark.ts'
@@ -13,7 +14,7 @@ import type { IngestionConfig } from './config.ts'
 import type { ControlFrame } from './frame-handler.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './message-queue.ts'
-import { Pipeline, type PipelinePorts } from './pipeline.ts'
+import { Pipeline } from './pipeline.ts'
 import { Seat } from './seat.ts'
 import { claimSource } from './source.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
@@ -237,9 +238,14 @@ export class Ingestion {
     return this.#seats.flatMap(({ connections }) => connections)
   }
 
-  #ports(topics: ReadonlyMap<string, TopicMetadata>, symbols: readonly string[]): PipelinePorts {
+  #ports(
+    topics: ReadonlyMap<string, TopicMetadata>,
+    symbols: readonly string[],
+  ): Parameters<typeof Pipeline.open>[1] {
     return {
       clock: this.#clock,
+      random: Math.random,
+      fetch: tradeRest(this.#config.restUrl),
       topics,
       symbols,
       send: (message) => {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { type FetchTrades, type RestTrade, tradeRest } from '../binance/trade-rest.ts'
+import type { FetchTrades, RestTrade } from '../binance/trade-rest.ts'
 import { WeightBudget } from '../binance/weight-budget.ts'
 import { TapelineError } from '../errors.ts'
 import { HEADER, schemaHeader } from '../kafka/headers.ts'
@@ -28,9 +28,17 @@ import { SilenceCheck } from './silence-check.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
+type PipelineConfig = Pick<IngestionConfig, 'topics' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff'>
+
 /** What the pipeline stands on. */
 export interface PipelinePorts {
   readonly clock: Clock
+  /** A number in [0, 1). */
+  readonly random: () => number
+  /** Names this process in its checkpoints. */
+  readonly instance: string
+  readonly fetch: FetchTrades
+  readonly watch: Pick<InstanceWatch, 'check' | 'close'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly symbols: readonly string[]
   readonly send: (message: OutgoingMessage) => void
@@ -49,7 +57,7 @@ export class Pipeline {
   readonly handler: FrameHandler
   readonly ledger: GapLedger
   readonly backfill: Backfill
-  readonly #config: IngestionConfig
+  readonly #config: PipelineConfig
   readonly #ports: PipelinePorts
   readonly #stopping = new AbortController()
   readonly #stamp: () => ReceiptStamp
@@ -57,12 +65,17 @@ export class Pipeline {
   readonly #continuity: Continuity<StampedEvent>
   readonly #acknowledged = new Acknowledged()
   readonly #checkpoints: CheckpointWriter
-  readonly #watch: InstanceWatch
+  readonly #watch: Pick<InstanceWatch, 'check' | 'close'>
   readonly #silence: SilenceCheck
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
-  private constructor(config: IngestionConfig, ports: PipelinePorts, recovered: Recovered) {
+  /** @param recovered what the topics know: the start records of this instance are written on top of it at once */
+  constructor(
+    config: PipelineConfig,
+    ports: PipelinePorts,
+    recovered: Omit<Recovered, 'replayed' | 'checkpointEnds'>,
+  ) {
     const { clock, topics, symbols, log } = ports
     this.#config = config
     this.#ports = ports
@@ -83,10 +96,10 @@ export class Pipeline {
       deadLettersTopic: config.topics.deadLetters,
       send: ports.send,
     })
-    const fetch: FetchTrades = tradeRest(config.restUrl)
+    const { fetch, random, instance } = ports
     const budget = new WeightBudget(config.restWeightPerMinute)
     this.backfill = new Backfill(
-      { fetch, budget, clock, random: Math.random, backoff: config.backoff, maxIds: config.backfillMaxIds },
+      { fetch, budget, clock, random, backoff: config.backoff, maxIds: config.backfillMaxIds },
       {
         missingIn: (gap) => this.#continuity.missingIn(streamName(gap.symbol, gap.event_type), gap),
         forward: (gap, trades) => this.#forwardBackfilled(gap, trades),
@@ -97,37 +110,40 @@ export class Pipeline {
       log,
     )
     this.#silence = new SilenceCheck(fetch, budget, clock, this.#continuity)
-    const instance = randomUUID()
     this.#checkpoints = new CheckpointWriter(
       { instance, symbols, names: config.topics, topics, clock },
       this.#acknowledged,
       this.ledger,
       ports.send,
     )
-    const { checkpointEnds } = recovered
-    this.#watch = new InstanceWatch(
+    this.#watch = ports.watch
+    this.#restore(recovered)
+  }
+
+  /** Recovers what the topics know, and tells older instances over the same symbols to stop. */
+  static async open(
+    config: IngestionConfig,
+    ports: Omit<PipelinePorts, 'instance' | 'watch'>,
+  ): Promise<Pipeline> {
+    const { symbols, log } = ports
+    const recovered = await recover(config.kafka, config.topics, symbols)
+    const { streams, openGaps, replayed, checkpointEnds } = recovered
+    const instance = randomUUID()
+    const watch = new InstanceWatch(
       config.kafka,
       config.topics.checkpoints,
       instance,
       symbols,
       checkpointEnds,
     )
-    this.#restore(recovered)
-  }
-
-  /** Recovers what the topics know, and tells older instances over the same symbols to stop. */
-  static async open(config: IngestionConfig, ports: PipelinePorts): Promise<Pipeline> {
-    const recovered = await recover(config.kafka, config.topics, ports.symbols)
-    const pipeline = new Pipeline(config, ports, recovered)
-    await pipeline.#watch.connect()
-    const { streams, openGaps, replayed } = recovered
+    await watch.connect()
     if (streams.size > 0) {
-      ports.log.info(
+      log.info(
         { streams: streams.size, replayed, openGaps: openGaps.length },
         'Memory recovered from the topics',
       )
     }
-    return pipeline
+    return new Pipeline(config, { ...ports, instance, watch }, recovered)
   }
 
   /** To be called once the queue is being emptied. */
@@ -176,7 +192,7 @@ export class Pipeline {
     this.#checkpoints.writeChanged()
   }
 
-  #restore({ streams, openGaps, offsets }: Recovered): void {
+  #restore({ streams, openGaps, offsets }: Pick<Recovered, 'streams' | 'openGaps' | 'offsets'>): void {
     for (const { topic, partition, offset } of offsets)
       this.#acknowledged.restoreOffset(topic, partition, offset)
     this.ledger.restore(openGaps)

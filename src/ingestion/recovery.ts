@@ -39,9 +39,52 @@ interface SymbolReplay {
 }
 
 /**
- * Reads the checkpoints of the symbols, and replays on top of them what stands behind in the event topics: after
- * this, which ids Kafka has is known as ranges, whether or not a ledger message survived. A symbol without a
- * checkpoint is new.
+ * Puts together what is known of the symbols: their checkpoints, newest last, and on top of them the messages that
+ * stand behind in the event topics. A symbol without a checkpoint is new.
+ */
+export class Replay {
+  readonly #wanted: ReadonlySet<string>
+  readonly #states = new Map<string, SymbolReplay>()
+  /** Messages taken from the event topics. */
+  replayed = 0
+
+  constructor(symbols: readonly string[]) {
+    this.#wanted = new Set(symbols)
+  }
+
+  checkpoint(key: Buffer | null, value: Buffer | null): void {
+    const symbol = key?.toString() ?? SOURCE_KEY
+    if (!this.#wanted.has(symbol) || value === null) return
+    this.#states.set(symbol, replayOf(parseCheckpoint(value.toString())))
+  }
+
+  /** Where the event topics are to be read from, by symbol. */
+  offsets(topic: string): Array<{ readonly symbol: string; readonly offset: number }> {
+    return [...this.#states].map(([symbol, { checkpoint }]) => ({
+      symbol,
+      offset: checkpoint.offsets[topic] ?? 0,
+    }))
+  }
+
+  event(topic: string, offset: number, key: Buffer | null, value: Buffer | null): void {
+    const state = this.#states.get(key?.toString() ?? '')
+    if (state === undefined || offset < (state.checkpoint.offsets[topic] ?? 0)) return
+    this.replayed++
+    replay(state, value)
+  }
+
+  memory(): Pick<Recovered, 'streams' | 'openGaps' | 'replayed'> {
+    return {
+      streams: new Map([...this.#states].flatMap(([symbol, state]) => memories(symbol, state))),
+      openGaps: [...this.#states.values()].flatMap(({ checkpoint }) => checkpoint.open_gaps.flatMap(asIdGap)),
+      replayed: this.replayed,
+    }
+  }
+}
+
+/**
+ * Reads from Kafka what it knows of the symbols: after this, which ids it has is known as ranges, whether or not a
+ * ledger message survived.
  */
 export async function recover(
   connection: KafkaConnection,
@@ -53,39 +96,29 @@ export async function recover(
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
-    const wanted = new Set(symbols)
-    const states = new Map<string, SymbolReplay>()
+    const replay = new Replay(symbols)
     const checkpointEnds = new Map<number, number>()
     for (const { partition, start, end } of ranges.filter(({ topic }) => topic === names.checkpoints)) {
       checkpointEnds.set(partition, end)
-      await readPartition(fetcher, names.checkpoints, partition, start, end, (record) => {
-        const symbol = record.key?.toString() ?? SOURCE_KEY
-        if (symbol === SOURCE_KEY || !wanted.has(symbol) || record.value === null) return
-        states.set(symbol, replayOf(parseCheckpoint(record.value.toString())))
+      await readPartition(fetcher, names.checkpoints, partition, start, end, ({ key, value }) => {
+        replay.checkpoint(key, value)
       })
     }
-    let replayed = 0
     for (const topic of [names.trades, names.bookTicker]) {
+      const count = metadata.get(topic)?.partitions ?? 1
       for (const { partition, start, end } of ranges.filter((range) => range.topic === topic)) {
-        const count = metadata.get(topic)?.partitions ?? 1
-        const here = [...states].filter(([symbol]) => partitionOf(symbol, count) === partition)
-        const from = Math.min(end, ...here.map(([, { checkpoint }]) => checkpoint.offsets[topic] ?? start))
-        await readPartition(fetcher, topic, partition, Math.max(start, from), end, (record, offset) => {
-          const state = states.get(record.key?.toString() ?? '')
-          if (state === undefined || offset < (state.checkpoint.offsets[topic] ?? 0)) return
-          replayed++
-          replay(state, record)
+        const here = replay.offsets(topic).filter(({ symbol }) => partitionOf(symbol, count) === partition)
+        const from = Math.max(start, Math.min(end, ...here.map(({ offset }) => offset)))
+        await readPartition(fetcher, topic, partition, from, end, ({ key, value }, offset) => {
+          replay.event(topic, offset, key, value)
         })
       }
     }
+    const events = ranges.filter(({ topic }) => topic !== names.checkpoints)
     return {
-      streams: new Map([...states].flatMap(([symbol, state]) => memories(symbol, state))),
-      openGaps: [...states.values()].flatMap(({ checkpoint }) => checkpoint.open_gaps.flatMap(asIdGap)),
-      offsets: ranges
-        .filter(({ topic }) => topic !== names.checkpoints)
-        .map(({ topic, partition, end }) => ({ topic, partition, offset: end })),
+      ...replay.memory(),
+      offsets: events.map(({ topic, partition, end }) => ({ topic, partition, offset: end })),
       checkpointEnds,
-      replayed,
     }
   } finally {
     await fetcher.close()
@@ -125,8 +158,8 @@ function replayOf(checkpoint: Checkpoint): SymbolReplay {
   }
 }
 
-function replay(state: SymbolReplay, record: KafkaRecord): void {
-  const data = parse(record.value)
+function replay(state: SymbolReplay, value: Buffer | null): void {
+  const data = parse(value)
   if (!isFields(data)) return
   if (data['e'] === undefined) {
     const quote = readBookTicker(data)

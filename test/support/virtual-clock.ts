@@ -3,8 +3,8 @@ import type { Clock } from '../../src/timing/clock.ts'
 /** A clock that stands still until it is moved; what is scheduled runs in the order of its times. */
 export class VirtualClock implements Clock {
   #nowMs = 0
-  #due: Array<{ readonly atMs: number; readonly order: number; readonly run: () => void }> = []
-  #order = 0
+  /** Rising by time; equal times in the order in which they were scheduled. */
+  readonly #due: Array<{ readonly atMs: number; run: (() => void) | null }> = []
   readonly #epochMs: number
 
   constructor(epochMs = Date.UTC(2026, 0, 1)) {
@@ -20,10 +20,19 @@ export class VirtualClock implements Clock {
   }
 
   schedule(delayMs: number, run: () => void): () => void {
-    const entry = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#order++, run }
-    this.#due.push(entry)
+    const entry: { readonly atMs: number; run: (() => void) | null } = {
+      atMs: this.#nowMs + Math.max(0, delayMs),
+      run,
+    }
+    let low = 0
+    for (let high = this.#due.length; low < high; ) {
+      const middle = (low + high) >> 1
+      if ((this.#due[middle]?.atMs ?? 0) <= entry.atMs) low = middle + 1
+      else high = middle
+    }
+    this.#due.splice(low, 0, entry)
     return () => {
-      this.#due = this.#due.filter((one) => one !== entry)
+      entry.run = null
     }
   }
 
@@ -31,13 +40,10 @@ export class VirtualClock implements Clock {
   async advance(ms: number): Promise<void> {
     const untilMs = this.#nowMs + ms
     await settle()
-    for (;;) {
-      const next = this.#due
-        .filter(({ atMs }) => atMs <= untilMs)
-        .sort((left, right) => left.atMs - right.atMs || left.order - right.order)[0]
-      if (next === undefined) break
-      this.#due = this.#due.filter((one) => one !== next)
+    for (let [next] = this.#due; next !== undefined && next.atMs <= untilMs; [next] = this.#due) {
+      this.#due.shift()
       this.#nowMs = next.atMs
+      if (next.run === null) continue
       next.run()
       await settle()
     }

@@ -1,0 +1,29 @@
+import type { Clock } from '../../src/timing/clock.ts'
+
+/** The clock of one incarnation: when it dies, nothing that it had scheduled happens any more. */
+export class MortalClock implements Clock {
+  readonly #clock: Clock
+  isAlive = true
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  monotonicMs(): number {
+    return this.#clock.monotonicMs()
+  }
+
+  wallMicros(): number {
+    return this.#clock.wallMicros()
+  }
+
+  schedule(delayMs: number, run: () => void): () => void {
+    return this.#clock.schedule(delayMs, () => {
+      if (this.isAlive) run()
+    })
+  }
+
+  die(): void {
+    this.isAlive = false
+  }
+}
