@@ -5,7 +5,13 @@ import { BlockStore } from '../src/exchange/block-store.ts'
 import { toUnits } from '../src/exchange/decimals.ts'
 import { makeBlock } from '../src/exchange/market-block.ts'
 import { MarketCursor } from '../src/exchange/market-cursor.ts'
-import { BLOCK_MS, blockStartMs, planMarket, type SymbolPlan } from '../src/exchange/market-plan.ts'
+import {
+  BLOCK_MS,
+  blockStartMs,
+  planMarket,
+  type SymbolPlan,
+  symbolIds,
+} from '../src/exchange/market-plan.ts'
 
 interface Trade {
   e: 'trade'
@@ -45,7 +51,7 @@ function planOf(symbol: string, identity: Parameters<typeof planMarket>[0]): Sym
 
 /** The frames from one time to another, as an exchange that started at `fromMs` would send them. */
 function frames(plan: SymbolPlan, fromMs: number, toMs: number, stepMs: number): string[] {
-  const cursor = new MarketCursor(plan, new BlockStore(), fromMs)
+  const cursor = new MarketCursor(plan, symbolIds(plan), new BlockStore(), fromMs)
   const sent: string[] = []
   for (let nowMs = fromMs; ; nowMs = Math.min(toMs, nowMs + stepMs)) {
     // A step may be longer than a block; the feed's next tick would go on where this one ended.

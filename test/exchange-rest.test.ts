@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { BlockStore } from '../src/exchange/block-store.ts'
 import { MarketCursor } from '../src/exchange/market-cursor.ts'
 import { MarketHistory } from '../src/exchange/market-history.ts'
-import { BLOCK_MS, blockStartMs, planMarket } from '../src/exchange/market-plan.ts'
+import { BLOCK_MS, blockStartMs, planMarket, symbolIds } from '../src/exchange/market-plan.ts'
 import { RestApi } from '../src/exchange/rest-api.ts'
 import { DEFAULT_REST_LIMITS } from '../src/exchange/rest-weights.ts'
 
@@ -20,6 +20,7 @@ function market(nowMs = NOW_MS) {
   let now = nowMs
   const history = new MarketHistory({
     plans,
+    ids: new Map([...plans].map(([symbol, plan]) => [symbol, symbolIds(plan)])),
     blocks: new BlockStore(),
     historyMinutes: HISTORY_MINUTES,
     nowMs: () => now,
@@ -42,7 +43,7 @@ function market(nowMs = NOW_MS) {
 function sent(symbol: string, type: 'trade' | 'aggTrade', fromMs: number, toMs: number): Row[] {
   const plan = plans.get(symbol)
   assert(plan)
-  const cursor = new MarketCursor(plan, new BlockStore(), fromMs)
+  const cursor = new MarketCursor(plan, symbolIds(plan), new BlockStore(), fromMs)
   const events: Row[] = []
   for (
     let nowMs = fromMs;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
-import { parseDuration } from '../src/cli/up.ts'
+import { parseDuration } from '../src/cli/duration.ts'
 import { type DisplayState, displayLines, plainLine, summaryLines } from '../src/local/display-lines.ts'
 import { parseLogLine } from '../src/local/log-follower.ts'
 import { hopelessEnd } from '../src/local/parts.ts'

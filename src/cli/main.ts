@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { describeError, TapelineError } from '../errors.ts'
 import { VERSION } from '../telemetry/version.ts'
+import { captureCommand } from './capture.ts'
 import { cleanCommand } from './clean.ts'
 import { consumeCommand } from './consume.ts'
 import { ingestCommand } from './ingest.ts'
@@ -22,6 +23,7 @@ for (const command of [
   consumeCommand(),
   simulateCommand(),
   replayCommand(),
+  captureCommand(),
   topicsCommand(),
   migrateCommand(),
   verifyCommand(),

@@ -22,8 +22,9 @@ export function replayCommand(): Command {
     .argument('<file>', 'a capture, plain (.ndjson) or gzipped (.ndjson.gz)')
     .option('--port <number>', 'port of WebSocket and REST; 0 takes a free one', '9443')
     .option('--speed <factor>', 'times its own speed, or max: as fast as it is read', '1')
+    .option('--faults', 'serve /faults on the same port, to make things go wrong (docs/faults.md)', false)
     .addHelpText('after', EXAMPLES)
-    .action(async (file: string, options: { port: string; speed: string }) => {
+    .action(async (file: string, options: { port: string; speed: string; faults: boolean }) => {
       const checks = new OptionChecks()
       const port = checks.number('--port', options.port, { min: 0, max: 65_535, whole: true })
       const speed =
@@ -31,7 +32,7 @@ export function replayCommand(): Command {
           ? 'max'
           : checks.number('--speed', options.speed, { min: 0.01, max: FASTEST, whole: false, or: 'max' })
       checks.throwIfWrong('replay')
-      const exchange = await startReplayExchange({ file, port, speed })
+      const exchange = await startReplayExchange({ file, port, speed, faultInterface: options.faults })
       await serveUntilStopped(`Replay of ${basename(file)} at speed ${speed}`, exchange, exchange.finished)
     })
 }

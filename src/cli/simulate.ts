@@ -13,6 +13,7 @@ const EXAMPLES = `
 Examples:
   $ tapeline simulate
   $ tapeline simulate --symbols BTCUSDT,SOLUSDT --rate 1000 --port 9500
+  $ tapeline simulate --faults
   $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 tapeline ingest
 
 The same symbols, rate and seed give the same market, also after a restart.`
@@ -25,26 +26,35 @@ export function simulateCommand(): Command {
     .option('--symbols <list>', 'symbols to trade, separated by commas', DEFAULT_SYMBOLS.join(','))
     .option('--rate <number>', 'messages per second over all symbols', String(DEFAULT_MESSAGES_PER_SECOND))
     .option('--seed <number>', 'another seed is another market', String(DEFAULT_SEED))
+    .option('--faults', 'serve /faults on the same port, to make things go wrong (docs/faults.md)', false)
     .addHelpText('after', EXAMPLES)
-    .action(async (options: { port: string; symbols: string; rate: string; seed: string }) => {
-      const checks = new OptionChecks()
-      const port = checks.number('--port', options.port, { min: 0, max: 65_535, whole: true })
-      const messagesPerSecond = checks.number('--rate', options.rate, {
-        min: 1,
-        max: MOST_MESSAGES_PER_SECOND,
-        whole: false,
-      })
-      const seed = checks.number('--seed', options.seed, {
-        min: 0,
-        max: Number.MAX_SAFE_INTEGER,
-        whole: true,
-      })
-      const symbols = checks.symbols('--symbols', options.symbols)
-      checks.throwIfWrong('simulate')
-      const exchange = await startSimulatedExchange({ port, symbols, messagesPerSecond, seed })
-      await serveUntilStopped(
-        `Simulated exchange, ${symbols.length} symbols, ${messagesPerSecond} messages/s`,
-        exchange,
-      )
-    })
+    .action(
+      async (options: { port: string; symbols: string; rate: string; seed: string; faults: boolean }) => {
+        const checks = new OptionChecks()
+        const port = checks.number('--port', options.port, { min: 0, max: 65_535, whole: true })
+        const messagesPerSecond = checks.number('--rate', options.rate, {
+          min: 1,
+          max: MOST_MESSAGES_PER_SECOND,
+          whole: false,
+        })
+        const seed = checks.number('--seed', options.seed, {
+          min: 0,
+          max: Number.MAX_SAFE_INTEGER,
+          whole: true,
+        })
+        const symbols = checks.symbols('--symbols', options.symbols)
+        checks.throwIfWrong('simulate')
+        const exchange = await startSimulatedExchange({
+          port,
+          symbols,
+          messagesPerSecond,
+          seed,
+          faultInterface: options.faults,
+        })
+        await serveUntilStopped(
+          `Simulated exchange, ${symbols.length} symbols, ${messagesPerSecond} messages/s`,
+          exchange,
+        )
+      },
+    )
 }

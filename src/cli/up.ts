@@ -4,10 +4,7 @@ import { TapelineError } from '../errors.ts'
 import { cacheDirectory, type SourceChoice } from '../local/data-directory.ts'
 import { runUp } from '../local/up.ts'
 import { loadSettings } from '../settings/load.ts'
-
-const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
-/** What a timer can wait for at most, 24 days. */
-const LONGEST_MS = 2 ** 31 - 1
+import { parseDuration } from './duration.ts'
 
 interface UpArguments {
   readonly simulate?: true
@@ -57,16 +54,6 @@ Examples:
   tapeline up --simulate                 without the exchange
   tapeline up --simulate --rate 5000 --for 1m
   tapeline up --replay capture.ndjson.gz --speed 10`
-
-/** `30s` → 30000. Milliseconds, seconds, minutes or hours; a number alone says nothing. */
-export function parseDuration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text.trim())
-  const unit = match?.[2]
-  const ms =
-    unit === 'ms' || unit === 's' || unit === 'm' || unit === 'h' ? Number(match?.[1]) * UNIT_MS[unit] : 0
-  if (ms > 0 && ms <= LONGEST_MS) return Math.ceil(ms)
-  throw new InvalidArgumentError('Expected a duration of at most 24 days, like 500ms, 30s, 10m or 2h.')
-}
 
 function sourceChoice({ simulate, replay, speed, seed, rate }: UpArguments): SourceChoice {
   if (speed !== undefined && replay === undefined) throw belongsTo('--speed', '--replay')

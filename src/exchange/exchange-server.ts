@@ -1,12 +1,16 @@
-import { createServer, type Server } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { describeError, TapelineError } from '../errors.ts'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Clock } from '../timing/clock.ts'
-import type { RestApi } from './rest-api.ts'
+import { type ExchangeTruth, truthOf } from './exchange-truth.ts'
+import { FaultyHistory } from './fault-history.ts'
+import { type ExchangeFaults, FaultInjector } from './fault-injector.ts'
+import { faultInterface } from './fault-interface.ts'
+import { type RestAnswer, RestApi } from './rest-api.ts'
+import type { RestLimits } from './rest-weights.ts'
+import { HOST, ServerDoor } from './server-door.ts'
+import type { ConnectionReport } from './stream-connection.ts'
 import type { StreamServer } from './stream-server.ts'
+import type { MarketPast } from './trade-history.ts'
 
-const HOST = '127.0.0.1'
-const PORT_RETRY_MS = 100
 /** How long clients have to answer the closing handshake before their sockets are cut. */
 const CLOSE_GRACE_MS = 500
 
@@ -18,6 +22,12 @@ export interface Exchange {
   readonly restUrl: string
   /** What the upgrade response says in `x-tapeline-source`. */
   readonly source: string
+  /** What goes wrong, and can be made to. */
+  readonly faults: ExchangeFaults
+  /** What happened on the market, for comparison with what was stored. */
+  readonly history: ExchangeTruth
+  /** The WebSocket connections that are open, the oldest first. */
+  connections(): readonly ConnectionReport[]
   /** Counts since the start; `connections` are those open now. */
   stats(): { connections: number; framesSent: number; restRequests: number }
   /** Stops listening, closes every connection, and resolves when all sockets are gone. */
@@ -28,6 +38,7 @@ export interface Exchange {
  * Serves streams and REST on one port of 127.0.0.1; port 0 takes a free one.
  *
  * @param portWaitMs how long to wait for a port that is still held by an exchange that is shutting down
+ * @param faultInterface whether faults can be driven over HTTP, under `/faults`
  * @throws {TapelineError} `ENVIRONMENT` when the port stays taken or may not be opened
  */
 export async function openExchangeServer(options: {
@@ -35,28 +46,57 @@ export async function openExchangeServer(options: {
   portWaitMs: number
   source: string
   streams: StreamServer
-  rest: RestApi
+  past: MarketPast
+  restLimits: RestLimits
   clock: Clock
+  faultSeed: number
+  faultInterface: boolean
 }): Promise<Exchange> {
-  const { streams, rest, clock, source } = options
+  const { streams, past, clock, source } = options
+  const server = createServer()
+  const door = new ServerDoor(server, options.port, options.portWaitMs)
+  const faults = new FaultInjector({ streams, door, past, clock, seed: options.faultSeed })
+  const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits)
+  const history = truthOf(past)
+  const connections = () => [...streams.connections].map((connection) => connection.report())
+  const control = options.faultInterface ? faultInterface({ faults, history, connections }) : undefined
   let restRequests = 0
-  const server = createServer((request, response) => {
+  server.on('request', (request, response) => {
+    if (control?.(request, response)) return
     restRequests++
-    const { method = 'GET', url = '/' } = request
-    const nowMs = Math.floor(clock.wallMicros() / 1_000)
-    const answer = rest.answer({ method, url, ip: request.socket.remoteAddress ?? '' }, nowMs)
     request.resume()
-    response.writeHead(answer.status, answer.headers).end(answer.body)
+    const { method = 'GET', url = '/' } = request
+    const usual = () => {
+      const nowMs = Math.floor(clock.wallMicros() / 1_000)
+      return rest.answer({ method, url, ip: request.socket.remoteAddress ?? '' }, nowMs)
+    }
+    const fate = faults.request(url)
+    if (fate === undefined) {
+      send(response, usual())
+      return
+    }
+    const act = () => {
+      if (fate.answer === 'reset') request.socket.resetAndDestroy()
+      else send(response, fate.answer === 'as usual' ? usual() : fate.answer)
+    }
+    if (fate.delayMs === 0) act()
+    else response.once('close', clock.schedule(fate.delayMs, act))
   })
-  server.on('upgrade', (request, _, head) => streams.upgrade(request, request.socket, head))
-  const port = await listen(server, options.port, options.portWaitMs)
+  server.on('upgrade', (request: IncomingMessage, _, head: Buffer) =>
+    streams.upgrade(request, request.socket, head),
+  )
+  await door.open()
   return {
-    wsUrl: `ws://${HOST}:${port}`,
-    restUrl: `http://${HOST}:${port}`,
+    wsUrl: `ws://${HOST}:${door.port}`,
+    restUrl: `http://${HOST}:${door.port}`,
     source,
+    faults,
+    history,
+    connections,
     stats: () => ({ connections: streams.connections.size, framesSent: streams.framesSent, restRequests }),
     async close() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      faults.close()
+      const closed = door.close()
       await streams.close(CLOSE_GRACE_MS)
       server.closeAllConnections()
       await closed
@@ -64,39 +104,6 @@ export async function openExchangeServer(options: {
   }
 }
 
-async function listen(server: Server, port: number, waitMs: number): Promise<number> {
-  const deadline = performance.now() + waitMs
-  for (;;) {
-    try {
-      return await listenOnce(server, port)
-    } catch (error) {
-      const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
-      if (code === 'EADDRINUSE' && performance.now() < deadline) {
-        await sleep(PORT_RETRY_MS)
-        continue
-      }
-      const why =
-        code === 'EADDRINUSE' ? 'is in use by another program' : `cannot be opened: ${describeError(error)}`
-      throw new TapelineError('ENVIRONMENT', `Port ${port} on ${HOST} ${why}.`, {
-        fix: 'Stop the program that holds it, or choose another port with --port (0 takes a free one).',
-        cause: error,
-      })
-    }
-  }
-}
-
-function listenOnce(server: Server, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const onError = (error: Error) => {
-      server.off('listening', onListening)
-      reject(error)
-    }
-    const onListening = () => {
-      server.off('error', onError)
-      const address = server.address()
-      if (address === null || typeof address === 'string') reject(new Error('The server has no port'))
-      else resolve(address.port)
-    }
-    server.once('error', onError).once('listening', onListening).listen(port, HOST)
-  })
+function send(response: ServerResponse, { status, headers, body }: RestAnswer): void {
+  response.writeHead(status, headers).end(body)
 }

@@ -1,7 +1,7 @@
 import type { BlockStore } from './block-store.ts'
 import type { MarketBlock } from './market-block.ts'
 import { frameWriter } from './market-frames.ts'
-import { BLOCK_MS, blockAt, blockStartMs, type SymbolPlan } from './market-plan.ts'
+import { BLOCK_MS, blockAt, blockStartMs, type SymbolIds, type SymbolPlan } from './market-plan.ts'
 import { hash32 } from './random.ts'
 
 /** The stream names that somebody listens to; frames of others are never made. */
@@ -27,10 +27,10 @@ export class MarketCursor {
   #quote = 0
 
   /** @param sinceMs frames of an earlier `E` are skipped */
-  constructor(plan: SymbolPlan, blocks: BlockStore, sinceMs: number) {
+  constructor(plan: SymbolPlan, ids: SymbolIds, blocks: BlockStore, sinceMs: number) {
     this.#plan = plan
     this.#blocks = blocks
-    this.#writer = frameWriter(plan)
+    this.#writer = frameWriter(plan, ids)
     this.#prepareAfterMs =
       BLOCK_MS * (0.1 + 0.8 * (hash32('prepare', plan.instrument.symbol) / 0x1_0000_0000))
     this.#sinceMs = sinceMs

@@ -1,7 +1,7 @@
 import type { Clock } from '../timing/clock.ts'
 import type { BlockStore } from './block-store.ts'
 import { MarketCursor } from './market-cursor.ts'
-import type { SymbolPlan } from './market-plan.ts'
+import type { SymbolIds, SymbolPlan } from './market-plan.ts'
 import type { StreamServer, SubscriptionListener } from './stream-server.ts'
 
 const TICK_MS = 8
@@ -13,6 +13,7 @@ const LONGEST_STALL_MS = 30_000
 /** Delivers the simulated market to the subscribers, every frame when its `E` is due. */
 export class MarketFeed implements SubscriptionListener {
   readonly #plans: ReadonlyMap<string, SymbolPlan>
+  readonly #ids: ReadonlyMap<string, SymbolIds>
   readonly #blocks: BlockStore
   readonly #streams: StreamServer
   readonly #clock: Clock
@@ -24,11 +25,13 @@ export class MarketFeed implements SubscriptionListener {
 
   constructor(options: {
     plans: ReadonlyMap<string, SymbolPlan>
+    ids: ReadonlyMap<string, SymbolIds>
     blocks: BlockStore
     streams: StreamServer
     clock: Clock
   }) {
     this.#plans = options.plans
+    this.#ids = options.ids
     this.#blocks = options.blocks
     this.#streams = options.streams
     this.#clock = options.clock
@@ -43,10 +46,11 @@ export class MarketFeed implements SubscriptionListener {
   streamOpened(stream: string): void {
     const symbol = this.#symbolOfStream.get(stream)
     const plan = symbol === undefined ? undefined : this.#plans.get(symbol)
-    if (symbol === undefined || plan === undefined) return
+    const ids = symbol === undefined ? undefined : this.#ids.get(symbol)
+    if (symbol === undefined || plan === undefined || ids === undefined) return
     this.#openStreams.set(symbol, (this.#openStreams.get(symbol) ?? 0) + 1)
     if (this.#cursors.has(symbol)) return
-    this.#cursors.set(symbol, new MarketCursor(plan, this.#blocks, this.#nowMs()))
+    this.#cursors.set(symbol, new MarketCursor(plan, ids, this.#blocks, this.#nowMs()))
     if (this.#cancelTick !== undefined) return
     this.#lastTickMs = this.#nowMs()
     this.#scheduleTick()

@@ -1,6 +1,6 @@
 import { decimalFormat } from './decimals.ts'
 import type { MarketBlock } from './market-block.ts'
-import { blockStartMs, type SymbolPlan } from './market-plan.ts'
+import { blockStartMs, type SymbolIds, type SymbolPlan } from './market-plan.ts'
 
 /** The stream names and the text of frames of one symbol, keys in the exchange's order. */
 export interface FrameWriter {
@@ -13,7 +13,7 @@ export interface FrameWriter {
   bookTicker(block: MarketBlock, quote: number): string
 }
 
-export function frameWriter(plan: SymbolPlan): FrameWriter {
+export function frameWriter(plan: SymbolPlan, ids: SymbolIds): FrameWriter {
   const { symbol, priceDecimals, quantityDecimals } = plan.instrument
   const price = decimalFormat(priceDecimals)
   const quantity = decimalFormat(quantityDecimals)
@@ -32,15 +32,16 @@ export function frameWriter(plan: SymbolPlan): FrameWriter {
     trade(block, trade, aggTrade) {
       const startMs = blockStartMs(block.block)
       const { eventMs, tradeMs, ticks, buyerIsMaker } = block.aggTrades
-      const id = plan.firstTradeId + block.block * plan.tradesPerBlock + trade
+      const id = ids.trade.idAt(block.block * plan.tradesPerBlock + trade)
       return `${tradeHead}${startMs + (eventMs[aggTrade] ?? 0)},"s":${name},"t":${id},"p":"${price(ticks[aggTrade] ?? 0)}","q":"${quantity(block.trades.steps[trade] ?? 0)}","T":${startMs + (tradeMs[aggTrade] ?? 0)},"m":${buyerIsMaker[aggTrade] === 1},"M":true}}`
     },
     aggTrade(block, aggTrade) {
       const startMs = blockStartMs(block.block)
       const { eventMs, tradeMs, ticks, buyerIsMaker, firstTrade } = block.aggTrades
-      const id = plan.firstAggTradeId + block.block * plan.aggTradesPerBlock + aggTrade
-      const firstId = plan.firstTradeId + block.block * plan.tradesPerBlock
-      return `${aggTradeHead}${startMs + (eventMs[aggTrade] ?? 0)},"s":${name},"a":${id},"p":"${price(ticks[aggTrade] ?? 0)}","q":"${quantity(aggTradeSteps(block, aggTrade))}","f":${firstId + (firstTrade[aggTrade] ?? 0)},"l":${firstId + (firstTrade[aggTrade + 1] ?? 0) - 1},"T":${startMs + (tradeMs[aggTrade] ?? 0)},"m":${buyerIsMaker[aggTrade] === 1},"M":true}}`
+      const id = ids.aggTrade.idAt(block.block * plan.aggTradesPerBlock + aggTrade)
+      const first = block.block * plan.tradesPerBlock + (firstTrade[aggTrade] ?? 0)
+      const last = block.block * plan.tradesPerBlock + (firstTrade[aggTrade + 1] ?? 0) - 1
+      return `${aggTradeHead}${startMs + (eventMs[aggTrade] ?? 0)},"s":${name},"a":${id},"p":"${price(ticks[aggTrade] ?? 0)}","q":"${quantity(aggTradeSteps(block, aggTrade))}","f":${ids.trade.idAt(first)},"l":${ids.trade.idAt(last)},"T":${startMs + (tradeMs[aggTrade] ?? 0)},"m":${buyerIsMaker[aggTrade] === 1},"M":true}}`
     },
     bookTicker(block, quote) {
       const { updateOffset, bidTicks, bidSteps, askTicks, askSteps } = block.quotes

@@ -1,21 +1,23 @@
 import type { BlockStore } from './block-store.ts'
 import { decimalFormat, multiply } from './decimals.ts'
+import type { IdSequence } from './id-sequence.ts'
 import type { MarketBlock } from './market-block.ts'
 import { aggTradeSteps } from './market-frames.ts'
-import { BLOCK_MS, blockAt, blockStartMs, type SymbolPlan } from './market-plan.ts'
+import { BLOCK_MS, blockAt, blockStartMs, type SymbolIds, type SymbolPlan } from './market-plan.ts'
 import {
   type AggTrade,
   firstIndex,
   type HistoricalTrade,
   type HistoryQuery,
+  type IdType,
+  type MarketPast,
   type RowIndex,
   selectRows,
-  type TradeHistory,
 } from './trade-history.ts'
 
 /** One of a symbol's two id sequences, as the blocks hold it. */
 interface BlockSequence<Row> {
-  readonly firstId: number
+  readonly ids: IdSequence
   readonly rowsPerBlock: number
   /** The index in the block at which the aggTrade `aggTrade` begins; one past the last is allowed. */
   indexOfAggTrade(block: MarketBlock, aggTrade: number): number
@@ -26,45 +28,72 @@ interface BlockSequence<Row> {
  * The past of the simulated market, made anew from the blocks it is asked for. It reaches back `historyMinutes`
  * (whole blocks) and ends at what has been sent by now (`E`), whether or not anyone was connected.
  */
-export class MarketHistory implements TradeHistory {
+export class MarketHistory implements MarketPast {
   readonly symbols: readonly string[]
   readonly #plans: ReadonlyMap<string, SymbolPlan>
+  readonly #ids: ReadonlyMap<string, SymbolIds>
   readonly #blocks: BlockStore
   readonly #historyMinutes: number
   readonly #nowMs: () => number
 
   constructor(options: {
     plans: ReadonlyMap<string, SymbolPlan>
+    ids: ReadonlyMap<string, SymbolIds>
     blocks: BlockStore
     historyMinutes: number
     nowMs: () => number
   }) {
     this.symbols = [...options.plans.keys()]
     this.#plans = options.plans
+    this.#ids = options.ids
     this.#blocks = options.blocks
     this.#historyMinutes = options.historyMinutes
     this.#nowMs = options.nowMs
   }
 
   historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[] {
-    const plan = this.#planOf(symbol)
-    return selectRows(this.#rows(plan, tradesOf(plan)), query)
+    const [plan, ids] = this.#planOf(symbol)
+    return selectRows(this.#rows(plan, tradesOf(plan, ids), query), query)
   }
 
   aggTrades(symbol: string, query: HistoryQuery): readonly AggTrade[] {
-    const plan = this.#planOf(symbol)
-    return selectRows(this.#rows(plan, aggTradesOf(plan)), query)
+    const [plan, ids] = this.#planOf(symbol)
+    return selectRows(this.#rows(plan, aggTradesOf(plan, ids), query), query)
   }
 
-  #planOf(symbol: string): SymbolPlan {
-    const plan = this.#plans.get(symbol)
-    if (plan === undefined) throw new Error(`${symbol} is not listed; the caller must check`)
-    return plan
+  nowMs(): number {
+    return this.#nowMs()
   }
 
-  #rows<Row>(plan: SymbolPlan, sequence: BlockSequence<Row>): RowIndex<Row> {
-    const { rowsPerBlock, firstId } = sequence
+  restartIds(symbol: string, types: readonly IdType[], firstId: number): void {
+    const [plan, ids] = this.#planOf(symbol)
+    // One moment for both, or an aggTrade would name trades of two runs.
     const nowMs = this.#nowMs()
+    for (const type of types) {
+      const sequence = type === 'trade' ? tradesOf(plan, ids) : aggTradesOf(plan, ids)
+      ids[type].restart(this.#rows<unknown>(plan, sequence, { nowMs }).end, firstId)
+    }
+  }
+
+  epochCount(symbol: string, type: IdType): number {
+    return this.#planOf(symbol)[1][type].epochCount
+  }
+
+  #planOf(symbol: string): [SymbolPlan, SymbolIds] {
+    const plan = this.#plans.get(symbol)
+    const ids = this.#ids.get(symbol)
+    if (plan === undefined || ids === undefined)
+      throw new Error(`${symbol} is not listed; the caller must check`)
+    return [plan, ids]
+  }
+
+  #rows<Row>(
+    plan: SymbolPlan,
+    sequence: BlockSequence<Row>,
+    { epoch, nowMs = this.#nowMs() }: { epoch?: number | undefined; nowMs?: number },
+  ): RowIndex<Row> {
+    const { rowsPerBlock, ids } = sequence
+    const { fromPosition, toPosition, firstId } = ids.epoch(epoch)
     const oldestBlock = Math.max(0, blockAt(nowMs - this.#historyMinutes * BLOCK_MS))
     const newestBlock = blockAt(nowMs)
     const blockNumbered = (block: number) => this.#blocks.get(plan, block)
@@ -80,23 +109,23 @@ export class MarketHistory implements TradeHistory {
       return number * rowsPerBlock + sequence.indexOfAggTrade(block, aggTrade)
     }
     return {
-      begin: oldestBlock * rowsPerBlock,
-      end: positionAt('eventMs', nowMs + 1),
-      positionOfId: (id) => id - firstId,
+      begin: Math.max(fromPosition, oldestBlock * rowsPerBlock),
+      end: Math.min(toPosition, positionAt('eventMs', nowMs + 1)),
+      positionOfId: (id) => id - firstId + fromPosition,
       positionOfTime: (timeMs) => positionAt('tradeMs', timeMs),
       row(position) {
         const number = Math.floor(position / rowsPerBlock)
-        return sequence.row(blockNumbered(number), position - number * rowsPerBlock, firstId + position)
+        return sequence.row(blockNumbered(number), position - number * rowsPerBlock, ids.idAt(position))
       },
     }
   }
 }
 
-function tradesOf(plan: SymbolPlan): BlockSequence<HistoricalTrade> {
+function tradesOf(plan: SymbolPlan, ids: SymbolIds): BlockSequence<HistoricalTrade> {
   const price = decimalFormat(plan.instrument.priceDecimals)
   const quantity = decimalFormat(plan.instrument.quantityDecimals)
   return {
-    firstId: plan.firstTradeId,
+    ids: ids.trade,
     rowsPerBlock: plan.tradesPerBlock,
     indexOfAggTrade: (block, aggTrade) => block.aggTrades.firstTrade[aggTrade] ?? 0,
     row(block, trade, id) {
@@ -110,22 +139,22 @@ function tradesOf(plan: SymbolPlan): BlockSequence<HistoricalTrade> {
   }
 }
 
-function aggTradesOf(plan: SymbolPlan): BlockSequence<AggTrade> {
+function aggTradesOf(plan: SymbolPlan, ids: SymbolIds): BlockSequence<AggTrade> {
   const price = decimalFormat(plan.instrument.priceDecimals)
   const quantity = decimalFormat(plan.instrument.quantityDecimals)
   return {
-    firstId: plan.firstAggTradeId,
+    ids: ids.aggTrade,
     rowsPerBlock: plan.aggTradesPerBlock,
     indexOfAggTrade: (_, aggTrade) => aggTrade,
     row(block, aggTrade, a) {
       const { firstTrade, tradeMs, ticks, buyerIsMaker } = block.aggTrades
-      const firstTradeId = plan.firstTradeId + block.block * plan.tradesPerBlock
+      const position = block.block * plan.tradesPerBlock
       return {
         a,
         p: price(ticks[aggTrade] ?? 0),
         q: quantity(aggTradeSteps(block, aggTrade)),
-        f: firstTradeId + (firstTrade[aggTrade] ?? 0),
-        l: firstTradeId + (firstTrade[aggTrade + 1] ?? 0) - 1,
+        f: ids.trade.idAt(position + (firstTrade[aggTrade] ?? 0)),
+        l: ids.trade.idAt(position + (firstTrade[aggTrade + 1] ?? 0) - 1),
         T: blockStartMs(block.block) + (tradeMs[aggTrade] ?? 0),
         m: buyerIsMaker[aggTrade] === 1,
         M: true,

@@ -1,3 +1,4 @@
+import { IdSequence } from './id-sequence.ts'
 import { type Instrument, instrumentOf, popularity } from './instruments.ts'
 import { hash32 } from './random.ts'
 
@@ -20,7 +21,8 @@ export interface MarketIdentity {
 
 /**
  * How much happens on one symbol. A block holds the same number of each event, always, so that ids are
- * contiguous without a memory: the first trade id of block b is `firstTradeId + b * tradesPerBlock`.
+ * contiguous without a memory: the first trade id of block b is `firstTradeId + b * tradesPerBlock`, unless the
+ * ids were restarted (`SymbolIds`).
  */
 export interface SymbolPlan {
   readonly seed: number
@@ -38,6 +40,16 @@ export interface SymbolPlan {
 /** bookTicker comes about four times as often as trade (measured on real BTCUSDT and ETHUSDT: 4.1). */
 const QUOTES_PER_TRADE = 4
 export const MAX_UPDATE_ID_STEP = 5
+
+/** A symbol's two sequences; they are all of a market that is not a function of its identity. */
+export interface SymbolIds {
+  readonly trade: IdSequence
+  readonly aggTrade: IdSequence
+}
+
+export function symbolIds(plan: SymbolPlan): SymbolIds {
+  return { trade: new IdSequence(plan.firstTradeId), aggTrade: new IdSequence(plan.firstAggTradeId) }
+}
 
 export function planMarket(identity: MarketIdentity): ReadonlyMap<string, SymbolPlan> {
   const ranked = [...identity.symbols].sort(

@@ -5,10 +5,12 @@ import { scanCapture } from './capture-frames.ts'
 import { type Exchange, openExchangeServer } from './exchange-server.ts'
 import { ReplayFeed, type ReplaySpeed } from './replay-feed.ts'
 import { ReplayHistory } from './replay-history.ts'
-import { RestApi } from './rest-api.ts'
 import { DEFAULT_REST_LIMITS, type RestLimits } from './rest-weights.ts'
 import { DEFAULT_LIMITS, type StreamLimits } from './stream-connection.ts'
-import { type FrameInterceptor, StreamServer } from './stream-server.ts'
+import { StreamServer } from './stream-server.ts'
+
+/** A replay draws nothing by chance but its faults. */
+const FAULT_SEED = 1
 
 export interface ReplayExchangeOptions {
   /** A capture, plain or gzipped. */
@@ -22,7 +24,8 @@ export interface ReplayExchangeOptions {
   readonly limits?: Partial<StreamLimits>
   readonly restLimits?: Partial<RestLimits>
   readonly clock?: Clock
-  readonly intercept?: FrameInterceptor
+  /** Whether `/faults` is served; the API of the exchange is there in any case. */
+  readonly faultInterface?: boolean
 }
 
 /**
@@ -42,11 +45,20 @@ export async function startReplayExchange(
   const content = await scanCapture(path)
   const source = `replay:${encodeURIComponent(basename(path))}:${content.sha256.slice(0, 12)}`
   const limits = { ...DEFAULT_LIMITS, ...options.limits, bufferedMaxBytes: Number.POSITIVE_INFINITY }
-  const streams = new StreamServer({ source, limits, clock, intercept: options.intercept })
+  const streams = new StreamServer({ source, limits, clock })
   const history = new ReplayHistory(content.symbols)
-  const rest = new RestApi(history, { ...DEFAULT_REST_LIMITS, ...options.restLimits })
   const feed = new ReplayFeed({ path, content, streams, history, speed, clock })
-  const exchange = await openExchangeServer({ port, portWaitMs, source, streams, rest, clock })
+  const exchange = await openExchangeServer({
+    port,
+    portWaitMs,
+    source,
+    streams,
+    past: history,
+    restLimits: { ...DEFAULT_REST_LIMITS, ...options.restLimits },
+    clock,
+    faultSeed: FAULT_SEED,
+    faultInterface: options.faultInterface ?? false,
+  })
   return {
     ...exchange,
     finished: feed.finished,

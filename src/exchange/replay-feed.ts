@@ -70,17 +70,20 @@ export class ReplayFeed implements SubscriptionListener {
     const startedMs = this.#clock.monotonicMs()
     let firstNs: bigint | undefined
     let batch: CapturedFrame[] = []
+    // A timer may ring a moment early; frames of one instant go together all the same.
+    let reachedMs = startedMs
     try {
       for await (const lines of captureLines(this.#path)) {
         for (const frame of framesOf(this.#path, lines)) {
           firstNs ??= frame.receivedNs
           const dueMs = startedMs + this.#offsetMs(frame.receivedNs - firstNs)
-          const early = dueMs > this.#clock.monotonicMs()
+          const early = dueMs > Math.max(reachedMs, this.#clock.monotonicMs())
           if (early || batch.length === FRAMES_PER_BATCH) {
             await this.#publish(batch)
             batch = []
           }
           if (early) await this.#waitUntil(dueMs)
+          reachedMs = Math.max(reachedMs, dueMs)
           batch.push(frame)
         }
       }
@@ -99,7 +102,7 @@ export class ReplayFeed implements SubscriptionListener {
     this.#streams.batch(() => {
       for (const { stream, text, data } of batch) {
         this.#history.add(data)
-        this.#streams.publish(stream, text)
+        this.#streams.publish(stream, this.#history.shown(text, data))
       }
     })
     await Promise.all([...this.#streams.connections].map((connection) => this.#readBy(connection)))
@@ -134,7 +137,7 @@ export class ReplayFeed implements SubscriptionListener {
         this.#stopped.signal.removeEventListener('abort', done)
         resolve()
       }
-      const cancel = this.#clock.schedule(dueMs - this.#clock.monotonicMs(), done)
+      const cancel = this.#clock.schedule(Math.max(0, dueMs - this.#clock.monotonicMs()), done)
       this.#stopped.signal.addEventListener('abort', done)
     })
   }

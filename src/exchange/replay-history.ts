@@ -1,21 +1,27 @@
 import { isDecimal, multiply } from './decimals.ts'
+import { AllReplayIds, type ReplayIds } from './replay-ids.ts'
 import {
   type AggTrade,
   firstIndex,
   type HistoricalTrade,
   type HistoryQuery,
+  type IdType,
+  type MarketPast,
   selectRows,
-  type TradeHistory,
 } from './trade-history.ts'
 
 /** Rows kept of each id sequence; older ones are as gone as those beyond the exchange's own history. */
 const KEPT_ROWS = 100_000
 
 /** The trades a replay has passed, for REST: what the exchange would have known at that moment. */
-export class ReplayHistory implements TradeHistory {
+export class ReplayHistory implements MarketPast {
   readonly symbols: readonly string[]
+  /** As recorded, whatever ids they are shown with. */
   readonly #trades = new Map<string, Played<HistoricalTrade>>()
   readonly #aggTrades = new Map<string, Played<AggTrade>>()
+
+  readonly #ids = new AllReplayIds()
+  #newestMs = 0
 
   constructor(symbols: readonly string[]) {
     this.symbols = symbols
@@ -27,6 +33,7 @@ export class ReplayHistory implements TradeHistory {
     const { e, s, t, a, p, q, f, l, T, m }: Record<string, unknown> = { ...data }
     if (typeof s !== 'string' || typeof p !== 'string' || typeof q !== 'string') return
     if (typeof T !== 'number' || typeof m !== 'boolean' || !isDecimal(p) || !isDecimal(q)) return
+    this.#newestMs = Math.max(this.#newestMs, T)
     if (e === 'trade' && typeof t === 'number') {
       const row = {
         id: t,
@@ -37,19 +44,48 @@ export class ReplayHistory implements TradeHistory {
         isBuyerMaker: m,
         isBestMatch: true,
       }
+      this.#ids.of(s, 'trade').played(t)
       played(this.#trades, s).add(t, T, row)
     }
     if (e === 'aggTrade' && typeof a === 'number' && typeof f === 'number' && typeof l === 'number') {
+      this.#ids.of(s, 'aggTrade').played(a)
       played(this.#aggTrades, s).add(a, T, { a, p, q, f, l, T, m, M: true })
     }
   }
 
   historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[] {
-    return this.#trades.get(symbol)?.select(query) ?? []
+    const ids = this.#ids.of(symbol, 'trade')
+    const rows = this.#trades.get(symbol)?.select(query, ids) ?? []
+    return ids.epochCount === 1 ? rows : rows.map((row) => ({ ...row, id: ids.shown(row.id) }))
   }
 
   aggTrades(symbol: string, query: HistoryQuery): readonly AggTrade[] {
-    return this.#aggTrades.get(symbol)?.select(query) ?? []
+    const [ids, tradeIds] = [this.#ids.of(symbol, 'aggTrade'), this.#ids.of(symbol, 'trade')]
+    const rows = this.#aggTrades.get(symbol)?.select(query, ids) ?? []
+    if (ids.epochCount === 1 && tradeIds.epochCount === 1) return rows
+    return rows.map((row) => ({
+      ...row,
+      a: ids.shown(row.a),
+      f: tradeIds.shown(row.f),
+      l: tradeIds.shown(row.l),
+    }))
+  }
+
+  nowMs(): number {
+    return this.#newestMs
+  }
+
+  restartIds(symbol: string, types: readonly IdType[], firstId: number): void {
+    for (const type of types) this.#ids.restart(symbol, type, firstId)
+  }
+
+  epochCount(symbol: string, type: IdType): number {
+    return this.#ids.of(symbol, type).epochCount
+  }
+
+  /** The text of a frame that has been added, with its ids as they are shown. */
+  shown(text: string, data: unknown): string {
+    return this.#ids.rewritten(text, data)
   }
 }
 
@@ -71,12 +107,15 @@ class Played<Row> {
     if (this.#rows.length >= KEPT_ROWS * 2) this.#rows = this.#rows.slice(-KEPT_ROWS)
   }
 
-  select(query: HistoryQuery): readonly Row[] {
+  select(query: HistoryQuery, ids: ReplayIds): readonly Row[] {
     const rows = this.#rows
+    const { from, to, offset } = ids.epoch(query.epoch)
+    const positionOf = (recorded: number) =>
+      firstIndex(0, rows.length, (position) => (rows[position]?.id ?? 0) >= recorded)
     const index = {
-      begin: Math.max(0, rows.length - KEPT_ROWS),
-      end: rows.length,
-      positionOfId: (id: number) => firstIndex(0, rows.length, (position) => (rows[position]?.id ?? 0) >= id),
+      begin: Math.max(0, rows.length - KEPT_ROWS, positionOf(from)),
+      end: positionOf(to),
+      positionOfId: (id: number) => positionOf(id - offset),
       positionOfTime: (timeMs: number) =>
         firstIndex(0, rows.length, (position) => (rows[position]?.timeMs ?? 0) >= timeMs),
       row: (position: number) => rows[position],

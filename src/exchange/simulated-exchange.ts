@@ -5,12 +5,11 @@ import { type Exchange, openExchangeServer } from './exchange-server.ts'
 import { DEFAULT_SYMBOLS, parseSymbols } from './instruments.ts'
 import { MarketFeed } from './market-feed.ts'
 import { MarketHistory } from './market-history.ts'
-import { type MarketIdentity, planMarket } from './market-plan.ts'
+import { type MarketIdentity, planMarket, symbolIds } from './market-plan.ts'
 import { hash32 } from './random.ts'
-import { RestApi } from './rest-api.ts'
 import { DEFAULT_REST_LIMITS, type RestLimits } from './rest-weights.ts'
 import { DEFAULT_LIMITS, type StreamLimits } from './stream-connection.ts'
-import { type FrameInterceptor, StreamServer } from './stream-server.ts'
+import { StreamServer } from './stream-server.ts'
 
 export interface SimulatedExchangeOptions {
   /** 0 (the default) takes a free port. */
@@ -30,7 +29,8 @@ export interface SimulatedExchangeOptions {
   readonly limits?: Partial<StreamLimits>
   readonly restLimits?: Partial<RestLimits>
   readonly clock?: Clock
-  readonly intercept?: FrameInterceptor
+  /** Whether `/faults` is served; the API of the exchange is there in any case. */
+  readonly faultInterface?: boolean
 }
 
 export const DEFAULT_SEED = 1
@@ -49,20 +49,30 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
   const identity = marketIdentity(options)
   const clock = options.clock ?? systemClock()
   const plans = planMarket(identity)
+  const ids = new Map([...plans].map(([symbol, plan]) => [symbol, symbolIds(plan)]))
   const blocks = new BlockStore()
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const source = sourceOf(identity)
-  const streams = new StreamServer({ source, limits, clock, intercept: options.intercept })
-  const feed = new MarketFeed({ plans, blocks, streams, clock })
+  const streams = new StreamServer({ source, limits, clock })
+  const feed = new MarketFeed({ plans, ids, blocks, streams, clock })
   const history = new MarketHistory({
     plans,
+    ids,
     blocks,
     historyMinutes: options.historyMinutes ?? DEFAULT_HISTORY_MINUTES,
     nowMs: () => Math.floor(clock.wallMicros() / 1_000),
   })
-  const rest = new RestApi(history, { ...DEFAULT_REST_LIMITS, ...options.restLimits })
-  const { port = 0, portWaitMs = 5_000 } = options
-  const exchange = await openExchangeServer({ port, portWaitMs, source, streams, rest, clock })
+  const exchange = await openExchangeServer({
+    port: options.port ?? 0,
+    portWaitMs: options.portWaitMs ?? 5_000,
+    source,
+    streams,
+    past: history,
+    restLimits: { ...DEFAULT_REST_LIMITS, ...options.restLimits },
+    clock,
+    faultSeed: identity.seed,
+    faultInterface: options.faultInterface ?? false,
+  })
   return {
     ...exchange,
     async close() {

@@ -39,6 +39,17 @@ export interface ConnectionOwner {
   subscribed(connection: StreamConnection, stream: string): void
   unsubscribed(connection: StreamConnection, stream: string): void
   ended(connection: StreamConnection): void
+  /** Whether a ping that is due may be sent. */
+  mayPing(connection: StreamConnection): boolean
+}
+
+/** An open connection, for people and tests. */
+export interface ConnectionReport {
+  readonly id: number
+  readonly remotePort: number | null
+  readonly openForMs: number
+  readonly streams: number
+  readonly bufferedBytes: number
 }
 
 /** One client's WebSocket: its streams, its answers, and the rules it must keep. */
@@ -53,7 +64,9 @@ export class StreamConnection {
   readonly #incoming: AttemptLimit
   readonly #outbox = new Outbox()
   readonly #cancels = new Set<() => void>()
+  readonly #openedAtMs: number
   #unansweredSinceMs: number | undefined
+  #readingFrozen = 0
 
   constructor(options: {
     id: number
@@ -69,6 +82,7 @@ export class StreamConnection {
     this.#owner = options.owner
     this.#limits = options.limits
     this.#clock = options.clock
+    this.#openedAtMs = options.clock.monotonicMs()
     this.#incoming = new AttemptLimit(options.limits.incomingPerSecond, 1_000)
     const webSocket = options.webSocket
     webSocket.on('message', (data) => this.#onMessage(data.toString()))
@@ -115,6 +129,55 @@ export class StreamConnection {
 
   terminate(): void {
     this.#webSocket.terminate()
+  }
+
+  /** Cuts the connection with a TCP reset. */
+  reset(): void {
+    this.socket.resetAndDestroy()
+  }
+
+  /** Ends the connection without a closing handshake. */
+  hangUp(): void {
+    this.socket.destroy()
+  }
+
+  /**
+   * Stops reading from the socket, writing to it, or both, until the returned function is called. What is
+   * written meanwhile waits in memory and counts as the reader's backlog.
+   */
+  freeze({ reading, writing }: { reading: boolean; writing: boolean }): () => void {
+    if (writing) this.socket.cork()
+    if (reading && ++this.#readingFrozen === 1) this.#webSocket.pause()
+    return () => {
+      if (writing) this.socket.uncork()
+      if (reading && --this.#readingFrozen === 0) this.#webSocket.resume()
+    }
+  }
+
+  /** Tells the client to connect anew, as the exchange does before it closes a connection for maintenance. */
+  announceShutdown(): void {
+    const E = Math.floor(this.#clock.wallMicros() / 1_000)
+    if (this.isOpen)
+      this.#webSocket.send(JSON.stringify({ stream: '!serverShutdown', data: { e: 'serverShutdown', E } }))
+  }
+
+  report(): ConnectionReport {
+    return {
+      id: this.id,
+      remotePort: this.socket.remotePort ?? null,
+      openForMs: Math.round(this.#clock.monotonicMs() - this.#openedAtMs),
+      streams: this.streams.size,
+      bufferedBytes: this.bufferedBytes,
+    }
+  }
+
+  /** Runs once after a while, unless the connection has ended before. */
+  after(delayMs: number, run: () => void): void {
+    const cancel = this.#clock.schedule(delayMs, () => {
+      this.#cancels.delete(cancel)
+      run()
+    })
+    this.#cancels.add(cancel)
   }
 
   /** Adds streams as one request does: all, or none when there would be too many. */
@@ -168,7 +231,7 @@ export class StreamConnection {
   }
 
   #schedulePing(): void {
-    this.#after(this.#limits.pingIntervalMs, () => {
+    this.after(this.#limits.pingIntervalMs, () => {
       const nowMs = this.#clock.monotonicMs()
       if (
         this.#unansweredSinceMs !== undefined &&
@@ -177,29 +240,19 @@ export class StreamConnection {
         this.#webSocket.terminate()
         return
       }
-      this.#unansweredSinceMs ??= nowMs
-      if (this.isOpen) this.#webSocket.ping(String(Math.floor(this.#clock.wallMicros() / 1_000)))
+      if (this.isOpen && this.#owner.mayPing(this)) {
+        this.#unansweredSinceMs ??= nowMs
+        this.#webSocket.ping(String(Math.floor(this.#clock.wallMicros() / 1_000)))
+      }
       this.#schedulePing()
     })
   }
 
   #scheduleEnd(): void {
     const { connectionMaxAgeMs, serverShutdownNoticeMs } = this.#limits
-    this.#after(connectionMaxAgeMs, () => this.close(1001, 'Connection is 24 hours old'))
+    this.after(connectionMaxAgeMs, () => this.close(1001, 'Connection is 24 hours old'))
     if (serverShutdownNoticeMs === 0) return
-    this.#after(Math.max(0, connectionMaxAgeMs - serverShutdownNoticeMs), () => {
-      const E = Math.floor(this.#clock.wallMicros() / 1_000)
-      if (this.isOpen)
-        this.#webSocket.send(JSON.stringify({ stream: '!serverShutdown', data: { e: 'serverShutdown', E } }))
-    })
-  }
-
-  #after(delayMs: number, run: () => void): void {
-    const cancel = this.#clock.schedule(delayMs, () => {
-      this.#cancels.delete(cancel)
-      run()
-    })
-    this.#cancels.add(cancel)
+    this.after(Math.max(0, connectionMaxAgeMs - serverShutdownNoticeMs), () => this.announceShutdown())
   }
 
   #onClose(): void {

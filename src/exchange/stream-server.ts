@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
 import { AttemptLimit } from '../timing/attempt-limit.ts'
@@ -16,12 +16,30 @@ const CONNECTIONS_WINDOW_MS = 5 * 60_000
 
 /**
  * Stands between the market and every socket: called for each frame and connection instead of sending, it
- * calls `forward` with what shall be sent, at once or later, once, twice or never. The place for faults.
+ * calls `forward` with what shall be sent, at once or later, once, twice or never: a text, or the bytes of a
+ * whole frame as they shall stand on the wire.
  */
 export type FrameInterceptor = (
   frame: { readonly connectionId: number; readonly stream: string; readonly text: string },
-  forward: (text: string) => void,
+  forward: (content: string | Buffer) => void,
 ) => void
+
+/** What an upgrade gets instead of a connection. */
+export type UpgradeFate =
+  | 'reset'
+  | { readonly status: number; readonly retryAfterSeconds?: number | undefined }
+
+/** Told of what goes through a server, with a say in it: the place for faults. */
+export interface StreamHooks {
+  /** Undefined: frames pass untouched. */
+  readonly frame: FrameInterceptor | undefined
+  /** Undefined: the upgrade goes on. */
+  upgrade(): UpgradeFate | undefined
+  opened(connection: StreamConnection): void
+  subscribed(connection: StreamConnection, stream: string): void
+  mayPing(connection: StreamConnection): boolean
+  closed(connection: StreamConnection): void
+}
 
 /** Told when a stream gets its first subscriber and loses its last. */
 export interface SubscriptionListener {
@@ -31,10 +49,11 @@ export interface SubscriptionListener {
 
 /** The WebSocket side of an exchange: who is connected, who has subscribed to what, and how frames reach them. */
 export class StreamServer implements ConnectionOwner {
+  /** Only one at a time; undefined costs nothing. */
+  hooks: StreamHooks | undefined
   readonly #webSockets: WebSocketServer
   readonly #limits: StreamLimits
   readonly #clock: Clock
-  readonly #intercept: FrameInterceptor | undefined
   readonly #connections = new Set<StreamConnection>()
   readonly #subscribers = new Map<string, Set<StreamConnection>>()
   readonly #attempts = new Map<string, AttemptLimit>()
@@ -48,11 +67,9 @@ export class StreamServer implements ConnectionOwner {
     source: string
     limits: StreamLimits
     clock: Clock
-    intercept?: FrameInterceptor | undefined
   }) {
     this.#limits = options.limits
     this.#clock = options.clock
-    this.#intercept = options.intercept
     this.#webSockets = new WebSocketServer({
       noServer: true,
       perMessageDeflate: false,
@@ -63,6 +80,11 @@ export class StreamServer implements ConnectionOwner {
 
   get connections(): ReadonlySet<StreamConnection> {
     return this.#connections
+  }
+
+  /** Connections are numbered from 1 in the order in which they were opened. */
+  get newestConnectionId(): number {
+    return this.#connectionCount
   }
 
   get framesSent(): number {
@@ -82,14 +104,17 @@ export class StreamServer implements ConnectionOwner {
   publish(stream: string, text: string): void {
     const subscribers = this.#subscribers.get(stream)
     if (subscribers === undefined) return
-    if (this.#intercept === undefined) {
+    const intercept = this.hooks?.frame
+    if (intercept === undefined) {
       const frame = this.#encoder.encode(text)
       for (const connection of subscribers) this.#send(connection, frame)
       return
     }
     for (const connection of subscribers) {
       const frame = { connectionId: connection.id, stream, text }
-      this.#intercept(frame, (changed) => this.#send(connection, this.#encoder.encode(changed)))
+      intercept(frame, (content) =>
+        this.#send(connection, typeof content === 'string' ? this.#encoder.encode(content) : content),
+      )
     }
   }
 
@@ -116,6 +141,15 @@ export class StreamServer implements ConnectionOwner {
       refuse(socket, '429 Too Many Requests', Math.ceil(attempt.waitMs / 1_000))
       return
     }
+    const fate = this.hooks?.upgrade()
+    if (fate === 'reset') {
+      socket.resetAndDestroy()
+      return
+    }
+    if (fate !== undefined) {
+      refuse(socket, `${fate.status} ${STATUS_CODES[fate.status] ?? 'Refused'}`, fate.retryAfterSeconds)
+      return
+    }
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
       const connection = new StreamConnection({
         id: ++this.#connectionCount,
@@ -127,6 +161,7 @@ export class StreamServer implements ConnectionOwner {
       })
       this.#connections.add(connection)
       connection.subscribe(wanted.streams)
+      this.hooks?.opened(connection)
     })
   }
 
@@ -148,6 +183,7 @@ export class StreamServer implements ConnectionOwner {
   }
 
   subscribed(connection: StreamConnection, stream: string): void {
+    this.hooks?.subscribed(connection, stream)
     const subscribers = this.#subscribers.get(stream)
     if (subscribers !== undefined) {
       subscribers.add(connection)
@@ -166,6 +202,11 @@ export class StreamServer implements ConnectionOwner {
 
   ended(connection: StreamConnection): void {
     this.#connections.delete(connection)
+    this.hooks?.closed(connection)
+  }
+
+  mayPing(connection: StreamConnection): boolean {
+    return this.hooks?.mayPing(connection) ?? true
   }
 
   #send(connection: StreamConnection, frame: Buffer): void {

@@ -1,5 +1,7 @@
 /** FIN and opcode 1: a whole text message (RFC 6455, 5.2). */
 const WHOLE_TEXT = 0x81
+/** FIN and opcode 2: a whole binary message. */
+export const BINARY = 0x82
 /** A frame of a server carries no mask: two bytes of header, and two or eight more for the longer ones. */
 const LONGEST_HEADER = 10
 const BYTES_PER_CHARACTER = 3
@@ -13,13 +15,13 @@ export class TextFrameEncoder {
   #bytes = Buffer.allocUnsafeSlow(4_096)
 
   /** The frame's bytes; they are overwritten by the next call. */
-  encode(text: string): Buffer {
+  encode(text: string, kind = WHOLE_TEXT): Buffer {
     const needed = LONGEST_HEADER + text.length * BYTES_PER_CHARACTER
     if (needed > this.#bytes.length) this.#bytes = Buffer.allocUnsafeSlow(needed)
     const bytes = this.#bytes
     const length = bytes.write(text, LONGEST_HEADER)
     const start = LONGEST_HEADER - (length < 126 ? 2 : length < 65_536 ? 4 : 10)
-    bytes[start] = WHOLE_TEXT
+    bytes[start] = kind
     if (length < 126) {
       bytes[start + 1] = length
     } else if (length < 65_536) {

@@ -27,6 +27,8 @@ export interface HistoryQuery {
   readonly fromId?: number | undefined
   readonly startTimeMs?: number | undefined
   readonly endTimeMs?: number | undefined
+  /** Which run of ids, counted from 0; the latest unless given, which is the only one REST shows. */
+  readonly epoch?: number | undefined
 }
 
 /**
@@ -37,6 +39,19 @@ export interface TradeHistory {
   readonly symbols: readonly string[]
   historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[]
   aggTrades(symbol: string, query: HistoryQuery): readonly AggTrade[]
+}
+
+/** The two id sequences of a symbol. */
+export type IdType = 'trade' | 'aggTrade'
+
+/** A market's past with its clock, and the means to begin its ids anew. */
+export interface MarketPast extends TradeHistory {
+  /** The market's time: of the simulated one the wall clock, of a replay that of the newest trade. */
+  nowMs(): number
+  /** The id of the next event of each type will be `firstId`; what REST shows begins there too. */
+  restartIds(symbol: string, types: readonly IdType[], firstId: number): void
+  /** How many runs of ids there were, at least 1. */
+  epochCount(symbol: string, ids: IdType): number
 }
 
 /** A stretch of one id sequence: the n-th row has the n-th id, times never fall. Bounds are exclusive at the end. */

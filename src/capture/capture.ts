@@ -1,0 +1,134 @@
+import { planConnections } from '../binance/connection-plan.ts'
+import { formatCaptureLine } from '../exchange/capture-line.ts'
+import { AttemptLimit } from '../timing/attempt-limit.ts'
+import type { BackoffPolicy } from '../timing/backoff.ts'
+import type { Clock } from '../timing/clock.ts'
+import { CaptureConnection } from './capture-connection.ts'
+import { CaptureWriter } from './capture-writer.ts'
+
+/** Half of what the exchange allows an IP, as for ingestion, which may run beside. */
+const CONNECTIONS = 150
+const CONNECTIONS_WINDOW_MS = 5 * 60_000
+
+export interface CaptureOptions {
+  /** Gzipped when the name ends in `.gz`. */
+  readonly file: string
+  readonly overwrite: boolean
+  /** Base of the combined stream, like `wss://stream.binance.com:9443`. */
+  readonly wsUrl: string
+  readonly streams: readonly string[]
+  readonly backoff: BackoffPolicy
+  readonly clock: Clock
+  /** Told, in a sentence, of each connection that ended or could not be opened. */
+  readonly onProblem: (what: string) => void
+}
+
+/** What a capture has recorded. */
+export interface CaptureSummary {
+  readonly frames: number
+  /** Of the file. */
+  readonly bytes: number
+  /** Connections after the first of each plan. */
+  readonly reconnects: number
+  /** Frames that are no JSON text: no replay could serve them, so they are counted and not written. */
+  readonly leftOut: number
+  readonly firstAt: Date | null
+  readonly lastAt: Date | null
+  /** What the exchange named itself; more than one when it has changed on the way. */
+  readonly sources: readonly string[]
+  readonly silentStreams: readonly string[]
+}
+
+export interface RunningCapture {
+  /** Recorded so far. */
+  frames(): number
+  /** Rejects when the capture cannot go on: the region is refused, the disk is full. The file is complete then. */
+  readonly failed: Promise<never>
+  /** Ends the connections and completes the file. */
+  stop(): Promise<CaptureSummary>
+}
+
+/**
+ * Records the frames of some streams as they come, with the time of receipt, until it is stopped. Connections are
+ * its own. When the disk is slow the sockets wait, and memory stays bounded.
+ *
+ * @throws {TapelineError} `INPUT` when the file is there already or cannot be made
+ */
+export async function startCapture(options: CaptureOptions): Promise<RunningCapture> {
+  const { clock, onProblem, streams } = options
+  const silent = new Set(streams)
+  const sources = new Set<string>()
+  const counts = { frames: 0, opened: 0, leftOut: 0 }
+  let firstUs = 0
+  let lastUs = 0
+  let stampUs = 0
+
+  const writer = await CaptureWriter.open(options.file, {
+    overwrite: options.overwrite,
+    onRoom: () => {
+      for (const connection of connections) connection.resume()
+    },
+  })
+  const onFrame = (bytes: Buffer, isBinary: boolean): boolean => {
+    // Before anything else; and later than the last, whatever the machine's clock does.
+    stampUs = Math.max(stampUs + 1, clock.wallMicros())
+    const frame = bytes.toString()
+    const stream = isBinary ? undefined : streamOf(frame)
+    if (stream === undefined) {
+      counts.leftOut++
+      return false
+    }
+    if (counts.frames++ === 0) firstUs = stampUs
+    lastUs = stampUs
+    if (stream !== null) silent.delete(stream)
+    const line = formatCaptureLine({ receivedNs: BigInt(stampUs) * 1_000n, frame })
+    if (!writer.write(line)) for (const connection of connections) connection.pause()
+    return stream !== null
+  }
+  const onOpen = (source: string) => {
+    counts.opened++
+    sources.add(source)
+  }
+  const attempts = new AttemptLimit(CONNECTIONS, CONNECTIONS_WINDOW_MS)
+  const plans = planConnections(options.wsUrl, streams)
+  const connections = plans.map(
+    (plan) =>
+      new CaptureConnection({ plan, backoff: options.backoff, attempts }, { onOpen, onFrame, onProblem }),
+  )
+  const stopping = new AbortController()
+  const running = connections.map((connection) => connection.run(stopping.signal))
+  const { promise: failed, reject: fail } = Promise.withResolvers<never>()
+  failed.catch(() => undefined)
+  for (const part of [...running, writer.finished]) part.catch(fail)
+  return {
+    frames: () => counts.frames,
+    failed,
+    async stop() {
+      stopping.abort()
+      // Why one could not go on is what `failed` tells.
+      await Promise.allSettled(running)
+      await writer.close()
+      return {
+        frames: counts.frames,
+        bytes: writer.fileBytes,
+        reconnects: Math.max(0, counts.opened - plans.length),
+        leftOut: counts.leftOut,
+        firstAt: counts.frames === 0 ? null : new Date(firstUs / 1_000),
+        lastAt: counts.frames === 0 ? null : new Date(lastUs / 1_000),
+        sources: [...sources],
+        silentStreams: [...silent],
+      }
+    },
+  }
+}
+
+/** The stream of a frame, null for JSON outside the envelope, undefined for what is no JSON. */
+function streamOf(frame: string): string | null | undefined {
+  try {
+    const value: unknown = JSON.parse(frame)
+    const stream: unknown = value !== null && typeof value === 'object' ? Reflect.get(value, 'stream') : null
+    return typeof stream === 'string' ? stream : null
+  } catch {
+    return undefined
+  }
+}

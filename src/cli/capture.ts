@@ -1,0 +1,109 @@
+import { rm } from 'node:fs/promises'
+import { Command, Option } from 'commander'
+import { fetchTradingSymbols } from '../binance/rest.ts'
+import { type CaptureSummary, startCapture } from '../capture/capture.ts'
+import { TapelineError } from '../errors.ts'
+import { streamName } from '../market/event.ts'
+import { loadSettings, type Settings } from '../settings/load.ts'
+import { sleep } from '../timing/backoff.ts'
+import { systemClock } from '../timing/clock.ts'
+import { parseDuration } from './duration.ts'
+
+const HELP = `
+Each line of the file is "<receive time in ns since 1970> <frame>". SYMBOLS, STREAM_TYPES and BINANCE_WS_URL say what
+is recorded, and from where. The connections are its own: ingestion that runs beside is not slowed.
+
+Examples:
+  $ tapeline capture btc.ndjson.gz --for 10m
+  $ SYMBOLS=BTCUSDT,SOLUSDT STREAM_TYPES=trade tapeline capture trades.ndjson
+  $ tapeline replay btc.ndjson.gz`
+
+/** `tapeline capture FILE`: raw frames with receive times, for `replay`. */
+export function captureCommand(): Command {
+  return new Command('capture')
+    .description('record raw frames with receive times, for replay')
+    .argument('<file>', 'the file to write, gzipped when its name ends in .gz')
+    .addOption(new Option('--for <duration>', 'stop by itself: 500ms, 30s, 10m, 2h').argParser(parseDuration))
+    .option('--force', 'replace the file if it is there', false)
+    .addHelpText('after', HELP)
+    .action(async (file: string, given: { for?: number; force: boolean }) => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      const stop = stopSignal()
+      const symbols = await symbolsOf(settings, stop)
+      const streams = symbols.flatMap((symbol) =>
+        settings.STREAM_TYPES.map((type) => streamName(symbol, type)),
+      )
+      const capture = await startCapture({
+        file,
+        overwrite: given.force,
+        wsUrl: settings.BINANCE_WS_URL,
+        streams,
+        backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
+        clock: systemClock(),
+        onProblem: (what) => process.stderr.write(`${what}. Trying again.\n`),
+      })
+      const until = given.for === undefined ? 'Ctrl-C ends it' : `for ${given.for / 1_000} s`
+      process.stdout.write(
+        `Recording ${streams.length} streams of ${settings.BINANCE_WS_URL} to ${file} (${until})\n`,
+      )
+      const failure = await Promise.race([
+        ended(stop, given.for),
+        capture.failed.catch((error: unknown) => error),
+      ])
+      const summary = await capture.stop().catch((error: unknown) => {
+        throw failure ?? error
+      })
+      if (summary.frames > 0) process.stdout.write(`${sentences(file, summary)}\n`)
+      if (failure !== undefined) throw failure
+      if (summary.frames === 0) {
+        await rm(file)
+        throw new TapelineError(
+          'EXCHANGE',
+          `No frame came from ${settings.BINANCE_WS_URL}; nothing was recorded.`,
+          {
+            fix: 'Check BINANCE_WS_URL, SYMBOLS and the network.',
+          },
+        )
+      }
+    })
+}
+
+async function symbolsOf(settings: Settings, signal: AbortSignal): Promise<readonly string[]> {
+  if (settings.SYMBOLS.join() !== '*') return settings.SYMBOLS
+  return [...(await fetchTradingSymbols(settings.BINANCE_REST_URL, signal))].sort()
+}
+
+/** Aborts at SIGINT or SIGTERM; a second one ends the process at once. */
+function stopSignal(): AbortSignal {
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (stop.signal.aborted) process.exit(1)
+      stop.abort()
+    })
+  }
+  return stop.signal
+}
+
+/** Resolves, with nothing, when the time is up or the signal has come. */
+async function ended(stop: AbortSignal, forMs = 2 ** 31 - 1): Promise<undefined> {
+  // Both are an end as it was wanted.
+  await sleep(forMs, stop).catch(() => undefined)
+  return undefined
+}
+
+function sentences(file: string, summary: CaptureSummary): string {
+  const { frames, bytes, reconnects, leftOut, firstAt, lastAt, sources, silentStreams } = summary
+  const lines = [
+    `${frames} frames in ${file}, ${bytes} bytes, ${reconnects} reconnects`,
+    `from ${firstAt?.toISOString()} to ${lastAt?.toISOString()}, source ${sources.join(' and ')}`,
+  ]
+  if (leftOut > 0) lines.push(`${leftOut} frames were no JSON and are not in the file`)
+  if (silentStreams.length > 0) {
+    const some = silentStreams.slice(0, 10).join(', ')
+    lines.push(
+      `nothing came on ${silentStreams.length} streams: ${some}${silentStreams.length > 10 ? ', …' : ''}`,
+    )
+  }
+  return lines.join('\n')
+}

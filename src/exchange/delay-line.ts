@@ -1,0 +1,61 @@
+import type { Clock } from '../timing/clock.ts'
+
+interface Delayed {
+  readonly dueMs: number
+  readonly run: () => void
+}
+
+/**
+ * Lets things happen later without changing their order: none happens before one that entered earlier, also when
+ * the delay has become shorter. One line a connection holds back that connection and no other.
+ */
+export class DelayLine {
+  readonly #clock: Clock
+  readonly #queue: Delayed[] = []
+  #cancelTimer: (() => void) | undefined
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  get isEmpty(): boolean {
+    return this.#queue.length === 0
+  }
+
+  /** Runs at once when there is neither a delay nor anything before it. */
+  enter(delayMs: number, run: () => void): void {
+    if (delayMs === 0 && this.isEmpty) {
+      run()
+      return
+    }
+    this.#queue.push({
+      dueMs: Math.max(this.#clock.monotonicMs() + delayMs, this.#queue.at(-1)?.dueMs ?? 0),
+      run,
+    })
+    this.#schedule()
+  }
+
+  /** Nothing that is still in the line happens any more. */
+  clear(): void {
+    this.#queue.length = 0
+    this.#cancelTimer?.()
+    this.#cancelTimer = undefined
+  }
+
+  #schedule(): void {
+    const first = this.#queue[0]
+    if (first === undefined || this.#cancelTimer !== undefined) return
+    const waitMs = Math.max(0, Math.ceil(first.dueMs - this.#clock.monotonicMs()))
+    this.#cancelTimer = this.#clock.schedule(waitMs, () => {
+      this.#cancelTimer = undefined
+      this.#release()
+    })
+  }
+
+  #release(): void {
+    const nowMs = this.#clock.monotonicMs()
+    const waiting = this.#queue.findIndex(({ dueMs }) => dueMs > nowMs)
+    for (const { run } of this.#queue.splice(0, waiting === -1 ? this.#queue.length : waiting)) run()
+    this.#schedule()
+  }
+}

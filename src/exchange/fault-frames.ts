@@ -1,0 +1,96 @@
+import type { Fault, FaultBook, FaultOf } from './fault-book.ts'
+import type { SpecOf } from './fault-kinds.ts'
+
+/** A frame on its way to one connection. */
+export interface FrameOnItsWay {
+  readonly connectionId: number
+  readonly stream: string
+}
+
+/** What shall become of it. */
+export interface FrameFate {
+  /** Sent so many times; 0: never. */
+  readonly copies: number
+  readonly delayMs: number
+  /** Goes out just before it, one for each. */
+  readonly garbage: ReadonlyArray<SpecOf<'garbage'>>
+}
+
+/** Decides the fate of a frame by the faults that hold now. What is stalled or dropped is struck by nothing else. */
+export function fateOf(frame: FrameOnItsWay, book: FaultBook, stalls: Stalls): FrameFate {
+  const lost = { copies: 0, delayMs: 0, garbage: [] }
+  for (const fault of book.active('stall')) {
+    if (stalls.holds(fault, frame) && book.strikes(fault)) return lost
+  }
+  const struckBy = <Matching extends Fault & { spec: FrameMatcher }>(faults: readonly Matching[]) =>
+    faults.filter((fault) => matches(fault.spec, frame) && book.strikes(fault))
+  if (struckBy(book.active('drop')).length > 0) return lost
+  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0)
+  return {
+    copies: 1 + sum(struckBy(book.active('duplicate')).map(({ spec }) => spec.copies)),
+    delayMs: sum(struckBy(book.active('delay')).map(({ spec }) => spec.delayMs)),
+    garbage: struckBy(book.active('garbage')).map(({ spec }) => spec),
+  }
+}
+
+interface FrameMatcher {
+  readonly connection?: number | undefined
+  readonly stream?: string | undefined
+}
+
+export function matches({ connection, stream }: FrameMatcher, frame: FrameOnItsWay): boolean {
+  if (connection !== undefined && connection !== frame.connectionId) return false
+  return stream === undefined || matchesPattern(stream, frame.stream)
+}
+
+/** `*` stands for any characters, also none. */
+export function matchesPattern(pattern: string, name: string): boolean {
+  const [head = '', ...rest] = pattern.split('*')
+  const tail = rest.pop()
+  if (tail === undefined) return pattern === name
+  let at = head.length
+  if (!name.startsWith(head)) return false
+  for (const part of rest) {
+    const found = name.indexOf(part, at)
+    if (found === -1) return false
+    at = found + part.length
+  }
+  return name.length - tail.length >= at && name.endsWith(tail)
+}
+
+/**
+ * Which streams of which connections a stall no longer holds. One that is healed by reconnecting holds the
+ * connections that were open when it began; one healed by resubscribing, each until it leaves the stream and
+ * comes back, and connections that were opened later not at all.
+ */
+export class Stalls {
+  /** By fault, the newest connection of its beginning. */
+  readonly #newest = new Map<number, number>()
+  /** By fault, `connection stream`. */
+  readonly #healed = new Map<number, Set<string>>()
+
+  began(faultId: number, newestConnectionId: number): void {
+    this.#newest.set(faultId, newestConnectionId)
+    this.#healed.set(faultId, new Set())
+  }
+
+  ended(faultId: number): void {
+    this.#newest.delete(faultId)
+    this.#healed.delete(faultId)
+  }
+
+  /** A connection that is open has subscribed to a stream. */
+  subscribed(connectionId: number, stream: string): void {
+    for (const healed of this.#healed.values()) healed.add(`${connectionId} ${stream}`)
+  }
+
+  holds(fault: FaultOf<'stall'>, frame: FrameOnItsWay): boolean {
+    const { spec, id } = fault
+    if (!matches(spec, frame)) return false
+    if (spec.healedBy === 'time') return true
+    if (frame.connectionId > (this.#newest.get(id) ?? 0)) return false
+    return (
+      spec.healedBy === 'reconnect' || !this.#healed.get(id)?.has(`${frame.connectionId} ${frame.stream}`)
+    )
+  }
+}

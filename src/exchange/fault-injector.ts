@@ -1,0 +1,258 @@
+import { describeError, TapelineError } from '../errors.ts'
+import type { Clock } from '../timing/clock.ts'
+import { DelayLine } from './delay-line.ts'
+import { type Fault, FaultBook, type FaultListener, type FaultReport, reportOf } from './fault-book.ts'
+import { fateOf, matches, matchesPattern, Stalls } from './fault-frames.ts'
+import { garbageFrame } from './fault-garbage.ts'
+import { type FaultKind, type FaultRequest, parseFault } from './fault-kinds.ts'
+import { type RequestFate, requestFate } from './fault-rest.ts'
+import type { ServerDoor } from './server-door.ts'
+import type { StreamConnection } from './stream-connection.ts'
+import type { FrameInterceptor, StreamHooks, StreamServer, UpgradeFate } from './stream-server.ts'
+import type { MarketPast } from './trade-history.ts'
+
+/** A fault that was added. */
+export interface FaultHandle {
+  readonly id: number
+  report(): FaultReport
+  /** Ends it now; what it held back goes on its way. */
+  end(): FaultReport
+}
+
+/** What can be made to go wrong with an exchange; see docs/faults.md. */
+export interface ExchangeFaults {
+  /** @throws {TapelineError} `INPUT` naming each field that makes no sense */
+  add(request: FaultRequest): FaultHandle
+  /** Ends one; undefined when there is none of this id. */
+  end(id: number): FaultReport | undefined
+  /** All that wait or hold, and the latest thousand that have ended, by id. */
+  list(): readonly FaultReport[]
+  /** Ends all. */
+  clear(): void
+}
+
+const FRAME_KINDS: readonly FaultKind[] = ['drop', 'duplicate', 'delay', 'garbage', 'stall']
+
+/** Carries out what the book of faults decides: on frames, connections, requests and the door of the server. */
+export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks {
+  readonly book: FaultBook
+  /** Only there while a fault concerns frames, or some are still delayed: otherwise frames go past all this. */
+  frame: FrameInterceptor | undefined
+  readonly #streams: StreamServer
+  readonly #door: ServerDoor
+  readonly #past: MarketPast
+  readonly #clock: Clock
+  readonly #stalls = new Stalls()
+  /** By connection; a line lives until its connection ends or it is found empty. */
+  readonly #lines = new Map<number, DelayLine>()
+  /** By fault: what to undo at its end. */
+  readonly #undo = new Map<number, Array<() => void>>()
+  #isClosed = false
+
+  constructor(options: {
+    streams: StreamServer
+    door: ServerDoor
+    past: MarketPast
+    clock: Clock
+    seed: number
+  }) {
+    this.#streams = options.streams
+    this.#door = options.door
+    this.#past = options.past
+    this.#clock = options.clock
+    this.book = new FaultBook({ clock: options.clock, seed: options.seed, listener: this })
+  }
+
+  add(request: FaultRequest): FaultHandle {
+    return this.addUnchecked(request)
+  }
+
+  /** The same for what comes from outside the program. */
+  addUnchecked(request: unknown): FaultHandle {
+    const spec = parseFault(request)
+    if (spec.kind === 'restartIds' && !this.#past.symbols.includes(spec.symbol)) {
+      throw new TapelineError('INPUT', `symbol: ${spec.symbol} is not listed here.`, {
+        fix: `Take one of ${this.#past.symbols.join(', ')}.`,
+      })
+    }
+    const fault = this.book.add(spec)
+    return {
+      id: fault.id,
+      report: () => reportOf(fault),
+      end: () => reportOf(this.book.end(fault.id) ?? fault),
+    }
+  }
+
+  end(id: number): FaultReport | undefined {
+    const fault = this.book.end(id)
+    return fault === undefined ? undefined : reportOf(fault)
+  }
+
+  list(): readonly FaultReport[] {
+    return this.book.list()
+  }
+
+  clear(): void {
+    this.book.endAll()
+  }
+
+  /** Ends all faults, and whatever they have delayed never comes. */
+  close(): void {
+    this.#isClosed = true
+    this.book.endAll()
+    for (const line of this.#lines.values()) line.clear()
+  }
+
+  /** What shall become of a request to REST; undefined when no fault holds. */
+  request(url: string): RequestFate | undefined {
+    return this.book.isQuiet ? undefined : requestFate(url, this.book)
+  }
+
+  began(fault: Fault): void {
+    const { spec } = fault
+    switch (spec.kind) {
+      case 'stall':
+        this.#stalls.began(fault.id, this.#streams.newestConnectionId)
+        break
+      case 'cut':
+        for (const connection of this.#connectionsOf(spec)) {
+          fault.struck++
+          if (spec.how === 'close') connection.close(spec.code, spec.reason)
+          else if (spec.how === 'end') connection.hangUp()
+          else connection.reset()
+        }
+        break
+      case 'serverShutdown':
+        for (const connection of this.#connectionsOf(spec)) {
+          fault.struck++
+          connection.announceShutdown()
+          this.#atEndOf(fault, () => {
+            if (fault.endedBy === 'time') connection.close(1001, 'Server shutdown')
+          })
+        }
+        break
+      case 'freeze':
+        for (const connection of this.#connectionsOf(spec)) this.#freeze(fault, spec, connection)
+        break
+      case 'unreachable':
+        this.#door.shut()
+        this.#atEndOf(fault, () => this.#openDoor(fault))
+        break
+      case 'restartIds':
+        fault.struck++
+        this.#past.restartIds(
+          spec.symbol,
+          spec.ids === 'both' ? ['trade', 'aggTrade'] : [spec.ids],
+          spec.firstId,
+        )
+        break
+      default:
+        // The others strike when a frame, a connection or a request comes by.
+        break
+    }
+    this.#hook()
+  }
+
+  ended(fault: Fault): void {
+    this.#stalls.ended(fault.id)
+    for (const undo of this.#undo.get(fault.id) ?? []) undo()
+    this.#undo.delete(fault.id)
+    this.#hook()
+  }
+
+  upgrade(): UpgradeFate | undefined {
+    const fault = this.book.active('refuse').find((each) => this.book.strikes(each))
+    if (fault === undefined) return undefined
+    const { how, status, retryAfterSeconds } = fault.spec
+    return how === 'reset' ? 'reset' : { status, retryAfterSeconds }
+  }
+
+  opened(connection: StreamConnection): void {
+    for (const fault of this.book.active('freeze')) {
+      if (isOneOf(fault.spec, connection)) this.#freeze(fault, fault.spec, connection)
+    }
+    for (const fault of this.book.active('closeAfterHandshake')) {
+      if (!this.book.strikes(fault)) continue
+      const { code, reason, delayMs } = fault.spec
+      if (delayMs === 0) connection.close(code, reason)
+      else connection.after(delayMs, () => connection.close(code, reason))
+    }
+  }
+
+  closed(connection: StreamConnection): void {
+    this.#lines.get(connection.id)?.clear()
+    this.#lines.delete(connection.id)
+    this.#hook()
+  }
+
+  subscribed(connection: StreamConnection, stream: string): void {
+    this.#stalls.subscribed(connection.id, stream)
+  }
+
+  mayPing(connection: StreamConnection): boolean {
+    return !this.book.active('stall').some(
+      (fault) =>
+        !fault.spec.pings &&
+        // A ping belongs to no stream: it is held where any of the connection's streams is.
+        [...connection.streams].some((stream) =>
+          this.#stalls.holds(fault, { connectionId: connection.id, stream }),
+        ),
+    )
+  }
+
+  #hook(): void {
+    const concernsFrames = FRAME_KINDS.some((kind) => this.book.active(kind).length > 0)
+    this.frame = concernsFrames || this.#lines.size > 0 ? this.#intercept : undefined
+    this.#streams.hooks = this.book.isQuiet && this.frame === undefined ? undefined : this
+  }
+
+  readonly #intercept: FrameInterceptor = (frame, forward) => {
+    const { copies, delayMs, garbage } = fateOf(frame, this.book, this.#stalls)
+    if (copies === 0) return
+    const send = () => {
+      for (const spec of garbage) forward(garbageFrame(spec, frame.text))
+      for (let copy = 0; copy < copies; copy++) forward(frame.text)
+    }
+    const line = this.#lines.get(frame.connectionId) ?? new DelayLine(this.#clock)
+    line.enter(delayMs, send)
+    if (!line.isEmpty) this.#lines.set(frame.connectionId, line)
+    else if (this.#lines.delete(frame.connectionId)) this.#hook()
+  }
+
+  #connectionsOf(spec: ConnectionMatcher): StreamConnection[] {
+    return [...this.#streams.connections].filter((connection) => isOneOf(spec, connection))
+  }
+
+  #freeze(fault: Fault, what: { reading: boolean; writing: boolean }, connection: StreamConnection): void {
+    fault.struck++
+    this.#atEndOf(fault, connection.freeze(what))
+  }
+
+  #atEndOf(fault: Fault, undo: () => void): void {
+    this.#undo.set(fault.id, [...(this.#undo.get(fault.id) ?? []), undo])
+  }
+
+  #openDoor(fault: Fault): void {
+    if (this.#isClosed || this.book.active('unreachable').length > 0) return
+    this.#door.open().catch((error: unknown) => {
+      fault.problem = describeError(error)
+    })
+  }
+}
+
+interface ConnectionMatcher {
+  readonly connection?: number | undefined
+  readonly stream?: string | undefined
+}
+
+/** Whether a fault means this connection: by its id, and by a stream it has subscribed to. */
+function isOneOf(
+  { connection: id, stream: pattern }: ConnectionMatcher,
+  connection: StreamConnection,
+): boolean {
+  if (pattern === undefined) return id === undefined || id === connection.id
+  return [...connection.streams].some(
+    (stream) =>
+      matches({ connection: id }, { connectionId: connection.id, stream }) && matchesPattern(pattern, stream),
+  )
+}

@@ -1,0 +1,117 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { describeError, TapelineError } from '../errors.ts'
+import type { ExchangeTruth } from './exchange-truth.ts'
+import type { FaultInjector } from './fault-injector.ts'
+import type { ConnectionReport } from './stream-connection.ts'
+
+const LONGEST_BODY = 65_536
+/** Rows of the truth in one answer. */
+const MOST_ROWS = 100_000
+
+interface Answer {
+  readonly status: number
+  readonly body: unknown
+}
+
+interface Parts {
+  readonly faults: FaultInjector
+  readonly history: ExchangeTruth
+  readonly connections: () => readonly ConnectionReport[]
+}
+
+/**
+ * Faults over HTTP, under `/faults` of the exchange's own port; see docs/faults.md.
+ *
+ * @returns a handler that takes the requests that are meant for it, and says so
+ */
+export function faultInterface(
+  parts: Parts,
+): (request: IncomingMessage, response: ServerResponse) => boolean {
+  return (request, response) => {
+    const url = URL.parse(request.url ?? '/', 'http://exchange')
+    const [, root, ...path] = url?.pathname.split('/') ?? []
+    if (url === null || root !== 'faults') return false
+    const reply = ({ status, body }: Answer) =>
+      response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
+    const fail = (error: unknown) => reply(refusal(error))
+    bodyOf(request)
+      .then((body) => reply(answer(parts, request.method ?? 'GET', path, url.searchParams, body)))
+      .catch(fail)
+    return true
+  }
+}
+
+function answer(
+  { faults, history, connections }: Parts,
+  method: string,
+  [first, second]: readonly string[],
+  query: URLSearchParams,
+  body: string,
+): Answer {
+  if (first === undefined) {
+    if (method === 'GET') return { status: 200, body: { faults: faults.list() } }
+    if (method === 'POST') return { status: 201, body: faults.addUnchecked(parseJson(body)).report() }
+    if (method === 'DELETE') {
+      faults.clear()
+      return { status: 200, body: { faults: faults.list() } }
+    }
+    return { status: 405, body: { error: `${method} is not GET, POST or DELETE` } }
+  }
+  if (first === 'connections' && method === 'GET')
+    return { status: 200, body: { connections: connections() } }
+  if (first === 'truth' && method === 'GET') return { status: 200, body: truth(history, second, query) }
+  if (method === 'DELETE') faults.end(Number(first))
+  const fault = faults.list().find(({ id }) => String(id) === first)
+  if (fault === undefined) return { status: 404, body: { error: `There is no fault ${first}` } }
+  return { status: 200, body: fault }
+}
+
+function truth(history: ExchangeTruth, what: string | undefined, query: URLSearchParams): unknown {
+  const symbol = query.get('symbol') ?? ''
+  const [fromId, toId, epoch] = ['fromId', 'toId', 'epoch'].map((name) => wholeNumber(query, name))
+  if (!history.symbols.includes(symbol))
+    throw new TapelineError('INPUT', `symbol: "${symbol}" is not listed here.`)
+  if (what !== 'trades' && what !== 'aggTrades')
+    throw new TapelineError('INPUT', 'The truth is about trades or aggTrades.')
+  if (fromId === undefined || toId === undefined || toId - fromId >= MOST_ROWS)
+    throw new TapelineError('INPUT', `fromId and toId: expected at most ${MOST_ROWS} ids.`)
+  const epochs = history.epochCount(symbol, what === 'trades' ? 'trade' : 'aggTrade')
+  if (epoch !== undefined && epoch >= epochs)
+    throw new TapelineError('INPUT', `epoch: there were ${epochs} so far, counted from 0.`)
+  return { epochs, rows: history[what](symbol, fromId, toId, epoch) }
+}
+
+function wholeNumber(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name)
+  if (text === null) return undefined
+  if (!/^\d{1,15}$/.test(text))
+    throw new TapelineError('INPUT', `${name}: expected a whole number, got "${text}".`)
+  return Number(text)
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new TapelineError('INPUT', `The body is no JSON: ${describeError(cause)}.`, { cause })
+  }
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of request) {
+    const bytes = Buffer.from(chunk)
+    length += bytes.length
+    if (length > LONGEST_BODY)
+      throw new TapelineError('INPUT', `The body is longer than ${LONGEST_BODY} bytes.`)
+    chunks.push(bytes)
+  }
+  return Buffer.concat(chunks).toString()
+}
+
+/** What a person can mend is 400; anything else is a defect, told in full. */
+function refusal(error: unknown): Answer {
+  if (error instanceof TapelineError) return { status: 400, body: { error: error.message, fix: error.fix } }
+  return { status: 500, body: { error: error instanceof Error ? error.stack : describeError(error) } }
+}

@@ -1,0 +1,72 @@
+import type { FaultBook } from './fault-book.ts'
+import type { SpecOf } from './fault-kinds.ts'
+import type { RestAnswer } from './rest-api.ts'
+
+/** What shall become of a request: answered by the faults (or not at all) or by the exchange, after a while. */
+export interface RequestFate {
+  readonly delayMs: number
+  readonly answer: RestAnswer | 'reset' | 'as usual'
+}
+
+/** Decides by the faults that hold now; an error comes before a reset, the oldest first. */
+export function requestFate(url: string, book: FaultBook): RequestFate {
+  const request = partsOf(url)
+  const struck = <Kind extends 'restSlow' | 'restError' | 'restReset'>(kind: Kind) =>
+    book.active(kind).filter(({ spec }) => concerns(spec, request))
+  let delayMs = 0
+  for (const fault of struck('restSlow')) {
+    if (book.strikes(fault)) delayMs += fault.spec.delayMs
+  }
+  const error = struck('restError').find((fault) => book.strikes(fault))
+  if (error !== undefined) return { delayMs, answer: errorAnswer(error.spec) }
+  const isReset = struck('restReset').some((fault) => book.strikes(fault))
+  return { delayMs, answer: isReset ? 'reset' : 'as usual' }
+}
+
+interface RequestParts {
+  readonly path: string
+  readonly symbol: string | null
+}
+
+function partsOf(url: string): RequestParts {
+  const parsed = URL.parse(url, 'http://exchange')
+  return {
+    path: parsed?.pathname.replace('/api/v3/', '') ?? '',
+    symbol: parsed?.searchParams.get('symbol') ?? null,
+  }
+}
+
+function concerns(spec: { path?: string | undefined; symbol?: string | undefined }, request: RequestParts) {
+  return (
+    (spec.path === undefined || spec.path === request.path) &&
+    (spec.symbol === undefined || spec.symbol === request.symbol)
+  )
+}
+
+/** Bodies as the exchange's documentation ("General API Information", "Error codes") has them, and its firewall. */
+function errorAnswer({ status, retryAfterSeconds }: SpecOf<'restError'>): RestAnswer {
+  const retry = retryAfterSeconds ?? (status === 429 ? 5 : status === 418 ? 120 : undefined)
+  const retryHeader: Record<string, string> = retry === undefined ? {} : { 'retry-after': String(retry) }
+  if (status === 403) {
+    const body = '<html><head><title>403 Forbidden</title></head><body>403 Forbidden</body></html>'
+    return { status, headers: { 'content-type': 'text/html', ...retryHeader }, body }
+  }
+  const [code, msg] = ERRORS[status] ?? [-1000, 'An unknown error occurred while processing the request.']
+  return {
+    status,
+    headers: { 'content-type': 'application/json;charset=UTF-8', ...retryHeader },
+    body: JSON.stringify({ code, msg }),
+  }
+}
+
+const ERRORS: Readonly<Record<number, readonly [code: number, msg: string]>> = {
+  418: [
+    -1003,
+    'Way too much request weight used; IP banned. Please use WebSocket Streams for live updates to avoid bans.',
+  ],
+  429: [
+    -1003,
+    'Too much request weight used; current limit is 6000 request weight per 1 MINUTE. Please use WebSocket Streams for live updates to avoid polling the API.',
+  ],
+  451: [0, 'Service unavailable from a restricted location according to the terms of use.'],
+}

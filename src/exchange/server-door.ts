@@ -1,0 +1,76 @@
+import type { Server } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describeError, TapelineError } from '../errors.ts'
+
+export const HOST = '127.0.0.1'
+const PORT_RETRY_MS = 100
+
+/** The port of a server on loopback, which can be shut for a while: connections that are open stay open. */
+export class ServerDoor {
+  readonly #server: Server
+  readonly #waitMs: number
+  #port: number
+
+  /**
+   * @param port 0 takes a free one, and keeps it
+   * @param waitMs how long to wait for a port that another program still holds
+   */
+  constructor(server: Server, port: number, waitMs: number) {
+    this.#server = server
+    this.#port = port
+    this.#waitMs = waitMs
+  }
+
+  get port(): number {
+    return this.#port
+  }
+
+  /** @throws {TapelineError} `ENVIRONMENT` when the port stays taken or may not be opened */
+  async open(): Promise<void> {
+    const deadline = performance.now() + this.#waitMs
+    for (;;) {
+      try {
+        this.#port = await listenOnce(this.#server, this.#port)
+        return
+      } catch (error) {
+        const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
+        if (code === 'EADDRINUSE' && performance.now() < deadline) {
+          await sleep(PORT_RETRY_MS)
+          continue
+        }
+        const why =
+          code === 'EADDRINUSE' ? 'is in use by another program' : `cannot be opened: ${describeError(error)}`
+        throw new TapelineError('ENVIRONMENT', `Port ${this.#port} on ${HOST} ${why}.`, {
+          fix: 'Stop the program that holds it, or choose another port with --port (0 takes a free one).',
+          cause: error,
+        })
+      }
+    }
+  }
+
+  /** New connections are refused by the system from now on. */
+  shut(): void {
+    if (this.#server.listening) this.#server.close()
+  }
+
+  /** Shuts for good; resolves when every connection has ended. */
+  close(): Promise<void> {
+    return new Promise((resolve) => this.#server.close(() => resolve()))
+  }
+}
+
+function listenOnce(server: Server, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const onError = (error: Error) => {
+      server.off('listening', onListening)
+      reject(error)
+    }
+    const onListening = () => {
+      server.off('error', onError)
+      const address = server.address()
+      if (address === null || typeof address === 'string') reject(new Error('The server has no port'))
+      else resolve(address.port)
+    }
+    server.once('error', onError).once('listening', onListening).listen(port, HOST)
+  })
+}

@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { gunzipSync } from 'node:zlib'
+import { type CaptureOptions, startCapture } from '../src/capture/capture.ts'
+import { CaptureWriter } from '../src/capture/capture-writer.ts'
+import { TapelineError } from '../src/errors.ts'
+import { parseCaptureLine } from '../src/exchange/capture-line.ts'
+import { startReplayExchange } from '../src/exchange/replay-exchange.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { systemClock } from '../src/timing/clock.ts'
+import { waitFor, within } from './support/wait-for.ts'
+
+const TIMEOUT = { timeout: 30_000 }
+const STREAMS = ['btcusdt@trade', 'btcusdt@aggTrade', 'btcusdt@bookTicker']
+
+async function folderOf(context: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'tapeline-capture-'))
+  context.after(() => rm(folder, { recursive: true }))
+  return folder
+}
+
+async function simulate(context: TestContext) {
+  const exchange = await startSimulatedExchange({ messagesPerSecond: 3_000, symbols: ['BTCUSDT'] })
+  context.after(() => exchange.close())
+  return exchange
+}
+
+async function capture(context: TestContext, options: Pick<CaptureOptions, 'file' | 'wsUrl'>) {
+  const problems: string[] = []
+  const running = await startCapture({
+    overwrite: false,
+    streams: STREAMS,
+    backoff: { initialMs: 20, maxMs: 100 },
+    clock: systemClock(),
+    onProblem: (what) => problems.push(what),
+    ...options,
+  })
+  context.after(() => running.stop())
+  const has = (count: number) =>
+    waitFor(() => running.frames() >= count, { timeoutMs: 15_000, what: `${count} frames`, everyMs: 5 })
+  return { ...running, problems, has }
+}
+
+/** The captured lines, each with its time. */
+async function linesOf(file: string) {
+  const bytes = await readFile(file)
+  const text = (file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString()
+  assert(text.endsWith('\n'), 'the last line is whole')
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => {
+      const parsed = parseCaptureLine(line)
+      assert(parsed, line)
+      return parsed
+    })
+}
+
+test('what was captured replays byte for byte, in the same order', TIMEOUT, async (context) => {
+  const folder = await folderOf(context)
+  const [first, second] = [join(folder, 'first.ndjson.gz'), join(folder, 'second.ndjson')]
+  const exchange = await simulate(context)
+  const recording = await capture(context, { file: first, wsUrl: exchange.wsUrl })
+  await recording.has(3_000)
+  const summary = await recording.stop()
+  const recorded = await linesOf(first)
+  assert.equal(summary.frames, recorded.length)
+  assert.equal(summary.bytes, (await stat(first)).size)
+  assert.deepEqual([summary.reconnects, summary.leftOut, summary.silentStreams], [0, 0, []])
+  assert.deepEqual(summary.sources, [exchange.source])
+  for (const [index, { receivedNs }] of recorded.entries())
+    assert(index === 0 || receivedNs > Number(recorded[index - 1]?.receivedNs), 'times rise')
+
+  const replay = await startReplayExchange({ file: first, speed: 'max' })
+  context.after(() => replay.close())
+  const again = await capture(context, { file: second, wsUrl: replay.wsUrl })
+  await within(15_000, 'the end of the replay', () => replay.finished)
+  await again.has(recorded.length)
+  assert.deepEqual((await again.stop()).sources, [replay.source])
+  assert.deepEqual(
+    (await linesOf(second)).map(({ frame }) => frame),
+    recorded.map(({ frame }) => frame),
+  )
+})
+
+test('a capture goes on after a cut, and leaves out what no replay could serve', TIMEOUT, async (context) => {
+  const file = join(await folderOf(context), 'cut.ndjson.gz')
+  const exchange = await simulate(context)
+  const running = await capture(context, { file, wsUrl: exchange.wsUrl })
+  await running.has(100)
+  exchange.faults.add({ kind: 'garbage', form: 'truncated', count: 2 })
+  const binary = exchange.faults.add({ kind: 'garbage', form: 'binary' })
+  await waitFor(() => binary.report().state === 'ended', { timeoutMs: 5_000, what: 'garbage' })
+  await running.has(running.frames() + 50)
+  exchange.faults.add({ kind: 'refuse', status: 503, count: 1 })
+  exchange.faults.add({ kind: 'cut' })
+  await waitFor(() => running.problems.length === 2, { timeoutMs: 5_000, what: 'a refusal' })
+  await running.has(running.frames() + 100)
+  const summary = await running.stop()
+  assert.deepEqual([summary.reconnects, summary.leftOut], [1, 3])
+  assert.match(String(running.problems[1]), /HTTP 503/)
+  const replay = await startReplayExchange({ file })
+  await replay.close()
+})
+
+test('an earlier capture is not overwritten unless that is asked for', TIMEOUT, async (context) => {
+  const file = join(await folderOf(context), 'there.ndjson')
+  await writeFile(file, 'precious')
+  const { wsUrl } = await simulate(context)
+  await assert.rejects(capture(context, { file, wsUrl }), (error) => {
+    return error instanceof TapelineError && error.code === 'INPUT' && error.fix.includes('--force')
+  })
+  assert.equal(await readFile(file, 'utf8'), 'precious')
+})
+
+test(
+  'a disk that is slower than the exchange makes the sockets wait instead of filling the memory',
+  TIMEOUT,
+  async (context) => {
+    const file = join(await folderOf(context), 'slow.ndjson.gz')
+    const { promise: room, resolve: onRoom } = Promise.withResolvers<void>()
+    const writer = await CaptureWriter.open(file, { overwrite: false, onRoom })
+    const line = `${'x'.repeat(999)}\n`
+    let lines = 1
+    while (writer.write(line)) {
+      lines++
+      assert(lines < 10_000, 'it says that it is full before 10 MB wait')
+    }
+    await within(10_000, 'room', () => room)
+    assert.equal(writer.write(line), true)
+    await writer.close()
+    assert.equal(gunzipSync(await readFile(file)).length, (lines + 1) * 1_000)
+  },
+)
+
+test('SIGTERM ends a capture with a complete file and a summary', TIMEOUT, async (context) => {
+  const file = join(await folderOf(context), 'stopped.ndjson.gz')
+  const { wsUrl, source } = await simulate(context)
+  const module = new URL('../src/cli/capture.ts', import.meta.url).href
+  const script = `import { captureCommand } from '${module}'; await captureCommand().parseAsync(process.argv.slice(1), { from: 'user' })`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script, file, '--for', '1h'], {
+    env: {
+      PATH: process.env['PATH'],
+      BINANCE_WS_URL: wsUrl,
+      SYMBOLS: 'BTCUSDT,NOPEUSDT',
+      STREAM_TYPES: 'trade',
+    },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  context.after(() => child.kill('SIGKILL'))
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text
+  })
+  await waitFor(async () => (await stat(file)).size > 1_000, { timeoutMs: 15_000, what: 'some of the file' })
+  const exit = once(child, 'close')
+  child.kill('SIGTERM')
+  assert.deepEqual(await within(10_000, 'its end', () => exit), [0, null])
+  const count = (await linesOf(file)).length
+  assert.match(output, new RegExp(`^${count} frames in .*, 0 reconnects$`, 'm'))
+  assert.match(output, new RegExp(`source ${source}$`, 'm'))
+  assert.match(output, /nothing came on 1 streams: nopeusdt@trade/)
+})

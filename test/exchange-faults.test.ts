@@ -1,0 +1,518 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { WebSocket } from 'ws'
+import { TapelineError } from '../src/errors.ts'
+import { formatCaptureLine } from '../src/exchange/capture-line.ts'
+import { FaultBook } from '../src/exchange/fault-book.ts'
+import { fateOf, Stalls } from '../src/exchange/fault-frames.ts'
+import { FAULT_KINDS, type FaultRequest, parseFault } from '../src/exchange/fault-kinds.ts'
+import { startReplayExchange } from '../src/exchange/replay-exchange.ts'
+import { type SimulatedExchangeOptions, startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const TIMEOUT = { timeout: 20_000 }
+const TRADES = 'btcusdt@trade'
+
+async function start(context: TestContext, options: SimulatedExchangeOptions = {}) {
+  const exchange = await startSimulatedExchange({
+    messagesPerSecond: 2_000,
+    symbols: ['BTCUSDT'],
+    ...options,
+  })
+  context.after(() => exchange.close())
+  return exchange
+}
+
+function until<Result>(what: string, condition: () => Result) {
+  return waitFor(condition, { timeoutMs: 8_000, what, everyMs: 5 })
+}
+
+/** A client of some streams, with all it has received, as far as that is JSON. */
+async function connect(context: TestContext, wsUrl: string, ...streams: string[]) {
+  const webSocket = new WebSocket(`${wsUrl}/stream?streams=${streams.join('/')}`, { maxPayload: 1_048_576 })
+  context.after(() => webSocket.terminate())
+  const received: Array<{ text: string; stream: string | undefined; data: Record<string, unknown> }> = []
+  const strange: Array<{ text: string; isBinary: boolean }> = []
+  let pings = 0
+  webSocket.on('ping', () => pings++)
+  webSocket.on('error', () => undefined)
+  webSocket.on('message', (bytes, isBinary) => {
+    const text = bytes.toString()
+    const frame = isBinary || !text.endsWith('}') ? undefined : JSON.parse(text)
+    if (frame === undefined) strange.push({ text, isBinary })
+    else received.push({ text, stream: frame.stream, data: frame.data })
+  })
+  const closed = new Promise<number>((resolve) => webSocket.once('close', resolve))
+  await once(webSocket, 'open')
+  const frames = (stream: string) => received.filter((frame) => frame.stream === stream)
+  const ids = () => frames(TRADES).map(({ data }) => Number(data['t']))
+  return {
+    webSocket,
+    received,
+    strange,
+    closed,
+    frames,
+    ids,
+    pings: () => pings,
+    /** What was sent before has come when the answer to a request has. */
+    async settled() {
+      const answers = () => received.filter(({ stream }) => stream === undefined).length
+      const before = answers()
+      webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+      await until('an answer', () => answers() > before)
+    },
+    /** Waits until so many more trades have come. */
+    async more(count: number, stream = TRADES) {
+      const before = frames(stream).length
+      await until(`${count} more of ${stream}`, () => frames(stream).length >= before + count)
+    },
+  }
+}
+
+function holesAndRepeats(ids: readonly number[]) {
+  const known = new Set(ids)
+  return {
+    missing: Math.max(...ids) - Math.min(...ids) + 1 - known.size,
+    repeated: ids.length - known.size,
+    inOrder: ids.every((id, index) => index === 0 || id >= Number(ids[index - 1])),
+  }
+}
+
+async function get(url: string) {
+  const response = await fetch(url)
+  const body = await response.text()
+  const isJson = response.headers.get('content-type')?.startsWith('application/json')
+  return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(body) : body }
+}
+
+test(
+  'dropped and repeated frames are as many as the fault says, and REST still knows every trade',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@bookTicker')
+    await client.more(5)
+    const drop = exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 7, probability: 0.5 })
+    await until('the end of the drops', () => drop.report().state === 'ended')
+    assert.deepEqual([drop.report().struck, drop.report().endedBy], [7, 'count'])
+    const duplicate = exchange.faults.add({ kind: 'duplicate', stream: TRADES, count: 3, copies: 2 })
+    await until('the end of the copies', () => duplicate.report().state === 'ended')
+    await client.more(5)
+    const ids = client.ids()
+    assert.deepEqual(holesAndRepeats(ids), { missing: 7, repeated: 6, inOrder: true })
+    const [from, to] = [Math.min(...ids), Math.max(...ids)]
+    assert.equal(exchange.history.trades('BTCUSDT', from, to).length, to - from + 1)
+    assert.equal(exchange.faults.list().length, 2)
+  },
+)
+
+test('the same seed strikes the same frames, another seed others', () => {
+  const lost = (seed: number) => {
+    const clock = { monotonicMs: () => 0, wallMicros: () => 0, schedule: () => () => undefined }
+    const listener = { began: () => undefined, ended: () => undefined }
+    const book = new FaultBook({ clock, seed, listener })
+    book.add(parseFault({ kind: 'drop', probability: 0.3 }))
+    const frame = { connectionId: 1, stream: TRADES }
+    return Array.from({ length: 100 }, () => fateOf(frame, book, new Stalls()).copies)
+  }
+  assert.deepEqual(lost(3), lost(3))
+  assert.notDeepEqual(lost(3), lost(4))
+  const struck = lost(3).filter((copies) => copies === 0).length
+  assert(struck > 15 && struck < 45, `${struck} of 100`)
+})
+
+test(
+  'a delayed connection falls behind another, each keeps its order, and neither loses a frame',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const first = await connect(context, exchange.wsUrl, TRADES)
+    const second = await connect(context, exchange.wsUrl, TRADES)
+    await Promise.all([first.more(5), second.more(5)])
+    const slow = exchange.connections()[1]
+    const delay = exchange.faults.add({ kind: 'delay', connection: Number(slow?.id), delayMs: 200 })
+    await until('it to fall behind', () => Number(first.ids().at(-1)) > Number(second.ids().at(-1)) + 20)
+    delay.end()
+    const last = Number(first.ids().at(-1))
+    await until('it to catch up', () => Number(second.ids().at(-1)) > last)
+    for (const client of [first, second])
+      assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
+  },
+)
+
+test(
+  'a stalled stream is silent while the others flow, and comes back by what heals it alone',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context, { limits: { incomingPerSecond: 1_000 } })
+    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@bookTicker')
+    await client.more(5)
+    exchange.faults.add({ kind: 'stall', stream: TRADES, healedBy: 'resubscribe' })
+    await client.settled()
+    const before = client.ids().length
+    await client.more(50, 'btcusdt@bookTicker')
+    assert.equal(client.ids().length, before)
+    const renewed = await connect(context, exchange.wsUrl, TRADES)
+    await renewed.more(5)
+    assert.equal(client.ids().length, before)
+    for (const method of ['UNSUBSCRIBE', 'SUBSCRIBE'])
+      client.webSocket.send(JSON.stringify({ method, params: [TRADES], id: 1 }))
+    await client.more(5)
+
+    exchange.faults.clear()
+    exchange.faults.add({ kind: 'stall', healedBy: 'reconnect', forMs: 60_000 })
+    await client.settled()
+    const stalled = client.received.length
+    await (await connect(context, exchange.wsUrl, TRADES)).more(5)
+    assert.equal(client.received.length, stalled)
+  },
+)
+
+test('pings go on in a stall, or stop with the frames where that is asked for', TIMEOUT, async (context) => {
+  const exchange = await start(context, { limits: { pingIntervalMs: 20, incomingPerSecond: 1_000 } })
+  const client = await connect(context, exchange.wsUrl, TRADES)
+  const alive = exchange.faults.add({ kind: 'stall' })
+  const before = client.pings()
+  await until('pings', () => client.pings() > before + 3)
+  alive.end()
+  const other = await connect(context, exchange.wsUrl, TRADES)
+  exchange.faults.add({ kind: 'stall', connection: Number(exchange.connections()[0]?.id), pings: false })
+  await until('pings in flight to arrive', () => other.pings() > 2)
+  const silent = client.pings()
+  const heard = other.pings()
+  await until('pings on the other', () => other.pings() > heard + 5)
+  assert.equal(client.pings(), silent)
+})
+
+test(
+  'garbage of every form arrives, beside the true frames and not instead of them',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const client = await connect(context, exchange.wsUrl, TRADES)
+    await client.more(1)
+    const forms: FaultRequest[] = [
+      { kind: 'garbage', form: 'text', text: 'no JSON', count: 2 },
+      { kind: 'garbage', form: 'truncated' },
+      { kind: 'garbage', form: 'binary' },
+    ]
+    for (const form of forms) exchange.faults.add(form)
+    await until('four', () => client.strange.length === 4)
+    await client.more(5)
+    assert.deepEqual(client.strange.map(({ isBinary }) => isBinary).sort(), [false, false, false, true])
+    assert.equal(client.strange.filter(({ text }) => text === 'no JSON').length, 2)
+    assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
+    for (const [form, code] of [
+      ['oversized', 1009],
+      ['protocol', 1002],
+    ] as const) {
+      const victim = await connect(context, exchange.wsUrl, TRADES)
+      let error: unknown
+      victim.webSocket.on('error', (problem) => {
+        error = Reflect.get(problem, 'code')
+      })
+      const { id } = exchange.connections().at(-1) ?? { id: 0 }
+      exchange.faults.add({ kind: 'garbage', form, connection: id })
+      await victim.closed
+      assert.match(String(error), code === 1009 ? /UNSUPPORTED_MESSAGE_LENGTH/ : /RSV|OPCODE/)
+    }
+  },
+)
+
+test(
+  'connections are cut, closed, refused and closed after the handshake, each as told',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const [reset, closed, ended, kept] = await Promise.all(
+      Array.from({ length: 4 }, () => connect(context, exchange.wsUrl, TRADES)),
+    )
+    assert(reset && closed && ended && kept)
+    const open = exchange.connections()
+    // Connections may be accepted in another order than they were asked for: a cut is told apart by its code.
+    const idAt = (index: number) => Number(open[index]?.id)
+    exchange.faults.add({ kind: 'cut', connection: idAt(0) })
+    exchange.faults.add({ kind: 'cut', connection: idAt(1), how: 'close', code: 1012, reason: 'restart' })
+    exchange.faults.add({ kind: 'cut', connection: idAt(2), how: 'end' })
+    await until('three to be gone', () => exchange.stats().connections === 1)
+    const codes: number[] = []
+    for (const client of [reset, closed, ended, kept]) void client.closed.then((code) => codes.push(code))
+    await until('three codes', () => codes.length === 3)
+    assert.deepEqual(codes.sort(), [1006, 1006, 1012])
+
+    exchange.faults.add({ kind: 'closeAfterHandshake', count: 1 })
+    assert.equal(await (await connect(context, exchange.wsUrl, TRADES)).closed, 1008)
+    for (const status of [403, 429, 451, 503]) {
+      exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 7, count: 1 })
+      const webSocket = new WebSocket(`${exchange.wsUrl}/stream`)
+      webSocket.on('error', () => undefined)
+      const [, response] = await once(webSocket, 'unexpected-response')
+      assert.deepEqual([response.statusCode, response.headers['retry-after']], [status, '7'])
+      webSocket.terminate()
+    }
+    exchange.faults.add({ kind: 'refuse', how: 'reset', count: 1 })
+    const [error] = await once(new WebSocket(`${exchange.wsUrl}/stream`), 'error')
+    assert.match(String(Reflect.get(error, 'code')), /ECONNRESET|EPIPE/)
+    await (await connect(context, exchange.wsUrl, TRADES)).more(1)
+  },
+)
+
+test(
+  'an unreachable exchange refuses new connections, keeps the old, and comes back on its port',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const client = await connect(context, exchange.wsUrl, TRADES)
+    const fault = exchange.faults.add({ kind: 'unreachable', forMs: 300 })
+    await assert.rejects(fetch(`${exchange.restUrl}/api/v3/ping`), (error) => {
+      return error instanceof Error && Reflect.get(Object(error.cause), 'code') === 'ECONNREFUSED'
+    })
+    await client.more(20)
+    await until('its end', () => fault.report().state === 'ended')
+    await waitFor(() => fetch(`${exchange.restUrl}/api/v3/ping`), { timeoutMs: 5_000, what: 'an answer' })
+    assert.equal(fault.report().problem, null)
+  },
+)
+
+test(
+  'serverShutdown comes before the close, and connections of afterwards stay',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const client = await connect(context, exchange.wsUrl, TRADES)
+    const notice = exchange.faults.add({ kind: 'serverShutdown', graceMs: 1_000 })
+    await until('the notice', () => client.frames('!serverShutdown').length === 1)
+    await client.more(5)
+    assert.equal(notice.report().state, 'active', 'frames go on in the time of grace')
+    const renewed = await connect(context, exchange.wsUrl, TRADES)
+    assert.equal(await client.closed, 1001)
+    await renewed.more(5)
+  },
+)
+
+test(
+  'a frozen connection delivers late what was sent meanwhile, and loses nothing',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const client = await connect(context, exchange.wsUrl, TRADES)
+    await client.more(5)
+    const freeze = exchange.faults.add({ kind: 'freeze' })
+    client.webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+    await until('a backlog', () => Number(exchange.connections()[0]?.bufferedBytes) > 20_000)
+    const before = client.received.length
+    const later = await connect(context, exchange.wsUrl, TRADES).catch(() => undefined)
+    assert.equal(later?.received.length, 0, 'connections of afterwards are frozen too')
+    assert.equal(client.received.length, before)
+    freeze.end()
+    await client.more(20)
+    await until('the answer', () => client.received.some(({ stream }) => stream === undefined))
+    assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
+  },
+)
+
+test(
+  'restarted ids begin low on the wire and over REST, and the truth still knows the run before',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade')
+    await client.more(10)
+    exchange.faults.add({ kind: 'restartIds', symbol: 'btcusdt', firstId: 100 })
+    await client.more(20)
+    await client.more(5, 'btcusdt@aggTrade')
+    const ids = client.ids()
+    const turn = ids.findIndex((id, index) => id < Number(ids[index - 1]))
+    const [old, fresh] = [ids.slice(0, turn), ids.slice(turn)]
+    assert.equal(fresh[0], 100)
+    for (const run of [old, fresh])
+      assert.deepEqual(holesAndRepeats(run), { missing: 0, repeated: 0, inOrder: true })
+    const aggTrades = client.frames('btcusdt@aggTrade').map(({ data }) => data)
+    const first = aggTrades.find(({ a }) => a === 100)
+    assert.equal(first?.['f'], 100, 'the trades of an aggTrade are named by their new ids')
+
+    const { body } = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=0&limit=10`)
+    assert.deepEqual(
+      body.map((row: { id: number }) => row.id),
+      Array.from({ length: 10 }, (_, index) => 100 + index),
+    )
+    const late = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=${old[0]}`)
+    assert.deepEqual(late.body, [])
+    const { history } = exchange
+    assert.equal(history.epochCount('BTCUSDT', 'trade'), 2)
+    const known = history.trades('BTCUSDT', Number(old[0]), Number(old.at(-1)), 0)
+    assert.deepEqual(
+      known.map(({ id }) => id),
+      old,
+    )
+  },
+)
+
+test(
+  'REST refuses, resets and dawdles as told, for the path and as often as told',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const url = `${exchange.restUrl}/api/v3/aggTrades?symbol=BTCUSDT&limit=1`
+    for (const status of [418, 429, 403, 451, 500]) {
+      exchange.faults.add({ kind: 'restError', path: 'aggTrades', status, count: 1, retryAfterSeconds: 3 })
+      assert.equal((await get(`${exchange.restUrl}/api/v3/time`)).status, 200)
+      const refused = await get(url)
+      assert.deepEqual([refused.status, refused.headers.get('retry-after')], [status, '3'])
+      assert.equal((await get(url)).status, 200)
+    }
+    exchange.faults.add({ kind: 'restReset', count: 1 })
+    await assert.rejects(fetch(url))
+    exchange.faults.add({ kind: 'restSlow', delayMs: 150, count: 1 })
+    const startedMs = performance.now()
+    assert.equal((await get(url)).status, 200)
+    assert(performance.now() - startedMs >= 149)
+    assert.deepEqual(
+      new Set(exchange.faults.list().map(({ state, struck }) => `${state} ${struck}`)),
+      new Set(['ended 1']),
+    )
+  },
+)
+
+test(
+  'REST answers short, late, with a hole and moved forward, while the truth is whole',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context)
+    const rows = async (query: string): Promise<Array<{ id: number; time: number }>> =>
+      (await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&${query}`)).body
+    const latest = (await rows('limit=1000')).map(({ id }) => id)
+    const first = Number(latest[0])
+    const ids = async (query: string) => (await rows(query)).map(({ id }) => id - first)
+
+    const hole = exchange.faults.add({
+      kind: 'restHole',
+      ids: 'trade',
+      fromId: first + 2,
+      toId: first + 4,
+    })
+    assert.deepEqual(await ids(`fromId=${first}&limit=5`), [0, 1, 5, 6, 7])
+    assert.deepEqual(await ids(`fromId=${first + 3}&limit=2`), [5, 6])
+    hole.end()
+    exchange.faults.add({ kind: 'restShort', rows: 3 })
+    assert.deepEqual(await ids(`fromId=${first}&limit=5`), [0, 1, 2])
+    exchange.faults.clear()
+    exchange.faults.add({ kind: 'restClamp', ids: 'trade', oldestId: first + 10 })
+    assert.deepEqual(await ids(`fromId=${first}&limit=2`), [10, 11])
+    assert.deepEqual(await ids(`fromId=${first + 20}&limit=1`), [20])
+    exchange.faults.clear()
+    exchange.faults.add({ kind: 'restLag', symbol: 'BTCUSDT', lagMs: 60_000 })
+    const nowMs = Date.now()
+    for (const query of ['limit=3', `fromId=${Number(latest.at(-1)) - 900}`]) {
+      for (const { time } of await rows(query)) assert(time <= nowMs - 59_000)
+    }
+    assert.equal((await rows('limit=3')).length, 3)
+    assert.equal(exchange.history.trades('BTCUSDT', first, first + 999).length, 1_000)
+  },
+)
+
+test(
+  'faults can be driven over HTTP where that was asked for, and never otherwise',
+  TIMEOUT,
+  async (context) => {
+    assert.equal((await get(`${(await start(context)).restUrl}/faults`)).status, 404)
+    const exchange = await start(context, { faultInterface: true })
+    const url = `${exchange.restUrl}/faults`
+    const send = async (method: string, path: string, body?: unknown) => {
+      const init = body === undefined ? { method } : { method, body: JSON.stringify(body) }
+      const response = await fetch(url + path, init)
+      return { status: response.status, body: JSON.parse(await response.text()) }
+    }
+    const added = await send('POST', '', { kind: 'drop', stream: TRADES, forMs: 60_000 })
+    assert.deepEqual([added.status, added.body.state, added.body.spec.probability], [201, 'active', 1])
+    const waiting = await send('POST', '', { kind: 'cut', afterMs: 60_000 })
+    assert.equal(waiting.body.state, 'waiting')
+    const states = async () =>
+      (await send('GET', '')).body.faults.map((fault: { state: string }) => fault.state)
+    assert.deepEqual(await states(), ['active', 'waiting'])
+    assert.equal((await send('DELETE', `/${added.body.id}`)).body.endedBy, 'request')
+    assert.deepEqual(await states(), ['ended', 'waiting'])
+    await send('DELETE', '')
+    assert.deepEqual(await states(), ['ended', 'ended'])
+    assert.equal((await send('DELETE', '/99')).status, 404)
+    const wrong = await send('POST', '', { kind: 'drop', probability: 2, often: true })
+    assert.equal(wrong.status, 400)
+    assert.match(wrong.body.error, /probability: .*often/)
+    assert.equal((await send('POST', '', { kind: 'nonsense' })).status, 400)
+    const client = await connect(context, exchange.wsUrl, TRADES)
+    await client.more(3)
+    const id = Number(client.ids()[0])
+    const truth = await send('GET', `/truth/trades?symbol=BTCUSDT&fromId=${id}&toId=${id + 2}`)
+    assert.deepEqual(
+      truth.body.rows.map((row: { id: number }) => row.id),
+      [id, id + 1, id + 2],
+    )
+    assert.equal((await send('GET', '/connections')).body.connections.length, 1)
+  },
+)
+
+test('a fault for a symbol that is not listed is refused with those that are', TIMEOUT, async (context) => {
+  const { faults } = await start(context)
+  assert.throws(
+    () => faults.add({ kind: 'restartIds', symbol: 'NOPEUSDT' }),
+    (error) => {
+      return error instanceof TapelineError && error.code === 'INPUT' && error.fix.includes('BTCUSDT')
+    },
+  )
+  assert.deepEqual(faults.list(), [])
+})
+
+test('every kind of fault has an example in the docs, and each example is accepted', () => {
+  const page = readFileSync(resolve(import.meta.dirname, '../docs/faults.md'), 'utf8')
+  const examples = [...page.matchAll(/ -d '(\{.*\})'/g)].map(([, json = '']) => parseFault(JSON.parse(json)))
+  const shown = new Set<string>(examples.map(({ kind }) => kind))
+  assert.deepEqual([...shown].sort(), [...FAULT_KINDS].sort())
+})
+
+test(
+  'a replay has the same faults: frames are lost, ids restart, and REST follows',
+  TIMEOUT,
+  async (context) => {
+    const folder = await mkdtemp(join(tmpdir(), 'tapeline-faults-'))
+    context.after(() => rm(folder, { recursive: true }))
+    const frame = (id: number, type: 'trade' | 'aggTrade') => {
+      const ids = type === 'trade' ? `"t":${id}` : `"a":${id},"f":${id},"l":${id}`
+      return `{"stream":"btcusdt@${type}","data":{"e":"${type}","E":1,"s":"BTCUSDT",${ids},"p":"1.5","q":"2","T":1,"m":true}}`
+    }
+    const lineAt = (ms: number, text: string) =>
+      formatCaptureLine({ receivedNs: 1_723_161_568_000_000_000n + BigInt(ms) * 1_000_000n, frame: text })
+    const lines = Array.from({ length: 200 }, (_, index) =>
+      [frame(5_000 + index, 'trade'), frame(5_000 + index, 'aggTrade')].map((text) =>
+        lineAt(index * 10, text),
+      ),
+    )
+    const file = join(folder, 'faults.ndjson')
+    await writeFile(file, lines.flat().join(''))
+    const exchange = await startReplayExchange({ file })
+    context.after(() => exchange.close())
+    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade')
+    await client.more(5)
+    const drop = exchange.faults.add({ kind: 'drop', stream: TRADES, count: 3 })
+    await until('three drops', () => drop.report().state === 'ended')
+    await client.more(2)
+    exchange.faults.add({ kind: 'restartIds', symbol: 'BTCUSDT', firstId: 7 })
+    await until('all frames', () => client.received.length === 397)
+    const ids = client.ids()
+    const turn = ids.indexOf(7)
+    assert.deepEqual(holesAndRepeats(ids.slice(0, turn)), { missing: 3, repeated: 0, inOrder: true })
+    assert.deepEqual(holesAndRepeats(ids.slice(turn)), { missing: 0, repeated: 0, inOrder: true })
+    const first = client.frames('btcusdt@aggTrade').find(({ data }) => data['a'] === 7)
+    assert.equal(first?.text, frame(7, 'aggTrade'))
+    const rest = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=7`)
+    assert.deepEqual(
+      rest.body.map((row: { id: number }) => row.id),
+      ids.slice(turn),
+    )
+    assert.equal(exchange.history.trades('BTCUSDT', 5_000, 5_199, 0).length, 200 - rest.body.length)
+  },
+)
