@@ -67,6 +67,15 @@ test('a topic is still there after the broker was killed and started again, and 
   assert.notEqual(exit.signal, 'SIGKILL', 'the broker had to be killed')
 })
 
+test('a broker starts whatever its cluster id begins with, so that no first start fails by chance', async () => {
+  const dataDir = join(folder, 'hyphen')
+  const clusterId = '-bcdefghijklmnopqrstuv'
+  const broker = await within(90_000, 'a broker', () =>
+    startKafkaBroker({ distributionDir, dataDir, port: 0, clusterId }),
+  )
+  await broker.stop()
+})
+
 test('a taken port is named with the way out, before anything is started', async () => {
   const other = createServer()
   await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))

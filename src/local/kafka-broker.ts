@@ -21,6 +21,8 @@ const PROBE_TIMEOUT_MS = 2000
 const PROBE_GROUP = 'tapeline-probe'
 
 export interface KafkaBrokerOptions {
+  /** Of a data directory that is yet to be made: 16 bytes in base64url. Drawn at random when not given. */
+  readonly clusterId?: string
   /** From `ensureKafkaDistribution`. */
   readonly distributionDir: string
   /** Everything of this broker: data, configuration, log. Made when it is not there. */
@@ -117,8 +119,9 @@ function refuseWhileRunning(dataDir: string): void {
 /** Formatting happens beside the data directory, so that an interrupted one is never taken for a whole one. */
 async function format(options: KafkaBrokerOptions): Promise<void> {
   const { formatProperties } = kafkaPaths(options.dataDir)
-  const clusterId = randomBytes(16).toString('base64url')
-  const args = ['format', '--cluster-id', clusterId, '--config', formatProperties]
+  const clusterId = options.clusterId ?? randomBytes(16).toString('base64url')
+  // As one argument: an id in 64 begins with a hyphen, which the tool would take for an option of its own.
+  const args = ['format', `--cluster-id=${clusterId}`, '--config', formatProperties]
   const tool = await runJava(options, 'kafka.tools.StorageTool', args)
   const abort = () => tool.kill()
   options.signal?.addEventListener('abort', abort, { once: true })
