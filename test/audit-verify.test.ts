@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { renderAudit } from '../src/audit/report.ts'
-import { type Audit, audit, verify } from '../src/audit/verify.ts'
+import { type Audit, audit, mayBeSettling, verify } from '../src/audit/verify.ts'
 import type { Database } from '../src/store/database.ts'
 import { migrate } from '../src/store/migrate.ts'
 import { openPostgres } from '../src/store/postgres.ts'
@@ -94,4 +94,32 @@ test('takes what the ledger or a dead letter names for explained, and no more th
   assert.equal(audit.clean, false)
   assert.equal(sequence.explained, 6)
   assert.deepEqual(sequence.unexplained, [{ from: 1016, to: 1019 }])
+  assert.deepEqual(sequence.saidFilled, [{ from: 1016, to: 1017 }])
+  assert.equal(mayBeSettling(audit), false, 'what nothing names is missing, however long one waits')
+})
+
+test('knows ids that only the ledger is ahead of from ids that are lost', async () => {
+  const { audit, sequence } = await auditAfter([
+    "DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id BETWEEN 1010 AND 1012",
+    `INSERT INTO gaps (gap_id, revision, symbol, event_type, from_id, to_id, cause, status, detected_at, updated_at)
+     VALUES ('g', 2, 'BTCUSDT', 'trade', 1010, 1015, 'restart', 'filled', now(), now())`,
+  ])
+  assert.equal(audit.clean, false, 'until they are stored they are missing')
+  assert.deepEqual(sequence.saidFilled, [{ from: 1010, to: 1012 }])
+  assert.equal(mayBeSettling(audit), true)
+})
+
+test('finds a quote that is stored twice under two receipts, and does not call that clean', async () => {
+  const { audit } = await auditAfter([
+    `INSERT INTO book_ticker SELECT now() + n * interval '1 second', 'BTCUSDT', 7, 1, 1, 2, 1 FROM generate_series(1, 2) AS n`,
+  ])
+  assert.equal(audit.clean, false)
+  assert.match(renderAudit(audit), /BTCUSDT bookTicker: 1 doubled[\s\S]*NOT CLEAN/)
+})
+
+test('does not praise an empty database', () => {
+  assert.match(
+    renderAudit({ sequences: [], bookTickers: [], clean: true, notChecked: [] }),
+    /nothing is stored, so nothing was audited/,
+  )
 })

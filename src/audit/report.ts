@@ -29,19 +29,31 @@ export function renderAudit(audit: Audit): string {
     ...table([header, ...rows, ...quotes]),
     '',
     ...audit.sequences.flatMap(findings),
+    ...audit.bookTickers.flatMap(({ symbol, repeats }) =>
+      repeats === 0 ? [] : [`${symbol} bookTicker: ${repeats} doubled`],
+    ),
     `Not checked: ${audit.notChecked.join('; ')}.`,
-    audit.clean ? 'Verdict: nothing missing that is not explained, nothing doubled.' : 'Verdict: NOT CLEAN.',
+    verdict(audit),
   ].join('\n')
 }
 
-function findings({ symbol, eventType, unexplained, doubled }: SequenceAudit): string[] {
+function verdict({ clean, sequences, bookTickers }: Audit): string {
+  if (!clean) return 'Verdict: NOT CLEAN.'
+  if (sequences.length === 0 && bookTickers.length === 0)
+    return 'Verdict: nothing is stored, so nothing was audited.'
+  return 'Verdict: nothing missing that is not explained, nothing doubled.'
+}
+
+function findings({ symbol, eventType, unexplained, saidFilled, doubled }: SequenceAudit): string[] {
   const more = (count: number) => (count > SHOWN ? ` and ${count - SHOWN} more` : '')
   const lines: string[] = []
   if (unexplained.length > 0) {
     const ranges = unexplained
       .slice(0, SHOWN)
       .map(({ from, to }) => (from === to ? `${from}` : `${from}..${to}`))
-    lines.push(`${symbol} ${eventType}: missing ${ranges.join(', ')}${more(unexplained.length)}`)
+    const filled =
+      saidFilled.length === 0 ? '' : `, of which the ledger says that ${countIds(saidFilled)} are filled`
+    lines.push(`${symbol} ${eventType}: missing ${ranges.join(', ')}${more(unexplained.length)}${filled}`)
   }
   if (doubled.length > 0) {
     lines.push(`${symbol} ${eventType}: doubled ${doubled.slice(0, SHOWN).join(', ')}${more(doubled.length)}`)

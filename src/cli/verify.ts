@@ -1,10 +1,16 @@
 import { Command } from 'commander'
 import { renderAudit } from '../audit/report.ts'
-import { verify } from '../audit/verify.ts'
+import { type Audit, mayBeSettling, verify } from '../audit/verify.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import { readRunningEndpoints } from '../local/process-registry.ts'
 import { loadSettings, type Settings, withoutPassword } from '../settings/load.ts'
+import type { Database } from '../store/database.ts'
 import { openPostgres } from '../store/postgres.ts'
+import { sleep } from '../timing/backoff.ts'
+
+/** How long, and how often, to look again before ids that are said to be filled count as missing. */
+const SETTLE_LIMIT_MS = 30_000
+const SETTLE_STEP_MS = 2000
 
 export function verifyCommand(): Command {
   return new Command('verify')
@@ -24,7 +30,7 @@ export function verifyCommand(): Command {
         applicationName: 'tapeline-verify',
       })
       try {
-        const audit = await verify(database)
+        const audit = await verifyPatiently(database)
         console.log(options.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
         if (!audit.clean) process.exitCode = 1
       } catch (error) {
@@ -40,6 +46,21 @@ export function verifyCommand(): Command {
         await database.close()
       }
     })
+}
+
+/**
+ * Looks again for a while where the ledger may have overtaken the rows: a lasting loss is still one after that, and a
+ * backlog that is being stored is none.
+ */
+async function verifyPatiently(database: Database): Promise<Audit> {
+  const deadlineMs = performance.now() + SETTLE_LIMIT_MS
+  let audit = await verify(database)
+  while (mayBeSettling(audit) && performance.now() < deadlineMs) {
+    console.error('Ids that are said to be filled are not stored yet; looking again ...')
+    await sleep(SETTLE_STEP_MS)
+    audit = await verify(database)
+  }
+  return audit
 }
 
 /** The database that is set, else that of the `up` which runs here, else the default. */
