@@ -93,7 +93,7 @@ function handler() {
       ),
       () => {},
     ),
-    route: (stream, symbol, type) => router.route(stream, symbol, type),
+    route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
   })

@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { StallWatch } from '../src/ingestion/stall-watch.ts'
 import { StreamRates } from '../src/ingestion/stream-rates.ts'
 
+const CONNECTION = 7
 const BUSY = 'btcusdt@bookTicker'
 const WATCHED = 'btcusdt@trade'
 const SLOW = 'raretoken@trade'
@@ -20,8 +21,8 @@ function scene() {
   const run = (untilMs: number, flows: Readonly<Record<string, number>>) => {
     for (; nowMs < untilMs; nowMs += 100) {
       for (const [stream, everyMs] of Object.entries(flows))
-        if (nowMs % everyMs === 0) rates.seen(stream, nowMs, nowMs)
-      if (nowMs % 1000 === 0) watch.check(nowMs)
+        if (nowMs % everyMs === 0) rates.seen(stream, nowMs, nowMs, CONNECTION)
+      if (nowMs % 1000 === 0) watch.check(nowMs, CONNECTION, 0)
     }
   }
   return { rates, actions, run }
@@ -61,7 +62,7 @@ test('W3 bursts and pauses as trades have them raise nothing', () => {
         for (const [i, intervalMs] of intervals.entries()) {
           nowMs += intervalMs
           assert.equal(rates.isQuiet(WATCHED, nowMs), false)
-          rates.seen(WATCHED, i, nowMs)
+          rates.seen(WATCHED, i, nowMs, CONNECTION)
         }
       },
     ),

@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
 import { ingestionConfig } from '../src/ingestion/config.ts'
 import { Ingestion } from '../src/ingestion/ingestion.ts'
+import { outside } from '../src/ingestion/outside.ts'
 import { loadSettings } from '../src/settings/load.ts'
 import { systemClock } from '../src/timing/clock.ts'
 import { createTestTopics } from './support/kafka.ts'
@@ -40,11 +41,8 @@ for (const perStream of ['1', '2']) {
       },
       { cwd: tmpdir() },
     )
-    const ingestion = new Ingestion(
-      { ...ingestionConfig(settings), connectionMaxAgeMs: 1500 },
-      systemClock(),
-      pino({ level: 'silent' }),
-    )
+    const config = { ...ingestionConfig(settings), connectionMaxAgeMs: 1500 }
+    const ingestion = new Ingestion(config, outside(config, systemClock()), pino({ level: 'silent' }))
     try {
       ingestion.start()
       await waitFor(() => ingestion.status().rollovers >= 3, { timeoutMs: 60_000, what: 'three rollovers' })

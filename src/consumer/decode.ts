@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
-import type { KafkaRecord } from '@platformatic/kafka'
 import { TapelineError } from '../errors.ts'
 import { HEADER, headerText, type SchemaName } from '../kafka/headers.ts'
+import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import { SCHEMA_VERSION } from '../market/event.ts'
 import { isTimeUs } from '../market/fields.ts'
 import { GAP } from '../market/gap.ts'
@@ -38,7 +38,7 @@ const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly Sc
 export function decodeInto(
   batch: Batch,
   kind: Exclude<TopicKind, 'deadLetters'>,
-  record: KafkaRecord,
+  record: FetchedRecord,
 ): string | null {
   const { value } = record
   if (value === null) return 'value is null'

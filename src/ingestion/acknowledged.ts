@@ -58,8 +58,9 @@ export class Acknowledged {
   }
 
   /** Ids that Kafka will never have and that are not to be looked for again. */
-  settle(symbol: string, type: 'trade' | 'aggTrade', range: IdRange): void {
-    this.#stateOf(symbol)[type].fill(range)
+  settle(symbol: string, type: 'trade' | 'aggTrade', epoch: number, range: IdRange): void {
+    const sequence = this.#stateOf(symbol)[type]
+    if (sequence.epoch === epoch) sequence.fill(range)
   }
 
   nextOffset(topic: string, partition: number): number {

@@ -136,6 +136,8 @@ export class Backfill {
       limit,
     })
     this.#stopping.signal.throwIfAborted()
+    // Meanwhile the exchange may have begun its ids anew: the answer would be of other trades.
+    if (!this.#ledger.isOpen(gap)) return
     const nowMs = this.#options.clock.monotonicMs()
     switch (answer.kind) {
       case 'rows':
@@ -202,6 +204,7 @@ export class Backfill {
     // What lies before the lost ids is said to be filled with them.
     await this.#ports.acknowledged(this.#stopping.signal)
     this.#stopping.signal.throwIfAborted()
+    if (!this.#ledger.isOpen(gap)) return
     this.#log.error(
       { symbol: gap.symbol, type: gap.event_type, ...lost, reason },
       'Ids are lost: they cannot be had from the exchange',
@@ -214,7 +217,7 @@ export class Backfill {
     await this.#ports.acknowledged(this.#stopping.signal)
     this.#stopping.signal.throwIfAborted()
     this.#trials.delete(gap.gap_id)
-    this.#ledger.filled(gap)
+    if (this.#ledger.isOpen(gap)) this.#ledger.filled(gap)
   }
 
   async #spend(weight: number): Promise<void> {

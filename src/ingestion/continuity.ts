@@ -1,6 +1,6 @@
 import type { EventType } from '../market/event.ts'
 import type { IdRange } from '../market/id-ranges.ts'
-import type { GapLedger, IdGap } from './gap-ledger.ts'
+import { type GapLedger, type IdGap, REASON_RESET } from './gap-ledger.ts'
 import { QuoteOrder } from './quotes.ts'
 import { type Observed, Sequence } from './sequence.ts'
 
@@ -158,6 +158,7 @@ export class Continuity<Event extends StreamEvent> {
       case 'reset':
         this.held -= verdict.events.length - 1
         this.#abandon(state)
+        this.#noteReset(state, verdict.events[0] ?? event, lastTimeMs)
         for (const missing of verdict.missing) this.#open(state, missing, 'reset')
         return verdict.events
     }
@@ -176,12 +177,18 @@ export class Continuity<Event extends StreamEvent> {
     this.#onGap()
   }
 
+  #noteReset({ symbol, type, sequence }: StreamState<Event>, first: Event, lastTimeMs: number): void {
+    if (type === 'bookTicker') return
+    const { epoch } = sequence
+    this.#ledger.reset({ symbol, eventType: type, epoch }, first.id, lastTimeMs, first.timeMs)
+  }
+
   /** The exchange has begun its ids anew: what is missing of the old ones cannot be asked for any more. */
   #abandon(state: StreamState<Event>): void {
     for (const gap of this.#ledger.openGaps) {
       if (gap.symbol !== state.symbol || gap.event_type !== state.type || gap.epoch === state.sequence.epoch)
         continue
-      this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, 'the exchange began its ids anew')
+      this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, REASON_RESET)
     }
   }
 }

@@ -14,7 +14,7 @@ export interface FrameHandlerOptions {
   readonly stamp: () => ReceiptStamp
   readonly clock: Clock
   readonly continuity: Continuity<StampedEvent>
-  readonly route: (stream: string, symbol: string, type: EventFrame['type']) => Route
+  readonly route: (stream: string, symbol: string, type: EventFrame['type'], epoch: number) => Route
   /** Where rejected frames go. */
   readonly deadLettersTopic: string
   readonly send: (message: OutgoingMessage) => void
@@ -103,7 +103,7 @@ export class FrameHandler {
     const id = 't' in payload ? payload.t : 'u' in payload ? payload.u : payload.a
     const timeMs = 'T' in payload ? payload.T : stamp.ms
     const event = { stream, symbol, type, id, timeMs, connection, receiptMs: stamp.ms, json, stamp }
-    this.rates.seen(stream, id, nowMs)
+    this.rates.seen(stream, id, nowMs, connection)
     if ('E' in payload && payload.E !== null) this.#eventToReceipt.record(stamp.ms - payload.E, nowMs)
     this.merge.offer(event)
   }
@@ -114,7 +114,8 @@ export class FrameHandler {
   }
 
   #forward({ stream, symbol, type, id, timeMs, json, stamp }: StampedEvent, nowMs: number): void {
-    const { topic, partition, key, headers } = this.#options.route(stream, symbol, type)
+    const epoch = this.#options.continuity.epochOf(stream)
+    const { topic, partition, key, headers } = this.#options.route(stream, symbol, type, epoch)
     this.#options.send({
       topic,
       partition,
@@ -122,7 +123,7 @@ export class FrameHandler {
       headers,
       value: Buffer.from(withReceiptStamp(json, stamp.ms, stamp.us)),
       timestampMs: stamp.ms,
-      mark: { symbol, type, epoch: this.#options.continuity.epochOf(stream), id, timeMs },
+      mark: { symbol, type, epoch, id, timeMs },
       queuedAtMs: nowMs,
     })
     this.#counters.forwarded++

@@ -9,6 +9,9 @@ export interface IdGap extends Gap {
   readonly to_id: number
 }
 
+export const REASON_RESET = 'the exchange began its ids anew'
+const REASON_QUOTES = 'the exchange keeps no past quotes'
+
 /**
  * The ledger of what is missing, as far as it is open. Every change is published as a new revision; what is closed
  * is published and forgotten. Specification: L1 to L5.
@@ -31,6 +34,10 @@ export class GapLedger {
     this.#publish = publish
     this.#onSettled = onSettled
     this.#wallMs = wallMs
+  }
+
+  isOpen({ gap_id }: IdGap): boolean {
+    return this.#open.has(gap_id)
   }
 
   get openGaps(): readonly IdGap[] {
@@ -70,22 +77,49 @@ export class GapLedger {
     return this.#put(gap)
   }
 
+  /**
+   * The exchange has begun ids anew: whether any came behind the last of the old ones, between the two times, can
+   * never be known.
+   */
+  reset(
+    sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
+    firstId: number,
+    fromMs: number,
+    toMs: number,
+  ): void {
+    const { symbol, eventType, epoch } = sequence
+    this.#publishWindow(symbol, eventType, epoch, firstId, fromMs, toMs, 'reset', REASON_RESET)
+  }
+
   /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
   outage(symbol: string, fromMs: number, toMs: number, cause: string): void {
+    this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, REASON_QUOTES)
+  }
+
+  #publishWindow(
+    symbol: string,
+    eventType: EventType,
+    epoch: number,
+    from: number,
+    fromMs: number,
+    toMs: number,
+    cause: string,
+    reason: string,
+  ): void {
     const nowMs = this.#wallMs()
     this.#publish({
-      gap_id: gapId(symbol, 'bookTicker' satisfies EventType, 0, fromMs),
+      gap_id: gapId(symbol, eventType, epoch, from),
       revision: 1,
       symbol,
-      event_type: 'bookTicker',
-      epoch: 0,
+      event_type: eventType,
+      epoch,
       from_id: null,
       to_id: null,
       from_time: fromMs,
       to_time: toMs,
       cause,
       status: 'unrecoverable',
-      reason: 'the exchange keeps no past quotes',
+      reason,
       detected_at: nowMs,
       updated_at: nowMs,
       closed_at: nowMs,

@@ -1,6 +1,4 @@
 import { planConnections } from '../binance/connection-plan.ts'
-import { tradeRest } from '../binance/trade-rest.ts'
-import { askSource } from '../binance/upgrade.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import { refuseOtherSource } from '../kafka/source-mark.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
@@ -9,11 +7,12 @@ import type { IngestionStatus } from '../telemetry/status.ts'
 import { VERSION } from '../telemetry/version.ts'
 import { AttemptLimit } from '../timing/attempt-limit.ts'
 import { delayFor } from '../timing/backoff.ts'
-import { type Clock, sleepOn } from '../timing/clock.ts'
+import { sleepOn } from '../timing/clock.ts'
 import type { IngestionConfig } from './config.ts'
 import type { ControlFrame } from './frame-handler.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './message-queue.ts'
+import type { Outside } from './outside.ts'
 import { Pipeline } from './pipeline.ts'
 import { Seat } from './seat.ts'
 import { claimSource } from './source.ts'
@@ -38,7 +37,7 @@ const NO_FRAMES = { received: 0, forwarded: 0, duplicate: 0, control: 0, ignored
 /** Ingestion at work: connections on one side, the queue to Kafka on the other, the pipeline between. */
 export class Ingestion {
   readonly #config: IngestionConfig
-  readonly #clock: Clock
+  readonly #outside: Outside
   readonly #log: Logger
   readonly #startedAtMs: number
   readonly #queue: MessageQueue
@@ -49,19 +48,19 @@ export class Ingestion {
   #pipeline: Pipeline | null = null
   #source: string | null = null
   #starting: Promise<void> | null = null
-  #stallWatch: NodeJS.Timeout | null = null
+  #cancelStallWatch: (() => void) | null = null
   /** Why it is not running yet. */
   #waitingFor = 'Kafka has not answered yet'
 
-  constructor(config: IngestionConfig, clock: Clock, log: Logger) {
+  constructor(config: IngestionConfig, outside: Outside, log: Logger) {
     this.#config = config
-    this.#clock = clock
+    this.#outside = outside
     this.#log = log
-    this.#startedAtMs = clock.monotonicMs()
+    this.#startedAtMs = outside.clock.monotonicMs()
     this.#queue = new MessageQueue(config.queueMaxBytes)
     this.#producer = new KafkaProducer(
       config,
-      clock,
+      outside,
       this.#queue,
       (messages, nextOffsets) => {
         this.#pipeline?.onAcknowledged(messages, nextOffsets)
@@ -89,7 +88,7 @@ export class Ingestion {
    */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
-    if (this.#stallWatch !== null) clearInterval(this.#stallWatch)
+    this.#cancelStallWatch?.()
     await this.#starting
     await Promise.all(this.#seats.map((seat) => seat.stop()))
     await this.#pipeline?.stop()
@@ -112,7 +111,7 @@ export class Ingestion {
   }
 
   status(): IngestionStatus {
-    const nowMs = this.#clock.monotonicMs()
+    const nowMs = this.#outside.clock.monotonicMs()
     const pipeline = this.#pipeline
     const handler = pipeline?.handler
     return {
@@ -149,7 +148,7 @@ export class Ingestion {
     if (this.#waitingFor !== '') return this.#waitingFor
     const down = this.#seats.filter((seat) => !seat.isOpen).length
     if (down > 0) return `${down} of ${this.#seats.length} connections to the exchange are down`
-    const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#clock.monotonicMs())
+    const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#outside.clock.monotonicMs())
     return waitedMs > PRODUCING_LIMIT_MS
       ? `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s`
       : ''
@@ -161,13 +160,13 @@ export class Ingestion {
     const attempts = new AttemptLimit(MAX_ATTEMPTS, ATTEMPTS_WINDOW_MS)
     const topics = await this.#patiently('Kafka', () => this.#producer.topics(Object.values(names)))
     const source = await this.#patiently('The exchange', async () => {
-      await attempts.wait(this.#clock, signal)
-      return askSource(wsUrl, signal)
+      await attempts.wait(this.#outside.clock, signal)
+      return this.#outside.exchange.askSource(signal)
     })
     this.#waitingFor = 'the symbols are not checked yet'
-    const symbols = await resolveSymbols(this.#config, this.#log, signal)
+    const symbols = await resolveSymbols(this.#config, this.#outside.exchange.tradingSymbols, this.#log, signal)
     // Nothing is written before the topics are known to be this exchange's.
-    await this.#patiently('Kafka', () => claimSource(this.#config, source))
+    await this.#patiently('Kafka', () => claimSource(this.#outside, this.#config.topics.checkpoints, source))
     this.#source = source
     this.#waitingFor = 'what the topics hold is being read'
     const pipeline = await this.#patiently('Kafka', () =>
@@ -186,9 +185,9 @@ export class Ingestion {
         const options = {
           plan,
           rates: pipeline.handler.rates,
-          clock: this.#clock,
-          random: Math.random,
+          outside: this.#outside,
           maxAgeMs: connectionMaxAgeMs,
+          onQuiet: (streams: readonly string[]) => pipeline.quiet(streams),
           connect,
         }
         return new Seat(options, this.#log)
@@ -203,7 +202,7 @@ export class Ingestion {
     const { plan } = seat
     const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
     const connection: WsConsumer = new WsConsumer(
-      { id, plan, backoff: this.#config.backoff, attempts, clock: this.#clock, whenRoom },
+      { id, plan, backoff: this.#config.backoff, attempts, outside: this.#outside, whenRoom },
       {
         onOpen: (named) => {
           refuseOtherSource(
@@ -243,9 +242,7 @@ export class Ingestion {
     symbols: readonly string[],
   ): Parameters<typeof Pipeline.open>[1] {
     return {
-      clock: this.#clock,
-      random: Math.random,
-      fetch: tradeRest(this.#config.restUrl),
+      outside: this.#outside,
       topics,
       symbols,
       send: (message) => {
@@ -271,8 +268,8 @@ export class Ingestion {
         this.#waitingFor = `${what} cannot be used yet: ${describeError(error)}`
         const details = error instanceof TapelineError ? { fix: error.fix } : { err: error }
         this.#log.warn(details, `${what} cannot be used yet, trying again: ${describeError(error)}`)
-        const waitMs = delayFor(failures, this.#config.backoff, Math.random())
-        await sleepOn(this.#clock, waitMs, this.#stopping.signal)
+        const waitMs = delayFor(failures, this.#config.backoff, this.#outside.random())
+        await sleepOn(this.#outside.clock, waitMs, this.#stopping.signal)
       }
     }
   }
@@ -283,7 +280,7 @@ export class Ingestion {
   }
 
   async #whenRoom(signal: AbortSignal): Promise<void> {
-    while (this.#queue.isFull) await sleepOn(this.#clock, ROOM_CHECK_MS, signal)
+    while (this.#queue.isFull) await sleepOn(this.#outside.clock, ROOM_CHECK_MS, signal)
   }
 
   async #writeLastCheckpoints(pipeline: Pipeline, signal: AbortSignal): Promise<void> {
@@ -298,17 +295,18 @@ export class Ingestion {
 
   /** Timers run before sockets are read, so after a stall the sockets are gone before a late frame is stamped. */
   #watchForStalls(): void {
-    let lastMs = this.#clock.monotonicMs()
-    this.#stallWatch = setInterval(() => {
-      const nowMs = this.#clock.monotonicMs()
-      const stalledMs = nowMs - lastMs - STALL_CHECK_MS
-      lastMs = nowMs
+    const { clock } = this.#outside
+    const sinceMs = clock.monotonicMs()
+    this.#cancelStallWatch = clock.schedule(STALL_CHECK_MS, () => {
+      const stalledMs = clock.monotonicMs() - sinceMs - STALL_CHECK_MS
       for (const seat of this.#seats) seat.watch()
-      if (stalledMs < STALL_LIMIT_MS) return
-      const seconds = Math.round(stalledMs / 1000)
-      for (const connection of this.#connections) {
-        connection.reconnect(`this process stood still for ${seconds} s`, true)
+      if (stalledMs >= STALL_LIMIT_MS) {
+        const seconds = Math.round(stalledMs / 1000)
+        for (const connection of this.#connections) {
+          connection.reconnect(`this process stood still for ${seconds} s`, true)
+        }
       }
-    }, STALL_CHECK_MS)
+      this.#watchForStalls()
+    })
   }
 }

@@ -1,6 +1,5 @@
 import { TapelineError } from '../errors.ts'
-import type { KafkaConnection } from '../kafka/config.ts'
-import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
+import type { KafkaAccess, RecordFetcher } from '../kafka/access.ts'
 import { parseCheckpoint } from './checkpoint.ts'
 
 const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
@@ -10,7 +9,7 @@ const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
  * tell apart afterwards. Later by offset in the checkpoints topic is newer, whatever the clocks say.
  */
 export class InstanceWatch {
-  readonly #fetcher: PartitionFetcher
+  readonly #fetcher: RecordFetcher
   readonly #topic: string
   readonly #instance: string
   readonly #symbols: ReadonlySet<string>
@@ -19,13 +18,13 @@ export class InstanceWatch {
 
   /** @param ends where reading begins: the end of each partition before this instance wrote its start records */
   constructor(
-    kafka: KafkaConnection,
+    kafka: Pick<KafkaAccess, 'fetcher'>,
     topic: string,
     instance: string,
     symbols: readonly string[],
     ends: ReadonlyMap<number, number>,
   ) {
-    this.#fetcher = new PartitionFetcher(kafka, 'tapeline-ingestion-watch', [topic])
+    this.#fetcher = kafka.fetcher('tapeline-ingestion-watch', [topic])
     this.#topic = topic
     this.#instance = instance
     this.#symbols = new Set(symbols)

@@ -1,15 +1,15 @@
 import { describeError } from '../errors.ts'
-import type { KafkaConnection } from '../kafka/config.ts'
-import { type Compression, createProducer, type KafkaProducerClient } from '../kafka/producer.ts'
-import { type TopicMetadata, topicMetadata } from '../kafka/topic-metadata.ts'
+import type { BaseOffset, KafkaAccess, RecordProducer } from '../kafka/access.ts'
+import type { Compression } from '../kafka/producer.ts'
+import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
-import type { Clock } from '../timing/clock.ts'
+import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
+import { sleepOn } from '../timing/clock.ts'
 import { Wake } from '../timing/wake.ts'
 import type { MessageQueue, OutgoingMessage } from './message-queue.ts'
+import type { Outside } from './outside.ts'
 
 export interface KafkaProducerOptions {
-  readonly kafka: KafkaConnection
   readonly compression: Compression
   readonly lingerMs: number
   /** Messages in one send. */
@@ -42,13 +42,13 @@ const MESSAGES_PER_PRODUCER = 1_000_000_000
  */
 export class KafkaProducer {
   readonly #options: KafkaProducerOptions
-  readonly #clock: Clock
+  readonly #outside: Pick<Outside, 'clock' | 'random'> & { readonly kafka: Pick<KafkaAccess, 'producer'> }
   readonly #queue: MessageQueue
   readonly #onAcknowledged: OnAcknowledged
   readonly #log: Logger
-  readonly #wake = new Wake()
+  readonly #wake: Wake
   readonly #giveUp = new AbortController()
-  #producer: KafkaProducerClient
+  #producer: RecordProducer
   #sentByProducer = 0
   #running: Promise<void> | null = null
   #draining = false
@@ -61,13 +61,14 @@ export class KafkaProducer {
 
   constructor(
     options: KafkaProducerOptions,
-    clock: Clock,
+    outside: Pick<Outside, 'clock' | 'random'> & { readonly kafka: Pick<KafkaAccess, 'producer'> },
     queue: MessageQueue,
     onAcknowledged: OnAcknowledged,
     log: Logger,
   ) {
     this.#options = options
-    this.#clock = clock
+    this.#outside = outside
+    this.#wake = new Wake(outside.clock)
     this.#queue = queue
     this.#onAcknowledged = onAcknowledged
     this.#log = log
@@ -87,7 +88,7 @@ export class KafkaProducer {
 
   /** Ids and partition counts of topics; waits for brokers that are away. @throws TapelineError `KAFKA` when one is missing */
   topics(names: readonly string[]): Promise<Map<string, TopicMetadata>> {
-    return topicMetadata(this.#producer, names)
+    return this.#producer.topics(names)
   }
 
   start(): void {
@@ -149,7 +150,7 @@ export class KafkaProducer {
         await this.#wake.wait()
         continue
       }
-      const lingerLeftMs = oldest + lingerMs - this.#clock.monotonicMs()
+      const lingerLeftMs = oldest + lingerMs - this.#outside.clock.monotonicMs()
       if (lingerLeftMs > 0 && this.#queue.length < batchSize && !this.#draining) {
         await this.#wake.wait(lingerLeftMs)
         continue
@@ -168,28 +169,21 @@ export class KafkaProducer {
 
   /** The offsets behind them once Kafka has acknowledged all of them; null when the stop gave up first. */
   async #deliver(batch: readonly OutgoingMessage[]): Promise<Parameters<OnAcknowledged>[1] | null> {
-    const messages = batch.map(({ topic, partition, key, value, headers, timestampMs }) => ({
-      topic,
-      partition,
-      key,
-      value,
-      headers,
-      timestamp: BigInt(timestampMs),
-    }))
     const { signal } = this.#giveUp
     for (let failures = 1; !signal.aborted; failures++) {
       try {
         if (this.#sentByProducer >= MESSAGES_PER_PRODUCER) await this.#renew()
-        const { offsets } = await this.#producer.send({ messages })
-        this.#sentByProducer += messages.length
-        return nextOffsets(batch, offsets ?? [])
+        const offsets = await this.#producer.send(batch)
+        this.#sentByProducer += batch.length
+        return nextOffsets(batch, offsets)
       } catch (error) {
         if (signal.aborted) return null
         this.#log.warn(
           { err: error },
           `Kafka did not take a batch, sending it again: ${describeError(error)}`,
         )
-        await sleep(delayFor(failures, this.#options.backoff, Math.random()), signal).catch(() => {})
+        const waitMs = delayFor(failures, this.#options.backoff, this.#outside.random())
+        await sleepOn(this.#outside.clock, waitMs, signal).catch(() => {})
         await this.#renew()
       }
     }
@@ -209,13 +203,13 @@ export class KafkaProducer {
     await this.#close(old)
   }
 
-  #create(): KafkaProducerClient {
-    return createProducer(this.#options.kafka, 'tapeline-ingestion', this.#options.compression)
+  #create(): RecordProducer {
+    return this.#outside.kafka.producer('tapeline-ingestion', this.#options.compression)
   }
 
-  async #close(producer: KafkaProducerClient): Promise<void> {
+  async #close(producer: RecordProducer): Promise<void> {
     try {
-      await producer.close(true)
+      await producer.close()
     } catch (error) {
       this.#log.debug({ err: error }, `Closing a producer failed: ${describeError(error)}`)
     }
@@ -225,12 +219,12 @@ export class KafkaProducer {
 /** Kafka tells the offset of the first message of each partition in a send. */
 function nextOffsets(
   batch: readonly OutgoingMessage[],
-  baseOffsets: ReadonlyArray<{ readonly topic: string; readonly partition: number; readonly offset: bigint }>,
+  baseOffsets: readonly BaseOffset[],
 ): Parameters<OnAcknowledged>[1] {
   return baseOffsets.flatMap(({ topic, partition, offset }) => {
     // A batch that the broker had already, but no longer remembers where.
-    if (offset < 0n) return []
+    if (offset < 0) return []
     const count = batch.filter((message) => message.topic === topic && message.partition === partition).length
-    return [{ topic, partition, offset: Number(offset) + count }]
+    return [{ topic, partition, offset: offset + count }]
   })
 }

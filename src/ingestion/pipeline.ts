@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { FetchTrades, RestTrade } from '../binance/trade-rest.ts'
+import type { RestTrade } from '../binance/trade-rest.ts'
 import { WeightBudget } from '../binance/weight-budget.ts'
 import { TapelineError } from '../errors.ts'
 import { HEADER, schemaHeader } from '../kafka/headers.ts'
@@ -9,7 +9,6 @@ import { EVENT_TYPES, type EventType, streamName } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
 import { type IdRange, subtract } from '../market/id-ranges.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { Clock } from '../timing/clock.ts'
 import { Acknowledged } from './acknowledged.ts'
 import { Backfill } from './backfill.ts'
 import { backfillJson } from './backfill-message.ts'
@@ -21,10 +20,12 @@ import { GapLedger, type IdGap } from './gap-ledger.ts'
 import { InstanceWatch } from './instance-watch.ts'
 import type { OnAcknowledged } from './kafka-producer.ts'
 import type { OutgoingMessage } from './message-queue.ts'
+import type { Outside } from './outside.ts'
 import { type ReceiptStamp, receiptStamper } from './receipt-stamp.ts'
 import { type Recovered, recover } from './recovery.ts'
 import { Router } from './router.ts'
 import { SilenceCheck } from './silence-check.ts'
+import { HOLD_LIMIT_MS } from './stream-merge.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
@@ -32,12 +33,9 @@ type PipelineConfig = Pick<IngestionConfig, 'topics' | 'restWeightPerMinute' | '
 
 /** What the pipeline stands on. */
 export interface PipelinePorts {
-  readonly clock: Clock
-  /** A number in [0, 1). */
-  readonly random: () => number
+  readonly outside: Outside
   /** Names this process in its checkpoints. */
   readonly instance: string
-  readonly fetch: FetchTrades
   readonly watch: Pick<InstanceWatch, 'check' | 'close'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly symbols: readonly string[]
@@ -76,7 +74,9 @@ export class Pipeline {
     ports: PipelinePorts,
     recovered: Omit<Recovered, 'replayed' | 'checkpointEnds'>,
   ) {
-    const { clock, topics, symbols, log } = ports
+    const { outside, topics, symbols, log } = ports
+    const { clock, random } = outside
+    const fetch = outside.exchange.fetchTrades
     this.#config = config
     this.#ports = ports
     this.#stamp = receiptStamper(() => clock.wallMicros())
@@ -92,11 +92,11 @@ export class Pipeline {
       stamp: this.#stamp,
       clock,
       continuity: this.#continuity,
-      route: (stream, symbol, type) => this.#router.route(stream, symbol, type),
+      route: (stream, symbol, type, epoch) => this.#router.route(stream, symbol, type, epoch),
       deadLettersTopic: config.topics.deadLetters,
       send: ports.send,
     })
-    const { fetch, random, instance } = ports
+    const { instance } = ports
     const budget = new WeightBudget(config.restWeightPerMinute)
     this.backfill = new Backfill(
       { fetch, budget, clock, random, backoff: config.backoff, maxIds: config.backfillMaxIds },
@@ -125,12 +125,12 @@ export class Pipeline {
     config: IngestionConfig,
     ports: Omit<PipelinePorts, 'instance' | 'watch'>,
   ): Promise<Pipeline> {
-    const { symbols, log } = ports
-    const recovered = await recover(config.kafka, config.topics, symbols)
+    const { outside, symbols, log } = ports
+    const recovered = await recover(outside.kafka, config.topics, symbols)
     const { streams, openGaps, replayed, checkpointEnds } = recovered
     const instance = randomUUID()
     const watch = new InstanceWatch(
-      config.kafka,
+      outside.kafka,
       config.topics.checkpoints,
       instance,
       symbols,
@@ -162,7 +162,7 @@ export class Pipeline {
 
   /** A connection has opened: what it alone delivers is to deliver soon, or is asked for. */
   connected(connection: number, streams: readonly string[]): void {
-    const openedAtMs = this.#ports.clock.monotonicMs()
+    const openedAtMs = this.#ports.outside.clock.monotonicMs()
     const alone = new Set(this.handler.merge.opened(connection, streams))
     const symbols = this.#ports.symbols.filter((symbol) =>
       EVENT_TYPES.some((type) => alone.has(streamName(symbol, type))),
@@ -173,8 +173,18 @@ export class Pipeline {
     })
   }
 
+  /** Streams have gone quiet on a connection: where no other delivers them, they are out until their next event. */
+  quiet(streams: readonly string[]): void {
+    const nowMs = this.#ports.outside.clock.monotonicMs()
+    const { rates } = this.handler
+    const isOut = (stream: string) =>
+      nowMs - rates.lastSeenMs(stream) > rates.patienceMs(stream) - HOLD_LIMIT_MS
+    this.#continuity.interrupted(streams.filter(isOut), 'stall')
+  }
+
   /** A connection is gone; what it alone delivered may have something missing before its next event. */
   disconnected(connection: number, streams: readonly string[], cause: string): void {
+    this.handler.rates.forget(connection, streams)
     this.#continuity.interrupted(this.handler.merge.closed(connection, streams), cause)
   }
 
@@ -219,7 +229,7 @@ export class Pipeline {
 
   #forwardBackfilled({ symbol, event_type: type, epoch }: IdGap, trades: readonly RestTrade[]): void {
     const stream = streamName(symbol, type)
-    const { topic, partition, key, headers } = this.#router.route(stream, symbol, type)
+    const { topic, partition, key, headers } = this.#router.route(stream, symbol, type, epoch)
     for (const trade of trades) {
       const { ms, us } = this.#stamp()
       this.#ports.send({
@@ -230,7 +240,7 @@ export class Pipeline {
         value: Buffer.from(backfillJson(symbol, type, trade, ms, us)),
         timestampMs: ms,
         mark: { symbol, type, epoch, id: trade.id, timeMs: trade.timeMs },
-        queuedAtMs: this.#ports.clock.monotonicMs(),
+        queuedAtMs: this.#ports.outside.clock.monotonicMs(),
       })
       this.#continuity.filled(stream, { from: trade.id, to: trade.id })
     }
@@ -239,11 +249,11 @@ export class Pipeline {
   #settle({ symbol, event_type, epoch }: IdGap, lost: IdRange): void {
     const stream = streamName(symbol, event_type)
     if (epoch === this.#continuity.epochOf(stream)) this.#continuity.filled(stream, lost)
-    this.#acknowledged.settle(symbol, event_type, lost)
+    this.#acknowledged.settle(symbol, event_type, epoch, lost)
   }
 
   #publishGap(gap: Gap): void {
-    const { topics, clock } = this.#ports
+    const { topics, outside } = this.#ports
     const topic = this.#config.topics.gaps
     this.#ports.send({
       topic,
@@ -253,12 +263,12 @@ export class Pipeline {
       headers: new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))]]),
       timestampMs: gap.updated_at,
       mark: null,
-      queuedAtMs: clock.monotonicMs(),
+      queuedAtMs: outside.clock.monotonicMs(),
     })
   }
 
   #tick(): void {
-    this.#cancelTick = this.#ports.clock.schedule(CHECKPOINT_EVERY_MS, () => {
+    this.#cancelTick = this.#ports.outside.clock.schedule(CHECKPOINT_EVERY_MS, () => {
       this.writeCheckpoints()
       this.#checking = this.#checkInstances()
     })

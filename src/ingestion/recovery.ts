@@ -1,6 +1,7 @@
-import type { KafkaRecord } from '@platformatic/kafka'
-import type { KafkaConnection, TopicNames } from '../kafka/config.ts'
-import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
+import type { KafkaAccess, RecordFetcher } from '../kafka/access.ts'
+import type { TopicNames } from '../kafka/config.ts'
+import { HEADER, headerText } from '../kafka/headers.ts'
+import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
 import { SOURCE_KEY } from '../kafka/source-mark.ts'
 import { type EventType, streamName } from '../market/event.ts'
@@ -66,11 +67,11 @@ export class Replay {
     }))
   }
 
-  event(topic: string, offset: number, key: Buffer | null, value: Buffer | null): void {
+  event(topic: string, offset: number, { key, value, headers }: FetchedRecord): void {
     const state = this.#states.get(key?.toString() ?? '')
     if (state === undefined || offset < (state.checkpoint.offsets[topic] ?? 0)) return
     this.replayed++
-    replay(state, value)
+    replay(state, value, Number(headerText(headers, HEADER.epoch) ?? 0))
   }
 
   memory(): Pick<Recovered, 'streams' | 'openGaps' | 'replayed'> {
@@ -87,12 +88,12 @@ export class Replay {
  * ledger message survived.
  */
 export async function recover(
-  connection: KafkaConnection,
+  kafka: Pick<KafkaAccess, 'fetcher'>,
   names: TopicNames,
   symbols: readonly string[],
 ): Promise<Recovered> {
   const topics = [names.trades, names.bookTicker, names.checkpoints]
-  const fetcher = new PartitionFetcher(connection, 'tapeline-ingestion-recovery', topics)
+  const fetcher = kafka.fetcher('tapeline-ingestion-recovery', topics)
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
@@ -109,8 +110,8 @@ export async function recover(
       for (const { partition, start, end } of ranges.filter((range) => range.topic === topic)) {
         const here = replay.offsets(topic).filter(({ symbol }) => partitionOf(symbol, count) === partition)
         const from = Math.max(start, Math.min(end, ...here.map(({ offset }) => offset)))
-        await readPartition(fetcher, topic, partition, from, end, ({ key, value }, offset) => {
-          replay.event(topic, offset, key, value)
+        await readPartition(fetcher, topic, partition, from, end, (record, offset) => {
+          replay.event(topic, offset, record)
         })
       }
     }
@@ -126,12 +127,12 @@ export async function recover(
 }
 
 async function readPartition(
-  fetcher: PartitionFetcher,
+  fetcher: RecordFetcher,
   topic: string,
   partition: number,
   from: number,
   end: number,
-  onRecord: (record: KafkaRecord, offset: number) => void,
+  onRecord: (record: FetchedRecord, offset: number) => void,
 ): Promise<void> {
   for (let offset = from; offset < end; ) {
     const node = fetcher.leaderOf(topic, partition)
@@ -158,7 +159,7 @@ function replayOf(checkpoint: Checkpoint): SymbolReplay {
   }
 }
 
-function replay(state: SymbolReplay, value: Buffer | null): void {
+function replay(state: SymbolReplay, value: Buffer | null, epoch: number): void {
   const data = parse(value)
   if (!isFields(data)) return
   if (data['e'] === undefined) {
@@ -170,7 +171,7 @@ function replay(state: SymbolReplay, value: Buffer | null): void {
   const trade = data['e'] === 'trade' ? readTrade(data) : readAggTrade(data)
   if (typeof trade === 'string') return
   const [sequence, id] = 't' in trade ? [state.sequences.trade, trade.t] : [state.sequences.aggTrade, trade.a]
-  sequence.record(sequence.epoch, id, trade.T)
+  sequence.record(epoch, id, trade.T)
 }
 
 function memories(symbol: string, { sequences, quote }: SymbolReplay) {

@@ -2,7 +2,7 @@ import type { TopicNames } from '../kafka/config.ts'
 import { HEADER, schemaHeader } from '../kafka/headers.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
-import { EVENT_TYPES, type EventType } from '../market/event.ts'
+import type { EventType } from '../market/event.ts'
 
 /** Where a message goes and what it carries beside its value; shared by all messages of a symbol and type. */
 export interface Route {
@@ -10,6 +10,7 @@ export interface Route {
   readonly partition: number
   readonly key: Buffer
   readonly headers: Map<Buffer, Buffer>
+  readonly epoch: number
 }
 
 /**
@@ -22,22 +23,19 @@ export class Router {
   readonly #names: TopicNames
   readonly #topics: ReadonlyMap<string, TopicMetadata>
   readonly #routes = new Map<string, Route>()
-  readonly #headers = new Map<EventType, Map<Buffer, Buffer>>(
-    EVENT_TYPES.map((type) => [
-      type,
-      new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type))]]),
-    ]),
-  )
 
   constructor(names: TopicNames, topics: ReadonlyMap<string, TopicMetadata>) {
     this.#names = names
     this.#topics = topics
   }
 
-  /** @param stream the stream's name, which stands for symbol and type */
-  route(stream: string, symbol: string, type: EventType): Route {
+  /**
+   * @param stream the stream's name, which stands for symbol and type
+   * @param epoch how often its ids have begun anew
+   */
+  route(stream: string, symbol: string, type: EventType, epoch: number): Route {
     const known = this.#routes.get(stream)
-    if (known !== undefined) return known
+    if (known?.epoch === epoch) return known
     const topic = type === 'bookTicker' ? this.#names.bookTicker : this.#names.trades
     const partitions = this.#topics.get(topic)?.partitions
     if (partitions === undefined) throw new Error(`No partition count of topic ${topic}`)
@@ -45,9 +43,16 @@ export class Router {
       topic,
       partition: partitionOf(symbol, partitions),
       key: Buffer.from(symbol),
-      headers: this.#headers.get(type) ?? new Map<Buffer, Buffer>(),
+      headers: headersOf(type, epoch),
+      epoch,
     }
     this.#routes.set(stream, route)
     return route
   }
+}
+
+function headersOf(type: EventType, epoch: number): Map<Buffer, Buffer> {
+  const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type))]])
+  if (epoch > 0) headers.set(Buffer.from(HEADER.epoch), Buffer.from(String(epoch)))
+  return headers
 }

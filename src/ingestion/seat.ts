@@ -1,7 +1,7 @@
 import type { ConnectionPlan } from '../binance/connection-plan.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { ConnectionStatus } from '../telemetry/status.ts'
-import type { Clock } from '../timing/clock.ts'
+import type { Outside } from './outside.ts'
 import { StallWatch } from './stall-watch.ts'
 import type { StreamRates } from './stream-rates.ts'
 import type { WsConsumer } from './ws-consumer.ts'
@@ -9,11 +9,11 @@ import type { WsConsumer } from './ws-consumer.ts'
 export interface SeatOptions {
   readonly rates: StreamRates
   readonly plan: ConnectionPlan
-  readonly clock: Clock
-  /** A number in [0, 1). */
-  readonly random: () => number
+  readonly outside: Pick<Outside, 'clock' | 'random'>
   /** A connection is replaced before it gets so old: the exchange cuts it after 24 hours. */
   readonly maxAgeMs: number
+  /** Streams of the seat's connection have gone quiet. */
+  readonly onQuiet: (streams: readonly string[]) => void
   /** Makes a connection that tells this seat of its opening and closing. */
   readonly connect: (seat: Seat) => WsConsumer
 }
@@ -49,11 +49,15 @@ export class Seat {
     this.#current = options.connect(this)
     this.#stalls = new StallWatch(options.plan.streams, options.rates, {
       resubscribe: (streams) => {
+        options.onQuiet(streams)
         this.#current
           .resubscribe(streams)
           .catch((error: unknown) => this.#log.warn({ err: error }, 'Subscribing anew failed'))
       },
-      reconnect: (reason) => this.rollOver(reason),
+      reconnect: (reason, streams) => {
+        options.onQuiet(streams)
+        this.rollOver(reason)
+      },
     })
   }
 
@@ -93,14 +97,15 @@ export class Seat {
   /** To be called every few seconds: looks for streams that have gone quiet. */
   watch(): void {
     // What a paused socket does not deliver is not the exchange's fault, and one that has just opened needs time.
-    if (this.#current.isOpen && !this.#current.isPaused && this.#successor === null) {
-      this.#stalls.check(this.#options.clock.monotonicMs())
+    const { id, openedAtMs, isPaused } = this.#current
+    if (openedAtMs !== null && !isPaused && this.#successor === null) {
+      this.#stalls.check(this.#options.outside.clock.monotonicMs(), id, openedAtMs)
     }
   }
 
   onConnected(connection: WsConsumer): void {
     if (connection === this.#successor) {
-      this.#cancelOverlap = this.#options.clock.schedule(OVERLAP_MS, () => this.#handOver())
+      this.#cancelOverlap = this.#options.outside.clock.schedule(OVERLAP_MS, () => this.#handOver())
       return
     }
     this.#scheduleRollover()
@@ -131,7 +136,7 @@ export class Seat {
 
   #scheduleRollover(): void {
     this.#cancelAge?.()
-    const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * this.#options.random())
-    this.#cancelAge = this.#options.clock.schedule(ageMs, () => this.rollOver('it is about to be too old'))
+    const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * this.#options.outside.random())
+    this.#cancelAge = this.#options.outside.clock.schedule(ageMs, () => this.rollOver('it is about to be too old'))
   }
 }

@@ -84,13 +84,15 @@ export class Sequence<Event extends Observed> {
 
   /** Notes an id of which it is known that it was forwarded, in which epoch, and in no particular order. */
   record(epoch: number, id: number, timeMs: number): void {
+    // Of a sequence that is over.
+    if (epoch < this.#epoch) return
     if (epoch > this.#epoch) {
       this.#epoch = epoch
       this.#last = null
       this.#holes = []
     }
     if (this.#last === null || id > this.#last) this.#advance(id, timeMs)
-    else if (epoch === this.#epoch) this.fill({ from: id, to: id })
+    else this.fill({ from: id, to: id })
   }
 
   /** The exchange has ids up to `to` that have not come: they are a hole now, returned, or null when there is none. */

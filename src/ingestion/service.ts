@@ -6,6 +6,7 @@ import type { Clock } from '../timing/clock.ts'
 import type { IngestionConfig } from './config.ts'
 import { Ingestion } from './ingestion.ts'
 import { ingestionMetrics } from './metrics.ts'
+import { outside } from './outside.ts'
 
 /**
  * The ingestion service: combined streams to Kafka. Answers over HTTP from the first moment on, 503 until every
@@ -18,7 +19,7 @@ export async function startIngestion(
   clock: Clock,
   log: Logger,
 ): Promise<RunningService> {
-  const ingestion = new Ingestion(config, clock, log)
+  const ingestion = new Ingestion(config, outside(config, clock), log)
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'INGEST_PORT' },
     {

@@ -1,10 +1,8 @@
 import { describeError, TapelineError } from '../errors.ts'
-import { latestValue } from '../kafka/latest-value.ts'
+import { latestValueBy } from '../kafka/latest-value.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
-import { createProducer } from '../kafka/producer.ts'
 import { refuseOtherSource, SOURCE_KEY } from '../kafka/source-mark.ts'
-import { topicMetadata } from '../kafka/topic-metadata.ts'
-import type { IngestionConfig } from './config.ts'
+import type { Outside } from './outside.ts'
 
 /**
  * Makes sure that the topics hold data of this exchange only: leaves its name in the checkpoints topic before the
@@ -12,9 +10,12 @@ import type { IngestionConfig } from './config.ts'
  *
  * @throws TapelineError `SOURCE` when they do; other errors when Kafka cannot be asked
  */
-export async function claimSource(config: IngestionConfig, source: string): Promise<void> {
-  const topic = config.topics.checkpoints
-  const marked = await latestValue(config.kafka, topic, SOURCE_KEY)
+export async function claimSource(
+  { kafka, clock }: Pick<Outside, 'kafka' | 'clock'>,
+  topic: string,
+  source: string,
+): Promise<void> {
+  const marked = await latestValueBy(kafka.fetcher('tapeline-ingestion-source', [topic]), topic, SOURCE_KEY)
   if (marked !== null) {
     refuseOtherSource(
       'These Kafka topics',
@@ -24,24 +25,23 @@ export async function claimSource(config: IngestionConfig, source: string): Prom
     )
     return
   }
-  const producer = createProducer(config.kafka, 'tapeline-ingestion-source', 'none')
+  const producer = kafka.producer('tapeline-ingestion-source', 'none')
   try {
-    const partitions = (await topicMetadata(producer, [topic])).get(topic)?.partitions ?? 1
-    await producer.send({
-      messages: [
-        {
-          topic,
-          key: Buffer.from(SOURCE_KEY),
-          value: Buffer.from(source),
-          partition: partitionOf(SOURCE_KEY, partitions),
-          timestamp: BigInt(Date.now()),
-        },
-      ],
-    })
+    const partitions = (await producer.topics([topic])).get(topic)?.partitions ?? 1
+    await producer.send([
+      {
+        topic,
+        key: Buffer.from(SOURCE_KEY),
+        value: Buffer.from(source),
+        partition: partitionOf(SOURCE_KEY, partitions),
+        headers: new Map(),
+        timestampMs: Math.floor(clock.wallMicros() / 1000),
+      },
+    ])
   } catch (error) {
     if (error instanceof TapelineError) throw error
     throw new Error(`The source cannot be noted in ${topic}: ${describeError(error)}`, { cause: error })
   } finally {
-    await producer.close(true)
+    await producer.close()
   }
 }

@@ -2,7 +2,7 @@ import type { Clock } from '../timing/clock.ts'
 import type { StreamEvent } from './continuity.ts'
 
 /** How long an event may wait for another connection to deliver what comes before it. */
-const HOLD_LIMIT_MS = 5000
+export const HOLD_LIMIT_MS = 5000
 
 /** So many held events of one stream are let go: what holds them up is not coming. */
 const HELD_LIMIT = 10_000

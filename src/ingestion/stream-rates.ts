@@ -3,13 +3,13 @@ import type { StreamStatus } from '../telemetry/status.ts'
 /** How much the newest interval weighs in the mean. */
 const WEIGHT = 0.05
 
-/** Before so many events a stream has no rate of its own yet. */
-const MIN_EVENTS = 20
+/** Events so close together are one occurrence: trades come in bursts, and a burst says nothing of the next pause. */
+const OCCURRENCE_MS = 1000
 
-/**
- * A stream is quiet after so many of its mean intervals, and never before the shortest time: trades come in bursts,
- * and the pause after one is no stall.
- */
+/** Before so many occurrences a stream has no rate of its own yet. */
+const MIN_OCCURRENCES = 20
+
+/** A stream is quiet after so many of its mean intervals, and never before the shortest time. */
 const MEAN_INTERVALS = 30
 const SHORTEST_MS = 30_000
 
@@ -17,7 +17,11 @@ interface StreamState {
   events: number
   lastSeenMs: number
   lastId: number
+  occurrences: number
+  occurrenceAtMs: number
   meanIntervalMs: number
+  /** By the connection that delivered. */
+  readonly lastSeenOn: Map<number, number>
 }
 
 /**
@@ -27,18 +31,44 @@ interface StreamState {
 export class StreamRates {
   readonly #streams = new Map<string, StreamState>()
 
-  seen(stream: string, id: number, nowMs: number): void {
-    const state = this.#streams.get(stream)
-    if (state === undefined) {
-      this.#streams.set(stream, { events: 1, lastSeenMs: nowMs, lastId: id, meanIntervalMs: 0 })
-      return
-    }
-    const intervalMs = nowMs - state.lastSeenMs
-    const weight = Math.max(WEIGHT, 1 / state.events)
-    state.meanIntervalMs += weight * (intervalMs - state.meanIntervalMs)
+  seen(stream: string, id: number, nowMs: number, connection: number): void {
+    const state = this.#stateOf(stream, nowMs)
     state.events++
     state.lastSeenMs = nowMs
     state.lastId = id
+    state.lastSeenOn.set(connection, nowMs)
+    const intervalMs = nowMs - state.occurrenceAtMs
+    if (intervalMs < OCCURRENCE_MS) return
+    const weight = Math.max(WEIGHT, 1 / state.occurrences)
+    state.meanIntervalMs += weight * (intervalMs - state.meanIntervalMs)
+    state.occurrences++
+    state.occurrenceAtMs = nowMs
+  }
+
+  /** A connection delivers no more. */
+  forget(connection: number, streams: readonly string[]): void {
+    for (const stream of streams) this.#streams.get(stream)?.lastSeenOn.delete(connection)
+  }
+
+  #stateOf(stream: string, nowMs: number): StreamState {
+    const known = this.#streams.get(stream)
+    if (known !== undefined) return known
+    const state = {
+      events: 0,
+      lastSeenMs: nowMs,
+      lastId: 0,
+      occurrences: 1,
+      occurrenceAtMs: nowMs,
+      meanIntervalMs: 0,
+      lastSeenOn: new Map<number, number>(),
+    }
+    this.#streams.set(stream, state)
+    return state
+  }
+
+  /** When a connection last delivered the stream, on the monotonic clock; −∞ when it has not. */
+  lastSeenOnMs(stream: string, connection: number): number {
+    return this.#streams.get(stream)?.lastSeenOn.get(connection) ?? Number.NEGATIVE_INFINITY
   }
 
   /** On the monotonic clock; −∞ when it has never delivered. */
@@ -49,10 +79,11 @@ export class StreamRates {
   /** After how long a silence the stream counts as quiet; infinite while its rate is not known. */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)
-    if (state === undefined || state.events < MIN_EVENTS) return Number.POSITIVE_INFINITY
+    if (state === undefined || state.occurrences < MIN_OCCURRENCES) return Number.POSITIVE_INFINITY
     return Math.max(SHORTEST_MS, MEAN_INTERVALS * state.meanIntervalMs)
   }
 
+  /** No connection has delivered it for too long. */
   isQuiet(stream: string, nowMs: number): boolean {
     return nowMs - this.lastSeenMs(stream) > this.patienceMs(stream)
   }

@@ -1,9 +1,9 @@
-import { fetchTradingSymbols } from '../binance/rest.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
 import { type EventType, streamName } from '../market/event.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { IngestionConfig } from './config.ts'
+import type { Outside } from './outside.ts'
 
 /**
  * The symbols to take: those of the settings, checked with the exchange, or all that trade for `*`; of these, this
@@ -15,11 +15,12 @@ import type { IngestionConfig } from './config.ts'
  */
 export async function resolveSymbols(
   config: IngestionConfig,
+  askTrading: Outside['exchange']['tradingSymbols'],
   log: Logger,
   signal: AbortSignal,
 ): Promise<string[]> {
   const all = config.symbols.join() === '*'
-  const trading = await tradingSymbols(config, all, log, signal)
+  const trading = await tradingSymbols(askTrading, all, log, signal)
   const wrong = all || trading === null ? [] : config.symbols.filter((symbol) => !trading.has(symbol))
   if (wrong.length > 0) {
     throw new TapelineError(
@@ -47,13 +48,13 @@ export function streamNames(symbols: readonly string[], eventTypes: readonly Eve
 }
 
 async function tradingSymbols(
-  config: IngestionConfig,
+  ask: Outside['exchange']['tradingSymbols'],
   needed: boolean,
   log: Logger,
   signal: AbortSignal,
 ): Promise<Set<string> | null> {
   try {
-    return await fetchTradingSymbols(config.restUrl, signal)
+    return await ask(signal)
   } catch (error) {
     if (error instanceof TapelineError || signal.aborted) throw error
     if (needed) {

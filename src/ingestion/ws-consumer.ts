@@ -1,12 +1,12 @@
-import { WebSocket } from 'ws'
 import type { ConnectionPlan } from '../binance/connection-plan.ts'
-import { LIVE_SOURCE, refusedUpgrade, sourceOf } from '../binance/upgrade.ts'
+import type { StreamSocket } from '../binance/stream-socket.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { ConnectionStatus } from '../telemetry/status.ts'
 import type { AttemptLimit } from '../timing/attempt-limit.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
-import type { Clock } from '../timing/clock.ts'
+import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
+import { sleepOn } from '../timing/clock.ts'
+import type { Outside } from './outside.ts'
 
 export interface WsConsumerEvents {
   /**
@@ -31,15 +31,12 @@ export interface WsConsumerOptions {
   readonly backoff: BackoffPolicy
   /** Shared by all connections of the process: the exchange counts by IP. */
   readonly attempts: AttemptLimit
-  readonly clock: Clock
+  readonly outside: Pick<Outside, 'clock' | 'random'> & {
+    readonly exchange: Pick<Outside['exchange'], 'openSocket'>
+  }
   /** Waits while there is no room for what would be received. */
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
 }
-
-/** Binance closes a connection of larger frames' sender long before; ours are a few hundred bytes. */
-const MAX_FRAME_BYTES = 1 << 20
-const HANDSHAKE_TIMEOUT_MS = 10_000
-const CLOSE_TIMEOUT_MS = 1000
 
 /** The exchange sends a ping every 20 s: three missed ones, and the connection is dead whatever TCP thinks. */
 const SILENCE_LIMIT_MS = 60_000
@@ -53,13 +50,15 @@ const SUBSCRIBE_INTERVAL_MS = 350
 
 /** One socket's life; a late callback of an earlier socket finds that it is no longer the current one. */
 interface Session {
-  readonly socket: WebSocket
+  readonly socket: StreamSocket
   readonly openedAtMs: number
   lastByteAtMs: number
   pausedAtMs: number | null
   streaming: boolean
   /** It has been given up: what still comes out of its buffers is too late to be stamped. */
   dropped: boolean
+  cancelWatch: (() => void) | null
+  readonly ended: AbortController
 }
 
 /**
@@ -87,6 +86,15 @@ export class WsConsumer {
     this.#log = log
   }
 
+  get id(): number {
+    return this.#options.id
+  }
+
+  /** On the monotonic clock; null while it is not open. */
+  get openedAtMs(): number | null {
+    return this.#session?.openedAtMs ?? null
+  }
+
   get isOpen(): boolean {
     return this.#session !== null
   }
@@ -99,7 +107,7 @@ export class WsConsumer {
     this.#paused = true
     const session = this.#session
     if (session === null || session.pausedAtMs !== null) return
-    session.pausedAtMs = performance.now()
+    session.pausedAtMs = this.#nowMs()
     session.socket.pause()
   }
 
@@ -108,13 +116,13 @@ export class WsConsumer {
     const session = this.#session
     if (session === null || session.pausedAtMs === null) return
     session.pausedAtMs = null
-    session.lastByteAtMs = performance.now()
+    session.lastByteAtMs = this.#nowMs()
     session.socket.resume()
   }
 
   /** Drops the socket and connects anew, without waiting where the exchange itself asked for it. */
   reconnect(reason: string, atOnce = false): void {
-    if (this.#session === null) return
+    if (this.#session === null || this.#session.dropped) return
     this.#log.warn({ connection: this.#options.id }, `Reconnecting: ${reason}`)
     this.#reconnectAtOnce = atOnce
     this.#session.dropped = true
@@ -135,18 +143,13 @@ export class WsConsumer {
     )
     for (const method of ['UNSUBSCRIBE', 'SUBSCRIBE']) {
       socket.send(JSON.stringify({ method, params: streams, id: ++this.#requestId }))
-      await sleep(SUBSCRIBE_INTERVAL_MS, this.#stopping.signal).catch(() => {})
+      await sleepOn(this.#options.outside.clock, SUBSCRIBE_INTERVAL_MS, this.#stopping.signal).catch(() => {})
     }
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
-    const socket = this.#session?.socket
-    if (socket !== undefined) {
-      socket.resume()
-      socket.close(1000)
-      setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref()
-    }
+    this.#session?.socket.close()
     await this.#running
   }
 
@@ -157,7 +160,7 @@ export class WsConsumer {
       id: this.#options.id,
       state: session === null ? this.#phase : open,
       streams: this.#options.plan.streams.length,
-      ageMs: session === null ? null : Math.round(performance.now() - session.openedAtMs),
+      ageMs: session === null ? null : Math.round(this.#nowMs() - session.openedAtMs),
       attempts: this.#attempts,
     }
   }
@@ -167,7 +170,7 @@ export class WsConsumer {
     while (!signal.aborted) {
       try {
         await this.#options.whenRoom(signal)
-        await this.#options.attempts.wait(this.#options.clock, signal)
+        await this.#options.attempts.wait(this.#options.outside.clock, signal)
         if (signal.aborted) return
         this.#attempts++
         this.#phase = 'connecting'
@@ -188,53 +191,51 @@ export class WsConsumer {
       }
       this.#phase = 'waiting'
       this.#failures++
-      const wait = this.#reconnectAtOnce ? 0 : delayFor(this.#failures, this.#options.backoff, Math.random())
+      const { clock, random } = this.#options.outside
+      const waitMs = this.#reconnectAtOnce ? 0 : delayFor(this.#failures, this.#options.backoff, random())
       this.#reconnectAtOnce = false
-      await sleep(wait, signal).catch(() => {})
+      await sleepOn(clock, waitMs, signal).catch(() => {})
     }
   }
 
   /** Resolves with the reason once a connection that was open has closed; rejects when it never opened. */
   async #connectUntilClosed(): Promise<string> {
     const { signal } = this.#stopping
-    let source = LIVE_SOURCE
-    const socket = new WebSocket(this.#options.plan.url, {
-      perMessageDeflate: false,
-      maxPayload: MAX_FRAME_BYTES,
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    const { promise, resolve, reject } = Promise.withResolvers<string>()
+    let session: Session | null = null
+    const socket = this.#options.outside.exchange.openSocket(this.#options.plan.url, {
+      onOpen: (source) => {
+        try {
+          this.#events.onOpen(source)
+          session = this.#begin(socket)
+        } catch (error) {
+          reject(error)
+        }
+      },
+      onFailed: reject,
+      onFrame: (frame) => {
+        if (session !== null) this.#onFrame(session, frame)
+      },
+      onPing: () => {
+        if (session !== null) session.lastByteAtMs = this.#nowMs()
+      },
+      onClose: resolve,
     })
-    const closed = new Promise<string>((resolve) => {
-      socket.once('close', (code, reason) => resolve(`${code} ${reason.toString()}`.trim()))
-    })
-    const opened = Promise.withResolvers<void>()
-    socket.once('open', () => {
-      // Nothing may be read before the source is known to be the right one.
-      socket.pause()
-      opened.resolve()
-    })
-    socket.on('error', opened.reject)
-    socket.once('upgrade', (response) => {
-      source = sourceOf(response)
-    })
-    socket.once('unexpected-response', (request, response) => {
-      request.destroy()
-      opened.reject(refusedUpgrade(this.#options.plan.url, response.statusCode ?? 0))
-    })
-    const abort = () => socket.terminate()
+    const abort = () => {
+      if (session === null) socket.terminate()
+    }
     signal.addEventListener('abort', abort, { once: true })
     try {
-      await opened.promise
-      signal.removeEventListener('abort', abort)
-      this.#events.onOpen(source)
-      return await this.#read(socket, closed)
+      return await promise
     } finally {
       signal.removeEventListener('abort', abort)
+      if (session !== null) this.#end(session)
       socket.terminate()
     }
   }
 
-  async #read(socket: WebSocket, closed: Promise<string>): Promise<string> {
-    const nowMs = performance.now()
+  #begin(socket: StreamSocket): Session {
+    const nowMs = this.#nowMs()
     const session: Session = {
       socket,
       openedAtMs: nowMs,
@@ -242,56 +243,61 @@ export class WsConsumer {
       pausedAtMs: null,
       streaming: false,
       dropped: false,
+      cancelWatch: null,
+      ended: new AbortController(),
     }
-    let problem: string | null = null
-    socket.on('error', (error) => {
-      problem = describeError(error)
-    })
-    socket.on('ping', () => {
-      session.lastByteAtMs = performance.now()
-    })
-    socket.on('message', (frame: Buffer) => {
-      if (session.dropped) return
-      session.lastByteAtMs = performance.now()
-      if (!this.#events.onFrame(frame) || session.streaming) return
-      session.streaming = true
-      this.#failures = 0
-    })
     this.#session = session
     this.#events.onConnected()
-    const watch = setInterval(() => this.#watch(session), WATCH_EVERY_MS)
-    const subscribed = new AbortController()
-    const subscribing = this.#subscribe(socket, subscribed.signal)
+    this.#watchLater(session)
+    this.#subscribe(socket, session.ended.signal).catch((error: unknown) => {
+      if (!session.ended.signal.aborted) this.#events.onFatal(error)
+    })
     if (this.#paused) this.pause()
     else socket.resume()
-    try {
-      const reason = await closed
-      return problem ?? reason
-    } finally {
-      this.#session = null
-      this.#events.onDisconnected()
-      clearInterval(watch)
-      subscribed.abort()
-      await subscribing
-    }
+    return session
+  }
+
+  #end(session: Session): void {
+    this.#session = null
+    session.cancelWatch?.()
+    session.ended.abort()
+    this.#events.onDisconnected()
+  }
+
+  #onFrame(session: Session, frame: Buffer): void {
+    if (session.dropped) return
+    session.lastByteAtMs = this.#nowMs()
+    if (!this.#events.onFrame(frame) || session.streaming) return
+    session.streaming = true
+    this.#failures = 0
   }
 
   /** Streams that had no place in the URL. */
-  async #subscribe(socket: WebSocket, signal: AbortSignal): Promise<void> {
+  async #subscribe(socket: StreamSocket, signal: AbortSignal): Promise<void> {
     for (const params of this.#options.plan.subscriptions) {
-      await sleep(SUBSCRIBE_INTERVAL_MS, signal).catch(() => {})
-      if (signal.aborted) return
+      await sleepOn(this.#options.outside.clock, SUBSCRIBE_INTERVAL_MS, signal)
       socket.send(JSON.stringify({ method: 'SUBSCRIBE', params, id: ++this.#requestId }))
     }
   }
 
+  #watchLater(session: Session): void {
+    session.cancelWatch = this.#options.outside.clock.schedule(WATCH_EVERY_MS, () => {
+      this.#watch(session)
+      this.#watchLater(session)
+    })
+  }
+
   #watch(session: Session): void {
-    const nowMs = performance.now()
+    const nowMs = this.#nowMs()
     if (session.pausedAtMs !== null) {
       if (nowMs - session.pausedAtMs > PAUSE_LIMIT_MS)
         this.reconnect('it was paused for too long, Kafka is slow')
     } else if (nowMs - session.lastByteAtMs > SILENCE_LIMIT_MS) {
       this.reconnect('the exchange has sent nothing, not even a ping')
     }
+  }
+
+  #nowMs(): number {
+    return this.#options.outside.clock.monotonicMs()
   }
 }

@@ -4,6 +4,8 @@ import { SCHEMA_VERSION } from '../market/event.ts'
 export const HEADER = {
   /** `trade/1`, `aggTrade/1`, `bookTicker/1`, `gap/1`. */
   schema: 'schema',
+  /** Of trade and aggTrade: how often the exchange has begun their ids anew, as digits; absent means 0. */
+  epoch: 'epoch',
   /** Dead letters: who gave up on the message, `ingestion` or `consumer`. */
   origin: 'origin',
   originTopic: 'origin_topic',

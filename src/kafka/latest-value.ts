@@ -1,3 +1,4 @@
+import type { RecordFetcher } from './access.ts'
 import type { KafkaConnection } from './config.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { partitionOf } from './partition-map.ts'
@@ -8,12 +9,16 @@ const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
  * The newest value under a key of a compacted topic, or null when there is none. Reads the key's partition from
  * its start to the end it had at the call; made for topics that hold one message a symbol.
  */
-export async function latestValue(
-  connection: KafkaConnection,
+export function latestValue(connection: KafkaConnection, topic: string, key: string): Promise<string | null> {
+  return latestValueBy(new PartitionFetcher(connection, 'tapeline-latest-value', [topic]), topic, key)
+}
+
+/** As {@link latestValue}, by a fetcher of that topic, which is closed at the end. */
+export async function latestValueBy(
+  fetcher: RecordFetcher,
   topic: string,
   key: string,
 ): Promise<string | null> {
-  const fetcher = new PartitionFetcher(connection, 'tapeline-latest-value', [topic])
   try {
     const partition = partitionOf(key, (await fetcher.connect()).get(topic)?.partitions ?? 1)
     const range = (await fetcher.offsetRanges()).find((one) => one.partition === partition)

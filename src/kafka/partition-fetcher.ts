@@ -15,6 +15,9 @@ export interface Position {
   readonly offset: number
 }
 
+/** What is used of a message. */
+export type FetchedRecord = Pick<KafkaRecord, 'key' | 'value' | 'headers'>
+
 /** What one fetch brought of one partition. */
 export interface FetchedPartition {
   readonly topic: string
@@ -28,7 +31,7 @@ export interface FetchedPartition {
   /** Where to go on: after the last batch, also when compaction has emptied it. Null when nothing came. */
   readonly nextOffset: number | null
   /** In the order of their offsets; may begin before the position that was asked for. */
-  readonly records: ReadonlyArray<{ readonly offset: number; readonly record: KafkaRecord }>
+  readonly records: ReadonlyArray<{ readonly offset: number; readonly record: FetchedRecord }>
 }
 
 export interface FetchLimits {

@@ -1,9 +1,16 @@
+import { type Clock, systemClock } from './clock.ts'
+
 /**
  * A bell for one waiting loop: `ring` before `wait` is not lost, several rings before a wait count as one.
  */
 export class Wake {
+  readonly #clock: Pick<Clock, 'schedule'>
   #rung = false
   #waiter: (() => void) | null = null
+
+  constructor(clock: Pick<Clock, 'schedule'> = systemClock()) {
+    this.#clock = clock
+  }
 
   ring(): void {
     const waiter = this.#waiter
@@ -19,9 +26,9 @@ export class Wake {
       return Promise.resolve()
     }
     return new Promise((resolve) => {
-      const timer = timeoutMs === undefined ? null : setTimeout(() => this.ring(), timeoutMs)
+      const cancel = timeoutMs === undefined ? null : this.#clock.schedule(timeoutMs, () => this.ring())
       this.#waiter = () => {
-        if (timer !== null) clearTimeout(timer)
+        cancel?.()
         resolve()
       }
     })

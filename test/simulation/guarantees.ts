@@ -1,107 +1,142 @@
-import { countIds, subtract } from '../../src/market/id-ranges.ts'
-import { ledgerOf, type World } from './world.ts'
+import type { Gap } from '../../src/market/gap.ts'
+import { countIds, type IdRange, subtract } from '../../src/market/id-ranges.ts'
+import { FATE, type Stall } from './exchange.ts'
+import type { TrueSequence } from './market.ts'
+import type { StoredStream } from './stored-events.ts'
+import type { World } from './world.ts'
 
-/** What does not hold of a world that has come to rest, a sentence each; cites the guarantees of the specification. */
+/** How much later than it was sent something may arrive, lags and delays together. */
+const LAG_MS = 5000
+
+/** A single stalled stream whose others flow is noticed within this, in the markets of these worlds. */
+const NOTICED_WITHIN_MS = 900_000
+
+/** What does not hold of a world that has come to rest, a sentence each; cites the clauses of the specification. */
 export function violations(world: World): string[] {
-  return [...completeness(world), ...outages(world), ...once(world), ...conservation(world)]
-}
-
-interface StoredEvent {
-  readonly stream: string
-  readonly id: number
-  readonly incarnation: number
-  readonly backfilled: boolean
-}
-
-function storedEvents(world: World): StoredEvent[] {
-  return ['t', 'b'].flatMap((topic) =>
-    (world.logs.get(topic) ?? []).map(({ value, incarnation }) => {
-      const { e = 'bookTicker', s, t, a, u, source } = JSON.parse(value.toString())
-      return {
-        stream: `${s} ${e}`,
-        id: e === 'trade' ? t : e === 'aggTrade' ? a : u,
-        incarnation,
-        backfilled: source === 'backfill',
-      }
-    }),
-  )
+  return [
+    ...world.complaints,
+    ...world.exchange.complaints,
+    ...world.rest.complaints,
+    ...world.stored.corrupt,
+    ...world.market.sequences.flatMap((sequence) => completeness(world, sequence)),
+    ...world.market.symbols.flatMap((symbol) => outages(world, symbol)),
+    ...[...world.stored.streams.values()].flatMap((stream) => [...once(stream), ...order(stream)]),
+    ...stalls(world),
+  ]
 }
 
 /** G1 and G6: every id from the first stored on is stored or in a gap that is not filled; filled means stored. */
-function completeness(world: World): string[] {
-  const ledger = ledgerOf(world)
-  const byStream = Map.groupBy(storedEvents(world), ({ stream }) => stream)
-  return [...byStream].flatMap(([stream, events]) => {
-    const [symbol, type] = stream.split(' ')
-    if (type === 'bookTicker') return []
-    const stored = events.map(({ id }) => ({ from: id, to: id }))
-    const first = events.reduce((lowest, { id }) => Math.min(lowest, id), Number.POSITIVE_INFINITY)
-    const last = world.truth.reduce(
-      (highest, one) => (one.symbol === symbol && one.type === type ? one.id : highest),
-      0,
-    )
-    const ranges = (status: (text: string) => boolean) =>
-      ledger
-        .filter((gap) => gap.symbol === symbol && gap.event_type === type && status(gap.status))
-        .map(({ from_id, to_id }) => ({ from: from_id ?? 0, to: to_id ?? 0 }))
-    const missing = subtract([{ from: first, to: last }], stored)
-    const unexplained = subtract(
-      missing,
-      ranges((status) => status !== 'filled'),
-    )
-    const lied = subtract(
-      ranges((status) => status === 'filled'),
-      stored,
-    )
-    const open = ranges((status) => status === 'open')
-    return [
-      ...(unexplained.length > 0
-        ? [`G1 ${stream}: ${JSON.stringify(unexplained)} neither stored nor in the ledger`]
-        : []),
-      ...(lied.length > 0 ? [`G6 ${stream}: ${JSON.stringify(lied)} said to be filled and not stored`] : []),
-      ...(open.length > 0
-        ? [`G1 ${stream}: ${countIds(open)} ids still sought after 20 minutes of rest`]
-        : []),
-    ]
-  })
-}
-
-/** G2: a quote that is not stored was dropped on an open connection, or lies in an outage that the ledger names. */
-function outages(world: World): string[] {
-  const stored = new Set(storedEvents(world).map(({ stream, id }) => `${stream} ${id}`))
-  const windows = ledgerOf(world).filter(({ event_type }) => event_type === 'bookTicker')
-  const first = new Map<string, number>()
-  return world.truth.flatMap(({ symbol, type, id, timeMs, dropped }) => {
-    if (type !== 'bookTicker') return []
-    if (stored.has(`${symbol} bookTicker ${id}`)) {
-      if (!first.has(symbol)) first.set(symbol, timeMs)
-      return []
-    }
-    // What was before the first stored quote was before our time.
-    if (dropped || !first.has(symbol)) return []
-    const named = windows.some(
-      (gap) => gap.symbol === symbol && (gap.from_time ?? 0) <= timeMs + 1000 && timeMs <= (gap.to_time ?? 0),
-    )
-    return named ? [] : [`G2 ${symbol}: quote ${id} of ${timeMs} is lost and in no outage`]
-  })
-}
-
-/** G3: no event twice within the life of an instance. */
-function once(world: World): string[] {
-  const seen = new Set<string>()
-  return storedEvents(world).flatMap(({ stream, id, incarnation }) => {
-    const key = `${stream} ${id} ${incarnation}`
-    if (seen.has(key)) return [`G3 ${stream}: ${id} twice in the life of instance ${incarnation}`]
-    seen.add(key)
-    return []
-  })
-}
-
-/** G5: every frame in one counter. */
-function conservation(world: World): string[] {
-  return world.counters.flatMap(({ received, forwarded, duplicate, control, ignored, rejected, held }) =>
-    received === forwarded + duplicate + control + ignored + rejected + held
-      ? []
-      : ['G5 frames are not conserved'],
+function completeness(world: World, sequence: TrueSequence): string[] {
+  const { symbol, type, epoch } = sequence
+  const name = `${symbol} ${type} ${epoch}`
+  const stored = world.stored.streams.get(name)?.ids ?? []
+  if (stored.length === 0) return []
+  const present = rangesOf(stored)
+  const gaps = [...world.ledger.values()].filter(
+    (gap) => gap.symbol === symbol && gap.event_type === type && gap.epoch === epoch && gap.from_id !== null,
   )
+  const ranges = (status: Gap['status']) => gaps.filter((gap) => gap.status === status).map(asRange)
+  const first = present[0]?.from ?? 0
+  const last = sequence.firstId + sequence.timesMs.length - 1
+  const isOver = world.market.current(symbol, type) !== sequence
+  // What the exchange never said of a sequence that it ended is behind the last that was forwarded.
+  const known = isOver ? (present.at(-1)?.to ?? 0) : last
+  const missing = subtract([{ from: first, to: known }], present)
+  const lost = ranges('unrecoverable')
+  return [
+    ...named(`G1 ${name}: neither stored nor in the ledger`, subtract(missing, [...lost, ...ranges('open')])),
+    ...named(`G6 ${name}: said to be filled and not stored`, subtract(ranges('filled'), present)),
+    ...named(`G1 ${name}: still sought after half an hour of rest`, ranges('open')),
+    ...named(`L4 ${name}: given up though it could be had`, subtract(lost, excused(world, sequence, isOver))),
+  ]
+}
+
+/** Ids that may be given up: those that REST never shows, those of a sequence that is over, all where the region is refused. */
+function excused(world: World, sequence: TrueSequence, isOver: boolean): IdRange[] {
+  const all = { from: 0, to: Number.MAX_SAFE_INTEGER }
+  if (isOver || world.rest.refused.size > 0) return [all]
+  return world.rest.holes.filter((hole) => hole.sequence === sequence)
+}
+
+/** G2: a quote that is not stored was lost on an open connection without a trace, or lies in an outage of the ledger. */
+function outages(world: World, symbol: string): string[] {
+  const { ids, timesMs, fates } = world.market.quotes(symbol)
+  const stored = new Set(world.stored.streams.get(`${symbol} bookTicker 0`)?.ids)
+  const windows = [...world.ledger.values()]
+    .filter((gap) => gap.symbol === symbol && gap.event_type === 'bookTicker')
+    .map(({ from_time, to_time }) => ({ from: (from_time ?? 0) - LAG_MS, to: to_time ?? 0 }))
+    .sort((left, right) => left.from - right.from)
+  const lost: string[] = []
+  const first = ids.findIndex((id) => stored.has(id))
+  for (let i = Math.max(0, first); i < ids.length; i++) {
+    const id = ids[i] ?? 0
+    const timeMs = timesMs[i] ?? 0
+    if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls)) continue
+    if (!windows.some(({ from, to }) => from <= timeMs && timeMs <= to)) lost.push(`${id} of ${timeMs} (${fates[i]})`)
+  }
+  return lost.length === 0 ? [] : [`G2 ${symbol}: quotes lost and in no outage: ${lost.length}, ${lost.slice(0, 3).join(', ')}`]
+}
+
+function isExcused(fate: number, stalls: readonly Stall[]): boolean {
+  if (fate === FATE.dropped) return true
+  const stall = stalls[fate - FATE.stalled]
+  return stall !== undefined && stall.noticedAtMs === null
+}
+
+/** G3: no event twice within the life of an instance, unless Kafka had told it that a send had failed. */
+function once({ symbol, type, epoch, ids, incarnations, mayRepeat }: StoredStream): string[] {
+  const seen = new Map<number, number>()
+  const twice: number[] = []
+  for (const [i, id] of ids.entries()) {
+    const before = seen.get(id)
+    if (before !== undefined && incarnations[before] === incarnations[i] && mayRepeat[before] !== true) twice.push(id)
+    seen.set(id, i)
+  }
+  return twice.length === 0 ? [] : [`G3 ${symbol} ${type} ${epoch}: twice in the life of an instance: ${twice.slice(0, 5)}`]
+}
+
+/** G4: the order of ids, or for those that came late the order of receipt. */
+function order({ symbol, type, epoch, ids, receiptsUs, incarnations, backfilled, mayRepeat }: StoredStream): string[] {
+  const wrong: string[] = []
+  const last = new Map<number, number>()
+  for (const [i, id] of ids.entries()) {
+    if (backfilled[i] === true || mayRepeat[i] === true) continue
+    const incarnation = incarnations[i] ?? 0
+    const before = last.get(incarnation)
+    last.set(incarnation, i)
+    if (before === undefined) continue
+    if (id < (ids[before] ?? 0) && (receiptsUs[i] ?? 0) < (receiptsUs[before] ?? 0)) wrong.push(`${id} after ${ids[before]}`)
+  }
+  return wrong.length === 0 ? [] : [`G4 ${symbol} ${type} ${epoch}: neither in order of id nor of receipt: ${wrong.slice(0, 5)}`]
+}
+
+/** W1, W2, W4: a stall is noticed in its time, and nothing is subscribed anew without need. */
+function stalls({ exchange }: World): string[] {
+  const late = exchange.stalls.filter(
+    ({ sinceMs, untilMs, noticedAtMs }) => (noticedAtMs ?? untilMs) - sinceMs > NOTICED_WITHIN_MS,
+  )
+  return [
+    ...late.map(({ stream, sinceMs }) => `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not noticed in time`),
+    ...exchange.falseAlarms.map((alarm) => `W2 ${alarm}`),
+  ]
+}
+
+function asRange({ from_id, to_id }: Gap): IdRange {
+  return { from: from_id ?? 0, to: to_id ?? 0 }
+}
+
+function rangesOf(ids: readonly number[]): IdRange[] {
+  const ranges: Array<{ from: number; to: number }> = []
+  for (const id of Float64Array.from(ids).sort()) {
+    const last = ranges.at(-1)
+    if (last !== undefined && id <= last.to + 1) last.to = id
+    else ranges.push({ from: id, to: id })
+  }
+  return ranges
+}
+
+function named(what: string, ranges: readonly IdRange[]): string[] {
+  return ranges.length === 0
+    ? []
+    : [`${what}: ${countIds(ranges)} ids, ${JSON.stringify(ranges.slice(0, 3).map(({ from, to }) => [from, to]))}`]
 }

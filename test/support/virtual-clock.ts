@@ -1,10 +1,22 @@
 import type { Clock } from '../../src/timing/clock.ts'
 
+interface Entry {
+  readonly atMs: number
+  /** Of the call that scheduled it: equal times run in this order. */
+  readonly order: number
+  /** Null once it was cancelled. */
+  run: (() => void) | null
+}
+
+/** How many steps are prepared at once: promises settle after each, and a turn of the event loop costs as much as a step. */
+const STEPS_A_TURN = 64
+
 /** A clock that stands still until it is moved; what is scheduled runs in the order of its times. */
 export class VirtualClock implements Clock {
   #nowMs = 0
-  /** Rising by time; equal times in the order in which they were scheduled. */
-  readonly #due: Array<{ readonly atMs: number; run: (() => void) | null }> = []
+  #orders = 0
+  /** A binary heap, the next entry first. */
+  readonly #due: Entry[] = []
   readonly #epochMs: number
 
   constructor(epochMs = Date.UTC(2026, 0, 1)) {
@@ -20,35 +32,82 @@ export class VirtualClock implements Clock {
   }
 
   schedule(delayMs: number, run: () => void): () => void {
-    const entry: { readonly atMs: number; run: (() => void) | null } = {
-      atMs: this.#nowMs + Math.max(0, delayMs),
-      run,
-    }
-    let low = 0
-    for (let high = this.#due.length; low < high; ) {
-      const middle = (low + high) >> 1
-      if ((this.#due[middle]?.atMs ?? 0) <= entry.atMs) low = middle + 1
-      else high = middle
-    }
-    this.#due.splice(low, 0, entry)
+    const entry: Entry = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#orders++, run }
+    this.#push(entry)
     return () => {
       entry.run = null
     }
   }
 
-  /** Moves on, running what is due and letting promises settle after each. */
-  async advance(ms: number): Promise<void> {
+  /** Moves on, running what is due and letting promises settle after each. Rejects with what a step throws. */
+  advance(ms: number): Promise<void> {
     const untilMs = this.#nowMs + ms
-    await settle()
-    for (let [next] = this.#due; next !== undefined && next.atMs <= untilMs; [next] = this.#due) {
-      this.#due.shift()
-      this.#nowMs = next.atMs
-      if (next.run === null) continue
-      next.run()
-      await settle()
-    }
-    this.#nowMs = untilMs
+    return new Promise((resolve, reject) => {
+      let ended = false
+      const end = () => {
+        ended = true
+        this.#nowMs = untilMs
+        resolve()
+      }
+      const step = () => {
+        if (ended) return
+        const next = this.#due[0]
+        if (next === undefined || next.atMs > untilMs) return end()
+        this.#pop()
+        this.#nowMs = next.atMs
+        try {
+          next.run?.()
+        } catch (error) {
+          ended = true
+          reject(error)
+        }
+      }
+      // Node lets promises settle between two immediates of one turn.
+      const turn = () => {
+        if (ended) return
+        for (let i = 0; i < STEPS_A_TURN; i++) setImmediate(step)
+        setImmediate(turn)
+      }
+      setImmediate(turn)
+    })
   }
+
+  #push(entry: Entry): void {
+    const due = this.#due
+    let at = due.length
+    due.push(entry)
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      const above = due[parent]
+      if (above === undefined || !isBefore(entry, above)) break
+      due[at] = above
+      at = parent
+    }
+    due[at] = entry
+  }
+
+  #pop(): void {
+    const due = this.#due
+    const last = due.pop()
+    if (last === undefined || due.length === 0) return
+    let at = 0
+    for (;;) {
+      const left = 2 * at + 1
+      const right = left + 1
+      const first = due[left]
+      if (first === undefined) break
+      const second = due[right]
+      const [child, below] = second !== undefined && isBefore(second, first) ? [right, second] : [left, first]
+      if (!isBefore(below, last)) break
+      due[at] = below
+      at = child
+    }
+    due[at] = last
+  }
+}
+
+function isBefore(one: Entry, other: Entry): boolean {
+  return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order)
 }
 
 /** Lets every promise that can settle do so. */

@@ -1,0 +1,86 @@
+import { WebSocket } from 'ws'
+import { describeError } from '../errors.ts'
+import { LIVE_SOURCE, refusedUpgrade, sourceOf } from './upgrade.ts'
+
+/** What a connection to the combined stream tells. After `onFailed` or `onClose` nothing comes any more. */
+export interface SocketEvents {
+  /**
+   * It is open and paused: nothing is read before `resume`.
+   *
+   * @param source what the exchange names itself in the upgrade: `binance` unless it is one of our own
+   */
+  onOpen(source: string): void
+  /** It could not be opened. TapelineError `EXCHANGE` when the region is refused. */
+  onFailed(error: unknown): void
+  onFrame(frame: Buffer): void
+  onPing(): void
+  /** It was open and has closed. */
+  onClose(reason: string): void
+}
+
+/** One connection to the combined stream. Pings are answered by themselves. */
+export interface StreamSocket {
+  /** Nothing is read until `resume`. */
+  pause(): void
+  resume(): void
+  send(text: string): void
+  /** With the closing handshake, and without it a second later. */
+  close(): void
+  /** At once. */
+  terminate(): void
+}
+
+export type OpenSocket = (url: string, events: SocketEvents) => StreamSocket
+
+/** Binance closes a connection of larger frames' sender long before; ours are a few hundred bytes. */
+const MAX_FRAME_BYTES = 1 << 20
+const HANDSHAKE_TIMEOUT_MS = 10_000
+const CLOSE_TIMEOUT_MS = 1000
+
+/** Opens a WebSocket. */
+export const openSocket: OpenSocket = (url, events) => {
+  const socket = new WebSocket(url, {
+    perMessageDeflate: false,
+    maxPayload: MAX_FRAME_BYTES,
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+  })
+  let source = LIVE_SOURCE
+  let isOpen = false
+  let problem: unknown = null
+  socket.once('upgrade', (response) => {
+    source = sourceOf(response)
+  })
+  socket.once('unexpected-response', (request, response) => {
+    problem = refusedUpgrade(url, response.statusCode ?? 0)
+    request.destroy()
+    events.onFailed(problem)
+  })
+  socket.once('open', () => {
+    isOpen = true
+    socket.pause()
+    events.onOpen(source)
+  })
+  socket.on('error', (error) => {
+    const first = problem === null
+    problem ??= error
+    if (!isOpen && first) events.onFailed(error)
+  })
+  socket.on('ping', () => events.onPing())
+  // The default binary type: every message is one Buffer.
+  socket.on('message', (frame: Buffer) => events.onFrame(frame))
+  socket.once('close', (code, reason) => {
+    if (isOpen) events.onClose(problem === null ? `${code} ${reason.toString()}`.trim() : describeError(problem))
+  })
+  return {
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
+    send: (text) => socket.send(text),
+    close() {
+      // A paused socket would not read the answer.
+      socket.resume()
+      socket.close(1000)
+      setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref()
+    },
+    terminate: () => socket.terminate(),
+  }
+}

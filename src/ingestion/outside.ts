@@ -1,0 +1,41 @@
+import { fetchTradingSymbols } from '../binance/rest.ts'
+import { type OpenSocket, openSocket } from '../binance/stream-socket.ts'
+import { type FetchTrades, tradeRest } from '../binance/trade-rest.ts'
+import { askSource } from '../binance/upgrade.ts'
+import { type KafkaAccess, kafkaAccess } from '../kafka/access.ts'
+import type { Clock } from '../timing/clock.ts'
+import type { IngestionConfig } from './config.ts'
+
+/**
+ * The world as ingestion meets it: time, chance, the exchange and Kafka, and nothing else. A simulation supplies
+ * another, in which the same code lives a day in seconds.
+ */
+export interface Outside {
+  readonly clock: Clock
+  /** A number in [0, 1). */
+  readonly random: () => number
+  readonly exchange: {
+    /** What the exchange names itself. @throws when it cannot be reached */
+    askSource(signal: AbortSignal): Promise<string>
+    /** The spot symbols that trade. @throws when REST cannot be asked */
+    tradingSymbols(signal: AbortSignal): Promise<Set<string>>
+    readonly fetchTrades: FetchTrades
+    readonly openSocket: OpenSocket
+  }
+  readonly kafka: KafkaAccess
+}
+
+/** The real one. */
+export function outside(config: IngestionConfig, clock: Clock): Outside {
+  return {
+    clock,
+    random: Math.random,
+    exchange: {
+      askSource: (signal) => askSource(config.wsUrl, signal),
+      tradingSymbols: (signal) => fetchTradingSymbols(config.restUrl, signal),
+      fetchTrades: tradeRest(config.restUrl),
+      openSocket,
+    },
+    kafka: kafkaAccess(config.kafka),
+  }
+}

@@ -1,0 +1,73 @@
+import type { KafkaConnection } from './config.ts'
+import { PartitionFetcher } from './partition-fetcher.ts'
+import { type Compression, createProducer } from './producer.ts'
+import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
+
+/** A message to be produced. */
+export interface OutgoingRecord {
+  readonly topic: string
+  readonly partition: number
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: Map<Buffer, Buffer>
+  /** Milliseconds since the Unix epoch. */
+  readonly timestampMs: number
+}
+
+/** The offset of the first message of a partition in a send; −1 when the broker no longer remembers it. */
+export interface BaseOffset {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+}
+
+/** An idempotent producer, of which exactly one `send` is outstanding. An error it throws is final: make another. */
+export interface RecordProducer {
+  /** Ids and partition counts of topics. @throws TapelineError `KAFKA` when one is missing */
+  topics(names: readonly string[]): Promise<Map<string, TopicMetadata>>
+  /** Resolves once all in-sync replicas have every record; waits for brokers that are away. */
+  send(records: readonly OutgoingRecord[]): Promise<readonly BaseOffset[]>
+  close(): Promise<void>
+}
+
+export type RecordFetcher = Pick<
+  PartitionFetcher,
+  'connect' | 'leaderOf' | 'offsetRanges' | 'fetch' | 'close'
+>
+
+/** Kafka as a service meets it; a simulation has one in memory. */
+export interface KafkaAccess {
+  /** @param clientId shown in the broker's logs and metrics */
+  producer(clientId: string, compression: Compression): RecordProducer
+  fetcher(clientId: string, topics: readonly string[]): RecordFetcher
+}
+
+/** Real brokers. */
+export function kafkaAccess(connection: KafkaConnection): KafkaAccess {
+  return {
+    producer(clientId, compression) {
+      const client = createProducer(connection, clientId, compression)
+      return {
+        topics: (names) => topicMetadata(client, names),
+        async send(records) {
+          const messages = records.map(({ topic, partition, key, value, headers, timestampMs }) => ({
+            topic,
+            partition,
+            key,
+            value,
+            headers,
+            timestamp: BigInt(timestampMs),
+          }))
+          const { offsets } = await client.send({ messages })
+          return (offsets ?? []).map(({ topic, partition, offset }) => ({
+            topic,
+            partition,
+            offset: Number(offset),
+          }))
+        },
+        close: () => client.close(true),
+      }
+    },
+    fetcher: (clientId, topics) => new PartitionFetcher(connection, clientId, topics),
+  }
+}

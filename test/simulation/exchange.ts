@@ -1,0 +1,341 @@
+import type { OpenSocket, SocketEvents, StreamSocket } from '../../src/binance/stream-socket.ts'
+import type { VirtualClock } from '../support/virtual-clock.ts'
+import type { LifeClock } from './life-clock.ts'
+import type { MarketEvent } from './market.ts'
+import type { Random } from './random.ts'
+
+/** What became of a quote when it was sent out. Above them: 10 + the index of the stall that swallowed it. */
+export const FATE = {
+  /** No connection was open. */
+  nobody: 0,
+  /** Written whole to a connection. */
+  sent: 1,
+  /** Lost on every open connection without a trace. */
+  dropped: 2,
+  stalled: 10,
+} as const
+
+const PING_EVERY_MS = 20_000
+const MAX_AGE_MS = 24 * 3_600_000
+
+/** A stream, or all, that delivers nothing. */
+export interface Stall {
+  readonly stream: string | null
+  /** Also pings are kept back. */
+  readonly silent: boolean
+  readonly healedBy: 'resubscribe' | 'reconnect'
+  readonly sinceMs: number
+  untilMs: number
+  /** When ingestion renewed the subscription or the connection because of it. */
+  noticedAtMs: number | null
+}
+
+interface Connection {
+  readonly id: number
+  readonly life: LifeClock
+  readonly events: SocketEvents
+  readonly streams: Set<string>
+  readonly openedAtMs: number
+  state: 'connecting' | 'open' | 'closed'
+  paused: boolean
+  /** What the client's kernel holds while it does not read. */
+  kernel: Array<() => void>
+  lagMs: number
+  lastArrivalMs: number
+  dropNext: number
+  duplicateNext: number
+  garbageNext: number
+  requests: number[]
+}
+
+/** How the next connections are answered. */
+export type Refusal = 'refuse' | 'hang' | 'close after handshake'
+
+/**
+ * The exchange's WebSocket side: connections with lags of their own, faults upon them, and a record of what it did
+ * with every quote. Violations of its limits are noted.
+ */
+export class SimulatedExchange {
+  readonly stalls: Stall[] = []
+  readonly complaints: string[] = []
+  readonly falseAlarms: string[] = []
+  readonly #clock: VirtualClock
+  readonly #random: Random
+  readonly #attempts: number[] = []
+  #connections: Connection[] = []
+  #ids = 0
+  #refusal: { readonly kind: Refusal; readonly untilMs: number } | null = null
+
+  constructor(clock: VirtualClock, random: Random) {
+    this.#clock = clock
+    this.#random = random
+  }
+
+  /** The sockets of one process. */
+  openSocket(life: LifeClock): OpenSocket {
+    return (url, events) => this.#open(life, url, events)
+  }
+
+  /** Its process was killed: the system closes its sockets. */
+  abandon(life: LifeClock): void {
+    for (const connection of this.#connections) if (connection.life === life) connection.state = 'closed'
+    this.#connections = this.#connections.filter(({ state }) => state !== 'closed')
+  }
+
+  get openConnections(): number {
+    return this.#connections.filter(({ state }) => state === 'open').length
+  }
+
+  readonly emit = (events: readonly MarketEvent[]): void => {
+    const open = this.#connections.filter(({ state }) => state === 'open')
+    for (const { quote } of events) if (quote !== null) quote.quotes.fates[quote.index] = FATE.nobody
+    for (const connection of open) this.#write(connection, events)
+  }
+
+  /** Ends open connections; all, or one. */
+  cut(all: boolean): void {
+    const open = this.#connections.filter(({ state }) => state === 'open')
+    for (const connection of all ? open : open.slice(0, 1)) this.#closeByServer(connection, '1006')
+  }
+
+  drop(frames: number): void {
+    this.#onOne((connection) => {
+      connection.dropNext += frames
+    })
+  }
+
+  duplicate(frames: number): void {
+    this.#onOne((connection) => {
+      connection.duplicateNext += frames
+    })
+  }
+
+  garbage(frames: number): void {
+    this.#onOne((connection) => {
+      connection.garbageNext += frames
+    })
+  }
+
+  /** From now on what one connection is sent arrives so much later. */
+  delay(lagMs: number): void {
+    this.#onOne((connection) => {
+      connection.lagMs = lagMs
+    })
+  }
+
+  stall(stall: Pick<Stall, 'stream' | 'silent' | 'healedBy'>, forMs: number): void {
+    const nowMs = this.#clock.monotonicMs()
+    this.stalls.push({ ...stall, sinceMs: nowMs, untilMs: nowMs + forMs, noticedAtMs: null })
+  }
+
+  refuse(kind: Refusal, forMs: number): void {
+    this.#refusal = { kind, untilMs: this.#clock.monotonicMs() + forMs }
+  }
+
+  serverShutdown(): void {
+    const text = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}'
+    for (const connection of this.#connections.filter(({ state }) => state === 'open')) {
+      this.#arrive(connection, () => connection.events.onFrame(Buffer.from(text)))
+      this.#clock.schedule(10_000, () => this.#closeByServer(connection, '1001'))
+    }
+  }
+
+  /** No fault holds any longer. */
+  heal(): void {
+    const nowMs = this.#clock.monotonicMs()
+    for (const stall of this.stalls) stall.untilMs = Math.min(stall.untilMs, nowMs)
+    this.#refusal = null
+    for (const connection of this.#connections) Object.assign(connection, { dropNext: 0, duplicateNext: 0, garbageNext: 0, lagMs: 20 })
+  }
+
+  #open(life: LifeClock, url: string, events: SocketEvents): StreamSocket {
+    this.#countAttempt()
+    const connection: Connection = {
+      id: this.#ids++,
+      life,
+      events,
+      streams: new Set(url.slice(url.indexOf('streams=') + 8).split('/')),
+      openedAtMs: this.#clock.monotonicMs(),
+      state: 'connecting',
+      paused: true,
+      kernel: [],
+      lagMs: this.#random.between(5, 200),
+      lastArrivalMs: 0,
+      dropNext: 0,
+      duplicateNext: 0,
+      garbageNext: 0,
+      requests: [],
+    }
+    this.#connections.push(connection)
+    this.#answerUpgrade(connection)
+    return {
+      pause: () => {
+        connection.paused = true
+      },
+      resume: () => {
+        connection.paused = false
+        const held = connection.kernel
+        connection.kernel = []
+        for (const read of held) this.#later(connection, 0, read)
+      },
+      send: (text) => this.#onRequest(connection, text),
+      close: () => this.#closeByClient(connection, this.#random.between(10, 200)),
+      terminate: () => this.#closeByClient(connection, 0),
+    }
+  }
+
+  #answerUpgrade(connection: Connection): void {
+    const refusal = this.#refusal
+    const kind = refusal !== null && refusal.untilMs > this.#clock.monotonicMs() ? refusal.kind : null
+    const afterMs = kind === 'hang' ? 10_000 : this.#random.between(20, 300)
+    connection.life.schedule(afterMs, () => {
+      if (connection.state !== 'connecting') return
+      if (kind === 'refuse' || kind === 'hang') {
+        this.#forget(connection)
+        connection.events.onFailed(new Error('HTTP 503'))
+        return
+      }
+      connection.state = 'open'
+      connection.events.onOpen('simulated')
+      this.#ping(connection)
+      this.#clock.schedule(MAX_AGE_MS, () => this.#closeByServer(connection, '1001'))
+      if (kind === 'close after handshake') {
+        this.#clock.schedule(20, () => this.#closeByServer(connection, '1008'))
+      }
+    })
+  }
+
+  #ping(connection: Connection): void {
+    this.#clock.schedule(PING_EVERY_MS, () => {
+      if (connection.state !== 'open') return
+      if (this.#stallOf(connection, null)?.silent !== true) this.#arrive(connection, () => connection.events.onPing())
+      this.#ping(connection)
+    })
+  }
+
+  #write(connection: Connection, events: readonly MarketEvent[]): void {
+    const frames: Buffer[] = []
+    for (const { stream, frame, quote } of events) {
+      if (!connection.streams.has(stream)) continue
+      const stall = this.#stallOf(connection, stream)
+      let fate: number = FATE.sent
+      if (stall !== null) fate = FATE.stalled + this.stalls.indexOf(stall)
+      else if (connection.dropNext > 0) {
+        connection.dropNext--
+        fate = FATE.dropped
+      } else {
+        frames.push(frame)
+        if (connection.duplicateNext > 0) {
+          connection.duplicateNext--
+          frames.push(frame)
+        }
+        if (connection.garbageNext > 0) {
+          connection.garbageNext--
+          frames.push(frame.subarray(0, frame.length - 7))
+        }
+      }
+      // Written to one connection is written, whatever the others got.
+      if (quote !== null && quote.quotes.fates[quote.index] !== FATE.sent) quote.quotes.fates[quote.index] = fate
+    }
+    if (frames.length === 0) return
+    this.#arrive(connection, () => {
+      for (const frame of frames) if (connection.state === 'open') connection.events.onFrame(frame)
+    })
+  }
+
+  /** Brings something to the client, in the order it was sent. */
+  #arrive(connection: Connection, read: () => void): void {
+    const nowMs = this.#clock.monotonicMs()
+    const atMs = Math.max(connection.lastArrivalMs, nowMs + connection.lagMs)
+    connection.lastArrivalMs = atMs
+    this.#later(connection, atMs - nowMs, read)
+  }
+
+  #later(connection: Connection, delayMs: number, read: () => void): void {
+    this.#clock.schedule(delayMs, () => {
+      if (connection.state !== 'open') return
+      // A process that was stopped runs its timers before it reads its sockets.
+      const stoppedMs = connection.life.stoppedForMs
+      if (stoppedMs > 0) this.#later(connection, stoppedMs + 0.01, read)
+      else if (connection.paused) connection.kernel.push(read)
+      else read()
+    })
+  }
+
+  #stallOf(connection: Connection, stream: string | null): Stall | null {
+    const nowMs = this.#clock.monotonicMs()
+    for (let i = this.stalls.length - 1; i >= 0 && i >= this.stalls.length - 5; i--) {
+      const stall = this.stalls[i]
+      if (stall === undefined || stall.untilMs <= nowMs || connection.openedAtMs > stall.sinceMs) continue
+      if (stall.stream === null || stall.stream === stream) return stall
+    }
+    return null
+  }
+
+  #onRequest(connection: Connection, text: string): void {
+    const nowMs = this.#clock.monotonicMs()
+    connection.requests = [...connection.requests.filter((atMs) => nowMs - atMs < 1000), nowMs]
+    if (connection.requests.length > 5) this.complaints.push('more than 5 messages a second on a connection')
+    const { method, params, id } = JSON.parse(text)
+    for (const stream of params) this.#onSubscription(connection, method, stream, nowMs)
+    this.#arrive(connection, () => connection.events.onFrame(Buffer.from(`{"result":null,"id":${id}}`)))
+  }
+
+  #onSubscription(connection: Connection, method: string, stream: string, nowMs: number): void {
+    if (method !== 'UNSUBSCRIBE') {
+      connection.streams.add(stream)
+      return
+    }
+    connection.streams.delete(stream)
+    const stall = this.stalls.findLast((one) => one.stream === stream && one.untilMs >= nowMs)
+    if (stall === undefined) {
+      const ended = this.stalls.some((one) => (one.stream ?? stream) === stream && nowMs - one.untilMs < 60_000)
+      if (!ended) this.falseAlarms.push(`${stream} was subscribed anew at ${nowMs} without need`)
+      return
+    }
+    stall.noticedAtMs ??= nowMs
+    if (stall.healedBy === 'resubscribe') stall.untilMs = nowMs
+  }
+
+  #countAttempt(): void {
+    const nowMs = this.#clock.monotonicMs()
+    this.#attempts.push(nowMs)
+    while (nowMs - (this.#attempts[0] ?? nowMs) > 5 * 60_000) this.#attempts.shift()
+    if (this.#attempts.length > 300) this.complaints.push('more than 300 connections in 5 minutes')
+  }
+
+  #closeByServer(connection: Connection, reason: string): void {
+    if (connection.state !== 'open') return
+    this.#forget(connection)
+    connection.life.schedule(connection.lagMs, () => connection.events.onClose(reason))
+  }
+
+  #closeByClient(connection: Connection, afterMs: number): void {
+    if (connection.state === 'closed') return
+    const { state } = connection
+    if (afterMs === 0) this.#forget(connection)
+    connection.life.schedule(afterMs, () => {
+      if (afterMs > 0 && connection.state === 'closed') return
+      this.#forget(connection)
+      if (state === 'open') connection.events.onClose('1000')
+      else connection.events.onFailed(new Error('closed before it was open'))
+    })
+  }
+
+  #forget(connection: Connection): void {
+    connection.state = 'closed'
+    this.#connections = this.#connections.filter((one) => one !== connection)
+    // With its last connection gone, ingestion knows that it may have missed something since it last heard.
+    const others = this.#connections.some(({ life, state }) => life === connection.life && state === 'open')
+    if (others) return
+    const nowMs = this.#clock.monotonicMs()
+    for (const stall of this.stalls) {
+      if (stall.untilMs > nowMs && stall.sinceMs >= connection.openedAtMs) stall.noticedAtMs ??= nowMs
+    }
+  }
+
+  #onOne(act: (connection: Connection) => void): void {
+    const open = this.#connections.filter(({ state }) => state === 'open')
+    if (open.length > 0) act(this.#random.pick(open))
+  }
+}

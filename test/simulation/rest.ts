@@ -1,0 +1,124 @@
+import { type FetchTrades, REST_WEIGHT, type RestOutcome, type RestTrade } from '../../src/binance/trade-rest.ts'
+import type { VirtualClock } from '../support/virtual-clock.ts'
+import type { LifeClock } from './life-clock.ts'
+import { type Market, priceOf, quantityOf, type TrueSequence } from './market.ts'
+import type { Random } from './random.ts'
+
+/** How REST answers while a fault holds. */
+export type RestFault = 'wait 429' | 'wait 418' | 'firewall 403' | 'error 500' | 'refused 451' | 'empty' | 'short' | 'clamp'
+
+/** Ids that REST never shows. */
+export interface RestHole {
+  readonly sequence: TrueSequence
+  readonly from: number
+  readonly to: number
+}
+
+const WAIT_MS: Readonly<Record<string, number>> = { 'wait 429': 20_000, 'wait 418': 120_000, 'firewall 403': 300_000 }
+
+/** The exchange's REST interface over the truth, with faults. It complains of requests that break its rules. */
+export class SimulatedRest {
+  readonly complaints: string[] = []
+  readonly holes: RestHole[] = []
+  /** Processes that were told that their region is refused. */
+  readonly refused = new Set<LifeClock>()
+  readonly #clock: VirtualClock
+  readonly #random: Random
+  readonly #market: Market
+  readonly #weightPerMinute: number
+  #fault: { readonly kind: RestFault; readonly untilMs: number } | null = null
+  requests = 0
+
+  constructor(market: Market, weightPerMinute: number, clock: VirtualClock, random: Random) {
+    this.#market = market
+    this.#weightPerMinute = weightPerMinute
+    this.#clock = clock
+    this.#random = random
+  }
+
+  misbehave(kind: RestFault, forMs: number): void {
+    this.#fault = { kind, untilMs: this.#clock.monotonicMs() + forMs }
+  }
+
+  heal(): void {
+    this.#fault = null
+  }
+
+  /** The ids from the next one on are never shown. */
+  hide(symbol: string, type: 'trade' | 'aggTrade', ids: number): void {
+    const sequence = this.#market.current(symbol, type)
+    const from = sequence.firstId + sequence.timesMs.length
+    this.holes.push({ sequence, from, to: from + ids - 1 })
+  }
+
+  /** REST as one process meets it. */
+  fetchTrades(life: LifeClock): FetchTrades {
+    const spent: Array<{ readonly atMs: number; readonly weight: number }> = []
+    let bannedUntilMs = 0
+    return (request) => {
+      const nowMs = this.#clock.monotonicMs()
+      this.requests++
+      spent.push({ atMs: nowMs, weight: REST_WEIGHT[request.type] })
+      while (nowMs - (spent[0]?.atMs ?? nowMs) >= 60_000) spent.shift()
+      if (spent.reduce((sum, { weight }) => sum + weight, 0) > this.#weightPerMinute)
+        this.complaints.push('more weight in a minute than REST_WEIGHT_PER_MINUTE')
+      if (nowMs < bannedUntilMs) this.complaints.push('a request before the end of Retry-After')
+      return new Promise((resolve) => {
+        life.schedule(this.#random.between(30, 500), () => {
+          const outcome = this.#answer(request, life)
+          if (outcome.kind === 'wait') bannedUntilMs = this.#clock.monotonicMs() + outcome.waitMs
+          resolve(outcome)
+        })
+      })
+    }
+  }
+
+  #answer({ type, symbol, fromId, limit }: Parameters<FetchTrades>[0], life: LifeClock): RestOutcome {
+    const nowMs = this.#clock.monotonicMs()
+    const kind = this.#fault !== null && this.#fault.untilMs > nowMs ? this.#fault.kind : null
+    const waitMs = kind === null ? undefined : WAIT_MS[kind]
+    if (waitMs !== undefined) return { kind: 'wait', waitMs, status: Number(kind?.slice(-3)) }
+    if (kind === 'error 500') return { kind: 'failed', reason: 'HTTP 500' }
+    if (kind === 'refused 451') {
+      this.refused.add(life)
+      return { kind: 'refused' }
+    }
+    if (kind === 'empty') return { kind: 'rows', rows: [], usedWeight: 0 }
+    const sequence = this.#market.current(symbol, type)
+    const from = fromId ?? Math.max(sequence.firstId, sequence.firstId + sequence.timesMs.length - limit)
+    const oldest = kind === 'clamp' ? Math.max(from, sequence.firstId + sequence.timesMs.length - 50) : from
+    const rows = this.#rows(sequence, oldest, kind === 'short' ? Math.min(limit, 3) : limit)
+    return { kind: 'rows', rows, usedWeight: 0 }
+  }
+
+  /** What its database has by now: it lags. */
+  #rows(sequence: TrueSequence, from: number, limit: number): RestTrade[] {
+    const { firstId, timesMs, firstTrades } = sequence
+    const visibleMs = Math.floor(this.#clock.wallMicros() / 1000) - this.#random.between(0, 3000)
+    const rows: RestTrade[] = []
+    for (let id = Math.max(from, firstId); rows.length < limit; id++) {
+      const timeMs = timesMs[id - firstId]
+      if (timeMs === undefined || timeMs > visibleMs) break
+      if (this.holes.some((hole) => hole.sequence === sequence && hole.from <= id && id <= hole.to)) continue
+      const first = firstTrades[id - firstId]
+      const lastTrade = (firstTrades[id - firstId + 1] ?? this.#lastTrade(sequence) + 1) - 1
+      rows.push({
+        id,
+        price: priceOf(id),
+        quantity: quantityOf(id),
+        timeMs,
+        isBuyerMaker: true,
+        isBestMatch: true,
+        trades: first === undefined ? null : { from: first, to: lastTrade },
+      })
+    }
+    return rows
+  }
+
+  #lastTrade({ symbol, epoch }: TrueSequence): number {
+    const trades = this.#market.sequences.find(
+      (one) => one.symbol === symbol && one.type === 'trade' && one.epoch === epoch,
+    )
+    return trades === undefined ? 0 : trades.firstId + trades.timesMs.length - 1
+  }
+}

@@ -1,0 +1,64 @@
+import type { TopicNames } from '../../src/kafka/config.ts'
+import { HEADER, headerText } from '../../src/kafka/headers.ts'
+import type { Appended } from './kafka.ts'
+import { priceOf, quantityOf } from './market.ts'
+
+/** What Kafka got of one sequence, in the order of its offsets. */
+export interface StoredStream {
+  readonly symbol: string
+  readonly type: string
+  readonly epoch: number
+  readonly ids: number[]
+  /** Receipt stamps, microseconds. */
+  readonly receiptsUs: number[]
+  readonly incarnations: number[]
+  readonly backfilled: boolean[]
+  readonly mayRepeat: boolean[]
+}
+
+/** Everything that Kafka got of trades, aggTrades and quotes. */
+export class StoredEvents {
+  readonly streams = new Map<string, StoredStream>()
+  /** Messages whose content is not the exchange's. */
+  readonly corrupt: string[] = []
+  readonly #topics: TopicNames
+  count = 0
+
+  constructor(topics: TopicNames) {
+    this.#topics = topics
+  }
+
+  add({ record, incarnation, mayRepeat }: Appended): void {
+    const { topic, value, headers } = record
+    if (topic !== this.#topics.trades && topic !== this.#topics.bookTicker) return
+    const { e: type = 'bookTicker', s: symbol, t, a, u, p, q, source, ingestion_timestamp_us: receiptUs } = JSON.parse(String(value))
+    const id: number = type === 'trade' ? t : type === 'aggTrade' ? a : u
+    if (type !== 'bookTicker' && (p !== priceOf(id) || q !== quantityOf(id)))
+      this.corrupt.push(`${symbol} ${type} ${id}: price ${p}, quantity ${q}`)
+    const stream = this.#streamOf(symbol, type, Number(headerText([...headers], HEADER.epoch) ?? 0))
+    stream.ids.push(id)
+    stream.receiptsUs.push(receiptUs)
+    stream.incarnations.push(incarnation)
+    stream.backfilled.push(source === 'backfill')
+    stream.mayRepeat.push(mayRepeat)
+    this.count++
+  }
+
+  #streamOf(symbol: string, type: string, epoch: number): StoredStream {
+    const key = `${symbol} ${type} ${epoch}`
+    const known = this.streams.get(key)
+    if (known !== undefined) return known
+    const stream = {
+      symbol,
+      type,
+      epoch,
+      ids: [],
+      receiptsUs: [],
+      incarnations: [],
+      backfilled: [],
+      mayRepeat: [],
+    }
+    this.streams.set(key, stream)
+    return stream
+  }
+}
