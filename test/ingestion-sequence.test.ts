@@ -59,7 +59,14 @@ test('S5 recognises ids that begin anew: three that rise below the last, later i
     verdict.events.map(({ id }) => id),
     [1, 2, 4],
   )
-  assert.deepEqual(verdict.missing, [{ from: 3, to: 3 }])
+  assert.deepEqual(
+    verdict.missing,
+    [
+      { from: 0, to: 0 },
+      { from: 3, to: 3 },
+    ],
+    'nobody knows where the new ids begin: those before the first are looked for too',
+  )
   assert.deepEqual([sequence.epoch, sequence.last], [1, 4])
 })
 
@@ -70,11 +77,27 @@ test('S6 takes repeats for repeats: older in time, on two connections, or follow
   sequence.observe(at(1, 6000, 0))
   assert.deepEqual(
     sequence.observe(at(2, 6001, 1)),
-    { kind: 'held', released: 1 },
-    'another connection begins a suspicion of its own',
+    { kind: 'held', released: 0 },
+    'another connection has a suspicion of its own',
   )
-  assert.deepEqual(sequence.observe(at(1001, 6002)), { kind: 'next', missing: null, released: 1 })
+  assert.deepEqual(sequence.observe(at(1001, 6002)), { kind: 'next', missing: null, released: 2 })
   assert.equal(sequence.epoch, 0)
+})
+
+test('S5 recognises new ids over two connections that deliver in turn, and forwards what either has brought', () => {
+  const sequence = new Sequence<Observed>()
+  sequence.observe(at(5_000_000, 5000))
+  const held = [at(7, 6000, 0), at(7, 6000, 1), at(8, 6001, 1), at(9, 6002, 0)]
+  for (const event of held) assert.equal(sequence.observe(event).kind, 'held')
+  const verdict = sequence.observe(at(10, 6003, 0))
+  assert.ok(verdict.kind === 'reset')
+  assert.deepEqual(
+    verdict.events.map(({ id }) => id),
+    [7, 8, 9, 10],
+  )
+  assert.equal(held.length + 1, verdict.events.length + verdict.released, 'each frame in one counter')
+  assert.deepEqual(verdict.missing, [{ from: 0, to: 6 }])
+  assert.equal(sequence.observe(at(9, 6002, 1)).kind, 'duplicate')
 })
 
 test('S7 goes on from memory: what Kafka has is a duplicate, what it lacks is not', () => {
@@ -96,10 +119,11 @@ test('Q1–Q2 forwards each quote once, a late one too, and follows update ids t
   const order = new QuoteOrder()
   assert.deepEqual(
     [10, 12, 11, 12, 10].map((u) => order.observe(u)),
-    [true, true, true, false, false],
+    ['forward', 'forward', 'forward', 'duplicate', 'duplicate'],
   )
   for (let u = 100; u < 10_000; u++) order.observe(u)
-  assert.equal(order.observe(5), false, 'older than all that is remembered')
+  assert.equal(order.observe(5), 'duplicate', 'older than all that is remembered')
   const restarted = Array.from({ length: 200 }, (_, u) => order.observe(u))
-  assert.ok(restarted.slice(120).every((forwarded) => forwarded))
+  assert.equal(restarted.filter((verdict) => verdict === 'anew').length, 1)
+  assert.ok(restarted.slice(120).every((verdict) => verdict === 'forward'))
 })

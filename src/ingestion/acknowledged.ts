@@ -1,42 +1,54 @@
-import type { IdRange } from '../market/id-ranges.ts'
-import type { SequenceMemory } from './checkpoint.ts'
-import type { StreamMemory } from './continuity.ts'
+import type { EventType } from '../market/event.ts'
+import type { Gap } from '../market/gap.ts'
+import { type IdRange, normalise } from '../market/id-ranges.ts'
+import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
+import { asIdGap, type IdGap } from './gap-ledger.ts'
 import type { EventMark, OutgoingMessage } from './message-queue.ts'
 import { Sequence } from './sequence.ts'
+
+/** The last bookTicker window of a symbol in the ledger. */
+export interface WindowMark {
+  readonly gap_id: string
+  readonly revision: number
+}
 
 interface SymbolState {
   readonly trade: Sequence<never>
   readonly aggTrade: Sequence<never>
-  lastUpdateId: number | null
-  lastReceiptMs: number
+  quote: { lastUpdateId: number; lastReceiptMs: number } | null
+  /** Rows of the ledger that are open, by gap id. */
+  readonly openGaps: Map<string, IdGap>
+  window: WindowMark | null
   /** Something was acknowledged since the last checkpoint. */
   changed: boolean
 }
 
-/** What a checkpoint says of a symbol's events. */
-export interface AcknowledgedEvents {
-  readonly trade: SequenceMemory | null
-  readonly aggTrade: SequenceMemory | null
-  readonly bookTicker: { readonly last_update_id: number; readonly last_receipt: number } | null
-}
+/** What a checkpoint says of a symbol. */
+export type SymbolMemory = Pick<Checkpoint, 'trade' | 'aggTrade' | 'bookTicker' | 'open_gaps' | 'last_window'>
 
 /**
- * What Kafka has acknowledged, by symbol, and up to which offset of each partition: the one state that a
- * checkpoint may speak of. Forwarded events are in it only after their acknowledgement.
+ * What Kafka has, by symbol, and up to which offset of each partition: events, and rows of the ledger. It is built of
+ * acknowledgements while ingestion runs, and of a checkpoint and the topics behind it when it starts: by the same
+ * code, in any order, to the same end. A checkpoint may speak of nothing else. Specification: C1, C2.
  */
 export class Acknowledged {
   readonly #symbols = new Map<string, SymbolState>()
   readonly #nextOffsets = new Map<string, number>()
 
-  /** Takes over what an earlier instance, and the topics behind its checkpoint, know of a stream. */
-  restore(symbol: string, type: EventMark['type'], memory: StreamMemory): void {
-    const state = this.#stateOf(symbol)
-    if (type === 'bookTicker') {
-      state.lastUpdateId = memory.last
-      state.lastReceiptMs = memory.lastTimeMs
-      return
-    }
-    this.#symbols.set(symbol, { ...state, [type]: new Sequence<never>(memory) })
+  /** Takes over a checkpoint. */
+  restore(symbol: string, memory: SymbolMemory): void {
+    const { bookTicker } = memory
+    this.#symbols.set(symbol, {
+      trade: sequenceOf(memory.trade),
+      aggTrade: sequenceOf(memory.aggTrade),
+      quote:
+        bookTicker === null
+          ? null
+          : { lastUpdateId: bookTicker.last_update_id, lastReceiptMs: bookTicker.last_receipt },
+      openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
+      window: memory.last_window ?? null,
+      changed: false,
+    })
   }
 
   restoreOffset(topic: string, partition: number, nextOffset: number): void {
@@ -52,46 +64,70 @@ export class Acknowledged {
       readonly offset: number
     }>,
   ): void {
-    for (const { mark } of messages) if (mark !== null) this.#record(mark)
+    for (const { mark, gap } of messages) {
+      if (mark !== null) this.event(mark)
+      if (gap !== undefined) this.gap(gap)
+    }
     for (const { topic, partition, offset } of nextOffsets)
       this.#nextOffsets.set(`${topic}:${partition}`, offset)
   }
 
-  /** Ids that Kafka will never have and that are not to be looked for again. */
-  settle(symbol: string, type: 'trade' | 'aggTrade', epoch: number, range: IdRange): void {
-    const sequence = this.#stateOf(symbol)[type]
-    if (sequence.epoch === epoch) sequence.fill(range)
+  /** Kafka has an event. */
+  event({ symbol, type, epoch, id, timeMs }: EventMark): void {
+    const state = this.#stateOf(symbol)
+    state.changed = true
+    if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
+    else if (state.quote === null || timeMs >= state.quote.lastReceiptMs)
+      state.quote = { lastUpdateId: id, lastReceiptMs: timeMs }
+  }
+
+  /** Kafka has a row of the ledger. */
+  gap(gap: Gap): void {
+    const state = this.#stateOf(gap.symbol)
+    state.changed = true
+    if (gap.event_type === 'bookTicker') {
+      state.window = { gap_id: gap.gap_id, revision: gap.revision }
+      return
+    }
+    for (const one of asIdGap(gap)) {
+      const range = { from: one.from_id, to: one.to_id }
+      const sequence = state[one.event_type]
+      if (one.status !== 'filled') sequence.lack(one.epoch, range)
+      // Ids that Kafka will never have are not to be looked for again.
+      if (one.status === 'unrecoverable' && sequence.epoch === one.epoch) sequence.fill(range)
+      const known = state.openGaps.get(one.gap_id)
+      if (known !== undefined && known.revision >= one.revision) continue
+      if (one.status === 'open') state.openGaps.set(one.gap_id, one)
+      else state.openGaps.delete(one.gap_id)
+    }
   }
 
   nextOffset(topic: string, partition: number): number {
     return this.#nextOffsets.get(`${topic}:${partition}`) ?? 0
   }
 
-  /** What holds now of a symbol; it counts as unchanged from here on. */
-  snapshot(symbol: string): AcknowledgedEvents {
+  /** The symbols of which something is known. */
+  get symbols(): IterableIterator<string> {
+    return this.#symbols.keys()
+  }
+
+  /** What holds now of a symbol, for its checkpoint; it counts as unchanged from here on. */
+  snapshot(symbol: string): SymbolMemory {
     const state = this.#stateOf(symbol)
     state.changed = false
-    const { lastUpdateId, lastReceiptMs } = state
+    const { quote } = state
     return {
       trade: memoryOf(state.trade),
       aggTrade: memoryOf(state.aggTrade),
       bookTicker:
-        lastUpdateId === null ? null : { last_update_id: lastUpdateId, last_receipt: lastReceiptMs },
+        quote === null ? null : { last_update_id: quote.lastUpdateId, last_receipt: quote.lastReceiptMs },
+      open_gaps: [...state.openGaps.values()],
+      last_window: state.window,
     }
   }
 
   hasChanged(symbol: string): boolean {
     return this.#stateOf(symbol).changed
-  }
-
-  #record({ symbol, type, epoch, id, timeMs }: EventMark): void {
-    const state = this.#stateOf(symbol)
-    state.changed = true
-    if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
-    else if (state.lastUpdateId === null || timeMs >= state.lastReceiptMs) {
-      state.lastUpdateId = id
-      state.lastReceiptMs = timeMs
-    }
   }
 
   #stateOf(symbol: string): SymbolState {
@@ -100,8 +136,9 @@ export class Acknowledged {
     const state: SymbolState = {
       trade: new Sequence<never>(),
       aggTrade: new Sequence<never>(),
-      lastUpdateId: null,
-      lastReceiptMs: 0,
+      quote: null,
+      openGaps: new Map(),
+      window: null,
       changed: false,
     }
     this.#symbols.set(symbol, state)
@@ -109,9 +146,19 @@ export class Acknowledged {
   }
 }
 
+/** The streams of a symbol that have a memory. */
+export function rememberedTypes({ trade, aggTrade, bookTicker }: SymbolMemory): EventType[] {
+  const known = { trade, aggTrade, bookTicker }
+  return (['trade', 'aggTrade', 'bookTicker'] as const).filter((type) => known[type] !== null)
+}
+
+function sequenceOf(memory: SequenceMemory | null): Sequence<never> {
+  return new Sequence<never>(memory === null ? undefined : { ...memory, lastTimeMs: memory.last_time })
+}
+
 function memoryOf(sequence: Sequence<never>): SequenceMemory | null {
   const { epoch, last, lastTimeMs } = sequence
   if (last === null) return null
-  const holes: IdRange[] = [...sequence.holes]
+  const holes: IdRange[] = normalise(sequence.holes)
   return { epoch, last, last_time: lastTimeMs, holes }
 }

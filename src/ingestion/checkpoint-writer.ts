@@ -4,7 +4,6 @@ import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Clock } from '../timing/clock.ts'
 import type { Acknowledged } from './acknowledged.ts'
 import { type Checkpoint, checkpointText } from './checkpoint.ts'
-import type { GapLedger } from './gap-ledger.ts'
 import type { OutgoingMessage } from './message-queue.ts'
 
 /**
@@ -12,6 +11,9 @@ import type { OutgoingMessage } from './message-queue.ts'
  * that a restart replays minutes and not days.
  */
 const IDLE_EVERY_MS = 60_000
+
+/** Below `max.message.bytes` of the topic, so that a start record of a later instance has room. */
+const MAX_BYTES = 6 << 20
 
 export interface CheckpointWriterOptions {
   readonly instance: string
@@ -25,19 +27,18 @@ export interface CheckpointWriterOptions {
 export class CheckpointWriter {
   readonly #options: CheckpointWriterOptions
   readonly #acknowledged: Acknowledged
-  readonly #ledger: GapLedger
   readonly #send: (message: OutgoingMessage) => void
   readonly #writtenAtMs = new Map<string, number>()
+  /** Symbols whose last checkpoint is not acknowledged: another would only grow the queue. */
+  readonly #underWay = new Set<string>()
 
   constructor(
     options: CheckpointWriterOptions,
     acknowledged: Acknowledged,
-    ledger: GapLedger,
     send: (message: OutgoingMessage) => void,
   ) {
     this.#options = options
     this.#acknowledged = acknowledged
-    this.#ledger = ledger
     this.#send = send
   }
 
@@ -50,8 +51,15 @@ export class CheckpointWriter {
   writeChanged(): void {
     const nowMs = this.#options.clock.monotonicMs()
     for (const symbol of this.#options.symbols) {
+      if (this.#underWay.has(symbol)) continue
       const idleMs = nowMs - (this.#writtenAtMs.get(symbol) ?? 0)
       if (this.#acknowledged.hasChanged(symbol) || idleMs >= IDLE_EVERY_MS) this.#write(symbol, 'running')
+    }
+  }
+
+  onAcknowledged(messages: readonly OutgoingMessage[]): void {
+    for (const { topic, key } of messages) {
+      if (topic === this.#options.names.checkpoints && key !== null) this.#underWay.delete(key.toString())
     }
   }
 
@@ -60,27 +68,28 @@ export class CheckpointWriter {
     const partition = (topic: string) => partitionOf(symbol, topics.get(topic)?.partitions ?? 1)
     const nowMs = Math.floor(clock.wallMicros() / 1000)
     // Offsets and events are taken together: both are what the last acknowledgement left.
-    const offsets = Object.fromEntries(
-      [names.trades, names.bookTicker].map((topic) => [
-        topic,
-        this.#acknowledged.nextOffset(topic, partition(topic)),
-      ]),
-    )
+    const topicsBehind = [names.trades, names.bookTicker, names.gaps]
     const checkpoint: Checkpoint = {
       version: 1,
       kind,
       instance,
       written_at: nowMs,
-      offsets,
+      offsets: Object.fromEntries(
+        topicsBehind.map((topic) => [topic, this.#acknowledged.nextOffset(topic, partition(topic))]),
+      ),
+      partitions: Object.fromEntries(topicsBehind.map((topic) => [topic, partition(topic)])),
       ...this.#acknowledged.snapshot(symbol),
-      open_gaps: this.#ledger.openGaps.filter((gap) => gap.symbol === symbol),
     }
+    const value = Buffer.from(checkpointText(checkpoint))
+    // The topic would not take it, and everything behind would wait: what stands in the topics is replayed instead.
+    if (value.length > MAX_BYTES && kind === 'running') return
+    this.#underWay.add(symbol)
     this.#writtenAtMs.set(symbol, clock.monotonicMs())
     this.#send({
       topic: names.checkpoints,
       partition: partition(names.checkpoints),
       key: Buffer.from(symbol),
-      value: Buffer.from(checkpointText(checkpoint)),
+      value,
       headers: new Map(),
       timestampMs: nowMs,
       mark: null,

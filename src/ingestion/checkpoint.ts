@@ -26,10 +26,15 @@ const CHECKPOINT = z.object({
   written_at: z.int(),
   /** The next offset of the symbol's partition, by topic. */
   offsets: z.record(z.string(), z.int()),
+  /** The partition those offsets are of, by topic. */
+  partitions: z.record(z.string(), z.int()).optional(),
   trade: SEQUENCE.nullable(),
   aggTrade: SEQUENCE.nullable(),
   bookTicker: z.object({ last_update_id: z.int(), last_receipt: z.int() }).nullable(),
+  /** Rows of the ledger that are open. */
   open_gaps: z.array(GAP),
+  /** The last bookTicker window in the ledger. */
+  last_window: z.object({ gap_id: z.string(), revision: z.int() }).nullish(),
 })
 
 export type Checkpoint = z.infer<typeof CHECKPOINT>

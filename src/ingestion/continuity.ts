@@ -1,4 +1,4 @@
-import type { EventType } from '../market/event.ts'
+import { type EventType, streamName } from '../market/event.ts'
 import type { IdRange } from '../market/id-ranges.ts'
 import { type GapLedger, type IdGap, REASON_RESET } from './gap-ledger.ts'
 import { QuoteOrder } from './quotes.ts'
@@ -103,12 +103,15 @@ export class Continuity<Event extends StreamEvent> {
 
   /** The ids of a gap that have not been forwarded. */
   missingIn(stream: string, gap: IdGap): IdRange[] {
-    return this.#streams.get(stream)?.sequence.holesIn({ from: gap.from_id, to: gap.to_id }) ?? []
+    const range = { from: gap.from_id, to: gap.to_id }
+    const sequence = this.#streams.get(stream)?.sequence
+    return sequence?.epoch === gap.epoch ? sequence.holesIn(range) : [range]
   }
 
-  /** Ids were forwarded by backfill. */
-  filled(stream: string, range: IdRange): void {
-    this.#streams.get(stream)?.sequence.fill(range)
+  /** Ids were forwarded by backfill, or are given up. */
+  filled(stream: string, epoch: number, range: IdRange): void {
+    const sequence = this.#streams.get(stream)?.sequence
+    if (sequence?.epoch === epoch) sequence.fill(range)
   }
 
   #stateOf({ stream, symbol, type }: Event): StreamState<Event> {
@@ -127,12 +130,14 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   #observeQuote(state: StreamState<Event>, event: Event): readonly Event[] {
-    if (!state.quotes.observe(event.id)) {
+    const verdict = state.quotes.observe(event.id)
+    if (verdict === 'duplicate') {
       this.duplicates++
       return []
     }
-    if (state.interruption !== null && state.lastReceiptMs !== null) {
-      this.#ledger.outage(state.symbol, state.lastReceiptMs, event.receiptMs, state.interruption)
+    const cause = verdict === 'anew' ? 'reset' : state.interruption
+    if (cause !== null && state.lastReceiptMs !== null) {
+      this.#ledger.outage(state.symbol, state.lastReceiptMs, event.receiptMs, cause)
     }
     return [event]
   }
@@ -157,6 +162,7 @@ export class Continuity<Event extends StreamEvent> {
         return []
       case 'reset':
         this.held -= verdict.events.length - 1
+        this.#release(verdict.released)
         this.#abandon(state)
         this.#noteReset(state, verdict.events[0] ?? event, lastTimeMs)
         for (const missing of verdict.missing) this.#open(state, missing, 'reset')
@@ -181,6 +187,12 @@ export class Continuity<Event extends StreamEvent> {
     if (type === 'bookTicker') return
     const { epoch } = sequence
     this.#ledger.reset({ symbol, eventType: type, epoch }, first.id, lastTimeMs, first.timeMs)
+  }
+
+  /** A gap that an earlier instance left open of ids that have begun anew since. */
+  abandonIfOver(gap: IdGap): void {
+    if (gap.epoch >= this.epochOf(streamName(gap.symbol, gap.event_type))) return
+    this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, REASON_RESET)
   }
 
   /** The exchange has begun its ids anew: what is missing of the old ones cannot be asked for any more. */

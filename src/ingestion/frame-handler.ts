@@ -110,7 +110,10 @@ export class FrameHandler {
 
   #deliver(event: StampedEvent): void {
     const nowMs = this.#options.clock.monotonicMs()
-    for (const one of this.#options.continuity.observe(event)) this.#forward(one, nowMs)
+    const { continuity } = this.#options
+    const epoch = continuity.epochOf(event.stream)
+    for (const one of continuity.observe(event)) this.#forward(one, nowMs)
+    if (continuity.epochOf(event.stream) !== epoch) this.merge.beginAnew(event.stream)
   }
 
   #forward({ stream, symbol, type, id, timeMs, json, stamp }: StampedEvent, nowMs: number): void {

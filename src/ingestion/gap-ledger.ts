@@ -1,6 +1,7 @@
 import type { EventType } from '../market/event.ts'
 import { type Gap, gapId } from '../market/gap.ts'
 import type { IdRange } from '../market/id-ranges.ts'
+import type { WindowMark } from './acknowledged.ts'
 
 /** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
 export interface IdGap extends Gap {
@@ -21,6 +22,8 @@ export class GapLedger {
   readonly #onSettled: (gap: IdGap, lost: IdRange) => void
   readonly #wallMs: () => number
   readonly #open = new Map<string, IdGap>()
+  /** The last bookTicker window of each symbol: one that grows is its next revision. */
+  readonly #windows = new Map<string, WindowMark>()
 
   /**
    * @param publish takes a revision to the gaps topic, in order
@@ -44,9 +47,10 @@ export class GapLedger {
     return [...this.#open.values()]
   }
 
-  /** Takes over gaps that an earlier instance left open; publishes nothing. */
-  restore(gaps: readonly IdGap[]): void {
-    for (const gap of gaps) this.#open.set(gap.gap_id, gap)
+  /** Takes over what an earlier instance left; publishes nothing. */
+  restore(symbol: string, openGaps: readonly IdGap[], window: WindowMark | null): void {
+    for (const gap of openGaps) this.#open.set(gap.gap_id, gap)
+    if (window !== null) this.#windows.set(symbol, window)
   }
 
   open(
@@ -107,16 +111,22 @@ export class GapLedger {
     reason: string,
   ): void {
     const nowMs = this.#wallMs()
+    const id = gapId(symbol, eventType, epoch, from)
+    const known = this.#windows.get(symbol)
+    // A crash may have lost the event that ended the window after its row was out: it is longer than that row says.
+    const revision = known?.gap_id === id ? known.revision + 1 : 1
+    if (eventType === 'bookTicker') this.#windows.set(symbol, { gap_id: id, revision })
     this.#publish({
-      gap_id: gapId(symbol, eventType, epoch, from),
-      revision: 1,
+      gap_id: id,
+      revision,
       symbol,
       event_type: eventType,
       epoch,
       from_id: null,
       to_id: null,
       from_time: fromMs,
-      to_time: toMs,
+      // A clock that was set back must not turn the window round.
+      to_time: Math.max(fromMs, toMs),
       cause,
       status: 'unrecoverable',
       reason,
@@ -182,4 +192,12 @@ export class GapLedger {
       closed_at: nowMs,
     })
   }
+}
+
+/** A row as a gap of ids: none for windows of time. */
+export function asIdGap(gap: Gap): IdGap[] {
+  const { event_type, from_id, to_id } = gap
+  return event_type === 'bookTicker' || from_id === null || to_id === null
+    ? []
+    : [{ ...gap, event_type, from_id, to_id }]
 }

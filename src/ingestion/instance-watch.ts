@@ -4,6 +4,9 @@ import { parseCheckpoint } from './checkpoint.ts'
 
 const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
 
+/** Nearly all records are not of a start; those are not parsed. */
+const START = '"kind":"start"'
+
 /**
  * Looks for a newer instance over the same symbols: two at once would double every bookTicker, which nothing can
  * tell apart afterwards. Later by offset in the checkpoints topic is newer, whatever the clocks say.
@@ -14,7 +17,8 @@ export class InstanceWatch {
   readonly #instance: string
   readonly #symbols: ReadonlySet<string>
   readonly #positions: Map<number, number>
-  #ownStartSeen = false
+  /** Partitions in which our own start records have been read. */
+  readonly #ownStartSeen = new Set<number>()
 
   /** @param ends where reading begins: the end of each partition before this instance wrote its start records */
   constructor(
@@ -41,8 +45,9 @@ export class InstanceWatch {
       for (let offset = this.#positions.get(partition) ?? end; offset < end; ) {
         const node = this.#fetcher.leaderOf(this.#topic, partition) ?? 0
         const [fetched] = await this.#fetcher.fetch(node, [{ topic: this.#topic, partition, offset }], LIMITS)
+        if (fetched?.error) throw new Error(`Partition ${partition} of ${this.#topic}: ${fetched.error}`)
         for (const { offset: at, record } of fetched?.records ?? []) {
-          if (at >= offset) this.#look(record.key?.toString() ?? '', record.value)
+          if (at >= offset) this.#look(partition, record.key?.toString() ?? '', record.value)
         }
         offset = fetched?.nextOffset ?? offset
         this.#positions.set(partition, offset)
@@ -55,14 +60,15 @@ export class InstanceWatch {
     await this.#fetcher.close()
   }
 
-  #look(symbol: string, value: Buffer | null): void {
-    if (!this.#symbols.has(symbol) || value === null) return
+  #look(partition: number, symbol: string, value: Buffer | null): void {
+    if (!this.#symbols.has(symbol) || value === null || !value.includes(START)) return
     const { instance, kind } = parseCheckpoint(value.toString())
-    if (instance === this.#instance) {
-      this.#ownStartSeen = true
-      return
-    }
-    if (kind !== 'start' || !this.#ownStartSeen) return
+    if (kind !== 'start') return
+    if (instance === this.#instance) this.#ownStartSeen.add(partition)
+    else if (this.#ownStartSeen.has(partition)) this.#giveWay(instance, symbol)
+  }
+
+  #giveWay(instance: string, symbol: string): never {
     throw new TapelineError(
       'KAFKA',
       `Another ingestion (${instance}) has started over ${symbol}: this one stops`,

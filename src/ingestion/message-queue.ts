@@ -1,4 +1,5 @@
 import type { EventType } from '../market/event.ts'
+import type { Gap } from '../market/gap.ts'
 
 /** Which event a message is, for what is known once Kafka has acknowledged it. */
 export interface EventMark {
@@ -22,6 +23,8 @@ export interface OutgoingMessage {
   readonly timestampMs: number
   /** Null for rejected frames, gaps and checkpoints, which are counted apart from events. */
   readonly mark: EventMark | null
+  /** Of a message that is a row of the ledger. */
+  readonly gap?: Gap
   /** On the monotonic clock. */
   readonly queuedAtMs: number
 }

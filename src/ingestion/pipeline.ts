@@ -7,22 +7,22 @@ import { partitionOf } from '../kafka/partition-map.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import { EVENT_TYPES, type EventType, streamName } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
-import { type IdRange, subtract } from '../market/id-ranges.ts'
+import { subtract } from '../market/id-ranges.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { Acknowledged } from './acknowledged.ts'
+import { type Acknowledged, rememberedTypes, type SymbolMemory } from './acknowledged.ts'
 import { Backfill } from './backfill.ts'
 import { backfillJson } from './backfill-message.ts'
 import { CheckpointWriter } from './checkpoint-writer.ts'
 import type { IngestionConfig } from './config.ts'
 import { Continuity, type StreamMemory } from './continuity.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
-import { GapLedger, type IdGap } from './gap-ledger.ts'
+import { asIdGap, GapLedger, type IdGap } from './gap-ledger.ts'
 import { InstanceWatch } from './instance-watch.ts'
 import type { OnAcknowledged } from './kafka-producer.ts'
 import type { OutgoingMessage } from './message-queue.ts'
 import type { Outside } from './outside.ts'
 import { type ReceiptStamp, receiptStamper } from './receipt-stamp.ts'
-import { type Recovered, recover } from './recovery.ts'
+import { recover } from './recovery.ts'
 import { Router } from './router.ts'
 import { SilenceCheck } from './silence-check.ts'
 import { HOLD_LIMIT_MS } from './stream-merge.ts'
@@ -61,30 +61,28 @@ export class Pipeline {
   readonly #stamp: () => ReceiptStamp
   readonly #router: Router
   readonly #continuity: Continuity<StampedEvent>
-  readonly #acknowledged = new Acknowledged()
+  readonly #acknowledged: Acknowledged
   readonly #checkpoints: CheckpointWriter
   readonly #watch: Pick<InstanceWatch, 'check' | 'close'>
   readonly #silence: SilenceCheck
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
-  /** @param recovered what the topics know: the start records of this instance are written on top of it at once */
-  constructor(
-    config: PipelineConfig,
-    ports: PipelinePorts,
-    recovered: Omit<Recovered, 'replayed' | 'checkpointEnds'>,
-  ) {
+  /** @param memory what the topics know: the start records of this instance are written on top of it at once */
+  constructor(config: PipelineConfig, ports: PipelinePorts, memory: Acknowledged) {
     const { outside, topics, symbols, log } = ports
     const { clock, random } = outside
     const fetch = outside.exchange.fetchTrades
     this.#config = config
     this.#ports = ports
+    this.#acknowledged = memory
     this.#stamp = receiptStamper(() => clock.wallMicros())
     this.#router = new Router(config.topics, topics)
     const wallMs = () => Math.floor(clock.wallMicros() / 1000)
     this.ledger = new GapLedger(
       (gap) => this.#publishGap(gap),
-      (gap, lost) => this.#settle(gap, lost),
+      ({ symbol, event_type, epoch }, lost) =>
+        this.#continuity.filled(streamName(symbol, event_type), epoch, lost),
       wallMs,
     )
     this.#continuity = new Continuity<StampedEvent>(this.ledger, () => this.backfill.notice())
@@ -113,11 +111,10 @@ export class Pipeline {
     this.#checkpoints = new CheckpointWriter(
       { instance, symbols, names: config.topics, topics, clock },
       this.#acknowledged,
-      this.ledger,
       ports.send,
     )
     this.#watch = ports.watch
-    this.#restore(recovered)
+    this.#restore()
   }
 
   /** Recovers what the topics know, and tells older instances over the same symbols to stop. */
@@ -126,8 +123,7 @@ export class Pipeline {
     ports: Omit<PipelinePorts, 'instance' | 'watch'>,
   ): Promise<Pipeline> {
     const { outside, symbols, log } = ports
-    const recovered = await recover(outside.kafka, config.topics, symbols)
-    const { streams, openGaps, replayed, checkpointEnds } = recovered
+    const { memory, replayed, checkpointEnds } = await recover(outside.kafka, config.topics, symbols)
     const instance = randomUUID()
     const watch = new InstanceWatch(
       outside.kafka,
@@ -137,13 +133,9 @@ export class Pipeline {
       checkpointEnds,
     )
     await watch.connect()
-    if (streams.size > 0) {
-      log.info(
-        { streams: streams.size, replayed, openGaps: openGaps.length },
-        'Memory recovered from the topics',
-      )
-    }
-    return new Pipeline(config, { ...ports, instance, watch }, recovered)
+    const known = [...memory.symbols].length
+    if (known > 0) log.info({ symbols: known, replayed }, 'Memory recovered from the topics')
+    return new Pipeline(config, { ...ports, instance, watch }, memory)
   }
 
   /** To be called once the queue is being emptied. */
@@ -154,6 +146,7 @@ export class Pipeline {
 
   readonly onAcknowledged: OnAcknowledged = (messages, nextOffsets) => {
     this.#acknowledged.acknowledge(messages, nextOffsets)
+    this.#checkpoints.onAcknowledged(messages)
   }
 
   handle(frame: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean {
@@ -202,21 +195,24 @@ export class Pipeline {
     this.#checkpoints.writeChanged()
   }
 
-  #restore({ streams, openGaps, offsets }: Pick<Recovered, 'streams' | 'openGaps' | 'offsets'>): void {
-    for (const { topic, partition, offset } of offsets)
-      this.#acknowledged.restoreOffset(topic, partition, offset)
-    this.ledger.restore(openGaps)
-    for (const [stream, { symbol, type, memory }] of streams) {
-      this.#continuity.restore(stream, symbol, type, memory)
-      this.#acknowledged.restore(symbol, type, memory)
+  #restore(): void {
+    for (const symbol of this.#acknowledged.symbols) {
+      const memory = this.#acknowledged.snapshot(symbol)
+      this.ledger.restore(symbol, memory.open_gaps.flatMap(asIdGap), memory.last_window ?? null)
+      for (const type of rememberedTypes(memory))
+        this.#continuity.restore(streamName(symbol, type), symbol, type, streamMemory(memory, type))
     }
     this.#checkpoints.writeStart()
-    for (const { symbol, type, memory } of streams.values()) this.#openForgotten(symbol, type, memory)
+    for (const gap of this.ledger.openGaps) this.#continuity.abandonIfOver(gap)
+    for (const symbol of this.#acknowledged.symbols) {
+      for (const type of ['trade', 'aggTrade'] as const) this.#openForgotten(symbol, type)
+    }
   }
 
   /** A hole is a gap whether or not its ledger message survived. */
-  #openForgotten(symbol: string, type: EventType, memory: StreamMemory): void {
-    if (type === 'bookTicker') return
+  #openForgotten(symbol: string, type: 'trade' | 'aggTrade'): void {
+    const memory = this.#acknowledged.snapshot(symbol)[type]
+    if (memory === null) return
     const known = this.ledger.openGaps.filter((gap) => gap.symbol === symbol && gap.event_type === type)
     const ranges = known.map(({ from_id, to_id }) => ({ from: from_id, to: to_id }))
     for (const missing of subtract(memory.holes, ranges)) {
@@ -242,14 +238,8 @@ export class Pipeline {
         mark: { symbol, type, epoch, id: trade.id, timeMs: trade.timeMs },
         queuedAtMs: this.#ports.outside.clock.monotonicMs(),
       })
-      this.#continuity.filled(stream, { from: trade.id, to: trade.id })
+      this.#continuity.filled(stream, epoch, { from: trade.id, to: trade.id })
     }
-  }
-
-  #settle({ symbol, event_type, epoch }: IdGap, lost: IdRange): void {
-    const stream = streamName(symbol, event_type)
-    if (epoch === this.#continuity.epochOf(stream)) this.#continuity.filled(stream, lost)
-    this.#acknowledged.settle(symbol, event_type, epoch, lost)
   }
 
   #publishGap(gap: Gap): void {
@@ -257,12 +247,14 @@ export class Pipeline {
     const topic = this.#config.topics.gaps
     this.#ports.send({
       topic,
-      partition: partitionOf(gap.gap_id, topics.get(topic)?.partitions ?? 1),
+      // By symbol, so that what its checkpoint does not know yet stands in one partition.
+      partition: partitionOf(gap.symbol, topics.get(topic)?.partitions ?? 1),
       key: Buffer.from(gap.gap_id),
       value: Buffer.from(JSON.stringify(gap)),
       headers: new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))]]),
       timestampMs: gap.updated_at,
       mark: null,
+      gap,
       queuedAtMs: outside.clock.monotonicMs(),
     })
   }
@@ -282,5 +274,24 @@ export class Pipeline {
       else this.#ports.log.debug({ err: error }, 'The checkpoints cannot be read now')
     }
     if (!this.#stopping.signal.aborted) this.#tick()
+  }
+}
+
+function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
+  const { bookTicker } = memory
+  if (type === 'bookTicker') {
+    return {
+      epoch: 0,
+      last: bookTicker?.last_update_id ?? null,
+      lastTimeMs: bookTicker?.last_receipt ?? 0,
+      holes: [],
+    }
+  }
+  const sequence = memory[type]
+  return {
+    epoch: sequence?.epoch ?? 0,
+    last: sequence?.last ?? null,
+    lastTimeMs: sequence?.last_time ?? 0,
+    holes: sequence?.holes ?? [],
   }
 }

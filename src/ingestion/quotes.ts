@@ -21,18 +21,21 @@ export class QuoteOrder {
     return this.#last
   }
 
-  /** True when the quote is to be forwarded. */
-  observe(updateId: number): boolean {
+  /**
+   * Whether the quote is to be forwarded; `anew`: it is, and the exchange counts anew, so that those before it were
+   * taken for repeats.
+   */
+  observe(updateId: number): 'forward' | 'duplicate' | 'anew' {
     if (this.#last !== null && updateId <= this.#last) {
-      if (this.#recent.has(updateId)) return false
-      if (this.#isOlderThanMemory(updateId)) return this.#countsAnew(updateId)
+      if (this.#recent.has(updateId)) return 'duplicate'
+      if (this.#isOlderThanMemory(updateId)) return this.#countsAnew(updateId) ? 'anew' : 'duplicate'
       this.#remember(updateId)
-      return true
+      return 'forward'
     }
     this.#below = 0
     this.#last = updateId
     this.#remember(updateId)
-    return true
+    return 'forward'
   }
 
   #isOlderThanMemory(updateId: number): boolean {

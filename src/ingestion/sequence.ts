@@ -20,8 +20,13 @@ export type Verdict<Event extends Observed> =
   | { readonly kind: 'duplicate' }
   /** Keep it: it may be the beginning of a new sequence. */
   | { readonly kind: 'held'; readonly released: number }
-  /** The exchange has begun a new sequence: forward these, oldest first; `missing` lie between them. */
-  | { readonly kind: 'reset'; readonly events: readonly Event[]; readonly missing: readonly IdRange[] }
+  /** The exchange has begun a new sequence: forward these, oldest first; `missing` lie before and between them. */
+  | {
+      readonly kind: 'reset'
+      readonly events: readonly Event[]
+      readonly missing: readonly IdRange[]
+      readonly released: number
+    }
 
 /* `released`: how many events that were held before turn out to be duplicates. */
 
@@ -38,7 +43,8 @@ export class Sequence<Event extends Observed> {
   #last: number | null
   #lastTimeMs: number
   #holes: IdRange[]
-  #candidates: Event[] = []
+  /** Suspected first events of a new sequence, by connection. */
+  readonly #candidates = new Map<number, Event[]>()
 
   /** @param memory what an earlier instance knew; nothing for a sequence never seen */
   constructor(memory?: {
@@ -74,8 +80,7 @@ export class Sequence<Event extends Observed> {
   observe(event: Event): Verdict<Event> {
     const { id, timeMs } = event
     if (this.#last === null || id > this.#last) {
-      const released = this.#candidates.length
-      this.#candidates = []
+      const released = this.#releaseAll()
       return { kind: 'next', missing: this.#advance(id, timeMs), released }
     }
     if (this.fill({ from: id, to: id }) > 0) return { kind: 'late' }
@@ -86,11 +91,7 @@ export class Sequence<Event extends Observed> {
   record(epoch: number, id: number, timeMs: number): void {
     // Of a sequence that is over.
     if (epoch < this.#epoch) return
-    if (epoch > this.#epoch) {
-      this.#epoch = epoch
-      this.#last = null
-      this.#holes = []
-    }
+    if (epoch > this.#epoch) this.#begin(epoch)
     if (this.#last === null || id > this.#last) this.#advance(id, timeMs)
     else this.fill({ from: id, to: id })
   }
@@ -105,21 +106,32 @@ export class Sequence<Event extends Observed> {
     return missing
   }
 
+  /** It is known that ids of a range are to be looked for: those that are not known to be there become holes. */
+  lack(epoch: number, { from, to }: IdRange): void {
+    if (epoch < this.#epoch) return
+    if (epoch > this.#epoch) this.#begin(epoch)
+    // What comes before the range is not known to be missing.
+    this.#last ??= from - 1
+    this.expect(to, this.#lastTimeMs)
+  }
+
   /** The ids of a range that lie in holes. */
   holesIn({ from, to }: IdRange): IdRange[] {
-    return this.#holes
-      .filter((hole) => hole.to >= from && hole.from <= to)
-      .map((hole) => ({ from: Math.max(hole.from, from), to: Math.min(hole.to, to) }))
+    const inside: IdRange[] = []
+    for (let i = this.#firstHoleBehind(to) - 1; i >= 0; i--) {
+      const hole = this.#holes[i]
+      if (hole === undefined || hole.to < from) break
+      inside.unshift({ from: Math.max(hole.from, from), to: Math.min(hole.to, to) })
+    }
+    return inside
   }
 
   /** Takes ids out of the holes that were forwarded by another way (backfill, a replayed topic); how many those were. */
   fill({ from, to }: IdRange): number {
     let filled = 0
-    // A hole is seldom there at all, and the last one is the likeliest.
-    for (let i = this.#holes.length - 1; i >= 0; i--) {
+    for (let i = this.#firstHoleBehind(to) - 1; i >= 0; i--) {
       const hole = this.#holes[i]
       if (hole === undefined || hole.to < from) break
-      if (hole.from > to) continue
       const rest: IdRange[] = []
       if (hole.from < from) rest.push({ from: hole.from, to: from - 1 })
       if (hole.to > to) rest.push({ from: to + 1, to: hole.to })
@@ -127,6 +139,23 @@ export class Sequence<Event extends Observed> {
       this.#holes.splice(i, 1, ...rest)
     }
     return filled
+  }
+
+  /** The index of the first hole that begins behind an id. */
+  #firstHoleBehind(id: number): number {
+    let low = 0
+    for (let high = this.#holes.length; low < high; ) {
+      const middle = (low + high) >> 1
+      if ((this.#holes[middle]?.from ?? 0) > id) high = middle
+      else low = middle + 1
+    }
+    return low
+  }
+
+  #begin(epoch: number): void {
+    this.#epoch = epoch
+    this.#last = null
+    this.#holes = []
   }
 
   /** Moves the last id up; the ids that were jumped over become a hole. */
@@ -140,22 +169,33 @@ export class Sequence<Event extends Observed> {
 
   /** An id that was forwarded before comes with a later time: a defect, or the first of a new sequence. */
   #suspect(event: Event): Verdict<Event> {
-    const previous = this.#candidates.at(-1)
+    const before = this.#candidates.get(event.connection) ?? []
+    const previous = before.at(-1)
     const continues =
-      previous === undefined ||
-      (previous.connection === event.connection && previous.id < event.id && previous.timeMs <= event.timeMs)
-    const released = continues ? 0 : this.#candidates.length
-    this.#candidates = continues ? [...this.#candidates, event] : [event]
-    if (this.#candidates.length < RESET_EVENTS) return { kind: 'held', released }
-    const events = this.#candidates
-    this.#candidates = []
-    this.#epoch++
-    this.#holes = events.flatMap(({ id }, i) => {
-      const before = events[i - 1]
-      return before === undefined || before.id + 1 === id ? [] : [{ from: before.id + 1, to: id - 1 }]
-    })
-    this.#last = event.id
-    this.#lastTimeMs = event.timeMs
-    return { kind: 'reset', events, missing: [...this.#holes] }
+      previous === undefined || (previous.id < event.id && previous.timeMs <= event.timeMs)
+    const candidates = continues ? [...before, event] : [event]
+    this.#candidates.set(event.connection, candidates)
+    if (candidates.length < RESET_EVENTS) return { kind: 'held', released: continues ? 0 : before.length }
+    return this.#reset()
+  }
+
+  /** One connection has shown a new sequence; the others may have delivered parts of it. */
+  #reset(): Verdict<Event> {
+    const byId = new Map([...this.#candidates.values()].flat().map((event) => [event.id, event]))
+    const events = [...byId.values()].sort((left, right) => left.id - right.id)
+    // All but the one that has just arrived were held.
+    const released = this.#releaseAll() - events.length
+    this.#begin(this.#epoch + 1)
+    // The first of the new ids were not forwarded, if there are any before these: nobody knows where they begin.
+    this.#last = -1
+    for (const { id, timeMs } of events) this.#advance(id, timeMs)
+    return { kind: 'reset', events, missing: [...this.#holes], released }
+  }
+
+  #releaseAll(): number {
+    if (this.#candidates.size === 0) return 0
+    const count = [...this.#candidates.values()].reduce((sum, { length }) => sum + length, 0)
+    this.#candidates.clear()
+    return count
   }
 }

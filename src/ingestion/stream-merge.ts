@@ -82,6 +82,13 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#release(state)
   }
 
+  /** The ids of a stream have begun anew: how far its connections had got means nothing any more. */
+  beginAnew(stream: string): void {
+    const state = this.#stateOf(stream)
+    state.last = null
+    for (const leg of state.legs.values()) leg.last = null
+  }
+
   stop(): void {
     this.#cancelTimer?.()
   }

@@ -1,7 +1,11 @@
 import type { StreamStatus } from '../telemetry/status.ts'
 
-/** How much the newest interval weighs in the mean. */
-const WEIGHT = 0.05
+/**
+ * How much the newest interval weighs in the two means. The longer of them counts: a busy minute must not make an
+ * ordinary pause behind it a stall, and a slow hour is known soon.
+ */
+const FAST_WEIGHT = 0.05
+const SLOW_WEIGHT = 0.005
 
 /** Events so close together are one occurrence: trades come in bursts, and a burst says nothing of the next pause. */
 const OCCURRENCE_MS = 1000
@@ -19,7 +23,8 @@ interface StreamState {
   lastId: number
   occurrences: number
   occurrenceAtMs: number
-  meanIntervalMs: number
+  fastMeanMs: number
+  slowMeanMs: number
   /** By the connection that delivered. */
   readonly lastSeenOn: Map<number, number>
 }
@@ -39,8 +44,9 @@ export class StreamRates {
     state.lastSeenOn.set(connection, nowMs)
     const intervalMs = nowMs - state.occurrenceAtMs
     if (intervalMs < OCCURRENCE_MS) return
-    const weight = Math.max(WEIGHT, 1 / state.occurrences)
-    state.meanIntervalMs += weight * (intervalMs - state.meanIntervalMs)
+    const even = 1 / state.occurrences
+    state.fastMeanMs += Math.max(FAST_WEIGHT, even) * (intervalMs - state.fastMeanMs)
+    state.slowMeanMs += Math.max(SLOW_WEIGHT, even) * (intervalMs - state.slowMeanMs)
     state.occurrences++
     state.occurrenceAtMs = nowMs
   }
@@ -59,7 +65,8 @@ export class StreamRates {
       lastId: 0,
       occurrences: 1,
       occurrenceAtMs: nowMs,
-      meanIntervalMs: 0,
+      fastMeanMs: 0,
+      slowMeanMs: 0,
       lastSeenOn: new Map<number, number>(),
     }
     this.#streams.set(stream, state)
@@ -80,7 +87,7 @@ export class StreamRates {
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)
     if (state === undefined || state.occurrences < MIN_OCCURRENCES) return Number.POSITIVE_INFINITY
-    return Math.max(SHORTEST_MS, MEAN_INTERVALS * state.meanIntervalMs)
+    return Math.max(SHORTEST_MS, MEAN_INTERVALS * Math.max(state.fastMeanMs, state.slowMeanMs))
   }
 
   /** No connection has delivered it for too long. */

@@ -26,6 +26,12 @@ const HOUR_MS = 3_600_000
 /** A dead letter carries the original message and headers beside it, so its topic takes larger ones. */
 const DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
 
+/** A checkpoint names every open gap of its symbol: tens of thousands after a bad day. */
+const CHECKPOINT_MAX_BYTES = 8 * 1024 * 1024
+
+/** A segment that is being written is not compacted, and every start of ingestion reads it whole. */
+const CHECKPOINT_SEGMENT_BYTES = 16 * 1024 * 1024
+
 export function topicSpecs(settings: Settings): TopicSpec[] {
   const names = topicNames(settings)
   const retention = settings.KAFKA_RETENTION_HOURS
@@ -40,7 +46,12 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
     trades: events,
     bookTicker: events,
     gaps: forEver,
-    checkpoints: { 'cleanup.policy': 'compact' },
+    checkpoints: {
+      'cleanup.policy': 'compact',
+      'max.message.bytes': String(CHECKPOINT_MAX_BYTES),
+      'segment.bytes': String(CHECKPOINT_SEGMENT_BYTES),
+      'segment.ms': String(HOUR_MS),
+    },
     deadLetters: { ...forEver, 'max.message.bytes': String(DEAD_LETTER_MAX_BYTES) },
   }
   return (Object.keys(configs) as Array<keyof TopicNames>).map((topic) => ({

@@ -26,6 +26,8 @@ export interface Stall {
   readonly healedBy: 'resubscribe' | 'reconnect'
   readonly sinceMs: number
   untilMs: number
+  /** When it last swallowed a frame. */
+  lastStruckMs: number
   /** When ingestion renewed the subscription or the connection because of it. */
   noticedAtMs: number | null
 }
@@ -125,7 +127,7 @@ export class SimulatedExchange {
 
   stall(stall: Pick<Stall, 'stream' | 'silent' | 'healedBy'>, forMs: number): void {
     const nowMs = this.#clock.monotonicMs()
-    this.stalls.push({ ...stall, sinceMs: nowMs, untilMs: nowMs + forMs, noticedAtMs: null })
+    this.stalls.push({ ...stall, sinceMs: nowMs, untilMs: nowMs + forMs, lastStruckMs: nowMs, noticedAtMs: null })
   }
 
   refuse(kind: Refusal, forMs: number): void {
@@ -219,8 +221,10 @@ export class SimulatedExchange {
       if (!connection.streams.has(stream)) continue
       const stall = this.#stallOf(connection, stream)
       let fate: number = FATE.sent
-      if (stall !== null) fate = FATE.stalled + this.stalls.indexOf(stall)
-      else if (connection.dropNext > 0) {
+      if (stall !== null) {
+        stall.lastStruckMs = this.#clock.monotonicMs()
+        fate = FATE.stalled + this.stalls.indexOf(stall)
+      } else if (connection.dropNext > 0) {
         connection.dropNext--
         fate = FATE.dropped
       } else {

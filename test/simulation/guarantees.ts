@@ -55,7 +55,8 @@ function completeness(world: World, sequence: TrueSequence): string[] {
 function excused(world: World, sequence: TrueSequence, isOver: boolean): IdRange[] {
   const all = { from: 0, to: Number.MAX_SAFE_INTEGER }
   if (isOver || world.rest.refused.size > 0) return [all]
-  return world.rest.holes.filter((hole) => hole.sequence === sequence)
+  const neverWere = { from: 0, to: sequence.firstId - 1 }
+  return [neverWere, ...world.rest.holes.filter((hole) => hole.sequence === sequence)]
 }
 
 /** G2: a quote that is not stored was lost on an open connection without a trace, or lies in an outage of the ledger. */
@@ -113,7 +114,7 @@ function order({ symbol, type, epoch, ids, receiptsUs, incarnations, backfilled,
 /** W1, W2, W4: a stall is noticed in its time, and nothing is subscribed anew without need. */
 function stalls({ exchange }: World): string[] {
   const late = exchange.stalls.filter(
-    ({ sinceMs, untilMs, noticedAtMs }) => (noticedAtMs ?? untilMs) - sinceMs > NOTICED_WITHIN_MS,
+    ({ sinceMs, lastStruckMs, noticedAtMs }) => (noticedAtMs ?? lastStruckMs) - sinceMs > NOTICED_WITHIN_MS,
   )
   return [
     ...late.map(({ stream, sinceMs }) => `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not noticed in time`),

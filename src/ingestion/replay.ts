@@ -1,0 +1,100 @@
+import { HEADER, headerText } from '../kafka/headers.ts'
+import { partitionOf } from '../kafka/partition-map.ts'
+import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
+import { GAP } from '../market/gap.ts'
+import { isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
+import { Acknowledged } from './acknowledged.ts'
+import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
+import type { EventMark } from './message-queue.ts'
+
+/**
+ * Puts together what Kafka knows of the symbols: their checkpoints, of which the newest counts, and on top of each the
+ * messages that stand behind it in the topics of events and of the ledger.
+ */
+export class Replay {
+  readonly memory = new Acknowledged()
+  readonly #wanted: ReadonlySet<string>
+  readonly #partitionsOf: (topic: string) => number
+  readonly #checkpoints = new Map<string, Checkpoint>()
+  /** Messages taken from the topics behind the checkpoints. */
+  replayed = 0
+
+  constructor(symbols: readonly string[], partitionsOf: (topic: string) => number) {
+    this.#wanted = new Set(symbols)
+    this.#partitionsOf = partitionsOf
+  }
+
+  checkpoint({ key, value }: FetchedRecord): void {
+    const symbol = key?.toString() ?? ''
+    if (!this.#wanted.has(symbol) || value === null) return
+    const checkpoint = parseCheckpoint(value.toString())
+    const known = this.#checkpoints.get(symbol)
+    // After a change of the partition count an older one may stand in another partition.
+    if (known !== undefined && known.written_at > checkpoint.written_at) return
+    this.#checkpoints.set(symbol, checkpoint)
+    this.memory.restore(symbol, checkpoint)
+  }
+
+  /** From where a partition is to be read for all symbols that are in it; null when none is. */
+  offset(topic: string, partition: number): number | null {
+    const count = this.#partitionsOf(topic)
+    const offsets = [...this.#checkpoints].flatMap(([symbol, checkpoint]) =>
+      partitionOf(symbol, count) === partition ? [offsetIn(checkpoint, topic, partition)] : [],
+    )
+    return offsets.length === 0 ? null : Math.min(...offsets)
+  }
+
+  readonly event = (topic: string, offset: number, { key, value, headers }: FetchedRecord): void => {
+    const symbol = key?.toString() ?? ''
+    if (!this.#isBehind(symbol, topic, offset)) return
+    const mark = markOf(value, Number(headerText(headers, HEADER.epoch) ?? 0))
+    if (mark?.symbol !== symbol) return
+    this.replayed++
+    this.memory.event(mark)
+  }
+
+  readonly gap = (topic: string, offset: number, { value }: FetchedRecord): void => {
+    const gap = GAP.safeParse(parse(value))
+    // What is no row of the ledger is made a dead letter by the consumer.
+    if (!gap.success || !this.#isBehind(gap.data.symbol, topic, offset)) return
+    this.replayed++
+    this.memory.gap(gap.data)
+  }
+
+  #isBehind(symbol: string, topic: string, offset: number): boolean {
+    const checkpoint = this.#checkpoints.get(symbol)
+    if (checkpoint === undefined) return false
+    return offset >= offsetIn(checkpoint, topic, partitionOf(symbol, this.#partitionsOf(topic)))
+  }
+}
+
+/** The offset at which a checkpoint holds; 0 where it was taken of another partition, before their count changed. */
+function offsetIn({ offsets, partitions }: Checkpoint, topic: string, partition: number): number {
+  const isSame = partitions === undefined || partitions[topic] === partition
+  return isSame ? (offsets[topic] ?? 0) : 0
+}
+
+function markOf(value: Buffer | null, epoch: number): EventMark | null {
+  const data = parse(value)
+  if (!isFields(data)) return null
+  if (data['e'] === undefined) {
+    const quote = readBookTicker(data)
+    if (typeof quote === 'string') return null
+    const timeMs = Number(data['ingestion_timestamp'])
+    return { symbol: quote.s, type: 'bookTicker', epoch: 0, id: quote.u, timeMs }
+  }
+  const trade = data['e'] === 'trade' ? readTrade(data) : readAggTrade(data)
+  if (typeof trade === 'string') return null
+  return 't' in trade
+    ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs: trade.T }
+    : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs: trade.T }
+}
+
+/** A message that is no JSON names no id; the consumer makes it a dead letter. */
+function parse(value: Buffer | null): unknown {
+  try {
+    return value === null ? null : JSON.parse(value.toString())
+  } catch {
+    return null
+  }
+}
