@@ -157,8 +157,8 @@ function sequenceOf(memory: SequenceMemory | null): Sequence<never> {
 }
 
 function memoryOf(sequence: Sequence<never>): SequenceMemory | null {
-  const { epoch, last, lastTimeMs } = sequence
+  const { epoch, first, last, lastTimeMs } = sequence
   if (last === null) return null
   const holes: IdRange[] = normalise(sequence.holes)
-  return { epoch, last, last_time: lastTimeMs, holes }
+  return { epoch, first, last, last_time: lastTimeMs, holes }
 }

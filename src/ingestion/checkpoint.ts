@@ -10,6 +10,8 @@ const range = z.tuple([z.int(), z.int()]).transform(([from, to]) => ({ from, to 
 
 const SEQUENCE = z.object({
   epoch: z.int(),
+  /** The lowest id that is known of. */
+  first: z.int().nullish(),
   last: z.int().nullable(),
   last_time: z.int(),
   /** Ids below the last that Kafka does not have, as [from, to]. */

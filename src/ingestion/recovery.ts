@@ -32,11 +32,17 @@ export async function recover(
     const ranges = await fetcher.offsetRanges()
     const replay = new Replay(symbols, (topic) => metadata.get(topic)?.partitions ?? 1)
     const checkpointEnds = new Map<number, number>()
-    for (const { topic, partition, start, end } of ranges.filter(({ topic }) => topic === names.checkpoints)) {
+    for (const { topic, partition, start, end } of ranges.filter(
+      ({ topic }) => topic === names.checkpoints,
+    )) {
       checkpointEnds.set(partition, end)
-      await readPartition(fetcher, { topic, partition, from: start, end }, (record) => replay.checkpoint(record))
+      await readPartition(fetcher, { topic, partition, from: start, end }, (record) =>
+        replay.checkpoint(record),
+      )
     }
-    for (const { topic, partition, start, end } of ranges.filter(({ topic }) => topic !== names.checkpoints)) {
+    for (const { topic, partition, start, end } of ranges.filter(
+      ({ topic }) => topic !== names.checkpoints,
+    )) {
       replay.memory.restoreOffset(topic, partition, end)
       const from = Math.max(start, replay.offset(topic, partition) ?? end)
       const onRecord = topic === names.gaps ? replay.gap : replay.event

@@ -1,6 +1,6 @@
 import { HEADER, headerText } from '../kafka/headers.ts'
-import { partitionOf } from '../kafka/partition-map.ts'
 import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
+import { partitionOf } from '../kafka/partition-map.ts'
 import { GAP } from '../market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
 import { Acknowledged } from './acknowledged.ts'

@@ -40,6 +40,8 @@ const RESET_EVENTS = 3
  */
 export class Sequence<Event extends Observed> {
   #epoch: number
+  /** The lowest id that was forwarded or is looked for; null before the first, or where memory does not tell. */
+  #first: number | null
   #last: number | null
   #lastTimeMs: number
   #holes: IdRange[]
@@ -49,11 +51,13 @@ export class Sequence<Event extends Observed> {
   /** @param memory what an earlier instance knew; nothing for a sequence never seen */
   constructor(memory?: {
     epoch: number
+    first?: number | null | undefined
     last: number | null
     lastTimeMs: number
     holes: readonly IdRange[]
   }) {
     this.#epoch = memory?.epoch ?? 0
+    this.#first = memory?.first ?? null
     this.#last = memory?.last ?? null
     this.#lastTimeMs = memory?.lastTimeMs ?? 0
     this.#holes = [...(memory?.holes ?? [])]
@@ -61,6 +65,10 @@ export class Sequence<Event extends Observed> {
 
   get epoch(): number {
     return this.#epoch
+  }
+
+  get first(): number | null {
+    return this.#first
   }
 
   /** The highest id forwarded; null before the first. */
@@ -93,6 +101,8 @@ export class Sequence<Event extends Observed> {
     if (epoch < this.#epoch) return
     if (epoch > this.#epoch) this.#begin(epoch)
     if (this.#last === null || id > this.#last) this.#advance(id, timeMs)
+    else if (this.#first !== null && id < this.#first)
+      this.#extendDown({ from: id + 1, to: this.#first - 1 }, id)
     else this.fill({ from: id, to: id })
   }
 
@@ -110,9 +120,20 @@ export class Sequence<Event extends Observed> {
   lack(epoch: number, { from, to }: IdRange): void {
     if (epoch < this.#epoch) return
     if (epoch > this.#epoch) this.#begin(epoch)
-    // What comes before the range is not known to be missing.
-    this.#last ??= from - 1
+    if (this.#last === null) {
+      // What comes before the range is not known to be missing.
+      this.#first = from
+      this.#last = from - 1
+    }
+    if (this.#first !== null && from < this.#first)
+      this.#extendDown({ from, to: Math.min(to, this.#first - 1) }, from)
     this.expect(to, this.#lastTimeMs)
+  }
+
+  /** Lower ids than any before are known of; `missing` of them were not forwarded. */
+  #extendDown(missing: IdRange, first: number): void {
+    if (missing.from <= missing.to) this.#holes.unshift(missing)
+    this.#first = first
   }
 
   /** The ids of a range that lie in holes. */
@@ -154,6 +175,7 @@ export class Sequence<Event extends Observed> {
 
   #begin(epoch: number): void {
     this.#epoch = epoch
+    this.#first = null
     this.#last = null
     this.#holes = []
   }
@@ -162,6 +184,7 @@ export class Sequence<Event extends Observed> {
   #advance(id: number, timeMs: number): IdRange | null {
     const missing = this.#last === null || id === this.#last + 1 ? null : { from: this.#last + 1, to: id - 1 }
     if (missing !== null) this.#holes.push(missing)
+    if (this.#last === null) this.#first = id
     this.#last = id
     this.#lastTimeMs = timeMs
     return missing
@@ -171,8 +194,7 @@ export class Sequence<Event extends Observed> {
   #suspect(event: Event): Verdict<Event> {
     const before = this.#candidates.get(event.connection) ?? []
     const previous = before.at(-1)
-    const continues =
-      previous === undefined || (previous.id < event.id && previous.timeMs <= event.timeMs)
+    const continues = previous === undefined || (previous.id < event.id && previous.timeMs <= event.timeMs)
     const candidates = continues ? [...before, event] : [event]
     this.#candidates.set(event.connection, candidates)
     if (candidates.length < RESET_EVENTS) return { kind: 'held', released: continues ? 0 : before.length }
@@ -187,6 +209,7 @@ export class Sequence<Event extends Observed> {
     const released = this.#releaseAll() - events.length
     this.#begin(this.#epoch + 1)
     // The first of the new ids were not forwarded, if there are any before these: nobody knows where they begin.
+    this.#first = 0
     this.#last = -1
     for (const { id, timeMs } of events) this.#advance(id, timeMs)
     return { kind: 'reset', events, missing: [...this.#holes], released }

@@ -127,7 +127,13 @@ export class SimulatedExchange {
 
   stall(stall: Pick<Stall, 'stream' | 'silent' | 'healedBy'>, forMs: number): void {
     const nowMs = this.#clock.monotonicMs()
-    this.stalls.push({ ...stall, sinceMs: nowMs, untilMs: nowMs + forMs, lastStruckMs: nowMs, noticedAtMs: null })
+    this.stalls.push({
+      ...stall,
+      sinceMs: nowMs,
+      untilMs: nowMs + forMs,
+      lastStruckMs: nowMs,
+      noticedAtMs: null,
+    })
   }
 
   refuse(kind: Refusal, forMs: number): void {
@@ -147,7 +153,8 @@ export class SimulatedExchange {
     const nowMs = this.#clock.monotonicMs()
     for (const stall of this.stalls) stall.untilMs = Math.min(stall.untilMs, nowMs)
     this.#refusal = null
-    for (const connection of this.#connections) Object.assign(connection, { dropNext: 0, duplicateNext: 0, garbageNext: 0, lagMs: 20 })
+    for (const connection of this.#connections)
+      Object.assign(connection, { dropNext: 0, duplicateNext: 0, garbageNext: 0, lagMs: 20 })
   }
 
   #open(life: LifeClock, url: string, events: SocketEvents): StreamSocket {
@@ -210,7 +217,8 @@ export class SimulatedExchange {
   #ping(connection: Connection): void {
     this.#clock.schedule(PING_EVERY_MS, () => {
       if (connection.state !== 'open') return
-      if (this.#stallOf(connection, null)?.silent !== true) this.#arrive(connection, () => connection.events.onPing())
+      if (this.#stallOf(connection, null)?.silent !== true)
+        this.#arrive(connection, () => connection.events.onPing())
       this.#ping(connection)
     })
   }
@@ -239,7 +247,8 @@ export class SimulatedExchange {
         }
       }
       // Written to one connection is written, whatever the others got.
-      if (quote !== null && quote.quotes.fates[quote.index] !== FATE.sent) quote.quotes.fates[quote.index] = fate
+      if (quote !== null && quote.quotes.fates[quote.index] !== FATE.sent)
+        quote.quotes.fates[quote.index] = fate
     }
     if (frames.length === 0) return
     this.#arrive(connection, () => {
@@ -293,7 +302,9 @@ export class SimulatedExchange {
     connection.streams.delete(stream)
     const stall = this.stalls.findLast((one) => one.stream === stream && one.untilMs >= nowMs)
     if (stall === undefined) {
-      const ended = this.stalls.some((one) => (one.stream ?? stream) === stream && nowMs - one.untilMs < 60_000)
+      const ended = this.stalls.some(
+        (one) => (one.stream ?? stream) === stream && nowMs - one.untilMs < 60_000,
+      )
       if (!ended) this.falseAlarms.push(`${stream} was subscribed anew at ${nowMs} without need`)
       return
     }

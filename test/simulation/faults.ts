@@ -22,10 +22,15 @@ const KINDS: readonly FaultKind[] = [
   fault('frames dropped', 8, ({ exchange }, random) => exchange.drop(random.whole(1, 60))),
   fault('frames twice', 3, ({ exchange }, random) => exchange.duplicate(random.whole(1, 200))),
   fault('garbage', 3, ({ exchange }, random) => exchange.garbage(random.whole(1, 20))),
-  fault('connection behind the others', 4, ({ exchange }, random) => exchange.delay(random.between(300, 4000))),
+  fault('connection behind the others', 4, ({ exchange }, random) =>
+    exchange.delay(random.between(300, 4000)),
+  ),
   fault('serverShutdown', 3, ({ exchange }) => exchange.serverShutdown()),
   fault('connections refused', 3, (world, random) => {
-    world.exchange.refuse(random.pick(['refuse', 'hang', 'close after handshake']), random.between(1, 60) * SECOND)
+    world.exchange.refuse(
+      random.pick(['refuse', 'hang', 'close after handshake']),
+      random.between(1, 60) * SECOND,
+    )
     world.exchange.cut(true)
   }),
   fault('stall of a stream', 4, (world, random) => {
@@ -40,11 +45,15 @@ const KINDS: readonly FaultKind[] = [
   fault('REST told to wait', 3, ({ rest }, random) => {
     rest.misbehave(random.pick(['wait 429', 'wait 418', 'firewall 403']), random.between(1, 60) * SECOND)
   }),
-  fault('REST in error', 3, ({ rest }, random) => rest.misbehave('error 500', random.between(1, 120) * SECOND)),
+  fault('REST in error', 3, ({ rest }, random) =>
+    rest.misbehave('error 500', random.between(1, 120) * SECOND),
+  ),
   fault('REST answers short', 3, ({ rest }, random) => {
     rest.misbehave(random.pick(['empty', 'short']), random.between(1, 200) * SECOND)
   }),
-  fault('REST moves forward', 2, ({ rest }, random) => rest.misbehave('clamp', random.between(1, 60) * SECOND)),
+  fault('REST moves forward', 2, ({ rest }, random) =>
+    rest.misbehave('clamp', random.between(1, 60) * SECOND),
+  ),
   fault('REST without some ids', 2, ({ rest, market, exchange }, random) => {
     rest.hide(random.pick(market.symbols), random.pick(['trade', 'aggTrade']), random.whole(1, 20))
     exchange.drop(random.whole(1, 40))
@@ -52,14 +61,18 @@ const KINDS: readonly FaultKind[] = [
   fault('brokers away', 5, ({ kafka }, random) => kafka.goAway(random.between(1, 90) * SECOND)),
   fault('send that fails', 3, ({ kafka }) => kafka.failNextSend()),
   fault('ingestion killed', 7, (world, random) => world.kill(random.between(0.1, 60) * SECOND)),
-  fault('ingestion stopped and started', 3, (world, random) => world.restart(random.between(0.1, 60) * SECOND)),
+  fault('ingestion stopped and started', 3, (world, random) =>
+    world.restart(random.between(0.1, 60) * SECOND),
+  ),
   fault('ingestion paused', 4, (world, random) => world.pause(random.between(0.5, 25) * SECOND)),
   fault('newer instance', 2, (world) => world.takeOver()),
   fault('ids begin anew', 1, ({ market }, random) => market.restartIds(random.pick(market.symbols))),
 ]
 
 /** Only drawn where a seed asks for it: after it nothing is filled until ingestion is restarted. */
-export const REFUSED_REGION = fault('REST refuses the region', 1, ({ rest }) => rest.misbehave('refused 451', MINUTE))
+export const REFUSED_REGION = fault('REST refuses the region', 1, ({ rest }) =>
+  rest.misbehave('refused 451', MINUTE),
+)
 
 /** Draws one and lets it strike, with a storm of events round it. @returns its name */
 export function strike(world: World, random: Random, extra: readonly FaultKind[]): string {

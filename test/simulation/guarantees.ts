@@ -73,9 +73,12 @@ function outages(world: World, symbol: string): string[] {
     const id = ids[i] ?? 0
     const timeMs = timesMs[i] ?? 0
     if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls)) continue
-    if (!windows.some(({ from, to }) => from <= timeMs && timeMs <= to)) lost.push(`${id} of ${timeMs} (${fates[i]})`)
+    if (!windows.some(({ from, to }) => from <= timeMs && timeMs <= to))
+      lost.push(`${id} of ${timeMs} (${fates[i]})`)
   }
-  return lost.length === 0 ? [] : [`G2 ${symbol}: quotes lost and in no outage: ${lost.length}, ${lost.slice(0, 3).join(', ')}`]
+  return lost.length === 0
+    ? []
+    : [`G2 ${symbol}: quotes lost and in no outage: ${lost.length}, ${lost.slice(0, 3).join(', ')}`]
 }
 
 function isExcused(fate: number, stalls: readonly Stall[]): boolean {
@@ -90,14 +93,26 @@ function once({ symbol, type, epoch, ids, incarnations, mayRepeat }: StoredStrea
   const twice: number[] = []
   for (const [i, id] of ids.entries()) {
     const before = seen.get(id)
-    if (before !== undefined && incarnations[before] === incarnations[i] && mayRepeat[before] !== true) twice.push(id)
+    if (before !== undefined && incarnations[before] === incarnations[i] && mayRepeat[before] !== true)
+      twice.push(id)
     seen.set(id, i)
   }
-  return twice.length === 0 ? [] : [`G3 ${symbol} ${type} ${epoch}: twice in the life of an instance: ${twice.slice(0, 5)}`]
+  return twice.length === 0
+    ? []
+    : [`G3 ${symbol} ${type} ${epoch}: twice in the life of an instance: ${twice.slice(0, 5)}`]
 }
 
 /** G4: the order of ids, or for those that came late the order of receipt. */
-function order({ symbol, type, epoch, ids, receiptsUs, incarnations, backfilled, mayRepeat }: StoredStream): string[] {
+function order({
+  symbol,
+  type,
+  epoch,
+  ids,
+  receiptsUs,
+  incarnations,
+  backfilled,
+  mayRepeat,
+}: StoredStream): string[] {
   const wrong: string[] = []
   const last = new Map<number, number>()
   for (const [i, id] of ids.entries()) {
@@ -106,9 +121,12 @@ function order({ symbol, type, epoch, ids, receiptsUs, incarnations, backfilled,
     const before = last.get(incarnation)
     last.set(incarnation, i)
     if (before === undefined) continue
-    if (id < (ids[before] ?? 0) && (receiptsUs[i] ?? 0) < (receiptsUs[before] ?? 0)) wrong.push(`${id} after ${ids[before]}`)
+    if (id < (ids[before] ?? 0) && (receiptsUs[i] ?? 0) < (receiptsUs[before] ?? 0))
+      wrong.push(`${id} after ${ids[before]}`)
   }
-  return wrong.length === 0 ? [] : [`G4 ${symbol} ${type} ${epoch}: neither in order of id nor of receipt: ${wrong.slice(0, 5)}`]
+  return wrong.length === 0
+    ? []
+    : [`G4 ${symbol} ${type} ${epoch}: neither in order of id nor of receipt: ${wrong.slice(0, 5)}`]
 }
 
 /** W1, W2, W4: a stall is noticed in its time, and nothing is subscribed anew without need. */
@@ -117,7 +135,10 @@ function stalls({ exchange }: World): string[] {
     ({ sinceMs, lastStruckMs, noticedAtMs }) => (noticedAtMs ?? lastStruckMs) - sinceMs > NOTICED_WITHIN_MS,
   )
   return [
-    ...late.map(({ stream, sinceMs }) => `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not noticed in time`),
+    ...late.map(
+      ({ stream, sinceMs }) =>
+        `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not noticed in time`,
+    ),
     ...exchange.falseAlarms.map((alarm) => `W2 ${alarm}`),
   ]
 }
@@ -139,5 +160,7 @@ function rangesOf(ids: readonly number[]): IdRange[] {
 function named(what: string, ranges: readonly IdRange[]): string[] {
   return ranges.length === 0
     ? []
-    : [`${what}: ${countIds(ranges)} ids, ${JSON.stringify(ranges.slice(0, 3).map(({ from, to }) => [from, to]))}`]
+    : [
+        `${what}: ${countIds(ranges)} ids, ${JSON.stringify(ranges.slice(0, 3).map(({ from, to }) => [from, to]))}`,
+      ]
 }

@@ -154,7 +154,11 @@ export class Market {
   #trade({ symbol, trade }: SymbolMarket): MarketEvent {
     const id = trade.firstId + trade.timesMs.length
     trade.timesMs.push(this.#wallMs)
-    return event(symbol, 'trade', `"e":"trade","E":${this.#wallMs},"s":"${symbol}","t":${id},${this.#rest(id)}`)
+    return event(
+      symbol,
+      'trade',
+      `"e":"trade","E":${this.#wallMs},"s":"${symbol}","t":${id},${this.#rest(id)}`,
+    )
   }
 
   #aggTrade({ symbol, trade, aggTrade }: SymbolMarket, trades: number): MarketEvent {

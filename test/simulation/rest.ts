@@ -1,11 +1,24 @@
-import { type FetchTrades, REST_WEIGHT, type RestOutcome, type RestTrade } from '../../src/binance/trade-rest.ts'
+import {
+  type FetchTrades,
+  REST_WEIGHT,
+  type RestOutcome,
+  type RestTrade,
+} from '../../src/binance/trade-rest.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import type { LifeClock } from './life-clock.ts'
 import { type Market, priceOf, quantityOf, type TrueSequence } from './market.ts'
 import type { Random } from './random.ts'
 
 /** How REST answers while a fault holds. */
-export type RestFault = 'wait 429' | 'wait 418' | 'firewall 403' | 'error 500' | 'refused 451' | 'empty' | 'short' | 'clamp'
+export type RestFault =
+  | 'wait 429'
+  | 'wait 418'
+  | 'firewall 403'
+  | 'error 500'
+  | 'refused 451'
+  | 'empty'
+  | 'short'
+  | 'clamp'
 
 /** Ids that REST never shows. */
 export interface RestHole {
@@ -14,7 +27,11 @@ export interface RestHole {
   readonly to: number
 }
 
-const WAIT_MS: Readonly<Record<string, number>> = { 'wait 429': 20_000, 'wait 418': 120_000, 'firewall 403': 300_000 }
+const WAIT_MS: Readonly<Record<string, number>> = {
+  'wait 429': 20_000,
+  'wait 418': 120_000,
+  'firewall 403': 300_000,
+}
 
 /** The exchange's REST interface over the truth, with faults. It complains of requests that break its rules. */
 export class SimulatedRest {

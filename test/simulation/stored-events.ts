@@ -31,7 +31,17 @@ export class StoredEvents {
   add({ record, incarnation, mayRepeat }: Appended): void {
     const { topic, value, headers } = record
     if (topic !== this.#topics.trades && topic !== this.#topics.bookTicker) return
-    const { e: type = 'bookTicker', s: symbol, t, a, u, p, q, source, ingestion_timestamp_us: receiptUs } = JSON.parse(String(value))
+    const {
+      e: type = 'bookTicker',
+      s: symbol,
+      t,
+      a,
+      u,
+      p,
+      q,
+      source,
+      ingestion_timestamp_us: receiptUs,
+    } = JSON.parse(String(value))
     const id: number = type === 'trade' ? t : type === 'aggTrade' ? a : u
     if (type !== 'bookTicker' && (p !== priceOf(id) || q !== quantityOf(id)))
       this.corrupt.push(`${symbol} ${type} ${id}: price ${p}, quantity ${q}`)

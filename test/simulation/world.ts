@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { pino } from 'pino'
 import type { IngestionConfig } from '../../src/ingestion/config.ts'
 import { Ingestion } from '../../src/ingestion/ingestion.ts'
-import { type Gap, GAP } from '../../src/market/gap.ts'
+import { GAP, type Gap } from '../../src/market/gap.ts'
 import type { IngestionStatus } from '../../src/telemetry/status.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { SimulatedExchange } from './exchange.ts'
@@ -76,7 +76,9 @@ export class World {
     this.market = new Market(options.symbols, this.clock, random.fork(), this.exchange.emit)
     this.rest = new SimulatedRest(this.market, this.#config.restWeightPerMinute, this.clock, random.fork())
     const topics = { topics: Object.values(TOPICS), compacted: TOPICS.checkpoints, copies: this.#copies() }
-    this.kafka = new SimulatedKafka(topics, this.clock, random.fork(), (appended) => this.#onAppended(appended))
+    this.kafka = new SimulatedKafka(topics, this.clock, random.fork(), (appended) =>
+      this.#onAppended(appended),
+    )
   }
 
   /** Runs the given time with faults, and then as long as it takes to heal without. */
@@ -124,7 +126,8 @@ export class World {
     if (older === undefined || older.stopping) return
     this.#live()
     this.clock.schedule(10 * MINUTE_MS, () => {
-      if (older.clock.isAlive && !older.stopping) this.complaints.push('C4: an older instance has not stopped')
+      if (older.clock.isAlive && !older.stopping)
+        this.complaints.push('C4: an older instance has not stopped')
     })
   }
 
@@ -179,11 +182,11 @@ export class World {
     return new Promise((resolve) => clock.schedule(this.#random.between(10, 300), () => resolve(answer())))
   }
 
-  /** It stops by itself: only because a newer one has taken over. */
+  /** It stops by itself: only because another has taken over, which of two that start together is Kafka's decision. */
   #onEnded(life: Life, error: unknown): void {
     if (!life.clock.isAlive) return
-    const isOlder = this.#lives.at(-1) !== life
-    if (!isOlder || !String(error).includes('Another ingestion')) this.#onDefect(error)
+    const others = this.#lives.some((one) => one !== life && !one.stopping)
+    if (!others || !String(error).includes('Another ingestion')) this.#onDefect(error)
     this.#stop(life).catch(this.#onDefect)
   }
 

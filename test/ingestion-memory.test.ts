@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { Acknowledged } from '../src/ingestion/acknowledged.ts'
+import { checkpointText, parseCheckpoint } from '../src/ingestion/checkpoint.ts'
+import type { EventMark } from '../src/ingestion/message-queue.ts'
+import { type Gap, gapId } from '../src/market/gap.ts'
+
+const SYMBOL = 'BTCUSDT'
+const NOW_MS = Date.UTC(2026, 0, 1)
+
+function trade(id: number, epoch = 0): EventMark {
+  return { symbol: SYMBOL, type: 'trade', epoch, id, timeMs: NOW_MS + id }
+}
+
+function row(from: number, to: number, status: Gap['status'], more: Partial<Gap> = {}): Gap {
+  const { epoch = 0 } = more
+  return {
+    gap_id: gapId(SYMBOL, 'trade', epoch, from),
+    revision: status === 'open' ? 1 : 2,
+    symbol: SYMBOL,
+    event_type: 'trade',
+    epoch,
+    from_id: from,
+    to_id: to,
+    from_time: null,
+    to_time: null,
+    cause: 'missed',
+    status,
+    reason: null,
+    detected_at: NOW_MS,
+    updated_at: NOW_MS,
+    closed_at: status === 'open' ? null : NOW_MS,
+    ...more,
+  }
+}
+
+function holes(memory: Acknowledged): Array<[number, number]> {
+  return (memory.snapshot(SYMBOL).trade?.holes ?? []).map(({ from, to }) => [from, to])
+}
+
+test('C1 knows the ids that only the ledger speaks of: asked for over REST, and not yet forwarded', () => {
+  const memory = new Acknowledged()
+  memory.event(trade(100))
+  memory.gap(row(101, 104, 'open'))
+  assert.deepEqual(holes(memory), [[101, 104]])
+  assert.equal(memory.snapshot(SYMBOL).trade?.last, 104)
+  memory.event(trade(102))
+  assert.deepEqual(holes(memory), [
+    [101, 101],
+    [103, 104],
+  ])
+})
+
+test('C1 does not look again for ids that were given up, also behind the last that was forwarded', () => {
+  const memory = new Acknowledged()
+  memory.event(trade(100))
+  memory.gap(row(101, 104, 'open'))
+  memory.gap(row(101, 104, 'unrecoverable'))
+  assert.deepEqual(holes(memory), [])
+  assert.deepEqual(memory.snapshot(SYMBOL).open_gaps, [])
+  memory.event(trade(200))
+  assert.deepEqual(holes(memory), [[105, 199]])
+})
+
+test('C2 keeps the newest revision of each row, whatever order they are read in', () => {
+  const memory = new Acknowledged()
+  memory.gap(row(101, 104, 'open', { revision: 3 }))
+  memory.gap(row(101, 200, 'open', { revision: 2 }))
+  assert.deepEqual(
+    memory.snapshot(SYMBOL).open_gaps.map(({ revision, to_id }) => [revision, to_id]),
+    [[3, 104]],
+  )
+})
+
+test('C2 a row of ids that begin anew counts also where it is read behind their first events', () => {
+  const memory = new Acknowledged()
+  memory.event(trade(5000))
+  memory.event(trade(675, 1))
+  memory.event(trade(676, 1))
+  memory.gap(row(0, 674, 'open', { epoch: 1 }))
+  memory.gap(row(4000, 4001, 'open'))
+  assert.deepEqual(holes(memory), [[0, 674]], 'and one of the ids before, which are over, does not')
+})
+
+test('C2 a bookTicker window that was noted is known, so that the next row of it is its next revision', () => {
+  const memory = new Acknowledged()
+  const window = {
+    event_type: 'bookTicker',
+    gap_id: 'BTCUSDT/bookTicker/0/7',
+    from_id: null,
+    to_id: null,
+  } as const
+  memory.gap(row(0, 0, 'unrecoverable', { ...window, revision: 4, from_time: NOW_MS }))
+  assert.deepEqual(memory.snapshot(SYMBOL).last_window, { gap_id: 'BTCUSDT/bookTicker/0/7', revision: 4 })
+})
+
+/** Events and rows as ingestion lets them go: a row of what was jumped over before the event behind it. */
+const history = fc
+  .array(fc.record({ jump: fc.nat({ max: 4 }), fill: fc.boolean(), lose: fc.boolean() }), { maxLength: 40 })
+  .map((steps) => {
+    const facts: Array<{ event: EventMark } | { gap: Gap }> = [{ event: trade(1000) }]
+    let id = 1000
+    for (const { jump, fill, lose } of steps) {
+      const from = id + 1
+      id += jump + 1
+      if (jump > 0) {
+        facts.push({ gap: row(from, id - 1, 'open') })
+        if (fill) for (let one = from; one < id; one++) facts.push({ event: trade(one) })
+        if (fill) facts.push({ gap: row(from, id - 1, 'filled') })
+        else if (lose) facts.push({ gap: row(from, id - 1, 'unrecoverable') })
+      }
+      facts.push({ event: trade(id) })
+    }
+    return facts
+  })
+
+function learn(memory: Acknowledged, facts: ReadonlyArray<{ event: EventMark } | { gap: Gap }>): void {
+  for (const fact of facts) {
+    if ('event' in fact) memory.event(fact.event)
+    else memory.gap(fact.gap)
+  }
+}
+
+test('C2 a start knows the same as the instance that ended, wherever its checkpoint was taken', () => {
+  fc.assert(
+    fc.property(history, fc.nat({ max: 100 }), (facts, at) => {
+      const whole = new Acknowledged()
+      learn(whole, facts)
+      const cut = Math.min(at, facts.length)
+      const before = new Acknowledged()
+      learn(before, facts.slice(0, cut))
+      const checkpoint = parseCheckpoint(
+        checkpointText({
+          version: 1,
+          kind: 'running',
+          instance: 'i',
+          written_at: NOW_MS,
+          offsets: {},
+          ...before.snapshot(SYMBOL),
+        }),
+      )
+      const after = new Acknowledged()
+      after.restore(SYMBOL, checkpoint)
+      // The topics are read one after the other: all events, then all rows.
+      const behind = facts.slice(cut)
+      learn(after, [...behind.filter((fact) => 'event' in fact), ...behind.filter((fact) => 'gap' in fact)])
+      assert.deepEqual(after.snapshot(SYMBOL), whole.snapshot(SYMBOL))
+    }),
+  )
+})
