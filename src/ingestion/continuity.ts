@@ -108,6 +108,11 @@ export class Continuity<Event extends StreamEvent> {
     return sequence?.epoch === gap.epoch ? sequence.holesIn(range) : [range]
   }
 
+  /** Ids of a gap that another instance has entered are to be looked for, where this one knows nothing of them. */
+  lack(stream: string, gap: IdGap): void {
+    this.#streams.get(stream)?.sequence.lack(gap.epoch, { from: gap.from_id, to: gap.to_id })
+  }
+
   /** Ids were forwarded by backfill, or are given up. */
   filled(stream: string, epoch: number, range: IdRange): void {
     const sequence = this.#streams.get(stream)?.sequence

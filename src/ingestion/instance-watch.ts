@@ -1,38 +1,46 @@
 import { TapelineError } from '../errors.ts'
 import type { KafkaAccess, RecordFetcher } from '../kafka/access.ts'
+import { HEADER, headerText } from '../kafka/headers.ts'
+import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
+import type { Gap } from '../market/gap.ts'
 import { parseCheckpoint } from './checkpoint.ts'
+import { parseGap } from './replay.ts'
 
 const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
 
 /** Nearly all records are not of a start; those are not parsed. */
 const START = '"kind":"start"'
 
+export interface InstanceWatchOptions {
+  readonly checkpoints: string
+  readonly gaps: string
+  /** This instance. */
+  readonly instance: string
+  readonly symbols: readonly string[]
+  /** Where reading begins, by `topic:partition`: the ends before this instance wrote its start records. */
+  readonly ends: ReadonlyMap<string, number>
+  /** A row of the ledger that another instance has written since. */
+  readonly onForeignGap: (gap: Gap) => void
+}
+
 /**
- * Looks for a newer instance over the same symbols: two at once would double every bookTicker, which nothing can
- * tell apart afterwards. Later by offset in the checkpoints topic is newer, whatever the clocks say.
+ * Looks for other instances over the same symbols: two at once would double every bookTicker, which nothing can
+ * tell apart afterwards. Later by offset in the checkpoints topic is newer, whatever the clocks say; the older one
+ * stops. What it still entered into the ledger, the newer one takes over. Specification: C4, C5.
  */
 export class InstanceWatch {
   readonly #fetcher: RecordFetcher
-  readonly #topic: string
-  readonly #instance: string
+  readonly #options: InstanceWatchOptions
   readonly #symbols: ReadonlySet<string>
-  readonly #positions: Map<number, number>
+  readonly #positions: Map<string, number>
   /** Partitions in which our own start records have been read. */
   readonly #ownStartSeen = new Set<number>()
 
-  /** @param ends where reading begins: the end of each partition before this instance wrote its start records */
-  constructor(
-    kafka: Pick<KafkaAccess, 'fetcher'>,
-    topic: string,
-    instance: string,
-    symbols: readonly string[],
-    ends: ReadonlyMap<number, number>,
-  ) {
-    this.#fetcher = kafka.fetcher('tapeline-ingestion-watch', [topic])
-    this.#topic = topic
-    this.#instance = instance
-    this.#symbols = new Set(symbols)
-    this.#positions = new Map(ends)
+  constructor(kafka: Pick<KafkaAccess, 'fetcher'>, options: InstanceWatchOptions) {
+    this.#fetcher = kafka.fetcher('tapeline-ingestion-watch', [options.checkpoints, options.gaps])
+    this.#options = options
+    this.#symbols = new Set(options.symbols)
+    this.#positions = new Map(options.ends)
   }
 
   async connect(): Promise<void> {
@@ -41,16 +49,19 @@ export class InstanceWatch {
 
   /** @throws TapelineError `KAFKA` when another instance has started over one of our symbols after we did */
   async check(): Promise<void> {
-    for (const { partition, end } of await this.#fetcher.offsetRanges()) {
-      for (let offset = this.#positions.get(partition) ?? end; offset < end; ) {
-        const node = this.#fetcher.leaderOf(this.#topic, partition) ?? 0
-        const [fetched] = await this.#fetcher.fetch(node, [{ topic: this.#topic, partition, offset }], LIMITS)
-        if (fetched?.error) throw new Error(`Partition ${partition} of ${this.#topic}: ${fetched.error}`)
+    for (const { topic, partition, end } of await this.#fetcher.offsetRanges()) {
+      const key = `${topic}:${partition}`
+      for (let offset = this.#positions.get(key) ?? end; offset < end; ) {
+        const node = this.#fetcher.leaderOf(topic, partition) ?? 0
+        const [fetched] = await this.#fetcher.fetch(node, [{ topic, partition, offset }], LIMITS)
+        if (fetched?.error) throw new Error(`Partition ${partition} of ${topic}: ${fetched.error}`)
         for (const { offset: at, record } of fetched?.records ?? []) {
-          if (at >= offset) this.#look(partition, record.key?.toString() ?? '', record.value)
+          if (at < offset) continue
+          if (topic === this.#options.gaps) this.#lookAtGap(record)
+          else this.#lookAtCheckpoint(partition, record)
         }
         offset = fetched?.nextOffset ?? offset
-        this.#positions.set(partition, offset)
+        this.#positions.set(key, offset)
         if (fetched?.nextOffset == null) break
       }
     }
@@ -60,11 +71,18 @@ export class InstanceWatch {
     await this.#fetcher.close()
   }
 
-  #look(partition: number, symbol: string, value: Buffer | null): void {
+  #lookAtGap({ value, headers }: FetchedRecord): void {
+    if (value === null || headerText(headers, HEADER.instance) === this.#options.instance) return
+    const gap = parseGap(value)
+    if (gap !== null && this.#symbols.has(gap.symbol)) this.#options.onForeignGap(gap)
+  }
+
+  #lookAtCheckpoint(partition: number, { key, value }: FetchedRecord): void {
+    const symbol = key?.toString() ?? ''
     if (!this.#symbols.has(symbol) || value === null || !value.includes(START)) return
     const { instance, kind } = parseCheckpoint(value.toString())
     if (kind !== 'start') return
-    if (instance === this.#instance) this.#ownStartSeen.add(partition)
+    if (instance === this.#options.instance) this.#ownStartSeen.add(partition)
     else if (this.#ownStartSeen.has(partition)) this.#giveWay(instance, symbol)
   }
 

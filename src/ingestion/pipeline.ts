@@ -123,19 +123,37 @@ export class Pipeline {
     ports: Omit<PipelinePorts, 'instance' | 'watch'>,
   ): Promise<Pipeline> {
     const { outside, symbols, log } = ports
-    const { memory, replayed, checkpointEnds } = await recover(outside.kafka, config.topics, symbols)
+    const { memory, replayed, ends } = await recover(outside.kafka, config.topics, symbols)
     const instance = randomUUID()
-    const watch = new InstanceWatch(
-      outside.kafka,
-      config.topics.checkpoints,
+    let pipeline: Pipeline | null = null
+    const { checkpoints, gaps } = config.topics
+    const watch = new InstanceWatch(outside.kafka, {
+      checkpoints,
+      gaps,
       instance,
       symbols,
-      checkpointEnds,
-    )
+      ends,
+      onForeignGap: (gap) => pipeline?.onForeignGap(gap),
+    })
     await watch.connect()
     const known = [...memory.symbols].length
     if (known > 0) log.info({ symbols: known, replayed }, 'Memory recovered from the topics')
-    return new Pipeline(config, { ...ports, instance, watch }, memory)
+    pipeline = new Pipeline(config, { ...ports, instance, watch }, memory)
+    return pipeline
+  }
+
+  /** An instance that is about to stop has entered a gap that was not there when this one started. */
+  onForeignGap(gap: Gap): void {
+    for (const one of asIdGap(gap)) {
+      const stream = streamName(one.symbol, one.event_type)
+      // A newer epoch than ours shows itself soon, with a row of our own.
+      if (one.status !== 'open' || this.ledger.isOpen(one) || one.epoch > this.#continuity.epochOf(stream))
+        continue
+      this.ledger.restore(one.symbol, [one], null)
+      this.#continuity.lack(stream, one)
+      this.#continuity.abandonIfOver(one)
+      this.backfill.notice()
+    }
   }
 
   /** To be called once the queue is being emptied. */
@@ -243,7 +261,7 @@ export class Pipeline {
   }
 
   #publishGap(gap: Gap): void {
-    const { topics, outside } = this.#ports
+    const { topics, outside, instance } = this.#ports
     const topic = this.#config.topics.gaps
     this.#ports.send({
       topic,
@@ -251,7 +269,10 @@ export class Pipeline {
       partition: partitionOf(gap.symbol, topics.get(topic)?.partitions ?? 1),
       key: Buffer.from(gap.gap_id),
       value: Buffer.from(JSON.stringify(gap)),
-      headers: new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))]]),
+      headers: new Map([
+        [Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))],
+        [Buffer.from(HEADER.instance), Buffer.from(instance)],
+      ]),
       timestampMs: gap.updated_at,
       mark: null,
       gap,

@@ -7,8 +7,8 @@ import { Replay } from './replay.ts'
 /** What the topics know of the symbols of this instance. */
 export interface Recovered {
   readonly memory: Acknowledged
-  /** The end of each partition of the checkpoints topic when it was read. */
-  readonly checkpointEnds: ReadonlyMap<number, number>
+  /** The end of each partition when it was read, by `topic:partition`. */
+  readonly ends: ReadonlyMap<string, number>
   /** Messages that were replayed behind the checkpoints. */
   readonly replayed: number
 }
@@ -31,11 +31,10 @@ export async function recover(
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
     const replay = new Replay(symbols, (topic) => metadata.get(topic)?.partitions ?? 1)
-    const checkpointEnds = new Map<number, number>()
+    const ends = new Map(ranges.map(({ topic, partition, end }) => [`${topic}:${partition}`, end]))
     for (const { topic, partition, start, end } of ranges.filter(
       ({ topic }) => topic === names.checkpoints,
     )) {
-      checkpointEnds.set(partition, end)
       await readPartition(fetcher, { topic, partition, from: start, end }, (record) =>
         replay.checkpoint(record),
       )
@@ -50,7 +49,7 @@ export async function recover(
         onRecord(topic, offset, record),
       )
     }
-    return { memory: replay.memory, checkpointEnds, replayed: replay.replayed }
+    return { memory: replay.memory, ends, replayed: replay.replayed }
   } finally {
     await fetcher.close()
   }

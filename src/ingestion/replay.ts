@@ -1,7 +1,7 @@
 import { HEADER, headerText } from '../kafka/headers.ts'
 import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
-import { GAP } from '../market/gap.ts'
+import { GAP, type Gap } from '../market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
 import { Acknowledged } from './acknowledged.ts'
 import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
@@ -54,11 +54,10 @@ export class Replay {
   }
 
   readonly gap = (topic: string, offset: number, { value }: FetchedRecord): void => {
-    const gap = GAP.safeParse(parse(value))
-    // What is no row of the ledger is made a dead letter by the consumer.
-    if (!gap.success || !this.#isBehind(gap.data.symbol, topic, offset)) return
+    const gap = parseGap(value)
+    if (gap === null || !this.#isBehind(gap.symbol, topic, offset)) return
     this.replayed++
-    this.memory.gap(gap.data)
+    this.memory.gap(gap)
   }
 
   #isBehind(symbol: string, topic: string, offset: number): boolean {
@@ -66,6 +65,12 @@ export class Replay {
     if (checkpoint === undefined) return false
     return offset >= offsetIn(checkpoint, topic, partitionOf(symbol, this.#partitionsOf(topic)))
   }
+}
+
+/** A row of the ledger; null for a message that is none, which the consumer makes a dead letter. */
+export function parseGap(value: Buffer | null): Gap | null {
+  const gap = GAP.safeParse(parse(value))
+  return gap.success ? gap.data : null
 }
 
 /** The offset at which a checkpoint holds; 0 where it was taken of another partition, before their count changed. */

@@ -6,6 +6,8 @@ export const HEADER = {
   schema: 'schema',
   /** Of trade and aggTrade: how often the exchange has begun their ids anew, as digits; absent means 0. */
   epoch: 'epoch',
+  /** Of rows of the ledger: the ingestion process that wrote it. */
+  instance: 'instance',
   /** Dead letters: who gave up on the message, `ingestion` or `consumer`. */
   origin: 'origin',
   originTopic: 'origin_topic',
