@@ -1,6 +1,6 @@
 import { TapelineError } from '../errors.ts'
-import type { KafkaAccess, RecordFetcher } from '../kafka/access.ts'
 import { HEADER, headerText } from '../kafka/headers.ts'
+import type { KafkaPort, RecordFetcher } from '../kafka/kafka-port.ts'
 import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import type { Gap } from '../market/gap.ts'
 import { parseCheckpoint } from './checkpoint.ts'
@@ -19,6 +19,8 @@ export interface InstanceWatchOptions {
   readonly symbols: readonly string[]
   /** Where reading begins, by `topic:partition`: the ends before this instance wrote its start records. */
   readonly ends: ReadonlyMap<string, number>
+  /** Whose checkpoints were found. */
+  readonly olderInstances: Iterable<string>
   /** A row of the ledger that another instance has written since. */
   readonly onForeignGap: (gap: Gap) => void
 }
@@ -35,12 +37,15 @@ export class InstanceWatch {
   readonly #positions: Map<string, number>
   /** Partitions in which our own start records have been read. */
   readonly #ownStartSeen = new Set<number>()
+  /** Instances that started before us: a producer's second attempt may repeat their start records behind ours. */
+  readonly #older: Set<string>
 
-  constructor(kafka: Pick<KafkaAccess, 'fetcher'>, options: InstanceWatchOptions) {
+  constructor(kafka: Pick<KafkaPort, 'fetcher'>, options: InstanceWatchOptions) {
     this.#fetcher = kafka.fetcher('tapeline-ingestion-watch', [options.checkpoints, options.gaps])
     this.#options = options
     this.#symbols = new Set(options.symbols)
     this.#positions = new Map(options.ends)
+    this.#older = new Set(options.olderInstances)
   }
 
   async connect(): Promise<void> {
@@ -83,7 +88,8 @@ export class InstanceWatch {
     const { instance, kind } = parseCheckpoint(value.toString())
     if (kind !== 'start') return
     if (instance === this.#options.instance) this.#ownStartSeen.add(partition)
-    else if (this.#ownStartSeen.has(partition)) this.#giveWay(instance, symbol)
+    else if (!this.#ownStartSeen.has(partition)) this.#older.add(instance)
+    else if (!this.#older.has(instance)) this.#giveWay(instance, symbol)
   }
 
   #giveWay(instance: string, symbol: string): never {

@@ -1,5 +1,5 @@
 import { describeError } from '../errors.ts'
-import type { BaseOffset, KafkaAccess, RecordProducer } from '../kafka/access.ts'
+import type { BaseOffset, KafkaPort, RecordProducer } from '../kafka/kafka-port.ts'
 import type { Compression } from '../kafka/producer.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -42,7 +42,7 @@ const MESSAGES_PER_PRODUCER = 1_000_000_000
  */
 export class KafkaProducer {
   readonly #options: KafkaProducerOptions
-  readonly #outside: Pick<Outside, 'clock' | 'random'> & { readonly kafka: Pick<KafkaAccess, 'producer'> }
+  readonly #outside: Pick<Outside, 'clock' | 'random'> & { readonly kafka: Pick<KafkaPort, 'producer'> }
   readonly #queue: MessageQueue
   readonly #onAcknowledged: OnAcknowledged
   readonly #log: Logger
@@ -61,7 +61,7 @@ export class KafkaProducer {
 
   constructor(
     options: KafkaProducerOptions,
-    outside: Pick<Outside, 'clock' | 'random'> & { readonly kafka: Pick<KafkaAccess, 'producer'> },
+    outside: Pick<Outside, 'clock' | 'random'> & { readonly kafka: Pick<KafkaPort, 'producer'> },
     queue: MessageQueue,
     onAcknowledged: OnAcknowledged,
     log: Logger,

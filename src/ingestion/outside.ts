@@ -2,7 +2,7 @@ import { fetchTradingSymbols } from '../binance/rest.ts'
 import { type OpenSocket, openSocket } from '../binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../binance/trade-rest.ts'
 import { askSource } from '../binance/upgrade.ts'
-import { type KafkaAccess, kafkaAccess } from '../kafka/access.ts'
+import { type KafkaPort, kafkaPort } from '../kafka/kafka-port.ts'
 import type { Clock } from '../timing/clock.ts'
 import type { IngestionConfig } from './config.ts'
 
@@ -22,7 +22,7 @@ export interface Outside {
     readonly fetchTrades: FetchTrades
     readonly openSocket: OpenSocket
   }
-  readonly kafka: KafkaAccess
+  readonly kafka: KafkaPort
 }
 
 /** The real one. */
@@ -36,6 +36,6 @@ export function outside(config: IngestionConfig, clock: Clock): Outside {
       fetchTrades: tradeRest(config.restUrl),
       openSocket,
     },
-    kafka: kafkaAccess(config.kafka),
+    kafka: kafkaPort(config.kafka),
   }
 }

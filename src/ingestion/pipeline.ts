@@ -123,7 +123,7 @@ export class Pipeline {
     ports: Omit<PipelinePorts, 'instance' | 'watch'>,
   ): Promise<Pipeline> {
     const { outside, symbols, log } = ports
-    const { memory, replayed, ends } = await recover(outside.kafka, config.topics, symbols)
+    const { memory, replayed, ends, instances } = await recover(outside.kafka, config.topics, symbols)
     const instance = randomUUID()
     let pipeline: Pipeline | null = null
     const { checkpoints, gaps } = config.topics
@@ -133,6 +133,7 @@ export class Pipeline {
       instance,
       symbols,
       ends,
+      olderInstances: instances,
       onForeignGap: (gap) => pipeline?.onForeignGap(gap),
     })
     await watch.connect()

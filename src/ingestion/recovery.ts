@@ -1,5 +1,5 @@
-import type { KafkaAccess, RecordFetcher } from '../kafka/access.ts'
 import type { TopicNames } from '../kafka/config.ts'
+import type { KafkaPort, RecordFetcher } from '../kafka/kafka-port.ts'
 import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import type { Acknowledged } from './acknowledged.ts'
 import { Replay } from './replay.ts'
@@ -9,6 +9,8 @@ export interface Recovered {
   readonly memory: Acknowledged
   /** The end of each partition when it was read, by `topic:partition`. */
   readonly ends: ReadonlyMap<string, number>
+  /** The processes that wrote its checkpoints. */
+  readonly instances: ReadonlySet<string>
   /** Messages that were replayed behind the checkpoints. */
   readonly replayed: number
 }
@@ -21,7 +23,7 @@ const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
  * survived. A symbol without a checkpoint is new.
  */
 export async function recover(
-  kafka: Pick<KafkaAccess, 'fetcher'>,
+  kafka: Pick<KafkaPort, 'fetcher'>,
   names: TopicNames,
   symbols: readonly string[],
 ): Promise<Recovered> {
@@ -49,7 +51,8 @@ export async function recover(
         onRecord(topic, offset, record),
       )
     }
-    return { memory: replay.memory, ends, replayed: replay.replayed }
+    const { memory, instances, replayed } = replay
+    return { memory, ends, instances, replayed }
   } finally {
     await fetcher.close()
   }

@@ -16,6 +16,8 @@ export class Replay {
   readonly #wanted: ReadonlySet<string>
   readonly #partitionsOf: (topic: string) => number
   readonly #checkpoints = new Map<string, Checkpoint>()
+  /** The processes that wrote the checkpoints. */
+  readonly instances = new Set<string>()
   /** Messages taken from the topics behind the checkpoints. */
   replayed = 0
 
@@ -28,6 +30,7 @@ export class Replay {
     const symbol = key?.toString() ?? ''
     if (!this.#wanted.has(symbol) || value === null) return
     const checkpoint = parseCheckpoint(value.toString())
+    this.instances.add(checkpoint.instance)
     const known = this.#checkpoints.get(symbol)
     // After a change of the partition count an older one may stand in another partition.
     if (known !== undefined && known.written_at > checkpoint.written_at) return

@@ -1,5 +1,5 @@
-import type { RecordFetcher } from './access.ts'
 import type { KafkaConnection } from './config.ts'
+import type { RecordFetcher } from './kafka-port.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { partitionOf } from './partition-map.ts'
 

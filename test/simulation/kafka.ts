@@ -1,4 +1,4 @@
-import type { KafkaAccess, OutgoingRecord } from '../../src/kafka/access.ts'
+import type { KafkaPort, OutgoingRecord } from '../../src/kafka/kafka-port.ts'
 import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
 import type { TopicMetadata } from '../../src/kafka/topic-metadata.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
@@ -75,14 +75,14 @@ export class SimulatedKafka {
   }
 
   /** Kafka as one process meets it. */
-  access(life: LifeClock, incarnation: number): KafkaAccess {
+  access(life: LifeClock, incarnation: number): KafkaPort {
     return {
       producer: () => this.#producer(life, incarnation),
       fetcher: (_clientId, topics) => this.#fetcher(life, topics),
     }
   }
 
-  #producer(life: LifeClock, incarnation: number): ReturnType<KafkaAccess['producer']> {
+  #producer(life: LifeClock, incarnation: number): ReturnType<KafkaPort['producer']> {
     let closed = false
     return {
       topics: (names) => this.#answer(life, () => this.#metadata(names)),
@@ -112,7 +112,7 @@ export class SimulatedKafka {
     }
   }
 
-  #fetcher(life: LifeClock, topics: readonly string[]): ReturnType<KafkaAccess['fetcher']> {
+  #fetcher(life: LifeClock, topics: readonly string[]): ReturnType<KafkaPort['fetcher']> {
     return {
       connect: () => this.#answer(life, () => this.#metadata(topics)),
       leaderOf: () => 0,

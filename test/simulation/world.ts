@@ -39,6 +39,8 @@ interface Life {
   readonly ingestion: Ingestion
   readonly incarnation: number
   stopping: boolean
+  /** Another process has run over the same symbols at the same time. */
+  overlapped: boolean
 }
 
 /**
@@ -124,10 +126,10 @@ export class World {
   takeOver(): void {
     const older = this.#lives.at(-1)
     if (older === undefined || older.stopping) return
-    this.#live()
+    const newer = this.#live()
     this.clock.schedule(10 * MINUTE_MS, () => {
-      if (older.clock.isAlive && !older.stopping)
-        this.complaints.push('C4: an older instance has not stopped')
+      if ([older, newer].every(({ clock, stopping }) => clock.isAlive && !stopping))
+        this.complaints.push('C4: two instances go on over the same symbols')
     })
   }
 
@@ -156,7 +158,7 @@ export class World {
     })
   }
 
-  #live(): void {
+  #live(): Life {
     const clock = new LifeClock(this.clock)
     const random = this.#random.fork()
     const incarnation = ++this.#incarnation
@@ -172,10 +174,13 @@ export class World {
       kafka: this.kafka.access(clock, incarnation),
     }
     const ingestion = new Ingestion(this.#config, outside, LOG)
-    const life = { clock, ingestion, incarnation, stopping: false }
+    const overlapped = this.#lives.length > 0
+    for (const other of this.#lives) other.overlapped = true
+    const life = { clock, ingestion, incarnation, stopping: false, overlapped }
     this.#lives.push(life)
     ingestion.ended.then((error) => this.#onEnded(life, error), this.#onDefect)
     ingestion.start()
+    return life
   }
 
   #answer<Result>(clock: LifeClock, answer: () => Result): Promise<Result> {
@@ -185,9 +190,8 @@ export class World {
   /** It stops by itself: only because another has taken over, which of two that start together is Kafka's decision. */
   #onEnded(life: Life, error: unknown): void {
     if (!life.clock.isAlive) return
-    const others = this.#lives.some((one) => one !== life && !one.stopping)
-    if (!others || !String(error).includes('Another ingestion')) this.#onDefect(error)
-    this.#stop(life).catch(this.#onDefect)
+    if (!life.overlapped || !String(error).includes('Another ingestion')) this.#onDefect(error)
+    this.#stop(life).then(() => this.#liveAfter(1000), this.#onDefect)
   }
 
   /** As the service does it: 8 s to deliver, then it gives up. */

@@ -36,14 +36,14 @@ export type RecordFetcher = Pick<
 >
 
 /** Kafka as a service meets it; a simulation has one in memory. */
-export interface KafkaAccess {
+export interface KafkaPort {
   /** @param clientId shown in the broker's logs and metrics */
   producer(clientId: string, compression: Compression): RecordProducer
   fetcher(clientId: string, topics: readonly string[]): RecordFetcher
 }
 
 /** Real brokers. */
-export function kafkaAccess(connection: KafkaConnection): KafkaAccess {
+export function kafkaPort(connection: KafkaConnection): KafkaPort {
   return {
     producer(clientId, compression) {
       const client = createProducer(connection, clientId, compression)
