@@ -2,6 +2,7 @@ import { planConnections } from '../binance/connection-plan.ts'
 import { tradeRest } from '../binance/trade-rest.ts'
 import { askSource } from '../binance/upgrade.ts'
 import { describeError, TapelineError } from '../errors.ts'
+import { requireAccess } from '../kafka/access.ts'
 import { refuseOtherSource } from '../kafka/source-mark.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -18,6 +19,7 @@ import { Pipeline } from './pipeline.ts'
 import { Seat } from './seat.ts'
 import { claimSource } from './source.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
+import { topicRights } from './topic-rights.ts'
 import { WsConsumer } from './ws-consumer.ts'
 
 /** Half of what the exchange allows an IP. */
@@ -159,7 +161,9 @@ export class Ingestion {
     const { topics: names, wsUrl, eventTypes, connectionsPerStream, connectionMaxAgeMs } = this.#config
     const { signal } = this.#stopping
     const attempts = new AttemptLimit(MAX_ATTEMPTS, ATTEMPTS_WINDOW_MS)
-    const topics = await this.#patiently('Kafka', () => this.#producer.topics(Object.values(names)))
+    const topics = await this.#patiently('Kafka', () =>
+      requireAccess(this.#config.kafka, 'tapeline-ingestion', { topics: topicRights(names) }),
+    )
     const source = await this.#patiently('The exchange', async () => {
       await attempts.wait(this.#clock, signal)
       return askSource(wsUrl, signal)

@@ -1,7 +1,7 @@
 import { describeError } from '../errors.ts'
 import type { KafkaConnection } from '../kafka/config.ts'
 import { type Compression, createProducer, type KafkaProducerClient } from '../kafka/producer.ts'
-import { type TopicMetadata, topicMetadata } from '../kafka/topic-metadata.ts'
+import { describeKafkaError } from '../kafka/refusal.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
 import type { Clock } from '../timing/clock.ts'
@@ -83,11 +83,6 @@ export class KafkaProducer {
   oldestUnacknowledgedMs(nowMs: number): number {
     const oldest = this.#inFlight[0]?.queuedAtMs ?? this.#queue.oldestQueuedAtMs
     return oldest === null ? 0 : Math.max(0, nowMs - oldest)
-  }
-
-  /** Ids and partition counts of topics; waits for brokers that are away. @throws TapelineError `KAFKA` when one is missing */
-  topics(names: readonly string[]): Promise<Map<string, TopicMetadata>> {
-    return topicMetadata(this.#producer, names)
   }
 
   start(): void {
@@ -187,7 +182,7 @@ export class KafkaProducer {
         if (signal.aborted) return null
         this.#log.warn(
           { err: error },
-          `Kafka did not take a batch, sending it again: ${describeError(error)}`,
+          `Kafka did not take a batch, sending it again: ${describeKafkaError(error)}`,
         )
         await sleep(delayFor(failures, this.#options.backoff, Math.random()), signal).catch(() => {})
         await this.#renew()
