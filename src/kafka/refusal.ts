@@ -59,14 +59,15 @@ const NO_SASL: Refusal = {
   what: 'this listener of the broker has no login',
   fix: 'Unset KAFKA_SASL_MECHANISM, or set KAFKA_BROKERS to its SASL listener.',
 }
-const NO_TOPIC_RIGHT = noRight('a topic')
-const NO_GROUP_RIGHT = noRight('the consumer group')
-const NO_CLUSTER_RIGHT = noRight('the cluster')
+const NO_TOPIC_RIGHT = noRight('lacks a right on a topic')
+const NO_GROUP_RIGHT = noRight('lacks READ on the consumer group')
+// Asked of whoever wants to be an idempotent producer.
+const NO_CLUSTER_RIGHT = noRight('has WRITE on no topic, nor IDEMPOTENT_WRITE on the cluster')
 
-function noRight(resource: string): Refusal {
+function noRight(has: string): Refusal {
   return {
     final: true,
-    what: `this user lacks a right on ${resource}`,
+    what: `this user ${has}`,
     fix: 'Grant it with an ACL; docs/security.md lists what each service needs.',
   }
 }
@@ -108,6 +109,7 @@ export function kafkaRefusal(error: unknown, where: string): TapelineError | nul
     const refusal = BY_CODE[codeOf(one, 'apiId')] ?? BY_CODE[codeOf(one, 'code')] ?? byKind(one)
     if (refusal === undefined) continue
     const reason = Reflect.get(one, 'reason')
+    if (refusal === NO_TOPIC_RIGHT) return asError(refusal, where, error, refusedTopics(error))
     const detail = refusal === OTHER_HOST && typeof reason === 'string' ? ` (${reason.trim()})` : ''
     return asError(refusal, where, error, detail)
   }
@@ -164,6 +166,23 @@ function isLeaf(error: Error): boolean {
 
 function asError({ final, what, fix }: Refusal, where: string, cause: unknown, detail = ''): TapelineError {
   return new TapelineError(final ? 'ACCESS' : 'KAFKA', `${where}: ${what}${detail}`, { fix, cause })
+}
+
+const TOPIC_AUTHORIZATION_FAILED = 29
+
+/** The names that an answer of the broker gives of what it refused, as `: a, b`; empty where it gives none. */
+function refusedTopics(error: unknown): string {
+  const names = new Set<string>()
+  const look = (value: unknown, within: string) => {
+    if (value === null || typeof value !== 'object') return
+    const named: unknown = Reflect.get(value, 'name') ?? Reflect.get(value, 'resourceName')
+    const name = typeof named === 'string' ? named : within
+    if (Reflect.get(value, 'errorCode') === TOPIC_AUTHORIZATION_FAILED && name !== '') names.add(name)
+    for (const inner of Object.values(value))
+      if (Array.isArray(inner)) for (const one of inner) look(one, name)
+  }
+  for (const one of allWithin(error)) look(Reflect.get(one, 'response'), '')
+  return names.size === 0 ? '' : `: ${[...names].join(', ')}`
 }
 
 /** An error, the errors gathered in it and their causes, each once. */
