@@ -1,5 +1,6 @@
 import { NetworkError, UserError } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../errors.ts'
+import { type CertificateFault, certificateFault } from '../tls/certificate-fault.ts'
 import type { KafkaConnection } from './config.ts'
 
 /**
@@ -72,18 +73,13 @@ function noRight(has: string): Refusal {
   }
 }
 
+const BY_CERTIFICATE: Readonly<Record<CertificateFault, Refusal>> = {
+  untrusted: UNTRUSTED,
+  outdated: OUTDATED,
+  'other host': OTHER_HOST,
+}
+
 const BY_CODE: Readonly<Record<string, Refusal>> = {
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
-  UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
-  SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
-  DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
-  CERT_UNTRUSTED: UNTRUSTED,
-  CERT_SIGNATURE_FAILURE: UNTRUSTED,
-  INVALID_CA: UNTRUSTED,
-  CERT_HAS_EXPIRED: OUTDATED,
-  CERT_NOT_YET_VALID: OUTDATED,
-  ERR_TLS_CERT_ALTNAME_INVALID: OTHER_HOST,
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: CLIENT_CERTIFICATE,
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: CLIENT_CERTIFICATE,
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: CLIENT_CERTIFICATE,
@@ -122,8 +118,10 @@ export function describeKafkaError(error: unknown): string {
   return refusal === null ? describeError(error) : `${refusal.message}. ${refusal.fix}`
 }
 
-/** The client's own error of a broker that answers in TLS records, or that hangs up on a TLS hello. */
+/** A certificate that is refused here, or the client's own error of a broker that hangs up on a TLS hello. */
 function byKind(error: Error): Refusal | undefined {
+  const fault = certificateFault(codeOf(error, 'code'))
+  if (fault !== null) return BY_CERTIFICATE[fault]
   if (codeOf(error, 'code') !== 'PLT_KFK_USER') return undefined
   if (error.cause instanceof Error && codeOf(error.cause, 'code') === 'ECONNRESET') return NO_TLS
   return undefined

@@ -53,6 +53,15 @@ export const databaseUrl = z
     const query = URL.parse(text)?.searchParams
     return query?.get('sslmode') !== 'verify-ca' || query.has('sslrootcert')
   }, 'sslrootcert=FILE beside sslmode=verify-ca')
+  .refine((text) => {
+    const query = URL.parse(text)?.searchParams
+    return query?.has('sslcert') === query?.has('sslkey')
+  }, 'sslcert=FILE and sslkey=FILE, both or none')
+  .refine(
+    // The rest of such a password would be taken for the path, and shown as one.
+    (text) => !text.slice(text.search(/(?<=:\/\/[^/?#]*)[/?#]/)).includes('@'),
+    'a password whose / ? # and @ are written as %2F %3F %23 and %40',
+  )
 
 const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 
