@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import {
   type AclOperationLabel,
@@ -33,7 +35,7 @@ const USERS = {
 }
 type User = keyof typeof USERS
 
-/** A right as an ACL has it. The table of docs/security.md is this one. */
+/** A right as an ACL has it. */
 interface Right {
   readonly user: User
   readonly operation: AclOperationLabel
@@ -123,6 +125,18 @@ const startConsumer = () =>
     AUTO_OFFSET_RESET: 'earliest',
     KAFKA_SESSION_TIMEOUT_MS: '6000',
   })
+
+test('runs with the rights of the table in docs/security.md', () => {
+  const text = readFileSync(resolve(import.meta.dirname, '../docs/security.md'), 'utf8')
+  const rows = text.matchAll(/^\| (ingestion|consumer|operator) +\| `(\w+)` +\| (topic|group) (.*)\|$/gm)
+  const documented = [...rows].flatMap(([, user, operation, resource, names = '']) =>
+    [...names.matchAll(/`([^`]+)`/g)].map(([, name]) => `${user} ${operation} ${resource} ${name}`),
+  )
+  const used = [...OPERATOR, ...INGESTION, ...CONSUMER].map(
+    ({ user, operation, resource, name }) => `${user} ${operation} ${resource} ${name}`,
+  )
+  assert.deepEqual(documented.sort(), used.sort())
+})
 
 const settingsOf = (user: User) => loadSettings(as(user), { cwd: '/nowhere' })
 
