@@ -5,6 +5,8 @@
  * - `ENVIRONMENT`: something the machine lacks or holds (Java, a port, a folder in use).
  * - `SOURCE`: data of another source (live, simulated, a capture) is already there.
  * - `EXCHANGE`: the exchange refused in a way that waiting does not mend (a symbol, a region).
+ * - `ACCESS`: Kafka or the database refuses who this is or what it may do, or is not who it should be (a certificate, a
+ *   password, a right): a person has to mend it.
  * - `KAFKA`: the broker is there but not as needed (a topic missing or different).
  * - `DATABASE`: the database is there but not as needed (schema newer than the program, no TimescaleDB).
  * - `SCHEMA`: a message is of a newer schema than this program knows.
@@ -16,6 +18,7 @@ export type ErrorCode =
   | 'ENVIRONMENT'
   | 'SOURCE'
   | 'EXCHANGE'
+  | 'ACCESS'
   | 'KAFKA'
   | 'DATABASE'
   | 'SCHEMA'

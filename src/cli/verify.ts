@@ -34,6 +34,7 @@ export function verifyCommand(): Command {
         console.log(options.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
         if (!audit.clean) process.exitCode = 1
       } catch (error) {
+        if (error instanceof TapelineError && error.code === 'ACCESS') throw error
         throw new TapelineError(
           'DATABASE',
           `${withoutPassword(url)} cannot be audited: ${describeError(error)}`,

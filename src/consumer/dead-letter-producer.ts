@@ -1,6 +1,6 @@
-import { describeError } from '../errors.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
 import { createProducer, type KafkaProducerClient } from '../kafka/producer.ts'
+import { describeKafkaError } from '../kafka/refusal.ts'
 import { topicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { delayFor, sleep } from '../timing/backoff.ts'
@@ -28,7 +28,7 @@ export class DeadLetterProducer {
       } catch (error) {
         this.#log.warn(
           { err: error },
-          `Dead letters were not acknowledged, trying again: ${describeError(error)}`,
+          `Dead letters were not acknowledged, trying again: ${describeKafkaError(error)}`,
         )
         await this.close()
         await sleep(delayFor(failures, this.#config.backoff, Math.random()), signal)

@@ -1,6 +1,7 @@
 import { Consumer, type GroupAssignment } from '@platformatic/kafka'
 import { describeError } from '../errors.ts'
 import { clientOptions } from '../kafka/client.ts'
+import { describeKafkaError } from '../kafka/refusal.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
 import type { ConsumerConfig } from './config.ts'
@@ -146,7 +147,10 @@ export class GroupMembership {
         this.#log.warn({ err: lost }, `Group membership lost, joining again: ${describeError(lost)}`)
       } catch (error) {
         if (signal.aborted) return
-        this.#log.warn({ err: error }, `Cannot join group ${this.#config.groupId}: ${describeError(error)}`)
+        this.#log.warn(
+          { err: error },
+          `Cannot join group ${this.#config.groupId}: ${describeKafkaError(error)}`,
+        )
       }
       this.#lose()
       failures++

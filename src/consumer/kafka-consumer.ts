@@ -1,6 +1,7 @@
 import { describeError } from '../errors.ts'
 import type { KafkaConnection } from '../kafka/config.ts'
 import { type FetchedPartition, PartitionFetcher, type Position } from '../kafka/partition-fetcher.ts'
+import { describeKafkaError } from '../kafka/refusal.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
@@ -102,7 +103,7 @@ export class KafkaConsumer {
           return
         }
         if (!signal.aborted)
-          this.#log.warn({ err: error }, `Fetching failed, trying again: ${describeError(error)}`)
+          this.#log.warn({ err: error }, `Fetching failed, trying again: ${describeKafkaError(error)}`)
         failures++
       } finally {
         this.#fetcher = null

@@ -8,6 +8,7 @@ import type { RunningService } from '../telemetry/service.ts'
 import type { ConsumerStatus } from '../telemetry/status.ts'
 import { Tally } from '../telemetry/tally.ts'
 import { VERSION } from '../telemetry/version.ts'
+import { awaitKafkaAccess } from './access.ts'
 import type { Batch } from './batch.ts'
 import type { Written } from './batch-writer.ts'
 import type { ConsumerConfig } from './config.ts'
@@ -32,8 +33,10 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const starting = new AbortController()
   let worker: Worker | null = null
 
+  let waitingFor = 'the database has not answered yet'
+
   const readiness = () => {
-    const reason = whyNotReady(worker)
+    const reason = worker === null ? waitingFor : whyNotReady(worker)
     return { ready: reason === '', reason }
   }
   const status = (): ConsumerStatus => {
@@ -49,6 +52,8 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const work = async () => {
     const database = await openDatabase(config, log, starting.signal)
     closers.add('database', () => database.close())
+    waitingFor = 'Kafka has not answered yet'
+    await awaitKafkaAccess(config, log, starting.signal)
     worker = new Worker(
       config,
       database,
@@ -87,8 +92,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   }
 }
 
-function whyNotReady(worker: Worker | null): string {
-  if (worker === null) return 'the database has not answered yet'
+function whyNotReady(worker: Worker): string {
   if (!worker.isPositioned) return 'no partitions are assigned yet'
   if (worker.writingMs > WRITING_LIMIT_MS) {
     return `the database has not taken a batch for ${Math.round(worker.writingMs / 1000)} s`

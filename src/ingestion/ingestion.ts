@@ -17,6 +17,7 @@ import { Pipeline } from './pipeline.ts'
 import { Seat } from './seat.ts'
 import { claimSource } from './source.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
+import { topicRights } from './topic-rights.ts'
 import { WsConsumer } from './ws-consumer.ts'
 
 /** Half of what the exchange allows an IP. */
@@ -158,7 +159,9 @@ export class Ingestion {
     const { topics: names, wsUrl, eventTypes, connectionsPerStream, connectionMaxAgeMs } = this.#config
     const { signal } = this.#stopping
     const attempts = new AttemptLimit(MAX_ATTEMPTS, ATTEMPTS_WINDOW_MS)
-    const topics = await this.#patiently('Kafka', () => this.#producer.topics(Object.values(names)))
+    const topics = await this.#patiently('Kafka', () =>
+      this.#outside.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(names) }),
+    )
     const source = await this.#patiently('The exchange', async () => {
       await attempts.wait(this.#outside.clock, signal)
       return this.#outside.exchange.askSource(signal)

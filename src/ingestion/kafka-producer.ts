@@ -1,7 +1,7 @@
 import { describeError } from '../errors.ts'
 import type { BaseOffset, KafkaPort, RecordProducer } from '../kafka/kafka-port.ts'
 import type { Compression } from '../kafka/producer.ts'
-import type { TopicMetadata } from '../kafka/topic-metadata.ts'
+import { describeKafkaError } from '../kafka/refusal.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
 import { sleepOn } from '../timing/clock.ts'
@@ -84,11 +84,6 @@ export class KafkaProducer {
   oldestUnacknowledgedMs(nowMs: number): number {
     const oldest = this.#inFlight[0]?.queuedAtMs ?? this.#queue.oldestQueuedAtMs
     return oldest === null ? 0 : Math.max(0, nowMs - oldest)
-  }
-
-  /** Ids and partition counts of topics; waits for brokers that are away. @throws TapelineError `KAFKA` when one is missing */
-  topics(names: readonly string[]): Promise<Map<string, TopicMetadata>> {
-    return this.#producer.topics(names)
   }
 
   start(): void {
@@ -180,7 +175,7 @@ export class KafkaProducer {
         if (signal.aborted) return null
         this.#log.warn(
           { err: error },
-          `Kafka did not take a batch, sending it again: ${describeError(error)}`,
+          `Kafka did not take a batch, sending it again: ${describeKafkaError(error)}`,
         )
         const waitMs = delayFor(failures, this.#options.backoff, this.#outside.random())
         await sleepOn(this.#outside.clock, waitMs, signal).catch(() => {})

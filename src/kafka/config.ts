@@ -1,4 +1,6 @@
+import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { createSecureContext } from 'node:tls'
 import { describeError, TapelineError } from '../errors.ts'
 import type { Settings } from '../settings/load.ts'
 
@@ -33,7 +35,7 @@ export function topicNames(settings: Settings): TopicNames {
   }
 }
 
-/** @throws TapelineError `SETTINGS` when a certificate or key file cannot be read */
+/** @throws TapelineError `SETTINGS` when a certificate or key cannot be read, is none, or they are not a pair */
 export function kafkaConnection(settings: Settings): KafkaConnection {
   const {
     KAFKA_SASL_MECHANISM: mechanism,
@@ -42,13 +44,7 @@ export function kafkaConnection(settings: Settings): KafkaConnection {
   } = settings
   return {
     brokers: settings.KAFKA_BROKERS,
-    tls: settings.KAFKA_TLS
-      ? {
-          ...pem('ca', 'KAFKA_TLS_CA', settings.KAFKA_TLS_CA),
-          ...pem('cert', 'KAFKA_TLS_CERT', settings.KAFKA_TLS_CERT),
-          ...pem('key', 'KAFKA_TLS_KEY', settings.KAFKA_TLS_KEY),
-        }
-      : null,
+    tls: settings.KAFKA_TLS ? tlsFiles(settings) : null,
     sasl:
       mechanism !== undefined && username !== undefined && password !== undefined
         ? { mechanism, username, password }
@@ -56,20 +52,47 @@ export function kafkaConnection(settings: Settings): KafkaConnection {
   }
 }
 
-function pem<Field extends string>(
-  field: Field,
-  name: string,
-  path: string | undefined,
-): Partial<Record<Field, string>> {
-  if (path === undefined) return {}
-  try {
-    const text: Partial<Record<Field, string>> = {}
-    text[field] = readFileSync(path, 'utf8')
-    return text
-  } catch (error) {
-    throw new TapelineError(
-      'SETTINGS',
-      `${name}=${path}: expected a PEM file that can be read (${describeError(error)})`,
+/** Checked here, at once: to a client a wrong file looks like a broker that is away. */
+function tlsFiles({
+  KAFKA_TLS_CA,
+  KAFKA_TLS_CERT,
+  KAFKA_TLS_KEY,
+}: Settings): NonNullable<KafkaConnection['tls']> {
+  const ca = readPem('KAFKA_TLS_CA', KAFKA_TLS_CA)
+  const cert = readPem('KAFKA_TLS_CERT', KAFKA_TLS_CERT)
+  const key = readPem('KAFKA_TLS_KEY', KAFKA_TLS_KEY)
+  for (const [name, path, text] of [
+    ['KAFKA_TLS_CA', KAFKA_TLS_CA, ca],
+    ['KAFKA_TLS_CERT', KAFKA_TLS_CERT, cert],
+  ]) {
+    if (text === undefined) continue
+    refuse(`${name}=${path}: expected a certificate in PEM`, () => new X509Certificate(text))
+  }
+  if (cert !== undefined && key !== undefined) {
+    refuse(
+      `KAFKA_TLS_KEY=${KAFKA_TLS_KEY}: expected the private key of KAFKA_TLS_CERT=${KAFKA_TLS_CERT}, in PEM, without a password`,
+      () => createSecureContext({ cert, key }),
     )
+  }
+  return {
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+  }
+}
+
+function readPem(name: string, path: string | undefined): string | undefined {
+  if (path === undefined) return undefined
+  return refuse(`${name}=${path}: expected a PEM file that can be read`, () => readFileSync(path, 'utf8'))
+}
+
+/** @throws TapelineError `SETTINGS` with the problem, and what `work` threw */
+function refuse<Result>(problem: string, work: () => Result): Result {
+  try {
+    return work()
+  } catch (error) {
+    throw new TapelineError('SETTINGS', `${problem} (${describeError(error)})`, {
+      fix: 'Correct it in the environment or in .env.',
+    })
   }
 }

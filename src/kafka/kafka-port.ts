@@ -1,3 +1,4 @@
+import { type NeededRights, requireAccess } from './access.ts'
 import type { KafkaConnection } from './config.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { type Compression, createProducer } from './producer.ts'
@@ -37,6 +38,8 @@ export type RecordFetcher = Pick<
 
 /** Kafka as a service meets it; a simulation has one in memory. */
 export interface KafkaPort {
+  /** Ids and partition counts of topics; see {@link requireAccess}. */
+  requireAccess(clientId: string, needed: NeededRights): Promise<Map<string, TopicMetadata>>
   /** @param clientId shown in the broker's logs and metrics */
   producer(clientId: string, compression: Compression): RecordProducer
   fetcher(clientId: string, topics: readonly string[]): RecordFetcher
@@ -45,6 +48,7 @@ export interface KafkaPort {
 /** Real brokers. */
 export function kafkaPort(connection: KafkaConnection): KafkaPort {
   return {
+    requireAccess: (clientId, needed) => requireAccess(connection, clientId, needed),
     producer(clientId, compression) {
       const client = createProducer(connection, clientId, compression)
       return {

@@ -3,6 +3,7 @@ import { describeError, TapelineError } from '../errors.ts'
 import type { Settings } from '../settings/load.ts'
 import { clientOptions, hasKafkaError } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
+import { connectionRefusal } from './refusal.ts'
 
 /** What a topic should be. `configs` holds only what Tapeline asks for; the rest is the broker's. */
 export interface TopicSpec {
@@ -69,7 +70,8 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
  * @throws TapelineError `KAFKA` when the brokers cannot be reached or refuse
  */
 export async function initTopics(settings: Settings): Promise<TopicReport[]> {
-  const admin = new Admin(clientOptions(kafkaConnection(settings), 'tapeline-topics'))
+  const connection = kafkaConnection(settings)
+  const admin = new Admin(clientOptions(connection, 'tapeline-topics'))
   try {
     const present = new Set(await admin.listTopics())
     const reports: TopicReport[] = []
@@ -81,6 +83,9 @@ export async function initTopics(settings: Settings): Promise<TopicReport[]> {
     }
     return reports
   } catch (error) {
+    const where = `Topics cannot be prepared on ${settings.KAFKA_BROKERS.join()}`
+    const refusal = connectionRefusal(error, connection, where)
+    if (refusal !== null) throw refusal
     throw new TapelineError(
       'KAFKA',
       `Topics cannot be prepared on ${settings.KAFKA_BROKERS.join()}: ${describeError(error)}`,

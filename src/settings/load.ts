@@ -56,10 +56,16 @@ export function loadSettings(environment: Environment, options: { cwd: string })
   return Object.freeze({ ...(values as SettingValues), isSet: (name: SettingName) => set.has(name) })
 }
 
-/** A URL as it may be shown: without its password. */
+/** A URL as it may be shown: without its password, and not at all where one may lie in another part of it. */
 export function withoutPassword(url: string): string {
   const parsed = URL.parse(url)
-  if (parsed === null) return '***'
+  // `user:password` alone is a URL too, without a host. A slash in a password ends the host, and the rest counts as path.
+  if (
+    parsed === null ||
+    parsed.host === '' ||
+    `${parsed.pathname}${parsed.search}${parsed.hash}`.includes('@')
+  )
+    return '***'
   if (parsed.password !== '') parsed.password = '***'
   for (const name of [...parsed.searchParams.keys()]) {
     if (/pass|secret|key/i.test(name)) parsed.searchParams.set(name, '***')
@@ -68,8 +74,9 @@ export function withoutPassword(url: string): string {
 }
 
 function shown(name: SettingName, text: string): string {
-  if (!SECRET_NAMES.has(name)) return text
-  return name === 'DATABASE_URL' ? withoutPassword(text) : '***'
+  if (text === '') return ''
+  if (name.endsWith('_URL')) return withoutPassword(text)
+  return SECRET_NAMES.has(name) ? '***' : text
 }
 
 function readDotEnv(cwd: string, problems: string[]): Record<string, string> {

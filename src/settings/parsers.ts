@@ -20,16 +20,17 @@ export const flag = z.enum(['true', 'false'], 'true or false').transform((text) 
 export const oneOf = <const Values extends readonly [string, ...string[]]>(...values: Values) =>
   z.enum(values, values.join(' or '))
 
-/** A URL of one of the given protocols, without query or fragment; a trailing slash is dropped. */
+/** A URL of one of the given protocols, without query, fragment or user; a trailing slash is dropped. */
 export const baseUrl = (...protocols: string[]) =>
   z
     .string()
     .refine(
       (text) => {
         const url = URL.parse(text)
-        return url !== null && protocols.includes(url.protocol) && url.search === '' && url.hash === ''
+        if (url === null || !protocols.includes(url.protocol)) return false
+        return url.search + url.hash + url.username + url.password === ''
       },
-      `a URL that starts with ${protocols.map((name) => `${name}//`).join(' or ')}, without ? or #`,
+      `a URL that starts with ${protocols.map((name) => `${name}//`).join(' or ')}, without user, ? or #`,
     )
     .transform((text) => text.replace(/\/+$/, ''))
 
@@ -53,6 +54,18 @@ export const databaseUrl = z
     const query = URL.parse(text)?.searchParams
     return query?.get('sslmode') !== 'verify-ca' || query.has('sslrootcert')
   }, 'sslrootcert=FILE beside sslmode=verify-ca')
+  .refine((text) => {
+    const query = URL.parse(text)?.searchParams
+    return query?.has('sslcert') === query?.has('sslkey')
+  }, 'sslcert=FILE and sslkey=FILE, both or none')
+  .refine(
+    // The rest of such a password would count as the path, and be shown as one.
+    (text) => {
+      const url = URL.parse(text)
+      return url === null || !`${url.pathname}${url.search}${url.hash}`.includes('@')
+    },
+    'a password whose / ? # and @ are written as %2F %3F %23 and %40',
+  )
 
 const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 

@@ -1,6 +1,8 @@
 import { Pool, type PoolClient } from 'pg'
 import { sleep } from '../timing/backoff.ts'
+import { connectionOptions } from './connection-options.ts'
 import type { Database, QueryAnswer } from './database.ts'
+import { databaseRefusal } from './refusal.ts'
 
 export interface PostgresOptions {
   /** `sslmode` in it means what it means to libpq. */
@@ -21,10 +23,15 @@ const QUERY_TIMEOUT_MS = 60_000
 /** How long closing waits for statements that run. */
 const CLOSE_TIMEOUT_MS = 1000
 
-/** Opens no connection yet; the first statement does. */
+/**
+ * Opens no connection yet; the first statement does, and rejects with a TapelineError `ACCESS` when the server refuses
+ * this client, or is not who it should be.
+ *
+ * @throws TapelineError `SETTINGS` when a file that the URL names cannot be read
+ */
 export function openPostgres(options: PostgresOptions): Database {
   const pool = new Pool({
-    connectionString: libpqCompatible(options.url),
+    ...connectionOptions(options.url),
     min: options.poolMin,
     max: options.poolMax,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
@@ -38,10 +45,15 @@ export function openPostgres(options: PostgresOptions): Database {
   const alreadyReported = () => {}
   pool.on('error', alreadyReported)
   pool.on('connect', (client) => client.on('error', alreadyReported))
+  const { host } = new URL(options.url)
+  const refused = (error: unknown): never => {
+    throw databaseRefusal(error, host) ?? error
+  }
   return {
-    query: (text, values, name) => run(pool, text, values, name),
+    query: <Row>(text: string, values?: readonly unknown[], name?: string) =>
+      run<Row>(pool, text, values, name).catch(refused),
     async transaction(work) {
-      const client = await pool.connect()
+      const client = await pool.connect().catch(refused)
       try {
         await client.query('BEGIN')
         const result = await work({ query: (text, values, name) => run(client, text, values, name) })
@@ -86,10 +98,4 @@ async function rollBack(client: PoolClient, cause: unknown): Promise<void> {
   } catch (error) {
     client.release(error instanceof Error ? error : true)
   }
-}
-
-function libpqCompatible(url: string): string {
-  const parsed = new URL(url)
-  if (parsed.searchParams.has('sslmode')) parsed.searchParams.set('uselibpqcompat', 'true')
-  return parsed.toString()
 }

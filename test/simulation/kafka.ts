@@ -77,6 +77,7 @@ export class SimulatedKafka {
   /** Kafka as one process meets it. */
   access(life: LifeClock, incarnation: number): KafkaPort {
     return {
+      requireAccess: (_clientId, { topics }) => this.#answer(life, () => this.#metadata([...topics.keys()])),
       producer: () => this.#producer(life, incarnation),
       fetcher: (_clientId, topics) => this.#fetcher(life, topics),
     }

@@ -1,0 +1,43 @@
+import { describeError, TapelineError } from '../errors.ts'
+import { type NeededRights, requireAccess } from '../kafka/access.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { delayFor, sleep } from '../timing/backoff.ts'
+import type { ConsumerConfig } from './config.ts'
+
+/** What the consumer does with its topics and its group. */
+export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' | 'groupId'>): NeededRights {
+  return {
+    topics: new Map([
+      [topics.trades, ['READ']],
+      [topics.bookTicker, ['READ']],
+      [topics.gaps, ['READ']],
+      [topics.checkpoints, ['READ']],
+      [topics.deadLetters, ['READ', 'WRITE']],
+    ]),
+    group: groupId,
+  }
+}
+
+/**
+ * Waits for a broker that lets this consumer do what it has to.
+ *
+ * @throws TapelineError `ACCESS` when that takes a person; the signal's reason when it aborts
+ */
+export async function awaitKafkaAccess(
+  config: ConsumerConfig,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let failures = 1; ; failures++) {
+    try {
+      await requireAccess(config.kafka, 'tapeline-consumer', neededRights(config))
+      return
+    } catch (error) {
+      signal.throwIfAborted()
+      if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
+      const details = error instanceof TapelineError ? { fix: error.fix } : { err: error }
+      log.warn(details, `Kafka cannot be used yet, trying again: ${describeError(error)}`)
+      await sleep(delayFor(failures, config.backoff, Math.random()), signal)
+    }
+  }
+}

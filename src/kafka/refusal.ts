@@ -1,0 +1,198 @@
+import { NetworkError, UserError } from '@platformatic/kafka'
+import { describeError, TapelineError } from '../errors.ts'
+import { type CertificateFault, certificateFault } from '../tls/certificate-fault.ts'
+import type { KafkaConnection } from './config.ts'
+
+/**
+ * How Kafka's refusals are told apart: by the code that OpenSSL, the client or the broker gives, never by text.
+ *
+ * `final` ones are `ACCESS`: asking again changes nothing until a person does something. The others look the same
+ * when a broker is just being stopped, so they are `KAFKA`, and whoever asks goes on asking.
+ */
+interface Refusal {
+  readonly final: boolean
+  readonly what: string
+  readonly fix: string
+}
+
+const UNTRUSTED: Refusal = {
+  final: true,
+  what: 'the certificate of the broker is not signed by an authority that is trusted here',
+  fix: 'Set KAFKA_TLS_CA to the PEM file of the authority that signed it.',
+}
+const OUTDATED: Refusal = {
+  final: true,
+  what: 'the certificate of the broker is not valid at this time',
+  fix: 'Renew it on the broker, or set the clock of this machine.',
+}
+const OTHER_HOST: Refusal = {
+  final: true,
+  what: 'the certificate of the broker is for another host',
+  fix: 'In KAFKA_BROKERS, and in advertised.listeners of the broker, use a host name that the certificate has.',
+}
+const CLIENT_CERTIFICATE: Refusal = {
+  final: true,
+  what: 'the broker does not accept the certificate of this client',
+  fix: 'Set KAFKA_TLS_CERT and KAFKA_TLS_KEY to a pair that the authority of the broker has signed.',
+}
+const NO_TLS: Refusal = {
+  final: false,
+  what: 'the broker ended the TLS handshake',
+  fix: 'Where it speaks plain text, set KAFKA_TLS=false, or KAFKA_BROKERS to its TLS listener.',
+}
+const NEEDS_TLS: Refusal = {
+  final: true,
+  what: 'the broker speaks TLS and this client does not',
+  fix: 'Set KAFKA_TLS=true, and KAFKA_TLS_CA where its authority is your own.',
+}
+const WRONG_PASSWORD: Refusal = {
+  final: true,
+  what: 'the broker does not know this user with this password',
+  fix: 'Check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM.',
+}
+const WRONG_MECHANISM: Refusal = {
+  final: true,
+  what: 'the broker does not offer this way to log in',
+  fix: 'Set KAFKA_SASL_MECHANISM to one that it has enabled.',
+}
+const NO_SASL: Refusal = {
+  final: true,
+  what: 'this listener of the broker has no login',
+  fix: 'Unset KAFKA_SASL_MECHANISM, or set KAFKA_BROKERS to its SASL listener.',
+}
+const NO_TOPIC_RIGHT = noRight('lacks a right on a topic')
+const NO_GROUP_RIGHT = noRight('lacks READ on the consumer group')
+// Asked of whoever wants to be an idempotent producer.
+const NO_CLUSTER_RIGHT = noRight('has WRITE on no topic, nor IDEMPOTENT_WRITE on the cluster')
+
+function noRight(has: string): Refusal {
+  return {
+    final: true,
+    what: `this user ${has}`,
+    fix: 'Grant it with an ACL; docs/security.md lists what each service needs.',
+  }
+}
+
+const BY_CERTIFICATE: Readonly<Record<CertificateFault, Refusal>> = {
+  untrusted: UNTRUSTED,
+  outdated: OUTDATED,
+  'other host': OTHER_HOST,
+}
+
+const BY_CODE: Readonly<Record<string, Refusal>> = {
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: CLIENT_CERTIFICATE,
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: CLIENT_CERTIFICATE,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: CLIENT_CERTIFICATE,
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: CLIENT_CERTIFICATE,
+  ERR_SSL_WRONG_VERSION_NUMBER: NO_TLS,
+  SASL_AUTHENTICATION_FAILED: WRONG_PASSWORD,
+  UNSUPPORTED_SASL_MECHANISM: WRONG_MECHANISM,
+  ILLEGAL_SASL_STATE: NO_SASL,
+  TOPIC_AUTHORIZATION_FAILED: NO_TOPIC_RIGHT,
+  GROUP_AUTHORIZATION_FAILED: NO_GROUP_RIGHT,
+  CLUSTER_AUTHORIZATION_FAILED: NO_CLUSTER_RIGHT,
+}
+
+/**
+ * What of an error is a matter of security, as an error that a person can act on; null when nothing is. Total:
+ * never throws, whatever was thrown.
+ *
+ * @param where what was being done, and with what, for the message: `Kafka at kafka:9092`
+ */
+export function kafkaRefusal(error: unknown, where: string): TapelineError | null {
+  for (const one of allWithin(error)) {
+    if (one instanceof TapelineError) return one.code === 'ACCESS' ? one : null
+    const refusal = BY_CODE[codeOf(one, 'apiId')] ?? BY_CODE[codeOf(one, 'code')] ?? byKind(one)
+    if (refusal === undefined) continue
+    const reason = Reflect.get(one, 'reason')
+    if (refusal === NO_TOPIC_RIGHT) return asError(refusal, where, error, refusedTopics(error))
+    const detail = refusal === OTHER_HOST && typeof reason === 'string' ? ` (${reason.trim()})` : ''
+    return asError(refusal, where, error, detail)
+  }
+  return null
+}
+
+/** One line about an error of Kafka's client: the refusal and its fix where it is one, else what went wrong. */
+export function describeKafkaError(error: unknown): string {
+  const refusal = kafkaRefusal(error, 'Kafka')
+  return refusal === null ? describeError(error) : `${refusal.message}. ${refusal.fix}`
+}
+
+/** A certificate that is refused here, or the client's own error of a broker that hangs up on a TLS hello. */
+function byKind(error: Error): Refusal | undefined {
+  const fault = certificateFault(codeOf(error, 'code'))
+  if (fault !== null) return BY_CERTIFICATE[fault]
+  if (codeOf(error, 'code') !== 'PLT_KFK_USER') return undefined
+  if (error.cause instanceof Error && codeOf(error.cause, 'code') === 'ECONNRESET') return NO_TLS
+  return undefined
+}
+
+/**
+ * The same where the connection's settings are at hand, and then more can be told: a broker that hangs up gives no
+ * reason, but what it may want is what is not set here. Not for requests about single topics, whose absence bears
+ * the same code of the client as missing TLS does.
+ *
+ * @returns null when the error is no such matter
+ */
+export function connectionRefusal(
+  error: unknown,
+  { tls, sasl }: KafkaConnection,
+  where: string,
+): TapelineError | null {
+  const refusal = kafkaRefusal(error, where)
+  if (refusal !== null) return refusal
+  const all = allWithin(error)
+  if (tls === null && all.some((one) => one instanceof UserError)) return asError(NEEDS_TLS, where, error)
+  const closed = all.some((one) => one instanceof NetworkError && isLeaf(one))
+  const wanted = [
+    ...(tls === null ? ['TLS (KAFKA_TLS=true)'] : []),
+    ...(tls !== null && tls.cert === undefined
+      ? ['a client certificate (KAFKA_TLS_CERT and KAFKA_TLS_KEY)']
+      : []),
+    ...(sasl === null ? ['a login (KAFKA_SASL_MECHANISM)'] : []),
+  ]
+  if (!closed || wanted.length === 0) return null
+  return new TapelineError('KAFKA', `${where}: the broker closed the connection`, {
+    fix: `If it goes on, the broker may want ${wanted.join(' or ')}.`,
+    cause: error,
+  })
+}
+
+function isLeaf(error: Error): boolean {
+  return error.cause === undefined && Reflect.get(error, 'errors') === undefined
+}
+
+function asError({ final, what, fix }: Refusal, where: string, cause: unknown, detail = ''): TapelineError {
+  return new TapelineError(final ? 'ACCESS' : 'KAFKA', `${where}: ${what}${detail}`, { fix, cause })
+}
+
+const TOPIC_AUTHORIZATION_FAILED = 29
+
+/** The names that an answer of the broker gives of what it refused, as `: a, b`; empty where it gives none. */
+function refusedTopics(error: unknown): string {
+  const names = new Set<string>()
+  const look = (value: unknown, within: string) => {
+    if (value === null || typeof value !== 'object') return
+    const named: unknown = Reflect.get(value, 'name') ?? Reflect.get(value, 'resourceName')
+    const name = typeof named === 'string' ? named : within
+    if (Reflect.get(value, 'errorCode') === TOPIC_AUTHORIZATION_FAILED && name !== '') names.add(name)
+    for (const inner of Object.values(value))
+      if (Array.isArray(inner)) for (const one of inner) look(one, name)
+  }
+  for (const one of allWithin(error)) look(Reflect.get(one, 'response'), '')
+  return names.size === 0 ? '' : `: ${[...names].join(', ')}`
+}
+
+/** An error, the errors gathered in it and their causes, each once. */
+function allWithin(error: unknown, seen = new Set<unknown>()): Error[] {
+  if (!(error instanceof Error) || seen.has(error)) return []
+  seen.add(error)
+  const inner: unknown = Reflect.get(error, 'errors')
+  const gathered = Array.isArray(inner) ? inner : []
+  return [error, ...[...gathered, error.cause].flatMap((one) => allWithin(one, seen))]
+}
+
+function codeOf(error: Error, property: 'apiId' | 'code'): string {
+  const code: unknown = Reflect.get(error, property)
+  return typeof code === 'string' ? code : ''
+}

@@ -1,0 +1,44 @@
+import { describeError, TapelineError } from '../errors.ts'
+import { type CertificateFault, certificateFault } from '../tls/certificate-fault.ts'
+
+const CERTIFICATE: Readonly<Record<CertificateFault, readonly [what: string, fix: string]>> = {
+  untrusted: [
+    'the certificate of the database is not signed by an authority that is trusted here',
+    'Add sslrootcert=FILE to DATABASE_URL: the PEM file of the authority that signed it.',
+  ],
+  outdated: [
+    'the certificate of the database is not valid at this time',
+    'Renew it on the server, or set the clock of this machine.',
+  ],
+  'other host': [
+    'the certificate of the database is for another host',
+    'In DATABASE_URL, use a host name that the certificate has, or sslmode=verify-ca.',
+  ],
+}
+
+const LOGIN_FIX =
+  'Check user, password and, where the server asks for one, sslcert and sslkey in DATABASE_URL.'
+
+/** By SQLSTATE (PostgreSQL manual, appendix A): what the server refuses at login. */
+const LOGIN: Readonly<Record<string, readonly [what: string, fix: string]>> = {
+  '28000': ['the database refuses the login', LOGIN_FIX],
+  '28P01': ['the database refuses the login', LOGIN_FIX],
+  '3D000': ['the database is not there', 'Create it, or correct its name in DATABASE_URL.'],
+}
+
+/**
+ * Why a connection was refused, as an error that a person can act on; null when the error is another. Total: never
+ * throws, whatever was thrown.
+ *
+ * @param where without a password: `host:port`
+ */
+export function databaseRefusal(error: unknown, where: string): TapelineError | null {
+  if (!(error instanceof Error) || error instanceof TapelineError) return null
+  const code: unknown = Reflect.get(error, 'code')
+  const fault = certificateFault(code)
+  const known = fault !== null ? CERTIFICATE[fault] : typeof code === 'string' ? LOGIN[code] : undefined
+  if (known === undefined) return null
+  const [what, fix] = known
+  const message = `Database at ${where}: ${what} (${describeError(error)})`
+  return new TapelineError('ACCESS', message, { fix, cause: error })
+}

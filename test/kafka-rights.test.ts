@@ -1,0 +1,300 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { after, before, test } from 'node:test'
+import {
+  type AclOperationLabel,
+  AclOperations,
+  AclPermissionTypes,
+  ResourcePatternTypes,
+  ResourceTypes,
+} from '@platformatic/kafka'
+import { neededRights } from '../src/consumer/access.ts'
+import { consumerConfig } from '../src/consumer/config.ts'
+import type { Exchange } from '../src/exchange/exchange-server.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { ingestionConfig } from '../src/ingestion/config.ts'
+import { topicRights } from '../src/ingestion/topic-rights.ts'
+import { type NeededRights, requireAccess } from '../src/kafka/access.ts'
+import { type KafkaConnection, kafkaConnection } from '../src/kafka/config.ts'
+import { PartitionFetcher } from '../src/kafka/partition-fetcher.ts'
+import { createProducer } from '../src/kafka/producer.ts'
+import { describeKafkaError } from '../src/kafka/refusal.ts'
+import { initTopics } from '../src/kafka/topics.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { startTapeline } from './support/processes.ts'
+import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
+import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { waitFor, within } from './support/wait-for.ts'
+
+const USERS = {
+  ingestion: 'ingestion-password',
+  consumer: 'consumer-password',
+  operator: 'operator-password',
+}
+type User = keyof typeof USERS
+
+/** A right as an ACL has it. */
+interface Right {
+  readonly user: User
+  readonly operation: AclOperationLabel
+  readonly resource: 'topic' | 'group'
+  readonly name: string
+}
+
+const TOPICS = ['trades', 'book_ticker', 'gaps', 'checkpoints', 'dead_letters'].map(
+  (name) => `binance.${name}`,
+)
+const topics = (user: User, operation: AclOperationLabel, names: readonly string[]): Right[] =>
+  names.map((name) => ({ user, operation, resource: 'topic', name }))
+
+const OPERATOR: readonly Right[] = (['CREATE', 'DESCRIBE', 'DESCRIBE_CONFIGS'] as const).flatMap(
+  (operation) => topics('operator', operation, TOPICS),
+)
+const INGESTION: readonly Right[] = [
+  ...topics('ingestion', 'WRITE', TOPICS),
+  ...topics('ingestion', 'READ', [
+    'binance.trades',
+    'binance.book_ticker',
+    'binance.gaps',
+    'binance.checkpoints',
+  ]),
+]
+const CONSUMER: readonly Right[] = [
+  ...topics('consumer', 'READ', TOPICS),
+  ...topics('consumer', 'WRITE', ['binance.dead_letters']),
+  { user: 'consumer', operation: 'READ', resource: 'group', name: 'tapeline-consumer' },
+]
+
+let kafka: SecuredKafka
+let exchange: Exchange
+let database: TestDatabase
+
+before(async () => {
+  exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+  database = await createTestDatabase()
+  kafka = await within(90_000, 'a broker', () => startSecuredKafka({ users: USERS, acls: true }))
+  await grant([...OPERATOR, ...INGESTION, ...CONSUMER])
+})
+
+after(async () => {
+  await kafka.stop()
+  await database.drop()
+  await exchange.close()
+})
+
+const shared = ({ user, operation, resource, name }: Right) => ({
+  resourceType: resource === 'topic' ? ResourceTypes.TOPIC : ResourceTypes.GROUP,
+  resourceName: name,
+  principal: `User:${user}`,
+  host: '*',
+  operation: AclOperations[operation],
+  permissionType: AclPermissionTypes.ALLOW,
+})
+
+async function grant(rights: readonly Right[]): Promise<void> {
+  const creations = rights.map((right) => ({
+    ...shared(right),
+    resourcePatternType: ResourcePatternTypes.LITERAL,
+  }))
+  await kafka.asAdmin((admin) => admin.createAcls({ creations }))
+}
+
+async function revoke(right: Right): Promise<void> {
+  const filters = [{ ...shared(right), resourcePatternType: ResourcePatternTypes.LITERAL }]
+  const deleted = await kafka.asAdmin((admin) => admin.deleteAcls({ filters }))
+  assert.equal(deleted.length, 1, 'the right was there')
+}
+
+const as = (user: User) => ({
+  KAFKA_BROKERS: kafka.at.SASL,
+  KAFKA_TLS: 'true',
+  KAFKA_TLS_CA: kafka.files.ca,
+  KAFKA_SASL_MECHANISM: 'SCRAM-SHA-256',
+  KAFKA_SASL_USERNAME: user,
+  KAFKA_SASL_PASSWORD: USERS[user],
+  BACKOFF_INITIAL_MS: '100',
+  BACKOFF_MAX_MS: '500',
+})
+const startIngestion = () =>
+  startIngestionProcess({
+    ...as('ingestion'),
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+  })
+const startConsumer = () =>
+  startConsumerProcess({
+    ...as('consumer'),
+    DATABASE_URL: database.url,
+    AUTO_OFFSET_RESET: 'earliest',
+    KAFKA_SESSION_TIMEOUT_MS: '6000',
+  })
+
+test('runs with the rights of the table in docs/security.md', () => {
+  const text = readFileSync(resolve(import.meta.dirname, '../docs/security.md'), 'utf8')
+  const rows = text.matchAll(/^\| (ingestion|consumer|operator) +\| `(\w+)` +\| (topic|group) (.*)\|$/gm)
+  const documented = [...rows].flatMap(([, user, operation, resource, names = '']) =>
+    [...names.matchAll(/`([^`]+)`/g)].map(([, name]) => `${user} ${operation} ${resource} ${name}`),
+  )
+  const used = [...OPERATOR, ...INGESTION, ...CONSUMER].map(
+    ({ user, operation, resource, name }) => `${user} ${operation} ${resource} ${name}`,
+  )
+  assert.deepEqual(documented.sort(), used.sort())
+})
+
+const settingsOf = (user: User) => loadSettings(as(user), { cwd: '/nowhere' })
+
+test('creates the topics with the rights of the operator alone, and looks at them again', async () => {
+  const first = await initTopics(settingsOf('operator'))
+  assert.deepEqual(new Set(first.map(({ state }) => state)), new Set(['created']))
+  const again = await initTopics(settingsOf('operator'))
+  assert.deepEqual(new Set(again.map(({ state }) => state)), new Set(['present']))
+})
+
+test('takes trades to the database with exactly the rights of the table, two users', async () => {
+  await using ingestion = await startIngestion()
+  await using consumer = await startConsumer()
+  await waitFor(async () => (await consumer.status()).counters.inserted > 300, {
+    timeoutMs: 40_000,
+    what: '300 rows',
+  })
+  await ingestion.stop()
+  await consumer.stop()
+  for (const { command } of [ingestion, consumer]) assert.doesNotMatch(command.output(), /"level":(40|50)/)
+})
+
+/** What a right is for, done as the services do it. */
+async function use({ operation, name }: Right, connection: KafkaConnection): Promise<void> {
+  if (operation === 'READ') {
+    const fetcher = new PartitionFetcher(connection, 'test', [name])
+    try {
+      await fetcher.connect()
+      const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
+      const node = fetcher.leaderOf(name, 0) ?? -1
+      const [fetched] = await fetcher.fetch(node, [{ topic: name, partition: 0, offset: 0 }], limits)
+      if (fetched?.error != null) throw new Error(`${name}: ${fetched.error}`)
+    } finally {
+      await fetcher.close()
+    }
+    return
+  }
+  const producer = createProducer(connection, 'test', 'none')
+  try {
+    const message = { topic: name, partition: 0, key: Buffer.from('!test'), value: Buffer.from('{}') }
+    await producer.send({ messages: [message] })
+  } finally {
+    await producer.close(true)
+  }
+}
+
+function needed(user: User): NeededRights {
+  if (user === 'consumer') return neededRights(consumerConfig(settingsOf(user)))
+  return { topics: topicRights(ingestionConfig(settingsOf(user)).topics) }
+}
+
+async function rejection(work: () => Promise<unknown>): Promise<unknown> {
+  return waitFor(
+    () =>
+      work().then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      ),
+    { timeoutMs: 10_000, what: 'the refusal' },
+  ).then(({ error }) => error)
+}
+
+for (const right of [...INGESTION, ...CONSUMER]) {
+  const { user, operation, resource, name } = right
+  test(`refuses to start ${user} without ${operation} on ${resource} ${name}, by name`, async () => {
+    const connection = kafkaConnection(settingsOf(user))
+    await revoke(right)
+    try {
+      const refused = await rejection(() => requireAccess(connection, user, needed(user)))
+      assert.ok(refused instanceof Error)
+      assert.equal(
+        refused.message,
+        `Kafka at ${kafka.at.SASL}: user ${user} lacks the right ${operation} on ${resource} ${name}`,
+      )
+      if (resource === 'topic') {
+        const error = await rejection(() => use(right, connection))
+        const line = describeKafkaError(error)
+        // Without WRITE on any topic one may not even become an idempotent producer.
+        const refusal = `topic: ${name}\\.|${name}: TOPIC_AUTHORIZATION_FAILED|has WRITE on no topic`
+        assert.match(line, new RegExp(refusal), 'the broker refuses it too')
+      }
+    } finally {
+      await grant([right])
+    }
+    const granted = () => requireAccess(connection, user, needed(user))
+    await waitFor(granted, { timeoutMs: 10_000, what: 'access with the right' })
+    if (resource === 'topic') await within(10_000, 'its use', () => use(right, connection))
+  })
+}
+
+// The dead letters: the trades of the tests before must not go with their topic.
+for (const right of [4, 9, 14].map((index) => OPERATOR[index])) {
+  assert.ok(right !== undefined)
+  const { operation, name } = right
+  test(`names the topic when the operator lacks ${operation} on it`, async () => {
+    if (operation === 'CREATE') await kafka.asAdmin((admin) => admin.deleteTopics({ topics: [name] }))
+    await revoke(right)
+    try {
+      const refused = await rejection(() => initTopics(settingsOf('operator')))
+      assert.ok(refused instanceof Error)
+      assert.match(refused.message, new RegExp(`this user lacks a right on a topic: ${name}$`))
+    } finally {
+      await grant([right])
+    }
+    const create = async () => (await initTopics(settingsOf('operator'))).length === TOPICS.length
+    await waitFor(create, { timeoutMs: 10_000, what: 'the topics' })
+  })
+}
+
+test('ends each service with one clear line when a right is missing', async () => {
+  const missing = [INGESTION[2], CONSUMER.at(-1)].filter((right) => right !== undefined)
+  for (const right of missing) await revoke(right)
+  try {
+    await using ingestion = await startIngestion()
+    await using consumer = await startConsumer()
+    await ingestion.command.assertExit(1, 30_000)
+    await consumer.command.assertExit(1, 30_000)
+    assert.match(ingestion.command.output(), /user ingestion lacks the right WRITE on topic binance\.gaps"/)
+    assert.match(consumer.command.output(), /user consumer lacks the right READ on group tapeline-consumer"/)
+  } finally {
+    await grant(missing)
+  }
+})
+
+test('says which right was taken away under it, loses nothing, and goes on when it is back', async () => {
+  const taken = [INGESTION[0], CONSUMER[0]].filter((right) => right !== undefined)
+  await using ingestion = await startIngestion()
+  await using consumer = await startConsumer()
+  await ingestion.ready()
+  await consumer.ready()
+  for (const right of taken) await revoke(right)
+  await ingestion.command.waitForLine(
+    /lacks a right on a topic: binance\.trades\. Grant it with an ACL/,
+    30_000,
+  )
+  await consumer.command.waitForLine(
+    /lacks a right on a topic: binance\.trades\. Grant it with an ACL/,
+    30_000,
+  )
+  await grant(taken)
+  await waitFor(
+    async () => {
+      const { counters, ready } = await ingestion.status()
+      return ready && counters.queued + counters.inFlight < 100 && counters.acknowledged > 500
+    },
+    { timeoutMs: 30_000, what: 'ingestion to have caught up' },
+  )
+  await ingestion.stop()
+  await waitFor(async () => (await consumer.status()).partitions.every(({ lag }) => lag === 0), {
+    timeoutMs: 30_000,
+    what: 'the consumer to have caught up',
+  })
+  await consumer.stop()
+  await using verify = startTapeline(['verify'], { env: { DATABASE_URL: database.url } })
+  await verify.assertExit(0, 40_000)
+})

@@ -1,0 +1,252 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { requireAccess } from '../src/kafka/access.ts'
+import { type KafkaConnection, kafkaConnection } from '../src/kafka/config.ts'
+import { latestValue } from '../src/kafka/latest-value.ts'
+import { createProducer } from '../src/kafka/producer.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { createTestDatabase } from './support/database.ts'
+import { startTapeline } from './support/processes.ts'
+import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
+import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { waitFor, within } from './support/wait-for.ts'
+
+const PASSWORD = 'correct-horse-battery'
+const TOPIC = 'echo'
+
+let kafka: SecuredKafka
+let folder: string
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'kafka-security-'))
+  kafka = await within(90_000, 'a broker', () => startSecuredKafka({ users: { alice: PASSWORD } }))
+  await kafka.asAdmin((admin) =>
+    admin.createTopics({ topics: [{ topic: TOPIC, partitions: 1, replicas: 1 }] }),
+  )
+})
+
+after(async () => {
+  await kafka.stop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+type Environment = Readonly<Record<string, string>>
+
+const tls = (): Environment => ({ KAFKA_TLS: 'true', KAFKA_TLS_CA: kafka.files.ca })
+const mutual = (): Environment => ({
+  ...tls(),
+  KAFKA_BROKERS: kafka.at.MUTUAL,
+  KAFKA_TLS_CERT: kafka.files.client.cert,
+  KAFKA_TLS_KEY: kafka.files.client.key,
+})
+const login = (mechanism: string, password = PASSWORD): Environment => ({
+  KAFKA_BROKERS: kafka.at.SASL,
+  KAFKA_SASL_MECHANISM: mechanism,
+  KAFKA_SASL_USERNAME: 'alice',
+  KAFKA_SASL_PASSWORD: password,
+})
+const MECHANISMS = ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512']
+
+function connectionFrom(environment: Environment): KafkaConnection {
+  return kafkaConnection(loadSettings(environment, { cwd: folder }))
+}
+
+const WAYS: Record<string, () => Environment> = {
+  'TLS alone, by address': () => ({ ...tls(), KAFKA_BROKERS: kafka.at.TLS }),
+  'TLS alone, by name': () => ({ ...tls(), KAFKA_BROKERS: kafka.at.TLS.replace('127.0.0.1', 'localhost') }),
+  'a client certificate': mutual,
+  ...Object.fromEntries(MECHANISMS.map((name) => [`TLS and ${name}`, () => ({ ...tls(), ...login(name) })])),
+}
+
+for (const [way, environment] of Object.entries(WAYS)) {
+  test(`writes and reads through ${way}`, async () => {
+    const connection = connectionFrom(environment())
+    const rights = new Map([[TOPIC, ['READ', 'WRITE'] as const]])
+    const topics = await within(10_000, 'access', () => requireAccess(connection, 'test', { topics: rights }))
+    assert.equal(topics.get(TOPIC)?.partitions, 1)
+    const producer = createProducer(connection, 'test', 'lz4')
+    try {
+      const message = { topic: TOPIC, key: Buffer.from('way'), value: Buffer.from(way), partition: 0 }
+      await within(10_000, 'a send', () => producer.send({ messages: [message] }))
+    } finally {
+      await producer.close(true)
+    }
+    assert.equal(await within(10_000, 'a read', () => latestValue(connection, TOPIC, 'way')), way)
+  })
+}
+
+test('takes trades to the database over TLS, ingestion with a password and the consumer with a certificate', async () => {
+  const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+  const database = await createTestDatabase()
+  const rows = openPostgres({ url: database.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  try {
+    await using init = startTapeline(['topics', 'init'], { env: { ...tls(), ...login('SCRAM-SHA-256') } })
+    await init.assertExit(0)
+    await using ingestion = await startIngestionProcess({
+      ...tls(),
+      ...login('SCRAM-SHA-512'),
+      BINANCE_WS_URL: exchange.wsUrl,
+      BINANCE_REST_URL: exchange.restUrl,
+    })
+    await using consumer = await startConsumerProcess({
+      ...mutual(),
+      DATABASE_URL: database.url,
+      AUTO_OFFSET_RESET: 'earliest',
+    })
+    await waitFor(async () => (await consumer.status()).counters.inserted > 300, {
+      timeoutMs: 40_000,
+      what: '300 rows',
+    })
+    await ingestion.stop()
+    await consumer.stop()
+    const { rows: found } = await rows.query<{ count: string }>('SELECT count(*) FROM trades')
+    assert.ok(Number(found[0]?.count) > 0)
+    assert.doesNotMatch(ingestion.command.output() + consumer.command.output(), new RegExp(PASSWORD))
+  } finally {
+    await rows.close()
+    await database.drop()
+    await exchange.close()
+  }
+})
+
+/** Refusals that no waiting mends: what is wrong, the environment, the line and the setting that it has to name. */
+const FINAL: Record<string, readonly [environment: () => Environment, message: RegExp, fix: RegExp]> = {
+  'an authority that did not sign the certificate of the broker': [
+    () => ({ KAFKA_BROKERS: kafka.at.TLS, KAFKA_TLS: 'true', KAFKA_TLS_CA: kafka.files.otherCa }),
+    /not signed by an authority that is trusted/,
+    /KAFKA_TLS_CA/,
+  ],
+  'no authority at all': [
+    () => ({ KAFKA_BROKERS: kafka.at.TLS, KAFKA_TLS: 'true' }),
+    /not signed by an authority that is trusted/,
+    /KAFKA_TLS_CA/,
+  ],
+  'a certificate for another host': [
+    () => ({ ...tls(), KAFKA_BROKERS: kafka.at.ELSEWHERE }),
+    /certificate of the broker is for another host/,
+    /KAFKA_BROKERS/,
+  ],
+  'plain text to a TLS listener': [
+    () => ({ KAFKA_BROKERS: kafka.at.TLS }),
+    /broker speaks TLS and this client does not/,
+    /KAFKA_TLS=true/,
+  ],
+  'a login where there is none': [
+    () => ({ ...tls(), ...login('PLAIN'), KAFKA_BROKERS: kafka.at.TLS }),
+    /listener of the broker has no login/,
+    /KAFKA_SASL_MECHANISM/,
+  ],
+  ...Object.fromEntries(
+    MECHANISMS.map((name) => [
+      `a wrong password with ${name}`,
+      [
+        () => ({ ...tls(), ...login(name, 'wrong-staple') }),
+        /does not know this user/,
+        /KAFKA_SASL_PASSWORD/,
+      ],
+    ]),
+  ),
+}
+
+for (const [what, [environment, message, fix]] of Object.entries(FINAL)) {
+  test(`refuses ${what}, and names the setting to mend`, async () => {
+    const connection = connectionFrom(environment())
+    const rights = { topics: new Map([[TOPIC, ['READ'] as const]]) }
+    await within(10_000, 'an answer', () =>
+      assert.rejects(requireAccess(connection, 'test', rights), { code: 'ACCESS', message, fix }),
+    )
+  })
+}
+
+/** A broker that is being stopped looks the same: said, and tried again. */
+const HUNG_UP: Record<string, readonly [environment: () => Environment, message: RegExp, fix: RegExp]> = {
+  'no client certificate where one is wanted': [
+    () => ({ ...tls(), KAFKA_BROKERS: kafka.at.MUTUAL }),
+    /the broker closed the connection/,
+    /KAFKA_TLS_CERT/,
+  ],
+  'no login where one is wanted': [
+    () => ({ ...tls(), KAFKA_BROKERS: kafka.at.SASL }),
+    /the broker closed the connection/,
+    /KAFKA_SASL_MECHANISM/,
+  ],
+  'a password in plain text to a TLS listener': [
+    () => login('PLAIN'),
+    /the broker closed the connection/,
+    /KAFKA_TLS=true/,
+  ],
+  'TLS to a listener of plain text': [
+    () => ({ ...tls(), KAFKA_BROKERS: kafka.at.PLAINTEXT }),
+    /the broker ended the TLS handshake/,
+    /KAFKA_TLS=false/,
+  ],
+}
+
+for (const [what, [environment, message, fix]] of Object.entries(HUNG_UP)) {
+  test(`says of ${what} which setting it may be, and does not hang`, async () => {
+    const connection = connectionFrom(environment())
+    const rights = { topics: new Map([[TOPIC, ['READ'] as const]]) }
+    await within(10_000, 'an answer', () =>
+      assert.rejects(requireAccess(connection, 'test', rights), { code: 'KAFKA', message, fix }),
+    )
+  })
+}
+
+test('every command ends with the line and the fix when the password is wrong, and never shows it', async () => {
+  const exchange = await startSimulatedExchange({ messagesPerSecond: 10 })
+  const database = await createTestDatabase()
+  try {
+    const env = {
+      ...tls(),
+      ...login('SCRAM-SHA-512', 'wrong-staple'),
+      BINANCE_WS_URL: exchange.wsUrl,
+      BINANCE_REST_URL: exchange.restUrl,
+      DATABASE_URL: database.url,
+      LOG_LEVEL: 'debug',
+    }
+    await using init = startTapeline(['topics', 'init'], { env })
+    await using ingestion = await startIngestionProcess(env)
+    await using consumer = await startConsumerProcess(env)
+    for (const command of [init, ingestion.command, consumer.command]) {
+      await command.assertExit(1, 30_000)
+      assert.match(command.output(), /does not know this user with this password/)
+      assert.match(command.output(), /KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM/)
+      assert.doesNotMatch(command.output(), /wrong-staple/)
+    }
+  } finally {
+    await database.drop()
+    await exchange.close()
+  }
+})
+
+test('refuses PEM files that are none, or no pair, before anything is opened', async () => {
+  const other = join(folder, 'no.pem')
+  await writeFile(other, 'this is no certificate')
+  const { ca, client } = kafka.files
+  const wrong: Array<[Environment, RegExp]> = [
+    [{ KAFKA_TLS_CA: other }, /KAFKA_TLS_CA=.*no\.pem: expected a certificate in PEM/],
+    [
+      { KAFKA_TLS_CA: join(folder, 'absent.pem') },
+      /KAFKA_TLS_CA=.*absent\.pem: expected a PEM file that can be read/,
+    ],
+    [
+      { KAFKA_TLS_CERT: other, KAFKA_TLS_KEY: client.key },
+      /KAFKA_TLS_CERT=.*no\.pem: expected a certificate/,
+    ],
+    [
+      { KAFKA_TLS_CERT: client.cert, KAFKA_TLS_KEY: other },
+      /KAFKA_TLS_KEY=.*no\.pem: expected the private key/,
+    ],
+    [
+      { KAFKA_TLS_CERT: ca, KAFKA_TLS_KEY: client.key },
+      /KAFKA_TLS_KEY=.*: expected the private key of KAFKA_TLS_CERT=/,
+    ],
+  ]
+  for (const [files, message] of wrong)
+    assert.throws(() => connectionFrom({ KAFKA_TLS: 'true', ...files }), { code: 'SETTINGS', message })
+})

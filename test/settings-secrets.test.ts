@@ -1,0 +1,201 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { inspect } from 'node:util'
+import { TapelineError } from '../src/errors.ts'
+import type { Exchange } from '../src/exchange/exchange-server.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { brokers } from './support/kafka.ts'
+import { type RunningCommand, startTapeline } from './support/processes.ts'
+import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+/** In every secret of these tests, and in nothing else. */
+const NEEDLE = 'Zq7needle'
+const KAFKA_SECRET = `${NEEDLE}-kafka`
+const DATABASE_SECRET = `${NEEDLE}-database`
+/** Nobody listens there. */
+const NOWHERE = '127.0.0.1:1'
+
+let folder: string
+let exchange: Exchange
+let database: TestDatabase
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'settings-secrets-'))
+  exchange = await startSimulatedExchange({ messagesPerSecond: 10 })
+  database = await createTestDatabase()
+})
+
+after(async () => {
+  await database.drop()
+  await exchange.close()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+type Environment = Readonly<Record<string, string>>
+
+const shared = (): Environment => ({
+  BINANCE_WS_URL: exchange.wsUrl,
+  BINANCE_REST_URL: exchange.restUrl,
+  KAFKA_SASL_MECHANISM: 'SCRAM-SHA-512',
+  KAFKA_SASL_USERNAME: 'tapeline',
+  KAFKA_SASL_PASSWORD: KAFKA_SECRET,
+  LOG_LEVEL: 'debug',
+  BACKOFF_INITIAL_MS: '100',
+  BACKOFF_MAX_MS: '200',
+})
+
+function databaseUrl(change: (url: URL) => void): string {
+  const url = new URL(database.url)
+  url.password = DATABASE_SECRET
+  change(url)
+  return url.href
+}
+
+/** None of the ways a secret could be written out. */
+function assertSilent(text: string, what: string): void {
+  const forms = [KAFKA_SECRET, DATABASE_SECRET].flatMap((secret) => [
+    NEEDLE,
+    Buffer.from(secret).toString('base64').slice(0, 12),
+    Buffer.from(secret).toString('hex').slice(0, 16),
+  ])
+  for (const form of forms) assert.ok(!text.includes(form), `${what} shows a secret:\n${text}`)
+}
+
+const COMMANDS = [['topics', 'init'], ['migrate'], ['verify'], ['ingest'], ['consume']]
+
+/** Runs every command until it has ended or said twice that it tries again, and looks at all that it has said. */
+async function runAll(environment: Environment, commands = COMMANDS): Promise<Record<string, string>> {
+  const outputs = await Promise.all(
+    commands.map(async (args) => {
+      const name = args.join(' ')
+      const service = name === 'ingest' || name === 'consume'
+      const start = name === 'ingest' ? startIngestionProcess : startConsumerProcess
+      if (!service) {
+        await using command = startTapeline(args, { env: environment })
+        await command.exit(40_000)
+        return [name, command.output()] as const
+      }
+      await using running = await start(environment)
+      const { command, url } = running
+      const pages = await settled(command, url)
+      return [name, command.output() + pages] as const
+    }),
+  )
+  for (const [name, text] of outputs) assertSilent(text, `tapeline ${name}`)
+  return Object.fromEntries(outputs)
+}
+
+/** The error as it is shown with LOG_LEVEL=debug, the stack too. */
+function refusalOf(environment: Environment): string {
+  try {
+    loadSettings(environment, { cwd: folder })
+  } catch (error) {
+    assert.ok(error instanceof TapelineError && error.code === 'SETTINGS')
+    return `${inspect(error)} ${error.fix}`
+  }
+  throw new Error('The settings were taken')
+}
+
+/** What a service answers over HTTP while it tries again; nothing when it has ended. */
+async function settled(command: RunningCommand, url: string): Promise<string> {
+  const retries = () => command.output().match(/trying again|Cannot join|"level":50|tapeline:/g)?.length ?? 0
+  await waitFor(() => retries() >= 2 || (retries() >= 1 && /"level":50|tapeline:/.test(command.output())), {
+    timeoutMs: 40_000,
+    what: `a service to have failed; it said ${command.output()}`,
+  })
+  const pages = ['/', '/livez', '/readyz', '/status', '/metrics'].map(async (path) => {
+    try {
+      return await (await fetch(`${url}${path}`, { signal: AbortSignal.timeout(2000) })).text()
+    } catch {
+      // It has ended, as it should where waiting does not help.
+      return ''
+    }
+  })
+  return (await Promise.all(pages)).join('\n')
+}
+
+test('shows no secret while brokers and database are away', async () => {
+  const said = await runAll({
+    ...shared(),
+    KAFKA_BROKERS: NOWHERE,
+    DATABASE_URL: databaseUrl((url) => {
+      url.host = NOWHERE
+    }),
+  })
+  assert.match(said['ingest'] ?? '', /"service": "ingestion"/, '/status was looked at')
+  assert.match(said['consume'] ?? '', /tapeline_/, '/metrics was looked at')
+})
+
+test('shows no secret when it is the wrong one, or the broker has no login', async () => {
+  const said = await runAll({
+    ...shared(),
+    KAFKA_BROKERS: brokers().join(),
+    DATABASE_URL: databaseUrl(() => {}),
+  })
+  assert.match(said['ingest'] ?? '', /this listener of the broker has no login/)
+})
+
+test('shows no secret when its URL is wrong, whatever part of it the secret falls into', async () => {
+  for (const url of [
+    `postgres://tapeline:${DATABASE_SECRET}@localhost`,
+    `mysql://tapeline:${DATABASE_SECRET}@localhost/tapeline`,
+    `postgres://tapeline:1/${DATABASE_SECRET}@localhost/tapeline`,
+    `postgres://tapeline:1?${DATABASE_SECRET}@localhost/tapeline`,
+    `postgres://tapeline:1#${DATABASE_SECRET}@localhost/tapeline`,
+    `postgres://localhost/tapeline?sslmode=prefer&password=${DATABASE_SECRET}`,
+    `tapeline:${DATABASE_SECRET}`,
+    DATABASE_SECRET,
+  ]) {
+    const wrong = { ...shared(), DATABASE_URL: url, BINANCE_WS_URL: `wss://u:${KAFKA_SECRET}@localhost` }
+    const message = refusalOf(wrong)
+    assert.match(message, /DATABASE_URL=.*: expected/)
+    assert.match(message, /BINANCE_WS_URL=wss:\/\/u:\*\*\*@localhost\/?: expected/)
+    assertSilent(message, url)
+  }
+})
+
+test('takes each secret from a file, and names the file that is missing, empty or given twice', async () => {
+  const kafka = join(folder, 'kafka-password')
+  const url = join(folder, 'database-url')
+  const empty = join(folder, 'empty')
+  writeFileSync(kafka, `${KAFKA_SECRET}\n`)
+  writeFileSync(
+    url,
+    `${databaseUrl((at) => {
+      at.host = NOWHERE
+    })}\n`,
+  )
+  writeFileSync(empty, '\n')
+  const { KAFKA_SASL_PASSWORD: _, ...others } = shared()
+  const files = { KAFKA_SASL_PASSWORD_FILE: kafka, DATABASE_URL_FILE: url }
+  const said = await runAll({ ...others, ...files, KAFKA_BROKERS: NOWHERE }, [['migrate'], ['ingest']])
+  assert.match(said['migrate'] ?? '', /127\.0\.0\.1:1.*cannot be migrated/, 'the URL came from the file')
+
+  const wrong: Array<[Environment, RegExp]> = [
+    [
+      { ...files, KAFKA_SASL_PASSWORD_FILE: '/nowhere/password' },
+      /KAFKA_SASL_PASSWORD_FILE=\/nowhere\/password: expected a file/,
+    ],
+    [
+      { ...files, DATABASE_URL_FILE: '/nowhere/url' },
+      /DATABASE_URL_FILE=\/nowhere\/url: expected a file that can be read/,
+    ],
+    [{ ...files, KAFKA_SASL_PASSWORD_FILE: empty }, /KAFKA_SASL_PASSWORD.*expected/],
+    [{ ...files, DATABASE_URL_FILE: kafka }, /DATABASE_URL=\*\*\*: expected a URL/],
+    [
+      { ...files, KAFKA_SASL_PASSWORD: KAFKA_SECRET },
+      /KAFKA_SASL_PASSWORD and KAFKA_SASL_PASSWORD_FILE are both set/,
+    ],
+  ]
+  for (const [environment, message] of wrong) {
+    const refusal = refusalOf({ ...others, ...environment })
+    assert.match(refusal, message)
+    assertSilent(refusal, 'an error about a file')
+  }
+})

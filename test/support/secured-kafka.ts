@@ -1,0 +1,146 @@
+import { pbkdf2Sync, randomBytes } from 'node:crypto'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Admin, alterUserScramCredentialsV0, ScramMechanisms } from '@platformatic/kafka'
+import { type KafkaBroker, startKafkaBroker } from '../../src/local/kafka-broker.ts'
+import { ensureKafkaDistribution } from '../../src/local/kafka-distribution.ts'
+import { freePort } from '../../src/local/ports.ts'
+import { createAuthority, type KeyPair } from './certificates.ts'
+
+const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
+
+/** `ELSEWHERE` shows a certificate that the authority has signed for another host. */
+const LISTENERS = {
+  PLAINTEXT: 'PLAINTEXT',
+  TLS: 'SSL',
+  MUTUAL: 'SSL',
+  SASL: 'SASL_SSL',
+  ELSEWHERE: 'SSL',
+} as const
+
+export type Listener = keyof typeof LISTENERS
+
+/** A broker that wants TLS, client certificates or passwords, each on a listener of its own. */
+export interface SecuredKafka {
+  /** For `KAFKA_BROKERS`. */
+  readonly at: Readonly<Record<Listener, string>>
+  /** Paths of PEM files: the authority of the broker, another one, and a client's certificate and key. */
+  readonly files: { readonly ca: string; readonly otherCa: string; readonly client: KeyPair }
+  /** Runs `work` with an admin who may do everything. */
+  asAdmin<Result>(work: (admin: Admin) => Promise<Result>): Promise<Result>
+  stop(): Promise<void>
+}
+
+export interface SecuredKafkaOptions {
+  /** User names and passwords, for PLAIN and for both kinds of SCRAM. */
+  readonly users: Readonly<Record<string, string>>
+  /** Denies everything to everybody but the admin, until rights are granted. */
+  readonly acls?: boolean
+}
+
+/** The clients of the listener without security, who are nobody to the broker, are its administrators. */
+const ACLS = {
+  'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+  'super.users': 'User:ANONYMOUS',
+  'allow.everyone.if.no.acl.found': 'false',
+}
+
+export async function startSecuredKafka({ users, acls }: SecuredKafkaOptions): Promise<SecuredKafka> {
+  const folder = await mkdtemp(join(tmpdir(), 'secured-kafka-'))
+  const [authority, other] = [await createAuthority(folder, 'ca'), await createAuthority(folder, 'other')]
+  const here = await keyStore(await authority.sign('broker', 'IP:127.0.0.1,DNS:localhost'))
+  const elsewhere = await keyStore(await authority.sign('elsewhere', 'DNS:kafka.example'))
+  const client = await authority.sign('client', 'DNS:client.example')
+  const ports = { CONTROLLER: await freePort() }
+  const names = Object.keys(LISTENERS) as Listener[]
+  const addresses = await Promise.all(
+    names.map(async (name) => [name, `127.0.0.1:${await freePort()}`] as const),
+  )
+  const at = Object.fromEntries(addresses) as Record<Listener, string>
+  const advertised = names.map((name) => `${name}://${at[name]}`).join()
+  const protocols = names.map((name) => `${name}:${LISTENERS[name]}`).join()
+  const scram = 'org.apache.kafka.common.security.scram.ScramLoginModule required;'
+  const plainUsers = Object.entries(users).map(([name, password]) => ` user_${name}="${password}"`)
+  const broker = await startKafkaBroker({
+    distributionDir: await ensureKafkaDistribution({ cacheDir: CACHE }),
+    dataDir: join(folder, 'broker'),
+    port: Number(at.PLAINTEXT.split(':')[1]),
+    extraProperties: {
+      'controller.quorum.voters': `1@127.0.0.1:${ports.CONTROLLER}`,
+      listeners: `${advertised},CONTROLLER://127.0.0.1:${ports.CONTROLLER}`,
+      'advertised.listeners': advertised,
+      'listener.security.protocol.map': `${protocols},CONTROLLER:PLAINTEXT`,
+      'ssl.keystore.type': 'PEM',
+      'ssl.keystore.location': here,
+      'ssl.truststore.type': 'PEM',
+      'ssl.truststore.location': authority.cert,
+      'listener.name.mutual.ssl.client.auth': 'required',
+      'listener.name.elsewhere.ssl.keystore.type': 'PEM',
+      'listener.name.elsewhere.ssl.keystore.location': elsewhere,
+      'sasl.enabled.mechanisms': 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512',
+      'listener.name.sasl.scram-sha-256.sasl.jaas.config': scram,
+      'listener.name.sasl.scram-sha-512.sasl.jaas.config': scram,
+      'listener.name.sasl.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required${plainUsers.join('')};`,
+      ...(acls === true ? ACLS : {}),
+    },
+  })
+  const asAdmin = adminOf(broker)
+  try {
+    await createScramUsers(asAdmin, users)
+  } catch (error) {
+    broker.kill()
+    throw error
+  }
+  return {
+    at,
+    files: { ca: authority.cert, otherCa: other.cert, client },
+    asAdmin,
+    async stop() {
+      await broker.stop()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Kafka takes key and certificate in one file. */
+async function keyStore({ cert, key }: KeyPair): Promise<string> {
+  const path = cert.replace('.pem', '-store.pem')
+  await writeFile(path, (await readFile(key, 'utf8')) + (await readFile(cert, 'utf8')))
+  return path
+}
+
+function adminOf(broker: KafkaBroker): SecuredKafka['asAdmin'] {
+  return async (work) => {
+    const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: [broker.brokers], strict: true })
+    try {
+      return await work(admin)
+    } finally {
+      await admin.close()
+    }
+  }
+}
+
+const SCRAM_ITERATIONS = 4096
+
+async function createScramUsers(
+  asAdmin: SecuredKafka['asAdmin'],
+  users: SecuredKafkaOptions['users'],
+): Promise<void> {
+  const credentials = Object.entries(users).flatMap(([name, password]) =>
+    (['sha256', 'sha512'] as const).map((digest) => {
+      const salt = randomBytes(16)
+      const bytes = digest === 'sha256' ? 32 : 64
+      const mechanism = digest === 'sha256' ? ScramMechanisms.SCRAM_SHA_256 : ScramMechanisms.SCRAM_SHA_512
+      const saltedPassword = pbkdf2Sync(password, salt, SCRAM_ITERATIONS, bytes, digest)
+      return { name, mechanism, iterations: SCRAM_ITERATIONS, salt, saltedPassword }
+    }),
+  )
+  await asAdmin(async (admin) => {
+    const brokers = await admin.connectToBrokers()
+    const [connection] = brokers.values()
+    if (connection === undefined) throw new Error('The broker does not say where it is')
+    // Kafka takes one credential of a user in a request.
+    for (const one of credentials) await alterUserScramCredentialsV0.api.async(connection, [], [one])
+  })
+}
