@@ -33,7 +33,7 @@ export function outside(config: IngestionConfig, clock: Clock): Outside {
     exchange: {
       askSource: (signal) => askSource(config.wsUrl, signal),
       symbols: (signal) => fetchSymbols(config.restUrl, signal),
-      fetchTrades: tradeRest(config.restUrl),
+      fetchTrades: tradeRest(config.restUrl, () => clock.wallMicros() / 1000),
       openSocket,
     },
     kafka: kafkaAccess(config.kafka),
