@@ -4,7 +4,9 @@ import { pino } from 'pino'
 import type { FetchTrades, RestOutcome, RestTrade } from '../src/binance/trade-rest.ts'
 import { WeightBudget } from '../src/binance/weight-budget.ts'
 import { Backfill } from '../src/ingestion/backfill.ts'
+import { GapAgenda } from '../src/ingestion/gap-agenda.ts'
 import { GapLedger, type IdGap } from '../src/ingestion/gap-ledger.ts'
+import { RestCaller } from '../src/ingestion/rest-caller.ts'
 import { Sequence } from '../src/ingestion/sequence.ts'
 import type { Gap } from '../src/market/gap.ts'
 import { settle, VirtualClock } from './support/virtual-clock.ts'
@@ -27,7 +29,7 @@ const rows = (from: number, to: number): RestOutcome => ({
 /** Backfill over a sequence that has seen 1 and `last`, so that 2..last−1 are missing. */
 function scene(
   last: number,
-  answer: (fromId: number, call: number, limit: number) => RestOutcome,
+  answer: (fromId: number, call: number, limit: number) => RestOutcome | Promise<RestOutcome>,
   options: { maxIds?: number; weight?: number } = {},
 ) {
   const clock = new VirtualClock()
@@ -48,10 +50,10 @@ function scene(
     calls.push({ atMs: clock.monotonicMs(), fromId: fromId ?? 0 })
     return answer(fromId ?? 0, calls.length, limit)
   }
+  const log = pino({ level: 'silent' })
   const backfill = new Backfill(
     {
-      fetch,
-      budget: new WeightBudget(options.weight ?? 6000),
+      rest: new RestCaller(fetch, new WeightBudget(options.weight ?? 6000), clock, log),
       clock,
       random: () => 0.5,
       backoff: { initialMs: 1000, maxMs: 60_000 },
@@ -69,12 +71,17 @@ function scene(
       whenRoom: async () => {},
     },
     ledger,
-    pino({ level: 'silent' }),
+    log,
   )
-  ledger.open({ symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 }, { from: 2, to: last - 1 }, 'reconnect', {
-    fromMs: 1,
-    toMs: last,
-  })
+  const gap = ledger.open(
+    { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 },
+    { from: 2, to: last - 1 },
+    'reconnect',
+    {
+      fromMs: 1,
+      toMs: last,
+    },
+  )
   backfill.start()
   return {
     clock,
@@ -82,6 +89,8 @@ function scene(
     forwarded,
     calls,
     ledger,
+    sequence,
+    gap,
     backfill,
     holdAcknowledgements() {
       acknowledged = new Promise((resolve) => {
@@ -137,9 +146,13 @@ test('B3 takes an interior hole for absent only after several equal answers, and
   const { clock, forwarded, states, backfill, calls } = scene(10, (from) =>
     from < 5 ? rows(from, 4) : from > 6 ? rows(from, 9) : rows(7, 9),
   )
-  await clock.advance(60_000)
+  await clock.advance(119_000)
+  assert.deepEqual(forwarded, [2, 3, 4], 'nothing is given up before two minutes')
+  assert.deepEqual(states(), [[2, 9, 'open']])
+  await clock.advance(61_000)
   assert.deepEqual(forwarded, [2, 3, 4, 7, 8, 9])
-  assert.equal(calls.filter(({ fromId }) => fromId === 5).length, 3)
+  const times = calls.filter(({ fromId }) => fromId === 5).map(({ atMs }) => atMs)
+  assert.ok(times.length >= 3 && Number(times.at(-1)) - Number(times[0]) >= 120_000, `asked at ${times}`)
   assert.deepEqual(states(), [
     [2, 9, 'open'],
     [2, 4, 'filled'],
@@ -152,7 +165,7 @@ test('B3 takes an interior hole for absent only after several equal answers, and
 
 test('B4 notices an old id that the exchange has moved forward without a word', async () => {
   const { clock, states, forwarded, backfill } = scene(10, () => rows(500, 1499))
-  await clock.advance(60_000)
+  await clock.advance(180_000)
   assert.deepEqual(forwarded, [], 'ids of after the gap are none of the gap')
   assert.deepEqual(states().at(-1), [2, 9, 'unrecoverable', 'absent at exchange'])
   await backfill.stop()
@@ -181,7 +194,7 @@ test('B6 stays within its weight a minute', async () => {
   await backfill.stop()
 })
 
-test('B7 tries again after a failure, and stops asking where the region is refused', async () => {
+test('B7 tries again after a failure, and gives up where the region is refused three times in half an hour', async () => {
   const failing = scene(10, (from, call) =>
     call < 3 ? { kind: 'failed', reason: 'HTTP 500' } : rows(from, 9),
   )
@@ -190,8 +203,11 @@ test('B7 tries again after a failure, and stops asking where the region is refus
   assert.deepEqual(failing.states().at(-1), [2, 9, 'filled'])
   await failing.backfill.stop()
   const refused = scene(10, () => ({ kind: 'refused' }))
-  await refused.clock.advance(600_000)
+  await refused.clock.advance(599_000)
   assert.equal(refused.calls.length, 1)
+  assert.deepEqual(refused.states(), [[2, 9, 'open']])
+  await refused.clock.advance(602_000)
+  assert.equal(refused.calls.length, 3)
   assert.deepEqual(refused.states().at(-1), [2, 9, 'unrecoverable', 'the exchange refuses this region'])
   await refused.backfill.stop()
 })
@@ -202,6 +218,189 @@ test('B8 leaves a gap that is too large, and says so', async () => {
   assert.equal(calls.length, 0)
   assert.deepEqual(states().at(-1), [2, 999, 'unrecoverable', 'too large'])
   await backfill.stop()
+})
+
+test('B2 does not take failures and waits for the absence of what was missing once', async () => {
+  const { clock, states, backfill } = scene(10, (from, call) => {
+    if (call === 1) return rows(from, from - 1)
+    if (call < 12) return { kind: 'failed', reason: 'HTTP 500' }
+    if (call === 12) return { kind: 'wait', waitMs: 300_000, status: 403 }
+    return call < 15 ? rows(from, from - 1) : rows(from, 9)
+  })
+  await clock.advance(3_600_000)
+  assert.deepEqual(states(), [
+    [2, 9, 'open'],
+    [2, 9, 'filled'],
+  ])
+  await backfill.stop()
+})
+
+test('B2 does not take two empty answers for absence because the weight of five minutes was spent between', async () => {
+  const { clock, states, backfill, calls } = scene(10, (from, call) => {
+    if (call < 3) return { ...rows(from, from - 1), usedWeight: call === 2 ? 5999 : 0 }
+    if (call < 9) return { kind: 'wait', waitMs: 60_000, status: 429 }
+    return call < 11 ? rows(from, from - 1) : rows(from, 9)
+  })
+  await clock.advance(3_600_000)
+  assert.equal(calls.length, 11)
+  assert.deepEqual(states().at(-1), [2, 9, 'filled'])
+  await backfill.stop()
+})
+
+test('B3 begins to count anew when the exchange jumps elsewhere', async () => {
+  const { clock, states, backfill } = scene(10, (from, call) =>
+    call % 2 === 0 ? rows(6, 9) : rows(7, 9 + from),
+  )
+  await clock.advance(1_800_000)
+  assert.deepEqual(states(), [[2, 9, 'open']])
+  await backfill.stop()
+})
+
+test('B9 leaves a gap alone that was closed while the exchange was answering', async () => {
+  const answers: Array<(answer: RestOutcome) => void> = []
+  const { clock, forwarded, states, gap, ledger, backfill } = scene(
+    10,
+    () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
+  )
+  await clock.advance(10)
+  ledger.unrecoverable(gap, { from: 2, to: 9 }, 'the exchange began its ids anew')
+  answers[0]?.(rows(2, 9))
+  await clock.advance(600_000)
+  assert.equal(answers.length, 1)
+  assert.deepEqual(forwarded, [])
+  assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange began its ids anew']])
+  await backfill.stop()
+})
+
+test('B9 leaves a gap alone that was closed while Kafka was acknowledging', async () => {
+  const { clock, states, gap, ledger, backfill, holdAcknowledgements, acknowledge } = scene(10, (from) =>
+    rows(from, 9),
+  )
+  holdAcknowledgements()
+  await clock.advance(1000)
+  ledger.unrecoverable(gap, { from: 2, to: 9 }, 'the exchange began its ids anew')
+  acknowledge()
+  await clock.advance(1000)
+  assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange began its ids anew']])
+  await backfill.stop()
+})
+
+test('B9 does not send a trade again that came late while the exchange was answering', async () => {
+  const answers: Array<(answer: RestOutcome) => void> = []
+  const { clock, forwarded, states, sequence, backfill } = scene(
+    10,
+    () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
+  )
+  await clock.advance(10)
+  for (const id of [2, 5, 6]) sequence.observe({ id, timeMs: id, connection: 0 })
+  answers[0]?.(rows(2, 9))
+  await clock.advance(10)
+  assert.deepEqual(forwarded, [3, 4, 7, 8, 9])
+  assert.equal(backfill.backfilled, 5)
+  assert.deepEqual(states().at(-1), [2, 9, 'filled'])
+  await backfill.stop()
+})
+
+test('B9 does not call an id lost that came while Kafka was acknowledging', async () => {
+  const { clock, states, sequence, backfill, holdAcknowledgements, acknowledge } = scene(10, () =>
+    rows(10, 20),
+  )
+  holdAcknowledgements()
+  await clock.advance(150_000)
+  sequence.observe({ id: 4, timeMs: 4, connection: 0 })
+  acknowledge()
+  await clock.advance(600_000)
+  assert.deepEqual(states().slice(1), [
+    [2, 3, 'unrecoverable', 'absent at exchange'],
+    [4, 9, 'open'],
+    [4, 4, 'filled'],
+    [5, 9, 'unrecoverable', 'absent at exchange'],
+  ])
+  await backfill.stop()
+})
+
+test('B7 gives up with the words of the exchange on what it rejects for two minutes, and asks no longer', async () => {
+  const reason = 'HTTP 400: Invalid symbol. (-1121)'
+  const { clock, states, calls, backfill } = scene(10, () => ({ kind: 'rejected', reason }))
+  await clock.advance(119_000)
+  assert.deepEqual(states(), [[2, 9, 'open']])
+  await clock.advance(3_600_000)
+  assert.ok(calls.length < 12, `${calls.length} requests`)
+  assert.deepEqual(states().at(-1), [2, 9, 'unrecoverable', reason])
+  await backfill.stop()
+})
+
+test('B7 loses nothing to a region that was refused once, and fills later gaps after one that was refused for long', async () => {
+  const once = scene(10, (from, call) => (call === 1 ? { kind: 'refused' } : rows(from, 9)))
+  await once.clock.advance(601_000)
+  assert.deepEqual(once.states().at(-1), [2, 9, 'filled'])
+  await once.backfill.stop()
+  const long = scene(10, (from, call) => (call < 4 ? { kind: 'refused' } : rows(from, from + 9)))
+  await long.clock.advance(1_201_000)
+  assert.deepEqual(long.states().at(-1), [2, 9, 'unrecoverable', 'the exchange refuses this region'])
+  await long.clock.advance(600_000)
+  long.sequence.observe({ id: 20, timeMs: 20, connection: 0 })
+  const window = { fromMs: 10, toMs: 20 }
+  const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
+  long.ledger.open(sequence, { from: 11, to: 19 }, 'reconnect', window)
+  long.backfill.notice()
+  await long.clock.advance(1000)
+  assert.deepEqual(long.states().at(-1), [11, 19, 'filled'])
+  await long.backfill.stop()
+})
+
+test('B10 stops at once while the exchange does not answer, and while the budget is spent', async () => {
+  const hanging = scene(10, () => new Promise<RestOutcome>(() => {}))
+  await hanging.clock.advance(1000)
+  await hanging.backfill.stop()
+  assert.deepEqual(hanging.states(), [[2, 9, 'open']])
+  const waiting = scene(10, () => ({ kind: 'wait', waitMs: 600_000, status: 418 }))
+  await waiting.clock.advance(1000)
+  await waiting.backfill.stop()
+  assert.equal(waiting.calls.length, 1)
+})
+
+test('B1 finds the smallest of ten thousand gaps without looking at the others, and drops what has closed', () => {
+  const closed = new Set<string>()
+  let looks = 0
+  const agenda = new GapAgenda(({ gap_id }) => {
+    looks++
+    return !closed.has(gap_id)
+  })
+  const ledger = new GapLedger(
+    () => {},
+    () => {},
+    () => 1,
+  )
+  const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
+  const window = { fromMs: 1, toMs: 2 }
+  for (let i = 0; i < 10_000; i++) {
+    const from = i * 100
+    agenda.add(ledger.open(sequence, { from, to: from + ((i * 37) % 91) }, 'missed', window))
+  }
+  for (const { gap_id } of ledger.openGaps.slice(0, 5000)) closed.add(gap_id)
+  const sizes: number[] = []
+  let last = -1
+  for (let task = agenda.take(0); task !== null; task = agenda.take(0)) {
+    const { from_id, to_id } = task.gap
+    sizes.push(to_id - from_id)
+    // Every other one is put back once, to be asked for later.
+    if (sizes.length % 2 === 0) task.trial.failed(1000, { initialMs: 1000, maxMs: 1000 }, 0.5)
+    if (sizes.length % 2 === 0) agenda.putBack(task, 1000)
+    assert.ok(to_id - from_id >= last)
+    last = to_id - from_id
+  }
+  assert.equal(sizes.length, 5000)
+  assert.equal(agenda.nextDueMs, 1750)
+  assert.ok(looks < 20_000, `the ledger was asked ${looks} times`)
+  last = -1
+  let again = 0
+  for (let task = agenda.take(1750); task !== null; task = agenda.take(1750)) {
+    assert.ok(task.gap.to_id - task.gap.from_id >= last)
+    last = task.gap.to_id - task.gap.from_id
+    again++
+  }
+  assert.equal(again, 2500)
 })
 
 test('L1–L3 raises the revision with every change of a gap and gives what is split off an id of its own', () => {

@@ -9,13 +9,22 @@ const EXCHANGE_INFO = z.object({
 
 const TIMEOUT_MS = 10_000
 
+/** The status of a symbol that trades, in the exchange's own word. */
+export const TRADING = 'TRADING'
+/** Our word for a symbol that is not for spot trading, whatever its status. */
+const NOT_SPOT = 'NOT_SPOT'
+
+/** What `exchangeInfo` costs of the 6,000 that an IP has a minute. */
+export const EXCHANGE_INFO_WEIGHT = 20
+
 /**
- * The spot symbols that trade now (`GET /api/v3/exchangeInfo`, status `TRADING`).
+ * The symbols that the exchange knows, with their status (`GET /api/v3/exchangeInfo`): `TRADING`, or `HALT`, `BREAK`
+ * and others, of which it may trade again.
  *
  * @throws TapelineError `EXCHANGE` when the exchange refuses this region (451); any other error means that it
  *   could not be asked
  */
-export async function fetchTradingSymbols(restUrl: string, signal?: AbortSignal): Promise<Set<string>> {
+export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promise<Map<string, string>> {
   const timeout = AbortSignal.timeout(TIMEOUT_MS)
   const response = await fetch(`${restUrl}/api/v3/exchangeInfo`, {
     signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
@@ -32,9 +41,15 @@ export async function fetchTradingSymbols(restUrl: string, signal?: AbortSignal)
   }
   if (!response.ok) throw new Error(`${restUrl} answered exchangeInfo with HTTP ${response.status}`)
   const info = EXCHANGE_INFO.parse(await response.json())
-  return new Set(
-    info.symbols
-      .filter((entry) => entry.status === 'TRADING' && entry.isSpotTradingAllowed !== false)
-      .map((entry) => entry.symbol),
+  return new Map(
+    info.symbols.map(({ symbol, status, isSpotTradingAllowed }) => [
+      symbol,
+      isSpotTradingAllowed === false ? NOT_SPOT : status,
+    ]),
   )
+}
+
+/** Those that trade now, sorted. */
+export function thatTrade(statuses: ReadonlyMap<string, string>): string[] {
+  return [...statuses].flatMap(([symbol, status]) => (status === TRADING ? [symbol] : [])).sort()
 }

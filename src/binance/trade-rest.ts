@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { describeError } from '../errors.ts'
 import type { IdRange } from '../market/id-ranges.ts'
+import { retryAfterMs } from './retry-after.ts'
 
 /** A trade or aggTrade as REST gives it, in the fields of the stream's payload; there is no event time `E`. */
 export interface RestTrade {
@@ -17,16 +18,23 @@ export interface RestTrade {
 /**
  * What became of a request.
  *
- * - `rows`: answered; rows rise by id. `usedWeight` is what the whole IP has used this minute, where the exchange says.
+ * - `rows`: answered; rows rise by id.
  * - `wait`: told to come back (429, 418), or turned away by the firewall (403).
- * - `refused`: this region is not served (451); asking again is pointless.
+ * - `refused`: this region is not served (451).
+ * - `rejected`: any other 4xx but 408: the same request would be answered the same. `reason` is one line with the
+ *   exchange's own message.
  * - `failed`: no answer, a server error, or one that makes no sense.
  */
-export type RestOutcome =
-  | { readonly kind: 'rows'; readonly rows: readonly RestTrade[]; readonly usedWeight: number | null }
+export type RestOutcome = (
+  | { readonly kind: 'rows'; readonly rows: readonly RestTrade[] }
   | { readonly kind: 'wait'; readonly waitMs: number; readonly status: number }
   | { readonly kind: 'refused' }
+  | { readonly kind: 'rejected'; readonly reason: string }
   | { readonly kind: 'failed'; readonly reason: string }
+) & {
+  /** What the whole IP has used this minute, where the exchange says. */
+  readonly usedWeight?: number | null
+}
 
 export type RestTradeType = 'trade' | 'aggTrade'
 
@@ -38,10 +46,20 @@ export const REST_WEIGHT: Readonly<Record<RestTradeType, number>> = { trade: 25,
 
 const TIMEOUT_MS = 10_000
 
-/** Without a Retry-After: the exchange counts by the minute. */
-const DEFAULT_WAIT_MS = 60_000
-/** The firewall lifts its bar after a while it does not tell. */
-const FIREWALL_WAIT_MS = 5 * 60_000
+/**
+ * Where Retry-After says nothing: the exchange counts by the minute, its shortest ban lasts two, and the firewall
+ * lifts its bar after a while it does not tell.
+ */
+const DEFAULT_WAIT_MS: Readonly<Record<number, number>> = {
+  429: 60_000,
+  418: 2 * 60_000,
+  403: 5 * 60_000,
+}
+
+/** Of an error's body as much goes into the ledger and the log. */
+const MAX_MESSAGE_CHARACTERS = 200
+
+const ERROR_BODY = z.object({ code: z.int(), msg: z.string() })
 
 const TRADE = z.object({
   id: z.int(),
@@ -63,25 +81,32 @@ const AGG_TRADE = z.object({
   M: z.boolean(),
 })
 
-/** How the exchange's trades are asked for. `fromId` null: the latest. */
-export type FetchTrades = (request: {
+/** `fromId` null: the latest. `limit` at most `REST_LIMIT`. */
+export interface TradeRequest {
   readonly type: RestTradeType
   readonly symbol: string
   readonly fromId: number | null
   readonly limit: number
-}) => Promise<RestOutcome>
+}
 
-/** Asks over HTTP: `historicalTrades` and `aggTrades`. Never rejects. */
-export function tradeRest(restUrl: string): FetchTrades {
-  return async ({ type, symbol, fromId, limit }) => {
+/** How the exchange's trades are asked for. Never rejects; when the signal aborts the request is broken off. */
+export type FetchTrades = (request: TradeRequest, signal: AbortSignal) => Promise<RestOutcome>
+
+/**
+ * Asks over HTTP: `historicalTrades` and `aggTrades`.
+ *
+ * @param wallMs milliseconds since the Unix epoch, for a Retry-After that is a date
+ */
+export function tradeRest(restUrl: string, wallMs: () => number): FetchTrades {
+  return async ({ type, symbol, fromId, limit }, signal) => {
     const query = new URLSearchParams({ symbol, limit: String(limit) })
     if (fromId !== null) query.set('fromId', String(fromId))
     const path = type === 'trade' ? 'historicalTrades' : 'aggTrades'
     try {
       const response = await fetch(`${restUrl}/api/v3/${path}?${query}`, {
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), signal]),
       })
-      return await outcome(type, response)
+      return await outcome(type, response, wallMs())
     } catch (error) {
       return {
         kind: 'failed',
@@ -91,29 +116,41 @@ export function tradeRest(restUrl: string): FetchTrades {
   }
 }
 
-async function outcome(type: RestTradeType, response: Response): Promise<RestOutcome> {
-  if (response.ok) {
-    const used = Number(response.headers.get('x-mbx-used-weight-1m') ?? Number.NaN)
-    return {
-      kind: 'rows',
-      rows: parseRows(type, await response.json()),
-      usedWeight: Number.isFinite(used) ? used : null,
-    }
-  }
+async function outcome(type: RestTradeType, response: Response, nowMs: number): Promise<RestOutcome> {
+  const usedWeight = usedWeightOf(response)
+  const { status } = response
+  if (response.ok) return { kind: 'rows', rows: parseRows(type, await response.json()), usedWeight }
+  const defaultWaitMs = DEFAULT_WAIT_MS[status]
+  const isRejected =
+    defaultWaitMs === undefined && status >= 400 && status < 500 && ![408, 451].includes(status)
+  if (isRejected) return { kind: 'rejected', reason: await rejection(response), usedWeight }
   await response.body?.cancel()
-  if (response.status === 451) return { kind: 'refused' }
-  const waits: Readonly<Record<number, number>> = {
-    429: DEFAULT_WAIT_MS,
-    418: DEFAULT_WAIT_MS,
-    403: FIREWALL_WAIT_MS,
-  }
-  const waitMs = waits[response.status]
-  if (waitMs === undefined) return { kind: 'failed', reason: `HTTP ${response.status}` }
-  const retryAfter = Number(response.headers.get('retry-after') ?? Number.NaN)
-  return {
-    kind: 'wait',
-    waitMs: Number.isFinite(retryAfter) ? retryAfter * 1000 : waitMs,
-    status: response.status,
+  if (status === 451) return { kind: 'refused', usedWeight }
+  if (defaultWaitMs === undefined) return { kind: 'failed', reason: `HTTP ${status}`, usedWeight }
+  const waitMs = retryAfterMs(response.headers.get('retry-after'), nowMs) ?? defaultWaitMs
+  return { kind: 'wait', waitMs, status, usedWeight }
+}
+
+function usedWeightOf(response: Response): number | null {
+  const header = response.headers.get('x-mbx-used-weight-1m') ?? ''
+  return /^\d+$/.test(header) ? Number(header) : null
+}
+
+/** The status and what the exchange says of it, where its body is its own (`{"code":-1121,"msg":"Invalid symbol."}`). */
+async function rejection(response: Response): Promise<string> {
+  const status = `HTTP ${response.status}`
+  const body = ERROR_BODY.safeParse(parseJson(await response.text()))
+  if (!body.success) return status
+  const { code, msg } = body.data
+  return `${status}: ${msg.replace(/\s+/g, ' ').slice(0, MAX_MESSAGE_CHARACTERS)} (${code})`
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    // A page of some proxy.
+    return undefined
   }
 }
 

@@ -11,6 +11,8 @@ const IP_WEIGHT_KEPT_FREE = 600
 export class WeightBudget {
   readonly #perMinute: number
   readonly #spent: Array<{ readonly atMs: number; readonly weight: number }> = []
+  /** The sum of what is in `#spent`. */
+  #used = 0
   #notBeforeMs = 0
 
   constructor(perMinute: number) {
@@ -20,11 +22,15 @@ export class WeightBudget {
   /** Spends `weight` and answers 0, or answers how many milliseconds to wait before asking again. */
   take(weight: number, nowMs: number): number {
     if (nowMs < this.#notBeforeMs) return this.#notBeforeMs - nowMs
-    while (this.#spent[0] !== undefined && nowMs - this.#spent[0].atMs >= MINUTE_MS) this.#spent.shift()
-    const used = this.#spent.reduce((sum, one) => sum + one.weight, 0)
-    const oldest = this.#spent[0]
-    if (oldest !== undefined && used + weight > this.#perMinute) return oldest.atMs + MINUTE_MS - nowMs
+    for (let oldest = this.#spent[0]; oldest !== undefined && nowMs - oldest.atMs >= MINUTE_MS; ) {
+      this.#used -= oldest.weight
+      this.#spent.shift()
+      oldest = this.#spent[0]
+    }
+    const [oldest] = this.#spent
+    if (oldest !== undefined && this.#used + weight > this.#perMinute) return oldest.atMs + MINUTE_MS - nowMs
     this.#spent.push({ atMs: nowMs, weight })
+    this.#used += weight
     return 0
   }
 

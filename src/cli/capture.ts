@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { Command, Option } from 'commander'
-import { fetchTradingSymbols } from '../binance/rest.ts'
+import { fetchSymbols, thatTrade } from '../binance/rest.ts'
 import { type CaptureSummary, startCapture } from '../capture/capture.ts'
 import { TapelineError } from '../errors.ts'
 import { streamName } from '../market/event.ts'
@@ -70,7 +70,7 @@ export function captureCommand(): Command {
 
 async function symbolsOf(settings: Settings, signal: AbortSignal): Promise<readonly string[]> {
   if (settings.SYMBOLS.join() !== '*') return settings.SYMBOLS
-  return [...(await fetchTradingSymbols(settings.BINANCE_REST_URL, signal))].sort()
+  return thatTrade(await fetchSymbols(settings.BINANCE_REST_URL, signal))
 }
 
 /** Aborts at SIGINT or SIGTERM; a second one ends the process at once. */

@@ -1,16 +1,17 @@
-import type { FetchTrades, RestTrade } from '../binance/trade-rest.ts'
-import { REST_LIMIT, REST_WEIGHT } from '../binance/trade-rest.ts'
-import type { WeightBudget } from '../binance/weight-budget.ts'
+import type { RestOutcome, RestTrade } from '../binance/trade-rest.ts'
+import { REST_LIMIT } from '../binance/trade-rest.ts'
 import { countIds, type IdRange } from '../market/id-ranges.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
-import { type Clock, sleepOn } from '../timing/clock.ts'
+import type { BackoffPolicy } from '../timing/backoff.ts'
+import type { Clock } from '../timing/clock.ts'
 import { Wake } from '../timing/wake.ts'
+import { GapAgenda, type GapTask } from './gap-agenda.ts'
 import type { GapLedger, IdGap } from './gap-ledger.ts'
+import type { Negative } from './gap-trial.ts'
+import type { RestCaller } from './rest-caller.ts'
 
 export interface BackfillOptions {
-  readonly fetch: FetchTrades
-  readonly budget: WeightBudget
+  readonly rest: RestCaller
   readonly clock: Clock
   /** A number in [0, 1). */
   readonly random: () => number
@@ -31,34 +32,21 @@ export interface BackfillPorts {
   whenRoom(signal: AbortSignal): Promise<void>
 }
 
-/** The exchange answers from a database that may lag behind its streams by minutes. */
-const NOT_YET_LIMIT_MS = 5 * 60_000
-/** As often must it answer the same before an id counts as absent. */
-const EQUAL_ANSWERS = 3
-
-interface Trial {
-  retryAtMs: number
-  failures: number
-  /** Since when what is asked for was not there; null when it was, or nothing was asked yet. */
-  emptySinceMs: number | null
-  /** The answer that jumped over ids, as text, and how often it came. */
-  jump: { answer: string; times: number } | null
-}
-
 /**
- * Fetches what is missing, smallest gap first, one request at a time, within the weight budget; live events go on
- * meanwhile. A gap is `filled` only after every message is acknowledged. Specification: B1 to B8.
+ * Fetches what is missing, smallest gap first, in pages; live events go on meanwhile, and may fill a gap or end it
+ * during any wait. A gap is `filled` only after every message is acknowledged. Specification: B1 to B9.
  */
 export class Backfill {
   readonly #options: BackfillOptions
   readonly #ports: BackfillPorts
   readonly #ledger: GapLedger
   readonly #log: Logger
-  readonly #wake = new Wake()
+  readonly #agenda: GapAgenda
+  readonly #wake: Wake
   readonly #stopping = new AbortController()
-  readonly #trials = new Map<string, Trial>()
   #running: Promise<void> | null = null
-  #refused = false
+  /** The ledger may hold gaps that are not on the agenda. */
+  #hasNews = true
   /** Trades and aggTrades forwarded. */
   backfilled = 0
 
@@ -67,6 +55,8 @@ export class Backfill {
     this.#ports = ports
     this.#ledger = ledger
     this.#log = log
+    this.#agenda = new GapAgenda((gap) => ledger.isOpen(gap))
+    this.#wake = new Wake(options.clock)
   }
 
   start(): void {
@@ -75,9 +65,11 @@ export class Backfill {
 
   /** To be called when a gap was opened. */
   notice(): void {
+    this.#hasNews = true
     this.#wake.ring()
   }
 
+  /** Does not wait for the exchange: a request is broken off. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     this.#wake.ring()
@@ -88,160 +80,128 @@ export class Backfill {
     const { signal } = this.#stopping
     const { clock } = this.#options
     while (!signal.aborted) {
-      const nowMs = clock.monotonicMs()
-      const gap = this.#nextGap(nowMs)
+      this.#readNews()
+      const task = this.#agenda.take(clock.monotonicMs())
       try {
-        if (gap === null) await this.#untilDue(nowMs)
-        else await this.#work(gap)
+        if (task === null) await this.#untilDue()
+        else await this.#work(task)
       } catch (error) {
         if (!signal.aborted) throw error
       }
+      if (task !== null) this.#agenda.putBack(task, clock.monotonicMs())
     }
   }
 
-  #nextGap(nowMs: number): IdGap | null {
-    const due = this.#ledger.openGaps.filter(
-      ({ gap_id }) => (this.#trials.get(gap_id)?.retryAtMs ?? 0) <= nowMs,
-    )
-    return due.reduce<IdGap | null>(
-      (best, gap) => (best === null || size(gap) < size(best) ? gap : best),
-      null,
-    )
+  #readNews(): void {
+    if (!this.#hasNews) return
+    this.#hasNews = false
+    for (const gap of this.#ledger.openGaps) this.#agenda.add(gap)
   }
 
-  async #untilDue(nowMs: number): Promise<void> {
-    const times = this.#ledger.openGaps.map(({ gap_id }) => this.#trials.get(gap_id)?.retryAtMs ?? nowMs)
-    if (times.length === 0) return this.#wake.wait()
-    const cancel = this.#options.clock.schedule(Math.max(1, Math.min(...times) - nowMs), () =>
-      this.#wake.ring(),
-    )
-    await this.#wake.wait()
-    cancel()
+  async #untilDue(): Promise<void> {
+    const { nextDueMs } = this.#agenda
+    if (nextDueMs === null) return this.#wake.wait()
+    return this.#wake.wait(Math.max(1, nextDueMs - this.#options.clock.monotonicMs()))
   }
 
-  async #work(gap: IdGap): Promise<void> {
+  async #work(task: GapTask): Promise<void> {
+    const { gap } = task
+    const { rest, maxIds } = this.#options
+    const { signal } = this.#stopping
     const missing = this.#ports.missingIn(gap)
     const [next] = missing
-    if (next === undefined) return this.#finish(gap)
-    if (this.#refused) return this.#giveUp(gap, next, 'the exchange refuses this region')
-    if (countIds(missing) > this.#options.maxIds)
-      return this.#giveUp(gap, { from: next.from, to: gap.to_id }, 'too large')
-    await this.#ports.whenRoom(this.#stopping.signal)
-    await this.#spend(REST_WEIGHT[gap.event_type])
+    if (next === undefined) return this.#finish(task)
+    if (rest.isRefused) return this.#giveUp(task, next, 'the exchange refuses this region')
+    if (countIds(missing) > maxIds) return this.#giveUp(task, { from: next.from, to: gap.to_id }, 'too large')
+    await this.#ports.whenRoom(signal)
+    if (!this.#agenda.isCurrent(task)) return
     const limit = Math.min(REST_LIMIT, next.to - next.from + 1)
-    const answer = await this.#options.fetch({
-      type: gap.event_type,
-      symbol: gap.symbol,
-      fromId: next.from,
-      limit,
-    })
-    this.#stopping.signal.throwIfAborted()
-    // Meanwhile the exchange may have begun its ids anew: the answer would be of other trades.
-    if (!this.#ledger.isOpen(gap)) return
-    const nowMs = this.#options.clock.monotonicMs()
+    const request = { type: gap.event_type, symbol: gap.symbol, fromId: next.from, limit }
+    const answer = await rest.ask(request, 'patient', signal)
+    // Meanwhile the gap may have closed, or the exchange begun its ids anew: the answer would be of other trades.
+    if (this.#agenda.isCurrent(task)) await this.#take(task, next, answer)
+  }
+
+  async #take(task: GapTask, next: IdRange, answer: RestOutcome): Promise<void> {
+    const { trial, gap } = task
+    const { backoff, clock, random } = this.#options
     switch (answer.kind) {
       case 'rows':
-        if (answer.usedWeight !== null) this.#options.budget.used(answer.usedWeight, nowMs)
-        return this.#take(gap, next, answer.rows, nowMs)
+        return this.#takeRows(task, next, answer.rows)
       case 'wait':
-        this.#log.warn(
-          { status: answer.status, waitMs: answer.waitMs },
-          'The exchange tells backfill to wait',
-        )
-        this.#options.budget.wait(answer.waitMs, nowMs)
-        return
       case 'refused':
-        this.#log.error(
-          { fix: 'Set BINANCE_REST_URL to the host for this region.' },
-          'The exchange refuses this region (HTTP 451): gaps cannot be filled',
-        )
-        this.#refused = true
-        return
-      case 'failed': {
-        const trial = this.#trial(gap)
-        trial.failures++
-        trial.retryAtMs = nowMs + delayFor(trial.failures, this.#options.backoff, this.#options.random())
+        return trial.interrupted()
+      case 'rejected':
+        return this.#negative(task, next, 'rejected', answer.reason, answer.reason)
+      case 'failed':
+        trial.failed(clock.monotonicMs(), backoff, random())
         this.#log.warn({ gap: gap.gap_id }, `Backfill failed, trying again: ${answer.reason}`)
-        return
-      }
     }
   }
 
-  async #take(gap: IdGap, next: IdRange, rows: readonly RestTrade[], nowMs: number): Promise<void> {
+  async #takeRows(task: GapTask, next: IdRange, rows: readonly RestTrade[]): Promise<void> {
+    const { gap, trial } = task
     const run = contiguousFrom(next.from, rows).filter(({ id }) => id <= next.to)
     if (run.length > 0) {
-      this.#ports.forward(gap, run)
-      this.backfilled += run.length
-      this.#trials.delete(gap.gap_id)
-      return
+      // What a live event has brought meanwhile is not sent again.
+      const wanted = within(this.#ports.missingIn(gap), run)
+      if (wanted.length > 0) this.#ports.forward(gap, wanted)
+      this.backfilled += wanted.length
+      return trial.succeeded()
     }
     const first = rows.find(({ id }) => id > next.from)
-    if (first === undefined) await this.#notYet(gap, next, nowMs)
-    else await this.#jumped(gap, { from: next.from, to: Math.min(next.to, first.id - 1) }, rows, nowMs)
+    if (first === undefined) return this.#negative(task, next, 'empty', `from ${next.from}`)
+    // Moved forward to the oldest it keeps, or a hole of its own.
+    const lost = { from: next.from, to: Math.min(next.to, first.id - 1) }
+    return this.#negative(task, lost, 'jump', `${lost.from}..${lost.to} before ${rows[0]?.id}`)
   }
 
-  /** The exchange does not have it yet, or never will. */
-  async #notYet(gap: IdGap, next: IdRange, nowMs: number): Promise<void> {
-    const trial = this.#trial(gap)
-    trial.emptySinceMs ??= nowMs
-    if (nowMs - trial.emptySinceMs >= NOT_YET_LIMIT_MS) return this.#giveUp(gap, next, 'absent at exchange')
-    trial.failures++
-    trial.retryAtMs = nowMs + delayFor(trial.failures, this.#options.backoff, this.#options.random())
+  /** An answer without the ids: not yet, or never. */
+  async #negative(
+    task: GapTask,
+    lost: IdRange,
+    kind: Negative,
+    answer: string,
+    reason = 'absent at exchange',
+  ): Promise<void> {
+    const { clock, backoff, random } = this.#options
+    // A live event has come meanwhile: the answer was to another question.
+    if (this.#missingOf(task.gap, lost) < lost.to - lost.from + 1) return
+    const isBelieved = task.trial.negative(kind, answer, clock.monotonicMs(), backoff, random())
+    if (isBelieved) await this.#giveUp(task, lost, reason)
   }
 
-  /** The answer begins behind what was asked for: moved forward to the oldest it keeps, or a hole of its own. */
-  async #jumped(gap: IdGap, lost: IdRange, rows: readonly RestTrade[], nowMs: number): Promise<void> {
-    const trial = this.#trial(gap)
-    const answer = `${lost.from}..${lost.to} before ${rows[0]?.id}`
-    trial.jump =
-      trial.jump?.answer === answer ? { answer, times: trial.jump.times + 1 } : { answer, times: 1 }
-    if (trial.jump.times >= EQUAL_ANSWERS) return this.#giveUp(gap, lost, 'absent at exchange')
-    trial.failures++
-    trial.retryAtMs = nowMs + delayFor(trial.failures, this.#options.backoff, this.#options.random())
-  }
-
-  async #giveUp(gap: IdGap, lost: IdRange, reason: string): Promise<void> {
+  async #giveUp(task: GapTask, lost: IdRange, reason: string): Promise<void> {
+    const { gap } = task
+    const missing = this.#missingOf(gap, lost)
     // What lies before the lost ids is said to be filled with them.
-    await this.#ports.acknowledged(this.#stopping.signal)
-    this.#stopping.signal.throwIfAborted()
-    if (!this.#ledger.isOpen(gap)) return
+    await this.#acknowledged()
+    // A live event that has come meanwhile is neither lost nor acknowledged: looked at anew.
+    if (!this.#agenda.isCurrent(task) || this.#missingOf(gap, lost) !== missing) return
     this.#log.error(
       { symbol: gap.symbol, type: gap.event_type, ...lost, reason },
       'Ids are lost: they cannot be had from the exchange',
     )
-    this.#trials.delete(gap.gap_id)
-    this.#ledger.unrecoverable(gap, lost, reason)
+    const rest = this.#ledger.unrecoverable(gap, lost, reason)
+    if (rest !== null) this.#agenda.add(rest)
   }
 
-  async #finish(gap: IdGap): Promise<void> {
-    await this.#ports.acknowledged(this.#stopping.signal)
-    this.#stopping.signal.throwIfAborted()
-    this.#trials.delete(gap.gap_id)
-    if (this.#ledger.isOpen(gap)) this.#ledger.filled(gap)
+  async #finish(task: GapTask): Promise<void> {
+    await this.#acknowledged()
+    if (this.#agenda.isCurrent(task)) this.#ledger.filled(task.gap)
   }
 
-  async #spend(weight: number): Promise<void> {
-    const { budget, clock } = this.#options
-    for (
-      let waitMs = budget.take(weight, clock.monotonicMs());
-      waitMs > 0;
-      waitMs = budget.take(weight, clock.monotonicMs())
-    ) {
-      await sleepOn(clock, waitMs, this.#stopping.signal)
-    }
+  async #acknowledged(): Promise<void> {
+    const { signal } = this.#stopping
+    await this.#ports.acknowledged(signal)
+    signal.throwIfAborted()
   }
 
-  #trial(gap: IdGap): Trial {
-    const known = this.#trials.get(gap.gap_id)
-    if (known !== undefined) return known
-    const trial: Trial = { retryAtMs: 0, failures: 0, emptySinceMs: null, jump: null }
-    this.#trials.set(gap.gap_id, trial)
-    return trial
+  #missingOf(gap: IdGap, { from, to }: IdRange): number {
+    return this.#ports
+      .missingIn(gap)
+      .reduce((sum, hole) => sum + Math.max(0, Math.min(hole.to, to) - Math.max(hole.from, from) + 1), 0)
   }
-}
-
-function size({ from_id, to_id }: IdGap): number {
-  return to_id - from_id + 1
 }
 
 /** The rows from `from` on, as far as their ids follow each other. */
@@ -252,4 +212,13 @@ function contiguousFrom(from: number, rows: readonly RestTrade[]): RestTrade[] {
     else if (row.id > from + run.length) break
   }
   return run
+}
+
+/** The rows whose ids lie in the ranges; both rise. */
+function within(ranges: readonly IdRange[], rows: readonly RestTrade[]): RestTrade[] {
+  let at = 0
+  return rows.filter(({ id }) => {
+    for (let range = ranges[at]; range !== undefined && range.to < id; range = ranges[at]) at++
+    return (ranges[at]?.from ?? Number.POSITIVE_INFINITY) <= id
+  })
 }

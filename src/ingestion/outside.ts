@@ -1,4 +1,4 @@
-import { fetchTradingSymbols } from '../binance/rest.ts'
+import { fetchSymbols } from '../binance/rest.ts'
 import { type OpenSocket, openSocket } from '../binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../binance/trade-rest.ts'
 import { askSource } from '../binance/upgrade.ts'
@@ -17,8 +17,8 @@ export interface Outside {
   readonly exchange: {
     /** What the exchange names itself. @throws when it cannot be reached */
     askSource(signal: AbortSignal): Promise<string>
-    /** The spot symbols that trade. @throws when REST cannot be asked */
-    tradingSymbols(signal: AbortSignal): Promise<Set<string>>
+    /** The symbols that the exchange knows, with their status. @throws when REST cannot be asked */
+    symbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>>
     readonly fetchTrades: FetchTrades
     readonly openSocket: OpenSocket
   }
@@ -32,8 +32,8 @@ export function outside(config: IngestionConfig, clock: Clock): Outside {
     random: Math.random,
     exchange: {
       askSource: (signal) => askSource(config.wsUrl, signal),
-      tradingSymbols: (signal) => fetchTradingSymbols(config.restUrl, signal),
-      fetchTrades: tradeRest(config.restUrl),
+      symbols: (signal) => fetchSymbols(config.restUrl, signal),
+      fetchTrades: tradeRest(config.restUrl, () => clock.wallMicros() / 1000),
       openSocket,
     },
     kafka: kafkaPort(config.kafka),

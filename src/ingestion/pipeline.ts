@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import { EXCHANGE_INFO_WEIGHT } from '../binance/rest.ts'
 import type { RestTrade } from '../binance/trade-rest.ts'
 import { WeightBudget } from '../binance/weight-budget.ts'
 import { TapelineError } from '../errors.ts'
 import { HEADER, schemaHeader } from '../kafka/headers.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
-import { EVENT_TYPES, type EventType, streamName } from '../market/event.ts'
+import { type EventType, streamName } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
 import { subtract } from '../market/id-ranges.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -23,6 +24,7 @@ import type { OutgoingMessage } from './message-queue.ts'
 import type { Outside } from './outside.ts'
 import { type ReceiptStamp, receiptStamper } from './receipt-stamp.ts'
 import { recover } from './recovery.ts'
+import { RestCaller } from './rest-caller.ts'
 import { Router } from './router.ts'
 import { SilenceCheck } from './silence-check.ts'
 import { HOLD_LIMIT_MS } from './stream-merge.ts'
@@ -72,7 +74,6 @@ export class Pipeline {
   constructor(config: PipelineConfig, ports: PipelinePorts, memory: Acknowledged) {
     const { outside, topics, symbols, log } = ports
     const { clock, random } = outside
-    const fetch = outside.exchange.fetchTrades
     this.#config = config
     this.#ports = ports
     this.#acknowledged = memory
@@ -96,8 +97,12 @@ export class Pipeline {
     })
     const { instance } = ports
     const budget = new WeightBudget(config.restWeightPerMinute)
+    // The symbols were asked for a moment ago.
+    budget.take(EXCHANGE_INFO_WEIGHT, clock.monotonicMs())
+    const rest = new RestCaller(outside.exchange.fetchTrades, budget, clock, log)
+    const { backoff } = config
     this.backfill = new Backfill(
-      { fetch, budget, clock, random, backoff: config.backoff, maxIds: config.backfillMaxIds },
+      { rest, clock, random, backoff, maxIds: config.backfillMaxIds },
       {
         missingIn: (gap) => this.#continuity.missingIn(streamName(gap.symbol, gap.event_type), gap),
         forward: (gap, trades) => this.#forwardBackfilled(gap, trades),
@@ -107,7 +112,13 @@ export class Pipeline {
       this.ledger,
       log,
     )
-    this.#silence = new SilenceCheck(fetch, budget, clock, this.#continuity)
+    const hasDeliveredSince = (stream: string, sinceMs: number) =>
+      this.handler.rates.lastSeenMs(stream) >= sinceMs
+    this.#silence = new SilenceCheck(
+      { rest, clock, random, backoff, hasDeliveredSince },
+      this.#continuity,
+      log,
+    )
     this.#checkpoints = new CheckpointWriter(
       { instance, symbols, names: config.topics, topics, clock },
       this.#acknowledged,
@@ -160,6 +171,7 @@ export class Pipeline {
   /** To be called once the queue is being emptied. */
   start(): void {
     this.backfill.start()
+    this.#silence.start()
     this.#tick()
   }
 
@@ -174,15 +186,7 @@ export class Pipeline {
 
   /** A connection has opened: what it alone delivers is to deliver soon, or is asked for. */
   connected(connection: number, streams: readonly string[]): void {
-    const openedAtMs = this.#ports.outside.clock.monotonicMs()
-    const alone = new Set(this.handler.merge.opened(connection, streams))
-    const symbols = this.#ports.symbols.filter((symbol) =>
-      EVENT_TYPES.some((type) => alone.has(streamName(symbol, type))),
-    )
-    const seen = (stream: string) => this.handler.rates.lastSeenMs(stream) >= openedAtMs
-    this.#silence.run(symbols, seen, this.#stopping.signal).catch((error: unknown) => {
-      if (!this.#stopping.signal.aborted) this.#ports.onFatal(error)
-    })
+    this.#silence.watch(this.#ports.symbols, new Set(this.handler.merge.opened(connection, streams)))
   }
 
   /** Streams have gone quiet on a connection: where no other delivers them, they are out until their next event. */
@@ -205,7 +209,7 @@ export class Pipeline {
     this.#stopping.abort(new Error('stopping'))
     this.#cancelTick?.()
     this.handler.merge.stop()
-    await this.backfill.stop()
+    await Promise.all([this.backfill.stop(), this.#silence.stop()])
     await this.#checking
     await this.#watch.close()
   }

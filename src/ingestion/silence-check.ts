@@ -1,66 +1,181 @@
-import { type FetchTrades, REST_WEIGHT } from '../binance/trade-rest.ts'
-import type { WeightBudget } from '../binance/weight-budget.ts'
 import { streamName } from '../market/event.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
 import { type Clock, sleepOn } from '../timing/clock.ts'
+import { Wake } from '../timing/wake.ts'
 import type { Continuity, StreamEvent } from './continuity.ts'
+import type { RestCaller } from './rest-caller.ts'
 
 /** A stream whose first frame has not come by then after a connection opened is asked for over REST. */
 const PATIENCE_MS = 15_000
 
+/** So many times is a symbol asked for that the exchange answers with a 4xx. */
+const MAX_REJECTIONS = 3
+
+export interface SilenceCheckOptions {
+  readonly rest: RestCaller
+  readonly clock: Clock
+  /** A number in [0, 1). */
+  readonly random: () => number
+  readonly backoff: BackoffPolicy
+  /** Whether a stream has delivered since a time of the monotonic clock. */
+  readonly hasDeliveredSince: (stream: string, sinceMs: number) => boolean
+}
+
+/** A symbol of which nothing has come since a connection opened. */
+interface Silent {
+  readonly symbol: string
+  /** Its streams, and since when each is awaited. */
+  readonly streams: Map<string, number>
+  dueMs: number
+  rejections: number
+}
+
 /**
  * After a start or reconnect a stream's first frame shows its own gap; a symbol that stays silent shows none. Those
- * are asked for: the latest aggTrade is cheap, and its `l` names the last trade too.
+ * are asked for: the latest aggTrade is cheap, and its `l` names the last trade too. Specification: C3.
  */
 export class SilenceCheck {
-  readonly #fetch: FetchTrades
-  readonly #budget: WeightBudget
-  readonly #clock: Clock
+  readonly #options: SilenceCheckOptions
   readonly #continuity: Pick<Continuity<StreamEvent>, 'lastIdOf' | 'expect'>
+  readonly #log: Logger
+  readonly #wake: Wake
+  readonly #stopping = new AbortController()
+  readonly #pending = new Map<string, Silent>()
+  /** Requests that failed, one after the other. */
+  #failures = 0
+  #running: Promise<void> | null = null
 
   constructor(
-    fetch: FetchTrades,
-    budget: WeightBudget,
-    clock: Clock,
+    options: SilenceCheckOptions,
     continuity: Pick<Continuity<StreamEvent>, 'lastIdOf' | 'expect'>,
+    log: Logger,
   ) {
-    this.#fetch = fetch
-    this.#budget = budget
-    this.#clock = clock
+    this.#options = options
     this.#continuity = continuity
+    this.#log = log
+    this.#wake = new Wake(options.clock)
+  }
+
+  /** Symbols that are yet to be heard of. */
+  get pending(): number {
+    return this.#pending.size
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
   }
 
   /**
-   * Waits a while and asks for the symbols of which nothing came.
-   *
-   * @param seenSince whether a stream has delivered since the connection opened
+   * A connection has opened on which these streams are to deliver. What was awaited before is awaited anew, once:
+   * while connections come and go nothing is asked, and nothing piles up.
    */
-  async run(
-    symbols: readonly string[],
-    seenSince: (stream: string) => boolean,
-    signal: AbortSignal,
-  ): Promise<void> {
-    await sleepOn(this.#clock, PATIENCE_MS, signal)
+  watch(symbols: readonly string[], streams: ReadonlySet<string>): void {
+    const nowMs = this.#options.clock.monotonicMs()
     for (const symbol of symbols) {
-      const trade = streamName(symbol, 'trade')
-      const aggTrade = streamName(symbol, 'aggTrade')
-      const known = [trade, aggTrade].filter(
-        (stream) => this.#continuity.lastIdOf(stream) !== null && !seenSince(stream),
+      const known = [streamName(symbol, 'trade'), streamName(symbol, 'aggTrade')].filter(
+        (stream) => streams.has(stream) && this.#continuity.lastIdOf(stream) !== null,
       )
-      if (known.length > 0) await this.#ask(symbol, known, signal)
+      if (known.length === 0) continue
+      const before = this.#pending.get(symbol)
+      const silent = before ?? { symbol, streams: new Map<string, number>(), dueMs: 0, rejections: 0 }
+      for (const stream of known) silent.streams.set(stream, nowMs)
+      this.#put(silent, nowMs + PATIENCE_MS)
+    }
+    this.#wake.ring()
+  }
+
+  /** Does not wait for the exchange: a request is broken off. */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('stopping'))
+    this.#wake.ring()
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      const nowMs = this.#options.clock.monotonicMs()
+      const silent = this.#nextDue(nowMs)
+      try {
+        if (silent !== undefined) await this.#ask(silent, signal)
+        else if (this.#pending.size === 0) await this.#wake.wait()
+        else await this.#wake.wait(Math.max(1, this.#firstDueMs() - nowMs))
+      } catch (error) {
+        if (!signal.aborted) throw error
+      }
     }
   }
 
-  async #ask(symbol: string, streams: readonly string[], signal: AbortSignal): Promise<void> {
-    for (let waitMs = 1; waitMs > 0; ) {
-      waitMs = this.#budget.take(REST_WEIGHT.aggTrade, this.#clock.monotonicMs())
-      if (waitMs > 0) await sleepOn(this.#clock, waitMs, signal)
+  /** Those that have delivered are forgotten on the way; nearly always the first is the one that is due first. */
+  #nextDue(nowMs: number): Silent | undefined {
+    for (const [symbol, silent] of this.#pending) {
+      if (silent.dueMs > nowMs) continue
+      this.#forgetHeard(silent)
+      if (silent.streams.size > 0) return silent
+      this.#pending.delete(symbol)
     }
-    const answer = await this.#fetch({ type: 'aggTrade', symbol, fromId: null, limit: 1 })
-    const latest = answer.kind === 'rows' ? answer.rows.at(-1) : undefined
-    if (latest === undefined) return
-    for (const stream of streams) {
-      const id = stream.endsWith('@aggTrade') ? latest.id : (latest.trades?.to ?? -1)
-      if (id >= 0) this.#continuity.expect(stream, id, latest.timeMs)
+    return undefined
+  }
+
+  #firstDueMs(): number {
+    let first = Number.POSITIVE_INFINITY
+    for (const { dueMs } of this.#pending.values()) first = Math.min(first, dueMs)
+    return first
+  }
+
+  #forgetHeard({ streams }: Silent): void {
+    for (const [stream, sinceMs] of streams)
+      if (this.#options.hasDeliveredSince(stream, sinceMs)) streams.delete(stream)
+  }
+
+  async #ask(silent: Silent, signal: AbortSignal): Promise<void> {
+    const { rest, clock } = this.#options
+    const { symbol, dueMs } = silent
+    const answer = await rest.ask({ type: 'aggTrade', symbol, fromId: null, limit: 1 }, 'urgent', signal)
+    // What has been heard of meanwhile speaks for itself, perhaps with ids begun anew.
+    this.#forgetHeard(silent)
+    switch (answer.kind) {
+      case 'rows': {
+        const latest = answer.rows.at(-1)
+        for (const stream of silent.streams.keys()) {
+          const id = stream.endsWith('@aggTrade') ? latest?.id : latest?.trades?.to
+          if (latest !== undefined && id !== undefined && id >= 0)
+            this.#continuity.expect(stream, id, latest.timeMs)
+        }
+        this.#failures = 0
+        // A connection that opened meanwhile is owed an answer of its own.
+        if (silent.dueMs === dueMs) this.#pending.delete(symbol)
+        return
+      }
+      case 'rejected':
+        silent.rejections++
+        if (silent.rejections < MAX_REJECTIONS) return this.#put(silent, clock.monotonicMs() + PATIENCE_MS)
+        this.#log.warn({ symbol }, `A silent symbol cannot be asked for: ${answer.reason}`)
+        this.#pending.delete(symbol)
+        return
+      case 'wait':
+      case 'refused':
+      case 'failed':
+        return this.#later(silent, answer.kind === 'failed' ? answer.reason : null, signal)
     }
+  }
+
+  /** Backs off as a whole: backfill is to have its turns, and a REST interface in trouble its rest. */
+  async #later(silent: Silent, reason: string | null, signal: AbortSignal): Promise<void> {
+    const { clock, backoff, random } = this.#options
+    if (reason !== null)
+      this.#log.warn({ symbol: silent.symbol }, `A silent symbol is asked for again: ${reason}`)
+    this.#failures++
+    const waitMs = delayFor(this.#failures, backoff, random())
+    this.#put(silent, clock.monotonicMs() + waitMs)
+    await sleepOn(clock, waitMs, signal)
+  }
+
+  /** Behind the others, so that the first is due first. */
+  #put(silent: Silent, dueMs: number): void {
+    silent.dueMs = Math.max(silent.dueMs, dueMs)
+    this.#pending.delete(silent.symbol)
+    this.#pending.set(silent.symbol, silent)
   }
 }

@@ -1,3 +1,4 @@
+import { TRADING, thatTrade } from '../binance/rest.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
 import { type EventType, streamName } from '../market/event.ts'
@@ -9,19 +10,20 @@ import type { Outside } from './outside.ts'
  * The symbols to take: those of the settings, checked with the exchange, or all that trade for `*`; of these, this
  * instance's shard.
  *
- * A REST interface that is down is a warning, except for `*`, which cannot do without.
+ * A symbol that is halted is taken all the same, with a warning: it may trade again at any time, and the others must
+ * not wait for it. A REST interface that is down is a warning, except for `*`, which cannot do without.
  *
- * @throws TapelineError `EXCHANGE` naming the symbols that do not trade, or when this shard has none
+ * @throws TapelineError `EXCHANGE` naming the symbols that the exchange does not know, or when this shard has none
  */
 export async function resolveSymbols(
-  config: IngestionConfig,
-  askTrading: Outside['exchange']['tradingSymbols'],
+  config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>,
+  ask: Outside['exchange']['symbols'],
   log: Logger,
   signal: AbortSignal,
 ): Promise<string[]> {
   const all = config.symbols.join() === '*'
-  const trading = await tradingSymbols(askTrading, all, log, signal)
-  const wrong = all || trading === null ? [] : config.symbols.filter((symbol) => !trading.has(symbol))
+  const known = await knownSymbols(ask, all, log, signal)
+  const wrong = all || known === null ? [] : config.symbols.filter((symbol) => !known.has(symbol))
   if (wrong.length > 0) {
     throw new TapelineError(
       'EXCHANGE',
@@ -31,13 +33,18 @@ export async function resolveSymbols(
       },
     )
   }
-  const symbols = all ? [...(trading ?? [])].sort() : config.symbols
+  const symbols = all ? thatTrade(known ?? new Map()) : config.symbols
   const { index, count } = config.shard
   const ours = symbols.filter((symbol) => partitionOf(symbol, count) === index)
   if (ours.length === 0) {
     throw new TapelineError('EXCHANGE', `Shard ${index}/${count} has none of the ${symbols.length} symbols`, {
       fix: 'Use fewer shards than symbols; which symbol falls to which shard is decided by its murmur2 hash.',
     })
+  }
+  const halted = ours.filter((symbol) => (known?.get(symbol) ?? TRADING) !== TRADING)
+  if (halted.length > 0) {
+    const named = halted.map((symbol) => `${symbol} (${known?.get(symbol)})`).join(', ')
+    log.warn(`Symbols that do not trade now, taken all the same: ${named}`)
   }
   return ours
 }
@@ -47,12 +54,12 @@ export function streamNames(symbols: readonly string[], eventTypes: readonly Eve
   return symbols.flatMap((symbol) => eventTypes.map((type) => streamName(symbol, type)))
 }
 
-async function tradingSymbols(
-  ask: Outside['exchange']['tradingSymbols'],
+async function knownSymbols(
+  ask: Outside['exchange']['symbols'],
   needed: boolean,
   log: Logger,
   signal: AbortSignal,
-): Promise<Set<string> | null> {
+): Promise<ReadonlyMap<string, string> | null> {
   try {
     return await ask(signal)
   } catch (error) {

@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { pino } from 'pino'
+import type { FetchTrades, RestOutcome, TradeRequest } from '../src/binance/trade-rest.ts'
+import { WeightBudget } from '../src/binance/weight-budget.ts'
+import { RestCaller } from '../src/ingestion/rest-caller.ts'
+import { SilenceCheck } from '../src/ingestion/silence-check.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const latest = (id: number, lastTrade: number): RestOutcome => ({
+  kind: 'rows',
+  rows: [
+    {
+      id,
+      price: '1',
+      quantity: '1',
+      timeMs: 1,
+      isBuyerMaker: true,
+      isBestMatch: true,
+      trades: { from: lastTrade, to: lastTrade },
+    },
+  ],
+})
+
+/** A silence check over symbols of which every stream is known, and what it asked and learned. */
+function scene(answer: (request: TradeRequest, call: number) => RestOutcome | Promise<RestOutcome>) {
+  const clock = new VirtualClock()
+  const calls: Array<{ atMs: number; symbol: string; type: string }> = []
+  const expected: Array<[stream: string, id: number]> = []
+  const delivered = new Map<string, number>()
+  const log = pino({ level: 'silent' })
+  const fetch: FetchTrades = async (request) => {
+    calls.push({ atMs: clock.monotonicMs(), symbol: request.symbol, type: request.type })
+    return answer(request, calls.length)
+  }
+  const budget = new WeightBudget(1200)
+  const rest = new RestCaller(fetch, budget, clock, log)
+  const silence = new SilenceCheck(
+    {
+      rest,
+      clock,
+      random: () => 0.5,
+      backoff: { initialMs: 1000, maxMs: 60_000 },
+      hasDeliveredSince: (stream, sinceMs) => (delivered.get(stream) ?? -1) >= sinceMs,
+    },
+    {
+      lastIdOf: (stream) => (stream.startsWith('new') ? null : 1),
+      expect: (stream, id) => expected.push([stream, id]),
+    },
+    log,
+  )
+  silence.start()
+  return {
+    clock,
+    calls,
+    expected,
+    rest,
+    budget,
+    silence,
+    deliver: (stream: string) => delivered.set(stream, clock.monotonicMs()),
+    watch: (symbols: readonly string[], types: readonly string[] = ['trade', 'aggTrade']) => {
+      const streams = symbols.flatMap((symbol) => types.map((type) => `${symbol.toLowerCase()}@${type}`))
+      silence.watch(symbols, new Set(streams))
+    },
+  }
+}
+
+const MINUTE_MS = 60_000
+
+test('C3 asks for what is silent for 15 s, and only for the types that are subscribed', async () => {
+  const { clock, calls, expected, silence, deliver, watch } = scene(() => latest(70, 90))
+  watch(['BTCUSDT', 'ETHUSDT', 'NEWUSDT'])
+  watch(['BNBUSDT'], ['trade', 'bookTicker'])
+  watch(['SOLUSDT'], ['bookTicker'])
+  await clock.advance(14_000)
+  assert.equal(calls.length, 0)
+  deliver('btcusdt@trade')
+  for (const type of ['trade', 'aggTrade']) deliver(`ethusdt@${type}`)
+  await clock.advance(10 * MINUTE_MS)
+  assert.deepEqual(
+    calls.map(({ symbol }) => symbol),
+    ['BTCUSDT', 'BNBUSDT'],
+  )
+  assert.deepEqual(expected, [
+    ['btcusdt@aggTrade', 70],
+    ['bnbusdt@trade', 90],
+  ])
+  assert.equal(silence.pending, 0)
+  await silence.stop()
+})
+
+test('C3 asks once for each symbol, however often connections have come and gone', async () => {
+  const symbols = Array.from({ length: 50 }, (_, i) => `S${i}USDT`)
+  const { clock, calls, silence, watch } = scene(() => latest(1, 1))
+  for (let i = 0; i < 200; i++) {
+    watch(symbols)
+    await clock.advance(3000)
+  }
+  assert.equal(calls.length, 0, 'while it flaps nothing is asked')
+  assert.equal(silence.pending, 50)
+  await clock.advance(10 * MINUTE_MS)
+  assert.deepEqual(calls.map(({ symbol }) => symbol).sort(), [...symbols].sort())
+  await silence.stop()
+})
+
+test('C3 asks again after a failure until it is answered, or until the stream has delivered', async () => {
+  const failing = scene((_, call) => (call < 4 ? { kind: 'failed', reason: 'HTTP 500' } : latest(5, 6)))
+  failing.watch(['BTCUSDT'])
+  await failing.clock.advance(2 * MINUTE_MS)
+  assert.equal(failing.calls.length, 4)
+  assert.deepEqual(failing.expected, [
+    ['btcusdt@trade', 6],
+    ['btcusdt@aggTrade', 5],
+  ])
+  await failing.silence.stop()
+  const heard = scene(() => ({ kind: 'failed', reason: 'HTTP 500' }))
+  heard.watch(['BTCUSDT'])
+  await heard.clock.advance(16_000)
+  const before = heard.calls.length
+  for (const type of ['trade', 'aggTrade']) heard.deliver(`btcusdt@${type}`)
+  await heard.clock.advance(60 * MINUTE_MS)
+  assert.equal(heard.calls.length, before)
+  assert.equal(heard.silence.pending, 0)
+  await heard.silence.stop()
+})
+
+test('C3 and B5 send nothing while banned, and all symbols are asked for when the ban is over', async () => {
+  const symbols = Array.from({ length: 300 }, (_, i) => `S${i}USDT`)
+  const { clock, calls, expected, silence, watch } = scene((_, call) =>
+    call === 1 ? { kind: 'wait', waitMs: 10 * MINUTE_MS, status: 418 } : latest(5, 6),
+  )
+  watch(symbols)
+  await clock.advance(10 * MINUTE_MS)
+  assert.equal(calls.length, 1)
+  await clock.advance(10 * MINUTE_MS)
+  assert.equal(calls.length, 301)
+  assert.equal(expected.length, 600)
+  await silence.stop()
+})
+
+test('C3 and B6 hold back when an answer says that the IP has used nearly all of its weight', async () => {
+  const { clock, calls, silence, watch } = scene((_, call) => ({
+    ...latest(5, 6),
+    usedWeight: call === 1 ? 5999 : 10,
+  }))
+  watch(['BTCUSDT', 'ETHUSDT'])
+  await clock.advance(70_000)
+  assert.equal(calls.length, 1)
+  await clock.advance(10_000)
+  assert.equal(calls.length, 2)
+  await silence.stop()
+})
+
+test('C3 believes no answer that is older than what the stream has delivered since', async () => {
+  const answers: Array<(answer: RestOutcome) => void> = []
+  const { clock, expected, silence, deliver, watch } = scene(
+    () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
+  )
+  watch(['BTCUSDT'])
+  await clock.advance(16_000)
+  deliver('btcusdt@trade')
+  answers[0]?.(latest(5_000_000, 6_000_000))
+  await clock.advance(1)
+  assert.deepEqual(expected, [['btcusdt@aggTrade', 5_000_000]])
+  await silence.stop()
+})
+
+test('C3 asks at a pace that leaves backfill its turns while the exchange answers with errors', async () => {
+  const symbols = Array.from({ length: 500 }, (_, i) => `S${i}USDT`)
+  const { clock, calls, rest, silence, watch } = scene(({ type }) =>
+    type === 'trade' ? { kind: 'rows', rows: [] } : { kind: 'failed', reason: 'HTTP 500' },
+  )
+  watch(symbols)
+  await clock.advance(5 * MINUTE_MS)
+  assert.ok(calls.length < 15, `${calls.length} requests to an exchange in trouble`)
+  const page = rest.ask(
+    { type: 'trade', symbol: 'BTCUSDT', fromId: 1, limit: 10 },
+    'patient',
+    AbortSignal.timeout(10_000),
+  )
+  await clock.advance(1000)
+  assert.equal((await page).kind, 'rows')
+  await silence.stop()
+})
+
+test('C3 gives up on a symbol that the exchange rejects, and on no other', async () => {
+  const { clock, calls, expected, silence, watch } = scene(({ symbol }) =>
+    symbol === 'GONEUSDT' ? { kind: 'rejected', reason: 'HTTP 400: Invalid symbol. (-1121)' } : latest(5, 6),
+  )
+  watch(['GONEUSDT', 'BTCUSDT'])
+  await clock.advance(60 * MINUTE_MS)
+  assert.equal(calls.filter(({ symbol }) => symbol === 'GONEUSDT').length, 3)
+  assert.equal(expected.length, 2)
+  assert.equal(silence.pending, 0)
+  await silence.stop()
+})
+
+test('B5 makes one request at a time, those for silent symbols before pages of gaps', async () => {
+  const waiting: Array<() => void> = []
+  const { clock, calls, rest, silence, watch } = scene(
+    () => new Promise<RestOutcome>((resolve) => waiting.push(() => resolve(latest(5, 6)))),
+  )
+  const { signal } = new AbortController()
+  const page = (fromId: number) =>
+    rest.ask({ type: 'trade', symbol: 'ETHUSDT', fromId, limit: 10 }, 'patient', signal)
+  const pages = [page(1), page(11)]
+  watch(['BTCUSDT'])
+  await clock.advance(20_000)
+  assert.equal(calls.length, 1)
+  for (let i = 0; i < 3; i++) {
+    waiting[i]?.()
+    await clock.advance(1)
+  }
+  await Promise.all(pages)
+  assert.deepEqual(
+    calls.map(({ type }) => type),
+    ['trade', 'aggTrade', 'trade'],
+  )
+  await silence.stop()
+})
+
+test('B7 does not keep a page of a gap waiting behind silent symbols where the region is refused', async () => {
+  const { clock, calls, rest, silence, watch } = scene(() => ({ kind: 'refused' }))
+  watch(['BTCUSDT', 'ETHUSDT'])
+  await clock.advance(16_000)
+  const { signal } = new AbortController()
+  const kinds: string[] = []
+  const page = () => rest.ask({ type: 'trade', symbol: 'BTCUSDT', fromId: 1, limit: 10 }, 'patient', signal)
+  page().then(
+    ({ kind }) => kinds.push(kind),
+    (error: unknown) => kinds.push(String(error)),
+  )
+  await clock.advance(11 * MINUTE_MS)
+  assert.deepEqual(kinds, ['refused'])
+  assert.equal(rest.isRefused, false)
+  await clock.advance(10 * MINUTE_MS)
+  assert.equal(calls.length, 3)
+  assert.equal(rest.isRefused, true)
+  await clock.advance(60 * MINUTE_MS)
+  assert.equal(calls.length, 9, 'tried again every ten minutes')
+  await silence.stop()
+})
+
+test('B10 stops at once while the exchange does not answer', async () => {
+  const { clock, calls, silence, watch } = scene(() => new Promise<RestOutcome>(() => {}))
+  watch(['BTCUSDT'])
+  await clock.advance(16_000)
+  assert.equal(calls.length, 1)
+  await silence.stop()
+})
