@@ -69,7 +69,8 @@ export const openSocket: OpenSocket = (url, events) => {
   // The default binary type: every message is one Buffer.
   socket.on('message', (frame: Buffer) => events.onFrame(frame))
   socket.once('close', (code, reason) => {
-    if (isOpen) events.onClose(problem === null ? `${code} ${reason.toString()}`.trim() : describeError(problem))
+    if (isOpen)
+      events.onClose(problem === null ? `${code} ${reason.toString()}`.trim() : describeError(problem))
   })
   return {
     pause: () => socket.pause(),

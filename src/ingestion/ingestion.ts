@@ -164,7 +164,12 @@ export class Ingestion {
       return this.#outside.exchange.askSource(signal)
     })
     this.#waitingFor = 'the symbols are not checked yet'
-    const symbols = await resolveSymbols(this.#config, this.#outside.exchange.tradingSymbols, this.#log, signal)
+    const symbols = await resolveSymbols(
+      this.#config,
+      this.#outside.exchange.tradingSymbols,
+      this.#log,
+      signal,
+    )
     // Nothing is written before the topics are known to be this exchange's.
     await this.#patiently('Kafka', () => claimSource(this.#outside, this.#config.topics.checkpoints, source))
     this.#source = source
@@ -213,7 +218,7 @@ export class Ingestion {
           )
         },
         onConnected: () => {
-          pipeline.connected(id, plan.streams)
+          pipeline.connected(id, plan)
           seat.onConnected(connection)
         },
         onDisconnected: () => {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { ConnectionPlan } from '../binance/connection-plan.ts'
 import type { RestTrade } from '../binance/trade-rest.ts'
 import { WeightBudget } from '../binance/weight-budget.ts'
 import { TapelineError } from '../errors.ts'
@@ -25,7 +26,7 @@ import { type ReceiptStamp, receiptStamper } from './receipt-stamp.ts'
 import { type Recovered, recover } from './recovery.ts'
 import { Router } from './router.ts'
 import { SilenceCheck } from './silence-check.ts'
-import { HOLD_LIMIT_MS } from './stream-merge.ts'
+import { HOLD_LIMIT_MS } from './stream-legs.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
@@ -161,13 +162,23 @@ export class Pipeline {
   }
 
   /** A connection has opened: what it alone delivers is to deliver soon, or is asked for. */
-  connected(connection: number, streams: readonly string[]): void {
-    const openedAtMs = this.#ports.outside.clock.monotonicMs()
-    const alone = new Set(this.handler.merge.opened(connection, streams))
+  connected(
+    connection: number,
+    { streams, subscriptions }: Pick<ConnectionPlan, 'streams' | 'subscriptions'>,
+  ): void {
+    const alone = this.handler.merge.opened(connection, streams, subscriptions.flat())
+    this.#continuity.interrupted(alone, 'reconnect')
+    this.#askIfSilent(alone)
+  }
+
+  /** Symbols of which nothing comes soon are asked for. */
+  #askIfSilent(streams: readonly string[]): void {
+    const sinceMs = this.#ports.outside.clock.monotonicMs()
+    const alone = new Set(streams)
     const symbols = this.#ports.symbols.filter((symbol) =>
       EVENT_TYPES.some((type) => alone.has(streamName(symbol, type))),
     )
-    const seen = (stream: string) => this.handler.rates.lastSeenMs(stream) >= openedAtMs
+    const seen = (stream: string) => this.handler.rates.lastSeenMs(stream) >= sinceMs
     this.#silence.run(symbols, seen, this.#stopping.signal).catch((error: unknown) => {
       if (!this.#stopping.signal.aborted) this.#ports.onFatal(error)
     })
@@ -185,7 +196,11 @@ export class Pipeline {
   /** A connection is gone; what it alone delivered may have something missing before its next event. */
   disconnected(connection: number, streams: readonly string[], cause: string): void {
     this.handler.rates.forget(connection, streams)
-    this.#continuity.interrupted(this.handler.merge.closed(connection, streams), cause)
+    const uncovered = this.handler.merge.closed(connection, streams, (out) =>
+      this.#continuity.interrupted(out, cause),
+    )
+    // One that is open already is not asked again when it begins to deliver.
+    if (this.handler.merge.connections > 0) this.#askIfSilent(uncovered)
   }
 
   /** Ends backfill and writes the last checkpoints; what was forwarded must be acknowledged by then. */

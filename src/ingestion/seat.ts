@@ -137,6 +137,8 @@ export class Seat {
   #scheduleRollover(): void {
     this.#cancelAge?.()
     const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * this.#options.outside.random())
-    this.#cancelAge = this.#options.outside.clock.schedule(ageMs, () => this.rollOver('it is about to be too old'))
+    this.#cancelAge = this.#options.outside.clock.schedule(ageMs, () =>
+      this.rollOver('it is about to be too old'),
+    )
   }
 }
