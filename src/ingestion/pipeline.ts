@@ -121,13 +121,15 @@ export class Pipeline {
     this.#restore(recovered)
   }
 
-  /** Recovers what the topics know, and tells older instances over the same symbols to stop. */
+  /** Recovers what the topics know, and tells older instances over the same symbols to stop, unless it is to stop itself. */
   static async open(
     config: IngestionConfig,
     ports: Omit<PipelinePorts, 'instance' | 'watch'>,
+    stopping: AbortSignal,
   ): Promise<Pipeline> {
     const { outside, symbols, log } = ports
     const recovered = await recover(outside.kafka, config.topics, symbols)
+    stopping.throwIfAborted()
     const { streams, openGaps, replayed, checkpointEnds } = recovered
     const instance = randomUUID()
     const watch = new InstanceWatch(
@@ -138,6 +140,10 @@ export class Pipeline {
       checkpointEnds,
     )
     await watch.connect()
+    if (stopping.aborted) {
+      await watch.close()
+      stopping.throwIfAborted()
+    }
     if (streams.size > 0) {
       log.info(
         { streams: streams.size, replayed, openGaps: openGaps.length },

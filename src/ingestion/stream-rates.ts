@@ -40,7 +40,9 @@ export class StreamRates {
     const intervalMs = nowMs - state.occurrenceAtMs
     if (intervalMs < OCCURRENCE_MS) return
     const weight = Math.max(WEIGHT, 1 / state.occurrences)
-    state.meanIntervalMs += weight * (intervalMs - state.meanIntervalMs)
+    // An outage is not the stream's way: after a day without it, it would otherwise be waited for for days.
+    const ownIntervalMs = Math.min(intervalMs, patienceOf(state))
+    state.meanIntervalMs += weight * (ownIntervalMs - state.meanIntervalMs)
     state.occurrences++
     state.occurrenceAtMs = nowMs
   }
@@ -79,8 +81,7 @@ export class StreamRates {
   /** After how long a silence the stream counts as quiet; infinite while its rate is not known. */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)
-    if (state === undefined || state.occurrences < MIN_OCCURRENCES) return Number.POSITIVE_INFINITY
-    return Math.max(SHORTEST_MS, MEAN_INTERVALS * state.meanIntervalMs)
+    return state === undefined ? Number.POSITIVE_INFINITY : patienceOf(state)
   }
 
   /** No connection has delivered it for too long. */
@@ -106,4 +107,9 @@ export class StreamRates {
       }),
     )
   }
+}
+
+function patienceOf({ occurrences, meanIntervalMs }: StreamState): number {
+  if (occurrences < MIN_OCCURRENCES) return Number.POSITIVE_INFINITY
+  return Math.max(SHORTEST_MS, MEAN_INTERVALS * meanIntervalMs)
 }
