@@ -133,3 +133,119 @@ test('M6 passes everything once it can come from nowhere else, and first times i
     }),
   )
 })
+
+/** A scene in which quotes may be quiet, and what was told of streams that nobody covers. */
+function coverage(patienceMs = Number.POSITIVE_INFINITY) {
+  const clock = new VirtualClock()
+  const told: string[] = []
+  const passed: number[] = []
+  const merge = new StreamMerge<StreamEvent>(
+    clock,
+    ({ id }) => passed.push(id),
+    () => patienceMs,
+    (stream) => told.push(stream),
+  )
+  const offer = (connection: number, stream: string, id: number) =>
+    merge.offer({
+      stream,
+      symbol: 'BTCUSDT',
+      type: stream === STREAM ? 'trade' : 'bookTicker',
+      id,
+      timeMs: id,
+      connection,
+      receiptMs: 0,
+    })
+  return { clock, told, passed, merge, offer }
+}
+
+const RARE = 'rareusdt@bookTicker'
+
+test('M7 a successor that is open and has delivered nothing does not cover for the one that dies', async () => {
+  const { clock, merge, offer } = coverage()
+  merge.opened(1, [QUOTES])
+  offer(1, QUOTES, 1)
+  assert.deepEqual(merge.opened(2, [QUOTES]), [])
+  await clock.advance(2000)
+  assert.deepEqual(merge.closed(1, [QUOTES]), [QUOTES])
+  assert.deepEqual(merge.opened(3, [QUOTES]), [QUOTES], 'nor does it spare another the question')
+})
+
+test('M7 a connection that was dead before its successor delivered leaves every stream interrupted, once', async () => {
+  const { clock, told, passed, merge, offer } = coverage()
+  merge.opened(1, [QUOTES, RARE])
+  offer(1, QUOTES, 1)
+  offer(1, RARE, 1)
+  await clock.advance(20_000)
+  merge.opened(2, [QUOTES, RARE])
+  offer(2, QUOTES, 500)
+  await clock.advance(5100)
+  assert.deepEqual([told, passed], [[QUOTES], [1, 1, 500]], 'told before the first quote goes on')
+  offer(2, QUOTES, 501)
+  await clock.advance(900)
+  assert.deepEqual(merge.closed(1, [QUOTES, RARE]), [RARE])
+})
+
+test('M8 the rollover of a healthy connection interrupts nothing, however rarely its symbols trade', async () => {
+  const { clock, told, merge, offer } = coverage()
+  merge.opened(1, [QUOTES, RARE, STREAM])
+  offer(1, RARE, 1)
+  await clock.advance(40_000)
+  merge.opened(2, [QUOTES, RARE, STREAM])
+  await clock.advance(25_000)
+  offer(2, STREAM, 7)
+  await clock.advance(300)
+  offer(1, STREAM, 7)
+  await clock.advance(5900)
+  offer(2, RARE, 2)
+  assert.deepEqual(merge.closed(1, [QUOTES, RARE, STREAM]), [])
+  await clock.advance(10_000)
+  assert.deepEqual(told, [])
+})
+
+test('M9 of two connections, one on which a stream is silent does not cover it when the other dies', async () => {
+  const { clock, merge, offer } = coverage()
+  merge.opened(1, [QUOTES, RARE])
+  merge.opened(2, [QUOTES, RARE])
+  for (const connection of [1, 2]) for (const stream of [QUOTES, RARE]) offer(connection, stream, 1)
+  for (let id = 2; id < 20; id++) {
+    await clock.advance(1000)
+    offer(1, QUOTES, id)
+    for (const connection of [1, 2]) offer(connection, STREAM, id)
+    offer(2, RARE, id)
+    offer(1, RARE, id)
+  }
+  assert.deepEqual(merge.closed(1, [QUOTES, RARE]), [QUOTES])
+  const quiet = coverage(30_000)
+  quiet.merge.opened(1, [QUOTES])
+  quiet.offer(1, QUOTES, 1)
+  await quiet.clock.advance(31_000)
+  assert.deepEqual(quiet.merge.opened(2, [QUOTES]), [QUOTES], 'silent for longer than its way is no cover')
+})
+
+test('M10 streams that are subscribed only after the opening are covered once that is confirmed and has been met', async () => {
+  const { clock, merge, offer } = coverage()
+  merge.opened(1, [QUOTES, RARE], [RARE])
+  offer(1, QUOTES, 1)
+  merge.subscribed(1, [RARE])
+  offer(1, RARE, 1)
+  await clock.advance(60_000)
+  offer(1, QUOTES, 2)
+  merge.opened(2, [QUOTES, RARE], [RARE])
+  offer(2, QUOTES, 3)
+  offer(1, QUOTES, 3)
+  assert.deepEqual(
+    merge.closed(1, [QUOTES, RARE]),
+    [RARE],
+    'the old one died before the SUBSCRIBE was answered',
+  )
+
+  merge.subscribed(2, [RARE])
+  offer(2, QUOTES, 4)
+  merge.opened(3, [QUOTES, RARE], [RARE])
+  offer(3, QUOTES, 5)
+  offer(2, QUOTES, 5)
+  merge.subscribed(3, [RARE])
+  offer(3, QUOTES, 6)
+  offer(2, QUOTES, 6)
+  assert.deepEqual(merge.closed(2, [QUOTES, RARE]), [])
+})

@@ -41,15 +41,56 @@ test('W1 a stream that stalls while others flow is subscribed anew within its ow
   )
 })
 
-test('W2 a symbol that trades once in ten minutes raises nothing, nor does a market that stands still', () => {
+test('W2 a symbol that trades once in ten minutes raises nothing', () => {
   const { actions, run } = scene()
   run(6 * 3_600_000, { [BUSY]: 100, [SLOW]: 600_000 })
   run(6 * 3_600_000 + 3_000_000, { [BUSY]: 100 })
   assert.deepEqual(actions, [])
-  const still = scene()
-  still.run(60_000, { [BUSY]: 100, [WATCHED]: 500 })
-  still.run(600_000, {})
-  assert.deepEqual(still.actions, [])
+})
+
+test('W4 a connection on which everything stands still is replaced, ever more seldom where that does not help', () => {
+  const { actions, run } = scene()
+  run(60_000, { [BUSY]: 100, [WATCHED]: 500 })
+  run(5 * 3_600_000, {})
+  const seconds = actions.map(([atMs]) => Math.round((atMs - 60_000) / 1000))
+  assert.deepEqual(seconds.slice(0, 4), [60, 180, 420, 900])
+  assert.ok(seconds.length < 13, `${seconds.length} times in five hours`)
+})
+
+test('W5 a stream that no renewal and no connection brings back has its connection replaced ever more seldom', () => {
+  const rates = new StreamRates()
+  const actions: Array<[number, string]> = []
+  let nowMs = 0
+  let connection = 0
+  let openedAtMs = 0
+  const watch = new StallWatch([BUSY, WATCHED], rates, {
+    resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
+    reconnect: () => {
+      actions.push([nowMs, 'reconnect'])
+      connection++
+      openedAtMs = nowMs
+    },
+  })
+  const run = (untilMs: number, stalls: boolean) => {
+    for (; nowMs < untilMs; nowMs += 1000) {
+      rates.seen(BUSY, nowMs, nowMs, connection)
+      if (!stalls) rates.seen(WATCHED, nowMs, nowMs, connection)
+      watch.check(nowMs, connection, openedAtMs)
+    }
+  }
+  run(60_000, false)
+  run(24 * 3_600_000, true)
+  const replaced = actions.filter(([, what]) => what === 'reconnect').length
+  assert.ok(replaced > 5 && replaced < 32, `${replaced} times in a day`)
+  assert.equal(actions.length, replaced + 1)
+  // Once it has come back, the next stall is treated as the first.
+  run(24 * 3_600_000 + 60_000, false)
+  const before = actions.length
+  run(24 * 3_600_000 + 180_000, true)
+  assert.deepEqual(
+    actions.slice(before, before + 2).map(([, what]) => what),
+    [`resubscribe ${WATCHED}`, 'reconnect'],
+  )
 })
 
 test('W3 bursts and pauses as trades have them raise nothing', () => {

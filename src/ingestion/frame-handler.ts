@@ -48,7 +48,12 @@ export class FrameHandler {
 
   constructor(options: FrameHandlerOptions) {
     this.#options = options
-    this.merge = new StreamMerge(options.clock, (event) => this.#deliver(event))
+    this.merge = new StreamMerge(
+      options.clock,
+      (event) => this.#deliver(event),
+      (stream) => this.rates.patienceMs(stream),
+      (stream) => options.continuity.interrupted([stream], 'stall'),
+    )
   }
 
   get counters() {

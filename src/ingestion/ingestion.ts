@@ -6,7 +6,7 @@ import type { Logger } from '../telemetry/log.ts'
 import type { IngestionStatus } from '../telemetry/status.ts'
 import { VERSION } from '../telemetry/version.ts'
 import { AttemptLimit } from '../timing/attempt-limit.ts'
-import { delayFor } from '../timing/backoff.ts'
+import { delayFor, unlessAborted } from '../timing/backoff.ts'
 import { sleepOn } from '../timing/clock.ts'
 import type { IngestionConfig } from './config.ts'
 import type { ControlFrame } from './frame-handler.ts'
@@ -16,6 +16,7 @@ import type { Outside } from './outside.ts'
 import { Pipeline } from './pipeline.ts'
 import { Seat } from './seat.ts'
 import { claimSource } from './source.ts'
+import { Standstill } from './standstill.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
 import { topicRights } from './topic-rights.ts'
 import { WsConsumer } from './ws-consumer.ts'
@@ -26,10 +27,6 @@ const ATTEMPTS_WINDOW_MS = 5 * 60_000
 
 /** Kafka that has not acknowledged for this long is not producing. */
 const PRODUCING_LIMIT_MS = 10_000
-
-/** A process that was stopped, or hung, for longer holds frames in kernel buffers that would be stamped too late. */
-const STALL_LIMIT_MS = 5000
-const STALL_CHECK_MS = 1000
 
 const ROOM_CHECK_MS = 100
 
@@ -49,7 +46,7 @@ export class Ingestion {
   #pipeline: Pipeline | null = null
   #source: string | null = null
   #starting: Promise<void> | null = null
-  #cancelStallWatch: (() => void) | null = null
+  readonly #standstill: Standstill
   /** Why it is not running yet. */
   #waitingFor = 'Kafka has not answered yet'
 
@@ -58,6 +55,16 @@ export class Ingestion {
     this.#outside = outside
     this.#log = log
     this.#startedAtMs = outside.clock.monotonicMs()
+    this.#standstill = new Standstill(
+      outside.clock,
+      () => {
+        for (const seat of this.#seats) seat.watch()
+      },
+      (stoodMs) => {
+        const reason = `this process stood still for ${Math.round(stoodMs / 1000)} s`
+        for (const connection of this.#connections) connection.reconnect(reason, true)
+      },
+    )
     this.#queue = new MessageQueue(config.queueMaxBytes)
     this.#producer = new KafkaProducer(
       config,
@@ -89,8 +96,9 @@ export class Ingestion {
    */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
-    this.#cancelStallWatch?.()
-    await this.#starting
+    this.#standstill.stop()
+    // What it is at goes on behind the deadline, and starts nothing any more.
+    if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
     await Promise.all(this.#seats.map((seat) => seat.stop()))
     await this.#pipeline?.stop()
     if (this.#pipeline !== null) await this.#writeLastCheckpoints(this.#pipeline, signal)
@@ -149,6 +157,12 @@ export class Ingestion {
     if (this.#waitingFor !== '') return this.#waitingFor
     const down = this.#seats.filter((seat) => !seat.isOpen).length
     if (down > 0) return `${down} of ${this.#seats.length} connections to the exchange are down`
+    const silentMs = Math.max(
+      0,
+      ...this.#seats.map((seat) => seat.silentMs(this.#outside.clock.monotonicMs()) ?? 0),
+    )
+    if (silentMs > 0)
+      return `a connection to the exchange has delivered nothing for ${Math.round(silentMs / 1000)} s`
     const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#outside.clock.monotonicMs())
     return waitedMs > PRODUCING_LIMIT_MS
       ? `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s`
@@ -173,12 +187,13 @@ export class Ingestion {
     this.#source = source
     this.#waitingFor = 'what the topics hold is being read'
     const pipeline = await this.#patiently('Kafka', () =>
-      Pipeline.open(this.#config, this.#ports(topics, symbols)),
+      Pipeline.open(this.#config, this.#ports(topics, symbols), signal),
     )
     this.#pipeline = pipeline
     this.#producer.start()
     // The start records tell an older instance to stop: not a frame is read before they are there.
     await this.#producer.allAcknowledged(signal)
+    signal.throwIfAborted()
     pipeline.start()
     const plans = planConnections(wsUrl, streamNames(symbols, eventTypes))
     let connectionId = 0
@@ -198,7 +213,7 @@ export class Ingestion {
     )
     this.#waitingFor = ''
     for (const seat of this.#seats) seat.start()
-    this.#watchForStalls()
+    this.#standstill.start()
   }
 
   #connect(seat: Seat, id: number, pipeline: Pipeline, attempts: AttemptLimit, source: string): WsConsumer {
@@ -216,14 +231,21 @@ export class Ingestion {
           )
         },
         onConnected: () => {
-          pipeline.connected(id, plan.streams)
+          pipeline.connected(id, plan)
           seat.onConnected(connection)
         },
+        onSubscribed: (streams) => pipeline.handler.merge.subscribed(id, streams),
+        onDelivering: () => seat.onDelivering(connection),
+        onRefused: (reason) => seat.onRefused(connection, reason),
         onDisconnected: () => {
           pipeline.disconnected(id, plan.streams, 'reconnect')
           seat.onDisconnected(connection)
         },
-        onFrame: (frame) => pipeline.handle(frame, id, (control) => this.#onControl(seat, control)),
+        onFrame: (frame) => {
+          // What waited in a buffer meanwhile is not received: it would be stamped too late.
+          if (this.#standstill.hasJustEnded()) return false
+          return pipeline.handle(frame, id, (control) => this.#onControl(seat, connection, control))
+        },
         onFatal: this.#ended.resolve,
       },
       this.#log,
@@ -263,8 +285,11 @@ export class Ingestion {
   /** Tries until it succeeds; what waiting does not mend ends the start, except a topic that is yet to be made. */
   async #patiently<Result>(what: string, attempt: () => Promise<Result>): Promise<Result> {
     for (let failures = 1; ; failures++) {
+      this.#stopping.signal.throwIfAborted()
       try {
-        return await attempt()
+        const result = await attempt()
+        this.#stopping.signal.throwIfAborted()
+        return result
       } catch (error) {
         this.#stopping.signal.throwIfAborted()
         if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
@@ -277,9 +302,15 @@ export class Ingestion {
     }
   }
 
-  #onControl(seat: Seat, { control, detail }: ControlFrame): void {
-    if (control === 'error') this.#log.error({ detail }, 'The exchange refused a request')
-    if (control === 'serverShutdown') seat.rollOver('the exchange shuts this server down')
+  #onControl(seat: Seat, connection: WsConsumer, { control, detail }: ControlFrame): void {
+    if (control === 'serverShutdown') {
+      // A successor is told of its own server.
+      seat.onShutdown(connection)
+      return
+    }
+    if (control === 'error')
+      this.#log.warn({ connection: connection.id, detail }, 'The exchange refused a request')
+    connection.onAnswer(detail)
   }
 
   async #whenRoom(signal: AbortSignal): Promise<void> {
@@ -294,22 +325,5 @@ export class Ingestion {
       // Given up: the checkpoints of before stand, and what is behind them is replayed.
       if (!signal.aborted) throw error
     }
-  }
-
-  /** Timers run before sockets are read, so after a stall the sockets are gone before a late frame is stamped. */
-  #watchForStalls(): void {
-    const { clock } = this.#outside
-    const sinceMs = clock.monotonicMs()
-    this.#cancelStallWatch = clock.schedule(STALL_CHECK_MS, () => {
-      const stalledMs = clock.monotonicMs() - sinceMs - STALL_CHECK_MS
-      for (const seat of this.#seats) seat.watch()
-      if (stalledMs >= STALL_LIMIT_MS) {
-        const seconds = Math.round(stalledMs / 1000)
-        for (const connection of this.#connections) {
-          connection.reconnect(`this process stood still for ${seconds} s`, true)
-        }
-      }
-      this.#watchForStalls()
-    })
   }
 }

@@ -101,6 +101,7 @@ export class KafkaProducer {
   allAcknowledged(signal: AbortSignal): Promise<void> {
     const after = this.#queue.pushed
     if (after <= this.#acknowledgedMessages) return Promise.resolve()
+    if (signal.aborted) return Promise.reject(signal.reason)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const onAbort = () => reject(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })

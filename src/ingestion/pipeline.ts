@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { ConnectionPlan } from '../binance/connection-plan.ts'
 import { EXCHANGE_INFO_WEIGHT } from '../binance/rest.ts'
 import type { RestTrade } from '../binance/trade-rest.ts'
 import { WeightBudget } from '../binance/weight-budget.ts'
@@ -27,7 +28,7 @@ import { recover } from './recovery.ts'
 import { RestCaller } from './rest-caller.ts'
 import { Router } from './router.ts'
 import { SilenceCheck } from './silence-check.ts'
-import { HOLD_LIMIT_MS } from './stream-merge.ts'
+import { HOLD_LIMIT_MS } from './stream-legs.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
@@ -128,13 +129,15 @@ export class Pipeline {
     this.#restore()
   }
 
-  /** Recovers what the topics know, and tells older instances over the same symbols to stop. */
+  /** Recovers what the topics know, and tells older instances over the same symbols to stop, unless it is to stop itself. */
   static async open(
     config: IngestionConfig,
     ports: Omit<PipelinePorts, 'instance' | 'watch'>,
+    stopping: AbortSignal,
   ): Promise<Pipeline> {
     const { outside, symbols, log } = ports
     const { memory, replayed, ends, instances } = await recover(outside.kafka, config.topics, symbols)
+    stopping.throwIfAborted()
     const instance = randomUUID()
     let pipeline: Pipeline | null = null
     const { checkpoints, gaps } = config.topics
@@ -148,6 +151,10 @@ export class Pipeline {
       onForeignGap: (gap) => pipeline?.onForeignGap(gap),
     })
     await watch.connect()
+    if (stopping.aborted) {
+      await watch.close()
+      stopping.throwIfAborted()
+    }
     const known = [...memory.symbols].length
     if (known > 0) log.info({ symbols: known, replayed }, 'Memory recovered from the topics')
     pipeline = new Pipeline(config, { ...ports, instance, watch }, memory)
@@ -185,8 +192,13 @@ export class Pipeline {
   }
 
   /** A connection has opened: what it alone delivers is to deliver soon, or is asked for. */
-  connected(connection: number, streams: readonly string[]): void {
-    this.#silence.watch(this.#ports.symbols, new Set(this.handler.merge.opened(connection, streams)))
+  connected(
+    connection: number,
+    { streams, subscriptions }: Pick<ConnectionPlan, 'streams' | 'subscriptions'>,
+  ): void {
+    const alone = this.handler.merge.opened(connection, streams, subscriptions.flat())
+    this.#continuity.interrupted(alone, 'reconnect')
+    this.#silence.watch(this.#ports.symbols, new Set(alone))
   }
 
   /** Streams have gone quiet on a connection: where no other delivers them, they are out until their next event. */
@@ -201,7 +213,11 @@ export class Pipeline {
   /** A connection is gone; what it alone delivered may have something missing before its next event. */
   disconnected(connection: number, streams: readonly string[], cause: string): void {
     this.handler.rates.forget(connection, streams)
-    this.#continuity.interrupted(this.handler.merge.closed(connection, streams), cause)
+    const uncovered = this.handler.merge.closed(connection, streams, (out) =>
+      this.#continuity.interrupted(out, cause),
+    )
+    // One that is open already is not asked again when it begins to deliver.
+    if (this.handler.merge.connections > 0) this.#silence.watch(this.#ports.symbols, new Set(uncovered))
   }
 
   /** Ends backfill and writes the last checkpoints; what was forwarded must be acknowledged by then. */

@@ -21,12 +21,22 @@ export interface SeatOptions {
 /** Both connections deliver for so long; longer than an event is held for the older one. */
 const OVERLAP_MS = 6000
 
+/** A successor that has delivered nothing by then is given up, where something was to be expected. */
+const GIVE_UP_MS = 60_000
+
+/** Before a successor is tried anew; doubles with each that was given up in a row. */
+const RETRY_MS = 5000
+const RETRY_MAX_MS = 3_600_000
+
+/** A connection that has delivered nothing for so long is reported, or later where its streams are slower. */
+const SILENT_MS = 60_000
+
 /** Connections that opened together are not replaced together. */
 const AGE_SPREAD = 0.05
 
 /**
  * A place for one connection, which is replaced make-before-break: before it is too old, and when the exchange
- * announces its end. The old one goes once the new one has delivered alongside for a while. Specification: R1 to R4.
+ * announces its end. The old one goes once the new one has delivered alongside for a while. Specification: R1 to R7.
  */
 export class Seat {
   readonly plan: ConnectionPlan
@@ -36,6 +46,9 @@ export class Seat {
   #successor: WsConsumer | null = null
   #cancelAge: (() => void) | null = null
   #cancelOverlap: (() => void) | null = null
+  #cancelGiveUp: (() => void) | null = null
+  #cancelRetry: (() => void) | null = null
+  #retryMs = RETRY_MS
   #leaving: Promise<void> = Promise.resolve()
   readonly #stalls: StallWatch
   #stopped = false
@@ -50,9 +63,7 @@ export class Seat {
     this.#stalls = new StallWatch(options.plan.streams, options.rates, {
       resubscribe: (streams) => {
         options.onQuiet(streams)
-        this.#current
-          .resubscribe(streams)
-          .catch((error: unknown) => this.#log.warn({ err: error }, 'Subscribing anew failed'))
+        this.#current.resubscribe(streams)
       },
       reconnect: (reason, streams) => {
         options.onQuiet(streams)
@@ -77,8 +88,7 @@ export class Seat {
 
   async stop(): Promise<void> {
     this.#stopped = true
-    this.#cancelAge?.()
-    this.#cancelOverlap?.()
+    this.#cancelTimers()
     await Promise.all([...this.connections.map((connection) => connection.stop()), this.#leaving])
   }
 
@@ -86,10 +96,25 @@ export class Seat {
     return this.connections.map((connection) => connection.status())
   }
 
+  /**
+   * How long nothing but pings has come, in milliseconds, where that is longer than its streams make likely; null
+   * where it is not, while it is paused, and while no stream has a rate.
+   */
+  silentMs(nowMs: number): number | null {
+    const open = this.connections.filter(({ isOpen }) => isOpen)
+    if (open.length === 0 || open.some(({ isPaused }) => isPaused)) return null
+    const heardMs = Math.max(
+      ...open.map(({ lastDataAtMs, openedAtMs }) => lastDataAtMs ?? openedAtMs ?? nowMs),
+    )
+    const silentMs = nowMs - heardMs
+    return silentMs > Math.max(SILENT_MS, this.#patienceMs) ? silentMs : null
+  }
+
   /** Opens a second connection, which takes over once it delivers. */
   rollOver(reason: string): void {
     if (this.#stopped || this.#successor !== null) return
     this.#log.info({ reason }, 'Replacing a connection')
+    this.#cancelRetry?.()
     this.#successor = this.#options.connect(this)
     this.#successor.start()
   }
@@ -97,23 +122,40 @@ export class Seat {
   /** To be called every few seconds: looks for streams that have gone quiet. */
   watch(): void {
     // What a paused socket does not deliver is not the exchange's fault, and one that has just opened needs time.
-    const { id, openedAtMs, isPaused } = this.#current
-    if (openedAtMs !== null && !isPaused && this.#successor === null) {
-      this.#stalls.check(this.#options.outside.clock.monotonicMs(), id, openedAtMs)
-    }
+    const { id, completeAtMs, isPaused } = this.#current
+    if (completeAtMs === null || isPaused || this.#successor?.isDelivering === true) return
+    this.#stalls.check(this.#options.outside.clock.monotonicMs(), id, completeAtMs)
   }
 
   onConnected(connection: WsConsumer): void {
-    if (connection === this.#successor) {
-      this.#cancelOverlap = this.#options.outside.clock.schedule(OVERLAP_MS, () => this.#handOver())
-      return
-    }
-    this.#scheduleRollover()
+    if (connection === this.#successor) this.#giveUpLater(connection, GIVE_UP_MS)
+    else if (connection === this.#current) this.#scheduleRollover()
+  }
+
+  /** All its streams are subscribed, and it has delivered since. */
+  onDelivering(connection: WsConsumer): void {
+    if (connection !== this.#successor) return
+    this.#cancelGiveUp?.()
+    this.#cancelOverlap = this.#options.outside.clock.schedule(OVERLAP_MS, () => this.#handOver())
+  }
+
+  /** The exchange does not give a connection its streams. */
+  onRefused(connection: WsConsumer, reason: string): void {
+    if (connection === this.#successor) this.#giveUp(reason)
+    else if (connection === this.#current && this.#successor === null) this.#retryLater(reason)
+  }
+
+  /** The exchange announces that it ends a connection. */
+  onShutdown(connection: WsConsumer): void {
+    const reason = 'the exchange shuts this server down'
+    if (connection === this.#successor) this.#giveUp(reason, 0)
+    else if (connection === this.#current) this.rollOver(reason)
   }
 
   onDisconnected(connection: WsConsumer): void {
     if (connection === this.#successor) {
       this.#cancelOverlap?.()
+      this.#cancelGiveUp?.()
       return
     }
     // One that has been replaced is leaving.
@@ -123,22 +165,70 @@ export class Seat {
     if (this.#successor !== null) this.#handOver()
   }
 
+  /** Of the busiest of its streams. */
+  get #patienceMs(): number {
+    return Math.min(...this.plan.streams.map((stream) => this.#options.rates.patienceMs(stream)))
+  }
+
+  #giveUpLater(successor: WsConsumer, afterMs: number): void {
+    const { clock } = this.#options.outside
+    const sinceMs = clock.monotonicMs()
+    this.#cancelGiveUp = clock.schedule(afterMs, () => {
+      const oldDelivers =
+        (this.#current.lastDataAtMs ?? Number.NEGATIVE_INFINITY) > (successor.openedAtMs ?? sinceMs)
+      // Where all symbols trade rarely, a minute without a trade means nothing.
+      if (oldDelivers || clock.monotonicMs() - sinceMs >= this.#patienceMs) {
+        this.#giveUp('it has delivered nothing')
+      } else this.#giveUpLater(successor, GIVE_UP_MS)
+    })
+  }
+
+  /** Drops the successor while the old one goes on. */
+  #giveUp(reason: string, retryMs = this.#retryMs): void {
+    const successor = this.#successor
+    if (successor === null || this.#stopped) return
+    this.#log.warn({ connection: successor.id }, `A new connection is given up: ${reason}`)
+    this.#cancelOverlap?.()
+    this.#cancelGiveUp?.()
+    this.#successor = null
+    this.#leave(successor)
+    this.#retryLater(reason, retryMs)
+  }
+
+  #retryLater(reason: string, retryMs = this.#retryMs): void {
+    this.#cancelRetry?.()
+    this.#cancelRetry = this.#options.outside.clock.schedule(retryMs, () => this.rollOver(reason))
+    this.#retryMs = Math.min(RETRY_MAX_MS, this.#retryMs * 2)
+  }
+
   #handOver(): void {
     const old = this.#current
     if (this.#successor === null || this.#stopped) return
     this.#cancelOverlap?.()
+    this.#cancelGiveUp?.()
     this.#current = this.#successor
     this.#successor = null
+    if (this.#current.isDelivering) this.#retryMs = RETRY_MS
     this.rollovers++
     this.#scheduleRollover()
-    this.#leaving = Promise.all([this.#leaving, old.stop()]).then(() => {})
+    this.#leave(old)
+  }
+
+  #leave(connection: WsConsumer): void {
+    this.#leaving = Promise.all([this.#leaving, connection.stop()]).then(() => {})
   }
 
   #scheduleRollover(): void {
+    const { clock, random } = this.#options.outside
     this.#cancelAge?.()
-    const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * this.#options.outside.random())
-    this.#cancelAge = this.#options.outside.clock.schedule(ageMs, () =>
-      this.rollOver('it is about to be too old'),
-    )
+    const nowMs = clock.monotonicMs()
+    const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * random())
+    const leftMs = (this.#current.openedAtMs ?? nowMs) + ageMs - nowMs
+    this.#cancelAge = clock.schedule(Math.max(0, leftMs), () => this.rollOver('it is about to be too old'))
+  }
+
+  #cancelTimers(): void {
+    for (const cancel of [this.#cancelAge, this.#cancelOverlap, this.#cancelGiveUp, this.#cancelRetry])
+      cancel?.()
   }
 }

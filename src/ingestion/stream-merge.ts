@@ -1,8 +1,16 @@
 import type { Clock } from '../timing/clock.ts'
 import type { StreamEvent } from './continuity.ts'
-
-/** How long an event may wait for another connection to deliver what comes before it. */
-export const HOLD_LIMIT_MS = 5000
+import {
+  HOLD_LIMIT_MS,
+  isLive,
+  type Leg,
+  liveSinceMs,
+  newLeg,
+  newSource,
+  noteDelivery,
+  type Source,
+  takesOver,
+} from './stream-legs.ts'
 
 /** So many held events of one stream are let go: what holds them up is not coming. */
 const HELD_LIMIT = 10_000
@@ -10,14 +18,6 @@ const HELD_LIMIT = 10_000
 interface Held<Event> {
   readonly event: Event
   readonly sinceMs: number
-}
-
-/** One connection's part in a stream. */
-interface Leg {
-  /** The highest id it has delivered of this stream; null before the first. */
-  last: number | null
-  /** bookTicker: its first events wait for the older connections to get there. */
-  joining: boolean
 }
 
 interface StreamState<Event> {
@@ -36,50 +36,115 @@ interface StreamState<Event> {
 export class StreamMerge<Event extends StreamEvent> {
   readonly #clock: Clock
   readonly #pass: (event: Event) => void
+  readonly #patienceMs: (stream: string) => number
+  readonly #interrupted: (stream: string) => void
   readonly #streams = new Map<string, StreamState<Event>>()
+  readonly #sources = new Map<number, Source>()
   #cancelTimer: (() => void) | null = null
   /** Events that are being held. */
   held = 0
 
-  /** @param pass receives the events, each stream's in order */
-  constructor(clock: Clock, pass: (event: Event) => void) {
+  /**
+   * @param pass receives the events, each stream's in order
+   * @param patienceMs after how long a silence a stream counts as quiet
+   * @param interrupted told of a stream whose older connection has not delivered what a new one begins with
+   */
+  constructor(
+    clock: Clock,
+    pass: (event: Event) => void,
+    patienceMs: (stream: string) => number = () => Number.POSITIVE_INFINITY,
+    interrupted: (stream: string) => void = () => {},
+  ) {
     this.#clock = clock
     this.#pass = pass
+    this.#patienceMs = patienceMs
+    this.#interrupted = interrupted
   }
 
-  /** A connection has begun to deliver these streams. @returns those that no other connection delivers */
-  opened(connection: number, streams: readonly string[]): string[] {
+  /** How many connections are open. */
+  get connections(): number {
+    return this.#sources.size
+  }
+
+  /**
+   * A connection has opened that is to deliver these streams.
+   *
+   * @param later those of them that are subscribed only when `subscribed` says so
+   * @returns those that no other connection delivers
+   */
+  opened(connection: number, streams: readonly string[], later: readonly string[] = []): string[] {
+    const nowMs = this.#clock.monotonicMs()
+    const source = newSource(connection)
+    const unconfirmed = new Set(later)
+    this.#sources.set(connection, source)
     return streams.filter((stream) => {
       const state = this.#stateOf(stream)
-      const alone = state.legs.size === 0
-      state.legs.set(connection, { last: null, joining: !alone })
+      const patienceMs = this.#patienceMs(stream)
+      const alone = ![...state.legs.values()].some((leg) => isLive(leg, nowMs, patienceMs))
+      const subscribedMs = unconfirmed.has(stream) ? Number.POSITIVE_INFINITY : nowMs
+      // Two that open together wait for each other too.
+      state.legs.set(connection, newLeg(source, subscribedMs, state.legs.size > 0))
       return alone
     })
   }
 
-  /** A connection delivers no more. @returns the streams that no other connection delivers */
-  closed(connection: number, streams: readonly string[]): string[] {
-    return streams.filter((stream) => {
+  /** The exchange has confirmed streams of a connection that had no place in its URL. */
+  subscribed(connection: number, streams: readonly string[]): void {
+    const source = this.#sources.get(connection)
+    if (source === undefined) return
+    source.generation++
+    source.met.clear()
+    const nowMs = this.#clock.monotonicMs()
+    for (const stream of streams) {
+      const leg = this.#streams.get(stream)?.legs.get(connection)
+      if (leg !== undefined) leg.subscribedMs = Math.min(leg.subscribedMs, nowMs)
+    }
+  }
+
+  /**
+   * A connection delivers no more.
+   *
+   * @param uncovered told, before anything held is let go, of the streams that no other connection has delivered
+   * without a break
+   * @returns them
+   */
+  closed(
+    connection: number,
+    streams: readonly string[],
+    uncovered: (streams: readonly string[]) => void = () => {},
+  ): string[] {
+    const nowMs = this.#clock.monotonicMs()
+    const left = streams.flatMap((stream) => {
       const state = this.#streams.get(stream)
-      if (state === undefined || !state.legs.delete(connection)) return false
-      this.#release(state)
-      return state.legs.size === 0
+      const leg = state?.legs.get(connection)
+      return state === undefined || leg === undefined ? [] : [{ stream, state, leg }]
     })
+    for (const { state } of left) state.legs.delete(connection)
+    this.#sources.delete(connection)
+    const out = left
+      .filter(({ stream, state, leg }) => {
+        const patienceMs = this.#patienceMs(stream)
+        return ![...state.legs.values()].some((other) => takesOver(other, leg, nowMs, patienceMs))
+      })
+      .map(({ stream }) => stream)
+    uncovered(out)
+    for (const { stream, state } of left) this.#release(stream, state)
+    return out
   }
 
   offer(event: Event): void {
     const state = this.#stateOf(event.stream)
     const leg = state.legs.get(event.connection)
+    if (leg !== undefined) noteDelivery(leg, event.id, this.#clock.monotonicMs(), state.legs.values())
     if (leg === undefined || state.legs.size === 1) {
       this.#passOn(state, event)
       return
     }
-    leg.last = Math.max(leg.last ?? event.id, event.id)
     const first = state.held[0]?.event
     // What others wait for may pass them; what lies behind them may not.
     if ((first !== undefined && event.id > first.id) || this.#mustWait(state, event)) this.#hold(state, event)
     else this.#passOn(state, event)
-    this.#release(state)
+    this.#release(event.stream, state)
   }
 
   /** The ids of a stream have begun anew: how far its connections had got means nothing any more. */
@@ -94,17 +159,18 @@ export class StreamMerge<Event extends StreamEvent> {
   }
 
   #mustWait(state: StreamState<Event>, { id, type, connection }: Event): boolean {
-    const others = [...state.legs].filter(([other]) => other !== connection).map(([, { last }]) => last)
+    const others = [...state.legs.values()].filter(({ source }) => source.id !== connection)
     if (type === 'bookTicker') {
       const leg = state.legs.get(connection)
       if (leg?.joining !== true) return false
       // Nothing counts quotes: only the older connection's own progress shows that it has caught up.
-      leg.joining = others.length > 0 && !others.some((last) => last === null || last >= id)
-      return leg.joining && others.some((last) => last !== null)
+      const older = others.filter((other) => liveSinceMs(other) <= liveSinceMs(leg))
+      leg.joining = older.length > 0 && !older.some(({ last }) => last !== null && last >= id)
+      return leg.joining
     }
     if (state.last === null || id <= state.last + 1) return false
     // Another connection that has not got past the missing ids, or has not begun, may still deliver them.
-    return others.some((last) => last === null || last < id - 1)
+    return others.some(({ last }) => last === null || last < id - 1)
   }
 
   #hold(state: StreamState<Event>, event: Event): void {
@@ -114,11 +180,11 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#cancelTimer ??= this.#clock.schedule(HOLD_LIMIT_MS, () => this.#onTimer())
   }
 
-  /** Lets go what need not wait any longer; `force` what has waited long enough. */
-  #release(state: StreamState<Event>, dueBeforeMs = Number.NEGATIVE_INFINITY): void {
+  /** Lets go what need not wait any longer, and what has waited long enough. */
+  #release(stream: string, state: StreamState<Event>, dueBeforeMs = Number.NEGATIVE_INFINITY): void {
     for (let [first] = state.held; first !== undefined; [first] = state.held) {
       const late = first.sinceMs <= dueBeforeMs || state.held.length > HELD_LIMIT
-      if (late) this.#endJoining(state, first.event.connection)
+      if (late) this.#endJoining(stream, state, first.event)
       if (!late && this.#mustWait(state, first.event)) return
       state.held.shift()
       this.held--
@@ -126,15 +192,16 @@ export class StreamMerge<Event extends StreamEvent> {
     }
   }
 
-  #endJoining(state: StreamState<Event>, connection: number): void {
+  /** The older connection has had its time: what it did not deliver may have come to nobody. */
+  #endJoining(stream: string, state: StreamState<Event>, { type, connection }: Event): void {
     const leg = state.legs.get(connection)
-    if (leg !== undefined) leg.joining = false
+    if (leg === undefined || type !== 'bookTicker' || !leg.joining) return
+    leg.joining = false
+    this.#interrupted(stream)
   }
 
   #passOn(state: StreamState<Event>, event: Event): void {
     state.last = Math.max(state.last ?? event.id, event.id)
-    const leg = state.legs.get(event.connection)
-    if (leg !== undefined) leg.last = Math.max(leg.last ?? event.id, event.id)
     this.#pass(event)
   }
 
@@ -142,8 +209,8 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#cancelTimer = null
     const dueBeforeMs = this.#clock.monotonicMs() - HOLD_LIMIT_MS
     let oldestMs = Number.POSITIVE_INFINITY
-    for (const state of this.#streams.values()) {
-      this.#release(state, dueBeforeMs)
+    for (const [stream, state] of this.#streams) {
+      this.#release(stream, state, dueBeforeMs)
       for (const { sinceMs } of state.held) oldestMs = Math.min(oldestMs, sinceMs)
     }
     if (oldestMs === Number.POSITIVE_INFINITY) return

@@ -44,9 +44,11 @@ export class StreamRates {
     state.lastSeenOn.set(connection, nowMs)
     const intervalMs = nowMs - state.occurrenceAtMs
     if (intervalMs < OCCURRENCE_MS) return
+    // An outage is not the stream's way: after a day without it, it would otherwise be waited for for days.
+    const ownIntervalMs = Math.min(intervalMs, patienceOf(state))
     const even = 1 / state.occurrences
-    state.fastMeanMs += Math.max(FAST_WEIGHT, even) * (intervalMs - state.fastMeanMs)
-    state.slowMeanMs += Math.max(SLOW_WEIGHT, even) * (intervalMs - state.slowMeanMs)
+    state.fastMeanMs += Math.max(FAST_WEIGHT, even) * (ownIntervalMs - state.fastMeanMs)
+    state.slowMeanMs += Math.max(SLOW_WEIGHT, even) * (ownIntervalMs - state.slowMeanMs)
     state.occurrences++
     state.occurrenceAtMs = nowMs
   }
@@ -86,8 +88,7 @@ export class StreamRates {
   /** After how long a silence the stream counts as quiet; infinite while its rate is not known. */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)
-    if (state === undefined || state.occurrences < MIN_OCCURRENCES) return Number.POSITIVE_INFINITY
-    return Math.max(SHORTEST_MS, MEAN_INTERVALS * Math.max(state.fastMeanMs, state.slowMeanMs))
+    return state === undefined ? Number.POSITIVE_INFINITY : patienceOf(state)
   }
 
   /** No connection has delivered it for too long. */
@@ -113,4 +114,9 @@ export class StreamRates {
       }),
     )
   }
+}
+
+function patienceOf({ occurrences, fastMeanMs, slowMeanMs }: StreamState): number {
+  if (occurrences < MIN_OCCURRENCES) return Number.POSITIVE_INFINITY
+  return Math.max(SHORTEST_MS, MEAN_INTERVALS * Math.max(fastMeanMs, slowMeanMs))
 }

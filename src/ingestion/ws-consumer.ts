@@ -7,6 +7,8 @@ import type { AttemptLimit } from '../timing/attempt-limit.ts'
 import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
 import { sleepOn } from '../timing/clock.ts'
 import type { Outside } from './outside.ts'
+import { PauseDebt } from './pause-debt.ts'
+import { Subscriptions } from './subscriptions.ts'
 
 export interface WsConsumerEvents {
   /**
@@ -17,6 +19,12 @@ export interface WsConsumerEvents {
   onOpen(source: string): void
   /** Reading begins. */
   onConnected(): void
+  /** The exchange has confirmed streams that had no place in the URL. */
+  onSubscribed(streams: readonly string[]): void
+  /** All its streams are subscribed, and it has delivered market data since. Once for each time it opens. */
+  onDelivering(): void
+  /** The exchange does not give it its streams. */
+  onRefused(reason: string): void
   /** The connection that was being read has closed. */
   onDisconnected(): void
   /** @returns true when the frame was market data */
@@ -42,23 +50,24 @@ export interface WsConsumerOptions {
 const SILENCE_LIMIT_MS = 60_000
 const WATCH_EVERY_MS = 1000
 
-/** Frames held in kernel buffers for longer than this would be stamped too late. */
+/** Frames held in kernel buffers for longer than this would be stamped too late; many short pauses count like a long one. */
 const PAUSE_LIMIT_MS = 5000
-
-/** The exchange takes 5 messages a second, pings and pongs included. */
-const SUBSCRIBE_INTERVAL_MS = 350
 
 /** One socket's life; a late callback of an earlier socket finds that it is no longer the current one. */
 interface Session {
   readonly socket: StreamSocket
   readonly openedAtMs: number
+  readonly subscriptions: Subscriptions
+  readonly pauses: PauseDebt
   lastByteAtMs: number
-  pausedAtMs: number | null
-  streaming: boolean
+  /** Market data; null before the first. */
+  lastDataAtMs: number | null
+  /** When its last own stream was confirmed; null before. */
+  completeAtMs: number | null
+  delivering: boolean
   /** It has been given up: what still comes out of its buffers is too late to be stamped. */
   dropped: boolean
   cancelWatch: (() => void) | null
-  readonly ended: AbortController
 }
 
 /**
@@ -76,7 +85,6 @@ export class WsConsumer {
   #attempts = 0
   #failures = 0
   #paused = false
-  #requestId = 0
   #reconnectAtOnce = false
   #running: Promise<void> | null = null
 
@@ -95,6 +103,21 @@ export class WsConsumer {
     return this.#session?.openedAtMs ?? null
   }
 
+  /** Since when all its streams are subscribed, on the monotonic clock; null while they are not. */
+  get completeAtMs(): number | null {
+    return this.#session?.completeAtMs ?? null
+  }
+
+  /** When it last delivered market data since it opened, on the monotonic clock; null when it has not. */
+  get lastDataAtMs(): number | null {
+    return this.#session?.lastDataAtMs ?? null
+  }
+
+  /** All its streams are subscribed, and it has delivered market data since. */
+  get isDelivering(): boolean {
+    return this.#session?.delivering ?? false
+  }
+
   get isOpen(): boolean {
     return this.#session !== null
   }
@@ -106,18 +129,21 @@ export class WsConsumer {
   pause(): void {
     this.#paused = true
     const session = this.#session
-    if (session === null || session.pausedAtMs !== null) return
-    session.pausedAtMs = this.#nowMs()
+    if (session === null || session.pauses.isPaused) return
+    session.pauses.set(true, this.#nowMs())
     session.socket.pause()
   }
 
   resume(): void {
     this.#paused = false
     const session = this.#session
-    if (session === null || session.pausedAtMs === null) return
-    session.pausedAtMs = null
-    session.lastByteAtMs = this.#nowMs()
-    session.socket.resume()
+    if (session === null || !session.pauses.isPaused) return
+    const nowMs = this.#nowMs()
+    session.pauses.set(false, nowMs)
+    session.lastByteAtMs = nowMs
+    // What waits to be read may be too old to be stamped by now.
+    if (session.pauses.ms(nowMs) > PAUSE_LIMIT_MS) this.#dropForPauses()
+    else session.socket.resume()
   }
 
   /** Drops the socket and connects anew, without waiting where the exchange itself asked for it. */
@@ -130,21 +156,22 @@ export class WsConsumer {
   }
 
   get isPaused(): boolean {
-    return this.#session?.pausedAtMs != null
+    return this.#session?.pauses.isPaused ?? false
   }
 
   /** Renews the subscription of single streams on the open connection. */
-  async resubscribe(streams: readonly string[]): Promise<void> {
-    const socket = this.#session?.socket
-    if (socket === undefined) return
+  resubscribe(streams: readonly string[]): void {
+    if (this.#session === null) return
     this.#log.warn(
       { connection: this.#options.id, streams },
       'Subscribing anew to streams that have gone quiet',
     )
-    for (const method of ['UNSUBSCRIBE', 'SUBSCRIBE']) {
-      socket.send(JSON.stringify({ method, params: streams, id: ++this.#requestId }))
-      await sleepOn(this.#options.outside.clock, SUBSCRIBE_INTERVAL_MS, this.#stopping.signal).catch(() => {})
-    }
+    this.#session.subscriptions.renew(streams)
+  }
+
+  /** @param text the exchange's answer to a request, or its error */
+  onAnswer(text: string): void {
+    this.#session?.subscriptions.onAnswer(text)
   }
 
   async stop(): Promise<void> {
@@ -155,12 +182,14 @@ export class WsConsumer {
 
   status(): ConnectionStatus {
     const session = this.#session
-    const open = session?.pausedAtMs != null ? 'paused' : session?.streaming ? 'streaming' : 'open'
+    const lastDataAtMs = session?.lastDataAtMs ?? null
+    const open = this.isPaused ? 'paused' : lastDataAtMs === null ? 'open' : 'streaming'
     return {
       id: this.#options.id,
       state: session === null ? this.#phase : open,
       streams: this.#options.plan.streams.length,
       ageMs: session === null ? null : Math.round(this.#nowMs() - session.openedAtMs),
+      lastDataAgeMs: lastDataAtMs === null ? null : Math.round(this.#nowMs() - lastDataAtMs),
       attempts: this.#attempts,
     }
   }
@@ -217,7 +246,9 @@ export class WsConsumer {
         if (session !== null) this.#onFrame(session, frame)
       },
       onPing: () => {
-        if (session !== null) session.lastByteAtMs = this.#nowMs()
+        if (session === null) return
+        session.lastByteAtMs = this.#nowMs()
+        session.subscriptions.onPong()
       },
       onClose: resolve,
     })
@@ -236,22 +267,30 @@ export class WsConsumer {
 
   #begin(socket: StreamSocket): Session {
     const nowMs = this.#nowMs()
+    const { plan, outside } = this.#options
     const session: Session = {
       socket,
       openedAtMs: nowMs,
+      subscriptions: new Subscriptions(plan.subscriptions, {
+        clock: outside.clock,
+        send: (text) => socket.send(text),
+        onSubscribed: (streams) => {
+          if (session.subscriptions.areComplete) session.completeAtMs = this.#nowMs()
+          this.#events.onSubscribed(streams)
+        },
+        onRefused: (reason) => this.#events.onRefused(reason),
+      }),
+      pauses: new PauseDebt(nowMs),
       lastByteAtMs: nowMs,
-      pausedAtMs: null,
-      streaming: false,
+      lastDataAtMs: null,
+      completeAtMs: plan.subscriptions.length === 0 ? nowMs : null,
+      delivering: false,
       dropped: false,
       cancelWatch: null,
-      ended: new AbortController(),
     }
     this.#session = session
     this.#events.onConnected()
     this.#watchLater(session)
-    this.#subscribe(socket, session.ended.signal).catch((error: unknown) => {
-      if (!session.ended.signal.aborted) this.#events.onFatal(error)
-    })
     if (this.#paused) this.pause()
     else socket.resume()
     return session
@@ -260,24 +299,21 @@ export class WsConsumer {
   #end(session: Session): void {
     this.#session = null
     session.cancelWatch?.()
-    session.ended.abort()
+    session.subscriptions.stop()
     this.#events.onDisconnected()
   }
 
   #onFrame(session: Session, frame: Buffer): void {
     if (session.dropped) return
-    session.lastByteAtMs = this.#nowMs()
-    if (!this.#events.onFrame(frame) || session.streaming) return
-    session.streaming = true
+    const nowMs = this.#nowMs()
+    session.lastByteAtMs = nowMs
+    if (!this.#events.onFrame(frame)) return
+    session.lastDataAtMs = nowMs
+    if (session.delivering) return
     this.#failures = 0
-  }
-
-  /** Streams that had no place in the URL. */
-  async #subscribe(socket: StreamSocket, signal: AbortSignal): Promise<void> {
-    for (const params of this.#options.plan.subscriptions) {
-      await sleepOn(this.#options.outside.clock, SUBSCRIBE_INTERVAL_MS, signal)
-      socket.send(JSON.stringify({ method: 'SUBSCRIBE', params, id: ++this.#requestId }))
-    }
+    if (session.completeAtMs === null) return
+    session.delivering = true
+    this.#events.onDelivering()
   }
 
   #watchLater(session: Session): void {
@@ -289,12 +325,15 @@ export class WsConsumer {
 
   #watch(session: Session): void {
     const nowMs = this.#nowMs()
-    if (session.pausedAtMs !== null) {
-      if (nowMs - session.pausedAtMs > PAUSE_LIMIT_MS)
-        this.reconnect('it was paused for too long, Kafka is slow')
-    } else if (nowMs - session.lastByteAtMs > SILENCE_LIMIT_MS) {
+    session.subscriptions.check(nowMs, !session.pauses.isPaused)
+    if (session.pauses.ms(nowMs) > PAUSE_LIMIT_MS) this.#dropForPauses()
+    else if (!session.pauses.isPaused && nowMs - session.lastByteAtMs > SILENCE_LIMIT_MS) {
       this.reconnect('the exchange has sent nothing, not even a ping')
     }
+  }
+
+  #dropForPauses(): void {
+    this.reconnect('it was paused for too long, Kafka is slow')
   }
 
   #nowMs(): number {

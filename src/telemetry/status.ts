@@ -19,6 +19,8 @@ export interface ConnectionStatus {
   readonly streams: number
   /** Milliseconds since the WebSocket opened; null while it is not open. */
   readonly ageMs: number | null
+  /** Milliseconds since it last delivered market data; null when it has not since it opened. */
+  readonly lastDataAgeMs: number | null
   readonly attempts: number
 }
 

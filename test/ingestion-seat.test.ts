@@ -1,0 +1,256 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { pino } from 'pino'
+import { planConnections } from '../src/binance/connection-plan.ts'
+import { Seat } from '../src/ingestion/seat.ts'
+import { StreamRates } from '../src/ingestion/stream-rates.ts'
+import { WsConsumer } from '../src/ingestion/ws-consumer.ts'
+import { AttemptLimit } from '../src/timing/attempt-limit.ts'
+import { type HandDrivenSocket, handDrivenSockets } from './support/hand-driven-socket.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const BUSY = 'btcusdt@bookTicker'
+const HOUR_MS = 3_600_000
+const LOG = pino({ level: 'silent' })
+
+/** A seat whose sockets are in the hands of the test. */
+async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
+  const clock = new VirtualClock()
+  const rates = new StreamRates()
+  const { open, sockets } = handDrivenSockets(clock)
+  const outside = { clock, random: () => 0, exchange: { openSocket: open } }
+  const [plan] = planConnections('wss://exchange', streams)
+  assert.ok(plan !== undefined)
+  const quiet: string[][] = []
+  let connections = 0
+  const connect = (seat: Seat): WsConsumer => {
+    const id = connections++
+    const connection: WsConsumer = new WsConsumer(
+      {
+        id,
+        plan,
+        backoff: { initialMs: 1000, maxMs: 60_000 },
+        attempts: new AttemptLimit(150, 300_000),
+        outside,
+        whenRoom: async () => {},
+      },
+      {
+        onOpen: () => {},
+        onConnected: () => seat.onConnected(connection),
+        onSubscribed: () => {},
+        onDelivering: () => seat.onDelivering(connection),
+        onRefused: (reason) => seat.onRefused(connection, reason),
+        onDisconnected: () => seat.onDisconnected(connection),
+        onFrame: (frame) => {
+          const text = frame.toString()
+          const { stream, id: eventId } = JSON.parse(text)
+          if (stream === undefined) connection.onAnswer(text)
+          else rates.seen(stream, eventId, clock.monotonicMs(), id)
+          return stream !== undefined
+        },
+        onFatal: (error) => {
+          throw error
+        },
+      },
+      LOG,
+    )
+    return connection
+  }
+  const options = {
+    rates,
+    plan,
+    outside,
+    maxAgeMs: HOUR_MS,
+    onQuiet: (all: readonly string[]) => quiet.push([...all]),
+    connect,
+  }
+  const seat = new Seat(options, LOG)
+  /** Runs on by the second, as ingestion does; `act` plays the exchange. */
+  const run = async (seconds: number, act: (socket: HandDrivenSocket, i: number) => void = () => {}) => {
+    for (let i = 0; i < seconds; i++) {
+      for (const [n, socket] of sockets.entries()) if (!socket.closed) act(socket, n)
+      seat.watch()
+      await clock.advance(1000)
+    }
+  }
+  const socketAt = (i: number) => {
+    const socket = sockets[i]
+    assert.ok(socket !== undefined, `there is no connection ${i}`)
+    return socket
+  }
+  seat.start()
+  await clock.advance(0)
+  socketAt(0).events.onOpen('simulated')
+  return { clock, seat, sockets, socketAt, quiet, run }
+}
+
+/** Market data on all but these connections; pings on every one. */
+function flowExcept(...silent: readonly number[]) {
+  return (socket: HandDrivenSocket, i: number) => {
+    socket.events.onPing()
+    if (!silent.includes(i)) socket.deliver(BUSY)
+  }
+}
+
+test('R2 the old connection goes six seconds after the new one has delivered, however long that was open before', async () => {
+  const { seat, socketAt, run } = await scene()
+  await run(10, flowExcept())
+  seat.rollOver('a test')
+  await run(1, flowExcept())
+  socketAt(1).events.onOpen('simulated')
+  await run(50, flowExcept(1))
+  assert.deepEqual(
+    [seat.rollovers, socketAt(0).closed],
+    [0, false],
+    'an open connection alone takes over nothing',
+  )
+  await run(5, flowExcept())
+  assert.equal(socketAt(0).closed, false)
+  await run(3, flowExcept())
+  assert.deepEqual([seat.rollovers, socketAt(0).closed, socketAt(1).closed], [1, true, false])
+})
+
+test('R5 a successor that delivers nothing for a minute is given up and tried anew while the old one goes on', async () => {
+  const { seat, sockets, socketAt, run } = await scene()
+  await run(10, flowExcept())
+  seat.rollOver('a test')
+  await run(1, flowExcept())
+  socketAt(1).events.onOpen('simulated')
+  await run(62, flowExcept(1))
+  assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 2])
+  await run(6, flowExcept())
+  socketAt(2).events.onOpen('simulated')
+  await run(8, flowExcept())
+  assert.deepEqual([seat.rollovers, socketAt(0).closed], [1, true])
+})
+
+test('R5 where symbols trade rarely, a successor may be silent for long', async () => {
+  const { seat, socketAt, run } = await scene()
+  seat.rollOver('a test')
+  await run(1)
+  socketAt(1).events.onOpen('simulated')
+  await run(600, (socket) => socket.events.onPing())
+  assert.deepEqual([socketAt(0).closed, socketAt(1).closed], [false, false])
+})
+
+test('R6 stalls are watched for on the old connection while its successor cannot open', async () => {
+  const { seat, socketAt, quiet, run } = await scene()
+  await run(60, (socket) => {
+    socket.deliver(BUSY)
+    socket.deliver('btcusdt@trade')
+  })
+  seat.rollOver('a test')
+  await run(40, flowExcept())
+  assert.deepEqual(quiet, [['btcusdt@trade']])
+  assert.deepEqual(
+    socketAt(0).sent.map(({ method }) => method),
+    ['UNSUBSCRIBE'],
+    'the next waits for its answer',
+  )
+})
+
+test('R7 a connection that delivers nothing although its streams have a rate is said to be silent', async () => {
+  const { clock, seat, run } = await scene()
+  await run(60, flowExcept())
+  assert.equal(seat.silentMs(clock.monotonicMs()), null)
+  await run(59, (socket) => socket.events.onPing())
+  assert.equal(seat.silentMs(clock.monotonicMs()), null)
+  await run(3, (socket) => socket.events.onPing())
+  assert.ok((seat.silentMs(clock.monotonicMs()) ?? 0) > 60_000)
+  assert.ok((seat.status()[0]?.lastDataAgeMs ?? 0) > 60_000)
+})
+
+/** So many that some have no place in the URL. */
+const MANY = Array.from({ length: 1000 }, (_, i) => `symbol${i}usdt@bookTicker`)
+
+test('U1 subscribes in chunks, one after the answer to the other, and with pongs in no second more than four messages', async () => {
+  const { clock, socketAt } = await scene(MANY)
+  const socket = socketAt(0)
+  const pongs: number[] = []
+  for (let answered = 0, i = 0; i < 400; i++) {
+    await clock.advance(25)
+    if (i % 40 === 0) {
+      pongs.push(clock.monotonicMs())
+      socket.events.onPing()
+    }
+    for (const { id } of socket.sent.slice(answered)) socket.answer(id)
+    answered = socket.sent.length
+  }
+  assert.ok(socket.sent.length >= 3, `${socket.sent.length} requests`)
+  assert.ok(socket.sent.every(({ params }) => params.length <= 200))
+  const times = [...pongs, ...socket.sent.map(({ atMs }) => atMs)]
+  for (const fromMs of times) {
+    assert.ok(times.filter((atMs) => atMs >= fromMs && atMs < fromMs + 1000).length <= 4)
+  }
+})
+
+test('U2 a request that is refused or not answered is sent again, and then the connection is replaced, ever more seldom', async () => {
+  const { seat, sockets, socketAt, run } = await scene(MANY)
+  const flow = (socket: HandDrivenSocket) => {
+    socket.events.onPing()
+    socket.deliver('symbol0usdt@bookTicker')
+  }
+  await run(12, flow)
+  assert.deepEqual([socketAt(0).sent.length, sockets.length], [2, 1])
+  await run(10, flow)
+  const replacedAt: number[] = []
+  for (let second = 0; second < 3600; second++) {
+    const before = sockets.length
+    await run(1, (socket) => {
+      flow(socket)
+      const request = socket.sent.at(-1)
+      if (request !== undefined)
+        socket.events.onFrame(Buffer.from(JSON.stringify({ code: 2, msg: 'no', id: request.id })))
+    })
+    if (sockets.length === before) continue
+    replacedAt.push(second)
+    sockets.at(-1)?.events.onOpen('simulated')
+  }
+  assert.equal(socketAt(0).closed, false, 'what it does deliver goes on')
+  assert.equal(seat.rollovers, 0)
+  assert.ok(
+    replacedAt.length >= 5 && replacedAt.length < 15,
+    `replaced ${replacedAt.length} times: ${replacedAt.slice(0, 20)}`,
+  )
+})
+
+test('U3 nothing is judged, and no successor takes over, before a connection has its streams', async () => {
+  const { seat, socketAt, quiet, run } = await scene(MANY)
+  const confirm = (socket: HandDrivenSocket) => {
+    for (const { id } of socket.sent.slice(-1)) socket.answer(id)
+    for (const stream of ['symbol0usdt@bookTicker', 'symbol999usdt@bookTicker']) socket.deliver(stream)
+  }
+  await run(60, confirm)
+  seat.rollOver('a test')
+  await run(1, confirm)
+  socketAt(1).events.onOpen('simulated')
+  await run(15, (socket, i) => {
+    if (i === 0) confirm(socket)
+    else socket.deliver('symbol0usdt@bookTicker')
+  })
+  assert.deepEqual([seat.rollovers, socketAt(0).closed, quiet], [0, false, []])
+  await run(12, confirm)
+  assert.deepEqual([seat.rollovers, socketAt(0).closed, quiet], [1, true, []])
+})
+
+test('P1 pauses that are short and many drop a connection like one that is long', async () => {
+  const { clock, seat, sockets, socketAt } = await scene()
+  const [connection] = seat.connections
+  assert.ok(connection !== undefined)
+  for (let i = 0; i < 2; i++) {
+    connection.pause()
+    await clock.advance(4000)
+    connection.resume()
+    await clock.advance(1000)
+  }
+  assert.equal(socketAt(0).closed, true)
+  await clock.advance(2000)
+  sockets.at(-1)?.events.onOpen('simulated')
+  for (let i = 0; i < 20; i++) {
+    connection.pause()
+    await clock.advance(2000)
+    connection.resume()
+    await clock.advance(2500)
+  }
+  assert.equal(sockets.at(-1)?.closed, false, 'with time to catch up they may go on for ever')
+})
