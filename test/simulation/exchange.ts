@@ -12,6 +12,8 @@ export const FATE = {
   sent: 1,
   /** Lost on every open connection without a trace. */
   dropped: 2,
+  /** Written to one connection, lost on another. */
+  sentAndDropped: 3,
   stalled: 10,
 } as const
 
@@ -225,6 +227,7 @@ export class SimulatedExchange {
 
   #write(connection: Connection, events: readonly MarketEvent[]): void {
     const frames: Buffer[] = []
+    const quotes: Array<NonNullable<MarketEvent['quote']>> = []
     for (const { stream, frame, quote } of events) {
       if (!connection.streams.has(stream)) continue
       const stall = this.#stallOf(connection, stream)
@@ -257,19 +260,19 @@ export class SimulatedExchange {
   }
 
   /** Brings something to the client, in the order it was sent. */
-  #arrive(connection: Connection, read: () => void): void {
+  #arrive(connection: Connection, read: () => void, onLost: () => void = () => {}): void {
     const nowMs = this.#clock.monotonicMs()
     const atMs = Math.max(connection.lastArrivalMs, nowMs + connection.lagMs)
     connection.lastArrivalMs = atMs
-    this.#later(connection, atMs - nowMs, read)
+    this.#later(connection, atMs - nowMs, read, onLost)
   }
 
-  #later(connection: Connection, delayMs: number, read: () => void): void {
+  #later(connection: Connection, delayMs: number, read: () => void, onLost: () => void = () => {}): void {
     this.#clock.schedule(delayMs, () => {
-      if (connection.state !== 'open') return
+      if (connection.state !== 'open') return onLost()
       // A process that was stopped runs its timers before it reads its sockets.
       const stoppedMs = connection.life.stoppedForMs
-      if (stoppedMs > 0) this.#later(connection, stoppedMs + 0.01, read)
+      if (stoppedMs > 0) this.#later(connection, stoppedMs + 0.01, read, onLost)
       else if (connection.paused) connection.kernel.push(read)
       else read()
     })
@@ -352,5 +355,20 @@ export class SimulatedExchange {
   #onOne(act: (connection: Connection) => void): void {
     const open = this.#connections.filter(({ state }) => state === 'open')
     if (open.length > 0) act(this.#random.pick(open))
+  }
+}
+
+/** What one connection got and what another did. */
+function both(fate: number, other: number): number {
+  if (fate === FATE.nobody || fate === other) return other
+  const fates = [fate, other]
+  if (!fates.includes(FATE.sent) && !fates.includes(FATE.sentAndDropped)) return other
+  return fates.includes(FATE.dropped) || fates.includes(FATE.sentAndDropped) ? FATE.sentAndDropped : FATE.sent
+}
+
+/** The connection closed before they came: where another that stays had lost them, nobody can know. */
+function loseOnTheWay(quotes: ReadonlyArray<NonNullable<MarketEvent['quote']>>): void {
+  for (const { quotes: all, index } of quotes) {
+    if (all.fates[index] === FATE.sentAndDropped) all.fates[index] = FATE.dropped
   }
 }

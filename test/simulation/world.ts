@@ -95,7 +95,7 @@ export class World {
     await this.clock.advance(30 * MINUTE_MS)
     // What happened last is to arrive, too.
     this.market.stop()
-    await this.clock.advance(MINUTE_MS)
+    await this.clock.advance(15 * MINUTE_MS)
     for (const life of [...this.#lives]) this.#bury(life)
   }
 
