@@ -23,12 +23,8 @@ const WARM_UP_MS = 40_000
 test('W1 streams that stall are brought back by a renewal or a new connection, trades whole and the outage of quotes named', async (context) => {
   const topics = await createTestTopics({ prefix: 'stall' })
   const symbols = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'SOLUSDT', 'XRPUSDT', 'DOGEUSDT']
-  const exchange = await startSimulatedExchange({ symbols, messagesPerSecond: 200, skew: 4 })
-  const {
-    KAFKA_TRADES_TOPIC: trades,
-    KAFKA_GAPS_TOPIC: gaps,
-    KAFKA_BOOK_TICKER_TOPIC: quotes,
-  } = topics.env
+  const exchange = await startSimulatedExchange({ symbols, messagesPerSecond: 200, skew: 3 })
+  const { KAFKA_TRADES_TOPIC: trades, KAFKA_GAPS_TOPIC: gaps, KAFKA_BOOK_TICKER_TOPIC: quotes } = topics.env
   const settings = loadSettings(
     {
       ...topics.env,
@@ -107,7 +103,9 @@ test('W1 streams that stall are brought back by a renewal or a new connection, t
     const outages = rows.filter(({ event_type }) => event_type === 'bookTicker')
     assert.deepEqual([...new Set(outages.map(({ symbol }) => symbol))], ['BTCUSDT'], 'nothing else was out')
     assert.ok(outages.some(({ from_time, to_time }) => (to_time ?? 0) - (from_time ?? 0) > 25_000))
-    const renewals = said.filter((line) => line.includes('Subscribing anew')).map((line) => JSON.parse(line).streams)
+    const renewals = said
+      .filter((line) => line.includes('Subscribing anew'))
+      .map((line) => JSON.parse(line).streams)
     assert.deepEqual(
       renewals.flat().filter((stream) => stream !== QUOTES && stream !== TRADES),
       [],

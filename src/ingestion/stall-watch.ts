@@ -60,14 +60,20 @@ export class StallWatch {
       if (rates.lastSeenOnMs(stream, connection) > atMs) this.#treated.delete(stream)
     }
     const heardMs = Math.max(...this.#streams.map((stream) => rates.lastSeenOnMs(stream, connection)))
-    if (nowMs - heardMs >= FLOWING_MS) return this.#whileStill(nowMs, Math.max(sinceMs, heardMs))
+    if (nowMs - heardMs >= FLOWING_MS) {
+      this.#whileStill(nowMs, Math.max(sinceMs, heardMs))
+      return
+    }
     this.#stillLimitMs = STILL_MS
     const quiet = this.#streams.filter(isQuiet)
     const hopeless = quiet.find((stream) => {
       const treated = this.#treated.get(stream)
       return treated !== undefined && nowMs - treated.atMs > treated.waitMs
     })
-    if (hopeless !== undefined) return this.#replace(hopeless, quiet, nowMs)
+    if (hopeless !== undefined) {
+      this.#replace(hopeless, quiet, nowMs)
+      return
+    }
     const fresh = quiet.filter((stream) => !this.#treated.has(stream))
     if (fresh.length === 0) return
     for (const stream of fresh) {

@@ -82,7 +82,10 @@ export class Subscriptions {
     const refused = 'error' in answer || 'code' in answer
     // An error that names no request can only mean the one that is out.
     if (typeof id === 'number' ? !request.ids.includes(id) : !refused) return
-    if (refused) return this.#again(request, text)
+    if (refused) {
+      this.#again(request, text)
+      return
+    }
     this.#askedAtMs = null
     this.#requests.shift()
     if (!request.renewal) this.#ports.onSubscribed(request.streams)
@@ -110,7 +113,10 @@ export class Subscriptions {
 
   #again({ method, streams, ids }: Request, why: string): void {
     this.#askedAtMs = null
-    if (ids.length < MAX_TRIES) return this.#sendLater()
+    if (ids.length < MAX_TRIES) {
+      this.#sendLater()
+      return
+    }
     this.stop()
     this.#ports.onRefused(`${method} of ${streams.length} streams, ${streams[0]} and others, failed: ${why}`)
   }
