@@ -1,7 +1,8 @@
 import type { Gap } from '../../src/market/gap.ts'
 import { countIds, type IdRange, subtract } from '../../src/market/id-ranges.ts'
-import { FATE, type Stall } from './exchange.ts'
+import { FATE } from './fates.ts'
 import type { TrueSequence } from './market.ts'
+import type { Stall } from './stalls.ts'
 import type { StoredStream } from './stored-events.ts'
 import type { World } from './world.ts'
 
@@ -72,7 +73,7 @@ function outages(world: World, symbol: string): string[] {
   for (let i = Math.max(0, first); i < ids.length; i++) {
     const id = ids[i] ?? 0
     const timeMs = timesMs[i] ?? 0
-    if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls)) continue
+    if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls.all)) continue
     if (!windows.some(({ from, to }) => from <= timeMs && timeMs <= to))
       lost.push(`${id} of ${timeMs} (${fates[i]})`)
   }
@@ -131,7 +132,7 @@ function order({
 
 /** W1, W2, W4: a stall is noticed in its time, and nothing is subscribed anew without need. */
 function stalls({ exchange }: World): string[] {
-  const late = exchange.stalls.filter(
+  const late = exchange.stalls.all.filter(
     ({ sinceMs, lastStruckMs, noticedAtMs }) => (noticedAtMs ?? lastStruckMs) - sinceMs > NOTICED_WITHIN_MS,
   )
   return [
@@ -139,7 +140,7 @@ function stalls({ exchange }: World): string[] {
       ({ stream, sinceMs }) =>
         `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not noticed in time`,
     ),
-    ...exchange.falseAlarms.map((alarm) => `W2 ${alarm}`),
+    ...exchange.stalls.falseAlarms.map((alarm) => `W2 ${alarm}`),
   ]
 }
 
