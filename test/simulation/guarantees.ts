@@ -70,7 +70,9 @@ function outages(world: World, symbol: string): string[] {
     .sort((left, right) => left.from - right.from)
   const lost: string[] = []
   const first = ids.findIndex((id) => stored.has(id))
-  for (let i = Math.max(0, first); i < ids.length; i++) {
+  // An outage is entered when the next quote comes.
+  const last = ids.findLastIndex((id) => stored.has(id))
+  for (let i = Math.max(0, first); i < last; i++) {
     const id = ids[i] ?? 0
     const timeMs = timesMs[i] ?? 0
     if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls.all)) continue
