@@ -176,7 +176,7 @@ export class Pipeline {
       // A newer epoch than ours shows itself soon, with a row of our own.
       if (one.status !== 'open' || this.ledger.isOpen(one) || one.epoch > this.#continuity.epochOf(stream))
         continue
-      this.ledger.restore(one.symbol, [one], null)
+      this.ledger.restore([one])
       this.#continuity.lack(stream, one)
       this.#continuity.abandonIfOver(one)
       this.backfill.notice()
@@ -245,7 +245,7 @@ export class Pipeline {
   #restore(): void {
     for (const symbol of this.#acknowledged.symbols) {
       const memory = this.#acknowledged.snapshot(symbol)
-      this.ledger.restore(symbol, memory.open_gaps.flatMap(asIdGap), memory.last_window ?? null)
+      this.ledger.restore(memory.open_gaps.flatMap(asIdGap))
       for (const type of rememberedTypes(memory))
         this.#continuity.restore(streamName(symbol, type), symbol, type, streamMemory(memory, type))
     }
