@@ -85,7 +85,8 @@ function outages(world: World, symbol: string): string[] {
 }
 
 function isExcused(fate: number, stalls: readonly Stall[]): boolean {
-  if (fate === FATE.dropped) return true
+  // Where one connection lost it, the other, perhaps of a process that then gave way, need not have brought it to Kafka.
+  if (fate === FATE.dropped || fate === FATE.sentAndDropped) return true
   const stall = stalls[fate - FATE.stalled]
   return stall !== undefined && stall.noticedAtMs === null
 }
