@@ -61,7 +61,7 @@ for (const { name, ...options } of databaseKinds()) {
             unexplained[0],
           )
         }),
-        { numRuns: 60 },
+        { numRuns: 40 },
       )
     })
   })

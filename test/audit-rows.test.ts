@@ -125,6 +125,17 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(text, /NOT CLEAN/)
     })
 
+    test('does not look for hours where tens of thousands of quotes are doubled', async () => {
+      const audit = await market.auditAfter([
+        `INSERT INTO book_ticker SELECT timestamptz '2026-02-01' + n * interval '1 second', 'BTCUSDT', 90000 + n % 20000, 1, 1, 2, 1
+         FROM generate_series(0, 39999) AS n`,
+      ])
+      assert.deepEqual(
+        failuresOf(audit).map(({ of, count, ids }) => [of, count, ids.length]),
+        [['BTCUSDT bookTicker', 20_000, 5]],
+      )
+    })
+
     test('does not take a quote that came late for doubled', async () => {
       const audit = await market.auditAfter([
         "UPDATE book_ticker SET update_id = 7000 + 3 * 89 + 1 WHERE symbol = 'BTCUSDT' AND update_id = 7003",

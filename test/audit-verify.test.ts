@@ -93,7 +93,7 @@ for (const { name, ...options } of databaseKinds()) {
         { what: 'continuity: missing', of: 'BTCUSDT trade', count: 4, ids: ['1016..1019'] },
         { what: 'ledger: filled', of: 'BTCUSDT trade', count: 1, ids: ['1016..1017'] },
       ])
-      assert.equal(mayBeSettling(audit, 1), false, 'what nothing names is missing, however long one waits')
+      assert.equal(mayBeSettling(audit, null), false, 'what nothing names is missing, however long one waits')
       const text = renderAudit(audit)
       assert.match(
         text,
@@ -113,13 +113,20 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       assert.equal(audit.verdict, 'not clean', 'until they are stored they are missing')
       assert.equal(sequenceOf(audit).saidFilled, 3)
-      assert.equal(mayBeSettling(audit, 1), true)
-      const stored = (pending: number) => ({
-        ...audit,
-        watermark: { notReached: null, partitions: [], pending },
+      assert.equal(mayBeSettling(audit, null), true)
+      const at = (stored: number, end: number) => ({
+        notReached: null,
+        partitions: [{ topic: 'trades', partition: 0, stored, end, pending: end - stored }],
+        pending: end - stored,
       })
-      assert.equal(mayBeSettling(stored(7), 9), true, 'what is missing may be pending')
-      assert.equal(mayBeSettling(stored(0), 2), false, 'all that Kafka had is stored')
+      const first = at(5, 9)
+      assert.equal(mayBeSettling({ ...audit, watermark: first }, null), true, 'it may be pending')
+      assert.equal(mayBeSettling({ ...audit, watermark: at(8, 20) }, first), true, 'still')
+      assert.equal(
+        mayBeSettling({ ...audit, watermark: at(9, 20) }, first),
+        false,
+        'all that Kafka had is stored',
+      )
     })
 
     test('finds a filled gap whose last ids are gone, and asks for none below the first stored id', async () => {
@@ -211,6 +218,13 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(audit.verdict, 'clean')
       assert.equal(sequenceOf(audit).firstId, 1024)
       assert.match(renderAudit(audit), /rows of trades before 2026-01-02, its oldest day/)
+      const noted = await market.auditAfter([
+        "INSERT INTO meta (key, value) VALUES ('retention:trades', '2026-01-01T00:00:00.000Z')",
+      ])
+      assert.match(
+        renderAudit(noted),
+        /rows of trades before 2026-01-01T00:00:00.000Z: retention has dropped/,
+      )
     })
 
     test('finds a day that was dropped from the middle', async () => {

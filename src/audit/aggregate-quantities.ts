@@ -58,12 +58,11 @@ const QUANTITIES = `WITH marked AS (
     FROM spans CROSS JOIN edges
     WHERE kind = 2 AND (is_whole IS NOT TRUE OR trades <> last_trade_id - first_trade_id + 1 OR quantities <> quantity
       OR squares - 2 * price * prices + trades * price * price <> 0
-      OR makers <> CASE WHEN is_buyer_maker THEN trades ELSE 0 END))
-SELECT counted.verdict, counted.total, example.*
-FROM (SELECT verdict, count(*)::float8 AS total FROM judged GROUP BY verdict) AS counted
-CROSS JOIN LATERAL (
-  SELECT * FROM judged WHERE judged.verdict = counted.verdict ORDER BY aggregate_id LIMIT $7) AS example
-ORDER BY counted.verdict, example.aggregate_id`
+      OR makers <> CASE WHEN is_buyer_maker THEN trades ELSE 0 END)),
+  placed AS (
+    SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY aggregate_id) AS place
+    FROM judged WINDOW same AS (PARTITION BY verdict))
+SELECT * FROM placed WHERE place <= $7 ORDER BY verdict, place`
 
 /** Rows that the exchange has invalidated: `f` and `l` were −1, and are NULL here. */
 const INVALIDATED = `SELECT count(*)::float8 AS total FROM trades

@@ -97,15 +97,11 @@ function boundsSql(
         unnest(array_remove(ARRAY[${cases.join(', ')}], NULL)) AS kind
       FROM ${table.name}
       WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND ${table.time} >= $2::timestamptz AND ${table.time} < $3::timestamptz
-        AND (${bounds.map(({ broken }) => `(${broken})`).join(' OR ')}))
-    SELECT counted.*, example.*
-    FROM (SELECT symbol, event_type, epoch, kind, count(*)::float8 AS total FROM odd GROUP BY symbol, event_type, epoch, kind) AS counted
-    CROSS JOIN LATERAL (
-      SELECT id, detail FROM odd
-      WHERE (odd.symbol, odd.event_type, odd.kind) = (counted.symbol, counted.event_type, counted.kind)
-        AND odd.epoch IS NOT DISTINCT FROM counted.epoch
-      ORDER BY id LIMIT $4) AS example
-    ORDER BY counted.symbol, counted.event_type DESC, counted.epoch, counted.kind, id`
+        AND (${bounds.map(({ broken }) => `(${broken})`).join(' OR ')})),
+    placed AS (
+      SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY id) AS place
+      FROM odd WINDOW same AS (PARTITION BY symbol, event_type, epoch, kind))
+    SELECT * FROM placed WHERE place <= $4 ORDER BY symbol, event_type DESC, epoch, kind, place`
 }
 
 const TRADES = boundsSql(

@@ -119,6 +119,7 @@ function interpretContinuity(sequence: Sequence, row: Row | undefined): Continui
       explained: missing - unexplained,
       unexplained,
       saidFilled: said_filled,
+      leastLatencyMs: sequence.leastLatencyMs,
     },
     findings,
   }

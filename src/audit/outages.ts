@@ -10,14 +10,12 @@ const OUTAGES = `WITH windows AS MATERIALIZED (
       AND from_time <= coalesce(to_time, from_time)
       AND from_time < $3::timestamptz AND coalesce(to_time, from_time) >= $2::timestamptz),
   summed AS (
-    SELECT symbol, count(*)::float8 AS windows, range_agg(tstzrange(from_time, to_time)) AS covered FROM windows GROUP BY symbol)
-SELECT summed.symbol, windows,
-  (SELECT coalesce(sum(extract(epoch FROM upper(r) - lower(r))), 0)::float8 FROM unnest(covered) AS r) AS seconds,
-  example.*
-FROM summed CROSS JOIN LATERAL (
-  SELECT from_time, to_time, cause FROM windows WHERE windows.symbol = summed.symbol
-  ORDER BY to_time - from_time DESC, from_time LIMIT $4) AS example
-ORDER BY summed.symbol, to_time - from_time DESC, from_time`
+    SELECT symbol, count(*)::float8 AS windows, range_agg(tstzrange(from_time, to_time)) AS covered FROM windows GROUP BY symbol),
+  placed AS (
+    SELECT *, row_number() OVER (PARTITION BY symbol ORDER BY to_time - from_time DESC, from_time) AS place FROM windows)
+SELECT symbol, windows, from_time, to_time, cause,
+  (SELECT coalesce(sum(extract(epoch FROM upper(r) - lower(r))), 0)::float8 FROM unnest(covered) AS r) AS seconds
+FROM summed JOIN placed USING (symbol) WHERE place <= $4 ORDER BY symbol, place`
 
 /** What the ledger says of windows without quotes, by symbol. */
 export async function readOutages({ connection, scope, limit }: CheckContext): Promise<OutagesAudit[]> {

@@ -28,14 +28,17 @@ const REPEATS = `WITH ordered AS (
         WHERE gaps.symbol = repeated.symbol AND event_type = 'bookTicker' AND from_time <= last_at + interval '1 minute'
           AND coalesce(to_time, from_time) >= last_at - interval '1 minute'
         ORDER BY from_time LIMIT 1) AS cause
-    FROM repeated)
-SELECT counted.*, example.*
-FROM (SELECT symbol, sum(copies - 1)::float8 AS doubled, (sum(copies - 1) FILTER (WHERE cause IS NOT NULL))::float8 AS beside
-  FROM explained GROUP BY symbol) AS counted
-CROSS JOIN LATERAL (
-  SELECT update_id, copies, first_at, last_at, cause FROM explained
-  WHERE explained.symbol = counted.symbol ORDER BY first_at, update_id LIMIT $4) AS example
-ORDER BY counted.symbol, first_at, update_id`
+    FROM repeated),
+  placed AS (
+    SELECT *, (sum(copies - 1) OVER same)::float8 AS doubled,
+      (sum(copies - 1) FILTER (WHERE cause IS NOT NULL) OVER same)::float8 AS beside,
+      row_number() OVER (same ORDER BY first_at, update_id) AS place
+    FROM explained WINDOW same AS (PARTITION BY symbol))
+SELECT * FROM placed WHERE place <= $4 ORDER BY symbol, place`
+
+/** How many suspects there are is not known when the statement is planned: a loop over them could take hours. */
+const NO_LOOPS = 'SET LOCAL enable_nestloop = off'
+const LOOPS = 'SET LOCAL enable_nestloop = on'
 
 interface Row {
   readonly symbol: string
@@ -53,7 +56,9 @@ interface Row {
  * it may have come about, and the rows are doubled all the same.
  */
 export async function checkQuoteRepeats({ connection, scope, limit }: CheckContext): Promise<Finding[]> {
+  await connection.query(NO_LOOPS)
   const { rows } = await connection.query<Row>(REPEATS, [scope.symbols, ...timeBounds(scope), limit])
+  await connection.query(LOOPS)
   return [...Map.groupBy(rows, ({ symbol }) => symbol)].map(([symbol, cases]) => {
     const { doubled = 0, beside } = cases[0] ?? {}
     return {

@@ -86,8 +86,8 @@ function findingLines({ symbol, eventType, epoch, count, summary, examples }: Fi
   const type =
     eventType === null ? '' : ` ${eventType}${epoch === null || epoch === 0 ? '' : ` (epoch ${epoch})`}`
   return [
-    `${symbol === null ? '' : `${symbol}${type}: `}${count} ${summary}`,
-    ...exampleLines(examples, count),
+    `${symbol === null ? '' : `${symbol}${type}: `}${count === null ? '' : `${count} `}${summary}`,
+    ...exampleLines(examples, count ?? 0),
   ]
 }
 

@@ -78,7 +78,7 @@ export function judgeSequences(sequences: readonly Sequence[], quoteSymbols: rea
     symbol,
     eventType: null,
     epoch: null,
-    count: 1,
+    count: null,
     summary,
     examples: [],
   })

@@ -27,8 +27,8 @@ export const FINDING = z.object({
   symbol: z.string().nullable(),
   eventType: eventType.nullable(),
   epoch: z.int().nullable(),
-  /** All cases, of which `examples` are the first. */
-  count,
+  /** All cases, of which `examples` are the first; null where it is one thing about the whole. */
+  count: count.nullable(),
   /** What was found, as a sentence without its subject. */
   summary: z.string(),
   examples: z.array(EXAMPLE),
@@ -59,6 +59,11 @@ export const SEQUENCE = z.object({
   saidFilled: count,
   /** Ids that are stored more than once, under different trade times. */
   doubled: count,
+  /**
+   * The smallest receipt less event time, of the way and the two clocks' difference together: negative when this machine's
+   * clock was behind the exchange's. Null where no row has an event time.
+   */
+  leastLatencyMs: z.number().nullable(),
 })
 
 export const QUOTES = z.object({

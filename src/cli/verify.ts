@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { renderAudit } from '../audit/report.ts'
 import { parseUtc, type Scope } from '../audit/scope.ts'
 import { mayBeSettling } from '../audit/settling.ts'
-import type { Audit } from '../audit/shape.ts'
+import type { Audit, Watermark } from '../audit/shape.ts'
 import { type AuditOptions, verify } from '../audit/verify.ts'
 import { openEndOffsets } from '../audit/watermark.ts'
 import { describeError, TapelineError } from '../errors.ts'
@@ -102,8 +102,10 @@ async function auditAt(
 async function verifyPatiently(database: Database, options: AuditOptions): Promise<Audit> {
   const deadlineMs = performance.now() + SETTLE_LIMIT_MS
   let audit = await verify(database, options)
-  for (let looks = 1; mayBeSettling(audit, looks) && performance.now() < deadlineMs; looks++) {
+  let first: Watermark | null = null
+  while (mayBeSettling(audit, first) && performance.now() < deadlineMs) {
     console.error('Ids are missing that may be on their way; looking again ...')
+    first ??= audit.watermark
     await sleep(SETTLE_STEP_MS)
     audit = await verify(database, options)
   }
