@@ -141,7 +141,7 @@ function exampleOf(row: Row): Example {
   const covers = first === last ? `trade ${first}` : `trades ${first}..${last}`
   const details: Readonly<Record<string, string>> = {
     quantity: `${row.quantity}, of ${covers}: ${row.quantities}`,
-    price: `${row.price}, of ${covers}: ${row.prices} in all`,
+    price: `${row.price}, of ${covers}, whose prices add up to ${row.prices}`,
     side: covers,
   }
   const detail = details[row.verdict] ?? `${covers}, of which ${row.trades} are stored`
