@@ -1,0 +1,151 @@
+import type { Exit } from '../src/local/child-process.ts'
+import { identify, isRunning, type ProcessIdentity } from '../src/local/process-identity.ts'
+import { sleep } from '../src/timing/backoff.ts'
+import type { PartName, ProcessFault } from './schedule.ts'
+
+/** A part that runs: one process, or for a native database all of its processes. */
+export interface PartProcess {
+  /** Its main process. */
+  readonly pid: number
+  /** SIGKILL to all of it; resolves when it is gone. */
+  kill(): Promise<void>
+  /** Asks it to stop. @returns how it ended; null where that is not known */
+  stop(): Promise<Exit | null>
+  /** Stops or continues all of it. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void
+}
+
+export interface PartEvents {
+  /** Something is wrong that no fault explains, as one sentence. */
+  onViolation(sentence: string): void
+  /** It has been asked to stop, and has stopped. */
+  onStopped(part: PartName, exit: Exit): void
+}
+
+/** When a fault began, and when the part ran again; milliseconds of the wall clock. */
+export interface Struck {
+  readonly fault: ProcessFault
+  readonly fromMs: number
+  readonly toMs: number
+}
+
+/** Starts in a row that may fail before the part is given up. */
+const MOST_LOST_STARTS = 3
+
+/**
+ * A part under faults: kills, pauses and restarts it, one fault after the other, and sees to it that it runs again. What
+ * ends without having been told to is told as a violation and started again.
+ */
+export class SupervisedPart {
+  readonly name: PartName
+  readonly #launch: () => Promise<PartProcess>
+  readonly #events: PartEvents
+  #process: PartProcess | null = null
+  #identity: ProcessIdentity | null = null
+  #busy: Promise<unknown> = Promise.resolve()
+  #state: 'up' | 'down' | 'paused' = 'down'
+  #lostStarts = 0
+  /** How often it was started after the first time. */
+  restarts = -1
+
+  constructor(name: PartName, launch: () => Promise<PartProcess>, events: PartEvents) {
+    this.name = name
+    this.#launch = launch
+    this.#events = events
+  }
+
+  get state(): 'up' | 'down' | 'paused' {
+    return this.#state
+  }
+
+  /** Of its main process; null while it is down. */
+  get pid(): number | null {
+    return this.#process?.pid ?? null
+  }
+
+  async start(): Promise<void> {
+    this.#process = await this.#launch()
+    this.#identity = identify(this.#process.pid)
+    this.#state = 'up'
+    this.restarts++
+  }
+
+  /** Carries out a fault once those before it are over. Resolves when the part runs again. */
+  strike(fault: ProcessFault, signal: AbortSignal, onBegin: (atMs: number) => void): Promise<Struck> {
+    const striking = this.#busy.then(async () => {
+      signal.throwIfAborted()
+      const fromMs = Date.now()
+      onBegin(fromMs)
+      await this.#carryOut(fault, signal)
+      return { fault, fromMs, toMs: Date.now() }
+    })
+    this.#busy = striking.catch(() => undefined) // Whoever struck is told.
+    return striking
+  }
+
+  /** Looks whether it still runs; to be called every second or so. */
+  check(signal: AbortSignal): void {
+    if (this.#state !== 'up' || this.#identity === null || isRunning(this.#identity)) return
+    this.#state = 'down'
+    const pid = this.#process?.pid
+    this.#process = null
+    this.#events.onViolation(`${this.name} (process ${pid}) ended by itself, without having been told to.`)
+    if (++this.#lostStarts > MOST_LOST_STARTS) return
+    this.#busy = this.#busy
+      .then(() => (signal.aborted || this.#state !== 'down' ? undefined : this.start()))
+      .catch((error: unknown) =>
+        this.#events.onViolation(`${this.name} could not be started again: ${error}`),
+      )
+  }
+
+  /** Waits for faults that are under way, and stops it. */
+  async stop(): Promise<Exit | null> {
+    await this.#busy
+    return await this.#stopProcess()
+  }
+
+  /** Kills it for good, whatever is under way; what was about to start it must have been aborted. */
+  async end(): Promise<void> {
+    await this.#kill()
+    await this.#busy
+    await this.#kill()
+  }
+
+  async #kill(): Promise<void> {
+    this.#state = 'down'
+    const running = this.#process
+    this.#process = null
+    await running?.kill()
+  }
+
+  async #carryOut({ kind, holdMs }: ProcessFault, signal: AbortSignal): Promise<void> {
+    switch (kind) {
+      case 'kill':
+        await this.#kill()
+        await sleep(holdMs, signal)
+        return await this.start()
+      case 'restart':
+        await this.#stopProcess()
+        signal.throwIfAborted()
+        return await this.start()
+      case 'pause':
+        this.#state = 'paused'
+        this.#process?.signal('SIGSTOP')
+        try {
+          await sleep(holdMs, signal)
+        } finally {
+          this.#process?.signal('SIGCONT')
+          if (this.#process !== null) this.#state = 'up'
+        }
+    }
+  }
+
+  async #stopProcess(): Promise<Exit | null> {
+    this.#state = 'down'
+    const running = this.#process
+    this.#process = null
+    const exit = (await running?.stop()) ?? null
+    if (exit !== null) this.#events.onStopped(this.name, exit)
+    return exit
+  }
+}
