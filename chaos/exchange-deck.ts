@@ -93,7 +93,8 @@ const USUAL: Deck = [
     count: between(random, 1, 200),
     forMs,
   })),
-  lasting('drop of all streams', 200, 1000, (_, forMs) => ({ kind: 'drop', probability: 0.5, forMs })),
+  // Every lost id is a gap and a request of its own: longer, and the weight of a minute would be spent on one fault.
+  lasting('drop of all streams', 30, 150, (_, forMs) => ({ kind: 'drop', probability: 0.5, forMs })),
   lasting('duplicate', 1000, 4000, (random, forMs) => ({
     kind: 'duplicate',
     probability: 0.3,
