@@ -1,6 +1,6 @@
 /**
  * `npm run chaos`: the whole pipeline under load, broken at random from a seed, and the proof that nothing was lost. Exit
- * code 0 when everything holds, 1 when not, 2 for options that make no sense. See docs/chaos.md.
+ * code 0 when everything holds, 1 when not. See docs/chaos.md.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'

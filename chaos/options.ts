@@ -70,7 +70,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
         .default(null, 'drawn like the others'),
     )
     .addOption(duration('--every <duration>', 'mean time between faults of processes', '8s'))
-    .addOption(duration('--exchange-every <duration>', 'mean time between faults of the exchange', '2s'))
+    .addOption(duration('--exchange-every <duration>', 'mean time between faults of the exchange', '4s'))
     .option('--no-exchange-faults', 'let the exchange behave')
     .addOption(
       new Option('--also <list>', `rarer faults: ${RARE_FAULTS.join(', ')}`)
