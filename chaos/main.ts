@@ -25,6 +25,9 @@ async function main(given: ChaosOptions): Promise<number> {
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.on(signal, () => stop.abort(new Error(`stopped by ${signal}`)))
+  // What would end this process at once must not leave the others behind.
+  process.on('uncaughtException', (error) => stop.abort(error))
+  process.stdout.on('error', (error) => stop.abort(error))
   const limitMs = options.forMs + options.quietMs + REST_OF_RUN_MS
   const limit = setTimeout(
     () => stop.abort(new Error(`not over after ${Math.round(limitMs / 60_000)} minutes`)),

@@ -76,12 +76,11 @@ export class Observer {
   }
 
   #onIngestion(seen: Observation<IngestionStatus>): void {
-    const before = this.ingestion?.status?.counters.received ?? this.#received
     this.ingestion = seen
     this.recoveries.ingestion(seen)
     if (seen.status === null) return
     const { received } = seen.status.counters
-    if (received < before || received < this.#received) this.#receivedBefore += this.#received
+    if (received < this.#received) this.#receivedBefore += this.#received
     this.#received = received
     const imbalance = ingestionImbalance(seen.status)
     if (imbalance !== null) this.#violations.add(`Counters do not conserve: ${imbalance}`)

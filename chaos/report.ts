@@ -12,6 +12,7 @@ export function renderResult(result: ChaosResult): string {
       [
         'fault',
         'n',
+        'in vain',
         'held',
         'until all was well: median',
         'p90',
@@ -22,6 +23,7 @@ export function renderResult(result: ChaosResult): string {
       ...Object.entries(result.recoveries).map(([kind, { held, toHealthy, afterwards }]) => [
         kind,
         String(result.faults[kind] ?? 0),
+        String(result.inVain[kind] ?? ''),
         seconds(held.median),
         seconds(toHealthy.median),
         seconds(toHealthy.p90),
@@ -40,7 +42,7 @@ export function renderResult(result: ChaosResult): string {
     `Gaps of ids          ${ledger.filled} filled, ${ledger.unrecoverable} given up`,
     `Gap to filled        ${line(result.gapToFilled)}`,
     `Consumer to rows     ${line(result.consumerStartToRows)} from its start`,
-    `Kafka                ${kafka.messages} messages, repeated: ${kafka.repeatedTrades} trades and aggTrades, ${kafka.repeatedQuotes} quotes`,
+    `Kafka                ${kafka.messages} messages, repeated: ${kafka.repeatedTrades} trades and aggTrades, ${kafka.repeatedQuotes} quotes; out of order: ${kafka.outOfOrder}`,
     `Peak memory          ${perPart(result.peakMemoryBytes, (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`)}`,
     `Restarts             ${perPart(result.restarts, String)}`,
     '',

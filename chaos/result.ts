@@ -25,6 +25,8 @@ export interface ChaosResult {
   readonly brokenMs: number
   readonly durationMs: number
   readonly faults: Readonly<Record<string, number>>
+  /** Those of the exchange that met nothing to strike. */
+  readonly inVain: Readonly<Record<string, number>>
   readonly rows: Readonly<Record<string, number>>
   readonly messagesReceived: number
   readonly messagesPerSecond: number
@@ -40,6 +42,7 @@ export interface ChaosResult {
     readonly messages: number
     readonly repeatedTrades: number
     readonly repeatedQuotes: number
+    readonly outOfOrder: number
   }
   readonly peakMemoryBytes: Readonly<Record<PartName, number>>
   readonly restarts: Readonly<Record<PartName, number>>
@@ -75,6 +78,7 @@ export function resultOf(parts: Parts): ChaosResult {
     brokenMs: Math.round(brokenMs),
     durationMs: Math.round(durationMs),
     faults: Object.fromEntries([...saboteur.counts].sort()),
+    inVain: Object.fromEntries([...saboteur.inVain].sort()),
     rows: aftermath.rows,
     messagesReceived: observer.received,
     messagesPerSecond: Math.round((observer.received * 1000) / durationMs),
@@ -100,6 +104,7 @@ export function resultOf(parts: Parts): ChaosResult {
       messages: topics.messages,
       repeatedTrades: topics.repeatedTrades,
       repeatedQuotes: topics.repeatedQuotes,
+      outOfOrder: topics.outOfOrder,
     },
     peakMemoryBytes: observer.peakBytes,
     restarts: {

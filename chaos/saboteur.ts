@@ -30,6 +30,8 @@ const LONGEST_FAULT_MS = 90_000
 /** Carries out a schedule, and keeps account of what was done. */
 export class Saboteur {
   readonly counts = new Map<string, number>()
+  /** Of these, faults of the exchange that met nothing to strike: no connection, no request. */
+  readonly inVain = new Map<string, number>()
   readonly disturbances: Disturbance[] = []
   readonly denied: DeniedIds[] = []
   /** Since when each part was last not as it should be: Infinity while it is not; wall clock, milliseconds. */
@@ -72,7 +74,7 @@ export class Saboteur {
     const { outages, recoveries } = this.#observer
     let over: ((overMs: number) => void) | undefined
     const { fromMs, toMs } = await this.#stage.parts[part].strike(fault, signal, (atMs) => {
-      this.#count(`${part} ${kind}`)
+      count(this.counts, `${part} ${kind}`)
       this.lastTroubleMs.set(part, Number.POSITIVE_INFINITY)
       over = recoveries.begin(`${part} ${kind}`, CONCERNED[part], atMs)
     })
@@ -89,7 +91,7 @@ export class Saboteur {
     const requests = act.type === 'add' ? act.requests : this.#denial(act)
     if (requests.length === 0) return
     const fromMs = Date.now()
-    this.#count(name)
+    count(this.counts, name)
     const over = this.#observer.recoveries.begin(name, ['ingestion'], fromMs)
     const faults = requests.map((request) => this.#stage.exchange.faults.add(request))
     await waitFor(() => faults.every((fault) => fault.report().state === 'ended'), {
@@ -98,6 +100,9 @@ export class Saboteur {
     })
     const toMs = Date.now()
     over(toMs)
+    const [first] = faults
+    // Whom a closed port has turned away, the system knows alone.
+    if (first?.report().struck === 0 && name !== 'unreachable') count(this.inVain, name)
     for (const request of requests) {
       if (!DISTURBING.has(request.kind)) continue
       const symbol = 'stream' in request ? symbolOf(request.stream) : null
@@ -135,10 +140,10 @@ export class Saboteur {
       { kind: 'drop', stream, count, forMs },
     ]
   }
+}
 
-  #count(kind: string): void {
-    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1)
-  }
+function count(counts: Map<string, number>, kind: string): void {
+  counts.set(kind, (counts.get(kind) ?? 0) + 1)
 }
 
 function symbolOf(stream: string | undefined): string | null {
