@@ -7,10 +7,14 @@ export interface Window {
 /** A time in which no connection can have delivered bookTicker, and how we know. */
 export interface Outage extends Window {
   readonly why: string
+  /** Null: of all. */
+  readonly symbol: string | null
 }
 
 /** Ingestion drops its sockets when it has stood still for 5 s and its check, once a second, sees it. */
 const SURELY_STALLED_MS = 7500
+/** The watchdog of single streams acts after 30 s of silence. */
+const SURELY_NOTICED_MS = 35_000
 
 /**
  * Keeps account of when nobody delivered: from what the exchange sees of its connections, and from what we did to
@@ -47,13 +51,18 @@ export class OutageBook {
     if (toMs - fromMs >= SURELY_STALLED_MS) this.#add(fromMs, toMs, 'ingestion stood still')
   }
 
+  /** Its bookTicker stream was silent on an open connection. Nothing tells a short silence from a quiet market. */
+  streamStalled(symbol: string | null, fromMs: number, toMs: number): void {
+    if (toMs - fromMs >= SURELY_NOTICED_MS) this.#add(fromMs, toMs, 'the stream was stalled', symbol)
+  }
+
   /** In the order in which they ended. What has not ended is not there. */
   list(): readonly Outage[] {
     return this.#outages
   }
 
-  #add(fromMs: number, toMs: number, why: string): void {
-    this.#outages.push({ fromMs, toMs, why })
+  #add(fromMs: number, toMs: number, why: string, symbol: string | null = null): void {
+    this.#outages.push({ fromMs, toMs, why, symbol })
   }
 }
 

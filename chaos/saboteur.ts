@@ -107,6 +107,8 @@ export class Saboteur {
       if (!DISTURBING.has(request.kind)) continue
       const symbol = 'stream' in request ? symbolOf(request.stream) : null
       this.disturbances.push({ symbol, fromMs, toMs: toMs + AFTERMATH_MS })
+      if (request.kind === 'stall' && request.stream?.endsWith('@bookTicker') !== false)
+        this.#observer.outages.streamStalled(symbol, fromMs, toMs)
     }
   }
 

@@ -109,7 +109,7 @@ test('an outage that is not in the ledger is found, and so is a silence that nob
       [start + ms, ms],
     )
   }
-  const outage = { fromMs: start + 20_050, toMs: start + 21_900, why: 'it was cut' }
+  const outage = { fromMs: start + 20_050, toMs: start + 21_900, why: 'it was cut', symbol: null }
   const check = async (disturbances: Parameters<typeof checkQuotes>[3]) =>
     (await checkQuotes(database, [SYMBOL], [outage], disturbances)).violations
   const disturbance = { symbol: null, fromMs: start + 40_000, toMs: start + 55_000 }
