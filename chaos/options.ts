@@ -16,8 +16,8 @@ export interface ChaosOptions {
   readonly parts: readonly PartName[]
   /** Exact numbers of SIGKILLs; null: kills are drawn like pauses and restarts. */
   readonly kills: Readonly<Partial<Record<PartName, number>>> | null
-  /** Mean time between faults of processes. */
-  readonly everyMs: number
+  /** Mean time between faults of processes that are drawn; null: none but the kills. */
+  readonly everyMs: number | null
   /** Mean time between faults of the exchange; null: none. */
   readonly exchangeEveryMs: number | null
   readonly also: readonly RareFault[]
@@ -29,6 +29,8 @@ export interface ChaosOptions {
   readonly jsonFile: string | null
   readonly logsDir: string | null
 }
+
+const EVERY = '8s'
 
 const EXAMPLES = `
 Examples:
@@ -67,9 +69,13 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     .addOption(
       new Option('--kills <list>', 'exact numbers of SIGKILLs, like ingestion=3,broker=1')
         .argParser(parseKills)
-        .default(null, 'drawn like the others'),
+        .default(null, 'drawn like pauses and restarts'),
     )
-    .addOption(duration('--every <duration>', 'mean time between faults of processes', '8s'))
+    .addOption(
+      new Option('--every <duration>', 'mean time between faults of processes')
+        .argParser(parseDuration)
+        .default(null, `${EVERY}; with --kills none are drawn beside them unless this is given`),
+    )
     .addOption(duration('--exchange-every <duration>', 'mean time between faults of the exchange', '4s'))
     .option('--no-exchange-faults', 'let the exchange behave')
     .addOption(
@@ -100,7 +106,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     seed: given['seed'],
     parts: given['parts'],
     kills: given['kills'],
-    everyMs: given['every'],
+    everyMs: given['every'] ?? (given['kills'] === null ? parseDuration(EVERY) : null),
     exchangeEveryMs: given['exchangeFaults'] ? given['exchangeEvery'] : null,
     also: given['also'],
     quietMs: given['quiet'],
@@ -121,7 +127,7 @@ export function commandOf(options: ChaosOptions): string {
       : `--kills ${Object.entries(kills)
           .map(([part, count]) => `${part}=${count}`)
           .join()}`,
-    `--every ${options.everyMs}ms`,
+    options.everyMs === null ? '' : `--every ${options.everyMs}ms`,
     options.exchangeEveryMs === null
       ? '--no-exchange-faults'
       : `--exchange-every ${options.exchangeEveryMs}ms`,

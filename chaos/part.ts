@@ -18,8 +18,8 @@ export interface PartProcess {
 export interface PartEvents {
   /** Something is wrong that no fault explains, as one sentence. */
   onViolation(sentence: string): void
-  /** It has been asked to stop, and has stopped. */
-  onStopped(part: PartName, exit: Exit): void
+  /** It has been asked to stop, `ageMs` after its start, and has stopped. */
+  onStopped(part: PartName, exit: Exit, ageMs: number): void
 }
 
 /** When a fault began, and when the part ran again; milliseconds of the wall clock. */
@@ -45,6 +45,7 @@ export class SupervisedPart {
   #busy: Promise<unknown> = Promise.resolve()
   #state: 'up' | 'down' | 'paused' = 'down'
   #lostStarts = 0
+  #startedMs = 0
   /** How often it was started after the first time. */
   restarts = -1
 
@@ -65,6 +66,7 @@ export class SupervisedPart {
 
   async start(): Promise<void> {
     this.#process = await this.#launch()
+    this.#startedMs = performance.now()
     this.#identity = identify(this.#process.pid)
     this.#state = 'up'
     this.restarts++
@@ -144,8 +146,9 @@ export class SupervisedPart {
     this.#state = 'down'
     const running = this.#process
     this.#process = null
+    const ageMs = performance.now() - this.#startedMs
     const exit = (await running?.stop()) ?? null
-    if (exit !== null) this.#events.onStopped(this.name, exit)
+    if (exit !== null) this.#events.onStopped(this.name, exit, ageMs)
     return exit
   }
 }

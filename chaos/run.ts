@@ -21,6 +21,8 @@ const QUIET_MS = 5000
 const LAG_LIMIT_MS = 120_000
 /** A stop may fail to deliver while what it needs is away, and for so long after. */
 const TROUBLE_MS = 20_000
+/** A process that is so young may not be listening to signals yet, and ends by them: nothing was begun. */
+const YOUNG_MS = 10_000
 /** On which parts a service's clean stop depends. */
 const NEEDS: Readonly<Record<string, readonly PartName[]>> = {
   ingestion: ['broker'],
@@ -48,9 +50,10 @@ export async function runChaos(
   let saboteur: Saboteur | null = null
   const events = {
     onViolation: (sentence: string) => violations.add(sentence),
-    onStopped(part: PartName, exit: Exit) {
+    onStopped(part: PartName, exit: Exit, ageMs: number) {
       const needs = NEEDS[part]
       if (needs === undefined || exit.code === 0) return
+      if (exit.signal === 'SIGTERM' && ageMs < YOUNG_MS) return
       const inTrouble = needs.some(
         (name) => (saboteur?.lastTroubleMs.get(name) ?? 0) > Date.now() - TROUBLE_MS,
       )

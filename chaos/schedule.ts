@@ -55,7 +55,8 @@ export function planFaults(options: ScheduleOptions): Schedule {
   const kinds = kills === null ? PROCESS_FAULTS : PROCESS_FAULTS.filter((kind) => kind !== 'kill')
   const combinations = parts.flatMap((part) => kinds.map((kind) => ({ part, kind })))
   const deal = dealer(combinations, ofProcesses)
-  const drawn = momentsBetween(forMs, everyMs, ofProcesses).map((atMs): ProcessFault => {
+  const moments = everyMs === null ? [] : momentsBetween(forMs, everyMs, ofProcesses)
+  const drawn = moments.map((atMs): ProcessFault => {
     const { part, kind } = deal()
     return { atMs, part, kind, holdMs: holdOf(kind, ofProcesses) }
   })
