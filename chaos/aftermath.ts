@@ -48,8 +48,7 @@ export async function examine(
     const quotes = await checkQuotes(database, symbols, outages.list(), saboteur.disturbances)
     const ledger = await checkLedger(database)
     say('reading the topics')
-    const names = { trades: 'binance.trades', bookTicker: 'binance.book_ticker' }
-    const topics = await checkTopics(stage.brokers, names, database)
+    const topics = await checkTopics(stage.brokers, stage.topics, database)
     for (const check of [trades, quotes, ledger, topics]) violations.add(...check.violations)
     return { rows: await countRows(database), trades, quotes, ledger, topics, verify }
   } finally {

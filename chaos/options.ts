@@ -98,6 +98,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     .option('--logs <folder>', 'keep what the parts have logged')
     .addHelpText('after', EXAMPLES)
     .allowExcessArguments(false)
+    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
     .parse([...args], { from: 'user' })
   const given = command.opts()
   return {

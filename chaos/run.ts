@@ -159,7 +159,7 @@ async function stopServices(
   signal: AbortSignal,
 ): Promise<void> {
   await stage.parts.ingestion.stop()
-  const topics = ['binance.trades', 'binance.book_ticker', 'binance.gaps', 'binance.dead_letters']
+  const topics = Object.values(stage.topics)
   const kafka = new PartitionFetcher(
     { brokers: [stage.brokers], tls: null, sasl: null },
     'tapeline-chaos',

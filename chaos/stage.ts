@@ -5,6 +5,7 @@ import type { Exchange } from '../src/exchange/exchange-server.ts'
 import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
 import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
 import { freePort } from '../src/local/ports.ts'
+import { DEFINITIONS, type SettingName } from '../src/settings/definitions.ts'
 import type { Closers } from '../src/telemetry/closers.ts'
 import { startTapeline } from '../test/support/processes.ts'
 import { MARK } from '../test/support/test-run.ts'
@@ -20,6 +21,8 @@ export interface Stage {
   /** Settings of both services. */
   readonly settings: Readonly<Record<string, string>>
   readonly brokers: string
+  /** Names of the topics that the consumer reads. */
+  readonly topics: Readonly<Record<'trades' | 'bookTicker' | 'gaps' | 'deadLetters', string>>
   readonly databaseUrl: string
   /** As it is shown: native, or embedded and why. */
   readonly databaseKind: string
@@ -67,16 +70,17 @@ export async function setStage(given: StageOptions): Promise<Stage> {
   const exchange = await startSimulatedExchange({ messagesPerSecond: options.rate, seed: options.seed })
   closers.add('exchange', () => exchange.close())
   const [ingestPort, consumerPort] = [await freePort(), await freePort()]
-  const settings = {
+  const settings: Record<string, string> & { DATABASE_URL: string } = {
+    REST_WEIGHT_PER_MINUTE,
+    ...options.settings,
     KAFKA_BROKERS: brokers,
     DATABASE_URL: database.url(),
     BINANCE_WS_URL: exchange.wsUrl,
     BINANCE_REST_URL: exchange.restUrl,
     INGEST_PORT: String(ingestPort),
     CONSUMER_PORT: String(consumerPort),
-    REST_WEIGHT_PER_MINUTE,
-    ...options.settings,
   }
+  const topic = (name: SettingName) => settings[name] ?? String(DEFINITIONS[name].fallback)
   await runTapeline(['topics', 'init'], settings)
   await runTapeline(['migrate'], settings)
   const service = (name: 'ingestion' | 'consumer', command: 'ingest' | 'consume') => {
@@ -94,6 +98,12 @@ export async function setStage(given: StageOptions): Promise<Stage> {
     },
     settings,
     brokers,
+    topics: {
+      trades: topic('KAFKA_TRADES_TOPIC'),
+      bookTicker: topic('KAFKA_BOOK_TICKER_TOPIC'),
+      gaps: topic('KAFKA_GAPS_TOPIC'),
+      deadLetters: topic('KAFKA_DEAD_LETTERS_TOPIC'),
+    },
     databaseUrl: settings.DATABASE_URL,
     databaseKind: database.kind,
     ingestionUrl: `http://127.0.0.1:${ingestPort}`,

@@ -89,7 +89,7 @@ test('a run that is told to stop ends at once, says how to do the same again, an
 
 test('options that make no sense are named, and nothing is started', async () => {
   const { code, output } = await chaos(['--kills', 'kafka=3'])
-  assert.equal(code, 1)
+  assert.equal(code, 2)
   assert.match(
     output,
     /--kills <list>' argument 'kafka=3' is invalid\. Expected counts like ingestion=3,broker=1/,
