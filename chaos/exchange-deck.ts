@@ -1,3 +1,4 @@
+import { TapelineError } from '../src/errors.ts'
 import type { FaultRequest } from '../src/exchange/fault-kinds.ts'
 import type { Random } from '../src/exchange/random.ts'
 import type { IdType } from '../src/exchange/trade-history.ts'
@@ -17,11 +18,11 @@ export type ExchangeAct =
       readonly forMs: number
     }
 
-/** Draws one fault of a kind. */
-export type Card = (random: Random) => {
+/** One kind of fault, and how one of it is drawn. */
+export interface Card {
+  /** As it is counted, shown and asked for. */
   readonly name: string
-  readonly holdMs: number
-  readonly act: ExchangeAct
+  draw(random: Random): { readonly holdMs: number; readonly act: ExchangeAct }
 }
 export type Deck = readonly Card[]
 
@@ -45,24 +46,29 @@ function lasting(
   high: number,
   request: (random: Random, forMs: number) => FaultRequest,
 ): Card {
-  return (random) => {
-    const forMs = between(random, low, high)
-    return { name, holdMs: forMs, act: { type: 'add', requests: [request(random, forMs)] } }
+  return {
+    name,
+    draw(random) {
+      const forMs = between(random, low, high)
+      return { holdMs: forMs, act: { type: 'add', requests: [request(random, forMs)] } }
+    },
   }
 }
 
 /** One that strikes at once. */
 function sudden(name: string, ...requests: FaultRequest[]): Card {
-  return () => ({ name, holdMs: 0, act: { type: 'add', requests } })
+  return { name, draw: () => ({ holdMs: 0, act: { type: 'add', requests } }) }
 }
 
 /** One that holds over connecting, with a cut so that somebody has to connect. */
 function onConnecting(name: string, request: (random: Random) => FaultRequest): Card {
-  return (random) => ({
+  return {
     name,
-    holdMs: 0,
-    act: { type: 'add', requests: [request(random), { kind: 'cut', how: 'reset' }] },
-  })
+    draw: (random) => ({
+      holdMs: 0,
+      act: { type: 'add', requests: [request(random), { kind: 'cut', how: 'reset' }] },
+    }),
+  }
 }
 
 /** One over REST, with frames lost so that REST is asked. */
@@ -72,15 +78,18 @@ function overRest(
   high: number,
   request: (random: Random, forMs: number) => FaultRequest,
 ): Card {
-  return (random) => {
-    const forMs = between(random, low, high)
-    const drop: FaultRequest = {
-      kind: 'drop',
-      stream: oneOf(random, ['*@trade', '*@aggTrade']),
-      count: between(random, 1, 30),
-      forMs: BOUND_MS,
-    }
-    return { name, holdMs: forMs, act: { type: 'add', requests: [request(random, forMs), drop] } }
+  return {
+    name,
+    draw(random) {
+      const forMs = between(random, low, high)
+      const drop: FaultRequest = {
+        kind: 'drop',
+        stream: oneOf(random, ['*@trade', '*@aggTrade']),
+        count: between(random, 1, 30),
+        forMs: BOUND_MS,
+      }
+      return { holdMs: forMs, act: { type: 'add', requests: [request(random, forMs), drop] } }
+    },
   }
 }
 
@@ -118,13 +127,12 @@ const USUAL: Deck = [
   sudden('cut reset', { kind: 'cut', how: 'reset' }),
   sudden('cut end', { kind: 'cut', how: 'end' }),
   sudden('cut close', { kind: 'cut', how: 'close', code: 1012, reason: 'restart' }),
-  (random) => {
-    const graceMs = between(random, 1000, 9000)
-    return {
-      name: 'serverShutdown',
-      holdMs: graceMs,
-      act: { type: 'add', requests: [{ kind: 'serverShutdown', graceMs }] },
-    }
+  {
+    name: 'serverShutdown',
+    draw(random) {
+      const graceMs = between(random, 1000, 9000)
+      return { holdMs: graceMs, act: { type: 'add', requests: [{ kind: 'serverShutdown', graceMs }] } }
+    },
   },
   lasting('freeze', 1000, 6000, (_, forMs) => ({ kind: 'freeze', forMs })),
   onConnecting('refuse', (random) => ({
@@ -135,13 +143,16 @@ const USUAL: Deck = [
   })),
   onConnecting('refuse reset', () => ({ kind: 'refuse', how: 'reset', count: 1, forMs: BOUND_MS })),
   onConnecting('closeAfterHandshake', () => ({ kind: 'closeAfterHandshake', count: 1, forMs: BOUND_MS })),
-  (random) => {
-    const forMs = between(random, 1000, 4000)
-    const requests: FaultRequest[] = [
-      { kind: 'unreachable', forMs },
-      { kind: 'cut', how: 'reset' },
-    ]
-    return { name: 'unreachable', holdMs: forMs, act: { type: 'add', requests } }
+  {
+    name: 'unreachable',
+    draw(random) {
+      const forMs = between(random, 1000, 4000)
+      const requests: FaultRequest[] = [
+        { kind: 'unreachable', forMs },
+        { kind: 'cut', how: 'reset' },
+      ]
+      return { holdMs: forMs, act: { type: 'add', requests } }
+    },
   },
   ...[429, 418, 500].map((status) =>
     overRest(`restError ${status}`, 2000, 6000, (random, forMs) => ({
@@ -198,22 +209,32 @@ const RARE: Readonly<Record<RareFault, Card>> = {
 }
 
 function absent(how: 'restHole' | 'restClamp'): Card {
-  return (random) => {
-    const forMs = between(random, 3000, 15_000)
-    const symbol = anySymbol(random)
-    const ids = oneOf<IdType>(random, ['trade', 'aggTrade'])
-    return {
-      name: how,
-      holdMs: forMs,
-      act: { type: 'absent', how, symbol, ids, count: between(random, 1, 50), forMs },
-    }
+  return {
+    name: how,
+    draw(random) {
+      const forMs = between(random, 3000, 15_000)
+      const [symbol, ids] = [anySymbol(random), oneOf<IdType>(random, ['trade', 'aggTrade'])]
+      const count = between(random, 1, 50)
+      return { holdMs: forMs, act: { type: 'absent', how, symbol, ids, count, forMs } }
+    },
   }
 }
 
 /**
  * One card for each kind of fault of docs/faults.md, and each of its forms. `restartIds` is not there: rows do not say
  * their epoch yet, so nothing could be compared after it.
+ *
+ * @param only names of those to take; null: all
+ * @throws TapelineError `INPUT` for a name that there is not
  */
-export function deckOf(also: readonly RareFault[]): Deck {
-  return [...USUAL, ...also.map((name) => RARE[name])]
+export function deckOf(also: readonly RareFault[], only: readonly string[] | null): Deck {
+  const all = [...USUAL, ...also.map((name) => RARE[name])]
+  const names = all.map(({ name }) => name)
+  const wrong = only?.filter((name) => !names.includes(name)) ?? []
+  if (wrong.length > 0) {
+    throw new TapelineError('INPUT', `--only: there is no ${wrong.join(', ')}.`, {
+      fix: `Take some of: ${names.join(', ')}.`,
+    })
+  }
+  return only === null ? all : all.filter(({ name }) => only.includes(name))
 }

@@ -4,7 +4,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { describeError } from '../src/errors.ts'
+import { describeError, TapelineError } from '../src/errors.ts'
 import { Closers } from '../src/telemetry/closers.ts'
 import { beginTestRun } from '../test/support/test-run.ts'
 import { type ChaosOptions, commandOf, parseOptions } from './options.ts'
@@ -52,7 +52,10 @@ async function main(given: ChaosOptions): Promise<number> {
     exitCode = result.ok ? 0 : 1
   } catch (error) {
     console.error(`The run was not completed: ${describeError(error)}`)
-    if (!stop.signal.aborted) console.error(error)
+    if (error instanceof TapelineError) {
+      exitCode = error.exitCode
+      console.error(error.fix)
+    } else if (!stop.signal.aborted) console.error(error)
     console.error(`The same faults again: ${commandOf(options)}`)
   } finally {
     clearTimeout(limit)

@@ -21,6 +21,8 @@ export interface ChaosOptions {
   /** Mean time between faults of the exchange; null: none. */
   readonly exchangeEveryMs: number | null
   readonly also: readonly RareFault[]
+  /** Names of the faults of the exchange that are drawn; null: all. */
+  readonly only: readonly string[] | null
   /** How long to wait at most until nothing is missing or under way any more. */
   readonly quietMs: number
   readonly database: 'native' | 'embedded' | 'any'
@@ -38,7 +40,7 @@ Examples:
   $ npm run chaos -- --for 5m --rate 2000 --parts ingestion,broker --kills ingestion=3,broker=1
   $ npm run chaos -- --for 10m --json chaos.json --logs chaos-logs
   $ npm run chaos -- --for 2m --no-exchange-faults --parts consumer,database
-  $ npm run chaos -- --for 5m --also 403,longStall
+  $ npm run chaos -- --for 2m --every 1m --only 'cut reset,drop,restError 429'
 
 docs/chaos.md says what is done, what is checked, and how to read the report.`
 
@@ -83,6 +85,11 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
         .argParser(list(RARE_FAULTS))
         .default([], 'none'),
     )
+    .addOption(
+      new Option('--only <list>', 'faults of the exchange to draw, by the names of the report')
+        .argParser((text) => text.split(',').map((name) => name.trim()))
+        .default(null, 'all'),
+    )
     .addOption(duration('--quiet <duration>', 'longest wait for quiet at the end', '8m'))
     .addOption(
       new Option('--database <kind>', 'which TimescaleDB; any: native where this machine can have it')
@@ -110,6 +117,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     everyMs: given['every'] ?? (given['kills'] === null ? parseDuration(EVERY) : null),
     exchangeEveryMs: given['exchangeFaults'] ? given['exchangeEvery'] : null,
     also: given['also'],
+    only: given['only'],
     quietMs: given['quiet'],
     database: given['database'],
     settings: given['set'],
@@ -133,6 +141,7 @@ export function commandOf(options: ChaosOptions): string {
       ? '--no-exchange-faults'
       : `--exchange-every ${options.exchangeEveryMs}ms`,
     also.length === 0 ? '' : `--also ${also.join()}`,
+    options.only === null ? '' : `--only '${options.only.join()}'`,
     options.database === 'any' ? '' : `--database ${options.database}`,
     ...Object.entries(settings).map(([name, value]) => `--set ${name}=${value}`),
   ]

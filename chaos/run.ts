@@ -46,6 +46,7 @@ export async function runChaos(
   options: ChaosOptions,
   { folder, closers, say, signal }: RunPlace,
 ): Promise<ChaosResult> {
+  const schedule = planFaults(options)
   const violations = new Violations((sentence) => say(`VIOLATION: ${sentence}`))
   let saboteur: Saboteur | null = null
   const events = {
@@ -75,7 +76,6 @@ export async function runChaos(
   await ready('ingestion', () => observer.ingestion?.ready && observer.received > 0, signal)
 
   const startedMs = performance.now()
-  const schedule = planFaults(options)
   say(
     `${schedule.processFaults.length} faults of processes and ${schedule.exchangeFaults.length} of the exchange are to come`,
   )

@@ -92,6 +92,7 @@ export class Saboteur {
     if (requests.length === 0) return
     const fromMs = Date.now()
     count(this.counts, name)
+    if (name === 'restError 451') this.#denyAll(fromMs)
     const over = this.#observer.recoveries.begin(name, ['ingestion'], fromMs)
     const faults = requests.map((request) => this.#stage.exchange.faults.add(request))
     await waitFor(() => faults.every((fault) => fault.report().state === 'ended'), {
@@ -109,6 +110,21 @@ export class Saboteur {
       this.disturbances.push({ symbol, fromMs, toMs: toMs + AFTERMATH_MS })
       if (request.kind === 'stall' && request.stream?.endsWith('@bookTicker') !== false)
         this.#observer.outages.streamStalled(symbol, fromMs, toMs)
+    }
+  }
+
+  /** After a refusal of the region ingestion asks no more: whatever it gives up from then on was denied. */
+  #denyAll(fromMs: number): void {
+    for (const symbol of this.#stage.exchange.history.symbols) {
+      for (const ids of ['trade', 'aggTrade'] as const)
+        this.denied.push({
+          symbol,
+          ids,
+          from: 0,
+          to: Number.MAX_SAFE_INTEGER,
+          fromMs,
+          toMs: Number.POSITIVE_INFINITY,
+        })
     }
   }
 

@@ -34,7 +34,7 @@ export interface Schedule {
 
 type ScheduleOptions = Pick<
   ChaosOptions,
-  'forMs' | 'seed' | 'parts' | 'kills' | 'everyMs' | 'exchangeEveryMs' | 'also'
+  'forMs' | 'seed' | 'parts' | 'kills' | 'everyMs' | 'exchangeEveryMs' | 'also' | 'only'
 >
 
 const LONGEST_DOWN_MS = 4000
@@ -64,7 +64,7 @@ export function planFaults(options: ScheduleOptions): Schedule {
     const part = PART_NAMES.find((each) => each === name)
     return part === undefined ? [] : exactKills(part, count, forMs, ofKills)
   })
-  const deck = deckOf(options.also)
+  const deck = deckOf(options.also, options.only)
   return {
     processFaults: [...drawn, ...exact].sort((a, b) => a.atMs - b.atMs),
     exchangeFaults: exchangeEveryMs === null ? [] : exchangeFaults(deck, forMs, exchangeEveryMs, ofExchange),
@@ -73,7 +73,10 @@ export function planFaults(options: ScheduleOptions): Schedule {
 
 function exchangeFaults(deck: Deck, forMs: number, everyMs: number, random: Random): ExchangeFault[] {
   const deal = dealer(deck, random)
-  return momentsBetween(forMs, everyMs, random).map((atMs) => ({ atMs, ...deal()(random) }))
+  return momentsBetween(forMs, everyMs, random).map((atMs) => {
+    const card = deal()
+    return { atMs, name: card.name, ...card.draw(random) }
+  })
 }
 
 /** Spread over the time, each somewhere in its own share of it. */
