@@ -9,12 +9,14 @@ export interface Outage extends Window {
   readonly why: string
   /** Null: of all. */
   readonly symbol: string | null
+  /** Only a silence of this length is noticed; null: any. */
+  readonly noticedAfterMs: number | null
 }
 
 /** Ingestion drops its sockets when it has stood still for 5 s and its check, once a second, sees it. */
 const SURELY_STALLED_MS = 7500
-/** The watchdog of single streams acts after 30 s of silence. */
-const SURELY_NOTICED_MS = 35_000
+/** The watchdog of single streams acts after 30 s of silence; a stall that is held longer ends by that, or by a reconnect. */
+const NOTICED_AFTER_MS = 30_000
 
 /**
  * Keeps account of when nobody delivered: from what the exchange sees of its connections, and from what we did to
@@ -53,7 +55,12 @@ export class OutageBook {
 
   /** Its bookTicker stream was silent on an open connection. Nothing tells a short silence from a quiet market. */
   streamStalled(symbol: string | null, fromMs: number, toMs: number): void {
-    if (toMs - fromMs >= SURELY_NOTICED_MS) this.#add(fromMs, toMs, 'the stream was stalled', symbol)
+    if (toMs - fromMs < NOTICED_AFTER_MS) return
+    this.#outages.push({
+      ...{ fromMs, toMs, symbol },
+      why: 'the stream was stalled',
+      noticedAfterMs: NOTICED_AFTER_MS,
+    })
   }
 
   /** In the order in which they ended. What has not ended is not there. */
@@ -61,8 +68,8 @@ export class OutageBook {
     return this.#outages
   }
 
-  #add(fromMs: number, toMs: number, why: string, symbol: string | null = null): void {
-    this.#outages.push({ fromMs, toMs, why, symbol })
+  #add(fromMs: number, toMs: number, why: string): void {
+    this.#outages.push({ fromMs, toMs, why, symbol: null, noticedAfterMs: null })
   }
 }
 

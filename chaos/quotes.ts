@@ -44,7 +44,10 @@ export async function checkQuotes(
       continue
     }
     const windows = await windowsOf(database, symbol)
-    const within = outages.filter(({ fromMs, toMs }) => fromMs > figures.firstMs && toMs < figures.lastMs)
+    const within = outages.filter(
+      ({ symbol: whose, fromMs, toMs }) =>
+        (whose === null || whose === symbol) && fromMs > figures.firstMs && toMs < figures.lastMs,
+    )
     for (const outage of within) {
       const missing = await notInLedger(database, symbol, outage, windows)
       if (missing === null) continue
@@ -91,7 +94,8 @@ async function notInLedger(
   for (const [index, toMs] of moments.entries()) {
     const fromMs = moments[index - 1]
     const isLast = index === moments.length - 1
-    if (fromMs === undefined || toMs - fromMs < (isLast ? ROUNDING_MS : SHORT_MS)) continue
+    const shortestMs = outage.noticedAfterMs ?? (isLast ? ROUNDING_MS : SHORT_MS)
+    if (fromMs === undefined || toMs - fromMs < shortestMs) continue
     const [left] = uncovered({ fromMs, toMs }, windows).filter(
       (part) => part.toMs - part.fromMs > ROUNDING_MS,
     )

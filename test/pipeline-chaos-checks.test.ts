@@ -109,10 +109,18 @@ test('an outage that is not in the ledger is found, and so is a silence that nob
       [start + ms, ms],
     )
   }
-  const outage = { fromMs: start + 20_050, toMs: start + 21_900, why: 'it was cut', symbol: null }
+  const outage = {
+    fromMs: start + 20_050,
+    toMs: start + 21_900,
+    why: 'it was cut',
+    symbol: null,
+    noticedAfterMs: null,
+  }
   const check = async (disturbances: Parameters<typeof checkQuotes>[3]) =>
     (await checkQuotes(database, [SYMBOL], [outage], disturbances)).violations
   const disturbance = { symbol: null, fromMs: start + 40_000, toMs: start + 55_000 }
+  const other = { ...outage, symbol: 'ETHUSDT' }
+  assert.deepEqual((await checkQuotes(database, [SYMBOL], [other], [disturbance])).violations, [])
   const found = await check([disturbance])
   assert.equal(found.length, 1)
   assert.match(String(found[0]), /is not in the ledger, although it was cut/)
