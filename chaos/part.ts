@@ -31,6 +31,8 @@ export interface Struck {
 
 /** Starts in a row that may fail before the part is given up. */
 const MOST_LOST_STARTS = 3
+const MOST_ATTEMPTS = 3
+const RETRY_MS = 1000
 
 /**
  * A part under faults: kills, pauses and restarts it, one fault after the other, and sees to it that it runs again. What
@@ -64,8 +66,17 @@ export class SupervisedPart {
     return this.#process?.pid ?? null
   }
 
-  async start(): Promise<void> {
-    this.#process = await this.#launch()
+  /** Starts it. On a machine that is busy with other things a start may take longer than its limit: it is tried again. */
+  async start(signal: AbortSignal): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        this.#process = await this.#launch()
+        break
+      } catch (error) {
+        if (signal.aborted || attempt === MOST_ATTEMPTS) throw error
+        await sleep(RETRY_MS, signal)
+      }
+    }
     this.#startedMs = performance.now()
     this.#identity = identify(this.#process.pid)
     this.#state = 'up'
@@ -94,7 +105,7 @@ export class SupervisedPart {
     this.#events.onViolation(`${this.name} (process ${pid}) ended by itself, without having been told to.`)
     if (++this.#lostStarts > MOST_LOST_STARTS) return
     this.#busy = this.#busy
-      .then(() => (signal.aborted || this.#state !== 'down' ? undefined : this.start()))
+      .then(() => (signal.aborted || this.#state !== 'down' ? undefined : this.start(signal)))
       .catch((error: unknown) =>
         this.#events.onViolation(`${this.name} could not be started again: ${error}`),
       )
@@ -125,11 +136,11 @@ export class SupervisedPart {
       case 'kill':
         await this.#kill()
         await sleep(holdMs, signal)
-        return await this.start()
+        return await this.start(signal)
       case 'restart':
         await this.#stopProcess()
         signal.throwIfAborted()
-        return await this.start()
+        return await this.start(signal)
       case 'pause':
         this.#state = 'paused'
         this.#process?.signal('SIGSTOP')

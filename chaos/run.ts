@@ -69,10 +69,10 @@ export async function runChaos(
   say(`broker ${stage.brokers}, ${stage.databaseKind}, exchange ${stage.exchange.wsUrl}`)
   const observer = new Observer(stage, violations)
   closers.add('observer', () => observer.stop())
-  await stage.parts.consumer.start()
+  await stage.parts.consumer.start(signal)
   observer.start()
   await ready('the consumer', () => observer.consumer?.ready, signal)
-  await stage.parts.ingestion.start()
+  await stage.parts.ingestion.start(signal)
   await ready('ingestion', () => observer.ingestion?.ready && observer.received > 0, signal)
 
   const startedMs = performance.now()

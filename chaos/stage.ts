@@ -65,7 +65,7 @@ export async function setStage(given: StageOptions): Promise<Stage> {
   const brokers = `127.0.0.1:${brokerOptions.port}`
   const database = await openDatabase(given, cacheDir)
   const databasePart = supervised('database', database.launch)
-  await Promise.all([broker.start(), databasePart.start()])
+  await Promise.all([broker.start(signal), databasePart.start(signal)])
 
   const exchange = await startSimulatedExchange({ messagesPerSecond: options.rate, seed: options.seed })
   closers.add('exchange', () => exchange.close())
