@@ -96,10 +96,7 @@ export class Observer {
   #lookAtConnections(): void {
     // One without streams only asks which exchange this is.
     const open = this.#stage.exchange.connections().filter(({ streams }) => streams > 0)
-    this.outages.observe(
-      Date.now(),
-      open.map(({ id }) => id),
-    )
+    this.outages.observe(Date.now(), open.length)
   }
 
   #lookAtProcesses(): void {

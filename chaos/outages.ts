@@ -24,22 +24,17 @@ const NOTICED_AFTER_MS = 30_000
  */
 export class OutageBook {
   readonly #outages: Outage[] = []
-  #connected: ReadonlySet<number> = new Set()
   #lastAtMs: number | null = null
   #downSinceMs: number | null = null
 
-  /** The ids of the connections that have streams now. To be called often: what happens between two calls is not seen. */
-  observe(atMs: number, connections: readonly number[]): void {
-    const now = new Set(connections)
-    if (now.size === 0) this.#downSinceMs ??= atMs
+  /** How many connections have streams now. To be called often: what happens between two calls is not seen. */
+  observe(atMs: number, connections: number): void {
+    if (connections === 0) this.#downSinceMs ??= atMs
     else if (this.#downSinceMs !== null) {
       // Only what was seen to be down at both ends surely was.
       this.#add(this.#downSinceMs, this.#lastAtMs ?? atMs, 'no connection was open')
       this.#downSinceMs = null
-    } else if (this.#connected.size > 0 && now.isDisjointFrom(this.#connected)) {
-      this.#add(this.#lastAtMs ?? atMs, atMs, 'the connection was another one')
     }
-    this.#connected = now
     this.#lastAtMs = atMs
   }
 

@@ -22,10 +22,12 @@ export interface PartEvents {
   onStopped(part: PartName, exit: Exit, ageMs: number): void
 }
 
-/** When a fault began, and when the part ran again; milliseconds of the wall clock. */
+/** When a fault began and ended; milliseconds of the wall clock. */
 export interface Struck {
-  readonly fault: ProcessFault
   readonly fromMs: number
+  /** Just before it was started or continued: it did nothing until then. */
+  readonly backMs: number
+  /** When it ran again. */
   readonly toMs: number
 }
 
@@ -89,8 +91,8 @@ export class SupervisedPart {
       signal.throwIfAborted()
       const fromMs = Date.now()
       onBegin(fromMs)
-      await this.#carryOut(fault, signal)
-      return { fault, fromMs, toMs: Date.now() }
+      const backMs = await this.#carryOut(fault, signal)
+      return { fromMs, backMs, toMs: Date.now() }
     })
     this.#busy = striking.catch(() => undefined) // Whoever struck is told.
     return striking
@@ -131,25 +133,28 @@ export class SupervisedPart {
     await running?.kill()
   }
 
-  async #carryOut({ kind, holdMs }: ProcessFault, signal: AbortSignal): Promise<void> {
-    switch (kind) {
-      case 'kill':
-        await this.#kill()
-        await sleep(holdMs, signal)
-        return await this.start(signal)
-      case 'restart':
-        await this.#stopProcess()
-        signal.throwIfAborted()
-        return await this.start(signal)
-      case 'pause':
-        this.#state = 'paused'
-        this.#process?.signal('SIGSTOP')
-        try {
-          await sleep(holdMs, signal)
-        } finally {
-          this.#process?.signal('SIGCONT')
-          if (this.#process !== null) this.#state = 'up'
-        }
+  /** @returns when it came back */
+  async #carryOut({ kind, holdMs }: ProcessFault, signal: AbortSignal): Promise<number> {
+    if (kind === 'pause') return await this.#pause(holdMs, signal)
+    if (kind === 'kill') {
+      await this.#kill()
+      await sleep(holdMs, signal)
+    } else await this.#stopProcess()
+    signal.throwIfAborted()
+    const backMs = Date.now()
+    await this.start(signal)
+    return backMs
+  }
+
+  async #pause(holdMs: number, signal: AbortSignal): Promise<number> {
+    this.#state = 'paused'
+    this.#process?.signal('SIGSTOP')
+    try {
+      await sleep(holdMs, signal)
+      return Date.now()
+    } finally {
+      this.#process?.signal('SIGCONT')
+      if (this.#process !== null) this.#state = 'up'
     }
   }
 

@@ -19,8 +19,8 @@ export interface QuoteCheck {
 
 /** The ledger counts in milliseconds, rows in microseconds. */
 const ROUNDING_MS = 2
-/** Between late frames of an outage's beginning there are pauses of their own. */
-const SHORT_MS = 500
+/** Frames of before an outage may be received, and stamped, so much later: longer, and ingestion must drop them. */
+const LATE_MS = 6000
 /** Ingestion may be without the processor for some seconds; standing still longer, it must say so. */
 const LONGEST_SILENCE_MS = 8000
 const SHOWN = 3
@@ -89,12 +89,11 @@ async function notInLedger(
      ORDER BY 1`,
     [symbol, outage.fromMs, outage.toMs],
   )
-  // Frames that were sent before the outage may have been received, and stamped, a little after it began.
   const moments = [outage.fromMs, ...rows.map(({ ms }) => ms), outage.toMs]
   for (const [index, toMs] of moments.entries()) {
     const fromMs = moments[index - 1]
     const isLast = index === moments.length - 1
-    const shortestMs = outage.noticedAfterMs ?? (isLast ? ROUNDING_MS : SHORT_MS)
+    const shortestMs = outage.noticedAfterMs ?? (isLast ? ROUNDING_MS : LATE_MS)
     if (fromMs === undefined || toMs - fromMs < shortestMs) continue
     const [left] = uncovered({ fromMs, toMs }, windows).filter(
       (part) => part.toMs - part.fromMs > ROUNDING_MS,

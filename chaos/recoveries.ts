@@ -17,12 +17,14 @@ interface Pending {
   readonly fromMs: number
   overMs: number | null
   readonly waitingFor: Set<ServiceName>
-  /** What the consumer had stored when it was first seen after the fault. */
-  stored: number | null
+  /** What the consumer had stored when it, or the process in its place, was first seen after the fault. */
+  stored: { readonly byProcessOfMs: number; readonly rows: number } | null
 }
 
 /** Kafka takes what is sent when nothing has been waiting for it longer. */
 const PRODUCING_MS = 2000
+/** When a process began is known from its answers, which take their time. */
+const SAME_START_MS = 2500
 
 /**
  * Measures how long it takes from a fault until all is well: the fault is over and the part runs again, and then each
@@ -57,11 +59,13 @@ export class Recoveries {
     if (!ready || status === null) return
     const { inserted, alreadyThere } = status.counters
     const stored = inserted + alreadyThere
+    const startedMs = atMs - status.uptimeMs
     for (const pending of this.#over(atMs)) {
-      // A process that began after the fault counts from 0.
-      const startedMs = atMs - status.uptimeMs
-      pending.stored ??= startedMs >= pending.fromMs ? 0 : stored
-      if (stored > pending.stored) this.#well(pending, 'consumer', atMs)
+      // A process that began after the fault, or after the one that was seen first, counts from 0.
+      const isNew = startedMs > (pending.stored?.byProcessOfMs ?? pending.fromMs) + SAME_START_MS
+      if (pending.stored === null || isNew)
+        pending.stored = { byProcessOfMs: startedMs, rows: isNew ? 0 : stored }
+      if (stored > pending.stored.rows) this.#well(pending, 'consumer', atMs)
     }
   }
 

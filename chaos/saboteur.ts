@@ -73,7 +73,7 @@ export class Saboteur {
     const { part, kind } = fault
     const { outages, recoveries } = this.#observer
     let over: ((overMs: number) => void) | undefined
-    const { fromMs, toMs } = await this.#stage.parts[part].strike(fault, signal, (atMs) => {
+    const { fromMs, backMs, toMs } = await this.#stage.parts[part].strike(fault, signal, (atMs) => {
       count(this.counts, `${part} ${kind}`)
       this.lastTroubleMs.set(part, Number.POSITIVE_INFINITY)
       over = recoveries.begin(`${part} ${kind}`, CONCERNED[part], atMs)
@@ -82,9 +82,9 @@ export class Saboteur {
     this.lastTroubleMs.set(part, toMs)
     if (part !== 'ingestion') return
     if (kind === 'pause') {
-      outages.processPaused(fromMs, toMs)
+      outages.processPaused(fromMs, backMs)
       this.disturbances.push({ symbol: null, fromMs, toMs: toMs + AFTERMATH_MS })
-    } else outages.processDown(fromMs, toMs)
+    } else outages.processDown(fromMs, backMs)
   }
 
   async #onExchange({ name, act }: ExchangeFault): Promise<void> {
