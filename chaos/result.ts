@@ -2,7 +2,7 @@ import type { Aftermath } from './aftermath.ts'
 import { type Figures, figuresOf } from './figures.ts'
 import type { Observer } from './observer.ts'
 import { type ChaosOptions, commandOf } from './options.ts'
-import type { Saboteur } from './saboteur.ts'
+import type { Incident, Saboteur } from './saboteur.ts'
 import type { PART_NAMES, PartName } from './schedule.ts'
 import type { Stage } from './stage.ts'
 import type { Violations } from './violations.ts'
@@ -46,6 +46,8 @@ export interface ChaosResult {
   }
   readonly peakMemoryBytes: Readonly<Record<PartName, number>>
   readonly restarts: Readonly<Record<PartName, number>>
+  /** Every fault, when it began and when it was over. */
+  readonly incidents: readonly Incident[]
   readonly verify: string
   /** What did not hold, each as one sentence. */
   readonly violations: readonly string[]
@@ -113,6 +115,7 @@ export function resultOf(parts: Parts): ChaosResult {
       broker: stage.parts.broker.restarts,
       database: stage.parts.database.restarts,
     } satisfies Record<(typeof PART_NAMES)[number], number>,
+    incidents: saboteur.incidents,
     verify: aftermath.verify,
     violations: violations.list(),
   }

@@ -27,11 +27,21 @@ const FAR_AHEAD = 100_000
 /** Every fault of the exchange ends by its time; this is for the one that does not. */
 const LONGEST_FAULT_MS = 90_000
 
+/** One fault as it was carried out. Times as people read them, UTC. */
+export interface Incident {
+  readonly name: string
+  readonly from: string
+  /** When it was over, or the part ran again. */
+  readonly to: string
+}
+
 /** Carries out a schedule, and keeps account of what was done. */
 export class Saboteur {
   readonly counts = new Map<string, number>()
   /** Of these, faults of the exchange that met nothing to strike: no connection, no request. */
   readonly inVain = new Map<string, number>()
+  /** In the order in which they ended. */
+  readonly incidents: Incident[] = []
   readonly disturbances: Disturbance[] = []
   readonly denied: DeniedIds[] = []
   /** Since when each part was last not as it should be: Infinity while it is not; wall clock, milliseconds. */
@@ -79,6 +89,7 @@ export class Saboteur {
       over = recoveries.begin(`${part} ${kind}`, CONCERNED[part], atMs)
     })
     over?.(toMs)
+    this.#record(`${part} ${kind}`, fromMs, toMs)
     this.lastTroubleMs.set(part, toMs)
     if (part !== 'ingestion') return
     if (kind === 'pause') {
@@ -101,6 +112,7 @@ export class Saboteur {
     })
     const toMs = Date.now()
     over(toMs)
+    this.#record(name, fromMs, toMs)
     const [first] = faults
     // Whom a closed port has turned away, the system knows alone.
     if (first?.report().struck === 0 && name !== 'unreachable') count(this.inVain, name)
@@ -111,6 +123,10 @@ export class Saboteur {
       if (request.kind === 'stall' && request.stream?.endsWith('@bookTicker') !== false)
         this.#observer.outages.streamStalled(symbol, fromMs, toMs)
     }
+  }
+
+  #record(name: string, fromMs: number, toMs: number): void {
+    this.incidents.push({ name, from: new Date(fromMs).toISOString(), to: new Date(toMs).toISOString() })
   }
 
   /** After a refusal of the region ingestion asks no more: whatever it gives up from then on was denied. */
