@@ -63,6 +63,10 @@ export async function checkTopics(
     }
   }
   const violations: string[] = []
+  if (totals.outOfOrder > 0)
+    violations.push(
+      `${totals.outOfOrder} messages stand in Kafka behind one of their stream that was received later.`,
+    )
   for (const [name, { ids, first, last }] of streams) {
     const [symbol, type] = name.split(' ')
     const query = type === 'bookTicker' ? STORED.quotes : STORED.trades
