@@ -13,7 +13,7 @@ const at = (partition: number, nextOffset: number) => ({
   nextOffset,
 })
 
-function intake(options: { batchSize?: number; maxSealed?: number } = {}) {
+function intake(options: { batchSize?: number; maxSealed?: number; maxBytes?: number } = {}) {
   return new Intake({
     kindOf: new Map([
       ['t', 'trades'],
@@ -22,6 +22,7 @@ function intake(options: { batchSize?: number; maxSealed?: number } = {}) {
     batchSize: options.batchSize ?? 500,
     flushIntervalMs: 2000,
     maxSealed: options.maxSealed ?? 4,
+    maxBytes: options.maxBytes ?? 32 << 20,
   })
 }
 
