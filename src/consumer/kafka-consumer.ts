@@ -40,7 +40,13 @@ const REFRESH_EVERY_MS = 15_000
 
 /** Enough for some hundred messages: a broker that has less waits for `fetchMaxWaitMs`. */
 const MIN_BYTES = 32 << 10
-const MAX_BYTES = 8 << 20
+
+/**
+ * Of an answer, compressed: some 4,000 messages, which take the database several times as long as the next fetch. More
+ * would only be held in memory.
+ */
+const MAX_BYTES = 256 << 10
+const PARTITION_MAX_BYTES = 64 << 10
 
 /**
  * Fetches what the intake has positions and room for, one request to each broker at a time, and hands it over.
@@ -191,7 +197,12 @@ export class KafkaConsumer {
   }
 
   async #fetchOnce(fetcher: Fetcher, node: number, positions: readonly Position[]): Promise<void> {
-    const limits = { maxWaitMs: this.#options.fetchMaxWaitMs, minBytes: MIN_BYTES, maxBytes: MAX_BYTES }
+    const limits = {
+      maxWaitMs: this.#options.fetchMaxWaitMs,
+      minBytes: MIN_BYTES,
+      maxBytes: MAX_BYTES,
+      partitionMaxBytes: PARTITION_MAX_BYTES,
+    }
     const fetched = await fetcher.fetch(node, positions, limits)
     if (this.#stopping.signal.aborted) return
     for (const one of fetched) {
