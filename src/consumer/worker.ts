@@ -263,6 +263,12 @@ export class Worker {
     }
     this.intake.assign(found, losses)
     this.#positioned = assignment
+    // What another owner has stored and could not commit any more.
+    this.#membership.commitSoon(
+      this.intake
+        .progress()
+        .map(({ topic, partition, stored }) => ({ topic, partition, nextOffset: stored })),
+    )
     const { generation, partitions } = assignment
     this.#ports.log.info({ generation, partitions: partitions.length }, 'Partitions assigned')
     this.#kafka.wake()

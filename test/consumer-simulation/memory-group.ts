@@ -14,6 +14,8 @@ interface Member {
   readonly events: GroupClientEvents
   /** The generation of its last join, as the broker has it. */
   generation: number
+  /** The one it knows of, which it names in its commits. */
+  knownGeneration: number
   lastBeatMs: number
   /** Nothing reaches the broker from it, nor it from the broker. */
   isolatedUntilMs: number
@@ -77,6 +79,7 @@ export class MemoryGroup {
           life,
           events,
           generation: -1,
+          knownGeneration: -1,
           lastBeatMs: this.#clock.monotonicMs(),
           isolatedUntilMs: 0,
           hasJoined: true,
@@ -90,7 +93,8 @@ export class MemoryGroup {
         })
       },
       commit: async (offsets) => {
-        this.#commit(await reach(), offsets)
+        const named = member?.knownGeneration ?? -1
+        this.#commit(await reach(), named, offsets)
       },
       hasCommits: async () => {
         await reach()
@@ -105,8 +109,8 @@ export class MemoryGroup {
     }
   }
 
-  #commit(member: Member, offsets: readonly OffsetToCommit[]): void {
-    if (!this.#members.includes(member) || member.generation !== this.generation) {
+  #commit(member: Member, named: number, offsets: readonly OffsetToCommit[]): void {
+    if (!this.#members.includes(member) || named !== this.generation) {
       this.refusedCommits.count++
       throw new Error('ILLEGAL_GENERATION')
     }
@@ -188,6 +192,7 @@ export class MemoryGroup {
       // The answer to the join may be a while on its way.
       member.life.schedule(this.#dice.between(1, 300), () => {
         if (member.generation !== generation) return
+        member.knownGeneration = generation
         member.joined?.()
         member.joined = null
         member.events.onJoined(generation, told)

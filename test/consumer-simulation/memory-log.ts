@@ -88,8 +88,11 @@ export class MemoryLog {
       fetch: (_node, positions, { maxWaitMs }) => {
         // What the broker has as it is asked arrives a while later, whatever has happened meanwhile.
         const fetched = positions.map((position) => this.#read(position))
-        const isEmpty = fetched.every(({ records, error }) => records.length === 0 && error === null)
-        return answer(isEmpty ? maxWaitMs : this.#dice.between(1, 60), () => fetched)
+        const isFull = fetched.some(
+          ({ records, error }) => records.length >= FETCH_MESSAGES || error !== null,
+        )
+        const delayMs = isFull ? this.#dice.between(1, 60) : this.#dice.between(maxWaitMs / 2, maxWaitMs)
+        return answer(delayMs, () => fetched)
       },
       close: () => Promise.resolve(),
     }

@@ -187,10 +187,9 @@ export class World {
     if (one === undefined) return
     const stored = this.database.state.offsets.get(keyOf(one))?.nextOffset ?? 0
     const end = one.messages.length
-    const start = Math.max(
-      one.start,
-      this.dice.chance(0.5) ? this.dice.integer(stored + 1) : this.dice.integer(end + 1),
-    )
+    const overtakes = end > stored && this.dice.chance(0.5)
+    const to = overtakes ? stored + 1 + this.dice.integer(end - stored) : this.dice.integer(stored + 1)
+    const start = Math.max(one.start, to)
     this.#fault(start > stored ? 'retention that overtakes' : 'retention')
     one.start = start
   }
