@@ -5,7 +5,7 @@ import { openPostgres } from '../src/store/postgres.ts'
 import { type ConsumerParts, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { databaseKinds } from './support/database.ts'
 import { committedOffsets, forgetGroup } from './support/groups.ts'
-import { produce } from './support/messages.ts'
+import { deleteRecords, produce } from './support/messages.ts'
 import { dropDatabase, dumpDatabase, restoreDatabase } from './support/postgres-dump.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -83,4 +83,27 @@ test('P3 reads everything again into an empty database, although the group has c
   await parts.database.query('TRUNCATE trades, consumer_offsets')
   await store(parts, { ...parts.env, AUTO_OFFSET_RESET: 'latest' }, 300)
   await parts.assertTradesOnce(0, 299)
+})
+
+test('P7 names what a symbol has lost by retention when it trades again, hours later and at another consumer', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  await produce(topic, 'BTCUSDT', trades(0, 100))
+  await produce(topic, 'ETHUSDT', trades(0, 10, 'ETHUSDT'))
+  await store(parts, parts.env, 110)
+  await produce(topic, 'BTCUSDT', trades(100, 200))
+  await produce(topic, 'ETHUSDT', trades(10, 20, 'ETHUSDT'))
+  await produce(topic, 'BTCUSDT', trades(200, 210))
+  await deleteRecords(topic, 2, 220)
+  await store(parts, parts.env, 120)
+  await produce(topic, 'ETHUSDT', trades(20, 30, 'ETHUSDT'))
+  await store(parts, parts.env, 130)
+  const { rows } = await parts.database.query(
+    'SELECT symbol, from_id::int, to_id::int, cause FROM gaps ORDER BY symbol',
+  )
+  assert.deepEqual(rows, [
+    { symbol: 'BTCUSDT', from_id: 100, to_id: 199, cause: 'retention' },
+    { symbol: 'ETHUSDT', from_id: 10, to_id: 19, cause: 'retention' },
+  ])
 })
