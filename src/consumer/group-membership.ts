@@ -36,8 +36,8 @@ const FAREWELL_MS = 3000
  *
  * Commits go only to the generation in which the partitions are ours: none is sent between the notice of a
  * rebalance and the join that ends it (one sent then would hang behind our own JoinGroup). One that is refused is
- * sent again with the next ones, as far as the partitions are still ours: nothing depends on it, since the database
- * holds the offsets that count.
+ * sent again as far as the partitions are still ours: nothing depends on it, since the database holds the offsets that
+ * count.
  */
 export class GroupMembership {
   readonly #ports: MembershipPorts
@@ -219,8 +219,9 @@ export class GroupMembership {
     try {
       await this.#client.commit([...offsets.values()])
     } catch (error) {
-      // What has been stored since counts; nothing waits for it but the next commit.
+      // What has been stored since counts.
       this.#uncommitted = new Map([...offsets, ...this.#uncommitted])
+      this.#scheduleCommit()
       this.#ports.log.debug(
         { err: error },
         `Offsets were not committed to the group: ${describeError(error)}`,
