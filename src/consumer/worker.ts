@@ -11,7 +11,7 @@ import type { ConsumerConfig } from './config.ts'
 import type { ConsumerStore, Written } from './consumer-store.ts'
 import type { TopicKind } from './decode.ts'
 import { failureKind } from './failures.ts'
-import type { GroupClient } from './group-client.ts'
+import type { GroupClient, OffsetToCommit } from './group-client.ts'
 import { type Assignment, GroupMembership } from './group-membership.ts'
 import { Intake } from './intake.ts'
 import { type Fetcher, KafkaConsumer } from './kafka-consumer.ts'
@@ -128,7 +128,8 @@ export class Worker {
         onTaken: () => this.#kafka.wake(),
         onStored: (batch, written) => {
           events.onStored(batch, written)
-          this.#membership.commitSoon([...batch.steps.values()])
+          // A batch that was held up may end below what another owner has stored and committed meanwhile.
+          this.#membership.commitSoon(this.#storedOffsets().filter((one) => batch.steps.has(keyOf(one))))
         },
         onRetry: () => events.onRetry(),
         onMoved: (why) => this.#forgetPositions(why),
@@ -190,6 +191,13 @@ export class Worker {
     const left = this.intake.pending
     const committed = await this.#membership.stop()
     return { left, committed }
+  }
+
+  /** Of the partitions that are ours: everything below is stored. */
+  #storedOffsets(): OffsetToCommit[] {
+    return this.intake
+      .progress()
+      .map(({ topic, partition, stored }) => ({ topic, partition, nextOffset: stored }))
   }
 
   #onTopics(found: ReadonlyMap<string, TopicMetadata>): void {
@@ -264,11 +272,7 @@ export class Worker {
     this.intake.assign(found, losses)
     this.#positioned = assignment
     // What another owner has stored and could not commit any more.
-    this.#membership.commitSoon(
-      this.intake
-        .progress()
-        .map(({ topic, partition, stored }) => ({ topic, partition, nextOffset: stored })),
-    )
+    this.#membership.commitSoon(this.#storedOffsets())
     const { generation, partitions } = assignment
     this.#ports.log.info({ generation, partitions: partitions.length }, 'Partitions assigned')
     this.#kafka.wake()
