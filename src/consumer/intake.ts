@@ -1,4 +1,4 @@
-import { HEADER, headerText } from '../kafka/headers.ts'
+import { HEADER, headerText, headerTexts } from '../kafka/headers.ts'
 import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
 import { isTimeMs } from '../market/fields.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
@@ -242,6 +242,7 @@ function giveUp(
       reason,
       key: record.key,
       payload: record.value,
+      headers: headerTexts(record.headers),
       failedAtMs,
     },
     headers: [
