@@ -21,6 +21,8 @@ export interface ConsumerConfig {
   readonly poolMax: number
   /** False: check the schema and refuse to start on another version. */
   readonly migrateOnStart: boolean
+  /** Days of rows to keep; null: all. */
+  readonly retentionDays: number | null
   readonly backoff: BackoffPolicy
   readonly host: string
   readonly port: number
@@ -43,6 +45,7 @@ export function consumerConfig(settings: Settings): ConsumerConfig {
     poolMin: settings.DB_POOL_MIN,
     poolMax: settings.DB_POOL_MAX,
     migrateOnStart: settings.MIGRATE_ON_START,
+    retentionDays: settings.RETENTION_DAYS ?? null,
     backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
     host: settings.HTTP_HOST,
     port: settings.CONSUMER_PORT,
