@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { TapelineError } from '../errors.ts'
 import { loadSettings, withoutPassword } from '../settings/load.ts'
+import { compressionObstacle } from '../store/compression.ts'
 import { migrate } from '../store/migrate.ts'
 import { loadMigrations, renderMigrations } from '../store/migrations.ts'
 import { openPostgres } from '../store/postgres.ts'
@@ -32,6 +33,10 @@ export function migrateCommand(): Command {
           from === to
             ? `Schema is up to date, version ${to}`
             : `Schema migrated from version ${from} to ${to}`,
+        )
+        const obstacle = await compressionObstacle(database)
+        console.log(
+          `Compression (COMPRESS_AFTER_DAYS): ${obstacle === null ? 'available' : `not available, ${obstacle}`}`,
         )
       } catch (error) {
         if (error instanceof TapelineError) throw error

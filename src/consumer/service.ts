@@ -13,7 +13,7 @@ import type { Written } from './batch-writer.ts'
 import type { ConsumerConfig } from './config.ts'
 import { openDatabase, sourceCheck } from './db.ts'
 import { consumerMetrics } from './metrics.ts'
-import { startRetention } from './retention.ts'
+import { startUpkeep } from './upkeep.ts'
 import { Worker } from './worker.ts'
 
 /** A batch takes milliseconds; a database that holds one for so long is not well. */
@@ -50,10 +50,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const work = async () => {
     const database = await openDatabase(config, log, starting.signal)
     closers.add('database', () => database.close())
-    if (config.retentionDays !== null) {
-      const stopRetention = startRetention(database, config.retentionDays, log)
-      closers.add('retention', stopRetention)
-    }
+    closers.add('upkeep', startUpkeep(database, config.upkeep, log))
     worker = new Worker(
       config,
       database,
