@@ -4,6 +4,7 @@ import type { Database } from '../src/store/database.ts'
 import { checkSchema, migrate } from '../src/store/migrate.ts'
 import { loadMigrations, renderMigrations } from '../src/store/migrations.ts'
 import { openPostgres } from '../src/store/postgres.ts'
+import { applyRoles } from '../src/store/roles.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
 import { createTestTopics, type TestTopics } from './support/kafka.ts'
 import { startTapeline } from './support/processes.ts'
@@ -93,6 +94,19 @@ for (const { name, ...options } of databaseKinds()) {
       await database.query(renderMigrations(loadMigrations()))
       await checkSchema(database)
       assert.equal((await migrate(database)).from, NEWEST)
+    })
+
+    test('rights can be given again on one connection, with chunks there, without a crash of the server', async () => {
+      await migrate(database)
+      await database.query(ROWS_OF_VERSION_1)
+      await database.transaction(async (connection) => {
+        for (let time = 0; time < 3; time++) assert.deepEqual(await applyRoles(connection), [])
+      })
+      const { rows } = await database.query(
+        `SELECT has_table_privilege('tapeline_writer', 'trades', 'INSERT') AS inserts,
+           has_table_privilege('tapeline_writer', 'trades', 'DELETE') AS deletes`,
+      )
+      assert.deepEqual(rows, [{ inserts: true, deletes: false }])
     })
 
     test('a migration that fails leaves the version and the tables as they were', async () => {

@@ -34,7 +34,7 @@ export async function openDatabase(
         if (notAllowed.length > 0) {
           log.warn(
             { notAllowed },
-            'This user may not make the roles: see `tapeline migrate`, nothing else lacks',
+            'The roles are not made, which this user may not do; the schema is whole without them',
           )
         }
       } else {

@@ -8,25 +8,26 @@ CREATE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   here   constant name := current_schema();
   wanted record;
+  role   name;
 BEGIN
   PERFORM pg_advisory_xact_lock(7453910);
-  FOR wanted IN SELECT role FROM unnest('{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[]) AS role
-    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role)
-  LOOP
+  -- Always in this order: two databases that make them at once wait for each other, and must not do so in a circle.
+  FOREACH role IN ARRAY '{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[] LOOP
+    CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
     BEGIN
-      EXECUTE format('CREATE ROLE %I NOLOGIN', wanted.role);
+      EXECUTE format('CREATE ROLE %I NOLOGIN', role);
     EXCEPTION
       WHEN duplicate_object OR unique_violation THEN NULL; -- Another database has just made it.
-      WHEN insufficient_privilege THEN RETURN NEXT format('CREATE ROLE %I NOLOGIN;', wanted.role);
+      WHEN insufficient_privilege THEN RETURN NEXT format('CREATE ROLE %I NOLOGIN;', role);
     END;
   END LOOP;
   IF (SELECT count(*) FROM pg_roles WHERE rolname IN ('tapeline_migrator', 'tapeline_writer', 'tapeline_reader')) < 3 THEN
     RETURN;
   END IF;
 
-  FOR wanted IN SELECT role, privilege FROM (VALUES ('tapeline_migrator', 'CREATE'), ('tapeline_migrator', 'USAGE'),
+  FOR wanted IN SELECT v.role, v.privilege FROM (VALUES ('tapeline_migrator', 'CREATE'), ('tapeline_migrator', 'USAGE'),
     ('tapeline_writer', 'USAGE'), ('tapeline_reader', 'USAGE')) AS v (role, privilege)
-    WHERE NOT has_schema_privilege(role, here, privilege)
+    WHERE NOT has_schema_privilege(v.role, here, v.privilege)
   LOOP
     BEGIN
       EXECUTE format('GRANT %s ON SCHEMA %I TO %I', wanted.privilege, here, wanted.role);
@@ -55,14 +56,15 @@ BEGIN
   END IF;
   EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
 
-  -- On a hypertable these hold for its chunks, those to come too.
-  GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, candles_1m, gaps, dead_letters,
-    consumer_offsets TO tapeline_reader;
-  GRANT SELECT ON schema_migrations TO tapeline_writer;
-  GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer;
-  GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer;
-  GRANT UPDATE (attempts, reason, first_failed_at, failed_at, resolved_at) ON dead_letters TO tapeline_writer;
-  GRANT EXECUTE ON FUNCTION drop_old_chunks(integer), compress_next_chunk(integer) TO tapeline_writer;
+  -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
+  -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
+  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, candles_1m, gaps, dead_letters,
+    consumer_offsets TO tapeline_reader';
+  EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';
+  EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer';
+  EXECUTE 'GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer';
+  EXECUTE 'GRANT UPDATE (attempts, reason, first_failed_at, failed_at, resolved_at) ON dead_letters TO tapeline_writer';
+  EXECUTE 'GRANT EXECUTE ON FUNCTION drop_old_chunks(integer), compress_next_chunk(integer) TO tapeline_writer';
 END $$;
 DO $$
 BEGIN
