@@ -280,6 +280,18 @@ BEGIN
   -- One who is no superuser may not give away what is his: he stays the owner, and the one who migrates.
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     FOR wanted IN
+      SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
+      WHERE relnamespace = here::regnamespace AND relname IN ('trades', 'meta', 'schema_migrations')
+        AND NOT pg_has_role(relowner, 'tapeline_migrator', 'USAGE')
+    LOOP
+      BEGIN
+        -- Who had it all so far, a consumer perhaps, keeps it.
+        EXECUTE format('GRANT tapeline_migrator TO %I', wanted.owner);
+      EXCEPTION
+        WHEN unique_violation THEN NULL; -- Another database has just done it.
+      END;
+    END LOOP;
+    FOR wanted IN
       SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
       WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
         'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'candles_1m', 'gaps', 'dead_letters', 'consumer_offsets')

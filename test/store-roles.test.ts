@@ -305,5 +305,16 @@ describe('a cluster that has no such roles yet', options, () => {
     await looker.query('SELECT * FROM candles_1m')
     await assert.rejects(looker.query('DELETE FROM trades'), /permission denied/)
     await looker.close()
+    // A superuser comes along and hands the tables over: who worked with them goes on.
+    {
+      await using command = startTapeline(['migrate'], { env: { DATABASE_URL: urlOf('managed') } })
+      await command.assertExit(0, 30_000)
+    }
+    const manager = open(urlOf('managed', 'manager'))
+    const { rows } = await manager.query("SELECT tableowner FROM pg_tables WHERE tablename = 'trades'")
+    assert.deepEqual(rows, [{ tableowner: 'tapeline_migrator' }])
+    await manager.query("INSERT INTO meta (key, value) VALUES ('still', 'mine')")
+    await manager.query('ALTER TABLE trades ADD COLUMN note text')
+    await manager.close()
   })
 })
