@@ -30,6 +30,7 @@ function tradeColumns(id: number, price: string, tradeTimeMs: number) {
   columns.isBuyerMaker.push('t')
   columns.ingestionUs.push(1723161255400123)
   columns.source.push('stream')
+  columns.epoch.push(0)
   return columns
 }
 

@@ -43,7 +43,7 @@ export function restoreEvent(
 /** The record of a restored event; `epoch` as ingestion would have said it. */
 export function recordOf({ event, value }: RestoredEvent, epoch: number): KafkaRecord {
   const headers: Array<[string, string]> = [[HEADER.schema, schemaHeader(event.type)]]
-  if (epoch > 0) headers.push(['epoch', String(epoch)])
+  if (epoch > 0) headers.push([HEADER.epoch, String(epoch)])
   return originalRecord(value, headers)
 }
 

@@ -5,6 +5,8 @@ import { SCHEMA_VERSION } from '../market/event.ts'
 export const HEADER = {
   /** `trade/1`, `aggTrade/1`, `bookTicker/1`, `gap/1`. */
   schema: 'schema',
+  /** trade and aggTrade: how often the exchange had begun the id sequence anew; absent means 0. */
+  epoch: 'epoch',
   /** Dead letters: who gave up on the message, `ingestion` or `consumer`. */
   origin: 'origin',
   originTopic: 'origin_topic',
