@@ -77,7 +77,7 @@ for (const { name, ...options } of databaseKinds()) {
         const [[, outcome] = assert.fail('nothing was tried')] = await retry()
         assert.equal(outcome.kind, 'failed')
         const [row] = await letters()
-        assert.match(row?.reason ?? '', /^database: .*wrong_rule/)
+        assert.match(row?.reason ?? '', /^refused by the database: 23514 .*wrong_rule/)
         assert.deepEqual([row?.attempts, row?.resolved, row?.first?.getTime()], [2, false, FAILED_AT_MS])
       } finally {
         await database.query('ALTER TABLE trades DROP CONSTRAINT wrong_rule')
@@ -252,6 +252,35 @@ for (const { name, ...options } of databaseKinds()) {
       )
       assert.match(JSON.stringify(outcomes), /cut at 800000 bytes.*none of the topics.*schema trade\/9/)
       assert.deepEqual(await letters(), before)
+    })
+
+    test('what the database refuses only at the commit fails that one message, and not the command', async () => {
+      await insertDeadLetters(database, [
+        letter(1, tradeValue({ t: 1 })),
+        letter(2, bookTickerValue(), { topic: 'u' }),
+      ])
+      await database.query(
+        `CREATE TABLE quoted (id bigint PRIMARY KEY, other bigint REFERENCES quoted DEFERRABLE INITIALLY DEFERRED)`,
+      )
+      await database.query(
+        `CREATE FUNCTION refuse_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           INSERT INTO quoted VALUES (NEW.trade_id, NEW.trade_id + 1); RETURN NEW; END $$`,
+      )
+      await database.query(
+        'CREATE TRIGGER refuse_late BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION refuse_late()',
+      )
+      try {
+        const outcomes = await retry()
+        assert.deepEqual(
+          outcomes.map(([, { kind }]) => kind),
+          ['failed', 'hopeless'],
+        )
+        assert.match(JSON.stringify(outcomes), /refused by the database: 23503/)
+      } finally {
+        await database.query('DROP FUNCTION refuse_late CASCADE')
+        await database.query('DROP TABLE quoted')
+      }
+      assert.deepEqual(await tradeIds(), [])
     })
 
     test('a quote and a gap are retried like a trade; an older revision of a gap takes nothing back', async () => {

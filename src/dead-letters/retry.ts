@@ -91,14 +91,24 @@ async function attempt(
   await connection.query('SAVEPOINT attempt')
   try {
     const stored = await store(connection, batch)
+    // What the database would refuse at the commit is to be refused here, where it is told of this message.
+    await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
     if (dryRun) await connection.query('ROLLBACK TO SAVEPOINT attempt')
     return { kind: stored ? 'stored' : 'already there' }
   } catch (error) {
     // Anything but the row itself is no reason to call the message bad.
     if (failureKind(error) !== 'row') throw error
     await connection.query('ROLLBACK TO SAVEPOINT attempt')
-    return { kind: 'failed', reason: `database: ${describeError(error)}`.slice(0, REASON_CHARACTERS) }
+    return { kind: 'failed', reason: refusal(error) }
   }
+}
+
+/** As the consumer words it, so that both count as one reason: SQLSTATE and message. */
+function refusal(error: unknown): string {
+  const state: unknown = error instanceof Error ? Reflect.get(error, 'code') : ''
+  return `refused by the database: ${state} ${describeError(error)}`
+    .slice(0, REASON_CHARACTERS)
+    .toWellFormed()
 }
 
 interface Original {
