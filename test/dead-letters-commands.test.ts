@@ -157,3 +157,30 @@ test('a database that was never migrated, and a wrong filter, are named with the
   assert.match(await run(2, 'list', '--since', 'yesterday'), /Expected a UTC time like 2026-01-31/)
   assert.match(await run(2, 'retry', 'binance.trades'), /Expected TOPIC\/PARTITION\/OFFSET/)
 })
+
+test('a row that a wrong rule of the database refused is stored when the rule is gone, with its epoch', async () => {
+  await migrate(database)
+  await database.query('ALTER TABLE trades ADD CONSTRAINT wrong_rule CHECK (price < 50000)')
+  const topic = topics.env.KAFKA_TRADES_TOPIC
+  const dear = tradeValue({ t: 2, p: '61837.63' })
+  await produce(topic, 'BTCUSDT', [tradeValue({ t: 1, p: '5' }), dear, tradeValue({ t: 3, p: '6' })], {
+    headers: { schema: 'trade/1', epoch: '3' },
+  })
+  await using consumer = await startConsumerProcess(env)
+  await waitFor(
+    async () =>
+      (await count('SELECT count(*) FROM trades')) === 2 &&
+      (await count('SELECT count(*) FROM dead_letters')) === 1,
+    { timeoutMs: 30_000, what: 'two rows and a dead letter' },
+  )
+  assert.match(await run(0, 'list'), /\/2\/1 .* consumer: refused by the database: 23514 .*wrong_rule/)
+  assert.match(await run(1, 'retry'), /fails again: refused by the database: 23514 .*wrong_rule/)
+  await database.query('ALTER TABLE trades DROP CONSTRAINT wrong_rule')
+  assert.match(await run(0, 'retry'), /\/2\/1 {2}stored, resolved\n1 stored,/)
+  const { rows } = await database.query('SELECT trade_id::int AS id, epoch FROM trades ORDER BY trade_id')
+  assert.deepEqual(
+    rows,
+    [1, 2, 3].map((id) => ({ id, epoch: 3 })),
+  )
+  await consumer.stop()
+})
