@@ -3,6 +3,7 @@ import type { Gap } from '../market/gap.ts'
 import { type BookTickerColumns, emptyBookTickerColumns } from '../store/book-ticker.ts'
 import type { OffsetStep } from '../store/consumer-offsets.ts'
 import type { DeadLetterRow } from '../store/dead-letters.ts'
+import type { Loss } from '../store/losses.ts'
 import { emptyTradeColumns, type TradeColumns } from '../store/trades.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
@@ -61,6 +62,8 @@ export class Batch {
   readonly mirrored: DeadLetterRow[] = []
   /** Where messages had left their topic before: the first event of each symbol and type since. */
   readonly firstsAfterLoss: FirstAfterLoss[] = []
+  /** What is known of losses when this batch is stored, by `lossKey`. */
+  readonly losses = new Map<string, Loss>()
   readonly steps = new Map<string, OffsetStep>()
   readonly #origins: Readonly<Record<RowTable, Origins>> = {
     trades: new Origins(),

@@ -1,4 +1,5 @@
 import type { StoredOffset } from '../store/consumer-offsets.ts'
+import type { Loss } from '../store/losses.ts'
 import type { Batch, RowTable } from './batch.ts'
 import type { TryRows } from './refused-rows.ts'
 import type { StartPositions } from './start-positions.ts'
@@ -46,6 +47,7 @@ export interface ConsumerStore {
     search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>,
   ): Promise<Result>
   readOffsets(): Promise<readonly StoredOffset[]>
+  readLosses(): Promise<readonly Loss[]>
   /** Decides on what is stored, and writes what is to be written, one consumer at a time. */
   establish(decide: (stored: readonly StoredOffset[]) => StartPositions): Promise<StartPositions>
   /** Takes a stored offset back. */

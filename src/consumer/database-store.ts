@@ -4,6 +4,7 @@ import type { Database, Queryable } from '../store/database.ts'
 import { insertDeadLetters } from '../store/dead-letters.ts'
 import { upsertGaps } from '../store/gaps.ts'
 import { lastStored } from '../store/last-stored.ts'
+import { readLosses, writeLosses } from '../store/losses.ts'
 import { insertTrades } from '../store/trades.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
@@ -31,6 +32,7 @@ export function databaseStore(database: Database): ConsumerStore {
       return found.promise
     },
     readOffsets: () => readOffsets(database),
+    readLosses: () => readLosses(database),
     establish: (decide) =>
       database.transaction(async (connection) => {
         await lockOffsets(connection)
@@ -58,6 +60,7 @@ async function writeBatch(connection: Queryable, batch: Batch): Promise<Written>
     const stored = await lastStored(connection, batch.firstsAfterLoss)
     await upsertGaps(connection, retentionGaps(batch.firstsAfterLoss, stored, Date.now()))
   }
+  await writeLosses(connection, batch.losses.values())
   const trades = await insertTrades(connection, batch.trades)
   const quotes = await insertBookTickers(connection, batch.bookTicker)
   const gaps = await upsertGaps(connection, [...batch.gaps.values()])

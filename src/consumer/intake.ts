@@ -1,5 +1,6 @@
 import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
+import { type Loss, lossKey } from '../store/losses.ts'
 import { Batch, type FetchedMessage, type RowTable } from './batch.ts'
 import { deadLetter, mirroredLetter } from './dead-letter.ts'
 import { decodeInto, type TopicKind } from './decode.ts'
@@ -41,8 +42,8 @@ interface Assigned extends PartitionOrigin {
   stored: number
   /** The end of the partition at the last fetch. */
   end: number
-  /** After messages had left the topic unread: the symbols and types that have been seen since; null otherwise. */
-  seenSinceLoss: Set<string> | null
+  /** After messages had left the topic unread: where it went on, and the symbols and types seen since. */
+  loss: { readonly to: number; readonly seen: Set<string> } | null
 }
 
 /**
@@ -66,13 +67,15 @@ export class Intake {
   }
 
   /** Replaces the assignment: kept partitions go on where they are, new ones start at their stored offset. */
-  assign(partitions: readonly StoredOffset[]): void {
+  assign(partitions: readonly StoredOffset[], losses: readonly Loss[] = []): void {
+    const known = new Map(losses.map((loss) => [lossKey(loss), loss]))
     const keys = new Set(partitions.map(keyOf))
     for (const key of [...this.#assigned.keys()]) if (!keys.has(key)) this.#assigned.delete(key)
     for (const { topic, topicId, partition, nextOffset } of partitions) {
       const kind = this.#options.kindOf.get(topic)
       if (kind === undefined || this.#assigned.has(keyOf({ topic, partition }))) continue
-      const state = {
+      const loss = known.get(lossKey({ topicId, partition }))
+      const state: Assigned = {
         topic,
         topicId,
         partition,
@@ -80,7 +83,7 @@ export class Intake {
         next: nextOffset,
         stored: nextOffset,
         end: nextOffset,
-        seenSinceLoss: null,
+        loss: loss === undefined ? null : { to: loss.to, seen: new Set(loss.seen) },
       }
       this.#assigned.set(keyOf(state), state)
     }
@@ -162,7 +165,8 @@ export class Intake {
     if (state === undefined) return
     if (offset > state.next) {
       this.#openFor(state, nowMs).advance(state, state.next, offset)
-      state.seenSinceLoss = new Set()
+      state.loss = { to: offset, seen: new Set() }
+      if (this.#open !== null) noteLoss(this.#open, state)
     }
     state.next = offset
   }
@@ -237,7 +241,7 @@ export class Intake {
       return
     }
     batch.addOrigin(TABLE_OF[state.kind], state, message)
-    if (state.seenSinceLoss !== null) noteFirst(batch, state.kind, state.seenSinceLoss)
+    if (state.loss !== null && noteFirst(batch, state.kind, state.loss.seen)) noteLoss(batch, state)
   }
 
   #seal(): void {
@@ -246,11 +250,18 @@ export class Intake {
   }
 }
 
-function noteFirst(batch: Batch, kind: TopicKind, seen: Set<string>): void {
-  if (kind !== 'trades' && kind !== 'bookTicker') return
+/** @returns whether the row that was added last is the first of its symbol and type since the loss */
+function noteFirst(batch: Batch, kind: TopicKind, seen: Set<string>): boolean {
+  if (kind !== 'trades' && kind !== 'bookTicker') return false
   const row = batch.lastRow(kind)
   const key = `${row.symbol} ${row.eventType}`
-  if (seen.has(key)) return
+  if (seen.has(key)) return false
   seen.add(key)
   batch.firstsAfterLoss.push(row)
+  return true
+}
+
+function noteLoss(batch: Batch, { topicId, partition, loss }: Assigned): void {
+  if (loss === null) return
+  batch.losses.set(lossKey({ topicId, partition }), { topicId, partition, to: loss.to, seen: [...loss.seen] })
 }

@@ -250,6 +250,7 @@ export class Worker {
     const topics = this.#topics
     if (assignment === null || topics === null || assignment === this.#positioned) return false
     const positions = await readPositions(this.#sources, topics)
+    const losses = await this.#ports.store.readLosses()
     // Another generation, or another incarnation of a topic, may have come meanwhile.
     if (assignment !== this.#assignment || topics !== this.#topics) return true
     const ours = new Set(assignment.partitions.map(keyOf))
@@ -260,7 +261,7 @@ export class Worker {
       this.#kafka.reconnect()
       return true
     }
-    this.intake.assign(found)
+    this.intake.assign(found, losses)
     this.#positioned = assignment
     const { generation, partitions } = assignment
     this.#ports.log.info({ generation, partitions: partitions.length }, 'Partitions assigned')

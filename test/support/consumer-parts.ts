@@ -22,9 +22,11 @@ export interface ConsumerParts extends AsyncDisposable {
   assertTradesOnce(first: number, last: number): Promise<void>
 }
 
-export async function createConsumerParts(): Promise<ConsumerParts> {
+/** @param onServer an empty database to be used instead of a new one; it is left as it is */
+export async function createConsumerParts(onServer?: { readonly url: string }): Promise<ConsumerParts> {
   const topics = await createTestTopics({ prefix: 'consumer' })
-  const server = await createTestDatabase()
+  const server =
+    onServer === undefined ? await createTestDatabase() : { url: onServer.url, drop: async () => {} }
   const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 2, applicationName: 'test' })
   const count = async (sql: string) => {
     const { rows } = await database.query<{ n: number }>(`SELECT (${sql})::int AS n`)

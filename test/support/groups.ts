@@ -23,6 +23,11 @@ export function forgetGroup(group: string): Promise<void> {
   return withAdmin((admin) => admin.deleteGroups({ groups: [group] }))
 }
 
+/** Ends every membership, as the end of a session does; the members are not told. */
+export function removeMembers(group: string): Promise<void> {
+  return withAdmin((admin) => admin.removeMembersFromConsumerGroup({ groupId: group }))
+}
+
 async function withAdmin<Result>(work: (admin: Admin) => Promise<Result>): Promise<Result> {
   const admin = new Admin({
     clientId: 'tapeline-test',
