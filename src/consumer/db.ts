@@ -29,8 +29,14 @@ export async function openDatabase(
   for (let failures = 1; ; failures++) {
     try {
       if (config.migrateOnStart) {
-        const { from, to } = await migrate(database)
+        const { from, to, notAllowed } = await migrate(database)
         if (from !== to) log.info({ from, to }, 'Schema brought up to date')
+        if (notAllowed.length > 0) {
+          log.warn(
+            { notAllowed },
+            'The roles are not made, which this user may not do; the schema is whole without them',
+          )
+        }
       } else {
         await checkSchema(database)
       }

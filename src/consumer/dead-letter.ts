@@ -1,4 +1,4 @@
-import { HEADER, headerText } from '../kafka/headers.ts'
+import { HEADER, headerText, headerTexts } from '../kafka/headers.ts'
 import { isTimeMs } from '../market/fields.ts'
 import type { DeadLetterRow } from '../store/dead-letters.ts'
 import type { FetchedMessage, FoundDeadLetter } from './batch.ts'
@@ -30,6 +30,7 @@ export function deadLetter(
       reason: said,
       key: record.key,
       payload: record.value,
+      headers: headerTexts(record.headers),
       failedAtMs,
     },
     headers: [

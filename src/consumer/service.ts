@@ -19,6 +19,7 @@ import { openDatabase, sourceCheck } from './db.ts'
 import { DeadLetterProducer } from './dead-letter-producer.ts'
 import { openGroupClient } from './group-client.ts'
 import { consumerMetrics } from './metrics.ts'
+import { startUpkeep } from './upkeep.ts'
 import { Worker } from './worker.ts'
 
 /** A batch takes milliseconds; a database that holds one for so long is not well. */
@@ -57,6 +58,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const work = async () => {
     const database = await openDatabase(config, log, starting.signal)
     closers.add('database', () => database.close())
+    closers.add('upkeep', startUpkeep(database, config.upkeep, log))
     waitingFor = 'Kafka has not answered yet'
     await awaitKafkaAccess(config, log, starting.signal)
     const letters = new DeadLetterProducer(config, log)
