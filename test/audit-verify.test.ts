@@ -160,6 +160,10 @@ for (const { name, ...options } of databaseKinds()) {
         `UPDATE trades SET epoch = 1, trade_id = trade_id - 525, first_trade_id = first_trade_id - 1050, last_trade_id = last_trade_id - 1050
          WHERE event_type = 'aggTrade' AND symbol = 'BTCUSDT' AND trade_id >= 525`,
         'DELETE FROM trades WHERE epoch = 1 AND trade_id = 7',
+        // A dead letter says its epoch as its message did, in a header: it explains an id of that epoch alone.
+        "DELETE FROM trades WHERE epoch = 1 AND event_type = 'trade' AND trade_id = 9",
+        deadLetterSql(1, '{"e":"trade","s":"BTCUSDT","t":9}', 1),
+        deadLetterSql(2, '{"e":"trade","s":"BTCUSDT","t":7}'),
       ])
       assert.deepEqual(
         failuresOf(audit).map(({ of, count, ids }) => [of, count, ...ids]),

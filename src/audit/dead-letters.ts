@@ -1,3 +1,4 @@
+import { HEADER } from '../kafka/headers.ts'
 import { type IdRange, normalise } from '../market/id-ranges.ts'
 import { isFields } from '../market/payload.ts'
 import type { CheckContext } from './scope.ts'
@@ -7,7 +8,7 @@ import type { Example, Finding } from './shape.ts'
  * A page of those that are not resolved, in the order of the primary key: PostgreSQL could read the JSON, but would
  * end the whole statement at the first that is none. An event has some hundred bytes; what is much larger names none.
  */
-const PAGE = `SELECT topic, topic_id, partition, kafka_offset, reason,
+const PAGE = `SELECT topic, topic_id, partition, kafka_offset, reason, headers,
     CASE WHEN octet_length(payload) <= 65536 THEN payload END AS payload
   FROM dead_letters
   WHERE resolved_at IS NULL AND (topic, topic_id, partition, kafka_offset) > ($1, $2::uuid, $3::int, $4::bigint)
@@ -21,6 +22,8 @@ interface Row {
   readonly kafka_offset: string
   readonly reason: string
   readonly payload: Buffer | null
+  /** The message's own; null where they were not kept. */
+  readonly headers: ReadonlyArray<readonly [name: string, value: string]> | null
 }
 
 interface NamedId {
@@ -44,7 +47,7 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
   for (let after: readonly unknown[] | null = BEGINNING; after !== null; ) {
     const page: { rows: Row[] } = await connection.query<Row>(PAGE, after)
     for (const row of page.rows) {
-      const id = namedId(row.payload)
+      const id = namedId(row)
       if (id === null) {
         others.add(row.reason, null, `${row.topic}, partition ${row.partition}, offset ${row.kafka_offset}`)
       } else if (scope.symbols === null || scope.symbols.includes(id.symbol)) {
@@ -107,15 +110,16 @@ function keyOf(symbol: string, eventType: string, epoch: number): string {
 }
 
 /** The id that a dead letter would have stored, where its payload still tells; a quote's explains nothing. */
-function namedId(payload: Buffer | null): NamedId | null {
+function namedId({ payload, headers }: Row): NamedId | null {
   const data = payload === null ? null : parse(payload)
   if (!isFields(data)) return null
-  const { e, s, epoch } = data
+  const { e, s } = data
   if (e !== 'trade' && e !== 'aggTrade') return null
   const id = e === 'trade' ? data['t'] : data['a']
   if (typeof s !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id)) return null
-  // Messages need not say their epoch.
-  return { symbol: s, eventType: e, epoch: typeof epoch === 'number' ? epoch : 0, id }
+  // Ids that the exchange has never begun anew have no such header.
+  const epoch = Number(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? 0)
+  return Number.isSafeInteger(epoch) ? { symbol: s, eventType: e, epoch, id } : null
 }
 
 function parse(payload: Buffer): unknown {

@@ -85,9 +85,10 @@ export function outageSql(from: string, to: string, cause = 'restart'): string {
 }
 
 /** SQL that puts a dead letter into its table. */
-export function deadLetterSql(offset: number, payload: string): string {
-  return `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, payload, failed_at)
-    VALUES ('t', '00000000-0000-4000-8000-000000000000', 0, ${offset}, 'consumer', 'p is not a decimal', convert_to('${payload}', 'UTF8'), now())`
+export function deadLetterSql(offset: number, payload: string, epoch = 0): string {
+  const headers = JSON.stringify(epoch === 0 ? [] : [['epoch', String(epoch)]])
+  return `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, payload, headers, failed_at)
+    VALUES ('t', '00000000-0000-4000-8000-000000000000', 0, ${offset}, 'consumer', 'p is not a decimal', convert_to('${payload}', 'UTF8'), '${headers}', now())`
 }
 
 /** The failures that an audit found, as far as tests compare them. */
