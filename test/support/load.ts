@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { type ConsumerParts, trades } from './consumer-parts.ts'
 import { produce } from './messages.ts'
 
-/** Of three partitions. */
-export const LOAD_SYMBOLS = ['BTCUSDT', 'BNBUSDT', 'SOLUSDT']
+/** One of each of three partitions: 2, 0 and 1. */
+export const LOAD_SYMBOLS = ['BTCUSDT', 'BNBUSDT', 'LTCUSDT']
 
 export interface Load extends AsyncDisposable {
   /** Of each symbol, by now. */
