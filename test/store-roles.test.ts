@@ -121,7 +121,7 @@ describe('users who have one role each', options, () => {
       }
       for (const [revision, status] of [
         [1, 'open'],
-        [2, 'filled'],
+        [2, 'unrecoverable'],
       ]) {
         await produce(topics.env.KAFKA_GAPS_TOPIC, 'g1', [
           Buffer.from(JSON.stringify({ ...gap, ...times, revision, status })),
@@ -133,7 +133,7 @@ describe('users who have one role each', options, () => {
         async () =>
           (await count("SELECT count(*) FROM trades WHERE symbol = 'BTCUSDT'")) === 2 &&
           (await count('SELECT count(*) FROM book_ticker')) === 1 &&
-          (await count("SELECT count(*) FROM gaps WHERE status = 'filled'")) === 1 &&
+          (await count("SELECT count(*) FROM gaps WHERE status = 'unrecoverable'")) === 1 &&
           (await count('SELECT count(*) FROM dead_letters')) === 1,
         { timeoutMs: 30_000, what: `everything to be stored; it has said:\n${consumer.command.output()}` },
       )
