@@ -114,4 +114,218 @@ CREATE TABLE consumer_offsets (
 );
 INSERT INTO schema_migrations (version, name) VALUES (1, 'initial');
 
+-- Migration 2: dead_letter_retries
+-- What a retry of a dead letter needs beside the bytes of its key and value.
+ALTER TABLE dead_letters
+  ADD COLUMN headers         jsonb,
+  ADD COLUMN first_failed_at timestamptz;
+COMMENT ON COLUMN dead_letters.headers IS 'The message''s own headers, as [[name, value], ...]; null where they were not kept.';
+COMMENT ON COLUMN dead_letters.failed_at IS 'When it failed last.';
+COMMENT ON COLUMN dead_letters.first_failed_at IS 'When it failed first, where a retry has failed since; else null.';
+COMMENT ON COLUMN dead_letters.attempts IS 'How often it has failed.';
+CREATE INDEX dead_letters_unresolved ON dead_letters (topic, topic_id, partition, kafka_offset) WHERE resolved_at IS NULL;
+INSERT INTO schema_migrations (version, name) VALUES (2, 'dead_letter_retries');
+
+-- Migration 3: retention
+-- RETENTION_DAYS. A function of its own, run with its owner's rights: only the owner of a hypertable may drop chunks,
+-- and a consumer should not have to be that.
+
+-- Drops the chunks of trades and book_ticker that lie as a whole more than so many days back, and notes in meta, as
+-- retention:TABLE, the time before which rows have been dropped. Days are counted from now or from the end of the newest chunk,
+-- whichever is earlier: a consumer that is behind, and a capture of long ago, lose nothing that they have just stored.
+-- One caller at a time; the others get no rows, and there is a row for each table of which something was dropped.
+CREATE FUNCTION drop_old_chunks(keep_days integer)
+RETURNS TABLE (table_name text, chunks integer, dropped_before timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  newest timestamptz;
+  old    record;
+BEGIN
+  IF keep_days IS NULL OR keep_days < 1 THEN
+    RAISE EXCEPTION 'keep_days must be 1 or more, not %', keep_days USING ERRCODE = '22023';
+  END IF;
+  IF NOT pg_try_advisory_xact_lock(7453912) THEN RETURN; END IF;
+  SELECT least(now(), max(range_end)) INTO newest
+  FROM timescaledb_information.chunks
+  WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker') AND range_start <= now();
+  FOR old IN
+    SELECT hypertable_name::text AS name, count(*)::integer AS number, max(range_end) AS ends
+    FROM timescaledb_information.chunks
+    WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker')
+      AND range_end <= newest - make_interval(days => keep_days)
+    GROUP BY hypertable_name ORDER BY hypertable_name
+  LOOP
+    PERFORM drop_chunks(format('%I', old.name)::regclass, older_than => old.ends);
+    INSERT INTO meta AS stored (key, value)
+    VALUES ('retention:' || old.name, to_char(old.ends AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
+    WHERE stored.value::timestamptz < excluded.value::timestamptz;
+    table_name := old.name;
+    chunks := old.number;
+    dropped_before := old.ends;
+    RETURN NEXT;
+  END LOOP;
+END $$;
+
+-- Whoever calls it cannot slip in tables or functions of his own; readers and writers do not queue behind it for long.
+DO $$
+BEGIN
+  EXECUTE format('ALTER FUNCTION drop_old_chunks SET search_path = %I, %I, pg_temp', current_schema(),
+    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'));
+END $$;
+ALTER FUNCTION drop_old_chunks SET lock_timeout = '5s';
+REVOKE ALL ON FUNCTION drop_old_chunks FROM PUBLIC;
+INSERT INTO schema_migrations (version, name) VALUES (3, 'retention');
+
+-- Migration 4: candles_and_compression
+-- One-minute candles of trades. Opening and closing price go by trade id, within an epoch: of trades in one millisecond only
+-- the id tells which came first.
+CREATE VIEW candles_1m AS
+SELECT time_bucket('1 minute', trade_time) AS bucket, symbol,
+       first(price, epoch * 1e16::numeric + trade_id) AS open, max(price) AS high, min(price) AS low,
+       last(price, epoch * 1e16::numeric + trade_id) AS close,
+       sum(quantity) AS volume, sum(price * quantity) AS quote_volume, count(*) AS trades,
+       coalesce(sum(quantity) FILTER (WHERE NOT is_buyer_maker), 0) AS taker_buy_volume
+FROM trades WHERE event_type = 'trade'
+GROUP BY time_bucket('1 minute', trade_time), symbol;
+
+-- COMPRESS_AFTER_DAYS, where the licence has compression; days are counted as drop_old_chunks does. A chunk a call, the
+-- oldest first, so that nothing is locked for longer than one takes; no rows when none is left, or another caller is at it.
+CREATE FUNCTION compress_next_chunk(after_days integer)
+RETURNS TABLE (table_name text, range_end timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  newest timestamptz;
+  chunk  record;
+BEGIN
+  IF after_days IS NULL OR after_days < 1 THEN
+    RAISE EXCEPTION 'after_days must be 1 or more, not %', after_days USING ERRCODE = '22023';
+  END IF;
+  IF NOT pg_try_advisory_xact_lock(7453912) THEN RETURN; END IF;
+  SELECT least(now(), max(c.range_end)) INTO newest
+  FROM timescaledb_information.chunks c
+  WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker') AND c.range_start <= now();
+  SELECT c.hypertable_name::text AS name, format('%I.%I', c.chunk_schema, c.chunk_name) AS path, c.range_end AS ends INTO chunk
+  FROM timescaledb_information.chunks c
+  WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker') AND NOT c.is_compressed
+    AND c.range_end <= newest - make_interval(days => after_days)
+  ORDER BY c.range_end, c.hypertable_name LIMIT 1;
+  IF NOT FOUND THEN RETURN; END IF;
+  -- The columns of the unique index, so that a row which comes again is still found. As text: under the Apache licence
+  -- these statements are refused, and must not keep the function from being made.
+  IF NOT (SELECT h.compression_enabled FROM timescaledb_information.hypertables h
+          WHERE h.hypertable_schema = current_schema() AND h.hypertable_name = chunk.name) THEN
+    IF chunk.name = 'trades' THEN
+      EXECUTE $sql$ALTER TABLE trades SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol, event_type',
+        timescaledb.compress_orderby = 'trade_time, trade_id')$sql$;
+    ELSE
+      EXECUTE $sql$ALTER TABLE book_ticker SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol',
+        timescaledb.compress_orderby = 'ingestion_timestamp, update_id')$sql$;
+    END IF;
+  END IF;
+  EXECUTE 'SELECT compress_chunk($1::regclass)' USING chunk.path;
+  table_name := chunk.name;
+  range_end := chunk.ends;
+  RETURN NEXT;
+END $$;
+DO $$
+BEGIN
+  EXECUTE format('ALTER FUNCTION compress_next_chunk SET search_path = %I, %I, pg_temp', current_schema(),
+    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'));
+END $$;
+ALTER FUNCTION compress_next_chunk SET lock_timeout = '5s';
+REVOKE ALL ON FUNCTION compress_next_chunk FROM PUBLIC;
+INSERT INTO schema_migrations (version, name) VALUES (4, 'candles_and_compression');
+
+-- Migration 5: roles
+-- Three group roles, to be granted to the users that log in: tapeline_migrator owns the schema and may change it,
+-- tapeline_writer has what the consumer and `dead-letters retry` use, tapeline_reader reads everything.
+
+-- Makes the roles where they are missing and gives each its rights; any number of times. Roles belong to the whole
+-- cluster: another database may be making the same at this moment, and the user may not be allowed to make any.
+-- Returns the statements that this user was not allowed, to be run by one who is, after which this is to be called again.
+CREATE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+  here   constant name := current_schema();
+  wanted record;
+  role   name;
+BEGIN
+  PERFORM pg_advisory_xact_lock(7453910);
+  -- Always in this order: two databases that make them at once wait for each other, and must not do so in a circle.
+  FOREACH role IN ARRAY '{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[] LOOP
+    CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
+    BEGIN
+      EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+    EXCEPTION
+      WHEN duplicate_object OR unique_violation THEN NULL; -- Another database has just made it.
+      WHEN insufficient_privilege THEN RETURN NEXT format('CREATE ROLE %I NOLOGIN;', role);
+    END;
+  END LOOP;
+  IF (SELECT count(*) FROM pg_roles WHERE rolname IN ('tapeline_migrator', 'tapeline_writer', 'tapeline_reader')) < 3 THEN
+    RETURN;
+  END IF;
+
+  FOR wanted IN SELECT v.role, v.privilege FROM (VALUES ('tapeline_migrator', 'CREATE'), ('tapeline_migrator', 'USAGE'),
+    ('tapeline_writer', 'USAGE'), ('tapeline_reader', 'USAGE')) AS v (role, privilege)
+    WHERE NOT has_schema_privilege(v.role, here, v.privilege)
+  LOOP
+    BEGIN
+      EXECUTE format('GRANT %s ON SCHEMA %I TO %I', wanted.privilege, here, wanted.role);
+    EXCEPTION
+      WHEN insufficient_privilege THEN
+        RETURN NEXT format('GRANT %s ON SCHEMA %I TO %I;', wanted.privilege, here, wanted.role);
+    END;
+  END LOOP;
+
+  -- One who is no superuser may not give away what is his: he stays the owner, and the one who migrates.
+  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    FOR wanted IN
+      SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
+      WHERE relnamespace = here::regnamespace AND relname IN ('trades', 'meta', 'schema_migrations')
+        AND NOT pg_has_role(relowner, 'tapeline_migrator', 'USAGE')
+    LOOP
+      BEGIN
+        -- Who had it all so far, a consumer perhaps, keeps it.
+        EXECUTE format('GRANT tapeline_migrator TO %I', wanted.owner);
+      EXCEPTION
+        WHEN unique_violation THEN NULL; -- Another database has just done it.
+      END;
+    END LOOP;
+    FOR wanted IN
+      SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
+      WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
+        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'candles_1m', 'gaps', 'dead_letters', 'consumer_offsets')
+      UNION ALL
+      SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
+      WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
+        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'tapeline_roles')
+    LOOP
+      EXECUTE format('ALTER %s %s OWNER TO tapeline_migrator', wanted.kind, wanted.name);
+    END LOOP;
+  END IF;
+  IF pg_has_role(current_user, 'tapeline_migrator', 'USAGE') THEN
+    EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE tapeline_migrator IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
+  END IF;
+  EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
+
+  -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
+  -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
+  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, candles_1m, gaps, dead_letters,
+    consumer_offsets TO tapeline_reader';
+  EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';
+  EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer';
+  EXECUTE 'GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer';
+  EXECUTE 'GRANT UPDATE (attempts, reason, first_failed_at, failed_at, resolved_at) ON dead_letters TO tapeline_writer';
+  EXECUTE 'GRANT EXECUTE ON FUNCTION drop_old_chunks(integer), compress_next_chunk(integer) TO tapeline_writer';
+END $$;
+DO $$
+BEGIN
+  EXECUTE format('ALTER FUNCTION tapeline_roles SET search_path = %I, pg_temp', current_schema());
+END $$;
+REVOKE ALL ON FUNCTION tapeline_roles FROM PUBLIC;
+INSERT INTO schema_migrations (version, name) VALUES (5, 'roles');
+
+-- The roles and their rights.
+SELECT tapeline_roles();
+
 COMMIT;

@@ -1,125 +1,264 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import { renderAudit } from '../src/audit/report.ts'
-import { type Audit, audit, mayBeSettling, verify } from '../src/audit/verify.ts'
-import type { Database } from '../src/store/database.ts'
-import { migrate } from '../src/store/migrate.ts'
-import { openPostgres } from '../src/store/postgres.ts'
-import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { parseUtc } from '../src/audit/scope.ts'
+import { mayBeSettling } from '../src/audit/settling.ts'
+import { AUDIT, type Audit } from '../src/audit/shape.ts'
+import { verify } from '../src/audit/verify.ts'
+import {
+  AUDIT_OPTIONS,
+  type AuditedMarket,
+  createAuditedMarket,
+  deadLetterSql,
+  failuresOf,
+  gapSql,
+} from './support/audited-market.ts'
+import { databaseKinds } from './support/database.ts'
 
-let server: TestDatabase
-let database: Database
+const BTC_TRADES = "symbol = 'BTCUSDT' AND event_type = 'trade'"
+const sequenceOf = ({ sequences }: Audit) =>
+  sequences.find(({ symbol, eventType }) => symbol === 'BTCUSDT' && eventType === 'trade') ??
+  assert.fail('the sequence is gone')
 
-before(async () => {
-  server = await createTestDatabase()
-  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  await migrate(database)
-  await database.query(
-    `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
-     SELECT timestamptz '2026-01-01' + id * interval '1 hour', symbol, type, id, 1, 1, true, now()
-     FROM generate_series(1000, 1099) AS id, unnest('{BTCUSDT,ETHUSDT}'::text[]) AS symbol, unnest('{trade,aggTrade}'::text[]) AS type`,
-  )
-})
-
-after(async () => {
-  await database.close()
-  await server.drop()
-})
-
-class Undo extends Error {}
-
-/** What the audit says of one sequence, after a change that is undone. */
-async function auditAfter(changes: readonly string[]) {
-  let found: Audit | undefined
-  await database
-    .transaction(async (connection) => {
-      for (const change of changes) await connection.query(change)
-      found = await audit(connection)
-      throw new Undo()
+for (const { name, ...options } of databaseKinds()) {
+  describe(`on the ${name} TimescaleDB`, options, () => {
+    let market: AuditedMarket
+    before(async () => {
+      market = await createAuditedMarket(name)
     })
-    .catch((error: unknown) => assert.ok(error instanceof Undo, String(error)))
-  assert.ok(found !== undefined)
-  const sequence = found.sequences.find(
-    ({ symbol, eventType }) => symbol === 'BTCUSDT' && eventType === 'trade',
-  )
-  return { audit: found, sequence: sequence ?? assert.fail('the sequence is gone') }
+    after(() => market.drop())
+
+    test('finds nothing in what is whole, and its JSON is as documented', async () => {
+      const audit = await verify(market.database, AUDIT_OPTIONS)
+      assert.deepEqual(AUDIT.parse(JSON.parse(JSON.stringify(audit))), audit)
+      assert.equal(audit.verdict, 'clean')
+      assert.deepEqual(audit.findings, [])
+      assert.deepEqual(
+        audit.sequences.map(({ eventType, rows, firstId, lastId }) => [eventType, rows, firstId, lastId]),
+        ['BTCUSDT', 'ETHUSDT'].flatMap(() => [
+          ['trade', 100, 1000, 1099],
+          ['aggTrade', 50, 500, 549],
+        ]),
+      )
+      assert.deepEqual(
+        audit.quotes.map(({ symbol, rows }) => [symbol, rows]),
+        [
+          ['BTCUSDT', 90],
+          ['ETHUSDT', 90],
+        ],
+      )
+      assert.match(renderAudit(audit), /nothing doubled/)
+    })
+
+    test('finds a row that was removed, and names it', async () => {
+      const audit = await market.auditAfter([
+        `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1005, 1006, 1050)`,
+      ])
+      assert.equal(audit.verdict, 'not clean')
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'continuity: missing', of: 'BTCUSDT trade', count: 3, ids: ['1005..1006', '1050'] },
+      ])
+      const text = renderAudit(audit)
+      assert.match(text, /BTCUSDT trade: 3 missing, and nothing explains it\n +1005\.\.1006, 1050\n/)
+      assert.match(text, /BTCUSDT: 3 aggTrades of which not all trades are stored/)
+    })
+
+    test('finds a removed aggTrade', async () => {
+      const audit = await market.auditAfter([
+        `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 520`,
+      ])
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'continuity: missing', of: 'BTCUSDT aggTrade', count: 1, ids: ['520'] },
+      ])
+    })
+
+    test('takes what the ledger or a dead letter names for explained, and no more than that', async () => {
+      const audit = await market.auditAfter([
+        `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id BETWEEN 1010 AND 1019`,
+        gapSql('open', 1008, 1012),
+        gapSql('unrecoverable', 1014, 1015),
+        gapSql('filled', 1016, 1017),
+        gapSql('unrecoverable', 1018, 1018, { epoch: 1 }),
+        gapSql('unrecoverable', 1018, 1018, { symbol: 'ETHUSDT' }),
+        gapSql('unrecoverable', 1018, 1018, { eventType: 'aggTrade' }),
+        deadLetterSql(1, '{"e":"trade","s":"BTCUSDT","t":1013,"p":"abc"}'),
+        deadLetterSql(2, '{"e":"aggTrade","s":"BTCUSDT","a":1019,"p":"abc"}'),
+        deadLetterSql(3, '{"e":"trade","s":"BTCUSDT","t":1019'),
+        deadLetterSql(4, '{"e":"trade","s":"BTCUSDT","t":1019,"p":"abc"}'),
+        'UPDATE dead_letters SET resolved_at = now() WHERE kafka_offset = 4',
+      ])
+      const { missing, explained, unexplained, saidFilled } = sequenceOf(audit)
+      assert.deepEqual([missing, explained, unexplained, saidFilled], [10, 6, 4, 2])
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'continuity: missing', of: 'BTCUSDT trade', count: 4, ids: ['1016..1019'] },
+        { what: 'ledger: filled', of: 'BTCUSDT trade', count: 1, ids: ['1016..1017'] },
+      ])
+      assert.equal(mayBeSettling(audit, null), false, 'what nothing names is missing, however long one waits')
+      const text = renderAudit(audit)
+      assert.match(
+        text,
+        /BTCUSDT trade: 1 gaps still open\n +1008\.\.1012 BTCUSDT\/trade\/0\/1008: reconnect since/,
+      )
+      assert.match(text, /BTCUSDT trade: 1 dead letters: received, and not stored\n +1013 p is not a decimal/)
+      assert.match(
+        text,
+        /1 dead letters without an id that counts: p is not a decimal\n +t, partition 0, offset 3/,
+      )
+    })
+
+    test('knows ids that only the ledger is ahead of from ids that are lost', async () => {
+      const audit = await market.auditAfter([
+        `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id BETWEEN 1010 AND 1012`,
+        gapSql('filled', 1010, 1015),
+      ])
+      assert.equal(audit.verdict, 'not clean', 'until they are stored they are missing')
+      assert.equal(sequenceOf(audit).saidFilled, 3)
+      assert.equal(mayBeSettling(audit, null), true)
+      const at = (stored: number, end: number) => ({
+        notReached: null,
+        partitions: [{ topic: 'trades', partition: 0, stored, end, pending: end - stored }],
+        pending: end - stored,
+      })
+      const first = at(5, 9)
+      assert.equal(mayBeSettling({ ...audit, watermark: first }, null), true, 'it may be pending')
+      assert.equal(mayBeSettling({ ...audit, watermark: at(8, 20) }, first), true, 'still')
+      assert.equal(
+        mayBeSettling({ ...audit, watermark: at(9, 20) }, first),
+        false,
+        'all that Kafka had is stored',
+      )
+    })
+
+    test('finds a filled gap whose last ids are gone, and asks for none below the first stored id', async () => {
+      const audit = await market.auditAfter([
+        `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id >= 1098`,
+        gapSql('filled', 1090, 1099),
+        gapSql('filled', 900, 1001),
+      ])
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'ledger: filled', of: 'BTCUSDT trade', count: 1, ids: ['1090..1099'] },
+      ])
+      assert.match(renderAudit(audit), /BTCUSDT\/trade\/0\/1090: 2 not stored/)
+    })
+
+    test('tells of a gap that was filled in part', async () => {
+      const audit = await market.auditAfter([
+        gapSql('filled', 1010, 1011),
+        gapSql('unrecoverable', 1012, 1012),
+      ])
+      assert.equal(audit.verdict, 'clean')
+      assert.match(
+        renderAudit(audit),
+        /1 gaps filled in part.*\n +1010\.\.1011 .*the rest 1012\.\.1012 is unrecoverable/,
+      )
+    })
+
+    test('holds the ids of each epoch against their own', async () => {
+      const audit = await market.auditAfter([
+        `UPDATE trades SET epoch = 1, trade_id = trade_id - 1050, first_trade_id = first_trade_id - 1050, last_trade_id = last_trade_id - 1050
+         WHERE event_type = 'trade' AND symbol = 'BTCUSDT' AND trade_id >= 1050`,
+        `UPDATE trades SET epoch = 1, trade_id = trade_id - 525, first_trade_id = first_trade_id - 1050, last_trade_id = last_trade_id - 1050
+         WHERE event_type = 'aggTrade' AND symbol = 'BTCUSDT' AND trade_id >= 525`,
+        'DELETE FROM trades WHERE epoch = 1 AND trade_id = 7',
+        // A dead letter says its epoch as its message did, in a header: it explains an id of that epoch alone.
+        "DELETE FROM trades WHERE epoch = 1 AND event_type = 'trade' AND trade_id = 9",
+        deadLetterSql(1, '{"e":"trade","s":"BTCUSDT","t":9}', 1),
+        deadLetterSql(2, '{"e":"trade","s":"BTCUSDT","t":7}'),
+      ])
+      assert.deepEqual(
+        failuresOf(audit).map(({ of, count, ids }) => [of, count, ...ids]),
+        [
+          ['BTCUSDT trade', 1, '7'],
+          ['BTCUSDT aggTrade', 1, '7'],
+        ],
+      )
+      assert.match(renderAudit(audit), /BTCUSDT trade \(epoch 1\): 1 missing/)
+    })
+
+    test('audits a symbol and a range alone, and cuts nothing that it then calls missing', async () => {
+      const scope = {
+        symbols: ['BTCUSDT'],
+        fromMs: parseUtc('--from', '2026-01-02', 'from'),
+        toMs: parseUtc('--to', '2026-01-02', 'to'),
+      }
+      const removed = (id: number) => `DELETE FROM trades WHERE event_type = 'trade' AND trade_id = ${id}`
+      const audit = await market.auditAfter(
+        [
+          removed(1002),
+          removed(1080),
+          // Stored on the other side of the cut: times need not be in the order of ids.
+          `INSERT INTO trades SELECT timestamptz '2026-01-03 00:00:00.001', event_time, symbol, event_type, epoch, trade_id, price, quantity,
+             first_trade_id, last_trade_id, is_buyer_maker, ingestion_timestamp, source FROM trades WHERE ${BTC_TRADES} AND trade_id = 1030`,
+          `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id = 1030 AND trade_time < '2026-01-03'`,
+        ],
+        { scope },
+      )
+      assert.deepEqual(
+        audit.sequences.map(({ symbol, eventType, firstId, lastId, missing }) => [
+          symbol,
+          eventType,
+          firstId,
+          lastId,
+          missing,
+        ]),
+        [
+          ['BTCUSDT', 'trade', 1024, 1047, 0],
+          ['BTCUSDT', 'aggTrade', 512, 523, 0],
+        ],
+      )
+      assert.deepEqual(failuresOf(audit), [])
+      const found = await market.auditAfter([removed(1030)], { scope })
+      assert.deepEqual(failuresOf(found), [
+        { what: 'continuity: missing', of: 'BTCUSDT trade', count: 1, ids: ['1030'] },
+      ])
+    })
+
+    test('does not call missing what retention dropped', async () => {
+      const audit = await market.auditAfter([
+        "SELECT drop_chunks('trades', timestamptz '2026-01-02')",
+        "SELECT drop_chunks('book_ticker', timestamptz '2026-01-02')",
+        gapSql('filled', 1010, 1011),
+      ])
+      assert.equal(audit.verdict, 'clean')
+      assert.equal(sequenceOf(audit).firstId, 1024)
+      assert.match(renderAudit(audit), /rows of trades before 2026-01-02, its oldest day/)
+      const noted = await market.auditAfter([
+        "INSERT INTO meta (key, value) VALUES ('retention:trades', '2026-01-01T00:00:00.000Z')",
+      ])
+      assert.match(
+        renderAudit(noted),
+        /rows of trades before 2026-01-01T00:00:00.000Z: retention has dropped/,
+      )
+    })
+
+    test('finds a day that was dropped from the middle', async () => {
+      const audit = await market.auditAfter([
+        "SELECT drop_chunks('trades', timestamptz '2026-01-03', newer_than => timestamptz '2026-01-02')",
+      ])
+      assert.equal(sequenceOf(audit).unexplained, 24)
+    })
+
+    test('names no more cases than asked for, and counts all', async () => {
+      const audit = await market.auditAfter(
+        [`DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id % 10 = 5`],
+        { limit: 2 },
+      )
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'continuity: missing', of: 'BTCUSDT trade', count: 10, ids: ['1005', '1015'] },
+      ])
+      assert.match(renderAudit(audit), / 1005, 1015, …\n/)
+    })
+
+    test('does not praise an empty database', async () => {
+      const audit = await market.auditAfter([
+        'TRUNCATE trades',
+        'TRUNCATE book_ticker',
+        gapSql('filled', 1, 2),
+      ])
+      assert.equal(audit.verdict, 'empty')
+      const text = renderAudit(audit)
+      assert.match(text, /nothing is stored, so nothing was audited/)
+      assert.match(text, /BTCUSDT: 1 ledger rows of trade, of which nothing is stored here/)
+    })
+  })
 }
-
-test('finds nothing in what is whole', async () => {
-  const { audit } = await auditAfter([])
-  assert.deepEqual(await verify(database), audit)
-  assert.equal(audit.clean, true)
-  assert.deepEqual(
-    audit.sequences.map(({ rows, firstId, lastId }) => [rows, firstId, lastId]),
-    Array(4).fill([100, 1000, 1099]),
-  )
-  assert.match(renderAudit(audit), /nothing doubled/)
-})
-
-test('finds a row that was removed, and names it', async () => {
-  const { audit, sequence } = await auditAfter([
-    "DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id IN (1005, 1006, 1050)",
-  ])
-  assert.equal(audit.clean, false)
-  assert.deepEqual(sequence.unexplained, [
-    { from: 1005, to: 1006 },
-    { from: 1050, to: 1050 },
-  ])
-  assert.match(renderAudit(audit), /BTCUSDT trade: missing 1005\.\.1006, 1050/)
-})
-
-test('finds a trade that is stored twice under different times', async () => {
-  const { audit, sequence } = await auditAfter([
-    `INSERT INTO trades SELECT trade_time + interval '1 day', event_time, symbol, event_type, epoch, trade_id, price, quantity,
-       first_trade_id, last_trade_id, is_buyer_maker, ingestion_timestamp, source
-     FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id = 1020`,
-  ])
-  assert.equal(audit.clean, false)
-  assert.deepEqual(sequence.doubled, [1020])
-})
-
-test('takes what the ledger or a dead letter names for explained, and no more than that', async () => {
-  const gap = (status: string, from: number, to: number) =>
-    `INSERT INTO gaps (gap_id, revision, symbol, event_type, from_id, to_id, cause, status, detected_at, updated_at)
-     VALUES ('${status}', 1, 'BTCUSDT', 'trade', ${from}, ${to}, 'reconnect', '${status}', now(), now())`
-  const { audit, sequence } = await auditAfter([
-    "DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id BETWEEN 1010 AND 1019",
-    gap('open', 1008, 1012),
-    gap('unrecoverable', 1014, 1015),
-    gap('filled', 1016, 1017),
-    `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, payload, failed_at)
-     VALUES ('t', gen_random_uuid(), 0, 1, 'consumer', 'p is not a decimal',
-       '{"e":"trade","s":"BTCUSDT","t":1013,"p":"abc"}', now())`,
-  ])
-  assert.equal(audit.clean, false)
-  assert.equal(sequence.explained, 6)
-  assert.deepEqual(sequence.unexplained, [{ from: 1016, to: 1019 }])
-  assert.deepEqual(sequence.saidFilled, [{ from: 1016, to: 1017 }])
-  assert.equal(mayBeSettling(audit), false, 'what nothing names is missing, however long one waits')
-})
-
-test('knows ids that only the ledger is ahead of from ids that are lost', async () => {
-  const { audit, sequence } = await auditAfter([
-    "DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id BETWEEN 1010 AND 1012",
-    `INSERT INTO gaps (gap_id, revision, symbol, event_type, from_id, to_id, cause, status, detected_at, updated_at)
-     VALUES ('g', 2, 'BTCUSDT', 'trade', 1010, 1015, 'restart', 'filled', now(), now())`,
-  ])
-  assert.equal(audit.clean, false, 'until they are stored they are missing')
-  assert.deepEqual(sequence.saidFilled, [{ from: 1010, to: 1012 }])
-  assert.equal(mayBeSettling(audit), true)
-})
-
-test('finds a quote that is stored twice under two receipts, and does not call that clean', async () => {
-  const { audit } = await auditAfter([
-    `INSERT INTO book_ticker SELECT now() + n * interval '1 second', 'BTCUSDT', 7, 1, 1, 2, 1 FROM generate_series(1, 2) AS n`,
-  ])
-  assert.equal(audit.clean, false)
-  assert.match(renderAudit(audit), /BTCUSDT bookTicker: 1 doubled[\s\S]*NOT CLEAN/)
-})
-
-test('does not praise an empty database', () => {
-  assert.match(
-    renderAudit({ sequences: [], bookTickers: [], clean: true, notChecked: [] }),
-    /nothing is stored, so nothing was audited/,
-  )
-})

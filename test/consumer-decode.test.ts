@@ -134,3 +134,32 @@ test('never mistakes a database that is away for a bad row, nor a defect of ours
   assert.equal(failureKind(new TypeError('x is undefined')), 'stop')
   assert.equal(failureKind('thrown text'), 'stop')
 })
+
+test('D5 stores the epoch of an id sequence, and gives up on one that is none', () => {
+  const batch = new Batch(0)
+  const decode = (headers: Readonly<Record<string, string>>) =>
+    decodeInto(batch, 'trades', record(tradeValue(), null, { ...SCHEMA, ...headers }))
+  for (const headers of [{}, { epoch: '0' }, { epoch: '3' }, { epoch: '2147483647' }])
+    assert.equal(decode(headers), null)
+  assert.deepEqual(batch.trades.epoch, [0, 0, 3, 2147483647])
+  for (const epoch of ['', '-1', '1.5', '1e3', ' 1', 'x', '2147483648', '99999999999999999999'])
+    assert.equal(decode({ epoch }), 'epoch is not a number', epoch)
+  assert.equal(batch.trades.tradeId.length, 4)
+})
+
+test('D6 reads no value that is longer than any event, and no depth of JSON brings it down', () => {
+  const decode = (value: string) =>
+    decodeInto(new Batch(0), 'trades', record(Buffer.from(value), null, SCHEMA))
+  const trade = tradeValue().toString().slice(0, -1)
+  const nested = (depth: number) => `${trade},"x":${'['.repeat(depth)}${']'.repeat(depth)}}`
+  assert.equal(decode(nested(30_000)), null)
+  assert.equal(decode('['.repeat(60_000)), 'value is not JSON')
+  assert.equal(decode(nested(40_000)), 'value is longer than 65536 bytes')
+})
+
+test('D6 takes the last of a field that comes twice, as ingestion appends its stamps', () => {
+  const batch = new Batch(0)
+  const twice = Buffer.from(tradeValue().toString().replace('"t":1,', '"t":1,"t":2,'))
+  assert.equal(decodeInto(batch, 'trades', record(twice, null, SCHEMA)), null)
+  assert.deepEqual(batch.trades.tradeId, [2])
+})

@@ -13,7 +13,7 @@ const at = (partition: number, nextOffset: number) => ({
   nextOffset,
 })
 
-function intake(options: { batchSize?: number; maxSealed?: number } = {}) {
+function intake(options: { batchSize?: number; maxSealed?: number; maxBytes?: number } = {}) {
   return new Intake({
     kindOf: new Map([
       ['t', 'trades'],
@@ -22,6 +22,7 @@ function intake(options: { batchSize?: number; maxSealed?: number } = {}) {
     batchSize: options.batchSize ?? 500,
     flushIntervalMs: 2000,
     maxSealed: options.maxSealed ?? 4,
+    maxBytes: options.maxBytes ?? 32 << 20,
   })
 }
 
@@ -176,4 +177,35 @@ test('mirrors the frames that ingestion rejected, and not its own dead letters',
     [['ingestion', 'not JSON', 0]],
   )
   assert.equal(batch?.messages, 2)
+})
+
+test('K1 stops taking in at a limit of bytes too, and has room again when they are stored', () => {
+  const core = intake({ batchSize: 10, maxSealed: 1000, maxBytes: 20_000 })
+  core.assign([at(0, 0)])
+  core.accept(trades(0, 0, 10), 0, 0)
+  assert.equal(core.hasRoom, true)
+  core.accept(trades(0, 10, 60), 0, 0)
+  assert.ok(core.heldBytes > 20_000)
+  assert.equal(core.hasRoom, false)
+  for (let batch = core.take(); batch !== null; batch = core.take()) core.stored(batch)
+  assert.deepEqual([core.heldBytes, core.hasRoom], [0, true])
+})
+
+test('P4 begins a batch of its own where another owner has moved a partition on meanwhile', () => {
+  const core = intake()
+  core.assign([at(0, 0)])
+  core.accept(trades(0, 0, 10), 0, 0)
+  core.assign([])
+  core.assign([at(0, 30)])
+  core.accept(trades(0, 30, 40), 0, 0)
+  core.flush()
+  const steps = []
+  for (let batch = core.take(); batch !== null; batch = core.take()) {
+    steps.push(...[...batch.steps.values()].map(({ firstOffset, nextOffset }) => [firstOffset, nextOffset]))
+    core.stored(batch)
+  }
+  assert.deepEqual(steps, [
+    [0, 10],
+    [30, 40],
+  ])
 })

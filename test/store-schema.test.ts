@@ -30,6 +30,7 @@ function tradeColumns(id: number, price: string, tradeTimeMs: number) {
   columns.isBuyerMaker.push('t')
   columns.ingestionUs.push(1723161255400123)
   columns.source.push('stream')
+  columns.epoch.push(0)
   return columns
 }
 
@@ -47,9 +48,13 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test('three consumers that start at once migrate an empty database once', async () => {
-      await assert.rejects(checkSchema(database), /schema is at version 0.*needs 1/)
+      const newest = loadMigrations().length
+      await assert.rejects(
+        checkSchema(database),
+        new RegExp(`schema is at version 0, this program needs ${newest}$`),
+      )
       const reports = await Promise.all([migrate(database), migrate(database), migrate(database)])
-      assert.deepEqual(reports.map(({ from }) => from).sort(), [0, 1, 1])
+      assert.deepEqual(reports.map(({ from }) => from).sort(), [0, newest, newest])
       await checkSchema(database)
       const { rows } = await database.query(
         'SELECT hypertable_name FROM timescaledb_information.hypertables ORDER BY 1',

@@ -1,64 +1,136 @@
-import { countIds } from '../market/id-ranges.ts'
-import type { Audit, SequenceAudit } from './verify.ts'
+import type { Audit, Example, Finding, NotChecked } from './shape.ts'
 
-/** Ranges shown of a sequence; the JSON has all. */
-const SHOWN = 5
-
-/** An audit as a person reads it. */
+/** An audit as a person reads it: figures, what was found, what was not checked, the verdict. */
 export function renderAudit(audit: Audit): string {
-  const rows = audit.sequences.map((sequence) => [
-    sequence.symbol,
-    sequence.eventType + (sequence.epoch === 0 ? '' : ` (epoch ${sequence.epoch})`),
-    String(sequence.rows),
-    `${sequence.firstId}..${sequence.lastId}`,
-    String(sequence.explained),
-    String(countIds(sequence.unexplained)),
-    String(sequence.doubled.length),
-  ])
-  const quotes = audit.bookTickers.map(({ symbol, rows, repeats }) => [
-    symbol,
-    'bookTicker',
-    String(rows),
-    '',
-    '',
-    '',
-    String(repeats),
-  ])
-  const header = ['symbol', 'type', 'rows', 'ids', 'explained', 'missing', 'doubled']
+  const failures = audit.findings.filter(({ severity }) => severity === 'failure')
+  const notices = audit.findings.filter(({ severity }) => severity === 'notice')
   return [
-    ...table([header, ...rows, ...quotes]),
+    `Audit of ${scopeText(audit)}, as stored at ${audit.takenAt}`,
     '',
-    ...audit.sequences.flatMap(findings),
-    ...audit.bookTickers.flatMap(({ symbol, repeats }) =>
-      repeats === 0 ? [] : [`${symbol} bookTicker: ${repeats} doubled`],
-    ),
-    `Not checked: ${audit.notChecked.join('; ')}.`,
-    verdict(audit),
+    ...figures(audit),
+    ...section('Found', failures.flatMap(findingLines)),
+    ...section('Counted, and no failure', [...notices.flatMap(findingLines), ...outageLines(audit)]),
+    ...section('Pending in Kafka, and not in this audit', pendingLines(audit)),
+    ...section('Not checked', audit.notChecked.flatMap(notCheckedLines)),
+    '',
+    verdict(audit, failures),
   ].join('\n')
 }
 
-function verdict({ clean, sequences, bookTickers }: Audit): string {
-  if (!clean) return 'Verdict: NOT CLEAN.'
-  if (sequences.length === 0 && bookTickers.length === 0)
-    return 'Verdict: nothing is stored, so nothing was audited.'
-  return 'Verdict: nothing missing that is not explained, nothing doubled.'
+function scopeText({ scope: { symbols, from, to } }: Audit): string {
+  const what = symbols === null ? 'everything' : symbols.join(', ')
+  return `${what}${from === null ? '' : ` from ${from}`}${to === null ? '' : ` until ${to}`}`
 }
 
-function findings({ symbol, eventType, unexplained, saidFilled, doubled }: SequenceAudit): string[] {
-  const more = (count: number) => (count > SHOWN ? ` and ${count - SHOWN} more` : '')
-  const lines: string[] = []
-  if (unexplained.length > 0) {
-    const ranges = unexplained
-      .slice(0, SHOWN)
-      .map(({ from, to }) => (from === to ? `${from}` : `${from}..${to}`))
-    const filled =
-      saidFilled.length === 0 ? '' : `, of which the ledger says that ${countIds(saidFilled)} are filled`
-    lines.push(`${symbol} ${eventType}: missing ${ranges.join(', ')}${more(unexplained.length)}${filled}`)
+function verdict({ verdict, watermark }: Audit, failures: readonly Finding[]): string {
+  const pending =
+    watermark.pending !== null && watermark.pending > 0
+      ? ` ${watermark.pending} messages are not stored yet.`
+      : ''
+  switch (verdict) {
+    case 'clean':
+      return `Verdict: clean. Nothing missing that is not explained, nothing doubled, nothing that differs.${pending}`
+    case 'not clean':
+      return `Verdict: NOT CLEAN, ${failures.length === 1 ? '1 finding' : `${failures.length} findings`}.${pending}`
+    case 'empty':
+      return `Verdict: nothing is stored, so nothing was audited.${pending}`
   }
-  if (doubled.length > 0) {
-    lines.push(`${symbol} ${eventType}: doubled ${doubled.slice(0, SHOWN).join(', ')}${more(doubled.length)}`)
-  }
-  return lines
+}
+
+function figures({ sequences, quotes }: Audit): string[] {
+  const header = [
+    'symbol',
+    'type',
+    'first id',
+    'last id',
+    'rows',
+    'missing',
+    'explained',
+    'doubled',
+    'unexplained',
+  ]
+  return table([
+    header,
+    ...sequences.map((sequence) => [
+      sequence.symbol,
+      sequence.eventType + (sequence.epoch === 0 ? '' : ` (epoch ${sequence.epoch})`),
+      ...[
+        sequence.firstId,
+        sequence.lastId,
+        sequence.rows,
+        sequence.missing,
+        sequence.explained,
+        sequence.doubled,
+        sequence.unexplained,
+      ].map(String),
+    ]),
+    ...quotes.map(({ symbol, rows, doubled }) => [
+      symbol,
+      'bookTicker',
+      '',
+      '',
+      String(rows),
+      '',
+      '',
+      String(doubled),
+      '',
+    ]),
+  ])
+}
+
+function section(title: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : ['', `${title}:`, ...lines.map((line) => `  ${line}`)]
+}
+
+function findingLines({ symbol, eventType, epoch, count, summary, examples }: Finding): string[] {
+  const type =
+    eventType === null ? '' : ` ${eventType}${epoch === null || epoch === 0 ? '' : ` (epoch ${epoch})`}`
+  return [
+    `${symbol === null ? '' : `${symbol}${type}: `}${count === null ? '' : `${count} `}${summary}`,
+    ...exampleLines(examples, count ?? 0),
+  ]
+}
+
+function notCheckedLines({ what, symbol, count, examples }: NotChecked): string[] {
+  const subject = [symbol, count].filter((part) => part !== null).join(': ')
+  return [`${subject}${subject === '' ? '' : ' '}${what}`, ...exampleLines(examples, count ?? 0)]
+}
+
+/** Ids without a word to them stand in one line. */
+function exampleLines(examples: readonly Example[], count: number): string[] {
+  const ids = ({ from, to }: Example) => (from === to ? `${from ?? ''}` : `${from}..${to}`)
+  const shown = examples.reduce(
+    (sum, { from, to }) => sum + (from === null || to === null ? 1 : to - from + 1),
+    0,
+  )
+  const more = shown < count && examples.length < count ? ['…'] : []
+  if (examples.every(({ detail }) => detail === ''))
+    return examples.length === 0 ? [] : [`  ${[...examples.map(ids), ...more].join(', ')}`]
+  return [
+    ...examples.map((example) => `  ${`${ids(example)} ${example.detail}`.trim()}`),
+    ...more.map((m) => `  ${m}`),
+  ]
+}
+
+function outageLines({ outages }: Audit): string[] {
+  return outages.flatMap(({ symbol, windows, seconds, longest }) => [
+    `${symbol} bookTicker: ${windows} outages in the ledger, ${seconds.toFixed(3)} s in all; the longest:`,
+    ...longest.map(
+      ({ from, to, seconds, cause }) => `  ${from} to ${to}, ${seconds.toFixed(3)} s (${cause})`,
+    ),
+  ])
+}
+
+function pendingLines({ watermark: { notReached, partitions } }: Audit): string[] {
+  if (notReached !== null) return [`unknown: Kafka was not reached (${notReached})`]
+  const rows = partitions.map(({ topic, partition, stored, end, pending }) => [
+    topic,
+    String(partition),
+    stored === null ? 'nothing' : String(stored),
+    String(end),
+    String(pending),
+  ])
+  return table([['topic', 'partition', 'stored', 'end', 'pending'], ...rows])
 }
 
 /** Columns padded to their widest cell; the first two to the left, figures to the right. */

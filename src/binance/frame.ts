@@ -35,6 +35,9 @@ export type Frame =
   | { readonly kind: 'ignored'; readonly reason: string }
   | { readonly kind: 'rejected'; readonly reason: string }
 
+/** Bytes of a rejected frame that its dead letter keeps; a longer one is cut there. */
+export const KEPT_FRAME_BYTES = 800_000
+
 const READERS = { trade: readTrade, aggTrade: readAggTrade, bookTicker: readBookTicker }
 
 /**

@@ -4,6 +4,7 @@ import { VERSION } from '../telemetry/version.ts'
 import { captureCommand } from './capture.ts'
 import { cleanCommand } from './clean.ts'
 import { consumeCommand } from './consume.ts'
+import { deadLettersCommand } from './dead-letters.ts'
 import { ingestCommand } from './ingest.ts'
 import { migrateCommand } from './migrate.ts'
 import { replayCommand } from './replay.ts'
@@ -27,6 +28,7 @@ for (const command of [
   topicsCommand(),
   migrateCommand(),
   verifyCommand(),
+  deadLettersCommand(),
   cleanCommand(),
 ]) {
   program.addCommand(command)

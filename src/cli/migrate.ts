@@ -1,9 +1,12 @@
 import { Command } from 'commander'
 import { TapelineError } from '../errors.ts'
 import { loadSettings, withoutPassword } from '../settings/load.ts'
+import { compressionObstacle } from '../store/compression.ts'
+import type { Database } from '../store/database.ts'
 import { migrate } from '../store/migrate.ts'
 import { loadMigrations, renderMigrations } from '../store/migrations.ts'
 import { openPostgres } from '../store/postgres.ts'
+import { applyRoles } from '../store/roles.ts'
 
 export function migrateCommand(): Command {
   return new Command('migrate')
@@ -33,6 +36,11 @@ export function migrateCommand(): Command {
             ? `Schema is up to date, version ${to}`
             : `Schema migrated from version ${from} to ${to}`,
         )
+        printNotAllowed(await rolesOf(database))
+        const obstacle = await compressionObstacle(database)
+        console.log(
+          `Compression (COMPRESS_AFTER_DAYS): ${obstacle === null ? 'available' : `not available, ${obstacle}`}`,
+        )
       } catch (error) {
         if (error instanceof TapelineError) throw error
         throw new TapelineError(
@@ -47,4 +55,23 @@ export function migrateCommand(): Command {
         await database.close()
       }
     })
+}
+
+/** Again also where there was nothing to migrate: what was not allowed may have been done by hand since. */
+async function rolesOf(database: Database): Promise<readonly string[]> {
+  try {
+    return await applyRoles(database)
+  } catch (error) {
+    // Only the owner of the schema may; for others an up-to-date schema is all there is to know.
+    if (error instanceof Error && Reflect.get(error, 'code') === '42501') return []
+    throw error
+  }
+}
+
+function printNotAllowed(statements: readonly string[]): void {
+  if (statements.length === 0) return
+  console.log(
+    'This user may not do the following for the roles; let one run it who may, then `tapeline migrate` again:',
+  )
+  for (const statement of statements) console.log(`  ${statement}`)
 }

@@ -1,63 +1,227 @@
-import { insertBookTickers } from '../store/book-ticker.ts'
-import { advanceOffsets } from '../store/consumer-offsets.ts'
-import type { Database } from '../store/database.ts'
-import { insertDeadLetters } from '../store/dead-letters.ts'
-import { upsertGaps } from '../store/gaps.ts'
-import { lastStored } from '../store/last-stored.ts'
-import { insertTrades } from '../store/trades.ts'
-import type { Batch } from './batch.ts'
-import { retentionGaps } from './retention-gaps.ts'
+import { describeError, TapelineError } from '../errors.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { type BackoffPolicy, delayFor, unlessAborted } from '../timing/backoff.ts'
+import { type Clock, sleepOn } from '../timing/clock.ts'
+import { Wake } from '../timing/wake.ts'
+import { type Batch, type FoundDeadLetter, ROW_TABLES, type RowTable } from './batch.ts'
+import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
+import { deadLetter } from './dead-letter.ts'
+import { failureKind, sqlStateOf } from './failures.ts'
+import type { Intake } from './intake.ts'
+import { MAX_REFUSALS, RefusalLimit } from './refusal-limit.ts'
+import { findRefused, type Refusal } from './refused-rows.ts'
 
-/** What a batch added to the database. */
-export interface Written {
-  /** New rows of trades, book_ticker and gaps. */
-  readonly inserted: number
-  /** Messages that became, or had become, dead letters. */
-  readonly deadLettered: number
-  /** New rows, by event type and symbol. */
-  readonly rows: ReadonlyArray<{
-    readonly type: 'trade' | 'aggTrade' | 'bookTicker'
-    readonly symbol: string
-    readonly rows: number
-  }>
+export interface BatchWriterPorts {
+  readonly clock: Clock
+  /** In [0, 1). */
+  readonly random: () => number
+  readonly store: Pick<ConsumerStore, 'write' | 'probe'>
+  /** Resolves once all are acknowledged; rejects when the signal aborts. */
+  readonly sendLetters: (letters: readonly FoundDeadLetter[], signal: AbortSignal) => Promise<void>
+  /** Rejects when the messages come from another source than the database's rows. */
+  readonly checkSource: () => Promise<void>
+  readonly log: Logger
+}
+
+export interface BatchWriterEvents {
+  /** A batch was taken: there is room for another. */
+  onTaken(): void
+  /** A batch is committed. */
+  onStored(batch: Batch, written: Written): void
+  /** Writing failed and is tried again. */
+  onRetry(): void
+  /** The offsets in the database are others than ours: the batch was dropped, positions must be read anew. */
+  onMoved(why: string): void
 }
 
 /**
- * The database's offsets are behind this batch, or belong to another incarnation of the topic: it was restored, or
- * the topic recreated. Nothing was written; positions must be read anew.
+ * Writes batch after batch: dead letters acknowledged, then rows, dead letters and offsets in one transaction. Here is
+ * decided what a failure means: the same batch again after a while, the refused rows set aside, or the end. No I/O of
+ * its own.
  */
-export class OffsetsMovedError extends Error {
-  constructor() {
-    super('The offsets in the database are behind those read: the database was restored or a topic recreated')
-    this.name = 'OffsetsMovedError'
+export class BatchWriter {
+  readonly #intake: Intake
+  readonly #ports: BatchWriterPorts
+  readonly #events: BatchWriterEvents
+  readonly #backoff: BackoffPolicy
+  readonly #limit = new RefusalLimit()
+  readonly #sealed = new Wake()
+  readonly #giveUp = new AbortController()
+  readonly #lettersSent = new WeakMap<Batch, number>()
+  #draining = false
+  #since: { readonly ms: number; waitsFor: 'Kafka' | 'database' } | null = null
+  /** The error of the last attempt, until one succeeds. */
+  failure: string | null = null
+
+  constructor(intake: Intake, ports: BatchWriterPorts, events: BatchWriterEvents, backoff: BackoffPolicy) {
+    this.#intake = intake
+    this.#ports = ports
+    this.#events = events
+    this.#backoff = backoff
+  }
+
+  /** How long the batch in hand has been trying, and what it waits for; null when there is none. */
+  get waiting(): { readonly ms: number; readonly for: 'Kafka' | 'database' } | null {
+    const since = this.#since
+    return since === null ? null : { ms: this.#ports.clock.monotonicMs() - since.ms, for: since.waitsFor }
+  }
+
+  /** To be called when a batch may be sealed. */
+  wake(): void {
+    this.#sealed.ring()
+  }
+
+  /** Ends {@link run} once everything that is sealed is written. */
+  drain(): void {
+    this.#draining = true
+    this.#sealed.ring()
+  }
+
+  /** Ends {@link run} at once; what is not stored stays with the intake. */
+  giveUp(reason: unknown): void {
+    this.#giveUp.abort(reason)
+    this.#sealed.ring()
+  }
+
+  /** Rejects with what waiting does not mend; nothing of the batch in hand is committed then. */
+  async run(): Promise<void> {
+    for (;;) {
+      const batch = this.#intake.take()
+      if (batch === null) {
+        if (this.#draining) return
+        await this.#sealed.wait()
+        continue
+      }
+      this.#events.onTaken()
+      const written = await this.#writeUntilStored(batch)
+      if (written === 'given up') return
+      if (written === 'moved') continue
+      this.#intake.stored(batch)
+      this.#events.onStored(batch, written)
+    }
+  }
+
+  async #writeUntilStored(batch: Batch): Promise<Written | 'moved' | 'given up'> {
+    const { signal } = this.#giveUp
+    const { clock, random, log } = this.#ports
+    this.#since = { ms: clock.monotonicMs(), waitsFor: 'database' }
+    for (let failures = 1; !signal.aborted; failures++) {
+      try {
+        const written = await unlessAborted(this.#attempt(batch), signal)
+        this.#since = null
+        this.failure = null
+        return written
+      } catch (error) {
+        if (signal.aborted) break
+        if (error instanceof OffsetsMovedError) {
+          this.#intake.abandon(batch)
+          this.#since = null
+          this.#events.onMoved(error.message)
+          return 'moved'
+        }
+        this.failure = describeError(error)
+        if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
+        this.#events.onRetry()
+        log.warn({ err: error }, `A batch is not stored yet, trying again: ${describeError(error)}`)
+        await sleepOn(clock, delayFor(failures, this.#backoff, random()), signal).catch(() => {})
+      }
+    }
+    return 'given up'
+  }
+
+  async #attempt(batch: Batch): Promise<Written> {
+    const { store, checkSource } = this.#ports
+    await checkSource()
+    for (;;) {
+      await this.#sendLetters(batch)
+      try {
+        const written = await store.write(batch)
+        for (const table of ROW_TABLES) this.#limit.accepted(table, batch.rowCount(table))
+        return written
+      } catch (error) {
+        if (failureKind(error) !== 'row') throw error
+        await this.#setRefusedAside(batch, error)
+      }
+    }
+  }
+
+  /** Those that were not acknowledged before; a later attempt may have more. */
+  async #sendLetters(batch: Batch): Promise<void> {
+    const sent = this.#lettersSent.get(batch) ?? 0
+    const { length } = batch.found
+    if (sent === length) return
+    if (this.#since !== null) this.#since.waitsFor = 'Kafka'
+    await this.#ports.sendLetters(batch.found.slice(sent), this.#giveUp.signal)
+    if (this.#since !== null) this.#since.waitsFor = 'database'
+    this.#lettersSent.set(batch, length)
+  }
+
+  /** Turns the rows that the database refuses into dead letters of the batch. */
+  async #setRefusedAside(batch: Batch, refusal: unknown): Promise<void> {
+    const found = await this.#ports.store.probe(batch, async (rowsOf) => {
+      const all: Array<{ table: RowTable; refused: Refusal[] }> = []
+      for (const table of ROW_TABLES) {
+        all.push({
+          table,
+          refused: await findRefused(batch.rowCount(table), rowsOf(table), MAX_REFUSALS + 1),
+        })
+      }
+      return all
+    })
+    if (found.every(({ refused }) => refused.length === 0)) {
+      throw new TapelineError(
+        'DATABASE',
+        `The database refuses a batch, but none of its rows alone: ${describeRefusal(refusal)}`,
+        {
+          fix: 'Look for triggers or constraints that were added to the tables. Nothing of the batch was committed.',
+          cause: refusal,
+        },
+      )
+    }
+    for (const { table, refused } of found) this.#setAside(batch, table, refused)
+  }
+
+  #setAside(batch: Batch, table: RowTable, refused: readonly Refusal[]): void {
+    let next = 0
+    for (const { index, error } of refused) {
+      this.#limit.accepted(table, index - next)
+      next = index + 1
+      if (this.#limit.refused(table, constraintOf(error))) throw refusesAsARule(table, error)
+    }
+    const { clock, log } = this.#ports
+    const failedAtMs = Math.floor(clock.wallMicros() / 1000)
+    const letters = [...refused].reverse().map(({ index, error }) => {
+      const { partition, message } = batch.removeRow(table, index)
+      return deadLetter(partition, message, `refused by the database: ${describeRefusal(error)}`, failedAtMs)
+    })
+    batch.found.push(...letters.reverse())
+    log.warn(
+      { table, rows: refused.length, err: refused[0]?.error },
+      `The database refused ${refused.length} rows of ${table}, now dead letters: ${describeRefusal(refused[0]?.error)}`,
+    )
   }
 }
 
-/**
- * Writes a batch in one transaction: one statement a table, and the offsets that the batch reaches.
- *
- * @throws OffsetsMovedError; or the database's error, after a rollback
- */
-export async function writeBatch(database: Database, batch: Batch): Promise<Written> {
-  return database.transaction(async (connection) => {
-    if (batch.firstsAfterLoss.length > 0) {
-      // Before the rows of this batch are there.
-      const stored = await lastStored(connection, batch.firstsAfterLoss)
-      await upsertGaps(connection, retentionGaps(batch.firstsAfterLoss, stored, Date.now()))
-    }
-    const trades = await insertTrades(connection, batch.trades)
-    const quotes = await insertBookTickers(connection, batch.bookTicker)
-    const gaps = await upsertGaps(connection, [...batch.gaps.values()])
-    await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
-    if (!(await advanceOffsets(connection, [...batch.steps.values()]))) throw new OffsetsMovedError()
-    const rows = [
-      ...trades.map(({ event_type, symbol, rows }) => ({ type: event_type, symbol, rows })),
-      ...quotes.map(({ symbol, rows }) => ({ type: 'bookTicker' as const, symbol, rows })),
-    ]
-    return {
-      inserted: rows.reduce((sum, one) => sum + one.rows, gaps),
-      deadLettered: batch.found.length + batch.mirrored.length,
-      rows,
-    }
-  })
+function refusesAsARule(table: RowTable, error: unknown): TapelineError {
+  return new TapelineError(
+    'DATABASE',
+    `The database refuses rows of ${table} as a rule, not single ones: ${describeRefusal(error)}`,
+    {
+      fix:
+        'Mend or drop the constraint or trigger and start the consumer again: nothing of the batch was committed. ' +
+        'What had become dead letters before comes back with: tapeline dead-letters retry',
+      cause: error,
+    },
+  )
+}
+
+/** SQLSTATE and message, as PostgreSQL gives them. */
+function describeRefusal(error: unknown): string {
+  return `${sqlStateOf(error) ?? ''} ${describeError(error)}`.trim()
+}
+
+/** What refuses: the constraint's name where there is one; TimescaleDB puts the number of the chunk before it. */
+function constraintOf(error: unknown): string {
+  const name: unknown = error instanceof Error ? Reflect.get(error, 'constraint') : null
+  return `${sqlStateOf(error) ?? ''} ${typeof name === 'string' ? name.replace(/^\d+_\d+_/, '') : ''}`
 }

@@ -1,6 +1,7 @@
 import { type KafkaConnection, kafkaConnection, type TopicNames, topicNames } from '../kafka/config.ts'
 import type { Settings } from '../settings/load.ts'
 import type { BackoffPolicy } from '../timing/backoff.ts'
+import type { UpkeepConfig } from './upkeep.ts'
 
 /** Everything the consumer service is told; durations in milliseconds. */
 export interface ConsumerConfig {
@@ -21,6 +22,7 @@ export interface ConsumerConfig {
   readonly poolMax: number
   /** False: check the schema and refuse to start on another version. */
   readonly migrateOnStart: boolean
+  readonly upkeep: UpkeepConfig
   readonly backoff: BackoffPolicy
   readonly host: string
   readonly port: number
@@ -43,6 +45,10 @@ export function consumerConfig(settings: Settings): ConsumerConfig {
     poolMin: settings.DB_POOL_MIN,
     poolMax: settings.DB_POOL_MAX,
     migrateOnStart: settings.MIGRATE_ON_START,
+    upkeep: {
+      retentionDays: settings.RETENTION_DAYS ?? null,
+      compressAfterDays: settings.COMPRESS_AFTER_DAYS ?? null,
+    },
     backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
     host: settings.HTTP_HOST,
     port: settings.CONSUMER_PORT,

@@ -2,7 +2,7 @@ import { describeError } from '../errors.ts'
 import { latestValue } from '../kafka/latest-value.ts'
 import { refuseOtherSource, SOURCE_KEY } from '../kafka/source-mark.ts'
 import type { Database } from '../store/database.ts'
-import { markSource } from '../store/meta.ts'
+import { markSource, readSource } from '../store/meta.ts'
 import { checkSchema, migrate } from '../store/migrate.ts'
 import { openPostgres } from '../store/postgres.ts'
 import type { Logger } from '../telemetry/log.ts'
@@ -29,8 +29,14 @@ export async function openDatabase(
   for (let failures = 1; ; failures++) {
     try {
       if (config.migrateOnStart) {
-        const { from, to } = await migrate(database)
+        const { from, to, notAllowed } = await migrate(database)
         if (from !== to) log.info({ from, to }, 'Schema brought up to date')
+        if (notAllowed.length > 0) {
+          log.warn(
+            { notAllowed },
+            'The roles are not made, which this user may not do; the schema is whole without them',
+          )
+        }
       } else {
         await checkSchema(database)
       }
@@ -51,6 +57,9 @@ export async function openDatabase(
   }
 }
 
+/** While neither side has a name, there is nothing to confuse: the topics are looked at now and then. */
+const ASK_AGAIN_MS = 5000
+
 /**
  * A check that the messages come from the same exchange as the rows: ingestion leaves its name in the checkpoints
  * topic before its first message. Once both agree it costs nothing. Where nobody left a name (other producers),
@@ -59,12 +68,22 @@ export async function openDatabase(
 export function sourceCheck(config: ConsumerConfig, database: Database, log: Logger): () => Promise<void> {
   let agreed = false
   let warned = false
+  let askAtMs = Number.NEGATIVE_INFINITY
   return async () => {
-    if (agreed) return
-    const source = await latestValue(config.kafka, config.topics.checkpoints, SOURCE_KEY)
+    if (agreed || performance.now() < askAtMs) return
+    const isMarked = (await readSource(database)) !== null
+    const source = await latestValue(config.kafka, config.topics.checkpoints, SOURCE_KEY).catch(
+      (error: unknown) => {
+        // Rows without a name take messages of any source: a broker that is away must not hold them up.
+        if (isMarked || failureKind(error) !== 'retry') throw error
+        log.debug({ err: error }, `The topics cannot be asked for their source now: ${describeError(error)}`)
+        return null
+      },
+    )
     if (source === null) {
       if (!warned) log.warn('The topics do not say which exchange their data came from')
       warned = true
+      if (!isMarked) askAtMs = performance.now() + ASK_AGAIN_MS
       return
     }
     refuseOtherSource(

@@ -17,10 +17,16 @@ import {
 } from '../market/payload.ts'
 import type { Batch } from './batch.ts'
 
+/** A message of the exchange has some hundred bytes; what is longer is not parsed. It bounds the depth of the JSON too. */
+const VALUE_MAX_BYTES = 64 << 10
+
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
 /** What a topic holds. */
 export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
+
+/** Of a column of type `integer`. */
+const EPOCH_MAX = 2 ** 31 - 1
 
 const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly SchemaName[]>> = {
   trades: ['trade', 'aggTrade'],
@@ -43,6 +49,7 @@ export function decodeInto(
   const { value } = record
   if (value === null) return 'value is null'
   if (value.length === 0) return 'value is empty'
+  if (value.length > VALUE_MAX_BYTES) return `value is longer than ${VALUE_MAX_BYTES} bytes`
   if (!isUtf8(value)) return 'value is not UTF-8'
   const data = parse(value)
   if (data === undefined) return 'value is not JSON'
@@ -50,9 +57,9 @@ export function decodeInto(
   const schema = schemaOf(kind, headerText(record.headers, HEADER.schema), data)
   switch (schema) {
     case 'trade':
-      return addTrade(batch, data)
+      return addTrade(batch, data, epochOf(record))
     case 'aggTrade':
-      return addAggTrade(batch, data)
+      return addAggTrade(batch, data, epochOf(record))
     case 'bookTicker':
       return addBookTicker(batch, data)
     case 'gap':
@@ -88,10 +95,17 @@ function schemaOf(
   return name
 }
 
-function addTrade(batch: Batch, data: Fields): string | null {
+/** How often the exchange had begun the id sequence anew; null for a header that says no such number. */
+function epochOf(record: FetchedRecord): number | null {
+  const header = headerText(record.headers, HEADER.epoch)
+  if (header === null) return 0
+  return /^\d{1,10}$/.test(header) && Number(header) <= EPOCH_MAX ? Number(header) : null
+}
+
+function addTrade(batch: Batch, data: Fields, epoch: number | null): string | null {
   const trade = readTrade(data)
   if (typeof trade === 'string') return trade
-  const fault = addCommon(batch, trade, data, 'trade')
+  const fault = addCommon(batch, trade, data, 'trade', epoch)
   if (fault !== null) return fault
   batch.trades.tradeId.push(trade.t)
   batch.trades.firstTradeId.push(null)
@@ -99,10 +113,10 @@ function addTrade(batch: Batch, data: Fields): string | null {
   return null
 }
 
-function addAggTrade(batch: Batch, data: Fields): string | null {
+function addAggTrade(batch: Batch, data: Fields, epoch: number | null): string | null {
   const trade = readAggTrade(data)
   if (typeof trade === 'string') return trade
-  const fault = addCommon(batch, trade, data, 'aggTrade')
+  const fault = addCommon(batch, trade, data, 'aggTrade', epoch)
   if (fault !== null) return fault
   batch.trades.tradeId.push(trade.a)
   batch.trades.firstTradeId.push(trade.f === INVALIDATED ? null : trade.f)
@@ -116,11 +130,14 @@ function addCommon(
   trade: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
   data: Fields,
   type: 'trade' | 'aggTrade',
+  epoch: number | null,
 ): string | null {
   const { ingestion_timestamp_us: receivedUs, source } = data
   if (!isTimeUs(receivedUs)) return NOT_STAMPED
   if (source !== undefined && source !== 'backfill') return 'source is not backfill'
+  if (epoch === null) return 'epoch is not a number'
   const columns = batch.trades
+  columns.epoch.push(epoch)
   columns.tradeTimeMs.push(trade.T)
   columns.eventTimeMs.push(trade.E)
   columns.symbol.push(trade.s)
@@ -154,12 +171,11 @@ function addGap(batch: Batch, data: Fields): string | null {
   if (!parsed.success) {
     return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit gap/${SCHEMA_VERSION}`
   }
-  const gap = parsed.data
-  const known = batch.gaps.get(gap.gap_id)
-  if (known === undefined || gap.revision > known.revision) batch.gaps.set(gap.gap_id, gap)
+  batch.gapRows.push(parsed.data)
   return null
 }
 
+/** Of a field that comes twice the last counts, as for every reader of JSON; our own stamps stand last. */
 function parse(value: Buffer): unknown {
   try {
     return JSON.parse(value.toString())

@@ -3,34 +3,96 @@
  *
  * - `retry`: the database is away, overloaded or in conflict; the same batch is written again after a while.
  * - `row`: a value the database does not take, although it passed our checks.
- * - `stop`: a defect of ours, or a database that is not what we need; waiting does not mend it.
+ * - `stop`: a defect of ours, or a database that is not what we need; waiting does not mend it. Nothing is lost by
+ *   stopping, since nothing was committed.
  */
 export type FailureKind = 'retry' | 'row' | 'stop'
 
-/**
- * By SQLSTATE, the longest prefix counts (PostgreSQL manual, appendix A). What is not named here stops the
- * service: nothing is lost by that, since nothing was committed.
- */
-const BY_SQLSTATE: Readonly<Record<string, FailureKind>> = {
+/** Every class of PostgreSQL 17's SQLSTATEs (manual, appendix A), and TimescaleDB's own. */
+const BY_CLASS = {
+  '00': 'stop', // successful completion: no failure at all
+  '01': 'stop', // warning
+  '02': 'stop', // no data
+  '03': 'stop', // SQL statement not yet complete
   '08': 'retry', // connection exception
+  '09': 'stop', // triggered action exception
+  '0A': 'stop', // feature not supported
+  '0B': 'stop', // invalid transaction initiation
+  '0F': 'stop', // locator exception
+  '0L': 'stop', // invalid grantor
+  '0P': 'stop', // invalid role specification
+  '0Z': 'stop', // diagnostics exception
+  '10': 'stop', // XQuery error
+  '20': 'stop', // case not found
+  '21': 'stop', // cardinality violation
   '22': 'row', // data exception
   '23': 'row', // integrity constraint violation
+  '24': 'stop', // invalid cursor state
+  '25': 'stop', // invalid transaction state
+  '26': 'stop', // invalid SQL statement name
+  '27': 'stop', // triggered data change violation
+  '28': 'stop', // invalid authorization specification
+  '2B': 'stop', // dependent privilege descriptors still exist
+  '2D': 'stop', // invalid transaction termination
+  '2F': 'stop', // SQL routine exception
+  '34': 'stop', // invalid cursor name
+  '38': 'stop', // external routine exception
+  '39': 'stop', // external routine invocation exception
+  '3B': 'stop', // savepoint exception
+  '3D': 'stop', // invalid catalog name: no such database
+  '3F': 'stop', // invalid schema name
+  '40': 'stop', // transaction rollback
+  '42': 'stop', // syntax error or access rule violation
+  '44': 'stop', // WITH CHECK OPTION violation
+  '53': 'retry', // insufficient resources: disk full, too many connections
+  '54': 'stop', // program limit exceeded
+  '55': 'stop', // object not in prerequisite state
+  '57': 'retry', // operator intervention: shutdown, statement cancelled
+  '58': 'stop', // system error
+  F0: 'stop', // configuration file error
+  HV: 'stop', // foreign data wrapper error
+  P0: 'stop', // PL/pgSQL error: a trigger that raises without a code of class 22 or 23
+  TS: 'stop', // TimescaleDB
+  XX: 'stop', // internal error: corruption
+} as const satisfies Readonly<Record<string, FailureKind>>
+
+/** Single conditions that differ from their class. */
+const BY_CODE = {
   '25006': 'retry', // read-only transaction: a standby that is being promoted
   '25P03': 'retry', // idle-in-transaction timeout, after a pause of this process
+  '25P04': 'retry', // transaction timeout, likewise
   '40001': 'retry', // serialization failure
   '40P01': 'retry', // deadlock detected
-  '53': 'retry', // insufficient resources: disk full, too many connections
   '55P03': 'retry', // lock not available
-  '57': 'retry', // operator intervention: shutdown, statement cancelled
   '58030': 'retry', // I/O error
+} as const satisfies Readonly<Record<string, FailureKind>>
+
+/** The SQLSTATE that an error carries, or null: then it was not the server that spoke. */
+export function sqlStateOf(error: unknown): string | null {
+  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : null
+  // EPIPE and its like have five letters too; no class of SQLSTATEs begins with an E.
+  return typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code) ? code : null
 }
 
 /** Total: whatever was thrown, one of the three. */
 export function failureKind(error: unknown): FailureKind {
-  // A broken connection comes as an error of Node (ECONNRESET, …) or of pg, which gives none of a code. Errors of
-  // the language itself are ours.
-  if (!(error instanceof Error) || error instanceof TypeError || error instanceof RangeError) return 'stop'
+  const state = sqlStateOf(error)
+  if (state === null) return isConnectionFailure(error) ? 'retry' : 'stop'
+  return lookUp(BY_CODE, state) ?? lookUp(BY_CLASS, state.slice(0, 2)) ?? 'stop'
+}
+
+function lookUp(table: Readonly<Record<string, FailureKind>>, key: string): FailureKind | undefined {
+  return Object.hasOwn(table, key) ? table[key] : undefined
+}
+
+/**
+ * A broken connection comes as an error of Node (ECONNRESET, …), of the Kafka client (PLT_KFK_…), or of pg, which
+ * gives its own no code and makes them of the plain class. Classes of the language and codes of Node's own checks
+ * are defects of ours, except those of TLS.
+ */
+function isConnectionFailure(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
   const code: unknown = Reflect.get(error, 'code')
-  if (typeof code !== 'string' || !/^[0-9A-Z]{5}$/.test(code) || /^E[A-Z]+$/.test(code)) return 'retry'
-  return BY_SQLSTATE[code] ?? BY_SQLSTATE[code.slice(0, 2)] ?? 'stop'
+  if (typeof code === 'string') return !code.startsWith('ERR_') || /^ERR_(TLS|SSL)_/.test(code)
+  return error.constructor === Error || error.constructor === AggregateError
 }

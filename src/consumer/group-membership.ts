@@ -1,15 +1,10 @@
-import { Consumer, type GroupAssignment } from '@platformatic/kafka'
 import { describeError } from '../errors.ts'
-import { clientOptions } from '../kafka/client.ts'
 import { describeKafkaError } from '../kafka/refusal.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
-import type { ConsumerConfig } from './config.ts'
-
-export interface TopicPartition {
-  readonly topic: string
-  readonly partition: number
-}
+import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
+import { type Clock, sleepOn } from '../timing/clock.ts'
+import type { GroupClient, OffsetToCommit } from './group-client.ts'
+import { keyOf, type TopicPartition } from './partition.ts'
 
 export interface Assignment {
   readonly generation: number
@@ -23,6 +18,14 @@ export interface MembershipEvents {
   onLost(): void
 }
 
+export interface MembershipPorts {
+  readonly clock: Clock
+  /** In [0, 1). */
+  readonly random: () => number
+  readonly openClient: () => GroupClient
+  readonly log: Logger
+}
+
 /** How often the committed offsets that wait are sent to the broker, at most. */
 const COMMIT_INTERVAL_MS = 500
 
@@ -30,37 +33,33 @@ const COMMIT_INTERVAL_MS = 500
 const FAREWELL_MS = 3000
 
 /**
- * Membership in the consumer group, on a client that does nothing else. It rejoins by itself, for ever.
+ * Membership in the consumer group. It rejoins by itself, for ever.
  *
  * Commits go only to the generation in which the partitions are ours: none is sent between the notice of a
- * rebalance and the join that ends it (one sent then would hang behind our own JoinGroup), and the client's
- * retries are off, since with them a stale commit rejoins and then succeeds under a generation that may have
- * given the partition to another.
+ * rebalance and the join that ends it (one sent then would hang behind our own JoinGroup). One that is refused is
+ * sent again as far as the partitions are still ours: nothing depends on it, since the database holds the offsets that
+ * count.
  */
 export class GroupMembership {
-  readonly #config: ConsumerConfig
-  readonly #topics: readonly string[]
+  readonly #ports: MembershipPorts
   readonly #events: MembershipEvents
-  readonly #log: Logger
+  readonly #backoff: BackoffPolicy
   readonly #stopping = new AbortController()
-  #client: Consumer<Buffer, Buffer, Buffer, Buffer> | null = null
+  #client: GroupClient | null = null
   #running: Promise<void> | null = null
   #stable = false
   #assigned: ReadonlySet<string> = new Set()
-  readonly #uncommitted = new Map<
-    string,
-    { topic: string; partition: number; offset: bigint; leaderEpoch: number }
-  >()
+  #uncommitted = new Map<string, OffsetToCommit>()
   #committing: Promise<void> | null = null
-  #commitTimer: NodeJS.Timeout | null = null
+  #cancelCommit: (() => void) | null = null
   #generation: number | null = null
   #ended: PromiseWithResolvers<unknown> | null = null
 
-  constructor(config: ConsumerConfig, topics: readonly string[], events: MembershipEvents, log: Logger) {
-    this.#config = config
-    this.#topics = topics
+  /** @param backoff between joins */
+  constructor(ports: MembershipPorts, events: MembershipEvents, backoff: BackoffPolicy) {
+    this.#ports = ports
     this.#events = events
-    this.#log = log
+    this.#backoff = backoff
   }
 
   /** Of the group, while a member; null otherwise. */
@@ -76,40 +75,21 @@ export class GroupMembership {
    * Offsets that are stored. Those of partitions that are ours are committed soon, a few times a second; the
    * others are left alone, as their owner commits them.
    */
-  commitSoon(offsets: ReadonlyArray<TopicPartition & { readonly nextOffset: number }>): void {
+  commitSoon(offsets: readonly OffsetToCommit[]): void {
     for (const { topic, partition, nextOffset } of offsets) {
-      this.#uncommitted.set(`${topic}:${partition}`, {
-        topic,
-        partition,
-        offset: BigInt(nextOffset),
-        leaderEpoch: -1,
-      })
+      this.#uncommitted.set(keyOf({ topic, partition }), { topic, partition, nextOffset })
     }
-    this.#commitTimer ??= setTimeout(() => {
-      this.#commitTimer = null
-      this.#committing ??= this.#commit().finally(() => {
-        this.#committing = null
-      })
-    }, COMMIT_INTERVAL_MS)
+    this.#scheduleCommit()
   }
 
   /** Commits start positions of partitions that may belong to other members too; errors are the caller's. */
-  async commitStart(offsets: ReadonlyArray<TopicPartition & { readonly nextOffset: number }>): Promise<void> {
-    await this.#requireClient().commit({
-      offsets: offsets.map(({ topic, partition, nextOffset }) => ({
-        topic,
-        partition,
-        offset: BigInt(nextOffset),
-        leaderEpoch: -1,
-      })),
-    })
+  async commitStart(offsets: readonly OffsetToCommit[]): Promise<void> {
+    await this.#requireClient().commit(offsets)
   }
 
   /** Whether the group has committed anything in these partitions. */
   async hasCommits(partitions: ReadonlyMap<string, number>): Promise<boolean> {
-    const topics = [...partitions].map(([topic, count]) => ({ topic, partitions: [...Array(count).keys()] }))
-    const committed = await this.#requireClient().listCommittedOffsets({ topics })
-    return [...committed.values()].flat().some((offset) => offset !== undefined && offset >= 0n)
+    return this.#requireClient().hasCommits(partitions)
   }
 
   /** Joins the group anew, for instance because a topic has more partitions than it had. */
@@ -117,96 +97,91 @@ export class GroupMembership {
     this.#ended?.resolve(new Error(reason))
   }
 
-  /** Commits what is stored, leaves the group and closes the client. */
-  async stop(): Promise<void> {
+  /**
+   * Commits what is stored, leaves the group and closes the client.
+   *
+   * @returns false when stored offsets could not be committed: Kafka is away
+   */
+  async stop(): Promise<boolean> {
     this.#stopping.abort()
-    if (this.#commitTimer !== null) clearTimeout(this.#commitTimer)
+    this.#cancelCommit?.()
     // A broker that is away must not hold up the stop: the database knows the offsets, and a session ends by itself.
     const farewell = async () => {
       await this.#committing
       await this.#commit()
+      // While the group is being divided anew nothing may be committed; that is no outage.
+      const rebalancing = this.#client !== null && this.#generation !== null && !this.#stable
+      const committed = this.#uncommitted.size === 0 || rebalancing
       await this.#closeClient()
+      return committed
     }
-    await Promise.race([farewell(), sleep(FAREWELL_MS)])
-    await Promise.race([this.#running, sleep(FAREWELL_MS)])
+    const late = async () => {
+      await this.#sleep(FAREWELL_MS)
+      return false
+    }
+    const committed = await Promise.race([farewell(), late()])
+    await Promise.race([this.#running, this.#sleep(FAREWELL_MS)])
+    return committed
   }
 
-  #requireClient(): Consumer<Buffer, Buffer, Buffer, Buffer> {
+  #sleep(ms: number): Promise<void> {
+    return sleepOn(this.#ports.clock, ms, new AbortController().signal)
+  }
+
+  #requireClient(): GroupClient {
     if (this.#client === null) throw new Error('The group membership has just been lost')
     return this.#client
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping
+    const { clock, random, log } = this.#ports
     for (let failures = 0; !signal.aborted; ) {
       try {
         const lost = await this.#join(() => {
           failures = 0
         })
         if (signal.aborted) return
-        this.#log.warn({ err: lost }, `Group membership lost, joining again: ${describeError(lost)}`)
+        log.warn({ err: lost }, `Group membership lost, joining again: ${describeError(lost)}`)
       } catch (error) {
         if (signal.aborted) return
-        this.#log.warn(
-          { err: error },
-          `Cannot join group ${this.#config.groupId}: ${describeKafkaError(error)}`,
-        )
+        log.warn({ err: error }, `Cannot join the group: ${describeKafkaError(error)}`)
       }
       this.#lose()
       failures++
       await this.#closeClient()
-      const wait = delayFor(failures, this.#backoff(), Math.random())
-      await sleep(wait, signal).catch(() => {})
+      await sleepOn(clock, delayFor(failures, this.#backoff, random()), signal).catch(() => {})
     }
   }
 
   /** Resolves with the error that ended the membership; rejects when it never began. */
   async #join(onJoined: () => void): Promise<unknown> {
-    const config = this.#config
-    const client = new Consumer({
-      ...clientOptions(config.kafka, 'tapeline-consumer'),
-      groupId: config.groupId,
-      groupProtocol: 'classic',
-      sessionTimeout: config.sessionTimeoutMs,
-      heartbeatInterval: config.heartbeatIntervalMs,
-      rebalanceTimeout: config.rebalanceTimeoutMs,
-      heartbeatStallTimeout: config.sessionTimeoutMs,
-      autocommit: false,
-      retries: 0,
-    })
+    const client = this.#ports.openClient()
     this.#client = client
     const ended = Promise.withResolvers<unknown>()
     this.#ended = ended
     // A late event of a client that has been replaced says nothing of this one.
     const isCurrent = () => this.#client === client
-    client.on('error', (error: unknown) => ended.resolve(error))
-    client.on('consumer:heartbeat:stalled', ({ lastError }) => {
-      ended.resolve(lastError ?? new Error('No heartbeat was answered for a session timeout'))
+    await client.join({
+      onEnded: (error) => ended.resolve(error),
+      onRebalance: () => {
+        if (isCurrent()) this.#stable = false
+      },
+      onJoined: (generation, partitions) => {
+        if (!isCurrent()) return
+        onJoined()
+        this.#become(generation, partitions)
+      },
     })
-    client.on('client:close', () => ended.resolve(new Error('The client was closed')))
-    client.on('consumer:group:rebalance', () => {
-      if (isCurrent()) this.#stable = false
-    })
-    client.on('consumer:group:join', ({ generationId, assignments }) => {
-      if (!isCurrent()) return
-      onJoined()
-      this.#become(generationId ?? -1, assignments ?? [])
-    })
-    for (const topic of this.#topics) client.topics.track(topic)
-    await client.joinGroup({})
     return ended.promise
   }
 
-  #become(generation: number, assignments: readonly GroupAssignment[]): void {
-    const partitions = assignments.flatMap(({ topic, partitions }) =>
-      partitions.map((partition) => ({ topic, partition })),
-    )
-    this.#assigned = new Set(partitions.map(({ topic, partition }) => `${topic}:${partition}`))
+  #become(generation: number, partitions: readonly TopicPartition[]): void {
+    this.#assigned = new Set(partitions.map(keyOf))
     this.#generation = generation
-    // What was stored of partitions that are not ours now is their owner's to commit.
-    for (const key of [...this.#uncommitted.keys()])
-      if (!this.#assigned.has(key)) this.#uncommitted.delete(key)
+    this.#dropForeign()
     this.#stable = true
+    if (this.#uncommitted.size > 0) this.#scheduleCommit()
     this.#events.onAssigned({ generation, partitions })
   }
 
@@ -216,16 +191,42 @@ export class GroupMembership {
     this.#events.onLost()
   }
 
+  /** What was stored of partitions that are not ours now is their owner's to commit. */
+  #dropForeign(): void {
+    for (const key of [...this.#uncommitted.keys()])
+      if (!this.#assigned.has(key)) this.#uncommitted.delete(key)
+  }
+
+  #scheduleCommit(): void {
+    if (this.#cancelCommit !== null || this.#stopping.signal.aborted) return
+    this.#cancelCommit = this.#ports.clock.schedule(COMMIT_INTERVAL_MS, () => {
+      this.#cancelCommit = null
+      if (this.#committing !== null) {
+        this.#scheduleCommit()
+        return
+      }
+      this.#committing = this.#commit().finally(() => {
+        this.#committing = null
+      })
+    })
+  }
+
   async #commit(): Promise<void> {
     if (!this.#stable || this.#client === null) return
-    const offsets = [...this.#uncommitted].filter(([key]) => this.#assigned.has(key))
-    this.#uncommitted.clear()
-    if (offsets.length === 0) return
+    this.#dropForeign()
+    const offsets = this.#uncommitted
+    if (offsets.size === 0) return
+    this.#uncommitted = new Map()
     try {
-      await this.#client.commit({ offsets: offsets.map(([, offset]) => offset) })
+      await this.#client.commit([...offsets.values()])
     } catch (error) {
-      // The database holds the offsets that count; those of the group follow with the next batch.
-      this.#log.debug({ err: error }, `Offsets were not committed to the group: ${describeError(error)}`)
+      // What has been stored since counts.
+      this.#uncommitted = new Map([...offsets, ...this.#uncommitted])
+      this.#scheduleCommit()
+      this.#ports.log.debug(
+        { err: error },
+        `Offsets were not committed to the group: ${describeError(error)}`,
+      )
     }
   }
 
@@ -233,16 +234,9 @@ export class GroupMembership {
     const client = this.#client
     this.#client = null
     try {
-      await client?.close(true)
+      await client?.close()
     } catch (error) {
-      this.#log.debug({ err: error }, `Leaving the group failed: ${describeError(error)}`)
-    }
-  }
-
-  #backoff(): BackoffPolicy {
-    return {
-      ...this.#config.backoff,
-      maxMs: Math.min(this.#config.backoff.maxMs, this.#config.sessionTimeoutMs),
+      this.#ports.log.debug({ err: error }, `Leaving the group failed: ${describeError(error)}`)
     }
   }
 }

@@ -1,9 +1,10 @@
-import { HEADER, headerText } from '../kafka/headers.ts'
 import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
-import { isTimeMs } from '../market/fields.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
-import { Batch } from './batch.ts'
+import { type Loss, lossKey } from '../store/losses.ts'
+import { Batch, type FetchedMessage, type RowTable } from './batch.ts'
+import { deadLetter, mirroredLetter } from './dead-letter.ts'
 import { decodeInto, type TopicKind } from './decode.ts'
+import { keyOf, type PartitionOrigin } from './partition.ts'
 
 export interface IntakeOptions {
   readonly kindOf: ReadonlyMap<string, TopicKind>
@@ -12,6 +13,8 @@ export interface IntakeOptions {
   readonly flushIntervalMs: number
   /** Sealed batches that may wait for the database; at this many, fetching stops. */
   readonly maxSealed: number
+  /** Bytes that may be held, being written included; at this many, fetching stops. */
+  readonly maxBytes: number
 }
 
 /** A stretch of offsets that the broker no longer has. */
@@ -22,10 +25,16 @@ export interface Hole {
   readonly to: number
 }
 
-interface Assigned {
-  readonly topic: string
-  readonly topicId: string
-  readonly partition: number
+/** What a message costs beside its bytes: the record, its row in the columns, its origin. */
+const MESSAGE_OVERHEAD_BYTES = 500
+
+const TABLE_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, RowTable>> = {
+  trades: 'trades',
+  bookTicker: 'book_ticker',
+  gaps: 'gaps',
+}
+
+interface Assigned extends PartitionOrigin {
   readonly kind: TopicKind
   /** The offset expected next from a fetch. */
   next: number
@@ -33,8 +42,8 @@ interface Assigned {
   stored: number
   /** The end of the partition at the last fetch. */
   end: number
-  /** After messages had left the topic unread: the symbols and types that have been seen since; null otherwise. */
-  seenSinceLoss: Set<string> | null
+  /** After messages had left the topic unread: where it went on, and the symbols and types seen since. */
+  loss: { readonly to: number; readonly seen: Set<string> } | null
 }
 
 /**
@@ -58,13 +67,15 @@ export class Intake {
   }
 
   /** Replaces the assignment: kept partitions go on where they are, new ones start at their stored offset. */
-  assign(partitions: readonly StoredOffset[]): void {
+  assign(partitions: readonly StoredOffset[], losses: readonly Loss[] = []): void {
+    const known = new Map(losses.map((loss) => [lossKey(loss), loss]))
     const keys = new Set(partitions.map(keyOf))
     for (const key of [...this.#assigned.keys()]) if (!keys.has(key)) this.#assigned.delete(key)
     for (const { topic, topicId, partition, nextOffset } of partitions) {
       const kind = this.#options.kindOf.get(topic)
       if (kind === undefined || this.#assigned.has(keyOf({ topic, partition }))) continue
-      const state = {
+      const loss = known.get(lossKey({ topicId, partition }))
+      const state: Assigned = {
         topic,
         topicId,
         partition,
@@ -72,7 +83,7 @@ export class Intake {
         next: nextOffset,
         stored: nextOffset,
         end: nextOffset,
-        seenSinceLoss: null,
+        loss: loss === undefined ? null : { to: loss.to, seen: new Set(loss.seen) },
       }
       this.#assigned.set(keyOf(state), state)
     }
@@ -101,16 +112,19 @@ export class Intake {
     }))
   }
 
+  /** Whether more may be fetched. */
   get hasRoom(): boolean {
-    return this.#sealed.length < this.#options.maxSealed
+    return this.#sealed.length < this.#options.maxSealed && this.heldBytes < this.#options.maxBytes
+  }
+
+  /** Bytes of the messages taken in that are not stored yet, with what keeping each costs. */
+  get heldBytes(): number {
+    return this.#sum((batch) => batch.bytes)
   }
 
   /** Messages taken in that are not stored yet. */
   get pending(): number {
-    return [this.#open, this.#writing, ...this.#sealed].reduce(
-      (sum, batch) => sum + (batch?.messages ?? 0),
-      0,
-    )
+    return this.#sum((batch) => batch.messages)
   }
 
   /**
@@ -125,21 +139,16 @@ export class Intake {
     const state = this.#assigned.get(keyOf(fetched))
     if (state === undefined) return null
     state.end = fetched.endOffset
-    for (const { offset, record } of fetched.records) {
+    for (const message of fetched.records) {
+      const { offset, record } = message
       if (offset < state.next) continue
       if (offset > state.next)
         return { topic: state.topic, partition: state.partition, from: state.next, to: offset }
-      const batch = this.#open ?? new Batch(nowMs)
-      this.#open = batch
-      const origin = { topic: state.topic, topicId: state.topicId, partition: state.partition }
-      if (state.kind === 'deadLetters') mirror(batch, origin, offset, record, wallMs)
-      else {
-        const reason = decodeInto(batch, state.kind, record)
-        if (reason !== null) giveUp(batch, origin, offset, record, reason, wallMs)
-        else if (state.seenSinceLoss !== null) noteFirst(batch, state.kind, state.seenSinceLoss)
-      }
-      batch.advance(origin, offset, offset + 1)
+      const batch = this.#openFor(state, nowMs)
+      this.#add(batch, state, message, wallMs)
+      batch.advance(state, offset, offset + 1)
       batch.messages++
+      batch.bytes += MESSAGE_OVERHEAD_BYTES + (record.value?.length ?? 0) + (record.key?.length ?? 0)
       this.counters.consumed++
       state.next = offset + 1
       if (batch.messages >= this.#options.batchSize) this.#seal()
@@ -155,9 +164,9 @@ export class Intake {
     const state = this.#assigned.get(keyOf({ topic, partition }))
     if (state === undefined) return
     if (offset > state.next) {
-      this.#open ??= new Batch(nowMs)
-      this.#open.advance(state, state.next, offset)
-      state.seenSinceLoss = new Set()
+      this.#openFor(state, nowMs).advance(state, state.next, offset)
+      state.loss = { to: offset, seen: new Set() }
+      if (this.#open !== null) noteLoss(this.#open, state)
     }
     state.next = offset
   }
@@ -208,68 +217,51 @@ export class Intake {
     this.#open = null
   }
 
+  #sum(of: (batch: Batch) => number): number {
+    const held = [this.#open, this.#writing, ...this.#sealed]
+    return held.reduce((sum, batch) => sum + (batch === null ? 0 : of(batch)), 0)
+  }
+
+  /** Another owner may have moved a partition on while it was not ours: what then follows begins a batch of its own. */
+  #openFor(state: Assigned, nowMs: number): Batch {
+    if (this.#open?.continuesAt(state, state.next) === false) this.#seal()
+    this.#open ??= new Batch(nowMs)
+    return this.#open
+  }
+
+  #add(batch: Batch, state: Assigned, message: FetchedMessage, wallMs: number): void {
+    if (state.kind === 'deadLetters') {
+      const row = mirroredLetter(state, message, wallMs)
+      if (row !== null) batch.mirrored.push(row)
+      return
+    }
+    const reason = decodeInto(batch, state.kind, message.record)
+    if (reason !== null) {
+      batch.found.push(deadLetter(state, message, reason, wallMs))
+      return
+    }
+    batch.addOrigin(TABLE_OF[state.kind], state, message)
+    if (state.loss !== null && noteFirst(batch, state.kind, state.loss.seen)) noteLoss(batch, state)
+  }
+
   #seal(): void {
     if (this.#open !== null) this.#sealed.push(this.#open)
     this.#open = null
   }
 }
 
-function noteFirst(batch: Batch, kind: TopicKind, seen: Set<string>): void {
-  if (kind !== 'trades' && kind !== 'bookTicker') return
+/** @returns whether the row that was added last is the first of its symbol and type since the loss */
+function noteFirst(batch: Batch, kind: TopicKind, seen: Set<string>): boolean {
+  if (kind !== 'trades' && kind !== 'bookTicker') return false
   const row = batch.lastRow(kind)
   const key = `${row.symbol} ${row.eventType}`
-  if (seen.has(key)) return
+  if (seen.has(key)) return false
   seen.add(key)
   batch.firstsAfterLoss.push(row)
+  return true
 }
 
-type Origin = { readonly topic: string; readonly topicId: string; readonly partition: number }
-type IncomingRecord = FetchedPartition['records'][number]['record']
-
-function giveUp(
-  batch: Batch,
-  origin: Origin,
-  offset: number,
-  record: IncomingRecord,
-  reason: string,
-  failedAtMs: number,
-): void {
-  batch.found.push({
-    row: {
-      ...origin,
-      offset,
-      origin: 'consumer',
-      reason,
-      key: record.key,
-      payload: record.value,
-      failedAtMs,
-    },
-    headers: [
-      [HEADER.origin, 'consumer'],
-      [HEADER.originTopic, origin.topic],
-      [HEADER.originPartition, String(origin.partition)],
-      [HEADER.originOffset, String(offset)],
-      [HEADER.reason, reason],
-      [HEADER.time, String(failedAtMs)],
-    ],
-  })
-}
-
-/** Dead letters of the consumers are in the table already; those of ingestion reach it here. */
-function mirror(batch: Batch, origin: Origin, offset: number, record: IncomingRecord, nowMs: number): void {
-  if (headerText(record.headers, HEADER.origin) !== 'ingestion') return
-  const failedAtMs = Number(headerText(record.headers, HEADER.time))
-  batch.mirrored.push({
-    ...origin,
-    offset,
-    origin: 'ingestion',
-    reason: (headerText(record.headers, HEADER.reason) ?? 'unknown').replaceAll('\0', ''),
-    key: record.key,
-    payload: record.value,
-    failedAtMs: isTimeMs(failedAtMs) ? failedAtMs : nowMs,
-  })
-}
-
-function keyOf(partition: { readonly topic: string; readonly partition: number }): string {
-  return `${partition.topic}:${partition.partition}`
+function noteLoss(batch: Batch, { topicId, partition, loss }: Assigned): void {
+  if (loss === null) return
+  batch.losses.set(lossKey({ topicId, partition }), { topicId, partition, to: loss.to, seen: [...loss.seen] })
 }

@@ -1,16 +1,24 @@
 import { describeError } from '../errors.ts'
-import type { KafkaConnection } from '../kafka/config.ts'
-import { type FetchedPartition, PartitionFetcher, type Position } from '../kafka/partition-fetcher.ts'
+import type { RecordFetcher } from '../kafka/kafka-port.ts'
+import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
 import { describeKafkaError } from '../kafka/refusal.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
+import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
+import { type Clock, sleepOn } from '../timing/clock.ts'
 import { Wake } from '../timing/wake.ts'
 import type { Intake } from './intake.ts'
 
+export interface KafkaConsumerPorts {
+  readonly clock: Clock
+  /** In [0, 1). */
+  readonly random: () => number
+  /** A new client; asked for again when the one before failed. */
+  readonly openFetcher: () => RecordFetcher
+  readonly log: Logger
+}
+
 export interface KafkaConsumerOptions {
-  readonly kafka: KafkaConnection
-  readonly topics: readonly string[]
   readonly fetchMaxWaitMs: number
   readonly backoff: BackoffPolicy
 }
@@ -31,7 +39,13 @@ const REFRESH_EVERY_MS = 15_000
 
 /** Enough for some hundred messages: a broker that has less waits for `fetchMaxWaitMs`. */
 const MIN_BYTES = 32 << 10
-const MAX_BYTES = 8 << 20
+
+/**
+ * Of an answer, compressed: some 4,000 messages, which take the database several times as long as the next fetch. More
+ * would only be held in memory.
+ */
+const MAX_BYTES = 256 << 10
+const PARTITION_MAX_BYTES = 64 << 10
 
 /**
  * Fetches what the intake has positions and room for, one request to each broker at a time, and hands it over.
@@ -41,18 +55,25 @@ export class KafkaConsumer {
   readonly #options: KafkaConsumerOptions
   readonly #intake: Intake
   readonly #events: KafkaConsumerEvents
-  readonly #log: Logger
+  readonly #ports: KafkaConsumerPorts
   readonly #stopping = new AbortController()
   readonly #wake = new Wake()
   #running: Promise<void> | null = null
-  #fetcher: PartitionFetcher | null = null
+  #fetcher: RecordFetcher | null = null
   #reconnectWanted = false
+  /** Why the last client failed, until one fetches again. */
+  failure: string | null = null
 
-  constructor(options: KafkaConsumerOptions, intake: Intake, events: KafkaConsumerEvents, log: Logger) {
+  constructor(
+    options: KafkaConsumerOptions,
+    intake: Intake,
+    events: KafkaConsumerEvents,
+    ports: KafkaConsumerPorts,
+  ) {
     this.#options = options
     this.#intake = intake
     this.#events = events
-    this.#log = log
+    this.#ports = ports
   }
 
   start(): void {
@@ -71,7 +92,7 @@ export class KafkaConsumer {
   }
 
   /** The oldest and next offset of every partition. @throws while no broker answers */
-  async offsetRanges(): ReturnType<PartitionFetcher['offsetRanges']> {
+  async offsetRanges(): ReturnType<RecordFetcher['offsetRanges']> {
     if (this.#fetcher === null) throw new Error('No broker has answered yet')
     return this.#fetcher.offsetRanges()
   }
@@ -85,42 +106,47 @@ export class KafkaConsumer {
   async #run(): Promise<void> {
     const { signal } = this.#stopping
     for (let failures = 0; !signal.aborted; ) {
-      const fetcher = new PartitionFetcher(
-        this.#options.kafka,
-        'tapeline-consumer-fetch',
-        this.#options.topics,
-      )
+      const fetcher = this.#ports.openFetcher()
       try {
         const topics = await fetcher.connect()
         this.#fetcher = fetcher
         this.#events.onConnected(topics)
         await this.#fetchUntilStopped(fetcher, () => {
           failures = 0
+          this.failure = null
         })
       } catch (error) {
         if (isFatal(error)) {
           this.#events.onFatal(error)
           return
         }
+        this.failure = describeKafkaError(error)
         if (!signal.aborted)
-          this.#log.warn({ err: error }, `Fetching failed, trying again: ${describeKafkaError(error)}`)
+          this.#ports.log.warn({ err: error }, `Fetching failed, trying again: ${this.failure}`)
         failures++
       } finally {
         this.#fetcher = null
         await fetcher.close().catch((error: unknown) => {
-          this.#log.debug({ err: error }, `Closing the fetching client failed: ${describeError(error)}`)
+          this.#ports.log.debug({ err: error }, `Closing the fetching client failed: ${describeError(error)}`)
         })
       }
-      if (!signal.aborted)
-        await sleep(delayFor(failures, this.#options.backoff, Math.random()), signal).catch(() => {})
+      const { clock, random } = this.#ports
+      await sleepOn(clock, delayFor(failures, this.#options.backoff, random()), signal).catch(() => {})
     }
   }
 
-  async #fetchUntilStopped(fetcher: PartitionFetcher, onSuccess: () => void): Promise<void> {
+  async #fetchUntilStopped(fetcher: RecordFetcher, onSuccess: () => void): Promise<void> {
     const inFlight = new Map<number, Promise<void>>()
     let failure: { error: unknown } | null = null
     this.#reconnectWanted = false
-    const refresh = setInterval(() => this.#refresh(fetcher), REFRESH_EVERY_MS)
+    let cancelRefresh = () => {}
+    const refreshLater = () => {
+      cancelRefresh = this.#ports.clock.schedule(REFRESH_EVERY_MS, () => {
+        this.#refresh(fetcher)
+        refreshLater()
+      })
+    }
+    refreshLater()
     try {
       while (!this.#stopping.signal.aborted && failure === null && !this.#reconnectWanted) {
         const byLeader = this.#intake.hasRoom
@@ -141,19 +167,27 @@ export class KafkaConsumer {
         await this.#wake.wait()
       }
     } finally {
-      clearInterval(refresh)
+      cancelRefresh()
     }
     if (failure !== null) throw (failure as { error: unknown }).error
   }
 
-  #refresh(fetcher: PartitionFetcher): void {
+  get #nowMs(): number {
+    return this.#ports.clock.monotonicMs()
+  }
+
+  get #wallMs(): number {
+    return Math.floor(this.#ports.clock.wallMicros() / 1000)
+  }
+
+  #refresh(fetcher: RecordFetcher): void {
     fetcher.connect().then(
       (topics) => this.#events.onConnected(topics),
-      (error: unknown) => this.#log.debug({ err: error }, 'The topics cannot be looked at now'),
+      (error: unknown) => this.#ports.log.debug({ err: error }, 'The topics cannot be looked at now'),
     )
   }
 
-  #positionsByLeader(fetcher: PartitionFetcher): Map<number, Position[]> {
+  #positionsByLeader(fetcher: RecordFetcher): Map<number, Position[]> {
     return Map.groupBy(this.#intake.positions(), ({ topic, partition }) => {
       const leader = fetcher.leaderOf(topic, partition)
       if (leader === null || leader < 0) throw new Error(`Partition ${partition} of ${topic} has no leader`)
@@ -161,8 +195,13 @@ export class KafkaConsumer {
     })
   }
 
-  async #fetchOnce(fetcher: PartitionFetcher, node: number, positions: readonly Position[]): Promise<void> {
-    const limits = { maxWaitMs: this.#options.fetchMaxWaitMs, minBytes: MIN_BYTES, maxBytes: MAX_BYTES }
+  async #fetchOnce(fetcher: RecordFetcher, node: number, positions: readonly Position[]): Promise<void> {
+    const limits = {
+      maxWaitMs: this.#options.fetchMaxWaitMs,
+      minBytes: MIN_BYTES,
+      maxBytes: MAX_BYTES,
+      partitionMaxBytes: PARTITION_MAX_BYTES,
+    }
     const fetched = await fetcher.fetch(node, positions, limits)
     if (this.#stopping.signal.aborted) return
     for (const one of fetched) {
@@ -174,7 +213,7 @@ export class KafkaConsumer {
   }
 
   #accept(fetched: FetchedPartition, positions: readonly Position[]): void {
-    const hole = this.#intake.accept(fetched, performance.now(), Date.now())
+    const hole = this.#intake.accept(fetched, this.#nowMs, this.#wallMs)
     if (hole === null) return
     // An answer to a position that has moved meanwhile begins elsewhere too: only where the broker was asked for
     // the expected offset itself has it really none.
@@ -182,11 +221,11 @@ export class KafkaConsumer {
       ({ topic, partition }) => topic === fetched.topic && partition === fetched.partition,
     )
     if (asked?.offset !== hole.from) return
-    this.#log.error(hole, 'Kafka has a hole in a partition: these offsets do not exist')
-    this.#intake.skipTo(hole.topic, hole.partition, hole.to, performance.now())
+    this.#ports.log.error(hole, 'Kafka has a hole in a partition: these offsets do not exist')
+    this.#intake.skipTo(hole.topic, hole.partition, hole.to, this.#nowMs)
   }
 
-  async #goToOldest(fetcher: PartitionFetcher, { topic, partition }: FetchedPartition): Promise<void> {
+  async #goToOldest(fetcher: RecordFetcher, { topic, partition }: FetchedPartition): Promise<void> {
     const expected = this.#intake
       .positions()
       .find((one) => one.topic === topic && one.partition === partition)
@@ -196,18 +235,18 @@ export class KafkaConsumer {
     if (expected === undefined || range === undefined) return
     if (expected.offset >= range.start && expected.offset <= range.end) return
     if (expected.offset > range.end) {
-      this.#log.error(
+      this.#ports.log.error(
         { topic, partition, expected: expected.offset, end: range.end },
         'A partition ends before what was read of it: it has lost its tail. Reading it again from its oldest message',
       )
       await this.#events.onTruncated({ topic, partition, offset: range.start })
       return
     }
-    this.#log.error(
+    this.#ports.log.error(
       { topic, partition, from: expected.offset, to: range.start },
       'The next offset has left the topic: retention is shorter than the outage was. Going on at the oldest message',
     )
-    this.#intake.skipTo(topic, partition, range.start, performance.now())
+    this.#intake.skipTo(topic, partition, range.start, this.#nowMs)
   }
 }
 

@@ -1,15 +1,16 @@
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
-import { lockOffsets, readOffsets, type StoredOffset, writeStartOffsets } from '../store/consumer-offsets.ts'
-import type { Database } from '../store/database.ts'
+import type { StoredOffset } from '../store/consumer-offsets.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
+import type { ConsumerStore } from './consumer-store.ts'
 import type { GroupMembership } from './group-membership.ts'
 import type { KafkaConsumer } from './kafka-consumer.ts'
+import { keyOf } from './partition.ts'
 import { startPositions, type TopicState } from './start-positions.ts'
 
 export interface PositionSources {
-  readonly config: ConsumerConfig
-  readonly database: Database
+  readonly config: Pick<ConsumerConfig, 'topics' | 'autoOffsetReset'>
+  readonly store: Pick<ConsumerStore, 'readOffsets' | 'establish'>
   readonly membership: Pick<GroupMembership, 'hasCommits' | 'commitStart'>
   readonly kafka: Pick<KafkaConsumer, 'offsetRanges'>
   readonly log: Logger
@@ -20,7 +21,7 @@ export async function readPositions(
   sources: PositionSources,
   topics: ReadonlyMap<string, TopicMetadata>,
 ): Promise<readonly StoredOffset[]> {
-  const stored = await readOffsets(sources.database)
+  const stored = await sources.store.readOffsets()
   const known = new Map(stored.map((row) => [keyOf(row), row]))
   const complete = [...topics].every(([topic, { id, partitions }]) =>
     Array.from({ length: partitions }).every(
@@ -31,7 +32,7 @@ export async function readPositions(
 }
 
 async function establishPositions(
-  { config, database, membership, kafka, log }: PositionSources,
+  { config, store, membership, kafka, log }: PositionSources,
   topics: ReadonlyMap<string, TopicMetadata>,
 ): Promise<readonly StoredOffset[]> {
   const counts = new Map([...topics].map(([topic, { partitions }]) => [topic, partitions]))
@@ -43,29 +44,10 @@ async function establishPositions(
     fromEarliest: topic === config.topics.gaps || topic === config.topics.deadLetters,
     ranges: (ranges.get(topic) ?? []).slice(0, partitions),
   }))
-  const start = await database.transaction(async (connection) => {
-    await lockOffsets(connection)
-    const stored = await readOffsets(connection)
-    const result = startPositions(states, stored, groupHasCommits, config.autoOffsetReset)
-    await writeStartOffsets(connection, result.toWrite)
-    return result
-  })
+  const start = await store.establish((stored) =>
+    startPositions(states, stored, groupHasCommits, config.autoOffsetReset),
+  )
   for (const notice of start.notices) log.warn(notice)
   if (!groupHasCommits) await membership.commitStart(start.positions)
   return start.positions
-}
-
-/**
- * Takes a stored offset back, where the partition ends before it: its log has lost its tail. What is read again is
- * there already; what has taken the lost offsets since is not.
- */
-export async function takeBack(database: Database, offset: StoredOffset): Promise<void> {
-  await database.transaction(async (connection) => {
-    await lockOffsets(connection)
-    await writeStartOffsets(connection, [offset])
-  })
-}
-
-export function keyOf(partition: { readonly topic: string; readonly partition: number }): string {
-  return `${partition.topic}:${partition.partition}`
 }

@@ -29,7 +29,10 @@ export function retentionGaps(
     const last = stored.find(
       ({ symbol, eventType }) => symbol === first.symbol && eventType === first.eventType,
     )
-    if (last === undefined || (last.id !== null && last.id + 1 >= first.id)) return []
+    if (last === undefined) return []
+    // What is delivered again may be what is stored last, or older: nothing lies between. An empty row would take the
+    // id that the row of a later loss needs.
+    if (last.id === null ? last.timeMs >= first.timeMs : last.id + 1 >= first.id) return []
     return [
       {
         gap_id: gapId(first.symbol, first.eventType, 0, last.id === null ? last.timeMs : last.id + 1),

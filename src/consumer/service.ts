@@ -1,4 +1,5 @@
-import { describeError, TapelineError } from '../errors.ts'
+import { TapelineError } from '../errors.ts'
+import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
 import { Closers } from '../telemetry/closers.ts'
 import { startHealthServer } from '../telemetry/health-server.ts'
 import { LatencyWindow } from '../telemetry/latency.ts'
@@ -8,12 +9,17 @@ import type { RunningService } from '../telemetry/service.ts'
 import type { ConsumerStatus } from '../telemetry/status.ts'
 import { Tally } from '../telemetry/tally.ts'
 import { VERSION } from '../telemetry/version.ts'
+import { systemClock } from '../timing/clock.ts'
 import { awaitKafkaAccess } from './access.ts'
 import type { Batch } from './batch.ts'
-import type { Written } from './batch-writer.ts'
 import type { ConsumerConfig } from './config.ts'
+import type { Written } from './consumer-store.ts'
+import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
+import { DeadLetterProducer } from './dead-letter-producer.ts'
+import { openGroupClient } from './group-client.ts'
 import { consumerMetrics } from './metrics.ts'
+import { startUpkeep } from './upkeep.ts'
 import { Worker } from './worker.ts'
 
 /** A batch takes milliseconds; a database that holds one for so long is not well. */
@@ -52,12 +58,24 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const work = async () => {
     const database = await openDatabase(config, log, starting.signal)
     closers.add('database', () => database.close())
+    closers.add('upkeep', startUpkeep(database, config.upkeep, log))
     waitingFor = 'Kafka has not answered yet'
     await awaitKafkaAccess(config, log, starting.signal)
+    const letters = new DeadLetterProducer(config, log)
+    closers.add('dead letters', () => letters.close())
     worker = new Worker(
       config,
-      database,
-      sourceCheck(config, database, log),
+      {
+        clock: systemClock(),
+        random: Math.random,
+        store: databaseStore(database),
+        openFetcher: () =>
+          new PartitionFetcher(config.kafka, 'tapeline-consumer-fetch', sourceTopics(config)),
+        openGroupClient: (topics) => openGroupClient(config, topics),
+        sendLetters: (found, signal) => letters.send(found, signal),
+        checkSource: sourceCheck(config, database, log),
+        log,
+      },
       {
         onStored: (batch, written) => figures.stored(batch, written),
         onRetry: () => {
@@ -65,7 +83,6 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
         },
         onFatal: ended.resolve,
       },
-      log,
     )
     worker.start()
   }
@@ -80,24 +97,40 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     async stop(signal) {
       starting.abort(new Error('stopping'))
       await working
-      const left = (await worker?.stop(signal)) ?? 0
+      const { left, committed } = (await worker?.stop(signal)) ?? { left: 0, committed: true }
       await closers.closeAll()
       if (left > 0) {
         throw new TapelineError('STOPPED_DIRTY', `${left} messages were taken from Kafka and not stored`, {
           fix: 'Nothing is lost: start the consumer again, and it reads them again.',
         })
       }
+      if (!committed) {
+        throw new TapelineError(
+          'STOPPED_DIRTY',
+          '0 messages were left, but Kafka did not take the last offsets of the group',
+          { fix: 'Nothing is lost: the database has them, and the next start commits them.' },
+        )
+      }
       log.info('Consumer stopped')
     },
   }
 }
 
+/** What the consumer reads; checkpoints are ingestion's own. */
+function sourceTopics({ topics }: ConsumerConfig): string[] {
+  return [topics.trades, topics.bookTicker, topics.gaps, topics.deadLetters]
+}
+
 function whyNotReady(worker: Worker): string {
   if (!worker.isPositioned) return 'no partitions are assigned yet'
-  if (worker.writingMs > WRITING_LIMIT_MS) {
-    return `the database has not taken a batch for ${Math.round(worker.writingMs / 1000)} s`
+  const { waiting } = worker
+  if (waiting !== null && waiting.ms > WRITING_LIMIT_MS) {
+    const what =
+      waiting.for === 'Kafka' ? 'Kafka has not taken dead letters' : 'the database has not taken a batch'
+    return `${what} for ${Math.round(waiting.ms / 1000)} s`
   }
-  if (worker.writeFailure !== null) return `the last flush failed: ${describeError(worker.writeFailure)}`
+  if (worker.fetchFailure !== null) return `nothing can be fetched: ${worker.fetchFailure}`
+  if (worker.writeFailure !== null) return `the last flush failed: ${worker.writeFailure}`
   return ''
 }
 

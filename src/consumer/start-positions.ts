@@ -1,4 +1,5 @@
 import type { StoredOffset } from '../store/consumer-offsets.ts'
+import { keyOf } from './partition.ts'
 
 /** A topic as the broker has it. */
 export interface TopicState {
@@ -33,7 +34,7 @@ export function startPositions(
   groupHasCommits: boolean,
   reset: 'latest' | 'earliest',
 ): StartPositions {
-  const byPartition = new Map(stored.map((row) => [`${row.topic}:${row.partition}`, row]))
+  const byPartition = new Map(stored.map((row) => [keyOf(row), row]))
   const notices: string[] = []
   const firstStart = stored.length === 0 && !groupHasCommits
   if (stored.length === 0 && groupHasCommits) {
@@ -43,7 +44,7 @@ export function startPositions(
   }
   const all = topics.flatMap(({ topic, topicId, fromEarliest, ranges }) =>
     ranges.map(({ start, end }, partition) => {
-      const row = byPartition.get(`${topic}:${partition}`)
+      const row = byPartition.get(keyOf({ topic, partition }))
       if (row?.topicId === topicId) return { position: row, isNew: false }
       if (row !== undefined) {
         notices.push(

@@ -1,88 +1,105 @@
 import { describeError, TapelineError } from '../errors.ts'
+import type { RecordFetcher } from '../kafka/kafka-port.ts'
 import type { Position } from '../kafka/partition-fetcher.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
-import type { Database } from '../store/database.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { delayFor, sleep, unlessAborted } from '../timing/backoff.ts'
+import { delayFor } from '../timing/backoff.ts'
+import { type Clock, sleepOn } from '../timing/clock.ts'
 import { Wake } from '../timing/wake.ts'
 import type { Batch } from './batch.ts'
-import { OffsetsMovedError, type Written, writeBatch } from './batch-writer.ts'
+import { BatchWriter, type BatchWriterPorts } from './batch-writer.ts'
 import type { ConsumerConfig } from './config.ts'
-import { DeadLetterProducer } from './dead-letter-producer.ts'
+import type { ConsumerStore, Written } from './consumer-store.ts'
 import type { TopicKind } from './decode.ts'
 import { failureKind } from './failures.ts'
+import type { GroupClient, OffsetToCommit } from './group-client.ts'
 import { type Assignment, GroupMembership } from './group-membership.ts'
 import { Intake } from './intake.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
-import { keyOf, type PositionSources, readPositions, takeBack } from './positions.ts'
+import { keyOf } from './partition.ts'
+import { type PositionSources, readPositions } from './positions.ts'
 
 export interface WorkerEvents {
   /** A batch is committed. */
   onStored(batch: Batch, written: Written): void
   /** Writing failed and is tried again. */
   onRetry(): void
-  /** Going on would lose or corrupt something; nothing uncommitted is lost. Called once. */
+  /** Going on would lose or corrupt something; nothing uncommitted is lost. */
   onFatal(error: unknown): void
 }
+
+/** Everything outside: the machine's, or a simulation's. */
+export interface WorkerPorts {
+  readonly clock: Clock
+  /** In [0, 1). */
+  readonly random: () => number
+  readonly store: ConsumerStore
+  readonly openFetcher: () => RecordFetcher
+  readonly openGroupClient: (topics: readonly string[]) => GroupClient
+  readonly sendLetters: BatchWriterPorts['sendLetters']
+  readonly checkSource: BatchWriterPorts['checkSource']
+  readonly log: Logger
+}
+
+export type WorkerConfig = Pick<
+  ConsumerConfig,
+  | 'topics'
+  | 'batchSize'
+  | 'flushIntervalMs'
+  | 'fetchMaxWaitMs'
+  | 'backoff'
+  | 'autoOffsetReset'
+  | 'sessionTimeoutMs'
+>
 
 /** Sealed batches that may wait while one is being written. */
 const MAX_SEALED = 4
 
+/** Bytes that may be held before fetching pauses; what is then under way still comes in. */
+const MAX_HELD_BYTES = 32 << 20
+
 /**
  * The consumer at work: the group tells which partitions are ours, the database where they are to be read from,
- * Kafka gives the messages, the intake gathers them into batches, and one loop writes batch after batch: dead
- * letters acknowledged, rows and offsets committed, then the group's offsets.
+ * Kafka gives the messages, the intake gathers them into batches, and the writer stores batch after batch. No I/O of
+ * its own: all of it is in the ports.
  */
 export class Worker {
   readonly intake: Intake
-  readonly #config: ConsumerConfig
-  readonly #database: Database
+  readonly #config: WorkerConfig
+  readonly #ports: WorkerPorts
   readonly #events: WorkerEvents
-  readonly #log: Logger
-  readonly #kinds: ReadonlyMap<string, TopicKind>
   readonly #membership: GroupMembership
   readonly #kafka: KafkaConsumer
-  readonly #deadLetters: DeadLetterProducer
+  readonly #writer: BatchWriter
+  readonly #sources: PositionSources
   readonly #stopping = new AbortController()
-  readonly #giveUp = new AbortController()
   readonly #positionsWanted = new Wake()
-  readonly #batchSealed = new Wake()
   #assignment: Assignment | null = null
   #positioned: Assignment | null = null
   #topics: ReadonlyMap<string, TopicMetadata> | null = null
-  #draining = false
-  #flushTimer: NodeJS.Timeout | null = null
+  #cancelFlush: (() => void) | null = null
   #loops: Promise<unknown> | null = null
-  #writingSinceMs: number | null = null
-  /** The error of the last attempt to write, until one succeeds. */
-  writeFailure: string | null = null
 
-  /** @param checkSource rejects when the messages come from another source than the database's rows; called before each batch */
-  constructor(
-    config: ConsumerConfig,
-    database: Database,
-    checkSource: () => Promise<void>,
-    events: WorkerEvents,
-    log: Logger,
-  ) {
+  constructor(config: WorkerConfig, ports: WorkerPorts, events: WorkerEvents) {
     this.#config = config
-    this.#database = database
-    this.#checkSource = checkSource
+    this.#ports = ports
     this.#events = events
-    this.#log = log
-    this.#kinds = new Map<string, TopicKind>([
-      [config.topics.trades, 'trades'],
-      [config.topics.bookTicker, 'bookTicker'],
-      [config.topics.gaps, 'gaps'],
-      [config.topics.deadLetters, 'deadLetters'],
+    const { topics, batchSize, flushIntervalMs, fetchMaxWaitMs, backoff, sessionTimeoutMs } = config
+    const kindOf = new Map<string, TopicKind>([
+      [topics.trades, 'trades'],
+      [topics.bookTicker, 'bookTicker'],
+      [topics.gaps, 'gaps'],
+      [topics.deadLetters, 'deadLetters'],
     ])
-    const topics = [...this.#kinds.keys()]
-    const { batchSize, flushIntervalMs } = config
-    this.intake = new Intake({ kindOf: this.#kinds, batchSize, flushIntervalMs, maxSealed: MAX_SEALED })
-    this.#deadLetters = new DeadLetterProducer(config, log)
+    this.intake = new Intake({
+      kindOf,
+      batchSize,
+      flushIntervalMs,
+      maxSealed: MAX_SEALED,
+      maxBytes: MAX_HELD_BYTES,
+    })
     this.#membership = new GroupMembership(
-      config,
-      topics,
+      { ...ports, openClient: () => ports.openGroupClient([...kindOf.keys()]) },
       {
         onAssigned: (assignment) => {
           this.#assignment = assignment
@@ -92,10 +109,10 @@ export class Worker {
           this.#assignment = null
         },
       },
-      log,
+      { ...backoff, maxMs: Math.min(backoff.maxMs, sessionTimeoutMs) },
     )
     this.#kafka = new KafkaConsumer(
-      { kafka: config.kafka, topics, fetchMaxWaitMs: config.fetchMaxWaitMs, backoff: config.backoff },
+      { fetchMaxWaitMs, backoff },
       this.intake,
       {
         onConnected: (found) => this.#onTopics(found),
@@ -103,17 +120,39 @@ export class Worker {
         onAccepted: () => this.#afterAccept(),
         onFatal: (error) => events.onFatal(error),
       },
-      log,
+      ports,
     )
-    this.#sources = { config, database, membership: this.#membership, kafka: this.#kafka, log }
+    this.#writer = new BatchWriter(
+      this.intake,
+      ports,
+      {
+        onTaken: () => this.#kafka.wake(),
+        onStored: (batch, written) => {
+          events.onStored(batch, written)
+          // A batch that was held up may end below what another owner has stored and committed meanwhile.
+          this.#membership.commitSoon(this.#storedOffsets().filter((one) => batch.steps.has(keyOf(one))))
+        },
+        onRetry: () => events.onRetry(),
+        onMoved: (why) => this.#forgetPositions(why),
+      },
+      backoff,
+    )
+    this.#sources = { ...ports, config, membership: this.#membership, kafka: this.#kafka }
   }
 
-  readonly #checkSource: () => Promise<void>
-  readonly #sources: PositionSources
+  /** What the batch in hand waits for, and how long; null when there is none. */
+  get waiting(): BatchWriter['waiting'] {
+    return this.#writer.waiting
+  }
 
-  /** How long the batch that is being written has been trying, in milliseconds; 0 when none is. */
-  get writingMs(): number {
-    return this.#writingSinceMs === null ? 0 : performance.now() - this.#writingSinceMs
+  /** The error of the last attempt to write, until one succeeds. */
+  get writeFailure(): string | null {
+    return this.#writer.failure
+  }
+
+  /** Why nothing can be fetched now; null when it can. */
+  get fetchFailure(): string | null {
+    return this.#kafka.failure
   }
 
   get generation(): number | null {
@@ -128,7 +167,7 @@ export class Worker {
   start(): void {
     this.#membership.start()
     this.#kafka.start()
-    this.#loops ??= Promise.all([this.#positionLoop(), this.#writeLoop()]).catch((error: unknown) => {
+    this.#loops ??= Promise.all([this.#positionLoop(), this.#writer.run()]).catch((error: unknown) => {
       this.#events.onFatal(error)
     })
   }
@@ -136,23 +175,30 @@ export class Worker {
   /**
    * Stops fetching, writes what was taken in, commits and leaves the group.
    *
-   * @returns how many messages could not be stored before the signal aborted; they are read again at the next start
+   * @returns how many messages could not be stored before the signal aborted, which are read again at the next start;
+   *   and whether the group has the offsets of those that were
    */
-  async stop(signal: AbortSignal): Promise<number> {
+  async stop(signal: AbortSignal): Promise<{ readonly left: number; readonly committed: boolean }> {
     this.#stopping.abort()
-    signal.addEventListener('abort', () => this.#giveUp.abort(signal.reason), { once: true })
-    if (signal.aborted) this.#giveUp.abort(signal.reason)
+    const giveUp = () => this.#writer.giveUp(signal.reason)
+    signal.addEventListener('abort', giveUp, { once: true })
+    if (signal.aborted) giveUp()
     this.#positionsWanted.ring()
     await this.#kafka.stop()
-    if (this.#flushTimer !== null) clearTimeout(this.#flushTimer)
+    this.#cancelFlush?.()
     this.intake.flush()
-    this.#draining = true
-    this.#batchSealed.ring()
+    this.#writer.drain()
     await this.#loops
     const left = this.intake.pending
-    await this.#membership.stop()
-    await this.#deadLetters.close()
-    return left
+    const committed = await this.#membership.stop()
+    return { left, committed }
+  }
+
+  /** Of the partitions that are ours: everything below is stored. */
+  #storedOffsets(): OffsetToCommit[] {
+    return this.intake
+      .progress()
+      .map(({ topic, partition, stored }) => ({ topic, partition, nextOffset: stored }))
   }
 
   #onTopics(found: ReadonlyMap<string, TopicMetadata>): void {
@@ -173,117 +219,73 @@ export class Worker {
   async #onTruncated({ topic, partition, offset }: Position): Promise<void> {
     const topicId = this.#topics?.get(topic)?.id
     if (topicId === undefined) return
-    await takeBack(this.#database, { topic, topicId, partition, nextOffset: offset })
+    await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset })
     this.#forgetPositions('A partition has lost its tail')
   }
 
   #afterAccept(): void {
-    this.#batchSealed.ring()
-    if (this.#flushTimer !== null) return
-    const dueInMs = this.intake.dueInMs(performance.now())
+    this.#writer.wake()
+    if (this.#cancelFlush !== null) return
+    const { clock } = this.#ports
+    const dueInMs = this.intake.dueInMs(clock.monotonicMs())
     if (dueInMs === null) return
-    this.#flushTimer = setTimeout(() => {
-      this.#flushTimer = null
+    this.#cancelFlush = clock.schedule(dueInMs, () => {
+      this.#cancelFlush = null
       // The batch that was due may have been full and another begun since.
-      if (this.intake.dueInMs(performance.now()) === 0) this.intake.flush()
+      if (this.intake.dueInMs(clock.monotonicMs()) === 0) this.intake.flush()
       this.#afterAccept()
-    }, dueInMs)
+    })
   }
 
   async #positionLoop(): Promise<void> {
-    for (let failures = 0; !this.#stopping.signal.aborted; ) {
-      const assignment = this.#assignment
-      const topics = this.#topics
-      if (assignment === null || topics === null || assignment === this.#positioned) {
-        await this.#positionsWanted.wait()
-        continue
-      }
+    const { clock, random, log } = this.#ports
+    const { signal } = this.#stopping
+    for (let failures = 0; !signal.aborted; ) {
       try {
-        const positions = await readPositions(this.#sources, topics)
-        failures = 0
-        // Another generation, or another incarnation of a topic, may have come meanwhile.
-        if (assignment !== this.#assignment || topics !== this.#topics) continue
-        const ours = new Set(assignment.partitions.map(keyOf))
-        const found = positions.filter((position) => ours.has(keyOf(position)))
-        if (found.length < ours.size) {
-          // There are partitions that we did not know of when the brokers last answered.
-          this.#topics = null
-          this.#kafka.reconnect()
-          continue
-        }
-        this.intake.assign(found)
-        this.#positioned = assignment
-        this.#log.info(
-          { generation: assignment.generation, partitions: assignment.partitions.length },
-          'Partitions assigned',
-        )
-        this.#kafka.wake()
+        if (await this.#position()) failures = 0
+        else await this.#positionsWanted.wait()
       } catch (error) {
-        if (error instanceof TapelineError || failureKind(error) === 'stop') throw error
-        failures++
-        this.#log.warn({ err: error }, `Positions cannot be read, trying again: ${describeError(error)}`)
-        await sleep(delayFor(failures, this.#config.backoff, Math.random()), this.#stopping.signal).catch(
-          () => {},
-        )
-      }
-    }
-  }
-
-  async #writeLoop(): Promise<void> {
-    for (;;) {
-      const batch = this.intake.take()
-      if (batch === null) {
-        if (this.#draining) return
-        await this.#batchSealed.wait()
-        continue
-      }
-      this.#kafka.wake()
-      const written = await this.#writeUntilStored(batch)
-      if (written === 'given up') return
-      if (written === 'moved') continue
-      this.intake.stored(batch)
-      this.#events.onStored(batch, written)
-      this.#membership.commitSoon([...batch.steps.values()])
-    }
-  }
-
-  async #writeUntilStored(batch: Batch): Promise<Written | 'moved' | 'given up'> {
-    let lettersSent = false
-    for (let failures = 1; ; failures++) {
-      try {
-        await this.#checkSource()
-        if (!lettersSent) await this.#deadLetters.send(batch.found, this.#giveUp.signal)
-        lettersSent = true
-        this.#writingSinceMs ??= performance.now()
-        const written = await unlessAborted(writeBatch(this.#database, batch), this.#giveUp.signal)
-        this.#writingSinceMs = null
-        this.writeFailure = null
-        return written
-      } catch (error) {
-        if (this.#giveUp.signal.aborted) return 'given up'
-        if (error instanceof OffsetsMovedError) {
-          this.intake.abandon(batch)
-          this.#writingSinceMs = null
-          this.#forgetPositions(error.message)
-          return 'moved'
-        }
-        this.writeFailure = describeError(error)
         if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
-        this.#events.onRetry()
-        this.#log.warn(
-          { err: error },
-          `The database did not take a batch, trying again: ${describeError(error)}`,
-        )
-        const wait = delayFor(failures, this.#config.backoff, Math.random())
-        await sleep(wait, this.#giveUp.signal).catch(() => {})
-        if (this.#giveUp.signal.aborted) return 'given up'
+        failures++
+        log.warn({ err: error }, `Positions cannot be read, trying again: ${describeError(error)}`)
+        await sleepOn(clock, delayFor(failures, this.#config.backoff, random()), signal).catch(() => {})
       }
     }
+  }
+
+  /** @returns false when there is nothing to do before the bell rings */
+  async #position(): Promise<boolean> {
+    const assignment = this.#assignment
+    const topics = this.#topics
+    if (assignment === null || topics === null || assignment === this.#positioned) return false
+    const positions = await readPositions(this.#sources, topics)
+    const losses = await this.#ports.store.readLosses()
+    // Another generation, or another incarnation of a topic, may have come meanwhile.
+    if (assignment !== this.#assignment || topics !== this.#topics) return true
+    const ours = new Set(assignment.partitions.map(keyOf))
+    const found = positions.filter((position) => ours.has(keyOf(position)))
+    if (found.length < ours.size) {
+      // There are partitions that we did not know of when the brokers last answered.
+      this.#topics = null
+      this.#kafka.reconnect()
+      return true
+    }
+    this.intake.assign(found, losses)
+    this.#positioned = assignment
+    // What another owner has stored and could not commit any more.
+    this.#membership.commitSoon(this.#storedOffsets())
+    const { generation, partitions } = assignment
+    this.#ports.log.info({ generation, partitions: partitions.length }, 'Partitions assigned')
+    this.#kafka.wake()
+    return true
   }
 
   /** Drops everything that is not stored and reads the positions anew. */
   #forgetPositions(why: string): void {
-    this.#log.warn({ messages: this.intake.pending }, `${why}: positions are read anew from the database`)
+    this.#ports.log.warn(
+      { messages: this.intake.pending },
+      `${why}: positions are read anew from the database`,
+    )
     this.intake.discardAll()
     this.#positioned = null
     this.#positionsWanted.ring()

@@ -1,4 +1,4 @@
-import { type Frame, interpretFrame, withReceiptStamp } from '../binance/frame.ts'
+import { type Frame, interpretFrame, KEPT_FRAME_BYTES, withReceiptStamp } from '../binance/frame.ts'
 import { HEADER } from '../kafka/headers.ts'
 import { LatencyWindow } from '../telemetry/latency.ts'
 import { Tally } from '../telemetry/tally.ts'
@@ -29,9 +29,6 @@ export interface StampedEvent extends StreamEvent {
   readonly json: string
   readonly stamp: ReceiptStamp
 }
-
-/** The longest frame that is kept in a dead letter. */
-const MAX_REJECTED_BYTES = 800_000
 
 /**
  * From a frame to messages: parse, stamp, interpret, hold against what came before, route. Every frame ends in
@@ -144,7 +141,7 @@ export class FrameHandler {
       topic: this.#options.deadLettersTopic,
       partition: 0,
       key: null,
-      value: bytes.subarray(0, MAX_REJECTED_BYTES),
+      value: bytes.subarray(0, KEPT_FRAME_BYTES),
       headers: new Map([
         [Buffer.from(HEADER.origin), Buffer.from('ingestion')],
         [Buffer.from(HEADER.reason), Buffer.from(reason)],

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { SCHEMA_VERSION } from '../market/event.ts'
 
 /** Header names of Tapeline's messages. Values are text. */
@@ -34,4 +35,24 @@ export function headerText(
       return value?.toString() ?? ''
   }
   return null
+}
+
+/** What a message of any producer may carry for long is bounded. */
+const KEPT_HEADERS = 20
+const KEPT_CHARACTERS = 1000
+
+/** Headers as texts, to be kept beside a message; those that are no text, or long, are left out. */
+export function headerTexts(
+  headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
+): Array<[name: string, value: string]> {
+  const texts: Array<[string, string]> = []
+  for (const [key, value] of headers) {
+    if (key === null || value === null || texts.length === KEPT_HEADERS) continue
+    if (isPlainText(key) && isPlainText(value)) texts.push([key.toString(), value.toString()])
+  }
+  return texts
+}
+
+function isPlainText(bytes: Buffer): boolean {
+  return bytes.length <= KEPT_CHARACTERS && isUtf8(bytes) && !bytes.includes(0)
 }

@@ -38,7 +38,10 @@ export interface FetchLimits {
   /** How long the broker may wait for `minBytes` to gather. */
   readonly maxWaitMs: number
   readonly minBytes: number
+  /** Of the answer, as the broker has the messages: compressed. One batch of a partition comes whatever its size. */
   readonly maxBytes: number
+  /** Likewise, of each partition; 1 MiB when not given. */
+  readonly partitionMaxBytes?: number
 }
 
 const PARTITION_MAX_BYTES = 1 << 20
@@ -114,7 +117,7 @@ export class PartitionFetcher {
         currentLeaderEpoch: -1,
         fetchOffset: BigInt(offset),
         lastFetchedEpoch: -1,
-        partitionMaxBytes: PARTITION_MAX_BYTES,
+        partitionMaxBytes: limits.partitionMaxBytes ?? PARTITION_MAX_BYTES,
       })),
     }))
     const options = {

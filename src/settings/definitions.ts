@@ -65,6 +65,8 @@ export const DEFINITIONS = {
   FLUSH_INTERVAL_MS: required(kind.integer(10, 600_000), '2000'),
   /** Unset: rows are kept for ever. */
   RETENTION_DAYS: optional(kind.integer(1, 36_500)),
+  /** Unset: nothing is compressed. */
+  COMPRESS_AFTER_DAYS: optional(kind.integer(1, 36_500)),
   MIGRATE_ON_START: required(kind.flag, 'true'),
 
   BACKOFF_INITIAL_MS: required(kind.integer(10, 600_000), '1000'),

@@ -40,19 +40,22 @@ export interface InsertedBookTickers {
   readonly rows: number
 }
 
+/** Inserts the rows `[from, to)`, all when not given. */
 export async function insertBookTickers(
   connection: Queryable,
   columns: BookTickerColumns,
+  from = 0,
+  to = columns.updateId.length,
 ): Promise<InsertedBookTickers[]> {
-  if (columns.updateId.length === 0) return []
+  if (from >= to) return []
   const values = [
-    bareArray(columns.ingestionUs),
-    wordArray(columns.symbol),
-    bareArray(columns.updateId),
-    bareArray(columns.bidPrice),
-    bareArray(columns.bidQuantity),
-    bareArray(columns.askPrice),
-    bareArray(columns.askQuantity),
+    bareArray(columns.ingestionUs, from, to),
+    wordArray(columns.symbol, from, to),
+    bareArray(columns.updateId, from, to),
+    bareArray(columns.bidPrice, from, to),
+    bareArray(columns.bidQuantity, from, to),
+    bareArray(columns.askPrice, from, to),
+    bareArray(columns.askQuantity, from, to),
   ]
   return (await connection.query<InsertedBookTickers>(INSERT, values, 'insert_book_ticker')).rows
 }

@@ -10,12 +10,14 @@ export interface DeadLetterRow {
   readonly reason: string
   readonly key: Buffer | null
   readonly payload: Buffer | null
+  /** The message's own headers, in its order; a retry reads schema and epoch there. */
+  readonly headers?: ReadonlyArray<readonly [name: string, value: string]>
   readonly failedAtMs: number
 }
 
-const INSERT = `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, key, payload, failed_at)
+const INSERT = `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, key, payload, headers, failed_at)
   SELECT * FROM unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],
-    $9::timestamptz[])
+    $9::jsonb[], $10::timestamptz[])
   ON CONFLICT DO NOTHING`
 
 /** @returns how many rows were new; a redelivered message adds none */
@@ -33,6 +35,7 @@ export async function insertDeadLetters(
     rows.map((row) => row.reason),
     rows.map((row) => row.key),
     rows.map((row) => row.payload),
+    rows.map((row) => (row.headers === undefined ? null : JSON.stringify(row.headers))),
     rows.map((row) => new Date(row.failedAtMs).toISOString()),
   ]
   return (await connection.query(INSERT, values, 'insert_dead_letters')).rowCount

@@ -1,11 +1,14 @@
 import { describeError, TapelineError } from '../errors.ts'
 import type { Database, Queryable } from './database.ts'
 import { LEDGER_SQL, LOCK_SQL, loadMigrations, type Migration } from './migrations.ts'
+import { actAsMigrator, actAsOneself, applyRoles } from './roles.ts'
 
 export interface MigrationReport {
   /** The version found, 0 for an empty database. */
   readonly from: number
   readonly to: number
+  /** Statements for the roles that this user was not allowed, see `roles.ts`; none when nothing was migrated. */
+  readonly notAllowed: readonly string[]
 }
 
 /**
@@ -20,9 +23,10 @@ export async function migrate(database: Database): Promise<MigrationReport> {
       const before = await versionIfAny(connection)
       refuseNewer(before, migrations)
       // A user that may only read and write passes where there is nothing to do.
-      if (before === migrations.length) return { from: before, to: before }
+      if (before === migrations.length) return { from: before, to: before, notAllowed: [] }
       await requireTimescale(connection)
       await connection.query(LOCK_SQL)
+      await actAsMigrator(connection)
       await connection.query(LEDGER_SQL)
       const from = await currentVersion(connection)
       refuseNewer(from, migrations)
@@ -33,7 +37,8 @@ export async function migrate(database: Database): Promise<MigrationReport> {
           name,
         ])
       }
-      return { from, to: Math.max(from, migrations.length) }
+      await actAsOneself(connection)
+      return { from, to: migrations.length, notAllowed: await applyRoles(connection) }
     })
   } catch (error) {
     if (sqlState(error) !== '42501') throw error

@@ -42,5 +42,7 @@ export function renderMigrations(migrations: readonly Migration[]): string {
     ({ version, name, sql }) =>
       `-- Migration ${version}: ${name}\n${sql.trim()}\nINSERT INTO schema_migrations (version, name) VALUES (${version}, '${name}');`,
   )
-  return `-- Made by: tapeline migrate --print\n-- For an empty database; an existing one is brought up to date by: tapeline migrate\n\nBEGIN;\n${LOCK_SQL}\n${LEDGER}\n\n${parts.join('\n\n')}\n\nCOMMIT;\n`
+  const hasRoles = migrations.some(({ name }) => name === 'roles')
+  const roles = hasRoles ? '\n-- The roles and their rights.\nSELECT tapeline_roles();\n' : ''
+  return `-- Made by: tapeline migrate --print\n-- For an empty database; an existing one is brought up to date by: tapeline migrate\n\nBEGIN;\n${LOCK_SQL}\n${LEDGER}\n\n${parts.join('\n\n')}\n${roles}\nCOMMIT;\n`
 }

@@ -15,6 +15,8 @@ export interface TradeColumns {
   readonly isBuyerMaker: Array<'t' | 'f'>
   readonly ingestionUs: number[]
   readonly source: Array<'stream' | 'backfill'>
+  /** How often the exchange had begun the id sequence anew. */
+  readonly epoch: number[]
 }
 
 export function emptyTradeColumns(): TradeColumns {
@@ -31,6 +33,7 @@ export function emptyTradeColumns(): TradeColumns {
     isBuyerMaker: [],
     ingestionUs: [],
     source: [],
+    epoch: [],
   }
 }
 
@@ -38,12 +41,14 @@ const EPOCH = "timestamptz 'epoch'"
 
 const INSERT = `WITH inserted AS (
   INSERT INTO trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, first_trade_id,
-    last_trade_id, is_buyer_maker, ingestion_timestamp, source)
+    last_trade_id, is_buyer_maker, ingestion_timestamp, source, epoch)
   SELECT ${EPOCH} + trade_ms * interval '1 millisecond', ${EPOCH} + event_ms * interval '1 millisecond', symbol, event_type,
-    trade_id, price, quantity, first_id, last_id, maker, ${EPOCH} + received_us * interval '1 microsecond', source
+    trade_id, price, quantity, first_id, last_id, maker, ${EPOCH} + received_us * interval '1 microsecond', source,
+    epoch
   FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::numeric[], $7::numeric[],
-    $8::bigint[], $9::bigint[], $10::boolean[], $11::bigint[], $12::text[])
-    AS row (trade_ms, event_ms, symbol, event_type, trade_id, price, quantity, first_id, last_id, maker, received_us, source)
+    $8::bigint[], $9::bigint[], $10::boolean[], $11::bigint[], $12::text[], $13::int[])
+    AS row (trade_ms, event_ms, symbol, event_type, trade_id, price, quantity, first_id, last_id, maker, received_us, source,
+      epoch)
   ON CONFLICT DO NOTHING
   RETURNING symbol, event_type)
 SELECT symbol, event_type, count(*)::int AS rows FROM inserted GROUP BY symbol, event_type`
@@ -55,21 +60,28 @@ export interface InsertedTrades {
   readonly rows: number
 }
 
-export async function insertTrades(connection: Queryable, columns: TradeColumns): Promise<InsertedTrades[]> {
-  if (columns.tradeId.length === 0) return []
+/** Inserts the rows `[from, to)`, all when not given. */
+export async function insertTrades(
+  connection: Queryable,
+  columns: TradeColumns,
+  from = 0,
+  to = columns.tradeId.length,
+): Promise<InsertedTrades[]> {
+  if (from >= to) return []
   const values = [
-    bareArray(columns.tradeTimeMs),
-    bareArray(columns.eventTimeMs),
-    wordArray(columns.symbol),
-    wordArray(columns.eventType),
-    bareArray(columns.tradeId),
-    bareArray(columns.price),
-    bareArray(columns.quantity),
-    bareArray(columns.firstTradeId),
-    bareArray(columns.lastTradeId),
-    bareArray(columns.isBuyerMaker),
-    bareArray(columns.ingestionUs),
-    wordArray(columns.source),
+    bareArray(columns.tradeTimeMs, from, to),
+    bareArray(columns.eventTimeMs, from, to),
+    wordArray(columns.symbol, from, to),
+    wordArray(columns.eventType, from, to),
+    bareArray(columns.tradeId, from, to),
+    bareArray(columns.price, from, to),
+    bareArray(columns.quantity, from, to),
+    bareArray(columns.firstTradeId, from, to),
+    bareArray(columns.lastTradeId, from, to),
+    bareArray(columns.isBuyerMaker, from, to),
+    bareArray(columns.ingestionUs, from, to),
+    wordArray(columns.source, from, to),
+    bareArray(columns.epoch, from, to),
   ]
   return (await connection.query<InsertedTrades>(INSERT, values, 'insert_trades')).rows
 }

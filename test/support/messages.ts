@@ -50,8 +50,12 @@ export async function readTopic(
   topic: string,
   from: readonly string[] = brokers(),
 ): Promise<StoredMessage[]> {
+  return await Array.fromAsync(messagesOf(topic, from))
+}
+
+/** The same one by one, for topics that are too large to be held. */
+export async function* messagesOf(topic: string, from: readonly string[]): AsyncGenerator<StoredMessage> {
   const fetcher = new PartitionFetcher(connectionTo(from), 'tapeline-test-read', [topic])
-  const messages: StoredMessage[] = []
   try {
     await fetcher.connect()
     for (const { partition, start, end } of await fetcher.offsetRanges()) {
@@ -64,19 +68,12 @@ export async function readTopic(
           const headers = Object.fromEntries(
             record.headers.map(([name, text]) => [String(name), String(text)]),
           )
-          messages.push({
-            topic,
-            partition,
-            offset: at,
-            key: record.key?.toString() ?? null,
-            value: record.value,
-            headers,
-          })
+          const key = record.key?.toString() ?? null
+          yield { topic, partition, offset: at, key, value: record.value, headers }
         }
         offset = fetched?.nextOffset ?? offset
       }
     }
-    return messages
   } finally {
     await fetcher.close()
   }

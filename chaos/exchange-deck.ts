@@ -1,0 +1,240 @@
+import { TapelineError } from '../src/errors.ts'
+import type { FaultRequest } from '../src/exchange/fault-kinds.ts'
+import type { Random } from '../src/exchange/random.ts'
+import type { IdType } from '../src/exchange/trade-history.ts'
+import { EVENT_TYPES, streamName } from '../src/market/event.ts'
+import type { RareFault } from './options.ts'
+
+/** What is done to the exchange. */
+export type ExchangeAct =
+  | { readonly type: 'add'; readonly requests: readonly FaultRequest[] }
+  /** Ids that are yet to come are lost by the streams and absent over REST for a while: which ones shows only then. */
+  | {
+      readonly type: 'absent'
+      readonly how: 'restHole' | 'restClamp'
+      readonly symbol: string
+      readonly ids: IdType
+      readonly count: number
+      readonly forMs: number
+    }
+
+/** One kind of fault, and how one of it is drawn. */
+export interface Card {
+  /** As it is counted, shown and asked for. */
+  readonly name: string
+  draw(random: Random): { readonly holdMs: number; readonly act: ExchangeAct }
+}
+export type Deck = readonly Card[]
+
+/** A fault without a time of its own ends after so long at the latest, also when nothing has come by to be struck. */
+const BOUND_MS = 10_000
+/** The watchdog of single streams acts after 30 s; this leaves it the time to. */
+const LONG_STALL_MS = 45_000
+
+const between = (random: Random, low: number, high: number) => Math.round(low + (high - low) * random.next())
+const oneOf = <Item>(random: Random, items: readonly [Item, ...Item[]]): Item =>
+  items[Math.floor(random.next() * items.length)] ?? items[0]
+const anySymbol = (random: Random) => oneOf(random, ['BTCUSDT', 'ETHUSDT', 'BNBUSDT'])
+const anyStream = (random: Random) => {
+  return streamName(anySymbol(random), oneOf(random, EVENT_TYPES))
+}
+
+/** A fault that holds for a drawn time. */
+function lasting(
+  name: string,
+  low: number,
+  high: number,
+  request: (random: Random, forMs: number) => FaultRequest,
+): Card {
+  return {
+    name,
+    draw(random) {
+      const forMs = between(random, low, high)
+      return { holdMs: forMs, act: { type: 'add', requests: [request(random, forMs)] } }
+    },
+  }
+}
+
+/** One that strikes at once. */
+function sudden(name: string, ...requests: FaultRequest[]): Card {
+  return { name, draw: () => ({ holdMs: 0, act: { type: 'add', requests } }) }
+}
+
+/** One that holds over connecting, with a cut so that somebody has to connect. */
+function onConnecting(name: string, request: (random: Random) => FaultRequest): Card {
+  return {
+    name,
+    draw: (random) => ({
+      holdMs: 0,
+      act: { type: 'add', requests: [request(random), { kind: 'cut', how: 'reset' }] },
+    }),
+  }
+}
+
+/** One over REST, with frames lost so that REST is asked. */
+function overRest(
+  name: string,
+  low: number,
+  high: number,
+  request: (random: Random, forMs: number) => FaultRequest,
+): Card {
+  return {
+    name,
+    draw(random) {
+      const forMs = between(random, low, high)
+      const drop: FaultRequest = {
+        kind: 'drop',
+        stream: oneOf(random, ['*@trade', '*@aggTrade']),
+        count: between(random, 1, 30),
+        forMs: BOUND_MS,
+      }
+      return { holdMs: forMs, act: { type: 'add', requests: [request(random, forMs), drop] } }
+    },
+  }
+}
+
+const retryAfter = (random: Random) => between(random, 1, 4)
+
+const USUAL: Deck = [
+  lasting('drop', BOUND_MS / 10, BOUND_MS / 5, (random, forMs) => ({
+    kind: 'drop',
+    stream: anyStream(random),
+    count: between(random, 1, 200),
+    forMs,
+  })),
+  // Every lost id is a gap and a request of its own: longer, and the weight of a minute would be spent on one fault.
+  lasting('drop of all streams', 30, 150, (_, forMs) => ({ kind: 'drop', probability: 0.5, forMs })),
+  lasting('duplicate', 1000, 4000, (random, forMs) => ({
+    kind: 'duplicate',
+    probability: 0.3,
+    copies: between(random, 1, 3),
+    forMs,
+  })),
+  lasting('delay', 1000, 4000, (random, forMs) => ({
+    kind: 'delay',
+    delayMs: between(random, 50, 1500),
+    forMs,
+  })),
+  ...(['text', 'truncated', 'binary', 'oversized', 'protocol'] as const).map((form) =>
+    sudden(`garbage ${form}`, { kind: 'garbage', form, count: form === 'text' ? 5 : 1, forMs: BOUND_MS }),
+  ),
+  lasting('stall of one stream', 1000, 6000, (random, forMs) => ({
+    kind: 'stall',
+    stream: anyStream(random),
+    forMs,
+  })),
+  lasting('stall of all streams', 1000, 6000, (_, forMs) => ({ kind: 'stall', forMs })),
+  sudden('cut reset', { kind: 'cut', how: 'reset' }),
+  sudden('cut end', { kind: 'cut', how: 'end' }),
+  sudden('cut close', { kind: 'cut', how: 'close', code: 1012, reason: 'restart' }),
+  {
+    name: 'serverShutdown',
+    draw(random) {
+      const graceMs = between(random, 1000, 9000)
+      return { holdMs: graceMs, act: { type: 'add', requests: [{ kind: 'serverShutdown', graceMs }] } }
+    },
+  },
+  lasting('freeze', 1000, 6000, (_, forMs) => ({ kind: 'freeze', forMs })),
+  onConnecting('refuse', (random) => ({
+    kind: 'refuse',
+    status: oneOf(random, [429, 500, 503]),
+    count: between(random, 1, 2),
+    forMs: BOUND_MS,
+  })),
+  onConnecting('refuse reset', () => ({ kind: 'refuse', how: 'reset', count: 1, forMs: BOUND_MS })),
+  onConnecting('closeAfterHandshake', () => ({ kind: 'closeAfterHandshake', count: 1, forMs: BOUND_MS })),
+  {
+    name: 'unreachable',
+    draw(random) {
+      const forMs = between(random, 1000, 4000)
+      const requests: FaultRequest[] = [
+        { kind: 'unreachable', forMs },
+        { kind: 'cut', how: 'reset' },
+      ]
+      return { holdMs: forMs, act: { type: 'add', requests } }
+    },
+  },
+  ...[429, 418, 500].map((status) =>
+    overRest(`restError ${status}`, 2000, 6000, (random, forMs) => ({
+      kind: 'restError',
+      status,
+      ...(status === 500 ? {} : { retryAfterSeconds: retryAfter(random) }),
+      count: between(random, 1, 3),
+      forMs,
+    })),
+  ),
+  overRest('restReset', 2000, 6000, (random, forMs) => ({
+    kind: 'restReset',
+    count: between(random, 1, 3),
+    forMs,
+  })),
+  overRest('restSlow', 2000, 6000, (random, forMs) => ({
+    kind: 'restSlow',
+    delayMs: between(random, 200, 4000),
+    forMs,
+  })),
+  overRest('restShort', 2000, 6000, (random, forMs) => ({
+    kind: 'restShort',
+    rows: between(random, 0, 10),
+    forMs,
+  })),
+  overRest('restLag', 2000, 8000, (random, forMs) => ({
+    kind: 'restLag',
+    lagMs: between(random, 1000, 10_000),
+    forMs,
+  })),
+  absent('restHole'),
+  absent('restClamp'),
+]
+
+const RARE: Readonly<Record<RareFault, Card>> = {
+  '403': overRest('restError 403', 500, 500, () => ({
+    kind: 'restError',
+    status: 403,
+    count: 1,
+    forMs: BOUND_MS,
+  })),
+  '451': overRest('restError 451', 500, 500, () => ({
+    kind: 'restError',
+    status: 451,
+    count: 1,
+    forMs: BOUND_MS,
+  })),
+  longStall: lasting('stall until resubscribed', LONG_STALL_MS, LONG_STALL_MS, (random, forMs) => ({
+    kind: 'stall',
+    stream: anyStream(random),
+    healedBy: 'resubscribe',
+    forMs,
+  })),
+}
+
+function absent(how: 'restHole' | 'restClamp'): Card {
+  return {
+    name: how,
+    draw(random) {
+      const forMs = between(random, 3000, 15_000)
+      const [symbol, ids] = [anySymbol(random), oneOf<IdType>(random, ['trade', 'aggTrade'])]
+      const count = between(random, 1, 50)
+      return { holdMs: forMs, act: { type: 'absent', how, symbol, ids, count, forMs } }
+    },
+  }
+}
+
+/**
+ * One card for each kind of fault of docs/faults.md, and each of its forms. `restartIds` is not there: rows do not say
+ * their epoch yet, so nothing could be compared after it.
+ *
+ * @param only names of those to take; null: all
+ * @throws TapelineError `INPUT` for a name that there is not
+ */
+export function deckOf(also: readonly RareFault[], only: readonly string[] | null): Deck {
+  const all = [...USUAL, ...also.map((name) => RARE[name])]
+  const names = all.map(({ name }) => name)
+  const wrong = only?.filter((name) => !names.includes(name)) ?? []
+  if (wrong.length > 0) {
+    throw new TapelineError('INPUT', `--only: there is no ${wrong.join(', ')}.`, {
+      fix: `Take some of: ${names.join(', ')}.`,
+    })
+  }
+  return only === null ? all : all.filter(({ name }) => only.includes(name))
+}

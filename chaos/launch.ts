@@ -1,0 +1,97 @@
+import { join } from 'node:path'
+import type { RunningProcess } from '../src/local/child-process.ts'
+import { startEmbeddedDatabase } from '../src/local/embedded-database.ts'
+import { startKafkaBroker } from '../src/local/kafka-broker.ts'
+import { spawnNode } from '../src/local/node-child.ts'
+import { identify } from '../src/local/process-identity.ts'
+import { COMMAND_LINE } from '../src/local/program.ts'
+import { type NativeTimescale, startNativeTimescale } from '../test/support/native-timescaledb.ts'
+import { descendantsOf, haveEnded, signalIfRunning } from '../test/support/process-tree.ts'
+import type { PartProcess } from './part.ts'
+
+/** A fast shutdown writes a checkpoint. */
+const STOP_LIMIT_MS = 20_000
+
+/** A service as `bin/tapeline COMMAND` runs it, in a process of its own. */
+export async function launchService(
+  command: 'ingest' | 'consume',
+  env: NodeJS.ProcessEnv,
+  logFile: string,
+): Promise<PartProcess> {
+  const { running } = await spawnNode({ script: COMMAND_LINE, args: [command], env, logFile })
+  return ofGroup(running)
+}
+
+export async function launchBroker(
+  options: { distributionDir: string; dataDir: string; port: number },
+  signal: AbortSignal,
+): Promise<PartProcess> {
+  return ofGroup(await startKafkaBroker({ ...options, signal }))
+}
+
+/** The embedded database, on a port that it keeps. */
+export async function launchEmbedded(
+  options: { folder: string; port: number; logFile: string },
+  signal: AbortSignal,
+): Promise<PartProcess & { readonly url: string }> {
+  const { folder, port, logFile } = options
+  const server = await startEmbeddedDatabase({ dataDir: join(folder, 'embedded'), port, logFile, signal })
+  return { ...ofGroup(server), url: server.url }
+}
+
+export interface NativeDatabase {
+  readonly server: NativeTimescale
+  /** Starts it again where it is down. */
+  launch(): Promise<PartProcess>
+}
+
+/** @returns the native database, running, or why this machine cannot have it */
+export async function openNative(
+  cacheDir: string,
+  onProgress: (text: string) => void,
+): Promise<NativeDatabase | { skip: string }> {
+  const server = await startNativeTimescale({ cacheDir, onProgress })
+  if ('skip' in server) return server
+  let isFirst = true
+  return {
+    server,
+    async launch() {
+      if (!isFirst) await server.restart()
+      isFirst = false
+      const { pid } = server
+      return {
+        pid,
+        kill: () => server.kill(),
+        async stop() {
+          // Not the server's own stop, which removes the data.
+          const postmaster = identify(pid)
+          if (postmaster === null || !signalIfRunning(postmaster, 'SIGINT')) return null
+          if (!(await haveEnded([postmaster], STOP_LIMIT_MS))) await server.kill()
+          return null
+        },
+        signal(signal) {
+          const postmaster = identify(pid)
+          // The postmaster first, so that it starts no further process meanwhile; and first to go on.
+          for (const one of [...(postmaster === null ? [] : [postmaster]), ...descendantsOf(pid)])
+            signalIfRunning(one, signal)
+        },
+      }
+    },
+  }
+}
+
+/** A process that leads its own group, with its children. */
+function ofGroup(running: RunningProcess): PartProcess {
+  return {
+    pid: running.pid,
+    async kill() {
+      running.kill()
+      await running.exited
+    },
+    stop: () => running.stop(),
+    signal(signal) {
+      const leader = identify(running.pid)
+      if (leader !== null) signalIfRunning(leader, signal)
+    },
+  }
+}

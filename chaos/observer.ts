@@ -1,0 +1,117 @@
+import type { ConsumerStatus, IngestionStatus } from '../src/telemetry/status.ts'
+import { sleep } from '../src/timing/backoff.ts'
+import { residentBytes } from './memory.ts'
+import { OutageBook } from './outages.ts'
+import { Recoveries } from './recoveries.ts'
+import { PART_NAMES, type PartName } from './schedule.ts'
+import type { Stage } from './stage.ts'
+import type { Violations } from './violations.ts'
+import { consumerImbalance, ingestionImbalance, type Observation, watchService } from './watch.ts'
+
+const CONNECTIONS_EVERY_MS = 40
+const PROCESSES_EVERY_MS = 1000
+/** A stream that has delivered within this time is fresh; the slowest of them delivers several times a second. */
+const FRESH_MS = 5000
+
+/** Looks at all parts from the outside, all the time, and remembers what is needed at the end. */
+export class Observer {
+  readonly outages = new OutageBook()
+  readonly recoveries = new Recoveries()
+  /** Resident memory at its highest, in bytes. */
+  readonly peakBytes: Record<PartName, number> = { ingestion: 0, consumer: 0, broker: 0, database: 0 }
+  ingestion: Observation<IngestionStatus> | null = null
+  consumer: Observation<ConsumerStatus> | null = null
+  readonly #stage: Stage
+  readonly #violations: Violations
+  readonly #stopping = new AbortController()
+  readonly #work: Array<Promise<void>> = []
+  /** Frames received by ingestion's processes that have gone, and by the one that runs. */
+  #receivedBefore = 0
+  #received = 0
+
+  constructor(stage: Stage, violations: Violations) {
+    this.#stage = stage
+    this.#violations = violations
+  }
+
+  start(): void {
+    const { signal } = this.#stopping
+    const { ingestionUrl, consumerUrl } = this.#stage
+    this.#work.push(
+      watchService<IngestionStatus>(ingestionUrl, (seen) => this.#onIngestion(seen), signal),
+      watchService<ConsumerStatus>(consumerUrl, (seen) => this.#onConsumer(seen), signal),
+      this.#repeatedly(CONNECTIONS_EVERY_MS, () => this.#lookAtConnections()),
+      this.#repeatedly(PROCESSES_EVERY_MS, () => this.#lookAtProcesses()),
+    )
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await Promise.all(this.#work)
+  }
+
+  /** Messages that ingestion has received, over all its processes. */
+  get received(): number {
+    return this.#receivedBefore + this.#received
+  }
+
+  get lag(): number {
+    return (this.consumer?.status?.partitions ?? []).reduce((sum, { lag }) => sum + lag, 0)
+  }
+
+  /** What is not quiet yet, in a few words; empty when all is. */
+  unrest(): string {
+    const { status, ready } = this.ingestion ?? { status: null, ready: false }
+    if (!ready || status === null)
+      return `ingestion is not ready${status === null ? '' : `: ${status.reason}`}`
+    if (status.openGaps.length > 0) return `${status.openGaps.length} gaps are open`
+    const stale = Object.entries(status.streams).filter(
+      ([, { lastSeenAgeMs }]) => (lastSeenAgeMs ?? Infinity) > FRESH_MS,
+    )
+    if (stale.length > 0) return `${stale.map(([name]) => name).join()} deliver nothing`
+    if (this.consumer?.ready !== true)
+      return `the consumer is not ready: ${this.consumer?.status?.reason ?? 'no answer'}`
+    const [unhealed] = this.recoveries.unhealed()
+    return unhealed === undefined ? '' : `not over: ${unhealed}`
+  }
+
+  #onIngestion(seen: Observation<IngestionStatus>): void {
+    this.ingestion = seen
+    this.recoveries.ingestion(seen)
+    if (seen.status === null) return
+    const { received } = seen.status.counters
+    if (received < this.#received) this.#receivedBefore += this.#received
+    this.#received = received
+    const imbalance = ingestionImbalance(seen.status)
+    if (imbalance !== null) this.#violations.add(`Counters do not conserve: ${imbalance}`)
+  }
+
+  #onConsumer(seen: Observation<ConsumerStatus>): void {
+    this.consumer = seen
+    this.recoveries.consumer(seen)
+    const imbalance = seen.status === null ? null : consumerImbalance(seen.status)
+    if (imbalance !== null) this.#violations.add(`Counters do not conserve: ${imbalance}`)
+  }
+
+  #lookAtConnections(): void {
+    // One without streams only asks which exchange this is.
+    const open = this.#stage.exchange.connections().filter(({ streams }) => streams > 0)
+    this.outages.observe(Date.now(), open.length)
+  }
+
+  #lookAtProcesses(): void {
+    for (const name of PART_NAMES) {
+      const part = this.#stage.parts[name]
+      part.check(this.#stopping.signal)
+      if (part.pid !== null) this.peakBytes[name] = Math.max(this.peakBytes[name], residentBytes(part.pid))
+    }
+  }
+
+  async #repeatedly(everyMs: number, look: () => void): Promise<void> {
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      look()
+      await sleep(everyMs, signal).catch(() => undefined) // Stopped: the loop's condition sees it.
+    }
+  }
+}

@@ -1,0 +1,191 @@
+import { randomInt } from 'node:crypto'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { parseDuration } from '../src/cli/duration.ts'
+import { PART_NAMES, type PartName } from './schedule.ts'
+
+/** Faults that are drawn only where they are asked for, since they change what can be expected of a run. */
+export const RARE_FAULTS = ['403', '451', 'longStall'] as const
+export type RareFault = (typeof RARE_FAULTS)[number]
+
+/** What a run is to do. Durations in milliseconds. */
+export interface ChaosOptions {
+  readonly forMs: number
+  /** Messages per second over all symbols and streams, on average. */
+  readonly rate: number
+  readonly seed: number
+  readonly parts: readonly PartName[]
+  /** Exact numbers of SIGKILLs; null: kills are drawn like pauses and restarts. */
+  readonly kills: Readonly<Partial<Record<PartName, number>>> | null
+  /** Mean time between faults of processes that are drawn; null: none but the kills. */
+  readonly everyMs: number | null
+  /** Mean time between faults of the exchange; null: none. */
+  readonly exchangeEveryMs: number | null
+  readonly also: readonly RareFault[]
+  /** Names of the faults of the exchange that are drawn; null: all. */
+  readonly only: readonly string[] | null
+  /** How long to wait at most until nothing is missing or under way any more. */
+  readonly quietMs: number
+  readonly database: 'native' | 'embedded' | 'any'
+  /** Settings of both services, beside those the run needs. */
+  readonly settings: Readonly<Record<string, string>>
+  readonly jsonFile: string | null
+  readonly logsDir: string | null
+}
+
+const EVERY = '8s'
+
+const EXAMPLES = `
+Examples:
+  $ npm run chaos -- --for 60s --seed 7
+  $ npm run chaos -- --for 5m --rate 2000 --parts ingestion,broker --kills ingestion=3,broker=1
+  $ npm run chaos -- --for 10m --json chaos.json --logs chaos-logs
+  $ npm run chaos -- --for 2m --no-exchange-faults --parts consumer,database
+  $ npm run chaos -- --for 2m --every 1m --only 'cut reset,drop,restError 429'
+
+docs/chaos.md says what is done, what is checked, and how to read the report.`
+
+/**
+ * Reads the command line. Prints and exits by itself for `--help` and for what makes no sense.
+ *
+ * @param args without node and script
+ */
+export function parseOptions(args: readonly string[]): ChaosOptions {
+  const command = new Command('chaos')
+    .description(
+      'Run the whole pipeline under load, break it at random from a seed, and prove that nothing was lost.',
+    )
+    .addOption(duration('--for <duration>', 'how long to break things', '60s'))
+    .addOption(
+      new Option('--rate <number>', 'messages per second').argParser(wholeNumber(10, 50_000)).default(2000),
+    )
+    .addOption(
+      new Option('--seed <number>', 'of all that is drawn; printed, and drawn itself when not given')
+        .argParser(wholeNumber(0, 2 ** 32 - 1))
+        .default(randomInt(1_000_000), 'drawn'),
+    )
+    .addOption(
+      new Option('--parts <list>', 'processes to break')
+        .argParser(list(PART_NAMES))
+        .default([...PART_NAMES], PART_NAMES.join()),
+    )
+    .addOption(
+      new Option('--kills <list>', 'exact numbers of SIGKILLs, like ingestion=3,broker=1')
+        .argParser(parseKills)
+        .default(null, 'drawn like pauses and restarts'),
+    )
+    .addOption(
+      new Option('--every <duration>', 'mean time between faults of processes')
+        .argParser(parseDuration)
+        .default(null, `${EVERY}; with --kills none are drawn beside them unless this is given`),
+    )
+    .addOption(duration('--exchange-every <duration>', 'mean time between faults of the exchange', '4s'))
+    .option('--no-exchange-faults', 'let the exchange behave')
+    .addOption(
+      new Option('--also <list>', `rarer faults: ${RARE_FAULTS.join(', ')}`)
+        .argParser(list(RARE_FAULTS))
+        .default([], 'none'),
+    )
+    .addOption(
+      new Option('--only <list>', 'faults of the exchange to draw, by the names of the report')
+        .argParser((text) => text.split(',').map((name) => name.trim()))
+        .default(null, 'all'),
+    )
+    .addOption(duration('--quiet <duration>', 'longest wait for quiet at the end', '8m'))
+    .addOption(
+      new Option('--database <kind>', 'which TimescaleDB; any: native where this machine can have it')
+        .choices(['native', 'embedded', 'any'])
+        .default('any'),
+    )
+    .addOption(
+      new Option('--set <NAME=VALUE>', 'a setting of both services; may be repeated')
+        .argParser(setting)
+        .default({}, 'none'),
+    )
+    .option('--json <file>', 'write the result as JSON')
+    .option('--logs <folder>', 'keep what the parts have logged')
+    .addHelpText('after', EXAMPLES)
+    .allowExcessArguments(false)
+    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+    .parse([...args], { from: 'user' })
+  const given = command.opts()
+  return {
+    forMs: given['for'],
+    rate: given['rate'],
+    seed: given['seed'],
+    parts: given['parts'],
+    kills: given['kills'],
+    everyMs: given['every'] ?? (given['kills'] === null ? parseDuration(EVERY) : null),
+    exchangeEveryMs: given['exchangeFaults'] ? given['exchangeEvery'] : null,
+    also: given['also'],
+    only: given['only'],
+    quietMs: given['quiet'],
+    database: given['database'],
+    settings: given['set'],
+    jsonFile: given['json'] ?? null,
+    logsDir: given['logs'] ?? null,
+  }
+}
+
+/** The command that does the same again. */
+export function commandOf(options: ChaosOptions): string {
+  const { kills, also, settings } = options
+  const words = [
+    `--seed ${options.seed} --for ${options.forMs}ms --rate ${options.rate} --parts ${options.parts.join()}`,
+    kills === null
+      ? ''
+      : `--kills ${Object.entries(kills)
+          .map(([part, count]) => `${part}=${count}`)
+          .join()}`,
+    options.everyMs === null ? '' : `--every ${options.everyMs}ms`,
+    options.exchangeEveryMs === null
+      ? '--no-exchange-faults'
+      : `--exchange-every ${options.exchangeEveryMs}ms`,
+    also.length === 0 ? '' : `--also ${also.join()}`,
+    options.only === null ? '' : `--only '${options.only.join()}'`,
+    options.database === 'any' ? '' : `--database ${options.database}`,
+    ...Object.entries(settings).map(([name, value]) => `--set ${name}=${value}`),
+  ]
+  return `npm run chaos -- ${words.filter((word) => word !== '').join(' ')}`
+}
+
+function duration(flags: string, description: string, fallback: string): Option {
+  return new Option(flags, description).argParser(parseDuration).default(parseDuration(fallback), fallback)
+}
+
+function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
+    if (value >= min && value <= max) return value
+    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`)
+  }
+}
+
+function list<Name extends string>(names: readonly Name[]): (text: string) => Name[] {
+  return (text) =>
+    text.split(',').map((part) => {
+      const name = names.find((each) => each === part.trim())
+      if (name === undefined) throw new InvalidArgumentError(`Expected some of ${names.join(', ')}.`)
+      return name
+    })
+}
+
+function parseKills(text: string): Partial<Record<PartName, number>> {
+  const kills: Partial<Record<PartName, number>> = {}
+  for (const pair of text.split(',')) {
+    const [, name, count] = /^(\w+)=(\d{1,3})$/.exec(pair.trim()) ?? []
+    const part = PART_NAMES.find((each) => each === name)
+    if (part === undefined)
+      throw new InvalidArgumentError(
+        `Expected counts like ingestion=3,broker=1, of ${PART_NAMES.join(', ')}.`,
+      )
+    kills[part] = Number(count)
+  }
+  return kills
+}
+
+function setting(text: string, before: unknown): Record<string, string> {
+  const [, name, value] = /^([A-Z_]+)=(.*)$/.exec(text) ?? []
+  if (name === undefined || value === undefined)
+    throw new InvalidArgumentError('Expected NAME=VALUE, as in .env.example.')
+  return { ...Object(before), [name]: value }
+}

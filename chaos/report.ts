@@ -1,0 +1,86 @@
+import type { Figures } from './figures.ts'
+import type { ChaosResult } from './result.ts'
+
+/** A run's result as a person reads it. */
+export function renderResult(result: ChaosResult): string {
+  const { rows, ledger, kafka, quotes, comparedTrades } = result
+  const counts = Object.entries(rows).map(([name, count]) => `${count} ${name}`)
+  const total = Object.values(result.faults).reduce((sum, count) => sum + count, 0)
+  return [
+    '',
+    ...table([
+      [
+        'fault',
+        'n',
+        'in vain',
+        'held',
+        'until all was well: median',
+        'p90',
+        'max',
+        'of which afterwards: median',
+        'max',
+      ],
+      ...Object.entries(result.recoveries).map(([kind, { held, toHealthy, afterwards }]) => [
+        kind,
+        String(result.faults[kind] ?? 0),
+        String(result.inVain[kind] ?? ''),
+        seconds(held.median),
+        seconds(toHealthy.median),
+        seconds(toHealthy.p90),
+        seconds(toHealthy.max),
+        seconds(afterwards.median),
+        seconds(afterwards.max),
+      ]),
+    ]),
+    '',
+    `Faults               ${total} in ${seconds(result.brokenMs)}, all quiet after ${seconds(result.durationMs)}`,
+    `Database             ${result.database}`,
+    `Received             ${result.messagesReceived} messages, ${result.messagesPerSecond} a second over the whole run`,
+    `Rows                 ${counts.join(', ')}`,
+    `Compared             ${comparedTrades.rows} trades and aggTrades are as they happened; ${comparedTrades.deniedIds} ids given up that REST denied`,
+    `bookTicker           ${quotes.outages} outages we know of, ${ledger.windows} windows in the ledger, ${quotes.doubled} quotes doubled`,
+    `Gaps of ids          ${ledger.filled} filled, ${ledger.unrecoverable} given up`,
+    `Gap to filled        ${line(result.gapToFilled)}`,
+    `Consumer to rows     ${line(result.consumerStartToRows)} from its start`,
+    `Kafka                ${kafka.messages} messages, repeated: ${kafka.repeatedTrades} trades and aggTrades, ${kafka.repeatedQuotes} quotes; out of order: ${kafka.outOfOrder}`,
+    `Peak memory          ${perPart(result.peakMemoryBytes, (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`)}`,
+    `Restarts             ${perPart(result.restarts, String)}`,
+    '',
+    ...(result.ok
+      ? [`Verdict: everything holds. Seed ${result.seed}.`]
+      : [
+          ...result.violations.map((sentence) => `VIOLATION: ${sentence}`),
+          `Verdict: ${result.violations.length} violations. The same faults again: ${result.command}`,
+        ]),
+  ].join('\n')
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`
+}
+
+function line({ n, median, p90, max }: Figures): string {
+  return n === 0
+    ? 'not measured'
+    : `n ${n}, median ${seconds(median)}, p90 ${seconds(p90)}, max ${seconds(max)}`
+}
+
+function perPart(values: Readonly<Record<string, number>>, show: (value: number) => string): string {
+  return Object.entries(values)
+    .map(([part, value]) => `${part} ${show(value)}`)
+    .join(', ')
+}
+
+/** The first column to the left, the others to the right. */
+function table(rows: readonly string[][]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? '').length)),
+  )
+  return rows.map((row) =>
+    row
+      .map((cell, column) =>
+        column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+      )
+      .join('  '),
+  )
+}

@@ -1,0 +1,192 @@
+import { resolve } from 'node:path'
+import { describeError } from '../src/errors.ts'
+import { PartitionFetcher } from '../src/kafka/partition-fetcher.ts'
+import { describeExit, type Exit } from '../src/local/child-process.ts'
+import type { Closers } from '../src/telemetry/closers.ts'
+import { sleep } from '../src/timing/backoff.ts'
+import { waitFor } from '../test/support/wait-for.ts'
+import { examine } from './aftermath.ts'
+import { Observer } from './observer.ts'
+import type { ChaosOptions } from './options.ts'
+import { type ChaosResult, resultOf } from './result.ts'
+import { Saboteur } from './saboteur.ts'
+import { type PartName, planFaults } from './schedule.ts'
+import { type Stage, setStage } from './stage.ts'
+import { Violations } from './violations.ts'
+
+const READY_LIMIT_MS = 90_000
+const PROGRESS_EVERY_MS = 5000
+/** Quiet that lasts for so long is quiet. */
+const QUIET_MS = 5000
+const LAG_LIMIT_MS = 120_000
+/** A stop may fail to deliver while what it needs is away, and for so long after. */
+const TROUBLE_MS = 20_000
+/** A process that is so young may not be listening to signals yet, and ends by them: nothing was begun. */
+const YOUNG_MS = 10_000
+/** On which parts a service's clean stop depends. */
+const NEEDS: Readonly<Record<string, readonly PartName[]>> = {
+  ingestion: ['broker'],
+  consumer: ['broker', 'database'],
+}
+
+export interface RunPlace {
+  /** For everything that is written. */
+  readonly folder: string
+  readonly closers: Closers
+  readonly say: (text: string) => void
+  readonly signal: AbortSignal
+}
+
+/**
+ * One run: starts everything, breaks it as the seed says, waits for quiet, stops the services, and checks.
+ *
+ * @throws what kept it from being carried out; what the pipeline did wrong is in the result
+ */
+export async function runChaos(
+  options: ChaosOptions,
+  { folder, closers, say, signal }: RunPlace,
+): Promise<ChaosResult> {
+  const schedule = planFaults(options)
+  const violations = new Violations((sentence) => say(`VIOLATION: ${sentence}`))
+  let saboteur: Saboteur | null = null
+  const events = {
+    onViolation: (sentence: string) => violations.add(sentence),
+    onStopped(part: PartName, exit: Exit, ageMs: number) {
+      const needs = NEEDS[part]
+      if (needs === undefined || exit.code === 0) return
+      if (exit.signal === 'SIGTERM' && ageMs < YOUNG_MS) return
+      const inTrouble = needs.some(
+        (name) => (saboteur?.lastTroubleMs.get(name) ?? 0) > Date.now() - TROUBLE_MS,
+      )
+      if (!inTrouble || exit.code !== 1)
+        violations.add(
+          `${part} ended with ${describeExit(exit)} after SIGTERM${inTrouble ? '' : ', although all that it needs was there'}.`,
+        )
+    },
+  }
+  const logsDir = options.logsDir ?? resolve(folder, 'logs')
+  const stage = await setStage({ options, folder, logsDir, closers, events, say, signal })
+  say(`broker ${stage.brokers}, ${stage.databaseKind}, exchange ${stage.exchange.wsUrl}`)
+  const observer = new Observer(stage, violations)
+  closers.add('observer', () => observer.stop())
+  await stage.parts.consumer.start(signal)
+  observer.start()
+  await ready('the consumer', () => observer.consumer?.ready, signal)
+  await stage.parts.ingestion.start(signal)
+  await ready('ingestion', () => observer.ingestion?.ready && observer.received > 0, signal)
+
+  const startedMs = performance.now()
+  say(
+    `${schedule.processFaults.length} faults of processes and ${schedule.exchangeFaults.length} of the exchange are to come`,
+  )
+  saboteur = new Saboteur(stage, observer)
+  const progress = reportProgress(observer, saboteur, violations, say)
+  try {
+    const lasting = sleep(options.forMs, signal)
+    await Promise.all([saboteur.carryOut(schedule, signal), lasting])
+    stage.exchange.faults.clear()
+    const brokenMs = performance.now() - startedMs
+    say('faults are over, waiting for quiet')
+    await quiet(observer, options.quietMs, violations, signal)
+    const durationMs = performance.now() - startedMs
+    await stopServices(stage, observer, violations, signal)
+    clearInterval(progress)
+    const aftermath = await examine(stage, observer, saboteur, violations, say)
+    return resultOf({ options, stage, observer, saboteur, violations, aftermath, brokenMs, durationMs })
+  } finally {
+    clearInterval(progress)
+  }
+}
+
+async function ready(what: string, isReady: () => boolean | undefined, signal: AbortSignal): Promise<void> {
+  await waitFor(
+    () => {
+      signal.throwIfAborted()
+      return isReady()
+    },
+    { timeoutMs: READY_LIMIT_MS, what: `${what} to be ready` },
+  )
+}
+
+function reportProgress(
+  observer: Observer,
+  saboteur: Saboteur,
+  violations: Violations,
+  say: (text: string) => void,
+): NodeJS.Timeout {
+  let [lastMs, lastReceived] = [performance.now(), observer.received]
+  return setInterval(() => {
+    const nowMs = performance.now()
+    const rate = Math.round(((observer.received - lastReceived) * 1000) / (nowMs - lastMs))
+    lastMs = nowMs
+    lastReceived = observer.received
+    const state = (seen: { ready: boolean } | null) => (seen?.ready === true ? 'ok' : 'DOWN')
+    const gaps = observer.ingestion?.status?.openGaps.length ?? '?'
+    say(
+      `ingestion ${state(observer.ingestion)} ${rate} msg/s, ${gaps} gaps open; consumer ${state(observer.consumer)}, lag ${observer.lag}; ` +
+        `${saboteur.faults} faults, ${violations.count} violations`,
+    )
+  }, PROGRESS_EVERY_MS)
+}
+
+/** Waits until nothing is missing or under way, for a while on end. */
+async function quiet(
+  observer: Observer,
+  limitMs: number,
+  violations: Violations,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = performance.now() + limitMs
+  let quietSinceMs = performance.now()
+  for (;;) {
+    const nowMs = performance.now()
+    const unrest = observer.unrest()
+    if (unrest !== '') quietSinceMs = nowMs
+    if (nowMs - quietSinceMs >= QUIET_MS) return
+    if (nowMs >= deadline) {
+      violations.add(`Not quiet ${limitMs / 1000} s after the last fault: ${unrest}.`)
+      return
+    }
+    await sleep(200, signal)
+  }
+}
+
+/** Ingestion first; the consumer when it has stored all that is in Kafka. */
+async function stopServices(
+  stage: Stage,
+  observer: Observer,
+  violations: Violations,
+  signal: AbortSignal,
+): Promise<void> {
+  await stage.parts.ingestion.stop()
+  const topics = Object.values(stage.topics)
+  const kafka = new PartitionFetcher(
+    { brokers: [stage.brokers], tls: null, sasl: null },
+    'tapeline-chaos',
+    topics,
+  )
+  try {
+    await kafka.connect()
+    const stored = async () => {
+      signal.throwIfAborted()
+      const ends = await kafka.offsetRanges()
+      const partitions = observer.consumer?.status?.partitions ?? []
+      return ends.every(({ topic, partition, start, end }) => {
+        const own = partitions.find((one) => one.topic === topic && one.partition === partition)
+        return end === start || (own !== undefined && own.nextOffset >= end)
+      })
+    }
+    await waitFor(stored, {
+      timeoutMs: LAG_LIMIT_MS,
+      what: 'the consumer to store all that Kafka holds',
+      everyMs: 250,
+    })
+  } catch (error) {
+    if (signal.aborted) throw error
+    violations.add(`The consumer did not come to the end of the topics: ${describeError(error)}.`)
+  } finally {
+    await kafka.close()
+  }
+  await observer.stop()
+  await stage.parts.consumer.stop()
+}

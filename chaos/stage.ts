@@ -1,0 +1,150 @@
+import { mkdirSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import type { Exchange } from '../src/exchange/exchange-server.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
+import { freePort } from '../src/local/ports.ts'
+import { DEFINITIONS, type SettingName } from '../src/settings/definitions.ts'
+import type { Closers } from '../src/telemetry/closers.ts'
+import { startTapeline } from '../test/support/processes.ts'
+import { MARK } from '../test/support/test-run.ts'
+import { launchBroker, launchEmbedded, launchService, openNative } from './launch.ts'
+import type { ChaosOptions } from './options.ts'
+import { type PartEvents, type PartProcess, SupervisedPart } from './part.ts'
+import type { PartName } from './schedule.ts'
+
+/** Everything that runs. */
+export interface Stage {
+  readonly exchange: Exchange
+  readonly parts: Readonly<Record<PartName, SupervisedPart>>
+  /** Settings of both services. */
+  readonly settings: Readonly<Record<string, string>>
+  readonly brokers: string
+  /** Names of the topics that the consumer reads. */
+  readonly topics: Readonly<Record<'trades' | 'bookTicker' | 'gaps' | 'deadLetters', string>>
+  readonly databaseUrl: string
+  /** As it is shown: native, or embedded and why. */
+  readonly databaseKind: string
+  readonly ingestionUrl: string
+  readonly consumerUrl: string
+}
+
+interface StageOptions {
+  readonly options: ChaosOptions
+  /** For all that is written; removed with the run. */
+  readonly folder: string
+  readonly logsDir: string
+  readonly closers: Closers
+  readonly events: PartEvents
+  readonly say: (text: string) => void
+  readonly signal: AbortSignal
+}
+
+/** An outage costs a page of ids a stream, whatever its length: the budget of one user of the exchange's IP. */
+const REST_WEIGHT_PER_MINUTE = '5400'
+const COMMAND_LIMIT_MS = 60_000
+
+/** Starts all parts, the consumer before ingestion, so that nothing comes before its start positions. */
+export async function setStage(given: StageOptions): Promise<Stage> {
+  const { options, folder, logsDir, closers, events, say, signal } = given
+  const cacheDir =
+    process.env['TAPELINE_CACHE_DIR'] ??
+    join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tapeline')
+  mkdirSync(logsDir, { recursive: true })
+  const supervised = (name: PartName, launch: () => Promise<PartProcess>) => {
+    const part = new SupervisedPart(name, launch, events)
+    closers.add(name, () => part.end())
+    return part
+  }
+
+  say('starting Kafka and TimescaleDB')
+  const distributionDir = await ensureKafkaDistribution({ cacheDir, onProgress: () => undefined, signal })
+  const brokerOptions = { distributionDir, dataDir: join(folder, 'kafka'), port: await freePort() }
+  const broker = supervised('broker', () => launchBroker(brokerOptions, signal))
+  const brokers = `127.0.0.1:${brokerOptions.port}`
+  const database = await openDatabase(given, cacheDir)
+  const databasePart = supervised('database', database.launch)
+  await Promise.all([broker.start(signal), databasePart.start(signal)])
+
+  const exchange = await startSimulatedExchange({ messagesPerSecond: options.rate, seed: options.seed })
+  closers.add('exchange', () => exchange.close())
+  const [ingestPort, consumerPort] = [await freePort(), await freePort()]
+  const settings: Record<string, string> & { DATABASE_URL: string } = {
+    REST_WEIGHT_PER_MINUTE,
+    ...options.settings,
+    KAFKA_BROKERS: brokers,
+    DATABASE_URL: database.url(),
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+    INGEST_PORT: String(ingestPort),
+    CONSUMER_PORT: String(consumerPort),
+  }
+  const topic = (name: SettingName) => settings[name] ?? String(DEFINITIONS[name].fallback)
+  await runTapeline(['topics', 'init'], settings)
+  await runTapeline(['migrate'], settings)
+  const service = (name: 'ingestion' | 'consumer', command: 'ingest' | 'consume') => {
+    const { PATH, HOME, LANG } = process.env
+    const env = { PATH, HOME, LANG, [MARK]: process.env[MARK], ...settings }
+    return supervised(name, () => launchService(command, env, join(logsDir, `${name}.log`)))
+  }
+  return {
+    exchange,
+    parts: {
+      broker,
+      database: databasePart,
+      consumer: service('consumer', 'consume'),
+      ingestion: service('ingestion', 'ingest'),
+    },
+    settings,
+    brokers,
+    topics: {
+      trades: topic('KAFKA_TRADES_TOPIC'),
+      bookTicker: topic('KAFKA_BOOK_TICKER_TOPIC'),
+      gaps: topic('KAFKA_GAPS_TOPIC'),
+      deadLetters: topic('KAFKA_DEAD_LETTERS_TOPIC'),
+    },
+    databaseUrl: settings.DATABASE_URL,
+    databaseKind: database.kind,
+    ingestionUrl: `http://127.0.0.1:${ingestPort}`,
+    consumerUrl: `http://127.0.0.1:${consumerPort}`,
+  }
+}
+
+/** Runs a command to its end. @returns its output; throws with it unless it exits 0 */
+export async function runTapeline(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<string> {
+  await using command = startTapeline(args, { env })
+  await command.assertExit(0, COMMAND_LIMIT_MS)
+  return command.output()
+}
+
+async function openDatabase(
+  { options, folder, logsDir, closers, say, signal }: StageOptions,
+  cacheDir: string,
+): Promise<{ kind: string; url: () => string; launch: () => Promise<PartProcess> }> {
+  let why = 'as asked for'
+  if (options.database !== 'embedded') {
+    const native = await openNative(cacheDir, say)
+    if (!('skip' in native)) {
+      closers.add('data of TimescaleDB', () => native.server.stop())
+      return { kind: 'native TimescaleDB', url: () => native.server.url, launch: native.launch }
+    }
+    why = native.skip
+    if (options.database === 'native') throw new Error(`No native TimescaleDB: ${why}`)
+    say(`no native TimescaleDB (${why}): the embedded one takes its place`)
+  }
+  const port = await freePort()
+  let url = ''
+  return {
+    kind: `embedded TimescaleDB (${why})`,
+    url: () => url,
+    async launch() {
+      const server = await launchEmbedded({ folder, port, logFile: join(logsDir, 'database.log') }, signal)
+      url = server.url
+      return server
+    },
+  }
+}

@@ -1,0 +1,79 @@
+import { isFields } from '../src/market/payload.ts'
+import type { Database } from '../src/store/database.ts'
+import { messagesOf } from '../test/support/messages.ts'
+
+/** What the topics hold. A repeat is another message of an event that is there already. */
+export interface TopicCheck {
+  readonly messages: number
+  readonly repeatedTrades: number
+  readonly repeatedQuotes: number
+  /** Messages of a stream that were received before the one that stands before them, and are no repeats nor backfilled. */
+  readonly outOfOrder: number
+  readonly violations: readonly string[]
+}
+
+/** The ids of one stream in Kafka. */
+interface Seen {
+  readonly ids: Set<number>
+  first: number
+  last: number
+  /** Of the last message that came over the stream, in microseconds. */
+  receivedUs: number
+}
+
+const STORED = {
+  trades: `SELECT min(trade_id) AS first, max(trade_id) AS last, count(DISTINCT trade_id)::float8 AS ids
+    FROM trades WHERE symbol = $1 AND event_type = $2`,
+  quotes: `SELECT min(update_id) AS first, max(update_id) AS last, count(DISTINCT update_id)::float8 AS ids
+    FROM book_ticker WHERE symbol = $1 AND $2 = 'bookTicker'`,
+}
+
+/**
+ * Counts what Kafka holds more than once, which it may after a crash (specification G3), and sees that the tables hold as many
+ * events as the topics, from the same first to the same last.
+ */
+export async function checkTopics(
+  brokers: string,
+  topics: { readonly trades: string; readonly bookTicker: string },
+  database: Database,
+): Promise<TopicCheck> {
+  const totals = { messages: 0, repeatedTrades: 0, repeatedQuotes: 0, outOfOrder: 0 }
+  const streams = new Map<string, Seen>()
+  for (const topic of [topics.trades, topics.bookTicker]) {
+    for await (const { value } of messagesOf(topic, brokers.split(','))) {
+      totals.messages++
+      const event: unknown = JSON.parse(String(value))
+      if (!isFields(event)) throw new Error(`${topic} holds ${String(value)}`)
+      const { e: type = 'bookTicker', s: symbol } = event
+      const id = Number(event[type === 'trade' ? 't' : type === 'aggTrade' ? 'a' : 'u'])
+      const seen = streams.get(`${symbol} ${type}`) ?? { ids: new Set(), first: id, last: id, receivedUs: 0 }
+      streams.set(`${symbol} ${type}`, seen)
+      if (seen.ids.has(id)) {
+        if (type === 'bookTicker') totals.repeatedQuotes++
+        else totals.repeatedTrades++
+        continue
+      }
+      seen.ids.add(id)
+      seen.first = Math.min(seen.first, id)
+      seen.last = Math.max(seen.last, id)
+      if (event['source'] === 'backfill') continue
+      const receivedUs = Number(event['ingestion_timestamp_us'])
+      if (receivedUs <= seen.receivedUs) totals.outOfOrder++
+      seen.receivedUs = receivedUs
+    }
+  }
+  const violations: string[] = []
+  if (totals.outOfOrder > 0)
+    violations.push(
+      `${totals.outOfOrder} messages stand in Kafka behind one of their stream that was received later.`,
+    )
+  for (const [name, { ids, first, last }] of streams) {
+    const [symbol, type] = name.split(' ')
+    const query = type === 'bookTicker' ? STORED.quotes : STORED.trades
+    const { rows } = await database.query<{ first: string; last: string; ids: number }>(query, [symbol, type])
+    const stored = `${rows[0]?.ids} ids, ${rows[0]?.first} to ${rows[0]?.last}`
+    const sent = `${ids.size} ids, ${first} to ${last}`
+    if (stored !== sent) violations.push(`${name}: Kafka holds ${sent}, the table ${stored}.`)
+  }
+  return { ...totals, violations }
+}

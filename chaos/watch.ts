@@ -1,0 +1,70 @@
+import type { ConsumerStatus, IngestionStatus } from '../src/telemetry/status.ts'
+import { sleep } from '../src/timing/backoff.ts'
+import { fetchStatus } from '../test/support/services.ts'
+
+/** What a service said at one moment; `status` and readiness are two answers, one right after the other. */
+export interface Observation<Status> {
+  /** Wall clock, milliseconds, just before it was asked. */
+  readonly atMs: number
+  /** `GET /` answered 200. */
+  readonly ready: boolean
+  /** Null when it did not answer. */
+  readonly status: Status | null
+}
+
+const POLL_MS = 250
+const ANSWER_LIMIT_MS = 2000
+
+/** Asks a service again and again, until `signal` aborts. */
+export async function watchService<Status>(
+  url: string,
+  onObserved: (observation: Observation<Status>) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    const atMs = Date.now()
+    const [ready, status] = await Promise.all([isReady(url), statusOf<Status>(url)])
+    if (signal.aborted) return
+    onObserved({ atMs, ready, status })
+    await sleep(POLL_MS, signal).catch(() => undefined) // Aborted: the loop's condition sees it.
+  }
+}
+
+async function isReady(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_LIMIT_MS) })
+    await response.text()
+    return response.ok
+  } catch {
+    return false // Killed, paused or starting: not ready.
+  }
+}
+
+async function statusOf<Status>(url: string): Promise<Status | null> {
+  try {
+    return await fetchStatus<Status>(url)
+  } catch {
+    return null // As above.
+  }
+}
+
+/** What does not add up in ingestion's counters, as a sentence; null when all does. Guarantee 6 of the design. */
+export function ingestionImbalance({ counters }: Pick<IngestionStatus, 'counters'>): string | null {
+  const { received, forwarded, duplicate, control, ignored, rejected, held } = counters
+  const { backfilled, acknowledged, queued, inFlight } = counters
+  const seen = forwarded + duplicate + control + ignored + rejected + held
+  if (received !== seen)
+    return `ingestion received ${received} frames and accounts for ${seen}: ${JSON.stringify(counters)}.`
+  const sent = acknowledged + queued + inFlight
+  if (forwarded + backfilled !== sent)
+    return `ingestion forwarded and backfilled ${forwarded + backfilled} events and accounts for ${sent}: ${JSON.stringify(counters)}.`
+  return null
+}
+
+/** The same for the consumer. */
+export function consumerImbalance({ counters }: Pick<ConsumerStatus, 'counters'>): string | null {
+  const { consumed, inserted, alreadyThere, deadLettered, discarded, pending } = counters
+  const known = inserted + alreadyThere + deadLettered + discarded + pending
+  if (consumed === known) return null
+  return `the consumer consumed ${consumed} messages and accounts for ${known}: ${JSON.stringify(counters)}.`
+}

@@ -1,0 +1,149 @@
+import { type CheckContext, timeBounds } from './scope.ts'
+import type { Sequence } from './sequences.ts'
+import type { Example, Finding, NotChecked } from './shape.ts'
+
+/** Trades of an aggTrade carry its time; this is for a range that cuts between them. */
+const PADDING_MS = 60_000
+
+/**
+ * The exchange makes an aggTrade of the trades `f`..`l` of one order at one price: their quantities add up to its own,
+ * and price and side are the same. All figures are numeric, so equal means equal.
+ *
+ * One sort and one pass, whatever the sizes: trades, and each aggTrade twice, as the mark before its first trade and as
+ * the one behind its last, in the order of trade ids, with running sums; an aggTrade's own sum is that at its second mark less that
+ * at its first. That all n prices equal P is said by Σ(p − P)² = Σp² − 2PΣp + nP² = 0. Only what is not equal is kept.
+ */
+const QUANTITIES = `WITH marked AS (
+    SELECT CASE kind WHEN 0 THEN first_trade_id ELSE last_trade_id END AS id, kind, trade_id AS aggregate_id, first_trade_id,
+      last_trade_id, price, quantity, is_buyer_maker
+    FROM trades CROSS JOIN (VALUES (0), (2)) AS marks (kind)
+    WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id <= last_trade_id
+      AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz
+    UNION ALL
+    SELECT trade_id, 1, NULL, NULL, NULL, price, quantity, is_buyer_maker
+    FROM trades
+    WHERE symbol = $1 AND event_type = 'trade' AND epoch = $2 AND trade_time >= $5::timestamptz AND trade_time < $6::timestamptz),
+  running AS (
+    SELECT *, count(*) FILTER (WHERE kind = 1) OVER so_far AS trades,
+      sum(quantity) FILTER (WHERE kind = 1) OVER so_far AS quantities,
+      sum(price) FILTER (WHERE kind = 1) OVER so_far AS prices,
+      sum(price * price) FILTER (WHERE kind = 1) OVER so_far AS squares,
+      count(*) FILTER (WHERE kind = 1 AND is_buyer_maker) OVER so_far AS makers
+    FROM marked WINDOW so_far AS (ORDER BY id, kind, aggregate_id ROWS UNBOUNDED PRECEDING)),
+  spans AS (
+    SELECT kind, aggregate_id, first_trade_id, last_trade_id, price, quantity, is_buyer_maker,
+      lag(kind) OVER marks = 0 AND lag(aggregate_id) OVER marks = aggregate_id AS is_whole,
+      trades - lag(trades) OVER marks AS trades,
+      quantities - coalesce(lag(quantities) OVER marks, 0) AS quantities,
+      prices - coalesce(lag(prices) OVER marks, 0) AS prices,
+      squares - coalesce(lag(squares) OVER marks, 0) AS squares,
+      makers - lag(makers) OVER marks AS makers
+    FROM running WHERE kind <> 1 WINDOW marks AS (ORDER BY id, kind, aggregate_id)),
+  edges AS (
+    SELECT min(trade_id) AS first_id, max(trade_id) AS last_id FROM trades
+    WHERE symbol = $1 AND event_type = 'trade' AND epoch = $2),
+  judged AS MATERIALIZED (
+    SELECT aggregate_id, first_trade_id, last_trade_id, CASE
+        WHEN is_whole IS NOT TRUE THEN 'overlapping'
+        WHEN trades > last_trade_id - first_trade_id + 1 THEN 'doubled'
+        WHEN trades < last_trade_id - first_trade_id + 1 THEN CASE
+          WHEN first_id IS NULL OR last_trade_id < first_id OR first_trade_id > last_id THEN 'outside'
+          WHEN first_trade_id < first_id OR last_trade_id > last_id THEN 'edge'
+          ELSE 'incomplete' END
+        WHEN quantities <> quantity THEN 'quantity'
+        WHEN squares - 2 * price * prices + trades * price * price <> 0 THEN 'price'
+        ELSE 'side' END AS verdict,
+      trades, trim_scale(quantity) AS quantity, trim_scale(quantities) AS quantities, trim_scale(price) AS price,
+      trim_scale(prices) AS prices
+    FROM spans CROSS JOIN edges
+    WHERE kind = 2 AND (is_whole IS NOT TRUE OR trades <> last_trade_id - first_trade_id + 1 OR quantities <> quantity
+      OR squares - 2 * price * prices + trades * price * price <> 0
+      OR makers <> CASE WHEN is_buyer_maker THEN trades ELSE 0 END)),
+  placed AS (
+    SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY aggregate_id) AS place
+    FROM judged WINDOW same AS (PARTITION BY verdict))
+SELECT * FROM placed WHERE place <= $7 ORDER BY verdict, place`
+
+/** Rows that the exchange has invalidated: `f` and `l` were −1, and are NULL here. */
+const INVALIDATED = `SELECT count(*)::float8 AS total FROM trades
+  WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id IS NULL
+    AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz`
+
+interface Row {
+  readonly verdict: string
+  readonly total: number
+  readonly aggregate_id: string
+  readonly first_trade_id: string
+  readonly last_trade_id: string
+  readonly trades: string
+  readonly quantity: string
+  readonly quantities: string
+  readonly price: string
+  readonly prices: string
+}
+
+const FAILURES: Readonly<Record<string, string>> = {
+  quantity: 'whose quantity is not the sum of the trades that it covers',
+  price: 'whose price is not that of the trades that it covers',
+  side: 'whose side is not that of the trades that it covers',
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  incomplete: 'aggTrades of which not all trades are stored (see what is missing)',
+  outside: 'aggTrades before the first or behind the last stored trade',
+  edge: 'aggTrades that reach over the first or the last stored trade: it began or ended there, or rows were removed at that end',
+  doubled: 'aggTrades of which a trade is doubled',
+  overlapping: 'aggTrades that overlap with another, or are doubled',
+  invalidated: 'aggTrades that the exchange has invalidated',
+}
+
+export async function checkQuantities(
+  { connection, scope, limit }: CheckContext,
+  { symbol, epoch }: Sequence,
+): Promise<{ findings: Finding[]; notChecked: NotChecked[] }> {
+  const values = [symbol, epoch, ...timeBounds(scope)]
+  const { rows } = await connection.query<Row>(QUANTITIES, [
+    ...values,
+    ...timeBounds(scope, PADDING_MS),
+    limit,
+  ])
+  const invalidated = (await connection.query<{ total: number }>(INVALIDATED, values)).rows[0]?.total ?? 0
+  const findings: Finding[] = []
+  const notChecked: NotChecked[] = []
+  for (const [verdict, cases] of Map.groupBy(rows, (row) => row.verdict)) {
+    const count = cases[0]?.total ?? 0
+    const examples = cases.map(exampleOf)
+    const summary = FAILURES[verdict]
+    if (summary === undefined) {
+      notChecked.push({ what: REASONS[verdict] ?? verdict, symbol, count, examples })
+    } else {
+      findings.push({
+        check: 'aggregate quantities',
+        kind: verdict,
+        severity: 'failure',
+        symbol,
+        eventType: 'aggTrade',
+        epoch,
+        count,
+        summary,
+        examples,
+      })
+    }
+  }
+  if (invalidated > 0)
+    notChecked.push({ what: REASONS['invalidated'] ?? '', symbol, count: invalidated, examples: [] })
+  return { findings, notChecked }
+}
+
+function exampleOf(row: Row): Example {
+  const id = Number(row.aggregate_id)
+  const { first_trade_id: first, last_trade_id: last } = row
+  const covers = first === last ? `trade ${first}` : `trades ${first}..${last}`
+  const details: Readonly<Record<string, string>> = {
+    quantity: `${row.quantity}, of ${covers}: ${row.quantities}`,
+    price: `${row.price}, of ${covers}, whose prices add up to ${row.prices}`,
+    side: covers,
+  }
+  const detail = details[row.verdict] ?? `${covers}, of which ${row.trades} are stored`
+  return { from: id, to: id, detail }
+}

@@ -1,0 +1,134 @@
+import { HEADER } from '../kafka/headers.ts'
+import { type IdRange, normalise } from '../market/id-ranges.ts'
+import { isFields } from '../market/payload.ts'
+import type { CheckContext } from './scope.ts'
+import type { Example, Finding } from './shape.ts'
+
+/**
+ * A page of those that are not resolved, in the order of the primary key: PostgreSQL could read the JSON, but would
+ * end the whole statement at the first that is none. An event has some hundred bytes; what is much larger names none.
+ */
+const PAGE = `SELECT topic, topic_id, partition, kafka_offset, reason, headers,
+    CASE WHEN octet_length(payload) <= 65536 THEN payload END AS payload
+  FROM dead_letters
+  WHERE resolved_at IS NULL AND (topic, topic_id, partition, kafka_offset) > ($1, $2::uuid, $3::int, $4::bigint)
+  ORDER BY topic, topic_id, partition, kafka_offset LIMIT 500`
+const BEGINNING = ['', '00000000-0000-0000-0000-000000000000', -1, -1]
+
+interface Row {
+  readonly topic: string
+  readonly topic_id: string
+  readonly partition: number
+  readonly kafka_offset: string
+  readonly reason: string
+  readonly payload: Buffer | null
+  /** The message's own; null where they were not kept. */
+  readonly headers: ReadonlyArray<readonly [name: string, value: string]> | null
+}
+
+interface NamedId {
+  readonly symbol: string
+  readonly eventType: 'trade' | 'aggTrade'
+  readonly epoch: number
+  readonly id: number
+}
+
+/** What the unresolved dead letters say. */
+export interface DeadLetters {
+  /** The ids of a sequence that are dead letters, as PostgreSQL writes a multirange. */
+  idsOf(symbol: string, eventType: string, epoch: number): string
+  readonly findings: Finding[]
+}
+
+export async function readDeadLetters({ connection, scope, limit }: CheckContext): Promise<DeadLetters> {
+  const named = new Tally(limit)
+  const others = new Tally(limit)
+  const ranges = new Map<string, IdRange[]>()
+  for (let after: readonly unknown[] | null = BEGINNING; after !== null; ) {
+    const page: { rows: Row[] } = await connection.query<Row>(PAGE, after)
+    for (const row of page.rows) {
+      const id = namedId(row)
+      if (id === null) {
+        others.add(row.reason, null, `${row.topic}, partition ${row.partition}, offset ${row.kafka_offset}`)
+      } else if (scope.symbols === null || scope.symbols.includes(id.symbol)) {
+        const key = keyOf(id.symbol, id.eventType, id.epoch)
+        named.add(key, id, row.reason)
+        const known = ranges.get(key) ?? []
+        known.push({ from: id.id, to: id.id })
+        ranges.set(key, known)
+      }
+    }
+    const last = page.rows.at(-1)
+    after = last === undefined ? null : [last.topic, last.topic_id, last.partition, last.kafka_offset]
+  }
+  return {
+    idsOf(symbol, eventType, epoch) {
+      const ids = normalise(ranges.get(keyOf(symbol, eventType, epoch)) ?? [])
+      return `{${ids.map(({ from, to }) => `[${from},${to}]`).join()}}`
+    },
+    findings: [
+      ...named.findings(() => 'dead letters: received, and not stored'),
+      ...others.findings((reason) => `dead letters without an id that counts: ${reason}`),
+    ],
+  }
+}
+
+/** Counts cases, and keeps the first of each kind. */
+class Tally {
+  readonly #limit: number
+  readonly #kinds = new Map<string, { count: number; first: NamedId | null; examples: Example[] }>()
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  add(kind: string, id: NamedId | null, detail: string): void {
+    const known = this.#kinds.get(kind) ?? { count: 0, first: id, examples: [] }
+    known.count += 1
+    if (known.examples.length < this.#limit)
+      known.examples.push({ from: id?.id ?? null, to: id?.id ?? null, detail })
+    this.#kinds.set(kind, known)
+  }
+
+  findings(summary: (kind: string) => string): Finding[] {
+    return [...this.#kinds].map(([kind, { count, first, examples }]) => ({
+      check: 'dead letters',
+      kind: first === null ? kind : 'named',
+      severity: 'notice',
+      symbol: first?.symbol ?? null,
+      eventType: first?.eventType ?? null,
+      epoch: first?.epoch ?? null,
+      count,
+      summary: summary(kind),
+      examples,
+    }))
+  }
+}
+
+function keyOf(symbol: string, eventType: string, epoch: number): string {
+  return `${symbol} ${eventType} ${epoch}`
+}
+
+/** The id that a dead letter would have stored, where its payload still tells; a quote's explains nothing. */
+function namedId({ payload, headers }: Row): NamedId | null {
+  const data = payload === null ? null : parse(payload)
+  if (!isFields(data)) return null
+  const { e, s } = data
+  if (e !== 'trade' && e !== 'aggTrade') return null
+  const id = e === 'trade' ? data['t'] : data['a']
+  if (typeof s !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id)) return null
+  // Ids that the exchange has never begun anew have no such header.
+  const epoch = Number(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? 0)
+  return Number.isSafeInteger(epoch) ? { symbol: s, eventType: e, epoch, id } : null
+}
+
+function parse(payload: Buffer): unknown {
+  try {
+    const value: unknown = JSON.parse(payload.toString())
+    // A rejected frame still has its envelope.
+    return isFields(value) && isFields(value['data']) ? value['data'] : value
+  } catch {
+    // That it is no JSON may be the very reason why it is here.
+    return null
+  }
+}

@@ -1,0 +1,130 @@
+import { type CheckContext, isCut } from './scope.ts'
+import type { Sequence } from './sequences.ts'
+import type { Finding, NotChecked } from './shape.ts'
+
+/**
+ * Counts what is stored of each range that the ledger calls filled. Below the first stored id of its sequence nothing is
+ * asked for: retention may have dropped it, or the consumer begun later. With a range, above the last neither.
+ */
+const CLAIMS = `WITH sequences AS (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS row (symbol text, event_type text, epoch int, first_id bigint, last_id bigint)),
+  claims AS (
+    SELECT gap_id, gaps.symbol, gaps.event_type, gaps.epoch, greatest(from_id, first_id) AS from_id,
+      least(to_id, CASE WHEN $2 THEN last_id END) AS to_id
+    FROM gaps JOIN sequences USING (symbol, event_type, epoch) WHERE status = 'filled'),
+  judged AS (
+    SELECT *, to_id - from_id + 1 - (
+        SELECT count(DISTINCT trade_id) FROM trades
+        WHERE trades.symbol = claims.symbol AND trades.event_type = claims.event_type AND trades.epoch = claims.epoch
+          AND trade_id BETWEEN from_id AND to_id) AS absent
+    FROM claims WHERE from_id <= to_id),
+  placed AS (
+    SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY from_id) AS place
+    FROM judged WHERE absent > 0 WINDOW same AS (PARTITION BY symbol, event_type, epoch))
+SELECT * FROM placed WHERE place <= $3 ORDER BY symbol, event_type DESC, epoch, place`
+
+/**
+ * Gaps that are open; and those that were filled only in part, which keep their id and narrow: the rest, found at the same
+ * time, begins behind them.
+ */
+const STATES = `WITH named AS (
+    SELECT symbol, event_type, epoch, gap_id, from_id, to_id, 'open' AS kind,
+      format('%s since %s', cause, detected_at) AS detail
+    FROM gaps WHERE status = 'open'
+    UNION ALL
+    SELECT gap.symbol, gap.event_type, gap.epoch, gap.gap_id, gap.from_id, gap.to_id, 'narrowed',
+      format('%s, the rest %s..%s is %s', gap.status, rest.from_id, rest.to_id, rest.status)
+    FROM gaps AS gap JOIN gaps AS rest ON rest.symbol = gap.symbol AND rest.event_type = gap.event_type AND rest.epoch = gap.epoch
+      AND rest.from_id = gap.to_id + 1 AND rest.detected_at = gap.detected_at),
+  placed AS (
+    SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY from_id) AS place
+    FROM named WHERE $1::text[] IS NULL OR symbol = ANY($1)
+    WINDOW same AS (PARTITION BY symbol, event_type, epoch, kind))
+SELECT * FROM placed WHERE place <= $2 ORDER BY symbol, event_type DESC, epoch, kind, place`
+
+/** Ledger rows of sequences of which no row is stored: nothing to hold them against. */
+const UNSTORED = `SELECT symbol, event_type, count(*)::float8 AS total FROM gaps
+  WHERE from_id IS NOT NULL AND ($2::text[] IS NULL OR symbol = ANY($2)) AND NOT EXISTS (
+    SELECT 1 FROM jsonb_to_recordset($1::jsonb) AS row (symbol text, event_type text, epoch int)
+    WHERE row.symbol = gaps.symbol AND row.event_type = gaps.event_type AND row.epoch = gaps.epoch)
+  GROUP BY symbol, event_type ORDER BY symbol, event_type DESC`
+
+interface GapRow {
+  readonly symbol: string
+  readonly event_type: 'trade' | 'aggTrade' | 'bookTicker'
+  readonly epoch: number
+  readonly gap_id: string
+  readonly from_id: string | null
+  readonly to_id: string | null
+  readonly total: number
+}
+
+const SUMMARIES = { open: 'gaps still open', narrowed: 'gaps filled in part, and narrowed' }
+
+/** What the ledger says, held against the rows. */
+export async function checkLedger(
+  { connection, scope, limit }: CheckContext,
+  sequences: readonly Sequence[],
+): Promise<{ findings: Finding[]; notChecked: NotChecked[] }> {
+  const json = JSON.stringify(
+    sequences.map(({ symbol, eventType, epoch, firstId, lastId }) => ({
+      symbol,
+      event_type: eventType,
+      epoch,
+      first_id: firstId,
+      last_id: lastId,
+    })),
+  )
+  const claims = await connection.query<GapRow & { absent: string }>(CLAIMS, [json, isCut(scope), limit])
+  const states = await connection.query<GapRow & { kind: keyof typeof SUMMARIES; detail: string }>(STATES, [
+    scope.symbols,
+    limit,
+  ])
+  const unstored = await connection.query<{ symbol: string; event_type: string; total: number }>(UNSTORED, [
+    json,
+    scope.symbols,
+  ])
+  const broken = claims.rows.map((row) => ({
+    ...row,
+    kind: 'filled' as const,
+    detail: `${row.gap_id}: ${row.absent} not stored`,
+  }))
+  const named = states.rows.map((row) => ({ ...row, detail: `${row.gap_id}: ${row.detail}` }))
+  return {
+    findings: [...grouped(broken), ...grouped(named)],
+    notChecked: unstored.rows.map(({ symbol, event_type, total }) => ({
+      what: `ledger rows of ${event_type}, of which nothing is stored here`,
+      symbol,
+      count: total,
+      examples: [],
+    })),
+  }
+}
+
+function grouped(
+  rows: ReadonlyArray<GapRow & { readonly kind: 'filled' | keyof typeof SUMMARIES; readonly detail: string }>,
+): Finding[] {
+  const keyOf = (row: (typeof rows)[number]) => [row.symbol, row.event_type, row.epoch, row.kind].join(' ')
+  return [...Map.groupBy(rows, keyOf).values()].flatMap((cases) => {
+    const [first] = cases
+    if (first === undefined) return []
+    return [
+      {
+        check: 'ledger',
+        kind: first.kind,
+        severity: first.kind === 'filled' ? 'failure' : 'notice',
+        symbol: first.symbol,
+        eventType: first.event_type,
+        epoch: first.epoch,
+        count: first.total,
+        summary:
+          first.kind === 'filled' ? 'gaps that the ledger calls filled and are not' : SUMMARIES[first.kind],
+        examples: cases.map(({ from_id, to_id, detail }) => ({
+          from: from_id === null ? null : Number(from_id),
+          to: to_id === null ? null : Number(to_id),
+          detail,
+        })),
+      },
+    ]
+  })
+}

@@ -1,0 +1,82 @@
+import { type CheckContext, timeBounds } from './scope.ts'
+import type { Finding } from './shape.ts'
+
+/**
+ * Update ids rise with receipt, in the order of the index. So one that is not above all before it is the only kind that can be
+ * a second one, and only for those few the table is read again: no sort of all quotes.
+ *
+ * An outage in the ledger within a minute says that ingestion had just been cut off or restarted, so that another
+ * instance, or another connection, may have received the quote too.
+ */
+const REPEATS = `WITH ordered AS (
+    SELECT symbol, update_id, max(update_id) OVER (
+        PARTITION BY symbol ORDER BY ingestion_timestamp, update_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest
+    FROM book_ticker
+    WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND ingestion_timestamp >= $2::timestamptz
+      AND ingestion_timestamp < $3::timestamptz),
+  suspects AS MATERIALIZED (SELECT DISTINCT symbol, update_id FROM ordered WHERE update_id <= highest),
+  repeated AS MATERIALIZED (
+    SELECT symbol, update_id, count(*) AS copies, min(ingestion_timestamp) AS first_at, max(ingestion_timestamp) AS last_at
+    FROM book_ticker JOIN suspects USING (symbol, update_id)
+    WHERE ingestion_timestamp >= $2::timestamptz AND ingestion_timestamp < $3::timestamptz
+      -- Without suspects nothing is read.
+      AND EXISTS (SELECT 1 FROM suspects)
+    GROUP BY symbol, update_id HAVING count(*) > 1),
+  explained AS MATERIALIZED (
+    SELECT repeated.*, (
+        SELECT cause FROM gaps
+        WHERE gaps.symbol = repeated.symbol AND event_type = 'bookTicker' AND from_time <= last_at + interval '1 minute'
+          AND coalesce(to_time, from_time) >= last_at - interval '1 minute'
+        ORDER BY from_time LIMIT 1) AS cause
+    FROM repeated),
+  placed AS (
+    SELECT *, (sum(copies - 1) OVER same)::float8 AS doubled,
+      (sum(copies - 1) FILTER (WHERE cause IS NOT NULL) OVER same)::float8 AS beside,
+      row_number() OVER (same ORDER BY first_at, update_id) AS place
+    FROM explained WINDOW same AS (PARTITION BY symbol))
+SELECT * FROM placed WHERE place <= $4 ORDER BY symbol, place`
+
+/** How many suspects there are is not known when the statement is planned: a loop over them could take hours. */
+const NO_LOOPS = 'SET LOCAL enable_nestloop = off'
+const LOOPS = 'SET LOCAL enable_nestloop = on'
+
+interface Row {
+  readonly symbol: string
+  readonly doubled: number
+  readonly beside: number | null
+  readonly update_id: string
+  readonly copies: string
+  readonly first_at: Date
+  readonly last_at: Date
+  readonly cause: string | null
+}
+
+/**
+ * Quotes whose update id has more than one receipt. They fail the verdict also beside an outage: the ledger says how
+ * it may have come about, and the rows are doubled all the same.
+ */
+export async function checkQuoteRepeats({ connection, scope, limit }: CheckContext): Promise<Finding[]> {
+  await connection.query(NO_LOOPS)
+  const { rows } = await connection.query<Row>(REPEATS, [scope.symbols, ...timeBounds(scope), limit])
+  await connection.query(LOOPS)
+  return [...Map.groupBy(rows, ({ symbol }) => symbol)].map(([symbol, cases]) => {
+    const { doubled = 0, beside } = cases[0] ?? {}
+    return {
+      check: 'quote repeats',
+      kind: 'doubled',
+      severity: 'failure',
+      symbol,
+      eventType: 'bookTicker',
+      epoch: null,
+      count: doubled,
+      summary: `doubled: the same update received again, ${beside ?? 0} of them within a minute of an outage in the ledger`,
+      examples: cases.map(({ update_id, copies, first_at, last_at, cause }) => ({
+        from: Number(update_id),
+        to: Number(update_id),
+        detail: `${copies} rows, from ${first_at.toISOString()} to ${last_at.toISOString()}, ${
+          cause === null ? 'no outage near' : `beside an outage (${cause})`
+        }`,
+      })),
+    }
+  })
+}

@@ -1,0 +1,100 @@
+import { isSymbol } from '../market/fields.ts'
+import { type CheckContext, timeBounds } from './scope.ts'
+import type { Finding, QuotesAudit } from './shape.ts'
+
+/** One symbol's ids of one type in one epoch, and what is stored of them. */
+export interface Sequence {
+  readonly symbol: string
+  readonly eventType: 'trade' | 'aggTrade'
+  readonly epoch: number
+  readonly rows: number
+  readonly firstId: number
+  readonly lastId: number
+  /** The smallest receipt minus event time: negative when this machine's clock is behind the exchange's. */
+  readonly leastLatencyMs: number | null
+}
+
+/**
+ * One pass over the rows; the other checks go through one sequence at a time, in the order of the unique index, which
+ * needs no sort. The latency is the stream's: a backfilled row has no event time.
+ */
+const SEQUENCES = `SELECT symbol, event_type, epoch, count(*)::float8 AS rows, min(trade_id) AS first_id, max(trade_id) AS last_id,
+    extract(epoch FROM min(ingestion_timestamp - event_time))::float8 * 1000 AS least_latency_ms
+  FROM trades
+  WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND trade_time >= $2::timestamptz AND trade_time < $3::timestamptz
+  GROUP BY symbol, event_type, epoch ORDER BY symbol, event_type DESC, epoch`
+
+const QUOTES = `SELECT symbol, count(*)::float8 AS rows, min(ingestion_timestamp) AS first_at, max(ingestion_timestamp) AS last_at
+  FROM book_ticker
+  WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND ingestion_timestamp >= $2::timestamptz
+    AND ingestion_timestamp < $3::timestamptz
+  GROUP BY symbol ORDER BY symbol`
+
+export async function readSequences({ connection, scope }: CheckContext): Promise<Sequence[]> {
+  const { rows } = await connection.query<{
+    symbol: string
+    event_type: 'trade' | 'aggTrade'
+    epoch: number
+    rows: number
+    first_id: string
+    last_id: string
+    least_latency_ms: number | null
+  }>(SEQUENCES, [scope.symbols, ...timeBounds(scope)])
+  return rows.map((row) => ({
+    symbol: row.symbol,
+    eventType: row.event_type,
+    epoch: row.epoch,
+    rows: row.rows,
+    firstId: Number(row.first_id),
+    lastId: Number(row.last_id),
+    leastLatencyMs: row.least_latency_ms,
+  }))
+}
+
+/** Quotes by symbol; how many are doubled is another check's. */
+export async function readQuotes({
+  connection,
+  scope,
+}: CheckContext): Promise<Array<Omit<QuotesAudit, 'doubled'>>> {
+  const { rows } = await connection.query<{ symbol: string; rows: number; first_at: Date; last_at: Date }>(
+    QUOTES,
+    [scope.symbols, ...timeBounds(scope)],
+  )
+  return rows.map(({ symbol, rows, first_at, last_at }) => ({
+    symbol,
+    rows,
+    firstAt: first_at.toISOString(),
+    lastAt: last_at.toISOString(),
+  }))
+}
+
+/** What is odd about the sequences themselves: symbols that no exchange has, epochs without the one before. */
+export function judgeSequences(sequences: readonly Sequence[], quoteSymbols: readonly string[]): Finding[] {
+  const symbols = new Set([...sequences.map(({ symbol }) => symbol), ...quoteSymbols])
+  const finding = (kind: string, symbol: string, summary: string): Finding => ({
+    check: 'sequences',
+    kind,
+    severity: kind === 'symbol' ? 'failure' : 'notice',
+    symbol,
+    eventType: null,
+    epoch: null,
+    count: null,
+    summary,
+    examples: [],
+  })
+  const skipped = sequences.filter(
+    ({ symbol, eventType, epoch }) =>
+      epoch !== 0 &&
+      !sequences.some(
+        (other) => other.symbol === symbol && other.eventType === eventType && other.epoch === epoch - 1,
+      ),
+  )
+  return [
+    ...[...symbols]
+      .filter((symbol) => !isSymbol(symbol))
+      .map((symbol) => finding('symbol', symbol, 'is not a symbol: the consumer would not have stored it')),
+    ...skipped.map(({ symbol, eventType, epoch }) =>
+      finding('epoch', symbol, `${eventType} rows are of epoch ${epoch}, and none of epoch ${epoch - 1}`),
+    ),
+  ]
+}

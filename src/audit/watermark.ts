@@ -1,0 +1,96 @@
+import { describeError } from '../errors.ts'
+import type { KafkaConnection } from '../kafka/config.ts'
+import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
+import type { StoredOffset } from '../store/consumer-offsets.ts'
+import type { Watermark } from './shape.ts'
+
+/** How far a partition reaches in Kafka. */
+export interface PartitionEnd {
+  readonly topic: string
+  readonly topicId: string
+  readonly partition: number
+  readonly start: number
+  readonly end: number
+}
+
+/** Asks Kafka how far it reaches; answers why it cannot be asked where it cannot. */
+export interface EndOffsets {
+  read(): Promise<readonly PartitionEnd[] | { readonly notReached: string }>
+  close(): Promise<void>
+}
+
+/** Connects at once, so that no transaction waits for a broker that is away. Never rejects. */
+export async function openEndOffsets(
+  connection: KafkaConnection,
+  topics: readonly string[],
+): Promise<EndOffsets> {
+  const fetcher = new PartitionFetcher(connection, 'tapeline-verify', topics)
+  const notReached = (error: unknown) => ({
+    notReached: `${connection.brokers.join()}: ${describeError(error)}`,
+  })
+  try {
+    const metadata = await fetcher.connect()
+    return {
+      read: async () => {
+        try {
+          const ranges = await fetcher.offsetRanges()
+          return ranges.map((range) => ({ ...range, topicId: metadata.get(range.topic)?.id ?? '' }))
+        } catch (error) {
+          return notReached(error)
+        }
+      },
+      close: () => fetcher.close(),
+    }
+  } catch (error) {
+    const answer = notReached(error)
+    await fetcher.close()
+    return { read: async () => answer, close: async () => {} }
+  }
+}
+
+/**
+ * What is in Kafka and not in the snapshot. Offsets are stored in the transactions of their rows, so those of the snapshot say
+ * exactly what is in it; `ends` must have been read after it was taken, or messages in between would count nowhere.
+ */
+export function watermarkOf(
+  stored: readonly StoredOffset[],
+  ends: readonly PartitionEnd[] | { readonly notReached: string },
+): Watermark {
+  if ('notReached' in ends) {
+    return {
+      notReached: ends.notReached,
+      partitions: stored
+        .map(({ topic, partition, nextOffset }) => ({
+          topic,
+          partition,
+          stored: nextOffset,
+          end: null,
+          pending: null,
+        }))
+        .sort(byPlace),
+      pending: null,
+    }
+  }
+  const partitions = ends
+    .map(({ topic, topicId, partition, start, end }) => {
+      // Offsets of a topic that was deleted and made again say nothing of the new one.
+      const row = stored.find(
+        (one) => one.topic === topic && one.partition === partition && one.topicId === topicId,
+      )
+      const from = Math.max(row?.nextOffset ?? start, start)
+      return { topic, partition, stored: row?.nextOffset ?? null, end, pending: Math.max(0, end - from) }
+    })
+    .sort(byPlace)
+  return {
+    notReached: null,
+    partitions,
+    pending: partitions.reduce((sum, { pending }) => sum + pending, 0),
+  }
+}
+
+function byPlace(
+  left: { readonly topic: string; readonly partition: number },
+  right: { readonly topic: string; readonly partition: number },
+): number {
+  return left.topic < right.topic ? -1 : left.topic > right.topic ? 1 : left.partition - right.partition
+}

@@ -1,0 +1,190 @@
+import { Command, InvalidArgumentError } from 'commander'
+import { renderCounts, renderDeadLetter, toJson } from '../dead-letters/report.ts'
+import { type RetryOutcome, retryDeadLetters } from '../dead-letters/retry.ts'
+import { printable } from '../dead-letters/shown-bytes.ts'
+import { topicNames } from '../kafka/config.ts'
+import { loadSettings } from '../settings/load.ts'
+import type { Database } from '../store/database.ts'
+import {
+  countByReason,
+  type DeadLetterFilter,
+  type DeadLetterKey,
+  type ListedDeadLetter,
+  listDeadLetters,
+  readPayload,
+} from '../store/dead-letter-list.ts'
+import { withStoredData } from './stored-data.ts'
+
+/** Bytes of a payload that are shown when not all are wanted. */
+const SHOWN_BYTES = 300
+
+export function deadLettersCommand(): Command {
+  return new Command('dead-letters')
+    .description('look at messages that could not be stored, and try them again')
+    .addCommand(listCommand())
+    .addCommand(retryCommand())
+}
+
+interface FilterOptions {
+  readonly reason?: string
+  readonly topic?: string
+  readonly symbol?: string
+  readonly since?: Date
+}
+
+function withFilters(command: Command): Command {
+  return command
+    .option('--reason <text>', 'only those whose reason contains this text')
+    .option('--topic <name>', 'only those of this topic')
+    .option('--symbol <symbol>', 'only those of this symbol, as far as key or payload tell')
+    .option(
+      '--since <time>',
+      'only those that failed at this UTC time or later: 2026-01-31, 2026-01-31T14:30, or 30m, 12h, 7d ago',
+      parseSince,
+    )
+}
+
+function listCommand(): Command {
+  return withFilters(new Command('list'))
+    .description('list dead letters, the newest first, and count them by reason')
+    .option('--all', 'those that a retry has stored too')
+    .option('--full', 'show whole payloads')
+    .option('--limit <n>', 'list at most so many; all are counted', parseLimit, 100)
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tapeline dead-letters list\n  tapeline dead-letters list --reason decimal --since 12h --full\n  tapeline dead-letters list --all --json',
+    )
+    .action(async (options: FilterOptions & { all?: true; full?: true; limit: number; json?: true }) => {
+      const filter = { ...filterOf(options), withResolved: options.all === true }
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      await withStoredData(settings, 'listed', async (database) => {
+        const bytes = options.full === true ? 0 : SHOWN_BYTES
+        const letters = await listDeadLetters(database, filter, options.limit, bytes)
+        const counts = await countByReason(database, filter)
+        const whole = options.full === true ? database : null
+        if (options.json === true) {
+          // Payload by payload: together they may be larger than memory.
+          process.stdout.write('{"dead_letters":[')
+          for (const [index, letter] of letters.entries()) {
+            const text = JSON.stringify(toJson(await withPayload(letter, whole)))
+            process.stdout.write(`${index === 0 ? '' : ','}\n${text}`)
+          }
+          process.stdout.write(`\n],"counts":${JSON.stringify(counts)}}\n`)
+          return
+        }
+        for (const letter of letters) console.log(renderDeadLetter(await withPayload(letter, whole)))
+        console.log(renderCounts(counts, letters.length))
+      })
+    })
+}
+
+async function withPayload(letter: ListedDeadLetter, database: Database | null): Promise<ListedDeadLetter> {
+  return database === null ? letter : { ...letter, payload: await readPayload(database, letter.key) }
+}
+
+function retryCommand(): Command {
+  return withFilters(new Command('retry'))
+    .description('store dead letters that today’s rules accept; exit 1 if any still cannot be')
+    .argument('[TOPIC/PARTITION/OFFSET...]', 'only these', parseKeys)
+    .option('--dry-run', 'say what would become of each, and change nothing')
+    .addHelpText(
+      'after',
+      `
+The original bytes are decoded as the consumer does it now. One that succeeds is stored once and marked resolved; one
+that fails keeps its place, with the new reason and one attempt more. Any number of retries may run at once.
+
+Examples:
+  tapeline dead-letters retry --dry-run
+  tapeline dead-letters retry --reason "p is not a decimal" --symbol BTCUSDT
+  tapeline dead-letters retry binance.trades/2/1234`,
+    )
+    .action(async (keys: DeadLetterKey[] | undefined, options: FilterOptions & { dryRun?: true }) => {
+      const filter = { ...filterOf(options), ...(keys === undefined || keys.length === 0 ? {} : { keys }) }
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      const dryRun = options.dryRun === true
+      const counts = new Map<RetryOutcome['kind'], number>()
+      await withStoredData(settings, 'retried', (database) =>
+        retryDeadLetters(database, filter, { topics: topicNames(settings), dryRun }, (key, outcome) => {
+          counts.set(outcome.kind, (counts.get(outcome.kind) ?? 0) + 1)
+          console.log(`${nameOf(key)}  ${sentence(outcome, dryRun)}`)
+        }),
+      )
+      console.log(summary(counts, dryRun))
+      if (counts.has('failed') || counts.has('hopeless')) process.exitCode = 1
+    })
+}
+
+function filterOf({ reason, topic, symbol, since }: FilterOptions): DeadLetterFilter {
+  return {
+    ...(reason === undefined ? {} : { reason }),
+    ...(topic === undefined ? {} : { topic }),
+    ...(symbol === undefined ? {} : { symbol: symbol.toUpperCase() }),
+    ...(since === undefined ? {} : { since }),
+  }
+}
+
+function nameOf({ topic, partition, offset }: DeadLetterKey): string {
+  return `${topic}/${partition}/${offset}`
+}
+
+function sentence(outcome: RetryOutcome, dryRun: boolean): string {
+  switch (outcome.kind) {
+    case 'stored':
+      return dryRun ? 'would be stored' : 'stored, resolved'
+    case 'already there':
+      return `${dryRun ? 'is' : 'was'} stored already, ${dryRun ? 'would be resolved' : 'resolved'}`
+    case 'taken':
+      return 'left to another retry'
+    case 'failed':
+      return `${dryRun ? 'would fail' : 'fails'} again: ${printable(outcome.reason)}`
+    case 'hopeless':
+      return `cannot be retried: ${printable(outcome.reason)}`
+  }
+}
+
+function summary(counts: ReadonlyMap<RetryOutcome['kind'], number>, dryRun: boolean): string {
+  const n = (kind: RetryOutcome['kind']) => counts.get(kind) ?? 0
+  if (counts.size === 0) return 'No unresolved dead letter fits.'
+  const figures = [
+    `${n('stored')} stored`,
+    `${n('already there')} stored already`,
+    `${n('failed')} failed again`,
+    `${n('hopeless')} cannot be retried`,
+    ...(n('taken') === 0 ? [] : [`${n('taken')} left to another retry`]),
+  ]
+  return `${figures.join(', ')}${dryRun ? ' (dry run: nothing was changed)' : ''}.`
+}
+
+const DAY_MS = 86_400_000
+const UNIT_MS = new Map([
+  ['m', 60_000],
+  ['h', 3_600_000],
+  ['d', DAY_MS],
+])
+
+/** A UTC time, or how long ago. */
+function parseSince(text: string): Date {
+  const ago = /^(\d{1,6})([mhd])$/.exec(text)
+  if (ago !== null) return new Date(Date.now() - Number(ago[1]) * (UNIT_MS.get(ago[2] ?? '') ?? DAY_MS))
+  const time = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?Z?)?$/.test(text)
+    ? new Date(text.length > 10 && !text.endsWith('Z') ? `${text}Z` : text)
+    : new Date(Number.NaN)
+  if (Number.isNaN(time.getTime()))
+    throw new InvalidArgumentError(
+      'Expected a UTC time like 2026-01-31 or 2026-01-31T14:30, or 30m, 12h, 7d.',
+    )
+  return time
+}
+
+function parseLimit(text: string): number {
+  if (/^[1-9]\d{0,6}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('Expected a number from 1 to 9999999.')
+}
+
+function parseKeys(text: string, before: DeadLetterKey[] | undefined): DeadLetterKey[] {
+  const [, topic, partition, offset] = /^([\w.-]{1,249})\/(\d{1,9})\/(\d{1,15})$/.exec(text) ?? []
+  if (topic === undefined)
+    throw new InvalidArgumentError('Expected TOPIC/PARTITION/OFFSET, like binance.trades/2/1234.')
+  return [...(before ?? []), { topic, topicId: null, partition: Number(partition), offset: Number(offset) }]
+}

@@ -1,0 +1,44 @@
+import { describeError, TapelineError } from '../errors.ts'
+import { readRunningEndpoints } from '../local/process-registry.ts'
+import { type Settings, withoutPassword } from '../settings/load.ts'
+import type { Database } from '../store/database.ts'
+import { openPostgres } from '../store/postgres.ts'
+
+/**
+ * Opens the database that is set, else that of the `up` which runs here, else the default; closes it after the work.
+ *
+ * @param purpose ends "… cannot be", as in "listed"
+ * @throws TapelineError `DATABASE` when the work failed there
+ */
+export async function withStoredData<Result>(
+  settings: Settings,
+  purpose: string,
+  work: (database: Database) => Promise<Result>,
+): Promise<Result> {
+  const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
+  const url = running?.databaseUrl ?? settings.DATABASE_URL
+  const database = openPostgres({
+    url,
+    poolMin: 0,
+    poolMax: 2,
+    queryTimeoutMs: null,
+    applicationName: 'tapeline-dead-letters',
+  })
+  try {
+    return await work(database)
+  } catch (error) {
+    if (error instanceof TapelineError) throw error
+    const message = `${withoutPassword(url)}: dead letters cannot be ${purpose}: ${describeError(error)}`
+    throw new TapelineError('DATABASE', message, { fix: fixFor(error), cause: error })
+  } finally {
+    await database.close()
+  }
+}
+
+function fixFor(error: unknown): string {
+  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
+  // Undefined table or column: a schema of an earlier version, or none.
+  if (code === '42P01' || code === '42703') return 'Run: tapeline migrate'
+  if (code === '42501') return 'Use a user with the rights of tapeline_writer (tapeline_reader may list).'
+  return 'Start `tapeline up`, or set DATABASE_URL to a database that `tapeline migrate` has prepared.'
+}

@@ -1,0 +1,55 @@
+import type { StoredOffset } from '../store/consumer-offsets.ts'
+import type { Loss } from '../store/losses.ts'
+import type { Batch, RowTable } from './batch.ts'
+import type { TryRows } from './refused-rows.ts'
+import type { StartPositions } from './start-positions.ts'
+
+/** What a batch added to the database. */
+export interface Written {
+  /** New rows of trades, book_ticker and gaps. */
+  readonly inserted: number
+  /** Messages that became, or had become, dead letters. */
+  readonly deadLettered: number
+  /** New rows, by event type and symbol. */
+  readonly rows: ReadonlyArray<{
+    readonly type: 'trade' | 'aggTrade' | 'bookTicker'
+    readonly symbol: string
+    readonly rows: number
+  }>
+}
+
+/**
+ * The database's offsets are behind this batch, or belong to another incarnation of the topic: it was restored, or
+ * the topic recreated. Nothing was written; positions must be read anew.
+ */
+export class OffsetsMovedError extends Error {
+  constructor() {
+    super('The offsets in the database are behind those read: the database was restored or a topic recreated')
+    this.name = 'OffsetsMovedError'
+  }
+}
+
+/**
+ * What the consumer needs of the database. Each method is one transaction, or none; all reject with the database's
+ * own error, which `failures.ts` tells apart.
+ */
+export interface ConsumerStore {
+  /**
+   * Writes rows, dead letters and offsets of a batch, all or nothing. Writing it again, after a COMMIT of which no
+   * answer came, adds nothing.
+   *
+   * @throws OffsetsMovedError
+   */
+  write(batch: Batch): Promise<Written>
+  /** Lets `search` try rows of the batch in a transaction that is taken back at the end. */
+  probe<Result>(
+    batch: Batch,
+    search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>,
+  ): Promise<Result>
+  readOffsets(): Promise<readonly StoredOffset[]>
+  readLosses(): Promise<readonly Loss[]>
+  /** Decides on what is stored, and writes what is to be written, one consumer at a time. */
+  establish(decide: (stored: readonly StoredOffset[]) => StartPositions): Promise<StartPositions>
+  /** Takes a stored offset back. */
+  takeBack(offset: StoredOffset): Promise<void>
+}

@@ -1,0 +1,116 @@
+import { insertBookTickers } from '../store/book-ticker.ts'
+import { advanceOffsets, lockOffsets, readOffsets, writeStartOffsets } from '../store/consumer-offsets.ts'
+import type { Database, Queryable } from '../store/database.ts'
+import { insertDeadLetters } from '../store/dead-letters.ts'
+import { upsertGaps } from '../store/gaps.ts'
+import { lastStored } from '../store/last-stored.ts'
+import { readLosses, writeLosses } from '../store/losses.ts'
+import { insertTrades } from '../store/trades.ts'
+import { type Batch, highestRevisions, type RowTable } from './batch.ts'
+import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
+import { failureKind } from './failures.ts'
+import type { TryRows } from './refused-rows.ts'
+import { retentionGaps } from './retention-gaps.ts'
+
+/** The consumer's statements, on PostgreSQL. */
+export function databaseStore(database: Database): ConsumerStore {
+  return {
+    write: (batch) => database.transaction((connection) => writeBatch(connection, batch)),
+    async probe<Result>(batch: Batch, search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>) {
+      const found = Promise.withResolvers<Result>()
+      const takenBack = new TakenBack()
+      try {
+        await database.transaction(async (connection) => {
+          // Constraints that wait for the COMMIT would refuse nothing here.
+          await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
+          found.resolve(await search((table) => (from, to) => tryRows(connection, batch, table, from, to)))
+          throw takenBack
+        })
+      } catch (error) {
+        if (error !== takenBack) throw error
+      }
+      return found.promise
+    },
+    readOffsets: () => readOffsets(database),
+    readLosses: () => readLosses(database),
+    establish: (decide) =>
+      database.transaction(async (connection) => {
+        await lockOffsets(connection)
+        const start = decide(await readOffsets(connection))
+        await writeStartOffsets(connection, start.toWrite)
+        return start
+      }),
+    takeBack: (offset) =>
+      database.transaction(async (connection) => {
+        await lockOffsets(connection)
+        await writeStartOffsets(connection, [offset])
+      }),
+  }
+}
+
+/** Ends a transaction that is not to be committed; as if the server had said so, the connection can be used on. */
+class TakenBack extends Error {
+  readonly code = 'TAKEN_BACK'
+}
+
+/** One statement a table, and the offsets that the batch reaches. */
+async function writeBatch(connection: Queryable, batch: Batch): Promise<Written> {
+  if (batch.firstsAfterLoss.length > 0) {
+    // Before the rows of this batch are there.
+    const stored = await lastStored(connection, batch.firstsAfterLoss)
+    await upsertGaps(connection, retentionGaps(batch.firstsAfterLoss, stored, Date.now()))
+  }
+  await writeLosses(connection, batch.losses.values())
+  const trades = await insertTrades(connection, batch.trades)
+  const quotes = await insertBookTickers(connection, batch.bookTicker)
+  const gaps = await upsertGaps(connection, [...batch.gaps.values()])
+  await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
+  if (!(await advanceOffsets(connection, [...batch.steps.values()]))) throw new OffsetsMovedError()
+  const rows = [
+    ...trades.map(({ event_type, symbol, rows }) => ({ type: event_type, symbol, rows })),
+    ...quotes.map(({ symbol, rows }) => ({ type: 'bookTicker' as const, symbol, rows })),
+  ]
+  return {
+    inserted: rows.reduce((sum, one) => sum + one.rows, gaps),
+    deadLettered: batch.found.length + batch.mirrored.length,
+    rows,
+  }
+}
+
+async function tryRows(
+  connection: Queryable,
+  batch: Batch,
+  table: RowTable,
+  from: number,
+  to: number,
+): Promise<unknown> {
+  await connection.query('SAVEPOINT before_rows')
+  try {
+    await insertRows(connection, batch, table, from, to)
+    await connection.query('RELEASE SAVEPOINT before_rows')
+    return null
+  } catch (error) {
+    if (failureKind(error) !== 'row') throw error
+    await connection.query('ROLLBACK TO SAVEPOINT before_rows')
+    return error
+  }
+}
+
+async function insertRows(
+  connection: Queryable,
+  batch: Batch,
+  table: RowTable,
+  from: number,
+  to: number,
+): Promise<void> {
+  switch (table) {
+    case 'trades':
+      await insertTrades(connection, batch.trades, from, to)
+      break
+    case 'book_ticker':
+      await insertBookTickers(connection, batch.bookTicker, from, to)
+      break
+    case 'gaps':
+      await upsertGaps(connection, [...highestRevisions(batch.gapRows.slice(from, to)).values()])
+  }
+}

@@ -1,0 +1,83 @@
+import { Consumer } from '@platformatic/kafka'
+import { clientOptions } from '../kafka/client.ts'
+import type { ConsumerConfig } from './config.ts'
+import type { TopicPartition } from './partition.ts'
+
+export interface OffsetToCommit extends TopicPartition {
+  readonly nextOffset: number
+}
+
+export interface GroupClientEvents {
+  /** The group is being divided anew: nothing may be committed until the join. */
+  onRebalance(): void
+  /** A generation has begun: these partitions are ours, no others. */
+  onJoined(generation: number, partitions: readonly TopicPartition[]): void
+  /** The client is of no more use; may come more than once. */
+  onEnded(error: unknown): void
+}
+
+/** One membership in the consumer group, from join to end; then a new one is made. */
+export interface GroupClient {
+  /** Resolves when it has joined for the first time. */
+  join(events: GroupClientEvents): Promise<void>
+  /** Commits under the current generation; never joins anew by itself. */
+  commit(offsets: readonly OffsetToCommit[]): Promise<void>
+  /** Whether the group has committed anything in these topics, by name and number of partitions. */
+  hasCommits(partitions: ReadonlyMap<string, number>): Promise<boolean>
+  /** Leaves the group. */
+  close(): Promise<void>
+}
+
+/**
+ * A client of its own for the group. The client's retries are off: with them a stale commit rejoins and then succeeds
+ * under a generation that may have given the partition to another.
+ */
+export function openGroupClient(config: ConsumerConfig, topics: readonly string[]): GroupClient {
+  const client: Consumer<Buffer, Buffer, Buffer, Buffer> = new Consumer({
+    ...clientOptions(config.kafka, 'tapeline-consumer'),
+    groupId: config.groupId,
+    groupProtocol: 'classic',
+    sessionTimeout: config.sessionTimeoutMs,
+    heartbeatInterval: config.heartbeatIntervalMs,
+    rebalanceTimeout: config.rebalanceTimeoutMs,
+    heartbeatStallTimeout: config.sessionTimeoutMs,
+    autocommit: false,
+    retries: 0,
+  })
+  return {
+    async join(events) {
+      client.on('error', (error: unknown) => events.onEnded(error))
+      client.on('consumer:heartbeat:stalled', ({ lastError }) => {
+        events.onEnded(lastError ?? new Error('No heartbeat was answered for a session timeout'))
+      })
+      client.on('client:close', () => events.onEnded(new Error('The client was closed')))
+      client.on('consumer:group:rebalance', () => events.onRebalance())
+      client.on('consumer:group:join', ({ generationId, assignments }) => {
+        const ours = (assignments ?? []).flatMap(({ topic, partitions }) =>
+          partitions.map((partition) => ({ topic, partition })),
+        )
+        events.onJoined(generationId ?? -1, ours)
+      })
+      for (const topic of topics) client.topics.track(topic)
+      await client.joinGroup({})
+    },
+    commit: (offsets) =>
+      client.commit({
+        offsets: offsets.map(({ topic, partition, nextOffset }) => ({
+          topic,
+          partition,
+          offset: BigInt(nextOffset),
+          leaderEpoch: -1,
+        })),
+      }),
+    async hasCommits(partitions) {
+      const asked = [...partitions].map(([topic, count]) => ({
+        topic,
+        partitions: [...Array(count).keys()],
+      }))
+      const committed = await client.listCommittedOffsets({ topics: asked })
+      return [...committed.values()].flat().some((offset) => offset !== undefined && offset >= 0n)
+    },
+    close: () => client.close(true),
+  }
+}

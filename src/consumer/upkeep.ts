@@ -1,0 +1,83 @@
+import { describeError } from '../errors.ts'
+import { compressionObstacle, compressNextChunk } from '../store/compression.ts'
+import type { Queryable } from '../store/database.ts'
+import { dropOldChunks } from '../store/retention.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { sleep } from '../timing/backoff.ts'
+
+/** Days after which rows are dropped or compressed; null: never. */
+export interface UpkeepConfig {
+  readonly retentionDays: number | null
+  readonly compressAfterDays: number | null
+}
+
+const EVERY_MS = 60 * 60_000
+const AFTER_FAILURE_MS = 60_000
+
+/**
+ * Drops what is older than `RETENTION_DAYS` and compresses what is older than `COMPRESS_AFTER_DAYS`, now and every hour.
+ * Every consumer tries; the database lets one do it at a time. A failure is logged and tried again: it never stops the
+ * consumer.
+ *
+ * @returns ends it; a statement that runs is left to the database, which does all of it or nothing
+ */
+export function startUpkeep(database: Queryable, config: UpkeepConfig, log: Logger): () => void {
+  const stopping = new AbortController()
+  const work = async () => {
+    let compresses = config.compressAfterDays !== null
+    while (!stopping.signal.aborted) {
+      let wait = EVERY_MS
+      try {
+        if (config.retentionDays !== null) await drop(database, config.retentionDays, log)
+        if (compresses && config.compressAfterDays !== null) {
+          compresses = await compress(database, config.compressAfterDays, log, stopping.signal)
+        }
+      } catch (error) {
+        wait = AFTER_FAILURE_MS
+        if (!stopping.signal.aborted) report(error, log)
+      }
+      // Rejects when it is to end, which the loop sees.
+      await sleep(wait, stopping.signal).catch(() => {})
+    }
+  }
+  if (config.retentionDays !== null || config.compressAfterDays !== null) void work()
+  return () => stopping.abort()
+}
+
+async function drop(database: Queryable, keepDays: number, log: Logger): Promise<void> {
+  for (const { table, chunks, before } of await dropOldChunks(database, keepDays)) {
+    log.info({ table, chunks, before: before.toISOString() }, 'Rows past RETENTION_DAYS were dropped')
+  }
+}
+
+/** @returns false when this server cannot compress, which has been said then */
+async function compress(
+  database: Queryable,
+  afterDays: number,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const obstacle = await compressionObstacle(database)
+  if (obstacle !== null) {
+    log.warn(`COMPRESS_AFTER_DAYS is set, and nothing is compressed: ${obstacle}`)
+    return false
+  }
+  while (!signal.aborted) {
+    const chunk = await compressNextChunk(database, afterDays)
+    if (chunk === null) return true
+    log.info(
+      { table: chunk.table, end: chunk.end.toISOString() },
+      'A day past COMPRESS_AFTER_DAYS was compressed',
+    )
+  }
+  return true
+}
+
+function report(error: unknown, log: Logger): void {
+  if (error instanceof Error && Reflect.get(error, 'code') === '42501') {
+    const fix = 'Grant its user tapeline_writer, or unset RETENTION_DAYS and COMPRESS_AFTER_DAYS.'
+    log.error({ err: error, fix }, 'The database forbids this user to drop or compress old chunks')
+  } else {
+    log.warn({ err: error }, `Old chunks are left as they are for now: ${describeError(error)}`)
+  }
+}

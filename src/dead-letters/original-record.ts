@@ -1,0 +1,69 @@
+import { isUtf8 } from 'node:buffer'
+import type { KafkaRecord } from '@platformatic/kafka'
+import { type Frame, interpretFrame, KEPT_FRAME_BYTES, withReceiptStamp } from '../binance/frame.ts'
+import { HEADER, schemaHeader } from '../kafka/headers.ts'
+import type { LockedDeadLetter } from '../store/dead-letter-retry.ts'
+
+/** A market event that ingestion rejected as a frame, as the message it should have become. */
+export interface RestoredEvent {
+  readonly event: Extract<Frame, { kind: 'event' }>
+  readonly value: Buffer
+}
+
+/**
+ * Interprets a frame that ingestion rejected, by the rules of today.
+ *
+ * The frame was stamped when it came, and that stamp's milliseconds are the time of its first failure: the message
+ * gets them, with microseconds of 000, since no more is known.
+ *
+ * @returns the event; or why it is none: `cut` when the rest of its bytes was never kept, so that no retry can help
+ */
+export function restoreEvent(
+  letter: Pick<LockedDeadLetter, 'payload' | 'firstFailedAtMs'>,
+): RestoredEvent | { readonly reason: string; readonly cut: boolean } {
+  const { payload, firstFailedAtMs } = letter
+  if (payload === null || payload.length === 0) return { reason: 'frame is empty', cut: false }
+  const text = isUtf8(payload) ? payload.toString() : null
+  const value = text === null ? undefined : parse(text)
+  if (value === undefined && payload.length >= KEPT_FRAME_BYTES) {
+    return { reason: `frame was cut at ${KEPT_FRAME_BYTES} bytes`, cut: true }
+  }
+  if (text === null) return { reason: 'frame is not UTF-8', cut: false }
+  const frame = interpretFrame(value, text)
+  if (frame.kind === 'event') {
+    const stamped = withReceiptStamp(frame.json, firstFailedAtMs, firstFailedAtMs * 1000)
+    return { event: frame, value: Buffer.from(stamped) }
+  }
+  const reason =
+    frame.kind === 'control' ? 'frame is no market data' : `frame is ${frame.kind}: ${frame.reason}`
+  // Ingestion itself says no more than the reason.
+  return { reason: frame.kind === 'rejected' ? frame.reason : reason, cut: false }
+}
+
+/** The record of a restored event; `epoch` as ingestion would have said it. */
+export function recordOf({ event, value }: RestoredEvent, epoch: number): KafkaRecord {
+  const headers: Array<[string, string]> = [[HEADER.schema, schemaHeader(event.type)]]
+  if (epoch > 0) headers.push([HEADER.epoch, String(epoch)])
+  return originalRecord(value, headers)
+}
+
+/** A message as it was consumed, as far as its decoder looks. */
+export function originalRecord(value: Buffer | null, headers: LockedDeadLetter['headers']): KafkaRecord {
+  return {
+    length: value?.length ?? 0,
+    attributes: 0,
+    timestampDelta: 0n,
+    offsetDelta: 0,
+    key: null,
+    value,
+    headers: headers.map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

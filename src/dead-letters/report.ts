@@ -1,0 +1,62 @@
+import type { ListedDeadLetter, ReasonCount } from '../store/dead-letter-list.ts'
+import { printable, showBytes } from './shown-bytes.ts'
+
+/** A dead letter in two lines: where, when, who and why; what. */
+export function renderDeadLetter(letter: ListedDeadLetter): string {
+  const { key, origin, reason, firstFailedAt, failedAt, attempts, resolvedAt } = letter
+  const again = attempts > 1 ? `, ${attempts} attempts, last ${failedAt.toISOString()}` : ''
+  const state = resolvedAt === null ? '' : `, resolved ${resolvedAt.toISOString()}`
+  return [
+    `${key.topic}/${key.partition}/${key.offset}  ${firstFailedAt.toISOString()}  ${origin}: ${printable(reason)}${again}${state}`,
+    `    ${payloadText(letter)}`,
+  ].join('\n')
+}
+
+function payloadText({ payload, payloadBytes }: ListedDeadLetter): string {
+  if (payload === null) return '(null)'
+  if (payloadBytes === 0) return '(empty)'
+  const { encoding, text, leftOut } = showBytes(payload, payloadBytes)
+  const more = leftOut === 0 ? '' : ` … ${leftOut} bytes more (--full)`
+  return encoding === 'hex' ? `hex ${text}${more}` : `${printable(text)}${more}`
+}
+
+/** @param listed how many were shown above */
+export function renderCounts(counts: readonly ReasonCount[], listed: number): string {
+  const total = counts.reduce((sum, one) => sum + one.unresolved + one.resolved, 0)
+  if (total === 0) return 'No dead letters.'
+  const width = Math.max(...counts.map(({ unresolved, resolved }) => String(unresolved + resolved).length))
+  return [
+    '',
+    ...counts.map(({ reason, unresolved, resolved }) => {
+      const ofThose = resolved === 0 ? '' : ` (${resolved} resolved)`
+      return `${String(unresolved + resolved).padStart(width)}  ${printable(reason)}${ofThose}`
+    }),
+    listed < total
+      ? `${total} dead letters, of which the newest ${listed} are listed (--limit).`
+      : `${total} dead letters.`,
+  ].join('\n')
+}
+
+/** A dead letter for programs; times are UTC. */
+export function toJson(letter: ListedDeadLetter): Record<string, unknown> {
+  const payload = letter.payload === null ? null : showBytes(letter.payload, letter.payloadBytes)
+  const key = letter.messageKey === null ? null : showBytes(letter.messageKey, letter.messageKey.length)
+  return {
+    topic: letter.key.topic,
+    topic_id: letter.key.topicId,
+    partition: letter.key.partition,
+    offset: letter.key.offset,
+    origin: letter.origin,
+    reason: letter.reason,
+    first_failed_at: letter.firstFailedAt.toISOString(),
+    failed_at: letter.failedAt.toISOString(),
+    attempts: letter.attempts,
+    resolved_at: letter.resolvedAt?.toISOString() ?? null,
+    key: key?.text ?? null,
+    key_encoding: key?.encoding ?? null,
+    payload: payload?.text ?? null,
+    payload_encoding: payload?.encoding ?? null,
+    payload_bytes: letter.payloadBytes,
+    payload_bytes_left_out: payload?.leftOut ?? 0,
+  }
+}

@@ -1,0 +1,165 @@
+import type { KafkaRecord } from '@platformatic/kafka'
+import { Batch } from '../consumer/batch.ts'
+import { decodeInto, type TopicKind } from '../consumer/decode.ts'
+import { failureKind } from '../consumer/failures.ts'
+import { describeError, TapelineError } from '../errors.ts'
+import type { TopicNames } from '../kafka/config.ts'
+import { insertBookTickers } from '../store/book-ticker.ts'
+import type { Database, Queryable } from '../store/database.ts'
+import { type DeadLetterFilter, type DeadLetterKey, unresolvedAfter } from '../store/dead-letter-list.ts'
+import {
+  epochAt,
+  type LockedDeadLetter,
+  lockUnresolved,
+  markFailedAgain,
+  markResolved,
+} from '../store/dead-letter-retry.ts'
+import { upsertGaps } from '../store/gaps.ts'
+import { insertTrades } from '../store/trades.ts'
+import { originalRecord, recordOf, restoreEvent } from './original-record.ts'
+
+/**
+ * What became of a retry.
+ *
+ * - `stored`: its row is in the database now, and the dead letter resolved.
+ * - `already there`: its row was in the database before (filled from REST, or stored by another consumer); resolved.
+ * - `failed`: for `reason`, which the dead letter now shows, with one attempt more.
+ * - `hopeless`: cannot be retried by this program as it is set, for `reason`; the dead letter is unchanged.
+ * - `taken`: another retry holds it, or has resolved it; nothing was done.
+ */
+export type RetryOutcome =
+  | { readonly kind: 'stored' | 'already there' | 'taken' }
+  | { readonly kind: 'failed' | 'hopeless'; readonly reason: string }
+
+export interface RetryOptions {
+  readonly topics: TopicNames
+  /** Tries everything, also the database's own checks, and leaves nothing changed. */
+  readonly dryRun: boolean
+}
+
+const PAGE = 500
+/** A reason is a column, a metric's label and a line on a screen. */
+const REASON_CHARACTERS = 200
+
+/**
+ * Retries every unresolved dead letter that the filter means, once each, one transaction each.
+ *
+ * @throws the database's error when it is away or refuses the work as such; what was done until then holds
+ */
+export async function retryDeadLetters(
+  database: Database,
+  filter: DeadLetterFilter,
+  options: RetryOptions,
+  onOutcome: (key: DeadLetterKey, outcome: RetryOutcome) => void,
+): Promise<void> {
+  for (let after: DeadLetterKey | null = null; ; ) {
+    const page: DeadLetterKey[] = await unresolvedAfter(database, filter, after, PAGE)
+    for (const key of page) {
+      onOutcome(key, await database.transaction((connection) => retryOne(connection, key, options)))
+      after = key
+    }
+    if (page.length < PAGE) return
+  }
+}
+
+/** Within a transaction: the row of the message and the mark of the dead letter are committed together or not at all. */
+async function retryOne(
+  connection: Queryable,
+  key: DeadLetterKey,
+  options: RetryOptions,
+): Promise<RetryOutcome> {
+  const letter = await lockUnresolved(connection, key)
+  if (letter === null) return { kind: 'taken' }
+  const outcome = await attempt(connection, key, letter, options)
+  if (options.dryRun) return outcome
+  if (outcome.kind === 'stored' || outcome.kind === 'already there') await markResolved(connection, key)
+  if (outcome.kind === 'failed') await markFailedAgain(connection, key, outcome.reason)
+  return outcome
+}
+
+async function attempt(
+  connection: Queryable,
+  key: DeadLetterKey,
+  letter: LockedDeadLetter,
+  { topics, dryRun }: RetryOptions,
+): Promise<RetryOutcome> {
+  const original = await originalOf(connection, key.topic, letter, topics)
+  if (!('record' in original)) return original
+  const batch = new Batch(0)
+  const fault = decode(batch, original)
+  if (fault !== null) return fault
+  await connection.query('SAVEPOINT attempt')
+  try {
+    const stored = await store(connection, batch)
+    // What the database would refuse at the commit is to be refused here, where it is told of this message.
+    await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
+    if (dryRun) await connection.query('ROLLBACK TO SAVEPOINT attempt')
+    return { kind: stored ? 'stored' : 'already there' }
+  } catch (error) {
+    // Anything but the row itself is no reason to call the message bad.
+    if (failureKind(error) !== 'row') throw error
+    await connection.query('ROLLBACK TO SAVEPOINT attempt')
+    return { kind: 'failed', reason: refusal(error) }
+  }
+}
+
+/** As the consumer words it, so that both count as one reason: SQLSTATE and message. */
+function refusal(error: unknown): string {
+  const state: unknown = error instanceof Error ? Reflect.get(error, 'code') : ''
+  return `refused by the database: ${state} ${describeError(error)}`
+    .slice(0, REASON_CHARACTERS)
+    .toWellFormed()
+}
+
+interface Original {
+  readonly kind: Exclude<TopicKind, 'deadLetters'>
+  readonly record: KafkaRecord
+}
+
+async function originalOf(
+  connection: Queryable,
+  topic: string,
+  letter: LockedDeadLetter,
+  topics: TopicNames,
+): Promise<Original | RetryOutcome> {
+  if (letter.origin === 'consumer') {
+    const kind = kindOf(topic, topics)
+    if (kind !== null) return { kind, record: originalRecord(letter.payload, letter.headers) }
+    return { kind: 'hopeless', reason: `${topic} is none of the topics of these settings (KAFKA_…_TOPIC)` }
+  }
+  const restored = restoreEvent(letter)
+  if ('reason' in restored) {
+    return { kind: restored.cut ? 'hopeless' : 'failed', reason: restored.reason }
+  }
+  const { type, symbol, payload } = restored.event
+  if (type === 'bookTicker') return { kind: 'bookTicker', record: recordOf(restored, 0) }
+  const epoch = 'T' in payload ? await epochAt(connection, symbol, type, payload.T) : 0
+  return { kind: 'trades', record: recordOf(restored, epoch) }
+}
+
+function kindOf(topic: string, topics: TopicNames): Original['kind'] | null {
+  if (topic === topics.trades) return 'trades'
+  if (topic === topics.bookTicker) return 'bookTicker'
+  return topic === topics.gaps ? 'gaps' : null
+}
+
+/** Null when the row is in the batch. */
+function decode(batch: Batch, { kind, record }: Original): RetryOutcome | null {
+  try {
+    const reason = decodeInto(batch, kind, record)
+    return reason === null ? null : { kind: 'failed', reason }
+  } catch (error) {
+    if (error instanceof TapelineError && error.code === 'SCHEMA') {
+      return { kind: 'hopeless', reason: error.message }
+    }
+    throw error
+  }
+}
+
+/** @returns whether there is a row now that was not there before */
+async function store(connection: Queryable, batch: Batch): Promise<boolean> {
+  const trades = await insertTrades(connection, batch.trades)
+  const quotes = await insertBookTickers(connection, batch.bookTicker)
+  const gaps = await upsertGaps(connection, [...batch.gaps.values()])
+  return trades.length + quotes.length + gaps > 0
+}

@@ -1,0 +1,42 @@
+import { isUtf8 } from 'node:buffer'
+
+/** Bytes as a person or a program can read them. */
+export interface ShownBytes {
+  readonly encoding: 'utf8' | 'hex'
+  readonly text: string
+  /** How many bytes of the whole are not in the text. */
+  readonly leftOut: number
+}
+
+/**
+ * Shows the beginning of some bytes: as text where they are UTF-8, else in hex.
+ *
+ * @param bytes the beginning, which may end within a character
+ * @param total how many bytes the whole has
+ */
+export function showBytes(bytes: Buffer, total: number): ShownBytes {
+  const characters = total > bytes.length ? bytes.subarray(0, lastCharacterEnd(bytes)) : bytes
+  return isUtf8(characters)
+    ? { encoding: 'utf8', text: characters.toString(), leftOut: total - characters.length }
+    : { encoding: 'hex', text: bytes.toString('hex'), leftOut: total - bytes.length }
+}
+
+/** One line without control or format characters: what came over the wire must not steer a terminal. */
+export function printable(text: string): string {
+  return text.replaceAll(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** Where the last character that is complete ends, if the bytes are UTF-8. */
+function lastCharacterEnd(bytes: Buffer): number {
+  for (let back = 1; back <= Math.min(4, bytes.length); back++) {
+    const byte = bytes[bytes.length - back] ?? 0
+    const isContinuation = (byte & 0b1100_0000) === 0b1000_0000
+    if (isContinuation) continue
+    const length = byte < 0x80 ? 1 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2
+    return length > back ? bytes.length - back : bytes.length
+  }
+  return bytes.length
+}

@@ -1,0 +1,37 @@
+import type { Queryable } from './database.ts'
+
+/**
+ * Why this server cannot compress chunks; null when it can.
+ *
+ * Compression belongs to the Timescale licence. The embedded server has it, but does not open again what it has
+ * compressed; it is known by its compiler, which `version()` names.
+ */
+export async function compressionObstacle(connection: Queryable): Promise<string | null> {
+  const { rows } = await connection.query<{ license: string | null; version: string }>(
+    "SELECT current_setting('timescaledb.license', true) AS license, version()",
+  )
+  const [row] = rows
+  if (row?.license !== 'timescale') {
+    return `it needs the Timescale licence, and this server runs with timescaledb.license = ${row?.license ?? 'unknown'}`
+  }
+  return row.version.includes('emcc') ? 'the embedded database cannot be opened again after it' : null
+}
+
+export interface CompressedChunk {
+  readonly table: 'trades' | 'book_ticker'
+  /** The end of its day. */
+  readonly end: Date
+}
+
+/** Compresses the oldest chunk that lies more than `afterDays` days back: see migration 4. Null when none is left. */
+export async function compressNextChunk(
+  connection: Queryable,
+  afterDays: number,
+): Promise<CompressedChunk | null> {
+  const { rows } = await connection.query<{ table_name: CompressedChunk['table']; range_end: Date }>(
+    'SELECT table_name, range_end FROM compress_next_chunk($1)',
+    [afterDays],
+  )
+  const [row] = rows
+  return row === undefined ? null : { table: row.table_name, end: row.range_end }
+}

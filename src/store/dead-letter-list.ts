@@ -1,0 +1,175 @@
+import type { Queryable } from './database.ts'
+
+/** Where a dead letter stood in Kafka: the key of its row. */
+export interface DeadLetterKey {
+  readonly topic: string
+  /** Null for whatever incarnation of the topic. */
+  readonly topicId: string | null
+  readonly partition: number
+  readonly offset: number
+}
+
+/** Which dead letters are meant; what is not given does not restrict. */
+export interface DeadLetterFilter {
+  /** A part of the reason, in any case. */
+  readonly reason?: string
+  readonly topic?: string
+  /** In the message's key, or in the payload as the exchange writes it: `"s":"BTCUSDT"`. */
+  readonly symbol?: string
+  /** Failed first at this time or later. */
+  readonly since?: Date
+  readonly keys?: readonly DeadLetterKey[]
+  /** Those that a retry has stored too. Default false. */
+  readonly withResolved?: boolean
+}
+
+/** A dead letter as it is listed. */
+export interface ListedDeadLetter {
+  readonly key: DeadLetterKey & { readonly topicId: string }
+  readonly origin: 'ingestion' | 'consumer'
+  readonly reason: string
+  readonly messageKey: Buffer | null
+  readonly firstFailedAt: Date
+  readonly failedAt: Date
+  readonly attempts: number
+  readonly resolvedAt: Date | null
+  /** The first bytes of the payload, as many as were asked for. */
+  readonly payload: Buffer | null
+  readonly payloadBytes: number
+}
+
+/** Only literals of this file are in the text; values are parameters. */
+const WHERE = `($1::text IS NULL OR position(lower($1) IN lower(reason)) > 0)
+  AND ($2::text IS NULL OR topic = $2)
+  AND ($3::text IS NULL OR key = convert_to($3, 'UTF8') OR position(convert_to('"s":"' || $3 || '"', 'UTF8') IN payload) > 0)
+  AND ($4::timestamptz IS NULL OR coalesce(first_failed_at, failed_at) >= $4)
+  AND ($5::boolean OR resolved_at IS NULL)
+  AND ($6::text[] IS NULL OR (topic, partition, kafka_offset) IN
+    (SELECT * FROM unnest($6::text[], $7::int[], $8::bigint[])))`
+
+function valuesOf(filter: DeadLetterFilter): unknown[] {
+  const { keys } = filter
+  return [
+    filter.reason ?? null,
+    filter.topic ?? null,
+    filter.symbol ?? null,
+    filter.since?.toISOString() ?? null,
+    filter.withResolved === true,
+    keys?.map(({ topic }) => topic) ?? null,
+    keys?.map(({ partition }) => partition) ?? null,
+    keys?.map(({ offset }) => offset) ?? null,
+  ]
+}
+
+interface Row {
+  readonly topic: string
+  readonly topic_id: string
+  readonly partition: number
+  readonly kafka_offset: string
+  readonly origin: 'ingestion' | 'consumer'
+  readonly reason: string
+  readonly key: Buffer | null
+  readonly first_failed_at: Date
+  readonly failed_at: Date
+  readonly attempts: number
+  readonly resolved_at: Date | null
+  readonly payload: Buffer | null
+  readonly payload_bytes: number
+}
+
+/**
+ * The dead letters that the filter means, the newest first.
+ *
+ * @param payloadBytes bytes of the payload to bring, for each
+ */
+export async function listDeadLetters(
+  connection: Queryable,
+  filter: DeadLetterFilter,
+  limit: number,
+  payloadBytes: number,
+): Promise<ListedDeadLetter[]> {
+  const { rows } = await connection.query<Row>(
+    `SELECT topic, topic_id, partition, kafka_offset, origin, reason, substring(key FROM 1 FOR 200) AS key,
+       coalesce(first_failed_at, failed_at) AS first_failed_at, failed_at, attempts, resolved_at,
+       substring(payload FROM 1 FOR $9) AS payload, coalesce(length(payload), 0) AS payload_bytes
+     FROM dead_letters WHERE ${WHERE}
+     ORDER BY coalesce(first_failed_at, failed_at) DESC, topic, topic_id, partition, kafka_offset DESC LIMIT $10`,
+    [...valuesOf(filter), payloadBytes, limit],
+  )
+  return rows.map((row) => ({
+    key: {
+      topic: row.topic,
+      topicId: row.topic_id,
+      partition: row.partition,
+      offset: Number(row.kafka_offset),
+    },
+    origin: row.origin,
+    reason: row.reason,
+    messageKey: row.key,
+    firstFailedAt: row.first_failed_at,
+    failedAt: row.failed_at,
+    attempts: row.attempts,
+    resolvedAt: row.resolved_at,
+    payload: row.payload,
+    payloadBytes: row.payload_bytes,
+  }))
+}
+
+/** The whole payload of one; null also when the row is gone. */
+export async function readPayload(connection: Queryable, key: DeadLetterKey): Promise<Buffer | null> {
+  const { rows } = await connection.query<{ payload: Buffer | null }>(
+    `SELECT payload FROM dead_letters
+     WHERE topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4`,
+    [key.topic, key.topicId, key.partition, key.offset],
+  )
+  return rows[0]?.payload ?? null
+}
+
+export interface ReasonCount {
+  readonly reason: string
+  readonly unresolved: number
+  readonly resolved: number
+}
+
+/** How many there are of each reason, resolved ones counted as far as the filter means them. */
+export async function countByReason(connection: Queryable, filter: DeadLetterFilter): Promise<ReasonCount[]> {
+  const { rows } = await connection.query<ReasonCount>(
+    `SELECT reason, (count(*) FILTER (WHERE resolved_at IS NULL))::float8 AS unresolved, count(resolved_at)::float8 AS resolved
+     FROM dead_letters WHERE ${WHERE} GROUP BY reason ORDER BY count(*) DESC, reason`,
+    valuesOf(filter),
+  )
+  return rows
+}
+
+/**
+ * Keys of unresolved dead letters in the order of their key, after one of them: pages of a walk that a retry, which
+ * changes reasons and times, cannot lead astray.
+ *
+ * @param after the last key of the page before; null for the first page
+ */
+export async function unresolvedAfter(
+  connection: Queryable,
+  filter: DeadLetterFilter,
+  after: DeadLetterKey | null,
+  limit: number,
+): Promise<DeadLetterKey[]> {
+  const { rows } = await connection.query<Pick<Row, 'topic' | 'topic_id' | 'partition' | 'kafka_offset'>>(
+    `SELECT topic, topic_id, partition, kafka_offset FROM dead_letters
+     WHERE ${WHERE} AND ($9::text IS NULL OR (topic, topic_id, partition, kafka_offset) > ($9, $10::uuid, $11::int, $12::bigint))
+     ORDER BY topic, topic_id, partition, kafka_offset LIMIT $13`,
+    [
+      ...valuesOf({ ...filter, withResolved: false }),
+      after?.topic ?? null,
+      after?.topicId ?? null,
+      after?.partition ?? null,
+      after?.offset ?? null,
+      limit,
+    ],
+  )
+  return rows.map((row) => ({
+    topic: row.topic,
+    topicId: row.topic_id,
+    partition: row.partition,
+    offset: Number(row.kafka_offset),
+  }))
+}

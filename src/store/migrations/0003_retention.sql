@@ -1,0 +1,48 @@
+-- RETENTION_DAYS. A function of its own, run with its owner's rights: only the owner of a hypertable may drop chunks,
+-- and a consumer should not have to be that.
+
+-- Drops the chunks of trades and book_ticker that lie as a whole more than so many days back, and notes in meta, as
+-- retention:TABLE, the time before which rows have been dropped. Days are counted from now or from the end of the newest chunk,
+-- whichever is earlier: a consumer that is behind, and a capture of long ago, lose nothing that they have just stored.
+-- One caller at a time; the others get no rows, and there is a row for each table of which something was dropped.
+CREATE FUNCTION drop_old_chunks(keep_days integer)
+RETURNS TABLE (table_name text, chunks integer, dropped_before timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  newest timestamptz;
+  old    record;
+BEGIN
+  IF keep_days IS NULL OR keep_days < 1 THEN
+    RAISE EXCEPTION 'keep_days must be 1 or more, not %', keep_days USING ERRCODE = '22023';
+  END IF;
+  IF NOT pg_try_advisory_xact_lock(7453912) THEN RETURN; END IF;
+  SELECT least(now(), max(range_end)) INTO newest
+  FROM timescaledb_information.chunks
+  WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker') AND range_start <= now();
+  FOR old IN
+    SELECT hypertable_name::text AS name, count(*)::integer AS number, max(range_end) AS ends
+    FROM timescaledb_information.chunks
+    WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker')
+      AND range_end <= newest - make_interval(days => keep_days)
+    GROUP BY hypertable_name ORDER BY hypertable_name
+  LOOP
+    PERFORM drop_chunks(format('%I', old.name)::regclass, older_than => old.ends);
+    INSERT INTO meta AS stored (key, value)
+    VALUES ('retention:' || old.name, to_char(old.ends AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
+    WHERE stored.value::timestamptz < excluded.value::timestamptz;
+    table_name := old.name;
+    chunks := old.number;
+    dropped_before := old.ends;
+    RETURN NEXT;
+  END LOOP;
+END $$;
+
+-- Whoever calls it cannot slip in tables or functions of his own; readers and writers do not queue behind it for long.
+DO $$
+BEGIN
+  EXECUTE format('ALTER FUNCTION drop_old_chunks SET search_path = %I, %I, pg_temp', current_schema(),
+    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'));
+END $$;
+ALTER FUNCTION drop_old_chunks SET lock_timeout = '5s';
+REVOKE ALL ON FUNCTION drop_old_chunks FROM PUBLIC;

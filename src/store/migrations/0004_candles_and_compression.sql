@@ -1,0 +1,57 @@
+-- One-minute candles of trades. Opening and closing price go by trade id, within an epoch: of trades in one millisecond only
+-- the id tells which came first.
+CREATE VIEW candles_1m AS
+SELECT time_bucket('1 minute', trade_time) AS bucket, symbol,
+       first(price, epoch * 1e16::numeric + trade_id) AS open, max(price) AS high, min(price) AS low,
+       last(price, epoch * 1e16::numeric + trade_id) AS close,
+       sum(quantity) AS volume, sum(price * quantity) AS quote_volume, count(*) AS trades,
+       coalesce(sum(quantity) FILTER (WHERE NOT is_buyer_maker), 0) AS taker_buy_volume
+FROM trades WHERE event_type = 'trade'
+GROUP BY time_bucket('1 minute', trade_time), symbol;
+
+-- COMPRESS_AFTER_DAYS, where the licence has compression; days are counted as drop_old_chunks does. A chunk a call, the
+-- oldest first, so that nothing is locked for longer than one takes; no rows when none is left, or another caller is at it.
+CREATE FUNCTION compress_next_chunk(after_days integer)
+RETURNS TABLE (table_name text, range_end timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  newest timestamptz;
+  chunk  record;
+BEGIN
+  IF after_days IS NULL OR after_days < 1 THEN
+    RAISE EXCEPTION 'after_days must be 1 or more, not %', after_days USING ERRCODE = '22023';
+  END IF;
+  IF NOT pg_try_advisory_xact_lock(7453912) THEN RETURN; END IF;
+  SELECT least(now(), max(c.range_end)) INTO newest
+  FROM timescaledb_information.chunks c
+  WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker') AND c.range_start <= now();
+  SELECT c.hypertable_name::text AS name, format('%I.%I', c.chunk_schema, c.chunk_name) AS path, c.range_end AS ends INTO chunk
+  FROM timescaledb_information.chunks c
+  WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker') AND NOT c.is_compressed
+    AND c.range_end <= newest - make_interval(days => after_days)
+  ORDER BY c.range_end, c.hypertable_name LIMIT 1;
+  IF NOT FOUND THEN RETURN; END IF;
+  -- The columns of the unique index, so that a row which comes again is still found. As text: under the Apache licence
+  -- these statements are refused, and must not keep the function from being made.
+  IF NOT (SELECT h.compression_enabled FROM timescaledb_information.hypertables h
+          WHERE h.hypertable_schema = current_schema() AND h.hypertable_name = chunk.name) THEN
+    IF chunk.name = 'trades' THEN
+      EXECUTE $sql$ALTER TABLE trades SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol, event_type',
+        timescaledb.compress_orderby = 'trade_time, trade_id')$sql$;
+    ELSE
+      EXECUTE $sql$ALTER TABLE book_ticker SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol',
+        timescaledb.compress_orderby = 'ingestion_timestamp, update_id')$sql$;
+    END IF;
+  END IF;
+  EXECUTE 'SELECT compress_chunk($1::regclass)' USING chunk.path;
+  table_name := chunk.name;
+  range_end := chunk.ends;
+  RETURN NEXT;
+END $$;
+DO $$
+BEGIN
+  EXECUTE format('ALTER FUNCTION compress_next_chunk SET search_path = %I, %I, pg_temp', current_schema(),
+    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'timescaledb'));
+END $$;
+ALTER FUNCTION compress_next_chunk SET lock_timeout = '5s';
+REVOKE ALL ON FUNCTION compress_next_chunk FROM PUBLIC;

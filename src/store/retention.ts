@@ -1,0 +1,21 @@
+import type { Queryable } from './database.ts'
+
+/** Chunks of a table that were dropped, and the time before which it thereby holds nothing. */
+export interface Dropped {
+  readonly table: 'trades' | 'book_ticker'
+  readonly chunks: number
+  readonly before: Date
+}
+
+/**
+ * Drops what lies more than `keepDays` days back, by whole chunks, and notes it in `meta`: see migration 3. Empty where
+ * there is nothing to drop, or another connection is at it.
+ */
+export async function dropOldChunks(connection: Queryable, keepDays: number): Promise<Dropped[]> {
+  const { rows } = await connection.query<{
+    table_name: Dropped['table']
+    chunks: number
+    dropped_before: Date
+  }>('SELECT table_name, chunks, dropped_before FROM drop_old_chunks($1)', [keepDays])
+  return rows.map((row) => ({ table: row.table_name, chunks: row.chunks, before: row.dropped_before }))
+}

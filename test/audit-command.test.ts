@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseUtc } from '../src/audit/scope.ts'
+import { AUDIT } from '../src/audit/shape.ts'
+import { watermarkOf } from '../src/audit/watermark.ts'
+import { PartitionFetcher } from '../src/kafka/partition-fetcher.ts'
+import { writeStartOffsets } from '../src/store/consumer-offsets.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { createAuditedMarket } from './support/audited-market.ts'
+import { databaseKinds } from './support/database.ts'
+import { brokers, createTestTopics } from './support/kafka.ts'
+import { produce } from './support/messages.ts'
+import { startTapeline } from './support/processes.ts'
+
+test('counts what Kafka holds beyond the snapshot, and takes a topic that was made again for unread', () => {
+  const end = { topic: 'trades', topicId: 'a', start: 10, end: 100 }
+  const stored = { topic: 'trades', topicId: 'a', nextOffset: 90 }
+  const { partitions, pending } = watermarkOf(
+    [
+      { ...stored, partition: 0 },
+      { ...stored, partition: 1, topicId: 'b' },
+      { ...stored, partition: 3, nextOffset: 5 },
+    ],
+    [0, 1, 2, 3].map((partition) => ({ ...end, partition })),
+  )
+  assert.deepEqual(
+    partitions.map(({ stored, pending }) => [stored, pending]),
+    [
+      [90, 10],
+      [null, 90],
+      [null, 90],
+      [5, 90],
+    ],
+  )
+  assert.equal(pending, 280)
+  assert.equal(watermarkOf([{ ...stored, partition: 0 }], { notReached: 'away' }).pending, null)
+})
+
+test('takes days and times in UTC only, and a last day to its end', () => {
+  assert.equal(parseUtc('--from', '2026-01-31', 'from'), Date.UTC(2026, 0, 31))
+  assert.equal(parseUtc('--to', '2026-01-31', 'to'), Date.UTC(2026, 1, 1))
+  assert.equal(parseUtc('--to', '2026-01-31T12:30', 'to'), Date.UTC(2026, 0, 31, 12, 30))
+  assert.equal(parseUtc('--to', '2026-01-31 12:30:01.5Z', 'to'), Date.UTC(2026, 0, 31, 12, 30, 1, 500))
+  for (const wrong of ['2026-02-30', '2026-1-1', 'yesterday', '2026-01-31T12:30+02:00', '2026-01-31T25:00'])
+    assert.throws(() => parseUtc('--from', wrong, 'from'), /--from .*: no such day or time/)
+})
+
+for (const { name, ...options } of databaseKinds()) {
+  test(
+    `prints what is pending in Kafka and audits beside a writer, on the ${name} TimescaleDB`,
+    options,
+    async () => {
+      const topics = await createTestTopics({ prefix: 'audit' })
+      const market = await createAuditedMarket(name)
+      const writer = openPostgres({ url: market.url, poolMin: 0, poolMax: 1, applicationName: 'test-writer' })
+      const fetcher = new PartitionFetcher({ brokers: brokers(), tls: null, sasl: null }, 'test-audit', [
+        topics.env.KAFKA_TRADES_TOPIC,
+      ])
+      let isAuditing = true
+      let written = 0
+      const write = async () => {
+        for (; isAuditing; written++) {
+          await writer.query(
+            `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+           VALUES ('2026-01-05', 'BNBUSDT', 'trade', $1, 1, 1, true, '2026-01-05')`,
+            [written],
+          )
+        }
+      }
+      try {
+        const topicId = (await fetcher.connect()).get(topics.env.KAFKA_TRADES_TOPIC)?.id ?? ''
+        await writeStartOffsets(market.database, [
+          { topic: topics.env.KAFKA_TRADES_TOPIC, topicId, partition: 2, nextOffset: 2 },
+        ])
+        const values = Array.from({ length: 7 }, (_, id) => Buffer.from(String(id)))
+        await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', values)
+        const env = { ...topics.env, DATABASE_URL: market.url }
+        const writing = write()
+        await using reading = startTapeline(['verify', '--json'], { env })
+        await reading.assertExit(0)
+        isAuditing = false
+        await writing
+        const audit = AUDIT.parse(JSON.parse(reading.output()))
+        assert.equal(audit.watermark.notReached, null)
+        assert.equal(audit.watermark.pending, 5)
+        assert.equal(
+          audit.watermark.partitions.length,
+          12,
+          'all partitions of the four topics that are consumed',
+        )
+        const place = audit.watermark.partitions.find(({ pending }) => pending === 5)
+        assert.deepEqual(place, {
+          topic: topics.env.KAFKA_TRADES_TOPIC,
+          partition: 2,
+          stored: 2,
+          end: 7,
+          pending: 5,
+        })
+        assert.ok(written > 0, 'the writer was not kept out for good')
+
+        await market.database.query("DELETE FROM trades WHERE symbol = 'BTCUSDT' AND trade_id = 1020")
+        const only = ['verify', '--symbol', 'btcusdt', '--from', '2026-01-01', '--to', '2026-01-03']
+        await using away = startTapeline(only, {
+          env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
+        })
+        await away.assertExit(1)
+        assert.match(away.output(), /unknown: Kafka was not reached \(127\.0\.0\.1:1/)
+        assert.match(away.output(), /BTCUSDT trade: 1 missing, and nothing explains it\n +1020\n/)
+        assert.doesNotMatch(away.output(), /ETHUSDT/)
+      } finally {
+        isAuditing = false
+        await fetcher.close()
+        await writer.close()
+        await market.drop()
+        await topics.delete()
+      }
+    },
+  )
+}
+
+test('refuses a range or a limit that makes no sense, exit code 2, before anything is opened', async () => {
+  for (const [args, said] of [
+    [['--from', '2026-02-30'], /--from 2026-02-30: no such day or time/],
+    [['--from', '2026-02-02', '--to', '2026-02-01'], /is not before/],
+    [['--symbol', 'BTC-USDT'], /--symbol BTC-USDT: not a symbol/],
+    [['--limit', '0'], /Expected a number from 1/],
+  ] as const) {
+    await using wrong = startTapeline(['verify', ...args])
+    await wrong.assertExit(2)
+    assert.match(wrong.output(), said)
+  }
+})

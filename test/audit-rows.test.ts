@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { renderAudit } from '../src/audit/report.ts'
+import { type AuditedMarket, createAuditedMarket, failuresOf, outageSql } from './support/audited-market.ts'
+import { databaseKinds } from './support/database.ts'
+
+const BTC_TRADES = "symbol = 'BTCUSDT' AND event_type = 'trade'"
+
+for (const { name, ...options } of databaseKinds()) {
+  describe(`on the ${name} TimescaleDB`, options, () => {
+    let market: AuditedMarket
+    before(async () => {
+      market = await createAuditedMarket(name)
+    })
+    after(() => market.drop())
+
+    test('names the aggTrade that tells of a first or a last trade that was removed', async () => {
+      const audit = await market.auditAfter([
+        `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1000, 1099)`,
+      ])
+      const edge = audit.notChecked.find(({ what }) => what.includes('reach over the first or the last'))
+      assert.deepEqual(edge?.examples, [
+        { from: 500, to: 500, detail: 'trades 1000..1001, of which 1 are stored' },
+        { from: 549, to: 549, detail: 'trades 1098..1099, of which 1 are stored' },
+      ])
+      assert.equal(audit.verdict, 'clean', 'a connection that began between two trades leaves the same')
+    })
+
+    test('finds what is stored twice under different times, of both kinds', async () => {
+      for (const [type, id] of [
+        ['trade', 1020],
+        ['aggTrade', 530],
+      ]) {
+        const audit = await market.auditAfter([
+          `INSERT INTO trades SELECT trade_time + interval '1 day', event_time + interval '1 day', symbol, event_type, epoch, trade_id, price, quantity,
+             first_trade_id, last_trade_id, is_buyer_maker, ingestion_timestamp + interval '1 day', source
+           FROM trades WHERE symbol = 'BTCUSDT' AND event_type = '${type}' AND trade_id = ${id}`,
+        ])
+        assert.deepEqual(failuresOf(audit), [
+          { what: 'duplicates: doubled', of: `BTCUSDT ${type}`, count: 1, ids: [`${id}`] },
+        ])
+        assert.match(
+          renderAudit(audit),
+          new RegExp(`BTCUSDT ${type}: 1 doubled[^\\n]*\\n +${id} 2 rows, from`),
+        )
+      }
+    })
+
+    test('finds a changed quantity, price or side by one digit, in a trade and in an aggTrade', async () => {
+      for (const [kind, change] of [
+        ['quantity', 'quantity = quantity + 0.00000001'],
+        ['price', 'price = price + 0.00000001'],
+        ['side', 'is_buyer_maker = NOT is_buyer_maker'],
+      ]) {
+        for (const row of [
+          `event_type = 'trade' AND trade_id = 1020`,
+          `event_type = 'aggTrade' AND trade_id = 510`,
+        ]) {
+          const audit = await market.auditAfter([
+            `UPDATE trades SET ${change} WHERE symbol = 'BTCUSDT' AND ${row}`,
+          ])
+          assert.deepEqual(
+            failuresOf(audit),
+            [{ what: `aggregate quantities: ${kind}`, of: 'BTCUSDT aggTrade', count: 1, ids: ['510'] }],
+            `${change} where ${row}`,
+          )
+        }
+      }
+      const audit = await market.auditAfter([
+        `UPDATE trades SET quantity = 5 WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 510`,
+      ])
+      assert.match(renderAudit(audit), /510 5, of trades 1020\.\.1021: 0\.00000013/)
+    })
+
+    test('finds two changed prices that cancel out in their sum', async () => {
+      const audit = await market.auditAfter([
+        `UPDATE trades SET price = price + 1 WHERE ${BTC_TRADES} AND trade_id = 1020`,
+        `UPDATE trades SET price = price - 1 WHERE ${BTC_TRADES} AND trade_id = 1021`,
+      ])
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'aggregate quantities: price', of: 'BTCUSDT aggTrade', count: 1, ids: ['510'] },
+      ])
+    })
+
+    test('finds an aggTrade whose trades are not those behind the one before', async () => {
+      const audit = await market.auditAfter([
+        `UPDATE trades SET first_trade_id = 1021 WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 510`,
+      ])
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'aggregate quantities: quantity', of: 'BTCUSDT aggTrade', count: 1, ids: ['510'] },
+        { what: 'aggregate tiling: not tiling', of: 'BTCUSDT aggTrade', count: 1, ids: ['510'] },
+      ])
+    })
+
+    test('leaves out an aggTrade that the exchange has invalidated, and says how many', async () => {
+      const audit = await market.auditAfter([
+        `UPDATE trades SET first_trade_id = NULL, last_trade_id = NULL, price = 0, quantity = 0
+         WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 510`,
+      ])
+      assert.equal(audit.verdict, 'clean')
+      assert.match(renderAudit(audit), /BTCUSDT: 1 aggTrades that the exchange has invalidated/)
+    })
+
+    test('does not pass aggTrades silently whose trades are stored nowhere', async () => {
+      const audit = await market.auditAfter([`DELETE FROM trades WHERE ${BTC_TRADES}`])
+      assert.equal(audit.verdict, 'clean')
+      assert.match(
+        renderAudit(audit),
+        /BTCUSDT: 50 aggTrades before the first or behind the last stored trade/,
+      )
+    })
+
+    test('finds quotes that are stored twice under two receipts, and says which lie beside an outage', async () => {
+      const audit = await market.auditAfter([
+        `INSERT INTO book_ticker SELECT ingestion_timestamp + interval '90 minutes', symbol, update_id, bid_price, bid_quantity, ask_price, ask_quantity
+         FROM book_ticker WHERE symbol = 'BTCUSDT' AND update_id IN (7000, 7030)`,
+        outageSql('2026-01-01 01:00:00', '2026-01-01 01:29:30'),
+      ])
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'quote repeats: doubled', of: 'BTCUSDT bookTicker', count: 2, ids: ['7000', '7030'] },
+      ])
+      const text = renderAudit(audit)
+      assert.match(text, /BTCUSDT bookTicker: 2 doubled: .*, 1 of them within a minute of an outage/)
+      assert.match(text, /7000 2 rows, .* beside an outage \(restart\)\n +7030 2 rows, .*, no outage near/)
+      assert.match(text, /NOT CLEAN/)
+    })
+
+    test('does not look for hours where tens of thousands of quotes are doubled', async () => {
+      const audit = await market.auditAfter([
+        `INSERT INTO book_ticker SELECT timestamptz '2026-02-01' + n * interval '1 second', 'BTCUSDT', 90000 + n % 20000, 1, 1, 2, 1
+         FROM generate_series(0, 39999) AS n`,
+      ])
+      assert.deepEqual(
+        failuresOf(audit).map(({ of, count, ids }) => [of, count, ids.length]),
+        [['BTCUSDT bookTicker', 20_000, 5]],
+      )
+    })
+
+    test('does not take a quote that came late for doubled', async () => {
+      const audit = await market.auditAfter([
+        "UPDATE book_ticker SET update_id = 7000 + 3 * 89 + 1 WHERE symbol = 'BTCUSDT' AND update_id = 7003",
+      ])
+      assert.equal(audit.verdict, 'clean')
+    })
+
+    test('adds up outages, each moment once, and only inside the range', async () => {
+      const outages = [
+        outageSql('2026-01-01 01:00:00', '2026-01-01 01:00:10'),
+        outageSql('2026-01-01 01:00:05', '2026-01-01 01:00:15.5', 'reconnect'),
+        outageSql('2026-01-02 00:00:00', '2026-01-02 00:01:00'),
+      ]
+      const whole = await market.auditAfter(outages)
+      assert.deepEqual(
+        whole.outages.map(({ symbol, windows, seconds }) => [symbol, windows, seconds]),
+        [['BTCUSDT', 3, 75.5]],
+      )
+      const scope = { symbols: null, fromMs: Date.parse('2026-01-02T00:00:50Z'), toMs: null }
+      const cut = await market.auditAfter(outages, { scope })
+      assert.deepEqual(cut.outages[0]?.seconds, 10)
+    })
+
+    test('finds rows outside any bound, and counts what is only odd', async () => {
+      const at = `${BTC_TRADES} AND trade_id`
+      const audit = await market.auditAfter([
+        `UPDATE trades SET price = 'NaN' WHERE ${at} = 1002`,
+        `UPDATE trades SET price = 0 WHERE ${at} = 1004`,
+        `UPDATE trades SET quantity = -1 WHERE ${at} = 1006`,
+        `UPDATE trades SET ingestion_timestamp = '2101-01-01' WHERE ${at} = 1008`,
+        `UPDATE trades SET event_time = event_time + interval '2 minutes' WHERE ${at} = 1010`,
+        `UPDATE trades SET ingestion_timestamp = event_time - interval '6 seconds' WHERE ${at} = 1012`,
+        `UPDATE trades SET first_trade_id = 1, last_trade_id = 1 WHERE ${at} = 1014`,
+        "UPDATE book_ticker SET ask_price = 59999 WHERE symbol = 'BTCUSDT' AND update_id = 7003",
+        "UPDATE book_ticker SET bid_quantity = -1 WHERE symbol = 'BTCUSDT' AND update_id = 7006",
+        'UPDATE book_ticker SET bid_price = 0, bid_quantity = 0, ask_price = 0, ask_quantity = 0 WHERE update_id = 7009',
+      ])
+      const found = audit.findings
+        .filter(({ check }) => check === 'bounds')
+        .map(({ kind, severity, eventType, examples }) => [
+          kind,
+          severity,
+          eventType,
+          ...examples.map(({ from }) => from),
+        ])
+      assert.deepEqual(found.sort(), [
+        ['crossed', 'notice', 'bookTicker', 7003],
+        ['event time', 'notice', 'trade', 1010],
+        ['ids', 'failure', 'trade', 1014],
+        ['price', 'failure', 'trade', 1002, 1004],
+        ['quantity', 'failure', 'bookTicker', 7006],
+        ['quantity', 'failure', 'trade', 1006],
+        ['receipt', 'notice', 'trade', 1010, 1012],
+        ['time', 'failure', 'trade', 1008],
+      ])
+      assert.match(renderAudit(audit), /this machine's clock was behind the exchange's/)
+    })
+
+    test('tells of a trade that is earlier than the id before it', async () => {
+      const audit = await market.auditAfter([
+        `UPDATE trades SET trade_time = trade_time + interval '3 hours' WHERE ${BTC_TRADES} AND trade_id = 1051`,
+      ])
+      const found = audit.findings.find(({ kind }) => kind === 'backwards')
+      assert.deepEqual([found?.severity, found?.count, found?.examples[0]?.from], ['notice', 1, 1052])
+    })
+
+    test('finds symbols that the consumer would not have stored, and epochs without the one before', async () => {
+      const audit = await market.auditAfter([
+        `UPDATE trades SET symbol = 'ethusdt' WHERE symbol = 'ETHUSDT'`,
+        `UPDATE trades SET epoch = 2 WHERE ${BTC_TRADES} AND trade_id >= 1050`,
+      ])
+      assert.deepEqual(
+        failuresOf(audit).map(({ what, of }) => [what, of]),
+        [['sequences: symbol', 'ethusdt null']],
+      )
+      assert.ok(audit.findings.some(({ kind, severity }) => kind === 'epoch' && severity === 'notice'))
+    })
+  })
+}

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, test } from 'node:test'
+import { type KafkaBroker, startKafkaBroker } from '../src/local/kafka-broker.ts'
+import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
+import { freePort } from '../src/local/ports.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { createConsumerParts, trades } from './support/consumer-parts.ts'
+import { BROKERS_VARIABLE, brokers } from './support/kafka.ts'
+import { produce } from './support/messages.ts'
+import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const shared = brokers().join()
+let folder: string
+let broker: KafkaBroker
+let start: () => Promise<KafkaBroker>
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'consumer-broker-'))
+  const port = await freePort()
+  const distributionDir = await ensureKafkaDistribution({
+    cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir(),
+  })
+  start = () => startKafkaBroker({ distributionDir, dataDir: join(folder, 'kafka'), port })
+  broker = await start()
+  // The topics of this file are on a broker that it may kill.
+  process.env[BROKERS_VARIABLE] = broker.brokers
+})
+
+afterEach(async () => {
+  process.env[BROKERS_VARIABLE] = shared
+  broker.kill()
+  await broker.exited
+  await rm(folder, { recursive: true, force: true })
+})
+
+test('F7 waits for a broker that is away, says so, and joins again by itself when it is back', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  await produce(topic, 'BTCUSDT', trades(0, 1000))
+  await using consumer = await startConsumerProcess(parts.env)
+  await parts.untilTrades(1000)
+  broker.kill()
+  await broker.exited
+  await waitFor(async () => !(await consumer.status()).ready, { timeoutMs: 30_000, what: 'health to tell' })
+  assert.match((await consumer.status()).reason, /nothing can be fetched|no partitions are assigned/)
+  broker = await start()
+  await produce(topic, 'BTCUSDT', trades(1000, 2000))
+  await parts.untilTrades(2000, 60_000)
+  await consumer.ready(60_000)
+  await consumer.stop()
+  await parts.assertTradesOnce(0, 1999)
+})
+
+test('S2 stores what it holds and exits 1 when Kafka is away as it is told to stop; nothing is doubled afterwards', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  const slow = { ...parts.env, FLUSH_INTERVAL_MS: '600000', KAFKA_FETCH_MAX_WAIT_MS: '50' }
+  {
+    await using consumer = await startConsumerProcess(slow)
+    await consumer.ready()
+    await produce(topic, 'BTCUSDT', trades(0, 100))
+    await waitFor(async () => (await consumer.status()).counters.pending === 100, {
+      timeoutMs: 20_000,
+      what: '100 messages in memory',
+    })
+    broker.kill()
+    await broker.exited
+    consumer.command.signal('SIGTERM')
+    await consumer.command.assertExit(1, 12_000)
+    assert.match(consumer.command.output(), /0 messages were left, but Kafka did not take the last offsets/)
+  }
+  await parts.assertTradesOnce(0, 99)
+  broker = await start()
+  await produce(topic, 'BTCUSDT', trades(100, 150))
+  await using consumer = await startConsumerProcess(parts.env)
+  await parts.untilTrades(150)
+  assert.equal((await consumer.status()).counters.consumed, 50)
+  await consumer.stop()
+  await parts.assertTradesOnce(0, 149)
+})
+
+test('S3 exits at once at the second signal, although the database holds a batch', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  await using consumer = await startConsumerProcess(parts.env)
+  await consumer.ready()
+  const held = Promise.withResolvers<void>()
+  const locking = parts.database.transaction(async (connection) => {
+    await connection.query('LOCK TABLE trades IN ACCESS EXCLUSIVE MODE')
+    await held.promise
+  })
+  try {
+    await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
+    await waitFor(async () => (await consumer.status()).counters.pending === 10, {
+      timeoutMs: 20_000,
+      what: '10 messages in memory',
+    })
+    consumer.command.signal('SIGTERM')
+    // A second one that comes at once is taken for npm's echo of the first: it is repeated until it counts.
+    await waitFor(
+      () => {
+        try {
+          consumer.command.signal('SIGTERM')
+          return false
+        } catch {
+          return true
+        }
+      },
+      { timeoutMs: 6000, what: 'the consumer to be gone', everyMs: 300 },
+    )
+    await consumer.command.assertExit(1)
+    assert.doesNotMatch(consumer.command.output(), /were taken from Kafka and not stored/)
+  } finally {
+    held.resolve()
+    await locking
+  }
+})

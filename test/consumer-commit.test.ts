@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { migrate } from '../src/store/migrate.ts'
+import { assertConserved, createConsumerParts, trades } from './support/consumer-parts.ts'
+import { produce } from './support/messages.ts'
+import { startPostgresProxy } from './support/postgres-proxy.ts'
+import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+for (const cut of ['cut before', 'cut after'] as const) {
+  const what = cut === 'cut before' ? 'and nothing was committed' : 'although everything was committed'
+  test(`F4 stores each row once when the connection is lost during COMMIT, ${what}`, async () => {
+    await using parts = await createConsumerParts()
+    await migrate(parts.database)
+    const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+    // Positions are written by the first COMMITs; then every third one is lost.
+    await using proxy = await startPostgresProxy(parts.databaseUrl, (commit) =>
+      commit > 2 && commit % 3 === 0 ? cut : 'pass',
+    )
+    await produce(topic, 'BTCUSDT', trades(0, 3000))
+    await produce(topic, 'BTCUSDT', [Buffer.from('{"e":"trade"')])
+    await using consumer = await startConsumerProcess({
+      ...parts.env,
+      DATABASE_URL: proxy.url,
+      BATCH_SIZE: '200',
+    })
+    await parts.untilTrades(3000)
+    // The dead letter comes back from its own topic.
+    await waitFor(
+      async () => {
+        const { consumed, pending } = (await consumer.status()).counters
+        return consumed === 3002 && pending === 0
+      },
+      { timeoutMs: 20_000, what: 'everything to be answered for' },
+    )
+    const status = await consumer.status()
+    assert.ok(proxy.commits[cut] >= 4, JSON.stringify(proxy.commits))
+    assert.ok(status.retries >= 4)
+    assertConserved(status)
+    const { inserted, alreadyThere, deadLettered } = status.counters
+    assert.deepEqual([inserted + alreadyThere, deadLettered], [3001, 1])
+    // What a lost COMMIT had stored was there already when it was written again.
+    if (cut === 'cut before') assert.equal(inserted, 3000)
+    else assert.ok(alreadyThere > 200, `${alreadyThere} were there already`)
+    await consumer.stop()
+    await parts.assertTradesOnce(0, 2999)
+    assert.equal(
+      await parts.count(`SELECT sum(next_offset) FROM consumer_offsets WHERE topic = '${topic}'`),
+      3001,
+    )
+    assert.equal(await parts.count('SELECT count(*) FROM dead_letters'), 1)
+  })
+}

@@ -1,0 +1,26 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { migrate } from '../src/store/migrate.ts'
+import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
+import { drain } from './support/drain.ts'
+import { produceMarket } from './support/market-messages.ts'
+
+/** 2,000,000 for the measurement in docs/consumer.md. */
+const MESSAGES = Number(process.env['TAPELINE_DRAIN_MESSAGES'] ?? 150_000)
+const LIMIT_MIB = 250
+
+test('K2 drains a backlog in constant memory', { timeout: 540_000 }, async (context) => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  await produceMarket(parts.topics, MESSAGES)
+  const drained = await drain(parts.env, MESSAGES, 400_000)
+  context.diagnostic(
+    `${MESSAGES} messages in ${drained.seconds.toFixed(1)} s: ${drained.messagesASecond}/s, peak ${drained.peakMiB} MiB; ` +
+      `at each tenth ${drained.residentMiB.join(' ')} MiB`,
+  )
+  assertConserved(drained.status)
+  assert.equal(drained.status.counters.inserted, MESSAGES)
+  const rows = '(SELECT count(*) FROM trades) + (SELECT count(*) FROM book_ticker)'
+  assert.equal(await parts.count(rows), MESSAGES)
+  assert.ok(drained.peakMiB < LIMIT_MIB, `${drained.peakMiB} MiB were resident`)
+})

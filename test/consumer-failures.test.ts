@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type FailureKind, failureKind } from '../src/consumer/failures.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { createTestDatabase } from './support/database.ts'
+import { SQLSTATES } from './support/sqlstates.ts'
+
+/** All that is not a stop, in the words of the design: classes of two characters, and single conditions. */
+const RETRY = ['08', '53', '57', '58030', '40001', '40P01', '55P03', '25006', '25P03', '25P04']
+const ROW = ['22', '23']
+
+function expected(state: string): FailureKind {
+  const isIn = (list: readonly string[]) => list.includes(state) || list.includes(state.slice(0, 2))
+  if (isIn(RETRY)) return 'retry'
+  return isIn(ROW) ? 'row' : 'stop'
+}
+
+const STATES = Object.entries(SQLSTATES).flatMap(([group, ends]) => ends.split(' ').map((end) => group + end))
+
+test('F1 knows every SQLSTATE of PostgreSQL: what it waits for, what is one row, and what ends the service', () => {
+  assert.ok(STATES.length > 240)
+  for (const state of STATES) {
+    assert.equal(failureKind(Object.assign(new Error('x'), { code: state })), expected(state), state)
+  }
+  for (const kind of ['retry', 'row', 'stop']) assert.ok(STATES.some((state) => expected(state) === kind))
+})
+
+test('F1 takes a class that nobody knows for a defect, and never for a bad row', () => {
+  for (const code of ['99999', 'ZZ000', 'TS001', 'A0000'])
+    assert.equal(failureKind(Object.assign(new Error('x'), { code })), 'stop', code)
+})
+
+test('F1 tells apart what a database really says, condition by condition', async () => {
+  const server = await createTestDatabase()
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  try {
+    for (const state of STATES.filter((one) => one !== '00000')) {
+      const raise = `DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '${state}', MESSAGE = 'refused'; END $$`
+      const error = await database
+        .transaction((connection) => connection.query(raise))
+        .then(
+          () => assert.fail(`${state} was not raised`),
+          (reason: unknown) => reason,
+        )
+      assert.equal(Reflect.get(Object(error), 'code'), state)
+      assert.equal(failureKind(error), expected(state), state)
+    }
+  } finally {
+    await database.close()
+    await server.drop()
+  }
+})
+
+test('F2 takes a database that cannot be reached for one that is away', async () => {
+  for (const url of [
+    'postgres://x@127.0.0.1:1/x',
+    'postgres://x@localhost:1/x',
+    'postgres://x@nowhere.invalid:1/x',
+  ]) {
+    const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+    const error = await database.query('SELECT 1').then(
+      () => assert.fail('it answered'),
+      (reason: unknown) => reason,
+    )
+    await database.close()
+    assert.equal(failureKind(error), 'retry', url)
+  }
+})
+
+test('F3 takes defects of the program for what they are', () => {
+  for (const error of [
+    new TypeError('x is undefined'),
+    new RangeError('x'),
+    new SyntaxError('x'),
+    Object.assign(new Error('x'), { code: 'ERR_INVALID_ARG_TYPE' }),
+    'thrown text',
+    undefined,
+    null,
+    { code: '08006' },
+  ]) {
+    assert.equal(failureKind(error), 'stop', String(error))
+  }
+})

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { ConsumerConfig } from '../src/consumer/config.ts'
+import { consumerConfig } from '../src/consumer/config.ts'
+import { type GroupClient, openGroupClient } from '../src/consumer/group-client.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { type ConsumerParts, createConsumerParts } from './support/consumer-parts.ts'
+import { committedOffsets, removeMembers } from './support/groups.ts'
+import { assertEachOnce, LOAD_SYMBOLS, startLoad } from './support/load.ts'
+import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+type Consumer = Awaited<ReturnType<typeof startConsumerProcess>>
+
+async function partitionsOf(consumer: Consumer): Promise<string[]> {
+  return (await consumer.status()).partitions.map(({ topic, partition }) => `${topic}:${partition}`)
+}
+
+async function untilShared(consumers: readonly Consumer[], each: number): Promise<void> {
+  await waitFor(
+    async () => {
+      const shares = await Promise.all(consumers.map(partitionsOf))
+      return shares.every(({ length }) => length === each) && new Set(shares.flat()).size === 12
+    },
+    { timeoutMs: 40_000, what: `${each} partitions for each of ${consumers.length}` },
+  )
+}
+
+async function storedOffsets(parts: ConsumerParts): Promise<Map<string, number>> {
+  const { rows } = await parts.database.query<{ key: string; next: string }>(
+    "SELECT topic || ':' || partition AS key, next_offset AS next FROM consumer_offsets",
+  )
+  return new Map(rows.map(({ key, next }) => [key, Number(next)]))
+}
+
+/** The group's offsets are those of the database, for every partition. */
+async function assertCommitted(parts: ConsumerParts): Promise<void> {
+  const stored = await storedOffsets(parts)
+  const committed = await committedOffsets(parts.topics.env.KAFKA_GROUP_ID)
+  for (const [key, next] of stored) assert.equal(committed.get(key), next, key)
+}
+
+test('G1 loses and doubles nothing while consumers join, leave and are killed under load', async (context) => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const env = { ...parts.env, KAFKA_SESSION_TIMEOUT_MS: '10000' }
+  await using first = await startConsumerProcess(env)
+  await first.ready()
+  await using traffic = startLoad(parts)
+  await using second = await startConsumerProcess(env)
+  await untilShared([first, second], 6)
+  await using third = await startConsumerProcess(env)
+  await untilShared([first, second, third], 4)
+  await second.stop()
+  await untilShared([first, third], 6)
+
+  const lost = await partitionsOf(first)
+  const killedMs = performance.now()
+  await first.command.kill()
+  // From here on only the one that is left can move them.
+  const before = await storedOffsets(parts)
+  await waitFor(
+    async () => {
+      const now = await storedOffsets(parts)
+      const moved = lost.some((key) => (now.get(key) ?? 0) > (before.get(key) ?? 0))
+      return (
+        (await partitionsOf(third)).length === 12 && (moved || !lost.some((key) => key.includes('.trades:')))
+      )
+    },
+    { timeoutMs: 40_000, what: 'the partitions of the killed consumer to be read again' },
+  )
+  context.diagnostic(
+    `partitions of a killed consumer were read again after ${Math.round(performance.now() - killedMs)} ms`,
+  )
+
+  const produced = await traffic.stop()
+  await parts.untilTrades(produced * LOAD_SYMBOLS.length)
+  await third.stop()
+  await assertEachOnce(parts, produced)
+  await assertCommitted(parts)
+})
+
+test('G2 does no harm when a consumer that was held up for longer than its session goes on with what it had', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  await using sleeper = await startConsumerProcess(parts.env)
+  await sleeper.ready()
+  await using traffic = startLoad(parts)
+  await using other = await startConsumerProcess(parts.env)
+  await untilShared([sleeper, other], 6)
+  sleeper.command.signal('SIGSTOP')
+  await waitFor(async () => (await partitionsOf(other)).length === 12, {
+    timeoutMs: 40_000,
+    what: 'the other consumer to have taken everything over',
+  })
+  sleeper.command.signal('SIGCONT')
+  await untilShared([sleeper, other], 6)
+  const produced = await traffic.stop()
+  await parts.untilTrades(produced * LOAD_SYMBOLS.length)
+  await sleeper.stop()
+  await other.stop()
+  await assertEachOnce(parts, produced)
+  await assertCommitted(parts)
+})
+
+test('G3 a commit under an old generation fails and moves nothing', async () => {
+  await using parts = await createConsumerParts()
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  const settings = consumerConfig(loadSettings({ ...parts.env }, { cwd: import.meta.dirname }))
+  // It hears of what happens by its next heartbeat only, long after the broker has gone on without it.
+  const deaf = {
+    ...settings,
+    sessionTimeoutMs: 60_000,
+    heartbeatIntervalMs: 50_000,
+    rebalanceTimeoutMs: 60_000,
+  }
+  const old = await joined(deaf, topic)
+  try {
+    await old.client.commit([{ topic, partition: 0, nextOffset: 5 }])
+    await removeMembers(settings.groupId)
+    const successor = await joined(settings, topic)
+    try {
+      assert.ok(successor.generation > old.generation)
+      assert.equal(successor.partitions, 3, 'everything is the successor’s')
+      await assert.rejects(old.client.commit([{ topic, partition: 0, nextOffset: 9 }]))
+      await successor.client.commit([{ topic, partition: 1, nextOffset: 7 }])
+      const committed = await committedOffsets(settings.groupId)
+      assert.deepEqual([committed.get(`${topic}:0`), committed.get(`${topic}:1`)], [5, 7])
+    } finally {
+      await successor.client.close()
+    }
+  } finally {
+    await old.client.close().catch(() => {}) // It is no member any more, and cannot leave.
+  }
+})
+
+async function joined(
+  config: ConsumerConfig,
+  topic: string,
+): Promise<{ client: GroupClient; generation: number; partitions: number }> {
+  const client = openGroupClient(config, [topic])
+  const first = Promise.withResolvers<{ generation: number; partitions: number }>()
+  await client.join({
+    onRebalance: () => {},
+    onJoined: (generation, partitions) => first.resolve({ generation, partitions: partitions.length }),
+    onEnded: (error) => first.reject(error),
+  })
+  return { client, ...(await first.promise) }
+}

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { test } from 'node:test'
+import { identify } from '../src/local/process-identity.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
+import { databaseKinds } from './support/database.ts'
+import { assertEachOnce, LOAD_SYMBOLS, startLoad } from './support/load.ts'
+import { type NativeTimescale, startNativeTimescale } from './support/native-timescaledb.ts'
+import { descendantsOf, signalIfRunning } from './support/process-tree.ts'
+import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+/** 60 for the measurement in docs/consumer.md. */
+const OUTAGE_S = Number(process.env['TAPELINE_OUTAGE_SECONDS'] ?? 5)
+const [native] = databaseKinds()
+const options = { skip: native?.skip ?? false, timeout: 120_000 + OUTAGE_S * 2000 }
+
+/** Each way for a database to be gone, and how it comes back. */
+const OUTAGES: Record<string, (server: NativeTimescale) => Promise<() => Promise<void>>> = {
+  'is killed and started again': async (server) => {
+    await server.kill()
+    return () => server.restart()
+  },
+  'hangs and goes on (SIGSTOP)': async (server) => {
+    const all = [identify(server.pid), ...descendantsOf(server.pid)].filter((one) => one !== null)
+    for (const one of all) signalIfRunning(one, 'SIGSTOP')
+    return async () => {
+      for (const one of all) signalIfRunning(one, 'SIGCONT')
+    }
+  },
+}
+
+for (const [what, begin] of Object.entries(OUTAGES)) {
+  test(
+    `F6 loses nothing and holds no more while the database ${what}, and goes on by itself`,
+    options,
+    async (context) => {
+      const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })
+      assert.ok('url' in server)
+      try {
+        await using parts = await createConsumerParts(server)
+        await migrate(parts.database)
+        await using consumer = await startConsumerProcess(parts.env)
+        const residentMiB = () =>
+          Math.round(
+            Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${consumer.command.pid}/status`, 'utf8'))?.[1]) /
+              1024,
+          )
+        await using traffic = startLoad(parts)
+        await parts.untilTrades(5000)
+        await consumer.ready()
+        const before = residentMiB()
+
+        const end = await begin(server)
+        const startedMs = performance.now()
+        const producedBefore = traffic.produced
+        let most = 0
+        let held = 0
+        await waitFor(
+          async () => {
+            const status = await consumer.status()
+            held = Math.max(held, status.counters.pending)
+            most = Math.max(most, residentMiB())
+            return !status.ready && performance.now() - startedMs > OUTAGE_S * 1000
+          },
+          {
+            timeoutMs: (OUTAGE_S + 30) * 1000,
+            what: 'health to tell, and the outage to be over',
+            everyMs: 200,
+          },
+        )
+        const { reason } = await consumer.status()
+        assert.match(reason, /the last flush failed|has not taken a batch/)
+        assert.ok(traffic.produced > producedBefore)
+        await end()
+        const endedMs = performance.now()
+        await consumer.ready(90_000)
+        const recoveredMs = performance.now() - endedMs
+
+        const produced = await traffic.stop()
+        await parts.untilTrades(produced * LOAD_SYMBOLS.length, 60_000)
+        context.diagnostic(
+          `away for ${Math.round((endedMs - startedMs) / 1000)} s; ready again after ${Math.round(recoveredMs)} ms; at most ${held} messages held; ` +
+            `resident ${before} MiB before, at most ${most} MiB meanwhile; health said: ${reason}`,
+        )
+        // Four sealed batches, one in the database, and what one fetch brings.
+        assert.ok(held < 20_000, `${held} messages were held`)
+        assert.ok(most < 250, `${most} MiB were resident`)
+        await waitFor(async () => (await consumer.status()).counters.pending === 0, {
+          timeoutMs: 20_000,
+          what: 'the last flush',
+        })
+        assertConserved(await consumer.status())
+        await consumer.stop()
+        await assertEachOnce(parts, produced)
+      } finally {
+        await server.stop()
+      }
+    },
+  )
+}

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { migrate } from '../src/store/migrate.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { type ConsumerParts, createConsumerParts, trades } from './support/consumer-parts.ts'
+import { databaseKinds } from './support/database.ts'
+import { committedOffsets, forgetGroup } from './support/groups.ts'
+import { deleteRecords, produce } from './support/messages.ts'
+import { dropDatabase, dumpDatabase, restoreDatabase } from './support/postgres-dump.ts'
+import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const [native] = databaseKinds()
+
+async function store(parts: ConsumerParts, env: Readonly<Record<string, string>>, upTo: number) {
+  await using consumer = await startConsumerProcess(env)
+  await parts.untilTrades(upTo)
+  const { counters } = await consumer.status()
+  await consumer.stop()
+  return counters
+}
+
+test('P1 brings back what a restored dump lacks, while the commits of Kafka stand', {
+  skip: native?.skip ?? false,
+}, async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  await produce(topic, 'BTCUSDT', trades(0, 400))
+  await store(parts, parts.env, 400)
+  const dump = await dumpDatabase(parts.databaseUrl)
+  await produce(topic, 'BTCUSDT', trades(400, 1500))
+  await store(parts, parts.env, 1500)
+  assert.equal((await committedOffsets(parts.topics.env.KAFKA_GROUP_ID)).get(`${topic}:2`), 1500)
+
+  const name = `restored_${new URL(parts.databaseUrl).pathname.slice(1)}`
+  const url = await restoreDatabase(parts.databaseUrl, name, dump)
+  const restored = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  try {
+    const ids = async () =>
+      (await restored.query('SELECT count(*)::int AS rows, count(DISTINCT trade_id)::int AS ids FROM trades'))
+        .rows
+    assert.deepEqual(await ids(), [{ rows: 400, ids: 400 }])
+    await using consumer = await startConsumerProcess({ ...parts.env, DATABASE_URL: url })
+    await waitFor(async () => (await consumer.status()).counters.inserted >= 1100, {
+      timeoutMs: 30_000,
+      what: 'the rows that the dump lacks',
+    })
+    await consumer.stop()
+    assert.deepEqual(await ids(), [{ rows: 1500, ids: 1500 }])
+  } finally {
+    await restored.close()
+    await dropDatabase(parts.databaseUrl, name)
+  }
+})
+
+test('P2 skips and repeats nothing when the group gets another name, or the broker has forgotten it', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  const latest = { ...parts.env, AUTO_OFFSET_RESET: 'latest' }
+  await produce(topic, 'BTCUSDT', trades(0, 300))
+  await store(parts, parts.env, 300)
+
+  await produce(topic, 'BTCUSDT', trades(300, 500))
+  const renamed = { ...latest, KAFKA_GROUP_ID: `${parts.topics.env.KAFKA_GROUP_ID}-renamed` }
+  assert.deepEqual((await store(parts, renamed, 500)).consumed, 200)
+
+  await produce(topic, 'BTCUSDT', trades(500, 900))
+  await waitFor(() => forgetGroup(parts.topics.env.KAFKA_GROUP_ID).then(() => true), {
+    timeoutMs: 20_000,
+    what: 'the broker to forget the group',
+  })
+  assert.deepEqual((await store(parts, latest, 900)).consumed, 400)
+  await parts.assertTradesOnce(0, 899)
+})
+
+test('P3 reads everything again into an empty database, although the group has commits', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 300))
+  await store(parts, parts.env, 300)
+  await parts.database.query('TRUNCATE trades, consumer_offsets')
+  await store(parts, { ...parts.env, AUTO_OFFSET_RESET: 'latest' }, 300)
+  await parts.assertTradesOnce(0, 299)
+})
+
+test('P7 names what a symbol has lost by retention when it trades again, hours later and at another consumer', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  await produce(topic, 'BTCUSDT', trades(0, 100))
+  await produce(topic, 'ETHUSDT', trades(0, 10, 'ETHUSDT'))
+  await store(parts, parts.env, 110)
+  await produce(topic, 'BTCUSDT', trades(100, 200))
+  await produce(topic, 'ETHUSDT', trades(10, 20, 'ETHUSDT'))
+  await produce(topic, 'BTCUSDT', trades(200, 210))
+  await deleteRecords(topic, 2, 220)
+  await store(parts, parts.env, 120)
+  await produce(topic, 'ETHUSDT', trades(20, 30, 'ETHUSDT'))
+  await store(parts, parts.env, 130)
+  const { rows } = await parts.database.query(
+    'SELECT symbol, from_id::int, to_id::int, cause FROM gaps ORDER BY symbol',
+  )
+  assert.deepEqual(rows, [
+    { symbol: 'BTCUSDT', from_id: 100, to_id: 199, cause: 'retention' },
+    { symbol: 'ETHUSDT', from_id: 10, to_id: 19, cause: 'retention' },
+  ])
+})

@@ -1,0 +1,195 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { MAX_REFUSALS, RefusalLimit } from '../src/consumer/refusal-limit.ts'
+import { findRefused } from '../src/consumer/refused-rows.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { assertConserved, createConsumerParts, trades } from './support/consumer-parts.ts'
+import { produce, readTopic } from './support/messages.ts'
+import { bookTickerValue, tradeValue } from './support/records.ts'
+import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+test('D2 finds exactly the rows that are refused, wherever they stand, in few statements', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 600 }),
+      fc.uniqueArray(fc.nat(599), { maxLength: 10 }),
+      async (count, drawn) => {
+        const bad = drawn.filter((index) => index < count).sort((one, other) => one - other)
+        let statements = 0
+        const refused = await findRefused(
+          count,
+          async (from, to) => {
+            statements++
+            return bad.some((index) => index >= from && index < to) ? 'refused' : null
+          },
+          1000,
+        )
+        assert.deepEqual(
+          refused.map(({ index }) => index),
+          bad,
+        )
+        assert.ok(statements <= 1 + bad.length * 2 * Math.ceil(Math.log2(count) + 1))
+      },
+    ),
+  )
+})
+
+test('D3 lets one bad row in a hundred pass for ever, and 21 in a row or one in ten not', () => {
+  const untilStop = (share: number) => {
+    const limit = new RefusalLimit()
+    for (let refusals = 1; refusals <= 10_000; refusals++) {
+      if (limit.refused('trades', '23514 x')) return refusals
+      limit.accepted('trades', share - 1)
+    }
+    return null
+  }
+  assert.equal(untilStop(1), MAX_REFUSALS + 1)
+  assert.equal(untilStop(100), null)
+  assert.ok((untilStop(10) ?? 0) > MAX_REFUSALS)
+  const limit = new RefusalLimit()
+  for (let i = 0; i < MAX_REFUSALS; i++) assert.equal(limit.refused('trades', `23514 c${i}`), false)
+  for (let i = 0; i < 1000; i++) limit.accepted('book_ticker', 1000)
+  for (let i = 0; i < MAX_REFUSALS - 1; i++) assert.equal(limit.refused('trades', '23514 c0'), false)
+  assert.equal(limit.refused('trades', '23514 c0'), true, 'what other tables take makes up for nothing')
+})
+
+const CHECK = 'ALTER TABLE trades ADD CONSTRAINT no_thirteens CHECK (price <> 13.13)'
+const TRIGGER = `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.bid_price = 13.13 THEN RAISE EXCEPTION 'thirteen is refused' USING ERRCODE = '22023'; END IF;
+    RETURN NEW; END $$;
+  CREATE TRIGGER refuse BEFORE INSERT ON book_ticker FOR EACH ROW EXECUTE FUNCTION refuse()`
+const DEFERRED = `CREATE FUNCTION refuse_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.status = 'filled' THEN RAISE EXCEPTION 'late refusal' USING ERRCODE = '23000'; END IF;
+    RETURN NULL; END $$;
+  CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON gaps DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_late()`
+
+const gap = (id: number, status: string) =>
+  Buffer.from(
+    JSON.stringify({
+      gap_id: `BTCUSDT/trade/0/${id}`,
+      revision: 1,
+      symbol: 'BTCUSDT',
+      event_type: 'trade',
+      epoch: 0,
+      from_id: id,
+      to_id: id,
+      from_time: null,
+      to_time: null,
+      cause: 'reconnect',
+      status,
+      reason: null,
+      detected_at: 1723161255343,
+      updated_at: 1723161255343,
+      closed_at: null,
+    }),
+  )
+
+describe('D1 with constraints that refuse', () => {
+  test('stores every good row around refused ones, and each refused one is a dead letter with the reason of the database', async () => {
+    await using parts = await createConsumerParts()
+    const { env } = parts.topics
+    await migrate(parts.database)
+    for (const sql of [CHECK, TRIGGER, DEFERRED]) await parts.database.query(sql)
+    const refused = [700, 701, 1499].map((t) => tradeValue({ t, p: '13.13000000' }))
+    const values = [...trades(0, 700), ...refused.slice(0, 2), ...trades(702, 1499), ...refused.slice(2)]
+    await produce(env.KAFKA_TRADES_TOPIC, 'BTCUSDT', values)
+    const quotes = Array.from({ length: 40 }, (_, u) => bookTickerValue({ u, b: u === 17 ? '13.13' : '1' }))
+    await produce(env.KAFKA_BOOK_TICKER_TOPIC, 'BTCUSDT', quotes)
+    await produce(env.KAFKA_GAPS_TOPIC, 'g', [gap(1, 'open'), gap(2, 'filled'), gap(3, 'open')])
+    await using consumer = await startConsumerProcess(parts.env)
+    await parts.untilTrades(1497)
+    await waitFor(
+      async () => {
+        const { counters } = await consumer.status()
+        return counters.consumed === 1500 + 40 + 3 + 5 && counters.pending === 0
+      },
+      { timeoutMs: 20_000, what: 'everything, and the dead letters from their own topic' },
+    )
+    const status = await consumer.status()
+    assertConserved(status)
+    assert.deepEqual([status.counters.inserted, status.counters.deadLettered], [1497 + 39 + 2, 5])
+    await consumer.stop()
+
+    const { rows } = await parts.database.query<{
+      topic: string
+      offset: number
+      reason: string
+      payload: Buffer
+    }>(
+      'SELECT topic, kafka_offset::int AS offset, reason, payload FROM dead_letters ORDER BY topic, kafka_offset',
+    )
+    assert.deepEqual(
+      rows.map(({ topic, offset }) => [topic.split('.').at(-1), offset]),
+      [
+        ['book_ticker', 17],
+        ['gaps', 1],
+        ['trades', 700],
+        ['trades', 701],
+        ['trades', 1499],
+      ],
+    )
+    const [quote, late, ...thirteens] = rows
+    assert.match(quote?.reason ?? '', /^refused by the database: 22023 thirteen is refused$/)
+    assert.match(late?.reason ?? '', /^refused by the database: 23000 late refusal$/)
+    for (const { reason } of thirteens) assert.match(reason, /^refused by the database: 23514 .*no_thirteens/)
+    assert.deepEqual(
+      thirteens.map(({ payload }) => payload),
+      refused,
+    )
+    const letters = await readTopic(env.KAFKA_DEAD_LETTERS_TOPIC)
+    assert.deepEqual(
+      letters.map(({ headers }) => headers['reason']).sort(),
+      rows.map(({ reason }) => reason).sort(),
+    )
+    assert.equal(
+      await parts.count(
+        `SELECT sum(next_offset) FROM consumer_offsets WHERE topic = '${env.KAFKA_TRADES_TOPIC}'`,
+      ),
+      1500,
+    )
+  })
+
+  test('D3 stops, and makes no topic of dead letters, when a constraint refuses everything; mended, nothing is missing', async () => {
+    await using parts = await createConsumerParts()
+    const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+    await migrate(parts.database)
+    await parts.database.query('ALTER TABLE trades ADD CONSTRAINT nothing_passes CHECK (price < 0) NOT VALID')
+    await produce(topic, 'BTCUSDT', trades(0, 2000))
+    {
+      await using consumer = await startConsumerProcess(parts.env)
+      await consumer.command.assertExit(1, 30_000)
+      assert.match(consumer.command.output(), /refuses rows of trades as a rule.*23514.*nothing_passes/)
+    }
+    assert.equal(await parts.count('SELECT count(*) FROM dead_letters'), 0)
+    assert.deepEqual(await readTopic(parts.topics.env.KAFKA_DEAD_LETTERS_TOPIC), [])
+    assert.equal(await parts.count('SELECT sum(next_offset) FROM consumer_offsets'), 0)
+    await parts.database.query('ALTER TABLE trades DROP CONSTRAINT nothing_passes')
+    await using consumer = await startConsumerProcess(parts.env)
+    await parts.untilTrades(2000)
+    await consumer.stop()
+    await parts.assertTradesOnce(0, 1999)
+  })
+})
+
+test('F5 stops at a defect of ours, says so and loses nothing: a table that is not as it should be', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  await parts.database.query('ALTER TABLE trades RENAME COLUMN quantity TO amount')
+  await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 700))
+  {
+    await using consumer = await startConsumerProcess(parts.env)
+    await consumer.command.assertExit(1, 30_000)
+    assert.match(
+      consumer.command.output(),
+      /Stopped by a defect: column \\"quantity\\" of relation \\"trades\\" does not exist/,
+    )
+  }
+  await parts.database.query('ALTER TABLE trades RENAME COLUMN amount TO quantity')
+  await using consumer = await startConsumerProcess(parts.env)
+  await parts.untilTrades(700)
+  await consumer.stop()
+  await parts.assertTradesOnce(0, 699)
+  assert.equal(await parts.count('SELECT count(*) FROM dead_letters'), 0)
+})

@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import type { Database } from '../src/store/database.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { dropOldChunks } from '../src/store/retention.ts'
+import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { createTestTopics } from './support/kafka.ts'
+import { produce } from './support/messages.ts'
+import { tradeValue } from './support/records.ts'
+import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const DAY_MS = 86_400_000
+
+/** Midnight UTC, so many days before the one that has begun. */
+const midnight = (daysAgo: number) => new Date((Math.floor(Date.now() / DAY_MS) - daysAgo) * DAY_MS)
+
+for (const { name, ...options } of databaseKinds()) {
+  describe(`on the ${name} TimescaleDB`, options, () => {
+    let server: TestDatabase
+    let database: Database
+    before(async () => {
+      server = await createTestDatabase(name)
+      database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
+      await migrate(database)
+    })
+    after(async () => {
+      await database.close()
+      await server.drop()
+    })
+    beforeEach(async () => {
+      await database.query('TRUNCATE trades, book_ticker, meta')
+    })
+
+    /** One trade and one quote at the last millisecond of each day, given as how many days before today it is. */
+    async function fill(...daysAgo: number[]): Promise<void> {
+      for (const ago of daysAgo) {
+        const time = new Date(midnight(ago - 1).getTime() - 1).toISOString()
+        await database.query(
+          `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+           VALUES ($1, 'BTCUSDT', 'trade', $2, 1, 1, true, $1)`,
+          [time, 100 - ago],
+        )
+        await database.query(`INSERT INTO book_ticker VALUES ($1, 'BTCUSDT', $2, 1, 1, 2, 1)`, [
+          time,
+          100 - ago,
+        ])
+      }
+    }
+    const kept = async (table: string, column: string) =>
+      (
+        await database.query<{ ago: number }>(
+          `SELECT (100 - ${column})::int AS ago FROM ${table} ORDER BY ${column} DESC`,
+        )
+      ).rows.map(({ ago }) => ago)
+    const marks = async () =>
+      Object.fromEntries(
+        (
+          await database.query<{ key: string; value: string }>(
+            "SELECT key, value FROM meta WHERE key LIKE 'retention:%'",
+          )
+        ).rows.map(({ key, value }) => [key, value]),
+      )
+
+    test('keeps every row of the days to be kept, the day that is only half past included', async () => {
+      await fill(0, 1, 2, 3, 4, 5, 9)
+      const dropped = await dropOldChunks(database, 3)
+      assert.deepEqual(
+        dropped.map(({ table, chunks, before }) => [table, chunks, before]),
+        [
+          ['book_ticker', 3, midnight(3)],
+          ['trades', 3, midnight(3)],
+        ],
+      )
+      for (const [table, column] of [
+        ['trades', 'trade_id'],
+        ['book_ticker', 'update_id'],
+      ] as const) {
+        assert.deepEqual(await kept(table, column), [0, 1, 2, 3], 'three days back it is still that day')
+      }
+      assert.deepEqual(await marks(), {
+        'retention:trades': midnight(3).toISOString(),
+        'retention:book_ticker': midnight(3).toISOString(),
+      })
+      assert.deepEqual(await dropOldChunks(database, 3), [], 'and then there is nothing to do')
+    })
+
+    test('a consumer that is behind, and a capture of long ago, keep what they have just stored', async () => {
+      await fill(400, 401, 402, 410)
+      await dropOldChunks(database, 3)
+      // From the end of the newest day on, three days back.
+      assert.deepEqual(await kept('trades', 'trade_id'), [400, 401, 402])
+      assert.equal((await marks())['retention:trades'], midnight(409).toISOString())
+    })
+
+    test('one row with a time in the future makes nothing old', async () => {
+      await fill(400, 401, 402, -3000)
+      assert.deepEqual(await dropOldChunks(database, 3), [])
+    })
+
+    test('a late row of a dropped day is stored, goes with the next drop, and moves no mark back', async () => {
+      await fill(0, 1, 5, 6)
+      await dropOldChunks(database, 2)
+      const marked = await marks()
+      await fill(6)
+      assert.deepEqual(await kept('trades', 'trade_id'), [0, 1, 6])
+      assert.equal((await dropOldChunks(database, 2)).length, 2)
+      assert.deepEqual(await kept('trades', 'trade_id'), [0, 1])
+      assert.deepEqual(await marks(), marked)
+    })
+
+    test('refuses to drop everything', async () => {
+      await fill(0, 1)
+      for (const days of [0, -1]) await assert.rejects(dropOldChunks(database, days), /must be 1 or more/)
+      assert.deepEqual(await kept('trades', 'trade_id'), [0, 1])
+    })
+
+    test('of several at once one drops, and the others neither wait nor fail', {
+      skip: name === 'embedded' && 'it has one backend',
+    }, async () => {
+      await fill(0, 5, 6)
+      await database.transaction(async (connection) => {
+        assert.equal((await dropOldChunks(connection, 2)).length, 2)
+        assert.deepEqual(await dropOldChunks(database, 2), [])
+      })
+      assert.deepEqual(await kept('trades', 'trade_id'), [0])
+    })
+
+    test('a batch that holds an old chunk is not waited for long, and both succeed in the end', {
+      skip: name === 'embedded' && 'it has one backend',
+    }, async () => {
+      await fill(0, 5)
+      await database.transaction(async (connection) => {
+        await connection.query('UPDATE trades SET price = 2 WHERE trade_id = 95')
+        await assert.rejects(
+          dropOldChunks(database, 2),
+          (error) => Reflect.get(Object(error), 'code') === '55P03',
+        )
+      })
+      assert.equal((await dropOldChunks(database, 2)).length, 2)
+    })
+
+    test('the consumer drops at its start what is past RETENTION_DAYS, and goes on storing', async () => {
+      const topics = await createTestTopics({ prefix: 'retention' })
+      try {
+        await fill(0, 1, 2, 7, 8)
+        const settings = { DATABASE_URL: server.url, RETENTION_DAYS: '5', AUTO_OFFSET_RESET: 'earliest' }
+        await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [tradeValue({ t: 100, T: Date.now() })])
+        await using consumer = await startConsumerProcess({
+          ...topics.env,
+          ...settings,
+          FLUSH_INTERVAL_MS: '200',
+        })
+        await consumer.command.waitForLine(/Rows past RETENTION_DAYS were dropped/, 30_000)
+        await waitFor(async () => (await kept('trades', 'trade_id')).length === 4, {
+          timeoutMs: 30_000,
+          what: 'three days and the new trade',
+        })
+        await consumer.stop()
+        assert.deepEqual(await kept('book_ticker', 'update_id'), [0, 1, 2])
+      } finally {
+        await topics.delete()
+      }
+    })
+  })
+}

@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { violations } from './consumer-simulation/guarantees.ts'
+import { World, type WorldOptions } from './consumer-simulation/world.ts'
+
+const RUN_MS = 20 * 60_000
+const BUDGET_MS = Number(process.env['TAPELINE_SIMULATION_MS'] ?? 30_000)
+const FIRST_SEED = Number(process.env['TAPELINE_SIMULATION_SEED'] ?? 1)
+
+test('keeps every guarantee through crashes, rebalances, faults of the database and retention, whatever the seed', async (context) => {
+  const startedMs = performance.now()
+  let seeds = 0
+  let messages = 0
+  const faults: Record<string, number> = {}
+  for (let seed = FIRST_SEED; performance.now() - startedMs < BUDGET_MS; seed++) {
+    const world = new World({ seed, virtualMs: RUN_MS })
+    await world.run()
+    assert.deepEqual(
+      violations(world).slice(0, 10),
+      [],
+      `seed ${seed}: TAPELINE_SIMULATION_SEED=${seed} npm test -- consumer-simulation`,
+    )
+    seeds++
+    messages += world.messages
+    for (const [fault, count] of Object.entries({ ...world.faults, ...world.database.faults }))
+      faults[fault] = (faults[fault] ?? 0) + count
+    faults['refused commit'] = (faults['refused commit'] ?? 0) + world.group.refusedCommits.count
+  }
+  context.diagnostic(`${seeds} seeds, ${messages} messages, faults: ${JSON.stringify(faults)}`)
+})
+
+const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, RegExp]> = [
+  ['offsets before rows', /^P5|^C1/],
+  ['a row left out', /^P5|^C1/],
+  ['a good row set aside', /^C1.*is good, and a dead letter/],
+  ['a bad row stops everything', /^F5/],
+  ['members that claim everything', /^G4/],
+]
+
+for (const [defect, expected] of DEFECTS) {
+  test(`finds a planted defect: ${defect}`, async () => {
+    const found: string[] = []
+    for (let seed = 1; seed <= 5 && found.length === 0; seed++) {
+      const world = new World({ seed, virtualMs: 5 * 60_000, defect })
+      await world.run()
+      found.push(...violations(world).filter((violation) => expected.test(violation)))
+    }
+    assert.ok(found.length > 0)
+  })
+}

@@ -1,0 +1,60 @@
+import { keyOf } from '../../src/consumer/partition.ts'
+import type { LogMessage, MemoryPartition } from './memory-log.ts'
+import type { World } from './world.ts'
+
+/** What does not hold after a run, a line each; empty when all does. */
+export function violations(world: World): string[] {
+  const found = [...world.violations]
+  for (const partition of world.log.partitions) {
+    for (const [offset, message] of partition.messages.entries()) {
+      const wrong = whatIsWrong(world, partition, offset, message)
+      if (wrong !== null)
+        found.push(`C1 ${keyOf(partition)}@${offset} (${message.meant.row ?? message.meant.fate}) ${wrong}`)
+    }
+    const end = partition.messages.length
+    const stored = world.database.state.offsets.get(keyOf(partition))?.nextOffset
+    if (stored !== end) found.push(`P6 ${keyOf(partition)} ends at ${end}, stored is ${stored}`)
+    const committed = world.group.committed.get(keyOf(partition)) ?? 0
+    if (committed !== end) found.push(`P6 ${keyOf(partition)} ends at ${end}, committed is ${committed}`)
+  }
+  for (const foreign of world.group.foreignCommits) found.push(`G4 committed without owning it: ${foreign}`)
+  for (const [i, { worker, stored, fatal }] of world.processes.entries()) {
+    if (fatal !== null) found.push(`F5 process ${i} stopped: ${String(fatal)}`)
+    const { consumed, discarded } = worker.intake.counters
+    if (consumed !== stored.messages + discarded + worker.intake.pending)
+      found.push(
+        `C2 process ${i}: ${consumed} consumed, ${stored.messages} stored, ${discarded} discarded, ${worker.intake.pending} pending`,
+      )
+    if (stored.inserted + stored.deadLettered > stored.messages)
+      found.push(`C2 process ${i} counted a message twice`)
+  }
+  return found
+}
+
+function whatIsWrong(
+  { database }: World,
+  { topic, partition, start }: MemoryPartition,
+  offset: number,
+  { meant }: LogMessage,
+): string | null {
+  const { rows, letters, gaps } = database.state
+  const { fate, row, event } = meant
+  if (fate === 'letter') return null
+  const isStored = row !== null && rows.has(row)
+  const isLetter = letters.has(`${topic}:${partition}:${offset}`)
+  if (fate === 'stored' && isLetter) return 'is good, and a dead letter'
+  if (fate !== 'stored' && isStored) return 'is bad, and stored'
+  if (fate === 'stored' ? isStored : isLetter) return null
+  if (offset >= start) return 'is nowhere'
+  // It left Kafka before it was stored. What nobody could read names no event.
+  if (event === null) return null
+  const isNamed = [...gaps.values()].some(
+    (gap) =>
+      gap.symbol === event.symbol &&
+      gap.event_type === event.type &&
+      (gap.from_id === null
+        ? (gap.from_time ?? 0) <= event.timeMs && event.timeMs <= (gap.to_time ?? 0)
+        : gap.from_id <= event.id && event.id <= (gap.to_id ?? 0)),
+  )
+  return isNamed ? null : 'was lost, and no ledger row names it'
+}

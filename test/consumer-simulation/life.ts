@@ -1,0 +1,32 @@
+import type { Clock } from '../../src/timing/clock.ts'
+
+/** The clock of one process: when it dies, nothing that it had scheduled happens any more. */
+export class Life implements Clock {
+  readonly #clock: Clock
+  isAlive = true
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  monotonicMs(): number {
+    return this.#clock.monotonicMs()
+  }
+
+  wallMicros(): number {
+    return this.#clock.wallMicros()
+  }
+
+  schedule(delayMs: number, run: () => void): () => void {
+    return this.#clock.schedule(delayMs, () => {
+      if (this.isAlive) run()
+    })
+  }
+
+  /** Resolves after a while, never once it is dead. */
+  wait(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.schedule(delayMs, resolve)
+    })
+  }
+}

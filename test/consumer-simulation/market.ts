@@ -1,0 +1,73 @@
+import { aggTradeValue, bookTickerValue, record, tradeValue } from '../support/records.ts'
+import type { Dice } from './dice.ts'
+import { REFUSED_PRICE } from './memory-database.ts'
+import type { LogMessage } from './memory-log.ts'
+
+/** A busy symbol and a rare one in each partition. */
+export const SYMBOLS = [
+  { symbol: 'BUSY0', partition: 0, everyMs: 120 },
+  { symbol: 'RARE0', partition: 0, everyMs: 15_000 },
+  { symbol: 'BUSY1', partition: 1, everyMs: 200 },
+  { symbol: 'RARE1', partition: 1, everyMs: 25_000 },
+  { symbol: 'BUSY2', partition: 2, everyMs: 300 },
+  { symbol: 'RARE2', partition: 2, everyMs: 20_000 },
+] as const
+
+const POISON: ReadonlyArray<Buffer | null> = [
+  null,
+  Buffer.alloc(0),
+  Buffer.from('{"e":'),
+  Buffer.from([0x7b, 0xff]),
+  tradeValue({ p: 'NaN' }),
+  aggTradeValue({ T: 1 }),
+]
+
+/** The messages of one symbol, ids rising by one. */
+export class SymbolFeed {
+  readonly symbol: string
+  readonly #dice: Dice
+  #tradeId = 100
+  #quoteId = 100
+
+  constructor(symbol: string, dice: Dice) {
+    this.symbol = symbol
+    this.#dice = dice
+  }
+
+  /** @param nowMs of the wall clock */
+  trade(nowMs: number, isGood: boolean): LogMessage {
+    const { symbol } = this
+    if (!isGood && this.#dice.chance(1 / 150)) {
+      return {
+        record: record(this.#dice.pick(POISON) ?? null),
+        meant: { row: null, fate: 'undecodable', event: null },
+      }
+    }
+    const id = this.#tradeId++
+    const isRefused = !isGood && this.#dice.chance(1 / 200)
+    const fields = { s: symbol, t: id, T: nowMs, E: nowMs, p: isRefused ? REFUSED_PRICE : '1.5' }
+    return {
+      record: record(tradeValue({ ...fields, ingestion_timestamp_us: nowMs * 1000 })),
+      meant: {
+        row: `${symbol} trade ${id}`,
+        fate: isRefused ? 'refused' : 'stored',
+        event: { symbol, type: 'trade', id, timeMs: nowMs },
+      },
+    }
+  }
+
+  quote(nowMs: number): LogMessage {
+    const { symbol } = this
+    const id = this.#quoteId++
+    return {
+      record: record(
+        bookTickerValue({ s: symbol, u: id, ingestion_timestamp_us: nowMs * 1000 + (id % 1000) }),
+      ),
+      meant: {
+        row: `${symbol} bookTicker ${id}`,
+        fate: 'stored',
+        event: { symbol, type: 'bookTicker', id, timeMs: nowMs },
+      },
+    }
+  }
+}

@@ -1,0 +1,251 @@
+import { type Batch, highestRevisions, type RowTable } from '../../src/consumer/batch.ts'
+import { type ConsumerStore, OffsetsMovedError, type Written } from '../../src/consumer/consumer-store.ts'
+import { keyOf } from '../../src/consumer/partition.ts'
+import { type FirstAfterLoss, retentionGaps } from '../../src/consumer/retention-gaps.ts'
+import type { Gap } from '../../src/market/gap.ts'
+import type { StoredOffset } from '../../src/store/consumer-offsets.ts'
+import type { LastStored } from '../../src/store/last-stored.ts'
+import { type Loss, mergeLosses } from '../../src/store/losses.ts'
+import type { Clock } from '../../src/timing/clock.ts'
+import type { Dice } from './dice.ts'
+import type { Life } from './life.ts'
+
+/** A price that the table does not take, as a constraint would have it. */
+export const REFUSED_PRICE = '13.13'
+
+/** What a database says when it does not do what it is asked to. */
+const REFUSALS = ['40001', '40P01', '53300', '53100', '55P03', '57014', '57P01', '58030', null] as const
+
+/** Committed, or gone: what a transaction sees at once. */
+interface State {
+  readonly rows: Set<string>
+  readonly letters: Map<string, string>
+  readonly gaps: Map<string, Gap>
+  readonly offsets: Map<string, StoredOffset>
+  readonly last: Map<string, LastStored>
+  readonly losses: Map<string, Loss>
+}
+
+export type Defect =
+  | 'offsets before rows'
+  | 'a row left out'
+  | 'a good row set aside'
+  | 'a bad row stops everything'
+
+/** A database in memory: transactions that are all or nothing, and fail, hang or lose their COMMIT by chance. */
+export class MemoryDatabase {
+  state: State = {
+    rows: new Set(),
+    letters: new Map(),
+    gaps: new Map(),
+    offsets: new Map(),
+    last: new Map(),
+    losses: new Map(),
+  }
+  isAway = false
+  /** The share of transactions that fail in some way. */
+  failing = 0
+  readonly faults: Record<string, number> = {}
+  defect: Defect | null = null
+  /** Told when a stored offset moves. */
+  onAdvance: (before: StoredOffset, after: StoredOffset) => void = () => {}
+  readonly #clock: Clock
+  readonly #dice: Dice
+  #incarnation = 0
+
+  constructor(clock: Clock, dice: Dice) {
+    this.#clock = clock
+    this.#dice = dice
+  }
+
+  backUp(): State {
+    const { rows, letters, gaps, offsets, last, losses } = this.state
+    return {
+      rows: new Set(rows),
+      letters: new Map(letters),
+      gaps: new Map(gaps),
+      offsets: new Map(offsets),
+      last: new Map(last),
+      losses: new Map(losses),
+    }
+  }
+
+  /** What runs meanwhile fails. */
+  restore(backup: State): void {
+    this.#incarnation++
+    this.state = backup
+  }
+
+  /** The connections of a process. */
+  open(life: Life): ConsumerStore {
+    const run = <Result>(work: () => Result) => this.#transaction(life, work)
+    return {
+      write: (batch) => run(() => this.#write(batch)),
+      probe: async (batch, search) => {
+        await run(() => true)
+        return search((table) => async (from, to) => {
+          const mistaken =
+            this.defect === 'a good row set aside' && table === 'trades' && this.#dice.chance(0.2)
+          return mistaken ? failure('23514') : refusalIn(batch, table, from, to)
+        })
+      },
+      readOffsets: () => run(() => [...this.state.offsets.values()]),
+      readLosses: () => run(() => [...this.state.losses.values()]),
+      establish: (decide) =>
+        run(() => {
+          const start = decide([...this.state.offsets.values()])
+          for (const offset of start.toWrite) this.state.offsets.set(keyOf(offset), offset)
+          return start
+        }),
+      takeBack: (offset) =>
+        run(() => {
+          this.state.offsets.set(keyOf(offset), offset)
+        }),
+    }
+  }
+
+  /** The server's time goes on whether the client lives or not; the answer reaches only the living. */
+  async #transaction<Result>(life: Life, work: () => Result): Promise<Result> {
+    const dice = this.#dice
+    const incarnation = this.#incarnation
+    const answer = Promise.withResolvers<Result>()
+    const reply = (afterMs: number, settle: () => void) => life.schedule(afterMs, settle)
+    const fail = (kind: string, code: string | null, afterMs = 1) => {
+      this.faults[kind] = (this.faults[kind] ?? 0) + 1
+      reply(afterMs, () => answer.reject(failure(code)))
+    }
+    this.#clock.schedule(dice.between(1, 40), () => {
+      if (this.isAway || incarnation !== this.#incarnation) {
+        fail('database away', this.isAway ? null : '57P01')
+        return
+      }
+      const isUnwell = dice.chance(this.failing)
+      const way = isUnwell ? dice.pick(['refused', 'refused', 'lost', 'lost', 'hangs'] as const) : 'well'
+      if (way === 'refused') {
+        fail('refused', dice.pick(REFUSALS) ?? null)
+        return
+      }
+      // A COMMIT of which no answer comes may have been done or not.
+      const isDone = way === 'well' || dice.chance(0.5)
+      if (isDone) this.#settle(work, way === 'well', reply, answer)
+      if (way === 'hangs') fail('hangs', null, dice.between(5000, 60_000))
+      if (way === 'lost') fail(isDone ? 'COMMIT lost, done' : 'COMMIT lost, not done', null)
+    })
+    return answer.promise
+  }
+
+  #settle<Result>(
+    work: () => Result,
+    isHeard: boolean,
+    reply: (afterMs: number, settle: () => void) => void,
+    answer: PromiseWithResolvers<Result>,
+  ): void {
+    try {
+      const result = work()
+      if (isHeard) reply(this.#dice.between(1, 10), () => answer.resolve(result))
+    } catch (error) {
+      if (isHeard) reply(1, () => answer.reject(error))
+    }
+  }
+
+  #write(batch: Batch): Written {
+    const { state } = this
+    if (
+      this.defect === 'a bad row stops everything' &&
+      refusalIn(batch, 'trades', 0, batch.trades.tradeId.length) !== null
+    )
+      throw failure('42601')
+    const refusal = refusalIn(batch, 'trades', 0, batch.trades.tradeId.length)
+    if (refusal !== null) throw refusal
+    const steps = [...batch.steps.values()]
+    const isContinued = steps.every((step) => {
+      const stored = state.offsets.get(keyOf(step))
+      return stored?.topicId === step.topicId && stored.nextOffset >= step.firstOffset
+    })
+    if (!isContinued) throw new OffsetsMovedError()
+    if (this.defect === 'offsets before rows' && this.#dice.chance(0.02)) {
+      this.#advance(steps)
+      throw failure('57P01')
+    }
+    for (const gap of retentionGaps(
+      batch.firstsAfterLoss,
+      this.#lastStored(batch.firstsAfterLoss),
+      this.#wallMs,
+    ))
+      this.#putGap(gap)
+    for (const [key, loss] of batch.losses) state.losses.set(key, mergeLosses(state.losses.get(key), loss))
+    const inserted = this.#insert(batch)
+    this.#advance(steps)
+    return { inserted, deadLettered: batch.found.length + batch.mirrored.length, rows: [] }
+  }
+
+  #insert(batch: Batch): number {
+    const { rows, letters, last } = this.state
+    const before = rows.size
+    const skipped = this.defect === 'a row left out' && this.#dice.chance(0.02) ? 0 : -1
+    const { trades, bookTicker } = batch
+    for (const [i, id] of trades.tradeId.entries()) {
+      if (i === skipped) continue
+      const [symbol, timeMs] = [trades.symbol[i] ?? '', trades.tradeTimeMs[i] ?? 0]
+      rows.add(`${symbol} trade ${id}`)
+      keepLater(last, { symbol, eventType: 'trade', id, timeMs })
+    }
+    for (const [i, id] of bookTicker.updateId.entries()) {
+      const symbol = bookTicker.symbol[i] ?? ''
+      rows.add(`${symbol} bookTicker ${id}`)
+      keepLater(last, {
+        symbol,
+        eventType: 'bookTicker',
+        id: null,
+        timeMs: Math.floor((bookTicker.ingestionUs[i] ?? 0) / 1000),
+      })
+    }
+    for (const { row } of batch.found) letters.set(`${row.topic}:${row.partition}:${row.offset}`, row.reason)
+    let moved = 0
+    for (const gap of highestRevisions(batch.gapRows).values()) if (this.#putGap(gap)) moved++
+    return rows.size - before + moved
+  }
+
+  #putGap(gap: Gap): boolean {
+    const known = this.state.gaps.get(gap.gap_id)
+    if (known !== undefined && known.revision >= gap.revision) return false
+    this.state.gaps.set(gap.gap_id, gap)
+    return true
+  }
+
+  #advance(steps: Iterable<StoredOffset>): void {
+    for (const step of steps) {
+      const before = this.state.offsets.get(keyOf(step))
+      if (before === undefined || before.nextOffset >= step.nextOffset) continue
+      const { topic, topicId, partition, nextOffset } = step
+      const after = { topic, topicId, partition, nextOffset }
+      this.state.offsets.set(keyOf(step), after)
+      this.onAdvance(before, after)
+    }
+  }
+
+  #lastStored(asked: readonly FirstAfterLoss[]): LastStored[] {
+    return asked.flatMap(({ symbol, eventType }) => this.state.last.get(`${symbol} ${eventType}`) ?? [])
+  }
+
+  get #wallMs(): number {
+    return Math.floor(this.#clock.wallMicros() / 1000)
+  }
+}
+
+function keepLater(last: Map<string, LastStored>, row: LastStored): void {
+  const key = `${row.symbol} ${row.eventType}`
+  const known = last.get(key)
+  if (known === undefined || (row.id ?? row.timeMs) >= (known.id ?? known.timeMs)) last.set(key, row)
+}
+
+function refusalIn(batch: Batch, table: RowTable, from: number, to: number): Error | null {
+  if (table !== 'trades') return null
+  const isRefused = batch.trades.price.slice(from, to).includes(REFUSED_PRICE)
+  return isRefused ? failure('23514') : null
+}
+
+function failure(code: string | null): Error {
+  const error = new Error(code === null ? 'Connection terminated unexpectedly' : `failed with ${code}`)
+  return code === null ? error : Object.assign(error, { code })
+}

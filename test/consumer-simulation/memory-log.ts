@@ -1,0 +1,119 @@
+import type { KafkaRecord } from '@platformatic/kafka'
+import type { RecordFetcher } from '../../src/kafka/kafka-port.ts'
+import type { FetchedPartition, Position } from '../../src/kafka/partition-fetcher.ts'
+import type { Dice } from './dice.ts'
+import type { Life } from './life.ts'
+
+/** What a message should become. */
+export interface Meant {
+  /** The row's key in the database; null for messages that must never be a row. */
+  readonly row: string | null
+  readonly fate: 'stored' | 'undecodable' | 'refused' | 'letter'
+  /** What a ledger row names it by; null where none does. */
+  readonly event: {
+    readonly symbol: string
+    readonly type: 'trade' | 'bookTicker'
+    readonly id: number
+    readonly timeMs: number
+  } | null
+}
+
+export interface LogMessage {
+  readonly record: KafkaRecord
+  readonly meant: Meant
+}
+
+export interface MemoryPartition {
+  readonly topic: string
+  readonly partition: number
+  readonly messages: LogMessage[]
+  /** The oldest offset that retention has left. */
+  start: number
+}
+
+const PARTITIONS = 3
+const FETCH_MESSAGES = 150
+
+/** A Kafka in memory: topics with three partitions each, and whether it answers. */
+export class MemoryLog {
+  readonly topics: readonly string[]
+  readonly partitions: readonly MemoryPartition[]
+  isAway = false
+  readonly #dice: Dice
+
+  constructor(topics: readonly string[], dice: Dice) {
+    this.topics = topics
+    this.#dice = dice
+    this.partitions = topics.flatMap((topic) =>
+      Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition, messages: [], start: 0 })),
+    )
+  }
+
+  topicId(topic: string): string {
+    return `00000000-0000-0000-0000-00000000000${this.topics.indexOf(topic)}`
+  }
+
+  partition(topic: string, partition: number): MemoryPartition {
+    const found = this.partitions.find((one) => one.topic === topic && one.partition === partition)
+    if (found === undefined) throw new RangeError(`There is no partition ${partition} of ${topic}`)
+    return found
+  }
+
+  append(topic: string, partition: number, message: LogMessage): void {
+    this.partition(topic, partition).messages.push(message)
+  }
+
+  /** A client of a process, which ends with it. */
+  open(life: Life): RecordFetcher {
+    const metadata = new Map(
+      this.topics.map((topic) => [topic, { id: this.topicId(topic), partitions: PARTITIONS }]),
+    )
+    const answer = async <Result>(delayMs: number, result: () => Result): Promise<Result> => {
+      await life.wait(delayMs)
+      if (this.isAway) throw new Error('The broker is away')
+      return result()
+    }
+    return {
+      connect: () => answer(this.#dice.between(1, 20), () => metadata),
+      leaderOf: () => 1,
+      offsetRanges: () =>
+        answer(this.#dice.between(1, 20), () =>
+          this.partitions.map(({ topic, partition, start, messages }) => ({
+            topic,
+            partition,
+            start,
+            end: messages.length,
+          })),
+        ),
+      fetch: (_node, positions, { maxWaitMs }) => {
+        // What the broker has as it is asked arrives a while later, whatever has happened meanwhile.
+        const fetched = positions.map((position) => this.#read(position))
+        const isFull = fetched.some(
+          ({ records, error }) => records.length >= FETCH_MESSAGES || error !== null,
+        )
+        const delayMs = isFull ? this.#dice.between(1, 60) : this.#dice.between(maxWaitMs / 2, maxWaitMs)
+        return answer(delayMs, () => fetched)
+      },
+      close: () => Promise.resolve(),
+    }
+  }
+
+  #read({ topic, partition, offset }: Position): FetchedPartition {
+    const { start, messages } = this.partition(topic, partition)
+    const isOutside = offset < start || offset > messages.length
+    // A batch of the log may begin before the offset that is asked for.
+    const from = Math.max(start, offset - this.#dice.integer(3))
+    const records = isOutside
+      ? []
+      : messages.slice(from, offset + FETCH_MESSAGES).map(({ record }, i) => ({ offset: from + i, record }))
+    return {
+      topic,
+      partition,
+      error: isOutside ? 'OFFSET_OUT_OF_RANGE' : null,
+      startOffset: start,
+      endOffset: messages.length,
+      nextOffset: records.length === 0 ? null : from + records.length,
+      records,
+    }
+  }
+}

@@ -1,0 +1,108 @@
+import type { Written } from '../../src/consumer/consumer-store.ts'
+import { Worker, type WorkerConfig } from '../../src/consumer/worker.ts'
+import { createLogger } from '../../src/telemetry/log.ts'
+import type { Clock } from '../../src/timing/clock.ts'
+import type { Dice } from './dice.ts'
+import { Life } from './life.ts'
+import type { MemoryDatabase } from './memory-database.ts'
+import type { MemoryGroup } from './memory-group.ts'
+import type { MemoryLog } from './memory-log.ts'
+
+const CONFIG: WorkerConfig = {
+  topics: {
+    trades: 'trades',
+    bookTicker: 'quotes',
+    gaps: 'gaps',
+    checkpoints: 'checkpoints',
+    deadLetters: 'letters',
+  },
+  batchSize: 50,
+  flushIntervalMs: 2000,
+  fetchMaxWaitMs: 500,
+  backoff: { initialMs: 1000, maxMs: 10_000 },
+  autoOffsetReset: 'earliest',
+  sessionTimeoutMs: 10_000,
+}
+const LOG = createLogger('simulation', 'silent')
+
+export interface Outside {
+  readonly clock: Clock
+  readonly dice: Dice
+  readonly log: MemoryLog
+  readonly group: MemoryGroup
+  readonly database: MemoryDatabase
+}
+
+/** One consumer process: the worker unchanged, and what it has counted. */
+export class ConsumerProcess {
+  readonly life: Life
+  readonly worker: Worker
+  readonly stored = { messages: 0, inserted: 0, deadLettered: 0 }
+  fatal: unknown = null
+  isStopping = false
+
+  constructor({ clock, dice, log, group, database }: Outside) {
+    const life = new Life(clock)
+    this.life = life
+    this.worker = new Worker(
+      CONFIG,
+      {
+        clock: life,
+        random: dice.random,
+        store: database.open(life),
+        openFetcher: () => log.open(life),
+        openGroupClient: () => group.open(life),
+        checkSource: () => Promise.resolve(),
+        async sendLetters(letters) {
+          do await life.wait(dice.between(1, 50))
+          while (log.isAway)
+          for (const { row, headers } of letters) {
+            const record = {
+              length: 0,
+              attributes: 0,
+              timestampDelta: 0n,
+              offsetDelta: 0,
+              key: row.key,
+              value: row.payload,
+              headers: headers.map(([name, text]): [Buffer, Buffer] => [
+                Buffer.from(name),
+                Buffer.from(text),
+              ]),
+            }
+            log.append('letters', dice.integer(3), {
+              record,
+              meant: { row: null, fate: 'letter', event: null },
+            })
+          }
+        },
+        log: LOG,
+      },
+      {
+        onStored: (batch, { inserted, deadLettered }: Written) => {
+          this.stored.messages += batch.messages
+          this.stored.inserted += inserted
+          this.stored.deadLettered += deadLettered
+        },
+        onRetry: () => {},
+        onFatal: (error) => {
+          this.fatal ??= error
+        },
+      },
+    )
+    this.worker.start()
+  }
+
+  crash(): void {
+    this.life.isAlive = false
+  }
+
+  /** As at SIGTERM. @returns how many messages were left */
+  async stop(): Promise<number> {
+    this.isStopping = true
+    const limit = new AbortController()
+    this.life.schedule(8000, () => limit.abort(new Error('too late')))
+    const { left } = await this.worker.stop(limit.signal)
+    this.life.isAlive = false
+    return left
+  }
+}

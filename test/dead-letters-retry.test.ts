@@ -1,0 +1,317 @@
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import { KEPT_FRAME_BYTES } from '../src/binance/frame.ts'
+import { type RetryOutcome, retryDeadLetters } from '../src/dead-letters/retry.ts'
+import type { Database } from '../src/store/database.ts'
+import type { DeadLetterFilter } from '../src/store/dead-letter-list.ts'
+import { epochAt } from '../src/store/dead-letter-retry.ts'
+import { type DeadLetterRow, insertDeadLetters } from '../src/store/dead-letters.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { bookTickerValue, tradeValue } from './support/records.ts'
+
+const TOPICS = { trades: 't', bookTicker: 'q', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const FAILED_AT_MS = 1723161255343
+
+function letter(offset: number, payload: Buffer | null, fields: Partial<DeadLetterRow> = {}): DeadLetterRow {
+  return {
+    topic: 't',
+    topicId: '0f0e0d0c-0b0a-0908-0706-050403020100',
+    partition: 0,
+    offset,
+    origin: 'consumer',
+    reason: 'refused by an earlier program',
+    key: Buffer.from('BTCUSDT'),
+    payload,
+    headers: [['schema', 'trade/1']],
+    failedAtMs: FAILED_AT_MS,
+    ...fields,
+  }
+}
+
+const frame = (stream: string, data: string) => Buffer.from(`{"stream":"${stream}","data":${data}}`)
+const QUOTE = '{"u":7,"s":"BTCUSDT","b":"1.5","B":"2","a":"1.6","A":"3"}'
+const rejected = { origin: 'ingestion', topic: 'd', key: null, headers: [] } as const
+
+for (const { name, ...options } of databaseKinds()) {
+  describe(`on the ${name} TimescaleDB`, options, () => {
+    let server: TestDatabase
+    let database: Database
+    before(async () => {
+      server = await createTestDatabase(name)
+      database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
+      await migrate(database)
+    })
+    after(async () => {
+      await database.close()
+      await server.drop()
+    })
+    beforeEach(async () => {
+      await database.query('TRUNCATE trades, book_ticker, gaps, dead_letters')
+    })
+
+    async function retry(filter: DeadLetterFilter = {}, dryRun = false) {
+      const outcomes: Array<[offset: number, outcome: RetryOutcome]> = []
+      await retryDeadLetters(database, filter, { topics: TOPICS, dryRun }, (key, outcome) =>
+        outcomes.push([key.offset, outcome]),
+      )
+      return outcomes
+    }
+    const letters = async () =>
+      (
+        await database.query<{ reason: string; attempts: number; resolved: boolean; first: Date | null }>(
+          `SELECT reason, attempts, resolved_at IS NOT NULL AS resolved, first_failed_at AS first
+           FROM dead_letters ORDER BY topic, kafka_offset`,
+        )
+      ).rows
+    const tradeIds = async () =>
+      (
+        await database.query<{ id: string }>('SELECT trade_id::text AS id FROM trades ORDER BY trade_id')
+      ).rows.map(({ id }) => Number(id))
+
+    test('a message that the database refused is stored once when its rule is mended, and keeps its place until then', async () => {
+      await insertDeadLetters(database, [letter(9, tradeValue({ t: 1, p: '61837.63' }))])
+      await database.query('ALTER TABLE trades ADD CONSTRAINT wrong_rule CHECK (price < 50000)')
+      try {
+        const [[, outcome] = assert.fail('nothing was tried')] = await retry()
+        assert.equal(outcome.kind, 'failed')
+        const [row] = await letters()
+        assert.match(row?.reason ?? '', /^refused by the database: 23514 .*wrong_rule/)
+        assert.deepEqual([row?.attempts, row?.resolved, row?.first?.getTime()], [2, false, FAILED_AT_MS])
+      } finally {
+        await database.query('ALTER TABLE trades DROP CONSTRAINT wrong_rule')
+      }
+      assert.deepEqual(await retry(), [[9, { kind: 'stored' }]])
+      assert.deepEqual(await tradeIds(), [1])
+      assert.deepEqual(await retry(), [], 'what is resolved is not tried again')
+      // The consumer reads the message again, and still refuses it.
+      assert.equal(await insertDeadLetters(database, [letter(9, tradeValue({ t: 1, p: '61837.63' }))]), 0)
+      assert.deepEqual(
+        (await letters()).map(({ attempts, resolved }) => [attempts, resolved]),
+        [[2, true]],
+        'redelivery takes nothing back',
+      )
+    })
+
+    test('a message that is still bad keeps its one row, with the reason of today and one attempt more', async () => {
+      await insertDeadLetters(database, [
+        letter(1, tradeValue({ p: 'abc' })),
+        letter(2, Buffer.from([0xff, 0xfe])),
+        letter(3, null),
+        letter(4, tradeValue({ t: 4 })),
+      ])
+      const outcomes = await retry()
+      assert.deepEqual(
+        outcomes.map(([offset, { kind }]) => [offset, kind]),
+        [
+          [1, 'failed'],
+          [2, 'failed'],
+          [3, 'failed'],
+          [4, 'stored'],
+        ],
+      )
+      assert.deepEqual(
+        (await letters()).map(({ reason, attempts, resolved }) => [reason, attempts, resolved]),
+        [
+          ['p is not a decimal', 2, false],
+          ['value is not UTF-8', 2, false],
+          ['value is null', 2, false],
+          ['refused by an earlier program', 1, true],
+        ],
+      )
+    })
+
+    test('a trade that was filled from REST meanwhile is not doubled, and its dead letter is resolved', async () => {
+      await insertDeadLetters(database, [letter(1, tradeValue({ t: 5 }))])
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp, source)
+         VALUES (to_timestamp(1723161255.342), 'BTCUSDT', 'trade', 5, 1, 1, true, now(), 'backfill')`,
+      )
+      assert.deepEqual(await retry(), [[1, { kind: 'already there' }]])
+      assert.deepEqual(await tradeIds(), [5])
+      assert.equal((await letters())[0]?.resolved, true)
+    })
+
+    test('a dry run says what would happen, the rules of the database included, and changes nothing', async () => {
+      await insertDeadLetters(database, [letter(1, tradeValue({ t: 1 })), letter(2, tradeValue({ p: 'x' }))])
+      const before = await letters()
+      assert.deepEqual(await retry({}, true), [
+        [1, { kind: 'stored' }],
+        [2, { kind: 'failed', reason: 'p is not a decimal' }],
+      ])
+      assert.deepEqual(await letters(), before)
+      assert.deepEqual(await tradeIds(), [])
+    })
+
+    test('row and mark are committed together: when the mark fails, the row is not there either', async () => {
+      await insertDeadLetters(database, [letter(1, tradeValue({ t: 1 }))])
+      await database.query(
+        `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no mark today'; END $$`,
+      )
+      await database.query(
+        'CREATE TRIGGER refuse BEFORE UPDATE ON dead_letters FOR EACH ROW EXECUTE FUNCTION refuse()',
+      )
+      try {
+        await assert.rejects(retry(), /no mark today/)
+      } finally {
+        await database.query('DROP FUNCTION refuse CASCADE')
+      }
+      assert.deepEqual(await tradeIds(), [])
+      assert.deepEqual(await retry(), [[1, { kind: 'stored' }]])
+    })
+
+    test('three retries at once store each message once, and each says only what it did itself', async () => {
+      const count = 120
+      await insertDeadLetters(
+        database,
+        Array.from({ length: count }, (_, i) => letter(i, tradeValue({ t: i }))),
+      )
+      const all = (await Promise.all([retry(), retry(), retry()])).flat()
+      assert.equal(all.filter(([, { kind }]) => kind === 'stored').length, count)
+      assert.deepEqual(
+        all.filter(([, { kind }]) => kind !== 'stored' && kind !== 'taken'),
+        [],
+      )
+      assert.deepEqual(
+        await tradeIds(),
+        Array.from({ length: count }, (_, i) => i),
+      )
+      assert.equal(
+        (await letters()).every(({ resolved, attempts }) => resolved && attempts === 1),
+        true,
+      )
+    })
+
+    test('retries what the filter means, and nothing else', async () => {
+      await insertDeadLetters(database, [
+        letter(1, tradeValue({ t: 1 })),
+        letter(2, tradeValue({ t: 2, s: 'ETHUSDT' }), { key: null }),
+        letter(3, tradeValue({ t: 3 }), { reason: 'P IS ODD', partition: 1 }),
+        letter(4, tradeValue({ t: 4 }), { failedAtMs: FAILED_AT_MS + 60_000 }),
+      ])
+      const meant = async (filter: DeadLetterFilter) => (await retry(filter, true)).map(([offset]) => offset)
+      assert.deepEqual(await meant({ symbol: 'ETHUSDT' }), [2], 'by its payload, which has no key')
+      assert.deepEqual(await meant({ reason: 'p is' }), [3])
+      assert.deepEqual(await meant({ since: new Date(FAILED_AT_MS + 1) }), [4])
+      assert.deepEqual(await meant({ topic: 'other' }), [])
+      assert.deepEqual(await meant({ keys: [{ topic: 't', topicId: null, partition: 1, offset: 3 }] }), [3])
+      assert.deepEqual(await meant({}), [1, 2, 4, 3], 'in the order of partition and offset')
+    })
+
+    test('a frame that ingestion rejected becomes the event it was, stamped with the time it came', async () => {
+      await insertDeadLetters(database, [
+        letter(1, frame('btcusdt@bookTicker', QUOTE), rejected),
+        letter(2, frame('btcusdt@trade', '{"e":"trade","p":"abc"}'), rejected),
+        letter(3, Buffer.from('{"result":null,"id":1}'), rejected),
+      ])
+      // A failure in between moves the time of the last failure, and not the stamp.
+      await database.query(
+        'ALTER TABLE book_ticker ADD CONSTRAINT wrong_rule CHECK (bid_price > 100) NOT VALID',
+      )
+      try {
+        assert.equal((await retry())[0]?.[1].kind, 'failed')
+      } finally {
+        await database.query('ALTER TABLE book_ticker DROP CONSTRAINT wrong_rule')
+      }
+      assert.deepEqual(await retry(), [
+        [1, { kind: 'stored' }],
+        [2, { kind: 'failed', reason: 's is not a symbol' }],
+        [3, { kind: 'failed', reason: 'frame is no market data' }],
+      ])
+      const { rows } = await database.query(
+        'SELECT symbol, update_id::int AS id, ingestion_timestamp AS received FROM book_ticker',
+      )
+      assert.deepEqual(rows, [{ symbol: 'BTCUSDT', id: 7, received: new Date(FAILED_AT_MS) }])
+    })
+
+    test('a trade of a rejected frame is filed under the epoch that was current at its time', async () => {
+      const at = (epoch: number, seconds: number) =>
+        `('${new Date(FAILED_AT_MS - seconds * 1000).toISOString()}', 'BTCUSDT', 'trade', ${epoch}, 9, 1, 1, true, now())`
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         VALUES ${at(0, 3000)}, ${at(1, 1000)}, ${at(2, -1000)}`,
+      )
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS), 1)
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS - 2_000_000), 0)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS), 0)
+    })
+
+    test('says that a frame which was cut, and a topic of other settings, cannot be retried, and leaves them as they are', async () => {
+      const long = frame('btcusdt@trade', `{"e":"trade","x":"${'x'.repeat(KEPT_FRAME_BYTES)}"}`)
+      await insertDeadLetters(database, [
+        letter(1, long.subarray(0, KEPT_FRAME_BYTES), rejected),
+        letter(2, tradeValue(), { topic: 'elsewhere' }),
+        letter(3, tradeValue(), { headers: [['schema', 'trade/9']] }),
+      ])
+      const before = await letters()
+      const outcomes = await retry()
+      assert.deepEqual(
+        outcomes.map(([, outcome]) => outcome.kind),
+        ['hopeless', 'hopeless', 'hopeless'],
+      )
+      assert.match(JSON.stringify(outcomes), /cut at 800000 bytes.*none of the topics.*schema trade\/9/)
+      assert.deepEqual(await letters(), before)
+    })
+
+    test('what the database refuses only at the commit fails that one message, and not the command', async () => {
+      await insertDeadLetters(database, [
+        letter(1, tradeValue({ t: 1 })),
+        letter(2, bookTickerValue(), { topic: 'u' }),
+      ])
+      await database.query(
+        `CREATE TABLE quoted (id bigint PRIMARY KEY, other bigint REFERENCES quoted DEFERRABLE INITIALLY DEFERRED)`,
+      )
+      await database.query(
+        `CREATE FUNCTION refuse_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           INSERT INTO quoted VALUES (NEW.trade_id, NEW.trade_id + 1); RETURN NEW; END $$`,
+      )
+      await database.query(
+        'CREATE TRIGGER refuse_late BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION refuse_late()',
+      )
+      try {
+        const outcomes = await retry()
+        assert.deepEqual(
+          outcomes.map(([, { kind }]) => kind),
+          ['failed', 'hopeless'],
+        )
+        assert.match(JSON.stringify(outcomes), /refused by the database: 23503/)
+      } finally {
+        await database.query('DROP FUNCTION refuse_late CASCADE')
+        await database.query('DROP TABLE quoted')
+      }
+      assert.deepEqual(await tradeIds(), [])
+    })
+
+    test('a quote and a gap are retried like a trade; an older revision of a gap takes nothing back', async () => {
+      const gap = {
+        gap_id: 'g1',
+        symbol: 'BTCUSDT',
+        event_type: 'trade',
+        epoch: 0,
+        from_id: 5,
+        to_id: 9,
+        from_time: null,
+        to_time: null,
+        cause: 'reconnect',
+        reason: null,
+        detected_at: FAILED_AT_MS,
+        updated_at: FAILED_AT_MS,
+        closed_at: null,
+      }
+      const revision = (n: number, status: string) =>
+        Buffer.from(JSON.stringify({ ...gap, revision: n, status }))
+      await insertDeadLetters(database, [
+        letter(1, revision(2, 'filled'), { topic: 'g', headers: [['schema', 'gap/1']] }),
+        letter(2, revision(1, 'open'), { topic: 'g', headers: [['schema', 'gap/1']] }),
+        letter(3, bookTickerValue(), { topic: 'q', headers: [] }),
+      ])
+      assert.deepEqual(
+        (await retry()).map(([, { kind }]) => kind),
+        ['stored', 'already there', 'stored'],
+      )
+      const { rows } = await database.query('SELECT revision, status FROM gaps')
+      assert.deepEqual(rows, [{ revision: 2, status: 'filled' }])
+    })
+  })
+}

@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { checkLedger } from '../chaos/ledger.ts'
+import { checkQuotes } from '../chaos/quotes.ts'
+import { checkTrades } from '../chaos/truth.ts'
+import { consumerImbalance, ingestionImbalance } from '../chaos/watch.ts'
+import type { Exchange } from '../src/exchange/exchange-server.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import type { Database } from '../src/store/database.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { createTestDatabase, type TestDatabase } from './support/database.ts'
+
+const SYMBOL = 'BTCUSDT'
+const ROWS = 40
+
+let server: TestDatabase
+let database: Database
+let exchange: Exchange
+
+before(async () => {
+  server = await createTestDatabase()
+  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  await migrate(database)
+  exchange = await startSimulatedExchange({ symbols: [SYMBOL], messagesPerSecond: 200, historyMinutes: 1 })
+})
+
+after(async () => {
+  await exchange.close()
+  await database.close()
+  await server.drop()
+})
+
+/** Stores what happened, and returns the ids. */
+async function storeTruth(): Promise<number[]> {
+  await database.query('TRUNCATE trades, gaps, book_ticker')
+  const { trades: ofTrades, aggTrades: ofAggTrades } = exchange.history
+  const trades = ofTrades(SYMBOL, 0, Number.MAX_SAFE_INTEGER - 1).slice(0, ROWS)
+  const aggTrades = ofAggTrades(SYMBOL, 0, Number.MAX_SAFE_INTEGER - 1).slice(0, ROWS)
+  for (const row of trades)
+    await insert('trade', row.id, row.price, row.qty, row.isBuyerMaker, row.time, null, null)
+  for (const row of aggTrades) await insert('aggTrade', row.a, row.p, row.q, row.m, row.T, row.f, row.l)
+  return trades.map(({ id }) => id)
+}
+
+async function insert(...values: readonly unknown[]): Promise<void> {
+  await database.query(
+    `INSERT INTO trades (symbol, event_type, trade_id, price, quantity, is_buyer_maker, trade_time, first_trade_id, last_trade_id, ingestion_timestamp)
+     VALUES ('${SYMBOL}', $1, $2, $3, $4, $5, to_timestamp($6::float8 / 1000), $7, $8, now())`,
+    values,
+  )
+}
+
+test('a trade that is missing, doubled, changed or made up is found, and a whole store is not accused', async () => {
+  const ids = await storeTruth()
+  const check = async () => (await checkTrades(database, exchange, [])).violations
+  assert.deepEqual(await check(), [])
+  const [, second, third, fourth] = ids
+  await database.query("DELETE FROM trades WHERE event_type = 'trade' AND trade_id = $1", [second])
+  assert.match(
+    (await check()).join(),
+    new RegExp(`1 ids \\(${second}\\) are neither stored nor in the ledger`),
+  )
+  await storeTruth()
+  await database.query(
+    "UPDATE trades SET quantity = quantity + 0.00000001 WHERE event_type = 'trade' AND trade_id = $1",
+    [third],
+  )
+  assert.match((await check()).join(), new RegExp(`1 rows are not as they happened: ${third} is`))
+  await storeTruth()
+  await insert('trade', fourth, '1', '1', true, 1_600_000_000_000, null, null)
+  assert.match((await check()).join(), new RegExp(`1 ids are stored twice, such as ${fourth}`))
+  await storeTruth()
+  await database.query(
+    "UPDATE trades SET last_trade_id = last_trade_id + 1 WHERE event_type = 'aggTrade' AND trade_id = (SELECT min(agg_trade_id) FROM agg_trades)",
+  )
+  assert.match((await check()).join(), /aggTrade: 1 rows are not as they happened/)
+})
+
+test('an id that was given up is excused only where REST was made to deny it at that time', async () => {
+  const [, id = 0] = await storeTruth()
+  await database.query("DELETE FROM trades WHERE event_type = 'trade' AND trade_id = $1", [id])
+  const closedMs = 1_700_000_000_000
+  await gap('lost', 'trade', 'unrecoverable', { from: id, to: id, closedMs })
+  const { violations } = await checkTrades(database, exchange, [])
+  assert.match(violations.join(), /as not filled, although REST has them/)
+  const denial = {
+    symbol: SYMBOL,
+    ids: 'trade' as const,
+    from: id,
+    to: id,
+    fromMs: closedMs - 1000,
+    toMs: closedMs,
+  }
+  const excused = await checkTrades(database, exchange, [denial])
+  assert.deepEqual([excused.violations, excused.denied], [[], 1])
+  const before = { ...denial, fromMs: 0, toMs: closedMs - 60_000 }
+  assert.equal((await checkTrades(database, exchange, [before])).violations.length, 1)
+})
+
+test('an outage that is not in the ledger is found, and so is a silence that nobody knows of', async () => {
+  await storeTruth()
+  const start = 1_700_000_000_000
+  for (let ms = 0; ms < 60_000; ms += 100) {
+    if (ms > 20_000 && ms < 22_000) continue
+    if (ms > 40_000 && ms < 55_000) continue
+    await database.query(
+      `INSERT INTO book_ticker VALUES (to_timestamp($1::float8 / 1000), '${SYMBOL}', $2, 1, 1, 1, 1)`,
+      [start + ms, ms],
+    )
+  }
+  const outage = {
+    fromMs: start + 20_050,
+    toMs: start + 21_900,
+    why: 'it was cut',
+    symbol: null,
+    noticedAfterMs: null,
+  }
+  const check = async (disturbances: Parameters<typeof checkQuotes>[3]) =>
+    (await checkQuotes(database, [SYMBOL], [outage], disturbances)).violations
+  const disturbance = { symbol: null, fromMs: start + 40_000, toMs: start + 55_000 }
+  const other = { ...outage, symbol: 'ETHUSDT' }
+  assert.deepEqual((await checkQuotes(database, [SYMBOL], [other], [disturbance])).violations, [])
+  const found = await check([disturbance])
+  assert.equal(found.length, 1)
+  assert.match(String(found[0]), /is not in the ledger, although it was cut/)
+  await gap('short', 'bookTicker', 'unrecoverable', { fromMs: start + 20_500, toMs: start + 22_000 })
+  assert.equal((await check([disturbance])).length, 1, 'a window that covers a part is not enough')
+  await gap('whole', 'bookTicker', 'unrecoverable', { fromMs: start + 20_000, toMs: start + 22_000 })
+  assert.deepEqual(await check([disturbance]), [])
+  assert.match((await check([])).join(), /1 silences have no cause/)
+  await database.query(
+    `INSERT INTO book_ticker VALUES (to_timestamp($1::float8 / 1000), '${SYMBOL}', 100, 1, 1, 1, 1)`,
+    [start + 101],
+  )
+  assert.match((await check([disturbance])).join(), /1 quotes are stored more than once/)
+})
+
+test('a gap that is still open at the end is found', async () => {
+  await storeTruth()
+  await gap('filled', 'trade', 'filled', { from: 1, to: 2, closedMs: Date.now() })
+  assert.deepEqual((await checkLedger(database)).violations, [])
+  await gap('open', 'trade', 'open', { from: 5, to: 6 })
+  assert.match(
+    (await checkLedger(database)).violations.join(),
+    /1 gaps are still open at the end, such as open/,
+  )
+})
+
+test('counters that lose one message are noticed', () => {
+  const frames = { received: 6, forwarded: 1, duplicate: 1, held: 1, control: 1, ignored: 1, rejected: 1 }
+  const sent = { backfilled: 2, acknowledged: 1, queued: 1, inFlight: 1 }
+  assert.equal(ingestionImbalance({ counters: { ...frames, ...sent } }), null)
+  assert.match(
+    String(ingestionImbalance({ counters: { ...frames, ...sent, received: 7 } })),
+    /received 7 frames/,
+  )
+  assert.match(String(ingestionImbalance({ counters: { ...frames, ...sent, queued: 0 } })), /accounts for 2/)
+  const stored = { consumed: 5, inserted: 1, alreadyThere: 1, deadLettered: 1, discarded: 1, pending: 1 }
+  assert.equal(consumerImbalance({ counters: stored }), null)
+  assert.match(String(consumerImbalance({ counters: { ...stored, pending: 0 } })), /accounts for 4/)
+})
+
+async function gap(
+  id: string,
+  type: string,
+  status: string,
+  {
+    from,
+    to,
+    fromMs,
+    toMs,
+    closedMs,
+  }: { from?: number; to?: number; fromMs?: number; toMs?: number; closedMs?: number },
+): Promise<void> {
+  const time = (ms: number | undefined) => (ms === undefined ? null : new Date(ms))
+  await database.query(
+    `INSERT INTO gaps (gap_id, revision, symbol, event_type, from_id, to_id, from_time, to_time, cause, status, detected_at, updated_at, closed_at)
+     VALUES ($1, 1, '${SYMBOL}', $8, $2, $3, $4, $5, 'test', $6, now(), now(), $7)`,
+    [id, from ?? null, to ?? null, time(fromMs), time(toMs), status, time(closedMs), type],
+  )
+}

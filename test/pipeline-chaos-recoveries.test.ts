@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { figuresOf } from '../chaos/figures.ts'
+import { Recoveries } from '../chaos/recoveries.ts'
+import type { ConsumerStatus, IngestionStatus } from '../src/telemetry/status.ts'
+
+const NO_LATENCY = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
+
+function ingestion(ages: readonly number[], oldestUnacknowledgedMs = 0): IngestionStatus {
+  const counters = { received: 0, forwarded: 0, duplicate: 0, held: 0, backfilled: 0, control: 0, ignored: 0 }
+  return {
+    service: 'ingestion',
+    version: '0',
+    ready: true,
+    reason: '',
+    source: null,
+    uptimeMs: 0,
+    connections: [],
+    rollovers: 0,
+    streams: Object.fromEntries(
+      ages.map((lastSeenAgeMs, index) => [`${index}`, { events: 1, lastSeenAgeMs, lastId: 1, quiet: false }]),
+    ),
+    counters: { ...counters, rejected: 0, acknowledged: 0, queued: 0, inFlight: 0 },
+    openGaps: [],
+    ignoredByReason: {},
+    rejectedByReason: {},
+    queueBytes: 0,
+    oldestUnacknowledgedMs,
+    eventToReceiptMs: NO_LATENCY,
+  }
+}
+
+function consumer(inserted: number, uptimeMs: number): ConsumerStatus {
+  return {
+    service: 'consumer',
+    version: '0',
+    ready: true,
+    reason: '',
+    uptimeMs,
+    generation: 1,
+    partitions: [],
+    counters: { consumed: inserted, inserted, alreadyThere: 0, deadLettered: 0, discarded: 0, pending: 0 },
+    rows: { trade: {}, aggTrade: {}, bookTicker: {} },
+    flushes: 0,
+    retries: 0,
+    eventToRowMs: NO_LATENCY,
+    receiptToRowMs: NO_LATENCY,
+  }
+}
+
+test('ingestion is not called well before every stream has delivered after the fault, and Kafka takes it', () => {
+  const recoveries = new Recoveries()
+  const over = recoveries.begin('cut', ['ingestion'], 1000)
+  const see = (atMs: number, status: IngestionStatus, ready = true) => {
+    recoveries.ingestion({ atMs, ready, status })
+    return recoveries.done().length
+  }
+  assert.equal(see(1500, ingestion([0, 0])), 0, 'the fault still holds')
+  over(2000)
+  assert.equal(see(2500, ingestion([100, 600])), 0, 'one stream was last seen before')
+  assert.equal(see(2600, ingestion([0, 0], 9000)), 0, 'Kafka does not take it')
+  assert.equal(see(2700, ingestion([0, 0]), false), 0, 'GET / is not 200')
+  assert.deepEqual(recoveries.unhealed(), ['cut (ingestion)'])
+  assert.equal(see(3000, ingestion([100, 200])), 1)
+  assert.deepEqual(recoveries.done(), [{ kind: 'cut', heldMs: 1000, toHealthyMs: 2000 }])
+})
+
+test('the consumer is not called well before it has stored something after the fault, whether it was killed or not', () => {
+  const recoveries = new Recoveries()
+  recoveries.begin('database kill', ['consumer'], 1000)(2000)
+  recoveries.consumer({ atMs: 2500, ready: true, status: consumer(500, 60_000) })
+  recoveries.consumer({ atMs: 3000, ready: true, status: consumer(500, 60_500) })
+  assert.equal(recoveries.done().length, 0)
+  recoveries.consumer({ atMs: 3500, ready: true, status: consumer(501, 61_000) })
+  assert.equal(recoveries.done().length, 1)
+  recoveries.begin('consumer kill', ['consumer'], 10_000)(11_000)
+  recoveries.consumer({ atMs: 11_500, ready: true, status: consumer(0, 400) })
+  assert.equal(recoveries.done().length, 1)
+  recoveries.consumer({ atMs: 12_000, ready: true, status: consumer(7, 900) })
+  assert.equal(recoveries.done().length, 2)
+})
+
+test('median, 90th percentile and maximum are values that were measured', () => {
+  assert.deepEqual(figuresOf([5, 1, 4, 2, 3, 6, 7, 8, 9, 10]), { n: 10, median: 5, p90: 9, max: 10 })
+  assert.deepEqual(figuresOf([]), { n: 0, median: 0, p90: 0, max: 0 })
+})

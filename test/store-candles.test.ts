@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import { compressionObstacle, compressNextChunk } from '../src/store/compression.ts'
+import type { Database } from '../src/store/database.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { createTestTopics } from './support/kafka.ts'
+import { startTapeline } from './support/processes.ts'
+import { startConsumerProcess } from './support/services.ts'
+
+for (const { name, ...options } of databaseKinds()) {
+  describe(`on the ${name} TimescaleDB`, options, () => {
+    let server: TestDatabase
+    let database: Database
+    before(async () => {
+      server = await createTestDatabase(name)
+      database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
+      await migrate(database)
+    })
+    after(async () => {
+      await database.close()
+      await server.drop()
+    })
+    beforeEach(async () => {
+      await database.query('TRUNCATE trades, book_ticker')
+    })
+
+    test('a candle opens and closes with the right trade of one millisecond, over a new epoch too, and counts no volume twice', async () => {
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         SELECT time::timestamptz, 'BTCUSDT', type, epoch, id, price, quantity, maker, now() FROM (VALUES
+           ('2026-01-01 10:00:00.000', 'trade', 0, 9007199254740990, 100.00000001, 1, true),
+           ('2026-01-01 10:00:00.000', 'trade', 0, 9007199254740989, 99, 2, false),
+           ('2026-01-01 10:00:59.999', 'trade', 1, 5, 70.5, 0.00000001, true),
+           ('2026-01-01 10:00:59.999', 'trade', 1, 6, 80, 3, false),
+           ('2026-01-01 10:00:59.999', 'aggTrade', 1, 1, 500, 3, false),
+           ('2026-01-01 10:01:00.000', 'trade', 1, 7, 90, 1, true)) AS t (time, type, epoch, id, price, quantity, maker)`,
+      )
+      const { rows } = await database.query(
+        `SELECT bucket, open::text, high::text, low::text, close::text, volume::text, trim_scale(quote_volume)::text AS quote,
+           trades::int, taker_buy_volume::text AS bought
+         FROM candles_1m WHERE symbol = 'BTCUSDT' ORDER BY bucket`,
+      )
+      assert.deepEqual(rows, [
+        {
+          bucket: new Date('2026-01-01T10:00:00Z'),
+          open: '99.00000000',
+          high: '100.00000001',
+          low: '70.50000000',
+          close: '80.00000000',
+          volume: '6.00000001',
+          quote: '538.000000715',
+          trades: 4,
+          bought: '5.00000000',
+        },
+        {
+          bucket: new Date('2026-01-01T10:01:00Z'),
+          open: '90.00000000',
+          high: '90.00000000',
+          low: '90.00000000',
+          close: '90.00000000',
+          volume: '1.00000000',
+          quote: '90',
+          trades: 1,
+          bought: '0',
+        },
+      ])
+    })
+
+    test('a server that cannot compress says why: migrate prints it, and the consumer works on', async () => {
+      const expected = {
+        native: /needs the Timescale licence, and this server runs with timescaledb\.license = apache/,
+        embedded: /the embedded database cannot be opened again after it/,
+      }[name]
+      assert.match((await compressionObstacle(database)) ?? '', expected)
+      await using command = startTapeline(['migrate'], { env: { DATABASE_URL: server.url } })
+      await command.assertExit(0)
+      assert.match(command.output(), /Compression \(COMPRESS_AFTER_DAYS\): not available, /)
+      assert.match(command.output(), expected)
+      const topics = await createTestTopics({ prefix: 'compression' })
+      try {
+        const env = {
+          ...topics.env,
+          DATABASE_URL: server.url,
+          COMPRESS_AFTER_DAYS: '1',
+          RETENTION_DAYS: '900',
+        }
+        await using consumer = await startConsumerProcess(env)
+        await consumer.command.waitForLine(expected, 30_000)
+        await consumer.ready()
+        await consumer.stop()
+      } finally {
+        await topics.delete()
+      }
+    })
+
+    // The only server here that has the licence. It must not be opened again afterwards, and is not.
+    test('compressed days keep every row, and take one that comes again for what it is', {
+      skip: name === 'native' && 'the Apache licence has no compression',
+    }, async () => {
+      const insert = `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+        SELECT timestamptz '2026-01-01' + n * interval '1 hour', 'BTCUSDT', type, n, 1.00000001, 1, true, now()
+        FROM generate_series(0, 119) AS n, unnest('{trade,aggTrade}'::text[]) AS type ON CONFLICT DO NOTHING`
+      await database.query(insert)
+      await database.query(
+        `INSERT INTO book_ticker SELECT timestamptz '2026-01-01' + n * interval '1 hour', 'BTCUSDT', n, 1, 1, 2, 1 FROM generate_series(0, 119) AS n`,
+      )
+      const rows = async () =>
+        (await database.query('SELECT * FROM trades ORDER BY trade_id, event_type')).rows
+      const before = await rows()
+      const done: string[] = []
+      for (;;) {
+        const chunk = await compressNextChunk(database, 3)
+        if (chunk === null) break
+        done.push(`${chunk.table} ${chunk.end.toISOString().slice(0, 10)}`)
+        assert.ok(done.length <= 4, done.join())
+      }
+      assert.deepEqual(done, [
+        'book_ticker 2026-01-02',
+        'trades 2026-01-02',
+        'book_ticker 2026-01-03',
+        'trades 2026-01-03',
+      ])
+      assert.deepEqual(await rows(), before)
+      assert.equal((await database.query(insert)).rowCount, 0, 'redelivery adds nothing')
+    })
+  })
+}

@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict'
+import { after, afterEach, beforeEach, describe, test } from 'node:test'
+import type { Database } from '../src/store/database.ts'
+import { checkSchema, migrate } from '../src/store/migrate.ts'
+import { loadMigrations, renderMigrations } from '../src/store/migrations.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { applyRoles } from '../src/store/roles.ts'
+import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { createTestTopics, type TestTopics } from './support/kafka.ts'
+import { startTapeline } from './support/processes.ts'
+import { startConsumerProcess } from './support/services.ts'
+
+const NEWEST = loadMigrations().length
+
+/** Two rows of each table as version 1 has them, with what is easily lost: nulls, bytes, microseconds, all digits. */
+const ROWS_OF_VERSION_1 = `
+INSERT INTO meta (key, value) VALUES ('source', 'binance'), ('other', '');
+INSERT INTO trades VALUES
+  ('2024-08-08 23:59:59.999', '2024-08-09 00:00:00.001', 'BTCUSDT', 'trade', 0, 9007199254740991, 0.00000001, 999999999999.99999999,
+    NULL, NULL, true, '2024-08-08 23:54:15.400123', 'stream'),
+  ('2024-08-10 00:00:00', NULL, 'BTCUSDT', 'aggTrade', 3, 7, 1, 2, 5, 6, false, '2024-08-10 00:00:01.000001', 'backfill');
+INSERT INTO book_ticker VALUES
+  ('2024-08-08 23:54:15.400123', 'BTCUSDT', 1, 1.5, 2, 1.6, 3), ('2024-08-10 00:00:00', 'ΩUSDT', 2, 0.00000001, 2, 1, 3);
+INSERT INTO gaps VALUES
+  ('g1', 2, 'BTCUSDT', 'trade', 0, 5, 9, NULL, NULL, 'reconnect', 'filled', NULL, '2024-08-08', '2024-08-09', '2024-08-09'),
+  ('g2', 1, 'BTCUSDT', 'bookTicker', 1, NULL, NULL, '2024-08-08', '2024-08-09', 'restart', 'unrecoverable', 'no source', '2024-08-08', '2024-08-09', NULL);
+INSERT INTO dead_letters VALUES
+  ('t', '0f0e0d0c-0b0a-0908-0706-050403020100', 0, 9, 'consumer', 'value is not UTF-8', NULL, '\\x00ff225c', '2024-08-08', 1, NULL),
+  ('t', '0f0e0d0c-0b0a-0908-0706-050403020100', 1, 10, 'ingestion', 'not JSON', '\\x41', NULL, '2024-08-08', 4, '2024-08-09');
+INSERT INTO consumer_offsets (topic, topic_id, partition, next_offset) VALUES
+  ('t', '0f0e0d0c-0b0a-0908-0706-050403020100', 0, 100), ('t', '0f0e0d0c-0b0a-0908-0706-050403020100', 1, 9007199254740991);
+`
+
+/** Of each table: what every later version must still show of its rows. */
+const COLUMNS_OF_VERSION_1: Readonly<Record<string, string>> = {
+  meta: 'key, value, updated_at',
+  trades:
+    'trade_time, event_time, symbol, event_type, epoch, trade_id, price, quantity, first_trade_id, last_trade_id, is_buyer_maker, ingestion_timestamp, source',
+  book_ticker: 'ingestion_timestamp, symbol, update_id, bid_price, bid_quantity, ask_price, ask_quantity',
+  gaps: 'gap_id, revision, symbol, event_type, epoch, from_id, to_id, from_time, to_time, cause, status, reason, detected_at, updated_at, closed_at',
+  dead_letters:
+    'topic, topic_id, partition, kafka_offset, origin, reason, key, payload, failed_at, attempts, resolved_at',
+  consumer_offsets: 'topic, topic_id, partition, next_offset, updated_at',
+}
+
+let server: TestDatabase
+let database: Database
+
+async function open(kind?: TestDatabase['kind']): Promise<void> {
+  server = await createTestDatabase(kind)
+  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
+}
+
+async function close(): Promise<void> {
+  await database.close()
+  await server.drop()
+}
+
+/** Every row of every table of version 1, as the server writes it. */
+async function everything(): Promise<Record<string, unknown>> {
+  const tables: Record<string, unknown> = {}
+  for (const [table, columns] of Object.entries(COLUMNS_OF_VERSION_1)) {
+    const { rows } = await database.query(
+      `SELECT ROW(${columns})::text AS row FROM ${table} WHERE true ORDER BY 1`,
+    )
+    tables[table] = rows
+  }
+  return tables
+}
+
+for (const { name, ...options } of databaseKinds()) {
+  describe(`on the ${name} TimescaleDB`, options, () => {
+    beforeEach(() => open(name))
+    afterEach(close)
+
+    // Starting the embedded one takes seconds; the steps are the same.
+    const versions = name === 'native' ? [...new Set([1, NEWEST - 1])] : [1]
+    for (const from of versions.filter((version) => version < NEWEST)) {
+      test(`every row of version ${from} is there after the way to version ${NEWEST}, and can be added to`, async () => {
+        await database.query(renderMigrations(loadMigrations().slice(0, from)))
+        await database.query(ROWS_OF_VERSION_1)
+        const before = await everything()
+        for (const rows of Object.values(before)) assert.equal(Object(rows).length, 2)
+        assert.deepEqual(await migrate(database), { from, to: NEWEST, notAllowed: [] })
+        assert.deepEqual(await everything(), before)
+        await checkSchema(database)
+        // The same day again: what made a row unique still does.
+        await database.query(ROWS_OF_VERSION_1.replaceAll(';\n', ' ON CONFLICT DO NOTHING;\n'))
+        assert.deepEqual(await everything(), before)
+      })
+    }
+
+    test('a database made by the printed SQL has nothing left to migrate', async () => {
+      await database.query(renderMigrations(loadMigrations()))
+      await checkSchema(database)
+      assert.equal((await migrate(database)).from, NEWEST)
+    })
+
+    test('rights can be given again on one connection, with chunks there, without a crash of the server', async () => {
+      await migrate(database)
+      await database.query(ROWS_OF_VERSION_1)
+      await database.transaction(async (connection) => {
+        for (let time = 0; time < 3; time++) assert.deepEqual(await applyRoles(connection), [])
+      })
+      const { rows } = await database.query(
+        `SELECT has_table_privilege('tapeline_writer', 'trades', 'INSERT') AS inserts,
+           has_table_privilege('tapeline_writer', 'trades', 'DELETE') AS deletes`,
+      )
+      assert.deepEqual(rows, [{ inserts: true, deletes: false }])
+    })
+
+    test('a migration that fails leaves the version and the tables as they were', async () => {
+      await database.query(renderMigrations(loadMigrations().slice(0, 1)))
+      // What the second migration wants to add is in its way.
+      await database.query('ALTER TABLE dead_letters ADD COLUMN first_failed_at integer')
+      await assert.rejects(migrate(database), /first_failed_at.*already exists/)
+      await assert.rejects(checkSchema(database), /schema is at version 1, this program needs/)
+      await database.query('ALTER TABLE dead_letters DROP COLUMN first_failed_at')
+      assert.equal((await migrate(database)).to, NEWEST)
+    })
+  })
+}
+
+describe('consumers as processes', () => {
+  let topics: TestTopics
+  let env: Record<string, string>
+  beforeEach(async () => {
+    await open()
+    topics = await createTestTopics({ prefix: 'migrations' })
+    env = { ...topics.env, DATABASE_URL: server.url, KAFKA_SESSION_TIMEOUT_MS: '6000' }
+  })
+  afterEach(async () => {
+    await close()
+    await topics.delete()
+  })
+
+  test('three that start at once on an empty database all come up, and migrate it once', async () => {
+    // Empty altogether: the extension is part of the first migration.
+    await database.query('DROP EXTENSION timescaledb')
+    const consumers = await Promise.all([
+      startConsumerProcess(env),
+      startConsumerProcess(env),
+      startConsumerProcess(env),
+    ])
+    try {
+      await Promise.all(consumers.map((consumer) => consumer.ready(60_000)))
+      const { rows } = await database.query('SELECT version FROM schema_migrations ORDER BY version')
+      assert.deepEqual(
+        rows,
+        Array.from({ length: NEWEST }, (_, i) => ({ version: i + 1 })),
+      )
+      const migrated = consumers.filter(({ command }) => /Schema brought up to date/.test(command.output()))
+      assert.equal(migrated.length, 1)
+      for (const { command } of consumers) assert.doesNotMatch(command.output(), /"level":"?(error|50)/)
+      await Promise.all(consumers.map((consumer) => consumer.stop()))
+    } finally {
+      await Promise.all(consumers.map((consumer) => consumer.command.kill()))
+    }
+  })
+
+  test('one that may not migrate refuses an old schema, and a newer one, each with the fix', async () => {
+    const checking = { ...env, MIGRATE_ON_START: 'false' }
+    const refusal = async (...expected: RegExp[]) => {
+      await using consumer = await startConsumerProcess(checking)
+      await consumer.command.assertExit(1, 30_000)
+      for (const pattern of expected) assert.match(consumer.command.output(), pattern)
+    }
+    const old = (version: number) =>
+      new RegExp(`schema is at version ${version}, this program needs ${NEWEST}`)
+    await refusal(old(0), /Run: tapeline migrate/)
+    await database.query(renderMigrations(loadMigrations().slice(0, 1)))
+    await refusal(old(1), /Run: tapeline migrate/)
+    assert.deepEqual((await database.query('SELECT version FROM schema_migrations')).rows, [{ version: 1 }])
+    await migrate(database)
+    await database.query(`INSERT INTO schema_migrations (version, name) VALUES (${NEWEST + 1}, 'future')`)
+    await refusal(/newer than this program knows/, /Use the newer version of tapeline/)
+    await using command = startTapeline(['migrate'], { env })
+    await command.assertExit(1)
+    assert.match(command.output(), /newer than this program knows \(\d+\)\n {2}Use the newer version/)
+  })
+})
+
+after(() => {
+  assert.ok(NEWEST >= 2, 'there is a previous version to come from')
+})

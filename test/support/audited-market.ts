@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict'
+import { EVERYTHING } from '../../src/audit/scope.ts'
+import type { Audit } from '../../src/audit/shape.ts'
+import { type AuditOptions, audit } from '../../src/audit/verify.ts'
+import type { Database } from '../../src/store/database.ts'
+import { migrate } from '../../src/store/migrate.ts'
+import { openPostgres } from '../../src/store/postgres.ts'
+import { createTestDatabase, type DatabaseKind } from './database.ts'
+
+export const AUDIT_OPTIONS: AuditOptions = {
+  scope: EVERYTHING,
+  limit: 5,
+  readEnds: async () => ({ notReached: 'not asked by this test' }),
+}
+
+/**
+ * Two symbols over four days: trades 1000..1099, two an hour and an aggTrade (500..549) of each two; quotes 7000, 7003, …
+ * Everything that an exchange sends of them is there once.
+ */
+const MARKET = [
+  `INSERT INTO trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+   SELECT at, at + interval '1 millisecond', symbol, 'trade', id, 60000.5 + pair, 0.00000001 * (1 + id % 7), pair % 2 = 0, at + interval '5 milliseconds'
+   FROM generate_series(1000, 1099) AS id, unnest('{BTCUSDT,ETHUSDT}'::text[]) AS symbol,
+     LATERAL (SELECT (id - 1000) / 2 AS pair) AS paired, LATERAL (SELECT timestamptz '2026-01-01' + pair * interval '2 hours' AS at) AS timed`,
+  `INSERT INTO trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, first_trade_id, last_trade_id, is_buyer_maker, ingestion_timestamp)
+   SELECT trade_time, event_time, symbol, 'aggTrade', 500 + (trade_id - 1000) / 2, price, sum(quantity), min(trade_id), max(trade_id), is_buyer_maker, min(ingestion_timestamp)
+   FROM trades GROUP BY trade_time, event_time, symbol, (trade_id - 1000) / 2, price, is_buyer_maker`,
+  `INSERT INTO book_ticker SELECT timestamptz '2026-01-01' + n * interval '1 hour', symbol, 7000 + n * 3, 60000, 1, 60000.01, 2
+   FROM generate_series(0, 89) AS n, unnest('{BTCUSDT,ETHUSDT}'::text[]) AS symbol`,
+]
+
+class Undo extends Error {}
+
+export interface AuditedMarket {
+  readonly url: string
+  readonly database: Database
+  /** What an audit finds after changes, which are undone. */
+  auditAfter(changes: readonly string[], options?: Partial<AuditOptions>): Promise<Audit>
+  drop(): Promise<void>
+}
+
+export async function createAuditedMarket(kind: DatabaseKind): Promise<AuditedMarket> {
+  const server = await createTestDatabase(kind)
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  await migrate(database)
+  for (const statement of MARKET) await database.query(statement)
+  return {
+    url: server.url,
+    database,
+    async auditAfter(changes, options = {}) {
+      let found: Audit | undefined
+      await database
+        .transaction(async (connection) => {
+          for (const change of changes) await connection.query(change)
+          found = await audit(connection, { ...AUDIT_OPTIONS, ...options })
+          throw new Undo()
+        })
+        .catch((error: unknown) => assert.ok(error instanceof Undo, String(error)))
+      return found ?? assert.fail('nothing was audited')
+    },
+    async drop() {
+      await database.close()
+      await server.drop()
+    },
+  }
+}
+
+/** SQL that puts a row into the ledger. */
+export function gapSql(
+  status: 'open' | 'filled' | 'unrecoverable',
+  from: number,
+  to: number,
+  options: { symbol?: string; eventType?: string; epoch?: number } = {},
+): string {
+  const { symbol = 'BTCUSDT', eventType = 'trade', epoch = 0 } = options
+  return `INSERT INTO gaps (gap_id, revision, symbol, event_type, epoch, from_id, to_id, cause, status, detected_at, updated_at)
+    VALUES ('${symbol}/${eventType}/${epoch}/${from}', 1, '${symbol}', '${eventType}', ${epoch}, ${from}, ${to}, 'reconnect', '${status}',
+      '2026-01-05', '2026-01-05')`
+}
+
+/** SQL that puts a window without quotes into the ledger. */
+export function outageSql(from: string, to: string, cause = 'restart'): string {
+  return `INSERT INTO gaps (gap_id, revision, symbol, event_type, from_time, to_time, cause, status, detected_at, updated_at)
+    VALUES ('BTCUSDT/bookTicker/0/${from}', 1, 'BTCUSDT', 'bookTicker', '${from}', '${to}', '${cause}', 'unrecoverable', '${to}', '${to}')`
+}
+
+/** SQL that puts a dead letter into its table. */
+export function deadLetterSql(offset: number, payload: string, epoch = 0): string {
+  const headers = JSON.stringify(epoch === 0 ? [] : [['epoch', String(epoch)]])
+  return `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, payload, headers, failed_at)
+    VALUES ('t', '00000000-0000-4000-8000-000000000000', 0, ${offset}, 'consumer', 'p is not a decimal', convert_to('${payload}', 'UTF8'), '${headers}', now())`
+}
+
+/** The failures that an audit found, as far as tests compare them. */
+export function failuresOf({ findings }: Audit) {
+  return findings
+    .filter(({ severity }) => severity === 'failure')
+    .map(({ check, kind, symbol, eventType, count, examples }) => ({
+      what: `${check}: ${kind}`,
+      of: `${symbol} ${eventType}`,
+      count,
+      ids: examples.map(({ from, to }) => (from === to ? `${from}` : `${from}..${to}`)),
+    }))
+}

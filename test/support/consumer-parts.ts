@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict'
+import type { Database } from '../../src/store/database.ts'
+import { openPostgres } from '../../src/store/postgres.ts'
+import type { ConsumerStatus } from '../../src/telemetry/status.ts'
+import { createTestDatabase } from './database.ts'
+import { createTestTopics, type TestTopics } from './kafka.ts'
+import { tradeValue } from './records.ts'
+import { waitFor } from './wait-for.ts'
+
+/** Topics and a database of one test's own, and what a consumer is told of them. */
+export interface ConsumerParts extends AsyncDisposable {
+  readonly topics: TestTopics
+  readonly database: Database
+  readonly databaseUrl: string
+  /** Reads from the earliest offset, flushes and fails fast. */
+  readonly env: Readonly<Record<string, string>>
+  /** The number that a query yields. */
+  count(sql: string): Promise<number>
+  /** Waits until `trades` has so many rows. */
+  untilTrades(rows: number, timeoutMs?: number): Promise<void>
+  /** Fails unless the ids of `trades` are these, each once. */
+  assertTradesOnce(first: number, last: number): Promise<void>
+}
+
+/** @param onServer an empty database to be used instead of a new one; it is left as it is */
+export async function createConsumerParts(onServer?: { readonly url: string }): Promise<ConsumerParts> {
+  const topics = await createTestTopics({ prefix: 'consumer' })
+  const server =
+    onServer === undefined ? await createTestDatabase() : { url: onServer.url, drop: async () => {} }
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 2, applicationName: 'test' })
+  const count = async (sql: string) => {
+    const { rows } = await database.query<{ n: number }>(`SELECT (${sql})::int AS n`)
+    return rows[0]?.n ?? -1
+  }
+  return {
+    topics,
+    database,
+    databaseUrl: server.url,
+    env: {
+      ...topics.env,
+      DATABASE_URL: server.url,
+      AUTO_OFFSET_RESET: 'earliest',
+      FLUSH_INTERVAL_MS: '200',
+      KAFKA_SESSION_TIMEOUT_MS: '6000',
+      BACKOFF_INITIAL_MS: '100',
+      BACKOFF_MAX_MS: '1000',
+    },
+    count,
+    async untilTrades(rows, timeoutMs = 30_000) {
+      let seen = -1
+      await waitFor(
+        async () => {
+          seen = await count('SELECT count(*) FROM trades')
+          return seen >= rows
+        },
+        { timeoutMs, what: `${rows} trades` },
+      ).catch((error: unknown) => {
+        throw new Error(`Only ${seen} of ${rows} trades came`, { cause: error })
+      })
+    },
+    async assertTradesOnce(first, last) {
+      const { rows } = await database.query(
+        'SELECT count(*)::int AS rows, count(DISTINCT trade_id)::int AS ids, min(trade_id)::int AS first, max(trade_id)::int AS last FROM trades',
+      )
+      assert.deepEqual(rows, [{ rows: last - first + 1, ids: last - first + 1, first, last }])
+    },
+    async [Symbol.asyncDispose]() {
+      await database.close()
+      await server.drop()
+      await topics.delete()
+    },
+  }
+}
+
+/** Trades with the ids `[from, to)`. */
+export function trades(from: number, to: number, symbol = 'BTCUSDT'): Buffer[] {
+  return Array.from({ length: to - from }, (_, i) => tradeValue({ s: symbol, t: from + i }))
+}
+
+/** Fails unless every message taken in is in exactly one of the counters. */
+export function assertConserved({ counters }: ConsumerStatus): void {
+  const { consumed, inserted, alreadyThere, deadLettered, discarded, pending } = counters
+  assert.equal(
+    consumed,
+    inserted + alreadyThere + deadLettered + discarded + pending,
+    JSON.stringify(counters),
+  )
+}

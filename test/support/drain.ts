@@ -1,0 +1,48 @@
+import { readFileSync } from 'node:fs'
+import type { ConsumerStatus } from '../../src/telemetry/status.ts'
+import { startConsumerProcess } from './services.ts'
+import { waitFor } from './wait-for.ts'
+
+export interface Drained {
+  readonly status: ConsumerStatus
+  /** From the first message taken in to the last one stored. */
+  readonly seconds: number
+  readonly messagesASecond: number
+  /** The most that was resident, by the kernel's account, in MiB. */
+  readonly peakMiB: number
+  /** Resident at each tenth of the way, in MiB. */
+  readonly residentMiB: readonly number[]
+}
+
+/** Runs one consumer until it has taken in and stored so many messages, then stops it. */
+export async function drain(
+  env: Readonly<Record<string, string>>,
+  messages: number,
+  timeoutMs: number,
+): Promise<Drained> {
+  await using consumer = await startConsumerProcess(env)
+  const { pid } = consumer.command
+  let startedMs: number | null = null
+  const residentMiB: number[] = []
+  const status = await waitFor(
+    async () => {
+      const now = await consumer.status()
+      const { consumed, pending } = now.counters
+      if (consumed > 0) startedMs ??= performance.now()
+      if (consumed >= (messages / 10) * residentMiB.length) residentMiB.push(kernelMiB(pid, 'VmRSS'))
+      return consumed >= messages && pending === 0 ? now : undefined
+    },
+    { timeoutMs, what: `${messages} messages to be drained`, everyMs: 20 },
+  )
+  const seconds = (performance.now() - (startedMs ?? 0)) / 1000
+  const peakMiB = kernelMiB(pid, 'VmHWM')
+  await consumer.stop()
+  return { status, seconds, messagesASecond: Math.round(messages / seconds), peakMiB, residentMiB }
+}
+
+function kernelMiB(pid: number, field: 'VmRSS' | 'VmHWM'): number {
+  const line = readFileSync(`/proc/${pid}/status`, 'utf8')
+    .split('\n')
+    .find((one) => one.startsWith(field))
+  return Math.round(Number(line?.replaceAll(/\D/g, '')) / 1024)
+}

@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict'
+import { type ConsumerParts, trades } from './consumer-parts.ts'
+import { produce } from './messages.ts'
+
+/** One of each of three partitions: 2, 0 and 1. */
+export const LOAD_SYMBOLS = ['BTCUSDT', 'BNBUSDT', 'LTCUSDT']
+
+export interface Load extends AsyncDisposable {
+  /** Of each symbol, by now. */
+  readonly produced: number
+  /** @returns how many trades of each symbol there are, with the ids from 0 on */
+  stop(): Promise<number>
+}
+
+/** Some 3,000 messages a second: an outage of a minute is to be made up for in a minute. */
+const PAUSE_MS = 50
+
+/** Produces trades until it is told to stop. */
+export function startLoad(parts: ConsumerParts): Load {
+  let produced = 0
+  let running = true
+  const done = (async () => {
+    while (running) {
+      for (const symbol of LOAD_SYMBOLS)
+        await produce(parts.topics.env.KAFKA_TRADES_TOPIC, symbol, trades(produced, produced + 100, symbol))
+      produced += 100
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+    }
+  })()
+  const stop = async () => {
+    running = false
+    await done
+    return produced
+  }
+  return {
+    get produced() {
+      return produced
+    },
+    stop,
+    async [Symbol.asyncDispose]() {
+      await stop()
+    },
+  }
+}
+
+/** Fails unless each symbol has so many trades, each once. */
+export async function assertEachOnce(parts: ConsumerParts, produced: number): Promise<void> {
+  const { rows } = await parts.database.query(
+    'SELECT symbol, count(*)::int AS rows, count(DISTINCT trade_id)::int AS ids FROM trades GROUP BY symbol ORDER BY symbol',
+  )
+  assert.deepEqual(
+    rows,
+    [...LOAD_SYMBOLS].sort().map((symbol) => ({ symbol, rows: produced, ids: produced })),
+  )
+}

@@ -1,0 +1,68 @@
+import { partitionOf } from '../../src/kafka/partition-map.ts'
+import { createProducer } from '../../src/kafka/producer.ts'
+import { brokers, type TestTopics } from './kafka.ts'
+
+/** 2024-08-08 12:00 UTC. */
+const START_MS = Date.UTC(2024, 7, 8, 12)
+const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
+const MESSAGES_A_SEND = 1000
+
+/** One message, as ingestion would have written it: a quote, a trade or an aggTrade, in turn. */
+function marketMessage(i: number): {
+  readonly kind: 'trades' | 'bookTicker'
+  readonly symbol: string
+  readonly value: Buffer
+} {
+  const symbol = SYMBOLS[i % SYMBOLS.length] ?? 'BTCUSDT'
+  const id = 3_500_000_000 + i
+  const timeMs = START_MS + i
+  const price = `${61_000 + (i % 977)}.${String((i * 7919) % 100).padStart(2, '0')}000000`
+  const quantity = `0.${String((i * 104_729) % 100_000).padStart(5, '0')}000`
+  const stamps = `"ingestion_timestamp":${timeMs + 57},"ingestion_timestamp_us":${(timeMs + 57) * 1000 + (i % 1000)}`
+  const turn = Math.floor(i / SYMBOLS.length) % 5
+  if (turn > 1) {
+    const quote = `"u":${id},"s":"${symbol}","b":"${price}","B":"${quantity}","a":"${price}","A":"${quantity}"`
+    return { kind: 'bookTicker', symbol, value: Buffer.from(`{${quote},${stamps}}`) }
+  }
+  const own =
+    turn === 0
+      ? `"e":"trade","E":${timeMs + 1},"s":"${symbol}","t":${id}`
+      : `"e":"aggTrade","E":${timeMs + 1},"s":"${symbol}","a":${id}`
+  const range = turn === 0 ? '' : `,"f":${id},"l":${id}`
+  const common = `"p":"${price}","q":"${quantity}"${range},"T":${timeMs},"m":${i % 2 === 0},"M":true`
+  return { kind: 'trades', symbol, value: Buffer.from(`{${own},${common},${stamps}}`) }
+}
+
+/**
+ * Produces so many messages of a busy market.
+ *
+ * @param spoiled a value to stand in the place of the message's own, null included; undefined for none
+ */
+export async function produceMarket(
+  topics: TestTopics,
+  count: number,
+  spoiled: (index: number) => Buffer | null | undefined = () => undefined,
+): Promise<void> {
+  const producer = createProducer({ brokers: brokers(), tls: null, sasl: null }, 'tapeline-test', 'lz4')
+  const topicOf = { trades: topics.env.KAFKA_TRADES_TOPIC, bookTicker: topics.env.KAFKA_BOOK_TICKER_TOPIC }
+  try {
+    for (let first = 0; first < count; first += MESSAGES_A_SEND) {
+      const length = Math.min(MESSAGES_A_SEND, count - first)
+      await producer.send({
+        messages: Array.from({ length }, (_, i) => {
+          const { kind, symbol, value } = marketMessage(first + i)
+          const other = spoiled(first + i)
+          return {
+            topic: topicOf[kind],
+            key: Buffer.from(symbol),
+            value: other === undefined ? value : other,
+            partition: partitionOf(symbol, 3),
+            timestamp: BigInt(Date.now()),
+          }
+        }),
+      })
+    }
+  } finally {
+    await producer.close(true)
+  }
+}
