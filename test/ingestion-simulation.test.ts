@@ -11,7 +11,7 @@ const CIRCUMSTANCES = {
     virtualMs: 24 * 3_600_000,
     symbols: { BTCUSDT: 8000, ETHUSDT: 9000, RAREUSDT: 600_000 },
     faultEveryMs: 1_500_000,
-    stormOccurrences: 300,
+    stormOccurrences: 200,
   },
   /** Half an hour with a fault every twelve seconds: faults meet faults that are not healed. */
   rough: {

@@ -255,7 +255,7 @@ export class SimulatedExchange {
       return
     }
     connection.streams.delete(stream)
-    this.stalls.subscribedAnew(stream)
+    this.stalls.subscribedAnew(stream, connection.life.ageMs)
   }
 
   #countAttempt(): void {

@@ -6,11 +6,17 @@ import type { Clock } from '../../src/timing/clock.ts'
  */
 export class LifeClock implements Clock {
   readonly #clock: Clock
+  readonly #bornMs: number
   isAlive = true
   #stoppedUntilMs = 0
 
   constructor(clock: Clock) {
     this.#clock = clock
+    this.#bornMs = clock.monotonicMs()
+  }
+
+  get ageMs(): number {
+    return this.#clock.monotonicMs() - this.#bornMs
   }
 
   monotonicMs(): number {

@@ -15,6 +15,9 @@ export interface Stall {
   noticedAtMs: number | null
 }
 
+/** A process that has seen no more than a storm does not know yet how slow a stream is. */
+const YOUNG_MS = 600_000
+
 /** So many of the newest stalls may still hold. */
 const ACTIVE = 5
 
@@ -58,13 +61,13 @@ export class Stalls {
     return this.#find(openedAtMs, ({ stream, silent }) => stream === null && silent) >= 0
   }
 
-  /** A stream's subscription was renewed. */
-  subscribedAnew(stream: string): void {
+  /** A stream's subscription was renewed, by a process of this age. */
+  subscribedAnew(stream: string, ageMs: number): void {
     const nowMs = this.#clock.monotonicMs()
     const stall = this.all.findLast((one) => one.stream === stream && one.untilMs >= nowMs)
     if (stall === undefined) {
       const ended = this.all.some((one) => (one.stream ?? stream) === stream && nowMs - one.untilMs < 60_000)
-      if (!ended) this.falseAlarms.push(`${stream} was subscribed anew at ${nowMs} without need`)
+      if (!ended && ageMs > YOUNG_MS) this.falseAlarms.push(`${stream} was subscribed anew at ${nowMs} without need`)
       return
     }
     stall.noticedAtMs ??= nowMs
