@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Acknowledged } from '../src/ingestion/acknowledged.ts'
 import { checkpointText, parseCheckpoint } from '../src/ingestion/checkpoint.ts'
+import { GapLedger } from '../src/ingestion/gap-ledger.ts'
 import type { EventMark } from '../src/ingestion/message-queue.ts'
 import { type Gap, gapId } from '../src/market/gap.ts'
 
@@ -83,16 +84,22 @@ test('C2 a row of ids that begin anew counts also where it is read behind their 
   assert.deepEqual(holes(memory), [[0, 674]], 'and one of the ids before, which are over, does not')
 })
 
-test('C2 a bookTicker window that was noted is known, so that the next row of it is its next revision', () => {
-  const memory = new Acknowledged()
-  const window = {
-    event_type: 'bookTicker',
-    gap_id: 'BTCUSDT/bookTicker/0/7',
-    from_id: null,
-    to_id: null,
-  } as const
-  memory.gap(row(0, 0, 'unrecoverable', { ...window, revision: 4, from_time: NOW_MS }))
-  assert.deepEqual(memory.snapshot(SYMBOL).last_window, { gap_id: 'BTCUSDT/bookTicker/0/7', revision: 4 })
+test('L2 of two windows of the same start the longer one stands, whoever wrote it', () => {
+  const rows: Gap[] = []
+  const ledger = () =>
+    new GapLedger(
+      (gap) => rows.push(gap),
+      () => {},
+      () => NOW_MS,
+    )
+  ledger().outage(SYMBOL, NOW_MS, NOW_MS + 700, 'reconnect')
+  ledger().outage(SYMBOL, NOW_MS, NOW_MS + 60_000, 'restart')
+  ledger().outage(SYMBOL, NOW_MS, NOW_MS - 5, 'reconnect')
+  const [short, long, back] = rows
+  assert.ok(short !== undefined && long !== undefined && back !== undefined)
+  assert.deepEqual([short.gap_id, back.gap_id], [long.gap_id, long.gap_id])
+  assert.ok(short.revision < long.revision && back.revision < short.revision)
+  assert.equal(back.to_time, NOW_MS, 'also where the clock was set back')
 })
 
 /** Events and rows as ingestion lets them go: a row of what was jumped over before the event behind it. */

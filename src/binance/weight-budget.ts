@@ -28,7 +28,9 @@ export class WeightBudget {
       oldest = this.#spent[0]
     }
     const [oldest] = this.#spent
-    if (oldest !== undefined && this.#used + weight > this.#perMinute) return oldest.atMs + MINUTE_MS - nowMs
+    // A wait that rounding makes 0 would count as leave to spend.
+    if (oldest !== undefined && this.#used + weight > this.#perMinute)
+      return Math.max(1, oldest.atMs + MINUTE_MS - nowMs)
     this.#spent.push({ atMs: nowMs, weight })
     this.#used += weight
     return 0

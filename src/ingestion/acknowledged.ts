@@ -6,25 +6,18 @@ import { asIdGap, type IdGap } from './gap-ledger.ts'
 import type { EventMark, OutgoingMessage } from './message-queue.ts'
 import { Sequence } from './sequence.ts'
 
-/** The last bookTicker window of a symbol in the ledger. */
-export interface WindowMark {
-  readonly gap_id: string
-  readonly revision: number
-}
-
 interface SymbolState {
   readonly trade: Sequence<never>
   readonly aggTrade: Sequence<never>
   quote: { lastUpdateId: number; lastReceiptMs: number } | null
   /** Rows of the ledger that are open, by gap id. */
   readonly openGaps: Map<string, IdGap>
-  window: WindowMark | null
   /** Something was acknowledged since the last checkpoint. */
   changed: boolean
 }
 
 /** What a checkpoint says of a symbol. */
-export type SymbolMemory = Pick<Checkpoint, 'trade' | 'aggTrade' | 'bookTicker' | 'open_gaps' | 'last_window'>
+export type SymbolMemory = Pick<Checkpoint, 'trade' | 'aggTrade' | 'bookTicker' | 'open_gaps'>
 
 /**
  * What Kafka has, by symbol, and up to which offset of each partition: events, and rows of the ledger. It is built of
@@ -46,7 +39,6 @@ export class Acknowledged {
           ? null
           : { lastUpdateId: bookTicker.last_update_id, lastReceiptMs: bookTicker.last_receipt },
       openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
-      window: memory.last_window ?? null,
       changed: false,
     })
   }
@@ -85,10 +77,6 @@ export class Acknowledged {
   gap(gap: Gap): void {
     const state = this.#stateOf(gap.symbol)
     state.changed = true
-    if (gap.event_type === 'bookTicker') {
-      state.window = { gap_id: gap.gap_id, revision: gap.revision }
-      return
-    }
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
       const sequence = state[one.event_type]
@@ -122,7 +110,6 @@ export class Acknowledged {
       bookTicker:
         quote === null ? null : { last_update_id: quote.lastUpdateId, last_receipt: quote.lastReceiptMs },
       open_gaps: [...state.openGaps.values()],
-      last_window: state.window,
     }
   }
 
@@ -138,7 +125,6 @@ export class Acknowledged {
       aggTrade: new Sequence<never>(),
       quote: null,
       openGaps: new Map(),
-      window: null,
       changed: false,
     }
     this.#symbols.set(symbol, state)

@@ -21,6 +21,8 @@ export interface CheckpointWriterOptions {
   readonly names: TopicNames
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly clock: Clock
+  /** Up to where the ledger's topic has been read for what other instances wrote. */
+  readonly ledgerRead: (partition: number) => number
 }
 
 /** Writes what is acknowledged, by symbol, into the compacted topic. Specification: C1 to C4. */
@@ -63,6 +65,13 @@ export class CheckpointWriter {
     }
   }
 
+  /** Up to where everything is known: of the ledger, also what an older instance wrote between our own rows. */
+  #offset(topic: string, partition: number): number {
+    const acknowledged = this.#acknowledged.nextOffset(topic, partition)
+    const { names, ledgerRead } = this.#options
+    return topic === names.gaps ? Math.min(acknowledged, ledgerRead(partition)) : acknowledged
+  }
+
   #write(symbol: string, kind: Checkpoint['kind']): void {
     const { instance, names, topics, clock } = this.#options
     const partition = (topic: string) => partitionOf(symbol, topics.get(topic)?.partitions ?? 1)
@@ -75,7 +84,7 @@ export class CheckpointWriter {
       instance,
       written_at: nowMs,
       offsets: Object.fromEntries(
-        topicsBehind.map((topic) => [topic, this.#acknowledged.nextOffset(topic, partition(topic))]),
+        topicsBehind.map((topic) => [topic, this.#offset(topic, partition(topic))]),
       ),
       partitions: Object.fromEntries(topicsBehind.map((topic) => [topic, partition(topic)])),
       ...this.#acknowledged.snapshot(symbol),

@@ -35,8 +35,6 @@ const CHECKPOINT = z.object({
   bookTicker: z.object({ last_update_id: z.int(), last_receipt: z.int() }).nullable(),
   /** Rows of the ledger that are open. */
   open_gaps: z.array(GAP),
-  /** The last bookTicker window in the ledger. */
-  last_window: z.object({ gap_id: z.string(), revision: z.int() }).nullish(),
 })
 
 export type Checkpoint = z.infer<typeof CHECKPOINT>

@@ -1,7 +1,6 @@
 import type { EventType } from '../market/event.ts'
 import { type Gap, gapId } from '../market/gap.ts'
 import type { IdRange } from '../market/id-ranges.ts'
-import type { WindowMark } from './acknowledged.ts'
 
 /** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
 export interface IdGap extends Gap {
@@ -11,6 +10,9 @@ export interface IdGap extends Gap {
 }
 
 export const REASON_RESET = 'the exchange began its ids anew'
+/** An integer of PostgreSQL. */
+const MAX_REVISION = 2 ** 31 - 1
+
 const REASON_QUOTES = 'the exchange keeps no past quotes'
 
 /**
@@ -22,8 +24,6 @@ export class GapLedger {
   readonly #onSettled: (gap: IdGap, lost: IdRange) => void
   readonly #wallMs: () => number
   readonly #open = new Map<string, IdGap>()
-  /** The last bookTicker window of each symbol: one that grows is its next revision. */
-  readonly #windows = new Map<string, WindowMark>()
 
   /**
    * @param publish takes a revision to the gaps topic, in order
@@ -48,9 +48,8 @@ export class GapLedger {
   }
 
   /** Takes over what an earlier instance left; publishes nothing. */
-  restore(symbol: string, openGaps: readonly IdGap[], window: WindowMark | null): void {
+  restore(openGaps: readonly IdGap[]): void {
     for (const gap of openGaps) this.#open.set(gap.gap_id, gap)
-    if (window !== null) this.#windows.set(symbol, window)
   }
 
   open(
@@ -111,22 +110,19 @@ export class GapLedger {
     reason: string,
   ): void {
     const nowMs = this.#wallMs()
-    const id = gapId(symbol, eventType, epoch, from)
-    const known = this.#windows.get(symbol)
-    // A crash may have lost the event that ended the window after its row was out: it is longer than that row says.
-    const revision = known?.gap_id === id ? known.revision + 1 : 1
-    if (eventType === 'bookTicker') this.#windows.set(symbol, { gap_id: id, revision })
+    // A clock that was set back must not turn the window round.
+    const untilMs = Math.max(fromMs, toMs)
     this.#publish({
-      gap_id: id,
-      revision,
+      gap_id: gapId(symbol, eventType, epoch, from),
+      // Instances that follow each other may end a window of the same start differently: the longer one stands.
+      revision: Math.min(MAX_REVISION, 1 + untilMs - fromMs),
       symbol,
       event_type: eventType,
       epoch,
       from_id: null,
       to_id: null,
       from_time: fromMs,
-      // A clock that was set back must not turn the window round.
-      to_time: Math.max(fromMs, toMs),
+      to_time: untilMs,
       cause,
       status: 'unrecoverable',
       reason,

@@ -72,6 +72,11 @@ export class InstanceWatch {
     }
   }
 
+  /** Up to where it has read a partition. */
+  position(topic: string, partition: number): number {
+    return this.#positions.get(`${topic}:${partition}`) ?? 0
+  }
+
   async close(): Promise<void> {
     await this.#fetcher.close()
   }

@@ -39,7 +39,7 @@ export interface PipelinePorts {
   readonly outside: Outside
   /** Names this process in its checkpoints. */
   readonly instance: string
-  readonly watch: Pick<InstanceWatch, 'check' | 'close'>
+  readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly symbols: readonly string[]
   readonly send: (message: OutgoingMessage) => void
@@ -66,7 +66,7 @@ export class Pipeline {
   readonly #continuity: Continuity<StampedEvent>
   readonly #acknowledged: Acknowledged
   readonly #checkpoints: CheckpointWriter
-  readonly #watch: Pick<InstanceWatch, 'check' | 'close'>
+  readonly #watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly #silence: SilenceCheck
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
@@ -121,7 +121,14 @@ export class Pipeline {
       log,
     )
     this.#checkpoints = new CheckpointWriter(
-      { instance, symbols, names: config.topics, topics, clock },
+      {
+        instance,
+        symbols,
+        names: config.topics,
+        topics,
+        clock,
+        ledgerRead: (partition) => ports.watch.position(config.topics.gaps, partition),
+      },
       this.#acknowledged,
       ports.send,
     )
@@ -163,12 +170,13 @@ export class Pipeline {
 
   /** An instance that is about to stop has entered a gap that was not there when this one started. */
   onForeignGap(gap: Gap): void {
+    this.#acknowledged.gap(gap)
     for (const one of asIdGap(gap)) {
       const stream = streamName(one.symbol, one.event_type)
       // A newer epoch than ours shows itself soon, with a row of our own.
       if (one.status !== 'open' || this.ledger.isOpen(one) || one.epoch > this.#continuity.epochOf(stream))
         continue
-      this.ledger.restore(one.symbol, [one], null)
+      this.ledger.restore([one])
       this.#continuity.lack(stream, one)
       this.#continuity.abandonIfOver(one)
       this.backfill.notice()
@@ -237,7 +245,7 @@ export class Pipeline {
   #restore(): void {
     for (const symbol of this.#acknowledged.symbols) {
       const memory = this.#acknowledged.snapshot(symbol)
-      this.ledger.restore(symbol, memory.open_gaps.flatMap(asIdGap), memory.last_window ?? null)
+      this.ledger.restore(memory.open_gaps.flatMap(asIdGap))
       for (const type of rememberedTypes(memory))
         this.#continuity.restore(streamName(symbol, type), symbol, type, streamMemory(memory, type))
     }

@@ -16,6 +16,8 @@ export class Replay {
   readonly #wanted: ReadonlySet<string>
   readonly #partitionsOf: (topic: string) => number
   readonly #checkpoints = new Map<string, Checkpoint>()
+  /** Who has started last over each symbol. */
+  readonly #owners = new Map<string, string>()
   /** The processes that wrote the checkpoints. */
   readonly instances = new Set<string>()
   /** Messages taken from the topics behind the checkpoints. */
@@ -30,7 +32,11 @@ export class Replay {
     const symbol = key?.toString() ?? ''
     if (!this.#wanted.has(symbol) || value === null) return
     const checkpoint = parseCheckpoint(value.toString())
-    this.instances.add(checkpoint.instance)
+    const { instance, kind } = checkpoint
+    this.instances.add(instance)
+    if (kind === 'start') this.#owners.set(symbol, instance)
+    // An older instance that had not noticed yet: its offsets skip what the newer one had written meanwhile.
+    else if ((this.#owners.get(symbol) ?? instance) !== instance) return
     const known = this.#checkpoints.get(symbol)
     // After a change of the partition count an older one may stand in another partition.
     if (known !== undefined && known.written_at > checkpoint.written_at) return

@@ -44,6 +44,8 @@ export class Sequence<Event extends Observed> {
   #first: number | null
   #last: number | null
   #lastTimeMs: number
+  /** When the exchange began these ids anew; −∞ where it is not known that it did. */
+  #begunAtMs = Number.NEGATIVE_INFINITY
   #holes: IdRange[]
   /** Suspected first events of a new sequence, by connection. */
   readonly #candidates = new Map<number, Event[]>()
@@ -87,6 +89,8 @@ export class Sequence<Event extends Observed> {
 
   observe(event: Event): Verdict<Event> {
     const { id, timeMs } = event
+    // A connection that lags still delivers ids of before; the row of the reset covers those that nobody forwarded.
+    if (timeMs < this.#begunAtMs) return { kind: 'duplicate' }
     if (this.#last === null || id > this.#last) {
       const released = this.#releaseAll()
       return { kind: 'next', missing: this.#advance(id, timeMs), released }
@@ -209,6 +213,7 @@ export class Sequence<Event extends Observed> {
     const released = this.#releaseAll() - events.length
     this.#begin(this.#epoch + 1)
     // The first of the new ids were not forwarded, if there are any before these: nobody knows where they begin.
+    this.#begunAtMs = Math.min(...events.map(({ timeMs }) => timeMs))
     this.#first = 0
     this.#last = -1
     for (const { id, timeMs } of events) this.#advance(id, timeMs)

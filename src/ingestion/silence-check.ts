@@ -138,10 +138,11 @@ export class SilenceCheck {
     switch (answer.kind) {
       case 'rows': {
         const latest = answer.rows.at(-1)
+        // Of a symbol that is known there is always one: its database is not there yet.
+        if (latest === undefined) return this.#later(silent, 'the answer is empty', signal)
         for (const stream of silent.streams.keys()) {
-          const id = stream.endsWith('@aggTrade') ? latest?.id : latest?.trades?.to
-          if (latest !== undefined && id !== undefined && id >= 0)
-            this.#continuity.expect(stream, id, latest.timeMs)
+          const id = stream.endsWith('@aggTrade') ? latest.id : (latest.trades?.to ?? -1)
+          if (id >= 0) this.#continuity.expect(stream, id, latest.timeMs)
         }
         this.#failures = 0
         // A connection that opened meanwhile is owed an answer of its own.

@@ -1,38 +1,13 @@
 import type { OpenSocket, SocketEvents, StreamSocket } from '../../src/binance/stream-socket.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
+import { both, FATE, loseOnTheWay } from './fates.ts'
 import type { LifeClock } from './life-clock.ts'
 import type { MarketEvent } from './market.ts'
 import type { Random } from './random.ts'
-
-/** What became of a quote when it was sent out. Above them: 10 + the index of the stall that swallowed it. */
-export const FATE = {
-  /** No connection was open. */
-  nobody: 0,
-  /** Written whole to a connection. */
-  sent: 1,
-  /** Lost on every open connection without a trace. */
-  dropped: 2,
-  /** Written to one connection, lost on another. */
-  sentAndDropped: 3,
-  stalled: 10,
-} as const
+import { Stalls } from './stalls.ts'
 
 const PING_EVERY_MS = 20_000
 const MAX_AGE_MS = 24 * 3_600_000
-
-/** A stream, or all, that delivers nothing. */
-export interface Stall {
-  readonly stream: string | null
-  /** Also pings are kept back. */
-  readonly silent: boolean
-  readonly healedBy: 'resubscribe' | 'reconnect'
-  readonly sinceMs: number
-  untilMs: number
-  /** When it last swallowed a frame. */
-  lastStruckMs: number
-  /** When ingestion renewed the subscription or the connection because of it. */
-  noticedAtMs: number | null
-}
 
 interface Connection {
   readonly id: number
@@ -60,9 +35,8 @@ export type Refusal = 'refuse' | 'hang' | 'close after handshake'
  * with every quote. Violations of its limits are noted.
  */
 export class SimulatedExchange {
-  readonly stalls: Stall[] = []
+  readonly stalls: Stalls
   readonly complaints: string[] = []
-  readonly falseAlarms: string[] = []
   readonly #clock: VirtualClock
   readonly #random: Random
   readonly #attempts: number[] = []
@@ -72,6 +46,7 @@ export class SimulatedExchange {
 
   constructor(clock: VirtualClock, random: Random) {
     this.#clock = clock
+    this.stalls = new Stalls(clock)
     this.#random = random
   }
 
@@ -127,17 +102,6 @@ export class SimulatedExchange {
     })
   }
 
-  stall(stall: Pick<Stall, 'stream' | 'silent' | 'healedBy'>, forMs: number): void {
-    const nowMs = this.#clock.monotonicMs()
-    this.stalls.push({
-      ...stall,
-      sinceMs: nowMs,
-      untilMs: nowMs + forMs,
-      lastStruckMs: nowMs,
-      noticedAtMs: null,
-    })
-  }
-
   refuse(kind: Refusal, forMs: number): void {
     this.#refusal = { kind, untilMs: this.#clock.monotonicMs() + forMs }
   }
@@ -152,8 +116,7 @@ export class SimulatedExchange {
 
   /** No fault holds any longer. */
   heal(): void {
-    const nowMs = this.#clock.monotonicMs()
-    for (const stall of this.stalls) stall.untilMs = Math.min(stall.untilMs, nowMs)
+    this.stalls.end()
     this.#refusal = null
     for (const connection of this.#connections)
       Object.assign(connection, { dropNext: 0, duplicateNext: 0, garbageNext: 0, lagMs: 20 })
@@ -219,7 +182,7 @@ export class SimulatedExchange {
   #ping(connection: Connection): void {
     this.#clock.schedule(PING_EVERY_MS, () => {
       if (connection.state !== 'open') return
-      if (this.#stallOf(connection, null)?.silent !== true)
+      if (!this.stalls.silencesPings(connection.openedAtMs))
         this.#arrive(connection, () => connection.events.onPing())
       this.#ping(connection)
     })
@@ -230,12 +193,10 @@ export class SimulatedExchange {
     const quotes: Array<NonNullable<MarketEvent['quote']>> = []
     for (const { stream, frame, quote } of events) {
       if (!connection.streams.has(stream)) continue
-      const stall = this.#stallOf(connection, stream)
+      const stall = this.stalls.strike(connection.openedAtMs, stream)
       let fate: number = FATE.sent
-      if (stall !== null) {
-        stall.lastStruckMs = this.#clock.monotonicMs()
-        fate = FATE.stalled + this.stalls.indexOf(stall)
-      } else if (connection.dropNext > 0) {
+      if (stall !== null) fate = FATE.stalled + stall
+      else if (connection.dropNext > 0) {
         connection.dropNext--
         fate = FATE.dropped
       } else {
@@ -249,14 +210,15 @@ export class SimulatedExchange {
           frames.push(frame.subarray(0, frame.length - 7))
         }
       }
-      // Written to one connection is written, whatever the others got.
-      if (quote !== null && quote.quotes.fates[quote.index] !== FATE.sent)
-        quote.quotes.fates[quote.index] = fate
+      if (quote === null) continue
+      quote.quotes.fates[quote.index] = both(quote.quotes.fates[quote.index] ?? 0, fate)
+      if (fate === FATE.sent) quotes.push(quote)
     }
     if (frames.length === 0) return
-    this.#arrive(connection, () => {
+    const read = () => {
       for (const frame of frames) if (connection.state === 'open') connection.events.onFrame(frame)
-    })
+    }
+    this.#arrive(connection, read, () => loseOnTheWay(quotes))
   }
 
   /** Brings something to the client, in the order it was sent. */
@@ -278,41 +240,22 @@ export class SimulatedExchange {
     })
   }
 
-  #stallOf(connection: Connection, stream: string | null): Stall | null {
-    const nowMs = this.#clock.monotonicMs()
-    for (let i = this.stalls.length - 1; i >= 0 && i >= this.stalls.length - 5; i--) {
-      const stall = this.stalls[i]
-      if (stall === undefined || stall.untilMs <= nowMs || connection.openedAtMs > stall.sinceMs) continue
-      if (stall.stream === null || stall.stream === stream) return stall
-    }
-    return null
-  }
-
   #onRequest(connection: Connection, text: string): void {
     const nowMs = this.#clock.monotonicMs()
     connection.requests = [...connection.requests.filter((atMs) => nowMs - atMs < 1000), nowMs]
     if (connection.requests.length > 5) this.complaints.push('more than 5 messages a second on a connection')
     const { method, params, id } = JSON.parse(text)
-    for (const stream of params) this.#onSubscription(connection, method, stream, nowMs)
+    for (const stream of params) this.#onSubscription(connection, method, stream)
     this.#arrive(connection, () => connection.events.onFrame(Buffer.from(`{"result":null,"id":${id}}`)))
   }
 
-  #onSubscription(connection: Connection, method: string, stream: string, nowMs: number): void {
+  #onSubscription(connection: Connection, method: string, stream: string): void {
     if (method !== 'UNSUBSCRIBE') {
       connection.streams.add(stream)
       return
     }
     connection.streams.delete(stream)
-    const stall = this.stalls.findLast((one) => one.stream === stream && one.untilMs >= nowMs)
-    if (stall === undefined) {
-      const ended = this.stalls.some(
-        (one) => (one.stream ?? stream) === stream && nowMs - one.untilMs < 60_000,
-      )
-      if (!ended) this.falseAlarms.push(`${stream} was subscribed anew at ${nowMs} without need`)
-      return
-    }
-    stall.noticedAtMs ??= nowMs
-    if (stall.healedBy === 'resubscribe') stall.untilMs = nowMs
+    this.stalls.subscribedAnew(stream)
   }
 
   #countAttempt(): void {
@@ -346,29 +289,11 @@ export class SimulatedExchange {
     // With its last connection gone, ingestion knows that it may have missed something since it last heard.
     const others = this.#connections.some(({ life, state }) => life === connection.life && state === 'open')
     if (others) return
-    const nowMs = this.#clock.monotonicMs()
-    for (const stall of this.stalls) {
-      if (stall.untilMs > nowMs && stall.sinceMs >= connection.openedAtMs) stall.noticedAtMs ??= nowMs
-    }
+    this.stalls.silencedSince(connection.openedAtMs)
   }
 
   #onOne(act: (connection: Connection) => void): void {
     const open = this.#connections.filter(({ state }) => state === 'open')
     if (open.length > 0) act(this.#random.pick(open))
-  }
-}
-
-/** What one connection got and what another did. */
-function both(fate: number, other: number): number {
-  if (fate === FATE.nobody || fate === other) return other
-  const fates = [fate, other]
-  if (!fates.includes(FATE.sent) && !fates.includes(FATE.sentAndDropped)) return other
-  return fates.includes(FATE.dropped) || fates.includes(FATE.sentAndDropped) ? FATE.sentAndDropped : FATE.sent
-}
-
-/** The connection closed before they came: where another that stays had lost them, nobody can know. */
-function loseOnTheWay(quotes: ReadonlyArray<NonNullable<MarketEvent['quote']>>): void {
-  for (const { quotes: all, index } of quotes) {
-    if (all.fates[index] === FATE.sentAndDropped) all.fates[index] = FATE.dropped
   }
 }

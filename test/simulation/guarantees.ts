@@ -1,7 +1,8 @@
 import type { Gap } from '../../src/market/gap.ts'
 import { countIds, type IdRange, subtract } from '../../src/market/id-ranges.ts'
-import { FATE, type Stall } from './exchange.ts'
+import { FATE } from './fates.ts'
 import type { TrueSequence } from './market.ts'
+import type { Stall } from './stalls.ts'
 import type { StoredStream } from './stored-events.ts'
 import type { World } from './world.ts'
 
@@ -69,10 +70,12 @@ function outages(world: World, symbol: string): string[] {
     .sort((left, right) => left.from - right.from)
   const lost: string[] = []
   const first = ids.findIndex((id) => stored.has(id))
-  for (let i = Math.max(0, first); i < ids.length; i++) {
+  // An outage is entered when the next quote comes.
+  const last = ids.findLastIndex((id) => stored.has(id))
+  for (let i = Math.max(0, first); i < last; i++) {
     const id = ids[i] ?? 0
     const timeMs = timesMs[i] ?? 0
-    if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls)) continue
+    if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls.all)) continue
     if (!windows.some(({ from, to }) => from <= timeMs && timeMs <= to))
       lost.push(`${id} of ${timeMs} (${fates[i]})`)
   }
@@ -82,7 +85,8 @@ function outages(world: World, symbol: string): string[] {
 }
 
 function isExcused(fate: number, stalls: readonly Stall[]): boolean {
-  if (fate === FATE.dropped) return true
+  // Where one connection lost it, the other, perhaps of a process that then gave way, need not have brought it to Kafka.
+  if (fate === FATE.dropped || fate === FATE.sentAndDropped) return true
   const stall = stalls[fate - FATE.stalled]
   return stall !== undefined && stall.noticedAtMs === null
 }
@@ -131,7 +135,7 @@ function order({
 
 /** W1, W2, W4: a stall is noticed in its time, and nothing is subscribed anew without need. */
 function stalls({ exchange }: World): string[] {
-  const late = exchange.stalls.filter(
+  const late = exchange.stalls.all.filter(
     ({ sinceMs, lastStruckMs, noticedAtMs }) => (noticedAtMs ?? lastStruckMs) - sinceMs > NOTICED_WITHIN_MS,
   )
   return [
@@ -139,7 +143,7 @@ function stalls({ exchange }: World): string[] {
       ({ stream, sinceMs }) =>
         `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not noticed in time`,
     ),
-    ...exchange.falseAlarms.map((alarm) => `W2 ${alarm}`),
+    ...exchange.stalls.falseAlarms.map((alarm) => `W2 ${alarm}`),
   ]
 }
 

@@ -38,7 +38,7 @@ export class LifeClock implements Clock {
   }
 
   stopFor(ms: number): void {
-    this.#stoppedUntilMs = this.#clock.monotonicMs() + ms
+    this.#stoppedUntilMs = Math.max(this.#stoppedUntilMs, this.#clock.monotonicMs() + ms)
   }
 
   die(): void {

@@ -102,10 +102,17 @@ export class SimulatedRest {
     }
     if (kind === 'empty') return { kind: 'rows', rows: [], usedWeight: 0 }
     const sequence = this.#market.current(symbol, type)
-    const from = fromId ?? Math.max(sequence.firstId, sequence.firstId + sequence.timesMs.length - limit)
+    if (fromId === null) return { kind: 'rows', rows: this.#latest(sequence, limit), usedWeight: 0 }
+    const from = fromId
     const oldest = kind === 'clamp' ? Math.max(from, sequence.firstId + sequence.timesMs.length - 50) : from
     const rows = this.#rows(sequence, oldest, kind === 'short' ? Math.min(limit, 3) : limit)
     return { kind: 'rows', rows, usedWeight: 0 }
+  }
+
+  #latest(sequence: TrueSequence, limit: number): RestTrade[] {
+    const end = sequence.firstId + sequence.timesMs.length
+    // Hidden ids and those that its database has not got yet lie at the end.
+    return this.#rows(sequence, Math.max(sequence.firstId, end - 500), 500).slice(-limit)
   }
 
   /** What its database has by now: it lags. */

@@ -167,7 +167,8 @@ export class World {
       random: random.next,
       exchange: {
         askSource: () => this.#answer(clock, () => 'simulated'),
-        symbols: () => this.#answer(clock, () => new Map(this.market.symbols.map((symbol) => [symbol, 'TRADING']))),
+        symbols: () =>
+          this.#answer(clock, () => new Map(this.market.symbols.map((symbol) => [symbol, 'TRADING']))),
         fetchTrades: this.rest.fetchTrades(clock),
         openSocket: this.exchange.openSocket(clock),
       },
