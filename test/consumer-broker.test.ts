@@ -46,7 +46,7 @@ test('F7 waits for a broker that is away, says so, and joins again by itself whe
   await parts.untilTrades(1000)
   broker.kill()
   await broker.exited
-  await waitFor(async () => !(await consumer.status()).ready, { timeoutMs: 30_000, what: 'health to tell' })
+  await waitFor(async () => !(await consumer.status()).ready, { timeoutMs: 60_000, what: 'health to tell' })
   assert.match((await consumer.status()).reason, /nothing can be fetched|no partitions are assigned/)
   broker = await start()
   await produce(topic, 'BTCUSDT', trades(1000, 2000))
@@ -66,7 +66,7 @@ test('S2 stores what it holds and exits 1 when Kafka is away as it is told to st
     await consumer.ready()
     await produce(topic, 'BTCUSDT', trades(0, 100))
     await waitFor(async () => (await consumer.status()).counters.pending === 100, {
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
       what: '100 messages in memory',
     })
     broker.kill()
@@ -98,7 +98,7 @@ test('S3 exits at once at the second signal, although the database holds a batch
   try {
     await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
     await waitFor(async () => (await consumer.status()).counters.pending === 10, {
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
       what: '10 messages in memory',
     })
     consumer.command.signal('SIGTERM')

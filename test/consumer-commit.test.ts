@@ -31,7 +31,7 @@ for (const cut of ['cut before', 'cut after'] as const) {
         const { consumed, pending } = (await consumer.status()).counters
         return consumed === 3002 && pending === 0
       },
-      { timeoutMs: 20_000, what: 'everything to be answered for' },
+      { timeoutMs: 60_000, what: 'everything to be answered for' },
     )
     const status = await consumer.status()
     assert.ok(proxy.commits[cut] >= 4, JSON.stringify(proxy.commits))

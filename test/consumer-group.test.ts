@@ -23,7 +23,7 @@ async function untilShared(consumers: readonly Consumer[], each: number): Promis
       const shares = await Promise.all(consumers.map(partitionsOf))
       return shares.every(({ length }) => length === each) && new Set(shares.flat()).size === 12
     },
-    { timeoutMs: 40_000, what: `${each} partitions for each of ${consumers.length}` },
+    { timeoutMs: 60_000, what: `${each} partitions for each of ${consumers.length}` },
   )
 }
 
@@ -68,7 +68,7 @@ test('G1 loses and doubles nothing while consumers join, leave and are killed un
         (await partitionsOf(third)).length === 12 && (moved || !lost.some((key) => key.includes('.trades:')))
       )
     },
-    { timeoutMs: 40_000, what: 'the partitions of the killed consumer to be read again' },
+    { timeoutMs: 60_000, what: 'the partitions of the killed consumer to be read again' },
   )
   context.diagnostic(
     `partitions of a killed consumer were read again after ${Math.round(performance.now() - killedMs)} ms`,
@@ -91,7 +91,7 @@ test('G2 does no harm when a consumer that was held up for longer than its sessi
   await untilShared([sleeper, other], 6)
   sleeper.command.signal('SIGSTOP')
   await waitFor(async () => (await partitionsOf(other)).length === 12, {
-    timeoutMs: 40_000,
+    timeoutMs: 60_000,
     what: 'the other consumer to have taken everything over',
   })
   sleeper.command.signal('SIGCONT')

@@ -43,7 +43,7 @@ test('P1 brings back what a restored dump lacks, while the commits of Kafka stan
     assert.deepEqual(await ids(), [{ rows: 400, ids: 400 }])
     await using consumer = await startConsumerProcess({ ...parts.env, DATABASE_URL: url })
     await waitFor(async () => (await consumer.status()).counters.inserted >= 1100, {
-      timeoutMs: 30_000,
+      timeoutMs: 60_000,
       what: 'the rows that the dump lacks',
     })
     await consumer.stop()
@@ -68,7 +68,7 @@ test('P2 skips and repeats nothing when the group gets another name, or the brok
 
   await produce(topic, 'BTCUSDT', trades(500, 900))
   await waitFor(() => forgetGroup(parts.topics.env.KAFKA_GROUP_ID).then(() => true), {
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
     what: 'the broker to forget the group',
   })
   assert.deepEqual((await store(parts, latest, 900)).consumed, 400)

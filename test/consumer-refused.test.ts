@@ -105,7 +105,7 @@ describe('D1 with constraints that refuse', () => {
         const { counters } = await consumer.status()
         return counters.consumed === 1500 + 40 + 3 + 5 && counters.pending === 0
       },
-      { timeoutMs: 20_000, what: 'everything, and the dead letters from their own topic' },
+      { timeoutMs: 60_000, what: 'everything, and the dead letters from their own topic' },
     )
     const status = await consumer.status()
     assertConserved(status)
@@ -159,7 +159,7 @@ describe('D1 with constraints that refuse', () => {
     await produce(topic, 'BTCUSDT', trades(0, 2000))
     {
       await using consumer = await startConsumerProcess(parts.env)
-      await consumer.command.assertExit(1, 30_000)
+      await consumer.command.assertExit(1, 60_000)
       assert.match(consumer.command.output(), /refuses rows of trades as a rule.*23514.*nothing_passes/)
     }
     assert.equal(await parts.count('SELECT count(*) FROM dead_letters'), 0)
@@ -180,7 +180,7 @@ test('F5 stops at a defect of ours, says so and loses nothing: a table that is n
   await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 700))
   {
     await using consumer = await startConsumerProcess(parts.env)
-    await consumer.command.assertExit(1, 30_000)
+    await consumer.command.assertExit(1, 60_000)
     assert.match(
       consumer.command.output(),
       /Stopped by a defect: column \\"quantity\\" of relation \\"trades\\" does not exist/,

@@ -152,9 +152,9 @@ for (const { name, ...options } of databaseKinds()) {
           ...settings,
           FLUSH_INTERVAL_MS: '200',
         })
-        await consumer.command.waitForLine(/Rows past RETENTION_DAYS were dropped/, 30_000)
+        await consumer.command.waitForLine(/Rows past RETENTION_DAYS were dropped/, 60_000)
         await waitFor(async () => (await kept('trades', 'trade_id')).length === 4, {
-          timeoutMs: 30_000,
+          timeoutMs: 60_000,
           what: 'three days and the new trade',
         })
         await consumer.stop()

@@ -57,13 +57,13 @@ async function initTopicsOf(settings: Readonly<Record<string, string>>): Promise
         /dead_letters\s+created/.test(command.output()) || /dead_letters\s+present/.test(command.output())
       )
     },
-    { timeoutMs: 20_000, what: 'the topics to be made anew' },
+    { timeoutMs: 60_000, what: 'the topics to be made anew' },
   )
 }
 
 async function untilTrades(expected: number): Promise<void> {
   await waitFor(async () => (await tradeCount()) >= expected, {
-    timeoutMs: 30_000,
+    timeoutMs: 90_000,
     what: `${expected} trades`,
   })
 }
@@ -102,7 +102,7 @@ test('loses nothing when it is killed before its very first flush, with AUTO_OFF
     await consumer.ready()
     await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(10, 110))
     await waitFor(async () => (await consumer.status()).counters.pending === 100, {
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
       what: '100 messages in memory',
     })
     await consumer.command.kill()
@@ -123,7 +123,7 @@ test('stores what it holds when it is told to stop, commits it and leaves nothin
   await consumer.ready()
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 100))
   await waitFor(async () => (await consumer.status()).counters.pending === 100, {
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
     what: '100 messages in memory',
   })
   await consumer.stop()
@@ -156,7 +156,7 @@ test('stores every good row around a bad one, and each bad one as it came, in it
     await using consumer = await startConsumerProcess(settings)
     await untilTrades(201)
     await waitFor(async () => (await consumer.status()).counters.alreadyThere >= 6, {
-      timeoutMs: 10_000,
+      timeoutMs: 60_000,
       what: 'the dead letters that come back from their own topic',
     })
     const { counters } = await consumer.status()
@@ -171,7 +171,7 @@ test('stores every good row around a bad one, and each bad one as it came, in it
   await database.query('UPDATE consumer_offsets SET next_offset = 0')
   await using consumer = await startConsumerProcess(settings)
   await waitFor(async () => (await consumer.status()).counters.consumed >= 214, {
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
     what: 'the redelivery',
   })
   await consumer.stop()
@@ -262,11 +262,11 @@ test('two consumers share the partitions, and the one that is left reads those o
       const [one, two] = [await partitionsOf(first), await partitionsOf(second)]
       return one.length === 6 && two.length === 6 && new Set([...one, ...two]).size === 12
     },
-    { timeoutMs: 30_000, what: 'six partitions each' },
+    { timeoutMs: 60_000, what: 'six partitions each' },
   )
   await first.command.kill()
   await waitFor(async () => (await partitionsOf(second)).length === 12, {
-    timeoutMs: 30_000,
+    timeoutMs: 60_000,
     what: 'the partitions of the killed one',
   })
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 100))
@@ -281,7 +281,7 @@ test('refuses messages of another source than its rows', async () => {
   await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [Buffer.from('simulated')])
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
   await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
-  await consumer.command.assertExit(1, 30_000)
+  await consumer.command.assertExit(1, 60_000)
   assert.match(consumer.command.output(), /hold data of \\"binance\\", not of \\"simulated\\"/)
   assert.equal(await tradeCount(), 0)
 })
@@ -290,7 +290,7 @@ test('stops at a message of a newer schema, and reads it after the upgrade', asy
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(10, 20), { headers: { schema: 'trade/2' } })
   await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
-  await consumer.command.assertExit(1, 30_000)
+  await consumer.command.assertExit(1, 60_000)
   assert.match(consumer.command.output(), /schema trade\/2, this program knows trade\/1/)
   const stored = await tradeCount()
   assert.equal(
@@ -317,14 +317,14 @@ test('reads a partition again that has lost its tail, and skips nothing that too
   )
   {
     await using consumer = await startConsumerProcess(settings)
-    await consumer.command.waitForLine(/has lost its tail/, 30_000)
+    await consumer.command.waitForLine(/has lost its tail/, 60_000)
     await waitFor(
       async () =>
         (await count(
           `SELECT next_offset FROM consumer_offsets WHERE topic = '${topic}' AND partition = 2`,
         )) === 120,
       {
-        timeoutMs: 20_000,
+        timeoutMs: 60_000,
         what: 'the offset to be taken back',
       },
     )
@@ -373,7 +373,7 @@ test('is not stopped for good by a dead letter of an impossible time or a gap wi
   await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
   await untilTrades(10)
   await waitFor(async () => (await count('SELECT count(*) FROM dead_letters')) === 2, {
-    timeoutMs: 10_000,
+    timeoutMs: 60_000,
     what: 'two dead letters',
   })
   await consumer.stop()
@@ -390,7 +390,7 @@ test('says so when the database holds a batch, and how much was left when it mus
   try {
     await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
     await waitFor(async () => /has not taken a batch for/.test((await consumer.status()).reason), {
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
       what: 'health to tell',
     })
     consumer.command.signal('SIGTERM')

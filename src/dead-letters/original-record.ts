@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
-import type { KafkaRecord } from '@platformatic/kafka'
 import { type Frame, interpretFrame, KEPT_FRAME_BYTES, withReceiptStamp } from '../binance/frame.ts'
 import { HEADER, schemaHeader } from '../kafka/headers.ts'
+import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import type { LockedDeadLetter } from '../store/dead-letter-retry.ts'
 
 /** A market event that ingestion rejected as a frame, as the message it should have become. */
@@ -41,19 +41,15 @@ export function restoreEvent(
 }
 
 /** The record of a restored event; `epoch` as ingestion would have said it. */
-export function recordOf({ event, value }: RestoredEvent, epoch: number): KafkaRecord {
+export function recordOf({ event, value }: RestoredEvent, epoch: number): FetchedRecord {
   const headers: Array<[string, string]> = [[HEADER.schema, schemaHeader(event.type)]]
   if (epoch > 0) headers.push([HEADER.epoch, String(epoch)])
   return originalRecord(value, headers)
 }
 
 /** A message as it was consumed, as far as its decoder looks. */
-export function originalRecord(value: Buffer | null, headers: LockedDeadLetter['headers']): KafkaRecord {
+export function originalRecord(value: Buffer | null, headers: LockedDeadLetter['headers']): FetchedRecord {
   return {
-    length: value?.length ?? 0,
-    attributes: 0,
-    timestampDelta: 0n,
-    offsetDelta: 0,
     key: null,
     value,
     headers: headers.map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),

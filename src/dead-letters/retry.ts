@@ -1,9 +1,9 @@
-import type { KafkaRecord } from '@platformatic/kafka'
 import { Batch } from '../consumer/batch.ts'
 import { decodeInto, type TopicKind } from '../consumer/decode.ts'
 import { failureKind } from '../consumer/failures.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import type { TopicNames } from '../kafka/config.ts'
+import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import { insertBookTickers } from '../store/book-ticker.ts'
 import type { Database, Queryable } from '../store/database.ts'
 import { type DeadLetterFilter, type DeadLetterKey, unresolvedAfter } from '../store/dead-letter-list.ts'
@@ -113,7 +113,7 @@ function refusal(error: unknown): string {
 
 interface Original {
   readonly kind: Exclude<TopicKind, 'deadLetters'>
-  readonly record: KafkaRecord
+  readonly record: FetchedRecord
 }
 
 async function originalOf(

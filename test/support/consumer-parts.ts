@@ -46,7 +46,7 @@ export async function createConsumerParts(onServer?: { readonly url: string }): 
       BACKOFF_MAX_MS: '1000',
     },
     count,
-    async untilTrades(rows, timeoutMs = 30_000) {
+    async untilTrades(rows, timeoutMs = 90_000) {
       let seen = -1
       await waitFor(
         async () => {

@@ -47,7 +47,7 @@ async function startService<Status>(
     command,
     url,
     status: () => fetchStatus<Status>(url),
-    async ready(timeoutMs = 30_000) {
+    async ready(timeoutMs = 60_000) {
       await waitFor(async () => (await fetch(url, { signal: AbortSignal.timeout(2000) })).ok, {
         timeoutMs,
         what: `${name} to be ready; it has said:\n${command.output()}`,
