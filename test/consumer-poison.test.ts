@@ -24,7 +24,7 @@ const POISON: ReadonlyArray<readonly [string, Buffer | null]> = [
   ],
   ['value is empty', Buffer.alloc(0)],
   ['value is null', null],
-  ['value is longer than 65536 bytes', tradeValue({ x: 'y'.repeat(70_000) })],
+  ['value is longer than 524288 bytes', tradeValue({ x: 'y'.repeat(600_000) })],
   ['value is not an object', Buffer.from('[[[[1]]]]')],
 ]
 

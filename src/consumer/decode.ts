@@ -18,7 +18,7 @@ import {
 import type { Batch } from './batch.ts'
 
 /** A message of the exchange has some hundred bytes; what is longer is not parsed. It bounds the depth of the JSON too. */
-const VALUE_MAX_BYTES = 64 << 10
+const VALUE_MAX_BYTES = 512 << 10
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
