@@ -67,7 +67,8 @@ export class Stalls {
     const stall = this.all.findLast((one) => one.stream === stream && one.untilMs >= nowMs)
     if (stall === undefined) {
       const ended = this.all.some((one) => (one.stream ?? stream) === stream && nowMs - one.untilMs < 60_000)
-      if (!ended && ageMs > YOUNG_MS) this.falseAlarms.push(`${stream} was subscribed anew at ${nowMs} without need`)
+      if (!ended && ageMs > YOUNG_MS)
+        this.falseAlarms.push(`${stream} was subscribed anew at ${nowMs} without need`)
       return
     }
     stall.noticedAtMs ??= nowMs
