@@ -109,3 +109,13 @@ test('W3 bursts and pauses as trades have them raise nothing', () => {
     ),
   )
 })
+
+test("W2 a stream that falls silent before its own rate is known is judged by its symbol's trades", () => {
+  const rates = new StreamRates()
+  const aggTrade = 'btcusdt@aggTrade'
+  rates.seen(aggTrade, 1, 0, CONNECTION)
+  for (let i = 0; i < 100; i++) rates.seen(WATCHED, i, i * 2000, CONNECTION)
+  assert.equal(rates.patienceMs(aggTrade), 60_000)
+  assert.equal(rates.isQuiet(aggTrade, 61_000), true)
+  assert.equal(rates.patienceMs('btcusdt@bookTicker'), Number.POSITIVE_INFINITY, 'one that never delivered')
+})

@@ -116,7 +116,7 @@ function clocks(sequences: readonly Sequence[]): Finding[] {
         eventType,
         epoch,
         count: null,
-        summary: `received up to ${-leastLatencyMs} ms before it was sent: this machine's clock was behind the exchange's`,
+        summary: `received up to ${(-leastLatencyMs).toFixed(3)} ms before it was sent: this machine's clock was behind the exchange's`,
         examples: [],
       },
     ]

@@ -1,3 +1,4 @@
+import { streamName } from '../market/event.ts'
 import type { StreamStatus } from '../telemetry/status.ts'
 
 /**
@@ -85,10 +86,17 @@ export class StreamRates {
     return this.#streams.get(stream)?.lastSeenMs ?? Number.NEGATIVE_INFINITY
   }
 
-  /** After how long a silence the stream counts as quiet; infinite while its rate is not known. */
+  /**
+   * After how long a silence the stream counts as quiet. While too little is known of its own rate, that of its
+   * symbol's trades stands for it, since all three types move together; infinite where that is not known either.
+   */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)
-    return state === undefined ? Number.POSITIVE_INFINITY : patienceOf(state)
+    if (state === undefined) return Number.POSITIVE_INFINITY
+    const ownMs = patienceOf(state)
+    if (ownMs !== Number.POSITIVE_INFINITY) return ownMs
+    const sibling = this.#streams.get(siblingOf(stream))
+    return sibling === undefined ? Number.POSITIVE_INFINITY : patienceOf(sibling)
   }
 
   /** No connection has delivered it for too long. */
@@ -114,6 +122,12 @@ export class StreamRates {
       }),
     )
   }
+}
+
+/** Trades and aggTrades stand for each other, and trades for quotes, of which there are more. */
+function siblingOf(stream: string): string {
+  const symbol = stream.slice(0, stream.indexOf('@'))
+  return streamName(symbol, stream.endsWith('@trade') ? 'aggTrade' : 'trade')
 }
 
 function patienceOf({ occurrences, fastMeanMs, slowMeanMs }: StreamState): number {
