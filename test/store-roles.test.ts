@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
 import type { Database } from '../src/store/database.ts'
+import { readLosses, writeLosses } from '../src/store/losses.ts'
 import { migrate } from '../src/store/migrate.ts'
 import { loadMigrations } from '../src/store/migrations.ts'
 import { openPostgres } from '../src/store/postgres.ts'
@@ -151,6 +152,20 @@ describe('users who have one role each', options, () => {
       await migrating.stop()
     } finally {
       await topics.delete()
+    }
+    // What retention took from Kafka is noted by the consumer, too.
+    const writer = open(url)
+    try {
+      const loss = { topicId: '6f1f2c33-0000-4000-8000-000000000001', partition: 2, to: 40 }
+      await writeLosses(writer, [{ ...loss, seen: ['BTCUSDT trade'] }])
+      await writeLosses(writer, [{ ...loss, seen: ['BTCUSDT trade', 'ETHUSDT trade'] }])
+      const [known, ...others] = await readLosses(writer)
+      assert.deepEqual(
+        [others, known?.to, new Set(known?.seen)],
+        [[], 40, new Set(['BTCUSDT trade', 'ETHUSDT trade'])],
+      )
+    } finally {
+      await writer.close()
     }
     await allForbidden(url, [
       ...DROPS,

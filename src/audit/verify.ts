@@ -76,7 +76,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   findings.push(...repeats)
   findings.push(...(await watch.time('trade bounds', () => checkTradeBounds(context))))
   findings.push(...(await watch.time('quote bounds', () => checkQuoteBounds(context))))
-  const ledger = await watch.time('ledger', () => checkLedger(context, sequences))
+  const ledger = await watch.time('ledger', () => checkLedger(context, sequences, letters))
   findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences))
   notChecked.push(...ledger.notChecked, ...(await readOldest(context)), ...never(options.scope))
   const isEmpty = sequences.length === 0 && quotes.length === 0

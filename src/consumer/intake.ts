@@ -164,6 +164,8 @@ export class Intake {
     const state = this.#assigned.get(keyOf({ topic, partition }))
     if (state === undefined) return
     if (offset > state.next) {
+      // Rows from before are stored first: what is stored last is asked for before the rows of a batch are there.
+      this.#seal()
       this.#openFor(state, nowMs).advance(state, state.next, offset)
       state.loss = { to: offset, seen: new Set() }
       if (this.#open !== null) noteLoss(this.#open, state)
@@ -253,6 +255,8 @@ export class Intake {
 /** @returns whether the row that was added last is the first of its symbol and type since the loss */
 function noteFirst(batch: Batch, kind: TopicKind, seen: Set<string>): boolean {
   if (kind !== 'trades' && kind !== 'bookTicker') return false
+  // A backfilled trade is late: it does not show where the messages went on.
+  if (kind === 'trades' && batch.trades.source.at(-1) === 'backfill') return false
   const row = batch.lastRow(kind)
   const key = `${row.symbol} ${row.eventType}`
   if (seen.has(key)) return false

@@ -35,7 +35,8 @@ export function retentionGaps(
     if (last.id === null ? last.timeMs >= first.timeMs : last.id + 1 >= first.id) return []
     return [
       {
-        gap_id: gapId(first.symbol, first.eventType, 0, last.id === null ? last.timeMs : last.id + 1),
+        // An id of its own: ingestion may have a gap that begins at the same id, or a window at the same time.
+        gap_id: `${gapId(first.symbol, first.eventType, 0, last.id === null ? last.timeMs : last.id + 1)}/retention`,
         revision: 1,
         symbol: first.symbol,
         event_type: first.eventType,

@@ -26,24 +26,30 @@ export async function readLosses(connection: Queryable): Promise<Loss[]> {
   const { rows } = await connection.query<{ value: string }>(
     `SELECT value FROM meta WHERE key LIKE '${PREFIX}%'`,
   )
-  return rows.map(({ value }): Loss => JSON.parse(value))
+  const losses = new Map<string, Loss>()
+  for (const { value } of rows) {
+    const loss: Loss = JSON.parse(value)
+    losses.set(lossKey(loss), mergeLosses(losses.get(lossKey(loss)), loss))
+  }
+  return [...losses.values()]
 }
 
-/** In the transaction that stores what was seen. */
+/**
+ * In the transaction that stores what was seen: a row a loss, and one for each symbol and type that was seen. Rows are only
+ * added, since a consumer has no right to change what is in `meta`.
+ */
 export async function writeLosses(connection: Queryable, losses: Iterable<Loss>): Promise<void> {
   for (const loss of losses) {
-    const key = `${PREFIX}${lossKey(loss)}`
-    await connection.query("INSERT INTO meta (key, value) VALUES ($1, 'null') ON CONFLICT DO NOTHING", [key])
-    const { rows } = await connection.query<{ value: string }>(
-      'SELECT value FROM meta WHERE key = $1 FOR UPDATE',
-      [key],
+    const key = `${PREFIX}${lossKey(loss)}:${loss.to}`
+    const facts = [
+      { key, value: { ...loss, seen: [] } },
+      ...loss.seen.map((one) => ({ key: `${key}:${one}`, value: { ...loss, seen: [one] } })),
+    ]
+    await connection.query(
+      `INSERT INTO meta (key, value)
+       SELECT key, value::text FROM jsonb_to_recordset($1::jsonb) AS fact (key text, value jsonb) ON CONFLICT DO NOTHING`,
+      [JSON.stringify(facts)],
     )
-    const stored: Loss | null = JSON.parse(rows[0]?.value ?? 'null')
-    const merged = mergeLosses(stored ?? undefined, loss)
-    await connection.query('UPDATE meta SET value = $2, updated_at = now() WHERE key = $1', [
-      key,
-      JSON.stringify(merged),
-    ])
   }
 }
 
