@@ -7,7 +7,11 @@ export interface TopicCheck {
   readonly messages: number
   readonly repeatedTrades: number
   readonly repeatedQuotes: number
-  /** Messages of a stream that were received before the one that stands before them, and are no repeats nor backfilled. */
+  /**
+   * Messages of a stream that were received before the one in front of them and have a lower id, too; repeats and
+   * backfilled ones aside. Over a rollover the order is that of the ids: what the young connection has received first
+   * waits for the older one.
+   */
   readonly outOfOrder: number
   readonly violations: readonly string[]
 }
@@ -17,8 +21,8 @@ interface Seen {
   readonly ids: Set<number>
   first: number
   last: number
-  /** Of the last message that came over the stream, in microseconds. */
-  receivedUs: number
+  /** The last message that came over the stream. */
+  latest: { readonly id: number; readonly receivedUs: number }
 }
 
 const STORED = {
@@ -46,7 +50,12 @@ export async function checkTopics(
       if (!isFields(event)) throw new Error(`${topic} holds ${String(value)}`)
       const { e: type = 'bookTicker', s: symbol } = event
       const id = Number(event[type === 'trade' ? 't' : type === 'aggTrade' ? 'a' : 'u'])
-      const seen = streams.get(`${symbol} ${type}`) ?? { ids: new Set(), first: id, last: id, receivedUs: 0 }
+      const seen = streams.get(`${symbol} ${type}`) ?? {
+        ids: new Set(),
+        first: id,
+        last: id,
+        latest: { id, receivedUs: 0 },
+      }
       streams.set(`${symbol} ${type}`, seen)
       if (seen.ids.has(id)) {
         if (type === 'bookTicker') totals.repeatedQuotes++
@@ -58,14 +67,14 @@ export async function checkTopics(
       seen.last = Math.max(seen.last, id)
       if (event['source'] === 'backfill') continue
       const receivedUs = Number(event['ingestion_timestamp_us'])
-      if (receivedUs <= seen.receivedUs) totals.outOfOrder++
-      seen.receivedUs = receivedUs
+      if (receivedUs <= seen.latest.receivedUs && id < seen.latest.id) totals.outOfOrder++
+      seen.latest = { id, receivedUs }
     }
   }
   const violations: string[] = []
   if (totals.outOfOrder > 0)
     violations.push(
-      `${totals.outOfOrder} messages stand in Kafka behind one of their stream that was received later.`,
+      `${totals.outOfOrder} messages stand in Kafka behind one of their stream that has a higher id and was received later.`,
     )
   for (const [name, { ids, first, last }] of streams) {
     const [symbol, type] = name.split(' ')

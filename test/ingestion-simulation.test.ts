@@ -57,6 +57,7 @@ async function liveMany(name: keyof typeof CIRCUMSTANCES, budgetMs: number): Pro
   let seed = FIRST_SEED
   for (; performance.now() - startedMs < budgetMs && seed <= LAST_SEED; seed++) {
     const world = await live(name, seed)
+    if (name === 'day') assert.ok(world.rollovers > 0, `day ${seed} has no rollover`)
     total.events += world.market.events
     total.rollovers += world.rollovers
     total.backfilled += world.backfilled

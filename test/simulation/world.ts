@@ -252,7 +252,8 @@ function configOf({ seed, symbols }: WorldOptions, random: Random): IngestionCon
     shard: { index: 0, count: 1 },
     wsUrl: 'wss://exchange',
     connectionsPerStream: seed % 4 === 3 ? 2 : 1,
-    connectionMaxAgeMs: random.between(2, 8) * HOUR_MS,
+    // Restarts begin it anew, and a day is to have rollovers all the same.
+    connectionMaxAgeMs: random.between(0.4, 2) * HOUR_MS,
     restUrl: 'https://exchange',
     restWeightPerMinute: 3000,
     backfillMaxIds: 1_000_000,
