@@ -29,8 +29,8 @@ export interface OutgoingMessage {
   readonly queuedAtMs: number
 }
 
-/** What a queued message costs beside its value: the objects, key and headers. */
-const OVERHEAD_BYTES = 200
+/** What a queued message costs beside the bytes of its value: the objects round it, as measured on the heap. */
+const OVERHEAD_BYTES = 350
 
 /**
  * The bounded queue before Kafka, first in, first out. It never refuses a message; when it is full, whoever reads

@@ -10,7 +10,8 @@ const REMEMBERED = 8192
  */
 export class QuoteOrder {
   #last: number | null
-  readonly #recent = new Set<number>()
+  /** Rising; up to twice as many as are meant to be, so that the oldest are dropped seldom and all at once. */
+  #recent: number[] = []
   #below = 0
 
   constructor(last: number | null = null) {
@@ -27,9 +28,10 @@ export class QuoteOrder {
    */
   observe(updateId: number): 'forward' | 'duplicate' | 'anew' {
     if (this.#last !== null && updateId <= this.#last) {
-      if (this.#recent.has(updateId)) return 'duplicate'
-      if (this.#isOlderThanMemory(updateId)) return this.#countsAnew(updateId) ? 'anew' : 'duplicate'
-      this.#remember(updateId)
+      const at = this.#placeOf(updateId)
+      if (this.#recent[at] === updateId) return 'duplicate'
+      if (at === 0) return this.#countsAnew(updateId) ? 'anew' : 'duplicate'
+      this.#recent.splice(at, 0, updateId)
       return 'forward'
     }
     this.#below = 0
@@ -38,25 +40,30 @@ export class QuoteOrder {
     return 'forward'
   }
 
-  #isOlderThanMemory(updateId: number): boolean {
-    const [oldest] = this.#recent
-    return oldest === undefined || updateId < oldest
+  /** Where in what is remembered an id stands, or would stand; 0 when it is older than all of that. */
+  #placeOf(updateId: number): number {
+    let low = 0
+    let high = this.#recent.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.#recent[middle] ?? 0) < updateId) low = middle + 1
+      else high = middle
+    }
+    return low
   }
 
   #countsAnew(updateId: number): boolean {
     this.#below++
     if (this.#below < RESET_EVENTS) return false
     this.#below = 0
-    this.#recent.clear()
+    this.#recent = []
     this.#last = updateId
     this.#remember(updateId)
     return true
   }
 
   #remember(updateId: number): void {
-    this.#recent.add(updateId)
-    if (this.#recent.size <= REMEMBERED) return
-    const [oldest] = this.#recent
-    if (oldest !== undefined) this.#recent.delete(oldest)
+    if (this.#recent.length === 2 * REMEMBERED) this.#recent = this.#recent.slice(REMEMBERED)
+    this.#recent.push(updateId)
   }
 }

@@ -6,7 +6,7 @@ import { STOP_WITH_PARENT } from './program.ts'
 export interface NodeChildOptions {
   readonly script: string
   readonly args: readonly string[]
-  /** The whole environment; nothing is inherited. */
+  /** The whole environment; nothing is inherited but the place where compiled code is kept. */
   readonly env: NodeJS.ProcessEnv
   /** Standard output and error are appended here, by the child itself: its log does not depend on this process. */
   readonly logFile: string
@@ -26,7 +26,7 @@ export async function spawnNode(
     const child = spawn(process.execPath, ['--import', STOP_WITH_PARENT, options.script, ...options.args], {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
-      env: options.env,
+      env: { NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'], ...options.env },
     })
     return { child, running: await runningProcess(child, options.graceMs) }
   } finally {

@@ -1,0 +1,70 @@
+import type { ChildProcess } from 'node:child_process'
+import { resolve } from 'node:path'
+import { spawnNode } from '../../src/local/node-child.ts'
+import type { Fed } from './feed.ts'
+import type { FeederOrder } from './main.ts'
+
+const MAIN = resolve(import.meta.dirname, 'main.ts')
+
+/** The process that serves the frames, seen from the benchmark. */
+export class Feeder {
+  readonly wsUrl: string
+  readonly restUrl: string
+  readonly #child: ChildProcess
+  readonly stop: () => Promise<unknown>
+
+  private constructor(child: ChildProcess, stop: () => Promise<unknown>, urls: unknown) {
+    this.#child = child
+    this.stop = stop
+    this.wsUrl = String(Reflect.get(Object(urls), 'wsUrl'))
+    this.restUrl = String(Reflect.get(Object(urls), 'restUrl'))
+  }
+
+  static async start(symbols: readonly string[], logFile: string): Promise<Feeder> {
+    const { child, running } = await spawnNode({
+      script: MAIN,
+      args: symbols,
+      env: { PATH: process.env['PATH'] },
+      logFile,
+    })
+    return new Feeder(child, () => running.stop(), await answerOf(child))
+  }
+
+  /** Makes frames ahead of time, so many from the first. */
+  async prepare(count: number): Promise<void> {
+    await this.#tell({ order: 'prepare', count })
+  }
+
+  async rewind(): Promise<void> {
+    await this.#tell({ order: 'rewind' })
+  }
+
+  /** @param perSecond null: as fast as the client takes them */
+  async feed(count: number, perSecond: number | null): Promise<Fed> {
+    const done = Object(await this.#tell({ order: 'feed', count, perSecond }))
+    return {
+      startedUs: Number(Reflect.get(done, 'startedUs')),
+      endedUs: Number(Reflect.get(done, 'endedUs')),
+    }
+  }
+
+  #tell(order: FeederOrder): Promise<unknown> {
+    const answer = answerOf(this.#child)
+    this.#child.send(order)
+    return answer
+  }
+}
+
+/** @throws what the feeder says has failed, or that it has ended */
+function answerOf(child: ChildProcess): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const onExit = () => reject(new Error('The feeder has ended'))
+    child.once('exit', onExit)
+    child.once('message', (message) => {
+      child.off('exit', onExit)
+      const failed: unknown = Reflect.get(Object(message), 'failed')
+      if (failed === undefined) resolve(Reflect.get(Object(message), 'done'))
+      else reject(new Error(String(failed)))
+    })
+  })
+}

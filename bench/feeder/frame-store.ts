@@ -1,0 +1,85 @@
+import { BlockStore } from '../../src/exchange/block-store.ts'
+import { MarketCursor } from '../../src/exchange/market-cursor.ts'
+import { BLOCK_MS, LISTED_AT_MS, planMarket, symbolIds } from '../../src/exchange/market-plan.ts'
+import { TextFrameEncoder } from '../../src/exchange/text-frame.ts'
+
+/** Some frames, as they stand on the wire, back to back. */
+export interface Chunk {
+  readonly bytes: Buffer
+  /** Where each frame ends. */
+  readonly ends: Uint32Array
+  /** Where the 13 digits of a frame's `E` begin; 0 for a frame without (bookTicker). */
+  readonly eventAt: Uint32Array
+}
+
+const FRAMES_PER_CHUNK = 256
+/** The market moves on by so much between two looks at its symbols. */
+const STEP_MS = 20
+const BYTES_PER_FRAME = 512
+const EVENT_TIME = '"E":'
+const ALL = { has: () => true }
+
+/**
+ * The frames of a simulated market, made ahead of time so that serving them costs next to nothing. The same symbols
+ * give the same frames, with ids that follow each other.
+ */
+export class FrameStore {
+  readonly #cursors: readonly MarketCursor[]
+  readonly #encoder = new TextFrameEncoder()
+  readonly #chunks: Chunk[] = []
+  #nowMs = LISTED_AT_MS + 100 * BLOCK_MS
+  #bytes = Buffer.alloc(0)
+  #length = 0
+  #ends: number[] = []
+  #eventAt: number[] = []
+
+  /** @param messagesPerSecond of the market's own time, in which nothing here runs */
+  constructor(symbols: readonly string[], messagesPerSecond: number) {
+    const plans = planMarket({ symbols, seed: 1, messagesPerSecond, skew: 1 })
+    const blocks = new BlockStore()
+    this.#cursors = [...plans.values()].map(
+      (plan) => new MarketCursor(plan, symbolIds(plan), blocks, this.#nowMs),
+    )
+  }
+
+  /** The chunk of this number, made now unless it was made before. */
+  chunk(index: number): Chunk {
+    for (;;) {
+      const chunk = this.#chunks[index]
+      if (chunk !== undefined) return chunk
+      this.#goOn()
+    }
+  }
+
+  /** Makes the first `count` frames. */
+  prepare(count: number): void {
+    this.chunk(Math.max(0, Math.ceil(count / FRAMES_PER_CHUNK) - 1))
+  }
+
+  #goOn(): void {
+    this.#nowMs += STEP_MS
+    for (const cursor of this.#cursors) {
+      while (cursor.needsBlock(this.#nowMs)) cursor.makeBlock()
+      if (cursor.dueMs <= this.#nowMs) cursor.deliver(this.#nowMs, ALL, (_, text) => this.#add(text))
+    }
+  }
+
+  #add(text: string): void {
+    const frame = this.#encoder.encode(text)
+    if (this.#bytes.length === 0) this.#bytes = Buffer.allocUnsafeSlow(FRAMES_PER_CHUNK * BYTES_PER_FRAME)
+    const at = frame.indexOf(EVENT_TIME)
+    this.#eventAt.push(at < 0 ? 0 : this.#length + at + EVENT_TIME.length)
+    this.#bytes.set(frame, this.#length)
+    this.#length += frame.length
+    this.#ends.push(this.#length)
+    if (this.#ends.length < FRAMES_PER_CHUNK) return
+    this.#chunks.push({
+      bytes: Buffer.from(this.#bytes.subarray(0, this.#length)),
+      ends: Uint32Array.from(this.#ends),
+      eventAt: Uint32Array.from(this.#eventAt),
+    })
+    this.#length = 0
+    this.#ends = []
+    this.#eventAt = []
+  }
+}

@@ -1,0 +1,26 @@
+/** A process that is measured. */
+export interface Measured {
+  readonly pid: number
+  /** Everything it has written. */
+  output(): string
+  /** SIGTERM; resolves when it has ended. */
+  stop(): Promise<void>
+}
+
+/** A pipeline in a fresh place: topics and tables of its own, and nothing in them. */
+export interface Pipeline {
+  readonly databaseUrl: string
+  /** The topics it writes its events to. */
+  readonly topics: readonly [trades: string, bookTicker: string]
+  /** The consumer group whose committed offsets tell how far it has got. */
+  readonly group: string
+  /** Both of its tables, with what the columns are called. */
+  readonly tables: { readonly trades: string; readonly bookTicker: string }
+  startIngestion(): Promise<Measured>
+  startConsumer(settings?: Readonly<Record<string, string>>): Promise<Measured>
+  /** Another database, empty, and another group: what the topics hold can be stored once more, from the beginning. */
+  again(): Promise<Pipeline>
+  remove(): Promise<void>
+}
+
+export type PipelineName = 'tapeline' | 'peer'

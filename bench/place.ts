@@ -1,0 +1,117 @@
+import { randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { Admin } from '@platformatic/kafka'
+import { clientOptions } from '../src/kafka/client.ts'
+import { startKafkaBroker } from '../src/local/kafka-broker.ts'
+import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
+import type { Database } from '../src/store/database.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import type { Closers } from '../src/telemetry/closers.ts'
+import { startNativeTimescale } from '../test/support/native-timescaledb.ts'
+import { Feeder } from './feeder/feeder.ts'
+
+/** What both pipelines run against. */
+export interface Place {
+  readonly brokers: string
+  readonly brokerPid: number
+  readonly postgresPid: number
+  readonly feeder: Feeder
+  readonly admin: Admin
+  readonly cacheDir: string
+  /** For logs. */
+  readonly folder: string
+  /** A fresh database; its URL has a superuser. */
+  createDatabase(): Promise<{ url: string; drop: () => Promise<void> }>
+  /** @param prefix of the topics' names */
+  deleteTopics(prefix: string): Promise<void>
+}
+
+/** Starts the broker, the native TimescaleDB and the feeder. */
+export async function setPlace(options: {
+  symbols: readonly string[]
+  folder: string
+  closers: Closers
+  say: (text: string) => void
+  signal: AbortSignal
+}): Promise<Place> {
+  const { symbols, folder, closers, say, signal } = options
+  const cacheDir =
+    process.env['TAPELINE_CACHE_DIR'] ??
+    join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tapeline')
+  mkdirSync(folder, { recursive: true })
+  say('starting Kafka and TimescaleDB')
+  const distributionDir = await ensureKafkaDistribution({ cacheDir, onProgress: () => undefined, signal })
+  const broker = await startKafkaBroker({
+    distributionDir,
+    dataDir: join(folder, 'kafka'),
+    port: 0,
+    // Tells when each message was appended, whoever sent it.
+    extraProperties: { 'log.message.timestamp.type': 'LogAppendTime' },
+    signal,
+  })
+  closers.add('broker', async () => {
+    await broker.stop()
+  })
+  const admin = new Admin(
+    clientOptions({ brokers: [broker.brokers], tls: null, sasl: null }, 'tapeline-bench'),
+  )
+  closers.add('admin', () => admin.close())
+  const server = await startNativeTimescale({ cacheDir, onProgress: say })
+  if ('skip' in server) throw new Error(`The benchmark needs the native TimescaleDB: ${server.skip}`)
+  closers.add('database', () => server.stop())
+  await withDatabase(server.url, async (database) => {
+    // Tells when each row was committed, whoever wrote it.
+    await database.query('ALTER SYSTEM SET track_commit_timestamp = on')
+  })
+  await server.restart()
+  const feeder = await Feeder.start(symbols, join(folder, 'feeder.log'))
+  closers.add('feeder', async () => {
+    await feeder.stop()
+  })
+  return {
+    brokers: broker.brokers,
+    brokerPid: broker.pid,
+    postgresPid: server.pid,
+    feeder,
+    admin,
+    cacheDir,
+    folder,
+    async createDatabase() {
+      const name = `bench_${randomBytes(4).toString('hex')}`
+      await withDatabase(server.url, (database) => database.query(`CREATE DATABASE ${name}`))
+      const url = new URL(server.url)
+      url.pathname = name
+      return {
+        url: url.href,
+        drop: async () => {
+          await withDatabase(server.url, (database) => database.query(`DROP DATABASE ${name} WITH (FORCE)`))
+        },
+      }
+    },
+    async deleteTopics(prefix) {
+      const topics = (await admin.listTopics()).filter((name) => name.startsWith(prefix))
+      if (topics.length > 0) await admin.deleteTopics({ topics })
+    },
+  }
+}
+
+/** A connection for a few statements of the benchmark's own. */
+export async function withDatabase<Result>(
+  url: string,
+  use: (database: Database) => Promise<Result>,
+): Promise<Result> {
+  const database = await openPostgres({
+    url,
+    poolMin: 0,
+    poolMax: 1,
+    queryTimeoutMs: null,
+    applicationName: 'tapeline-bench',
+  })
+  try {
+    return await use(database)
+  } finally {
+    await database.close()
+  }
+}

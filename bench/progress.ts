@@ -1,0 +1,42 @@
+import { waitFor } from '../test/support/wait-for.ts'
+import type { Pipeline } from './pipeline.ts'
+import type { Place } from './place.ts'
+
+const EVERY_MS = 100
+
+/** Messages in the topics of a pipeline. */
+export async function produced({ admin }: Place, { topics }: Pipeline): Promise<number> {
+  const asked = await admin.listOffsets({
+    topics: topics.map((name) => ({
+      name,
+      partitions: [0, 1, 2].map((partitionIndex) => ({ partitionIndex, timestamp: -1n })),
+    })),
+  })
+  return sum(asked.flatMap(({ partitions }) => partitions.map(({ offset }) => offset)))
+}
+
+/** Messages that its consumer group says are stored. Asking Kafka costs the database nothing. */
+export async function committed({ admin }: Place, { topics, group }: Pipeline): Promise<number> {
+  const [answer] = await admin.listConsumerGroupOffsets({ groups: [group] })
+  const ours = answer?.topics.filter(({ name }) => topics.includes(name)) ?? []
+  return sum(ours.flatMap(({ partitions }) => partitions.map(({ committedOffset }) => committedOffset)))
+}
+
+/** @throws when the consumer has not come so far in time */
+export async function waitUntilStored(
+  place: Place,
+  pipeline: Pipeline,
+  messages: number,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const stored = async () => {
+    signal.throwIfAborted()
+    return (await committed(place, pipeline)) >= messages
+  }
+  await waitFor(stored, { timeoutMs, what: `${messages} messages to be stored`, everyMs: EVERY_MS })
+}
+
+function sum(offsets: readonly bigint[]): number {
+  return offsets.reduce((all, offset) => all + Math.max(0, Number(offset)), 0)
+}

@@ -1,0 +1,69 @@
+import type { Pipeline } from './pipeline.ts'
+import { withDatabase } from './place.ts'
+
+/** Percentiles and the largest, in milliseconds. */
+export interface Latency {
+  readonly p50: number
+  readonly p90: number
+  readonly p99: number
+  readonly p999: number
+  readonly max: number
+}
+
+export const PERCENTILES = [0.5, 0.9, 0.99, 0.999, 1]
+
+export function latencyOf(values: readonly number[] | null | undefined): Latency {
+  const [p50 = Number.NaN, p90 = Number.NaN, p99 = Number.NaN, p999 = Number.NaN, max = Number.NaN] =
+    values ?? []
+  return { p50, p90, p99, p999, max }
+}
+
+/** Rows that were committed since a moment, by PostgreSQL's own account (`track_commit_timestamp`). */
+export interface CommittedRows {
+  readonly rows: number
+  /** When the share of them in `[from, to]` was there, in seconds since the moment. */
+  readonly fromSeconds: number
+  readonly toSeconds: number
+  /** Of trades only, a bookTicker has no time of its own. */
+  readonly eventToRow: Latency
+  readonly receiptToRow: Latency
+}
+
+/** @param shares of the rows, the first and the last of them left out: the start, and what waits for a flush */
+export async function rowsSince(
+  { databaseUrl, tables }: Pipeline,
+  sinceUs: number,
+  [from, to]: readonly [number, number],
+): Promise<CommittedRows> {
+  const all = `WITH written AS MATERIALIZED (
+      SELECT event_time, ingestion_timestamp, pg_xact_commit_timestamp(xmin) AS committed_at FROM ${tables.trades}
+      UNION ALL
+      SELECT NULL, ingestion_timestamp, pg_xact_commit_timestamp(xmin) FROM ${tables.bookTicker}),
+    counted AS (SELECT * FROM written
+      WHERE committed_at > timestamptz 'epoch' + $1::bigint * interval '1 microsecond')`
+  const percentile = (of: string, shares: string) =>
+    `percentile_disc(${shares}) WITHIN GROUP (ORDER BY (${of})::float8)`
+  const between = (later: string, earlier: string) => `extract(epoch FROM ${later} - ${earlier}) * 1000`
+  const sql = `${all} SELECT count(*)::float8 AS rows,
+      ${percentile(`extract(epoch FROM committed_at) - $1::bigint / 1e6`, 'ARRAY[$3::float8, $4::float8]')} AS seconds,
+      ${percentile(between('committed_at', 'event_time'), '$2::float8[]')} AS event_to_row,
+      ${percentile(between('committed_at', 'ingestion_timestamp'), '$2::float8[]')} AS receipt_to_row
+    FROM counted`
+  const { rows } = await withDatabase(databaseUrl, (database) =>
+    database.query<{
+      rows: number
+      seconds: number[] | null
+      event_to_row: number[] | null
+      receipt_to_row: number[] | null
+    }>(sql, [Math.floor(sinceUs), PERCENTILES, from, to]),
+  )
+  const [answer] = rows
+  const [fromSeconds = Number.NaN, toSeconds = Number.NaN] = answer?.seconds ?? []
+  return {
+    rows: answer?.rows ?? 0,
+    fromSeconds,
+    toSeconds,
+    eventToRow: latencyOf(answer?.event_to_row),
+    receiptToRow: latencyOf(answer?.receipt_to_row),
+  }
+}

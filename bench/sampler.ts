@@ -1,0 +1,67 @@
+import { readFileSync } from 'node:fs'
+import { descendantsOf } from '../test/support/process-tree.ts'
+
+const EVERY_MS = 250
+/** What `/proc` counts in, on every Linux (`getconf CLK_TCK`). */
+const TICKS_PER_SECOND = 100
+
+export interface Usage {
+  /** Processor time, user and system, in seconds. */
+  readonly cpuSeconds: number
+  /** The most that was resident since the process began, in bytes. */
+  readonly peakBytes: number
+}
+
+/** What processes use: asked for at two moments, and noted in between so that one that ends is not forgotten. */
+export class Sampler {
+  readonly #pids: Readonly<Record<string, number>>
+  readonly #latest = new Map<string, Usage>()
+  readonly #timer: NodeJS.Timeout
+
+  constructor(pids: Readonly<Record<string, number>>) {
+    this.#pids = pids
+    this.#timer = setInterval(() => this.now(), EVERY_MS)
+  }
+
+  now(): Readonly<Record<string, Usage>> {
+    for (const [name, pid] of Object.entries(this.#pids)) {
+      const usage = usageOf(pid)
+      if (usage !== null) this.#latest.set(name, usage)
+    }
+    return Object.fromEntries(this.#latest)
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+  }
+}
+
+/** Of a process with its children, the ended ones too; null when there is none. */
+function usageOf(pid: number): Usage | null {
+  const own = statOf(pid)
+  if (own === null) return null
+  const children = descendantsOf(pid).map((child) => statOf(child.pid)?.ticks ?? 0)
+  const ticks = own.ticks + own.endedChildrenTicks + children.reduce((sum, one) => sum + one, 0)
+  return { cpuSeconds: ticks / TICKS_PER_SECOND, peakBytes: peakOf(pid) }
+}
+
+function statOf(pid: number): { ticks: number; endedChildrenTicks: number } | null {
+  const text = readOrNull(`/proc/${pid}/stat`)
+  if (text === null) return null
+  // proc_pid_stat(5): the command's name may hold spaces, count from behind it; utime is field 14.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  const [user = 0, system = 0, childUser = 0, childSystem = 0] = fields.slice(11, 15).map(Number)
+  return { ticks: user + system, endedChildrenTicks: childUser + childSystem }
+}
+
+function peakOf(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readOrNull(`/proc/${pid}/status`) ?? '')?.[1] ?? 0) * 1024
+}
+
+function readOrNull(file: string): string | null {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return null // It has ended.
+  }
+}

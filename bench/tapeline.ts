@@ -1,0 +1,81 @@
+import { randomBytes } from 'node:crypto'
+import { freePort } from '../src/local/ports.ts'
+import { startTapeline } from '../test/support/processes.ts'
+import type { Measured, Pipeline } from './pipeline.ts'
+import type { Place } from './place.ts'
+
+const COMMAND_LIMIT_MS = 60_000
+const STOP_LIMIT_MS = 30_000
+
+/** This project's own services, with the defaults of their settings. */
+export async function layTapeline(
+  place: Place,
+  symbols: readonly string[],
+  settings: Readonly<Record<string, string>>,
+): Promise<Pipeline> {
+  const prefix = `tapeline-${randomBytes(4).toString('hex')}`
+  const env = {
+    KAFKA_BROKERS: place.brokers,
+    KAFKA_TRADES_TOPIC: `${prefix}.trades`,
+    KAFKA_BOOK_TICKER_TOPIC: `${prefix}.book_ticker`,
+    KAFKA_GAPS_TOPIC: `${prefix}.gaps`,
+    KAFKA_CHECKPOINTS_TOPIC: `${prefix}.checkpoints`,
+    KAFKA_DEAD_LETTERS_TOPIC: `${prefix}.dead_letters`,
+    BINANCE_WS_URL: place.feeder.wsUrl,
+    BINANCE_REST_URL: place.feeder.restUrl,
+    SYMBOLS: symbols.join(),
+    AUTO_OFFSET_RESET: 'earliest',
+    ...settings,
+  }
+  await command(['topics', 'init'], env)
+  return layConsumer(place, prefix, env)
+}
+
+async function layConsumer(
+  place: Place,
+  prefix: string,
+  shared: Readonly<Record<string, string>> & {
+    readonly KAFKA_TRADES_TOPIC: string
+    readonly KAFKA_BOOK_TICKER_TOPIC: string
+  },
+): Promise<Pipeline> {
+  const database = await place.createDatabase()
+  const group = `tapeline-${randomBytes(4).toString('hex')}`
+  const env = { ...shared, DATABASE_URL: database.url, KAFKA_GROUP_ID: group }
+  await command(['migrate'], env)
+  return {
+    databaseUrl: database.url,
+    topics: [shared.KAFKA_TRADES_TOPIC, shared.KAFKA_BOOK_TICKER_TOPIC],
+    group,
+    tables: { trades: 'trades', bookTicker: 'book_ticker' },
+    startIngestion: async () => measured(['ingest'], { ...env, INGEST_PORT: String(await freePort()) }),
+    startConsumer: async (settings = {}) =>
+      measured(['consume'], { ...env, CONSUMER_PORT: String(await freePort()), ...settings }),
+    again: () => layConsumer(place, prefix, shared),
+    async remove() {
+      await database.drop()
+      await place.deleteTopics(prefix)
+    },
+  }
+}
+
+function measured(args: readonly string[], env: Readonly<Record<string, string>>): Measured {
+  const running = startTapeline(args, { env })
+  return {
+    pid: running.pid,
+    output: running.output,
+    async stop() {
+      try {
+        running.signal('SIGTERM')
+        await running.exit(STOP_LIMIT_MS)
+      } finally {
+        await running.kill()
+      }
+    },
+  }
+}
+
+async function command(args: readonly string[], env: Readonly<Record<string, string>>): Promise<void> {
+  await using running = startTapeline(args, { env })
+  await running.assertExit(0, COMMAND_LIMIT_MS)
+}
