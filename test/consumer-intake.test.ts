@@ -116,18 +116,34 @@ test('goes on in kept partitions after a rebalance, starts new ones at their sto
   assert.equal(core.counters.consumed, 20)
 })
 
-test('stops taking in while the database is behind, and counts what it holds', () => {
+test('K3 gathers larger batches while the database is behind, stops at a limit, and counts what it holds', () => {
   const core = intake({ batchSize: 10, maxSealed: 2 })
   core.assign([at(0, 0)])
-  core.accept(trades(0, 0, 25), 0, 0)
+  core.accept(trades(0, 0, 109), 0, 0)
+  assert.equal(core.hasRoom, true, 'ten sealed, and ninety-nine gathered behind them')
+  core.accept(trades(0, 109, 115), 0, 0)
   assert.equal(core.hasRoom, false)
-  const batch = core.take()
-  assert.equal(core.hasRoom, true)
-  assert.equal(core.take(), batch, 'the same batch until it is stored')
-  assert.equal(core.pending, 25)
-  if (batch !== null) core.stored(batch)
-  assert.equal(core.pending, 15)
-  assert.equal(core.progress()[0]?.stored, 10)
+  const sizes: number[] = []
+  for (let batch = core.take(); batch !== null; batch = core.take()) {
+    assert.equal(core.take(), batch, 'the same batch until it is stored')
+    sizes.push(batch.messages)
+    core.stored(batch)
+    assert.equal(core.hasRoom, true)
+  }
+  assert.deepEqual([sizes, core.pending, core.progress()[0]?.stored], [[10, 100], 5, 110])
+})
+
+test('K3 what has gathered to a batch meanwhile is written as soon as the one before it is stored', () => {
+  const core = intake({ batchSize: 10 })
+  core.assign([at(0, 0)])
+  core.accept(trades(0, 0, 10), 0, 0)
+  const first = core.take()
+  core.accept(trades(0, 10, 34), 0, 0)
+  if (first !== null) core.stored(first)
+  const second = core.take()
+  assert.equal(second?.messages, 10, 'sealed while nothing else waited')
+  if (second !== null) core.stored(second)
+  assert.equal(core.take()?.messages, 14)
 })
 
 test('forgets what is not stored when positions must be read anew, and counts it as discarded', () => {

@@ -8,7 +8,7 @@ import { keyOf, type PartitionOrigin } from './partition.ts'
 
 export interface IntakeOptions {
   readonly kindOf: ReadonlyMap<string, TopicKind>
-  /** Messages in a batch. */
+  /** Messages in a batch; up to {@link GROWTH} times as many while the database is behind. */
   readonly batchSize: number
   readonly flushIntervalMs: number
   /** Sealed batches that may wait for the database; at this many, fetching stops. */
@@ -24,6 +24,12 @@ export interface Hole {
   readonly from: number
   readonly to: number
 }
+
+/**
+ * While a sealed batch waits for the one before it, the next grows: what a transaction costs is shared by more rows. When
+ * the database keeps up a batch has its usual size.
+ */
+const GROWTH = 10
 
 /** What a message costs beside its bytes: the record, its row in the columns, its origin. */
 const MESSAGE_OVERHEAD_BYTES = 500
@@ -139,19 +145,28 @@ export class Intake {
     const state = this.#assigned.get(keyOf(fetched))
     if (state === undefined) return null
     state.end = fetched.endOffset
-    for (const message of fetched.records) {
-      const { offset, record } = message
-      if (offset < state.next) continue
-      if (offset > state.next)
-        return { topic: state.topic, partition: state.partition, from: state.next, to: offset }
-      const batch = this.#openFor(state, nowMs)
-      this.#add(batch, state, message, wallMs)
-      batch.advance(state, offset, offset + 1)
-      batch.messages++
-      batch.bytes += MESSAGE_OVERHEAD_BYTES + (record.value?.length ?? 0) + (record.key?.length ?? 0)
-      this.counters.consumed++
-      state.next = offset + 1
-      if (batch.messages >= this.#options.batchSize) this.#seal()
+    let batch: Batch | null = null
+    let from = state.next
+    try {
+      for (const message of fetched.records) {
+        const { offset, record } = message
+        if (offset < state.next) continue
+        if (offset > state.next)
+          return { topic: state.topic, partition: state.partition, from: state.next, to: offset }
+        batch ??= this.#openFor(state, nowMs)
+        this.#add(batch, state, message, wallMs)
+        batch.messages++
+        batch.bytes += MESSAGE_OVERHEAD_BYTES + (record.value?.length ?? 0) + (record.key?.length ?? 0)
+        this.counters.consumed++
+        state.next = offset + 1
+        if (batch.messages < this.#sealAt) continue
+        batch.advance(state, from, state.next)
+        this.#seal()
+        batch = null
+        from = state.next
+      }
+    } finally {
+      if (state.next > from) batch?.advance(state, from, state.next)
     }
     return null
   }
@@ -187,6 +202,7 @@ export class Intake {
 
   /** The next batch to write, which stays the writer's until {@link stored} or {@link abandon}. */
   take(): Batch | null {
+    if (this.#writing === null && this.#sealed.length === 0 && this.#isFull) this.#seal()
     this.#writing ??= this.#sealed.shift() ?? null
     return this.#writing
   }
@@ -217,6 +233,14 @@ export class Intake {
     this.#assigned.clear()
     this.#sealed.length = 0
     this.#open = null
+  }
+
+  get #sealAt(): number {
+    return this.#options.batchSize * (this.#sealed.length === 0 ? 1 : GROWTH)
+  }
+
+  get #isFull(): boolean {
+    return this.#open !== null && this.#open.messages >= this.#options.batchSize
   }
 
   #sum(of: (batch: Batch) => number): number {

@@ -53,7 +53,7 @@ export type WorkerConfig = Pick<
 >
 
 /** Sealed batches that may wait while one is being written. */
-const MAX_SEALED = 4
+const MAX_SEALED = 2
 
 /** Bytes that may be held before fetching pauses; what is then under way still comes in. */
 const MAX_HELD_BYTES = 32 << 20
