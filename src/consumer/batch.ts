@@ -122,6 +122,7 @@ export class Batch {
     return {
       symbol: (kind === 'trades' ? trades.symbol[i] : bookTicker.symbol[i]) ?? '',
       eventType: kind === 'trades' ? (trades.eventType[i] ?? 'trade') : 'bookTicker',
+      epoch: kind === 'trades' ? (trades.epoch[i] ?? 0) : 0,
       id: (kind === 'trades' ? trades.tradeId[i] : bookTicker.updateId[i]) ?? 0,
       timeMs:
         kind === 'trades'

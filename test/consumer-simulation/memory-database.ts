@@ -188,7 +188,7 @@ export class MemoryDatabase {
       if (i === skipped) continue
       const [symbol, timeMs] = [trades.symbol[i] ?? '', trades.tradeTimeMs[i] ?? 0]
       rows.add(`${symbol} trade ${id}`)
-      keepLater(last, { symbol, eventType: 'trade', id, timeMs })
+      keepLater(last, { symbol, eventType: 'trade', epoch: trades.epoch[i] ?? 0, id, timeMs })
     }
     for (const [i, id] of bookTicker.updateId.entries()) {
       const symbol = bookTicker.symbol[i] ?? ''
@@ -196,6 +196,7 @@ export class MemoryDatabase {
       keepLater(last, {
         symbol,
         eventType: 'bookTicker',
+        epoch: 0,
         id: null,
         timeMs: Math.floor((bookTicker.ingestionUs[i] ?? 0) / 1000),
       })
