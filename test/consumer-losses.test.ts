@@ -7,7 +7,9 @@ import { migrate } from '../src/store/migrate.ts'
 import { openPostgres } from '../src/store/postgres.ts'
 import { type ConsumerParts, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { createTestDatabase, databaseKinds } from './support/database.ts'
+import { recreateTopic } from './support/kafka.ts'
 import { deleteRecords, produce } from './support/messages.ts'
+import { bookTickerValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
 
 const NOON = Date.UTC(2026, 0, 1, 12)
@@ -25,6 +27,7 @@ const first = (fields: Partial<FirstAfterLoss>): FirstAfterLoss => ({
   epoch: 0,
   id: 200,
   timeMs: NOON + 5000,
+  cause: 'retention',
   ...fields,
 })
 
@@ -142,4 +145,50 @@ test('P7 names what retention took over a reset of the ids as a window, and then
     },
     { epoch: 1, from_id: 20, to_id: 29, cause: 'retention', reason: 'left Kafka before it was stored' },
   ])
+})
+
+test('P8 names what stood unread in a topic that was deleted and made again, also of a symbol that trades later', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const { KAFKA_TRADES_TOPIC: topic, KAFKA_BOOK_TICKER_TOPIC: quotes } = parts.topics.env
+  const quoteAt = (ms: number) => [bookTickerValue({ u: ms, ingestion_timestamp_us: (NOON + ms) * 1000 })]
+  await produce(topic, 'BTCUSDT', trades(0, 100))
+  await produce(topic, 'ETHUSDT', trades(0, 10, 'ETHUSDT'))
+  await produce(topic, 'BNBUSDT', trades(0, 10, 'BNBUSDT'))
+  await produce(quotes, 'BTCUSDT', quoteAt(0))
+  await store(parts, 120)
+  await produce(topic, 'BTCUSDT', trades(100, 150))
+  await recreateTopic(topic, 4)
+  await recreateTopic(quotes, 3)
+  await produce(topic, 'BTCUSDT', trades(150, 160), { partitions: 4 })
+  await produce(topic, 'BNBUSDT', trades(10, 20, 'BNBUSDT'), { partitions: 4 })
+  await produce(quotes, 'BTCUSDT', quoteAt(7000))
+  await store(parts, 140)
+  await produce(topic, 'ETHUSDT', trades(20, 30, 'ETHUSDT'), { partitions: 4 })
+  await store(parts, 150)
+  const { rows } = await parts.database.query(
+    `SELECT symbol, event_type, from_id::int, to_id::int, (extract(epoch FROM to_time - from_time))::int AS seconds, cause, status
+     FROM gaps ORDER BY event_type DESC, symbol`,
+  )
+  const known = { cause: 'recreated', status: 'unrecoverable' }
+  assert.deepEqual(rows, [
+    { symbol: 'BTCUSDT', event_type: 'trade', from_id: 100, to_id: 149, seconds: 0, ...known },
+    { symbol: 'ETHUSDT', event_type: 'trade', from_id: 10, to_id: 19, seconds: 0, ...known },
+    { symbol: 'BTCUSDT', event_type: 'bookTicker', from_id: null, to_id: null, seconds: 7, ...known },
+  ])
+})
+
+test('P8 goes on in a topic that is made again while it runs, and names what it had not stored', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  await using consumer = await startConsumerProcess(parts.env)
+  await produce(topic, 'BTCUSDT', trades(0, 100))
+  await parts.untilTrades(100)
+  await recreateTopic(topic, 3)
+  await produce(topic, 'BTCUSDT', trades(130, 140))
+  await parts.untilTrades(110)
+  await consumer.stop()
+  const { rows } = await parts.database.query('SELECT from_id::int, to_id::int, cause FROM gaps')
+  assert.deepEqual(rows, [{ from_id: 100, to_id: 129, cause: 'recreated' }])
 })

@@ -116,7 +116,7 @@ export class Batch {
   }
 
   /** The row that was added last, by the kind of its topic. */
-  lastRow(kind: 'trades' | 'bookTicker'): FirstAfterLoss {
+  lastRow(kind: 'trades' | 'bookTicker'): Omit<FirstAfterLoss, 'cause'> {
     const { trades, bookTicker } = this
     const i = (kind === 'trades' ? trades.tradeId : bookTicker.updateId).length - 1
     return {

@@ -1,6 +1,7 @@
 import type { EventType } from '../market/event.ts'
 import { type Gap, gapId } from '../market/gap.ts'
 import type { LastStored } from '../store/last-stored.ts'
+import type { LossCause } from '../store/losses.ts'
 
 /** The first event of a symbol and type after messages had left their topic unread. */
 export interface FirstAfterLoss {
@@ -12,12 +13,17 @@ export interface FirstAfterLoss {
   readonly id: number
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
+  /** What had taken the messages before it. */
+  readonly cause: LossCause
 }
 
-const REASON = 'left Kafka before it was stored'
+const REASONS: Readonly<Record<LossCause, string>> = {
+  retention: 'left Kafka before it was stored',
+  recreated: 'the topic was deleted and made again: what stood unread in it is gone',
+}
 
 /**
- * The ledger rows for what retention took from us: from the last stored event of a symbol and type to the first
+ * The ledger rows for what Kafka no longer had for us: from the last stored event of a symbol and type to the first
  * one seen after. Trades that follow each other by id lost nothing. Of bookTicker only the window is known, and of
  * trades too when the exchange has begun their ids anew in between: nobody can say where the old ones ended.
  *
@@ -53,12 +59,12 @@ function liesBetween(last: LastStored, first: FirstAfterLoss): boolean {
 }
 
 function gapBetween(last: LastStored, first: FirstAfterLoss, nowMs: number): Gap {
-  const { symbol, eventType, epoch } = first
+  const { symbol, eventType, epoch, cause } = first
   const ids = last.id === null || last.epoch !== epoch ? null : { from: last.id + 1, to: first.id - 1 }
   const begins = ids?.from ?? (last.id === null ? last.timeMs : first.id)
   return {
     // An id of its own: ingestion may have a gap that begins at the same id, or a window at the same time.
-    gap_id: `${gapId(symbol, eventType, epoch, begins)}/retention`,
+    gap_id: `${gapId(symbol, eventType, epoch, begins)}/${cause}`,
     revision: 1,
     symbol,
     event_type: eventType,
@@ -68,14 +74,16 @@ function gapBetween(last: LastStored, first: FirstAfterLoss, nowMs: number): Gap
     from_time: last.timeMs,
     // Of two trades the later id may have the earlier time.
     to_time: Math.max(last.timeMs, first.timeMs),
-    cause: 'retention',
+    cause,
     status: 'unrecoverable',
-    reason:
-      last.epoch === epoch
-        ? REASON
-        : `${REASON}; ids after ${last.id} of epoch ${last.epoch} and before ${first.id} of epoch ${epoch}`,
+    reason: last.epoch === epoch ? REASONS[cause] : `${REASONS[cause]}; ${edges(last, first)}`,
     detected_at: nowMs,
     updated_at: nowMs,
     closed_at: nowMs,
   }
+}
+
+/** What is known where the ids began anew. */
+function edges(last: LastStored, first: FirstAfterLoss): string {
+  return `ids after ${last.id} of epoch ${last.epoch} and before ${first.id} of epoch ${first.epoch}`
 }
