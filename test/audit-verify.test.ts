@@ -232,7 +232,6 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       assert.equal(audit.verdict, 'clean')
       assert.equal(sequenceOf(audit).firstId, 1024)
-      assert.match(renderAudit(audit), /rows of trades before 2026-01-02, its oldest day/)
       const noted = await market.auditAfter([
         "INSERT INTO meta (key, value) VALUES ('retention:trades', '2026-01-01T00:00:00.000Z')",
       ])
@@ -240,6 +239,30 @@ for (const { name, ...options } of databaseKinds()) {
         renderAudit(noted),
         /rows of trades before 2026-01-01T00:00:00.000Z: retention has dropped/,
       )
+    })
+
+    test('does not take a row that came back from a dropped day for the first of its sequence', async () => {
+      const changes = [
+        "INSERT INTO meta (key, value) SELECT 'retention:' || name, '2026-01-03T00:00:00.000Z' FROM unnest('{trades,book_ticker}'::text[]) AS name",
+        "SELECT drop_chunks(name::regclass, timestamptz '2026-01-03') FROM unnest('{trades,book_ticker}'::text[]) AS name",
+        // A dead letter that was retried, and a quote that was read again.
+        `INSERT INTO trades SELECT timestamptz '2026-01-01', NULL, symbol, event_type, epoch, 1000, price, quantity, first_trade_id,
+           last_trade_id, is_buyer_maker, ingestion_timestamp, source FROM trades WHERE ${BTC_TRADES} AND trade_id = 1050`,
+        "INSERT INTO book_ticker VALUES ('2026-01-01', 'BTCUSDT', 7000, 60000, 1, 60000.01, 2)",
+      ]
+      const audit = await market.auditAfter(changes)
+      assert.deepEqual(failuresOf(audit), [])
+      assert.deepEqual([sequenceOf(audit).firstId, sequenceOf(audit).missing], [1048, 0])
+      const text = renderAudit(audit)
+      assert.match(text, /BTCUSDT: 1 trade row below retention.*\n +1000 at 2026-01-01T00:00:00.000Z/)
+      assert.match(text, /BTCUSDT: 1 bookTicker row below retention.*\n +7000 at 2026-01-01T00:00:00.000Z/)
+      assert.doesNotMatch(text, /ETHUSDT: .*below retention/)
+      // Above it a hole is one.
+      const holed = await market.auditAfter([...changes, 'DELETE FROM trades WHERE trade_id = 1060'])
+      assert.equal(sequenceOf(holed).unexplained, 1)
+      // A range that ends below it has nothing that can be audited.
+      const scope = { symbols: null, fromMs: null, toMs: Date.UTC(2026, 0, 2) }
+      assert.equal((await market.auditAfter(changes, { scope })).verdict, 'empty')
     })
 
     test('finds a day that was dropped from the middle', async () => {
