@@ -237,6 +237,23 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS), 0)
     })
 
+    test('a trade of a symbol that had not traded for weeks is filed under its epoch, also when retention has dropped it', async () => {
+      const daysBefore = (days: number) => new Date(FAILED_AT_MS - days * 86_400_000).toISOString()
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         VALUES ('${daysBefore(40)}', 'BTCUSDT', 'trade', 0, 900, 1, 1, true, now()), ('${daysBefore(30)}', 'BTCUSDT', 'trade', 1, 9, 1, 1, true, now())`,
+      )
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS), 1)
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS - 35 * 86_400_000), 0)
+      await database.query(
+        `INSERT INTO gaps (gap_id, revision, symbol, event_type, epoch, from_time, to_time, cause, status, detected_at, updated_at)
+         VALUES ('ETHUSDT/trade/2/5', 1, 'ETHUSDT', 'trade', 2, '${daysBefore(21)}', '${daysBefore(20)}', 'reset', 'unrecoverable', now(), now())`,
+      )
+      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS), 2)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS - 20.5 * 86_400_000), 0)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'aggTrade', FAILED_AT_MS), 0)
+    })
+
     test('says that a frame which was cut, and a topic of other settings, cannot be retried, and leaves them as they are', async () => {
       const long = frame('btcusdt@trade', `{"e":"trade","x":"${'x'.repeat(KEPT_FRAME_BYTES)}"}`)
       await insertDeadLetters(database, [

@@ -62,7 +62,10 @@ export async function markFailedAgain(
   )
 }
 
-/** The epoch that a trade of this time belongs to, after what is stored of its symbol in the day before it. */
+/**
+ * The epoch that a trade of this time belongs to: the last that had begun by then, as far back as anything is stored (there is
+ * an index of the epochs after 0) or the ledger tells of ids that were begun anew, which it does when retention has dropped them.
+ */
 export async function epochAt(
   connection: Queryable,
   symbol: string,
@@ -70,8 +73,12 @@ export async function epochAt(
   tradeTimeMs: number,
 ): Promise<number> {
   const { rows } = await connection.query<{ epoch: number }>(
-    `SELECT coalesce(max(epoch), 0) AS epoch FROM trades
-     WHERE symbol = $1 AND event_type = $2 AND trade_time <= $3::timestamptz AND trade_time > $3::timestamptz - interval '1 day'`,
+    `SELECT greatest(0,
+       (SELECT epoch FROM trades
+        WHERE symbol = $1 AND event_type = $2 AND epoch > 0 AND trade_time <= $3::timestamptz
+        ORDER BY epoch DESC LIMIT 1),
+       (SELECT max(epoch) FROM gaps
+        WHERE symbol = $1 AND event_type = $2 AND cause = 'reset' AND to_time <= $3::timestamptz)) AS epoch`,
     [symbol, eventType, new Date(tradeTimeMs).toISOString()],
   )
   return rows[0]?.epoch ?? 0
