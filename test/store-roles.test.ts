@@ -237,6 +237,9 @@ describe('users who have one role each', options, () => {
       ['roles', 'losses'],
     )
     await owner.query('DROP INDEX trades_later_epochs')
+    await owner.query('ALTER TABLE dead_letters DROP COLUMN digest')
+    await owner.query('ALTER TABLE dead_letters ADD PRIMARY KEY (topic, topic_id, partition, kafka_offset)')
+    await owner.query('CREATE INDEX dead_letters_unresolved ON dead_letters (topic)')
     await owner.query('DROP FUNCTION tapeline_roles')
     await owner.query('DELETE FROM schema_migrations WHERE version > 4')
     for (const expected of [/migrated from version 4 to 6/, /up to date, version 6/]) {

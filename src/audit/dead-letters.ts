@@ -8,18 +8,19 @@ import type { Example, Finding } from './shape.ts'
  * A page of those that are not resolved, in the order of the primary key: PostgreSQL could read the JSON, but would
  * end the whole statement at the first that is none. An event has some hundred bytes; what is much larger names none.
  */
-const PAGE = `SELECT topic, topic_id, partition, kafka_offset, reason, headers,
+const PAGE = `SELECT topic, topic_id, partition, kafka_offset, digest, reason, headers,
     CASE WHEN octet_length(payload) <= 65536 THEN payload END AS payload
   FROM dead_letters
-  WHERE resolved_at IS NULL AND (topic, topic_id, partition, kafka_offset) > ($1, $2::uuid, $3::int, $4::bigint)
-  ORDER BY topic, topic_id, partition, kafka_offset LIMIT 500`
-const BEGINNING = ['', '00000000-0000-0000-0000-000000000000', -1, -1]
+  WHERE resolved_at IS NULL AND (topic, topic_id, partition, kafka_offset, digest) > ($1, $2::uuid, $3::int, $4::bigint, $5::bytea)
+  ORDER BY topic, topic_id, partition, kafka_offset, digest LIMIT 500`
+const BEGINNING = ['', '00000000-0000-0000-0000-000000000000', -1, -1, Buffer.alloc(0)]
 
 interface Row {
   readonly topic: string
   readonly topic_id: string
   readonly partition: number
   readonly kafka_offset: string
+  readonly digest: Buffer
   readonly reason: string
   readonly payload: Buffer | null
   /** The message's own; null where they were not kept. */
@@ -59,7 +60,8 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
       }
     }
     const last = page.rows.at(-1)
-    after = last === undefined ? null : [last.topic, last.topic_id, last.partition, last.kafka_offset]
+    after =
+      last === undefined ? null : [last.topic, last.topic_id, last.partition, last.kafka_offset, last.digest]
   }
   return {
     idsOf(symbol, eventType, epoch) {

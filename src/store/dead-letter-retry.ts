@@ -9,10 +9,11 @@ export interface LockedDeadLetter {
   readonly firstFailedAtMs: number
 }
 
-const IS_KEY = 'topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4'
+const IS_KEY =
+  "topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')"
 
-function valuesOf({ topic, topicId, partition, offset }: DeadLetterKey): unknown[] {
-  return [topic, topicId, partition, offset]
+function valuesOf({ topic, topicId, partition, offset, digest }: DeadLetterKey): unknown[] {
+  return [topic, topicId, partition, offset, digest]
 }
 
 /**
@@ -55,7 +56,7 @@ export async function markFailedAgain(
   reason: string,
 ): Promise<void> {
   await connection.query(
-    `UPDATE dead_letters SET attempts = attempts + 1, reason = $5,
+    `UPDATE dead_letters SET attempts = attempts + 1, reason = $6,
        first_failed_at = coalesce(first_failed_at, failed_at), failed_at = now()
      WHERE ${IS_KEY}`,
     [...valuesOf(key), reason],
