@@ -20,8 +20,8 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       const edge = audit.notChecked.find(({ what }) => what.includes('reaching over the first or the last'))
       assert.deepEqual(edge?.examples, [
-        { from: 500, to: 500, detail: 'trades 1000..1001, of which 1 are stored' },
-        { from: 549, to: 549, detail: 'trades 1098..1099, of which 1 are stored' },
+        { from: 500, to: 500, detail: 'trades 1000..1001, of which 1 is stored' },
+        { from: 549, to: 549, detail: 'trades 1098..1099, of which 1 is stored' },
       ])
       assert.equal(audit.verdict, 'clean', 'a connection that began between two trades leaves the same')
     })

@@ -186,6 +186,8 @@ function exampleOf(row: Row): Example {
     price: `${row.price}, of ${covers}, whose prices add up to ${row.prices}`,
     side: covers,
   }
-  const detail = details[row.verdict] ?? `${covers}, of which ${row.trades} are stored`
+  const detail =
+    details[row.verdict] ??
+    `${covers}, of which ${row.trades} ${counted(Number(row.trades), 'is', 'are')} stored`
   return { from: id, to: id, detail }
 }

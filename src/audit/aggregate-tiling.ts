@@ -2,6 +2,7 @@ import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 import type { Finding } from './shape.ts'
 import { tradeEpochs } from './trade-epochs.ts'
+import { counted } from './wording.ts'
 
 /**
  * Each aggTrade begins with the trade behind the last of the one before; where one is missing, or the trades' ids were begun anew
@@ -42,7 +43,7 @@ export async function checkTiling(
     eventType: 'aggTrade',
     epoch,
     count,
-    summary: 'that do not begin where the one before ended',
+    summary: `${counted(count, 'that does', 'that do')} not begin where the one before ended`,
     examples: rows.map((row) => ({
       from: Number(row.trade_id),
       to: Number(row.trade_id),

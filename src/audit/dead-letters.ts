@@ -3,6 +3,7 @@ import { type IdRange, normalise } from '../market/id-ranges.ts'
 import { isFields } from '../market/payload.ts'
 import type { CheckContext } from './scope.ts'
 import type { Example, Finding } from './shape.ts'
+import { counted } from './wording.ts'
 
 /**
  * A page of those that are not resolved, in the order of the primary key: PostgreSQL could read the JSON, but would
@@ -69,8 +70,10 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
       return `{${ids.map(({ from, to }) => `[${from},${to}]`).join()}}`
     },
     findings: [
-      ...named.findings(() => 'dead letters: received, and not stored'),
-      ...others.findings((reason) => `dead letters without an id that counts: ${reason}`),
+      ...named.findings((_, count) => `${counted(count, 'dead letter')}: received, and not stored`),
+      ...others.findings(
+        (reason, count) => `${counted(count, 'dead letter')} without an id that counts: ${reason}`,
+      ),
     ],
   }
 }
@@ -92,7 +95,7 @@ class Tally {
     this.#kinds.set(kind, known)
   }
 
-  findings(summary: (kind: string) => string): Finding[] {
+  findings(summary: (kind: string, count: number) => string): Finding[] {
     return [...this.#kinds].map(([kind, { count, first, examples }]) => ({
       check: 'dead letters',
       kind: first === null ? kind : 'named',
@@ -101,7 +104,7 @@ class Tally {
       eventType: first?.eventType ?? null,
       epoch: first?.epoch ?? null,
       count,
-      summary: summary(kind),
+      summary: summary(kind, count),
       examples,
     }))
   }

@@ -6,6 +6,7 @@ import { checkQuoteBounds, checkTradeBounds } from './bounds.ts'
 import { checkContinuity } from './continuity.ts'
 import { readDeadLetters } from './dead-letters.ts'
 import { checkDuplicates } from './duplicates.ts'
+import { refuseUnknownSymbols } from './known-symbols.ts'
 import { checkLedger } from './ledger.ts'
 import { readOutages } from './outages.ts'
 import { checkQuoteRepeats } from './quote-repeats.ts'
@@ -37,11 +38,16 @@ export function verify(database: Database, options: AuditOptions): Promise<Audit
   })
 }
 
-/** The same on a connection of the caller's, within its transaction. */
+/**
+ * The same on a connection of the caller's, within its transaction.
+ *
+ * @throws TapelineError `INPUT` for a symbol that nothing knows
+ */
 export async function audit(connection: Queryable, options: AuditOptions): Promise<Audit> {
   const context: CheckContext = { connection, scope: options.scope, limit: options.limit }
   const watch = new Stopwatch()
   await connection.query(SETTINGS)
+  await refuseUnknownSymbols(context)
   const taken = await connection.query<{ now: Date }>('SELECT now() AS now')
   const watermark = await watch.time('watermark', async () =>
     watermarkOf(await readOffsets(connection), await options.readEnds()),
