@@ -307,8 +307,8 @@ for (const { name, ...options } of databaseKinds()) {
       assert.doesNotMatch(renderAudit(cut), /BNBUSDT/)
       const whole = await market.auditAfter(changes)
       assert.deepEqual(await shown(whole), [
-        ['open', 5, 1010, 1030, 1034, 1060, 1080],
         ['open', 1, 7],
+        ['open', 5, 1010, 1030, 1034, 1060, 1080],
         ['window', 1, null],
         ['window', 1, null],
       ])
