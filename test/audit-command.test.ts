@@ -5,9 +5,10 @@ import { AUDIT } from '../src/audit/shape.ts'
 import { watermarkOf } from '../src/audit/watermark.ts'
 import { PartitionFetcher } from '../src/kafka/partition-fetcher.ts'
 import { writeStartOffsets } from '../src/store/consumer-offsets.ts'
+import { migrate } from '../src/store/migrate.ts'
 import { openPostgres } from '../src/store/postgres.ts'
 import { createAuditedMarket } from './support/audited-market.ts'
-import { databaseKinds } from './support/database.ts'
+import { createTestDatabase, databaseKinds } from './support/database.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
@@ -117,6 +118,34 @@ for (const { name, ...options } of databaseKinds()) {
     },
   )
 }
+
+test('says of a new database that nothing is stored, in a few lines, and of a symbol that it is not known', async () => {
+  const topics = await createTestTopics({ prefix: 'audit' })
+  const server = await createTestDatabase()
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  try {
+    await migrate(database)
+    const env = { ...topics.env, DATABASE_URL: server.url }
+    await using empty = startTapeline(['verify'], { env })
+    await empty.assertExit(0)
+    assert.match(empty.output(), /Verdict: nothing is stored, so nothing was audited\.\n/)
+    assert.doesNotMatch(empty.output(), /Pending in Kafka|oldest day|partition/)
+    await using unknown = startTapeline(['verify', '--symbol', 'BTCUSDT'], { env })
+    await unknown.assertExit(2)
+    assert.match(unknown.output(), /--symbol BTCUSDT: no row, no ledger row and no dead letter knows it\n/)
+
+    await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [Buffer.from('1')])
+    await using pending = startTapeline(['verify'], { env })
+    await pending.assertExit(0)
+    assert.match(pending.output(), /1 message is not stored yet\./)
+    const partitions = pending.output().match(/^.*\.(trades|book_ticker|gaps|dead_letters) +\d.*$/gm)
+    assert.equal(partitions?.length, 1, pending.output())
+  } finally {
+    await database.close()
+    await server.drop()
+    await topics.delete()
+  }
+})
 
 test('refuses a range or a limit that makes no sense, exit code 2, before anything is opened', async () => {
   for (const [args, said] of [

@@ -18,10 +18,10 @@ for (const { name, ...options } of databaseKinds()) {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1000, 1099)`,
       ])
-      const edge = audit.notChecked.find(({ what }) => what.includes('reach over the first or the last'))
+      const edge = audit.notChecked.find(({ what }) => what.includes('reaching over the first or the last'))
       assert.deepEqual(edge?.examples, [
-        { from: 500, to: 500, detail: 'trades 1000..1001, of which 1 are stored' },
-        { from: 549, to: 549, detail: 'trades 1098..1099, of which 1 are stored' },
+        { from: 500, to: 500, detail: 'trades 1000..1001, of which 1 is stored' },
+        { from: 549, to: 549, detail: 'trades 1098..1099, of which 1 is stored' },
       ])
       assert.equal(audit.verdict, 'clean', 'a connection that began between two trades leaves the same')
     })
@@ -98,7 +98,47 @@ for (const { name, ...options } of databaseKinds()) {
          WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 510`,
       ])
       assert.equal(audit.verdict, 'clean')
-      assert.match(renderAudit(audit), /BTCUSDT: 1 aggTrades that the exchange has invalidated/)
+      assert.match(renderAudit(audit), /BTCUSDT: 1 aggTrade that the exchange has invalidated/)
+    })
+
+    test('holds no aggTrade against trades of another epoch that have its ids, and says which it left out', async () => {
+      const btc = `symbol = 'BTCUSDT' AND trade_time >= '2026-01-03'`
+      const covers = `first_trade_id = first_trade_id - 44, last_trade_id = last_trade_id - 44`
+      const began = (type: string, change: string) =>
+        `UPDATE trades SET ${change} WHERE ${btc} AND event_type = '${type}'`
+      // From 3 January on: the trades 1048.. and the aggTrades 524.. that cover them.
+      const cases = {
+        // The ids 1004.. were there before, as other trades.
+        'the trades alone began anew': {
+          changes: [began('trade', 'epoch = 1, trade_id = trade_id - 44'), began('aggTrade', covers)],
+          leftOut:
+            /BTCUSDT: 26 aggTrades whose trades are of another epoch.*\n +524 at 2026-01-03 00:00:00\S*, of trades 1004\.\.1005\n/,
+        },
+        'the aggTrades alone began anew': {
+          changes: [began('aggTrade', 'epoch = 1, trade_id = trade_id - 520')],
+          leftOut: /BTCUSDT: 26 aggTrades whose trades are of another epoch.*\n +4 at /,
+        },
+        'the aggTrades began anew one later': {
+          changes: [
+            began('trade', 'epoch = 1, trade_id = trade_id - 44'),
+            began('aggTrade', covers),
+            `${began('aggTrade', 'epoch = 1, trade_id = trade_id - 520')} AND trade_id >= 525`,
+          ],
+          leftOut: /BTCUSDT: 1 aggTrade whose trades are of another epoch.*\n +524 at /,
+        },
+      }
+      for (const [name, { changes, leftOut }] of Object.entries(cases)) {
+        const audit = await market.auditAfter(changes)
+        assert.deepEqual(failuresOf(audit), [], name)
+        assert.match(renderAudit(audit), leftOut, name)
+        // The others are checked as ever.
+        const changed = `UPDATE trades SET quantity = quantity * 2 WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 503`
+        assert.deepEqual(
+          failuresOf(await market.auditAfter([...changes, changed])).map(({ what, ids }) => [what, ...ids]),
+          [['aggregate quantities: quantity', '503']],
+          name,
+        )
+      }
     })
 
     test('does not pass aggTrades silently whose trades are stored nowhere', async () => {

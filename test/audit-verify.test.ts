@@ -5,6 +5,7 @@ import { parseUtc } from '../src/audit/scope.ts'
 import { mayBeSettling } from '../src/audit/settling.ts'
 import { AUDIT, type Audit } from '../src/audit/shape.ts'
 import { verify } from '../src/audit/verify.ts'
+import { TapelineError } from '../src/errors.ts'
 import {
   AUDIT_OPTIONS,
   type AuditedMarket,
@@ -97,12 +98,12 @@ for (const { name, ...options } of databaseKinds()) {
       const text = renderAudit(audit)
       assert.match(
         text,
-        /BTCUSDT trade: 1 gaps still open\n +1008\.\.1012 BTCUSDT\/trade\/0\/1008: reconnect since/,
+        /BTCUSDT trade: 1 gap still open\n +1008\.\.1012 BTCUSDT\/trade\/0\/1008: reconnect since/,
       )
-      assert.match(text, /BTCUSDT trade: 1 dead letters: received, and not stored\n +1013 p is not a decimal/)
+      assert.match(text, /BTCUSDT trade: 1 dead letter: received, and not stored\n +1013 p is not a decimal/)
       assert.match(
         text,
-        /1 dead letters without an id that counts: p is not a decimal\n +t, partition 0, offset 3/,
+        /1 dead letter without an id that counts: p is not a decimal\n +t, partition 0, offset 3/,
       )
     })
 
@@ -160,7 +161,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(audit.verdict, 'clean')
       assert.match(
         renderAudit(audit),
-        /1 gaps filled in part.*\n +1010\.\.1011 .*the rest 1012\.\.1012 is unrecoverable/,
+        /1 gap filled in part.*\n +1010\.\.1011 .*the rest 1012\.\.1012 is unrecoverable/,
       )
     })
 
@@ -232,7 +233,6 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       assert.equal(audit.verdict, 'clean')
       assert.equal(sequenceOf(audit).firstId, 1024)
-      assert.match(renderAudit(audit), /rows of trades before 2026-01-02, its oldest day/)
       const noted = await market.auditAfter([
         "INSERT INTO meta (key, value) VALUES ('retention:trades', '2026-01-01T00:00:00.000Z')",
       ])
@@ -240,6 +240,94 @@ for (const { name, ...options } of databaseKinds()) {
         renderAudit(noted),
         /rows of trades before 2026-01-01T00:00:00.000Z: retention has dropped/,
       )
+    })
+
+    test('does not take a row that came back from a dropped day for the first of its sequence', async () => {
+      const changes = [
+        "INSERT INTO meta (key, value) SELECT 'retention:' || name, '2026-01-03T00:00:00.000Z' FROM unnest('{trades,book_ticker}'::text[]) AS name",
+        "SELECT drop_chunks(name::regclass, timestamptz '2026-01-03') FROM unnest('{trades,book_ticker}'::text[]) AS name",
+        // A dead letter that was retried, and a quote that was read again.
+        `INSERT INTO trades SELECT timestamptz '2026-01-01', NULL, symbol, event_type, epoch, 1000, price, quantity, first_trade_id,
+           last_trade_id, is_buyer_maker, ingestion_timestamp, source FROM trades WHERE ${BTC_TRADES} AND trade_id = 1050`,
+        "INSERT INTO book_ticker VALUES ('2026-01-01', 'BTCUSDT', 7000, 60000, 1, 60000.01, 2)",
+      ]
+      const audit = await market.auditAfter(changes)
+      assert.deepEqual(failuresOf(audit), [])
+      assert.deepEqual([sequenceOf(audit).firstId, sequenceOf(audit).missing], [1048, 0])
+      const text = renderAudit(audit)
+      assert.match(text, /BTCUSDT: 1 trade row below retention.*\n +1000 at 2026-01-01T00:00:00.000Z/)
+      assert.match(text, /BTCUSDT: 1 bookTicker row below retention.*\n +7000 at 2026-01-01T00:00:00.000Z/)
+      assert.doesNotMatch(text, /ETHUSDT: .*below retention/)
+      // Above it a hole is one.
+      const holed = await market.auditAfter([...changes, 'DELETE FROM trades WHERE trade_id = 1060'])
+      assert.equal(sequenceOf(holed).unexplained, 1)
+      // A range that ends below it has nothing that can be audited.
+      const scope = { symbols: null, fromMs: null, toMs: Date.UTC(2026, 0, 2) }
+      assert.equal((await market.auditAfter(changes, { scope })).verdict, 'empty')
+    })
+
+    test('shows no row of the ledger that lies outside the range, by its times or by its ids', async () => {
+      const timed = (from: number, hours: string, status = 'open') => [
+        gapSql(status === 'open' ? 'open' : 'unrecoverable', from, from),
+        `UPDATE gaps SET from_time = '2026-01-${hours}:00', to_time = '2026-01-${hours}:30' WHERE from_id = ${from}`,
+      ]
+      const window = (epoch: number, day: string) =>
+        `INSERT INTO gaps (gap_id, revision, symbol, event_type, epoch, from_time, to_time, cause, status, reason, detected_at, updated_at)
+         VALUES ('w${epoch}', 1, 'BTCUSDT', 'trade', ${epoch}, '${day} 10:00', '${day} 11:00', 'retention', 'unrecoverable', 'gone', '2026-01-05', '2026-01-05')`
+      const changes = [
+        ...timed(1010, '01 10'),
+        ...timed(1030, '02 10'),
+        ...timed(1060, '03 10'),
+        // Without times it is the ids that tell; both were found on the 5th.
+        gapSql('open', 1034, 1035),
+        gapSql('open', 1080, 1081),
+        window(1, '2026-01-02'),
+        window(2, '2026-01-03'),
+        // Of no sequence that is stored.
+        gapSql('open', 7, 8, { symbol: 'BNBUSDT' }),
+      ]
+      const scope = {
+        symbols: null,
+        fromMs: parseUtc('--from', '2026-01-02', 'from'),
+        toMs: parseUtc('--to', '2026-01-02', 'to'),
+      }
+      const shown = async (audit: Audit) =>
+        audit.findings
+          .filter(({ check }) => check === 'ledger')
+          .map(({ kind, count, examples }) => [kind, count, ...examples.map(({ from }) => from)])
+      const cut = await market.auditAfter(changes, { scope })
+      assert.deepEqual(await shown(cut), [
+        ['open', 2, 1030, 1034],
+        ['window', 1, null],
+      ])
+      assert.match(
+        renderAudit(cut),
+        /BTCUSDT trade \(epoch 1\): 1 window in which trades were lost, of which the ids are not known\n +w1: retention from 2026/,
+      )
+      assert.doesNotMatch(renderAudit(cut), /BNBUSDT/)
+      const whole = await market.auditAfter(changes)
+      assert.deepEqual(await shown(whole), [
+        ['open', 1, 7],
+        ['open', 5, 1010, 1030, 1034, 1060, 1080],
+        ['window', 1, null],
+        ['window', 1, null],
+      ])
+    })
+
+    test('refuses a symbol that nothing knows, and audits one that only the ledger or a dead letter knows', async () => {
+      const of = (...symbols: string[]) => ({ scope: { symbols, fromMs: null, toMs: null } })
+      await assert.rejects(
+        verify(market.database, { ...AUDIT_OPTIONS, ...of('BTCUSDT', 'BTCUSDC', 'ETHUSDC') }),
+        (error) =>
+          error instanceof TapelineError &&
+          error.code === 'INPUT' &&
+          error.message === '--symbol BTCUSDC, ETHUSDC: no row, no ledger row and no dead letter knows them',
+      )
+      const known = [
+        gapSql('open', 1, 2, { symbol: 'BTCUSDC' }),
+        deadLetterSql(1, '{"e":"trade","s":"ETHUSDC"}'),
+      ]
+      assert.equal((await market.auditAfter(known, of('BTCUSDC', 'ETHUSDC'))).verdict, 'empty')
     })
 
     test('finds a day that was dropped from the middle', async () => {
@@ -269,7 +357,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(audit.verdict, 'empty')
       const text = renderAudit(audit)
       assert.match(text, /nothing is stored, so nothing was audited/)
-      assert.match(text, /BTCUSDT: 1 ledger rows of trade, of which nothing is stored here/)
+      assert.match(text, /BTCUSDT: 1 ledger row of trade, of which nothing is stored here/)
     })
   })
 }

@@ -71,3 +71,18 @@ test('notices a recreated topic and reads it from its beginning', () => {
   assert.deepEqual(result.toWrite, [row('trades', 'id-1', 0, 100)])
   assert.match(result.notices.join(), /trades was recreated since partition 0/)
 })
+
+test('notes that what stood unread in a recreated topic is lost, in every partition that it has now', () => {
+  const loss = (partition: number, to: number) => ({
+    topicId: 'id-1',
+    partition,
+    to,
+    cause: 'recreated',
+    seen: [],
+  })
+  const recreated = startPositions([TRADES], [row('trades', 'old', 0, 5000)], true, 'latest')
+  assert.deepEqual(recreated.losses, [loss(0, 100), loss(1, 0)])
+  // A partition that was only added has lost nothing.
+  assert.deepEqual(startPositions([TRADES], [row('trades', 'id-1', 0, 300)], true, 'latest').losses, [])
+  assert.deepEqual(startPositions([TRADES], [], true, 'latest').losses, [])
+})

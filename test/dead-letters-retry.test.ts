@@ -3,7 +3,7 @@ import { after, before, beforeEach, describe, test } from 'node:test'
 import { KEPT_FRAME_BYTES } from '../src/binance/frame.ts'
 import { type RetryOutcome, retryDeadLetters } from '../src/dead-letters/retry.ts'
 import type { Database } from '../src/store/database.ts'
-import type { DeadLetterFilter } from '../src/store/dead-letter-list.ts'
+import { type DeadLetterFilter, listDeadLetters, readPayload } from '../src/store/dead-letter-list.ts'
 import { epochAt } from '../src/store/dead-letter-retry.ts'
 import { type DeadLetterRow, insertDeadLetters } from '../src/store/dead-letters.ts'
 import { migrate } from '../src/store/migrate.ts'
@@ -122,6 +122,32 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
+    test('of two messages that stood at one offset, one after the other, each is retried and resolved by itself', async () => {
+      await insertDeadLetters(database, [
+        letter(1, tradeValue({ t: 1 })),
+        letter(1, tradeValue({ t: 2, p: 'abc' })),
+        letter(1, tradeValue({ t: 3 })),
+      ])
+      const outcomes = await retry({
+        keys: [{ topic: 't', topicId: null, partition: 0, offset: 1, digest: null }],
+      })
+      assert.deepEqual(outcomes.map(([, { kind }]) => kind).sort(), ['failed', 'stored', 'stored'])
+      assert.deepEqual(await tradeIds(), [1, 3])
+      const { rows } = await database.query(
+        `SELECT convert_from(payload, 'UTF8')::jsonb ->> 't' AS id, attempts, resolved_at IS NOT NULL AS resolved FROM dead_letters ORDER BY 1`,
+      )
+      assert.deepEqual(rows, [
+        { id: '1', attempts: 1, resolved: true },
+        { id: '2', attempts: 2, resolved: false },
+        { id: '3', attempts: 1, resolved: true },
+      ])
+      const listed = await listDeadLetters(database, {}, 10, 100)
+      assert.deepEqual(
+        await readPayload(database, listed[0]?.key ?? assert.fail()),
+        tradeValue({ t: 2, p: 'abc' }),
+      )
+    })
+
     test('a trade that was filled from REST meanwhile is not doubled, and its dead letter is resolved', async () => {
       await insertDeadLetters(database, [letter(1, tradeValue({ t: 5 }))])
       await database.query(
@@ -195,7 +221,10 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await meant({ reason: 'p is' }), [3])
       assert.deepEqual(await meant({ since: new Date(FAILED_AT_MS + 1) }), [4])
       assert.deepEqual(await meant({ topic: 'other' }), [])
-      assert.deepEqual(await meant({ keys: [{ topic: 't', topicId: null, partition: 1, offset: 3 }] }), [3])
+      assert.deepEqual(
+        await meant({ keys: [{ topic: 't', topicId: null, partition: 1, offset: 3, digest: null }] }),
+        [3],
+      )
       assert.deepEqual(await meant({}), [1, 2, 4, 3], 'in the order of partition and offset')
     })
 
@@ -235,6 +264,23 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS), 1)
       assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS - 2_000_000), 0)
       assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS), 0)
+    })
+
+    test('a trade of a symbol that had not traded for weeks is filed under its epoch, also when retention has dropped it', async () => {
+      const daysBefore = (days: number) => new Date(FAILED_AT_MS - days * 86_400_000).toISOString()
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         VALUES ('${daysBefore(40)}', 'BTCUSDT', 'trade', 0, 900, 1, 1, true, now()), ('${daysBefore(30)}', 'BTCUSDT', 'trade', 1, 9, 1, 1, true, now())`,
+      )
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS), 1)
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS - 35 * 86_400_000), 0)
+      await database.query(
+        `INSERT INTO gaps (gap_id, revision, symbol, event_type, epoch, from_time, to_time, cause, status, detected_at, updated_at)
+         VALUES ('ETHUSDT/trade/2/5', 1, 'ETHUSDT', 'trade', 2, '${daysBefore(21)}', '${daysBefore(20)}', 'reset', 'unrecoverable', now(), now())`,
+      )
+      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS), 2)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS - 20.5 * 86_400_000), 0)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'aggTrade', FAILED_AT_MS), 0)
     })
 
     test('says that a frame which was cut, and a topic of other settings, cannot be retried, and leaves them as they are', async () => {

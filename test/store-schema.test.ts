@@ -153,6 +153,38 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual([rows[0]?.payload, rows[0]?.key], [letter.payload, null])
     })
 
+    test('keeps a second dead letter where a broker that lost the end of a partition wrote another', async () => {
+      await database.query('TRUNCATE dead_letters')
+      const at = (key: Buffer | null, payload: Buffer | null) => ({
+        topic: 't',
+        topicId: TOPIC_ID,
+        partition: 0,
+        offset: 9,
+        origin: 'consumer' as const,
+        reason: 'value is not JSON',
+        key,
+        payload,
+        failedAtMs: 1723161255343,
+      })
+      const [none, empty, a, ab, b] = [
+        null,
+        Buffer.alloc(0),
+        ...['a', 'ab', 'b'].map((one) => Buffer.from(one)),
+      ]
+      assert.ok(a !== undefined && ab !== undefined && b !== undefined)
+      const different = [
+        at(a, b),
+        at(a, a),
+        at(ab, empty),
+        at(ab, none),
+        at(none, ab),
+        at(empty, ab),
+        at(none, none),
+      ]
+      assert.equal(await insertDeadLetters(database, different), different.length)
+      assert.equal(await insertDeadLetters(database, different), 0)
+    })
+
     test('moves an offset only over what is stored, and never back', async () => {
       const at = (nextOffset: number) => ({ topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset })
       const advance = (firstOffset: number, nextOffset: number) =>

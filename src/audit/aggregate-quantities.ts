@@ -1,6 +1,8 @@
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 import type { Example, Finding, NotChecked } from './shape.ts'
+import { type TradeEpochs, tradeEpochs } from './trade-epochs.ts'
+import { counted } from './wording.ts'
 
 /** Trades of an aggTrade carry its time; this is for a range that cuts between them. */
 const PADDING_MS = 60_000
@@ -19,6 +21,7 @@ const QUANTITIES = `WITH marked AS (
     FROM trades CROSS JOIN (VALUES (0), (2)) AS marks (kind)
     WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id <= last_trade_id
       AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz
+      AND trade_time >= $8::timestamptz AND trade_time < $9::timestamptz
     UNION ALL
     SELECT trade_id, 1, NULL, NULL, NULL, price, quantity, is_buyer_maker
     FROM trades
@@ -69,6 +72,15 @@ const INVALIDATED = `SELECT count(*)::float8 AS total FROM trades
   WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id IS NULL
     AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz`
 
+/** Rows whose trades are of another epoch, see `TradeEpochs`; those that were invalidated have none. */
+const OTHER_EPOCH = `SELECT trade_id AS id, (count(*) OVER ())::float8 AS total,
+    format('at %s, of trades %s..%s', trade_time, first_trade_id, last_trade_id) AS detail
+  FROM trades
+  WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id IS NOT NULL
+    AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz
+    AND NOT (trade_time >= $5::timestamptz AND trade_time < $6::timestamptz)
+  ORDER BY trade_id LIMIT $7`
+
 interface Row {
   readonly verdict: string
   readonly total: number
@@ -89,12 +101,14 @@ const FAILURES: Readonly<Record<string, string>> = {
 }
 
 const REASONS: Readonly<Record<string, string>> = {
-  incomplete: 'aggTrades of which not all trades are stored (see what is missing)',
-  outside: 'aggTrades before the first or behind the last stored trade',
-  edge: 'aggTrades that reach over the first or the last stored trade: it began or ended there, or rows were removed at that end',
-  doubled: 'aggTrades of which a trade is doubled',
-  overlapping: 'aggTrades that overlap with another, or are doubled',
-  invalidated: 'aggTrades that the exchange has invalidated',
+  incomplete: 'of which not all trades are stored (see what is missing)',
+  outside: 'before the first or behind the last stored trade',
+  edge: 'reaching over the first or the last stored trade: it began or ended there, or rows were removed at that end',
+  doubled: 'of which a trade is doubled',
+  overlapping: 'overlapping with another, or doubled',
+  epoch:
+    'whose trades are of another epoch: the exchange did not begin the ids of both anew at the same moment',
+  invalidated: 'that the exchange has invalidated',
 }
 
 export async function checkQuantities(
@@ -102,10 +116,13 @@ export async function checkQuantities(
   { symbol, epoch }: Sequence,
 ): Promise<{ findings: Finding[]; notChecked: NotChecked[] }> {
   const values = [symbol, epoch, ...timeBounds(scope)]
+  const { from, until } = await tradeEpochs({ connection }, symbol, epoch)
   const { rows } = await connection.query<Row>(QUANTITIES, [
     ...values,
     ...timeBounds(scope, PADDING_MS),
     limit,
+    from,
+    until,
   ])
   const invalidated = (await connection.query<{ total: number }>(INVALIDATED, values)).rows[0]?.total ?? 0
   const findings: Finding[] = []
@@ -115,7 +132,7 @@ export async function checkQuantities(
     const examples = cases.map(exampleOf)
     const summary = FAILURES[verdict]
     if (summary === undefined) {
-      notChecked.push({ what: REASONS[verdict] ?? verdict, symbol, count, examples })
+      notChecked.push(unchecked(verdict, symbol, count, examples))
     } else {
       findings.push({
         check: 'aggregate quantities',
@@ -130,9 +147,34 @@ export async function checkQuantities(
       })
     }
   }
-  if (invalidated > 0)
-    notChecked.push({ what: REASONS['invalidated'] ?? '', symbol, count: invalidated, examples: [] })
+  const other = await otherEpoch({ connection, scope, limit }, symbol, epoch, { from, until })
+  if (other !== null) notChecked.push(other)
+  if (invalidated > 0) notChecked.push(unchecked('invalidated', symbol, invalidated, []))
   return { findings, notChecked }
+}
+
+async function otherEpoch(
+  { connection, scope, limit }: CheckContext,
+  symbol: string,
+  epoch: number,
+  { from, until }: Pick<TradeEpochs, 'from' | 'until'>,
+): Promise<NotChecked | null> {
+  if (from === '-infinity' && until === 'infinity') return null
+  const { rows } = await connection.query<{ id: string; total: number; detail: string }>(OTHER_EPOCH, [
+    symbol,
+    epoch,
+    ...timeBounds(scope),
+    from,
+    until,
+    limit,
+  ])
+  if (rows[0] === undefined) return null
+  const examples = rows.map(({ id, detail }) => ({ from: Number(id), to: Number(id), detail }))
+  return unchecked('epoch', symbol, rows[0].total, examples)
+}
+
+function unchecked(reason: string, symbol: string, count: number, examples: Example[]): NotChecked {
+  return { what: `${counted(count, 'aggTrade')} ${REASONS[reason] ?? reason}`, symbol, count, examples }
 }
 
 function exampleOf(row: Row): Example {
@@ -144,6 +186,8 @@ function exampleOf(row: Row): Example {
     price: `${row.price}, of ${covers}, whose prices add up to ${row.prices}`,
     side: covers,
   }
-  const detail = details[row.verdict] ?? `${covers}, of which ${row.trades} are stored`
+  const detail =
+    details[row.verdict] ??
+    `${covers}, of which ${row.trades} ${counted(Number(row.trades), 'is', 'are')} stored`
   return { from: id, to: id, detail }
 }

@@ -3,23 +3,25 @@ import { type IdRange, normalise } from '../market/id-ranges.ts'
 import { isFields } from '../market/payload.ts'
 import type { CheckContext } from './scope.ts'
 import type { Example, Finding } from './shape.ts'
+import { counted } from './wording.ts'
 
 /**
  * A page of those that are not resolved, in the order of the primary key: PostgreSQL could read the JSON, but would
  * end the whole statement at the first that is none. An event has some hundred bytes; what is much larger names none.
  */
-const PAGE = `SELECT topic, topic_id, partition, kafka_offset, reason, headers,
+const PAGE = `SELECT topic, topic_id, partition, kafka_offset, digest, reason, headers,
     CASE WHEN octet_length(payload) <= 65536 THEN payload END AS payload
   FROM dead_letters
-  WHERE resolved_at IS NULL AND (topic, topic_id, partition, kafka_offset) > ($1, $2::uuid, $3::int, $4::bigint)
-  ORDER BY topic, topic_id, partition, kafka_offset LIMIT 500`
-const BEGINNING = ['', '00000000-0000-0000-0000-000000000000', -1, -1]
+  WHERE resolved_at IS NULL AND (topic, topic_id, partition, kafka_offset, digest) > ($1, $2::uuid, $3::int, $4::bigint, $5::bytea)
+  ORDER BY topic, topic_id, partition, kafka_offset, digest LIMIT 500`
+const BEGINNING = ['', '00000000-0000-0000-0000-000000000000', -1, -1, Buffer.alloc(0)]
 
 interface Row {
   readonly topic: string
   readonly topic_id: string
   readonly partition: number
   readonly kafka_offset: string
+  readonly digest: Buffer
   readonly reason: string
   readonly payload: Buffer | null
   /** The message's own; null where they were not kept. */
@@ -59,7 +61,8 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
       }
     }
     const last = page.rows.at(-1)
-    after = last === undefined ? null : [last.topic, last.topic_id, last.partition, last.kafka_offset]
+    after =
+      last === undefined ? null : [last.topic, last.topic_id, last.partition, last.kafka_offset, last.digest]
   }
   return {
     idsOf(symbol, eventType, epoch) {
@@ -67,8 +70,10 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
       return `{${ids.map(({ from, to }) => `[${from},${to}]`).join()}}`
     },
     findings: [
-      ...named.findings(() => 'dead letters: received, and not stored'),
-      ...others.findings((reason) => `dead letters without an id that counts: ${reason}`),
+      ...named.findings((_, count) => `${counted(count, 'dead letter')}: received, and not stored`),
+      ...others.findings(
+        (reason, count) => `${counted(count, 'dead letter')} without an id that counts: ${reason}`,
+      ),
     ],
   }
 }
@@ -90,7 +95,7 @@ class Tally {
     this.#kinds.set(kind, known)
   }
 
-  findings(summary: (kind: string) => string): Finding[] {
+  findings(summary: (kind: string, count: number) => string): Finding[] {
     return [...this.#kinds].map(([kind, { count, first, examples }]) => ({
       check: 'dead letters',
       kind: first === null ? kind : 'named',
@@ -99,7 +104,7 @@ class Tally {
       eventType: first?.eventType ?? null,
       epoch: first?.epoch ?? null,
       count,
-      summary: summary(kind),
+      summary: summary(kind, count),
       examples,
     }))
   }

@@ -1,7 +1,8 @@
 import type { DeadLetters } from './dead-letters.ts'
-import { type CheckContext, isCut } from './scope.ts'
+import { type CheckContext, isCut, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 import type { Finding, NotChecked } from './shape.ts'
+import { counted } from './wording.ts'
 
 /**
  * Counts what is stored of each range that the ledger calls filled, or is a dead letter since, or lost by another row. Below the first stored id of its sequence nothing is
@@ -36,19 +37,40 @@ const CLAIMS = `WITH sequences AS (
     FROM explained WHERE absent > 0 WINDOW same AS (PARTITION BY symbol, event_type, epoch))
 SELECT * FROM placed WHERE place <= $3 ORDER BY symbol, event_type DESC, epoch, place`
 
+/** Whether a row of the ledger touches the range, by the times of the events around it; `untimed` where it has none. */
+const inRange = (gap: string, from: string, to: string, untimed: string) =>
+  `CASE WHEN ${gap}.from_time IS NULL AND ${gap}.to_time IS NULL THEN ${untimed}
+    ELSE coalesce(${gap}.from_time, ${gap}.to_time) < ${to}::timestamptz
+      AND coalesce(${gap}.to_time, ${gap}.from_time) >= ${from}::timestamptz END`
+
+/** By the ids that are stored of the range. */
+const byIds = (gap: string) => `NOT $5::boolean OR EXISTS (
+    SELECT FROM jsonb_to_recordset($6::jsonb) AS row (symbol text, event_type text, epoch int, first_id bigint, last_id bigint)
+    WHERE row.symbol = ${gap}.symbol AND row.event_type = ${gap}.event_type AND row.epoch = ${gap}.epoch
+      AND ${gap}.from_id <= row.last_id AND ${gap}.to_id >= row.first_id)`
+
+/** By when it was found. */
+const FOUND = `gaps.detected_at >= $3::timestamptz AND gaps.detected_at < $4::timestamptz`
+
 /**
  * Gaps that are open; and those that were filled only in part, which keep their id and narrow: the rest, found at the same
- * time, begins behind them.
+ * time, begins behind them. And windows of trades of which the ids are not known, because they were begun anew.
  */
 const STATES = `WITH named AS (
     SELECT symbol, event_type, epoch, gap_id, from_id, to_id, 'open' AS kind,
       format('%s since %s', cause, detected_at) AS detail
-    FROM gaps WHERE status = 'open'
+    FROM gaps WHERE status = 'open' AND ${inRange('gaps', '$3', '$4', byIds('gaps'))}
+    UNION ALL
+    SELECT symbol, event_type, epoch, gap_id, NULL, NULL, 'window',
+      format('%s from %s to %s: %s', cause, from_time, to_time, reason)
+    FROM gaps WHERE from_id IS NULL AND event_type <> 'bookTicker' AND status <> 'filled' AND cause <> 'reset'
+      AND ${inRange('gaps', '$3', '$4', 'false')}
     UNION ALL
     SELECT gap.symbol, gap.event_type, gap.epoch, gap.gap_id, gap.from_id, gap.to_id, 'narrowed',
       format('%s, the rest %s..%s is %s', gap.status, rest.from_id, rest.to_id, rest.status)
     FROM gaps AS gap JOIN gaps AS rest ON rest.symbol = gap.symbol AND rest.event_type = gap.event_type AND rest.epoch = gap.epoch
-      AND rest.from_id = gap.to_id + 1 AND rest.detected_at = gap.detected_at),
+      AND rest.from_id = gap.to_id + 1 AND rest.detected_at = gap.detected_at
+    WHERE ${inRange('gap', '$3', '$4', byIds('gap'))}),
   placed AS (
     SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY from_id) AS place
     FROM named WHERE $1::text[] IS NULL OR symbol = ANY($1)
@@ -57,7 +79,7 @@ SELECT * FROM placed WHERE place <= $2 ORDER BY symbol, event_type DESC, epoch, 
 
 /** Ledger rows of sequences of which no row is stored: nothing to hold them against. */
 const UNSTORED = `SELECT symbol, event_type, count(*)::float8 AS total FROM gaps
-  WHERE from_id IS NOT NULL AND ($2::text[] IS NULL OR symbol = ANY($2)) AND NOT EXISTS (
+  WHERE from_id IS NOT NULL AND ($2::text[] IS NULL OR symbol = ANY($2)) AND ${inRange('gaps', '$3', '$4', FOUND)} AND NOT EXISTS (
     SELECT 1 FROM jsonb_to_recordset($1::jsonb) AS row (symbol text, event_type text, epoch int)
     WHERE row.symbol = gaps.symbol AND row.event_type = gaps.event_type AND row.epoch = gaps.epoch)
   GROUP BY symbol, event_type ORDER BY symbol, event_type DESC`
@@ -72,7 +94,14 @@ interface GapRow {
   readonly total: number
 }
 
-const SUMMARIES = { open: 'gaps still open', narrowed: 'gaps filled in part, and narrowed' }
+const SUMMARIES = {
+  filled: (count: number) =>
+    `${counted(count, 'gap')} that the ledger calls filled, not all of whose ids are stored`,
+  open: (count: number) => `${counted(count, 'gap')} still open`,
+  narrowed: (count: number) => `${counted(count, 'gap')} filled in part, and narrowed`,
+  window: (count: number) =>
+    `${counted(count, 'window')} in which trades were lost, of which the ids are not known`,
+}
 
 /** What the ledger says, held against the rows. */
 export async function checkLedger(
@@ -90,14 +119,19 @@ export async function checkLedger(
       dead_letters: letters.idsOf(symbol, eventType, epoch),
     })),
   )
+  const range = timeBounds(scope)
   const claims = await connection.query<GapRow & { absent: string }>(CLAIMS, [json, isCut(scope), limit])
   const states = await connection.query<GapRow & { kind: keyof typeof SUMMARIES; detail: string }>(STATES, [
     scope.symbols,
     limit,
+    ...range,
+    isCut(scope),
+    json,
   ])
   const unstored = await connection.query<{ symbol: string; event_type: string; total: number }>(UNSTORED, [
     json,
     scope.symbols,
+    ...range,
   ])
   const broken = claims.rows.map((row) => ({
     ...row,
@@ -108,7 +142,7 @@ export async function checkLedger(
   return {
     findings: [...grouped(broken), ...grouped(named)],
     notChecked: unstored.rows.map(({ symbol, event_type, total }) => ({
-      what: `ledger rows of ${event_type}, of which nothing is stored here`,
+      what: `${counted(total, 'ledger row')} of ${event_type}, of which nothing is stored here`,
       symbol,
       count: total,
       examples: [],
@@ -117,7 +151,7 @@ export async function checkLedger(
 }
 
 function grouped(
-  rows: ReadonlyArray<GapRow & { readonly kind: 'filled' | keyof typeof SUMMARIES; readonly detail: string }>,
+  rows: ReadonlyArray<GapRow & { readonly kind: keyof typeof SUMMARIES; readonly detail: string }>,
 ): Finding[] {
   const keyOf = (row: (typeof rows)[number]) => [row.symbol, row.event_type, row.epoch, row.kind].join(' ')
   return [...Map.groupBy(rows, keyOf).values()].flatMap((cases) => {
@@ -132,8 +166,7 @@ function grouped(
         eventType: first.event_type,
         epoch: first.epoch,
         count: first.total,
-        summary:
-          first.kind === 'filled' ? 'gaps that the ledger calls filled and are not' : SUMMARIES[first.kind],
+        summary: SUMMARIES[first.kind](first.total),
         examples: cases.map(({ from_id, to_id, detail }) => ({
           from: from_id === null ? null : Number(from_id),
           to: to_id === null ? null : Number(to_id),

@@ -1,4 +1,5 @@
 import type { Audit, Example, Finding, NotChecked } from './shape.ts'
+import { counted } from './wording.ts'
 
 /** An audit as a person reads it: figures, what was found, what was not checked, the verdict. */
 export function renderAudit(audit: Audit): string {
@@ -25,13 +26,13 @@ function scopeText({ scope: { symbols, from, to } }: Audit): string {
 function verdict({ verdict, watermark }: Audit, failures: readonly Finding[]): string {
   const pending =
     watermark.pending !== null && watermark.pending > 0
-      ? ` ${watermark.pending} messages are not stored yet.`
+      ? ` ${watermark.pending} ${counted(watermark.pending, 'message is', 'messages are')} not stored yet.`
       : ''
   switch (verdict) {
     case 'clean':
       return `Verdict: clean. Nothing missing that is not explained, nothing doubled, nothing that differs.${pending}`
     case 'not clean':
-      return `Verdict: NOT CLEAN, ${failures.length === 1 ? '1 finding' : `${failures.length} findings`}.${pending}`
+      return `Verdict: NOT CLEAN, ${failures.length} ${counted(failures.length, 'finding')}.${pending}`
     case 'empty':
       return `Verdict: nothing is stored, so nothing was audited.${pending}`
   }
@@ -114,7 +115,7 @@ function exampleLines(examples: readonly Example[], count: number): string[] {
 
 function outageLines({ outages }: Audit): string[] {
   return outages.flatMap(({ symbol, windows, seconds, longest }) => [
-    `${symbol} bookTicker: ${windows} outages in the ledger, ${seconds.toFixed(3)} s in all; the longest:`,
+    `${symbol} bookTicker: ${windows} ${counted(windows, 'outage')} in the ledger, ${seconds.toFixed(3)} s in all; the longest:`,
     ...longest.map(
       ({ from, to, seconds, cause }) => `  ${from} to ${to}, ${seconds.toFixed(3)} s (${cause})`,
     ),
@@ -123,7 +124,10 @@ function outageLines({ outages }: Audit): string[] {
 
 function pendingLines({ watermark: { notReached, partitions } }: Audit): string[] {
   if (notReached !== null) return [`unknown: Kafka was not reached (${notReached})`]
-  const rows = partitions.map(({ topic, partition, stored, end, pending }) => [
+  // Of a partition that never had a message there is nothing to say.
+  const used = partitions.filter(({ stored, end }) => (stored ?? 0) > 0 || (end ?? 0) > 0)
+  if (used.length === 0) return []
+  const rows = used.map(({ topic, partition, stored, end, pending }) => [
     topic,
     String(partition),
     stored === null ? 'nothing' : String(stored),

@@ -6,10 +6,11 @@ import { checkQuoteBounds, checkTradeBounds } from './bounds.ts'
 import { checkContinuity } from './continuity.ts'
 import { readDeadLetters } from './dead-letters.ts'
 import { checkDuplicates } from './duplicates.ts'
+import { refuseUnknownSymbols } from './known-symbols.ts'
 import { checkLedger } from './ledger.ts'
 import { readOutages } from './outages.ts'
 import { checkQuoteRepeats } from './quote-repeats.ts'
-import { readOldest } from './retention.ts'
+import { above, readBelow, readFloors } from './retention.ts'
 import { type CheckContext, isCut, type Scope } from './scope.ts'
 import { judgeSequences, readQuotes, readSequences, type Sequence } from './sequences.ts'
 import type { Audit, Finding, NotChecked, SequenceAudit } from './shape.ts'
@@ -37,17 +38,25 @@ export function verify(database: Database, options: AuditOptions): Promise<Audit
   })
 }
 
-/** The same on a connection of the caller's, within its transaction. */
+/**
+ * The same on a connection of the caller's, within its transaction.
+ *
+ * @throws TapelineError `INPUT` for a symbol that nothing knows
+ */
 export async function audit(connection: Queryable, options: AuditOptions): Promise<Audit> {
   const context: CheckContext = { connection, scope: options.scope, limit: options.limit }
   const watch = new Stopwatch()
   await connection.query(SETTINGS)
+  await refuseUnknownSymbols(context)
   const taken = await connection.query<{ now: Date }>('SELECT now() AS now')
   const watermark = await watch.time('watermark', async () =>
     watermarkOf(await readOffsets(connection), await options.readEnds()),
   )
-  const sequences = await watch.time('sequences', () => readSequences(context))
-  const quotes = await watch.time('sequences', () => readQuotes(context))
+  const floors = await readFloors(context)
+  const ofTrades = above(context, floors.trades)
+  const ofQuotes = above(context, floors.book_ticker)
+  const sequences = await watch.time('sequences', () => readSequences(ofTrades))
+  const quotes = await watch.time('sequences', () => readQuotes(ofQuotes))
   const letters = await watch.time('dead letters', () => readDeadLetters(context))
   const findings: Finding[] = judgeSequences(
     sequences,
@@ -59,26 +68,30 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
     const { symbol, eventType, epoch } = sequence
     const ids = letters.idsOf(symbol, eventType, epoch)
     const { figures, findings: found } = await watch.time('continuity', () =>
-      checkContinuity(context, sequence, ids),
+      checkContinuity(ofTrades, sequence, ids),
     )
-    const doubled = await watch.time('duplicates', () => checkDuplicates(context, sequence))
+    const doubled = await watch.time('duplicates', () => checkDuplicates(ofTrades, sequence))
     audited.push({ ...figures, doubled: doubled?.count ?? 0 })
     findings.push(...found, ...(doubled === null ? [] : [doubled]))
     if (eventType === 'aggTrade') {
-      const sums = await watch.time('aggregate quantities', () => checkQuantities(context, sequence))
-      const tiling = await watch.time('aggregate tiling', () => checkTiling(context, sequence))
+      const sums = await watch.time('aggregate quantities', () => checkQuantities(ofTrades, sequence))
+      const tiling = await watch.time('aggregate tiling', () => checkTiling(ofTrades, sequence))
       findings.push(...sums.findings, ...(tiling === null ? [] : [tiling]))
       notChecked.push(...sums.notChecked)
     }
   }
-  const repeats = await watch.time('quote repeats', () => checkQuoteRepeats(context))
+  const repeats = await watch.time('quote repeats', () => checkQuoteRepeats(ofQuotes))
   const outages = await watch.time('outages', () => readOutages(context))
   findings.push(...repeats)
   findings.push(...(await watch.time('trade bounds', () => checkTradeBounds(context))))
   findings.push(...(await watch.time('quote bounds', () => checkQuoteBounds(context))))
   const ledger = await watch.time('ledger', () => checkLedger(context, sequences, letters))
   findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences))
-  notChecked.push(...ledger.notChecked, ...(await readOldest(context)), ...never(options.scope))
+  notChecked.push(
+    ...ledger.notChecked,
+    ...(await watch.time('retention', () => readBelow(context, floors))),
+    ...never(options.scope),
+  )
   const isEmpty = sequences.length === 0 && quotes.length === 0
   const isClean = findings.every(({ severity }) => severity === 'notice')
   return {

@@ -186,5 +186,6 @@ function parseKeys(text: string, before: DeadLetterKey[] | undefined): DeadLette
   const [, topic, partition, offset] = /^([\w.-]{1,249})\/(\d{1,9})\/(\d{1,15})$/.exec(text) ?? []
   if (topic === undefined)
     throw new InvalidArgumentError('Expected TOPIC/PARTITION/OFFSET, like binance.trades/2/1234.')
-  return [...(before ?? []), { topic, topicId: null, partition: Number(partition), offset: Number(offset) }]
+  const place = { topic, topicId: null, partition: Number(partition), offset: Number(offset), digest: null }
+  return [...(before ?? []), place]
 }

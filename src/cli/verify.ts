@@ -81,7 +81,7 @@ async function auditAt(
   try {
     return await verifyPatiently(database, { ...options, readEnds: ends.read })
   } catch (error) {
-    if (error instanceof TapelineError && error.code === 'ACCESS') throw error
+    if (error instanceof TapelineError && (error.code === 'ACCESS' || error.code === 'INPUT')) throw error
     throw new TapelineError(
       'DATABASE',
       `${withoutPassword(url)} cannot be audited: ${describeError(error)}`,

@@ -116,12 +116,13 @@ export class Batch {
   }
 
   /** The row that was added last, by the kind of its topic. */
-  lastRow(kind: 'trades' | 'bookTicker'): FirstAfterLoss {
+  lastRow(kind: 'trades' | 'bookTicker'): Omit<FirstAfterLoss, 'cause'> {
     const { trades, bookTicker } = this
     const i = (kind === 'trades' ? trades.tradeId : bookTicker.updateId).length - 1
     return {
       symbol: (kind === 'trades' ? trades.symbol[i] : bookTicker.symbol[i]) ?? '',
       eventType: kind === 'trades' ? (trades.eventType[i] ?? 'trade') : 'bookTicker',
+      epoch: kind === 'trades' ? (trades.epoch[i] ?? 0) : 0,
       id: (kind === 'trades' ? trades.tradeId[i] : bookTicker.updateId[i]) ?? 0,
       timeMs:
         kind === 'trades'

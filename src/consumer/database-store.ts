@@ -38,6 +38,7 @@ export function databaseStore(database: Database): ConsumerStore {
         await lockOffsets(connection)
         const start = decide(await readOffsets(connection))
         await writeStartOffsets(connection, start.toWrite)
+        await writeLosses(connection, start.losses)
         return start
       }),
     takeBack: (offset) =>

@@ -1,6 +1,6 @@
 import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
-import { type Loss, lossKey } from '../store/losses.ts'
+import { type Loss, type LossCause, lossKey } from '../store/losses.ts'
 import { Batch, type FetchedMessage, type RowTable } from './batch.ts'
 import { deadLetter, mirroredLetter } from './dead-letter.ts'
 import { decodeInto, type TopicKind } from './decode.ts'
@@ -49,7 +49,7 @@ interface Assigned extends PartitionOrigin {
   /** The end of the partition at the last fetch. */
   end: number
   /** After messages had left the topic unread: where it went on, and the symbols and types seen since. */
-  loss: { readonly to: number; readonly seen: Set<string> } | null
+  loss: { readonly to: number; readonly cause: LossCause; readonly seen: Set<string> } | null
 }
 
 /**
@@ -89,7 +89,7 @@ export class Intake {
         next: nextOffset,
         stored: nextOffset,
         end: nextOffset,
-        loss: loss === undefined ? null : { to: loss.to, seen: new Set(loss.seen) },
+        loss: loss === undefined ? null : { ...loss, seen: new Set(loss.seen) },
       }
       this.#assigned.set(keyOf(state), state)
     }
@@ -182,7 +182,7 @@ export class Intake {
       // Rows from before are stored first: what is stored last is asked for before the rows of a batch are there.
       this.#seal()
       this.#openFor(state, nowMs).advance(state, state.next, offset)
-      state.loss = { to: offset, seen: new Set() }
+      state.loss = { to: offset, cause: 'retention', seen: new Set() }
       if (this.#open !== null) noteLoss(this.#open, state)
     }
     state.next = offset
@@ -267,7 +267,7 @@ export class Intake {
       return
     }
     batch.addOrigin(TABLE_OF[state.kind], state, message)
-    if (state.loss !== null && noteFirst(batch, state.kind, state.loss.seen)) noteLoss(batch, state)
+    if (state.loss !== null && noteFirst(batch, state.kind, state.loss)) noteLoss(batch, state)
   }
 
   #seal(): void {
@@ -277,7 +277,7 @@ export class Intake {
 }
 
 /** @returns whether the row that was added last is the first of its symbol and type since the loss */
-function noteFirst(batch: Batch, kind: TopicKind, seen: Set<string>): boolean {
+function noteFirst(batch: Batch, kind: TopicKind, { cause, seen }: NonNullable<Assigned['loss']>): boolean {
   if (kind !== 'trades' && kind !== 'bookTicker') return false
   // A backfilled trade is late: it does not show where the messages went on.
   if (kind === 'trades' && batch.trades.source.at(-1) === 'backfill') return false
@@ -285,11 +285,12 @@ function noteFirst(batch: Batch, kind: TopicKind, seen: Set<string>): boolean {
   const key = `${row.symbol} ${row.eventType}`
   if (seen.has(key)) return false
   seen.add(key)
-  batch.firstsAfterLoss.push(row)
+  batch.firstsAfterLoss.push({ ...row, cause })
   return true
 }
 
 function noteLoss(batch: Batch, { topicId, partition, loss }: Assigned): void {
   if (loss === null) return
-  batch.losses.set(lossKey({ topicId, partition }), { topicId, partition, to: loss.to, seen: [...loss.seen] })
+  const { to, cause, seen } = loss
+  batch.losses.set(lossKey({ topicId, partition }), { topicId, partition, to, cause, seen: [...seen] })
 }

@@ -1,4 +1,5 @@
 import type { StoredOffset } from '../store/consumer-offsets.ts'
+import type { Loss } from '../store/losses.ts'
 import { keyOf } from './partition.ts'
 
 /** A topic as the broker has it. */
@@ -16,6 +17,8 @@ export interface StartPositions {
   readonly positions: readonly StoredOffset[]
   /** Those that the database does not have yet. */
   readonly toWrite: readonly StoredOffset[]
+  /** Of topics that were recreated: what stood unread in the one before is gone. */
+  readonly losses: readonly Loss[]
   /** What an operator should know, a sentence each. */
   readonly notices: readonly string[]
 }
@@ -42,6 +45,10 @@ export function startPositions(
       'The database is empty but the group has committed offsets: reading everything that Kafka still has',
     )
   }
+  const recreated = new Set(
+    topics.filter(({ topic, topicId }) => isRecreated(stored, topic, topicId)).map(({ topic }) => topic),
+  )
+  const losses: Loss[] = []
   const all = topics.flatMap(({ topic, topicId, fromEarliest, ranges }) =>
     ranges.map(({ start, end }, partition) => {
       const row = byPartition.get(keyOf({ topic, partition }))
@@ -51,6 +58,9 @@ export function startPositions(
           `Topic ${topic} was recreated since partition ${partition} was last stored: reading it from its beginning`,
         )
       }
+      // A symbol may be in a partition now that the topic did not have before.
+      if (row !== undefined || recreated.has(topic))
+        losses.push({ topicId, partition, to: start, cause: 'recreated', seen: [] })
       const latest = firstStart && reset === 'latest' && !fromEarliest
       return { position: { topic, topicId, partition, nextOffset: latest ? end : start }, isNew: true }
     }),
@@ -58,6 +68,13 @@ export function startPositions(
   return {
     positions: all.map(({ position }) => position),
     toWrite: all.filter(({ isNew }) => isNew).map(({ position }) => position),
+    losses,
     notices,
   }
+}
+
+/** Another consumer may have noticed it before: then the database has rows of both. */
+function isRecreated(stored: readonly StoredOffset[], topic: string, topicId: string): boolean {
+  const rows = stored.filter((row) => row.topic === topic)
+  return rows.length > 0 && rows.every((row) => row.topicId !== topicId)
 }

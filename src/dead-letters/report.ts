@@ -46,6 +46,7 @@ export function toJson(letter: ListedDeadLetter): Record<string, unknown> {
     topic_id: letter.key.topicId,
     partition: letter.key.partition,
     offset: letter.key.offset,
+    digest: letter.key.digest,
     origin: letter.origin,
     reason: letter.reason,
     first_failed_at: letter.firstFailedAt.toISOString(),

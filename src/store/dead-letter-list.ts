@@ -1,12 +1,17 @@
 import type { Queryable } from './database.ts'
 
-/** Where a dead letter stood in Kafka: the key of its row. */
+/** Where a dead letter stood in Kafka, and which of those that did: the key of its row. */
 export interface DeadLetterKey {
   readonly topic: string
   /** Null for whatever incarnation of the topic. */
   readonly topicId: string | null
   readonly partition: number
   readonly offset: number
+  /**
+   * Of its bytes, in hex: a broker that has lost the end of a partition writes other messages at the same offsets. Null for
+   * whatever stood there.
+   */
+  readonly digest: string | null
 }
 
 /** Which dead letters are meant; what is not given does not restrict. */
@@ -25,7 +30,7 @@ export interface DeadLetterFilter {
 
 /** A dead letter as it is listed. */
 export interface ListedDeadLetter {
-  readonly key: DeadLetterKey & { readonly topicId: string }
+  readonly key: DeadLetterKey & { readonly topicId: string; readonly digest: string }
   readonly origin: 'ingestion' | 'consumer'
   readonly reason: string
   readonly messageKey: Buffer | null
@@ -66,6 +71,7 @@ interface Row {
   readonly topic_id: string
   readonly partition: number
   readonly kafka_offset: string
+  readonly digest: string
   readonly origin: 'ingestion' | 'consumer'
   readonly reason: string
   readonly key: Buffer | null
@@ -89,11 +95,11 @@ export async function listDeadLetters(
   payloadBytes: number,
 ): Promise<ListedDeadLetter[]> {
   const { rows } = await connection.query<Row>(
-    `SELECT topic, topic_id, partition, kafka_offset, origin, reason, substring(key FROM 1 FOR 200) AS key,
+    `SELECT topic, topic_id, partition, kafka_offset, encode(digest, 'hex') AS digest, origin, reason, substring(key FROM 1 FOR 200) AS key,
        coalesce(first_failed_at, failed_at) AS first_failed_at, failed_at, attempts, resolved_at,
        substring(payload FROM 1 FOR $9) AS payload, coalesce(length(payload), 0) AS payload_bytes
      FROM dead_letters WHERE ${WHERE}
-     ORDER BY coalesce(first_failed_at, failed_at) DESC, topic, topic_id, partition, kafka_offset DESC LIMIT $10`,
+     ORDER BY coalesce(first_failed_at, failed_at) DESC, topic, topic_id, partition, kafka_offset DESC, digest LIMIT $10`,
     [...valuesOf(filter), payloadBytes, limit],
   )
   return rows.map((row) => ({
@@ -102,6 +108,7 @@ export async function listDeadLetters(
       topicId: row.topic_id,
       partition: row.partition,
       offset: Number(row.kafka_offset),
+      digest: row.digest,
     },
     origin: row.origin,
     reason: row.reason,
@@ -119,8 +126,8 @@ export async function listDeadLetters(
 export async function readPayload(connection: Queryable, key: DeadLetterKey): Promise<Buffer | null> {
   const { rows } = await connection.query<{ payload: Buffer | null }>(
     `SELECT payload FROM dead_letters
-     WHERE topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4`,
-    [key.topic, key.topicId, key.partition, key.offset],
+     WHERE topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')`,
+    [key.topic, key.topicId, key.partition, key.offset, key.digest],
   )
   return rows[0]?.payload ?? null
 }
@@ -153,16 +160,20 @@ export async function unresolvedAfter(
   after: DeadLetterKey | null,
   limit: number,
 ): Promise<DeadLetterKey[]> {
-  const { rows } = await connection.query<Pick<Row, 'topic' | 'topic_id' | 'partition' | 'kafka_offset'>>(
-    `SELECT topic, topic_id, partition, kafka_offset FROM dead_letters
-     WHERE ${WHERE} AND ($9::text IS NULL OR (topic, topic_id, partition, kafka_offset) > ($9, $10::uuid, $11::int, $12::bigint))
-     ORDER BY topic, topic_id, partition, kafka_offset LIMIT $13`,
+  const { rows } = await connection.query<
+    Pick<Row, 'topic' | 'topic_id' | 'partition' | 'kafka_offset' | 'digest'>
+  >(
+    `SELECT topic, topic_id, partition, kafka_offset, encode(digest, 'hex') AS digest FROM dead_letters
+     WHERE ${WHERE} AND ($9::text IS NULL OR (topic, topic_id, partition, kafka_offset, dead_letters.digest)
+       > ($9, $10::uuid, $11::int, $12::bigint, decode($13, 'hex')))
+     ORDER BY topic, topic_id, partition, kafka_offset, dead_letters.digest LIMIT $14`,
     [
       ...valuesOf({ ...filter, withResolved: false }),
       after?.topic ?? null,
       after?.topicId ?? null,
       after?.partition ?? null,
       after?.offset ?? null,
+      after?.digest ?? null,
       limit,
     ],
   )
@@ -171,5 +182,6 @@ export async function unresolvedAfter(
     topicId: row.topic_id,
     partition: row.partition,
     offset: Number(row.kafka_offset),
+    digest: row.digest,
   }))
 }

@@ -9,10 +9,11 @@ export interface LockedDeadLetter {
   readonly firstFailedAtMs: number
 }
 
-const IS_KEY = 'topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4'
+const IS_KEY =
+  "topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')"
 
-function valuesOf({ topic, topicId, partition, offset }: DeadLetterKey): unknown[] {
-  return [topic, topicId, partition, offset]
+function valuesOf({ topic, topicId, partition, offset, digest }: DeadLetterKey): unknown[] {
+  return [topic, topicId, partition, offset, digest]
 }
 
 /**
@@ -55,14 +56,17 @@ export async function markFailedAgain(
   reason: string,
 ): Promise<void> {
   await connection.query(
-    `UPDATE dead_letters SET attempts = attempts + 1, reason = $5,
+    `UPDATE dead_letters SET attempts = attempts + 1, reason = $6,
        first_failed_at = coalesce(first_failed_at, failed_at), failed_at = now()
      WHERE ${IS_KEY}`,
     [...valuesOf(key), reason],
   )
 }
 
-/** The epoch that a trade of this time belongs to, after what is stored of its symbol in the day before it. */
+/**
+ * The epoch that a trade of this time belongs to: the last that had begun by then, as far back as anything is stored (there is
+ * an index of the epochs after 0) or the ledger tells of ids that were begun anew, which it does when retention has dropped them.
+ */
 export async function epochAt(
   connection: Queryable,
   symbol: string,
@@ -70,8 +74,12 @@ export async function epochAt(
   tradeTimeMs: number,
 ): Promise<number> {
   const { rows } = await connection.query<{ epoch: number }>(
-    `SELECT coalesce(max(epoch), 0) AS epoch FROM trades
-     WHERE symbol = $1 AND event_type = $2 AND trade_time <= $3::timestamptz AND trade_time > $3::timestamptz - interval '1 day'`,
+    `SELECT greatest(0,
+       (SELECT epoch FROM trades
+        WHERE symbol = $1 AND event_type = $2 AND epoch > 0 AND trade_time <= $3::timestamptz
+        ORDER BY epoch DESC LIMIT 1),
+       (SELECT max(epoch) FROM gaps
+        WHERE symbol = $1 AND event_type = $2 AND cause = 'reset' AND to_time <= $3::timestamptz)) AS epoch`,
     [symbol, eventType, new Date(tradeTimeMs).toISOString()],
   )
   return rows[0]?.epoch ?? 0

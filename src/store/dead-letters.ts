@@ -1,6 +1,6 @@
 import type { Queryable } from './database.ts'
 
-/** A message that could not be stored, by where it stood in Kafka. */
+/** A message that could not be stored, by where it stood in Kafka; another that stood there, with other bytes, is another row. */
 export interface DeadLetterRow {
   readonly topic: string
   readonly topicId: string

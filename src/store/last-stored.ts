@@ -6,20 +6,28 @@ import type { Queryable } from './database.ts'
 export interface LastStored {
   readonly symbol: string
   readonly eventType: EventType
-  /** The highest trade id; null for bookTicker. */
+  /** The highest that is stored; 0 for bookTicker, which has none. */
+  readonly epoch: number
+  /** The highest trade id of that epoch; null for bookTicker. */
   readonly id: number | null
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
 }
 
-const TRADES = `SELECT asked.symbol, asked.event_type, last.trade_id AS id, last.trade_time AS time
+/** Two looks into an index: of the epochs after 0, which have one of their own, and where there are none, of epoch 0. */
+const TRADES = `SELECT asked.symbol, asked.event_type, last.epoch, last.trade_id AS id, last.trade_time AS time
   FROM unnest($1::text[], $2::text[]) AS asked (symbol, event_type)
   CROSS JOIN LATERAL (
-    SELECT trade_id, trade_time FROM trades
-    WHERE trades.symbol = asked.symbol AND trades.event_type = asked.event_type
-    ORDER BY trade_id DESC LIMIT 1) AS last`
+    (SELECT true AS is_later, epoch, trade_id, trade_time FROM trades
+      WHERE trades.symbol = asked.symbol AND trades.event_type = asked.event_type AND epoch > 0
+      ORDER BY epoch DESC, trade_id DESC LIMIT 1)
+    UNION ALL
+    (SELECT false, epoch, trade_id, trade_time FROM trades
+      WHERE trades.symbol = asked.symbol AND trades.event_type = asked.event_type
+      ORDER BY trade_id DESC LIMIT 1)
+    ORDER BY is_later DESC LIMIT 1) AS last`
 
-const BOOK_TICKER = `SELECT asked.symbol, 'bookTicker' AS event_type, NULL AS id, last.ingestion_timestamp AS time
+const BOOK_TICKER = `SELECT asked.symbol, 'bookTicker' AS event_type, 0 AS epoch, NULL AS id, last.ingestion_timestamp AS time
   FROM unnest($1::text[]) AS asked (symbol)
   CROSS JOIN LATERAL (
     SELECT ingestion_timestamp FROM book_ticker
@@ -33,7 +41,7 @@ export async function lastStored(
 ): Promise<LastStored[]> {
   const trades = asked.filter(({ eventType }) => eventType !== 'bookTicker')
   const quotes = asked.filter(({ eventType }) => eventType === 'bookTicker')
-  type Row = { symbol: string; event_type: EventType; id: string | null; time: Date }
+  type Row = { symbol: string; event_type: EventType; epoch: number; id: string | null; time: Date }
   const answers = [
     await connection.query<Row>(TRADES, [
       wordArray(trades.map(({ symbol }) => symbol)),
@@ -42,9 +50,10 @@ export async function lastStored(
     await connection.query<Row>(BOOK_TICKER, [wordArray(quotes.map(({ symbol }) => symbol))]),
   ]
   return answers.flatMap(({ rows }) =>
-    rows.map(({ symbol, event_type, id, time }) => ({
+    rows.map(({ symbol, event_type, epoch, id, time }) => ({
       symbol,
       eventType: event_type,
+      epoch,
       id: id === null ? null : Number(id),
       timeMs: time.getTime(),
     })),

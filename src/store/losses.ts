@@ -1,5 +1,8 @@
 import type { Queryable } from './database.ts'
 
+/** `retention`: they left the topic. `recreated`: the topic itself was deleted, and made again under its name. */
+export type LossCause = 'retention' | 'recreated'
+
 /**
  * Messages left a partition before they were stored, up to `to`. A symbol and type shows by its next event what it has
  * lost; until then it is not in `seen`. Kept, since another consumer may be the one that meets that event.
@@ -9,6 +12,7 @@ export interface Loss {
   readonly partition: number
   /** The offset that reading went on at. */
   readonly to: number
+  readonly cause: LossCause
   /** `SYMBOL eventType` of those whose ledger row is written, or which had lost nothing. */
   readonly seen: readonly string[]
 }
@@ -28,7 +32,8 @@ export async function readLosses(connection: Queryable): Promise<Loss[]> {
   )
   const losses = new Map<string, Loss>()
   for (const { value } of rows) {
-    const loss: Loss = JSON.parse(value)
+    // Earlier versions noted no cause: they knew but one.
+    const loss: Loss = { cause: 'retention', ...JSON.parse(value) }
     losses.set(lossKey(loss), mergeLosses(losses.get(lossKey(loss)), loss))
   }
   return [...losses.values()]

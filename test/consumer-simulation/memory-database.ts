@@ -5,7 +5,7 @@ import { type FirstAfterLoss, retentionGaps } from '../../src/consumer/retention
 import type { Gap } from '../../src/market/gap.ts'
 import type { StoredOffset } from '../../src/store/consumer-offsets.ts'
 import type { LastStored } from '../../src/store/last-stored.ts'
-import { type Loss, mergeLosses } from '../../src/store/losses.ts'
+import { type Loss, lossKey, mergeLosses } from '../../src/store/losses.ts'
 import type { Clock } from '../../src/timing/clock.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
@@ -95,6 +95,7 @@ export class MemoryDatabase {
         run(() => {
           const start = decide([...this.state.offsets.values()])
           for (const offset of start.toWrite) this.state.offsets.set(keyOf(offset), offset)
+          for (const loss of start.losses) this.#putLoss(loss)
           return start
         }),
       takeBack: (offset) =>
@@ -173,7 +174,7 @@ export class MemoryDatabase {
       this.#wallMs,
     ))
       this.#putGap(gap)
-    for (const [key, loss] of batch.losses) state.losses.set(key, mergeLosses(state.losses.get(key), loss))
+    for (const loss of batch.losses.values()) this.#putLoss(loss)
     const inserted = this.#insert(batch)
     this.#advance(steps)
     return { inserted, deadLettered: batch.found.length + batch.mirrored.length, rows: [] }
@@ -188,7 +189,7 @@ export class MemoryDatabase {
       if (i === skipped) continue
       const [symbol, timeMs] = [trades.symbol[i] ?? '', trades.tradeTimeMs[i] ?? 0]
       rows.add(`${symbol} trade ${id}`)
-      keepLater(last, { symbol, eventType: 'trade', id, timeMs })
+      keepLater(last, { symbol, eventType: 'trade', epoch: trades.epoch[i] ?? 0, id, timeMs })
     }
     for (const [i, id] of bookTicker.updateId.entries()) {
       const symbol = bookTicker.symbol[i] ?? ''
@@ -196,6 +197,7 @@ export class MemoryDatabase {
       keepLater(last, {
         symbol,
         eventType: 'bookTicker',
+        epoch: 0,
         id: null,
         timeMs: Math.floor((bookTicker.ingestionUs[i] ?? 0) / 1000),
       })
@@ -204,6 +206,11 @@ export class MemoryDatabase {
     let moved = 0
     for (const gap of highestRevisions(batch.gapRows).values()) if (this.#putGap(gap)) moved++
     return rows.size - before + moved
+  }
+
+  #putLoss(loss: Loss): void {
+    const { losses } = this.state
+    losses.set(lossKey(loss), mergeLosses(losses.get(lossKey(loss)), loss))
   }
 
   #putGap(gap: Gap): boolean {

@@ -70,6 +70,16 @@ export async function createTopics(names: readonly string[], partitions: number)
   })
 }
 
+/** Deletes a topic and makes an empty one of its name, which has another id. */
+export async function recreateTopic(name: string, partitions: number): Promise<void> {
+  await withAdmin((admin) => admin.deleteTopics({ topics: [name] }))
+  await waitFor(() => withAdmin(async (admin) => !(await admin.listTopics()).includes(name)), {
+    timeoutMs: 10_000,
+    what: `${name} to be gone`,
+  })
+  await createTopics([name], partitions)
+}
+
 async function deleteTopics(prefix: string): Promise<void> {
   await withAdmin(async (admin) => {
     const topics = (await admin.listTopics()).filter((name) => name.startsWith(prefix))
