@@ -173,8 +173,10 @@ test('gives up on a message alone, with its bytes, reason and origin', () => {
   assert.deepEqual(Object.fromEntries(headers), {
     origin: 'consumer',
     origin_topic: 't',
+    origin_topic_id: TOPIC_ID,
     origin_partition: '0',
     origin_offset: '7',
+    origin_headers: '[]',
     reason: 'value is not JSON',
     time: '1723161256000',
   })
@@ -193,6 +195,28 @@ test('mirrors the frames that ingestion rejected, and not its own dead letters',
     [['ingestion', 'not JSON', 0]],
   )
   assert.equal(batch?.messages, 2)
+})
+
+test('D7 takes the row of its own dead letter from the copy in the topic, and of a copy that does not say where from, none', () => {
+  const original = record(Buffer.from('{'), Buffer.from('BTCUSDT'), { schema: 'trade/1', epoch: '2' })
+  const first = intake()
+  first.assign([at(0, 7)])
+  first.accept(fetched('t', 0, 7, [original]), 0, 1_723_161_256_000)
+  first.flush()
+  const { row, headers } = first.take()?.found[0] ?? assert.fail('no dead letter')
+  const copy = (changed: Readonly<Record<string, string>>) =>
+    record(row.payload, row.key, { ...Object.fromEntries(headers), ...changed })
+  const foreign = ['origin_topic', 'origin_topic_id', 'origin_partition', 'origin_offset'].flatMap((name) =>
+    ['', '-1!', "x'y", '9'.repeat(300)].map((value) => copy({ [name]: value })),
+  )
+  const core = intake({ batchSize: 100 })
+  core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0 }])
+  core.accept(fetched('d', 0, 0, [copy({}), ...foreign, copy({ origin_headers: '{' })]), 0, 0)
+  core.flush()
+  const batch = core.take()
+  assert.deepEqual(batch?.copies[0], row)
+  const { headers: _, ...withoutHeaders } = row
+  assert.deepEqual(batch?.copies.slice(1), [withoutHeaders])
 })
 
 test('K1 stops taking in at a limit of bytes too, and has room again when they are stored', () => {

@@ -54,6 +54,61 @@ test('P1 brings back what a restored dump lacks, while the commits of Kafka stan
   }
 })
 
+test('D7 brings back dead letters that a restored dump lacks, once, although the originals have left Kafka', {
+  skip: native?.skip ?? false,
+}, async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  const letters = 'SELECT count(*) FROM dead_letters'
+  const all =
+    'SELECT topic, topic_id, partition, kafka_offset, origin, reason, key, payload, headers, failed_at FROM dead_letters ORDER BY kafka_offset'
+  const bad = [Buffer.from('{'), Buffer.from('[]'), null]
+  const headers = { schema: 'trade/1', epoch: '2' }
+  const untilLetters = async (wanted: number) => {
+    await using consumer = await startConsumerProcess(parts.env)
+    await waitFor(async () => (await parts.count(letters)) === wanted, {
+      timeoutMs: 60_000,
+      what: `${wanted} dead letters`,
+    })
+    await consumer.stop()
+  }
+  await produce(topic, 'BTCUSDT', bad, { headers })
+  await untilLetters(3)
+  const dump = await dumpDatabase(parts.databaseUrl)
+  await produce(topic, 'BTCUSDT', bad, { headers })
+  await untilLetters(6)
+  const { rows: before } = await parts.database.query(all)
+  await deleteRecords(topic, 2, 6)
+
+  const name = `letters_${new URL(parts.databaseUrl).pathname.slice(1)}`
+  const url = await restoreDatabase(parts.databaseUrl, name, dump)
+  const restored = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  try {
+    assert.equal((await restored.query(all)).rowCount, 3)
+    // All copies are read again, those that the dump has too.
+    await restored.query('UPDATE consumer_offsets SET next_offset = 0 WHERE topic = $1', [
+      parts.topics.env.KAFKA_DEAD_LETTERS_TOPIC,
+    ])
+    await using consumer = await startConsumerProcess({ ...parts.env, DATABASE_URL: url })
+    await waitFor(async () => (await consumer.status()).counters.consumed >= 6, {
+      timeoutMs: 60_000,
+      what: 'the dead letters to be read again',
+    })
+    await waitFor(async () => (await consumer.status()).counters.pending === 0, {
+      timeoutMs: 60_000,
+      what: 'them to be stored',
+    })
+    const { deadLettered, alreadyThere } = (await consumer.status()).counters
+    assert.deepEqual({ deadLettered, alreadyThere }, { deadLettered: 3, alreadyThere: 3 })
+    await consumer.stop()
+    assert.deepEqual((await restored.query(all)).rows, before)
+  } finally {
+    await restored.close()
+    await dropDatabase(parts.databaseUrl, name)
+  }
+})
+
 test('P2 skips and repeats nothing when the group gets another name, or the broker has forgotten it', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
+import { type FailureKind, failureKind, sqlStateOf } from '../src/consumer/failures.ts'
 import type { Database } from '../src/store/database.ts'
 import { migrate } from '../src/store/migrate.ts'
 import { openPostgres } from '../src/store/postgres.ts'
@@ -139,6 +140,39 @@ for (const { name, ...options } of databaseKinds()) {
         )
       })
       assert.equal((await dropOldChunks(database, 2)).length, 2)
+    })
+
+    test('F1 a row that meets the drop of its own chunk is written again, and does not stop the consumer', {
+      skip: name === 'embedded' && 'it has one backend',
+    }, async () => {
+      const kinds = new Map<string, FailureKind>()
+      const endMs = performance.now() + 60_000
+      const isOver = () => kinds.has('XX000') || performance.now() > endMs
+      const note = (error: unknown) => {
+        kinds.set(sqlStateOf(error) ?? String(error), failureKind(error))
+      }
+      const dropping = async () => {
+        while (!isOver()) {
+          await database
+            .query("SELECT drop_chunks('trades', older_than => '2024-06-01'::timestamptz)")
+            .catch(note)
+        }
+      }
+      const inserting = async (first: number) => {
+        for (let id = first; !isOver(); id += 2) {
+          await database
+            .query(
+              `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+               SELECT '2024-01-01'::timestamptz + day * interval '1 day', 'BTCUSDT', 'trade', $1, 1, 1, true, now()
+               FROM generate_series(0, 3) AS day ORDER BY random()`,
+              [id],
+            )
+            .catch(note)
+        }
+      }
+      await Promise.all([dropping(), dropping(), inserting(0), inserting(1)])
+      assert.ok(kinds.has('XX000'), `the race did not come about: ${[...kinds.keys()].join()}`)
+      for (const [state, kind] of kinds) assert.equal(kind, 'retry', state)
     })
 
     test('the consumer drops at its start what is past RETENTION_DAYS, and goes on storing', async () => {

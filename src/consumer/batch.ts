@@ -60,6 +60,8 @@ export class Batch {
   readonly found: FoundDeadLetter[] = []
   /** Frames that ingestion rejected, read from the dead-letter topic. */
   readonly mirrored: DeadLetterRow[] = []
+  /** What consumers set aside before, read from the dead-letter topic: the database may be older than that. */
+  readonly copies: DeadLetterRow[] = []
   /** Where messages had left their topic before: the first event of each symbol and type since. */
   readonly firstsAfterLoss: FirstAfterLoss[] = []
   /** What is known of losses when this batch is stored, by `lossKey`. */

@@ -66,6 +66,7 @@ async function writeBatch(connection: Queryable, batch: Batch): Promise<Written>
   const quotes = await insertBookTickers(connection, batch.bookTicker)
   const gaps = await upsertGaps(connection, [...batch.gaps.values()])
   await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
+  const restored = await insertDeadLetters(connection, batch.copies)
   if (!(await advanceOffsets(connection, [...batch.steps.values()]))) throw new OffsetsMovedError()
   const rows = [
     ...trades.map(({ event_type, symbol, rows }) => ({ type: event_type, symbol, rows })),
@@ -73,7 +74,7 @@ async function writeBatch(connection: Queryable, batch: Batch): Promise<Written>
   ]
   return {
     inserted: rows.reduce((sum, one) => sum + one.rows, gaps),
-    deadLettered: batch.found.length + batch.mirrored.length,
+    deadLettered: batch.found.length + batch.mirrored.length + restored,
     rows,
   }
 }

@@ -6,7 +6,7 @@ import { markSource, readSource } from '../store/meta.ts'
 import { checkSchema, migrate } from '../store/migrate.ts'
 import { openPostgres } from '../store/postgres.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { delayFor, sleep } from '../timing/backoff.ts'
+import { delayFor, sleep, unlessAborted } from '../timing/backoff.ts'
 import type { ConsumerConfig } from './config.ts'
 import { failureKind } from './failures.ts'
 
@@ -29,7 +29,7 @@ export async function openDatabase(
   for (let failures = 1; ; failures++) {
     try {
       if (config.migrateOnStart) {
-        const { from, to, notAllowed } = await migrate(database)
+        const { from, to, notAllowed } = await unlessAborted(migrate(database), signal)
         if (from !== to) log.info({ from, to }, 'Schema brought up to date')
         if (notAllowed.length > 0) {
           log.warn(
@@ -42,7 +42,7 @@ export async function openDatabase(
       }
       return database
     } catch (error) {
-      if (failureKind(error) !== 'retry' || isOurs(error)) {
+      if (signal.aborted || failureKind(error) !== 'retry' || isOurs(error)) {
         await database.close()
         throw error
       }

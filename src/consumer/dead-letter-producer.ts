@@ -75,7 +75,8 @@ function chunks(letters: readonly FoundDeadLetter[]): FoundDeadLetter[][] {
   const all: FoundDeadLetter[][] = []
   let bytes = Number.POSITIVE_INFINITY
   for (const letter of letters) {
-    const size = (letter.row.payload?.length ?? 0) + (letter.row.key?.length ?? 0) + 500
+    const headers = letter.headers.reduce((sum, [, value]) => sum + 3 * value.length, 0)
+    const size = (letter.row.payload?.length ?? 0) + (letter.row.key?.length ?? 0) + headers + 500
     if (bytes + size > SEND_MAX_BYTES) {
       all.push([])
       bytes = 0

@@ -1,4 +1,4 @@
-import { HEADER, headerText, headerTexts } from '../kafka/headers.ts'
+import { HEADER, headerText, headerTexts, parseHeaderTexts } from '../kafka/headers.ts'
 import { isTimeMs } from '../market/fields.ts'
 import type { DeadLetterRow } from '../store/dead-letters.ts'
 import type { FetchedMessage, FoundDeadLetter } from './batch.ts'
@@ -20,6 +20,7 @@ export function deadLetter(
 ): FoundDeadLetter {
   const { topic, topicId } = partition
   const said = printable(reason)
+  const headers = headerTexts(record.headers)
   return {
     row: {
       topic,
@@ -30,14 +31,16 @@ export function deadLetter(
       reason: said,
       key: record.key,
       payload: record.value,
-      headers: headerTexts(record.headers),
+      headers,
       failedAtMs,
     },
     headers: [
       [HEADER.origin, 'consumer'],
       [HEADER.originTopic, topic],
+      [HEADER.originTopicId, topicId],
       [HEADER.originPartition, String(partition.partition)],
       [HEADER.originOffset, String(offset)],
+      [HEADER.originHeaders, JSON.stringify(headers)],
       [HEADER.reason, said],
       [HEADER.time, String(failedAtMs)],
     ],
@@ -45,30 +48,56 @@ export function deadLetter(
 }
 
 /**
- * The table's row of a message in the dead-letter topic. Dead letters of the consumers are in the table already,
- * those of ingestion reach it here.
+ * The table's row of a message in the dead-letter topic: of a frame that ingestion rejected, by where it stands there; of
+ * what a consumer set aside, by where that stood. The table has the latter already, unless it is of an older backup.
  *
  * @param nowMs of the wall clock, for letters that do not say when
- * @returns null for a letter that a consumer wrote
+ * @returns null for a message that is neither, or does not say where the original stood
  */
 export function mirroredLetter(
-  { topic, topicId, partition }: PartitionOrigin,
+  letters: PartitionOrigin,
   { offset, record }: FetchedMessage,
   nowMs: number,
 ): DeadLetterRow | null {
-  if (headerText(record.headers, HEADER.origin) !== 'ingestion') return null
-  const failedAtMs = Number(headerText(record.headers, HEADER.time))
-  return {
-    topic,
-    topicId,
-    partition,
-    offset,
-    origin: 'ingestion',
-    reason: printable(headerText(record.headers, HEADER.reason) ?? 'unknown'),
+  const text = (name: string) => headerText(record.headers, name)
+  const failedAtMs = Number(text(HEADER.time))
+  const common = {
+    reason: printable(text(HEADER.reason) ?? 'unknown'),
     key: record.key,
     payload: record.value,
     failedAtMs: isTimeMs(failedAtMs) ? failedAtMs : nowMs,
   }
+  switch (text(HEADER.origin)) {
+    case 'ingestion': {
+      const { topic, topicId, partition } = letters
+      return { topic, topicId, partition, offset, origin: 'ingestion', ...common }
+    }
+    case 'consumer': {
+      const original = placeOf(text)
+      const headers = parseHeaderTexts(text(HEADER.originHeaders) ?? '')
+      if (original === null) return null
+      return { ...original, origin: 'consumer', ...common, ...(headers === undefined ? {} : { headers }) }
+    }
+    default:
+      return null
+  }
+}
+
+const TOPIC_NAME = /^[\w.-]{1,249}$/
+const TOPIC_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
+
+/** Where a message stood that a consumer set aside; null when its copy does not say so exactly. */
+function placeOf(text: (name: string) => string | null): (PartitionOrigin & { offset: number }) | null {
+  const topic = text(HEADER.originTopic) ?? ''
+  const topicId = text(HEADER.originTopicId) ?? ''
+  const partition = wholeNumber(text(HEADER.originPartition), 2 ** 31 - 1)
+  const offset = wholeNumber(text(HEADER.originOffset), Number.MAX_SAFE_INTEGER)
+  if (partition === null || offset === null || !TOPIC_NAME.test(topic) || !TOPIC_ID.test(topicId)) return null
+  return { topic, topicId, partition, offset }
+}
+
+function wholeNumber(text: string | null, max: number): number | null {
+  return text !== null && /^\d{1,16}$/.test(text) && Number(text) <= max ? Number(text) : null
 }
 
 /** A text column takes no NUL, and a reason is one line. */

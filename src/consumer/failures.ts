@@ -67,6 +67,14 @@ const BY_CODE = {
   '58030': 'retry', // I/O error
 } as const satisfies Readonly<Record<string, FailureKind>>
 
+/**
+ * Internal errors that are none: by the routine of the server that raised them, a field of its answer like the SQLSTATE.
+ *
+ * - `relation_open`: an INSERT has found its chunk, and retention has dropped it before it could be locked (measured on
+ *   TimescaleDB 2.19; by `npm test -- consumer-retention`).
+ */
+const BY_ROUTINE: Readonly<Record<string, FailureKind>> = { relation_open: 'retry' }
+
 /** The SQLSTATE that an error carries, or null: then it was not the server that spoke. */
 export function sqlStateOf(error: unknown): string | null {
   const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : null
@@ -78,6 +86,10 @@ export function sqlStateOf(error: unknown): string | null {
 export function failureKind(error: unknown): FailureKind {
   const state = sqlStateOf(error)
   if (state === null) return isConnectionFailure(error) ? 'retry' : 'stop'
+  if (state === 'XX000') {
+    const routine: unknown = Reflect.get(Object(error), 'routine')
+    if (typeof routine === 'string') return lookUp(BY_ROUTINE, routine) ?? BY_CLASS.XX
+  }
   return lookUp(BY_CODE, state) ?? lookUp(BY_CLASS, state.slice(0, 2)) ?? 'stop'
 }
 

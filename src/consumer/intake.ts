@@ -258,7 +258,7 @@ export class Intake {
   #add(batch: Batch, state: Assigned, message: FetchedMessage, wallMs: number): void {
     if (state.kind === 'deadLetters') {
       const row = mirroredLetter(state, message, wallMs)
-      if (row !== null) batch.mirrored.push(row)
+      if (row !== null) (row.origin === 'ingestion' ? batch.mirrored : batch.copies).push(row)
       return
     }
     const reason = decodeInto(batch, state.kind, message.record)

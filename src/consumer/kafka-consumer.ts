@@ -7,7 +7,9 @@ import type { Logger } from '../telemetry/log.ts'
 import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
 import { type Clock, sleepOn } from '../timing/clock.ts'
 import { Wake } from '../timing/wake.ts'
+import { AilingPartitions } from './ailing-partitions.ts'
 import type { Intake } from './intake.ts'
+import type { TopicPartition } from './partition.ts'
 
 export interface KafkaConsumerPorts {
   readonly clock: Clock
@@ -49,7 +51,8 @@ const PARTITION_MAX_BYTES = 64 << 10
 
 /**
  * Fetches what the intake has positions and room for, one request to each broker at a time, and hands it over.
- * When a request fails the client is made anew; positions are the intake's, so nothing is lost or skipped.
+ * When a request fails the client is made anew; positions are the intake's, so nothing is lost or skipped. A partition
+ * that cannot be read holds up no other: it is tried again after a while, with the topics asked for anew.
  */
 export class KafkaConsumer {
   readonly #options: KafkaConsumerOptions
@@ -57,7 +60,9 @@ export class KafkaConsumer {
   readonly #events: KafkaConsumerEvents
   readonly #ports: KafkaConsumerPorts
   readonly #stopping = new AbortController()
-  readonly #wake = new Wake()
+  readonly #wake: Wake
+  readonly #ailing: AilingPartitions
+  #isRetrying = false
   #running: Promise<void> | null = null
   #fetcher: RecordFetcher | null = null
   #reconnectWanted = false
@@ -74,6 +79,13 @@ export class KafkaConsumer {
     this.#intake = intake
     this.#events = events
     this.#ports = ports
+    this.#wake = new Wake(ports.clock)
+    this.#ailing = new AilingPartitions(options.backoff)
+  }
+
+  /** Which partitions cannot be read, and why; null when all of ours can. */
+  get ailing(): string | null {
+    return this.#ailing.description
   }
 
   start(): void {
@@ -139,16 +151,18 @@ export class KafkaConsumer {
     const inFlight = new Map<number, Promise<void>>()
     let failure: { error: unknown } | null = null
     this.#reconnectWanted = false
+    this.#isRetrying = false
     let cancelRefresh = () => {}
     const refreshLater = () => {
       cancelRefresh = this.#ports.clock.schedule(REFRESH_EVERY_MS, () => {
-        this.#refresh(fetcher)
+        void this.#refresh(fetcher)
         refreshLater()
       })
     }
     refreshLater()
     try {
       while (!this.#stopping.signal.aborted && failure === null && !this.#reconnectWanted) {
+        this.#retryAiling(fetcher)
         const byLeader = this.#intake.hasRoom
           ? this.#positionsByLeader(fetcher)
           : new Map<number, Position[]>()
@@ -164,7 +178,8 @@ export class KafkaConsumer {
             })
           inFlight.set(node, request)
         }
-        await this.#wake.wait()
+        const dueInMs = this.#isRetrying ? null : this.#ailing.dueInMs(this.#nowMs)
+        await this.#wake.wait(dueInMs ?? undefined)
       }
     } finally {
       cancelRefresh()
@@ -180,19 +195,43 @@ export class KafkaConsumer {
     return Math.floor(this.#ports.clock.wallMicros() / 1000)
   }
 
-  #refresh(fetcher: RecordFetcher): void {
-    fetcher.connect().then(
-      (topics) => this.#events.onConnected(topics),
-      (error: unknown) => this.#ports.log.debug({ err: error }, 'The topics cannot be looked at now'),
+  async #refresh(fetcher: RecordFetcher): Promise<void> {
+    try {
+      this.#events.onConnected(await fetcher.connect())
+    } catch (error) {
+      this.#ports.log.debug({ err: error }, 'The topics cannot be looked at now')
+    }
+  }
+
+  /** Asks who leads the partitions that are due, and lets them be fetched again. */
+  #retryAiling(fetcher: RecordFetcher): void {
+    this.#ailing.keep(this.#intake.positions())
+    if (this.#isRetrying || this.#ailing.dueInMs(this.#nowMs) !== 0) return
+    this.#isRetrying = true
+    void this.#refresh(fetcher).then(() => {
+      this.#isRetrying = false
+      this.#ailing.readmit(this.#nowMs)
+      this.#wake.ring()
+    })
+  }
+
+  #cannotRead({ topic, partition }: TopicPartition, reason: string): void {
+    if (!this.#ailing.note({ topic, partition }, reason, this.#nowMs, this.#ports.random())) return
+    this.#ports.log.warn(
+      { topic, partition, reason },
+      'A partition cannot be read, trying again; the others go on',
     )
   }
 
   #positionsByLeader(fetcher: RecordFetcher): Map<number, Position[]> {
-    return Map.groupBy(this.#intake.positions(), ({ topic, partition }) => {
-      const leader = fetcher.leaderOf(topic, partition)
-      if (leader === null || leader < 0) throw new Error(`Partition ${partition} of ${topic} has no leader`)
-      return leader
-    })
+    const byLeader = new Map<number, Position[]>()
+    for (const position of this.#intake.positions()) {
+      if (this.#ailing.rests(position)) continue
+      const leader = fetcher.leaderOf(position.topic, position.partition)
+      if (leader === null || leader < 0) this.#cannotRead(position, 'it has no leader')
+      else byLeader.set(leader, [...(byLeader.get(leader) ?? []), position])
+    }
+    return byLeader
   }
 
   async #fetchOnce(fetcher: RecordFetcher, node: number, positions: readonly Position[]): Promise<void> {
@@ -204,15 +243,30 @@ export class KafkaConsumer {
     }
     const fetched = await fetcher.fetch(node, positions, limits)
     if (this.#stopping.signal.aborted) return
+    // What moves a position waits for the broker; what has come does not wait for that.
+    for (const one of fetched) if (one.error === null) this.#accept(one, positions)
+    this.#events.onAccepted()
     for (const one of fetched) {
-      if (one.error === 'OFFSET_OUT_OF_RANGE') await this.#goToOldest(fetcher, one)
-      else if (one.error !== null) throw new Error(`Partition ${one.partition} of ${one.topic}: ${one.error}`)
-      else this.#accept(one, positions)
+      if (one.error === 'OFFSET_OUT_OF_RANGE') await this.#tryToGoToOldest(fetcher, one)
+      else if (one.error !== null) this.#cannotRead(one, one.error)
     }
     this.#events.onAccepted()
   }
 
+  async #tryToGoToOldest(fetcher: RecordFetcher, one: FetchedPartition): Promise<void> {
+    try {
+      await this.#goToOldest(fetcher, one)
+    } catch (error) {
+      if (isFatal(error)) throw error
+      this.#cannotRead(one, `its offsets are not known: ${describeKafkaError(error)}`)
+    }
+  }
+
   #accept(fetched: FetchedPartition, positions: readonly Position[]): void {
+    if (this.#ailing.recovered(fetched)) {
+      const { topic, partition } = fetched
+      this.#ports.log.info({ topic, partition }, 'The partition can be read again')
+    }
     const hole = this.#intake.accept(fetched, this.#nowMs, this.#wallMs)
     if (hole === null) return
     // An answer to a position that has moved meanwhile begins elsewhere too: only where the broker was asked for
@@ -229,7 +283,7 @@ export class KafkaConsumer {
     const expected = this.#intake
       .positions()
       .find((one) => one.topic === topic && one.partition === partition)
-    const range = (await fetcher.offsetRanges()).find(
+    const range = (await fetcher.offsetRanges([topic])).find(
       (one) => one.topic === topic && one.partition === partition,
     )
     if (expected === undefined || range === undefined) return

@@ -130,6 +130,7 @@ function whyNotReady(worker: Worker): string {
     return `${what} for ${Math.round(waiting.ms / 1000)} s`
   }
   if (worker.fetchFailure !== null) return `nothing can be fetched: ${worker.fetchFailure}`
+  if (worker.ailing !== null) return worker.ailing
   if (worker.writeFailure !== null) return `the last flush failed: ${worker.writeFailure}`
   return ''
 }

@@ -1,6 +1,6 @@
 import { describeError } from '../errors.ts'
 import { compressionObstacle, compressNextChunk } from '../store/compression.ts'
-import type { Queryable } from '../store/database.ts'
+import type { Database, Queryable } from '../store/database.ts'
 import { dropOldChunks } from '../store/retention.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { sleep } from '../timing/backoff.ts'
@@ -21,7 +21,7 @@ const AFTER_FAILURE_MS = 60_000
  *
  * @returns ends it; a statement that runs is left to the database, which does all of it or nothing
  */
-export function startUpkeep(database: Queryable, config: UpkeepConfig, log: Logger): () => void {
+export function startUpkeep(database: Database, config: UpkeepConfig, log: Logger): () => void {
   const stopping = new AbortController()
   const work = async () => {
     let compresses = config.compressAfterDays !== null
@@ -44,15 +44,15 @@ export function startUpkeep(database: Queryable, config: UpkeepConfig, log: Logg
   return () => stopping.abort()
 }
 
-async function drop(database: Queryable, keepDays: number, log: Logger): Promise<void> {
-  for (const { table, chunks, before } of await dropOldChunks(database, keepDays)) {
+async function drop(database: Database, keepDays: number, log: Logger): Promise<void> {
+  for (const { table, chunks, before } of await unhurried(database, (on) => dropOldChunks(on, keepDays))) {
     log.info({ table, chunks, before: before.toISOString() }, 'Rows past RETENTION_DAYS were dropped')
   }
 }
 
 /** @returns false when this server cannot compress, which has been said then */
 async function compress(
-  database: Queryable,
+  database: Database,
   afterDays: number,
   log: Logger,
   signal: AbortSignal,
@@ -63,7 +63,7 @@ async function compress(
     return false
   }
   while (!signal.aborted) {
-    const chunk = await compressNextChunk(database, afterDays)
+    const chunk = await unhurried(database, (on) => compressNextChunk(on, afterDays))
     if (chunk === null) return true
     log.info(
       { table: chunk.table, end: chunk.end.toISOString() },
@@ -71,6 +71,14 @@ async function compress(
     )
   }
   return true
+}
+
+/** What a big table takes longer for than a batch may take would else be cut off and begun anew, for ever. */
+function unhurried<Result>(
+  database: Database,
+  work: (connection: Queryable) => Promise<Result>,
+): Promise<Result> {
+  return database.transaction(work, { queryTimeoutMs: null })
 }
 
 function report(error: unknown, log: Logger): void {

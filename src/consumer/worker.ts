@@ -155,6 +155,11 @@ export class Worker {
     return this.#kafka.failure
   }
 
+  /** Which partitions cannot be read now, and why; null when all of ours can. */
+  get ailing(): string | null {
+    return this.#kafka.ailing
+  }
+
   get generation(): number | null {
     return this.#membership.generation
   }

@@ -35,6 +35,18 @@ export function hasKafkaError(error: unknown, name: string): boolean {
   return hasKafkaError(error.cause, name)
 }
 
+/** The brokers' answers that an error of the client was made of, oldest first. Never throws. */
+export function answersWithin(error: unknown): unknown[] {
+  if (!(error instanceof Error)) return []
+  const inner = (error as GenericError | MultipleErrors)['errors']
+  const answer: unknown = Reflect.get(error, 'response')
+  return [
+    ...(Array.isArray(inner) ? inner.flatMap((one) => answersWithin(one)) : []),
+    ...answersWithin(error.cause),
+    ...(answer === undefined ? [] : [answer]),
+  ]
+}
+
 function isAddress(broker: string): boolean {
   return isIP(broker.slice(0, broker.lastIndexOf(':')).replace(/^\[|\]$/g, '')) !== 0
 }

@@ -12,8 +12,12 @@ export const HEADER = {
   /** Dead letters: who gave up on the message, `ingestion` or `consumer`. */
   origin: 'origin',
   originTopic: 'origin_topic',
+  /** Kafka's id of that topic. */
+  originTopicId: 'origin_topic_id',
   originPartition: 'origin_partition',
   originOffset: 'origin_offset',
+  /** Dead letters of the consumer: the message's own headers, as the JSON of `[[name, value], …]`. */
+  originHeaders: 'origin_headers',
   reason: 'reason',
   /** Dead letters: when, in milliseconds since the Unix epoch. */
   time: 'time',
@@ -49,6 +53,25 @@ export function headerTexts(
   for (const [key, value] of headers) {
     if (key === null || value === null || texts.length === KEPT_HEADERS) continue
     if (isPlainText(key) && isPlainText(value)) texts.push([key.toString(), value.toString()])
+  }
+  return texts
+}
+
+/** What {@link headerTexts} gave and a header brought back as JSON; undefined for anything else. */
+export function parseHeaderTexts(json: string): Array<[name: string, value: string]> | undefined {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(json)
+  } catch {
+    return undefined
+  }
+  const isText = (value: unknown): value is string =>
+    typeof value === 'string' && value.isWellFormed() && !value.includes('\0')
+  if (!Array.isArray(parsed)) return undefined
+  const texts: Array<[string, string]> = []
+  for (const pair of parsed) {
+    if (!Array.isArray(pair) || !isText(pair[0]) || !isText(pair[1])) return undefined
+    texts.push([pair[0], pair[1]])
   }
   return texts
 }

@@ -4,9 +4,9 @@ import {
   type KafkaRecord,
   protocolErrorsCodesById,
 } from '@platformatic/kafka'
-import { clientOptions } from './client.ts'
+import { answersWithin, clientOptions } from './client.ts'
 import type { KafkaConnection } from './config.ts'
-import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
+import { type TopicLayout, type TopicMetadata, topicLayouts } from './topic-metadata.ts'
 
 /** A place in a partition; `offset` is that of the next message to read. */
 export interface Position {
@@ -46,6 +46,9 @@ export interface FetchLimits {
 
 const PARTITION_MAX_BYTES = 1 << 20
 
+/** The version of Fetch that names topics by id (KIP-516). */
+const FETCH_BY_ID = 13
+
 /**
  * Reads partitions at positions that the caller keeps. The client's own stream is not used: after a rebalance
  * a fetch in flight may overwrite the position it has just moved to.
@@ -55,8 +58,9 @@ const PARTITION_MAX_BYTES = 1 << 20
 export class PartitionFetcher {
   readonly #client: Consumer<Buffer, Buffer, Buffer, Buffer>
   readonly #topics: readonly string[]
-  #metadata: ReadonlyMap<string, TopicMetadata> = new Map()
+  #layouts: ReadonlyMap<string, TopicLayout> = new Map()
   #topicOf: ReadonlyMap<string, string> = new Map()
+  #isTracking: boolean | null = null
 
   constructor(connection: KafkaConnection, clientId: string, topics: readonly string[]) {
     this.#topics = topics
@@ -70,24 +74,41 @@ export class PartitionFetcher {
       retries: 3,
       retryDelay: 250,
     })
-    for (const topic of topics) this.#client.topics.track(topic)
   }
 
-  /** Asks for ids and partition counts of the topics; must be called before anything else. */
+  /** Asks for ids, partition counts and leaders of the topics; must be called before anything else. */
   async connect(): Promise<ReadonlyMap<string, TopicMetadata>> {
-    this.#metadata = await topicMetadata(this.#client, this.#topics)
-    this.#topicOf = new Map([...this.#metadata].map(([name, topic]) => [topic.id, name]))
-    return this.#metadata
+    await this.#trackWhereNeeded()
+    this.#layouts = await topicLayouts(this.#client, this.#topics)
+    this.#topicOf = new Map([...this.#layouts].map(([name, topic]) => [topic.id, name]))
+    return this.#layouts
   }
 
-  /** The broker that leads a partition, by node id. */
+  /**
+   * With each fetch the client asks for the topics it tracks, and fails when one partition of them has no leader. Only
+   * brokers that are asked by name (before Kafka 3.1) need that.
+   */
+  async #trackWhereNeeded(): Promise<void> {
+    if (this.#isTracking !== null) return
+    const apis = await this.#client.listApis()
+    this.#isTracking = !apis.some(({ name, maxVersion }) => name === 'Fetch' && maxVersion >= FETCH_BY_ID)
+    if (this.#isTracking) for (const topic of this.#topics) this.#client.topics.track(topic)
+  }
+
+  /** The broker that leads a partition, by node id, when last asked; null or negative when there is none. */
   leaderOf(topic: string, partition: number): number | null {
-    return this.#client.currentMetadata?.topics.get(topic)?.partitions[partition]?.leader ?? null
+    return this.#layouts.get(topic)?.leaders[partition] ?? null
   }
 
-  /** The oldest (`start`) and the next (`end`) offset of every partition of every topic. */
-  async offsetRanges(): Promise<Array<{ topic: string; partition: number; start: number; end: number }>> {
-    const topics = [...this.#topics]
+  /**
+   * The oldest (`start`) and the next (`end`) offset of every partition of these topics, all when not given.
+   *
+   * @throws while a partition of them has no leader
+   */
+  async offsetRanges(
+    of: readonly string[] = this.#topics,
+  ): Promise<Array<{ topic: string; partition: number; start: number; end: number }>> {
+    const topics = [...of]
     const starts = await this.#client.listOffsets({ topics, timestamp: -2n })
     const ends = await this.#client.listOffsets({ topics, timestamp: -1n })
     return topics.flatMap((topic) =>
@@ -111,7 +132,7 @@ export class PartitionFetcher {
     limits: FetchLimits,
   ): Promise<FetchedPartition[]> {
     const topics = [...Map.groupBy(positions, (position) => position.topic)].map(([topic, inTopic]) => ({
-      topicId: this.#metadata.get(topic)?.id ?? '',
+      topicId: this.#layouts.get(topic)?.id ?? '',
       partitions: inTopic.map(({ partition, offset }) => ({
         partition,
         currentLeaderEpoch: -1,
@@ -129,8 +150,8 @@ export class PartitionFetcher {
       isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
     }
     const response = await this.#client.fetch(options).catch((error: unknown) => {
-      const partial = error instanceof Error ? Reflect.get(error, 'response') : undefined
-      if (isFetchResponse(partial) && partial.errorCode === 0) return partial
+      const partial = answersWithin(error).findLast(isFetchResponse)
+      if (partial?.errorCode === 0) return partial
       throw error
     })
     return response.responses.flatMap(({ topicId, partitions }) => {

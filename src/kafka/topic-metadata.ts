@@ -1,6 +1,6 @@
 import { type Base, findErrorBy } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../errors.ts'
-import { hasKafkaError } from './client.ts'
+import { answersWithin, hasKafkaError } from './client.ts'
 
 /** What a client needs to know of a topic. */
 export interface TopicMetadata {
@@ -9,25 +9,37 @@ export interface TopicMetadata {
   readonly partitions: number
 }
 
+/** Also who leads its partitions. */
+export interface TopicLayout extends TopicMetadata {
+  /** Node ids by partition; negative while one has no leader. */
+  readonly leaders: readonly number[]
+}
+
 /**
- * Asks the brokers for the topics, all of which must exist.
+ * Asks the brokers for the topics, all of which must exist. A partition without a leader is no obstacle.
  *
  * @throws TapelineError `KAFKA` naming the topics that are missing; other errors when no broker answers
  */
-export async function topicMetadata(
+export async function topicLayouts(
   client: Base,
   names: readonly string[],
-): Promise<Map<string, TopicMetadata>> {
+): Promise<Map<string, TopicLayout>> {
   try {
     const metadata = await client.metadata({ topics: [...names], forceUpdate: true, retries: 1 })
     return new Map(
       names.flatMap((name) => {
         const topic = metadata.topics.get(name)
-        return topic === undefined ? [] : [[name, { id: topic.id, partitions: topic.partitionsCount }]]
+        if (topic === undefined) return []
+        const { id, partitionsCount, partitions } = topic
+        const leaders = Array.from({ length: partitionsCount }, (_, i) => partitions[i]?.leader ?? -1)
+        return [[name, { id, partitions: partitionsCount, leaders }]]
       }),
     )
   } catch (error) {
-    // The client makes an error of the user's of a topic that the broker does not know.
+    // The client makes an error of an answer in which one partition has no leader.
+    const answer = answersWithin(error).findLast(isWholeAnswer)
+    if (answer !== undefined) return layoutsOf(answer)
+    // And an error of the user's of a topic that the broker does not know.
     const unknown = error instanceof Error && findErrorBy(error, 'code', 'PLT_KFK_USER') !== null
     if (unknown || hasKafkaError(error, 'UNKNOWN_TOPIC_OR_PARTITION')) {
       throw new TapelineError(
@@ -41,4 +53,51 @@ export async function topicMetadata(
     }
     throw error
   }
+}
+
+/** As {@link topicLayouts}. */
+export async function topicMetadata(
+  client: Base,
+  names: readonly string[],
+): Promise<Map<string, TopicMetadata>> {
+  return topicLayouts(client, names)
+}
+
+interface MetadataAnswer {
+  readonly topics: ReadonlyArray<{
+    readonly errorCode: number
+    readonly name: string
+    readonly topicId: string
+    readonly partitions: ReadonlyArray<{ readonly partitionIndex: number; readonly leaderId: number }>
+  }>
+}
+
+/** An answer in which nothing is amiss but single partitions. */
+function isWholeAnswer(value: unknown): value is MetadataAnswer {
+  if (typeof value !== 'object' || value === null || !('topics' in value)) return false
+  const { topics } = value
+  return (
+    Array.isArray(topics) &&
+    topics.length > 0 &&
+    topics.every(
+      (topic) =>
+        topic?.errorCode === 0 && typeof topic.topicId === 'string' && Array.isArray(topic.partitions),
+    )
+  )
+}
+
+function layoutsOf({ topics }: MetadataAnswer): Map<string, TopicLayout> {
+  return new Map(
+    topics.map(({ name, topicId, partitions }) => {
+      const leaders = new Map(partitions.map(({ partitionIndex, leaderId }) => [partitionIndex, leaderId]))
+      return [
+        name,
+        {
+          id: topicId,
+          partitions: partitions.length,
+          leaders: Array.from({ length: partitions.length }, (_, i) => leaders.get(i) ?? -1),
+        },
+      ]
+    }),
+  )
 }

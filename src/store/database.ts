@@ -21,12 +21,20 @@ export interface Queryable {
   ): Promise<QueryAnswer<Row>>
 }
 
+export interface TransactionOptions {
+  /** Of each statement: null for no limit. The pool's own when not given. */
+  readonly queryTimeoutMs?: number | null
+}
+
 /** A pool of connections to PostgreSQL with TimescaleDB, of which one may be held for a transaction. */
 export interface Database extends Queryable {
   /**
    * Runs `work` between BEGIN and COMMIT on one connection. When `work` or the commit fails the connection is
    * rolled back before it goes back to the pool; one that cannot be rolled back is closed instead.
    */
-  transaction<Result>(work: (connection: Queryable) => Promise<Result>): Promise<Result>
+  transaction<Result>(
+    work: (connection: Queryable) => Promise<Result>,
+    options?: TransactionOptions,
+  ): Promise<Result>
   close(): Promise<void>
 }

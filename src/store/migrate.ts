@@ -1,6 +1,6 @@
 import { describeError, TapelineError } from '../errors.ts'
 import type { Database, Queryable } from './database.ts'
-import { LEDGER_SQL, LOCK_SQL, loadMigrations, type Migration } from './migrations.ts'
+import { LEDGER_SQL, LOCK_HOLDER_SQL, LOCK_SQL, loadMigrations, type Migration } from './migrations.ts'
 import { actAsMigrator, actAsOneself, applyRoles } from './roles.ts'
 
 export interface MigrationReport {
@@ -11,34 +11,37 @@ export interface MigrationReport {
   readonly notAllowed: readonly string[]
 }
 
+/** How long a migration waits for a lock, that of another migration included. */
+const LOCK_TIMEOUT_MS = 60_000
+
+/** Another process holds the lock of migrations. As if the server had said so, it is worth another try. */
+export class MigrationUnderWayError extends Error {
+  readonly code = '55P03'
+
+  constructor(waitedMs: number, holder: string, cause: unknown) {
+    super(
+      `Another process is migrating this database (${holder}): its lock was not to be had in ${waitedMs / 1000} s`,
+      { cause },
+    )
+    this.name = 'MigrationUnderWayError'
+  }
+}
+
 /**
- * Brings the schema up to date, in one transaction under an advisory lock: several may start at once.
+ * Brings the schema up to date, in one transaction under an advisory lock: several may start at once. Its statements
+ * may take as long as they need; a wait for a lock may not.
  *
  * @throws TapelineError `DATABASE` when the database is newer than this program or has no TimescaleDB
+ * @throws MigrationUnderWayError
  */
-export async function migrate(database: Database): Promise<MigrationReport> {
+export async function migrate(
+  database: Database,
+  { lockTimeoutMs = LOCK_TIMEOUT_MS } = {},
+): Promise<MigrationReport> {
   const migrations = loadMigrations()
   try {
-    return await database.transaction(async (connection) => {
-      const before = await versionIfAny(connection)
-      refuseNewer(before, migrations)
-      // A user that may only read and write passes where there is nothing to do.
-      if (before === migrations.length) return { from: before, to: before, notAllowed: [] }
-      await requireTimescale(connection)
-      await connection.query(LOCK_SQL)
-      await actAsMigrator(connection)
-      await connection.query(LEDGER_SQL)
-      const from = await currentVersion(connection)
-      refuseNewer(from, migrations)
-      for (const { version, name, sql } of migrations.slice(from)) {
-        await connection.query(sql)
-        await connection.query('INSERT INTO schema_migrations (version, name) VALUES ($1, $2)', [
-          version,
-          name,
-        ])
-      }
-      await actAsOneself(connection)
-      return { from, to: migrations.length, notAllowed: await applyRoles(connection) }
+    return await database.transaction((connection) => bringUpToDate(connection, migrations, lockTimeoutMs), {
+      queryTimeoutMs: null,
     })
   } catch (error) {
     if (sqlState(error) !== '42501') throw error
@@ -47,6 +50,49 @@ export async function migrate(database: Database): Promise<MigrationReport> {
       cause: error,
     })
   }
+}
+
+async function bringUpToDate(
+  connection: Queryable,
+  migrations: readonly Migration[],
+  lockTimeoutMs: number,
+): Promise<MigrationReport> {
+  const before = await versionIfAny(connection)
+  refuseNewer(before, migrations)
+  // A user that may only read and write passes where there is nothing to do.
+  if (before === migrations.length) return { from: before, to: before, notAllowed: [] }
+  await requireTimescale(connection)
+  await takeLock(connection, lockTimeoutMs)
+  await actAsMigrator(connection)
+  await connection.query(LEDGER_SQL)
+  const from = await currentVersion(connection)
+  refuseNewer(from, migrations)
+  for (const { version, name, sql } of migrations.slice(from)) {
+    await connection.query(sql)
+    await connection.query('INSERT INTO schema_migrations (version, name) VALUES ($1, $2)', [version, name])
+  }
+  await actAsOneself(connection)
+  return { from, to: migrations.length, notAllowed: await applyRoles(connection) }
+}
+
+/** Held until the transaction ends; the limits of this session are set for as long. */
+async function takeLock(connection: Queryable, lockTimeoutMs: number): Promise<void> {
+  await connection.query(
+    `SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = ${lockTimeoutMs}; SAVEPOINT before_lock`,
+  )
+  try {
+    await connection.query(LOCK_SQL)
+  } catch (error) {
+    if (sqlState(error) !== '55P03') throw error
+    await connection.query('ROLLBACK TO SAVEPOINT before_lock')
+    throw new MigrationUnderWayError(lockTimeoutMs, await lockHolder(connection), error)
+  }
+}
+
+async function lockHolder(connection: Queryable): Promise<string> {
+  const { rows } = await connection.query<{ pid: number; application_name: string | null }>(LOCK_HOLDER_SQL)
+  const [holder] = rows
+  return holder === undefined ? 'gone by now' : `${holder.application_name || 'no name'}, pid ${holder.pid}`
 }
 
 /**

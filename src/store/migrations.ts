@@ -20,6 +20,10 @@ const LEDGER = `CREATE TABLE IF NOT EXISTS schema_migrations (
 
 /** Taken first in the migrating transaction, held until it ends. */
 export const LOCK_SQL = `SELECT pg_advisory_xact_lock(${LOCK_KEY});`
+/** Who holds it. */
+export const LOCK_HOLDER_SQL = `SELECT pid, application_name FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
+  WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = ${LOCK_KEY} AND objsubid = 1
+    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 export const LEDGER_SQL = LEDGER
 
 /** All migrations of this program, oldest first. Numbered files `0001_name.sql` beside this module. */

@@ -20,6 +20,12 @@ const CONNECT_TIMEOUT_MS = 5000
 /** A statement without an answer for so long has lost its server; a batch takes milliseconds. */
 const QUERY_TIMEOUT_MS = 60_000
 
+/** Of a single statement `pg` takes no "none": the longest that a timer takes, 24 days. */
+const NO_TIMEOUT_MS = 2 ** 31 - 1
+
+/** After so long without a word the system asks whether the server is still there, and gives it up soon. */
+const KEEP_ALIVE_AFTER_MS = 10_000
+
 /** How long closing waits for statements that run. */
 const CLOSE_TIMEOUT_MS = 1000
 
@@ -37,6 +43,7 @@ export function openPostgres(options: PostgresOptions): Database {
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     ...(options.queryTimeoutMs === null ? {} : { query_timeout: options.queryTimeoutMs ?? QUERY_TIMEOUT_MS }),
     keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
     application_name: options.applicationName,
     options: '-c timezone=UTC',
   })
@@ -52,11 +59,13 @@ export function openPostgres(options: PostgresOptions): Database {
   return {
     query: <Row>(text: string, values?: readonly unknown[], name?: string) =>
       run<Row>(pool, text, values, name).catch(refused),
-    async transaction(work) {
+    async transaction(work, { queryTimeoutMs } = {}) {
       const client = await pool.connect().catch(refused)
       try {
         await client.query('BEGIN')
-        const result = await work({ query: (text, values, name) => run(client, text, values, name) })
+        const result = await work({
+          query: (text, values, name) => run(client, text, values, name, queryTimeoutMs),
+        })
         await client.query('COMMIT')
         client.release()
         return result
@@ -76,9 +85,11 @@ async function run<Row>(
   text: string,
   values: readonly unknown[] | undefined,
   name: string | undefined,
+  timeoutMs?: number | null,
 ): Promise<QueryAnswer<Row>> {
   const answer = await on.query({
     text,
+    ...(timeoutMs === undefined ? {} : { query_timeout: timeoutMs ?? NO_TIMEOUT_MS }),
     ...(values === undefined ? {} : { values: [...values] }),
     ...(name === undefined ? {} : { name }),
   })

@@ -176,8 +176,14 @@ export class MemoryDatabase {
       this.#putGap(gap)
     for (const loss of batch.losses.values()) this.#putLoss(loss)
     const inserted = this.#insert(batch)
+    const lettersBefore = state.letters.size
+    for (const { topic, partition, offset, reason } of batch.copies) {
+      const key = `${topic}:${partition}:${offset}`
+      if (!state.letters.has(key)) state.letters.set(key, reason)
+    }
+    const restored = state.letters.size - lettersBefore
     this.#advance(steps)
-    return { inserted, deadLettered: batch.found.length + batch.mirrored.length, rows: [] }
+    return { inserted, deadLettered: batch.found.length + batch.mirrored.length + restored, rows: [] }
   }
 
   #insert(batch: Batch): number {

@@ -29,6 +29,8 @@ export interface MemoryPartition {
   readonly messages: LogMessage[]
   /** The oldest offset that retention has left. */
   start: number
+  /** Why it cannot be read now: nobody leads it, or the broker that is asked refuses it, with this error. */
+  ailment: 'no leader' | 'NOT_LEADER_OR_FOLLOWER' | null
 }
 
 const PARTITIONS = 3
@@ -39,13 +41,21 @@ export class MemoryLog {
   readonly topics: readonly string[]
   readonly partitions: readonly MemoryPartition[]
   isAway = false
+  /** Told when a client asks for the topics. */
+  onConnect: () => void = () => {}
   readonly #dice: Dice
 
   constructor(topics: readonly string[], dice: Dice) {
     this.topics = topics
     this.#dice = dice
     this.partitions = topics.flatMap((topic) =>
-      Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition, messages: [], start: 0 })),
+      Array.from({ length: PARTITIONS }, (_, partition) => ({
+        topic,
+        partition,
+        messages: [],
+        start: 0,
+        ailment: null,
+      })),
     )
   }
 
@@ -74,8 +84,11 @@ export class MemoryLog {
       return result()
     }
     return {
-      connect: () => answer(this.#dice.between(1, 20), () => metadata),
-      leaderOf: () => 1,
+      connect: () => {
+        this.onConnect()
+        return answer(this.#dice.between(1, 20), () => metadata)
+      },
+      leaderOf: (topic, partition) => (this.partition(topic, partition).ailment === 'no leader' ? -1 : 1),
       offsetRanges: () =>
         answer(this.#dice.between(1, 20), () =>
           this.partitions.map(({ topic, partition, start, messages }) => ({
@@ -99,7 +112,11 @@ export class MemoryLog {
   }
 
   #read({ topic, partition, offset }: Position): FetchedPartition {
-    const { start, messages } = this.partition(topic, partition)
+    const { start, messages, ailment } = this.partition(topic, partition)
+    if (ailment !== null) {
+      const error = 'NOT_LEADER_OR_FOLLOWER'
+      return { topic, partition, error, startOffset: -1, endOffset: -1, nextOffset: null, records: [] }
+    }
     const isOutside = offset < start || offset > messages.length
     // A batch of the log may begin before the offset that is asked for.
     const from = Math.max(start, offset - this.#dice.integer(3))

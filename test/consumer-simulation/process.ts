@@ -1,6 +1,6 @@
 import type { Written } from '../../src/consumer/consumer-store.ts'
 import { Worker, type WorkerConfig } from '../../src/consumer/worker.ts'
-import { createLogger } from '../../src/telemetry/log.ts'
+import { createLogger, type Logger } from '../../src/telemetry/log.ts'
 import type { Clock } from '../../src/timing/clock.ts'
 import type { Dice } from './dice.ts'
 import { Life } from './life.ts'
@@ -31,6 +31,8 @@ export interface Outside {
   readonly log: MemoryLog
   readonly group: MemoryGroup
   readonly database: MemoryDatabase
+  /** Silent when not given. */
+  readonly logger?: Logger
 }
 
 /** One consumer process: the worker unchanged, and what it has counted. */
@@ -41,7 +43,7 @@ export class ConsumerProcess {
   fatal: unknown = null
   isStopping = false
 
-  constructor({ clock, dice, log, group, database }: Outside) {
+  constructor({ clock, dice, log, group, database, logger }: Outside) {
     const life = new Life(clock)
     this.life = life
     this.worker = new Worker(
@@ -75,7 +77,7 @@ export class ConsumerProcess {
             })
           }
         },
-        log: LOG,
+        log: logger ?? LOG,
       },
       {
         onStored: (batch, { inserted, deadLettered }: Written) => {

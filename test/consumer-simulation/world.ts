@@ -71,6 +71,7 @@ export class World {
       this.#fault('isolated member', this.group.isolate(this.dice.between(3000, 40_000))),
     )
     this.#often(120_000, () => this.#brokerAway())
+    this.#often(60_000, () => this.#ailOne())
     this.#often(100_000, () => this.#databaseAway())
     this.#often(60_000, () => this.#backUp())
     this.#often(200_000, () => this.#restore())
@@ -150,6 +151,18 @@ export class World {
     this.clock.schedule(this.dice.between(500, 25_000), () => {
       this.log.isAway = false
       this.group.isAway = false
+    })
+  }
+
+  /** One partition cannot be read for a while. */
+  #ailOne(): void {
+    const one = this.dice.pick(this.log.partitions)
+    if (one === undefined || one.ailment !== null) return
+    const ailment = this.dice.pick(['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const) ?? null
+    this.#fault(`partition ailing: ${ailment}`)
+    one.ailment = ailment
+    this.clock.schedule(this.dice.between(500, 60_000), () => {
+      one.ailment = null
     })
   }
 

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import { failureKind } from '../src/consumer/failures.ts'
+import { startUpkeep } from '../src/consumer/upkeep.ts'
+import type { Database } from '../src/store/database.ts'
+import { checkSchema, MigrationUnderWayError, migrate } from '../src/store/migrate.ts'
+import { LOCK_SQL } from '../src/store/migrations.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { createLogger } from '../src/telemetry/log.ts'
+import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const [native] = databaseKinds()
+
+/** Longer than the limit of the pools here, as a big table makes it. */
+const SLOW = `CREATE FUNCTION slowly() RETURNS LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURNVALUE; END $$`
+
+describe('what takes longer than a statement of a batch may', { skip: native?.skip ?? false }, () => {
+  let server: TestDatabase
+  let database: Database
+  before(async () => {
+    server = await createTestDatabase('native')
+    database = openPostgres({
+      url: server.url,
+      poolMin: 0,
+      poolMax: 4,
+      queryTimeoutMs: 1000,
+      applicationName: 'hurried',
+    })
+  })
+  after(async () => {
+    await database.close()
+    await server.drop()
+  })
+  beforeEach(async () => {
+    await database.query('DROP FUNCTION IF EXISTS slowly() CASCADE')
+  })
+
+  const definedAs = (returns: string, value: string) =>
+    SLOW.replace('RETURNS', `RETURNS ${returns}`).replace('RETURNVALUE', `RETURN${value}`)
+
+  test('a wait for the lock of migrations ends and names who holds it, and may be tried again', async () => {
+    const taken = Promise.withResolvers<void>()
+    const held = Promise.withResolvers<void>()
+    const holding = database.transaction(async (connection) => {
+      await connection.query(LOCK_SQL)
+      taken.resolve()
+      await held.promise
+    })
+    await taken.promise
+    const error = await migrate(database, { lockTimeoutMs: 300 }).then(
+      () => assert.fail('it did not wait'),
+      (reason: unknown) => reason,
+    )
+    held.resolve()
+    await holding
+    assert.ok(error instanceof MigrationUnderWayError)
+    assert.match(
+      error.message,
+      /^Another process is migrating this database \(hurried, pid \d+\): .* in 0.3 s$/,
+    )
+    assert.equal(failureKind(error), 'retry')
+  })
+
+  test('a migration is not cut off', async () => {
+    await database.query(definedAs('event_trigger', ''))
+    await database.query(
+      `CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION slowly()`,
+    )
+    await migrate(database)
+    await database.query('DROP EVENT TRIGGER slow')
+    await checkSchema(database)
+  })
+
+  test('upkeep is not cut off', async () => {
+    await migrate(database)
+    await database.query(
+      `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+       SELECT now() - days * interval '1 day', 'BTCUSDT', 'trade', days, 1, 1, true, now() FROM generate_series(0, 9) AS days`,
+    )
+    await database.query(definedAs('trigger', ' NEW'))
+    await database.query('CREATE TRIGGER slow BEFORE INSERT ON meta FOR EACH ROW EXECUTE FUNCTION slowly()')
+    const stop = startUpkeep(
+      database,
+      { retentionDays: 3, compressAfterDays: null },
+      createLogger('test', 'silent'),
+    )
+    try {
+      await waitFor(
+        async () =>
+          (await database.query("SELECT 1 FROM meta WHERE key = 'retention:trades'")).rowCount === 1,
+        { timeoutMs: 30_000, what: 'the old chunks to be dropped' },
+      )
+    } finally {
+      stop()
+    }
+  })
+
+  test('other statements still are, or a batch would wait for ever for a server that is gone', async () => {
+    await assert.rejects(database.query('SELECT pg_sleep(20)'), /timeout/i)
+    await assert.rejects(
+      database.transaction((connection) => connection.query('SELECT pg_sleep(20)')),
+      /timeout/i,
+    )
+  })
+})
