@@ -41,7 +41,7 @@ function state(): DisplayState {
   totals.add(consumer(1000, 100), 0)
   totals.add(consumer(3000, 1300), 2000)
   return {
-    source: 'simulated',
+    source: { name: 'simulated', url: null },
     uptimeMs: 61_000,
     endsInMs: null,
     parts: [{ name: 'ingest', health: 'waiting', detail: 'not connected: connection refused' }],

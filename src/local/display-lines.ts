@@ -18,9 +18,17 @@ export interface ProblemView {
   readonly text: string
 }
 
+/** Where the market data comes from. */
+export interface SourceView {
+  /** As the exchange names itself. */
+  readonly name: string
+  /** Where it is, when it is neither Binance's own address nor started by `up`. */
+  readonly url: string | null
+}
+
 /** Everything the display shows, at one moment. */
 export interface DisplayState {
-  readonly source: string
+  readonly source: SourceView
   readonly uptimeMs: number
   /** Milliseconds until it stops by itself; null when it does not. */
   readonly endsInMs: number | null
@@ -96,10 +104,13 @@ export function summaryLines(
   ]
 }
 
-export function sourceText(source: string): string {
-  if (source === 'binance') return 'Binance, live'
-  if (source.startsWith('simulated')) return `the built-in exchange (${source}), not Binance`
-  return `a recording (${source})`
+export function sourceText({ name, url }: SourceView): string {
+  if (name === 'binance') return url === null ? 'Binance, live' : `${url}, taken as live`
+  const at = url === null ? '' : ` at ${url}`
+  if (name.startsWith('simulated')) {
+    return `${url === null ? 'the built-in' : 'a simulated'} exchange${at} (${name}), not Binance`
+  }
+  return `a recording${at} (${name})`
 }
 
 function titleLine(state: DisplayState, style: Style): string {
@@ -156,8 +167,8 @@ function latencyLines({ source, consumer }: DisplayState, style: Style): string[
 }
 
 /** The events of a recording happened when it was made: how long ago that was is no latency. */
-function eventToRow(source: string, consumer: ConsumerStatus | null): LatencySummary | undefined {
-  return source.startsWith('replay:') ? undefined : consumer?.eventToRowMs
+function eventToRow(source: SourceView, consumer: ConsumerStatus | null): LatencySummary | undefined {
+  return source.name.startsWith('replay:') ? undefined : consumer?.eventToRowMs
 }
 
 function queueLine(state: DisplayState, style: Style): string {

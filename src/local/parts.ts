@@ -210,9 +210,15 @@ function exchangeArguments(source: SourceChoice, port: number, symbols: readonly
         ...['--port', String(port), '--symbols', symbols.join(',')],
         ...option('--seed', source.seed),
         ...option('--rate', source.rate),
+        ...(source.faults === true ? ['--faults'] : []),
       ]
     case 'replay':
-      return ['replay', source.file, '--port', String(port), ...option('--speed', source.speed)]
+      return [
+        'replay',
+        ...[source.file, '--port', String(port)],
+        ...option('--speed', source.speed),
+        ...(source.faults === true ? ['--faults'] : []),
+      ]
     case 'binance':
       throw new Error('the live exchange is not started')
   }
