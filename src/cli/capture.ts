@@ -5,6 +5,7 @@ import { type CaptureSummary, startCapture } from '../capture/capture.ts'
 import { TapelineError } from '../errors.ts'
 import { streamName } from '../market/event.ts'
 import { loadSettings, type Settings } from '../settings/load.ts'
+import { withOrigin } from '../settings/origin.ts'
 import { sleep } from '../timing/backoff.ts'
 import { systemClock } from '../timing/clock.ts'
 import { parseDuration } from './duration.ts'
@@ -14,9 +15,9 @@ Each line of the file is "<receive time in ns since 1970> <frame>". SYMBOLS, STR
 is recorded, and from where. The connections are its own: ingestion that runs beside is not slowed.
 
 Examples:
-  $ tapeline capture btc.ndjson.gz --for 10m
-  $ SYMBOLS=BTCUSDT,SOLUSDT STREAM_TYPES=trade tapeline capture trades.ndjson
-  $ tapeline replay btc.ndjson.gz`
+  $ bin/tapeline capture btc.ndjson.gz --for 10m
+  $ SYMBOLS=BTCUSDT,SOLUSDT STREAM_TYPES=trade bin/tapeline capture trades.ndjson
+  $ bin/tapeline replay btc.ndjson.gz`
 
 /** `tapeline capture FILE`: raw frames with receive times, for `replay`. */
 export function captureCommand(): Command {
@@ -59,9 +60,11 @@ export function captureCommand(): Command {
         await rm(file)
         throw new TapelineError(
           'EXCHANGE',
-          `No frame came from ${settings.BINANCE_WS_URL}; nothing was recorded.`,
+          `No frame came from ${withOrigin(settings, 'BINANCE_WS_URL', settings.BINANCE_WS_URL)}; nothing was recorded.`,
           {
-            fix: 'Check BINANCE_WS_URL, SYMBOLS and the network.',
+            fix: settings.isSet('BINANCE_WS_URL')
+              ? 'Check BINANCE_WS_URL, SYMBOLS and the network.'
+              : 'Check SYMBOLS and the network.',
           },
         )
       }

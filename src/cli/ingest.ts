@@ -9,7 +9,10 @@ import { runService } from './run-service.ts'
 export function ingestCommand(): Command {
   return new Command('ingest')
     .description('the ingestion service: the exchange to Kafka')
-    .addHelpText('after', '\nExample:\n  SYMBOLS=BTCUSDT,ETHUSDT KAFKA_BROKERS=kafka:9092 tapeline ingest')
+    .addHelpText(
+      'after',
+      '\nExample:\n  SYMBOLS=BTCUSDT,ETHUSDT KAFKA_BROKERS=kafka:9092 bin/tapeline ingest',
+    )
     .action(async () => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const config = ingestionConfig(settings)

@@ -11,10 +11,10 @@ import {
 
 const EXAMPLES = `
 Examples:
-  $ tapeline simulate
-  $ tapeline simulate --symbols BTCUSDT,SOLUSDT --rate 1000 --port 9500
-  $ tapeline simulate --faults
-  $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 tapeline ingest
+  $ bin/tapeline simulate
+  $ bin/tapeline simulate --symbols BTCUSDT,SOLUSDT --rate 1000 --port 9500
+  $ bin/tapeline simulate --faults
+  $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 bin/tapeline ingest
 
 The same symbols, rate and seed give the same market, also after a restart.`
 

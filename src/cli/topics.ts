@@ -12,7 +12,7 @@ export function topicsCommand(): Command {
     )
     .addHelpText(
       'after',
-      '\nExample:\n  KAFKA_BROKERS=kafka:9092 KAFKA_REPLICATION_FACTOR=3 tapeline topics init',
+      '\nExample:\n  KAFKA_BROKERS=kafka:9092 KAFKA_REPLICATION_FACTOR=3 bin/tapeline topics init',
     )
     .action(async () => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
@@ -26,7 +26,7 @@ export function topicsCommand(): Command {
     .description('show which symbol goes to which partition')
     .argument('[symbols...]', 'symbols; those of SYMBOLS when none are given')
     .option('--partitions <count>', 'the number of partitions; KAFKA_PARTITIONS when not given')
-    .addHelpText('after', '\nExample:\n  tapeline topics map BTCUSDT ETHUSDT SOLUSDT --partitions 6')
+    .addHelpText('after', '\nExample:\n  bin/tapeline topics map BTCUSDT ETHUSDT SOLUSDT --partitions 6')
     .action((given: string[], options: { partitions?: string }) => {
       const environment = {
         ...process.env,

@@ -49,14 +49,14 @@ export function upCommand(): Command {
 
 const HELP = `
 Where KAFKA_BROKERS or DATABASE_URL is set, that one is used and not started. Data stays in DATA_DIR (.tapeline),
-each source's on its own; "tapeline clean" removes it. Ctrl-C stops everything in order.
+each source's on its own; "bin/tapeline clean" removes it. Ctrl-C stops everything in order.
 
 Examples:
-  tapeline up                            live, from Binance
-  tapeline up --simulate                 without the exchange
-  tapeline up --simulate --rate 5000 --for 1m
-  tapeline up --simulate --faults        and then: curl -s localhost:9443/faults
-  tapeline up --replay capture.ndjson.gz --speed 10`
+  bin/tapeline up                         live, from Binance
+  bin/tapeline up --simulate              without the exchange
+  bin/tapeline up --simulate --rate 5000 --for 1m
+  bin/tapeline up --simulate --faults     and then: curl -s localhost:9443/faults
+  bin/tapeline up --replay capture.ndjson.gz --speed 10`
 
 function sourceChoice({ simulate, replay, speed, seed, rate, faults }: UpArguments): SourceChoice {
   if (speed !== undefined && replay === undefined) throw belongsTo('--speed', '--replay')
@@ -95,7 +95,7 @@ function commandLine({ simulate, replay, speed, seed, rate, faults }: UpArgument
     ...option('--rate', rate),
     ...(faults === true ? ['--faults'] : []),
   ]
-  return ['tapeline up', ...words].join(' ')
+  return ['bin/tapeline up', ...words].join(' ')
 }
 
 function positive(text: string): number {

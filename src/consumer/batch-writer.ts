@@ -209,7 +209,7 @@ function refusesAsARule(table: RowTable, error: unknown): TapelineError {
     {
       fix:
         'Mend or drop the constraint or trigger and start the consumer again: nothing of the batch was committed. ' +
-        'What had become dead letters before comes back with: tapeline dead-letters retry',
+        'What had become dead letters before comes back with: bin/tapeline dead-letters retry',
       cause: error,
     },
   )

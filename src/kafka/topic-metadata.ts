@@ -34,7 +34,7 @@ export async function topicMetadata(
         'KAFKA',
         `A topic is missing on the broker, of: ${names.join(', ')} (${describeError(error)})`,
         {
-          fix: 'Create the topics with: tapeline topics init',
+          fix: 'Create the topics with: bin/tapeline topics init',
           cause: error,
         },
       )

@@ -97,7 +97,7 @@ async function sha256(file: string): Promise<string> {
     for await (const chunk of createReadStream(file)) hash.update(chunk)
   } catch (error) {
     throw new TapelineError('INPUT', `${file} cannot be read: ${describeError(error)}`, {
-      fix: 'Give a file that `tapeline capture` has written.',
+      fix: 'Give a file that `bin/tapeline capture` has written.',
       cause: error,
     })
   }

@@ -145,7 +145,7 @@ export async function runCommand(
   if (exit.code === 0) return
   const said = log.follower.problems.at(-1)
   const text = said?.text ?? `it ended with ${describeExit(exit)}`
-  throw new TapelineError('ENVIRONMENT', `tapeline ${args.join(' ')} failed: ${text}`, {
+  throw new TapelineError('ENVIRONMENT', `bin/tapeline ${args.join(' ')} failed: ${text}`, {
     fix: said?.fix || `See ${shownPath(log.path)}.`,
   })
 }
