@@ -8,6 +8,7 @@ import {
   MOST_MESSAGES_PER_SECOND,
   startSimulatedExchange,
 } from '../exchange/simulated-exchange.ts'
+import { plural } from '../telemetry/plural.ts'
 
 const EXAMPLES = `
 Examples:
@@ -52,7 +53,7 @@ export function simulateCommand(): Command {
           faultInterface: options.faults,
         })
         await serveUntilStopped(
-          `Simulated exchange, ${symbols.length} symbols, ${messagesPerSecond} messages/s`,
+          `Simulated exchange, ${plural(symbols.length, 'symbol')}, ${messagesPerSecond} messages/s`,
           exchange,
         )
       },

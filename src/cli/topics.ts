@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { partitionOf } from '../kafka/partition-map.ts'
 import { initTopics } from '../kafka/topics.ts'
 import { loadSettings } from '../settings/load.ts'
+import { plural } from '../telemetry/plural.ts'
 
 export function topicsCommand(): Command {
   const command = new Command('topics').description('the Kafka topics')
@@ -17,7 +18,7 @@ export function topicsCommand(): Command {
     .action(async () => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       for (const { name, partitions, state, differences } of await initTopics(settings)) {
-        const detail = state === 'differs' ? differences.join('; ') : `${partitions} partitions`
+        const detail = state === 'differs' ? differences.join('; ') : plural(partitions, 'partition')
         console.log(`${name.padEnd(24)} ${state.padEnd(8)} ${detail}`)
       }
     })

@@ -8,7 +8,7 @@ import { otherExchangeUrl } from './other-exchange.ts'
 import { commandPart, databasePart, exchangePart, kafkaPart, type PartContext, runCommand } from './parts.ts'
 import { freePort, nextFreePort, requirePort } from './ports.ts'
 import { cleanUpLeftOvers, type Endpoints, ROLES, type Role, writeEndpoints } from './process-registry.ts'
-import { consumerStatus, isReady } from './service-status.ts'
+import { consumerStatus, ingestionStatus, isReady } from './service-status.ts'
 import { type Part, Supervisor } from './supervisor.ts'
 
 const KAFKA_PORT = 9092
@@ -140,7 +140,7 @@ export class LocalStack {
     await this.#untilConsumerReady()
     this.#options.report.progress('ingest', 'starting')
     await this.#run('ingest', commandPart(this.#context, 'ingest', ['ingest']), this.ingestUrl)
-    this.#options.report.ready('ingest', this.ingestUrl)
+    await this.#untilIngestionAnswers()
     writeEndpoints(directory.run, this.#endpoints())
   }
 
@@ -279,12 +279,23 @@ export class LocalStack {
     while (!(await isReady(this.consumerUrl))) {
       const reason = (await consumerStatus(this.consumerUrl))?.reason ?? ''
       report.progress('consume', reason === '' ? 'starting' : `waiting: ${reason}`)
-      await Promise.race([
-        sleep(PROBE_INTERVAL_MS, this.#stopping.signal),
-        this.fatal.then((error) => Promise.reject(error)),
-      ])
+      await this.#pause()
     }
     report.ready('consume', this.consumerUrl)
+  }
+
+  /** Waits until it can be asked; not for the exchange, which may be away for long. */
+  async #untilIngestionAnswers(): Promise<void> {
+    while ((await ingestionStatus(this.ingestUrl)) === null) await this.#pause()
+    this.#options.report.ready('ingest', this.ingestUrl)
+  }
+
+  /** @throws what ends the run, or that it is being stopped */
+  async #pause(): Promise<void> {
+    await Promise.race([
+      sleep(PROBE_INTERVAL_MS, this.#stopping.signal),
+      this.fatal.then((error) => Promise.reject(error)),
+    ])
   }
 
   /** Waits until the consumer has stored what is in Kafka; not for ever, since a restart goes on where it was. */
