@@ -1,5 +1,5 @@
--- Made by: tapeline migrate --print
--- For an empty database; an existing one is brought up to date by: tapeline migrate
+-- Made by: bin/tapeline migrate --print
+-- For an empty database; an existing one is brought up to date by: bin/tapeline migrate
 
 BEGIN;
 SELECT pg_advisory_xact_lock(7453910);

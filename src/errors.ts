@@ -46,13 +46,21 @@ export class TapelineError extends Error {
 
 /** What can be said in one line about anything that was thrown. Never throws itself. */
 export function describeError(error: unknown): string {
-  if (error instanceof AggregateError && error.errors.length > 0) {
-    const inner = error.errors.map(describeError)
-    const own = error.message === '' ? '' : `${error.message}: `
-    return own + [...new Set(inner)].join('; ')
-  }
-  if (error instanceof Error) {
-    return error.message === '' ? (Reflect.get(error, 'code')?.toString() ?? error.name) : error.message
-  }
-  return String(error)
+  return describe(error, new Set())
+}
+
+/** @param above the errors whose cause this is: a cycle of causes comes to an end */
+function describe(error: unknown, above: ReadonlySet<unknown>): string {
+  if (!(error instanceof Error)) return String(error)
+  // It already says of its cause what its reader needs.
+  if (error instanceof TapelineError) return error.message
+  // A sentence's full stop would stand before the colon.
+  const own = error.message.replace(/\.$/, '')
+  const seen = new Set([...above, error])
+  const within: unknown[] = error instanceof AggregateError ? error.errors : []
+  const causes = within.length > 0 ? within : error.cause instanceof Error ? [error.cause] : []
+  const inner = new Set(causes.filter((one) => !seen.has(one)).map((one) => describe(one, seen)))
+  const told = [...inner].filter((text) => !own.includes(text)).join('; ')
+  if (own === '' && told === '') return Reflect.get(error, 'code')?.toString() ?? error.name
+  return [own, told].filter((text) => text !== '').join(': ')
 }

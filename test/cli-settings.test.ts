@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { describeError, TapelineError } from '../src/errors.ts'
+import { parseLogLine } from '../src/local/log-follower.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { withOrigin } from '../src/settings/origin.ts'
 import { startTapeline } from './support/processes.ts'
 
 const WRONG = {
@@ -48,4 +52,47 @@ test('says which port is taken and what to do about it', async () => {
   await second.assertExit(1)
   assert.match(second.output(), /Port 18080 on 127\.0\.0\.1 is in use/)
   assert.match(second.output(), /set INGEST_PORT to another port/)
+})
+
+test('says in one readable line why the broker cannot be used, down to the refused connection, and a command that works', async () => {
+  await using topics = startTapeline(['topics', 'init'], { env: { KAFKA_BROKERS: '127.0.0.1:1' } })
+  await topics.assertExit(1)
+  const [line = ''] = topics.output().split('\n')
+  assert.match(line, /on 127\.0\.0\.1:1 \(KAFKA_BROKERS\): .*ECONNREFUSED/)
+  assert.doesNotMatch(line, /\.:|::/)
+  await using help = startTapeline(['up', '--help'])
+  await help.assertExit(0)
+  assert.doesNotMatch(help.output(), /(?<!bin\/)tapeline up/)
+})
+
+test('does not blame a setting that was never set for the value of its default', () => {
+  const origin = (env: Record<string, string>) =>
+    withOrigin(loadSettings(env, { cwd: '/nowhere' }), 'KAFKA_BROKERS', 'localhost:9092')
+  assert.equal(origin({}), 'localhost:9092 (the default of KAFKA_BROKERS)')
+  assert.equal(origin({ KAFKA_BROKERS: 'localhost:9092' }), 'localhost:9092 (KAFKA_BROKERS)')
+})
+
+test('tells each cause of an error once, without a full stop before a colon, and comes to an end', () => {
+  const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+  const failed = new Error('Connection failed.', { cause: refused })
+  const chain = new AggregateError([new AggregateError([failed, failed], 'No broker.')], 'Listing failed.')
+  assert.equal(describeError(chain), 'Listing failed: No broker: Connection failed: connect ECONNREFUSED')
+  assert.equal(
+    describeError(new Error(`Lost: ${refused.message}`, { cause: refused })),
+    `Lost: ${refused.message}`,
+  )
+  assert.equal(
+    describeError(new TapelineError('KAFKA', 'Written for a person.', { cause: refused })),
+    'Written for a person.',
+  )
+  assert.equal(describeError(Object.assign(new Error(''), { code: 'EPIPE' })), 'EPIPE')
+  const circular = new Error('round')
+  circular.cause = new Error('and round', { cause: circular })
+  assert.equal(describeError(circular), 'round: and round')
+  const logged = {
+    level: 40,
+    msg: `Not yet: ${describeError(failed)}`,
+    err: { message: 'Connection failed.: connect ECONNREFUSED' },
+  }
+  assert.equal(parseLogLine(JSON.stringify(logged))?.text, 'Not yet: Connection failed: connect ECONNREFUSED')
 })

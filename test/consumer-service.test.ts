@@ -395,7 +395,7 @@ test('says so when the database holds a batch, and how much was left when it mus
     })
     consumer.command.signal('SIGTERM')
     await consumer.command.assertExit(1, 12_000)
-    assert.match(consumer.command.output(), /10 messages were taken from Kafka and not stored/)
+    assert.match(consumer.command.output(), /10 messages taken from Kafka and not stored/)
   } finally {
     held.resolve()
     await locking

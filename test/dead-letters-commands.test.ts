@@ -152,7 +152,7 @@ test('a payload cannot steer the terminal of who looks at it', async () => {
 test('a database that was never migrated, and a wrong filter, are named with the fix', async () => {
   assert.match(
     await run(1, 'list'),
-    /dead letters cannot be listed: .*"dead_letters" does not exist\n {2}Run: tapeline migrate/,
+    /dead letters cannot be listed: .*"dead_letters" does not exist\n {2}Run: bin\/tapeline migrate/,
   )
   assert.match(await run(2, 'list', '--since', 'yesterday'), /Expected a UTC time like 2026-01-31/)
   assert.match(await run(2, 'retry', 'binance.trades'), /Expected TOPIC\/PARTITION\/OFFSET/)

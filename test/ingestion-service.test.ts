@@ -291,7 +291,7 @@ test('says how much was left when it is stopped while Kafka is away', async () =
     await broker.stop()
     ingestion.command.signal('SIGTERM')
     await ingestion.command.assertExit(1, 12_000)
-    assert.match(ingestion.command.output(), /1 messages were received and not acknowledged by Kafka/)
+    assert.match(ingestion.command.output(), /1 message received and not acknowledged by Kafka/)
   } finally {
     await server.close()
     await broker.stop()

@@ -41,7 +41,7 @@ function state(): DisplayState {
   totals.add(consumer(1000, 100), 0)
   totals.add(consumer(3000, 1300), 2000)
   return {
-    source: 'simulated',
+    source: { name: 'simulated', url: null },
     uptimeMs: 61_000,
     endsInMs: null,
     parts: [{ name: 'ingest', health: 'waiting', detail: 'not connected: connection refused' }],
@@ -79,6 +79,23 @@ test('the display says what is stored, how late, and what is wrong, in any termi
     summary,
     /Stopped after 00:01:01[\s\S]*all +1,300[\s\S]*\.tapeline\/simulated[\s\S]*tapeline up --simulate/,
   )
+})
+
+test('a terminal of 80 columns and 24 lines has room for all of it, the newest problem and the end of the run included', () => {
+  const problem = { time: '12:00:00', from: 'ingest', level: 'warn' as const, text: 'connection refused' }
+  const parts = ['exchange', 'ingest', 'kafka', 'consume', 'database'].map((name) => ({
+    name,
+    health: 'well' as const,
+    detail: 'http://127.0.0.1:8080',
+  }))
+  const problems = ['first', 'second', 'third', 'newest'].map((text) => ({ ...problem, text }))
+  const crowded = { ...state(), parts, problems, endsInMs: 86_400_000 }
+  const lines = displayLines(crowded, plainStyle)
+  assert.ok(lines.length < 24, `${lines.length} lines, and one for the cursor`)
+  assert.match(lines.at(-1) ?? '', /newest/)
+  const end = { dataDir: '.tapeline/simulated', again: 'bin/tapeline up --simulate --rate 5000 --faults' }
+  for (const line of [...lines, ...summaryLines(crowded, end, plainStyle)])
+    assert.ok(line.length <= 80, `${line.length} columns: ${line}`)
 })
 
 test('rows of a consumer that was started again are added to those before', () => {

@@ -167,9 +167,9 @@ describe('consumers as processes', () => {
     }
     const old = (version: number) =>
       new RegExp(`schema is at version ${version}, this program needs ${NEWEST}`)
-    await refusal(old(0), /Run: tapeline migrate/)
+    await refusal(old(0), /Run: bin\/tapeline migrate/)
     await database.query(renderMigrations(loadMigrations().slice(0, 1)))
-    await refusal(old(1), /Run: tapeline migrate/)
+    await refusal(old(1), /Run: bin\/tapeline migrate/)
     assert.deepEqual((await database.query('SELECT version FROM schema_migrations')).rows, [{ version: 1 }])
     await migrate(database)
     await database.query(`INSERT INTO schema_migrations (version, name) VALUES (${NEWEST + 1}, 'future')`)

@@ -1,3 +1,4 @@
+import { plural } from '../telemetry/plural.ts'
 import type { Audit, Example, Finding, NotChecked } from './shape.ts'
 import { counted } from './wording.ts'
 
@@ -26,13 +27,13 @@ function scopeText({ scope: { symbols, from, to } }: Audit): string {
 function verdict({ verdict, watermark }: Audit, failures: readonly Finding[]): string {
   const pending =
     watermark.pending !== null && watermark.pending > 0
-      ? ` ${watermark.pending} ${counted(watermark.pending, 'message is', 'messages are')} not stored yet.`
+      ? ` ${plural(watermark.pending, 'message')} ${watermark.pending === 1 ? 'is' : 'are'} not stored yet.`
       : ''
   switch (verdict) {
     case 'clean':
       return `Verdict: clean. Nothing missing that is not explained, nothing doubled, nothing that differs.${pending}`
     case 'not clean':
-      return `Verdict: NOT CLEAN, ${failures.length} ${counted(failures.length, 'finding')}.${pending}`
+      return `Verdict: NOT CLEAN, ${plural(failures.length, 'finding')}.${pending}`
     case 'empty':
       return `Verdict: nothing is stored, so nothing was audited.${pending}`
   }
@@ -115,7 +116,7 @@ function exampleLines(examples: readonly Example[], count: number): string[] {
 
 function outageLines({ outages }: Audit): string[] {
   return outages.flatMap(({ symbol, windows, seconds, longest }) => [
-    `${symbol} bookTicker: ${windows} ${counted(windows, 'outage')} in the ledger, ${seconds.toFixed(3)} s in all; the longest:`,
+    `${symbol} bookTicker: ${plural(windows, 'outage')} in the ledger, ${seconds.toFixed(3)} s in all; the longest:`,
     ...longest.map(
       ({ from, to, seconds, cause }) => `  ${from} to ${to}, ${seconds.toFixed(3)} s (${cause})`,
     ),

@@ -116,10 +116,13 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   }
 }
 
+/** Clocks that are kept by NTP differ by some milliseconds, which is of no consequence. */
+const CLOCK_NOTICE_MS = 100
+
 /** Latency is the two clocks' difference and the way together: less than nothing is a clock that is behind. */
 function clocks(sequences: readonly Sequence[]): Finding[] {
   return sequences.flatMap(({ symbol, eventType, epoch, leastLatencyMs }) => {
-    if (leastLatencyMs === null || leastLatencyMs >= 0) return []
+    if (leastLatencyMs === null || leastLatencyMs > -CLOCK_NOTICE_MS) return []
     return [
       {
         check: 'clock',

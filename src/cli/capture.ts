@@ -5,6 +5,8 @@ import { type CaptureSummary, startCapture } from '../capture/capture.ts'
 import { TapelineError } from '../errors.ts'
 import { streamName } from '../market/event.ts'
 import { loadSettings, type Settings } from '../settings/load.ts'
+import { withOrigin } from '../settings/origin.ts'
+import { plural } from '../telemetry/plural.ts'
 import { sleep } from '../timing/backoff.ts'
 import { systemClock } from '../timing/clock.ts'
 import { parseDuration } from './duration.ts'
@@ -14,9 +16,9 @@ Each line of the file is "<receive time in ns since 1970> <frame>". SYMBOLS, STR
 is recorded, and from where. The connections are its own: ingestion that runs beside is not slowed.
 
 Examples:
-  $ tapeline capture btc.ndjson.gz --for 10m
-  $ SYMBOLS=BTCUSDT,SOLUSDT STREAM_TYPES=trade tapeline capture trades.ndjson
-  $ tapeline replay btc.ndjson.gz`
+  $ bin/tapeline capture btc.ndjson.gz --for 10m
+  $ SYMBOLS=BTCUSDT,SOLUSDT STREAM_TYPES=trade bin/tapeline capture trades.ndjson
+  $ bin/tapeline replay btc.ndjson.gz`
 
 /** `tapeline capture FILE`: raw frames with receive times, for `replay`. */
 export function captureCommand(): Command {
@@ -44,7 +46,7 @@ export function captureCommand(): Command {
       })
       const until = given.for === undefined ? 'Ctrl-C ends it' : `for ${given.for / 1_000} s`
       process.stdout.write(
-        `Recording ${streams.length} streams of ${settings.BINANCE_WS_URL} to ${file} (${until})\n`,
+        `Recording ${plural(streams.length, 'stream')} of ${settings.BINANCE_WS_URL} to ${file} (${until})\n`,
       )
       const failure = await Promise.race([
         ended(stop, given.for),
@@ -59,9 +61,11 @@ export function captureCommand(): Command {
         await rm(file)
         throw new TapelineError(
           'EXCHANGE',
-          `No frame came from ${settings.BINANCE_WS_URL}; nothing was recorded.`,
+          `No frame came from ${withOrigin(settings, 'BINANCE_WS_URL', settings.BINANCE_WS_URL)}; nothing was recorded.`,
           {
-            fix: 'Check BINANCE_WS_URL, SYMBOLS and the network.',
+            fix: settings.isSet('BINANCE_WS_URL')
+              ? 'Check BINANCE_WS_URL, SYMBOLS and the network.'
+              : 'Check SYMBOLS and the network.',
           },
         )
       }
@@ -95,14 +99,14 @@ async function ended(stop: AbortSignal, forMs = 2 ** 31 - 1): Promise<undefined>
 function sentences(file: string, summary: CaptureSummary): string {
   const { frames, bytes, reconnects, leftOut, firstAt, lastAt, sources, silentStreams } = summary
   const lines = [
-    `${frames} frames in ${file}, ${bytes} bytes, ${reconnects} reconnects`,
+    `${plural(frames, 'frame')} in ${file}, ${plural(bytes, 'byte')}, ${plural(reconnects, 'reconnect')}`,
     `from ${firstAt?.toISOString()} to ${lastAt?.toISOString()}, source ${sources.join(' and ')}`,
   ]
-  if (leftOut > 0) lines.push(`${leftOut} frames were no JSON and are not in the file`)
+  if (leftOut > 0) lines.push(`${plural(leftOut, 'frame')} without JSON left out of the file`)
   if (silentStreams.length > 0) {
     const some = silentStreams.slice(0, 10).join(', ')
     lines.push(
-      `nothing came on ${silentStreams.length} streams: ${some}${silentStreams.length > 10 ? ', …' : ''}`,
+      `nothing came on ${plural(silentStreams.length, 'stream')}: ${some}${silentStreams.length > 10 ? ', …' : ''}`,
     )
   }
   return lines.join('\n')

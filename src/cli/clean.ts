@@ -33,8 +33,8 @@ const HELP = `
 Everything is removed: the data of each source and the downloaded Kafka, which the next start fetches again.
 
 Examples:
-  tapeline clean
-  tapeline clean --yes`
+  bin/tapeline clean
+  bin/tapeline clean --yes`
 
 async function confirmed(): Promise<boolean> {
   if (!process.stdin.isTTY) {

@@ -18,7 +18,7 @@ export function consumeCommand(): Command {
     .description('the consumer service: Kafka to TimescaleDB')
     .addHelpText(
       'after',
-      '\nExample:\n  KAFKA_BROKERS=kafka:9092 DATABASE_URL=postgres://tapeline:secret@db:5432/tapeline tapeline consume',
+      '\nExample:\n  KAFKA_BROKERS=kafka:9092 DATABASE_URL=postgres://tapeline:secret@db:5432/tapeline bin/tapeline consume',
     )
     .action(async () => {
       setFlagsFromString(HEAP_GROWTH)

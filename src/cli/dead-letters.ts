@@ -53,7 +53,7 @@ function listCommand(): Command {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  tapeline dead-letters list\n  tapeline dead-letters list --reason decimal --since 12h --full\n  tapeline dead-letters list --all --json',
+      '\nExamples:\n  bin/tapeline dead-letters list\n  bin/tapeline dead-letters list --reason decimal --since 12h --full\n  bin/tapeline dead-letters list --all --json',
     )
     .action(async (options: FilterOptions & { all?: true; full?: true; limit: number; json?: true }) => {
       const filter = { ...filterOf(options), withResolved: options.all === true }
@@ -95,9 +95,9 @@ The original bytes are decoded as the consumer does it now. One that succeeds is
 that fails keeps its place, with the new reason and one attempt more. Any number of retries may run at once.
 
 Examples:
-  tapeline dead-letters retry --dry-run
-  tapeline dead-letters retry --reason "p is not a decimal" --symbol BTCUSDT
-  tapeline dead-letters retry binance.trades/2/1234`,
+  bin/tapeline dead-letters retry --dry-run
+  bin/tapeline dead-letters retry --reason "p is not a decimal" --symbol BTCUSDT
+  bin/tapeline dead-letters retry binance.trades/2/1234`,
     )
     .action(async (keys: DeadLetterKey[] | undefined, options: FilterOptions & { dryRun?: true }) => {
       const filter = { ...filterOf(options), ...(keys === undefined || keys.length === 0 ? {} : { keys }) }

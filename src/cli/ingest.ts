@@ -13,7 +13,10 @@ const HEAP_GROWTH = '--heap-growing-percent=30'
 export function ingestCommand(): Command {
   return new Command('ingest')
     .description('the ingestion service: the exchange to Kafka')
-    .addHelpText('after', '\nExample:\n  SYMBOLS=BTCUSDT,ETHUSDT KAFKA_BROKERS=kafka:9092 tapeline ingest')
+    .addHelpText(
+      'after',
+      '\nExample:\n  SYMBOLS=BTCUSDT,ETHUSDT KAFKA_BROKERS=kafka:9092 bin/tapeline ingest',
+    )
     .action(async () => {
       setFlagsFromString(HEAP_GROWTH)
       const settings = loadSettings(process.env, { cwd: process.cwd() })

@@ -13,7 +13,7 @@ import { topicsCommand } from './topics.ts'
 import { upCommand } from './up.ts'
 import { verifyCommand } from './verify.ts'
 
-const program = new Command('tapeline')
+const program = new Command('bin/tapeline')
   .description('Binance market data through Kafka into TimescaleDB, with every trade accounted for')
   .version(VERSION)
   .showHelpAfterError('(add --help for what this command takes)')

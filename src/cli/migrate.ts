@@ -1,6 +1,7 @@
 import { Command } from 'commander'
-import { TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../errors.ts'
 import { loadSettings, withoutPassword } from '../settings/load.ts'
+import { withOrigin } from '../settings/origin.ts'
 import { compressionObstacle } from '../store/compression.ts'
 import type { Database } from '../store/database.ts'
 import { migrate } from '../store/migrate.ts'
@@ -14,14 +15,15 @@ export function migrateCommand(): Command {
     .option('--print', 'print the SQL for an empty database instead')
     .addHelpText(
       'after',
-      '\nExamples:\n  DATABASE_URL=postgres://tapeline:secret@db:5432/tapeline tapeline migrate\n  tapeline migrate --print > init-db.sql',
+      '\nExamples:\n  DATABASE_URL=postgres://tapeline:secret@db:5432/tapeline bin/tapeline migrate\n  bin/tapeline migrate --print > init-db.sql',
     )
     .action(async (options: { print?: boolean }) => {
       if (options.print === true) {
         process.stdout.write(renderMigrations(loadMigrations()))
         return
       }
-      const { DATABASE_URL: url } = loadSettings(process.env, { cwd: process.cwd() })
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      const url = settings.DATABASE_URL
       const database = openPostgres({
         url,
         poolMin: 0,
@@ -45,9 +47,11 @@ export function migrateCommand(): Command {
         if (error instanceof TapelineError) throw error
         throw new TapelineError(
           'DATABASE',
-          `${withoutPassword(url)} cannot be migrated: ${error instanceof Error ? error.message || Reflect.get(error, 'code') : error}`,
+          `${withOrigin(settings, 'DATABASE_URL', withoutPassword(url))} cannot be migrated: ${describeError(error)}`,
           {
-            fix: 'Check DATABASE_URL, and that its user owns the database or is a superuser.',
+            fix: settings.isSet('DATABASE_URL')
+              ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
+              : 'Set DATABASE_URL to your TimescaleDB; the one of `bin/tapeline up` is migrated by itself.',
             cause: error,
           },
         )
@@ -71,7 +75,7 @@ async function rolesOf(database: Database): Promise<readonly string[]> {
 function printNotAllowed(statements: readonly string[]): void {
   if (statements.length === 0) return
   console.log(
-    'This user may not do the following for the roles; let one run it who may, then `tapeline migrate` again:',
+    'This user may not do the following for the roles; let one run it who may, then `bin/tapeline migrate` again:',
   )
   for (const statement of statements) console.log(`  ${statement}`)
 }

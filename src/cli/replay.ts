@@ -8,10 +8,10 @@ const FASTEST = 100_000
 
 const EXAMPLES = `
 Examples:
-  $ tapeline replay capture.ndjson.gz
-  $ tapeline replay capture.ndjson --speed 10
-  $ tapeline replay capture.ndjson --speed max --port 9500
-  $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 tapeline ingest
+  $ bin/tapeline replay capture.ndjson.gz
+  $ bin/tapeline replay capture.ndjson --speed 10
+  $ bin/tapeline replay capture.ndjson --speed max --port 9500
+  $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 bin/tapeline ingest
 
 The replay begins when a client subscribes to a stream that the file holds.`
 

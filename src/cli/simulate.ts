@@ -8,13 +8,14 @@ import {
   MOST_MESSAGES_PER_SECOND,
   startSimulatedExchange,
 } from '../exchange/simulated-exchange.ts'
+import { plural } from '../telemetry/plural.ts'
 
 const EXAMPLES = `
 Examples:
-  $ tapeline simulate
-  $ tapeline simulate --symbols BTCUSDT,SOLUSDT --rate 1000 --port 9500
-  $ tapeline simulate --faults
-  $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 tapeline ingest
+  $ bin/tapeline simulate
+  $ bin/tapeline simulate --symbols BTCUSDT,SOLUSDT --rate 1000 --port 9500
+  $ bin/tapeline simulate --faults
+  $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 bin/tapeline ingest
 
 The same symbols, rate and seed give the same market, also after a restart.`
 
@@ -52,7 +53,7 @@ export function simulateCommand(): Command {
           faultInterface: options.faults,
         })
         await serveUntilStopped(
-          `Simulated exchange, ${symbols.length} symbols, ${messagesPerSecond} messages/s`,
+          `Simulated exchange, ${plural(symbols.length, 'symbol')}, ${messagesPerSecond} messages/s`,
           exchange,
         )
       },

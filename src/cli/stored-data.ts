@@ -1,6 +1,7 @@
 import { describeError, TapelineError } from '../errors.ts'
 import { readRunningEndpoints } from '../local/process-registry.ts'
 import { type Settings, withoutPassword } from '../settings/load.ts'
+import { withOrigin } from '../settings/origin.ts'
 import type { Database } from '../store/database.ts'
 import { openPostgres } from '../store/postgres.ts'
 
@@ -28,7 +29,11 @@ export async function withStoredData<Result>(
     return await work(database)
   } catch (error) {
     if (error instanceof TapelineError) throw error
-    const message = `${withoutPassword(url)}: dead letters cannot be ${purpose}: ${describeError(error)}`
+    const where =
+      running === null
+        ? withOrigin(settings, 'DATABASE_URL', withoutPassword(url))
+        : `${withoutPassword(url)} (of the \`up\` that runs here)`
+    const message = `${where}: dead letters cannot be ${purpose}: ${describeError(error)}`
     throw new TapelineError('DATABASE', message, { fix: fixFor(error), cause: error })
   } finally {
     await database.close()
@@ -38,7 +43,7 @@ export async function withStoredData<Result>(
 function fixFor(error: unknown): string {
   const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
   // Undefined table or column: a schema of an earlier version, or none.
-  if (code === '42P01' || code === '42703') return 'Run: tapeline migrate'
+  if (code === '42P01' || code === '42703') return 'Run: bin/tapeline migrate'
   if (code === '42501') return 'Use a user with the rights of tapeline_writer (tapeline_reader may list).'
-  return 'Start `tapeline up`, or set DATABASE_URL to a database that `tapeline migrate` has prepared.'
+  return 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'
 }

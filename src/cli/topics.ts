@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { partitionOf } from '../kafka/partition-map.ts'
 import { initTopics } from '../kafka/topics.ts'
 import { loadSettings } from '../settings/load.ts'
+import { plural } from '../telemetry/plural.ts'
 
 export function topicsCommand(): Command {
   const command = new Command('topics').description('the Kafka topics')
@@ -12,12 +13,12 @@ export function topicsCommand(): Command {
     )
     .addHelpText(
       'after',
-      '\nExample:\n  KAFKA_BROKERS=kafka:9092 KAFKA_REPLICATION_FACTOR=3 tapeline topics init',
+      '\nExample:\n  KAFKA_BROKERS=kafka:9092 KAFKA_REPLICATION_FACTOR=3 bin/tapeline topics init',
     )
     .action(async () => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       for (const { name, partitions, state, differences } of await initTopics(settings)) {
-        const detail = state === 'differs' ? differences.join('; ') : `${partitions} partitions`
+        const detail = state === 'differs' ? differences.join('; ') : plural(partitions, 'partition')
         console.log(`${name.padEnd(24)} ${state.padEnd(8)} ${detail}`)
       }
     })
@@ -26,7 +27,7 @@ export function topicsCommand(): Command {
     .description('show which symbol goes to which partition')
     .argument('[symbols...]', 'symbols; those of SYMBOLS when none are given')
     .option('--partitions <count>', 'the number of partitions; KAFKA_PARTITIONS when not given')
-    .addHelpText('after', '\nExample:\n  tapeline topics map BTCUSDT ETHUSDT SOLUSDT --partitions 6')
+    .addHelpText('after', '\nExample:\n  bin/tapeline topics map BTCUSDT ETHUSDT SOLUSDT --partitions 6')
     .action((given: string[], options: { partitions?: string }) => {
       const environment = {
         ...process.env,

@@ -13,6 +13,7 @@ interface UpArguments {
   readonly for?: number
   readonly seed?: number
   readonly rate?: number
+  readonly faults?: true
 }
 
 /** `tapeline up`: the whole pipeline on this machine. */
@@ -28,6 +29,7 @@ export function upCommand(): Command {
     )
     .addOption(new Option('--seed <n>', 'with --simulate: another market').argParser(wholeNumber))
     .addOption(new Option('--rate <n>', 'with --simulate: messages a second, on average').argParser(positive))
+    .option('--faults', 'with --simulate or --replay: make things go wrong over HTTP (docs/faults.md)')
     .addOption(new Option('--for <duration>', 'stop by itself: 500ms, 30s, 10m, 2h').argParser(parseDuration))
     .addHelpText('after', HELP)
     .action(async (given: UpArguments) => {
@@ -47,26 +49,31 @@ export function upCommand(): Command {
 
 const HELP = `
 Where KAFKA_BROKERS or DATABASE_URL is set, that one is used and not started. Data stays in DATA_DIR (.tapeline),
-each source's on its own; "tapeline clean" removes it. Ctrl-C stops everything in order.
+each source's on its own; "bin/tapeline clean" removes it. Ctrl-C stops everything in order.
 
 Examples:
-  tapeline up                            live, from Binance
-  tapeline up --simulate                 without the exchange
-  tapeline up --simulate --rate 5000 --for 1m
-  tapeline up --replay capture.ndjson.gz --speed 10`
+  bin/tapeline up                         live, from Binance
+  bin/tapeline up --simulate              without the exchange
+  bin/tapeline up --simulate --rate 5000 --for 1m
+  bin/tapeline up --simulate --faults     and then: curl -s localhost:9443/faults
+  bin/tapeline up --replay capture.ndjson.gz --speed 10`
 
-function sourceChoice({ simulate, replay, speed, seed, rate }: UpArguments): SourceChoice {
+function sourceChoice({ simulate, replay, speed, seed, rate, faults }: UpArguments): SourceChoice {
   if (speed !== undefined && replay === undefined) throw belongsTo('--speed', '--replay')
   if (seed !== undefined && simulate === undefined) throw belongsTo('--seed', '--simulate')
   if (rate !== undefined && simulate === undefined) throw belongsTo('--rate', '--simulate')
+  if (faults !== undefined && simulate === undefined && replay === undefined)
+    throw belongsTo('--faults', '--simulate or --replay')
+  const control = faults === undefined ? {} : { faults }
   if (replay !== undefined) {
-    return { kind: 'replay', file: resolve(replay), ...(speed === undefined ? {} : { speed }) }
+    return { kind: 'replay', file: resolve(replay), ...(speed === undefined ? {} : { speed }), ...control }
   }
   if (simulate === undefined) return { kind: 'binance' }
   return {
     kind: 'simulated',
     ...(seed === undefined ? {} : { seed }),
     ...(rate === undefined ? {} : { rate }),
+    ...control,
   }
 }
 
@@ -77,7 +84,7 @@ function belongsTo(option: string, other: string): TapelineError {
 }
 
 /** How to go on with the same source. */
-function commandLine({ simulate, replay, speed, seed, rate }: UpArguments): string {
+function commandLine({ simulate, replay, speed, seed, rate, faults }: UpArguments): string {
   const option = (name: string, value: string | number | undefined) =>
     value === undefined ? [] : [name, String(value)]
   const words = [
@@ -86,8 +93,9 @@ function commandLine({ simulate, replay, speed, seed, rate }: UpArguments): stri
     ...option('--speed', speed),
     ...option('--seed', seed),
     ...option('--rate', rate),
+    ...(faults === true ? ['--faults'] : []),
   ]
-  return ['tapeline up', ...words].join(' ')
+  return ['bin/tapeline up', ...words].join(' ')
 }
 
 function positive(text: string): number {

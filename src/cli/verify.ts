@@ -10,6 +10,7 @@ import { kafkaConnection, topicNames } from '../kafka/config.ts'
 import { readRunningEndpoints } from '../local/process-registry.ts'
 import { isSymbol } from '../market/fields.ts'
 import { loadSettings, type Settings, withoutPassword } from '../settings/load.ts'
+import { withOrigin } from '../settings/origin.ts'
 import type { Database } from '../store/database.ts'
 import { openPostgres } from '../store/postgres.ts'
 import { sleep } from '../timing/backoff.ts'
@@ -41,9 +42,9 @@ export function verifyCommand(): Command {
     .addHelpText(
       'after',
       `\nExamples:
-  tapeline verify                                        while \`tapeline up\` runs, or with DATABASE_URL set
-  tapeline verify --symbol BTCUSDT --from 2026-01-31 --to 2026-01-31
-  tapeline verify --json --limit 100`,
+  bin/tapeline verify                                    while \`bin/tapeline up\` runs, or with DATABASE_URL set
+  bin/tapeline verify --symbol BTCUSDT --from 2026-01-31 --to 2026-01-31
+  bin/tapeline verify --json --limit 100`,
     )
     .action(async (flags: VerifyFlags) => {
       const scope = scopeOf(flags)
@@ -82,14 +83,12 @@ async function auditAt(
     return await verifyPatiently(database, { ...options, readEnds: ends.read })
   } catch (error) {
     if (error instanceof TapelineError && (error.code === 'ACCESS' || error.code === 'INPUT')) throw error
-    throw new TapelineError(
-      'DATABASE',
-      `${withoutPassword(url)} cannot be audited: ${describeError(error)}`,
-      {
-        fix: 'Start `tapeline up`, or set DATABASE_URL to a database that `tapeline migrate` has prepared.',
-        cause: error,
-      },
-    )
+    const shown = withoutPassword(url)
+    const where = url === settings.DATABASE_URL ? withOrigin(settings, 'DATABASE_URL', shown) : shown
+    throw new TapelineError('DATABASE', `${where} cannot be audited: ${describeError(error)}`, {
+      fix: 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.',
+      cause: error,
+    })
   } finally {
     await database.close()
     await ends.close()

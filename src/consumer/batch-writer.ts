@@ -1,5 +1,6 @@
 import { describeError, TapelineError } from '../errors.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { plural } from '../telemetry/plural.ts'
 import { type BackoffPolicy, delayFor, unlessAborted } from '../timing/backoff.ts'
 import { type Clock, sleepOn } from '../timing/clock.ts'
 import { Wake } from '../timing/wake.ts'
@@ -197,7 +198,7 @@ export class BatchWriter {
     batch.found.push(...letters.reverse())
     log.warn(
       { table, rows: refused.length, err: refused[0]?.error },
-      `The database refused ${refused.length} rows of ${table}, now dead letters: ${describeRefusal(refused[0]?.error)}`,
+      `The database refused ${plural(refused.length, 'row')} of ${table}, now in the dead letters: ${describeRefusal(refused[0]?.error)}`,
     )
   }
 }
@@ -209,7 +210,7 @@ function refusesAsARule(table: RowTable, error: unknown): TapelineError {
     {
       fix:
         'Mend or drop the constraint or trigger and start the consumer again: nothing of the batch was committed. ' +
-        'What had become dead letters before comes back with: tapeline dead-letters retry',
+        'What had become dead letters before comes back with: bin/tapeline dead-letters retry',
       cause: error,
     },
   )

@@ -5,6 +5,7 @@ import { startHealthServer } from '../telemetry/health-server.ts'
 import { LatencyWindow } from '../telemetry/latency.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
+import { plural } from '../telemetry/plural.ts'
 import type { RunningService } from '../telemetry/service.ts'
 import type { ConsumerStatus } from '../telemetry/status.ts'
 import { Tally } from '../telemetry/tally.ts'
@@ -100,9 +101,13 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
       const { left, committed } = (await worker?.stop(signal)) ?? { left: 0, committed: true }
       await closers.closeAll()
       if (left > 0) {
-        throw new TapelineError('STOPPED_DIRTY', `${left} messages were taken from Kafka and not stored`, {
-          fix: 'Nothing is lost: start the consumer again, and it reads them again.',
-        })
+        throw new TapelineError(
+          'STOPPED_DIRTY',
+          `${plural(left, 'message')} taken from Kafka and not stored`,
+          {
+            fix: 'Nothing is lost: start the consumer again, and it reads them again.',
+          },
+        )
       }
       if (!committed) {
         throw new TapelineError(

@@ -10,7 +10,8 @@ export interface LineBatch {
   readonly lines: readonly string[]
 }
 
-const FORMAT = 'Each line of a capture is "<receive time in ns> <frame>", as `tapeline capture` writes it.'
+const FORMAT =
+  'Each line of a capture is "<receive time in ns> <frame>", as `bin/tapeline capture` writes it.'
 const LONGEST_LINE = 4 * 1_024 * 1_024
 
 export function captureError(

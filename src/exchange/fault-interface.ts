@@ -112,6 +112,9 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
 
 /** What a person can mend is 400; anything else is a defect, told in full. */
 function refusal(error: unknown): Answer {
-  if (error instanceof TapelineError) return { status: 400, body: { error: error.message, fix: error.fix } }
+  if (error instanceof TapelineError) {
+    const fix = error.fix === '' ? {} : { fix: error.fix }
+    return { status: 400, body: { error: error.message, ...fix } }
+  }
   return { status: 500, body: { error: error instanceof Error ? error.stack : describeError(error) } }
 }

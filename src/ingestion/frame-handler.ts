@@ -115,7 +115,7 @@ export class FrameHandler {
     const { continuity } = this.#options
     const epoch = continuity.epochOf(event.stream)
     for (const one of continuity.observe(event)) this.#forward(one, nowMs)
-    if (continuity.epochOf(event.stream) !== epoch) this.merge.beginAnew(event.stream)
+    if (continuity.epochOf(event.stream) !== epoch) this.merge.beginAnew(event.stream, event.connection)
   }
 
   #forward({ stream, symbol, type, id, timeMs, json, stamp }: StampedEvent, nowMs: number): void {

@@ -3,6 +3,7 @@ import { describeError, TapelineError } from '../errors.ts'
 import { refuseOtherSource } from '../kafka/source-mark.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { plural } from '../telemetry/plural.ts'
 import type { IngestionStatus } from '../telemetry/status.ts'
 import { VERSION } from '../telemetry/version.ts'
 import { AttemptLimit } from '../timing/attempt-limit.ts'
@@ -106,7 +107,7 @@ export class Ingestion {
     if (left > 0) {
       throw new TapelineError(
         'STOPPED_DIRTY',
-        `${left} messages were received and not acknowledged by Kafka`,
+        `${plural(left, 'message')} received and not acknowledged by Kafka`,
         {
           fix: 'Start ingestion again once Kafka answers: missing trades are found and filled.',
         },

@@ -21,6 +21,8 @@ export interface Leg {
   subscribedMs: number
   /** The highest id it has delivered of this stream; null before the first. */
   last: number | null
+  /** The highest id of a sequence that is over, which it may still be delivering; null once its ids have fallen, too. */
+  past: number | null
   lastMs: number
   /** The first id of the source's present generation; null before it. */
   first: number | null
@@ -41,7 +43,7 @@ export function newSource(id: number): Source {
 
 export function newLeg(source: Source, subscribedMs: number, joining: boolean): Leg {
   const lastMs = Number.NEGATIVE_INFINITY
-  return { source, subscribedMs, last: null, lastMs, first: null, generation: -1, joining }
+  return { source, subscribedMs, last: null, past: null, lastMs, first: null, generation: -1, joining }
 }
 
 /** Since when it counts as delivering: its connection has delivered something, and the stream is subscribed on it. */
@@ -55,6 +57,12 @@ export function isLive(leg: Leg, nowMs: number, patienceMs: number): boolean {
   return sinceMs < Number.POSITIVE_INFINITY && nowMs - Math.max(leg.lastMs, sinceMs) <= patienceMs
 }
 
+/** The ids of its stream have begun anew: how far it had got means nothing any more. */
+export function beginLegAnew(leg: Leg, isThere: boolean): void {
+  leg.past = isThere ? null : leg.last
+  leg.last = null
+}
+
 /** Takes an event into account, and whom its connection has met by it. */
 export function noteDelivery(leg: Leg, id: number, nowMs: number, legs: Iterable<Leg>): void {
   const { source } = leg
@@ -62,6 +70,11 @@ export function noteDelivery(leg: Leg, id: number, nowMs: number, legs: Iterable
   source.heardMs = nowMs
   leg.subscribedMs = Math.min(leg.subscribedMs, nowMs)
   leg.lastMs = nowMs
+  if (leg.past !== null && id > leg.past) {
+    leg.past = id
+    return
+  }
+  leg.past = null
   leg.last = Math.max(leg.last ?? id, id)
   if (leg.generation !== source.generation) {
     leg.generation = source.generation

@@ -1,6 +1,7 @@
 import type { Clock } from '../timing/clock.ts'
 import type { StreamEvent } from './continuity.ts'
 import {
+  beginLegAnew,
   HOLD_LIMIT_MS,
   isLive,
   type Leg,
@@ -147,11 +148,11 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#release(event.stream, state)
   }
 
-  /** The ids of a stream have begun anew: how far its connections had got means nothing any more. */
-  beginAnew(stream: string): void {
+  /** The ids of a stream have begun anew, as this connection has shown; others may be behind, and still deliver the old ones. */
+  beginAnew(stream: string, connection: number): void {
     const state = this.#stateOf(stream)
     state.last = null
-    for (const leg of state.legs.values()) leg.last = null
+    for (const leg of state.legs.values()) beginLegAnew(leg, leg.source.id === connection)
   }
 
   stop(): void {

@@ -1,4 +1,5 @@
 import { isFields } from '../market/payload.ts'
+import { plural } from '../telemetry/plural.ts'
 import type { Clock } from '../timing/clock.ts'
 
 export interface SubscriptionsPorts {
@@ -118,7 +119,9 @@ export class Subscriptions {
       return
     }
     this.stop()
-    this.#ports.onRefused(`${method} of ${streams.length} streams, ${streams[0]} and others, failed: ${why}`)
+    this.#ports.onRefused(
+      `${method} of ${plural(streams.length, 'stream')}, ${streams[0]} first, failed: ${why}`,
+    )
   }
 
   #sendLater(): void {

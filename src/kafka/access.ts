@@ -131,7 +131,7 @@ function refuseMissing(topics: readonly DescribedTopic[]): void {
   const missing = topics.filter(({ errorCode }) => errorCode === UNKNOWN_TOPIC).map(({ name }) => name)
   if (missing.length > 0) {
     throw new TapelineError('KAFKA', `A topic is missing on the broker: ${missing.join(', ')}`, {
-      fix: 'Create the topics with: tapeline topics init',
+      fix: 'Create the topics with: bin/tapeline topics init',
     })
   }
   const broken = topics.find(({ errorCode }) => errorCode !== 0)

@@ -46,7 +46,7 @@ export async function topicLayouts(
         'KAFKA',
         `A topic is missing on the broker, of: ${names.join(', ')} (${describeError(error)})`,
         {
-          fix: 'Create the topics with: tapeline topics init',
+          fix: 'Create the topics with: bin/tapeline topics init',
           cause: error,
         },
       )

@@ -1,6 +1,7 @@
 import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../errors.ts'
 import type { Settings } from '../settings/load.ts'
+import { withOrigin } from '../settings/origin.ts'
 import { clientOptions, hasKafkaError } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
 import { connectionRefusal } from './refusal.ts'
@@ -83,17 +84,16 @@ export async function initTopics(settings: Settings): Promise<TopicReport[]> {
     }
     return reports
   } catch (error) {
-    const where = `Topics cannot be prepared on ${settings.KAFKA_BROKERS.join()}`
+    const brokers = withOrigin(settings, 'KAFKA_BROKERS', settings.KAFKA_BROKERS.join())
+    const where = `Topics cannot be prepared on ${brokers}`
     const refusal = connectionRefusal(error, connection, where)
     if (refusal !== null) throw refusal
-    throw new TapelineError(
-      'KAFKA',
-      `Topics cannot be prepared on ${settings.KAFKA_BROKERS.join()}: ${describeError(error)}`,
-      {
-        fix: 'Check that KAFKA_BROKERS names running brokers and that this user may create topics.',
-        cause: error,
-      },
-    )
+    throw new TapelineError('KAFKA', `${where}: ${describeError(error)}`, {
+      fix: settings.isSet('KAFKA_BROKERS')
+        ? 'Check that KAFKA_BROKERS names running brokers and that this user may create topics.'
+        : 'Set KAFKA_BROKERS to running brokers; `bin/tapeline up` starts one of its own.',
+      cause: error,
+    })
   } finally {
     await admin.close()
   }

@@ -1,16 +1,19 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
+import { LIVE_SOURCE } from '../binance/upgrade.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import { DEFAULT_SYMBOLS } from '../exchange/instruments.ts'
 import { hash32 } from '../exchange/random.ts'
 import { DEFAULT_MESSAGES_PER_SECOND, DEFAULT_SEED } from '../exchange/simulated-exchange.ts'
+import type { Settings } from '../settings/load.ts'
+import { askedSource, otherExchangeUrl } from './other-exchange.ts'
 
 /** Where market data comes from, before anything is started. */
 export type SourceChoice =
   | { readonly kind: 'binance' }
-  | { readonly kind: 'simulated'; readonly seed?: number; readonly rate?: number }
-  | { readonly kind: 'replay'; readonly file: string; readonly speed?: number }
+  | { readonly kind: 'simulated'; readonly seed?: number; readonly rate?: number; readonly faults?: boolean }
+  | { readonly kind: 'replay'; readonly file: string; readonly speed?: number; readonly faults?: boolean }
 
 /** The directories of one source. Data of different sources never share one. */
 export interface SourceDirectory {
@@ -32,17 +35,23 @@ export function cacheDirectory(dataDir: string): string {
 }
 
 /**
- * The name of a source. Reads the whole file of a replay.
+ * The name of a source. Reads the whole file of a replay; asks the exchange that `BINANCE_WS_URL` names, where that is
+ * not Binance's own address.
  *
- * @param symbols those that are asked of the exchange; a simulated market is another one with other symbols
- * @throws TapelineError `INPUT` when the file of a replay cannot be read
+ * @throws TapelineError `INPUT` when the file of a replay cannot be read, `EXCHANGE` when the exchange does not tell
  */
-export async function sourceName(choice: SourceChoice, symbols: readonly string[]): Promise<string> {
+export async function sourceName(choice: SourceChoice, settings: Settings): Promise<string> {
   switch (choice.kind) {
-    case 'binance':
-      return 'binance'
+    case 'binance': {
+      const url = otherExchangeUrl(settings)
+      return url === null ? LIVE_SOURCE : askedSource(url)
+    }
     case 'simulated':
-      return simulatedName(choice.seed ?? DEFAULT_SEED, choice.rate ?? DEFAULT_MESSAGES_PER_SECOND, symbols)
+      return simulatedName(
+        choice.seed ?? DEFAULT_SEED,
+        choice.rate ?? DEFAULT_MESSAGES_PER_SECOND,
+        settings.SYMBOLS,
+      )
     case 'replay':
       return `replay:${basename(choice.file)}:${(await sha256(choice.file)).slice(0, 12)}`
   }
@@ -88,7 +97,7 @@ async function sha256(file: string): Promise<string> {
     for await (const chunk of createReadStream(file)) hash.update(chunk)
   } catch (error) {
     throw new TapelineError('INPUT', `${file} cannot be read: ${describeError(error)}`, {
-      fix: 'Give a file that `tapeline capture` has written.',
+      fix: 'Give a file that `bin/tapeline capture` has written.',
       cause: error,
     })
   }

@@ -1,6 +1,7 @@
+import { countText, plural } from '../telemetry/plural.ts'
 import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../telemetry/status.ts'
 import { type RowCounts, sum, type Totals } from './run-totals.ts'
-import { clockText, countText, msText, plural, type Style } from './text-style.ts'
+import { clockText, msText, type Style } from './text-style.ts'
 
 /** One part of the stack as a person sees it. */
 export interface PartView {
@@ -18,9 +19,17 @@ export interface ProblemView {
   readonly text: string
 }
 
+/** Where the market data comes from. */
+export interface SourceView {
+  /** As the exchange names itself. */
+  readonly name: string
+  /** Where it is, when it is neither Binance's own address nor started by `up`. */
+  readonly url: string | null
+}
+
 /** Everything the display shows, at one moment. */
 export interface DisplayState {
-  readonly source: string
+  readonly source: SourceView
   readonly uptimeMs: number
   /** Milliseconds until it stops by itself; null when it does not. */
   readonly endsInMs: number | null
@@ -35,15 +44,15 @@ export interface DisplayState {
 }
 
 const MOST_SYMBOLS = 12
-const MOST_PROBLEMS = 4
+/** With three symbols all of it has room in 24 lines. */
+const MOST_PROBLEMS = 3
 const COLUMN = 12
 const NO_ROWS: RowCounts = { trade: 0, aggTrade: 0, bookTicker: 0 }
 
 /** The display of a terminal, as lines; too long ones are cut by whoever writes them. */
 export function displayLines(state: DisplayState, style: Style): string[] {
   return [
-    titleLine(state, style),
-    '',
+    ...titleLines(state, style),
     ...state.parts.map((part) => partLine(part, style)),
     '',
     ...tableLines(state.totals, state.rowsPerSecond, state.symbols, style),
@@ -82,9 +91,8 @@ export function summaryLines(
   const seconds = Math.max(1, state.uptimeMs / 1000)
   const rates = new Map([...state.totals.rows].map(([symbol, counts]) => [symbol, sum(counts) / seconds]))
   return [
-    style.bold(
-      `Stopped after ${clockText(state.uptimeMs)}. Rows committed in this run, from ${sourceText(state.source)}:`,
-    ),
+    style.bold(`Stopped after ${clockText(state.uptimeMs)}.`),
+    `Rows of this run, from ${sourceText(state.source)}:`,
     '',
     ...tableLines(state.totals, rates, state.symbols, style),
     '',
@@ -92,19 +100,27 @@ export function summaryLines(
     '',
     `${plural(state.totals.deadLettered, 'dead letter')} · ${plural(state.totals.alreadyThere, 'row')} already there · ${plural(state.restarts, 'restart')}`,
     '',
-    `The data is in ${end.dataDir}. Go on with: ${style.bold(end.again)}`,
+    `The data is in ${end.dataDir}.`,
+    `Go on with: ${style.bold(end.again)}`,
   ]
 }
 
-export function sourceText(source: string): string {
-  if (source === 'binance') return 'Binance, live'
-  if (source.startsWith('simulated')) return `the built-in exchange (${source}), not Binance`
-  return `a recording (${source})`
+export function sourceText({ name, url }: SourceView): string {
+  if (name === 'binance') return url === null ? 'Binance, live' : `${url}, taken as live`
+  const at = url === null ? '' : ` at ${url}`
+  if (name.startsWith('simulated')) {
+    return `${url === null ? 'the built-in' : 'a simulated'} exchange${at} (${name}), not Binance`
+  }
+  return `a recording${at} (${name})`
 }
 
-function titleLine(state: DisplayState, style: Style): string {
+/** Two lines: a terminal of 80 columns has no room for the source and the time in one. */
+function titleLines(state: DisplayState, style: Style): string[] {
   const ends = state.endsInMs === null ? 'Ctrl-C stops' : `stops in ${clockText(state.endsInMs)}`
-  return `${style.bold('tapeline')}  ${sourceText(state.source)}  ${style.dim(`up ${clockText(state.uptimeMs)} · ${ends}`)}`
+  return [
+    `${style.bold('tapeline')}  ${sourceText(state.source)}`,
+    style.dim(`  up ${clockText(state.uptimeMs)} · ${ends}`),
+  ]
 }
 
 function partLine({ name, health, detail }: PartView, style: Style): string {
@@ -156,8 +172,8 @@ function latencyLines({ source, consumer }: DisplayState, style: Style): string[
 }
 
 /** The events of a recording happened when it was made: how long ago that was is no latency. */
-function eventToRow(source: string, consumer: ConsumerStatus | null): LatencySummary | undefined {
-  return source.startsWith('replay:') ? undefined : consumer?.eventToRowMs
+function eventToRow(source: SourceView, consumer: ConsumerStatus | null): LatencySummary | undefined {
+  return source.name.startsWith('replay:') ? undefined : consumer?.eventToRowMs
 }
 
 function queueLine(state: DisplayState, style: Style): string {

@@ -4,13 +4,16 @@ import type { Exit } from './child-process.ts'
 import { type SourceChoice, type SourceDirectory, simulatedSymbols } from './data-directory.ts'
 import { KAFKA_VERSION } from './kafka-distribution.ts'
 import type { LogFollower, LogProblem } from './log-follower.ts'
+import { otherExchangeUrl } from './other-exchange.ts'
 import { commandPart, databasePart, exchangePart, kafkaPart, type PartContext, runCommand } from './parts.ts'
 import { freePort, nextFreePort, requirePort } from './ports.ts'
 import { cleanUpLeftOvers, type Endpoints, ROLES, type Role, writeEndpoints } from './process-registry.ts'
-import { consumerStatus, isReady } from './service-status.ts'
+import { consumerStatus, ingestionStatus, isReady } from './service-status.ts'
 import { type Part, Supervisor } from './supervisor.ts'
 
 const KAFKA_PORT = 9092
+/** That of `simulate` and `replay`, and of the examples in docs/faults.md. */
+const FAULTS_PORT = 9443
 const PROBE_INTERVAL_MS = 200
 const DRAIN_MS = 6000
 /** A JVM that ends on SIGTERM, as it should, says so in its exit code. */
@@ -128,11 +131,7 @@ export class LocalStack {
     const { settings, source, directory } = this.#options
     await requirePort(settings.INGEST_PORT, settings.HTTP_HOST, 'INGEST_PORT')
     await requirePort(settings.CONSUMER_PORT, settings.HTTP_HOST, 'CONSUMER_PORT')
-    await this.#allOf([
-      this.#startKafka(),
-      this.#startDatabase(),
-      ...(source.kind === 'binance' ? [] : [this.#startExchange(source)]),
-    ])
+    await this.#allOf([this.#startKafka(), this.#startDatabase(), this.#startExchange(source)])
     await this.#allOf([
       runCommand(this.#context, 'topics', ['topics', 'init'], this.#stopping.signal),
       runCommand(this.#context, 'migrate', ['migrate'], this.#stopping.signal),
@@ -141,7 +140,7 @@ export class LocalStack {
     await this.#untilConsumerReady()
     this.#options.report.progress('ingest', 'starting')
     await this.#run('ingest', commandPart(this.#context, 'ingest', ['ingest']), this.ingestUrl)
-    this.#options.report.ready('ingest', this.ingestUrl)
+    await this.#untilIngestionAnswers()
     writeEndpoints(directory.run, this.#endpoints())
   }
 
@@ -210,12 +209,30 @@ export class LocalStack {
   }
 
   async #startExchange(source: SourceChoice): Promise<void> {
-    const port = await freePort()
-    const symbols = simulatedSymbols(this.#options.settings.SYMBOLS)
+    const { settings, report } = this.#options
+    if (source.kind === 'binance') {
+      const url = otherExchangeUrl(settings)
+      return url === null ? undefined : this.#external('exchange', url)
+    }
+    const port = await this.#exchangePort(source.faults === true)
+    const symbols = simulatedSymbols(settings.SYMBOLS)
     this.#environment['BINANCE_WS_URL'] = `ws://127.0.0.1:${port}`
     this.#environment['BINANCE_REST_URL'] = `http://127.0.0.1:${port}`
-    await this.#run('exchange', exchangePart(this.#context, source, { port, symbols }), `127.0.0.1:${port}`)
-    this.#options.report.ready('exchange', `built-in exchange on 127.0.0.1:${port}`)
+    const where = `127.0.0.1:${port}${source.faults === true ? ', with /faults' : ''}`
+    await this.#run('exchange', exchangePart(this.#context, source, { port, symbols }), where)
+    report.ready(
+      'exchange',
+      `${source.kind === 'replay' ? 'the recording' : 'built-in exchange'} on ${where}`,
+    )
+  }
+
+  /** One that a person can type where faults are to be asked for; else any. */
+  async #exchangePort(faults: boolean): Promise<number> {
+    if (!faults) return freePort()
+    const port = await nextFreePort(FAULTS_PORT)
+    if (port !== FAULTS_PORT)
+      this.#options.report.say(`Port ${FAULTS_PORT} is taken, so /faults is on port ${port}.`)
+    return port
   }
 
   #external(role: Role, where: string): void {
@@ -262,12 +279,23 @@ export class LocalStack {
     while (!(await isReady(this.consumerUrl))) {
       const reason = (await consumerStatus(this.consumerUrl))?.reason ?? ''
       report.progress('consume', reason === '' ? 'starting' : `waiting: ${reason}`)
-      await Promise.race([
-        sleep(PROBE_INTERVAL_MS, this.#stopping.signal),
-        this.fatal.then((error) => Promise.reject(error)),
-      ])
+      await this.#pause()
     }
     report.ready('consume', this.consumerUrl)
+  }
+
+  /** Waits until it can be asked; not for the exchange, which may be away for long. */
+  async #untilIngestionAnswers(): Promise<void> {
+    while ((await ingestionStatus(this.ingestUrl)) === null) await this.#pause()
+    this.#options.report.ready('ingest', this.ingestUrl)
+  }
+
+  /** @throws what ends the run, or that it is being stopped */
+  async #pause(): Promise<void> {
+    await Promise.race([
+      sleep(PROBE_INTERVAL_MS, this.#stopping.signal),
+      this.fatal.then((error) => Promise.reject(error)),
+    ])
   }
 
   /** Waits until the consumer has stored what is in Kafka; not for ever, since a restart goes on where it was. */

@@ -115,8 +115,8 @@ export function parseLogLine(line: string): LogProblem | null {
     const value: unknown = Reflect.get(Object(of), name)
     return typeof value === 'string' ? value : ''
   }
-  const message = field(record, 'msg')
-  const cause = field(error, 'message')
+  const message = withoutStops(field(record, 'msg'))
+  const cause = withoutStops(field(error, 'message'))
   return {
     level: level >= 50 ? 'error' : 'warn',
     text: cause === '' || message.includes(cause) ? message : `${message}: ${cause}`,
@@ -124,6 +124,11 @@ export function parseLogLine(line: string): LogProblem | null {
     fix: field(record, 'fix') || field(error, 'fix'),
     final: false,
   }
+}
+
+/** The logger joins the messages of an error and its causes as they are, full stops and all. */
+function withoutStops(text: string): string {
+  return text.replaceAll(/\.(?=:|$)/g, '')
 }
 
 /** Plain words are no problem in themselves: only a command's last ones, and those of a crash. */

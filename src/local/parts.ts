@@ -145,7 +145,7 @@ export async function runCommand(
   if (exit.code === 0) return
   const said = log.follower.problems.at(-1)
   const text = said?.text ?? `it ended with ${describeExit(exit)}`
-  throw new TapelineError('ENVIRONMENT', `tapeline ${args.join(' ')} failed: ${text}`, {
+  throw new TapelineError('ENVIRONMENT', `bin/tapeline ${args.join(' ')} failed: ${text}`, {
     fix: said?.fix || `See ${shownPath(log.path)}.`,
   })
 }
@@ -210,9 +210,15 @@ function exchangeArguments(source: SourceChoice, port: number, symbols: readonly
         ...['--port', String(port), '--symbols', symbols.join(',')],
         ...option('--seed', source.seed),
         ...option('--rate', source.rate),
+        ...(source.faults === true ? ['--faults'] : []),
       ]
     case 'replay':
-      return ['replay', source.file, '--port', String(port), ...option('--speed', source.speed)]
+      return [
+        'replay',
+        ...[source.file, '--port', String(port)],
+        ...option('--speed', source.speed),
+        ...(source.faults === true ? ['--faults'] : []),
+      ]
     case 'binance':
       throw new Error('the live exchange is not started')
   }

@@ -1,4 +1,5 @@
 import { styleText } from 'node:util'
+import { countText } from '../telemetry/plural.ts'
 
 /** How lines are coloured; `plainStyle` for what is no terminal, or a person who has set NO_COLOR. */
 export interface Style {
@@ -37,19 +38,9 @@ export function clockText(ms: number): string {
   return `${two(Math.floor(seconds / 3600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`
 }
 
-/** `1234567` → `1,234,567`. */
-export function countText(count: number): string {
-  return Math.round(count).toLocaleString('en-US')
-}
-
 /** Milliseconds as a person reads them: `812 ms`, `2.01 s`. Never clamped: the exchange's clock may be ahead. */
 export function msText(ms: number): string {
   return Math.abs(ms) < 10_000 ? `${countText(ms)} ms` : `${(ms / 1000).toFixed(1)} s`
-}
-
-/** `n` with its noun: `1 restart`, `2 restarts`. */
-export function plural(count: number, noun: string): string {
-  return `${countText(count)} ${noun}${count === 1 ? '' : 's'}`
 }
 
 const ESCAPE_CHARACTER = String.fromCharCode(27)

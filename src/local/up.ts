@@ -3,9 +3,16 @@ import type { Settings } from '../settings/load.ts'
 import type { ConsumerStatus, IngestionStatus } from '../telemetry/status.ts'
 import { type SourceChoice, sourceDirectory, sourceName } from './data-directory.ts'
 import { Display, type Output } from './display.ts'
-import { type DisplayState, type PartView, sourceText, summaryLines } from './display-lines.ts'
+import {
+  type DisplayState,
+  type PartView,
+  type SourceView,
+  sourceText,
+  summaryLines,
+} from './display-lines.ts'
 import { lockFolder } from './folder-lock.ts'
 import { LocalStack } from './local-stack.ts'
+import { otherExchangeUrl } from './other-exchange.ts'
 import { cleanUpLeftOvers } from './process-registry.ts'
 import { RunTotals } from './run-totals.ts'
 import { consumerStatus, ingestionStatus } from './service-status.ts'
@@ -33,7 +40,7 @@ export interface UpOptions {
  * @throws TapelineError when it cannot start, or a part cannot be kept running; everything is stopped by then
  */
 export async function runUp(options: UpOptions): Promise<number> {
-  const source = await sourceName(options.source, options.settings.SYMBOLS)
+  const source = await sourceName(options.source, options.settings)
   const directory = sourceDirectory(options.settings.DATA_DIR, source)
   const lock = lockFolder(
     directory.root,
@@ -55,6 +62,7 @@ class Run {
   readonly #directory: ReturnType<typeof sourceDirectory>
   readonly #display: Display
   readonly #stack: LocalStack
+  readonly #source: SourceView
   readonly #totals = new RunTotals()
   readonly #stopWanted = Promise.withResolvers<void>()
   #ingestion: IngestionStatus | null = null
@@ -65,6 +73,8 @@ class Run {
     this.#options = options
     this.#directory = directory
     this.#display = display
+    const url = options.source.kind === 'binance' ? otherExchangeUrl(options.settings) : null
+    this.#source = { name: directory.source, url }
     this.#stack = new LocalStack({
       ...options,
       directory,
@@ -81,7 +91,7 @@ class Run {
   async untilStopped(): Promise<number> {
     const stopListening = this.#listenForSignals()
     try {
-      this.#display.say(`tapeline: ${sourceText(this.#directory.source)}`)
+      this.#display.say(`tapeline: ${sourceText(this.#source)}`)
       for (const { role, pid } of await cleanUpLeftOvers(this.#directory.run)) {
         this.#display.say(`Ended ${role} (process ${pid}), left behind by a run that was killed.`)
       }
@@ -160,7 +170,7 @@ class Run {
     const { settings, forMs } = this.#options
     const uptimeMs = this.#startedMs === null ? 0 : performance.now() - this.#startedMs
     return {
-      source: this.#directory.source,
+      source: this.#source,
       uptimeMs,
       endsInMs: forMs === null ? null : Math.max(0, forMs - uptimeMs),
       parts: this.#parts(),

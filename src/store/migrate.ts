@@ -46,7 +46,7 @@ export async function migrate(
   } catch (error) {
     if (sqlState(error) !== '42501') throw error
     throw new TapelineError('DATABASE', `The schema cannot be brought up to date: ${describeError(error)}`, {
-      fix: 'Run `tapeline migrate` as the owner of the database, or grant its user CREATE on the schema.',
+      fix: 'Run `bin/tapeline migrate` as the owner of the database, or grant its user CREATE on the schema.',
       cause: error,
     })
   }
@@ -109,7 +109,7 @@ export async function checkSchema(database: Database): Promise<void> {
       'DATABASE',
       `The schema is at version ${version}, this program needs ${migrations.length}`,
       {
-        fix: 'Run: tapeline migrate',
+        fix: 'Run: bin/tapeline migrate',
       },
     )
   }

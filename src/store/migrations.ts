@@ -48,5 +48,5 @@ export function renderMigrations(migrations: readonly Migration[]): string {
   )
   const hasRoles = migrations.some(({ name }) => name === 'roles')
   const roles = hasRoles ? '\n-- The roles and their rights.\nSELECT tapeline_roles();\n' : ''
-  return `-- Made by: tapeline migrate --print\n-- For an empty database; an existing one is brought up to date by: tapeline migrate\n\nBEGIN;\n${LOCK_SQL}\n${LEDGER}\n\n${parts.join('\n\n')}\n${roles}\nCOMMIT;\n`
+  return `-- Made by: bin/tapeline migrate --print\n-- For an empty database; an existing one is brought up to date by: bin/tapeline migrate\n\nBEGIN;\n${LOCK_SQL}\n${LEDGER}\n\n${parts.join('\n\n')}\n${roles}\nCOMMIT;\n`
 }

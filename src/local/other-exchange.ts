@@ -1,0 +1,37 @@
+import { askSource, LIVE_SOURCE } from '../binance/upgrade.ts'
+import { describeError, TapelineError } from '../errors.ts'
+import { DEFINITIONS } from '../settings/definitions.ts'
+import type { Settings } from '../settings/load.ts'
+
+/** How long the exchange may take to say which one it is. */
+const ANSWER_MS = 10_000
+
+/** What `BINANCE_WS_URL` names where that is not Binance's own address; null where it is. */
+export function otherExchangeUrl(settings: Settings): string | null {
+  const url = settings.BINANCE_WS_URL
+  return url === DEFINITIONS.BINANCE_WS_URL.fallback ? null : url
+}
+
+/**
+ * The name of the exchange at this URL, by which its data has a directory of its own. Guessed wrong, the data of a
+ * simulated market would lie where live data belongs: so it is asked before anything is opened.
+ *
+ * @throws TapelineError `EXCHANGE` when it cannot be asked, or gives a name that none has
+ */
+export async function askedSource(url: string): Promise<string> {
+  const source = await askSource(url, AbortSignal.timeout(ANSWER_MS)).catch((error: unknown) => {
+    if (error instanceof TapelineError) throw error
+    throw new TapelineError('EXCHANGE', `The exchange at ${url} does not answer: ${describeError(error)}`, {
+      fix: 'Start it, or correct BINANCE_WS_URL; unset it for Binance itself.',
+      cause: error,
+    })
+  })
+  if (source === LIVE_SOURCE || /^(simulated|replay:)/.test(source)) return source
+  throw new TapelineError(
+    'EXCHANGE',
+    `The exchange at ${url} has an unknown name, ${JSON.stringify(source)}`,
+    {
+      fix: 'Correct BINANCE_WS_URL; unset it for Binance itself.',
+    },
+  )
+}

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import { WebSocketServer } from 'ws'
+import { TapelineError } from '../src/errors.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { sourceDirectory, sourceName } from '../src/local/data-directory.ts'
+import { sourceText } from '../src/local/display-lines.ts'
+import { otherExchangeUrl } from '../src/local/other-exchange.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { startTapeline } from './support/processes.ts'
+
+const settingsFor = (url: string) => loadSettings({ BINANCE_WS_URL: url }, { cwd: '/nowhere' })
+const live = { kind: 'binance' } as const
+
+/** A server that takes WebSockets and says of itself what it is told to, or nothing. */
+async function exchangeCalled(name: string | null) {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+  server.on('headers', (headers) => {
+    if (name !== null) headers.push(`x-tapeline-source: ${name}`)
+  })
+  await once(server, 'listening')
+  const address = server.address()
+  assert(address !== null && typeof address === 'object')
+  return {
+    url: `ws://127.0.0.1:${address.port}`,
+    async [Symbol.asyncDispose]() {
+      for (const client of server.clients) client.terminate()
+      await new Promise((closed) => server.close(closed))
+    },
+  }
+}
+
+test('does not put the data of a simulated exchange behind BINANCE_WS_URL beside live data, nor call it live', async (context) => {
+  const exchange = await startSimulatedExchange({ seed: 7 })
+  context.after(() => exchange.close())
+  const settings = settingsFor(exchange.wsUrl)
+  const name = await sourceName(live, settings)
+  assert.equal(name, exchange.source)
+  assert.notEqual(sourceDirectory('data', name).root, sourceDirectory('data', 'binance').root)
+  const text = sourceText({ name, url: otherExchangeUrl(settings) })
+  assert.match(text, new RegExp(`^a simulated exchange at ${exchange.wsUrl} .*, not Binance$`))
+})
+
+test('names the address of an exchange that says nothing of itself, and asks Binance itself nothing', async () => {
+  await using nameless = await exchangeCalled(null)
+  const settings = settingsFor(nameless.url)
+  const name = await sourceName(live, settings)
+  assert.equal(name, 'binance')
+  assert.equal(sourceText({ name, url: otherExchangeUrl(settings) }), `${nameless.url}, taken as live`)
+  const unset = loadSettings({}, { cwd: '/nowhere' })
+  assert.equal(otherExchangeUrl(unset), null)
+  assert.equal(await sourceName(live, unset), 'binance')
+  assert.equal(sourceText({ name: 'binance', url: null }), 'Binance, live')
+})
+
+test('makes no directory of a name that no exchange has', async () => {
+  await using odd = await exchangeCalled('..')
+  await assert.rejects(sourceName(live, settingsFor(odd.url)), (error) => {
+    assert(error instanceof TapelineError)
+    assert.equal(error.code, 'EXCHANGE')
+    assert.match(error.message, /unknown name, "\.\."/)
+    return true
+  })
+})
+
+test('says that the exchange does not answer, before anything is started', async () => {
+  await using up = startTapeline(['up'], { env: { BINANCE_WS_URL: 'ws://127.0.0.1:1' } })
+  await up.assertExit(1)
+  assert.match(up.output(), /The exchange at ws:\/\/127\.0\.0\.1:1 does not answer: .*ECONNREFUSED/)
+  assert.match(up.output(), /unset it for Binance itself/)
+})
+
+test('does not take --faults for the real exchange', async () => {
+  await using up = startTapeline(['up', '--faults'])
+  await up.assertExit(2)
+  assert.match(up.output(), /--faults has no meaning without --simulate or --replay/)
+})
