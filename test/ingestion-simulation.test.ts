@@ -30,7 +30,9 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['rough', 15],
   ['rough', 19],
   ['rough', 20],
+  ['rough', 311],
   ['day', 3],
+  ['day', 319],
 ]
 
 const BUDGET_MS = Number(process.env['TAPELINE_SIMULATION_MS'] ?? 120_000)

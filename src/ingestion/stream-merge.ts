@@ -32,7 +32,7 @@ interface StreamState<Event> {
 /**
  * Brings the events of a stream that come over several live connections into one order. An event that others must
  * precede is held until another connection has delivered up to it, or can no longer do so, or 5 s have passed.
- * Repeats pass: continuity drops them. Specification: M1 to M6.
+ * Repeats pass: continuity drops them. Specification: M1 to M11.
  */
 export class StreamMerge<Event extends StreamEvent> {
   readonly #clock: Clock
@@ -166,7 +166,9 @@ export class StreamMerge<Event extends StreamEvent> {
       if (leg?.joining !== true) return false
       // Nothing counts quotes: only the older connection's own progress shows that it has caught up.
       const older = others.filter((other) => liveSinceMs(other) <= liveSinceMs(leg))
-      leg.joining = older.length > 0 && !older.some(({ last }) => last !== null && last >= id)
+      // One that still joins itself shows nothing of those that are older than both.
+      leg.joining =
+        older.length > 0 && !older.some(({ last, joining }) => !joining && last !== null && last >= id)
       return leg.joining
     }
     if (state.last === null || id <= state.last + 1) return false
