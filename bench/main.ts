@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 import { describeError, TapelineError } from '../src/errors.ts'
 import { Closers } from '../src/telemetry/closers.ts'
 import { beginTestRun } from '../test/support/test-run.ts'
+import { runAlone } from './alone/stage.ts'
 import { type BenchOptions, parseOptions } from './options.ts'
 import { layPeer, preparePeer } from './peer.ts'
 import type { Pipeline } from './pipeline.ts'
@@ -16,6 +17,8 @@ import { layTapeline } from './tapeline.ts'
 type Runs = Array<Record<string, Figures>>
 
 const GRACE_MS = 1000
+/** Of the stages that are one part alone. */
+const ALONE_MESSAGES = 200_000
 const startedMs = performance.now()
 
 async function main(given: BenchOptions): Promise<number> {
@@ -81,8 +84,14 @@ async function measure(
   )
   const ours: Runs = []
   const peer: Runs = []
-  const one = async (name: string, into: Runs, lay: () => Promise<Pipeline>) => {
-    const figures = await runPipeline(place, lay, options, signal)
+  const one = async (
+    name: string,
+    into: Runs,
+    lay: () => Promise<Pipeline>,
+    before: Record<string, Figures> = {},
+  ) => {
+    const whole = options.stages.some((stage) => ['flat out', 'steady', 'drain'].includes(stage))
+    const figures = { ...before, ...(whole ? await runPipeline(place, lay, options, signal) : {}) }
     into.push(figures)
     const rates = Object.entries(figures).map(
       ([stage, { 'rows/s': rate }]) => `${stage}${rate === undefined ? '' : ` ${Math.round(rate)} rows/s`}`,
@@ -90,22 +99,25 @@ async function measure(
     say(`${name}: ${rates.join(', ')}`)
   }
   for (let i = 0; i < options.runs; i++) {
-    await one(`run ${i + 1} tapeline`, ours, () => layTapeline(place, symbols, options.settings))
+    const alone: Record<string, Figures> = {}
+    for (const stage of ['decode', 'produce', 'insert'] as const)
+      if (options.stages.includes(stage)) alone[stage] = await runAlone(place, stage, ALONE_MESSAGES)
+    await one(`run ${i + 1} tapeline`, ours, () => layTapeline(place, symbols, options.settings), alone)
     if (prepared !== null) await one(`run ${i + 1} peer`, peer, () => layPeer(place, prepared, symbols))
   }
   return { ours, peer }
 }
 
-/** Of each run to the peer's that followed it. */
+/** Of each run to the peer's that followed it: by stage and figure. */
 function ratiosOf(ours: Runs, peer: Runs): Record<string, Record<string, number[]>> {
   const ratios: Record<string, Record<string, number[]>> = {}
   for (const [i, run] of ours.entries()) {
     for (const [stage, figures] of Object.entries(run)) {
+      const byName = ratios[stage] ?? {}
+      ratios[stage] = byName
       for (const [name, value] of Object.entries(figures)) {
         const theirs = peer[i]?.[stage]?.[name]
-        if (theirs === undefined) continue
-        const byName = (ratios[stage] ??= {})
-        ;(byName[name] ??= []).push(value / theirs)
+        if (theirs !== undefined) byName[name] = [...(byName[name] ?? []), value / theirs]
       }
     }
   }

@@ -47,7 +47,9 @@ export function parseOptions(args: readonly string[]): BenchOptions {
         .default(300_000),
     )
     .addOption(
-      new Option('--warm-up <number>', 'messages before it').argParser(whole(1000, 1_000_000)).default(50_000),
+      new Option('--warm-up <number>', 'messages before it')
+        .argParser(whole(1000, 1_000_000))
+        .default(50_000),
     )
     .addOption(
       new Option('--rates <list>', 'messages a second of the stage steady')

@@ -22,5 +22,3 @@ export interface Pipeline {
   again(): Promise<Pipeline>
   remove(): Promise<void>
 }
-
-export type PipelineName = 'tapeline' | 'peer'

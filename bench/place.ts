@@ -102,7 +102,7 @@ export async function withDatabase<Result>(
   url: string,
   use: (database: Database) => Promise<Result>,
 ): Promise<Result> {
-  const database = await openPostgres({
+  const database = openPostgres({
     url,
     poolMin: 0,
     poolMax: 1,

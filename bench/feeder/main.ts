@@ -49,7 +49,9 @@ async function carryOut(given: FeederOrder): Promise<unknown> {
       feed.rewind()
       return true
     case 'feed':
-      return given.perSecond === null ? feed.flatOut(given.count) : feed.steadily(given.count, given.perSecond)
+      return given.perSecond === null
+        ? feed.flatOut(given.count)
+        : feed.steadily(given.count, given.perSecond)
   }
 }
 

@@ -1,21 +1,38 @@
-import { insertBookTickers } from '../store/book-ticker.ts'
+import {
+  type BookTickerColumns,
+  copyBookTickers,
+  type InsertedBookTickers,
+  insertBookTickers,
+} from '../store/book-ticker.ts'
 import { advanceOffsets, lockOffsets, readOffsets, writeStartOffsets } from '../store/consumer-offsets.ts'
-import type { Database, Queryable } from '../store/database.ts'
+import type { Connection, Database, Queryable } from '../store/database.ts'
 import { insertDeadLetters } from '../store/dead-letters.ts'
 import { upsertGaps } from '../store/gaps.ts'
 import { lastStored } from '../store/last-stored.ts'
 import { readLosses, writeLosses } from '../store/losses.ts'
-import { insertTrades } from '../store/trades.ts'
+import { copyTrades, type InsertedTrades, insertTrades, type TradeColumns } from '../store/trades.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
-import { failureKind } from './failures.ts'
+import { failureKind, sqlStateOf } from './failures.ts'
 import type { TryRows } from './refused-rows.ts'
 import { retentionGaps } from './retention-gaps.ts'
 
 /** The consumer's statements, on PostgreSQL. */
 export function databaseStore(database: Database): ConsumerStore {
+  let canCopy = true
   return {
-    write: (batch) => database.transaction((connection) => writeBatch(connection, batch)),
+    async write(batch) {
+      if (canCopy) {
+        try {
+          return await database.transaction((connection) => writeBatch(connection, batch, COPYING))
+        } catch (error) {
+          if (sqlStateOf(error) === FEATURE_NOT_SUPPORTED) canCopy = false
+          // A row that is there already, or one that is refused: which, the other statements tell.
+          else if (failureKind(error) !== 'row') throw error
+        }
+      }
+      return database.transaction((connection) => writeBatch(connection, batch, INSERTING))
+    },
     async probe<Result>(batch: Batch, search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>) {
       const found = Promise.withResolvers<Result>()
       const takenBack = new TakenBack()
@@ -54,16 +71,29 @@ class TakenBack extends Error {
   readonly code = 'TAKEN_BACK'
 }
 
+/** How rows get into the two large tables. */
+interface Statements {
+  readonly trades: (connection: Connection, columns: TradeColumns) => Promise<InsertedTrades[]>
+  readonly bookTickers: (connection: Connection, columns: BookTickerColumns) => Promise<InsertedBookTickers[]>
+}
+
+/** Where no row is there yet, as nearly always. */
+const COPYING: Statements = { trades: copyTrades, bookTickers: copyBookTickers }
+const INSERTING: Statements = { trades: insertTrades, bookTickers: insertBookTickers }
+
+/** The embedded database has no COPY. */
+const FEATURE_NOT_SUPPORTED = '0A000'
+
 /** One statement a table, and the offsets that the batch reaches. */
-async function writeBatch(connection: Queryable, batch: Batch): Promise<Written> {
+async function writeBatch(connection: Connection, batch: Batch, into: Statements): Promise<Written> {
   if (batch.firstsAfterLoss.length > 0) {
     // Before the rows of this batch are there.
     const stored = await lastStored(connection, batch.firstsAfterLoss)
     await upsertGaps(connection, retentionGaps(batch.firstsAfterLoss, stored, Date.now()))
   }
   await writeLosses(connection, batch.losses.values())
-  const trades = await insertTrades(connection, batch.trades)
-  const quotes = await insertBookTickers(connection, batch.bookTicker)
+  const trades = await into.trades(connection, batch.trades)
+  const quotes = await into.bookTickers(connection, batch.bookTicker)
   const gaps = await upsertGaps(connection, [...batch.gaps.values()])
   await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
   const restored = await insertDeadLetters(connection, batch.copies)

@@ -1,5 +1,6 @@
 import { bareArray, wordArray } from './array-literal.ts'
-import type { Queryable } from './database.ts'
+import { timeTextUs } from './copy-text.ts'
+import type { Connection, Queryable } from './database.ts'
 
 /** Rows for `book_ticker`, a column each, all of the same length and checked by `market/payload.ts`. */
 export interface BookTickerColumns {
@@ -58,4 +59,25 @@ export async function insertBookTickers(
     bareArray(columns.askQuantity, from, to),
   ]
   return (await connection.query<InsertedBookTickers>(INSERT, values, 'insert_book_ticker')).rows
+}
+
+const COPY = `COPY book_ticker (ingestion_timestamp, symbol, update_id, bid_price, bid_quantity, ask_price, ask_quantity)
+  FROM STDIN`
+
+/** Copies all rows. @throws 23505 when one of them is there already; none is written then */
+export async function copyBookTickers(
+  connection: Connection,
+  columns: BookTickerColumns,
+): Promise<InsertedBookTickers[]> {
+  const { length } = columns.updateId
+  if (length === 0) return []
+  const counts = new Map<string, number>()
+  let text = ''
+  for (let i = 0; i < length; i++) {
+    const symbol = columns.symbol[i] ?? ''
+    text += `${timeTextUs(columns.ingestionUs[i] ?? 0)}\t${symbol}\t${columns.updateId[i]}\t${columns.bidPrice[i]}\t${columns.bidQuantity[i]}\t${columns.askPrice[i]}\t${columns.askQuantity[i]}\n`
+    counts.set(symbol, (counts.get(symbol) ?? 0) + 1)
+  }
+  await connection.copyIn(COPY, text)
+  return [...counts].map(([symbol, rows]) => ({ symbol, rows }))
 }

@@ -1,6 +1,7 @@
 import { Pool, type PoolClient } from 'pg'
 import { sleep } from '../timing/backoff.ts'
 import { connectionOptions } from './connection-options.ts'
+import { copyIn } from './copy-in.ts'
 import type { Database, QueryAnswer } from './database.ts'
 import { databaseRefusal } from './refusal.ts'
 
@@ -65,6 +66,7 @@ export function openPostgres(options: PostgresOptions): Database {
         await client.query('BEGIN')
         const result = await work({
           query: (text, values, name) => run(client, text, values, name, queryTimeoutMs),
+          copyIn: (statement, rows) => copyIn(client, statement, rows),
         })
         await client.query('COMMIT')
         client.release()

@@ -1,5 +1,6 @@
 import { bareArray, wordArray } from './array-literal.ts'
-import type { Queryable } from './database.ts'
+import { NULL, timeText, timeTextUs } from './copy-text.ts'
+import type { Connection, Queryable } from './database.ts'
 
 /** Rows for `trades`, a column each, all of the same length and checked by `market/payload.ts`. */
 export interface TradeColumns {
@@ -84,4 +85,27 @@ export async function insertTrades(
     bareArray(columns.epoch, from, to),
   ]
   return (await connection.query<InsertedTrades>(INSERT, values, 'insert_trades')).rows
+}
+
+const COPY = `COPY trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, first_trade_id, last_trade_id,
+  is_buyer_maker, ingestion_timestamp, source, epoch) FROM STDIN`
+
+/** Copies all rows. @throws 23505 when one of them is there already; none is written then */
+export async function copyTrades(connection: Connection, columns: TradeColumns): Promise<InsertedTrades[]> {
+  const { length } = columns.tradeId
+  if (length === 0) return []
+  const counts = new Map<string, { symbol: string; event_type: 'trade' | 'aggTrade'; rows: number }>()
+  let text = ''
+  for (let i = 0; i < length; i++) {
+    const symbol = columns.symbol[i] ?? ''
+    const event_type = columns.eventType[i] ?? 'trade'
+    const eventMs = columns.eventTimeMs[i] ?? null
+    text += `${timeText(columns.tradeTimeMs[i] ?? 0)}\t${eventMs === null ? NULL : timeText(eventMs)}\t${symbol}\t${event_type}\t${columns.tradeId[i]}\t${columns.price[i]}\t${columns.quantity[i]}\t${columns.firstTradeId[i] ?? NULL}\t${columns.lastTradeId[i] ?? NULL}\t${columns.isBuyerMaker[i]}\t${timeTextUs(columns.ingestionUs[i] ?? 0)}\t${columns.source[i]}\t${columns.epoch[i]}\n`
+    const key = symbol + event_type
+    const count = counts.get(key)
+    if (count === undefined) counts.set(key, { symbol, event_type, rows: 1 })
+    else count.rows++
+  }
+  await connection.copyIn(COPY, text)
+  return [...counts.values()]
 }

@@ -1,0 +1,149 @@
+import type { Batch } from '../../src/consumer/batch.ts'
+import { databaseStore } from '../../src/consumer/database-store.ts'
+import { Intake } from '../../src/consumer/intake.ts'
+import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
+import type { Database } from '../../src/store/database.ts'
+import { openPostgres } from '../../src/store/postgres.ts'
+import { decodeAll } from './decode.ts'
+import { timed } from './timed.ts'
+
+const TOPIC_IDS: Readonly<Record<string, string>> = {
+  trades: '00000000-0000-4000-8000-000000000001',
+  book_ticker: '00000000-0000-4000-8000-000000000002',
+}
+const TABLES = ['trades', 'book_ticker'] as const
+/** What `BATCH_SIZE` is by default, and what a batch grows to while the database is behind. */
+const SIZES = [500, 5000]
+
+/**
+ * Batches that are ready into an empty database, as the consumer writes them; and, for the limit, the same rows by
+ * `COPY` from a file of the server, without a client, transactions of this size, or a look for rows that are there.
+ */
+export async function insertAll(frames: readonly Buffer[], url: string): Promise<Record<string, number>> {
+  const database = openPostgres({
+    url,
+    poolMin: 0,
+    poolMax: 2,
+    queryTimeoutMs: null,
+    applicationName: 'tapeline-bench',
+  })
+  try {
+    const figures: Record<string, number> = {}
+    const fetched = fetchedFrom(frames)
+    for (const size of SIZES) {
+      const batches = gather(fetched, size)
+      await empty(database)
+      const store = databaseStore(database)
+      await store.establish(() => ({
+        positions: starts(fetched),
+        toWrite: starts(fetched),
+        losses: [],
+        notices: [],
+      }))
+      const written = await timed(frames.length, async () => {
+        for (const batch of batches) await store.write(batch)
+      })
+      figures[`rows/s in batches of ${size}`] = written.perSecond
+      figures[`µs in batches of ${size}`] = written.micros
+    }
+    figures['COPY alone rows/s'] = await copyAll(database, frames.length)
+    return figures
+  } finally {
+    await database.close()
+  }
+}
+
+/** The messages as fetches of 1,000 bring them, a topic after the other. */
+function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
+  const partitions = new Map<string, FetchedPartition['records'][number][][]>()
+  const sizes = new Map<string, number>()
+  decodeAll(frames, ({ topic, partition, key, value, headers }) => {
+    const name = `${topic} ${partition}`
+    const chunks = partitions.get(name) ?? [[]]
+    partitions.set(name, chunks)
+    const offset = sizes.get(name) ?? 0
+    sizes.set(name, offset + 1)
+    if (chunks.at(-1)?.length === 1000) chunks.push([])
+    chunks.at(-1)?.push({ offset, record: { key, value, headers: [...headers] } })
+  })
+  const longest = Math.max(...[...partitions.values()].map((chunks) => chunks.length))
+  const fetches: FetchedPartition[] = []
+  for (let i = 0; i < longest; i++) {
+    for (const [name, chunks] of partitions) {
+      const records = chunks[i]
+      const [topic = '', partition] = name.split(' ')
+      const nextOffset = (records?.at(-1)?.offset ?? 0) + 1
+      if (records !== undefined)
+        fetches.push({
+          topic,
+          partition: Number(partition),
+          error: null,
+          endOffset: nextOffset,
+          startOffset: 0,
+          nextOffset,
+          records,
+        })
+    }
+  }
+  return fetches
+}
+
+function starts(fetched: readonly FetchedPartition[]) {
+  const keys = new Map(fetched.map(({ topic, partition }) => [`${topic} ${partition}`, { topic, partition }]))
+  return [...keys.values()].map(({ topic, partition }) => ({
+    topic,
+    topicId: TOPIC_IDS[topic] ?? '',
+    partition,
+    nextOffset: 0,
+  }))
+}
+
+function gather(fetched: readonly FetchedPartition[], batchSize: number): Batch[] {
+  const intake = new Intake({
+    kindOf: new Map([
+      ['trades', 'trades'],
+      ['book_ticker', 'bookTicker'],
+    ]),
+    batchSize,
+    flushIntervalMs: 2000,
+    maxSealed: 1,
+    maxBytes: Number.POSITIVE_INFINITY,
+  })
+  intake.assign(starts(fetched))
+  const batches: Batch[] = []
+  const takeAll = () => {
+    for (let batch = intake.take(); batch !== null; batch = intake.take()) {
+      batches.push(batch)
+      intake.stored(batch)
+    }
+  }
+  for (const one of fetched) {
+    intake.accept(one, 0, 0)
+    takeAll()
+  }
+  intake.flush()
+  takeAll()
+  return batches
+}
+
+async function empty(database: Database): Promise<void> {
+  await database.query('TRUNCATE trades, book_ticker, consumer_offsets')
+}
+
+async function copyAll(database: Database, expected: number): Promise<number> {
+  const { rows } = await database.query<{ folder: string }>(
+    `SELECT current_setting('data_directory') AS folder`,
+  )
+  const file = (table: string) => `${rows[0]?.folder}/bench-${table}.copy`
+  for (const table of TABLES) await database.query(`COPY (SELECT * FROM ${table}) TO '${file(table)}'`)
+  await empty(database)
+  const copied = await timed(expected, async () => {
+    for (const table of TABLES) await database.query(`COPY ${table} FROM '${file(table)}'`)
+  })
+  const counted = await database.query<{ rows: number }>(
+    'SELECT ((SELECT count(*) FROM trades) + (SELECT count(*) FROM book_ticker))::float8 AS rows',
+  )
+  if (counted.rows[0]?.rows !== expected)
+    throw new Error(`COPY brought ${counted.rows[0]?.rows} of ${expected} rows`)
+  return copied.perSecond
+}

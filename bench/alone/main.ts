@@ -1,0 +1,37 @@
+/**
+ * A part of the pipeline with nothing before or behind it, in a process of its own. Writes its figures as JSON to standard
+ * output. Arguments: the stage, the number of messages, brokers, database URL.
+ */
+import { decodeAll } from './decode.ts'
+import { payloads } from './frames.ts'
+import { insertAll } from './insert.ts'
+import { produceAll } from './produce.ts'
+import { timed } from './timed.ts'
+
+const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
+
+const [stage = '', count = '', brokers = '', databaseUrl = ''] = process.argv.slice(2)
+const frames = payloads(SYMBOLS, Number(count))
+
+async function run(): Promise<Record<string, number>> {
+  switch (stage) {
+    case 'decode': {
+      // Twice, so that what is measured has been compiled.
+      decodeAll(frames, () => {})
+      const decoded = await timed(frames.length, () => decodeAll(frames, () => {}))
+      const parsed = await timed(frames.length, () =>
+        frames.forEach((frame) => void JSON.parse(frame.toString())),
+      )
+      return { 'messages/s': decoded.perSecond, µs: decoded.micros, 'JSON.parse alone µs': parsed.micros }
+    }
+    case 'produce':
+      return produceAll(frames, brokers)
+    case 'insert':
+      return insertAll(frames, databaseUrl)
+    default:
+      throw new Error(`There is no stage ${stage}`)
+  }
+}
+
+console.log(JSON.stringify(await run()))
+process.exit()

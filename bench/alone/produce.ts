@@ -1,0 +1,59 @@
+import { randomBytes } from 'node:crypto'
+import { pino } from 'pino'
+import { KafkaProducer } from '../../src/ingestion/kafka-producer.ts'
+import { MessageQueue, type OutgoingMessage } from '../../src/ingestion/message-queue.ts'
+import { kafkaPort } from '../../src/kafka/kafka-port.ts'
+import { systemClock } from '../../src/timing/clock.ts'
+import { decodeAll } from './decode.ts'
+import { timed } from './timed.ts'
+import { createTopics } from './topics.ts'
+
+const BATCH_SIZE = 500
+const OPTIONS = {
+  compression: 'lz4',
+  lingerMs: 5,
+  batchSize: BATCH_SIZE,
+  backoff: { initialMs: 1000, maxMs: 60_000 },
+} as const
+
+/** Messages that are ready, through ingestion's queue and producer; and, for the limit, without them. */
+export async function produceAll(
+  frames: readonly Buffer[],
+  brokers: string,
+): Promise<Record<string, number>> {
+  const kafka = kafkaPort({ brokers: brokers.split(','), tls: null, sasl: null })
+  const prefix = `alone-${randomBytes(4).toString('hex')}`
+  const messages: OutgoingMessage[] = []
+  decodeAll(frames, (message) => messages.push({ ...message, topic: `${prefix}.${message.topic}` }))
+  await createTopics(brokers, [...new Set(messages.map(({ topic }) => topic))])
+
+  const through = async () => {
+    const queue = new MessageQueue(Number.POSITIVE_INFINITY)
+    const producer = new KafkaProducer(
+      OPTIONS,
+      { clock: systemClock(), random: Math.random, kafka },
+      queue,
+      () => {},
+      pino({ level: 'silent' }),
+    )
+    for (const message of messages) queue.push(message)
+    producer.start()
+    producer.notice()
+    await producer.allAcknowledged(AbortSignal.timeout(120_000))
+    await producer.stop(AbortSignal.timeout(10_000))
+  }
+  await through()
+  const queued = await timed(messages.length, through)
+  const alone = await timed(messages.length, async () => {
+    const producer = kafka.producer('tapeline-bench', OPTIONS.compression)
+    for (let i = 0; i < messages.length; i += BATCH_SIZE)
+      await producer.send(messages.slice(i, i + BATCH_SIZE))
+    await producer.close()
+  })
+  return {
+    'messages/s': queued.perSecond,
+    µs: queued.micros,
+    'client alone messages/s': alone.perSecond,
+    'client alone µs': alone.micros,
+  }
+}
