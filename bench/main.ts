@@ -11,6 +11,7 @@ import type { Pipeline } from './pipeline.ts'
 import { setPlace } from './place.ts'
 import { renderReport } from './report.ts'
 import { type Figures, runPipeline } from './run.ts'
+import { scaleOut } from './scale.ts'
 import { summarise } from './summary.ts'
 import { layTapeline } from './tapeline.ts'
 
@@ -102,6 +103,7 @@ async function measure(
     const alone: Record<string, Figures> = {}
     for (const stage of ['decode', 'produce', 'insert'] as const)
       if (options.stages.includes(stage)) alone[stage] = await runAlone(place, stage, ALONE_MESSAGES)
+    if (options.stages.includes('scale')) Object.assign(alone, await scaleOut(place, options, say, signal))
     await one(`run ${i + 1} tapeline`, ours, () => layTapeline(place, symbols, options.settings), alone)
     if (prepared !== null) await one(`run ${i + 1} peer`, peer, () => layPeer(place, prepared, symbols))
   }

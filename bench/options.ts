@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 
-export const STAGES = ['decode', 'produce', 'insert', 'flat out', 'steady', 'drain'] as const
+export const STAGES = ['decode', 'produce', 'insert', 'flat out', 'steady', 'drain', 'scale'] as const
 export type Stage = (typeof STAGES)[number]
 
 export interface BenchOptions {
@@ -38,7 +38,10 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   const command = new Command('bench')
     .description('Measure the pipeline on a real broker and a native TimescaleDB.')
     .addOption(
-      new Option('--stages <list>', STAGES.join(', ')).argParser(parseStages).default([...STAGES], 'all'),
+      new Option('--stages <list>', STAGES.join(', ')).argParser(parseStages).default(
+        STAGES.filter((stage) => stage !== 'scale'),
+        'all but scale',
+      ),
     )
     .addOption(new Option('--runs <number>', 'of each').argParser(whole(1, 100)).default(3))
     .addOption(

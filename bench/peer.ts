@@ -6,6 +6,7 @@ import { TapelineError } from '../src/errors.ts'
 import type { Measured, Pipeline } from './pipeline.ts'
 import { type Place, withDatabase } from './place.ts'
 
+const PARTITIONS = 3
 const STOP_LIMIT_MS = 30_000
 /** Downloads its packages on the first run. */
 const INSTALL_LIMIT_MS = 300_000
@@ -53,7 +54,7 @@ export async function layPeer(place: Place, peer: Peer, symbols: readonly string
   const prefix = `peer-${randomBytes(4).toString('hex')}`
   const [trades, bookTicker] = [`${prefix}.trades`, `${prefix}.book_ticker`] as const
   await place.admin.createTopics({
-    topics: [trades, bookTicker].map((topic) => ({ topic, partitions: 3, replicas: 1 })),
+    topics: [trades, bookTicker].map((topic) => ({ topic, partitions: PARTITIONS, replicas: 1 })),
   })
   const env = {
     KAFKA_BROKERS: place.brokers,
@@ -84,6 +85,7 @@ async function layConsumer(
   return {
     databaseUrl: database.url,
     topics,
+    partitions: PARTITIONS,
     group,
     tables: { trades: 'peer_trades', bookTicker: 'peer_book_ticker' },
     startIngestion: async () => start(peer, 'ingest.py', env),
@@ -117,6 +119,7 @@ function start(peer: Peer, script: string, env: Readonly<Record<string, string>>
   const ended = new Promise<void>((done) => child.once('close', () => done()))
   return {
     pid: child.pid,
+    url: null,
     output: () => output,
     async stop() {
       child.kill('SIGTERM')

@@ -1,6 +1,8 @@
 /** A process that is measured. */
 export interface Measured {
   readonly pid: number
+  /** Where it answers `/status`; null for one that does not. */
+  readonly url: string | null
   /** Everything it has written. */
   output(): string
   /** SIGTERM; resolves when it has ended. */
@@ -12,6 +14,8 @@ export interface Pipeline {
   readonly databaseUrl: string
   /** The topics it writes its events to. */
   readonly topics: readonly [trades: string, bookTicker: string]
+  /** Of each of them. */
+  readonly partitions: number
   /** The consumer group whose committed offsets tell how far it has got. */
   readonly group: string
   /** Both of its tables, with what the columns are called. */

@@ -5,11 +5,14 @@ import type { Place } from './place.ts'
 const EVERY_MS = 100
 
 /** Messages in the topics of a pipeline. */
-export async function produced({ admin }: Place, { topics }: Pipeline): Promise<number> {
+export async function produced({ admin }: Place, { topics, partitions }: Pipeline): Promise<number> {
   const asked = await admin.listOffsets({
     topics: topics.map((name) => ({
       name,
-      partitions: [0, 1, 2].map((partitionIndex) => ({ partitionIndex, timestamp: -1n })),
+      partitions: Array.from({ length: partitions }, (_, partitionIndex) => ({
+        partitionIndex,
+        timestamp: -1n,
+      })),
     })),
   })
   return sum(asked.flatMap(({ partitions }) => partitions.map(({ offset }) => offset)))

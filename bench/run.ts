@@ -115,7 +115,7 @@ async function drain(
   }
 }
 
-function requireRows({ rows }: CommittedRows, expected: number): void {
+export function requireRows({ rows }: CommittedRows, expected: number): void {
   if (rows !== expected) throw new Error(`${expected} messages were sent, and ${rows} rows came of them`)
 }
 

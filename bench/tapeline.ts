@@ -24,6 +24,7 @@ export async function layTapeline(
     BINANCE_WS_URL: place.feeder.wsUrl,
     BINANCE_REST_URL: place.feeder.restUrl,
     SYMBOLS: symbols.join(),
+    KAFKA_PARTITIONS: '3',
     AUTO_OFFSET_RESET: 'earliest',
     ...settings,
   }
@@ -37,6 +38,7 @@ async function layConsumer(
   shared: Readonly<Record<string, string>> & {
     readonly KAFKA_TRADES_TOPIC: string
     readonly KAFKA_BOOK_TICKER_TOPIC: string
+    readonly KAFKA_PARTITIONS: string
   },
 ): Promise<Pipeline> {
   const database = await place.createDatabase()
@@ -46,11 +48,12 @@ async function layConsumer(
   return {
     databaseUrl: database.url,
     topics: [shared.KAFKA_TRADES_TOPIC, shared.KAFKA_BOOK_TICKER_TOPIC],
+    partitions: Number(shared.KAFKA_PARTITIONS),
     group,
     tables: { trades: 'trades', bookTicker: 'book_ticker' },
-    startIngestion: async () => measured(['ingest'], { ...env, INGEST_PORT: String(await freePort()) }),
+    startIngestion: async () => measured(['ingest'], 'INGEST_PORT', await freePort(), env),
     startConsumer: async (settings = {}) =>
-      measured(['consume'], { ...env, CONSUMER_PORT: String(await freePort()), ...settings }),
+      measured(['consume'], 'CONSUMER_PORT', await freePort(), { ...env, ...settings }),
     again: () => layConsumer(place, prefix, shared),
     async remove() {
       await database.drop()
@@ -59,10 +62,16 @@ async function layConsumer(
   }
 }
 
-function measured(args: readonly string[], env: Readonly<Record<string, string>>): Measured {
-  const running = startTapeline(args, { env })
+function measured(
+  args: readonly string[],
+  portSetting: string,
+  port: number,
+  env: Readonly<Record<string, string>>,
+): Measured {
+  const running = startTapeline(args, { env: { ...env, [portSetting]: String(port) } })
   return {
     pid: running.pid,
+    url: `http://127.0.0.1:${port}`,
     output: running.output,
     async stop() {
       try {

@@ -1,3 +1,4 @@
+import { DEFAULT_SYMBOLS } from '../src/exchange/instruments.ts'
 import type { ConsumerStatus, IngestionStatus } from '../src/telemetry/status.ts'
 import { sleep } from '../src/timing/backoff.ts'
 import { residentBytes } from './memory.ts'
@@ -10,8 +11,9 @@ import { consumerImbalance, ingestionImbalance, type Observation, watchService }
 
 const CONNECTIONS_EVERY_MS = 40
 const PROCESSES_EVERY_MS = 1000
-/** A stream that has delivered within this time is fresh; the slowest of them delivers several times a second. */
+/** A stream that has delivered within this time is fresh: the slowest of the most traded symbols does so several times a second. */
 const FRESH_MS = 5000
+const MOST_TRADED = DEFAULT_SYMBOLS.map((symbol) => symbol.toLowerCase())
 
 /** Looks at all parts from the outside, all the time, and remembers what is needed at the end. */
 export class Observer {
@@ -66,7 +68,8 @@ export class Observer {
       return `ingestion is not ready${status === null ? '' : `: ${status.reason}`}`
     if (status.openGaps.length > 0) return `${status.openGaps.length} gaps are open`
     const stale = Object.entries(status.streams).filter(
-      ([, { lastSeenAgeMs }]) => (lastSeenAgeMs ?? Infinity) > FRESH_MS,
+      ([name, { lastSeenAgeMs }]) =>
+        MOST_TRADED.some((symbol) => name.startsWith(symbol)) && (lastSeenAgeMs ?? Infinity) > FRESH_MS,
     )
     if (stale.length > 0) return `${stale.map(([name]) => name).join()} deliver nothing`
     if (this.consumer?.ready !== true)

@@ -12,6 +12,8 @@ export interface ChaosOptions {
   readonly forMs: number
   /** Messages per second over all symbols and streams, on average. */
   readonly rate: number
+  /** How many, of popularities that fall as a real market's do. */
+  readonly symbols: number
   readonly seed: number
   readonly parts: readonly PartName[]
   /** Exact numbers of SIGKILLs; null: kills are drawn like pauses and restarts. */
@@ -57,6 +59,11 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     .addOption(duration('--for <duration>', 'how long to break things', '60s'))
     .addOption(
       new Option('--rate <number>', 'messages per second').argParser(wholeNumber(10, 50_000)).default(2000),
+    )
+    .addOption(
+      new Option('--symbols <number>', 'how many, the first of them the most traded')
+        .argParser(wholeNumber(1, 3000))
+        .default(3),
     )
     .addOption(
       new Option('--seed <number>', 'of all that is drawn; printed, and drawn itself when not given')
@@ -111,6 +118,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
   return {
     forMs: given['for'],
     rate: given['rate'],
+    symbols: given['symbols'],
     seed: given['seed'],
     parts: given['parts'],
     kills: given['kills'],
@@ -128,9 +136,10 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
 
 /** The command that does the same again. */
 export function commandOf(options: ChaosOptions): string {
-  const { kills, also, settings } = options
+  const { kills, also, settings, symbols } = options
   const words = [
     `--seed ${options.seed} --for ${options.forMs}ms --rate ${options.rate} --parts ${options.parts.join()}`,
+    symbols === 3 ? '' : `--symbols ${symbols}`,
     kills === null
       ? ''
       : `--kills ${Object.entries(kills)

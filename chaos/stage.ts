@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import type { Exchange } from '../src/exchange/exchange-server.ts'
+import { DEFAULT_SYMBOLS } from '../src/exchange/instruments.ts'
 import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
 import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
 import { freePort } from '../src/local/ports.ts'
@@ -67,11 +68,17 @@ export async function setStage(given: StageOptions): Promise<Stage> {
   const databasePart = supervised('database', database.launch)
   await Promise.all([broker.start(signal), databasePart.start(signal)])
 
-  const exchange = await startSimulatedExchange({ messagesPerSecond: options.rate, seed: options.seed })
+  const symbols = symbolNames(options.symbols)
+  const exchange = await startSimulatedExchange({
+    messagesPerSecond: options.rate,
+    seed: options.seed,
+    symbols,
+  })
   closers.add('exchange', () => exchange.close())
   const [ingestPort, consumerPort] = [await freePort(), await freePort()]
   const settings: Record<string, string> & { DATABASE_URL: string } = {
     REST_WEIGHT_PER_MINUTE,
+    ...(symbols.length === DEFAULT_SYMBOLS.length ? {} : { SYMBOLS: '*' }),
     ...options.settings,
     KAFKA_BROKERS: brokers,
     DATABASE_URL: database.url(),
@@ -109,6 +116,11 @@ export async function setStage(given: StageOptions): Promise<Stage> {
     ingestionUrl: `http://127.0.0.1:${ingestPort}`,
     consumerUrl: `http://127.0.0.1:${consumerPort}`,
   }
+}
+
+/** The exchange's own three, and others behind them. */
+function symbolNames(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => DEFAULT_SYMBOLS[i] ?? `COIN${i + 1}USDT`)
 }
 
 /** Runs a command to its end. @returns its output; throws with it unless it exits 0 */

@@ -54,7 +54,7 @@ export async function insertAll(frames: readonly Buffer[], url: string): Promise
 }
 
 /** The messages as fetches of 1,000 bring them, a topic after the other. */
-function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
+export function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
   const partitions = new Map<string, FetchedPartition['records'][number][][]>()
   const sizes = new Map<string, number>()
   decodeAll(frames, ({ topic, partition, key, value, headers }) => {
@@ -98,7 +98,7 @@ function starts(fetched: readonly FetchedPartition[]) {
   }))
 }
 
-function gather(fetched: readonly FetchedPartition[], batchSize: number): Batch[] {
+export function gather(fetched: readonly FetchedPartition[], batchSize: number): Batch[] {
   const intake = new Intake({
     kindOf: new Map([
       ['trades', 'trades'],
