@@ -162,7 +162,7 @@ test('SIGTERM ends a capture with a complete file and a summary', TIMEOUT, async
   child.kill('SIGTERM')
   assert.deepEqual(await within(10_000, 'its end', () => exit), [0, null])
   const count = (await linesOf(file)).length
-  assert.match(output, new RegExp(`^${count} frames in .*, 0 reconnects$`, 'm'))
+  assert.match(output, new RegExp(`^${count.toLocaleString('en-US')} frames in .*, 0 reconnects$`, 'm'))
   assert.match(output, new RegExp(`source ${source}$`, 'm'))
   assert.match(output, /nothing came on 1 streams: nopeusdt@trade/)
 })

@@ -70,7 +70,7 @@ for (const { name, ...options } of databaseKinds()) {
     }
     const empty = () => database.query('TRUNCATE trades, book_ticker, consumer_offsets')
 
-    test('a batch that is new is stored as INSERT would store it, and counted by symbol', async () => {
+    test('W4 a batch that is new is stored as INSERT would store it, and counted by symbol', async () => {
       const inserted = batch()
       await insertTrades(database, inserted.trades)
       await insertBookTickers(database, inserted.bookTicker)
@@ -93,7 +93,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('a batch of which a part is there already adds the rest, once', async () => {
+    test('W4 a batch of which a part is there already adds the rest, once', async () => {
       await empty()
       const store = databaseStore(database)
       await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
