@@ -1,7 +1,7 @@
 import { describeError } from '../errors.ts'
 import type { RecordFetcher } from '../kafka/kafka-port.ts'
 import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
-import { describeKafkaError } from '../kafka/refusal.ts'
+import { describeKafkaError, describePartitionError } from '../kafka/refusal.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
@@ -215,11 +215,12 @@ export class KafkaConsumer {
     })
   }
 
-  #cannotRead({ topic, partition }: TopicPartition, reason: string): void {
+  #cannotRead({ topic, partition }: TopicPartition, error: string): void {
+    const reason = describePartitionError(topic, error)
     if (!this.#ailing.note({ topic, partition }, reason, this.#nowMs, this.#ports.random())) return
     this.#ports.log.warn(
-      { topic, partition, reason },
-      'A partition cannot be read, trying again; the others go on',
+      { topic, partition },
+      `A partition cannot be read, trying again; the others go on: ${reason}`,
     )
   }
 

@@ -118,6 +118,12 @@ export function describeKafkaError(error: unknown): string {
   return refusal === null ? describeError(error) : `${refusal.message}. ${refusal.fix}`
 }
 
+/** The same of what a broker says of a partition, by Kafka's name of the error. */
+export function describePartitionError(topic: string, name: string): string {
+  const refusal = BY_CODE[name]
+  return refusal === undefined ? name : `${refusal.what}: ${topic}. ${refusal.fix}`
+}
+
 /** A certificate that is refused here, or the client's own error of a broker that hangs up on a TLS hello. */
 function byKind(error: Error): Refusal | undefined {
   const fault = certificateFault(codeOf(error, 'code'))
