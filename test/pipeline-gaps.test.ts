@@ -50,7 +50,9 @@ async function healed(ingestion: Ingestion): Promise<void> {
       return Object.values(streams).filter(({ events }) => events > 0).length === 9 && openGaps.length === 0
     },
     { timeoutMs: 60_000, what: 'every stream to have delivered and every gap to be filled' },
-  )
+  ).catch((error: unknown) => {
+    throw new Error(`It did not heal. Output:\n${ingestion.command.output()}`, { cause: error })
+  })
 }
 
 /** Rows, distinct ids and the span of ids of every sequence. */

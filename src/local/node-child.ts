@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
+import { getCompileCacheDir } from 'node:module'
+import { dirname } from 'node:path'
 import { type RunningProcess, runningProcess } from './child-process.ts'
 import { STOP_WITH_PARENT } from './program.ts'
 
@@ -26,10 +28,16 @@ export async function spawnNode(
     const child = spawn(process.execPath, ['--import', STOP_WITH_PARENT, options.script, ...options.args], {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
-      env: { NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'], ...options.env },
+      env: { ...compileCache(), ...options.env },
     })
     return { child, running: await runningProcess(child, options.graceMs) }
   } finally {
     closeSync(log)
   }
+}
+
+/** Node keeps what it compiled in a folder of its version, below the one that it was told. */
+function compileCache(): NodeJS.ProcessEnv {
+  const folder = getCompileCacheDir()
+  return folder === undefined ? {} : { NODE_COMPILE_CACHE: dirname(folder) }
 }
