@@ -51,6 +51,14 @@ export function messageRecords(messages: readonly AnyMessage[], topic = 't', par
   })
 }
 
+/** Within 24 days: the client writes a time wrongly that is 2³¹ ms or more from the first of its batch. */
+export const messagesOfAMonth = anyMessages.map((messages) =>
+  messages.map((message) => ({
+    ...message,
+    timestamp: 1723161255000n + BigInt.asIntN(31, message.timestamp),
+  })),
+)
+
 /** A batch as the client encodes it. */
 export function batchOf(
   messages: readonly AnyMessage[],
