@@ -59,19 +59,17 @@ export function createRequest(
   if (options.compression === 'gzip') return produceV11.createRequestAsync(acks, timeout, messages, options)
   if (options.transactionalId) return produceV11.createRequest(acks, timeout, messages, options)
   const now = BigInt(Date.now())
-  const located = messages.map((message) => {
+  for (const message of messages) {
     // Kept in the message: a request that is repeated must be the same.
     message.timestamp ??= now
     message.partition ??= 0
-    const { topic, partition, key, value, headers, timestamp } = message
-    return { topic, partition, key: key ?? null, value, headers: headers ?? new Map(), timestamp }
-  })
+  }
   const request = Writer.create()
     .appendString(null)
     .appendInt16(acks)
     .appendInt32(timeout)
-    .appendArray([...Map.groupBy(located, (one) => one.topic)], (w, [topic, inTopic]) => {
-      const partitions = [...Map.groupBy(inTopic, (one) => one.partition)].sort(([a], [b]) => a - b)
+    .appendArray([...Map.groupBy(messages, (one) => one.topic)], (w, [topic, inTopic]) => {
+      const partitions = [...Map.groupBy(inTopic, (one) => one.partition ?? 0)].sort(([a], [b]) => a - b)
       w.appendString(topic).appendArray(partitions, (part, [partition, records]) => {
         const firstSequence = options.sequences?.getWithDefault(`${topic}:${partition}`, 0) ?? 0
         const batch = writer.batch(records, firstSequence, options)

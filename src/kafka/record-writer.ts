@@ -11,7 +11,8 @@ export interface ProducedRecord {
   readonly key?: Buffer | null
   readonly value: Buffer | null
   readonly headers?: ReadonlyMap<Buffer, Buffer | null>
-  readonly timestamp: bigint
+  /** Of a record without one it is that of the first. */
+  readonly timestamp?: bigint
 }
 
 export type BatchOptions = Partial<CreateRecordsBatchOptions>
@@ -50,13 +51,15 @@ export class RecordWriter {
     let maxTimestamp = firstTimestamp
     let timestamp = firstTimestamp
     let delta = varint64(0n)
-    for (const [index, record] of records.entries()) {
-      if (record.timestamp !== timestamp) {
-        timestamp = record.timestamp
+    let index = 0
+    for (const record of records) {
+      const own = record.timestamp ?? firstTimestamp
+      if (own !== timestamp) {
+        timestamp = own
         delta = varint64(timestamp - firstTimestamp)
         if (timestamp > maxTimestamp) maxTimestamp = timestamp
       }
-      this.#record(record, index, delta)
+      this.#record(record, index++, delta)
     }
     const attributes = this.#compress(options.compression ?? 'none')
     const head = this.#buffer
@@ -112,10 +115,10 @@ export class RecordWriter {
 
   #headerBytes(headers: ReadonlyMap<Buffer, Buffer | null> | undefined): Buffer {
     if (headers === undefined || headers.size === 0) return NO_HEADERS
-    const of = [...headers].flat()
-    const first = of[1] ?? null
+    const first = firstValue(headers)
     const kept = this.#headers.get(first)
-    if (kept?.of.length === of.length && of.every((one, i) => one === kept.of[i])) return kept.bytes
+    if (kept !== undefined && isOf(headers, kept.of)) return kept.bytes
+    const of = [...headers].flat()
     const start = this.#at
     this.#makeRoom(of.reduce((sum, one) => sum + sizeOfBytes(one), NUMBERS_MAX_BYTES))
     this.#varint(headers.size)
@@ -152,6 +155,18 @@ export class RecordWriter {
     for (; left > 0x7f; left >>>= 7) this.#buffer[this.#at++] = (left & 0x7f) | 0x80
     this.#buffer[this.#at++] = left
   }
+}
+
+function firstValue(headers: ReadonlyMap<Buffer, Buffer | null>): Buffer | null {
+  for (const value of headers.values()) return value
+  return null
+}
+
+function isOf(headers: ReadonlyMap<Buffer, Buffer | null>, of: readonly (Buffer | null)[]): boolean {
+  if (of.length !== 2 * headers.size) return false
+  let at = 0
+  for (const [name, value] of headers) if (name !== of[at++] || value !== of[at++]) return false
+  return true
 }
 
 function sizeOf(value: number): number {
