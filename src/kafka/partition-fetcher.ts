@@ -1,11 +1,12 @@
 import {
-  Consumer,
+  type Consumer,
   FetchIsolationLevels,
   type KafkaRecord,
   protocolErrorsCodesById,
 } from '@platformatic/kafka'
 import { answersWithin, clientOptions } from './client.ts'
 import type { KafkaConnection } from './config.ts'
+import { FetchingConsumer } from './fetch-api.ts'
 import { type TopicLayout, type TopicMetadata, topicLayouts } from './topic-metadata.ts'
 
 /** A place in a partition; `offset` is that of the next message to read. */
@@ -56,7 +57,7 @@ const FETCH_BY_ID = 13
  * It is a client of its own, since long polls would stand before heartbeats and commits on the same connection.
  */
 export class PartitionFetcher {
-  readonly #client: Consumer<Buffer, Buffer, Buffer, Buffer>
+  readonly #client: FetchingConsumer
   readonly #topics: readonly string[]
   #layouts: ReadonlyMap<string, TopicLayout> = new Map()
   #topicOf: ReadonlyMap<string, string> = new Map()
@@ -64,7 +65,7 @@ export class PartitionFetcher {
 
   constructor(connection: KafkaConnection, clientId: string, topics: readonly string[]) {
     this.#topics = topics
-    this.#client = new Consumer({
+    this.#client = new FetchingConsumer({
       ...clientOptions(connection, clientId),
       // Never joins a group; the client demands a name all the same.
       groupId: `${clientId}-unused`,

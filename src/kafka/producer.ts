@@ -1,6 +1,7 @@
-import { ProduceAcks, Producer } from '@platformatic/kafka'
+import { ProduceAcks, type Producer } from '@platformatic/kafka'
 import { clientOptions } from './client.ts'
 import type { KafkaConnection } from './config.ts'
+import { SendingProducer } from './produce-api.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 
@@ -19,7 +20,7 @@ export function createProducer(
   clientId: string,
   compression: Compression,
 ): KafkaProducerClient {
-  return new Producer({
+  return new SendingProducer({
     ...clientOptions(connection, clientId),
     idempotent: true,
     acks: ProduceAcks.ALL,

@@ -1,0 +1,98 @@
+import {
+  compressionsAlgorithmsByBitmask,
+  crc32c,
+  Reader,
+  type RecordsBatch,
+  UnsupportedCompressionError,
+} from '@platformatic/kafka'
+import { CorruptRecords, RecordReader } from './record-reader.ts'
+
+/** Bytes of a connection, as the client has them: in one piece or several. */
+type Bytes = Reader['buffer']
+
+/** Where things are in the head of a batch; `length` counts from where its own four bytes end. */
+const AT = {
+  firstOffset: 0,
+  length: 8,
+  partitionLeaderEpoch: 12,
+  magic: 16,
+  crc: 17,
+  attributes: 21,
+  lastOffsetDelta: 23,
+  firstTimestamp: 27,
+  maxTimestamp: 35,
+  producerId: 43,
+  producerEpoch: 51,
+  firstSequence: 53,
+  count: 57,
+  records: 61,
+} as const
+
+const LENGTH_END = AT.length + 4
+const FORMAT = 2
+const COMPRESSION_BITS = 0b111
+
+/**
+ * Reads what a fetch brought of a partition: batches of format 2. The last one is left out when the broker has cut it.
+ *
+ * The client has a reader of its own. That makes some dozen objects a record, the greater part of what the
+ * consumer's garbage collector had to do; this one makes two: the record and its value. Its result is the same
+ * but for the keys and headers being shared. And it checks the checksum, as Kafka's own client does.
+ *
+ * What follows corrupt bytes is left out, as if it had not come yet; a later fetch begins with them.
+ *
+ * @see https://kafka.apache.org/documentation/#recordbatch
+ * @throws CorruptRecords when the first batch is
+ * @throws UnsupportedCompressionError
+ */
+export function readRecordBatches(section: Bytes): RecordsBatch[] {
+  const batches: RecordsBatch[] = []
+  for (let at = 0; section.length - at >= LENGTH_END; ) {
+    const end = at + LENGTH_END + section.readInt32BE(at + AT.length)
+    if (end > section.length) break
+    try {
+      if (end - at < AT.records) throw new CorruptRecords('A batch is shorter than its head')
+      batches.push(readBatch(section.slice(at, end)))
+    } catch (error) {
+      if (error instanceof CorruptRecords && batches.length > 0) break
+      throw error
+    }
+    at = end
+  }
+  return batches
+}
+
+function readBatch(bytes: Buffer): RecordsBatch {
+  const magic = bytes.readInt8(AT.magic)
+  if (magic !== FORMAT) throw new CorruptRecords(`A batch is of format ${magic}, not ${FORMAT}`)
+  const crc = bytes.readUInt32BE(AT.crc)
+  // The client's function copies what is no buffer of its own kind.
+  if (crc32c(Reader.from(bytes.subarray(AT.attributes)).buffer) !== crc) {
+    throw new CorruptRecords('The checksum of a batch is wrong')
+  }
+  const attributes = bytes.readInt16BE(AT.attributes)
+  return {
+    firstOffset: bytes.readBigInt64BE(AT.firstOffset),
+    length: bytes.readInt32BE(AT.length),
+    partitionLeaderEpoch: bytes.readInt32BE(AT.partitionLeaderEpoch),
+    magic,
+    crc,
+    attributes,
+    lastOffsetDelta: bytes.readInt32BE(AT.lastOffsetDelta),
+    firstTimestamp: bytes.readBigInt64BE(AT.firstTimestamp),
+    maxTimestamp: bytes.readBigInt64BE(AT.maxTimestamp),
+    producerId: bytes.readBigInt64BE(AT.producerId),
+    producerEpoch: bytes.readInt16BE(AT.producerEpoch),
+    firstSequence: bytes.readInt32BE(AT.firstSequence),
+    records: recordReader(bytes, attributes & COMPRESSION_BITS).records(bytes.readInt32BE(AT.count)),
+  }
+}
+
+function recordReader(bytes: Buffer, compression: number): RecordReader {
+  if (compression === 0) return new RecordReader(bytes, AT.records)
+  const algorithm = compressionsAlgorithmsByBitmask[compression]
+  if (algorithm === undefined) {
+    throw new UnsupportedCompressionError(`Unsupported compression algorithm with bitmask ${compression}`)
+  }
+  return new RecordReader(algorithm.decompressSync(bytes.subarray(AT.records)))
+}

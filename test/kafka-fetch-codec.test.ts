@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import {
+  fetchV13,
+  fetchV14,
+  fetchV15,
+  fetchV16,
+  fetchV17,
+  Reader,
+  ResponseError,
+  readRecordsBatches,
+  Writer,
+} from '@platformatic/kafka'
+import fc from 'fast-check'
+import { parseResponse } from '../src/kafka/fetch-api.ts'
+import { readRecordBatches } from '../src/kafka/record-batch.ts'
+import { CorruptRecords } from '../src/kafka/record-reader.ts'
+import { anyMessages, batchOf, COMPRESSIONS, inPieces, sealed } from './support/record-batches.ts'
+
+const ATTRIBUTES = 21
+const COUNT = 57
+const RECORDS = 61
+const CONTROL = 1 << 5
+const TOPIC_ID = '0195b1f0-0000-4000-8000-000000000001'
+
+const read = (section: Buffer) => readRecordBatches(Reader.from(section).buffer)
+
+const batches = fc
+  .array(fc.tuple(anyMessages, fc.constantFrom(...COMPRESSIONS)), { minLength: 1, maxLength: 3 })
+  .map((all) => all.map(([messages, compression]) => batchOf(messages, compression)))
+
+const ofOne = (messages: number) =>
+  batchOf(
+    Array.from({ length: messages }, (_, i) => ({
+      key: Buffer.from('BTCUSDT'),
+      value: Buffer.from(`value ${i}`),
+      headers: [[Buffer.from('schema'), Buffer.from('trade/1')] as const],
+      timestamp: 1723161255343n,
+    })),
+  )
+
+test('reads every record that the client reads, byte for byte, whatever the compression', () => {
+  fc.assert(
+    fc.property(batches, fc.integer({ min: 13, max: 5000 }), (all, size) => {
+      const section = Buffer.concat(all)
+      const pieces = inPieces(section, size)
+      assert.deepEqual(readRecordBatches(pieces.buffer), readRecordsBatches(Reader.from(section)))
+    }),
+  )
+})
+
+test('leaves out a batch that the broker has cut, and no other', () => {
+  fc.assert(
+    fc.property(batches, fc.nat(), (all, cut) => {
+      const section = Buffer.concat(all)
+      const part = section.subarray(0, cut % section.length)
+      assert.deepEqual(read(part), readRecordsBatches(Reader.from(part)))
+    }),
+  )
+})
+
+test('goes over control batches, and over those that compaction has emptied', () => {
+  const control = ofOne(1)
+  control.writeInt16BE(CONTROL, ATTRIBUTES)
+  const emptied = Buffer.from(ofOne(3).subarray(0, RECORDS))
+  emptied.writeInt32BE(RECORDS - 12, 8)
+  emptied.writeInt32BE(0, COUNT)
+  const section = Buffer.concat([sealed(control), sealed(emptied)])
+  const [first, second] = read(section)
+  assert.deepEqual([first, second], readRecordsBatches(Reader.from(section)))
+  assert.equal(first?.attributes, CONTROL)
+  assert.equal(first?.records.length, 1)
+  assert.deepEqual([second?.records, second?.lastOffsetDelta], [[], 2])
+})
+
+test('takes no changed byte for a message', () => {
+  fc.assert(
+    fc.property(batches, fc.nat(), fc.integer({ min: 1, max: 255 }), (all, place, change) => {
+      const last = Buffer.from(all.at(-1) ?? assert.fail())
+      const at = 16 + (place % (last.length - 16))
+      last.writeUInt8(last.readUInt8(at) ^ change, at)
+      const whole = all.slice(0, -1)
+      const section = Buffer.concat([...whole, last])
+      if (whole.length === 0) assert.throws(() => read(section), CorruptRecords)
+      else assert.deepEqual(read(section), read(Buffer.concat(whole)))
+    }),
+  )
+})
+
+test('ends at once with records that are no records, though their checksum is right', () => {
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ maxLength: 200 }),
+      fc.integer({ min: 0, max: 2 ** 31 - 1 }),
+      (noise, count) => {
+        const batch = Buffer.concat([ofOne(1).subarray(0, RECORDS), noise])
+        batch.writeInt32BE(batch.length - 12, 8)
+        batch.writeInt32BE(count, COUNT)
+        try {
+          assert.equal(read(sealed(batch))[0]?.records.length, count)
+        } catch (error) {
+          assert.ok(error instanceof CorruptRecords, String(error))
+        }
+      },
+    ),
+  )
+})
+
+test('gives the messages of a symbol one key and one set of headers, which hold no fetched bytes', () => {
+  const section = Buffer.concat([ofOne(2), ofOne(2)])
+  const records = read(section).flatMap((batch) => batch.records)
+  assert.equal(new Set(records.map(({ key }) => key)).size, 1)
+  assert.equal(new Set(records.map(({ headers }) => headers)).size, 1)
+  assert.notEqual(records[0]?.key?.buffer, section.buffer)
+  assert.deepEqual(records[0]?.headers, [[Buffer.from('schema'), Buffer.from('trade/1')]])
+})
+
+const FETCHES = [fetchV13, fetchV14, fetchV15, fetchV16, fetchV17] as const
+
+/** An answer to Fetch of one topic, its partitions with these bytes. */
+function answer(partitions: ReadonlyArray<{ errorCode?: number; bytes: Buffer | null }>): Buffer {
+  const writer = Writer.create()
+    .appendInt32(0)
+    .appendInt16(0)
+    .appendInt32(4711)
+    .appendArray([TOPIC_ID], (topic, id) => {
+      topic.appendUUID(id).appendArray([...partitions.entries()], (part, [index, { errorCode, bytes }]) => {
+        part.appendInt32(index).appendInt16(errorCode ?? 0)
+        part.appendInt64(100n).appendInt64(100n).appendInt64(5n)
+        part.appendArray([9n], (aborted, id) => aborted.appendInt64(id).appendInt64(8n))
+        part.appendInt32(-1).appendUnsignedVarInt(bytes === null ? 0 : bytes.length + 1)
+        if (bytes !== null && bytes.length > 0) part.append(bytes)
+      })
+    })
+    .appendTaggedFields()
+  return Buffer.from(writer.buffer)
+}
+
+test('reads an answer as the client does, in every version that it takes over', () => {
+  const bytes = answer([{ bytes: ofOne(3) }, { bytes: Buffer.alloc(0) }, { bytes: null }])
+  for (const { api, parseResponse: clients } of FETCHES) {
+    const own = parseResponse(1, api.key, api.version, Reader.from(bytes))
+    const theirs = { ...clients(1, api.key, api.version, Reader.from(bytes)), nodeEndpoints: [] }
+    for (const topic of theirs.responses) {
+      for (const partition of topic.partitions) {
+        delete partition.divergingEpoch
+        delete partition.currentLeader
+        delete partition.snapshotId
+      }
+    }
+    assert.deepEqual(own, theirs)
+  }
+})
+
+test('tells of the one partition that has an error or corrupt bytes, and still brings the others', () => {
+  const corrupt = ofOne(1)
+  corrupt.writeUInt8(corrupt.readUInt8(70) ^ 1, 70)
+  const bytes = answer([{ bytes: ofOne(2) }, { errorCode: 1, bytes: null }, { bytes: corrupt }])
+  assert.throws(
+    () => parseResponse(1, 1, 17, Reader.from(bytes)),
+    (error) => {
+      assert.ok(error instanceof ResponseError)
+      assert.deepEqual(
+        error.errors.map((one) => [Reflect.get(one, 'apiId'), Reflect.get(one, 'path')]),
+        [
+          ['OFFSET_OUT_OF_RANGE', '/responses/0/partitions/1'],
+          ['CORRUPT_MESSAGE', '/responses/0/partitions/2'],
+        ],
+      )
+      const partitions = error['response'].responses[0].partitions
+      assert.deepEqual(
+        partitions.map((one: { errorCode: number }) => one.errorCode),
+        [0, 1, 2],
+      )
+      assert.equal(partitions[0].records[0].records.length, 2)
+      return true
+    },
+  )
+})

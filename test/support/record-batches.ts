@@ -1,0 +1,87 @@
+import {
+  type CompressionAlgorithmValue,
+  crc32c,
+  createRecordsBatch,
+  type MessageRecord,
+  Reader,
+} from '@platformatic/kafka'
+import fc from 'fast-check'
+
+/** What a message holds; null and empty are two things in Kafka. */
+export interface AnyMessage {
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: ReadonlyArray<readonly [Buffer, Buffer | null]>
+  readonly timestamp: bigint
+}
+
+export const COMPRESSIONS = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const
+
+const bytes = (maxLength: number) => fc.uint8Array({ maxLength }).map((array) => Buffer.from(array))
+
+const SCHEMA: AnyMessage['headers'] = [[Buffer.from('schema'), Buffer.from('trade/1')]]
+
+const someHeaders: fc.Arbitrary<AnyMessage['headers']> = fc.array(
+  fc.tuple(bytes(20), fc.option(bytes(150), { nil: null })),
+  { maxLength: 3 },
+)
+
+/** Few keys and headers that come again and again, as in life, among ones of any bytes and size. */
+export const anyMessage: fc.Arbitrary<AnyMessage> = fc.record({
+  key: fc.oneof(fc.constantFrom(null, Buffer.from('BTCUSDT'), Buffer.from('ETHUSDT')), bytes(300)),
+  value: fc.oneof(
+    fc.option(bytes(200), { nil: null }),
+    fc.integer({ min: 60, max: 20_000 }).map((size) => Buffer.alloc(size, 'value')),
+  ),
+  headers: fc.oneof(fc.constant(SCHEMA), someHeaders),
+  timestamp: fc.oneof(
+    fc.integer({ min: 1723161255000, max: 1723161255009 }).map(BigInt),
+    fc.bigInt({ min: -(1n << 61n), max: 1n << 61n }),
+  ),
+})
+
+export const anyMessages = fc.array(anyMessage, { minLength: 1, maxLength: 30 })
+
+export function messageRecords(messages: readonly AnyMessage[], topic = 't', partition = 0): MessageRecord[] {
+  return messages.map(({ key, value, headers, timestamp }) => {
+    const record = { topic, partition, timestamp, value: Buffer.alloc(0), headers: new Map() }
+    // The client's type knows no null, its encoder does.
+    Object.assign(record, { key, value, headers: new Map(headers) })
+    return record
+  })
+}
+
+/** Within 24 days: the client writes a time wrongly that is 2³¹ ms or more from the first of its batch. */
+export const messagesOfAMonth = anyMessages.map((messages) =>
+  messages.map((message) => ({
+    ...message,
+    timestamp: 1723161255000n + BigInt.asIntN(31, message.timestamp),
+  })),
+)
+
+/** A batch as the client encodes it. */
+export function batchOf(
+  messages: readonly AnyMessage[],
+  compression: CompressionAlgorithmValue = 'none',
+): Buffer {
+  const batch = createRecordsBatch(messageRecords(messages), {
+    compression,
+    producerId: 7n,
+    producerEpoch: 3,
+  })
+  return Buffer.from(batch.buffer)
+}
+
+/** Sets the checksum right after bytes were changed. */
+export function sealed(batch: Buffer): Buffer {
+  batch.writeUInt32BE(crc32c(batch.subarray(21)), 17)
+  return batch
+}
+
+/** As a connection brings them: cut into pieces of this size. */
+export function inPieces(all: Buffer, size: number): Reader {
+  const reader = Reader.from(all.subarray(0, size))
+  for (let at = size; at < all.length; at += size) reader.buffer.append(all.subarray(at, at + size))
+  reader.length = reader.buffer.length
+  return reader
+}
