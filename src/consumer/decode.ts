@@ -54,12 +54,13 @@ export function decodeInto(
   const data = parse(value)
   if (data === undefined) return 'value is not JSON'
   if (!isFields(data)) return 'value is not an object'
-  const schema = schemaOf(kind, headerText(record.headers, HEADER.schema), data)
+  const { schema: named, epoch } = headersOf(record)
+  const schema = schemaOf(kind, named, data)
   switch (schema) {
     case 'trade':
-      return addTrade(batch, data, epochOf(record))
+      return addTrade(batch, data, epoch)
     case 'aggTrade':
-      return addAggTrade(batch, data, epochOf(record))
+      return addAggTrade(batch, data, epoch)
     case 'bookTicker':
       return addBookTicker(batch, data)
     case 'gap':
@@ -95,11 +96,26 @@ function schemaOf(
   return name
 }
 
-/** How often the exchange had begun the id sequence anew; null for a header that says no such number. */
-function epochOf(record: FetchedRecord): number | null {
-  const header = headerText(record.headers, HEADER.epoch)
-  if (header === null) return 0
-  return /^\d{1,10}$/.test(header) && Number(header) <= EPOCH_MAX ? Number(header) : null
+interface Headers {
+  readonly schema: string | null
+  /** How often the exchange had begun the id sequence anew; null for a header that says no such number. */
+  readonly epoch: number | null
+}
+
+/** What was read of headers before: those of most messages are one and the same object. */
+const readHeaders = new WeakMap<FetchedRecord['headers'], Headers>()
+
+function headersOf({ headers }: FetchedRecord): Headers {
+  const known = readHeaders.get(headers)
+  if (known !== undefined) return known
+  const epoch = headerText(headers, HEADER.epoch)
+  const read = { schema: headerText(headers, HEADER.schema), epoch: epoch === null ? 0 : readEpoch(epoch) }
+  readHeaders.set(headers, read)
+  return read
+}
+
+function readEpoch(text: string): number | null {
+  return /^\d{1,10}$/.test(text) && Number(text) <= EPOCH_MAX ? Number(text) : null
 }
 
 function addTrade(batch: Batch, data: Fields, epoch: number | null): string | null {
