@@ -1,3 +1,4 @@
+import { DEFAULT_SYMBOLS } from '../src/exchange/instruments.ts'
 import type { Database } from '../src/store/database.ts'
 import { type Outage, uncovered, type Window } from './outages.ts'
 
@@ -59,7 +60,9 @@ export async function checkQuotes(
       ...windows,
       ...disturbances.filter((each) => each.symbol === null || each.symbol === symbol),
     ]
-    const silences = (await silencesOf(database, symbol)).flatMap((silence) =>
+    // Others may have nothing to say for as long.
+    const stretches = DEFAULT_SYMBOLS.includes(symbol) ? await silencesOf(database, symbol) : []
+    const silences = stretches.flatMap((silence) =>
       uncovered(silence, known).filter((left) => left.toMs - left.fromMs >= LONGEST_SILENCE_MS),
     )
     if (silences.length > 0)
