@@ -8,7 +8,7 @@ import { STOP_WITH_PARENT } from './program.ts'
 export interface NodeChildOptions {
   readonly script: string
   readonly args: readonly string[]
-  /** The whole environment; nothing is inherited but the place where compiled code is kept. */
+  /** The whole environment; nothing is inherited but how `bin/tapeline` runs Node. */
   readonly env: NodeJS.ProcessEnv
   /** Standard output and error are appended here, by the child itself: its log does not depend on this process. */
   readonly logFile: string
@@ -28,13 +28,16 @@ export async function spawnNode(
     const child = spawn(process.execPath, ['--import', STOP_WITH_PARENT, options.script, ...options.args], {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
-      env: { ...compileCache(), ...options.env },
+      env: { ...MEMORY, ...compileCache(), ...options.env },
     })
     return { child, running: await runningProcess(child, options.graceMs) }
   } finally {
     closeSync(log)
   }
 }
+
+/** As `bin/tapeline` has it. */
+const MEMORY = { MALLOC_ARENA_MAX: '2', NODE_OPTIONS: '--max-semi-space-size=8' }
 
 /** Node keeps what it compiled in a folder of its version, below the one that it was told. */
 function compileCache(): NodeJS.ProcessEnv {
