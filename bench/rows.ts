@@ -29,11 +29,15 @@ export interface CommittedRows {
   readonly receiptToRow: Latency
 }
 
-/** @param shares of the rows, the first and the last of them left out: the start, and what waits for a flush */
+/**
+ * @param shares of the rows, the first and the last of them left out: the start, and what waits for a flush
+ * @param latencyUntilUs rows received later have no part in the latencies: nothing follows them that would fill their batch
+ */
 export async function rowsSince(
   { databaseUrl, tables }: Pipeline,
   sinceUs: number,
   [from, to]: readonly [number, number],
+  latencyUntilUs: number = Number.MAX_SAFE_INTEGER,
 ): Promise<CommittedRows> {
   const all = `WITH written AS MATERIALIZED (
       SELECT event_time, ingestion_timestamp, pg_xact_commit_timestamp(xmin) AS committed_at FROM ${tables.trades}
@@ -43,11 +47,12 @@ export async function rowsSince(
       WHERE committed_at > timestamptz 'epoch' + $1::bigint * interval '1 microsecond')`
   const percentile = (of: string, shares: string) =>
     `percentile_disc(${shares}) WITHIN GROUP (ORDER BY (${of})::float8)`
+  const early = `FILTER (WHERE ingestion_timestamp < timestamptz 'epoch' + $5::bigint * interval '1 microsecond')`
   const between = (later: string, earlier: string) => `extract(epoch FROM ${later} - ${earlier}) * 1000`
   const sql = `${all} SELECT count(*)::float8 AS rows,
       ${percentile(`extract(epoch FROM committed_at) - $1::bigint / 1e6`, 'ARRAY[$3::float8, $4::float8]')} AS seconds,
-      ${percentile(between('committed_at', 'event_time'), '$2::float8[]')} AS event_to_row,
-      ${percentile(between('committed_at', 'ingestion_timestamp'), '$2::float8[]')} AS receipt_to_row
+      ${percentile(between('committed_at', 'event_time'), '$2::float8[]')} ${early} AS event_to_row,
+      ${percentile(between('committed_at', 'ingestion_timestamp'), '$2::float8[]')} ${early} AS receipt_to_row
     FROM counted`
   const { rows } = await withDatabase(databaseUrl, (database) =>
     database.query<{
@@ -55,7 +60,7 @@ export async function rowsSince(
       seconds: number[] | null
       event_to_row: number[] | null
       receipt_to_row: number[] | null
-    }>(sql, [Math.floor(sinceUs), PERCENTILES, from, to]),
+    }>(sql, [Math.floor(sinceUs), PERCENTILES, from, to, Math.floor(latencyUntilUs)]),
   )
   const [answer] = rows
   const [fromSeconds = Number.NaN, toSeconds = Number.NaN] = answer?.seconds ?? []

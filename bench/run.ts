@@ -11,6 +11,8 @@ export type Figures = Readonly<Record<string, number>>
 
 /** The first rows of a phase belong to its start, the last wait for a flush that nothing fills. */
 const SHARES = [0.02, 0.98] as const
+/** What is received in so long before the end of a phase may wait for a flush that nothing fills. */
+const LAST_FLUSH_US = 2_500_000
 const WAIT_FOR_CLIENT_MS = 30_000
 const MiB = 1 << 20
 
@@ -41,7 +43,7 @@ export async function runPipeline(
         database: place.postgresPid,
       })
       const before = sampler.now()
-      const { startedUs } = await feeder.feed(count, perSecond)
+      const { startedUs, endedUs } = await feeder.feed(count, perSecond)
       fed += count
       await waitUntilStored(place, pipeline, fed, WAIT_FOR_CLIENT_MS + expectedMs, signal)
       const after = sampler.now()
@@ -51,7 +53,7 @@ export async function runPipeline(
         usage[`${name} µs`] = ((cpuSeconds - (before[name]?.cpuSeconds ?? 0)) * 1e6) / count
         if (name === 'ingestion' || name === 'consumer') usage[`${name} MiB`] = peakBytes / MiB
       }
-      return { startedUs, usage }
+      return { startedUs, endedUs, usage }
     }
     await phase(options.warmUp, null)
     if (options.stages.includes('flat out')) {
@@ -63,8 +65,8 @@ export async function runPipeline(
     if (options.stages.includes('steady')) {
       for (const rate of options.rates) {
         const count = rate * options.steadySeconds
-        const { startedUs, usage } = await phase(count, rate)
-        const rows = await rowsSince(pipeline, startedUs, SHARES)
+        const { startedUs, endedUs, usage } = await phase(count, rate)
+        const rows = await rowsSince(pipeline, startedUs, SHARES, endedUs - LAST_FLUSH_US)
         requireRows(rows, count)
         const appended = await appendedSince(place, pipeline, startedUs)
         figures[`${rate}/s`] = { ...usage, ...latencies(rows, appended) }
