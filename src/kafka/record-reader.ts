@@ -50,7 +50,7 @@ export class RecordReader {
     const length = this.#varint()
     const end = this.#at + length
     if (length < 0 || end > this.#bytes.length) throw new CorruptRecords('A record reaches beyond its batch')
-    const attributes = this.#bytes.readInt8(this.#at++)
+    const attributes = (this.#byte() << 24) >> 24
     const timestampDelta = this.#varint64()
     const offsetDelta = this.#varint()
     const key = this.#key()
