@@ -96,7 +96,12 @@ async function layConsumer(
           ? {}
           : { FLUSH_INTERVAL_S: String(Number(settings['FLUSH_INTERVAL_MS']) / 1000) }),
       }),
-    again: () => layConsumer(place, peer, topics, prefix, shared),
+    async again() {
+      const other = await layConsumer(place, peer, topics, prefix, shared)
+      // The topics go with the first.
+      return { ...other, remove: other.removeDatabase }
+    },
+    removeDatabase: database.drop,
     async remove() {
       await database.drop()
       await place.deleteTopics(prefix)

@@ -24,5 +24,7 @@ export interface Pipeline {
   startConsumer(settings?: Readonly<Record<string, string>>): Promise<Measured>
   /** Another database, empty, and another group: what the topics hold can be stored once more, from the beginning. */
   again(): Promise<Pipeline>
+  removeDatabase(): Promise<void>
+  /** The topics too. */
   remove(): Promise<void>
 }

@@ -97,6 +97,9 @@ async function drainWith(
       'consumers µs': (ofConsumers * 1e6) / messages,
       'database µs': (used('database') * 1e6) / messages,
     }
+  } catch (error) {
+    const said = consumers.map((consumer) => consumer.output().slice(-3000)).join('\n')
+    throw new Error(`The group did not store everything; its members have said:\n${said}`, { cause: error })
   } finally {
     await Promise.all(consumers.map((consumer) => consumer.stop()))
     await pipeline.remove()

@@ -54,7 +54,12 @@ async function layConsumer(
     startIngestion: async () => measured(['ingest'], 'INGEST_PORT', await freePort(), env),
     startConsumer: async (settings = {}) =>
       measured(['consume'], 'CONSUMER_PORT', await freePort(), { ...env, ...settings }),
-    again: () => layConsumer(place, prefix, shared),
+    async again() {
+      const other = await layConsumer(place, prefix, shared)
+      // The topics go with the first.
+      return { ...other, remove: other.removeDatabase }
+    },
+    removeDatabase: database.drop,
     async remove() {
       await database.drop()
       await place.deleteTopics(prefix)
