@@ -1,9 +1,7 @@
 /** `npm run bench`: what the pipeline costs, on real parts, beside another one where asked for. See docs/bench.md. */
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
-import { describeError, TapelineError } from '../src/errors.ts'
-import { Closers } from '../src/telemetry/closers.ts'
-import { beginTestRun } from '../test/support/test-run.ts'
+import { dirname, resolve } from 'node:path'
+import { boundedRun, type RunPlace } from '../test/support/bounded-run.ts'
 import { runAlone } from './alone/stage.ts'
 import { type BenchOptions, parseOptions } from './options.ts'
 import { layPeer, preparePeer } from './peer.ts'
@@ -17,29 +15,18 @@ import { layTapeline } from './tapeline.ts'
 
 type Runs = Array<Record<string, Figures>>
 
-const GRACE_MS = 1000
 /** Of the stages that are one part alone. */
 const ALONE_MESSAGES = 200_000
-const startedMs = performance.now()
+/** No pipeline that is measured is slower. */
+const MESSAGES_A_SECOND = 2000
+/** For the start, the stages alone and the stop. */
+const REST_OF_RUN_MS = 15 * 60_000
 
-async function main(given: BenchOptions): Promise<number> {
+function main(given: BenchOptions): Promise<number> {
   const options = { ...given, peer: given.peer === null ? null : resolve(given.peer) }
   const jsonFile = options.jsonFile === null ? null : resolve(options.jsonFile)
-  const stop = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.on(signal, () => stop.abort(new Error(`stopped by ${signal}`)))
-  const run = await beginTestRun(say)
-  process.chdir(run.folder)
-  const closers = new Closers()
-  const aborted = new Promise<never>((_, reject) => {
-    stop.signal.addEventListener('abort', () => reject(stop.signal.reason), { once: true })
-  })
-  let exitCode = 1
-  try {
-    const { ours, peer } = await Promise.race([
-      measure(options, join(run.folder, 'bench'), closers, stop.signal),
-      aborted,
-    ])
+  return boundedRun(limitOf(options), async (place) => {
+    const { ours, peer } = await measure(options, place)
     console.log(
       `\n${renderReport(summarise(ours), peer.length === 0 ? null : summarise(peer), ratiosOf(ours, peer))}`,
     )
@@ -47,42 +34,32 @@ async function main(given: BenchOptions): Promise<number> {
       mkdirSync(dirname(jsonFile), { recursive: true })
       writeFileSync(jsonFile, `${JSON.stringify({ options, ours, peer }, null, 2)}\n`)
     }
-    exitCode = 0
-  } catch (error) {
-    console.error(`The run was not completed: ${describeError(error)}`)
-    if (error instanceof TapelineError) {
-      exitCode = error.exitCode
-      console.error(error.fix)
-    } else if (!stop.signal.aborted) console.error(error)
-  } finally {
-    stop.abort(new Error('the run is over'))
-    await closers.closeAll().catch((error: unknown) => {
-      exitCode = 1
-      console.error(describeError(error))
-    })
-    for (const command of await run.end(GRACE_MS)) {
-      exitCode = 1
-      console.error(`A process was left behind, and is ended now: ${command}`)
-    }
-  }
-  return exitCode
+    return 0
+  })
+}
+
+/** Messages of the stage `steady`. */
+function steadyMessages({ stages, rates, steadySeconds }: BenchOptions): number {
+  return stages.includes('steady') ? rates.reduce((sum, rate) => sum + rate * steadySeconds, 0) : 0
+}
+
+/** All messages once from end to end, and once more for each time that they are drained. */
+function limitOf(options: BenchOptions): number {
+  const { runs, peer, warmUp, messages, rates, steadySeconds } = options
+  const drains = 1 + (options.stages.includes('drain') ? 1 : 0) + (options.stages.includes('scale') ? 4 : 0)
+  const all = (warmUp + messages + steadyMessages(options)) * drains
+  const eachMs = (all / MESSAGES_A_SECOND + rates.length * steadySeconds) * 1000
+  return REST_OF_RUN_MS + runs * (peer === null ? 1 : 2) * eachMs
 }
 
 /** What is compared takes turns, so that a machine that is slow for a while is slow for both. */
-async function measure(
-  options: BenchOptions,
-  folder: string,
-  closers: Closers,
-  signal: AbortSignal,
-): Promise<{ ours: Runs; peer: Runs }> {
+async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Runs; peer: Runs }> {
   const { symbols } = options
-  const place = await setPlace({ symbols, folder, closers, say, signal })
-  const prepared = options.peer === null ? null : await preparePeer(options.peer, place.cacheDir, say)
-  const steady = options.rates.reduce((sum, rate) => sum + rate * options.steadySeconds, 0)
+  const { say, signal } = run
+  const place = await setPlace(symbols, run)
+  const prepared = options.peer === null ? null : await preparePeer(options.peer, say)
   say('making frames')
-  await place.feeder.prepare(
-    options.warmUp + options.messages + (options.stages.includes('steady') ? steady : 0),
-  )
+  await place.feeder.prepare(options.warmUp + options.messages + steadyMessages(options))
   const ours: Runs = []
   const peer: Runs = []
   const one = async (
@@ -124,10 +101,6 @@ function ratiosOf(ours: Runs, peer: Runs): Record<string, Record<string, number[
     }
   }
   return ratios
-}
-
-function say(message: string): void {
-  console.log(`[${((performance.now() - startedMs) / 1000).toFixed(1).padStart(6)} s] ${message}`)
 }
 
 process.exit(await main(parseOptions(process.argv.slice(2))))

@@ -1,4 +1,5 @@
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
+import { list, setting, wholeNumber } from '../test/support/option-parsers.ts'
 
 export const STAGES = ['decode', 'produce', 'insert', 'flat out', 'steady', 'drain', 'scale'] as const
 export type Stage = (typeof STAGES)[number]
@@ -16,7 +17,7 @@ export interface BenchOptions {
   readonly symbols: readonly string[]
   /** A folder with another pipeline, run beside this one. */
   readonly peer: string | null
-  readonly consumerSettings: Readonly<Record<string, string>>
+  /** Of both services, beside those the run needs. */
   readonly settings: Readonly<Record<string, string>>
   readonly jsonFile: string | null
 }
@@ -38,28 +39,28 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   const command = new Command('bench')
     .description('Measure the pipeline on a real broker and a native TimescaleDB.')
     .addOption(
-      new Option('--stages <list>', STAGES.join(', ')).argParser(parseStages).default(
+      new Option('--stages <list>', STAGES.join(', ')).argParser(list(STAGES)).default(
         STAGES.filter((stage) => stage !== 'scale'),
         'all but scale',
       ),
     )
-    .addOption(new Option('--runs <number>', 'of each').argParser(whole(1, 100)).default(3))
+    .addOption(new Option('--runs <number>', 'of each').argParser(wholeNumber(1, 100)).default(3))
     .addOption(
       new Option('--messages <number>', 'of the stage flat out')
-        .argParser(whole(10_000, 20_000_000))
+        .argParser(wholeNumber(10_000, 20_000_000))
         .default(300_000),
     )
     .addOption(
       new Option('--warm-up <number>', 'messages before it')
-        .argParser(whole(1000, 1_000_000))
+        .argParser(wholeNumber(1000, 1_000_000))
         .default(50_000),
     )
     .addOption(
       new Option('--rates <list>', 'messages a second of the stage steady')
-        .argParser((text) => text.split(',').map(whole(1, 100_000)))
+        .argParser((text) => text.split(',').map(wholeNumber(1, 100_000)))
         .default([500, 3000, 10_000], '500,3000,10000'),
     )
-    .addOption(new Option('--seconds <number>', 'at each rate').argParser(whole(5, 3600)).default(20))
+    .addOption(new Option('--seconds <number>', 'at each rate').argParser(wholeNumber(5, 3600)).default(20))
     .addOption(
       new Option('--symbols <list>', 'which')
         .argParser((text) => text.toUpperCase().split(','))
@@ -86,31 +87,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     steadySeconds: given['seconds'],
     symbols: given['symbols'],
     peer: given['peer'] ?? null,
-    consumerSettings: given['set'],
     settings: given['set'],
     jsonFile: given['json'] ?? null,
   }
-}
-
-function parseStages(text: string): Stage[] {
-  return text.split(',').map((part) => {
-    const stage = STAGES.find((one) => one === part.trim())
-    if (stage === undefined) throw new InvalidArgumentError(`Expected some of ${STAGES.join(', ')}.`)
-    return stage
-  })
-}
-
-function whole(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
-    if (value >= min && value <= max) return value
-    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`)
-  }
-}
-
-function setting(text: string, before: unknown): Record<string, string> {
-  const [, name, value] = /^([A-Z_]+)=(.*)$/.exec(text) ?? []
-  if (name === undefined || value === undefined)
-    throw new InvalidArgumentError('Expected NAME=VALUE, as in .env.example.')
-  return { ...Object(before), [name]: value }
 }

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { TapelineError } from '../src/errors.ts'
+import { CACHE_DIRECTORY } from '../test/support/bounded-run.ts'
 import type { Measured, Pipeline } from './pipeline.ts'
 import { type Place, withDatabase } from './place.ts'
 
@@ -25,11 +26,7 @@ export interface Peer {
  *
  * @throws TapelineError `INPUT` when the folder is not a peer's, `ENVIRONMENT` when Python cannot make it
  */
-export async function preparePeer(
-  folder: string,
-  cacheDir: string,
-  say: (text: string) => void,
-): Promise<Peer> {
+export async function preparePeer(folder: string, say: (text: string) => void): Promise<Peer> {
   for (const file of FILES) {
     if (!existsSync(join(folder, file)))
       throw new TapelineError('INPUT', `${join(folder, file)} is missing`, {
@@ -38,7 +35,7 @@ export async function preparePeer(
   }
   const requirements = join(folder, 'requirements.txt')
   const digest = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12)
-  const venv = join(cacheDir, `peer-${digest}`)
+  const venv = join(CACHE_DIRECTORY, `peer-${digest}`)
   if (!existsSync(venv)) {
     say('making the Python environment of the peer')
     const making = `${venv}.${process.pid}`

@@ -1,6 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Admin } from '@platformatic/kafka'
 import { clientOptions } from '../src/kafka/client.ts'
@@ -8,7 +6,7 @@ import { startKafkaBroker } from '../src/local/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
 import type { Database } from '../src/store/database.ts'
 import { openPostgres } from '../src/store/postgres.ts'
-import type { Closers } from '../src/telemetry/closers.ts'
+import { CACHE_DIRECTORY, type RunPlace } from '../test/support/bounded-run.ts'
 import { startNativeTimescale } from '../test/support/native-timescaledb.ts'
 import { Feeder } from './feeder/feeder.ts'
 
@@ -19,9 +17,6 @@ export interface Place {
   readonly postgresPid: number
   readonly feeder: Feeder
   readonly admin: Admin
-  readonly cacheDir: string
-  /** For logs. */
-  readonly folder: string
   /** A fresh database; its URL has a superuser. */
   createDatabase(): Promise<{ url: string; drop: () => Promise<void> }>
   /** @param prefix of the topics' names */
@@ -29,20 +24,16 @@ export interface Place {
 }
 
 /** Starts the broker, the native TimescaleDB and the feeder. */
-export async function setPlace(options: {
-  symbols: readonly string[]
-  folder: string
-  closers: Closers
-  say: (text: string) => void
-  signal: AbortSignal
-}): Promise<Place> {
-  const { symbols, folder, closers, say, signal } = options
-  const cacheDir =
-    process.env['TAPELINE_CACHE_DIR'] ??
-    join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tapeline')
-  mkdirSync(folder, { recursive: true })
+export async function setPlace(
+  symbols: readonly string[],
+  { folder, closers, say, signal }: RunPlace,
+): Promise<Place> {
   say('starting Kafka and TimescaleDB')
-  const distributionDir = await ensureKafkaDistribution({ cacheDir, onProgress: () => undefined, signal })
+  const distributionDir = await ensureKafkaDistribution({
+    cacheDir: CACHE_DIRECTORY,
+    onProgress: () => undefined,
+    signal,
+  })
   const broker = await startKafkaBroker({
     distributionDir,
     dataDir: join(folder, 'kafka'),
@@ -58,7 +49,7 @@ export async function setPlace(options: {
     clientOptions({ brokers: [broker.brokers], tls: null, sasl: null }, 'tapeline-bench'),
   )
   closers.add('admin', () => admin.close())
-  const server = await startNativeTimescale({ cacheDir, onProgress: say })
+  const server = await startNativeTimescale({ cacheDir: CACHE_DIRECTORY, onProgress: say })
   if ('skip' in server) throw new Error(`The benchmark needs the native TimescaleDB: ${server.skip}`)
   closers.add('database', () => server.stop())
   await withDatabase(server.url, async (database) => {
@@ -76,8 +67,6 @@ export async function setPlace(options: {
     postgresPid: server.pid,
     feeder,
     admin,
-    cacheDir,
-    folder,
     async createDatabase() {
       const name = `bench_${randomBytes(4).toString('hex')}`
       await withDatabase(server.url, (database) => database.query(`CREATE DATABASE ${name}`))

@@ -29,7 +29,7 @@ export async function runPipeline(
   await feeder.rewind()
   const running: Measured[] = []
   try {
-    const consumer = await pipeline.startConsumer(options.consumerSettings)
+    const consumer = await pipeline.startConsumer(options.settings)
     running.push(consumer)
     const ingestion = await pipeline.startIngestion()
     running.push(ingestion)
@@ -93,7 +93,7 @@ async function drain(
 ): Promise<Figures> {
   const pipeline = await filled.again()
   const messages = await produced(place, pipeline)
-  const consumer = await pipeline.startConsumer(options.consumerSettings)
+  const consumer = await pipeline.startConsumer(options.settings)
   try {
     const sampler = new Sampler({ consumer: consumer.pid, database: place.postgresPid })
     const before = sampler.now()

@@ -65,7 +65,7 @@ async function drainWith(
   const { messages } = options
   const consumers: Measured[] = []
   try {
-    for (let i = 0; i < count; i++) consumers.push(await pipeline.startConsumer(options.consumerSettings))
+    for (let i = 0; i < count; i++) consumers.push(await pipeline.startConsumer(options.settings))
     const sampler = new Sampler({
       database: place.postgresPid,
       ...Object.fromEntries(consumers.map(({ pid }, i) => [`consumer ${i + 1}`, pid])),

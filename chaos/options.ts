@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { parseDuration } from '../src/cli/duration.ts'
+import { list, setting, wholeNumber } from '../test/support/option-parsers.ts'
 import { PART_NAMES, type PartName } from './schedule.ts'
 
 /** Faults that are drawn only where they are asked for, since they change what can be expected of a run. */
@@ -161,23 +162,6 @@ function duration(flags: string, description: string, fallback: string): Option 
   return new Option(flags, description).argParser(parseDuration).default(parseDuration(fallback), fallback)
 }
 
-function wholeNumber(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
-    if (value >= min && value <= max) return value
-    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`)
-  }
-}
-
-function list<Name extends string>(names: readonly Name[]): (text: string) => Name[] {
-  return (text) =>
-    text.split(',').map((part) => {
-      const name = names.find((each) => each === part.trim())
-      if (name === undefined) throw new InvalidArgumentError(`Expected some of ${names.join(', ')}.`)
-      return name
-    })
-}
-
 function parseKills(text: string): Partial<Record<PartName, number>> {
   const kills: Partial<Record<PartName, number>> = {}
   for (const pair of text.split(',')) {
@@ -190,11 +174,4 @@ function parseKills(text: string): Partial<Record<PartName, number>> {
     kills[part] = Number(count)
   }
   return kills
-}
-
-function setting(text: string, before: unknown): Record<string, string> {
-  const [, name, value] = /^([A-Z_]+)=(.*)$/.exec(text) ?? []
-  if (name === undefined || value === undefined)
-    throw new InvalidArgumentError('Expected NAME=VALUE, as in .env.example.')
-  return { ...Object(before), [name]: value }
 }

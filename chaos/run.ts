@@ -2,8 +2,8 @@ import { resolve } from 'node:path'
 import { describeError } from '../src/errors.ts'
 import { PartitionFetcher } from '../src/kafka/partition-fetcher.ts'
 import { describeExit, type Exit } from '../src/local/child-process.ts'
-import type { Closers } from '../src/telemetry/closers.ts'
 import { sleep } from '../src/timing/backoff.ts'
+import type { RunPlace } from '../test/support/bounded-run.ts'
 import { waitFor } from '../test/support/wait-for.ts'
 import { examine } from './aftermath.ts'
 import { Observer } from './observer.ts'
@@ -27,14 +27,6 @@ const YOUNG_MS = 10_000
 const NEEDS: Readonly<Record<string, readonly PartName[]>> = {
   ingestion: ['broker'],
   consumer: ['broker', 'database'],
-}
-
-export interface RunPlace {
-  /** For everything that is written. */
-  readonly folder: string
-  readonly closers: Closers
-  readonly say: (text: string) => void
-  readonly signal: AbortSignal
 }
 
 /**

@@ -1,5 +1,4 @@
 import { mkdirSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import type { Exchange } from '../src/exchange/exchange-server.ts'
 import { DEFAULT_SYMBOLS } from '../src/exchange/instruments.ts'
@@ -8,6 +7,7 @@ import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
 import { freePort } from '../src/local/ports.ts'
 import { DEFINITIONS, type SettingName } from '../src/settings/definitions.ts'
 import type { Closers } from '../src/telemetry/closers.ts'
+import { CACHE_DIRECTORY } from '../test/support/bounded-run.ts'
 import { startTapeline } from '../test/support/processes.ts'
 import { MARK } from '../test/support/test-run.ts'
 import { launchBroker, launchEmbedded, launchService, openNative } from './launch.ts'
@@ -49,9 +49,6 @@ const COMMAND_LIMIT_MS = 60_000
 /** Starts all parts, the consumer before ingestion, so that nothing comes before its start positions. */
 export async function setStage(given: StageOptions): Promise<Stage> {
   const { options, folder, logsDir, closers, events, say, signal } = given
-  const cacheDir =
-    process.env['TAPELINE_CACHE_DIR'] ??
-    join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tapeline')
   mkdirSync(logsDir, { recursive: true })
   const supervised = (name: PartName, launch: () => Promise<PartProcess>) => {
     const part = new SupervisedPart(name, launch, events)
@@ -60,11 +57,15 @@ export async function setStage(given: StageOptions): Promise<Stage> {
   }
 
   say('starting Kafka and TimescaleDB')
-  const distributionDir = await ensureKafkaDistribution({ cacheDir, onProgress: () => undefined, signal })
+  const distributionDir = await ensureKafkaDistribution({
+    cacheDir: CACHE_DIRECTORY,
+    onProgress: () => undefined,
+    signal,
+  })
   const brokerOptions = { distributionDir, dataDir: join(folder, 'kafka'), port: await freePort() }
   const broker = supervised('broker', () => launchBroker(brokerOptions, signal))
   const brokers = `127.0.0.1:${brokerOptions.port}`
-  const database = await openDatabase(given, cacheDir)
+  const database = await openDatabase(given)
   const databasePart = supervised('database', database.launch)
   await Promise.all([broker.start(signal), databasePart.start(signal)])
 
@@ -133,13 +134,17 @@ export async function runTapeline(
   return command.output()
 }
 
-async function openDatabase(
-  { options, folder, logsDir, closers, say, signal }: StageOptions,
-  cacheDir: string,
-): Promise<{ kind: string; url: () => string; launch: () => Promise<PartProcess> }> {
+async function openDatabase({
+  options,
+  folder,
+  logsDir,
+  closers,
+  say,
+  signal,
+}: StageOptions): Promise<{ kind: string; url: () => string; launch: () => Promise<PartProcess> }> {
   let why = 'as asked for'
   if (options.database !== 'embedded') {
-    const native = await openNative(cacheDir, say)
+    const native = await openNative(CACHE_DIRECTORY, say)
     if (!('skip' in native)) {
       closers.add('data of TimescaleDB', () => native.server.stop())
       return { kind: 'native TimescaleDB', url: () => native.server.url, launch: native.launch }

@@ -8,12 +8,12 @@
  */
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describeError } from '../src/errors.ts'
 import { startKafkaBroker } from '../src/local/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/local/kafka-distribution.ts'
 import { Closers } from '../src/telemetry/closers.ts'
+import { CACHE_DIRECTORY } from './support/bounded-run.ts'
 import { DATABASE_SKIP_VARIABLE, DATABASE_VARIABLE } from './support/database.ts'
 import { BROKERS_VARIABLE } from './support/kafka.ts'
 import { startNativeTimescale } from './support/native-timescaledb.ts'
@@ -21,8 +21,6 @@ import { type Needs, needsOf, selectTestFiles } from './support/test-files.ts'
 import { beginTestRun, type TestRun } from './support/test-run.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
-/** Outside the work tree, so that a fresh clone finds what an earlier one has downloaded. */
-const CACHE = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tapeline')
 const TEST_TIMEOUT_MS = 120_000
 /** A file that never ends (a socket or a timer left open) would otherwise hold the run for ever. */
 const RUN_TIMEOUT_MS = 30 * 60_000
@@ -66,7 +64,7 @@ async function main(): Promise<number> {
 
 /** Starts the parts side by side; what is running already when one of them fails is in `closers`. */
 async function prepare(needs: Needs, run: TestRun, closers: Closers, signal: AbortSignal): Promise<void> {
-  process.env['TAPELINE_CACHE_DIR'] = CACHE
+  process.env['TAPELINE_CACHE_DIR'] = CACHE_DIRECTORY
   const started = await Promise.allSettled([
     needs.kafka && !process.env[BROKERS_VARIABLE] ? prepareKafka(run, closers, signal) : undefined,
     needs.database && !process.env[DATABASE_VARIABLE] ? prepareDatabase(closers) : undefined,
@@ -77,7 +75,7 @@ async function prepare(needs: Needs, run: TestRun, closers: Closers, signal: Abo
 
 async function prepareKafka(run: TestRun, closers: Closers, signal: AbortSignal): Promise<void> {
   const onProgress = stepsOf('Kafka')
-  const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE, onProgress, signal })
+  const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY, onProgress, signal })
   const dataDir = join(run.folder, 'kafka')
   const broker = await startKafkaBroker({ distributionDir, dataDir, port: 0, onProgress, signal })
   closers.add('Kafka', async () => {
@@ -89,7 +87,7 @@ async function prepareKafka(run: TestRun, closers: Closers, signal: AbortSignal)
 
 async function prepareDatabase(closers: Closers): Promise<void> {
   const onProgress = stepsOf('TimescaleDB')
-  const native = await startNativeTimescale({ cacheDir: CACHE, onProgress })
+  const native = await startNativeTimescale({ cacheDir: CACHE_DIRECTORY, onProgress })
   if ('skip' in native) {
     if (process.env['TAPELINE_TEST_NATIVE'] === 'required')
       throw new Error(`No native TimescaleDB: ${native.skip}`)

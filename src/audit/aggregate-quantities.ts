@@ -1,8 +1,8 @@
+import { counted } from '../telemetry/plural.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 import type { Example, Finding, NotChecked } from './shape.ts'
 import { type TradeEpochs, tradeEpochs } from './trade-epochs.ts'
-import { counted } from './wording.ts'
 
 /** Trades of an aggTrade carry its time; this is for a range that cuts between them. */
 const PADDING_MS = 60_000

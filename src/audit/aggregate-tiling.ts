@@ -1,8 +1,8 @@
+import { counted } from '../telemetry/plural.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 import type { Finding } from './shape.ts'
 import { tradeEpochs } from './trade-epochs.ts'
-import { counted } from './wording.ts'
 
 /**
  * Each aggTrade begins with the trade behind the last of the one before; where one is missing, or the trades' ids were begun anew

@@ -1,9 +1,9 @@
 import { HEADER } from '../kafka/headers.ts'
 import { type IdRange, normalise } from '../market/id-ranges.ts'
 import { isFields } from '../market/payload.ts'
+import { counted } from '../telemetry/plural.ts'
 import type { CheckContext } from './scope.ts'
 import type { Example, Finding } from './shape.ts'
-import { counted } from './wording.ts'
 
 /**
  * A page of those that are not resolved, in the order of the primary key: PostgreSQL could read the JSON, but would

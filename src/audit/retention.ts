@@ -1,6 +1,6 @@
+import { counted } from '../telemetry/plural.ts'
 import { type CheckContext, type Scope, timeBounds } from './scope.ts'
 import type { NotChecked } from './shape.ts'
-import { counted } from './wording.ts'
 
 /** The time before which retention has dropped rows, in milliseconds since the Unix epoch; null where it never has. */
 export interface Floors {
