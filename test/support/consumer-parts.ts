@@ -5,6 +5,7 @@ import type { ConsumerStatus } from '../../src/telemetry/status.ts'
 import { createTestDatabase } from './database.ts'
 import { createTestTopics, type TestTopics } from './kafka.ts'
 import { tradeValue } from './records.ts'
+import { saidByServices } from './services.ts'
 import { waitFor } from './wait-for.ts'
 
 /** Topics and a database of one test's own, and what a consumer is told of them. */
@@ -55,7 +56,9 @@ export async function createConsumerParts(onServer?: { readonly url: string }): 
         },
         { timeoutMs, what: `${rows} trades` },
       ).catch((error: unknown) => {
-        throw new Error(`Only ${seen} of ${rows} trades came`, { cause: error })
+        throw new Error(`Only ${seen} of ${rows} trades came. The services have said:\n${saidByServices()}`, {
+          cause: error,
+        })
       })
     },
     async assertTradesOnce(first, last) {

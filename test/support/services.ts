@@ -35,6 +35,13 @@ export async function fetchStatus<Status>(url: string): Promise<Status> {
   return status as Status
 }
 
+const running = new Set<RunningCommand>()
+
+/** What the services that this test has not ended yet have said: for the error of one that waits for their work. */
+export function saidByServices(): string {
+  return [...running].map((command) => command.output()).join('\n')
+}
+
 async function startService<Status>(
   name: 'consume' | 'ingest',
   portSetting: string,
@@ -43,6 +50,7 @@ async function startService<Status>(
   const port = await freePort()
   const command = startTapeline([name], { env: { ...env, [portSetting]: String(port) } })
   const url = `http://127.0.0.1:${port}`
+  running.add(command)
   return {
     command,
     url,
@@ -57,6 +65,9 @@ async function startService<Status>(
       command.signal('SIGTERM')
       await command.assertExit(0)
     },
-    [Symbol.asyncDispose]: () => command.kill(),
+    async [Symbol.asyncDispose]() {
+      await command.kill()
+      running.delete(command)
+    },
   }
 }
