@@ -20,6 +20,13 @@ test('K2 drains a backlog in constant memory', { timeout: 540_000 }, async (cont
   )
   assertConserved(drained.status)
   assert.equal(drained.status.counters.inserted, MESSAGES)
+  for (const table of ['trades', 'book_ticker']) {
+    // Chunks with their indexes, for docs/sizing.md.
+    const bytes = await parts.count(
+      `SELECT hypertable_size('${table}') / greatest(count(*), 1) FROM ${table}`,
+    )
+    context.diagnostic(`${table}: ${bytes} bytes a row`)
+  }
   const rows = '(SELECT count(*) FROM trades) + (SELECT count(*) FROM book_ticker)'
   assert.equal(await parts.count(rows), MESSAGES)
   assert.ok(drained.peakMiB < LIMIT_MIB, `${drained.peakMiB} MiB were resident`)

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { freePort } from '../src/local/ports.ts'
+import type { ConsumerStatus } from '../src/telemetry/status.ts'
+import { startTapeline } from './support/processes.ts'
+import { fetchStatus } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const START_TIMEOUT_MS = 90_000
+
+test('one command runs the whole pipeline, other commands find it, and what a kill leaves behind is cleared away', {
+  timeout: 240_000,
+}, async () => {
+  const cwd = mkdtempSync(join(tmpdir(), 'up-'))
+  const consumerPort = await freePort()
+  const env = {
+    INGEST_PORT: String(await freePort()),
+    CONSUMER_PORT: String(consumerPort),
+    DASHBOARD_PORT: String(await freePort()),
+  }
+  const run = (...args: string[]) => startTapeline(args, { cwd, env })
+  const rows = async () => {
+    const { rows: byType } = await fetchStatus<ConsumerStatus>(`http://127.0.0.1:${consumerPort}`)
+    return Object.values(byType)
+      .flatMap(Object.values)
+      .reduce((sum: number, one: number) => sum + one, 0)
+  }
+  try {
+    await using first = run('up', '--simulate')
+    await waitFor(async () => (await rows()) > 500, {
+      timeoutMs: START_TIMEOUT_MS,
+      what: 'rows of the built-in exchange',
+    })
+    await using verify = run('verify', '--json')
+    await verify.assertExit(0, 60_000)
+    assert.equal(JSON.parse(verify.output()).verdict, 'clean')
+    await using deadLetters = run('dead-letters', 'list')
+    await deadLetters.assertExit(0)
+    first.signal('SIGKILL')
+    await first.exit()
+
+    await using second = run('up', '--simulate', '--for', '3s')
+    await second.assertExit(0, START_TIMEOUT_MS)
+    assert.match(second.output(), /kafka \(process \d+\), left behind by a run that was killed/)
+    assert.match(second.output(), /BTCUSDT/)
+  } finally {
+    rmSync(cwd, { recursive: true, force: true })
+  }
+})
