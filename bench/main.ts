@@ -10,6 +10,7 @@ import { setPlace } from './place.ts'
 import { renderReport } from './report.ts'
 import { type Figures, runPipeline } from './run.ts'
 import { scaleOut } from './scale.ts'
+import { shardIngestion } from './shards.ts'
 import { summarise } from './summary.ts'
 import { layTapeline } from './tapeline.ts'
 
@@ -46,7 +47,11 @@ function steadyMessages({ stages, rates, steadySeconds }: BenchOptions): number 
 /** All messages once from end to end, and once more for each time that they are drained. */
 function limitOf(options: BenchOptions): number {
   const { runs, peer, warmUp, messages, rates, steadySeconds } = options
-  const drains = 1 + (options.stages.includes('drain') ? 1 : 0) + (options.stages.includes('scale') ? 4 : 0)
+  const drains =
+    1 +
+    (options.stages.includes('drain') ? 1 : 0) +
+    (options.stages.includes('scale') ? 4 : 0) +
+    (options.stages.includes('shards') ? 3 : 0)
   const all = (warmUp + messages + steadyMessages(options)) * drains
   const eachMs = (all / MESSAGES_A_SECOND + rates.length * steadySeconds) * 1000
   return REST_OF_RUN_MS + runs * (peer === null ? 1 : 2) * eachMs
@@ -81,6 +86,7 @@ async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Ru
     for (const stage of ['decode', 'produce', 'insert'] as const)
       if (options.stages.includes(stage)) alone[stage] = await runAlone(place, stage, ALONE_MESSAGES)
     if (options.stages.includes('scale')) Object.assign(alone, await scaleOut(place, options, say, signal))
+    if (options.stages.includes('shards')) Object.assign(alone, await shardIngestion(place, options, signal))
     await one(`run ${i + 1} tapeline`, ours, () => layTapeline(place, symbols, options.settings), alone)
     if (prepared !== null) await one(`run ${i + 1} peer`, peer, () => layPeer(place, prepared, symbols))
   }

@@ -1,8 +1,19 @@
 import { Command, Option } from 'commander'
 import { list, setting, wholeNumber } from '../test/support/option-parsers.ts'
 
-export const STAGES = ['decode', 'produce', 'insert', 'flat out', 'steady', 'drain', 'scale'] as const
+export const STAGES = [
+  'decode',
+  'produce',
+  'insert',
+  'flat out',
+  'steady',
+  'drain',
+  'scale',
+  'shards',
+] as const
 export type Stage = (typeof STAGES)[number]
+/** They want many symbols. */
+const ON_REQUEST: readonly Stage[] = ['scale', 'shards']
 
 export interface BenchOptions {
   readonly stages: readonly Stage[]
@@ -40,8 +51,8 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     .description('Measure the pipeline on a real broker and a native TimescaleDB.')
     .addOption(
       new Option('--stages <list>', STAGES.join(', ')).argParser(list(STAGES)).default(
-        STAGES.filter((stage) => stage !== 'scale'),
-        'all but scale',
+        STAGES.filter((stage) => !ON_REQUEST.includes(stage)),
+        'all but scale and shards',
       ),
     )
     .addOption(new Option('--runs <number>', 'of each').argParser(wholeNumber(1, 100)).default(3))

@@ -20,7 +20,7 @@ export interface Pipeline {
   readonly group: string
   /** Both of its tables, with what the columns are called. */
   readonly tables: { readonly trades: string; readonly bookTicker: string }
-  startIngestion(): Promise<Measured>
+  startIngestion(settings?: Readonly<Record<string, string>>): Promise<Measured>
   startConsumer(settings?: Readonly<Record<string, string>>): Promise<Measured>
   /** Another database, empty, and another group: what the topics hold can be stored once more, from the beginning. */
   again(): Promise<Pipeline>

@@ -51,7 +51,8 @@ async function layConsumer(
     partitions: Number(shared.KAFKA_PARTITIONS),
     group,
     tables: { trades: 'trades', bookTicker: 'book_ticker' },
-    startIngestion: async () => measured(['ingest'], 'INGEST_PORT', await freePort(), env),
+    startIngestion: async (settings = {}) =>
+      measured(['ingest'], 'INGEST_PORT', await freePort(), { ...env, ...settings }),
     startConsumer: async (settings = {}) =>
       measured(['consume'], 'CONSUMER_PORT', await freePort(), { ...env, ...settings }),
     async again() {

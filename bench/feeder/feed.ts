@@ -1,5 +1,4 @@
 import type { StreamConnection } from '../../src/exchange/stream-connection.ts'
-import type { StreamServer } from '../../src/exchange/stream-server.ts'
 import type { Clock } from '../../src/timing/clock.ts'
 import type { FrameStore } from './frame-store.ts'
 
@@ -14,16 +13,17 @@ export interface Fed {
   readonly endedUs: number
 }
 
-/** Sends frames of a store to the one client that is connected. */
+/** Sends frames of a store to one client. */
 export class Feed {
   readonly #frames: FrameStore
-  readonly #streams: StreamServer
+  readonly #client: () => Promise<StreamConnection>
   readonly #clock: Clock
   #next = 0
 
-  constructor(frames: FrameStore, streams: StreamServer, clock: Clock) {
+  /** @param client asked for at the beginning of each feed */
+  constructor(frames: FrameStore, client: () => Promise<StreamConnection>, clock: Clock) {
     this.#frames = frames
-    this.#streams = streams
+    this.#client = client
     this.#clock = clock
   }
 
@@ -79,14 +79,6 @@ export class Feed {
       this.#next += to - from
     }
     connection.flush()
-  }
-
-  async #client(): Promise<StreamConnection> {
-    for (;;) {
-      const [connection] = [...this.#streams.connections].filter(({ streams }) => streams.size > 0)
-      if (connection !== undefined) return connection
-      await this.#pause(10)
-    }
   }
 
   #pause(ms: number): Promise<void> {

@@ -41,17 +41,25 @@ export class Feeder {
 
   /** @param perSecond null: as fast as the client takes them */
   async feed(count: number, perSecond: number | null): Promise<Fed> {
-    const done = Object(await this.#tell({ order: 'feed', count, perSecond }))
-    return {
-      startedUs: Number(Reflect.get(done, 'startedUs')),
-      endedUs: Number(Reflect.get(done, 'endedUs')),
-    }
+    return fedOf(await this.#tell({ order: 'feed', count, perSecond }))
+  }
+
+  /** To so many clients at once, as fast as they take them: to each an equal part, of its own symbols. */
+  async feedShards(count: number, shards: number): Promise<Fed> {
+    return fedOf(await this.#tell({ order: 'feedShards', count, shards }))
   }
 
   #tell(order: FeederOrder): Promise<unknown> {
     const answer = answerOf(this.#child)
     this.#child.send(order)
     return answer
+  }
+}
+
+function fedOf(done: unknown): Fed {
+  return {
+    startedUs: Number(Reflect.get(Object(done), 'startedUs')),
+    endedUs: Number(Reflect.get(Object(done), 'endedUs')),
   }
 }
 

@@ -5,10 +5,10 @@
 import { openExchangeServer } from '../../src/exchange/exchange-server.ts'
 import { ReplayHistory } from '../../src/exchange/replay-history.ts'
 import { DEFAULT_REST_LIMITS } from '../../src/exchange/rest-weights.ts'
-import { DEFAULT_LIMITS } from '../../src/exchange/stream-connection.ts'
+import { DEFAULT_LIMITS, type StreamConnection } from '../../src/exchange/stream-connection.ts'
 import { StreamServer } from '../../src/exchange/stream-server.ts'
 import { systemClock } from '../../src/timing/clock.ts'
-import { Feed } from './feed.ts'
+import { type Fed, Feed } from './feed.ts'
 import { FrameStore } from './frame-store.ts'
 
 /** What it may be told. `perSecond` null: as fast as the client takes them. */
@@ -16,8 +16,12 @@ export type FeederOrder =
   | { readonly order: 'prepare'; readonly count: number }
   | { readonly order: 'rewind' }
   | { readonly order: 'feed'; readonly count: number; readonly perSecond: number | null }
+  /** To so many clients at once, each an equal part of the frames and of its own symbols alone, flat out. */
+  | { readonly order: 'feedShards'; readonly count: number; readonly shards: number }
 
 const SOURCE = 'bench'
+/** Of the market's own time. */
+const MARKET_MESSAGES_A_SECOND = 5000
 
 const symbols = process.argv.slice(2)
 const clock = systemClock()
@@ -37,8 +41,38 @@ const exchange = await openExchangeServer({
   faultSeed: 1,
   faultInterface: false,
 })
-const frames = new FrameStore(symbols, 5000)
-const feed = new Feed(frames, streams, clock)
+const frames = new FrameStore(symbols, MARKET_MESSAGES_A_SECOND)
+const feed = new Feed(frames, async () => first(await clients(1)), clock)
+
+/** Waits until so many have subscribed. */
+async function clients(count: number): Promise<StreamConnection[]> {
+  for (;;) {
+    const all = [...streams.connections].filter((connection) => connection.streams.size > 0)
+    if (all.length >= count) return all
+    await new Promise<void>((resolve) => clock.schedule(10, resolve))
+  }
+}
+
+function first(connections: readonly StreamConnection[]): StreamConnection {
+  const [connection] = connections
+  if (connection === undefined) throw new Error('No client')
+  return connection
+}
+
+async function feedShards(count: number, shards: number): Promise<Fed> {
+  const share = Math.floor(count / shards)
+  const feeds = (await clients(shards)).map((connection) => {
+    const own = new Set([...connection.streams].map((stream) => stream.split('@', 1).join().toUpperCase()))
+    const store = new FrameStore([...own], MARKET_MESSAGES_A_SECOND)
+    store.prepare(share)
+    return new Feed(store, async () => connection, clock)
+  })
+  const fed = await Promise.all(feeds.map((one) => one.flatOut(share)))
+  return {
+    startedUs: Math.min(...fed.map(({ startedUs }) => startedUs)),
+    endedUs: Math.max(...fed.map(({ endedUs }) => endedUs)),
+  }
+}
 
 async function carryOut(given: FeederOrder): Promise<unknown> {
   switch (given.order) {
@@ -52,6 +86,8 @@ async function carryOut(given: FeederOrder): Promise<unknown> {
       return given.perSecond === null
         ? feed.flatOut(given.count)
         : feed.steadily(given.count, given.perSecond)
+    case 'feedShards':
+      return feedShards(given.count, given.shards)
   }
 }
 
