@@ -8,14 +8,23 @@ const ROOT = resolve(import.meta.dirname, '..')
 const ASSETS = 'src/**/*.{sql,html,css,svg}'
 
 rmSync(join(ROOT, 'dist'), { recursive: true, force: true })
-const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], {
-  cwd: ROOT,
-  stdio: 'inherit',
-})
-if (tsc.status !== 0) process.exit(tsc.status ?? 1)
+compile('-p', 'tsconfig.build.json')
+// For the browser: other libraries, the same output.
+compile(
+  ...['-p', 'src/dashboard/page', '--noEmit', 'false', '--rewriteRelativeImportExtensions'],
+  ...['--rootDir', 'src', '--outDir', 'dist'],
+)
 
 for (const asset of globSync(ASSETS, { cwd: ROOT })) {
   const target = join(ROOT, asset.replace(/^src/, 'dist'))
   mkdirSync(dirname(target), { recursive: true })
   copyFileSync(join(ROOT, asset), target)
+}
+
+function compile(...args: string[]): void {
+  const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', ...args], {
+    cwd: ROOT,
+    stdio: 'inherit',
+  })
+  if (tsc.status !== 0) process.exit(tsc.status ?? 1)
 }

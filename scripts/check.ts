@@ -16,6 +16,8 @@ type Check = () => Promise<boolean> | boolean
 
 const CHECKS: Record<string, Check> = {
   'Types (tsc)': () => command('node_modules/typescript/bin/tsc', ['-p', 'tsconfig.json']),
+  "Types of the dashboard's page (tsc)": () =>
+    command('node_modules/typescript/bin/tsc', ['-p', 'src/dashboard/page']),
   'Format and lint (biome)': () =>
     command('node_modules/@biomejs/biome/bin/biome', ['ci', '--error-on-warnings', ...COLORS, '.']),
   'Unused code (knip)': () => command('node_modules/knip/bin/knip.js', []),

@@ -34,6 +34,12 @@ test('one command runs the whole pipeline, other commands find it, and what a ki
       timeoutMs: START_TIMEOUT_MS,
       what: 'rows of the built-in exchange',
     })
+    const dashboard = await fetch(`http://127.0.0.1:${env.DASHBOARD_PORT}/snapshot`)
+    const { parts } = (await dashboard.json()) as { parts: ReadonlyArray<{ health: string }> }
+    assert.deepEqual(
+      parts.map(({ health }) => health),
+      ['well', 'well', 'well'],
+    )
     await using verify = run('verify', '--json')
     await verify.assertExit(0, 60_000)
     assert.equal(JSON.parse(verify.output()).verdict, 'clean')

@@ -4,6 +4,7 @@ import { VERSION } from '../telemetry/version.ts'
 import { captureCommand } from './capture.ts'
 import { cleanCommand } from './clean.ts'
 import { consumeCommand } from './consume.ts'
+import { dashboardCommand } from './dashboard.ts'
 import { deadLettersCommand } from './dead-letters.ts'
 import { ingestCommand } from './ingest.ts'
 import { migrateCommand } from './migrate.ts'
@@ -29,6 +30,7 @@ for (const command of [
   migrateCommand(),
   verifyCommand(),
   deadLettersCommand(),
+  dashboardCommand(),
   cleanCommand(),
 ]) {
   program.addCommand(command)

@@ -44,6 +44,8 @@ export class Seat {
   readonly #log: Logger
   #current: WsConsumer
   #successor: WsConsumer | null = null
+  /** When the current connection is to be replaced, on the monotonic clock. */
+  #dueAtMs: number | null = null
   #cancelAge: (() => void) | null = null
   #cancelOverlap: (() => void) | null = null
   #cancelGiveUp: (() => void) | null = null
@@ -93,7 +95,12 @@ export class Seat {
   }
 
   status(): ConnectionStatus[] {
-    return this.connections.map((connection) => connection.status())
+    const dueInMs = this.#dueAtMs === null ? null : this.#dueAtMs - this.#options.outside.clock.monotonicMs()
+    return this.connections.map((connection) => ({
+      ...connection.status(),
+      rolloverInMs:
+        connection === this.#current && dueInMs !== null ? Math.max(0, Math.round(dueInMs)) : null,
+    }))
   }
 
   /**
@@ -223,8 +230,10 @@ export class Seat {
     this.#cancelAge?.()
     const nowMs = clock.monotonicMs()
     const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * random())
-    const leftMs = (this.#current.openedAtMs ?? nowMs) + ageMs - nowMs
-    this.#cancelAge = clock.schedule(Math.max(0, leftMs), () => this.rollOver('it is about to be too old'))
+    this.#dueAtMs = (this.#current.openedAtMs ?? nowMs) + ageMs
+    this.#cancelAge = clock.schedule(Math.max(0, this.#dueAtMs - nowMs), () =>
+      this.rollOver('it is about to be too old'),
+    )
   }
 
   #cancelTimers(): void {

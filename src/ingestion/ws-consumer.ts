@@ -180,7 +180,7 @@ export class WsConsumer {
     await this.#running
   }
 
-  status(): ConnectionStatus {
+  status(): Omit<ConnectionStatus, 'rolloverInMs'> {
     const session = this.#session
     const lastDataAtMs = session?.lastDataAtMs ?? null
     const open = this.isPaused ? 'paused' : lastDataAtMs === null ? 'open' : 'streaming'

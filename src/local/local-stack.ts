@@ -9,6 +9,7 @@ import { commandPart, databasePart, exchangePart, kafkaPart, type PartContext, r
 import { freePort, nextFreePort, requirePort } from './ports.ts'
 import { cleanUpLeftOvers, type Endpoints, ROLES, type Role, writeEndpoints } from './process-registry.ts'
 import { consumerStatus, ingestionStatus, isReady } from './service-status.ts'
+import { databaseHost, serviceUrl } from './service-url.ts'
 import { type Part, Supervisor } from './supervisor.ts'
 
 const KAFKA_PORT = 9092
@@ -65,6 +66,7 @@ export class LocalStack {
       INGEST_PORT: String(settings.INGEST_PORT),
       CONSUMER_PORT: String(settings.CONSUMER_PORT),
       HTTP_HOST: settings.HTTP_HOST,
+      DASHBOARD_PORT: String(settings.DASHBOARD_PORT),
     }
     this.#context = {
       directory: options.directory,
@@ -99,16 +101,20 @@ export class LocalStack {
   }
 
   get ingestUrl(): string {
-    return this.#url(this.#options.settings.INGEST_PORT)
+    return serviceUrl(this.#options.settings, 'INGEST_PORT')
   }
 
   get consumerUrl(): string {
-    return this.#url(this.#options.settings.CONSUMER_PORT)
+    return serviceUrl(this.#options.settings, 'CONSUMER_PORT')
+  }
+
+  get dashboardUrl(): string {
+    return serviceUrl(this.#options.settings, 'DASHBOARD_PORT')
   }
 
   /** State and place of each part there is, in the order of the data's way. */
   parts(): Array<{ role: Role; state: PartState; where: string }> {
-    const order: Role[] = ['exchange', 'ingest', 'kafka', 'consume', 'database']
+    const order: Role[] = ['exchange', 'ingest', 'kafka', 'consume', 'database', 'dashboard']
     return order.flatMap((role) => {
       const state = this.#states.get(role)
       return state === undefined ? [] : [{ role, state, where: this.#where.get(role) ?? '' }]
@@ -131,6 +137,7 @@ export class LocalStack {
     const { settings, source, directory } = this.#options
     await requirePort(settings.INGEST_PORT, settings.HTTP_HOST, 'INGEST_PORT')
     await requirePort(settings.CONSUMER_PORT, settings.HTTP_HOST, 'CONSUMER_PORT')
+    await requirePort(settings.DASHBOARD_PORT, settings.HTTP_HOST, 'DASHBOARD_PORT')
     await this.#allOf([this.#startKafka(), this.#startDatabase(), this.#startExchange(source)])
     await this.#allOf([
       runCommand(this.#context, 'topics', ['topics', 'init'], this.#stopping.signal),
@@ -141,6 +148,10 @@ export class LocalStack {
     this.#options.report.progress('ingest', 'starting')
     await this.#run('ingest', commandPart(this.#context, 'ingest', ['ingest']), this.ingestUrl)
     await this.#untilIngestionAnswers()
+    this.#options.report.progress('dashboard', 'starting')
+    await this.#run('dashboard', commandPart(this.#context, 'dashboard', ['dashboard']), this.dashboardUrl)
+    while (!(await isReady(this.dashboardUrl))) await this.#pause()
+    this.#options.report.ready('dashboard', this.dashboardUrl)
     writeEndpoints(directory.run, this.#endpoints())
   }
 
@@ -197,7 +208,7 @@ export class LocalStack {
 
   async #startDatabase(): Promise<void> {
     const { settings, report } = this.#options
-    if (settings.isSet('DATABASE_URL')) return this.#external('database', hostOf(settings.DATABASE_URL))
+    if (settings.isSet('DATABASE_URL')) return this.#external('database', databaseHost(settings.DATABASE_URL))
     const port = await freePort()
     const database = await this.#run(
       'database',
@@ -317,6 +328,7 @@ export class LocalStack {
       databaseUrl: this.#environment['DATABASE_URL'] ?? settings.DATABASE_URL,
       ingestUrl: this.ingestUrl,
       consumerUrl: this.consumerUrl,
+      dashboardUrl: this.dashboardUrl,
     }
   }
 
@@ -324,18 +336,8 @@ export class LocalStack {
     const role = ROLES.find((one) => one === name)
     if (role !== undefined) this.#states.set(role, state)
   }
-
-  #url(port: number): string {
-    const { HTTP_HOST } = this.#options.settings
-    const host = HTTP_HOST === '0.0.0.0' || HTTP_HOST === '::' ? '127.0.0.1' : HTTP_HOST
-    return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
-  }
 }
 
 function endedWell({ code, signal }: Exit): boolean {
   return code === 0 || code === JVM_TERMINATED || signal === 'SIGTERM'
-}
-
-function hostOf(url: string): string {
-  return URL.parse(url)?.host ?? 'the given database'
 }

@@ -6,7 +6,7 @@ import { readJson, writeJson } from './json-file.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
 /** The parts that `up` starts, in the order in which they are stopped. */
-export const ROLES = ['ingest', 'consume', 'exchange', 'database', 'kafka'] as const
+export const ROLES = ['dashboard', 'ingest', 'consume', 'exchange', 'database', 'kafka'] as const
 export type Role = (typeof ROLES)[number]
 
 /** Where a running `up` can be reached. */

@@ -74,6 +74,10 @@ export const DEFINITIONS = {
   INGEST_PORT: required(kind.port, '8080'),
   CONSUMER_PORT: required(kind.port, '8081'),
   DASHBOARD_PORT: required(kind.port, '8090'),
+  /** Unset: the service of this machine, at `INGEST_PORT`. */
+  INGEST_URLS: optional(kind.baseUrls),
+  /** Unset: likewise, at `CONSUMER_PORT`. */
+  CONSUMER_URLS: optional(kind.baseUrls),
   HTTP_HOST: required(kind.word, '127.0.0.1'),
   DATA_DIR: required(kind.path, '.tapeline'),
   LOG_LEVEL: required(kind.oneOf('debug', 'info', 'warn', 'error', 'silent'), 'info'),

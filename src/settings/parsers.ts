@@ -34,6 +34,15 @@ export const baseUrl = (...protocols: string[]) =>
     )
     .transform((text) => text.replace(/\/+$/, ''))
 
+/** Base URLs, separated by commas. */
+export const baseUrls = z.string().transform((text, context) => {
+  const urls = list(text).map((one) => baseUrl('http:', 'https:').safeParse(one))
+  const good = urls.flatMap(({ data }) => data ?? [])
+  if (good.length > 0 && good.length === urls.length) return good
+  context.addIssue('URLs separated by commas, like http://ingest-0:8080,http://ingest-1:8080')
+  return z.NEVER
+})
+
 /** What libpq means by them. */
 const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']
 

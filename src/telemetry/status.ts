@@ -22,6 +22,8 @@ export interface ConnectionStatus {
   /** Milliseconds since it last delivered market data; null when it has not since it opened. */
   readonly lastDataAgeMs: number | null
   readonly attempts: number
+  /** Milliseconds until another takes its place; null while it is not open. */
+  readonly rolloverInMs: number | null
 }
 
 export interface StreamStatus {

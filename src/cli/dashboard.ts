@@ -1,0 +1,30 @@
+import { Command } from 'commander'
+import { readRunningEndpoints } from '../local/process-registry.ts'
+import { loadSettings } from '../settings/load.ts'
+import { createLogger } from '../telemetry/log.ts'
+import { runService } from './run-service.ts'
+
+const HELP = `
+It asks the services at INGEST_URLS and CONSUMER_URLS (INGEST_PORT and CONSUMER_PORT of this machine when not set), and
+the database at DATABASE_URL (that of the \`up\` which runs here when not set). \`up\` starts one by itself.
+
+Examples:
+  bin/tapeline dashboard
+  INGEST_URLS=http://ingest-0:8080,http://ingest-1:8080 CONSUMER_URLS=http://consumer:8081 \\
+    DATABASE_URL=postgres://reader:secret@db:5432/tapeline DASHBOARD_PORT=8090 bin/tapeline dashboard`
+
+export function dashboardCommand(): Command {
+  return new Command('dashboard')
+    .description('the browser page alone, over services that run elsewhere')
+    .addHelpText('after', HELP)
+    .action(async () => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      const log = createLogger('dashboard', settings.LOG_LEVEL)
+      // Only here: the services need not carry what a page is served with.
+      const { dashboardConfig } = await import('../dashboard/config.ts')
+      const { startDashboard } = await import('../dashboard/service.ts')
+      const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
+      const config = dashboardConfig(settings, running?.databaseUrl)
+      await runService(() => startDashboard(config, log), log)
+    })
+}

@@ -1,0 +1,24 @@
+import { serviceUrl } from '../local/service-url.ts'
+import type { Settings } from '../settings/load.ts'
+
+export interface DashboardConfig {
+  readonly host: string
+  readonly port: number
+  readonly ingestUrls: readonly string[]
+  readonly consumerUrls: readonly string[]
+  readonly databaseUrl: string
+  /** Shown first, in this order; those that only the services know follow. */
+  readonly symbols: readonly string[]
+}
+
+/** @param databaseUrl where it is another than the one that is set: that of the `up` which runs here */
+export function dashboardConfig(settings: Settings, databaseUrl = settings.DATABASE_URL): DashboardConfig {
+  return {
+    host: settings.HTTP_HOST,
+    port: settings.DASHBOARD_PORT,
+    ingestUrls: settings.INGEST_URLS ?? [serviceUrl(settings, 'INGEST_PORT')],
+    consumerUrls: settings.CONSUMER_URLS ?? [serviceUrl(settings, 'CONSUMER_PORT')],
+    databaseUrl,
+    symbols: settings.SYMBOLS.filter((symbol) => symbol !== '*'),
+  }
+}

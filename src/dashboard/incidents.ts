@@ -1,0 +1,130 @@
+import type { GapView, Incident, Snapshot } from './snapshot.ts'
+
+const KEPT = 200
+
+/** At the moment of the look, where nothing tells more exactly. */
+type Change = Pick<Incident, 'kind' | 'text'> & { readonly atMs?: number }
+/** A snapshot before anything was made of it. */
+export type Seen = Omit<Snapshot, 'incidents' | 'problems' | 'moment'>
+
+/** What has happened, told by comparing each moment with the one before. */
+export class Incidents {
+  readonly #kept: Incident[] = []
+  #before: Seen | null = null
+  #number = 0
+
+  /** @returns what is new since the call before */
+  observe(now: Seen): Incident[] {
+    const changes = this.#before === null ? [] : changesBetween(this.#before, now)
+    // What the database said stays known while it cannot be asked.
+    this.#before = { ...now, stored: now.stored ?? this.#before?.stored ?? null }
+    const incidents = changes.map((change) => ({ atMs: now.atMs, ...change, number: ++this.#number }))
+    this.#kept.push(...incidents)
+    if (this.#kept.length > KEPT) this.#kept.splice(0, this.#kept.length - KEPT)
+    return incidents
+  }
+
+  /** The last of them, oldest first. */
+  get kept(): readonly Incident[] {
+    return this.#kept
+  }
+}
+
+/** What is wrong at this moment, a line each. */
+export function problemsOf({ parts, streams, connections, stored }: Seen): string[] {
+  const open = stored?.gapsByStatus['open'] ?? 0
+  return [
+    ...parts.flatMap(({ name, health, reason }) => (health === 'well' ? [] : [`${name}: ${reason}`])),
+    ...streams.flatMap(({ stream, quiet }) => (quiet ? [`${stream} has gone quiet`] : [])),
+    ...connections.flatMap(({ id, state }) =>
+      state === 'paused' ? [`connection ${id} is paused: Kafka is slow`] : [],
+    ),
+    ...(open > 0 ? [`${open} ${open === 1 ? 'gap is' : 'gaps are'} being filled`] : []),
+  ]
+}
+
+function changesBetween(before: Seen, now: Seen): Change[] {
+  return [
+    ...ofParts(before, now),
+    ...ofConnections(before, now),
+    ...ofStreams(before, now),
+    ...ofStored(before, now),
+  ]
+}
+
+function ofParts(before: Seen, now: Seen): Change[] {
+  return now.parts.flatMap(({ name, url, health, reason }): Change[] => {
+    const was = before.parts.find((part) => part.name === name && part.url === url)
+    if (was === undefined || was.health === health) return []
+    return health === 'well' ? [good(`${name} is well again`)] : [bad(`${name}: ${reason}`)]
+  })
+}
+
+function ofConnections(before: Seen, now: Seen): Change[] {
+  const isUp = (state: string) => state === 'streaming' || state === 'open'
+  const was = new Map(before.connections.map((one) => [one.id, one]))
+  const is = new Map(now.connections.map((one) => [one.id, one]))
+  return [
+    ...now.connections.flatMap((one): Change[] => {
+      const old = was.get(one.id)
+      if (old === undefined) return [note(`connection ${one.id} has been opened`)]
+      if (isUp(old.state) === isUp(one.state)) return []
+      return isUp(one.state)
+        ? [good(`connection ${one.id} is back`)]
+        : [bad(`connection ${one.id} is ${one.state === 'paused' ? 'paused' : 'down'}`)]
+    }),
+    ...before.connections.flatMap(({ id }) =>
+      is.has(id) ? [] : [note(`connection ${id} has been replaced`)],
+    ),
+  ]
+}
+
+function ofStreams(before: Seen, now: Seen): Change[] {
+  const was = new Map(before.streams.map((one) => [one.stream, one]))
+  return now.streams.flatMap(({ stream, quiet }): Change[] => {
+    const old = was.get(stream)
+    if (old === undefined || old.quiet === quiet) return []
+    return quiet ? [bad(`${stream} has gone quiet`)] : [good(`${stream} flows again`)]
+  })
+}
+
+function ofStored(before: Seen, now: Seen): Change[] {
+  if (before.stored === null || now.stored === null) return []
+  const was = new Map(before.stored.gaps.map((gap) => [gap.gapId, gap]))
+  const gaps = now.stored.gaps.flatMap((gap): Change[] => {
+    const old = was.get(gap.gapId)
+    if (old?.status === gap.status) return []
+    const what = gapText(gap)
+    // Opened and closed between two looks: both are told.
+    const opened = old === undefined ? [bad(`${what}: a gap (${gap.cause})`, gap.detectedMs)] : []
+    const closedMs = gap.closedMs ?? undefined
+    if (gap.status === 'filled') return [...opened, good(`${what}: filled`, closedMs)]
+    if (gap.status === 'unrecoverable') return [bad(`${what}: lost, ${gap.reason ?? gap.cause}`, closedMs)]
+    return opened
+  })
+  // Older ones come into view when others are resolved.
+  const newestMs = Math.max(0, ...before.stored.deadLetters.map(({ failedMs }) => failedMs))
+  const known = new Set(before.stored.deadLetters.map(({ place }) => place))
+  const letters = now.stored.deadLetters.flatMap(({ place, reason, failedMs, resolvedMs }): Change[] =>
+    known.has(place) || resolvedMs !== null || failedMs < newestMs
+      ? []
+      : [bad(`a dead letter, ${place}: ${reason}`, failedMs)],
+  )
+  return [...gaps, ...letters]
+}
+
+/** `BTCUSDT trade 5–29`, or the window. */
+function gapText({ symbol, eventType, fromId, toId, fromMs, toMs }: GapView): string {
+  if (fromId !== null && toId !== null)
+    return `${symbol} ${eventType} ${fromId === toId ? fromId : `${fromId}–${toId}`}`
+  const seconds = fromMs !== null && toMs !== null ? ` for ${((toMs - fromMs) / 1000).toFixed(1)} s` : ''
+  return `${symbol} ${eventType}${seconds}`
+}
+
+function change(kind: Incident['kind'], text: string, atMs?: number): Change {
+  return { kind, text, ...(atMs === undefined ? {} : { atMs }) }
+}
+
+const bad = (text: string, atMs?: number) => change('bad', text, atMs)
+const good = (text: string, atMs?: number) => change('good', text, atMs)
+const note = (text: string) => change('note', text)

@@ -1,0 +1,184 @@
+import uPlot from 'uplot'
+import type { Moment, SeriesPoint } from '../snapshot.ts'
+import { NONE, timeText } from './format.ts'
+
+/** A line: its name in the legend, and the custom property of the style sheet that colours it. */
+interface Line {
+  readonly label: string
+  readonly colour: string
+  readonly dash?: boolean
+}
+
+type Values = Array<number | null>
+
+const POINTS_KEPT = 900
+
+/** A chart over time that fits its place and follows the colours of the page. */
+class Chart {
+  readonly #place: HTMLElement
+  readonly #lines: readonly Line[]
+  #data: [number[], ...Values[]]
+  #plot: uPlot | null = null
+
+  constructor(id: string, lines: readonly Line[]) {
+    const place = document.getElementById(id)
+    if (place === null) throw new Error(`No place for the chart ${id}`)
+    this.#place = place
+    this.#lines = lines
+    this.#data = [[], ...lines.map((): Values => [])]
+    new ResizeObserver(() => this.#fit()).observe(place)
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#draw())
+  }
+
+  replace(points: ReadonlyArray<readonly [atMs: number, ...values: Values]>): void {
+    this.#data = [[], ...this.#lines.map((): Values => [])]
+    for (const point of points) this.#push(point)
+    this.#show()
+  }
+
+  /** A point at the time of the last one takes its place. */
+  add(point: readonly [atMs: number, ...values: Values]): void {
+    this.#push(point)
+    this.#show()
+  }
+
+  #push([atMs, ...values]: readonly [atMs: number, ...values: Values]): void {
+    const [times, ...lines] = this.#data
+    const at = atMs / 1000
+    const last = times.at(-1)
+    if (last !== undefined && at < last) return
+    if (last === at) for (const line of lines) line.pop()
+    else times.push(at)
+    lines.forEach((line, i) => {
+      line.push(values[i] ?? null)
+    })
+    if (times.length > POINTS_KEPT) for (const one of this.#data) one.shift()
+  }
+
+  #show(): void {
+    if (this.#plot === null) this.#draw()
+    else this.#plot.setData(this.#data)
+    this.#tellNewest()
+  }
+
+  /** The legend shows what the cursor is at, and the newest while it is nowhere. */
+  #tellNewest(): void {
+    const plot = this.#plot
+    if (plot !== null && (plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: this.#data[0].length - 1 })
+  }
+
+  #fit(): void {
+    if (this.#plot === null) this.#draw()
+    else this.#plot.setSize(this.#size())
+  }
+
+  /** Beneath it the legend has its line. */
+  #size(): { width: number; height: number } {
+    return { width: this.#place.clientWidth, height: this.#place.clientHeight - 26 }
+  }
+
+  #draw(): void {
+    this.#plot?.destroy()
+    if (this.#place.clientWidth === 0) return
+    const style = getComputedStyle(this.#place)
+    const colour = (name: string) => resolved(style.getPropertyValue(name), this.#place)
+    const axis = {
+      stroke: colour('--soft'),
+      grid: { stroke: colour('--line'), width: 1 },
+      ticks: { show: false },
+    }
+    this.#plot = new uPlot(
+      {
+        ...this.#size(),
+        tzDate: (at) => uPlot.tzDate(new Date(at * 1000), 'UTC'),
+        cursor: { y: false, points: { size: 5 } },
+        axes: [
+          { ...axis, values: timesOf, size: 28, space: 90 },
+          { ...axis, size: widthOfValues },
+        ],
+        series: [
+          { label: 'UTC', value: (_plot, at) => (at === null ? NONE : timeText(at * 1000)) },
+          ...this.#lines.map(({ label, colour: name, dash }) => ({
+            label,
+            stroke: colour(name),
+            width: 1.5,
+            value: (_plot: uPlot, value: number | null) => shownValue(value),
+            spanGaps: true,
+            points: { show: false },
+            ...(dash === true ? { dash: [4, 3] } : {}),
+          })),
+        ],
+      },
+      this.#data,
+      this.#place,
+    )
+  }
+}
+
+function timesOf(_plot: uPlot, times: readonly number[]): string[] {
+  return times.map((at) => timeText(at * 1000))
+}
+
+/** To the digits that matter: the exact price stands in the table. */
+function shownValue(value: number | null): string {
+  if (value === null) return NONE
+  return value.toLocaleString('en-US', { maximumSignificantDigits: Math.abs(value) >= 1000 ? 8 : 4 })
+}
+
+/** As wide as the longest value needs. */
+function widthOfValues(_plot: uPlot, values: readonly string[] | null): number {
+  return 16 + 8 * Math.max(3, ...(values ?? []).map((value) => value.length))
+}
+
+/** A canvas knows no `light-dark()`: the colour as the page shows it. */
+function resolved(value: string, place: HTMLElement): string {
+  const probe = document.createElement('span')
+  probe.style.color = value
+  place.append(probe)
+  const { color } = getComputedStyle(probe)
+  probe.remove()
+  return color
+}
+
+/** All charts of the page. */
+export class Charts {
+  readonly #price = new Chart('price', [
+    { label: 'price', colour: '--text' },
+    { label: 'bid', colour: '--bid', dash: true },
+    { label: 'ask', colour: '--ask', dash: true },
+  ])
+  readonly #rates = new Chart('rates', [
+    { label: 'messages', colour: '--soft' },
+    { label: 'rows', colour: '--brand' },
+  ])
+  readonly #receipt = new Chart('receipt', PERCENTILES)
+  readonly #row = new Chart('row', PERCENTILES)
+  readonly #lag = new Chart('lag', [{ label: 'lag', colour: '--brand' }])
+
+  past(moments: readonly Moment[]): void {
+    this.#rates.replace(moments.map((one) => [one.atMs, one.messagesPerSecond, one.rowsPerSecond]))
+    this.#receipt.replace(moments.map((one) => [one.atMs, one.receiptP50, one.receiptP99]))
+    this.#row.replace(moments.map((one) => [one.atMs, one.rowP50, one.rowP99]))
+    this.#lag.replace(moments.map((one) => [one.atMs, one.lag]))
+  }
+
+  moment(one: Moment): void {
+    this.#rates.add([one.atMs, one.messagesPerSecond, one.rowsPerSecond])
+    this.#receipt.add([one.atMs, one.receiptP50, one.receiptP99])
+    this.#row.add([one.atMs, one.rowP50, one.rowP99])
+    this.#lag.add([one.atMs, one.lag])
+  }
+
+  series(points: readonly SeriesPoint[]): void {
+    this.#price.replace(points.map(({ atMs, price, bid, ask }) => [atMs, price, bid, ask]))
+  }
+
+  point({ atMs, price, bid, ask }: SeriesPoint): void {
+    this.#price.add([Math.floor(atMs / 1000) * 1000, price, bid, ask])
+  }
+}
+
+const PERCENTILES: readonly Line[] = [
+  { label: 'p50', colour: '--brand' },
+  { label: 'p99', colour: '--warn' },
+]

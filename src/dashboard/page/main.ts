@@ -1,0 +1,78 @@
+import type { Snapshot, StoredView } from '../snapshot.ts'
+import { Charts } from './charts.ts'
+import { fetchSeries, openFeed } from './feed.ts'
+import {
+  addIncidents,
+  showConnections,
+  showGaps,
+  showHeader,
+  showLetters,
+  showPartitions,
+  showState,
+  showStreams,
+  showSymbols,
+  showTotals,
+} from './view.ts'
+
+const charts = new Charts()
+let chosen = ''
+let newest: StoredView | null = null
+
+openFeed({
+  onPast({ moments, incidents }) {
+    charts.past(moments)
+    addIncidents(incidents, true)
+    // What came while nobody told us.
+    if (chosen !== '') choose(chosen)
+  },
+  onSnapshot: show,
+  onSilence() {
+    showState('bad', 'The dashboard itself does not answer; trying again. What is shown is old.')
+  },
+})
+
+function show(snapshot: Snapshot): void {
+  const { problems, stored, incidents } = snapshot
+  showHeader(snapshot)
+  if (problems.length === 0) showState('good', 'All is well')
+  else
+    showState(
+      'bad',
+      problems.length === 1 ? 'One thing is not well' : `${problems.length} things are not well`,
+      problems,
+    )
+  showTotals(snapshot)
+  showStreams(snapshot)
+  showPartitions(snapshot)
+  showConnections(snapshot)
+  charts.moment(snapshot.moment)
+  if (incidents.length > 0) addIncidents(incidents)
+  if (stored !== null) showStored(stored)
+}
+
+function showStored(stored: StoredView): void {
+  newest = stored
+  if (chosen === '' && stored.symbols[0] !== undefined) choose(stored.symbols[0].symbol)
+  showSymbols(stored, chosen, choose)
+  showGaps(stored)
+  showLetters(stored)
+  const symbol = stored.symbols.find((one) => one.symbol === chosen)
+  if (symbol === undefined) return
+  const { price, bid, ask, tradeTimeMs, quoteTimeMs } = symbol
+  const atMs = Math.max(tradeTimeMs ?? 0, quoteTimeMs ?? 0)
+  if (atMs > 0) charts.point({ atMs, price: numberOf(price), bid: numberOf(bid), ask: numberOf(ask) })
+}
+
+/** Draws another symbol. */
+function choose(symbol: string): void {
+  chosen = symbol
+  if (newest !== null) showSymbols(newest, chosen, choose)
+  void fetchSeries(symbol).then((points) => {
+    if (chosen === symbol) charts.series(points)
+  })
+}
+
+/** For drawing alone. */
+function numberOf(price: string | null): number | null {
+  return price === null ? null : Number(price)
+}

@@ -1,0 +1,268 @@
+import type { DeadLetterView, GapView, Incident, Snapshot, StoredView } from '../snapshot.ts'
+import { countText, durationText, msText, NONE, priceText, rateText, spreadText, timeText } from './format.ts'
+
+/** A cell: its text, and a class. */
+type Cell = string | readonly [text: string, className: string]
+
+export function showHeader({ atMs, source, parts, version }: Snapshot): void {
+  const simulated = source !== null && source !== 'binance'
+  text('source', source === null ? 'source not known' : simulated ? `${source}, not Binance` : 'Binance')
+  text('clock', `${timeText(atMs)} UTC`)
+  text('version', `Tapeline ${version}.`)
+  element('parts').replaceChildren(
+    ...parts.map(({ name, health, reason }) => {
+      const item = make('li', health === 'well' ? name : `${name}: ${reason}`)
+      item.dataset['health'] = health
+      return item
+    }),
+  )
+}
+
+/** The one line that says whether all is well; only changed when it changes, since it is read aloud. */
+export function showState(
+  state: 'waiting' | 'good' | 'bad',
+  title: string,
+  problems: readonly string[] = [],
+): void {
+  const place = element('state')
+  const key = [state, title, ...problems].join('\n')
+  if (place.dataset['key'] === key) return
+  place.dataset['key'] = key
+  place.dataset['state'] = state
+  const list = document.createElement('ul')
+  list.append(...problems.map((problem) => make('li', problem)))
+  place.replaceChildren(make('strong', title), ...(problems.length > 0 ? [list] : []))
+}
+
+export function showSymbols({ symbols }: StoredView, chosen: string, choose: (symbol: string) => void): void {
+  const body = bodyOf('symbols')
+  const names = symbols.map(({ symbol }) => symbol).join()
+  if (body.dataset['names'] !== names) {
+    body.dataset['names'] = names
+    body.replaceChildren(...symbols.map(({ symbol }) => symbolRow(symbol, choose)))
+  }
+  for (const { symbol, price, bid, ask } of symbols) {
+    const row = [...body.rows].find((one) => one.dataset['symbol'] === symbol)
+    row?.querySelector('button')?.setAttribute('aria-pressed', String(symbol === chosen))
+    const values = [priceText(price), priceText(bid), priceText(ask), spreadText(bid, ask)]
+    values.forEach((value, i) => {
+      const cell = row?.cells[i + 1]
+      if (cell !== undefined && cell.textContent !== value) cell.textContent = value
+    })
+  }
+  text('price-title', `${chosen}: price, bid and ask`)
+}
+
+export function showTotals(snapshot: Snapshot): void {
+  const { received, inserted, rowsPerSecond, partitions, stored, eventToReceiptMs, receiptToRowMs } = snapshot
+  const lag = partitions.length === 0 ? null : partitions.reduce((sum, one) => sum + one.lag, 0)
+  const measured = (latency: { count: number; p99: number }) => (latency.count === 0 ? null : latency.p99)
+  const tiles: Array<[string, string]> = [
+    ['Received', countText(received)],
+    ['Rows stored', countText(inserted)],
+    ['Rows a second', rateText(rowsPerSecond)],
+    ['Lag', countText(lag)],
+    ['To receipt, p99', msText(measured(eventToReceiptMs))],
+    ['To row, p99', msText(measured(receiptToRowMs))],
+    ['Open gaps', countText(stored?.gapsByStatus['open'] ?? (stored === null ? null : 0))],
+    ['Dead letters', countText(stored?.unresolvedDeadLetters ?? null)],
+  ]
+  element('totals').replaceChildren(
+    ...tiles.map(([name, value]) => {
+      const tile = document.createElement('div')
+      tile.append(make('dt', name), make('dd', value))
+      return tile
+    }),
+  )
+}
+
+export function showStreams({ streams }: Snapshot): void {
+  const busiest = [...streams].sort(
+    (a, b) => Number(b.quiet) - Number(a.quiet) || a.stream.localeCompare(b.stream),
+  )
+  rows(
+    'streams',
+    busiest.map(({ stream, perSecond, events, silentMs, quiet }) => ({
+      bad: quiet,
+      cells: [
+        quiet ? `${stream} (quiet)` : stream,
+        rateText(perSecond),
+        countText(events),
+        `${durationText(silentMs)} ago`,
+      ],
+    })),
+  )
+}
+
+export function showPartitions({ partitions }: Snapshot): void {
+  rows(
+    'partitions',
+    partitions.map(({ topic, partition, nextOffset, endOffset, lag }) => ({
+      cells: [`${topic} ${partition}`, countText(nextOffset), countText(endOffset), countText(lag)],
+    })),
+  )
+}
+
+export function showConnections({ connections }: Snapshot): void {
+  rows(
+    'connections',
+    connections.map(({ id, state, streams, ageMs, rolloverInMs }) => ({
+      bad: state !== 'streaming' && state !== 'open',
+      cells: [
+        String(id),
+        state,
+        String(streams),
+        durationText(ageMs),
+        rolloverInMs === null ? NONE : `in ${durationText(rolloverInMs)}`,
+      ],
+    })),
+  )
+}
+
+/** @param incidents oldest first */
+export function addIncidents(incidents: readonly Incident[], anew = false): void {
+  const list = element('incidents')
+  if (anew || list.querySelector('.empty') !== null) list.replaceChildren()
+  for (const { atMs, kind, text: what } of incidents) {
+    const item = entry(atMs, what)
+    item.dataset['kind'] = kind
+    list.prepend(item)
+  }
+  while (list.children.length > 200) list.lastElementChild?.remove()
+  if (list.children.length === 0) list.append(empty('Nothing since this dashboard was started.'))
+}
+
+export function showGaps({ gaps, gapsByStatus }: StoredView): void {
+  const counts = Object.entries(gapsByStatus).map(([status, count]) => `${countText(count)} ${status}`)
+  text('gap-counts', counts.join(', '))
+  keyed(
+    'gaps',
+    gaps,
+    ({ gapId, revision }) => `${gapId} ${revision}`,
+    (gap) => {
+      const item = entry(gap.detectedMs, `${gap.symbol} ${gap.eventType} ${rangeOf(gap)}`, storyOf(gap))
+      item.dataset['kind'] = gap.status === 'filled' ? 'good' : 'bad'
+      item.dataset['status'] = gap.status
+      return item
+    },
+    'Nothing is missing, and nothing ever was.',
+  )
+}
+
+export function showLetters({ deadLetters, unresolvedDeadLetters }: StoredView): void {
+  text('letter-count', unresolvedDeadLetters === 0 ? '' : `${countText(unresolvedDeadLetters)} unresolved`)
+  keyed(
+    'letters',
+    deadLetters,
+    ({ place, attempts, resolvedMs }) => `${place} ${attempts} ${resolvedMs}`,
+    (letter) => {
+      const item = entry(letter.failedMs, letter.reason, letterText(letter))
+      item.dataset['kind'] = letter.resolvedMs === null ? 'bad' : 'good'
+      return item
+    },
+    'Every message could be stored.',
+  )
+}
+
+function rangeOf({ fromId, toId, fromMs, toMs }: GapView): string {
+  if (fromId !== null && toId !== null)
+    return fromId === toId ? String(fromId) : `${fromId}–${toId} (${countText(toId - fromId + 1)})`
+  return fromMs !== null && toMs !== null
+    ? `${timeText(fromMs)}–${timeText(toMs)} (${durationText(toMs - fromMs)})`
+    : ''
+}
+
+function storyOf({ detectedMs, closedMs, cause, status, reason }: GapView): string {
+  if (status === 'open' || closedMs === null) return `opened: ${cause}; being filled`
+  const after = durationText(closedMs - detectedMs)
+  return status === 'filled'
+    ? `opened: ${cause}; filled after ${after}`
+    : `opened: ${cause}; lost: ${reason ?? cause}`
+}
+
+function letterText({ place, origin, attempts, resolvedMs }: DeadLetterView): string {
+  const tried = attempts > 1 ? `, ${attempts} attempts` : ''
+  return `${place}, found by ${origin}${tried}${resolvedMs === null ? '' : `; resolved ${timeText(resolvedMs)}`}`
+}
+
+function symbolRow(symbol: string, choose: (symbol: string) => void): HTMLTableRowElement {
+  const row = document.createElement('tr')
+  row.dataset['symbol'] = symbol
+  const button = make('button', symbol)
+  button.setAttribute('type', 'button')
+  button.addEventListener('click', () => choose(symbol))
+  const first = document.createElement('td')
+  first.append(button)
+  row.append(first, make('td', ''), make('td', '', 'bid'), make('td', '', 'ask'), make('td', ''))
+  return row
+}
+
+/** Fills a table; cells that say the same are left alone. */
+function rows(
+  id: string,
+  all: ReadonlyArray<{ readonly cells: readonly Cell[]; readonly bad?: boolean }>,
+): void {
+  const body = bodyOf(id)
+  while (body.rows.length > all.length) body.deleteRow(-1)
+  all.forEach(({ cells, bad }, i) => {
+    const row = body.rows[i] ?? body.insertRow()
+    row.toggleAttribute('data-bad', bad === true)
+    cells.forEach((cell, j) => {
+      const place = row.cells[j] ?? row.insertCell()
+      const [value, className] = typeof cell === 'string' ? [cell, ''] : cell
+      if (place.textContent !== value) place.textContent = value
+      if (className !== '') place.className = className
+    })
+  })
+}
+
+/** A list whose entries are made anew only when one of them has changed: a reader keeps the place. */
+function keyed<Item>(
+  id: string,
+  items: readonly Item[],
+  keyOf: (item: Item) => string,
+  show: (item: Item) => HTMLElement,
+  none: string,
+): void {
+  const list = element(id)
+  const keys = items.map(keyOf).join('\n')
+  if (list.dataset['keys'] === keys) return
+  list.dataset['keys'] = keys
+  list.replaceChildren(...(items.length === 0 ? [empty(none)] : items.map(show)))
+}
+
+function entry(atMs: number, what: string, more = ''): HTMLLIElement {
+  const item = document.createElement('li')
+  const body = document.createElement('div')
+  body.append(make('b', what), ...(more === '' ? [] : [make('small', more)]))
+  item.append(make('time', timeText(atMs)), body)
+  return item
+}
+
+function empty(what: string): HTMLElement {
+  return make('li', what, 'empty')
+}
+
+function make(tag: string, what: string, className = ''): HTMLElement {
+  const made = document.createElement(tag)
+  made.textContent = what
+  if (className !== '') made.className = className
+  return made
+}
+
+function text(id: string, what: string): void {
+  const place = element(id)
+  if (place.textContent !== what) place.textContent = what
+}
+
+function element(id: string): HTMLElement {
+  const found = document.getElementById(id)
+  if (found === null) throw new Error(`The page has no ${id}`)
+  return found
+}
+
+function bodyOf(id: string): HTMLTableSectionElement {
+  const body = element(id).querySelector('tbody')
+  if (body === null) throw new Error(`The table ${id} has no body`)
+  return body
+}

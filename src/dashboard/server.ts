@@ -1,0 +1,91 @@
+import type { ServerResponse } from 'node:http'
+import fastify, { type FastifyInstance } from 'fastify'
+import { TapelineError } from '../errors.ts'
+import { ASSETS } from './assets.ts'
+import type { Observer } from './observer.ts'
+import type { Past, SeriesPoint, Snapshot } from './snapshot.ts'
+
+export interface DashboardSources {
+  readonly observer: Pick<Observer, 'past' | 'newest' | 'listen'>
+  series(symbol: string): Promise<SeriesPoint[]>
+}
+
+/** A page that reads so slowly is behind for good: it is let go, and comes back by itself. */
+const BUFFERED_MAX_BYTES = 4 << 20
+const RETRY_MS = 1000
+const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
+
+const HEADERS = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-cache',
+}
+
+/**
+ * `/` is the page, `/events` what it lives on (server-sent events: `past` once, then `snapshot` each second), `/snapshot` the
+ * newest alone, `/series?symbol=` the last ten minutes of a symbol; `/livez` and `/readyz` are for whoever keeps it running.
+ */
+export function dashboardServer({ observer, series }: DashboardSources): FastifyInstance {
+  const server = fastify({ forceCloseConnections: true })
+  const pages = new Set<ServerResponse>()
+  server.addHook('onSend', async (_request, reply) => {
+    reply.headers(HEADERS)
+  })
+  server.addHook('preClose', async () => {
+    for (const page of pages) page.destroy()
+  })
+  for (const [path, asset] of ASSETS) {
+    server.get(path, async (_request, reply) => {
+      const { type, body } = asset()
+      return reply.type(type).send(body)
+    })
+  }
+  server.get('/livez', async () => 'ok')
+  server.get('/readyz', async (_request, reply) =>
+    observer.newest === null ? reply.code(503).send('nothing has been asked yet') : 'ready',
+  )
+  server.get(
+    '/snapshot',
+    async (_request, reply) => observer.newest ?? reply.code(503).send({ error: 'not yet' }),
+  )
+  server.get<{ Querystring: { symbol?: string } }>('/series', async ({ query }, reply) => {
+    const { symbol = '' } = query
+    return SYMBOL.test(symbol) ? series(symbol) : reply.code(400).send({ error: 'symbol is not a symbol' })
+  })
+  server.get('/events', (_request, reply) => {
+    reply.hijack()
+    const page = reply.raw
+    pages.add(page)
+    page.writeHead(200, { ...HEADERS, 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
+    page.write(`retry: ${RETRY_MS}\n\n`)
+    tell(page, 'past', observer.past)
+    if (observer.newest !== null) tell(page, 'snapshot', observer.newest)
+    const end = observer.listen((snapshot) => {
+      if (page.writableLength > BUFFERED_MAX_BYTES) page.destroy()
+      else tell(page, 'snapshot', snapshot)
+    })
+    page.on('close', () => {
+      end()
+      pages.delete(page)
+    })
+  })
+  return server
+}
+
+/** @throws TapelineError `ENVIRONMENT` when the port is taken */
+export async function listen(server: FastifyInstance, host: string, port: number): Promise<string> {
+  try {
+    return await server.listen({ host, port })
+  } catch (error) {
+    throw new TapelineError('ENVIRONMENT', `Port ${port} on ${host} cannot be opened`, {
+      fix: 'Stop what uses it, or set DASHBOARD_PORT to another port.',
+      cause: error,
+    })
+  }
+}
+
+function tell(page: ServerResponse, event: 'past' | 'snapshot', data: Past | Snapshot): void {
+  page.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
+}

@@ -1,0 +1,36 @@
+import { openPostgres } from '../store/postgres.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { RunningService } from '../telemetry/service.ts'
+import { systemClock } from '../timing/clock.ts'
+import type { DashboardConfig } from './config.ts'
+import { Observer } from './observer.ts'
+import { dashboardServer, listen } from './server.ts'
+import { readSeries } from './stored.ts'
+
+/** A page is to go on without what takes longer. */
+const QUERY_TIMEOUT_MS = 5000
+
+/** @throws TapelineError `ENVIRONMENT` when the port is taken */
+export async function startDashboard(config: DashboardConfig, log: Logger): Promise<RunningService> {
+  const database = openPostgres({
+    url: config.databaseUrl,
+    poolMin: 0,
+    poolMax: 1,
+    queryTimeoutMs: QUERY_TIMEOUT_MS,
+    applicationName: 'tapeline-dashboard',
+  })
+  const observer = new Observer(config, database, systemClock())
+  const server = dashboardServer({ observer, series: (symbol) => readSeries(database, symbol) })
+  const url = await listen(server, config.host, config.port)
+  observer.start()
+  log.info({ url }, `The dashboard is at ${url}`)
+  return {
+    url,
+    ended: new Promise(() => {}),
+    async stop() {
+      await observer.stop()
+      await server.close()
+      await database.close()
+    },
+  }
+}

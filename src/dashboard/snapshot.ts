@@ -1,0 +1,131 @@
+import type { ConnectionStatus, LatencySummary, PartitionStatus } from '../telemetry/status.ts'
+
+/*
+ * What the dashboard's server tells its pages, once a second, as JSON. Prices are the exchange's own digits. Times are
+ * milliseconds since the Unix epoch.
+ */
+
+export type Health = 'well' | 'ailing' | 'away'
+
+/** A part of the pipeline, as it says itself; `away` does not answer. */
+export interface PartView {
+  readonly name: string
+  readonly url: string
+  readonly health: Health
+  /** Why it is not well; empty when it is. */
+  readonly reason: string
+  readonly uptimeMs: number | null
+}
+
+/** The newest rows of a symbol; null where there is none. */
+export interface SymbolView {
+  readonly symbol: string
+  readonly price: string | null
+  readonly tradeTimeMs: number | null
+  readonly bid: string | null
+  readonly ask: string | null
+  readonly quoteTimeMs: number | null
+}
+
+export interface StreamView {
+  readonly stream: string
+  readonly perSecond: number
+  readonly events: number
+  /** Milliseconds since its last event. */
+  readonly silentMs: number | null
+  readonly quiet: boolean
+}
+
+/** A row of the ledger. */
+export interface GapView {
+  readonly gapId: string
+  readonly revision: number
+  readonly symbol: string
+  readonly eventType: string
+  readonly fromId: number | null
+  readonly toId: number | null
+  readonly fromMs: number | null
+  readonly toMs: number | null
+  readonly cause: string
+  readonly status: string
+  readonly reason: string | null
+  readonly detectedMs: number
+  readonly closedMs: number | null
+}
+
+export interface DeadLetterView {
+  /** `topic/partition/offset`. */
+  readonly place: string
+  readonly origin: string
+  readonly reason: string
+  readonly failedMs: number
+  readonly attempts: number
+  readonly resolvedMs: number | null
+}
+
+/** What the database says; it is asked less often than the services. */
+export interface StoredView {
+  readonly symbols: readonly SymbolView[]
+  /** The newest by their last change. */
+  readonly gaps: readonly GapView[]
+  readonly gapsByStatus: Readonly<Record<string, number>>
+  readonly deadLetters: readonly DeadLetterView[]
+  readonly unresolvedDeadLetters: number
+}
+
+/** Something changed for the worse, or was mended. */
+export interface Incident {
+  readonly number: number
+  readonly atMs: number
+  readonly kind: 'bad' | 'good' | 'note'
+  readonly text: string
+}
+
+export interface Snapshot {
+  readonly atMs: number
+  readonly version: string
+  readonly source: string | null
+  readonly parts: readonly PartView[]
+  /** What is wrong now; empty when all is well. */
+  readonly problems: readonly string[]
+  readonly connections: readonly ConnectionStatus[]
+  readonly streams: readonly StreamView[]
+  readonly partitions: readonly PartitionStatus[]
+  readonly eventToReceiptMs: LatencySummary
+  readonly receiptToRowMs: LatencySummary
+  /** Of all ingestion services; null while none answers. */
+  readonly received: number | null
+  /** Rows that were inserted, of all consumers; null while none answers. */
+  readonly inserted: number | null
+  readonly rowsPerSecond: number | null
+  readonly stored: StoredView | null
+  /** Those that were not told before. */
+  readonly incidents: readonly Incident[]
+  readonly moment: Moment
+}
+
+/** One moment of what is drawn over time. Null where it is not known. */
+export interface Moment {
+  readonly atMs: number
+  readonly receiptP50: number | null
+  readonly receiptP99: number | null
+  readonly rowP50: number | null
+  readonly rowP99: number | null
+  readonly lag: number | null
+  readonly rowsPerSecond: number | null
+  readonly messagesPerSecond: number | null
+}
+
+/** What a page is told first: what has been, and then a {@link Snapshot} a second. */
+export interface Past {
+  readonly moments: readonly Moment[]
+  readonly incidents: readonly Incident[]
+}
+
+/** A second of a symbol; prices for drawing only. */
+export interface SeriesPoint {
+  readonly atMs: number
+  readonly price: number | null
+  readonly bid: number | null
+  readonly ask: number | null
+}

@@ -1,0 +1,163 @@
+import type { Database } from '../store/database.ts'
+import type { DeadLetterView, GapView, SeriesPoint, StoredView, SymbolView } from './snapshot.ts'
+
+/** A page shows so many; the rest is for `tapeline sql`. */
+const ROWS_SHOWN = 30
+
+const SERIES_SECONDS = 600
+
+/** The newest day of a hypertable: what is looked for in it costs the same however many days there are. */
+const NEWEST_CHUNK = `SELECT extract(epoch FROM max(range_start)) * 1000 AS ms
+  FROM timescaledb_information.chunks WHERE hypertable_name = $1`
+
+const SYMBOLS = `SELECT s.symbol, t.price::text, (extract(epoch FROM t.trade_time) * 1000)::float8 AS trade_ms, q.bid_price::text AS bid,
+    q.ask_price::text AS ask, (extract(epoch FROM q.ingestion_timestamp) * 1000)::float8 AS quote_ms
+  FROM unnest($1::text[]) WITH ORDINALITY AS s (symbol, place)
+  LEFT JOIN LATERAL (SELECT price, trade_time FROM trades
+    WHERE symbol = s.symbol AND event_type = 'trade' AND trade_time >= to_timestamp($2::float8 / 1000)
+    ORDER BY trade_id DESC LIMIT 1) t ON true
+  LEFT JOIN LATERAL (SELECT bid_price, ask_price, ingestion_timestamp FROM book_ticker
+    WHERE symbol = s.symbol AND ingestion_timestamp >= to_timestamp($3::float8 / 1000)
+    ORDER BY ingestion_timestamp DESC, update_id DESC LIMIT 1) q ON true
+  ORDER BY s.place`
+
+const GAPS = `SELECT gap_id, revision, symbol, event_type, from_id::float8, to_id::float8, (extract(epoch FROM from_time) * 1000)::float8 AS from_ms,
+    (extract(epoch FROM to_time) * 1000)::float8 AS to_ms, cause, status, reason,
+    (extract(epoch FROM detected_at) * 1000)::float8 AS detected_ms, (extract(epoch FROM closed_at) * 1000)::float8 AS closed_ms
+  FROM gaps ORDER BY (status = 'open') DESC, updated_at DESC LIMIT ${ROWS_SHOWN}`
+
+const GAP_COUNTS = 'SELECT status, count(*)::int AS count FROM gaps GROUP BY status'
+
+const DEAD_LETTERS = `SELECT topic || '/' || partition || '/' || kafka_offset AS place, origin, reason,
+    (extract(epoch FROM failed_at) * 1000)::float8 AS failed_ms, attempts, (extract(epoch FROM resolved_at) * 1000)::float8 AS resolved_ms,
+    count(*) FILTER (WHERE resolved_at IS NULL) OVER ()::int AS unresolved
+  FROM dead_letters ORDER BY (resolved_at IS NULL) DESC, failed_at DESC LIMIT ${ROWS_SHOWN}`
+
+const SERIES_TRADES = `SELECT (extract(epoch FROM time_bucket('1 second', trade_time)) * 1000)::float8 AS ms, last(price, trade_id)::float8 AS price
+  FROM trades WHERE symbol = $1 AND event_type = 'trade' AND trade_time > to_timestamp($2::float8 / 1000) - interval '${SERIES_SECONDS} seconds'
+  GROUP BY 1`
+
+const SERIES_QUOTES = `SELECT (extract(epoch FROM time_bucket('1 second', ingestion_timestamp)) * 1000)::float8 AS ms,
+    last(bid_price, ingestion_timestamp)::float8 AS bid, last(ask_price, ingestion_timestamp)::float8 AS ask
+  FROM book_ticker WHERE symbol = $1 AND ingestion_timestamp > to_timestamp($2::float8 / 1000) - interval '${SERIES_SECONDS} seconds'
+  GROUP BY 1`
+
+interface SymbolRow {
+  readonly symbol: string
+  readonly price: string | null
+  readonly trade_ms: number | null
+  readonly bid: string | null
+  readonly ask: string | null
+  readonly quote_ms: number | null
+}
+
+interface GapRow {
+  readonly gap_id: string
+  readonly revision: number
+  readonly symbol: string
+  readonly event_type: string
+  readonly from_id: number | null
+  readonly to_id: number | null
+  readonly from_ms: number | null
+  readonly to_ms: number | null
+  readonly cause: string
+  readonly status: string
+  readonly reason: string | null
+  readonly detected_ms: number
+  readonly closed_ms: number | null
+}
+
+interface DeadLetterRow {
+  readonly place: string
+  readonly origin: string
+  readonly reason: string
+  readonly failed_ms: number
+  readonly attempts: number
+  readonly resolved_ms: number | null
+  readonly unresolved: number
+}
+
+/** Reads what the page shows of the database: a few rows by index, whatever the size of the tables. */
+export async function readStored(database: Database, symbols: readonly string[]): Promise<StoredView> {
+  const [tradesFrom, quotesFrom] = [
+    await newestChunkMs(database, 'trades'),
+    await newestChunkMs(database, 'book_ticker'),
+  ]
+  const newest = await database.query<SymbolRow>(SYMBOLS, [symbols, tradesFrom, quotesFrom])
+  const gaps = await database.query<GapRow>(GAPS)
+  const counts = await database.query<{ status: string; count: number }>(GAP_COUNTS)
+  const letters = await database.query<DeadLetterRow>(DEAD_LETTERS)
+  return {
+    symbols: newest.rows.map(symbolView),
+    gaps: gaps.rows.map(gapView),
+    gapsByStatus: Object.fromEntries(counts.rows.map(({ status, count }) => [status, count])),
+    deadLetters: letters.rows.map(deadLetterView),
+    unresolvedDeadLetters: letters.rows[0]?.unresolved ?? 0,
+  }
+}
+
+/** The last ten minutes of a symbol by seconds, up to its newest trade or quote. */
+export async function readSeries(database: Database, symbol: string): Promise<SeriesPoint[]> {
+  const [newest] = (
+    await database.query<SymbolRow>(SYMBOLS, [
+      [symbol],
+      await newestChunkMs(database, 'trades'),
+      await newestChunkMs(database, 'book_ticker'),
+    ])
+  ).rows
+  const untilMs = Math.max(newest?.trade_ms ?? 0, newest?.quote_ms ?? 0)
+  if (untilMs === 0) return []
+  const trades = await database.query<{ ms: number; price: number }>(SERIES_TRADES, [symbol, untilMs])
+  const quotes = await database.query<{ ms: number; bid: number; ask: number }>(SERIES_QUOTES, [
+    symbol,
+    untilMs,
+  ])
+  const prices = new Map(trades.rows.map(({ ms, price }) => [ms, price]))
+  const books = new Map(quotes.rows.map(({ ms, bid, ask }) => [ms, { bid, ask }]))
+  return [...new Set([...prices.keys(), ...books.keys()])]
+    .sort((a, b) => a - b)
+    .map((atMs) => ({
+      atMs,
+      price: prices.get(atMs) ?? null,
+      bid: books.get(atMs)?.bid ?? null,
+      ask: books.get(atMs)?.ask ?? null,
+    }))
+}
+
+async function newestChunkMs(database: Database, table: string): Promise<number> {
+  const { rows } = await database.query<{ ms: string | null }>(NEWEST_CHUNK, [table])
+  return Number(rows[0]?.ms ?? 0)
+}
+
+function symbolView({ symbol, price, trade_ms, bid, ask, quote_ms }: SymbolRow): SymbolView {
+  return { symbol, price, tradeTimeMs: trade_ms, bid, ask, quoteTimeMs: quote_ms }
+}
+
+function gapView(row: GapRow): GapView {
+  return {
+    gapId: row.gap_id,
+    revision: row.revision,
+    symbol: row.symbol,
+    eventType: row.event_type,
+    fromId: row.from_id,
+    toId: row.to_id,
+    fromMs: row.from_ms,
+    toMs: row.to_ms,
+    cause: row.cause,
+    status: row.status,
+    reason: row.reason,
+    detectedMs: row.detected_ms,
+    closedMs: row.closed_ms,
+  }
+}
+
+function deadLetterView(row: DeadLetterRow): DeadLetterView {
+  return {
+    place: row.place,
+    origin: row.origin,
+    reason: row.reason,
+    failedMs: row.failed_ms,
+    attempts: row.attempts,
+    resolvedMs: row.resolved_ms,
+  }
+}

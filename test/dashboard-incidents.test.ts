@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Incidents, problemsOf, type Seen } from '../src/dashboard/incidents.ts'
+import { durationText, priceText, spreadText } from '../src/dashboard/page/format.ts'
+import { Rates } from '../src/dashboard/rates.ts'
+import type { DeadLetterView, GapView, StoredView } from '../src/dashboard/snapshot.ts'
+
+const NOTHING = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
+const STORED: StoredView = {
+  symbols: [],
+  gaps: [],
+  gapsByStatus: {},
+  deadLetters: [],
+  unresolvedDeadLetters: 0,
+}
+const GAP: GapView = {
+  gapId: 'a',
+  revision: 1,
+  symbol: 'BTCUSDT',
+  eventType: 'trade',
+  fromId: 5,
+  toId: 29,
+  fromMs: null,
+  toMs: null,
+  cause: 'reconnect',
+  status: 'open',
+  reason: null,
+  detectedMs: 1000,
+  closedMs: null,
+}
+const LETTER: DeadLetterView = {
+  place: 'binance.trades/0/7',
+  origin: 'consumer',
+  reason: 'p is not a decimal',
+  failedMs: 2000,
+  attempts: 1,
+  resolvedMs: null,
+}
+
+function seen(changes: Partial<Seen> = {}): Seen {
+  return {
+    atMs: 0,
+    version: '0.0.0',
+    source: 'binance',
+    parts: [{ name: 'ingestion', url: 'http://a', health: 'well', reason: '', uptimeMs: 1 }],
+    connections: [],
+    streams: [{ stream: 'btcusdt@trade', perSecond: 1, events: 1, silentMs: 0, quiet: false }],
+    partitions: [],
+    eventToReceiptMs: NOTHING,
+    receiptToRowMs: NOTHING,
+    received: 0,
+    inserted: 0,
+    rowsPerSecond: 0,
+    stored: STORED,
+    ...changes,
+  }
+}
+
+/** What is told of a way through these moments. */
+function told(...moments: Seen[]): string[] {
+  const incidents = new Incidents()
+  return moments.flatMap((moment) => incidents.observe(moment).map(({ kind, text }) => `${kind} ${text}`))
+}
+
+test('what was so when the dashboard began is nothing that happened', () => {
+  const bad = seen({ stored: { ...STORED, gaps: [GAP], deadLetters: [LETTER] } })
+  assert.deepEqual(told(bad, bad), [])
+})
+
+test('a gap that is opened and filled between two looks is told as both', () => {
+  const filled = { ...GAP, revision: 2, status: 'filled', closedMs: 3000 }
+  assert.deepEqual(told(seen(), seen({ stored: { ...STORED, gaps: [filled] } })), [
+    'bad BTCUSDT trade 5–29: a gap (reconnect)',
+    'good BTCUSDT trade 5–29: filled',
+  ])
+})
+
+test('a gap that narrows is not told again, and one that is lost says why', () => {
+  const gaps = (gap: Partial<GapView>) => seen({ stored: { ...STORED, gaps: [{ ...GAP, ...gap }] } })
+  assert.deepEqual(
+    told(gaps({}), gaps({ fromId: 9, revision: 2 }), gaps({ status: 'unrecoverable', reason: 'too large' })),
+    ['bad BTCUSDT trade 5–29: lost, too large'],
+  )
+})
+
+test('a service and a stream that come back are told once each way, also when the database was away meanwhile', () => {
+  const [part] = seen().parts
+  const [stream] = seen().streams
+  assert.ok(part !== undefined && stream !== undefined)
+  const away = seen({
+    parts: [{ ...part, health: 'away', reason: 'does not answer' }],
+    streams: [{ ...stream, quiet: true }],
+    stored: null,
+  })
+  assert.deepEqual(told(seen(), away, away, seen()), [
+    'bad ingestion: does not answer',
+    'bad btcusdt@trade has gone quiet',
+    'good ingestion is well again',
+    'good btcusdt@trade flows again',
+  ])
+  assert.deepEqual(problemsOf(away), ['ingestion: does not answer', 'btcusdt@trade has gone quiet'])
+})
+
+test('an old dead letter that comes into view because others are resolved has not just happened', () => {
+  const letters = (...deadLetters: DeadLetterView[]) => seen({ stored: { ...STORED, deadLetters } })
+  const old = { ...LETTER, place: 'binance.trades/0/1', failedMs: 1000 }
+  const young = { ...LETTER, place: 'binance.trades/0/9', failedMs: 3000 }
+  assert.deepEqual(
+    told(letters(LETTER), letters({ ...LETTER, resolvedMs: 9000 }, old), letters(LETTER, young)),
+    ['bad a dead letter, binance.trades/0/9: p is not a decimal'],
+  )
+})
+
+test('a counter that begins anew is no negative rate', () => {
+  const rates = new Rates()
+  assert.equal(rates.of('rows', 100, 0), 0)
+  assert.equal(rates.of('rows', 150, 1000), 50)
+  assert.equal(rates.of('rows', 10, 2000), 0)
+  assert.equal(rates.of('rows', 30, 3000), 20)
+})
+
+test('a spread is exact to the last digit, and a price keeps its digits', () => {
+  assert.equal(spreadText('0.00000009', '0.00000010'), '0.00000001')
+  assert.equal(spreadText('60016.28000000', '60016.27000000'), '−0.01')
+  assert.equal(priceText('60000.00000000'), '60000.00')
+  assert.equal(priceText('0.00001230'), '0.0000123')
+  assert.equal(durationText(80_630_000), '22 h 23 min')
+})

@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Browser, Page } from 'playwright-core'
+import { priceText, spreadText } from '../src/dashboard/page/format.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { freePort } from '../src/local/ports.ts'
+import { launchBrowser, needsBrowser } from './support/browser.ts'
+import { createConsumerParts } from './support/consumer-parts.ts'
+import { type RunningCommand, startTapeline } from './support/processes.ts'
+import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
+const VIEWS = [
+  { viewport: { width: 1400, height: 900 }, colorScheme: 'light' },
+  { viewport: { width: 1400, height: 900 }, colorScheme: 'dark' },
+  { viewport: { width: 390, height: 844 }, colorScheme: 'light' },
+  { viewport: { width: 390, height: 844 }, colorScheme: 'dark' },
+] as const
+
+test('the dashboard shows what is stored, each fault while it happens and its healing, and comes back by itself', {
+  ...needsBrowser(),
+  timeout: 400_000,
+}, async () => {
+  await using parts = await createConsumerParts()
+  const exchange = await startSimulatedExchange({ symbols: SYMBOLS, messagesPerSecond: 200, skew: 1 })
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const env = { ...parts.env, BINANCE_WS_URL: exchange.wsUrl, BINANCE_REST_URL: exchange.restUrl }
+  const browser = await launchBrowser()
+  let dashboard: RunningCommand | null = null
+  try {
+    await using consumer = await startConsumerProcess(env)
+    await consumer.ready()
+    await using ingestion = await startIngestionProcess(env)
+    await ingestion.ready()
+    const startDashboard = async () => {
+      dashboard = startTapeline(['dashboard'], {
+        env: {
+          DATABASE_URL: parts.databaseUrl,
+          INGEST_URLS: ingestion.url,
+          CONSUMER_URLS: consumer.url,
+          DASHBOARD_PORT: String(port),
+        },
+      })
+      await dashboard.waitForLine(/The dashboard is at/)
+    }
+    await startDashboard()
+    await assertFits(browser, url)
+
+    const page = await browser.newPage()
+    const problems = problemsOf(page, url)
+    await page.goto(url)
+    const text = async (selector: string) => (await page.locator(selector).allInnerTexts()).join('\n')
+    const says = (selector: string, pattern: RegExp, timeoutMs = 60_000) =>
+      waitFor(async () => pattern.test(await text(selector)), {
+        timeoutMs,
+        what: `${selector} to say ${pattern}`,
+      }).catch(async (error: unknown) => {
+        throw new Error(`${selector} says ${JSON.stringify(await text(selector))}`, { cause: error })
+      })
+    await says('#state', /All is well/)
+
+    // A gap that cannot be filled for a while, and then is.
+    const rest = exchange.faults.add({ kind: 'restError', status: 500 })
+    exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', count: 25 })
+    await says('#state', /1 gap is being filled/)
+    await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; being filled/)
+    rest.end()
+    await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; filled after/)
+    await says('#incidents', /BTCUSDT trade \d+–\d+: filled[\s\S]*BTCUSDT trade \d+–\d+: a gap \(missed\)/)
+    await says('#state', /All is well/)
+
+    // A frame that no one can read.
+    exchange.faults.add({ kind: 'garbage', form: 'text', count: 1 })
+    await says('#letters', /not JSON/)
+    await says('#letter-count', /1 unresolved/)
+    await says('#incidents', /a dead letter, .*: not JSON/)
+
+    // A stream that stands still while the others flow.
+    const stream = 'ethusdt@bookTicker'
+    await waitFor(async () => (await ingestion.status()).uptimeMs > 40_000, {
+      timeoutMs: 60_000,
+      what: 'the stream to have a rate of its own',
+    })
+    exchange.faults.add({ kind: 'stall', stream, healedBy: 'resubscribe' })
+    await says('#state', new RegExp(`${stream} has gone quiet`), 120_000)
+    await says('#incidents', new RegExp(`${stream} flows again[\\s\\S]*${stream} has gone quiet`), 120_000)
+
+    // It is told when a service is gone, and what is shown is what is there.
+    await ingestion.stop()
+    await says('#state', /ingestion: does not answer/)
+    await waitFor(async () => (await consumer.status()).partitions.every(({ lag }) => lag === 0), {
+      timeoutMs: 30_000,
+      what: 'everything to be stored',
+    })
+    const assertTrue = async () => {
+      const { counters, partitions } = await consumer.status()
+      const all = new Intl.NumberFormat('en-US').format(counters.inserted)
+      await says('#totals', new RegExp(`Rows stored\\s+${all}\\s`))
+      await waitFor(async () => isDeep(await cells(page, 'symbols'), await storedPrices(parts)), {
+        timeoutMs: 30_000,
+        what: 'the prices of the database',
+      }).catch(async () => assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts)))
+      const count = (value: number) => new Intl.NumberFormat('en-US').format(value)
+      assert.deepEqual(
+        await cells(page, 'partitions'),
+        [...partitions]
+          .sort((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
+          .map((one) => [`${one.topic} ${one.partition}`, count(one.nextOffset), count(one.endOffset), '0']),
+      )
+      const { rows } = await parts.database.query<{ filled: number }>(
+        "SELECT count(*) FILTER (WHERE status = 'filled')::int AS filled FROM gaps",
+      )
+      await says('#gap-counts', new RegExp(`${rows[0]?.filled} filled`))
+    }
+    await assertTrue()
+    assert.deepEqual(problems(), [])
+
+    // Its own server is killed and started again: the page comes back without being asked.
+    await dashboardOf(dashboard).kill()
+    await says('#state', /The dashboard itself does not answer/)
+    problems()
+    await startDashboard()
+    await says('#state', /ingestion: does not answer/)
+    await assertTrue()
+    assert.deepEqual(
+      problems().filter((one) => !/ERR_CONNECTION|ERR_INCOMPLETE/.test(one)),
+      [],
+    )
+    dashboardOf(dashboard).signal('SIGTERM')
+    await dashboardOf(dashboard).assertExit(0)
+    await consumer.stop()
+  } finally {
+    await (dashboard as RunningCommand | null)?.kill()
+    await browser.close()
+    await exchange.close()
+  }
+})
+
+/** On a desk and on a phone, by day and by night: nothing to scroll sideways for, no error, nothing from elsewhere. */
+async function assertFits(browser: Browser, url: string): Promise<void> {
+  for (const view of VIEWS) {
+    const page = await browser.newPage(view)
+    const problems = problemsOf(page, url)
+    await page.goto(url)
+    await page.locator('#price canvas').waitFor()
+    await page.locator('#symbols tbody tr').first().waitFor()
+    const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth')
+    assert.equal(overflow, 0, `${view.viewport.width} px: ${overflow} px too wide`)
+    // By keyboard alone: the link to the data, then the symbols.
+    for (let i = 0; i < 3; i++) await page.keyboard.press('Tab')
+    await page.keyboard.press('Enter')
+    await page.locator('button[aria-pressed="true"]', { hasText: 'ETHUSDT' }).waitFor()
+    assert.deepEqual(problems(), [])
+    await page.close()
+  }
+}
+
+/** @returns what the console has complained of, and what was asked of others, since the last call */
+function problemsOf(page: Page, url: string): () => string[] {
+  const problems: string[] = []
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') problems.push(message.text())
+  })
+  page.on('pageerror', (error) => problems.push(error.message))
+  page.on('request', (request) => {
+    if (!request.url().startsWith(url)) problems.push(`asked for ${request.url()}`)
+  })
+  return () => problems.splice(0)
+}
+
+async function cells(page: Page, table: string): Promise<string[][]> {
+  const rows = await page.locator(`#${table} tbody tr`).all()
+  return Promise.all(rows.map((row) => row.locator('td').allInnerTexts()))
+}
+
+/** The rows of the page's first table, by the database. */
+async function storedPrices({
+  database,
+}: Awaited<ReturnType<typeof createConsumerParts>>): Promise<string[][]> {
+  const { rows } = await database.query<{ symbol: string; price: string; bid: string; ask: string }>(
+    `SELECT s AS symbol,
+       (SELECT price::text FROM raw_trades WHERE symbol = s ORDER BY trade_id DESC LIMIT 1) AS price,
+       (SELECT bid_price::text FROM book_ticker WHERE symbol = s ORDER BY ingestion_timestamp DESC LIMIT 1) AS bid,
+       (SELECT ask_price::text FROM book_ticker WHERE symbol = s ORDER BY ingestion_timestamp DESC LIMIT 1) AS ask
+     FROM unnest($1::text[]) AS s`,
+    [SYMBOLS],
+  )
+  return rows.map(({ symbol, price, bid, ask }) => [
+    symbol,
+    priceText(price),
+    priceText(bid),
+    priceText(ask),
+    spreadText(bid, ask),
+  ])
+}
+
+function isDeep(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b)
+}
+
+function dashboardOf(running: RunningCommand | null): RunningCommand {
+  if (running === null) throw new Error('The dashboard was not started')
+  return running
+}

@@ -1,0 +1,23 @@
+import { existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { type Browser, chromium } from 'playwright-core'
+
+const NAMES = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable']
+
+function executable(): string | undefined {
+  const folders = (process.env['PATH'] ?? '').split(delimiter)
+  return folders.flatMap((folder) => NAMES.map((name) => join(folder, name))).find((path) => existsSync(path))
+}
+
+/** For the options of a test: why it is skipped where there is no browser. With TAPELINE_TEST_NATIVE=required it fails there. */
+export function needsBrowser(): { skip?: string } {
+  const isRequired = process.env['TAPELINE_TEST_NATIVE'] === 'required'
+  return executable() !== undefined || isRequired ? {} : { skip: `no ${NAMES.join(', ')} on the PATH` }
+}
+
+/** A real Chromium without a window. As root it has no sandbox of its own. */
+export function launchBrowser(): Promise<Browser> {
+  const executablePath = executable()
+  if (executablePath === undefined) throw new Error(`There is no ${NAMES.join(', ')} on the PATH`)
+  return chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] })
+}
