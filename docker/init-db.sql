@@ -341,6 +341,15 @@ DROP INDEX dead_letters_unresolved;
 CREATE INDEX dead_letters_unresolved ON dead_letters (topic, topic_id, partition, kafka_offset, digest) WHERE resolved_at IS NULL;
 INSERT INTO schema_migrations (version, name) VALUES (6, 'losses');
 
+-- Migration 7: spreads
+-- Quotes with what is asked of them most: the middle, and how far bid and ask lie apart, in price and in basis points of the
+-- middle. Worked out when asked for.
+CREATE VIEW spreads AS
+SELECT ingestion_timestamp, symbol, update_id, bid_price, ask_price, (bid_price + ask_price) / 2 AS mid_price,
+       ask_price - bid_price AS spread, 20000 * (ask_price - bid_price) / nullif(bid_price + ask_price, 0) AS spread_bps
+FROM book_ticker;
+INSERT INTO schema_migrations (version, name) VALUES (7, 'spreads');
+
 -- The roles and their rights.
 SELECT tapeline_roles();
 

@@ -6,10 +6,12 @@ import { cleanCommand } from './clean.ts'
 import { consumeCommand } from './consume.ts'
 import { dashboardCommand } from './dashboard.ts'
 import { deadLettersCommand } from './dead-letters.ts'
+import { exportCommand } from './export.ts'
 import { ingestCommand } from './ingest.ts'
 import { migrateCommand } from './migrate.ts'
 import { replayCommand } from './replay.ts'
 import { simulateCommand } from './simulate.ts'
+import { sqlCommand } from './sql.ts'
 import { topicsCommand } from './topics.ts'
 import { upCommand } from './up.ts'
 import { verifyCommand } from './verify.ts'
@@ -31,6 +33,8 @@ for (const command of [
   verifyCommand(),
   deadLettersCommand(),
   dashboardCommand(),
+  exportCommand(),
+  sqlCommand(),
   cleanCommand(),
 ]) {
   program.addCommand(command)

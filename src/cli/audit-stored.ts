@@ -1,0 +1,73 @@
+import { mayBeSettling } from '../audit/settling.ts'
+import type { Audit, Watermark } from '../audit/shape.ts'
+import { type AuditOptions, verify } from '../audit/verify.ts'
+import { openEndOffsets } from '../audit/watermark.ts'
+import { describeError, TapelineError } from '../errors.ts'
+import { kafkaConnection, topicNames } from '../kafka/config.ts'
+import { readRunningEndpoints } from '../local/process-registry.ts'
+import { type Settings, withoutPassword } from '../settings/load.ts'
+import { withOrigin } from '../settings/origin.ts'
+import type { Database } from '../store/database.ts'
+import { openPostgres } from '../store/postgres.ts'
+import { sleep } from '../timing/backoff.ts'
+
+/** How long, and how often, to look again before ids that may be on their way count as missing. */
+const SETTLE_LIMIT_MS = 30_000
+const SETTLE_STEP_MS = 2000
+
+/** Audits the database that is set, else that of the `up` which runs here, else the default. */
+export async function auditStored(
+  settings: Settings,
+  options: Omit<AuditOptions, 'readEnds'>,
+): Promise<Audit> {
+  const running = readRunningEndpoints(settings.DATA_DIR)
+  const url = settings.isSet('DATABASE_URL')
+    ? settings.DATABASE_URL
+    : (running?.databaseUrl ?? settings.DATABASE_URL)
+  const runningBrokers = running?.kafkaBrokers
+  const { trades, bookTicker, gaps, deadLetters } = topicNames(settings)
+  const kafka = kafkaConnection(settings)
+  const brokers =
+    settings.isSet('KAFKA_BROKERS') || runningBrokers === undefined
+      ? kafka.brokers
+      : runningBrokers.split(',')
+  const ends = await openEndOffsets({ ...kafka, brokers }, [trades, bookTicker, gaps, deadLetters])
+  const database = openPostgres({
+    url,
+    poolMin: 0,
+    poolMax: 1,
+    queryTimeoutMs: null,
+    applicationName: 'tapeline-verify',
+  })
+  try {
+    return await verifyPatiently(database, { ...options, readEnds: ends.read })
+  } catch (error) {
+    if (error instanceof TapelineError && (error.code === 'ACCESS' || error.code === 'INPUT')) throw error
+    const shown = withoutPassword(url)
+    const where = url === settings.DATABASE_URL ? withOrigin(settings, 'DATABASE_URL', shown) : shown
+    throw new TapelineError('DATABASE', `${where} cannot be audited: ${describeError(error)}`, {
+      fix: 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.',
+      cause: error,
+    })
+  } finally {
+    await database.close()
+    await ends.close()
+  }
+}
+
+/**
+ * Looks again for a while where rows may still be on their way: a lasting loss is still one after that, and a backlog
+ * that is being stored is none.
+ */
+async function verifyPatiently(database: Database, options: AuditOptions): Promise<Audit> {
+  const deadlineMs = performance.now() + SETTLE_LIMIT_MS
+  let audit = await verify(database, options)
+  let first: Watermark | null = null
+  while (mayBeSettling(audit, first) && performance.now() < deadlineMs) {
+    console.error('Ids are missing that may be on their way; looking again ...')
+    first ??= audit.watermark
+    await sleep(SETTLE_STEP_MS)
+    audit = await verify(database, options)
+  }
+  return audit
+}

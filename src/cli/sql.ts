@@ -1,0 +1,97 @@
+import { Command, Option } from 'commander'
+import { loadSettings } from '../settings/load.ts'
+import type { TextColumn, TextReader, TextRow, TextRows } from '../store/text-reader.ts'
+import { countText } from '../telemetry/plural.ts'
+import { parseDuration } from './duration.ts'
+import { positive } from './numbers.ts'
+import { csvLine, jsonLine, tableLines } from './rows-text.ts'
+import { withTextReader } from './text-data.ts'
+
+interface SqlFlags {
+  readonly csv?: true
+  readonly json?: true
+  readonly limit: number
+  readonly timeout: number
+}
+
+const ROWS_AT_ONCE = 1000
+const TIMEOUT_MS = 60_000
+
+/** `tapeline sql`: looks at what is stored, and can change nothing. */
+export function sqlCommand(): Command {
+  return new Command('sql')
+    .description('ask the store in SQL, reading only; also the database of the `up` that runs here')
+    .argument('<query>', 'one statement')
+    .addOption(new Option('--csv', 'print CSV, all rows').conflicts('json'))
+    .option('--json', 'print an object a line, all rows')
+    .addOption(
+      new Option('--limit <count>', 'rows of the table that is printed').default(100).argParser(positive),
+    )
+    .addOption(
+      new Option('--timeout <duration>', 'give up after so long: 500ms, 30s, 10m')
+        .default(TIMEOUT_MS, '1m')
+        .argParser(parseDuration),
+    )
+    .addHelpText('after', HELP)
+    .action(async (query: string, flags: SqlFlags) => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      const options = { timeoutMs: flags.timeout, applicationName: 'tapeline-sql' }
+      await withTextReader(settings, options, (reader) => print(reader, query, flags))
+    })
+}
+
+const HELP = `
+Values are printed digit by digit, times in UTC. docs/recipes.md answers the usual questions.
+
+Examples:
+  bin/tapeline sql 'SELECT * FROM raw_trades ORDER BY trade_time DESC LIMIT 5'
+  bin/tapeline sql "SELECT status, count(*) FROM gaps GROUP BY status"
+  bin/tapeline sql --csv "SELECT * FROM candles_1m WHERE symbol = 'BTCUSDT'" > candles.csv`
+
+async function print(reader: TextReader, query: string, { csv, json, limit }: SqlFlags): Promise<void> {
+  if (csv === true)
+    return printAll(reader, query, csvLine, (columns) =>
+      csvLine(
+        columns,
+        columns.map(({ name }) => name),
+      ),
+    )
+  if (json === true) return printAll(reader, query, jsonLine, null)
+  const shown: TextRow[] = []
+  let columns: readonly TextColumn[] = []
+  for await (const some of answers(reader, query, Math.min(ROWS_AT_ONCE, limit + 1))) {
+    columns = some.columns
+    shown.push(...some.rows)
+    if (shown.length > limit) break
+  }
+  const hasMore = shown.length > limit
+  for (const line of tableLines(columns, shown.slice(0, limit))) console.log(line)
+  if (hasMore)
+    console.error(
+      `These are the first ${countText(limit)} rows: more with --limit, all with --csv or --json.`,
+    )
+}
+
+async function printAll(
+  reader: TextReader,
+  query: string,
+  line: (columns: readonly TextColumn[], row: TextRow) => string,
+  head: ((columns: readonly TextColumn[]) => string) | null,
+): Promise<void> {
+  let isFirst = true
+  for await (const { columns, rows } of answers(reader, query, ROWS_AT_ONCE)) {
+    const lines = rows.map((row) => line(columns, row))
+    if (isFirst && head !== null) lines.unshift(head(columns))
+    isFirst = false
+    // A reader that is slower than the database is waited for.
+    if (lines.length > 0 && !process.stdout.write(`${lines.join('\n')}\n`))
+      await new Promise((resolve) => process.stdout.once('drain', resolve))
+  }
+}
+
+/** What gives rows is read in parts, however many they are. */
+async function* answers(reader: TextReader, query: string, rowsAtOnce: number): AsyncGenerator<TextRows> {
+  const text = query.trim().replace(/;$/, '')
+  if (/^(select|with|values|table)\b/i.test(text)) yield* reader.select(text, [], rowsAtOnce)
+  else yield await reader.query(text)
+}

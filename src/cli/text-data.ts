@@ -1,0 +1,59 @@
+import { describeError, TapelineError } from '../errors.ts'
+import { readRunningEndpoints } from '../local/process-registry.ts'
+import { type Settings, withoutPassword } from '../settings/load.ts'
+import { withOrigin } from '../settings/origin.ts'
+import { TextReader, type TextReaderOptions } from '../store/text-reader.ts'
+
+/**
+ * Reads the database that is set, else that of the `up` which runs here, else the default; it cannot be written to.
+ *
+ * @throws TapelineError `DATABASE` when the work failed there
+ */
+export async function withTextReader<Result>(
+  settings: Settings,
+  options: Omit<TextReaderOptions, 'url'>,
+  work: (reader: TextReader) => Promise<Result>,
+): Promise<Result> {
+  const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
+  const url = running?.databaseUrl ?? settings.DATABASE_URL
+  let reader: TextReader | null = null
+  try {
+    reader = await TextReader.open({ ...options, url })
+    return await work(reader)
+  } catch (error) {
+    if (error instanceof TapelineError) throw error
+    const shown = withoutPassword(url)
+    const where =
+      running === null
+        ? withOrigin(settings, 'DATABASE_URL', shown)
+        : `${shown} (of the \`up\` that runs here)`
+    throw reader === null ? notReached(where, error) : refused(error)
+  } finally {
+    await reader?.close()
+  }
+}
+
+function notReached(where: string, error: unknown): TapelineError {
+  return new TapelineError('DATABASE', `${where} cannot be reached: ${describeError(error)}`, {
+    fix: 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.',
+    cause: error,
+  })
+}
+
+/** What PostgreSQL says of a statement, with the SQLSTATE that its manual explains. */
+function refused(error: unknown): TapelineError {
+  const of = (name: string): unknown => (error instanceof Error ? Reflect.get(error, name) : undefined)
+  const code = of('code')
+  const hint = of('hint')
+  return new TapelineError('DATABASE', `${describeError(error)} (SQLSTATE ${String(code)})`, {
+    fix: typeof hint === 'string' && hint !== '' ? hint : (FIXES[String(code)] ?? ''),
+    cause: error,
+  })
+}
+
+const FIXES: Readonly<Record<string, string>> = {
+  '25006': 'Nothing can be changed here: connect with psql to do that.',
+  '42601': 'Give one SELECT, in quotes.',
+  '42P01': 'The tables are in docs/database.md; a database without them wants: bin/tapeline migrate',
+  '57014': 'It took too long: ask for less, or give --timeout.',
+}

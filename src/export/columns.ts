@@ -1,0 +1,147 @@
+import type { SchemaElement } from 'hyparquet'
+import type { EventType } from '../market/event.ts'
+
+type Kind = 'time' | 'decimal' | 'id' | 'flag' | 'word' | 'number'
+
+export interface Column {
+  readonly name: string
+  readonly kind: Kind
+  readonly nullable?: boolean
+}
+
+/** A value as Parquet takes it: times in microseconds and decimals in units of their eighth digit, both exact. */
+export type ParquetValue = bigint | boolean | string | number | null
+
+const TIME = 'time'
+const WORDS: readonly Column[] = [{ name: 'symbol', kind: 'word' }]
+const RECEIPT: readonly Column[] = [{ name: 'ingestion_timestamp', kind: TIME }]
+
+const OF_TRADES: readonly Column[] = [
+  { name: 'trade_time', kind: TIME },
+  { name: 'event_time', kind: TIME, nullable: true },
+  ...WORDS,
+  { name: 'epoch', kind: 'number' },
+  { name: 'trade_id', kind: 'id' },
+  { name: 'price', kind: 'decimal' },
+  { name: 'quantity', kind: 'decimal' },
+]
+
+/** What is exported of each type, in this order; the first is what the rows are sorted by, then their id. */
+export const COLUMNS: Readonly<Record<EventType, readonly Column[]>> = {
+  trade: [
+    ...OF_TRADES,
+    { name: 'is_buyer_maker', kind: 'flag' },
+    ...RECEIPT,
+    { name: 'source', kind: 'word' },
+  ],
+  aggTrade: [
+    ...OF_TRADES,
+    { name: 'first_trade_id', kind: 'id', nullable: true },
+    { name: 'last_trade_id', kind: 'id', nullable: true },
+    { name: 'is_buyer_maker', kind: 'flag' },
+    ...RECEIPT,
+    { name: 'source', kind: 'word' },
+  ],
+  bookTicker: [
+    ...RECEIPT,
+    ...WORDS,
+    { name: 'update_id', kind: 'id' },
+    { name: 'bid_price', kind: 'decimal' },
+    { name: 'bid_quantity', kind: 'decimal' },
+    { name: 'ask_price', kind: 'decimal' },
+    { name: 'ask_quantity', kind: 'decimal' },
+  ],
+}
+
+export const ID_COLUMN: Readonly<Record<EventType, string>> = {
+  trade: 'trade_id',
+  aggTrade: 'trade_id',
+  bookTicker: 'update_id',
+}
+
+/** `$1` is the symbol, `$2` and `$3` the day's first moment and that behind its last. */
+export function selectOf(type: EventType): string {
+  const columns = COLUMNS[type].map(({ name, kind }) =>
+    kind === 'time' ? `(extract(epoch FROM ${name}) * 1000000)::bigint` : name,
+  )
+  const [table, which] =
+    type === 'bookTicker' ? ['book_ticker', ''] : ['trades', `AND event_type = '${type}' `]
+  const time = COLUMNS[type][0]?.name
+  return `SELECT ${columns.join(', ')} FROM ${table}
+    WHERE symbol = $1 ${which}AND ${time} >= $2::timestamptz AND ${time} < $3::timestamptz ORDER BY ${time}, ${ID_COLUMN[type]}`
+}
+
+export function parquetSchema(type: EventType): SchemaElement[] {
+  return [{ name: 'root', num_children: COLUMNS[type].length }, ...COLUMNS[type].map(elementOf)]
+}
+
+function elementOf({ name, kind, nullable }: Column): SchemaElement {
+  const repetition_type = nullable === true ? 'OPTIONAL' : 'REQUIRED'
+  switch (kind) {
+    case 'time':
+      return {
+        name,
+        repetition_type,
+        type: 'INT64',
+        converted_type: 'TIMESTAMP_MICROS',
+        logical_type: { type: 'TIMESTAMP', isAdjustedToUTC: true, unit: 'MICROS' },
+      }
+    case 'decimal':
+      // Twenty digits do not fit in eight bytes.
+      return {
+        name,
+        repetition_type,
+        type: 'FIXED_LEN_BYTE_ARRAY',
+        type_length: 9,
+        converted_type: 'DECIMAL',
+        precision: 20,
+        scale: 8,
+        logical_type: { type: 'DECIMAL', precision: 20, scale: 8 },
+      }
+    case 'id':
+      return { name, repetition_type, type: 'INT64' }
+    case 'number':
+      return { name, repetition_type, type: 'INT32' }
+    case 'flag':
+      return { name, repetition_type, type: 'BOOLEAN' }
+    case 'word':
+      return {
+        name,
+        repetition_type,
+        type: 'BYTE_ARRAY',
+        converted_type: 'UTF8',
+        logical_type: { type: 'STRING' },
+      }
+  }
+}
+
+/** @param text as PostgreSQL writes it; a NUMERIC(20,8) has all its eight digits behind the point */
+export function parquetValue(kind: Kind, text: string | null): ParquetValue {
+  if (text === null) return null
+  switch (kind) {
+    case 'time':
+    case 'id':
+      return BigInt(text)
+    case 'decimal':
+      return BigInt(text.replace('.', ''))
+    case 'number':
+      return Number(text)
+    case 'flag':
+      return text === 't'
+    case 'word':
+      return text
+  }
+}
+
+/** For CSV. Nothing in it needs quotes: symbols have letters, digits and underscores only. */
+export function csvValue(kind: Kind, text: string | null): string {
+  if (text === null) return ''
+  if (kind === 'time') return isoTime(BigInt(text))
+  return kind === 'flag' ? String(text === 't') : text
+}
+
+/** `2026-01-31T12:34:56.123456Z` */
+export function isoTime(us: bigint): string {
+  const ms = new Date(Number(us / 1000n)).toISOString().slice(0, -1)
+  return `${ms}${String(us % 1000n).padStart(3, '0')}Z`
+}

@@ -1,0 +1,73 @@
+import { closeSync, openSync, writeSync } from 'node:fs'
+import { constants, zstdCompressSync } from 'node:zlib'
+import { fileWriter, ParquetWriter } from 'hyparquet-writer'
+import type { EventType } from '../market/event.ts'
+import type { TextRow } from '../store/text-reader.ts'
+import { COLUMNS, csvValue, type ParquetValue, parquetSchema, parquetValue } from './columns.ts'
+
+export const FORMATS = ['parquet', 'csv'] as const
+export type Format = (typeof FORMATS)[number]
+
+/** A file that takes rows in order. */
+export interface RowFile {
+  add(rows: readonly TextRow[]): void
+  /** It is whole after this, and not before. */
+  finish(): void
+}
+
+/** Rows that are held before they are written. */
+const ROW_GROUP = 100_000
+
+export function openRowFile(format: Format, path: string, type: EventType): RowFile {
+  return format === 'csv' ? csvFile(path, type) : parquetFile(path, type)
+}
+
+function parquetFile(path: string, type: EventType): RowFile {
+  const columns = COLUMNS[type]
+  const writer = new ParquetWriter({
+    writer: fileWriter(path),
+    schema: parquetSchema(type),
+    codec: 'ZSTD',
+    compressors: {
+      ZSTD: (input) => zstdCompressSync(input, { params: { [constants.ZSTD_c_compressionLevel]: 3 } }),
+    },
+    createdBy: 'tapeline',
+  })
+  let held: ParquetValue[][] = columns.map(() => [])
+  const flush = () => {
+    if ((held[0]?.length ?? 0) === 0) return
+    // Writing to a file is synchronous: there is nothing to wait for.
+    void writer.write({
+      columnData: columns.map(({ name }, i) => ({ name, data: held[i] ?? [] })),
+      rowGroupSize: ROW_GROUP,
+    })
+    held = columns.map(() => [])
+  }
+  return {
+    add(rows) {
+      for (const row of rows) {
+        for (const [i, { kind }] of columns.entries()) held[i]?.push(parquetValue(kind, row[i] ?? null))
+        if (held[0]?.length === ROW_GROUP) flush()
+      }
+    },
+    finish() {
+      flush()
+      void writer.finish()
+    },
+  }
+}
+
+function csvFile(path: string, type: EventType): RowFile {
+  const columns = COLUMNS[type]
+  const file = openSync(path, 'w')
+  writeSync(file, `${columns.map(({ name }) => name).join()}\n`)
+  return {
+    add(rows) {
+      const lines = rows.map(
+        (row) => `${columns.map(({ kind }, i) => csvValue(kind, row[i] ?? null)).join()}\n`,
+      )
+      if (lines.length > 0) writeSync(file, lines.join(''))
+    },
+    finish: () => closeSync(file),
+  }
+}

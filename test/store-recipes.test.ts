@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import { createAuditedMarket, outageSql } from './support/audited-market.ts'
+import { databaseKinds } from './support/database.ts'
+
+const ROOT = resolve(import.meta.dirname, '..')
+const DAY = "symbol = 'BTCUSDT' AND trade_time >= '2026-01-01' AND trade_time < '2026-01-02'"
+
+interface Trade {
+  readonly hour: number
+  readonly id: number
+  readonly price: number
+  readonly quantity: number
+  readonly maker: boolean
+}
+
+/** Those of a page, by the heading above them. */
+function recipes(page: string): Array<{ heading: string; sql: string }> {
+  let heading = ''
+  return [
+    ...readFileSync(join(ROOT, page), 'utf8').matchAll(/^#+ (.+)$|^ *```sql\n([\s\S]*?)^ *```/gm),
+  ].flatMap(([, title, sql]) => {
+    heading = title ?? heading
+    return sql === undefined ? [] : [{ heading, sql }]
+  })
+}
+
+for (const { name, ...options } of databaseKinds()) {
+  test(
+    `the SQL of the docs runs as it stands and its figures are right, on the ${name} TimescaleDB`,
+    options,
+    async () => {
+      const market = await createAuditedMarket(name)
+      const { database } = market
+      const ask = async (heading: string, which = 0) => {
+        const sql = recipes('docs/recipes.md').filter((one) => one.heading === heading)[which]?.sql
+        assert.ok(sql !== undefined, heading)
+        return (await database.query(sql)).rows
+      }
+      try {
+        await database.query(outageSql('2026-01-02T10:00:00Z', '2026-01-02T10:00:07Z'))
+        let run = 0
+        for (const page of globSync('docs/*.md', { cwd: ROOT })) {
+          for (const { heading, sql } of recipes(page)) {
+            // The one that makes a day of rows to measure with.
+            if (!/^\s*(SELECT|WITH)/.test(sql)) continue
+            await database.query(sql).catch((error: unknown) => {
+              throw new Error(`${page}, ${heading}`, { cause: error })
+            })
+            run++
+          }
+        }
+        assert.ok(run >= 14, `${run} were run`)
+
+        const trades = (
+          await database.query<Trade>(
+            `SELECT extract(hour FROM trade_time)::int AS hour, trade_id::int AS id, price::float8 AS price, quantity::float8 AS quantity,
+             is_buyer_maker AS maker FROM raw_trades WHERE ${DAY} ORDER BY trade_id`,
+          )
+        ).rows
+        assert.ok(trades.length > 10)
+        const hours = Map.groupBy(trades, ({ hour }) => hour)
+        assert.deepEqual(
+          (await ask('Candles', 1)).map((row) => numbers(row, ['open', 'high', 'low', 'close', 'volume'])),
+          [...hours.values()].map((of) => [
+            of[0]?.price,
+            Math.max(...of.map(({ price }) => price)),
+            Math.min(...of.map(({ price }) => price)),
+            of.at(-1)?.price,
+            round(sum(of.map(({ quantity }) => quantity))),
+          ]),
+        )
+        assert.deepEqual(
+          (await ask('Who took: buyers or sellers')).map((row) => numbers(row, ['bought', 'sold'])),
+          [...hours.values()].map((of) =>
+            [false, true].map((maker) =>
+              round(sum(of.filter((one) => one.maker === maker).map((one) => one.quantity))),
+            ),
+          ),
+        )
+        const all = (
+          await database.query<Trade>(
+            "SELECT price::float8 AS price, quantity::float8 AS quantity FROM raw_trades WHERE symbol = 'BTCUSDT' AND trade_time < '2026-01-05'",
+          )
+        ).rows
+        const [vwap] = await ask('Volume-weighted average price')
+        const expected = sum(all.map((one) => one.price * one.quantity)) / sum(all.map((one) => one.quantity))
+        assert.ok(
+          Math.abs(Number(vwap?.['vwap']) - expected) < 1e-6,
+          `${String(vwap?.['vwap'])} and ${expected}`,
+        )
+
+        const [quote] = (
+          await database.query<{ bid: number; ask: number }>(
+            "SELECT bid_price::float8 AS bid, ask_price::float8 AS ask FROM book_ticker WHERE symbol = 'BTCUSDT' ORDER BY ingestion_timestamp LIMIT 1",
+          )
+        ).rows
+        const [spread] = (
+          await database.query<{ bps: number }>(
+            "SELECT spread_bps::float8 AS bps FROM spreads WHERE symbol = 'BTCUSDT' ORDER BY ingestion_timestamp LIMIT 1",
+          )
+        ).rows
+        assert.ok(quote !== undefined && spread !== undefined)
+        assert.ok(
+          Math.abs(spread.bps - (10_000 * (quote.ask - quote.bid)) / ((quote.ask + quote.bid) / 2)) < 1e-6,
+        )
+        assert.deepEqual(
+          (await ask('What is there, and what is missing', 2)).map(({ symbol, seconds }) => [
+            symbol,
+            Number(seconds),
+          ]),
+          [['BTCUSDT', 7]],
+        )
+      } finally {
+        await market.drop()
+      }
+    },
+  )
+}
+
+function numbers(row: Record<string, unknown>, names: readonly string[]): number[] {
+  return names.map((name) => round(Number(row[name])))
+}
+
+/** Sums of binary fractions differ in their last digits. */
+function round(value: number): number {
+  return Number(value.toFixed(8))
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((all, one) => all + one, 0)
+}
