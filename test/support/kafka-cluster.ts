@@ -7,21 +7,18 @@ import { type KafkaBroker, startKafkaBroker } from '../../src/local/kafka-broker
 import { ensureKafkaDistribution } from '../../src/local/kafka-distribution.ts'
 import { freePort } from '../../src/local/ports.ts'
 import { CACHE_DIRECTORY } from './bounded-run.ts'
+import { brokerProperties, readCluster } from './compose.ts'
 
 const NODES = 3
 /** Three of them share a machine with everything else. */
 const HEAP_MEBIBYTES = 256
 
-/** As docker/docker-compose.cluster.yml has them, and what is quick to notice a death. */
-const REPLICATED = {
-  'default.replication.factor': '3',
-  'min.insync.replicas': '2',
-  'offsets.topic.replication.factor': '3',
-  'transaction.state.log.replication.factor': '3',
-  'transaction.state.log.min.isr': '2',
-  'share.coordinator.state.topic.replication.factor': '3',
-  'share.coordinator.state.topic.min.isr': '2',
-  'unclean.leader.election.enable': 'false',
+/** What a node of docker/docker-compose.cluster.yml is told, without names, ports and folders. */
+function replicated(): Record<string, string> {
+  const { kafka } = readCluster().services
+  const properties = kafka === undefined ? [] : Object.entries(brokerProperties(kafka))
+  const own = /^(node\.id|controller\.quorum\.voters|(advertised\.)?listeners|log\.dirs)$/
+  return Object.fromEntries(properties.filter(([name]) => !own.test(name)))
 }
 
 /** One partition, as the cluster describes it. */
@@ -67,7 +64,7 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
       port: broker,
       heapMebibytes: HEAP_MEBIBYTES,
       extraProperties: {
-        ...REPLICATED,
+        ...replicated(),
         'node.id': String(id),
         'controller.quorum.voters': voters,
         listeners: `PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}`,
