@@ -170,6 +170,25 @@ test('no panel of the Grafana dashboard rests on a metric or a label that the se
   assert.deepEqual(unseen, [])
 })
 
+test('the run-book sends nobody to a metric that does not exist', () => {
+  const declared = [...INGESTION_METRICS, ...CONSUMER_METRICS].map(({ name }) => name)
+  const text = read('docs/operations.md')
+  const whole = [...text.matchAll(/\b(tapeline_[a-z]\w+)/g)].map((match) => match[1] ?? '')
+  const others = ['tapeline_writer', 'tapeline_reader', 'tapeline_migrator']
+  assert.deepEqual(
+    whole.filter((name) => !declared.includes(name) && !others.includes(name)),
+    [],
+  )
+  // Behind one that is named in whole, further ones go by their ends.
+  const ends = [...text.matchAll(/`(_[a-z]\w+)/g)].map((match) => match[1] ?? '')
+  const known = declared.map((name) => name.replace(/^tapeline_(ingestion|consumer)/, ''))
+  assert.ok(whole.length > 20 && ends.length > 20)
+  assert.deepEqual(
+    ends.filter((end) => !known.includes(end)),
+    [],
+  )
+})
+
 test('the checker of names finds a metric, a label of a selector and one of a grouping that do not exist', () => {
   for (const planted of [
     'sum(rate(tapeline_ingestion_frames_totl[5m]))',
