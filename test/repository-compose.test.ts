@@ -6,12 +6,13 @@ import { test } from 'node:test'
 import { SETTING_NAMES } from '../src/settings/definitions.ts'
 
 const FILE = join(resolve(import.meta.dirname, '..'), 'docker/docker-compose.yml')
+const CLUSTER_FILE = FILE.replace('.yml', '.cluster.yml')
 const installed = spawnSync('docker-compose', ['version'], { stdio: 'ignore' }).status === 0
 const needsCompose = installed ? {} : { skip: 'docker-compose is not installed' }
 
 /** The file as docker-compose resolves it: YAML of its own making, with two spaces a level. */
-function resolved(environment: Record<string, string> = {}): string {
-  return execFileSync('docker-compose', ['-f', FILE, 'config'], {
+function resolved(environment: Record<string, string> = {}, files = [FILE]): string {
+  return execFileSync('docker-compose', [...files.flatMap((file) => ['-f', file]), 'config'], {
     encoding: 'utf8',
     env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '', ...environment },
   })
@@ -29,9 +30,12 @@ test(
   needsCompose,
   () => {
     const config = resolved()
-    for (const name of ['kafka', 'kafka-init', 'kafka-ui', 'timescaledb', 'ingestion', 'consumer'])
+    for (const name of ['kafka', 'kafka-init', 'timescaledb', 'ingestion', 'consumer', 'dashboard'])
       service(config, name)
     assert.doesNotMatch(config, /zookeeper/i)
+    const cluster = resolved({}, [FILE, CLUSTER_FILE])
+    for (const name of ['kafka', 'kafka-2', 'kafka-3', 'consumer', 'consumer-2', 'consumer-3'])
+      service(cluster, name)
   },
 )
 
@@ -39,16 +43,16 @@ test('no port is published to the network: each is bound to 127.0.0.1', needsCom
   const ports = [...resolved().matchAll(/^ {4}ports:\n((?: {4}- .*\n)+)/gm)].flatMap((match) =>
     (match[1] ?? '').trim().split(/\n\s*/),
   )
-  assert.equal(ports.length, 5)
+  assert.equal(ports.length, 8)
   for (const port of ports) assert.match(port, /^- 127\.0\.0\.1:\d+:\d+\/tcp$/)
 })
 
 test(
-  'both services and the creation of topics run one image, built from one Dockerfile',
+  'the services, the dashboard and the creation of topics run one image, built from one Dockerfile',
   needsCompose,
   () => {
     const config = resolved()
-    const builds = ['ingestion', 'consumer', 'kafka-init'].map((name) => {
+    const builds = ['ingestion', 'consumer', 'dashboard', 'kafka-init'].map((name) => {
       const found = /build:\n {6}context: .*\n {6}dockerfile: (.*)\n[\s\S]*image: (.*)\n/.exec(
         service(config, name),
       )
@@ -68,11 +72,10 @@ test('no setting is out of reach in containers, except those that make no sense 
   const unreachable = [
     'KAFKA_REPLICATION_FACTOR', // One broker.
     'KAFKA_MIN_INSYNC_REPLICAS',
-    'DASHBOARD_PORT', // No dashboard is started.
     'DATA_DIR', // `up` alone keeps anything there.
   ]
   const file = readFileSync(FILE, 'utf8')
-  const missing = SETTING_NAMES.filter((name) => !new RegExp(`^ +${name}:`, 'm').test(file))
+  const missing = SETTING_NAMES.filter((name) => !new RegExp(`^ +${name}(_FILE)?:`, 'm').test(file))
   // The broker beside them speaks plain text to everybody.
   const expected = SETTING_NAMES.filter(
     (name) => unreachable.includes(name) || /^KAFKA_(TLS|SASL)/.test(name),

@@ -14,6 +14,9 @@ export class WeightBudget {
   /** The sum of what is in `#spent`. */
   #used = 0
   #notBeforeMs = 0
+  #ip: { readonly weight: number; readonly atMs: number } | null = null
+  /** Spent since the start. */
+  spent = 0
 
   constructor(perMinute: number) {
     this.#perMinute = perMinute
@@ -33,12 +36,29 @@ export class WeightBudget {
       return Math.max(1, oldest.atMs + MINUTE_MS - nowMs)
     this.#spent.push({ atMs: nowMs, weight })
     this.#used += weight
+    this.spent += weight
     return 0
   }
 
   /** The exchange told what the whole IP has used this minute. */
   used(ipWeight: number, nowMs: number): void {
+    this.#ip = { weight: ipWeight, atMs: nowMs }
     if (ipWeight > IP_WEIGHT - IP_WEIGHT_KEPT_FREE) this.wait(MINUTE_MS, nowMs)
+  }
+
+  /** What may be spent in a minute. */
+  get perMinute(): number {
+    return this.#perMinute
+  }
+
+  /** What the whole IP had used of its minute when the exchange last said so; null where that is over a minute ago. */
+  ipWeight(nowMs: number): number | null {
+    return this.#ip === null || nowMs - this.#ip.atMs > MINUTE_MS ? null : this.#ip.weight
+  }
+
+  /** How long the exchange, or the nearness of its limit, still forbids to ask. */
+  waitLeftMs(nowMs: number): number {
+    return Math.max(0, this.#notBeforeMs - nowMs)
   }
 
   /** Nothing is asked for so long. */

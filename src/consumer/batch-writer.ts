@@ -27,8 +27,8 @@ export interface BatchWriterPorts {
 export interface BatchWriterEvents {
   /** A batch was taken: there is room for another. */
   onTaken(): void
-  /** A batch is committed. */
-  onStored(batch: Batch, written: Written): void
+  /** A batch is committed, so many milliseconds after it was taken. */
+  onStored(batch: Batch, written: Written, tookMs: number): void
   /** Writing failed and is tried again. */
   onRetry(): void
   /** The offsets in the database are others than ours: the batch was dropped, positions must be read anew. */
@@ -94,11 +94,12 @@ export class BatchWriter {
         continue
       }
       this.#events.onTaken()
+      const takenAtMs = this.#ports.clock.monotonicMs()
       const written = await this.#writeUntilStored(batch)
       if (written === 'given up') return
       if (written === 'moved') continue
       this.#intake.stored(batch)
-      this.#events.onStored(batch, written)
+      this.#events.onStored(batch, written, this.#ports.clock.monotonicMs() - takenAtMs)
     }
   }
 

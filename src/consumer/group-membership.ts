@@ -18,6 +18,16 @@ export interface MembershipEvents {
   onLost(): void
 }
 
+/** Counts since the start. */
+export interface GroupCounts {
+  /** Generations that this consumer has been a member of. */
+  readonly joins: number
+  /** Times that it was thrown out or could not join. */
+  readonly losses: number
+  readonly commits: number
+  readonly failedCommits: number
+}
+
 export interface MembershipPorts {
   readonly clock: Clock
   /** In [0, 1). */
@@ -54,6 +64,7 @@ export class GroupMembership {
   #cancelCommit: (() => void) | null = null
   #generation: number | null = null
   #ended: PromiseWithResolvers<unknown> | null = null
+  readonly counts = { joins: 0, losses: 0, commits: 0, failedCommits: 0 }
 
   /** @param backoff between joins */
   constructor(ports: MembershipPorts, events: MembershipEvents, backoff: BackoffPolicy) {
@@ -177,6 +188,7 @@ export class GroupMembership {
   }
 
   #become(generation: number, partitions: readonly TopicPartition[]): void {
+    this.counts.joins++
     this.#assigned = new Set(partitions.map(keyOf))
     this.#generation = generation
     this.#dropForeign()
@@ -186,6 +198,7 @@ export class GroupMembership {
   }
 
   #lose(): void {
+    this.counts.losses++
     this.#stable = false
     this.#assigned = new Set()
     this.#events.onLost()
@@ -219,7 +232,9 @@ export class GroupMembership {
     this.#uncommitted = new Map()
     try {
       await this.#client.commit([...offsets.values()])
+      this.counts.commits++
     } catch (error) {
+      this.counts.failedCommits++
       // What has been stored since counts.
       this.#uncommitted = new Map([...offsets, ...this.#uncommitted])
       this.#scheduleCommit()

@@ -66,7 +66,7 @@ export class Intake {
   readonly #sealed: Batch[] = []
   #open: Batch | null = null
   #writing: Batch | null = null
-  readonly counters = { consumed: 0, discarded: 0 }
+  readonly counters = { consumed: 0, discarded: 0, skipped: 0 }
 
   constructor(options: IntakeOptions) {
     this.#options = options
@@ -182,6 +182,7 @@ export class Intake {
       // Rows from before are stored first: what is stored last is asked for before the rows of a batch are there.
       this.#seal()
       this.#openFor(state, nowMs).advance(state, state.next, offset)
+      this.counters.skipped += offset - state.next
       state.loss = { to: offset, cause: 'retention', seen: new Set() }
       if (this.#open !== null) noteLoss(this.#open, state)
     }

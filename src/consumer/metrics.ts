@@ -1,90 +1,155 @@
-import type { MetricSpec } from '../telemetry/metrics.ts'
-import type { ConsumerStatus } from '../telemetry/status.ts'
+import { EVENT_TYPES } from '../market/event.ts'
+import { byLabel, type MetricSpec, quantiles } from '../telemetry/metrics.ts'
+import type { ConsumerFigures } from './figures.ts'
+import { SURROUNDINGS_METRICS } from './surroundings-metrics.ts'
 
 const OUTCOMES = ['inserted', 'alreadyThere', 'deadLettered', 'discarded'] as const
 
-/** What the consumer shows to Prometheus. Symbols are no labels: their number is not bounded. */
-export function consumerMetrics(status: () => ConsumerStatus): MetricSpec[] {
-  return [
-    {
-      kind: 'gauge',
-      name: 'tapeline_consumer_ready',
-      help: '1 while partitions are assigned and the last flush succeeded.',
-      read: () => (status().ready ? 1 : 0),
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_consumer_messages_consumed_total',
-      help: 'Messages taken from Kafka.',
-      read: () => status().counters.consumed,
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_consumer_messages_total',
-      help: 'Messages by what became of them.',
-      labels: ['outcome'],
-      read: () => OUTCOMES.map((outcome) => ({ labels: { outcome }, value: status().counters[outcome] })),
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_consumer_messages_pending',
-      help: 'Messages taken from Kafka and not stored yet.',
-      read: () => status().counters.pending,
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_consumer_rows_inserted_total',
-      help: 'Rows inserted, by event type.',
-      labels: ['type'],
-      read: () =>
-        Object.entries(status().rows).map(([type, symbols]) => ({
-          labels: { type },
-          value: Object.values(symbols).reduce((sum, rows) => sum + rows, 0),
-        })),
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_consumer_flushes_total',
-      help: 'Batches committed in the database.',
-      read: () => status().flushes,
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_consumer_flush_retries_total',
-      help: 'Attempts to write a batch that failed and were repeated.',
-      read: () => status().retries,
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_consumer_lag_messages',
-      help: 'Messages in Kafka that are not stored yet, by partition.',
-      labels: ['topic', 'partition'],
-      read: () =>
-        status().partitions.map(({ topic, partition, lag }) => ({
-          labels: { topic, partition: String(partition) },
-          value: lag,
-        })),
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_consumer_event_to_row_seconds',
-      help: "Committed row minus the exchange's event time, over the last minute.",
-      labels: ['quantile'],
-      read: () => quantiles(status().eventToRowMs),
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_consumer_receipt_to_row_seconds',
-      help: 'Committed row minus ingestion_timestamp, over the last minute.',
-      labels: ['quantile'],
-      read: () => quantiles(status().receiptToRowMs),
-    },
-  ]
-}
+const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_ready',
+    help: '1 while partitions are assigned and the last flush succeeded.',
+    read: ({ status }) => (status.ready ? 1 : 0),
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_messages_consumed_total',
+    help: 'Messages taken from Kafka.',
+    read: ({ status }) => status.counters.consumed,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_messages_total',
+    help: 'Messages by what became of them.',
+    labels: ['outcome'],
+    read: ({ status }) => byLabel('outcome', OUTCOMES, status.counters),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_messages_pending',
+    help: 'Messages taken from Kafka and not stored yet.',
+    read: ({ status }) => status.counters.pending,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_held_bytes',
+    help: 'Bytes of the messages that wait to be stored.',
+    read: ({ heldBytes }) => heldBytes,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_dead_letters_total',
+    help: 'Messages that could not be stored, by reason.',
+    labels: ['reason'],
+    read: ({ deadLetters }) =>
+      Object.entries(deadLetters).map(([reason, value]) => ({ labels: { reason }, value })),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_lag_messages',
+    help: 'Messages in Kafka that are not stored yet, by partition.',
+    labels: ['topic', 'partition'],
+    read: ({ status }) =>
+      status.partitions.map(({ topic, partition, lag }) => ({
+        labels: { topic, partition: String(partition) },
+        value: lag,
+      })),
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_offsets_skipped_total',
+    help: 'Offsets that had left their topic before they were read: messages that are lost.',
+    read: ({ skipped }) => skipped,
+  },
+]
 
-function quantiles({ p50, p90, p99, max }: ConsumerStatus['eventToRowMs']) {
-  return Object.entries({ '0.5': p50, '0.9': p90, '0.99': p99, '1': max }).map(([quantile, ms]) => ({
-    labels: { quantile },
-    value: ms / 1000,
-  }))
-}
+const FLUSH_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_rows_inserted_total',
+    help: 'Rows inserted, by event type.',
+    labels: ['type'],
+    read: ({ status }) =>
+      EVENT_TYPES.map((type) => ({
+        labels: { type },
+        value: Object.values(status.rows[type]).reduce((sum, rows) => sum + rows, 0),
+      })),
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_flushes_total',
+    help: 'Batches committed in the database.',
+    read: ({ status }) => status.flushes,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_flush_retries_total',
+    help: 'Attempts to write a batch that failed and were repeated.',
+    read: ({ status }) => status.retries,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_flush_seconds',
+    help: 'From taking a batch to its commit, retries included, over the last minute.',
+    labels: ['quantile'],
+    read: ({ flushMs }) => quantiles(flushMs),
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_flush_seconds_total',
+    help: 'The same, summed up: by its rate, the share of the time that goes into writing.',
+    read: ({ flushTotalMs }) => flushTotalMs / 1000,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_event_to_row_seconds',
+    help: "Committed row minus the exchange's event time, over the last minute.",
+    labels: ['quantile'],
+    read: ({ status }) => quantiles(status.eventToRowMs),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_receipt_to_row_seconds',
+    help: 'Committed row minus ingestion_timestamp, over the last minute.',
+    labels: ['quantile'],
+    read: ({ status }) => quantiles(status.receiptToRowMs),
+  },
+]
+
+const GROUP_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_assigned_partitions',
+    help: 'Partitions that this consumer reads.',
+    read: ({ status }) => status.partitions.length,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_rebalances_total',
+    help: 'Generations of the group that this consumer has joined, the first included.',
+    read: ({ group }) => group.joins,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_membership_losses_total',
+    help: 'Times that it lost its membership, or could not join.',
+    read: ({ group }) => group.losses,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_commits_total',
+    help: 'Commits to the group, by result. The database holds the offsets that count.',
+    labels: ['result'],
+    read: ({ group }) =>
+      byLabel('result', ['ok', 'failed'], { ok: group.commits, failed: group.failedCommits }),
+  },
+]
+
+/** What the consumer shows to Prometheus. Symbols are no labels: their number is not bounded. */
+export const CONSUMER_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
+  ...MESSAGE_METRICS,
+  ...FLUSH_METRICS,
+  ...GROUP_METRICS,
+  ...SURROUNDINGS_METRICS,
+]

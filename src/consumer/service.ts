@@ -2,24 +2,20 @@ import { TapelineError } from '../errors.ts'
 import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
 import { Closers } from '../telemetry/closers.ts'
 import { startHealthServer } from '../telemetry/health-server.ts'
-import { LatencyWindow } from '../telemetry/latency.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { plural } from '../telemetry/plural.ts'
 import type { RunningService } from '../telemetry/service.ts'
-import type { ConsumerStatus } from '../telemetry/status.ts'
-import { Tally } from '../telemetry/tally.ts'
-import { VERSION } from '../telemetry/version.ts'
 import { systemClock } from '../timing/clock.ts'
 import { awaitKafkaAccess } from './access.ts'
-import type { Batch } from './batch.ts'
 import type { ConsumerConfig } from './config.ts'
-import type { Written } from './consumer-store.ts'
 import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
 import { DeadLetterProducer } from './dead-letter-producer.ts'
+import { ConsumerCounts } from './figures.ts'
 import { openGroupClient } from './group-client.ts'
-import { consumerMetrics } from './metrics.ts'
+import { CONSUMER_METRICS } from './metrics.ts'
+import { NOTHING_KNOWN, SurroundingsWatch } from './surroundings.ts'
 import { startUpkeep } from './upkeep.ts'
 import { Worker } from './worker.ts'
 
@@ -34,11 +30,12 @@ const WRITING_LIMIT_MS = 10_000
  */
 export async function startConsumer(config: ConsumerConfig, log: Logger): Promise<RunningService> {
   const startedAtMs = performance.now()
-  const figures = new ConsumerFigures()
+  const counts = new ConsumerCounts()
   const ended = Promise.withResolvers<unknown>()
   const closers = new Closers()
   const starting = new AbortController()
   let worker: Worker | null = null
+  let surroundings: SurroundingsWatch | null = null
 
   let waitingFor = 'the database has not answered yet'
 
@@ -46,13 +43,15 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     const reason = worker === null ? waitingFor : whyNotReady(worker)
     return { ready: reason === '', reason }
   }
-  const status = (): ConsumerStatus => {
-    const { ready, reason } = readiness()
-    return figures.status(worker, { ready, reason, uptimeMs: performance.now() - startedAtMs })
-  }
+  const health = () => ({ ...readiness(), uptimeMs: performance.now() - startedAtMs })
+  const figures = () => counts.figures(worker, health(), surroundings?.known ?? NOTHING_KNOWN)
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'CONSUMER_PORT' },
-    { readiness, status, metrics: createMetrics(consumerMetrics(status)) },
+    {
+      readiness,
+      status: () => counts.status(worker, health()),
+      metrics: createMetrics('consumer', figures, CONSUMER_METRICS),
+    },
   )
   closers.add('http', () => http.close())
 
@@ -62,6 +61,10 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     closers.add('upkeep', startUpkeep(database, config.upkeep, log))
     waitingFor = 'Kafka has not answered yet'
     await awaitKafkaAccess(config, log, starting.signal)
+    const watch = new SurroundingsWatch(database, config, log)
+    closers.add('surroundings', () => watch.stop())
+    watch.start()
+    surroundings = watch
     const letters = new DeadLetterProducer(config, log)
     closers.add('dead letters', () => letters.close())
     worker = new Worker(
@@ -78,9 +81,9 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
         log,
       },
       {
-        onStored: (batch, written) => figures.stored(batch, written),
+        onStored: (batch, written, tookMs) => counts.stored(batch, written, tookMs),
         onRetry: () => {
-          figures.retries++
+          counts.retries++
         },
         onFatal: ended.resolve,
       },
@@ -138,73 +141,4 @@ function whyNotReady(worker: Worker): string {
   if (worker.ailing !== null) return worker.ailing
   if (worker.writeFailure !== null) return `the last flush failed: ${worker.writeFailure}`
   return ''
-}
-
-/** What is counted of the work, since the start. */
-class ConsumerFigures {
-  readonly #rows = new Tally()
-  readonly #eventToRow = new LatencyWindow()
-  readonly #receiptToRow = new LatencyWindow()
-  #inserted = 0
-  #deadLettered = 0
-  #alreadyThere = 0
-  #flushes = 0
-  retries = 0
-
-  stored(batch: Batch, written: Written): void {
-    this.#flushes++
-    this.#inserted += written.inserted
-    this.#deadLettered += written.deadLettered
-    this.#alreadyThere += batch.messages - written.inserted - written.deadLettered
-    for (const { type, symbol, rows } of written.rows) this.#rows.add(type, symbol, rows)
-    const nowMs = performance.now()
-    const wallMs = Date.now()
-    const { trades, bookTicker } = batch
-    for (let i = 0; i < trades.tradeId.length; i++) {
-      // Backfilled rows are late by their nature.
-      if (trades.source[i] === 'backfill') continue
-      const eventMs = trades.eventTimeMs[i]
-      if (eventMs != null) this.#eventToRow.record(wallMs - eventMs, nowMs)
-      this.#receiptToRow.record(wallMs - (trades.ingestionUs[i] ?? 0) / 1000, nowMs)
-    }
-    for (const receivedUs of bookTicker.ingestionUs)
-      this.#receiptToRow.record(wallMs - receivedUs / 1000, nowMs)
-  }
-
-  status(
-    worker: Worker | null,
-    health: { readonly ready: boolean; readonly reason: string; readonly uptimeMs: number },
-  ): ConsumerStatus {
-    const nowMs = performance.now()
-    return {
-      service: 'consumer',
-      version: VERSION,
-      ...health,
-      generation: worker?.generation ?? null,
-      partitions: (worker?.intake.progress() ?? []).map(({ topic, partition, stored, end }) => ({
-        topic,
-        partition,
-        nextOffset: stored,
-        endOffset: end,
-        lag: Math.max(0, end - stored),
-      })),
-      counters: {
-        consumed: worker?.intake.counters.consumed ?? 0,
-        inserted: this.#inserted,
-        alreadyThere: this.#alreadyThere,
-        deadLettered: this.#deadLettered,
-        discarded: worker?.intake.counters.discarded ?? 0,
-        pending: worker?.intake.pending ?? 0,
-      },
-      rows: {
-        trade: this.#rows.of('trade'),
-        aggTrade: this.#rows.of('aggTrade'),
-        bookTicker: this.#rows.of('bookTicker'),
-      },
-      flushes: this.#flushes,
-      retries: this.retries,
-      eventToRowMs: this.#eventToRow.summary(nowMs),
-      receiptToRowMs: this.#receiptToRow.summary(nowMs),
-    }
-  }
 }

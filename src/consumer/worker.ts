@@ -13,15 +13,15 @@ import type { ConsumerStore, Written } from './consumer-store.ts'
 import type { TopicKind } from './decode.ts'
 import { failureKind } from './failures.ts'
 import type { GroupClient, OffsetToCommit } from './group-client.ts'
-import { type Assignment, GroupMembership } from './group-membership.ts'
+import { type Assignment, type GroupCounts, GroupMembership } from './group-membership.ts'
 import { Intake } from './intake.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
 import { keyOf } from './partition.ts'
 import { type PositionSources, readPositions } from './positions.ts'
 
 export interface WorkerEvents {
-  /** A batch is committed. */
-  onStored(batch: Batch, written: Written): void
+  /** A batch is committed, so many milliseconds after it was taken. */
+  onStored(batch: Batch, written: Written, tookMs: number): void
   /** Writing failed and is tried again. */
   onRetry(): void
   /** Going on would lose or corrupt something; nothing uncommitted is lost. */
@@ -127,8 +127,8 @@ export class Worker {
       ports,
       {
         onTaken: () => this.#kafka.wake(),
-        onStored: (batch, written) => {
-          events.onStored(batch, written)
+        onStored: (batch, written, tookMs) => {
+          events.onStored(batch, written, tookMs)
           // A batch that was held up may end below what another owner has stored and committed meanwhile.
           this.#membership.commitSoon(this.#storedOffsets().filter((one) => batch.steps.has(keyOf(one))))
         },
@@ -158,6 +158,10 @@ export class Worker {
   /** Which partitions cannot be read now, and why; null when all of ours can. */
   get ailing(): string | null {
     return this.#kafka.ailing
+  }
+
+  get groupCounts(): GroupCounts {
+    return this.#membership.counts
   }
 
   get generation(): number | null {

@@ -59,6 +59,11 @@ export class Backfill {
     this.#wake = new Wake(options.clock)
   }
 
+  /** The ids of a gap that are still missing. */
+  missingIn(gap: IdGap): IdRange[] {
+    return this.#ports.missingIn(gap)
+  }
+
   start(): void {
     this.#running ??= this.#run()
   }

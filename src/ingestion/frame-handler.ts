@@ -96,6 +96,11 @@ export class FrameHandler {
     return this.#eventToReceipt.summary(nowMs)
   }
 
+  /** The least of the last minute, in milliseconds; null when nothing came. */
+  leastEventToReceiptMs(nowMs: number): number | null {
+    return this.#eventToReceipt.min(nowMs)
+  }
+
   #observe(
     { type, stream, symbol, payload, json }: EventFrame,
     stamp: ReceiptStamp,

@@ -1,6 +1,7 @@
 import type { EventType } from '../market/event.ts'
 import { type Gap, gapId } from '../market/gap.ts'
 import type { IdRange } from '../market/id-ranges.ts'
+import { Tally } from '../telemetry/tally.ts'
 
 /** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
 export interface IdGap extends Gap {
@@ -24,6 +25,12 @@ export class GapLedger {
   readonly #onSettled: (gap: IdGap, lost: IdRange) => void
   readonly #wallMs: () => number
   readonly #open = new Map<string, IdGap>()
+  /** Gaps that this process has opened, by event type and cause. */
+  readonly opened = new Tally()
+  /** Gaps of ids that it has closed, by event type and status. */
+  readonly closed = new Tally()
+  /** Windows without quotes that it has entered, by `count` or `ms` and cause. */
+  readonly outages = new Tally()
 
   /**
    * @param publish takes a revision to the gaps topic, in order
@@ -77,6 +84,7 @@ export class GapLedger {
       updated_at: nowMs,
       closed_at: null,
     }
+    this.opened.add(eventType, cause)
     return this.#put(gap)
   }
 
@@ -96,6 +104,8 @@ export class GapLedger {
 
   /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
   outage(symbol: string, fromMs: number, toMs: number, cause: string): void {
+    this.outages.add('count', cause)
+    this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
     this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, REASON_QUOTES)
   }
 
@@ -176,6 +186,7 @@ export class GapLedger {
   #close(gap: IdGap, { from, to }: IdRange, status: 'filled' | 'unrecoverable', reason: string | null): void {
     const nowMs = this.#wallMs()
     const known = this.#open.delete(gap.gap_id)
+    this.closed.add(gap.event_type, status)
     const revision = known ? gap.revision + 1 : gap.revision
     this.#publish({
       ...gap,

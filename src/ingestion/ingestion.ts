@@ -10,6 +10,7 @@ import { AttemptLimit } from '../timing/attempt-limit.ts'
 import { delayFor, unlessAborted } from '../timing/backoff.ts'
 import { sleepOn } from '../timing/clock.ts'
 import type { IngestionConfig } from './config.ts'
+import { type IngestionFigures, ingestionFigures } from './figures.ts'
 import type { ControlFrame } from './frame-handler.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './message-queue.ts'
@@ -152,6 +153,19 @@ export class Ingestion {
       oldestUnacknowledgedMs: Math.round(this.#producer.oldestUnacknowledgedMs(nowMs)),
       eventToReceiptMs: handler?.eventToReceipt(nowMs) ?? { count: 0, p50: 0, p90: 0, p99: 0, max: 0 },
     }
+  }
+
+  figures(): IngestionFigures {
+    const { clock } = this.#outside
+    return ingestionFigures({
+      status: this.status(),
+      config: this.#config,
+      producer: this.#producer,
+      seats: this.#seats,
+      pipeline: this.#pipeline,
+      nowMs: clock.monotonicMs(),
+      wallMs: clock.wallMicros() / 1000,
+    })
   }
 
   #whyNotReady(): string {

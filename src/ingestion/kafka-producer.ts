@@ -2,7 +2,9 @@ import { describeError } from '../errors.ts'
 import type { BaseOffset, KafkaPort, RecordProducer } from '../kafka/kafka-port.ts'
 import type { Compression } from '../kafka/producer.ts'
 import { describeKafkaError } from '../kafka/refusal.ts'
+import { LatencyWindow } from '../telemetry/latency.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { LatencySummary } from '../telemetry/status.ts'
 import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
 import { sleepOn } from '../timing/clock.ts'
 import { Wake } from '../timing/wake.ts'
@@ -56,8 +58,13 @@ export class KafkaProducer {
   #inFlight: readonly OutgoingMessage[] = []
   #acknowledgedMessages = 0
   readonly #fences: Array<{ readonly after: number; readonly resolve: () => void }> = []
+  readonly #sendTimes = new LatencyWindow()
   /** Events that Kafka has acknowledged. */
   acknowledged = 0
+  /** Batches that Kafka has acknowledged. */
+  sends = 0
+  /** Attempts to send a batch that failed and were repeated. */
+  failures = 0
 
   constructor(
     options: KafkaProducerOptions,
@@ -84,6 +91,11 @@ export class KafkaProducer {
   oldestUnacknowledgedMs(nowMs: number): number {
     const oldest = this.#inFlight[0]?.queuedAtMs ?? this.#queue.oldestQueuedAtMs
     return oldest === null ? 0 : Math.max(0, nowMs - oldest)
+  }
+
+  /** From sending a batch to its acknowledgement, over the last minute. */
+  sendTimes(nowMs: number): LatencySummary {
+    return this.#sendTimes.summary(nowMs)
   }
 
   start(): void {
@@ -166,20 +178,26 @@ export class KafkaProducer {
   /** The offsets behind them once Kafka has acknowledged all of them; null when the stop gave up first. */
   async #deliver(batch: readonly OutgoingMessage[]): Promise<Parameters<OnAcknowledged>[1] | null> {
     const { signal } = this.#giveUp
+    const { clock } = this.#outside
+    const sentAtMs = clock.monotonicMs()
     for (let failures = 1; !signal.aborted; failures++) {
       try {
         if (this.#sentByProducer >= MESSAGES_PER_PRODUCER) await this.#renew()
         const offsets = await this.#producer.send(batch)
         this.#sentByProducer += batch.length
+        this.sends++
+        const nowMs = clock.monotonicMs()
+        this.#sendTimes.record(nowMs - sentAtMs, nowMs)
         return nextOffsets(batch, offsets)
       } catch (error) {
         if (signal.aborted) return null
+        this.failures++
         this.#log.warn(
           { err: error },
           `Kafka did not take a batch, sending it again: ${describeKafkaError(error)}`,
         )
         const waitMs = delayFor(failures, this.#options.backoff, this.#outside.random())
-        await sleepOn(this.#outside.clock, waitMs, signal).catch(() => {})
+        await sleepOn(clock, waitMs, signal).catch(() => {})
         await this.#renew()
       }
     }

@@ -1,114 +1,176 @@
-import type { MetricSpec } from '../telemetry/metrics.ts'
-import type { IngestionStatus } from '../telemetry/status.ts'
+import { EVENT_TYPES, eventTypeOf } from '../market/event.ts'
+import { byLabel, type MetricSpec, quantiles, type Reading } from '../telemetry/metrics.ts'
+import type { IngestionStatus, StreamStatus } from '../telemetry/status.ts'
+import type { IngestionFigures } from './figures.ts'
+import { GAP_METRICS } from './gap-metrics.ts'
 
 const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const
+const CONNECTION_STATES = ['waiting', 'connecting', 'open', 'streaming', 'paused'] as const
+
+const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_ready',
+    help: '1 while every connection is open and Kafka acknowledges.',
+    read: ({ status }) => (status.ready ? 1 : 0),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_connections',
+    help: 'Connections to the exchange, by state.',
+    labels: ['state'],
+    read: ({ status }) =>
+      byLabel(
+        'state',
+        CONNECTION_STATES,
+        Object.fromEntries(
+          [...Map.groupBy(status.connections, ({ state }) => state)].map(([state, all]) => [
+            state,
+            all.length,
+          ]),
+        ),
+      ),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_oldest_connection_seconds',
+    help: 'Age of the oldest connection that is open.',
+    read: ({ status }) => Math.max(0, ...status.connections.map(({ ageMs }) => ageMs ?? 0)) / 1000,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_connection_max_age_seconds',
+    help: 'Age at which a connection is replaced (CONNECTION_MAX_AGE_HOURS).',
+    read: ({ connectionMaxAgeMs }) => connectionMaxAgeMs / 1000,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_connections_lost_total',
+    help: 'Connections that ended without having been told to.',
+    read: ({ connectionsLost }) => connectionsLost,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_rollovers_total',
+    help: 'Connections that were replaced without a break.',
+    read: ({ status }) => status.rollovers,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_streams',
+    help: 'Streams that are subscribed to, by event type.',
+    labels: ['type'],
+    read: ({ status }) => streamsByType(status, () => true),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_quiet_streams',
+    help: 'Streams that have been silent for much longer than is their way, by event type.',
+    labels: ['type'],
+    read: ({ status }) => streamsByType(status, ({ quiet }) => quiet),
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_frames_received_total',
+    help: 'Frames received from the exchange.',
+    read: ({ status }) => status.counters.received,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_frames_total',
+    help: 'Frames by what became of them.',
+    labels: ['outcome'],
+    read: ({ status }) => byLabel('outcome', OUTCOMES, status.counters),
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_frames_not_forwarded_total',
+    help: 'Frames ignored or rejected, by reason; the rejected are dead letters.',
+    labels: ['outcome', 'reason'],
+    read: ({ status: { ignoredByReason, rejectedByReason } }) =>
+      Object.entries({ ignored: ignoredByReason, rejected: rejectedByReason }).flatMap(([outcome, reasons]) =>
+        Object.entries(reasons).map(([reason, value]) => ({ labels: { outcome, reason }, value })),
+      ),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_event_to_receipt_seconds',
+    help: "Receipt minus the exchange's event time over the last minute; negative when the clocks differ.",
+    labels: ['quantile'],
+    read: ({ status }) => quantiles(status.eventToReceiptMs),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_clock_offset_seconds',
+    help: "The least receipt minus event time of the last minute: this clock is ahead of the exchange's by that, less the fastest way here; negative where it is behind.",
+    read: ({ clockOffsetMs }) => (clockOffsetMs === null ? null : clockOffsetMs / 1000),
+  },
+]
+
+const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_messages_acknowledged_total',
+    help: 'Events that Kafka has acknowledged.',
+    read: ({ status }) => status.counters.acknowledged,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_queue_messages',
+    help: 'Events waiting for Kafka.',
+    read: ({ status }) => status.counters.queued,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_queue_bytes',
+    help: 'Bytes waiting for Kafka.',
+    read: ({ status }) => status.queueBytes,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_queue_limit_bytes',
+    help: 'Bytes at which the sockets pause (KAFKA_QUEUE_MAX_BYTES).',
+    read: ({ queueMaxBytes }) => queueMaxBytes,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_oldest_unacknowledged_seconds',
+    help: 'Age of the oldest message that Kafka has not acknowledged.',
+    read: ({ status }) => status.oldestUnacknowledgedMs / 1000,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_sends_total',
+    help: 'Batches that Kafka has acknowledged.',
+    read: ({ sends }) => sends,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_send_failures_total',
+    help: 'Attempts to send a batch that failed and were repeated.',
+    read: ({ sendFailures }) => sendFailures,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_send_seconds',
+    help: 'From sending a batch to its acknowledgement, over the last minute.',
+    labels: ['quantile'],
+    read: ({ sendMs }) => quantiles(sendMs),
+  },
+]
 
 /** What ingestion shows to Prometheus. Symbols are no labels: their number is not bounded. */
-export function ingestionMetrics(status: () => IngestionStatus): MetricSpec[] {
-  return [
-    {
-      kind: 'gauge',
-      name: 'tapeline_ingestion_ready',
-      help: '1 while every connection is open and Kafka acknowledges.',
-      read: () => (status().ready ? 1 : 0),
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_ingestion_frames_received_total',
-      help: 'Frames received from the exchange.',
-      read: () => status().counters.received,
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_ingestion_frames_total',
-      help: 'Frames by what became of them.',
-      labels: ['outcome'],
-      read: () => OUTCOMES.map((outcome) => ({ labels: { outcome }, value: status().counters[outcome] })),
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_ingestion_frames_not_forwarded_total',
-      help: 'Frames ignored or rejected, by reason.',
-      labels: ['outcome', 'reason'],
-      read: () => {
-        const { ignoredByReason, rejectedByReason } = status()
-        return [
-          ...Object.entries(ignoredByReason).map(([reason, value]) => ({
-            labels: { outcome: 'ignored', reason },
-            value,
-          })),
-          ...Object.entries(rejectedByReason).map(([reason, value]) => ({
-            labels: { outcome: 'rejected', reason },
-            value,
-          })),
-        ]
-      },
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_ingestion_messages_acknowledged_total',
-      help: 'Events that Kafka has acknowledged.',
-      read: () => status().counters.acknowledged,
-    },
-    {
-      kind: 'counter',
-      name: 'tapeline_ingestion_messages_backfilled_total',
-      help: 'Trades and aggTrades fetched over REST because they were missing.',
-      read: () => status().counters.backfilled,
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_ingestion_open_gaps',
-      help: 'Ranges of ids that are missing and being looked for.',
-      read: () => status().openGaps.length,
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_ingestion_quiet_streams',
-      help: 'Streams that have been silent for much longer than is their way.',
-      read: () => Object.values(status().streams).filter(({ quiet }) => quiet).length,
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_ingestion_queue_messages',
-      help: 'Events waiting for Kafka.',
-      read: () => status().counters.queued,
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_ingestion_queue_bytes',
-      help: 'Bytes waiting for Kafka.',
-      read: () => status().queueBytes,
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_ingestion_oldest_unacknowledged_seconds',
-      help: 'Age of the oldest message that Kafka has not acknowledged.',
-      read: () => status().oldestUnacknowledgedMs / 1000,
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_ingestion_connections',
-      help: 'Connections to the exchange, by state.',
-      labels: ['state'],
-      read: () =>
-        [...Map.groupBy(status().connections, ({ state }) => state)].map(([state, all]) => ({
-          labels: { state },
-          value: all.length,
-        })),
-    },
-    {
-      kind: 'gauge',
-      name: 'tapeline_ingestion_event_to_receipt_seconds',
-      help: "Receipt minus the exchange's event time over the last minute; negative when the clocks differ.",
-      labels: ['quantile'],
-      read: () => {
-        const { p50, p90, p99, max } = status().eventToReceiptMs
-        return Object.entries({ '0.5': p50, '0.9': p90, '0.99': p99, '1': max }).map(([quantile, ms]) => ({
-          labels: { quantile },
-          value: ms / 1000,
-        }))
-      },
-    },
-  ]
+export const INGESTION_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
+  ...EXCHANGE_METRICS,
+  ...KAFKA_METRICS,
+  ...GAP_METRICS,
+]
+
+function streamsByType({ streams }: IngestionStatus, counts: (stream: StreamStatus) => boolean): Reading {
+  const found: Record<string, number> = {}
+  for (const [name, stream] of Object.entries(streams)) {
+    const type = eventTypeOf(name)
+    if (type !== null && counts(stream)) found[type] = (found[type] ?? 0) + 1
+  }
+  return byLabel('type', EVENT_TYPES, found)
 }

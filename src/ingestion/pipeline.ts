@@ -58,6 +58,7 @@ export class Pipeline {
   readonly handler: FrameHandler
   readonly ledger: GapLedger
   readonly backfill: Backfill
+  readonly rest: RestCaller
   readonly #config: PipelineConfig
   readonly #ports: PipelinePorts
   readonly #stopping = new AbortController()
@@ -100,8 +101,9 @@ export class Pipeline {
     const budget = new WeightBudget(config.restWeightPerMinute)
     // The symbols were asked for a moment ago.
     budget.take(EXCHANGE_INFO_WEIGHT, clock.monotonicMs())
-    const rest = new RestCaller(outside.exchange.fetchTrades, budget, clock, log)
     const { backoff } = config
+    const rest = new RestCaller(outside.exchange.fetchTrades, budget, clock, log)
+    this.rest = rest
     this.backfill = new Backfill(
       { rest, clock, random, backoff, maxIds: config.backfillMaxIds },
       {

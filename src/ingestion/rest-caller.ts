@@ -16,6 +16,20 @@ interface Call {
   readonly answer: PromiseWithResolvers<RestOutcome>
 }
 
+/** What was asked of REST and what it answered; counts since the start. */
+export interface RestFigures {
+  /** By `ok`, an HTTP status, `rejected` or `failed`. */
+  readonly answers: Readonly<Record<string, number>>
+  /** Requests that wait for their turn. */
+  readonly waiting: number
+  readonly weightSpent: number
+  readonly weightPerMinute: number
+  /** What the exchange said, within the last minute, that the whole IP has used; null when it has not. */
+  readonly ipWeight: number | null
+  /** How long it still forbids to ask. */
+  readonly waitLeftMs: number
+}
+
 /** Who asks: what is urgent comes before all that waits, and should be rare and cheap. */
 export type Urgency = 'urgent' | 'patient'
 
@@ -34,6 +48,8 @@ export class RestCaller {
   /** 451 in a row. */
   #refusals = 0
   #refusedUntilMs = 0
+  /** Answers by what they said. */
+  readonly #answers: Record<string, number> = {}
 
   constructor(fetch: FetchTrades, budget: WeightBudget, clock: Clock, log: Logger) {
     this.#fetch = fetch
@@ -46,6 +62,18 @@ export class RestCaller {
   /** The region is refused, time and again: asking is pointless until it is tried once more, ten minutes after the last. */
   get isRefused(): boolean {
     return this.#refusals >= REFUSALS && this.#clock.monotonicMs() < this.#refusedUntilMs
+  }
+
+  figures(): RestFigures {
+    const nowMs = this.#clock.monotonicMs()
+    return {
+      answers: { ...this.#answers },
+      waiting: this.#waiting.urgent.length + this.#waiting.patient.length,
+      weightSpent: this.#budget.spent,
+      weightPerMinute: this.#budget.perMinute,
+      ipWeight: this.#budget.ipWeight(nowMs),
+      waitLeftMs: this.#budget.waitLeftMs(nowMs),
+    }
   }
 
   /**
@@ -104,6 +132,8 @@ export class RestCaller {
 
   #note(outcome: RestOutcome): void {
     const nowMs = this.#clock.monotonicMs()
+    const answer = answerOf(outcome)
+    this.#answers[answer] = (this.#answers[answer] ?? 0) + 1
     if (typeof outcome.usedWeight === 'number') this.#budget.used(outcome.usedWeight, nowMs)
     if (outcome.kind === 'wait') {
       const { status, waitMs } = outcome
@@ -133,5 +163,20 @@ export class RestCaller {
   #noteService(): void {
     if (this.#refusals > 0) this.#log.info('The exchange serves this region again')
     this.#refusals = 0
+  }
+}
+
+/** One of the few words that an answer is counted under. */
+function answerOf(outcome: RestOutcome): string {
+  switch (outcome.kind) {
+    case 'rows':
+      return 'ok'
+    case 'wait':
+      return String(outcome.status)
+    case 'refused':
+      return '451'
+    case 'rejected':
+    case 'failed':
+      return outcome.kind
   }
 }

@@ -56,6 +56,8 @@ export class Seat {
   #stopped = false
   /** Connections that were replaced without a break. */
   rollovers = 0
+  /** Times that its connection ended without having been told to, whether another took over or not. */
+  lost = 0
 
   constructor(options: SeatOptions, log: Logger) {
     this.plan = options.plan
@@ -167,6 +169,7 @@ export class Seat {
     }
     // One that has been replaced is leaving.
     if (connection !== this.#current) return
+    if (!this.#stopped) this.lost++
     this.#cancelAge?.()
     // The old one has gone by itself: the new one, open or about to be, takes its place.
     if (this.#successor !== null) this.#handOver()

@@ -5,7 +5,7 @@ import type { RunningService } from '../telemetry/service.ts'
 import type { Clock } from '../timing/clock.ts'
 import type { IngestionConfig } from './config.ts'
 import { Ingestion } from './ingestion.ts'
-import { ingestionMetrics } from './metrics.ts'
+import { INGESTION_METRICS } from './metrics.ts'
 import { outside } from './outside.ts'
 
 /**
@@ -25,7 +25,7 @@ export async function startIngestion(
     {
       readiness: () => ingestion.readiness(),
       status: () => ingestion.status(),
-      metrics: createMetrics(ingestionMetrics(() => ingestion.status())),
+      metrics: createMetrics('ingestion', () => ingestion.figures(), INGESTION_METRICS),
     },
   )
   ingestion.start()

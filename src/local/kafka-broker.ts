@@ -18,6 +18,7 @@ import { shownPath } from './shown-path.ts'
 const READY_TIMEOUT_MS = 60_000
 const PROBE_INTERVAL_MS = 100
 const PROBE_TIMEOUT_MS = 2000
+const HEAP_MEBIBYTES = 512
 const PROBE_GROUP = 'tapeline-probe'
 
 export interface KafkaBrokerOptions {
@@ -29,6 +30,8 @@ export interface KafkaBrokerOptions {
   readonly dataDir: string
   /** 0 takes a free one. */
   readonly port: number
+  /** The most that its Java heap may grow to; 512 MiB unless given. */
+  readonly heapMebibytes?: number
   /** Told what is being done, in a few words. */
   readonly onProgress?: (text: string) => void
   /** Called with the pid as soon as there is one, long before the broker answers. */
@@ -46,7 +49,7 @@ export interface KafkaBroker extends RunningProcess {
 }
 
 /**
- * Starts a single KRaft broker on loopback and waits until it answers requests for metadata and for groups. A data directory that
+ * Starts a KRaft broker on loopback and waits until it answers requests for metadata and for groups. A data directory that
  * was used before is continued, also after a SIGKILL.
  *
  * The broker leads its own process group and outlives this process unless it is stopped: its pid has to be kept.
@@ -141,7 +144,11 @@ async function runJava(
   const paths = kafkaPaths(options.dataDir)
   const log = openSync(paths.log, 'a')
   try {
-    const jvm = ['-Xmx512m', '-XX:+ExitOnOutOfMemoryError', '-Djava.awt.headless=true']
+    const jvm = [
+      `-Xmx${options.heapMebibytes ?? HEAP_MEBIBYTES}m`,
+      '-XX:+ExitOnOutOfMemoryError',
+      '-Djava.awt.headless=true',
+    ]
     const classpath = ['-cp', join(options.distributionDir, 'libs', '*')]
     const child = spawn(
       'java',

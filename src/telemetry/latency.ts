@@ -18,6 +18,7 @@ interface Slice {
   readonly counts: Uint32Array
   count: number
   max: number
+  min: number
 }
 
 /**
@@ -29,6 +30,7 @@ export class LatencyWindow {
     counts: new Uint32Array(2 * SIDE + 1),
     count: 0,
     max: 0,
+    min: 0,
   }))
   #current = 0
   #sliceEndsMs = Number.NEGATIVE_INFINITY
@@ -41,6 +43,7 @@ export class LatencyWindow {
     const bucket = bucketOf(latencyMs)
     slice.counts[bucket] = (slice.counts[bucket] ?? 0) + 1
     slice.max = slice.count === 0 ? latencyMs : Math.max(slice.max, latencyMs)
+    slice.min = slice.count === 0 ? latencyMs : Math.min(slice.min, latencyMs)
     slice.count++
   }
 
@@ -52,6 +55,13 @@ export class LatencyWindow {
     const max = round(Math.max(...filled.map((slice) => slice.max)))
     const at = (share: number) => Math.min(max, percentile(filled, Math.ceil(count * share)))
     return { count, p50: at(0.5), p90: at(0.9), p99: at(0.99), max }
+  }
+
+  /** The least of the last minute; null when nothing was measured. */
+  min(nowMs: number): number | null {
+    this.#moveTo(nowMs)
+    const filled = this.#slices.filter((slice) => slice.count > 0)
+    return filled.length === 0 ? null : Math.min(...filled.map((slice) => slice.min))
   }
 
   #moveTo(nowMs: number): void {

@@ -1,24 +1,43 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import type { LatencySummary } from './status.ts'
+import { VERSION } from './version.ts'
 
-/** The value of a metric without labels, or the value for each set of labels. */
+/** The value of a metric without labels, or the value for each set of labels; null where nothing is known. */
 export type Reading =
   | number
+  | null
   | ReadonlyArray<{ readonly labels: Readonly<Record<string, string>>; readonly value: number }>
 
-export interface MetricSpec {
+export interface MetricSpec<Figures> {
   readonly kind: 'counter' | 'gauge'
   /** By Prometheus' conventions: base units, `_total` for counters. */
   readonly name: string
   readonly help: string
+  /** Each takes a bounded set of values: symbols, gaps and texts of errors are none. */
   readonly labels?: readonly string[]
-  /** Asked at each scrape: hot paths count in plain numbers. */
-  readonly read: () => Reading
+  readonly read: (figures: Figures) => Reading
 }
 
-/** A registry over figures that live elsewhere, with Node's own process metrics. */
-export function createMetrics(specs: readonly MetricSpec[]): () => Promise<string> {
+/**
+ * A registry over figures that live elsewhere, with Node's own process metrics. Hot paths count in plain numbers; the
+ * figures are taken once a scrape.
+ *
+ * @param service whose they are, for `tapeline_build_info`
+ */
+export function createMetrics<Figures>(
+  service: 'ingestion' | 'consumer',
+  take: () => Figures,
+  specs: ReadonlyArray<MetricSpec<Figures>>,
+): () => Promise<string> {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
+  new Gauge({
+    name: 'tapeline_build_info',
+    help: '1, with what runs in its labels.',
+    labelNames: ['service', 'version', 'node'],
+    registers: [registry],
+  }).set({ service, version: VERSION, node: process.version }, 1)
+  let figures: Figures
   for (const { kind, name, help, labels = [], read } of specs) {
     const options = { name, help, labelNames: [...labels], registers: [registry] }
     if (kind === 'counter') {
@@ -26,7 +45,8 @@ export function createMetrics(specs: readonly MetricSpec[]): () => Promise<strin
         ...options,
         collect() {
           this.reset()
-          for (const { labels, value } of readings(read())) this.inc(labels, value)
+          if (labels.length === 0) this.remove()
+          for (const { labels, value } of readings(read(figures))) this.inc(labels, value)
         },
       })
     } else {
@@ -34,15 +54,39 @@ export function createMetrics(specs: readonly MetricSpec[]): () => Promise<strin
         ...options,
         collect() {
           this.reset()
-          for (const { labels, value } of readings(read())) this.set(labels, value)
+          // A gauge that is reset stands at 0, which is not the same as unknown.
+          if (labels.length === 0) this.remove()
+          for (const { labels, value } of readings(read(figures))) this.set(labels, value)
         },
       })
     }
   }
-  return () => registry.metrics()
+  return () => {
+    figures = take()
+    return registry.metrics()
+  }
+}
+
+/** A label for each of these words, 0 where it has not been counted: what was never seen can then rise from 0. */
+export function byLabel(
+  label: string,
+  words: readonly string[],
+  counts: Readonly<Record<string, number>>,
+): Reading {
+  return words.map((word) => ({ labels: { [label]: word }, value: counts[word] ?? 0 }))
+}
+
+/** Percentiles of the last minute; none where nothing was measured, so that no 0 passes for a fast minute. */
+export function quantiles({ count, p50, p90, p99, max }: LatencySummary): Reading {
+  if (count === 0) return []
+  return Object.entries({ '0.5': p50, '0.9': p90, '0.99': p99, '1': max }).map(([quantile, ms]) => ({
+    labels: { quantile },
+    value: ms / 1000,
+  }))
 }
 
 function readings(reading: Reading): ReadonlyArray<{ labels: Record<string, string>; value: number }> {
+  if (reading === null) return []
   return typeof reading === 'number'
     ? [{ labels: {}, value: reading }]
     : reading.map(({ labels, value }) => ({ labels: { ...labels }, value }))

@@ -16,6 +16,11 @@ export class Tally {
     return Object.fromEntries(this.#counts.get(group) ?? [])
   }
 
+  /** All counts, by group and name. */
+  groups(): Record<string, Record<string, number>> {
+    return Object.fromEntries([...this.#counts].map(([group, names]) => [group, Object.fromEntries(names)]))
+  }
+
   entries(): Array<{ readonly group: string; readonly name: string; readonly count: number }> {
     return [...this.#counts].flatMap(([group, names]) =>
       [...names].map(([name, count]) => ({ group, name, count })),

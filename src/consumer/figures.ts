@@ -1,0 +1,127 @@
+import { LatencyWindow } from '../telemetry/latency.ts'
+import type { ConsumerStatus, LatencySummary } from '../telemetry/status.ts'
+import { Tally } from '../telemetry/tally.ts'
+import { VERSION } from '../telemetry/version.ts'
+import type { Batch } from './batch.ts'
+import type { Written } from './consumer-store.ts'
+import type { GroupCounts } from './group-membership.ts'
+import type { Surroundings } from './surroundings.ts'
+import type { Worker } from './worker.ts'
+
+/** What metrics tell beyond `/status`. */
+export interface ConsumerFigures extends Surroundings {
+  readonly status: ConsumerStatus
+  /** Dead letters by reason, each one of a few words. */
+  readonly deadLetters: Readonly<Record<string, number>>
+  /** From the taking of a batch to its commit, over the last minute. */
+  readonly flushMs: LatencySummary
+  /** The same, summed up since the start. */
+  readonly flushTotalMs: number
+  readonly heldBytes: number
+  /** Offsets that had left their topic unread. */
+  readonly skipped: number
+  readonly group: GroupCounts
+}
+
+interface Health {
+  readonly ready: boolean
+  readonly reason: string
+  readonly uptimeMs: number
+}
+
+/** Reasons that contain what a database says are one. */
+const REFUSED = 'refused by the database'
+const REJECTED = 'rejected by ingestion'
+
+/** What is counted of the work, since the start. */
+export class ConsumerCounts {
+  readonly #rows = new Tally()
+  readonly #letters: Record<string, number> = {}
+  readonly #eventToRow = new LatencyWindow()
+  readonly #receiptToRow = new LatencyWindow()
+  readonly #flushTimes = new LatencyWindow()
+  #flushTotalMs = 0
+  #inserted = 0
+  #deadLettered = 0
+  #alreadyThere = 0
+  #flushes = 0
+  retries = 0
+
+  /** @param tookMs from the taking of the batch to its commit */
+  stored(batch: Batch, written: Written, tookMs: number): void {
+    this.#flushes++
+    this.#inserted += written.inserted
+    this.#deadLettered += written.deadLettered
+    this.#alreadyThere += batch.messages - written.inserted - written.deadLettered
+    for (const { type, symbol, rows } of written.rows) this.#rows.add(type, symbol, rows)
+    for (const { row } of batch.found) this.#countLetter(row.reason)
+    // Why, ingestion has counted.
+    for (const _ of batch.mirrored) this.#countLetter(REJECTED)
+    const nowMs = performance.now()
+    this.#flushTotalMs += tookMs
+    this.#flushTimes.record(tookMs, nowMs)
+    const wallMs = Date.now()
+    const { trades, bookTicker } = batch
+    for (let i = 0; i < trades.tradeId.length; i++) {
+      // Backfilled rows are late by their nature.
+      if (trades.source[i] === 'backfill') continue
+      const eventMs = trades.eventTimeMs[i]
+      if (eventMs != null) this.#eventToRow.record(wallMs - eventMs, nowMs)
+      this.#receiptToRow.record(wallMs - (trades.ingestionUs[i] ?? 0) / 1000, nowMs)
+    }
+    for (const receivedUs of bookTicker.ingestionUs)
+      this.#receiptToRow.record(wallMs - receivedUs / 1000, nowMs)
+  }
+
+  status(worker: Worker | null, health: Health): ConsumerStatus {
+    const nowMs = performance.now()
+    return {
+      service: 'consumer',
+      version: VERSION,
+      ...health,
+      generation: worker?.generation ?? null,
+      partitions: (worker?.intake.progress() ?? []).map(({ topic, partition, stored, end }) => ({
+        topic,
+        partition,
+        nextOffset: stored,
+        endOffset: end,
+        lag: Math.max(0, end - stored),
+      })),
+      counters: {
+        consumed: worker?.intake.counters.consumed ?? 0,
+        inserted: this.#inserted,
+        alreadyThere: this.#alreadyThere,
+        deadLettered: this.#deadLettered,
+        discarded: worker?.intake.counters.discarded ?? 0,
+        pending: worker?.intake.pending ?? 0,
+      },
+      rows: {
+        trade: this.#rows.of('trade'),
+        aggTrade: this.#rows.of('aggTrade'),
+        bookTicker: this.#rows.of('bookTicker'),
+      },
+      flushes: this.#flushes,
+      retries: this.retries,
+      eventToRowMs: this.#eventToRow.summary(nowMs),
+      receiptToRowMs: this.#receiptToRow.summary(nowMs),
+    }
+  }
+
+  figures(worker: Worker | null, health: Health, surroundings: Surroundings): ConsumerFigures {
+    return {
+      ...surroundings,
+      status: this.status(worker, health),
+      deadLetters: { ...this.#letters },
+      flushMs: this.#flushTimes.summary(performance.now()),
+      flushTotalMs: this.#flushTotalMs,
+      heldBytes: worker?.intake.heldBytes ?? 0,
+      skipped: worker?.intake.counters.skipped ?? 0,
+      group: worker?.groupCounts ?? { joins: 0, losses: 0, commits: 0, failedCommits: 0 },
+    }
+  }
+
+  #countLetter(reason: string): void {
+    const word = reason.startsWith(REFUSED) ? REFUSED : reason
+    this.#letters[word] = (this.#letters[word] ?? 0) + 1
+  }
+}

@@ -1,0 +1,77 @@
+import { describeError } from '../errors.ts'
+import { topicRetentionMs } from '../kafka/topic-retention.ts'
+import type { Database } from '../store/database.ts'
+import { type DatabaseFigures, databaseFigures } from '../store/database-figures.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { sleep } from '../timing/backoff.ts'
+import type { ConsumerConfig } from './config.ts'
+
+/** What the consumer knows of the database and of its topics, as it was when it last asked. */
+export interface Surroundings {
+  /** Null until it has been asked, and while it cannot be. */
+  readonly database: DatabaseFigures | null
+  /** By topic, in milliseconds; infinite where nothing is ever removed. Empty where this user may not know. */
+  readonly retentionMs: ReadonlyMap<string, number>
+}
+
+export const NOTHING_KNOWN: Surroundings = { database: null, retentionMs: new Map() }
+
+/** Sums over a ledger of a million rows take the database a fraction of a second. */
+const DATABASE_EVERY_MS = 60_000
+const TOPICS_EVERY_MS = 10 * 60_000
+
+/**
+ * Asks the database every minute and the brokers every ten, apart from the work, which neither waits for it nor fails by
+ * it.
+ */
+export class SurroundingsWatch {
+  readonly #database: Database
+  readonly #config: ConsumerConfig
+  readonly #log: Logger
+  readonly #stopping = new AbortController()
+  #known: Surroundings = NOTHING_KNOWN
+
+  constructor(database: Database, config: ConsumerConfig, log: Logger) {
+    this.#database = database
+    this.#config = config
+    this.#log = log
+  }
+
+  get known(): Surroundings {
+    return this.#known
+  }
+
+  start(): void {
+    void this.#every(DATABASE_EVERY_MS, async () => {
+      const database = await databaseFigures(this.#database).catch((error: unknown) => {
+        // What is no longer known must not stand there as if it were.
+        this.#known = { ...this.#known, database: null }
+        throw error
+      })
+      this.#known = { ...this.#known, database }
+    })
+    void this.#every(TOPICS_EVERY_MS, async () => {
+      const { kafka, topics } = this.#config
+      const names = [topics.trades, topics.bookTicker]
+      const retentionMs = await topicRetentionMs(kafka, 'tapeline-consumer-retention', names)
+      this.#known = { ...this.#known, retentionMs }
+    })
+  }
+
+  stop(): void {
+    this.#stopping.abort()
+  }
+
+  async #every(ms: number, ask: () => Promise<void>): Promise<void> {
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      try {
+        await ask()
+      } catch (error) {
+        this.#log.debug({ err: error }, `Figures for metrics cannot be had now: ${describeError(error)}`)
+      }
+      // Rejects when it is to end, which the loop sees.
+      await sleep(ms, signal).catch(() => {})
+    }
+  }
+}

@@ -1,0 +1,78 @@
+import { countIds } from '../market/id-ranges.ts'
+import type { IngestionStatus, LatencySummary } from '../telemetry/status.ts'
+import type { KafkaProducer } from './kafka-producer.ts'
+import type { Pipeline } from './pipeline.ts'
+import type { RestFigures } from './rest-caller.ts'
+import type { Seat } from './seat.ts'
+
+/** Counts by event type or cause, and by what is counted of it. */
+export type Counts = Readonly<Record<string, Readonly<Record<string, number>>>>
+
+export interface GapFigures {
+  /** By event type, then cause. */
+  readonly opened: Counts
+  /** By event type, then status. */
+  readonly closed: Counts
+  /** `count` and `ms` of windows without quotes, by cause. */
+  readonly outages: Counts
+  /** Ids of open gaps that are still missing. */
+  readonly openIds: number
+  /** Age of the oldest open gap, in milliseconds; 0 when there is none. */
+  readonly oldestOpenMs: number
+}
+
+/** What metrics tell beyond `/status`. */
+export interface IngestionFigures {
+  readonly status: IngestionStatus
+  readonly queueMaxBytes: number
+  readonly connectionMaxAgeMs: number
+  readonly connectionsLost: number
+  /** Least receipt minus event time of the last minute, in milliseconds; null when no trade came. */
+  readonly clockOffsetMs: number | null
+  readonly sends: number
+  readonly sendFailures: number
+  readonly sendMs: LatencySummary
+  /** Null before ingestion has read its memory. */
+  readonly gaps: GapFigures | null
+  readonly rest: RestFigures | null
+}
+
+export interface FigureSources {
+  readonly status: IngestionStatus
+  readonly config: { readonly queueMaxBytes: number; readonly connectionMaxAgeMs: number }
+  readonly producer: KafkaProducer
+  readonly seats: readonly Seat[]
+  readonly pipeline: Pipeline | null
+  /** On the monotonic clock. */
+  readonly nowMs: number
+  readonly wallMs: number
+}
+
+export function ingestionFigures(sources: FigureSources): IngestionFigures {
+  const { status, config, producer, seats, pipeline, nowMs, wallMs } = sources
+  return {
+    status,
+    queueMaxBytes: config.queueMaxBytes,
+    connectionMaxAgeMs: config.connectionMaxAgeMs,
+    connectionsLost: seats.reduce((sum, { lost }) => sum + lost, 0),
+    clockOffsetMs: pipeline?.handler.leastEventToReceiptMs(nowMs) ?? null,
+    sends: producer.sends,
+    sendFailures: producer.failures,
+    sendMs: producer.sendTimes(nowMs),
+    gaps: pipeline === null ? null : gapFigures(pipeline, wallMs),
+    rest: pipeline?.rest.figures() ?? null,
+  }
+}
+
+function gapFigures({ ledger, backfill }: Pipeline, wallMs: number): GapFigures {
+  const { openGaps, opened, closed, outages } = ledger
+  const detectedMs = openGaps.map((gap) => gap.detected_at)
+  return {
+    opened: opened.groups(),
+    closed: closed.groups(),
+    outages: outages.groups(),
+    openIds: openGaps.reduce((sum, gap) => sum + countIds(backfill.missingIn(gap)), 0),
+    // Not by the spread operator: there may be more gaps than a call takes arguments.
+    oldestOpenMs: Math.max(0, wallMs - detectedMs.reduce((least, ms) => Math.min(least, ms), wallMs)),
+  }
+}

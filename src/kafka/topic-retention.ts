@@ -1,0 +1,37 @@
+import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
+import { clientOptions } from './client.ts'
+import type { KafkaConnection } from './config.ts'
+
+const RETENTION = 'retention.ms'
+
+/**
+ * How long each topic keeps a message, in milliseconds, by its own or the broker's `retention.ms`; infinite for −1.
+ * `retention.bytes` may cut earlier. Needs the right DESCRIBE_CONFIGS where rights are given out.
+ *
+ * @returns the topics whose configuration could be read
+ */
+export async function topicRetentionMs(
+  connection: KafkaConnection,
+  clientId: string,
+  topics: readonly string[],
+): Promise<Map<string, number>> {
+  const admin = new Admin({ ...clientOptions(connection, clientId), retries: 0 })
+  try {
+    const described = await admin.describeConfigs({
+      resources: topics.map((resourceName) => ({
+        resourceType: ConfigResourceTypes.TOPIC,
+        resourceName,
+        configurationKeys: [RETENTION],
+      })),
+    })
+    return new Map(
+      described.flatMap(({ resourceName, configs }) => {
+        const value = configs.find(({ name }) => name === RETENTION)?.value ?? ''
+        if (!/^-?\d+$/.test(value)) return []
+        return [[resourceName, value === '-1' ? Number.POSITIVE_INFINITY : Number(value)] as const]
+      }),
+    )
+  } finally {
+    await admin.close()
+  }
+}

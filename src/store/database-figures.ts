@@ -1,0 +1,35 @@
+import type { Queryable } from './database.ts'
+
+/** What an operator asks of the database as a whole. */
+export interface DatabaseFigures {
+  /** Of this database, indexes included. */
+  readonly sizeBytes: number
+  /** Rows of the ledger, by event type, status and cause. */
+  readonly gaps: ReadonlyArray<{
+    readonly type: string
+    readonly status: string
+    readonly cause: string
+    readonly count: number
+  }>
+  /** Dead letters that have not been stored later. */
+  readonly unresolvedDeadLetters: number
+}
+
+/** How much disk is free is not in it: SQL cannot see that. */
+export async function databaseFigures(database: Queryable): Promise<DatabaseFigures> {
+  const { rows: sizes } = await database.query<{ size: string; letters: string }>(
+    `SELECT pg_database_size(current_database()) AS size,
+       (SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL) AS letters`,
+  )
+  const { rows: gaps } = await database.query<{
+    type: string
+    status: string
+    cause: string
+    count: string
+  }>('SELECT event_type AS type, status, cause, count(*) AS count FROM gaps GROUP BY 1, 2, 3')
+  return {
+    sizeBytes: Number(sizes[0]?.size ?? 0),
+    gaps: gaps.map(({ count, ...one }) => ({ ...one, count: Number(count) })),
+    unresolvedDeadLetters: Number(sizes[0]?.letters ?? 0),
+  }
+}

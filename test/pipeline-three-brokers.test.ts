@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import type { Exchange } from '../src/exchange/exchange-server.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { partitionOf } from '../src/kafka/partition-map.ts'
+import { DEFINITIONS } from '../src/settings/definitions.ts'
+import type { Database } from '../src/store/database.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import type { ConsumerStatus, IngestionStatus } from '../src/telemetry/status.ts'
+import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { type KafkaCluster, startKafkaCluster } from './support/kafka-cluster.ts'
+import { startTapeline } from './support/processes.ts'
+import {
+  type RunningServiceProcess,
+  startConsumerProcess,
+  startIngestionProcess,
+} from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+/** The leader of BTCUSDT is killed so often, whoever it is by then; `TAPELINE_TEST_BROKER_KILLS=20` for a longer run. */
+const KILLS = Number(process.env['TAPELINE_TEST_BROKER_KILLS'] ?? 1)
+const MESSAGES_PER_SECOND = 1500
+const MESSAGES_BETWEEN = 3000
+const LIMIT_MS = 90_000 + KILLS * 60_000
+
+const TOPICS = (
+  ['KAFKA_TRADES_TOPIC', 'KAFKA_BOOK_TICKER_TOPIC', 'KAFKA_GAPS_TOPIC', 'KAFKA_CHECKPOINTS_TOPIC'] as const
+).map((name) => DEFINITIONS[name].fallback)
+const [TRADES] = TOPICS
+const BTC_PARTITION = partitionOf('BTCUSDT', 3)
+
+let cluster: KafkaCluster
+let server: TestDatabase
+let database: Database
+let exchange: Exchange | null = null
+let env: Record<string, string>
+
+before(async () => {
+  cluster = await startKafkaCluster()
+  server = await createTestDatabase()
+  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  exchange = await startSimulatedExchange({ messagesPerSecond: MESSAGES_PER_SECOND })
+  env = {
+    KAFKA_BROKERS: cluster.brokers,
+    KAFKA_REPLICATION_FACTOR: '3',
+    KAFKA_MIN_INSYNC_REPLICAS: '2',
+    DATABASE_URL: server.url,
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+    FLUSH_INTERVAL_MS: '200',
+    BACKOFF_INITIAL_MS: '100',
+    BACKOFF_MAX_MS: '1000',
+    KAFKA_SESSION_TIMEOUT_MS: '6000',
+  }
+})
+
+after(async () => {
+  await database?.close()
+  await server?.drop()
+  await closeExchange()
+  await cluster?.stop()
+})
+
+test('a broker that is killed under load, and comes back, costs no message: two of three go on by themselves', {
+  timeout: LIMIT_MS,
+}, async (context) => {
+  await startTapeline(['topics', 'init'], { env }).assertExit(0, 30_000)
+  await inSync(3)
+  await using consumer = await startConsumerProcess(env)
+  await consumer.ready()
+  await using ingestion = await startIngestionProcess(env)
+  await ingestion.ready()
+  await acknowledges(ingestion, MESSAGES_BETWEEN)
+
+  for (let kill = 1; kill <= KILLS; kill++) {
+    const victim = (await btcPartition())?.leader ?? assert.fail('nobody leads')
+    const led = (await cluster.partitions(TOPICS)).filter(({ leader }) => leader === victim).length
+    const { counters } = await ingestion.status()
+    const killedMs = performance.now()
+    const seconds = () => ((performance.now() - killedMs) / 1000).toFixed(1)
+    await cluster.kill(victim)
+
+    // All that had come in by the kill is there, and so is something that came after.
+    await acknowledged(ingestion, counters.forwarded + 1)
+    const producing = seconds()
+    const ends = endOffsets(await consumer.status())
+    await stored(consumer, ends)
+    const drained = seconds()
+    assert.notEqual((await btcPartition())?.leader, victim)
+    await acknowledges(ingestion, MESSAGES_BETWEEN)
+
+    await cluster.restart(victim)
+    await inSync(3)
+    context.diagnostic(
+      `broker ${victim}, leader of ${led} of ${TOPICS.length * 3} partitions, killed: ` +
+        `producing again after ${producing} s, lag drained after ${drained} s, three in sync after ${seconds()} s`,
+    )
+    await acknowledges(ingestion, MESSAGES_BETWEEN)
+  }
+
+  // Nothing comes in any more, so that what was acknowledged can be counted to the message.
+  await closeExchange()
+  const { acknowledged: total } = await waitFor(
+    async () => {
+      const { counters } = await ingestion.status()
+      return counters.forwarded === counters.acknowledged ? counters : undefined
+    },
+    { timeoutMs: 20_000, what: 'every message to be acknowledged' },
+  )
+  await waitFor(async () => (await countRows()).rows >= total && (await lag(consumer)) === 0, {
+    timeoutMs: 30_000,
+    what: 'every message in the tables',
+  })
+  await ingestion.stop()
+  await consumer.stop()
+
+  const { rows, ids, span, gaps } = await countRows()
+  context.diagnostic(
+    `${rows} rows for ${total} messages, ${MESSAGES_PER_SECOND} a second; ${ids} ids of trades and aggTrades without a hole`,
+  )
+  assert.equal(rows, total, 'a row for each message')
+  assert.deepEqual([ids, gaps], [span, 0], 'ids without a hole, and none that had to be filled')
+  await startTapeline(['verify'], { env }).assertExit(0, 30_000)
+})
+
+async function closeExchange(): Promise<void> {
+  const open = exchange
+  exchange = null
+  await open?.close()
+}
+
+async function btcPartition() {
+  const partitions = await cluster.partitions(TOPICS)
+  return partitions.find(({ topic, partition }) => topic === TRADES && partition === BTC_PARTITION)
+}
+
+async function inSync(count: number): Promise<void> {
+  await waitFor(async () => (await cluster.partitions(TOPICS)).every((one) => one.inSync.length === count), {
+    timeoutMs: 40_000,
+    what: `${count} replicas in sync of every partition`,
+  })
+}
+
+type Ingestion = RunningServiceProcess<IngestionStatus>
+type Consumer = RunningServiceProcess<ConsumerStatus>
+
+async function acknowledged(ingestion: Ingestion, count: number): Promise<void> {
+  await waitFor(async () => (await ingestion.status()).counters.acknowledged >= count, {
+    timeoutMs: 40_000,
+    what: `${count} messages to be acknowledged; ingestion has said:\n${ingestion.command.output()}`,
+  })
+}
+
+/** So many more. */
+async function acknowledges(ingestion: Ingestion, more: number): Promise<void> {
+  await acknowledged(ingestion, (await ingestion.status()).counters.acknowledged + more)
+}
+
+function endOffsets({ partitions }: ConsumerStatus): Map<string, number> {
+  return new Map(partitions.map(({ topic, partition, endOffset }) => [`${topic} ${partition}`, endOffset]))
+}
+
+async function stored(consumer: Consumer, ends: ReadonlyMap<string, number>): Promise<void> {
+  await waitFor(
+    async () => {
+      const { partitions } = await consumer.status()
+      const reached = partitions.filter(
+        ({ topic, partition, nextOffset }) => nextOffset >= (ends.get(`${topic} ${partition}`) ?? 0),
+      )
+      return partitions.length > 0 && reached.length === partitions.length
+    },
+    {
+      timeoutMs: 40_000,
+      what: `what was in Kafka to be stored; the consumer has said:\n${consumer.command.output()}`,
+    },
+  )
+}
+
+async function lag(consumer: Consumer): Promise<number> {
+  const { partitions } = await consumer.status()
+  return partitions.reduce((sum, partition) => sum + partition.lag, 0)
+}
+
+/** Rows of both tables; of each sequence of ids, how many there are and how many there would be without a hole. */
+async function countRows(): Promise<{ rows: number; ids: number; span: number; gaps: number }> {
+  const { rows } = await database.query<{ rows: number; ids: number; span: number; gaps: number }>(
+    `SELECT (SELECT count(*) FROM trades)::int + (SELECT count(*) FROM book_ticker)::int AS rows,
+       (SELECT count(*) FROM gaps)::int AS gaps, sum(ids)::int AS ids, sum(span)::int AS span
+     FROM (SELECT count(DISTINCT trade_id) AS ids, max(trade_id) - min(trade_id) + 1 AS span FROM trades
+       GROUP BY symbol, event_type) AS sequences`,
+  )
+  return rows[0] ?? assert.fail('no counts')
+}

@@ -1,0 +1,222 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { parse } from 'yaml'
+import { DEFINITIONS, SETTING_NAMES } from '../src/settings/definitions.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { type ComposeService, DOCKER, readCluster, readCompose } from './support/compose.ts'
+
+const FILES = { 'docker-compose.yml': readCompose('docker-compose.yml'), 'with the cluster': readCluster() }
+const OBSERVABILITY = ['grafana', 'kafka-ui', 'node-exporter', 'prometheus']
+/** Their images write into their own folders, as the file says. */
+const WRITABLE = /^(kafka(-\d)?|timescaledb)$/
+
+/** Runs a check on every service of both files. */
+function everyService(check: (service: ComposeService, name: string, file: string) => void): void {
+  for (const [file, { services }] of Object.entries(FILES)) {
+    for (const [name, service] of Object.entries(services)) check(service, name, `${name} of ${file}`)
+  }
+}
+
+test('a start of next year brings the same images: each has an exact tag', () => {
+  everyService(({ image = '', build }, name, where) => {
+    if (image === 'tapeline:local') return
+    assert.match(image, /^[\w./-]+:v?\d+\.\d+\.\d+(-pg\d+)?$/, where)
+    assert.equal(build, undefined, where)
+    assert.equal(image.startsWith('apache/kafka:'), /^kafka(-\d)?$/.test(name), where)
+  })
+})
+
+test('no container can gain rights, take the whole machine, or write where it need not', () => {
+  everyService((service, name, where) => {
+    assert.deepEqual(service.cap_drop, ['ALL'], where)
+    assert.deepEqual(service.security_opt, ['no-new-privileges:true'], where)
+    assert.deepEqual([service.privileged, service.user === 'root'], [false, false], where)
+    assert.ok(service.cap_add.length === 0 || name === 'timescaledb', where)
+    assert.ok(
+      service.mem_limit !== undefined && service.cpus !== undefined && service.pids_limit !== undefined,
+      where,
+    )
+    assert.equal(service.read_only, !WRITABLE.test(name), where)
+  })
+  assert.match(readFileSync(join(DOCKER, 'Dockerfile'), 'utf8'), /^USER node$/m)
+})
+
+test('nothing starts before what it needs, and a part that no longer answers is seen', () => {
+  everyService(({ depends_on, healthcheck, image, restart }, name, where) => {
+    const { services } = FILES['with the cluster']
+    for (const [needed, { condition }] of Object.entries(depends_on)) {
+      const other = services[needed] ?? assert.fail(`${where} depends on ${needed}`)
+      if (condition === 'service_healthy')
+        assert.ok(other.healthcheck?.test !== undefined, `${needed} has no health check`)
+    }
+    // Ours have theirs from the Dockerfile.
+    assert.ok(image === 'tapeline:local' || healthcheck?.test !== undefined, `${where} has no health check`)
+    assert.equal(restart, name === 'kafka-init' ? 'no' : 'unless-stopped', where)
+  })
+})
+
+test('observability is asked for, and the core needs nothing of it', () => {
+  for (const { services } of Object.values(FILES)) {
+    const asked = Object.keys(services).filter((name) => services[name]?.profiles.length !== 0)
+    assert.deepEqual(asked.toSorted(), OBSERVABILITY)
+    for (const [name, { depends_on }] of Object.entries(services)) {
+      if (!OBSERVABILITY.includes(name))
+        assert.ok(!Object.keys(depends_on).some((needed) => OBSERVABILITY.includes(needed)), name)
+    }
+  }
+})
+
+test('no database and no Grafana starts with a password that somebody else knows', () => {
+  const { secrets } = FILES['docker-compose.yml']
+  everyService((service, _, where) => {
+    for (const [name, value] of Object.entries(service.environment)) {
+      if (/PASSWORD|SECRET|TOKEN|DATABASE_URL/.test(name)) {
+        assert.match(name, /_FILE$/, where)
+        const [, file = ''] = /^\/run\/secrets\/(\w+)$/.exec(String(value)) ?? []
+        assert.ok(service.secrets.includes(file) && file in secrets, `${where}: ${name}`)
+      }
+      assert.doesNotMatch(String(value), /:\/\/[^/]*:[^/]*@/, `${where}: ${name}`)
+    }
+  })
+})
+
+test('the script for passwords draws new ones for everybody, keeps them, and lets nobody else in', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'secrets-'))
+  const run = (into: string) => execFileSync('sh', [join(DOCKER, 'make-env.sh'), into], { encoding: 'utf8' })
+  const read = (into: string) =>
+    Object.fromEntries(readdirSync(into).map((name) => [name, readFileSync(join(into, name), 'utf8')]))
+  try {
+    const [first, second] = [join(folder, 'first'), join(folder, 'second')]
+    assert.equal(run(first), '', 'it prints nothing')
+    const drawn = read(first)
+    const wanted = Object.values(FILES['docker-compose.yml'].secrets).map(({ file }) =>
+      file.replace('./secrets/', ''),
+    )
+    assert.deepEqual(Object.keys(drawn).toSorted(), wanted.toSorted())
+    assert.match(drawn['postgres_password'] ?? '', /^[A-Za-z0-9]{32}$/)
+    assert.match(drawn['grafana_password'] ?? '', /^[A-Za-z0-9]{32}$/)
+    const url = drawn['database_url'] ?? ''
+    assert.equal(new URL(url).password, drawn['postgres_password'])
+    loadSettings({ DATABASE_URL: url }, { cwd: folder })
+    assert.equal(statSync(first).mode & 0o777, 0o700)
+    for (const name of wanted) assert.equal(statSync(join(first, name)).mode & 0o777, 0o444, name)
+
+    run(first)
+    assert.deepEqual(read(first), drawn, 'a second run keeps them')
+    rmSync(join(first, 'postgres_password'))
+    run(first)
+    assert.equal(new URL(read(first)['database_url'] ?? '').password, read(first)['postgres_password'])
+    run(second)
+    const others = read(second)
+    for (const name of wanted) assert.notEqual(others[name], drawn[name], name)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+  const ignored = readFileSync(join(DOCKER, '../.gitignore'), 'utf8')
+  assert.match(ignored, /^docker\/secrets\/$/m)
+})
+
+test('nothing calls home: telemetry and looks for updates are off', () => {
+  const { services } = FILES['docker-compose.yml']
+  assert.deepEqual(services['timescaledb']?.command?.slice(1), ['-c', 'timescaledb.telemetry_level=off'])
+  assert.equal(services['kafka-ui']?.environment['GITHUB_RELEASE_INFO_ENABLED'], 'false')
+  const grafana = services['grafana']?.environment ?? {}
+  for (const name of ['REPORTING_ENABLED', 'CHECK_FOR_UPDATES', 'CHECK_FOR_PLUGIN_UPDATES'])
+    assert.equal(grafana[`GF_ANALYTICS_${name}`], 'false', name)
+  assert.equal(grafana['GF_PLUGINS_PREINSTALL_DISABLED'], 'true')
+  assert.equal(grafana['GF_NEWS_NEWS_FEED_ENABLED'], 'false')
+})
+
+test('every file that is mounted is there, and every volume is declared', () => {
+  everyService(({ volumes }, _, where) => {
+    for (const volume of volumes) {
+      const [source = ''] = volume.split(':')
+      if (source.startsWith('.')) assert.ok(existsSync(join(DOCKER, source)), `${where}: ${source}`)
+      else assert.ok(source in FILES['with the cluster'].volumes, `${where}: ${source}`)
+    }
+  })
+})
+
+test('no service is given a setting that does not exist, or one that it refuses', () => {
+  // Of the image, and of the dashboard's own command.
+  const others = ['HEALTH_URL', 'INGEST_URLS', 'CONSUMER_URLS']
+  everyService(({ environment, image }, _, where) => {
+    if (image !== 'tapeline:local') return
+    const names = Object.keys(environment).map((name) => name.replace(/_FILE$/, ''))
+    assert.deepEqual(
+      names.filter((name) => !SETTING_NAMES.some((one) => one === name) && !others.includes(name)),
+      [],
+      where,
+    )
+    const given = Object.entries(environment).filter(
+      ([name, value]) => value !== null && name in DEFINITIONS && !others.includes(name),
+    )
+    loadSettings(Object.fromEntries(given.map(([name, value]) => [name, String(value)])), { cwd: DOCKER })
+  })
+})
+
+test('Prometheus finds the services and the disks, and Grafana finds Prometheus and the dashboard', () => {
+  const { services } = FILES['docker-compose.yml']
+  const read = (path: string): unknown => parse(readFileSync(join(DOCKER, '..', path), 'utf8'))
+  const config = JSON.stringify(read('ops/prometheus/prometheus.yml'))
+  assert.match(config, /"names":\["ingestion"\],"type":"A","port":8080/)
+  assert.match(config, /"names":\["consumers"\],"type":"A","port":8081/)
+  assert.match(config, /node-exporter:9100/)
+  for (const [name, port] of [
+    ['ingestion', 'INGEST_PORT'],
+    ['consumer', 'CONSUMER_PORT'],
+  ] as const)
+    assert.match(config, new RegExp(`"port":${services[name]?.environment[port]}`))
+  assert.equal(
+    readFileSync(join(DOCKER, 'docker-compose.yml'), 'utf8').match(/aliases: \[consumers\]/g)?.length,
+    1,
+  )
+  const watched = services['node-exporter']?.volumes ?? []
+  for (const volume of ['timescaledb-data', 'kafka-data'])
+    assert.ok(
+      watched.some((one) => new RegExp(`^${volume}:/watched/\\w+:ro$`).test(one)),
+      volume,
+    )
+
+  const mounts = new Map(
+    (services['grafana']?.volumes ?? []).map((one) => [one.split(':')[0], one.split(':')[1]]),
+  )
+  const provider = JSON.stringify(read('ops/grafana/provisioning/dashboards/tapeline.yml'))
+  assert.ok(provider.includes(`"path":"${mounts.get('../ops/grafana/dashboards')}"`))
+  assert.equal(mounts.get('../ops/grafana/provisioning'), '/etc/grafana/provisioning')
+  assert.match(
+    JSON.stringify(read('ops/grafana/provisioning/datasources/prometheus.yml')),
+    /"url":"http:\/\/prometheus:9090"/,
+  )
+})
+
+test('in the cluster one broker may die: every topic has three replicas, of which two must have a message', () => {
+  const { services } = FILES['with the cluster']
+  const brokers = ['kafka', 'kafka-2', 'kafka-3'].map((name) => services[name]?.environment ?? {})
+  const differing = ['KAFKA_NODE_ID', 'KAFKA_LISTENERS', 'KAFKA_ADVERTISED_LISTENERS']
+  const shared = brokers.map((environment) =>
+    Object.fromEntries(Object.entries(environment).filter(([name]) => !differing.includes(name))),
+  )
+  assert.deepEqual(shared[1], shared[0])
+  assert.deepEqual(shared[2], shared[0])
+  for (const name of differing)
+    assert.equal(new Set(brokers.map((environment) => environment[name])).size, 3, name)
+  const replicas = Object.entries(shared[0] ?? {}).filter(([name]) => name.endsWith('REPLICATION_FACTOR'))
+  assert.equal(replicas.length, 4)
+  for (const [name, value] of replicas) assert.equal(value, 3, name)
+  assert.equal(shared[0]?.['KAFKA_MIN_INSYNC_REPLICAS'], 2)
+  const init = services['kafka-init']?.environment ?? {}
+  assert.deepEqual([init['KAFKA_REPLICATION_FACTOR'], init['KAFKA_MIN_INSYNC_REPLICAS']], [3, 2])
+  const all = 'kafka:29092,kafka-2:29092,kafka-3:29092'
+  for (const name of ['kafka-init', 'ingestion', 'consumer', 'consumer-2', 'consumer-3'])
+    assert.equal(services[name]?.environment['KAFKA_BROKERS'], all, name)
+  const urls = String(services['dashboard']?.environment['CONSUMER_URLS'])
+  assert.deepEqual(
+    urls.split(','),
+    ['consumer', 'consumer-2', 'consumer-3'].map((name) => `http://${name}:8081`),
+  )
+})

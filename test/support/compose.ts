@@ -1,0 +1,79 @@
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { parse } from 'yaml'
+import { z } from 'zod'
+
+export const DOCKER = join(resolve(import.meta.dirname, '../..'), 'docker')
+
+const SCALAR = z.union([z.string(), z.number(), z.boolean(), z.null()])
+
+/** A service of a compose file, as far as tests look. */
+const SERVICE = z.object({
+  image: z.string().optional(),
+  build: z.unknown().optional(),
+  command: z.array(SCALAR).optional(),
+  profiles: z.array(z.string()).default([]),
+  environment: z.record(z.string(), SCALAR).default({}),
+  ports: z.array(z.string()).default([]),
+  volumes: z.array(z.string()).default([]),
+  secrets: z.array(z.string()).default([]),
+  depends_on: z.record(z.string(), z.object({ condition: z.string() })).default({}),
+  healthcheck: z
+    .object({ test: z.union([z.string(), z.array(z.string())]).optional(), disable: z.boolean().optional() })
+    .optional(),
+  restart: z.string().optional(),
+  read_only: z.boolean().default(false),
+  cap_drop: z.array(z.string()).default([]),
+  cap_add: z.array(z.string()).default([]),
+  security_opt: z.array(z.string()).default([]),
+  mem_limit: z.string().optional(),
+  cpus: z.number().optional(),
+  pids_limit: z.number().optional(),
+  privileged: z.boolean().default(false),
+  user: z.string().optional(),
+})
+
+const COMPOSE = z.object({
+  services: z.record(z.string(), SERVICE),
+  secrets: z.record(z.string(), z.object({ file: z.string() })).default({}),
+  volumes: z.record(z.string(), z.null()).default({}),
+})
+
+export type ComposeFile = z.infer<typeof COMPOSE>
+export type ComposeService = z.infer<typeof SERVICE>
+
+/** Reads a compose file of `docker`, its YAML merges done, its variables as they stand. */
+export function readCompose(name: string): ComposeFile {
+  return COMPOSE.parse(parse(readFileSync(join(DOCKER, name), 'utf8'), { merge: true }))
+}
+
+/** The single broker with what the file of the cluster puts on top, as far as tests look: environments are merged. */
+export function readCluster(): ComposeFile {
+  const base = readCompose('docker-compose.yml')
+  const over = readCompose('docker-compose.cluster.yml')
+  const services = { ...base.services }
+  for (const [name, service] of Object.entries(over.services)) {
+    const below = base.services[name]
+    services[name] =
+      below === undefined
+        ? service
+        : {
+            ...below,
+            environment: { ...below.environment, ...service.environment },
+            depends_on: { ...below.depends_on, ...service.depends_on },
+          }
+  }
+  return { ...base, services, volumes: { ...base.volumes, ...over.volumes } }
+}
+
+/** The properties that the image of Kafka makes of an environment: `KAFKA_LOG_DIRS` is `log.dirs`. */
+export function brokerProperties({ environment }: ComposeService): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(environment)
+      .filter(([name]) => name.startsWith('KAFKA_') && name !== 'KAFKA_HEAP_OPTS')
+      .map(([name, value]) => [
+        name.slice('KAFKA_'.length).toLowerCase().replaceAll('_', '.'),
+        String(value),
+      ]),
+  )
+}

@@ -1,0 +1,120 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Admin } from '@platformatic/kafka'
+import { type KafkaBroker, startKafkaBroker } from '../../src/local/kafka-broker.ts'
+import { ensureKafkaDistribution } from '../../src/local/kafka-distribution.ts'
+import { freePort } from '../../src/local/ports.ts'
+import { CACHE_DIRECTORY } from './bounded-run.ts'
+import { brokerProperties, readCluster } from './compose.ts'
+
+const NODES = 3
+/** Three of them share a machine with everything else. */
+const HEAP_MEBIBYTES = 256
+
+/** What a node of docker/docker-compose.cluster.yml is told, without names, ports and folders. */
+function replicated(): Record<string, string> {
+  const { kafka } = readCluster().services
+  const properties = kafka === undefined ? [] : Object.entries(brokerProperties(kafka))
+  const own = /^(node\.id|controller\.quorum\.voters|(advertised\.)?listeners|log\.dirs)$/
+  return Object.fromEntries(properties.filter(([name]) => !own.test(name)))
+}
+
+/** One partition, as the cluster describes it. */
+export interface PartitionState {
+  readonly topic: string
+  readonly partition: number
+  readonly leader: number
+  readonly replicas: readonly number[]
+  readonly inSync: readonly number[]
+}
+
+/** Three brokers that are controllers too. */
+export interface KafkaCluster {
+  /** For `KAFKA_BROKERS`. */
+  readonly brokers: string
+  /** Every partition of these topics, asked of a broker that runs. */
+  partitions(topics: readonly string[]): Promise<PartitionState[]>
+  /** SIGKILL; resolves when it is gone. */
+  kill(node: number): Promise<void>
+  /** Starts a node again that was killed, on the data that it had. */
+  restart(node: number): Promise<void>
+  /** Ends all of it and removes the data. */
+  stop(): Promise<void>
+}
+
+/** Starts it with fresh data; ready when every node answers and knows the group coordinators. */
+export async function startKafkaCluster(): Promise<KafkaCluster> {
+  const folder = await mkdtemp(join(tmpdir(), 'kafka-cluster-'))
+  const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY })
+  const clusterId = randomBytes(16).toString('base64url')
+  const ids = Array.from({ length: NODES }, (_, i) => i + 1)
+  const ports = new Map<number, { broker: number; controller: number }>()
+  for (const id of ids) ports.set(id, { broker: await freePort(), controller: await freePort() })
+  const portsOf = (id: number) => ports.get(id) ?? { broker: 0, controller: 0 }
+  const voters = ids.map((id) => `${id}@127.0.0.1:${portsOf(id).controller}`).join()
+  const running = new Map<number, KafkaBroker>()
+  const start = async (id: number) => {
+    const { broker, controller } = portsOf(id)
+    const started = await startKafkaBroker({
+      clusterId,
+      distributionDir,
+      dataDir: join(folder, `node-${id}`),
+      port: broker,
+      heapMebibytes: HEAP_MEBIBYTES,
+      extraProperties: {
+        ...replicated(),
+        'node.id': String(id),
+        'controller.quorum.voters': voters,
+        listeners: `PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}`,
+      },
+    })
+    running.set(id, started)
+  }
+  const kill = async (id: number) => {
+    const broker = running.get(id)
+    running.delete(id)
+    broker?.kill()
+    await broker?.exited
+  }
+  const stop = async () => {
+    await Promise.all(ids.map(kill))
+    await rm(folder, { recursive: true, force: true })
+  }
+  const started = await Promise.allSettled(ids.map(start))
+  const failure = started.find((one) => one.status === 'rejected')
+  if (failure !== undefined) {
+    await stop()
+    throw failure.reason
+  }
+  return {
+    brokers: ids.map((id) => `127.0.0.1:${portsOf(id).broker}`).join(),
+    partitions: (topics) =>
+      describe(
+        [...running.values()].map((broker) => broker.brokers),
+        topics,
+      ),
+    kill,
+    restart: start,
+    stop,
+  }
+}
+
+async function describe(brokers: string[], topics: readonly string[]): Promise<PartitionState[]> {
+  const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers, strict: true })
+  try {
+    const metadata = await admin.metadata({ topics: [...topics], forceUpdate: true })
+    return [...metadata.topics].flatMap(([topic, { partitions }]) =>
+      Object.entries(partitions).map(([partition, { leader, replicas, isr }]) => ({
+        topic,
+        partition: Number(partition),
+        leader,
+        replicas,
+        inSync: isr,
+      })),
+    )
+  } finally {
+    await admin.close()
+  }
+}

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import { parse } from 'yaml'
+import { z } from 'zod'
+
+const ROOT = resolve(import.meta.dirname, '..')
+const RULES = join(ROOT, 'ops/prometheus')
+const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
+
+const RULE_FILE = z.object({
+  groups: z.array(
+    z.object({
+      name: z.string(),
+      rules: z.array(
+        z.strictObject({
+          alert: z.string().regex(/^Tapeline[A-Z]\w+$/),
+          expr: z.string(),
+          for: z.string().regex(/^\d+m$/),
+          labels: z.strictObject({ severity: z.enum(['critical', 'warning']) }),
+          annotations: z.strictObject({
+            summary: z.string().min(10),
+            description: z.string().min(10),
+            runbook: z.string(),
+          }),
+        }),
+      ),
+    }),
+  ),
+})
+
+const rules = RULE_FILE.parse(parse(read('ops/prometheus/alerts.yml'))).groups.flatMap((group) => group.rules)
+const hasPromtool = spawnSync('promtool', ['--version'], { stdio: 'ignore' }).status === 0
+const needsPromtool = hasPromtool
+  ? {}
+  : { skip: 'promtool is not installed (Debian: it is in the package prometheus)' }
+
+test('whoever is woken by an alert finds what it means and what to do, and the run-book has no alert that does not exist', () => {
+  const names = rules.map(({ alert }) => alert)
+  assert.equal(new Set(names).size, names.length)
+  const headings = [...read('docs/operations.md').matchAll(/^### (Tapeline\w+)$/gm)].map(
+    (match) => match[1] ?? '',
+  )
+  assert.deepEqual(headings.toSorted(), names.toSorted())
+  for (const { alert, annotations } of rules)
+    assert.equal(annotations.runbook, `docs/operations.md#${alert.toLowerCase()}`)
+})
+
+test('each section of the run-book says what it means, how to look and what to do', () => {
+  const sections = read('docs/operations.md').split(/^(?=##+ )/m)
+  for (const { alert } of rules) {
+    const section = sections.find((one) => one.startsWith(`### ${alert}\n`)) ?? assert.fail(alert)
+    for (const part of ['**Means.**', '**Look.**', '**Do.**'])
+      assert.ok(section.includes(part), `${alert} lacks ${part}`)
+  }
+})
+
+test('Prometheus takes the rules and its configuration', needsPromtool, () => {
+  promtool('check', 'rules', 'alerts.yml')
+  promtool('check', 'config', 'prometheus.yml')
+})
+
+test('each alert fires when it should, and none does while all is well', needsPromtool, () => {
+  const tried = read('ops/prometheus/alerts.test.yml')
+  for (const { alert } of rules) assert.ok(tried.includes(`alertname="${alert}"`), `${alert} is not tried`)
+  promtool('test', 'rules', 'alerts.test.yml')
+})
+
+function promtool(...args: string[]): void {
+  const { status, stdout, stderr } = spawnSync('promtool', args, {
+    cwd: RULES,
+    encoding: 'utf8',
+    timeout: 60_000,
+  })
+  assert.equal(status, 0, stdout + stderr)
+}
