@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describeError } from '../src/errors.ts'
 import { loadMigrations, renderMigrations } from '../src/store/migrations.ts'
+import { isCommandsPageCurrent } from './commands-page.ts'
 import { checkTrackedFiles } from './tracked-files.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -22,6 +23,7 @@ const CHECKS: Record<string, Check> = {
     command('node_modules/@biomejs/biome/bin/biome', ['ci', '--error-on-warnings', ...COLORS, '.']),
   'Unused code (knip)': () => command('node_modules/knip/bin/knip.js', []),
   'docker/init-db.sql is what the migrations make': () => checkGeneratedSql(),
+  'docs/commands.md is what the commands say': () => isCommandsPageCurrent(),
   'Tracked files': () => checkTrackedFiles(ROOT),
 }
 

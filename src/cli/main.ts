@@ -1,44 +1,8 @@
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { describeError, TapelineError } from '../errors.ts'
-import { VERSION } from '../telemetry/version.ts'
-import { captureCommand } from './capture.ts'
-import { cleanCommand } from './clean.ts'
-import { consumeCommand } from './consume.ts'
-import { dashboardCommand } from './dashboard.ts'
-import { deadLettersCommand } from './dead-letters.ts'
-import { exportCommand } from './export.ts'
-import { ingestCommand } from './ingest.ts'
-import { migrateCommand } from './migrate.ts'
-import { replayCommand } from './replay.ts'
-import { simulateCommand } from './simulate.ts'
-import { sqlCommand } from './sql.ts'
-import { topicsCommand } from './topics.ts'
-import { upCommand } from './up.ts'
-import { verifyCommand } from './verify.ts'
+import { createProgram } from './program.ts'
 
-const program = new Command('bin/tapeline')
-  .description('Binance market data through Kafka into TimescaleDB, with every trade accounted for')
-  .version(VERSION)
-  .showHelpAfterError('(add --help for what this command takes)')
-
-for (const command of [
-  upCommand(),
-  ingestCommand(),
-  consumeCommand(),
-  simulateCommand(),
-  replayCommand(),
-  captureCommand(),
-  topicsCommand(),
-  migrateCommand(),
-  verifyCommand(),
-  deadLettersCommand(),
-  dashboardCommand(),
-  exportCommand(),
-  sqlCommand(),
-  cleanCommand(),
-]) {
-  program.addCommand(command)
-}
+const program = createProgram()
 refuseWith2(program)
 
 try {

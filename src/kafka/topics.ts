@@ -18,7 +18,7 @@ export interface TopicSpec {
 export interface TopicReport {
   readonly name: string
   readonly partitions: number
-  readonly state: 'created' | 'present' | 'differs'
+  readonly state: 'created' | 'present' | 'differs' | 'missing'
   /** Each as "partitions is 1, expected 3". */
   readonly differences: readonly string[]
 }
@@ -70,22 +70,41 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
  *
  * @throws TapelineError `KAFKA` when the brokers cannot be reached or refuse
  */
-export async function initTopics(settings: Settings): Promise<TopicReport[]> {
+export function initTopics(settings: Settings): Promise<TopicReport[]> {
+  return lookAtTopics(settings, 'cannot be prepared', async (admin, spec) =>
+    (await createTopic(admin, spec)) ? 'created' : null,
+  )
+}
+
+/**
+ * The same without creating any: those that are not there are `missing`.
+ *
+ * @throws TapelineError `KAFKA` when the brokers cannot be reached or refuse
+ */
+export function inspectTopics(settings: Settings): Promise<TopicReport[]> {
+  return lookAtTopics(settings, 'cannot be looked at', async () => 'missing')
+}
+
+/** @param onMissing null: it is there after all */
+async function lookAtTopics(
+  settings: Settings,
+  failed: string,
+  onMissing: (admin: Admin, spec: TopicSpec) => Promise<'created' | 'missing' | null>,
+): Promise<TopicReport[]> {
   const connection = kafkaConnection(settings)
   const admin = new Admin(clientOptions(connection, 'tapeline-topics'))
   try {
     const present = new Set(await admin.listTopics())
     const reports: TopicReport[] = []
     for (const spec of topicSpecs(settings)) {
-      const created = !present.has(spec.name) && (await createTopic(admin, spec))
-      if (created)
-        reports.push({ name: spec.name, partitions: spec.partitions, state: 'created', differences: [] })
-      else reports.push(await compareTopic(admin, spec))
+      const state = present.has(spec.name) ? null : await onMissing(admin, spec)
+      if (state === null) reports.push(await compareTopic(admin, spec))
+      else reports.push({ name: spec.name, partitions: spec.partitions, state, differences: [] })
     }
     return reports
   } catch (error) {
     const brokers = withOrigin(settings, 'KAFKA_BROKERS', settings.KAFKA_BROKERS.join())
-    const where = `Topics cannot be prepared on ${brokers}`
+    const where = `Topics ${failed} on ${brokers}`
     const refusal = connectionRefusal(error, connection, where)
     if (refusal !== null) throw refusal
     throw new TapelineError('KAFKA', `${where}: ${describeError(error)}`, {

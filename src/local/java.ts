@@ -1,16 +1,25 @@
 import { execFile } from 'node:child_process'
-import { promisify } from 'node:util'
+import { promisify, stripVTControlCharacters } from 'node:util'
 import { describeError, TapelineError } from '../errors.ts'
 
-const MINIMUM_JAVA = 17
+export const MINIMUM_JAVA = 17
 const FIX =
   'Install it (Debian, Ubuntu: apt-get install -y openjdk-17-jre-headless maven; macOS: brew install openjdk maven), ' +
   'or set KAFKA_BROKERS to a broker that is already running.'
 
 /** @throws TapelineError `ENVIRONMENT` when there is no Java of at least version 17 in PATH */
 export async function requireJava(): Promise<void> {
-  const version = parseJavaVersion(await versionText('java', '-version'))
-  if (version >= MINIMUM_JAVA) return
+  await javaVersion()
+}
+
+/**
+ * @returns as it says itself
+ * @throws TapelineError `ENVIRONMENT` like {@link requireJava}
+ */
+export async function javaVersion(): Promise<string> {
+  const text = await versionText('java', '-version')
+  const version = parseJavaVersion(text)
+  if (version >= MINIMUM_JAVA) return firstLine(text)
   throw new TapelineError(
     'ENVIRONMENT',
     `Kafka needs Java ${MINIMUM_JAVA} or later; this machine has Java ${version}`,
@@ -22,7 +31,17 @@ export async function requireJava(): Promise<void> {
 
 /** @throws TapelineError `ENVIRONMENT` when there is no Maven in PATH */
 export async function requireMaven(): Promise<void> {
-  await versionText('mvn', '--version')
+  await mavenVersion()
+}
+
+/** @throws TapelineError `ENVIRONMENT` when there is no Maven in PATH */
+export async function mavenVersion(): Promise<string> {
+  return firstLine(await versionText('mvn', '--version'))
+}
+
+function firstLine(text: string): string {
+  // Maven prints in bold, wherever it prints to.
+  return stripVTControlCharacters(text).trim().split('\n', 1).join()
 }
 
 /** The major version in what `java -version` prints: `17.0.15` → 17, `1.8.0_402` → 8; 0 when there is none. */

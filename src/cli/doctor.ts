@@ -1,0 +1,52 @@
+import { Command } from 'commander'
+import type { Finding } from '../doctor/finding.ts'
+import { readRunningEndpoints } from '../local/process-registry.ts'
+import { colourStyle, plainStyle } from '../local/text-style.ts'
+import { loadSettings, type Settings } from '../settings/load.ts'
+
+const MARKS: Readonly<Record<Finding['verdict'], string>> = { good: '✓', warning: '!', bad: '✗', none: '–' }
+const COLUMN = 20
+
+/** `tapeline doctor`: what is missing here, and the fix. */
+export function doctorCommand(): Command {
+  return new Command('doctor')
+    .description('what on this machine is missing or misconfigured, and the fix; changes nothing')
+    .option('--json', 'print the findings as JSON')
+    .addHelpText(
+      'after',
+      `\nKafka and database are looked at where KAFKA_BROKERS and DATABASE_URL are set, or \`up\` runs here. Exit code 1 when
+something keeps Tapeline from working (✗); ! does not.
+
+Examples:
+  bin/tapeline doctor
+  KAFKA_BROKERS=kafka:9092 DATABASE_URL=postgres://tapeline:secret@db:5432/tapeline bin/tapeline doctor`,
+    )
+    .action(async (flags: { json?: true }) => {
+      const { settings, running } = here()
+      // Only here: other commands need not carry what it looks with.
+      const { examine } = await import('../doctor/examine.ts')
+      const findings = await examine(settings, running)
+      if (flags.json === true) console.log(JSON.stringify(findings, null, 2))
+      else for (const line of findings.flatMap(linesOf)) console.log(line)
+      if (findings.some(({ verdict }) => verdict === 'bad')) process.exitCode = 1
+    })
+}
+
+/** The settings, with the parts of the `up` that runs here where none are set. */
+function here(): { settings: Settings; running: ReturnType<typeof readRunningEndpoints> } {
+  const load = (environment: NodeJS.ProcessEnv) => loadSettings(environment, { cwd: process.cwd() })
+  const settings = load(process.env)
+  const running = readRunningEndpoints(settings.DATA_DIR)
+  if (running === null) return { settings, running }
+  const environment = { ...process.env }
+  if (!settings.isSet('KAFKA_BROKERS')) environment['KAFKA_BROKERS'] = running.kafkaBrokers
+  if (!settings.isSet('DATABASE_URL')) environment['DATABASE_URL'] = running.databaseUrl
+  return { settings: load(environment), running }
+}
+
+function linesOf({ what, verdict, text, fix }: Finding): string[] {
+  const style = process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '' ? colourStyle : plainStyle
+  const paint = { good: style.good, warning: style.warn, bad: style.bad, none: style.dim }[verdict]
+  const indent = ' '.repeat(COLUMN + 3)
+  return [`${paint(MARKS[verdict])} ${what.padEnd(COLUMN)} ${text}`, ...(fix === '' ? [] : [indent + fix])]
+}

@@ -1,0 +1,103 @@
+import { Command } from 'commander'
+import { readRunningEndpoints } from '../local/process-registry.ts'
+import { consumerStatus, ingestionStatus } from '../local/service-status.ts'
+import { serviceUrl } from '../local/service-url.ts'
+import { clockText, msText } from '../local/text-style.ts'
+import { loadSettings, type Settings } from '../settings/load.ts'
+import { countText, plural } from '../telemetry/plural.ts'
+import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../telemetry/status.ts'
+import { sleep } from '../timing/backoff.ts'
+
+interface StatusFlags {
+  readonly json?: true
+  readonly watch?: true
+}
+
+interface Answer {
+  readonly url: string
+  readonly status: IngestionStatus | ConsumerStatus | null
+}
+
+const EVERY_MS = 1000
+
+/** `tapeline status`: what the running services say of themselves. */
+export function statusCommand(): Command {
+  return new Command('status')
+    .description('what the running services say of themselves; exit code 1 unless all are ready')
+    .option('--json', 'print what they answer at /status')
+    .option('--watch', 'again every second, until Ctrl-C')
+    .addHelpText(
+      'after',
+      `\nIt asks INGEST_URLS and CONSUMER_URLS, or else the services of the \`up\` that runs here, or of INGEST_PORT and
+CONSUMER_PORT.
+
+Examples:
+  bin/tapeline status
+  bin/tapeline status --watch
+  INGEST_URLS=http://ingest-0:8080 CONSUMER_URLS=http://consumer:8081 bin/tapeline status --json`,
+    )
+    .action(async (flags: StatusFlags) => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      for (;;) {
+        const answers = await askAll(settings)
+        if (flags.watch === true && process.stdout.isTTY) console.clear()
+        console.log(
+          flags.json === true ? JSON.stringify(answers, null, 2) : answers.flatMap(linesOf).join('\n'),
+        )
+        process.exitCode = answers.every(({ status }) => status?.ready === true) ? 0 : 1
+        if (flags.watch !== true) return
+        await sleep(EVERY_MS)
+      }
+    })
+}
+
+function askAll(settings: Settings): Promise<Answer[]> {
+  const running = readRunningEndpoints(settings.DATA_DIR)
+  const ingestUrls = settings.INGEST_URLS ?? [running?.ingestUrl ?? serviceUrl(settings, 'INGEST_PORT')]
+  const consumerUrls = settings.CONSUMER_URLS ?? [
+    running?.consumerUrl ?? serviceUrl(settings, 'CONSUMER_PORT'),
+  ]
+  return Promise.all([
+    ...ingestUrls.map(async (url) => ({ url, status: await ingestionStatus(url) })),
+    ...consumerUrls.map(async (url) => ({ url, status: await consumerStatus(url) })),
+  ])
+}
+
+function linesOf({ url, status }: Answer): string[] {
+  if (status === null) return [`✗ ${url} does not answer`, '  Start it: bin/tapeline up', '']
+  const health = status.ready ? '●' : '✗'
+  const head = `${health} ${status.service.padEnd(9)} ${url}, up ${clockText(status.uptimeMs)}${status.ready ? '' : `: ${status.reason || 'starting'}`}`
+  return [head, ...(status.service === 'ingestion' ? ofIngestion(status) : ofConsumer(status)), '']
+}
+
+function ofIngestion({
+  source,
+  connections,
+  streams,
+  counters,
+  openGaps,
+  eventToReceiptMs,
+}: IngestionStatus): string[] {
+  const quiet = Object.entries(streams).flatMap(([stream, one]) => (one.quiet ? [stream] : []))
+  return [
+    `  from ${source ?? 'no exchange yet'}, ${plural(connections.length, 'connection')}, ${plural(Object.keys(streams).length, 'stream')}${quiet.length > 0 ? `, quiet: ${quiet.join(', ')}` : ''}`,
+    `  received ${countText(counters.received)}, acknowledged by Kafka ${countText(counters.acknowledged)}, on the way ${countText(counters.queued + counters.inFlight)}`,
+    `  backfilled ${countText(counters.backfilled)}, open gaps ${countText(openGaps.length)}, rejected ${countText(counters.rejected)}`,
+    `  event → receipt ${latency(eventToReceiptMs)}`,
+  ]
+}
+
+function ofConsumer({ partitions, counters, retries, receiptToRowMs }: ConsumerStatus): string[] {
+  const lag = partitions.reduce((sum, one) => sum + one.lag, 0)
+  return [
+    `  ${plural(partitions.length, 'partition')}, lag ${countText(lag)}, pending ${countText(counters.pending)}`,
+    `  inserted ${countText(counters.inserted)}, already there ${countText(counters.alreadyThere)}, dead letters ${countText(counters.deadLettered)}, retries ${countText(retries)}`,
+    `  receipt → row ${latency(receiptToRowMs)}`,
+  ]
+}
+
+function latency({ count, p50, p99 }: LatencySummary): string {
+  return count === 0
+    ? 'not measured in the last minute'
+    : `p50 ${msText(p50)}, p99 ${msText(p99)} over the last minute`
+}

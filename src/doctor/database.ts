@@ -1,0 +1,107 @@
+import { TapelineError } from '../errors.ts'
+import { type Settings, withoutPassword } from '../settings/load.ts'
+import type { Queryable } from '../store/database.ts'
+import { checkSchema } from '../store/migrate.ts'
+import { openPostgres } from '../store/postgres.ts'
+import { bad, type Finding, good, warning } from './finding.ts'
+
+const ROLES = ['tapeline_migrator', 'tapeline_writer', 'tapeline_reader']
+const TIMEOUT_MS = 10_000
+/** Rows are stamped by other machines: a clock that is off by more makes latencies and retention wrong. */
+const CLOCK_LIMIT_MS = 1000
+
+/** A database that is to be used: reachable, with TimescaleDB, and the schema of this program. */
+export async function checkDatabase(settings: Settings): Promise<Finding[]> {
+  const database = openPostgres({
+    url: settings.DATABASE_URL,
+    poolMin: 0,
+    poolMax: 1,
+    queryTimeoutMs: TIMEOUT_MS,
+    applicationName: 'tapeline-doctor',
+  })
+  try {
+    const { rows } = await database.query<{ version: string; extension: string | null }>(
+      `SELECT current_setting('server_version') AS version, (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS extension`,
+    )
+    const { version = '', extension = null } = rows[0] ?? {}
+    const answers = good(
+      'database',
+      `${withoutPassword(settings.DATABASE_URL)} answers: PostgreSQL ${version}`,
+    )
+    if (extension === null) return [answers, await withoutTimescale(database)]
+    return [
+      answers,
+      good('TimescaleDB', `${extension}, ${await licence(database)}`),
+      await schema(database),
+      await roles(database),
+      await clock(database),
+    ]
+  } finally {
+    await database.close()
+  }
+}
+
+async function withoutTimescale(database: Queryable): Promise<Finding> {
+  const { rows } = await database.query("SELECT FROM pg_available_extensions WHERE name = 'timescaledb'")
+  return rows.length > 0
+    ? bad(
+        'TimescaleDB',
+        'is not in this database yet',
+        'Run: bin/tapeline migrate (as a user who may create extensions)',
+      )
+    : bad(
+        'TimescaleDB',
+        'is not installed on this server',
+        'Install it there (docs.timescale.com), and put it into shared_preload_libraries.',
+      )
+}
+
+async function licence(database: Queryable): Promise<string> {
+  const { rows } = await database.query<{ licence: string | null }>(
+    "SELECT current_setting('timescaledb.license', true) AS licence",
+  )
+  const name = rows[0]?.licence ?? 'unknown'
+  return name === 'timescale' ? 'Timescale licence' : `${name} licence: no COMPRESS_AFTER_DAYS`
+}
+
+async function schema(database: Parameters<typeof checkSchema>[0]): Promise<Finding> {
+  try {
+    await checkSchema(database)
+    return good('schema', 'is the one of this program')
+  } catch (error) {
+    if (!(error instanceof TapelineError)) throw error
+    return bad('schema', error.message, error.fix)
+  }
+}
+
+async function roles(database: Queryable): Promise<Finding> {
+  const { rows } = await database.query<{ name: string }>(
+    'SELECT rolname AS name FROM pg_roles WHERE rolname = ANY ($1)',
+    [ROLES],
+  )
+  const missing = ROLES.filter((role) => !rows.some(({ name }) => name === role))
+  if (missing.length === 0) return good('roles', ROLES.join(', '))
+  const fix =
+    'Run as one who may make roles: bin/tapeline migrate. Without them it works, with one user for all.'
+  return warning('roles', `missing: ${missing.join(', ')}`, fix)
+}
+
+async function clock(database: Queryable): Promise<Finding> {
+  const before = Date.now()
+  const { rows } = await database.query<{ ms: string }>(
+    'SELECT extract(epoch FROM clock_timestamp()) * 1000 AS ms',
+  )
+  return ofClock('database clock', Number(rows[0]?.ms) - (before + Date.now()) / 2)
+}
+
+/** @param offsetMs how far the other clock is ahead of ours */
+export function ofClock(what: string, offsetMs: number): Finding {
+  const way = offsetMs < 0 ? 'behind' : 'ahead of'
+  const text = `${Math.abs(Math.round(offsetMs))} ms ${way} this machine's`
+  if (Math.abs(offsetMs) <= CLOCK_LIMIT_MS) return good(what, text)
+  return warning(
+    what,
+    text,
+    'Synchronise the clocks (chrony, systemd-timesyncd): receipt times and latencies are wrong by as much.',
+  )
+}

@@ -1,0 +1,88 @@
+import { LIVE_SOURCE } from '../binance/upgrade.ts'
+import { describeError, TapelineError } from '../errors.ts'
+import type { Endpoints } from '../local/process-registry.ts'
+import { consumerStatus, ingestionStatus } from '../local/service-status.ts'
+import type { Settings } from '../settings/load.ts'
+import { checkDatabase } from './database.ts'
+import { checkExchange } from './exchange.ts'
+import { bad, type Finding, good, notNeeded } from './finding.ts'
+import { checkKafka } from './kafka.ts'
+import { checkDisk, checkJava, checkNode, checkPorts } from './machine.ts'
+
+const LIMIT_MS = 15_000
+
+/**
+ * Looks at everything side by side, each with a limit; changes nothing.
+ *
+ * @param running the `up` that runs here, whose parts `settings` names then; null when none does
+ */
+export async function examine(settings: Settings, running: Endpoints | null): Promise<Finding[]> {
+  const usesKafka = settings.isSet('KAFKA_BROKERS')
+  const usesDatabase = settings.isSet('DATABASE_URL')
+  const checks: Array<[what: string, check: (signal: AbortSignal) => Promise<Finding[]> | Finding[]]> = [
+    ['Node', checkNode],
+    ['Java, Maven', () => checkJava(!usesKafka || running !== null)],
+    ['Disk', () => checkDisk(settings)],
+    ['Ports', () => checkPorts(settings, running !== null)],
+    [
+      'Kafka',
+      () =>
+        usesKafka ? checkKafka(settings) : [notNeeded('Kafka', '`up` starts one: KAFKA_BROKERS is not set')],
+    ],
+    [
+      'database',
+      () =>
+        usesDatabase
+          ? checkDatabase(settings)
+          : [notNeeded('database', '`up` starts one: DATABASE_URL is not set')],
+    ],
+    [
+      'exchange',
+      (signal) =>
+        running === null || running.source === LIVE_SOURCE
+          ? checkExchange(settings, signal)
+          : [notNeeded('exchange', `${running.source}, which \`up\` has started`)],
+    ],
+    ...(running === null
+      ? []
+      : [['services', () => checkServices(running)] as [string, () => Promise<Finding[]>]]),
+  ]
+  const findings = await Promise.all(checks.map(([what, check]) => within(what, check)))
+  return findings.flat()
+}
+
+async function within(
+  what: string,
+  check: (signal: AbortSignal) => Promise<Finding[]> | Finding[],
+): Promise<Finding[]> {
+  const signal = AbortSignal.timeout(LIMIT_MS)
+  const late = new Promise<Finding[]>((resolve) => {
+    signal.addEventListener('abort', () =>
+      resolve([bad(what, `no answer within ${LIMIT_MS / 1000} s`, 'Is there a firewall in between?')]),
+    )
+  })
+  try {
+    return await Promise.race([Promise.resolve(check(signal)), late])
+  } catch (error) {
+    const fix = error instanceof TapelineError ? error.fix : (FIXES[what] ?? '')
+    // With its causes it would say the same twice.
+    const text = error instanceof Error && error.message !== '' ? error.message : describeError(error)
+    return [bad(what, text, fix)]
+  }
+}
+
+const FIXES: Readonly<Record<string, string>> = {
+  database: 'Check DATABASE_URL, and that the server listens there.',
+  exchange: 'Check the network and BINANCE_REST_URL and BINANCE_WS_URL. Without the exchange: npm run demo',
+}
+
+async function checkServices({ ingestUrl, consumerUrl }: Endpoints): Promise<Finding[]> {
+  const statuses = await Promise.all([ingestionStatus(ingestUrl), consumerStatus(consumerUrl)])
+  return statuses.map((status, i) => {
+    const [what, url] = i === 0 ? ['ingestion', ingestUrl] : ['consumer', consumerUrl]
+    if (status === null) return bad(what, `${url} does not answer`, 'See its log below DATA_DIR.')
+    return status.ready
+      ? good(what, `${url} is ready`)
+      : bad(what, status.reason || 'is starting', `See ${url}/status`)
+  })
+}

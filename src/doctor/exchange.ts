@@ -1,0 +1,42 @@
+import { fetchSymbols, TRADING } from '../binance/rest.ts'
+import { askSource } from '../binance/upgrade.ts'
+import type { Settings } from '../settings/load.ts'
+import { plural } from '../telemetry/plural.ts'
+import { ofClock } from './database.ts'
+import { bad, type Finding, good } from './finding.ts'
+
+/** Both ways to the exchange, its clock, and whether it knows the symbols. */
+export async function checkExchange(settings: Settings, signal: AbortSignal): Promise<Finding[]> {
+  const { BINANCE_REST_URL: rest, BINANCE_WS_URL: ws } = settings
+  const statuses = await fetchSymbols(rest, signal)
+  return [
+    good('exchange REST', `${rest} answers`),
+    await clockOf(rest, signal),
+    ofSymbols(settings, statuses),
+    good('exchange WebSocket', `${ws} answers: ${await askSource(ws, signal)}`),
+  ]
+}
+
+async function clockOf(rest: string, signal: AbortSignal): Promise<Finding> {
+  const before = Date.now()
+  const response = await fetch(`${rest}/api/v3/time`, { signal })
+  const answer: unknown = await response.json()
+  const serverTime = Number(Reflect.get(Object(answer), 'serverTime'))
+  if (Number.isNaN(serverTime))
+    return bad('exchange clock', `${rest} does not tell its time`, 'Is BINANCE_REST_URL the exchange?')
+  return ofClock('exchange clock', serverTime - (before + Date.now()) / 2)
+}
+
+function ofSymbols({ SYMBOLS }: Settings, statuses: ReadonlyMap<string, string>): Finding {
+  if (SYMBOLS.includes('*')) return good('symbols', `*: ${plural(statuses.size, 'symbol')}`)
+  const wrong = SYMBOLS.filter((symbol) => !statuses.has(symbol))
+  const still = SYMBOLS.filter((symbol) => statuses.has(symbol) && statuses.get(symbol) !== TRADING)
+  if (wrong.length > 0)
+    return bad(
+      'symbols',
+      `unknown to the exchange: ${wrong.join(', ')}`,
+      'Correct SYMBOLS in the environment or in .env.',
+    )
+  const halted = still.length > 0 ? `; not trading now: ${still.join(', ')}` : ''
+  return good('symbols', `${SYMBOLS.join(', ')} are known${halted}`)
+}

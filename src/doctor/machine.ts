@@ -1,0 +1,84 @@
+import { statfsSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { javaVersion, MINIMUM_JAVA, mavenVersion } from '../local/java.ts'
+import { isPortFree } from '../local/ports.ts'
+import type { Settings } from '../settings/load.ts'
+import { bad, type Finding, good, notNeeded, warning } from './finding.ts'
+
+const MINIMUM_NODE = 24
+const GIB = 1024 ** 3
+/** A day of three symbols in Kafka and the database, and what is downloaded. */
+const LEAST_FREE_BYTES = 5 * GIB
+
+export function checkNode(): Finding[] {
+  const version = process.versions.node
+  if (Number.parseInt(version, 10) >= MINIMUM_NODE) return [good('Node', version)]
+  return [
+    bad(
+      'Node',
+      `${version}, needs ${MINIMUM_NODE}`,
+      'Start it by bin/tapeline, which fetches the right one.',
+    ),
+  ]
+}
+
+/** @param isNeeded false where a broker of one's own is set */
+export async function checkJava(isNeeded: boolean): Promise<Finding[]> {
+  if (!isNeeded) return [notNeeded('Java, Maven', 'not needed: Kafka runs elsewhere')]
+  return [
+    await found('Java', `${MINIMUM_JAVA} or later`, javaVersion),
+    await found('Maven', 'to fetch Kafka', mavenVersion),
+  ]
+}
+
+async function found(what: string, wanted: string, ask: () => Promise<string>): Promise<Finding> {
+  try {
+    return good(what, await ask())
+  } catch (error) {
+    const { message, fix } = Object(error)
+    return bad(what, `${String(message)} (${wanted})`, String(fix ?? ''))
+  }
+}
+
+/** @param isRunning whether our own `up` runs here, which then holds them itself */
+export async function checkPorts(settings: Settings, isRunning: boolean): Promise<Finding[]> {
+  if (isRunning) return [good('Ports', 'held by the `up` that runs here')]
+  const names = ['INGEST_PORT', 'CONSUMER_PORT', 'DASHBOARD_PORT'] as const
+  return Promise.all(
+    names.map(async (name) => {
+      const port = settings[name]
+      if (await isPortFree(port, settings.HTTP_HOST)) return good(name, `${port} is free`)
+      const fix = `Stop what listens there (ss -ltnp 'sport = :${port}' shows it), or set ${name} to another.`
+      return bad(name, `${port} is taken by another process`, fix)
+    }),
+  )
+}
+
+/** Where `up` keeps its data. */
+export function checkDisk({ DATA_DIR }: Settings): Finding[] {
+  const path = existing(resolve(DATA_DIR))
+  const { bavail, bsize } = statfsSync(path)
+  const free = bavail * bsize
+  const text = `${(free / GIB).toFixed(1)} GiB free below ${DATA_DIR}`
+  if (free >= LEAST_FREE_BYTES) return [good('Disk', text)]
+  return [
+    warning(
+      'Disk',
+      text,
+      'Make room, or set DATA_DIR to another disk. What is kept here: bin/tapeline clean',
+    ),
+  ]
+}
+
+/** The nearest folder that is there. */
+function existing(path: string): string {
+  const parent = dirname(path)
+  if (parent === path) return path
+  try {
+    statfsSync(path)
+    return path
+  } catch (error) {
+    if (Reflect.get(Object(error), 'code') !== 'ENOENT') throw error
+    return existing(parent)
+  }
+}

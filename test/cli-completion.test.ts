@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { completionScript } from '../src/cli/completion-script.ts'
+import { createProgram } from '../src/cli/program.ts'
+
+const has = (shell: string) =>
+  spawnSync(shell, ['-c', 'exit 0'], { stdio: 'ignore' }).status === 0
+    ? {}
+    : { skip: `${shell} is not installed` }
+
+/** What bash offers behind these words, the last of which is being typed. */
+function offered(words: readonly string[], folder: string): string[] {
+  const script = join(folder, 'completion.bash')
+  writeFileSync(script, completionScript(createProgram(), 'bash'))
+  const typed = words.map((word) => `'${word}'`).join(' ')
+  const text = execFileSync(
+    'bash',
+    [
+      '-c',
+      `source ${script}; COMP_WORDS=(${typed}); COMP_CWORD=${words.length - 1}; _tapeline; printf '%s\\n' "\${COMPREPLY[@]}"`,
+    ],
+    { encoding: 'utf8', cwd: folder },
+  )
+  return text.split('\n').filter((line) => line !== '')
+}
+
+test('bash completes commands, the commands below them, options, choices and files', has('bash'), () => {
+  const folder = mkdtempSync(join(tmpdir(), 'completion-'))
+  try {
+    assert.deepEqual(offered(['tapeline', 'd'], folder), ['dead-letters', 'dashboard', 'doctor'])
+    assert.deepEqual(offered(['tapeline', 'dead-letters', 'l'], folder), ['list'])
+    assert.deepEqual(offered(['tapeline', 'dead-letters', 'list', '--re'], folder), ['--reason'])
+    assert.deepEqual(offered(['tapeline', 'export', 'BTCUSDT', '--format', ''], folder), ['parquet', 'csv'])
+    assert.deepEqual(offered(['tapeline', 'completion', ''], folder).slice(0, 3), ['bash', 'zsh', 'fish'])
+    assert.deepEqual(offered(['tapeline', 'up', '--replay', 'compl'], folder), ['completion.bash'])
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+for (const shell of ['bash', 'zsh', 'fish'] as const) {
+  test(`${shell} takes the script without an error`, has(shell), () => {
+    const { status, stderr } = spawnSync(shell, ['-n'], {
+      input: completionScript(createProgram(), shell),
+      encoding: 'utf8',
+    })
+    assert.deepEqual([status, stderr], [0, ''])
+  })
+}
+
+test('every command shows how it is used by an example', () => {
+  const without: string[] = []
+  const visit = (command: ReturnType<typeof createProgram>, path: string) => {
+    let text = ''
+    command.configureOutput({
+      writeOut: (part) => {
+        text += part
+      },
+    })
+    command.outputHelp()
+    if (path !== '' && command.commands.length === 0 && !/Examples?:/.test(text)) without.push(path)
+    for (const below of command.commands) visit(below, `${path} ${below.name()}`)
+  }
+  visit(createProgram(), '')
+  assert.deepEqual(without, [])
+})

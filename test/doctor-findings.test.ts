@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict'
+import { createServer } from 'node:net'
+import { test } from 'node:test'
+import type { Finding } from '../src/doctor/finding.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { freePort } from '../src/local/ports.ts'
+import { migrate } from '../src/store/migrate.ts'
+import { createConsumerParts } from './support/consumer-parts.ts'
+import { databaseKinds } from './support/database.ts'
+import { startTapeline } from './support/processes.ts'
+
+const native = databaseKinds().find(({ name }) => name === 'native')
+
+/** What is wrong, and what is only odd. */
+async function diagnose(
+  env: Readonly<Record<string, string>>,
+  exitCode: number,
+): Promise<Map<string, Finding>> {
+  await using doctor = startTapeline(['doctor', '--json'], { env })
+  await doctor.assertExit(exitCode, 60_000)
+  assert.doesNotMatch(doctor.output(), /secret-of-the-test/)
+  const findings: Finding[] = JSON.parse(doctor.output())
+  return new Map(findings.map((finding) => [finding.what, finding]))
+}
+
+test('finds nothing where all is well, and names each thing that is wrong with its fix, without a change to anything', {
+  ...(native?.skip === undefined ? {} : { skip: native.skip }),
+}, async () => {
+  await using parts = await createConsumerParts()
+  await using exchange = disposable(
+    await startSimulatedExchange({ symbols: ['BTCUSDT', 'ETHUSDT'], messagesPerSecond: 10 }),
+  )
+  const ports = {
+    INGEST_PORT: String(await freePort()),
+    CONSUMER_PORT: String(await freePort()),
+    DASHBOARD_PORT: String(await freePort()),
+  }
+  const env = {
+    ...parts.env,
+    ...ports,
+    KAFKA_PARTITIONS: '3',
+    SYMBOLS: 'BTCUSDT,ETHUSDT',
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+  }
+  const bad = (findings: ReadonlyMap<string, Finding>) =>
+    [...findings.values()].filter(({ verdict }) => verdict === 'bad').map(({ what }) => what)
+
+  const empty = await diagnose(env, 1)
+  assert.deepEqual(bad(empty), ['schema'])
+  assert.match(empty.get('schema')?.fix ?? '', /tapeline migrate/)
+
+  await migrate(parts.database)
+  const well = await diagnose(env, 0)
+  for (const what of [
+    'Node',
+    'Kafka',
+    'database',
+    'TimescaleDB',
+    'schema',
+    'roles',
+    'exchange clock',
+    'symbols',
+    'INGEST_PORT',
+  ])
+    assert.equal(well.get(what)?.verdict, 'good', `${what}: ${well.get(what)?.text}`)
+  assert.match(well.get('TimescaleDB')?.text ?? '', /^2\.\d+\.\d+, apache licence/)
+  assert.match(well.get('exchange WebSocket')?.text ?? '', /simulated/)
+
+  const taken = createServer().listen(Number(ports.CONSUMER_PORT), '127.0.0.1')
+  const { database } = parts
+  await database
+    .query('INSERT INTO schema_migrations (version, name) VALUES (999, $1)', ['of-tomorrow'])
+    .catch(async () => database.query('INSERT INTO schema_migrations (version) VALUES (999)'))
+  const wrong = await diagnose(
+    {
+      ...env,
+      KAFKA_GAPS_TOPIC: `${parts.topics.env.KAFKA_GAPS_TOPIC}.missing`,
+      KAFKA_PARTITIONS: '5',
+      SYMBOLS: 'BTCUSDT,NOSUCH',
+    },
+    1,
+  ).finally(() => taken.close())
+  assert.deepEqual(
+    bad(wrong).sort(),
+    ['CONSUMER_PORT', 'schema', 'symbols', `topic ${parts.topics.env.KAFKA_GAPS_TOPIC}.missing`].sort(),
+  )
+  assert.match(wrong.get('symbols')?.text ?? '', /NOSUCH/)
+  assert.match(wrong.get('schema')?.text ?? '', /newer|999/)
+  assert.match(
+    wrong.get(`topic ${parts.topics.env.KAFKA_TRADES_TOPIC}`)?.text ?? '',
+    /partitions is 3, expected 5/,
+  )
+
+  await database.query('DROP EXTENSION timescaledb CASCADE')
+  const away = new URL(parts.databaseUrl)
+  const plain = await diagnose({ ...env, BINANCE_REST_URL: 'http://127.0.0.1:1' }, 1)
+  assert.deepEqual(bad(plain).sort(), ['TimescaleDB', 'exchange'])
+  assert.match(plain.get('TimescaleDB')?.fix ?? '', /migrate/)
+  away.port = '1'
+  away.password = 'secret-of-the-test'
+  const gone = await diagnose({ ...env, DATABASE_URL: away.href, KAFKA_BROKERS: '127.0.0.1:1' }, 1)
+  assert.deepEqual(bad(gone).sort(), ['Kafka', 'database'])
+})
+
+test('asks for Java and Maven only where it would start Kafka itself', async () => {
+  const alone = await diagnose({ BINANCE_REST_URL: 'http://127.0.0.1:1' }, 1)
+  assert.equal(alone.get('Kafka')?.verdict, 'none')
+  assert.equal(alone.get('Java')?.verdict, 'good')
+  const elsewhere = await diagnose(
+    { BINANCE_REST_URL: 'http://127.0.0.1:1', KAFKA_BROKERS: '127.0.0.1:1' },
+    1,
+  )
+  assert.equal(elsewhere.get('Java, Maven')?.verdict, 'none')
+})
+
+function disposable<Server extends { close(): Promise<void> }>(server: Server): Server & AsyncDisposable {
+  return Object.assign(server, { [Symbol.asyncDispose]: () => server.close() })
+}
