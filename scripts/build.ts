@@ -4,19 +4,21 @@ import { copyFileSync, globSync, mkdirSync, rmSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 
 const ROOT = resolve(import.meta.dirname, '..')
+/** Another folder may be given. */
+const OUT = resolve(process.argv[2] ?? join(ROOT, 'dist'))
 /** Read at run time, from beside the module that reads them. */
 const ASSETS = 'src/**/*.{sql,html,css,svg}'
 
-rmSync(join(ROOT, 'dist'), { recursive: true, force: true })
-compile('-p', 'tsconfig.build.json')
+rmSync(OUT, { recursive: true, force: true })
+compile('-p', 'tsconfig.build.json', '--outDir', OUT)
 // For the browser: other libraries, the same output.
 compile(
   ...['-p', 'src/dashboard/page', '--noEmit', 'false', '--rewriteRelativeImportExtensions'],
-  ...['--rootDir', 'src', '--outDir', 'dist'],
+  ...['--rootDir', 'src', '--outDir', OUT],
 )
 
 for (const asset of globSync(ASSETS, { cwd: ROOT })) {
-  const target = join(ROOT, asset.replace(/^src/, 'dist'))
+  const target = join(OUT, asset.replace(/^src\//, ''))
   mkdirSync(dirname(target), { recursive: true })
   copyFileSync(join(ROOT, asset), target)
 }

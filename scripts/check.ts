@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { describeError } from '../src/errors.ts'
 import { loadMigrations, renderMigrations } from '../src/store/migrations.ts'
 import { isCommandsPageCurrent } from './commands-page.ts'
+import { areMessageSchemasCurrent } from './message-schemas.ts'
 import { checkTrackedFiles } from './tracked-files.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -24,6 +25,7 @@ const CHECKS: Record<string, Check> = {
   'Unused code (knip)': () => command('node_modules/knip/bin/knip.js', []),
   'docker/init-db.sql is what the migrations make': () => checkGeneratedSql(),
   'docs/commands.md is what the commands say': () => isCommandsPageCurrent(),
+  'docs/schemas and docs/asyncapi.yaml are what the code uses': () => areMessageSchemasCurrent(),
   'Tracked files': () => checkTrackedFiles(ROOT),
 }
 

@@ -44,11 +44,15 @@ test('bash completes commands, the commands below them, options, choices and fil
 
 for (const shell of ['bash', 'zsh', 'fish'] as const) {
   test(`${shell} takes the script without an error`, has(shell), () => {
-    const { status, stderr } = spawnSync(shell, ['-n'], {
-      input: completionScript(createProgram(), shell),
-      encoding: 'utf8',
-    })
-    assert.deepEqual([status, stderr], [0, ''])
+    const folder = mkdtempSync(join(tmpdir(), 'completion-'))
+    try {
+      const script = join(folder, 'script')
+      writeFileSync(script, completionScript(createProgram(), shell))
+      const { status, stderr } = spawnSync(shell, ['-n', script], { encoding: 'utf8' })
+      assert.deepEqual([status, stderr], [0, ''])
+    } finally {
+      rmSync(folder, { recursive: true, force: true })
+    }
   })
 }
 

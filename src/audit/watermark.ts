@@ -1,5 +1,5 @@
 import { describeError } from '../errors.ts'
-import type { KafkaConnection } from '../kafka/config.ts'
+import type { KafkaConnection } from '../kafka/connection.ts'
 import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
 import type { Watermark } from './shape.ts'

@@ -1,4 +1,5 @@
-import { type KafkaConnection, kafkaConnection, type TopicNames, topicNames } from '../kafka/config.ts'
+import { kafkaConnection, type TopicNames, topicNames } from '../kafka/config.ts'
+import type { KafkaConnection } from '../kafka/connection.ts'
 import type { Settings } from '../settings/load.ts'
 import type { BackoffPolicy } from '../timing/backoff.ts'
 import type { UpkeepConfig } from './upkeep.ts'

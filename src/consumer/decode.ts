@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
-import { TapelineError } from '../errors.ts'
-import { HEADER, headerText, type SchemaName } from '../kafka/headers.ts'
+import { HEADER, headerText, readEpoch, type SchemaName } from '../kafka/headers.ts'
 import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
+import { schemaOf } from '../kafka/schema-of.ts'
 import { SCHEMA_VERSION } from '../market/event.ts'
 import { isTimeUs } from '../market/fields.ts'
 import { GAP } from '../market/gap.ts'
@@ -24,9 +24,6 @@ const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
 /** What a topic holds. */
 export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
-
-/** Of a column of type `integer`. */
-const EPOCH_MAX = 2 ** 31 - 1
 
 const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly SchemaName[]>> = {
   trades: ['trade', 'aggTrade'],
@@ -55,7 +52,7 @@ export function decodeInto(
   if (data === undefined) return 'value is not JSON'
   if (!isFields(data)) return 'value is not an object'
   const { schema: named, epoch } = headersOf(record)
-  const schema = schemaOf(kind, named, data)
+  const schema = schemaOf(SCHEMAS_OF[kind], named, data)
   switch (schema) {
     case 'trade':
       return addTrade(batch, data, epoch)
@@ -68,32 +65,6 @@ export function decodeInto(
     case null:
       return 'schema is not one of this topic'
   }
-}
-
-/** The schema the header names; without a header (other producers set none) the one that the payload shows. */
-function schemaOf(
-  kind: Exclude<TopicKind, 'deadLetters'>,
-  header: string | null,
-  data: Fields,
-): SchemaName | null {
-  const allowed = SCHEMAS_OF[kind]
-  if (header === null) {
-    return allowed.length === 1 ? (allowed[0] ?? null) : (allowed.find((name) => name === data['e']) ?? null)
-  }
-  const slash = header.indexOf('/')
-  const name = allowed.find((one) => one === header.slice(0, slash))
-  const version = Number(header.slice(slash + 1))
-  if (name === undefined || !Number.isInteger(version) || version < 1) return null
-  if (version > SCHEMA_VERSION) {
-    throw new TapelineError(
-      'SCHEMA',
-      `A message has schema ${header}, this program knows ${name}/${SCHEMA_VERSION}`,
-      {
-        fix: 'Upgrade the consumer before the ingestion service; nothing was skipped.',
-      },
-    )
-  }
-  return name
 }
 
 interface Headers {
@@ -112,10 +83,6 @@ function headersOf({ headers }: FetchedRecord): Headers {
   const read = { schema: headerText(headers, HEADER.schema), epoch: epoch === null ? 0 : readEpoch(epoch) }
   readHeaders.set(headers, read)
   return read
-}
-
-function readEpoch(text: string): number | null {
-  return /^\d{1,10}$/.test(text) && Number(text) <= EPOCH_MAX ? Number(text) : null
 }
 
 function addTrade(batch: Batch, data: Fields, epoch: number | null): string | null {

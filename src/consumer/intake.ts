@@ -1,4 +1,5 @@
-import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
+import type { FetchedPartition } from '../kafka/partition-fetcher.ts'
+import type { Position } from '../kafka/position.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
 import { type Loss, type LossCause, lossKey } from '../store/losses.ts'
 import { Batch, type FetchedMessage, type RowTable } from './batch.ts'

@@ -1,6 +1,7 @@
 import { describeError } from '../errors.ts'
 import type { RecordFetcher } from '../kafka/kafka-port.ts'
-import type { FetchedPartition, Position } from '../kafka/partition-fetcher.ts'
+import type { FetchedPartition } from '../kafka/partition-fetcher.ts'
+import type { Position } from '../kafka/position.ts'
 import { describeKafkaError, describePartitionError } from '../kafka/refusal.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'

@@ -1,6 +1,6 @@
 import { describeError, TapelineError } from '../errors.ts'
 import type { RecordFetcher } from '../kafka/kafka-port.ts'
-import type { Position } from '../kafka/partition-fetcher.ts'
+import type { Position } from '../kafka/position.ts'
 import type { TopicMetadata } from '../kafka/topic-metadata.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { delayFor } from '../timing/backoff.ts'

@@ -7,7 +7,7 @@ import {
 } from '@platformatic/kafka'
 import { TapelineError } from '../errors.ts'
 import { clientOptions, hasKafkaError } from './client.ts'
-import type { KafkaConnection } from './config.ts'
+import type { KafkaConnection } from './connection.ts'
 import { connectionRefusal } from './refusal.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 

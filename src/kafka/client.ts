@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import type { BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
-import type { KafkaConnection } from './config.ts'
+import type { KafkaConnection } from './connection.ts'
 
 const CONNECT_TIMEOUT_MS = 5000
 const REQUEST_TIMEOUT_MS = 30_000

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { describeError, TapelineError } from '../errors.ts'
 import type { Settings } from '../settings/load.ts'
+import type { KafkaConnection } from './connection.ts'
 
 /** The five topics, by what they hold. */
 export interface TopicNames {
@@ -11,18 +12,6 @@ export interface TopicNames {
   readonly gaps: string
   readonly checkpoints: string
   readonly deadLetters: string
-}
-
-/** How to reach the brokers; the same for every client. */
-export interface KafkaConnection {
-  readonly brokers: readonly string[]
-  /** PEM texts; null for plain text connections. */
-  readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | null
-  readonly sasl: {
-    readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
-    readonly username: string
-    readonly password: string
-  } | null
 }
 
 export function topicNames(settings: Settings): TopicNames {

@@ -41,6 +41,14 @@ export function headerText(
   return null
 }
 
+/** Of a column of type `integer`. */
+const EPOCH_MAX = 2 ** 31 - 1
+
+/** @returns null for what is no epoch */
+export function readEpoch(text: string): number | null {
+  return /^\d{1,10}$/.test(text) && Number(text) <= EPOCH_MAX ? Number(text) : null
+}
+
 /** What a message of any producer may carry for long is bounded. */
 const KEPT_HEADERS = 20
 const KEPT_CHARACTERS = 1000

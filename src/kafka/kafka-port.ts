@@ -1,5 +1,5 @@
 import { type NeededRights, requireAccess } from './access.ts'
-import type { KafkaConnection } from './config.ts'
+import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { type Compression, createProducer } from './producer.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'

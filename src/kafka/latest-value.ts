@@ -1,4 +1,4 @@
-import type { KafkaConnection } from './config.ts'
+import type { KafkaConnection } from './connection.ts'
 import type { RecordFetcher } from './kafka-port.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { partitionOf } from './partition-map.ts'

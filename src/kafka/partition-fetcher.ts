@@ -5,16 +5,10 @@ import {
   protocolErrorsCodesById,
 } from '@platformatic/kafka'
 import { answersWithin, clientOptions } from './client.ts'
-import type { KafkaConnection } from './config.ts'
+import type { KafkaConnection } from './connection.ts'
 import { FetchingConsumer } from './fetch-api.ts'
+import type { Position } from './position.ts'
 import { type TopicLayout, type TopicMetadata, topicLayouts } from './topic-metadata.ts'
-
-/** A place in a partition; `offset` is that of the next message to read. */
-export interface Position {
-  readonly topic: string
-  readonly partition: number
-  readonly offset: number
-}
 
 /** What is used of a message. */
 export type FetchedRecord = Pick<KafkaRecord, 'key' | 'value' | 'headers'>

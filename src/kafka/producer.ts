@@ -1,6 +1,6 @@
 import { ProduceAcks, type Producer } from '@platformatic/kafka'
 import { clientOptions } from './client.ts'
-import type { KafkaConnection } from './config.ts'
+import type { KafkaConnection } from './connection.ts'
 import { SendingProducer } from './produce-api.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'

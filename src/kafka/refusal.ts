@@ -1,7 +1,7 @@
 import { NetworkError, UserError } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../errors.ts'
 import { type CertificateFault, certificateFault } from '../tls/certificate-fault.ts'
-import type { KafkaConnection } from './config.ts'
+import type { KafkaConnection } from './connection.ts'
 
 /**
  * How Kafka's refusals are told apart: by the code that OpenSSL, the client or the broker gives, never by text.

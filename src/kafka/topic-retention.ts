@@ -1,6 +1,6 @@
 import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
 import { clientOptions } from './client.ts'
-import type { KafkaConnection } from './config.ts'
+import type { KafkaConnection } from './connection.ts'
 
 const RETENTION = 'retention.ms'
 

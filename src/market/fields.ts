@@ -5,14 +5,14 @@
  */
 
 /** Fits NUMERIC(20,8): at most 12 digits before the point and 8 after it, no sign, no exponent. */
-const DECIMAL = /^\d{1,12}(\.\d{1,8})?$/
+export const DECIMAL = /^\d{1,12}(\.\d{1,8})?$/
 
 /** 2017-01-01 and 2100-01-01, UTC, in milliseconds: the exchange opened in 2017. */
-const FIRST_TIME_MS = Date.UTC(2017, 0, 1)
-const LAST_TIME_MS = Date.UTC(2100, 0, 1)
+export const FIRST_TIME_MS = Date.UTC(2017, 0, 1)
+export const LAST_TIME_MS = Date.UTC(2100, 0, 1)
 
 /** Kafka's key and a text column: no NUL, no lone surrogate, of sane length. */
-const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
+export const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 
 export function isDecimal(value: unknown): value is string {
   return typeof value === 'string' && DECIMAL.test(value)

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { EVENT_TYPES } from './event.ts'
-import { isId, isSymbol, isTimeMs } from './fields.ts'
+import { epochField, idField, symbolField, timeMsField } from './field-schemas.ts'
 
 /*
  * A row of the ledger of what is missing, as its Kafka message has it (`schema` = `gap/1`, key = `gap_id`).
@@ -8,8 +8,6 @@ import { isId, isSymbol, isTimeMs } from './fields.ts'
  * updates. Times are milliseconds since the Unix epoch.
  */
 
-const id = z.custom<number>(isId, 'an id')
-const timeMs = z.custom<number>(isTimeMs, 'a time in milliseconds')
 const word = z
   .string()
   .regex(/^[^\0]{1,200}$/, 'a text of at most 200 characters')
@@ -22,22 +20,19 @@ export const GAP = z
       .int()
       .min(1)
       .max(2 ** 31 - 1),
-    symbol: z.custom<string>(isSymbol, 'a symbol'),
+    symbol: symbolField,
     event_type: z.enum(EVENT_TYPES),
-    epoch: z
-      .int()
-      .min(0)
-      .max(2 ** 31 - 1),
-    from_id: id.nullable(),
-    to_id: id.nullable(),
-    from_time: timeMs.nullable(),
-    to_time: timeMs.nullable(),
+    epoch: epochField,
+    from_id: idField.nullable(),
+    to_id: idField.nullable(),
+    from_time: timeMsField.nullable(),
+    to_time: timeMsField.nullable(),
     cause: word,
     status: z.enum(['open', 'filled', 'unrecoverable']),
     reason: word.nullable(),
-    detected_at: timeMs,
-    updated_at: timeMs,
-    closed_at: timeMs.nullable(),
+    detected_at: timeMsField,
+    updated_at: timeMsField,
+    closed_at: timeMsField.nullable(),
   })
   .refine((gap) => gap.from_id !== null || gap.from_time !== null, 'a range of ids or a window of time')
 

@@ -1,6 +1,7 @@
 import type { KafkaRecord } from '@platformatic/kafka'
 import type { RecordFetcher } from '../../src/kafka/kafka-port.ts'
-import type { FetchedPartition, Position } from '../../src/kafka/partition-fetcher.ts'
+import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
+import type { Position } from '../../src/kafka/position.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 

@@ -1,0 +1,141 @@
+/**
+ * `docs/schemas/*.json` and `docs/asyncapi.yaml`, made of the definition that the code uses: `scripts/with-node
+ * scripts/message-schemas.ts` writes them, `npm run check` compares.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { stringify } from 'yaml'
+import { z } from 'zod'
+import { HEADER, schemaHeader } from '../src/kafka/headers.ts'
+import { MESSAGES } from '../src/market/message-schemas.ts'
+import { DEFINITIONS } from '../src/settings/definitions.ts'
+
+const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
+
+const NAMES = ['trade', 'aggTrade', 'bookTicker', 'gap'] as const
+
+const ABOUT: Readonly<Record<(typeof NAMES)[number], string>> = {
+  trade: 'A trade: the exchange’s own object, byte for byte, and when it was received.',
+  aggTrade: 'An aggregate trade, likewise. It covers the trades f to l, and its quantity is their sum.',
+  bookTicker: 'The best bid and ask, likewise. It has no time but that of its receipt.',
+  gap: 'A revision of a row of the ledger: what is missing, why, and what became of it. The highest revision of a gap_id counts.',
+}
+
+function schemas(): Record<string, string> {
+  return Object.fromEntries(
+    NAMES.map((name) => {
+      const schema = {
+        $schema: 'https://json-schema.org/draft/2020-12/schema',
+        title: schemaHeader(name),
+        description: ABOUT[name],
+        ...z.toJSONSchema(MESSAGES[name], { target: 'draft-2020-12', io: 'input' }),
+      }
+      return [`schemas/${name}.json`, `${JSON.stringify(schema, null, 2)}\n`]
+    }),
+  )
+}
+
+function message(name: (typeof NAMES)[number]) {
+  const epoch = name === 'trade' || name === 'aggTrade'
+  return {
+    name,
+    summary: ABOUT[name],
+    contentType: 'application/json',
+    headers: {
+      type: 'object',
+      properties: {
+        [HEADER.schema]: {
+          const: schemaHeader(name),
+          description: 'Rises when a reader would have to change.',
+        },
+        ...(epoch
+          ? {
+              [HEADER.epoch]: {
+                type: 'string',
+                pattern: '^\\d{1,10}$',
+                description: 'How often the exchange had begun the ids anew; absent means 0.',
+              },
+            }
+          : {}),
+      },
+    },
+    payload: { $ref: `./schemas/${name}.json` },
+    bindings: {
+      kafka: { key: { type: 'string', description: name === 'gap' ? 'gap_id' : 'Symbol, upper-case.' } },
+    },
+  }
+}
+
+function channel(
+  address: string | undefined,
+  description: string,
+  messages: ReadonlyArray<(typeof NAMES)[number]>,
+) {
+  return {
+    address,
+    description,
+    messages: Object.fromEntries(messages.map((name) => [name, { $ref: `#/components/messages/${name}` }])),
+  }
+}
+
+function asyncApi(): string {
+  const address = (name: keyof typeof DEFINITIONS) => DEFINITIONS[name].fallback
+  return `# Made by scripts/message-schemas.ts of the definition that the code uses.\n${stringify(
+    {
+      asyncapi: '3.0.0',
+      info: {
+        title: 'Tapeline',
+        version: '1',
+        description:
+          'Binance market data in Kafka, keyed by symbol. Addresses are the defaults of the settings KAFKA_…_TOPIC. Fields that are not named may be there and are to be ignored.',
+        license: { name: 'Apache-2.0' },
+      },
+      defaultContentType: 'application/json',
+      channels: {
+        trades: channel(
+          address('KAFKA_TRADES_TOPIC'),
+          'Trades and aggregate trades; those of a symbol are in one partition, in the order of receipt. Backfilled ones come late.',
+          ['trade', 'aggTrade'],
+        ),
+        bookTicker: channel(address('KAFKA_BOOK_TICKER_TOPIC'), 'Best bid and ask, likewise.', [
+          'bookTicker',
+        ]),
+        gaps: channel(address('KAFKA_GAPS_TOPIC'), 'The ledger of what is missing. Kept for ever.', ['gap']),
+      },
+      operations: Object.fromEntries(
+        ['trades', 'bookTicker', 'gaps'].flatMap((name) => [
+          [`send-${name}`, { action: 'send', summary: 'Ingestion', channel: { $ref: `#/channels/${name}` } }],
+          [
+            `receive-${name}`,
+            {
+              action: 'receive',
+              summary: 'The consumer, and any reader',
+              channel: { $ref: `#/channels/${name}` },
+            },
+          ],
+        ]),
+      ),
+      components: { messages: Object.fromEntries(NAMES.map((name) => [name, message(name)])) },
+    },
+    { lineWidth: 110 },
+  )}`
+}
+
+function files(): Record<string, string> {
+  return { ...schemas(), 'asyncapi.yaml': asyncApi() }
+}
+
+export function areMessageSchemasCurrent(): boolean {
+  const old = Object.entries(files()).filter(
+    ([name, text]) => readFileSync(join(DOCS, name), 'utf8') !== text,
+  )
+  if (old.length > 0) console.log('Run: scripts/with-node scripts/message-schemas.ts')
+  return old.length === 0
+}
+
+if (import.meta.main) {
+  for (const [name, text] of Object.entries(files())) {
+    mkdirSync(dirname(join(DOCS, name)), { recursive: true })
+    writeFileSync(join(DOCS, name), text)
+  }
+}

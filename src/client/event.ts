@@ -1,0 +1,87 @@
+import { HEADER, headerText, readEpoch } from '../kafka/headers.ts'
+import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
+import type { Position } from '../kafka/position.ts'
+import { schemaOf } from '../kafka/schema-of.ts'
+import { isTimeUs } from '../market/fields.ts'
+import {
+  type AggTradePayload,
+  type Fields,
+  INVALIDATED,
+  isFields,
+  readAggTrade,
+  readBookTicker,
+  readTrade,
+  type TradePayload,
+} from '../market/payload.ts'
+import type { MarketEvent, OfTrades, Received } from './market-event.ts'
+
+/**
+ * The event of a message.
+ *
+ * @returns a short text that says why it is none: a field that is missing or wrong
+ * @throws TapelineError `SCHEMA` when it is of a newer schema than this version knows
+ */
+export function readEvent(
+  allowed: ReadonlyArray<MarketEvent['type']>,
+  record: FetchedRecord,
+  position: Position,
+): MarketEvent | string {
+  if (record.value === null) return 'value is null'
+  const data = parse(record.value)
+  if (!isFields(data)) return data === undefined ? 'value is not JSON' : 'value is not an object'
+  const { ingestion_timestamp_us: ingestionTimestampUs } = data
+  const schema = schemaOf(allowed, headerText(record.headers, HEADER.schema), data)
+  if (!isTimeUs(ingestionTimestampUs)) return 'ingestion_timestamp_us is not a time in microseconds'
+  const received = { ingestionTimestampUs, position }
+  switch (schema) {
+    case 'trade': {
+      const trade = readTrade(data)
+      if (typeof trade === 'string') return trade
+      const shared = ofTrades(trade, data, record)
+      return typeof shared === 'string' ? shared : { type: schema, tradeId: trade.t, ...shared, ...received }
+    }
+    case 'aggTrade': {
+      const trade = readAggTrade(data)
+      if (typeof trade === 'string') return trade
+      const shared = ofTrades(trade, data, record)
+      if (typeof shared === 'string') return shared
+      const [firstTradeId, lastTradeId] = trade.f === INVALIDATED ? [null, null] : [trade.f, trade.l]
+      return { type: schema, aggTradeId: trade.a, firstTradeId, lastTradeId, ...shared, ...received }
+    }
+    case 'bookTicker': {
+      const quote = readBookTicker(data)
+      if (typeof quote === 'string') return quote
+      return {
+        type: schema,
+        symbol: quote.s,
+        updateId: quote.u,
+        bidPrice: quote.b,
+        bidQuantity: quote.B,
+        askPrice: quote.a,
+        askQuantity: quote.A,
+        ...received,
+      }
+    }
+    default:
+      return 'schema is not one of this topic'
+  }
+}
+
+function ofTrades(
+  { s, p, q, T, E, m }: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
+  { source = 'stream' }: Fields,
+  { headers }: FetchedRecord,
+): (Omit<OfTrades, keyof Received> & Pick<Received, 'symbol'>) | string {
+  if (source !== 'stream' && source !== 'backfill') return 'source is not backfill'
+  const epoch = readEpoch(headerText(headers, HEADER.epoch) ?? '0')
+  if (epoch === null) return 'epoch is not a number'
+  return { symbol: s, price: p, quantity: q, tradeTimeMs: T, eventTimeMs: E, isBuyerMaker: m, epoch, source }
+}
+
+function parse(value: Buffer): unknown {
+  try {
+    return JSON.parse(value.toString())
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,180 @@
+import { TapelineError } from '../errors.ts'
+import type { KafkaConnection } from '../kafka/connection.ts'
+import { type FetchedPartition, PartitionFetcher } from '../kafka/partition-fetcher.ts'
+import type { Position } from '../kafka/position.ts'
+import { EVENT_TYPES, type EventType } from '../market/event.ts'
+import { delayFor, sleep } from '../timing/backoff.ts'
+import { readEvent } from './event.ts'
+import type { MarketEvent } from './market-event.ts'
+
+export interface ReadOptions {
+  /** `host:port` each. */
+  readonly brokers: readonly string[]
+  /** All three when not given. */
+  readonly types?: readonly EventType[]
+  /** Upper-case; all when not given. */
+  readonly symbols?: readonly string[]
+  /** `latest`, when not given: what comes from now on. Positions: those partitions there, the others from `latest`. */
+  readonly from?: 'latest' | 'earliest' | readonly Position[]
+  /** Ends the reading: the iterator is done then. */
+  readonly signal?: AbortSignal
+  /** `binance.trades` and `binance.book_ticker` when not given. */
+  readonly topics?: { readonly trades?: string; readonly bookTicker?: string }
+  /** PEM texts; `{}` for the authorities that Node brings. Plain text when not given. */
+  readonly tls?: NonNullable<KafkaConnection['tls']>
+  readonly sasl?: NonNullable<KafkaConnection['sasl']>
+  /** Shown in the brokers' logs. */
+  readonly clientId?: string
+  /** Told of a message that is no event; when not given, such a message is an error. */
+  readonly onUnreadable?: (reason: string, position: Position) => void
+  /** Told when the brokers could not be asked and are asked again after a while. */
+  readonly onRetry?: (error: unknown) => void
+}
+
+const BACKOFF = { initialMs: 500, maxMs: 10_000 }
+const LIMITS = { maxWaitMs: 500, minBytes: 1, maxBytes: 8 << 20 }
+const OF_TRADES = ['trade', 'aggTrade'] as const
+const OF_BOOK_TICKER = ['bookTicker'] as const
+/** Names of Kafka's errors that another attempt may mend. */
+const FETCHABLE_LATER = new Set([
+  'NOT_LEADER_OR_FOLLOWER',
+  'LEADER_NOT_AVAILABLE',
+  'FENCED_LEADER_EPOCH',
+  'UNKNOWN_LEADER_EPOCH',
+  'OFFSET_NOT_AVAILABLE',
+  'KAFKA_STORAGE_ERROR',
+  'REPLICA_NOT_AVAILABLE',
+])
+
+/**
+ * The events of the topics, as they come; those of a symbol and type in the order in which they were received. It joins no group
+ * and commits nothing: whoever reads keeps `position`, and begins behind it the next time. Nothing is fetched while nobody asks for
+ * the next event. Brokers that are away are waited for.
+ *
+ * @throws TapelineError `SCHEMA` for a message of a newer schema, `KAFKA` where a position has left its topic or a topic is missing
+ */
+export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEvent, void, undefined> {
+  const signal = options.signal ?? new AbortController().signal
+  const positions = new Map<string, Position>()
+  for (let failures = 0; !signal.aborted; ) {
+    const fetcher = new PartitionFetcher(
+      connectionOf(options),
+      options.clientId ?? 'tapeline-client',
+      topicsOf(options),
+    )
+    try {
+      await fetcher.connect()
+      await begin(fetcher, options, positions)
+      while (!signal.aborted) {
+        for (const fetched of await fetchAll(fetcher, [...positions.values()])) {
+          yield* eventsOf(fetched, options, positions)
+        }
+        failures = 0
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      // What waiting does not mend.
+      if (error instanceof TapelineError) throw error
+      options.onRetry?.(error)
+      failures++
+      await sleep(delayFor(failures, BACKOFF, Math.random()), signal).catch(() => {})
+    } finally {
+      await fetcher.close()
+    }
+  }
+}
+
+/** Where each partition starts that has no position yet. */
+async function begin(
+  fetcher: PartitionFetcher,
+  { from = 'latest' }: ReadOptions,
+  positions: Map<string, Position>,
+): Promise<void> {
+  for (const { topic, partition, start, end } of await fetcher.offsetRanges()) {
+    const key = keyOf(topic, partition)
+    const given =
+      typeof from === 'string'
+        ? undefined
+        : from.find((one) => one.topic === topic && one.partition === partition)
+    const offset = positions.get(key)?.offset ?? given?.offset ?? (from === 'earliest' ? start : end)
+    positions.set(key, { topic, partition, offset })
+  }
+}
+
+async function fetchAll(
+  fetcher: PartitionFetcher,
+  positions: readonly Position[],
+): Promise<FetchedPartition[]> {
+  const byLeader = Map.groupBy(positions, ({ topic, partition }) => fetcher.leaderOf(topic, partition) ?? -1)
+  if (byLeader.has(-1)) throw new Error('A partition has no leader at the moment')
+  const answers = await Promise.all([...byLeader].map(([node, of]) => fetcher.fetch(node, of, LIMITS)))
+  return answers.flat()
+}
+
+function* eventsOf(
+  { topic, partition, error, records, nextOffset, startOffset }: FetchedPartition,
+  options: ReadOptions,
+  positions: Map<string, Position>,
+): Generator<MarketEvent> {
+  const key = keyOf(topic, partition)
+  const from = positions.get(key)?.offset ?? 0
+  if (error === 'OFFSET_OUT_OF_RANGE') throw gone(topic, partition, from, startOffset)
+  if (error !== null) {
+    throw FETCHABLE_LATER.has(error)
+      ? new Error(`${topic} ${partition}: ${error}`)
+      : new TapelineError('KAFKA', `${topic} ${partition} cannot be read: ${error}`, {
+          fix: 'Check the rights of this user.',
+        })
+  }
+  const wanted = options.types ?? EVENT_TYPES
+  const allowed = topic === names(options).bookTicker ? OF_BOOK_TICKER : OF_TRADES
+  for (const { offset, record } of records) {
+    if (offset < from) continue
+    if (options.signal?.aborted === true) return
+    const position = { topic, partition, offset }
+    positions.set(key, { topic, partition, offset: offset + 1 })
+    const symbol = record.key?.toString() ?? ''
+    if (options.symbols !== undefined && !options.symbols.includes(symbol)) continue
+    const event = readEvent(allowed, record, position)
+    if (typeof event !== 'string') {
+      if (wanted.includes(event.type)) yield event
+    } else if (options.onUnreadable !== undefined) options.onUnreadable(event, position)
+    else
+      throw new TapelineError('INPUT', `${topic} ${partition}, offset ${offset}: ${event}`, {
+        fix: 'Give onUnreadable to go on behind such a message.',
+      })
+  }
+  if (nextOffset !== null) positions.set(key, { topic, partition, offset: Math.max(from, nextOffset) })
+}
+
+function gone(topic: string, partition: number, offset: number, startOffset: number): TapelineError {
+  return new TapelineError(
+    'KAFKA',
+    `${topic} ${partition} begins at ${startOffset} by now; ${offset} is not there any more`,
+    {
+      fix: 'Begin with "earliest", or with a position that is there; the database has what was stored.',
+    },
+  )
+}
+
+function connectionOf({ brokers, tls, sasl }: ReadOptions): KafkaConnection {
+  return { brokers, tls: tls ?? null, sasl: sasl ?? null }
+}
+
+function names({ topics = {} }: ReadOptions): { trades: string; bookTicker: string } {
+  return { trades: 'binance.trades', bookTicker: 'binance.book_ticker', ...topics }
+}
+
+/** Those that hold what is wanted. */
+function topicsOf(options: ReadOptions): string[] {
+  const { trades, bookTicker } = names(options)
+  const types = options.types ?? EVENT_TYPES
+  return [
+    ...(types.some((type) => type !== 'bookTicker') ? [trades] : []),
+    ...(types.includes('bookTicker') ? [bookTicker] : []),
+  ]
+}
+
+function keyOf(topic: string, partition: number): string {
+  return `${topic}:${partition}`
+}

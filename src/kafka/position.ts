@@ -1,0 +1,6 @@
+/** A place in a partition; `offset` is that of the next message to read. */
+export interface Position {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+}

@@ -1,0 +1,36 @@
+import { TapelineError } from '../errors.ts'
+import { SCHEMA_VERSION } from '../market/event.ts'
+import type { Fields } from '../market/payload.ts'
+import type { SchemaName } from './headers.ts'
+
+/**
+ * The schema the header names; without a header (other producers set none) the one that the payload shows.
+ *
+ * @param allowed those of the topic
+ * @returns null when it is none of them
+ * @throws TapelineError `SCHEMA` when the message is of a newer schema than this program knows: that is no fault
+ *   of the message, and it must not be skipped
+ */
+export function schemaOf(
+  allowed: readonly SchemaName[],
+  header: string | null,
+  data: Fields,
+): SchemaName | null {
+  if (header === null) {
+    return allowed.length === 1 ? (allowed[0] ?? null) : (allowed.find((name) => name === data['e']) ?? null)
+  }
+  const slash = header.indexOf('/')
+  const name = allowed.find((one) => one === header.slice(0, slash))
+  const version = Number(header.slice(slash + 1))
+  if (name === undefined || !Number.isInteger(version) || version < 1) return null
+  if (version > SCHEMA_VERSION) {
+    throw new TapelineError(
+      'SCHEMA',
+      `A message has schema ${header}, this program knows ${name}/${SCHEMA_VERSION}`,
+      {
+        fix: 'Upgrade the consumer before the ingestion service; nothing was skipped.',
+      },
+    )
+  }
+  return name
+}

@@ -1,0 +1,34 @@
+import { z } from 'zod'
+import { DECIMAL, FIRST_TIME_MS, isSymbol, LAST_TIME_MS, SYMBOL } from './fields.ts'
+
+/*
+ * The rules of `fields.ts` as zod schemas: for what is not read a million times a second, and for the JSON Schemas of the
+ * docs. `test/market-schemas.test.ts` holds both against each other.
+ */
+
+/** A trade, aggregate trade or update id. */
+export const idField = z.int().min(0)
+
+/** Milliseconds since the Unix epoch. */
+export const timeMsField = z
+  .int()
+  .min(FIRST_TIME_MS)
+  .max(LAST_TIME_MS - 1)
+
+/** Microseconds since the Unix epoch. */
+export const timeUsField = z
+  .int()
+  .min(FIRST_TIME_MS * 1000)
+  .max(LAST_TIME_MS * 1000 - 1)
+
+/** A price or quantity: a text, so that no digit is lost. */
+export const decimalField = z.string().regex(DECIMAL)
+
+/** Upper-case; that a schema in JSON cannot say of all letters. */
+export const symbolField = z.string().regex(SYMBOL).refine(isSymbol, 'a symbol')
+
+/** How often the exchange had begun the id sequence anew. */
+export const epochField = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1)

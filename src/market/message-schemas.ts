@@ -1,0 +1,67 @@
+import { z } from 'zod'
+import { decimalField, idField, symbolField, timeMsField, timeUsField } from './field-schemas.ts'
+import { GAP } from './gap.ts'
+import { INVALIDATED } from './payload.ts'
+
+/*
+ * The messages of the topics, as whoever reads them may rely on: docs/schemas and docs/asyncapi.yaml are made of this. Fields that
+ * are not named may be there: the exchange adds some now and then, and they are passed on.
+ */
+
+/** Appended by ingestion when the frame was received. */
+const RECEIPT = {
+  ingestion_timestamp: timeMsField.describe('Receipt, milliseconds since the Unix epoch.'),
+  ingestion_timestamp_us: timeUsField.describe(
+    'Receipt, microseconds since the Unix epoch; rises strictly over all streams of a process.',
+  ),
+}
+
+const OF_TRADES = {
+  s: symbolField.describe('Symbol.'),
+  p: decimalField.describe('Price.'),
+  q: decimalField.describe('Quantity.'),
+  T: timeMsField.describe('Trade time, milliseconds since the Unix epoch.'),
+  m: z.boolean().describe('Whether the buyer was the maker: the taker sold.'),
+  ...RECEIPT,
+}
+
+const BACKFILL = z.literal('backfill').describe('Filled from REST.')
+
+/** With an event time from a stream; REST knows none. */
+const FROM_STREAM = {
+  E: timeMsField.describe('Event time, milliseconds since the Unix epoch.'),
+  source: BACKFILL.optional(),
+}
+const FROM_REST = { E: z.never().optional(), source: BACKFILL }
+
+const TRADE = { e: z.literal('trade'), t: idField.describe('Trade id.'), ...OF_TRADES }
+
+const AGG_TRADE = { e: z.literal('aggTrade'), a: idField.describe('Aggregate trade id.'), ...OF_TRADES }
+
+const TILES = {
+  f: idField.describe('First trade id.'),
+  l: idField.describe('Last trade id, not below the first.'),
+}
+const INVALID = {
+  f: z.literal(INVALIDATED).describe('The exchange has invalidated this row.'),
+  l: z.literal(INVALIDATED),
+}
+
+export const MESSAGES = {
+  trade: z.union([z.looseObject({ ...TRADE, ...FROM_STREAM }), z.looseObject({ ...TRADE, ...FROM_REST })]),
+  aggTrade: z.union(
+    [FROM_STREAM, FROM_REST].flatMap((from) =>
+      [TILES, INVALID].map((trades) => z.looseObject({ ...AGG_TRADE, ...from, ...trades })),
+    ),
+  ),
+  bookTicker: z.looseObject({
+    u: idField.describe('Update id; rises, with holes.'),
+    s: symbolField.describe('Symbol.'),
+    b: decimalField.describe('Best bid price.'),
+    B: decimalField.describe('Best bid quantity.'),
+    a: decimalField.describe('Best ask price.'),
+    A: decimalField.describe('Best ask quantity.'),
+    ...RECEIPT,
+  }),
+  gap: GAP,
+} as const

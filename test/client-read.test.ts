@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import { type MarketEvent, readEvents } from '../src/client/index.ts'
+import { brokers, createTestTopics } from './support/kafka.ts'
+import { produce } from './support/messages.ts'
+import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
+
+const ROOT = resolve(import.meta.dirname, '..')
+
+/** A program as a user writes it. */
+const PROGRAM = `import { type MarketEvent, readEvents } from 'tapeline'
+
+const [brokers = '', trades = '', bookTicker = ''] = process.argv.slice(2)
+const stop = new AbortController()
+let count = 0
+for await (const event of readEvents({
+  brokers: brokers.split(','),
+  topics: { trades, bookTicker },
+  from: 'earliest',
+  signal: stop.signal,
+})) {
+  console.log(line(event))
+  if (++count === 3) stop.abort()
+}
+
+function line(event: MarketEvent): string {
+  switch (event.type) {
+    case 'trade':
+      return \`\${event.symbol} \${event.tradeId} \${event.price.padStart(16)} \${event.isBuyerMaker ? 'sell' : 'buy'}\`
+    case 'aggTrade':
+      return \`\${event.symbol} \${event.firstTradeId ?? 0}..\${event.lastTradeId ?? 0}\`
+    case 'bookTicker':
+      return \`\${event.symbol} \${event.bidPrice} \${event.askPrice}\`
+  }
+}
+`
+
+async function take(options: Parameters<typeof readEvents>[0], count: number): Promise<MarketEvent[]> {
+  const stop = new AbortController()
+  const events: MarketEvent[] = []
+  const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(30_000)])
+  for await (const event of readEvents({ ...options, signal })) {
+    events.push(event)
+    if (events.length === count) stop.abort()
+  }
+  assert.equal(events.length, count)
+  return events
+}
+
+test('reads typed events in order, of the symbols and types that are wanted, and goes on behind a position', async () => {
+  await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
+  const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: bookTicker } = topics.env
+  const options = { brokers: brokers(), topics: { trades, bookTicker } }
+  await produce(
+    trades,
+    'BTCUSDT',
+    [1, 2, 3, 4].map((t) => tradeValue({ t })),
+  )
+  await produce(trades, 'BTCUSDT', [aggTradeValue({ a: 7, f: -1, l: -1 })])
+  await produce(trades, 'BNBUSDT', [tradeValue({ s: 'BNBUSDT', t: 9, E: undefined, source: 'backfill' })])
+  await produce(bookTicker, 'BTCUSDT', [bookTickerValue({ u: 5 })])
+
+  const btc = await take({ ...options, from: 'earliest', symbols: ['BTCUSDT'], types: ['trade'] }, 4)
+  assert.deepEqual(
+    btc.map((event) => event.type === 'trade' && event.tradeId),
+    [1, 2, 3, 4],
+  )
+  const second = btc[1]?.position
+  assert.ok(second !== undefined)
+  const [third] = await take(
+    { ...options, types: ['trade'], from: [{ ...second, offset: second.offset + 1 }] },
+    1,
+  )
+  assert.equal(third?.type === 'trade' && third.tradeId, 3)
+  const all = await take({ ...options, from: 'earliest' }, 7)
+  const of = <Type extends MarketEvent['type']>(type: Type) => all.filter((event) => event.type === type)
+  assert.deepEqual([of('trade').length, of('aggTrade').length, of('bookTicker').length], [5, 1, 1])
+  const invalid = all.find((event) => event.type === 'aggTrade')
+  assert.deepEqual([invalid?.type === 'aggTrade' && invalid.firstTradeId], [null])
+  const backfilled = all.find((event) => event.symbol === 'BNBUSDT')
+  assert.ok(backfilled?.type === 'trade')
+  assert.deepEqual([backfilled.source, backfilled.eventTimeMs], ['backfill', null])
+})
+
+test('says what it cannot read: a message that is none, a newer schema, a position that is gone, a topic that is missing', async () => {
+  await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
+  const { KAFKA_TRADES_TOPIC: trades } = topics.env
+  const options = {
+    brokers: brokers(),
+    topics: { trades },
+    types: ['trade'] as const,
+    from: 'earliest' as const,
+  }
+  await produce(trades, 'BTCUSDT', [Buffer.from('{"e":'), tradeValue({ t: 2 })])
+  await assert.rejects(take(options, 1), { code: 'INPUT', message: /offset 0: value is not JSON/ })
+  const unreadable: string[] = []
+  const [event] = await take({ ...options, onUnreadable: (reason) => unreadable.push(reason) }, 1)
+  assert.equal(event?.type === 'trade' && event.tradeId, 2)
+  assert.deepEqual(unreadable, ['value is not JSON'])
+  await assert.rejects(take({ ...options, from: [{ topic: trades, partition: 2, offset: 99 }] }, 1), {
+    code: 'KAFKA',
+    message: /99 is not there/,
+  })
+  await assert.rejects(take({ ...options, topics: { trades: `${trades}.missing` } }, 1), { code: 'KAFKA' })
+})
+
+test('the package gives its types and runs, as a program that was never near this repository sees it', {
+  timeout: 120_000,
+}, async () => {
+  await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
+  const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: bookTicker } = topics.env
+  await produce(trades, 'BTCUSDT', [tradeValue({ t: 41 }), aggTradeValue({ f: 1, l: 41 })])
+  await produce(bookTicker, 'BTCUSDT', [bookTickerValue()])
+  const folder = mkdtempSync(join(tmpdir(), 'client-'))
+  const node = (...args: string[]) => execFileSync(process.execPath, args, { cwd: folder, encoding: 'utf8' })
+  try {
+    const modules = join(folder, 'node_modules')
+    mkdirSync(modules)
+    node(join(ROOT, 'scripts/build.ts'), join(folder, 'dist'))
+    mkdirSync(join(modules, 'tapeline'))
+    symlinkSync(join(ROOT, 'package.json'), join(modules, 'tapeline/package.json'))
+    symlinkSync(join(folder, 'dist'), join(modules, 'tapeline/dist'))
+    for (const name of readdirSync(join(ROOT, 'node_modules')))
+      if (name !== 'tapeline') symlinkSync(join(ROOT, 'node_modules', name), join(modules, name))
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+    writeFileSync(join(folder, 'program.ts'), PROGRAM)
+    const strict = [
+      '--strict',
+      '--noUncheckedIndexedAccess',
+      '--module',
+      'nodenext',
+      '--target',
+      'esnext',
+      '--types',
+      'node',
+      '--noEmit',
+    ]
+    node(join(ROOT, 'node_modules/typescript/bin/tsc'), ...strict, 'program.ts')
+    const lines = node('program.ts', brokers().join(), trades, bookTicker).trim().split('\n')
+    assert.deepEqual(lines.sort(), [
+      'BTCUSDT 1..41',
+      'BTCUSDT 41   61837.63000000 sell',
+      'BTCUSDT 61837.63000000 61837.64000000',
+    ])
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+function disposable<Topics extends { delete(): Promise<void> }>(topics: Topics): Topics & AsyncDisposable {
+  return Object.assign(topics, { [Symbol.asyncDispose]: () => topics.delete() })
+}

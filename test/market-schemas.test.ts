@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import fc from 'fast-check'
+import { parse } from 'yaml'
+import { readEvent } from '../src/client/event.ts'
+import { Batch } from '../src/consumer/batch.ts'
+import { decodeInto } from '../src/consumer/decode.ts'
+import type { EventType } from '../src/market/event.ts'
+import { MESSAGES } from '../src/market/message-schemas.ts'
+import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
+
+const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
+const TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
+const GOOD = { trade: tradeValue, aggTrade: aggTradeValue, bookTicker: bookTickerValue }
+
+const ajv = new Ajv2020({ strict: false })
+const validators = Object.fromEntries(
+  [...TYPES, 'gap' as const].map((name) => [
+    name,
+    ajv.compile(JSON.parse(readFileSync(join(DOCS, `schemas/${name}.json`), 'utf8'))),
+  ]),
+)
+
+/** What a field may hold: good and bad values of every kind side by side. */
+const anything = fc.oneof(
+  fc.constantFrom<unknown>(
+    undefined,
+    null,
+    true,
+    false,
+    '',
+    '0',
+    0,
+    1,
+    -1,
+    2 ** 53,
+    1.5,
+    '1.5',
+    '.5',
+    '1.',
+    'NaN',
+    '1e3',
+    '-1',
+  ),
+  fc.constantFrom<unknown>(
+    'BTCUSDT',
+    'btcusdt',
+    'ΑΒΓ',
+    '币安',
+    'A B',
+    'A\0',
+    'trade',
+    'aggTrade',
+    'backfill',
+    'stream',
+    [],
+    {},
+  ),
+  fc.constantFrom<unknown>(
+    '123456789012.12345678',
+    '1234567890123',
+    '0.123456789',
+    1483228800000,
+    1483228799999,
+    4102444799999,
+    4102444800000,
+  ),
+  fc.constantFrom<unknown>(1723161255343, 1723161255343000, 1723161255),
+  fc.integer(),
+  fc.string(),
+)
+
+const FIELDS: Readonly<Record<EventType, readonly string[]>> = {
+  trade: ['e', 'E', 's', 't', 'p', 'q', 'T', 'm', 'M', 'ingestion_timestamp_us', 'source', 'X'],
+  aggTrade: ['e', 'E', 's', 'a', 'p', 'q', 'f', 'l', 'T', 'm', 'ingestion_timestamp_us', 'source'],
+  bookTicker: ['u', 's', 'b', 'B', 'a', 'A', 'ingestion_timestamp_us', 'E'],
+}
+
+for (const type of TYPES) {
+  test(`what the schema of ${type} accepts is stored, and what is stored the schema accepts`, () => {
+    const changes = fc.dictionary(fc.constantFrom(...FIELDS[type]), anything, { maxKeys: 3 })
+    fc.assert(
+      fc.property(changes, (fields) => {
+        const value = GOOD[type](fields)
+        const data: Record<string, unknown> = JSON.parse(value.toString())
+        const reason = decodeInto(
+          new Batch(0),
+          type === 'bookTicker' ? 'bookTicker' : 'trades',
+          record(value, null, { schema: `${type}/1` }),
+        )
+        // What a schema cannot say: that the first is not above the last, and which letters are upper-case.
+        if (reason === 'f is above l') return
+        const isLower = typeof data['s'] === 'string' && data['s'] !== data['s'].toUpperCase()
+        const stored = reason === null
+        assert.equal(MESSAGES[type].safeParse(data).success, stored, `zod and ${reason}: ${value}`)
+        if (!isLower) assert.equal(validators[type]?.(data), stored, `JSON Schema and ${reason}: ${value}`)
+        const event = readEvent(TYPES, record(value, null, { schema: `${type}/1` }), {
+          topic: 't',
+          partition: 0,
+          offset: 0,
+        })
+        assert.equal(typeof event !== 'string', stored, `client: ${JSON.stringify(event)} and ${reason}`)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+}
+
+test('the schema of a gap knows its fields, and what is none', () => {
+  const gap = {
+    ...{
+      gap_id: 'BTCUSDT/trade/0/5',
+      revision: 1,
+      symbol: 'BTCUSDT',
+      event_type: 'trade',
+      epoch: 0,
+      from_id: 5,
+      to_id: 9,
+    },
+    ...{
+      from_time: null,
+      to_time: null,
+      cause: 'reconnect',
+      status: 'open',
+      reason: null,
+      detected_at: 1723161255343,
+    },
+    ...{ updated_at: 1723161255343, closed_at: null },
+  }
+  assert.equal(validators['gap']?.(gap), true, JSON.stringify(validators['gap']?.errors))
+  for (const wrong of [{ status: 'lost' }, { revision: 0 }, { from_id: -1 }, { detected_at: 'now' }])
+    assert.equal(validators['gap']?.({ ...gap, ...wrong }), false)
+})
+
+test('the AsyncAPI document names every message and topic there is', () => {
+  const document = parse(readFileSync(join(DOCS, 'asyncapi.yaml'), 'utf8'))
+  assert.equal(document.asyncapi, '3.0.0')
+  assert.deepEqual(
+    Object.values<{ address: string }>(document.channels).map(({ address }) => address),
+    ['binance.trades', 'binance.book_ticker', 'binance.gaps'],
+  )
+  for (const { payload } of Object.values<{ payload: { $ref: string } }>(document.components.messages))
+    readFileSync(join(DOCS, payload.$ref))
+  const targets = [...JSON.stringify(document).matchAll(/"#\/([^"]+)"/g)].map(([, path = '']) =>
+    path.split('/'),
+  )
+  for (const path of targets)
+    assert.ok(
+      path.reduce((at: unknown, key) => Reflect.get(Object(at), key), document) !== undefined,
+      path.join('/'),
+    )
+})
