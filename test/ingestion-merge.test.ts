@@ -13,15 +13,18 @@ function scene() {
   const passed: number[] = []
   const merge = new StreamMerge<StreamEvent>(clock, ({ id }) => passed.push(id))
   const offer = (connection: number, id: number, type: StreamEvent['type'] = 'trade') =>
-    merge.offer({
-      stream: type === 'trade' ? STREAM : QUOTES,
-      symbol: 'BTCUSDT',
-      type,
-      id,
-      timeMs: id,
-      connection,
-      receiptMs: 0,
-    })
+    merge.offer(
+      {
+        stream: type === 'trade' ? STREAM : QUOTES,
+        symbol: 'BTCUSDT',
+        type,
+        id,
+        timeMs: id,
+        connection,
+        receiptMs: 0,
+      },
+      clock.monotonicMs(),
+    )
   return { clock, passed, merge, offer }
 }
 
@@ -146,15 +149,18 @@ function coverage(patienceMs = Number.POSITIVE_INFINITY) {
     (stream) => told.push(stream),
   )
   const offer = (connection: number, stream: string, id: number) =>
-    merge.offer({
-      stream,
-      symbol: 'BTCUSDT',
-      type: stream === STREAM ? 'trade' : 'bookTicker',
-      id,
-      timeMs: id,
-      connection,
-      receiptMs: 0,
-    })
+    merge.offer(
+      {
+        stream,
+        symbol: 'BTCUSDT',
+        type: stream === STREAM ? 'trade' : 'bookTicker',
+        id,
+        timeMs: id,
+        connection,
+        receiptMs: 0,
+      },
+      clock.monotonicMs(),
+    )
   return { clock, told, passed, merge, offer }
 }
 

@@ -9,6 +9,7 @@ import {
   Writer,
 } from '@platformatic/kafka'
 import fc from 'fast-check'
+import { PartitionRecords, PartitionSequences } from '../src/kafka/partition-records.ts'
 import { createRequest } from '../src/kafka/produce-api.ts'
 import { RecordWriter } from '../src/kafka/record-writer.ts'
 import {
@@ -100,4 +101,64 @@ test('gives a message without a time one, and keeps it when the request is repea
   const first = await createRequest(-1, 500, messages, PRODUCER)
   assert.equal(typeof messages[0]?.timestamp, 'bigint')
   assert.deepEqual((await createRequest(-1, 500, messages, PRODUCER)).buffer, first.buffer)
+})
+
+test('writes what a partition’s records carried in one message say, as the client writes them one by one', async () => {
+  const places = fc.uniqueArray(
+    fc.tuple(fc.constantFrom('trades', 'quotes'), fc.integer({ min: 0, max: 11 }), messagesOfAMonth),
+    { minLength: 1, maxLength: 5, selector: ([topic, partition]) => `${topic}:${partition}` },
+  )
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(places, { minLength: 1, maxLength: 4 }),
+      fc.constantFrom('none', 'lz4', 'gzip'),
+      async (sends, compression) => {
+        const own = new PartitionSequences()
+        const sent = new NumericMap()
+        const records = new NumericMap()
+        for (const all of sends) {
+          const theirs: MessageRecord[] = all.flatMap(([topic, partition, some]) =>
+            messageRecords(some, topic, partition),
+          )
+          const ours: MessageRecord[] = all.map(([topic, partition, some]) => {
+            const message: MessageRecord = { topic, partition, value: Buffer.alloc(0) }
+            const carried = some.map(({ timestamp, headers, ...rest }) => {
+              return { ...rest, headers: new Map(headers), timestampMs: Number(timestamp) }
+            })
+            Object.assign(message, { value: new PartitionRecords(carried) })
+            return message
+          })
+          const options = { ...PRODUCER, compression }
+          // The client counts messages: of ours one is a partition.
+          const before = new NumericMap([...sent])
+          for (let attempt = 0; attempt < 2; attempt++) {
+            const request = await createRequest(-1, 500, ours, { ...options, sequences: before }, own)
+            const expected =
+              compression === 'gzip'
+                ? await produceV11.createRequestAsync(-1, 500, theirs, { ...options, sequences: records })
+                : produceV11.createRequest(-1, 500, theirs, { ...options, sequences: records })
+            assert.deepEqual(request.buffer, expected.buffer)
+          }
+          for (const [topic, partition, some] of all) {
+            sent.postIncrement(`${topic}:${partition}`, 1, 0)
+            records.postIncrement(`${topic}:${partition}`, some.length, 0)
+          }
+        }
+      },
+    ),
+    { numRuns: 50 },
+  )
+})
+
+test('sequence numbers begin anew with a producer id, and a send that is left out is no silent hole', () => {
+  const sequences = new PartitionSequences()
+  const first = (send: number, count: number, producerId = 7n) =>
+    sequences.first('t:0', count, {
+      producerId,
+      producerEpoch: 0,
+      sequences: new NumericMap([['t:0', send]]),
+    })
+  assert.deepEqual([first(0, 500), first(0, 500), first(1, 3), first(2, 10)], [0, 0, 500, 503])
+  assert.throws(() => first(4, 1), /send 4 does not follow 2/)
+  assert.deepEqual([first(0, 5, 8n), first(1, 5, 8n)], [0, 5])
 })

@@ -47,7 +47,7 @@ export class FrameHandler {
     this.#options = options
     this.merge = new StreamMerge(
       options.clock,
-      (event) => this.#deliver(event),
+      (event, nowMs) => this.#deliver(event, nowMs),
       (stream) => this.rates.patienceMs(stream),
       (stream) => options.continuity.interrupted([stream], 'stall'),
     )
@@ -112,19 +112,23 @@ export class FrameHandler {
     const event = { stream, symbol, type, id, timeMs, connection, receiptMs: stamp.ms, json, stamp }
     this.rates.seen(stream, id, nowMs, connection)
     if ('E' in payload && payload.E !== null) this.#eventToReceipt.record(stamp.ms - payload.E, nowMs)
-    this.merge.offer(event)
+    this.merge.offer(event, nowMs)
   }
 
-  #deliver(event: StampedEvent): void {
-    const nowMs = this.#options.clock.monotonicMs()
+  #deliver(event: StampedEvent, nowMs: number): void {
     const { continuity } = this.#options
+    const before = continuity.epochOf(event.stream)
+    const forwarded = continuity.observe(event)
     const epoch = continuity.epochOf(event.stream)
-    for (const one of continuity.observe(event)) this.#forward(one, nowMs)
-    if (continuity.epochOf(event.stream) !== epoch) this.merge.beginAnew(event.stream, event.connection)
+    for (const one of forwarded) this.#forward(one, epoch, nowMs)
+    if (epoch !== before) this.merge.beginAnew(event.stream, event.connection)
   }
 
-  #forward({ stream, symbol, type, id, timeMs, json, stamp }: StampedEvent, nowMs: number): void {
-    const epoch = this.#options.continuity.epochOf(stream)
+  #forward(
+    { stream, symbol, type, id, timeMs, json, stamp }: StampedEvent,
+    epoch: number,
+    nowMs: number,
+  ): void {
     const { topic, partition, key, headers } = this.#options.route(stream, symbol, type, epoch)
     this.#options.send({
       topic,

@@ -234,6 +234,8 @@ export class Ingestion {
   #connect(seat: Seat, id: number, pipeline: Pipeline, attempts: AttemptLimit, source: string): WsConsumer {
     const { plan } = seat
     const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
+    // One for all frames.
+    const onControl = (control: ControlFrame) => this.#onControl(seat, connection, control)
     const connection: WsConsumer = new WsConsumer(
       { id, plan, backoff: this.#config.backoff, attempts, outside: this.#outside, whenRoom },
       {
@@ -259,7 +261,7 @@ export class Ingestion {
         onFrame: (frame) => {
           // What waited in a buffer meanwhile is not received: it would be stamped too late.
           if (this.#standstill.hasJustEnded()) return false
-          return pipeline.handle(frame, id, (control) => this.#onControl(seat, connection, control))
+          return pipeline.handle(frame, id, onControl)
         },
         onFatal: this.#ended.resolve,
       },

@@ -36,7 +36,7 @@ interface StreamState<Event> {
  */
 export class StreamMerge<Event extends StreamEvent> {
   readonly #clock: Clock
-  readonly #pass: (event: Event) => void
+  readonly #pass: (event: Event, nowMs: number) => void
   readonly #patienceMs: (stream: string) => number
   readonly #interrupted: (stream: string) => void
   readonly #streams = new Map<string, StreamState<Event>>()
@@ -46,13 +46,13 @@ export class StreamMerge<Event extends StreamEvent> {
   held = 0
 
   /**
-   * @param pass receives the events, each stream's in order
+   * @param pass receives the events, each stream's in order, and the time on the monotonic clock
    * @param patienceMs after how long a silence a stream counts as quiet
    * @param interrupted told of a stream whose older connection has not delivered what a new one begins with
    */
   constructor(
     clock: Clock,
-    pass: (event: Event) => void,
+    pass: (event: Event, nowMs: number) => void,
     patienceMs: (stream: string) => number = () => Number.POSITIVE_INFINITY,
     interrupted: (stream: string) => void = () => {},
   ) {
@@ -129,23 +129,25 @@ export class StreamMerge<Event extends StreamEvent> {
       })
       .map(({ stream }) => stream)
     uncovered(out)
-    for (const { stream, state } of left) this.#release(stream, state)
+    for (const { stream, state } of left) this.#release(stream, state, nowMs)
     return out
   }
 
-  offer(event: Event): void {
+  /** @param nowMs on the monotonic clock, of which a look for each event would cost more than the event */
+  offer(event: Event, nowMs: number): void {
     const state = this.#stateOf(event.stream)
     const leg = state.legs.get(event.connection)
-    if (leg !== undefined) noteDelivery(leg, event.id, this.#clock.monotonicMs(), state.legs.values())
+    if (leg !== undefined) noteDelivery(leg, event.id, nowMs, state.legs.values())
     if (leg === undefined || state.legs.size === 1) {
-      this.#passOn(state, event)
+      this.#passOn(state, event, nowMs)
       return
     }
     const first = state.held[0]?.event
     // What others wait for may pass them; what lies behind them may not.
-    if ((first !== undefined && event.id > first.id) || this.#mustWait(state, event)) this.#hold(state, event)
-    else this.#passOn(state, event)
-    this.#release(event.stream, state)
+    if ((first !== undefined && event.id > first.id) || this.#mustWait(state, event))
+      this.#hold(state, event, nowMs)
+    else this.#passOn(state, event, nowMs)
+    this.#release(event.stream, state, nowMs)
   }
 
   /** The ids of a stream have begun anew, as this connection has shown; others may be behind, and still deliver the old ones. */
@@ -176,22 +178,27 @@ export class StreamMerge<Event extends StreamEvent> {
     return others.some(({ last }) => last === null || last < id - 1)
   }
 
-  #hold(state: StreamState<Event>, event: Event): void {
+  #hold(state: StreamState<Event>, event: Event, sinceMs: number): void {
     const at = state.held.findLastIndex((one) => one.event.id <= event.id)
-    state.held.splice(at + 1, 0, { event, sinceMs: this.#clock.monotonicMs() })
+    state.held.splice(at + 1, 0, { event, sinceMs })
     this.held++
     this.#cancelTimer ??= this.#clock.schedule(HOLD_LIMIT_MS, () => this.#onTimer())
   }
 
   /** Lets go what need not wait any longer, and what has waited long enough. */
-  #release(stream: string, state: StreamState<Event>, dueBeforeMs = Number.NEGATIVE_INFINITY): void {
+  #release(
+    stream: string,
+    state: StreamState<Event>,
+    nowMs: number,
+    dueBeforeMs = Number.NEGATIVE_INFINITY,
+  ): void {
     for (let [first] = state.held; first !== undefined; [first] = state.held) {
       const late = first.sinceMs <= dueBeforeMs || state.held.length > HELD_LIMIT
       if (late) this.#endJoining(stream, state, first.event)
       if (!late && this.#mustWait(state, first.event)) return
       state.held.shift()
       this.held--
-      this.#passOn(state, first.event)
+      this.#passOn(state, first.event, nowMs)
     }
   }
 
@@ -203,17 +210,18 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#interrupted(stream)
   }
 
-  #passOn(state: StreamState<Event>, event: Event): void {
+  #passOn(state: StreamState<Event>, event: Event, nowMs: number): void {
     state.last = Math.max(state.last ?? event.id, event.id)
-    this.#pass(event)
+    this.#pass(event, nowMs)
   }
 
   #onTimer(): void {
     this.#cancelTimer = null
-    const dueBeforeMs = this.#clock.monotonicMs() - HOLD_LIMIT_MS
+    const nowMs = this.#clock.monotonicMs()
+    const dueBeforeMs = nowMs - HOLD_LIMIT_MS
     let oldestMs = Number.POSITIVE_INFINITY
     for (const [stream, state] of this.#streams) {
-      this.#release(stream, state, dueBeforeMs)
+      this.#release(stream, state, nowMs, dueBeforeMs)
       for (const { sinceMs } of state.held) oldestMs = Math.min(oldestMs, sinceMs)
     }
     if (oldestMs === Number.POSITIVE_INFINITY) return

@@ -1,6 +1,7 @@
 import { type NeededRights, requireAccess } from './access.ts'
 import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
+import { PartitionRecords } from './partition-records.ts'
 import { type Compression, createProducer } from './producer.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 
@@ -54,15 +55,7 @@ export function kafkaPort(connection: KafkaConnection): KafkaPort {
       return {
         topics: (names) => topicMetadata(client, names),
         async send(records) {
-          const messages = records.map(({ topic, partition, key, value, headers, timestampMs }) => ({
-            topic,
-            partition,
-            key,
-            value,
-            headers,
-            timestamp: BigInt(timestampMs),
-          }))
-          const { offsets } = await client.send({ messages })
+          const { offsets } = await client.send({ messages: byPartition(records) })
           return (offsets ?? []).map(({ topic, partition, offset }) => ({
             topic,
             partition,
@@ -74,4 +67,24 @@ export function kafkaPort(connection: KafkaConnection): KafkaPort {
     },
     fetcher: (clientId, topics) => new PartitionFetcher(connection, clientId, topics),
   }
+}
+
+/** One message for each partition, which carries its records in their order. */
+function byPartition(
+  records: readonly OutgoingRecord[],
+): Array<{ topic: string; partition: number; value: PartitionRecords }> {
+  const places = new Map<string, Map<number, OutgoingRecord[]>>()
+  for (const record of records) {
+    let inTopic = places.get(record.topic)
+    if (inTopic === undefined) {
+      inTopic = new Map()
+      places.set(record.topic, inTopic)
+    }
+    const inPartition = inTopic.get(record.partition)
+    if (inPartition === undefined) inTopic.set(record.partition, [record])
+    else inPartition.push(record)
+  }
+  return [...places].flatMap(([topic, partitions]) =>
+    [...partitions].map(([partition, of]) => ({ topic, partition, value: new PartitionRecords(of) })),
+  )
 }

@@ -4,6 +4,7 @@ import {
   createAPI,
   kGetApi,
   type MessageRecord,
+  NumericMap,
   ProduceAcks,
   Producer,
   produceV9,
@@ -11,7 +12,8 @@ import {
   produceV11,
   Writer,
 } from '@platformatic/kafka'
-import { type BatchOptions, RecordWriter } from './record-writer.ts'
+import { PartitionRecords, PartitionSequences } from './partition-records.ts'
+import { type BatchOptions, type ProducedRecord, RecordWriter } from './record-writer.ts'
 
 type ProduceApi = API<unknown[], boolean | produceV11.ProduceResponse>
 
@@ -19,18 +21,32 @@ type ProduceApi = API<unknown[], boolean | produceV11.ProduceResponse>
 const PRODUCE = 0
 
 /** Those whose requests are alike: all lengths compact. A broker before Kafka 2.4 has none. */
-const OWN = new Map<number, ProduceApi>(
-  [produceV9, produceV10, produceV11].map(({ api, parseResponse }) => [
-    api.version,
-    createAPI(PRODUCE, api.version, createRequest, parseResponse),
-  ]),
-)
+const VERSIONS = [produceV9, produceV10, produceV11]
 
 /** A request is written in one go, so that one writer does for all producers. */
 const writer = new RecordWriter()
 
 /** The client with our own writer of records: see {@link RecordWriter}. All else is the client's. */
-export class SendingProducer extends Producer<Buffer | null, Buffer | null, Buffer, Buffer> {
+export class SendingProducer extends Producer<
+  Buffer | null,
+  Buffer | null | PartitionRecords,
+  Buffer,
+  Buffer
+> {
+  readonly #sequences = new PartitionSequences()
+  readonly #own = new Map<number, ProduceApi>(
+    VERSIONS.map(({ api, parseResponse }) => [
+      api.version,
+      createAPI(
+        PRODUCE,
+        api.version,
+        (acks: number, timeout: number, messages: MessageRecord[], options: BatchOptions) =>
+          createRequest(acks, timeout, messages, options, this.#sequences),
+        parseResponse,
+      ),
+    ]),
+  )
+
   // The base is generic, as if its caller could choose the answer's type; the name decides it.
   override [kGetApi]<Arguments extends unknown[], Answer>(
     name: string,
@@ -39,7 +55,7 @@ export class SendingProducer extends Producer<Buffer | null, Buffer | null, Buff
   override [kGetApi](name: string, callback: Callback<ProduceApi>): void {
     super[kGetApi]<unknown[], boolean | produceV11.ProduceResponse>(name, (error, api) => {
       if (error !== null || api === undefined) callback(error)
-      else callback(null, name === 'Produce' ? (OWN.get(api.version) ?? api) : api)
+      else callback(null, name === 'Produce' ? (this.#own.get(api.version) ?? api) : api)
     })
   }
 }
@@ -55,7 +71,10 @@ export function createRequest(
   timeout: number,
   messages: MessageRecord[],
   options: BatchOptions = {},
+  sequences = new PartitionSequences(),
 ): Writer | Promise<Writer> {
+  const carried = carriedBy(messages)
+  if (carried !== null) return createCarriedRequest(acks, timeout, carried, options, sequences)
   if (options.compression === 'gzip') return produceV11.createRequestAsync(acks, timeout, messages, options)
   if (options.transactionalId) return produceV11.createRequest(acks, timeout, messages, options)
   const now = BigInt(Date.now())
@@ -82,4 +101,64 @@ export function createRequest(
     .appendTaggedFields()
   if (acks === ProduceAcks.NO_RESPONSE) request.context.noResponse = true
   return request
+}
+
+/** A message that stands for all records of a partition. */
+interface Carrier {
+  readonly topic: string
+  readonly partition: number
+  readonly carried: PartitionRecords
+}
+
+/** @returns null where messages are what they seem */
+function carriedBy(messages: readonly MessageRecord[]): Carrier[] | null {
+  const carriers: Carrier[] = []
+  for (const { topic, partition = 0, value } of messages) {
+    // To the client a value is what its caller takes it for.
+    const carried: unknown = value
+    if (!(carried instanceof PartitionRecords)) return null
+    carriers.push({ topic, partition, carried })
+  }
+  return carriers
+}
+
+function createCarriedRequest(
+  acks: number,
+  timeout: number,
+  carriers: readonly Carrier[],
+  options: BatchOptions,
+  sequences: PartitionSequences,
+): Writer | Promise<Writer> {
+  const firstOf = ({ topic, partition, carried }: Carrier) =>
+    sequences.first(`${topic}:${partition}`, carried.records.length, options)
+  if (options.compression === 'gzip' || options.transactionalId) {
+    const own = new NumericMap(carriers.map((one) => [`${one.topic}:${one.partition}`, firstOf(one)]))
+    const expanded = carriers.flatMap(({ topic, partition, carried }) =>
+      carried.records.map((record) => asMessage(topic, partition, record)),
+    )
+    return createRequest(acks, timeout, expanded, { ...options, sequences: own })
+  }
+  return Writer.create()
+    .appendString(null)
+    .appendInt16(acks)
+    .appendInt32(timeout)
+    .appendArray([...Map.groupBy(carriers, ({ topic }) => topic)], (w, [topic, inTopic]) => {
+      const partitions = [...inTopic].sort((a, b) => a.partition - b.partition)
+      w.appendString(topic).appendArray(partitions, (part, carrier) => {
+        const batch = writer.batch(carrier.carried.records, firstOf(carrier), options)
+        part
+          .appendInt32(carrier.partition)
+          .appendUnsignedVarInt(batch.length + 1)
+          .append(batch)
+      })
+    })
+    .appendTaggedFields()
+}
+
+function asMessage(topic: string, partition: number, record: ProducedRecord): MessageRecord {
+  const { key = null, value, headers = new Map(), timestamp, timestampMs } = record
+  const message: MessageRecord = { topic, partition, value: Buffer.alloc(0), headers: new Map() }
+  // The client's type knows no null, its encoder does.
+  Object.assign(message, { key, value, headers, timestamp: timestamp ?? BigInt(timestampMs ?? Date.now()) })
+  return message
 }

@@ -1,12 +1,13 @@
 import { ProduceAcks, type Producer } from '@platformatic/kafka'
 import { clientOptions } from './client.ts'
 import type { KafkaConnection } from './connection.ts'
+import type { PartitionRecords } from './partition-records.ts'
 import { SendingProducer } from './produce-api.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 
 /** Keys and values may be null, which Kafka tells from empty ones. */
-export type KafkaProducerClient = Producer<Buffer | null, Buffer | null, Buffer, Buffer>
+export type KafkaProducerClient = Producer<Buffer | null, Buffer | null | PartitionRecords, Buffer, Buffer>
 
 /**
  * An idempotent producer that waits for all in-sync replicas.

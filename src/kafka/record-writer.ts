@@ -13,6 +13,8 @@ export interface ProducedRecord {
   readonly headers?: ReadonlyMap<Buffer, Buffer | null>
   /** Of a record without one it is that of the first. */
   readonly timestamp?: bigint
+  /** Stands for it: a number costs less than one of any size. */
+  readonly timestampMs?: number
 }
 
 export type BatchOptions = Partial<CreateRecordsBatchOptions>
@@ -47,15 +49,17 @@ export class RecordWriter {
   batch(records: readonly ProducedRecord[], firstSequence: number, options: BatchOptions): Buffer {
     this.#at = HEAD_BYTES
     this.#headers.clear()
-    const firstTimestamp = records[0]?.timestamp ?? 0n
+    const first = timeOf(records[0]) ?? 0n
+    const firstTimestamp = BigInt(first)
     let maxTimestamp = firstTimestamp
-    let timestamp = firstTimestamp
+    let last = first
     let delta = varint64(0n)
     let index = 0
     for (const record of records) {
-      const own = record.timestamp ?? firstTimestamp
-      if (own !== timestamp) {
-        timestamp = own
+      const own = timeOf(record) ?? first
+      if (own !== last) {
+        last = own
+        const timestamp = BigInt(own)
         delta = varint64(timestamp - firstTimestamp)
         if (timestamp > maxTimestamp) maxTimestamp = timestamp
       }
@@ -155,6 +159,10 @@ export class RecordWriter {
     for (; left > 0x7f; left >>>= 7) this.#buffer[this.#at++] = (left & 0x7f) | 0x80
     this.#buffer[this.#at++] = left
   }
+}
+
+function timeOf(record: ProducedRecord | undefined): number | bigint | undefined {
+  return record?.timestampMs ?? record?.timestamp
 }
 
 function firstValue(headers: ReadonlyMap<Buffer, Buffer | null>): Buffer | null {
