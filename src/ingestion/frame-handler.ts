@@ -1,9 +1,11 @@
-import { type Frame, interpretFrame, KEPT_FRAME_BYTES, withReceiptStamp } from '../binance/frame.ts'
+import { type Frame, interpretFrame, KEPT_FRAME_BYTES, receiptTail } from '../binance/frame.ts'
 import { HEADER } from '../kafka/headers.ts'
 import { LatencyWindow } from '../telemetry/latency.ts'
 import { Tally } from '../telemetry/tally.ts'
 import type { Clock } from '../timing/clock.ts'
+import { ByteSlab } from './byte-slab.ts'
 import type { Continuity, StreamEvent } from './continuity.ts'
+import { EventMessage } from './event-message.ts'
 import type { OutgoingMessage } from './message-queue.ts'
 import type { ReceiptStamp } from './receipt-stamp.ts'
 import type { Route } from './router.ts'
@@ -39,6 +41,7 @@ export class FrameHandler {
   readonly merge: StreamMerge<StampedEvent>
   readonly rates = new StreamRates()
   readonly #options: FrameHandlerOptions
+  readonly #slab = new ByteSlab()
   readonly #reasons = new Tally()
   readonly #eventToReceipt = new LatencyWindow()
   readonly #counters = { received: 0, forwarded: 0, control: 0, ignored: 0, rejected: 0 }
@@ -129,17 +132,9 @@ export class FrameHandler {
     epoch: number,
     nowMs: number,
   ): void {
-    const { topic, partition, key, headers } = this.#options.route(stream, symbol, type, epoch)
-    this.#options.send({
-      topic,
-      partition,
-      key,
-      headers,
-      value: Buffer.from(withReceiptStamp(json, stamp.ms, stamp.us)),
-      timestampMs: stamp.ms,
-      mark: { symbol, type, epoch, id, timeMs },
-      queuedAtMs: nowMs,
-    })
+    const route = this.#options.route(stream, symbol, type, epoch)
+    const slice = this.#slab.write(json, receiptTail(stamp.ms, stamp.us))
+    this.#options.send(new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs))
     this.#counters.forwarded++
   }
 

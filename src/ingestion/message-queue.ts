@@ -1,3 +1,4 @@
+import type { ByteSlice } from '../kafka/record-writer.ts'
 import type { EventType } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
 
@@ -18,6 +19,8 @@ export interface OutgoingMessage {
   readonly partition: number
   readonly key: Buffer | null
   readonly value: Buffer
+  /** Where the value stands, where it has no buffer of its own. */
+  readonly slice?: ByteSlice
   readonly headers: Map<Buffer, Buffer>
   /** Milliseconds since the Unix epoch: the time of ingestion, always. */
   readonly timestampMs: number
@@ -79,7 +82,7 @@ export class MessageQueue {
   push(message: OutgoingMessage): void {
     this.#messages.push(message)
     this.#pushed++
-    this.#bytes += message.value.length + OVERHEAD_BYTES
+    this.#bytes += sizeOf(message)
     if (message.mark !== null) this.#events++
     if (this.#bytes >= this.#maxBytes) this.#full = true
   }
@@ -88,7 +91,8 @@ export class MessageQueue {
   take(count: number, maxBytes: number): OutgoingMessage[] {
     let end = this.#head
     for (let bytes = 0; end < this.#messages.length && end < this.#head + count; end++) {
-      bytes += (this.#messages[end]?.value.length ?? 0) + OVERHEAD_BYTES
+      const message = this.#messages[end]
+      if (message !== undefined) bytes += sizeOf(message)
       if (bytes > maxBytes && end > this.#head) break
     }
     const taken = this.#messages.slice(this.#head, end)
@@ -100,11 +104,16 @@ export class MessageQueue {
       this.#messages = this.#messages.slice(this.#head)
       this.#head = 0
     }
-    for (const { value, mark } of taken) {
-      this.#bytes -= value.length + OVERHEAD_BYTES
-      if (mark !== null) this.#events--
+    for (const message of taken) {
+      this.#bytes -= sizeOf(message)
+      if (message.mark !== null) this.#events--
     }
     if (this.#bytes <= this.#maxBytes / 2) this.#full = false
     return taken
   }
+}
+
+function sizeOf(message: OutgoingMessage): number {
+  const { slice } = message
+  return OVERHEAD_BYTES + (slice === undefined ? message.value.length : slice.end - slice.start)
 }

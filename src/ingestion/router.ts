@@ -6,6 +6,8 @@ import type { EventType } from '../market/event.ts'
 
 /** Where a message goes and what it carries beside its value; shared by all messages of a symbol and type. */
 export interface Route {
+  readonly symbol: string
+  readonly type: EventType
   readonly topic: string
   readonly partition: number
   readonly key: Buffer
@@ -40,6 +42,8 @@ export class Router {
     const partitions = this.#topics.get(topic)?.partitions
     if (partitions === undefined) throw new Error(`No partition count of topic ${topic}`)
     const route = {
+      symbol,
+      type,
       topic,
       partition: partitionOf(symbol, partitions),
       key: Buffer.from(symbol),

@@ -3,6 +3,7 @@ import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { PartitionRecords } from './partition-records.ts'
 import { type Compression, createProducer } from './producer.ts'
+import type { ByteSlice } from './record-writer.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 
 /** A message to be produced. */
@@ -11,6 +12,8 @@ export interface OutgoingRecord {
   readonly partition: number
   readonly key: Buffer | null
   readonly value: Buffer | null
+  /** Stands for the value, where it has no buffer of its own. */
+  readonly slice?: ByteSlice
   readonly headers: Map<Buffer, Buffer>
   /** Milliseconds since the Unix epoch. */
   readonly timestampMs: number

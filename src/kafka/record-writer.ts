@@ -6,10 +6,19 @@ import {
   UnsupportedCompressionError,
 } from '@platformatic/kafka'
 
+/** Bytes within a larger buffer: a Buffer of their own for each of a million messages costs more than the bytes. */
+export interface ByteSlice {
+  readonly bytes: Buffer
+  readonly start: number
+  readonly end: number
+}
+
 /** A message as the client hands it over, its partition chosen. */
 export interface ProducedRecord {
   readonly key?: Buffer | null
   readonly value: Buffer | null
+  /** Stands for the value. */
+  readonly slice?: ByteSlice
   readonly headers?: ReadonlyMap<Buffer, Buffer | null>
   /** Of a record without one it is that of the first. */
   readonly timestamp?: bigint
@@ -98,14 +107,16 @@ export class RecordWriter {
     return algorithm.bitmask
   }
 
-  #record({ key, value, headers }: ProducedRecord, offsetDelta: number, timestampDelta: Buffer): void {
+  #record(record: ProducedRecord, offsetDelta: number, timestampDelta: Buffer): void {
+    const { key, headers, slice } = record
+    const value = slice === undefined ? record.value : null
     const headerBytes = this.#headerBytes(headers)
     const length =
       1 +
       timestampDelta.length +
       sizeOf(offsetDelta) +
       sizeOfBytes(key) +
-      sizeOfBytes(value) +
+      (slice === undefined ? sizeOfBytes(value) : sizeOfSlice(slice)) +
       headerBytes.length
     this.#makeRoom(NUMBERS_MAX_BYTES + length)
     this.#varint(length)
@@ -113,7 +124,8 @@ export class RecordWriter {
     this.#bytes(timestampDelta)
     this.#varint(offsetDelta)
     this.#varintBytes(key)
-    this.#varintBytes(value)
+    if (slice === undefined) this.#varintBytes(value)
+    else this.#varintSlice(slice)
     this.#bytes(headerBytes)
   }
 
@@ -143,6 +155,12 @@ export class RecordWriter {
   #varintBytes(bytes: Buffer | null | undefined): void {
     this.#varint(bytes?.length ?? -1)
     if (bytes) this.#bytes(bytes)
+  }
+
+  #varintSlice({ bytes, start, end }: ByteSlice): void {
+    this.#varint(end - start)
+    bytes.copy(this.#buffer, this.#at, start, end)
+    this.#at += end - start
   }
 
   #bytes(bytes: Buffer): void {
@@ -186,6 +204,10 @@ function sizeOf(value: number): number {
 
 function sizeOfBytes(bytes: Buffer | null | undefined): number {
   return bytes ? sizeOf(bytes.length) + bytes.length : 1
+}
+
+function sizeOfSlice({ start, end }: ByteSlice): number {
+  return sizeOf(end - start) + end - start
 }
 
 function varint64(value: bigint): Buffer {
