@@ -69,13 +69,22 @@ export function readEvent(
 
 function ofTrades(
   { s, p, q, T, E, m }: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
-  { source = 'stream' }: Fields,
+  { source }: Fields,
   { headers }: FetchedRecord,
 ): (Omit<OfTrades, keyof Received> & Pick<Received, 'symbol'>) | string {
-  if (source !== 'stream' && source !== 'backfill') return 'source is not backfill'
+  if (source !== undefined && source !== 'backfill') return 'source is not backfill'
   const epoch = readEpoch(headerText(headers, HEADER.epoch) ?? '0')
   if (epoch === null) return 'epoch is not a number'
-  return { symbol: s, price: p, quantity: q, tradeTimeMs: T, eventTimeMs: E, isBuyerMaker: m, epoch, source }
+  return {
+    symbol: s,
+    price: p,
+    quantity: q,
+    tradeTimeMs: T,
+    eventTimeMs: E,
+    isBuyerMaker: m,
+    epoch,
+    source: source ?? 'stream',
+  }
 }
 
 function parse(value: Buffer): unknown {
