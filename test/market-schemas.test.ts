@@ -104,7 +104,7 @@ for (const type of TYPES) {
         })
         assert.equal(typeof event !== 'string', stored, `client: ${JSON.stringify(event)} and ${reason}`)
       }),
-      { numRuns: 2000 },
+      { numRuns: 2000, examples: [[{ source: 'stream' }], [{ E: undefined, source: 'backfill' }]] },
     )
   })
 }

@@ -234,15 +234,16 @@ describe('users who have one role each', options, () => {
       loadMigrations()
         .slice(4)
         .map(({ name }) => name),
-      ['roles', 'losses'],
+      ['roles', 'losses', 'spreads'],
     )
+    await owner.query('DROP VIEW spreads')
     await owner.query('DROP INDEX trades_later_epochs')
     await owner.query('ALTER TABLE dead_letters DROP COLUMN digest')
     await owner.query('ALTER TABLE dead_letters ADD PRIMARY KEY (topic, topic_id, partition, kafka_offset)')
     await owner.query('CREATE INDEX dead_letters_unresolved ON dead_letters (topic)')
     await owner.query('DROP FUNCTION tapeline_roles')
     await owner.query('DELETE FROM schema_migrations WHERE version > 4')
-    for (const expected of [/migrated from version 4 to 6/, /up to date, version 6/]) {
+    for (const expected of [/migrated from version 4 to 7/, /up to date, version 7/]) {
       await using command = startTapeline(['migrate'], {
         env: { DATABASE_URL: await login('tapeline_migrator') },
       })

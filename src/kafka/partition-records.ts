@@ -21,14 +21,17 @@ interface Place {
   readonly next: number
 }
 
+/** Of a client that has just been given another id, a request under the one before may still be repeated. */
+const PRODUCERS_KEPT = 2
+
 /**
  * The sequence numbers of an idempotent producer, which count records. The client counts its own messages, of which one is a
  * whole partition's part of a send; it begins at 0 with every producer id it is given. Sends follow one another: a
  * request that is repeated is that of the last.
  */
 export class PartitionSequences {
-  #producer = ''
-  readonly #places = new Map<string, Place>()
+  /** By producer id and epoch, then by place. */
+  readonly #producers = new Map<string, Map<string, Place>>()
 
   /**
    * @param place topic and partition
@@ -44,19 +47,24 @@ export class PartitionSequences {
       sequences,
     }: Pick<BatchOptions, 'producerId' | 'producerEpoch' | 'sequences'>,
   ): number {
-    const producer = `${producerId}/${producerEpoch}`
-    if (producer !== this.#producer) {
-      this.#places.clear()
-      this.#producer = producer
-    }
+    const places = this.#placesOf(`${producerId}/${producerEpoch}`)
     const send = sequences?.getWithDefault(place, 0) ?? 0
-    const last = this.#places.get(place)
+    const last = places.get(place)
     if (last?.send === send) return last.first
     if (send !== (last === undefined ? 0 : last.send + 1)) {
       throw new Error(`${place}: send ${send} does not follow ${last?.send ?? 'the beginning'}`)
     }
     const first = last?.next ?? 0
-    this.#places.set(place, { send, first, next: first + count })
+    places.set(place, { send, first, next: first + count })
     return first
+  }
+
+  #placesOf(producer: string): Map<string, Place> {
+    const known = this.#producers.get(producer)
+    if (known !== undefined) return known
+    for (const old of [...this.#producers.keys()].slice(0, 1 - PRODUCERS_KEPT)) this.#producers.delete(old)
+    const places = new Map<string, Place>()
+    this.#producers.set(producer, places)
+    return places
   }
 }

@@ -12,6 +12,7 @@ import {
   produceV11,
   Writer,
 } from '@platformatic/kafka'
+import { TapelineError } from '../errors.ts'
 import { PartitionRecords, PartitionSequences } from './partition-records.ts'
 import { type BatchOptions, type ProducedRecord, RecordWriter } from './record-writer.ts'
 
@@ -55,7 +56,12 @@ export class SendingProducer extends Producer<
   override [kGetApi](name: string, callback: Callback<ProduceApi>): void {
     super[kGetApi]<unknown[], boolean | produceV11.ProduceResponse>(name, (error, api) => {
       if (error !== null || api === undefined) callback(error)
-      else callback(null, name === 'Produce' ? (this.#own.get(api.version) ?? api) : api)
+      else if (name !== 'Produce') callback(null, api)
+      else {
+        const own = this.#own.get(api.version)
+        if (own === undefined) callback(tooOld(api.version))
+        else callback(null, own)
+      }
     })
   }
 }
@@ -101,6 +107,17 @@ export function createRequest(
     .appendTaggedFields()
   if (acks === ProduceAcks.NO_RESPONSE) request.context.noResponse = true
   return request
+}
+
+/** Another request would take a partition's records for the value of a message. */
+function tooOld(version: number): TapelineError {
+  return new TapelineError(
+    'KAFKA',
+    `These brokers take Produce in version ${version}; 9 to 11 are known here`,
+    {
+      fix: 'Use Kafka 2.4 or later.',
+    },
+  )
 }
 
 /** A message that stands for all records of a partition. */
