@@ -13,9 +13,16 @@ const NEWEST_CHUNK = `SELECT extract(epoch FROM max(range_start)) * 1000 AS ms
 const SYMBOLS = `SELECT s.symbol, t.price::text, (extract(epoch FROM t.trade_time) * 1000)::float8 AS trade_ms, q.bid_price::text AS bid,
     q.ask_price::text AS ask, (extract(epoch FROM q.ingestion_timestamp) * 1000)::float8 AS quote_ms
   FROM unnest($1::text[]) WITH ORDINALITY AS s (symbol, place)
-  LEFT JOIN LATERAL (SELECT price, trade_time FROM trades
-    WHERE symbol = s.symbol AND event_type = 'trade' AND trade_time >= to_timestamp($2::float8 / 1000)
-    ORDER BY trade_id DESC LIMIT 1) t ON true
+  LEFT JOIN LATERAL (
+    -- Ids that have begun anew are lower than those before.
+    (SELECT price, trade_time, 0 AS place FROM trades
+     WHERE symbol = s.symbol AND event_type = 'trade' AND epoch > 0 AND trade_time >= to_timestamp($2::float8 / 1000)
+     ORDER BY epoch DESC, trade_id DESC LIMIT 1)
+    UNION ALL
+    (SELECT price, trade_time, 1 FROM trades
+     WHERE symbol = s.symbol AND event_type = 'trade' AND trade_time >= to_timestamp($2::float8 / 1000)
+     ORDER BY trade_id DESC LIMIT 1)
+    ORDER BY place LIMIT 1) t ON true
   LEFT JOIN LATERAL (SELECT bid_price, ask_price, ingestion_timestamp FROM book_ticker
     WHERE symbol = s.symbol AND ingestion_timestamp >= to_timestamp($3::float8 / 1000)
     ORDER BY ingestion_timestamp DESC, update_id DESC LIMIT 1) q ON true
@@ -33,7 +40,7 @@ const DEAD_LETTERS = `SELECT topic || '/' || partition || '/' || kafka_offset AS
     count(*) FILTER (WHERE resolved_at IS NULL) OVER ()::int AS unresolved
   FROM dead_letters ORDER BY (resolved_at IS NULL) DESC, failed_at DESC LIMIT ${ROWS_SHOWN}`
 
-const SERIES_TRADES = `SELECT (extract(epoch FROM time_bucket('1 second', trade_time)) * 1000)::float8 AS ms, last(price, trade_id)::float8 AS price
+const SERIES_TRADES = `SELECT (extract(epoch FROM time_bucket('1 second', trade_time)) * 1000)::float8 AS ms, last(price, epoch * 1e16::numeric + trade_id)::float8 AS price
   FROM trades WHERE symbol = $1 AND event_type = 'trade' AND trade_time > to_timestamp($2::float8 / 1000) - interval '${SERIES_SECONDS} seconds'
   GROUP BY 1`
 
