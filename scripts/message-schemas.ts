@@ -66,6 +66,29 @@ function message(name: (typeof NAMES)[number]) {
   }
 }
 
+const text = { type: 'string' } as const
+
+const DEAD_LETTER = {
+  name: 'deadLetter',
+  contentType: 'application/octet-stream',
+  summary: 'Key and value are those of the original; null stays null.',
+  headers: {
+    type: 'object',
+    required: [HEADER.origin, HEADER.reason, HEADER.time],
+    properties: {
+      [HEADER.origin]: { enum: ['ingestion', 'consumer'] },
+      [HEADER.reason]: text,
+      [HEADER.time]: { ...text, description: 'Milliseconds since the Unix epoch.' },
+      [HEADER.originTopic]: text,
+      [HEADER.originTopicId]: text,
+      [HEADER.originPartition]: text,
+      [HEADER.originOffset]: text,
+      [HEADER.originHeaders]: { ...text, description: 'JSON of [[name, value], …].' },
+    },
+  },
+  payload: { description: 'Any bytes.' },
+}
+
 function channel(
   address: string | undefined,
   description: string,
@@ -100,6 +123,16 @@ function asyncApi(): string {
         bookTicker: channel(address('KAFKA_BOOK_TICKER_TOPIC'), 'Best bid and ask, likewise.', [
           'bookTicker',
         ]),
+        deadLetters: {
+          address: address('KAFKA_DEAD_LETTERS_TOPIC'),
+          description: 'Messages that could not be stored, byte for byte. Kept for ever.',
+          messages: { deadLetter: { $ref: '#/components/messages/deadLetter' } },
+        },
+        checkpoints: {
+          address: address('KAFKA_CHECKPOINTS_TOPIC'),
+          description: 'What ingestion knows, for its own next start; compacted. Its inside may change.',
+          messages: { checkpoint: { $ref: '#/components/messages/checkpoint' } },
+        },
         gaps: channel(address('KAFKA_GAPS_TOPIC'), 'The ledger of what is missing. Kept for ever.', ['gap']),
       },
       operations: Object.fromEntries(
@@ -115,7 +148,13 @@ function asyncApi(): string {
           ],
         ]),
       ),
-      components: { messages: Object.fromEntries(NAMES.map((name) => [name, message(name)])) },
+      components: {
+        messages: {
+          ...Object.fromEntries(NAMES.map((name) => [name, message(name)])),
+          deadLetter: DEAD_LETTER,
+          checkpoint: { name: 'checkpoint', contentType: 'application/json', payload: { type: 'object' } },
+        },
+      },
     },
     { lineWidth: 110 },
   )}`

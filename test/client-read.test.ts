@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { type MarketEvent, readEvents } from '../src/client/index.ts'
+import { partitionOf } from '../src/kafka/partition-map.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
-import { produce } from './support/messages.ts'
+import { addPartitions, produce } from './support/messages.ts'
 import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -84,6 +85,25 @@ test('reads typed events in order, of the symbols and types that are wanted, and
   const backfilled = all.find((event) => event.symbol === 'BNBUSDT')
   assert.ok(backfilled?.type === 'trade')
   assert.deepEqual([backfilled.source, backfilled.eventTimeMs], ['backfill', null])
+})
+
+test('reads partitions that are added while it reads, from their beginning', {
+  timeout: 90_000,
+}, async () => {
+  await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
+  const { KAFKA_TRADES_TOPIC: trades } = topics.env
+  const ofEach = [0, 1, 2, 3, 4, 5].map((partition) => {
+    const symbol = Array.from({ length: 100 }, (_, n) => `S${n}USDT`).find(
+      (one) => partitionOf(one, 6) === partition,
+    )
+    return symbol ?? assert.fail()
+  })
+  const reading = take({ brokers: brokers(), topics: { trades }, types: ['trade'], from: 'earliest' }, 7)
+  await produce(trades, 'BTCUSDT', [tradeValue({ t: 1 })])
+  await addPartitions(trades, 6)
+  for (const symbol of ofEach) await produce(trades, symbol, [tradeValue({ s: symbol })], { partitions: 6 })
+  const events = await reading
+  assert.deepEqual(events.map(({ symbol }) => symbol).sort(), ['BTCUSDT', ...ofEach].sort())
 })
 
 test('says what it cannot read: a message that is none, a newer schema, a position that is gone, a topic that is missing', async () => {

@@ -38,7 +38,7 @@ for (const { name, ...options } of databaseKinds()) {
         await market.database.query(outageSql('2026-01-03T10:00:00Z', '2026-01-03T10:00:07Z'))
         await using first = run('--day', DAY)
         await first.assertExit(0, 60_000)
-        const manifest = readManifest(folder)
+        const manifest = readManifest(folder, 'parquet')
         assert.deepEqual(
           [manifest.symbol, manifest.day, manifest.dayIsOver, manifest.verify?.verdict],
           ['BTCUSDT', DAY, true, 'clean'],
@@ -58,6 +58,29 @@ for (const { name, ...options } of databaseKinds()) {
           assert.equal(file.sha256, createHash('sha256').update(readFileSync(path)).digest('hex'))
         }
 
+        // Two at once do not write into each other's files: one has them, and they are whole.
+        const both = [
+          run('--day', '2026-01-03', '--type', 'trade'),
+          run('--day', '2026-01-03', '--type', 'trade'),
+        ]
+        const codes = await Promise.all(both.map(async (one) => (await one.exit(60_000)).code))
+        await Promise.all(both.map((one) => one.kill()))
+        assert.ok(codes.includes(0), both.map((one) => one.output()).join())
+        assert.ok(
+          codes.every((code) => code === 0 || code === 2),
+          String(codes),
+        )
+        const shared: Manifest = JSON.parse(
+          readFileSync(join(folder, 'BTCUSDT-trade-2026-01-03.parquet.manifest.json'), 'utf8'),
+        )
+        const [only] = shared.files
+        assert.equal(
+          only?.sha256,
+          createHash('sha256')
+            .update(readFileSync(join(folder, only?.name ?? '')))
+            .digest('hex'),
+        )
+
         // What is there is not replaced by accident.
         await using again = run('--day', DAY)
         await again.assertExit(2)
@@ -70,7 +93,7 @@ for (const { name, ...options } of databaseKinds()) {
         )
         await using csv = run('--day', DAY, '--format', 'csv', '--force')
         await csv.assertExit(1, 90_000)
-        assert.equal(readManifest(folder).verify?.verdict, 'not clean')
+        assert.equal(readManifest(folder, 'csv').verify?.verdict, 'not clean')
         for (const type of TYPES) {
           const [head, ...lines] = readFileSync(join(folder, `BTCUSDT-${type}-${DAY}.csv`), 'utf8')
             .trimEnd()
@@ -106,8 +129,8 @@ test('takes a day in UTC, and no day that is none', () => {
     assert.throws(() => parseDay(wrong, nowMs), /no such day/)
 })
 
-function readManifest(folder: string): Manifest {
-  return JSON.parse(readFileSync(join(folder, `BTCUSDT-${DAY}.manifest.json`), 'utf8'))
+function readManifest(folder: string, format: string): Manifest {
+  return JSON.parse(readFileSync(join(folder, `BTCUSDT-${DAY}.${format}.manifest.json`), 'utf8'))
 }
 
 /** The texts of the database, in the order of the file; null is empty. */

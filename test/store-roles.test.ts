@@ -179,6 +179,7 @@ describe('users who have one role each', options, () => {
       'DELETE FROM gaps',
       'DELETE FROM consumer_offsets',
       'SELECT * FROM candles_1m',
+      'SELECT * FROM spreads',
       'SELECT * FROM raw_trades',
     ])
   })
@@ -331,7 +332,7 @@ describe('a cluster that has no such roles yet', options, () => {
     }
     await admin.query("CREATE ROLE looker LOGIN PASSWORD 'secret' IN ROLE tapeline_reader")
     const looker = open(urlOf('managed', 'looker'))
-    await looker.query('SELECT * FROM candles_1m')
+    for (const view of ['candles_1m', 'spreads']) await looker.query(`SELECT * FROM ${view}`)
     await assert.rejects(looker.query('DELETE FROM trades'), /permission denied/)
     await looker.close()
     // A superuser comes along and hands the tables over: who worked with them goes on.

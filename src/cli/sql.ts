@@ -20,7 +20,9 @@ const TIMEOUT_MS = 60_000
 /** `tapeline sql`: looks at what is stored, and can change nothing. */
 export function sqlCommand(): Command {
   return new Command('sql')
-    .description('ask the store in SQL, reading only; also the database of the `up` that runs here')
+    .description(
+      'ask the store in SQL, in a read-only transaction; also the database of the `up` that runs here',
+    )
     .argument('<query>', 'one statement')
     .addOption(new Option('--csv', 'print CSV, all rows').conflicts('json'))
     .option('--json', 'print an object a line, all rows')
@@ -35,13 +37,15 @@ export function sqlCommand(): Command {
     .addHelpText('after', HELP)
     .action(async (query: string, flags: SqlFlags) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
+      endQuietlyWithReader()
       const options = { timeoutMs: flags.timeout, applicationName: 'tapeline-sql' }
       await withTextReader(settings, options, (reader) => print(reader, query, flags))
     })
 }
 
 const HELP = `
-Values are printed digit by digit, times in UTC. docs/recipes.md answers the usual questions.
+Values are printed digit by digit, times in UTC. It runs with the rights of tapeline_reader where this user has them. The embedded
+database has one backend, so the services wait while it answers, and knows no time limit. docs/recipes.md answers the usual questions.
 
 Examples:
   bin/tapeline sql 'SELECT * FROM raw_trades ORDER BY trade_time DESC LIMIT 5'
@@ -61,7 +65,7 @@ async function print(reader: TextReader, query: string, { csv, json, limit }: Sq
   let columns: readonly TextColumn[] = []
   for await (const some of answers(reader, query, Math.min(ROWS_AT_ONCE, limit + 1))) {
     columns = some.columns
-    shown.push(...some.rows)
+    for (const row of some.rows) shown.push(row)
     if (shown.length > limit) break
   }
   const hasMore = shown.length > limit
@@ -92,6 +96,15 @@ async function printAll(
 /** What gives rows is read in parts, however many they are. */
 async function* answers(reader: TextReader, query: string, rowsAtOnce: number): AsyncGenerator<TextRows> {
   const text = query.trim().replace(/;$/, '')
-  if (/^(select|with|values|table)\b/i.test(text)) yield* reader.select(text, [], rowsAtOnce)
+  const begins = text.replace(/^(\s|\(|--[^\n]*\n|\/\*[\s\S]*?\*\/)+/, '')
+  if (/^(select|with|values|table)\b/i.test(begins)) yield* reader.select(text, [], rowsAtOnce)
   else yield await reader.query(text)
+}
+
+/** Whoever reads the output has seen enough: `sql … | head`. */
+function endQuietlyWithReader(): void {
+  process.stdout.on('error', (error) => {
+    if (Reflect.get(error, 'code') !== 'EPIPE') throw error
+    process.exit(0)
+  })
 }

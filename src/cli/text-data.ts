@@ -27,11 +27,15 @@ export async function withTextReader<Result>(
       running === null
         ? withOrigin(settings, 'DATABASE_URL', shown)
         : `${shown} (of the \`up\` that runs here)`
-    throw reader === null ? notReached(where, error) : refused(error)
+    if (reader === null) throw notReached(where, error)
+    throw SQLSTATE.test(String(Reflect.get(Object(error), 'code'))) ? refused(error) : error
   } finally {
     await reader?.close()
   }
 }
+
+/** What PostgreSQL itself answers has one. */
+const SQLSTATE = /^[0-9A-Z]{5}$/
 
 function notReached(where: string, error: unknown): TapelineError {
   return new TapelineError('DATABASE', `${where} cannot be reached: ${describeError(error)}`, {

@@ -1,7 +1,8 @@
+import { isUtf8 } from 'node:buffer'
 import { HEADER, headerText, readEpoch } from '../kafka/headers.ts'
 import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import type { Position } from '../kafka/position.ts'
-import { schemaOf } from '../kafka/schema-of.ts'
+import { schemaOf, VALUE_MAX_BYTES } from '../kafka/schema-of.ts'
 import { isTimeUs } from '../market/fields.ts'
 import {
   type AggTradePayload,
@@ -27,6 +28,8 @@ export function readEvent(
   position: Position,
 ): MarketEvent | string {
   if (record.value === null) return 'value is null'
+  if (record.value.length > VALUE_MAX_BYTES) return `value is longer than ${VALUE_MAX_BYTES} bytes`
+  if (!isUtf8(record.value)) return 'value is not UTF-8'
   const data = parse(record.value)
   if (!isFields(data)) return data === undefined ? 'value is not JSON' : 'value is not an object'
   const { ingestion_timestamp_us: ingestionTimestampUs } = data

@@ -12,7 +12,7 @@ export interface ReadOptions {
   readonly brokers: readonly string[]
   /** All three when not given. */
   readonly types?: readonly EventType[]
-  /** Upper-case; all when not given. */
+  /** All when not given. */
   readonly symbols?: readonly string[]
   /** `latest`, when not given: what comes from now on. Positions: those partitions there, the others from `latest`. */
   readonly from?: 'latest' | 'earliest' | readonly Position[]
@@ -33,10 +33,14 @@ export interface ReadOptions {
 
 const BACKOFF = { initialMs: 500, maxMs: 10_000 }
 const LIMITS = { maxWaitMs: 500, minBytes: 1, maxBytes: 8 << 20 }
+/** How often it is asked whether partitions have been added. */
+const LAYOUT_EVERY_MS = 10_000
 const OF_TRADES = ['trade', 'aggTrade'] as const
 const OF_BOOK_TICKER = ['bookTicker'] as const
 /** Names of Kafka's errors that another attempt may mend. */
 const FETCHABLE_LATER = new Set([
+  'UNKNOWN_TOPIC_ID',
+  'UNKNOWN_TOPIC_OR_PARTITION',
   'NOT_LEADER_OR_FOLLOWER',
   'LEADER_NOT_AVAILABLE',
   'FENCED_LEADER_EPOCH',
@@ -65,7 +69,14 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
     try {
       await fetcher.connect()
       await begin(fetcher, options, positions)
+      let askedMs = performance.now()
       while (!signal.aborted) {
+        if (performance.now() - askedMs > LAYOUT_EVERY_MS) {
+          // Partitions that have been added are read from their beginning.
+          await fetcher.connect()
+          await begin(fetcher, options, positions)
+          askedMs = performance.now()
+        }
         for (const fetched of await fetchAll(fetcher, [...positions.values()])) {
           yield* eventsOf(fetched, options, positions)
         }
@@ -90,13 +101,15 @@ async function begin(
   { from = 'latest' }: ReadOptions,
   positions: Map<string, Position>,
 ): Promise<void> {
+  const isFirst = positions.size === 0
   for (const { topic, partition, start, end } of await fetcher.offsetRanges()) {
     const key = keyOf(topic, partition)
     const given =
       typeof from === 'string'
         ? undefined
         : from.find((one) => one.topic === topic && one.partition === partition)
-    const offset = positions.get(key)?.offset ?? given?.offset ?? (from === 'earliest' ? start : end)
+    const offset =
+      positions.get(key)?.offset ?? given?.offset ?? (from === 'earliest' || !isFirst ? start : end)
     positions.set(key, { topic, partition, offset })
   }
 }
@@ -127,6 +140,7 @@ function* eventsOf(
         })
   }
   const wanted = options.types ?? EVENT_TYPES
+  const symbols = options.symbols?.map((symbol) => symbol.toUpperCase())
   const allowed = topic === names(options).bookTicker ? OF_BOOK_TICKER : OF_TRADES
   for (const { offset, record } of records) {
     if (offset < from) continue
@@ -134,7 +148,7 @@ function* eventsOf(
     const position = { topic, partition, offset }
     positions.set(key, { topic, partition, offset: offset + 1 })
     const symbol = record.key?.toString() ?? ''
-    if (options.symbols !== undefined && !options.symbols.includes(symbol)) continue
+    if (symbols !== undefined && !symbols.includes(symbol)) continue
     const event = readEvent(allowed, record, position)
     if (typeof event !== 'string') {
       if (wanted.includes(event.type)) yield event

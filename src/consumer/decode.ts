@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { HEADER, headerText, readEpoch, type SchemaName } from '../kafka/headers.ts'
 import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
-import { schemaOf } from '../kafka/schema-of.ts'
+import { schemaOf, VALUE_MAX_BYTES } from '../kafka/schema-of.ts'
 import { SCHEMA_VERSION } from '../market/event.ts'
 import { isTimeUs } from '../market/fields.ts'
 import { GAP } from '../market/gap.ts'
@@ -16,9 +16,6 @@ import {
   type TradePayload,
 } from '../market/payload.ts'
 import type { Batch } from './batch.ts'
-
-/** A message of the exchange has some hundred bytes; what is longer is not parsed. It bounds the depth of the JSON too. */
-const VALUE_MAX_BYTES = 512 << 10
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 

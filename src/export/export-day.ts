@@ -4,6 +4,8 @@ import {
   createReadStream,
   existsSync,
   fsyncSync,
+  linkSync,
+  mkdtempSync,
   openSync,
   renameSync,
   rmSync,
@@ -14,7 +16,7 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Audit } from '../audit/shape.ts'
 import { TapelineError } from '../errors.ts'
-import type { EventType } from '../market/event.ts'
+import { EVENT_TYPES, type EventType } from '../market/event.ts'
 import type { TextReader, TextRow } from '../store/text-reader.ts'
 import { VERSION } from '../telemetry/version.ts'
 import { COLUMNS, ID_COLUMN, isoTime, selectOf } from './columns.ts'
@@ -50,10 +52,17 @@ export async function exportDay(
   options: ExportOptions,
 ): Promise<{ manifest: Manifest; path: string }> {
   const { symbol, day, types, format, folder } = options
-  const manifestPath = join(folder, `${symbol}-${day.name}.manifest.json`)
+  const some = types.length === EVENT_TYPES.length ? '' : `-${types.join('-')}`
+  const manifestName = `${symbol}${some}-${day.name}.${format}.manifest.json`
   const targets = types.map((type) => ({ type, name: `${symbol}-${type}-${day.name}.${format}` }))
-  refuseExisting([...targets.map(({ name }) => join(folder, name)), manifestPath], options.force)
-  const partial = (name: string) => join(folder, `.${name}.partial`)
+  const names = [...targets.map(({ name }) => name), manifestName]
+  refuseExisting(
+    names.map((name) => join(folder, name)),
+    options.force,
+  )
+  // Of this export alone: another of the same day may be under way.
+  const work = mkdtempSync(join(folder, `.${symbol}-${day.name}.partial-`))
+  const partial = (name: string) => join(work, name)
   try {
     const stored = await read(async (reader) => {
       const files: ExportedFile[] = []
@@ -77,14 +86,27 @@ export async function exportDay(
       ...stored,
       verify: audit === null ? null : summaryOf(audit),
     }
-    writeFileSync(partial('manifest'), `${JSON.stringify(manifest, null, 2)}\n`)
-    toDisk(partial('manifest'))
-    for (const { name } of targets) renameSync(partial(name), join(folder, name))
-    renameSync(partial('manifest'), manifestPath)
+    writeFileSync(partial(manifestName), `${JSON.stringify(manifest, null, 2)}\n`)
+    toDisk(partial(manifestName))
+    for (const name of names) publish(partial(name), join(folder, name), options.force)
     toDisk(folder)
-    return { manifest, path: manifestPath }
+    return { manifest, path: join(folder, manifestName) }
   } finally {
-    for (const name of [...targets.map((one) => one.name), 'manifest']) rmSync(partial(name), { force: true })
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+/** Under its name at last. A file that has come to be there meanwhile is not replaced. */
+function publish(from: string, to: string, force: boolean): void {
+  if (force) {
+    renameSync(from, to)
+    return
+  }
+  try {
+    linkSync(from, to)
+  } catch (error) {
+    if (Reflect.get(Object(error), 'code') === 'EEXIST') throw isThere(to)
+    throw error
   }
 }
 
@@ -131,8 +153,11 @@ function toDisk(path: string): void {
 
 function refuseExisting(paths: readonly string[], force: boolean): void {
   const there = paths.find((path) => existsSync(path))
-  if (there === undefined || force) return
-  throw new TapelineError('INPUT', `${there} is there already`, {
+  if (there !== undefined && !force) throw isThere(there)
+}
+
+function isThere(path: string): TapelineError {
+  return new TapelineError('INPUT', `${path} is there already`, {
     fix: 'Move it away, choose another folder with --out, or replace it with --force.',
   })
 }

@@ -3,6 +3,9 @@ import { SCHEMA_VERSION } from '../market/event.ts'
 import type { Fields } from '../market/payload.ts'
 import type { SchemaName } from './headers.ts'
 
+/** A message of the exchange has some hundred bytes; what is longer is not parsed. It bounds the depth of the JSON too. */
+export const VALUE_MAX_BYTES = 512 << 10
+
 /**
  * The schema the header names; without a header (other producers set none) the one that the payload shows.
  *
@@ -28,7 +31,7 @@ export function schemaOf(
       'SCHEMA',
       `A message has schema ${header}, this program knows ${name}/${SCHEMA_VERSION}`,
       {
-        fix: 'Upgrade the consumer before the ingestion service; nothing was skipped.',
+        fix: 'Upgrade what reads (the consumer, or the package) before ingestion; nothing was skipped.',
       },
     )
   }

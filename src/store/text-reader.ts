@@ -31,6 +31,9 @@ export interface TextRows {
 }
 
 const CONNECT_TIMEOUT_MS = 5000
+/** Even a superuser can then reach nothing but what is to be read. */
+const IS_READER = `SELECT FROM pg_roles WHERE rolname = 'tapeline_reader' AND pg_has_role(current_user, oid, 'MEMBER')
+  AND has_table_privilege(oid, to_regclass('trades'), 'SELECT')`
 const CURSOR = 'tapeline_rows'
 
 /**
@@ -59,6 +62,8 @@ export class TextReader {
       await client.connect()
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY')
       await client.query(`SET LOCAL statement_timeout = ${options.timeoutMs}`)
+      const { rowCount } = await client.query(IS_READER)
+      if (rowCount === 1) await client.query('SET LOCAL ROLE tapeline_reader')
     } catch (error) {
       await client.end()
       throw databaseRefusal(error, new URL(options.url).host) ?? error
