@@ -68,7 +68,7 @@ test('gives back what was queued, in order and whole, and says full from its lim
         }
         assert.equal(queue.length, expected.length)
         assert.equal(queue.events, expected.length)
-        assert.equal(queue.bytes, expected.length * 450)
+        assert.equal(queue.bytes, expected.length * 360)
         if (queue.bytes >= 20_000) full = true
         if (step <= 0 && queue.bytes <= 10_000) full = false
         assert.equal(queue.isFull, full)
