@@ -5,7 +5,7 @@ import { colourStyle, plainStyle } from '../local/text-style.ts'
 import { loadSettings, type Settings } from '../settings/load.ts'
 
 const MARKS: Readonly<Record<Finding['verdict'], string>> = { good: '✓', warning: '!', bad: '✗', none: '–' }
-const COLUMN = 20
+const COLUMN = 28
 
 /** `tapeline doctor`: what is missing here, and the fix. */
 export function doctorCommand(): Command {
