@@ -1,12 +1,22 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
-import { decodeInto } from '../src/consumer/decode.ts'
+import { Decoder, type TopicKind } from '../src/consumer/decode.ts'
 import { failureKind } from '../src/consumer/failures.ts'
 import { TapelineError } from '../src/errors.ts'
+import type { FetchedMessage } from '../src/kafka/fetched-message.ts'
 import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
 
 const SCHEMA = { schema: 'trade/1' }
+const PARTITION = { topic: 't', topicId: '00000000-0000-0000-0000-000000000001', partition: 0 }
+
+/** As the intake does it. */
+function decodeInto(batch: Batch, kind: Exclude<TopicKind, 'deadLetters'>, message: FetchedMessage) {
+  const decoder = new Decoder()
+  const reason = decoder.decode(kind, message)
+  if (reason === null) batch.add(kind, decoder, PARTITION, message)
+  return reason
+}
 
 test('gives each kind of poison its own reason and adds no row of it', () => {
   const poison: Array<[string, Buffer | null]> = [

@@ -6,8 +6,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import fc from 'fast-check'
 import { parse } from 'yaml'
 import { readEvent } from '../src/client/event.ts'
-import { Batch } from '../src/consumer/batch.ts'
-import { decodeInto } from '../src/consumer/decode.ts'
+import { Decoder } from '../src/consumer/decode.ts'
 import type { EventType } from '../src/market/event.ts'
 import { MESSAGES } from '../src/market/message-schemas.ts'
 import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
@@ -86,8 +85,7 @@ for (const type of TYPES) {
       fc.property(changes, (fields) => {
         const value = GOOD[type](fields)
         const data: Record<string, unknown> = JSON.parse(value.toString())
-        const reason = decodeInto(
-          new Batch(0),
+        const reason = new Decoder().decode(
           type === 'bookTicker' ? 'bookTicker' : 'trades',
           record(value, null, { schema: `${type}/1` }),
         )

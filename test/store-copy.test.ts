@@ -2,49 +2,59 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
 import { databaseStore } from '../src/consumer/database-store.ts'
-import { type BookTickerColumns, insertBookTickers } from '../src/store/book-ticker.ts'
+import { Decoder } from '../src/consumer/decode.ts'
+import { insertBookTickers } from '../src/store/book-ticker.ts'
 import type { Database } from '../src/store/database.ts'
 import { migrate } from '../src/store/migrate.ts'
 import { openPostgres } from '../src/store/postgres.ts'
-import { insertTrades, type TradeColumns } from '../src/store/trades.ts'
+import { insertTrades } from '../src/store/trades.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
 
 const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
 const START = { topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset: 0 }
-const ROWS = 40
+/** So many that each whole part meets each fraction. */
+const ROWS = 360
 
-/** Every kind of value: no event time, no trades, symbols that look like something else, the ends of what a column holds. */
-function addRows({ trades, bookTicker }: { trades: TradeColumns; bookTicker: BookTickerColumns }): void {
+/**
+ * Every kind of value: no event time, no trades, symbols that look like something else, the ends of what a column holds,
+ * decimals of every length.
+ */
+function addMessages(batch: Batch): void {
   const symbols = ['BTCUSDT', 'NULL', 'N', '币安人生USDT', '1000SATS']
-  const decimals = ['0', '1', '0.00000001', '999999999999.99999999', '61837.63000000']
+  const wholes = ['0', '7', '10', '999', '1234', '20000', '61837', '999999999999']
+  const fractions = ['', '.1', '.01', '.120', '.0001', '.00001', '.63000000', '.00000001', '.99999999']
+  const decoder = new Decoder()
+  const add = (kind: 'trades' | 'bookTicker', value: Buffer, epoch: number) => {
+    const message = record(value, null, { epoch: String(epoch) })
+    assert.equal(decoder.decode(kind, message), null, value.toString())
+    batch.add(kind, decoder, START, message)
+  }
   for (let i = 0; i < ROWS; i++) {
-    const symbol = symbols[i % symbols.length] ?? ''
-    const decimal = decimals[i % decimals.length] ?? ''
-    const isAggTrade = i % 3 === 0
-    trades.tradeTimeMs.push(1_723_161_599_000 + i * 37)
-    trades.eventTimeMs.push(i % 4 === 0 ? null : 1_723_161_600_000 + i)
-    trades.symbol.push(symbol)
-    trades.eventType.push(isAggTrade ? 'aggTrade' : 'trade')
-    trades.tradeId.push(i === 7 ? Number.MAX_SAFE_INTEGER : i)
-    trades.price.push(decimal)
-    trades.quantity.push(decimal)
-    trades.firstTradeId.push(isAggTrade ? i : null)
-    trades.lastTradeId.push(isAggTrade ? i + 5 : null)
-    trades.isBuyerMaker.push(i % 2 === 0 ? 't' : 'f')
-    trades.ingestionUs.push(1_723_161_599_999_998 + i)
-    trades.source.push(i % 5 === 0 ? 'backfill' : 'stream')
-    trades.epoch.push(i % 2)
-    bookTicker.ingestionUs.push(1_723_161_599_999_998 + i)
-    bookTicker.symbol.push(symbol)
-    bookTicker.updateId.push(i)
-    for (const column of ['bidPrice', 'bidQuantity', 'askPrice', 'askQuantity'] as const)
-      bookTicker[column].push(decimal)
+    const s = symbols[i % symbols.length]
+    const p = `${wholes[i % wholes.length]}${fractions[i % fractions.length]}`
+    const q = `${wholes[(i + 3) % wholes.length]}${fractions[(i + 5) % fractions.length]}`
+    const isBackfill = i % 5 === 0
+    const ingestion_timestamp_us = 1_723_161_599_999_998 + i
+    const common = {
+      E: isBackfill ? undefined : 1_723_161_600_000 + i,
+      ...{ s, p, q, T: 1_723_161_599_000 + i * 37, m: i % 2 === 0, ingestion_timestamp_us },
+      source: isBackfill ? 'backfill' : undefined,
+    }
+    const id = i === 7 ? Number.MAX_SAFE_INTEGER : i
+    const isInvalidated = i % 9 === 0
+    const value =
+      i % 3 === 0
+        ? aggTradeValue({ ...common, a: id, f: isInvalidated ? -1 : i, l: isInvalidated ? -1 : i + 5 })
+        : tradeValue({ ...common, t: id })
+    add('trades', value, i % 2)
+    add('bookTicker', bookTickerValue({ s, u: i, b: p, B: q, a: q, A: p, ingestion_timestamp_us }), 0)
   }
 }
 
 function batch(): Batch {
   const made = new Batch(0)
-  addRows(made)
+  addMessages(made)
   made.advance(START, 0, 2 * ROWS)
   return made
 }
@@ -87,9 +97,9 @@ for (const { name, ...options } of databaseKinds()) {
         .filter(({ symbol }) => symbol === 'NULL')
         .map(({ type, rows }) => [type, rows])
       assert.deepEqual(ofNull.sort(), [
-        ['aggTrade', 3],
-        ['bookTicker', 8],
-        ['trade', 5],
+        ['aggTrade', 24],
+        ['bookTicker', 72],
+        ['trade', 48],
       ])
     })
 

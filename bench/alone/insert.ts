@@ -1,6 +1,7 @@
 import type { Batch } from '../../src/consumer/batch.ts'
 import { databaseStore } from '../../src/consumer/database-store.ts'
 import { Intake } from '../../src/consumer/intake.ts'
+import { FetchedMessage } from '../../src/kafka/fetched-message.ts'
 import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
 import type { Database } from '../../src/store/database.ts'
 import { openPostgres } from '../../src/store/postgres.ts'
@@ -55,7 +56,7 @@ export async function insertAll(frames: readonly Buffer[], url: string): Promise
 
 /** The messages as fetches of 1,000 bring them, a topic after the other. */
 export function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
-  const partitions = new Map<string, FetchedPartition['records'][number][][]>()
+  const partitions = new Map<string, FetchedMessage[][]>()
   const sizes = new Map<string, number>()
   decodeAll(frames, ({ topic, partition, key, value, headers }) => {
     const name = `${topic} ${partition}`
@@ -64,16 +65,16 @@ export function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
     const offset = sizes.get(name) ?? 0
     sizes.set(name, offset + 1)
     if (chunks.at(-1)?.length === 1000) chunks.push([])
-    chunks.at(-1)?.push({ offset, record: { key, value, headers: [...headers] } })
+    chunks.at(-1)?.push(new FetchedMessage(offset, key, [...headers], value))
   })
   const longest = Math.max(...[...partitions.values()].map((chunks) => chunks.length))
   const fetches: FetchedPartition[] = []
   for (let i = 0; i < longest; i++) {
     for (const [name, chunks] of partitions) {
-      const records = chunks[i]
+      const messages = chunks[i]
       const [topic = '', partition] = name.split(' ')
-      const nextOffset = (records?.at(-1)?.offset ?? 0) + 1
-      if (records !== undefined)
+      const nextOffset = (messages?.at(-1)?.offset ?? 0) + 1
+      if (messages !== undefined)
         fetches.push({
           topic,
           partition: Number(partition),
@@ -81,7 +82,7 @@ export function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
           endOffset: nextOffset,
           startOffset: 0,
           nextOffset,
-          records,
+          messages,
         })
     }
   }

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
 import { HEADER, headerText, readEpoch } from '../kafka/headers.ts'
-import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import type { Position } from '../kafka/position.ts'
 import { schemaOf, VALUE_MAX_BYTES } from '../kafka/schema-of.ts'
 import { isTimeUs } from '../market/fields.ts'
@@ -24,29 +24,30 @@ import type { MarketEvent, OfTrades, Received } from './market-event.ts'
  */
 export function readEvent(
   allowed: ReadonlyArray<MarketEvent['type']>,
-  record: FetchedRecord,
+  message: Pick<FetchedMessage, 'value' | 'headers'>,
   position: Position,
 ): MarketEvent | string {
-  if (record.value === null) return 'value is null'
-  if (record.value.length > VALUE_MAX_BYTES) return `value is longer than ${VALUE_MAX_BYTES} bytes`
-  if (!isUtf8(record.value)) return 'value is not UTF-8'
-  const data = parse(record.value)
+  const { value, headers } = message
+  if (value === null) return 'value is null'
+  if (value.length > VALUE_MAX_BYTES) return `value is longer than ${VALUE_MAX_BYTES} bytes`
+  if (!isUtf8(value)) return 'value is not UTF-8'
+  const data = parse(value)
   if (!isFields(data)) return data === undefined ? 'value is not JSON' : 'value is not an object'
   const { ingestion_timestamp_us: ingestionTimestampUs } = data
-  const schema = schemaOf(allowed, headerText(record.headers, HEADER.schema), data)
+  const schema = schemaOf(allowed, headerText(headers, HEADER.schema), data)
   if (!isTimeUs(ingestionTimestampUs)) return 'ingestion_timestamp_us is not a time in microseconds'
   const received = { ingestionTimestampUs, position }
   switch (schema) {
     case 'trade': {
       const trade = readTrade(data)
       if (typeof trade === 'string') return trade
-      const shared = ofTrades(trade, data, record)
+      const shared = ofTrades(trade, data, message)
       return typeof shared === 'string' ? shared : { type: schema, tradeId: trade.t, ...shared, ...received }
     }
     case 'aggTrade': {
       const trade = readAggTrade(data)
       if (typeof trade === 'string') return trade
-      const shared = ofTrades(trade, data, record)
+      const shared = ofTrades(trade, data, message)
       if (typeof shared === 'string') return shared
       const [firstTradeId, lastTradeId] = trade.f === INVALIDATED ? [null, null] : [trade.f, trade.l]
       return { type: schema, aggTradeId: trade.a, firstTradeId, lastTradeId, ...shared, ...received }
@@ -73,7 +74,7 @@ export function readEvent(
 function ofTrades(
   { s, p, q, T, E, m }: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
   { source }: Fields,
-  { headers }: FetchedRecord,
+  { headers }: Pick<FetchedMessage, 'headers'>,
 ): (Omit<OfTrades, keyof Received> & Pick<Received, 'symbol'>) | string {
   if (source !== undefined && source !== 'backfill') return 'source is not backfill'
   const epoch = readEpoch(headerText(headers, HEADER.epoch) ?? '0')

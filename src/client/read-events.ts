@@ -125,7 +125,7 @@ async function fetchAll(
 }
 
 function* eventsOf(
-  { topic, partition, error, records, nextOffset, startOffset }: FetchedPartition,
+  { topic, partition, error, messages, nextOffset, startOffset }: FetchedPartition,
   options: ReadOptions,
   positions: Map<string, Position>,
 ): Generator<MarketEvent> {
@@ -142,14 +142,15 @@ function* eventsOf(
   const wanted = options.types ?? EVENT_TYPES
   const symbols = options.symbols?.map((symbol) => symbol.toUpperCase())
   const allowed = topic === names(options).bookTicker ? OF_BOOK_TICKER : OF_TRADES
-  for (const { offset, record } of records) {
+  for (const message of messages) {
+    const { offset } = message
     if (offset < from) continue
     if (options.signal?.aborted === true) return
     const position = { topic, partition, offset }
     positions.set(key, { topic, partition, offset: offset + 1 })
-    const symbol = record.key?.toString() ?? ''
+    const symbol = message.key?.toString() ?? ''
     if (symbols !== undefined && !symbols.includes(symbol)) continue
-    const event = readEvent(allowed, record, position)
+    const event = readEvent(allowed, message, position)
     if (typeof event !== 'string') {
       if (wanted.includes(event.type)) yield event
     } else if (options.onUnreadable !== undefined) options.onUnreadable(event, position)

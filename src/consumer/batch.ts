@@ -1,10 +1,17 @@
-import type { FetchedPartition } from '../kafka/partition-fetcher.ts'
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
+import type { EventFields } from '../market/event-fields.ts'
 import type { Gap } from '../market/gap.ts'
-import { type BookTickerColumns, emptyBookTickerColumns } from '../store/book-ticker.ts'
+import {
+  addBookTicker,
+  type BookTickerColumns,
+  BookTickerRows,
+  emptyBookTickerColumns,
+} from '../store/book-ticker.ts'
 import type { OffsetStep } from '../store/consumer-offsets.ts'
 import type { DeadLetterRow } from '../store/dead-letters.ts'
 import type { Loss } from '../store/losses.ts'
-import { emptyTradeColumns, type TradeColumns } from '../store/trades.ts'
+import { addTrade, emptyTradeColumns, type TradeColumns, TradeRows } from '../store/trades.ts'
+import { Decoder, type TopicKind } from './decode.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
 
@@ -13,9 +20,6 @@ export interface FoundDeadLetter {
   readonly row: DeadLetterRow
   readonly headers: ReadonlyArray<readonly [string, string]>
 }
-
-/** A message as a fetch brought it. */
-export type FetchedMessage = FetchedPartition['records'][number]
 
 /** Where a row came from, should the database refuse it. */
 export interface RowOrigin {
@@ -38,6 +42,10 @@ class Origins {
     return this.#messages.length
   }
 
+  get messages(): readonly FetchedMessage[] {
+    return this.#messages
+  }
+
   add(partition: PartitionOrigin, message: FetchedMessage): void {
     this.#partitions.push(partition)
     this.#messages.push(message)
@@ -53,8 +61,6 @@ class Origins {
 
 /** What is written in one transaction: rows as columns, and how far each partition thereby gets. */
 export class Batch {
-  readonly trades: TradeColumns = emptyTradeColumns()
-  readonly bookTicker: BookTickerColumns = emptyBookTickerColumns()
   /** Every revision that came, in the order in which they came. */
   readonly gapRows: Gap[] = []
   readonly found: FoundDeadLetter[] = []
@@ -72,6 +78,10 @@ export class Batch {
     book_ticker: new Origins(),
     gaps: new Origins(),
   }
+  #tradeRows: TradeRows | null = null
+  #bookTickerRows: BookTickerRows | null = null
+  #trades: TradeColumns | null = null
+  #bookTicker: BookTickerColumns | null = null
   /** Messages taken in, whatever became of them. */
   messages = 0
   /** Bytes of their keys and values. */
@@ -101,9 +111,28 @@ export class Batch {
     this.steps.set(key, { topic, topicId, partition, firstOffset, nextOffset: to })
   }
 
-  /** Remembers the message of the row that was added last to a table. */
-  addOrigin(table: RowTable, partition: PartitionOrigin, message: FetchedMessage): void {
-    this.#origins[table].add(partition, message)
+  /** Adds what the decoder has read of a message. */
+  add(
+    kind: Exclude<TopicKind, 'deadLetters'>,
+    { event, gap }: Pick<Decoder, 'event' | 'gap'>,
+    partition: PartitionOrigin,
+    message: FetchedMessage,
+  ): void {
+    switch (kind) {
+      case 'trades':
+        this.tradeRows.add(event)
+        this.#trades = null
+        this.#origins.trades.add(partition, message)
+        break
+      case 'bookTicker':
+        this.bookTickerRows.add(event)
+        this.#bookTicker = null
+        this.#origins.book_ticker.add(partition, message)
+        break
+      case 'gaps':
+        if (gap !== null) this.gapRows.push(gap)
+        this.#origins.gaps.add(partition, message)
+    }
   }
 
   rowCount(table: RowTable): number {
@@ -113,35 +142,53 @@ export class Batch {
   /** Takes a row out, since it cannot be stored. @returns the message it came from */
   removeRow(table: RowTable, index: number): RowOrigin {
     const origin = this.#origins[table].remove(index)
-    for (const column of this.#columnsOf(table)) column.splice(index, 1)
+    if (table === 'gaps') this.gapRows.splice(index, 1)
+    this.#forget(table)
     return origin
   }
 
-  /** The row that was added last, by the kind of its topic. */
-  lastRow(kind: 'trades' | 'bookTicker'): Omit<FirstAfterLoss, 'cause'> {
-    const { trades, bookTicker } = this
-    const i = (kind === 'trades' ? trades.tradeId : bookTicker.updateId).length - 1
-    return {
-      symbol: (kind === 'trades' ? trades.symbol[i] : bookTicker.symbol[i]) ?? '',
-      eventType: kind === 'trades' ? (trades.eventType[i] ?? 'trade') : 'bookTicker',
-      epoch: kind === 'trades' ? (trades.epoch[i] ?? 0) : 0,
-      id: (kind === 'trades' ? trades.tradeId[i] : bookTicker.updateId[i]) ?? 0,
-      timeMs:
-        kind === 'trades'
-          ? (trades.tradeTimeMs[i] ?? 0)
-          : Math.floor((bookTicker.ingestionUs[i] ?? 0) / 1000),
-    }
+  /** The rows of `trades` for COPY. */
+  get tradeRows(): TradeRows {
+    this.#tradeRows ??= this.#decodeAgain('trades', new TradeRows(), (rows, event) => rows.add(event))
+    return this.#tradeRows
   }
 
-  #columnsOf(table: RowTable): unknown[][] {
-    switch (table) {
-      case 'trades':
-        return Object.values(this.trades)
-      case 'book_ticker':
-        return Object.values(this.bookTicker)
-      case 'gaps':
-        return [this.gapRows]
+  /** The rows of `book_ticker` for COPY. */
+  get bookTickerRows(): BookTickerRows {
+    this.#bookTickerRows ??= this.#decodeAgain('book_ticker', new BookTickerRows(), (rows, event) =>
+      rows.add(event),
+    )
+    return this.#bookTickerRows
+  }
+
+  /** The same rows for INSERT: decoded once more, since it is hardly ever needed. */
+  get trades(): TradeColumns {
+    this.#trades ??= this.#decodeAgain('trades', emptyTradeColumns(), addTrade)
+    return this.#trades
+  }
+
+  get bookTicker(): BookTickerColumns {
+    this.#bookTicker ??= this.#decodeAgain('book_ticker', emptyBookTickerColumns(), addBookTicker)
+    return this.#bookTicker
+  }
+
+  #decodeAgain<Rows>(
+    table: 'trades' | 'book_ticker',
+    rows: Rows,
+    add: (rows: Rows, event: EventFields) => void,
+  ): Rows {
+    const decoder = new Decoder()
+    for (const message of this.#origins[table].messages) {
+      const reason = decoder.decode(table === 'trades' ? 'trades' : 'bookTicker', message)
+      if (reason !== null) throw new Error(`A message that was read before is read no more: ${reason}`)
+      add(rows, decoder.event)
     }
+    return rows
+  }
+
+  #forget(table: RowTable): void {
+    if (table === 'trades') this.#tradeRows = this.#trades = null
+    if (table === 'book_ticker') this.#bookTickerRows = this.#bookTicker = null
   }
 }
 

@@ -1,16 +1,11 @@
-import {
-  type BookTickerColumns,
-  copyBookTickers,
-  type InsertedBookTickers,
-  insertBookTickers,
-} from '../store/book-ticker.ts'
+import { type InsertedBookTickers, insertBookTickers } from '../store/book-ticker.ts'
 import { advanceOffsets, lockOffsets, readOffsets, writeStartOffsets } from '../store/consumer-offsets.ts'
 import type { Connection, Database, Queryable } from '../store/database.ts'
 import { insertDeadLetters } from '../store/dead-letters.ts'
 import { upsertGaps } from '../store/gaps.ts'
 import { lastStored } from '../store/last-stored.ts'
 import { readLosses, writeLosses } from '../store/losses.ts'
-import { copyTrades, type InsertedTrades, insertTrades, type TradeColumns } from '../store/trades.ts'
+import { type InsertedTrades, insertTrades } from '../store/trades.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
 import { failureKind, sqlStateOf } from './failures.ts'
@@ -73,13 +68,19 @@ class TakenBack extends Error {
 
 /** How rows get into the two large tables. */
 interface Statements {
-  readonly trades: (connection: Connection, columns: TradeColumns) => Promise<InsertedTrades[]>
-  readonly bookTickers: (connection: Connection, columns: BookTickerColumns) => Promise<InsertedBookTickers[]>
+  readonly trades: (connection: Connection, batch: Batch) => Promise<InsertedTrades[]>
+  readonly bookTickers: (connection: Connection, batch: Batch) => Promise<InsertedBookTickers[]>
 }
 
 /** Where no row is there yet, as nearly always. */
-const COPYING: Statements = { trades: copyTrades, bookTickers: copyBookTickers }
-const INSERTING: Statements = { trades: insertTrades, bookTickers: insertBookTickers }
+const COPYING: Statements = {
+  trades: (connection, batch) => batch.tradeRows.copy(connection),
+  bookTickers: (connection, batch) => batch.bookTickerRows.copy(connection),
+}
+const INSERTING: Statements = {
+  trades: (connection, batch) => insertTrades(connection, batch.trades),
+  bookTickers: (connection, batch) => insertBookTickers(connection, batch.bookTicker),
+}
 
 /** The embedded database has no COPY. */
 const FEATURE_NOT_SUPPORTED = '0A000'
@@ -92,8 +93,8 @@ async function writeBatch(connection: Connection, batch: Batch, into: Statements
     await upsertGaps(connection, retentionGaps(batch.firstsAfterLoss, stored, Date.now()))
   }
   await writeLosses(connection, batch.losses.values())
-  const trades = await into.trades(connection, batch.trades)
-  const quotes = await into.bookTickers(connection, batch.bookTicker)
+  const trades = await into.trades(connection, batch)
+  const quotes = await into.bookTickers(connection, batch)
   const gaps = await upsertGaps(connection, [...batch.gaps.values()])
   await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
   const restored = await insertDeadLetters(connection, batch.copies)

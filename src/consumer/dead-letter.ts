@@ -1,7 +1,8 @@
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
 import { HEADER, headerText, headerTexts, parseHeaderTexts } from '../kafka/headers.ts'
 import { isTimeMs } from '../market/fields.ts'
 import type { DeadLetterRow } from '../store/dead-letters.ts'
-import type { FetchedMessage, FoundDeadLetter } from './batch.ts'
+import type { FoundDeadLetter } from './batch.ts'
 import type { PartitionOrigin } from './partition.ts'
 
 /** Characters of a reason; what a database says can be long. */
@@ -14,13 +15,14 @@ const REASON_MAX = 200
  */
 export function deadLetter(
   partition: PartitionOrigin,
-  { offset, record }: FetchedMessage,
+  message: FetchedMessage,
   reason: string,
   failedAtMs: number,
 ): FoundDeadLetter {
   const { topic, topicId } = partition
+  const { offset, key, value: payload } = message
   const said = printable(reason)
-  const headers = headerTexts(record.headers)
+  const headers = headerTexts(message.headers)
   return {
     row: {
       topic,
@@ -29,8 +31,8 @@ export function deadLetter(
       offset,
       origin: 'consumer',
       reason: said,
-      key: record.key,
-      payload: record.value,
+      key,
+      payload,
       headers,
       failedAtMs,
     },
@@ -56,21 +58,21 @@ export function deadLetter(
  */
 export function mirroredLetter(
   letters: PartitionOrigin,
-  { offset, record }: FetchedMessage,
+  message: FetchedMessage,
   nowMs: number,
 ): DeadLetterRow | null {
-  const text = (name: string) => headerText(record.headers, name)
+  const text = (name: string) => headerText(message.headers, name)
   const failedAtMs = Number(text(HEADER.time))
   const common = {
     reason: printable(text(HEADER.reason) ?? 'unknown'),
-    key: record.key,
-    payload: record.value,
+    key: message.key,
+    payload: message.value,
     failedAtMs: isTimeMs(failedAtMs) ? failedAtMs : nowMs,
   }
   switch (text(HEADER.origin)) {
     case 'ingestion': {
       const { topic, topicId, partition } = letters
-      return { topic, topicId, partition, offset, origin: 'ingestion', ...common }
+      return { topic, topicId, partition, offset: message.offset, origin: 'ingestion', ...common }
     }
     case 'consumer': {
       const original = placeOf(text)

@@ -1,12 +1,15 @@
 import { isUtf8 } from 'node:buffer'
-import { HEADER, headerText, readEpoch, type SchemaName } from '../kafka/headers.ts'
-import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
+import { HEADER, headerText, readEpoch, type SchemaName, schemaHeader } from '../kafka/headers.ts'
 import { schemaOf, VALUE_MAX_BYTES } from '../kafka/schema-of.ts'
-import { SCHEMA_VERSION } from '../market/event.ts'
+import { EVENT_TYPES, type EventType, SCHEMA_VERSION } from '../market/event.ts'
+import { ABSENT, EventFields, type KnownSymbol } from '../market/event-fields.ts'
+import { EventScanner } from '../market/event-scanner.ts'
 import { isTimeUs } from '../market/fields.ts'
-import { GAP } from '../market/gap.ts'
+import { GAP, type Gap } from '../market/gap.ts'
 import {
   type AggTradePayload,
+  type BookTickerPayload,
   type Fields,
   INVALIDATED,
   isFields,
@@ -15,7 +18,6 @@ import {
   readTrade,
   type TradePayload,
 } from '../market/payload.ts'
-import type { Batch } from './batch.ts'
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
@@ -28,131 +30,154 @@ const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly Sc
   gaps: ['gap'],
 }
 
-/**
- * Adds a message's row to the batch.
- *
- * @returns null when it was added, else the reason it cannot be stored: a short stable text that names the field
- * @throws TapelineError `SCHEMA` when the message is of a newer schema than this program knows: that is no fault
- *   of the message, and it must not be skipped
- */
-export function decodeInto(
-  batch: Batch,
-  kind: Exclude<TopicKind, 'deadLetters'>,
-  record: FetchedRecord,
-): string | null {
-  const { value } = record
-  if (value === null) return 'value is null'
-  if (value.length === 0) return 'value is empty'
-  if (value.length > VALUE_MAX_BYTES) return `value is longer than ${VALUE_MAX_BYTES} bytes`
-  if (!isUtf8(value)) return 'value is not UTF-8'
-  const data = parse(value)
-  if (data === undefined) return 'value is not JSON'
-  if (!isFields(data)) return 'value is not an object'
-  const { schema: named, epoch } = headersOf(record)
-  const schema = schemaOf(SCHEMAS_OF[kind], named, data)
-  switch (schema) {
-    case 'trade':
-      return addTrade(batch, data, epoch)
-    case 'aggTrade':
-      return addAggTrade(batch, data, epoch)
-    case 'bookTicker':
-      return addBookTicker(batch, data)
-    case 'gap':
-      return addGap(batch, data)
-    case null:
-      return 'schema is not one of this topic'
+const SCHEMA_TYPES = new Map(EVENT_TYPES.map((type) => [schemaHeader(type), type]))
+
+/** Reads messages. What it has read stays in its fields until the next one. */
+export class Decoder {
+  /** Of a message of `trades` or `bookTicker`. */
+  readonly event = new EventFields()
+  /** Of a message of `gaps`. */
+  gap: Gap | null = null
+  readonly #scanner = new EventScanner(this.event)
+
+  /**
+   * Reads a message's row.
+   *
+   * @returns null when it was read, else the reason it cannot be stored: a short stable text that names the field
+   * @throws TapelineError `SCHEMA` when the message is of a newer schema than this program knows: that is no fault
+   *   of the message, and it must not be skipped
+   */
+  decode(kind: Exclude<TopicKind, 'deadLetters'>, message: FetchedMessage): string | null {
+    const { bytes, start, end } = message
+    if (bytes === null) return 'value is null'
+    if (end === start) return 'value is empty'
+    if (end - start > VALUE_MAX_BYTES) return `value is longer than ${VALUE_MAX_BYTES} bytes`
+    const headers = headersOf(message)
+    if (kind !== 'gaps' && this.#scan(kind, bytes, start, end, headers)) return null
+    return this.#parse(kind, bytes.subarray(start, end), headers)
+  }
+
+  /** @returns false when the message is none that can be read from its bytes alone: nothing is said of it then */
+  #scan(kind: 'trades' | 'bookTicker', bytes: Buffer, start: number, end: number, headers: Headers): boolean {
+    const { event } = this
+    if (headers.epoch === null || !this.#scanner.readStamped(bytes, start, end)) return false
+    event.epoch = kind === 'trades' ? headers.epoch : 0
+    return (
+      (headers.type === event.type || headers.schema === null) &&
+      (event.type === 'bookTicker') === (kind === 'bookTicker')
+    )
+  }
+
+  #parse(kind: Exclude<TopicKind, 'deadLetters'>, value: Buffer, { schema, epoch }: Headers): string | null {
+    if (!isUtf8(value)) return 'value is not UTF-8'
+    const data = parse(value)
+    if (data === undefined) return 'value is not JSON'
+    if (!isFields(data)) return 'value is not an object'
+    switch (schemaOf(SCHEMAS_OF[kind], schema, data)) {
+      case 'trade':
+        return this.#trade(readTrade(data), data, epoch)
+      case 'aggTrade':
+        return this.#aggTrade(readAggTrade(data), data, epoch)
+      case 'bookTicker':
+        return this.#bookTicker(readBookTicker(data), data)
+      case 'gap':
+        return this.#gap(data)
+      case null:
+        return 'schema is not one of this topic'
+    }
+  }
+
+  #trade(trade: TradePayload | string, data: Fields, epoch: number | null): string | null {
+    if (typeof trade === 'string') return trade
+    const { event } = this
+    event.type = 'trade'
+    event.id = trade.t
+    event.firstTradeId = ABSENT
+    event.lastTradeId = ABSENT
+    return this.#restOfTrade(trade, data, epoch)
+  }
+
+  #aggTrade(trade: AggTradePayload | string, data: Fields, epoch: number | null): string | null {
+    if (typeof trade === 'string') return trade
+    const { event } = this
+    event.type = 'aggTrade'
+    event.id = trade.a
+    event.firstTradeId = trade.f === INVALIDATED ? ABSENT : trade.f
+    event.lastTradeId = trade.l === INVALIDATED ? ABSENT : trade.l
+    return this.#restOfTrade(trade, data, epoch)
+  }
+
+  #restOfTrade(
+    trade: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
+    data: Fields,
+    epoch: number | null,
+  ): string | null {
+    const { ingestion_timestamp_us: receivedUs, source } = data
+    if (!isTimeUs(receivedUs)) return NOT_STAMPED
+    if (source !== undefined && source !== 'backfill') return 'source is not backfill'
+    if (epoch === null) return 'epoch is not a number'
+    const { event } = this
+    event.symbol = symbolOf(trade.s)
+    event.eventTimeMs = trade.E ?? ABSENT
+    event.tradeTimeMs = trade.T
+    event.isBuyerMaker = trade.m
+    event.setDecimals(trade.p, trade.q)
+    event.receivedUs = receivedUs
+    event.isBackfill = source === 'backfill'
+    event.epoch = epoch
+    return null
+  }
+
+  #bookTicker(quote: BookTickerPayload | string, data: Fields): string | null {
+    if (typeof quote === 'string') return quote
+    const receivedUs = data['ingestion_timestamp_us']
+    if (!isTimeUs(receivedUs)) return NOT_STAMPED
+    const { event } = this
+    event.type = 'bookTicker'
+    event.id = quote.u
+    event.symbol = symbolOf(quote.s)
+    event.setDecimals(quote.b, quote.B, quote.a, quote.A)
+    event.receivedUs = receivedUs
+    event.isBackfill = false
+    event.epoch = 0
+    return null
+  }
+
+  #gap(data: Fields): string | null {
+    const parsed = GAP.safeParse(data)
+    if (!parsed.success) {
+      return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit gap/${SCHEMA_VERSION}`
+    }
+    this.gap = parsed.data
+    return null
   }
 }
 
 interface Headers {
   readonly schema: string | null
+  /** The type of event whose schema of today it is; null for any other, and where there is none. */
+  readonly type: EventType | null
   /** How often the exchange had begun the id sequence anew; null for a header that says no such number. */
   readonly epoch: number | null
 }
 
 /** What was read of headers before: those of most messages are one and the same object. */
-const readHeaders = new WeakMap<FetchedRecord['headers'], Headers>()
+const readHeaders = new WeakMap<FetchedMessage['headers'], Headers>()
 
-function headersOf({ headers }: FetchedRecord): Headers {
+function headersOf({ headers }: FetchedMessage): Headers {
   const known = readHeaders.get(headers)
   if (known !== undefined) return known
+  const schema = headerText(headers, HEADER.schema)
   const epoch = headerText(headers, HEADER.epoch)
-  const read = { schema: headerText(headers, HEADER.schema), epoch: epoch === null ? 0 : readEpoch(epoch) }
+  const type = SCHEMA_TYPES.get(schema ?? '') ?? null
+  const read = { schema, type, epoch: epoch === null ? 0 : readEpoch(epoch) }
   readHeaders.set(headers, read)
   return read
 }
 
-function addTrade(batch: Batch, data: Fields, epoch: number | null): string | null {
-  const trade = readTrade(data)
-  if (typeof trade === 'string') return trade
-  const fault = addCommon(batch, trade, data, 'trade', epoch)
-  if (fault !== null) return fault
-  batch.trades.tradeId.push(trade.t)
-  batch.trades.firstTradeId.push(null)
-  batch.trades.lastTradeId.push(null)
-  return null
-}
-
-function addAggTrade(batch: Batch, data: Fields, epoch: number | null): string | null {
-  const trade = readAggTrade(data)
-  if (typeof trade === 'string') return trade
-  const fault = addCommon(batch, trade, data, 'aggTrade', epoch)
-  if (fault !== null) return fault
-  batch.trades.tradeId.push(trade.a)
-  batch.trades.firstTradeId.push(trade.f === INVALIDATED ? null : trade.f)
-  batch.trades.lastTradeId.push(trade.l === INVALIDATED ? null : trade.l)
-  return null
-}
-
-/** Adds nothing when it answers a fault. */
-function addCommon(
-  batch: Batch,
-  trade: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
-  data: Fields,
-  type: 'trade' | 'aggTrade',
-  epoch: number | null,
-): string | null {
-  const { ingestion_timestamp_us: receivedUs, source } = data
-  if (!isTimeUs(receivedUs)) return NOT_STAMPED
-  if (source !== undefined && source !== 'backfill') return 'source is not backfill'
-  if (epoch === null) return 'epoch is not a number'
-  const columns = batch.trades
-  columns.epoch.push(epoch)
-  columns.tradeTimeMs.push(trade.T)
-  columns.eventTimeMs.push(trade.E)
-  columns.symbol.push(trade.s)
-  columns.eventType.push(type)
-  columns.price.push(trade.p)
-  columns.quantity.push(trade.q)
-  columns.isBuyerMaker.push(trade.m ? 't' : 'f')
-  columns.ingestionUs.push(receivedUs)
-  columns.source.push(source ?? 'stream')
-  return null
-}
-
-function addBookTicker(batch: Batch, data: Fields): string | null {
-  const quote = readBookTicker(data)
-  if (typeof quote === 'string') return quote
-  const receivedUs = data['ingestion_timestamp_us']
-  if (!isTimeUs(receivedUs)) return NOT_STAMPED
-  const columns = batch.bookTicker
-  columns.ingestionUs.push(receivedUs)
-  columns.symbol.push(quote.s)
-  columns.updateId.push(quote.u)
-  columns.bidPrice.push(quote.b)
-  columns.bidQuantity.push(quote.B)
-  columns.askPrice.push(quote.a)
-  columns.askQuantity.push(quote.A)
-  return null
-}
-
-function addGap(batch: Batch, data: Fields): string | null {
-  const parsed = GAP.safeParse(data)
-  if (!parsed.success) {
-    return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit gap/${SCHEMA_VERSION}`
-  }
-  batch.gapRows.push(parsed.data)
-  return null
+/** Of a symbol that has been checked. */
+function symbolOf(text: string): KnownSymbol {
+  return { text, bytes: Buffer.from(text) }
 }
 
 /** Of a field that comes twice the last counts, as for every reader of JSON; our own stamps stand last. */

@@ -1,10 +1,12 @@
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
 import type { FetchedPartition } from '../kafka/partition-fetcher.ts'
 import type { Position } from '../kafka/position.ts'
+import type { EventFields } from '../market/event-fields.ts'
 import type { StoredOffset } from '../store/consumer-offsets.ts'
 import { type Loss, type LossCause, lossKey } from '../store/losses.ts'
-import { Batch, type FetchedMessage, type RowTable } from './batch.ts'
+import { Batch } from './batch.ts'
 import { deadLetter, mirroredLetter } from './dead-letter.ts'
-import { decodeInto, type TopicKind } from './decode.ts'
+import { Decoder, type TopicKind } from './decode.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 
 export interface IntakeOptions {
@@ -35,12 +37,6 @@ const GROWTH = 10
 /** What a message costs beside its bytes: the record, its row in the columns, its origin. */
 const MESSAGE_OVERHEAD_BYTES = 500
 
-const TABLE_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, RowTable>> = {
-  trades: 'trades',
-  bookTicker: 'book_ticker',
-  gaps: 'gaps',
-}
-
 interface Assigned extends PartitionOrigin {
   readonly kind: TopicKind
   /** The offset expected next from a fetch. */
@@ -64,6 +60,7 @@ interface Assigned extends PartitionOrigin {
 export class Intake {
   readonly #options: IntakeOptions
   readonly #assigned = new Map<string, Assigned>()
+  readonly #decoder = new Decoder()
   readonly #sealed: Batch[] = []
   #open: Batch | null = null
   #writing: Batch | null = null
@@ -140,7 +137,7 @@ export class Intake {
    * @param nowMs of the monotonic clock
    * @param wallMs of the wall clock, for the time of dead letters
    * @returns a hole when the fetch begins above the expected offset: nothing was taken then
-   * @throws TapelineError `SCHEMA` see {@link decodeInto}
+   * @throws TapelineError `SCHEMA` see {@link Decoder.decode}
    */
   accept(fetched: FetchedPartition, nowMs: number, wallMs: number): Hole | null {
     const state = this.#assigned.get(keyOf(fetched))
@@ -149,15 +146,15 @@ export class Intake {
     let batch: Batch | null = null
     let from = state.next
     try {
-      for (const message of fetched.records) {
-        const { offset, record } = message
+      for (const message of fetched.messages) {
+        const { offset } = message
         if (offset < state.next) continue
         if (offset > state.next)
           return { topic: state.topic, partition: state.partition, from: state.next, to: offset }
         batch ??= this.#openFor(state, nowMs)
         this.#add(batch, state, message, wallMs)
         batch.messages++
-        batch.bytes += MESSAGE_OVERHEAD_BYTES + (record.value?.length ?? 0) + (record.key?.length ?? 0)
+        batch.bytes += MESSAGE_OVERHEAD_BYTES + message.end - message.start + (message.key?.length ?? 0)
         this.counters.consumed++
         state.next = offset + 1
         if (batch.messages < this.#sealAt) continue
@@ -263,13 +260,15 @@ export class Intake {
       if (row !== null) (row.origin === 'ingestion' ? batch.mirrored : batch.copies).push(row)
       return
     }
-    const reason = decodeInto(batch, state.kind, message.record)
+    const decoder = this.#decoder
+    const reason = decoder.decode(state.kind, message)
     if (reason !== null) {
       batch.found.push(deadLetter(state, message, reason, wallMs))
       return
     }
-    batch.addOrigin(TABLE_OF[state.kind], state, message)
-    if (state.loss !== null && noteFirst(batch, state.kind, state.loss)) noteLoss(batch, state)
+    batch.add(state.kind, decoder, state, message)
+    if (state.loss !== null && state.kind !== 'gaps' && noteFirst(batch, decoder.event, state.loss))
+      noteLoss(batch, state)
   }
 
   #seal(): void {
@@ -278,16 +277,21 @@ export class Intake {
   }
 }
 
-/** @returns whether the row that was added last is the first of its symbol and type since the loss */
-function noteFirst(batch: Batch, kind: TopicKind, { cause, seen }: NonNullable<Assigned['loss']>): boolean {
-  if (kind !== 'trades' && kind !== 'bookTicker') return false
+/** @returns whether it is the first event of its symbol and type since the loss */
+function noteFirst(
+  batch: Batch,
+  event: EventFields,
+  { cause, seen }: NonNullable<Assigned['loss']>,
+): boolean {
   // A backfilled trade is late: it does not show where the messages went on.
-  if (kind === 'trades' && batch.trades.source.at(-1) === 'backfill') return false
-  const row = batch.lastRow(kind)
-  const key = `${row.symbol} ${row.eventType}`
+  if (event.isBackfill) return false
+  const { type: eventType, epoch, id } = event
+  const symbol = event.symbol.text
+  const key = `${symbol} ${eventType}`
   if (seen.has(key)) return false
   seen.add(key)
-  batch.firstsAfterLoss.push({ ...row, cause })
+  const timeMs = eventType === 'bookTicker' ? Math.floor(event.receivedUs / 1000) : event.tradeTimeMs
+  batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause })
   return true
 }
 

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { type Frame, interpretFrame, KEPT_FRAME_BYTES, withReceiptStamp } from '../binance/frame.ts'
+import { FetchedMessage } from '../kafka/fetched-message.ts'
 import { HEADER, schemaHeader } from '../kafka/headers.ts'
-import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import type { LockedDeadLetter } from '../store/dead-letter-retry.ts'
 
 /** A market event that ingestion rejected as a frame, as the message it should have become. */
@@ -40,20 +40,17 @@ export function restoreEvent(
   return { reason: frame.kind === 'rejected' ? frame.reason : reason, cut: false }
 }
 
-/** The record of a restored event; `epoch` as ingestion would have said it. */
-export function recordOf({ event, value }: RestoredEvent, epoch: number): FetchedRecord {
+/** The message of a restored event; `epoch` as ingestion would have said it. */
+export function messageOf({ event, value }: RestoredEvent, epoch: number): FetchedMessage {
   const headers: Array<[string, string]> = [[HEADER.schema, schemaHeader(event.type)]]
   if (epoch > 0) headers.push([HEADER.epoch, String(epoch)])
-  return originalRecord(value, headers)
+  return originalMessage(value, headers)
 }
 
 /** A message as it was consumed, as far as its decoder looks. */
-export function originalRecord(value: Buffer | null, headers: LockedDeadLetter['headers']): FetchedRecord {
-  return {
-    key: null,
-    value,
-    headers: headers.map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),
-  }
+export function originalMessage(value: Buffer | null, headers: LockedDeadLetter['headers']): FetchedMessage {
+  const named = headers.map(([name, text]): [Buffer, Buffer] => [Buffer.from(name), Buffer.from(text)])
+  return new FetchedMessage(0, null, named, value)
 }
 
 function parse(text: string): unknown {

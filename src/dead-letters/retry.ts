@@ -1,10 +1,9 @@
-import { Batch } from '../consumer/batch.ts'
-import { decodeInto, type TopicKind } from '../consumer/decode.ts'
+import { Decoder, type TopicKind } from '../consumer/decode.ts'
 import { failureKind } from '../consumer/failures.ts'
 import { describeError, TapelineError } from '../errors.ts'
 import type { TopicNames } from '../kafka/config.ts'
-import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
-import { insertBookTickers } from '../store/book-ticker.ts'
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
+import { addBookTicker, emptyBookTickerColumns, insertBookTickers } from '../store/book-ticker.ts'
 import type { Database, Queryable } from '../store/database.ts'
 import { type DeadLetterFilter, type DeadLetterKey, unresolvedAfter } from '../store/dead-letter-list.ts'
 import {
@@ -15,8 +14,8 @@ import {
   markResolved,
 } from '../store/dead-letter-retry.ts'
 import { upsertGaps } from '../store/gaps.ts'
-import { insertTrades } from '../store/trades.ts'
-import { originalRecord, recordOf, restoreEvent } from './original-record.ts'
+import { addTrade, emptyTradeColumns, insertTrades } from '../store/trades.ts'
+import { messageOf, originalMessage, restoreEvent } from './original-record.ts'
 
 /**
  * What became of a retry.
@@ -84,13 +83,13 @@ async function attempt(
   { topics, dryRun }: RetryOptions,
 ): Promise<RetryOutcome> {
   const original = await originalOf(connection, key.topic, letter, topics)
-  if (!('record' in original)) return original
-  const batch = new Batch(0)
-  const fault = decode(batch, original)
+  if (!('message' in original)) return original
+  const decoder = new Decoder()
+  const fault = decode(decoder, original)
   if (fault !== null) return fault
   await connection.query('SAVEPOINT attempt')
   try {
-    const stored = await store(connection, batch)
+    const stored = await store(connection, original.kind, decoder)
     // What the database would refuse at the commit is to be refused here, where it is told of this message.
     await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
     if (dryRun) await connection.query('ROLLBACK TO SAVEPOINT attempt')
@@ -113,7 +112,7 @@ function refusal(error: unknown): string {
 
 interface Original {
   readonly kind: Exclude<TopicKind, 'deadLetters'>
-  readonly record: FetchedRecord
+  readonly message: FetchedMessage
 }
 
 async function originalOf(
@@ -124,7 +123,7 @@ async function originalOf(
 ): Promise<Original | RetryOutcome> {
   if (letter.origin === 'consumer') {
     const kind = kindOf(topic, topics)
-    if (kind !== null) return { kind, record: originalRecord(letter.payload, letter.headers) }
+    if (kind !== null) return { kind, message: originalMessage(letter.payload, letter.headers) }
     return { kind: 'hopeless', reason: `${topic} is none of the topics of these settings (KAFKA_…_TOPIC)` }
   }
   const restored = restoreEvent(letter)
@@ -132,9 +131,9 @@ async function originalOf(
     return { kind: restored.cut ? 'hopeless' : 'failed', reason: restored.reason }
   }
   const { type, symbol, payload } = restored.event
-  if (type === 'bookTicker') return { kind: 'bookTicker', record: recordOf(restored, 0) }
+  if (type === 'bookTicker') return { kind: 'bookTicker', message: messageOf(restored, 0) }
   const epoch = 'T' in payload ? await epochAt(connection, symbol, type, payload.T) : 0
-  return { kind: 'trades', record: recordOf(restored, epoch) }
+  return { kind: 'trades', message: messageOf(restored, epoch) }
 }
 
 function kindOf(topic: string, topics: TopicNames): Original['kind'] | null {
@@ -143,10 +142,10 @@ function kindOf(topic: string, topics: TopicNames): Original['kind'] | null {
   return topic === topics.gaps ? 'gaps' : null
 }
 
-/** Null when the row is in the batch. */
-function decode(batch: Batch, { kind, record }: Original): RetryOutcome | null {
+/** Null when the decoder has read it. */
+function decode(decoder: Decoder, { kind, message }: Original): RetryOutcome | null {
   try {
-    const reason = decodeInto(batch, kind, record)
+    const reason = decoder.decode(kind, message)
     return reason === null ? null : { kind: 'failed', reason }
   } catch (error) {
     if (error instanceof TapelineError && error.code === 'SCHEMA') {
@@ -157,9 +156,23 @@ function decode(batch: Batch, { kind, record }: Original): RetryOutcome | null {
 }
 
 /** @returns whether there is a row now that was not there before */
-async function store(connection: Queryable, batch: Batch): Promise<boolean> {
-  const trades = await insertTrades(connection, batch.trades)
-  const quotes = await insertBookTickers(connection, batch.bookTicker)
-  const gaps = await upsertGaps(connection, [...batch.gaps.values()])
-  return trades.length + quotes.length + gaps > 0
+async function store(
+  connection: Queryable,
+  kind: Original['kind'],
+  { event, gap }: Decoder,
+): Promise<boolean> {
+  switch (kind) {
+    case 'trades': {
+      const columns = emptyTradeColumns()
+      addTrade(columns, event)
+      return (await insertTrades(connection, columns)).length > 0
+    }
+    case 'bookTicker': {
+      const columns = emptyBookTickerColumns()
+      addBookTicker(columns, event)
+      return (await insertBookTickers(connection, columns)).length > 0
+    }
+    case 'gaps':
+      return gap !== null && (await upsertGaps(connection, [gap])) > 0
+  }
 }

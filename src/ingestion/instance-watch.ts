@@ -1,7 +1,7 @@
 import { TapelineError } from '../errors.ts'
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
 import { HEADER, headerText } from '../kafka/headers.ts'
 import type { KafkaPort, RecordFetcher } from '../kafka/kafka-port.ts'
-import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import type { Gap } from '../market/gap.ts'
 import { parseCheckpoint } from './checkpoint.ts'
 import { parseGap } from './replay.ts'
@@ -60,10 +60,10 @@ export class InstanceWatch {
         const node = this.#fetcher.leaderOf(topic, partition) ?? 0
         const [fetched] = await this.#fetcher.fetch(node, [{ topic, partition, offset }], LIMITS)
         if (fetched?.error) throw new Error(`Partition ${partition} of ${topic}: ${fetched.error}`)
-        for (const { offset: at, record } of fetched?.records ?? []) {
-          if (at < offset) continue
-          if (topic === this.#options.gaps) this.#lookAtGap(record)
-          else this.#lookAtCheckpoint(partition, record)
+        for (const message of fetched?.messages ?? []) {
+          if (message.offset < offset) continue
+          if (topic === this.#options.gaps) this.#lookAtGap(message)
+          else this.#lookAtCheckpoint(partition, message)
         }
         offset = fetched?.nextOffset ?? offset
         this.#positions.set(key, offset)
@@ -81,13 +81,13 @@ export class InstanceWatch {
     await this.#fetcher.close()
   }
 
-  #lookAtGap({ value, headers }: FetchedRecord): void {
+  #lookAtGap({ value, headers }: FetchedMessage): void {
     if (value === null || headerText(headers, HEADER.instance) === this.#options.instance) return
     const gap = parseGap(value)
     if (gap !== null && this.#symbols.has(gap.symbol)) this.#options.onForeignGap(gap)
   }
 
-  #lookAtCheckpoint(partition: number, { key, value }: FetchedRecord): void {
+  #lookAtCheckpoint(partition: number, { key, value }: FetchedMessage): void {
     const symbol = key?.toString() ?? ''
     if (!this.#symbols.has(symbol) || value === null || !value.includes(START)) return
     const { instance, kind } = parseCheckpoint(value.toString())

@@ -1,6 +1,6 @@
 import type { TopicNames } from '../kafka/config.ts'
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
 import type { KafkaPort, RecordFetcher } from '../kafka/kafka-port.ts'
-import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import type { Acknowledged } from './acknowledged.ts'
 import { Replay } from './replay.ts'
 
@@ -37,8 +37,8 @@ export async function recover(
     for (const { topic, partition, start, end } of ranges.filter(
       ({ topic }) => topic === names.checkpoints,
     )) {
-      await readPartition(fetcher, { topic, partition, from: start, end }, (record) =>
-        replay.checkpoint(record),
+      await readPartition(fetcher, { topic, partition, from: start, end }, (message) =>
+        replay.checkpoint(message),
       )
     }
     for (const { topic, partition, start, end } of ranges.filter(
@@ -46,10 +46,8 @@ export async function recover(
     )) {
       replay.memory.restoreOffset(topic, partition, end)
       const from = Math.max(start, replay.offset(topic, partition) ?? end)
-      const onRecord = topic === names.gaps ? replay.gap : replay.event
-      await readPartition(fetcher, { topic, partition, from, end }, (record, offset) =>
-        onRecord(topic, offset, record),
-      )
+      const onMessage = topic === names.gaps ? replay.gap : replay.event
+      await readPartition(fetcher, { topic, partition, from, end }, (message) => onMessage(topic, message))
     }
     const { memory, instances, replayed } = replay
     return { memory, ends, instances, replayed }
@@ -61,15 +59,15 @@ export async function recover(
 async function readPartition(
   fetcher: RecordFetcher,
   { topic, partition, from, end }: { topic: string; partition: number; from: number; end: number },
-  onRecord: (record: FetchedRecord, offset: number) => void,
+  onMessage: (message: FetchedMessage) => void,
 ): Promise<void> {
   for (let offset = from; offset < end; ) {
     const node = fetcher.leaderOf(topic, partition)
     if (node === null) throw new Error(`Partition ${partition} of ${topic} has no leader`)
     const [fetched] = await fetcher.fetch(node, [{ topic, partition, offset }], LIMITS)
     if (fetched?.error) throw new Error(`Partition ${partition} of ${topic}: ${fetched.error}`)
-    for (const { offset: at, record } of fetched?.records ?? [])
-      if (at >= offset && at < end) onRecord(record, at)
+    for (const message of fetched?.messages ?? [])
+      if (message.offset >= offset && message.offset < end) onMessage(message)
     offset = fetched?.nextOffset ?? offset
   }
 }

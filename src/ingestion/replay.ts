@@ -1,5 +1,5 @@
+import type { FetchedMessage } from '../kafka/fetched-message.ts'
 import { HEADER, headerText } from '../kafka/headers.ts'
-import type { FetchedRecord } from '../kafka/partition-fetcher.ts'
 import { partitionOf } from '../kafka/partition-map.ts'
 import { GAP, type Gap } from '../market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
@@ -28,7 +28,7 @@ export class Replay {
     this.#partitionsOf = partitionsOf
   }
 
-  checkpoint({ key, value }: FetchedRecord): void {
+  checkpoint({ key, value }: FetchedMessage): void {
     const symbol = key?.toString() ?? ''
     if (!this.#wanted.has(symbol) || value === null) return
     const checkpoint = parseCheckpoint(value.toString())
@@ -53,7 +53,7 @@ export class Replay {
     return offsets.length === 0 ? null : Math.min(...offsets)
   }
 
-  readonly event = (topic: string, offset: number, { key, value, headers }: FetchedRecord): void => {
+  readonly event = (topic: string, { offset, key, value, headers }: FetchedMessage): void => {
     const symbol = key?.toString() ?? ''
     if (!this.#isBehind(symbol, topic, offset)) return
     const mark = markOf(value, Number(headerText(headers, HEADER.epoch) ?? 0))
@@ -62,7 +62,7 @@ export class Replay {
     this.memory.event(mark)
   }
 
-  readonly gap = (topic: string, offset: number, { value }: FetchedRecord): void => {
+  readonly gap = (topic: string, { offset, value }: FetchedMessage): void => {
     const gap = parseGap(value)
     if (gap === null || !this.#isBehind(gap.symbol, topic, offset)) return
     this.replayed++

@@ -30,8 +30,8 @@ export async function latestValueBy(
       const [fetched] = await fetcher.fetch(node, [{ topic, partition, offset }], LIMITS)
       if (fetched?.error) throw new Error(`${topic}: ${fetched.error}`)
       if (fetched?.nextOffset == null) continue
-      for (const { record } of fetched.records) {
-        if (record.key?.toString() === key) value = record.value?.toString() ?? null
+      for (const message of fetched.messages) {
+        if (message.key?.toString() === key) value = message.value?.toString() ?? null
       }
       offset = fetched.nextOffset
     }

@@ -1,17 +1,16 @@
 import {
   type Consumer,
   FetchIsolationLevels,
-  type KafkaRecord,
   protocolErrorsCodesById,
+  type RecordsBatch,
 } from '@platformatic/kafka'
 import { answersWithin, clientOptions } from './client.ts'
 import type { KafkaConnection } from './connection.ts'
 import { FetchingConsumer } from './fetch-api.ts'
+import { FetchedMessage } from './fetched-message.ts'
 import type { Position } from './position.ts'
+import type { MessageBatch } from './record-batch.ts'
 import { type TopicLayout, type TopicMetadata, topicLayouts } from './topic-metadata.ts'
-
-/** What is used of a message. */
-export type FetchedRecord = Pick<KafkaRecord, 'key' | 'value' | 'headers'>
 
 /** What one fetch brought of one partition. */
 export interface FetchedPartition {
@@ -26,7 +25,7 @@ export interface FetchedPartition {
   /** Where to go on: after the last batch, also when compaction has emptied it. Null when nothing came. */
   readonly nextOffset: number | null
   /** In the order of their offsets; may begin before the position that was asked for. */
-  readonly records: ReadonlyArray<{ readonly offset: number; readonly record: FetchedRecord }>
+  readonly messages: readonly FetchedMessage[]
 }
 
 export interface FetchLimits {
@@ -159,10 +158,7 @@ export class PartitionFetcher {
         endOffset: Number(part.highWatermark),
         startOffset: Number(part.logStartOffset),
         nextOffset: offsetAfter(part.records?.at(-1)),
-        records: (part.records ?? []).flatMap((batch) => {
-          const first = Number(batch.firstOffset)
-          return batch.records.map((record) => ({ offset: first + record.offsetDelta, record }))
-        }),
+        messages: (part.records ?? []).flatMap(messagesOf),
       }))
     })
   }
@@ -176,6 +172,15 @@ type FetchResponse = Awaited<ReturnType<Consumer['fetch']>>
 
 function isFetchResponse(value: unknown): value is FetchResponse {
   return typeof value === 'object' && value !== null && 'responses' in value && 'errorCode' in value
+}
+
+function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage[] {
+  if ('messages' in batch) return batch.messages
+  // Of a broker so old that the client has read its answer.
+  const first = Number(batch.firstOffset)
+  return batch.records.map(
+    ({ offsetDelta, key, value, headers }) => new FetchedMessage(first + offsetDelta, key, headers, value),
+  )
 }
 
 function offsetAfter(batch: { firstOffset: bigint; lastOffsetDelta: number } | undefined): number | null {

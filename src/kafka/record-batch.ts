@@ -5,6 +5,7 @@ import {
   type RecordsBatch,
   UnsupportedCompressionError,
 } from '@platformatic/kafka'
+import type { FetchedMessage } from './fetched-message.ts'
 import { CorruptRecords, RecordReader } from './record-reader.ts'
 
 /** Bytes of a connection, as the client has them: in one piece or several. */
@@ -28,6 +29,11 @@ const AT = {
   records: 61,
 } as const
 
+/** A batch as the client has it, but with our messages in place of its records. */
+export interface MessageBatch extends RecordsBatch {
+  readonly messages: readonly FetchedMessage[]
+}
+
 const LENGTH_END = AT.length + 4
 const FORMAT = 2
 const COMPRESSION_BITS = 0b111
@@ -36,8 +42,8 @@ const COMPRESSION_BITS = 0b111
  * Reads what a fetch brought of a partition: batches of format 2. The last one is left out when the broker has cut it.
  *
  * The client has a reader of its own. That makes some dozen objects a record, the greater part of what the
- * consumer's garbage collector had to do; this one makes two: the record and its value. Its result is the same
- * but for the keys and headers being shared. And it checks the checksum, as Kafka's own client does.
+ * consumer's garbage collector had to do; this one makes one. The messages are the same but for the keys and headers
+ * being shared. And it checks the checksum, as Kafka's own client does.
  *
  * What follows corrupt bytes is left out, as if it had not come yet; a later fetch begins with them.
  *
@@ -45,8 +51,8 @@ const COMPRESSION_BITS = 0b111
  * @throws CorruptRecords when the first batch is
  * @throws UnsupportedCompressionError
  */
-export function readRecordBatches(section: Bytes): RecordsBatch[] {
-  const batches: RecordsBatch[] = []
+export function readRecordBatches(section: Bytes): MessageBatch[] {
+  const batches: MessageBatch[] = []
   for (let at = 0; section.length - at >= LENGTH_END; ) {
     const end = at + LENGTH_END + section.readInt32BE(at + AT.length)
     if (end > section.length) break
@@ -62,7 +68,7 @@ export function readRecordBatches(section: Bytes): RecordsBatch[] {
   return batches
 }
 
-function readBatch(bytes: Buffer): RecordsBatch {
+function readBatch(bytes: Buffer): MessageBatch {
   const magic = bytes.readInt8(AT.magic)
   if (magic !== FORMAT) throw new CorruptRecords(`A batch is of format ${magic}, not ${FORMAT}`)
   const crc = bytes.readUInt32BE(AT.crc)
@@ -71,8 +77,9 @@ function readBatch(bytes: Buffer): RecordsBatch {
     throw new CorruptRecords('The checksum of a batch is wrong')
   }
   const attributes = bytes.readInt16BE(AT.attributes)
+  const firstOffset = bytes.readBigInt64BE(AT.firstOffset)
   return {
-    firstOffset: bytes.readBigInt64BE(AT.firstOffset),
+    firstOffset,
     length: bytes.readInt32BE(AT.length),
     partitionLeaderEpoch: bytes.readInt32BE(AT.partitionLeaderEpoch),
     magic,
@@ -84,7 +91,11 @@ function readBatch(bytes: Buffer): RecordsBatch {
     producerId: bytes.readBigInt64BE(AT.producerId),
     producerEpoch: bytes.readInt16BE(AT.producerEpoch),
     firstSequence: bytes.readInt32BE(AT.firstSequence),
-    records: recordReader(bytes, attributes & COMPRESSION_BITS).records(bytes.readInt32BE(AT.count)),
+    records: [],
+    messages: recordReader(bytes, attributes & COMPRESSION_BITS).messages(
+      bytes.readInt32BE(AT.count),
+      Number(firstOffset),
+    ),
   }
 }
 

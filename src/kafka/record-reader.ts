@@ -1,9 +1,13 @@
 import type { KafkaRecord } from '@platformatic/kafka'
-import { SharedBytes } from './shared-bytes.ts'
+import { SharedBytes } from '../bytes/shared-bytes.ts'
+import { FetchedMessage } from './fetched-message.ts'
 
 type Headers = KafkaRecord['headers']
 
 const EMPTY = Buffer.alloc(0)
+
+const ATTRIBUTES_BYTES = 1
+const VARINT64_BYTES = 10
 
 /** Bytes that no broker would have let pass: their checksum or a length in them is wrong. */
 export class CorruptRecords extends Error {
@@ -14,27 +18,29 @@ const sharedKeys = new SharedBytes((bytes) => bytes)
 const sharedHeaders = new SharedBytes((bytes) => new RecordReader(bytes).headers())
 
 /**
- * Reads the records of a batch (format 2), without its head. Values point into `bytes`; keys and headers are shared
- * among the records that have the same, and so must not be changed.
+ * Reads the records of a batch (format 2), without its head. Values are left in `bytes`; keys and headers are shared
+ * among the records that have the same, and so must not be changed. Attributes and times of records are passed over:
+ * nothing here uses them.
  *
  * @see https://kafka.apache.org/documentation/#record
  */
 export class RecordReader {
   readonly #bytes: Buffer
   #at: number
-  #deltaBytes = -1
-  #delta = 0n
 
   constructor(bytes: Buffer, from = 0) {
     this.#bytes = bytes
     this.#at = from
   }
 
-  /** @throws CorruptRecords when there are fewer, or a length in them is wrong */
-  records(count: number): KafkaRecord[] {
-    const records: KafkaRecord[] = []
-    for (let left = count; left > 0; left--) records.push(this.#record())
-    return records
+  /**
+   * @param firstOffset of the batch
+   * @throws CorruptRecords when there are fewer, or a length in them is wrong
+   */
+  messages(count: number, firstOffset: number): FetchedMessage[] {
+    const messages: FetchedMessage[] = []
+    for (let left = count; left > 0; left--) messages.push(this.#message(firstOffset))
+    return messages
   }
 
   /** Up to the end of the bytes. */
@@ -46,19 +52,28 @@ export class RecordReader {
     return headers
   }
 
-  #record(): KafkaRecord {
+  #message(firstOffset: number): FetchedMessage {
     const length = this.#varint()
     const end = this.#at + length
     if (length < 0 || end > this.#bytes.length) throw new CorruptRecords('A record reaches beyond its batch')
-    const attributes = (this.#byte() << 24) >> 24
-    const timestampDelta = this.#varint64()
-    const offsetDelta = this.#varint()
+    this.#advance(ATTRIBUTES_BYTES)
+    this.#passVarint64()
+    const offset = firstOffset + this.#varint()
     const key = this.#key()
-    const value = this.#varintBytes()
+    const size = this.#varint()
+    const start = this.#at
+    if (size > 0) this.#advance(size)
     if (this.#at >= end) throw new CorruptRecords('A record has no room for its headers')
     const headers = sharedHeaders.of(this.#bytes, this.#at, end)
     this.#at = end
-    return { length, attributes, timestampDelta, offsetDelta, key, value, headers }
+    return new FetchedMessage(
+      offset,
+      key,
+      headers,
+      size < 0 ? null : this.#bytes,
+      start,
+      start + Math.max(size, 0),
+    )
   }
 
   #key(): Buffer | null {
@@ -101,33 +116,9 @@ export class RecordReader {
     return (value >>> 1) ^ -(value & 1)
   }
 
-  /** Zigzag, of 64 bits. Many records follow each other within a millisecond: the last one is remembered. */
-  #varint64(): bigint {
-    const start = this.#at
-    let packed = 0
-    for (let factor = 1; ; factor *= 0x80) {
-      const byte = this.#byte()
-      packed += (byte & 0x7f) * factor
-      if (byte < 0x80) break
-      // Beyond 49 bits a number is not exact.
-      if (this.#at - start === 7) return this.#longVarint64(start)
+  #passVarint64(): void {
+    for (let length = 1; this.#byte() >= 0x80; length++) {
+      if (length === VARINT64_BYTES) throw new CorruptRecords('A number in a record is longer than 64 bits')
     }
-    if (packed !== this.#deltaBytes) {
-      this.#deltaBytes = packed
-      this.#delta = BigInt(packed % 2 === 0 ? packed / 2 : -(packed + 1) / 2)
-    }
-    return this.#delta
-  }
-
-  #longVarint64(start: number): bigint {
-    this.#at = start
-    let packed = 0n
-    for (let shift = 0n; ; shift += 7n) {
-      if (shift > 63n) throw new CorruptRecords('A number in a record is longer than 64 bits')
-      const byte = this.#byte()
-      packed |= BigInt(byte & 0x7f) << shift
-      if (byte < 0x80) break
-    }
-    return BigInt.asIntN(64, (packed >> 1n) ^ -(packed & 1n))
   }
 }

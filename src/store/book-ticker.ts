@@ -1,5 +1,6 @@
+import type { EventFields, KnownSymbol } from '../market/event-fields.ts'
 import { bareArray, wordArray } from './array-literal.ts'
-import { timeTextUs } from './copy-text.ts'
+import { CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
 
 /** Rows for `book_ticker`, a column each, all of the same length and checked by `market/payload.ts`. */
@@ -23,6 +24,17 @@ export function emptyBookTickerColumns(): BookTickerColumns {
     askPrice: [],
     askQuantity: [],
   }
+}
+
+/** @param event a bookTicker */
+export function addBookTicker(columns: BookTickerColumns, event: EventFields): void {
+  columns.ingestionUs.push(event.receivedUs)
+  columns.symbol.push(event.symbol.text)
+  columns.updateId.push(event.id)
+  columns.bidPrice.push(event.price)
+  columns.bidQuantity.push(event.quantity)
+  columns.askPrice.push(event.askPrice)
+  columns.askQuantity.push(event.askQuantity)
 }
 
 const INSERT = `WITH inserted AS (
@@ -62,22 +74,40 @@ export async function insertBookTickers(
 }
 
 const COPY = `COPY book_ticker (ingestion_timestamp, symbol, update_id, bid_price, bid_quantity, ask_price, ask_quantity)
-  FROM STDIN`
+  FROM STDIN (FORMAT binary)`
 
-/** Copies all rows. @throws 23505 when one of them is there already; none is written then */
-export async function copyBookTickers(
-  connection: Connection,
-  columns: BookTickerColumns,
-): Promise<InsertedBookTickers[]> {
-  const { length } = columns.updateId
-  if (length === 0) return []
-  const counts = new Map<string, number>()
-  let text = ''
-  for (let i = 0; i < length; i++) {
-    const symbol = columns.symbol[i] ?? ''
-    text += `${timeTextUs(columns.ingestionUs[i] ?? 0)}\t${symbol}\t${columns.updateId[i]}\t${columns.bidPrice[i]}\t${columns.bidQuantity[i]}\t${columns.askPrice[i]}\t${columns.askQuantity[i]}\n`
-    counts.set(symbol, (counts.get(symbol) ?? 0) + 1)
+const COPIED_FIELDS = 7
+
+/** Rows for `book_ticker`, written for COPY as they come. */
+export class BookTickerRows {
+  readonly #rows = new CopyRows()
+  readonly #counts = new Map<KnownSymbol, number>()
+  #length = 0
+
+  get length(): number {
+    return this.#length
   }
-  await connection.copyIn(COPY, text)
-  return [...counts].map(([symbol, rows]) => ({ symbol, rows }))
+
+  /** @param event a bookTicker; nothing of it is kept */
+  add(event: EventFields): void {
+    const { symbol, bytes } = event
+    const rows = this.#rows
+    rows.begin(COPIED_FIELDS)
+    rows.timeUs(event.receivedUs)
+    rows.text(symbol.bytes)
+    rows.bigint(event.id)
+    rows.numeric(bytes, event.priceStart, event.priceEnd)
+    rows.numeric(bytes, event.quantityStart, event.quantityEnd)
+    rows.numeric(bytes, event.askPriceStart, event.askPriceEnd)
+    rows.numeric(bytes, event.askQuantityStart, event.askQuantityEnd)
+    this.#counts.set(symbol, (this.#counts.get(symbol) ?? 0) + 1)
+    this.#length++
+  }
+
+  /** Copies all rows. @throws 23505 when one of them is there already; none is written then */
+  async copy(connection: Connection): Promise<InsertedBookTickers[]> {
+    if (this.#length === 0) return []
+    await connection.copyIn(COPY, this.#rows.bytes)
+    return [...this.#counts].map(([{ text }, rows]) => ({ symbol: text, rows }))
+  }
 }

@@ -53,13 +53,13 @@ class CopyIn {
 /**
  * Copies rows into a table. All or none: an error of the server, a row that is there already among them, undoes it.
  *
- * @param statement `COPY table (columns) FROM STDIN`
- * @param rows in the text format of COPY
+ * @param statement `COPY table (columns) FROM STDIN (FORMAT binary)`
+ * @param rows in the format that the statement names
  * @returns how many rows there were
  */
-export function copyIn(client: PoolClient, statement: string, rows: string): Promise<number> {
+export function copyIn(client: PoolClient, statement: string, rows: Buffer): Promise<number> {
   return new Promise((resolve, reject) => {
     const onDone = (error: Error | null, count: number) => (error === null ? resolve(count) : reject(error))
-    client.query(new CopyIn(statement, Buffer.from(rows), onDone))
+    client.query(new CopyIn(statement, rows, onDone))
   })
 }

@@ -27,10 +27,10 @@ export interface Connection extends Queryable {
    * Copies rows into a table, all of them: one that is there already is an error, 23505. It costs the server half of what an
    * INSERT costs.
    *
-   * @param statement `COPY table (columns) FROM STDIN`
-   * @param rows in the text format of COPY
+   * @param statement `COPY table (columns) FROM STDIN (FORMAT binary)`
+   * @param rows in the format that the statement names
    */
-  copyIn(statement: string, rows: string): Promise<number>
+  copyIn(statement: string, rows: Buffer): Promise<number>
 }
 
 export interface TransactionOptions {

@@ -1,5 +1,6 @@
+import { ABSENT, type EventFields, type KnownSymbol } from '../market/event-fields.ts'
 import { bareArray, wordArray } from './array-literal.ts'
-import { NULL, timeText, timeTextUs } from './copy-text.ts'
+import { CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
 
 /** Rows for `trades`, a column each, all of the same length and checked by `market/payload.ts`. */
@@ -36,6 +37,25 @@ export function emptyTradeColumns(): TradeColumns {
     source: [],
     epoch: [],
   }
+}
+
+/** @param event a trade or aggTrade */
+export function addTrade(columns: TradeColumns, event: EventFields): void {
+  const orNull = (value: number) => (value === ABSENT ? null : value)
+  if (event.type === 'bookTicker') throw new TypeError('A bookTicker is no row of trades')
+  columns.tradeTimeMs.push(event.tradeTimeMs)
+  columns.eventTimeMs.push(orNull(event.eventTimeMs))
+  columns.symbol.push(event.symbol.text)
+  columns.eventType.push(event.type)
+  columns.tradeId.push(event.id)
+  columns.price.push(event.price)
+  columns.quantity.push(event.quantity)
+  columns.firstTradeId.push(orNull(event.firstTradeId))
+  columns.lastTradeId.push(orNull(event.lastTradeId))
+  columns.isBuyerMaker.push(event.isBuyerMaker ? 't' : 'f')
+  columns.ingestionUs.push(event.receivedUs)
+  columns.source.push(event.isBackfill ? 'backfill' : 'stream')
+  columns.epoch.push(event.epoch)
 }
 
 const EPOCH = "timestamptz 'epoch'"
@@ -88,24 +108,59 @@ export async function insertTrades(
 }
 
 const COPY = `COPY trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, first_trade_id, last_trade_id,
-  is_buyer_maker, ingestion_timestamp, source, epoch) FROM STDIN`
+  is_buyer_maker, ingestion_timestamp, source, epoch) FROM STDIN (FORMAT binary)`
 
-/** Copies all rows. @throws 23505 when one of them is there already; none is written then */
-export async function copyTrades(connection: Connection, columns: TradeColumns): Promise<InsertedTrades[]> {
-  const { length } = columns.tradeId
-  if (length === 0) return []
-  const counts = new Map<string, { symbol: string; event_type: 'trade' | 'aggTrade'; rows: number }>()
-  let text = ''
-  for (let i = 0; i < length; i++) {
-    const symbol = columns.symbol[i] ?? ''
-    const event_type = columns.eventType[i] ?? 'trade'
-    const eventMs = columns.eventTimeMs[i] ?? null
-    text += `${timeText(columns.tradeTimeMs[i] ?? 0)}\t${eventMs === null ? NULL : timeText(eventMs)}\t${symbol}\t${event_type}\t${columns.tradeId[i]}\t${columns.price[i]}\t${columns.quantity[i]}\t${columns.firstTradeId[i] ?? NULL}\t${columns.lastTradeId[i] ?? NULL}\t${columns.isBuyerMaker[i]}\t${timeTextUs(columns.ingestionUs[i] ?? 0)}\t${columns.source[i]}\t${columns.epoch[i]}\n`
-    const key = symbol + event_type
-    const count = counts.get(key)
-    if (count === undefined) counts.set(key, { symbol, event_type, rows: 1 })
-    else count.rows++
+const COPIED_FIELDS = 13
+const WORDS = {
+  trade: Buffer.from('trade'),
+  aggTrade: Buffer.from('aggTrade'),
+  stream: Buffer.from('stream'),
+  backfill: Buffer.from('backfill'),
+}
+
+/** Rows for `trades`, written for COPY as they come. */
+export class TradeRows {
+  readonly #rows = new CopyRows()
+  readonly #counts = { trade: new Map<KnownSymbol, number>(), aggTrade: new Map<KnownSymbol, number>() }
+  #length = 0
+
+  get length(): number {
+    return this.#length
   }
-  await connection.copyIn(COPY, text)
-  return [...counts.values()]
+
+  /** @param event a trade or aggTrade; nothing of it is kept */
+  add(event: EventFields): void {
+    const { symbol, type, firstTradeId, lastTradeId, eventTimeMs } = event
+    if (type === 'bookTicker') throw new TypeError('A bookTicker is no row of trades')
+    const rows = this.#rows
+    rows.begin(COPIED_FIELDS)
+    rows.timeMs(event.tradeTimeMs)
+    if (eventTimeMs === ABSENT) rows.null()
+    else rows.timeMs(eventTimeMs)
+    rows.text(symbol.bytes)
+    rows.text(WORDS[type])
+    rows.bigint(event.id)
+    rows.numeric(event.bytes, event.priceStart, event.priceEnd)
+    rows.numeric(event.bytes, event.quantityStart, event.quantityEnd)
+    if (firstTradeId === ABSENT) rows.null()
+    else rows.bigint(firstTradeId)
+    if (lastTradeId === ABSENT) rows.null()
+    else rows.bigint(lastTradeId)
+    rows.boolean(event.isBuyerMaker)
+    rows.timeUs(event.receivedUs)
+    rows.text(event.isBackfill ? WORDS.backfill : WORDS.stream)
+    rows.integer(event.epoch)
+    const counts = this.#counts[type]
+    counts.set(symbol, (counts.get(symbol) ?? 0) + 1)
+    this.#length++
+  }
+
+  /** Copies all rows. @throws 23505 when one of them is there already; none is written then */
+  async copy(connection: Connection): Promise<InsertedTrades[]> {
+    if (this.#length === 0) return []
+    await connection.copyIn(COPY, this.#rows.bytes)
+    return (['trade', 'aggTrade'] as const).flatMap((event_type) =>
+      [...this.#counts[event_type]].map(([{ text }, rows]) => ({ symbol: text, event_type, rows })),
+    )
+  }
 }

@@ -1,7 +1,8 @@
-import type { KafkaRecord } from '@platformatic/kafka'
+import type { FetchedMessage } from '../../src/kafka/fetched-message.ts'
 import type { RecordFetcher } from '../../src/kafka/kafka-port.ts'
 import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
 import type { Position } from '../../src/kafka/position.ts'
+import { messageAt } from '../support/records.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 
@@ -20,7 +21,7 @@ export interface Meant {
 }
 
 export interface LogMessage {
-  readonly record: KafkaRecord
+  readonly record: FetchedMessage
   readonly meant: Meant
 }
 
@@ -103,7 +104,7 @@ export class MemoryLog {
         // What the broker has as it is asked arrives a while later, whatever has happened meanwhile.
         const fetched = positions.map((position) => this.#read(position))
         const isFull = fetched.some(
-          ({ records, error }) => records.length >= FETCH_MESSAGES || error !== null,
+          ({ messages, error }) => messages.length >= FETCH_MESSAGES || error !== null,
         )
         const delayMs = isFull ? this.#dice.between(1, 60) : this.#dice.between(maxWaitMs / 2, maxWaitMs)
         return answer(delayMs, () => fetched)
@@ -113,25 +114,25 @@ export class MemoryLog {
   }
 
   #read({ topic, partition, offset }: Position): FetchedPartition {
-    const { start, messages, ailment } = this.partition(topic, partition)
+    const { start, messages: log, ailment } = this.partition(topic, partition)
     if (ailment !== null) {
       const error = 'NOT_LEADER_OR_FOLLOWER'
-      return { topic, partition, error, startOffset: -1, endOffset: -1, nextOffset: null, records: [] }
+      return { topic, partition, error, startOffset: -1, endOffset: -1, nextOffset: null, messages: [] }
     }
-    const isOutside = offset < start || offset > messages.length
+    const isOutside = offset < start || offset > log.length
     // A batch of the log may begin before the offset that is asked for.
     const from = Math.max(start, offset - this.#dice.integer(3))
-    const records = isOutside
+    const messages = isOutside
       ? []
-      : messages.slice(from, offset + FETCH_MESSAGES).map(({ record }, i) => ({ offset: from + i, record }))
+      : log.slice(from, offset + FETCH_MESSAGES).map(({ record }, i) => messageAt(from + i, record))
     return {
       topic,
       partition,
       error: isOutside ? 'OFFSET_OUT_OF_RANGE' : null,
       startOffset: start,
-      endOffset: messages.length,
-      nextOffset: records.length === 0 ? null : from + records.length,
-      records,
+      endOffset: log.length,
+      nextOffset: messages.length === 0 ? null : from + messages.length,
+      messages,
     }
   }
 }

@@ -2,6 +2,7 @@ import type { Written } from '../../src/consumer/consumer-store.ts'
 import { Worker, type WorkerConfig } from '../../src/consumer/worker.ts'
 import { createLogger, type Logger } from '../../src/telemetry/log.ts'
 import type { Clock } from '../../src/timing/clock.ts'
+import { record } from '../support/records.ts'
 import type { Dice } from './dice.ts'
 import { Life } from './life.ts'
 import type { MemoryDatabase } from './memory-database.ts'
@@ -59,20 +60,8 @@ export class ConsumerProcess {
           do await life.wait(dice.between(1, 50))
           while (log.isAway)
           for (const { row, headers } of letters) {
-            const record = {
-              length: 0,
-              attributes: 0,
-              timestampDelta: 0n,
-              offsetDelta: 0,
-              key: row.key,
-              value: row.payload,
-              headers: headers.map(([name, text]): [Buffer, Buffer] => [
-                Buffer.from(name),
-                Buffer.from(text),
-              ]),
-            }
             log.append('letters', dice.integer(3), {
-              record,
+              record: record(row.payload, row.key, Object.fromEntries(headers)),
               meant: { row: null, fate: 'letter', event: null },
             })
           }

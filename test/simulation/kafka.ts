@@ -1,3 +1,4 @@
+import { FetchedMessage } from '../../src/kafka/fetched-message.ts'
 import type { KafkaPort, OutgoingRecord } from '../../src/kafka/kafka-port.ts'
 import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
 import type { TopicMetadata } from '../../src/kafka/topic-metadata.ts'
@@ -175,10 +176,10 @@ export class SimulatedKafka {
   #read(topic: string, partition: number, offset: number): FetchedPartition {
     const log = this.#partitionsOf(topic)[partition] ?? []
     const end = Math.min(log.length, offset + 2000)
-    const records: Array<FetchedPartition['records'][number]> = []
+    const messages: FetchedMessage[] = []
     for (let at = offset; at < end; at++) {
       const record = log[at]
-      if (record != null) records.push({ offset: at, record: asFetched(record) })
+      if (record != null) messages.push(asFetched(at, record))
     }
     return {
       topic,
@@ -187,7 +188,7 @@ export class SimulatedKafka {
       startOffset: 0,
       endOffset: log.length,
       nextOffset: end > offset ? end : null,
-      records,
+      messages,
     }
   }
 }
@@ -206,6 +207,7 @@ function compact(log: Array<LogRecord | null>, key: Buffer | null): void {
   }
 }
 
-function asFetched({ key, value, headers }: LogRecord): FetchedPartition['records'][number]['record'] {
-  return { key, value, headers: headers.map(([name, text]) => [name, text]) }
+function asFetched(offset: number, { key, value, headers }: LogRecord): FetchedMessage {
+  const named = headers.map(([name, text]): [Buffer, Buffer] => [name, text])
+  return new FetchedMessage(offset, key, named, value)
 }

@@ -63,13 +63,13 @@ export async function* messagesOf(topic: string, from: readonly string[]): Async
         const node = fetcher.leaderOf(topic, partition) ?? 0
         const limits = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
         const [fetched] = await fetcher.fetch(node, [{ topic, partition, offset }], limits)
-        for (const { offset: at, record } of fetched?.records ?? []) {
-          if (at < offset) continue
+        for (const message of fetched?.messages ?? []) {
+          if (message.offset < offset) continue
           const headers = Object.fromEntries(
-            record.headers.map(([name, text]) => [String(name), String(text)]),
+            message.headers.map(([name, text]) => [String(name), String(text)]),
           )
-          const key = record.key?.toString() ?? null
-          yield { topic, partition, offset: at, key, value: record.value, headers }
+          const key = message.key?.toString() ?? null
+          yield { topic, partition, offset: message.offset, key, value: message.value, headers }
         }
         offset = fetched?.nextOffset ?? offset
       }

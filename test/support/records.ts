@@ -1,4 +1,4 @@
-import type { KafkaRecord } from '@platformatic/kafka'
+import { FetchedMessage } from '../../src/kafka/fetched-message.ts'
 import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
 
 const TRADE = {
@@ -39,31 +39,27 @@ export function bookTickerValue(fields: Readonly<Record<string, unknown>> = {}):
   return Buffer.from(JSON.stringify({ ...quote, ingestion_timestamp, ingestion_timestamp_us, ...fields }))
 }
 
-/** A record as the client decodes it. */
+/** A message as a fetch brings it. */
 export function record(
   value: Buffer | null,
   key: Buffer | null = null,
   headers: Readonly<Record<string, string>> = {},
-): KafkaRecord {
-  return {
-    length: 0,
-    attributes: 0,
-    timestampDelta: 0n,
-    offsetDelta: 0,
-    key,
-    value,
-    headers: Object.entries(headers).map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),
-  }
+): FetchedMessage {
+  const named = Object.entries(headers).map(([name, text]): [Buffer, Buffer] => [
+    Buffer.from(name),
+    Buffer.from(text),
+  ])
+  return new FetchedMessage(0, key, named, value)
 }
 
-/** A fetch's answer for one partition, whose records begin at `from`. */
+/** A fetch's answer for one partition, whose messages begin at `from`. */
 export function fetched(
   topic: string,
   partition: number,
   from: number,
-  records: readonly KafkaRecord[],
+  messages: readonly FetchedMessage[],
 ): FetchedPartition {
-  const endOffset = from + records.length
+  const endOffset = from + messages.length
   return {
     topic,
     partition,
@@ -71,6 +67,14 @@ export function fetched(
     startOffset: 0,
     endOffset,
     nextOffset: endOffset,
-    records: records.map((one, index) => ({ offset: from + index, record: one })),
+    messages: messages.map((message, index) => messageAt(from + index, message)),
   }
+}
+
+/** The same message at an offset. */
+export function messageAt(
+  offset: number,
+  { key, headers, bytes, start, end }: FetchedMessage,
+): FetchedMessage {
+  return new FetchedMessage(offset, key, headers, bytes, start, end)
 }

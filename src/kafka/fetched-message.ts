@@ -1,0 +1,35 @@
+import type { KafkaRecord } from '@platformatic/kafka'
+
+/**
+ * A message of a fetch, left where it stands among the others of its batch: its value is cut out when it is asked for.
+ * Key and headers are shared with other messages, and so must not be changed.
+ */
+export class FetchedMessage {
+  readonly offset: number
+  readonly key: Buffer | null
+  readonly headers: KafkaRecord['headers']
+  /** What the value stands in, from `start` to before `end`; null when there is no value. */
+  readonly bytes: Buffer | null
+  readonly start: number
+  readonly end: number
+
+  constructor(
+    offset: number,
+    key: Buffer | null,
+    headers: KafkaRecord['headers'],
+    bytes: Buffer | null,
+    start = 0,
+    end = bytes?.length ?? 0,
+  ) {
+    this.offset = offset
+    this.key = key
+    this.headers = headers
+    this.bytes = bytes
+    this.start = start
+    this.end = end
+  }
+
+  get value(): Buffer | null {
+    return this.bytes?.subarray(this.start, this.end) ?? null
+  }
+}

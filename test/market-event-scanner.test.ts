@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { test } from 'node:test'
+import { gunzipSync } from 'node:zlib'
+import fc from 'fast-check'
+import { ABSENT, type EventFields } from '../src/market/event-fields.ts'
+import { EventScanner } from '../src/market/event-scanner.ts'
+import { isTimeUs } from '../src/market/fields.ts'
+import { readAggTrade, readBookTicker, readTrade } from '../src/market/payload.ts'
+
+const REAL = resolve(
+  import.meta.dirname,
+  '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
+)
+
+const id = fc.oneof(fc.nat(20), fc.maxSafeNat())
+const timeMs = fc.integer({ min: Date.UTC(2017, 0, 1), max: Date.UTC(2100, 0, 1) - 1 })
+const symbol = fc.oneof(
+  fc.constantFrom('BTCUSDT', '1000SATS', 'N', '币安人生USDT'),
+  fc.stringMatching(/^[A-Z]{1,40}$/),
+)
+const decimal = fc
+  .tuple(fc.bigInt({ min: 0n, max: 10n ** 12n - 1n }), fc.option(fc.stringMatching(/^\d{1,8}$/)))
+  .map(([whole, fraction]) => (fraction === null ? String(whole) : `${whole}.${fraction}`))
+const common = { E: timeMs, s: symbol, p: decimal, q: decimal, T: timeMs, m: fc.boolean(), M: fc.boolean() }
+
+const trade = fc
+  .record({ ...common, t: id })
+  .map(({ E, s, t, p, q, T, m, M }) => ({ e: 'trade', E, s, t, p, q, T, m, M }))
+const aggTrade = fc
+  .record({ ...common, a: id, f: fc.nat(1e9), more: fc.nat(1e6) })
+  .map(({ E, s, a, p, q, f, more, T, m, M }) => ({ e: 'aggTrade', E, s, a, p, q, f, l: f + more, T, m, M }))
+const bookTicker = fc.record({ u: id, s: symbol, b: decimal, B: decimal, a: decimal, A: decimal })
+const anyEvent = fc.oneof(trade, aggTrade, bookTicker)
+const stamped = fc.tuple(anyEvent, timeMs, fc.nat(999)).map(([event, ms, us]) => ({
+  ...event,
+  ingestion_timestamp: ms,
+  ingestion_timestamp_us: ms * 1000 + us,
+}))
+
+/** What `JSON.parse` and `payload.ts` make of the bytes: the row, or null for none. */
+function parsed(bytes: Buffer, isStamped: boolean): unknown {
+  let data: unknown
+  try {
+    data = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes))
+  } catch {
+    return null
+  }
+  const fields = Object(data)
+  const type = fields.e === 'trade' || fields.e === 'aggTrade' ? fields.e : 'bookTicker'
+  const read = { trade: readTrade, aggTrade: readAggTrade, bookTicker: readBookTicker }[type as 'trade'](
+    fields,
+  )
+  if (typeof read === 'string') return null
+  const receivedUs = fields.ingestion_timestamp_us
+  if (isStamped && !isTimeUs(receivedUs)) return null
+  return { type, ...read, ...(isStamped ? { receivedUs } : {}) }
+}
+
+/** The same of what was scanned. */
+function scanned(event: EventFields, isStamped: boolean): unknown {
+  const { type, symbol, price, quantity } = event
+  const stamp = isStamped ? { receivedUs: event.receivedUs } : {}
+  assert.equal(symbol.bytes.toString(), symbol.text)
+  if (type === 'bookTicker') {
+    const { id: u, askPrice: a, askQuantity: A } = event
+    return { type, u, s: symbol.text, b: price, B: quantity, a, A, ...stamp }
+  }
+  const shared = {
+    ...{ E: event.eventTimeMs, s: symbol.text, p: price, q: quantity, T: event.tradeTimeMs },
+    ...{ m: event.isBuyerMaker, ...stamp },
+  }
+  if (type === 'aggTrade')
+    return { type, ...shared, a: event.id, f: event.firstTradeId, l: event.lastTradeId }
+  assert.deepEqual([event.firstTradeId, event.lastTradeId], [ABSENT, ABSENT])
+  return { type, ...shared, t: event.id }
+}
+
+/** Reads the bytes in the midst of others, as they stand in a batch. */
+function scan(scanner: EventScanner, bytes: Buffer, isStamped: boolean): unknown {
+  const around = Buffer.concat([Buffer.from('9"}'), bytes, Buffer.from('0,"')])
+  const [start, end] = [3, 3 + bytes.length]
+  const isRead = isStamped ? scanner.readStamped(around, start, end) : scanner.readEvent(around, start, end)
+  return isRead ? scanned(scanner.fields, isStamped) : null
+}
+
+test('reads every event in the layout of the exchange as JSON.parse does', () => {
+  const scanner = new EventScanner()
+  for (const [events, isStamped] of [
+    [anyEvent, false],
+    [stamped, true],
+  ] as const) {
+    fc.assert(
+      fc.property(events, (event) => {
+        const bytes = Buffer.from(JSON.stringify(event))
+        const expected = parsed(bytes, isStamped)
+        assert.notEqual(expected, null)
+        assert.deepEqual(scan(scanner, bytes, isStamped), expected)
+      }),
+      { numRuns: 2000 },
+    )
+  }
+})
+
+/** Bytes that mean something in JSON, in numbers and in UTF-8, more often than others. */
+const byte = fc.oneof(
+  fc.constantFrom(...Buffer.from('{}[]",:.-+eE0123456789\\u tfnM')),
+  fc.integer({ min: 0, max: 255 }),
+)
+const change = fc.record({
+  kind: fc.constantFrom('replace', 'insert', 'remove', 'cut', 'double'),
+  at: fc.nat(),
+  byte,
+})
+
+test('what it reads of spoiled bytes is what JSON.parse reads, and else it says nothing', () => {
+  const scanner = new EventScanner()
+  let read = 0
+  fc.assert(
+    fc.property(stamped, fc.array(change, { minLength: 1, maxLength: 3 }), (event, changes) => {
+      const isStamped = changes.length % 2 === 0
+      const { ingestion_timestamp, ingestion_timestamp_us, ...bare } = event
+      let bytes = Buffer.from(JSON.stringify(isStamped ? event : bare))
+      for (const { kind, at: place, byte: value } of changes) {
+        const at = place % (bytes.length + 1)
+        const [before, after] = [bytes.subarray(0, at), bytes.subarray(at)]
+        const one = Buffer.from([value])
+        if (kind === 'replace') bytes = Buffer.concat([before, one, after.subarray(1)])
+        if (kind === 'insert') bytes = Buffer.concat([before, one, after])
+        if (kind === 'remove') bytes = Buffer.concat([before, after.subarray(1)])
+        if (kind === 'cut') bytes = Buffer.from(before)
+        if (kind === 'double') bytes = Buffer.concat([before, after.subarray(0, 1), after])
+      }
+      const row = scan(scanner, bytes, isStamped)
+      if (row === null) return
+      read++
+      assert.deepEqual(row, parsed(bytes, isStamped), bytes.toString())
+    }),
+    { numRuns: 20_000 },
+  )
+  assert.ok(read > 1000, `${read} of the changes leave an event that can be read`)
+})
+
+const GOOD =
+  '{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":1,"p":"61837.63","q":"0.02","T":1723161255342,"m":true,"M":true}'
+
+test('leaves to JSON.parse whatever is written in another way', () => {
+  const scanner = new EventScanner()
+  assert.notEqual(scan(scanner, Buffer.from(GOOD), false), null)
+  for (const [from, to] of [
+    ['"t":1,', '"t":9007199254740992,'],
+    ['"t":1,', '"t":9007199254740993,'],
+    ['"t":1,', '"t":90071992547409910,'],
+    ['"t":1,', '"t":01,'],
+    ['"t":1,', '"t":1e3,'],
+    ['"t":1,', '"t":-1,'],
+    ['"t":1,', '"t":1,"t":2,'],
+    ['"t":1,', '"t":"1",'],
+    ['"p":"61837.63"', '"p":"1234567890123"'],
+    ['"p":"61837.63"', '"p":"1.123456789"'],
+    ['"p":"61837.63"', '"p":"1."'],
+    ['"p":"61837.63"', '"p":".5"'],
+    ['"p":"61837.63"', '"p":"NaN"'],
+    ['"p":"61837.63"', '"p":"-1"'],
+    ['"p":"61837.63"', '"p":""'],
+    ['"s":"BTCUSDT"', '"s":"btcusdt"'],
+    ['"s":"BTCUSDT"', '"s":""'],
+    ['"s":"BTCUSDT"', '"s":"BTC\\u0055SDT"'],
+    ['"s":"BTCUSDT"', `"s":"${'A'.repeat(41)}"`],
+    ['"T":1723161255342', '"T":1723161255342000'],
+    ['"T":1723161255342', '"T":0'],
+    ['"M":true}', '"M":true,"X":1}'],
+    ['"M":true}', '"M":null}'],
+    ['"M":true}', '"M":true} '],
+    ['{"e"', '{ "e"'],
+    ['"trade"', '"trades"'],
+  ] as const) {
+    const bytes = Buffer.from(GOOD.replace(from, to))
+    assert.notEqual(bytes.toString(), GOOD, `${from} is there to be changed`)
+    assert.equal(scan(scanner, bytes, false), null, bytes.toString())
+  }
+  assert.equal(scan(scanner, Buffer.alloc(0), false), null)
+  const latin1 = Buffer.from(GOOD.replace('BTCUSDT', 'BTC\xc4USDT'), 'latin1')
+  assert.equal(scan(scanner, latin1, false), null, 'not UTF-8')
+})
+
+test('reads every event of a minute of the real market', {
+  skip: existsSync(REAL) ? false : 'the real capture is not on this machine',
+}, () => {
+  const scanner = new EventScanner()
+  const lines = gunzipSync(readFileSync(REAL)).toString().trimEnd().split('\n')
+  for (const line of lines) {
+    const bytes = Buffer.from(line.slice(line.indexOf('"data":') + 7, -1))
+    const row = scan(scanner, bytes, false)
+    assert.notEqual(row, null, line)
+    assert.deepEqual(row, parsed(bytes, false))
+  }
+  assert.equal(lines.length, 14_273)
+})
