@@ -4,25 +4,21 @@ import { resolve } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { planConnections } from '../src/binance/connection-plan.ts'
-import { type Frame, interpretFrame, withReceiptStamp } from '../src/binance/frame.ts'
+import { type Frame, FrameReader, withReceiptStamp } from '../src/binance/frame.ts'
 import { memberText } from '../src/binance/json-member.ts'
 
 const TRADE =
   '{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}'
 
 function interpret(text: string): Frame {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    value = undefined
-  }
-  return interpretFrame(value, text)
+  return new FrameReader().read(Buffer.from(text))
 }
 
 function eventJson(text: string): string {
   const frame = interpret(text)
-  return frame.kind === 'event' ? frame.json : assert.fail(`${frame.kind} for ${text}`)
+  if (frame.kind !== 'event') assert.fail(`${frame.kind} for ${text}`)
+  const { bytes, start, end } = frame.data
+  return bytes.toString('utf8', start, end)
 }
 
 test('keeps the data object byte for byte, in whatever layout the envelope comes', () => {
@@ -40,6 +36,36 @@ test('keeps the data object byte for byte, in whatever layout the envelope comes
     ]) {
       assert.equal(eventJson(envelope), data)
     }
+  }
+})
+
+test('reads an event the same in the layout of the exchange and in any other', () => {
+  const quote =
+    '{"u":50093239212,"s":"币安人生USDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}'
+  const aggTrade = TRADE.replace('"e":"trade"', '"e":"aggTrade"')
+    .replace('"t":3735683259', '"a":7')
+    .replace('"T":', '"f":10,"l":12,"T":')
+  for (const [stream, data] of [
+    ['btcusdt@trade', TRADE],
+    ['btcusdt@aggTrade', aggTrade],
+    ['币安人生usdt@bookTicker', quote],
+  ] as const) {
+    const read = (text: string) => {
+      const frame = interpret(text)
+      if (frame.kind !== 'event') return assert.fail(`${frame.kind} for ${text}`)
+      const { type, symbol, id, eventTimeMs, tradeTimeMs, firstTradeId, lastTradeId, isBuyerMaker } =
+        frame.event
+      const { price, quantity } = frame.event
+      const shared = { stream: frame.stream, type, symbol: symbol.text, id, price, quantity }
+      if (type === 'bookTicker')
+        return { ...shared, ask: frame.event.askPrice, askQuantity: frame.event.askQuantity }
+      return { ...shared, eventTimeMs, tradeTimeMs, firstTradeId, lastTradeId, isBuyerMaker }
+    }
+    const expected = read(`{"stream":"${stream}","data":${data}}`)
+    assert.equal(expected.stream, stream)
+    assert.deepEqual(read(`{"stream":"${stream}", "data":${data}}`), expected)
+    assert.deepEqual(read(`{"stream":"${stream}","data":${data.replaceAll(',', ', ')}}`), expected)
+    assert.deepEqual(read(`{"data":${data},"stream":"${stream}"}`), expected)
   }
 })
 

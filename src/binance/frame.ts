@@ -1,14 +1,10 @@
-import { type EventType, eventTypeOf } from '../market/event.ts'
-import {
-  type AggTradePayload,
-  type BookTickerPayload,
-  type Fields,
-  isFields,
-  readAggTrade,
-  readBookTicker,
-  readTrade,
-  type TradePayload,
-} from '../market/payload.ts'
+import type { ByteSlice } from '../bytes/byte-slice.ts'
+import { SharedBytes } from '../bytes/shared-bytes.ts'
+import { type EventType, eventTypeOf, streamName } from '../market/event.ts'
+import { EventFields } from '../market/event-fields.ts'
+import { EventScanner } from '../market/event-scanner.ts'
+import { isSymbol } from '../market/fields.ts'
+import { type Fields, isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
 import { memberText } from './json-member.ts'
 
 /**
@@ -18,15 +14,7 @@ import { memberText } from './json-member.ts'
  * `{"stream":…,"data":{…}}`; answers to SUBSCRIBE and errors come outside it; `serverShutdown` may come either way.
  */
 export type Frame =
-  | {
-      readonly kind: 'event'
-      readonly type: EventType
-      readonly stream: string
-      readonly symbol: string
-      readonly payload: TradePayload | AggTradePayload | BookTickerPayload
-      /** The text of the data object, byte for byte as it came. */
-      readonly json: string
-    }
+  | EventFrame
   | {
       readonly kind: 'control'
       readonly control: 'answer' | 'error' | 'serverShutdown'
@@ -35,32 +23,116 @@ export type Frame =
   | { readonly kind: 'ignored'; readonly reason: string }
   | { readonly kind: 'rejected'; readonly reason: string }
 
+/** A trade, aggTrade or bookTicker. */
+export interface EventFrame {
+  readonly kind: 'event'
+  readonly stream: string
+  readonly event: Readonly<EventFields>
+  /** The data object, byte for byte as it came. */
+  readonly data: ByteSlice
+}
+
 /** Bytes of a rejected frame that its dead letter keeps; a longer one is cut there. */
 export const KEPT_FRAME_BYTES = 800_000
 
+/** The reason of a frame that no JSON reader takes. */
+export const NOT_JSON = 'not JSON'
+
 const READERS = { trade: readTrade, aggTrade: readAggTrade, bookTicker: readBookTicker }
 
+interface KnownStream {
+  readonly name: string
+  readonly type: EventType
+  readonly symbol: string
+}
+
+const ENVELOPE = Buffer.from('{"stream":"')
+const DATA = Buffer.from('","data":')
+const QUOTE = 0x22
+const CLOSING_BRACE = 0x7d
+
+/** The name of a stream has a symbol of 40 characters at most, and a type. */
+const STREAM_MAX_BYTES = 200
+
 /**
- * Interprets a frame. Total: whatever came, the answer is one of the four kinds.
- *
- * @param value what `JSON.parse` made of the text; undefined when it is not JSON
+ * Reads frames. An event in the exchange's own layout is read from its bytes ({@link EventScanner}); all else goes through
+ * `JSON.parse`, which comes to the same.
  */
-export function interpretFrame(value: unknown, text: string): Frame {
-  if (!isFields(value))
-    return { kind: 'rejected', reason: value === undefined ? 'not JSON' : 'not an object' }
-  const { stream, data } = value
-  if (typeof stream !== 'string') return interpretBare(value, text)
-  if (stream === '!serverShutdown') return { kind: 'control', control: 'serverShutdown', detail: text }
-  const type = eventTypeOf(stream)
-  if (type === null) return { kind: 'ignored', reason: 'stream type not taken' }
-  if (!isFields(data)) return { kind: 'rejected', reason: 'data is not an object' }
-  const payload = READERS[type](data)
-  if (typeof payload === 'string') return { kind: 'rejected', reason: payload }
-  const symbol = payload.s
-  if (stream.length !== symbol.length + 1 + type.length || !stream.startsWith(symbol.toLowerCase())) {
-    return { kind: 'rejected', reason: 's is not the symbol of the stream' }
+export class FrameReader {
+  readonly #event = new EventFields()
+  readonly #scanner = new EventScanner(this.#event)
+  readonly #streams = new SharedBytes<KnownStream | null>(knownStream)
+
+  /**
+   * Interprets a frame. Total: whatever came, the answer is one of the four kinds.
+   *
+   * @returns of an event: fields that hold until the next frame is read
+   */
+  read(bytes: Buffer): Frame {
+    return this.#scan(bytes) ?? this.#parse(bytes)
   }
-  return { kind: 'event', type, stream, symbol, payload, json: dataText(text, stream) }
+
+  /** Null for what is no event in the layout of the exchange. */
+  #scan(bytes: Buffer): EventFrame | null {
+    if (!holds(bytes, 0, ENVELOPE)) return null
+    const nameEnd = bytes.indexOf(QUOTE, ENVELOPE.length)
+    if (nameEnd < 0 || nameEnd > STREAM_MAX_BYTES || !holds(bytes, nameEnd, DATA)) return null
+    const start = nameEnd + DATA.length
+    const end = bytes.length - 1
+    if (bytes[end] !== CLOSING_BRACE || !this.#scanner.readEvent(bytes, start, end)) return null
+    const event = this.#event
+    const stream = this.#streams.of(bytes, ENVELOPE.length, nameEnd)
+    if (stream === null || stream.type !== event.type || stream.symbol !== event.symbol.text) return null
+    return { kind: 'event', stream: stream.name, event, data: { bytes, start, end } }
+  }
+
+  #parse(bytes: Buffer): Frame {
+    const text = bytes.toString()
+    const value = parse(text)
+    if (!isFields(value))
+      return { kind: 'rejected', reason: value === undefined ? NOT_JSON : 'not an object' }
+    const { stream, data } = value
+    if (typeof stream !== 'string') return interpretBare(value, text)
+    if (stream === '!serverShutdown') return { kind: 'control', control: 'serverShutdown', detail: text }
+    const type = eventTypeOf(stream)
+    if (type === null) return { kind: 'ignored', reason: 'stream type not taken' }
+    if (!isFields(data)) return { kind: 'rejected', reason: 'data is not an object' }
+    const payload = READERS[type](data)
+    if (typeof payload === 'string') return { kind: 'rejected', reason: payload }
+    const { s: symbol } = payload
+    if (stream.length !== symbol.length + 1 + type.length || !stream.startsWith(symbol.toLowerCase())) {
+      return { kind: 'rejected', reason: 's is not the symbol of the stream' }
+    }
+    const json = memberText(text, 'data')
+    if (json === null) throw new Error(`No data member in ${text}`)
+    this.#event.take(type, payload)
+    const own = Buffer.from(json)
+    return { kind: 'event', stream, event: this.#event, data: { bytes: own, start: 0, end: own.length } }
+  }
+}
+
+function holds(bytes: Uint8Array, at: number, expected: Uint8Array): boolean {
+  if (at + expected.length > bytes.length) return false
+  for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false
+  return true
+}
+
+/** Null for a stream that is not taken, or whose name is written otherwise than the exchange does. */
+function knownStream(bytes: Buffer): KnownStream | null {
+  const name = bytes.toString()
+  const type = eventTypeOf(name)
+  const symbol = name.slice(0, name.indexOf('@')).toUpperCase()
+  return type !== null && isSymbol(symbol) && name === streamName(symbol, type)
+    ? { name, type, symbol }
+    : null
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 /** Frames outside the envelope. */
@@ -70,21 +142,6 @@ function interpretBare(value: Fields, text: string): Frame {
     return { kind: 'control', control: 'error', detail: text }
   if ('result' in value) return { kind: 'control', control: 'answer', detail: text }
   return { kind: 'ignored', reason: 'no envelope' }
-}
-
-/**
- * Cuts the data object out of the envelope. The usual envelope is cut at known places: the three payloads are
- * flat, so the first closing brace must be the object's own; any other layout goes through the scanner.
- */
-function dataText(text: string, stream: string): string {
-  const start = stream.length + 20
-  if (text.startsWith('","data":{', stream.length + 11) && text.startsWith('{"stream":"')) {
-    const end = text.indexOf('}', start)
-    if (end === text.length - 2 && text.endsWith('}}')) return text.slice(start, end + 1)
-  }
-  const json = memberText(text, 'data')
-  if (json === null) throw new Error(`No data member in ${text}`)
-  return json
 }
 
 /** The stamped message: the exchange's own bytes with the two receipt times appended. */

@@ -3,7 +3,7 @@ import type { FetchedMessage } from '../kafka/fetched-message.ts'
 import { HEADER, headerText, readEpoch, type SchemaName, schemaHeader } from '../kafka/headers.ts'
 import { schemaOf, VALUE_MAX_BYTES } from '../kafka/schema-of.ts'
 import { EVENT_TYPES, type EventType, SCHEMA_VERSION } from '../market/event.ts'
-import { ABSENT, EventFields, type KnownSymbol } from '../market/event-fields.ts'
+import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isTimeUs } from '../market/fields.ts'
 import { GAP, type Gap } from '../market/gap.ts'
@@ -11,7 +11,6 @@ import {
   type AggTradePayload,
   type BookTickerPayload,
   type Fields,
-  INVALIDATED,
   isFields,
   readAggTrade,
   readBookTicker,
@@ -75,9 +74,9 @@ export class Decoder {
     if (!isFields(data)) return 'value is not an object'
     switch (schemaOf(SCHEMAS_OF[kind], schema, data)) {
       case 'trade':
-        return this.#trade(readTrade(data), data, epoch)
+        return this.#trade('trade', readTrade(data), data, epoch)
       case 'aggTrade':
-        return this.#aggTrade(readAggTrade(data), data, epoch)
+        return this.#trade('aggTrade', readAggTrade(data), data, epoch)
       case 'bookTicker':
         return this.#bookTicker(readBookTicker(data), data)
       case 'gap':
@@ -87,59 +86,33 @@ export class Decoder {
     }
   }
 
-  #trade(trade: TradePayload | string, data: Fields, epoch: number | null): string | null {
-    if (typeof trade === 'string') return trade
-    const { event } = this
-    event.type = 'trade'
-    event.id = trade.t
-    event.firstTradeId = ABSENT
-    event.lastTradeId = ABSENT
-    return this.#restOfTrade(trade, data, epoch)
-  }
-
-  #aggTrade(trade: AggTradePayload | string, data: Fields, epoch: number | null): string | null {
-    if (typeof trade === 'string') return trade
-    const { event } = this
-    event.type = 'aggTrade'
-    event.id = trade.a
-    event.firstTradeId = trade.f === INVALIDATED ? ABSENT : trade.f
-    event.lastTradeId = trade.l === INVALIDATED ? ABSENT : trade.l
-    return this.#restOfTrade(trade, data, epoch)
-  }
-
-  #restOfTrade(
-    trade: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
+  #trade(
+    type: 'trade' | 'aggTrade',
+    trade: TradePayload | AggTradePayload | string,
     data: Fields,
     epoch: number | null,
   ): string | null {
+    if (typeof trade === 'string') return trade
     const { ingestion_timestamp_us: receivedUs, source } = data
     if (!isTimeUs(receivedUs)) return NOT_STAMPED
     if (source !== undefined && source !== 'backfill') return 'source is not backfill'
     if (epoch === null) return 'epoch is not a number'
-    const { event } = this
-    event.symbol = symbolOf(trade.s)
-    event.eventTimeMs = trade.E ?? ABSENT
-    event.tradeTimeMs = trade.T
-    event.isBuyerMaker = trade.m
-    event.setDecimals(trade.p, trade.q)
-    event.receivedUs = receivedUs
-    event.isBackfill = source === 'backfill'
-    event.epoch = epoch
-    return null
+    this.event.take(type, trade)
+    return this.#stamp(receivedUs, source === 'backfill', epoch)
   }
 
   #bookTicker(quote: BookTickerPayload | string, data: Fields): string | null {
     if (typeof quote === 'string') return quote
-    const receivedUs = data['ingestion_timestamp_us']
+    const { ingestion_timestamp_us: receivedUs } = data
     if (!isTimeUs(receivedUs)) return NOT_STAMPED
-    const { event } = this
-    event.type = 'bookTicker'
-    event.id = quote.u
-    event.symbol = symbolOf(quote.s)
-    event.setDecimals(quote.b, quote.B, quote.a, quote.A)
-    event.receivedUs = receivedUs
-    event.isBackfill = false
-    event.epoch = 0
+    this.event.take('bookTicker', quote)
+    return this.#stamp(receivedUs, false, 0)
+  }
+
+  #stamp(receivedUs: number, isBackfill: boolean, epoch: number): null {
+    this.event.receivedUs = receivedUs
+    this.event.isBackfill = isBackfill
+    this.event.epoch = epoch
     return null
   }
 
@@ -173,11 +146,6 @@ function headersOf({ headers }: FetchedMessage): Headers {
   const read = { schema, type, epoch: epoch === null ? 0 : readEpoch(epoch) }
   readHeaders.set(headers, read)
   return read
-}
-
-/** Of a symbol that has been checked. */
-function symbolOf(text: string): KnownSymbol {
-  return { text, bytes: Buffer.from(text) }
 }
 
 /** Of a field that comes twice the last counts, as for every reader of JSON; our own stamps stand last. */

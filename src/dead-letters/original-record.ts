@@ -1,12 +1,18 @@
 import { isUtf8 } from 'node:buffer'
-import { type Frame, interpretFrame, KEPT_FRAME_BYTES, withReceiptStamp } from '../binance/frame.ts'
+import {
+  type EventFrame,
+  FrameReader,
+  KEPT_FRAME_BYTES,
+  NOT_JSON,
+  withReceiptStamp,
+} from '../binance/frame.ts'
 import { FetchedMessage } from '../kafka/fetched-message.ts'
 import { HEADER, schemaHeader } from '../kafka/headers.ts'
 import type { LockedDeadLetter } from '../store/dead-letter-retry.ts'
 
 /** A market event that ingestion rejected as a frame, as the message it should have become. */
 export interface RestoredEvent {
-  readonly event: Extract<Frame, { kind: 'event' }>
+  readonly event: EventFrame['event']
   readonly value: Buffer
 }
 
@@ -23,16 +29,17 @@ export function restoreEvent(
 ): RestoredEvent | { readonly reason: string; readonly cut: boolean } {
   const { payload, firstFailedAtMs } = letter
   if (payload === null || payload.length === 0) return { reason: 'frame is empty', cut: false }
-  const text = isUtf8(payload) ? payload.toString() : null
-  const value = text === null ? undefined : parse(text)
-  if (value === undefined && payload.length >= KEPT_FRAME_BYTES) {
+  const frame = isUtf8(payload) ? new FrameReader().read(payload) : null
+  const isWhole = frame !== null && !(frame.kind === 'rejected' && frame.reason === NOT_JSON)
+  if (!isWhole && payload.length >= KEPT_FRAME_BYTES) {
     return { reason: `frame was cut at ${KEPT_FRAME_BYTES} bytes`, cut: true }
   }
-  if (text === null) return { reason: 'frame is not UTF-8', cut: false }
-  const frame = interpretFrame(value, text)
+  if (frame === null) return { reason: 'frame is not UTF-8', cut: false }
   if (frame.kind === 'event') {
-    const stamped = withReceiptStamp(frame.json, firstFailedAtMs, firstFailedAtMs * 1000)
-    return { event: frame, value: Buffer.from(stamped) }
+    const { bytes, start, end } = frame.data
+    const json = bytes.toString('utf8', start, end)
+    const stamped = withReceiptStamp(json, firstFailedAtMs, firstFailedAtMs * 1000)
+    return { event: frame.event, value: Buffer.from(stamped) }
   }
   const reason =
     frame.kind === 'control' ? 'frame is no market data' : `frame is ${frame.kind}: ${frame.reason}`
@@ -51,12 +58,4 @@ export function messageOf({ event, value }: RestoredEvent, epoch: number): Fetch
 export function originalMessage(value: Buffer | null, headers: LockedDeadLetter['headers']): FetchedMessage {
   const named = headers.map(([name, text]): [Buffer, Buffer] => [Buffer.from(name), Buffer.from(text)])
   return new FetchedMessage(0, null, named, value)
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }

@@ -130,9 +130,9 @@ async function originalOf(
   if ('reason' in restored) {
     return { kind: restored.cut ? 'hopeless' : 'failed', reason: restored.reason }
   }
-  const { type, symbol, payload } = restored.event
+  const { type, symbol, tradeTimeMs } = restored.event
   if (type === 'bookTicker') return { kind: 'bookTicker', message: messageOf(restored, 0) }
-  const epoch = 'T' in payload ? await epochAt(connection, symbol, type, payload.T) : 0
+  const epoch = await epochAt(connection, symbol.text, type, tradeTimeMs)
   return { kind: 'trades', message: messageOf(restored, epoch) }
 }
 

@@ -1,4 +1,4 @@
-import type { ByteSlice } from '../kafka/record-writer.ts'
+import type { ByteSlice } from '../bytes/byte-slice.ts'
 import type { EventMark, OutgoingMessage } from './message-queue.ts'
 import type { Route } from './router.ts'
 

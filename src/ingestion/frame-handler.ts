@@ -1,5 +1,8 @@
-import { type Frame, interpretFrame, KEPT_FRAME_BYTES, receiptTail } from '../binance/frame.ts'
+import { type EventFrame, type Frame, FrameReader, KEPT_FRAME_BYTES, receiptTail } from '../binance/frame.ts'
+import type { ByteSlice } from '../bytes/byte-slice.ts'
 import { HEADER } from '../kafka/headers.ts'
+import type { EventType } from '../market/event.ts'
+import { ABSENT } from '../market/event-fields.ts'
 import { LatencyWindow } from '../telemetry/latency.ts'
 import { Tally } from '../telemetry/tally.ts'
 import type { Clock } from '../timing/clock.ts'
@@ -16,24 +19,23 @@ export interface FrameHandlerOptions {
   readonly stamp: () => ReceiptStamp
   readonly clock: Clock
   readonly continuity: Continuity<StampedEvent>
-  readonly route: (stream: string, symbol: string, type: EventFrame['type'], epoch: number) => Route
+  readonly route: (stream: string, symbol: string, type: EventType, epoch: number) => Route
   /** Where rejected frames go. */
   readonly deadLettersTopic: string
   readonly send: (message: OutgoingMessage) => void
 }
 
-type EventFrame = Extract<Frame, { kind: 'event' }>
 export type ControlFrame = Extract<Frame, { kind: 'control' }>
 
 /** An event with its stamp, on its way through continuity. */
 export interface StampedEvent extends StreamEvent {
   /** The data object as it came. */
-  readonly json: string
+  readonly data: ByteSlice
   readonly stamp: ReceiptStamp
 }
 
 /**
- * From a frame to messages: parse, stamp, interpret, hold against what came before, route. Every frame ends in
+ * From a frame to messages: read, stamp, hold against what came before, route. Every frame ends in
  * exactly one counter: received = forwarded + duplicate + control + ignored + rejected + held.
  */
 export class FrameHandler {
@@ -41,6 +43,7 @@ export class FrameHandler {
   readonly merge: StreamMerge<StampedEvent>
   readonly rates = new StreamRates()
   readonly #options: FrameHandlerOptions
+  readonly #reader = new FrameReader()
   readonly #slab = new ByteSlab()
   readonly #reasons = new Tally()
   readonly #eventToReceipt = new LatencyWindow()
@@ -67,10 +70,8 @@ export class FrameHandler {
    * @returns true when the frame was market data
    */
   handle(bytes: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean {
-    const text = bytes.toString()
-    const value = parse(text)
+    const frame = this.#reader.read(bytes)
     const stamp = this.#options.stamp()
-    const frame = interpretFrame(value, text)
     this.#counters.received++
     switch (frame.kind) {
       case 'event':
@@ -104,18 +105,19 @@ export class FrameHandler {
     return this.#eventToReceipt.min(nowMs)
   }
 
-  #observe(
-    { type, stream, symbol, payload, json }: EventFrame,
-    stamp: ReceiptStamp,
-    connection: number,
-  ): void {
+  #observe({ stream, event, data }: EventFrame, stamp: ReceiptStamp, connection: number): void {
     const nowMs = this.#options.clock.monotonicMs()
-    const id = 't' in payload ? payload.t : 'u' in payload ? payload.u : payload.a
-    const timeMs = 'T' in payload ? payload.T : stamp.ms
-    const event = { stream, symbol, type, id, timeMs, connection, receiptMs: stamp.ms, json, stamp }
+    const { type, id } = event
+    const symbol = event.symbol.text
+    const isQuote = type === 'bookTicker'
+    const timeMs = isQuote ? stamp.ms : event.tradeTimeMs
     this.rates.seen(stream, id, nowMs, connection)
-    if ('E' in payload && payload.E !== null) this.#eventToReceipt.record(stamp.ms - payload.E, nowMs)
-    this.merge.offer(event, nowMs)
+    if (!isQuote && event.eventTimeMs !== ABSENT)
+      this.#eventToReceipt.record(stamp.ms - event.eventTimeMs, nowMs)
+    this.merge.offer(
+      { stream, symbol, type, id, timeMs, connection, receiptMs: stamp.ms, data, stamp },
+      nowMs,
+    )
   }
 
   #deliver(event: StampedEvent, nowMs: number): void {
@@ -128,12 +130,12 @@ export class FrameHandler {
   }
 
   #forward(
-    { stream, symbol, type, id, timeMs, json, stamp }: StampedEvent,
+    { stream, symbol, type, id, timeMs, data, stamp }: StampedEvent,
     epoch: number,
     nowMs: number,
   ): void {
     const route = this.#options.route(stream, symbol, type, epoch)
-    const slice = this.#slab.write(json, receiptTail(stamp.ms, stamp.us))
+    const slice = this.#slab.write(data, receiptTail(stamp.ms, stamp.us))
     this.#options.send(new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs))
     this.#counters.forwarded++
   }
@@ -155,13 +157,5 @@ export class FrameHandler {
       mark: null,
       queuedAtMs: this.#options.clock.monotonicMs(),
     })
-  }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
   }
 }

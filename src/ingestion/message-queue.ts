@@ -1,4 +1,4 @@
-import type { ByteSlice } from '../kafka/record-writer.ts'
+import type { ByteSlice } from '../bytes/byte-slice.ts'
 import type { EventType } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
 

@@ -1,9 +1,9 @@
+import type { ByteSlice } from '../bytes/byte-slice.ts'
 import { type NeededRights, requireAccess } from './access.ts'
 import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { PartitionRecords } from './partition-records.ts'
 import { type Compression, createProducer } from './producer.ts'
-import type { ByteSlice } from './record-writer.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 
 /** A message to be produced. */

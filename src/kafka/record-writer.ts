@@ -5,13 +5,7 @@ import {
   Reader,
   UnsupportedCompressionError,
 } from '@platformatic/kafka'
-
-/** Bytes within a larger buffer: a Buffer of their own for each of a million messages costs more than the bytes. */
-export interface ByteSlice {
-  readonly bytes: Buffer
-  readonly start: number
-  readonly end: number
-}
+import type { ByteSlice } from '../bytes/byte-slice.ts'
 
 /** A message as the client hands it over, its partition chosen. */
 export interface ProducedRecord {

@@ -1,4 +1,5 @@
 import type { EventType } from './event.ts'
+import { type AggTradePayload, type BookTickerPayload, INVALIDATED, type TradePayload } from './payload.ts'
 
 /** A symbol that has been checked, as text and as the bytes that stand for it in Kafka and in a row. */
 export interface KnownSymbol {
@@ -61,8 +62,26 @@ export class EventFields {
     return this.bytes.toString('latin1', this.askQuantityStart, this.askQuantityEnd)
   }
 
-  /** For decimals that stand in no message as they are. */
-  setDecimals(price: string, quantity: string, askPrice = '', askQuantity = ''): void {
+  /** Takes what was read by way of JSON. All but the stamps and the epoch. */
+  take(type: EventType, payload: TradePayload | AggTradePayload | BookTickerPayload): void {
+    this.type = type
+    this.symbol = { text: payload.s, bytes: Buffer.from(payload.s) }
+    if ('u' in payload) {
+      this.id = payload.u
+      this.#takeDecimals(payload.b, payload.B, payload.a, payload.A)
+      return
+    }
+    const isAggTrade = 'a' in payload
+    this.id = isAggTrade ? payload.a : payload.t
+    this.eventTimeMs = payload.E ?? ABSENT
+    this.tradeTimeMs = payload.T
+    this.firstTradeId = isAggTrade && payload.f !== INVALIDATED ? payload.f : ABSENT
+    this.lastTradeId = isAggTrade && payload.l !== INVALIDATED ? payload.l : ABSENT
+    this.isBuyerMaker = payload.m
+    this.#takeDecimals(payload.p, payload.q)
+  }
+
+  #takeDecimals(price: string, quantity: string, askPrice = '', askQuantity = ''): void {
     this.bytes = Buffer.from(price + quantity + askPrice + askQuantity, 'latin1')
     this.priceStart = 0
     this.priceEnd = price.length
