@@ -1,4 +1,4 @@
-import type { EventFields, KnownSymbol } from '../market/event-fields.ts'
+import type { EventFields } from '../market/event-fields.ts'
 import { bareArray, wordArray } from './array-literal.ts'
 import { CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
@@ -81,7 +81,7 @@ const COPIED_FIELDS = 7
 /** Rows for `book_ticker`, written for COPY as they come. */
 export class BookTickerRows {
   readonly #rows = new CopyRows()
-  readonly #counts = new Map<KnownSymbol, number>()
+  readonly #counts = new Map<string, number>()
   #length = 0
 
   get length(): number {
@@ -100,7 +100,7 @@ export class BookTickerRows {
     rows.numeric(bytes, event.quantityStart, event.quantityEnd)
     rows.numeric(bytes, event.askPriceStart, event.askPriceEnd)
     rows.numeric(bytes, event.askQuantityStart, event.askQuantityEnd)
-    this.#counts.set(symbol, (this.#counts.get(symbol) ?? 0) + 1)
+    this.#counts.set(symbol.text, (this.#counts.get(symbol.text) ?? 0) + 1)
     this.#length++
   }
 
@@ -108,6 +108,6 @@ export class BookTickerRows {
   async copy(connection: Connection): Promise<InsertedBookTickers[]> {
     if (this.#length === 0) return []
     await connection.copyIn(COPY, this.#rows.bytes)
-    return [...this.#counts].map(([{ text }, rows]) => ({ symbol: text, rows }))
+    return [...this.#counts].map(([symbol, rows]) => ({ symbol, rows }))
   }
 }

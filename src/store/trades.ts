@@ -1,4 +1,4 @@
-import { ABSENT, type EventFields, type KnownSymbol } from '../market/event-fields.ts'
+import { ABSENT, type EventFields } from '../market/event-fields.ts'
 import { bareArray, wordArray } from './array-literal.ts'
 import { CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
@@ -121,7 +121,7 @@ const WORDS = {
 /** Rows for `trades`, written for COPY as they come. */
 export class TradeRows {
   readonly #rows = new CopyRows()
-  readonly #counts = { trade: new Map<KnownSymbol, number>(), aggTrade: new Map<KnownSymbol, number>() }
+  readonly #counts = { trade: new Map<string, number>(), aggTrade: new Map<string, number>() }
   #length = 0
 
   get length(): number {
@@ -151,7 +151,7 @@ export class TradeRows {
     rows.text(event.isBackfill ? WORDS.backfill : WORDS.stream)
     rows.integer(event.epoch)
     const counts = this.#counts[type]
-    counts.set(symbol, (counts.get(symbol) ?? 0) + 1)
+    counts.set(symbol.text, (counts.get(symbol.text) ?? 0) + 1)
     this.#length++
   }
 
@@ -160,7 +160,7 @@ export class TradeRows {
     if (this.#length === 0) return []
     await connection.copyIn(COPY, this.#rows.bytes)
     return (['trade', 'aggTrade'] as const).flatMap((event_type) =>
-      [...this.#counts[event_type]].map(([{ text }, rows]) => ({ symbol: text, event_type, rows })),
+      [...this.#counts[event_type]].map(([symbol, rows]) => ({ symbol, event_type, rows })),
     )
   }
 }
