@@ -44,7 +44,7 @@ test('gives each kind of poison its own reason and adds no row of it', () => {
   for (const [reason, value] of poison) {
     const batch = new Batch(0)
     assert.equal(decodeInto(batch, 'trades', record(value, null, SCHEMA)), reason)
-    for (const [name, column] of Object.entries(batch.trades))
+    for (const [name, column] of Object.entries(batch.tradeColumns()))
       assert.equal(column.length, 0, `${name} after: ${reason}`)
   }
 })
@@ -58,13 +58,34 @@ test('keeps every column of a row in step, decimals as they came', () => {
   )
   assert.equal(decodeInto(batch, 'trades', record(aggTradeValue({ a: 6, f: -1, l: -1 }))), null)
   assert.equal(decodeInto(batch, 'trades', record(tradeValue({ E: undefined, source: 'backfill' }))), null)
-  for (const [name, column] of Object.entries(batch.trades)) assert.equal(column.length, 4, name)
-  assert.deepEqual(batch.trades.price[0], '0.10000000')
-  assert.deepEqual(batch.trades.firstTradeId, [null, 8, null, null])
-  assert.deepEqual(batch.trades.eventTimeMs[3], null)
-  assert.deepEqual(batch.trades.source, ['stream', 'stream', 'stream', 'backfill'])
+  for (const [name, column] of Object.entries(batch.tradeColumns())) assert.equal(column.length, 4, name)
+  assert.deepEqual(batch.tradeColumns().price[0], '0.10000000')
+  assert.deepEqual(batch.tradeColumns().firstTradeId, [null, 8, null, null])
+  assert.deepEqual(batch.tradeColumns().eventTimeMs[3], null)
+  assert.deepEqual(batch.tradeColumns().source, ['stream', 'stream', 'stream', 'backfill'])
   assert.equal(decodeInto(batch, 'bookTicker', record(bookTickerValue())), null)
-  for (const [name, column] of Object.entries(batch.bookTicker)) assert.equal(column.length, 1, name)
+  for (const [name, column] of Object.entries(batch.bookTickerColumns())) assert.equal(column.length, 1, name)
+})
+
+test('knows when its rows happened and were received: live ones, but for those that were taken out', () => {
+  const batch = new Batch(0)
+  const US = 1_723_161_255_000_000
+  const values = [
+    tradeValue({ E: 1_723_161_255_001, ingestion_timestamp_us: US + 1 }),
+    tradeValue({ E: undefined, source: 'backfill', ingestion_timestamp_us: US + 2 }),
+    tradeValue({ E: 1_723_161_255_003, ingestion_timestamp_us: US + 3 }),
+    aggTradeValue({ E: 1_723_161_255_004, ingestion_timestamp_us: US + 4 }),
+  ]
+  for (const value of values) assert.equal(decodeInto(batch, 'trades', record(value)), null)
+  const quote = bookTickerValue({ ingestion_timestamp_us: US + 5 })
+  assert.equal(decodeInto(batch, 'bookTicker', record(quote)), null)
+  const { trades, book_ticker: quotes } = batch.times
+  assert.deepEqual(trades.eventMs, [1_723_161_255_001, Number.NaN, 1_723_161_255_003, 1_723_161_255_004])
+  assert.deepEqual(trades.receivedUs, [US + 1, Number.NaN, US + 3, US + 4])
+  assert.deepEqual([quotes.eventMs, quotes.receivedUs], [[Number.NaN], [US + 5]])
+  batch.removeRow('trades', 0)
+  assert.deepEqual(trades.receivedUs, [Number.NaN, US + 3, US + 4])
+  assert.equal(trades.eventMs.length, 3)
 })
 
 test('keeps the highest revision of a gap, in whatever order revisions come', () => {
@@ -151,10 +172,10 @@ test('D5 stores the epoch of an id sequence, and gives up on one that is none', 
     decodeInto(batch, 'trades', record(tradeValue(), null, { ...SCHEMA, ...headers }))
   for (const headers of [{}, { epoch: '0' }, { epoch: '3' }, { epoch: '2147483647' }])
     assert.equal(decode(headers), null)
-  assert.deepEqual(batch.trades.epoch, [0, 0, 3, 2147483647])
+  assert.deepEqual(batch.tradeColumns().epoch, [0, 0, 3, 2147483647])
   for (const epoch of ['', '-1', '1.5', '1e3', ' 1', 'x', '2147483648', '99999999999999999999'])
     assert.equal(decode({ epoch }), 'epoch is not a number', epoch)
-  assert.equal(batch.trades.tradeId.length, 4)
+  assert.equal(batch.tradeColumns().tradeId.length, 4)
 })
 
 test('D6 reads no value that is longer than any event, and no depth of JSON brings it down', () => {
@@ -171,5 +192,5 @@ test('D6 takes the last of a field that comes twice, as ingestion appends its st
   const batch = new Batch(0)
   const twice = Buffer.from(tradeValue().toString().replace('"t":1,', '"t":1,"t":2,'))
   assert.equal(decodeInto(batch, 'trades', record(twice, null, SCHEMA)), null)
-  assert.deepEqual(batch.trades.tradeId, [2])
+  assert.deepEqual(batch.tradeColumns().tradeId, [2])
 })

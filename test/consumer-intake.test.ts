@@ -74,7 +74,7 @@ test('advances a partition only over what it has taken in, whatever the fetches 
           (sum, step) => sum + step.nextOffset - step.firstOffset,
           0,
         )
-        assert.equal(batch.trades.tradeId.length, rows, 'a row for every offset, none twice')
+        assert.equal(batch.tradeColumns().tradeId.length, rows, 'a row for every offset, none twice')
         core.stored(batch)
       }
       assert.deepEqual(
@@ -164,7 +164,7 @@ test('gives up on a message alone, with its bytes, reason and origin', () => {
   core.accept(fetched('t', 0, 7, [bad, record(tradeValue({ t: 1 }))]), 0, 1_723_161_256_000)
   core.flush()
   const batch = core.take()
-  assert.equal(batch?.trades.tradeId.length, 1)
+  assert.equal(batch?.tradeColumns().tradeId.length, 1)
   const { row, headers } = batch?.found[0] ?? assert.fail('no dead letter')
   assert.deepEqual(
     [row.topic, row.partition, row.offset, row.reason, row.payload?.toString(), row.key?.toString()],

@@ -82,8 +82,8 @@ for (const { name, ...options } of databaseKinds()) {
 
     test('W4 a batch that is new is stored as INSERT would store it, and counted by symbol', async () => {
       const inserted = batch()
-      await insertTrades(database, inserted.trades)
-      await insertBookTickers(database, inserted.bookTicker)
+      await insertTrades(database, inserted.tradeColumns())
+      await insertBookTickers(database, inserted.bookTickerColumns())
       const expected = await stored()
       assert.equal(expected.length, 2 * ROWS)
       await empty()
@@ -107,7 +107,7 @@ for (const { name, ...options } of databaseKinds()) {
       await empty()
       const store = databaseStore(database)
       await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
-      await insertTrades(database, batch().trades, 0, 15)
+      await insertTrades(database, batch().tradeColumns(), 0, 15)
       assert.equal((await store.write(batch())).inserted, 2 * ROWS - 15)
       assert.equal((await store.write(batch())).inserted, 0)
       assert.equal((await stored()).length, 2 * ROWS)

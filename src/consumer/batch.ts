@@ -14,6 +14,7 @@ import { addTrade, emptyTradeColumns, type TradeColumns, TradeRows } from '../st
 import { Decoder, type TopicKind } from './decode.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
+import { RowTimes } from './row-times.ts'
 
 /** A dead letter that the consumer itself found: to be produced to its topic before its row is written. */
 export interface FoundDeadLetter {
@@ -78,6 +79,11 @@ export class Batch {
     book_ticker: new Origins(),
     gaps: new Origins(),
   }
+  /** For latencies. */
+  readonly times: Readonly<Record<'trades' | 'book_ticker', RowTimes>> = {
+    trades: new RowTimes(),
+    book_ticker: new RowTimes(),
+  }
   #tradeRows: TradeRows | null = null
   #bookTickerRows: BookTickerRows | null = null
   #trades: TradeColumns | null = null
@@ -123,11 +129,13 @@ export class Batch {
         this.tradeRows.add(event)
         this.#trades = null
         this.#origins.trades.add(partition, message)
+        this.times.trades.add(event)
         break
       case 'bookTicker':
         this.bookTickerRows.add(event)
         this.#bookTicker = null
         this.#origins.book_ticker.add(partition, message)
+        this.times.book_ticker.add(event)
         break
       case 'gaps':
         if (gap !== null) this.gapRows.push(gap)
@@ -143,6 +151,7 @@ export class Batch {
   removeRow(table: RowTable, index: number): RowOrigin {
     const origin = this.#origins[table].remove(index)
     if (table === 'gaps') this.gapRows.splice(index, 1)
+    else this.times[table].remove(index)
     this.#forget(table)
     return origin
   }
@@ -161,13 +170,14 @@ export class Batch {
     return this.#bookTickerRows
   }
 
-  /** The same rows for INSERT: decoded once more, since it is hardly ever needed. */
-  get trades(): TradeColumns {
+  /** The same rows for INSERT. Each message is decoded once more for them, since they are hardly ever needed. */
+  tradeColumns(): TradeColumns {
     this.#trades ??= this.#decodeAgain('trades', emptyTradeColumns(), addTrade)
     return this.#trades
   }
 
-  get bookTicker(): BookTickerColumns {
+  /** Likewise. */
+  bookTickerColumns(): BookTickerColumns {
     this.#bookTicker ??= this.#decodeAgain('book_ticker', emptyBookTickerColumns(), addBookTicker)
     return this.#bookTicker
   }

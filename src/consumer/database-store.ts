@@ -78,8 +78,8 @@ const COPYING: Statements = {
   bookTickers: (connection, batch) => batch.bookTickerRows.copy(connection),
 }
 const INSERTING: Statements = {
-  trades: (connection, batch) => insertTrades(connection, batch.trades),
-  bookTickers: (connection, batch) => insertBookTickers(connection, batch.bookTicker),
+  trades: (connection, batch) => insertTrades(connection, batch.tradeColumns()),
+  bookTickers: (connection, batch) => insertBookTickers(connection, batch.bookTickerColumns()),
 }
 
 /** The embedded database has no COPY. */
@@ -138,10 +138,10 @@ async function insertRows(
 ): Promise<void> {
   switch (table) {
     case 'trades':
-      await insertTrades(connection, batch.trades, from, to)
+      await insertTrades(connection, batch.tradeColumns(), from, to)
       break
     case 'book_ticker':
-      await insertBookTickers(connection, batch.bookTicker, from, to)
+      await insertBookTickers(connection, batch.bookTickerColumns(), from, to)
       break
     case 'gaps':
       await upsertGaps(connection, [...highestRevisions(batch.gapRows.slice(from, to)).values()])

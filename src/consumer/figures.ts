@@ -61,16 +61,10 @@ export class ConsumerCounts {
     this.#flushTotalMs += tookMs
     this.#flushTimes.record(tookMs, nowMs)
     const wallMs = Date.now()
-    const { trades, bookTicker } = batch
-    for (let i = 0; i < trades.tradeId.length; i++) {
-      // Backfilled rows are late by their nature.
-      if (trades.source[i] === 'backfill') continue
-      const eventMs = trades.eventTimeMs[i]
-      if (eventMs != null) this.#eventToRow.record(wallMs - eventMs, nowMs)
-      this.#receiptToRow.record(wallMs - (trades.ingestionUs[i] ?? 0) / 1000, nowMs)
+    for (const { eventMs, receivedUs } of Object.values(batch.times)) {
+      for (const ms of eventMs) if (!Number.isNaN(ms)) this.#eventToRow.record(wallMs - ms, nowMs)
+      for (const us of receivedUs) if (!Number.isNaN(us)) this.#receiptToRow.record(wallMs - us / 1000, nowMs)
     }
-    for (const receivedUs of bookTicker.ingestionUs)
-      this.#receiptToRow.record(wallMs - receivedUs / 1000, nowMs)
   }
 
   status(worker: Worker | null, health: Health): ConsumerStatus {

@@ -153,10 +153,10 @@ export class MemoryDatabase {
     const { state } = this
     if (
       this.defect === 'a bad row stops everything' &&
-      refusalIn(batch, 'trades', 0, batch.trades.tradeId.length) !== null
+      refusalIn(batch, 'trades', 0, batch.tradeColumns().tradeId.length) !== null
     )
       throw failure('42601')
-    const refusal = refusalIn(batch, 'trades', 0, batch.trades.tradeId.length)
+    const refusal = refusalIn(batch, 'trades', 0, batch.tradeColumns().tradeId.length)
     if (refusal !== null) throw refusal
     const steps = [...batch.steps.values()]
     const isContinued = steps.every((step) => {
@@ -190,7 +190,8 @@ export class MemoryDatabase {
     const { rows, letters, last } = this.state
     const before = rows.size
     const skipped = this.defect === 'a row left out' && this.#dice.chance(0.02) ? 0 : -1
-    const { trades, bookTicker } = batch
+    const trades = batch.tradeColumns()
+    const bookTicker = batch.bookTickerColumns()
     for (const [i, id] of trades.tradeId.entries()) {
       if (i === skipped) continue
       const [symbol, timeMs] = [trades.symbol[i] ?? '', trades.tradeTimeMs[i] ?? 0]
@@ -254,7 +255,7 @@ function keepLater(last: Map<string, LastStored>, row: LastStored): void {
 
 function refusalIn(batch: Batch, table: RowTable, from: number, to: number): Error | null {
   if (table !== 'trades') return null
-  const isRefused = batch.trades.price.slice(from, to).includes(REFUSED_PRICE)
+  const isRefused = batch.tradeColumns().price.slice(from, to).includes(REFUSED_PRICE)
   return isRefused ? failure('23514') : null
 }
 
