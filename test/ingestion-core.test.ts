@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { Continuity } from '../src/ingestion/continuity.ts'
+import { EventMessage } from '../src/ingestion/event-message.ts'
 import { FrameHandler, type StampedEvent } from '../src/ingestion/frame-handler.ts'
 import { GapLedger } from '../src/ingestion/gap-ledger.ts'
 import { MessageQueue, type OutgoingMessage } from '../src/ingestion/message-queue.ts'
@@ -74,6 +75,61 @@ test('gives back what was queued, in order and whole, and says full from its lim
         assert.equal(queue.isFull, full)
       }
     }),
+  )
+})
+
+test('gives back events as they were, among messages of other kinds, over many blocks', () => {
+  const routes = ['BTCUSDT', 'ETHUSDT'].map((symbol) =>
+    new Router(TOPICS, METADATA).route(`${symbol.toLowerCase()}@trade`, symbol, 'trade', 0),
+  )
+  const step = fc.record({ push: fc.integer({ min: 0, max: 1500 }), take: fc.integer({ min: 0, max: 2000 }) })
+  fc.assert(
+    fc.property(
+      fc.array(step, { minLength: 1, maxLength: 12 }),
+      fc.integer({ min: 3, max: 60 }),
+      (steps, every) => {
+        const queue = new MessageQueue(Number.POSITIVE_INFINITY)
+        const expected: OutgoingMessage[] = []
+        const bytes = Buffer.from('0123456789')
+        let next = 0
+        for (const { push, take } of steps) {
+          for (const end = next + push; next < end; next++) {
+            const [route] = next % 2 === 0 ? routes : routes.toReversed()
+            assert.ok(route)
+            const start = next % 4
+            const message: OutgoingMessage =
+              next % every === 0
+                ? {
+                    ...route,
+                    value: Buffer.from(String(next)),
+                    timestampMs: next,
+                    mark: null,
+                    queuedAtMs: next,
+                  }
+                : new EventMessage(
+                    route,
+                    { bytes, start, end: start + 5 },
+                    2 ** 40 + next,
+                    next + 1,
+                    next + 2,
+                    next,
+                  )
+            expected.push(message)
+            queue.push(message)
+          }
+          assert.equal(queue.oldestQueuedAtMs, expected[0]?.queuedAtMs ?? null)
+          const taken = queue.take(take, 200_000)
+          assert.ok(taken.length > 0 || take === 0 || expected.length === 0)
+          assert.deepEqual(taken, expected.splice(0, taken.length))
+          assert.equal(queue.length, expected.length)
+          assert.equal(queue.events, expected.filter(({ mark }) => mark !== null).length)
+          assert.equal(queue.oldestQueuedAtMs, expected[0]?.queuedAtMs ?? null)
+        }
+        while (queue.length > 0) assert.deepEqual(queue.take(700, 1), expected.splice(0, 1))
+        assert.equal(queue.bytes, 0)
+      },
+    ),
+    { numRuns: 60 },
   )
 })
 

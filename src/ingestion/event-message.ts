@@ -2,30 +2,35 @@ import type { ByteSlice } from '../bytes/byte-slice.ts'
 import type { EventMark, OutgoingMessage } from './message-queue.ts'
 import type { Route } from './router.ts'
 
-/** An event on its way to Kafka. The queue holds a hundred thousand of them: what they share they have in common, by their route. */
-export class EventMessage implements OutgoingMessage, EventMark {
+/** An event on its way to Kafka: one object, whose value is the slice that it is itself, and whose other parts are its route's. */
+export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   readonly route: Route
-  readonly slice: ByteSlice
+  readonly bytes: Buffer
+  readonly start: number
+  readonly end: number
   readonly id: number
   readonly timeMs: number
   readonly timestampMs: number
   readonly queuedAtMs: number
 
   /**
+   * @param value where it stands
    * @param id trade id, aggregate trade id or update id
    * @param timeMs trade time, or receipt for bookTicker
    * @param timestampMs of the record: the time of ingestion
    */
   constructor(
     route: Route,
-    slice: ByteSlice,
+    value: ByteSlice,
     id: number,
     timeMs: number,
     timestampMs: number,
     queuedAtMs: number,
   ) {
     this.route = route
-    this.slice = slice
+    this.bytes = value.bytes
+    this.start = value.start
+    this.end = value.end
     this.id = id
     this.timeMs = timeMs
     this.timestampMs = timestampMs
@@ -60,9 +65,12 @@ export class EventMessage implements OutgoingMessage, EventMark {
     return this.route.epoch
   }
 
+  get slice(): ByteSlice {
+    return this
+  }
+
   get value(): Buffer {
-    const { bytes, start, end } = this.slice
-    return bytes.subarray(start, end)
+    return this.bytes.subarray(this.start, this.end)
   }
 
   get mark(): EventMark {

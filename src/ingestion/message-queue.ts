@@ -1,6 +1,7 @@
 import type { ByteSlice } from '../bytes/byte-slice.ts'
 import type { EventType } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
+import { MessageBlock } from './message-block.ts'
 
 /** Which event a message is, for what is known once Kafka has acknowledged it. */
 export interface EventMark {
@@ -32,17 +33,16 @@ export interface OutgoingMessage {
   readonly queuedAtMs: number
 }
 
-/** What a queued message costs beside the bytes of its value: 200 of objects, and what the collector leaves lying for a while. */
-const OVERHEAD_BYTES = 260
-
 /**
  * The bounded queue before Kafka, first in, first out. It never refuses a message; when it is full, whoever reads
  * the WebSocket stops reading, and goes on once it is half empty.
  */
 export class MessageQueue {
   readonly #maxBytes: number
-  #messages: OutgoingMessage[] = []
-  #head = 0
+  /** Empty only when the queue is. */
+  #oldest = new MessageBlock()
+  #newest = this.#oldest
+  #length = 0
   #bytes = 0
   #events = 0
   #full = false
@@ -53,7 +53,7 @@ export class MessageQueue {
   }
 
   get length(): number {
-    return this.#messages.length - this.#head
+    return this.#length
   }
 
   get bytes(): number {
@@ -75,45 +75,44 @@ export class MessageQueue {
     return this.#full
   }
 
+  /** On the monotonic clock; null when it is empty. */
   get oldestQueuedAtMs(): number | null {
-    return this.#messages[this.#head]?.queuedAtMs ?? null
+    return this.#oldest.oldestQueuedAtMs
   }
 
   push(message: OutgoingMessage): void {
-    this.#messages.push(message)
+    if (this.#newest.isFull) this.#beginBlock()
+    this.#bytes += this.#newest.push(message)
+    this.#length++
     this.#pushed++
-    this.#bytes += sizeOf(message)
     if (message.mark !== null) this.#events++
     if (this.#bytes >= this.#maxBytes) this.#full = true
   }
 
   /** Removes and returns the oldest: at most `count`, and of at most `maxBytes`, but one at least. */
   take(count: number, maxBytes: number): OutgoingMessage[] {
-    let end = this.#head
-    for (let bytes = 0; end < this.#messages.length && end < this.#head + count; end++) {
-      const message = this.#messages[end]
-      if (message !== undefined) bytes += sizeOf(message)
-      if (bytes > maxBytes && end > this.#head) break
-    }
-    const taken = this.#messages.slice(this.#head, end)
-    this.#head += taken.length
-    if (this.#head === this.#messages.length) {
-      this.#messages = []
-      this.#head = 0
-    } else if (this.#head > 10_000 && this.#head * 2 > this.#messages.length) {
-      this.#messages = this.#messages.slice(this.#head)
-      this.#head = 0
-    }
-    for (const message of taken) {
-      this.#bytes -= sizeOf(message)
+    const taken: OutgoingMessage[] = []
+    let bytes = 0
+    while (taken.length < count) {
+      const size = this.#oldest.oldestBytes
+      if (taken.length > 0 && bytes + size > maxBytes) break
+      const message = this.#oldest.take()
+      if (message === null) break
+      bytes += size
       if (message.mark !== null) this.#events--
+      taken.push(message)
+      if (this.#oldest.isEmpty) this.#oldest = this.#oldest.next ?? this.#oldest
     }
+    this.#length -= taken.length
+    this.#bytes -= bytes
     if (this.#bytes <= this.#maxBytes / 2) this.#full = false
     return taken
   }
-}
 
-function sizeOf(message: OutgoingMessage): number {
-  const { slice } = message
-  return OVERHEAD_BYTES + (slice === undefined ? message.value.length : slice.end - slice.start)
+  #beginBlock(): void {
+    const block = new MessageBlock()
+    this.#newest.next = block
+    if (this.#oldest.isEmpty) this.#oldest = block
+    this.#newest = block
+  }
 }
