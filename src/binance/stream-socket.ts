@@ -1,5 +1,7 @@
+import type { Socket } from 'node:net'
 import { WebSocket } from 'ws'
 import { describeError } from '../errors.ts'
+import { PlainFrames } from './plain-frames.ts'
 import { LIVE_SOURCE, refusedUpgrade, sourceOf } from './upgrade.ts'
 
 /** What a connection to the combined stream tells. After `onFailed` or `onClose` nothing comes any more. */
@@ -45,10 +47,12 @@ export const openSocket: OpenSocket = (url, events) => {
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
   })
   let source = LIVE_SOURCE
+  let connection: Socket | null = null
   let isOpen = false
   let problem: unknown = null
   socket.once('upgrade', (response) => {
     source = sourceOf(response)
+    connection = response.socket
   })
   socket.once('unexpected-response', (request, response) => {
     problem = refusedUpgrade(url, response.statusCode ?? 0)
@@ -58,6 +62,7 @@ export const openSocket: OpenSocket = (url, events) => {
   socket.once('open', () => {
     isOpen = true
     socket.pause()
+    if (connection !== null) readPlainFrames(connection, events.onFrame)
     events.onOpen(source)
   })
   socket.on('error', (error) => {
@@ -84,4 +89,37 @@ export const openSocket: OpenSocket = (url, events) => {
     },
     terminate: () => socket.terminate(),
   }
+}
+
+/**
+ * Reads the messages of an open WebSocket in place of `ws`, which still gets what is no plain message, and does all else. Were `ws`
+ * to read its connection in another way than by one listener, it would read everything itself.
+ */
+function readPlainFrames(connection: Socket, onText: (text: Buffer) => void): void {
+  const [reader, ...others] = connection.listeners('data')
+  if (!isListener(reader) || others.length > 0) return
+  const toReader = (bytes: Buffer) => reader.call(connection, bytes)
+  const frames = new PlainFrames({
+    onText,
+    onControl: toReader,
+    onOther(bytes) {
+      connection.on('data', reader)
+      connection.off('data', push)
+      connection.off('close', pushLast)
+      toReader(bytes)
+    },
+  })
+  const push = (chunk: Buffer) => frames.push(chunk)
+  // What a paused connection still holds when it closes, `ws` would read by itself, and not from the beginning of a frame.
+  const pushLast = () => {
+    const last: unknown = connection.read()
+    if (last instanceof Buffer) push(last)
+  }
+  connection.on('data', push)
+  connection.off('data', reader)
+  connection.prependListener('close', pushLast)
+}
+
+function isListener(value: unknown): value is (this: Socket, bytes: Buffer) => void {
+  return typeof value === 'function'
 }
