@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { withReceiptStamp } from '../src/binance/frame.ts'
+import { receiptTail, withReceiptStamp } from '../src/binance/frame.ts'
 import { ByteSlab } from '../src/ingestion/byte-slab.ts'
+import { ReceiptTail } from '../src/ingestion/receipt-tail.ts'
 import { RecordWriter } from '../src/kafka/record-writer.ts'
 
-const TAIL = ',"ingestion_timestamp":1,"ingestion_timestamp_us":2}'
+const TAIL = Buffer.from(',"ingestion_timestamp":1,"ingestion_timestamp_us":2}')
 
 test('a value is the same bytes wherever it stands, also when many have been written behind it', () => {
   const text = fc.oneof(
@@ -33,5 +34,27 @@ test('a value is the same bytes wherever it stands, also when many have been wri
       )
     }),
     { numRuns: 200 },
+  )
+})
+
+test('a receipt is written as its text would be, whatever it was before and however many digits it has', () => {
+  const ms = fc.oneof(
+    fc.integer({ min: 0, max: 8_000_000_000_000 }),
+    fc.integer({ min: 999_999_999_900, max: 1_000_000_000_100 }),
+    fc.integer({ min: 1_723_161_599_900, max: 1_723_161_600_100 }),
+    fc.constantFrom(999_999_999_999, 1e12, 9_007_199_254_740),
+  )
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(ms, fc.integer({ min: 0, max: 2_000_000 })), { minLength: 1 }),
+      (receipts) => {
+        const tail = new ReceiptTail()
+        for (const [ms, later] of receipts) {
+          const us = Math.min(ms * 1000 + later, Number.MAX_SAFE_INTEGER)
+          assert.equal(Buffer.from(tail.of({ ms, us })).toString(), receiptTail(ms, us))
+        }
+      },
+    ),
+    { numRuns: 500 },
   )
 })

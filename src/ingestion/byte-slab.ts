@@ -9,9 +9,9 @@ export class ByteSlab {
 
   /**
    * @param text with its last byte left out
-   * @param tail written in place of that; ASCII
+   * @param tail written in place of that
    */
-  write(text: ByteSlice, tail: string): ByteSlice {
+  write(text: ByteSlice, tail: Uint8Array): ByteSlice {
     const room = text.end - text.start + tail.length
     if (this.#at + room > this.#bytes.length) {
       this.#bytes = Buffer.allocUnsafeSlow(Math.max(SLAB_BYTES, room))
@@ -20,7 +20,8 @@ export class ByteSlab {
     const bytes = this.#bytes
     const start = this.#at
     const last = start + text.bytes.copy(bytes, start, text.start, text.end - 1)
-    const end = last + bytes.write(tail, last, 'latin1')
+    bytes.set(tail, last)
+    const end = last + tail.length
     this.#at = end
     return { bytes, start, end }
   }

@@ -1,4 +1,4 @@
-import { type EventFrame, type Frame, FrameReader, KEPT_FRAME_BYTES, receiptTail } from '../binance/frame.ts'
+import { type EventFrame, type Frame, FrameReader, KEPT_FRAME_BYTES } from '../binance/frame.ts'
 import type { ByteSlice } from '../bytes/byte-slice.ts'
 import { HEADER } from '../kafka/headers.ts'
 import type { EventType } from '../market/event.ts'
@@ -11,6 +11,7 @@ import type { Continuity, StreamEvent } from './continuity.ts'
 import { EventMessage } from './event-message.ts'
 import type { OutgoingMessage } from './message-queue.ts'
 import type { ReceiptStamp } from './receipt-stamp.ts'
+import { ReceiptTail } from './receipt-tail.ts'
 import type { Route } from './router.ts'
 import { StreamMerge } from './stream-merge.ts'
 import { StreamRates } from './stream-rates.ts'
@@ -45,6 +46,7 @@ export class FrameHandler {
   readonly #options: FrameHandlerOptions
   readonly #reader = new FrameReader()
   readonly #slab = new ByteSlab()
+  readonly #tail = new ReceiptTail()
   readonly #reasons = new Tally()
   readonly #eventToReceipt = new LatencyWindow()
   readonly #counters = { received: 0, forwarded: 0, control: 0, ignored: 0, rejected: 0 }
@@ -135,7 +137,7 @@ export class FrameHandler {
     nowMs: number,
   ): void {
     const route = this.#options.route(stream, symbol, type, epoch)
-    const slice = this.#slab.write(data, receiptTail(stamp.ms, stamp.us))
+    const slice = this.#slab.write(data, this.#tail.of(stamp))
     this.#options.send(new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs))
     this.#counters.forwarded++
   }

@@ -1,0 +1,46 @@
+import { receiptTail } from '../binance/frame.ts'
+import type { ReceiptStamp } from './receipt-stamp.ts'
+
+/** Of milliseconds since the Unix epoch from 2001 to 2286, and of microseconds. */
+const MS_DIGITS = 13
+const US_DIGITS = 16
+const FIRST_MS = 10 ** (MS_DIGITS - 1)
+const END_MS = 10 ** MS_DIGITS
+
+/** So many digits fit a small integer, of which the next is found fastest. */
+const GROUP_DIGITS = 8
+const GROUP = 10 ** GROUP_DIGITS
+const ZERO = 0x30
+
+/** Writes what takes the place of an event's closing brace: digits over those of the event before, and no text made of them. */
+export class ReceiptTail {
+  readonly #bytes = Buffer.from(receiptTail(FIRST_MS, FIRST_MS * 1000))
+  readonly #usEnd = this.#bytes.length - 1
+  readonly #msEnd = this.#bytes.indexOf(',', 1)
+  #ms = FIRST_MS
+
+  /** @returns bytes that hold until the next are asked for */
+  of({ ms, us }: ReceiptStamp): Uint8Array {
+    const latest = Math.max(ms, Math.floor(us / 1000))
+    if (Math.min(ms, us / 1000) < FIRST_MS || latest >= END_MS) return Buffer.from(receiptTail(ms, us))
+    if (ms !== this.#ms) this.#write(ms, this.#msEnd - MS_DIGITS, this.#msEnd)
+    this.#ms = ms
+    this.#write(us, this.#usEnd - US_DIGITS, this.#usEnd)
+    return this.#bytes
+  }
+
+  #write(value: number, from: number, end: number): void {
+    const high = Math.floor(value / GROUP)
+    this.#digits(value - high * GROUP, end - GROUP_DIGITS, end)
+    this.#digits(high, from, end - GROUP_DIGITS)
+  }
+
+  #digits(value: number, from: number, end: number): void {
+    let left = value
+    for (let at = end - 1; at >= from; at--) {
+      const next = Math.floor(left / 10)
+      this.#bytes[at] = ZERO + left - next * 10
+      left = next
+    }
+  }
+}
