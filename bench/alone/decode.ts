@@ -6,20 +6,25 @@ import { receiptStamper } from '../../src/ingestion/receipt-stamp.ts'
 import { Router } from '../../src/ingestion/router.ts'
 import { systemClock } from '../../src/timing/clock.ts'
 
-const NAMES = {
-  trades: 'trades',
-  bookTicker: 'book_ticker',
-  gaps: 'gaps',
-  checkpoints: 'checkpoints',
-  deadLetters: 'dead_letters',
-}
+const namesWith = (prefix: string) => ({
+  trades: `${prefix}trades`,
+  bookTicker: `${prefix}book_ticker`,
+  gaps: `${prefix}gaps`,
+  checkpoints: `${prefix}checkpoints`,
+  deadLetters: `${prefix}dead_letters`,
+})
 const CONNECTION = 1
 
 /** From frames to messages as ingestion does it, with nothing behind. */
-export function decodeAll(frames: readonly Buffer[], send: (message: OutgoingMessage) => void): void {
+export function decodeAll(
+  frames: readonly Buffer[],
+  send: (message: OutgoingMessage) => void,
+  topicPrefix = '',
+): void {
   const clock = systemClock()
-  const topics = new Map(Object.values(NAMES).map((name) => [name, { id: name, partitions: 3 }]))
-  const router = new Router(NAMES, topics)
+  const names = namesWith(topicPrefix)
+  const topics = new Map(Object.values(names).map((name) => [name, { id: name, partitions: 3 }]))
+  const router = new Router(names, topics)
   const ledger = new GapLedger(
     () => {},
     () => {},
@@ -30,7 +35,7 @@ export function decodeAll(frames: readonly Buffer[], send: (message: OutgoingMes
     clock,
     continuity: new Continuity<StampedEvent>(ledger, () => {}),
     route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),
-    deadLettersTopic: NAMES.deadLetters,
+    deadLettersTopic: names.deadLetters,
     send,
   })
   handler.merge.opened(CONNECTION, [])

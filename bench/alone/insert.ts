@@ -18,7 +18,7 @@ const SIZES = [500, 5000]
 
 /**
  * Batches that are ready into an empty database, as the consumer writes them; and, for the limit, the same rows by
- * `COPY` from a file of the server, without a client, transactions of this size, or a look for rows that are there.
+ * `COPY` in the same format from a file of the server, without a client, transactions of this size, or a look for rows that are there.
  */
 export async function insertAll(frames: readonly Buffer[], url: string): Promise<Record<string, number>> {
   const database = openPostgres({
@@ -136,10 +136,11 @@ async function copyAll(database: Database, expected: number): Promise<number> {
     `SELECT current_setting('data_directory') AS folder`,
   )
   const file = (table: string) => `${rows[0]?.folder}/bench-${table}.copy`
-  for (const table of TABLES) await database.query(`COPY (SELECT * FROM ${table}) TO '${file(table)}'`)
+  for (const table of TABLES)
+    await database.query(`COPY (SELECT * FROM ${table}) TO '${file(table)}' (FORMAT binary)`)
   await empty(database)
   const copied = await timed(expected, async () => {
-    for (const table of TABLES) await database.query(`COPY ${table} FROM '${file(table)}'`)
+    for (const table of TABLES) await database.query(`COPY ${table} FROM '${file(table)}' (FORMAT binary)`)
   })
   const counted = await database.query<{ rows: number }>(
     'SELECT ((SELECT count(*) FROM trades) + (SELECT count(*) FROM book_ticker))::float8 AS rows',

@@ -22,9 +22,9 @@ export async function produceAll(
   brokers: string,
 ): Promise<Record<string, number>> {
   const kafka = kafkaPort({ brokers: brokers.split(','), tls: null, sasl: null })
-  const prefix = `alone-${randomBytes(4).toString('hex')}`
+  const prefix = `alone-${randomBytes(4).toString('hex')}.`
   const messages: OutgoingMessage[] = []
-  decodeAll(frames, (message) => messages.push({ ...message, topic: `${prefix}.${message.topic}` }))
+  decodeAll(frames, (message) => messages.push(message), prefix)
   await createTopics(brokers, [...new Set(messages.map(({ topic }) => topic))])
 
   const through = async () => {
