@@ -27,7 +27,8 @@ for (const { name, ...options } of databaseKinds()) {
     options,
     async () => {
       const market = await createAuditedMarket(name)
-      const folder = mkdtempSync(join(tmpdir(), 'export-'))
+      const temporary = mkdtempSync(join(tmpdir(), 'export-'))
+      const folder = join(temporary, 'made', 'by itself')
       const run = (...args: string[]) =>
         startTapeline(['export', 'BTCUSDT', '--out', folder, ...args], {
           env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
@@ -114,7 +115,7 @@ for (const { name, ...options } of databaseKinds()) {
         )
       } finally {
         await market.drop()
-        rmSync(folder, { recursive: true, force: true })
+        rmSync(temporary, { recursive: true, force: true })
       }
     },
   )

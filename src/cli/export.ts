@@ -1,6 +1,6 @@
-import { statSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../errors.ts'
 import { parseDay } from '../export/day.ts'
 import { EVENT_TYPES, type EventType } from '../market/event.ts'
 import { isSymbol } from '../market/fields.ts'
@@ -43,7 +43,7 @@ export function exportCommand(): Command {
       const symbol = given.toUpperCase()
       if (!isSymbol(symbol))
         throw new TapelineError('INPUT', `${given}: not a symbol`, { fix: 'Name it as BTCUSDT.' })
-      requireFolder(flags.out)
+      makeFolder(flags.out)
       const nowMs = Date.now()
       const day = parseDay(flags.day, nowMs)
       const settings = loadSettings(process.env, { cwd: process.cwd() })
@@ -81,10 +81,20 @@ function parseTypes(text: string): EventType[] {
   return types
 }
 
-function requireFolder(path: string): void {
-  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
-  if (!isFolder)
-    throw new TapelineError('INPUT', `--out ${path}: no such folder`, { fix: `mkdir -p ${path}` })
+/** @throws TapelineError `INPUT` when there cannot be such a folder */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true })
+  } catch (error) {
+    throw new TapelineError(
+      'INPUT',
+      `--out ${path} is no folder and cannot be made one: ${describeError(error)}`,
+      {
+        fix: 'Name another folder.',
+        cause: error,
+      },
+    )
+  }
 }
 
 /** On a terminal alone, in place. */
