@@ -1,4 +1,4 @@
-import { type Logger as PinoLogger, pino, stdTimeFunctions } from 'pino'
+import { type Logger as PinoLogger, pino, stdSerializers, stdTimeFunctions } from 'pino'
 
 /**
  * WARN: something went wrong and nothing is lost. ERROR: something is lost, or a person is needed.
@@ -16,7 +16,25 @@ export function createLogger(name: string, level: string): Logger {
   const destination = process.stderr.isTTY
     ? { write: (line: string) => process.stderr.write(readable(line)) }
     : pino.destination({ dest: 2, sync: true })
-  return pino({ name, level, base: { name }, timestamp: stdTimeFunctions.isoTime }, destination)
+  const options = { name, level, base: { name }, timestamp: stdTimeFunctions.isoTime }
+  return pino({ ...options, serializers: { err: errorFields(level) } }, destination)
+}
+
+/** How a line tells of an error: its stack, and those of the errors within it, only where defects are looked for. */
+export function errorFields(level: string): (error: unknown) => unknown {
+  return (error) => {
+    if (!(error instanceof Error)) return error
+    const fields = stdSerializers.err(error)
+    return level === 'debug' || level === 'trace' ? fields : withoutStack(fields)
+  }
+}
+
+function withoutStack(fields: unknown): unknown {
+  if (fields === null || typeof fields !== 'object') return fields
+  const { stack: _, aggregateErrors, ...rest } = fields as Record<string, unknown>
+  return Array.isArray(aggregateErrors)
+    ? { ...rest, aggregateErrors: aggregateErrors.map(withoutStack) }
+    : rest
 }
 
 function readable(line: string): string {

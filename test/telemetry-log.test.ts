@@ -1,0 +1,24 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { errorFields } from '../src/telemetry/log.ts'
+
+const ERROR = Object.assign(
+  new AggregateError([new Error('the first'), new Error('the second')], 'both failed', {
+    cause: new Error('the cause'),
+  }),
+  { code: 'ECONNREFUSED' },
+)
+
+test('a line tells what an error says, and its stack only where defects are looked for', () => {
+  const info = JSON.stringify(errorFields('info')(ERROR))
+  assert.match(info, /both failed/)
+  assert.match(info, /the cause/)
+  assert.match(info, /the second/)
+  assert.match(info, /ECONNREFUSED/)
+  assert.doesNotMatch(info, /telemetry-log\.test|\bat /)
+  assert.match(JSON.stringify(errorFields('debug')(ERROR)), /telemetry-log\.test/)
+})
+
+test('what was thrown and is no error is told as it is', () => {
+  assert.equal(errorFields('info')('a text'), 'a text')
+})
