@@ -94,6 +94,16 @@ test('creates the topics once, names one that differs and leaves it as it is', a
   }
 })
 
+test('says how many replicas are too many', async () => {
+  const topics = uniqueTopics('replicas')
+  const settings = loadSettings({ ...topics.env, KAFKA_REPLICATION_FACTOR: '3' }, { cwd: tmpdir() })
+  await assert.rejects(initTopics(settings), {
+    code: 'KAFKA',
+    message: /fewer brokers than KAFKA_REPLICATION_FACTOR=3$/,
+    fix: /^Set KAFKA_REPLICATION_FACTOR to /,
+  })
+})
+
 test('says which brokers cannot be reached', async () => {
   const settings = loadSettings({ KAFKA_BROKERS: '127.0.0.1:1' }, { cwd: tmpdir() })
   await assert.rejects(initTopics(settings), /Topics cannot be prepared on 127\.0\.0\.1:1/)

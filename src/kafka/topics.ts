@@ -107,6 +107,7 @@ async function lookAtTopics(
     const where = `Topics ${failed} on ${brokers}`
     const refusal = connectionRefusal(error, connection, where)
     if (refusal !== null) throw refusal
+    if (hasKafkaError(error, 'INVALID_REPLICATION_FACTOR')) throw tooFewBrokers(settings, where, error)
     throw new TapelineError('KAFKA', `${where}: ${describeError(error)}`, {
       fix: settings.isSet('KAFKA_BROKERS')
         ? 'Check that KAFKA_BROKERS names running brokers and that this user may create topics.'
@@ -162,4 +163,13 @@ async function compareTopic(admin: Admin, spec: TopicSpec): Promise<TopicReport>
     .filter(([, is, should]) => is !== should)
     .map(([name, is, should]) => `${name} is ${is}, expected ${should}`)
   return { name: spec.name, partitions, state: differences.length === 0 ? 'present' : 'differs', differences }
+}
+
+function tooFewBrokers(settings: Settings, where: string, cause: unknown): TapelineError {
+  const factor = settings.KAFKA_REPLICATION_FACTOR
+  return new TapelineError(
+    'KAFKA',
+    `${where}: there are fewer brokers than ${factor === undefined ? 'the replicas of their default.replication.factor' : `KAFKA_REPLICATION_FACTOR=${factor}`}`,
+    { fix: 'Set KAFKA_REPLICATION_FACTOR to the number of brokers at most; 1 for a single one.', cause },
+  )
 }
