@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Incidents, problemsOf, type Seen } from '../src/dashboard/incidents.ts'
-import { durationText, priceText, spreadText } from '../src/dashboard/page/format.ts'
+import { durationText, momentText, priceText, spreadText } from '../src/dashboard/page/format.ts'
 import { Rates } from '../src/dashboard/rates.ts'
 import type { DeadLetterView, GapView, StoredView } from '../src/dashboard/snapshot.ts'
 
@@ -109,6 +109,51 @@ test('an old dead letter that comes into view because others are resolved has no
     told(letters(LETTER), letters({ ...LETTER, resolvedMs: 9000 }, old), letters(LETTER, young)),
     ['bad a dead letter, binance.trades/0/9: p is not a decimal'],
   )
+})
+
+test('connections of several ingestions are told apart, and not told of while theirs does not answer', () => {
+  const connection = (part: string, state: 'streaming' | 'waiting') => ({
+    id: 0,
+    part,
+    state,
+    streams: 1,
+    ageMs: 1,
+    lastDataAgeMs: 1,
+    attempts: 1,
+    rolloverInMs: null,
+  })
+  const parts = (health: 'well' | 'away') => [
+    { name: 'ingestion 1', url: 'http://a', health: 'well' as const, reason: '', uptimeMs: 1 },
+    { name: 'ingestion 2', url: 'http://b', health, reason: 'does not answer', uptimeMs: 1 },
+  ]
+  const both = (second: 'streaming' | 'waiting') =>
+    seen({
+      parts: parts('well'),
+      connections: [connection('ingestion 1', 'streaming'), connection('ingestion 2', second)],
+    })
+  const one = seen({ parts: parts('away'), connections: [connection('ingestion 1', 'streaming')] })
+  assert.deepEqual(told(both('streaming'), both('waiting'), both('waiting'), both('streaming')), [
+    'bad connection 0 of ingestion 2 is down',
+    'good connection 0 of ingestion 2 is back',
+  ])
+  assert.deepEqual(told(both('streaming'), one), ['bad ingestion 2: does not answer'])
+})
+
+test('what happened between two looks is told in its order', () => {
+  const lost = { ...GAP, gapId: 'b', fromId: 40, toId: 40, detectedMs: 500 }
+  const incidents = new Incidents()
+  incidents.observe(seen())
+  const times = incidents.observe(seen({ atMs: 9000, stored: { ...STORED, gaps: [GAP, lost] } }))
+  assert.deepEqual(
+    times.map(({ atMs }) => atMs),
+    [500, 1000],
+  )
+})
+
+test('a time of another day has its day', () => {
+  const now = Date.UTC(2026, 0, 2, 0, 5)
+  assert.equal(momentText(now - 60_000, now), '00:04:00')
+  assert.equal(momentText(now - 600_000, now), '2026-01-01 23:55:00')
 })
 
 test('a counter that begins anew is no negative rate', () => {

@@ -97,7 +97,7 @@ test('the dashboard shows what is stored, each fault while it happens and its he
     const assertTrue = async () => {
       const { counters, partitions } = await consumer.status()
       const all = new Intl.NumberFormat('en-US').format(counters.inserted)
-      await says('#totals', new RegExp(`Rows stored\\s+${all}\\s`))
+      await says('#totals', new RegExp(`Rows since start\\s+${all}\\s`))
       await waitFor(async () => isDeep(await cells(page, 'symbols'), await storedPrices(parts)), {
         timeoutMs: 30_000,
         what: 'the prices of the database',

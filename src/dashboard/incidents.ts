@@ -1,11 +1,11 @@
-import type { GapView, Incident, Snapshot } from './snapshot.ts'
+import type { ConnectionView, GapView, Incident, Snapshot } from './snapshot.ts'
 
 const KEPT = 200
 
 /** At the moment of the look, where nothing tells more exactly. */
 type Change = Pick<Incident, 'kind' | 'text'> & { readonly atMs?: number }
 /** A snapshot before anything was made of it. */
-export type Seen = Omit<Snapshot, 'incidents' | 'problems' | 'moment'>
+export type Seen = Omit<Snapshot, 'incidents' | 'problems' | 'moment' | 'streamsLeftOut'>
 
 /** What has happened, told by comparing each moment with the one before. */
 export class Incidents {
@@ -18,7 +18,10 @@ export class Incidents {
     const changes = this.#before === null ? [] : changesBetween(this.#before, now)
     // What the database said stays known while it cannot be asked.
     this.#before = { ...now, stored: now.stored ?? this.#before?.stored ?? null }
-    const incidents = changes.map((change) => ({ atMs: now.atMs, ...change, number: ++this.#number }))
+    const incidents = changes
+      .map((change) => ({ atMs: now.atMs, ...change }))
+      .sort((a, b) => a.atMs - b.atMs)
+      .map((incident) => ({ ...incident, number: ++this.#number }))
     this.#kept.push(...incidents)
     if (this.#kept.length > KEPT) this.#kept.splice(0, this.#kept.length - KEPT)
     return incidents
@@ -36,8 +39,8 @@ export function problemsOf({ parts, streams, connections, stored }: Seen): strin
   return [
     ...parts.flatMap(({ name, health, reason }) => (health === 'well' ? [] : [`${name}: ${reason}`])),
     ...streams.flatMap(({ stream, quiet }) => (quiet ? [`${stream} has gone quiet`] : [])),
-    ...connections.flatMap(({ id, state }) =>
-      state === 'paused' ? [`connection ${id} is paused: Kafka is slow`] : [],
+    ...connections.flatMap((one) =>
+      one.state === 'paused' ? [`${connectionText(one)} is paused: Kafka is slow`] : [],
     ),
     ...(open > 0 ? [`${open} ${open === 1 ? 'gap is' : 'gaps are'} being filled`] : []),
   ]
@@ -62,21 +65,28 @@ function ofParts(before: Seen, now: Seen): Change[] {
 
 function ofConnections(before: Seen, now: Seen): Change[] {
   const isUp = (state: string) => state === 'streaming' || state === 'open'
-  const was = new Map(before.connections.map((one) => [one.id, one]))
-  const is = new Map(now.connections.map((one) => [one.id, one]))
+  const was = new Map(before.connections.map((one) => [connectionText(one), one]))
+  const is = new Map(now.connections.map((one) => [connectionText(one), one]))
+  // What a part that does not answer would say of its connections is not known.
+  const isAway = (name: string) => now.parts.some((part) => part.name === name && part.health === 'away')
   return [
-    ...now.connections.flatMap((one): Change[] => {
-      const old = was.get(one.id)
-      if (old === undefined) return [note(`connection ${one.id} has been opened`)]
+    ...[...is].flatMap(([what, one]): Change[] => {
+      const old = was.get(what)
+      if (old === undefined) return [note(`${what} has been opened`)]
       if (isUp(old.state) === isUp(one.state)) return []
       return isUp(one.state)
-        ? [good(`connection ${one.id} is back`)]
-        : [bad(`connection ${one.id} is ${one.state === 'paused' ? 'paused' : 'down'}`)]
+        ? [good(`${what} is back`)]
+        : [bad(`${what} is ${one.state === 'paused' ? 'paused' : 'down'}`)]
     }),
-    ...before.connections.flatMap(({ id }) =>
-      is.has(id) ? [] : [note(`connection ${id} has been replaced`)],
+    ...[...was].flatMap(([what, { part }]) =>
+      is.has(what) || isAway(part) ? [] : [note(`${what} has been replaced`)],
     ),
   ]
+}
+
+/** `connection 3`, or `connection 3 of ingestion 2` where there are several. */
+function connectionText({ id, part }: ConnectionView): string {
+  return part === 'ingestion' ? `connection ${id}` : `connection ${id} of ${part}`
 }
 
 function ofStreams(before: Seen, now: Seen): Change[] {

@@ -7,16 +7,24 @@ import type { Clock } from '../timing/clock.ts'
 import type { DashboardConfig } from './config.ts'
 import { Incidents, problemsOf, type Seen } from './incidents.ts'
 import { Rates } from './rates.ts'
-import type { Moment, PartView, Past, Snapshot, StoredView } from './snapshot.ts'
+import type { Moment, PartView, Past, Snapshot, StoredView, StreamView } from './snapshot.ts'
 import { readStored } from './stored.ts'
 
 const EVERY_MS = 1000
-/** The services are asked all the time, which costs them little; the database only while somebody looks. */
+/** The services are asked all the time, which costs them little; the database seldom while nobody looks. */
 const DATABASE_EVERY_MS = 2000
+const DATABASE_UNWATCHED_EVERY_MS = 15_000
+/** Whoever asks for a snapshot asks again. */
+const WATCHED_FOR_MS = 10_000
+/** What the database says is waited for so long before what the services say is shown without it. */
+const DATABASE_WAIT_MS = 500
+/** Then it is told that it does not answer. */
+const DATABASE_SILENT_MS = 3000
 /** Fifteen minutes. */
 const MOMENTS_KEPT = 900
 /** With `SYMBOLS=*` a page would be as long as the market. */
 const SYMBOLS_SHOWN = 40
+const STREAMS_SHOWN = 3 * SYMBOLS_SHOWN
 
 const NOTHING: LatencySummary = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 
@@ -27,22 +35,30 @@ export class Observer {
   readonly #config: DashboardConfig
   readonly #database: Database
   readonly #clock: Clock
+  readonly #onDefect: (error: unknown) => void
   readonly #listeners = new Set<Listener>()
   readonly #incidents = new Incidents()
   readonly #rates = new Rates()
   readonly #moments: Moment[] = []
+  /** Of each consumer, by its URL: what it had inserted when it last answered. */
+  readonly #inserted = new Map<string, number>()
   #stored: StoredView | null = null
   #databaseProblem = ''
   #databaseAskedMs = Number.NEGATIVE_INFINITY
+  #asking: Promise<void> | null = null
+  #watchedUntilMs = Number.NEGATIVE_INFINITY
+  #defect = ''
   #cancel: (() => void) | null = null
   #looking: Promise<void> = Promise.resolve()
   #stopped = false
   #newest: Snapshot | null = null
 
-  constructor(config: DashboardConfig, database: Database, clock: Clock) {
+  /** @param onDefect told once when what the services say cannot be shown */
+  constructor(config: DashboardConfig, database: Database, clock: Clock, onDefect: (error: unknown) => void) {
     this.#config = config
     this.#database = database
     this.#clock = clock
+    this.#onDefect = onDefect
   }
 
   start(): void {
@@ -59,8 +75,13 @@ export class Observer {
     return { moments: this.#moments, incidents: this.#incidents.kept }
   }
 
-  /** The newest snapshot, without incidents; null before the first. */
-  get newest(): Snapshot | null {
+  get hasLooked(): boolean {
+    return this.#newest !== null
+  }
+
+  /** The newest snapshot, without incidents; null before the first. Whoever asks counts as looking on for a while. */
+  look(): Snapshot | null {
+    this.#watchedUntilMs = this.#clock.monotonicMs() + WATCHED_FOR_MS
     return this.#newest === null ? null : { ...this.#newest, incidents: [] }
   }
 
@@ -72,6 +93,21 @@ export class Observer {
 
   async #look(): Promise<void> {
     const startedMs = this.#clock.monotonicMs()
+    try {
+      await this.#lookOnce()
+      this.#defect = ''
+    } catch (error) {
+      // A service of another version may say what nobody here understands: the page goes on with the others' next look.
+      const defect = describeError(error)
+      if (defect !== this.#defect) this.#onDefect(error)
+      this.#defect = defect
+    }
+    if (this.#stopped) return
+    const tookMs = this.#clock.monotonicMs() - startedMs
+    this.#cancel = this.#clock.schedule(Math.max(100, EVERY_MS - tookMs), () => this.start())
+  }
+
+  async #lookOnce(): Promise<void> {
     const { ingestUrls, consumerUrls } = this.#config
     const [ingestions, consumers] = await Promise.all([
       Promise.all(ingestUrls.map(ingestionStatus)),
@@ -82,24 +118,44 @@ export class Observer {
     const seen = this.#seen(ingestions, consumers)
     const snapshot = {
       ...seen,
+      ...shownStreams(seen.streams),
       problems: problemsOf(seen),
       incidents: this.#incidents.observe(seen),
-      moment: momentOf(seen),
+      moment: momentOf(
+        seen,
+        consumers.every((one) => one !== null),
+      ),
     }
     this.#remember(snapshot.moment)
     this.#newest = snapshot
     for (const listener of this.#listeners) listener(snapshot)
-    const tookMs = this.#clock.monotonicMs() - startedMs
-    this.#cancel = this.#clock.schedule(Math.max(100, EVERY_MS - tookMs), () => this.start())
   }
 
+  /** Asks when it is time, and waits a little for the answer: a database that hangs is not to hold up what the services say. */
   async #askDatabase(ingestions: ReadonlyArray<IngestionStatus | null>): Promise<void> {
     const nowMs = this.#clock.monotonicMs()
-    const isWatched = this.#listeners.size > 0 || this.#stored === null
-    if (!isWatched || nowMs - this.#databaseAskedMs < DATABASE_EVERY_MS) return
-    this.#databaseAskedMs = nowMs
+    const isWatched = this.#listeners.size > 0 || nowMs < this.#watchedUntilMs
+    const everyMs = isWatched ? DATABASE_EVERY_MS : DATABASE_UNWATCHED_EVERY_MS
+    if (this.#asking === null && nowMs - this.#databaseAskedMs >= everyMs) {
+      this.#databaseAskedMs = nowMs
+      this.#asking = this.#readStored(symbolsOf(this.#config, ingestions)).finally(() => {
+        this.#asking = null
+      })
+    }
+    if (this.#asking === null) return
+    if (nowMs - this.#databaseAskedMs > DATABASE_SILENT_MS)
+      this.#databaseProblem = `has not answered for ${Math.floor((nowMs - this.#databaseAskedMs) / 1000)} s`
+    let cancel = () => {}
+    const waited = new Promise<void>((resolve) => {
+      cancel = this.#clock.schedule(DATABASE_WAIT_MS, resolve)
+    })
+    await Promise.race([this.#asking, waited])
+    cancel()
+  }
+
+  async #readStored(symbols: readonly string[]): Promise<void> {
     try {
-      this.#stored = await readStored(this.#database, symbolsOf(this.#config, ingestions))
+      this.#stored = await readStored(this.#database, symbols)
       this.#databaseProblem = ''
     } catch (error) {
       this.#databaseProblem = `cannot be asked: ${describeError(error)}`
@@ -115,7 +171,12 @@ export class Observer {
     const { ingestUrls, consumerUrls } = this.#config
     const here = ingestions.filter((one) => one !== null)
     const there = consumers.filter((one) => one !== null)
-    const inserted = there.length === 0 ? null : sum(there.map(({ counters }) => counters.inserted))
+    const rates = consumers.flatMap((one, i) => {
+      const url = consumerUrls[i] ?? ''
+      if (one === null) return []
+      this.#inserted.set(url, one.counters.inserted)
+      return [this.#rates.of(`rows ${url}`, one.counters.inserted, nowMs)]
+    })
     return {
       atMs,
       version: VERSION,
@@ -131,7 +192,12 @@ export class Observer {
           uptimeMs: null,
         },
       ],
-      connections: here.flatMap(({ connections }) => connections),
+      connections: ingestions.flatMap((one, i) =>
+        (one?.connections ?? []).map((connection) => ({
+          ...connection,
+          part: partName('ingestion', ingestUrls, i),
+        })),
+      ),
       streams: here.flatMap(({ streams }) =>
         Object.entries(streams).map(([stream, { events, lastSeenAgeMs, quiet }]) => ({
           stream,
@@ -147,8 +213,8 @@ export class Observer {
       eventToReceiptMs: worst(here.map(({ eventToReceiptMs }) => eventToReceiptMs)),
       receiptToRowMs: worst(there.map(({ receiptToRowMs }) => receiptToRowMs)),
       received: here.length === 0 ? null : sum(here.map(({ counters }) => counters.received)),
-      inserted,
-      rowsPerSecond: inserted === null ? null : this.#rates.of('rows', inserted, nowMs),
+      inserted: there.length === 0 ? null : sum([...this.#inserted.values()]),
+      rowsPerSecond: there.length === 0 ? null : sum(rates),
       stored: this.#databaseProblem === '' ? this.#stored : null,
     }
   }
@@ -159,7 +225,19 @@ export class Observer {
   }
 }
 
-function momentOf(seen: Seen): Moment {
+/** Those that have gone quiet and the busiest. */
+function shownStreams(streams: readonly StreamView[]): Pick<Snapshot, 'streams' | 'streamsLeftOut'> {
+  const shown =
+    streams.length <= STREAMS_SHOWN
+      ? streams
+      : [...streams]
+          .sort((a, b) => Number(b.quiet) - Number(a.quiet) || b.perSecond - a.perSecond)
+          .slice(0, STREAMS_SHOWN)
+  return { streams: shown, streamsLeftOut: streams.length - shown.length }
+}
+
+/** @param lagIsKnown every consumer has said which part of it is its own */
+function momentOf(seen: Seen, lagIsKnown: boolean): Moment {
   const { atMs, eventToReceiptMs, receiptToRowMs, partitions, rowsPerSecond, streams, received } = seen
   const measured = ({ count }: LatencySummary, value: number) => (count === 0 ? null : value)
   return {
@@ -168,7 +246,7 @@ function momentOf(seen: Seen): Moment {
     receiptP99: measured(eventToReceiptMs, eventToReceiptMs.p99),
     rowP50: measured(receiptToRowMs, receiptToRowMs.p50),
     rowP99: measured(receiptToRowMs, receiptToRowMs.p99),
-    lag: partitions.length === 0 ? null : sum(partitions.map(({ lag }) => lag)),
+    lag: partitions.length === 0 || !lagIsKnown ? null : sum(partitions.map(({ lag }) => lag)),
     rowsPerSecond,
     messagesPerSecond: received === null ? null : sum(streams.map(({ perSecond }) => perSecond)),
   }
@@ -192,7 +270,7 @@ function partViews(
 ): PartView[] {
   return urls.map((url, i) => {
     const status = statuses[i] ?? null
-    const shown = urls.length === 1 ? name : `${name} ${i + 1}`
+    const shown = partName(name, urls, i)
     if (status === null)
       return { name: shown, url, health: 'away', reason: 'does not answer', uptimeMs: null }
     const { ready, reason, uptimeMs } = status
@@ -204,6 +282,10 @@ function partViews(
       uptimeMs,
     }
   })
+}
+
+function partName(name: string, urls: readonly string[], i: number): string {
+  return urls.length === 1 ? name : `${name} ${i + 1}`
 }
 
 /** Percentiles of several services cannot be added: the slowest stands for all. */

@@ -6,13 +6,14 @@ import type { Observer } from './observer.ts'
 import type { Past, SeriesPoint, Snapshot } from './snapshot.ts'
 
 export interface DashboardSources {
-  readonly observer: Pick<Observer, 'past' | 'newest' | 'listen'>
+  readonly observer: Pick<Observer, 'past' | 'look' | 'hasLooked' | 'listen'>
   series(symbol: string): Promise<SeriesPoint[]>
 }
 
 /** A page that reads so slowly is behind for good: it is let go, and comes back by itself. */
 const BUFFERED_MAX_BYTES = 4 << 20
 const RETRY_MS = 1000
+const PAGES_MAX = 100
 const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 
 const HEADERS = {
@@ -30,6 +31,13 @@ const HEADERS = {
 export function dashboardServer({ observer, series }: DashboardSources): FastifyInstance {
   const server = fastify({ forceCloseConnections: true })
   const pages = new Set<ServerResponse>()
+  const texts = new WeakMap<Snapshot, string>()
+  // One text for all pages.
+  const once = (snapshot: Snapshot) => {
+    const text = texts.get(snapshot) ?? told('snapshot', snapshot)
+    texts.set(snapshot, text)
+    return text
+  }
   server.addHook('onSend', async (_request, reply) => {
     reply.headers(HEADERS)
   })
@@ -44,27 +52,32 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
   }
   server.get('/livez', async () => 'ok')
   server.get('/readyz', async (_request, reply) =>
-    observer.newest === null ? reply.code(503).send('nothing has been asked yet') : 'ready',
+    !observer.hasLooked ? reply.code(503).send('nothing has been asked yet') : 'ready',
   )
   server.get(
     '/snapshot',
-    async (_request, reply) => observer.newest ?? reply.code(503).send({ error: 'not yet' }),
+    async (_request, reply) => observer.look() ?? reply.code(503).send({ error: 'not yet' }),
   )
   server.get<{ Querystring: { symbol?: string } }>('/series', async ({ query }, reply) => {
     const { symbol = '' } = query
     return SYMBOL.test(symbol) ? series(symbol) : reply.code(400).send({ error: 'symbol is not a symbol' })
   })
-  server.get('/events', (_request, reply) => {
+  server.get('/events', { exposeHeadRoute: false }, (_request, reply) => {
+    if (pages.size >= PAGES_MAX) {
+      void reply.code(503).send({ error: `${PAGES_MAX} pages are open` })
+      return
+    }
     reply.hijack()
     const page = reply.raw
     pages.add(page)
     page.writeHead(200, { ...HEADERS, 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
     page.write(`retry: ${RETRY_MS}\n\n`)
-    tell(page, 'past', observer.past)
-    if (observer.newest !== null) tell(page, 'snapshot', observer.newest)
+    page.write(told('past', observer.past))
+    const newest = observer.look()
+    if (newest !== null) page.write(told('snapshot', newest))
     const end = observer.listen((snapshot) => {
       if (page.writableLength > BUFFERED_MAX_BYTES) page.destroy()
-      else tell(page, 'snapshot', snapshot)
+      else page.write(once(snapshot))
     })
     page.on('close', () => {
       end()
@@ -86,6 +99,6 @@ export async function listen(server: FastifyInstance, host: string, port: number
   }
 }
 
-function tell(page: ServerResponse, event: 'past' | 'snapshot', data: Past | Snapshot): void {
-  page.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
+function told(event: 'past' | 'snapshot', data: Past | Snapshot): string {
+  return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
 }

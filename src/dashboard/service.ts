@@ -19,7 +19,9 @@ export async function startDashboard(config: DashboardConfig, log: Logger): Prom
     queryTimeoutMs: QUERY_TIMEOUT_MS,
     applicationName: 'tapeline-dashboard',
   })
-  const observer = new Observer(config, database, systemClock())
+  const observer = new Observer(config, database, systemClock(), (error) =>
+    log.error({ err: error }, 'A service says what this version of the dashboard cannot show'),
+  )
   const server = dashboardServer({ observer, series: (symbol) => readSeries(database, symbol) })
   const url = await listen(server, config.host, config.port)
   observer.start()

@@ -27,6 +27,12 @@ export interface SymbolView {
   readonly quoteTimeMs: number | null
 }
 
+/** A connection of an ingestion; ids are its own. */
+export interface ConnectionView extends ConnectionStatus {
+  /** The name of the ingestion among the parts. */
+  readonly part: string
+}
+
 export interface StreamView {
   readonly stream: string
   readonly perSecond: number
@@ -88,14 +94,17 @@ export interface Snapshot {
   readonly parts: readonly PartView[]
   /** What is wrong now; empty when all is well. */
   readonly problems: readonly string[]
-  readonly connections: readonly ConnectionStatus[]
+  readonly connections: readonly ConnectionView[]
+  /** Those that have gone quiet, and the busiest. */
   readonly streams: readonly StreamView[]
+  /** How many more there are. */
+  readonly streamsLeftOut: number
   readonly partitions: readonly PartitionStatus[]
   readonly eventToReceiptMs: LatencySummary
   readonly receiptToRowMs: LatencySummary
   /** Of all ingestion services; null while none answers. */
   readonly received: number | null
-  /** Rows that were inserted, of all consumers; null while none answers. */
+  /** Rows that all consumers had inserted since their start when each last answered; null while none answers. */
   readonly inserted: number | null
   readonly rowsPerSecond: number | null
   readonly stored: StoredView | null
@@ -111,6 +120,7 @@ export interface Moment {
   readonly receiptP99: number | null
   readonly rowP50: number | null
   readonly rowP99: number | null
+  /** Null also while a consumer does not answer. */
   readonly lag: number | null
   readonly rowsPerSecond: number | null
   readonly messagesPerSecond: number | null

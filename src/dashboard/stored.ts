@@ -6,8 +6,8 @@ const ROWS_SHOWN = 30
 
 const SERIES_SECONDS = 600
 
-/** The newest day of a hypertable: what is looked for in it costs the same however many days there are. */
-const NEWEST_CHUNK = `SELECT extract(epoch FROM max(range_start)) * 1000 AS ms
+/** The newest day of a hypertable and the one before: what is looked for in them costs the same however many days there are. */
+const NEWEST_CHUNK = `SELECT extract(epoch FROM max(range_start) - interval '1 day') * 1000 AS ms
   FROM timescaledb_information.chunks WHERE hypertable_name = $1`
 
 const SYMBOLS = `SELECT s.symbol, t.price::text, (extract(epoch FROM t.trade_time) * 1000)::float8 AS trade_ms, q.bid_price::text AS bid,
@@ -84,7 +84,7 @@ interface DeadLetterRow {
   readonly unresolved: number
 }
 
-/** Reads what the page shows of the database: a few rows by index, whatever the size of the tables. */
+/** Reads what the page shows of the database: prices by index, whatever the size of the tables; ledger and dead letters are gone over. */
 export async function readStored(database: Database, symbols: readonly string[]): Promise<StoredView> {
   const [tradesFrom, quotesFrom] = [
     await newestChunkMs(database, 'trades'),

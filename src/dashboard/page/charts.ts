@@ -13,6 +13,9 @@ type Values = Array<number | null>
 
 const POINTS_KEPT = 900
 
+/** A line is not drawn over a longer time of which nothing is known. */
+const HOLE_MS = 10_000
+
 /** A chart over time that fits its place and follows the colours of the page. */
 class Chart {
   readonly #place: HTMLElement
@@ -48,11 +51,17 @@ class Chart {
     const last = times.at(-1)
     if (last !== undefined && at < last) return
     if (last === at) for (const line of lines) line.pop()
-    else times.push(at)
+    else {
+      if (last !== undefined && at - last > HOLE_MS / 1000) {
+        times.push(last + 1)
+        for (const line of lines) line.push(null)
+      }
+      times.push(at)
+    }
     lines.forEach((line, i) => {
       line.push(values[i] ?? null)
     })
-    if (times.length > POINTS_KEPT) for (const one of this.#data) one.shift()
+    while (times.length > POINTS_KEPT) for (const one of this.#data) one.shift()
   }
 
   #show(): void {
@@ -64,7 +73,8 @@ class Chart {
   /** The legend shows what the cursor is at, and the newest while it is nowhere. */
   #tellNewest(): void {
     const plot = this.#plot
-    if (plot !== null && (plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: this.#data[0].length - 1 })
+    const newest = this.#data[0].length - 1
+    if (plot !== null && newest >= 0 && (plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: newest })
   }
 
   #fit(): void {
@@ -79,7 +89,7 @@ class Chart {
 
   #draw(): void {
     this.#plot?.destroy()
-    if (this.#place.clientWidth === 0) return
+    if (this.#place.clientWidth === 0 || this.#data[0].length === 0) return
     const style = getComputedStyle(this.#place)
     const colour = (name: string) => resolved(style.getPropertyValue(name), this.#place)
     const axis = {
@@ -97,13 +107,13 @@ class Chart {
           { ...axis, size: widthOfValues },
         ],
         series: [
-          { label: 'UTC', value: (_plot, at) => (at === null ? NONE : timeText(at * 1000)) },
+          { label: 'UTC', value: (_plot, at) => (Number.isFinite(at) ? timeText(at * 1000) : NONE) },
           ...this.#lines.map(({ label, colour: name, dash }) => ({
             label,
             stroke: colour(name),
             width: 1.5,
             value: (_plot: uPlot, value: number | null) => shownValue(value),
-            spanGaps: true,
+            gaps: longGaps,
             points: { show: false },
             ...(dash === true ? { dash: [4, 3] } : {}),
           })),
@@ -114,6 +124,12 @@ class Chart {
     )
   }
 }
+
+/** Short ones are spanned: a second without a trade says nothing. */
+const longGaps: uPlot.Series.GapsRefiner = (plot, _series, _from, _to, gaps) =>
+  gaps.filter(
+    ([from, to]) => (plot.posToVal(to, 'x', true) - plot.posToVal(from, 'x', true)) * 1000 > HOLE_MS,
+  )
 
 function timesOf(_plot: uPlot, times: readonly number[]): string[] {
   return times.map((at) => timeText(at * 1000))

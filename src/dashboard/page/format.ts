@@ -23,6 +23,13 @@ export function timeText(ms: number): string {
   return new Date(ms).toISOString().slice(11, 19)
 }
 
+/** `12:34:56`, UTC, with the day before it where that is another than now. */
+export function momentText(ms: number, nowMs: number): string {
+  const iso = new Date(ms).toISOString()
+  const isToday = iso.slice(0, 10) === new Date(nowMs).toISOString().slice(0, 10)
+  return isToday ? timeText(ms) : `${iso.slice(0, 10)} ${timeText(ms)}`
+}
+
 /** `3 s`, `2 min 5 s`, `22 h 10 min`. */
 export function durationText(ms: number | null): string {
   if (ms === null) return NONE

@@ -1,5 +1,15 @@
 import type { DeadLetterView, GapView, Incident, Snapshot, StoredView } from '../snapshot.ts'
-import { countText, durationText, msText, NONE, priceText, rateText, spreadText, timeText } from './format.ts'
+import {
+  countText,
+  durationText,
+  momentText,
+  msText,
+  NONE,
+  priceText,
+  rateText,
+  spreadText,
+  timeText,
+} from './format.ts'
 
 /** A cell: its text, and a class. */
 type Cell = string | readonly [text: string, className: string]
@@ -54,14 +64,13 @@ export function showSymbols({ symbols }: StoredView, chosen: string, choose: (sy
 }
 
 export function showTotals(snapshot: Snapshot): void {
-  const { received, inserted, rowsPerSecond, partitions, stored, eventToReceiptMs, receiptToRowMs } = snapshot
-  const lag = partitions.length === 0 ? null : partitions.reduce((sum, one) => sum + one.lag, 0)
+  const { received, inserted, rowsPerSecond, moment, stored, eventToReceiptMs, receiptToRowMs } = snapshot
   const measured = (latency: { count: number; p99: number }) => (latency.count === 0 ? null : latency.p99)
   const tiles: Array<[string, string]> = [
-    ['Received', countText(received)],
-    ['Rows stored', countText(inserted)],
+    ['Received since start', countText(received)],
+    ['Rows since start', countText(inserted)],
     ['Rows a second', rateText(rowsPerSecond)],
-    ['Lag', countText(lag)],
+    ['Lag', countText(moment.lag)],
     ['To receipt, p99', msText(measured(eventToReceiptMs))],
     ['To row, p99', msText(measured(receiptToRowMs))],
     ['Open gaps', countText(stored?.gapsByStatus['open'] ?? (stored === null ? null : 0))],
@@ -76,7 +85,8 @@ export function showTotals(snapshot: Snapshot): void {
   )
 }
 
-export function showStreams({ streams }: Snapshot): void {
+export function showStreams({ streams, streamsLeftOut }: Snapshot): void {
+  text('stream-count', streamsLeftOut === 0 ? '' : `and ${countText(streamsLeftOut)} more that flow`)
   const busiest = [...streams].sort(
     (a, b) => Number(b.quiet) - Number(a.quiet) || a.stream.localeCompare(b.stream),
   )
@@ -106,10 +116,10 @@ export function showPartitions({ partitions }: Snapshot): void {
 export function showConnections({ connections }: Snapshot): void {
   rows(
     'connections',
-    connections.map(({ id, state, streams, ageMs, rolloverInMs }) => ({
+    connections.map(({ id, part, state, streams, ageMs, rolloverInMs }) => ({
       bad: state !== 'streaming' && state !== 'open',
       cells: [
-        String(id),
+        part === 'ingestion' ? String(id) : `${id} of ${part}`,
         state,
         String(streams),
         durationText(ageMs),
@@ -168,7 +178,7 @@ function rangeOf({ fromId, toId, fromMs, toMs }: GapView): string {
   if (fromId !== null && toId !== null)
     return fromId === toId ? String(fromId) : `${fromId}–${toId} (${countText(toId - fromId + 1)})`
   return fromMs !== null && toMs !== null
-    ? `${timeText(fromMs)}–${timeText(toMs)} (${durationText(toMs - fromMs)})`
+    ? `${momentText(fromMs, Date.now())}–${momentText(toMs, fromMs)} (${durationText(toMs - fromMs)})`
     : ''
 }
 
@@ -182,7 +192,7 @@ function storyOf({ detectedMs, closedMs, cause, status, reason }: GapView): stri
 
 function letterText({ place, origin, attempts, resolvedMs }: DeadLetterView): string {
   const tried = attempts > 1 ? `, ${attempts} attempts` : ''
-  return `${place}, found by ${origin}${tried}${resolvedMs === null ? '' : `; resolved ${timeText(resolvedMs)}`}`
+  return `${place}, found by ${origin}${tried}${resolvedMs === null ? '' : `; resolved ${momentText(resolvedMs, Date.now())}`}`
 }
 
 function symbolRow(symbol: string, choose: (symbol: string) => void): HTMLTableRowElement {
@@ -235,7 +245,9 @@ function entry(atMs: number, what: string, more = ''): HTMLLIElement {
   const item = document.createElement('li')
   const body = document.createElement('div')
   body.append(make('b', what), ...(more === '' ? [] : [make('small', more)]))
-  item.append(make('time', timeText(atMs)), body)
+  const time = make('time', momentText(atMs, Date.now()))
+  time.setAttribute('datetime', new Date(atMs).toISOString())
+  item.append(time, body)
   return item
 }
 

@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer as createHttpServer } from 'node:http'
+import { createServer, type Server } from 'node:net'
+import { test } from 'node:test'
+import { dashboardConfig } from '../src/dashboard/config.ts'
+import { Observer } from '../src/dashboard/observer.ts'
+import type { Snapshot } from '../src/dashboard/snapshot.ts'
+import { loadSettings } from '../src/settings/load.ts'
+import { openPostgres } from '../src/store/postgres.ts'
+import { systemClock } from '../src/timing/clock.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const NOTHING = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
+
+async function opened(server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('The server has no port')
+  return address.port
+}
+
+/** Something that answers at `/status` as a consumer does. */
+async function statusServer() {
+  const server = createHttpServer((_request, response) => {
+    if (consumer.status === null) response.destroy()
+    else response.end(JSON.stringify(consumer.status))
+  })
+  const consumer = {
+    status: null as unknown,
+    url: `http://127.0.0.1:${await opened(server)}`,
+    says(inserted: number) {
+      this.status = {
+        service: 'consumer',
+        ready: true,
+        reason: '',
+        uptimeMs: 1,
+        partitions: [{ topic: 't', partition: 0, nextOffset: 0, endOffset: 7, lag: 7 }],
+        counters: { inserted },
+        receiptToRowMs: NOTHING,
+      }
+    },
+    close: () => server.close(),
+  }
+  return consumer
+}
+
+/** A database that takes connections and says nothing on them. */
+async function observed(urls: readonly string[]) {
+  const silent = createServer((socket) => sockets.push(socket))
+  const sockets: Array<{ destroy(): unknown }> = []
+  const database = openPostgres({
+    url: `postgresql://a@127.0.0.1:${await opened(silent)}/b?sslmode=disable`,
+    poolMin: 0,
+    poolMax: 1,
+    queryTimeoutMs: 5000,
+    applicationName: 'test',
+  })
+  const settings = loadSettings(
+    { CONSUMER_URLS: urls.join(), INGEST_URLS: 'http://127.0.0.1:1' },
+    { cwd: '/' },
+  )
+  const defects: unknown[] = []
+  const observer = new Observer(dashboardConfig(settings), database, systemClock(), (error) =>
+    defects.push(error),
+  )
+  const snapshots: Snapshot[] = []
+  observer.listen((snapshot) => snapshots.push(snapshot))
+  observer.start()
+  return {
+    snapshots,
+    defects,
+    async next(): Promise<Snapshot> {
+      const seen = snapshots.length
+      await waitFor(() => snapshots.length > seen, { timeoutMs: 10_000, what: 'a look' })
+      return snapshots.at(-1) ?? assert.fail()
+    },
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy()
+      await observer.stop()
+      await database.close()
+      silent.close()
+    },
+  }
+}
+
+test('goes on telling what the services say while the database takes questions and answers none', async () => {
+  const consumer = await statusServer()
+  consumer.says(100)
+  try {
+    await using observer = await observed([consumer.url])
+    const hung = await waitFor(
+      () =>
+        observer.snapshots.find(({ problems }) =>
+          problems.some((problem) => /^database: has not answered for \d s/.test(problem)),
+        ),
+      { timeoutMs: 10_000, what: 'the database to be missed' },
+    )
+    assert.equal(hung.inserted, 100)
+    // More than one look meanwhile: none has waited for the answer.
+    assert.ok(observer.snapshots.indexOf(hung) >= 2)
+  } finally {
+    consumer.close()
+  }
+})
+
+test('counts no row twice and hides no lag when a consumer does not answer for a while', async () => {
+  const [first, second] = [await statusServer(), await statusServer()]
+  first.says(1_000_000)
+  second.says(2_000_000)
+  try {
+    await using observer = await observed([first.url, second.url])
+    await observer.next()
+    assert.equal((await observer.next()).inserted, 3_000_000)
+    assert.equal(observer.snapshots.at(-1)?.moment.lag, 14)
+    second.status = null
+    await observer.next()
+    const without = await observer.next()
+    assert.deepEqual([without.inserted, without.moment.lag], [3_000_000, null])
+    second.says(2_000_100)
+    await observer.next()
+    assert.equal((await observer.next()).inserted, 3_000_100)
+    const rates = observer.snapshots.map(({ rowsPerSecond }) => rowsPerSecond ?? 0)
+    assert.ok(Math.max(...rates) < 1000, `rows a second: ${rates}`)
+    assert.ok(Math.max(...rates) > 0)
+  } finally {
+    first.close()
+    second.close()
+  }
+})
+
+test('survives a service whose status it does not understand, says so once, and shows it when it does', async () => {
+  const consumer = await statusServer()
+  consumer.status = { service: 'consumer', ready: true }
+  try {
+    await using observer = await observed([consumer.url])
+    await waitFor(() => observer.defects.length > 0, { timeoutMs: 10_000, what: 'the defect' })
+    await new Promise((resolve) => setTimeout(resolve, 2500))
+    assert.equal(observer.defects.length, 1)
+    consumer.says(5)
+    assert.equal((await observer.next()).inserted, 5)
+  } finally {
+    consumer.close()
+  }
+})
