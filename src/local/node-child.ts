@@ -37,7 +37,7 @@ export async function spawnNode(
 }
 
 /** As `bin/tapeline` has it. */
-const MEMORY = { MALLOC_ARENA_MAX: '2', NODE_OPTIONS: '--max-semi-space-size=8' }
+const MEMORY = { MALLOC_ARENA_MAX: '2', NODE_OPTIONS: '--max-semi-space-size=8 --v8-pool-size=1' }
 
 /** Node keeps what it compiled in a folder of its version, below the one that it was told. */
 function compileCache(): NodeJS.ProcessEnv {
