@@ -31,6 +31,9 @@ const IDLE_IN_TRANSACTION = '25P03'
 const ADMIN_SHUTDOWN = '57P01'
 const PROTOCOL_VIOLATION = '08P01'
 
+/** For reading why a connection ends. */
+const LAST_WORDS_MS = 1000
+
 export interface EmbeddedServerOptions {
   readonly backend: SharedBackend
   /** Compared in constant time. Any user and database name is accepted. */
@@ -118,8 +121,9 @@ async function converse(
     if (message[0] === TERMINATE) return
     socket.setTimeout(0)
     const output = await session.execute(message)
-    if (output.length > 0 && !socket.write(output)) await drained(socket)
+    // From here on it is the client's turn: to read, and then to go on.
     if (session.holdsBackend) socket.setTimeout(options.idleInTransactionMs)
+    if (output.length > 0 && !socket.write(output)) await drained(socket)
   }
 }
 
@@ -191,5 +195,8 @@ function end(socket: Socket, lastWords?: Buffer): void {
   if (socket.destroyed || socket.writableEnded) return
   socket.setTimeout(0)
   if (lastWords !== undefined) socket.write(lastWords)
+  // One that does not read would keep them, and itself, for ever.
+  const giveUp = setTimeout(() => socket.destroy(), LAST_WORDS_MS)
+  socket.once('close', () => clearTimeout(giveUp))
   socket.destroySoon()
 }
