@@ -50,8 +50,8 @@ test('says which port is taken and what to do about it', async () => {
     env: { KAFKA_BROKERS: '127.0.0.1:1', INGEST_PORT: '18080' },
   })
   await second.assertExit(1)
-  assert.match(second.output(), /Port 18080 on 127\.0\.0\.1 is in use/)
-  assert.match(second.output(), /set INGEST_PORT to another port/)
+  assert.match(second.output(), /Port 18080 on 127\.0\.0\.1 is taken by another process/)
+  assert.match(second.output(), /set INGEST_PORT to a free port/)
 })
 
 test('says in one readable line why the broker cannot be used, down to the refused connection, and a command that works', async () => {

@@ -1,6 +1,8 @@
 import type { ServerResponse } from 'node:http'
 import fastify, { type FastifyInstance } from 'fastify'
 import { TapelineError } from '../errors.ts'
+import { FOREIGN_HOST, hasForeignHost } from '../telemetry/host-name.ts'
+import { explainPort } from '../telemetry/port-problem.ts'
 import { ASSETS } from './assets.ts'
 import type { Observer } from './observer.ts'
 import type { Past, SeriesPoint, Snapshot } from './snapshot.ts'
@@ -40,6 +42,9 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
   }
   server.addHook('onSend', async (_request, reply) => {
     reply.headers(HEADERS)
+  })
+  server.addHook('onRequest', async (request, reply) => {
+    if (hasForeignHost(request.raw)) await reply.code(403).send(FOREIGN_HOST)
   })
   server.addHook('preClose', async () => {
     for (const page of pages) page.destroy()
@@ -87,15 +92,18 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
   return server
 }
 
-/** @throws TapelineError `ENVIRONMENT` when the port is taken */
+/** @throws TapelineError `ENVIRONMENT` when the port cannot be opened */
 export async function listen(server: FastifyInstance, host: string, port: number): Promise<string> {
   try {
     return await server.listen({ host, port })
   } catch (error) {
-    throw new TapelineError('ENVIRONMENT', `Port ${port} on ${host} cannot be opened`, {
-      fix: 'Stop what uses it, or set DASHBOARD_PORT to another port.',
-      cause: error,
-    })
+    const { text, fix } = explainPort(
+      String(Reflect.get(Object(error), 'code')),
+      port,
+      host,
+      'DASHBOARD_PORT',
+    )
+    throw new TapelineError('ENVIRONMENT', `Port ${text}`, { fix, cause: error })
   }
 }
 

@@ -34,6 +34,14 @@ export function faultInterface(
     const reply = ({ status, body }: Answer) =>
       response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
     const fail = (error: unknown) => reply(refusal(error))
+    // A page of the web could order faults without being able to read the answer; every browser says where a page comes from.
+    if (request.headers.origin !== undefined) {
+      reply({
+        status: 403,
+        body: { error: 'Faults are not taken from web pages (this request has an Origin).' },
+      })
+      return true
+    }
     bodyOf(request)
       .then((body) => reply(answer(parts, request.method ?? 'GET', path, url.searchParams, body)))
       .catch(fail)
@@ -62,7 +70,8 @@ function answer(
   if (first === 'truth' && method === 'GET') return { status: 200, body: truth(history, second, query) }
   if (method === 'DELETE') faults.end(Number(first))
   const fault = faults.list().find(({ id }) => String(id) === first)
-  if (fault === undefined) return { status: 404, body: { error: `There is no fault ${first}` } }
+  if (fault === undefined)
+    return { status: 404, body: { error: `There is no fault ${first}`, fix: 'GET /faults lists them.' } }
   return { status: 200, body: fault }
 }
 
@@ -93,7 +102,10 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (cause) {
-    throw new TapelineError('INPUT', `The body is no JSON: ${describeError(cause)}.`, { cause })
+    throw new TapelineError('INPUT', `The body is no JSON: ${describeError(cause)}.`, {
+      fix: 'A fault is {"kind":"drop","count":10}; docs/faults.md has all kinds.',
+      cause,
+    })
   }
 }
 

@@ -1,19 +1,15 @@
 import { randomInt } from 'node:crypto'
-import { createServer } from 'node:net'
 import { TapelineError } from '../errors.ts'
+import { explainPort, portProblem } from '../telemetry/port-problem.ts'
 
 const HOST = '127.0.0.1'
 const HIGHEST_PORT = 65_535
 /** Below the ports that systems give to outgoing connections and to servers that ask for any (32,768 up on Linux). */
 const OWN_PORTS = { first: 20_000, count: 12_768 }
 
-/** Whether nothing listens on this port of 127.0.0.1; with `host`, of that address. */
-export function isPortFree(port: number, host = HOST): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer()
-    server.once('error', () => resolve(false))
-    server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(true)))
-  })
+/** Whether this port of 127.0.0.1 can be opened. */
+export async function isPortFree(port: number): Promise<boolean> {
+  return (await portProblem(port, HOST)) === null
 }
 
 /**
@@ -32,10 +28,10 @@ export async function nextFreePort(wanted: number): Promise<number> {
   })
 }
 
-/** @throws TapelineError `ENVIRONMENT` when something else listens on the port of a setting */
+/** @throws TapelineError `ENVIRONMENT` when the port of a setting cannot be opened */
 export async function requirePort(port: number, host: string, setting: string): Promise<void> {
-  if (port === 0 || (await isPortFree(port, host))) return
-  throw new TapelineError('ENVIRONMENT', `Port ${port} on ${host} is taken by another process`, {
-    fix: `Stop it (ss -ltnp 'sport = :${port}' shows which), or set ${setting} to a free port.`,
-  })
+  const code = port === 0 ? null : await portProblem(port, host)
+  if (code === null) return
+  const { text, fix } = explainPort(code, port, host, setting)
+  throw new TapelineError('ENVIRONMENT', `Port ${text}`, { fix })
 }

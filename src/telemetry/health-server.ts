@@ -1,6 +1,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describeError, TapelineError } from '../errors.ts'
+import { FOREIGN_HOST, hasForeignHost } from './host-name.ts'
+import { explainPort } from './port-problem.ts'
 
 /** What a service answers over HTTP. Asked anew at every request, so that health is true now. */
 export interface HealthSources {
@@ -55,6 +57,7 @@ async function answer(
     response.writeHead(code, { 'content-type': type, 'cache-control': 'no-store' })
     response.end(request.method === 'HEAD' ? undefined : body)
   }
+  if (hasForeignHost(request)) return send(403, FOREIGN_HOST)
   if (request.method !== 'GET' && request.method !== 'HEAD') return send(405, 'method not allowed\n')
   switch (new URL(request.url ?? '/', 'http://localhost').pathname) {
     case '/':
@@ -75,11 +78,7 @@ async function answer(
 }
 
 function cannotListen(error: Error, address: { host: string; port: number; portSetting: string }): Error {
-  const code = Reflect.get(error, 'code')
-  if (code !== 'EADDRINUSE' && code !== 'EACCES' && code !== 'EADDRNOTAVAIL') return error
-  const why = code === 'EADDRINUSE' ? 'is in use' : 'cannot be opened'
-  return new TapelineError('ENVIRONMENT', `Port ${address.port} on ${address.host} ${why}`, {
-    fix: `Stop what uses it, or set ${address.portSetting} to another port.`,
-    cause: error,
-  })
+  const { port, host, portSetting } = address
+  const { text, fix } = explainPort(String(Reflect.get(error, 'code')), port, host, portSetting)
+  return new TapelineError('ENVIRONMENT', `Port ${text}`, { fix, cause: error })
 }

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { request } from 'node:http'
+import { test } from 'node:test'
+import { dashboardServer } from '../src/dashboard/server.ts'
+import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { startHealthServer } from '../src/telemetry/health-server.ts'
+
+function statusOf(url: string, headers: Record<string, string>, method = 'GET'): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const asked = request(url, { headers, method }, (response) => {
+      response.resume()
+      resolve(response.statusCode ?? 0)
+    })
+    asked.once('error', reject)
+    asked.end(method === 'POST' ? '{"kind":"drop","count":1}' : undefined)
+  })
+}
+
+const OWN = ['localhost', 'localhost:1', '127.0.0.1:80', '[::1]:8080', '192.0.2.1', 'tapeline.localhost']
+const FOREIGN = ['example.com', 'example.com:8080', 'localhost.example.com', '127.0.0.1.example.com', 'a b']
+
+async function assertOwnNamesOnly(url: string): Promise<void> {
+  for (const host of OWN) assert.equal(await statusOf(url, { host }), 200, host)
+  for (const host of FOREIGN) assert.equal(await statusOf(url, { host }), 403, host)
+}
+
+test('a service answers over loopback only to names of this machine', async () => {
+  const server = await startHealthServer(
+    { host: '127.0.0.1', port: 0, portSetting: 'INGEST_PORT' },
+    { readiness: () => ({ ready: true, reason: '' }), status: () => ({}), metrics: async () => '' },
+  )
+  try {
+    await assertOwnNamesOnly(`${server.url}/status`)
+  } finally {
+    await server.close()
+  }
+})
+
+test('so does the dashboard', async () => {
+  const observer = {
+    past: { moments: [], incidents: [] },
+    hasLooked: true,
+    look: () => null,
+    listen: () => () => {},
+  }
+  const server = dashboardServer({ observer, series: async () => [] })
+  try {
+    await assertOwnNamesOnly(`${await server.listen({ host: '127.0.0.1', port: 0 })}/readyz`)
+  } finally {
+    await server.close()
+  }
+})
+
+test('faults are ordered by programs, not by pages of the web', async () => {
+  const exchange = await startSimulatedExchange({
+    symbols: ['BTCUSDT'],
+    messagesPerSecond: 1,
+    faultInterface: true,
+  })
+  try {
+    const url = `${exchange.restUrl}/faults`
+    assert.equal(await statusOf(url, {}, 'POST'), 201)
+    assert.equal(await statusOf(url, { origin: 'https://example.com' }, 'POST'), 403)
+    assert.equal(await statusOf(url, { origin: 'null' }, 'DELETE'), 403)
+    assert.equal(exchange.faults.list().length, 1)
+  } finally {
+    await exchange.close()
+  }
+})
