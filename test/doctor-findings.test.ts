@@ -2,9 +2,12 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
 import type { Finding } from '../src/doctor/finding.ts'
+import { checkPorts } from '../src/doctor/machine.ts'
 import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
 import { freePort } from '../src/local/ports.ts'
+import { loadSettings } from '../src/settings/load.ts'
 import { migrate } from '../src/store/migrate.ts'
+import { startHealthServer } from '../src/telemetry/health-server.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
 import { databaseKinds } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
@@ -99,6 +102,34 @@ test('finds nothing where all is well, and names each thing that is wrong with i
   away.password = 'secret-of-the-test'
   const gone = await diagnose({ ...env, DATABASE_URL: away.href, KAFKA_BROKERS: '127.0.0.1:1' }, 1)
   assert.deepEqual(bad(gone).sort(), ['Kafka', 'database'])
+})
+
+test('a port that a service of ours holds is no fault, unless that service is not well', async () => {
+  const port = await freePort()
+  const other = await freePort()
+  const consumer = { ready: true, reason: '' }
+  const server = await startHealthServer(
+    { host: '127.0.0.1', port, portSetting: 'CONSUMER_PORT' },
+    {
+      readiness: () => consumer,
+      status: () => ({ service: 'consumer', ...consumer }),
+      metrics: async () => '',
+    },
+  )
+  try {
+    const ports = {
+      CONSUMER_PORT: String(port),
+      INGEST_PORT: String(other),
+      DASHBOARD_PORT: String(await freePort()),
+    }
+    const find = async () =>
+      (await checkPorts(loadSettings(ports, { cwd: '/' }), false)).map(({ verdict }) => verdict)
+    assert.deepEqual(await find(), ['good', 'good', 'good'])
+    consumer.ready = false
+    assert.deepEqual(await find(), ['good', 'bad', 'good'])
+  } finally {
+    await server.close()
+  }
 })
 
 test('asks for Java and Maven only where it would start Kafka itself', async () => {

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import type { Finding } from '../doctor/finding.ts'
-import { readRunningEndpoints } from '../local/process-registry.ts'
+import { runningHere } from '../local/running-here.ts'
 import { colourStyle, plainStyle } from '../local/text-style.ts'
 import { loadSettings, type Settings } from '../settings/load.ts'
 
@@ -14,7 +14,7 @@ export function doctorCommand(): Command {
     .option('--json', 'print the findings as JSON')
     .addHelpText(
       'after',
-      `\nKafka and database are looked at where KAFKA_BROKERS and DATABASE_URL are set, or \`up\` runs here. Exit code 1 when
+      `\nKafka and database are looked at where KAFKA_BROKERS and DATABASE_URL are set, or where an \`up\` runs here and no others are set. Exit code 1 when
 something keeps Tapeline from working (✗); ! does not.
 
 Examples:
@@ -33,14 +33,13 @@ Examples:
 }
 
 /** The settings, with the parts of the `up` that runs here where none are set. */
-function here(): { settings: Settings; running: ReturnType<typeof readRunningEndpoints> } {
+function here(): { settings: Settings; running: ReturnType<typeof runningHere> } {
   const load = (environment: NodeJS.ProcessEnv) => loadSettings(environment, { cwd: process.cwd() })
   const settings = load(process.env)
-  const running = readRunningEndpoints(settings.DATA_DIR)
+  const running = runningHere(settings)
   if (running === null) return { settings, running }
-  const environment = { ...process.env }
-  if (!settings.isSet('KAFKA_BROKERS')) environment['KAFKA_BROKERS'] = running.kafkaBrokers
-  if (!settings.isSet('DATABASE_URL')) environment['DATABASE_URL'] = running.databaseUrl
+  const { kafkaBrokers: KAFKA_BROKERS, databaseUrl: DATABASE_URL } = running
+  const environment = { ...process.env, KAFKA_BROKERS, DATABASE_URL }
   return { settings: load(environment), running }
 }
 

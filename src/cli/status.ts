@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { readRunningEndpoints } from '../local/process-registry.ts'
+import { runningHere } from '../local/running-here.ts'
 import { consumerStatus, ingestionStatus } from '../local/service-status.ts'
 import { serviceUrl } from '../local/service-url.ts'
 import { clockText, msText } from '../local/text-style.ts'
@@ -28,8 +28,8 @@ export function statusCommand(): Command {
     .option('--watch', 'again every second, until Ctrl-C')
     .addHelpText(
       'after',
-      `\nIt asks INGEST_URLS and CONSUMER_URLS, or else the services of the \`up\` that runs here, or of INGEST_PORT and
-CONSUMER_PORT.
+      `\nIt asks INGEST_URLS and CONSUMER_URLS, or else INGEST_PORT and CONSUMER_PORT of this machine: those of the \`up\` that
+runs here, unless others are set.
 
 Examples:
   bin/tapeline status
@@ -52,7 +52,7 @@ Examples:
 }
 
 function askAll(settings: Settings): Promise<Answer[]> {
-  const running = readRunningEndpoints(settings.DATA_DIR)
+  const running = runningHere(settings)
   const ingestUrls = settings.INGEST_URLS ?? [running?.ingestUrl ?? serviceUrl(settings, 'INGEST_PORT')]
   const consumerUrls = settings.CONSUMER_URLS ?? [
     running?.consumerUrl ?? serviceUrl(settings, 'CONSUMER_PORT'),

@@ -5,7 +5,7 @@ import { consumerStatus, ingestionStatus } from '../local/service-status.ts'
 import type { Settings } from '../settings/load.ts'
 import { checkDatabase } from './database.ts'
 import { checkExchange } from './exchange.ts'
-import { bad, type Finding, good, notNeeded } from './finding.ts'
+import { bad, type Finding, notNeeded, serviceFinding } from './finding.ts'
 import { checkKafka } from './kafka.ts'
 import { checkDisk, checkJava, checkNode, checkPorts } from './machine.ts'
 
@@ -80,9 +80,8 @@ async function checkServices({ ingestUrl, consumerUrl }: Endpoints): Promise<Fin
   const statuses = await Promise.all([ingestionStatus(ingestUrl), consumerStatus(consumerUrl)])
   return statuses.map((status, i) => {
     const [what, url] = i === 0 ? ['ingestion', ingestUrl] : ['consumer', consumerUrl]
-    if (status === null) return bad(what, `${url} does not answer`, 'See its log below DATA_DIR.')
-    return status.ready
-      ? good(what, `${url} is ready`)
-      : bad(what, status.reason || 'is starting', `See ${url}/status`)
+    return status === null
+      ? bad(what, `${url} does not answer`, 'See its log below DATA_DIR.')
+      : serviceFinding(what, url, status)
   })
 }

@@ -23,3 +23,12 @@ export function warning(what: string, text: string, fix: string): Finding {
 export function notNeeded(what: string, text: string): Finding {
   return { what, verdict: 'none', text, fix: '' }
 }
+
+/** A service of ours that answers at `url`. */
+export function serviceFinding(
+  what: string,
+  url: string,
+  { ready, reason }: { readonly ready: boolean; readonly reason: string },
+): Finding {
+  return ready ? good(what, `${url} is ready`) : bad(what, reason || 'is starting', `See ${url}/status`)
+}

@@ -1,22 +1,27 @@
 import { statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { javaVersion, MINIMUM_JAVA, mavenVersion } from '../local/java.ts'
-import { isPortFree } from '../local/ports.ts'
+import { consumerStatus, dashboardStatus, ingestionStatus } from '../local/service-status.ts'
+import { serviceUrl } from '../local/service-url.ts'
 import type { Settings } from '../settings/load.ts'
-import { bad, type Finding, good, notNeeded, warning } from './finding.ts'
+import { explainPort, portProblem } from '../telemetry/port-problem.ts'
+import { bad, type Finding, good, notNeeded, serviceFinding, warning } from './finding.ts'
 
-const MINIMUM_NODE = 24
+/** What package.json asks for. */
+const MINIMUM_NODE = [24, 6] as const
 const GIB = 1024 ** 3
 /** A day of three symbols in Kafka and the database, and what is downloaded. */
 const LEAST_FREE_BYTES = 5 * GIB
 
 export function checkNode(): Finding[] {
   const version = process.versions.node
-  if (Number.parseInt(version, 10) >= MINIMUM_NODE) return [good('Node', version)]
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  const [leastMajor, leastMinor] = MINIMUM_NODE
+  if (major > leastMajor || (major === leastMajor && minor >= leastMinor)) return [good('Node', version)]
   return [
     bad(
       'Node',
-      `${version}, needs ${MINIMUM_NODE}`,
+      `${version}, needs ${MINIMUM_NODE.join('.')}`,
       'Start it by bin/tapeline, which fetches the right one.',
     ),
   ]
@@ -47,12 +52,23 @@ export async function checkPorts(settings: Settings, isRunning: boolean): Promis
   return Promise.all(
     names.map(async (name) => {
       const port = settings[name]
-      if (await isPortFree(port, settings.HTTP_HOST)) return good(name, `${port} is free`)
-      const fix = `Stop what listens there (ss -ltnp 'sport = :${port}' shows it), or set ${name} to another.`
-      return bad(name, `${port} is taken by another process`, fix)
+      const code = await portProblem(port, settings.HTTP_HOST)
+      if (code === null) return good(name, `${port} is free`)
+      const url = serviceUrl(settings, name)
+      const own = code === 'EADDRINUSE' ? await SERVICES[name](url) : null
+      if (own !== null) return serviceFinding(name, url, own)
+      const { text, fix } = explainPort(code, port, settings.HTTP_HOST, name)
+      return bad(name, text, fix)
     }),
   )
 }
+
+/** What a service of ours says of itself at its port; null where it is no such service. */
+const SERVICES = {
+  INGEST_PORT: ingestionStatus,
+  CONSUMER_PORT: consumerStatus,
+  DASHBOARD_PORT: dashboardStatus,
+} as const
 
 /** Where `up` keeps its data. */
 export function checkDisk({ DATA_DIR }: Settings): Finding[] {

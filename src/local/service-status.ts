@@ -10,18 +10,24 @@ export async function isReady(url: string): Promise<boolean> {
 
 /** What the ingestion says of itself; null while it does not answer. */
 export async function ingestionStatus(url: string): Promise<IngestionStatus | null> {
-  const status = await readStatus(url)
+  const status = await readJson(`${url}/status`)
   return isIngestionStatus(status) ? status : null
 }
 
 /** What the consumer says of itself; null while it does not answer. */
 export async function consumerStatus(url: string): Promise<ConsumerStatus | null> {
-  const status = await readStatus(url)
+  const status = await readJson(`${url}/status`)
   return isConsumerStatus(status) ? status : null
 }
 
-async function readStatus(url: string): Promise<unknown> {
-  const answer = await request(`${url}/status`)
+/** A dashboard that has something to show is ready; null while none answers. */
+export async function dashboardStatus(url: string): Promise<{ ready: boolean; reason: string } | null> {
+  const snapshot = await readJson(`${url}/snapshot`)
+  return Array.isArray(Reflect.get(Object(snapshot), 'parts')) ? { ready: true, reason: '' } : null
+}
+
+async function readJson(url: string): Promise<unknown> {
+  const answer = await request(url)
   if (answer?.ok !== true) return null
   try {
     return JSON.parse(answer.body)

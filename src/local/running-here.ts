@@ -1,0 +1,16 @@
+import type { Settings } from '../settings/load.ts'
+import { type Endpoints, readRunningEndpoints } from './process-registry.ts'
+import { serviceUrl } from './service-url.ts'
+
+/** The parts of the `up` that runs here; null when none does, or when the settings name others than its own. */
+export function runningHere(settings: Settings): Endpoints | null {
+  const running = readRunningEndpoints(settings.DATA_DIR)
+  if (running === null) return null
+  const named: ReadonlyArray<readonly [string | null, string]> = [
+    [settings.isSet('KAFKA_BROKERS') ? settings.KAFKA_BROKERS.join() : null, running.kafkaBrokers],
+    [settings.isSet('DATABASE_URL') ? settings.DATABASE_URL : null, running.databaseUrl],
+    [settings.isSet('INGEST_PORT') ? serviceUrl(settings, 'INGEST_PORT') : null, running.ingestUrl],
+    [settings.isSet('CONSUMER_PORT') ? serviceUrl(settings, 'CONSUMER_PORT') : null, running.consumerUrl],
+  ]
+  return named.every(([set, own]) => set === null || set === own) ? running : null
+}
