@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { type ReadOptions, readEvents } from '../src/client/read-events.ts'
 import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
 import { requireAccess } from '../src/kafka/access.ts'
 import { kafkaConnection } from '../src/kafka/config.ts'
@@ -63,6 +64,18 @@ const WAYS: Record<string, () => Environment> = {
   'a client certificate': mutual,
   ...Object.fromEntries(MECHANISMS.map((name) => [`TLS and ${name}`, () => ({ ...tls(), ...login(name) })])),
 }
+
+test('the client ends at a login or a certificate that is refused, and names what to mend', async () => {
+  const { brokers, tls: known, sasl } = connectionFrom({ ...tls(), ...login('PLAIN', 'wrong') })
+  assert.ok(known !== null && sasl !== null)
+  const first = (options: Pick<ReadOptions, 'tls' | 'sasl'>) =>
+    within(20_000, 'the end of the reading', () =>
+      readEvents({ brokers, topics: { trades: TOPIC, bookTicker: TOPIC }, ...options }).next(),
+    )
+  await assert.rejects(first({ tls: known, sasl }), { code: 'ACCESS', fix: /KAFKA_SASL_PASSWORD/ })
+  // Signed by an authority that Node does not know.
+  await assert.rejects(first({ tls: {}, sasl }), { code: 'ACCESS', fix: /KAFKA_TLS_CA/ })
+})
 
 for (const [way, environment] of Object.entries(WAYS)) {
   test(`writes and reads through ${way}`, async () => {

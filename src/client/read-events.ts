@@ -2,6 +2,7 @@ import { TapelineError } from '../errors.ts'
 import type { KafkaConnection } from '../kafka/connection.ts'
 import { type FetchedPartition, PartitionFetcher } from '../kafka/partition-fetcher.ts'
 import type { Position } from '../kafka/position.ts'
+import { kafkaRefusal } from '../kafka/refusal.ts'
 import { EVENT_TYPES, type EventType } from '../market/event.ts'
 import { delayFor, sleep } from '../timing/backoff.ts'
 import { readEvent } from './event.ts'
@@ -37,25 +38,15 @@ const LIMITS = { maxWaitMs: 500, minBytes: 1, maxBytes: 8 << 20 }
 const LAYOUT_EVERY_MS = 10_000
 const OF_TRADES = ['trade', 'aggTrade'] as const
 const OF_BOOK_TICKER = ['bookTicker'] as const
-/** Names of Kafka's errors that another attempt may mend. */
-const FETCHABLE_LATER = new Set([
-  'UNKNOWN_TOPIC_ID',
-  'UNKNOWN_TOPIC_OR_PARTITION',
-  'NOT_LEADER_OR_FOLLOWER',
-  'LEADER_NOT_AVAILABLE',
-  'FENCED_LEADER_EPOCH',
-  'UNKNOWN_LEADER_EPOCH',
-  'OFFSET_NOT_AVAILABLE',
-  'KAFKA_STORAGE_ERROR',
-  'REPLICA_NOT_AVAILABLE',
-])
+/** Names of Kafka's errors that no other attempt mends. */
+const FINAL = new Set(['TOPIC_AUTHORIZATION_FAILED', 'UNSUPPORTED_COMPRESSION_TYPE', 'UNSUPPORTED_VERSION'])
 
 /**
  * The events of the topics, as they come; those of a symbol and type in the order in which they were received. It joins no group
  * and commits nothing: whoever reads keeps `position`, and begins behind it the next time. Nothing is fetched while nobody asks for
  * the next event. Brokers that are away are waited for.
  *
- * @throws TapelineError `SCHEMA` for a message of a newer schema, `KAFKA` where a position has left its topic or a topic is missing
+ * @throws TapelineError `SCHEMA` for a message of a newer schema, `ACCESS` where a broker refuses certificate, login or rights, `KAFKA` where a position has left its topic or a topic is missing
  */
 export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEvent, void, undefined> {
   const signal = options.signal ?? new AbortController().signal
@@ -86,6 +77,8 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
       if (signal.aborted) return
       // What waiting does not mend.
       if (error instanceof TapelineError) throw error
+      const refusal = kafkaRefusal(error, `Kafka at ${options.brokers.join()}`)
+      if (refusal?.code === 'ACCESS') throw refusal
       options.onRetry?.(error)
       failures++
       await sleep(delayFor(failures, BACKOFF, Math.random()), signal).catch(() => {})
@@ -133,11 +126,11 @@ function* eventsOf(
   const from = positions.get(key)?.offset ?? 0
   if (error === 'OFFSET_OUT_OF_RANGE') throw gone(topic, partition, from, startOffset)
   if (error !== null) {
-    throw FETCHABLE_LATER.has(error)
-      ? new Error(`${topic} ${partition}: ${error}`)
-      : new TapelineError('KAFKA', `${topic} ${partition} cannot be read: ${error}`, {
-          fix: 'Check the rights of this user.',
-        })
+    if (!FINAL.has(error)) throw new Error(`${topic} ${partition}: ${error}`)
+    const isRight = error === 'TOPIC_AUTHORIZATION_FAILED'
+    throw new TapelineError('KAFKA', `${topic} ${partition} cannot be read: ${error}`, {
+      fix: isRight ? 'Check the rights of this user.' : 'Read with a newer version of the client.',
+    })
   }
   const wanted = options.types ?? EVENT_TYPES
   const symbols = options.symbols?.map((symbol) => symbol.toUpperCase())
