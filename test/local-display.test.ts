@@ -61,7 +61,7 @@ test('the display says what is stored, how late, and what is wrong, in any termi
   assert.match(text, /BTCUSDT +1,300 +3 +0 +600\n/)
   assert.match(text, /BNBUSDT +0 +0 +0 +0\n/)
   assert.match(text, /all +1,300 +3 +4 +600\n/)
-  assert.match(text, /event → row +812 ms +2,013 ms/)
+  assert.match(text, /trade → row +812 ms +2,013 ms/)
   assert.match(text, /Kafka lag 42 .* 1 dead letter · 1 restart\n/)
   assert.match(text, /○ ingest +not connected: connection refused/)
   assert.match(text, /12:00:00 ingest: connection refused/)

@@ -15,6 +15,8 @@ import { sleep } from '../timing/backoff.ts'
 const SETTLE_LIMIT_MS = 30_000
 const SETTLE_STEP_MS = 2000
 
+const INSUFFICIENT_PRIVILEGE = '42501'
+
 /** Audits the database that is set, else that of the `up` which runs here, else the default. */
 export async function auditStored(
   settings: Settings,
@@ -46,7 +48,10 @@ export async function auditStored(
     const shown = withoutPassword(url)
     const where = url === settings.DATABASE_URL ? withOrigin(settings, 'DATABASE_URL', shown) : shown
     throw new TapelineError('DATABASE', `${where} cannot be audited: ${describeError(error)}`, {
-      fix: 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.',
+      fix:
+        Reflect.get(Object(error), 'code') === INSUFFICIENT_PRIVILEGE
+          ? 'Use a user with the rights of tapeline_reader: GRANT tapeline_reader TO …'
+          : 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.',
       cause: error,
     })
   } finally {

@@ -85,7 +85,9 @@ async function withPayload(letter: ListedDeadLetter, database: Database | null):
 
 function retryCommand(): Command {
   return withFilters(new Command('retry'))
-    .description('store dead letters that today’s rules accept; exit 1 if any still cannot be')
+    .description(
+      'store dead letters that today’s rules accept; exit 1 if one still cannot be, or is not there',
+    )
     .argument('[TOPIC/PARTITION/OFFSET...]', 'only these', parseKeys)
     .option('--dry-run', 'say what would become of each, and change nothing')
     .addHelpText(
@@ -104,14 +106,17 @@ Examples:
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const dryRun = options.dryRun === true
       const counts = new Map<RetryOutcome['kind'], number>()
+      const named = new Set((keys ?? []).map(nameOf))
       await withStoredData(settings, 'retried', (database) =>
         retryDeadLetters(database, filter, { topics: topicNames(settings), dryRun }, (key, outcome) => {
           counts.set(outcome.kind, (counts.get(outcome.kind) ?? 0) + 1)
+          named.delete(nameOf(key))
           console.log(`${nameOf(key)}  ${sentence(outcome, dryRun)}`)
         }),
       )
+      for (const name of named) console.log(`${name}  is no unresolved dead letter`)
       console.log(summary(counts, dryRun))
-      if (counts.has('failed') || counts.has('hopeless')) process.exitCode = 1
+      if (counts.has('failed') || counts.has('hopeless') || named.size > 0) process.exitCode = 1
     })
 }
 
@@ -149,7 +154,7 @@ function summary(counts: ReadonlyMap<RetryOutcome['kind'], number>, dryRun: bool
   const figures = [
     `${n('stored')} stored`,
     `${n('already there')} stored already`,
-    `${n('failed')} failed again`,
+    `${n('failed')} ${dryRun ? 'would fail' : 'failed'} again`,
     `${n('hopeless')} cannot be retried`,
     ...(n('taken') === 0 ? [] : [`${n('taken')} left to another retry`]),
   ]

@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { describeError, TapelineError } from '../errors.ts'
 import { parseDay } from '../export/day.ts'
@@ -58,7 +59,7 @@ export function exportCommand(): Command {
         onProgress: progress(),
       })
       for (const { name, rows, bytes } of manifest.files)
-        console.log(`${name}: ${countText(rows)} rows, ${countText(bytes)} bytes`)
+        console.log(`${join(flags.out, name)}: ${countText(rows)} rows, ${countText(bytes)} bytes`)
       const verdict = manifest.verify?.verdict ?? 'not asked'
       console.log(`${path}: ${countText(manifest.gaps.length)} rows of the ledger, verify says: ${verdict}`)
       if (!manifest.dayIsOver) console.log('The day is not over yet.')

@@ -43,7 +43,7 @@ export function createProgram(): Command {
     doctorCommand(),
     cleanCommand(),
   ]) {
-    program.addCommand(command)
+    program.addCommand(command.copyInheritedSettings(program))
   }
   program.addCommand(completionCommand(program))
   return program

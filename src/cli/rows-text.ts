@@ -11,7 +11,7 @@ const JSON_NUMBERS = new Set([20, 21, 23, 26, 700, 701])
 export function tableLines(columns: readonly TextColumn[], rows: readonly TextRow[]): string[] {
   const texts = rows.map((row) => columns.map((_, i) => shown(row[i] ?? null)))
   const widths = columns.map(({ name }, i) =>
-    Math.max(name.length, ...texts.map((row) => row[i]?.length ?? 0)),
+    texts.reduce((widest, row) => Math.max(widest, row[i]?.length ?? 0), name.length),
   )
   const line = (cells: readonly string[], pad = ' ') =>
     cells

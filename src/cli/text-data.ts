@@ -57,6 +57,7 @@ function refused(error: unknown): TapelineError {
 
 const FIXES: Readonly<Record<string, string>> = {
   '25006': 'Nothing can be changed here: connect with psql to do that.',
+  '42501': 'Use a user with the rights of tapeline_reader; what changes something is for psql.',
   '42601': 'Give one SELECT, in quotes.',
   '42P01': 'The tables are in docs/database.md; a database without them wants: bin/tapeline migrate',
   '57014': 'It took too long: ask for less, or give --timeout.',

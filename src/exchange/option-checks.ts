@@ -35,7 +35,7 @@ export class OptionChecks {
   throwIfWrong(command: string): void {
     if (this.#wrong.length === 0) return
     throw new TapelineError('INPUT', `${this.#wrong.join('; ')}.`, {
-      fix: `See \`tapeline ${command} --help\`.`,
+      fix: `See \`bin/tapeline ${command} --help\`.`,
     })
   }
 }

@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { constants, zstdCompressSync } from 'node:zlib'
 import { fileWriter, ParquetWriter } from 'hyparquet-writer'
 import type { EventType } from '../market/event.ts'
@@ -60,13 +60,14 @@ function parquetFile(path: string, type: EventType): RowFile {
 function csvFile(path: string, type: EventType): RowFile {
   const columns = COLUMNS[type]
   const file = openSync(path, 'w')
-  writeSync(file, `${columns.map(({ name }) => name).join()}\n`)
+  writeFileSync(file, `${columns.map(({ name }) => name).join()}\n`)
   return {
     add(rows) {
       const lines = rows.map(
         (row) => `${columns.map(({ kind }, i) => csvValue(kind, row[i] ?? null)).join()}\n`,
       )
-      if (lines.length > 0) writeSync(file, lines.join(''))
+      // Until all of it is written, which one call of write need not do.
+      if (lines.length > 0) writeFileSync(file, lines.join(''))
     },
     finish: () => closeSync(file),
   }

@@ -32,6 +32,8 @@ const PRODUCING_LIMIT_MS = 10_000
 
 const ROOM_CHECK_MS = 100
 
+const EXCHANGE_FIX = 'Check the network, BINANCE_WS_URL and BINANCE_REST_URL. Without it: npm run demo'
+
 const NO_FRAMES = { received: 0, forwarded: 0, duplicate: 0, control: 0, ignored: 0, rejected: 0, held: 0 }
 
 /** Ingestion at work: connections on one side, the queue to Kafka on the other, the pipeline between. */
@@ -310,8 +312,9 @@ export class Ingestion {
       } catch (error) {
         this.#stopping.signal.throwIfAborted()
         if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
-        this.#waitingFor = `${what} cannot be used yet: ${describeError(error)}`
-        const details = error instanceof TapelineError ? { fix: error.fix } : { err: error }
+        const fix = error instanceof TapelineError ? error.fix : what === 'The exchange' ? EXCHANGE_FIX : ''
+        this.#waitingFor = `${what} cannot be used yet: ${describeError(error)}. ${fix}`.trim()
+        const details = error instanceof TapelineError ? { fix } : { err: error, fix }
         this.#log.warn(details, `${what} cannot be used yet, trying again: ${describeError(error)}`)
         const waitMs = delayFor(failures, this.#config.backoff, this.#outside.random())
         await sleepOn(this.#outside.clock, waitMs, this.#stopping.signal)

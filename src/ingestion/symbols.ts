@@ -70,7 +70,10 @@ async function knownSymbols(
         cause: error,
       })
     }
-    log.warn(`Symbols are not checked: ${describeError(error)}`)
+    log.warn(
+      { fix: 'Check BINANCE_REST_URL and the network.' },
+      `Symbols are not checked: ${describeError(error)}`,
+    )
     return null
   }
 }

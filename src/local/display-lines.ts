@@ -166,7 +166,7 @@ function latencyLines({ source, consumer }: DisplayState, style: Style): string[
   }
   return [
     style.dim(`  ${'latency'.padEnd(21)}${'p50'.padStart(COLUMN)}${'p99'.padStart(COLUMN)}   last minute`),
-    line('event → row', eventToRow(source, consumer)),
+    line('trade → row', eventToRow(source, consumer)),
     line('receipt → row', consumer?.receiptToRowMs),
   ]
 }

@@ -67,6 +67,9 @@ export class LocalStack {
       CONSUMER_PORT: String(settings.CONSUMER_PORT),
       HTTP_HOST: settings.HTTP_HOST,
       DASHBOARD_PORT: String(settings.DASHBOARD_PORT),
+      // Of its own services, whichever others are watched elsewhere.
+      INGEST_URLS: serviceUrl(settings, 'INGEST_PORT'),
+      CONSUMER_URLS: serviceUrl(settings, 'CONSUMER_PORT'),
     }
     this.#context = {
       directory: options.directory,
