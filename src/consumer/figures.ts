@@ -18,8 +18,6 @@ export interface ConsumerFigures extends Surroundings {
   /** The same, summed up since the start. */
   readonly flushTotalMs: number
   readonly heldBytes: number
-  /** Since the oldest of them was taken in; 0 when there is none. */
-  readonly heldForMs: number
   /** Offsets that had left their topic unread. */
   readonly skipped: number
   readonly group: GroupCounts
@@ -104,7 +102,6 @@ export class ConsumerCounts {
   }
 
   figures(worker: Worker | null, health: Health, surroundings: Surroundings): ConsumerFigures {
-    const begunAtMs = worker?.intake.oldestBegunAtMs ?? null
     return {
       ...surroundings,
       status: this.status(worker, health),
@@ -112,7 +109,6 @@ export class ConsumerCounts {
       flushMs: this.#flushTimes.summary(performance.now()),
       flushTotalMs: this.#flushTotalMs,
       heldBytes: worker?.intake.heldBytes ?? 0,
-      heldForMs: begunAtMs === null ? 0 : Math.max(0, performance.now() - begunAtMs),
       skipped: worker?.intake.counters.skipped ?? 0,
       group: worker?.groupCounts ?? { joins: 0, losses: 0, commits: 0, failedCommits: 0 },
     }

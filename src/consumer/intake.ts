@@ -126,11 +126,6 @@ export class Intake {
     return this.#sum((batch) => batch.bytes)
   }
 
-  /** When the oldest batch that is not stored was begun, on the monotonic clock; null when all is stored. */
-  get oldestBegunAtMs(): number | null {
-    return (this.#writing ?? this.#sealed[0] ?? this.#open)?.openedAtMs ?? null
-  }
-
   /** Messages taken in that are not stored yet. */
   get pending(): number {
     return this.#sum((batch) => batch.messages)

@@ -38,12 +38,6 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
     read: ({ heldBytes }) => heldBytes,
   },
   {
-    kind: 'gauge',
-    name: 'tapeline_consumer_held_seconds',
-    help: 'How long the oldest message has waited to be stored since it was taken from Kafka.',
-    read: ({ heldForMs }) => heldForMs / 1000,
-  },
-  {
     kind: 'counter',
     name: 'tapeline_consumer_dead_letters_total',
     help: 'Messages that could not be stored, by reason.',
