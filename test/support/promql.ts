@@ -6,23 +6,11 @@ export interface Asked {
   readonly grouping: readonly string[]
 }
 
-const KEYWORDS = new Set([
-  'and',
-  'or',
-  'unless',
-  'bool',
-  'offset',
-  'by',
-  'without',
-  'on',
-  'ignoring',
-  'Inf',
-  'NaN',
-])
+const KEYWORDS = new Set(['and', 'or', 'unless', 'bool', 'by', 'without', 'on', 'ignoring', 'Inf', 'NaN'])
 
 /** Reads an expression without a grammar: everything that is no function, keyword, label, number or text is a metric. */
 export function askedBy(expression: string): Asked {
-  const bare = expression.replaceAll(/"[^"]*"|'[^']*'/g, '""').replaceAll(/\[[^\]]*\]/g, '')
+  const bare = expression.replaceAll(/"[^"]*"|'[^']*'/g, '""').replaceAll(/\[[^\]]*\]|\boffset\s+\w+/g, '')
   const grouping = [
     ...bare.matchAll(/\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)/g),
   ].flatMap((match) => words(match[1] ?? ''))
