@@ -36,6 +36,8 @@ test(
     const cluster = resolved({}, [FILE, CLUSTER_FILE])
     for (const name of ['kafka', 'kafka-2', 'kafka-3', 'consumer', 'consumer-2', 'consumer-3'])
       service(cluster, name)
+    const mounts = service(cluster, 'prometheus').match(/\S+consumers\S*\.yml\b.*$/gm) ?? []
+    assert.match(mounts.join(), /^[^,]*consumers\.cluster\.yml[^,]*$/, 'one takes the place of the other')
   },
 )
 

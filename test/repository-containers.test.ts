@@ -5,14 +5,27 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { parse } from 'yaml'
+import { z } from 'zod'
 import { DEFINITIONS, SETTING_NAMES } from '../src/settings/definitions.ts'
 import { loadSettings } from '../src/settings/load.ts'
-import { type ComposeService, DOCKER, readCluster, readCompose } from './support/compose.ts'
+import { type ComposeService, DOCKER, mountsByTarget, readCluster, readCompose } from './support/compose.ts'
 
 const FILES = { 'docker-compose.yml': readCompose('docker-compose.yml'), 'with the cluster': readCluster() }
 const OBSERVABILITY = ['grafana', 'kafka-ui', 'node-exporter', 'prometheus']
 /** Their images write into their own folders, as the file says. */
 const WRITABLE = /^(kafka(-\d)?|timescaledb)$/
+
+const GROUPS = z.array(z.strictObject({ targets: z.array(z.string()) }))
+/** Names alone: any other way of discovery is refused. */
+const PROMETHEUS = z.object({
+  scrape_configs: z.array(
+    z.strictObject({
+      job_name: z.string(),
+      static_configs: GROUPS.default([]),
+      file_sd_configs: z.array(z.strictObject({ files: z.array(z.string()) })).default([]),
+    }),
+  ),
+})
 
 /** Runs a check on every service of both files. */
 function everyService(check: (service: ComposeService, name: string, file: string) => void): void {
@@ -159,22 +172,38 @@ test('no service is given a setting that does not exist, or one that it refuses'
   })
 })
 
-test('Prometheus finds the services and the disks, and Grafana finds Prometheus and the dashboard', () => {
+test('Prometheus knows every ingestion and every consumer by name, so that one which is gone is down and not forgotten', () => {
+  for (const [file, { services }] of Object.entries(FILES)) {
+    const mounts = mountsByTarget(services['prometheus']?.volumes ?? [])
+    const mounted = (name: string): unknown => {
+      const [source] = (mounts.get(`/etc/prometheus/${name}`) ?? assert.fail(`${file}: ${name}`)).split(':')
+      return parse(readFileSync(join(DOCKER, source ?? ''), 'utf8'))
+    }
+    const targets = PROMETHEUS.parse(mounted('prometheus.yml')).scrape_configs.flatMap((job) => {
+      const named = job.file_sd_configs
+        .flatMap(({ files }) => files)
+        .map((name) => GROUPS.parse(mounted(name)))
+      return [...job.static_configs, ...named.flat()]
+        .flatMap((group) => group.targets)
+        .map((target) => `${job.job_name} ${target}`)
+    })
+    const expected = Object.entries(services).flatMap(([name, { command, environment }]) => {
+      if (command?.[0] === 'ingest') return [`tapeline-ingestion ${name}:${environment['INGEST_PORT']}`]
+      if (command?.[0] === 'consume') return [`tapeline-consumer ${name}:${environment['CONSUMER_PORT']}`]
+      return []
+    })
+    assert.deepEqual(
+      targets.filter((target) => target.startsWith('tapeline-')).toSorted(),
+      expected.toSorted(),
+      file,
+    )
+  }
+})
+
+test('Prometheus finds the disks, and Grafana finds Prometheus and the dashboard', () => {
   const { services } = FILES['docker-compose.yml']
   const read = (path: string): unknown => parse(readFileSync(join(DOCKER, '..', path), 'utf8'))
-  const config = JSON.stringify(read('ops/prometheus/prometheus.yml'))
-  assert.match(config, /"names":\["ingestion"\],"type":"A","port":8080/)
-  assert.match(config, /"names":\["consumers"\],"type":"A","port":8081/)
-  assert.match(config, /node-exporter:9100/)
-  for (const [name, port] of [
-    ['ingestion', 'INGEST_PORT'],
-    ['consumer', 'CONSUMER_PORT'],
-  ] as const)
-    assert.match(config, new RegExp(`"port":${services[name]?.environment[port]}`))
-  assert.equal(
-    readFileSync(join(DOCKER, 'docker-compose.yml'), 'utf8').match(/aliases: \[consumers\]/g)?.length,
-    1,
-  )
+  assert.match(JSON.stringify(read('ops/prometheus/prometheus.yml')), /node-exporter:9100/)
   const watched = services['node-exporter']?.volumes ?? []
   for (const volume of ['timescaledb-data', 'kafka-data'])
     assert.ok(

@@ -47,7 +47,7 @@ export function readCompose(name: string): ComposeFile {
   return COMPOSE.parse(parse(readFileSync(join(DOCKER, name), 'utf8'), { merge: true }))
 }
 
-/** The single broker with what the file of the cluster puts on top, as far as tests look: environments are merged. */
+/** The single broker with what the file of the cluster puts on top, as far as tests look: environments and mounts are merged. */
 export function readCluster(): ComposeFile {
   const base = readCompose('docker-compose.yml')
   const over = readCompose('docker-compose.cluster.yml')
@@ -61,9 +61,15 @@ export function readCluster(): ComposeFile {
             ...below,
             environment: { ...below.environment, ...service.environment },
             depends_on: { ...below.depends_on, ...service.depends_on },
+            volumes: [...mountsByTarget([...below.volumes, ...service.volumes]).values()],
           }
   }
   return { ...base, services, volumes: { ...base.volumes, ...over.volumes } }
+}
+
+/** As docker-compose merges them: what is mounted last at a place is there. */
+export function mountsByTarget(volumes: readonly string[]): Map<string, string> {
+  return new Map(volumes.map((volume) => [volume.split(':')[1] ?? '', volume]))
 }
 
 /** The properties that the image of Kafka makes of an environment: `KAFKA_LOG_DIRS` is `log.dirs`. */
