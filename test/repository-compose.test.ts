@@ -66,7 +66,7 @@ test(
 
 test('a symbol in .env reaches the services without a change of the compose file', needsCompose, () => {
   const config = resolved({ SYMBOLS: 'SOLUSDT' })
-  for (const name of ['ingestion', 'consumer', 'kafka-init'])
+  for (const name of ['ingestion', 'consumer', 'kafka-init', 'dashboard'])
     assert.match(service(config, name), /SYMBOLS: SOLUSDT/)
 })
 

@@ -6,8 +6,11 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { parse } from 'yaml'
 import { z } from 'zod'
+import { consumerConfig } from '../src/consumer/config.ts'
+import { dashboardConfig } from '../src/dashboard/config.ts'
+import { ingestionConfig } from '../src/ingestion/config.ts'
 import { DEFINITIONS, SETTING_NAMES } from '../src/settings/definitions.ts'
-import { loadSettings } from '../src/settings/load.ts'
+import { loadSettings, type Settings } from '../src/settings/load.ts'
 import { type ComposeService, DOCKER, mountsByTarget, readCluster, readCompose } from './support/compose.ts'
 
 const FILES = { 'docker-compose.yml': readCompose('docker-compose.yml'), 'with the cluster': readCluster() }
@@ -26,6 +29,14 @@ const PROMETHEUS = z.object({
     }),
   ),
 })
+
+/** The settings of a service when neither the shell nor the file has any. */
+function given(environment: ComposeService['environment']): Settings {
+  const fixed = Object.entries(environment).filter(([name, value]) => value !== null && name in DEFINITIONS)
+  return loadSettings(Object.fromEntries(fixed.map(([name, value]) => [name, String(value)])), {
+    cwd: DOCKER,
+  })
+}
 
 /** Runs a check on every service of both files. */
 function everyService(check: (service: ComposeService, name: string, file: string) => void): void {
@@ -165,10 +176,32 @@ test('no service is given a setting that does not exist, or one that it refuses'
       [],
       where,
     )
-    const given = Object.entries(environment).filter(
-      ([name, value]) => value !== null && name in DEFINITIONS && !others.includes(name),
+    given(environment)
+  })
+})
+
+test('each service is given every setting that it reads, but those of TLS and SASL, which the broker here does not speak', () => {
+  const configs: Readonly<Record<string, (settings: Settings) => unknown>> = {
+    ingest: ingestionConfig,
+    consume: consumerConfig,
+    dashboard: dashboardConfig,
+  }
+  everyService(({ command, environment }, _, where) => {
+    const config = configs[String(command?.[0])]
+    if (config === undefined) return
+    const names = new Set(['LOG_LEVEL'])
+    const get = (settings: Settings, name: keyof Settings) => {
+      names.add(name)
+      return settings[name]
+    }
+    config(new Proxy(given(environment), { get }))
+    assert.ok(names.size > 5, where)
+    const missing = [...names].filter((name) => !(name in environment || `${name}_FILE` in environment))
+    assert.deepEqual(
+      missing.filter((name) => !/^KAFKA_(TLS|SASL)/.test(name)),
+      [],
+      where,
     )
-    loadSettings(Object.fromEntries(given.map(([name, value]) => [name, String(value)])), { cwd: DOCKER })
   })
 })
 
