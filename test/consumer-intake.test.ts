@@ -249,3 +249,49 @@ test('P4 begins a batch of its own where another owner has moved a partition on 
     [30, 40],
   ])
 })
+
+test('tells when the last stored event of each partition was received: not of what waits, nor of what was taken away', () => {
+  const baseUs = 1_723_161_255_400_000
+  const core = intake({ batchSize: 2 })
+  core.assign([at(0, 0), at(1, 0)])
+  const received = (partition: number, from: number, ...us: number[]) =>
+    fetched(
+      't',
+      partition,
+      from,
+      us.map((after, i) => record(tradeValue({ t: from + i, ingestion_timestamp_us: baseUs + after }))),
+    )
+  const told = () =>
+    core.storedReceipts().map(({ partition, receivedUs }) => [partition, receivedUs - baseUs])
+  const storeNext = () => core.stored(core.take() ?? assert.fail('there is no batch'))
+  core.accept(received(0, 0, 1, 2, 3), 0, 0)
+  core.accept(received(1, 0, 9), 0, 0)
+  assert.deepEqual(told(), [], 'nothing is stored')
+  storeNext()
+  assert.deepEqual(told(), [[0, 2]])
+  storeNext()
+  assert.deepEqual(told(), [
+    [0, 3],
+    [1, 9],
+  ])
+
+  core.accept(fetched('t', 0, 3, [record(Buffer.from('no JSON')), record(null)]), 0, 0)
+  storeNext()
+  assert.deepEqual(told()[0], [0, 3], 'a message that cannot be read has no time')
+
+  core.accept(received(0, 5, 20, 21), 0, 0)
+  core.assign([at(1, 1)])
+  storeNext()
+  assert.deepEqual(told(), [[1, 9]])
+  core.assign([at(0, 0), at(1, 1)])
+  core.accept(received(0, 0, 1, 2), 0, 0)
+  storeNext()
+  assert.deepEqual(told()[1], [0, 2], 'read again from further back, it is that old again')
+
+  core.accept(received(0, 2, 3, 4), 0, 0)
+  const heldUp = core.take() ?? assert.fail('there is no batch')
+  core.assign([at(1, 1)])
+  core.assign([at(0, 9), at(1, 1)])
+  core.stored(heldUp)
+  assert.deepEqual(told(), [[1, 9]], 'another owner has stored more meanwhile')
+})

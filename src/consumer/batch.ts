@@ -74,6 +74,8 @@ export class Batch {
   /** What is known of losses when this batch is stored, by `lossKey`. */
   readonly losses = new Map<string, Loss>()
   readonly steps = new Map<string, OffsetStep>()
+  /** When ingestion received the last event of each partition, in microseconds, by `keyOf`. */
+  readonly lastReceivedUs = new Map<string, number>()
   readonly #origins: Readonly<Record<RowTable, Origins>> = {
     trades: new Origins(),
     book_ticker: new Origins(),

@@ -5,6 +5,7 @@ import { VERSION } from '../telemetry/version.ts'
 import type { Batch } from './batch.ts'
 import type { Written } from './consumer-store.ts'
 import type { GroupCounts } from './group-membership.ts'
+import type { Intake } from './intake.ts'
 import type { Surroundings } from './surroundings.ts'
 import type { Worker } from './worker.ts'
 
@@ -18,6 +19,8 @@ export interface ConsumerFigures extends Surroundings {
   /** The same, summed up since the start. */
   readonly flushTotalMs: number
   readonly heldBytes: number
+  /** See {@link Intake.storedReceipts}. */
+  readonly storedReceipts: ReturnType<Intake['storedReceipts']>
   /** Offsets that had left their topic unread. */
   readonly skipped: number
   readonly group: GroupCounts
@@ -109,6 +112,7 @@ export class ConsumerCounts {
       flushMs: this.#flushTimes.summary(performance.now()),
       flushTotalMs: this.#flushTotalMs,
       heldBytes: worker?.intake.heldBytes ?? 0,
+      storedReceipts: worker?.intake.storedReceipts() ?? [],
       skipped: worker?.intake.counters.skipped ?? 0,
       group: worker?.groupCounts ?? { joins: 0, losses: 0, commits: 0, failedCommits: 0 },
     }

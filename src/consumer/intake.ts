@@ -45,6 +45,9 @@ interface Assigned extends PartitionOrigin {
   stored: number
   /** The end of the partition at the last fetch. */
   end: number
+  /** When ingestion received the last event that was taken in, and that is stored; null while there is none. */
+  takenUs: number | null
+  storedUs: number | null
   /** After messages had left the topic unread: where it went on, and the symbols and types seen since. */
   loss: { readonly to: number; readonly cause: LossCause; readonly seen: Set<string> } | null
 }
@@ -87,6 +90,8 @@ export class Intake {
         next: nextOffset,
         stored: nextOffset,
         end: nextOffset,
+        takenUs: null,
+        storedUs: null,
         loss: loss === undefined ? null : { ...loss, seen: new Set(loss.seen) },
       }
       this.#assigned.set(keyOf(state), state)
@@ -114,6 +119,13 @@ export class Intake {
       stored,
       end,
     }))
+  }
+
+  /** When ingestion received what was stored last, of each assigned partition of events that has had any. */
+  storedReceipts(): Array<{ topic: string; partition: number; receivedUs: number }> {
+    return [...this.#assigned.values()].flatMap(({ topic, partition, storedUs }) =>
+      storedUs === null ? [] : [{ topic, partition, receivedUs: storedUs }],
+    )
   }
 
   /** Whether more may be fetched. */
@@ -158,13 +170,13 @@ export class Intake {
         this.counters.consumed++
         state.next = offset + 1
         if (batch.messages < this.#sealAt) continue
-        batch.advance(state, from, state.next)
+        advance(batch, state, from)
         this.#seal()
         batch = null
         from = state.next
       }
     } finally {
-      if (state.next > from) batch?.advance(state, from, state.next)
+      if (batch !== null && state.next > from) advance(batch, state, from)
     }
     return null
   }
@@ -212,7 +224,9 @@ export class Intake {
     this.#writing = null
     for (const step of batch.steps.values()) {
       const state = this.#assigned.get(keyOf(step))
-      if (state?.topicId === step.topicId) state.stored = Math.max(state.stored, step.nextOffset)
+      if (state?.topicId !== step.topicId || step.nextOffset < state.stored) continue
+      state.stored = step.nextOffset
+      state.storedUs = batch.lastReceivedUs.get(keyOf(step)) ?? state.storedUs
     }
   }
 
@@ -267,6 +281,7 @@ export class Intake {
       return
     }
     batch.add(state.kind, decoder, state, message)
+    if (state.kind !== 'gaps') state.takenUs = decoder.event.receivedUs
     if (state.loss !== null && state.kind !== 'gaps' && noteFirst(batch, decoder.event, state.loss))
       noteLoss(batch, state)
   }
@@ -275,6 +290,12 @@ export class Intake {
     if (this.#open !== null) this.#sealed.push(this.#open)
     this.#open = null
   }
+}
+
+/** Records how far the partition has got in this batch, from `from` on. */
+function advance(batch: Batch, state: Assigned, from: number): void {
+  batch.advance(state, from, state.next)
+  if (state.takenUs !== null) batch.lastReceivedUs.set(keyOf(state), state.takenUs)
 }
 
 /** @returns whether it is the first event of its symbol and type since the loss */

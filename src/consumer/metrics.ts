@@ -57,6 +57,17 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
       })),
   },
   {
+    kind: 'gauge',
+    name: 'tapeline_consumer_stored_receipt_timestamp_seconds',
+    help: 'When the last stored event of a partition was received, in Unix time; it stands still while nothing is stored.',
+    labels: ['topic', 'partition'],
+    read: ({ storedReceipts }) =>
+      storedReceipts.map(({ topic, partition, receivedUs }) => ({
+        labels: { topic, partition: String(partition) },
+        value: receivedUs / 1e6,
+      })),
+  },
+  {
     kind: 'counter',
     name: 'tapeline_consumer_offsets_skipped_total',
     help: 'Offsets that had left their topic before they were read: messages that are lost.',
