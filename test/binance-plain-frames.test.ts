@@ -1,13 +1,19 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { test } from 'node:test'
+import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import fc from 'fast-check'
 import { WebSocket } from 'ws'
 import { PlainFrames } from '../src/binance/plain-frames.ts'
 import { openSocket, type StreamSocket } from '../src/binance/stream-socket.ts'
+import { createAuthority } from './support/certificates.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const [CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG] = [0x00, 0x01, 0x02, 0x08, 0x09, 0x0a]
@@ -103,9 +109,9 @@ test('gives each message as it was sent, however the bytes come, and the rest to
 })
 
 /** A server that takes every upgrade, and leaves the bytes of the connection to the test. */
-async function rawServer() {
+async function rawServer(tls: { readonly cert: Buffer; readonly key: Buffer } | null = null) {
   const connections: Duplex[] = []
-  const server = createServer()
+  const server = tls === null ? createServer() : createSecureServer(tls)
   server.on('upgrade', (request, socket) => {
     const accept = createHash('sha1')
       .update(`${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
@@ -121,7 +127,7 @@ async function rawServer() {
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('The server has no port')
   return {
-    url: `ws://127.0.0.1:${address.port}`,
+    url: `${tls === null ? 'ws' : 'wss'}://127.0.0.1:${address.port}`,
     connections,
     async [Symbol.asyncDispose]() {
       for (const connection of connections) connection.destroy()
@@ -148,12 +154,15 @@ function readByWs(url: string): Seen {
   return seen
 }
 
-function readByUs(url: string): Seen & { readonly socket: StreamSocket } {
+function readByUs(
+  url: string,
+  onMessage: (socket: StreamSocket, count: number) => void = () => {},
+): Seen & { readonly socket: StreamSocket } {
   const events: string[] = []
   const socket = openSocket(url, {
     onOpen: () => socket.resume(),
     onFailed: (error) => events.push(String(error)),
-    onFrame: (data) => events.push(data.toString()),
+    onFrame: (data) => onMessage(socket, events.push(data.toString())),
     onPing: () => events.push('a ping'),
     onClose: (reason) => {
       seen.closed = reason
@@ -223,7 +232,7 @@ test('answers a ping between messages', async () => {
   ours.socket.terminate()
 })
 
-test('gives what a paused connection still held when it closed, from the middle of a message on', async () => {
+test('leaves what comes in a pause unread, and reads all of it afterwards though the server has ended by then', async () => {
   await using server = await rawServer()
   const ours = readByUs(server.url)
   const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
@@ -235,10 +244,53 @@ test('gives what a paused connection still held when it closed, from the middle 
   connection.end()
   await new Promise((resolve) => setTimeout(resolve, 100))
   assert.deepEqual(ours.events, ['a'])
-  ours.socket.terminate()
+  ours.socket.resume()
   await waitFor(() => ours.closed !== null, { timeoutMs: 5000, what: 'the close' })
   assert.deepEqual(ours.events, ['a', 'b', 'c'])
 })
+
+for (const [after, end] of Object.entries({
+  'when it is read again': (socket: StreamSocket) => socket.resume(),
+  'when it is closed': (socket: StreamSocket) => socket.terminate(),
+})) {
+  test(`gives what was decrypted in the pause of a TLS connection ${after}, in order`, async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'tapeline-test-'))
+    try {
+      const authority = await createAuthority(folder, 'exchange')
+      const { cert, key } = await authority.sign('exchange', 'IP:127.0.0.1')
+      await using server = await rawServer({ cert: await readFile(cert), key: await readFile(key) })
+      using _ = trusted(await readFile(authority.cert, 'utf8'))
+      const ours = readByUs(server.url, (socket, count) => {
+        if (count === 2) socket.pause()
+      })
+      const connection = await waitFor(() => server.connections[0], {
+        timeoutMs: 5000,
+        what: 'a connection',
+      })
+      const texts = ['a', ...Array.from({ length: 200 }, (_, i) => `${i}`.padEnd(300, 'x'))]
+      connection.write(text('a'))
+      await waitFor(() => ours.events.length === 1, { timeoutMs: 5000, what: 'the first message' })
+      // Four records of TLS, of which one read brings all.
+      connection.write(Buffer.concat(texts.slice(1).map(text)))
+      await waitFor(() => ours.events.length > 1, { timeoutMs: 5000, what: 'the first record' })
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      assert.ok(ours.events.length < 100, `${ours.events.length} messages in a pause`)
+      end(ours.socket)
+      await waitFor(() => ours.events.length === texts.length, { timeoutMs: 5000, what: 'all messages' })
+      assert.deepEqual(ours.events, texts)
+      ours.socket.terminate()
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+}
+
+/** For as long as it is in use, connections of this process trust the authority too. */
+function trusted(authority: string): Disposable {
+  const before = getCACertificates('default')
+  setDefaultCACertificates([...before, authority])
+  return { [Symbol.dispose]: () => setDefaultCACertificates(before) }
+}
 
 test('is in use on the connections of ws', async () => {
   await using server = await rawServer()

@@ -1,6 +1,7 @@
-import type { Socket } from 'node:net'
-import { WebSocket } from 'ws'
+import type { Socket, TcpNetConnectOpts } from 'node:net'
+import { type ClientOptions, WebSocket } from 'ws'
 import { describeError } from '../errors.ts'
+import { DirectReading } from './direct-reading.ts'
 import { PlainFrames } from './plain-frames.ts'
 import { LIVE_SOURCE, refusedUpgrade, sourceOf } from './upgrade.ts'
 
@@ -41,11 +42,15 @@ const CLOSE_TIMEOUT_MS = 1000
 
 /** Opens a WebSocket. */
 export const openSocket: OpenSocket = (url, events) => {
-  const socket = new WebSocket(url, {
+  const reading = new DirectReading()
+  const options: ClientOptions & Pick<TcpNetConnectOpts, 'onread'> = {
     perMessageDeflate: false,
     maxPayload: MAX_FRAME_BYTES,
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-  })
+    // `ws` hands its options on to the connection.
+    onread: reading.options,
+  }
+  const socket = new WebSocket(url, options)
   let source = LIVE_SOURCE
   let connection: Socket | null = null
   let isOpen = false
@@ -62,7 +67,7 @@ export const openSocket: OpenSocket = (url, events) => {
   socket.once('open', () => {
     isOpen = true
     socket.pause()
-    if (connection !== null) readPlainFrames(connection, events.onFrame)
+    if (connection !== null) readPlainFrames(connection, reading, events.onFrame)
     events.onOpen(source)
   })
   socket.on('error', (error) => {
@@ -95,7 +100,7 @@ export const openSocket: OpenSocket = (url, events) => {
  * Reads the messages of an open WebSocket in place of `ws`, which still gets what is no plain message, and does all else. Were `ws`
  * to read its connection in another way than by one listener, it would read everything itself.
  */
-function readPlainFrames(connection: Socket, onText: (text: Buffer) => void): void {
+function readPlainFrames(connection: Socket, reading: DirectReading, onText: (text: Buffer) => void): void {
   const [reader, ...others] = connection.listeners('data')
   if (!isListener(reader) || others.length > 0) return
   const toReader = (bytes: Buffer) => reader.call(connection, bytes)
@@ -103,6 +108,7 @@ function readPlainFrames(connection: Socket, onText: (text: Buffer) => void): vo
     onText,
     onControl: toReader,
     onOther(bytes) {
+      reading.end()
       connection.on('data', reader)
       connection.off('data', push)
       connection.off('close', pushLast)
@@ -118,6 +124,7 @@ function readPlainFrames(connection: Socket, onText: (text: Buffer) => void): vo
   connection.on('data', push)
   connection.off('data', reader)
   connection.prependListener('close', pushLast)
+  reading.begin(push)
 }
 
 function isListener(value: unknown): value is (this: Socket, bytes: Buffer) => void {
