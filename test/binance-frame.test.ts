@@ -69,6 +69,17 @@ test('reads an event the same in the layout of the exchange and in any other', (
   }
 })
 
+test('counts the events whose layout it does not know', () => {
+  const reader = new FrameReader()
+  const read = (text: string) => reader.read(Buffer.from(text)).kind
+  assert.equal(read(`{"stream":"btcusdt@trade","data":${TRADE}}`), 'event')
+  assert.equal(reader.parsedEvents, 0)
+  assert.equal(read(`{"stream":"btcusdt@trade","data":${TRADE.replace('{', '{ ')}}`), 'event')
+  assert.equal(read(`{"stream":"btcusdt@trade","data":{"e":"trade"}}`), 'rejected')
+  assert.equal(read('{"result":null,"id":1}'), 'control')
+  assert.equal(reader.parsedEvents, 1)
+})
+
 test('finds any member as JSON.parse does', () => {
   fc.assert(
     fc.property(

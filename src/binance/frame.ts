@@ -62,6 +62,8 @@ export class FrameReader {
   readonly #event = new EventFields()
   readonly #scanner = new EventScanner(this.#event)
   readonly #streams = new SharedBytes<KnownStream | null>(knownStream)
+  /** Events that were in another layout. */
+  parsedEvents = 0
 
   /**
    * Interprets a frame. Total: whatever came, the answer is one of the four kinds.
@@ -106,6 +108,7 @@ export class FrameReader {
     const json = memberText(text, 'data')
     if (json === null) throw new Error(`No data member in ${text}`)
     this.#event.take(type, payload)
+    this.parsedEvents++
     const own = Buffer.from(json)
     return { kind: 'event', stream, event: this.#event, data: { bytes: own, start: 0, end: own.length } }
   }

@@ -9,13 +9,12 @@ import { type Settings, withoutPassword } from '../settings/load.ts'
 import { withOrigin } from '../settings/origin.ts'
 import type { Database } from '../store/database.ts'
 import { openPostgres } from '../store/postgres.ts'
+import { SQLSTATE, sqlStateOf } from '../store/sql-state.ts'
 import { sleep } from '../timing/backoff.ts'
 
 /** How long, and how often, to look again before ids that may be on their way count as missing. */
 const SETTLE_LIMIT_MS = 30_000
 const SETTLE_STEP_MS = 2000
-
-const INSUFFICIENT_PRIVILEGE = '42501'
 
 /** Audits the database that is set, else that of the `up` which runs here, else the default. */
 export async function auditStored(
@@ -49,7 +48,7 @@ export async function auditStored(
     const where = url === settings.DATABASE_URL ? withOrigin(settings, 'DATABASE_URL', shown) : shown
     throw new TapelineError('DATABASE', `${where} cannot be audited: ${describeError(error)}`, {
       fix:
-        Reflect.get(Object(error), 'code') === INSUFFICIENT_PRIVILEGE
+        sqlStateOf(error) === SQLSTATE.insufficientPrivilege
           ? 'Use a user with the rights of tapeline_reader: GRANT tapeline_reader TO …'
           : 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.',
       cause: error,

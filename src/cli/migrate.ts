@@ -8,6 +8,7 @@ import { migrate } from '../store/migrate.ts'
 import { loadMigrations, renderMigrations } from '../store/migrations.ts'
 import { openPostgres } from '../store/postgres.ts'
 import { applyRoles } from '../store/roles.ts'
+import { SQLSTATE, sqlStateOf } from '../store/sql-state.ts'
 
 export function migrateCommand(): Command {
   return new Command('migrate')
@@ -67,7 +68,7 @@ async function rolesOf(database: Database): Promise<readonly string[]> {
     return await applyRoles(database)
   } catch (error) {
     // Only the owner of the schema may; for others an up-to-date schema is all there is to know.
-    if (error instanceof Error && Reflect.get(error, 'code') === '42501') return []
+    if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege) return []
     throw error
   }
 }

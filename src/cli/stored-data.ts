@@ -4,6 +4,7 @@ import { type Settings, withoutPassword } from '../settings/load.ts'
 import { withOrigin } from '../settings/origin.ts'
 import type { Database } from '../store/database.ts'
 import { openPostgres } from '../store/postgres.ts'
+import { SQLSTATE, sqlStateOf } from '../store/sql-state.ts'
 
 /**
  * Opens the database that is set, else that of the `up` which runs here, else the default; closes it after the work.
@@ -41,9 +42,11 @@ export async function withStoredData<Result>(
 }
 
 function fixFor(error: unknown): string {
-  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
+  const state = sqlStateOf(error)
   // Undefined table or column: a schema of an earlier version, or none.
-  if (code === '42P01' || code === '42703') return 'Run: bin/tapeline migrate'
-  if (code === '42501') return 'Use a user with the rights of tapeline_writer (tapeline_reader may list).'
+  if (state === SQLSTATE.undefinedTable || state === SQLSTATE.undefinedColumn)
+    return 'Run: bin/tapeline migrate'
+  if (state === SQLSTATE.insufficientPrivilege)
+    return 'Use a user with the rights of tapeline_writer (tapeline_reader may list).'
   return 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'
 }

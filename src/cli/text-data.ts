@@ -2,6 +2,7 @@ import { describeError, TapelineError } from '../errors.ts'
 import { readRunningEndpoints } from '../local/process-registry.ts'
 import { type Settings, withoutPassword } from '../settings/load.ts'
 import { withOrigin } from '../settings/origin.ts'
+import { SQLSTATE, sqlStateOf } from '../store/sql-state.ts'
 import { TextReader, type TextReaderOptions } from '../store/text-reader.ts'
 
 /**
@@ -28,14 +29,14 @@ export async function withTextReader<Result>(
         ? withOrigin(settings, 'DATABASE_URL', shown)
         : `${shown} (of the \`up\` that runs here)`
     if (reader === null) throw notReached(where, error)
-    throw SQLSTATE.test(String(Reflect.get(Object(error), 'code'))) ? refused(error) : error
+    const state = sqlStateOf(error)
+    throw state === null ? error : refused(error, state)
   } finally {
     await reader?.close()
   }
 }
 
 /** What PostgreSQL itself answers has one. */
-const SQLSTATE = /^[0-9A-Z]{5}$/
 
 function notReached(where: string, error: unknown): TapelineError {
   return new TapelineError('DATABASE', `${where} cannot be reached: ${describeError(error)}`, {
@@ -45,20 +46,20 @@ function notReached(where: string, error: unknown): TapelineError {
 }
 
 /** What PostgreSQL says of a statement, with the SQLSTATE that its manual explains. */
-function refused(error: unknown): TapelineError {
-  const of = (name: string): unknown => (error instanceof Error ? Reflect.get(error, name) : undefined)
-  const code = of('code')
-  const hint = of('hint')
-  return new TapelineError('DATABASE', `${describeError(error)} (SQLSTATE ${String(code)})`, {
-    fix: typeof hint === 'string' && hint !== '' ? hint : (FIXES[String(code)] ?? ''),
+function refused(error: unknown, state: string): TapelineError {
+  const hint: unknown = Reflect.get(Object(error), 'hint')
+  return new TapelineError('DATABASE', `${describeError(error)} (SQLSTATE ${state})`, {
+    fix: typeof hint === 'string' && hint !== '' ? hint : (FIXES[state] ?? ''),
     cause: error,
   })
 }
 
 const FIXES: Readonly<Record<string, string>> = {
   '25006': 'Nothing can be changed here: connect with psql to do that.',
-  '42501': 'Use a user with the rights of tapeline_reader; what changes something is for psql.',
+  [SQLSTATE.insufficientPrivilege]:
+    'Use a user with the rights of tapeline_reader; what changes something is for psql.',
   '42601': 'Give one SELECT, in quotes.',
-  '42P01': 'The tables are in docs/database.md; a database without them wants: bin/tapeline migrate',
+  [SQLSTATE.undefinedTable]:
+    'The tables are in docs/database.md; a database without them wants: bin/tapeline migrate',
   '57014': 'It took too long: ask for less, or give --timeout.',
 }

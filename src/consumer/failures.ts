@@ -1,3 +1,5 @@
+import { sqlStateOf } from '../store/sql-state.ts'
+
 /**
  * What may be done about a failure of the database.
  *
@@ -74,13 +76,6 @@ const BY_CODE = {
  *   TimescaleDB 2.19; by `npm test -- consumer-retention`).
  */
 const BY_ROUTINE: Readonly<Record<string, FailureKind>> = { relation_open: 'retry' }
-
-/** The SQLSTATE that an error carries, or null: then it was not the server that spoke. */
-export function sqlStateOf(error: unknown): string | null {
-  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : null
-  // EPIPE and its like have five letters too; no class of SQLSTATEs begins with an E.
-  return typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code) ? code : null
-}
 
 /** Total: whatever was thrown, one of the three. */
 export function failureKind(error: unknown): FailureKind {

@@ -2,6 +2,7 @@ import { describeError } from '../errors.ts'
 import { compressionObstacle, compressNextChunk } from '../store/compression.ts'
 import type { Database, Queryable } from '../store/database.ts'
 import { dropOldChunks } from '../store/retention.ts'
+import { SQLSTATE, sqlStateOf } from '../store/sql-state.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { sleep } from '../timing/backoff.ts'
 
@@ -82,7 +83,7 @@ function unhurried<Result>(
 }
 
 function report(error: unknown, log: Logger): void {
-  if (error instanceof Error && Reflect.get(error, 'code') === '42501') {
+  if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege) {
     const fix = 'Grant its user tapeline_writer, or unset RETENTION_DAYS and COMPRESS_AFTER_DAYS.'
     log.error({ err: error, fix }, 'The database forbids this user to drop or compress old chunks')
   } else {

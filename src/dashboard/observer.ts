@@ -7,19 +7,12 @@ import type { Clock } from '../timing/clock.ts'
 import type { DashboardConfig } from './config.ts'
 import { Incidents, problemsOf, type Seen } from './incidents.ts'
 import { Rates } from './rates.ts'
-import type { Moment, PartView, Past, Snapshot, StoredView, StreamView } from './snapshot.ts'
-import { readStored } from './stored.ts'
+import type { Moment, PartView, Past, Snapshot, StreamView } from './snapshot.ts'
+import { StoredWatch } from './stored-watch.ts'
 
 const EVERY_MS = 1000
-/** The services are asked all the time, which costs them little; the database seldom while nobody looks. */
-const DATABASE_EVERY_MS = 2000
-const DATABASE_UNWATCHED_EVERY_MS = 15_000
 /** Whoever asks for a snapshot asks again. */
 const WATCHED_FOR_MS = 10_000
-/** What the database says is waited for so long before what the services say is shown without it. */
-const DATABASE_WAIT_MS = 500
-/** Then it is told that it does not answer. */
-const DATABASE_SILENT_MS = 3000
 /** Fifteen minutes. */
 const MOMENTS_KEPT = 900
 /** With `SYMBOLS=*` a page would be as long as the market. */
@@ -33,7 +26,7 @@ type Listener = (snapshot: Snapshot) => void
 /** Asks services and database for all pages together, and remembers what is drawn over time. */
 export class Observer {
   readonly #config: DashboardConfig
-  readonly #database: Database
+  readonly #stored: StoredWatch
   readonly #clock: Clock
   readonly #onDefect: (error: unknown) => void
   readonly #listeners = new Set<Listener>()
@@ -42,10 +35,6 @@ export class Observer {
   readonly #moments: Moment[] = []
   /** Of each consumer, by its URL: what it had inserted when it last answered. */
   readonly #inserted = new Map<string, number>()
-  #stored: StoredView | null = null
-  #databaseProblem = ''
-  #databaseAskedMs = Number.NEGATIVE_INFINITY
-  #asking: Promise<void> | null = null
   #watchedUntilMs = Number.NEGATIVE_INFINITY
   #defect = ''
   #cancel: (() => void) | null = null
@@ -56,7 +45,7 @@ export class Observer {
   /** @param onDefect told once when what the services say cannot be shown */
   constructor(config: DashboardConfig, database: Database, clock: Clock, onDefect: (error: unknown) => void) {
     this.#config = config
-    this.#database = database
+    this.#stored = new StoredWatch(database, clock)
     this.#clock = clock
     this.#onDefect = onDefect
   }
@@ -113,7 +102,8 @@ export class Observer {
       Promise.all(ingestUrls.map(ingestionStatus)),
       Promise.all(consumerUrls.map(consumerStatus)),
     ])
-    await this.#askDatabase(ingestions)
+    const isWatched = this.#listeners.size > 0 || this.#clock.monotonicMs() < this.#watchedUntilMs
+    await this.#stored.look(symbolsOf(this.#config, ingestions), isWatched)
     if (this.#stopped) return
     const seen = this.#seen(ingestions, consumers)
     const snapshot = {
@@ -129,37 +119,6 @@ export class Observer {
     this.#remember(snapshot.moment)
     this.#newest = snapshot
     for (const listener of this.#listeners) listener(snapshot)
-  }
-
-  /** Asks when it is time, and waits a little for the answer: a database that hangs is not to hold up what the services say. */
-  async #askDatabase(ingestions: ReadonlyArray<IngestionStatus | null>): Promise<void> {
-    const nowMs = this.#clock.monotonicMs()
-    const isWatched = this.#listeners.size > 0 || nowMs < this.#watchedUntilMs
-    const everyMs = isWatched ? DATABASE_EVERY_MS : DATABASE_UNWATCHED_EVERY_MS
-    if (this.#asking === null && nowMs - this.#databaseAskedMs >= everyMs) {
-      this.#databaseAskedMs = nowMs
-      this.#asking = this.#readStored(symbolsOf(this.#config, ingestions)).finally(() => {
-        this.#asking = null
-      })
-    }
-    if (this.#asking === null) return
-    if (nowMs - this.#databaseAskedMs > DATABASE_SILENT_MS)
-      this.#databaseProblem = `has not answered for ${Math.floor((nowMs - this.#databaseAskedMs) / 1000)} s`
-    let cancel = () => {}
-    const waited = new Promise<void>((resolve) => {
-      cancel = this.#clock.schedule(DATABASE_WAIT_MS, resolve)
-    })
-    await Promise.race([this.#asking, waited])
-    cancel()
-  }
-
-  async #readStored(symbols: readonly string[]): Promise<void> {
-    try {
-      this.#stored = await readStored(this.#database, symbols)
-      this.#databaseProblem = ''
-    } catch (error) {
-      this.#databaseProblem = `cannot be asked: ${describeError(error)}`
-    }
   }
 
   #seen(
@@ -184,13 +143,7 @@ export class Observer {
       parts: [
         ...partViews('ingestion', ingestUrls, ingestions),
         ...partViews('consumer', consumerUrls, consumers),
-        {
-          name: 'database',
-          url: '',
-          health: this.#databaseProblem === '' ? 'well' : 'away',
-          reason: this.#databaseProblem,
-          uptimeMs: null,
-        },
+        this.#stored.part,
       ],
       connections: ingestions.flatMap((one, i) =>
         (one?.connections ?? []).map((connection) => ({
@@ -215,7 +168,7 @@ export class Observer {
       received: here.length === 0 ? null : sum(here.map(({ counters }) => counters.received)),
       inserted: there.length === 0 ? null : sum([...this.#inserted.values()]),
       rowsPerSecond: there.length === 0 ? null : sum(rates),
-      stored: this.#databaseProblem === '' ? this.#stored : null,
+      stored: this.#stored.newest,
     }
   }
 

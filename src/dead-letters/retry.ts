@@ -14,6 +14,7 @@ import {
   markResolved,
 } from '../store/dead-letter-retry.ts'
 import { upsertGaps } from '../store/gaps.ts'
+import { sqlStateOf } from '../store/sql-state.ts'
 import { addTrade, emptyTradeColumns, insertTrades } from '../store/trades.ts'
 import { messageOf, originalMessage, restoreEvent } from './original-record.ts'
 
@@ -104,8 +105,7 @@ async function attempt(
 
 /** As the consumer words it, so that both count as one reason: SQLSTATE and message. */
 function refusal(error: unknown): string {
-  const state: unknown = error instanceof Error ? Reflect.get(error, 'code') : ''
-  return `refused by the database: ${state} ${describeError(error)}`
+  return `refused by the database: ${sqlStateOf(error) ?? ''} ${describeError(error)}`
     .slice(0, REASON_CHARACTERS)
     .toWellFormed()
 }

@@ -27,6 +27,7 @@ export interface IngestionFigures {
   readonly queueMaxBytes: number
   readonly connectionMaxAgeMs: number
   readonly connectionsLost: number
+  readonly parsedEvents: number
   /** Least receipt minus event time of the last minute, in milliseconds; null when no trade came. */
   readonly clockOffsetMs: number | null
   readonly sends: number
@@ -55,6 +56,7 @@ export function ingestionFigures(sources: FigureSources): IngestionFigures {
     queueMaxBytes: config.queueMaxBytes,
     connectionMaxAgeMs: config.connectionMaxAgeMs,
     connectionsLost: seats.reduce((sum, { lost }) => sum + lost, 0),
+    parsedEvents: pipeline?.handler.parsedEvents ?? 0,
     clockOffsetMs: pipeline?.handler.leastEventToReceiptMs(nowMs) ?? null,
     sends: producer.sends,
     sendFailures: producer.failures,

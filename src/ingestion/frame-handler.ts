@@ -98,6 +98,11 @@ export class FrameHandler {
     return this.#reasons.of(kind)
   }
 
+  /** Events that were not in the exchange's known layout and went through `JSON.parse`, which costs several times as much. */
+  get parsedEvents(): number {
+    return this.#reader.parsedEvents
+  }
+
   eventToReceipt(nowMs: number): ReturnType<LatencyWindow['summary']> {
     return this.#eventToReceipt.summary(nowMs)
   }
@@ -149,7 +154,8 @@ export class FrameHandler {
       topic: this.#options.deadLettersTopic,
       partition: 0,
       key: null,
-      value: bytes.subarray(0, KEPT_FRAME_BYTES),
+      // A copy: the frame stands among hundreds, which would all be kept for as long as this one waits for Kafka.
+      value: Buffer.from(bytes.subarray(0, KEPT_FRAME_BYTES)),
       headers: new Map([
         [Buffer.from(HEADER.origin), Buffer.from('ingestion')],
         [Buffer.from(HEADER.reason), Buffer.from(reason)],

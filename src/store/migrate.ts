@@ -2,6 +2,7 @@ import { describeError, TapelineError } from '../errors.ts'
 import type { Database, Queryable } from './database.ts'
 import { LEDGER_SQL, LOCK_HOLDER_SQL, LOCK_SQL, loadMigrations, type Migration } from './migrations.ts'
 import { actAsMigrator, actAsOneself, applyRoles } from './roles.ts'
+import { SQLSTATE, sqlStateOf } from './sql-state.ts'
 
 export interface MigrationReport {
   /** The version found, 0 for an empty database. */
@@ -44,7 +45,7 @@ export async function migrate(
       queryTimeoutMs: null,
     })
   } catch (error) {
-    if (sqlState(error) !== '42501') throw error
+    if (sqlStateOf(error) !== SQLSTATE.insufficientPrivilege) throw error
     throw new TapelineError('DATABASE', `The schema cannot be brought up to date: ${describeError(error)}`, {
       fix: 'Run `bin/tapeline migrate` as the owner of the database, or grant its user CREATE on the schema.',
       cause: error,
@@ -83,7 +84,7 @@ async function takeLock(connection: Queryable, lockTimeoutMs: number): Promise<v
   try {
     await connection.query(LOCK_SQL)
   } catch (error) {
-    if (sqlState(error) !== '55P03') throw error
+    if (sqlStateOf(error) !== SQLSTATE.lockNotAvailable) throw error
     await connection.query('ROLLBACK TO SAVEPOINT before_lock')
     throw new MigrationUnderWayError(lockTimeoutMs, await lockHolder(connection), error)
   }
@@ -148,8 +149,4 @@ async function requireTimescale(connection: Queryable): Promise<void> {
   throw new TapelineError('DATABASE', 'The server of this database has no TimescaleDB', {
     fix: 'Install TimescaleDB there and add it to shared_preload_libraries.',
   })
-}
-
-function sqlState(error: unknown): unknown {
-  return error instanceof Error ? Reflect.get(error, 'code') : undefined
 }

@@ -1,0 +1,14 @@
+/** Codes of PostgreSQL's conditions (manual, appendix A) that more than one place asks for. */
+export const SQLSTATE = {
+  insufficientPrivilege: '42501',
+  undefinedTable: '42P01',
+  undefinedColumn: '42703',
+  lockNotAvailable: '55P03',
+} as const
+
+/** The SQLSTATE that an error carries, or null: then it was not the server that spoke. */
+export function sqlStateOf(error: unknown): string | null {
+  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : null
+  // EPIPE and its like have five letters too; no class of SQLSTATEs begins with an E.
+  return typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code) ? code : null
+}
