@@ -83,8 +83,10 @@ test('the dashboard shows what is stored, each fault while it happens and its he
       timeoutMs: 60_000,
       what: 'the stream to have a rate of its own',
     })
-    exchange.faults.add({ kind: 'stall', stream, healedBy: 'resubscribe' })
+    // A renewed subscription would heal it within less than the page's second.
+    const stall = exchange.faults.add({ kind: 'stall', stream, healedBy: 'reconnect' })
     await says('#state', new RegExp(`${stream} has gone quiet`), 120_000)
+    stall.end()
     await says('#incidents', new RegExp(`${stream} flows again[\\s\\S]*${stream} has gone quiet`), 120_000)
 
     // It is told when a service is gone, and what is shown is what is there.
