@@ -154,7 +154,9 @@ function handler() {
     send: (message) => sent.push(message),
   })
   const handle = (text: string | Buffer) =>
-    core.handle(Buffer.from(text), 0, ({ control }) => controls.push(control))
+    core.handle(typeof text === 'string' ? Buffer.from(text) : text, 0, ({ control }) =>
+      controls.push(control),
+    )
   return { core, sent, controls, handle }
 }
 
@@ -213,8 +215,27 @@ test('sends a rejected frame to the dead letters as it came, bytes that are no t
   assert.equal(handle(bytes), false)
   assert.deepEqual([sent[0]?.topic, sent[0]?.value, sent[0]?.key], ['d', bytes, null])
   assert.deepEqual(core.reasons('rejected'), { 'not JSON': 1 })
+  // It has a buffer of its own: what was read with it is not kept.
+  bytes.fill(0)
+  assert.equal(sent[0]?.value.toString('latin1'), '{\xff\0}')
   handle('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}')
   assert.deepEqual(controls, ['serverShutdown'])
+})
+
+test('sends an event that it held for long as it came, without the buffer that it came in', () => {
+  const { core, sent, handle } = handler()
+  handle(trade('BTCUSDT', 1000))
+  // Ids that begin anew are believed at the third.
+  for (const [i, id] of [1, 2, 3].entries()) {
+    const bytes = Buffer.from(trade('BTCUSDT', id).replace('"T":1723161255342', `"T":172316125${6000 + i}`))
+    handle(bytes)
+    bytes.fill(0)
+    if (i === 1) assert.equal(core.counters.held, 2)
+  }
+  assert.deepEqual(
+    sent.filter(({ mark }) => mark !== null).map(({ value }) => JSON.parse(value.toString()).t),
+    [1000, 1, 2, 3],
+  )
 })
 
 test('shows a stream with its last id', () => {

@@ -5,3 +5,8 @@ export interface ByteSlice {
   /** Behind the last. */
   readonly end: number
 }
+
+/** In a buffer of its own, for what outlives the rest of the larger one. */
+export function ownCopy({ bytes, start, end }: ByteSlice): ByteSlice {
+  return { bytes: Buffer.from(bytes.subarray(start, end)), start: 0, end: end - start }
+}

@@ -36,8 +36,6 @@ export async function withTextReader<Result>(
   }
 }
 
-/** What PostgreSQL itself answers has one. */
-
 function notReached(where: string, error: unknown): TapelineError {
   return new TapelineError('DATABASE', `${where} cannot be reached: ${describeError(error)}`, {
     fix: 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.',

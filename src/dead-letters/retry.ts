@@ -105,7 +105,7 @@ async function attempt(
 
 /** As the consumer words it, so that both count as one reason: SQLSTATE and message. */
 function refusal(error: unknown): string {
-  return `refused by the database: ${sqlStateOf(error) ?? ''} ${describeError(error)}`
+  return `refused by the database: ${sqlStateOf(error)} ${describeError(error)}`
     .slice(0, REASON_CHARACTERS)
     .toWellFormed()
 }

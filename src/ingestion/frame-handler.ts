@@ -1,5 +1,5 @@
 import { type EventFrame, type Frame, FrameReader, KEPT_FRAME_BYTES } from '../binance/frame.ts'
-import type { ByteSlice } from '../bytes/byte-slice.ts'
+import { type ByteSlice, ownCopy } from '../bytes/byte-slice.ts'
 import { HEADER } from '../kafka/headers.ts'
 import type { EventType } from '../market/event.ts'
 import { ABSENT } from '../market/event-fields.ts'
@@ -30,8 +30,8 @@ export type ControlFrame = Extract<Frame, { kind: 'control' }>
 
 /** An event with its stamp, on its way through continuity. */
 export interface StampedEvent extends StreamEvent {
-  /** The data object as it came. */
-  readonly data: ByteSlice
+  /** The data object as it came, within what was read with it; in a copy once the event is held. */
+  data: ByteSlice
   readonly stamp: ReceiptStamp
 }
 
@@ -131,6 +131,8 @@ export class FrameHandler {
     const { continuity } = this.#options
     const before = continuity.epochOf(event.stream)
     const forwarded = continuity.observe(event)
+    // Held for who knows how long, unless it is a duplicate, it would keep hundreds of others from being collected.
+    if (forwarded.length === 0) event.data = ownCopy(event.data)
     const epoch = continuity.epochOf(event.stream)
     for (const one of forwarded) this.#forward(one, epoch, nowMs)
     if (epoch !== before) this.merge.beginAnew(event.stream, event.connection)
