@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { getCACertificates, setDefaultCACertificates } from 'node:tls'
+import { WebSocket } from 'ws'
+import { openSocket, type StreamSocket } from '../src/binance/stream-socket.ts'
+import { createAuthority } from './support/certificates.ts'
+import { rawServer, readByUs, text } from './support/raw-websocket.ts'
+import { waitFor } from './support/wait-for.ts'
+
+test('leaves what comes in a pause unread, and reads all of it afterwards though the server has ended by then', async () => {
+  await using server = await rawServer()
+  const ours = readByUs(server.url)
+  const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
+  const cut = text('b')
+  connection.write(Buffer.concat([text('a'), cut.subarray(0, 2)]))
+  await waitFor(() => ours.events.length === 1, { timeoutMs: 5000, what: 'the first message' })
+  ours.socket.pause()
+  connection.write(Buffer.concat([cut.subarray(2), text('c'), text('never whole').subarray(0, 5)]))
+  connection.end()
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  assert.deepEqual(ours.events, ['a'])
+  ours.socket.resume()
+  await waitFor(() => ours.closed !== null, { timeoutMs: 5000, what: 'the close' })
+  assert.deepEqual(ours.events, ['a', 'b', 'c'])
+})
+
+for (const [after, end] of Object.entries({
+  'when it is read again': (socket: StreamSocket) => socket.resume(),
+  'when it is closed': (socket: StreamSocket) => socket.terminate(),
+})) {
+  test(`gives what was decrypted in the pause of a TLS connection ${after}, in order`, async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'tapeline-test-'))
+    try {
+      const authority = await createAuthority(folder, 'exchange')
+      const { cert, key } = await authority.sign('exchange', 'IP:127.0.0.1')
+      await using server = await rawServer({ cert: await readFile(cert), key: await readFile(key) })
+      using _ = trusted(await readFile(authority.cert, 'utf8'))
+      const ours = readByUs(server.url, (socket, count) => {
+        if (count === 2) socket.pause()
+      })
+      const connection = await waitFor(() => server.connections[0], {
+        timeoutMs: 5000,
+        what: 'a connection',
+      })
+      const texts = ['a', ...Array.from({ length: 200 }, (_, i) => `${i}`.padEnd(300, 'x'))]
+      connection.write(text('a'))
+      await waitFor(() => ours.events.length === 1, { timeoutMs: 5000, what: 'the first message' })
+      // Four records of TLS, of which one read brings all.
+      connection.write(Buffer.concat(texts.slice(1).map(text)))
+      await waitFor(() => ours.events.length > 1, { timeoutMs: 5000, what: 'the first record' })
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      assert.ok(ours.events.length < 100, `${ours.events.length} messages in a pause`)
+      end(ours.socket)
+      await waitFor(() => ours.events.length === texts.length || ours.closed !== null, {
+        timeoutMs: 5000,
+        what: 'all messages',
+      })
+      // What was not decrypted yet when it was closed is not read.
+      assert.deepEqual(ours.events, texts.slice(0, ours.events.length))
+      if (ours.closed === null) assert.equal(ours.events.length, texts.length)
+      ours.socket.terminate()
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+}
+
+/** For as long as it is in use, connections of this process trust the authority too. */
+function trusted(authority: string): Disposable {
+  const before = getCACertificates('default')
+  setDefaultCACertificates([...before, authority])
+  return { [Symbol.dispose]: () => setDefaultCACertificates(before) }
+}
+
+test('gives messages whose bytes stay as they are while others are read', async () => {
+  await using server = await rawServer()
+  const kept: Buffer[] = []
+  const socket = openSocket(server.url, {
+    onOpen: () => socket.resume(),
+    onFailed: assert.fail,
+    onFrame: (data) => kept.push(data),
+    onPing: () => {},
+    onClose: () => {},
+  })
+  const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
+  // More than any buffer that they are read into.
+  const texts = Array.from({ length: 4000 }, (_, i) => `${i}`.padEnd(300, 'x'))
+  for (let i = 0; i < texts.length; i += 40) {
+    connection.write(Buffer.concat(texts.slice(i, i + 40).map(text)))
+    await new Promise(setImmediate)
+  }
+  await waitFor(() => kept.length === texts.length, { timeoutMs: 5000, what: 'all messages' })
+  assert.deepEqual(
+    kept.map((one) => one.toString()),
+    texts,
+  )
+  socket.terminate()
+})
+
+test('is in use on the connections of ws', async () => {
+  await using server = await rawServer()
+  const ours = readByUs(server.url)
+  const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
+  const messages: unknown[] = []
+  const pushed: unknown[] = []
+  const { push } = Socket.prototype
+  const { emit } = WebSocket.prototype
+  WebSocket.prototype.emit = function (event: string, ...args: unknown[]) {
+    if (event === 'message') messages.push(args[0])
+    return Reflect.apply(emit, this, [event, ...args])
+  }
+  Socket.prototype.push = function (chunk: unknown) {
+    pushed.push(chunk)
+    return Reflect.apply(push, this, [chunk])
+  }
+  try {
+    connection.write(text('a'))
+    await waitFor(() => ours.events.length > 0, { timeoutMs: 5000, what: 'the message' })
+  } finally {
+    WebSocket.prototype.emit = emit
+    Socket.prototype.push = push
+  }
+  // Neither as a message of ws nor through the stream of the connection.
+  assert.deepEqual([ours.events, messages, pushed], [['a'], [], []])
+  ours.socket.terminate()
+})
