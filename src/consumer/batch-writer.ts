@@ -1,5 +1,5 @@
 import { describeError, TapelineError } from '../errors.ts'
-import { sqlStateOf } from '../store/sql-state.ts'
+import { describeRefusal, sqlStateOf } from '../store/sql-state.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { plural } from '../telemetry/plural.ts'
 import { type BackoffPolicy, delayFor, unlessAborted } from '../timing/backoff.ts'
@@ -216,11 +216,6 @@ function refusesAsARule(table: RowTable, error: unknown): TapelineError {
       cause: error,
     },
   )
-}
-
-/** SQLSTATE and message, as PostgreSQL gives them. */
-function describeRefusal(error: unknown): string {
-  return `${sqlStateOf(error) ?? ''} ${describeError(error)}`.trim()
 }
 
 /** What refuses: the constraint's name where there is one; TimescaleDB puts the number of the chunk before it. */

@@ -1,6 +1,6 @@
 import { Decoder, type TopicKind } from '../consumer/decode.ts'
 import { failureKind } from '../consumer/failures.ts'
-import { describeError, TapelineError } from '../errors.ts'
+import { TapelineError } from '../errors.ts'
 import type { TopicNames } from '../kafka/config.ts'
 import type { FetchedMessage } from '../kafka/fetched-message.ts'
 import { addBookTicker, emptyBookTickerColumns, insertBookTickers } from '../store/book-ticker.ts'
@@ -14,7 +14,7 @@ import {
   markResolved,
 } from '../store/dead-letter-retry.ts'
 import { upsertGaps } from '../store/gaps.ts'
-import { sqlStateOf } from '../store/sql-state.ts'
+import { describeRefusal } from '../store/sql-state.ts'
 import { addTrade, emptyTradeColumns, insertTrades } from '../store/trades.ts'
 import { messageOf, originalMessage, restoreEvent } from './original-record.ts'
 
@@ -103,11 +103,9 @@ async function attempt(
   }
 }
 
-/** As the consumer words it, so that both count as one reason: SQLSTATE and message. */
+/** As the consumer words it, so that both count as one reason. */
 function refusal(error: unknown): string {
-  return `refused by the database: ${sqlStateOf(error)} ${describeError(error)}`
-    .slice(0, REASON_CHARACTERS)
-    .toWellFormed()
+  return `refused by the database: ${describeRefusal(error)}`.slice(0, REASON_CHARACTERS).toWellFormed()
 }
 
 interface Original {

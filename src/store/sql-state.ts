@@ -1,3 +1,5 @@
+import { describeError } from '../errors.ts'
+
 /** Codes of PostgreSQL's conditions (manual, appendix A) that more than one place asks for. */
 export const SQLSTATE = {
   insufficientPrivilege: '42501',
@@ -11,4 +13,9 @@ export function sqlStateOf(error: unknown): string | null {
   const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : null
   // EPIPE and its like have five letters too; no class of SQLSTATEs begins with an E.
   return typeof code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(code) ? code : null
+}
+
+/** SQLSTATE and message, as PostgreSQL gives them. */
+export function describeRefusal(error: unknown): string {
+  return `${sqlStateOf(error) ?? ''} ${describeError(error)}`.trim()
 }
