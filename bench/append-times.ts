@@ -1,6 +1,6 @@
 import { Consumer, FetchIsolationLevels } from '@platformatic/kafka'
-import { clientOptions } from '../src/kafka/client.ts'
-import { topicMetadata } from '../src/kafka/topic-metadata.ts'
+import { clientOptions } from '../src/foundation/kafka/client.ts'
+import { topicMetadata } from '../src/foundation/kafka/topic-metadata.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { Place } from './place.ts'
 import { type Latency, latencyOf, PERCENTILES } from './rows.ts'

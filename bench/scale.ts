@@ -1,4 +1,4 @@
-import type { ConsumerStatus } from '../src/telemetry/status.ts'
+import type { ConsumerStatus } from '../src/foundation/telemetry/status.ts'
 import { fetchStatus } from '../test/support/services.ts'
 import { waitFor } from '../test/support/wait-for.ts'
 import type { BenchOptions } from './options.ts'

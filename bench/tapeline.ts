@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { freePort } from '../src/local/ports.ts'
+import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import { startTapeline } from '../test/support/processes.ts'
 import type { Measured, Pipeline } from './pipeline.ts'
 import type { Place } from './place.ts'

@@ -1,5 +1,5 @@
-import { describeError } from '../src/errors.ts'
-import { openPostgres } from '../src/store/postgres.ts'
+import { describeError } from '../src/foundation/runtime/errors.ts'
+import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { checkLedger, countRows, type LedgerCheck } from './ledger.ts'
 import type { Observer } from './observer.ts'
 import { checkQuotes, type QuoteCheck } from './quotes.ts'

@@ -1,9 +1,12 @@
-import { TapelineError } from '../src/errors.ts'
-import type { FaultRequest } from '../src/exchange/fault-kinds.ts'
-import type { Random } from '../src/exchange/random.ts'
-import type { IdType } from '../src/exchange/trade-history.ts'
-import { EVENT_TYPES, streamName } from '../src/market/event.ts'
-import type { RareFault } from './options.ts'
+import { EVENT_TYPES, streamName } from '../src/foundation/market/event.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import type { FaultRequest } from '../src/sandbox/simulator/faults/fault-kinds.ts'
+import type { Random } from '../src/sandbox/simulator/market/random.ts'
+import type { IdType } from '../src/sandbox/simulator/market/trade-history.ts'
+
+/** Faults that are drawn only where they are asked for, since they change what can be expected of a run. */
+export const RARE_FAULTS = ['403', '451', 'longStall'] as const
+export type RareFault = (typeof RARE_FAULTS)[number]
 
 /** What is done to the exchange. */
 export type ExchangeAct =

@@ -1,4 +1,4 @@
-import type { Database } from '../src/store/database.ts'
+import type { Database } from '../src/foundation/store/database.ts'
 
 /** What the ledger says at the end. */
 export interface LedgerCheck {

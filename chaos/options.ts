@@ -2,11 +2,11 @@ import { randomInt } from 'node:crypto'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { parseDuration } from '../src/cli/duration.ts'
 import { list, setting, wholeNumber } from '../test/support/option-parsers.ts'
-import { PART_NAMES, type PartName } from './schedule.ts'
+import { RARE_FAULTS, type RareFault } from './exchange-deck.ts'
 
-/** Faults that are drawn only where they are asked for, since they change what can be expected of a run. */
-export const RARE_FAULTS = ['403', '451', 'longStall'] as const
-export type RareFault = (typeof RARE_FAULTS)[number]
+export const PART_NAMES = ['ingestion', 'consumer', 'broker', 'database'] as const
+/** A process, or for the database all of its processes, that can be broken. */
+export type PartName = (typeof PART_NAMES)[number]
 
 /** What a run is to do. Durations in milliseconds. */
 export interface ChaosOptions {

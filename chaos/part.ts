@@ -1,7 +1,8 @@
-import type { Exit } from '../src/local/child-process.ts'
-import { identify, isRunning, type ProcessIdentity } from '../src/local/process-identity.ts'
-import { sleep } from '../src/timing/backoff.ts'
-import type { PartName, ProcessFault } from './schedule.ts'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
+import type { Exit } from '../src/sandbox/processes/child-process.ts'
+import { identify, isRunning, type ProcessIdentity } from '../src/sandbox/processes/process-identity.ts'
+import type { PartName } from './options.ts'
+import type { ProcessFault } from './schedule.ts'
 
 /** A part that runs: one process, or for a native database all of its processes. */
 export interface PartProcess {

@@ -1,5 +1,5 @@
-import { DEFAULT_SYMBOLS } from '../src/exchange/instruments.ts'
-import type { Database } from '../src/store/database.ts'
+import type { Database } from '../src/foundation/store/database.ts'
+import { DEFAULT_SYMBOLS } from '../src/sandbox/simulator/market/instruments.ts'
 import { type Outage, uncovered, type Window } from './outages.ts'
 
 /** A time in which quotes are known to have been lost or late without an outage, and of which symbol; null: of all. */

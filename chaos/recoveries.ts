@@ -1,4 +1,4 @@
-import type { ConsumerStatus, IngestionStatus } from '../src/telemetry/status.ts'
+import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetry/status.ts'
 import type { Observation } from './watch.ts'
 
 export type ServiceName = 'ingestion' | 'consumer'

@@ -1,9 +1,9 @@
 import type { Aftermath } from './aftermath.ts'
 import { type Figures, figuresOf } from './figures.ts'
 import type { Observer } from './observer.ts'
+import type { PART_NAMES, PartName } from './options.ts'
 import { type ChaosOptions, commandOf } from './options.ts'
 import type { Incident, Saboteur } from './saboteur.ts'
-import type { PART_NAMES, PartName } from './schedule.ts'
 import type { Stage } from './stage.ts'
 import type { Violations } from './violations.ts'
 

@@ -1,10 +1,6 @@
-import { Random } from '../src/exchange/random.ts'
+import { Random } from '../src/sandbox/simulator/market/random.ts'
 import { type Deck, deckOf, type ExchangeAct } from './exchange-deck.ts'
-import type { ChaosOptions } from './options.ts'
-
-export const PART_NAMES = ['ingestion', 'consumer', 'broker', 'database'] as const
-/** A process, or for the database all of its processes, that can be broken. */
-export type PartName = (typeof PART_NAMES)[number]
+import { type ChaosOptions, PART_NAMES, type PartName } from './options.ts'
 
 export const PROCESS_FAULTS = ['kill', 'pause', 'restart'] as const
 export type ProcessFaultKind = (typeof PROCESS_FAULTS)[number]

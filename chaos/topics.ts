@@ -1,5 +1,5 @@
-import { isFields } from '../src/market/payload.ts'
-import type { Database } from '../src/store/database.ts'
+import { isFields } from '../src/foundation/market/payload.ts'
+import type { Database } from '../src/foundation/store/database.ts'
 import { messagesOf } from '../test/support/messages.ts'
 
 /** What the topics hold. A repeat is another message of an event that is there already. */

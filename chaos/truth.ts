@@ -1,7 +1,7 @@
-import type { Exchange } from '../src/exchange/exchange-server.ts'
-import { EVENT_TYPES } from '../src/market/event.ts'
-import { countIds, type IdRange, normalise, subtract } from '../src/market/id-ranges.ts'
-import type { Database } from '../src/store/database.ts'
+import { EVENT_TYPES } from '../src/foundation/market/event.ts'
+import { countIds, type IdRange, normalise, subtract } from '../src/foundation/market/id-ranges.ts'
+import type { Database } from '../src/foundation/store/database.ts'
+import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 
 type TradeType = 'trade' | 'aggTrade'
 

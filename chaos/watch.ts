@@ -1,5 +1,5 @@
-import type { ConsumerStatus, IngestionStatus } from '../src/telemetry/status.ts'
-import { sleep } from '../src/timing/backoff.ts'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
+import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetry/status.ts'
 import { fetchStatus } from '../test/support/services.ts'
 
 /** What a service said at one moment; `status` and readiness are two answers, one right after the other. */

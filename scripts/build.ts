@@ -13,7 +13,7 @@ rmSync(OUT, { recursive: true, force: true })
 compile('-p', 'tsconfig.build.json', '--outDir', OUT)
 // For the browser: other libraries, the same output.
 compile(
-  ...['-p', 'src/dashboard/page', '--noEmit', 'false', '--rewriteRelativeImportExtensions'],
+  ...['-p', 'src/tools/dashboard/page', '--noEmit', 'false', '--rewriteRelativeImportExtensions'],
   ...['--rootDir', 'src', '--outDir', OUT],
 )
 

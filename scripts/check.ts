@@ -2,8 +2,8 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { describeError } from '../src/errors.ts'
-import { loadMigrations, renderMigrations } from '../src/store/migrations.ts'
+import { describeError } from '../src/foundation/runtime/errors.ts'
+import { loadMigrations, renderMigrations } from '../src/foundation/store/migrations.ts'
 import { isCommandsPageCurrent } from './commands-page.ts'
 import { areMessageSchemasCurrent } from './message-schemas.ts'
 import { checkTrackedFiles } from './tracked-files.ts'
@@ -19,7 +19,7 @@ type Check = () => Promise<boolean> | boolean
 const CHECKS: Record<string, Check> = {
   'Types (tsc)': () => command('node_modules/typescript/bin/tsc', ['-p', 'tsconfig.json']),
   "Types of the dashboard's page (tsc)": () =>
-    command('node_modules/typescript/bin/tsc', ['-p', 'src/dashboard/page']),
+    command('node_modules/typescript/bin/tsc', ['-p', 'src/tools/dashboard/page']),
   'Format and lint (biome)': () =>
     command('node_modules/@biomejs/biome/bin/biome', ['ci', '--error-on-warnings', ...COLORS, '.']),
   'Unused code (knip)': () => command('node_modules/knip/bin/knip.js', []),

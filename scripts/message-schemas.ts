@@ -6,9 +6,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { z } from 'zod'
-import { HEADER, schemaHeader } from '../src/kafka/headers.ts'
-import { MESSAGES } from '../src/market/message-schemas.ts'
-import { DEFINITIONS } from '../src/settings/definitions.ts'
+import { HEADER, schemaHeader } from '../src/foundation/kafka/headers.ts'
+import { MESSAGES } from '../src/foundation/market/message-schemas.ts'
+import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 
 const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
 

@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
-import { fetchSymbols, thatTrade } from '../src/binance/rest.ts'
-import { type RestOutcome, tradeRest } from '../src/binance/trade-rest.ts'
+import { fetchSymbols, thatTrade } from '../src/foundation/binance/rest.ts'
+import { type RestOutcome, tradeRest } from '../src/foundation/binance/trade-rest.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 1)
 const NEVER = new AbortController().signal

@@ -3,9 +3,9 @@ import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { planConnections } from '../src/binance/connection-plan.ts'
-import { type Frame, FrameReader, withReceiptStamp } from '../src/binance/frame.ts'
-import { memberText } from '../src/binance/json-member.ts'
+import { planConnections } from '../src/foundation/binance/connection-plan.ts'
+import { memberText } from '../src/foundation/binance/json-member.ts'
+import { type Frame, FrameReader, withReceiptStamp } from '../src/foundation/binance/stream-frame.ts'
 
 const TRADE =
   '{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}'

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { WebSocket } from 'ws'
-import { PlainFrames } from '../src/binance/plain-frames.ts'
+import { PlainFrames } from '../src/foundation/binance/websocket-frames.ts'
 import {
   BINARY,
   CLOSE,

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { describeError, TapelineError } from '../src/errors.ts'
-import { parseLogLine } from '../src/local/log-follower.ts'
-import { loadSettings } from '../src/settings/load.ts'
-import { withOrigin } from '../src/settings/origin.ts'
+import { describeError, TapelineError } from '../src/foundation/runtime/errors.ts'
+import { loadSettings } from '../src/foundation/settings/load.ts'
+import { withOrigin } from '../src/foundation/settings/origin.ts'
+import { parseLogLine } from '../src/sandbox/processes/log-follower.ts'
 import { startTapeline } from './support/processes.ts'
 
 const WRONG = {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Intake } from '../src/consumer/intake.ts'
-import type { FetchedPartition } from '../src/kafka/partition-fetcher.ts'
+import { Intake } from '../src/consumer/batch-builder.ts'
+import type { FetchedPartition } from '../src/foundation/kafka/partition-fetcher.ts'
 import { fetched, record, tradeValue } from './support/records.ts'
 
 const TOPIC_ID = '00000000-0000-0000-0000-000000000001'

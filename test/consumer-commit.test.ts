@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { migrate } from '../src/store/migrate.ts'
+import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { produce } from './support/messages.ts'
 import { startPostgresProxy } from './support/postgres-proxy.ts'

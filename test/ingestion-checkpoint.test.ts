@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Acknowledged } from '../src/ingestion/acknowledged.ts'
-import { checkpointText, parseCheckpoint } from '../src/ingestion/checkpoint.ts'
-import { GapLedger } from '../src/ingestion/gap-ledger.ts'
-import type { EventMark } from '../src/ingestion/message-queue.ts'
-import { type Gap, gapId } from '../src/market/gap.ts'
+import { type Gap, gapId } from '../src/foundation/market/gap.ts'
+import { Acknowledged } from '../src/ingestion/checkpoint/acknowledged-state.ts'
+import { checkpointText, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
+import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
 
 const SYMBOL = 'BTCUSDT'
 const NOW_MS = Date.UTC(2026, 0, 1)

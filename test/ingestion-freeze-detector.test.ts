@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Standstill } from '../src/ingestion/standstill.ts'
+import { Standstill } from '../src/ingestion/connection/freeze-detector.ts'
 
 /** A clock whose process can be stopped: time passes and nothing runs. */
 function stoppableClock() {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { StreamEvent } from '../src/ingestion/continuity.ts'
-import { StreamMerge } from '../src/ingestion/stream-merge.ts'
+import type { StreamEvent } from '../src/ingestion/continuity/continuity.ts'
+import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const STREAM = 'btcusdt@trade'

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { QuoteOrder } from '../src/ingestion/quotes.ts'
-import { type Observed, Sequence } from '../src/ingestion/sequence.ts'
+import { QuoteOrder } from '../src/ingestion/continuity/quote-sequence.ts'
+import { type Observed, Sequence } from '../src/ingestion/continuity/sequence.ts'
 
 const at = (id: number, timeMs = id, connection = 0): Observed => ({ id, timeMs, connection })
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
-import type { FetchTrades, RestOutcome, TradeRequest } from '../src/binance/trade-rest.ts'
-import { WeightBudget } from '../src/binance/weight-budget.ts'
-import { RestCaller } from '../src/ingestion/rest-caller.ts'
-import { SilenceCheck } from '../src/ingestion/silence-check.ts'
+import type { FetchTrades, RestOutcome, TradeRequest } from '../src/foundation/binance/trade-rest.ts'
+import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
+import { RestCaller } from '../src/ingestion/backfill/rest-caller.ts'
+import { SilenceCheck } from '../src/ingestion/backfill/silence-check.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const latest = (id: number, lastTrade: number): RestOutcome => ({

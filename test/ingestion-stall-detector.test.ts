@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { StallWatch } from '../src/ingestion/stall-watch.ts'
-import { StreamRates } from '../src/ingestion/stream-rates.ts'
+import { StallWatch } from '../src/ingestion/connection/stall-detector.ts'
+import { StreamRates } from '../src/ingestion/connection/stream-rates.ts'
 
 const CONNECTION = 7
 const BUSY = 'btcusdt@bookTicker'

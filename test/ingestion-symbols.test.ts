@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
-import { TapelineError } from '../src/errors.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { resolveSymbols } from '../src/ingestion/symbols.ts'
 
 const STATUSES = new Map([

@@ -6,10 +6,18 @@ import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { Admin } from '@platformatic/kafka'
-import { TapelineError } from '../src/errors.ts'
-import { parseJavaVersion } from '../src/local/java.ts'
-import { type KafkaBroker, lastMeaningfulLine, startKafkaBroker } from '../src/local/kafka-broker.ts'
-import { ensureKafkaDistribution, KAFKA_VERSION, mavenFailure } from '../src/local/kafka-distribution.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { parseJavaVersion } from '../src/sandbox/kafka-broker/java.ts'
+import {
+  type KafkaBroker,
+  lastMeaningfulLine,
+  startKafkaBroker,
+} from '../src/sandbox/kafka-broker/kafka-broker.ts'
+import {
+  ensureKafkaDistribution,
+  KAFKA_VERSION,
+  mavenFailure,
+} from '../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { within } from './support/wait-for.ts'
 
 const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')

@@ -13,9 +13,9 @@ import {
   Writer,
 } from '@platformatic/kafka'
 import fc from 'fast-check'
-import { parseResponse } from '../src/kafka/fetch-api.ts'
-import { type MessageBatch, readRecordBatches } from '../src/kafka/record-batch.ts'
-import { CorruptRecords } from '../src/kafka/record-reader.ts'
+import { parseResponse } from '../src/foundation/kafka/codec/fetch-api.ts'
+import { type MessageBatch, readRecordBatches } from '../src/foundation/kafka/codec/record-batch.ts'
+import { CorruptRecords } from '../src/foundation/kafka/codec/record-reader.ts'
 import { anyMessages, batchOf, COMPRESSIONS, inPieces, sealed } from './support/record-batches.ts'
 
 const ATTRIBUTES = 21

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
-import { Decoder, type TopicKind } from '../src/consumer/decode.ts'
-import { failureKind } from '../src/consumer/failures.ts'
-import { TapelineError } from '../src/errors.ts'
-import type { FetchedMessage } from '../src/kafka/fetched-message.ts'
+import type { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
+import { Decoder, type TopicKind } from '../src/foundation/kafka/message-decoder.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { failureKind } from '../src/foundation/store/failures.ts'
 import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
 
 const SCHEMA = { schema: 'trade/1' }

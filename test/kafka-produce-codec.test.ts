@@ -9,9 +9,9 @@ import {
   Writer,
 } from '@platformatic/kafka'
 import fc from 'fast-check'
-import { PartitionRecords, PartitionSequences } from '../src/kafka/partition-records.ts'
-import { createRequest } from '../src/kafka/produce-api.ts'
-import { RecordWriter } from '../src/kafka/record-writer.ts'
+import { PartitionRecords, PartitionSequences } from '../src/foundation/kafka/codec/partition-records.ts'
+import { createRequest } from '../src/foundation/kafka/codec/produce-api.ts'
+import { RecordWriter } from '../src/foundation/kafka/codec/record-writer.ts'
 import {
   type AnyMessage,
   anyMessages,

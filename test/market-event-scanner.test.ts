@@ -4,10 +4,10 @@ import { resolve } from 'node:path'
 import { test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import fc from 'fast-check'
-import { ABSENT, type EventFields } from '../src/market/event-fields.ts'
-import { EventScanner } from '../src/market/event-scanner.ts'
-import { isTimeUs } from '../src/market/fields.ts'
-import { readAggTrade, readBookTicker, readTrade } from '../src/market/payload.ts'
+import { ABSENT, type EventFields } from '../src/foundation/market/event-fields.ts'
+import { EventScanner } from '../src/foundation/market/event-scanner.ts'
+import { isTimeUs } from '../src/foundation/market/fields.ts'
+import { readAggTrade, readBookTicker, readTrade } from '../src/foundation/market/payload.ts'
 
 const REAL = resolve(
   import.meta.dirname,

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { isDecimal, isId, isSymbol, isTimeMs, isTimeUs } from '../src/market/fields.ts'
-import { normalise, subtract } from '../src/market/id-ranges.ts'
-import { readAggTrade, readBookTicker, readTrade } from '../src/market/payload.ts'
+import { isDecimal, isId, isSymbol, isTimeMs, isTimeUs } from '../src/foundation/market/fields.ts'
+import { normalise, subtract } from '../src/foundation/market/id-ranges.ts'
+import { readAggTrade, readBookTicker, readTrade } from '../src/foundation/market/payload.ts'
 
 const TRADE = {
   e: 'trade',

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { figuresOf } from '../chaos/figures.ts'
 import { Recoveries } from '../chaos/recoveries.ts'
-import type { ConsumerStatus, IngestionStatus } from '../src/telemetry/status.ts'
+import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetry/status.ts'
 
 const NO_LATENCY = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 

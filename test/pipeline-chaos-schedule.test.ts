@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { commandOf, parseOptions } from '../chaos/options.ts'
 import { OutageBook, uncovered } from '../chaos/outages.ts'
 import { planFaults } from '../chaos/schedule.ts'
-import { FAULT_KINDS, parseFault } from '../src/exchange/fault-kinds.ts'
+import { FAULT_KINDS, parseFault } from '../src/sandbox/simulator/faults/fault-kinds.ts'
 
 const plan = (...args: string[]) => planFaults(parseOptions(args))
 

@@ -5,18 +5,18 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
-import { TapelineError } from '../src/errors.ts'
-import { type RunningProcess, runningProcess } from '../src/local/child-process.ts'
-import { lockFolder } from '../src/local/folder-lock.ts'
-import { spawnNode } from '../src/local/node-child.ts'
-import { identify } from '../src/local/process-identity.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { type RunningProcess, runningProcess } from '../src/sandbox/processes/child-process.ts'
+import { lockFolder } from '../src/sandbox/processes/folder-lock.ts'
+import { spawnNode } from '../src/sandbox/processes/node-child.ts'
+import { identify } from '../src/sandbox/processes/process-identity.ts'
 import {
   cleanUpLeftOvers,
   readRunningEndpoints,
   recordProcess,
   writeEndpoints,
-} from '../src/local/process-registry.ts'
-import { type Part, Supervisor } from '../src/local/supervisor.ts'
+} from '../src/sandbox/processes/process-registry.ts'
+import { type Part, Supervisor } from '../src/sandbox/processes/supervisor.ts'
 import { waitFor, within } from './support/wait-for.ts'
 
 let folder: string
@@ -127,7 +127,7 @@ test('no child outlives a parent that was killed', async () => {
   const child = script('child')
   writeFileSync(
     parent,
-    `import { spawnNode } from '${resolve('src/local/node-child.ts')}'
+    `import { spawnNode } from '${resolve('src/sandbox/processes/node-child.ts')}'
     const { running } = await spawnNode({ script: '${child}', args: [], env: {}, logFile: '${folder}/log' })
     process.stdout.write(String(running.pid))
     setInterval(() => {}, 1000)`,
@@ -163,7 +163,7 @@ test('a folder has one user at a time, and the lock of a process that was killed
   const path = join(folder, 'holder.ts')
   writeFileSync(
     path,
-    `import { lockFolder } from '${resolve('src/local/folder-lock.ts')}'
+    `import { lockFolder } from '${resolve('src/sandbox/processes/folder-lock.ts')}'
     import { writeFileSync } from 'node:fs'
     lockFolder('${folder}/data', () => '')
     writeFileSync('${folder}/started', 'holder\\n')

@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
-import { SETTING_NAMES } from '../src/settings/definitions.ts'
+import { SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 
 const FILE = join(resolve(import.meta.dirname, '..'), 'docker/docker-compose.yml')
 const CLUSTER_FILE = FILE.replace('.yml', '.cluster.yml')

@@ -7,10 +7,10 @@ import { test } from 'node:test'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { consumerConfig } from '../src/consumer/config.ts'
-import { dashboardConfig } from '../src/dashboard/config.ts'
+import { DEFINITIONS, SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
+import { loadSettings, type Settings } from '../src/foundation/settings/load.ts'
 import { ingestionConfig } from '../src/ingestion/config.ts'
-import { DEFINITIONS, SETTING_NAMES } from '../src/settings/definitions.ts'
-import { loadSettings, type Settings } from '../src/settings/load.ts'
+import { dashboardConfig } from '../src/tools/dashboard/config.ts'
 import { type ComposeService, DOCKER, mountsByTarget, readCluster, readCompose } from './support/compose.ts'
 
 const FILES = { 'docker-compose.yml': readCompose('docker-compose.yml'), 'with the cluster': readCluster() }

@@ -4,9 +4,9 @@ import { basename, join, resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import { parseAllDocuments } from 'yaml'
 import { z } from 'zod'
-import { SETTING_NAMES } from '../src/settings/definitions.ts'
-import { loadSettings } from '../src/settings/load.ts'
-import { type HealthServer, startHealthServer } from '../src/telemetry/health-server.ts'
+import { SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
+import { loadSettings } from '../src/foundation/settings/load.ts'
+import { type HealthServer, startHealthServer } from '../src/foundation/telemetry/health-server.ts'
 import { readCompose } from './support/compose.ts'
 
 const FOLDER = join(resolve(import.meta.dirname, '..'), 'k8s')

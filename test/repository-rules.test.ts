@@ -4,8 +4,8 @@ import { dirname, join, relative, resolve, sep } from 'node:path'
 import { test } from 'node:test'
 import { parseEnv } from 'node:util'
 import { findingsIn } from '../scripts/tracked-files.ts'
-import { DEFINITIONS, SETTING_NAMES } from '../src/settings/definitions.ts'
-import { loadSettings } from '../src/settings/load.ts'
+import { DEFINITIONS, SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
+import { loadSettings } from '../src/foundation/settings/load.ts'
 import { importsOf } from './support/test-files.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')

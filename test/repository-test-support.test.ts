@@ -22,7 +22,7 @@ test('work on one room does not wait for a broker or database that its tests do 
   write('support/kafka.ts', '')
   write('support/database.ts', '')
   write('support/pipeline.ts', "import { a } from './database.ts'\nimport './kafka.ts'\n")
-  write('market-pure.test.ts', "import { b } from '../src/market/event.ts'\n")
+  write('market-pure.test.ts', "import { b } from '../src/foundation/market/event.ts'\n")
   write('kafka-topics.test.ts', `const k = await ${'import'}('./support/kafka.ts')\n`)
   write('pipeline-all.test.ts', "import { c } from './support/pipeline.ts'\n")
 

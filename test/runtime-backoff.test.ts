@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { AttemptLimit } from '../src/timing/attempt-limit.ts'
-import { delayFor, sleep } from '../src/timing/backoff.ts'
+import { AttemptLimit } from '../src/foundation/runtime/attempt-limit.ts'
+import { delayFor, sleep } from '../src/foundation/runtime/backoff.ts'
 
 const POLICY = { initialMs: 1000, maxMs: 60_000 }
 

@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { TapelineError } from '../src/errors.ts'
-import { SETTING_NAMES } from '../src/settings/definitions.ts'
-import { loadSettings, type Settings, withoutPassword } from '../src/settings/load.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
+import { loadSettings, type Settings, withoutPassword } from '../src/foundation/settings/load.ts'
 
 /** A value for every setting that no schema takes. */
 const WRONG = Object.fromEntries(SETTING_NAMES.map((name) => [name, wrongFor(name)]))

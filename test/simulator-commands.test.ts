@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { replayCommand } from '../src/cli/replay.ts'
 import { simulateCommand } from '../src/cli/simulate.ts'
-import { TapelineError } from '../src/errors.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { within } from './support/wait-for.ts'
 
 test('every wrong option of a command is named at once, with its value and what is expected', async () => {

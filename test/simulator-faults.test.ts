@@ -6,13 +6,16 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { TapelineError } from '../src/errors.ts'
-import { formatCaptureLine } from '../src/exchange/capture-line.ts'
-import { FaultBook } from '../src/exchange/fault-book.ts'
-import { fateOf, Stalls } from '../src/exchange/fault-frames.ts'
-import { FAULT_KINDS, type FaultRequest, parseFault } from '../src/exchange/fault-kinds.ts'
-import { startReplayExchange } from '../src/exchange/replay-exchange.ts'
-import { type SimulatedExchangeOptions, startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { fateOf, Stalls } from '../src/sandbox/simulator/faults/fault-frames.ts'
+import { FAULT_KINDS, type FaultRequest, parseFault } from '../src/sandbox/simulator/faults/fault-kinds.ts'
+import { FaultBook } from '../src/sandbox/simulator/faults/fault-registry.ts'
+import { formatCaptureLine } from '../src/sandbox/simulator/replay/capture-line.ts'
+import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
+import {
+  type SimulatedExchangeOptions,
+  startSimulatedExchange,
+} from '../src/sandbox/simulator/simulated-exchange.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const TIMEOUT = { timeout: 20_000 }

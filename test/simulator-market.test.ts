@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { BlockStore } from '../src/exchange/block-store.ts'
-import { toUnits } from '../src/exchange/decimals.ts'
-import { makeBlock } from '../src/exchange/market-block.ts'
-import { MarketCursor } from '../src/exchange/market-cursor.ts'
+import { BlockStore } from '../src/sandbox/simulator/market/block-store.ts'
+import { toUnits } from '../src/sandbox/simulator/market/decimals.ts'
+import { makeBlock } from '../src/sandbox/simulator/market/market-block.ts'
+import { MarketCursor } from '../src/sandbox/simulator/market/market-cursor.ts'
 import {
   BLOCK_MS,
   blockStartMs,
   planMarket,
   type SymbolPlan,
   symbolIds,
-} from '../src/exchange/market-plan.ts'
+} from '../src/sandbox/simulator/market/market-plan.ts'
 
 interface Trade {
   e: 'trade'

@@ -7,9 +7,9 @@ import { join, resolve } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { WebSocket } from 'ws'
-import { TapelineError } from '../src/errors.ts'
-import { formatCaptureLine, parseCaptureLine } from '../src/exchange/capture-line.ts'
-import { type ReplayExchangeOptions, startReplayExchange } from '../src/exchange/replay-exchange.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { formatCaptureLine, parseCaptureLine } from '../src/sandbox/simulator/replay/capture-line.ts'
+import { type ReplayExchangeOptions, startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { waitFor, within } from './support/wait-for.ts'
 
 const TIMEOUT = { timeout: 30_000 }

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { BlockStore } from '../src/exchange/block-store.ts'
-import { MarketCursor } from '../src/exchange/market-cursor.ts'
-import { MarketHistory } from '../src/exchange/market-history.ts'
-import { BLOCK_MS, blockStartMs, planMarket, symbolIds } from '../src/exchange/market-plan.ts'
-import { RestApi } from '../src/exchange/rest-api.ts'
-import { DEFAULT_REST_LIMITS } from '../src/exchange/rest-weights.ts'
+import { BlockStore } from '../src/sandbox/simulator/market/block-store.ts'
+import { MarketCursor } from '../src/sandbox/simulator/market/market-cursor.ts'
+import { MarketHistory } from '../src/sandbox/simulator/market/market-history.ts'
+import { BLOCK_MS, blockStartMs, planMarket, symbolIds } from '../src/sandbox/simulator/market/market-plan.ts'
+import { RestApi } from '../src/sandbox/simulator/server/rest-api.ts'
+import { DEFAULT_REST_LIMITS } from '../src/sandbox/simulator/server/rest-weights.ts'
 
 const SYMBOLS = ['BTCUSDT', 'BNBUSDT']
 const NOW_MS = blockStartMs(5_000) + 31_234

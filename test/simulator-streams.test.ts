@@ -3,8 +3,11 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { TapelineError } from '../src/errors.ts'
-import { type SimulatedExchangeOptions, startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import {
+  type SimulatedExchangeOptions,
+  startSimulatedExchange,
+} from '../src/sandbox/simulator/simulated-exchange.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const TIMEOUT = { timeout: 20_000 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type FailureKind, failureKind } from '../src/consumer/failures.ts'
-import { openPostgres } from '../src/store/postgres.ts'
+import { type FailureKind, failureKind } from '../src/foundation/store/failures.ts'
+import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createTestDatabase } from './support/database.ts'
 import { SQLSTATES } from './support/sqlstates.ts'
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
-import { migrate } from '../src/store/migrate.ts'
-import { openPostgres } from '../src/store/postgres.ts'
+import { migrate } from '../src/foundation/store/migrate.ts'
+import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createTestDatabase } from './support/database.ts'
 
 const RUN_BOOK = join(resolve(import.meta.dirname, '..'), 'docs/operations.md')

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { test } from 'node:test'
-import { dashboardServer } from '../src/dashboard/server.ts'
-import { startSimulatedExchange } from '../src/exchange/simulated-exchange.ts'
-import { startHealthServer } from '../src/telemetry/health-server.ts'
+import { startHealthServer } from '../src/foundation/telemetry/health-server.ts'
+import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { dashboardServer } from '../src/tools/dashboard/server.ts'
 
 function statusOf(url: string, headers: Record<string, string>, method = 'GET'): Promise<number> {
   return new Promise((resolve, reject) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { errorFields } from '../src/telemetry/log.ts'
+import { errorFields } from '../src/foundation/telemetry/log.ts'
 
 const ERROR = Object.assign(
   new AggregateError([new Error('the first'), new Error('the second')], 'both failed', {

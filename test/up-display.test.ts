@@ -2,13 +2,18 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import { parseDuration } from '../src/cli/duration.ts'
-import { type DisplayState, displayLines, plainLine, summaryLines } from '../src/local/display-lines.ts'
-import { parseLogLine } from '../src/local/log-follower.ts'
-import { hopelessEnd } from '../src/local/parts.ts'
-import { RunTotals } from '../src/local/run-totals.ts'
-import { LiveBlock } from '../src/local/screen.ts'
-import { clip, colourStyle, plainStyle } from '../src/local/text-style.ts'
-import type { ConsumerStatus } from '../src/telemetry/status.ts'
+import type { ConsumerStatus } from '../src/foundation/telemetry/status.ts'
+import { parseLogLine } from '../src/sandbox/processes/log-follower.ts'
+import {
+  type DisplayState,
+  displayLines,
+  plainLine,
+  summaryLines,
+} from '../src/sandbox/up/display/display-lines.ts'
+import { RunTotals } from '../src/sandbox/up/display/run-totals.ts'
+import { LiveBlock } from '../src/sandbox/up/display/screen.ts'
+import { clip, colourStyle, plainStyle } from '../src/sandbox/up/display/text-style.ts'
+import { hopelessEnd } from '../src/sandbox/up/stack-parts.ts'
 
 function consumer(uptimeMs: number, trades: number): ConsumerStatus {
   const latency = { count: trades, p50: 812, p90: 1500, p99: 2013, max: 2100 }

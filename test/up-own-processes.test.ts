@@ -3,10 +3,10 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { requirePort } from '../src/local/ports.ts'
-import { writeEndpoints } from '../src/local/process-registry.ts'
-import { runningHere } from '../src/local/running-here.ts'
-import { loadSettings } from '../src/settings/load.ts'
+import { loadSettings } from '../src/foundation/settings/load.ts'
+import { requirePort } from '../src/sandbox/processes/free-ports.ts'
+import { writeEndpoints } from '../src/sandbox/processes/process-registry.ts'
+import { runningHere } from '../src/sandbox/up/own-processes.ts'
 
 test('the `up` that runs here is not meant where the settings name parts of another', () => {
   const folder = mkdtempSync(join(tmpdir(), 'running-here-'))

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { renderAudit } from '../src/audit/report.ts'
-import { parseUtc } from '../src/audit/scope.ts'
-import { mayBeSettling } from '../src/audit/settling.ts'
-import { AUDIT, type Audit } from '../src/audit/shape.ts'
-import { verify } from '../src/audit/verify.ts'
-import { TapelineError } from '../src/errors.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { mayBeSettling } from '../src/tools/verify/quiet-wait.ts'
+import { renderAudit } from '../src/tools/verify/report.ts'
+import { AUDIT, type Audit } from '../src/tools/verify/report-types.ts'
+import { parseUtc } from '../src/tools/verify/scope.ts'
+import { verify } from '../src/tools/verify/verify.ts'
 import {
   AUDIT_OPTIONS,
   type AuditedMarket,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { renderAudit } from '../src/audit/report.ts'
+import { renderAudit } from '../src/tools/verify/report.ts'
 import { type AuditedMarket, createAuditedMarket, failuresOf, outageSql } from './support/audited-market.ts'
 import { databaseKinds } from './support/database.ts'
 

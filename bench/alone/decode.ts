@@ -1,10 +1,10 @@
-import { Continuity } from '../../src/ingestion/continuity.ts'
+import { systemClock } from '../../src/foundation/runtime/clock.ts'
+import { Continuity } from '../../src/ingestion/continuity/continuity.ts'
+import { GapLedger } from '../../src/ingestion/continuity/gap-ledger.ts'
 import { FrameHandler, type StampedEvent } from '../../src/ingestion/frame-handler.ts'
-import { GapLedger } from '../../src/ingestion/gap-ledger.ts'
-import type { OutgoingMessage } from '../../src/ingestion/message-queue.ts'
-import { receiptStamper } from '../../src/ingestion/receipt-stamp.ts'
-import { Router } from '../../src/ingestion/router.ts'
-import { systemClock } from '../../src/timing/clock.ts'
+import type { OutgoingMessage } from '../../src/ingestion/messages/outgoing-message.ts'
+import { receiptStamper } from '../../src/ingestion/messages/receipt-stamp.ts'
+import { Router } from '../../src/ingestion/messages/router.ts'
 
 const namesWith = (prefix: string) => ({
   trades: `${prefix}trades`,

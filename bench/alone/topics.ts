@@ -1,5 +1,5 @@
 import { Admin } from '@platformatic/kafka'
-import { clientOptions } from '../../src/kafka/client.ts'
+import { clientOptions } from '../../src/foundation/kafka/client.ts'
 
 export async function createTopics(brokers: string, names: readonly string[]): Promise<void> {
   const admin = new Admin(

@@ -1,5 +1,5 @@
-import type { StreamConnection } from '../../src/exchange/stream-connection.ts'
-import type { Clock } from '../../src/timing/clock.ts'
+import type { Clock } from '../../src/foundation/runtime/clock.ts'
+import type { StreamConnection } from '../../src/sandbox/simulator/server/stream-connection.ts'
 import type { FrameStore } from './frame-store.ts'
 
 /** What a reader may be behind before the feeder waits for it. */

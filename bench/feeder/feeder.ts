@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { resolve } from 'node:path'
-import { spawnNode } from '../../src/local/node-child.ts'
+import { spawnNode } from '../../src/sandbox/processes/node-child.ts'
 import type { Fed } from './feed.ts'
 import type { FeederOrder } from './main.ts'
 

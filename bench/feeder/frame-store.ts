@@ -1,7 +1,12 @@
-import { BlockStore } from '../../src/exchange/block-store.ts'
-import { MarketCursor } from '../../src/exchange/market-cursor.ts'
-import { BLOCK_MS, LISTED_AT_MS, planMarket, symbolIds } from '../../src/exchange/market-plan.ts'
-import { TextFrameEncoder } from '../../src/exchange/text-frame.ts'
+import { BlockStore } from '../../src/sandbox/simulator/market/block-store.ts'
+import { MarketCursor } from '../../src/sandbox/simulator/market/market-cursor.ts'
+import {
+  BLOCK_MS,
+  LISTED_AT_MS,
+  planMarket,
+  symbolIds,
+} from '../../src/sandbox/simulator/market/market-plan.ts'
+import { TextFrameEncoder } from '../../src/sandbox/simulator/server/text-frame.ts'
 
 /** Some frames, as they stand on the wire, back to back. */
 export interface Chunk {

@@ -2,12 +2,16 @@
  * The benchmark's exchange, a process of its own: what it costs is in nobody's figures, and little, since all frames are
  * made beforehand. It is told what to do over its IPC channel.
  */
-import { openExchangeServer } from '../../src/exchange/exchange-server.ts'
-import { ReplayHistory } from '../../src/exchange/replay-history.ts'
-import { DEFAULT_REST_LIMITS } from '../../src/exchange/rest-weights.ts'
-import { DEFAULT_LIMITS, type StreamConnection } from '../../src/exchange/stream-connection.ts'
-import { StreamServer } from '../../src/exchange/stream-server.ts'
-import { systemClock } from '../../src/timing/clock.ts'
+
+import { systemClock } from '../../src/foundation/runtime/clock.ts'
+import { openExchangeServer } from '../../src/sandbox/simulator/exchange-server.ts'
+import { ReplayHistory } from '../../src/sandbox/simulator/replay/replay-history.ts'
+import { DEFAULT_REST_LIMITS } from '../../src/sandbox/simulator/server/rest-weights.ts'
+import {
+  DEFAULT_LIMITS,
+  type StreamConnection,
+} from '../../src/sandbox/simulator/server/stream-connection.ts'
+import { StreamServer } from '../../src/sandbox/simulator/server/stream-server.ts'
 import { type Fed, Feed } from './feed.ts'
 import { FrameStore } from './frame-store.ts'
 

@@ -1,8 +1,8 @@
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
-import { TapelineError } from '../errors.ts'
-import { listKeptData, refuseHeld, removeKeptData } from '../local/kept-data.ts'
-import { loadSettings } from '../settings/load.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
+import { listKeptData, refuseHeld, removeKeptData } from '../sandbox/up/kept-data.ts'
 
 /** `tapeline clean`: removes what `up` keeps on this machine, after asking. */
 export function cleanCommand(): Command {

@@ -1,8 +1,8 @@
 import { Command } from 'commander'
 import { consumerConfig } from '../consumer/config.ts'
 import { startConsumer } from '../consumer/service.ts'
-import { loadSettings } from '../settings/load.ts'
-import { createLogger } from '../telemetry/log.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
+import { createLogger } from '../foundation/telemetry/log.ts'
 import { runService } from './run-service.ts'
 
 export function consumeCommand(): Command {

@@ -1,7 +1,7 @@
 import { Command } from 'commander'
-import { readRunningEndpoints } from '../local/process-registry.ts'
-import { loadSettings } from '../settings/load.ts'
-import { createLogger } from '../telemetry/log.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
+import { createLogger } from '../foundation/telemetry/log.ts'
+import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 import { runService } from './run-service.ts'
 
 const HELP = `
@@ -21,8 +21,8 @@ export function dashboardCommand(): Command {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const log = createLogger('dashboard', settings.LOG_LEVEL)
       // Only here: the services need not carry what a page is served with.
-      const { dashboardConfig } = await import('../dashboard/config.ts')
-      const { startDashboard } = await import('../dashboard/service.ts')
+      const { dashboardConfig } = await import('../tools/dashboard/config.ts')
+      const { startDashboard } = await import('../tools/dashboard/service.ts')
       const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
       const config = dashboardConfig(settings, running?.databaseUrl)
       await runService(() => startDashboard(config, log), log)

@@ -1,10 +1,10 @@
 import { Command, InvalidArgumentError } from 'commander'
-import { renderCounts, renderDeadLetter, toJson } from '../dead-letters/report.ts'
-import { type RetryOutcome, retryDeadLetters } from '../dead-letters/retry.ts'
-import { printable } from '../dead-letters/shown-bytes.ts'
-import { topicNames } from '../kafka/config.ts'
-import { loadSettings } from '../settings/load.ts'
-import type { Database } from '../store/database.ts'
+import { topicNames } from '../foundation/kafka/config.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
+import type { Database } from '../foundation/store/database.ts'
+import { printable } from '../tools/dead-letters/display-bytes.ts'
+import { renderCounts, renderDeadLetter, toJson } from '../tools/dead-letters/report.ts'
+import { type RetryOutcome, retryDeadLetters } from '../tools/dead-letters/retry.ts'
 import {
   countByReason,
   type DeadLetterFilter,
@@ -12,7 +12,7 @@ import {
   type ListedDeadLetter,
   listDeadLetters,
   readPayload,
-} from '../store/dead-letter-list.ts'
+} from '../tools/dead-letters/stored-dead-letters.ts'
 import { withStoredData } from './stored-data.ts'
 
 /** Bytes of a payload that are shown when not all are wanted. */

@@ -1,8 +1,8 @@
 import { Command } from 'commander'
-import type { Finding } from '../doctor/finding.ts'
-import { runningHere } from '../local/running-here.ts'
-import { colourStyle, plainStyle } from '../local/text-style.ts'
-import { loadSettings, type Settings } from '../settings/load.ts'
+import { loadSettings, type Settings } from '../foundation/settings/load.ts'
+import { colourStyle, plainStyle } from '../sandbox/up/display/text-style.ts'
+import { runningHere } from '../sandbox/up/own-processes.ts'
+import type { Finding } from '../tools/doctor/finding.ts'
 
 const MARKS: Readonly<Record<Finding['verdict'], string>> = { good: '✓', warning: '!', bad: '✗', none: '–' }
 const COLUMN = 28
@@ -24,7 +24,7 @@ Examples:
     .action(async (flags: { json?: true }) => {
       const { settings, running } = here()
       // Only here: other commands need not carry what it looks with.
-      const { examine } = await import('../doctor/examine.ts')
+      const { examine } = await import('../tools/doctor/examine.ts')
       const findings = await examine(settings, running)
       if (flags.json === true) console.log(JSON.stringify(findings, null, 2))
       else for (const line of findings.flatMap(linesOf)) console.log(line)

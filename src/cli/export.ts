@@ -1,12 +1,12 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { describeError, TapelineError } from '../errors.ts'
-import { parseDay } from '../export/day.ts'
-import { EVENT_TYPES, type EventType } from '../market/event.ts'
-import { isSymbol } from '../market/fields.ts'
-import { loadSettings } from '../settings/load.ts'
-import { countText } from '../telemetry/plural.ts'
+import { EVENT_TYPES, type EventType } from '../foundation/market/event.ts'
+import { isSymbol } from '../foundation/market/fields.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
+import { countText } from '../foundation/telemetry/plural.ts'
+import { parseDay } from '../tools/export/day.ts'
 import { auditStored } from './audit-stored.ts'
 import { withTextReader } from './text-data.ts'
 
@@ -49,7 +49,7 @@ export function exportCommand(): Command {
       const day = parseDay(flags.day, nowMs)
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       // Only here: other commands need not carry what writes Parquet.
-      const { exportDay } = await import('../export/export-day.ts')
+      const { exportDay } = await import('../tools/export/export-day.ts')
       const scope = { symbols: [symbol], fromMs: Date.parse(day.bounds[0]), toMs: day.toMs }
       const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-export' }
       const { manifest, path } = await exportDay((work) => withTextReader(settings, options, work), {

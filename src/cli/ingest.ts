@@ -1,9 +1,9 @@
 import { Command } from 'commander'
+import { systemClock } from '../foundation/runtime/clock.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
+import { createLogger } from '../foundation/telemetry/log.ts'
 import { ingestionConfig } from '../ingestion/config.ts'
 import { startIngestion } from '../ingestion/service.ts'
-import { loadSettings } from '../settings/load.ts'
-import { createLogger } from '../telemetry/log.ts'
-import { systemClock } from '../timing/clock.ts'
 import { runService } from './run-service.ts'
 
 export function ingestCommand(): Command {

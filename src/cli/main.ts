@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { createProgram } from './program.ts'
 
 const program = createProgram()

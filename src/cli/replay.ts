@@ -1,8 +1,8 @@
 import { basename } from 'node:path'
 import { Command } from 'commander'
-import { OptionChecks } from '../exchange/option-checks.ts'
-import { startReplayExchange } from '../exchange/replay-exchange.ts'
-import { serveUntilStopped } from '../exchange/serve-until-stopped.ts'
+import { OptionChecks } from '../sandbox/simulator/option-checks.ts'
+import { startReplayExchange } from '../sandbox/simulator/replay-exchange.ts'
+import { serveUntilStopped } from '../sandbox/simulator/serve-until-stopped.ts'
 
 const FASTEST = 100_000
 

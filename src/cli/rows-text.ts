@@ -1,4 +1,4 @@
-import type { TextColumn, TextRow } from '../store/text-reader.ts'
+import type { TextColumn, TextRow } from '../foundation/store/text-reader.ts'
 
 /** PostgreSQL's numbers of types. */
 const BOOLEAN = 16

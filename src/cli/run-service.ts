@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8'
-import { describeError, TapelineError } from '../errors.ts'
-import type { Logger } from '../telemetry/log.ts'
-import type { RunningService } from '../telemetry/service.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import type { RunningService } from '../foundation/telemetry/service.ts'
 
 /** One Ctrl-C under npm comes twice, from the terminal and from npm: that is no second one. */
 const ECHO_MS = 500

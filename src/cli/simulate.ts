@@ -1,14 +1,14 @@
 import { Command } from 'commander'
-import { DEFAULT_SYMBOLS } from '../exchange/instruments.ts'
-import { OptionChecks } from '../exchange/option-checks.ts'
-import { serveUntilStopped } from '../exchange/serve-until-stopped.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
+import { DEFAULT_SYMBOLS } from '../sandbox/simulator/market/instruments.ts'
+import { OptionChecks } from '../sandbox/simulator/option-checks.ts'
+import { serveUntilStopped } from '../sandbox/simulator/serve-until-stopped.ts'
 import {
   DEFAULT_MESSAGES_PER_SECOND,
   DEFAULT_SEED,
   MOST_MESSAGES_PER_SECOND,
   startSimulatedExchange,
-} from '../exchange/simulated-exchange.ts'
-import { plural } from '../telemetry/plural.ts'
+} from '../sandbox/simulator/simulated-exchange.ts'
 
 const EXAMPLES = `
 Examples:

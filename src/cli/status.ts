@@ -1,12 +1,12 @@
 import { Command } from 'commander'
-import { runningHere } from '../local/running-here.ts'
-import { consumerStatus, ingestionStatus } from '../local/service-status.ts'
-import { serviceUrl } from '../local/service-url.ts'
-import { clockText, msText } from '../local/text-style.ts'
-import { loadSettings, type Settings } from '../settings/load.ts'
-import { countText, plural } from '../telemetry/plural.ts'
-import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../telemetry/status.ts'
-import { sleep } from '../timing/backoff.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import { loadSettings, type Settings } from '../foundation/settings/load.ts'
+import { countText, plural } from '../foundation/telemetry/plural.ts'
+import { consumerStatus, ingestionStatus } from '../foundation/telemetry/service-status.ts'
+import { serviceUrl } from '../foundation/telemetry/service-url.ts'
+import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../foundation/telemetry/status.ts'
+import { clockText, msText } from '../sandbox/up/display/text-style.ts'
+import { runningHere } from '../sandbox/up/own-processes.ts'
 
 interface StatusFlags {
   readonly json?: true

@@ -1,10 +1,10 @@
-import { describeError, TapelineError } from '../errors.ts'
-import { readRunningEndpoints } from '../local/process-registry.ts'
-import { type Settings, withoutPassword } from '../settings/load.ts'
-import { withOrigin } from '../settings/origin.ts'
-import type { Database } from '../store/database.ts'
-import { openPostgres } from '../store/postgres.ts'
-import { SQLSTATE, sqlStateOf } from '../store/sql-state.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { type Settings, withoutPassword } from '../foundation/settings/load.ts'
+import { withOrigin } from '../foundation/settings/origin.ts'
+import type { Database } from '../foundation/store/database.ts'
+import { openPostgres } from '../foundation/store/postgres.ts'
+import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 
 /**
  * Opens the database that is set, else that of the `up` which runs here, else the default; closes it after the work.

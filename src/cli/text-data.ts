@@ -1,9 +1,9 @@
-import { describeError, TapelineError } from '../errors.ts'
-import { readRunningEndpoints } from '../local/process-registry.ts'
-import { type Settings, withoutPassword } from '../settings/load.ts'
-import { withOrigin } from '../settings/origin.ts'
-import { SQLSTATE, sqlStateOf } from '../store/sql-state.ts'
-import { TextReader, type TextReaderOptions } from '../store/text-reader.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { type Settings, withoutPassword } from '../foundation/settings/load.ts'
+import { withOrigin } from '../foundation/settings/origin.ts'
+import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import { TextReader, type TextReaderOptions } from '../foundation/store/text-reader.ts'
+import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 
 /**
  * Reads the database that is set, else that of the `up` which runs here, else the default; it cannot be written to.

@@ -1,8 +1,8 @@
 import { Command } from 'commander'
-import { partitionOf } from '../kafka/partition-map.ts'
-import { initTopics } from '../kafka/topics.ts'
-import { loadSettings } from '../settings/load.ts'
-import { plural } from '../telemetry/plural.ts'
+import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { initTopics } from '../foundation/kafka/topics.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
 
 export function topicsCommand(): Command {
   const command = new Command('topics').description('the Kafka topics')

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { TapelineError } from '../errors.ts'
-import { cacheDirectory, type SourceChoice } from '../local/data-directory.ts'
-import { runUp } from '../local/up.ts'
-import { loadSettings } from '../settings/load.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
+import { cacheDirectory, type SourceChoice } from '../sandbox/up/data-directory.ts'
+import { runUp } from '../sandbox/up/up.ts'
 import { parseDuration } from './duration.ts'
 
 interface UpArguments {

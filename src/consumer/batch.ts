@@ -1,20 +1,20 @@
-import type { FetchedMessage } from '../kafka/fetched-message.ts'
-import type { EventFields } from '../market/event-fields.ts'
-import type { Gap } from '../market/gap.ts'
+import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
+import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
+import type { EventFields } from '../foundation/market/event-fields.ts'
+import type { Gap } from '../foundation/market/gap.ts'
 import {
   addBookTicker,
   type BookTickerColumns,
   BookTickerRows,
   emptyBookTickerColumns,
-} from '../store/book-ticker.ts'
-import type { OffsetStep } from '../store/consumer-offsets.ts'
-import type { DeadLetterRow } from '../store/dead-letters.ts'
-import type { Loss } from '../store/losses.ts'
-import { addTrade, emptyTradeColumns, type TradeColumns, TradeRows } from '../store/trades.ts'
-import { Decoder, type TopicKind } from './decode.ts'
+} from '../foundation/store/book-ticker.ts'
+import type { OffsetStep } from '../foundation/store/consumer-offsets.ts'
+import type { DeadLetterRow } from '../foundation/store/dead-letters.ts'
+import type { Loss } from '../foundation/store/losses.ts'
+import { addTrade, emptyTradeColumns, type TradeColumns, TradeRows } from '../foundation/store/trades.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
-import { RowTimes } from './row-times.ts'
+import { RowTimes } from './row-latency.ts'
 
 /** A dead letter that the consumer itself found: to be produced to its topic before its row is written. */
 export interface FoundDeadLetter {

@@ -1,10 +1,10 @@
-import { describeError } from '../errors.ts'
-import { compressionObstacle, compressNextChunk } from '../store/compression.ts'
-import type { Database, Queryable } from '../store/database.ts'
-import { dropOldChunks } from '../store/retention.ts'
-import { SQLSTATE, sqlStateOf } from '../store/sql-state.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { sleep } from '../timing/backoff.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import { describeError } from '../foundation/runtime/errors.ts'
+import { compressionObstacle, compressNextChunk } from '../foundation/store/compression.ts'
+import type { Database, Queryable } from '../foundation/store/database.ts'
+import { dropOldChunks } from '../foundation/store/retention.ts'
+import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 
 /** Days after which rows are dropped or compressed; null: never. */
 export interface UpkeepConfig {

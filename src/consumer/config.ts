@@ -1,8 +1,8 @@
-import { kafkaConnection, type TopicNames, topicNames } from '../kafka/config.ts'
-import type { KafkaConnection } from '../kafka/connection.ts'
-import type { Settings } from '../settings/load.ts'
-import type { BackoffPolicy } from '../timing/backoff.ts'
-import type { UpkeepConfig } from './upkeep.ts'
+import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
+import type { KafkaConnection } from '../foundation/kafka/connection.ts'
+import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
+import type { Settings } from '../foundation/settings/load.ts'
+import type { UpkeepConfig } from './chunk-maintenance.ts'
 
 /** Everything the consumer service is told; durations in milliseconds. */
 export interface ConsumerConfig {

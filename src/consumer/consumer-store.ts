@@ -1,7 +1,7 @@
-import type { StoredOffset } from '../store/consumer-offsets.ts'
-import type { Loss } from '../store/losses.ts'
+import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
+import type { Loss } from '../foundation/store/losses.ts'
 import type { Batch, RowTable } from './batch.ts'
-import type { TryRows } from './refused-rows.ts'
+import type { TryRows } from './rejected-rows.ts'
 import type { StartPositions } from './start-positions.ts'
 
 /** What a batch added to the database. */

@@ -1,16 +1,21 @@
-import { type InsertedBookTickers, insertBookTickers } from '../store/book-ticker.ts'
-import { advanceOffsets, lockOffsets, readOffsets, writeStartOffsets } from '../store/consumer-offsets.ts'
-import type { Connection, Database, Queryable } from '../store/database.ts'
-import { insertDeadLetters } from '../store/dead-letters.ts'
-import { upsertGaps } from '../store/gaps.ts'
-import { lastStored } from '../store/last-stored.ts'
-import { readLosses, writeLosses } from '../store/losses.ts'
-import { sqlStateOf } from '../store/sql-state.ts'
-import { type InsertedTrades, insertTrades } from '../store/trades.ts'
+import { type InsertedBookTickers, insertBookTickers } from '../foundation/store/book-ticker.ts'
+import {
+  advanceOffsets,
+  lockOffsets,
+  readOffsets,
+  writeStartOffsets,
+} from '../foundation/store/consumer-offsets.ts'
+import type { Connection, Database, Queryable } from '../foundation/store/database.ts'
+import { insertDeadLetters } from '../foundation/store/dead-letters.ts'
+import { failureKind } from '../foundation/store/failures.ts'
+import { upsertGaps } from '../foundation/store/gaps.ts'
+import { lastStored } from '../foundation/store/last-stored.ts'
+import { readLosses, writeLosses } from '../foundation/store/losses.ts'
+import { sqlStateOf } from '../foundation/store/sql-state.ts'
+import { type InsertedTrades, insertTrades } from '../foundation/store/trades.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
-import { failureKind } from './failures.ts'
-import type { TryRows } from './refused-rows.ts'
+import type { TryRows } from './rejected-rows.ts'
 import { retentionGaps } from './retention-gaps.ts'
 
 /** The consumer's statements, on PostgreSQL. */

@@ -1,7 +1,7 @@
-import type { FetchedMessage } from '../kafka/fetched-message.ts'
-import { HEADER, headerText, headerTexts, parseHeaderTexts } from '../kafka/headers.ts'
-import { isTimeMs } from '../market/fields.ts'
-import type { DeadLetterRow } from '../store/dead-letters.ts'
+import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
+import { HEADER, headerText, headerTexts, parseHeaderTexts } from '../foundation/kafka/headers.ts'
+import { isTimeMs } from '../foundation/market/fields.ts'
+import type { DeadLetterRow } from '../foundation/store/dead-letters.ts'
 import type { FoundDeadLetter } from './batch.ts'
 import type { PartitionOrigin } from './partition.ts'
 

@@ -1,5 +1,5 @@
-import type { MetricSpec, Reading } from '../telemetry/metrics.ts'
-import type { Surroundings } from './surroundings.ts'
+import type { MetricSpec, Reading } from '../foundation/telemetry/metrics.ts'
+import type { Surroundings } from './environment-probe.ts'
 
 /** Those that Tapeline writes into the ledger; what else may stand there is one. */
 const CAUSES: ReadonlySet<string> = new Set([

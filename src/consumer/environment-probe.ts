@@ -1,9 +1,9 @@
-import { describeError } from '../errors.ts'
-import { topicRetentionMs } from '../kafka/topic-retention.ts'
-import type { Database } from '../store/database.ts'
-import { type DatabaseFigures, databaseFigures } from '../store/database-figures.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { sleep } from '../timing/backoff.ts'
+import { topicRetentionMs } from '../foundation/kafka/topic-retention.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import { describeError } from '../foundation/runtime/errors.ts'
+import type { Database } from '../foundation/store/database.ts'
+import { type DatabaseFigures, databaseFigures } from '../foundation/store/database-values.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 
 /** What the consumer knows of the database and of its topics, as it was when it last asked. */

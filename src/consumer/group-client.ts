@@ -1,5 +1,5 @@
 import { Consumer } from '@platformatic/kafka'
-import { clientOptions } from '../kafka/client.ts'
+import { clientOptions } from '../foundation/kafka/client.ts'
 import type { ConsumerConfig } from './config.ts'
 import type { TopicPartition } from './partition.ts'
 

@@ -1,8 +1,8 @@
-import { describeError } from '../errors.ts'
-import { describeKafkaError } from '../kafka/refusal.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
-import { type Clock, sleepOn } from '../timing/clock.ts'
+import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
+import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
+import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { describeError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import type { GroupClient, OffsetToCommit } from './group-client.ts'
 import { keyOf, type TopicPartition } from './partition.ts'
 

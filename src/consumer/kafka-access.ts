@@ -1,7 +1,7 @@
-import { describeError, TapelineError } from '../errors.ts'
-import { type NeededRights, requireAccess } from '../kafka/access.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { delayFor, sleep } from '../timing/backoff.ts'
+import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
+import { delayFor, sleep } from '../foundation/runtime/backoff.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 
 /** What the consumer does with its topics and its group. */

@@ -1,12 +1,12 @@
-import { LatencyWindow } from '../telemetry/latency.ts'
-import type { ConsumerStatus, LatencySummary } from '../telemetry/status.ts'
-import { Tally } from '../telemetry/tally.ts'
-import { VERSION } from '../telemetry/version.ts'
+import { LatencyWindow } from '../foundation/telemetry/latency.ts'
+import type { ConsumerStatus, LatencySummary } from '../foundation/telemetry/status.ts'
+import { Tally } from '../foundation/telemetry/tally.ts'
+import { VERSION } from '../foundation/telemetry/version.ts'
 import type { Batch } from './batch.ts'
+import type { Intake } from './batch-builder.ts'
 import type { Written } from './consumer-store.ts'
+import type { Surroundings } from './environment-probe.ts'
 import type { GroupCounts } from './group-membership.ts'
-import type { Intake } from './intake.ts'
-import type { Surroundings } from './surroundings.ts'
 import type { Worker } from './worker.ts'
 
 /** What metrics tell beyond `/status`. */

@@ -1,7 +1,7 @@
-import { EVENT_TYPES } from '../market/event.ts'
-import { byLabel, type MetricSpec, quantiles } from '../telemetry/metrics.ts'
-import type { ConsumerFigures } from './figures.ts'
-import { SURROUNDINGS_METRICS } from './surroundings-metrics.ts'
+import { EVENT_TYPES } from '../foundation/market/event.ts'
+import { byLabel, type MetricSpec, quantiles } from '../foundation/telemetry/metrics.ts'
+import { SURROUNDINGS_METRICS } from './environment-metrics.ts'
+import type { ConsumerFigures } from './metric-values.ts'
 
 const OUTCOMES = ['inserted', 'alreadyThere', 'deadLettered', 'discarded'] as const
 

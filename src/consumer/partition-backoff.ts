@@ -1,4 +1,4 @@
-import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
+import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
 import { keyOf, type TopicPartition } from './partition.ts'
 
 interface Ailment extends TopicPartition {

@@ -1,7 +1,7 @@
-import type { EventType } from '../market/event.ts'
-import { type Gap, gapId } from '../market/gap.ts'
-import type { LastStored } from '../store/last-stored.ts'
-import type { LossCause } from '../store/losses.ts'
+import type { EventType } from '../foundation/market/event.ts'
+import { type Gap, gapId } from '../foundation/market/gap.ts'
+import type { LastStored } from '../foundation/store/last-stored.ts'
+import type { LossCause } from '../foundation/store/losses.ts'
 
 /** The first event of a symbol and type after messages had left their topic unread. */
 export interface FirstAfterLoss {

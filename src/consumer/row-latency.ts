@@ -1,4 +1,4 @@
-import { ABSENT, type EventFields } from '../market/event-fields.ts'
+import { ABSENT, type EventFields } from '../foundation/market/event-fields.ts'
 
 /** When the rows of a table happened and were received, by the index of the row. */
 export class RowTimes {

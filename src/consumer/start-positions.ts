@@ -1,5 +1,5 @@
-import type { StoredOffset } from '../store/consumer-offsets.ts'
-import type { Loss } from '../store/losses.ts'
+import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
+import type { Loss } from '../foundation/store/losses.ts'
 import { keyOf } from './partition.ts'
 
 /** A topic as the broker has it. */

@@ -1,9 +1,9 @@
-import { kafkaConnection, type TopicNames, topicNames } from '../kafka/config.ts'
-import type { KafkaConnection } from '../kafka/connection.ts'
-import type { Compression } from '../kafka/producer.ts'
-import type { EventType } from '../market/event.ts'
-import type { Settings } from '../settings/load.ts'
-import type { BackoffPolicy } from '../timing/backoff.ts'
+import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
+import type { KafkaConnection } from '../foundation/kafka/connection.ts'
+import type { Compression } from '../foundation/kafka/producer.ts'
+import type { EventType } from '../foundation/market/event.ts'
+import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
+import type { Settings } from '../foundation/settings/load.ts'
 
 const HOUR_MS = 3_600_000
 

@@ -1,8 +1,8 @@
-import { describeError, TapelineError } from '../errors.ts'
-import { latestValueBy } from '../kafka/latest-value.ts'
-import { partitionOf } from '../kafka/partition-map.ts'
-import { refuseOtherSource, SOURCE_KEY } from '../kafka/source-mark.ts'
-import type { Outside } from './outside.ts'
+import { refuseOtherSource, SOURCE_KEY } from '../foundation/kafka/exchange-identity-mark.ts'
+import { latestValueBy } from '../foundation/kafka/latest-value.ts'
+import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import type { Outside } from './ports.ts'
 
 /**
  * Makes sure that the topics hold data of this exchange only: leaves its name in the checkpoints topic before the

@@ -1,20 +1,25 @@
-import { type EventFrame, type Frame, FrameReader, KEPT_FRAME_BYTES } from '../binance/frame.ts'
-import { type ByteSlice, ownCopy } from '../bytes/byte-slice.ts'
-import { HEADER } from '../kafka/headers.ts'
-import type { EventType } from '../market/event.ts'
-import { ABSENT } from '../market/event-fields.ts'
-import { LatencyWindow } from '../telemetry/latency.ts'
-import { Tally } from '../telemetry/tally.ts'
-import type { Clock } from '../timing/clock.ts'
-import { ByteSlab } from './byte-slab.ts'
-import type { Continuity, StreamEvent } from './continuity.ts'
-import { EventMessage } from './event-message.ts'
-import type { OutgoingMessage } from './message-queue.ts'
-import type { ReceiptStamp } from './receipt-stamp.ts'
-import { ReceiptTail } from './receipt-tail.ts'
-import type { Route } from './router.ts'
-import { StreamMerge } from './stream-merge.ts'
-import { StreamRates } from './stream-rates.ts'
+import {
+  type EventFrame,
+  type Frame,
+  FrameReader,
+  KEPT_FRAME_BYTES,
+} from '../foundation/binance/stream-frame.ts'
+import { HEADER } from '../foundation/kafka/headers.ts'
+import type { EventType } from '../foundation/market/event.ts'
+import { ABSENT } from '../foundation/market/event-fields.ts'
+import { type ByteSlice, ownCopy } from '../foundation/runtime/byte-slice.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
+import { LatencyWindow } from '../foundation/telemetry/latency.ts'
+import { Tally } from '../foundation/telemetry/tally.ts'
+import { StreamRates } from './connection/stream-rates.ts'
+import type { Continuity, StreamEvent } from './continuity/continuity.ts'
+import { StreamMerge } from './continuity/stream-merge.ts'
+import { ByteSlab } from './messages/byte-slab.ts'
+import { EventMessage } from './messages/event-message.ts'
+import type { OutgoingMessage } from './messages/outgoing-message.ts'
+import type { ReceiptStamp } from './messages/receipt-stamp.ts'
+import { ReceiptTail } from './messages/receipt-suffix.ts'
+import type { Route } from './messages/router.ts'
 
 export interface FrameHandlerOptions {
   readonly stamp: () => ReceiptStamp

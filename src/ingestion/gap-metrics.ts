@@ -1,5 +1,5 @@
-import { byLabel, type MetricSpec, type Reading } from '../telemetry/metrics.ts'
-import type { Counts, IngestionFigures } from './figures.ts'
+import { byLabel, type MetricSpec, type Reading } from '../foundation/telemetry/metrics.ts'
+import type { Counts, IngestionFigures } from './metric-values.ts'
 
 /** Why something may be missing before an event; specification: C and S. */
 const CAUSES = ['reconnect', 'restart', 'stall', 'silent', 'missed', 'reset'] as const

@@ -1,9 +1,9 @@
-import { countIds } from '../market/id-ranges.ts'
-import type { IngestionStatus, LatencySummary } from '../telemetry/status.ts'
+import { countIds } from '../foundation/market/id-ranges.ts'
+import type { IngestionStatus, LatencySummary } from '../foundation/telemetry/status.ts'
+import type { RestFigures } from './backfill/rest-caller.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
-import type { RestFigures } from './rest-caller.ts'
-import type { Seat } from './seat.ts'
+import type { Seat } from './rollover.ts'
 
 /** Counts by event type or cause, and by what is counted of it. */
 export type Counts = Readonly<Record<string, Readonly<Record<string, number>>>>

@@ -1,8 +1,8 @@
-import { EVENT_TYPES, eventTypeOf } from '../market/event.ts'
-import { byLabel, type MetricSpec, quantiles, type Reading } from '../telemetry/metrics.ts'
-import type { IngestionStatus, StreamStatus } from '../telemetry/status.ts'
-import type { IngestionFigures } from './figures.ts'
+import { EVENT_TYPES, eventTypeOf } from '../foundation/market/event.ts'
+import { byLabel, type MetricSpec, quantiles, type Reading } from '../foundation/telemetry/metrics.ts'
+import type { IngestionStatus, StreamStatus } from '../foundation/telemetry/status.ts'
 import { GAP_METRICS } from './gap-metrics.ts'
+import type { IngestionFigures } from './metric-values.ts'
 
 const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const
 const CONNECTION_STATES = ['waiting', 'connecting', 'open', 'streaming', 'paused'] as const

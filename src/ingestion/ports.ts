@@ -1,9 +1,9 @@
-import { fetchSymbols } from '../binance/rest.ts'
-import { type OpenSocket, openSocket } from '../binance/stream-socket.ts'
-import { type FetchTrades, tradeRest } from '../binance/trade-rest.ts'
-import { askSource } from '../binance/upgrade.ts'
-import { type KafkaPort, kafkaPort } from '../kafka/kafka-port.ts'
-import type { Clock } from '../timing/clock.ts'
+import { askSource } from '../foundation/binance/handshake.ts'
+import { fetchSymbols } from '../foundation/binance/rest.ts'
+import { type OpenSocket, openSocket } from '../foundation/binance/stream-socket.ts'
+import { type FetchTrades, tradeRest } from '../foundation/binance/trade-rest.ts'
+import { type KafkaPort, kafkaPort } from '../foundation/kafka/kafka-port.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 import type { IngestionConfig } from './config.ts'
 
 /**

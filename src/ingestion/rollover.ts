@@ -1,9 +1,9 @@
-import type { ConnectionPlan } from '../binance/connection-plan.ts'
-import type { Logger } from '../telemetry/log.ts'
-import type { ConnectionStatus } from '../telemetry/status.ts'
-import type { Outside } from './outside.ts'
-import { StallWatch } from './stall-watch.ts'
-import type { StreamRates } from './stream-rates.ts'
+import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
+import { StallWatch } from './connection/stall-detector.ts'
+import type { StreamRates } from './connection/stream-rates.ts'
+import type { Outside } from './ports.ts'
 import type { WsConsumer } from './ws-consumer.ts'
 
 export interface SeatOptions {

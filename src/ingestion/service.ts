@@ -1,12 +1,12 @@
-import { startHealthServer } from '../telemetry/health-server.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { createMetrics } from '../telemetry/metrics.ts'
-import type { RunningService } from '../telemetry/service.ts'
-import type { Clock } from '../timing/clock.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
+import { startHealthServer } from '../foundation/telemetry/health-server.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import { createMetrics } from '../foundation/telemetry/metrics.ts'
+import type { RunningService } from '../foundation/telemetry/service.ts'
 import type { IngestionConfig } from './config.ts'
 import { Ingestion } from './ingestion.ts'
 import { INGESTION_METRICS } from './metrics.ts'
-import { outside } from './outside.ts'
+import { outside } from './ports.ts'
 
 /**
  * The ingestion service: combined streams to Kafka. Answers over HTTP from the first moment on, 503 until every

@@ -1,10 +1,10 @@
-import { TRADING, thatTrade } from '../binance/rest.ts'
-import { describeError, TapelineError } from '../errors.ts'
-import { partitionOf } from '../kafka/partition-map.ts'
-import { type EventType, streamName } from '../market/event.ts'
-import type { Logger } from '../telemetry/log.ts'
+import { TRADING, thatTrade } from '../foundation/binance/rest.ts'
+import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { type EventType, streamName } from '../foundation/market/event.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import type { IngestionConfig } from './config.ts'
-import type { Outside } from './outside.ts'
+import type { Outside } from './ports.ts'
 
 /**
  * The symbols to take: those of the settings, checked with the exchange, or all that trade for `*`; of these, this

@@ -1,5 +1,5 @@
-import type { TopicRight } from '../kafka/access.ts'
-import type { TopicNames } from '../kafka/config.ts'
+import type { TopicRight } from '../foundation/kafka/access.ts'
+import type { TopicNames } from '../foundation/kafka/config.ts'
 
 /** What ingestion does with each topic: it also reads back, at the start, what it has written. */
 export function topicRights(names: TopicNames): ReadonlyMap<string, readonly TopicRight[]> {

@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/timing/clock.ts'
+import type { Clock } from '../../src/foundation/runtime/clock.ts'
 
 /** The clock of one process: when it dies, nothing that it had scheduled happens any more. */
 export class Life implements Clock {

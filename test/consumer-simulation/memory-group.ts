@@ -1,6 +1,6 @@
 import type { GroupClient, GroupClientEvents, OffsetToCommit } from '../../src/consumer/group-client.ts'
 import { keyOf, type TopicPartition } from '../../src/consumer/partition.ts'
-import type { Clock } from '../../src/timing/clock.ts'
+import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 

@@ -1,4 +1,4 @@
-import type { OpenSocket, SocketEvents, StreamSocket } from '../../src/binance/stream-socket.ts'
+import type { OpenSocket, SocketEvents, StreamSocket } from '../../src/foundation/binance/stream-socket.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { both, FATE, loseOnTheWay } from './fates.ts'
 import type { LifeClock } from './life-clock.ts'

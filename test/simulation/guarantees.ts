@@ -1,5 +1,5 @@
-import type { Gap } from '../../src/market/gap.ts'
-import { countIds, type IdRange, subtract } from '../../src/market/id-ranges.ts'
+import type { Gap } from '../../src/foundation/market/gap.ts'
+import { countIds, type IdRange, subtract } from '../../src/foundation/market/id-ranges.ts'
 import { FATE } from './fates.ts'
 import type { TrueSequence } from './market.ts'
 import type { Stall } from './stalls.ts'

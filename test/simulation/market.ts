@@ -1,4 +1,4 @@
-import { type EventType, streamName } from '../../src/market/event.ts'
+import { type EventType, streamName } from '../../src/foundation/market/event.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import type { Random } from './random.ts'
 

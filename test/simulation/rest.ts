@@ -3,7 +3,7 @@ import {
   REST_WEIGHT,
   type RestOutcome,
   type RestTrade,
-} from '../../src/binance/trade-rest.ts'
+} from '../../src/foundation/binance/trade-rest.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import type { LifeClock } from './life-clock.ts'
 import { type Market, priceOf, quantityOf, type TrueSequence } from './market.ts'

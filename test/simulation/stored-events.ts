@@ -1,5 +1,5 @@
-import type { TopicNames } from '../../src/kafka/config.ts'
-import { HEADER, headerText } from '../../src/kafka/headers.ts'
+import type { TopicNames } from '../../src/foundation/kafka/config.ts'
+import { HEADER, headerText } from '../../src/foundation/kafka/headers.ts'
 import type { Appended } from './kafka.ts'
 import { priceOf, quantityOf } from './market.ts'
 

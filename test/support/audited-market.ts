@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { EVERYTHING } from '../../src/audit/scope.ts'
-import type { Audit } from '../../src/audit/shape.ts'
-import { type AuditOptions, audit } from '../../src/audit/verify.ts'
-import type { Database } from '../../src/store/database.ts'
-import { migrate } from '../../src/store/migrate.ts'
-import { openPostgres } from '../../src/store/postgres.ts'
+import type { Database } from '../../src/foundation/store/database.ts'
+import { migrate } from '../../src/foundation/store/migrate.ts'
+import { openPostgres } from '../../src/foundation/store/postgres.ts'
+import type { Audit } from '../../src/tools/verify/report-types.ts'
+import { EVERYTHING } from '../../src/tools/verify/scope.ts'
+import { type AuditOptions, audit } from '../../src/tools/verify/verify.ts'
 import { createTestDatabase, type DatabaseKind } from './database.ts'
 
 export const AUDIT_OPTIONS: AuditOptions = {

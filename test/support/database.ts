@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { startEmbeddedDatabase } from '../../src/local/embedded-database.ts'
+import { startEmbeddedDatabase } from '../../src/sandbox/embedded-timescaledb/embedded-database.ts'
 
 export const DATABASE_VARIABLE = 'TAPELINE_TEST_DATABASE_URL'
 /** Why there is no native server, when there is none. */

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import type { ConsumerStatus } from '../../src/telemetry/status.ts'
+import type { ConsumerStatus } from '../../src/foundation/telemetry/status.ts'
 import { startConsumerProcess } from './services.ts'
 import { waitFor } from './wait-for.ts'
 

@@ -1,5 +1,5 @@
-import type { OpenSocket, SocketEvents } from '../../src/binance/stream-socket.ts'
-import type { Clock } from '../../src/timing/clock.ts'
+import type { OpenSocket, SocketEvents } from '../../src/foundation/binance/stream-socket.ts'
+import type { Clock } from '../../src/foundation/runtime/clock.ts'
 
 /** What a connection has sent: the exchange's own shape. */
 export interface SentRequest {

@@ -1,5 +1,5 @@
-import { partitionOf } from '../../src/kafka/partition-map.ts'
-import { createProducer } from '../../src/kafka/producer.ts'
+import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
+import { createProducer } from '../../src/foundation/kafka/producer.ts'
 import { brokers, type TestTopics } from './kafka.ts'
 
 /** 2024-08-08 12:00 UTC. */

@@ -1,7 +1,7 @@
 import { Admin } from '@platformatic/kafka'
-import { PartitionFetcher } from '../../src/kafka/partition-fetcher.ts'
-import { partitionOf } from '../../src/kafka/partition-map.ts'
-import { createProducer } from '../../src/kafka/producer.ts'
+import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
+import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
+import { createProducer } from '../../src/foundation/kafka/producer.ts'
 import { brokers } from './kafka.ts'
 
 const connectionTo = (list: readonly string[]) => ({ brokers: list, tls: null, sasl: null })

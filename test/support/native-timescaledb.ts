@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { freePort } from '../../src/local/ports.ts'
+import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { dataFolder, prepareData, removeAbandonedData } from './postgres-data.ts'
 import { killServer, type PostgresServer, startServer, stopServer } from './postgres-server.ts'
 import { ensureTimescaleRoot } from './timescaledb-root.ts'

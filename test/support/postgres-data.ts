@@ -4,7 +4,12 @@ import { existsSync } from 'node:fs'
 import { chown, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from '../../src/local/process-identity.ts'
+import {
+  isIdentity,
+  isRunning,
+  ownIdentity,
+  type ProcessIdentity,
+} from '../../src/sandbox/processes/process-identity.ts'
 import { insideRoot, serverEnvironment, type TimescaleRoot } from './timescaledb-root.ts'
 
 /** Data, log, password and owner of one server, inside the changed root. */

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { identify, isRunning, type ProcessIdentity } from '../../src/local/process-identity.ts'
+import { identify, isRunning, type ProcessIdentity } from '../../src/sandbox/processes/process-identity.ts'
 
 const COMMAND_LENGTH = 120
 

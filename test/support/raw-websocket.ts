@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import type { Duplex } from 'node:stream'
-import { openSocket, type StreamSocket } from '../../src/binance/stream-socket.ts'
+import { openSocket, type StreamSocket } from '../../src/foundation/binance/stream-socket.ts'
 
 export const [CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG] = [0x00, 0x01, 0x02, 0x08, 0x09, 0x0a]
 export const FIN = 0x80

@@ -1,5 +1,5 @@
-import { FetchedMessage } from '../../src/kafka/fetched-message.ts'
-import type { FetchedPartition } from '../../src/kafka/partition-fetcher.ts'
+import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
+import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
 
 const TRADE = {
   e: 'trade',

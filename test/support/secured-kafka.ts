@@ -3,9 +3,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Admin, alterUserScramCredentialsV0, ScramMechanisms } from '@platformatic/kafka'
-import { type KafkaBroker, startKafkaBroker } from '../../src/local/kafka-broker.ts'
-import { ensureKafkaDistribution } from '../../src/local/kafka-distribution.ts'
-import { freePort } from '../../src/local/ports.ts'
+import { type KafkaBroker, startKafkaBroker } from '../../src/sandbox/kafka-broker/kafka-broker.ts'
+import { ensureKafkaDistribution } from '../../src/sandbox/kafka-broker/kafka-distribution.ts'
+import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { createAuthority, type KeyPair } from './certificates.ts'
 
 const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')

@@ -1,6 +1,6 @@
-import { freePort } from '../../src/local/ports.ts'
-import { isFields } from '../../src/market/payload.ts'
-import type { ConsumerStatus, IngestionStatus } from '../../src/telemetry/status.ts'
+import { isFields } from '../../src/foundation/market/payload.ts'
+import type { ConsumerStatus, IngestionStatus } from '../../src/foundation/telemetry/status.ts'
+import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { type RunningCommand, startTapeline } from './processes.ts'
 import { waitFor } from './wait-for.ts'
 

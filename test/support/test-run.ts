@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isIdentity, isRunning, ownIdentity } from '../../src/local/process-identity.ts'
+import { isIdentity, isRunning, ownIdentity } from '../../src/sandbox/processes/process-identity.ts'
 import { processesWithVariable, signalIfRunning } from './process-tree.ts'
 
 /** Inherited by every process of a run, so that none can be lost sight of. Its value is the run's identity. */

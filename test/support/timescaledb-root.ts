@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isIdentity, isRunning, ownIdentity } from '../../src/local/process-identity.ts'
+import { isIdentity, isRunning, ownIdentity } from '../../src/sandbox/processes/process-identity.ts'
 
 /** Where the pinned system's files are, and who its `postgres` user is there. */
 export interface TimescaleRoot {

@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/timing/clock.ts'
+import type { Clock } from '../../src/foundation/runtime/clock.ts'
 
 interface Entry {
   readonly atMs: number

@@ -1,4 +1,4 @@
-import { describeError } from '../../src/errors.ts'
+import { describeError } from '../../src/foundation/runtime/errors.ts'
 
 /**
  * Polls until `condition` answers something other than false, null or undefined, and returns that.

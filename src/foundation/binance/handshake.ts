@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { WebSocket } from 'ws'
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../runtime/errors.ts'
 
 /** What an exchange is called that does not name itself: the real one. */
 export const LIVE_SOURCE = 'binance'

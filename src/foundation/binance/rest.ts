@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 
 const EXCHANGE_INFO = z.object({
   symbols: z.array(

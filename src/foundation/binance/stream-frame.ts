@@ -1,10 +1,10 @@
-import type { ByteSlice } from '../bytes/byte-slice.ts'
-import { SharedBytes } from '../bytes/shared-bytes.ts'
 import { type EventType, eventTypeOf, streamName } from '../market/event.ts'
 import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isSymbol } from '../market/fields.ts'
 import { type Fields, isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
+import type { ByteSlice } from '../runtime/byte-slice.ts'
+import { SharedBytes } from '../runtime/shared-bytes.ts'
 import { memberText } from './json-member.ts'
 
 /**

@@ -1,9 +1,9 @@
 import type { Socket, TcpNetConnectOpts } from 'node:net'
 import { type ClientOptions, WebSocket } from 'ws'
-import { describeError } from '../errors.ts'
-import { DirectReading } from './direct-reading.ts'
-import { PlainFrames } from './plain-frames.ts'
-import { LIVE_SOURCE, refusedUpgrade, sourceOf } from './upgrade.ts'
+import { describeError } from '../runtime/errors.ts'
+import { DirectReading } from './direct-socket-reader.ts'
+import { LIVE_SOURCE, refusedUpgrade, sourceOf } from './handshake.ts'
+import { PlainFrames } from './websocket-frames.ts'
 
 /** What a connection to the combined stream tells. After `onFailed` or `onClose` nothing comes any more. */
 export interface SocketEvents {

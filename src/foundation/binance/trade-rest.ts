@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { describeError } from '../errors.ts'
 import type { IdRange } from '../market/id-ranges.ts'
+import { describeError } from '../runtime/errors.ts'
 import { retryAfterMs } from './retry-after.ts'
 
 /** A trade or aggTrade as REST gives it, in the fields of the stream's payload; there is no event time `E`. */

@@ -5,10 +5,10 @@ import {
   FindCoordinatorKeyTypes,
   metadataV12,
 } from '@platformatic/kafka'
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../runtime/errors.ts'
+import { connectionRefusal } from './broker-errors.ts'
 import { clientOptions, hasKafkaError } from './client.ts'
 import type { KafkaConnection } from './connection.ts'
-import { connectionRefusal } from './refusal.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 
 export type TopicRight = 'READ' | 'WRITE'

@@ -1,6 +1,6 @@
 import { NetworkError, UserError } from '@platformatic/kafka'
-import { describeError, TapelineError } from '../errors.ts'
-import { type CertificateFault, certificateFault } from '../tls/certificate-fault.ts'
+import { type CertificateFault, certificateFault } from '../runtime/certificate-fault.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { KafkaConnection } from './connection.ts'
 
 /**

@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
 import type { KafkaConnection } from './connection.ts'
 

@@ -1,4 +1,4 @@
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../runtime/errors.ts'
 
 /**
  * The key of the record in the checkpoints topic that names the exchange the topics' data came from. No symbol

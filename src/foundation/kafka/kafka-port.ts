@@ -1,8 +1,8 @@
-import type { ByteSlice } from '../bytes/byte-slice.ts'
+import type { ByteSlice } from '../runtime/byte-slice.ts'
 import { type NeededRights, requireAccess } from './access.ts'
+import { PartitionRecords } from './codec/partition-records.ts'
 import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
-import { PartitionRecords } from './partition-records.ts'
 import { type Compression, createProducer } from './producer.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 

@@ -1,7 +1,4 @@
 import { isUtf8 } from 'node:buffer'
-import type { FetchedMessage } from '../kafka/fetched-message.ts'
-import { HEADER, headerText, readEpoch, type SchemaName, schemaHeader } from '../kafka/headers.ts'
-import { schemaOf, VALUE_MAX_BYTES } from '../kafka/schema-of.ts'
 import { EVENT_TYPES, type EventType, SCHEMA_VERSION } from '../market/event.ts'
 import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
@@ -17,6 +14,9 @@ import {
   readTrade,
   type TradePayload,
 } from '../market/payload.ts'
+import type { FetchedMessage } from './codec/fetched-message.ts'
+import { HEADER, headerText, readEpoch, type SchemaName, schemaHeader } from './headers.ts'
+import { schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 

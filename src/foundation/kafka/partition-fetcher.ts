@@ -5,11 +5,11 @@ import {
   type RecordsBatch,
 } from '@platformatic/kafka'
 import { answersWithin, clientOptions } from './client.ts'
+import { FetchingConsumer } from './codec/fetch-api.ts'
+import { FetchedMessage } from './codec/fetched-message.ts'
+import type { MessageBatch } from './codec/record-batch.ts'
 import type { KafkaConnection } from './connection.ts'
-import { FetchingConsumer } from './fetch-api.ts'
-import { FetchedMessage } from './fetched-message.ts'
 import type { Position } from './position.ts'
-import type { MessageBatch } from './record-batch.ts'
 import { type TopicLayout, type TopicMetadata, topicLayouts } from './topic-metadata.ts'
 
 /** What one fetch brought of one partition. */

@@ -1,8 +1,8 @@
 import { ProduceAcks, type Producer } from '@platformatic/kafka'
 import { clientOptions } from './client.ts'
+import type { PartitionRecords } from './codec/partition-records.ts'
+import { SendingProducer } from './codec/produce-api.ts'
 import type { KafkaConnection } from './connection.ts'
-import type { PartitionRecords } from './partition-records.ts'
-import { SendingProducer } from './produce-api.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 

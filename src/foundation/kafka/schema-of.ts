@@ -1,6 +1,6 @@
-import { TapelineError } from '../errors.ts'
 import { SCHEMA_VERSION } from '../market/event.ts'
 import type { Fields } from '../market/payload.ts'
+import { TapelineError } from '../runtime/errors.ts'
 import type { SchemaName } from './headers.ts'
 
 /** A message of the exchange has some hundred bytes; what is longer is not parsed. It bounds the depth of the JSON too. */

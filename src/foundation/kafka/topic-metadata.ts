@@ -1,5 +1,5 @@
 import { type Base, findErrorBy } from '@platformatic/kafka'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 import { answersWithin, hasKafkaError } from './client.ts'
 
 /** What a client needs to know of a topic. */

@@ -1,10 +1,10 @@
 import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
 import { withOrigin } from '../settings/origin.ts'
+import { connectionRefusal } from './broker-errors.ts'
 import { clientOptions, hasKafkaError } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
-import { connectionRefusal } from './refusal.ts'
 
 /** What a topic should be. `configs` holds only what Tapeline asks for; the rest is the broker's. */
 export interface TopicSpec {

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { SharedBytes } from '../bytes/shared-bytes.ts'
+import { SharedBytes } from '../runtime/shared-bytes.ts'
 import { ABSENT, EventFields, type KnownSymbol } from './event-fields.ts'
 import { FIRST_TIME_MS, isSymbol, LAST_TIME_MS } from './fields.ts'
 

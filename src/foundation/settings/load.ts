@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseEnv } from 'node:util'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 import { contradictions } from './contradictions.ts'
 import {
   DEFINITIONS,

@@ -1,5 +1,5 @@
-import { describeError, TapelineError } from '../errors.ts'
-import { type CertificateFault, certificateFault } from '../tls/certificate-fault.ts'
+import { type CertificateFault, certificateFault } from '../runtime/certificate-fault.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 
 const CERTIFICATE: Readonly<Record<CertificateFault, readonly [what: string, fix: string]>> = {
   untrusted: [

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { ConnectionOptions } from 'node:tls'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 
 /** Of a connection URL: what `pg` takes, without the parameters that are about TLS, and TLS as libpq means them. */
 export interface PostgresConnection {

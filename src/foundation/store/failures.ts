@@ -1,4 +1,4 @@
-import { sqlStateOf } from '../store/sql-state.ts'
+import { sqlStateOf } from './sql-state.ts'
 
 /**
  * What may be done about a failure of the database.

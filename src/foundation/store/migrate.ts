@@ -1,4 +1,4 @@
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Database, Queryable } from './database.ts'
 import { LEDGER_SQL, LOCK_HOLDER_SQL, LOCK_SQL, loadMigrations, type Migration } from './migrations.ts'
 import { actAsMigrator, actAsOneself, applyRoles } from './roles.ts'

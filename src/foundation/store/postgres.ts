@@ -1,9 +1,9 @@
 import { Pool, type PoolClient } from 'pg'
-import { sleep } from '../timing/backoff.ts'
+import { sleep } from '../runtime/backoff.ts'
+import { databaseRefusal } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
 import { copyIn } from './copy-in.ts'
 import type { Database, QueryAnswer } from './database.ts'
-import { databaseRefusal } from './refusal.ts'
 
 export interface PostgresOptions {
   /** `sslmode` in it means what it means to libpq. */

@@ -1,4 +1,4 @@
-import { describeError } from '../errors.ts'
+import { describeError } from '../runtime/errors.ts'
 
 /** Codes of PostgreSQL's conditions (manual, appendix A) that more than one place asks for. */
 export const SQLSTATE = {

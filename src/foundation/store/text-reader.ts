@@ -1,6 +1,6 @@
 import { Client } from 'pg'
+import { databaseRefusal } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
-import { databaseRefusal } from './refusal.ts'
 
 declare module 'pg' {
   /** What its types leave out. */

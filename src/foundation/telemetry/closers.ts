@@ -1,4 +1,4 @@
-import { describeError } from '../errors.ts'
+import { describeError } from '../runtime/errors.ts'
 
 /**
  * Things to undo, run last in, first out. All run, also when some fail; the failures are thrown together.

@@ -1,4 +1,4 @@
-import type { ConsumerStatus, IngestionStatus } from '../telemetry/status.ts'
+import type { ConsumerStatus, IngestionStatus } from './status.ts'
 
 const REQUEST_TIMEOUT_MS = 2000
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-const MANIFEST: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+const MANIFEST: unknown = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
 
 /** Tapeline's version, from its package. */
 export const VERSION =

@@ -1,4 +1,4 @@
-import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
+import { type BackoffPolicy, delayFor } from '../../foundation/runtime/backoff.ts'
 
 /** As often must the exchange answer the same before it is believed. */
 const EQUAL_ANSWERS = 3

@@ -1,5 +1,5 @@
-import type { IdGap } from './gap-ledger.ts'
-import { GapTrial } from './gap-trial.ts'
+import type { IdGap } from '../continuity/gap-ledger.ts'
+import { GapTrial } from './backfill-attempt.ts'
 import { Heap } from './heap.ts'
 
 /** A gap that is being looked for. */

@@ -1,9 +1,14 @@
-import { type FetchTrades, REST_WEIGHT, type RestOutcome, type TradeRequest } from '../binance/trade-rest.ts'
-import type { WeightBudget } from '../binance/weight-budget.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { unlessAborted } from '../timing/backoff.ts'
-import type { Clock } from '../timing/clock.ts'
-import { Wake } from '../timing/wake.ts'
+import {
+  type FetchTrades,
+  REST_WEIGHT,
+  type RestOutcome,
+  type TradeRequest,
+} from '../../foundation/binance/trade-rest.ts'
+import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
+import { unlessAborted } from '../../foundation/runtime/backoff.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
+import { Wake } from '../../foundation/runtime/wake.ts'
+import type { Logger } from '../../foundation/telemetry/log.ts'
 
 /** After a 451: a region is not moved by asking often, and a 451 may have been a mistake of the network's. */
 const REFUSED_WAIT_MS = 10 * 60_000

@@ -1,9 +1,9 @@
-import { streamName } from '../market/event.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { type BackoffPolicy, delayFor } from '../timing/backoff.ts'
-import { type Clock, sleepOn } from '../timing/clock.ts'
-import { Wake } from '../timing/wake.ts'
-import type { Continuity, StreamEvent } from './continuity.ts'
+import { streamName } from '../../foundation/market/event.ts'
+import { type BackoffPolicy, delayFor } from '../../foundation/runtime/backoff.ts'
+import { type Clock, sleepOn } from '../../foundation/runtime/clock.ts'
+import { Wake } from '../../foundation/runtime/wake.ts'
+import type { Logger } from '../../foundation/telemetry/log.ts'
+import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
 import type { RestCaller } from './rest-caller.ts'
 
 /** A stream whose first frame has not come by then after a connection opened is asked for over REST. */

@@ -1,10 +1,10 @@
-import type { EventType } from '../market/event.ts'
-import type { Gap } from '../market/gap.ts'
-import { type IdRange, normalise } from '../market/id-ranges.ts'
+import type { EventType } from '../../foundation/market/event.ts'
+import type { Gap } from '../../foundation/market/gap.ts'
+import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
+import { asIdGap, type IdGap } from '../continuity/gap-ledger.ts'
+import { Sequence } from '../continuity/sequence.ts'
+import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
 import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
-import { asIdGap, type IdGap } from './gap-ledger.ts'
-import type { EventMark, OutgoingMessage } from './message-queue.ts'
-import { Sequence } from './sequence.ts'
 
 interface SymbolState {
   readonly trade: Sequence<never>

@@ -1,10 +1,10 @@
-import type { TopicNames } from '../kafka/config.ts'
-import { partitionOf } from '../kafka/partition-map.ts'
-import type { TopicMetadata } from '../kafka/topic-metadata.ts'
-import type { Clock } from '../timing/clock.ts'
-import type { Acknowledged } from './acknowledged.ts'
+import type { TopicNames } from '../../foundation/kafka/config.ts'
+import { partitionOf } from '../../foundation/kafka/partition-map.ts'
+import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
+import type { OutgoingMessage } from '../messages/outgoing-message.ts'
+import type { Acknowledged } from './acknowledged-state.ts'
 import { type Checkpoint, checkpointText } from './checkpoint.ts'
-import type { OutgoingMessage } from './message-queue.ts'
 
 /**
  * A symbol without trades is checkpointed too, this often: its offsets move on with the others of its partition, so

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { GAP } from '../market/gap.ts'
+import { GAP } from '../../foundation/market/gap.ts'
 
 /*
  * What ingestion knows of a symbol, as the message in the checkpoints topic has it (key = symbol). Everything in it

@@ -1,10 +1,10 @@
-import { TapelineError } from '../errors.ts'
-import type { FetchedMessage } from '../kafka/fetched-message.ts'
-import { HEADER, headerText } from '../kafka/headers.ts'
-import type { KafkaPort, RecordFetcher } from '../kafka/kafka-port.ts'
-import type { Gap } from '../market/gap.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
+import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import type { Gap } from '../../foundation/market/gap.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { parseCheckpoint } from './checkpoint.ts'
-import { parseGap } from './replay.ts'
+import { parseGap } from './recovery-fold.ts'
 
 const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
 

@@ -1,11 +1,11 @@
-import type { FetchedMessage } from '../kafka/fetched-message.ts'
-import { HEADER, headerText } from '../kafka/headers.ts'
-import { partitionOf } from '../kafka/partition-map.ts'
-import { GAP, type Gap } from '../market/gap.ts'
-import { isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
-import { Acknowledged } from './acknowledged.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
+import { partitionOf } from '../../foundation/kafka/partition-map.ts'
+import { GAP, type Gap } from '../../foundation/market/gap.ts'
+import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
+import type { EventMark } from '../messages/outgoing-message.ts'
+import { Acknowledged } from './acknowledged-state.ts'
 import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
-import type { EventMark } from './message-queue.ts'
 
 /**
  * Puts together what Kafka knows of the symbols: their checkpoints, of which the newest counts, and on top of each the

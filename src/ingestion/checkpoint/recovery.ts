@@ -1,8 +1,8 @@
-import type { TopicNames } from '../kafka/config.ts'
-import type { FetchedMessage } from '../kafka/fetched-message.ts'
-import type { KafkaPort, RecordFetcher } from '../kafka/kafka-port.ts'
-import type { Acknowledged } from './acknowledged.ts'
-import { Replay } from './replay.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import type { TopicNames } from '../../foundation/kafka/config.ts'
+import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import type { Acknowledged } from './acknowledged-state.ts'
+import { Replay } from './recovery-fold.ts'
 
 /** What the topics know of the symbols of this instance. */
 export interface Recovered {

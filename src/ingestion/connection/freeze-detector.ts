@@ -1,4 +1,4 @@
-import type { Clock } from '../timing/clock.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
 
 /** A process that was stopped, or hung, for longer holds frames in kernel buffers that would be stamped too late. */
 const STANDSTILL_LIMIT_MS = 5000

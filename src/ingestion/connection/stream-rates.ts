@@ -1,5 +1,5 @@
-import { streamName } from '../market/event.ts'
-import type { StreamStatus } from '../telemetry/status.ts'
+import { streamName } from '../../foundation/market/event.ts'
+import type { StreamStatus } from '../../foundation/telemetry/status.ts'
 
 /**
  * How much the newest interval weighs in the two means. The longer of them counts: a busy minute must not make an

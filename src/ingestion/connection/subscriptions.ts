@@ -1,6 +1,6 @@
-import { isFields } from '../market/payload.ts'
-import { plural } from '../telemetry/plural.ts'
-import type { Clock } from '../timing/clock.ts'
+import { isFields } from '../../foundation/market/payload.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
+import { plural } from '../../foundation/telemetry/plural.ts'
 
 export interface SubscriptionsPorts {
   readonly clock: Clock

@@ -1,7 +1,7 @@
-import { type EventType, streamName } from '../market/event.ts'
-import type { IdRange } from '../market/id-ranges.ts'
+import { type EventType, streamName } from '../../foundation/market/event.ts'
+import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { type GapLedger, type IdGap, REASON_RESET } from './gap-ledger.ts'
-import { QuoteOrder } from './quotes.ts'
+import { QuoteOrder } from './quote-sequence.ts'
 import { type Observed, Sequence } from './sequence.ts'
 
 /** An event of a stream, as far as continuity is concerned; `receiptMs` is its stamp. */

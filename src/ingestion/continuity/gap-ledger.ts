@@ -1,7 +1,7 @@
-import type { EventType } from '../market/event.ts'
-import { type Gap, gapId } from '../market/gap.ts'
-import type { IdRange } from '../market/id-ranges.ts'
-import { Tally } from '../telemetry/tally.ts'
+import type { EventType } from '../../foundation/market/event.ts'
+import { type Gap, gapId } from '../../foundation/market/gap.ts'
+import type { IdRange } from '../../foundation/market/id-ranges.ts'
+import { Tally } from '../../foundation/telemetry/tally.ts'
 
 /** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
 export interface IdGap extends Gap {

@@ -1,4 +1,4 @@
-import type { IdRange } from '../market/id-ranges.ts'
+import type { IdRange } from '../../foundation/market/id-ranges.ts'
 
 /** An event of a sequence, as far as continuity is concerned. */
 export interface Observed {

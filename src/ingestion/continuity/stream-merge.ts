@@ -1,4 +1,4 @@
-import type { Clock } from '../timing/clock.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { StreamEvent } from './continuity.ts'
 import {
   beginLegAnew,
@@ -11,7 +11,7 @@ import {
   noteDelivery,
   type Source,
   takesOver,
-} from './stream-legs.ts'
+} from './stream-connections.ts'
 
 /** So many held events of one stream are let go: what holds them up is not coming. */
 const HELD_LIMIT = 10_000

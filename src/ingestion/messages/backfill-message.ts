@@ -1,4 +1,4 @@
-import type { RestTrade, RestTradeType } from '../binance/trade-rest.ts'
+import type { RestTrade, RestTradeType } from '../../foundation/binance/trade-rest.ts'
 
 /**
  * A backfilled trade as it goes to Kafka: the stream's own fields without the event time, which REST does not

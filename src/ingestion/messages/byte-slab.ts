@@ -1,4 +1,4 @@
-import type { ByteSlice } from '../bytes/byte-slice.ts'
+import type { ByteSlice } from '../../foundation/runtime/byte-slice.ts'
 
 const SLAB_BYTES = 64 << 10
 

@@ -1,5 +1,5 @@
-import type { ByteSlice } from '../bytes/byte-slice.ts'
-import type { EventMark, OutgoingMessage } from './message-queue.ts'
+import type { ByteSlice } from '../../foundation/runtime/byte-slice.ts'
+import type { EventMark, OutgoingMessage } from './outgoing-message.ts'
 import type { Route } from './router.ts'
 
 /** An event on its way to Kafka: one object, whose value is the slice that it is itself, and whose other parts are its route's. */

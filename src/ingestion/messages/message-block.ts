@@ -1,5 +1,5 @@
 import { EventMessage } from './event-message.ts'
-import type { OutgoingMessage } from './message-queue.ts'
+import type { OutgoingMessage } from './outgoing-message.ts'
 import type { Route } from './router.ts'
 
 const BLOCK_MESSAGES = 1024

@@ -1,37 +1,5 @@
-import type { ByteSlice } from '../bytes/byte-slice.ts'
-import type { EventType } from '../market/event.ts'
-import type { Gap } from '../market/gap.ts'
 import { MessageBlock } from './message-block.ts'
-
-/** Which event a message is, for what is known once Kafka has acknowledged it. */
-export interface EventMark {
-  readonly symbol: string
-  readonly type: EventType
-  readonly epoch: number
-  /** Trade id, aggregate trade id or update id. */
-  readonly id: number
-  /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
-  readonly timeMs: number
-}
-
-/** A message on its way to Kafka. */
-export interface OutgoingMessage {
-  readonly topic: string
-  readonly partition: number
-  readonly key: Buffer | null
-  readonly value: Buffer
-  /** Where the value stands, where it has no buffer of its own. */
-  readonly slice?: ByteSlice
-  readonly headers: Map<Buffer, Buffer>
-  /** Milliseconds since the Unix epoch: the time of ingestion, always. */
-  readonly timestampMs: number
-  /** Null for rejected frames, gaps and checkpoints, which are counted apart from events. */
-  readonly mark: EventMark | null
-  /** Of a message that is a row of the ledger. */
-  readonly gap?: Gap
-  /** On the monotonic clock. */
-  readonly queuedAtMs: number
-}
+import type { OutgoingMessage } from './outgoing-message.ts'
 
 /**
  * The bounded queue before Kafka, first in, first out. It never refuses a message; when it is full, whoever reads

@@ -1,4 +1,4 @@
-import { receiptTail } from '../binance/frame.ts'
+import { receiptTail } from '../../foundation/binance/stream-frame.ts'
 import type { ReceiptStamp } from './receipt-stamp.ts'
 
 /** Of milliseconds since the Unix epoch from 2001 to 2286, and of microseconds. */

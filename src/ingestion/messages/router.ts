@@ -1,8 +1,8 @@
-import type { TopicNames } from '../kafka/config.ts'
-import { HEADER, schemaHeader } from '../kafka/headers.ts'
-import { partitionOf } from '../kafka/partition-map.ts'
-import type { TopicMetadata } from '../kafka/topic-metadata.ts'
-import type { EventType } from '../market/event.ts'
+import type { TopicNames } from '../../foundation/kafka/config.ts'
+import { HEADER, schemaHeader } from '../../foundation/kafka/headers.ts'
+import { partitionOf } from '../../foundation/kafka/partition-map.ts'
+import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
+import type { EventType } from '../../foundation/market/event.ts'
 
 /** Where a message goes and what it carries beside its value; shared by all messages of a symbol and type. */
 export interface Route {

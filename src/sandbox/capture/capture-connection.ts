@@ -1,8 +1,8 @@
 import { WebSocket } from 'ws'
-import type { ConnectionPlan } from '../binance/connection-plan.ts'
-import { describeError, TapelineError } from '../errors.ts'
-import type { AttemptLimit } from '../timing/attempt-limit.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
+import type { ConnectionPlan } from '../../foundation/binance/connection-plan.ts'
+import type { AttemptLimit } from '../../foundation/runtime/attempt-limit.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
+import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 
 const MAX_FRAME_BYTES = 1 << 20
 const HANDSHAKE_TIMEOUT_MS = 10_000

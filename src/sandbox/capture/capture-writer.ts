@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises'
 import { PassThrough, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 
 /** Lines are gathered until there are so many characters of them, or for so long. */
 const CHUNK_CHARACTERS = 65_536

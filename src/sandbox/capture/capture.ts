@@ -1,8 +1,8 @@
-import { planConnections } from '../binance/connection-plan.ts'
-import { formatCaptureLine } from '../exchange/capture-line.ts'
-import { AttemptLimit } from '../timing/attempt-limit.ts'
-import type { BackoffPolicy } from '../timing/backoff.ts'
-import type { Clock } from '../timing/clock.ts'
+import { planConnections } from '../../foundation/binance/connection-plan.ts'
+import { AttemptLimit } from '../../foundation/runtime/attempt-limit.ts'
+import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
+import { formatCaptureLine } from '../simulator/replay/capture-line.ts'
 import { CaptureConnection } from './capture-connection.ts'
 import { CaptureWriter } from './capture-writer.ts'
 

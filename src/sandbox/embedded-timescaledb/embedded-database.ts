@@ -1,9 +1,9 @@
 import type { ChildProcess } from 'node:child_process'
-import { TapelineError } from '../errors.ts'
-import { describeExit, type RunningProcess } from './child-process.ts'
-import { spawnNode } from './node-child.ts'
-import { EMBEDDED_DATABASE } from './program.ts'
-import { shownPath } from './shown-path.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { describeExit, type RunningProcess } from '../processes/child-process.ts'
+import { shownPath } from '../processes/display-path.ts'
+import { spawnNode } from '../processes/node-child.ts'
+import { EMBEDDED_DATABASE } from '../processes/program-files.ts'
 
 /** What the embedded database's process tells the one that started it. */
 export type EmbeddedDatabaseMessage =

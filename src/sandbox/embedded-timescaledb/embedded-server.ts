@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type Server, type Socket } from 'node:net'
-import { describeError } from '../errors.ts'
+import { describeError } from '../../foundation/runtime/errors.ts'
 import type { BackendSession, SharedBackend } from './embedded-backend.ts'
 import {
   authenticated,

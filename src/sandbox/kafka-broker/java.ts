@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { promisify, stripVTControlCharacters } from 'node:util'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 
 export const MINIMUM_JAVA = 17
 const FIX =

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/pr
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { stripVTControlCharacters } from 'node:util'
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { requireJava, requireMaven } from './java.ts'
 
 export const KAFKA_VERSION = '4.4.0'

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { shownPath } from './display-path.ts'
 import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
-import { shownPath } from './shown-path.ts'
 
 const LOCK_FILE = 'lock'
 /** Each round another process took or gave back the lock in between; more than a few means something else is wrong. */

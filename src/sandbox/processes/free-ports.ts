@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
-import { TapelineError } from '../errors.ts'
-import { explainPort, portProblem } from '../telemetry/port-problem.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { explainPort, portProblem } from '../../foundation/telemetry/port-problem.ts'
 
 const HOST = '127.0.0.1'
 const HIGHEST_PORT = 65_535

@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { sleep } from '../timing/backoff.ts'
+import { sleep } from '../../foundation/runtime/backoff.ts'
 import { STOP_GRACE_MS } from './child-process.ts'
 import { readJson, writeJson } from './json-file.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'

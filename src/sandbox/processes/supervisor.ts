@@ -1,5 +1,5 @@
-import { describeError } from '../errors.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../timing/backoff.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
+import { describeError } from '../../foundation/runtime/errors.ts'
 import { describeExit, type Exit, type RunningProcess } from './child-process.ts'
 
 /** A part of the local stack: how to start it, and when not to start it again. */

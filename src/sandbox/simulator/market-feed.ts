@@ -1,8 +1,8 @@
-import type { Clock } from '../timing/clock.ts'
-import type { BlockStore } from './block-store.ts'
-import { MarketCursor } from './market-cursor.ts'
-import type { SymbolIds, SymbolPlan } from './market-plan.ts'
-import type { StreamServer, SubscriptionListener } from './stream-server.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
+import type { BlockStore } from './market/block-store.ts'
+import { MarketCursor } from './market/market-cursor.ts'
+import type { SymbolIds, SymbolPlan } from './market/market-plan.ts'
+import type { StreamServer, SubscriptionListener } from './server/stream-server.ts'
 
 const TICK_MS = 8
 /** Making blocks may take so long in one tick; the rest waits for the next, and its frames come that much late. */

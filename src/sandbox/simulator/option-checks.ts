@@ -1,5 +1,5 @@
-import { TapelineError } from '../errors.ts'
-import { parseSymbols } from './instruments.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { parseSymbols } from './market/instruments.ts'
 
 /** Reads command-line options and gathers what is wrong with them, so that one error names all. */
 export class OptionChecks {

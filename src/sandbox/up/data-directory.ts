@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import { LIVE_SOURCE } from '../binance/upgrade.ts'
-import { describeError, TapelineError } from '../errors.ts'
-import { DEFAULT_SYMBOLS } from '../exchange/instruments.ts'
-import { hash32 } from '../exchange/random.ts'
-import { DEFAULT_MESSAGES_PER_SECOND, DEFAULT_SEED } from '../exchange/simulated-exchange.ts'
-import type { Settings } from '../settings/load.ts'
-import { askedSource, otherExchangeUrl } from './other-exchange.ts'
+import { LIVE_SOURCE } from '../../foundation/binance/handshake.ts'
+import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
+import { DEFAULT_SYMBOLS } from '../simulator/market/instruments.ts'
+import { hash32 } from '../simulator/market/random.ts'
+import { DEFAULT_MESSAGES_PER_SECOND, DEFAULT_SEED } from '../simulator/simulated-exchange.ts'
+import { askedSource, otherExchangeUrl } from './exchange-identity.ts'
 
 /** Where market data comes from, before anything is started. */
 export type SourceChoice =

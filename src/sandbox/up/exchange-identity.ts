@@ -1,7 +1,7 @@
-import { askSource, LIVE_SOURCE } from '../binance/upgrade.ts'
-import { describeError, TapelineError } from '../errors.ts'
-import { DEFINITIONS } from '../settings/definitions.ts'
-import type { Settings } from '../settings/load.ts'
+import { askSource, LIVE_SOURCE } from '../../foundation/binance/handshake.ts'
+import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
+import { DEFINITIONS } from '../../foundation/settings/definitions.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
 
 /** How long the exchange may take to say which one it is. */
 const ANSWER_MS = 10_000

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { TapelineError } from '../errors.ts'
-import { lockFolder, lockHolder } from './folder-lock.ts'
-import { cleanUpLeftOvers } from './process-registry.ts'
-import { shownPath } from './shown-path.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { shownPath } from '../processes/display-path.ts'
+import { lockFolder, lockHolder } from '../processes/folder-lock.ts'
+import { cleanUpLeftOvers } from '../processes/process-registry.ts'
 
 /** What `stat` counts in. Sizes are what the disk holds: Kafka sets files up larger than they are filled. */
 const BLOCK_BYTES = 512

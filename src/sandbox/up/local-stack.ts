@@ -1,16 +1,29 @@
-import type { Settings } from '../settings/load.ts'
-import { sleep } from '../timing/backoff.ts'
-import type { Exit } from './child-process.ts'
+import { sleep } from '../../foundation/runtime/backoff.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
+import { consumerStatus, ingestionStatus, isReady } from '../../foundation/telemetry/service-status.ts'
+import { databaseHost, serviceUrl } from '../../foundation/telemetry/service-url.ts'
+import { KAFKA_VERSION } from '../kafka-broker/kafka-distribution.ts'
+import type { Exit } from '../processes/child-process.ts'
+import { freePort, nextFreePort, requirePort } from '../processes/free-ports.ts'
+import type { LogFollower, LogProblem } from '../processes/log-follower.ts'
+import {
+  cleanUpLeftOvers,
+  type Endpoints,
+  ROLES,
+  type Role,
+  writeEndpoints,
+} from '../processes/process-registry.ts'
+import { type Part, Supervisor } from '../processes/supervisor.ts'
 import { type SourceChoice, type SourceDirectory, simulatedSymbols } from './data-directory.ts'
-import { KAFKA_VERSION } from './kafka-distribution.ts'
-import type { LogFollower, LogProblem } from './log-follower.ts'
-import { otherExchangeUrl } from './other-exchange.ts'
-import { commandPart, databasePart, exchangePart, kafkaPart, type PartContext, runCommand } from './parts.ts'
-import { freePort, nextFreePort, requirePort } from './ports.ts'
-import { cleanUpLeftOvers, type Endpoints, ROLES, type Role, writeEndpoints } from './process-registry.ts'
-import { consumerStatus, ingestionStatus, isReady } from './service-status.ts'
-import { databaseHost, serviceUrl } from './service-url.ts'
-import { type Part, Supervisor } from './supervisor.ts'
+import { otherExchangeUrl } from './exchange-identity.ts'
+import {
+  commandPart,
+  databasePart,
+  exchangePart,
+  kafkaPart,
+  type PartContext,
+  runCommand,
+} from './stack-parts.ts'
 
 const KAFKA_PORT = 9092
 /** That of `simulate` and `replay`, and of the examples in docs/faults.md. */

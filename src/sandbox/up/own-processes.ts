@@ -1,6 +1,6 @@
-import type { Settings } from '../settings/load.ts'
-import { type Endpoints, readRunningEndpoints } from './process-registry.ts'
-import { serviceUrl } from './service-url.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
+import { serviceUrl } from '../../foundation/telemetry/service-url.ts'
+import { type Endpoints, readRunningEndpoints } from '../processes/process-registry.ts'
 
 /** The parts of the `up` that runs here; null when none does, or when the settings name others than its own. */
 export function runningHere(settings: Settings): Endpoints | null {

@@ -1,22 +1,22 @@
 import { mkdirSync } from 'node:fs'
-import type { Settings } from '../settings/load.ts'
-import type { ConsumerStatus, IngestionStatus } from '../telemetry/status.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
+import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
+import type { ConsumerStatus, IngestionStatus } from '../../foundation/telemetry/status.ts'
+import { shownPath } from '../processes/display-path.ts'
+import { lockFolder } from '../processes/folder-lock.ts'
+import { cleanUpLeftOvers } from '../processes/process-registry.ts'
 import { type SourceChoice, sourceDirectory, sourceName } from './data-directory.ts'
-import { Display, type Output } from './display.ts'
+import { Display, type Output } from './display/display.ts'
 import {
   type DisplayState,
   type PartView,
   type SourceView,
   sourceText,
   summaryLines,
-} from './display-lines.ts'
-import { lockFolder } from './folder-lock.ts'
+} from './display/display-lines.ts'
+import { RunTotals } from './display/run-totals.ts'
+import { otherExchangeUrl } from './exchange-identity.ts'
 import { LocalStack } from './local-stack.ts'
-import { otherExchangeUrl } from './other-exchange.ts'
-import { cleanUpLeftOvers } from './process-registry.ts'
-import { RunTotals } from './run-totals.ts'
-import { consumerStatus, ingestionStatus } from './service-status.ts'
-import { shownPath } from './shown-path.ts'
 
 const STATUS_INTERVAL_MS = 500
 

@@ -1,9 +1,9 @@
 import { isUtf8 } from 'node:buffer'
-import type { FetchedMessage } from '../kafka/fetched-message.ts'
-import { HEADER, headerText, readEpoch } from '../kafka/headers.ts'
-import type { Position } from '../kafka/position.ts'
-import { schemaOf, VALUE_MAX_BYTES } from '../kafka/schema-of.ts'
-import { isTimeUs } from '../market/fields.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import { HEADER, headerText, readEpoch } from '../../foundation/kafka/headers.ts'
+import type { Position } from '../../foundation/kafka/position.ts'
+import { schemaOf, VALUE_MAX_BYTES } from '../../foundation/kafka/schema-of.ts'
+import { isTimeUs } from '../../foundation/market/fields.ts'
 import {
   type AggTradePayload,
   type Fields,
@@ -13,7 +13,7 @@ import {
   readBookTicker,
   readTrade,
   type TradePayload,
-} from '../market/payload.ts'
+} from '../../foundation/market/payload.ts'
 import type { MarketEvent, OfTrades, Received } from './market-event.ts'
 
 /**

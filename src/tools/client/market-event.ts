@@ -1,4 +1,4 @@
-import type { Position } from '../kafka/position.ts'
+import type { Position } from '../../foundation/kafka/position.ts'
 
 export interface Received {
   /** Upper-case, like `BTCUSDT`. */

@@ -1,5 +1,5 @@
-import { serviceUrl } from '../local/service-url.ts'
-import type { Settings } from '../settings/load.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
+import { serviceUrl } from '../../foundation/telemetry/service-url.ts'
 
 export interface DashboardConfig {
   readonly host: string

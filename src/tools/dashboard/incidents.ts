@@ -1,4 +1,4 @@
-import type { ConnectionView, GapView, Incident, Snapshot } from './snapshot.ts'
+import type { ConnectionView, GapView, Incident, Snapshot } from './page/snapshot.ts'
 
 const KEPT = 200
 

@@ -1,11 +1,11 @@
 import type { ServerResponse } from 'node:http'
 import fastify, { type FastifyInstance } from 'fastify'
-import { TapelineError } from '../errors.ts'
-import { FOREIGN_HOST, hasForeignHost } from '../telemetry/host-name.ts'
-import { explainPort } from '../telemetry/port-problem.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { FOREIGN_HOST, hasForeignHost } from '../../foundation/telemetry/host-name.ts'
+import { explainPort } from '../../foundation/telemetry/port-problem.ts'
 import { ASSETS } from './assets.ts'
 import type { Observer } from './observer.ts'
-import type { Past, SeriesPoint, Snapshot } from './snapshot.ts'
+import type { Past, SeriesPoint, Snapshot } from './page/snapshot.ts'
 
 export interface DashboardSources {
   readonly observer: Pick<Observer, 'past' | 'look' | 'hasLooked' | 'listen'>

@@ -1,7 +1,7 @@
-import { describeError } from '../errors.ts'
-import type { Database } from '../store/database.ts'
-import type { Clock } from '../timing/clock.ts'
-import type { PartView, StoredView } from './snapshot.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
+import { describeError } from '../../foundation/runtime/errors.ts'
+import type { Database } from '../../foundation/store/database.ts'
+import type { PartView, StoredView } from './page/snapshot.ts'
 import { readStored } from './stored.ts'
 
 /** The services are asked all the time, which costs them little; the database seldom while nobody looks. */

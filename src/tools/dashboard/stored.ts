@@ -1,5 +1,5 @@
-import type { Database } from '../store/database.ts'
-import type { DeadLetterView, GapView, SeriesPoint, StoredView, SymbolView } from './snapshot.ts'
+import type { Database } from '../../foundation/store/database.ts'
+import type { DeadLetterView, GapView, SeriesPoint, StoredView, SymbolView } from './page/snapshot.ts'
 
 /** A page shows so many; the rest is for `tapeline sql`. */
 const ROWS_SHOWN = 30

@@ -5,10 +5,10 @@ import {
   KEPT_FRAME_BYTES,
   NOT_JSON,
   withReceiptStamp,
-} from '../binance/frame.ts'
-import { FetchedMessage } from '../kafka/fetched-message.ts'
-import { HEADER, schemaHeader } from '../kafka/headers.ts'
-import type { LockedDeadLetter } from '../store/dead-letter-retry.ts'
+} from '../../foundation/binance/stream-frame.ts'
+import { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import { HEADER, schemaHeader } from '../../foundation/kafka/headers.ts'
+import type { LockedDeadLetter } from './retry-statements.ts'
 
 /** A market event that ingestion rejected as a frame, as the message it should have become. */
 export interface RestoredEvent {

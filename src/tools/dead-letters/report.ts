@@ -1,5 +1,5 @@
-import type { ListedDeadLetter, ReasonCount } from '../store/dead-letter-list.ts'
-import { printable, showBytes } from './shown-bytes.ts'
+import { printable, showBytes } from './display-bytes.ts'
+import type { ListedDeadLetter, ReasonCount } from './stored-dead-letters.ts'
 
 /** A dead letter in two lines: where, when, who and why; what. */
 export function renderDeadLetter(letter: ListedDeadLetter): string {

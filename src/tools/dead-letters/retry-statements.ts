@@ -1,5 +1,5 @@
-import type { Queryable } from './database.ts'
-import type { DeadLetterKey } from './dead-letter-list.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
+import type { DeadLetterKey } from './stored-dead-letters.ts'
 
 /** What a retry reads of a dead letter. */
 export interface LockedDeadLetter {

@@ -1,22 +1,26 @@
-import { Decoder, type TopicKind } from '../consumer/decode.ts'
-import { failureKind } from '../consumer/failures.ts'
-import { TapelineError } from '../errors.ts'
-import type { TopicNames } from '../kafka/config.ts'
-import type { FetchedMessage } from '../kafka/fetched-message.ts'
-import { addBookTicker, emptyBookTickerColumns, insertBookTickers } from '../store/book-ticker.ts'
-import type { Database, Queryable } from '../store/database.ts'
-import { type DeadLetterFilter, type DeadLetterKey, unresolvedAfter } from '../store/dead-letter-list.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import type { TopicNames } from '../../foundation/kafka/config.ts'
+import { Decoder, type TopicKind } from '../../foundation/kafka/message-decoder.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import {
+  addBookTicker,
+  emptyBookTickerColumns,
+  insertBookTickers,
+} from '../../foundation/store/book-ticker.ts'
+import type { Database, Queryable } from '../../foundation/store/database.ts'
+import { failureKind } from '../../foundation/store/failures.ts'
+import { upsertGaps } from '../../foundation/store/gaps.ts'
+import { describeRefusal } from '../../foundation/store/sql-state.ts'
+import { addTrade, emptyTradeColumns, insertTrades } from '../../foundation/store/trades.ts'
+import { messageOf, originalMessage, restoreEvent } from './original-record.ts'
 import {
   epochAt,
   type LockedDeadLetter,
   lockUnresolved,
   markFailedAgain,
   markResolved,
-} from '../store/dead-letter-retry.ts'
-import { upsertGaps } from '../store/gaps.ts'
-import { describeRefusal } from '../store/sql-state.ts'
-import { addTrade, emptyTradeColumns, insertTrades } from '../store/trades.ts'
-import { messageOf, originalMessage, restoreEvent } from './original-record.ts'
+} from './retry-statements.ts'
+import { type DeadLetterFilter, type DeadLetterKey, unresolvedAfter } from './stored-dead-letters.ts'
 
 /**
  * What became of a retry.

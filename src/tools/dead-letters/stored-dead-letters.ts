@@ -1,4 +1,4 @@
-import type { Queryable } from './database.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
 
 /** Where a dead letter stood in Kafka, and which of those that did: the key of its row. */
 export interface DeadLetterKey {

@@ -1,8 +1,8 @@
-import { TapelineError } from '../errors.ts'
-import { type Settings, withoutPassword } from '../settings/load.ts'
-import type { Queryable } from '../store/database.ts'
-import { checkSchema } from '../store/migrate.ts'
-import { openPostgres } from '../store/postgres.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { type Settings, withoutPassword } from '../../foundation/settings/load.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
+import { checkSchema } from '../../foundation/store/migrate.ts'
+import { openPostgres } from '../../foundation/store/postgres.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 
 const ROLES = ['tapeline_migrator', 'tapeline_writer', 'tapeline_reader']

@@ -1,7 +1,7 @@
-import { fetchSymbols, TRADING } from '../binance/rest.ts'
-import { askSource } from '../binance/upgrade.ts'
-import type { Settings } from '../settings/load.ts'
-import { plural } from '../telemetry/plural.ts'
+import { askSource } from '../../foundation/binance/handshake.ts'
+import { fetchSymbols, TRADING } from '../../foundation/binance/rest.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
+import { plural } from '../../foundation/telemetry/plural.ts'
 import { ofClock } from './database.ts'
 import { bad, type Finding, good } from './finding.ts'
 

@@ -1,6 +1,6 @@
-import { inspectTopics, type TopicReport } from '../kafka/topics.ts'
-import type { Settings } from '../settings/load.ts'
-import { plural } from '../telemetry/plural.ts'
+import { inspectTopics, type TopicReport } from '../../foundation/kafka/topics.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
+import { plural } from '../../foundation/telemetry/plural.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 
 /** Brokers that are to be used: reachable, and with the topics as `topics init` would make them. */

@@ -1,10 +1,14 @@
 import { statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { javaVersion, MINIMUM_JAVA, mavenVersion } from '../local/java.ts'
-import { consumerStatus, dashboardStatus, ingestionStatus } from '../local/service-status.ts'
-import { serviceUrl } from '../local/service-url.ts'
-import type { Settings } from '../settings/load.ts'
-import { explainPort, portProblem } from '../telemetry/port-problem.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
+import { explainPort, portProblem } from '../../foundation/telemetry/port-problem.ts'
+import {
+  consumerStatus,
+  dashboardStatus,
+  ingestionStatus,
+} from '../../foundation/telemetry/service-status.ts'
+import { serviceUrl } from '../../foundation/telemetry/service-url.ts'
+import { javaVersion, MINIMUM_JAVA, mavenVersion } from '../../sandbox/kafka-broker/java.ts'
 import { bad, type Finding, good, notNeeded, serviceFinding, warning } from './finding.ts'
 
 /** What package.json asks for. */

@@ -1,5 +1,5 @@
 import type { SchemaElement } from 'hyparquet'
-import type { EventType } from '../market/event.ts'
+import type { EventType } from '../../foundation/market/event.ts'
 
 type Kind = 'time' | 'decimal' | 'id' | 'flag' | 'word' | 'number'
 

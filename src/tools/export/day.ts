@@ -1,4 +1,4 @@
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
 
 const DAY_MS = 86_400_000
 

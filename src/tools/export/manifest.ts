@@ -1,6 +1,6 @@
-import type { Audit } from '../audit/shape.ts'
-import type { EventType } from '../market/event.ts'
-import type { TextReader } from '../store/text-reader.ts'
+import type { EventType } from '../../foundation/market/event.ts'
+import type { TextReader } from '../../foundation/store/text-reader.ts'
+import type { Audit } from '../verify/report-types.ts'
 
 /** One file of an export. */
 export interface ExportedFile {

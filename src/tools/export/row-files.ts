@@ -1,8 +1,8 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { constants, zstdCompressSync } from 'node:zlib'
 import { fileWriter, ParquetWriter } from 'hyparquet-writer'
-import type { EventType } from '../market/event.ts'
-import type { TextRow } from '../store/text-reader.ts'
+import type { EventType } from '../../foundation/market/event.ts'
+import type { TextRow } from '../../foundation/store/text-reader.ts'
 import { COLUMNS, csvValue, type ParquetValue, parquetSchema, parquetValue } from './columns.ts'
 
 export const FORMATS = ['parquet', 'csv'] as const

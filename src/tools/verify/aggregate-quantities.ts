@@ -1,7 +1,7 @@
-import { counted } from '../telemetry/plural.ts'
+import { counted } from '../../foundation/telemetry/plural.ts'
+import type { Example, Finding, NotChecked } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
-import type { Example, Finding, NotChecked } from './shape.ts'
 import { type TradeEpochs, tradeEpochs } from './trade-epochs.ts'
 
 /** Trades of an aggTrade carry its time; this is for a range that cuts between them. */

@@ -1,7 +1,7 @@
-import { counted } from '../telemetry/plural.ts'
+import { counted } from '../../foundation/telemetry/plural.ts'
+import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
-import type { Finding } from './shape.ts'
 import { tradeEpochs } from './trade-epochs.ts'
 
 /**

@@ -1,6 +1,6 @@
+import type { Example, Finding, SequenceAudit } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
-import type { Example, Finding, SequenceAudit } from './shape.ts'
 
 /**
  * Set arithmetic on ranges of ids, exact and in the database: a table that has lost every second row would otherwise

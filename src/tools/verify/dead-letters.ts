@@ -1,9 +1,9 @@
-import { HEADER } from '../kafka/headers.ts'
-import { type IdRange, normalise } from '../market/id-ranges.ts'
-import { isFields } from '../market/payload.ts'
-import { counted } from '../telemetry/plural.ts'
+import { HEADER } from '../../foundation/kafka/headers.ts'
+import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
+import { isFields } from '../../foundation/market/payload.ts'
+import { counted } from '../../foundation/telemetry/plural.ts'
+import type { Example, Finding } from './report-types.ts'
 import type { CheckContext } from './scope.ts'
-import type { Example, Finding } from './shape.ts'
 
 /**
  * A page of those that are not resolved, in the order of the primary key: PostgreSQL could read the JSON, but would

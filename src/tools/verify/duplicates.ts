@@ -1,6 +1,6 @@
+import type { Example, Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
-import type { Example, Finding } from './shape.ts'
 
 /**
  * The unique index holds the trade time, as a hypertable's must: nothing but this keeps an id from being stored again

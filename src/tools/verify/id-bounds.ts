@@ -1,5 +1,5 @@
+import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
-import type { Finding } from './shape.ts'
 
 /** A rule that a row keeps; `broken` is SQL that is true where it does not. */
 interface Bound {

@@ -1,4 +1,4 @@
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { CheckContext } from './scope.ts'
 
 /** Index look-ups first; dead letters are read only for a symbol that nothing else knows. */

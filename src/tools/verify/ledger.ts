@@ -1,8 +1,8 @@
-import { counted } from '../telemetry/plural.ts'
+import { counted } from '../../foundation/telemetry/plural.ts'
 import type { DeadLetters } from './dead-letters.ts'
+import type { Finding, NotChecked } from './report-types.ts'
 import { type CheckContext, isCut, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
-import type { Finding, NotChecked } from './shape.ts'
 
 /**
  * Counts what is stored of each range that the ledger calls filled, or is a dead letter since, or lost by another row. Below the first stored id of its sequence nothing is

@@ -1,5 +1,5 @@
+import type { OutagesAudit } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
-import type { OutagesAudit } from './shape.ts'
 
 /** Windows may overlap, where two connections were out at once: their union is what was lost. */
 const OUTAGES = `WITH windows AS MATERIALIZED (

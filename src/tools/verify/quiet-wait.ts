@@ -1,4 +1,4 @@
-import type { Audit, Watermark } from './shape.ts'
+import type { Audit, Watermark } from './report-types.ts'
 
 /**
  * Whether all that speaks against an audit may mend itself in a moment: ids that are missing while messages wait in Kafka,

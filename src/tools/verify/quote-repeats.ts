@@ -1,5 +1,5 @@
+import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
-import type { Finding } from './shape.ts'
 
 /**
  * Update ids rise with receipt, in the order of the index. So one that is not above all before it is the only kind that can be

@@ -1,5 +1,5 @@
-import { plural } from '../telemetry/plural.ts'
-import type { Audit, Example, Finding, NotChecked } from './shape.ts'
+import { plural } from '../../foundation/telemetry/plural.ts'
+import type { Audit, Example, Finding, NotChecked } from './report-types.ts'
 
 /** An audit as a person reads it: figures, what was found, what was not checked, the verdict. */
 export function renderAudit(audit: Audit): string {

@@ -1,6 +1,6 @@
-import { counted } from '../telemetry/plural.ts'
+import { counted } from '../../foundation/telemetry/plural.ts'
+import type { NotChecked } from './report-types.ts'
 import { type CheckContext, type Scope, timeBounds } from './scope.ts'
-import type { NotChecked } from './shape.ts'
 
 /** The time before which retention has dropped rows, in milliseconds since the Unix epoch; null where it never has. */
 export interface Floors {

@@ -1,5 +1,5 @@
-import { TapelineError } from '../errors.ts'
-import type { Queryable } from '../store/database.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
 
 /** What is audited. A range cuts trades by trade time and quotes by receipt. */
 export interface Scope {

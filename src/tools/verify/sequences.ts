@@ -1,6 +1,6 @@
-import { isSymbol } from '../market/fields.ts'
+import { isSymbol } from '../../foundation/market/fields.ts'
+import type { Finding, QuotesAudit } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
-import type { Finding, QuotesAudit } from './shape.ts'
 
 /** One symbol's ids of one type in one epoch, and what is stored of them. */
 export interface Sequence {

@@ -1,8 +1,8 @@
-import { describeError } from '../errors.ts'
-import type { KafkaConnection } from '../kafka/connection.ts'
-import { PartitionFetcher } from '../kafka/partition-fetcher.ts'
-import type { StoredOffset } from '../store/consumer-offsets.ts'
-import type { Watermark } from './shape.ts'
+import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
+import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
+import { describeError } from '../../foundation/runtime/errors.ts'
+import type { StoredOffset } from '../../foundation/store/consumer-offsets.ts'
+import type { Watermark } from './report-types.ts'
 
 /** How far a partition reaches in Kafka. */
 export interface PartitionEnd {

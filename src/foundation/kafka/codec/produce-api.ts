@@ -12,7 +12,7 @@ import {
   produceV11,
   Writer,
 } from '@platformatic/kafka'
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../../runtime/errors.ts'
 import { PartitionRecords, PartitionSequences } from './partition-records.ts'
 import { type BatchOptions, type ProducedRecord, RecordWriter } from './record-writer.ts'
 

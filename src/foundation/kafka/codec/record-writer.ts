@@ -5,7 +5,7 @@ import {
   Reader,
   UnsupportedCompressionError,
 } from '@platformatic/kafka'
-import type { ByteSlice } from '../bytes/byte-slice.ts'
+import type { ByteSlice } from '../../runtime/byte-slice.ts'
 
 /** A message as the client hands it over, its partition chosen. */
 export interface ProducedRecord {

@@ -1,4 +1,4 @@
-import type { Clock } from '../timing/clock.ts'
+import type { Clock } from '../../../foundation/runtime/clock.ts'
 
 interface Delayed {
   readonly dueMs: number

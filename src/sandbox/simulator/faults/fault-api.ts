@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { describeError, TapelineError } from '../errors.ts'
-import type { ExchangeTruth } from './exchange-truth.ts'
+import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
+import type { ExchangeTruth } from '../market/exchange-truth.ts'
+import type { ConnectionReport } from '../server/stream-connection.ts'
 import type { FaultInjector } from './fault-injector.ts'
-import type { ConnectionReport } from './stream-connection.ts'
 
 const LONGEST_BODY = 65_536
 /** Rows of the truth in one answer. */

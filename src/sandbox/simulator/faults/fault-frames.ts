@@ -1,5 +1,5 @@
-import type { Fault, FaultBook, FaultOf } from './fault-book.ts'
 import type { SpecOf } from './fault-kinds.ts'
+import type { Fault, FaultBook, FaultOf } from './fault-registry.ts'
 
 /** A frame on its way to one connection. */
 export interface FrameOnItsWay {

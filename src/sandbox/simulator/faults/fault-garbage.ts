@@ -1,5 +1,5 @@
+import { BINARY, TextFrameEncoder } from '../server/text-frame.ts'
 import type { SpecOf } from './fault-kinds.ts'
-import { BINARY, TextFrameEncoder } from './text-frame.ts'
 
 /** The bytes of a frame that no client can make sense of, as they shall stand on the wire. */
 export function garbageFrame(spec: SpecOf<'garbage'>, frameText: string): Buffer {

@@ -1,4 +1,3 @@
-import type { FaultBook } from './fault-book.ts'
 import type {
   AggTrade,
   HistoricalTrade,
@@ -6,7 +5,8 @@ import type {
   IdType,
   MarketPast,
   TradeHistory,
-} from './trade-history.ts'
+} from '../market/trade-history.ts'
+import type { FaultBook } from './fault-registry.ts'
 
 /** How one kind of row is asked for and read. */
 interface Rows<Row> {

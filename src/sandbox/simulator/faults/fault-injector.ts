@@ -1,15 +1,15 @@
-import { describeError, TapelineError } from '../errors.ts'
-import type { Clock } from '../timing/clock.ts'
+import type { Clock } from '../../../foundation/runtime/clock.ts'
+import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
+import type { MarketPast } from '../market/trade-history.ts'
+import type { ServerDoor } from '../server/port-gate.ts'
+import type { StreamConnection } from '../server/stream-connection.ts'
+import type { FrameInterceptor, StreamHooks, StreamServer, UpgradeFate } from '../server/stream-server.ts'
 import { DelayLine } from './delay-line.ts'
-import { type Fault, FaultBook, type FaultListener, type FaultReport, reportOf } from './fault-book.ts'
 import { fateOf, matches, matchesPattern, Stalls } from './fault-frames.ts'
 import { garbageFrame } from './fault-garbage.ts'
 import { type FaultKind, type FaultRequest, parseFault } from './fault-kinds.ts'
+import { type Fault, FaultBook, type FaultListener, type FaultReport, reportOf } from './fault-registry.ts'
 import { type RequestFate, requestFate } from './fault-rest.ts'
-import type { ServerDoor } from './server-door.ts'
-import type { StreamConnection } from './stream-connection.ts'
-import type { FrameInterceptor, StreamHooks, StreamServer, UpgradeFate } from './stream-server.ts'
-import type { MarketPast } from './trade-history.ts'
 
 /** A fault that was added. */
 export interface FaultHandle {

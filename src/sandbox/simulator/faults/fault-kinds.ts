@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { TapelineError } from '../errors.ts'
+import { TapelineError } from '../../../foundation/runtime/errors.ts'
 
 /*
  * What can be made to go wrong, one schema a kind; docs/faults.md explains each field. Durations are

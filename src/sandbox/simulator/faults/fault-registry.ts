@@ -1,6 +1,6 @@
-import type { Clock } from '../timing/clock.ts'
+import type { Clock } from '../../../foundation/runtime/clock.ts'
+import { hash32, Random } from '../market/random.ts'
 import type { FaultKind, FaultSpec, SpecOf } from './fault-kinds.ts'
-import { hash32, Random } from './random.ts'
 
 /** What ended a fault: its time, its count, or somebody who asked. */
 type EndedBy = 'time' | 'count' | 'request'

@@ -1,6 +1,6 @@
-import type { FaultBook } from './fault-book.ts'
+import type { RestAnswer } from '../server/rest-api.ts'
 import type { SpecOf } from './fault-kinds.ts'
-import type { RestAnswer } from './rest-api.ts'
+import type { FaultBook } from './fault-registry.ts'
 
 /** What shall become of a request: answered by the faults (or not at all) or by the exchange, after a while. */
 export interface RequestFate {

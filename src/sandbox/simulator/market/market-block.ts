@@ -1,5 +1,5 @@
-import { dealTrades, drawMoments } from './market-moments.ts'
 import { BLOCK_MS, MAX_UPDATE_ID_STEP, type SymbolPlan } from './market-plan.ts'
+import { dealTrades, drawMoments } from './market-timing.ts'
 import { relativePriceAt } from './price-path.ts'
 import { hash32, Random } from './random.ts'
 

@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { pipeline, Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
 import { createGunzip } from 'node:zlib'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
 
 /** Consecutive lines of a file; `firstNumber` is the first one's, counted from 1. */
 export interface LineBatch {

@@ -1,9 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Clock } from '../timing/clock.ts'
+import type { Clock } from '../../../foundation/runtime/clock.ts'
+import type { StreamServer, SubscriptionListener } from '../server/stream-server.ts'
 import { captureLines } from './capture-file.ts'
 import { type CaptureContent, type CapturedFrame, framesOf } from './capture-frames.ts'
 import type { ReplayHistory } from './replay-history.ts'
-import type { StreamServer, SubscriptionListener } from './stream-server.ts'
 
 /** How many times faster than it was recorded; `max`: as fast as the readers take it. */
 export type ReplaySpeed = number | 'max'

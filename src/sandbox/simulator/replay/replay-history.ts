@@ -1,5 +1,4 @@
-import { isDecimal, multiply } from './decimals.ts'
-import { AllReplayIds, type ReplayIds } from './replay-ids.ts'
+import { isDecimal, multiply } from '../market/decimals.ts'
 import {
   type AggTrade,
   firstIndex,
@@ -8,7 +7,8 @@ import {
   type IdType,
   type MarketPast,
   selectRows,
-} from './trade-history.ts'
+} from '../market/trade-history.ts'
+import { AllReplayIds, type ReplayIds } from './replay-ids.ts'
 
 /** Rows kept of each id sequence; older ones are as gone as those beyond the exchange's own history. */
 const KEPT_ROWS = 100_000

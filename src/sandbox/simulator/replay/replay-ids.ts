@@ -1,5 +1,5 @@
-import { IdSequence } from './id-sequence.ts'
-import type { IdType } from './trade-history.ts'
+import { IdSequence } from '../market/id-sequence.ts'
+import type { IdType } from '../market/trade-history.ts'
 
 /** The ids of one recorded sequence as they are shown: the recorded ones, until they were restarted. */
 export class ReplayIds {

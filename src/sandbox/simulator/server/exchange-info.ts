@@ -1,5 +1,5 @@
-import { decimalFormat } from './decimals.ts'
-import { type Instrument, instrumentOf } from './instruments.ts'
+import { decimalFormat } from '../market/decimals.ts'
+import { type Instrument, instrumentOf } from '../market/instruments.ts'
 
 /** The body of `GET /api/v3/exchangeInfo`: the members that clients of market data read, and their neighbours. */
 export function exchangeInfo(

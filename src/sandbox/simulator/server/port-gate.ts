@@ -1,6 +1,6 @@
 import type { Server } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describeError, TapelineError } from '../errors.ts'
+import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
 
 export const HOST = '127.0.0.1'
 const PORT_RETRY_MS = 100

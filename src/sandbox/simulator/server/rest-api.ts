@@ -1,7 +1,7 @@
+import type { TradeHistory } from '../market/trade-history.ts'
 import { exchangeInfo } from './exchange-info.ts'
 import { BadRequest, Parameters } from './rest-parameters.ts'
 import { type RestLimits, WeightLimit, type WeightVerdict } from './rest-weights.ts'
-import type { TradeHistory } from './trade-history.ts'
 
 export interface RestRequest {
   readonly method: string

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
-import { AttemptLimit } from '../timing/attempt-limit.ts'
-import type { Clock } from '../timing/clock.ts'
+import { AttemptLimit } from '../../../foundation/runtime/attempt-limit.ts'
+import type { Clock } from '../../../foundation/runtime/clock.ts'
 import {
   errorAnswer,
   MAX_STREAMS,

@@ -1,5 +1,5 @@
-import { countText, plural } from '../telemetry/plural.ts'
-import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../telemetry/status.ts'
+import { countText, plural } from '../../../foundation/telemetry/plural.ts'
+import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../../../foundation/telemetry/status.ts'
 import { type RowCounts, sum, type Totals } from './run-totals.ts'
 import { clockText, msText, type Style } from './text-style.ts'
 

@@ -1,6 +1,6 @@
 import type { WriteStream } from 'node:tty'
+import type { LogProblem } from '../../processes/log-follower.ts'
 import { type DisplayState, displayLines, type ProblemView, plainLine } from './display-lines.ts'
-import type { LogProblem } from './log-follower.ts'
 import { LiveBlock } from './screen.ts'
 import { Steps } from './steps.ts'
 import { colourStyle, plainStyle, type Style } from './text-style.ts'

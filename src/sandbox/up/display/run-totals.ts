@@ -1,4 +1,4 @@
-import type { ConsumerStatus } from '../telemetry/status.ts'
+import type { ConsumerStatus } from '../../../foundation/telemetry/status.ts'
 
 export const ROW_TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
 export type RowType = (typeof ROW_TYPES)[number]

@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { countText } from '../telemetry/plural.ts'
+import { countText } from '../../../foundation/telemetry/plural.ts'
 
 /** How lines are coloured; `plainStyle` for what is no terminal, or a person who has set NO_COLOR. */
 export interface Style {

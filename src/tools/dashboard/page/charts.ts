@@ -1,6 +1,6 @@
 import uPlot from 'uplot'
-import type { Moment, SeriesPoint } from '../snapshot.ts'
 import { NONE, timeText } from './format.ts'
+import type { Moment, SeriesPoint } from './snapshot.ts'
 
 /** A line: its name in the legend, and the custom property of the style sheet that colours it. */
 interface Line {

@@ -1,4 +1,4 @@
-import type { Past, SeriesPoint, Snapshot } from '../snapshot.ts'
+import type { Past, SeriesPoint, Snapshot } from './snapshot.ts'
 
 export interface FeedEvents {
   onPast(past: Past): void

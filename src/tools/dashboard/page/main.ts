@@ -1,6 +1,6 @@
-import type { Snapshot, StoredView } from '../snapshot.ts'
 import { Charts } from './charts.ts'
 import { fetchSeries, openFeed } from './feed.ts'
+import type { Snapshot, StoredView } from './snapshot.ts'
 import {
   addIncidents,
   showConnections,

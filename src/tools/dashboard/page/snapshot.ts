@@ -1,4 +1,8 @@
-import type { ConnectionStatus, LatencySummary, PartitionStatus } from '../telemetry/status.ts'
+import type {
+  ConnectionStatus,
+  LatencySummary,
+  PartitionStatus,
+} from '../../../foundation/telemetry/status.ts'
 
 /*
  * What the dashboard's server tells its pages, once a second, as JSON. Prices are the exchange's own digits. Times are

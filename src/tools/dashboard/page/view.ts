@@ -1,4 +1,3 @@
-import type { DeadLetterView, GapView, Incident, Snapshot, StoredView } from '../snapshot.ts'
 import {
   countText,
   durationText,
@@ -10,6 +9,7 @@ import {
   spreadText,
   timeText,
 } from './format.ts'
+import type { DeadLetterView, GapView, Incident, Snapshot, StoredView } from './snapshot.ts'
 
 /** A cell: its text, and a class. */
 type Cell = string | readonly [text: string, className: string]

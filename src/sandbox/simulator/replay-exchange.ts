@@ -1,13 +1,13 @@
 import { basename } from 'node:path'
-import { TapelineError } from '../errors.ts'
-import { type Clock, systemClock } from '../timing/clock.ts'
-import { scanCapture } from './capture-frames.ts'
+import { type Clock, systemClock } from '../../foundation/runtime/clock.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { type Exchange, openExchangeServer } from './exchange-server.ts'
-import { ReplayFeed, type ReplaySpeed } from './replay-feed.ts'
-import { ReplayHistory } from './replay-history.ts'
-import { DEFAULT_REST_LIMITS, type RestLimits } from './rest-weights.ts'
-import { DEFAULT_LIMITS, type StreamLimits } from './stream-connection.ts'
-import { StreamServer } from './stream-server.ts'
+import { scanCapture } from './replay/capture-frames.ts'
+import { ReplayFeed, type ReplaySpeed } from './replay/replay-feed.ts'
+import { ReplayHistory } from './replay/replay-history.ts'
+import { DEFAULT_REST_LIMITS, type RestLimits } from './server/rest-weights.ts'
+import { DEFAULT_LIMITS, type StreamLimits } from './server/stream-connection.ts'
+import { StreamServer } from './server/stream-server.ts'
 
 /** A replay draws nothing by chance but its faults. */
 const FAULT_SEED = 1
