@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { WebSocket } from 'ws'
-import { PlainFrames } from '../src/foundation/binance/websocket-frames.ts'
+import { WebSocketFrames } from '../src/foundation/binance/websocket-frames.ts'
 import {
   BINARY,
   CLOSE,
@@ -59,7 +59,7 @@ test('gives each message as it was sent, however the bytes come, and the rest to
       const bytes = Buffer.concat([...before, ...rest].map((one) => one.bytes))
       const got: string[] = []
       const others: Buffer[] = []
-      const frames = new PlainFrames({
+      const frames = new WebSocketFrames({
         onText: (value) => got.push(text(value.toString()).toString('latin1')),
         onControl: (value) => got.push(value.toString('latin1')),
         onOther: (value) => others.push(value),

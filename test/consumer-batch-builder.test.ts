@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Intake } from '../src/consumer/batch-builder.ts'
+import { BatchBuilder } from '../src/consumer/batch-builder.ts'
 import type { FetchedPartition } from '../src/foundation/kafka/partition-fetcher.ts'
 import { fetched, record, tradeValue } from './support/records.ts'
 
@@ -13,8 +13,8 @@ const at = (partition: number, nextOffset: number) => ({
   nextOffset,
 })
 
-function intake(options: { batchSize?: number; maxSealed?: number; maxBytes?: number } = {}) {
-  return new Intake({
+function batchBuilder(options: { batchSize?: number; maxSealed?: number; maxBytes?: number } = {}) {
+  return new BatchBuilder({
     kindOf: new Map([
       ['t', 'trades'],
       ['d', 'deadLetters'],
@@ -35,7 +35,7 @@ const trades = (partition: number, from: number, to: number): FetchedPartition =
   )
 
 test('seals a batch at 500 messages, or 2 s after its first message', () => {
-  const core = intake()
+  const core = batchBuilder()
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 499), 1000, 0)
   assert.equal(core.take(), null)
@@ -55,7 +55,7 @@ test('advances a partition only over what it has taken in, whatever the fetches 
   )
   fc.assert(
     fc.property(fc.array(chunk, { maxLength: 40 }), fc.integer({ min: 1, max: 20 }), (chunks, batchSize) => {
-      const core = intake({ batchSize, maxSealed: 1000 })
+      const core = batchBuilder({ batchSize, maxSealed: 1000 })
       core.assign([at(0, 10), at(1, 10)])
       for (const [partition, from, length] of chunks)
         core.accept(trades(partition, from, from + length), 0, 0)
@@ -87,7 +87,7 @@ test('advances a partition only over what it has taken in, whatever the fetches 
 })
 
 test('does not jump over a hole, and does so only when told', () => {
-  const core = intake()
+  const core = batchBuilder()
   core.assign([at(0, 5)])
   assert.deepEqual(core.accept(trades(0, 9, 12), 0, 0), { topic: 't', partition: 0, from: 5, to: 9 })
   assert.equal(core.pending, 0)
@@ -103,7 +103,7 @@ test('does not jump over a hole, and does so only when told', () => {
 })
 
 test('goes on in kept partitions after a rebalance, starts new ones at their stored offset, and takes no more of lost ones', () => {
-  const core = intake()
+  const core = batchBuilder()
   core.assign([at(0, 0), at(1, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
   core.accept(trades(1, 0, 10), 0, 0)
@@ -117,7 +117,7 @@ test('goes on in kept partitions after a rebalance, starts new ones at their sto
 })
 
 test('K3 gathers larger batches while the database is behind, stops at a limit, and counts what it holds', () => {
-  const core = intake({ batchSize: 10, maxSealed: 2 })
+  const core = batchBuilder({ batchSize: 10, maxSealed: 2 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 109), 0, 0)
   assert.equal(core.hasRoom, true, 'ten sealed, and ninety-nine gathered behind them')
@@ -134,7 +134,7 @@ test('K3 gathers larger batches while the database is behind, stops at a limit, 
 })
 
 test('K3 what has gathered to a batch meanwhile is written as soon as the one before it is stored', () => {
-  const core = intake({ batchSize: 10 })
+  const core = batchBuilder({ batchSize: 10 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
   const first = core.take()
@@ -147,7 +147,7 @@ test('K3 what has gathered to a batch meanwhile is written as soon as the one be
 })
 
 test('forgets what is not stored when positions must be read anew, and counts it as discarded', () => {
-  const core = intake({ batchSize: 10 })
+  const core = batchBuilder({ batchSize: 10 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 25), 0, 0)
   const writing = core.take()
@@ -158,7 +158,7 @@ test('forgets what is not stored when positions must be read anew, and counts it
 })
 
 test('gives up on a message alone, with its bytes, reason and origin', () => {
-  const core = intake()
+  const core = batchBuilder()
   core.assign([at(0, 7)])
   const bad = record(Buffer.from('{"e":'), Buffer.from('BTCUSDT'))
   core.accept(fetched('t', 0, 7, [bad, record(tradeValue({ t: 1 }))]), 0, 1_723_161_256_000)
@@ -183,7 +183,7 @@ test('gives up on a message alone, with its bytes, reason and origin', () => {
 })
 
 test('mirrors the frames that ingestion rejected, and not its own dead letters', () => {
-  const core = intake()
+  const core = batchBuilder()
   core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0 }])
   const letter = (origin: string) =>
     record(Buffer.from('frame'), null, { origin, reason: 'not JSON', time: '1723161256000' })
@@ -199,7 +199,7 @@ test('mirrors the frames that ingestion rejected, and not its own dead letters',
 
 test('D7 takes the row of its own dead letter from the copy in the topic, and of a copy that does not say where from, none', () => {
   const original = record(Buffer.from('{'), Buffer.from('BTCUSDT'), { schema: 'trade/1', epoch: '2' })
-  const first = intake()
+  const first = batchBuilder()
   first.assign([at(0, 7)])
   first.accept(fetched('t', 0, 7, [original]), 0, 1_723_161_256_000)
   first.flush()
@@ -209,7 +209,7 @@ test('D7 takes the row of its own dead letter from the copy in the topic, and of
   const foreign = ['origin_topic', 'origin_topic_id', 'origin_partition', 'origin_offset'].flatMap((name) =>
     ['', '-1!', "x'y", '9'.repeat(300)].map((value) => copy({ [name]: value })),
   )
-  const core = intake({ batchSize: 100 })
+  const core = batchBuilder({ batchSize: 100 })
   core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0 }])
   core.accept(fetched('d', 0, 0, [copy({}), ...foreign, copy({ origin_headers: '{' })]), 0, 0)
   core.flush()
@@ -220,7 +220,7 @@ test('D7 takes the row of its own dead letter from the copy in the topic, and of
 })
 
 test('K1 stops taking in at a limit of bytes too, and has room again when they are stored', () => {
-  const core = intake({ batchSize: 10, maxSealed: 1000, maxBytes: 20_000 })
+  const core = batchBuilder({ batchSize: 10, maxSealed: 1000, maxBytes: 20_000 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
   assert.equal(core.hasRoom, true)
@@ -232,7 +232,7 @@ test('K1 stops taking in at a limit of bytes too, and has room again when they a
 })
 
 test('P4 begins a batch of its own where another owner has moved a partition on meanwhile', () => {
-  const core = intake()
+  const core = batchBuilder()
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
   core.assign([])
@@ -252,7 +252,7 @@ test('P4 begins a batch of its own where another owner has moved a partition on 
 
 test('tells when the last stored event of each partition was received: not of what waits, nor of what was taken away', () => {
   const baseUs = 1_723_161_255_400_000
-  const core = intake({ batchSize: 2 })
+  const core = batchBuilder({ batchSize: 2 })
   core.assign([at(0, 0), at(1, 0)])
   const received = (partition: number, from: number, ...us: number[]) =>
     fetched(

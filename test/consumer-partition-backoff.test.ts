@@ -49,7 +49,7 @@ for (const ailment of ['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const) {
   test(`F8 goes on with the other partitions while one cannot be read (${ailment}), says so once, and reads it when it can`, async () => {
     const consumer = aConsumer()
     await consumer.trade(20)
-    assert.equal(consumer.worker.ailing, null)
+    assert.equal(consumer.worker.backedOff, null)
     const before = consumer.stored(1)
     const said = consumer.warnings.length
 
@@ -60,7 +60,7 @@ for (const ailment of ['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const) {
     assert.ok(consumer.stored(1) <= before + 5)
     assert.equal(consumer.worker.fetchFailure, null)
     assert.match(
-      consumer.worker.ailing ?? '',
+      consumer.worker.backedOff ?? '',
       /^partition 1 of trades cannot be read: (it has no leader|NOT_)/,
     )
     assert.deepEqual(
@@ -73,7 +73,7 @@ for (const ailment of ['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const) {
     consumer.log.partition('trades', 1).ailment = null
     await consumer.trade(20)
     assert.ok(consumer.stored(1) >= 150, `${consumer.stored(1)}`)
-    assert.equal(consumer.worker.ailing, null)
+    assert.equal(consumer.worker.backedOff, null)
     await consumer.stop()
   })
 }

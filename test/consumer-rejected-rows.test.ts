@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { findRefused } from '../src/consumer/rejected-rows.ts'
-import { MAX_REFUSALS, RefusalLimit } from '../src/consumer/rejection-limit.ts'
+import { findRejected } from '../src/consumer/rejected-rows.ts'
+import { MAX_REJECTIONS, RejectionLimit } from '../src/consumer/rejection-limit.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { produce, readTopic } from './support/messages.ts'
@@ -18,7 +18,7 @@ test('D2 finds exactly the rows that are refused, wherever they stand, in few st
       async (count, drawn) => {
         const bad = drawn.filter((index) => index < count).sort((one, other) => one - other)
         let statements = 0
-        const refused = await findRefused(
+        const refused = await findRejected(
           count,
           async (from, to) => {
             statements++
@@ -38,20 +38,20 @@ test('D2 finds exactly the rows that are refused, wherever they stand, in few st
 
 test('D3 lets one bad row in a hundred pass for ever, and 21 in a row or one in ten not', () => {
   const untilStop = (share: number) => {
-    const limit = new RefusalLimit()
+    const limit = new RejectionLimit()
     for (let refusals = 1; refusals <= 10_000; refusals++) {
       if (limit.refused('trades', '23514 x')) return refusals
       limit.accepted('trades', share - 1)
     }
     return null
   }
-  assert.equal(untilStop(1), MAX_REFUSALS + 1)
+  assert.equal(untilStop(1), MAX_REJECTIONS + 1)
   assert.equal(untilStop(100), null)
-  assert.ok((untilStop(10) ?? 0) > MAX_REFUSALS)
-  const limit = new RefusalLimit()
-  for (let i = 0; i < MAX_REFUSALS; i++) assert.equal(limit.refused('trades', `23514 c${i}`), false)
+  assert.ok((untilStop(10) ?? 0) > MAX_REJECTIONS)
+  const limit = new RejectionLimit()
+  for (let i = 0; i < MAX_REJECTIONS; i++) assert.equal(limit.refused('trades', `23514 c${i}`), false)
   for (let i = 0; i < 1000; i++) limit.accepted('book_ticker', 1000)
-  for (let i = 0; i < MAX_REFUSALS - 1; i++) assert.equal(limit.refused('trades', '23514 c0'), false)
+  for (let i = 0; i < MAX_REJECTIONS - 1; i++) assert.equal(limit.refused('trades', '23514 c0'), false)
   assert.equal(limit.refused('trades', '23514 c0'), true, 'what other tables take makes up for nothing')
 })
 

@@ -5,7 +5,7 @@ import type { FetchTrades, RestOutcome, RestTrade } from '../src/foundation/bina
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { Backfill } from '../src/ingestion/backfill/backfill.ts'
-import { GapAgenda } from '../src/ingestion/backfill/backfill-schedule.ts'
+import { BackfillSchedule } from '../src/ingestion/backfill/backfill-schedule.ts'
 import { RestCaller } from '../src/ingestion/backfill/rest-caller.ts'
 import { GapLedger, type IdGap } from '../src/ingestion/continuity/gap-ledger.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
@@ -363,7 +363,7 @@ test('B10 stops at once while the exchange does not answer, and while the budget
 test('B1 finds the smallest of ten thousand gaps without looking at the others, and drops what has closed', () => {
   const closed = new Set<string>()
   let looks = 0
-  const agenda = new GapAgenda(({ gap_id }) => {
+  const schedule = new BackfillSchedule(({ gap_id }) => {
     looks++
     return !closed.has(gap_id)
   })
@@ -376,26 +376,26 @@ test('B1 finds the smallest of ten thousand gaps without looking at the others, 
   const window = { fromMs: 1, toMs: 2 }
   for (let i = 0; i < 10_000; i++) {
     const from = i * 100
-    agenda.add(ledger.open(sequence, { from, to: from + ((i * 37) % 91) }, 'missed', window))
+    schedule.add(ledger.open(sequence, { from, to: from + ((i * 37) % 91) }, 'missed', window))
   }
   for (const { gap_id } of ledger.openGaps.slice(0, 5000)) closed.add(gap_id)
   const sizes: number[] = []
   let last = -1
-  for (let task = agenda.take(0); task !== null; task = agenda.take(0)) {
+  for (let task = schedule.take(0); task !== null; task = schedule.take(0)) {
     const { from_id, to_id } = task.gap
     sizes.push(to_id - from_id)
     // Every other one is put back once, to be asked for later.
-    if (sizes.length % 2 === 0) task.trial.failed(1000, { initialMs: 1000, maxMs: 1000 }, 0.5)
-    if (sizes.length % 2 === 0) agenda.putBack(task, 1000)
+    if (sizes.length % 2 === 0) task.attempt.failed(1000, { initialMs: 1000, maxMs: 1000 }, 0.5)
+    if (sizes.length % 2 === 0) schedule.putBack(task, 1000)
     assert.ok(to_id - from_id >= last)
     last = to_id - from_id
   }
   assert.equal(sizes.length, 5000)
-  assert.equal(agenda.nextDueMs, 1750)
+  assert.equal(schedule.nextDueMs, 1750)
   assert.ok(looks < 20_000, `the ledger was asked ${looks} times`)
   last = -1
   let again = 0
-  for (let task = agenda.take(1750); task !== null; task = agenda.take(1750)) {
+  for (let task = schedule.take(1750); task !== null; task = schedule.take(1750)) {
     assert.ok(task.gap.to_id - task.gap.from_id >= last)
     last = task.gap.to_id - task.gap.from_id
     again++

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { receiptTail, withReceiptStamp } from '../src/foundation/binance/stream-frame.ts'
+import { receiptSuffix, withReceiptStamp } from '../src/foundation/binance/stream-frame.ts'
 import { RecordWriter } from '../src/foundation/kafka/codec/record-writer.ts'
 import { ByteSlab } from '../src/ingestion/messages/byte-slab.ts'
-import { ReceiptTail } from '../src/ingestion/messages/receipt-suffix.ts'
+import { ReceiptSuffix } from '../src/ingestion/messages/receipt-suffix.ts'
 
 const TAIL = Buffer.from(',"ingestion_timestamp":1,"ingestion_timestamp_us":2}')
 
@@ -48,10 +48,10 @@ test('a receipt is written as its text would be, whatever it was before and howe
     fc.property(
       fc.array(fc.tuple(ms, fc.integer({ min: 0, max: 2_000_000 })), { minLength: 1 }),
       (receipts) => {
-        const tail = new ReceiptTail()
+        const tail = new ReceiptSuffix()
         for (const [ms, later] of receipts) {
           const us = Math.min(ms * 1000 + later, Number.MAX_SAFE_INTEGER)
-          assert.equal(Buffer.from(tail.of({ ms, us })).toString(), receiptTail(ms, us))
+          assert.equal(Buffer.from(tail.of({ ms, us })).toString(), receiptSuffix(ms, us))
         }
       },
     ),

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type Gap, gapId } from '../src/foundation/market/gap.ts'
-import { Acknowledged } from '../src/ingestion/checkpoint/acknowledged-state.ts'
+import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
@@ -36,12 +36,12 @@ function row(from: number, to: number, status: Gap['status'], more: Partial<Gap>
   }
 }
 
-function holes(memory: Acknowledged): Array<[number, number]> {
+function holes(memory: AcknowledgedState): Array<[number, number]> {
   return (memory.snapshot(SYMBOL).trade?.holes ?? []).map(({ from, to }) => [from, to])
 }
 
 test('C1 knows the ids that only the ledger speaks of: asked for over REST, and not yet forwarded', () => {
-  const memory = new Acknowledged()
+  const memory = new AcknowledgedState()
   memory.event(trade(100))
   memory.gap(row(101, 104, 'open'))
   assert.deepEqual(holes(memory), [[101, 104]])
@@ -54,7 +54,7 @@ test('C1 knows the ids that only the ledger speaks of: asked for over REST, and 
 })
 
 test('C1 does not look again for ids that were given up, also behind the last that was forwarded', () => {
-  const memory = new Acknowledged()
+  const memory = new AcknowledgedState()
   memory.event(trade(100))
   memory.gap(row(101, 104, 'open'))
   memory.gap(row(101, 104, 'unrecoverable'))
@@ -65,7 +65,7 @@ test('C1 does not look again for ids that were given up, also behind the last th
 })
 
 test('C2 keeps the newest revision of each row, whatever order they are read in', () => {
-  const memory = new Acknowledged()
+  const memory = new AcknowledgedState()
   memory.gap(row(101, 104, 'open', { revision: 3 }))
   memory.gap(row(101, 200, 'open', { revision: 2 }))
   assert.deepEqual(
@@ -75,7 +75,7 @@ test('C2 keeps the newest revision of each row, whatever order they are read in'
 })
 
 test('C2 a row of ids that begin anew counts also where it is read behind their first events', () => {
-  const memory = new Acknowledged()
+  const memory = new AcknowledgedState()
   memory.event(trade(5000))
   memory.event(trade(675, 1))
   memory.event(trade(676, 1))
@@ -122,7 +122,7 @@ const history = fc
     return facts
   })
 
-function learn(memory: Acknowledged, facts: ReadonlyArray<{ event: EventMark } | { gap: Gap }>): void {
+function learn(memory: AcknowledgedState, facts: ReadonlyArray<{ event: EventMark } | { gap: Gap }>): void {
   for (const fact of facts) {
     if ('event' in fact) memory.event(fact.event)
     else memory.gap(fact.gap)
@@ -132,10 +132,10 @@ function learn(memory: Acknowledged, facts: ReadonlyArray<{ event: EventMark } |
 test('C2 a start knows the same as the instance that ended, wherever its checkpoint was taken', () => {
   fc.assert(
     fc.property(history, fc.nat({ max: 100 }), (facts, at) => {
-      const whole = new Acknowledged()
+      const whole = new AcknowledgedState()
       learn(whole, facts)
       const cut = Math.min(at, facts.length)
-      const before = new Acknowledged()
+      const before = new AcknowledgedState()
       learn(before, facts.slice(0, cut))
       const checkpoint = parseCheckpoint(
         checkpointText({
@@ -147,7 +147,7 @@ test('C2 a start knows the same as the instance that ended, wherever its checkpo
           ...before.snapshot(SYMBOL),
         }),
       )
-      const after = new Acknowledged()
+      const after = new AcknowledgedState()
       after.restore(SYMBOL, checkpoint)
       // The topics are read one after the other: all events, then all rows.
       const behind = facts.slice(cut)

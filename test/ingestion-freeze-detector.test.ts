@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Standstill } from '../src/ingestion/connection/freeze-detector.ts'
+import { FreezeDetector } from '../src/ingestion/connection/freeze-detector.ts'
 
 /** A clock whose process can be stopped: time passes and nothing runs. */
 function stoppableClock() {
@@ -31,38 +31,38 @@ function stoppableClock() {
 test('P2 a frame that is read before the timer runs finds that the process stood still', () => {
   const clock = stoppableClock()
   const stood: number[] = []
-  const standstill = new Standstill(
+  const freezeDetector = new FreezeDetector(
     clock,
     () => {},
     (ms) => stood.push(ms),
   )
-  standstill.start()
+  freezeDetector.start()
   for (let i = 0; i < 5; i++) {
     clock.stand(1000)
-    assert.equal(standstill.hasJustEnded(), false)
+    assert.equal(freezeDetector.hasJustEnded(), false)
     clock.runDue()
   }
   clock.stand(5900)
-  assert.equal(standstill.hasJustEnded(), false, 'a tick late and less than five seconds')
+  assert.equal(freezeDetector.hasJustEnded(), false, 'a tick late and less than five seconds')
   clock.runDue()
   clock.stand(9000)
-  assert.equal(standstill.hasJustEnded(), true)
+  assert.equal(freezeDetector.hasJustEnded(), true)
   assert.deepEqual(stood, [8000])
   clock.runDue()
-  assert.equal(standstill.hasJustEnded(), false, 'what is read from new connections is taken')
+  assert.equal(freezeDetector.hasJustEnded(), false, 'what is read from new connections is taken')
 })
 
 test('P2 a standstill in which nothing was read is noticed by the timer', () => {
   const clock = stoppableClock()
   const stood: number[] = []
-  const standstill = new Standstill(
+  const freezeDetector = new FreezeDetector(
     clock,
     () => {},
     (ms) => stood.push(ms),
   )
-  standstill.start()
+  freezeDetector.start()
   clock.stand(7000)
   clock.runDue()
   assert.deepEqual(stood, [6000])
-  standstill.stop()
+  freezeDetector.stop()
 })

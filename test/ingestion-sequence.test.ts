@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { QuoteOrder } from '../src/ingestion/continuity/quote-sequence.ts'
+import { QuoteSequence } from '../src/ingestion/continuity/quote-sequence.ts'
 import { type Observed, Sequence } from '../src/ingestion/continuity/sequence.ts'
 
 const at = (id: number, timeMs = id, connection = 0): Observed => ({ id, timeMs, connection })
@@ -116,7 +116,7 @@ test('S7 goes on from memory: what Kafka has is a duplicate, what it lacks is no
 })
 
 test('Q1–Q2 forwards each quote once, a late one too, and follows update ids that begin anew', () => {
-  const order = new QuoteOrder()
+  const order = new QuoteSequence()
   assert.deepEqual(
     [10, 12, 11, 12, 10].map((u) => order.observe(u)),
     ['forward', 'forward', 'forward', 'duplicate', 'duplicate'],

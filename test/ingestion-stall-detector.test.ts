@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { StallWatch } from '../src/ingestion/connection/stall-detector.ts'
+import { StallDetector } from '../src/ingestion/connection/stall-detector.ts'
 import { StreamRates } from '../src/ingestion/connection/stream-rates.ts'
 
 const CONNECTION = 7
@@ -13,7 +13,7 @@ function scene() {
   const rates = new StreamRates()
   const actions: Array<[number, string]> = []
   let nowMs = 0
-  const watch = new StallWatch([BUSY, WATCHED, SLOW], rates, {
+  const watch = new StallDetector([BUSY, WATCHED, SLOW], rates, {
     resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
     reconnect: (reason) => actions.push([nowMs, reason]),
   })
@@ -63,7 +63,7 @@ test('W5 a stream that no renewal and no connection brings back has its connecti
   let nowMs = 0
   let connection = 0
   let openedAtMs = 0
-  const watch = new StallWatch([BUSY, WATCHED], rates, {
+  const watch = new StallDetector([BUSY, WATCHED], rates, {
     resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
     reconnect: () => {
       actions.push([nowMs, 'reconnect'])

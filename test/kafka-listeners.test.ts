@@ -16,7 +16,7 @@ const IN_CONTAINERS = { PLAINTEXT: 29092, PLAINTEXT_HOST: 9092, CONTROLLER: 2909
 let folder: string
 let broker: KafkaBroker
 /** What stands for the two addresses of the compose file here: the broker's name, and the host's. */
-let at: { readonly inside: string; readonly outside: string }
+let at: { readonly inside: string; readonly ports: string }
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kafka-listeners-'))
@@ -36,7 +36,7 @@ before(async () => {
   ])
   at = {
     inside: `127.0.0.1:${here(IN_CONTAINERS.PLAINTEXT)}`,
-    outside: `localhost:${here(IN_CONTAINERS.PLAINTEXT_HOST)}`,
+    ports: `localhost:${here(IN_CONTAINERS.PLAINTEXT_HOST)}`,
   }
   broker = await startKafkaBroker({
     distributionDir: await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY }),
@@ -54,20 +54,20 @@ after(async () => {
 
 test("the compose file's broker tells clients inside to come back to its name, and those of the host to localhost", async () => {
   assert.deepEqual(await addressesToldTo(at.inside), [at.inside])
-  assert.deepEqual(await addressesToldTo(at.outside), [at.outside])
+  assert.deepEqual(await addressesToldTo(at.ports), [at.ports])
 })
 
 test("the compose file's broker makes no topic by accident, and those of `topics init` are the same to both kinds of clients", async () => {
-  assert.deepEqual(await topicsAt(at.outside), [])
+  assert.deepEqual(await topicsAt(at.ports), [])
   await startTapeline(['topics', 'init'], { env: { KAFKA_BROKERS: at.inside } }).assertExit(0, 30_000)
-  const topics = await topicsAt(at.outside)
+  const topics = await topicsAt(at.ports)
   assert.equal(topics.filter((name) => name.startsWith('binance.')).length, 5)
   assert.deepEqual(await topicsAt(at.inside), topics)
-  const again = startTapeline(['topics', 'init'], { env: { KAFKA_BROKERS: at.outside } })
+  const again = startTapeline(['topics', 'init'], { env: { KAFKA_BROKERS: at.ports } })
   await again.assertExit(0, 30_000)
   assert.equal(again.output().match(/ present /g)?.length, 5, again.output())
   await assert.rejects(
-    asAdmin(at.outside, (admin) =>
+    asAdmin(at.ports, (admin) =>
       admin.metadata({ topics: ['by.accident'], autocreateTopics: true, forceUpdate: true }),
     ),
   )

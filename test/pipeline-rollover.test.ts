@@ -6,7 +6,7 @@ import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { ingestionConfig } from '../src/ingestion/config.ts'
 import { Ingestion } from '../src/ingestion/ingestion.ts'
-import { outside } from '../src/ingestion/ports.ts'
+import { ports } from '../src/ingestion/ports.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { readTopic } from './support/messages.ts'
@@ -44,7 +44,7 @@ for (const perStream of ['1', '2']) {
       { cwd: tmpdir() },
     )
     const config = { ...ingestionConfig(settings), connectionMaxAgeMs: 1500 }
-    const ingestion = new Ingestion(config, outside(config, systemClock()), pino({ level: 'silent' }))
+    const ingestion = new Ingestion(config, ports(config, systemClock()), pino({ level: 'silent' }))
     try {
       ingestion.start()
       const startedMs = performance.now()

@@ -8,7 +8,7 @@ import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { ingestionConfig } from '../src/ingestion/config.ts'
 import { Ingestion } from '../src/ingestion/ingestion.ts'
-import { outside } from '../src/ingestion/ports.ts'
+import { ports } from '../src/ingestion/ports.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { readTopic } from './support/messages.ts'
@@ -42,7 +42,7 @@ test('W1 streams that stall are brought back by a renewal or a new connection, t
       done()
     },
   })
-  const ingestion = new Ingestion(config, outside(config, systemClock()), pino(log))
+  const ingestion = new Ingestion(config, ports(config, systemClock()), pino(log))
   const events = (stream: string) => ingestion.status().streams[stream]?.events ?? 0
   try {
     ingestion.start()

@@ -9,7 +9,7 @@ import { WebSocket } from 'ws'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { fateOf, Stalls } from '../src/sandbox/simulator/faults/fault-frames.ts'
 import { FAULT_KINDS, type FaultRequest, parseFault } from '../src/sandbox/simulator/faults/fault-kinds.ts'
-import { FaultBook } from '../src/sandbox/simulator/faults/fault-registry.ts'
+import { FaultRegistry } from '../src/sandbox/simulator/faults/fault-registry.ts'
 import { formatCaptureLine } from '../src/sandbox/simulator/replay/capture-line.ts'
 import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import {
@@ -118,7 +118,7 @@ test('the same seed strikes the same frames, another seed others', () => {
   const lost = (seed: number) => {
     const clock = { monotonicMs: () => 0, wallMicros: () => 0, schedule: () => () => undefined }
     const listener = { began: () => undefined, ended: () => undefined }
-    const book = new FaultBook({ clock, seed, listener })
+    const book = new FaultRegistry({ clock, seed, listener })
     book.add(parseFault({ kind: 'drop', probability: 0.3 }))
     const frame = { connectionId: 1, stream: TRADES }
     return Array.from({ length: 100 }, () => fateOf(frame, book, new Stalls()).copies)
@@ -424,7 +424,7 @@ test(
   TIMEOUT,
   async (context) => {
     assert.equal((await get(`${(await start(context)).restUrl}/faults`)).status, 404)
-    const exchange = await start(context, { faultInterface: true })
+    const exchange = await start(context, { faultApi: true })
     const url = `${exchange.restUrl}/faults`
     const send = async (method: string, path: string, body?: unknown) => {
       const init = body === undefined ? { method } : { method, body: JSON.stringify(body) }

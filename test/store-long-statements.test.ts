@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { startUpkeep } from '../src/consumer/chunk-maintenance.ts'
+import { startChunkMaintenance } from '../src/consumer/chunk-maintenance.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { failureKind } from '../src/foundation/store/failures.ts'
 import { checkSchema, MigrationUnderWayError, migrate } from '../src/foundation/store/migrate.ts'
@@ -80,7 +80,7 @@ describe('what takes longer than a statement of a batch may', { skip: native?.sk
     )
     await database.query(definedAs('trigger', ' NEW'))
     await database.query('CREATE TRIGGER slow BEFORE INSERT ON meta FOR EACH ROW EXECUTE FUNCTION slowly()')
-    const stop = startUpkeep(
+    const stop = startChunkMaintenance(
       database,
       { retentionDays: 3, compressAfterDays: null },
       createLogger('test', 'silent'),

@@ -7,7 +7,7 @@ import { advanceOffsets, readOffsets, writeStartOffsets } from '../src/foundatio
 import type { Database } from '../src/foundation/store/database.ts'
 import { insertDeadLetters } from '../src/foundation/store/dead-letters.ts'
 import { upsertGaps } from '../src/foundation/store/gaps.ts'
-import { markSource } from '../src/foundation/store/meta.ts'
+import { markExchangeIdentity } from '../src/foundation/store/meta.ts'
 import { checkSchema, migrate } from '../src/foundation/store/migrate.ts'
 import { loadMigrations } from '../src/foundation/store/migrations.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
@@ -216,8 +216,8 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test('is marked with the first source for good', async () => {
-      assert.equal(await markSource(database, 'simulated'), 'simulated')
-      assert.equal(await markSource(database, 'binance'), 'simulated')
+      assert.equal(await markExchangeIdentity(database, 'simulated'), 'simulated')
+      assert.equal(await markExchangeIdentity(database, 'binance'), 'simulated')
     })
 
     test('refuses a database that is newer than the program', async () => {

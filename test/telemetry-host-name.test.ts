@@ -55,7 +55,7 @@ test('faults are ordered by programs, not by pages of the web', async () => {
   const exchange = await startSimulatedExchange({
     symbols: ['BTCUSDT'],
     messagesPerSecond: 1,
-    faultInterface: true,
+    faultApi: true,
   })
   try {
     const url = `${exchange.restUrl}/faults`

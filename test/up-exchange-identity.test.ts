@@ -5,8 +5,8 @@ import { WebSocketServer } from 'ws'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { sourceDirectory, sourceName } from '../src/sandbox/up/data-directory.ts'
-import { sourceText } from '../src/sandbox/up/display/display-lines.ts'
+import { exchangeDirectory, exchangeName } from '../src/sandbox/up/data-directory.ts'
+import { exchangeText } from '../src/sandbox/up/display/display-lines.ts'
 import { otherExchangeUrl } from '../src/sandbox/up/exchange-identity.ts'
 import { startTapeline } from './support/processes.ts'
 
@@ -35,28 +35,28 @@ test('does not put the data of a simulated exchange behind BINANCE_WS_URL beside
   const exchange = await startSimulatedExchange({ seed: 7 })
   context.after(() => exchange.close())
   const settings = settingsFor(exchange.wsUrl)
-  const name = await sourceName(live, settings)
+  const name = await exchangeName(live, settings)
   assert.equal(name, exchange.source)
-  assert.notEqual(sourceDirectory('data', name).root, sourceDirectory('data', 'binance').root)
-  const text = sourceText({ name, url: otherExchangeUrl(settings) })
+  assert.notEqual(exchangeDirectory('data', name).root, exchangeDirectory('data', 'binance').root)
+  const text = exchangeText({ name, url: otherExchangeUrl(settings) })
   assert.match(text, new RegExp(`^a simulated exchange at ${exchange.wsUrl} .*, not Binance$`))
 })
 
 test('names the address of an exchange that says nothing of itself, and asks Binance itself nothing', async () => {
   await using nameless = await exchangeCalled(null)
   const settings = settingsFor(nameless.url)
-  const name = await sourceName(live, settings)
+  const name = await exchangeName(live, settings)
   assert.equal(name, 'binance')
-  assert.equal(sourceText({ name, url: otherExchangeUrl(settings) }), `${nameless.url}, taken as live`)
+  assert.equal(exchangeText({ name, url: otherExchangeUrl(settings) }), `${nameless.url}, taken as live`)
   const unset = loadSettings({}, { cwd: '/nowhere' })
   assert.equal(otherExchangeUrl(unset), null)
-  assert.equal(await sourceName(live, unset), 'binance')
-  assert.equal(sourceText({ name: 'binance', url: null }), 'Binance, live')
+  assert.equal(await exchangeName(live, unset), 'binance')
+  assert.equal(exchangeText({ name: 'binance', url: null }), 'Binance, live')
 })
 
 test('makes no directory of a name that no exchange has', async () => {
   await using odd = await exchangeCalled('..')
-  await assert.rejects(sourceName(live, settingsFor(odd.url)), (error) => {
+  await assert.rejects(exchangeName(live, settingsFor(odd.url)), (error) => {
     assert(error instanceof TapelineError)
     assert.equal(error.code, 'EXCHANGE')
     assert.match(error.message, /unknown name, "\.\."/)

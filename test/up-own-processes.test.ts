@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { requirePort } from '../src/sandbox/processes/free-ports.ts'
 import { writeEndpoints } from '../src/sandbox/processes/process-registry.ts'
-import { runningHere } from '../src/sandbox/up/own-processes.ts'
+import { ownProcesses } from '../src/sandbox/up/own-processes.ts'
 
 test('the `up` that runs here is not meant where the settings name parts of another', () => {
   const folder = mkdtempSync(join(tmpdir(), 'running-here-'))
@@ -21,7 +21,7 @@ test('the `up` that runs here is not meant where the settings name parts of anot
       consumerUrl: 'http://127.0.0.1:8081',
     }
     const found = (settings: Record<string, string>) =>
-      runningHere(loadSettings({ DATA_DIR: folder, ...settings }, { cwd: folder }))
+      ownProcesses(loadSettings({ DATA_DIR: folder, ...settings }, { cwd: folder }))
     assert.equal(found({}), null)
     writeEndpoints(run, own)
     assert.deepEqual(found({}), own)

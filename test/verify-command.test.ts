@@ -4,7 +4,7 @@ import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { writeStartOffsets } from '../src/foundation/store/consumer-offsets.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { AUDIT } from '../src/tools/verify/report-types.ts'
+import { REPORT } from '../src/tools/verify/report-types.ts'
 import { parseUtc } from '../src/tools/verify/scope.ts'
 import { watermarkOf } from '../src/tools/verify/watermark.ts'
 import { createAuditedMarket } from './support/audited-market.ts'
@@ -81,7 +81,7 @@ for (const { name, ...options } of databaseKinds()) {
         await reading.assertExit(0)
         isAuditing = false
         await writing
-        const audit = AUDIT.parse(JSON.parse(reading.output()))
+        const audit = REPORT.parse(JSON.parse(reading.output()))
         assert.equal(audit.watermark.notReached, null)
         assert.equal(audit.watermark.pending, 5)
         assert.equal(

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { mayBeSettling } from '../src/tools/verify/quiet-wait.ts'
+import { mayStillArrive } from '../src/tools/verify/quiet-wait.ts'
 import { renderAudit } from '../src/tools/verify/report.ts'
-import { AUDIT, type Audit } from '../src/tools/verify/report-types.ts'
+import { REPORT, type Report } from '../src/tools/verify/report-types.ts'
 import { parseUtc } from '../src/tools/verify/scope.ts'
 import { verify } from '../src/tools/verify/verify.ts'
 import {
@@ -17,7 +17,7 @@ import {
 import { databaseKinds } from './support/database.ts'
 
 const BTC_TRADES = "symbol = 'BTCUSDT' AND event_type = 'trade'"
-const sequenceOf = ({ sequences }: Audit) =>
+const sequenceOf = ({ sequences }: Report) =>
   sequences.find(({ symbol, eventType }) => symbol === 'BTCUSDT' && eventType === 'trade') ??
   assert.fail('the sequence is gone')
 
@@ -31,7 +31,7 @@ for (const { name, ...options } of databaseKinds()) {
 
     test('finds nothing in what is whole, and its JSON is as documented', async () => {
       const audit = await verify(market.database, AUDIT_OPTIONS)
-      assert.deepEqual(AUDIT.parse(JSON.parse(JSON.stringify(audit))), audit)
+      assert.deepEqual(REPORT.parse(JSON.parse(JSON.stringify(audit))), audit)
       assert.equal(audit.verdict, 'clean')
       assert.deepEqual(audit.findings, [])
       assert.deepEqual(
@@ -94,7 +94,11 @@ for (const { name, ...options } of databaseKinds()) {
         { what: 'continuity: missing', of: 'BTCUSDT trade', count: 4, ids: ['1016..1019'] },
         { what: 'ledger: filled', of: 'BTCUSDT trade', count: 1, ids: ['1016..1017'] },
       ])
-      assert.equal(mayBeSettling(audit, null), false, 'what nothing names is missing, however long one waits')
+      assert.equal(
+        mayStillArrive(audit, null),
+        false,
+        'what nothing names is missing, however long one waits',
+      )
       const text = renderAudit(audit)
       assert.match(
         text,
@@ -114,17 +118,17 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       assert.equal(audit.verdict, 'not clean', 'until they are stored they are missing')
       assert.equal(sequenceOf(audit).saidFilled, 3)
-      assert.equal(mayBeSettling(audit, null), true)
+      assert.equal(mayStillArrive(audit, null), true)
       const at = (stored: number, end: number) => ({
         notReached: null,
         partitions: [{ topic: 'trades', partition: 0, stored, end, pending: end - stored }],
         pending: end - stored,
       })
       const first = at(5, 9)
-      assert.equal(mayBeSettling({ ...audit, watermark: first }, null), true, 'it may be pending')
-      assert.equal(mayBeSettling({ ...audit, watermark: at(8, 20) }, first), true, 'still')
+      assert.equal(mayStillArrive({ ...audit, watermark: first }, null), true, 'it may be pending')
+      assert.equal(mayStillArrive({ ...audit, watermark: at(8, 20) }, first), true, 'still')
       assert.equal(
-        mayBeSettling({ ...audit, watermark: at(9, 20) }, first),
+        mayStillArrive({ ...audit, watermark: at(9, 20) }, first),
         false,
         'all that Kafka had is stored',
       )
@@ -291,7 +295,7 @@ for (const { name, ...options } of databaseKinds()) {
         fromMs: parseUtc('--from', '2026-01-02', 'from'),
         toMs: parseUtc('--to', '2026-01-02', 'to'),
       }
-      const shown = async (audit: Audit) =>
+      const shown = async (audit: Report) =>
         audit.findings
           .filter(({ check }) => check === 'ledger')
           .map(({ kind, count, examples }) => [kind, count, ...examples.map(({ from }) => from)])

@@ -1,5 +1,5 @@
 import type { Batch } from '../../src/consumer/batch.ts'
-import { Intake } from '../../src/consumer/batch-builder.ts'
+import { BatchBuilder } from '../../src/consumer/batch-builder.ts'
 import { databaseStore } from '../../src/consumer/database-store.ts'
 import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
 import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
@@ -100,7 +100,7 @@ function starts(fetched: readonly FetchedPartition[]) {
 }
 
 export function gather(fetched: readonly FetchedPartition[], batchSize: number): Batch[] {
-  const intake = new Intake({
+  const intake = new BatchBuilder({
     kindOf: new Map([
       ['trades', 'trades'],
       ['book_ticker', 'bookTicker'],

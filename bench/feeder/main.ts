@@ -43,7 +43,7 @@ const exchange = await openExchangeServer({
   restLimits: DEFAULT_REST_LIMITS,
   clock,
   faultSeed: 1,
-  faultInterface: false,
+  faultApi: false,
 })
 const frames = new FrameStore(symbols, MARKET_MESSAGES_A_SECOND)
 const feed = new Feed(frames, async () => first(await clients(1)), clock)

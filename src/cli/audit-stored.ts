@@ -7,8 +7,8 @@ import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
-import { mayBeSettling } from '../tools/verify/quiet-wait.ts'
-import type { Audit, Watermark } from '../tools/verify/report-types.ts'
+import { mayStillArrive } from '../tools/verify/quiet-wait.ts'
+import type { Report, Watermark } from '../tools/verify/report-types.ts'
 import { type AuditOptions, verify } from '../tools/verify/verify.ts'
 import { openEndOffsets } from '../tools/verify/watermark.ts'
 
@@ -17,10 +17,10 @@ const SETTLE_LIMIT_MS = 30_000
 const SETTLE_STEP_MS = 2000
 
 /** Audits the database that is set, else that of the `up` which runs here, else the default. */
-export async function auditStored(
+export async function verifyStored(
   settings: Settings,
   options: Omit<AuditOptions, 'readEnds'>,
-): Promise<Audit> {
+): Promise<Report> {
   const running = readRunningEndpoints(settings.DATA_DIR)
   const url = settings.isSet('DATABASE_URL')
     ? settings.DATABASE_URL
@@ -63,11 +63,11 @@ export async function auditStored(
  * Looks again for a while where rows may still be on their way: a lasting loss is still one after that, and a backlog
  * that is being stored is none.
  */
-async function verifyPatiently(database: Database, options: AuditOptions): Promise<Audit> {
+async function verifyPatiently(database: Database, options: AuditOptions): Promise<Report> {
   const deadlineMs = performance.now() + SETTLE_LIMIT_MS
   let audit = await verify(database, options)
   let first: Watermark | null = null
-  while (mayBeSettling(audit, first) && performance.now() < deadlineMs) {
+  while (mayStillArrive(audit, first) && performance.now() < deadlineMs) {
     console.error('Ids are missing that may be on their way; looking again ...')
     first ??= audit.watermark
     await sleep(SETTLE_STEP_MS)

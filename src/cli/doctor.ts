@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { colourStyle, plainStyle } from '../sandbox/up/display/text-style.ts'
-import { runningHere } from '../sandbox/up/own-processes.ts'
+import { ownProcesses } from '../sandbox/up/own-processes.ts'
 import type { Finding } from '../tools/doctor/finding.ts'
 
 const MARKS: Readonly<Record<Finding['verdict'], string>> = { good: '✓', warning: '!', bad: '✗', none: '–' }
@@ -33,10 +33,10 @@ Examples:
 }
 
 /** The settings, with the parts of the `up` that runs here where none are set. */
-function here(): { settings: Settings; running: ReturnType<typeof runningHere> } {
+function here(): { settings: Settings; running: ReturnType<typeof ownProcesses> } {
   const load = (environment: NodeJS.ProcessEnv) => loadSettings(environment, { cwd: process.cwd() })
   const settings = load(process.env)
-  const running = runningHere(settings)
+  const running = ownProcesses(settings)
   if (running === null) return { settings, running }
   const { kafkaBrokers: KAFKA_BROKERS, databaseUrl: DATABASE_URL } = running
   const environment = { ...process.env, KAFKA_BROKERS, DATABASE_URL }

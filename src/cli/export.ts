@@ -7,7 +7,7 @@ import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { parseDay } from '../tools/export/day.ts'
-import { auditStored } from './audit-stored.ts'
+import { verifyStored } from './audit-stored.ts'
 import { withTextReader } from './text-data.ts'
 
 interface ExportFlags {
@@ -55,7 +55,7 @@ export function exportCommand(): Command {
       const { manifest, path } = await exportDay((work) => withTextReader(settings, options, work), {
         ...{ symbol, day, types: flags.type, format: flags.format, folder: flags.out, nowMs },
         force: flags.force === true,
-        audit: async () => (flags.verify ? auditStored(settings, { scope, limit: 5 }) : null),
+        audit: async () => (flags.verify ? verifyStored(settings, { scope, limit: 5 }) : null),
         onProgress: progress(),
       })
       for (const { name, rows, bytes } of manifest.files)

@@ -32,7 +32,7 @@ export function replayCommand(): Command {
           ? 'max'
           : checks.number('--speed', options.speed, { min: 0.01, max: FASTEST, whole: false, or: 'max' })
       checks.throwIfWrong('replay')
-      const exchange = await startReplayExchange({ file, port, speed, faultInterface: options.faults })
+      const exchange = await startReplayExchange({ file, port, speed, faultApi: options.faults })
       await serveUntilStopped(`Replay of ${basename(file)} at speed ${speed}`, exchange, exchange.finished)
     })
 }

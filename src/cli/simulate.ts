@@ -50,7 +50,7 @@ export function simulateCommand(): Command {
           symbols,
           messagesPerSecond,
           seed,
-          faultInterface: options.faults,
+          faultApi: options.faults,
         })
         await serveUntilStopped(
           `Simulated exchange, ${plural(symbols.length, 'symbol')}, ${messagesPerSecond} messages/s`,

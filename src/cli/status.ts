@@ -6,7 +6,7 @@ import { consumerStatus, ingestionStatus } from '../foundation/telemetry/service
 import { serviceUrl } from '../foundation/telemetry/service-url.ts'
 import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../foundation/telemetry/status.ts'
 import { clockText, msText } from '../sandbox/up/display/text-style.ts'
-import { runningHere } from '../sandbox/up/own-processes.ts'
+import { ownProcesses } from '../sandbox/up/own-processes.ts'
 
 interface StatusFlags {
   readonly json?: true
@@ -52,7 +52,7 @@ Examples:
 }
 
 function askAll(settings: Settings): Promise<Answer[]> {
-  const running = runningHere(settings)
+  const running = ownProcesses(settings)
   const ingestUrls = settings.INGEST_URLS ?? [running?.ingestUrl ?? serviceUrl(settings, 'INGEST_PORT')]
   const consumerUrls = settings.CONSUMER_URLS ?? [
     running?.consumerUrl ?? serviceUrl(settings, 'CONSUMER_PORT'),

@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
-import { cacheDirectory, type SourceChoice } from '../sandbox/up/data-directory.ts'
+import { cacheDirectory, type ExchangeChoice } from '../sandbox/up/data-directory.ts'
 import { runUp } from '../sandbox/up/up.ts'
 import { parseDuration } from './duration.ts'
 
@@ -37,7 +37,7 @@ export function upCommand(): Command {
       process.exitCode = await runUp({
         settings,
         environment: process.env,
-        source: sourceChoice(given),
+        source: exchangeChoice(given),
         forMs: given.for ?? null,
         cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? cacheDirectory(settings.DATA_DIR),
         command: commandLine(given),
@@ -58,7 +58,7 @@ Examples:
   bin/tapeline up --simulate --faults     and then: curl -s localhost:9443/faults
   bin/tapeline up --replay capture.ndjson.gz --speed 10`
 
-function sourceChoice({ simulate, replay, speed, seed, rate, faults }: UpArguments): SourceChoice {
+function exchangeChoice({ simulate, replay, speed, seed, rate, faults }: UpArguments): ExchangeChoice {
   if (speed !== undefined && replay === undefined) throw belongsTo('--speed', '--replay')
   if (seed !== undefined && simulate === undefined) throw belongsTo('--seed', '--simulate')
   if (rate !== undefined && simulate === undefined) throw belongsTo('--rate', '--simulate')

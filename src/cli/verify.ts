@@ -4,7 +4,7 @@ import { TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { renderAudit } from '../tools/verify/report.ts'
 import { parseUtc, type Scope } from '../tools/verify/scope.ts'
-import { auditStored } from './audit-stored.ts'
+import { verifyStored } from './audit-stored.ts'
 import { positive } from './numbers.ts'
 
 interface VerifyFlags {
@@ -37,7 +37,7 @@ export function verifyCommand(): Command {
     .action(async (flags: VerifyFlags) => {
       const scope = scopeOf(flags)
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      const audit = await auditStored(settings, { scope, limit: flags.limit })
+      const audit = await verifyStored(settings, { scope, limit: flags.limit })
       console.log(flags.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
       if (audit.verdict === 'not clean') process.exitCode = 1
     })

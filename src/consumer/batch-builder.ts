@@ -9,7 +9,7 @@ import { Batch } from './batch.ts'
 import { deadLetter, mirroredLetter } from './dead-letter.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 
-export interface IntakeOptions {
+export interface BatchBuilderOptions {
   readonly kindOf: ReadonlyMap<string, TopicKind>
   /** Messages in a batch; up to {@link GROWTH} times as many while the database is behind. */
   readonly batchSize: number
@@ -60,8 +60,8 @@ interface Assigned extends PartitionOrigin {
  * and `consumer_offsets` moves only over what is stored, whoever stored it. Only commits to Kafka are limited to
  * what is assigned.
  */
-export class Intake {
-  readonly #options: IntakeOptions
+export class BatchBuilder {
+  readonly #options: BatchBuilderOptions
   readonly #assigned = new Map<string, Assigned>()
   readonly #decoder = new Decoder()
   readonly #sealed: Batch[] = []
@@ -69,7 +69,7 @@ export class Intake {
   #writing: Batch | null = null
   readonly counters = { consumed: 0, discarded: 0, skipped: 0 }
 
-  constructor(options: IntakeOptions) {
+  constructor(options: BatchBuilderOptions) {
     this.#options = options
   }
 

@@ -7,11 +7,11 @@ import { describeRefusal, sqlStateOf } from '../foundation/store/sql-state.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { type Batch, type FoundDeadLetter, ROW_TABLES, type RowTable } from './batch.ts'
-import type { Intake } from './batch-builder.ts'
+import type { BatchBuilder } from './batch-builder.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
 import { deadLetter } from './dead-letter.ts'
-import { findRefused, type Refusal } from './rejected-rows.ts'
-import { MAX_REFUSALS, RefusalLimit } from './rejection-limit.ts'
+import { findRejected, type Rejection } from './rejected-rows.ts'
+import { MAX_REJECTIONS, RejectionLimit } from './rejection-limit.ts'
 
 export interface BatchWriterPorts {
   readonly clock: Clock
@@ -42,11 +42,11 @@ export interface BatchWriterEvents {
  * its own.
  */
 export class BatchWriter {
-  readonly #intake: Intake
+  readonly #batchBuilder: BatchBuilder
   readonly #ports: BatchWriterPorts
   readonly #events: BatchWriterEvents
   readonly #backoff: BackoffPolicy
-  readonly #limit = new RefusalLimit()
+  readonly #limit = new RejectionLimit()
   readonly #sealed = new Wake()
   readonly #giveUp = new AbortController()
   readonly #lettersSent = new WeakMap<Batch, number>()
@@ -55,8 +55,13 @@ export class BatchWriter {
   /** The error of the last attempt, until one succeeds. */
   failure: string | null = null
 
-  constructor(intake: Intake, ports: BatchWriterPorts, events: BatchWriterEvents, backoff: BackoffPolicy) {
-    this.#intake = intake
+  constructor(
+    batchBuilder: BatchBuilder,
+    ports: BatchWriterPorts,
+    events: BatchWriterEvents,
+    backoff: BackoffPolicy,
+  ) {
+    this.#batchBuilder = batchBuilder
     this.#ports = ports
     this.#events = events
     this.#backoff = backoff
@@ -88,7 +93,7 @@ export class BatchWriter {
   /** Rejects with what waiting does not mend; nothing of the batch in hand is committed then. */
   async run(): Promise<void> {
     for (;;) {
-      const batch = this.#intake.take()
+      const batch = this.#batchBuilder.take()
       if (batch === null) {
         if (this.#draining) return
         await this.#sealed.wait()
@@ -99,7 +104,7 @@ export class BatchWriter {
       const written = await this.#writeUntilStored(batch)
       if (written === 'given up') return
       if (written === 'moved') continue
-      this.#intake.stored(batch)
+      this.#batchBuilder.stored(batch)
       this.#events.onStored(batch, written, this.#ports.clock.monotonicMs() - takenAtMs)
     }
   }
@@ -117,7 +122,7 @@ export class BatchWriter {
       } catch (error) {
         if (signal.aborted) break
         if (error instanceof OffsetsMovedError) {
-          this.#intake.abandon(batch)
+          this.#batchBuilder.abandon(batch)
           this.#since = null
           this.#events.onMoved(error.message)
           return 'moved'
@@ -162,11 +167,11 @@ export class BatchWriter {
   /** Turns the rows that the database refuses into dead letters of the batch. */
   async #setRefusedAside(batch: Batch, refusal: unknown): Promise<void> {
     const found = await this.#ports.store.probe(batch, async (rowsOf) => {
-      const all: Array<{ table: RowTable; refused: Refusal[] }> = []
+      const all: Array<{ table: RowTable; refused: Rejection[] }> = []
       for (const table of ROW_TABLES) {
         all.push({
           table,
-          refused: await findRefused(batch.rowCount(table), rowsOf(table), MAX_REFUSALS + 1),
+          refused: await findRejected(batch.rowCount(table), rowsOf(table), MAX_REJECTIONS + 1),
         })
       }
       return all
@@ -184,7 +189,7 @@ export class BatchWriter {
     for (const { table, refused } of found) this.#setAside(batch, table, refused)
   }
 
-  #setAside(batch: Batch, table: RowTable, refused: readonly Refusal[]): void {
+  #setAside(batch: Batch, table: RowTable, refused: readonly Rejection[]): void {
     let next = 0
     for (const { index, error } of refused) {
       this.#limit.accepted(table, index - next)

@@ -14,7 +14,7 @@ import type { Loss } from '../foundation/store/losses.ts'
 import { addTrade, emptyTradeColumns, type TradeColumns, TradeRows } from '../foundation/store/trades.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
-import { RowTimes } from './row-latency.ts'
+import { RowLatency } from './row-latency.ts'
 
 /** A dead letter that the consumer itself found: to be produced to its topic before its row is written. */
 export interface FoundDeadLetter {
@@ -82,9 +82,9 @@ export class Batch {
     gaps: new Origins(),
   }
   /** For latencies. */
-  readonly times: Readonly<Record<'trades' | 'book_ticker', RowTimes>> = {
-    trades: new RowTimes(),
-    book_ticker: new RowTimes(),
+  readonly times: Readonly<Record<'trades' | 'book_ticker', RowLatency>> = {
+    trades: new RowLatency(),
+    book_ticker: new RowLatency(),
   }
   #tradeRows: TradeRows | null = null
   #bookTickerRows: BookTickerRows | null = null

@@ -7,7 +7,7 @@ import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 
 /** Days after which rows are dropped or compressed; null: never. */
-export interface UpkeepConfig {
+export interface ChunkMaintenanceConfig {
   readonly retentionDays: number | null
   readonly compressAfterDays: number | null
 }
@@ -22,7 +22,11 @@ const AFTER_FAILURE_MS = 60_000
  *
  * @returns ends it; a statement that runs is left to the database, which does all of it or nothing
  */
-export function startUpkeep(database: Database, config: UpkeepConfig, log: Logger): () => void {
+export function startChunkMaintenance(
+  database: Database,
+  config: ChunkMaintenanceConfig,
+  log: Logger,
+): () => void {
   const stopping = new AbortController()
   const work = async () => {
     let compresses = config.compressAfterDays !== null

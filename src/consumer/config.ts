@@ -2,7 +2,7 @@ import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafk
 import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
-import type { UpkeepConfig } from './chunk-maintenance.ts'
+import type { ChunkMaintenanceConfig } from './chunk-maintenance.ts'
 
 /** Everything the consumer service is told; durations in milliseconds. */
 export interface ConsumerConfig {
@@ -23,7 +23,7 @@ export interface ConsumerConfig {
   readonly poolMax: number
   /** False: check the schema and refuse to start on another version. */
   readonly migrateOnStart: boolean
-  readonly upkeep: UpkeepConfig
+  readonly chunkMaintenance: ChunkMaintenanceConfig
   readonly backoff: BackoffPolicy
   readonly host: string
   readonly port: number
@@ -46,7 +46,7 @@ export function consumerConfig(settings: Settings): ConsumerConfig {
     poolMin: settings.DB_POOL_MIN,
     poolMax: settings.DB_POOL_MAX,
     migrateOnStart: settings.MIGRATE_ON_START,
-    upkeep: {
+    chunkMaintenance: {
       retentionDays: settings.RETENTION_DAYS ?? null,
       compressAfterDays: settings.COMPRESS_AFTER_DAYS ?? null,
     },

@@ -1,10 +1,10 @@
-import { refuseOtherSource, SOURCE_KEY } from '../foundation/kafka/exchange-identity-mark.ts'
+import { EXCHANGE_IDENTITY_KEY, rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValue } from '../foundation/kafka/latest-value.ts'
 import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { failureKind } from '../foundation/store/failures.ts'
-import { markSource, readSource } from '../foundation/store/meta.ts'
+import { markExchangeIdentity, readExchangeIdentity } from '../foundation/store/meta.ts'
 import { checkSchema, migrate } from '../foundation/store/migrate.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -71,8 +71,8 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
   let askAtMs = Number.NEGATIVE_INFINITY
   return async () => {
     if (agreed || performance.now() < askAtMs) return
-    const isMarked = (await readSource(database)) !== null
-    const source = await latestValue(config.kafka, config.topics.checkpoints, SOURCE_KEY).catch(
+    const isMarked = (await readExchangeIdentity(database)) !== null
+    const source = await latestValue(config.kafka, config.topics.checkpoints, EXCHANGE_IDENTITY_KEY).catch(
       (error: unknown) => {
         // Rows without a name take messages of any source: a broker that is away must not hold them up.
         if (isMarked || failureKind(error) !== 'retry') throw error
@@ -86,9 +86,9 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
       if (!isMarked) askAtMs = performance.now() + ASK_AGAIN_MS
       return
     }
-    refuseOtherSource(
+    rejectOtherExchange(
       'The tables of this database',
-      await markSource(database, source),
+      await markExchangeIdentity(database, source),
       source,
       'Set DATABASE_URL to a database of its own for this source, or KAFKA_BROKERS and the topic names to the right topics.',
     )

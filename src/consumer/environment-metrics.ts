@@ -1,5 +1,5 @@
 import type { MetricSpec, Reading } from '../foundation/telemetry/metrics.ts'
-import type { Surroundings } from './environment-probe.ts'
+import type { Environment } from './environment-probe.ts'
 
 /** Those that Tapeline writes into the ledger; what else may stand there is one. */
 const CAUSES: ReadonlySet<string> = new Set([
@@ -14,7 +14,7 @@ const CAUSES: ReadonlySet<string> = new Set([
 ])
 
 /** What the database and the topics say of themselves. Every consumer of a database shows the same. */
-export const SURROUNDINGS_METRICS: ReadonlyArray<MetricSpec<Surroundings>> = [
+export const ENVIRONMENT_METRICS: ReadonlyArray<MetricSpec<Environment>> = [
   {
     kind: 'gauge',
     name: 'tapeline_consumer_database_size_bytes',
@@ -45,14 +45,14 @@ export const SURROUNDINGS_METRICS: ReadonlyArray<MetricSpec<Surroundings>> = [
 ]
 
 /** Ids that are still missing count from 0, so that a rule about them always has something to look at. */
-const OPEN: NonNullable<Surroundings['database']>['gaps'] = [
+const OPEN: NonNullable<Environment['database']>['gaps'] = [
   { type: 'trade', status: 'open', cause: 'reconnect', count: 0 },
   { type: 'trade', status: 'unrecoverable', cause: 'reconnect', count: 0 },
   { type: 'aggTrade', status: 'open', cause: 'reconnect', count: 0 },
   { type: 'aggTrade', status: 'unrecoverable', cause: 'reconnect', count: 0 },
 ]
 
-function ledgerReading(gaps: NonNullable<Surroundings['database']>['gaps']): Reading {
+function ledgerReading(gaps: NonNullable<Environment['database']>['gaps']): Reading {
   const counts = new Map<string, { labels: { type: string; status: string; cause: string }; value: number }>()
   for (const { type, status, cause: told, count } of [...OPEN, ...gaps]) {
     const cause = CAUSES.has(told) ? told : 'other'

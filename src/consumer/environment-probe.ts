@@ -2,19 +2,19 @@ import { topicRetentionMs } from '../foundation/kafka/topic-retention.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
-import { type DatabaseFigures, databaseFigures } from '../foundation/store/database-values.ts'
+import { type DatabaseValues, databaseValues } from '../foundation/store/database-values.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 
 /** What the consumer knows of the database and of its topics, as it was when it last asked. */
-export interface Surroundings {
+export interface Environment {
   /** Null until it has been asked, and while it cannot be. */
-  readonly database: DatabaseFigures | null
+  readonly database: DatabaseValues | null
   /** By topic, in milliseconds; infinite where nothing is ever removed. Empty where this user may not know. */
   readonly retentionMs: ReadonlyMap<string, number>
 }
 
-export const NOTHING_KNOWN: Surroundings = { database: null, retentionMs: new Map() }
+export const NOTHING_KNOWN: Environment = { database: null, retentionMs: new Map() }
 
 /** Sums over a ledger of a million rows take the database a fraction of a second. */
 const DATABASE_EVERY_MS = 60_000
@@ -24,12 +24,12 @@ const TOPICS_EVERY_MS = 10 * 60_000
  * Asks the database every minute and the brokers every ten, apart from the work, which neither waits for it nor fails by
  * it.
  */
-export class SurroundingsWatch {
+export class EnvironmentProbe {
   readonly #database: Database
   readonly #config: ConsumerConfig
   readonly #log: Logger
   readonly #stopping = new AbortController()
-  #known: Surroundings = NOTHING_KNOWN
+  #known: Environment = NOTHING_KNOWN
 
   constructor(database: Database, config: ConsumerConfig, log: Logger) {
     this.#database = database
@@ -37,13 +37,13 @@ export class SurroundingsWatch {
     this.#log = log
   }
 
-  get known(): Surroundings {
+  get known(): Environment {
     return this.#known
   }
 
   start(): void {
     void this.#every(DATABASE_EVERY_MS, async () => {
-      const database = await databaseFigures(this.#database).catch((error: unknown) => {
+      const database = await databaseValues(this.#database).catch((error: unknown) => {
         // What is no longer known must not stand there as if it were.
         this.#known = { ...this.#known, database: null }
         throw error

@@ -8,9 +8,9 @@ import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
-import type { Intake } from './batch-builder.ts'
+import type { BatchBuilder } from './batch-builder.ts'
 import type { TopicPartition } from './partition.ts'
-import { AilingPartitions } from './partition-backoff.ts'
+import { PartitionBackoff } from './partition-backoff.ts'
 
 export interface KafkaConsumerPorts {
   readonly clock: Clock
@@ -57,12 +57,12 @@ const PARTITION_MAX_BYTES = 64 << 10
  */
 export class KafkaConsumer {
   readonly #options: KafkaConsumerOptions
-  readonly #intake: Intake
+  readonly #batchBuilder: BatchBuilder
   readonly #events: KafkaConsumerEvents
   readonly #ports: KafkaConsumerPorts
   readonly #stopping = new AbortController()
   readonly #wake: Wake
-  readonly #ailing: AilingPartitions
+  readonly #backedOff: PartitionBackoff
   #isRetrying = false
   #running: Promise<void> | null = null
   #fetcher: RecordFetcher | null = null
@@ -72,21 +72,21 @@ export class KafkaConsumer {
 
   constructor(
     options: KafkaConsumerOptions,
-    intake: Intake,
+    batchBuilder: BatchBuilder,
     events: KafkaConsumerEvents,
     ports: KafkaConsumerPorts,
   ) {
     this.#options = options
-    this.#intake = intake
+    this.#batchBuilder = batchBuilder
     this.#events = events
     this.#ports = ports
     this.#wake = new Wake(ports.clock)
-    this.#ailing = new AilingPartitions(options.backoff)
+    this.#backedOff = new PartitionBackoff(options.backoff)
   }
 
   /** Which partitions cannot be read, and why; null when all of ours can. */
-  get ailing(): string | null {
-    return this.#ailing.description
+  get backedOff(): string | null {
+    return this.#backedOff.description
   }
 
   start(): void {
@@ -164,7 +164,7 @@ export class KafkaConsumer {
     try {
       while (!this.#stopping.signal.aborted && failure === null && !this.#reconnectWanted) {
         this.#retryAiling(fetcher)
-        const byLeader = this.#intake.hasRoom
+        const byLeader = this.#batchBuilder.hasRoom
           ? this.#positionsByLeader(fetcher)
           : new Map<number, Position[]>()
         for (const [node, positions] of byLeader) {
@@ -179,7 +179,7 @@ export class KafkaConsumer {
             })
           inFlight.set(node, request)
         }
-        const dueInMs = this.#isRetrying ? null : this.#ailing.dueInMs(this.#nowMs)
+        const dueInMs = this.#isRetrying ? null : this.#backedOff.dueInMs(this.#nowMs)
         await this.#wake.wait(dueInMs ?? undefined)
       }
     } finally {
@@ -206,19 +206,19 @@ export class KafkaConsumer {
 
   /** Asks who leads the partitions that are due, and lets them be fetched again. */
   #retryAiling(fetcher: RecordFetcher): void {
-    this.#ailing.keep(this.#intake.positions())
-    if (this.#isRetrying || this.#ailing.dueInMs(this.#nowMs) !== 0) return
+    this.#backedOff.keep(this.#batchBuilder.positions())
+    if (this.#isRetrying || this.#backedOff.dueInMs(this.#nowMs) !== 0) return
     this.#isRetrying = true
     void this.#refresh(fetcher).then(() => {
       this.#isRetrying = false
-      this.#ailing.readmit(this.#nowMs)
+      this.#backedOff.readmit(this.#nowMs)
       this.#wake.ring()
     })
   }
 
   #cannotRead({ topic, partition }: TopicPartition, error: string): void {
     const reason = describePartitionError(topic, error)
-    if (!this.#ailing.note({ topic, partition }, reason, this.#nowMs, this.#ports.random())) return
+    if (!this.#backedOff.note({ topic, partition }, reason, this.#nowMs, this.#ports.random())) return
     this.#ports.log.warn(
       { topic, partition },
       `A partition cannot be read, trying again; the others go on: ${reason}`,
@@ -227,8 +227,8 @@ export class KafkaConsumer {
 
   #positionsByLeader(fetcher: RecordFetcher): Map<number, Position[]> {
     const byLeader = new Map<number, Position[]>()
-    for (const position of this.#intake.positions()) {
-      if (this.#ailing.rests(position)) continue
+    for (const position of this.#batchBuilder.positions()) {
+      if (this.#backedOff.rests(position)) continue
       const leader = fetcher.leaderOf(position.topic, position.partition)
       if (leader === null || leader < 0) this.#cannotRead(position, 'it has no leader')
       else byLeader.set(leader, [...(byLeader.get(leader) ?? []), position])
@@ -265,11 +265,11 @@ export class KafkaConsumer {
   }
 
   #accept(fetched: FetchedPartition, positions: readonly Position[]): void {
-    if (this.#ailing.recovered(fetched)) {
+    if (this.#backedOff.recovered(fetched)) {
       const { topic, partition } = fetched
       this.#ports.log.info({ topic, partition }, 'The partition can be read again')
     }
-    const hole = this.#intake.accept(fetched, this.#nowMs, this.#wallMs)
+    const hole = this.#batchBuilder.accept(fetched, this.#nowMs, this.#wallMs)
     if (hole === null) return
     // An answer to a position that has moved meanwhile begins elsewhere too: only where the broker was asked for
     // the expected offset itself has it really none.
@@ -278,11 +278,11 @@ export class KafkaConsumer {
     )
     if (asked?.offset !== hole.from) return
     this.#ports.log.error(hole, 'Kafka has a hole in a partition: these offsets do not exist')
-    this.#intake.skipTo(hole.topic, hole.partition, hole.to, this.#nowMs)
+    this.#batchBuilder.skipTo(hole.topic, hole.partition, hole.to, this.#nowMs)
   }
 
   async #goToOldest(fetcher: RecordFetcher, { topic, partition }: FetchedPartition): Promise<void> {
-    const expected = this.#intake
+    const expected = this.#batchBuilder
       .positions()
       .find((one) => one.topic === topic && one.partition === partition)
     const range = (await fetcher.offsetRanges([topic])).find(
@@ -302,7 +302,7 @@ export class KafkaConsumer {
       { topic, partition, from: expected.offset, to: range.start },
       'The next offset has left the topic: retention is shorter than the outage was. Going on at the oldest message',
     )
-    this.#intake.skipTo(topic, partition, range.start, this.#nowMs)
+    this.#batchBuilder.skipTo(topic, partition, range.start, this.#nowMs)
   }
 }
 

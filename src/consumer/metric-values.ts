@@ -3,14 +3,14 @@ import type { ConsumerStatus, LatencySummary } from '../foundation/telemetry/sta
 import { Tally } from '../foundation/telemetry/tally.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import type { Batch } from './batch.ts'
-import type { Intake } from './batch-builder.ts'
+import type { BatchBuilder } from './batch-builder.ts'
 import type { Written } from './consumer-store.ts'
-import type { Surroundings } from './environment-probe.ts'
+import type { Environment } from './environment-probe.ts'
 import type { GroupCounts } from './group-membership.ts'
 import type { Worker } from './worker.ts'
 
 /** What metrics tell beyond `/status`. */
-export interface ConsumerFigures extends Surroundings {
+export interface ConsumerMetricValues extends Environment {
   readonly status: ConsumerStatus
   /** Dead letters by reason, each one of a few words. */
   readonly deadLetters: Readonly<Record<string, number>>
@@ -19,8 +19,8 @@ export interface ConsumerFigures extends Surroundings {
   /** The same, summed up since the start. */
   readonly flushTotalMs: number
   readonly heldBytes: number
-  /** See {@link Intake.storedReceipts}. */
-  readonly storedReceipts: ReturnType<Intake['storedReceipts']>
+  /** See {@link BatchBuilder.storedReceipts}. */
+  readonly storedReceipts: ReturnType<BatchBuilder['storedReceipts']>
   /** Offsets that had left their topic unread. */
   readonly skipped: number
   readonly group: GroupCounts
@@ -77,7 +77,7 @@ export class ConsumerCounts {
       version: VERSION,
       ...health,
       generation: worker?.generation ?? null,
-      partitions: (worker?.intake.progress() ?? []).map(({ topic, partition, stored, end }) => ({
+      partitions: (worker?.batchBuilder.progress() ?? []).map(({ topic, partition, stored, end }) => ({
         topic,
         partition,
         nextOffset: stored,
@@ -85,12 +85,12 @@ export class ConsumerCounts {
         lag: Math.max(0, end - stored),
       })),
       counters: {
-        consumed: worker?.intake.counters.consumed ?? 0,
+        consumed: worker?.batchBuilder.counters.consumed ?? 0,
         inserted: this.#inserted,
         alreadyThere: this.#alreadyThere,
         deadLettered: this.#deadLettered,
-        discarded: worker?.intake.counters.discarded ?? 0,
-        pending: worker?.intake.pending ?? 0,
+        discarded: worker?.batchBuilder.counters.discarded ?? 0,
+        pending: worker?.batchBuilder.pending ?? 0,
       },
       rows: {
         trade: this.#rows.of('trade'),
@@ -104,16 +104,16 @@ export class ConsumerCounts {
     }
   }
 
-  figures(worker: Worker | null, health: Health, surroundings: Surroundings): ConsumerFigures {
+  metricValues(worker: Worker | null, health: Health, environment: Environment): ConsumerMetricValues {
     return {
-      ...surroundings,
+      ...environment,
       status: this.status(worker, health),
       deadLetters: { ...this.#letters },
       flushMs: this.#flushTimes.summary(performance.now()),
       flushTotalMs: this.#flushTotalMs,
-      heldBytes: worker?.intake.heldBytes ?? 0,
-      storedReceipts: worker?.intake.storedReceipts() ?? [],
-      skipped: worker?.intake.counters.skipped ?? 0,
+      heldBytes: worker?.batchBuilder.heldBytes ?? 0,
+      storedReceipts: worker?.batchBuilder.storedReceipts() ?? [],
+      skipped: worker?.batchBuilder.counters.skipped ?? 0,
       group: worker?.groupCounts ?? { joins: 0, losses: 0, commits: 0, failedCommits: 0 },
     }
   }

@@ -1,11 +1,11 @@
 import { EVENT_TYPES } from '../foundation/market/event.ts'
 import { byLabel, type MetricSpec, quantiles } from '../foundation/telemetry/metrics.ts'
-import { SURROUNDINGS_METRICS } from './environment-metrics.ts'
-import type { ConsumerFigures } from './metric-values.ts'
+import { ENVIRONMENT_METRICS } from './environment-metrics.ts'
+import type { ConsumerMetricValues } from './metric-values.ts'
 
 const OUTCOMES = ['inserted', 'alreadyThere', 'deadLettered', 'discarded'] as const
 
-const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
+const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_consumer_ready',
@@ -75,7 +75,7 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
   },
 ]
 
-const FLUSH_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
+const FLUSH_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_consumer_rows_inserted_total',
@@ -128,7 +128,7 @@ const FLUSH_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
   },
 ]
 
-const GROUP_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
+const GROUP_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_consumer_assigned_partitions',
@@ -158,9 +158,9 @@ const GROUP_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
 ]
 
 /** What the consumer shows to Prometheus. Symbols are no labels: their number is not bounded. */
-export const CONSUMER_METRICS: ReadonlyArray<MetricSpec<ConsumerFigures>> = [
+export const CONSUMER_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   ...MESSAGE_METRICS,
   ...FLUSH_METRICS,
   ...GROUP_METRICS,
-  ...SURROUNDINGS_METRICS,
+  ...ENVIRONMENT_METRICS,
 ]

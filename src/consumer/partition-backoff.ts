@@ -1,7 +1,7 @@
 import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
 import { keyOf, type TopicPartition } from './partition.ts'
 
-interface Ailment extends TopicPartition {
+interface BackedOffPartition extends TopicPartition {
   readonly reason: string
   readonly failures: number
   /** On the monotonic clock; null while it is being tried again. */
@@ -12,9 +12,9 @@ interface Ailment extends TopicPartition {
  * Partitions that cannot be read now, one by one: without a leader, or refused by the one that was asked. They rest
  * for a while and are tried again; the others do not wait for them. No clock of its own.
  */
-export class AilingPartitions {
+export class PartitionBackoff {
   readonly #backoff: BackoffPolicy
-  readonly #all = new Map<string, Ailment>()
+  readonly #all = new Map<string, BackedOffPartition>()
 
   constructor(backoff: BackoffPolicy) {
     this.#backoff = backoff

@@ -8,7 +8,7 @@ import type { KafkaConsumer } from './kafka-consumer.ts'
 import { keyOf } from './partition.ts'
 import { startPositions, type TopicState } from './start-positions.ts'
 
-export interface PositionSources {
+export interface PositionInputs {
   readonly config: Pick<ConsumerConfig, 'topics' | 'autoOffsetReset'>
   readonly store: Pick<ConsumerStore, 'readOffsets' | 'establish'>
   readonly membership: Pick<GroupMembership, 'hasCommits' | 'commitStart'>
@@ -18,7 +18,7 @@ export interface PositionSources {
 
 /** Positions of all partitions of all topics; those that the database lacks are written to it first. */
 export async function readPositions(
-  sources: PositionSources,
+  sources: PositionInputs,
   topics: ReadonlyMap<string, TopicMetadata>,
 ): Promise<readonly StoredOffset[]> {
   const stored = await sources.store.readOffsets()
@@ -32,7 +32,7 @@ export async function readPositions(
 }
 
 async function establishPositions(
-  { config, store, membership, kafka, log }: PositionSources,
+  { config, store, membership, kafka, log }: PositionInputs,
   topics: ReadonlyMap<string, TopicMetadata>,
 ): Promise<readonly StoredOffset[]> {
   const counts = new Map([...topics].map(([topic, { partitions }]) => [topic, partitions]))

@@ -1,5 +1,5 @@
 /** A row that the database refused, by its index in its table's part of the batch. */
-export interface Refusal {
+export interface Rejection {
   readonly index: number
   readonly error: unknown
 }
@@ -17,8 +17,8 @@ export type TryRows = (from: number, to: number) => Promise<unknown>
  * @param limit after so many the search ends: then it is no matter of single rows
  * @returns by rising index
  */
-export async function findRefused(count: number, tryRows: TryRows, limit: number): Promise<Refusal[]> {
-  const refused: Refusal[] = []
+export async function findRejected(count: number, tryRows: TryRows, limit: number): Promise<Rejection[]> {
+  const refused: Rejection[] = []
   const search = async (from: number, to: number): Promise<void> => {
     if (from >= to || refused.length >= limit) return
     const error = await tryRows(from, to)

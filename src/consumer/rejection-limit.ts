@@ -1,5 +1,5 @@
 /** Refused rows in a row that are still a matter of single rows. */
-export const MAX_REFUSALS = 20
+export const MAX_REJECTIONS = 20
 
 /** So many accepted rows make up for a refused one: a constraint that refuses more than 5 % is at fault itself. */
 const ACCEPTED_PER_REFUSAL = 20
@@ -9,7 +9,7 @@ const ACCEPTED_PER_REFUSAL = 20
  * each constraint has a level that rises by one with each row it refuses and falls with every 20th row that its table
  * takes. Above 20 it is a fault of the database. So 1 bad row in 1,000 goes on for ever, and 21 in a row do not.
  */
-export class RefusalLimit {
+export class RejectionLimit {
   readonly #levels = new Map<string, number>()
 
   /** Rows that a table has taken. */
@@ -27,6 +27,6 @@ export class RefusalLimit {
     const key = `${table} ${constraint}`
     const level = (this.#levels.get(key) ?? 0) + 1
     this.#levels.set(key, level)
-    return level > MAX_REFUSALS
+    return level > MAX_REJECTIONS
   }
 }

@@ -1,7 +1,7 @@
 import { ABSENT, type EventFields } from '../foundation/market/event-fields.ts'
 
 /** When the rows of a table happened and were received, by the index of the row. */
-export class RowTimes {
+export class RowLatency {
   /** Milliseconds since the Unix epoch; not a number for a row that has no event time, or is late by its nature: backfilled. */
   readonly eventMs: number[] = []
   /** Microseconds since the Unix epoch; not a number for a backfilled row. */

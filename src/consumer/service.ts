@@ -7,12 +7,12 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { createMetrics } from '../foundation/telemetry/metrics.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { RunningService } from '../foundation/telemetry/service.ts'
-import { startUpkeep } from './chunk-maintenance.ts'
+import { startChunkMaintenance } from './chunk-maintenance.ts'
 import type { ConsumerConfig } from './config.ts'
 import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
 import { DeadLetterProducer } from './dead-letter-producer.ts'
-import { NOTHING_KNOWN, SurroundingsWatch } from './environment-probe.ts'
+import { EnvironmentProbe, NOTHING_KNOWN } from './environment-probe.ts'
 import { openGroupClient } from './group-client.ts'
 import { awaitKafkaAccess } from './kafka-access.ts'
 import { ConsumerCounts } from './metric-values.ts'
@@ -35,7 +35,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const closers = new Closers()
   const starting = new AbortController()
   let worker: Worker | null = null
-  let surroundings: SurroundingsWatch | null = null
+  let environment: EnvironmentProbe | null = null
 
   let waitingFor = 'the database has not answered yet'
 
@@ -44,13 +44,13 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     return { ready: reason === '', reason }
   }
   const health = () => ({ ...readiness(), uptimeMs: performance.now() - startedAtMs })
-  const figures = () => counts.figures(worker, health(), surroundings?.known ?? NOTHING_KNOWN)
+  const metricValues = () => counts.metricValues(worker, health(), environment?.known ?? NOTHING_KNOWN)
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'CONSUMER_PORT' },
     {
       readiness,
       status: () => counts.status(worker, health()),
-      metrics: createMetrics('consumer', figures, CONSUMER_METRICS),
+      metrics: createMetrics('consumer', metricValues, CONSUMER_METRICS),
     },
   )
   closers.add('http', () => http.close())
@@ -58,13 +58,13 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const work = async () => {
     const database = await openDatabase(config, log, starting.signal)
     closers.add('database', () => database.close())
-    closers.add('upkeep', startUpkeep(database, config.upkeep, log))
+    closers.add('upkeep', startChunkMaintenance(database, config.chunkMaintenance, log))
     waitingFor = 'Kafka has not answered yet'
     await awaitKafkaAccess(config, log, starting.signal)
-    const watch = new SurroundingsWatch(database, config, log)
+    const watch = new EnvironmentProbe(database, config, log)
     closers.add('surroundings', () => watch.stop())
     watch.start()
-    surroundings = watch
+    environment = watch
     const letters = new DeadLetterProducer(config, log)
     closers.add('dead letters', () => letters.close())
     worker = new Worker(
@@ -138,7 +138,7 @@ function whyNotReady(worker: Worker): string {
     return `${what} for ${Math.round(waiting.ms / 1000)} s`
   }
   if (worker.fetchFailure !== null) return `nothing can be fetched: ${worker.fetchFailure}`
-  if (worker.ailing !== null) return worker.ailing
+  if (worker.backedOff !== null) return worker.backedOff
   if (worker.writeFailure !== null) return `the last flush failed: ${worker.writeFailure}`
   return ''
 }

@@ -9,7 +9,7 @@ import { Wake } from '../foundation/runtime/wake.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { Batch } from './batch.ts'
-import { Intake } from './batch-builder.ts'
+import { BatchBuilder } from './batch-builder.ts'
 import { BatchWriter, type BatchWriterPorts } from './batch-writer.ts'
 import type { ConsumerConfig } from './config.ts'
 import type { ConsumerStore, Written } from './consumer-store.ts'
@@ -17,7 +17,7 @@ import type { GroupClient, OffsetToCommit } from './group-client.ts'
 import { type Assignment, type GroupCounts, GroupMembership } from './group-membership.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
 import { keyOf } from './partition.ts'
-import { type PositionSources, readPositions } from './positions.ts'
+import { type PositionInputs, readPositions } from './positions.ts'
 
 export interface WorkerEvents {
   /** A batch is committed, so many milliseconds after it was taken. */
@@ -64,14 +64,14 @@ const MAX_HELD_BYTES = 32 << 20
  * its own: all of it is in the ports.
  */
 export class Worker {
-  readonly intake: Intake
+  readonly batchBuilder: BatchBuilder
   readonly #config: WorkerConfig
   readonly #ports: WorkerPorts
   readonly #events: WorkerEvents
   readonly #membership: GroupMembership
   readonly #kafka: KafkaConsumer
   readonly #writer: BatchWriter
-  readonly #sources: PositionSources
+  readonly #sources: PositionInputs
   readonly #stopping = new AbortController()
   readonly #positionsWanted = new Wake()
   #assignment: Assignment | null = null
@@ -91,7 +91,7 @@ export class Worker {
       [topics.gaps, 'gaps'],
       [topics.deadLetters, 'deadLetters'],
     ])
-    this.intake = new Intake({
+    this.batchBuilder = new BatchBuilder({
       kindOf,
       batchSize,
       flushIntervalMs,
@@ -113,7 +113,7 @@ export class Worker {
     )
     this.#kafka = new KafkaConsumer(
       { fetchMaxWaitMs, backoff },
-      this.intake,
+      this.batchBuilder,
       {
         onConnected: (found) => this.#onTopics(found),
         onTruncated: (position) => this.#onTruncated(position),
@@ -123,7 +123,7 @@ export class Worker {
       ports,
     )
     this.#writer = new BatchWriter(
-      this.intake,
+      this.batchBuilder,
       ports,
       {
         onTaken: () => this.#kafka.wake(),
@@ -156,8 +156,8 @@ export class Worker {
   }
 
   /** Which partitions cannot be read now, and why; null when all of ours can. */
-  get ailing(): string | null {
-    return this.#kafka.ailing
+  get backedOff(): string | null {
+    return this.#kafka.backedOff
   }
 
   get groupCounts(): GroupCounts {
@@ -195,17 +195,17 @@ export class Worker {
     this.#positionsWanted.ring()
     await this.#kafka.stop()
     this.#cancelFlush?.()
-    this.intake.flush()
+    this.batchBuilder.flush()
     this.#writer.drain()
     await this.#loops
-    const left = this.intake.pending
+    const left = this.batchBuilder.pending
     const committed = await this.#membership.stop()
     return { left, committed }
   }
 
   /** Of the partitions that are ours: everything below is stored. */
   #storedOffsets(): OffsetToCommit[] {
-    return this.intake
+    return this.batchBuilder
       .progress()
       .map(({ topic, partition, stored }) => ({ topic, partition, nextOffset: stored }))
   }
@@ -236,12 +236,12 @@ export class Worker {
     this.#writer.wake()
     if (this.#cancelFlush !== null) return
     const { clock } = this.#ports
-    const dueInMs = this.intake.dueInMs(clock.monotonicMs())
+    const dueInMs = this.batchBuilder.dueInMs(clock.monotonicMs())
     if (dueInMs === null) return
     this.#cancelFlush = clock.schedule(dueInMs, () => {
       this.#cancelFlush = null
       // The batch that was due may have been full and another begun since.
-      if (this.intake.dueInMs(clock.monotonicMs()) === 0) this.intake.flush()
+      if (this.batchBuilder.dueInMs(clock.monotonicMs()) === 0) this.batchBuilder.flush()
       this.#afterAccept()
     })
   }
@@ -279,7 +279,7 @@ export class Worker {
       this.#kafka.reconnect()
       return true
     }
-    this.intake.assign(found, losses)
+    this.batchBuilder.assign(found, losses)
     this.#positioned = assignment
     // What another owner has stored and could not commit any more.
     this.#membership.commitSoon(this.#storedOffsets())
@@ -292,10 +292,10 @@ export class Worker {
   /** Drops everything that is not stored and reads the positions anew. */
   #forgetPositions(why: string): void {
     this.#ports.log.warn(
-      { messages: this.intake.pending },
+      { messages: this.batchBuilder.pending },
       `${why}: positions are read anew from the database`,
     )
-    this.intake.discardAll()
+    this.batchBuilder.discardAll()
     this.#positioned = null
     this.#positionsWanted.ring()
   }

@@ -1,8 +1,8 @@
-import { refuseOtherSource, SOURCE_KEY } from '../foundation/kafka/exchange-identity-mark.ts'
+import { EXCHANGE_IDENTITY_KEY, rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValueBy } from '../foundation/kafka/latest-value.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
-import type { Outside } from './ports.ts'
+import type { Ports } from './ports.ts'
 
 /**
  * Makes sure that the topics hold data of this exchange only: leaves its name in the checkpoints topic before the
@@ -10,14 +10,18 @@ import type { Outside } from './ports.ts'
  *
  * @throws TapelineError `SOURCE` when they do; other errors when Kafka cannot be asked
  */
-export async function claimSource(
-  { kafka, clock }: Pick<Outside, 'kafka' | 'clock'>,
+export async function claimExchangeIdentity(
+  { kafka, clock }: Pick<Ports, 'kafka' | 'clock'>,
   topic: string,
   source: string,
 ): Promise<void> {
-  const marked = await latestValueBy(kafka.fetcher('tapeline-ingestion-source', [topic]), topic, SOURCE_KEY)
+  const marked = await latestValueBy(
+    kafka.fetcher('tapeline-ingestion-source', [topic]),
+    topic,
+    EXCHANGE_IDENTITY_KEY,
+  )
   if (marked !== null) {
-    refuseOtherSource(
+    rejectOtherExchange(
       'These Kafka topics',
       marked,
       source,
@@ -31,9 +35,9 @@ export async function claimSource(
     await producer.send([
       {
         topic,
-        key: Buffer.from(SOURCE_KEY),
+        key: Buffer.from(EXCHANGE_IDENTITY_KEY),
         value: Buffer.from(source),
-        partition: partitionOf(SOURCE_KEY, partitions),
+        partition: partitionOf(EXCHANGE_IDENTITY_KEY, partitions),
         headers: new Map(),
         timestampMs: Math.floor(clock.wallMicros() / 1000),
       },

@@ -18,7 +18,7 @@ import { ByteSlab } from './messages/byte-slab.ts'
 import { EventMessage } from './messages/event-message.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { ReceiptStamp } from './messages/receipt-stamp.ts'
-import { ReceiptTail } from './messages/receipt-suffix.ts'
+import { ReceiptSuffix } from './messages/receipt-suffix.ts'
 import type { Route } from './messages/router.ts'
 
 export interface FrameHandlerOptions {
@@ -51,7 +51,7 @@ export class FrameHandler {
   readonly #options: FrameHandlerOptions
   readonly #reader = new FrameReader()
   readonly #slab = new ByteSlab()
-  readonly #tail = new ReceiptTail()
+  readonly #tail = new ReceiptSuffix()
   readonly #reasons = new Tally()
   readonly #eventToReceipt = new LatencyWindow()
   readonly #counters = { received: 0, forwarded: 0, control: 0, ignored: 0, rejected: 0 }

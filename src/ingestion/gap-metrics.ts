@@ -1,5 +1,5 @@
 import { byLabel, type MetricSpec, type Reading } from '../foundation/telemetry/metrics.ts'
-import type { Counts, IngestionFigures } from './metric-values.ts'
+import type { Counts, IngestionMetricValues } from './metric-values.ts'
 
 /** Why something may be missing before an event; specification: C and S. */
 const CAUSES = ['reconnect', 'restart', 'stall', 'silent', 'missed', 'reset'] as const
@@ -9,7 +9,7 @@ const CLOSED = ['filled', 'unrecoverable'] as const
 const ANSWERS = ['ok', '403', '418', '429', '451', 'rejected', 'failed'] as const
 
 /** What is missing, what is done about it, and what the exchange allows to be done. */
-export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
+export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_open_gaps',

@@ -1,5 +1,5 @@
 import { planConnections } from '../foundation/binance/connection-plan.ts'
-import { refuseOtherSource } from '../foundation/kafka/exchange-identity-mark.ts'
+import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { AttemptLimit } from '../foundation/runtime/attempt-limit.ts'
 import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
@@ -10,15 +10,15 @@ import { plural } from '../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import type { IngestionConfig } from './config.ts'
-import { Standstill } from './connection/freeze-detector.ts'
-import { claimSource } from './exchange-identity.ts'
+import { FreezeDetector } from './connection/freeze-detector.ts'
+import { claimExchangeIdentity } from './exchange-identity.ts'
 import type { ControlFrame } from './frame-handler.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './messages/message-queue.ts'
-import { type IngestionFigures, ingestionFigures } from './metric-values.ts'
+import { type IngestionMetricValues, ingestionFigures } from './metric-values.ts'
 import { Pipeline } from './pipeline.ts'
-import type { Outside } from './ports.ts'
-import { Seat } from './rollover.ts'
+import type { Ports } from './ports.ts'
+import { RollingConnection } from './rollover.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
 import { topicRights } from './topic-rights.ts'
 import { WsConsumer } from './ws-consumer.ts'
@@ -39,30 +39,30 @@ const NO_FRAMES = { received: 0, forwarded: 0, duplicate: 0, control: 0, ignored
 /** Ingestion at work: connections on one side, the queue to Kafka on the other, the pipeline between. */
 export class Ingestion {
   readonly #config: IngestionConfig
-  readonly #outside: Outside
+  readonly #ports: Ports
   readonly #log: Logger
   readonly #startedAtMs: number
   readonly #queue: MessageQueue
   readonly #producer: KafkaProducer
   readonly #stopping = new AbortController()
   readonly #ended = Promise.withResolvers<unknown>()
-  #seats: Seat[] = []
+  #rollingConnections: RollingConnection[] = []
   #pipeline: Pipeline | null = null
   #source: string | null = null
   #starting: Promise<void> | null = null
-  readonly #standstill: Standstill
+  readonly #freezeDetector: FreezeDetector
   /** Why it is not running yet. */
   #waitingFor = 'Kafka has not answered yet'
 
-  constructor(config: IngestionConfig, outside: Outside, log: Logger) {
+  constructor(config: IngestionConfig, ports: Ports, log: Logger) {
     this.#config = config
-    this.#outside = outside
+    this.#ports = ports
     this.#log = log
-    this.#startedAtMs = outside.clock.monotonicMs()
-    this.#standstill = new Standstill(
-      outside.clock,
+    this.#startedAtMs = ports.clock.monotonicMs()
+    this.#freezeDetector = new FreezeDetector(
+      ports.clock,
       () => {
-        for (const seat of this.#seats) seat.watch()
+        for (const rollingConnection of this.#rollingConnections) rollingConnection.watch()
       },
       (stoodMs) => {
         const reason = `this process stood still for ${Math.round(stoodMs / 1000)} s`
@@ -72,7 +72,7 @@ export class Ingestion {
     this.#queue = new MessageQueue(config.queueMaxBytes)
     this.#producer = new KafkaProducer(
       config,
-      outside,
+      ports,
       this.#queue,
       (messages, nextOffsets) => {
         this.#pipeline?.onAcknowledged(messages, nextOffsets)
@@ -100,10 +100,10 @@ export class Ingestion {
    */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
-    this.#standstill.stop()
+    this.#freezeDetector.stop()
     // What it is at goes on behind the deadline, and starts nothing any more.
     if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
-    await Promise.all(this.#seats.map((seat) => seat.stop()))
+    await Promise.all(this.#rollingConnections.map((rollingConnection) => rollingConnection.stop()))
     await this.#pipeline?.stop()
     if (this.#pipeline !== null) await this.#writeLastCheckpoints(this.#pipeline, signal)
     const left = await this.#producer.stop(signal)
@@ -124,7 +124,7 @@ export class Ingestion {
   }
 
   status(): IngestionStatus {
-    const nowMs = this.#outside.clock.monotonicMs()
+    const nowMs = this.#ports.clock.monotonicMs()
     const pipeline = this.#pipeline
     const handler = pipeline?.handler
     return {
@@ -133,8 +133,8 @@ export class Ingestion {
       ...this.readiness(),
       source: this.#source,
       uptimeMs: Math.round(nowMs - this.#startedAtMs),
-      connections: this.#seats.flatMap((seat) => seat.status()),
-      rollovers: this.#seats.reduce((sum, { rollovers }) => sum + rollovers, 0),
+      connections: this.#rollingConnections.flatMap((rollingConnection) => rollingConnection.status()),
+      rollovers: this.#rollingConnections.reduce((sum, { rollovers }) => sum + rollovers, 0),
       streams: handler?.rates.status(this.#streams, nowMs) ?? {},
       counters: {
         ...(handler?.counters ?? NO_FRAMES),
@@ -157,13 +157,13 @@ export class Ingestion {
     }
   }
 
-  figures(): IngestionFigures {
-    const { clock } = this.#outside
+  metricValues(): IngestionMetricValues {
+    const { clock } = this.#ports
     return ingestionFigures({
       status: this.status(),
       config: this.#config,
       producer: this.#producer,
-      seats: this.#seats,
+      rollingConnections: this.#rollingConnections,
       pipeline: this.#pipeline,
       nowMs: clock.monotonicMs(),
       wallMs: clock.wallMicros() / 1000,
@@ -172,15 +172,17 @@ export class Ingestion {
 
   #whyNotReady(): string {
     if (this.#waitingFor !== '') return this.#waitingFor
-    const down = this.#seats.filter((seat) => !seat.isOpen).length
-    if (down > 0) return `${down} of ${this.#seats.length} connections to the exchange are down`
+    const down = this.#rollingConnections.filter((rollingConnection) => !rollingConnection.isOpen).length
+    if (down > 0) return `${down} of ${this.#rollingConnections.length} connections to the exchange are down`
     const silentMs = Math.max(
       0,
-      ...this.#seats.map((seat) => seat.silentMs(this.#outside.clock.monotonicMs()) ?? 0),
+      ...this.#rollingConnections.map(
+        (rollingConnection) => rollingConnection.silentMs(this.#ports.clock.monotonicMs()) ?? 0,
+      ),
     )
     if (silentMs > 0)
       return `a connection to the exchange has delivered nothing for ${Math.round(silentMs / 1000)} s`
-    const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#outside.clock.monotonicMs())
+    const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#ports.clock.monotonicMs())
     return waitedMs > PRODUCING_LIMIT_MS
       ? `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s`
       : ''
@@ -191,20 +193,22 @@ export class Ingestion {
     const { signal } = this.#stopping
     const attempts = new AttemptLimit(MAX_ATTEMPTS, ATTEMPTS_WINDOW_MS)
     const topics = await this.#patiently('Kafka', () =>
-      this.#outside.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(names) }),
+      this.#ports.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(names) }),
     )
     const source = await this.#patiently('The exchange', async () => {
-      await attempts.wait(this.#outside.clock, signal)
-      return this.#outside.exchange.askSource(signal)
+      await attempts.wait(this.#ports.clock, signal)
+      return this.#ports.exchange.askExchangeIdentity(signal)
     })
     this.#waitingFor = 'the symbols are not checked yet'
-    const symbols = await resolveSymbols(this.#config, this.#outside.exchange.symbols, this.#log, signal)
+    const symbols = await resolveSymbols(this.#config, this.#ports.exchange.symbols, this.#log, signal)
     // Nothing is written before the topics are known to be this exchange's.
-    await this.#patiently('Kafka', () => claimSource(this.#outside, this.#config.topics.checkpoints, source))
+    await this.#patiently('Kafka', () =>
+      claimExchangeIdentity(this.#ports, this.#config.topics.checkpoints, source),
+    )
     this.#source = source
     this.#waitingFor = 'what the topics hold is being read'
     const pipeline = await this.#patiently('Kafka', () =>
-      Pipeline.open(this.#config, this.#ports(topics, symbols), signal),
+      Pipeline.open(this.#config, this.#pipelineContext(topics, symbols), signal),
     )
     this.#pipeline = pipeline
     this.#producer.start()
@@ -214,35 +218,42 @@ export class Ingestion {
     pipeline.start()
     const plans = planConnections(wsUrl, streamNames(symbols, eventTypes))
     let connectionId = 0
-    const connect = (seat: Seat) => this.#connect(seat, connectionId++, pipeline, attempts, source)
-    this.#seats = plans.flatMap((plan) =>
+    const connect = (rollingConnection: RollingConnection) =>
+      this.#connect(rollingConnection, connectionId++, pipeline, attempts, source)
+    this.#rollingConnections = plans.flatMap((plan) =>
       Array.from({ length: connectionsPerStream }, () => {
         const options = {
           plan,
           rates: pipeline.handler.rates,
-          outside: this.#outside,
+          ports: this.#ports,
           maxAgeMs: connectionMaxAgeMs,
           onQuiet: (streams: readonly string[]) => pipeline.quiet(streams),
           connect,
         }
-        return new Seat(options, this.#log)
+        return new RollingConnection(options, this.#log)
       }),
     )
     this.#waitingFor = ''
-    for (const seat of this.#seats) seat.start()
-    this.#standstill.start()
+    for (const rollingConnection of this.#rollingConnections) rollingConnection.start()
+    this.#freezeDetector.start()
   }
 
-  #connect(seat: Seat, id: number, pipeline: Pipeline, attempts: AttemptLimit, source: string): WsConsumer {
-    const { plan } = seat
+  #connect(
+    rollingConnection: RollingConnection,
+    id: number,
+    pipeline: Pipeline,
+    attempts: AttemptLimit,
+    source: string,
+  ): WsConsumer {
+    const { plan } = rollingConnection
     const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
     // One for all frames.
-    const onControl = (control: ControlFrame) => this.#onControl(seat, connection, control)
+    const onControl = (control: ControlFrame) => this.#onControl(rollingConnection, connection, control)
     const connection: WsConsumer = new WsConsumer(
-      { id, plan, backoff: this.#config.backoff, attempts, outside: this.#outside, whenRoom },
+      { id, plan, backoff: this.#config.backoff, attempts, ports: this.#ports, whenRoom },
       {
         onOpen: (named) => {
-          refuseOtherSource(
+          rejectOtherExchange(
             'The topics',
             source,
             named,
@@ -251,18 +262,18 @@ export class Ingestion {
         },
         onConnected: () => {
           pipeline.connected(id, plan)
-          seat.onConnected(connection)
+          rollingConnection.onConnected(connection)
         },
         onSubscribed: (streams) => pipeline.handler.merge.subscribed(id, streams),
-        onDelivering: () => seat.onDelivering(connection),
-        onRefused: (reason) => seat.onRefused(connection, reason),
+        onDelivering: () => rollingConnection.onDelivering(connection),
+        onRefused: (reason) => rollingConnection.onRefused(connection, reason),
         onDisconnected: () => {
           pipeline.disconnected(id, plan.streams, 'reconnect')
-          seat.onDisconnected(connection)
+          rollingConnection.onDisconnected(connection)
         },
         onFrame: (frame) => {
           // What waited in a buffer meanwhile is not received: it would be stamped too late.
-          if (this.#standstill.hasJustEnded()) return false
+          if (this.#freezeDetector.hasJustEnded()) return false
           return pipeline.handle(frame, id, onControl)
         },
         onFatal: this.#ended.resolve,
@@ -273,20 +284,20 @@ export class Ingestion {
   }
 
   get #streams(): string[] {
-    return [...new Set(this.#seats.flatMap(({ plan }) => plan.streams))]
+    return [...new Set(this.#rollingConnections.flatMap(({ plan }) => plan.streams))]
   }
 
   /** Every connection of every seat. */
   get #connections(): WsConsumer[] {
-    return this.#seats.flatMap(({ connections }) => connections)
+    return this.#rollingConnections.flatMap(({ connections }) => connections)
   }
 
-  #ports(
+  #pipelineContext(
     topics: ReadonlyMap<string, TopicMetadata>,
     symbols: readonly string[],
   ): Parameters<typeof Pipeline.open>[1] {
     return {
-      outside: this.#outside,
+      ports: this.#ports,
       topics,
       symbols,
       send: (message) => {
@@ -316,16 +327,20 @@ export class Ingestion {
         this.#waitingFor = `${what} cannot be used yet: ${describeError(error)}. ${fix}`.trim()
         const details = error instanceof TapelineError ? { fix } : { err: error, fix }
         this.#log.warn(details, `${what} cannot be used yet, trying again: ${describeError(error)}`)
-        const waitMs = delayFor(failures, this.#config.backoff, this.#outside.random())
-        await sleepOn(this.#outside.clock, waitMs, this.#stopping.signal)
+        const waitMs = delayFor(failures, this.#config.backoff, this.#ports.random())
+        await sleepOn(this.#ports.clock, waitMs, this.#stopping.signal)
       }
     }
   }
 
-  #onControl(seat: Seat, connection: WsConsumer, { control, detail }: ControlFrame): void {
+  #onControl(
+    rollingConnection: RollingConnection,
+    connection: WsConsumer,
+    { control, detail }: ControlFrame,
+  ): void {
     if (control === 'serverShutdown') {
       // A successor is told of its own server.
-      seat.onShutdown(connection)
+      rollingConnection.onShutdown(connection)
       return
     }
     if (control === 'error')
@@ -334,7 +349,7 @@ export class Ingestion {
   }
 
   async #whenRoom(signal: AbortSignal): Promise<void> {
-    while (this.#queue.isFull) await sleepOn(this.#outside.clock, ROOM_CHECK_MS, signal)
+    while (this.#queue.isFull) await sleepOn(this.#ports.clock, ROOM_CHECK_MS, signal)
   }
 
   async #writeLastCheckpoints(pipeline: Pipeline, signal: AbortSignal): Promise<void> {

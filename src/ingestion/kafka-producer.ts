@@ -10,7 +10,7 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import type { LatencySummary } from '../foundation/telemetry/status.ts'
 import type { MessageQueue } from './messages/message-queue.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
-import type { Outside } from './ports.ts'
+import type { Ports } from './ports.ts'
 
 export interface KafkaProducerOptions {
   readonly compression: Compression
@@ -45,7 +45,7 @@ const MESSAGES_PER_PRODUCER = 1_000_000_000
  */
 export class KafkaProducer {
   readonly #options: KafkaProducerOptions
-  readonly #outside: Pick<Outside, 'clock' | 'random'> & { readonly kafka: Pick<KafkaPort, 'producer'> }
+  readonly #ports: Pick<Ports, 'clock' | 'random'> & { readonly kafka: Pick<KafkaPort, 'producer'> }
   readonly #queue: MessageQueue
   readonly #onAcknowledged: OnAcknowledged
   readonly #log: Logger
@@ -69,14 +69,14 @@ export class KafkaProducer {
 
   constructor(
     options: KafkaProducerOptions,
-    outside: Pick<Outside, 'clock' | 'random'> & { readonly kafka: Pick<KafkaPort, 'producer'> },
+    ports: Pick<Ports, 'clock' | 'random'> & { readonly kafka: Pick<KafkaPort, 'producer'> },
     queue: MessageQueue,
     onAcknowledged: OnAcknowledged,
     log: Logger,
   ) {
     this.#options = options
-    this.#outside = outside
-    this.#wake = new Wake(outside.clock)
+    this.#ports = ports
+    this.#wake = new Wake(ports.clock)
     this.#queue = queue
     this.#onAcknowledged = onAcknowledged
     this.#log = log
@@ -159,7 +159,7 @@ export class KafkaProducer {
         await this.#wake.wait()
         continue
       }
-      const lingerLeftMs = oldest + lingerMs - this.#outside.clock.monotonicMs()
+      const lingerLeftMs = oldest + lingerMs - this.#ports.clock.monotonicMs()
       if (lingerLeftMs > 0 && this.#queue.length < batchSize && !this.#draining) {
         await this.#wake.wait(lingerLeftMs)
         continue
@@ -179,7 +179,7 @@ export class KafkaProducer {
   /** The offsets behind them once Kafka has acknowledged all of them; null when the stop gave up first. */
   async #deliver(batch: readonly OutgoingMessage[]): Promise<Parameters<OnAcknowledged>[1] | null> {
     const { signal } = this.#giveUp
-    const { clock } = this.#outside
+    const { clock } = this.#ports
     const sentAtMs = clock.monotonicMs()
     for (let failures = 1; !signal.aborted; failures++) {
       try {
@@ -197,7 +197,7 @@ export class KafkaProducer {
           { err: error },
           `Kafka did not take a batch, sending it again: ${describeKafkaError(error)}`,
         )
-        const waitMs = delayFor(failures, this.#options.backoff, this.#outside.random())
+        const waitMs = delayFor(failures, this.#options.backoff, this.#ports.random())
         await sleepOn(clock, waitMs, signal).catch(() => {})
         await this.#renew()
       }
@@ -219,7 +219,7 @@ export class KafkaProducer {
   }
 
   #create(): RecordProducer {
-    return this.#outside.kafka.producer('tapeline-ingestion', this.#options.compression)
+    return this.#ports.kafka.producer('tapeline-ingestion', this.#options.compression)
   }
 
   async #close(producer: RecordProducer): Promise<void> {

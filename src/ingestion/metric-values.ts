@@ -1,14 +1,14 @@
 import { countIds } from '../foundation/market/id-ranges.ts'
 import type { IngestionStatus, LatencySummary } from '../foundation/telemetry/status.ts'
-import type { RestFigures } from './backfill/rest-caller.ts'
+import type { RestMetricValues } from './backfill/rest-caller.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
-import type { Seat } from './rollover.ts'
+import type { RollingConnection } from './rollover.ts'
 
 /** Counts by event type or cause, and by what is counted of it. */
 export type Counts = Readonly<Record<string, Readonly<Record<string, number>>>>
 
-export interface GapFigures {
+export interface GapMetricValues {
   /** By event type, then cause. */
   readonly opened: Counts
   /** By event type, then status. */
@@ -22,7 +22,7 @@ export interface GapFigures {
 }
 
 /** What metrics tell beyond `/status`. */
-export interface IngestionFigures {
+export interface IngestionMetricValues {
   readonly status: IngestionStatus
   readonly queueMaxBytes: number
   readonly connectionMaxAgeMs: number
@@ -34,39 +34,39 @@ export interface IngestionFigures {
   readonly sendFailures: number
   readonly sendMs: LatencySummary
   /** Null before ingestion has read its memory. */
-  readonly gaps: GapFigures | null
-  readonly rest: RestFigures | null
+  readonly gaps: GapMetricValues | null
+  readonly rest: RestMetricValues | null
 }
 
-export interface FigureSources {
+export interface MetricInputs {
   readonly status: IngestionStatus
   readonly config: { readonly queueMaxBytes: number; readonly connectionMaxAgeMs: number }
   readonly producer: KafkaProducer
-  readonly seats: readonly Seat[]
+  readonly rollingConnections: readonly RollingConnection[]
   readonly pipeline: Pipeline | null
   /** On the monotonic clock. */
   readonly nowMs: number
   readonly wallMs: number
 }
 
-export function ingestionFigures(sources: FigureSources): IngestionFigures {
-  const { status, config, producer, seats, pipeline, nowMs, wallMs } = sources
+export function ingestionFigures(sources: MetricInputs): IngestionMetricValues {
+  const { status, config, producer, rollingConnections, pipeline, nowMs, wallMs } = sources
   return {
     status,
     queueMaxBytes: config.queueMaxBytes,
     connectionMaxAgeMs: config.connectionMaxAgeMs,
-    connectionsLost: seats.reduce((sum, { lost }) => sum + lost, 0),
+    connectionsLost: rollingConnections.reduce((sum, { lost }) => sum + lost, 0),
     parsedEvents: pipeline?.handler.parsedEvents ?? 0,
     clockOffsetMs: pipeline?.handler.leastEventToReceiptMs(nowMs) ?? null,
     sends: producer.sends,
     sendFailures: producer.failures,
     sendMs: producer.sendTimes(nowMs),
     gaps: pipeline === null ? null : gapFigures(pipeline, wallMs),
-    rest: pipeline?.rest.figures() ?? null,
+    rest: pipeline?.rest.metricValues() ?? null,
   }
 }
 
-function gapFigures({ ledger, backfill }: Pipeline, wallMs: number): GapFigures {
+function gapFigures({ ledger, backfill }: Pipeline, wallMs: number): GapMetricValues {
   const { openGaps, opened, closed, outages } = ledger
   const detectedMs = openGaps.map((gap) => gap.detected_at)
   return {

@@ -2,12 +2,12 @@ import { EVENT_TYPES, eventTypeOf } from '../foundation/market/event.ts'
 import { byLabel, type MetricSpec, quantiles, type Reading } from '../foundation/telemetry/metrics.ts'
 import type { IngestionStatus, StreamStatus } from '../foundation/telemetry/status.ts'
 import { GAP_METRICS } from './gap-metrics.ts'
-import type { IngestionFigures } from './metric-values.ts'
+import type { IngestionMetricValues } from './metric-values.ts'
 
 const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const
 const CONNECTION_STATES = ['waiting', 'connecting', 'open', 'streaming', 'paused'] as const
 
-const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
+const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_ready',
@@ -113,7 +113,7 @@ const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
   },
 ]
 
-const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
+const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_ingestion_messages_acknowledged_total',
@@ -166,7 +166,7 @@ const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
 ]
 
 /** What ingestion shows to Prometheus. Symbols are no labels: their number is not bounded. */
-export const INGESTION_METRICS: ReadonlyArray<MetricSpec<IngestionFigures>> = [
+export const INGESTION_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   ...EXCHANGE_METRICS,
   ...KAFKA_METRICS,
   ...GAP_METRICS,

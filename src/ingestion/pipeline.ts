@@ -14,7 +14,11 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { Backfill } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
-import { type Acknowledged, rememberedTypes, type SymbolMemory } from './checkpoint/acknowledged-state.ts'
+import {
+  type AcknowledgedState,
+  rememberedTypes,
+  type SymbolMemory,
+} from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import { InstanceWatch } from './checkpoint/instance-watch.ts'
 import { recover } from './checkpoint/recovery.ts'
@@ -28,15 +32,15 @@ import { backfillJson } from './messages/backfill-message.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import { type ReceiptStamp, receiptStamper } from './messages/receipt-stamp.ts'
 import { Router } from './messages/router.ts'
-import type { Outside } from './ports.ts'
+import type { Ports } from './ports.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
 type PipelineConfig = Pick<IngestionConfig, 'topics' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff'>
 
 /** What the pipeline stands on. */
-export interface PipelinePorts {
-  readonly outside: Outside
+export interface PipelineContext {
+  readonly ports: Ports
   /** Names this process in its checkpoints. */
   readonly instance: string
   readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
@@ -60,12 +64,12 @@ export class Pipeline {
   readonly backfill: Backfill
   readonly rest: RestCaller
   readonly #config: PipelineConfig
-  readonly #ports: PipelinePorts
+  readonly #context: PipelineContext
   readonly #stopping = new AbortController()
   readonly #stamp: () => ReceiptStamp
   readonly #router: Router
   readonly #continuity: Continuity<StampedEvent>
-  readonly #acknowledged: Acknowledged
+  readonly #acknowledged: AcknowledgedState
   readonly #checkpoints: CheckpointWriter
   readonly #watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly #silence: SilenceCheck
@@ -73,11 +77,11 @@ export class Pipeline {
   #checking: Promise<void> = Promise.resolve()
 
   /** @param memory what the topics know: the start records of this instance are written on top of it at once */
-  constructor(config: PipelineConfig, ports: PipelinePorts, memory: Acknowledged) {
-    const { outside, topics, symbols, log } = ports
-    const { clock, random } = outside
+  constructor(config: PipelineConfig, context: PipelineContext, memory: AcknowledgedState) {
+    const { ports, topics, symbols, log } = context
+    const { clock, random } = ports
     this.#config = config
-    this.#ports = ports
+    this.#context = context
     this.#acknowledged = memory
     this.#stamp = receiptStamper(() => clock.wallMicros())
     this.#router = new Router(config.topics, topics)
@@ -95,22 +99,22 @@ export class Pipeline {
       continuity: this.#continuity,
       route: (stream, symbol, type, epoch) => this.#router.route(stream, symbol, type, epoch),
       deadLettersTopic: config.topics.deadLetters,
-      send: ports.send,
+      send: context.send,
     })
-    const { instance } = ports
+    const { instance } = context
     const budget = new WeightBudget(config.restWeightPerMinute)
     // The symbols were asked for a moment ago.
     budget.take(EXCHANGE_INFO_WEIGHT, clock.monotonicMs())
     const { backoff } = config
-    const rest = new RestCaller(outside.exchange.fetchTrades, budget, clock, log)
+    const rest = new RestCaller(ports.exchange.fetchTrades, budget, clock, log)
     this.rest = rest
     this.backfill = new Backfill(
       { rest, clock, random, backoff, maxIds: config.backfillMaxIds },
       {
         missingIn: (gap) => this.#continuity.missingIn(streamName(gap.symbol, gap.event_type), gap),
         forward: (gap, trades) => this.#forwardBackfilled(gap, trades),
-        acknowledged: ports.acknowledged,
-        whenRoom: ports.whenRoom,
+        acknowledged: context.acknowledged,
+        whenRoom: context.whenRoom,
       },
       this.ledger,
       log,
@@ -129,28 +133,28 @@ export class Pipeline {
         names: config.topics,
         topics,
         clock,
-        ledgerRead: (partition) => ports.watch.position(config.topics.gaps, partition),
+        ledgerRead: (partition) => context.watch.position(config.topics.gaps, partition),
       },
       this.#acknowledged,
-      ports.send,
+      context.send,
     )
-    this.#watch = ports.watch
+    this.#watch = context.watch
     this.#restore()
   }
 
   /** Recovers what the topics know, and tells older instances over the same symbols to stop, unless it is to stop itself. */
   static async open(
     config: IngestionConfig,
-    ports: Omit<PipelinePorts, 'instance' | 'watch'>,
+    context: Omit<PipelineContext, 'instance' | 'watch'>,
     stopping: AbortSignal,
   ): Promise<Pipeline> {
-    const { outside, symbols, log } = ports
-    const { memory, replayed, ends, instances } = await recover(outside.kafka, config.topics, symbols)
+    const { ports, symbols, log } = context
+    const { memory, recoveredMessages, ends, instances } = await recover(ports.kafka, config.topics, symbols)
     stopping.throwIfAborted()
     const instance = randomUUID()
     let pipeline: Pipeline | null = null
     const { checkpoints, gaps } = config.topics
-    const watch = new InstanceWatch(outside.kafka, {
+    const watch = new InstanceWatch(ports.kafka, {
       checkpoints,
       gaps,
       instance,
@@ -165,8 +169,8 @@ export class Pipeline {
       stopping.throwIfAborted()
     }
     const known = [...memory.symbols].length
-    if (known > 0) log.info({ symbols: known, replayed }, 'Memory recovered from the topics')
-    pipeline = new Pipeline(config, { ...ports, instance, watch }, memory)
+    if (known > 0) log.info({ symbols: known, recoveredMessages }, 'Memory recovered from the topics')
+    pipeline = new Pipeline(config, { ...context, instance, watch }, memory)
     return pipeline
   }
 
@@ -208,12 +212,12 @@ export class Pipeline {
   ): void {
     const alone = this.handler.merge.opened(connection, streams, subscriptions.flat())
     this.#continuity.interrupted(alone, 'reconnect')
-    this.#silence.watch(this.#ports.symbols, new Set(alone))
+    this.#silence.watch(this.#context.symbols, new Set(alone))
   }
 
   /** Streams have gone quiet on a connection: where no other delivers them, they are out until their next event. */
   quiet(streams: readonly string[]): void {
-    const nowMs = this.#ports.outside.clock.monotonicMs()
+    const nowMs = this.#context.ports.clock.monotonicMs()
     const { rates } = this.handler
     const isOut = (stream: string) =>
       nowMs - rates.lastSeenMs(stream) > rates.patienceMs(stream) - HOLD_LIMIT_MS
@@ -227,7 +231,7 @@ export class Pipeline {
       this.#continuity.interrupted(out, cause),
     )
     // One that is open already is not asked again when it begins to deliver.
-    if (this.handler.merge.connections > 0) this.#silence.watch(this.#ports.symbols, new Set(uncovered))
+    if (this.handler.merge.connections > 0) this.#silence.watch(this.#context.symbols, new Set(uncovered))
   }
 
   /** Ends backfill and writes the last checkpoints; what was forwarded must be acknowledged by then. */
@@ -277,7 +281,7 @@ export class Pipeline {
     const { topic, partition, key, headers } = this.#router.route(stream, symbol, type, epoch)
     for (const trade of trades) {
       const { ms, us } = this.#stamp()
-      this.#ports.send({
+      this.#context.send({
         topic,
         partition,
         key,
@@ -285,16 +289,16 @@ export class Pipeline {
         value: Buffer.from(backfillJson(symbol, type, trade, ms, us)),
         timestampMs: ms,
         mark: { symbol, type, epoch, id: trade.id, timeMs: trade.timeMs },
-        queuedAtMs: this.#ports.outside.clock.monotonicMs(),
+        queuedAtMs: this.#context.ports.clock.monotonicMs(),
       })
       this.#continuity.filled(stream, epoch, { from: trade.id, to: trade.id })
     }
   }
 
   #publishGap(gap: Gap): void {
-    const { topics, outside, instance } = this.#ports
+    const { topics, ports, instance } = this.#context
     const topic = this.#config.topics.gaps
-    this.#ports.send({
+    this.#context.send({
       topic,
       // By symbol, so that what its checkpoint does not know yet stands in one partition.
       partition: partitionOf(gap.symbol, topics.get(topic)?.partitions ?? 1),
@@ -307,12 +311,12 @@ export class Pipeline {
       timestampMs: gap.updated_at,
       mark: null,
       gap,
-      queuedAtMs: outside.clock.monotonicMs(),
+      queuedAtMs: ports.clock.monotonicMs(),
     })
   }
 
   #tick(): void {
-    this.#cancelTick = this.#ports.outside.clock.schedule(CHECKPOINT_EVERY_MS, () => {
+    this.#cancelTick = this.#context.ports.clock.schedule(CHECKPOINT_EVERY_MS, () => {
       this.writeCheckpoints()
       this.#checking = this.#checkInstances()
     })
@@ -322,8 +326,8 @@ export class Pipeline {
     try {
       await this.#watch.check()
     } catch (error) {
-      if (error instanceof TapelineError) this.#ports.onFatal(error)
-      else this.#ports.log.debug({ err: error }, 'The checkpoints cannot be read now')
+      if (error instanceof TapelineError) this.#context.onFatal(error)
+      else this.#context.log.debug({ err: error }, 'The checkpoints cannot be read now')
     }
     if (!this.#stopping.signal.aborted) this.#tick()
   }

@@ -1,4 +1,4 @@
-import { askSource } from '../foundation/binance/handshake.ts'
+import { askExchangeIdentity } from '../foundation/binance/handshake.ts'
 import { fetchSymbols } from '../foundation/binance/rest.ts'
 import { type OpenSocket, openSocket } from '../foundation/binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../foundation/binance/trade-rest.ts'
@@ -10,13 +10,13 @@ import type { IngestionConfig } from './config.ts'
  * The world as ingestion meets it: time, chance, the exchange and Kafka, and nothing else. A simulation supplies
  * another, in which the same code lives a day in seconds.
  */
-export interface Outside {
+export interface Ports {
   readonly clock: Clock
   /** A number in [0, 1). */
   readonly random: () => number
   readonly exchange: {
     /** What the exchange names itself. @throws when it cannot be reached */
-    askSource(signal: AbortSignal): Promise<string>
+    askExchangeIdentity(signal: AbortSignal): Promise<string>
     /** The symbols that the exchange knows, with their status. @throws when REST cannot be asked */
     symbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>>
     readonly fetchTrades: FetchTrades
@@ -26,12 +26,12 @@ export interface Outside {
 }
 
 /** The real one. */
-export function outside(config: IngestionConfig, clock: Clock): Outside {
+export function ports(config: IngestionConfig, clock: Clock): Ports {
   return {
     clock,
     random: Math.random,
     exchange: {
-      askSource: (signal) => askSource(config.wsUrl, signal),
+      askExchangeIdentity: (signal) => askExchangeIdentity(config.wsUrl, signal),
       symbols: (signal) => fetchSymbols(config.restUrl, signal),
       fetchTrades: tradeRest(config.restUrl, () => clock.wallMicros() / 1000),
       openSocket,

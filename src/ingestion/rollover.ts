@@ -1,21 +1,21 @@
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
-import { StallWatch } from './connection/stall-detector.ts'
+import { StallDetector } from './connection/stall-detector.ts'
 import type { StreamRates } from './connection/stream-rates.ts'
-import type { Outside } from './ports.ts'
+import type { Ports } from './ports.ts'
 import type { WsConsumer } from './ws-consumer.ts'
 
-export interface SeatOptions {
+export interface RollingConnectionOptions {
   readonly rates: StreamRates
   readonly plan: ConnectionPlan
-  readonly outside: Pick<Outside, 'clock' | 'random'>
+  readonly ports: Pick<Ports, 'clock' | 'random'>
   /** A connection is replaced before it gets so old: the exchange cuts it after 24 hours. */
   readonly maxAgeMs: number
   /** Streams of the seat's connection have gone quiet. */
   readonly onQuiet: (streams: readonly string[]) => void
   /** Makes a connection that tells this seat of its opening and closing. */
-  readonly connect: (seat: Seat) => WsConsumer
+  readonly connect: (rollingConnection: RollingConnection) => WsConsumer
 }
 
 /** Both connections deliver for so long; longer than an event is held for the older one. */
@@ -38,9 +38,9 @@ const AGE_SPREAD = 0.05
  * A place for one connection, which is replaced make-before-break: before it is too old, and when the exchange
  * announces its end. The old one goes once the new one has delivered alongside for a while. Specification: R1 to R7.
  */
-export class Seat {
+export class RollingConnection {
   readonly plan: ConnectionPlan
-  readonly #options: SeatOptions
+  readonly #options: RollingConnectionOptions
   readonly #log: Logger
   #current: WsConsumer
   #successor: WsConsumer | null = null
@@ -52,19 +52,19 @@ export class Seat {
   #cancelRetry: (() => void) | null = null
   #retryMs = RETRY_MS
   #leaving: Promise<void> = Promise.resolve()
-  readonly #stalls: StallWatch
+  readonly #stalls: StallDetector
   #stopped = false
   /** Connections that were replaced without a break. */
   rollovers = 0
   /** Times that its connection ended without having been told to, whether another took over or not. */
   lost = 0
 
-  constructor(options: SeatOptions, log: Logger) {
+  constructor(options: RollingConnectionOptions, log: Logger) {
     this.plan = options.plan
     this.#options = options
     this.#log = log
     this.#current = options.connect(this)
-    this.#stalls = new StallWatch(options.plan.streams, options.rates, {
+    this.#stalls = new StallDetector(options.plan.streams, options.rates, {
       resubscribe: (streams) => {
         options.onQuiet(streams)
         this.#current.resubscribe(streams)
@@ -97,7 +97,7 @@ export class Seat {
   }
 
   status(): ConnectionStatus[] {
-    const dueInMs = this.#dueAtMs === null ? null : this.#dueAtMs - this.#options.outside.clock.monotonicMs()
+    const dueInMs = this.#dueAtMs === null ? null : this.#dueAtMs - this.#options.ports.clock.monotonicMs()
     return this.connections.map((connection) => ({
       ...connection.status(),
       rolloverInMs:
@@ -133,7 +133,7 @@ export class Seat {
     // What a paused socket does not deliver is not the exchange's fault, and one that has just opened needs time.
     const { id, completeAtMs, isPaused } = this.#current
     if (completeAtMs === null || isPaused || this.#successor?.isDelivering === true) return
-    this.#stalls.check(this.#options.outside.clock.monotonicMs(), id, completeAtMs)
+    this.#stalls.check(this.#options.ports.clock.monotonicMs(), id, completeAtMs)
   }
 
   onConnected(connection: WsConsumer): void {
@@ -145,7 +145,7 @@ export class Seat {
   onDelivering(connection: WsConsumer): void {
     if (connection !== this.#successor) return
     this.#cancelGiveUp?.()
-    this.#cancelOverlap = this.#options.outside.clock.schedule(OVERLAP_MS, () => this.#handOver())
+    this.#cancelOverlap = this.#options.ports.clock.schedule(OVERLAP_MS, () => this.#handOver())
   }
 
   /** The exchange does not give a connection its streams. */
@@ -181,7 +181,7 @@ export class Seat {
   }
 
   #giveUpLater(successor: WsConsumer, afterMs: number): void {
-    const { clock } = this.#options.outside
+    const { clock } = this.#options.ports
     const sinceMs = clock.monotonicMs()
     this.#cancelGiveUp = clock.schedule(afterMs, () => {
       const oldDelivers =
@@ -207,7 +207,7 @@ export class Seat {
 
   #retryLater(reason: string, retryMs = this.#retryMs): void {
     this.#cancelRetry?.()
-    this.#cancelRetry = this.#options.outside.clock.schedule(retryMs, () => this.rollOver(reason))
+    this.#cancelRetry = this.#options.ports.clock.schedule(retryMs, () => this.rollOver(reason))
     this.#retryMs = Math.min(RETRY_MAX_MS, this.#retryMs * 2)
   }
 
@@ -229,7 +229,7 @@ export class Seat {
   }
 
   #scheduleRollover(): void {
-    const { clock, random } = this.#options.outside
+    const { clock, random } = this.#options.ports
     this.#cancelAge?.()
     const nowMs = clock.monotonicMs()
     const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * random())

@@ -6,7 +6,7 @@ import type { RunningService } from '../foundation/telemetry/service.ts'
 import type { IngestionConfig } from './config.ts'
 import { Ingestion } from './ingestion.ts'
 import { INGESTION_METRICS } from './metrics.ts'
-import { outside } from './ports.ts'
+import { ports } from './ports.ts'
 
 /**
  * The ingestion service: combined streams to Kafka. Answers over HTTP from the first moment on, 503 until every
@@ -19,13 +19,13 @@ export async function startIngestion(
   clock: Clock,
   log: Logger,
 ): Promise<RunningService> {
-  const ingestion = new Ingestion(config, outside(config, clock), log)
+  const ingestion = new Ingestion(config, ports(config, clock), log)
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'INGEST_PORT' },
     {
       readiness: () => ingestion.readiness(),
       status: () => ingestion.status(),
-      metrics: createMetrics('ingestion', () => ingestion.figures(), INGESTION_METRICS),
+      metrics: createMetrics('ingestion', () => ingestion.metricValues(), INGESTION_METRICS),
     },
   )
   ingestion.start()

@@ -4,7 +4,7 @@ import { type EventType, streamName } from '../foundation/market/event.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { IngestionConfig } from './config.ts'
-import type { Outside } from './ports.ts'
+import type { Ports } from './ports.ts'
 
 /**
  * The symbols to take: those of the settings, checked with the exchange, or all that trade for `*`; of these, this
@@ -17,7 +17,7 @@ import type { Outside } from './ports.ts'
  */
 export async function resolveSymbols(
   config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>,
-  ask: Outside['exchange']['symbols'],
+  ask: Ports['exchange']['symbols'],
   log: Logger,
   signal: AbortSignal,
 ): Promise<string[]> {
@@ -55,7 +55,7 @@ export function streamNames(symbols: readonly string[], eventTypes: readonly Eve
 }
 
 async function knownSymbols(
-  ask: Outside['exchange']['symbols'],
+  ask: Ports['exchange']['symbols'],
   needed: boolean,
   log: Logger,
   signal: AbortSignal,

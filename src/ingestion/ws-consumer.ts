@@ -6,9 +6,9 @@ import { sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
-import { PauseDebt } from './connection/pause-budget.ts'
+import { PauseBudget } from './connection/pause-budget.ts'
 import { Subscriptions } from './connection/subscriptions.ts'
-import type { Outside } from './ports.ts'
+import type { Ports } from './ports.ts'
 
 export interface WsConsumerEvents {
   /**
@@ -39,8 +39,8 @@ export interface WsConsumerOptions {
   readonly backoff: BackoffPolicy
   /** Shared by all connections of the process: the exchange counts by IP. */
   readonly attempts: AttemptLimit
-  readonly outside: Pick<Outside, 'clock' | 'random'> & {
-    readonly exchange: Pick<Outside['exchange'], 'openSocket'>
+  readonly ports: Pick<Ports, 'clock' | 'random'> & {
+    readonly exchange: Pick<Ports['exchange'], 'openSocket'>
   }
   /** Waits while there is no room for what would be received. */
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
@@ -58,7 +58,7 @@ interface Session {
   readonly socket: StreamSocket
   readonly openedAtMs: number
   readonly subscriptions: Subscriptions
-  readonly pauses: PauseDebt
+  readonly pauses: PauseBudget
   lastByteAtMs: number
   /** Market data; null before the first. */
   lastDataAtMs: number | null
@@ -199,7 +199,7 @@ export class WsConsumer {
     while (!signal.aborted) {
       try {
         await this.#options.whenRoom(signal)
-        await this.#options.attempts.wait(this.#options.outside.clock, signal)
+        await this.#options.attempts.wait(this.#options.ports.clock, signal)
         if (signal.aborted) return
         this.#attempts++
         this.#phase = 'connecting'
@@ -220,7 +220,7 @@ export class WsConsumer {
       }
       this.#phase = 'waiting'
       this.#failures++
-      const { clock, random } = this.#options.outside
+      const { clock, random } = this.#options.ports
       const waitMs = this.#reconnectAtOnce ? 0 : delayFor(this.#failures, this.#options.backoff, random())
       this.#reconnectAtOnce = false
       await sleepOn(clock, waitMs, signal).catch(() => {})
@@ -232,7 +232,7 @@ export class WsConsumer {
     const { signal } = this.#stopping
     const { promise, resolve, reject } = Promise.withResolvers<string>()
     let session: Session | null = null
-    const socket = this.#options.outside.exchange.openSocket(this.#options.plan.url, {
+    const socket = this.#options.ports.exchange.openSocket(this.#options.plan.url, {
       onOpen: (source) => {
         try {
           this.#events.onOpen(source)
@@ -267,12 +267,12 @@ export class WsConsumer {
 
   #begin(socket: StreamSocket): Session {
     const nowMs = this.#nowMs()
-    const { plan, outside } = this.#options
+    const { plan, ports } = this.#options
     const session: Session = {
       socket,
       openedAtMs: nowMs,
       subscriptions: new Subscriptions(plan.subscriptions, {
-        clock: outside.clock,
+        clock: ports.clock,
         send: (text) => socket.send(text),
         onSubscribed: (streams) => {
           if (session.subscriptions.areComplete) session.completeAtMs = this.#nowMs()
@@ -280,7 +280,7 @@ export class WsConsumer {
         },
         onRefused: (reason) => this.#events.onRefused(reason),
       }),
-      pauses: new PauseDebt(nowMs),
+      pauses: new PauseBudget(nowMs),
       lastByteAtMs: nowMs,
       lastDataAtMs: null,
       completeAtMs: plan.subscriptions.length === 0 ? nowMs : null,
@@ -317,7 +317,7 @@ export class WsConsumer {
   }
 
   #watchLater(session: Session): void {
-    session.cancelWatch = this.#options.outside.clock.schedule(WATCH_EVERY_MS, () => {
+    session.cancelWatch = this.#options.ports.clock.schedule(WATCH_EVERY_MS, () => {
       this.#watch(session)
       this.#watchLater(session)
     })
@@ -337,6 +337,6 @@ export class WsConsumer {
   }
 
   #nowMs(): number {
-    return this.#options.outside.clock.monotonicMs()
+    return this.#options.ports.clock.monotonicMs()
   }
 }

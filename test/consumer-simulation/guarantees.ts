@@ -20,10 +20,10 @@ export function violations(world: World): string[] {
   for (const foreign of world.group.foreignCommits) found.push(`G4 committed without owning it: ${foreign}`)
   for (const [i, { worker, stored, fatal }] of world.processes.entries()) {
     if (fatal !== null) found.push(`F5 process ${i} stopped: ${String(fatal)}`)
-    const { consumed, discarded } = worker.intake.counters
-    if (consumed !== stored.messages + discarded + worker.intake.pending)
+    const { consumed, discarded } = worker.batchBuilder.counters
+    if (consumed !== stored.messages + discarded + worker.batchBuilder.pending)
       found.push(
-        `C2 process ${i}: ${consumed} consumed, ${stored.messages} stored, ${discarded} discarded, ${worker.intake.pending} pending`,
+        `C2 process ${i}: ${consumed} consumed, ${stored.messages} stored, ${discarded} discarded, ${worker.batchBuilder.pending} pending`,
       )
     if (stored.inserted + stored.deadLettered > stored.messages)
       found.push(`C2 process ${i} counted a message twice`)

@@ -26,7 +26,7 @@ const CONFIG: WorkerConfig = {
 }
 const LOG = createLogger('simulation', 'silent')
 
-export interface Outside {
+export interface Ports {
   readonly clock: Clock
   readonly dice: Dice
   readonly log: MemoryLog
@@ -44,7 +44,7 @@ export class ConsumerProcess {
   fatal: unknown = null
   isStopping = false
 
-  constructor({ clock, dice, log, group, database, logger }: Outside) {
+  constructor({ clock, dice, log, group, database, logger }: Ports) {
     const life = new Life(clock)
     this.life = life
     this.worker = new Worker(

@@ -162,11 +162,11 @@ export class World {
     const clock = new LifeClock(this.clock)
     const random = this.#random.fork()
     const incarnation = ++this.#incarnation
-    const outside = {
+    const ports = {
       clock,
       random: random.next,
       exchange: {
-        askSource: () => this.#answer(clock, () => 'simulated'),
+        askExchangeIdentity: () => this.#answer(clock, () => 'simulated'),
         symbols: () =>
           this.#answer(clock, () => new Map(this.market.symbols.map((symbol) => [symbol, 'TRADING']))),
         fetchTrades: this.rest.fetchTrades(clock),
@@ -174,7 +174,7 @@ export class World {
       },
       kafka: this.kafka.access(clock, incarnation),
     }
-    const ingestion = new Ingestion(this.#config, outside, LOG)
+    const ingestion = new Ingestion(this.#config, ports, LOG)
     const overlapped = this.#lives.length > 0
     for (const other of this.#lives) other.overlapped = true
     const life = { clock, ingestion, incarnation, stopping: false, overlapped }

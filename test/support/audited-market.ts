@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import type { Database } from '../../src/foundation/store/database.ts'
 import { migrate } from '../../src/foundation/store/migrate.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
-import type { Audit } from '../../src/tools/verify/report-types.ts'
+import type { Report } from '../../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../../src/tools/verify/scope.ts'
 import { type AuditOptions, audit } from '../../src/tools/verify/verify.ts'
 import { createTestDatabase, type DatabaseKind } from './database.ts'
@@ -35,7 +35,7 @@ export interface AuditedMarket {
   readonly url: string
   readonly database: Database
   /** What an audit finds after changes, which are undone. */
-  auditAfter(changes: readonly string[], options?: Partial<AuditOptions>): Promise<Audit>
+  auditAfter(changes: readonly string[], options?: Partial<AuditOptions>): Promise<Report>
   drop(): Promise<void>
 }
 
@@ -48,7 +48,7 @@ export async function createAuditedMarket(kind: DatabaseKind): Promise<AuditedMa
     url: server.url,
     database,
     async auditAfter(changes, options = {}) {
-      let found: Audit | undefined
+      let found: Report | undefined
       await database
         .transaction(async (connection) => {
           for (const change of changes) await connection.query(change)
@@ -92,7 +92,7 @@ export function deadLetterSql(offset: number, payload: string, epoch = 0): strin
 }
 
 /** The failures that an audit found, as far as tests compare them. */
-export function failuresOf({ findings }: Audit) {
+export function failuresOf({ findings }: Report) {
   return findings
     .filter(({ severity }) => severity === 'failure')
     .map(({ check, kind, symbol, eventType, count, examples }) => ({

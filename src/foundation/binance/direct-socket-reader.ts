@@ -11,7 +11,7 @@ const SLAB_BYTES = 4 * READ_BYTES
  *
  * @see https://nodejs.org/docs/latest-v24.x/api/net.html#socketconnectoptions-connectlistener (`onread`)
  */
-export class DirectReading {
+export class DirectSocketReader {
   #slab = Buffer.alloc(0)
   #at = 0
   #reader: ((bytes: Buffer) => void) | null = null

@@ -3,16 +3,16 @@ import { WebSocket } from 'ws'
 import { TapelineError } from '../runtime/errors.ts'
 
 /** What an exchange is called that does not name itself: the real one. */
-export const LIVE_SOURCE = 'binance'
+export const LIVE_EXCHANGE = 'binance'
 
 /** The header by which our own exchanges name themselves in the WebSocket upgrade. */
-const SOURCE_HEADER = 'x-tapeline-source'
+const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 
 const HANDSHAKE_TIMEOUT_MS = 10_000
 
 /** What the exchange names itself in its answer to the upgrade. */
-export function sourceOf(response: IncomingMessage): string {
-  return response.headers[SOURCE_HEADER]?.toString() ?? LIVE_SOURCE
+export function exchangeIdentityOf(response: IncomingMessage): string {
+  return response.headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? LIVE_EXCHANGE
 }
 
 /** The error for an upgrade that was answered with an HTTP status. */
@@ -31,13 +31,13 @@ export function refusedUpgrade(url: string, statusCode: number): Error {
  *
  * @throws TapelineError `EXCHANGE` when it refuses this region; other errors when it cannot be reached
  */
-export async function askSource(baseUrl: string, signal: AbortSignal): Promise<string> {
+export async function askExchangeIdentity(baseUrl: string, signal: AbortSignal): Promise<string> {
   const url = `${baseUrl}/stream`
   const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: HANDSHAKE_TIMEOUT_MS })
   const { promise, resolve, reject } = Promise.withResolvers<string>()
   const abort = () => reject(signal.reason)
   signal.addEventListener('abort', abort, { once: true })
-  socket.once('upgrade', (response) => resolve(sourceOf(response)))
+  socket.once('upgrade', (response) => resolve(exchangeIdentityOf(response)))
   socket.once('unexpected-response', (request, response) => {
     request.destroy()
     reject(refusedUpgrade(url, response.statusCode ?? 0))

@@ -149,10 +149,10 @@ function interpretBare(value: Fields, text: string): Frame {
 
 /** The stamped message: the exchange's own bytes with the two receipt times appended. */
 export function withReceiptStamp(json: string, receiptMs: number, receiptUs: number): string {
-  return json.slice(0, -1) + receiptTail(receiptMs, receiptUs)
+  return json.slice(0, -1) + receiptSuffix(receiptMs, receiptUs)
 }
 
 /** What takes the place of the object's closing brace. */
-export function receiptTail(receiptMs: number, receiptUs: number): string {
+export function receiptSuffix(receiptMs: number, receiptUs: number): string {
   return `,"ingestion_timestamp":${receiptMs},"ingestion_timestamp_us":${receiptUs}}`
 }

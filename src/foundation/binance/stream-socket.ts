@@ -1,9 +1,9 @@
 import type { Socket, TcpNetConnectOpts } from 'node:net'
 import { type ClientOptions, WebSocket } from 'ws'
 import { describeError } from '../runtime/errors.ts'
-import { DirectReading } from './direct-socket-reader.ts'
-import { LIVE_SOURCE, refusedUpgrade, sourceOf } from './handshake.ts'
-import { PlainFrames } from './websocket-frames.ts'
+import { DirectSocketReader } from './direct-socket-reader.ts'
+import { exchangeIdentityOf, LIVE_EXCHANGE, refusedUpgrade } from './handshake.ts'
+import { WebSocketFrames } from './websocket-frames.ts'
 
 /** What a connection to the combined stream tells. After `onFailed` or `onClose` nothing comes any more. */
 export interface SocketEvents {
@@ -42,7 +42,7 @@ const CLOSE_TIMEOUT_MS = 1000
 
 /** Opens a WebSocket. */
 export const openSocket: OpenSocket = (url, events) => {
-  const reading = new DirectReading()
+  const reading = new DirectSocketReader()
   const options: ClientOptions & Pick<TcpNetConnectOpts, 'onread'> = {
     perMessageDeflate: false,
     maxPayload: MAX_FRAME_BYTES,
@@ -51,12 +51,12 @@ export const openSocket: OpenSocket = (url, events) => {
     onread: reading.options,
   }
   const socket = new WebSocket(url, options)
-  let source = LIVE_SOURCE
+  let source = LIVE_EXCHANGE
   let connection: Socket | null = null
   let isOpen = false
   let problem: unknown = null
   socket.once('upgrade', (response) => {
-    source = sourceOf(response)
+    source = exchangeIdentityOf(response)
     connection = response.socket
   })
   socket.once('unexpected-response', (request, response) => {
@@ -100,11 +100,15 @@ export const openSocket: OpenSocket = (url, events) => {
  * Reads the messages of an open WebSocket in place of `ws`, which still gets what is no plain message, and does all else. Were `ws`
  * to read its connection in another way than by one listener, it would read everything itself.
  */
-function readPlainFrames(connection: Socket, reading: DirectReading, onText: (text: Buffer) => void): void {
+function readPlainFrames(
+  connection: Socket,
+  reading: DirectSocketReader,
+  onText: (text: Buffer) => void,
+): void {
   const [reader, ...others] = connection.listeners('data')
   if (!isListener(reader) || others.length > 0) return
   const toReader = (bytes: Buffer) => reader.call(connection, bytes)
-  const frames = new PlainFrames({
+  const frames = new WebSocketFrames({
     onText,
     onControl: toReader,
     onOther(bytes) {

@@ -13,7 +13,7 @@ const END_SOON_BYTES = 1024
 
 const NO_BYTES = Buffer.alloc(0)
 
-export interface PlainFrameEvents {
+export interface WebSocketFrameEvents {
   /** A message. */
   onText(text: Buffer): void
   /** A ping or pong, as it stands on the wire. */
@@ -29,13 +29,13 @@ export interface PlainFrameEvents {
  *
  * @see https://www.rfc-editor.org/rfc/rfc6455#section-5.2
  */
-export class PlainFrames {
-  readonly #events: PlainFrameEvents
+export class WebSocketFrames {
+  readonly #events: WebSocketFrameEvents
   /** The beginning of a frame whose end has not come yet. */
   #rest: Buffer = NO_BYTES
   #isOther = false
 
-  constructor(events: PlainFrameEvents) {
+  constructor(events: WebSocketFrameEvents) {
     this.#events = events
   }
 

@@ -6,7 +6,7 @@ import {
   metadataV12,
 } from '@platformatic/kafka'
 import { TapelineError } from '../runtime/errors.ts'
-import { connectionRefusal } from './broker-errors.ts'
+import { kafkaConnectionError } from './broker-errors.ts'
 import { clientOptions, hasKafkaError } from './client.ts'
 import type { KafkaConnection } from './connection.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
@@ -72,7 +72,7 @@ export async function requireAccess(
       ]),
     )
   } catch (error) {
-    throw error instanceof TapelineError ? error : (connectionRefusal(error, connection, where) ?? error)
+    throw error instanceof TapelineError ? error : (kafkaConnectionError(error, connection, where) ?? error)
   } finally {
     await admin.close()
   }

@@ -99,7 +99,7 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
  *
  * @param where what was being done, and with what, for the message: `Kafka at kafka:9092`
  */
-export function kafkaRefusal(error: unknown, where: string): TapelineError | null {
+export function kafkaSecurityError(error: unknown, where: string): TapelineError | null {
   for (const one of allWithin(error)) {
     if (one instanceof TapelineError) return one.code === 'ACCESS' ? one : null
     const refusal = BY_CODE[codeOf(one, 'apiId')] ?? BY_CODE[codeOf(one, 'code')] ?? byKind(one)
@@ -114,7 +114,7 @@ export function kafkaRefusal(error: unknown, where: string): TapelineError | nul
 
 /** One line about an error of Kafka's client: the refusal and its fix where it is one, else what went wrong. */
 export function describeKafkaError(error: unknown): string {
-  const refusal = kafkaRefusal(error, 'Kafka')
+  const refusal = kafkaSecurityError(error, 'Kafka')
   return refusal === null ? describeError(error) : `${refusal.message}. ${refusal.fix}`
 }
 
@@ -140,12 +140,12 @@ function byKind(error: Error): Refusal | undefined {
  *
  * @returns null when the error is no such matter
  */
-export function connectionRefusal(
+export function kafkaConnectionError(
   error: unknown,
   { tls, sasl }: KafkaConnection,
   where: string,
 ): TapelineError | null {
-  const refusal = kafkaRefusal(error, where)
+  const refusal = kafkaSecurityError(error, where)
   if (refusal !== null) return refusal
   const all = allWithin(error)
   if (tls === null && all.some((one) => one instanceof UserError)) return asError(NEEDS_TLS, where, error)

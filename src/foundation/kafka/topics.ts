@@ -2,7 +2,7 @@ import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
 import { withOrigin } from '../settings/origin.ts'
-import { connectionRefusal } from './broker-errors.ts'
+import { kafkaConnectionError } from './broker-errors.ts'
 import { clientOptions, hasKafkaError } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
 
@@ -105,7 +105,7 @@ async function lookAtTopics(
   } catch (error) {
     const brokers = withOrigin(settings, 'KAFKA_BROKERS', settings.KAFKA_BROKERS.join())
     const where = `Topics ${failed} on ${brokers}`
-    const refusal = connectionRefusal(error, connection, where)
+    const refusal = kafkaConnectionError(error, connection, where)
     if (refusal !== null) throw refusal
     if (hasKafkaError(error, 'INVALID_REPLICATION_FACTOR')) throw tooFewBrokers(settings, where, error)
     throw new TapelineError('KAFKA', `${where}: ${describeError(error)}`, {

@@ -32,7 +32,7 @@ const LOGIN: Readonly<Record<string, readonly [what: string, fix: string]>> = {
  *
  * @param where without a password: `host:port`
  */
-export function databaseRefusal(error: unknown, where: string): TapelineError | null {
+export function databaseConnectionError(error: unknown, where: string): TapelineError | null {
   if (!(error instanceof Error) || error instanceof TapelineError) return null
   const code: unknown = Reflect.get(error, 'code')
   const fault = certificateFault(code)

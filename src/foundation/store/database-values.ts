@@ -1,7 +1,7 @@
 import type { Queryable } from './database.ts'
 
 /** What an operator asks of the database as a whole. */
-export interface DatabaseFigures {
+export interface DatabaseValues {
   /** Of this database, indexes included. */
   readonly sizeBytes: number
   /** Rows of the ledger, by event type, status and cause. */
@@ -16,7 +16,7 @@ export interface DatabaseFigures {
 }
 
 /** How much disk is free is not in it: SQL cannot see that. */
-export async function databaseFigures(database: Queryable): Promise<DatabaseFigures> {
+export async function databaseValues(database: Queryable): Promise<DatabaseValues> {
   const { rows: sizes } = await database.query<{ size: string; letters: string }>(
     `SELECT pg_database_size(current_database()) AS size,
        (SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL) AS letters`,

@@ -1,15 +1,15 @@
 import type { Queryable } from './database.ts'
 
 /** The exchange this database's data came from; null while it holds none. */
-export async function readSource(connection: Queryable): Promise<string | null> {
+export async function readExchangeIdentity(connection: Queryable): Promise<string | null> {
   const { rows } = await connection.query<{ value: string }>("SELECT value FROM meta WHERE key = 'source'")
   return rows[0]?.value ?? null
 }
 
 /** Marks the database, unless it is marked already. @returns the mark that it now has */
-export async function markSource(connection: Queryable, source: string): Promise<string> {
+export async function markExchangeIdentity(connection: Queryable, source: string): Promise<string> {
   await connection.query("INSERT INTO meta (key, value) VALUES ('source', $1) ON CONFLICT DO NOTHING", [
     source,
   ])
-  return (await readSource(connection)) ?? source
+  return (await readExchangeIdentity(connection)) ?? source
 }

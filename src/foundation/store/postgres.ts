@@ -1,6 +1,6 @@
 import { Pool, type PoolClient } from 'pg'
 import { sleep } from '../runtime/backoff.ts'
-import { databaseRefusal } from './connection-errors.ts'
+import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
 import { copyIn } from './copy-in.ts'
 import type { Database, QueryAnswer } from './database.ts'
@@ -55,7 +55,7 @@ export function openPostgres(options: PostgresOptions): Database {
   pool.on('connect', (client) => client.on('error', alreadyReported))
   const { host } = new URL(options.url)
   const refused = (error: unknown): never => {
-    throw databaseRefusal(error, host) ?? error
+    throw databaseConnectionError(error, host) ?? error
   }
   return {
     query: <Row>(text: string, values?: readonly unknown[], name?: string) =>

@@ -1,5 +1,5 @@
 import { Client } from 'pg'
-import { databaseRefusal } from './connection-errors.ts'
+import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
 
 declare module 'pg' {
@@ -66,7 +66,7 @@ export class TextReader {
       if (rowCount === 1) await client.query('SET LOCAL ROLE tapeline_reader')
     } catch (error) {
       await client.end()
-      throw databaseRefusal(error, new URL(options.url).host) ?? error
+      throw databaseConnectionError(error, new URL(options.url).host) ?? error
     }
     return new TextReader(client)
   }

@@ -26,7 +26,7 @@ interface Run {
 }
 
 /** What was tried for one gap, and when it is tried again. Specification: B2, B3, B7. */
-export class GapTrial {
+export class BackfillAttempt {
   /** Of the monotonic clock. */
   retryAtMs = 0
   #failures = 0

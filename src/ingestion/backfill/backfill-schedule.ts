@@ -1,21 +1,21 @@
 import type { IdGap } from '../continuity/gap-ledger.ts'
-import { GapTrial } from './backfill-attempt.ts'
+import { BackfillAttempt } from './backfill-attempt.ts'
 import { Heap } from './heap.ts'
 
 /** A gap that is being looked for. */
 export interface GapTask {
   readonly gap: IdGap
-  readonly trial: GapTrial
+  readonly attempt: BackfillAttempt
 }
 
 /**
  * Which gap is next: the smallest of those that are due. Thousands may be open, so none of this looks at all of them.
  */
-export class GapAgenda {
+export class BackfillSchedule {
   readonly #isOpen: (gap: IdGap) => boolean
   readonly #tasks = new Map<string, GapTask>()
   readonly #due = new Heap<GapTask>((one, other) => size(one.gap) < size(other.gap))
-  readonly #later = new Heap<GapTask>((one, other) => one.trial.retryAtMs < other.trial.retryAtMs)
+  readonly #later = new Heap<GapTask>((one, other) => one.attempt.retryAtMs < other.attempt.retryAtMs)
 
   constructor(isOpen: (gap: IdGap) => boolean) {
     this.#isOpen = isOpen
@@ -25,14 +25,14 @@ export class GapAgenda {
   add(gap: IdGap): void {
     const known = this.#tasks.get(gap.gap_id)?.gap
     if (known !== undefined && isSame(known, gap)) return
-    const task = { gap, trial: new GapTrial() }
+    const task = { gap, attempt: new BackfillAttempt() }
     this.#tasks.set(gap.gap_id, task)
     this.#due.push(task)
   }
 
   /** Takes the next out, to be put back when it is still open; null when none is due. */
   take(nowMs: number): GapTask | null {
-    for (let task = this.#later.first; task !== undefined && task.trial.retryAtMs <= nowMs; ) {
+    for (let task = this.#later.first; task !== undefined && task.attempt.retryAtMs <= nowMs; ) {
       this.#later.pop()
       this.#due.push(task)
       task = this.#later.first
@@ -47,7 +47,7 @@ export class GapAgenda {
   /** Puts a task back that was taken; with a gap that is closed its trial goes. */
   putBack(task: GapTask, nowMs: number): void {
     if (!this.isCurrent(task)) this.#forget(task)
-    else if (task.trial.retryAtMs <= nowMs) this.#due.push(task)
+    else if (task.attempt.retryAtMs <= nowMs) this.#due.push(task)
     else this.#later.push(task)
   }
 
@@ -58,7 +58,7 @@ export class GapAgenda {
 
   /** When the next is due; null when nothing waits for a time. */
   get nextDueMs(): number | null {
-    return this.#later.first?.trial.retryAtMs ?? null
+    return this.#later.first?.attempt.retryAtMs ?? null
   }
 
   #forget(task: GapTask): void {

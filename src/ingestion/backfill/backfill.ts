@@ -7,7 +7,7 @@ import { Wake } from '../../foundation/runtime/wake.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { GapLedger, IdGap } from '../continuity/gap-ledger.ts'
 import type { Negative } from './backfill-attempt.ts'
-import { GapAgenda, type GapTask } from './backfill-schedule.ts'
+import { BackfillSchedule, type GapTask } from './backfill-schedule.ts'
 import type { RestCaller } from './rest-caller.ts'
 
 export interface BackfillOptions {
@@ -41,7 +41,7 @@ export class Backfill {
   readonly #ports: BackfillPorts
   readonly #ledger: GapLedger
   readonly #log: Logger
-  readonly #agenda: GapAgenda
+  readonly #schedule: BackfillSchedule
   readonly #wake: Wake
   readonly #stopping = new AbortController()
   #running: Promise<void> | null = null
@@ -55,7 +55,7 @@ export class Backfill {
     this.#ports = ports
     this.#ledger = ledger
     this.#log = log
-    this.#agenda = new GapAgenda((gap) => ledger.isOpen(gap))
+    this.#schedule = new BackfillSchedule((gap) => ledger.isOpen(gap))
     this.#wake = new Wake(options.clock)
   }
 
@@ -86,25 +86,25 @@ export class Backfill {
     const { clock } = this.#options
     while (!signal.aborted) {
       this.#readNews()
-      const task = this.#agenda.take(clock.monotonicMs())
+      const task = this.#schedule.take(clock.monotonicMs())
       try {
         if (task === null) await this.#untilDue()
         else await this.#work(task)
       } catch (error) {
         if (!signal.aborted) throw error
       }
-      if (task !== null) this.#agenda.putBack(task, clock.monotonicMs())
+      if (task !== null) this.#schedule.putBack(task, clock.monotonicMs())
     }
   }
 
   #readNews(): void {
     if (!this.#hasNews) return
     this.#hasNews = false
-    for (const gap of this.#ledger.openGaps) this.#agenda.add(gap)
+    for (const gap of this.#ledger.openGaps) this.#schedule.add(gap)
   }
 
   async #untilDue(): Promise<void> {
-    const { nextDueMs } = this.#agenda
+    const { nextDueMs } = this.#schedule
     if (nextDueMs === null) return this.#wake.wait()
     return this.#wake.wait(Math.max(1, nextDueMs - this.#options.clock.monotonicMs()))
   }
@@ -119,40 +119,40 @@ export class Backfill {
     if (rest.isRefused) return this.#giveUp(task, next, 'the exchange refuses this region')
     if (countIds(missing) > maxIds) return this.#giveUp(task, { from: next.from, to: gap.to_id }, 'too large')
     await this.#ports.whenRoom(signal)
-    if (!this.#agenda.isCurrent(task)) return
+    if (!this.#schedule.isCurrent(task)) return
     const limit = Math.min(REST_LIMIT, next.to - next.from + 1)
     const request = { type: gap.event_type, symbol: gap.symbol, fromId: next.from, limit }
     const answer = await rest.ask(request, 'patient', signal)
     // Meanwhile the gap may have closed, or the exchange begun its ids anew: the answer would be of other trades.
-    if (this.#agenda.isCurrent(task)) await this.#take(task, next, answer)
+    if (this.#schedule.isCurrent(task)) await this.#take(task, next, answer)
   }
 
   async #take(task: GapTask, next: IdRange, answer: RestOutcome): Promise<void> {
-    const { trial, gap } = task
+    const { attempt, gap } = task
     const { backoff, clock, random } = this.#options
     switch (answer.kind) {
       case 'rows':
         return this.#takeRows(task, next, answer.rows)
       case 'wait':
       case 'refused':
-        return trial.interrupted()
+        return attempt.interrupted()
       case 'rejected':
         return this.#negative(task, next, 'rejected', answer.reason, answer.reason)
       case 'failed':
-        trial.failed(clock.monotonicMs(), backoff, random())
+        attempt.failed(clock.monotonicMs(), backoff, random())
         this.#log.warn({ gap: gap.gap_id }, `Backfill failed, trying again: ${answer.reason}`)
     }
   }
 
   async #takeRows(task: GapTask, next: IdRange, rows: readonly RestTrade[]): Promise<void> {
-    const { gap, trial } = task
+    const { gap, attempt } = task
     const run = contiguousFrom(next.from, rows).filter(({ id }) => id <= next.to)
     if (run.length > 0) {
       // What a live event has brought meanwhile is not sent again.
       const wanted = within(this.#ports.missingIn(gap), run)
       if (wanted.length > 0) this.#ports.forward(gap, wanted)
       this.backfilled += wanted.length
-      return trial.succeeded()
+      return attempt.succeeded()
     }
     const first = rows.find(({ id }) => id > next.from)
     if (first === undefined) return this.#negative(task, next, 'empty', `from ${next.from}`)
@@ -172,7 +172,7 @@ export class Backfill {
     const { clock, backoff, random } = this.#options
     // A live event has come meanwhile: the answer was to another question.
     if (this.#missingOf(task.gap, lost) < lost.to - lost.from + 1) return
-    const isBelieved = task.trial.negative(kind, answer, clock.monotonicMs(), backoff, random())
+    const isBelieved = task.attempt.negative(kind, answer, clock.monotonicMs(), backoff, random())
     if (isBelieved) await this.#giveUp(task, lost, reason)
   }
 
@@ -182,18 +182,18 @@ export class Backfill {
     // What lies before the lost ids is said to be filled with them.
     await this.#acknowledged()
     // A live event that has come meanwhile is neither lost nor acknowledged: looked at anew.
-    if (!this.#agenda.isCurrent(task) || this.#missingOf(gap, lost) !== missing) return
+    if (!this.#schedule.isCurrent(task) || this.#missingOf(gap, lost) !== missing) return
     this.#log.error(
       { symbol: gap.symbol, type: gap.event_type, ...lost, reason },
       'Ids are lost: they cannot be had from the exchange',
     )
     const rest = this.#ledger.unrecoverable(gap, lost, reason)
-    if (rest !== null) this.#agenda.add(rest)
+    if (rest !== null) this.#schedule.add(rest)
   }
 
   async #finish(task: GapTask): Promise<void> {
     await this.#acknowledged()
-    if (this.#agenda.isCurrent(task)) this.#ledger.filled(task.gap)
+    if (this.#schedule.isCurrent(task)) this.#ledger.filled(task.gap)
   }
 
   async #acknowledged(): Promise<void> {

@@ -22,7 +22,7 @@ interface Call {
 }
 
 /** What was asked of REST and what it answered; counts since the start. */
-export interface RestFigures {
+export interface RestMetricValues {
   /** By `ok`, an HTTP status, `rejected` or `failed`. */
   readonly answers: Readonly<Record<string, number>>
   /** Requests that wait for their turn. */
@@ -69,7 +69,7 @@ export class RestCaller {
     return this.#refusals >= REFUSALS && this.#clock.monotonicMs() < this.#refusedUntilMs
   }
 
-  figures(): RestFigures {
+  metricValues(): RestMetricValues {
     const nowMs = this.#clock.monotonicMs()
     return {
       answers: { ...this.#answers },

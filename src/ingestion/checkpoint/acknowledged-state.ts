@@ -24,7 +24,7 @@ export type SymbolMemory = Pick<Checkpoint, 'trade' | 'aggTrade' | 'bookTicker' 
  * acknowledgements while ingestion runs, and of a checkpoint and the topics behind it when it starts: by the same
  * code, in any order, to the same end. A checkpoint may speak of nothing else. Specification: C1, C2.
  */
-export class Acknowledged {
+export class AcknowledgedState {
   readonly #symbols = new Map<string, SymbolState>()
   readonly #nextOffsets = new Map<string, number>()
 

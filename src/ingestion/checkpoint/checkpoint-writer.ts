@@ -3,7 +3,7 @@ import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { OutgoingMessage } from '../messages/outgoing-message.ts'
-import type { Acknowledged } from './acknowledged-state.ts'
+import type { AcknowledgedState } from './acknowledged-state.ts'
 import { type Checkpoint, checkpointText } from './checkpoint.ts'
 
 /**
@@ -28,7 +28,7 @@ export interface CheckpointWriterOptions {
 /** Writes what is acknowledged, by symbol, into the compacted topic. Specification: C1 to C4. */
 export class CheckpointWriter {
   readonly #options: CheckpointWriterOptions
-  readonly #acknowledged: Acknowledged
+  readonly #acknowledged: AcknowledgedState
   readonly #send: (message: OutgoingMessage) => void
   readonly #writtenAtMs = new Map<string, number>()
   /** Symbols whose last checkpoint is not acknowledged: another would only grow the queue. */
@@ -36,7 +36,7 @@ export class CheckpointWriter {
 
   constructor(
     options: CheckpointWriterOptions,
-    acknowledged: Acknowledged,
+    acknowledged: AcknowledgedState,
     send: (message: OutgoingMessage) => void,
   ) {
     this.#options = options

@@ -4,15 +4,15 @@ import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
 import type { EventMark } from '../messages/outgoing-message.ts'
-import { Acknowledged } from './acknowledged-state.ts'
+import { AcknowledgedState } from './acknowledged-state.ts'
 import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
 
 /**
  * Puts together what Kafka knows of the symbols: their checkpoints, of which the newest counts, and on top of each the
  * messages that stand behind it in the topics of events and of the ledger.
  */
-export class Replay {
-  readonly memory = new Acknowledged()
+export class RecoveryFold {
+  readonly memory = new AcknowledgedState()
   readonly #wanted: ReadonlySet<string>
   readonly #partitionsOf: (topic: string) => number
   readonly #checkpoints = new Map<string, Checkpoint>()
@@ -21,7 +21,7 @@ export class Replay {
   /** The processes that wrote the checkpoints. */
   readonly instances = new Set<string>()
   /** Messages taken from the topics behind the checkpoints. */
-  replayed = 0
+  recoveredMessages = 0
 
   constructor(symbols: readonly string[], partitionsOf: (topic: string) => number) {
     this.#wanted = new Set(symbols)
@@ -58,14 +58,14 @@ export class Replay {
     if (!this.#isBehind(symbol, topic, offset)) return
     const mark = markOf(value, Number(headerText(headers, HEADER.epoch) ?? 0))
     if (mark?.symbol !== symbol) return
-    this.replayed++
+    this.recoveredMessages++
     this.memory.event(mark)
   }
 
   readonly gap = (topic: string, { offset, value }: FetchedMessage): void => {
     const gap = parseGap(value)
     if (gap === null || !this.#isBehind(gap.symbol, topic, offset)) return
-    this.replayed++
+    this.recoveredMessages++
     this.memory.gap(gap)
   }
 

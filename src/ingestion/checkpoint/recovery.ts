@@ -1,18 +1,18 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
-import type { Acknowledged } from './acknowledged-state.ts'
-import { Replay } from './recovery-fold.ts'
+import type { AcknowledgedState } from './acknowledged-state.ts'
+import { RecoveryFold } from './recovery-fold.ts'
 
 /** What the topics know of the symbols of this instance. */
 export interface Recovered {
-  readonly memory: Acknowledged
+  readonly memory: AcknowledgedState
   /** The end of each partition when it was read, by `topic:partition`. */
   readonly ends: ReadonlyMap<string, number>
   /** The processes that wrote its checkpoints. */
   readonly instances: ReadonlySet<string>
   /** Messages that were replayed behind the checkpoints. */
-  readonly replayed: number
+  readonly recoveredMessages: number
 }
 
 const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
@@ -32,7 +32,7 @@ export async function recover(
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
-    const replay = new Replay(symbols, (topic) => metadata.get(topic)?.partitions ?? 1)
+    const replay = new RecoveryFold(symbols, (topic) => metadata.get(topic)?.partitions ?? 1)
     const ends = new Map(ranges.map(({ topic, partition, end }) => [`${topic}:${partition}`, end]))
     for (const { topic, partition, start, end } of ranges.filter(
       ({ topic }) => topic === names.checkpoints,
@@ -49,8 +49,8 @@ export async function recover(
       const onMessage = topic === names.gaps ? replay.gap : replay.event
       await readPartition(fetcher, { topic, partition, from, end }, (message) => onMessage(topic, message))
     }
-    const { memory, instances, replayed } = replay
-    return { memory, ends, instances, replayed }
+    const { memory, instances, recoveredMessages } = replay
+    return { memory, ends, instances, recoveredMessages }
   } finally {
     await fetcher.close()
   }

@@ -1,7 +1,7 @@
 import type { Clock } from '../../foundation/runtime/clock.ts'
 
 /** A process that was stopped, or hung, for longer holds frames in kernel buffers that would be stamped too late. */
-const STANDSTILL_LIMIT_MS = 5000
+const FREEZE_LIMIT_MS = 5000
 
 const TICK_MS = 1000
 
@@ -9,10 +9,10 @@ const TICK_MS = 1000
  * Notices that this process stood still. After a stop, Node may run the callbacks of sockets before those of timers, so
  * both are to ask: each frame before it is stamped, and a timer for when no frame comes. Specification: P2.
  */
-export class Standstill {
+export class FreezeDetector {
   readonly #clock: Clock
   readonly #onTick: () => void
-  readonly #onStandstill: (stoodMs: number) => void
+  readonly #onFreeze: (stoodMs: number) => void
   #tickedAtMs: number
   #cancel: (() => void) | null = null
 
@@ -20,10 +20,10 @@ export class Standstill {
    * @param onTick called every second
    * @param onStandstill called with how long it stood, in milliseconds
    */
-  constructor(clock: Clock, onTick: () => void, onStandstill: (stoodMs: number) => void) {
+  constructor(clock: Clock, onTick: () => void, onFreeze: (stoodMs: number) => void) {
     this.#clock = clock
     this.#onTick = onTick
-    this.#onStandstill = onStandstill
+    this.#onFreeze = onFreeze
     this.#tickedAtMs = clock.monotonicMs()
   }
 
@@ -40,8 +40,8 @@ export class Standstill {
   /** Whether it has just stood still, as far as is known before the next tick. */
   hasJustEnded(): boolean {
     const stoodMs = this.#clock.monotonicMs() - this.#tickedAtMs - TICK_MS
-    if (stoodMs < STANDSTILL_LIMIT_MS) return false
-    this.#onStandstill(stoodMs)
+    if (stoodMs < FREEZE_LIMIT_MS) return false
+    this.#onFreeze(stoodMs)
     return true
   }
 

@@ -3,7 +3,7 @@
  * read, and stamped, later. Grows while paused and decays as fast while reading, so that many short pauses count like one
  * long one. Times are milliseconds of the monotonic clock.
  */
-export class PauseDebt {
+export class PauseBudget {
   #debtMs = 0
   #atMs: number
   #paused = false

@@ -32,7 +32,7 @@ interface Treatment {
  * Watches the streams of one connection for single ones that go quiet while others flow, and acts: renews the
  * subscription first, and the connection when that did not help. Specification: W1 to W5.
  */
-export class StallWatch {
+export class StallDetector {
   readonly #streams: readonly string[]
   readonly #rates: StreamRates
   readonly #remedies: StallRemedies

@@ -1,7 +1,7 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { type GapLedger, type IdGap, REASON_RESET } from './gap-ledger.ts'
-import { QuoteOrder } from './quote-sequence.ts'
+import { QuoteSequence } from './quote-sequence.ts'
 import { type Observed, Sequence } from './sequence.ts'
 
 /** An event of a stream, as far as continuity is concerned; `receiptMs` is its stamp. */
@@ -26,7 +26,7 @@ interface StreamState<Event extends StreamEvent> {
   readonly symbol: string
   readonly type: EventType
   readonly sequence: Sequence<Event>
-  readonly quotes: QuoteOrder
+  readonly quotes: QuoteSequence
   /** Receipt of the last event; null before the first of all. */
   lastReceiptMs: number | null
   /** Why events may be missing before the next one. */
@@ -58,7 +58,7 @@ export class Continuity<Event extends StreamEvent> {
       symbol,
       type,
       sequence: new Sequence(isQuote ? undefined : { epoch, last, lastTimeMs, holes }),
-      quotes: new QuoteOrder(isQuote ? last : null),
+      quotes: new QuoteSequence(isQuote ? last : null),
       lastReceiptMs: isQuote && last !== null ? lastTimeMs : null,
       interruption: 'restart',
     })
@@ -126,7 +126,7 @@ export class Continuity<Event extends StreamEvent> {
       symbol,
       type,
       sequence: new Sequence(),
-      quotes: new QuoteOrder(),
+      quotes: new QuoteSequence(),
       lastReceiptMs: null,
       interruption: null,
     }

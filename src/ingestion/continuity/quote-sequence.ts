@@ -8,7 +8,7 @@ const REMEMBERED = 8192
  * The order of one bookTicker stream. Update ids rise with holes, so nothing is ever known to be missing; only
  * those that were forwarded are duplicates.
  */
-export class QuoteOrder {
+export class QuoteSequence {
   #last: number | null
   /** Rising; up to twice as many as are meant to be, so that the oldest are dropped seldom and all at once. */
   #recent: number[] = []

@@ -2,7 +2,7 @@
 export const HOLD_LIMIT_MS = 5000
 
 /** A connection, as far as its part in the streams is concerned. Times are of the monotonic clock. */
-export interface Source {
+export interface MergedConnection {
   readonly id: number
   /** Its first event of any stream; infinite before. */
   flowingMs: number
@@ -15,8 +15,8 @@ export interface Source {
 }
 
 /** One connection's part in a stream. */
-export interface Leg {
-  readonly source: Source
+export interface ConnectionStream {
+  readonly source: MergedConnection
   /** Since when the exchange has it subscribed; infinite while that is asked for and not confirmed. */
   subscribedMs: number
   /** The highest id it has delivered of this stream; null before the first. */
@@ -31,7 +31,7 @@ export interface Leg {
   joining: boolean
 }
 
-export function newSource(id: number): Source {
+export function newMergedConnection(id: number): MergedConnection {
   return {
     id,
     flowingMs: Number.POSITIVE_INFINITY,
@@ -41,30 +41,39 @@ export function newSource(id: number): Source {
   }
 }
 
-export function newLeg(source: Source, subscribedMs: number, joining: boolean): Leg {
+export function newConnectionStream(
+  source: MergedConnection,
+  subscribedMs: number,
+  joining: boolean,
+): ConnectionStream {
   const lastMs = Number.NEGATIVE_INFINITY
   return { source, subscribedMs, last: null, past: null, lastMs, first: null, generation: -1, joining }
 }
 
 /** Since when it counts as delivering: its connection has delivered something, and the stream is subscribed on it. */
-export function liveSinceMs({ source, subscribedMs }: Leg): number {
+export function liveSinceMs({ source, subscribedMs }: ConnectionStream): number {
   return Math.max(source.flowingMs, subscribedMs)
 }
 
 /** It counts as delivering, and is not silent for longer than the stream's way. */
-export function isLive(leg: Leg, nowMs: number, patienceMs: number): boolean {
+export function isLive(leg: ConnectionStream, nowMs: number, patienceMs: number): boolean {
   const sinceMs = liveSinceMs(leg)
   return sinceMs < Number.POSITIVE_INFINITY && nowMs - Math.max(leg.lastMs, sinceMs) <= patienceMs
 }
 
 /** The ids of its stream have begun anew: how far it had got means nothing any more. */
-export function beginLegAnew(leg: Leg, isThere: boolean): void {
+export function beginLegAnew(leg: ConnectionStream, isThere: boolean): void {
   leg.past = isThere ? null : leg.last
   leg.last = null
 }
 
 /** Takes an event into account, and whom its connection has met by it. */
-export function noteDelivery(leg: Leg, id: number, nowMs: number, legs: Iterable<Leg>): void {
+export function noteDelivery(
+  leg: ConnectionStream,
+  id: number,
+  nowMs: number,
+  legs: Iterable<ConnectionStream>,
+): void {
   const { source } = leg
   source.flowingMs = Math.min(source.flowingMs, nowMs)
   source.heardMs = nowMs
@@ -93,7 +102,12 @@ export function noteDelivery(leg: Leg, id: number, nowMs: number, legs: Iterable
  * Whether nothing of a stream is lost between a leg that ends and one that stays: the one that stays is live, began
  * before the other did or has met it, and was not silent while the other still delivered.
  */
-export function takesOver(staying: Leg, ending: Leg, nowMs: number, patienceMs: number): boolean {
+export function takesOver(
+  staying: ConnectionStream,
+  ending: ConnectionStream,
+  nowMs: number,
+  patienceMs: number,
+): boolean {
   if (!isLive(staying, nowMs, patienceMs)) return false
   const isOlder = liveSinceMs(staying) <= liveSinceMs(ending)
   return (

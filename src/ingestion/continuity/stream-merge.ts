@@ -2,14 +2,14 @@ import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { StreamEvent } from './continuity.ts'
 import {
   beginLegAnew,
+  type ConnectionStream,
   HOLD_LIMIT_MS,
   isLive,
-  type Leg,
   liveSinceMs,
-  newLeg,
-  newSource,
+  type MergedConnection,
+  newConnectionStream,
+  newMergedConnection,
   noteDelivery,
-  type Source,
   takesOver,
 } from './stream-connections.ts'
 
@@ -22,7 +22,7 @@ interface Held<Event> {
 }
 
 interface StreamState<Event> {
-  readonly legs: Map<number, Leg>
+  readonly legs: Map<number, ConnectionStream>
   /** The highest id that was passed on; null before the first. */
   last: number | null
   /** Rising by id. */
@@ -40,7 +40,7 @@ export class StreamMerge<Event extends StreamEvent> {
   readonly #patienceMs: (stream: string) => number
   readonly #interrupted: (stream: string) => void
   readonly #streams = new Map<string, StreamState<Event>>()
-  readonly #sources = new Map<number, Source>()
+  readonly #sources = new Map<number, MergedConnection>()
   #cancelTimer: (() => void) | null = null
   /** Events that are being held. */
   held = 0
@@ -75,7 +75,7 @@ export class StreamMerge<Event extends StreamEvent> {
    */
   opened(connection: number, streams: readonly string[], later: readonly string[] = []): string[] {
     const nowMs = this.#clock.monotonicMs()
-    const source = newSource(connection)
+    const source = newMergedConnection(connection)
     const unconfirmed = new Set(later)
     this.#sources.set(connection, source)
     return streams.filter((stream) => {
@@ -84,7 +84,7 @@ export class StreamMerge<Event extends StreamEvent> {
       const alone = ![...state.legs.values()].some((leg) => isLive(leg, nowMs, patienceMs))
       const subscribedMs = unconfirmed.has(stream) ? Number.POSITIVE_INFINITY : nowMs
       // Two that open together wait for each other too.
-      state.legs.set(connection, newLeg(source, subscribedMs, state.legs.size > 0))
+      state.legs.set(connection, newConnectionStream(source, subscribedMs, state.legs.size > 0))
       return alone
     })
   }

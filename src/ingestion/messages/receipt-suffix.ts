@@ -1,4 +1,4 @@
-import { receiptTail } from '../../foundation/binance/stream-frame.ts'
+import { receiptSuffix } from '../../foundation/binance/stream-frame.ts'
 import type { ReceiptStamp } from './receipt-stamp.ts'
 
 /** Of milliseconds since the Unix epoch from 2001 to 2286, and of microseconds. */
@@ -13,8 +13,8 @@ const GROUP = 10 ** GROUP_DIGITS
 const ZERO = 0x30
 
 /** Writes what takes the place of an event's closing brace: digits over those of the event before, and no text made of them. */
-export class ReceiptTail {
-  readonly #bytes = Buffer.from(receiptTail(FIRST_MS, FIRST_MS * 1000))
+export class ReceiptSuffix {
+  readonly #bytes = Buffer.from(receiptSuffix(FIRST_MS, FIRST_MS * 1000))
   readonly #usEnd = this.#bytes.length - 1
   readonly #msEnd = this.#bytes.indexOf(',', 1)
   #ms = FIRST_MS
@@ -22,7 +22,7 @@ export class ReceiptTail {
   /** @returns bytes that hold until the next are asked for */
   of({ ms, us }: ReceiptStamp): Uint8Array {
     const latest = Math.max(ms, Math.floor(us / 1000))
-    if (Math.min(ms, us / 1000) < FIRST_MS || latest >= END_MS) return Buffer.from(receiptTail(ms, us))
+    if (Math.min(ms, us / 1000) < FIRST_MS || latest >= END_MS) return Buffer.from(receiptSuffix(ms, us))
     if (ms !== this.#ms) this.#write(ms, this.#msEnd - MS_DIGITS, this.#msEnd)
     this.#ms = ms
     this.#write(us, this.#usEnd - US_DIGITS, this.#usEnd)

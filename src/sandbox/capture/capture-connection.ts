@@ -11,7 +11,7 @@ const CLOSE_TIMEOUT_MS = 1_000
 const SILENCE_LIMIT_MS = 60_000
 /** The exchange takes 5 messages a second, pongs included. */
 const SUBSCRIBE_INTERVAL_MS = 350
-const SOURCE_HEADER = 'x-tapeline-source'
+const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 
 export interface CaptureConnectionEvents {
   /** @param source what the exchange names itself: `binance` unless it is one of our own */
@@ -104,7 +104,7 @@ export class CaptureConnection {
       reject(refusal(this.#plan.url, response.statusCode ?? 0))
     })
     socket.once('upgrade', (response) => {
-      this.#events.onOpen(response.headers[SOURCE_HEADER]?.toString() ?? 'binance')
+      this.#events.onOpen(response.headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? 'binance')
     })
     socket.once('open', () => {
       if (this.#isPaused) socket.pause()

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { describeExit, type RunningProcess } from '../processes/child-process.ts'
-import { shownPath } from '../processes/display-path.ts'
+import { displayPath } from '../processes/display-path.ts'
 import { spawnNode } from '../processes/node-child.ts'
 import { EMBEDDED_DATABASE } from '../processes/program-files.ts'
 
@@ -67,7 +67,7 @@ async function listening(
   const ended = running.exited.then((exit) => ({
     type: 'failed' as const,
     message: `it ended (${describeExit(exit)})`,
-    fix: `See ${shownPath(options.logFile)}.`,
+    fix: `See ${displayPath(options.logFile)}.`,
   }))
   const first = await Promise.race([message, ended])
   options.signal?.throwIfAborted()

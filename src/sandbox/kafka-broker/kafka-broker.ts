@@ -7,7 +7,7 @@ import { Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { describeExit, type Exit, type RunningProcess, runningProcess } from '../processes/child-process.ts'
-import { shownPath } from '../processes/display-path.ts'
+import { displayPath } from '../processes/display-path.ts'
 import { freePort, isPortFree } from '../processes/free-ports.ts'
 import { readJson, writeJson } from '../processes/json-file.ts'
 import { identify, isIdentity, isRunning } from '../processes/process-identity.ts'
@@ -112,7 +112,7 @@ function refuseWhileRunning(dataDir: string): void {
   if (!isIdentity(broker) || !isRunning(broker)) return
   throw new TapelineError(
     'ENVIRONMENT',
-    `${shownPath(dataDir)} is in use by a Kafka broker, process ${broker.pid}`,
+    `${displayPath(dataDir)} is in use by a Kafka broker, process ${broker.pid}`,
     {
       fix: `Stop it (kill ${broker.pid}), or set DATA_DIR to another directory.`,
     },
@@ -186,7 +186,7 @@ async function answering(
         'ENVIRONMENT',
         `Kafka does not answer at ${brokers} within ${READY_TIMEOUT_MS / 1000} s`,
         {
-          fix: `See ${shownPath(kafkaPaths(dataDir).log)}; if the machine is short of memory or disk, free some.`,
+          fix: `See ${displayPath(kafkaPaths(dataDir).log)}; if the machine is short of memory or disk, free some.`,
         },
       )
     }
@@ -226,7 +226,7 @@ async function brokerEnded(what: string, exit: Exit, dataDir: string): Promise<T
   const { log } = kafkaPaths(dataDir)
   const reason = lastMeaningfulLine(await readFile(log, 'utf8'))
   return new TapelineError('ENVIRONMENT', `${what} (${describeExit(exit)}): ${reason}`, {
-    fix: `See ${shownPath(log)}. If its data is damaged and not needed, remove ${shownPath(dataDir)}.`,
+    fix: `See ${displayPath(log)}. If its data is damaged and not needed, remove ${displayPath(dataDir)}.`,
   })
 }
 

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { shownPath } from './display-path.ts'
+import { displayPath } from './display-path.ts'
 import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
 const LOCK_FILE = 'lock'
@@ -31,13 +31,13 @@ export function lockFolder(folder: string, fix: (holder: ProcessIdentity) => str
       if (linked(mine, path)) return { release: () => releaseOwn(path, text) }
       const holder = lockHolder(folder)
       if (holder !== null) {
-        throw new TapelineError('ENVIRONMENT', `${shownPath(folder)} is in use by process ${holder.pid}`, {
+        throw new TapelineError('ENVIRONMENT', `${displayPath(folder)} is in use by process ${holder.pid}`, {
           fix: fix(holder),
         })
       }
       removeStale(path, `${mine}.stale`)
     }
-    throw new TapelineError('ENVIRONMENT', `The lock of ${shownPath(folder)} changes hands too fast`, {
+    throw new TapelineError('ENVIRONMENT', `The lock of ${displayPath(folder)} changes hands too fast`, {
       fix: 'Try again.',
     })
   } finally {

@@ -1,11 +1,11 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Clock } from '../../foundation/runtime/clock.ts'
-import { faultInterface } from './faults/fault-api.ts'
+import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'
 import { type ExchangeFaults, FaultInjector } from './faults/fault-injector.ts'
 import { type ExchangeTruth, truthOf } from './market/exchange-truth.ts'
 import type { MarketPast } from './market/trade-history.ts'
-import { HOST, ServerDoor } from './server/port-gate.ts'
+import { HOST, PortGate } from './server/port-gate.ts'
 import { type RestAnswer, RestApi } from './server/rest-api.ts'
 import type { RestLimits } from './server/rest-weights.ts'
 import type { ConnectionReport } from './server/stream-connection.ts'
@@ -50,16 +50,16 @@ export async function openExchangeServer(options: {
   restLimits: RestLimits
   clock: Clock
   faultSeed: number
-  faultInterface: boolean
+  faultApi: boolean
 }): Promise<Exchange> {
   const { streams, past, clock, source } = options
   const server = createServer()
-  const door = new ServerDoor(server, options.port, options.portWaitMs)
+  const door = new PortGate(server, options.port, options.portWaitMs)
   const faults = new FaultInjector({ streams, door, past, clock, seed: options.faultSeed })
   const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits)
   const history = truthOf(past)
   const connections = () => [...streams.connections].map((connection) => connection.report())
-  const control = options.faultInterface ? faultInterface({ faults, history, connections }) : undefined
+  const control = options.faultApi ? faultApi({ faults, history, connections }) : undefined
   let restRequests = 0
   server.on('request', (request, response) => {
     if (control?.(request, response)) return

@@ -25,7 +25,7 @@ export interface ReplayExchangeOptions {
   readonly restLimits?: Partial<RestLimits>
   readonly clock?: Clock
   /** Whether `/faults` is served; the API of the exchange is there in any case. */
-  readonly faultInterface?: boolean
+  readonly faultApi?: boolean
 }
 
 /**
@@ -57,7 +57,7 @@ export async function startReplayExchange(
     restLimits: { ...DEFAULT_REST_LIMITS, ...options.restLimits },
     clock,
     faultSeed: FAULT_SEED,
-    faultInterface: options.faultInterface ?? false,
+    faultApi: options.faultApi ?? false,
   })
   return {
     ...exchange,

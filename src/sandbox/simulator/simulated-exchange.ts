@@ -30,7 +30,7 @@ export interface SimulatedExchangeOptions {
   readonly restLimits?: Partial<RestLimits>
   readonly clock?: Clock
   /** Whether `/faults` is served; the API of the exchange is there in any case. */
-  readonly faultInterface?: boolean
+  readonly faultApi?: boolean
 }
 
 export const DEFAULT_SEED = 1
@@ -52,7 +52,7 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
   const ids = new Map([...plans].map(([symbol, plan]) => [symbol, symbolIds(plan)]))
   const blocks = new BlockStore()
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
-  const source = sourceOf(identity)
+  const source = exchangeIdentityOf(identity)
   const streams = new StreamServer({ source, limits, clock })
   const feed = new MarketFeed({ plans, ids, blocks, streams, clock })
   const history = new MarketHistory({
@@ -71,7 +71,7 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
     restLimits: { ...DEFAULT_REST_LIMITS, ...options.restLimits },
     clock,
     faultSeed: identity.seed,
-    faultInterface: options.faultInterface ?? false,
+    faultApi: options.faultApi ?? false,
   })
   return {
     ...exchange,
@@ -113,7 +113,7 @@ function marketIdentity(options: SimulatedExchangeOptions): MarketIdentity {
  * Names the market by all that decides its ids, since data of two different ones must never be mixed. What is
  * as it is by default is left out beyond seed and rate; all default is plainly `simulated`.
  */
-function sourceOf({ seed, messagesPerSecond, symbols, skew }: MarketIdentity): string {
+function exchangeIdentityOf({ seed, messagesPerSecond, symbols, skew }: MarketIdentity): string {
   const sorted = [...symbols].sort()
   const others = [
     ...(sorted.join() === [...DEFAULT_SYMBOLS].sort().join()

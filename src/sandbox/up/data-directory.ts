@@ -1,22 +1,22 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import { LIVE_SOURCE } from '../../foundation/binance/handshake.ts'
+import { LIVE_EXCHANGE } from '../../foundation/binance/handshake.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { DEFAULT_SYMBOLS } from '../simulator/market/instruments.ts'
 import { hash32 } from '../simulator/market/random.ts'
 import { DEFAULT_MESSAGES_PER_SECOND, DEFAULT_SEED } from '../simulator/simulated-exchange.ts'
-import { askedSource, otherExchangeUrl } from './exchange-identity.ts'
+import { askedExchangeIdentity, otherExchangeUrl } from './exchange-identity.ts'
 
 /** Where market data comes from, before anything is started. */
-export type SourceChoice =
+export type ExchangeChoice =
   | { readonly kind: 'binance' }
   | { readonly kind: 'simulated'; readonly seed?: number; readonly rate?: number; readonly faults?: boolean }
   | { readonly kind: 'replay'; readonly file: string; readonly speed?: number; readonly faults?: boolean }
 
 /** The directories of one source. Data of different sources never share one. */
-export interface SourceDirectory {
+export interface ExchangeDirectory {
   /** As the exchange names itself: `binance`, `simulated`, `simulated:seed=1,rate=5000`, `replay:<file>:<12 hex>`. */
   readonly source: string
   readonly root: string
@@ -40,11 +40,11 @@ export function cacheDirectory(dataDir: string): string {
  *
  * @throws TapelineError `INPUT` when the file of a replay cannot be read, `EXCHANGE` when the exchange does not tell
  */
-export async function sourceName(choice: SourceChoice, settings: Settings): Promise<string> {
+export async function exchangeName(choice: ExchangeChoice, settings: Settings): Promise<string> {
   switch (choice.kind) {
     case 'binance': {
       const url = otherExchangeUrl(settings)
-      return url === null ? LIVE_SOURCE : askedSource(url)
+      return url === null ? LIVE_EXCHANGE : askedExchangeIdentity(url)
     }
     case 'simulated':
       return simulatedName(
@@ -74,7 +74,7 @@ function simulatedName(seed: number, rate: number, symbols: readonly string[]): 
 }
 
 /** The directories of a source beneath `dataDir`, as absolute paths. Creates nothing. */
-export function sourceDirectory(dataDir: string, source: string): SourceDirectory {
+export function exchangeDirectory(dataDir: string, source: string): ExchangeDirectory {
   const root = join(resolve(dataDir), directoryName(source))
   return {
     source,

@@ -1,4 +1,4 @@
-import { askSource, LIVE_SOURCE } from '../../foundation/binance/handshake.ts'
+import { askExchangeIdentity, LIVE_EXCHANGE } from '../../foundation/binance/handshake.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import { DEFINITIONS } from '../../foundation/settings/definitions.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
@@ -18,15 +18,15 @@ export function otherExchangeUrl(settings: Settings): string | null {
  *
  * @throws TapelineError `EXCHANGE` when it cannot be asked, or gives a name that none has
  */
-export async function askedSource(url: string): Promise<string> {
-  const source = await askSource(url, AbortSignal.timeout(ANSWER_MS)).catch((error: unknown) => {
+export async function askedExchangeIdentity(url: string): Promise<string> {
+  const source = await askExchangeIdentity(url, AbortSignal.timeout(ANSWER_MS)).catch((error: unknown) => {
     if (error instanceof TapelineError) throw error
     throw new TapelineError('EXCHANGE', `The exchange at ${url} does not answer: ${describeError(error)}`, {
       fix: 'Start it, or correct BINANCE_WS_URL; unset it for Binance itself.',
       cause: error,
     })
   })
-  if (source === LIVE_SOURCE || /^(simulated|replay:)/.test(source)) return source
+  if (source === LIVE_EXCHANGE || /^(simulated|replay:)/.test(source)) return source
   throw new TapelineError(
     'EXCHANGE',
     `The exchange at ${url} has an unknown name, ${JSON.stringify(source)}`,

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { shownPath } from '../processes/display-path.ts'
+import { displayPath } from '../processes/display-path.ts'
 import { lockFolder, lockHolder } from '../processes/folder-lock.ts'
 import { cleanUpLeftOvers } from '../processes/process-registry.ts'
 
@@ -51,7 +51,7 @@ export async function removeKeptData(kept: KeptData): Promise<void> {
 export function refuseHeld(kept: readonly KeptData[]): void {
   const held = kept.find(({ heldBy }) => heldBy !== null)
   if (held === undefined || held.heldBy === null) return
-  throw new TapelineError('ENVIRONMENT', `${shownPath(held.path)} is in use by process ${held.heldBy}`, {
+  throw new TapelineError('ENVIRONMENT', `${displayPath(held.path)} is in use by process ${held.heldBy}`, {
     fix: inUseFix({ pid: held.heldBy }),
   })
 }

@@ -14,7 +14,7 @@ import {
   writeEndpoints,
 } from '../processes/process-registry.ts'
 import { type Part, Supervisor } from '../processes/supervisor.ts'
-import { type SourceChoice, type SourceDirectory, simulatedSymbols } from './data-directory.ts'
+import { type ExchangeChoice, type ExchangeDirectory, simulatedSymbols } from './data-directory.ts'
 import { otherExchangeUrl } from './exchange-identity.ts'
 import {
   commandPart,
@@ -46,8 +46,8 @@ export interface LocalStackOptions {
   readonly settings: Settings
   /** The user's environment; children get it with what this stack decides on top. */
   readonly environment: NodeJS.ProcessEnv
-  readonly source: SourceChoice
-  readonly directory: SourceDirectory
+  readonly source: ExchangeChoice
+  readonly directory: ExchangeDirectory
   readonly cacheDir: string
   readonly report: StackReport
 }
@@ -235,7 +235,7 @@ export class LocalStack {
     report.ready('database', `embedded TimescaleDB on 127.0.0.1:${port}`)
   }
 
-  async #startExchange(source: SourceChoice): Promise<void> {
+  async #startExchange(source: ExchangeChoice): Promise<void> {
     const { settings, report } = this.#options
     if (source.kind === 'binance') {
       const url = otherExchangeUrl(settings)

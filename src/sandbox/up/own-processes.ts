@@ -3,7 +3,7 @@ import { serviceUrl } from '../../foundation/telemetry/service-url.ts'
 import { type Endpoints, readRunningEndpoints } from '../processes/process-registry.ts'
 
 /** The parts of the `up` that runs here; null when none does, or when the settings name others than its own. */
-export function runningHere(settings: Settings): Endpoints | null {
+export function ownProcesses(settings: Settings): Endpoints | null {
   const running = readRunningEndpoints(settings.DATA_DIR)
   if (running === null) return null
   const named: ReadonlyArray<readonly [string | null, string]> = [

@@ -6,20 +6,20 @@ import { type EmbeddedDatabase, startEmbeddedDatabase } from '../embedded-timesc
 import { type KafkaBroker, startKafkaBroker } from '../kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../kafka-broker/kafka-distribution.ts'
 import { describeExit, type Exit, type RunningProcess } from '../processes/child-process.ts'
-import { shownPath } from '../processes/display-path.ts'
+import { displayPath } from '../processes/display-path.ts'
 import { LogFollower, type LogProblem, rotateLog } from '../processes/log-follower.ts'
 import { spawnNode } from '../processes/node-child.ts'
 import { forgetProcess, type Role, recordProcess } from '../processes/process-registry.ts'
 import { COMMAND_LINE } from '../processes/program-files.ts'
 import type { Part } from '../processes/supervisor.ts'
-import type { SourceChoice, SourceDirectory } from './data-directory.ts'
+import type { ExchangeChoice, ExchangeDirectory } from './data-directory.ts'
 
 const PROBE_INTERVAL_MS = 100
 const EXCHANGE_READY_MS = 20_000
 
 /** What all parts of one `up` have in common. */
 export interface PartContext {
-  readonly directory: SourceDirectory
+  readonly directory: ExchangeDirectory
   readonly cacheDir: string
   /** The environment of the program's own commands. */
   readonly environment: NodeJS.ProcessEnv
@@ -71,7 +71,7 @@ export function databasePart(context: PartContext, port: number): Part<EmbeddedD
 /** Our own exchange, on loopback. The end of a recording is no failure. */
 export function exchangePart(
   context: PartContext,
-  source: SourceChoice,
+  source: ExchangeChoice,
   { port, symbols }: { readonly port: number; readonly symbols: readonly string[] },
 ): Part {
   const args = exchangeArguments(source, port, symbols)
@@ -146,7 +146,7 @@ export async function runCommand(
   const said = log.follower.problems.at(-1)
   const text = said?.text ?? `it ended with ${describeExit(exit)}`
   throw new TapelineError('ENVIRONMENT', `bin/tapeline ${args.join(' ')} failed: ${text}`, {
-    fix: said?.fix || `See ${shownPath(log.path)}.`,
+    fix: said?.fix || `See ${displayPath(log.path)}.`,
   })
 }
 
@@ -200,7 +200,7 @@ export async function untilReady(
   }
 }
 
-function exchangeArguments(source: SourceChoice, port: number, symbols: readonly string[]): string[] {
+function exchangeArguments(source: ExchangeChoice, port: number, symbols: readonly string[]): string[] {
   const option = (name: string, value: number | undefined) =>
     value === undefined ? [] : [name, String(value)]
   switch (source.kind) {

@@ -2,16 +2,16 @@ import { mkdirSync } from 'node:fs'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { ConsumerStatus, IngestionStatus } from '../../foundation/telemetry/status.ts'
-import { shownPath } from '../processes/display-path.ts'
+import { displayPath } from '../processes/display-path.ts'
 import { lockFolder } from '../processes/folder-lock.ts'
 import { cleanUpLeftOvers } from '../processes/process-registry.ts'
-import { type SourceChoice, sourceDirectory, sourceName } from './data-directory.ts'
+import { type ExchangeChoice, exchangeDirectory, exchangeName } from './data-directory.ts'
 import { Display, type Output } from './display/display.ts'
 import {
   type DisplayState,
+  type ExchangeView,
+  exchangeText,
   type PartView,
-  type SourceView,
-  sourceText,
   summaryLines,
 } from './display/display-lines.ts'
 import { RunTotals } from './display/run-totals.ts'
@@ -23,7 +23,7 @@ const STATUS_INTERVAL_MS = 500
 export interface UpOptions {
   readonly settings: Settings
   readonly environment: NodeJS.ProcessEnv
-  readonly source: SourceChoice
+  readonly source: ExchangeChoice
   /** Stops by itself this long after everything runs; null: runs until it is stopped. */
   readonly forMs: number | null
   readonly cacheDir: string
@@ -40,8 +40,8 @@ export interface UpOptions {
  * @throws TapelineError when it cannot start, or a part cannot be kept running; everything is stopped by then
  */
 export async function runUp(options: UpOptions): Promise<number> {
-  const source = await sourceName(options.source, options.settings)
-  const directory = sourceDirectory(options.settings.DATA_DIR, source)
+  const source = await exchangeName(options.source, options.settings)
+  const directory = exchangeDirectory(options.settings.DATA_DIR, source)
   const lock = lockFolder(
     directory.root,
     ({ pid }) => `Stop it (kill ${pid}), or set DATA_DIR to another directory.`,
@@ -59,17 +59,17 @@ export async function runUp(options: UpOptions): Promise<number> {
 /** One run of `up`, from the first process to the last. */
 class Run {
   readonly #options: UpOptions
-  readonly #directory: ReturnType<typeof sourceDirectory>
+  readonly #directory: ReturnType<typeof exchangeDirectory>
   readonly #display: Display
   readonly #stack: LocalStack
-  readonly #source: SourceView
+  readonly #source: ExchangeView
   readonly #totals = new RunTotals()
   readonly #stopWanted = Promise.withResolvers<void>()
   #ingestion: IngestionStatus | null = null
   #consumer: ConsumerStatus | null = null
   #startedMs: number | null = null
 
-  constructor(options: UpOptions, directory: ReturnType<typeof sourceDirectory>, display: Display) {
+  constructor(options: UpOptions, directory: ReturnType<typeof exchangeDirectory>, display: Display) {
     this.#options = options
     this.#directory = directory
     this.#display = display
@@ -91,7 +91,7 @@ class Run {
   async untilStopped(): Promise<number> {
     const stopListening = this.#listenForSignals()
     try {
-      this.#display.say(`tapeline: ${sourceText(this.#source)}`)
+      this.#display.say(`tapeline: ${exchangeText(this.#source)}`)
       for (const { role, pid } of await cleanUpLeftOvers(this.#directory.run)) {
         this.#display.say(`Ended ${role} (process ${pid}), left behind by a run that was killed.`)
       }
@@ -159,7 +159,7 @@ class Run {
     const clean = await this.#stack.stop(async () => {
       if (this.#startedMs === null) return
       await this.#ask()
-      const end = { dataDir: shownPath(this.#directory.root), again: this.#options.command }
+      const end = { dataDir: displayPath(this.#directory.root), again: this.#options.command }
       summary.push('', ...summaryLines(this.#state(), end, this.#display.style))
     })
     this.#display.close()

@@ -1,4 +1,4 @@
-import { kafkaRefusal } from '../../foundation/kafka/broker-errors.ts'
+import { kafkaSecurityError } from '../../foundation/kafka/broker-errors.ts'
 import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
 import { type FetchedPartition, PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import type { Position } from '../../foundation/kafka/position.ts'
@@ -77,7 +77,7 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
       if (signal.aborted) return
       // What waiting does not mend.
       if (error instanceof TapelineError) throw error
-      const refusal = kafkaRefusal(error, `Kafka at ${options.brokers.join()}`)
+      const refusal = kafkaSecurityError(error, `Kafka at ${options.brokers.join()}`)
       if (refusal?.code === 'ACCESS') throw refusal
       options.onRetry?.(error)
       failures++

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 
 /** Bytes as a person or a program can read them. */
-export interface ShownBytes {
+export interface DisplayBytes {
   readonly encoding: 'utf8' | 'hex'
   readonly text: string
   /** How many bytes of the whole are not in the text. */
@@ -14,7 +14,7 @@ export interface ShownBytes {
  * @param bytes the beginning, which may end within a character
  * @param total how many bytes the whole has
  */
-export function showBytes(bytes: Buffer, total: number): ShownBytes {
+export function displayBytes(bytes: Buffer, total: number): DisplayBytes {
   const characters = total > bytes.length ? bytes.subarray(0, lastCharacterEnd(bytes)) : bytes
   return isUtf8(characters)
     ? { encoding: 'utf8', text: characters.toString(), leftOut: total - characters.length }

@@ -1,4 +1,4 @@
-import { printable, showBytes } from './display-bytes.ts'
+import { displayBytes, printable } from './display-bytes.ts'
 import type { ListedDeadLetter, ReasonCount } from './stored-dead-letters.ts'
 
 /** A dead letter in two lines: where, when, who and why; what. */
@@ -15,7 +15,7 @@ export function renderDeadLetter(letter: ListedDeadLetter): string {
 function payloadText({ payload, payloadBytes }: ListedDeadLetter): string {
   if (payload === null) return '(null)'
   if (payloadBytes === 0) return '(empty)'
-  const { encoding, text, leftOut } = showBytes(payload, payloadBytes)
+  const { encoding, text, leftOut } = displayBytes(payload, payloadBytes)
   const more = leftOut === 0 ? '' : ` … ${leftOut} bytes more (--full)`
   return encoding === 'hex' ? `hex ${text}${more}` : `${printable(text)}${more}`
 }
@@ -39,8 +39,8 @@ export function renderCounts(counts: readonly ReasonCount[], listed: number): st
 
 /** A dead letter for programs; times are UTC. */
 export function toJson(letter: ListedDeadLetter): Record<string, unknown> {
-  const payload = letter.payload === null ? null : showBytes(letter.payload, letter.payloadBytes)
-  const key = letter.messageKey === null ? null : showBytes(letter.messageKey, letter.messageKey.length)
+  const payload = letter.payload === null ? null : displayBytes(letter.payload, letter.payloadBytes)
+  const key = letter.messageKey === null ? null : displayBytes(letter.messageKey, letter.messageKey.length)
   return {
     topic: letter.key.topic,
     topic_id: letter.key.topicId,

@@ -1,4 +1,4 @@
-import { LIVE_SOURCE } from '../../foundation/binance/handshake.ts'
+import { LIVE_EXCHANGE } from '../../foundation/binance/handshake.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
@@ -39,7 +39,7 @@ export async function examine(settings: Settings, running: Endpoints | null): Pr
     [
       'exchange',
       (signal) =>
-        running === null || running.source === LIVE_SOURCE
+        running === null || running.source === LIVE_EXCHANGE
           ? checkExchange(settings, signal)
           : [notNeeded('exchange', `${running.source}, which \`up\` has started`)],
     ],

@@ -1,4 +1,4 @@
-import { askSource } from '../../foundation/binance/handshake.ts'
+import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
 import { fetchSymbols, TRADING } from '../../foundation/binance/rest.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
@@ -13,7 +13,7 @@ export async function checkExchange(settings: Settings, signal: AbortSignal): Pr
     good('exchange REST', `${rest} answers`),
     await clockOf(rest, signal),
     ofSymbols(settings, statuses),
-    good('exchange WebSocket', `${ws} answers: ${await askSource(ws, signal)}`),
+    good('exchange WebSocket', `${ws} answers: ${await askExchangeIdentity(ws, signal)}`),
   ]
 }
 

@@ -18,10 +18,10 @@ import { EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { TextReader, TextRow } from '../../foundation/store/text-reader.ts'
 import { VERSION } from '../../foundation/telemetry/version.ts'
-import type { Audit } from '../verify/report-types.ts'
+import type { Report } from '../verify/report-types.ts'
 import { COLUMNS, ID_COLUMN, isoTime, selectOf } from './columns.ts'
 import type { Day } from './day.ts'
-import { type ExportedFile, type Manifest, readGaps, readSource } from './manifest.ts'
+import { type ExportedFile, type Manifest, readExchangeIdentity, readGaps } from './manifest.ts'
 import { type Format, openRowFile } from './row-files.ts'
 
 export interface ExportOptions {
@@ -33,7 +33,7 @@ export interface ExportOptions {
   readonly folder: string
   /** Files of before are replaced. */
   readonly force: boolean
-  readonly audit: () => Promise<Audit | null>
+  readonly audit: () => Promise<Report | null>
   readonly onProgress: (type: EventType, rows: number) => void
   readonly nowMs: number
 }
@@ -71,7 +71,7 @@ export async function exportDay(
         files.push({ type, name, ...written, ...(await sizeAndHash(partial(name))) })
       }
       const gaps = await readGaps(reader, symbol, ...day.bounds)
-      return { source: await readSource(reader), files, gaps }
+      return { source: await readExchangeIdentity(reader), files, gaps }
     })
     if (stored.files.every(({ rows }) => rows === 0)) throw nothingStored(symbol, day)
     // Behind the transaction: the embedded database has one backend.
@@ -168,6 +168,6 @@ function nothingStored(symbol: string, day: Day): TapelineError {
   })
 }
 
-function summaryOf({ verdict, takenAt, watermark, sequences, findings }: Audit): Manifest['verify'] {
+function summaryOf({ verdict, takenAt, watermark, sequences, findings }: Report): Manifest['verify'] {
   return { verdict, takenAt, watermark, sequences, findings }
 }

@@ -1,6 +1,6 @@
 import type { EventType } from '../../foundation/market/event.ts'
 import type { TextReader } from '../../foundation/store/text-reader.ts'
-import type { Audit } from '../verify/report-types.ts'
+import type { Report } from '../verify/report-types.ts'
 
 /** One file of an export. */
 export interface ExportedFile {
@@ -41,7 +41,7 @@ export interface Manifest {
   readonly files: readonly ExportedFile[]
   readonly gaps: readonly ManifestGap[]
   /** What `verify` says of this symbol and day; null when it was not asked. */
-  readonly verify: Pick<Audit, 'verdict' | 'takenAt' | 'watermark' | 'sequences' | 'findings'> | null
+  readonly verify: Pick<Report, 'verdict' | 'takenAt' | 'watermark' | 'sequences' | 'findings'> | null
 }
 
 const GAPS = `SELECT gap_id, event_type, from_id, to_id, to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
@@ -70,7 +70,7 @@ export async function readGaps(
 }
 
 /** The exchange that the database's rows came from. */
-export async function readSource(reader: TextReader): Promise<string | null> {
+export async function readExchangeIdentity(reader: TextReader): Promise<string | null> {
   const { rows } = await reader.query("SELECT value FROM meta WHERE key = 'source'")
   return rows[0]?.[0] ?? null
 }

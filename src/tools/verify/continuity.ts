@@ -1,4 +1,4 @@
-import type { Example, Finding, SequenceAudit } from './report-types.ts'
+import type { Example, Finding, SequenceReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
@@ -55,7 +55,7 @@ interface Row {
 
 /** What was found of a sequence's ids; `doubled` is another check's. */
 export interface Continuity {
-  readonly figures: Omit<SequenceAudit, 'doubled'>
+  readonly figures: Omit<SequenceReport, 'doubled'>
   readonly findings: Finding[]
 }
 

@@ -1,4 +1,4 @@
-import type { OutagesAudit } from './report-types.ts'
+import type { OutagesReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
 /** Windows may overlap, where two connections were out at once: their union is what was lost. */
@@ -18,7 +18,7 @@ SELECT symbol, windows, from_time, to_time, cause,
 FROM summed JOIN placed USING (symbol) WHERE place <= $4 ORDER BY symbol, place`
 
 /** What the ledger says of windows without quotes, by symbol. */
-export async function readOutages({ connection, scope, limit }: CheckContext): Promise<OutagesAudit[]> {
+export async function readOutages({ connection, scope, limit }: CheckContext): Promise<OutagesReport[]> {
   const { rows } = await connection.query<{
     symbol: string
     windows: number

@@ -1,4 +1,4 @@
-import type { Audit, Watermark } from './report-types.ts'
+import type { Report, Watermark } from './report-types.ts'
 
 /**
  * Whether all that speaks against an audit may mend itself in a moment: ids that are missing while messages wait in Kafka,
@@ -7,7 +7,7 @@ import type { Audit, Watermark } from './report-types.ts'
  *
  * @param first the watermark of the first look; null when this is the first
  */
-export function mayBeSettling({ findings, sequences, watermark }: Audit, first: Watermark | null): boolean {
+export function mayStillArrive({ findings, sequences, watermark }: Report, first: Watermark | null): boolean {
   const failures = findings.filter(({ severity }) => severity === 'failure')
   const passing = failures.every(
     ({ check, kind }) =>

@@ -103,7 +103,7 @@ export const WATERMARK = z.object({
   pending: count.nullable(),
 })
 
-export const AUDIT = z.object({
+export const REPORT = z.object({
   format: z.literal(1),
   /** The moment whose rows were audited. */
   takenAt: z.string(),
@@ -128,8 +128,8 @@ export const AUDIT = z.object({
 export type Example = z.infer<typeof EXAMPLE>
 export type Finding = z.infer<typeof FINDING>
 export type NotChecked = z.infer<typeof NOT_CHECKED>
-export type SequenceAudit = z.infer<typeof SEQUENCE>
-export type QuotesAudit = z.infer<typeof QUOTES>
-export type OutagesAudit = z.infer<typeof OUTAGES>
+export type SequenceReport = z.infer<typeof SEQUENCE>
+export type QuotesReport = z.infer<typeof QUOTES>
+export type OutagesReport = z.infer<typeof OUTAGES>
 export type Watermark = z.infer<typeof WATERMARK>
-export type Audit = z.infer<typeof AUDIT>
+export type Report = z.infer<typeof REPORT>

@@ -1,12 +1,12 @@
 import { plural } from '../../foundation/telemetry/plural.ts'
-import type { Audit, Example, Finding, NotChecked } from './report-types.ts'
+import type { Example, Finding, NotChecked, Report } from './report-types.ts'
 
 /** An audit as a person reads it: figures, what was found, what was not checked, the verdict. */
-export function renderAudit(audit: Audit): string {
+export function renderAudit(audit: Report): string {
   const failures = audit.findings.filter(({ severity }) => severity === 'failure')
   const notices = audit.findings.filter(({ severity }) => severity === 'notice')
   return [
-    `Audit of ${scopeText(audit)}, as stored at ${audit.takenAt}`,
+    `Report of ${scopeText(audit)}, as stored at ${audit.takenAt}`,
     '',
     ...figures(audit),
     ...section('Found', failures.flatMap(findingLines)),
@@ -18,12 +18,12 @@ export function renderAudit(audit: Audit): string {
   ].join('\n')
 }
 
-function scopeText({ scope: { symbols, from, to } }: Audit): string {
+function scopeText({ scope: { symbols, from, to } }: Report): string {
   const what = symbols === null ? 'everything' : symbols.join(', ')
   return `${what}${from === null ? '' : ` from ${from}`}${to === null ? '' : ` until ${to}`}`
 }
 
-function verdict({ verdict, watermark }: Audit, failures: readonly Finding[]): string {
+function verdict({ verdict, watermark }: Report, failures: readonly Finding[]): string {
   const pending =
     watermark.pending !== null && watermark.pending > 0
       ? ` ${plural(watermark.pending, 'message')} ${watermark.pending === 1 ? 'is' : 'are'} not stored yet.`
@@ -38,7 +38,7 @@ function verdict({ verdict, watermark }: Audit, failures: readonly Finding[]): s
   }
 }
 
-function figures({ sequences, quotes }: Audit): string[] {
+function figures({ sequences, quotes }: Report): string[] {
   const header = [
     'symbol',
     'type',
@@ -113,7 +113,7 @@ function exampleLines(examples: readonly Example[], count: number): string[] {
   ]
 }
 
-function outageLines({ outages }: Audit): string[] {
+function outageLines({ outages }: Report): string[] {
   return outages.flatMap(({ symbol, windows, seconds, longest }) => [
     `${symbol} bookTicker: ${plural(windows, 'outage')} in the ledger, ${seconds.toFixed(3)} s in all; the longest:`,
     ...longest.map(
@@ -122,7 +122,7 @@ function outageLines({ outages }: Audit): string[] {
   ])
 }
 
-function pendingLines({ watermark: { notReached, partitions } }: Audit): string[] {
+function pendingLines({ watermark: { notReached, partitions } }: Report): string[] {
   if (notReached !== null) return [`unknown: Kafka was not reached (${notReached})`]
   // Of a partition that never had a message there is nothing to say.
   const used = partitions.filter(({ stored, end }) => (stored ?? 0) > 0 || (end ?? 0) > 0)

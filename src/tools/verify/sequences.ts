@@ -1,5 +1,5 @@
 import { isSymbol } from '../../foundation/market/fields.ts'
-import type { Finding, QuotesAudit } from './report-types.ts'
+import type { Finding, QuotesReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
 /** One symbol's ids of one type in one epoch, and what is stored of them. */
@@ -55,7 +55,7 @@ export async function readSequences({ connection, scope }: CheckContext): Promis
 export async function readQuotes({
   connection,
   scope,
-}: CheckContext): Promise<Array<Omit<QuotesAudit, 'doubled'>>> {
+}: CheckContext): Promise<Array<Omit<QuotesReport, 'doubled'>>> {
   const { rows } = await connection.query<{ symbol: string; rows: number; first_at: Date; last_at: Date }>(
     QUOTES,
     [scope.symbols, ...timeBounds(scope)],

@@ -10,7 +10,7 @@ import { refuseUnknownSymbols } from './known-symbols.ts'
 import { checkLedger } from './ledger.ts'
 import { readOutages } from './outages.ts'
 import { checkQuoteRepeats } from './quote-repeats.ts'
-import type { Audit, Finding, NotChecked, SequenceAudit } from './report-types.ts'
+import type { Finding, NotChecked, Report, SequenceReport } from './report-types.ts'
 import { above, readBelow, readFloors } from './retention.ts'
 import { type CheckContext, isCut, type Scope } from './scope.ts'
 import { judgeSequences, readQuotes, readSequences, type Sequence } from './sequences.ts'
@@ -31,7 +31,7 @@ const SETTINGS = `SET LOCAL work_mem = '64MB'; SET LOCAL jit = off`
  *
  * The embedded database has one backend: whoever else uses it waits until the audit has ended.
  */
-export function verify(database: Database, options: AuditOptions): Promise<Audit> {
+export function verify(database: Database, options: AuditOptions): Promise<Report> {
   return database.transaction(async (connection) => {
     await connection.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY')
     return audit(connection, options)
@@ -43,7 +43,7 @@ export function verify(database: Database, options: AuditOptions): Promise<Audit
  *
  * @throws TapelineError `INPUT` for a symbol that nothing knows
  */
-export async function audit(connection: Queryable, options: AuditOptions): Promise<Audit> {
+export async function audit(connection: Queryable, options: AuditOptions): Promise<Report> {
   const context: CheckContext = { connection, scope: options.scope, limit: options.limit }
   const watch = new Stopwatch()
   await connection.query(SETTINGS)
@@ -63,7 +63,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
     quotes.map(({ symbol }) => symbol),
   )
   const notChecked: NotChecked[] = []
-  const audited: SequenceAudit[] = []
+  const audited: SequenceReport[] = []
   for (const sequence of sequences) {
     const { symbol, eventType, epoch } = sequence
     const ids = letters.idsOf(symbol, eventType, epoch)
@@ -164,7 +164,7 @@ class Stopwatch {
     return result
   }
 
-  timings(): Audit['timings'] {
+  timings(): Report['timings'] {
     return [...this.#ms].map(([check, ms]) => ({ check, ms: Math.round(ms) }))
   }
 }

@@ -24,9 +24,7 @@ interface Parts {
  *
  * @returns a handler that takes the requests that are meant for it, and says so
  */
-export function faultInterface(
-  parts: Parts,
-): (request: IncomingMessage, response: ServerResponse) => boolean {
+export function faultApi(parts: Parts): (request: IncomingMessage, response: ServerResponse) => boolean {
   return (request, response) => {
     const url = URL.parse(request.url ?? '/', 'http://exchange')
     const [, root, ...path] = url?.pathname.split('/') ?? []

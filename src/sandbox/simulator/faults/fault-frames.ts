@@ -1,5 +1,5 @@
 import type { SpecOf } from './fault-kinds.ts'
-import type { Fault, FaultBook, FaultOf } from './fault-registry.ts'
+import type { Fault, FaultOf, FaultRegistry } from './fault-registry.ts'
 
 /** A frame on its way to one connection. */
 export interface FrameOnItsWay {
@@ -17,7 +17,7 @@ export interface FrameFate {
 }
 
 /** Decides the fate of a frame by the faults that hold now. What is stalled or dropped is struck by nothing else. */
-export function fateOf(frame: FrameOnItsWay, book: FaultBook, stalls: Stalls): FrameFate {
+export function fateOf(frame: FrameOnItsWay, book: FaultRegistry, stalls: Stalls): FrameFate {
   const lost = { copies: 0, delayMs: 0, garbage: [] }
   for (const fault of book.active('stall')) {
     if (stalls.holds(fault, frame) && book.strikes(fault)) return lost

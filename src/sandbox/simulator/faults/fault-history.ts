@@ -6,7 +6,7 @@ import type {
   MarketPast,
   TradeHistory,
 } from '../market/trade-history.ts'
-import type { FaultBook } from './fault-registry.ts'
+import type { FaultRegistry } from './fault-registry.ts'
 
 /** How one kind of row is asked for and read. */
 interface Rows<Row> {
@@ -19,9 +19,9 @@ interface Rows<Row> {
 /** What REST shows of a history while faults hold: rows that are late, absent, out of reach or kept back. */
 export class FaultyHistory implements TradeHistory {
   readonly #truth: MarketPast
-  readonly #book: FaultBook
+  readonly #book: FaultRegistry
 
-  constructor(truth: MarketPast, book: FaultBook) {
+  constructor(truth: MarketPast, book: FaultRegistry) {
     this.#truth = truth
     this.#book = book
   }

@@ -1,14 +1,20 @@
 import type { Clock } from '../../../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
 import type { MarketPast } from '../market/trade-history.ts'
-import type { ServerDoor } from '../server/port-gate.ts'
+import type { PortGate } from '../server/port-gate.ts'
 import type { StreamConnection } from '../server/stream-connection.ts'
 import type { FrameInterceptor, StreamHooks, StreamServer, UpgradeFate } from '../server/stream-server.ts'
 import { DelayLine } from './delay-line.ts'
 import { fateOf, matches, matchesPattern, Stalls } from './fault-frames.ts'
 import { garbageFrame } from './fault-garbage.ts'
 import { type FaultKind, type FaultRequest, parseFault } from './fault-kinds.ts'
-import { type Fault, FaultBook, type FaultListener, type FaultReport, reportOf } from './fault-registry.ts'
+import {
+  type Fault,
+  type FaultListener,
+  FaultRegistry,
+  type FaultReport,
+  reportOf,
+} from './fault-registry.ts'
 import { type RequestFate, requestFate } from './fault-rest.ts'
 
 /** A fault that was added. */
@@ -35,11 +41,11 @@ const FRAME_KINDS: readonly FaultKind[] = ['drop', 'duplicate', 'delay', 'garbag
 
 /** Carries out what the book of faults decides: on frames, connections, requests and the door of the server. */
 export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks {
-  readonly book: FaultBook
+  readonly book: FaultRegistry
   /** Only there while a fault concerns frames, or some are still delayed: otherwise frames go past all this. */
   frame: FrameInterceptor | undefined
   readonly #streams: StreamServer
-  readonly #door: ServerDoor
+  readonly #door: PortGate
   readonly #past: MarketPast
   readonly #clock: Clock
   readonly #stalls = new Stalls()
@@ -51,7 +57,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
 
   constructor(options: {
     streams: StreamServer
-    door: ServerDoor
+    door: PortGate
     past: MarketPast
     clock: Clock
     seed: number
@@ -60,7 +66,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
     this.#door = options.door
     this.#past = options.past
     this.#clock = options.clock
-    this.book = new FaultBook({ clock: options.clock, seed: options.seed, listener: this })
+    this.book = new FaultRegistry({ clock: options.clock, seed: options.seed, listener: this })
   }
 
   add(request: FaultRequest): FaultHandle {

@@ -53,7 +53,7 @@ const KEPT_ENDED = 1_000
  * Which faults there are, which of them hold now, and whom each strikes. It knows time and chance only from the
  * clock and the seed that it is given, and nothing of sockets: what a fault does is its listener's business.
  */
-export class FaultBook {
+export class FaultRegistry {
   readonly #clock: Clock
   readonly #seed: number
   readonly #listener: FaultListener

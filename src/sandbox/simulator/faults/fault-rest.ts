@@ -1,6 +1,6 @@
 import type { RestAnswer } from '../server/rest-api.ts'
 import type { SpecOf } from './fault-kinds.ts'
-import type { FaultBook } from './fault-registry.ts'
+import type { FaultRegistry } from './fault-registry.ts'
 
 /** What shall become of a request: answered by the faults (or not at all) or by the exchange, after a while. */
 export interface RequestFate {
@@ -9,7 +9,7 @@ export interface RequestFate {
 }
 
 /** Decides by the faults that hold now; an error comes before a reset, the oldest first. */
-export function requestFate(url: string, book: FaultBook): RequestFate {
+export function requestFate(url: string, book: FaultRegistry): RequestFate {
   const request = partsOf(url)
   const struck = <Kind extends 'restSlow' | 'restError' | 'restReset'>(kind: Kind) =>
     book.active(kind).filter(({ spec }) => concerns(spec, request))

@@ -6,7 +6,7 @@ export const HOST = '127.0.0.1'
 const PORT_RETRY_MS = 100
 
 /** The port of a server on loopback, which can be shut for a while: connections that are open stay open. */
-export class ServerDoor {
+export class PortGate {
   readonly #server: Server
   readonly #waitMs: number
   #port: number

@@ -8,7 +8,7 @@ import { MAX_STREAMS } from './stream-protocol.ts'
 import { TextFrameEncoder } from './text-frame.ts'
 
 /** The header of the upgrade response by which our exchanges say which source of data they are. */
-const SOURCE_HEADER = 'x-tapeline-source'
+const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 /** Longer request lines were seen to fail at the exchange. */
 const MAX_URL_LENGTH = 8_000
 const CONNECTIONS_PER_IP = 300
@@ -75,7 +75,9 @@ export class StreamServer implements ConnectionOwner {
       perMessageDeflate: false,
       maxPayload: 1_048_576,
     })
-    this.#webSockets.on('headers', (headers) => headers.push(`${SOURCE_HEADER}: ${options.source}`))
+    this.#webSockets.on('headers', (headers) =>
+      headers.push(`${EXCHANGE_IDENTITY_HEADER}: ${options.source}`),
+    )
   }
 
   get connections(): ReadonlySet<StreamConnection> {

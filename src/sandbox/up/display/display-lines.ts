@@ -20,7 +20,7 @@ export interface ProblemView {
 }
 
 /** Where the market data comes from. */
-export interface SourceView {
+export interface ExchangeView {
   /** As the exchange names itself. */
   readonly name: string
   /** Where it is, when it is neither Binance's own address nor started by `up`. */
@@ -29,7 +29,7 @@ export interface SourceView {
 
 /** Everything the display shows, at one moment. */
 export interface DisplayState {
-  readonly source: SourceView
+  readonly source: ExchangeView
   readonly uptimeMs: number
   /** Milliseconds until it stops by itself; null when it does not. */
   readonly endsInMs: number | null
@@ -92,7 +92,7 @@ export function summaryLines(
   const rates = new Map([...state.totals.rows].map(([symbol, counts]) => [symbol, sum(counts) / seconds]))
   return [
     style.bold(`Stopped after ${clockText(state.uptimeMs)}.`),
-    `Rows of this run, from ${sourceText(state.source)}:`,
+    `Rows of this run, from ${exchangeText(state.source)}:`,
     '',
     ...tableLines(state.totals, rates, state.symbols, style),
     '',
@@ -105,7 +105,7 @@ export function summaryLines(
   ]
 }
 
-export function sourceText({ name, url }: SourceView): string {
+export function exchangeText({ name, url }: ExchangeView): string {
   if (name === 'binance') return url === null ? 'Binance, live' : `${url}, taken as live`
   const at = url === null ? '' : ` at ${url}`
   if (name.startsWith('simulated')) {
@@ -118,7 +118,7 @@ export function sourceText({ name, url }: SourceView): string {
 function titleLines(state: DisplayState, style: Style): string[] {
   const ends = state.endsInMs === null ? 'Ctrl-C stops' : `stops in ${clockText(state.endsInMs)}`
   return [
-    `${style.bold('tapeline')}  ${sourceText(state.source)}`,
+    `${style.bold('tapeline')}  ${exchangeText(state.source)}`,
     style.dim(`  up ${clockText(state.uptimeMs)} · ${ends}`),
   ]
 }
@@ -172,7 +172,7 @@ function latencyLines({ source, consumer }: DisplayState, style: Style): string[
 }
 
 /** The events of a recording happened when it was made: how long ago that was is no latency. */
-function eventToRow(source: SourceView, consumer: ConsumerStatus | null): LatencySummary | undefined {
+function eventToRow(source: ExchangeView, consumer: ConsumerStatus | null): LatencySummary | undefined {
   return source.name.startsWith('replay:') ? undefined : consumer?.eventToRowMs
 }
 
