@@ -7,6 +7,7 @@ import { loadMigrations, renderMigrations } from '../src/foundation/store/migrat
 import { isCommandsPageCurrent } from './commands-page.ts'
 import { areMessageSchemasCurrent } from './message-schemas.ts'
 import { checkTrackedFiles } from './tracked-files.ts'
+import { isWordingWithinCeilings } from './wording.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
 
@@ -26,6 +27,7 @@ const CHECKS: Record<string, Check> = {
   'docker/init-db.sql is what the migrations make': () => checkGeneratedSql(),
   'docs/commands.md is what the commands say': () => isCommandsPageCurrent(),
   'docs/schemas and docs/asyncapi.yaml are what the code uses': () => areMessageSchemasCurrent(),
+  'Plain English: banned phrases per folder': () => isWordingWithinCeilings(),
   'Tracked files': () => checkTrackedFiles(ROOT),
 }
 

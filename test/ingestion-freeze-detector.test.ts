@@ -52,7 +52,7 @@ test('P2 a frame that is read before the timer runs finds that the process stood
   assert.equal(freezeDetector.hasJustEnded(), false, 'what is read from new connections is taken')
 })
 
-test('P2 a standstill in which nothing was read is noticed by the timer', () => {
+test('P2 a freeze in which nothing was read is noticed by the timer', () => {
   const clock = stoppableClock()
   const stood: number[] = []
   const freezeDetector = new FreezeDetector(

@@ -4,7 +4,7 @@ import { pino } from 'pino'
 import { planConnections } from '../src/foundation/binance/connection-plan.ts'
 import { AttemptLimit } from '../src/foundation/runtime/attempt-limit.ts'
 import { StreamRates } from '../src/ingestion/connection/stream-rates.ts'
-import { RollingConnection } from '../src/ingestion/rollover.ts'
+import { ConnectionSlot } from '../src/ingestion/connection-slot.ts'
 import { WsConsumer } from '../src/ingestion/ws-consumer.ts'
 import { type HandDrivenSocket, handDrivenSockets } from './support/hand-driven-socket.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
@@ -13,7 +13,7 @@ const BUSY = 'btcusdt@bookTicker'
 const HOUR_MS = 3_600_000
 const LOG = pino({ level: 'silent' })
 
-/** A seat whose sockets are in the hands of the test. */
+/** A connection slot whose sockets are in the hands of the test. */
 async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   const clock = new VirtualClock()
   const rates = new StreamRates()
@@ -23,7 +23,7 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   assert.ok(plan !== undefined)
   const quiet: string[][] = []
   let connections = 0
-  const connect = (rollingConnection: RollingConnection): WsConsumer => {
+  const connect = (slot: ConnectionSlot): WsConsumer => {
     const id = connections++
     const connection: WsConsumer = new WsConsumer(
       {
@@ -36,11 +36,11 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
       },
       {
         onOpen: () => {},
-        onConnected: () => rollingConnection.onConnected(connection),
+        onConnected: () => slot.onConnected(connection),
         onSubscribed: () => {},
-        onDelivering: () => rollingConnection.onDelivering(connection),
-        onRefused: (reason) => rollingConnection.onRefused(connection, reason),
-        onDisconnected: () => rollingConnection.onDisconnected(connection),
+        onDelivering: () => slot.onDelivering(connection),
+        onRefused: (reason) => slot.onRefused(connection, reason),
+        onDisconnected: () => slot.onDisconnected(connection),
         onFrame: (frame) => {
           const text = frame.toString()
           const { stream, id: eventId } = JSON.parse(text)
@@ -64,12 +64,12 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     onQuiet: (all: readonly string[]) => quiet.push([...all]),
     connect,
   }
-  const rollingConnection = new RollingConnection(options, LOG)
+  const slot = new ConnectionSlot(options, LOG)
   /** Runs on by the second, as ingestion does; `act` plays the exchange. */
   const run = async (seconds: number, act: (socket: HandDrivenSocket, i: number) => void = () => {}) => {
     for (let i = 0; i < seconds; i++) {
       for (const [n, socket] of sockets.entries()) if (!socket.closed) act(socket, n)
-      rollingConnection.watch()
+      slot.watch()
       await clock.advance(1000)
     }
   }
@@ -78,10 +78,10 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     assert.ok(socket !== undefined, `there is no connection ${i}`)
     return socket
   }
-  rollingConnection.start()
+  slot.start()
   await clock.advance(0)
   socketAt(0).events.onOpen('simulated')
-  return { clock, rollingConnection, sockets, socketAt, quiet, run }
+  return { clock, slot, sockets, socketAt, quiet, run }
 }
 
 /** Market data on all but these connections; pings on every one. */
@@ -93,27 +93,27 @@ function flowExcept(...silent: readonly number[]) {
 }
 
 test('R2 the old connection goes six seconds after the new one has delivered, however long that was open before', async () => {
-  const { rollingConnection, socketAt, run } = await scene()
+  const { slot, socketAt, run } = await scene()
   await run(10, flowExcept())
-  rollingConnection.rollOver('a test')
+  slot.rollOver('a test')
   await run(1, flowExcept())
   socketAt(1).events.onOpen('simulated')
   await run(50, flowExcept(1))
   assert.deepEqual(
-    [rollingConnection.rollovers, socketAt(0).closed],
+    [slot.rollovers, socketAt(0).closed],
     [0, false],
     'an open connection alone takes over nothing',
   )
   await run(5, flowExcept())
   assert.equal(socketAt(0).closed, false)
   await run(3, flowExcept())
-  assert.deepEqual([rollingConnection.rollovers, socketAt(0).closed, socketAt(1).closed], [1, true, false])
+  assert.deepEqual([slot.rollovers, socketAt(0).closed, socketAt(1).closed], [1, true, false])
 })
 
 test('R5 a successor that delivers nothing for a minute is given up and tried anew while the old one goes on', async () => {
-  const { rollingConnection, sockets, socketAt, run } = await scene()
+  const { slot, sockets, socketAt, run } = await scene()
   await run(10, flowExcept())
-  rollingConnection.rollOver('a test')
+  slot.rollOver('a test')
   await run(1, flowExcept())
   socketAt(1).events.onOpen('simulated')
   await run(62, flowExcept(1))
@@ -121,12 +121,12 @@ test('R5 a successor that delivers nothing for a minute is given up and tried an
   await run(6, flowExcept())
   socketAt(2).events.onOpen('simulated')
   await run(8, flowExcept())
-  assert.deepEqual([rollingConnection.rollovers, socketAt(0).closed], [1, true])
+  assert.deepEqual([slot.rollovers, socketAt(0).closed], [1, true])
 })
 
 test('R5 where symbols trade rarely, a successor may be silent for long', async () => {
-  const { rollingConnection, socketAt, run } = await scene()
-  rollingConnection.rollOver('a test')
+  const { slot, socketAt, run } = await scene()
+  slot.rollOver('a test')
   await run(1)
   socketAt(1).events.onOpen('simulated')
   await run(600, (socket) => socket.events.onPing())
@@ -134,12 +134,12 @@ test('R5 where symbols trade rarely, a successor may be silent for long', async 
 })
 
 test('R6 stalls are watched for on the old connection while its successor cannot open', async () => {
-  const { rollingConnection, socketAt, quiet, run } = await scene()
+  const { slot, socketAt, quiet, run } = await scene()
   await run(60, (socket) => {
     socket.deliver(BUSY)
     socket.deliver('btcusdt@trade')
   })
-  rollingConnection.rollOver('a test')
+  slot.rollOver('a test')
   await run(40, flowExcept())
   assert.deepEqual(quiet, [['btcusdt@trade']])
   assert.deepEqual(
@@ -150,14 +150,14 @@ test('R6 stalls are watched for on the old connection while its successor cannot
 })
 
 test('R7 a connection that delivers nothing although its streams have a rate is said to be silent', async () => {
-  const { clock, rollingConnection, run } = await scene()
+  const { clock, slot, run } = await scene()
   await run(60, flowExcept())
-  assert.equal(rollingConnection.silentMs(clock.monotonicMs()), null)
+  assert.equal(slot.silentMs(clock.monotonicMs()), null)
   await run(59, (socket) => socket.events.onPing())
-  assert.equal(rollingConnection.silentMs(clock.monotonicMs()), null)
+  assert.equal(slot.silentMs(clock.monotonicMs()), null)
   await run(3, (socket) => socket.events.onPing())
-  assert.ok((rollingConnection.silentMs(clock.monotonicMs()) ?? 0) > 60_000)
-  assert.ok((rollingConnection.status()[0]?.lastDataAgeMs ?? 0) > 60_000)
+  assert.ok((slot.silentMs(clock.monotonicMs()) ?? 0) > 60_000)
+  assert.ok((slot.status()[0]?.lastDataAgeMs ?? 0) > 60_000)
 })
 
 /** So many that some have no place in the URL. */
@@ -185,7 +185,7 @@ test('U1 subscribes in chunks, one after the answer to the other, and with pongs
 })
 
 test('U2 a request that is refused or not answered is sent again, and then the connection is replaced, ever more seldom', async () => {
-  const { rollingConnection, sockets, socketAt, run } = await scene(MANY)
+  const { slot, sockets, socketAt, run } = await scene(MANY)
   const flow = (socket: HandDrivenSocket) => {
     socket.events.onPing()
     socket.deliver('symbol0usdt@bookTicker')
@@ -207,7 +207,7 @@ test('U2 a request that is refused or not answered is sent again, and then the c
     sockets.at(-1)?.events.onOpen('simulated')
   }
   assert.equal(socketAt(0).closed, false, 'what it does deliver goes on')
-  assert.equal(rollingConnection.rollovers, 0)
+  assert.equal(slot.rollovers, 0)
   assert.ok(
     replacedAt.length >= 5 && replacedAt.length < 15,
     `replaced ${replacedAt.length} times: ${replacedAt.slice(0, 20)}`,
@@ -215,27 +215,27 @@ test('U2 a request that is refused or not answered is sent again, and then the c
 })
 
 test('U3 nothing is judged, and no successor takes over, before a connection has its streams', async () => {
-  const { rollingConnection, socketAt, quiet, run } = await scene(MANY)
+  const { slot, socketAt, quiet, run } = await scene(MANY)
   const confirm = (socket: HandDrivenSocket) => {
     for (const { id } of socket.sent.slice(-1)) socket.answer(id)
     for (const stream of ['symbol0usdt@bookTicker', 'symbol999usdt@bookTicker']) socket.deliver(stream)
   }
   await run(60, confirm)
-  rollingConnection.rollOver('a test')
+  slot.rollOver('a test')
   await run(1, confirm)
   socketAt(1).events.onOpen('simulated')
   await run(15, (socket, i) => {
     if (i === 0) confirm(socket)
     else socket.deliver('symbol0usdt@bookTicker')
   })
-  assert.deepEqual([rollingConnection.rollovers, socketAt(0).closed, quiet], [0, false, []])
+  assert.deepEqual([slot.rollovers, socketAt(0).closed, quiet], [0, false, []])
   await run(12, confirm)
-  assert.deepEqual([rollingConnection.rollovers, socketAt(0).closed, quiet], [1, true, []])
+  assert.deepEqual([slot.rollovers, socketAt(0).closed, quiet], [1, true, []])
 })
 
 test('P1 pauses that are short and many drop a connection like one that is long', async () => {
-  const { clock, rollingConnection, sockets, socketAt } = await scene()
-  const [connection] = rollingConnection.connections
+  const { clock, slot, sockets, socketAt } = await scene()
+  const [connection] = slot.connections
   assert.ok(connection !== undefined)
   for (let i = 0; i < 2; i++) {
     connection.pause()

@@ -10,7 +10,7 @@ import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/re
 const SCHEMA = { schema: 'trade/1' }
 const PARTITION = { topic: 't', topicId: '00000000-0000-0000-0000-000000000001', partition: 0 }
 
-/** As the intake does it. */
+/** As the batch builder does it. */
 function decodeInto(batch: Batch, kind: Exclude<TopicKind, 'deadLetters'>, message: FetchedMessage) {
   const decoder = new Decoder()
   const reason = decoder.decode(kind, message)

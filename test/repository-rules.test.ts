@@ -11,60 +11,170 @@ import { importsOf } from './support/test-files.ts'
 const ROOT = resolve(import.meta.dirname, '..')
 const SOURCES = globSync('src/**/*.ts', { cwd: ROOT }).sort()
 const LONGEST_FILE = 350
+const SHORTEST_FILE = 30
 
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const manifest: unknown = JSON.parse(read('package.json'))
 
-/** `src/<room>/…` → room; '' for a file of src itself. */
-function roomOf(file: string): string {
-  const [, room = ''] = dirname(file).split(sep)
-  return room
+/** The lowest layer first. Folders of one layer never import each other; a file may import its own layer's folder and those below. */
+const LAYERS: ReadonlyArray<readonly string[]> = [
+  ['foundation'],
+  ['ingestion', 'consumer', 'sandbox'],
+  ['tools'],
+  ['cli'],
+]
+
+/** Files below {@link SHORTEST_FILE} lines that one file imports, and why each stands alone. */
+const SMALL_FILES: Readonly<Record<string, string>> = {
+  'src/tools/client/index.ts': 'what the package exports',
+  'src/sandbox/processes/stop-with-parent.ts': 'preloaded into each Node child',
+  'src/tools/doctor/kafka.ts': 'one file per system that doctor examines',
+  'src/foundation/binance/retry-after.ts': 'the parser of a header that RFC 9110 defines',
 }
 
-/** Imports as `from → to` that `forbidden` names, by room. */
-function importsBetween(forbidden: (from: string, to: string) => boolean): string[] {
-  return SOURCES.flatMap((file) =>
-    importsOf(join(ROOT, file))
-      .map((target) => relative(ROOT, target))
-      .filter((target) => forbidden(roomOf(file), target.startsWith('src') ? roomOf(target) : 'outside'))
-      .map((target) => `${file} → ${target}`),
+/** `src/<room>/…` → room. */
+function roomOf(file: string): string {
+  return file.split(sep)[1] ?? ''
+}
+
+function layerOf(file: string): number {
+  return LAYERS.findIndex((rooms) => rooms.includes(roomOf(file)))
+}
+
+interface Import {
+  readonly from: string
+  readonly to: string
+}
+
+/** Relative imports of these files, types included, as paths from the root of the repository. */
+function importsIn(files: readonly string[]): Import[] {
+  return files.flatMap((from) =>
+    // A path without its extension names a process to start.
+    importsOf(join(ROOT, from))
+      .filter((target) => target.endsWith('.ts'))
+      .map((target) => ({ from, to: relative(ROOT, target) })),
   )
 }
 
-test('2.1 no room has a name that says nothing of what it holds', () => {
-  const rooms = readdirSync(join(ROOT, 'src'))
+function printed(imports: readonly Import[]): string[] {
+  return imports.map(({ from, to }) => `${from} → ${to}`)
+}
+
+/** The first cycle of a graph, as its nodes in order; null when there is none. */
+function cycleIn(edges: readonly Import[]): string[] | null {
+  const next = Map.groupBy(edges, ({ from }) => from)
+  const done = new Set<string>()
+  const follow = (node: string, path: readonly string[]): string[] | null => {
+    if (path.includes(node)) return [...path.slice(path.indexOf(node)), node]
+    if (done.has(node)) return null
+    for (const { to } of next.get(node) ?? []) {
+      const cycle = follow(to, [...path, node])
+      if (cycle !== null) return cycle
+    }
+    done.add(node)
+    return null
+  }
+  for (const node of next.keys()) {
+    const cycle = follow(node, [])
+    if (cycle !== null) return cycle
+  }
+  return null
+}
+
+/** An import between two folders, as the two folders beside each other that it connects; null within a folder or its subfolders. */
+function foldersOf({ from, to }: Import): Import | null {
+  const [one, other] = [dirname(from).split(sep), dirname(to).split(sep)]
+  const shared = one.findIndex((name, depth) => name !== other[depth])
+  if (shared < 0 || other[shared] === undefined) return null
+  return { from: one.slice(0, shared + 1).join(sep), to: other.slice(0, shared + 1).join(sep) }
+}
+
+test('2.1 no folder has a name that says nothing about its content, and src has at most 8', () => {
+  const rooms = readdirSync(join(ROOT, 'src'), { withFileTypes: true }).filter((entry) => entry.isDirectory())
+  assert.ok(rooms.length <= 8, `${rooms.length} folders`)
   assert.deepEqual(
-    rooms.filter((room) => /^(utils?|helpers?|common|lib|misc|shared)$/.test(room)),
+    SOURCES.flatMap((file) => dirname(file).split(sep)).filter((name) =>
+      /^(utils?|helpers?|common|lib|misc|shared)$/.test(name),
+    ),
     [],
   )
 })
 
 test('2.2 neither service can be broken by a change of the other', () => {
   const apart: Record<string, string[]> = {
-    ingestion: ['consumer', 'store'],
-    consumer: ['ingestion', 'exchange'],
+    ingestion: ['src/consumer', 'src/foundation/store'],
+    consumer: ['src/ingestion', 'src/foundation/binance', 'src/sandbox'],
   }
-  assert.deepEqual(
-    importsBetween((from, to) => apart[from]?.includes(to) === true),
-    [],
+  const broken = importsIn(SOURCES).filter(({ from, to }) =>
+    apart[roomOf(from)]?.some((folder) => to.startsWith(`${folder}${sep}`)),
   )
+  assert.deepEqual(printed(broken), [])
 })
 
-test('2.3 what both services stand on knows neither of them, nor the command line', () => {
-  const shared = ['', 'market', 'timing', 'telemetry', 'settings', 'kafka', 'store', 'binance']
-  const above = ['ingestion', 'consumer', 'cli', 'local', 'dashboard', 'audit']
+test('2.3 imports point one way: from cli to tools, to programs and sandbox, to foundation', () => {
   assert.deepEqual(
-    importsBetween((from, to) => (shared.includes(from) && above.includes(to)) || to === 'outside'),
+    SOURCES.filter((file) => layerOf(file) < 0),
     [],
+    'each folder of src has a layer',
   )
+  const upward = importsIn(SOURCES).filter(
+    ({ from, to }) => roomOf(from) !== roomOf(to) && layerOf(from) <= layerOf(to),
+  )
+  assert.deepEqual(printed(upward), [])
+})
+
+test('2.3 tools import no sandbox, except doctor, which examines what `up` needs', () => {
+  const found = importsIn(SOURCES).filter(
+    ({ from, to }) => from.startsWith('src/tools/') && !from.includes('/doctor/') && roomOf(to) === 'sandbox',
+  )
+  assert.deepEqual(printed(found), [])
+})
+
+test('2.3 a file never imports from the folder above its own', () => {
+  const upward = importsIn(SOURCES).filter(({ from, to }) =>
+    `${dirname(dirname(from))}${sep}`.startsWith(`${dirname(to)}${sep}`),
+  )
+  assert.deepEqual(printed(upward), [])
+})
+
+test('2.3 folders and files form no cycle, types included', () => {
+  const files = [...SOURCES, ...globSync('{chaos,bench,scripts}/**/*.ts', { cwd: ROOT })]
+  assert.equal(cycleIn(importsIn(files))?.join(' → '), undefined, 'files')
+  const folders = importsIn(SOURCES).flatMap((one) => foldersOf(one) ?? [])
+  assert.equal(cycleIn(folders)?.join(' → '), undefined, 'folders')
+})
+
+test('2.3 the search for cycles finds a planted one', () => {
+  const edge = (from: string, to: string) => ({ from, to })
+  assert.deepEqual(cycleIn([edge('a', 'b'), edge('b', 'c'), edge('c', 'b')]), ['b', 'c', 'b'])
+  assert.equal(cycleIn([edge('a', 'b'), edge('a', 'c'), edge('b', 'c')]), null)
+  assert.deepEqual(foldersOf(edge('src/a/b/x.ts', 'src/a/c/y.ts')), edge('src/a/b', 'src/a/c'))
+  assert.equal(foldersOf(edge('src/a/x.ts', 'src/a/b/y.ts')), null)
 })
 
 test(`2.4 no source file is longer than ${LONGEST_FILE} lines`, () => {
   assert.deepEqual(
-    SOURCES.filter((file) => read(file).split('\n').length > LONGEST_FILE),
+    SOURCES.filter((file) => linesOf(file) > LONGEST_FILE),
     [],
   )
 })
+
+test(`2.4 a file below ${SHORTEST_FILE} lines has two importers or is a boundary`, () => {
+  const others = globSync('{test,chaos,bench,scripts}/**/*.ts', { cwd: ROOT })
+  const importers = Map.groupBy(importsIn([...SOURCES, ...others]), ({ to }) => to)
+  const alone = SOURCES.filter(
+    (file) =>
+      linesOf(file) < SHORTEST_FILE &&
+      new Set(importers.get(file)?.map(({ from }) => from)).size < 2 &&
+      // Each command is a boundary.
+      roomOf(file) !== 'cli',
+  )
+  assert.deepEqual(alone.sort(), Object.keys(SMALL_FILES).sort())
+})
+
+function linesOf(file: string): number {
+  return read(file).split('\n').length - 1
+}
 
 test('2.5 a thing has one name everywhere: nothing is exported as default', () => {
   const files = [...SOURCES, ...globSync('{test,scripts,chaos,bench}/**/*.ts', { cwd: ROOT })]
@@ -76,7 +186,7 @@ test('2.5 a thing has one name everywhere: nothing is exported as default', () =
 
 test('3.5 settings cannot be read behind the back of the one place that checks them', () => {
   const handedOn = /process\.env(?!\['PATH'\])/
-  const readers = SOURCES.filter((file) => !['settings', 'cli'].includes(roomOf(file)))
+  const readers = SOURCES.filter((file) => !/^src\/(foundation\/settings|cli)\//.test(file))
   assert.deepEqual(
     readers.filter((file) => handedOn.test(read(file).replaceAll('...process.env', ''))),
     [],
@@ -94,11 +204,8 @@ test('3.5 .env.example shows every setting with the default that holds, and sets
 })
 
 test('5.2 a test file is found by the name of the room that it guards', () => {
-  const rooms = [
-    ...readdirSync(join(ROOT, 'src')).map((name) => name.replace('.ts', '')),
-    'pipeline',
-    'repository',
-  ]
+  const folders = SOURCES.flatMap((file) => dirname(file).split(sep).slice(1))
+  const rooms = [...new Set([...folders, 'pipeline', 'repository'])]
   const files = globSync('test/**/*.test.ts', { cwd: ROOT }).map((file) => relative('test', file))
   assert.deepEqual(
     files.filter((file) => !rooms.some((room) => file.startsWith(`${room}-`))),

@@ -100,7 +100,7 @@ function starts(fetched: readonly FetchedPartition[]) {
 }
 
 export function gather(fetched: readonly FetchedPartition[], batchSize: number): Batch[] {
-  const intake = new BatchBuilder({
+  const batchBuilder = new BatchBuilder({
     kindOf: new Map([
       ['trades', 'trades'],
       ['book_ticker', 'bookTicker'],
@@ -110,19 +110,19 @@ export function gather(fetched: readonly FetchedPartition[], batchSize: number):
     maxSealed: 1,
     maxBytes: Number.POSITIVE_INFINITY,
   })
-  intake.assign(starts(fetched))
+  batchBuilder.assign(starts(fetched))
   const batches: Batch[] = []
   const takeAll = () => {
-    for (let batch = intake.take(); batch !== null; batch = intake.take()) {
+    for (let batch = batchBuilder.take(); batch !== null; batch = batchBuilder.take()) {
       batches.push(batch)
-      intake.stored(batch)
+      batchBuilder.stored(batch)
     }
   }
   for (const one of fetched) {
-    intake.accept(one, 0, 0)
+    batchBuilder.accept(one, 0, 0)
     takeAll()
   }
-  intake.flush()
+  batchBuilder.flush()
   takeAll()
   return batches
 }

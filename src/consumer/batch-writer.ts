@@ -84,7 +84,7 @@ export class BatchWriter {
     this.#sealed.ring()
   }
 
-  /** Ends {@link run} at once; what is not stored stays with the intake. */
+  /** Ends {@link run} at once; what is not stored stays with the batch builder. */
   giveUp(reason: unknown): void {
     this.#giveUp.abort(reason)
     this.#sealed.ring()

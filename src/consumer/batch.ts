@@ -1,6 +1,6 @@
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
-import type { EventFields } from '../foundation/market/event-fields.ts'
+import { ABSENT, type EventFields } from '../foundation/market/event-fields.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import {
   addBookTicker,
@@ -14,7 +14,6 @@ import type { Loss } from '../foundation/store/losses.ts'
 import { addTrade, emptyTradeColumns, type TradeColumns, TradeRows } from '../foundation/store/trades.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
-import { RowLatency } from './row-latency.ts'
 
 /** A dead letter that the consumer itself found: to be produced to its topic before its row is written. */
 export interface FoundDeadLetter {
@@ -210,4 +209,23 @@ export function highestRevisions(gaps: readonly Gap[]): Map<string, Gap> {
     if ((highest.get(gap.gap_id)?.revision ?? 0) < gap.revision) highest.set(gap.gap_id, gap)
   }
   return highest
+}
+
+/** When the rows of a table happened and were received, by the index of the row. */
+class RowLatency {
+  /** Milliseconds since the Unix epoch; not a number for a row that has no event time, or is late by its nature: backfilled. */
+  readonly eventMs: number[] = []
+  /** Microseconds since the Unix epoch; not a number for a backfilled row. */
+  readonly receivedUs: number[] = []
+
+  add({ type, eventTimeMs, receivedUs, isBackfill }: EventFields): void {
+    const hasEventTime = type !== 'bookTicker' && eventTimeMs !== ABSENT && !isBackfill
+    this.eventMs.push(hasEventTime ? eventTimeMs : Number.NaN)
+    this.receivedUs.push(isBackfill ? Number.NaN : receivedUs)
+  }
+
+  remove(index: number): void {
+    this.eventMs.splice(index, 1)
+    this.receivedUs.splice(index, 1)
+  }
 }

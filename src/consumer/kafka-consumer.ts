@@ -51,8 +51,8 @@ const MAX_BYTES = 256 << 10
 const PARTITION_MAX_BYTES = 64 << 10
 
 /**
- * Fetches what the intake has positions and room for, one request to each broker at a time, and hands it over.
- * When a request fails the client is made anew; positions are the intake's, so nothing is lost or skipped. A partition
+ * Fetches what the batch builder has positions and room for, one request to each broker at a time, and hands it over.
+ * When a request fails the client is made anew; positions are the batch builder's, so nothing is lost or skipped. A partition
  * that cannot be read holds up no other: it is tried again after a while, with the topics asked for anew.
  */
 export class KafkaConsumer {
@@ -93,7 +93,7 @@ export class KafkaConsumer {
     this.#running ??= this.#run()
   }
 
-  /** To be called when the intake has got positions or room. */
+  /** To be called when the batch builder has got positions or room. */
   wake(): void {
     this.#wake.ring()
   }

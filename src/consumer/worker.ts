@@ -60,7 +60,7 @@ const MAX_HELD_BYTES = 32 << 20
 
 /**
  * The consumer at work: the group tells which partitions are ours, the database where they are to be read from,
- * Kafka gives the messages, the intake gathers them into batches, and the writer stores batch after batch. No I/O of
+ * Kafka gives the messages, the batch builder gathers them into batches, and the writer stores batch after batch. No I/O of
  * its own: all of it is in the ports.
  */
 export class Worker {

@@ -1,3 +1,4 @@
+import type { TopicRight } from '../foundation/kafka/access.ts'
 import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
 import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import type { Compression } from '../foundation/kafka/producer.ts'
@@ -55,4 +56,15 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
     host: settings.HTTP_HOST,
     port: settings.INGEST_PORT,
   }
+}
+
+/** What ingestion does with each topic: it also reads back, at the start, what it has written. */
+export function topicRights(names: TopicNames): ReadonlyMap<string, readonly TopicRight[]> {
+  return new Map<string, readonly TopicRight[]>([
+    [names.trades, ['READ', 'WRITE']],
+    [names.bookTicker, ['READ', 'WRITE']],
+    [names.checkpoints, ['READ', 'WRITE']],
+    [names.gaps, ['READ', 'WRITE']],
+    [names.deadLetters, ['WRITE']],
+  ])
 }

@@ -9,18 +9,18 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
-import type { IngestionConfig } from './config.ts'
+import { type IngestionConfig, topicRights } from './config.ts'
 import { FreezeDetector } from './connection/freeze-detector.ts'
+import { ConnectionSlot } from './connection-slot.ts'
 import { claimExchangeIdentity } from './exchange-identity.ts'
 import type { ControlFrame } from './frame-handler.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './messages/message-queue.ts'
-import { type IngestionMetricValues, ingestionFigures } from './metric-values.ts'
+import { type IngestionMetricValues, ingestionMetricValues, openGapStatus } from './metric-values.ts'
 import { Pipeline } from './pipeline.ts'
+import type { PipelineContext } from './pipeline-context.ts'
 import type { Ports } from './ports.ts'
-import { RollingConnection } from './rollover.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
-import { topicRights } from './topic-rights.ts'
 import { WsConsumer } from './ws-consumer.ts'
 
 /** Half of what the exchange allows an IP. */
@@ -34,6 +34,8 @@ const ROOM_CHECK_MS = 100
 
 const EXCHANGE_FIX = 'Check the network, BINANCE_WS_URL and BINANCE_REST_URL. Without it: npm run demo'
 
+const OTHER_EXCHANGE_FIX = 'Set BINANCE_WS_URL back, or use other topics for this exchange.'
+
 const NO_FRAMES = { received: 0, forwarded: 0, duplicate: 0, control: 0, ignored: 0, rejected: 0, held: 0 }
 
 /** Ingestion at work: connections on one side, the queue to Kafka on the other, the pipeline between. */
@@ -46,7 +48,7 @@ export class Ingestion {
   readonly #producer: KafkaProducer
   readonly #stopping = new AbortController()
   readonly #ended = Promise.withResolvers<unknown>()
-  #rollingConnections: RollingConnection[] = []
+  #slots: ConnectionSlot[] = []
   #pipeline: Pipeline | null = null
   #source: string | null = null
   #starting: Promise<void> | null = null
@@ -62,7 +64,7 @@ export class Ingestion {
     this.#freezeDetector = new FreezeDetector(
       ports.clock,
       () => {
-        for (const rollingConnection of this.#rollingConnections) rollingConnection.watch()
+        for (const slot of this.#slots) slot.watch()
       },
       (stoodMs) => {
         const reason = `this process stood still for ${Math.round(stoodMs / 1000)} s`
@@ -103,7 +105,7 @@ export class Ingestion {
     this.#freezeDetector.stop()
     // What it is at goes on behind the deadline, and starts nothing any more.
     if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
-    await Promise.all(this.#rollingConnections.map((rollingConnection) => rollingConnection.stop()))
+    await Promise.all(this.#slots.map((slot) => slot.stop()))
     await this.#pipeline?.stop()
     if (this.#pipeline !== null) await this.#writeLastCheckpoints(this.#pipeline, signal)
     const left = await this.#producer.stop(signal)
@@ -133,8 +135,8 @@ export class Ingestion {
       ...this.readiness(),
       source: this.#source,
       uptimeMs: Math.round(nowMs - this.#startedAtMs),
-      connections: this.#rollingConnections.flatMap((rollingConnection) => rollingConnection.status()),
-      rollovers: this.#rollingConnections.reduce((sum, { rollovers }) => sum + rollovers, 0),
+      connections: this.#slots.flatMap((slot) => slot.status()),
+      rollovers: this.#slots.reduce((sum, { rollovers }) => sum + rollovers, 0),
       streams: handler?.rates.status(this.#streams, nowMs) ?? {},
       counters: {
         ...(handler?.counters ?? NO_FRAMES),
@@ -143,12 +145,7 @@ export class Ingestion {
         queued: this.#queue.events,
         inFlight: this.#producer.inFlight,
       },
-      openGaps: (pipeline?.ledger.openGaps ?? []).map(({ gap_id, from_id, to_id, cause }) => ({
-        gapId: gap_id,
-        fromId: from_id,
-        toId: to_id,
-        cause,
-      })),
+      openGaps: (pipeline?.ledger.openGaps ?? []).map(openGapStatus),
       ignoredByReason: handler?.reasons('ignored') ?? {},
       rejectedByReason: handler?.reasons('rejected') ?? {},
       queueBytes: this.#queue.bytes,
@@ -159,11 +156,11 @@ export class Ingestion {
 
   metricValues(): IngestionMetricValues {
     const { clock } = this.#ports
-    return ingestionFigures({
+    return ingestionMetricValues({
       status: this.status(),
       config: this.#config,
       producer: this.#producer,
-      rollingConnections: this.#rollingConnections,
+      slots: this.#slots,
       pipeline: this.#pipeline,
       nowMs: clock.monotonicMs(),
       wallMs: clock.wallMicros() / 1000,
@@ -172,13 +169,11 @@ export class Ingestion {
 
   #whyNotReady(): string {
     if (this.#waitingFor !== '') return this.#waitingFor
-    const down = this.#rollingConnections.filter((rollingConnection) => !rollingConnection.isOpen).length
-    if (down > 0) return `${down} of ${this.#rollingConnections.length} connections to the exchange are down`
+    const down = this.#slots.filter((slot) => !slot.isOpen).length
+    if (down > 0) return `${down} of ${this.#slots.length} connections to the exchange are down`
     const silentMs = Math.max(
       0,
-      ...this.#rollingConnections.map(
-        (rollingConnection) => rollingConnection.silentMs(this.#ports.clock.monotonicMs()) ?? 0,
-      ),
+      ...this.#slots.map((slot) => slot.silentMs(this.#ports.clock.monotonicMs()) ?? 0),
     )
     if (silentMs > 0)
       return `a connection to the exchange has delivered nothing for ${Math.round(silentMs / 1000)} s`
@@ -218,9 +213,8 @@ export class Ingestion {
     pipeline.start()
     const plans = planConnections(wsUrl, streamNames(symbols, eventTypes))
     let connectionId = 0
-    const connect = (rollingConnection: RollingConnection) =>
-      this.#connect(rollingConnection, connectionId++, pipeline, attempts, source)
-    this.#rollingConnections = plans.flatMap((plan) =>
+    const connect = (slot: ConnectionSlot) => this.#connect(slot, connectionId++, pipeline, attempts, source)
+    this.#slots = plans.flatMap((plan) =>
       Array.from({ length: connectionsPerStream }, () => {
         const options = {
           plan,
@@ -230,46 +224,39 @@ export class Ingestion {
           onQuiet: (streams: readonly string[]) => pipeline.quiet(streams),
           connect,
         }
-        return new RollingConnection(options, this.#log)
+        return new ConnectionSlot(options, this.#log)
       }),
     )
     this.#waitingFor = ''
-    for (const rollingConnection of this.#rollingConnections) rollingConnection.start()
+    for (const slot of this.#slots) slot.start()
     this.#freezeDetector.start()
   }
 
   #connect(
-    rollingConnection: RollingConnection,
+    slot: ConnectionSlot,
     id: number,
     pipeline: Pipeline,
     attempts: AttemptLimit,
     source: string,
   ): WsConsumer {
-    const { plan } = rollingConnection
+    const { plan } = slot
     const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
     // One for all frames.
-    const onControl = (control: ControlFrame) => this.#onControl(rollingConnection, connection, control)
+    const onControl = (control: ControlFrame) => this.#onControl(slot, connection, control)
     const connection: WsConsumer = new WsConsumer(
       { id, plan, backoff: this.#config.backoff, attempts, ports: this.#ports, whenRoom },
       {
-        onOpen: (named) => {
-          rejectOtherExchange(
-            'The topics',
-            source,
-            named,
-            'Set BINANCE_WS_URL back, or use topics of their own.',
-          )
-        },
+        onOpen: (named) => rejectOtherExchange('The topics', source, named, OTHER_EXCHANGE_FIX),
         onConnected: () => {
           pipeline.connected(id, plan)
-          rollingConnection.onConnected(connection)
+          slot.onConnected(connection)
         },
         onSubscribed: (streams) => pipeline.handler.merge.subscribed(id, streams),
-        onDelivering: () => rollingConnection.onDelivering(connection),
-        onRefused: (reason) => rollingConnection.onRefused(connection, reason),
+        onDelivering: () => slot.onDelivering(connection),
+        onRefused: (reason) => slot.onRefused(connection, reason),
         onDisconnected: () => {
           pipeline.disconnected(id, plan.streams, 'reconnect')
-          rollingConnection.onDisconnected(connection)
+          slot.onDisconnected(connection)
         },
         onFrame: (frame) => {
           // What waited in a buffer meanwhile is not received: it would be stamped too late.
@@ -284,18 +271,18 @@ export class Ingestion {
   }
 
   get #streams(): string[] {
-    return [...new Set(this.#rollingConnections.flatMap(({ plan }) => plan.streams))]
+    return [...new Set(this.#slots.flatMap(({ plan }) => plan.streams))]
   }
 
-  /** Every connection of every seat. */
+  /** Every connection of every slot. */
   get #connections(): WsConsumer[] {
-    return this.#rollingConnections.flatMap(({ connections }) => connections)
+    return this.#slots.flatMap(({ connections }) => connections)
   }
 
   #pipelineContext(
     topics: ReadonlyMap<string, TopicMetadata>,
     symbols: readonly string[],
-  ): Parameters<typeof Pipeline.open>[1] {
+  ): Omit<PipelineContext, 'instance' | 'watch'> {
     return {
       ports: this.#ports,
       topics,
@@ -333,14 +320,10 @@ export class Ingestion {
     }
   }
 
-  #onControl(
-    rollingConnection: RollingConnection,
-    connection: WsConsumer,
-    { control, detail }: ControlFrame,
-  ): void {
+  #onControl(slot: ConnectionSlot, connection: WsConsumer, { control, detail }: ControlFrame): void {
     if (control === 'serverShutdown') {
       // A successor is told of its own server.
-      rollingConnection.onShutdown(connection)
+      slot.onShutdown(connection)
       return
     }
     if (control === 'error')

@@ -1,9 +1,10 @@
 import { countIds } from '../foundation/market/id-ranges.ts'
 import type { IngestionStatus, LatencySummary } from '../foundation/telemetry/status.ts'
 import type { RestMetricValues } from './backfill/rest-caller.ts'
+import type { ConnectionSlot } from './connection-slot.ts'
+import type { IdGap } from './continuity/gap-ledger.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
-import type { RollingConnection } from './rollover.ts'
 
 /** Counts by event type or cause, and by what is counted of it. */
 export type Counts = Readonly<Record<string, Readonly<Record<string, number>>>>
@@ -42,31 +43,31 @@ export interface MetricInputs {
   readonly status: IngestionStatus
   readonly config: { readonly queueMaxBytes: number; readonly connectionMaxAgeMs: number }
   readonly producer: KafkaProducer
-  readonly rollingConnections: readonly RollingConnection[]
+  readonly slots: readonly ConnectionSlot[]
   readonly pipeline: Pipeline | null
   /** On the monotonic clock. */
   readonly nowMs: number
   readonly wallMs: number
 }
 
-export function ingestionFigures(sources: MetricInputs): IngestionMetricValues {
-  const { status, config, producer, rollingConnections, pipeline, nowMs, wallMs } = sources
+export function ingestionMetricValues(sources: MetricInputs): IngestionMetricValues {
+  const { status, config, producer, slots, pipeline, nowMs, wallMs } = sources
   return {
     status,
     queueMaxBytes: config.queueMaxBytes,
     connectionMaxAgeMs: config.connectionMaxAgeMs,
-    connectionsLost: rollingConnections.reduce((sum, { lost }) => sum + lost, 0),
+    connectionsLost: slots.reduce((sum, { lost }) => sum + lost, 0),
     parsedEvents: pipeline?.handler.parsedEvents ?? 0,
     clockOffsetMs: pipeline?.handler.leastEventToReceiptMs(nowMs) ?? null,
     sends: producer.sends,
     sendFailures: producer.failures,
     sendMs: producer.sendTimes(nowMs),
-    gaps: pipeline === null ? null : gapFigures(pipeline, wallMs),
+    gaps: pipeline === null ? null : gapMetricValues(pipeline, wallMs),
     rest: pipeline?.rest.metricValues() ?? null,
   }
 }
 
-function gapFigures({ ledger, backfill }: Pipeline, wallMs: number): GapMetricValues {
+function gapMetricValues({ ledger, backfill }: Pipeline, wallMs: number): GapMetricValues {
   const { openGaps, opened, closed, outages } = ledger
   const detectedMs = openGaps.map((gap) => gap.detected_at)
   return {
@@ -77,4 +78,9 @@ function gapFigures({ ledger, backfill }: Pipeline, wallMs: number): GapMetricVa
     // Not by the spread operator: there may be more gaps than a call takes arguments.
     oldestOpenMs: Math.max(0, wallMs - detectedMs.reduce((least, ms) => Math.min(least, ms), wallMs)),
   }
+}
+
+/** An open gap as `/status` shows it. */
+export function openGapStatus({ gap_id, from_id, to_id, cause }: IdGap): IngestionStatus['openGaps'][number] {
+  return { gapId: gap_id, fromId: from_id, toId: to_id, cause }
 }

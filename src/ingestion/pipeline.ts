@@ -5,13 +5,11 @@ import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import { HEADER, schemaHeader } from '../foundation/kafka/headers.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
-import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { type EventType, streamName } from '../foundation/market/event.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import { subtract } from '../foundation/market/id-ranges.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
-import { Backfill } from './backfill/backfill.ts'
+import { Backfill, backfillJson } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
 import {
@@ -28,31 +26,13 @@ import { asIdGap, GapLedger, type IdGap } from './continuity/gap-ledger.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
 import type { OnAcknowledged } from './kafka-producer.ts'
-import { backfillJson } from './messages/backfill-message.ts'
-import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import { type ReceiptStamp, receiptStamper } from './messages/receipt-stamp.ts'
 import { Router } from './messages/router.ts'
-import type { Ports } from './ports.ts'
+import type { PipelineContext } from './pipeline-context.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
 type PipelineConfig = Pick<IngestionConfig, 'topics' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff'>
-
-/** What the pipeline stands on. */
-export interface PipelineContext {
-  readonly ports: Ports
-  /** Names this process in its checkpoints. */
-  readonly instance: string
-  readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
-  readonly topics: ReadonlyMap<string, TopicMetadata>
-  readonly symbols: readonly string[]
-  readonly send: (message: OutgoingMessage) => void
-  readonly acknowledged: (signal: AbortSignal) => Promise<void>
-  readonly whenRoom: (signal: AbortSignal) => Promise<void>
-  /** Another instance has taken over, or a defect: this one must stop. */
-  readonly onFatal: (error: unknown) => void
-  readonly log: Logger
-}
 
 /**
  * From frames to messages and the ledger, with the memory that outlives this process: built once the topics are

@@ -1,4 +1,4 @@
-import type { RestOutcome, RestTrade } from '../../foundation/binance/trade-rest.ts'
+import type { RestOutcome, RestTrade, RestTradeType } from '../../foundation/binance/trade-rest.ts'
 import { REST_LIMIT } from '../../foundation/binance/trade-rest.ts'
 import { countIds, type IdRange } from '../../foundation/market/id-ranges.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
@@ -45,7 +45,7 @@ export class Backfill {
   readonly #wake: Wake
   readonly #stopping = new AbortController()
   #running: Promise<void> | null = null
-  /** The ledger may hold gaps that are not on the agenda. */
+  /** The ledger may hold gaps that the schedule does not have yet. */
   #hasNews = true
   /** Trades and aggTrades forwarded. */
   backfilled = 0
@@ -226,4 +226,22 @@ function within(ranges: readonly IdRange[], rows: readonly RestTrade[]): RestTra
     for (let range = ranges[at]; range !== undefined && range.to < id; range = ranges[at]) at++
     return (ranges[at]?.from ?? Number.POSITIVE_INFINITY) <= id
   })
+}
+
+/**
+ * A backfilled trade as it goes to Kafka: the stream's own fields without the event time, which REST does not
+ * know, and marked as backfilled.
+ */
+export function backfillJson(
+  symbol: string,
+  type: RestTradeType,
+  trade: RestTrade,
+  receiptMs: number,
+  receiptUs: number,
+): string {
+  const { id, price: p, quantity: q, timeMs: T, isBuyerMaker: m, isBestMatch: M, trades } = trade
+  const stamp = { source: 'backfill', ingestion_timestamp: receiptMs, ingestion_timestamp_us: receiptUs }
+  return type === 'trade'
+    ? JSON.stringify({ e: type, s: symbol, t: id, p, q, T, m, M, ...stamp })
+    : JSON.stringify({ e: type, s: symbol, a: id, p, q, f: trades?.from, l: trades?.to, T, m, M, ...stamp })
 }

@@ -5,7 +5,7 @@ import { databaseHost, serviceUrl } from '../../foundation/telemetry/service-url
 import { KAFKA_VERSION } from '../kafka-broker/kafka-distribution.ts'
 import type { Exit } from '../processes/child-process.ts'
 import { freePort, nextFreePort, requirePort } from '../processes/free-ports.ts'
-import type { LogFollower, LogProblem } from '../processes/log-follower.ts'
+import type { LogFollower } from '../processes/log-follower.ts'
 import {
   cleanUpLeftOvers,
   type Endpoints,
@@ -22,7 +22,9 @@ import {
   exchangePart,
   kafkaPart,
   type PartContext,
+  type PartState,
   runCommand,
+  type StackReport,
 } from './stack-parts.ts'
 
 const KAFKA_PORT = 9092
@@ -33,15 +35,6 @@ const DRAIN_MS = 6000
 /** A JVM that ends on SIGTERM, as it should, says so in its exit code. */
 const JVM_TERMINATED = 143
 
-/** What a stack tells while it starts, runs and stops. */
-export interface StackReport {
-  progress(role: Role, text: string): void
-  ready(role: Role, text: string): void
-  failed(role: Role): void
-  say(text: string): void
-  problem(from: string, problem: LogProblem): void
-}
-
 export interface LocalStackOptions {
   readonly settings: Settings
   /** The user's environment; children get it with what this stack decides on top. */
@@ -51,9 +44,6 @@ export interface LocalStackOptions {
   readonly cacheDir: string
   readonly report: StackReport
 }
-
-/** How a part is, as far as its process tells. */
-export type PartState = 'running' | 'restarting' | 'finished' | 'external'
 
 /**
  * All parts of the pipeline on this machine: broker, database, exchange, consumer, ingestion. A broker or database

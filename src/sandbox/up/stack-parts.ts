@@ -17,6 +17,18 @@ import type { ExchangeChoice, ExchangeDirectory } from './data-directory.ts'
 const PROBE_INTERVAL_MS = 100
 const EXCHANGE_READY_MS = 20_000
 
+/** What a stack tells while it starts, runs and stops. */
+export interface StackReport {
+  progress(role: Role, text: string): void
+  ready(role: Role, text: string): void
+  failed(role: Role): void
+  say(text: string): void
+  problem(from: string, problem: LogProblem): void
+}
+
+/** How a part is, as far as its process tells. */
+export type PartState = 'running' | 'restarting' | 'finished' | 'external'
+
 /** What all parts of one `up` have in common. */
 export interface PartContext {
   readonly directory: ExchangeDirectory

@@ -5,8 +5,7 @@ import type { PortGate } from '../server/port-gate.ts'
 import type { StreamConnection } from '../server/stream-connection.ts'
 import type { FrameInterceptor, StreamHooks, StreamServer, UpgradeFate } from '../server/stream-server.ts'
 import { DelayLine } from './delay-line.ts'
-import { fateOf, matches, matchesPattern, Stalls } from './fault-frames.ts'
-import { garbageFrame } from './fault-garbage.ts'
+import { fateOf, garbageFrame, matches, matchesPattern, Stalls } from './fault-frames.ts'
 import { type FaultKind, type FaultRequest, parseFault } from './fault-kinds.ts'
 import {
   type Fault,

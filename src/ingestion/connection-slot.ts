@@ -6,16 +6,16 @@ import type { StreamRates } from './connection/stream-rates.ts'
 import type { Ports } from './ports.ts'
 import type { WsConsumer } from './ws-consumer.ts'
 
-export interface RollingConnectionOptions {
+export interface ConnectionSlotOptions {
   readonly rates: StreamRates
   readonly plan: ConnectionPlan
   readonly ports: Pick<Ports, 'clock' | 'random'>
   /** A connection is replaced before it gets so old: the exchange cuts it after 24 hours. */
   readonly maxAgeMs: number
-  /** Streams of the seat's connection have gone quiet. */
+  /** Streams of the slot's connection have gone quiet. */
   readonly onQuiet: (streams: readonly string[]) => void
-  /** Makes a connection that tells this seat of its opening and closing. */
-  readonly connect: (rollingConnection: RollingConnection) => WsConsumer
+  /** Makes a connection that tells this slot of its opening and closing. */
+  readonly connect: (slot: ConnectionSlot) => WsConsumer
 }
 
 /** Both connections deliver for so long; longer than an event is held for the older one. */
@@ -38,9 +38,9 @@ const AGE_SPREAD = 0.05
  * A place for one connection, which is replaced make-before-break: before it is too old, and when the exchange
  * announces its end. The old one goes once the new one has delivered alongside for a while. Specification: R1 to R7.
  */
-export class RollingConnection {
+export class ConnectionSlot {
   readonly plan: ConnectionPlan
-  readonly #options: RollingConnectionOptions
+  readonly #options: ConnectionSlotOptions
   readonly #log: Logger
   #current: WsConsumer
   #successor: WsConsumer | null = null
@@ -59,7 +59,7 @@ export class RollingConnection {
   /** Times that its connection ended without having been told to, whether another took over or not. */
   lost = 0
 
-  constructor(options: RollingConnectionOptions, log: Logger) {
+  constructor(options: ConnectionSlotOptions, log: Logger) {
     this.plan = options.plan
     this.#options = options
     this.#log = log

@@ -1,0 +1,21 @@
+import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import type { InstanceWatch } from './checkpoint/instance-watch.ts'
+import type { OutgoingMessage } from './messages/outgoing-message.ts'
+import type { Ports } from './ports.ts'
+
+/** What the pipeline depends on, provided by ingestion. */
+export interface PipelineContext {
+  readonly ports: Ports
+  /** Names this process in its checkpoints. */
+  readonly instance: string
+  readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
+  readonly topics: ReadonlyMap<string, TopicMetadata>
+  readonly symbols: readonly string[]
+  readonly send: (message: OutgoingMessage) => void
+  readonly acknowledged: (signal: AbortSignal) => Promise<void>
+  readonly whenRoom: (signal: AbortSignal) => Promise<void>
+  /** Another instance has taken over, or a defect: this one must stop. */
+  readonly onFatal: (error: unknown) => void
+  readonly log: Logger
+}
