@@ -16,7 +16,7 @@ import { describeKafkaError } from '../src/foundation/kafka/broker-errors.ts'
 import { kafkaConnection } from '../src/foundation/kafka/config.ts'
 import type { KafkaConnection } from '../src/foundation/kafka/connection.ts'
 import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
-import { createProducer } from '../src/foundation/kafka/producer.ts'
+import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { initTopics } from '../src/foundation/kafka/topics.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { ingestionConfig, topicRights } from '../src/ingestion/config.ts'
@@ -179,12 +179,19 @@ async function use({ operation, name }: Right, connection: KafkaConnection): Pro
     }
     return
   }
-  const producer = createProducer(connection, 'test', 'none')
+  const producer = new RecordSender(connection, 'test', 'none')
   try {
-    const message = { topic: name, partition: 0, key: Buffer.from('!test'), value: Buffer.from('{}') }
-    await producer.send({ messages: [message] })
+    const message = {
+      topic: name,
+      partition: 0,
+      key: Buffer.from('!test'),
+      value: Buffer.from('{}'),
+      headers: new Map(),
+      timestampMs: Date.now(),
+    }
+    await producer.send([message])
   } finally {
-    await producer.close(true)
+    await producer.close()
   }
 }
 

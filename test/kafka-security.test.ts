@@ -7,7 +7,7 @@ import { requireAccess } from '../src/foundation/kafka/access.ts'
 import { kafkaConnection } from '../src/foundation/kafka/config.ts'
 import type { KafkaConnection } from '../src/foundation/kafka/connection.ts'
 import { latestValue } from '../src/foundation/kafka/latest-value.ts'
-import { createProducer } from '../src/foundation/kafka/producer.ts'
+import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
@@ -83,12 +83,19 @@ for (const [way, environment] of Object.entries(WAYS)) {
     const rights = new Map([[TOPIC, ['READ', 'WRITE'] as const]])
     const topics = await within(10_000, 'access', () => requireAccess(connection, 'test', { topics: rights }))
     assert.equal(topics.get(TOPIC)?.partitions, 1)
-    const producer = createProducer(connection, 'test', 'lz4')
+    const producer = new RecordSender(connection, 'test', 'lz4')
     try {
-      const message = { topic: TOPIC, key: Buffer.from('way'), value: Buffer.from(way), partition: 0 }
-      await within(10_000, 'a send', () => producer.send({ messages: [message] }))
+      const message = {
+        topic: TOPIC,
+        key: Buffer.from('way'),
+        value: Buffer.from(way),
+        partition: 0,
+        headers: new Map(),
+        timestampMs: Date.now(),
+      }
+      await within(10_000, 'a send', () => producer.send([message]))
     } finally {
-      await producer.close(true)
+      await producer.close()
     }
     assert.equal(await within(10_000, 'a read', () => latestValue(connection, TOPIC, 'way')), way)
   })

@@ -1,7 +1,6 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
-import { createProducer, type KafkaProducerClient } from '../foundation/kafka/producer.ts'
-import { topicMetadata } from '../foundation/kafka/topic-metadata.ts'
+import { RecordSender } from '../foundation/kafka/record-sender.ts'
 import { delayFor, sleep } from '../foundation/runtime/backoff.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { FoundDeadLetter } from './batch.ts'
@@ -11,7 +10,7 @@ import type { ConsumerConfig } from './config.ts'
 export class DeadLetterProducer {
   readonly #config: ConsumerConfig
   readonly #log: Logger
-  #producer: KafkaProducerClient | null = null
+  #producer: RecordSender | null = null
 
   constructor(config: ConsumerConfig, log: Logger) {
     this.#config = config
@@ -37,34 +36,34 @@ export class DeadLetterProducer {
   }
 
   async #sendOnce(letters: readonly FoundDeadLetter[]): Promise<void> {
-    this.#producer ??= createProducer(this.#config.kafka, 'tapeline-consumer-dead-letters', 'lz4')
+    this.#producer ??= new RecordSender(this.#config.kafka, 'tapeline-consumer-dead-letters', 'lz4')
     const topic = this.#config.topics.deadLetters
-    const partitions = (await topicMetadata(this.#producer, [topic])).get(topic)?.partitions ?? 1
+    const partitions = (await this.#producer.topics([topic])).get(topic)?.partitions ?? 1
     for (const some of chunks(letters)) await this.#sendChunk(this.#producer, topic, partitions, some)
   }
 
   async #sendChunk(
-    producer: KafkaProducerClient,
+    producer: RecordSender,
     topic: string,
     partitions: number,
     letters: readonly FoundDeadLetter[],
   ): Promise<void> {
-    await producer.send({
-      messages: letters.map(({ row, headers }) => ({
+    await producer.send(
+      letters.map(({ row, headers }) => ({
         topic,
         key: row.key,
         value: row.payload,
         partition: partitionOf(row.key?.toString() ?? '', partitions),
-        timestamp: BigInt(row.failedAtMs),
+        timestampMs: row.failedAtMs,
         headers: new Map(headers.map(([name, value]) => [Buffer.from(name), Buffer.from(value)])),
       })),
-    })
+    )
   }
 
   async close(): Promise<void> {
     const producer = this.#producer
     this.#producer = null
-    await producer?.close(true)
+    await producer?.close()
   }
 }
 

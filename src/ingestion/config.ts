@@ -1,7 +1,7 @@
 import type { TopicRight } from '../foundation/kafka/access.ts'
 import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafka/config.ts'
 import type { KafkaConnection } from '../foundation/kafka/connection.ts'
-import type { Compression } from '../foundation/kafka/producer.ts'
+import type { Compression } from '../foundation/kafka/record-sender.ts'
 import type { EventType } from '../foundation/market/event.ts'
 import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'

@@ -11,7 +11,7 @@ import type { IngestionStatus } from '../foundation/telemetry/status.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import { type IngestionConfig, topicRights } from './config.ts'
 import { FreezeDetector } from './connection/freeze-detector.ts'
-import { ConnectionSlot } from './connection-slot.ts'
+import { ConnectionSlot } from './connection-rollover.ts'
 import { claimExchangeIdentity } from './exchange-identity.ts'
 import type { ControlFrame } from './frame-handler.ts'
 import { KafkaProducer } from './kafka-producer.ts'
@@ -169,6 +169,12 @@ export class Ingestion {
 
   #whyNotReady(): string {
     if (this.#waitingFor !== '') return this.#waitingFor
+    // First: while Kafka is away a full queue pauses the connections, which the exchange then closes.
+    const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#ports.clock.monotonicMs())
+    if (waitedMs > PRODUCING_LIMIT_MS) {
+      const { problem } = this.#producer
+      return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
+    }
     const down = this.#slots.filter((slot) => !slot.isOpen).length
     if (down > 0) return `${down} of ${this.#slots.length} connections to the exchange are down`
     const silentMs = Math.max(
@@ -177,10 +183,7 @@ export class Ingestion {
     )
     if (silentMs > 0)
       return `a connection to the exchange has delivered nothing for ${Math.round(silentMs / 1000)} s`
-    const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#ports.clock.monotonicMs())
-    return waitedMs > PRODUCING_LIMIT_MS
-      ? `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s`
-      : ''
+    return ''
   }
 
   async #begin(): Promise<void> {

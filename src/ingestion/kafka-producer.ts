@@ -1,6 +1,6 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
-import type { BaseOffset, KafkaPort, RecordProducer } from '../foundation/kafka/kafka-port.ts'
-import type { Compression } from '../foundation/kafka/producer.ts'
+import type { KafkaPort, RecordProducer } from '../foundation/kafka/kafka-port.ts'
+import type { BaseOffset, Compression } from '../foundation/kafka/record-sender.ts'
 import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
@@ -20,6 +20,9 @@ export interface KafkaProducerOptions {
   readonly backoff: BackoffPolicy
 }
 
+/** How often the same reason is logged again. */
+const REPEAT_LOG_MS = 60_000
+
 /** Brokers take 1 MiB a partition and send by default, whatever it was compressed to. */
 const SEND_MAX_BYTES = 900_000
 
@@ -31,12 +34,6 @@ export type OnAcknowledged = (
   messages: readonly OutgoingMessage[],
   nextOffsets: ReadonlyArray<{ readonly topic: string; readonly partition: number; readonly offset: number }>,
 ) => void
-
-/**
- * The client counts sequence numbers without wrapping at 2³¹ as the protocol does; a new producer, which starts at
- * 0, takes over long before.
- */
-const MESSAGES_PER_PRODUCER = 1_000_000_000
 
 /**
  * Empties the queue into Kafka, one send at a time, in order. A send is repeated, byte for byte, until it is
@@ -52,10 +49,10 @@ export class KafkaProducer {
   readonly #wake: Wake
   readonly #giveUp = new AbortController()
   #producer: RecordProducer
-  #sentByProducer = 0
   #running: Promise<void> | null = null
   #draining = false
   #closing: Promise<void> | null = null
+  #problem: { readonly reason: string; readonly loggedAtMs: number } | null = null
   #inFlight: readonly OutgoingMessage[] = []
   #acknowledgedMessages = 0
   readonly #fences: Array<{ readonly after: number; readonly resolve: () => void }> = []
@@ -86,6 +83,11 @@ export class KafkaProducer {
   /** Events sent and not acknowledged yet. */
   get inFlight(): number {
     return this.#inFlight.reduce((count, message) => count + (message.mark !== null ? 1 : 0), 0)
+  }
+
+  /** Why the batch under way is not acknowledged yet; null when nothing has failed since the last acknowledgement. */
+  get problem(): string | null {
+    return this.#problem?.reason ?? null
   }
 
   /** How long the oldest message has waited for its acknowledgement; 0 when none waits. */
@@ -136,7 +138,7 @@ export class KafkaProducer {
   async stop(signal: AbortSignal): Promise<number> {
     const giveUp = () => {
       this.#giveUp.abort(signal.reason)
-      // Ends the send that waits for a broker; the client's own retries have no end.
+      // Ends the send that waits for a broker.
       this.#closing = this.#close(this.#producer)
     }
     if (signal.aborted) giveUp()
@@ -183,26 +185,43 @@ export class KafkaProducer {
     const sentAtMs = clock.monotonicMs()
     for (let failures = 1; !signal.aborted; failures++) {
       try {
-        if (this.#sentByProducer >= MESSAGES_PER_PRODUCER) await this.#renew()
-        const offsets = await this.#producer.send(batch)
-        this.#sentByProducer += batch.length
+        const offsets = await this.#producer.send(batch, {
+          limitMs: Number.POSITIVE_INFINITY,
+          onRetry: (error) => this.#noteRetry(error, clock.monotonicMs() - sentAtMs),
+        })
+        this.#noteAcknowledged()
         this.sends++
         const nowMs = clock.monotonicMs()
         this.#sendTimes.record(nowMs - sentAtMs, nowMs)
         return nextOffsets(batch, offsets)
       } catch (error) {
         if (signal.aborted) return null
-        this.failures++
-        this.#log.warn(
-          { err: error },
-          `Kafka did not take a batch, sending it again: ${describeKafkaError(error)}`,
-        )
+        this.#noteRetry(error, clock.monotonicMs() - sentAtMs)
         const waitMs = delayFor(failures, this.#options.backoff, this.#ports.random())
         await sleepOn(clock, waitMs, signal).catch(() => {})
         await this.#renew()
       }
     }
     return null
+  }
+
+  /** Logs a reason once, and again after {@link REPEAT_LOG_MS}. */
+  #noteRetry(error: unknown, waitedMs: number): void {
+    this.failures++
+    const reason = describeKafkaError(error)
+    const nowMs = this.#ports.clock.monotonicMs()
+    if (this.#problem?.reason === reason && nowMs - this.#problem.loggedAtMs < REPEAT_LOG_MS) return
+    this.#problem = { reason, loggedAtMs: nowMs }
+    this.#log.warn(
+      { err: error, waitedMs: Math.round(waitedMs) },
+      `Kafka did not acknowledge a batch, retrying: ${reason}`,
+    )
+  }
+
+  #noteAcknowledged(): void {
+    if (this.#problem === null) return
+    this.#problem = null
+    this.#log.info('Kafka acknowledges again')
   }
 
   #releaseFences(): void {
@@ -214,7 +233,6 @@ export class KafkaProducer {
   async #renew(): Promise<void> {
     const old = this.#producer
     this.#producer = this.#create()
-    this.#sentByProducer = 0
     await this.#close(old)
   }
 

@@ -1,6 +1,7 @@
 import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
-import type { KafkaPort, OutgoingRecord } from '../../src/foundation/kafka/kafka-port.ts'
+import type { KafkaPort } from '../../src/foundation/kafka/kafka-port.ts'
 import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
+import type { OutgoingRecord } from '../../src/foundation/kafka/record-sender.ts'
 import type { TopicMetadata } from '../../src/foundation/kafka/topic-metadata.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import type { LifeClock } from './life-clock.ts'

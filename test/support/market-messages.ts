@@ -1,5 +1,5 @@
 import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
-import { createProducer } from '../../src/foundation/kafka/producer.ts'
+import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 import { brokers, type TestTopics } from './kafka.ts'
 
 /** 2024-08-08 12:00 UTC. */
@@ -43,13 +43,13 @@ export async function produceMarket(
   count: number,
   spoiled: (index: number) => Buffer | null | undefined = () => undefined,
 ): Promise<void> {
-  const producer = createProducer({ brokers: brokers(), tls: null, sasl: null }, 'tapeline-test', 'lz4')
+  const producer = new RecordSender({ brokers: brokers(), tls: null, sasl: null }, 'tapeline-test', 'lz4')
   const topicOf = { trades: topics.env.KAFKA_TRADES_TOPIC, bookTicker: topics.env.KAFKA_BOOK_TICKER_TOPIC }
   try {
     for (let first = 0; first < count; first += MESSAGES_A_SEND) {
       const length = Math.min(MESSAGES_A_SEND, count - first)
-      await producer.send({
-        messages: Array.from({ length }, (_, i) => {
+      await producer.send(
+        Array.from({ length }, (_, i) => {
           const { kind, symbol, value } = marketMessage(first + i)
           const other = spoiled(first + i)
           return {
@@ -57,12 +57,13 @@ export async function produceMarket(
             key: Buffer.from(symbol),
             value: other === undefined ? value : other,
             partition: partitionOf(symbol, 3),
-            timestamp: BigInt(Date.now()),
+            headers: new Map(),
+            timestampMs: Date.now(),
           }
         }),
-      })
+      )
     }
   } finally {
-    await producer.close(true)
+    await producer.close()
   }
 }

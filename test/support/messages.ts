@@ -1,7 +1,7 @@
 import { Admin } from '@platformatic/kafka'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
 import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
-import { createProducer } from '../../src/foundation/kafka/producer.ts'
+import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 import { brokers } from './kafka.ts'
 
 const connectionTo = (list: readonly string[]) => ({ brokers: list, tls: null, sasl: null })
@@ -23,25 +23,25 @@ export async function produce(
   values: ReadonlyArray<Buffer | null>,
   options: { partitions?: number; headers?: Readonly<Record<string, string>> } = {},
 ): Promise<void> {
-  const producer = createProducer(connectionTo(brokers()), 'tapeline-test', 'lz4')
+  const producer = new RecordSender(connectionTo(brokers()), 'tapeline-test', 'lz4')
   const headers = new Map(
     Object.entries(options.headers ?? {}).map(([name, text]) => [Buffer.from(name), Buffer.from(text)]),
   )
   try {
     for (let first = 0; first < values.length; first += 1000) {
-      await producer.send({
-        messages: values.slice(first, first + 1000).map((value) => ({
+      await producer.send(
+        values.slice(first, first + 1000).map((value) => ({
           topic,
           key: Buffer.from(key),
           value,
           partition: partitionOf(key, options.partitions ?? 3),
-          timestamp: BigInt(Date.now()),
+          timestampMs: Date.now(),
           headers,
         })),
-      })
+      )
     }
   } finally {
-    await producer.close(true)
+    await producer.close()
   }
 }
 

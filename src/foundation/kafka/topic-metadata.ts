@@ -15,19 +15,30 @@ export interface TopicLayout extends TopicMetadata {
   readonly leaders: readonly number[]
 }
 
+/** Topics, and the brokers by node id. */
+export interface ClusterLayout {
+  readonly topics: ReadonlyMap<string, TopicLayout>
+  readonly brokers: ReadonlyMap<number, { readonly host: string; readonly port: number }>
+}
+
+/** As {@link clusterLayout}, the topics alone. */
+export async function topicLayouts(
+  client: Base,
+  names: readonly string[],
+): Promise<Map<string, TopicLayout>> {
+  return new Map((await clusterLayout(client, names)).topics)
+}
+
 /**
  * Asks the brokers for the topics, all of which must exist. A partition without a leader is no obstacle.
  *
  * @throws TapelineError `KAFKA` naming the topics that are missing; other errors when no broker answers
  */
-export async function topicLayouts(
-  client: Base,
-  names: readonly string[],
-): Promise<Map<string, TopicLayout>> {
+export async function clusterLayout(client: Base, names: readonly string[]): Promise<ClusterLayout> {
   try {
     const metadata = await client.metadata({ topics: [...names], forceUpdate: true, retries: 1 })
-    return new Map(
-      names.flatMap((name) => {
+    const topics = new Map(
+      names.flatMap((name): Array<[string, TopicLayout]> => {
         const topic = metadata.topics.get(name)
         if (topic === undefined) return []
         const { id, partitionsCount, partitions } = topic
@@ -35,10 +46,16 @@ export async function topicLayouts(
         return [[name, { id, partitions: partitionsCount, leaders }]]
       }),
     )
+    return { topics, brokers: metadata.brokers }
   } catch (error) {
     // The client makes an error of an answer in which one partition has no leader.
     const answer = answersWithin(error).findLast(isWholeAnswer)
-    if (answer !== undefined) return layoutsOf(answer)
+    if (answer !== undefined) {
+      return {
+        topics: layoutsOf(answer),
+        brokers: new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }])),
+      }
+    }
     // And an error of the user's of a topic that the broker does not know.
     const unknown = error instanceof Error && findErrorBy(error, 'code', 'PLT_KFK_USER') !== null
     if (unknown || hasKafkaError(error, 'UNKNOWN_TOPIC_OR_PARTITION')) {
@@ -64,6 +81,7 @@ export async function topicMetadata(
 }
 
 interface MetadataAnswer {
+  readonly brokers: ReadonlyArray<{ readonly nodeId: number; readonly host: string; readonly port: number }>
   readonly topics: ReadonlyArray<{
     readonly errorCode: number
     readonly name: string

@@ -1,0 +1,53 @@
+import {
+  type API,
+  createAPI,
+  ProduceAcks,
+  produceV9,
+  produceV10,
+  produceV11,
+  Writer,
+} from '@platformatic/kafka'
+
+/** A record batch, as bytes, and where it goes. */
+export interface PartitionBatch {
+  readonly topic: string
+  readonly partition: number
+  readonly batch: Buffer
+}
+
+/** Sends Produce to one broker. Rejects with the client's `ResponseError` when one partition was refused. */
+export type ProduceApi = API<
+  [timeoutMs: number, batches: readonly PartitionBatch[]],
+  boolean | produceV11.ProduceResponse
+>
+
+/** Kafka's number of the request. */
+const PRODUCE = 0
+
+/** These versions write all lengths in compact form. Brokers before Kafka 2.4 have none of them. */
+export const PRODUCE_APIS: readonly ProduceApi[] = [produceV11, produceV10, produceV9].map(
+  ({ api, parseResponse }) => createAPI(PRODUCE, api.version, createProduceRequest, parseResponse),
+)
+
+/**
+ * Writes a Produce request, versions 9 to 11, that waits for all in-sync replicas. At most one batch per partition.
+ *
+ * @param timeoutMs how long the broker waits for the replicas
+ * @see https://kafka.apache.org/protocol#The_Messages_Produce
+ */
+export function createProduceRequest(timeoutMs: number, batches: readonly PartitionBatch[]): Writer {
+  return Writer.create()
+    .appendString(null)
+    .appendInt16(ProduceAcks.ALL)
+    .appendInt32(timeoutMs)
+    .appendArray([...Map.groupBy(batches, ({ topic }) => topic)], (w, [topic, inTopic]) => {
+      const sorted = inTopic.toSorted((a, b) => a.partition - b.partition)
+      w.appendString(topic).appendArray(sorted, (part, { partition, batch }) => {
+        part
+          .appendInt32(partition)
+          .appendUnsignedVarInt(batch.length + 1)
+          .append(batch)
+      })
+    })
+    .appendTaggedFields()
+}
