@@ -99,6 +99,8 @@ test('G2 does no harm when a consumer that was held up for longer than its sessi
   const produced = await traffic.stop()
   await parts.untilTrades(produced * LOAD_SYMBOLS.length)
   await sleeper.stop()
+  // While the group is being divided again nothing may be committed.
+  await untilShared([other], 12)
   await other.stop()
   await assertEachOnce(parts, produced)
   await assertCommitted(parts)

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { type Gap, gapId } from '../src/foundation/market/gap.ts'
+import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
+import { GAP, type Gap, gapId } from '../src/foundation/market/gap.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
-import { checkpointText, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
+import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
+import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
 
@@ -142,6 +144,7 @@ test('C2 a start knows the same as the instance that ended, wherever its checkpo
           version: 1,
           kind: 'running',
           instance: 'i',
+          counter: 1,
           written_at: NOW_MS,
           offsets: {},
           ...before.snapshot(SYMBOL),
@@ -154,5 +157,65 @@ test('C2 a start knows the same as the instance that ended, wherever its checkpo
       learn(after, [...behind.filter((fact) => 'event' in fact), ...behind.filter((fact) => 'gap' in fact)])
       assert.deepEqual(after.snapshot(SYMBOL), whole.snapshot(SYMBOL))
     }),
+  )
+})
+
+/** A checkpoint of {@link SYMBOL} whose memory ends at this trade. */
+function checkpointAt(lastId: number, counter: number, writtenAtMs: number): FetchedMessage {
+  const memory = new AcknowledgedState()
+  memory.event(trade(lastId))
+  const checkpoint = {
+    ...emptyCheckpoint('one'),
+    ...memory.snapshot(SYMBOL),
+    counter,
+    written_at: writtenAtMs,
+  }
+  return message(checkpointText(checkpoint))
+}
+
+function message(text: string): FetchedMessage {
+  return new FetchedMessage(0, Buffer.from(SYMBOL), [], Buffer.from(text))
+}
+
+test('C1 the checkpoint with the highest counter counts, whatever the clock said when it was written', () => {
+  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail)
+  fold.checkpoint(checkpointAt(200, 8, NOW_MS - 50 * 60_000))
+  // Of another partition, from before the clock was set back.
+  fold.checkpoint(checkpointAt(100, 7, NOW_MS))
+  assert.equal(fold.memory.snapshot(SYMBOL).trade?.last, 200)
+  assert.equal(fold.counters.get(SYMBOL), 8)
+})
+
+test('C1 a checkpoint that cannot be read is reported and skipped: the one before it counts, or the topics are read from their beginning', () => {
+  const unreadable: string[] = []
+  const fold = new RecoveryFold(
+    [SYMBOL],
+    () => 1,
+    (symbol) => unreadable.push(symbol),
+  )
+  fold.checkpoint(message('{"version":1,"kind":"running"'))
+  assert.equal(fold.offset('trades', 0), 0)
+  fold.checkpoint(checkpointAt(100, 3, NOW_MS))
+  fold.checkpoint(message('{}'))
+  assert.equal(fold.memory.snapshot(SYMBOL).trade?.last, 100)
+  assert.deepEqual(unreadable, [SYMBOL, SYMBOL])
+})
+
+test('L a gap behind a ledger row of which no event is known has no time before it, and its checkpoint can be read', () => {
+  const rows: Gap[] = []
+  const ledger = new GapLedger(
+    (gap) => rows.push(gap),
+    () => {},
+    () => NOW_MS,
+  )
+  ledger.open({ symbol: SYMBOL, eventType: 'trade', epoch: 0 }, { from: 105, to: 199 }, 'missed', {
+    fromMs: 0,
+    toMs: NOW_MS,
+  })
+  ledger.reset({ symbol: SYMBOL, eventType: 'trade', epoch: 1 }, 5, 0, NOW_MS)
+  for (const gap of rows) assert.deepEqual(GAP.parse(gap), gap)
+  assert.deepEqual(
+    rows.map(({ from_time }) => from_time),
+    [null, NOW_MS],
   )
 })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { Admin } from '@platformatic/kafka'
 import { kafkaPort } from '../src/foundation/kafka/kafka-port.ts'
+import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { type KafkaCluster, startKafkaCluster } from './support/kafka-cluster.ts'
 import { readTopic } from './support/messages.ts'
 import { waitFor, within } from './support/wait-for.ts'
@@ -35,9 +36,11 @@ async function allInSync(): Promise<boolean> {
   )
 }
 
-test('acknowledges every send while brokers are killed one after the other and leaders move apart, nothing twice', async (t) => {
+test('K1 K2 acknowledges every send while brokers are killed one after the other and leaders move apart, nothing twice', async (t) => {
   const brokers = cluster.brokers.split(',')
   const producer = kafkaPort({ brokers, tls: null, sasl: null }).producer('tapeline-test', 'lz4')
+  const reader = new PartitionFetcher({ brokers, tls: null, sasl: null }, 'tapeline-test', [...TOPICS])
+  await reader.connect()
   let sent = 0
   /** One record for each partition of both topics. */
   const send = async () => {
@@ -81,6 +84,25 @@ test('acknowledges every send while brokers are killed one after the other and l
     stopped = true
     await within(ACKNOWLEDGED_WITHIN_MS, 'the last send', () => sending).finally(() => producer.close())
   }
+  const leadersMoved = (await cluster.partitions(TOPICS)).filter(
+    ({ topic, partition, leader }) => reader.leaderOf(topic, partition) !== leader,
+  )
+  assert.ok(leadersMoved.length > 0)
+  for (const { topic, partition } of leadersMoved) {
+    await waitFor(
+      async () => {
+        const node = reader.leaderOf(topic, partition) ?? 0
+        const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
+        const [fetched] = await reader.fetch(node, [{ topic, partition, offset: 0 }], limits)
+        return fetched?.error === null && fetched.messages.length > 0
+      },
+      {
+        timeoutMs: 20_000,
+        what: `a reader that was connected before to find the leader of ${topic}/${partition}`,
+      },
+    )
+  }
+  await reader.close()
   t.diagnostic(`${sent} sends; the longest took ${(longestMs / 1000).toFixed(1)} s`)
   const expected = Array.from({ length: sent }, (_, number) => String(number))
   for (const topic of TOPICS) {
@@ -90,4 +112,38 @@ test('acknowledges every send while brokers are killed one after the other and l
       assert.deepEqual(values, expected, `${topic}/${partition}`)
     }
   }
+})
+
+test('K4 a record whose time a broker refuses as too far ahead is written with the time of now, once the clock is right', async () => {
+  const brokers = cluster.brokers.split(',')
+  const producer = kafkaPort({ brokers, tls: null, sasl: null }).producer('tapeline-test', 'lz4')
+  const reasons: string[] = []
+  const record = (topic: string, text: string, aheadMs: number) => ({
+    topic,
+    partition: 0,
+    key: null,
+    value: Buffer.from(text),
+    headers: new Map<Buffer, Buffer>(),
+    timestampMs: Date.now() + aheadMs,
+  })
+  try {
+    const [one, other] = TOPICS
+    const records = [record(one, 'ahead', 8 * 3_600_000), record(other, 'on time', 0)]
+    const onRetry = (error: unknown) => reasons.push(String(error))
+    const offsets = await within(10_000, 'the send', () =>
+      producer.send(records, { limitMs: 10_000, onRetry }),
+    )
+    assert.equal(offsets.length, 2)
+    await producer.send([record(one, 'next', 0)])
+  } finally {
+    await producer.close()
+  }
+  assert.match(reasons.join(), /INVALID_TIMESTAMP.*clock of this machine/)
+  const last = async (topic: string, count: number) =>
+    (await readTopic(topic, brokers))
+      .filter(({ partition }) => partition === 0)
+      .slice(-count)
+      .map(({ value }) => String(value))
+  assert.deepEqual(await last(TOPICS[0], 2), ['ahead', 'next'])
+  assert.deepEqual(await last(TOPICS[1], 1), ['on time'])
 })

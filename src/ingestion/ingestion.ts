@@ -285,7 +285,7 @@ export class Ingestion {
   #pipelineContext(
     topics: ReadonlyMap<string, TopicMetadata>,
     symbols: readonly string[],
-  ): Omit<PipelineContext, 'instance' | 'watch'> {
+  ): Omit<PipelineContext, 'instance' | 'watch' | 'counters'> {
     return {
       ports: this.#ports,
       topics,

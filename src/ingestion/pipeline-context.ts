@@ -9,6 +9,8 @@ export interface PipelineContext {
   readonly ports: Ports
   /** Names this process in its checkpoints. */
   readonly instance: string
+  /** The highest counter of each symbol's checkpoints that recovery has read. */
+  readonly counters: ReadonlyMap<string, number>
   readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly symbols: readonly string[]

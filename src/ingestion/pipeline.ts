@@ -113,6 +113,7 @@ export class Pipeline {
         names: config.topics,
         topics,
         clock,
+        counters: context.counters,
         ledgerRead: (partition) => context.watch.position(config.topics.gaps, partition),
       },
       this.#acknowledged,
@@ -125,11 +126,16 @@ export class Pipeline {
   /** Recovers what the topics know, and tells older instances over the same symbols to stop, unless it is to stop itself. */
   static async open(
     config: IngestionConfig,
-    context: Omit<PipelineContext, 'instance' | 'watch'>,
+    context: Omit<PipelineContext, 'instance' | 'watch' | 'counters'>,
     stopping: AbortSignal,
   ): Promise<Pipeline> {
     const { ports, symbols, log } = context
-    const { memory, recoveredMessages, ends, instances } = await recover(ports.kafka, config.topics, symbols)
+    const { memory, recoveredMessages, ends, instances, counters } = await recover(
+      ports.kafka,
+      config.topics,
+      symbols,
+      log,
+    )
     stopping.throwIfAborted()
     const instance = randomUUID()
     let pipeline: Pipeline | null = null
@@ -150,7 +156,7 @@ export class Pipeline {
     }
     const known = [...memory.symbols].length
     if (known > 0) log.info({ symbols: known, recoveredMessages }, 'Memory recovered from the topics')
-    pipeline = new Pipeline(config, { ...context, instance, watch }, memory)
+    pipeline = new Pipeline(config, { ...context, instance, watch, counters }, memory)
     return pipeline
   }
 

@@ -38,6 +38,16 @@ export interface FetchLimits {
   readonly partitionMaxBytes?: number
 }
 
+/** A partition has another leader than metadata said: it must be asked for again. */
+const LEADER_MOVED: ReadonlySet<number> = new Set([
+  5, // LEADER_NOT_AVAILABLE
+  6, // NOT_LEADER_OR_FOLLOWER
+  9, // REPLICA_NOT_AVAILABLE
+  56, // KAFKA_STORAGE_ERROR
+  74, // FENCED_LEADER_EPOCH
+  75, // UNKNOWN_LEADER_EPOCH
+])
+
 const PARTITION_MAX_BYTES = 1 << 20
 
 /** The version of Fetch that names topics by id (KIP-516). */
@@ -55,6 +65,8 @@ export class PartitionFetcher {
   #layouts: ReadonlyMap<string, TopicLayout> = new Map()
   #topicOf: ReadonlyMap<string, string> = new Map()
   #isTracking: boolean | null = null
+  /** Something has failed that other leaders may explain. */
+  #isStale = false
 
   constructor(connection: KafkaConnection, clientId: string, topics: readonly string[]) {
     this.#topics = topics
@@ -74,6 +86,7 @@ export class PartitionFetcher {
   async connect(): Promise<ReadonlyMap<string, TopicMetadata>> {
     await this.#trackWhereNeeded()
     this.#layouts = await topicLayouts(this.#client, this.#topics)
+    this.#isStale = false
     this.#topicOf = new Map([...this.#layouts].map(([name, topic]) => [topic.id, name]))
     return this.#layouts
   }
@@ -89,6 +102,22 @@ export class PartitionFetcher {
     if (this.#isTracking) for (const topic of this.#topics) this.#client.topics.track(topic)
   }
 
+  /**
+   * Asks for the leaders again after a failure. A topic that was deleted and made again keeps its old id here, so that reading
+   * it fails until {@link connect} takes over the new one.
+   */
+  async #refreshLeaders(): Promise<void> {
+    if (!this.#isStale) return
+    const fresh = await topicLayouts(this.#client, this.#topics)
+    this.#layouts = new Map(
+      [...this.#layouts].map(([name, known]) => {
+        const now = fresh.get(name)
+        return [name, now?.id === known.id ? now : known]
+      }),
+    )
+    this.#isStale = false
+  }
+
   /** The broker that leads a partition, by node id, when last asked; null or negative when there is none. */
   leaderOf(topic: string, partition: number): number | null {
     return this.#layouts.get(topic)?.leaders[partition] ?? null
@@ -102,6 +131,7 @@ export class PartitionFetcher {
   async offsetRanges(
     of: readonly string[] = this.#topics,
   ): Promise<Array<{ topic: string; partition: number; start: number; end: number }>> {
+    await this.#refreshLeaders()
     const topics = [...of]
     const starts = await this.#client.listOffsets({ topics, timestamp: -2n })
     const ends = await this.#client.listOffsets({ topics, timestamp: -1n })
@@ -125,6 +155,8 @@ export class PartitionFetcher {
     positions: readonly Position[],
     limits: FetchLimits,
   ): Promise<FetchedPartition[]> {
+    // The caller has chosen this node by what was known then: the next call may find another.
+    await this.#refreshLeaders()
     const topics = [...Map.groupBy(positions, (position) => position.topic)].map(([topic, inTopic]) => ({
       topicId: this.#layouts.get(topic)?.id ?? '',
       partitions: inTopic.map(({ partition, offset }) => ({
@@ -146,8 +178,13 @@ export class PartitionFetcher {
     const response = await this.#client.fetch(options).catch((error: unknown) => {
       const partial = answersWithin(error).findLast(isFetchResponse)
       if (partial?.errorCode === 0) return partial
+      this.#isStale = true
       throw error
     })
+    if (
+      response.responses.some(({ partitions }) => partitions.some((one) => LEADER_MOVED.has(one.errorCode)))
+    )
+      this.#isStale = true
     return response.responses.flatMap(({ topicId, partitions }) => {
       const topic = this.#topicOf.get(topicId)
       if (topic === undefined) return []

@@ -56,6 +56,9 @@ const RETRY = { initialMs: 100, maxMs: 2000 }
 /** Kafka has the batch already: an attempt that looked lost had arrived. */
 const DUPLICATE_SEQUENCE_NUMBER = 46
 
+/** The record's time is more than an hour ahead of the broker's clock (`message.timestamp.after.max.ms`). */
+const INVALID_TIMESTAMP = 32
+
 /** The broker does not know this producer any more. A new producer id, with sequence numbers from 0, helps. */
 const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
   45, // OUT_OF_ORDER_SEQUENCE_NUMBER
@@ -66,6 +69,8 @@ const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
 
 /** The records of one partition in a send, until they are acknowledged. */
 interface PendingBatch extends PartitionBatch {
+  /** Of the first record. */
+  readonly sequence: number
   readonly records: readonly OutgoingRecord[]
 }
 
@@ -95,6 +100,8 @@ export class RecordSender {
   readonly #sequences = new Map<string, number>()
   /** Every topic that was ever sent to: their leaders are asked for together. */
   readonly #topics = new Set<string>()
+  /** Partitions whose records a broker has just refused for their time. */
+  readonly #aheadOfBroker = new Set<string>()
   #client: Base
   #clients = 0
   #cluster: ClusterLayout | null = null
@@ -137,6 +144,7 @@ export class RecordSender {
         const done = new Set(acknowledged.map(placeOf))
         pending = pending.filter((batch) => !done.has(placeOf(batch)))
         if (pending.length === 0) return acknowledged
+        pending = this.#withCurrentTime(pending)
         if (this.#producer === null) {
           unsent = pending.map((batch) => batch.records)
           pending = null
@@ -176,8 +184,28 @@ export class RecordSender {
       const options = { producerId, producerEpoch, compression: this.#compression }
       const batch = this.#writer.batch(records, sequence, options)
       this.#sequences.set(place, sequence + records.length)
-      return [{ topic, partition, batch, records }]
+      return [{ topic, partition, batch, sequence, records }]
     })
+  }
+
+  /**
+   * Gives the records that a broker refused for their time the time of now, with the same sequence numbers: nothing of
+   * them was written. The receipt is in the message itself, and does not change.
+   */
+  #withCurrentTime(pending: readonly PendingBatch[]): PendingBatch[] {
+    if (this.#aheadOfBroker.size === 0 || this.#producer === null) return [...pending]
+    const options = { ...this.#producer, compression: this.#compression }
+    const timestampMs = Date.now()
+    const renewed = pending.map((one): PendingBatch => {
+      if (!this.#aheadOfBroker.has(placeOf(one))) return one
+      const records = one.records.map(({ topic, partition, key, value, slice, headers }): OutgoingRecord => {
+        const record = { topic, partition, key, value, headers, timestampMs }
+        return slice === undefined ? record : { ...record, slice }
+      })
+      return { ...one, records, batch: this.#writer.batch(records, one.sequence, options) }
+    })
+    this.#aheadOfBroker.clear()
+    return renewed
   }
 
   /** One request to each leader. @returns why partitions are left; undefined when none is */
@@ -231,6 +259,7 @@ export class RecordSender {
         else if (errorCode === DUPLICATE_SEQUENCE_NUMBER) acknowledged.push({ topic, partition, offset: -1 })
         else {
           if (PRODUCER_UNKNOWN.has(errorCode)) this.#producer = null
+          if (errorCode === INVALID_TIMESTAMP) this.#aheadOfBroker.add(placeOf({ topic, partition }))
           problem = refusedPartition(topic, partition, errorCode, errorMessage)
         }
       }
@@ -334,7 +363,9 @@ function refusedPartition(
 ): Error {
   const names: Readonly<Record<string, string>> = protocolErrorsCodesById
   const name = names[code] ?? `error ${code}`
-  const error = new Error(`${topic}/${partition}: ${name}${message ? `, ${message}` : ''}`)
+  const clock =
+    code === INVALID_TIMESTAMP ? "; the clock of this machine is more than an hour ahead of the broker's" : ''
+  const error = new Error(`${topic}/${partition}: ${name}${message ? `, ${message}` : ''}${clock}`)
   return Object.assign(error, {
     apiId: name,
     apiCode: code,

@@ -21,6 +21,8 @@ export interface CheckpointWriterOptions {
   readonly names: TopicNames
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly clock: Clock
+  /** The highest counter that was read, by symbol. */
+  readonly counters: ReadonlyMap<string, number>
   /** Up to where the ledger's topic has been read for what other instances wrote. */
   readonly ledgerRead: (partition: number) => number
 }
@@ -30,6 +32,7 @@ export class CheckpointWriter {
   readonly #options: CheckpointWriterOptions
   readonly #acknowledged: AcknowledgedState
   readonly #send: (message: OutgoingMessage) => void
+  readonly #counters: Map<string, number>
   readonly #writtenAtMs = new Map<string, number>()
   /** Symbols whose last checkpoint is not acknowledged: another would only grow the queue. */
   readonly #underWay = new Set<string>()
@@ -40,6 +43,7 @@ export class CheckpointWriter {
     send: (message: OutgoingMessage) => void,
   ) {
     this.#options = options
+    this.#counters = new Map(options.counters)
     this.#acknowledged = acknowledged
     this.#send = send
   }
@@ -82,6 +86,7 @@ export class CheckpointWriter {
       version: 1,
       kind,
       instance,
+      counter: (this.#counters.get(symbol) ?? 0) + 1,
       written_at: nowMs,
       offsets: Object.fromEntries(
         topicsBehind.map((topic) => [topic, this.#offset(topic, partition(topic))]),
@@ -92,6 +97,7 @@ export class CheckpointWriter {
     const value = Buffer.from(checkpointText(checkpoint))
     // The topic would not take it, and everything behind would wait: what stands in the topics is replayed instead.
     if (value.length > MAX_BYTES && kind === 'running') return
+    this.#counters.set(symbol, checkpoint.counter)
     this.#underWay.add(symbol)
     this.#writtenAtMs.set(symbol, clock.monotonicMs())
     this.#send({

@@ -24,7 +24,9 @@ const CHECKPOINT = z.object({
   kind: z.enum(['start', 'running']),
   /** The ingestion process that wrote it. */
   instance: z.string(),
-  /** Milliseconds since the Unix epoch. */
+  /** One above the highest that had been read for the symbol. The highest is the newest; clocks decide nothing. */
+  counter: z.int().min(0).default(0),
+  /** Milliseconds since the Unix epoch, for people. */
   written_at: z.int(),
   /** The next offset of the symbol's partition, by topic. */
   offsets: z.record(z.string(), z.int()),
@@ -43,6 +45,22 @@ export type SequenceMemory = z.infer<typeof SEQUENCE>
 /** @throws ZodError for a text that is no checkpoint of this version */
 export function parseCheckpoint(text: string): Checkpoint {
   return CHECKPOINT.parse(JSON.parse(text))
+}
+
+/** A checkpoint from which everything is read again: it holds at the beginning of the topics. */
+export function emptyCheckpoint(instance: string): Checkpoint {
+  return {
+    version: 1,
+    kind: 'running',
+    instance,
+    counter: 0,
+    written_at: 0,
+    offsets: {},
+    trade: null,
+    aggTrade: null,
+    bookTicker: null,
+    open_gaps: [],
+  }
 }
 
 export function checkpointText(checkpoint: Checkpoint): string {

@@ -3,7 +3,7 @@ import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { parseCheckpoint } from './checkpoint.ts'
+import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
 import { parseGap } from './recovery-fold.ts'
 
 const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
@@ -90,8 +90,9 @@ export class InstanceWatch {
   #lookAtCheckpoint(partition: number, { key, value }: FetchedMessage): void {
     const symbol = key?.toString() ?? ''
     if (!this.#symbols.has(symbol) || value === null || !value.includes(START)) return
-    const { instance, kind } = parseCheckpoint(value.toString())
-    if (kind !== 'start') return
+    const start = readStart(value)
+    if (start === null) return
+    const { instance } = start
     if (instance === this.#options.instance) this.#ownStartSeen.add(partition)
     else if (!this.#ownStartSeen.has(partition)) this.#older.add(instance)
     else if (!this.#older.has(instance)) this.#giveWay(instance, symbol)
@@ -105,5 +106,15 @@ export class InstanceWatch {
         fix: 'Run one ingestion for a symbol; give each a share of the symbols with SHARD.',
       },
     )
+  }
+}
+
+/** A start record; null for another record, and for one that cannot be read, which recovery reports. */
+function readStart(value: Buffer): Checkpoint | null {
+  try {
+    const checkpoint = parseCheckpoint(value.toString())
+    return checkpoint.kind === 'start' ? checkpoint : null
+  } catch {
+    return null
   }
 }

@@ -5,7 +5,7 @@ import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
 import type { EventMark } from '../messages/outgoing-message.ts'
 import { AcknowledgedState } from './acknowledged-state.ts'
-import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
+import { type Checkpoint, emptyCheckpoint, parseCheckpoint } from './checkpoint.ts'
 
 /**
  * Puts together what Kafka knows of the symbols: their checkpoints, of which the newest counts, and on top of each the
@@ -23,23 +23,45 @@ export class RecoveryFold {
   /** Messages taken from the topics behind the checkpoints. */
   recoveredMessages = 0
 
-  constructor(symbols: readonly string[], partitionsOf: (topic: string) => number) {
+  /** The highest counter of a symbol's checkpoints. */
+  readonly counters = new Map<string, number>()
+  readonly #onUnreadable: (symbol: string, error: unknown) => void
+
+  /** @param onUnreadable called for a checkpoint that is skipped */
+  constructor(
+    symbols: readonly string[],
+    partitionsOf: (topic: string) => number,
+    onUnreadable: (symbol: string, error: unknown) => void,
+  ) {
     this.#wanted = new Set(symbols)
     this.#partitionsOf = partitionsOf
+    this.#onUnreadable = onUnreadable
   }
 
   checkpoint({ key, value }: FetchedMessage): void {
     const symbol = key?.toString() ?? ''
     if (!this.#wanted.has(symbol) || value === null) return
-    const checkpoint = parseCheckpoint(value.toString())
-    const { instance, kind } = checkpoint
+    let checkpoint: Checkpoint
+    try {
+      checkpoint = parseCheckpoint(value.toString())
+    } catch (error) {
+      this.#onUnreadable(symbol, error)
+      // The one before holds, and without one the topics are read from their beginning.
+      if (this.#checkpoints.has(symbol)) return
+      checkpoint = emptyCheckpoint('unreadable')
+      this.#checkpoints.set(symbol, checkpoint)
+      this.memory.restore(symbol, checkpoint)
+      return
+    }
+    const { instance, kind, counter } = checkpoint
+    this.counters.set(symbol, Math.max(counter, this.counters.get(symbol) ?? 0))
     this.instances.add(instance)
     if (kind === 'start') this.#owners.set(symbol, instance)
     // An older instance that had not noticed yet: its offsets skip what the newer one had written meanwhile.
     else if ((this.#owners.get(symbol) ?? instance) !== instance) return
     const known = this.#checkpoints.get(symbol)
     // After a change of the partition count an older one may stand in another partition.
-    if (known !== undefined && known.written_at > checkpoint.written_at) return
+    if (known !== undefined && known.counter > counter) return
     this.#checkpoints.set(symbol, checkpoint)
     this.memory.restore(symbol, checkpoint)
   }

@@ -1,6 +1,7 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 import { RecoveryFold } from './recovery-fold.ts'
 
@@ -11,6 +12,8 @@ export interface Recovered {
   readonly ends: ReadonlyMap<string, number>
   /** The processes that wrote its checkpoints. */
   readonly instances: ReadonlySet<string>
+  /** The highest counter of each symbol's checkpoints. */
+  readonly counters: ReadonlyMap<string, number>
   /** Messages that were replayed behind the checkpoints. */
   readonly recoveredMessages: number
 }
@@ -26,31 +29,40 @@ export async function recover(
   kafka: Pick<KafkaPort, 'fetcher'>,
   names: TopicNames,
   symbols: readonly string[],
+  log: Logger,
 ): Promise<Recovered> {
   const topics = [names.trades, names.bookTicker, names.gaps, names.checkpoints]
   const fetcher = kafka.fetcher('tapeline-ingestion-recovery', topics)
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
-    const replay = new RecoveryFold(symbols, (topic) => metadata.get(topic)?.partitions ?? 1)
+    const fold = new RecoveryFold(
+      symbols,
+      (topic) => metadata.get(topic)?.partitions ?? 1,
+      (symbol, err) =>
+        log.error(
+          { err, symbol },
+          `A checkpoint of ${symbol} cannot be read; its state is rebuilt from the topics`,
+        ),
+    )
     const ends = new Map(ranges.map(({ topic, partition, end }) => [`${topic}:${partition}`, end]))
     for (const { topic, partition, start, end } of ranges.filter(
       ({ topic }) => topic === names.checkpoints,
     )) {
       await readPartition(fetcher, { topic, partition, from: start, end }, (message) =>
-        replay.checkpoint(message),
+        fold.checkpoint(message),
       )
     }
     for (const { topic, partition, start, end } of ranges.filter(
       ({ topic }) => topic !== names.checkpoints,
     )) {
-      replay.memory.restoreOffset(topic, partition, end)
-      const from = Math.max(start, replay.offset(topic, partition) ?? end)
-      const onMessage = topic === names.gaps ? replay.gap : replay.event
+      fold.memory.restoreOffset(topic, partition, end)
+      const from = Math.max(start, fold.offset(topic, partition) ?? end)
+      const onMessage = topic === names.gaps ? fold.gap : fold.event
       await readPartition(fetcher, { topic, partition, from, end }, (message) => onMessage(topic, message))
     }
-    const { memory, instances, recoveredMessages } = replay
-    return { memory, ends, instances, recoveredMessages }
+    const { memory, instances, counters, recoveredMessages } = fold
+    return { memory, ends, instances, counters, recoveredMessages }
   } finally {
     await fetcher.close()
   }

@@ -75,7 +75,8 @@ export class GapLedger {
       epoch,
       from_id: range.from,
       to_id: range.to,
-      from_time: window.fromMs,
+      // A sequence of which only a ledger row is known has no time yet.
+      from_time: window.fromMs === 0 ? null : window.fromMs,
       to_time: window.toMs,
       cause,
       status: 'open',
@@ -121,17 +122,18 @@ export class GapLedger {
   ): void {
     const nowMs = this.#wallMs()
     // A clock that was set back must not turn the window round.
-    const untilMs = Math.max(fromMs, toMs)
+    const sinceMs = fromMs === 0 ? toMs : fromMs
+    const untilMs = Math.max(sinceMs, toMs)
     this.#publish({
       gap_id: gapId(symbol, eventType, epoch, from),
       // Instances that follow each other may end a window of the same start differently: the longer one stands.
-      revision: Math.min(MAX_REVISION, 1 + untilMs - fromMs),
+      revision: Math.min(MAX_REVISION, 1 + untilMs - sinceMs),
       symbol,
       event_type: eventType,
       epoch,
       from_id: null,
       to_id: null,
-      from_time: fromMs,
+      from_time: sinceMs,
       to_time: untilMs,
       cause,
       status: 'unrecoverable',
