@@ -180,7 +180,7 @@ function message(text: string): FetchedMessage {
 test('C1 the checkpoint with the highest counter counts, whatever the clock said when it was written', () => {
   const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail)
   fold.checkpoint(checkpointAt(200, 8, NOW_MS - 50 * 60_000))
-  // Of another partition, from before the clock was set back.
+  // It stands in another partition, from before the clock was set back.
   fold.checkpoint(checkpointAt(100, 7, NOW_MS))
   assert.equal(fold.memory.snapshot(SYMBOL).trade?.last, 200)
   assert.equal(fold.counters.get(SYMBOL), 8)
@@ -201,7 +201,7 @@ test('C1 a checkpoint that cannot be read is reported and skipped: the one befor
   assert.deepEqual(unreadable, [SYMBOL, SYMBOL])
 })
 
-test('L a gap behind a ledger row of which no event is known has no time before it, and its checkpoint can be read', () => {
+test('L a gap after a ledger row without any event has no start time, and its checkpoint can be read', () => {
   const rows: Gap[] = []
   const ledger = new GapLedger(
     (gap) => rows.push(gap),

@@ -48,7 +48,7 @@ const CLOSE_MS = 1000
 
 const DEFAULT_LIMIT_MS = 30_000
 
-/** Of one partition. */
+/** A partition's sequence numbers end here. */
 const SEQUENCES_PER_PRODUCER = 1_000_000_000
 
 const RETRY = { initialMs: 100, maxMs: 2000 }
@@ -69,7 +69,7 @@ const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
 
 /** The records of one partition in a send, until they are acknowledged. */
 interface PendingBatch extends PartitionBatch {
-  /** Of the first record. */
+  /** The sequence number of the first record. */
   readonly sequence: number
   readonly records: readonly OutgoingRecord[]
 }
