@@ -20,35 +20,29 @@ export class DeadLetterProducer {
   /** Resolves once every message is acknowledged; keeps trying until the signal aborts, and rejects then. */
   async send(letters: readonly FoundDeadLetter[], signal: AbortSignal): Promise<void> {
     if (letters.length === 0) return
+    const unsent = chunks(letters)
     for (let failures = 1; ; failures++) {
       try {
-        await this.#sendOnce(letters)
+        for (let chunk = unsent[0]; chunk !== undefined; chunk = unsent[0]) {
+          await this.#sendChunk(chunk)
+          unsent.shift()
+        }
         return
       } catch (error) {
         this.#log.warn(
           { err: error },
           `Dead letters were not acknowledged, trying again: ${describeKafkaError(error)}`,
         )
-        await this.close()
         await sleep(delayFor(failures, this.#config.backoff, Math.random()), signal)
       }
     }
   }
 
-  async #sendOnce(letters: readonly FoundDeadLetter[]): Promise<void> {
+  async #sendChunk(letters: readonly FoundDeadLetter[]): Promise<void> {
     this.#producer ??= new RecordSender(this.#config.kafka, 'tapeline-consumer-dead-letters', 'lz4')
     const topic = this.#config.topics.deadLetters
     const partitions = (await this.#producer.topics([topic])).get(topic)?.partitions ?? 1
-    for (const some of chunks(letters)) await this.#sendChunk(this.#producer, topic, partitions, some)
-  }
-
-  async #sendChunk(
-    producer: RecordSender,
-    topic: string,
-    partitions: number,
-    letters: readonly FoundDeadLetter[],
-  ): Promise<void> {
-    await producer.send(
+    await this.#producer.send(
       letters.map(({ row, headers }) => ({
         topic,
         key: row.key,

@@ -1,5 +1,5 @@
 import { Consumer } from '@platformatic/kafka'
-import { clientOptions } from '../foundation/kafka/client.ts'
+import { clientOptions, guardConnections } from '../foundation/kafka/client.ts'
 import type { ConsumerConfig } from './config.ts'
 import type { TopicPartition } from './partition.ts'
 
@@ -44,6 +44,7 @@ export function openGroupClient(config: ConsumerConfig, topics: readonly string[
     autocommit: false,
     retries: 0,
   })
+  guardConnections(client)
   return {
     async join(events) {
       client.on('error', (error: unknown) => events.onEnded(error))

@@ -7,7 +7,7 @@ import {
 } from '@platformatic/kafka'
 import { TapelineError } from '../runtime/errors.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
-import { clientOptions, hasKafkaError } from './client.ts'
+import { clientOptions, guardConnections, hasKafkaError } from './client.ts'
 import type { KafkaConnection } from './connection.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 
@@ -45,7 +45,9 @@ export async function requireAccess(
   needed: NeededRights,
 ): Promise<Map<string, TopicMetadata>> {
   const where = `Kafka at ${connection.brokers.join()}`
-  const admin = new Admin({ ...clientOptions(connection, `${clientId}-access`), retries: 0 })
+  const admin = guardConnections(
+    new Admin({ ...clientOptions(connection, `${clientId}-access`), retries: 0 }),
+  )
   try {
     const broker = await connect(admin)
     const names = [...needed.topics.keys()]

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import type { BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
+import type { Base, BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
 import type { KafkaConnection } from './connection.ts'
 
 const CONNECT_TIMEOUT_MS = 5000
@@ -24,6 +24,19 @@ export function clientOptions(connection: KafkaConnection, clientId: string): Ba
       : { tls: { ...connection.tls }, tlsServerName: !connection.brokers.every(isAddress) }),
     ...(connection.sasl === null ? {} : { sasl: { ...connection.sasl } }),
   }
+}
+
+/**
+ * Keeps the process alive when a connection is reset during its login: the client (2.12) then emits `error` twice, the
+ * second time without a listener of its own. The request is rejected all the same.
+ *
+ * @returns the client
+ */
+export function guardConnections<Client extends Base>(client: Client): Client {
+  client.connections.on('connecting', ({ connection }) => {
+    connection.on('error', () => {})
+  })
+  return client
 }
 
 /** Whether Kafka's own error name (`TOPIC_ALREADY_EXISTS`, …) is anywhere in an error of the client. Never throws. */

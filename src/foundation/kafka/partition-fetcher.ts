@@ -4,7 +4,7 @@ import {
   protocolErrorsCodesById,
   type RecordsBatch,
 } from '@platformatic/kafka'
-import { answersWithin, clientOptions } from './client.ts'
+import { answersWithin, clientOptions, guardConnections } from './client.ts'
 import { FetchingConsumer } from './codec/fetch-api.ts'
 import { FetchedMessage } from './codec/fetched-message.ts'
 import type { MessageBatch } from './codec/record-batch.ts'
@@ -70,7 +70,7 @@ export class PartitionFetcher {
 
   constructor(connection: KafkaConnection, clientId: string, topics: readonly string[]) {
     this.#topics = topics
-    this.#client = new FetchingConsumer({
+    const client = new FetchingConsumer({
       ...clientOptions(connection, clientId),
       // Never joins a group; the client demands a name all the same.
       groupId: `${clientId}-unused`,
@@ -80,6 +80,7 @@ export class PartitionFetcher {
       retries: 3,
       retryDelay: 250,
     })
+    this.#client = guardConnections(client)
   }
 
   /** Asks for ids, partition counts and leaders of the topics; must be called before anything else. */

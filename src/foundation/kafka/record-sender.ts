@@ -1,13 +1,12 @@
-import { Base, initProducerIdV5, type produceV11, protocolErrorsCodesById } from '@platformatic/kafka'
+import { protocolErrorsCodesById } from '@platformatic/kafka'
 import { delayFor, sleep } from '../runtime/backoff.ts'
 import type { ByteSlice } from '../runtime/byte-slice.ts'
-import { TapelineError } from '../runtime/errors.ts'
 import { kafkaSecurityError } from './broker-errors.ts'
-import { answersWithin, clientOptions } from './client.ts'
-import { type PartitionBatch, PRODUCE_APIS, type ProduceApi } from './codec/produce-request.ts'
+import type { PartitionBatch } from './codec/produce-request.ts'
 import { RecordWriter } from './codec/record-writer.ts'
 import type { KafkaConnection } from './connection.ts'
-import { type ClusterLayout, clusterLayout, type TopicMetadata } from './topic-metadata.ts'
+import { type BrokerAddress, ProduceConnection, type ProducerId, REQUEST_MS } from './produce-connection.ts'
+import type { TopicMetadata } from './topic-metadata.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 
@@ -41,10 +40,11 @@ export interface SendOptions {
 /** How long the broker may wait for its replicas. */
 const REPLICAS_MS = 5000
 
-/** Longer than {@link REPLICAS_MS}: a broker that has not answered by then hangs. */
-const REQUEST_MS = 8000
+/** A slow link gets so many times {@link REQUEST_MS} for a batch, after as many attempts. */
+const MAX_PATIENCE = 4
 
-const CLOSE_MS = 1000
+/** Attempts in a row, after which another broker is asked for the leaders. */
+const FAILURES_PER_CONNECTION = 3
 
 const DEFAULT_LIMIT_MS = 30_000
 
@@ -71,12 +71,8 @@ const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
 interface PendingBatch extends PartitionBatch {
   /** The sequence number of the first record. */
   readonly sequence: number
+  readonly producer: ProducerId
   readonly records: readonly OutgoingRecord[]
-}
-
-interface ProducerId {
-  readonly producerId: bigint
-  readonly producerEpoch: number
 }
 
 /**
@@ -91,34 +87,27 @@ interface ProducerId {
  * sequence number, so the broker either answers with the offset of the first or drops the second.
  */
 export class RecordSender {
-  readonly #connection: KafkaConnection
-  readonly #clientId: string
+  readonly #kafka: ProduceConnection
   readonly #compression: Compression
   readonly #writer = new RecordWriter()
   readonly #closing = new AbortController()
   /** The next sequence number by topic and partition, for the present producer id. */
   readonly #sequences = new Map<string, number>()
-  /** Every topic that was ever sent to: their leaders are asked for together. */
-  readonly #topics = new Set<string>()
+  /** Partitions whose broker has just said that it does not know the producer. */
+  readonly #unknownTo = new Set<string>()
   /** Partitions whose records a broker has just refused for their time. */
   readonly #aheadOfBroker = new Set<string>()
-  #client: Base
-  #clients = 0
-  #cluster: ClusterLayout | null = null
   #producer: ProducerId | null = null
-  #produce: ProduceApi | null = null
 
   /** @param clientId shown in the broker's logs and metrics */
   constructor(connection: KafkaConnection, clientId: string, compression: Compression) {
-    this.#connection = connection
-    this.#clientId = clientId
+    this.#kafka = new ProduceConnection(connection, clientId, this.#closing.signal)
     this.#compression = compression
-    this.#client = this.#createClient()
   }
 
   /** Ids and partition counts of topics. @throws TapelineError `KAFKA` when one is missing */
   async topics(names: readonly string[]): Promise<ReadonlyMap<string, TopicMetadata>> {
-    return (await this.#bounded(clusterLayout(this.#client, names))).topics
+    return this.#kafka.topics(names)
   }
 
   /**
@@ -133,31 +122,43 @@ export class RecordSender {
   ): Promise<readonly BaseOffset[]> {
     const startedMs = performance.now()
     const acknowledged: BaseOffset[] = []
-    let pending: PendingBatch[] | null = null
+    let pending: PendingBatch[] = []
     let unsent: ReadonlyArray<readonly OutgoingRecord[]> = byPartition(records)
     for (let failures = 0; ; ) {
       this.#closing.signal.throwIfAborted()
       let problem: unknown
       try {
-        pending ??= await this.#write(unsent)
-        problem = await this.#attempt(pending, acknowledged)
+        pending = [...pending, ...(await this.#write(unsent))]
+        unsent = []
+        problem = await this.#attempt(
+          pending,
+          acknowledged,
+          REQUEST_MS * Math.min(MAX_PATIENCE, failures + 1),
+        )
         const done = new Set(acknowledged.map(placeOf))
-        pending = pending.filter((batch) => !done.has(placeOf(batch)))
-        if (pending.length === 0) return acknowledged
-        pending = this.#withCurrentTime(pending)
-        if (this.#producer === null) {
-          unsent = pending.map((batch) => batch.records)
-          pending = null
-        }
+        const left = this.#withCurrentTime(pending.filter((batch) => !done.has(placeOf(batch))))
+        if (left.length === 0) return acknowledged
+        problem ??= new Error(`Kafka has not answered for ${placesOf(left)}`)
+        // The others keep their producer id: whether their last attempt was written is not known.
+        unsent = left.filter((one) => this.#unknownTo.has(placeOf(one))).map((one) => one.records)
+        pending = left.filter((one) => !this.#unknownTo.has(placeOf(one)))
+        if (unsent.length > 0) this.#producer = null
+        this.#unknownTo.clear()
       } catch (error) {
         problem = error
-        this.#reconnect()
+        this.#kafka.reconnect()
       }
-      this.#cluster = null
+      this.#kafka.forgetLeaders()
       this.#closing.signal.throwIfAborted()
       failures++
+      // A broker that is cut off from the others answers, and knows no new leader.
+      if (failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect()
       const isFinal = limitMs < Number.POSITIVE_INFINITY && kafkaSecurityError(problem, 'Kafka') !== null
-      if (isFinal || performance.now() - startedMs >= limitMs) throw problem
+      if (isFinal || performance.now() - startedMs >= limitMs) {
+        // Sequence numbers were given to records that may never be written.
+        this.#producer = null
+        throw problem
+      }
       onRetry?.(problem)
       await sleep(delayFor(failures, RETRY, Math.random()), this.#closing.signal)
     }
@@ -166,26 +167,30 @@ export class RecordSender {
   /** Ends a send that is under way, which rejects. */
   async close(): Promise<void> {
     this.#closing.abort(new Error('The producer was closed'))
-    await closeClient(this.#client)
+    await this.#kafka.close()
   }
 
   /** Gives each partition its next sequence numbers. The batch is bytes from here on, so that a retry repeats it exactly. */
   async #write(places: ReadonlyArray<readonly OutgoingRecord[]>): Promise<PendingBatch[]> {
+    if (places.length === 0) return []
     // Sequence numbers end at 2³¹; a new producer id starts at 0.
     if (Math.max(0, ...this.#sequences.values()) > SEQUENCES_PER_PRODUCER) this.#producer = null
-    this.#producer ??= await this.#initProducerId()
-    const { producerId, producerEpoch } = this.#producer
-    return places.flatMap((records) => {
+    if (this.#producer === null) {
+      this.#producer = await this.#kafka.initProducerId()
+      this.#sequences.clear()
+    }
+    const producer = this.#producer
+    const batches = places.flatMap((records): PendingBatch[] => {
       const [first] = records
       if (first === undefined) return []
       const { topic, partition } = first
-      const place = placeOf(first)
-      const sequence = this.#sequences.get(place) ?? 0
-      const options = { producerId, producerEpoch, compression: this.#compression }
+      const sequence = this.#sequences.get(placeOf(first)) ?? 0
+      const options = { ...producer, compression: this.#compression }
       const batch = this.#writer.batch(records, sequence, options)
-      this.#sequences.set(place, sequence + records.length)
-      return [{ topic, partition, batch, sequence, records }]
+      return [{ topic, partition, batch, sequence, producer, records }]
     })
+    for (const batch of batches) this.#sequences.set(placeOf(batch), batch.sequence + batch.records.length)
+    return batches
   }
 
   /**
@@ -193,8 +198,7 @@ export class RecordSender {
    * them was written. The receipt is in the message itself, and does not change.
    */
   #withCurrentTime(pending: readonly PendingBatch[]): PendingBatch[] {
-    if (this.#aheadOfBroker.size === 0 || this.#producer === null) return [...pending]
-    const options = { ...this.#producer, compression: this.#compression }
+    if (this.#aheadOfBroker.size === 0) return [...pending]
     const timestampMs = Date.now()
     const renewed = pending.map((one): PendingBatch => {
       if (!this.#aheadOfBroker.has(placeOf(one))) return one
@@ -202,6 +206,7 @@ export class RecordSender {
         const record = { topic, partition, key, value, headers, timestampMs }
         return slice === undefined ? record : { ...record, slice }
       })
+      const options = { ...one.producer, compression: this.#compression }
       return { ...one, records, batch: this.#writer.batch(records, one.sequence, options) }
     })
     this.#aheadOfBroker.clear()
@@ -209,27 +214,22 @@ export class RecordSender {
   }
 
   /** One request to each leader. @returns why partitions are left; undefined when none is */
-  async #attempt(pending: readonly PendingBatch[], acknowledged: BaseOffset[]): Promise<unknown> {
-    for (const { topic } of pending) {
-      if (this.#topics.has(topic)) continue
-      this.#topics.add(topic)
-      this.#cluster = null
-    }
-    this.#cluster ??= await this.#bounded(clusterLayout(this.#client, [...this.#topics]))
-    const { topics, brokers } = this.#cluster
-    const byLeader = Map.groupBy(
-      pending,
-      ({ topic, partition }) => topics.get(topic)?.leaders[partition] ?? -1,
-    )
+  async #attempt(
+    pending: readonly PendingBatch[],
+    acknowledged: BaseOffset[],
+    limitMs: number,
+  ): Promise<unknown> {
+    const unknownTopic = await this.#kafka.learnLeaders(new Set(pending.map(({ topic }) => topic)))
+    const byLeader = Map.groupBy(pending, ({ topic, partition }) => this.#kafka.leaderOf(topic, partition))
     const attempts = [...byLeader].map(async ([leader, batches]): Promise<unknown> => {
-      const broker = brokers.get(leader)
-      if (broker === undefined) return new Error(`${placesOf(batches)} has no leader`)
-      return this.#produceTo(broker, batches, acknowledged)
+      const broker = this.#kafka.broker(leader)
+      if (broker === undefined) return unknownTopic ?? new Error(`No leader: ${placesOf(batches)}`)
+      return this.#produceTo(broker, batches, acknowledged, limitMs)
     })
     const outcomes = await Promise.allSettled(attempts)
     const failed = outcomes.find((outcome) => outcome.status === 'rejected')
     // The connection is not to be trusted any more; what other brokers have acknowledged stands.
-    if (failed !== undefined) this.#reconnect()
+    if (failed !== undefined) this.#kafka.reconnect()
     return (
       failed?.reason ??
       outcomes.map((one) => (one.status === 'fulfilled' ? one.value : undefined)).find(Boolean)
@@ -237,28 +237,19 @@ export class RecordSender {
   }
 
   async #produceTo(
-    broker: { readonly host: string; readonly port: number },
+    broker: BrokerAddress,
     batches: readonly PendingBatch[],
     acknowledged: BaseOffset[],
+    limitMs: number,
   ): Promise<unknown> {
-    const connection = await this.#bounded(this.#client.connections.get(broker))
-    this.#produce ??= await this.#produceApi()
-    const response = await this.#bounded(this.#produce.async(connection, REPLICAS_MS, batches)).catch(
-      (error: unknown) => {
-        // The client makes an error of an answer in which one partition is refused.
-        const answer = answersWithin(error).findLast(isProduceResponse)
-        if (answer === undefined) throw error
-        return answer
-      },
-    )
-    if (typeof response === 'boolean') throw new Error('The broker was asked for no answer')
+    const response = await this.#kafka.produce(broker, REPLICAS_MS, batches, limitMs)
     let problem: unknown
     for (const { name: topic, partitionResponses } of response.responses) {
       for (const { index: partition, errorCode, errorMessage, baseOffset } of partitionResponses) {
         if (errorCode === 0) acknowledged.push({ topic, partition, offset: Number(baseOffset) })
         else if (errorCode === DUPLICATE_SEQUENCE_NUMBER) acknowledged.push({ topic, partition, offset: -1 })
         else {
-          if (PRODUCER_UNKNOWN.has(errorCode)) this.#producer = null
+          if (PRODUCER_UNKNOWN.has(errorCode)) this.#unknownTo.add(placeOf({ topic, partition }))
           if (errorCode === INVALID_TIMESTAMP) this.#aheadOfBroker.add(placeOf({ topic, partition }))
           problem = refusedPartition(topic, partition, errorCode, errorMessage)
         }
@@ -266,69 +257,6 @@ export class RecordSender {
     }
     return problem
   }
-
-  async #produceApi(): Promise<ProduceApi> {
-    const range = (await this.#bounded(this.#client.listApis())).find(({ name }) => name === 'Produce')
-    const api = PRODUCE_APIS.find(
-      ({ version }) => range !== undefined && version >= range.minVersion && version <= range.maxVersion,
-    )
-    if (api === undefined) {
-      throw new TapelineError(
-        'KAFKA',
-        `These brokers take Produce in versions ${range?.minVersion} to ${range?.maxVersion}; 9 to 11 are known here`,
-        { fix: 'Use Kafka 2.4 or later.' },
-      )
-    }
-    return api
-  }
-
-  async #initProducerId(): Promise<ProducerId> {
-    const { brokers } = await this.#bounded(clusterLayout(this.#client, []))
-    const [broker] = [...brokers.values()].sort(() => Math.random() - 0.5)
-    if (broker === undefined) throw new Error('No broker is known')
-    const connection = await this.#bounded(this.#client.connections.get(broker))
-    this.#sequences.clear()
-    return this.#bounded(initProducerIdV5.api.async(connection, null, 0))
-  }
-
-  /** Begins with another broker than the last time, which may hang. */
-  #createClient(): Base {
-    const { brokers } = this.#connection
-    const first = this.#clients++ % Math.max(1, brokers.length)
-    const rotated = [...brokers.slice(first), ...brokers.slice(0, first)]
-    return new Base({
-      ...clientOptions({ ...this.#connection, brokers: rotated }, this.#clientId),
-      timeout: REQUEST_MS,
-      // An attempt is repeated here; the client would keep the error of each.
-      retries: 0,
-    })
-  }
-
-  #reconnect(): void {
-    if (this.#closing.signal.aborted) return
-    void closeClient(this.#client)
-    this.#client = this.#createClient()
-  }
-
-  /** The promise's outcome, or a rejection once a broker has had its time. */
-  async #bounded<Result>(promise: Promise<Result>): Promise<Result> {
-    const limit = Promise.withResolvers<never>()
-    const timer = setTimeout(
-      () => limit.reject(new Error(`Kafka has not answered within ${REQUEST_MS / 1000} s`)),
-      REQUEST_MS,
-    )
-    try {
-      return await Promise.race([promise, limit.promise])
-    } finally {
-      clearTimeout(timer)
-    }
-  }
-}
-
-/** A connection that is being torn down may never say that it is closed. */
-async function closeClient(client: Base): Promise<void> {
-  // What a connection says while it ends is of no use to anybody.
-  await Promise.race([client.close().catch(() => {}), sleep(CLOSE_MS)])
 }
 
 function byPartition(records: readonly OutgoingRecord[]): OutgoingRecord[][] {
@@ -371,8 +299,4 @@ function refusedPartition(
     apiCode: code,
     response: { responses: [{ name: topic, errorCode: code }] },
   })
-}
-
-function isProduceResponse(value: unknown): value is produceV11.ProduceResponse {
-  return typeof value === 'object' && value !== null && 'responses' in value
 }

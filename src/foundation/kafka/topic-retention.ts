@@ -1,5 +1,5 @@
 import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
-import { clientOptions } from './client.ts'
+import { clientOptions, guardConnections } from './client.ts'
 import type { KafkaConnection } from './connection.ts'
 
 const RETENTION = 'retention.ms'
@@ -15,7 +15,7 @@ export async function topicRetentionMs(
   clientId: string,
   topics: readonly string[],
 ): Promise<Map<string, number>> {
-  const admin = new Admin({ ...clientOptions(connection, clientId), retries: 0 })
+  const admin = guardConnections(new Admin({ ...clientOptions(connection, clientId), retries: 0 }))
   try {
     const described = await admin.describeConfigs({
       resources: topics.map((resourceName) => ({

@@ -3,7 +3,7 @@ import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
 import { withOrigin } from '../settings/origin.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
-import { clientOptions, hasKafkaError } from './client.ts'
+import { clientOptions, guardConnections, hasKafkaError } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
 
 /** What a topic should be. `configs` holds only what Tapeline asks for; the rest is the broker's. */
@@ -92,7 +92,7 @@ async function lookAtTopics(
   onMissing: (admin: Admin, spec: TopicSpec) => Promise<'created' | 'missing' | null>,
 ): Promise<TopicReport[]> {
   const connection = kafkaConnection(settings)
-  const admin = new Admin(clientOptions(connection, 'tapeline-topics'))
+  const admin = guardConnections(new Admin(clientOptions(connection, 'tapeline-topics')))
   try {
     const present = new Set(await admin.listTopics())
     const reports: TopicReport[] = []

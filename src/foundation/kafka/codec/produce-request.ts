@@ -24,7 +24,7 @@ export type ProduceApi = API<
 /** Kafka's number of the request. */
 const PRODUCE = 0
 
-/** These versions write all lengths in compact form. Brokers before Kafka 2.4 have none of them. */
+/** These versions write all lengths in compact form. */
 export const PRODUCE_APIS: readonly ProduceApi[] = [produceV11, produceV10, produceV9].map(
   ({ api, parseResponse }) => createAPI(PRODUCE, api.version, createProduceRequest, parseResponse),
 )
