@@ -28,7 +28,7 @@ export function clientOptions(connection: KafkaConnection, clientId: string): Ba
 
 /**
  * Keeps the process alive when a connection is reset during its login: the client (2.12) then emits `error` twice, the
- * second time without a listener of its own. The request is rejected all the same.
+ * second time without a listener. The request is rejected all the same.
  *
  * @returns the client
  */
