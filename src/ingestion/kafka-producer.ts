@@ -36,9 +36,8 @@ export type OnAcknowledged = (
 ) => void
 
 /**
- * Empties the queue into Kafka, one send at a time, in order. A send is repeated, byte for byte, until it is
- * acknowledged; after an error that the client calls final, on a new producer: Kafka may then hold a message twice,
- * the tables may not.
+ * Empties the queue into Kafka, one send at a time, in order. The sender repeats a send until it is acknowledged. If it
+ * rejects all the same, a new producer takes over: Kafka may then hold a message twice, the tables may not.
  */
 export class KafkaProducer {
   readonly #options: KafkaProducerOptions

@@ -24,8 +24,8 @@ export const REQUEST_MS = 8000
 const CLOSE_MS = 1000
 
 /**
- * The requests of a producer to single brokers, over the client's connections. Each is made once, and rejects after a limit or
- * when `closing` aborts; who repeats them is {@link RecordSender}.
+ * The requests of a producer to single brokers, over the client's connections. Each is made once. It rejects after a limit or
+ * when `closing` aborts. `RecordSender` repeats it.
  */
 export class ProduceConnection {
   readonly #connection: KafkaConnection
