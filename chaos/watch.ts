@@ -51,11 +51,11 @@ async function statusOf<Status>(url: string): Promise<Status | null> {
 /** What does not add up in ingestion's counters, as a sentence; null when all does. Guarantee 6 of the design. */
 export function ingestionImbalance({ counters }: Pick<IngestionStatus, 'counters'>): string | null {
   const { received, forwarded, duplicate, control, ignored, rejected, held } = counters
-  const { backfilled, acknowledged, queued, inFlight } = counters
+  const { backfilled, acknowledged, discarded, queued, inFlight } = counters
   const seen = forwarded + duplicate + control + ignored + rejected + held
   if (received !== seen)
     return `ingestion received ${received} frames and accounts for ${seen}: ${JSON.stringify(counters)}.`
-  const sent = acknowledged + queued + inFlight
+  const sent = acknowledged + discarded + queued + inFlight
   if (forwarded + backfilled !== sent)
     return `ingestion forwarded and backfilled ${forwarded + backfilled} events and accounts for ${sent}: ${JSON.stringify(counters)}.`
   return null

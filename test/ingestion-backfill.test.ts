@@ -67,7 +67,8 @@ function scene(
           sequence.fill({ from: id, to: id })
         }
       },
-      acknowledged: () => acknowledged,
+      isHeld: () => false,
+      settled: () => acknowledged,
       whenRoom: async () => {},
     },
     ledger,

@@ -130,8 +130,13 @@ test('K4 a record whose time a broker refuses as too far ahead is written with t
     const [one, other] = TOPICS
     const records = [record(one, 'ahead', 8 * 3_600_000), record(other, 'on time', 0)]
     const onRetry = (error: unknown) => reasons.push(String(error))
-    const offsets = await within(10_000, 'the send', () =>
-      producer.send(records, { limitMs: 10_000, onRetry }),
+    const offsets: number[] = []
+    await within(10_000, 'the send', () =>
+      producer.send(records, {
+        limitMs: 10_000,
+        onRetry,
+        onAcknowledged: ({ offset }) => offsets.push(offset),
+      }),
     )
     assert.equal(offsets.length, 2)
     await producer.send([record(one, 'next', 0)])

@@ -23,6 +23,7 @@ import { ingestionConfig, topicRights } from '../src/ingestion/config.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
@@ -117,9 +118,10 @@ const as = (user: User) => ({
   BACKOFF_INITIAL_MS: '100',
   BACKOFF_MAX_MS: '500',
 })
-const startIngestion = () =>
+const startIngestion = (more: Readonly<Record<string, string>> = {}) =>
   startIngestionProcess({
     ...as('ingestion'),
+    ...more,
     BINANCE_WS_URL: exchange.wsUrl,
     BINANCE_REST_URL: exchange.restUrl,
   })
@@ -306,4 +308,86 @@ test('says which right was taken away under it, loses nothing, and goes on when 
   await consumer.stop()
   await using verify = startTapeline(['verify'], { env: { DATABASE_URL: database.url } })
   await verify.assertExit(0, 40_000)
+})
+
+/** Rows of the ledger as the topic has them, from an offset in each partition on. */
+async function ledgerRows(): Promise<Array<{ readonly cause: string; readonly status: string }>> {
+  const messages = await readTopic('binance.gaps', [kafka.at.PLAINTEXT])
+  return messages.map(({ value }) => JSON.parse(String(value)))
+}
+
+test('K7 K9 a topic that is refused does not stop the others; what it could not hold is in the ledger and is filled', async () => {
+  const [writeTrades] = INGESTION
+  assert.ok(writeTrades !== undefined)
+  await using ingestion = await startIngestion({ KAFKA_QUEUE_MAX_BYTES: String(1 << 20) })
+  await ingestion.ready()
+  await using consumer = await startConsumer()
+  await revoke(writeTrades)
+  await waitFor(async () => (await ingestion.status()).counters.discarded > 300, {
+    timeoutMs: 90_000,
+    what: 'discarded events',
+  })
+  const during = await ingestion.status()
+  assert.match(during.reason, /Kafka has not taken binance\.trades\/\d.*lacks a right on a topic/)
+  assert.ok(during.heldPartitions.every(({ topic }) => topic === 'binance.trades'))
+  assert.ok(during.connections.every(({ state }) => state === 'streaming'))
+  await waitFor(
+    async () => (await ingestion.status()).counters.acknowledged > during.counters.acknowledged + 100,
+    { timeoutMs: 20_000, what: 'quotes, which are not refused' },
+  )
+  await grant([writeTrades])
+  await waitFor(
+    async () => {
+      const { openGaps, heldPartitions } = await ingestion.status()
+      const rows = (await ledgerRows()).filter(({ cause }) => cause === 'refused')
+      const isFilled = rows.some(({ status }) => status === 'filled')
+      return heldPartitions.length === 0 && openGaps.length === 0 && isFilled
+    },
+    { timeoutMs: 90_000, what: 'the discarded trades to be filled' },
+  )
+  const { counters } = await ingestion.status()
+  assert.equal(
+    counters.forwarded + counters.backfilled,
+    counters.acknowledged + counters.discarded + counters.queued + counters.inFlight,
+  )
+  await ingestion.stop()
+  await waitFor(async () => (await consumer.status()).partitions.every(({ lag }) => lag === 0), {
+    timeoutMs: 30_000,
+    what: 'the consumer to have caught up',
+  })
+  await consumer.stop()
+  await using verify = startTapeline(['verify'], { env: { DATABASE_URL: database.url } })
+  await verify.assertExit(0, 40_000)
+})
+
+test('K9 rows of a refused ledger survive in checkpoints, and the next instance publishes them', async () => {
+  const writeGaps = INGESTION[2]
+  assert.ok(writeGaps !== undefined)
+  await using first = await startIngestion()
+  await first.ready()
+  await revoke(writeGaps)
+  exchange.faults.add({ kind: 'cut', how: 'reset' })
+  await waitFor(async () => (await first.status()).heldPartitions.length > 0, {
+    timeoutMs: 30_000,
+    what: 'rows of the ledger that Kafka does not take',
+  })
+  const rows = async () => (await ledgerRows()).filter(({ cause }) => cause === 'reconnect').length
+  const before = await rows()
+  await waitFor(
+    async () => {
+      const checkpoints = await readTopic('binance.checkpoints', [kafka.at.PLAINTEXT])
+      return checkpoints.some(({ value }) => /"pending_gaps":\[.*"cause":"reconnect"/.test(String(value)))
+    },
+    { timeoutMs: 20_000, what: 'a checkpoint with the rows' },
+  )
+  assert.equal(await rows(), before)
+  await first.command.kill()
+  await grant([writeGaps])
+  await using second = await startIngestion()
+  await second.ready()
+  await waitFor(async () => (await rows()) > before, {
+    timeoutMs: 20_000,
+    what: 'the rows of the instance before',
+  })
+  await second.stop()
 })

@@ -20,11 +20,13 @@ function ingestion(ages: readonly number[], oldestUnacknowledgedMs = 0): Ingesti
     streams: Object.fromEntries(
       ages.map((lastSeenAgeMs, index) => [`${index}`, { events: 1, lastSeenAgeMs, lastId: 1, quiet: false }]),
     ),
-    counters: { ...counters, rejected: 0, acknowledged: 0, queued: 0, inFlight: 0 },
+    counters: { ...counters, rejected: 0, acknowledged: 0, discarded: 0, queued: 0, inFlight: 0 },
     openGaps: [],
     ignoredByReason: {},
     rejectedByReason: {},
     queueBytes: 0,
+    heldPartitions: [],
+    kafkaProblem: null,
     oldestUnacknowledgedMs,
     eventToReceiptMs: NO_LATENCY,
   }

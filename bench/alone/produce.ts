@@ -14,7 +14,7 @@ const OPTIONS = {
   compression: 'lz4',
   lingerMs: 5,
   batchSize: BATCH_SIZE,
-  backoff: { initialMs: 1000, maxMs: 60_000 },
+  queueMaxBytes: Number.POSITIVE_INFINITY,
 } as const
 
 /** Messages that are ready, through ingestion's queue and producer; and, for the limit, without them. */
@@ -32,9 +32,16 @@ export async function produceAll(
     const queue = new MessageQueue(Number.POSITIVE_INFINITY)
     const producer = new KafkaProducer(
       OPTIONS,
-      { clock: systemClock(), random: Math.random, kafka },
+      { clock: systemClock(), kafka },
       queue,
-      () => {},
+      {
+        onAcknowledged: () => {},
+        onDiscarded: () => {},
+        onTaken: () => {},
+        onDefect: (error) => {
+          throw error
+        },
+      },
       pino({ level: 'silent' }),
     )
     for (const message of messages) queue.push(message)

@@ -157,6 +157,15 @@ export class FrameHandler {
   #reject(bytes: Buffer, reason: string, { ms }: ReceiptStamp): void {
     this.#counters.rejected++
     this.#reasons.add('rejected', reason)
+    this.#sendDeadLetter(bytes, reason, ms)
+  }
+
+  /** Keeps an event that its topic does not take. */
+  deadLetter(value: Buffer, reason: string): void {
+    this.#sendDeadLetter(value, reason, this.#options.stamp().ms)
+  }
+
+  #sendDeadLetter(bytes: Buffer, reason: string, ms: number): void {
     this.#options.send({
       topic: this.#options.deadLettersTopic,
       partition: 0,

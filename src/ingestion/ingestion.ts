@@ -14,21 +14,20 @@ import { FreezeDetector } from './connection/freeze-detector.ts'
 import { ConnectionSlot } from './connection-rollover.ts'
 import { claimExchangeIdentity } from './exchange-identity.ts'
 import type { ControlFrame } from './frame-handler.ts'
+import { KafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './messages/message-queue.ts'
 import { type IngestionMetricValues, ingestionMetricValues, openGapStatus } from './metric-values.ts'
 import { Pipeline } from './pipeline.ts'
 import type { PipelineContext } from './pipeline-context.ts'
 import type { Ports } from './ports.ts'
+import { whyNotReady } from './readiness.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
 import { WsConsumer } from './ws-consumer.ts'
 
 /** Half of what the exchange allows an IP. */
 const MAX_ATTEMPTS = 150
 const ATTEMPTS_WINDOW_MS = 5 * 60_000
-
-/** Kafka that has not acknowledged for this long is not producing. */
-const PRODUCING_LIMIT_MS = 10_000
 
 const ROOM_CHECK_MS = 100
 
@@ -53,6 +52,7 @@ export class Ingestion {
   #source: string | null = null
   #starting: Promise<void> | null = null
   readonly #freezeDetector: FreezeDetector
+  readonly #liveness: KafkaLiveness
   /** Why it is not running yet. */
   #waitingFor = 'Kafka has not answered yet'
 
@@ -76,12 +76,17 @@ export class Ingestion {
       config,
       ports,
       this.#queue,
-      (messages, nextOffsets) => {
-        this.#pipeline?.onAcknowledged(messages, nextOffsets)
-        if (!this.#queue.isFull) for (const connection of this.#connections) connection.resume()
+      {
+        onAcknowledged: (messages, next) => this.#pipeline?.onAcknowledged(messages, next),
+        onDiscarded: (message, cause) => this.#pipeline?.onDiscarded(message, cause),
+        onDefect: this.#ended.resolve,
+        onTaken: () => {
+          if (!this.#queue.isFull) for (const connection of this.#connections) connection.resume()
+        },
       },
       log,
     )
+    this.#liveness = new KafkaLiveness(ports, [...topicRights(config.topics).keys()], this.#producer, log)
   }
 
   /** Resolves with the error that ended it; never when it is stopped. */
@@ -121,8 +126,14 @@ export class Ingestion {
   }
 
   readiness(): { ready: boolean; reason: string } {
-    const reason = this.#whyNotReady()
+    const reason =
+      this.#waitingFor || whyNotReady(this.#producer, this.#slots, this.#ports.clock.monotonicMs())
     return { ready: reason === '', reason }
+  }
+
+  /** Empty while a restart would not help. */
+  whyNotLive(): string {
+    return this.#liveness.reason()
   }
 
   status(): IngestionStatus {
@@ -141,14 +152,17 @@ export class Ingestion {
       counters: {
         ...(handler?.counters ?? NO_FRAMES),
         backfilled: pipeline?.backfill.backfilled ?? 0,
-        acknowledged: this.#producer.acknowledged,
-        queued: this.#queue.events,
-        inFlight: this.#producer.inFlight,
+        acknowledged: this.#producer.batches.acknowledged,
+        discarded: this.#producer.batches.discarded,
+        queued: this.#producer.queued,
+        inFlight: this.#producer.batches.inFlight,
       },
       openGaps: (pipeline?.ledger.openGaps ?? []).map(openGapStatus),
       ignoredByReason: handler?.reasons('ignored') ?? {},
       rejectedByReason: handler?.reasons('rejected') ?? {},
-      queueBytes: this.#queue.bytes,
+      queueBytes: this.#queue.bytes + this.#producer.batches.heldBytes,
+      heldPartitions: this.#producer.batches.heldPartitions(nowMs),
+      kafkaProblem: this.#producer.batches.problem,
       oldestUnacknowledgedMs: Math.round(this.#producer.oldestUnacknowledgedMs(nowMs)),
       eventToReceiptMs: handler?.eventToReceipt(nowMs) ?? { count: 0, p50: 0, p90: 0, p99: 0, max: 0 },
     }
@@ -165,25 +179,6 @@ export class Ingestion {
       nowMs: clock.monotonicMs(),
       wallMs: clock.wallMicros() / 1000,
     })
-  }
-
-  #whyNotReady(): string {
-    if (this.#waitingFor !== '') return this.#waitingFor
-    // First: while Kafka is away a full queue pauses the connections, which the exchange then closes.
-    const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#ports.clock.monotonicMs())
-    if (waitedMs > PRODUCING_LIMIT_MS) {
-      const { problem } = this.#producer
-      return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
-    }
-    const down = this.#slots.filter((slot) => !slot.isOpen).length
-    if (down > 0) return `${down} of ${this.#slots.length} connections to the exchange are down`
-    const silentMs = Math.max(
-      0,
-      ...this.#slots.map((slot) => slot.silentMs(this.#ports.clock.monotonicMs()) ?? 0),
-    )
-    if (silentMs > 0)
-      return `a connection to the exchange has delivered nothing for ${Math.round(silentMs / 1000)} s`
-    return ''
   }
 
   async #begin(): Promise<void> {
@@ -233,6 +228,7 @@ export class Ingestion {
     this.#waitingFor = ''
     for (const slot of this.#slots) slot.start()
     this.#freezeDetector.start()
+    void this.#liveness.watch(signal)
   }
 
   #connect(
@@ -295,7 +291,8 @@ export class Ingestion {
         this.#producer.notice()
         if (this.#queue.isFull) for (const connection of this.#connections) connection.pause()
       },
-      acknowledged: (signal) => this.#producer.allAcknowledged(signal),
+      isHeld: (place) => this.#producer.batches.isHeld(place),
+      settled: (signal) => this.#producer.settled(signal),
       whenRoom: (signal) => this.#whenRoom(signal),
       onFatal: this.#ended.resolve,
       log: this.#log,
@@ -340,8 +337,8 @@ export class Ingestion {
 
   async #writeLastCheckpoints(pipeline: Pipeline, signal: AbortSignal): Promise<void> {
     try {
-      await this.#producer.allAcknowledged(signal)
-      pipeline.writeCheckpoints()
+      await this.#producer.settled(signal)
+      pipeline.writeCheckpoints(true)
     } catch (error) {
       // Given up: the checkpoints of before stand, and what is behind them is replayed.
       if (!signal.aborted) throw error

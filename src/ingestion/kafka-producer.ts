@@ -1,107 +1,62 @@
-import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
-import type { KafkaPort, RecordProducer } from '../foundation/kafka/kafka-port.ts'
-import type { BaseOffset, Compression } from '../foundation/kafka/record-sender.ts'
-import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
-import { describeError } from '../foundation/runtime/errors.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
-import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
-import type { LatencySummary } from '../foundation/telemetry/status.ts'
+import { BatchSender, type BatchSenderOptions, SEND_MAX_BYTES } from './batch-sender.ts'
 import type { MessageQueue } from './messages/message-queue.ts'
-import type { OutgoingMessage } from './messages/outgoing-message.ts'
+import type { SendEvents } from './messages/send-events.ts'
 import type { Ports } from './ports.ts'
 
-export interface KafkaProducerOptions {
-  readonly compression: Compression
+export interface KafkaProducerOptions extends BatchSenderOptions {
   readonly lingerMs: number
-  /** Messages in one send. */
-  readonly batchSize: number
-  readonly backoff: BackoffPolicy
 }
 
-/** How often the same reason is logged again. */
-const REPEAT_LOG_MS = 60_000
+const CHECK_MS = 200
 
-/** Brokers take 1 MiB a partition and send by default, whatever it was compressed to. */
-const SEND_MAX_BYTES = 900_000
-
-/**
- * A send was acknowledged. `nextOffsets`: of each partition in it, the offset behind its last message. The queue
- * may have room again.
- */
-export type OnAcknowledged = (
-  messages: readonly OutgoingMessage[],
-  nextOffsets: ReadonlyArray<{ readonly topic: string; readonly partition: number; readonly offset: number }>,
-) => void
-
-/**
- * Empties the queue into Kafka, one send at a time, in order. The sender repeats a send until it is acknowledged. If it
- * rejects all the same, a new producer takes over: Kafka may then hold a message twice, the tables may not.
- */
+/** Empties the queue into Kafka, one batch at a time, in order. */
 export class KafkaProducer {
+  /** What was taken from the queue. */
+  readonly batches: BatchSender
   readonly #options: KafkaProducerOptions
-  readonly #ports: Pick<Ports, 'clock' | 'random'> & { readonly kafka: Pick<KafkaPort, 'producer'> }
+  readonly #clock: Ports['clock']
   readonly #queue: MessageQueue
-  readonly #onAcknowledged: OnAcknowledged
-  readonly #log: Logger
+  readonly #onDefect: (error: unknown) => void
+  readonly #onTaken: () => void
   readonly #wake: Wake
   readonly #giveUp = new AbortController()
-  #producer: RecordProducer
-  #running: Promise<void> | null = null
-  #draining = false
-  #closing: Promise<void> | null = null
-  #problem: { readonly reason: string; readonly loggedAtMs: number } | null = null
-  #inFlight: readonly OutgoingMessage[] = []
-  #acknowledgedMessages = 0
   readonly #fences: Array<{ readonly after: number; readonly resolve: () => void }> = []
-  readonly #sendTimes = new LatencyWindow()
-  /** Events that Kafka has acknowledged. */
-  acknowledged = 0
-  /** Batches that Kafka has acknowledged. */
-  sends = 0
-  /** Attempts to send a batch that failed and were repeated. */
-  failures = 0
+  #running: Promise<void> | null = null
+  #stopping = false
+  #passedMessages = 0
 
   constructor(
     options: KafkaProducerOptions,
-    ports: Pick<Ports, 'clock' | 'random'> & { readonly kafka: Pick<KafkaPort, 'producer'> },
+    ports: ConstructorParameters<typeof BatchSender>[1],
     queue: MessageQueue,
-    onAcknowledged: OnAcknowledged,
+    events: SendEvents & { /** The queue may have room again. */ onTaken(): void },
     log: Logger,
   ) {
     this.#options = options
-    this.#ports = ports
+    this.#clock = ports.clock
     this.#wake = new Wake(ports.clock)
     this.#queue = queue
-    this.#onAcknowledged = onAcknowledged
-    this.#log = log
-    this.#producer = this.#create()
+    this.#onDefect = events.onDefect
+    this.#onTaken = () => events.onTaken()
+    this.batches = new BatchSender(options, ports, events, log)
   }
 
-  /** Events sent and not acknowledged yet. */
-  get inFlight(): number {
-    return this.#inFlight.reduce((count, message) => count + (message.mark !== null ? 1 : 0), 0)
-  }
-
-  /** Why the batch under way is not acknowledged yet; null when nothing has failed since the last acknowledgement. */
-  get problem(): string | null {
-    return this.#problem?.reason ?? null
+  /** Events that wait to be sent. */
+  get queued(): number {
+    return this.#queue.events + this.batches.heldEvents
   }
 
   /** How long the oldest message has waited for its acknowledgement; 0 when none waits. */
   oldestUnacknowledgedMs(nowMs: number): number {
-    const oldest = this.#inFlight[0]?.queuedAtMs ?? this.#queue.oldestQueuedAtMs
+    const oldest = this.batches.oldestQueuedAtMs ?? this.#queue.oldestQueuedAtMs
     return oldest === null ? 0 : Math.max(0, nowMs - oldest)
   }
 
-  /** From sending a batch to its acknowledgement, over the last minute. */
-  sendTimes(nowMs: number): LatencySummary {
-    return this.#sendTimes.summary(nowMs)
-  }
-
   start(): void {
-    this.#running ??= this.#run()
+    this.#running ??= this.#run().catch(this.#onDefect)
   }
 
   /** To be called after a message was queued. */
@@ -111,10 +66,13 @@ export class KafkaProducer {
     if (length === 1 || length === this.#options.batchSize) this.#wake.ring()
   }
 
-  /** Resolves when everything queued so far is acknowledged; rejects with the signal's reason when it aborts before. */
-  allAcknowledged(signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when everything queued so far is acknowledged, discarded or held; rejects with the signal's reason when
+   * it aborts before.
+   */
+  settled(signal: AbortSignal): Promise<void> {
     const after = this.#queue.pushed
-    if (after <= this.#acknowledgedMessages) return Promise.resolve()
+    if (after <= this.#passedMessages) return Promise.resolve()
     if (signal.aborted) return Promise.reject(signal.reason)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const onAbort = () => reject(signal.reason)
@@ -129,6 +87,12 @@ export class KafkaProducer {
     return promise
   }
 
+  /** Resolves when everything queued so far is acknowledged or discarded; rejects when the signal aborts before. */
+  async allAcknowledged(signal: AbortSignal): Promise<void> {
+    await this.settled(signal)
+    while (this.batches.isHolding) await sleepOn(this.#clock, CHECK_MS, signal)
+  }
+
   /**
    * Delivers what is queued and closes.
    *
@@ -137,126 +101,54 @@ export class KafkaProducer {
   async stop(signal: AbortSignal): Promise<number> {
     const giveUp = () => {
       this.#giveUp.abort(signal.reason)
-      // Ends the send that waits for a broker.
-      this.#closing = this.#close(this.#producer)
+      void this.batches.close()
     }
     if (signal.aborted) giveUp()
     signal.addEventListener('abort', giveUp, { once: true })
-    this.#draining = true
+    this.#stopping = true
     this.#wake.ring()
     await this.#running
+    await this.batches.drained()
     signal.removeEventListener('abort', giveUp)
-    this.#closing ??= this.#close(this.#producer)
-    await this.#closing
-    return this.#queue.length + this.#inFlight.length
+    await this.batches.close()
+    return this.#queue.length + this.batches.messages
   }
 
   async #run(): Promise<void> {
     const { lingerMs, batchSize } = this.#options
-    for (;;) {
+    const { signal } = this.#giveUp
+    while (!signal.aborted) {
       const oldest = this.#queue.oldestQueuedAtMs
       if (oldest === null) {
-        if (this.#draining) return
+        if (this.#stopping) return
         await this.#wake.wait()
         continue
       }
-      const lingerLeftMs = oldest + lingerMs - this.#ports.clock.monotonicMs()
-      if (lingerLeftMs > 0 && this.#queue.length < batchSize && !this.#draining) {
+      const nowMs = this.#clock.monotonicMs()
+      const lingerLeftMs = oldest + lingerMs - nowMs
+      if (lingerLeftMs > 0 && this.#queue.length < batchSize && !this.#stopping) {
         await this.#wake.wait(lingerLeftMs)
         continue
       }
-      this.#inFlight = this.#queue.take(batchSize, SEND_MAX_BYTES)
-      const batch = this.#inFlight
-      const nextOffsets = await this.#deliver(batch)
-      if (nextOffsets === null) return
-      this.acknowledged += this.inFlight
-      this.#acknowledgedMessages += batch.length
-      this.#inFlight = []
-      this.#onAcknowledged(batch, nextOffsets)
-      this.#releaseFences()
-    }
-  }
-
-  /** The offsets behind them once Kafka has acknowledged all of them; null when the stop gave up first. */
-  async #deliver(batch: readonly OutgoingMessage[]): Promise<Parameters<OnAcknowledged>[1] | null> {
-    const { signal } = this.#giveUp
-    const { clock } = this.#ports
-    const sentAtMs = clock.monotonicMs()
-    for (let failures = 1; !signal.aborted; failures++) {
-      try {
-        const offsets = await this.#producer.send(batch, {
-          limitMs: Number.POSITIVE_INFINITY,
-          onRetry: (error) => this.#noteRetry(error, clock.monotonicMs() - sentAtMs),
-        })
-        this.#noteAcknowledged()
-        this.sends++
-        const nowMs = clock.monotonicMs()
-        this.#sendTimes.record(nowMs - sentAtMs, nowMs)
-        return nextOffsets(batch, offsets)
-      } catch (error) {
-        if (signal.aborted) return null
-        this.#noteRetry(error, clock.monotonicMs() - sentAtMs)
-        const waitMs = delayFor(failures, this.#options.backoff, this.#ports.random())
-        await sleepOn(clock, waitMs, signal).catch(() => {})
-        await this.#renew()
+      if (this.batches.isFull(nowMs)) {
+        // The queue fills, and reading stops.
+        await sleepOn(this.#clock, CHECK_MS, signal).catch(() => {})
+        continue
       }
+      await this.#sendNext()
     }
-    return null
   }
 
-  /** Logs a reason once, and again after {@link REPEAT_LOG_MS}. */
-  #noteRetry(error: unknown, waitedMs: number): void {
-    this.failures++
-    const reason = describeKafkaError(error)
-    const nowMs = this.#ports.clock.monotonicMs()
-    if (this.#problem?.reason === reason && nowMs - this.#problem.loggedAtMs < REPEAT_LOG_MS) return
-    this.#problem = { reason, loggedAtMs: nowMs }
-    this.#log.warn(
-      { err: error, waitedMs: Math.round(waitedMs) },
-      `Kafka did not acknowledge a batch, retrying: ${reason}`,
-    )
-  }
-
-  #noteAcknowledged(): void {
-    if (this.#problem === null) return
-    this.#problem = null
-    this.#log.info('Kafka acknowledges again')
-  }
-
-  #releaseFences(): void {
-    while (this.#fences[0] !== undefined && this.#fences[0].after <= this.#acknowledgedMessages) {
+  async #sendNext(): Promise<void> {
+    const taken = this.#queue.take(this.#options.batchSize, SEND_MAX_BYTES)
+    const batch = this.batches.isHolding ? taken.filter((message) => !this.batches.setAside(message)) : taken
+    this.#queue.reserve(this.batches.heldBytes)
+    if (batch.length > 0) await this.batches.send(batch)
+    if (this.#giveUp.signal.aborted) return
+    this.#passedMessages += taken.length
+    this.#onTaken()
+    while (this.#fences[0] !== undefined && this.#fences[0].after <= this.#passedMessages) {
       this.#fences.shift()?.resolve()
     }
   }
-
-  async #renew(): Promise<void> {
-    const old = this.#producer
-    this.#producer = this.#create()
-    await this.#close(old)
-  }
-
-  #create(): RecordProducer {
-    return this.#ports.kafka.producer('tapeline-ingestion', this.#options.compression)
-  }
-
-  async #close(producer: RecordProducer): Promise<void> {
-    try {
-      await producer.close()
-    } catch (error) {
-      this.#log.debug({ err: error }, `Closing a producer failed: ${describeError(error)}`)
-    }
-  }
-}
-
-/** Kafka tells the offset of the first message of each partition in a send. */
-function nextOffsets(
-  batch: readonly OutgoingMessage[],
-  baseOffsets: readonly BaseOffset[],
-): Parameters<OnAcknowledged>[1] {
-  return baseOffsets.flatMap(({ topic, partition, offset }) => {
-    // A batch that the broker had already, but no longer remembers where.
-    if (offset < 0) return []
-    const count = batch.filter((message) => message.topic === topic && message.partition === partition).length
-    return [{ topic, partition, offset: offset + count }]
-  })
 }

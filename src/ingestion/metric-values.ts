@@ -33,6 +33,7 @@ export interface IngestionMetricValues {
   readonly clockOffsetMs: number | null
   readonly sends: number
   readonly sendFailures: number
+  readonly slowSends: number
   readonly sendMs: LatencySummary
   /** Null before ingestion has read its memory. */
   readonly gaps: GapMetricValues | null
@@ -59,9 +60,10 @@ export function ingestionMetricValues(sources: MetricInputs): IngestionMetricVal
     connectionsLost: slots.reduce((sum, { lost }) => sum + lost, 0),
     parsedEvents: pipeline?.handler.parsedEvents ?? 0,
     clockOffsetMs: pipeline?.handler.leastEventToReceiptMs(nowMs) ?? null,
-    sends: producer.sends,
-    sendFailures: producer.failures,
-    sendMs: producer.sendTimes(nowMs),
+    sends: producer.batches.sends,
+    slowSends: producer.batches.slowSends,
+    sendFailures: producer.batches.failures,
+    sendMs: producer.batches.sendTimes(nowMs),
     gaps: pipeline === null ? null : gapMetricValues(pipeline, wallMs),
     rest: pipeline?.rest.metricValues() ?? null,
   }

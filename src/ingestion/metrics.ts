@@ -157,6 +157,24 @@ const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
     read: ({ sendFailures }) => sendFailures,
   },
   {
+    kind: 'counter',
+    name: 'tapeline_ingestion_slow_sends_total',
+    help: 'Batches that waited longer than 10 s for their acknowledgement.',
+    read: ({ slowSends }) => slowSends,
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_held_partitions',
+    help: 'Partitions that Kafka does not take while it takes others.',
+    read: ({ status }) => status.heldPartitions.length,
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_events_discarded_total',
+    help: 'Events that Kafka did not take and for which the queue had no room; the ledger names them.',
+    read: ({ status }) => status.counters.discarded,
+  },
+  {
     kind: 'gauge',
     name: 'tapeline_ingestion_send_seconds',
     help: 'From sending a batch to its acknowledgement, over the last minute.',

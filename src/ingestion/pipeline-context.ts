@@ -15,7 +15,10 @@ export interface PipelineContext {
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly symbols: readonly string[]
   readonly send: (message: OutgoingMessage) => void
-  readonly acknowledged: (signal: AbortSignal) => Promise<void>
+  /** Kafka does not take a partition now. */
+  readonly isHeld: (place: { readonly topic: string; readonly partition: number }) => boolean
+  /** Resolves when all that was sent so far is acknowledged, discarded or held. */
+  readonly settled: (signal: AbortSignal) => Promise<void>
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
   /** Another instance has taken over, or a defect: this one must stop. */
   readonly onFatal: (error: unknown) => void

@@ -5,29 +5,28 @@ import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import { HEADER, schemaHeader } from '../foundation/kafka/headers.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
-import { type EventType, streamName } from '../foundation/market/event.ts'
+import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
+import { streamName } from '../foundation/market/event.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import { subtract } from '../foundation/market/id-ranges.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { Backfill, backfillJson } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
-import {
-  type AcknowledgedState,
-  rememberedTypes,
-  type SymbolMemory,
-} from './checkpoint/acknowledged-state.ts'
+import { type AcknowledgedState, rememberedTypes, streamMemory } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import { InstanceWatch } from './checkpoint/instance-watch.ts'
 import { recover } from './checkpoint/recovery.ts'
 import type { IngestionConfig } from './config.ts'
-import { Continuity, type StreamMemory } from './continuity/continuity.ts'
+import { Continuity } from './continuity/continuity.ts'
+import { DiscardedEvents } from './continuity/discarded-events.ts'
 import { asIdGap, GapLedger, type IdGap } from './continuity/gap-ledger.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
-import type { OnAcknowledged } from './kafka-producer.ts'
+import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import { type ReceiptStamp, receiptStamper } from './messages/receipt-stamp.ts'
 import { Router } from './messages/router.ts'
+import type { DiscardCause } from './messages/send-events.ts'
 import type { PipelineContext } from './pipeline-context.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
@@ -53,6 +52,7 @@ export class Pipeline {
   readonly #checkpoints: CheckpointWriter
   readonly #watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly #silence: SilenceCheck
+  readonly #discarded: DiscardedEvents
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
@@ -73,6 +73,7 @@ export class Pipeline {
       wallMs,
     )
     this.#continuity = new Continuity<StampedEvent>(this.ledger, () => this.backfill.notice())
+    this.#discarded = new DiscardedEvents(this.#continuity, this.ledger)
     this.handler = new FrameHandler({
       stamp: this.#stamp,
       clock,
@@ -93,7 +94,9 @@ export class Pipeline {
       {
         missingIn: (gap) => this.#continuity.missingIn(streamName(gap.symbol, gap.event_type), gap),
         forward: (gap, trades) => this.#forwardBackfilled(gap, trades),
-        acknowledged: context.acknowledged,
+        isHeld: ({ symbol, event_type, epoch }) =>
+          context.isHeld(this.#router.route(streamName(symbol, event_type), symbol, event_type, epoch)),
+        settled: context.settled,
         whenRoom: context.whenRoom,
       },
       this.ledger,
@@ -182,9 +185,18 @@ export class Pipeline {
     this.#tick()
   }
 
-  readonly onAcknowledged: OnAcknowledged = (messages, nextOffsets) => {
-    this.#acknowledged.acknowledge(messages, nextOffsets)
-    this.#checkpoints.onAcknowledged(messages)
+  onAcknowledged(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
+    this.#acknowledged.acknowledge(messages, next)
+    this.#checkpoints.onSettled(messages)
+  }
+
+  /** Kafka will not have a message. */
+  onDiscarded(message: OutgoingMessage, cause: DiscardCause): void {
+    const { mark, topic } = message
+    this.#checkpoints.onSettled([message])
+    if (mark === null) return
+    this.#discarded.add(mark, cause, this.#context.ports.clock.monotonicMs())
+    if (cause === 'too large') this.handler.deadLetter(message.value, `too large for ${topic}`)
   }
 
   handle(frame: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean {
@@ -230,7 +242,9 @@ export class Pipeline {
     await this.#watch.close()
   }
 
-  writeCheckpoints(): void {
+  /** @param isLast everything is written, due or not */
+  writeCheckpoints(isLast = false): void {
+    if (this.#discarded.enter(this.#context.ports.clock.monotonicMs(), isLast)) this.backfill.notice()
     this.#checkpoints.writeChanged()
   }
 
@@ -242,10 +256,23 @@ export class Pipeline {
         this.#continuity.restore(streamName(symbol, type), symbol, type, streamMemory(memory, type))
     }
     this.#checkpoints.writeStart()
+    for (const symbol of this.#acknowledged.symbols) {
+      for (const gap of this.#acknowledged.snapshot(symbol).pending_gaps) this.#restorePending(gap)
+    }
     for (const gap of this.ledger.openGaps) this.#continuity.abandonIfOver(gap)
     for (const symbol of this.#acknowledged.symbols) {
       for (const type of ['trade', 'aggTrade'] as const) this.#openForgotten(symbol, type)
     }
+  }
+
+  /** Kafka did not take this row from the instance before, as far as is known. */
+  #restorePending(gap: Gap): void {
+    for (const one of asIdGap(gap)) {
+      if (one.status !== 'open') continue
+      this.ledger.restore([one])
+      this.#continuity.lack(streamName(one.symbol, one.event_type), one)
+    }
+    this.#publishGap(gap)
   }
 
   /** A hole is a gap whether or not its ledger message survived. */
@@ -284,6 +311,7 @@ export class Pipeline {
   #publishGap(gap: Gap): void {
     const { topics, ports, instance } = this.#context
     const topic = this.#config.topics.gaps
+    this.#acknowledged.published(gap)
     this.#context.send({
       topic,
       // By symbol, so that what its checkpoint does not know yet stands in one partition.
@@ -316,24 +344,5 @@ export class Pipeline {
       else this.#context.log.debug({ err: error }, 'The checkpoints cannot be read now')
     }
     if (!this.#stopping.signal.aborted) this.#tick()
-  }
-}
-
-function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
-  const { bookTicker } = memory
-  if (type === 'bookTicker') {
-    return {
-      epoch: 0,
-      last: bookTicker?.last_update_id ?? null,
-      lastTimeMs: bookTicker?.last_receipt ?? 0,
-      holes: [],
-    }
-  }
-  const sequence = memory[type]
-  return {
-    epoch: sequence?.epoch ?? 0,
-    last: sequence?.last ?? null,
-    lastTimeMs: sequence?.last_time ?? 0,
-    holes: sequence?.holes ?? [],
   }
 }

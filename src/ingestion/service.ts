@@ -24,6 +24,7 @@ export async function startIngestion(
     { host: config.host, port: config.port, portSetting: 'INGEST_PORT' },
     {
       readiness: () => ingestion.readiness(),
+      whyNotLive: () => ingestion.whyNotLive(),
       status: () => ingestion.status(),
       metrics: createMetrics('ingestion', () => ingestion.metricValues(), INGESTION_METRICS),
     },

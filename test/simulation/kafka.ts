@@ -89,21 +89,30 @@ export class SimulatedKafka {
     let closed = false
     return {
       topics: (names) => this.#answer(life, () => this.#metadata(names)),
-      send: (records) =>
+      send: (records, options) =>
         new Promise((resolve, reject) => {
-          const fails = this.#failNextSend
+          let fails = this.#failNextSend
           this.#failNextSend = false
-          const appends = !fails || this.#random.chance(0.5)
           const attempt = () => {
             if (closed) return reject(new Error('The producer was closed'))
             const awayMs = this.#awayMs
             // A request that waits for the brokers dies with its process; one on the wire arrives.
             if (awayMs > 0) return void life.schedule(awayMs + this.#random.between(50, 1000), attempt)
+            const appends = !fails || this.#random.chance(0.5)
+            const failed = fails
+            fails = false
             this.#clock.schedule(this.#random.between(0.5, 10), () => {
-              const offsets = appends ? this.#append(records, incarnation, fails) : []
+              const offsets = appends ? this.#append(records, incarnation, failed) : []
               life.schedule(this.#random.between(0.5, 10), () => {
-                if (fails) reject(new Error('The broker forgot this producer'))
-                else resolve(offsets)
+                // The broker has forgotten this producer: the same records come with another producer id.
+                if (failed) return void life.schedule(this.#random.between(50, 500), attempt)
+                for (const base of offsets) {
+                  const acknowledged = records.filter(
+                    ({ topic, partition }) => topic === base.topic && partition === base.partition,
+                  )
+                  options?.onAcknowledged?.(base, acknowledged)
+                }
+                resolve()
               })
             })
           }

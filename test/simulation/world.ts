@@ -272,12 +272,12 @@ function configOf({ seed, symbols }: WorldOptions, random: Random): IngestionCon
 
 function unconserved({ counters }: IngestionStatus): string[] {
   const { received, forwarded, duplicate, control, ignored, rejected, held } = counters
-  const { backfilled, acknowledged, queued, inFlight } = counters
+  const { backfilled, acknowledged, discarded, queued, inFlight } = counters
   return [
     ...(received === forwarded + duplicate + control + ignored + rejected + held
       ? []
       : [`G5: frames are not conserved: ${JSON.stringify(counters)}`]),
-    ...(forwarded + backfilled === acknowledged + queued + inFlight
+    ...(forwarded + backfilled === acknowledged + discarded + queued + inFlight
       ? []
       : [`G5: messages are not conserved: ${JSON.stringify(counters)}`]),
   ]

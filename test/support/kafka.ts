@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { Admin } from '@platformatic/kafka'
+import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
 import { waitFor } from './wait-for.ts'
 
 export const BROKERS_VARIABLE = 'TAPELINE_TEST_KAFKA_BROKERS'
@@ -78,6 +78,25 @@ export async function recreateTopic(name: string, partitions: number): Promise<v
     what: `${name} to be gone`,
   })
   await createTopics([name], partitions)
+}
+
+/** Changes settings of a topic; resolves when the broker has them. */
+export async function setTopicConfig(topic: string, config: Readonly<Record<string, string>>): Promise<void> {
+  await withAdmin((admin) =>
+    admin.incrementalAlterConfigs({
+      resources: [
+        {
+          resourceType: ConfigResourceTypes.TOPIC,
+          resourceName: topic,
+          configs: Object.entries(config).map(([name, value]) => ({
+            name,
+            configOperation: IncrementalAlterConfigOperationTypes.SET,
+            value,
+          })),
+        },
+      ],
+    }),
+  )
 }
 
 async function deleteTopics(prefix: string): Promise<void> {

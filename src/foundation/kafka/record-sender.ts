@@ -1,4 +1,4 @@
-import { protocolErrorsCodesById } from '@platformatic/kafka'
+import { protocolErrors, protocolErrorsCodesById } from '@platformatic/kafka'
 import { delayFor, sleep } from '../runtime/backoff.ts'
 import type { ByteSlice } from '../runtime/byte-slice.ts'
 import { kafkaSecurityError } from './broker-errors.ts'
@@ -30,11 +30,50 @@ export interface BaseOffset {
   readonly offset: number
 }
 
-export interface SendOptions {
+/** The records of one partition in a send. */
+export interface PartitionRecords<Sent extends OutgoingRecord = OutgoingRecord> {
+  readonly topic: string
+  readonly partition: number
+  readonly records: readonly Sent[]
+}
+
+export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
   /** Reject after this time, or at once when a right or a login is missing; infinite: retry until {@link RecordSender.close}. */
   readonly limitMs: number
-  /** Called after each attempt that left partitions unacknowledged. */
-  readonly onRetry?: (error: unknown) => void
+  /** Called for each partition once all in-sync replicas have its records. */
+  readonly onAcknowledged?: (base: BaseOffset, records: readonly Sent[]) => void
+  /**
+   * Called with the records of a partition that are larger than its topic takes. None of them was written, and they
+   * are not repeated. Without this callback such a send is repeated like any other.
+   */
+  readonly onTooLarge?: (refused: PartitionRecords<Sent>, error: unknown) => void
+  /** Called after each attempt that left partitions unacknowledged, with these. */
+  readonly onRetry?: (error: unknown, left: ReadonlyArray<PartitionRecords<Sent>>) => void
+}
+
+/** A broker answered that it does not take the records of a partition. */
+export class RefusedRecords extends Error {
+  /** Kafka's name of the error, as the errors of the client carry it. */
+  readonly apiId: string
+  readonly apiCode: number
+  readonly response: unknown
+  /** Kafka asks to repeat them; so is a time that the broker refuses, since repeated records have a new one. */
+  readonly canRetry: boolean
+
+  constructor(topic: string, partition: number, code: number, message: string | null | undefined) {
+    const known: Readonly<Record<string, { readonly canRetry: boolean }>> = protocolErrors
+    const names: Readonly<Record<string, string>> = protocolErrorsCodesById
+    const name = names[code] ?? `error ${code}`
+    const clock =
+      code === INVALID_TIMESTAMP
+        ? "; the clock of this machine is more than an hour ahead of the broker's"
+        : ''
+    super(`${topic}/${partition}: ${name}${message ? `, ${message}` : ''}${clock}`)
+    this.apiId = name
+    this.apiCode = code
+    this.canRetry = code === INVALID_TIMESTAMP || known[name]?.canRetry === true
+    this.response = { responses: [{ name: topic, errorCode: code }] }
+  }
 }
 
 /** How long the broker may wait for its replicas. */
@@ -59,6 +98,12 @@ const DUPLICATE_SEQUENCE_NUMBER = 46
 /** The record's time is more than an hour ahead of the broker's clock (`message.timestamp.after.max.ms`). */
 const INVALID_TIMESTAMP = 32
 
+/** The records are larger than `max.message.bytes` of the topic, or than a segment. Nothing of them was written. */
+const TOO_LARGE: ReadonlySet<number> = new Set([
+  10, // MESSAGE_TOO_LARGE
+  18, // RECORD_LIST_TOO_LARGE
+])
+
 /** The broker does not know this producer any more. A new producer id, with sequence numbers from 0, helps. */
 const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
   45, // OUT_OF_ORDER_SEQUENCE_NUMBER
@@ -68,11 +113,19 @@ const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
 ])
 
 /** The records of one partition in a send, until they are acknowledged. */
-interface PendingBatch extends PartitionBatch {
+interface PendingBatch<Sent extends OutgoingRecord> extends PartitionBatch, PartitionRecords<Sent> {
   /** The sequence number of the first record. */
   readonly sequence: number
   readonly producer: ProducerId
-  readonly records: readonly OutgoingRecord[]
+}
+
+/** A send under way. */
+interface Sending<Sent extends OutgoingRecord> {
+  readonly options: SendOptions<Sent>
+  /** By {@link placeOf}. */
+  readonly pending: Map<string, PendingBatch<Sent>>
+  /** Records that have no sequence numbers yet, by partition. */
+  unwritten: ReadonlyArray<PartitionRecords<Sent>>
 }
 
 /**
@@ -80,24 +133,21 @@ interface PendingBatch extends PartitionBatch {
  * records of a send to leaders once and repeats all of them to the leader of the first, without limit, after leaders
  * have moved apart (client version 2.12; remove this class when a later version assigns them again for each attempt).
  *
- * Callers keep one `send` outstanding. Each attempt asks the leader that metadata names, one request per broker in
- * parallel, and repeats only partitions that were not acknowledged, byte for byte. The order within a partition holds
- * because a partition has one request under way: an attempt ends when every request has been answered or has timed
- * out. A request that timed out may still be written by its broker. Its repetition carries the same producer id and
- * sequence number, so the broker either answers with the offset of the first or drops the second.
+ * Sends may overlap if they have no partition in common. Each attempt asks the leader that metadata names, one request
+ * per broker in parallel, and repeats only partitions that were not acknowledged, byte for byte. The order within a
+ * partition holds because a partition has one request under way: an attempt ends when every request has been answered
+ * or has timed out. A request that timed out may still be written by its broker. Its repetition carries the same
+ * producer id and sequence number, so the broker either answers with the offset of the first or drops the second.
  */
 export class RecordSender {
   readonly #kafka: ProduceConnection
   readonly #compression: Compression
   readonly #writer = new RecordWriter()
   readonly #closing = new AbortController()
-  /** The next sequence number by topic and partition, for the present producer id. */
-  readonly #sequences = new Map<string, number>()
-  /** Partitions whose broker has just said that it does not know the producer. */
-  readonly #unknownTo = new Set<string>()
-  /** Partitions whose records a broker has just refused for their time. */
-  readonly #aheadOfBroker = new Set<string>()
+  /** The next sequence number of a partition, by {@link placeOf}, and the producer id it is of. */
+  readonly #sequences = new Map<string, { readonly producer: ProducerId; readonly next: number }>()
   #producer: ProducerId | null = null
+  #initialising: Promise<ProducerId> | null = null
 
   /** @param clientId shown in the broker's logs and metrics */
   constructor(connection: KafkaConnection, clientId: string, compression: Compression) {
@@ -111,39 +161,25 @@ export class RecordSender {
   }
 
   /**
-   * Resolves once all in-sync replicas have every record.
+   * Resolves once all in-sync replicas have every record, or have refused it as too large.
    *
-   * @returns the offset of the first record of each partition
    * @throws the last error after `limitMs`, or when the sender was closed; some partitions may have been written by then
    */
-  async send(
-    records: readonly OutgoingRecord[],
-    { limitMs, onRetry }: SendOptions = { limitMs: DEFAULT_LIMIT_MS },
-  ): Promise<readonly BaseOffset[]> {
+  async send<Sent extends OutgoingRecord>(
+    records: readonly Sent[],
+    options: SendOptions<Sent> = { limitMs: DEFAULT_LIMIT_MS },
+  ): Promise<void> {
     const startedMs = performance.now()
-    const acknowledged: BaseOffset[] = []
-    let pending: PendingBatch[] = []
-    let unsent: ReadonlyArray<readonly OutgoingRecord[]> = byPartition(records)
+    const { limitMs, onRetry } = options
+    const sending: Sending<Sent> = { options, pending: new Map(), unwritten: byPartition(records) }
     for (let failures = 0; ; ) {
       this.#closing.signal.throwIfAborted()
       let problem: unknown
       try {
-        pending = [...pending, ...(await this.#write(unsent))]
-        unsent = []
-        problem = await this.#attempt(
-          pending,
-          acknowledged,
-          REQUEST_MS * Math.min(MAX_PATIENCE, failures + 1),
-        )
-        const done = new Set(acknowledged.map(placeOf))
-        const left = this.#withCurrentTime(pending.filter((batch) => !done.has(placeOf(batch))))
-        if (left.length === 0) return acknowledged
-        problem ??= new Error(`Kafka has not answered for ${placesOf(left)}`)
-        // The others keep their producer id: whether their last attempt was written is not known.
-        unsent = left.filter((one) => this.#unknownTo.has(placeOf(one))).map((one) => one.records)
-        pending = left.filter((one) => !this.#unknownTo.has(placeOf(one)))
-        if (unsent.length > 0) this.#producer = null
-        this.#unknownTo.clear()
+        await this.#write(sending)
+        problem = await this.#attempt(sending, REQUEST_MS * Math.min(MAX_PATIENCE, failures + 1))
+        if (sending.pending.size === 0 && sending.unwritten.length === 0) return
+        problem ??= new Error(`Kafka has not answered for ${placesOf(sending.pending.values())}`)
       } catch (error) {
         problem = error
         this.#kafka.reconnect()
@@ -159,72 +195,69 @@ export class RecordSender {
         this.#producer = null
         throw problem
       }
-      onRetry?.(problem)
+      onRetry?.(problem, [...sending.pending.values(), ...sending.unwritten])
       await sleep(delayFor(failures, RETRY, Math.random()), this.#closing.signal)
     }
   }
 
-  /** Ends a send that is under way, which rejects. */
+  /** Ends the sends that are under way, which reject. */
   async close(): Promise<void> {
     this.#closing.abort(new Error('The producer was closed'))
     await this.#kafka.close()
   }
 
   /** Gives each partition its next sequence numbers. The batch is bytes from here on, so that a retry repeats it exactly. */
-  async #write(places: ReadonlyArray<readonly OutgoingRecord[]>): Promise<PendingBatch[]> {
-    if (places.length === 0) return []
-    // Sequence numbers end at 2³¹; a new producer id starts at 0.
-    if (Math.max(0, ...this.#sequences.values()) > SEQUENCES_PER_PRODUCER) this.#producer = null
-    if (this.#producer === null) {
-      this.#producer = await this.#kafka.initProducerId()
-      this.#sequences.clear()
+  async #write<Sent extends OutgoingRecord>(sending: Sending<Sent>): Promise<void> {
+    if (sending.unwritten.length === 0) return
+    const producer = await this.#producerId()
+    for (const { topic, partition, records } of sending.unwritten) {
+      const place = placeOf({ topic, partition })
+      const known = this.#sequences.get(place)
+      const sequence = known?.producer === producer ? known.next : 0
+      const batch = this.#encode(records, sequence, producer)
+      sending.pending.set(place, { topic, partition, batch, sequence, producer, records })
+      this.#sequences.set(place, { producer, next: sequence + records.length })
+      // Sequence numbers end at 2³¹; a new producer id starts at 0.
+      if (sequence > SEQUENCES_PER_PRODUCER && this.#producer === producer) this.#producer = null
     }
-    const producer = this.#producer
-    const batches = places.flatMap((records): PendingBatch[] => {
-      const [first] = records
-      if (first === undefined) return []
-      const { topic, partition } = first
-      const sequence = this.#sequences.get(placeOf(first)) ?? 0
-      const options = { ...producer, compression: this.#compression }
-      const batch = this.#writer.batch(records, sequence, options)
-      return [{ topic, partition, batch, sequence, producer, records }]
-    })
-    for (const batch of batches) this.#sequences.set(placeOf(batch), batch.sequence + batch.records.length)
-    return batches
+    sending.unwritten = []
   }
 
-  /**
-   * Gives the records that a broker refused for their time the time of now, with the same sequence numbers: nothing of
-   * them was written. The receipt is in the message itself, and does not change.
-   */
-  #withCurrentTime(pending: readonly PendingBatch[]): PendingBatch[] {
-    if (this.#aheadOfBroker.size === 0) return [...pending]
-    const timestampMs = Date.now()
-    const renewed = pending.map((one): PendingBatch => {
-      if (!this.#aheadOfBroker.has(placeOf(one))) return one
-      const records = one.records.map(({ topic, partition, key, value, slice, headers }): OutgoingRecord => {
-        const record = { topic, partition, key, value, headers, timestampMs }
-        return slice === undefined ? record : { ...record, slice }
-      })
-      const options = { ...one.producer, compression: this.#compression }
-      return { ...one, records, batch: this.#writer.batch(records, one.sequence, options) }
+  async #producerId(): Promise<ProducerId> {
+    if (this.#producer !== null) return this.#producer
+    this.#initialising ??= this.#kafka.initProducerId().finally(() => {
+      this.#initialising = null
     })
-    this.#aheadOfBroker.clear()
-    return renewed
+    this.#producer = await this.#initialising
+    return this.#producer
+  }
+
+  /** @param timestampMs stands for the records' own */
+  #encode(
+    records: readonly OutgoingRecord[],
+    sequence: number,
+    producer: ProducerId,
+    timestampMs?: number,
+  ): Buffer {
+    const timed =
+      timestampMs === undefined
+        ? records
+        : records.map(({ topic, partition, key, value, slice, headers }): OutgoingRecord => {
+            const record = { topic, partition, key, value, headers, timestampMs }
+            return slice === undefined ? record : { ...record, slice }
+          })
+    return this.#writer.batch(timed, sequence, { ...producer, compression: this.#compression })
   }
 
   /** One request to each leader. @returns why partitions are left; undefined when none is */
-  async #attempt(
-    pending: readonly PendingBatch[],
-    acknowledged: BaseOffset[],
-    limitMs: number,
-  ): Promise<unknown> {
+  async #attempt<Sent extends OutgoingRecord>(sending: Sending<Sent>, limitMs: number): Promise<unknown> {
+    const pending = [...sending.pending.values()]
     const unknownTopic = await this.#kafka.learnLeaders(new Set(pending.map(({ topic }) => topic)))
     const byLeader = Map.groupBy(pending, ({ topic, partition }) => this.#kafka.leaderOf(topic, partition))
     const attempts = [...byLeader].map(async ([leader, batches]): Promise<unknown> => {
       const broker = this.#kafka.broker(leader)
       if (broker === undefined) return unknownTopic ?? new Error(`No leader: ${placesOf(batches)}`)
-      return this.#produceTo(broker, batches, acknowledged, limitMs)
+      return this.#produceTo(broker, batches, sending, limitMs)
     })
     const outcomes = await Promise.allSettled(attempts)
     const failed = outcomes.find((outcome) => outcome.status === 'rejected')
@@ -236,31 +269,63 @@ export class RecordSender {
     )
   }
 
-  async #produceTo(
+  /** @returns why partitions are left; undefined when none is */
+  async #produceTo<Sent extends OutgoingRecord>(
     broker: BrokerAddress,
-    batches: readonly PendingBatch[],
-    acknowledged: BaseOffset[],
+    batches: ReadonlyArray<PendingBatch<Sent>>,
+    sending: Sending<Sent>,
     limitMs: number,
   ): Promise<unknown> {
     const response = await this.#kafka.produce(broker, REPLICAS_MS, batches, limitMs)
     let problem: unknown
     for (const { name: topic, partitionResponses } of response.responses) {
       for (const { index: partition, errorCode, errorMessage, baseOffset } of partitionResponses) {
-        if (errorCode === 0) acknowledged.push({ topic, partition, offset: Number(baseOffset) })
-        else if (errorCode === DUPLICATE_SEQUENCE_NUMBER) acknowledged.push({ topic, partition, offset: -1 })
-        else {
-          if (PRODUCER_UNKNOWN.has(errorCode)) this.#unknownTo.add(placeOf({ topic, partition }))
-          if (errorCode === INVALID_TIMESTAMP) this.#aheadOfBroker.add(placeOf({ topic, partition }))
-          problem = refusedPartition(topic, partition, errorCode, errorMessage)
+        const batch = sending.pending.get(placeOf({ topic, partition }))
+        if (batch === undefined) continue
+        if (errorCode === 0 || errorCode === DUPLICATE_SEQUENCE_NUMBER) {
+          sending.pending.delete(placeOf(batch))
+          const offset = errorCode === 0 ? Number(baseOffset) : -1
+          sending.options.onAcknowledged?.({ topic, partition, offset }, batch.records)
+        } else {
+          const refused = new RefusedRecords(topic, partition, errorCode, errorMessage)
+          if (!this.#settleRefused(sending, batch, refused)) problem = refused
         }
       }
     }
     return problem
   }
+
+  /** @returns true when the records are not to be repeated */
+  #settleRefused<Sent extends OutgoingRecord>(
+    sending: Sending<Sent>,
+    batch: PendingBatch<Sent>,
+    refused: RefusedRecords,
+  ): boolean {
+    const { records, sequence, producer } = batch
+    const { apiCode } = refused
+    const place = placeOf(batch)
+    if (TOO_LARGE.has(apiCode) && sending.options.onTooLarge !== undefined) {
+      sending.pending.delete(place)
+      // None of them was written, so the next records take their sequence numbers.
+      this.#sequences.set(place, { producer, next: sequence })
+      sending.options.onTooLarge(batch, refused)
+      return true
+    }
+    if (PRODUCER_UNKNOWN.has(apiCode)) {
+      // The others keep their producer id: whether their last attempt was written is not known.
+      sending.pending.delete(place)
+      sending.unwritten = [...sending.unwritten, batch]
+      if (this.#producer === producer) this.#producer = null
+    }
+    // The same sequence numbers, since nothing of them was written. The receipt in the message does not change.
+    if (apiCode === INVALID_TIMESTAMP)
+      sending.pending.set(place, { ...batch, batch: this.#encode(records, sequence, producer, Date.now()) })
+    return false
+  }
 }
 
-function byPartition(records: readonly OutgoingRecord[]): OutgoingRecord[][] {
-  const places = new Map<string, Map<number, OutgoingRecord[]>>()
+function byPartition<Sent extends OutgoingRecord>(records: readonly Sent[]): Array<PartitionRecords<Sent>> {
+  const places = new Map<string, Map<number, Sent[]>>()
   for (const record of records) {
     let inTopic = places.get(record.topic)
     if (inTopic === undefined) {
@@ -271,32 +336,15 @@ function byPartition(records: readonly OutgoingRecord[]): OutgoingRecord[][] {
     if (inPartition === undefined) inTopic.set(record.partition, [record])
     else inPartition.push(record)
   }
-  return [...places.values()].flatMap((partitions) => [...partitions.values()])
+  return [...places].flatMap(([topic, partitions]) =>
+    [...partitions].map(([partition, inPartition]) => ({ topic, partition, records: inPartition })),
+  )
 }
 
 function placeOf({ topic, partition }: { readonly topic: string; readonly partition: number }): string {
   return `${topic}:${partition}`
 }
 
-function placesOf(batches: readonly PartitionBatch[]): string {
-  return batches.map(({ topic, partition }) => `${topic}/${partition}`).join(', ')
-}
-
-/** Carries Kafka's name of the error as the client's errors do, for `broker-errors.ts`. */
-function refusedPartition(
-  topic: string,
-  partition: number,
-  code: number,
-  message: string | null | undefined,
-): Error {
-  const names: Readonly<Record<string, string>> = protocolErrorsCodesById
-  const name = names[code] ?? `error ${code}`
-  const clock =
-    code === INVALID_TIMESTAMP ? "; the clock of this machine is more than an hour ahead of the broker's" : ''
-  const error = new Error(`${topic}/${partition}: ${name}${message ? `, ${message}` : ''}${clock}`)
-  return Object.assign(error, {
-    apiId: name,
-    apiCode: code,
-    response: { responses: [{ name: topic, errorCode: code }] },
-  })
+function placesOf(batches: Iterable<PartitionBatch>): string {
+  return [...batches].map(({ topic, partition }) => `${topic}/${partition}`).join(', ')
 }

@@ -8,6 +8,8 @@ import { explainPort } from './port-problem.ts'
 export interface HealthSources {
   /** Ready, or why not. */
   readiness(): { readonly ready: boolean; readonly reason: string }
+  /** Why a restart could help; empty, or absent, when it could not. */
+  whyNotLive?(): string
   status(): unknown
   /** The metrics in Prometheus' text format. */
   metrics(): Promise<string>
@@ -62,8 +64,10 @@ async function answer(
   switch (new URL(request.url ?? '/', 'http://localhost').pathname) {
     case '/':
       return sources.readiness().ready ? send(200, 'ok') : send(503, 'starting')
-    case '/livez':
-      return send(200, 'ok')
+    case '/livez': {
+      const reason = sources.whyNotLive?.() ?? ''
+      return reason === '' ? send(200, 'ok') : send(503, `not live: ${reason}`)
+    }
     case '/readyz': {
       const { ready, reason } = sources.readiness()
       return ready ? send(200, 'ready') : send(503, `not ready: ${reason}`)

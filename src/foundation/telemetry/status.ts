@@ -51,7 +51,7 @@ export interface IngestionStatus {
   readonly streams: Readonly<Record<string, StreamStatus>>
   /**
    * received = forwarded + duplicate + control + ignored + rejected + held;
-   * forwarded + backfilled = acknowledged + queued + inFlight.
+   * forwarded + backfilled = acknowledged + discarded + queued + inFlight.
    */
   readonly counters: {
     readonly received: number
@@ -63,6 +63,8 @@ export interface IngestionStatus {
     readonly ignored: number
     readonly rejected: number
     readonly acknowledged: number
+    /** Kafka refuses their partition and its half of the queue is full, or they are larger than their topic takes. */
+    readonly discarded: number
     readonly queued: number
     readonly inFlight: number
   }
@@ -76,6 +78,17 @@ export interface IngestionStatus {
   readonly ignoredByReason: Readonly<Record<string, number>>
   readonly rejectedByReason: Readonly<Record<string, number>>
   readonly queueBytes: number
+  /** Partitions that Kafka does not take while it takes others. Their messages wait in up to half of the queue. */
+  readonly heldPartitions: ReadonlyArray<{
+    readonly topic: string
+    readonly partition: number
+    readonly heldMs: number
+    readonly messages: number
+    readonly discarded: number
+    readonly reason: string
+  }>
+  /** Why Kafka does not acknowledge; null when it does. */
+  readonly kafkaProblem: string | null
   /** Age of the oldest message that Kafka has not acknowledged, in milliseconds; 0 when there is none. */
   readonly oldestUnacknowledgedMs: number
   /** Receipt minus the exchange's event time; can be negative when the clocks differ. */

@@ -26,8 +26,10 @@ export interface BackfillPorts {
   missingIn(gap: IdGap): IdRange[]
   /** Sends trades of a gap on their way to Kafka. */
   forward(gap: IdGap, trades: readonly RestTrade[]): void
-  /** Resolves when all that was sent on its way so far is acknowledged; rejects when the signal aborts. */
-  acknowledged(signal: AbortSignal): Promise<void>
+  /** Kafka does not take the partition of a gap now. */
+  isHeld(gap: IdGap): boolean
+  /** Resolves when all that was sent so far is acknowledged, discarded or held; rejects when the signal aborts. */
+  settled(signal: AbortSignal): Promise<void>
   /** Resolves when the queue has room. */
   whenRoom(signal: AbortSignal): Promise<void>
 }
@@ -115,6 +117,7 @@ export class Backfill {
     const { signal } = this.#stopping
     const missing = this.#ports.missingIn(gap)
     const [next] = missing
+    if (this.#ports.isHeld(gap)) return this.#later(task)
     if (next === undefined) return this.#finish(task)
     if (rest.isRefused) return this.#giveUp(task, next, 'the exchange refuses this region')
     if (countIds(missing) > maxIds) return this.#giveUp(task, { from: next.from, to: gap.to_id }, 'too large')
@@ -180,8 +183,8 @@ export class Backfill {
     const { gap } = task
     const missing = this.#missingOf(gap, lost)
     // What lies before the lost ids is said to be filled with them.
-    await this.#acknowledged()
-    // A live event that has come meanwhile is neither lost nor acknowledged: looked at anew.
+    if (!(await this.#acknowledged(gap))) return this.#later(task)
+    // A live event that has come meanwhile is neither lost nor acknowledged: the next turn decides.
     if (!this.#schedule.isCurrent(task) || this.#missingOf(gap, lost) !== missing) return
     this.#log.error(
       { symbol: gap.symbol, type: gap.event_type, ...lost, reason },
@@ -192,14 +195,23 @@ export class Backfill {
   }
 
   async #finish(task: GapTask): Promise<void> {
-    await this.#acknowledged()
-    if (this.#schedule.isCurrent(task)) this.#ledger.filled(task.gap)
+    const { gap } = task
+    if (!(await this.#acknowledged(gap))) return this.#later(task)
+    // Some may have been discarded on their way.
+    if (this.#schedule.isCurrent(task) && this.#ports.missingIn(gap).length === 0) this.#ledger.filled(gap)
   }
 
-  async #acknowledged(): Promise<void> {
+  /** @returns false when Kafka does not take the gap's partition now */
+  async #acknowledged(gap: IdGap): Promise<boolean> {
     const { signal } = this.#stopping
-    await this.#ports.acknowledged(signal)
+    await this.#ports.settled(signal)
     signal.throwIfAborted()
+    return !this.#ports.isHeld(gap)
+  }
+
+  #later({ attempt }: GapTask): void {
+    const { clock, backoff, random } = this.#options
+    attempt.failed(clock.monotonicMs(), backoff, random())
   }
 
   #missingOf(gap: IdGap, { from, to }: IdRange): number {

@@ -1,10 +1,15 @@
+import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
 import type { EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
+import type { StreamMemory } from '../continuity/continuity.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-ledger.ts'
 import { Sequence } from '../continuity/sequence.ts'
 import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
 import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
+
+/** Rows of a symbol that a checkpoint keeps until Kafka takes the ledger's topic again: about 400 bytes each. */
+const PENDING_MAX = 1000
 
 interface SymbolState {
   readonly trade: Sequence<never>
@@ -12,12 +17,17 @@ interface SymbolState {
   quote: { lastUpdateId: number; lastReceiptMs: number } | null
   /** Rows of the ledger that are open, by gap id. */
   readonly openGaps: Map<string, IdGap>
+  /** The newest revision of rows that were published and that Kafka does not have yet, by gap id. */
+  readonly pendingGaps: Map<string, Gap>
   /** Something was acknowledged since the last checkpoint. */
   changed: boolean
 }
 
 /** What a checkpoint says of a symbol. */
-export type SymbolMemory = Pick<Checkpoint, 'trade' | 'aggTrade' | 'bookTicker' | 'open_gaps'>
+export type SymbolMemory = Pick<
+  Checkpoint,
+  'trade' | 'aggTrade' | 'bookTicker' | 'open_gaps' | 'pending_gaps'
+>
 
 /**
  * What Kafka has, by symbol, and up to which offset of each partition: events, and rows of the ledger. It is built of
@@ -39,6 +49,7 @@ export class AcknowledgedState {
           ? null
           : { lastUpdateId: bookTicker.last_update_id, lastReceiptMs: bookTicker.last_receipt },
       openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
+      pendingGaps: new Map(memory.pending_gaps.map((gap) => [gap.gap_id, gap])),
       changed: false,
     })
   }
@@ -47,21 +58,13 @@ export class AcknowledgedState {
     this.#nextOffsets.set(`${topic}:${partition}`, nextOffset)
   }
 
-  /** A send is acknowledged. `nextOffsets`: of the partitions in it, the offset behind its last message. */
-  acknowledge(
-    messages: readonly OutgoingMessage[],
-    nextOffsets: ReadonlyArray<{
-      readonly topic: string
-      readonly partition: number
-      readonly offset: number
-    }>,
-  ): void {
+  /** Messages of one partition are acknowledged; the next offset after them, or null when the broker no longer knows it. */
+  acknowledge(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
     for (const { mark, gap } of messages) {
       if (mark !== null) this.event(mark)
       if (gap !== undefined) this.gap(gap)
     }
-    for (const { topic, partition, offset } of nextOffsets)
-      this.#nextOffsets.set(`${topic}:${partition}`, offset)
+    if (next !== null) this.restoreOffset(next.topic, next.partition, next.offset)
   }
 
   /** Kafka has an event. */
@@ -73,10 +76,19 @@ export class AcknowledgedState {
       state.quote = { lastUpdateId: id, lastReceiptMs: timeMs }
   }
 
+  /** A row of the ledger is on its way to Kafka. */
+  published(gap: Gap): void {
+    const state = this.#stateOf(gap.symbol)
+    state.changed = true
+    state.pendingGaps.set(gap.gap_id, gap)
+  }
+
   /** Kafka has a row of the ledger. */
   gap(gap: Gap): void {
     const state = this.#stateOf(gap.symbol)
     state.changed = true
+    const pending = state.pendingGaps.get(gap.gap_id)
+    if (pending !== undefined && pending.revision <= gap.revision) state.pendingGaps.delete(gap.gap_id)
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
       const sequence = state[one.event_type]
@@ -110,6 +122,7 @@ export class AcknowledgedState {
       bookTicker:
         quote === null ? null : { last_update_id: quote.lastUpdateId, last_receipt: quote.lastReceiptMs },
       open_gaps: [...state.openGaps.values()],
+      pending_gaps: [...state.pendingGaps.values()].slice(0, PENDING_MAX),
     }
   }
 
@@ -125,6 +138,7 @@ export class AcknowledgedState {
       aggTrade: new Sequence<never>(),
       quote: null,
       openGaps: new Map(),
+      pendingGaps: new Map(),
       changed: false,
     }
     this.#symbols.set(symbol, state)
@@ -136,6 +150,26 @@ export class AcknowledgedState {
 export function rememberedTypes({ trade, aggTrade, bookTicker }: SymbolMemory): EventType[] {
   const known = { trade, aggTrade, bookTicker }
   return (['trade', 'aggTrade', 'bookTicker'] as const).filter((type) => known[type] !== null)
+}
+
+/** What continuity is to know of a stream. */
+export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
+  const { bookTicker } = memory
+  if (type === 'bookTicker') {
+    return {
+      epoch: 0,
+      last: bookTicker?.last_update_id ?? null,
+      lastTimeMs: bookTicker?.last_receipt ?? 0,
+      holes: [],
+    }
+  }
+  const sequence = memory[type]
+  return {
+    epoch: sequence?.epoch ?? 0,
+    last: sequence?.last ?? null,
+    lastTimeMs: sequence?.last_time ?? 0,
+    holes: sequence?.holes ?? [],
+  }
 }
 
 function sequenceOf(memory: SequenceMemory | null): Sequence<never> {

@@ -63,7 +63,8 @@ export class CheckpointWriter {
     }
   }
 
-  onAcknowledged(messages: readonly OutgoingMessage[]): void {
+  /** A checkpoint is acknowledged, or discarded: the symbol may have another. */
+  onSettled(messages: readonly OutgoingMessage[]): void {
     for (const { topic, key } of messages) {
       if (topic === this.#options.names.checkpoints && key !== null) this.#underWay.delete(key.toString())
     }

@@ -37,6 +37,8 @@ const CHECKPOINT = z.object({
   bookTicker: z.object({ last_update_id: z.int(), last_receipt: z.int() }).nullable(),
   /** Rows of the ledger that are open. */
   open_gaps: z.array(GAP),
+  /** Rows of the ledger that were published and that Kafka did not have yet: they are published again. */
+  pending_gaps: z.array(GAP).default([]),
 })
 
 export type Checkpoint = z.infer<typeof CHECKPOINT>
@@ -60,6 +62,7 @@ export function emptyCheckpoint(instance: string): Checkpoint {
     aggTrade: null,
     bookTicker: null,
     open_gaps: [],
+    pending_gaps: [],
   }
 }
 

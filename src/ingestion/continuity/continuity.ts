@@ -113,6 +113,11 @@ export class Continuity<Event extends StreamEvent> {
     this.#streams.get(stream)?.sequence.lack(gap.epoch, { from: gap.from_id, to: gap.to_id })
   }
 
+  /** Ids that were forwarded did not reach Kafka. */
+  lose(stream: string, epoch: number, range: IdRange): void {
+    this.#streams.get(stream)?.sequence.lose(epoch, range)
+  }
+
   /** Ids were forwarded by backfill, or are given up. */
   filled(stream: string, epoch: number, range: IdRange): void {
     const sequence = this.#streams.get(stream)?.sequence

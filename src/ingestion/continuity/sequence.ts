@@ -1,4 +1,4 @@
-import type { IdRange } from '../../foundation/market/id-ranges.ts'
+import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 
 /** An event of a sequence, as far as continuity is concerned. */
 export interface Observed {
@@ -132,6 +132,14 @@ export class Sequence<Event extends Observed> {
     if (this.#first !== null && from < this.#first)
       this.#extendDown({ from, to: Math.min(to, this.#first - 1) }, from)
     this.expect(to, this.#lastTimeMs)
+  }
+
+  /** Ids that were forwarded are missing all the same. */
+  lose(epoch: number, range: IdRange): void {
+    if (epoch !== this.#epoch || this.#last === null) return
+    const known = { from: range.from, to: Math.min(range.to, this.#last) }
+    if (known.from <= known.to)
+      this.#holes.splice(0, Number.POSITIVE_INFINITY, ...normalise([...this.#holes, known]))
   }
 
   /** Lower ids than any before are known of; `missing` of them were not forwarded. */

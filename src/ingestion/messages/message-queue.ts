@@ -14,6 +14,7 @@ export class MessageQueue {
   #bytes = 0
   #events = 0
   #full = false
+  #reserved = 0
   #pushed = 0
 
   constructor(maxBytes: number) {
@@ -48,13 +49,18 @@ export class MessageQueue {
     return this.#oldest.oldestQueuedAtMs
   }
 
+  /** So many bytes of the limit are used elsewhere. */
+  reserve(bytes: number): void {
+    this.#reserved = bytes
+  }
+
   push(message: OutgoingMessage): void {
     if (this.#newest.isFull) this.#beginBlock()
     this.#bytes += this.#newest.push(message)
     this.#length++
     this.#pushed++
     if (message.mark !== null) this.#events++
-    if (this.#bytes >= this.#maxBytes) this.#full = true
+    if (this.#bytes + this.#reserved >= this.#maxBytes) this.#full = true
   }
 
   /** Removes and returns the oldest: at most `count`, and of at most `maxBytes`, but one at least. */
@@ -73,7 +79,7 @@ export class MessageQueue {
     }
     this.#length -= taken.length
     this.#bytes -= bytes
-    if (this.#bytes <= this.#maxBytes / 2) this.#full = false
+    if (this.#bytes <= (this.#maxBytes - this.#reserved) / 2) this.#full = false
     return taken
   }
 

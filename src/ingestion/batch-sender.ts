@@ -1,0 +1,348 @@
+import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
+import type { KafkaPort, RecordProducer } from '../foundation/kafka/kafka-port.ts'
+import {
+  type BaseOffset,
+  type Compression,
+  type PartitionRecords,
+  RefusedRecords,
+} from '../foundation/kafka/record-sender.ts'
+import { describeError } from '../foundation/runtime/errors.ts'
+import { LatencyWindow } from '../foundation/telemetry/latency.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import type { LatencySummary } from '../foundation/telemetry/status.ts'
+import { countEvents, HeldPartition, HeldPartitions } from './messages/held-partition.ts'
+import type { OutgoingMessage } from './messages/outgoing-message.ts'
+import type { DiscardCause, SendEvents } from './messages/send-events.ts'
+import { SendProblem } from './messages/send-problem.ts'
+import type { Ports } from './ports.ts'
+
+export interface BatchSenderOptions {
+  readonly compression: Compression
+  /** Messages in one send. */
+  readonly batchSize: number
+  readonly queueMaxBytes: number
+}
+
+type Place = Pick<BaseOffset, 'topic' | 'partition'>
+
+/** How often a discarded message is logged. */
+const DISCARD_LOG_MS = 60_000
+
+/** Brokers take 1 MiB a partition and send by default, whatever it was compressed to. */
+export const SEND_MAX_BYTES = 900_000
+
+/** A partition that is not acknowledged for so long, while others are, waits apart from them. */
+const HOLD_AFTER_MS = 2000
+
+/** A send that takes longer is counted. */
+const SLOW_SEND_MS = 10_000
+
+/**
+ * Sends batches, each until it is acknowledged. A partition that Kafka does not take while it takes others is set aside: its
+ * messages wait in up to half of the queue's bytes, later ones are discarded, and the others do not wait for it.
+ * Specification: K7 to K9.
+ */
+export class BatchSender {
+  readonly #options: BatchSenderOptions
+  readonly #clock: Ports['clock']
+  readonly #events: SendEvents
+  readonly #log: Logger
+  readonly #problem: SendProblem
+  readonly #producer: RecordProducer
+  readonly #held = new HeldPartitions()
+  /** Sends under way, and held partitions that are being emptied. */
+  readonly #background = new Set<Promise<void>>()
+  #closing: Promise<void> | null = null
+  /** Sent and not acknowledged or held yet. */
+  #underWay = { messages: 0, events: 0, oldestQueuedAtMs: 0 }
+  #acknowledgedAtMs = Number.NEGATIVE_INFINITY
+  #discardLoggedAtMs = Number.NEGATIVE_INFINITY
+  readonly #sendTimes = new LatencyWindow()
+  /** Events that Kafka has acknowledged. */
+  acknowledged = 0
+  /** Events that were discarded. */
+  discarded = 0
+  /** Batches that Kafka has acknowledged. */
+  sends = 0
+  /** Sends that took longer than 10 s. */
+  slowSends = 0
+  /** Attempts to send a batch that failed and were repeated. */
+  failures = 0
+
+  constructor(
+    options: BatchSenderOptions,
+    { clock, kafka }: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'producer'> },
+    events: SendEvents,
+    log: Logger,
+  ) {
+    this.#options = options
+    this.#clock = clock
+    this.#events = events
+    this.#log = log
+    this.#problem = new SendProblem(log)
+    this.#producer = kafka.producer('tapeline-ingestion', options.compression)
+  }
+
+  /** Events sent and not acknowledged yet. */
+  get inFlight(): number {
+    return this.#underWay.events + this.#held.inFlight
+  }
+
+  /** Events that wait in held partitions. */
+  get heldEvents(): number {
+    return this.#held.events
+  }
+
+  get heldBytes(): number {
+    return this.#held.bytes
+  }
+
+  /** Messages that were given to it and that Kafka has not acknowledged. */
+  get messages(): number {
+    return this.#underWay.messages + this.#held.messages
+  }
+
+  /** Why the batch under way is not acknowledged yet; null when nothing has failed since the last acknowledgement. */
+  get problem(): string | null {
+    return this.#problem.reason
+  }
+
+  /** When Kafka last acknowledged anything, on the monotonic clock. */
+  get acknowledgedAtMs(): number {
+    return this.#acknowledgedAtMs
+  }
+
+  /** When the oldest message was queued, on the monotonic clock; null when there is none. */
+  get oldestQueuedAtMs(): number | null {
+    const held = this.#held.oldestQueuedAtMs
+    if (this.#underWay.messages === 0) return held
+    return Math.min(this.#underWay.oldestQueuedAtMs, held ?? Number.POSITIVE_INFINITY)
+  }
+
+  /** Kafka refuses a partition for good. */
+  get isAnyRefused(): boolean {
+    return this.#held.isAnyRefused
+  }
+
+  /** Some partition is held. */
+  get isHolding(): boolean {
+    return this.#held.size > 0
+  }
+
+  isHeld(place: Place): boolean {
+    return this.#held.get(place) !== undefined
+  }
+
+  /** Partitions that Kafka does not take while it takes others. */
+  heldPartitions(nowMs: number): ReturnType<HeldPartitions['status']> {
+    return this.#held.status(nowMs)
+  }
+
+  /** From sending a batch to its acknowledgement, over the last minute. */
+  sendTimes(nowMs: number): LatencySummary {
+    return this.#sendTimes.summary(nowMs)
+  }
+
+  /** While Kafka takes nothing at all, the set-aside partitions fill up, and nothing is to be discarded. */
+  isFull(nowMs: number): boolean {
+    return (
+      this.#held.size > 0 &&
+      this.#held.bytes >= this.#options.queueMaxBytes / 2 &&
+      nowMs - this.#acknowledgedAtMs >= SLOW_SEND_MS &&
+      !this.#held.isAnyRefused
+    )
+  }
+
+  /** Resolves once every partition of it is acknowledged or held, or the sender is closed. */
+  async send(batch: readonly OutgoingMessage[]): Promise<void> {
+    const [first] = batch
+    this.#underWay = {
+      messages: batch.length,
+      events: countEvents(batch),
+      oldestQueuedAtMs: first?.queuedAtMs ?? 0,
+    }
+    const held = Promise.withResolvers<void>()
+    const sending = this.#send(batch, (left) => {
+      for (const place of left) this.#hold(place)
+      held.resolve()
+    })
+    this.#track(sending)
+    await Promise.race([sending, held.promise])
+  }
+
+  /** Resolves when nothing is under way any more. */
+  async drained(): Promise<void> {
+    await Promise.all(this.#background)
+  }
+
+  /** Ends the sends that wait for a broker. */
+  close(): Promise<void> {
+    this.#closing ??= this.#producer.close().catch((error: unknown) => {
+      this.#log.debug({ err: error }, `Closing the producer failed: ${describeError(error)}`)
+    })
+    return this.#closing
+  }
+
+  /** @param onLeft called with the partitions that Kafka does not take while it takes others */
+  async #send(
+    batch: readonly OutgoingMessage[],
+    onLeft: (left: ReadonlyArray<PartitionRecords<OutgoingMessage>>) => void,
+  ): Promise<void> {
+    const sentAtMs = this.#clock.monotonicMs()
+    let isSlow = false
+    let wasLeft = false
+    try {
+      await this.#producer.send(batch, {
+        limitMs: Number.POSITIVE_INFINITY,
+        onAcknowledged: (base, messages) => this.#guard(() => this.#acknowledge(base, messages)),
+        onTooLarge: (refused, error) => this.#guard(() => this.#split(refused, describeKafkaError(error))),
+        onRetry: (error, left) => {
+          const waitedMs = this.#clock.monotonicMs() - sentAtMs
+          this.failures++
+          this.#problem.note(error, waitedMs, this.#clock.monotonicMs())
+          if (waitedMs > SLOW_SEND_MS && !isSlow) {
+            isSlow = true
+            this.slowSends++
+          }
+          for (const place of left) this.#noteReason(place, error)
+          const kafkaAnswers = isForGood(error) || this.#acknowledgedAtMs > sentAtMs
+          if (wasLeft || waitedMs < HOLD_AFTER_MS || !kafkaAnswers) return
+          wasLeft = true
+          onLeft(left)
+        },
+      })
+    } catch (error) {
+      if (this.#closing === null) throw error
+      return
+    }
+    this.sends++
+    const nowMs = this.#clock.monotonicMs()
+    this.#sendTimes.record(nowMs - sentAtMs, nowMs)
+  }
+
+  #acknowledge({ topic, partition, offset }: BaseOffset, messages: readonly OutgoingMessage[]): void {
+    this.#acknowledgedAtMs = this.#clock.monotonicMs()
+    if (this.#held.size === 0) this.#problem.clear()
+    this.acknowledged += countEvents(messages)
+    this.#settle(messages)
+    const next = offset < 0 ? null : { topic, partition, offset: offset + messages.length }
+    this.#events.onAcknowledged(messages, next)
+    this.#drainHeld({ topic, partition })
+  }
+
+  /** Messages of one partition are no longer under way. */
+  #settle(messages: readonly OutgoingMessage[]): void {
+    const [first] = messages
+    const held = first === undefined ? undefined : this.#held.get(first)
+    if (held !== undefined && held.sending.length > 0) {
+      held.sending = []
+      return
+    }
+    this.#underWay.messages -= messages.length
+    this.#underWay.events -= countEvents(messages)
+  }
+
+  #hold({ topic, partition, records }: PartitionRecords<OutgoingMessage>): void {
+    this.#settle(records)
+    const held = this.#heldOf({ topic, partition })
+    held.sending = records
+    this.#log.error(
+      { topic, partition },
+      `Kafka does not take ${topic}/${partition} while it takes others; it waits apart from them`,
+    )
+  }
+
+  #heldOf(place: Place, reason = this.#problem.reason ?? ''): HeldPartition {
+    const known = this.#held.get(place)
+    if (known !== undefined) return known
+    const held = new HeldPartition(place, this.#options.batchSize, reason, this.#clock.monotonicMs())
+    this.#held.add(held)
+    return held
+  }
+
+  /** Sends what has waited, in order, until nothing is left: then the partition is like the others again. */
+  #drainHeld(place: Place): void {
+    const held = this.#held.get(place)
+    if (held === undefined || held.isDraining) return
+    held.isDraining = true
+    this.#track(this.#drain(held))
+  }
+
+  async #drain(held: HeldPartition): Promise<void> {
+    while (this.#closing === null) {
+      held.sending = held.take(SEND_MAX_BYTES)
+      if (held.sending.length === 0) {
+        this.#held.delete(held)
+        const { topic, partition, discarded } = held
+        this.#log.info({ topic, partition, discarded }, `Kafka takes ${topic}/${partition} again`)
+        return
+      }
+      await this.#send(held.sending, () => {})
+    }
+  }
+
+  #track(work: Promise<void>): void {
+    const tracked = work.catch(this.#events.onDefect).finally(() => this.#background.delete(tracked))
+    this.#background.add(tracked)
+  }
+
+  /** The sender would take an error of ours for one of Kafka's, and repeat. */
+  #guard(ours: () => void): void {
+    try {
+      ours()
+    } catch (error) {
+      this.#events.onDefect(error)
+    }
+  }
+
+  /** Kafka found messages of a partition too large together. */
+  #split({ topic, partition, records }: PartitionRecords<OutgoingMessage>, reason: string): void {
+    this.#settle(records)
+    const [first] = records
+    if (records.length === 1 && first !== undefined) {
+      this.#discard(first, 'too large', reason)
+    } else {
+      this.#heldOf({ topic, partition }, reason).split(records)
+    }
+    this.#drainHeld({ topic, partition })
+  }
+
+  /** Keeps or discards a message whose partition is set aside. @returns false when it is not */
+  setAside(message: OutgoingMessage): boolean {
+    const held = this.#held.get(message)
+    if (held === undefined) return false
+    // Rows of the ledger and checkpoints are few, and are kept.
+    const mayBeDiscarded = message.mark !== null || message.gap === undefined
+    if (mayBeDiscarded && this.#held.bytes >= this.#options.queueMaxBytes / 2) {
+      held.discarded++
+      this.#discard(message, 'refused', held.reason)
+    } else held.push(message)
+    return true
+  }
+
+  #discard(message: OutgoingMessage, cause: DiscardCause, reason: string): void {
+    if (message.mark !== null) this.discarded++
+    const nowMs = this.#clock.monotonicMs()
+    if (cause === 'too large' || nowMs - this.#discardLoggedAtMs >= DISCARD_LOG_MS) {
+      const { topic, partition } = message
+      this.#discardLoggedAtMs = nowMs
+      this.#log.error(
+        { topic, partition, discardedEvents: this.discarded },
+        `A message for ${topic}/${partition} is discarded: ${reason}`,
+      )
+    }
+    this.#events.onDiscarded(message, cause)
+  }
+
+  #noteReason(place: Place, error: unknown): void {
+    const held = this.#held.get(place)
+    if (held === undefined) return
+    held.reason = describeKafkaError(error)
+    held.isRefused = isForGood(error)
+  }
+}
+
+/** Kafka answered that it does not take the records, and does not ask to repeat them. */
+function isForGood(error: unknown): boolean {
+  return error instanceof RefusedRecords && !error.canRetry
+}

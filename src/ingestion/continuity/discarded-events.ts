@@ -1,0 +1,91 @@
+import { type EventType, streamName } from '../../foundation/market/event.ts'
+import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
+import type { EventMark } from '../messages/outgoing-message.ts'
+import type { Continuity, StreamEvent } from './continuity.ts'
+import type { GapLedger } from './gap-ledger.ts'
+
+/** Discarded events of a stream are entered together: once no more came for a while, or after a minute. */
+const QUIET_MS = 2000
+const ENTER_EVERY_MS = 60_000
+
+interface DiscardedStream {
+  readonly symbol: string
+  readonly type: EventType
+  readonly epoch: number
+  readonly cause: string
+  readonly sinceMs: number
+  lastMs: number
+  /** Ids of trades. */
+  ranges: IdRange[]
+  /** Receipts of quotes, in milliseconds since the Unix epoch. */
+  fromMs: number
+  toMs: number
+}
+
+/** Events that were received and could not be given to Kafka. The ledger names them. Specification: K9. */
+export class DiscardedEvents {
+  readonly #continuity: Pick<Continuity<StreamEvent>, 'lose'>
+  readonly #ledger: Pick<GapLedger, 'open' | 'outage' | 'openGaps'>
+  /** By stream. */
+  readonly #streams = new Map<string, DiscardedStream>()
+
+  constructor(
+    continuity: Pick<Continuity<StreamEvent>, 'lose'>,
+    ledger: Pick<GapLedger, 'open' | 'outage' | 'openGaps'>,
+  ) {
+    this.#continuity = continuity
+    this.#ledger = ledger
+  }
+
+  /** @param nowMs on the monotonic clock */
+  add({ symbol, type, epoch, id, timeMs }: EventMark, cause: string, nowMs: number): void {
+    const stream = streamName(symbol, type)
+    const range = { from: id, to: id }
+    // At once: a gap that contains it must not be called filled.
+    if (type !== 'bookTicker') this.#continuity.lose(stream, epoch, range)
+    const known = this.#streams.get(stream)
+    if (known !== undefined && (known.epoch !== epoch || known.cause !== cause)) this.#enter(stream, known)
+    const one = this.#streams.get(stream) ?? {
+      symbol,
+      type,
+      epoch,
+      cause,
+      sinceMs: nowMs,
+      lastMs: nowMs,
+      ranges: [],
+      fromMs: timeMs,
+      toMs: timeMs,
+    }
+    one.lastMs = nowMs
+    one.fromMs = Math.min(one.fromMs, timeMs)
+    one.toMs = Math.max(one.toMs, timeMs)
+    const last = one.ranges.at(-1)
+    if (last !== undefined && last.to === id - 1) one.ranges[one.ranges.length - 1] = { ...last, to: id }
+    else one.ranges.push(range)
+    this.#streams.set(stream, one)
+  }
+
+  /** Enters what is due, or everything. @returns true when a gap of ids was opened */
+  enter(nowMs: number, everything = false): boolean {
+    let isOpened = false
+    for (const [stream, one] of this.#streams) {
+      const isDue = nowMs - one.lastMs >= QUIET_MS || nowMs - one.sinceMs >= ENTER_EVERY_MS
+      if (everything || isDue) isOpened = this.#enter(stream, one) || isOpened
+    }
+    return isOpened
+  }
+
+  #enter(stream: string, { symbol, type, epoch, cause, ranges, fromMs, toMs }: DiscardedStream): boolean {
+    this.#streams.delete(stream)
+    if (type === 'bookTicker') {
+      this.#ledger.outage(symbol, fromMs, toMs, cause)
+      return false
+    }
+    const open = this.#ledger.openGaps
+      .filter((gap) => gap.symbol === symbol && gap.event_type === type && gap.epoch === epoch)
+      .map((gap) => ({ from: gap.from_id, to: gap.to_id }))
+    for (const missing of subtract(normalise(ranges), open))
+      this.#ledger.open({ symbol, eventType: type, epoch }, missing, cause, { fromMs, toMs })
+    return true
+  }
+}

@@ -1,0 +1,81 @@
+import type { KafkaPort } from '../foundation/kafka/kafka-port.ts'
+import { sleepOn } from '../foundation/runtime/clock.ts'
+import { describeError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import type { BatchSender } from './batch-sender.ts'
+import type { Ports } from './ports.ts'
+
+/** So long without an acknowledgement, while messages wait and Kafka can be reached, is a fault of this process. */
+const STUCK_MS = 5 * 60_000
+
+/** A new client has reached every leader within this time. */
+const REACHED_MS = 30_000
+
+const PROBE_EVERY_MS = 10_000
+
+interface Sent {
+  readonly batches: Pick<BatchSender, 'acknowledgedAtMs' | 'isAnyRefused'>
+  oldestUnacknowledgedMs(nowMs: number): number
+}
+
+/**
+ * Whether a restart of this process could help: nothing was acknowledged for 5 minutes, although a new client has just
+ * reached every leader. While Kafka is away or refuses the messages, a restart would only lose what the queue holds.
+ */
+export class KafkaLiveness {
+  readonly #ports: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> }
+  readonly #topics: readonly string[]
+  readonly #sent: Sent
+  readonly #log: Logger
+  #reachedAtMs = Number.NEGATIVE_INFINITY
+
+  constructor(
+    ports: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> },
+    topics: readonly string[],
+    sent: Sent,
+    log: Logger,
+  ) {
+    this.#ports = ports
+    this.#topics = topics
+    this.#sent = sent
+    this.#log = log
+  }
+
+  /** Empty while the process is alive. */
+  reason(): string {
+    const nowMs = this.#ports.clock.monotonicMs()
+    if (!this.#isStuck(nowMs, STUCK_MS) || nowMs - this.#reachedAtMs > REACHED_MS) return ''
+    return 'Kafka has acknowledged nothing for 5 minutes, although a new client reaches all leaders'
+  }
+
+  /** Asks Kafka with a new client while it matters, until the signal aborts. */
+  async watch(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#ports
+    while (!signal.aborted) {
+      if (this.#isStuck(clock.monotonicMs(), STUCK_MS - REACHED_MS)) await this.#probe()
+      await sleepOn(clock, PROBE_EVERY_MS, signal).catch(() => {})
+    }
+  }
+
+  #isStuck(nowMs: number, limitMs: number): boolean {
+    const { acknowledgedAtMs, isAnyRefused } = this.#sent.batches
+    return (
+      !isAnyRefused &&
+      this.#sent.oldestUnacknowledgedMs(nowMs) >= limitMs &&
+      nowMs - acknowledgedAtMs >= limitMs
+    )
+  }
+
+  async #probe(): Promise<void> {
+    const fetcher = this.#ports.kafka.fetcher('tapeline-ingestion-liveness', this.#topics)
+    try {
+      await fetcher.connect()
+      await fetcher.offsetRanges()
+      this.#reachedAtMs = this.#ports.clock.monotonicMs()
+    } catch (error) {
+      this.#log.debug({ err: error }, `A new client does not reach Kafka: ${describeError(error)}`)
+    } finally {
+      await fetcher.close()
+    }
+  }
+}

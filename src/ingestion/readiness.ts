@@ -1,0 +1,34 @@
+import { plural } from '../foundation/telemetry/plural.ts'
+import type { ConnectionSlot } from './connection-rollover.ts'
+import type { KafkaProducer } from './kafka-producer.ts'
+
+/** Kafka that has not acknowledged for this long is not producing. */
+const PRODUCING_LIMIT_MS = 10_000
+
+/** Why a running ingestion is not ready; empty when it is. */
+export function whyNotReady(
+  producer: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
+  slots: readonly ConnectionSlot[],
+  nowMs: number,
+): string {
+  // Kafka first: while it is away a full queue pauses the connections, which the exchange then closes.
+  const { batches } = producer
+  const held = batches.heldPartitions(nowMs)
+  const [first] = held
+  if (first !== undefined) {
+    const { topic, partition, heldMs, reason } = first
+    const others = held.length === 1 ? '' : ` and ${plural(held.length - 1, 'other partition')}`
+    return `Kafka has not taken ${topic}/${partition}${others} for ${Math.round(heldMs / 1000)} s: ${reason}`
+  }
+  const waitedMs = producer.oldestUnacknowledgedMs(nowMs)
+  if (waitedMs > PRODUCING_LIMIT_MS) {
+    const { problem } = batches
+    return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
+  }
+  const down = slots.filter((slot) => !slot.isOpen).length
+  if (down > 0) return `${down} of ${slots.length} connections to the exchange are down`
+  const silentMs = Math.max(0, ...slots.map((slot) => slot.silentMs(nowMs) ?? 0))
+  return silentMs > 0
+    ? `a connection to the exchange has delivered nothing for ${Math.round(silentMs / 1000)} s`
+    : ''
+}

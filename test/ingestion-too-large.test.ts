@@ -1,0 +1,60 @@
+import { afterEach, beforeEach, test } from 'node:test'
+import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
+import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { createTestTopics, setTopicConfig, type TestTopics } from './support/kafka.ts'
+import { readTopic } from './support/messages.ts'
+import { startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const FAST = { BACKOFF_INITIAL_MS: '100', BACKOFF_MAX_MS: '500' }
+
+let topics: TestTopics
+let exchange: Exchange
+
+beforeEach(async () => {
+  topics = await createTestTopics({ prefix: 'refused' })
+  exchange = await startSimulatedExchange({ messagesPerSecond: 600, historyMinutes: 5 })
+})
+
+afterEach(async () => {
+  await exchange.close()
+  await topics.delete()
+})
+
+const envOf = (more: Readonly<Record<string, string>> = {}) => ({
+  ...topics.env,
+  BINANCE_WS_URL: exchange.wsUrl,
+  BINANCE_REST_URL: exchange.restUrl,
+  ...FAST,
+  ...more,
+})
+
+const gapsOf = async () =>
+  (await readTopic(topics.env.KAFKA_GAPS_TOPIC)).map(
+    ({ value }) => JSON.parse(String(value)) as Record<string, unknown>,
+  )
+
+test('K8 a batch that is too large goes in halves, an event that is too large alone becomes a dead letter', async () => {
+  await using ingestion = await startIngestionProcess(envOf({ KAFKA_COMPRESSION: 'none' }))
+  await ingestion.ready()
+  await setTopicConfig(topics.env.KAFKA_BOOK_TICKER_TOPIC, { 'max.message.bytes': '420' })
+  await waitFor(async () => (await readTopic(topics.env.KAFKA_BOOK_TICKER_TOPIC)).length > 3000, {
+    timeoutMs: 30_000,
+    what: 'quotes in small batches',
+  })
+  await setTopicConfig(topics.env.KAFKA_BOOK_TICKER_TOPIC, { 'max.message.bytes': '100' })
+  await waitFor(
+    async () =>
+      (await readTopic(topics.env.KAFKA_DEAD_LETTERS_TOPIC)).some(({ value }) =>
+        String(value).includes('"u":'),
+      ),
+    { timeoutMs: 30_000, what: 'dead letters' },
+  )
+  await setTopicConfig(topics.env.KAFKA_BOOK_TICKER_TOPIC, { 'max.message.bytes': '1048588' })
+  await ingestion.ready()
+  await waitFor(async () => (await gapsOf()).some(({ cause }) => cause === 'too large'), {
+    timeoutMs: 20_000,
+    what: 'a window in the ledger',
+  })
+  await ingestion.stop()
+})
