@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConsumerConfig } from '../src/consumer/config.ts'
 import { consumerConfig } from '../src/consumer/config.ts'
 import { type GroupClient, openGroupClient } from '../src/consumer/group-client.ts'
@@ -15,6 +16,11 @@ type Consumer = Awaited<ReturnType<typeof startConsumerProcess>>
 
 async function partitionsOf(consumer: Consumer): Promise<string[]> {
   return (await consumer.status()).partitions.map(({ topic, partition }) => `${topic}:${partition}`)
+}
+
+/** Those that the load writes to: only there a stored offset moves. */
+async function tradePartitionsOf(consumer: Consumer): Promise<string[]> {
+  return (await partitionsOf(consumer)).filter((key) => key.includes('.trades:'))
 }
 
 async function untilShared(consumers: readonly Consumer[], each: number): Promise<void> {
@@ -104,6 +110,52 @@ test('G2 does no harm when a consumer that was held up for longer than its sessi
   await other.stop()
   await assertEachOnce(parts, produced)
   await assertCommitted(parts)
+})
+
+/** Take-overs in a row; `TAPELINE_TEST_TAKEOVERS=10` for the figures in the documentation. */
+const TAKEOVERS = Number(process.env['TAPELINE_TEST_TAKEOVERS'] ?? 1)
+
+test('G5 a killed consumer is replaced, and one that pauses for 5 s meanwhile stays a member', async (context) => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  // The defaults of the product are what this is about.
+  const { KAFKA_SESSION_TIMEOUT_MS: _, ...env } = parts.env
+  await using pausing = await startConsumerProcess(env)
+  await pausing.ready()
+  await using other = await startConsumerProcess(env)
+  await untilShared([pausing, other], 6)
+  await using traffic = startLoad(parts)
+  const tookMs: number[] = []
+  for (let round = 0; round < TAKEOVERS; round++) {
+    await using victim = await startConsumerProcess(env)
+    await untilShared([pausing, other, victim], 4)
+    const lost = await tradePartitionsOf(victim)
+    const killedMs = performance.now()
+    await victim.command.kill()
+    pausing.command.signal('SIGSTOP')
+    setTimeout(() => pausing.command.signal('SIGCONT'), 5000)
+    // A transaction that the victim has sent may still be committed.
+    await sleep(500)
+    const before = await storedOffsets(parts)
+    await waitFor(
+      async () => {
+        const now = await storedOffsets(parts)
+        return lost.every((key) => (now.get(key) ?? 0) > (before.get(key) ?? 0))
+      },
+      { timeoutMs: 60_000, what: 'the partitions of the killed consumer to be read again' },
+    )
+    tookMs.push(performance.now() - killedMs)
+    await untilShared([pausing, other], 6)
+  }
+  tookMs.sort((one, another) => one - another)
+  const [median = 0, worst = 0] = [tookMs[Math.floor(tookMs.length / 2)], tookMs.at(-1)]
+  context.diagnostic(
+    `${tookMs.length} take-overs after SIGKILL: median ${Math.round(median)} ms, worst ${Math.round(worst)} ms`,
+  )
+  assert.doesNotMatch(pausing.command.output(), /Group membership lost/, 'a pause of 5 s costs no membership')
+  const produced = await traffic.stop()
+  await parts.untilTrades(produced * LOAD_SYMBOLS.length)
+  await assertEachOnce(parts, produced)
 })
 
 test('G3 a commit under an old generation fails and moves nothing', async () => {

@@ -123,6 +123,16 @@ test('reads a secret from the file that NAME_FILE names', () => {
   })
 })
 
+test('by default a consumer that pauses for 5 s keeps its partitions, and a dead one is replaced as soon as brokers allow', () => {
+  const { KAFKA_SESSION_TIMEOUT_MS: session, KAFKA_HEARTBEAT_INTERVAL_MS: heartbeat } = loadSettings(
+    {},
+    { cwd: import.meta.dirname },
+  )
+  // `group.min.session.timeout.ms` of a broker is 6000 by default.
+  assert.equal(session, 6000)
+  assert.ok(session - heartbeat >= 5500, 'the last heartbeat before the pause may be a whole interval old')
+})
+
 test('refuses settings that contradict each other', () => {
   const message = failure({
     KAFKA_HEARTBEAT_INTERVAL_MS: '5000',

@@ -51,8 +51,8 @@ export const DEFINITIONS = {
   KAFKA_SASL_USERNAME: optional(kind.word),
   KAFKA_SASL_PASSWORD: optional(kind.secret),
   KAFKA_GROUP_ID: required(kind.word, 'tapeline-consumer'),
-  KAFKA_SESSION_TIMEOUT_MS: required(kind.integer(1000, 1_800_000), '10000'),
-  KAFKA_HEARTBEAT_INTERVAL_MS: required(kind.integer(100, 600_000), '2000'),
+  KAFKA_SESSION_TIMEOUT_MS: required(kind.integer(1000, 1_800_000), '6000'),
+  KAFKA_HEARTBEAT_INTERVAL_MS: required(kind.integer(100, 600_000), '500'),
   KAFKA_REBALANCE_TIMEOUT_MS: required(kind.integer(1000, 3_600_000), '15000'),
   /** Unset: a quarter of `FLUSH_INTERVAL_MS`. */
   KAFKA_FETCH_MAX_WAIT_MS: optional(kind.integer(1, 60_000)),
