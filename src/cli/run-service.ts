@@ -7,8 +7,8 @@ import type { RunningService } from '../foundation/telemetry/service.ts'
 const ECHO_MS = 500
 
 /** How long a stop may take to deliver what is held, and then to close the rest. */
-const DELIVER_MS = 8000
-const CLOSE_MS = 1500
+const DELIVER_MS = 7000
+const CLOSE_MS = 2500
 
 /**
  * Messages live until they are acknowledged or stored, so V8 takes them for old objects, and would let the heap grow to

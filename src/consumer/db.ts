@@ -38,7 +38,7 @@ export async function openDatabase(
           )
         }
       } else {
-        await checkSchema(database)
+        await unlessAborted(checkSchema(database), signal)
       }
       return database
     } catch (error) {
@@ -60,6 +60,9 @@ export async function openDatabase(
 /** While neither side has a name, there is nothing to confuse: the topics are looked at now and then. */
 const ASK_AGAIN_MS = 5000
 
+/** How long rows without a name wait for the name of their source; others wait for as long as it takes. */
+const UNMARKED_LIMIT_MS = 5000
+
 /**
  * A check that the messages come from the same exchange as the rows: ingestion leaves its name in the checkpoints
  * topic before its first message. Once both agree it costs nothing. Where nobody left a name (other producers),
@@ -72,14 +75,18 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
   return async () => {
     if (agreed || performance.now() < askAtMs) return
     const isMarked = (await readExchangeIdentity(database)) !== null
-    const source = await latestValue(config.kafka, config.topics.checkpoints, EXCHANGE_IDENTITY_KEY).catch(
-      (error: unknown) => {
-        // Rows without a name take messages of any source: a broker that is away must not hold them up.
-        if (isMarked || failureKind(error) !== 'retry') throw error
-        log.debug({ err: error }, `The topics cannot be asked for their source now: ${describeError(error)}`)
-        return null
-      },
-    )
+    const limitMs = isMarked ? undefined : UNMARKED_LIMIT_MS
+    const source = await latestValue(
+      config.kafka,
+      config.topics.checkpoints,
+      EXCHANGE_IDENTITY_KEY,
+      limitMs,
+    ).catch((error: unknown) => {
+      // Rows without a name take messages of any source: a broker that is away or hangs must not hold them up.
+      if (isMarked || failureKind(error) !== 'retry') throw error
+      log.debug({ err: error }, `The topics cannot be asked for their source now: ${describeError(error)}`)
+      return null
+    })
     if (source === null) {
       if (!warned) log.warn('The topics do not say which exchange their data came from')
       warned = true

@@ -1,5 +1,5 @@
 import { Consumer } from '@platformatic/kafka'
-import { clientOptions, guardConnections } from '../foundation/kafka/client.ts'
+import { clientOptions, closeClient, guardConnections } from '../foundation/kafka/client.ts'
 import type { ConsumerConfig } from './config.ts'
 import type { TopicPartition } from './partition.ts'
 
@@ -24,7 +24,7 @@ export interface GroupClient {
   commit(offsets: readonly OffsetToCommit[]): Promise<void>
   /** Whether the group has committed anything in these topics, by name and number of partitions. */
   hasCommits(partitions: ReadonlyMap<string, number>): Promise<boolean>
-  /** Leaves the group. */
+  /** Leaves the group, within a second. */
   close(): Promise<void>
 }
 
@@ -79,6 +79,6 @@ export function openGroupClient(config: ConsumerConfig, topics: readonly string[
       const committed = await client.listCommittedOffsets({ topics: asked })
       return [...committed.values()].flat().some((offset) => offset !== undefined && offset >= 0n)
     },
-    close: () => client.close(true),
+    close: () => closeClient(client, () => client.close(true)),
   }
 }

@@ -39,8 +39,8 @@ export interface MembershipPorts {
 /** How often the committed offsets that wait are sent to the broker, at most. */
 const COMMIT_INTERVAL_MS = 500
 
-/** How long a stop waits for the last commit and for leaving the group. */
-const FAREWELL_MS = 3000
+/** How long a stop waits for the last commit and for leaving the group, together. */
+const FAREWELL_MS = 1500
 
 /**
  * Membership in the consumer group. It rejoins by itself, for ever.
@@ -109,7 +109,7 @@ export class GroupMembership {
   }
 
   /**
-   * Commits what is stored, leaves the group and closes the client.
+   * Commits what is stored, leaves the group and closes the client; a broker that does not answer gets 1.5 s.
    *
    * @returns false when stored offsets could not be committed: Kafka is away
    */
@@ -117,21 +117,18 @@ export class GroupMembership {
     this.#stopping.abort()
     this.#cancelCommit?.()
     // A broker that is away must not hold up the stop: the database knows the offsets, and a session ends by itself.
+    const late = this.#sleep(FAREWELL_MS)
+    let committed = false
     const farewell = async () => {
       await this.#committing
       await this.#commit()
       // While the group is being divided anew nothing may be committed; that is no outage.
       const rebalancing = this.#client !== null && this.#generation !== null && !this.#stable
-      const committed = this.#uncommitted.size === 0 || rebalancing
+      committed = this.#uncommitted.size === 0 || rebalancing
       await this.#closeClient()
-      return committed
     }
-    const late = async () => {
-      await this.#sleep(FAREWELL_MS)
-      return false
-    }
-    const committed = await Promise.race([farewell(), late()])
-    await Promise.race([this.#running, this.#sleep(FAREWELL_MS)])
+    await Promise.race([farewell(), late])
+    await Promise.race([this.#running, late])
     return committed
   }
 

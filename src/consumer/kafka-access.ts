@@ -1,5 +1,5 @@
 import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
-import { delayFor, sleep } from '../foundation/runtime/backoff.ts'
+import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
@@ -30,7 +30,7 @@ export async function awaitKafkaAccess(
 ): Promise<void> {
   for (let failures = 1; ; failures++) {
     try {
-      await requireAccess(config.kafka, 'tapeline-consumer', neededRights(config))
+      await unlessAborted(requireAccess(config.kafka, 'tapeline-consumer', neededRights(config)), signal)
       return
     } catch (error) {
       signal.throwIfAborted()

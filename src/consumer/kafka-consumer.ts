@@ -3,7 +3,7 @@ import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import type { FetchedPartition } from '../foundation/kafka/partition-fetcher.ts'
 import type { Position } from '../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
+import { type BackoffPolicy, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
@@ -110,6 +110,7 @@ export class KafkaConsumer {
     return this.#fetcher.offsetRanges()
   }
 
+  /** Takes nothing in any more, from this call on; resolves when the client is closed. */
   async stop(): Promise<void> {
     this.#stopping.abort()
     this.#wake.ring()
@@ -121,7 +122,7 @@ export class KafkaConsumer {
     for (let failures = 0; !signal.aborted; ) {
       const fetcher = this.#ports.openFetcher()
       try {
-        const topics = await fetcher.connect()
+        const topics = await unlessAborted(fetcher.connect(), signal)
         this.#fetcher = fetcher
         this.#events.onConnected(topics)
         await this.#fetchUntilStopped(fetcher, () => {
@@ -288,7 +289,7 @@ export class KafkaConsumer {
     const range = (await fetcher.offsetRanges([topic])).find(
       (one) => one.topic === topic && one.partition === partition,
     )
-    if (expected === undefined || range === undefined) return
+    if (expected === undefined || range === undefined || this.#stopping.signal.aborted) return
     if (expected.offset >= range.start && expected.offset <= range.end) return
     if (expected.offset > range.end) {
       this.#ports.log.error(

@@ -2,7 +2,7 @@ import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
 import type { Position } from '../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { delayFor } from '../foundation/runtime/backoff.ts'
+import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
@@ -182,7 +182,8 @@ export class Worker {
   }
 
   /**
-   * Stops fetching, writes what was taken in, commits and leaves the group.
+   * Stops fetching, writes what was taken in, commits and leaves the group. Nothing that Kafka does not answer holds up the
+   * writing.
    *
    * @returns how many messages could not be stored before the signal aborted, which are read again at the next start;
    *   and whether the group has the offsets of those that were
@@ -193,13 +194,14 @@ export class Worker {
     signal.addEventListener('abort', giveUp, { once: true })
     if (signal.aborted) giveUp()
     this.#positionsWanted.ring()
-    await this.#kafka.stop()
+    const fetchingEnded = this.#kafka.stop()
     this.#cancelFlush?.()
     this.batchBuilder.flush()
     this.#writer.drain()
     await this.#loops
     const left = this.batchBuilder.pending
     const committed = await this.#membership.stop()
+    await fetchingEnded
     return { left, committed }
   }
 
@@ -211,6 +213,8 @@ export class Worker {
   }
 
   #onTopics(found: ReadonlyMap<string, TopicMetadata>): void {
+    // What was taken in is being written now: it must not be discarded.
+    if (this.#stopping.signal.aborted) return
     const known = this.#topics
     this.#topics = found
     const changed = (differs: (one: TopicMetadata, before: TopicMetadata) => boolean) =>
@@ -227,7 +231,7 @@ export class Worker {
 
   async #onTruncated({ topic, partition, offset }: Position): Promise<void> {
     const topicId = this.#topics?.get(topic)?.id
-    if (topicId === undefined) return
+    if (topicId === undefined || this.#stopping.signal.aborted) return
     await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset })
     this.#forgetPositions('A partition has lost its tail')
   }
@@ -251,9 +255,10 @@ export class Worker {
     const { signal } = this.#stopping
     for (let failures = 0; !signal.aborted; ) {
       try {
-        if (await this.#position()) failures = 0
+        if (await unlessAborted(this.#position(), signal)) failures = 0
         else await this.#positionsWanted.wait()
       } catch (error) {
+        if (signal.aborted) return
         if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
         failures++
         log.warn({ err: error }, `Positions cannot be read, trying again: ${describeError(error)}`)
@@ -269,6 +274,7 @@ export class Worker {
     if (assignment === null || topics === null || assignment === this.#positioned) return false
     const positions = await readPositions(this.#sources, topics)
     const losses = await this.#ports.store.readLosses()
+    if (this.#stopping.signal.aborted) return false
     // Another generation, or another incarnation of a topic, may have come meanwhile.
     if (assignment !== this.#assignment || topics !== this.#topics) return true
     const ours = new Set(assignment.partitions.map(keyOf))

@@ -25,6 +25,8 @@ export interface BatchSenderOptions {
 
 type Place = Pick<BaseOffset, 'topic' | 'partition'>
 
+const NO_MESSAGES: readonly OutgoingMessage[] = []
+
 /** How often a discarded message is logged. */
 const DISCARD_LOG_MS = 60_000
 
@@ -54,7 +56,7 @@ export class BatchSender {
   readonly #background = new Set<Promise<void>>()
   #closing: Promise<void> | null = null
   /** Sent and not acknowledged or held yet. */
-  #underWay = { messages: 0, events: 0, oldestQueuedAtMs: 0 }
+  #underWay = { batch: NO_MESSAGES, messages: 0, events: 0, settled: new Set<string>() }
   #acknowledgedAtMs = Number.NEGATIVE_INFINITY
   #discardLoggedAtMs = Number.NEGATIVE_INFINITY
   readonly #sendTimes = new LatencyWindow()
@@ -97,11 +99,6 @@ export class BatchSender {
     return this.#held.bytes
   }
 
-  /** Messages that were given to it and that Kafka has not acknowledged. */
-  get messages(): number {
-    return this.#underWay.messages + this.#held.messages
-  }
-
   /** Why the batch under way is not acknowledged yet; null when nothing has failed since the last acknowledgement. */
   get problem(): string | null {
     return this.#problem.reason
@@ -115,8 +112,11 @@ export class BatchSender {
   /** When the oldest message was queued, on the monotonic clock; null when there is none. */
   get oldestQueuedAtMs(): number | null {
     const held = this.#held.oldestQueuedAtMs
-    if (this.#underWay.messages === 0) return held
-    return Math.min(this.#underWay.oldestQueuedAtMs, held ?? Number.POSITIVE_INFINITY)
+    const { batch, messages } = this.#underWay
+    const [first] = batch
+    return first === undefined || messages === 0
+      ? held
+      : Math.min(first.queuedAtMs, held ?? Number.POSITIVE_INFINITY)
   }
 
   /** Kafka refuses a partition for good. */
@@ -155,12 +155,7 @@ export class BatchSender {
 
   /** Resolves once every partition of it is acknowledged or held, or the sender is closed. */
   async send(batch: readonly OutgoingMessage[]): Promise<void> {
-    const [first] = batch
-    this.#underWay = {
-      messages: batch.length,
-      events: countEvents(batch),
-      oldestQueuedAtMs: first?.queuedAtMs ?? 0,
-    }
+    this.#underWay = { batch, messages: batch.length, events: countEvents(batch), settled: new Set() }
     const held = Promise.withResolvers<void>()
     const sending = this.#send(batch, (left) => {
       for (const place of left) this.#hold(place)
@@ -168,6 +163,13 @@ export class BatchSender {
     })
     this.#track(sending)
     await Promise.race([sending, held.promise])
+  }
+
+  /** Removes and returns what Kafka has not acknowledged. */
+  takeUnacknowledged(): OutgoingMessage[] {
+    const { batch, settled } = this.#underWay
+    const left = batch.filter(({ topic, partition }) => !settled.has(`${topic}:${partition}`))
+    return [...left, ...this.#held.takeAll()]
   }
 
   /** Resolves when nothing is under way any more. */
@@ -238,8 +240,10 @@ export class BatchSender {
       held.sending = []
       return
     }
+    if (first === undefined) return
     this.#underWay.messages -= messages.length
     this.#underWay.events -= countEvents(messages)
+    this.#underWay.settled.add(`${first.topic}:${first.partition}`)
   }
 
   #hold({ topic, partition, records }: PartitionRecords<OutgoingMessage>): void {

@@ -3,6 +3,7 @@ import { Wake } from '../foundation/runtime/wake.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { BatchSender, type BatchSenderOptions, SEND_MAX_BYTES } from './batch-sender.ts'
 import type { MessageQueue } from './messages/message-queue.ts'
+import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { SendEvents } from './messages/send-events.ts'
 import type { Ports } from './ports.ts'
 
@@ -96,9 +97,9 @@ export class KafkaProducer {
   /**
    * Delivers what is queued and closes.
    *
-   * @returns how many messages were not acknowledged before the signal aborted
+   * @returns the messages that were not acknowledged before the signal aborted, oldest first
    */
-  async stop(signal: AbortSignal): Promise<number> {
+  async stop(signal: AbortSignal): Promise<readonly OutgoingMessage[]> {
     const giveUp = () => {
       this.#giveUp.abort(signal.reason)
       void this.batches.close()
@@ -111,7 +112,8 @@ export class KafkaProducer {
     await this.batches.drained()
     signal.removeEventListener('abort', giveUp)
     await this.batches.close()
-    return this.#queue.length + this.batches.messages
+    const queued = this.#queue.take(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
+    return [...this.batches.takeUnacknowledged(), ...queued]
   }
 
   async #run(): Promise<void> {

@@ -9,6 +9,7 @@ import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
 import { streamName } from '../foundation/market/event.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import { subtract } from '../foundation/market/id-ranges.ts'
+import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { Backfill, backfillJson } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
@@ -338,8 +339,9 @@ export class Pipeline {
 
   async #checkInstances(): Promise<void> {
     try {
-      await this.#watch.check()
+      await unlessAborted(this.#watch.check(), this.#stopping.signal)
     } catch (error) {
+      if (this.#stopping.signal.aborted) return
       if (error instanceof TapelineError) this.#context.onFatal(error)
       else this.#context.log.debug({ err: error }, 'The checkpoints cannot be read now')
     }

@@ -37,7 +37,7 @@ export async function startIngestion(
     async stop(signal) {
       try {
         await ingestion.stop(signal)
-        log.info('Ingestion stopped')
+        log.info('Ingestion stopped, 0 messages left')
       } finally {
         await http.close()
       }

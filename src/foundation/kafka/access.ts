@@ -7,7 +7,7 @@ import {
 } from '@platformatic/kafka'
 import { TapelineError } from '../runtime/errors.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
-import { clientOptions, guardConnections, hasKafkaError } from './client.ts'
+import { clientOptions, closeClient, guardConnections, hasKafkaError } from './client.ts'
 import type { KafkaConnection } from './connection.ts'
 import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 
@@ -76,7 +76,7 @@ export async function requireAccess(
   } catch (error) {
     throw error instanceof TapelineError ? error : (kafkaConnectionError(error, connection, where) ?? error)
   } finally {
-    await admin.close()
+    await closeClient(admin)
   }
 }
 

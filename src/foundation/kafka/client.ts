@@ -1,9 +1,11 @@
 import { isIP } from 'node:net'
 import type { Base, BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
+import { sleep } from '../runtime/backoff.ts'
 import type { KafkaConnection } from './connection.ts'
 
 const CONNECT_TIMEOUT_MS = 5000
 const REQUEST_TIMEOUT_MS = 30_000
+const CLOSE_TIMEOUT_MS = 1000
 
 /**
  * The options every client is made with: validation on, no topic made by accident.
@@ -37,6 +39,24 @@ export function guardConnections<Client extends Base>(client: Client): Client {
     connection.on('error', () => {})
   })
   return client
+}
+
+/**
+ * Closes a client. Where a broker answers nothing, also not that a member leaves its group, the connections are cut after
+ * a second; a membership then ends with its session.
+ *
+ * @param close a method of the client, where it takes arguments
+ */
+export async function closeClient(
+  client: Pick<Base, 'close' | 'connections'>,
+  close: () => Promise<unknown> = () => client.close(),
+): Promise<void> {
+  const closing = close().then(() => true)
+  const isClosed = await Promise.race([closing, sleep(CLOSE_TIMEOUT_MS).then(() => false)])
+  if (isClosed) return
+  // What the requests that are cut off reject with is known already: their broker does not answer.
+  closing.catch(() => {})
+  client.connections.close().catch(() => {})
 }
 
 /** Whether Kafka's own error name (`TOPIC_ALREADY_EXISTS`, …) is anywhere in an error of the client. Never throws. */

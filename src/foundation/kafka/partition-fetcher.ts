@@ -4,7 +4,7 @@ import {
   protocolErrorsCodesById,
   type RecordsBatch,
 } from '@platformatic/kafka'
-import { answersWithin, clientOptions, guardConnections } from './client.ts'
+import { answersWithin, clientOptions, closeClient, guardConnections } from './client.ts'
 import { FetchingConsumer } from './codec/fetch-api.ts'
 import { FetchedMessage } from './codec/fetched-message.ts'
 import type { MessageBatch } from './codec/record-batch.ts'
@@ -202,7 +202,7 @@ export class PartitionFetcher {
   }
 
   async close(): Promise<void> {
-    await this.#client.close(true)
+    await closeClient(this.#client, () => this.#client.close(true))
   }
 }
 

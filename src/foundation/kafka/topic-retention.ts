@@ -1,5 +1,5 @@
 import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
-import { clientOptions, guardConnections } from './client.ts'
+import { clientOptions, closeClient, guardConnections } from './client.ts'
 import type { KafkaConnection } from './connection.ts'
 
 const RETENTION = 'retention.ms'
@@ -32,6 +32,6 @@ export async function topicRetentionMs(
       }),
     )
   } finally {
-    await admin.close()
+    await closeClient(admin)
   }
 }

@@ -3,7 +3,7 @@ import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
 import { withOrigin } from '../settings/origin.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
-import { clientOptions, guardConnections, hasKafkaError } from './client.ts'
+import { clientOptions, closeClient, guardConnections, hasKafkaError } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
 
 /** What a topic should be. `configs` holds only what Tapeline asks for; the rest is the broker's. */
@@ -115,7 +115,7 @@ async function lookAtTopics(
       cause: error,
     })
   } finally {
-    await admin.close()
+    await closeClient(admin)
   }
 }
 

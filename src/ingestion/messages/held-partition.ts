@@ -73,6 +73,15 @@ export class HeldPartition {
     return taken
   }
 
+  /** Removes and returns all, with those under way. */
+  takeAll(): OutgoingMessage[] {
+    const queued = this.#queue.take(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
+    const all = [...this.sending, ...this.#again, ...queued]
+    this.sending = []
+    this.#again = []
+    return all
+  }
+
   /** They are too large together: they are sent again in smaller parts, before everything else. */
   split(messages: readonly OutgoingMessage[]): void {
     this.#limit = Math.max(1, Math.ceil(messages.length / 2))
@@ -103,11 +112,6 @@ export class HeldPartitions {
     return this.#sum(({ isRefused }) => (isRefused ? 1 : 0)) > 0
   }
 
-  /** Messages, with those under way. */
-  get messages(): number {
-    return this.#sum(({ length, sending }) => length + sending.length)
-  }
-
   /** Events that wait. */
   get events(): number {
     return this.#sum(({ events }) => events)
@@ -134,6 +138,11 @@ export class HeldPartitions {
 
   delete({ topic, partition }: Place): void {
     this.#byPlace.delete(`${topic}:${partition}`)
+  }
+
+  /** Removes and returns all messages, with those under way. */
+  takeAll(): OutgoingMessage[] {
+    return [...this.#byPlace.values()].flatMap((held) => held.takeAll())
   }
 
   status(nowMs: number): IngestionStatus['heldPartitions'] {
