@@ -95,7 +95,7 @@ export async function withDatabase<Result>(
     url,
     poolMin: 0,
     poolMax: 1,
-    queryTimeoutMs: null,
+    queryTimeoutMs: 30 * 60_000,
     applicationName: 'tapeline-bench',
   })
   try {

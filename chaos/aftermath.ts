@@ -37,7 +37,7 @@ export async function examine(
     url: stage.databaseUrl,
     poolMin: 0,
     poolMax: 1,
-    queryTimeoutMs: null,
+    queryTimeoutMs: 30 * 60_000,
     applicationName: 'tapeline-chaos',
   })
   try {

@@ -97,10 +97,10 @@ describe('what takes longer than a statement of a batch may', { skip: native?.sk
   })
 
   test('other statements still are, or a batch would wait for ever for a server that is gone', async () => {
-    await assert.rejects(database.query('SELECT pg_sleep(20)'), /timeout/i)
+    await assert.rejects(database.query('SELECT pg_sleep(20)'), /has not answered within 1 s/)
     await assert.rejects(
       database.transaction((connection) => connection.query('SELECT pg_sleep(20)')),
-      /timeout/i,
+      /has not answered within 1 s/,
     )
   })
 })

@@ -25,7 +25,7 @@ export async function insertAll(frames: readonly Buffer[], url: string): Promise
     url,
     poolMin: 0,
     poolMax: 2,
-    queryTimeoutMs: null,
+    queryTimeoutMs: 30 * 60_000,
     applicationName: 'tapeline-bench',
   })
   try {

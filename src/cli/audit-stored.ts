@@ -1,11 +1,12 @@
 import { kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
-import { sleep } from '../foundation/runtime/backoff.ts'
+import { sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { type Settings, withoutPassword } from '../foundation/settings/load.ts'
 import { withOrigin } from '../foundation/settings/origin.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import { UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 import { mayStillArrive } from '../tools/verify/quiet-wait.ts'
 import type { Report, Watermark } from '../tools/verify/report-types.ts'
@@ -32,25 +33,29 @@ export async function verifyStored(
     settings.isSet('KAFKA_BROKERS') || runningBrokers === undefined
       ? kafka.brokers
       : runningBrokers.split(',')
-  const ends = await openEndOffsets({ ...kafka, brokers }, [trades, bookTicker, gaps, deadLetters])
+  const signal = options.signal ?? new AbortController().signal
+  const ends = await unlessAborted(
+    openEndOffsets({ ...kafka, brokers }, [trades, bookTicker, gaps, deadLetters]),
+    signal,
+  )
   const database = openPostgres({
     url,
     poolMin: 0,
     poolMax: 1,
-    queryTimeoutMs: null,
     applicationName: 'tapeline-verify',
   })
   try {
-    return await verifyPatiently(database, { ...options, readEnds: ends.read })
+    return await verifyPatiently(
+      database,
+      { ...options, readEnds: () => unlessAborted(ends.read(), signal) },
+      signal,
+    )
   } catch (error) {
-    if (error instanceof TapelineError && (error.code === 'ACCESS' || error.code === 'INPUT')) throw error
+    if (error instanceof TapelineError && error.code !== 'DATABASE') throw error
     const shown = withoutPassword(url)
     const where = url === settings.DATABASE_URL ? withOrigin(settings, 'DATABASE_URL', shown) : shown
     throw new TapelineError('DATABASE', `${where} cannot be audited: ${describeError(error)}`, {
-      fix:
-        sqlStateOf(error) === SQLSTATE.insufficientPrivilege
-          ? 'Use a user with the rights of tapeline_reader: GRANT tapeline_reader TO …'
-          : 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.',
+      fix: fixFor(error),
       cause: error,
     })
   } finally {
@@ -59,18 +64,29 @@ export async function verifyStored(
   }
 }
 
+function fixFor(error: unknown): string {
+  if (error instanceof UnansweredError) return `${UNANSWERED_FIX} Less at a time: --symbol, --from and --to.`
+  if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege)
+    return 'Use a user with the rights of tapeline_reader: GRANT tapeline_reader TO …'
+  return 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'
+}
+
 /**
  * Looks again for a while where rows may still be on their way: a lasting loss is still one after that, and a backlog
  * that is being stored is none.
  */
-async function verifyPatiently(database: Database, options: AuditOptions): Promise<Report> {
+async function verifyPatiently(
+  database: Database,
+  options: AuditOptions,
+  signal: AbortSignal,
+): Promise<Report> {
   const deadlineMs = performance.now() + SETTLE_LIMIT_MS
   let audit = await verify(database, options)
   let first: Watermark | null = null
   while (mayStillArrive(audit, first) && performance.now() < deadlineMs) {
     console.error('Ids are missing that may be on their way; looking again ...')
     first ??= audit.watermark
-    await sleep(SETTLE_STEP_MS)
+    await sleep(SETTLE_STEP_MS, signal)
     audit = await verify(database, options)
   }
   return audit

@@ -8,6 +8,7 @@ import { loadSettings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { parseDay } from '../tools/export/day.ts'
 import { verifyStored } from './audit-stored.ts'
+import { interruptible } from './interruptible.ts'
 import { withTextReader } from './text-data.ts'
 
 interface ExportFlags {
@@ -52,12 +53,14 @@ export function exportCommand(): Command {
       const { exportDay } = await import('../tools/export/export-day.ts')
       const scope = { symbols: [symbol], fromMs: Date.parse(day.bounds[0]), toMs: day.toMs }
       const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-export' }
-      const { manifest, path } = await exportDay((work) => withTextReader(settings, options, work), {
-        ...{ symbol, day, types: flags.type, format: flags.format, folder: flags.out, nowMs },
-        force: flags.force === true,
-        audit: async () => (flags.verify ? verifyStored(settings, { scope, limit: 5 }) : null),
-        onProgress: progress(),
-      })
+      const { manifest, path } = await interruptible((signal) =>
+        exportDay((work) => withTextReader(settings, { ...options, signal }, work), {
+          ...{ symbol, day, types: flags.type, format: flags.format, folder: flags.out, nowMs },
+          force: flags.force === true,
+          audit: async () => (flags.verify ? verifyStored(settings, { scope, limit: 5, signal }) : null),
+          onProgress: progress(),
+        }),
+      )
       for (const { name, rows, bytes } of manifest.files)
         console.log(`${join(flags.out, name)}: ${countText(rows)} rows, ${countText(bytes)} bytes`)
       const verdict = manifest.verify?.verdict ?? 'not asked'

@@ -9,6 +9,8 @@ import { loadMigrations, renderMigrations } from '../foundation/store/migrations
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { applyRoles } from '../foundation/store/roles.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import { UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
+import { interruptible } from './interruptible.ts'
 
 export function migrateCommand(): Command {
   return new Command('migrate')
@@ -25,15 +27,9 @@ export function migrateCommand(): Command {
       }
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const url = settings.DATABASE_URL
-      const database = openPostgres({
-        url,
-        poolMin: 0,
-        poolMax: 1,
-        queryTimeoutMs: null,
-        applicationName: 'tapeline-migrate',
-      })
+      const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'tapeline-migrate' })
       try {
-        const { from, to } = await migrate(database)
+        const { from, to } = await interruptible((signal) => migrate(database, { signal }))
         console.log(
           from === to
             ? `Schema is up to date, version ${to}`
@@ -50,9 +46,12 @@ export function migrateCommand(): Command {
           'DATABASE',
           `${withOrigin(settings, 'DATABASE_URL', withoutPassword(url))} cannot be migrated: ${describeError(error)}`,
           {
-            fix: settings.isSet('DATABASE_URL')
-              ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
-              : 'Set DATABASE_URL to your TimescaleDB; the one of `bin/tapeline up` is migrated by itself.',
+            fix:
+              error instanceof UnansweredError
+                ? UNANSWERED_FIX
+                : settings.isSet('DATABASE_URL')
+                  ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
+                  : 'Set DATABASE_URL to your TimescaleDB; the one of `bin/tapeline up` is migrated by itself.',
             cause: error,
           },
         )

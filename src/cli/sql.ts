@@ -3,6 +3,7 @@ import { loadSettings } from '../foundation/settings/load.ts'
 import type { TextColumn, TextReader, TextRow, TextRows } from '../foundation/store/text-reader.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { parseDuration } from './duration.ts'
+import { interruptible } from './interruptible.ts'
 import { positive } from './numbers.ts'
 import { csvLine, jsonLine, tableLines } from './rows-text.ts'
 import { withTextReader } from './text-data.ts'
@@ -39,7 +40,9 @@ export function sqlCommand(): Command {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       endQuietlyWithReader()
       const options = { timeoutMs: flags.timeout, applicationName: 'tapeline-sql' }
-      await withTextReader(settings, options, (reader) => print(reader, query, flags))
+      await interruptible((signal) =>
+        withTextReader(settings, { ...options, signal }, (reader) => print(reader, query, flags)),
+      )
     })
 }
 

@@ -4,7 +4,11 @@ import { withOrigin } from '../foundation/settings/origin.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import { UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
+
+/** Finding them by a text in a large table takes a while. */
+const STATEMENT_LIMIT_MS = 10 * 60_000
 
 /**
  * Opens the database that is set, else that of the `up` which runs here, else the default; closes it after the work.
@@ -23,7 +27,7 @@ export async function withStoredData<Result>(
     url,
     poolMin: 0,
     poolMax: 2,
-    queryTimeoutMs: null,
+    queryTimeoutMs: STATEMENT_LIMIT_MS,
     applicationName: 'tapeline-dead-letters',
   })
   try {
@@ -42,6 +46,7 @@ export async function withStoredData<Result>(
 }
 
 function fixFor(error: unknown): string {
+  if (error instanceof UnansweredError) return UNANSWERED_FIX
   const state = sqlStateOf(error)
   // Undefined table or column: a schema of an earlier version, or none.
   if (state === SQLSTATE.undefinedTable || state === SQLSTATE.undefinedColumn)

@@ -3,6 +3,7 @@ import { type Settings, withoutPassword } from '../foundation/settings/load.ts'
 import { withOrigin } from '../foundation/settings/origin.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { TextReader, type TextReaderOptions } from '../foundation/store/text-reader.ts'
+import { UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 
 /**
@@ -29,6 +30,11 @@ export async function withTextReader<Result>(
         ? withOrigin(settings, 'DATABASE_URL', shown)
         : `${shown} (of the \`up\` that runs here)`
     if (reader === null) throw notReached(where, error)
+    if (error instanceof UnansweredError)
+      throw new TapelineError('DATABASE', `${where}: ${describeError(error)}`, {
+        fix: UNANSWERED_FIX,
+        cause: error,
+      })
     const state = sqlStateOf(error)
     throw state === null ? error : refused(error, state)
   } finally {

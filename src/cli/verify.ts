@@ -5,6 +5,7 @@ import { loadSettings } from '../foundation/settings/load.ts'
 import { renderAudit } from '../tools/verify/report.ts'
 import { parseUtc, type Scope } from '../tools/verify/scope.ts'
 import { verifyStored } from './audit-stored.ts'
+import { interruptible } from './interruptible.ts'
 import { positive } from './numbers.ts'
 
 interface VerifyFlags {
@@ -37,7 +38,9 @@ export function verifyCommand(): Command {
     .action(async (flags: VerifyFlags) => {
       const scope = scopeOf(flags)
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      const audit = await verifyStored(settings, { scope, limit: flags.limit })
+      const audit = await interruptible((signal) =>
+        verifyStored(settings, { scope, limit: flags.limit, signal }),
+      )
       console.log(flags.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
       if (audit.verdict === 'not clean') process.exitCode = 1
     })

@@ -4,6 +4,7 @@ import { compressionObstacle, compressNextChunk } from '../foundation/store/comp
 import type { Database, Queryable } from '../foundation/store/database.ts'
 import { dropOldChunks } from '../foundation/store/retention.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import { inStep, UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 
 /** Days after which rows are dropped or compressed; null: never. */
@@ -15,12 +16,15 @@ export interface ChunkMaintenanceConfig {
 const EVERY_MS = 60 * 60_000
 const AFTER_FAILURE_MS = 60_000
 
+/** How long dropping the old chunks of the tables, or compressing a chunk, may take. */
+const STEP_LIMIT_MS = 30 * 60_000
+
 /**
  * Drops what is older than `RETENTION_DAYS` and compresses what is older than `COMPRESS_AFTER_DAYS`, now and every hour.
  * Every consumer tries; the database lets one do it at a time. A failure is logged and tried again: it never stops the
  * consumer.
  *
- * @returns ends it; a statement that runs is left to the database, which does all of it or nothing
+ * @returns ends it and cancels the statement that runs, of which the database then does nothing
  */
 export function startChunkMaintenance(
   database: Database,
@@ -33,7 +37,7 @@ export function startChunkMaintenance(
     while (!stopping.signal.aborted) {
       let wait = EVERY_MS
       try {
-        if (config.retentionDays !== null) await drop(database, config.retentionDays, log)
+        if (config.retentionDays !== null) await drop(database, config.retentionDays, log, stopping.signal)
         if (compresses && config.compressAfterDays !== null) {
           compresses = await compress(database, config.compressAfterDays, log, stopping.signal)
         }
@@ -49,8 +53,11 @@ export function startChunkMaintenance(
   return () => stopping.abort()
 }
 
-async function drop(database: Database, keepDays: number, log: Logger): Promise<void> {
-  for (const { table, chunks, before } of await unhurried(database, (on) => dropOldChunks(on, keepDays))) {
+async function drop(database: Database, keepDays: number, log: Logger, signal: AbortSignal): Promise<void> {
+  const dropped = await unhurried(database, 'Dropping old chunks', signal, (on) =>
+    dropOldChunks(on, keepDays),
+  )
+  for (const { table, chunks, before } of dropped) {
     log.info({ table, chunks, before: before.toISOString() }, 'Rows past RETENTION_DAYS were dropped')
   }
 }
@@ -68,7 +75,9 @@ async function compress(
     return false
   }
   while (!signal.aborted) {
-    const chunk = await unhurried(database, (on) => compressNextChunk(on, afterDays))
+    const chunk = await unhurried(database, 'Compressing a chunk', signal, (on) =>
+      compressNextChunk(on, afterDays),
+    )
     if (chunk === null) return true
     log.info(
       { table: chunk.table, end: chunk.end.toISOString() },
@@ -78,12 +87,14 @@ async function compress(
   return true
 }
 
-/** What a big table takes longer for than a batch may take would else be cut off and begun anew, for ever. */
+/** A big table takes longer than a batch may: with the limit of batches it would be cut off and begun again without end. */
 function unhurried<Result>(
   database: Database,
+  step: string,
+  signal: AbortSignal,
   work: (connection: Queryable) => Promise<Result>,
 ): Promise<Result> {
-  return database.transaction(work, { queryTimeoutMs: null })
+  return inStep(step, () => database.transaction(work, { limitMs: STEP_LIMIT_MS, signal }))
 }
 
 function report(error: unknown, log: Logger): void {
@@ -91,6 +102,7 @@ function report(error: unknown, log: Logger): void {
     const fix = 'Grant its user tapeline_writer, or unset RETENTION_DAYS and COMPRESS_AFTER_DAYS.'
     log.error({ err: error, fix }, 'The database forbids this user to drop or compress old chunks')
   } else {
-    log.warn({ err: error }, `Old chunks are left as they are for now: ${describeError(error)}`)
+    const fix = error instanceof UnansweredError ? { fix: UNANSWERED_FIX } : {}
+    log.warn({ err: error, ...fix }, `Old chunks are left as they are for now: ${describeError(error)}`)
   }
 }

@@ -29,7 +29,7 @@ export async function openDatabase(
   for (let failures = 1; ; failures++) {
     try {
       if (config.migrateOnStart) {
-        const { from, to, notAllowed } = await unlessAborted(migrate(database), signal)
+        const { from, to, notAllowed } = await unlessAborted(migrate(database, { signal }), signal)
         if (from !== to) log.info({ from, to }, 'Schema brought up to date')
         if (notAllowed.length > 0) {
           log.warn(

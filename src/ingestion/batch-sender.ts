@@ -124,7 +124,6 @@ export class BatchSender {
     return this.#held.isAnyRefused
   }
 
-  /** Some partition is held. */
   get isHolding(): boolean {
     return this.#held.size > 0
   }
@@ -235,12 +234,12 @@ export class BatchSender {
   /** Messages of one partition are no longer under way. */
   #settle(messages: readonly OutgoingMessage[]): void {
     const [first] = messages
-    const held = first === undefined ? undefined : this.#held.get(first)
+    if (first === undefined) return
+    const held = this.#held.get(first)
     if (held !== undefined && held.sending.length > 0) {
       held.sending = []
       return
     }
-    if (first === undefined) return
     this.#underWay.messages -= messages.length
     this.#underWay.events -= countEvents(messages)
     this.#underWay.settled.add(`${first.topic}:${first.partition}`)

@@ -54,7 +54,7 @@ export async function closeClient(
   const closing = close().then(() => true)
   const isClosed = await Promise.race([closing, sleep(CLOSE_TIMEOUT_MS).then(() => false)])
   if (isClosed) return
-  // What the requests that are cut off reject with is known already: their broker does not answer.
+  // The requests that are cut off reject now, for the reason that is known already.
   closing.catch(() => {})
   client.connections.close().catch(() => {})
 }

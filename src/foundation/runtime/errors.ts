@@ -11,6 +11,7 @@
  * - `DATABASE`: the database is there but not as needed (schema newer than the program, no TimescaleDB).
  * - `SCHEMA`: a message is of a newer schema than this program knows.
  * - `INPUT`: a file or argument given by the person is wrong.
+ * - `INTERRUPTED`: a person or the system ended a command before it was done.
  * - `STOPPED_DIRTY`: a stop could not deliver everything; a restart heals it.
  */
 export type ErrorCode =
@@ -23,6 +24,7 @@ export type ErrorCode =
   | 'DATABASE'
   | 'SCHEMA'
   | 'INPUT'
+  | 'INTERRUPTED'
   | 'STOPPED_DIRTY'
 
 /** An error with a cause a person understands and the next step that mends it. */

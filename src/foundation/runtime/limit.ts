@@ -1,5 +1,5 @@
 /**
- * What `work` settles to, or a rejection once it has taken too long; the work itself is left alone.
+ * Settles as `work` does, or rejects once that has taken too long; the work is left alone.
  *
  * @param what completes the sentence "… within 5 s"
  */

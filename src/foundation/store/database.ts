@@ -7,7 +7,8 @@ export interface QueryAnswer<Row> {
 /**
  * What can run SQL. Values go as parameters, never into the text. `bigint` and `numeric` columns come back as
  * strings, `timestamptz` as Date. Rejects with an error that carries `code`, PostgreSQL's SQLSTATE, when the
- * server answered, and without one when it could not be reached.
+ * server answered, and without one when it could not be reached. A statement that is not answered within its limit rejects with an
+ * `UnansweredError`.
  */
 export interface Queryable {
   /**
@@ -34,8 +35,12 @@ export interface Connection extends Queryable {
 }
 
 export interface TransactionOptions {
-  /** Of each statement: null for no limit. The pool's own when not given. */
-  readonly queryTimeoutMs?: number | null
+  /** Sees the rows of one moment, and cannot write. */
+  readonly isSnapshot?: boolean
+  /** For each statement, at the server and at the client. The pool's own when not given. */
+  readonly limitMs?: number
+  /** Cancels the statement that runs, at the server; the transaction then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /** A pool of connections to PostgreSQL with TimescaleDB, of which one may be held for a transaction. */

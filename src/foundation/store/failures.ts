@@ -1,4 +1,5 @@
 import { sqlStateOf } from './sql-state.ts'
+import { UnansweredError } from './unanswered.ts'
 
 /**
  * What may be done about a failure of the database.
@@ -101,5 +102,7 @@ function isConnectionFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const code: unknown = Reflect.get(error, 'code')
   if (typeof code === 'string') return !code.startsWith('ERR_') || /^ERR_(TLS|SSL)_/.test(code)
-  return error.constructor === Error || error.constructor === AggregateError
+  return (
+    error instanceof UnansweredError || error.constructor === Error || error.constructor === AggregateError
+  )
 }

@@ -3,6 +3,7 @@ import type { Database, Queryable } from './database.ts'
 import { LEDGER_SQL, LOCK_HOLDER_SQL, LOCK_SQL, loadMigrations, type Migration } from './migrations.ts'
 import { actAsMigrator, actAsOneself, applyRoles } from './roles.ts'
 import { SQLSTATE, sqlStateOf } from './sql-state.ts'
+import { inStep } from './unanswered.ts'
 
 export interface MigrationReport {
   /** The version found, 0 for an empty database. */
@@ -14,6 +15,17 @@ export interface MigrationReport {
 
 /** How long a migration waits for a lock, that of another migration included. */
 const LOCK_TIMEOUT_MS = 60_000
+
+/** How long a single migration may take: one that rewrites a large table needs a while. */
+const STEP_LIMIT_MS = 60 * 60_000
+
+export interface MigrateOptions {
+  readonly lockTimeoutMs?: number
+  /** For each migration. */
+  readonly limitMs?: number
+  /** Cancels the migration that runs; nothing is changed then. */
+  readonly signal?: AbortSignal
+}
 
 /** Another process holds the lock of migrations. As if the server had said so, it is worth another try. */
 export class MigrationUnderWayError extends Error {
@@ -29,20 +41,21 @@ export class MigrationUnderWayError extends Error {
 }
 
 /**
- * Brings the schema up to date, in one transaction under an advisory lock: several may start at once. Its statements
- * may take as long as they need; a wait for a lock may not.
+ * Brings the schema up to date, in one transaction under an advisory lock: several may start at once.
  *
  * @throws TapelineError `DATABASE` when the database is newer than this program or has no TimescaleDB
  * @throws MigrationUnderWayError
+ * @throws UnansweredError naming the migration that took longer than its limit
  */
 export async function migrate(
   database: Database,
-  { lockTimeoutMs = LOCK_TIMEOUT_MS } = {},
+  { lockTimeoutMs = LOCK_TIMEOUT_MS, limitMs = STEP_LIMIT_MS, signal }: MigrateOptions = {},
 ): Promise<MigrationReport> {
   const migrations = loadMigrations()
   try {
     return await database.transaction((connection) => bringUpToDate(connection, migrations, lockTimeoutMs), {
-      queryTimeoutMs: null,
+      limitMs,
+      signal,
     })
   } catch (error) {
     if (sqlStateOf(error) !== SQLSTATE.insufficientPrivilege) throw error
@@ -69,7 +82,7 @@ async function bringUpToDate(
   const from = await currentVersion(connection)
   refuseNewer(from, migrations)
   for (const { version, name, sql } of migrations.slice(from)) {
-    await connection.query(sql)
+    await inStep(`Migration ${version} (${name})`, () => connection.query(sql))
     await connection.query('INSERT INTO schema_migrations (version, name) VALUES ($1, $2)', [version, name])
   }
   await actAsOneself(connection)
@@ -78,9 +91,7 @@ async function bringUpToDate(
 
 /** Held until the transaction ends; the limits of this session are set for as long. */
 async function takeLock(connection: Queryable, lockTimeoutMs: number): Promise<void> {
-  await connection.query(
-    `SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = ${lockTimeoutMs}; SAVEPOINT before_lock`,
-  )
+  await connection.query(`SET LOCAL lock_timeout = ${lockTimeoutMs}; SAVEPOINT before_lock`)
   try {
     await connection.query(LOCK_SQL)
   } catch (error) {

@@ -4,25 +4,25 @@ import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
 import { copyIn } from './copy-in.ts'
 import type { Database, QueryAnswer } from './database.ts'
+import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
 
 export interface PostgresOptions {
   /** `sslmode` in it means what it means to libpq. */
   readonly url: string
   readonly poolMin: number
   readonly poolMax: number
-  /** Unset: a minute. Null: none, for audits and migrations, which may take long. */
-  readonly queryTimeoutMs?: number | null
+  /** For each statement of a transaction without a limit. Unset: a minute. */
+  readonly queryTimeoutMs?: number
   /** Shown in `pg_stat_activity`. */
   readonly applicationName: string
 }
 
 const CONNECT_TIMEOUT_MS = 5000
 
+const BEGIN_SNAPSHOT = 'BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY'
+
 /** A statement without an answer for so long has lost its server; a batch takes milliseconds. */
 const QUERY_TIMEOUT_MS = 60_000
-
-/** Of a single statement `pg` takes no "none": the longest that a timer takes, 24 days. */
-const NO_TIMEOUT_MS = 2 ** 31 - 1
 
 /** After so long without a word the system asks whether the server is still there, and gives it up soon. */
 const KEEP_ALIVE_AFTER_MS = 10_000
@@ -37,12 +37,13 @@ const CLOSE_TIMEOUT_MS = 1000
  * @throws TapelineError `SETTINGS` when a file that the URL names cannot be read
  */
 export function openPostgres(options: PostgresOptions): Database {
+  const limitMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
   const pool = new Pool({
     ...connectionOptions(options.url),
     min: options.poolMin,
     max: options.poolMax,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    ...(options.queryTimeoutMs === null ? {} : { query_timeout: options.queryTimeoutMs ?? QUERY_TIMEOUT_MS }),
+    query_timeout: limitMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
     application_name: options.applicationName,
@@ -59,21 +60,30 @@ export function openPostgres(options: PostgresOptions): Database {
   }
   return {
     query: <Row>(text: string, values?: readonly unknown[], name?: string) =>
-      run<Row>(pool, text, values, name).catch(refused),
-    async transaction(work, { queryTimeoutMs } = {}) {
+      run<Row>(pool, limitMs, text, values, name).catch(refused),
+    async transaction(work, { isSnapshot = false, limitMs: own, signal } = {}) {
+      signal?.throwIfAborted()
       const client = await pool.connect().catch(refused)
+      let stopCancelling: StopCancelling = async () => {}
       try {
-        await client.query('BEGIN')
+        await run(client, limitMs, isSnapshot ? BEGIN_SNAPSHOT : 'BEGIN')
+        if (own !== undefined) await run(client, limitMs, `SET LOCAL statement_timeout = ${own}`)
+        stopCancelling = await cancelOnAbort(client, options.url, signal)
         const result = await work({
-          query: (text, values, name) => run(client, text, values, name, queryTimeoutMs),
-          copyIn: (statement, rows) => copyIn(client, statement, rows),
+          query: (text, values, name) => {
+            signal?.throwIfAborted()
+            return run(client, own ?? limitMs, text, values, name, own === undefined ? 0 : CLIENT_GRACE_MS)
+          },
+          copyIn: (statement, rows) => limitedStatement(limitMs, () => copyIn(client, statement, rows)),
         })
-        await client.query('COMMIT')
+        await stopCancelling()
+        await run(client, limitMs, 'COMMIT')
         client.release()
         return result
       } catch (error) {
+        await stopCancelling()
         await rollBack(client, error)
-        throw error
+        throw signal?.aborted === true ? signal.reason : error
       }
     },
     async close() {
@@ -82,19 +92,22 @@ export function openPostgres(options: PostgresOptions): Database {
   }
 }
 
+/** @param graceMs how much longer than the server, which has the same limit, the client waits */
 async function run<Row>(
   on: Pool | PoolClient,
+  limitMs: number,
   text: string,
-  values: readonly unknown[] | undefined,
-  name: string | undefined,
-  timeoutMs?: number | null,
+  values?: readonly unknown[],
+  name?: string,
+  graceMs = 0,
 ): Promise<QueryAnswer<Row>> {
-  const answer = await on.query({
+  const statement = {
     text,
-    ...(timeoutMs === undefined ? {} : { query_timeout: timeoutMs ?? NO_TIMEOUT_MS }),
+    query_timeout: limitMs + graceMs,
     ...(values === undefined ? {} : { values: [...values] }),
     ...(name === undefined ? {} : { name }),
-  })
+  }
+  const answer = await limitedStatement(limitMs, () => on.query(statement))
   return { rows: answer.rows ?? [], rowCount: answer.rowCount ?? 0 }
 }
 

@@ -6,6 +6,7 @@ export const SQLSTATE = {
   undefinedTable: '42P01',
   undefinedColumn: '42703',
   lockNotAvailable: '55P03',
+  queryCanceled: '57014',
 } as const
 
 /** The SQLSTATE that an error carries, or null: then it was not the server that spoke. */

@@ -1,6 +1,8 @@
 import { Client } from 'pg'
+import { sleep } from '../runtime/backoff.ts'
 import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
+import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
 
 declare module 'pg' {
   /** What its types leave out. */
@@ -14,6 +16,8 @@ export interface TextReaderOptions {
   /** Of each statement. */
   readonly timeoutMs: number
   readonly applicationName: string
+  /** Cancels the statement that runs, which then rejects with the signal's reason. */
+  readonly signal?: AbortSignal
 }
 
 export interface TextColumn {
@@ -31,6 +35,7 @@ export interface TextRows {
 }
 
 const CONNECT_TIMEOUT_MS = 5000
+const CLOSE_TIMEOUT_MS = 1000
 /** Even a superuser can then reach nothing but what is to be read. */
 const IS_READER = `SELECT FROM pg_roles WHERE rolname = 'tapeline_reader' AND pg_has_role(current_user, oid, 'MEMBER')
   AND has_table_privilege(oid, to_regclass('trades'), 'SELECT')`
@@ -42,9 +47,13 @@ const CURSOR = 'tapeline_rows'
  */
 export class TextReader {
   readonly #client: Client
+  readonly #options: TextReaderOptions
+  readonly #stopCancelling: StopCancelling
 
-  private constructor(client: Client) {
+  private constructor(client: Client, options: TextReaderOptions, stopCancelling: StopCancelling) {
     this.#client = client
+    this.#options = options
+    this.#stopCancelling = stopCancelling
   }
 
   /** @throws TapelineError `ACCESS` when the server refuses this client */
@@ -52,6 +61,7 @@ export class TextReader {
     const client = new Client({
       ...connectionOptions(options.url),
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      query_timeout: options.timeoutMs + CLIENT_GRACE_MS,
       application_name: options.applicationName,
       options: '-c timezone=UTC -c datestyle=ISO',
       types: { getTypeParser: () => (value: string) => value },
@@ -64,25 +74,33 @@ export class TextReader {
       await client.query(`SET LOCAL statement_timeout = ${options.timeoutMs}`)
       const { rowCount } = await client.query(IS_READER)
       if (rowCount === 1) await client.query('SET LOCAL ROLE tapeline_reader')
+      return new TextReader(client, options, await cancelOnAbort(client, options.url, options.signal))
     } catch (error) {
-      await client.end()
+      await end(client)
       throw databaseConnectionError(error, new URL(options.url).host) ?? error
     }
-    return new TextReader(client)
   }
 
   /** One statement: PostgreSQL refuses several (42601). */
   async query(text: string, values: readonly string[] = []): Promise<TextRows> {
-    const answer = await this.#client.query({
-      text,
-      values: [...values],
-      rowMode: 'array',
-      // Prepared: then it can be one only.
-      queryMode: 'extended',
-    })
-    return {
-      columns: answer.fields.map(({ name, dataTypeID }) => ({ name, typeId: dataTypeID })),
-      rows: answer.rows,
+    const { signal, timeoutMs } = this.#options
+    signal?.throwIfAborted()
+    try {
+      const answer = await limitedStatement(timeoutMs + CLIENT_GRACE_MS, () =>
+        this.#client.query({
+          text,
+          values: [...values],
+          rowMode: 'array',
+          // Prepared: then it can be one only.
+          queryMode: 'extended',
+        }),
+      )
+      return {
+        columns: answer.fields.map(({ name, dataTypeID }) => ({ name, typeId: dataTypeID })),
+        rows: answer.rows,
+      }
+    } catch (error) {
+      throw signal?.aborted === true ? signal.reason : error
     }
   }
 
@@ -98,6 +116,12 @@ export class TextReader {
   }
 
   async close(): Promise<void> {
-    await this.#client.end()
+    await this.#stopCancelling()
+    await end(this.#client)
   }
+}
+
+/** A server that hangs would not see to it that the connection ends. */
+async function end(client: Client): Promise<void> {
+  await Promise.race([client.end(), sleep(CLOSE_TIMEOUT_MS)])
 }

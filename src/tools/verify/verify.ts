@@ -1,5 +1,6 @@
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Database, Queryable } from '../../foundation/store/database.ts'
+import { inStep } from '../../foundation/store/unanswered.ts'
 import { checkQuantities } from './aggregate-quantities.ts'
 import { checkTiling } from './aggregate-tiling.ts'
 import { checkContinuity } from './continuity.ts'
@@ -20,7 +21,12 @@ export interface AuditOptions {
   /** Examples of a finding, at least 1. */
   readonly limit: number
   readonly readEnds: EndOffsets['read']
+  /** Cancels the check that runs. */
+  readonly signal?: AbortSignal
 }
+
+/** How long a single statement of a check may take; the ids of a month of a busy symbol take minutes. */
+const CHECK_LIMIT_MS = 30 * 60_000
 
 /** Sorts of a busy day go to disk beyond this; compiling a statement costs more than it saves. */
 const SETTINGS = `SET LOCAL work_mem = '64MB'; SET LOCAL jit = off`
@@ -31,10 +37,8 @@ const SETTINGS = `SET LOCAL work_mem = '64MB'; SET LOCAL jit = off`
  * The embedded database has one backend: whoever else uses it waits until the audit has ended.
  */
 export function verify(database: Database, options: AuditOptions): Promise<Report> {
-  return database.transaction(async (connection) => {
-    await connection.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY')
-    return audit(connection, options)
-  })
+  const how = { isSnapshot: true, limitMs: CHECK_LIMIT_MS, signal: options.signal }
+  return database.transaction((connection) => audit(connection, options), how)
 }
 
 /**
@@ -158,7 +162,7 @@ class Stopwatch {
 
   async time<Result>(check: string, work: () => Promise<Result>): Promise<Result> {
     const startMs = performance.now()
-    const result = await work()
+    const result = await inStep(`verify, ${check}`, work)
     this.#ms.set(check, (this.#ms.get(check) ?? 0) + performance.now() - startMs)
     return result
   }
