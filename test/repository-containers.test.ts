@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import { z } from 'zod'
 import { consumerConfig } from '../src/consumer/config.ts'
 import { DEFINITIONS, SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 import { loadSettings, type Settings } from '../src/foundation/settings/load.ts'
+import { startHealthServer } from '../src/foundation/telemetry/health-server.ts'
 import { ingestionConfig } from '../src/ingestion/config.ts'
 import { dashboardConfig } from '../src/tools/dashboard/config.ts'
 import { type ComposeService, DOCKER, mountsByTarget, readCluster, readCompose } from './support/compose.ts'
@@ -81,6 +82,41 @@ test('nothing starts before what it needs, and a part that no longer answers is 
     assert.ok(image === 'tapeline:local' || healthcheck?.test !== undefined, `${where} has no health check`)
     assert.equal(restart, name === 'kafka-init' ? 'no' : 'unless-stopped', where)
   })
+})
+
+test('a container is unhealthy when its process is not worth keeping, not when something outside is away', async () => {
+  const dockerfile = readFileSync(join(DOCKER, 'Dockerfile'), 'utf8')
+  const [, byDefault = ''] = /^ENV HEALTH_URL=(\S+)$/m.exec(dockerfile) ?? []
+  assert.equal(new URL(byDefault).pathname, '/livez')
+  everyService(({ image, environment, depends_on }, name, where) => {
+    if (image === 'tapeline:local' && name !== 'kafka-init')
+      assert.equal(new URL(String(environment['HEALTH_URL'])).pathname, '/livez', where)
+    // Nobody takes "healthy" for "ready".
+    for (const [needed, { condition }] of Object.entries(depends_on)) {
+      const isOurs = FILES['with the cluster'].services[needed]?.image === 'tapeline:local'
+      assert.ok(!isOurs || condition !== 'service_healthy', `${where} waits for ${needed}`)
+    }
+  })
+  const server = await startHealthServer(
+    { host: '127.0.0.1', port: 0, portSetting: 'CONSUMER_PORT' },
+    {
+      readiness: () => ({ ready: false, reason: 'Kafka is away' }),
+      status: () => ({}),
+      metrics: async () => '',
+    },
+  )
+  try {
+    const exitCode = (path: string) =>
+      new Promise((resolve) => {
+        const env = { ...process.env, HEALTH_URL: `${server.url}${path}` }
+        execFile(process.execPath, [join(DOCKER, 'healthcheck.mjs')], { env }, (error) =>
+          resolve(error === null ? 0 : error.code),
+        )
+      })
+    assert.deepEqual([await exitCode('/livez'), await exitCode('/readyz')], [0, 1])
+  } finally {
+    await server.close()
+  }
 })
 
 test('observability is asked for, and the core needs nothing of it', () => {
