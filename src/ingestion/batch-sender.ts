@@ -25,8 +25,6 @@ export interface BatchSenderOptions {
 
 type Place = Pick<BaseOffset, 'topic' | 'partition'>
 
-const NO_MESSAGES: readonly OutgoingMessage[] = []
-
 /** How often a discarded message is logged. */
 const DISCARD_LOG_MS = 60_000
 
@@ -56,7 +54,7 @@ export class BatchSender {
   readonly #background = new Set<Promise<void>>()
   #closing: Promise<void> | null = null
   /** Sent and not acknowledged or held yet. */
-  #underWay = { batch: NO_MESSAGES, messages: 0, events: 0, settled: new Set<string>() }
+  #underWay = { batch: [] as readonly OutgoingMessage[], messages: 0, events: 0, settled: new Set<string>() }
   #acknowledgedAtMs = Number.NEGATIVE_INFINITY
   #discardLoggedAtMs = Number.NEGATIVE_INFINITY
   readonly #sendTimes = new LatencyWindow()
