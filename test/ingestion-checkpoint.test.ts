@@ -6,7 +6,7 @@ import { GAP, type Gap, gapId } from '../src/foundation/market/gap.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
-import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import { asIdGap, GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
 
 const SYMBOL = 'BTCUSDT'
@@ -36,6 +36,10 @@ function row(from: number, to: number, status: Gap['status'], more: Partial<Gap>
     closed_at: status === 'open' ? null : NOW_MS,
     ...more,
   }
+}
+
+function ids(from: number, to: number): number[] {
+  return Array.from({ length: to - from + 1 }, (_, i) => from + i)
 }
 
 function holes(memory: AcknowledgedState): Array<[number, number]> {
@@ -152,9 +156,9 @@ test('C2 a start knows the same as the instance that ended, wherever its checkpo
       )
       const after = new AcknowledgedState()
       after.restore(SYMBOL, checkpoint)
-      // The topics are read one after the other: all events, then all rows.
+      // The topics are read one after the other: all rows, then all events.
       const behind = facts.slice(cut)
-      learn(after, [...behind.filter((fact) => 'event' in fact), ...behind.filter((fact) => 'gap' in fact)])
+      learn(after, [...behind.filter((fact) => 'gap' in fact), ...behind.filter((fact) => 'event' in fact)])
       assert.deepEqual(after.snapshot(SYMBOL), whole.snapshot(SYMBOL))
     }),
   )
@@ -199,6 +203,108 @@ test('C1 a checkpoint that cannot be read is reported and skipped: the one befor
   fold.checkpoint(message('{}'))
   assert.equal(fold.memory.snapshot(SYMBOL).trade?.last, 100)
   assert.deepEqual(unreadable, [SYMBOL, SYMBOL])
+})
+
+test('L5 a start after a request to reopen looks for what has not come again since, wherever its checkpoint was taken', () => {
+  const request = row(100, 109, 'open', { revision: 3, gap_id: 'asked' })
+  const taken = { ...request, revision: 4 }
+  const closed = { ...taken, revision: 5, status: 'filled' as const }
+  const facts: Array<{ event: EventMark } | { gap: Gap } | { request: Gap }> = [
+    { event: trade(99) },
+    { event: trade(100) },
+    ...ids(101, 120).map((id) => ({ event: trade(id) })),
+    { request },
+    { gap: taken },
+    ...ids(100, 104).map((id) => ({ event: trade(id) })),
+    { event: trade(121) },
+  ]
+  for (const [all, expected] of [
+    [facts, [[105, 109]]],
+    [[...facts, ...ids(105, 109).map((id) => ({ event: trade(id) })), { gap: closed }], []],
+  ] as const) {
+    const asked = all.findIndex((fact) => 'request' in fact)
+    // Before the request, events that it concerns may fill it: they are read after it, and are there to be stored.
+    for (const cut of ids(asked, all.length)) {
+      const before = new AcknowledgedState()
+      const take = (memory: AcknowledgedState, some: typeof facts) => {
+        for (const fact of some) {
+          if ('request' in fact) memory.request(fact.request)
+          else learn(memory, [fact])
+        }
+      }
+      take(before, all.slice(0, cut))
+      const after = new AcknowledgedState()
+      const memory = { ...emptyCheckpoint('one'), ...before.snapshot(SYMBOL), counter: 1 }
+      after.restore(SYMBOL, parseCheckpoint(checkpointText(memory)))
+      const later = all.slice(cut)
+      take(after, [...later.filter((fact) => !('event' in fact)), ...later.filter((fact) => 'event' in fact)])
+      assert.deepEqual(holes(after), expected, `cut ${cut}`)
+      assert.equal(after.snapshot(SYMBOL).open_gaps.length, expected.length, `cut ${cut}`)
+    }
+  }
+})
+
+test('L5 a request for ids below all that is known says nothing of the ids between', () => {
+  const memory = new AcknowledgedState()
+  memory.request(row(100, 109, 'open', { revision: 2 }))
+  memory.gap(row(100, 109, 'open', { revision: 3 }))
+  const restored = new AcknowledgedState()
+  const text = checkpointText({ ...emptyCheckpoint('one'), ...memory.snapshot(SYMBOL), counter: 1 })
+  restored.restore(SYMBOL, parseCheckpoint(text))
+  for (const one of [memory, restored]) {
+    assert.deepEqual(holes(one), [[100, 109]])
+    one.event(trade(5000))
+    assert.deepEqual(holes(one), [[100, 109]])
+    one.event(trade(100))
+    assert.deepEqual(holes(one), [[101, 109]])
+    one.event(trade(5001))
+    assert.deepEqual(holes(one), [[101, 109]])
+  }
+  const other = new AcknowledgedState()
+  other.event(trade(5000, 1))
+  for (const epoch of [0, 2]) other.request(row(100, 109, 'open', { revision: 2, epoch }))
+  assert.deepEqual(holes(other), [], 'ids of another epoch are not those of this one')
+})
+
+test('L5 a request is taken over with the revision after it, and no id is in two rows', () => {
+  const rows = new Map<string, Gap>()
+  const ledger = new GapLedger(
+    (gap) => {
+      const known = rows.get(gap.gap_id)
+      if (known === undefined || known.revision < gap.revision) rows.set(gap.gap_id, gap)
+    },
+    () => {},
+    () => NOW_MS,
+  )
+  const sequence = { symbol: SYMBOL, eventType: 'trade', epoch: 0 } as const
+  const open = (from: number, to: number) =>
+    ledger.open(sequence, { from, to }, 'missed', { fromMs: null, toMs: null })
+  const request = (from: number, to: number, id: string, revision: number) => {
+    for (const gap of asIdGap(row(from, to, 'open', { gap_id: id, revision }))) ledger.takeOver(gap)
+  }
+  const inner = open(120, 129)
+  request(100, 149, 'wide', 7)
+  request(121, 122, 'within', 7)
+  const closed = open(200, 209)
+  ledger.filled(closed)
+  request(200, 209, closed.gap_id, 2)
+  ledger.filled(closed)
+  request(120, 139, inner.gap_id, 9)
+  // Taken before it was reopened.
+  ledger.filled(inner)
+  assert.deepEqual(
+    [...rows.values()]
+      .map(({ gap_id, from_id, to_id, status, revision }) => [gap_id, from_id, to_id, status, revision])
+      .sort((one, other) => Number(one[1]) - Number(other[1])),
+    [
+      ['within', null, null, 'filled', 8],
+      ['wide', 100, 119, 'open', 8],
+      [inner.gap_id, 120, 129, 'filled', 11],
+      [`${SYMBOL}/trade/0/130`, 130, 149, 'open', 8],
+      [closed.gap_id, 200, 209, 'filled', 4],
+    ],
+  )
+  for (const gap of rows.values()) assert.deepEqual(GAP.parse(gap), gap)
 })
 
 test('L a gap after a ledger row without any event has no start time, and its checkpoint can be read', () => {

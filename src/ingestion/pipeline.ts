@@ -16,6 +16,7 @@ import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
 import { type AcknowledgedState, rememberedTypes, streamMemory } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
+import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
 import { InstanceWatch } from './checkpoint/instance-watch.ts'
 import { recover } from './checkpoint/recovery.ts'
 import type { IngestionConfig } from './config.ts'
@@ -43,6 +44,7 @@ export class Pipeline {
   readonly ledger: GapLedger
   readonly backfill: Backfill
   readonly rest: RestCaller
+  readonly foreignGaps: ForeignGaps<StampedEvent>
   readonly #config: PipelineConfig
   readonly #context: PipelineContext
   readonly #stopping = new AbortController()
@@ -75,6 +77,7 @@ export class Pipeline {
     )
     this.#continuity = new Continuity<StampedEvent>(this.ledger, () => this.backfill.notice())
     this.#discarded = new DiscardedEvents(this.#continuity, this.ledger)
+    this.foreignGaps = new ForeignGaps(memory, this.ledger, this.#continuity, () => this.backfill.notice())
     this.handler = new FrameHandler({
       stamp: this.#stamp,
       clock,
@@ -151,7 +154,8 @@ export class Pipeline {
       symbols,
       ends,
       olderInstances: instances,
-      onForeignGap: (gap) => pipeline?.onForeignGap(gap),
+      onForeignGap: (gap) => pipeline?.foreignGaps.ofOlderInstance(gap),
+      onRequest: (gap) => pipeline?.foreignGaps.request(gap),
     })
     await watch.connect()
     if (stopping.aborted) {
@@ -162,21 +166,6 @@ export class Pipeline {
     if (known > 0) log.info({ symbols: known, recoveredMessages }, 'Memory recovered from the topics')
     pipeline = new Pipeline(config, { ...context, instance, watch, counters }, memory)
     return pipeline
-  }
-
-  /** An instance that is about to stop has entered a gap that was not there when this one started. */
-  onForeignGap(gap: Gap): void {
-    this.#acknowledged.gap(gap)
-    for (const one of asIdGap(gap)) {
-      const stream = streamName(one.symbol, one.event_type)
-      // A newer epoch than ours shows itself soon, with a row of our own.
-      if (one.status !== 'open' || this.ledger.isOpen(one) || one.epoch > this.#continuity.epochOf(stream))
-        continue
-      this.ledger.restore([one])
-      this.#continuity.lack(stream, one)
-      this.#continuity.abandonIfOver(one)
-      this.backfill.notice()
-    }
   }
 
   /** To be called once the queue is being emptied. */
@@ -271,7 +260,7 @@ export class Pipeline {
     for (const one of asIdGap(gap)) {
       if (one.status !== 'open') continue
       this.ledger.restore([one])
-      this.#continuity.lack(streamName(one.symbol, one.event_type), one)
+      this.#continuity.lack(one)
     }
     this.#publishGap(gap)
   }

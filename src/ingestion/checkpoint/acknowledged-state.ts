@@ -92,14 +92,22 @@ export class AcknowledgedState {
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
       const sequence = state[one.event_type]
-      if (one.status !== 'filled') sequence.lack(one.epoch, range)
-      // Ids that Kafka will never have are not to be looked for again.
-      if (one.status === 'unrecoverable' && sequence.epoch === one.epoch) sequence.fill(range)
+      // A later row concerns ids that were reopened, which the request has made holes.
+      if (one.status !== 'filled' && one.revision === 1) sequence.lack(one.epoch, range)
+      // Ids that Kafka has, or will never have, are not to be looked for again.
+      if (one.status !== 'open' && sequence.epoch === one.epoch) sequence.fill(range)
       const known = state.openGaps.get(one.gap_id)
       if (known !== undefined && known.revision >= one.revision) continue
       if (one.status === 'open') state.openGaps.set(one.gap_id, one)
       else state.openGaps.delete(one.gap_id)
     }
+  }
+
+  /** Kafka has a request to reopen a gap: its ids are looked for once more. */
+  request(gap: Gap): void {
+    for (const { event_type, epoch, from_id: from, to_id: to } of asIdGap(gap))
+      this.#stateOf(gap.symbol)[event_type].reopen(epoch, { from, to })
+    this.gap(gap)
   }
 
   nextOffset(topic: string, partition: number): number {
@@ -178,7 +186,7 @@ function sequenceOf(memory: SequenceMemory | null): Sequence<never> {
 
 function memoryOf(sequence: Sequence<never>): SequenceMemory | null {
   const { epoch, first, last, lastTimeMs } = sequence
-  if (last === null) return null
+  if (last === null && sequence.holes.length === 0) return null
   const holes: IdRange[] = normalise(sequence.holes)
   return { epoch, first, last, last_time: lastTimeMs, holes }
 }

@@ -4,7 +4,7 @@ import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port
 import type { Gap } from '../../foundation/market/gap.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
-import { parseGap } from './recovery-fold.ts'
+import { isRequest, parseGap } from './recovery-fold.ts'
 
 const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
 
@@ -23,12 +23,15 @@ export interface InstanceWatchOptions {
   readonly olderInstances: Iterable<string>
   /** A row of the ledger that another instance has written since. */
   readonly onForeignGap: (gap: Gap) => void
+  /** The consumer, or an operator, asks for a gap to be reopened. */
+  readonly onRequest: (gap: Gap) => void
 }
 
 /**
  * Looks for other instances over the same symbols: two at once would double every bookTicker, which nothing can
  * tell apart afterwards. Later by offset in the checkpoints topic is newer, whatever the clocks say; the older one
- * stops. What it still entered into the ledger, the newer one takes over. Specification: C4, C5.
+ * stops. What it still entered into the ledger, the newer one takes over, as it does requests to
+ * reopen a gap. Specification: C4, C5, L5.
  */
 export class InstanceWatch {
   readonly #fetcher: RecordFetcher
@@ -81,10 +84,13 @@ export class InstanceWatch {
     await this.#fetcher.close()
   }
 
-  #lookAtGap({ value, headers }: FetchedMessage): void {
+  #lookAtGap(message: FetchedMessage): void {
+    const { value, headers } = message
     if (value === null || headerText(headers, HEADER.instance) === this.#options.instance) return
     const gap = parseGap(value)
-    if (gap !== null && this.#symbols.has(gap.symbol)) this.#options.onForeignGap(gap)
+    if (gap === null || !this.#symbols.has(gap.symbol)) return
+    if (isRequest(gap, message)) this.#options.onRequest(gap)
+    else this.#options.onForeignGap(gap)
   }
 
   #lookAtCheckpoint(partition: number, { key, value }: FetchedMessage): void {

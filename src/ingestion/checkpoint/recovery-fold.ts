@@ -84,11 +84,12 @@ export class RecoveryFold {
     this.memory.event(mark)
   }
 
-  readonly gap = (topic: string, { offset, value }: FetchedMessage): void => {
-    const gap = parseGap(value)
-    if (gap === null || !this.#isBehind(gap.symbol, topic, offset)) return
+  readonly gap = (topic: string, message: FetchedMessage): void => {
+    const gap = parseGap(message.value)
+    if (gap === null || !this.#isBehind(gap.symbol, topic, message.offset)) return
     this.recoveredMessages++
-    this.memory.gap(gap)
+    if (isRequest(gap, message)) this.memory.request(gap)
+    else this.memory.gap(gap)
   }
 
   #isBehind(symbol: string, topic: string, offset: number): boolean {
@@ -102,6 +103,11 @@ export class RecoveryFold {
 export function parseGap(value: Buffer | null): Gap | null {
   const gap = GAP.safeParse(parse(value))
   return gap.success ? gap.data : null
+}
+
+/** Whether a row asks ingestion to reopen a gap: every row of ingestion names the instance that wrote it. */
+export function isRequest({ status }: Gap, { headers }: FetchedMessage): boolean {
+  return status === 'open' && headerText(headers, HEADER.instance) === null
 }
 
 /** The offset at which a checkpoint holds; 0 where it was taken of another partition, before their count changed. */

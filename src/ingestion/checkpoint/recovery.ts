@@ -53,8 +53,10 @@ export async function recover(
         fold.checkpoint(message),
       )
     }
-    for (const { topic, partition, start, end } of ranges.filter(
-      ({ topic }) => topic !== names.checkpoints,
+    // The ledger first: the events fill the holes that its requests to reopen have made.
+    const replayed = [names.gaps, names.trades, names.bookTicker]
+    for (const { topic, partition, start, end } of replayed.flatMap((name) =>
+      ranges.filter(({ topic }) => topic === name),
     )) {
       fold.memory.restoreOffset(topic, partition, end)
       const from = Math.max(start, fold.offset(topic, partition) ?? end)

@@ -109,8 +109,13 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   /** Ids of a gap that another instance has entered are to be looked for, where this one knows nothing of them. */
-  lack(stream: string, gap: IdGap): void {
-    this.#streams.get(stream)?.sequence.lack(gap.epoch, { from: gap.from_id, to: gap.to_id })
+  lack(gap: IdGap): void {
+    this.#sequenceOf(gap).lack(gap.epoch, { from: gap.from_id, to: gap.to_id })
+  }
+
+  /** Ids of a gap are to be looked for once more, whether they were forwarded before or not. */
+  reopen(gap: IdGap): void {
+    this.#sequenceOf(gap).reopen(gap.epoch, { from: gap.from_id, to: gap.to_id })
   }
 
   /** Ids that were forwarded did not reach Kafka. */
@@ -124,7 +129,11 @@ export class Continuity<Event extends StreamEvent> {
     if (sequence?.epoch === epoch) sequence.fill(range)
   }
 
-  #stateOf({ stream, symbol, type }: Event): StreamState<Event> {
+  #sequenceOf({ symbol, event_type: type }: IdGap): Sequence<Event> {
+    return this.#stateOf({ stream: streamName(symbol, type), symbol, type }).sequence
+  }
+
+  #stateOf({ stream, symbol, type }: Pick<Event, 'stream' | 'symbol' | 'type'>): StreamState<Event> {
     const known = this.#streams.get(stream)
     if (known !== undefined) return known
     const state: StreamState<Event> = {

@@ -1,6 +1,6 @@
 import type { EventType } from '../../foundation/market/event.ts'
 import { type Gap, gapId } from '../../foundation/market/gap.ts'
-import type { IdRange } from '../../foundation/market/id-ranges.ts'
+import { type IdRange, subtract } from '../../foundation/market/id-ranges.ts'
 import { Tally } from '../../foundation/telemetry/tally.ts'
 
 /** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
@@ -90,6 +90,31 @@ export class GapLedger {
   }
 
   /**
+   * Takes over a request to reopen a gap, with a row of the revision after it: of a row and a request that bear the same
+   * revision, neither stands. Ids that another open gap has stay there, so no id is in two rows.
+   */
+  takeOver(request: IdGap): void {
+    const known = this.#open.get(request.gap_id)
+    const revision = Math.max(request.revision, known?.revision ?? 0) + 1
+    const { symbol, event_type, epoch, from_id: from, to_id: to } = request
+    const others = this.openGaps.filter(
+      (gap) => gap.symbol === symbol && gap.event_type === event_type && gap.epoch === epoch,
+    )
+    const [first, ...rest] = subtract(
+      [{ from, to }],
+      others.map(({ from_id, to_id }) => ({ from: from_id, to: to_id })),
+    )
+    const nowMs = this.#wallMs()
+    const gap = { ...request, revision, updated_at: nowMs }
+    if (known !== undefined) this.#put({ ...known, revision, updated_at: nowMs })
+    else if (first !== undefined) this.#put({ ...gap, from_id: first.from, to_id: first.to })
+    else this.#publish(emptied(gap, others[0]?.gap_id ?? '', nowMs))
+    const added = known === undefined || first === undefined ? rest : [first, ...rest]
+    for (const range of added) this.#put(this.#remainder(gap, range))
+    if (known === undefined) this.opened.add(event_type, request.cause)
+  }
+
+  /**
    * The exchange has begun ids anew: whether any came behind the last of the old ones, between the two times, can
    * never be known.
    */
@@ -155,7 +180,8 @@ export class GapLedger {
    *
    * @returns the gap of what lies behind, still open; null when nothing does
    */
-  unrecoverable(gap: IdGap, lost: IdRange, reason: string): IdGap | null {
+  unrecoverable({ gap_id, ...given }: IdGap, lost: IdRange, reason: string): IdGap | null {
+    const gap = this.#open.get(gap_id) ?? { gap_id, ...given }
     const { from_id: from, to_id: to } = gap
     if (lost.from > from) {
       this.#close(gap, { from, to: lost.from - 1 }, 'filled', null)
@@ -172,7 +198,6 @@ export class GapLedger {
     return {
       ...gap,
       gap_id: id,
-      revision: 1,
       from_id: range.from,
       to_id: range.to,
       updated_at: this.#wallMs(),
@@ -187,9 +212,11 @@ export class GapLedger {
 
   #close(gap: IdGap, { from, to }: IdRange, status: 'filled' | 'unrecoverable', reason: string | null): void {
     const nowMs = this.#wallMs()
-    const known = this.#open.delete(gap.gap_id)
+    // It may have been reopened since the caller took it.
+    const known = this.#open.get(gap.gap_id)
+    this.#open.delete(gap.gap_id)
     this.closed.add(gap.event_type, status)
-    const revision = known ? gap.revision + 1 : gap.revision
+    const revision = known === undefined ? gap.revision : known.revision + 1
     this.#publish({
       ...gap,
       revision,
@@ -200,6 +227,20 @@ export class GapLedger {
       updated_at: nowMs,
       closed_at: nowMs,
     })
+  }
+}
+
+/** A row whose ids are all in another: it has none left. */
+function emptied(gap: IdGap, other: string, nowMs: number): Gap {
+  return {
+    ...gap,
+    from_id: null,
+    to_id: null,
+    from_time: gap.detected_at,
+    to_time: gap.detected_at,
+    status: 'filled',
+    reason: `its ids are in ${other}`,
+    closed_at: nowMs,
   }
 }
 

@@ -1,4 +1,4 @@
-import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
+import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
 
 /** An event of a sequence, as far as continuity is concerned. */
 export interface Observed {
@@ -110,6 +110,16 @@ export class Sequence<Event extends Observed> {
     else this.fill({ from: id, to: id })
   }
 
+  /** Ids are to be looked for once more, whether they were forwarded before or not. */
+  reopen(epoch: number, range: IdRange): void {
+    if (epoch > this.#epoch && this.#last === null) this.#begin(epoch)
+    if (epoch !== this.#epoch) return
+    // Without a last id, nobody knows whether the ids after the range are missing: the next event begins there.
+    if (this.#last !== null) this.expect(range.to, this.#lastTimeMs)
+    this.#holes = normalise([...this.#holes, range])
+    this.#first = Math.min(this.#first ?? range.from, range.from)
+  }
+
   /** The exchange has ids up to `to` that have not come: they are a hole now, returned, or null when there is none. */
   expect(to: number, timeMs: number): IdRange | null {
     if (this.#last === null || to <= this.#last) return null
@@ -195,8 +205,10 @@ export class Sequence<Event extends Observed> {
   /** Moves the last id up; the ids that were jumped over become a hole. */
   #advance(id: number, timeMs: number): IdRange | null {
     const missing = this.#last === null || id === this.#last + 1 ? null : { from: this.#last + 1, to: id - 1 }
+    // Ids from the first event on come with the events after it, or are found missing by them.
+    if (this.#last === null) this.#holes = subtract(this.#holes, [{ from: id, to: Number.MAX_SAFE_INTEGER }])
     if (missing !== null) this.#holes.push(missing)
-    if (this.#last === null) this.#first = id
+    if (this.#last === null) this.#first = Math.min(this.#first ?? id, id)
     this.#last = id
     this.#lastTimeMs = timeMs
     return missing
