@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { type FirstAfterLoss, retentionGaps } from '../src/consumer/retention-gaps.ts'
-import { GAP } from '../src/foundation/market/gap.ts'
+import { afterLoss, type FirstAfterLoss } from '../src/consumer/retention-gaps.ts'
+import { GAP, type Gap } from '../src/foundation/market/gap.ts'
 import { type LastStored, lastStored } from '../src/foundation/store/last-stored.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { type ConsumerParts, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { createTestDatabase, databaseKinds } from './support/database.ts'
 import { recreateTopic } from './support/kafka.ts'
-import { deleteRecords, produce } from './support/messages.ts'
+import { deleteRecords, produce, readTopic } from './support/messages.ts'
 import { bookTickerValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
 
 const NOON = Date.UTC(2026, 0, 1, 12)
 const last = (fields: Partial<LastStored>): LastStored => ({
@@ -28,6 +29,7 @@ const first = (fields: Partial<FirstAfterLoss>): FirstAfterLoss => ({
   id: 200,
   timeMs: NOON + 5000,
   cause: 'retention',
+  loss: 'loss',
   ...fields,
 })
 
@@ -38,23 +40,26 @@ async function store(parts: ConsumerParts, rows: number): Promise<void> {
   await consumer.stop()
 }
 
-test('P7 names the ids between two trades of one epoch, and files them under it', () => {
-  const [gap, ...others] = retentionGaps([first({ epoch: 2 })], [last({ epoch: 2 })], NOON)
-  assert.deepEqual(others, [])
-  assert.deepEqual([gap?.epoch, gap?.from_id, gap?.to_id], [2, 101, 199])
-  assert.deepEqual(GAP.parse(gap), gap)
+test('P7 asks for the ids between two trades of one epoch, and of that epoch', () => {
+  const { windows, lost } = afterLoss([first({ epoch: 2 })], [last({ epoch: 2 })], NOON)
+  assert.deepEqual(windows, [])
+  assert.deepEqual(
+    lost.map(({ key, lost: { epoch, range } }) => [key, epoch, range]),
+    [['loss:BTCUSDT trade', 2, { from: 101, to: 199 }]],
+  )
 })
 
-test('P7 claims no ids across epochs, and still names the window and where each epoch broke off', () => {
+test('P7 asks for no ids across epochs, and names the window and where each epoch broke off', () => {
   for (const [from, to] of [
     [last({ epoch: 0, id: 5_000_000 }), first({ epoch: 1, id: 40 })],
     // The ids alone would look as if nothing was missing, or as if they followed each other.
     [last({ epoch: 0, id: 100 }), first({ epoch: 1, id: 101 })],
     [last({ epoch: 0, id: 100 }), first({ epoch: 3, id: 200 })],
-    // Who counts the epochs has begun anew.
+    // The epochs are counted from 0 again.
     [last({ epoch: 1, id: 100 }), first({ epoch: 0, id: 200 })],
   ] as const) {
-    const [gap, ...others] = retentionGaps([to], [from], NOON)
+    const { windows, lost } = afterLoss([to], [from], NOON)
+    const [gap, ...others] = windows
     assert.deepEqual(others, [])
     assert.deepEqual([gap?.epoch, gap?.from_id, gap?.to_id], [to.epoch, null, null])
     assert.deepEqual([gap?.from_time, gap?.to_time], [from.timeMs, to.timeMs])
@@ -63,18 +68,26 @@ test('P7 claims no ids across epochs, and still names the window and where each 
       new RegExp(`ids after ${from.id} of epoch ${from.epoch} and before ${to.id} of epoch ${to.epoch}$`),
     )
     assert.deepEqual(GAP.parse(gap), gap)
+    assert.deepEqual(
+      lost.map(({ lost: { epoch, range } }) => [epoch, range]),
+      [[from.epoch, null]],
+    )
   }
 })
 
-test('P7 takes what is delivered again for no loss, in whatever epoch', () => {
-  assert.deepEqual(retentionGaps([first({ id: 101 })], [last({})], NOON), [])
-  assert.deepEqual(retentionGaps([first({ id: 50 })], [last({})], NOON), [])
-  assert.deepEqual(retentionGaps([first({ epoch: 0, timeMs: NOON })], [last({ epoch: 1 })], NOON), [])
+test('P7 takes what is delivered again for no loss of ids, in whatever epoch', () => {
+  for (const one of [first({ id: 101 }), first({ id: 50 })]) {
+    const { windows, lost } = afterLoss([one], [last({})], NOON)
+    assert.deepEqual([windows, lost.map(({ lost: { range } }) => range)], [[], [null]])
+  }
+  assert.deepEqual(afterLoss([first({ epoch: 0, timeMs: NOON })], [last({ epoch: 1 })], NOON).windows, [])
 })
 
-test('P7 writes one row for a symbol that shows in two partitions of a batch', () => {
+test('P7 asks once for a symbol that shows in two partitions of a batch', () => {
   assert.deepEqual(
-    retentionGaps([first({ id: 200 }), first({ id: 300 })], [last({})], NOON).map(({ to_id }) => to_id),
+    afterLoss([first({ id: 200 }), first({ id: 300 })], [last({})], NOON).lost.map(
+      ({ lost: { range } }) => range?.to,
+    ),
     [199],
   )
 })
@@ -118,7 +131,24 @@ for (const { name, ...options } of databaseKinds()) {
   })
 }
 
-test('P7 names what retention took over a reset of the ids as a window, and then again by its ids', async () => {
+/** The requests to reopen gaps that stand in the topic of the ledger, once there are so many. */
+async function requests(parts: ConsumerParts, count: number) {
+  const read = async () =>
+    (await readTopic(parts.topics.env.KAFKA_GAPS_TOPIC)).map(({ value }) =>
+      GAP.parse(JSON.parse(String(value))),
+    )
+  await waitFor(async () => (await read()).length >= count, { timeoutMs: 60_000, what: `${count} requests` })
+  const brief = (await read()).map(({ symbol, epoch, from_id, to_id, cause, status }) => ({
+    symbol,
+    epoch,
+    ids: `${from_id}..${to_id}`,
+    cause,
+    status,
+  }))
+  return brief.sort((one, other) => (one.symbol < other.symbol ? -1 : 1))
+}
+
+test('P7 names what retention took over a reset of the ids as a window, and then asks again by its ids', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
@@ -131,7 +161,13 @@ test('P7 names what retention took over a reset of the ids as a window, and then
   await store(parts, 20)
   await produce(topic, 'BTCUSDT', trades(20, 40), later)
   await deleteRecords(topic, 2, 50)
-  await store(parts, 30)
+  await using consumer = await startConsumerProcess(parts.env)
+  await parts.untilTrades(30)
+  assert.deepEqual(await requests(parts, 1), [
+    { symbol: 'BTCUSDT', epoch: 1, ids: '20..29', cause: 'retention', status: 'open' },
+  ])
+  await parts.untilRows("SELECT count(*) FROM gaps WHERE status = 'open'", 1)
+  await consumer.stop()
   const { rows } = await parts.database.query(
     'SELECT epoch, from_id::int, to_id::int, cause, reason FROM gaps ORDER BY from_id NULLS FIRST',
   )
@@ -143,7 +179,7 @@ test('P7 names what retention took over a reset of the ids as a window, and then
       cause: 'retention',
       reason: 'left Kafka before it was stored; ids after 1009 of epoch 0 and before 10 of epoch 1',
     },
-    { epoch: 1, from_id: 20, to_id: 29, cause: 'retention', reason: 'left Kafka before it was stored' },
+    { epoch: 1, from_id: 20, to_id: 29, cause: 'retention', reason: null },
   ])
 })
 
@@ -165,16 +201,27 @@ test('P8 names what stood unread in a topic that was deleted and made again, als
   await produce(quotes, 'BTCUSDT', quoteAt(7000))
   await store(parts, 140)
   await produce(topic, 'ETHUSDT', trades(20, 30, 'ETHUSDT'), { partitions: 4 })
-  await store(parts, 150)
+  await using consumer = await startConsumerProcess(parts.env)
+  await parts.untilTrades(150)
+  const known = { epoch: 0, cause: 'recreated', status: 'open' }
+  assert.deepEqual(await requests(parts, 2), [
+    { symbol: 'BTCUSDT', ids: '100..149', ...known },
+    { symbol: 'ETHUSDT', ids: '10..19', ...known },
+  ])
+  await consumer.stop()
   const { rows } = await parts.database.query(
-    `SELECT symbol, event_type, from_id::int, to_id::int, (extract(epoch FROM to_time - from_time))::int AS seconds, cause, status
-     FROM gaps ORDER BY event_type DESC, symbol`,
+    `SELECT symbol, event_type, from_id, (extract(epoch FROM to_time - from_time))::int AS seconds, cause, status
+     FROM gaps WHERE event_type = 'bookTicker'`,
   )
-  const known = { cause: 'recreated', status: 'unrecoverable' }
   assert.deepEqual(rows, [
-    { symbol: 'BTCUSDT', event_type: 'trade', from_id: 100, to_id: 149, seconds: 0, ...known },
-    { symbol: 'ETHUSDT', event_type: 'trade', from_id: 10, to_id: 19, seconds: 0, ...known },
-    { symbol: 'BTCUSDT', event_type: 'bookTicker', from_id: null, to_id: null, seconds: 7, ...known },
+    {
+      symbol: 'BTCUSDT',
+      event_type: 'bookTicker',
+      from_id: null,
+      seconds: 7,
+      cause: 'recreated',
+      status: 'unrecoverable',
+    },
   ])
 })
 
@@ -188,7 +235,91 @@ test('P8 goes on in a topic that is made again while it runs, and names what it 
   await recreateTopic(topic, 3)
   await produce(topic, 'BTCUSDT', trades(130, 140))
   await parts.untilTrades(110)
+  const asked = { symbol: 'BTCUSDT', epoch: 0, ids: '100..129', cause: 'recreated', status: 'open' }
+  assert.deepEqual(await requests(parts, 1), [asked])
   await consumer.stop()
-  const { rows } = await parts.database.query('SELECT from_id::int, to_id::int, cause FROM gaps')
-  assert.deepEqual(rows, [{ from_id: 100, to_id: 129, cause: 'recreated' }])
+})
+
+test('P8 stores what it had read of a topic before it was deleted and made again', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  await using consumer = await startConsumerProcess(parts.env)
+  await produce(topic, 'BTCUSDT', trades(0, 100))
+  await parts.untilTrades(100)
+  await parts.database.transaction(async (connection) => {
+    await connection.query('LOCK TABLE trades IN SHARE MODE')
+    await produce(topic, 'BTCUSDT', trades(100, 150))
+    await waitFor(async () => (await consumer.status()).counters.pending === 50, {
+      timeoutMs: 30_000,
+      what: 'the consumer to hold 50 messages',
+    })
+    await recreateTopic(topic, 3)
+    await produce(topic, 'BTCUSDT', trades(170, 180))
+    await consumer.command.waitForLine(/A topic was recreated/, 60_000)
+  })
+  await parts.untilTrades(160)
+  const asked = { symbol: 'BTCUSDT', epoch: 0, ids: '150..169', cause: 'recreated', status: 'open' }
+  assert.deepEqual(await requests(parts, 1), [asked])
+  await consumer.stop()
+})
+
+test('L6 reopens a filled gap whose trades were lost, and what is lost beside it, but nothing that is stored or unrecoverable', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const { KAFKA_TRADES_TOPIC: topic, KAFKA_GAPS_TOPIC: gaps } = parts.topics.env
+  const row = (from: number, to: number, status: Gap['status']) =>
+    Buffer.from(
+      JSON.stringify({
+        gap_id: `BTCUSDT/trade/0/${from}`,
+        revision: 2,
+        symbol: 'BTCUSDT',
+        event_type: 'trade',
+        epoch: 0,
+        from_id: from,
+        to_id: to,
+        from_time: null,
+        to_time: null,
+        cause: 'restart',
+        status,
+        reason: null,
+        detected_at: NOON,
+        updated_at: NOON,
+        closed_at: NOON,
+      } satisfies Gap),
+    )
+  const backfilled = (from: number, to: number) =>
+    trades(from, to).map((value) =>
+      Buffer.from(JSON.stringify({ ...JSON.parse(String(value)), source: 'backfill' })),
+    )
+  await produce(topic, 'BTCUSDT', [...trades(0, 20), ...backfilled(50, 60), ...trades(100, 110)])
+  await store(parts, 40)
+  // Of 20..59 the first half is filled unread; 120..129 is filled unread among live trades; 130..139 REST does not have.
+  await produce(topic, 'BTCUSDT', [
+    ...backfilled(20, 50),
+    ...trades(110, 120),
+    ...backfilled(120, 130),
+    ...trades(140, 200),
+  ])
+  await produce(gaps, 'BTCUSDT', [
+    row(20, 59, 'filled'),
+    row(120, 129, 'filled'),
+    row(130, 139, 'unrecoverable'),
+  ])
+  await deleteRecords(topic, 2, 140)
+  await using consumer = await startConsumerProcess(parts.env)
+  await parts.untilTrades(50)
+  await parts.untilRows("SELECT count(*) FROM gaps WHERE status = 'open'", 4)
+  await parts.untilRows("SELECT count(*) FROM meta WHERE key LIKE 'settled:%'", 1)
+  await consumer.stop()
+  const { rows } = await parts.database.query(
+    `SELECT gap_id, from_id::int, to_id::int, status, revision FROM gaps ORDER BY from_id`,
+  )
+  assert.deepEqual(rows, [
+    { gap_id: 'BTCUSDT/trade/0/20', from_id: 20, to_id: 49, status: 'open', revision: 4 },
+    { gap_id: 'BTCUSDT/trade/0/110/retention', from_id: 110, to_id: 119, status: 'open', revision: 4 },
+    { gap_id: 'BTCUSDT/trade/0/120', from_id: 120, to_id: 129, status: 'open', revision: 4 },
+    { gap_id: 'BTCUSDT/trade/0/130', from_id: 130, to_id: 139, status: 'unrecoverable', revision: 2 },
+    { gap_id: 'BTCUSDT/trade/0/140/retention', from_id: 140, to_id: 189, status: 'open', revision: 4 },
+  ])
 })

@@ -102,6 +102,11 @@ export class BatchBuilder {
     return this.#assigned.has(keyOf({ topic, partition }))
   }
 
+  /** Whether a partition is assigned under this id of its topic. */
+  isReading(origin: PartitionOrigin): boolean {
+    return this.#assigned.get(keyOf(origin))?.topicId === origin.topicId
+  }
+
   /** Where to fetch from next. */
   positions(): Position[] {
     return [...this.#assigned.values()].map(({ topic, partition, next }) => ({
@@ -237,6 +242,12 @@ export class BatchBuilder {
     this.counters.discarded += batch.messages
   }
 
+  /** Forgets all positions, which must be read again; what was taken in is stored all the same. */
+  forgetPositions(): void {
+    this.#assigned.clear()
+    this.#seal()
+  }
+
   /**
    * Forgets all positions, which must be assigned anew, and everything that is not stored, except the batch that is
    * being written: what becomes of that is told by {@link stored} or {@link abandon}.
@@ -282,7 +293,11 @@ export class BatchBuilder {
     }
     batch.add(state.kind, decoder, state, message)
     if (state.kind !== 'gaps') state.takenUs = decoder.event.receivedUs
-    if (state.loss !== null && state.kind !== 'gaps' && noteFirst(batch, decoder.event, state.loss))
+    if (
+      state.loss !== null &&
+      state.kind !== 'gaps' &&
+      noteFirst(batch, decoder.event, state.loss, `${lossKey(state)}:${state.loss.to}`)
+    )
       noteLoss(batch, state)
   }
 
@@ -303,6 +318,7 @@ function noteFirst(
   batch: Batch,
   event: EventFields,
   { cause, seen }: NonNullable<Assigned['loss']>,
+  loss: string,
 ): boolean {
   // A backfilled trade is late: it does not show where the messages went on.
   if (event.isBackfill) return false
@@ -312,7 +328,7 @@ function noteFirst(
   if (seen.has(key)) return false
   seen.add(key)
   const timeMs = eventType === 'bookTicker' ? Math.floor(event.receivedUs / 1000) : event.tradeTimeMs
-  batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause })
+  batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause, loss })
   return true
 }
 

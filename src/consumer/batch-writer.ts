@@ -32,6 +32,8 @@ export interface BatchWriterEvents {
   onStored(batch: Batch, written: Written, tookMs: number): void
   /** Writing failed and is tried again. */
   onRetry(): void
+  /** A topic was deleted and made again since the batch was taken in, which is stored: positions must be read again. */
+  onRecreated(batch: Batch): void
   /** The offsets in the database are others than ours: the batch was dropped, positions must be read anew. */
   onMoved(why: string): void
 }
@@ -105,6 +107,7 @@ export class BatchWriter {
       if (written === 'given up') return
       if (written === 'moved') continue
       this.#batchBuilder.stored(batch)
+      if (written.isOfRecreated) this.#events.onRecreated(batch)
       this.#events.onStored(batch, written, this.#ports.clock.monotonicMs() - takenAtMs)
     }
   }

@@ -16,15 +16,14 @@ export interface Written {
     readonly symbol: string
     readonly rows: number
   }>
+  /** The batch has messages of a topic that was deleted and made again since: they are stored, its offset is another's. */
+  readonly isOfRecreated: boolean
 }
 
-/**
- * The database's offsets are behind this batch, or belong to another incarnation of the topic: it was restored, or
- * the topic recreated. Nothing was written; positions must be read anew.
- */
+/** The database was restored: its offsets are below this batch. Nothing was written; positions must be read again. */
 export class OffsetsMovedError extends Error {
   constructor() {
-    super('The offsets in the database are behind those read: the database was restored or a topic recreated')
+    super('The offsets in the database are below those read: the database was restored')
     this.name = 'OffsetsMovedError'
   }
 }

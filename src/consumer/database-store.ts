@@ -11,12 +11,13 @@ import { failureKind } from '../foundation/store/failures.ts'
 import { upsertGaps } from '../foundation/store/gaps.ts'
 import { lastStored } from '../foundation/store/last-stored.ts'
 import { readLosses, writeLosses } from '../foundation/store/losses.ts'
+import { noteLostIds } from '../foundation/store/lost-ids.ts'
 import { sqlStateOf } from '../foundation/store/sql-state.ts'
 import { type InsertedTrades, insertTrades } from '../foundation/store/trades.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
 import type { TryRows } from './rejected-rows.ts'
-import { retentionGaps } from './retention-gaps.ts'
+import { afterLoss } from './retention-gaps.ts'
 
 /** The consumer's statements, on PostgreSQL. */
 export function databaseStore(database: Database): ConsumerStore {
@@ -96,7 +97,9 @@ async function writeBatch(connection: Connection, batch: Batch, into: Statements
   if (batch.firstsAfterLoss.length > 0) {
     // Before the rows of this batch are there.
     const stored = await lastStored(connection, batch.firstsAfterLoss)
-    await upsertGaps(connection, retentionGaps(batch.firstsAfterLoss, stored, Date.now()))
+    const { windows, lost } = afterLoss(batch.firstsAfterLoss, stored, Date.now())
+    await upsertGaps(connection, windows)
+    await noteLostIds(connection, lost)
   }
   await writeLosses(connection, batch.losses.values())
   const trades = await into.trades(connection, batch)
@@ -104,7 +107,8 @@ async function writeBatch(connection: Connection, batch: Batch, into: Statements
   const gaps = await upsertGaps(connection, [...batch.gaps.values()])
   await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
   const restored = await insertDeadLetters(connection, batch.copies)
-  if (!(await advanceOffsets(connection, [...batch.steps.values()]))) throw new OffsetsMovedError()
+  const advanced = await advanceOffsets(connection, [...batch.steps.values()])
+  if (advanced === 'moved') throw new OffsetsMovedError()
   const rows = [
     ...trades.map(({ event_type, symbol, rows }) => ({ type: event_type, symbol, rows })),
     ...quotes.map(({ symbol, rows }) => ({ type: 'bookTicker' as const, symbol, rows })),
@@ -113,6 +117,7 @@ async function writeBatch(connection: Connection, batch: Batch, into: Statements
     inserted: rows.reduce((sum, one) => sum + one.rows, gaps),
     deadLettered: batch.found.length + batch.mirrored.length + restored,
     rows,
+    isOfRecreated: advanced === 'recreated',
   }
 }
 

@@ -10,7 +10,7 @@ export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' 
     topics: new Map([
       [topics.trades, ['READ']],
       [topics.bookTicker, ['READ']],
-      [topics.gaps, ['READ']],
+      [topics.gaps, ['READ', 'WRITE']],
       [topics.checkpoints, ['READ']],
       [topics.deadLetters, ['READ', 'WRITE']],
     ]),

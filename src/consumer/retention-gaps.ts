@@ -2,6 +2,7 @@ import type { EventType } from '../foundation/market/event.ts'
 import { type Gap, gapId } from '../foundation/market/gap.ts'
 import type { LastStored } from '../foundation/store/last-stored.ts'
 import type { LossCause } from '../foundation/store/losses.ts'
+import type { LostIds } from '../foundation/store/lost-ids.ts'
 
 /** The first event of a symbol and type after messages had left their topic unread. */
 export interface FirstAfterLoss {
@@ -15,6 +16,8 @@ export interface FirstAfterLoss {
   readonly timeMs: number
   /** What had taken the messages before it. */
   readonly cause: LossCause
+  /** Names that loss. */
+  readonly loss: string
 }
 
 const REASONS: Readonly<Record<LossCause, string>> = {
@@ -22,57 +25,83 @@ const REASONS: Readonly<Record<LossCause, string>> = {
   recreated: 'the topic was deleted and made again: what stood unread in it is gone',
 }
 
+/** What a loss has taken of a symbol and type. */
+export interface AfterLoss {
+  /** Rows of the ledger for what nobody can fill: quotes, and trades over a reset of the ids. */
+  readonly windows: Gap[]
+  /** Trades that ingestion is to be asked for. */
+  readonly lost: Array<{ readonly key: string; readonly lost: LostIds }>
+}
+
 /**
- * The ledger rows for what Kafka no longer had for us: from the last stored event of a symbol and type to the first
- * one seen after. Trades that follow each other by id lost nothing. Of bookTicker only the window is known, and of
- * trades too when the exchange has begun their ids anew in between: nobody can say where the old ones ended.
+ * What Kafka no longer had for us: from the last stored event of a symbol and type to the first one seen after. Of
+ * bookTicker only the window is known, and of trades too when the exchange has begun their ids anew in between: nobody
+ * can say where the old ones ended.
  *
  * @param nowMs of the wall clock
  */
-export function retentionGaps(
+export function afterLoss(
   firsts: readonly FirstAfterLoss[],
   stored: readonly LastStored[],
   nowMs: number,
-): Gap[] {
-  const gaps = new Map<string, Gap>()
+): AfterLoss {
+  const windows = new Map<string, Gap>()
+  const lost = new Map<string, AfterLoss['lost'][number]>()
   for (const first of firsts) {
     const last = stored.find(
       ({ symbol, eventType }) => symbol === first.symbol && eventType === first.eventType,
     )
-    if (last === undefined || !liesBetween(last, first)) continue
-    const gap = gapBetween(last, first, nowMs)
-    // A symbol that has moved to another partition may show twice in a batch: a statement takes a row once.
-    if (!gaps.has(gap.gap_id)) gaps.set(gap.gap_id, gap)
+    if (last === undefined) continue
+    const stream = `${first.symbol} ${first.eventType}`
+    // A symbol that has moved to another partition may show twice in a batch.
+    if (first.eventType !== 'bookTicker' && !lost.has(stream))
+      lost.set(stream, { key: `${first.loss}:${stream}`, lost: lostIds(last, first, nowMs) })
+    if (last.epoch === first.epoch && last.id !== null) continue
+    if (!liesBetween(last, first)) continue
+    const gap = windowBetween(last, first, nowMs)
+    if (!windows.has(gap.gap_id)) windows.set(gap.gap_id, gap)
   }
-  return [...gaps.values()]
+  return { windows: [...windows.values()], lost: [...lost.values()] }
 }
 
-/**
- * What is delivered again may be what is stored last, or older: nothing lies between. An empty row would take the id
- * that the row of a later loss needs.
- */
+/** Also where the events follow each other: backfilled trades may have been among the lost messages. */
+function lostIds(last: LastStored, first: FirstAfterLoss, nowMs: number): LostIds {
+  const { symbol, eventType, id, cause } = first
+  if (eventType === 'bookTicker') throw new TypeError('Quotes have no ids')
+  const isBetween = last.epoch === first.epoch && last.id !== null && last.id + 1 < id
+  return {
+    symbol,
+    eventType,
+    epoch: last.epoch,
+    range: isBetween ? { from: (last.id ?? 0) + 1, to: id - 1 } : null,
+    fromMs: last.timeMs,
+    // Of two trades the later id may have the earlier time.
+    toMs: Math.max(last.timeMs, first.timeMs),
+    cause,
+    detectedMs: nowMs,
+  }
+}
+
+/** What is delivered again may be what is stored last, or older: nothing lies between. */
 function liesBetween(last: LastStored, first: FirstAfterLoss): boolean {
   if (last.id === null) return last.timeMs < first.timeMs
-  if (last.epoch === first.epoch) return last.id + 1 < first.id
   // Whoever counted the epochs may have begun anew too: then it is the time that tells what is later.
   return last.epoch < first.epoch || last.timeMs < first.timeMs
 }
 
-function gapBetween(last: LastStored, first: FirstAfterLoss, nowMs: number): Gap {
+function windowBetween(last: LastStored, first: FirstAfterLoss, nowMs: number): Gap {
   const { symbol, eventType, epoch, cause } = first
-  const ids = last.id === null || last.epoch !== epoch ? null : { from: last.id + 1, to: first.id - 1 }
-  const begins = ids?.from ?? (last.id === null ? last.timeMs : first.id)
+  const begins = last.id === null ? last.timeMs : first.id
   return {
-    // An id of its own: ingestion may have a gap that begins at the same id, or a window at the same time.
+    // Ingestion may have a window at the same time.
     gap_id: `${gapId(symbol, eventType, epoch, begins)}/${cause}`,
     revision: 1,
     symbol,
     event_type: eventType,
     epoch,
-    from_id: ids?.from ?? null,
-    to_id: ids?.to ?? null,
+    from_id: null,
+    to_id: null,
     from_time: last.timeMs,
-    // Of two trades the later id may have the earlier time.
     to_time: Math.max(last.timeMs, first.timeMs),
     cause,
     status: 'unrecoverable',

@@ -17,6 +17,7 @@ import { openGroupClient } from './group-client.ts'
 import { awaitKafkaAccess } from './kafka-access.ts'
 import { ConsumerCounts } from './metric-values.ts'
 import { CONSUMER_METRICS } from './metrics.ts'
+import { Reopener } from './reopener.ts'
 import { Worker } from './worker.ts'
 
 /** A batch takes milliseconds; a database that holds one for so long is not well. */
@@ -68,6 +69,9 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     closers.add('surroundings', () => watch.stop())
     watch.start()
     environment = watch
+    const reopener = new Reopener(config, database, log)
+    closers.add('requests', () => reopener.stop())
+    reopener.start()
     const letters = new DeadLetterProducer(config, log)
     closers.add('dead letters', () => letters.close())
     worker = new Worker(
@@ -84,7 +88,10 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
         log,
       },
       {
-        onStored: (batch, written, tookMs) => counts.stored(batch, written, tookMs),
+        onStored: (batch, written, tookMs) => {
+          counts.stored(batch, written, tookMs)
+          if (batch.firstsAfterLoss.length > 0) reopener.notice()
+        },
         onRetry: () => {
           counts.retries++
         },

@@ -133,6 +133,13 @@ export class Worker {
           this.#membership.commitSoon(this.#storedOffsets().filter((one) => batch.steps.has(keyOf(one))))
         },
         onRetry: () => events.onRetry(),
+        onRecreated: (batch) => {
+          // Another consumer has noticed it first.
+          if (![...batch.steps.values()].some((step) => this.batchBuilder.isReading(step))) return
+          this.#topics = null
+          this.#kafka.reconnect()
+          this.#onRecreated()
+        },
         onMoved: (why) => this.#forgetPositions(why),
       },
       backoff,
@@ -222,10 +229,22 @@ export class Worker {
         const before = known?.get(topic)
         return before !== undefined && differs(one, before)
       })
-    if (changed((one, before) => one.id !== before.id)) this.#forgetPositions('A topic was recreated')
+    if (changed((one, before) => one.id !== before.id)) this.#onRecreated()
     if (changed((one, before) => one.partitions !== before.partitions)) {
       this.#membership.rejoin('a topic has another number of partitions')
     }
+    this.#positionsWanted.ring()
+  }
+
+  /** What was taken in of the topic before is stored first: it is all that is left of it. */
+  #onRecreated(): void {
+    this.#ports.log.warn(
+      { messages: this.batchBuilder.pending },
+      'A topic was recreated: positions are read again from the database, after what was read of it is stored',
+    )
+    this.batchBuilder.forgetPositions()
+    this.#writer.wake()
+    this.#positioned = null
     this.#positionsWanted.ring()
   }
 

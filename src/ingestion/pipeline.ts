@@ -3,8 +3,7 @@ import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import { EXCHANGE_INFO_WEIGHT } from '../foundation/binance/rest.ts'
 import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
-import { HEADER, schemaHeader } from '../foundation/kafka/headers.ts'
-import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { gapRecord } from '../foundation/kafka/gap-sender.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
 import { streamName } from '../foundation/market/event.ts'
 import type { Gap } from '../foundation/market/gap.ts'
@@ -303,16 +302,7 @@ export class Pipeline {
     const topic = this.#config.topics.gaps
     this.#acknowledged.published(gap)
     this.#context.send({
-      topic,
-      // By symbol, so that what its checkpoint does not know yet stands in one partition.
-      partition: partitionOf(gap.symbol, topics.get(topic)?.partitions ?? 1),
-      key: Buffer.from(gap.gap_id),
-      value: Buffer.from(JSON.stringify(gap)),
-      headers: new Map([
-        [Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))],
-        [Buffer.from(HEADER.instance), Buffer.from(instance)],
-      ]),
-      timestampMs: gap.updated_at,
+      ...gapRecord(gap, topic, topics.get(topic)?.partitions ?? 1, instance),
       mark: null,
       gap,
       queuedAtMs: ports.clock.monotonicMs(),

@@ -37,7 +37,7 @@ function whatIsWrong(
   offset: number,
   { meant }: LogMessage,
 ): string | null {
-  const { rows, letters, gaps } = database.state
+  const { rows, letters, gaps, lost } = database.state
   const { fate, row, event } = meant
   if (fate === 'letter') return null
   const isStored = row !== null && rows.has(row)
@@ -56,5 +56,13 @@ function whatIsWrong(
         ? (gap.from_time ?? 0) <= event.timeMs && event.timeMs <= (gap.to_time ?? 0)
         : gap.from_id <= event.id && event.id <= (gap.to_id ?? 0)),
   )
-  return isNamed ? null : 'was lost, and no ledger row names it'
+  const isToBeAskedFor = [...lost.values()].some(
+    ({ symbol, eventType, range }) =>
+      symbol === event.symbol &&
+      eventType === event.type &&
+      range !== null &&
+      range.from <= event.id &&
+      event.id <= range.to,
+  )
+  return isNamed || isToBeAskedFor ? null : 'was lost, and no ledger row names it'
 }

@@ -1,12 +1,13 @@
 import { type Batch, highestRevisions, type RowTable } from '../../src/consumer/batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from '../../src/consumer/consumer-store.ts'
 import { keyOf } from '../../src/consumer/partition.ts'
-import { type FirstAfterLoss, retentionGaps } from '../../src/consumer/retention-gaps.ts'
+import { afterLoss, type FirstAfterLoss } from '../../src/consumer/retention-gaps.ts'
 import type { Gap } from '../../src/foundation/market/gap.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { StoredOffset } from '../../src/foundation/store/consumer-offsets.ts'
 import type { LastStored } from '../../src/foundation/store/last-stored.ts'
 import { type Loss, lossKey, mergeLosses } from '../../src/foundation/store/losses.ts'
+import type { LostIds } from '../../src/foundation/store/lost-ids.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 
@@ -24,6 +25,8 @@ interface State {
   readonly offsets: Map<string, StoredOffset>
   readonly last: Map<string, LastStored>
   readonly losses: Map<string, Loss>
+  /** Ids that ingestion is to be asked for. */
+  readonly lost: Map<string, LostIds>
 }
 
 export type Defect =
@@ -41,6 +44,7 @@ export class MemoryDatabase {
     offsets: new Map(),
     last: new Map(),
     losses: new Map(),
+    lost: new Map(),
   }
   isAway = false
   /** The share of transactions that fail in some way. */
@@ -59,7 +63,7 @@ export class MemoryDatabase {
   }
 
   backUp(): State {
-    const { rows, letters, gaps, offsets, last, losses } = this.state
+    const { rows, letters, gaps, offsets, last, losses, lost } = this.state
     return {
       rows: new Set(rows),
       letters: new Map(letters),
@@ -67,6 +71,7 @@ export class MemoryDatabase {
       offsets: new Map(offsets),
       last: new Map(last),
       losses: new Map(losses),
+      lost: new Map(lost),
     }
   }
 
@@ -159,21 +164,23 @@ export class MemoryDatabase {
     const refusal = refusalIn(batch, 'trades', 0, batch.tradeColumns().tradeId.length)
     if (refusal !== null) throw refusal
     const steps = [...batch.steps.values()]
-    const isContinued = steps.every((step) => {
-      const stored = state.offsets.get(keyOf(step))
-      return stored?.topicId === step.topicId && stored.nextOffset >= step.firstOffset
-    })
+    const isOther = (step: StoredOffset) => state.offsets.get(keyOf(step))?.topicId !== step.topicId
+    const ours = steps.filter((step) => !isOther(step) || !state.offsets.has(keyOf(step)))
+    const isContinued = ours.every(
+      (step) => (state.offsets.get(keyOf(step))?.nextOffset ?? -1) >= step.firstOffset,
+    )
     if (!isContinued) throw new OffsetsMovedError()
     if (this.defect === 'offsets before rows' && this.#dice.chance(0.02)) {
       this.#advance(steps)
       throw failure('57P01')
     }
-    for (const gap of retentionGaps(
+    const { windows, lost } = afterLoss(
       batch.firstsAfterLoss,
       this.#lastStored(batch.firstsAfterLoss),
       this.#wallMs,
-    ))
-      this.#putGap(gap)
+    )
+    for (const gap of windows) this.#putGap(gap)
+    for (const { key, lost: one } of lost) if (!state.lost.has(key)) state.lost.set(key, one)
     for (const loss of batch.losses.values()) this.#putLoss(loss)
     const inserted = this.#insert(batch)
     const lettersBefore = state.letters.size
@@ -182,8 +189,13 @@ export class MemoryDatabase {
       if (!state.letters.has(key)) state.letters.set(key, reason)
     }
     const restored = state.letters.size - lettersBefore
-    this.#advance(steps)
-    return { inserted, deadLettered: batch.found.length + batch.mirrored.length + restored, rows: [] }
+    this.#advance(ours)
+    return {
+      inserted,
+      deadLettered: batch.found.length + batch.mirrored.length + restored,
+      rows: [],
+      isOfRecreated: ours.length < steps.length,
+    }
   }
 
   #insert(batch: Batch): number {

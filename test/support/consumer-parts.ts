@@ -19,6 +19,8 @@ export interface ConsumerParts extends AsyncDisposable {
   count(sql: string): Promise<number>
   /** Waits until `trades` has so many rows. */
   untilTrades(rows: number, timeoutMs?: number): Promise<void>
+  /** Waits until a query yields this number. */
+  untilRows(sql: string, rows: number): Promise<void>
   /** Fails unless the ids of `trades` are these, each once. */
   assertTradesOnce(first: number, last: number): Promise<void>
 }
@@ -59,6 +61,12 @@ export async function createConsumerParts(onServer?: { readonly url: string }): 
         throw new Error(`Only ${seen} of ${rows} trades came. The services have said:\n${saidByServices()}`, {
           cause: error,
         })
+      })
+    },
+    async untilRows(sql, rows) {
+      await waitFor(async () => (await count(sql)) === rows, {
+        timeoutMs: 60_000,
+        what: `${rows} of: ${sql}`,
       })
     },
     async assertTradesOnce(first, last) {

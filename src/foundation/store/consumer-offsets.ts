@@ -62,10 +62,14 @@ export async function writeStartOffsets(
  * Moves partitions forward. A partition moves only when the stored offset has reached the step's first: then
  * everything below `nextOffset` is stored, whoever stored it.
  *
- * @returns false when a partition could not move, because the table went back (a restored backup) or its topic is
- *   another: the transaction must be rolled back and positions read anew
+ * @returns `moved` when a partition could not move because the table went back (a restored backup): the transaction
+ *   must be rolled back and positions read again. `recreated` when the only ones that did not move are of a topic that was
+ *   deleted and made again: the table has the offset of its successor, and the rows are as good as any
  */
-export async function advanceOffsets(connection: Queryable, steps: readonly OffsetStep[]): Promise<boolean> {
+export async function advanceOffsets(
+  connection: Queryable,
+  steps: readonly OffsetStep[],
+): Promise<'advanced' | 'moved' | 'recreated'> {
   const { rowCount } = await connection.query(
     ADVANCE,
     [
@@ -77,5 +81,13 @@ export async function advanceOffsets(connection: Queryable, steps: readonly Offs
     ],
     'advance_offsets',
   )
-  return rowCount === steps.length
+  if (rowCount === steps.length) return 'advanced'
+  const stored = await readOffsets(connection)
+  const others = steps.filter((step) =>
+    stored.some(
+      ({ topic, topicId, partition }) =>
+        topic === step.topic && partition === step.partition && topicId !== step.topicId,
+    ),
+  )
+  return rowCount + others.length === steps.length ? 'recreated' : 'moved'
 }

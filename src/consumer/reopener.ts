@@ -1,0 +1,155 @@
+import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
+import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
+import { sendRequests } from '../foundation/kafka/gap-sender.ts'
+import { type IdRow, requestRevision, requestsFor } from '../foundation/market/gap-requests.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import { readOffsets } from '../foundation/store/consumer-offsets.ts'
+import type { Database } from '../foundation/store/database.ts'
+import { firstStoredId, missingIds, readIdGaps } from '../foundation/store/ledger-rows.ts'
+import {
+  fixRevision,
+  type LostIds,
+  type PendingLoss,
+  readPendingLosses,
+  settle,
+} from '../foundation/store/lost-ids.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
+import type { ConsumerConfig } from './config.ts'
+
+/** Another consumer may have noted a loss and stopped. */
+const LOOK_EVERY_MS = 60_000
+/** While a loss is not settled: a gap is open, or Kafka or the database is away. */
+const RETRY_EVERY_MS = 5000
+const OFFSETS_EVERY_MS = 500
+
+/**
+ * Asks ingestion for what Kafka lost before it was stored. It runs apart from the writing of batches, since it waits
+ * until the database has read the ledger: only then is it known which ids are in which row. Specification: L6.
+ */
+export class Reopener {
+  readonly #config: Pick<ConsumerConfig, 'kafka' | 'topics'>
+  readonly #database: Database
+  readonly #log: Logger
+  readonly #stopping = new AbortController()
+  #waiting = new AbortController()
+  #running: Promise<void> | null = null
+
+  constructor(config: Pick<ConsumerConfig, 'kafka' | 'topics'>, database: Database, log: Logger) {
+    this.#config = config
+    this.#database = database
+    this.#log = log
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  /** To be called when a loss was noted. */
+  notice(): void {
+    this.#waiting.abort()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('stopping'))
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      this.#waiting = new AbortController()
+      let waitMs = RETRY_EVERY_MS
+      try {
+        if (await this.#pass()) waitMs = LOOK_EVERY_MS
+      } catch (error) {
+        if (signal.aborted) return
+        this.#log.warn(
+          { err: error },
+          `Lost trades cannot be asked for now, trying again: ${describeKafkaError(error)}`,
+        )
+      }
+      // Rejects when it is to end or to look, which the loop does.
+      await sleep(waitMs, AbortSignal.any([signal, this.#waiting.signal])).catch(() => {})
+    }
+  }
+
+  /** @returns whether nothing is left to be asked for */
+  async #pass(): Promise<boolean> {
+    const pending = await readPendingLosses(this.#database)
+    if (pending.length === 0) return true
+    const { trades, gaps } = this.#config.topics
+    // What is closed by now has its trades below the ends that are read next.
+    await this.#untilStored(gaps)
+    const before = new Map<string, readonly IdRow[]>()
+    for (const { key, lost } of pending) before.set(key, await readIdGaps(this.#database, lost))
+    await this.#untilStored(trades)
+    for (const one of pending) {
+      this.#stopping.signal.throwIfAborted()
+      await this.#ask(one, before.get(one.key) ?? [])
+    }
+    return false
+  }
+
+  /** Waits until the database has everything that the topic holds now. */
+  async #untilStored(topic: string): Promise<void> {
+    const { signal } = this.#stopping
+    const ends = await readEnds(this.#config.kafka, 'tapeline-consumer-ledger', [topic])
+    for (;;) {
+      const stored = await readOffsets(this.#database)
+      if (isStoredUpTo(stored, ends)) return
+      if (ends.some(({ topicId }) => stored.every((one) => one.topicId !== topicId)))
+        throw new Error(`Topic ${topic} was recreated, and nothing of it is stored yet`)
+      await sleep(OFFSETS_EVERY_MS, signal)
+    }
+  }
+
+  async #ask({ key, lost, revision: fixed }: PendingLoss, before: readonly IdRow[]): Promise<void> {
+    const rows = await readIdGaps(this.#database, lost)
+    const revision = await fixRevision(this.#database, key, fixed ?? requestRevision(rows))
+    const earlier = rows.filter((row) => row.revision < revision)
+    const known = new Set(before.map((row) => `${row.gap_id} ${row.revision}`))
+    const filled = earlier.filter(
+      (row) => row.status === 'filled' && known.has(`${row.gap_id} ${row.revision}`),
+    )
+    const requests = await this.#requests(lost, rows, filled, revision)
+    if (requests.length > 0) {
+      const { signal } = this.#stopping
+      await sendRequests(this.#config.kafka, this.#config.topics.gaps, requests, signal)
+      const { symbol, eventType, cause } = lost
+      this.#log.warn(
+        { symbol, type: eventType, cause, gaps: requests.length },
+        `Messages were lost before they were stored: asked ingestion to reopen ${plural(requests.length, 'gap')}`,
+      )
+    }
+    // What is open may come to be filled by trades that are lost too.
+    const isOver = earlier.every(
+      (row) =>
+        row.status !== 'open' && (row.status !== 'filled' || known.has(`${row.gap_id} ${row.revision}`)),
+    )
+    if (isOver) await settle(this.#database, key)
+  }
+
+  async #requests(
+    lost: LostIds,
+    rows: readonly IdRow[],
+    filled: readonly IdRow[],
+    revision: number,
+  ): Promise<IdRow[]> {
+    // Retention of the database may have dropped what is below.
+    const floor = (await firstStoredId(this.#database, lost)) ?? Number.POSITIVE_INFINITY
+    const claimed = filled
+      .filter((row) => row.to_id >= floor)
+      .map((row) => ({ row, range: { from: Math.max(row.from_id, floor), to: row.to_id } }))
+    const ranges = [...claimed.map(({ range }) => range), ...(lost.range === null ? [] : [lost.range])]
+    const missing = await missingIds(this.#database, lost, ranges)
+    return requestsFor(
+      lost,
+      rows,
+      claimed.map(({ row }, at) => ({ row, missing: missing[at] ?? [] })),
+      lost.range === null ? [] : (missing.at(-1) ?? []),
+      revision,
+      Date.now(),
+    )
+  }
+}

@@ -1,0 +1,57 @@
+import type { Gap } from '../market/gap.ts'
+import type { KafkaConnection } from './connection.ts'
+import { HEADER, schemaHeader } from './headers.ts'
+import { partitionOf } from './partition-map.ts'
+import { type OutgoingRecord, RecordSender } from './record-sender.ts'
+
+/** A send of so many rows stays below what brokers take, 1 MiB. */
+const ROWS_PER_SEND = 500
+
+/**
+ * A row of the ledger as its message: by symbol, so that what a checkpoint does not know yet is in one partition.
+ *
+ * @param instance the ingestion process that writes it; null for a request to reopen the gap
+ */
+export function gapRecord(
+  gap: Gap,
+  topic: string,
+  partitions: number,
+  instance: string | null,
+): OutgoingRecord & { readonly value: Buffer } {
+  const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))]])
+  if (instance !== null) headers.set(Buffer.from(HEADER.instance), Buffer.from(instance))
+  return {
+    topic,
+    partition: partitionOf(gap.symbol, partitions),
+    key: Buffer.from(gap.gap_id),
+    value: Buffer.from(JSON.stringify(gap)),
+    headers,
+    timestampMs: gap.updated_at,
+  }
+}
+
+/**
+ * Asks ingestion to reopen gaps. Resolves once Kafka has acknowledged all requests.
+ *
+ * @throws the last error after 30 s; some requests may have been written by then
+ */
+export async function sendRequests(
+  connection: KafkaConnection,
+  topic: string,
+  gaps: readonly Gap[],
+  signal?: AbortSignal,
+): Promise<void> {
+  if (gaps.length === 0) return
+  const sender = new RecordSender(connection, 'tapeline-gap-requests', 'lz4')
+  const close = () => void sender.close()
+  signal?.addEventListener('abort', close, { once: true })
+  try {
+    const partitions = (await sender.topics([topic])).get(topic)?.partitions ?? 1
+    const records = gaps.map((gap) => gapRecord(gap, topic, partitions, null))
+    for (let at = 0; at < records.length; at += ROWS_PER_SEND)
+      await sender.send(records.slice(at, at + ROWS_PER_SEND))
+  } finally {
+    signal?.removeEventListener('abort', close)
+    await sender.close()
+  }
+}

@@ -1,0 +1,76 @@
+import { z } from 'zod'
+import { epochField, idField, symbolField, timeMsField } from '../market/field-schemas.ts'
+import type { Queryable } from './database.ts'
+
+const LOST_IDS = z.object({
+  symbol: symbolField,
+  eventType: z.enum(['trade', 'aggTrade']),
+  epoch: epochField,
+  /** Ids that left Kafka before they were stored; null where the events follow each other. */
+  range: z.object({ from: idField, to: idField }).nullable(),
+  fromMs: timeMsField,
+  toMs: timeMsField,
+  cause: z.string(),
+  detectedMs: timeMsField,
+})
+
+/**
+ * A stream of trades whose messages were lost before they were stored: the ids between its last stored event and the
+ * first one after, and backfilled trades among the lost messages, which only the ledger can tell.
+ */
+export type LostIds = z.infer<typeof LOST_IDS>
+
+/** Lost ids that ingestion is yet to be asked for. */
+export interface PendingLoss {
+  readonly key: string
+  readonly lost: LostIds
+  /** The revision of the requests for them, once it is fixed. */
+  readonly revision: number | null
+}
+
+const PREFIX = 'lost:'
+
+/** @param key names the loss and the stream: writing the same again changes nothing */
+export async function noteLostIds(
+  connection: Queryable,
+  all: ReadonlyArray<{ readonly key: string; readonly lost: LostIds }>,
+): Promise<void> {
+  for (const { key, lost } of all) await note(connection, `${PREFIX}${key}`, JSON.stringify(lost))
+}
+
+/** Those that are not settled, one of each stream. */
+export async function readPendingLosses(connection: Queryable): Promise<PendingLoss[]> {
+  const { rows } = await connection.query<{ key: string; value: string; revision: string | null }>(
+    `SELECT lost.key, lost.value, asked.value AS revision
+     FROM meta AS lost LEFT JOIN meta AS asked ON asked.key = 'asked:' || lost.key
+     WHERE lost.key LIKE '${PREFIX}%' AND NOT EXISTS (SELECT FROM meta WHERE meta.key = 'settled:' || lost.key)
+     ORDER BY lost.key`,
+  )
+  const first = new Map<string, PendingLoss>()
+  for (const { key, value, revision } of rows) {
+    const lost = LOST_IDS.parse(JSON.parse(value))
+    const stream = `${lost.symbol} ${lost.eventType}`
+    if (!first.has(stream))
+      first.set(stream, { key, lost, revision: revision === null ? null : Number(revision) })
+  }
+  return [...first.values()]
+}
+
+/** Fixes the revision of the requests, so that a repeated request is the same one. @returns the one that counts */
+export async function fixRevision(connection: Queryable, key: string, revision: number): Promise<number> {
+  await note(connection, `asked:${key}`, String(revision))
+  const { rows } = await connection.query<{ value: string }>('SELECT value FROM meta WHERE key = $1', [
+    `asked:${key}`,
+  ])
+  return Number(rows[0]?.value ?? revision)
+}
+
+/** Nothing more is to be asked for. */
+export async function settle(connection: Queryable, key: string): Promise<void> {
+  await note(connection, `settled:${key}`, '')
+}
+
+/** Rows are only added: a consumer has no right to change what is in `meta`. */
+async function note(connection: Queryable, key: string, value: string): Promise<void> {
+  await connection.query('INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING', [key, value])
+}
