@@ -64,7 +64,7 @@ const INGESTION: readonly Right[] = [
 ]
 const CONSUMER: readonly Right[] = [
   ...topics('consumer', 'READ', TOPICS),
-  ...topics('consumer', 'WRITE', ['binance.dead_letters']),
+  ...topics('consumer', 'WRITE', ['binance.gaps', 'binance.dead_letters']),
   { user: 'consumer', operation: 'READ', resource: 'group', name: 'tapeline-consumer' },
 ]
 

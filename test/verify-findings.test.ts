@@ -111,6 +111,24 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
+    test('finds rows of the ledger that contradict each other, and none that touch or are of another stream', async () => {
+      const audit = await market.auditAfter([
+        `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id BETWEEN 1010 AND 1019`,
+        gapSql('unrecoverable', 1010, 1030),
+        gapSql('filled', 1020, 1022),
+        gapSql('open', 1025, 1026),
+        gapSql('filled', 1031, 1032),
+        gapSql('filled', 1020, 1022, { eventType: 'aggTrade' }),
+        gapSql('filled', 1020, 1022, { epoch: 1 }),
+        gapSql('filled', 1020, 1022, { symbol: 'ETHUSDT' }),
+      ])
+      assert.deepEqual(
+        failuresOf(audit).filter(({ what }) => what === 'ledger: overlap'),
+        [{ what: 'ledger: overlap', of: 'BTCUSDT trade', count: 2, ids: ['1020..1022', '1025..1026'] }],
+      )
+      assert.match(renderAudit(audit), /BTCUSDT trade: 2 ledger rows with ids that another row has too/)
+    })
+
     test('knows ids that only the ledger is ahead of from ids that are lost', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id BETWEEN 1010 AND 1012`,

@@ -58,7 +58,7 @@ function listCommand(): Command {
     .action(async (options: FilterOptions & { all?: true; full?: true; limit: number; json?: true }) => {
       const filter = { ...filterOf(options), withResolved: options.all === true }
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      await withStoredData(settings, 'listed', async (database) => {
+      await withStoredData(settings, 'dead letters cannot be listed', async (database) => {
         const bytes = options.full === true ? 0 : SHOWN_BYTES
         const letters = await listDeadLetters(database, filter, options.limit, bytes)
         const counts = await countByReason(database, filter)
@@ -107,7 +107,7 @@ Examples:
       const dryRun = options.dryRun === true
       const counts = new Map<RetryOutcome['kind'], number>()
       const named = new Set((keys ?? []).map(nameOf))
-      await withStoredData(settings, 'retried', (database) =>
+      await withStoredData(settings, 'dead letters cannot be retried', (database) =>
         retryDeadLetters(database, filter, { topics: topicNames(settings), dryRun }, (key, outcome) => {
           counts.set(outcome.kind, (counts.get(outcome.kind) ?? 0) + 1)
           named.delete(nameOf(key))

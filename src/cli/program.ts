@@ -8,6 +8,7 @@ import { dashboardCommand } from './dashboard.ts'
 import { deadLettersCommand } from './dead-letters.ts'
 import { doctorCommand } from './doctor.ts'
 import { exportCommand } from './export.ts'
+import { gapsCommand } from './gaps.ts'
 import { ingestCommand } from './ingest.ts'
 import { migrateCommand } from './migrate.ts'
 import { replayCommand } from './replay.ts'
@@ -36,6 +37,7 @@ export function createProgram(): Command {
     migrateCommand(),
     verifyCommand(),
     deadLettersCommand(),
+    gapsCommand(),
     dashboardCommand(),
     exportCommand(),
     sqlCommand(),

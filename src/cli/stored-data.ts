@@ -13,12 +13,12 @@ const STATEMENT_LIMIT_MS = 10 * 60_000
 /**
  * Opens the database that is set, else that of the `up` which runs here, else the default; closes it after the work.
  *
- * @param purpose ends "… cannot be", as in "listed"
+ * @param failure what then cannot be done, as in "dead letters cannot be listed"
  * @throws TapelineError `DATABASE` when the work failed there
  */
 export async function withStoredData<Result>(
   settings: Settings,
-  purpose: string,
+  failure: string,
   work: (database: Database) => Promise<Result>,
 ): Promise<Result> {
   const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
@@ -28,7 +28,7 @@ export async function withStoredData<Result>(
     poolMin: 0,
     poolMax: 2,
     queryTimeoutMs: STATEMENT_LIMIT_MS,
-    applicationName: 'tapeline-dead-letters',
+    applicationName: 'tapeline-tools',
   })
   try {
     return await work(database)
@@ -38,7 +38,7 @@ export async function withStoredData<Result>(
       running === null
         ? withOrigin(settings, 'DATABASE_URL', withoutPassword(url))
         : `${withoutPassword(url)} (of the \`up\` that runs here)`
-    const message = `${where}: dead letters cannot be ${purpose}: ${describeError(error)}`
+    const message = `${where}: ${failure}: ${describeError(error)}`
     throw new TapelineError('DATABASE', message, { fix: fixFor(error), cause: error })
   } finally {
     await database.close()

@@ -72,12 +72,16 @@ export async function createTopics(names: readonly string[], partitions: number)
 
 /** Deletes a topic and makes an empty one of its name, which has another id. */
 export async function recreateTopic(name: string, partitions: number): Promise<void> {
+  await deleteTopic(name)
+  await createTopics([name], partitions)
+}
+
+export async function deleteTopic(name: string): Promise<void> {
   await withAdmin((admin) => admin.deleteTopics({ topics: [name] }))
   await waitFor(() => withAdmin(async (admin) => !(await admin.listTopics()).includes(name)), {
     timeoutMs: 10_000,
     what: `${name} to be gone`,
   })
-  await createTopics([name], partitions)
 }
 
 /** Changes settings of a topic; resolves when the broker has them. */

@@ -77,6 +77,20 @@ const STATES = `WITH named AS (
     WINDOW same AS (PARTITION BY symbol, event_type, epoch, kind))
 SELECT * FROM placed WHERE place <= $2 ORDER BY symbol, event_type DESC, epoch, kind, place`
 
+/** Rows that name ids of an earlier row of the stream: whatever they say, one of them is wrong, or will be. */
+const OVERLAPS = `WITH ranges AS (
+    SELECT *, max(to_id) OVER earlier AS reaches
+    FROM gaps WHERE from_id <= to_id AND ($1::text[] IS NULL OR symbol = ANY($1))
+    WINDOW earlier AS (PARTITION BY symbol, event_type, epoch ORDER BY from_id, gap_id 
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)),
+  placed AS (
+    SELECT symbol, event_type, epoch, gap_id, from_id, least(to_id, reaches) AS to_id, 'overlap' AS kind,
+      format('%s, and an earlier row has ids up to %s', status, reaches) AS detail,
+      (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY from_id) AS place
+    FROM ranges WHERE from_id <= reaches AND ${inRange('ranges', '$3', '$4', byIds('ranges'))}
+    WINDOW same AS (PARTITION BY symbol, event_type, epoch))
+SELECT * FROM placed WHERE place <= $2 ORDER BY symbol, event_type DESC, epoch, place`
+
 /** Ledger rows of sequences of which no row is stored: nothing to hold them against. */
 const UNSTORED = `SELECT symbol, event_type, count(*)::float8 AS total FROM gaps
   WHERE from_id IS NOT NULL AND ($2::text[] IS NULL OR symbol = ANY($2)) AND ${inRange('gaps', '$3', '$4', FOUND)} AND NOT EXISTS (
@@ -99,6 +113,7 @@ const SUMMARIES = {
     `${counted(count, 'gap')} that the ledger calls filled, not all of whose ids are stored`,
   open: (count: number) => `${counted(count, 'gap')} still open`,
   narrowed: (count: number) => `${counted(count, 'gap')} filled in part, and narrowed`,
+  overlap: (count: number) => `${counted(count, 'ledger row')} with ids that another row has too`,
   window: (count: number) =>
     `${counted(count, 'window')} in which trades were lost, of which the ids are not known`,
 }
@@ -128,6 +143,10 @@ export async function checkLedger(
     isCut(scope),
     json,
   ])
+  const overlaps = await connection.query<GapRow & { kind: keyof typeof SUMMARIES; detail: string }>(
+    OVERLAPS,
+    [scope.symbols, limit, ...range, isCut(scope), json],
+  )
   const unstored = await connection.query<{ symbol: string; event_type: string; total: number }>(UNSTORED, [
     json,
     scope.symbols,
@@ -138,7 +157,10 @@ export async function checkLedger(
     kind: 'filled' as const,
     detail: `${row.gap_id}: ${row.absent} not stored`,
   }))
-  const named = states.rows.map((row) => ({ ...row, detail: `${row.gap_id}: ${row.detail}` }))
+  const named = [...overlaps.rows, ...states.rows].map((row) => ({
+    ...row,
+    detail: `${row.gap_id}: ${row.detail}`,
+  }))
   return {
     findings: [...grouped(broken), ...grouped(named)],
     notChecked: unstored.rows.map(({ symbol, event_type, total }) => ({
@@ -161,7 +183,7 @@ function grouped(
       {
         check: 'ledger',
         kind: first.kind,
-        severity: first.kind === 'filled' ? 'failure' : 'notice',
+        severity: first.kind === 'filled' || first.kind === 'overlap' ? 'failure' : 'notice',
         symbol: first.symbol,
         eventType: first.event_type,
         epoch: first.epoch,

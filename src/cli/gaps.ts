@@ -1,0 +1,171 @@
+import { Command, Option } from 'commander'
+import { kafkaConnectionError } from '../foundation/kafka/broker-errors.ts'
+import { kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
+import type { KafkaConnection } from '../foundation/kafka/connection.ts'
+import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
+import { sendRequests } from '../foundation/kafka/gap-sender.ts'
+import { isSymbol } from '../foundation/market/fields.ts'
+import type { IdRow } from '../foundation/market/gap-requests.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { loadSettings, type Settings } from '../foundation/settings/load.ts'
+import { readOffsets } from '../foundation/store/consumer-offsets.ts'
+import type { Database } from '../foundation/store/database.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
+import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
+import { printable } from '../tools/dead-letters/display-bytes.ts'
+import { type GapFilter, planRetry, readGaps } from '../tools/gaps/stored-gaps.ts'
+import { parseUtc } from '../tools/verify/scope.ts'
+import { positive } from './numbers.ts'
+import { withStoredData } from './stored-data.ts'
+
+export function gapsCommand(): Command {
+  return new Command('gaps')
+    .description('look at gaps of trades in the ledger, and have ingestion look for them once more')
+    .addCommand(listCommand())
+    .addCommand(retryCommand())
+}
+
+interface FilterFlags {
+  readonly symbol?: string
+  readonly from?: string
+  readonly to?: string
+}
+
+function withFilters(command: Command): Command {
+  return command
+    .option('--symbol <symbol>', 'only those of this symbol')
+    .option('--from <time>', 'only those that end at this UTC day or time or later')
+    .option('--to <time>', 'only those that begin before this UTC time; a day is included to its end')
+}
+
+function listCommand(): Command {
+  return withFilters(new Command('list'))
+    .description('list the gaps of trades and aggTrades, in the order of their ids')
+    .addOption(
+      new Option('--status <status>', 'only those').choices(['open', 'filled', 'unrecoverable'] as const),
+    )
+    .addOption(
+      new Option('--limit <count>', 'list at most so many; all are counted').default(100).argParser(positive),
+    )
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  bin/tapeline gaps list --status unrecoverable\n  bin/tapeline gaps list --symbol BTCUSDT --from 2026-01-31 --json',
+    )
+    .action(async (flags: FilterFlags & { status?: IdRow['status']; limit: number; json?: true }) => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      const rows = await withStoredData(settings, 'gaps cannot be listed', (database) =>
+        readGaps(database, filterOf(flags)),
+      )
+      const found = rows.filter(({ status }) => flags.status === undefined || status === flags.status)
+      const shown = found.slice(0, flags.limit)
+      if (flags.json === true) {
+        console.log(JSON.stringify({ gaps: shown, total: found.length }, null, 2))
+        return
+      }
+      for (const row of shown) console.log(`${lineOf(row)}  ${printable(row.cause)}${reasonOf(row)}`)
+      console.log(
+        found.length === shown.length
+          ? `${plural(found.length, 'gap')}.`
+          : `${shown.length} of ${plural(found.length, 'gap')}.`,
+      )
+    })
+}
+
+function retryCommand(): Command {
+  return withFilters(new Command('retry'))
+    .description(
+      'ask ingestion to look once more for gaps that are unrecoverable; exit 1 if one that was named cannot be reopened',
+    )
+    .option('--id <ids...>', 'only these; a filled one is reopened too')
+    .option('--dry-run', 'say what would be reopened, and change nothing')
+    .addHelpText(
+      'after',
+      `
+A request is a message in the topic of the ledger. Running ingestion takes it over within seconds, or the next one at its
+start, and fills the gap over REST or calls it unrecoverable again. Needs the right WRITE on that topic.
+
+Examples:
+  bin/tapeline gaps retry --dry-run
+  bin/tapeline gaps retry --symbol BTCUSDT --from 2026-01-31 --to 2026-01-31
+  bin/tapeline gaps retry --id BTCUSDT/trade/0/1234`,
+    )
+    .action(async (flags: FilterFlags & { id?: string[]; dryRun?: true }) => {
+      const settings = loadSettings(process.env, { cwd: process.cwd() })
+      const isDry = flags.dryRun === true
+      const filter = { ...filterOf(flags), ...(flags.id === undefined ? {} : { ids: flags.id }) }
+      const outcomes = await withStoredData(settings, 'gaps cannot be reopened', async (database) => {
+        const { kafka, topic } = ledgerOf(settings)
+        await refuseUnread(database, kafka, topic)
+        const planned = await planRetry(database, filter, Date.now())
+        const requests = planned.flatMap(({ request }) => (request === null ? [] : [request]))
+        if (!isDry) await onKafka(kafka, () => sendRequests(kafka, topic, requests))
+        return planned
+      })
+      for (const outcome of outcomes) {
+        const what = outcome.request === null ? outcome.reason : isDry ? 'would be reopened' : 'reopened'
+        console.log(`${lineOf(outcome.row)}  ${what}`)
+      }
+      const found = new Set(outcomes.map(({ row }) => row.gap_id))
+      const unknown = (flags.id ?? []).filter((id) => !found.has(id))
+      for (const id of unknown) console.log(`${id}  is no gap of trades in the ledger`)
+      const asked = outcomes.filter(({ request }) => request !== null).length
+      console.log(
+        `${plural(asked, 'gap')} ${isDry ? 'would be reopened (dry run: nothing was changed)' : 'reopened'}.`,
+      )
+      if (unknown.length > 0 || asked < outcomes.length) process.exitCode = 1
+    })
+}
+
+/** The Kafka of the `up` that runs here, unless another is set. */
+function ledgerOf(settings: Settings) {
+  const connection = kafkaConnection(settings)
+  const running = settings.isSet('KAFKA_BROKERS') ? null : readRunningEndpoints(settings.DATA_DIR)
+  const brokers = running?.kafkaBrokers?.split(',') ?? connection.brokers
+  return { kafka: { ...connection, brokers }, topic: topicNames(settings).gaps }
+}
+
+/** A request bears a revision above all that are known: rows that are still to be stored may have a higher one. */
+async function refuseUnread(database: Database, kafka: KafkaConnection, topic: string): Promise<void> {
+  const ends = await onKafka(kafka, () => readEnds(kafka, 'tapeline-gaps', [topic]))
+  if (isStoredUpTo(await readOffsets(database), ends)) return
+  throw new TapelineError('DATABASE', `The database does not have all rows of ${topic} yet`, {
+    fix: 'Start the consumer, and run this again once it has caught up.',
+  })
+}
+
+/** @throws TapelineError `KAFKA` or `ACCESS`, so that a fault of Kafka is not called one of the database */
+async function onKafka<Result>(kafka: KafkaConnection, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof TapelineError) throw error
+    const where = `Kafka at ${kafka.brokers.join()}`
+    const refusal = kafkaConnectionError(error, kafka, where)
+    if (refusal !== null) throw refusal
+    throw new TapelineError('KAFKA', `${where} cannot be used: ${describeError(error)}`, {
+      fix: 'Set KAFKA_BROKERS to running brokers.',
+      cause: error,
+    })
+  }
+}
+
+/** @throws TapelineError `INPUT` naming the option that is wrong */
+function filterOf({ symbol, from, to }: FilterFlags): GapFilter {
+  const name = symbol?.trim().toUpperCase()
+  if (name !== undefined && !isSymbol(name))
+    throw new TapelineError('INPUT', `--symbol ${symbol}: not a symbol`, { fix: 'Name it as BTCUSDT.' })
+  return {
+    ...(name === undefined ? {} : { symbol: name }),
+    ...(from === undefined ? {} : { fromMs: parseUtc('--from', from, 'from') }),
+    ...(to === undefined ? {} : { toMs: parseUtc('--to', to, 'to') }),
+  }
+}
+
+function lineOf({ gap_id, event_type, from_id, to_id, status }: IdRow): string {
+  return `${printable(gap_id)}  ${event_type} ${from_id}..${to_id}  ${status}`
+}
+
+function reasonOf({ reason }: IdRow): string {
+  return reason === null ? '' : `: ${printable(reason)}`
+}

@@ -1,0 +1,70 @@
+import { type IdRow, reopened, requestRevision } from '../../foundation/market/gap-requests.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
+import { readIdGaps } from '../../foundation/store/ledger-rows.ts'
+
+/** Which rows of the ledger are meant. Without ids: all that touch the symbol and the time. */
+export interface GapFilter {
+  readonly symbol?: string
+  readonly ids?: readonly string[]
+  /** Milliseconds since the Unix epoch. */
+  readonly fromMs?: number
+  readonly toMs?: number
+}
+
+/** Rows of trades and aggTrades that name ids. Windows of time name none, so nobody can fill them. */
+export async function readGaps(connection: Queryable, filter: GapFilter): Promise<IdRow[]> {
+  const { symbol, ids } = filter
+  const rows = await readIdGaps(connection, symbol === undefined ? {} : { symbol })
+  return rows.filter((row) => (ids === undefined || ids.includes(row.gap_id)) && isWithin(row, filter))
+}
+
+/** By the times of the trades around it, or by when it was found where it has none. */
+function isWithin(
+  { from_time, to_time, detected_at }: IdRow,
+  { fromMs = Number.NEGATIVE_INFINITY, toMs = Number.POSITIVE_INFINITY }: GapFilter,
+): boolean {
+  const begin = from_time ?? to_time ?? detected_at
+  const end = to_time ?? from_time ?? detected_at
+  return end >= fromMs && begin < toMs
+}
+
+/** What becomes of a row. */
+export type RetryOutcome =
+  | { readonly row: IdRow; readonly request: IdRow }
+  | { readonly row: IdRow; readonly request: null; readonly reason: string }
+
+/**
+ * The requests to reopen rows: `unrecoverable` ones, and `filled` ones that are named by id.
+ *
+ * @param nowMs of the wall clock
+ */
+export async function planRetry(
+  connection: Queryable,
+  filter: GapFilter,
+  nowMs: number,
+): Promise<RetryOutcome[]> {
+  const wanted = await readGaps(connection, filter)
+  const outcomes: RetryOutcome[] = []
+  const revisions = new Map<string, number>()
+  for (const row of wanted) {
+    if (row.status === 'open') {
+      if (filter.ids !== undefined) outcomes.push({ row, request: null, reason: 'is open already' })
+      continue
+    }
+    if (row.status === 'filled' && filter.ids === undefined) continue
+    const stream = `${row.symbol} ${row.event_type} ${row.epoch}`
+    const revision =
+      revisions.get(stream) ??
+      requestRevision(
+        await readIdGaps(connection, {
+          symbol: row.symbol,
+          epoch: row.epoch,
+          ...(row.event_type === 'bookTicker' ? {} : { eventType: row.event_type }),
+        }),
+      )
+    revisions.set(stream, revision)
+    const range = { from: row.from_id, to: row.to_id }
+    outcomes.push({ row, request: reopened(row, range, revision, nowMs) })
+  }
+  return outcomes
+}
