@@ -137,7 +137,14 @@ function asyncApi(): string {
       },
       operations: Object.fromEntries(
         ['trades', 'bookTicker', 'gaps'].flatMap((name) => [
-          [`send-${name}`, { action: 'send', summary: 'Ingestion', channel: { $ref: `#/channels/${name}` } }],
+          [
+            `send-${name}`,
+            {
+              action: 'send',
+              summary: name === 'gaps' ? 'Ingestion, and requests to reopen a gap' : 'Ingestion',
+              channel: { $ref: `#/channels/${name}` },
+            },
+          ],
           [
             `receive-${name}`,
             {
