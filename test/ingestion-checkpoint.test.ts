@@ -289,6 +289,8 @@ test('L5 a request is taken over with the revision after it, and no id is in two
   ledger.filled(closed)
   request(200, 209, closed.gap_id, 2)
   ledger.filled(closed)
+  request(200, 209, closed.gap_id, 2)
+  ledger.filled(closed)
   request(120, 139, inner.gap_id, 9)
   // Taken before it was reopened.
   ledger.filled(inner)
@@ -301,7 +303,7 @@ test('L5 a request is taken over with the revision after it, and no id is in two
       ['wide', 100, 119, 'open', 8],
       [inner.gap_id, 120, 129, 'filled', 11],
       [`${SYMBOL}/trade/0/130`, 130, 149, 'open', 8],
-      [closed.gap_id, 200, 209, 'filled', 4],
+      [closed.gap_id, 200, 209, 'filled', 6],
     ],
   )
   for (const gap of rows.values()) assert.deepEqual(GAP.parse(gap), gap)

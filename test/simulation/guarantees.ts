@@ -48,8 +48,18 @@ function completeness(world: World, sequence: TrueSequence): string[] {
     ...named(`G1 ${name}: neither stored nor in the ledger`, subtract(missing, [...lost, ...ranges('open')])),
     ...named(`G6 ${name}: said to be filled and not stored`, subtract(ranges('filled'), present)),
     ...named(`G1 ${name}: still sought after half an hour of rest`, ranges('open')),
+    ...named(`L6 ${name}: in two rows of the ledger`, shared(gaps.map(asRange))),
     ...named(`L4 ${name}: given up though it could be had`, subtract(lost, excused(world, sequence, isOver))),
   ]
+}
+
+/** Ids that are in more than one of the ranges. */
+function shared(ranges: readonly IdRange[]): IdRange[] {
+  const sorted = ranges.toSorted((one, other) => one.from - other.from)
+  return sorted.flatMap((range, at) => {
+    const reached = Math.max(-1, ...sorted.slice(0, at).map(({ to }) => to))
+    return range.from <= reached ? [{ from: range.from, to: Math.min(range.to, reached) }] : []
+  })
 }
 
 /** Ids that may be given up: those that REST never shows, those of a sequence that is over, all where the region is refused. */

@@ -14,6 +14,9 @@ export const REASON_RESET = 'the exchange began its ids anew'
 /** An integer of PostgreSQL. */
 const MAX_REVISION = 2 ** 31 - 1
 
+/** Closed gaps whose revision is remembered. */
+const MAX_CLOSED = 10_000
+
 const REASON_QUOTES = 'the exchange keeps no past quotes'
 
 /**
@@ -25,6 +28,8 @@ export class GapLedger {
   readonly #onSettled: (gap: IdGap, lost: IdRange) => void
   readonly #wallMs: () => number
   readonly #open = new Map<string, IdGap>()
+  /** Of reopened gaps, at most {@link MAX_CLOSED}. */
+  readonly #closedRevisions = new Map<string, number>()
   /** Gaps that this process has opened, by event type and cause. */
   readonly opened = new Tally()
   /** Gaps of ids that it has closed, by event type and status. */
@@ -95,7 +100,9 @@ export class GapLedger {
    */
   takeOver(request: IdGap): void {
     const known = this.#open.get(request.gap_id)
-    const revision = Math.max(request.revision, known?.revision ?? 0) + 1
+    // The same request may come twice, from two consumers, and the second after the gap was closed.
+    const own = known?.revision ?? this.#closedRevisions.get(request.gap_id) ?? 0
+    const revision = Math.max(request.revision, own) + 1
     const { symbol, event_type, epoch, from_id: from, to_id: to } = request
     const others = this.openGaps.filter(
       (gap) => gap.symbol === symbol && gap.event_type === event_type && gap.epoch === epoch,
@@ -204,6 +211,13 @@ export class GapLedger {
     }
   }
 
+  #rememberClosed(id: string, revision: number): void {
+    this.#closedRevisions.delete(id)
+    this.#closedRevisions.set(id, revision)
+    const [oldest] = this.#closedRevisions.keys()
+    if (this.#closedRevisions.size > MAX_CLOSED && oldest !== undefined) this.#closedRevisions.delete(oldest)
+  }
+
   #put(gap: IdGap): IdGap {
     this.#open.set(gap.gap_id, gap)
     this.#publish(gap)
@@ -216,6 +230,7 @@ export class GapLedger {
     const known = this.#open.get(gap.gap_id)
     this.#open.delete(gap.gap_id)
     this.closed.add(gap.event_type, status)
+    if (known !== undefined && known.revision > 1) this.#rememberClosed(gap.gap_id, known.revision + 1)
     const revision = known === undefined ? gap.revision : known.revision + 1
     this.#publish({
       ...gap,
