@@ -30,6 +30,7 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['rough', 15],
   ['rough', 19],
   ['rough', 20],
+  ['rough', 77],
   ['rough', 311],
   ['day', 3],
   ['day', 319],

@@ -89,6 +89,9 @@ export class AcknowledgedState {
     state.changed = true
     const pending = state.pendingGaps.get(gap.gap_id)
     if (pending !== undefined && pending.revision <= gap.revision) state.pendingGaps.delete(gap.gap_id)
+    // Its ids are in other rows.
+    const emptied = gap.from_id === null ? state.openGaps.get(gap.gap_id) : undefined
+    if (emptied !== undefined && emptied.revision < gap.revision) state.openGaps.delete(gap.gap_id)
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
       const sequence = state[one.event_type]

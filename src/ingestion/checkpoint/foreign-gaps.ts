@@ -30,9 +30,10 @@ export class ForeignGaps<Event extends StreamEvent> {
   ofOlderInstance(gap: Gap): void {
     this.#acknowledged.gap(gap)
     for (const one of asIdGap(gap)) {
-      // A newer epoch than ours shows itself soon, with a row of our own.
-      if (one.status !== 'open' || this.#ledger.isOpen(one) || this.#isAhead(one)) continue
-      this.#ledger.restore([one])
+      // A newer epoch than this one's shows itself soon, with a new row.
+      if (this.#ledger.isOpen(one) || this.#isAhead(one)) continue
+      this.#ledger.adopt(one)
+      if (one.status !== 'open' || !this.#ledger.isOpen(one)) continue
       this.#continuity.lack(one)
       this.#continuity.abandonIfOver(one)
       this.#onGap()

@@ -14,7 +14,7 @@ export const REASON_RESET = 'the exchange began its ids anew'
 /** An integer of PostgreSQL. */
 const MAX_REVISION = 2 ** 31 - 1
 
-/** Closed gaps whose revision is remembered. */
+/** An older instance may still enter ids that were closed here, and a request may come twice. */
 const MAX_CLOSED = 10_000
 
 const REASON_QUOTES = 'the exchange keeps no past quotes'
@@ -28,8 +28,8 @@ export class GapLedger {
   readonly #onSettled: (gap: IdGap, lost: IdRange) => void
   readonly #wallMs: () => number
   readonly #open = new Map<string, IdGap>()
-  /** Of reopened gaps, at most {@link MAX_CLOSED}. */
-  readonly #closedRevisions = new Map<string, number>()
+  /** Gaps that this process has closed last, at most {@link MAX_CLOSED}. */
+  readonly #closed = new Map<string, IdGap>()
   /** Gaps that this process has opened, by event type and cause. */
   readonly opened = new Tally()
   /** Gaps of ids that it has closed, by event type and status. */
@@ -95,30 +95,56 @@ export class GapLedger {
   }
 
   /**
+   * Takes over a row of an older instance, open or closed. Ids that a gap of this process has, or had, stay there, so no id
+   * is in two rows.
+   */
+  adopt(row: IdGap): void {
+    if (this.#open.has(row.gap_id)) return
+    const others = [...this.#open.values(), ...this.#closed.values()].filter(
+      (gap) => gap.gap_id !== row.gap_id && isSameSequence(gap, row),
+    )
+    const [first, ...rest] = subtract([rangeOf(row)], others.map(rangeOf))
+    if (first?.from === row.from_id && first.to === row.to_id) {
+      if (row.status === 'open') this.#open.set(row.gap_id, row)
+      return
+    }
+    this.#split(row, row.revision + 1, first, rest, others)
+  }
+
+  /**
    * Takes over a request to reopen a gap, with a row of the revision after it: of a row and a request that bear the same
    * revision, neither stands. Ids that another open gap has stay there, so no id is in two rows.
    */
   takeOver(request: IdGap): void {
     const known = this.#open.get(request.gap_id)
     // The same request may come twice, from two consumers, and the second after the gap was closed.
-    const own = known?.revision ?? this.#closedRevisions.get(request.gap_id) ?? 0
+    const own = known?.revision ?? this.#closed.get(request.gap_id)?.revision ?? 0
     const revision = Math.max(request.revision, own) + 1
-    const { symbol, event_type, epoch, from_id: from, to_id: to } = request
-    const others = this.openGaps.filter(
-      (gap) => gap.symbol === symbol && gap.event_type === event_type && gap.epoch === epoch,
-    )
-    const [first, ...rest] = subtract(
-      [{ from, to }],
-      others.map(({ from_id, to_id }) => ({ from: from_id, to: to_id })),
-    )
+    const others = this.openGaps.filter((gap) => isSameSequence(gap, request))
+    const [first, ...rest] = subtract([rangeOf(request)], others.map(rangeOf))
+    if (known === undefined) {
+      this.opened.add(request.event_type, request.cause)
+      this.#split(request, revision, first, rest, others)
+      return
+    }
+    const gap = this.#put({ ...known, revision, updated_at: this.#wallMs() })
+    for (const range of first === undefined ? [] : [first, ...rest])
+      this.#put({ ...this.#remainder(gap, range), cause: request.cause })
+  }
+
+  /** Narrows a row to what no other row has; without any it has no ids left. */
+  #split(
+    row: IdGap,
+    revision: number,
+    first: IdRange | undefined,
+    rest: readonly IdRange[],
+    others: readonly IdGap[],
+  ): void {
     const nowMs = this.#wallMs()
-    const gap = { ...request, revision, updated_at: nowMs }
-    if (known !== undefined) this.#put({ ...known, revision, updated_at: nowMs })
-    else if (first !== undefined) this.#put({ ...gap, from_id: first.from, to_id: first.to })
-    else this.#publish(emptied(gap, others[0]?.gap_id ?? '', nowMs))
-    const added = known === undefined || first === undefined ? rest : [first, ...rest]
-    for (const range of added) this.#put(this.#remainder(gap, range))
-    if (known === undefined) this.opened.add(event_type, request.cause)
+    const gap = { ...row, revision, updated_at: nowMs }
+    if (first === undefined) this.#publish(emptied(gap, others, nowMs))
+    else this.#put({ ...gap, from_id: first.from, to_id: first.to })
+    for (const range of rest) this.#put(this.#remainder(gap, range))
   }
 
   /**
@@ -211,15 +237,15 @@ export class GapLedger {
     }
   }
 
-  #rememberClosed(id: string, revision: number): void {
-    this.#closedRevisions.delete(id)
-    this.#closedRevisions.set(id, revision)
-    const [oldest] = this.#closedRevisions.keys()
-    if (this.#closedRevisions.size > MAX_CLOSED && oldest !== undefined) this.#closedRevisions.delete(oldest)
+  #rememberClosed(gap: IdGap): void {
+    this.#closed.delete(gap.gap_id)
+    this.#closed.set(gap.gap_id, gap)
+    const [oldest] = this.#closed.keys()
+    if (this.#closed.size > MAX_CLOSED && oldest !== undefined) this.#closed.delete(oldest)
   }
 
   #put(gap: IdGap): IdGap {
-    this.#open.set(gap.gap_id, gap)
+    if (gap.status === 'open') this.#open.set(gap.gap_id, gap)
     this.#publish(gap)
     return gap
   }
@@ -230,9 +256,8 @@ export class GapLedger {
     const known = this.#open.get(gap.gap_id)
     this.#open.delete(gap.gap_id)
     this.closed.add(gap.event_type, status)
-    if (known !== undefined && known.revision > 1) this.#rememberClosed(gap.gap_id, known.revision + 1)
     const revision = known === undefined ? gap.revision : known.revision + 1
-    this.#publish({
+    const closed = {
       ...gap,
       revision,
       from_id: from,
@@ -241,12 +266,23 @@ export class GapLedger {
       reason,
       updated_at: nowMs,
       closed_at: nowMs,
-    })
+    }
+    this.#rememberClosed(closed)
+    this.#publish(closed)
   }
 }
 
+function isSameSequence(one: IdGap, other: IdGap): boolean {
+  return one.symbol === other.symbol && one.event_type === other.event_type && one.epoch === other.epoch
+}
+
+function rangeOf({ from_id, to_id }: IdGap): IdRange {
+  return { from: from_id, to: to_id }
+}
+
 /** A row whose ids are all in another: it has none left. */
-function emptied(gap: IdGap, other: string, nowMs: number): Gap {
+function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Gap {
+  const other = others.find(({ from_id, to_id }) => from_id <= gap.from_id && gap.from_id <= to_id)
   return {
     ...gap,
     from_id: null,
@@ -254,7 +290,7 @@ function emptied(gap: IdGap, other: string, nowMs: number): Gap {
     from_time: gap.detected_at,
     to_time: gap.detected_at,
     status: 'filled',
-    reason: `its ids are in ${other}`,
+    reason: `its ids are in ${other?.gap_id ?? 'other rows'}`.slice(0, 200),
     closed_at: nowMs,
   }
 }
