@@ -95,8 +95,7 @@ export class AcknowledgedState {
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
       const sequence = state[one.event_type]
-      // A later row concerns ids that were reopened, which the request has made holes.
-      if (one.status !== 'filled' && one.revision === 1) sequence.lack(one.epoch, range)
+      if (one.status !== 'filled') sequence.lack(one.epoch, range)
       // Ids that Kafka has, or will never have, are not to be looked for again.
       if (one.status !== 'open' && sequence.epoch === one.epoch) sequence.fill(range)
       const known = state.openGaps.get(one.gap_id)

@@ -40,7 +40,7 @@ export class InstanceWatch {
   readonly #positions: Map<string, number>
   /** Partitions in which our own start records have been read. */
   readonly #ownStartSeen = new Set<number>()
-  /** Instances that started before us: a producer's second attempt may repeat their start records behind ours. */
+  /** Instances that started before us: a producer's second attempt may repeat their start records after ours. */
   readonly #older: Set<string>
 
   constructor(kafka: Pick<KafkaPort, 'fetcher'>, options: InstanceWatchOptions) {

@@ -72,9 +72,11 @@ export class GapLedger {
   ): IdGap {
     const nowMs = this.#wallMs()
     const { symbol, eventType, epoch } = sequence
+    const id = gapId(symbol, eventType, epoch, range.from)
     const gap: IdGap = {
-      gap_id: gapId(symbol, eventType, epoch, range.from),
-      revision: 1,
+      gap_id: id,
+      // Ids that were filled may be missing once more.
+      revision: (this.#closed.get(id)?.revision ?? 0) + 1,
       symbol,
       event_type: eventType,
       epoch,
@@ -209,9 +211,9 @@ export class GapLedger {
 
   /**
    * Ids of the gap that cannot be had. What lies before them is filled, under the gap's own id; they and what lies
-   * behind get ids of their own, except that a gap keeps its id where nothing was filled.
+   * after them get new ids, except that a gap keeps its id where nothing was filled.
    *
-   * @returns the gap of what lies behind, still open; null when nothing does
+   * @returns the gap of what lies after them, still open; null when nothing does
    */
   unrecoverable({ gap_id, ...given }: IdGap, lost: IdRange, reason: string): IdGap | null {
     const gap = this.#open.get(gap_id) ?? { gap_id, ...given }

@@ -134,6 +134,11 @@ export class Sequence<Event extends Observed> {
   lack(epoch: number, { from, to }: IdRange): void {
     if (epoch < this.#epoch) return
     if (epoch > this.#epoch) this.#begin(epoch)
+    // Nothing is known of these ids but a request to reopen them.
+    if (this.#last === null && this.#first !== null) {
+      this.reopen(epoch, { from, to })
+      return
+    }
     if (this.#last === null) {
       // What comes before the range is not known to be missing.
       this.#first = from
