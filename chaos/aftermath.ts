@@ -5,6 +5,7 @@ import type { Observer } from './observer.ts'
 import { checkQuotes, type QuoteCheck } from './quotes.ts'
 import type { Saboteur } from './saboteur.ts'
 import { runTapeline, type Stage } from './stage.ts'
+import { apartFrom, checkStamps, type StampCheck } from './stamps.ts'
 import { checkTopics, type TopicCheck } from './topics.ts'
 import { checkTrades, type TruthCheck } from './truth.ts'
 import type { Violations } from './violations.ts'
@@ -14,6 +15,7 @@ export interface Aftermath {
   readonly rows: Readonly<Record<string, number>>
   readonly trades: TruthCheck
   readonly quotes: QuoteCheck
+  readonly stamps: StampCheck
   readonly ledger: LedgerCheck
   readonly topics: TopicCheck
   /** What `tapeline verify` said. */
@@ -45,12 +47,16 @@ export async function examine(
     const trades = await checkTrades(database, stage.exchange, saboteur.denied)
     say('holding the ledger against the outages of bookTicker')
     const { symbols } = stage.exchange.history
-    const quotes = await checkQuotes(database, symbols, outages.list(), saboteur.disturbances)
+    const { disturbances, wrongClocks } = saboteur
+    const expected = apartFrom(outages.list(), wrongClocks)
+    const quotes = await checkQuotes(database, symbols, expected, disturbances, wrongClocks)
+    say('holding receipt stamps against the time of the exchange')
+    const stamps = await checkStamps(database, symbols, wrongClocks)
     const ledger = await checkLedger(database)
     say('reading the topics')
     const topics = await checkTopics(stage.brokers, stage.topics, database)
-    for (const check of [trades, quotes, ledger, topics]) violations.add(...check.violations)
-    return { rows: await countRows(database), trades, quotes, ledger, topics, verify }
+    for (const check of [trades, quotes, stamps, ledger, topics]) violations.add(...check.violations)
+    return { rows: await countRows(database), trades, quotes, stamps, ledger, topics, verify }
   } finally {
     await database.close()
   }

@@ -1,6 +1,5 @@
 import { join } from 'node:path'
 import { startEmbeddedDatabase } from '../src/sandbox/embedded-timescaledb/embedded-database.ts'
-import { startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
 import type { RunningProcess } from '../src/sandbox/processes/child-process.ts'
 import { spawnNode } from '../src/sandbox/processes/node-child.ts'
 import { identify } from '../src/sandbox/processes/process-identity.ts'
@@ -11,6 +10,8 @@ import type { PartProcess } from './part.ts'
 
 /** A fast shutdown writes a checkpoint. */
 const STOP_LIMIT_MS = 20_000
+/** A broker hands its partitions over first. The last one of a cluster waits for a controller that is gone. */
+const BROKER_STOP_LIMIT_MS = 30_000
 
 /** A service as `bin/tapeline COMMAND` runs it, in a process of its own. */
 export async function launchService(
@@ -22,11 +23,18 @@ export async function launchService(
   return ofGroup(running)
 }
 
-export async function launchBroker(
-  options: { distributionDir: string; dataDir: string; port: number },
-  signal: AbortSignal,
-): Promise<PartProcess> {
-  return ofGroup(await startKafkaBroker({ ...options, signal }))
+/** @param start starts it, on the data and the port that it keeps */
+export async function launchBroker(start: () => Promise<RunningProcess>): Promise<PartProcess> {
+  const running = await start()
+  return {
+    ...ofGroup(running),
+    async stop() {
+      const broker = identify(running.pid)
+      if (broker === null || !signalIfRunning(broker, 'SIGTERM')) return running.exited
+      if (!(await haveEnded([broker], BROKER_STOP_LIMIT_MS))) running.kill()
+      return running.exited
+    },
+  }
 }
 
 /** The embedded database, on a port that it keeps. */

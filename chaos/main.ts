@@ -8,6 +8,7 @@ import { boundedRun } from '../test/support/bounded-run.ts'
 import { type ChaosOptions, commandOf, parseOptions } from './options.ts'
 import { renderResult } from './report.ts'
 import { runChaos } from './run.ts'
+import { exactEndMs } from './schedule.ts'
 
 /** For the start, the stop and the checks, beside the time of faults and the wait for quiet. */
 const REST_OF_RUN_MS = 15 * 60_000
@@ -16,7 +17,7 @@ function main(given: ChaosOptions): Promise<number> {
   const options = { ...given, logsDir: given.logsDir === null ? null : resolve(given.logsDir) }
   const jsonFile = options.jsonFile === null ? null : resolve(options.jsonFile)
   return boundedRun(
-    options.forMs + options.quietMs + REST_OF_RUN_MS,
+    Math.max(options.forMs, exactEndMs(options)) + options.quietMs + REST_OF_RUN_MS,
     async (place) => {
       place.say(`seed ${options.seed}; again: ${commandOf(options)}`)
       const result = await runChaos(options, place)

@@ -1,10 +1,12 @@
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetry/status.ts'
 import { DEFAULT_SYMBOLS } from '../src/sandbox/simulator/market/instruments.ts'
+import { Acknowledgements } from './acknowledgements.ts'
 import { residentBytes } from './memory.ts'
 import { PART_NAMES, type PartName } from './options.ts'
 import { OutageBook } from './outages.ts'
-import { Recoveries } from './recoveries.ts'
+import { Recoveries, type ServiceName } from './recoveries.ts'
+import type { Sample } from './slopes.ts'
 import type { Stage } from './stage.ts'
 import type { Violations } from './violations.ts'
 import { consumerImbalance, ingestionImbalance, type Observation, watchService } from './watch.ts'
@@ -21,6 +23,9 @@ export class Observer {
   readonly recoveries = new Recoveries()
   /** Resident memory at its highest, in bytes. */
   readonly peakBytes: Record<PartName, number> = { ingestion: 0, consumer: 0, broker: 0, database: 0 }
+  /** Resident memory of the services, once a second. */
+  readonly resident: Record<ServiceName, Sample[]> = { ingestion: [], consumer: [] }
+  readonly acknowledgements = new Acknowledgements()
   ingestion: Observation<IngestionStatus> | null = null
   consumer: Observation<ConsumerStatus> | null = null
   readonly #stage: Stage
@@ -81,6 +86,7 @@ export class Observer {
   #onIngestion(seen: Observation<IngestionStatus>): void {
     this.ingestion = seen
     this.recoveries.ingestion(seen)
+    this.acknowledgements.observe(seen)
     if (seen.status === null) return
     const { received } = seen.status.counters
     if (received < this.#received) this.#receivedBefore += this.#received
@@ -104,9 +110,16 @@ export class Observer {
 
   #lookAtProcesses(): void {
     for (const name of PART_NAMES) {
-      const part = this.#stage.parts[name]
-      part.check(this.#stopping.signal)
-      if (part.pid !== null) this.peakBytes[name] = Math.max(this.peakBytes[name], residentBytes(part.pid))
+      let bytes = 0
+      for (const part of this.#stage.parts[name]) {
+        part.check(this.#stopping.signal)
+        if (part.pid === null) continue
+        const own = residentBytes(part.pid)
+        bytes += own
+        if (name === 'ingestion' || name === 'consumer')
+          this.resident[name].push({ pid: part.pid, atMs: Date.now(), bytes: own })
+      }
+      this.peakBytes[name] = Math.max(this.peakBytes[name], bytes)
     }
   }
 

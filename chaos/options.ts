@@ -23,6 +23,21 @@ export interface ChaosOptions {
   readonly everyMs: number | null
   /** Mean time between faults of the exchange; null: none. */
   readonly exchangeEveryMs: number | null
+  readonly brokers: 1 | 3
+  /** Mean time between faults of the cluster: rolling restarts, elections, reassignments; null: none. */
+  readonly clusterEveryMs: number | null
+  /** Rolling restarts one after the other, and an election and a reassignment in each such time; null: not so. */
+  readonly cadenceMs: number | null
+  /** How long all brokers are stopped, once; null: never. */
+  readonly outageMs: number | null
+  /** Mean time between faults of the clock of a service; null: none. */
+  readonly clockEveryMs: number | null
+  /** How far a clock is set ahead; negative: back. */
+  readonly clockSteps: readonly number[]
+  /** Exact freezes of ingestion and of the consumer. */
+  readonly freezes: readonly number[]
+  /** Whether the heap of both services is measured, after a garbage collection. */
+  readonly heap: boolean
   readonly also: readonly RareFault[]
   /** Names of the faults of the exchange that are drawn; null: all. */
   readonly only: readonly string[] | null
@@ -36,6 +51,9 @@ export interface ChaosOptions {
 }
 
 const EVERY = '8s'
+const EXCHANGE_EVERY = '4s'
+const CLUSTER_EVERY = '45s'
+const CLOCK_STEPS = '+8h,+2h,-50m,+2s,-2s'
 
 const EXAMPLES = `
 Examples:
@@ -43,6 +61,10 @@ Examples:
   $ npm run chaos -- --for 5m --rate 2000 --parts ingestion,broker --kills ingestion=3,broker=1
   $ npm run chaos -- --for 10m --json chaos.json --logs chaos-logs
   $ npm run chaos -- --for 2m --no-exchange-faults --parts consumer,database
+  $ npm run chaos -- --for 10m --brokers 3 --clock-every 30s
+  $ npm run chaos -- --for 20m --brokers 3 --cadence 1m
+  $ npm run chaos -- --brokers 3 --outage 20m --heap --quiet 20m
+  $ npm run chaos -- --freezes 3s,90s,10m
   $ npm run chaos -- --for 2m --every 1m --only 'cut reset,drop,restError 429'
 
 docs/chaos.md says what is done, what is checked, and how to read the report.`
@@ -86,8 +108,55 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
         .argParser(parseDuration)
         .default(null, `${EVERY}; with --kills none are drawn beside them unless this is given`),
     )
-    .addOption(duration('--exchange-every <duration>', 'mean time between faults of the exchange', '4s'))
+    .addOption(
+      optionalDuration(
+        '--exchange-every <duration>',
+        'mean time between faults of the exchange',
+        EXCHANGE_EVERY,
+      ),
+    )
     .option('--no-exchange-faults', 'let the exchange behave')
+    .addOption(
+      new Option('--brokers <number>', 'of Kafka; with 3, topics have three replicas')
+        .argParser((text) => oneOrThree(text))
+        .default(1),
+    )
+    .addOption(
+      optionalDuration(
+        '--cluster-every <duration>',
+        'mean time between rolling restarts, elections and reassignments',
+        `${CLUSTER_EVERY} with 3 brokers`,
+      ),
+    )
+    .option('--no-cluster-faults', 'break brokers one at a time only')
+    .addOption(
+      optionalDuration(
+        '--cadence <duration>',
+        'rolling restarts one after the other, an election and a reassignment in each such time',
+        'not so; with it nothing else is drawn unless asked for',
+      ),
+    )
+    .addOption(
+      optionalDuration(
+        '--outage <duration>',
+        'stop all brokers once, for so long',
+        'never; with it nothing else is drawn unless asked for',
+      ),
+    )
+    .addOption(
+      optionalDuration('--clock-every <duration>', 'mean time between wrong clocks of a service', 'none'),
+    )
+    .addOption(
+      new Option('--clock-steps <list>', 'how wrong a clock is set')
+        .argParser((text) => text.split(',').map(parseStep))
+        .default(CLOCK_STEPS.split(',').map(parseStep), CLOCK_STEPS),
+    )
+    .addOption(
+      new Option('--freezes <list>', 'exact freezes of ingestion and of the consumer, like 3s,90s')
+        .argParser((text) => text.split(',').map(parseDuration))
+        .default([], 'none; with it nothing else is drawn unless asked for'),
+    )
+    .option('--heap', 'measure the heap of both services, after a garbage collection', false)
     .addOption(
       new Option('--also <list>', `rarer faults: ${RARE_FAULTS.join(', ')}`)
         .argParser(list(RARE_FAULTS))
@@ -116,15 +185,31 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
     .parse([...args], { from: 'user' })
   const given = command.opts()
+  const { kills, brokers, cadence, outage, freezes } = given
+  if (brokers === 1 && (cadence !== null || given['clusterEvery'] !== null))
+    command.error("error: rolling restarts, elections and reassignments need '--brokers 3'")
+  const isExact = cadence !== null || outage !== null || freezes.length > 0
+  /** The mean time between what is drawn: only where asked for when faults have exact times. */
+  const unlessExact = (everyMs: number | null, fallback: string) =>
+    everyMs ?? (isExact ? null : parseDuration(fallback))
   return {
     forMs: given['for'],
     rate: given['rate'],
     symbols: given['symbols'],
     seed: given['seed'],
     parts: given['parts'],
-    kills: given['kills'],
-    everyMs: given['every'] ?? (given['kills'] === null ? parseDuration(EVERY) : null),
-    exchangeEveryMs: given['exchangeFaults'] ? given['exchangeEvery'] : null,
+    kills,
+    everyMs: kills === null ? unlessExact(given['every'], EVERY) : given['every'],
+    exchangeEveryMs: given['exchangeFaults'] ? unlessExact(given['exchangeEvery'], EXCHANGE_EVERY) : null,
+    brokers,
+    clusterEveryMs:
+      brokers === 3 && given['clusterFaults'] ? unlessExact(given['clusterEvery'], CLUSTER_EVERY) : null,
+    cadenceMs: cadence,
+    outageMs: outage,
+    clockEveryMs: given['clockEvery'],
+    clockSteps: given['clockSteps'],
+    freezes,
+    heap: given['heap'],
     also: given['also'],
     only: given['only'],
     quietMs: given['quiet'],
@@ -137,7 +222,8 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
 
 /** The command that does the same again. */
 export function commandOf(options: ChaosOptions): string {
-  const { kills, also, settings, symbols } = options
+  const { kills, also, settings, symbols, brokers, freezes } = options
+  const flag = (name: string, ms: number | null) => (ms === null ? '' : `--${name} ${ms}ms`)
   const words = [
     `--seed ${options.seed} --for ${options.forMs}ms --rate ${options.rate} --parts ${options.parts.join()}`,
     symbols === 3 ? '' : `--symbols ${symbols}`,
@@ -146,10 +232,20 @@ export function commandOf(options: ChaosOptions): string {
       : `--kills ${Object.entries(kills)
           .map(([part, count]) => `${part}=${count}`)
           .join()}`,
-    options.everyMs === null ? '' : `--every ${options.everyMs}ms`,
+    brokers === 1 ? '' : `--brokers ${brokers}`,
+    flag('every', options.everyMs),
     options.exchangeEveryMs === null
       ? '--no-exchange-faults'
       : `--exchange-every ${options.exchangeEveryMs}ms`,
+    brokers === 3 && options.clusterEveryMs === null
+      ? '--no-cluster-faults'
+      : flag('cluster-every', options.clusterEveryMs),
+    flag('cadence', options.cadenceMs),
+    flag('outage', options.outageMs),
+    flag('clock-every', options.clockEveryMs),
+    options.clockEveryMs === null ? '' : `--clock-steps=${options.clockSteps.map(stepText).join()}`,
+    freezes.length === 0 ? '' : `--freezes ${freezes.map((ms) => `${ms}ms`).join()}`,
+    options.heap ? '--heap' : '',
     also.length === 0 ? '' : `--also ${also.join()}`,
     options.only === null ? '' : `--only '${options.only.join()}'`,
     options.database === 'any' ? '' : `--database ${options.database}`,
@@ -160,6 +256,27 @@ export function commandOf(options: ChaosOptions): string {
 
 function duration(flags: string, description: string, fallback: string): Option {
   return new Option(flags, description).argParser(parseDuration).default(parseDuration(fallback), fallback)
+}
+
+function optionalDuration(flags: string, description: string, fallback: string): Option {
+  return new Option(flags, description).argParser(parseDuration).default(null, fallback)
+}
+
+function oneOrThree(text: string): 1 | 3 {
+  if (text === '1') return 1
+  if (text === '3') return 3
+  throw new InvalidArgumentError('Expected 1 or 3.')
+}
+
+/** `+8h`, `-50m`: a duration with its direction. */
+function parseStep(text: string): number {
+  const [, sign, rest] = /^([+-])(.+)$/.exec(text.trim()) ?? []
+  if (rest === undefined) throw new InvalidArgumentError('Expected steps like +8h,-50m.')
+  return (sign === '-' ? -1 : 1) * parseDuration(rest)
+}
+
+function stepText(ms: number): string {
+  return `${ms < 0 ? '-' : '+'}${Math.abs(ms)}ms`
 }
 
 function parseKills(text: string): Partial<Record<PartName, number>> {

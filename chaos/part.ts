@@ -1,8 +1,8 @@
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import type { Exit } from '../src/sandbox/processes/child-process.ts'
 import { identify, isRunning, type ProcessIdentity } from '../src/sandbox/processes/process-identity.ts'
+import type { ProcessFault } from './faults.ts'
 import type { PartName } from './options.ts'
-import type { ProcessFault } from './schedule.ts'
 
 /** A part that runs: one process, or for a native database all of its processes. */
 export interface PartProcess {
@@ -32,6 +32,9 @@ export interface Struck {
   readonly toMs: number
 }
 
+/** A fault of a part, apart from its time. */
+export type PartFault = Pick<ProcessFault, 'kind' | 'holdMs'>
+
 /** Starts in a row that may fail before the part is given up. */
 const MOST_LOST_STARTS = 3
 const MOST_ATTEMPTS = 3
@@ -43,6 +46,8 @@ const RETRY_MS = 1000
  */
 export class SupervisedPart {
   readonly name: PartName
+  /** As it is shown: `broker 2` where there are several. */
+  readonly label: string
   readonly #launch: () => Promise<PartProcess>
   readonly #events: PartEvents
   #process: PartProcess | null = null
@@ -54,8 +59,9 @@ export class SupervisedPart {
   /** How often it was started after the first time. */
   restarts = -1
 
-  constructor(name: PartName, launch: () => Promise<PartProcess>, events: PartEvents) {
+  constructor(name: PartName, launch: () => Promise<PartProcess>, events: PartEvents, label: string = name) {
     this.name = name
+    this.label = label
     this.#launch = launch
     this.#events = events
   }
@@ -86,13 +92,22 @@ export class SupervisedPart {
     this.restarts++
   }
 
-  /** Carries out a fault once those before it are over. Resolves when the part runs again. */
-  strike(fault: ProcessFault, signal: AbortSignal, onBegin: (atMs: number) => void): Promise<Struck> {
+  /**
+   * Carries out a fault once those before it are over. Resolves when the part runs again.
+   *
+   * @param beforeBack called while it is down or stands still, just before it runs again
+   */
+  strike(
+    fault: PartFault,
+    signal: AbortSignal,
+    onBegin: (atMs: number) => void,
+    beforeBack: () => void = () => {},
+  ): Promise<Struck> {
     const striking = this.#busy.then(async () => {
       signal.throwIfAborted()
       const fromMs = Date.now()
       onBegin(fromMs)
-      const backMs = await this.#carryOut(fault, signal)
+      const backMs = await this.#carryOut(fault, signal, beforeBack)
       return { fromMs, backMs, toMs: Date.now() }
     })
     this.#busy = striking.catch(() => undefined) // Whoever struck is told.
@@ -105,12 +120,12 @@ export class SupervisedPart {
     this.#state = 'down'
     const pid = this.#process?.pid
     this.#process = null
-    this.#events.onViolation(`${this.name} (process ${pid}) ended by itself, without having been told to.`)
+    this.#events.onViolation(`${this.label} (process ${pid}) ended by itself, without having been told to.`)
     if (++this.#lostStarts > MOST_LOST_STARTS) return
     this.#busy = this.#busy
       .then(() => (signal.aborted || this.#state !== 'down' ? undefined : this.start(signal)))
       .catch((error: unknown) =>
-        this.#events.onViolation(`${this.name} could not be started again: ${error}`),
+        this.#events.onViolation(`${this.label} could not be started again: ${error}`),
       )
   }
 
@@ -135,23 +150,23 @@ export class SupervisedPart {
   }
 
   /** @returns when it came back */
-  async #carryOut({ kind, holdMs }: ProcessFault, signal: AbortSignal): Promise<number> {
-    if (kind === 'pause') return await this.#pause(holdMs, signal)
-    if (kind === 'kill') {
-      await this.#kill()
-      await sleep(holdMs, signal)
-    } else await this.#stopProcess()
-    signal.throwIfAborted()
+  async #carryOut({ kind, holdMs }: PartFault, signal: AbortSignal, beforeBack: () => void): Promise<number> {
+    if (kind === 'pause') return await this.#pause(holdMs, signal, beforeBack)
+    if (kind === 'kill') await this.#kill()
+    else await this.#stopProcess()
+    await sleep(holdMs, signal)
+    beforeBack()
     const backMs = Date.now()
     await this.start(signal)
     return backMs
   }
 
-  async #pause(holdMs: number, signal: AbortSignal): Promise<number> {
+  async #pause(holdMs: number, signal: AbortSignal, beforeBack: () => void): Promise<number> {
     this.#state = 'paused'
     this.#process?.signal('SIGSTOP')
     try {
       await sleep(holdMs, signal)
+      beforeBack()
       return Date.now()
     } finally {
       this.#process?.signal('SIGCONT')

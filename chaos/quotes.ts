@@ -1,5 +1,6 @@
 import type { Database } from '../src/foundation/store/database.ts'
 import { DEFAULT_SYMBOLS } from '../src/sandbox/simulator/market/instruments.ts'
+import type { WrongClock } from './clock-faults.ts'
 import { type Outage, uncovered, type Window } from './outages.ts'
 
 /** A time in which quotes are known to have been lost or late without an outage, and of which symbol; null: of all. */
@@ -35,11 +36,12 @@ export async function checkQuotes(
   symbols: readonly string[],
   outages: readonly Outage[],
   disturbances: readonly Disturbance[],
+  wrongClocks: readonly WrongClock[] = [],
 ): Promise<QuoteCheck> {
   const violations: string[] = []
   const totals = { rows: 0, outages: 0, windows: 0, doubled: 0 }
   for (const symbol of symbols) {
-    const figures = await figuresOf(database, symbol)
+    const figures = await figuresOf(database, symbol, wrongClocks)
     if (figures === null) {
       violations.push(`${symbol} bookTicker: nothing is stored.`)
       continue
@@ -61,7 +63,7 @@ export async function checkQuotes(
       ...disturbances.filter((each) => each.symbol === null || each.symbol === symbol),
     ]
     // Others may have nothing to say for as long.
-    const stretches = DEFAULT_SYMBOLS.includes(symbol) ? await silencesOf(database, symbol) : []
+    const stretches = DEFAULT_SYMBOLS.includes(symbol) ? await silencesOf(database, symbol, wrongClocks) : []
     const silences = stretches.flatMap((silence) =>
       uncovered(silence, known).filter((left) => left.toMs - left.fromMs >= LONGEST_SILENCE_MS),
     )
@@ -106,13 +108,26 @@ async function notInLedger(
   return null
 }
 
-async function figuresOf(database: Database, symbol: string) {
+/** Quotes that were stamped with a clock that was right; `wrongTimes` are its parameters. */
+const RIGHT_CLOCK = `NOT EXISTS (SELECT FROM unnest($2::float8[], $3::float8[]) AS wrong (from_ms, to_ms)
+  WHERE ingestion_timestamp BETWEEN to_timestamp(from_ms / 1000) AND to_timestamp(to_ms / 1000))`
+
+/** As the wrong clock counts. A small step stays among the right ones: their order is all that it changes. */
+function wrongTimes(clocks: readonly WrongClock[]): [number[], number[]] {
+  const far = clocks.filter(({ stepMs }) => Math.abs(stepMs) > LONGEST_SILENCE_MS)
+  return [
+    far.map(({ fromMs, stepMs }) => fromMs + stepMs - LATE_MS),
+    far.map(({ toMs, stepMs }) => toMs + stepMs + LATE_MS),
+  ]
+}
+
+async function figuresOf(database: Database, symbol: string, clocks: readonly WrongClock[]) {
   const { rows } = await database.query<{ rows: number; doubled: number; firstMs: number; lastMs: number }>(
     `SELECT count(*)::float8 AS rows, (count(*) - count(DISTINCT update_id))::float8 AS doubled,
-       (extract(epoch FROM min(ingestion_timestamp)) * 1000)::float8 AS "firstMs",
-       (extract(epoch FROM max(ingestion_timestamp)) * 1000)::float8 AS "lastMs"
+       (extract(epoch FROM min(ingestion_timestamp) FILTER (WHERE ${RIGHT_CLOCK})) * 1000)::float8 AS "firstMs",
+       (extract(epoch FROM max(ingestion_timestamp) FILTER (WHERE ${RIGHT_CLOCK})) * 1000)::float8 AS "lastMs"
      FROM book_ticker WHERE symbol = $1`,
-    [symbol],
+    [symbol, ...wrongTimes(clocks)],
   )
   const [figures] = rows
   return figures === undefined || figures.rows === 0 ? null : figures
@@ -128,13 +143,17 @@ async function windowsOf(database: Database, symbol: string): Promise<Window[]> 
 }
 
 /** Stretches of more than the longest silence between two stored quotes. */
-async function silencesOf(database: Database, symbol: string): Promise<Window[]> {
+async function silencesOf(
+  database: Database,
+  symbol: string,
+  clocks: readonly WrongClock[],
+): Promise<Window[]> {
   const { rows } = await database.query<Window>(
     `SELECT (extract(epoch FROM before) * 1000)::float8 AS "fromMs", (extract(epoch FROM at) * 1000)::float8 AS "toMs"
      FROM (SELECT ingestion_timestamp AS at, lag(ingestion_timestamp) OVER (ORDER BY ingestion_timestamp) AS before
-       FROM book_ticker WHERE symbol = $1) AS quotes
-     WHERE at - before > make_interval(secs => $2)`,
-    [symbol, LONGEST_SILENCE_MS / 1000],
+       FROM book_ticker WHERE symbol = $1 AND ${RIGHT_CLOCK}) AS quotes
+     WHERE at - before > make_interval(secs => $4)`,
+    [symbol, ...wrongTimes(clocks), LONGEST_SILENCE_MS / 1000],
   )
   return rows
 }

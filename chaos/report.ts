@@ -1,9 +1,11 @@
+import type { SilenceFigures } from './acknowledgements.ts'
 import type { Figures } from './figures.ts'
 import type { ChaosResult } from './result.ts'
+import type { Slope } from './slopes.ts'
 
 /** A run's result as a person reads it. */
 export function renderResult(result: ChaosResult): string {
-  const { rows, ledger, kafka, quotes, comparedTrades } = result
+  const { rows, ledger, kafka, quotes, comparedTrades, acknowledgements, stamps, memorySlopes } = result
   const counts = Object.entries(rows).map(([name, count]) => `${count} ${name}`)
   const total = Object.values(result.faults).reduce((sum, count) => sum + count, 0)
   return [
@@ -43,6 +45,12 @@ export function renderResult(result: ChaosResult): string {
     `Gap to filled        ${line(result.gapToFilled)}`,
     `Consumer to rows     ${line(result.consumerStartToRows)} from its start`,
     `Kafka                ${kafka.messages} messages, repeated: ${kafka.repeatedTrades} trades and aggTrades, ${kafka.repeatedQuotes} quotes; out of order: ${kafka.outOfOrder}`,
+    `Brokers              ${result.brokers}`,
+    `Acknowledged         ${silence(acknowledgements.longest)}; while ingestion was struck: ${silence(acknowledgements.longestWhileStruck)}`,
+    `Receipt stamps       ${stamps.rows} trades, ${stamps.wrong} wrong; ${stamps.wrongClocks} times of a wrong clock, ${stamps.inLedger} of them in the ledger`,
+    `Memory slope         ${Object.entries(memorySlopes)
+      .map(([name, { resident, heap }]) => `${name} ${slope(resident)} resident, ${slope(heap)} heap`)
+      .join('; ')}`,
     `Peak memory          ${perPart(result.peakMemoryBytes, (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`)}`,
     `Restarts             ${perPart(result.restarts, String)}`,
     '',
@@ -63,6 +71,18 @@ function line({ n, median, p90, max }: Figures): string {
   return n === 0
     ? 'not measured'
     : `n ${n}, median ${seconds(median)}, p90 ${seconds(p90)}, max ${seconds(max)}`
+}
+
+function silence(longest: SilenceFigures | null): string {
+  if (longest === null) return 'never silent for a second'
+  const { ms, from, during } = longest
+  return `longest silence ${seconds(ms)} at ${from.slice(11, 19)} (${during.length === 0 ? 'no fault' : during.join(', ')})`
+}
+
+function slope(measured: Slope | null): string {
+  if (measured === null) return 'not measured'
+  const { mebibytesPerMinute, overMs } = measured
+  return `${mebibytesPerMinute.toFixed(2)} MiB a minute over ${(overMs / 60_000).toFixed(1)} min`
 }
 
 function perPart(values: Readonly<Record<string, number>>, show: (value: number) => string): string {

@@ -1,9 +1,14 @@
+import { type AcknowledgementFigures, acknowledgementFigures } from './acknowledgements.ts'
 import type { Aftermath } from './aftermath.ts'
+import type { Incident } from './faults.ts'
 import { type Figures, figuresOf } from './figures.ts'
 import type { Observer } from './observer.ts'
 import type { PART_NAMES, PartName } from './options.ts'
 import { type ChaosOptions, commandOf } from './options.ts'
-import type { Incident, Saboteur } from './saboteur.ts'
+import type { SupervisedPart } from './part.ts'
+import type { ServiceName } from './recoveries.ts'
+import type { Saboteur } from './saboteur.ts'
+import { heapSlopeOf, type Slope, slopeOf } from './slopes.ts'
 import type { Stage } from './stage.ts'
 import type { Violations } from './violations.ts'
 
@@ -44,6 +49,19 @@ export interface ChaosResult {
     readonly repeatedQuotes: number
     readonly outOfOrder: number
   }
+  readonly stamps: {
+    readonly rows: number
+    readonly wrong: number
+    readonly wrongClocks: number
+    readonly inLedger: number
+  }
+  /** How long Kafka acknowledged nothing although there was something to acknowledge. */
+  readonly acknowledgements: AcknowledgementFigures
+  /** How the memory of the services grew: during an outage of all brokers, or else over the whole run. Null: not measured. */
+  readonly memorySlopes: Readonly<
+    Record<ServiceName, { readonly resident: Slope | null; readonly heap: Slope | null }>
+  >
+  readonly brokers: number
   readonly peakMemoryBytes: Readonly<Record<PartName, number>>
   readonly restarts: Readonly<Record<PartName, number>>
   /** Every fault, when it began and when it was over. */
@@ -66,7 +84,7 @@ interface Parts {
 
 export function resultOf(parts: Parts): ChaosResult {
   const { options, stage, observer, saboteur, violations, aftermath, brokenMs, durationMs } = parts
-  const { trades, quotes, ledger, topics } = aftermath
+  const { trades, quotes, stamps, ledger, topics } = aftermath
   const recoveries = observer.recoveries.done()
   const after = (kinds: readonly string[]) =>
     recoveries
@@ -108,15 +126,41 @@ export function resultOf(parts: Parts): ChaosResult {
       repeatedQuotes: topics.repeatedQuotes,
       outOfOrder: topics.outOfOrder,
     },
+    stamps: {
+      rows: stamps.rows,
+      wrong: stamps.wrong,
+      wrongClocks: stamps.wrongClocks,
+      inLedger: stamps.inLedger,
+    },
+    acknowledgements: acknowledgementFigures(observer.acknowledgements.silences(), saboteur.incidents),
+    memorySlopes: {
+      ingestion: slopesOf('ingestion', parts),
+      consumer: slopesOf('consumer', parts),
+    },
+    brokers: options.brokers,
     peakMemoryBytes: observer.peakBytes,
     restarts: {
-      ingestion: stage.parts.ingestion.restarts,
-      consumer: stage.parts.consumer.restarts,
-      broker: stage.parts.broker.restarts,
-      database: stage.parts.database.restarts,
+      ingestion: restartsOf(stage.parts.ingestion),
+      consumer: restartsOf(stage.parts.consumer),
+      broker: restartsOf(stage.parts.broker),
+      database: restartsOf(stage.parts.database),
     } satisfies Record<(typeof PART_NAMES)[number], number>,
     incidents: saboteur.incidents,
     verify: aftermath.verify,
     violations: violations.list(),
+  }
+}
+
+function restartsOf(parts: readonly SupervisedPart[]): number {
+  return parts.reduce((sum, { restarts }) => sum + restarts, 0)
+}
+
+function slopesOf(service: ServiceName, { stage, observer, saboteur }: Parts) {
+  const outage = saboteur.incidents.find(({ name }) => name === 'outage')
+  const within =
+    outage === undefined ? null : { fromMs: Date.parse(outage.from), toMs: Date.parse(outage.to) }
+  return {
+    resident: slopeOf(observer.resident[service], within),
+    heap: heapSlopeOf(stage.probes[service].heap(), within),
   }
 }

@@ -61,21 +61,21 @@ export async function runChaos(
   say(`broker ${stage.brokers}, ${stage.databaseKind}, exchange ${stage.exchange.wsUrl}`)
   const observer = new Observer(stage, violations)
   closers.add('observer', () => observer.stop())
-  await stage.parts.consumer.start(signal)
+  await stage.consumer.start(signal)
   observer.start()
   await ready('the consumer', () => observer.consumer?.ready, signal)
-  await stage.parts.ingestion.start(signal)
+  await stage.ingestion.start(signal)
   await ready('ingestion', () => observer.ingestion?.ready && observer.received > 0, signal)
 
   const startedMs = performance.now()
   say(
-    `${schedule.processFaults.length} faults of processes and ${schedule.exchangeFaults.length} of the exchange are to come`,
+    `${schedule.processFaults.length} faults of processes, ${schedule.clusterFaults.length} of the cluster, ${schedule.clockFaults.length} of clocks and ${schedule.exchangeFaults.length} of the exchange are to come`,
   )
   saboteur = new Saboteur(stage, observer)
   const progress = reportProgress(observer, saboteur, violations, say)
   try {
     const lasting = sleep(options.forMs, signal)
-    await Promise.all([saboteur.carryOut(schedule, signal), lasting])
+    await Promise.all([saboteur.carryOut(schedule, options.forMs, signal), lasting])
     stage.exchange.faults.clear()
     const brokenMs = performance.now() - startedMs
     say('faults are over, waiting for quiet')
@@ -150,10 +150,10 @@ async function stopServices(
   violations: Violations,
   signal: AbortSignal,
 ): Promise<void> {
-  await stage.parts.ingestion.stop()
+  await stage.ingestion.stop()
   const topics = Object.values(stage.topics)
   const kafka = new PartitionFetcher(
-    { brokers: [stage.brokers], tls: null, sasl: null },
+    { brokers: stage.brokers.split(','), tls: null, sasl: null },
     'tapeline-chaos',
     topics,
   )
@@ -180,5 +180,5 @@ async function stopServices(
     await kafka.close()
   }
   await observer.stop()
-  await stage.parts.consumer.stop()
+  await stage.consumer.stop()
 }

@@ -2,12 +2,15 @@ import { streamName } from '../src/foundation/market/event.ts'
 import { sleep } from '../src/foundation/runtime/backoff.ts'
 import type { FaultRequest } from '../src/sandbox/simulator/faults/fault-kinds.ts'
 import { waitFor } from '../test/support/wait-for.ts'
+import { clockFaultName, strikeClock, type WrongClock } from './clock-faults.ts'
+import { strikeCluster } from './cluster-faults.ts'
 import type { ExchangeAct } from './exchange-deck.ts'
+import type { ClockFault, ClusterFault, ExchangeFault, Incident, ProcessFault } from './faults.ts'
 import type { Observer } from './observer.ts'
 import type { PartName } from './options.ts'
 import type { Disturbance } from './quotes.ts'
 import type { ServiceName } from './recoveries.ts'
-import type { ExchangeFault, ProcessFault, Schedule } from './schedule.ts'
+import type { Schedule } from './schedule.ts'
 import type { Stage } from './stage.ts'
 import type { DeniedIds } from './truth.ts'
 
@@ -28,27 +31,28 @@ const FAR_AHEAD = 100_000
 /** Every fault of the exchange ends by its time; this is for the one that does not. */
 const LONGEST_FAULT_MS = 90_000
 
-/** One fault as it was carried out. Times as people read them, UTC. */
-export interface Incident {
-  readonly name: string
-  readonly from: string
-  /** When it was over, or the part ran again. */
-  readonly to: string
-}
-
 /** Carries out a schedule, and keeps account of what was done. */
 export class Saboteur {
   readonly counts = new Map<string, number>()
-  /** Of these, faults of the exchange that met nothing to strike: no connection, no request. */
+  /** Of these, faults that met nothing to strike: no connection, no request, no leader to be elected. */
   readonly inVain = new Map<string, number>()
   /** In the order in which they ended. */
   readonly incidents: Incident[] = []
   readonly disturbances: Disturbance[] = []
   readonly denied: DeniedIds[] = []
+  /** When ingestion's clock was wrong. */
+  readonly wrongClocks: WrongClock[] = []
   /** Since when each part was last not as it should be: Infinity while it is not; wall clock, milliseconds. */
   readonly lastTroubleMs = new Map<PartName, number>()
   readonly #stage: Stage
   readonly #observer: Observer
+  /** The faults of the clock of each service, one after the other. */
+  readonly #clockTurns: Record<ServiceName, Promise<unknown>> = {
+    ingestion: Promise.resolve(),
+    consumer: Promise.resolve(),
+  }
+  /** How far the clocks are set off in this run: by so much a stamp of the ledger may be. */
+  #steps: readonly number[] = []
 
   constructor(stage: Stage, observer: Observer) {
     this.#stage = stage
@@ -60,10 +64,18 @@ export class Saboteur {
   }
 
   /** Resolves when every fault has been carried out and is over; rejects when one could not be. */
-  async carryOut({ processFaults, exchangeFaults }: Schedule, signal: AbortSignal): Promise<void> {
+  async carryOut(schedule: Schedule, forMs: number, signal: AbortSignal): Promise<void> {
+    const { processFaults, clusterFaults, clockFaults, exchangeFaults } = schedule
     const startMs = performance.now()
+    this.#stage.cluster.untilMs = startMs + forMs
+    this.#steps = [...new Set(clockFaults.map(({ stepMs }) => stepMs))]
     const moments = [
       ...processFaults.map((fault) => ({ atMs: fault.atMs, act: () => this.#onProcess(fault, signal) })),
+      ...clusterFaults.map((fault) => ({
+        atMs: fault.atMs,
+        act: () => this.#onCluster(fault, startMs, signal),
+      })),
+      ...clockFaults.map((fault) => ({ atMs: fault.atMs, act: () => this.#onClock(fault, signal) })),
       ...exchangeFaults.map((fault) => ({ atMs: fault.atMs, act: () => this.#onExchange(fault) })),
     ].sort((a, b) => a.atMs - b.atMs)
     const failed = Promise.withResolvers<never>()
@@ -81,19 +93,71 @@ export class Saboteur {
   }
 
   async #onProcess(fault: ProcessFault, signal: AbortSignal): Promise<void> {
-    const { part, kind } = fault
-    const { outages, recoveries } = this.#observer
+    const { part: name, kind, member } = fault
+    const { cluster, parts } = this.#stage
+    const members = parts[name]
+    const part = members[member % members.length]
+    if (part === undefined) throw new Error(`There is no ${name}`)
     let over: ((overMs: number) => void) | undefined
-    const { fromMs, backMs, toMs } = await this.#stage.parts[part].strike(fault, signal, (atMs) => {
-      count(this.counts, `${part} ${kind}`)
-      this.lastTroubleMs.set(part, Number.POSITIVE_INFINITY)
-      over = recoveries.begin(`${part} ${kind}`, CONCERNED[part], atMs)
-    })
+    const strike = () =>
+      part.strike(fault, signal, (atMs) => {
+        over = this.#begin(`${name} ${kind}`, name, atMs)
+      })
+    const struck = members.length === 1 ? await strike() : await cluster.inTurn(strike, signal)
+    if (struck === null) return
+    const { fromMs, backMs, toMs } = struck
     over?.(toMs)
-    this.#record(`${part} ${kind}`, fromMs, toMs)
-    this.lastTroubleMs.set(part, toMs)
-    if (part !== 'ingestion') return
-    if (kind === 'pause') {
+    this.#record(`${part.label} ${kind}`, fromMs, toMs)
+    this.lastTroubleMs.set(name, toMs)
+    if (name === 'ingestion') this.#ingestionStood(kind === 'pause', fromMs, backMs, toMs)
+  }
+
+  async #onCluster(fault: ClusterFault, startMs: number, signal: AbortSignal): Promise<void> {
+    const { kind, untilMs } = fault
+    do {
+      let over: ((overMs: number) => void) | undefined
+      const struck = await strikeCluster(this.#stage.cluster, fault, signal, (atMs) => {
+        over = this.#begin(kind, 'broker', atMs)
+      })
+      if (struck === null) return
+      over?.(struck.toMs)
+      for (const { name, fromMs, toMs } of struck.incidents) this.#record(name, fromMs, toMs)
+      if (struck.inVain) count(this.inVain, kind)
+      this.lastTroubleMs.set('broker', struck.toMs)
+    } while (performance.now() - startMs < untilMs)
+  }
+
+  async #onClock(fault: ClockFault, signal: AbortSignal): Promise<void> {
+    const { part, kind } = fault
+    const name = clockFaultName(fault)
+    const striking = this.#clockTurns[part].then(async () => {
+      let over: ((overMs: number) => void) | undefined
+      const struck = await strikeClock(this.#stage[part], this.#stage.probes[part], fault, signal, (atMs) => {
+        over = this.#begin(name, part, atMs)
+      })
+      const { fromMs, toMs, still } = struck
+      over?.(toMs)
+      this.#record(name, still?.fromMs ?? fromMs, toMs)
+      this.lastTroubleMs.set(part, toMs)
+      if (part === 'consumer') return
+      this.wrongClocks.push(struck)
+      this.disturbances.push({ symbol: null, fromMs: still?.fromMs ?? fromMs, toMs: toMs + AFTERMATH_MS })
+      if (still !== null) this.#ingestionStood(kind === 'suspend', still.fromMs, still.toMs, fromMs)
+    })
+    this.#clockTurns[part] = striking.catch(() => undefined) // The caller gets the error.
+    await striking
+  }
+
+  #begin(name: string, part: PartName, atMs: number): (overMs: number) => void {
+    count(this.counts, name)
+    this.lastTroubleMs.set(part, Number.POSITIVE_INFINITY)
+    return this.#observer.recoveries.begin(name, CONCERNED[part], atMs)
+  }
+
+  /** @param isStill whether it stood still; otherwise it was down */
+  #ingestionStood(isStill: boolean, fromMs: number, backMs: number, toMs: number): void {
+    const { outages } = this.#observer
+    if (isStill) {
       outages.processPaused(fromMs, backMs)
       this.disturbances.push({ symbol: null, fromMs, toMs: toMs + AFTERMATH_MS })
     } else outages.processDown(fromMs, backMs)
@@ -160,14 +224,12 @@ export class Saboteur {
     const from = (newest ?? seen) + 1
     const to = from + count - 1
     const nowMs = Date.now()
-    this.denied.push({
-      symbol,
-      ids,
-      from: how === 'restHole' ? from : 0,
-      to,
-      fromMs: nowMs,
-      toMs: nowMs + forMs,
-    })
+    for (const stepMs of [0, ...this.#steps]) {
+      this.denied.push({
+        ...{ symbol, ids, from: how === 'restHole' ? from : 0, to },
+        ...{ fromMs: nowMs + stepMs, toMs: nowMs + forMs + stepMs },
+      })
+    }
     return [
       how === 'restHole'
         ? { kind: how, symbol, ids, fromId: from, toId: to, forMs }

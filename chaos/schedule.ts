@@ -1,38 +1,33 @@
 import { Random } from '../src/sandbox/simulator/market/random.ts'
-import { type Deck, deckOf, type ExchangeAct } from './exchange-deck.ts'
+import { type Deck, deckOf } from './exchange-deck.ts'
+import {
+  CLOCK_FAULTS,
+  CLUSTER_FAULTS,
+  type ClockFault,
+  type ClusterFault,
+  type ExchangeFault,
+  PROCESS_FAULTS,
+  type ProcessFault,
+  type ProcessFaultKind,
+} from './faults.ts'
 import { type ChaosOptions, PART_NAMES, type PartName } from './options.ts'
-
-export const PROCESS_FAULTS = ['kill', 'pause', 'restart'] as const
-export type ProcessFaultKind = (typeof PROCESS_FAULTS)[number]
-
-/** Times in milliseconds from the beginning of the faults. */
-export interface ProcessFault {
-  readonly atMs: number
-  readonly part: PartName
-  readonly kind: ProcessFaultKind
-  /** Kill: how long it stays down. Pause: how long it stands still. Restart: 0, it is started as soon as it has ended. */
-  readonly holdMs: number
-}
-
-export interface ExchangeFault {
-  readonly atMs: number
-  /** As it is counted and shown: `garbage truncated`. */
-  readonly name: string
-  /** How long it holds, 0 where it strikes once. */
-  readonly holdMs: number
-  readonly act: ExchangeAct
-}
 
 export interface Schedule {
   readonly processFaults: readonly ProcessFault[]
+  readonly clusterFaults: readonly ClusterFault[]
+  readonly clockFaults: readonly ClockFault[]
   readonly exchangeFaults: readonly ExchangeFault[]
 }
 
-type ScheduleOptions = Pick<
-  ChaosOptions,
-  'forMs' | 'seed' | 'parts' | 'kills' | 'everyMs' | 'exchangeEveryMs' | 'also' | 'only'
->
+type ScheduleOptions = Omit<ChaosOptions, 'jsonFile' | 'logsDir' | 'settings' | 'database'>
 
+/** An outage of Kafka and the first of exact freezes begin so long after the start. */
+const EXACT_AFTER_MS = 20_000
+/** From the end of an exact freeze until the next. */
+const BETWEEN_FREEZES_MS = 30_000
+const SHORTEST_WRONG_MS = 5000
+const LONGEST_WRONG_MS = 15_000
+const LONGEST_STILL_MS = 4000
 const LONGEST_DOWN_MS = 4000
 /** Ingestion drops its sockets when it has stood still for 5 s: pauses lie on both sides of that. */
 const LONGEST_PAUSE_MS = 12_000
@@ -43,28 +38,110 @@ const SHORTEST_MS = 300
  * decks, so that each comes up before any comes up again.
  */
 export function planFaults(options: ScheduleOptions): Schedule {
-  const { forMs, everyMs, exchangeEveryMs, parts, kills, seed } = options
+  const { forMs, exchangeEveryMs, kills, seed } = options
   // Each has random numbers of its own: the faults of the exchange stay as they are when the parts are others.
   const [ofProcesses, ofKills, ofExchange] = [1, 2, 3].map((stream) => new Random(seed * 4 + stream))
   if (ofProcesses === undefined || ofKills === undefined || ofExchange === undefined)
     throw new Error('unreachable')
-  const kinds = kills === null ? PROCESS_FAULTS : PROCESS_FAULTS.filter((kind) => kind !== 'kill')
-  const combinations = parts.flatMap((part) => kinds.map((kind) => ({ part, kind })))
-  const deal = dealer(combinations, ofProcesses)
-  const moments = everyMs === null ? [] : momentsBetween(forMs, everyMs, ofProcesses)
-  const drawn = moments.map((atMs): ProcessFault => {
-    const { part, kind } = deal()
-    return { atMs, part, kind, holdMs: holdOf(kind, ofProcesses) }
-  })
+  const others = new Random(seed * 4)
+  const [ofCluster, ofClocks] = [new Random(seedFrom(others)), new Random(seedFrom(others))]
   const exact = Object.entries(kills ?? {}).flatMap(([name, count]) => {
     const part = PART_NAMES.find((each) => each === name)
     return part === undefined ? [] : exactKills(part, count, forMs, ofKills)
   })
   const deck = deckOf(options.also, options.only)
   return {
-    processFaults: [...drawn, ...exact].sort((a, b) => a.atMs - b.atMs),
+    processFaults: [...drawnFaults(options, ofProcesses), ...exact, ...exactFreezes(options)].sort(
+      (a, b) => a.atMs - b.atMs,
+    ),
+    clusterFaults: clusterFaults(options, ofCluster),
+    clockFaults: clockFaults(options, ofClocks),
     exchangeFaults: exchangeEveryMs === null ? [] : exchangeFaults(deck, forMs, exchangeEveryMs, ofExchange),
   }
+}
+
+/** When the last fault whose time is exact is over. */
+export function exactEndMs(options: Pick<ChaosOptions, 'outageMs' | 'freezes' | 'parts'>): number {
+  const freezes = exactFreezes(options).map(({ atMs, holdMs }) => atMs + holdMs)
+  return Math.max(options.outageMs === null ? 0 : EXACT_AFTER_MS + options.outageMs, ...freezes)
+}
+
+function drawnFaults({ forMs, everyMs, parts, kills }: ScheduleOptions, random: Random): ProcessFault[] {
+  if (everyMs === null) return []
+  const kinds = kills === null ? PROCESS_FAULTS : PROCESS_FAULTS.filter((kind) => kind !== 'kill')
+  const deal = dealer(
+    parts.flatMap((part) => kinds.map((kind) => ({ part, kind }))),
+    random,
+  )
+  return momentsBetween(forMs, everyMs, random).map((atMs): ProcessFault => {
+    const { part, kind } = deal()
+    const holdMs = holdOf(kind, random)
+    return { atMs, part, member: atMs, kind, holdMs }
+  })
+}
+
+/** Freezes ingestion and the consumer in turn, each after the one before is over. */
+function exactFreezes({ freezes, parts }: Pick<ChaosOptions, 'freezes' | 'parts'>): ProcessFault[] {
+  let nextMs = EXACT_AFTER_MS
+  return freezes.flatMap((holdMs) =>
+    services(parts).map((part): ProcessFault => {
+      const atMs = nextMs
+      nextMs += holdMs + BETWEEN_FREEZES_MS
+      return { atMs, part, member: 0, kind: 'pause', holdMs }
+    }),
+  )
+}
+
+function clusterFaults(options: ScheduleOptions, random: Random): ClusterFault[] {
+  const { forMs, clusterEveryMs, cadenceMs, outageMs } = options
+  const fault = (kind: ClusterFault['kind'], atMs: number, untilMs = atMs): ClusterFault => ({
+    ...{ atMs, kind, untilMs, holdMs: kind === 'outage' ? (outageMs ?? 0) : 0, seed: seedFrom(random) },
+  })
+  const faults: ClusterFault[] = []
+  if (clusterEveryMs !== null) {
+    const deal = dealer(CLUSTER_FAULTS, random)
+    for (const atMs of momentsBetween(forMs, clusterEveryMs, random)) faults.push(fault(deal(), atMs))
+  }
+  if (cadenceMs !== null) {
+    faults.push(fault('rolling restart', 0, forMs))
+    for (let atMs = cadenceMs; atMs < forMs; atMs += cadenceMs)
+      faults.push(fault('reassignment', atMs - cadenceMs / 2), fault('election', atMs))
+  }
+  if (outageMs !== null) faults.push(fault('outage', EXACT_AFTER_MS))
+  return faults.sort((a, b) => a.atMs - b.atMs)
+}
+
+function clockFaults(
+  { forMs, clockEveryMs, clockSteps, parts }: ScheduleOptions,
+  random: Random,
+): ClockFault[] {
+  if (clockEveryMs === null) return []
+  const cards = services(parts).flatMap((part) =>
+    clockSteps.flatMap((stepMs) =>
+      CLOCK_FAULTS.filter((kind) => kind !== 'suspend' || stepMs > 0).map((kind) => ({ part, kind, stepMs })),
+    ),
+  )
+  const deal = dealer(cards, random)
+  return momentsBetween(forMs, clockEveryMs, random).map((atMs): ClockFault => {
+    const card = deal()
+    return {
+      ...{ atMs, ...card },
+      holdMs: between(SHORTEST_WRONG_MS, LONGEST_WRONG_MS, random),
+      stillMs: card.kind === 'suspend' ? between(SHORTEST_MS, LONGEST_STILL_MS, random) : 0,
+    }
+  })
+}
+
+function services(parts: readonly PartName[]): Array<'ingestion' | 'consumer'> {
+  return (['ingestion', 'consumer'] as const).filter((name) => parts.includes(name))
+}
+
+function seedFrom(random: Random): number {
+  return Math.floor(random.next() * 2 ** 32)
+}
+
+function between(shortest: number, longest: number, random: Random): number {
+  return Math.round(shortest + (longest - shortest) * random.next())
 }
 
 function exchangeFaults(deck: Deck, forMs: number, everyMs: number, random: Random): ExchangeFault[] {
@@ -80,6 +157,7 @@ function exactKills(part: PartName, count: number, forMs: number, random: Random
   return Array.from({ length: count }, (_, index) => ({
     atMs: Math.round((forMs * (index + 0.1 + 0.8 * random.next())) / count),
     part,
+    member: index,
     kind: 'kill',
     holdMs: holdOf('kill', random),
   }))
@@ -87,8 +165,7 @@ function exactKills(part: PartName, count: number, forMs: number, random: Random
 
 function holdOf(kind: ProcessFaultKind, random: Random): number {
   if (kind === 'restart') return 0
-  const longest = kind === 'kill' ? LONGEST_DOWN_MS : LONGEST_PAUSE_MS
-  return Math.round(SHORTEST_MS + (longest - SHORTEST_MS) * random.next())
+  return between(SHORTEST_MS, kind === 'kill' ? LONGEST_DOWN_MS : LONGEST_PAUSE_MS, random)
 }
 
 /** Moments with waits of half to one and a half times the mean between them. */

@@ -2,24 +2,35 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DEFINITIONS, type SettingName } from '../src/foundation/settings/definitions.ts'
 import type { Closers } from '../src/foundation/telemetry/closers.ts'
+import { startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { DEFAULT_SYMBOLS } from '../src/sandbox/simulator/market/instruments.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { CACHE_DIRECTORY } from '../test/support/bounded-run.ts'
+import { type ClusterLayout, layOutCluster } from '../test/support/kafka-cluster.ts'
 import { startTapeline } from '../test/support/processes.ts'
 import { MARK } from '../test/support/test-run.ts'
+import { Brokers } from './brokers.ts'
 import { launchBroker, launchEmbedded, launchService, openNative } from './launch.ts'
 import type { ChaosOptions, PartName } from './options.ts'
 import { type PartEvents, type PartProcess, SupervisedPart } from './part.ts'
+import { Probe } from './probe.ts'
+import type { ServiceName } from './recoveries.ts'
 
 /** Everything that runs. */
 export interface Stage {
   readonly exchange: Exchange
-  readonly parts: Readonly<Record<PartName, SupervisedPart>>
+  /** Those of each name: of the brokers there may be several. */
+  readonly parts: Readonly<Record<PartName, readonly SupervisedPart[]>>
+  readonly ingestion: SupervisedPart
+  readonly consumer: SupervisedPart
+  readonly cluster: Brokers
+  readonly probes: Readonly<Record<ServiceName, Probe>>
   /** Settings of both services. */
   readonly settings: Readonly<Record<string, string>>
+  /** For `KAFKA_BROKERS`. */
   readonly brokers: string
   /** Names of the topics that the consumer reads. */
   readonly topics: Readonly<Record<'trades' | 'bookTicker' | 'gaps' | 'deadLetters', string>>
@@ -44,29 +55,39 @@ interface StageOptions {
 /** An outage costs a page of ids a stream, whatever its length: the budget of one user of the exchange's IP. */
 const REST_WEIGHT_PER_MINUTE = '5400'
 const COMMAND_LIMIT_MS = 60_000
+const TOPIC_SETTINGS = [
+  'KAFKA_TRADES_TOPIC',
+  'KAFKA_BOOK_TICKER_TOPIC',
+  'KAFKA_GAPS_TOPIC',
+  'KAFKA_CHECKPOINTS_TOPIC',
+  'KAFKA_DEAD_LETTERS_TOPIC',
+] as const
+/** Kafka's own, which the consumer's group needs. */
+const GROUP_OFFSETS_TOPIC = '__consumer_offsets'
 
 /** Starts all parts, the consumer before ingestion, so that nothing comes before its start positions. */
 export async function setStage(given: StageOptions): Promise<Stage> {
   const { options, folder, logsDir, closers, events, say, signal } = given
   mkdirSync(logsDir, { recursive: true })
-  const supervised = (name: PartName, launch: () => Promise<PartProcess>) => {
-    const part = new SupervisedPart(name, launch, events)
-    closers.add(name, () => part.end())
+  const supervised = (name: PartName, launch: () => Promise<PartProcess>, label: string = name) => {
+    const part = new SupervisedPart(name, launch, events, label)
+    closers.add(label, () => part.end())
     return part
   }
 
   say('starting Kafka and TimescaleDB')
-  const distributionDir = await ensureKafkaDistribution({
-    cacheDir: CACHE_DIRECTORY,
-    onProgress: () => undefined,
-    signal,
-  })
-  const brokerOptions = { distributionDir, dataDir: join(folder, 'kafka'), port: await freePort() }
-  const broker = supervised('broker', () => launchBroker(brokerOptions, signal))
-  const brokers = `127.0.0.1:${brokerOptions.port}`
+  const kafka = await layOutKafka(given)
+  const brokerParts = kafka.nodes.map((node) =>
+    supervised(
+      'broker',
+      () => launchBroker(() => kafka.start(node, signal)),
+      kafka.nodes.length === 1 ? 'broker' : `broker ${node}`,
+    ),
+  )
+  const { brokers } = kafka
   const database = await openDatabase(given)
   const databasePart = supervised('database', database.launch)
-  await Promise.all([broker.start(signal), databasePart.start(signal)])
+  await Promise.all([...brokerParts, databasePart].map((part) => part.start(signal)))
 
   const symbols = symbolNames(options.symbols)
   const exchange = await startSimulatedExchange({
@@ -81,6 +102,7 @@ export async function setStage(given: StageOptions): Promise<Stage> {
     ...(symbols.length === DEFAULT_SYMBOLS.length ? {} : { SYMBOLS: '*' }),
     ...options.settings,
     KAFKA_BROKERS: brokers,
+    ...(kafka.nodes.length === 1 ? {} : { KAFKA_REPLICATION_FACTOR: '3', KAFKA_MIN_INSYNC_REPLICAS: '2' }),
     DATABASE_URL: database.url(),
     BINANCE_WS_URL: exchange.wsUrl,
     BINANCE_REST_URL: exchange.restUrl,
@@ -90,19 +112,34 @@ export async function setStage(given: StageOptions): Promise<Stage> {
   const topic = (name: SettingName) => settings[name] ?? String(DEFINITIONS[name].fallback)
   await runTapeline(['topics', 'init'], settings)
   await runTapeline(['migrate'], settings)
-  const service = (name: 'ingestion' | 'consumer', command: 'ingest' | 'consume') => {
+  const cluster = new Brokers(brokerParts, brokers.split(','), [
+    ...TOPIC_SETTINGS.map(topic),
+    GROUP_OFFSETS_TOPIC,
+  ])
+  await cluster.inSync(signal)
+  const probes = {
+    ingestion: new Probe(folder, 'ingestion', options.heap),
+    consumer: new Probe(folder, 'consumer', options.heap),
+  }
+  const service = (name: ServiceName, command: 'ingest' | 'consume') => {
     const { PATH, HOME, LANG } = process.env
-    const env = { PATH, HOME, LANG, [MARK]: process.env[MARK], ...settings }
+    const env = { PATH, HOME, LANG, [MARK]: process.env[MARK], ...settings, ...probes[name].environment() }
     return supervised(name, () => launchService(command, env, join(logsDir, `${name}.log`)))
   }
+  const consumer = service('consumer', 'consume')
+  const ingestion = service('ingestion', 'ingest')
   return {
     exchange,
     parts: {
-      broker,
-      database: databasePart,
-      consumer: service('consumer', 'consume'),
-      ingestion: service('ingestion', 'ingest'),
+      broker: brokerParts,
+      database: [databasePart],
+      consumer: [consumer],
+      ingestion: [ingestion],
     },
+    ingestion,
+    consumer,
+    cluster,
+    probes,
     settings,
     brokers,
     topics: {
@@ -115,6 +152,24 @@ export async function setStage(given: StageOptions): Promise<Stage> {
     databaseKind: database.kind,
     ingestionUrl: `http://127.0.0.1:${ingestPort}`,
     consumerUrl: `http://127.0.0.1:${consumerPort}`,
+  }
+}
+
+/** One broker, or three of one cluster; none of them runs yet. */
+async function layOutKafka({ options, folder, signal }: StageOptions): Promise<ClusterLayout> {
+  const distributionDir = await ensureKafkaDistribution({
+    cacheDir: CACHE_DIRECTORY,
+    onProgress: () => undefined,
+    signal,
+  })
+  const dataDir = join(folder, 'kafka')
+  if (options.brokers === 3) return layOutCluster(distributionDir, dataDir)
+  const port = await freePort()
+  return {
+    nodes: [1],
+    brokers: `127.0.0.1:${port}`,
+    start: (_, abort) =>
+      startKafkaBroker({ distributionDir, dataDir, port, ...(abort === undefined ? {} : { signal: abort }) }),
   }
 }
 

@@ -12,6 +12,7 @@ export interface Observation<Status> {
   readonly status: Status | null
 }
 
+/** From one question to the next; an answer that takes longer is waited for. */
 const POLL_MS = 250
 const ANSWER_LIMIT_MS = 2000
 
@@ -26,7 +27,7 @@ export async function watchService<Status>(
     const [ready, status] = await Promise.all([isReady(url), statusOf<Status>(url)])
     if (signal.aborted) return
     onObserved({ atMs, ready, status })
-    await sleep(POLL_MS, signal).catch(() => undefined) // Aborted: the loop's condition sees it.
+    await sleep(Math.max(0, atMs + POLL_MS - Date.now()), signal).catch(() => undefined) // Aborted: the loop's condition sees it.
   }
 }
 

@@ -44,33 +44,55 @@ export interface KafkaCluster {
   stop(): Promise<void>
 }
 
+/** The nodes of a cluster, none of which runs yet. */
+export interface ClusterLayout {
+  /** From 1. */
+  readonly nodes: readonly number[]
+  /** For `KAFKA_BROKERS`. */
+  readonly brokers: string
+  /** Starts a node, on the data that it had. The first time a majority must be started together. */
+  start(node: number, signal?: AbortSignal): Promise<KafkaBroker>
+}
+
+/** Draws the ports of three nodes with their data below `folder`. */
+export async function layOutCluster(distributionDir: string, folder: string): Promise<ClusterLayout> {
+  const clusterId = randomBytes(16).toString('base64url')
+  const nodes = Array.from({ length: NODES }, (_, i) => i + 1)
+  const ports = new Map<number, { broker: number; controller: number }>()
+  for (const id of nodes) ports.set(id, { broker: await freePort(), controller: await freePort() })
+  const portsOf = (id: number) => ports.get(id) ?? { broker: 0, controller: 0 }
+  const voters = nodes.map((id) => `${id}@127.0.0.1:${portsOf(id).controller}`).join()
+  return {
+    nodes,
+    brokers: nodes.map((id) => `127.0.0.1:${portsOf(id).broker}`).join(),
+    start(id, signal) {
+      const { broker, controller } = portsOf(id)
+      return startKafkaBroker({
+        clusterId,
+        distributionDir,
+        dataDir: join(folder, `node-${id}`),
+        port: broker,
+        heapMebibytes: HEAP_MEBIBYTES,
+        ...(signal === undefined ? {} : { signal }),
+        extraProperties: {
+          ...replicated(),
+          'node.id': String(id),
+          'controller.quorum.voters': voters,
+          listeners: `PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}`,
+        },
+      })
+    },
+  }
+}
+
 /** Starts it with fresh data; ready when every node answers and knows the group coordinators. */
 export async function startKafkaCluster(): Promise<KafkaCluster> {
   const folder = await mkdtemp(join(tmpdir(), 'kafka-cluster-'))
   const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY })
-  const clusterId = randomBytes(16).toString('base64url')
-  const ids = Array.from({ length: NODES }, (_, i) => i + 1)
-  const ports = new Map<number, { broker: number; controller: number }>()
-  for (const id of ids) ports.set(id, { broker: await freePort(), controller: await freePort() })
-  const portsOf = (id: number) => ports.get(id) ?? { broker: 0, controller: 0 }
-  const voters = ids.map((id) => `${id}@127.0.0.1:${portsOf(id).controller}`).join()
+  const { nodes, brokers, start: startNode } = await layOutCluster(distributionDir, folder)
   const running = new Map<number, KafkaBroker>()
   const start = async (id: number) => {
-    const { broker, controller } = portsOf(id)
-    const started = await startKafkaBroker({
-      clusterId,
-      distributionDir,
-      dataDir: join(folder, `node-${id}`),
-      port: broker,
-      heapMebibytes: HEAP_MEBIBYTES,
-      extraProperties: {
-        ...replicated(),
-        'node.id': String(id),
-        'controller.quorum.voters': voters,
-        listeners: `PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}`,
-      },
-    })
-    running.set(id, started)
+    running.set(id, await startNode(id))
   }
   const kill = async (id: number) => {
     const broker = running.get(id)
@@ -79,19 +101,19 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
     await broker?.exited
   }
   const stop = async () => {
-    await Promise.all(ids.map(kill))
+    await Promise.all(nodes.map(kill))
     await rm(folder, { recursive: true, force: true })
   }
-  const started = await Promise.allSettled(ids.map(start))
+  const started = await Promise.allSettled(nodes.map(start))
   const failure = started.find((one) => one.status === 'rejected')
   if (failure !== undefined) {
     await stop()
     throw failure.reason
   }
   return {
-    brokers: ids.map((id) => `127.0.0.1:${portsOf(id).broker}`).join(),
+    brokers,
     partitions: (topics) =>
-      describe(
+      describePartitions(
         [...running.values()].map((broker) => broker.brokers),
         topics,
       ),
@@ -101,7 +123,8 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
   }
 }
 
-async function describe(brokers: string[], topics: readonly string[]): Promise<PartitionState[]> {
+/** Asks the brokers, in this order, for every partition of these topics. */
+async function describePartitions(brokers: string[], topics: readonly string[]): Promise<PartitionState[]> {
   const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers, strict: true })
   try {
     const metadata = await admin.metadata({ topics: [...topics], forceUpdate: true })

@@ -1,0 +1,62 @@
+import type { Window } from './outages.ts'
+
+/** One measurement of memory. */
+export interface Sample {
+  readonly pid: number
+  readonly atMs: number
+  readonly bytes: number
+}
+
+/** A sample of one thread; the first is 0. */
+export interface ThreadSample extends Sample {
+  readonly thread: number
+}
+
+/** How memory grew over the longest time that one process was measured. */
+export interface Slope {
+  readonly mebibytesPerMinute: number
+  readonly overMs: number
+  readonly samples: number
+}
+
+const FEWEST = 5
+/** A process grows while it warms up. */
+const WARM_UP_MS = 60_000
+
+/**
+ * The line of least squares through the samples of the process that was measured longest; null when there are too few.
+ *
+ * @param within only what was measured then, of which the first minute is left out; null: always
+ */
+export function slopeOf(samples: readonly Sample[], within: Window | null): Slope | null {
+  const slopes = [...Map.groupBy(samples, ({ pid }) => pid).values()].flatMap((all) => {
+    const begunMs = within?.fromMs ?? all[0]?.atMs ?? 0
+    const own = all.filter(({ atMs }) => atMs - begunMs >= WARM_UP_MS && atMs <= (within?.toMs ?? atMs))
+    const [first, last] = [own[0], own.at(-1)]
+    if (first === undefined || last === undefined || own.length < FEWEST) return []
+    return [{ mebibytesPerMinute: leastSquares(own), overMs: last.atMs - first.atMs, samples: own.length }]
+  })
+  return slopes.sort((a, b) => b.overMs - a.overMs)[0] ?? null
+}
+
+/** The slopes of all threads together. */
+export function heapSlopeOf(samples: readonly ThreadSample[], within: Window | null): Slope | null {
+  const slopes = [...Map.groupBy(samples, ({ thread }) => thread).values()].flatMap(
+    (own) => slopeOf(own, within) ?? [],
+  )
+  const [longest] = slopes.toSorted((a, b) => b.overMs - a.overMs)
+  if (longest === undefined) return null
+  return {
+    ...longest,
+    mebibytesPerMinute: slopes.reduce((sum, { mebibytesPerMinute }) => sum + mebibytesPerMinute, 0),
+  }
+}
+
+function leastSquares(samples: readonly Sample[]): number {
+  const points = samples.map(({ atMs, bytes }) => ({ minutes: atMs / 60_000, mebibytes: bytes / 2 ** 20 }))
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+  const x = mean(points.map(({ minutes }) => minutes))
+  const y = mean(points.map(({ mebibytes }) => mebibytes))
+  const top = points.reduce((sum, { minutes, mebibytes }) => sum + (minutes - x) * (mebibytes - y), 0)
+  return top / points.reduce((sum, { minutes }) => sum + (minutes - x) ** 2, 0)
+}

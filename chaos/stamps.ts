@@ -1,0 +1,99 @@
+import type { Database } from '../src/foundation/store/database.ts'
+import type { WrongClock } from './clock-faults.ts'
+import { uncovered, type Window } from './outages.ts'
+
+/** Smaller differences may be a delay. */
+const LATEST_MS = 30_000
+/** Near to the moment of a step either clock may have been read. */
+const EDGE_MS = 10_000
+/** A smaller step is corrected without a word. */
+const NOTED_STEP_MS = 1000
+const SHOWN = 3
+
+export interface StampCheck {
+  /** Rows of trades that came over a stream, each with the exchange's time and ours. */
+  readonly rows: number
+  readonly wrong: number
+  /** Times in which ingestion's clock was wrong, and of these those that the ledger has for every symbol. */
+  readonly wrongClocks: number
+  readonly inLedger: number
+  readonly violations: readonly string[]
+}
+
+/**
+ * Holds the receipt stamps of trades against the exchange's time of each: they differ by as much as ingestion's clock was
+ * wrong just then. And looks in the ledger for a window of each step of that clock.
+ */
+export async function checkStamps(
+  database: Database,
+  symbols: readonly string[],
+  clocks: readonly WrongClock[],
+): Promise<StampCheck> {
+  const { rows } = await database.query<{ name: string; event_ms: number; late_ms: number }>(
+    `SELECT symbol || ' ' || event_type || ' ' || trade_id AS name, (extract(epoch FROM event_time) * 1000)::float8 AS event_ms,
+       (extract(epoch FROM ingestion_timestamp - event_time) * 1000)::float8 AS late_ms
+     FROM trades WHERE source <> 'backfill' ORDER BY event_time`,
+  )
+  const wrong = rows.filter(({ event_ms, late_ms }) => !isRight(event_ms, late_ms, clocks))
+  const violations =
+    wrong.length === 0
+      ? []
+      : [
+          `${wrong.length} trades have a wrong receipt stamp, such as ${wrong
+            .slice(0, SHOWN)
+            .map(({ name, late_ms }) => `${name} (${(late_ms / 1000).toFixed(1)} s after its time)`)
+            .join(', ')}.`,
+        ]
+  const noted = clocks.filter(({ stepMs }) => Math.abs(stepMs) > NOTED_STEP_MS)
+  const windows = await clockWindows(database)
+  const missing = noted.filter((clock) =>
+    symbols.some((symbol) => !windows.some((window) => window.symbol === symbol && touches(window, clock))),
+  )
+  for (const { fromMs, stepMs } of missing)
+    violations.push(
+      `The ledger has no window of cause clock for every symbol near ${new Date(fromMs).toISOString()}, when ingestion's clock was set ${stepMs / 1000} s off.`,
+    )
+  return {
+    rows: rows.length,
+    wrong: wrong.length,
+    wrongClocks: noted.length,
+    inLedger: noted.length - missing.length,
+    violations,
+  }
+}
+
+/** Whether a trade of that time can have been stamped so much later. */
+export function isRight(eventMs: number, lateMs: number, clocks: readonly WrongClock[]): boolean {
+  const near = clocks.filter(({ fromMs, toMs }) => eventMs > fromMs - EDGE_MS && eventMs < toMs + EDGE_MS)
+  const inside = near.filter(({ fromMs, toMs }) => eventMs > fromMs + EDGE_MS && eventMs < toMs - EDGE_MS)
+  const offsets =
+    inside.length > 0 ? inside.map(({ stepMs }) => stepMs) : [0, ...near.map(({ stepMs }) => stepMs)]
+  return offsets.some((offsetMs) => Math.abs(lateMs - offsetMs) < LATEST_MS)
+}
+
+/** Whether a window begins or ends near a time, as the right clock or the wrong one has it. */
+function touches(window: Window, { fromMs, toMs, stepMs }: WrongClock): boolean {
+  return [window.fromMs, window.toMs].some((atMs) =>
+    [0, stepMs].some((offsetMs) => atMs - offsetMs > fromMs - EDGE_MS && atMs - offsetMs < toMs + EDGE_MS),
+  )
+}
+
+async function clockWindows(database: Database): Promise<Array<Window & { symbol: string }>> {
+  const { rows } = await database.query<Window & { symbol: string }>(
+    `SELECT symbol, (extract(epoch FROM from_time) * 1000)::float8 AS "fromMs", (extract(epoch FROM to_time) * 1000)::float8 AS "toMs"
+     FROM gaps WHERE event_type = 'bookTicker' AND cause = 'clock'`,
+  )
+  return rows
+}
+
+/** Leaves out of `outages` what lies near to a time of a wrong clock: no window can be expected to have both ends right. */
+export function apartFrom<Kind extends Window>(
+  outages: readonly Kind[],
+  clocks: readonly WrongClock[],
+): Kind[] {
+  const near = clocks.map(({ fromMs, toMs }) => ({ fromMs: fromMs - EDGE_MS, toMs: toMs + EDGE_MS }))
+  return outages.filter((outage) => {
+    const [left, ...more] = uncovered(outage, near)
+    return more.length === 0 && left?.fromMs === outage.fromMs && left.toMs === outage.toMs
+  })
+}
