@@ -15,11 +15,13 @@ export class Probe {
   readonly #clockFile: string
   readonly #heapFile: string
   readonly #measuresHeap: boolean
+  readonly #heapEveryMs: number
 
-  constructor(folder: string, name: string, measuresHeap: boolean) {
+  constructor(folder: string, name: string, measuresHeap: boolean, heapEveryMs: number = HEAP_EVERY_MS) {
     this.#clockFile = join(folder, `${name}.clock`)
     this.#heapFile = join(folder, `${name}.heap`)
     this.#measuresHeap = measuresHeap
+    this.#heapEveryMs = heapEveryMs
     this.setClock(0)
     writeFileSync(this.#heapFile, '')
   }
@@ -30,7 +32,7 @@ export class Probe {
       NODE_OPTIONS: `${USUAL_OPTIONS} --import=${PRELOADED}`,
       CHAOS_CLOCK_FILE: this.#clockFile,
       ...(this.#measuresHeap
-        ? { CHAOS_HEAP_FILE: this.#heapFile, CHAOS_HEAP_EVERY_MS: String(HEAP_EVERY_MS) }
+        ? { CHAOS_HEAP_FILE: this.#heapFile, CHAOS_HEAP_EVERY_MS: String(this.#heapEveryMs) }
         : {}),
     }
   }

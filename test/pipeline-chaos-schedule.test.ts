@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { clockFaultName } from '../chaos/clock-faults.ts'
+import { CLUSTER_FAULTS } from '../chaos/faults.ts'
 import { commandOf, parseOptions } from '../chaos/options.ts'
 import { OutageBook, uncovered } from '../chaos/outages.ts'
-import { planFaults } from '../chaos/schedule.ts'
+import { exactEndMs, planFaults } from '../chaos/schedule.ts'
 import { FAULT_KINDS, parseFault } from '../src/sandbox/simulator/faults/fault-kinds.ts'
 
 const plan = (...args: string[]) => planFaults(parseOptions(args))
@@ -65,6 +67,57 @@ test('faults of the exchange are of every kind that it knows, make sense to it, 
   for (const form of ['text', 'truncated', 'binary', 'oversized', 'protocol'])
     assert(forms.has(`garbage ${form}`), form)
   assert.deepEqual(plan('--no-exchange-faults').exchangeFaults, [])
+})
+
+test('three brokers draw every fault of a cluster, clocks every step, and the command that is printed repeats them', () => {
+  const args = [
+    ...['--seed', '5', '--for', '20m', '--brokers', '3', '--clock-every', '20s'],
+    ...['--clock-steps=+8h,-50m', '--freezes', '3s,90s', '--every', '30s', '--heap'],
+  ]
+  const options = parseOptions([...args, '--cluster-every', '45s'])
+  assert.deepEqual(parseOptions(commandOf(options).split(' ').slice(4)), options)
+  const { clusterFaults, clockFaults, processFaults } = planFaults(options)
+  assert.deepEqual(new Set(clusterFaults.map(({ kind }) => kind)), new Set(CLUSTER_FAULTS))
+  const clocks = new Set(clockFaults.map(clockFaultName))
+  for (const part of ['ingestion', 'consumer']) {
+    for (const what of ['clock +8h', 'clock -50m', 'start with clock +8h', 'suspend with clock +8h'])
+      assert(clocks.has(`${part} ${what}`), `${part} ${what}`)
+    assert(!clocks.has(`${part} suspend with clock -50m`), 'no suspend turns the clock back')
+  }
+  const freezes = processFaults.filter(({ holdMs }) => holdMs === 3000 || holdMs === 90_000)
+  assert.deepEqual(
+    freezes.map(({ part, kind, holdMs }) => [part, kind, holdMs]),
+    [
+      ['ingestion', 'pause', 3000],
+      ['consumer', 'pause', 3000],
+      ['ingestion', 'pause', 90_000],
+      ['consumer', 'pause', 90_000],
+    ],
+  )
+  const nodes = processFaults.filter(({ part }) => part === 'broker').map(({ member }) => member % 3)
+  assert.deepEqual(new Set(nodes), new Set([0, 1, 2]))
+})
+
+test('a cadence is rolling restarts without end, an election and a reassignment a minute, and nothing that is drawn', () => {
+  const options = parseOptions(['--for', '20m', '--brokers', '3', '--cadence', '1m'])
+  const { clusterFaults, clockFaults, processFaults, exchangeFaults } = planFaults(options)
+  const times = (kind: string) => clusterFaults.filter((one) => one.kind === kind).length
+  assert.deepEqual([times('election'), times('reassignment'), times('rolling restart')], [19, 19, 1])
+  const rolling = clusterFaults.find(({ kind }) => kind === 'rolling restart')
+  assert.deepEqual([rolling?.atMs, rolling?.untilMs], [0, 1_200_000])
+  assert.deepEqual([clockFaults, processFaults, exchangeFaults], [[], [], []])
+})
+
+test('an outage of Kafka comes once, alone, and the run is long enough for it', () => {
+  const options = parseOptions(['--outage', '20m'])
+  const { clusterFaults, processFaults, exchangeFaults } = planFaults(options)
+  assert.deepEqual(
+    clusterFaults.map(({ kind, holdMs }) => [kind, holdMs]),
+    [['outage', 1_200_000]],
+  )
+  assert.deepEqual([processFaults, exchangeFaults], [[], []])
+  assert(exactEndMs(options) > 1_200_000)
+  assert.equal(exactEndMs(parseOptions([])), 0)
 })
 
 test('an outage is what was seen to be one at both ends, and a pause that must have dropped the connection', () => {

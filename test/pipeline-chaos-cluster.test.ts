@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { test } from 'node:test'
+import { Acknowledgements, acknowledgementFigures } from '../chaos/acknowledgements.ts'
+import { reassignments } from '../chaos/cluster-faults.ts'
+import { Probe } from '../chaos/probe.ts'
+import { heapSlopeOf, slopeOf } from '../chaos/slopes.ts'
+import { apartFrom, isRight } from '../chaos/stamps.ts'
+import type { IngestionStatus } from '../src/foundation/telemetry/status.ts'
+import { Random } from '../src/sandbox/simulator/market/random.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const HOUR_MS = 3_600_000
+
+test('Kafka is silent from the last rise of what it acknowledged, while something waits or nobody answers', () => {
+  const book = new Acknowledgements()
+  const see = (atMs: number, acknowledged: number | null, queued = 1) => {
+    const counters = { acknowledged, queued, inFlight: 0 }
+    // The book looks at nothing else.
+    const status = acknowledged === null ? null : ({ counters } as IngestionStatus)
+    book.observe({ atMs, ready: true, status })
+  }
+  see(0, 10)
+  see(250, 20)
+  see(500, 20)
+  see(1500, 20)
+  see(1750, 21)
+  see(5000, 21, 0)
+  see(5250, 21, 5)
+  see(5500, null)
+  see(9000, 4)
+  assert.deepEqual(book.silences(), [
+    { fromMs: 250, toMs: 1750 },
+    { fromMs: 1750, toMs: 5000 },
+    { fromMs: 5000, toMs: 9000 },
+  ])
+})
+
+test('the longest silence is named with the faults of its time, apart from those of a struck ingestion', () => {
+  const incident = (name: string, fromMs: number, toMs: number) => ({
+    name,
+    from: new Date(fromMs).toISOString(),
+    to: new Date(toMs).toISOString(),
+  })
+  const silences = [
+    { fromMs: 100_000, toMs: 103_000 },
+    { fromMs: 200_000, toMs: 209_000 },
+  ]
+  const incidents = [
+    incident('broker 2 kill', 99_000, 110_000),
+    incident('election', 20_000, 20_100),
+    incident('ingestion kill', 200_000, 204_000),
+  ]
+  const { longest, longestWhileStruck, count } = acknowledgementFigures(silences, incidents)
+  assert.deepEqual([longest?.ms, longest?.during], [3000, ['broker 2 kill']])
+  assert.deepEqual([longestWhileStruck?.ms, longestWhileStruck?.during], [9000, ['ingestion kill']])
+  assert.equal(count, 2)
+})
+
+test('a partition leaves its leader, and comes back with another order of its replicas', () => {
+  const random = new Random(3)
+  for (let leader = 1; leader <= 3; leader++) {
+    const partition = { topic: 't', partition: 0, leader, replicas: [1, 2, 3], inSync: [1, 2, 3] }
+    const [without = [], whole = []] = reassignments([partition], random)
+    assert.equal(without[0]?.replicas.includes(leader), false)
+    assert.deepEqual(
+      without[0]?.replicas.toSorted(),
+      [1, 2, 3].filter((node) => node !== leader),
+    )
+    assert.deepEqual(whole[0]?.replicas.toSorted(), [1, 2, 3])
+    assert.notDeepEqual(whole[0]?.replicas, [1, 2, 3])
+  }
+})
+
+test('memory grows by the slope of the process that was measured longest, without its warm-up', () => {
+  const grown = (pid: number, count: number, perMinute: number) =>
+    Array.from({ length: count }, (_, index) => ({
+      pid,
+      atMs: index * 10_000,
+      bytes: 2 ** 20 * (index < 6 ? 500 : 50 + (perMinute * index) / 6),
+    }))
+  const slope = slopeOf([...grown(1, 20, 3), ...grown(2, 40, 0.5)], null)
+  assert.equal(slope?.mebibytesPerMinute.toFixed(3), '0.500')
+  assert.equal(slopeOf(grown(1, 8, 3), null), null)
+  const threads = [0, 1].flatMap((thread) => grown(1, 40, 0.25).map((sample) => ({ ...sample, thread })))
+  assert.equal(heapSlopeOf(threads, null)?.mebibytesPerMinute.toFixed(3), '0.500')
+})
+
+test('a receipt stamp is right when it differs from the time of its trade by as much as the clock was wrong then', () => {
+  const clocks = [{ fromMs: 1000_000, toMs: 1060_000, stepMs: 8 * HOUR_MS }]
+  assert(isRight(900_000, 50, clocks))
+  assert(isRight(1030_000, 8 * HOUR_MS + 50, clocks))
+  assert(isRight(1005_000, 50, clocks), 'either clock may have been read near the step')
+  assert(!isRight(1030_000, 50, clocks), 'the clock was wrong and the stamp is not')
+  assert(!isRight(900_000, 8 * HOUR_MS, clocks), 'the clock was right and the stamp is not')
+  const outage = { fromMs: 1062_000, toMs: 1064_000 }
+  assert.deepEqual(apartFrom([outage, { fromMs: 0, toMs: 1 }], clocks), [{ fromMs: 0, toMs: 1 }])
+})
+
+test('a service sees a wrong wall clock at once, and right durations; its heap is measured', async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'probe-'))
+  context.after(() => rmSync(folder, { recursive: true, force: true }))
+  const probe = new Probe(folder, 'service', true, 100)
+  const script = `
+    const durations = performance.now()
+    process.stdin.on('data', () => console.log(JSON.stringify([Date.now(), new Date().getTime(), +new Date(5), performance.now() - durations])))
+    process.stdin.on('end', () => process.exit())`
+  const child = spawn(process.execPath, ['-e', script], {
+    env: { ...process.env, ...probe.environment() },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  context.after(() => child.kill('SIGKILL'))
+  const lines = createInterface({ input: child.stdout })
+  const ask = async (): Promise<number[]> => {
+    const line = once(lines, 'line')
+    child.stdin.write('?')
+    return JSON.parse(String((await line)[0]))
+  }
+  const offHours = (value = 0) => Math.round((value - Date.now()) / HOUR_MS) + 0
+  for (const hours of [0, 8, -1, 0]) {
+    probe.setClock(hours * HOUR_MS)
+    const readings = await waitFor(
+      async () => {
+        const answer = await ask()
+        return offHours(answer[0]) === hours ? answer : undefined
+      },
+      { timeoutMs: 10_000, what: `a clock that is ${hours} h off` },
+    )
+    assert.equal(offHours(readings[1]), hours)
+    assert.equal(readings[2], 5, 'a date of a given time is that')
+    assert(Math.abs(readings[3] ?? Number.NaN) < 60_000)
+  }
+  const [sample] = await waitFor(() => (probe.heap().length > 0 ? probe.heap() : undefined), {
+    timeoutMs: 10_000,
+    what: 'a measurement of the heap',
+  })
+  assert.equal(sample?.pid, child.pid)
+  assert(Math.abs((sample?.atMs ?? 0) - Date.now()) < 60_000 && (sample?.bytes ?? 0) > 1e6)
+  child.stdin.end()
+  await once(child, 'exit')
+})
