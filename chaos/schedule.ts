@@ -27,7 +27,9 @@ const EXACT_AFTER_MS = 20_000
 const BETWEEN_FREEZES_MS = 30_000
 const SHORTEST_WRONG_MS = 5000
 const LONGEST_WRONG_MS = 15_000
-const LONGEST_STILL_MS = 4000
+/** On both sides of the 5 s after which ingestion drops its sockets anyway. */
+const SHORTEST_STILL_MS = 2500
+const LONGEST_STILL_MS = 9000
 const LONGEST_DOWN_MS = 4000
 /** Ingestion drops its sockets when it has stood still for 5 s: pauses lie on both sides of that. */
 const LONGEST_PAUSE_MS = 12_000
@@ -127,7 +129,7 @@ function clockFaults(
     return {
       ...{ atMs, ...card },
       holdMs: between(SHORTEST_WRONG_MS, LONGEST_WRONG_MS, random),
-      stillMs: card.kind === 'suspend' ? between(SHORTEST_MS, LONGEST_STILL_MS, random) : 0,
+      stillMs: card.kind === 'suspend' ? between(SHORTEST_STILL_MS, LONGEST_STILL_MS, random) : 0,
     }
   })
 }

@@ -4,7 +4,9 @@ import { uncovered, type Window } from './outages.ts'
 
 /** Smaller differences may be a delay. */
 const LATEST_MS = 30_000
-/** Near to the moment of a step either clock may have been read. */
+/** A trade of a time so near to a step may have been stamped by either clock. One that waited longer must not be kept. */
+const EITHER_MS = 2000
+/** So near to a step windows and outages have an end of either clock. */
 const EDGE_MS = 10_000
 /** A smaller step is corrected without a word. */
 const NOTED_STEP_MS = 1000
@@ -64,8 +66,8 @@ export async function checkStamps(
 
 /** Whether a trade of that time can have been stamped so much later. */
 export function isRight(eventMs: number, lateMs: number, clocks: readonly WrongClock[]): boolean {
-  const near = clocks.filter(({ fromMs, toMs }) => eventMs > fromMs - EDGE_MS && eventMs < toMs + EDGE_MS)
-  const inside = near.filter(({ fromMs, toMs }) => eventMs > fromMs + EDGE_MS && eventMs < toMs - EDGE_MS)
+  const near = clocks.filter(({ fromMs, toMs }) => eventMs > fromMs - EITHER_MS && eventMs < toMs + EITHER_MS)
+  const inside = near.filter(({ fromMs, toMs }) => eventMs > fromMs + EITHER_MS && eventMs < toMs - EITHER_MS)
   const offsets =
     inside.length > 0 ? inside.map(({ stepMs }) => stepMs) : [0, ...near.map(({ stepMs }) => stepMs)]
   return offsets.some((offsetMs) => Math.abs(lateMs - offsetMs) < LATEST_MS)

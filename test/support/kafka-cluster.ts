@@ -59,7 +59,11 @@ export async function layOutCluster(distributionDir: string, folder: string): Pr
   const clusterId = randomBytes(16).toString('base64url')
   const nodes = Array.from({ length: NODES }, (_, i) => i + 1)
   const ports = new Map<number, { broker: number; controller: number }>()
-  for (const id of nodes) ports.set(id, { broker: await freePort(), controller: await freePort() })
+  const drawn = new Set<number>()
+  while (drawn.size < 2 * NODES) drawn.add(await freePort())
+  const free = [...drawn]
+  for (const [i, id] of nodes.entries())
+    ports.set(id, { broker: free[2 * i] ?? 0, controller: free[2 * i + 1] ?? 0 })
   const portsOf = (id: number) => ports.get(id) ?? { broker: 0, controller: 0 }
   const voters = nodes.map((id) => `${id}@127.0.0.1:${portsOf(id).controller}`).join()
   return {
