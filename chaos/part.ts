@@ -1,4 +1,5 @@
 import { sleep } from '../src/foundation/runtime/backoff.ts'
+import { describeError } from '../src/foundation/runtime/errors.ts'
 import type { Exit } from '../src/sandbox/processes/child-process.ts'
 import { identify, isRunning, type ProcessIdentity } from '../src/sandbox/processes/process-identity.ts'
 import type { ProcessFault } from './faults.ts'
@@ -19,6 +20,8 @@ export interface PartProcess {
 export interface PartEvents {
   /** Something is wrong that no fault explains, as one sentence. */
   onViolation(sentence: string): void
+  /** A start has failed and will be tried again. */
+  onFailedStart(sentence: string): void
   /** It has been asked to stop, `ageMs` after its start, and has stopped. */
   onStopped(part: PartName, exit: Exit, ageMs: number): void
 }
@@ -83,6 +86,7 @@ export class SupervisedPart {
         break
       } catch (error) {
         if (signal.aborted || attempt === MOST_ATTEMPTS) throw error
+        this.#events.onFailedStart(`${this.label} has not started: ${describeError(error)}`)
         await sleep(RETRY_MS, signal)
       }
     }

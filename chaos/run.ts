@@ -43,6 +43,7 @@ export async function runChaos(
   let saboteur: Saboteur | null = null
   const events = {
     onViolation: (sentence: string) => violations.add(sentence),
+    onFailedStart: say,
     onStopped(part: PartName, exit: Exit, ageMs: number) {
       const needs = NEEDS[part]
       if (needs === undefined || exit.code === 0) return

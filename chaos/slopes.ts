@@ -20,23 +20,28 @@ export interface Slope {
 }
 
 const FEWEST = 5
-/** A process grows while it warms up. */
+/** A process grows while it warms up, and a queue until it is full. */
 const WARM_UP_MS = 60_000
+const WARM_UP_SHARE = 1 / 4
 
 /**
  * The line of least squares through the samples of the process that was measured longest; null when there are too few.
  *
- * @param within only what was measured then, of which the first minute is left out; null: always
+ * @param within only what was measured then, without its first quarter; null: always, without the first minute
  */
 export function slopeOf(samples: readonly Sample[], within: Window | null): Slope | null {
   const slopes = [...Map.groupBy(samples, ({ pid }) => pid).values()].flatMap((all) => {
-    const begunMs = within?.fromMs ?? all[0]?.atMs ?? 0
-    const own = all.filter(({ atMs }) => atMs - begunMs >= WARM_UP_MS && atMs <= (within?.toMs ?? atMs))
+    const firstMs = within === null ? (all[0]?.atMs ?? 0) + WARM_UP_MS : warmSince(within)
+    const own = all.filter(({ atMs }) => atMs >= firstMs && atMs <= (within?.toMs ?? atMs))
     const [first, last] = [own[0], own.at(-1)]
     if (first === undefined || last === undefined || own.length < FEWEST) return []
     return [{ mebibytesPerMinute: leastSquares(own), overMs: last.atMs - first.atMs, samples: own.length }]
   })
   return slopes.sort((a, b) => b.overMs - a.overMs)[0] ?? null
+}
+
+function warmSince({ fromMs, toMs }: Window): number {
+  return fromMs + Math.max(WARM_UP_MS, (toMs - fromMs) * WARM_UP_SHARE)
 }
 
 /** The slopes of all threads together. */

@@ -75,6 +75,34 @@ test('nothing is lost, doubled or unaccounted for when every part is killed unde
   assert.match(output, /Verdict: everything holds\. Seed 20\./)
 })
 
+const SHORT_CLUSTER_RUN = [
+  ...['--for', '30s', '--rate', '600', '--seed', '57', '--brokers', '3', '--quiet', '2m', '--cadence', '14s'],
+  ...['--kills', 'broker=1', '--every', '7s', '--parts', 'ingestion,consumer'],
+  ...['--clock-every', '9s', '--clock-steps=+900ms,-900ms'],
+]
+
+test('nothing is lost, doubled or unaccounted for on three brokers while leaders, replicas and clocks change', {
+  timeout: LIMIT_MS + 30_000,
+}, async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'chaos-'))
+  context.after(() => rmSync(folder, { recursive: true, force: true }))
+  const json = join(folder, 'result.json')
+  const { code, output } = await chaos([...SHORT_CLUSTER_RUN, '--json', json])
+  assert.equal(code, 0, output)
+  const result = Object(JSON.parse(readFileSync(json, 'utf8')))
+  const kinds = Object.keys(result.faults)
+  for (const kind of [
+    'rolling restart',
+    'election',
+    'reassignment',
+    'broker kill',
+    'ingestion pause',
+    'consumer pause',
+  ])
+    assert(kinds.includes(kind), `${kind}\n${output}`)
+  assert(result.acknowledgements.count >= 0 && kinds.some((kind) => kind.includes('clock')), output)
+})
+
 test('a run that is told to stop ends at once, says how to do the same again, and leaves no process', async () => {
   const { code, output } = await chaos(['--for', '60s', '--seed', '1', '--rate', '100'], (said, stop) => {
     if (said.includes('faults of processes')) stop()
