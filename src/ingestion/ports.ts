@@ -36,6 +36,6 @@ export function ports(config: IngestionConfig, clock: Clock): Ports {
       fetchTrades: tradeRest(config.restUrl, () => clock.wallMicros() / 1000),
       openSocket,
     },
-    kafka: kafkaPort(config.kafka),
+    kafka: kafkaPort(config.kafka, clock),
   }
 }

@@ -1,4 +1,6 @@
+import type { Clock } from '../runtime/clock.ts'
 import { type NeededRights, requireAccess } from './access.ts'
+import { realBrokers } from './client-requests.ts'
 import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { type Compression, RecordSender } from './record-sender.ts'
@@ -21,10 +23,11 @@ export interface KafkaPort {
 }
 
 /** Real brokers. */
-export function kafkaPort(connection: KafkaConnection): KafkaPort {
+export function kafkaPort(connection: KafkaConnection, clock?: Clock): KafkaPort {
+  const to = realBrokers(clock)
   return {
     requireAccess: (clientId, needed) => requireAccess(connection, clientId, needed),
-    producer: (clientId, compression) => new RecordSender(connection, clientId, compression),
-    fetcher: (clientId, topics) => new PartitionFetcher(connection, clientId, topics),
+    producer: (clientId, compression) => new RecordSender(connection, clientId, compression, to),
+    fetcher: (clientId, topics) => new PartitionFetcher(connection, clientId, topics, to),
   }
 }

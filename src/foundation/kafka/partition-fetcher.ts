@@ -1,16 +1,11 @@
-import {
-  type Consumer,
-  FetchIsolationLevels,
-  protocolErrorsCodesById,
-  type RecordsBatch,
-} from '@platformatic/kafka'
-import { answersWithin, clientOptions, closeClient, guardConnections } from './client.ts'
-import { FetchingConsumer } from './codec/fetch-api.ts'
+import { FetchIsolationLevels, protocolErrorsCodesById, type RecordsBatch } from '@platformatic/kafka'
+import type { FetchRequests } from './broker-requests.ts'
+import { realBrokers } from './client-requests.ts'
 import { FetchedMessage } from './codec/fetched-message.ts'
 import type { MessageBatch } from './codec/record-batch.ts'
 import type { KafkaConnection } from './connection.ts'
 import type { Position } from './position.ts'
-import { type TopicLayout, type TopicMetadata, topicLayouts } from './topic-metadata.ts'
+import type { TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
 /** What one fetch brought of one partition. */
 export interface FetchedPartition {
@@ -50,9 +45,6 @@ const LEADER_MOVED: ReadonlySet<number> = new Set([
 
 const PARTITION_MAX_BYTES = 1 << 20
 
-/** The version of Fetch that names topics by id (KIP-516). */
-const FETCH_BY_ID = 13
-
 /**
  * Reads partitions at positions that the caller keeps. The client's own stream is not used: after a rebalance
  * a fetch in flight may overwrite the position it has just moved to.
@@ -60,47 +52,24 @@ const FETCH_BY_ID = 13
  * It is a client of its own, since long polls would stand before heartbeats and commits on the same connection.
  */
 export class PartitionFetcher {
-  readonly #client: FetchingConsumer
+  readonly #requests: FetchRequests
   readonly #topics: readonly string[]
   #layouts: ReadonlyMap<string, TopicLayout> = new Map()
   #topicOf: ReadonlyMap<string, string> = new Map()
-  #isTracking: boolean | null = null
   /** Something has failed that other leaders may explain. */
   #isStale = false
 
-  constructor(connection: KafkaConnection, clientId: string, topics: readonly string[]) {
+  constructor(connection: KafkaConnection, clientId: string, topics: readonly string[], to = realBrokers()) {
     this.#topics = topics
-    const client = new FetchingConsumer({
-      ...clientOptions(connection, clientId),
-      // Never joins a group; the client demands a name all the same.
-      groupId: `${clientId}-unused`,
-      groupProtocol: 'classic',
-      autocommit: false,
-      // A partition that has just been created, or is changing its leader, answers a moment later.
-      retries: 3,
-      retryDelay: 250,
-    })
-    this.#client = guardConnections(client)
+    this.#requests = to.openFetcher(connection, clientId, topics)
   }
 
   /** Asks for ids, partition counts and leaders of the topics; must be called before anything else. */
   async connect(): Promise<ReadonlyMap<string, TopicMetadata>> {
-    await this.#trackWhereNeeded()
-    this.#layouts = await topicLayouts(this.#client, this.#topics)
+    this.#layouts = (await this.#requests.metadata(this.#topics)).topics
     this.#isStale = false
     this.#topicOf = new Map([...this.#layouts].map(([name, topic]) => [topic.id, name]))
     return this.#layouts
-  }
-
-  /**
-   * With each fetch the client asks for the topics it tracks, and fails when one partition of them has no leader. Only
-   * brokers that are asked by name (before Kafka 3.1) need that.
-   */
-  async #trackWhereNeeded(): Promise<void> {
-    if (this.#isTracking !== null) return
-    const apis = await this.#client.listApis()
-    this.#isTracking = !apis.some(({ name, maxVersion }) => name === 'Fetch' && maxVersion >= FETCH_BY_ID)
-    if (this.#isTracking) for (const topic of this.#topics) this.#client.topics.track(topic)
   }
 
   /**
@@ -109,7 +78,7 @@ export class PartitionFetcher {
    */
   async #refreshLeaders(): Promise<void> {
     if (!this.#isStale) return
-    const fresh = await topicLayouts(this.#client, this.#topics)
+    const fresh = (await this.#requests.metadata(this.#topics)).topics
     this.#layouts = new Map(
       [...this.#layouts].map(([name, known]) => {
         const now = fresh.get(name)
@@ -133,10 +102,9 @@ export class PartitionFetcher {
     of: readonly string[] = this.#topics,
   ): Promise<Array<{ topic: string; partition: number; start: number; end: number }>> {
     await this.#refreshLeaders()
-    const topics = [...of]
-    const starts = await this.#client.listOffsets({ topics, timestamp: -2n })
-    const ends = await this.#client.listOffsets({ topics, timestamp: -1n })
-    return topics.flatMap((topic) =>
+    const starts = await this.#requests.listOffsets(of, -2n)
+    const ends = await this.#requests.listOffsets(of, -1n)
+    return of.flatMap((topic) =>
       (ends.get(topic) ?? []).map((end, partition) => ({
         topic,
         partition,
@@ -176,9 +144,7 @@ export class PartitionFetcher {
       maxWaitTime: limits.maxWaitMs,
       isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
     }
-    const response = await this.#client.fetch(options).catch((error: unknown) => {
-      const partial = answersWithin(error).findLast(isFetchResponse)
-      if (partial?.errorCode === 0) return partial
+    const response = await this.#requests.fetch(options).catch((error: unknown) => {
       this.#isStale = true
       throw error
     })
@@ -202,14 +168,8 @@ export class PartitionFetcher {
   }
 
   async close(): Promise<void> {
-    await closeClient(this.#client, () => this.#client.close(true))
+    await this.#requests.close()
   }
-}
-
-type FetchResponse = Awaited<ReturnType<Consumer['fetch']>>
-
-function isFetchResponse(value: unknown): value is FetchResponse {
-  return typeof value === 'object' && value !== null && 'responses' in value && 'errorCode' in value
 }
 
 function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage[] {

@@ -1,11 +1,14 @@
 import { protocolErrors, protocolErrorsCodesById } from '@platformatic/kafka'
-import { delayFor, sleep } from '../runtime/backoff.ts'
+import { delayFor } from '../runtime/backoff.ts'
 import type { ByteSlice } from '../runtime/byte-slice.ts'
+import { sleepOn } from '../runtime/clock.ts'
 import { kafkaSecurityError } from './broker-errors.ts'
+import type { BrokerAddress, Brokers, ProducerId } from './broker-requests.ts'
+import { realBrokers } from './client-requests.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
 import { RecordWriter } from './codec/record-writer.ts'
 import type { KafkaConnection } from './connection.ts'
-import { type BrokerAddress, ProduceConnection, type ProducerId, REQUEST_MS } from './produce-connection.ts'
+import { ProduceConnection, REQUEST_MS } from './produce-connection.ts'
 import type { TopicMetadata } from './topic-metadata.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
@@ -129,7 +132,7 @@ interface Sending<Sent extends OutgoingRecord> {
 }
 
 /**
- * An idempotent producer over the client's connections. The client's own `Producer` is not used, because it assigns the
+ * An idempotent producer. The client's own `Producer` is not used, because it assigns the
  * records of a send to leaders once and repeats all of them to the leader of the first, without limit, after leaders
  * have moved apart (client version 2.12; remove this class when a later version assigns them again for each attempt).
  *
@@ -141,6 +144,7 @@ interface Sending<Sent extends OutgoingRecord> {
  */
 export class RecordSender {
   readonly #kafka: ProduceConnection
+  readonly #to: Brokers
   readonly #compression: Compression
   readonly #writer = new RecordWriter()
   readonly #closing = new AbortController()
@@ -150,8 +154,9 @@ export class RecordSender {
   #initialising: Promise<ProducerId> | null = null
 
   /** @param clientId shown in the broker's logs and metrics */
-  constructor(connection: KafkaConnection, clientId: string, compression: Compression) {
-    this.#kafka = new ProduceConnection(connection, clientId, this.#closing.signal)
+  constructor(connection: KafkaConnection, clientId: string, compression: Compression, to = realBrokers()) {
+    this.#to = to
+    this.#kafka = new ProduceConnection(connection, clientId, this.#closing.signal, to)
     this.#compression = compression
   }
 
@@ -169,7 +174,8 @@ export class RecordSender {
     records: readonly Sent[],
     options: SendOptions<Sent> = { limitMs: DEFAULT_LIMIT_MS },
   ): Promise<void> {
-    const startedMs = performance.now()
+    const { clock, random } = this.#to
+    const startedMs = clock.monotonicMs()
     const { limitMs, onRetry } = options
     const sending: Sending<Sent> = { options, pending: new Map(), unwritten: byPartition(records) }
     for (let failures = 0; ; ) {
@@ -190,13 +196,13 @@ export class RecordSender {
       // A broker that is cut off from the others answers, and knows no new leader.
       if (failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect()
       const isFinal = limitMs < Number.POSITIVE_INFINITY && kafkaSecurityError(problem, 'Kafka') !== null
-      if (isFinal || performance.now() - startedMs >= limitMs) {
+      if (isFinal || clock.monotonicMs() - startedMs >= limitMs) {
         // Sequence numbers were given to records that may never be written.
         this.#producer = null
         throw problem
       }
       onRetry?.(problem, [...sending.pending.values(), ...sending.unwritten])
-      await sleep(delayFor(failures, RETRY, Math.random()), this.#closing.signal)
+      await sleepOn(clock, delayFor(failures, RETRY, random()), this.#closing.signal)
     }
   }
 
@@ -319,7 +325,8 @@ export class RecordSender {
     }
     // The same sequence numbers, since nothing of them was written. The receipt in the message does not change.
     if (apiCode === INVALID_TIMESTAMP)
-      sending.pending.set(place, { ...batch, batch: this.#encode(records, sequence, producer, Date.now()) })
+      const nowMs = Math.floor(this.#to.clock.wallMicros() / 1000)
+      sending.pending.set(place, { ...batch, batch: this.#encode(records, sequence, producer, nowMs) })
     return false
   }
 }
