@@ -132,9 +132,9 @@ interface Sending<Sent extends OutgoingRecord> {
 }
 
 /**
- * An idempotent producer. The client's own `Producer` is not used, because it assigns the
- * records of a send to leaders once and repeats all of them to the leader of the first, without limit, after leaders
- * have moved apart (client version 2.12; remove this class when a later version assigns them again for each attempt).
+ * An idempotent producer. The client's own `Producer` is not used, because it assigns the records of a send to leaders
+ * once and repeats all of them to the leader of the first, without limit, after leaders have moved apart (client version
+ * 2.12; remove this class when a later version assigns them again for each attempt).
  *
  * Sends may overlap if they have no partition in common. Each attempt asks the leader that metadata names, one request
  * per broker in parallel, and repeats only partitions that were not acknowledged, byte for byte. The order within a
@@ -174,8 +174,7 @@ export class RecordSender {
     records: readonly Sent[],
     options: SendOptions<Sent> = { limitMs: DEFAULT_LIMIT_MS },
   ): Promise<void> {
-    const { clock, random } = this.#to
-    const startedMs = clock.monotonicMs()
+    const startedMs = this.#to.clock.monotonicMs()
     const { limitMs, onRetry } = options
     const sending: Sending<Sent> = { options, pending: new Map(), unwritten: byPartition(records) }
     for (let failures = 0; ; ) {
@@ -196,13 +195,13 @@ export class RecordSender {
       // A broker that is cut off from the others answers, and knows no new leader.
       if (failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect()
       const isFinal = limitMs < Number.POSITIVE_INFINITY && kafkaSecurityError(problem, 'Kafka') !== null
-      if (isFinal || clock.monotonicMs() - startedMs >= limitMs) {
+      if (isFinal || this.#to.clock.monotonicMs() - startedMs >= limitMs) {
         // Sequence numbers were given to records that may never be written.
         this.#producer = null
         throw problem
       }
       onRetry?.(problem, [...sending.pending.values(), ...sending.unwritten])
-      await sleepOn(clock, delayFor(failures, RETRY, random()), this.#closing.signal)
+      await sleepOn(this.#to.clock, delayFor(failures, RETRY, this.#to.random()), this.#closing.signal)
     }
   }
 
@@ -238,21 +237,15 @@ export class RecordSender {
     return this.#producer
   }
 
-  /** @param timestampMs stands for the records' own */
-  #encode(
-    records: readonly OutgoingRecord[],
-    sequence: number,
-    producer: ProducerId,
-    timestampMs?: number,
-  ): Buffer {
-    const timed =
-      timestampMs === undefined
-        ? records
-        : records.map(({ topic, partition, key, value, slice, headers }): OutgoingRecord => {
-            const record = { topic, partition, key, value, headers, timestampMs }
-            return slice === undefined ? record : { ...record, slice }
-          })
-    return this.#writer.batch(timed, sequence, { ...producer, compression: this.#compression })
+  /** @param renewed the time of now stands for the records' own */
+  #encode(all: readonly OutgoingRecord[], sequence: number, producer: ProducerId, renewed = false): Buffer {
+    const timestampMs = Math.floor(this.#to.clock.wallMicros() / 1000)
+    const withTimeOfNow = ({ topic, partition, key, value, slice, headers }: OutgoingRecord) => {
+      const record = { topic, partition, key, value, headers, timestampMs }
+      return slice === undefined ? record : { ...record, slice }
+    }
+    const records = renewed ? all.map(withTimeOfNow) : all
+    return this.#writer.batch(records, sequence, { ...producer, compression: this.#compression })
   }
 
   /** One request to each leader. @returns why partitions are left; undefined when none is */
@@ -325,8 +318,7 @@ export class RecordSender {
     }
     // The same sequence numbers, since nothing of them was written. The receipt in the message does not change.
     if (apiCode === INVALID_TIMESTAMP)
-      const nowMs = Math.floor(this.#to.clock.wallMicros() / 1000)
-      sending.pending.set(place, { ...batch, batch: this.#encode(records, sequence, producer, nowMs) })
+      sending.pending.set(place, { ...batch, batch: this.#encode(records, sequence, producer, true) })
     return false
   }
 }
