@@ -15,7 +15,7 @@ export class Brokers {
   readonly #addresses: readonly string[]
   readonly #topics: readonly string[]
   #turn: Promise<unknown> = Promise.resolve()
-  /** What has not had its turn by then is left out; of `performance.now()`. */
+  /** No broker is restarted in a rolling restart after that; of `performance.now()`. */
   untilMs = Number.POSITIVE_INFINITY
 
   /** @param topics whose replicas must be in sync before the next fault */
@@ -38,14 +38,13 @@ export class Brokers {
   /**
    * Does `work` when all before it is over and every replica is in sync. A single broker has no replicas to wait for.
    *
-   * @returns what it answers; null where it was left out
+   * @returns what it answers
    * @throws when replicas do not come in sync
    */
-  inTurn<Result>(work: () => Promise<Result>, signal: AbortSignal): Promise<Result | null> {
+  inTurn<Result>(work: () => Promise<Result>, signal: AbortSignal): Promise<Result> {
     const working = this.#turn.then(async () => {
       await this.inSync(signal)
       signal.throwIfAborted()
-      if (performance.now() >= this.untilMs) return null
       return await work()
     })
     this.#turn = working.catch(() => undefined) // The caller gets the error.

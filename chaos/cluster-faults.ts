@@ -59,7 +59,10 @@ async function restartInTurn(
   const incidents: Array<ClusterStruck['incidents'][number]> = []
   for (const part of brokers.parts) {
     const struck = await brokers.inTurn(
-      () => part.strike({ kind: 'restart', holdMs: 0 }, signal, onBegin),
+      async () =>
+        performance.now() < brokers.untilMs
+          ? await part.strike({ kind: 'restart', holdMs: 0 }, signal, onBegin)
+          : null,
       signal,
     )
     if (struck === null) break

@@ -104,7 +104,6 @@ export class Saboteur {
         over = this.#begin(`${name} ${kind}`, name, atMs)
       })
     const struck = members.length === 1 ? await strike() : await cluster.inTurn(strike, signal)
-    if (struck === null) return
     const { fromMs, backMs, toMs } = struck
     over?.(toMs)
     this.#record(`${part.label} ${kind}`, fromMs, toMs)
