@@ -209,11 +209,11 @@ test('L5 a start after a request to reopen looks for what has not come again sin
   const request = row(100, 109, 'open', { revision: 3, gap_id: 'asked' })
   const taken = { ...request, revision: 4 }
   const closed = { ...taken, revision: 5, status: 'filled' as const }
-  const facts: Array<{ event: EventMark } | { gap: Gap } | { request: Gap }> = [
+  const facts: Array<{ event: EventMark } | { gap: Gap }> = [
     { event: trade(99) },
     { event: trade(100) },
     ...ids(101, 120).map((id) => ({ event: trade(id) })),
-    { request },
+    { gap: request },
     { gap: taken },
     ...ids(100, 104).map((id) => ({ event: trade(id) })),
     { event: trade(121) },
@@ -222,22 +222,19 @@ test('L5 a start after a request to reopen looks for what has not come again sin
     [facts, [[105, 109]]],
     [[...facts, ...ids(105, 109).map((id) => ({ event: trade(id) })), { gap: closed }], []],
   ] as const) {
-    const asked = all.findIndex((fact) => 'request' in fact)
+    const asked = all.findIndex((fact) => 'gap' in fact)
     // Before the request, events that it concerns may fill it: they are read after it, and are there to be stored.
     for (const cut of ids(asked, all.length)) {
       const before = new AcknowledgedState()
-      const take = (memory: AcknowledgedState, some: typeof facts) => {
-        for (const fact of some) {
-          if ('request' in fact) memory.request(fact.request)
-          else learn(memory, [fact])
-        }
-      }
-      take(before, all.slice(0, cut))
+      learn(before, all.slice(0, cut))
       const after = new AcknowledgedState()
       const memory = { ...emptyCheckpoint('one'), ...before.snapshot(SYMBOL), counter: 1 }
       after.restore(SYMBOL, parseCheckpoint(checkpointText(memory)))
       const later = all.slice(cut)
-      take(after, [...later.filter((fact) => !('event' in fact)), ...later.filter((fact) => 'event' in fact)])
+      learn(after, [
+        ...later.filter((fact) => !('event' in fact)),
+        ...later.filter((fact) => 'event' in fact),
+      ])
       assert.deepEqual(holes(after), expected, `cut ${cut}`)
       assert.equal(after.snapshot(SYMBOL).open_gaps.length, expected.length, `cut ${cut}`)
     }
@@ -246,7 +243,7 @@ test('L5 a start after a request to reopen looks for what has not come again sin
 
 test('L5 a request for ids below all that is known says nothing of the ids between', () => {
   const memory = new AcknowledgedState()
-  memory.request(row(100, 109, 'open', { revision: 2 }))
+  memory.gap(row(100, 109, 'open', { revision: 2 }))
   memory.gap(row(100, 109, 'open', { revision: 3 }))
   const restored = new AcknowledgedState()
   const text = checkpointText({ ...emptyCheckpoint('one'), ...memory.snapshot(SYMBOL), counter: 1 })
@@ -262,7 +259,7 @@ test('L5 a request for ids below all that is known says nothing of the ids betwe
   }
   const other = new AcknowledgedState()
   other.event(trade(5000, 1))
-  for (const epoch of [0, 2]) other.request(row(100, 109, 'open', { revision: 2, epoch }))
+  for (const epoch of [0, 2]) other.gap(row(100, 109, 'open', { revision: 2, epoch }))
   assert.deepEqual(holes(other), [], 'ids of another epoch are not those of this one')
 })
 

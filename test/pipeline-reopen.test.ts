@@ -113,7 +113,7 @@ test('K5 readiness names a topic that was deleted as soon as a send is refused f
     },
     { timeoutMs: 60_000, what: 'ingestion to be unready' },
   )
-  assert.match(reason, /^Kafka has not acknowledged for \d s: A topic is missing on the broker/)
+  assert.match(reason, /^Kafka has not taken .*\.trades\/\d.* for \d s: A topic is missing on the broker/)
   await ingestion.command.kill()
 })
 

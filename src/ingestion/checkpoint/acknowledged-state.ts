@@ -95,7 +95,11 @@ export class AcknowledgedState {
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
       const sequence = state[one.event_type]
-      if (one.status !== 'filled') sequence.lack(one.epoch, range)
+      const isReopened = one.status === 'open' && one.revision > 1
+      if (isReopened) sequence.reopen(one.epoch, range)
+      // Only a first row tells of an epoch: a request may be of one that is unknown here.
+      else if (one.status !== 'filled' && (one.revision === 1 || one.epoch <= sequence.epoch))
+        sequence.lack(one.epoch, range)
       // Ids that Kafka has, or will never have, are not to be looked for again.
       if (one.status !== 'open' && sequence.epoch === one.epoch) sequence.fill(range)
       const known = state.openGaps.get(one.gap_id)
@@ -103,13 +107,6 @@ export class AcknowledgedState {
       if (one.status === 'open') state.openGaps.set(one.gap_id, one)
       else state.openGaps.delete(one.gap_id)
     }
-  }
-
-  /** Kafka has a request to reopen a gap: its ids are looked for once more. */
-  request(gap: Gap): void {
-    for (const { event_type, epoch, from_id: from, to_id: to } of asIdGap(gap))
-      this.#stateOf(gap.symbol)[event_type].reopen(epoch, { from, to })
-    this.gap(gap)
   }
 
   nextOffset(topic: string, partition: number): number {

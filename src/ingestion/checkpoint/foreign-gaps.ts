@@ -31,7 +31,7 @@ export class ForeignGaps<Event extends StreamEvent> {
     this.#acknowledged.gap(gap)
     for (const one of asIdGap(gap)) {
       // A newer epoch than this one's shows itself soon, with a new row.
-      if (this.#ledger.isOpen(one) || this.#isAhead(one)) continue
+      if (this.#isAhead(one)) continue
       this.#ledger.adopt(one)
       if (one.status !== 'open' || !this.#ledger.isOpen(one)) continue
       this.#continuity.lack(one)
@@ -42,7 +42,7 @@ export class ForeignGaps<Event extends StreamEvent> {
 
   /** The consumer, or an operator, asks for ids once more: what was forwarded of them is not stored. */
   request(gap: Gap): void {
-    this.#acknowledged.request(gap)
+    this.#acknowledged.gap(gap)
     for (const one of asIdGap(gap)) {
       this.#ledger.takeOver(one)
       this.#continuity.reopen(one)

@@ -84,12 +84,11 @@ export class RecoveryFold {
     this.memory.event(mark)
   }
 
-  readonly gap = (topic: string, message: FetchedMessage): void => {
-    const gap = parseGap(message.value)
-    if (gap === null || !this.#isBehind(gap.symbol, topic, message.offset)) return
+  readonly gap = (topic: string, { offset, value }: FetchedMessage): void => {
+    const gap = parseGap(value)
+    if (gap === null || !this.#isBehind(gap.symbol, topic, offset)) return
     this.recoveredMessages++
-    if (isRequest(gap, message)) this.memory.request(gap)
-    else this.memory.gap(gap)
+    this.memory.gap(gap)
   }
 
   #isBehind(symbol: string, topic: string, offset: number): boolean {

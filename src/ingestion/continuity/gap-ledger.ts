@@ -101,16 +101,20 @@ export class GapLedger {
    * is in two rows.
    */
   adopt(row: IdGap): void {
-    if (this.#open.has(row.gap_id)) return
-    const others = [...this.#open.values(), ...this.#closed.values()].filter(
-      (gap) => gap.gap_id !== row.gap_id && isSameSequence(gap, row),
+    const known = this.#open.get(row.gap_id) ?? this.#closed.get(row.gap_id)
+    const others = [...this.#open.values(), ...this.#closed.values()].filter((gap) =>
+      isSameSequence(gap, row),
     )
     const [first, ...rest] = subtract([rangeOf(row)], others.map(rangeOf))
-    if (first?.from === row.from_id && first.to === row.to_id) {
-      if (row.status === 'open') this.#open.set(row.gap_id, row)
+    const revision = row.revision + 1
+    if (known !== undefined) {
+      // The row of that instance may stand in place of this one's, whose ids it does not have.
+      if (row.revision >= known.revision) this.#put({ ...known, revision, updated_at: this.#wallMs() })
+      for (const range of first === undefined ? [] : [first, ...rest]) this.#put(this.#remainder(row, range))
       return
     }
-    this.#split(row, row.revision + 1, first, rest, others)
+    if (first?.from !== row.from_id || first.to !== row.to_id) this.#split(row, revision, first, rest, others)
+    else if (row.status === 'open') this.#open.set(row.gap_id, row)
   }
 
   /**
@@ -248,6 +252,7 @@ export class GapLedger {
 
   #put(gap: IdGap): IdGap {
     if (gap.status === 'open') this.#open.set(gap.gap_id, gap)
+    else this.#rememberClosed(gap)
     this.#publish(gap)
     return gap
   }
