@@ -10,7 +10,6 @@ import { plural } from '../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import { type IngestionConfig, topicRights } from './config.ts'
-import { FreezeDetector } from './connection/freeze-detector.ts'
 import { ConnectionSlot } from './connection-rollover.ts'
 import { claimExchangeIdentity } from './exchange-identity.ts'
 import type { ControlFrame } from './frame-handler.ts'
@@ -52,7 +51,6 @@ export class Ingestion {
   #pipeline: Pipeline | null = null
   #source: string | null = null
   #starting: Promise<void> | null = null
-  readonly #freezeDetector: FreezeDetector
   /** Why it is not running yet. */
   #waitingFor = 'Kafka has not answered yet'
 
@@ -61,16 +59,6 @@ export class Ingestion {
     this.#ports = ports
     this.#log = log
     this.#startedAtMs = ports.clock.monotonicMs()
-    this.#freezeDetector = new FreezeDetector(
-      ports.clock,
-      () => {
-        for (const slot of this.#slots) slot.watch()
-      },
-      (stoodMs) => {
-        const reason = `this process stood still for ${Math.round(stoodMs / 1000)} s`
-        for (const connection of this.#connections) connection.reconnect(reason, true)
-      },
-    )
     this.#queue = new MessageQueue(config.queueMaxBytes)
     this.#producer = new KafkaProducer(
       config,
@@ -102,7 +90,6 @@ export class Ingestion {
    */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
-    this.#freezeDetector.stop()
     // What it is at goes on behind the deadline, and starts nothing any more.
     if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
     await Promise.all(this.#slots.map((slot) => slot.stop()))
@@ -232,7 +219,6 @@ export class Ingestion {
     )
     this.#waitingFor = ''
     for (const slot of this.#slots) slot.start()
-    this.#freezeDetector.start()
   }
 
   #connect(
@@ -261,11 +247,7 @@ export class Ingestion {
           pipeline.disconnected(id, plan.streams, 'reconnect')
           slot.onDisconnected(connection)
         },
-        onFrame: (frame) => {
-          // What waited in a buffer meanwhile is not received: it would be stamped too late.
-          if (this.#freezeDetector.hasJustEnded()) return false
-          return pipeline.handle(frame, id, onControl)
-        },
+        onFrame: (frame) => pipeline.handle(frame, id, onControl),
         onFatal: this.#ended.resolve,
       },
       this.#log,
@@ -297,6 +279,12 @@ export class Ingestion {
       },
       acknowledged: (signal) => this.#producer.allAcknowledged(signal),
       whenRoom: (signal) => this.#whenRoom(signal),
+      onSecond: () => {
+        if (!this.#stopping.signal.aborted) for (const slot of this.#slots) slot.watch()
+      },
+      dropConnections: (reason) => {
+        for (const connection of this.#connections) connection.reconnect(reason, true)
+      },
       onFatal: this.#ended.resolve,
       log: this.#log,
     }

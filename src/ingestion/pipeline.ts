@@ -5,34 +5,34 @@ import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import { HEADER, schemaHeader } from '../foundation/kafka/headers.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
-import { type EventType, streamName } from '../foundation/market/event.ts'
+import { streamName } from '../foundation/market/event.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import { subtract } from '../foundation/market/id-ranges.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { Backfill, backfillJson } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
-import {
-  type AcknowledgedState,
-  rememberedTypes,
-  type SymbolMemory,
-} from './checkpoint/acknowledged-state.ts'
+import { type AcknowledgedState, rememberedTypes, streamMemory } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import { InstanceWatch } from './checkpoint/instance-watch.ts'
 import { recover } from './checkpoint/recovery.ts'
 import type { IngestionConfig } from './config.ts'
-import { Continuity, type StreamMemory } from './continuity/continuity.ts'
+import type { ClockStep } from './continuity/clock-window.ts'
+import { Continuity } from './continuity/continuity.ts'
 import { asIdGap, GapLedger, type IdGap } from './continuity/gap-ledger.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
 import type { OnAcknowledged } from './kafka-producer.ts'
-import { type ReceiptStamp, receiptStamper } from './messages/receipt-stamp.ts'
+import { ReceiptClock } from './messages/receipt-clock.ts'
 import { Router } from './messages/router.ts'
 import type { PipelineContext } from './pipeline-context.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
-type PipelineConfig = Pick<IngestionConfig, 'topics' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff'>
+type PipelineConfig = Pick<
+  IngestionConfig,
+  'topics' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff' | 'clockLimits'
+>
 
 /**
  * From frames to messages and the ledger, with the memory that outlives this process: built once the topics are
@@ -46,7 +46,7 @@ export class Pipeline {
   readonly #config: PipelineConfig
   readonly #context: PipelineContext
   readonly #stopping = new AbortController()
-  readonly #stamp: () => ReceiptStamp
+  readonly #receiptClock: ReceiptClock
   readonly #router: Router
   readonly #continuity: Continuity<StampedEvent>
   readonly #acknowledged: AcknowledgedState
@@ -63,7 +63,12 @@ export class Pipeline {
     this.#config = config
     this.#context = context
     this.#acknowledged = memory
-    this.#stamp = receiptStamper(() => clock.wallMicros())
+    this.#receiptClock = new ReceiptClock(clock, config.clockLimits, {
+      onSecond: context.onSecond,
+      onFreeze: (stoodMs) =>
+        context.dropConnections(`this process stood still for ${Math.round(stoodMs / 1000)} s`),
+      onStep: (step) => this.#onClockStep(step),
+    })
     this.#router = new Router(config.topics, topics)
     const wallMs = () => Math.floor(clock.wallMicros() / 1000)
     this.ledger = new GapLedger(
@@ -72,9 +77,13 @@ export class Pipeline {
         this.#continuity.filled(streamName(symbol, event_type), epoch, lost),
       wallMs,
     )
-    this.#continuity = new Continuity<StampedEvent>(this.ledger, () => this.backfill.notice())
+    this.#continuity = new Continuity<StampedEvent>(
+      this.ledger,
+      () => this.backfill.notice(),
+      () => this.handler.leastEventToReceiptMs(clock.monotonicMs()),
+    )
     this.handler = new FrameHandler({
-      stamp: this.#stamp,
+      stamp: () => this.#receiptClock.stampFrame(),
       clock,
       continuity: this.#continuity,
       route: (stream, symbol, type, epoch) => this.#router.route(stream, symbol, type, epoch),
@@ -177,6 +186,7 @@ export class Pipeline {
 
   /** To be called once the queue is being emptied. */
   start(): void {
+    this.#receiptClock.start()
     this.backfill.start()
     this.#silence.start()
     this.#tick()
@@ -226,12 +236,22 @@ export class Pipeline {
     this.#cancelTick?.()
     this.handler.merge.stop()
     await Promise.all([this.backfill.stop(), this.#silence.stop()])
+    this.#receiptClock.stop()
     await this.#checking
     await this.#watch.close()
   }
 
   writeCheckpoints(): void {
     this.#checkpoints.writeChanged()
+  }
+
+  #onClockStep(step: ClockStep): void {
+    const [from, to] = [step.fromMs, step.toMs].map((ms) => new Date(ms).toISOString())
+    const text = `the clock went from ${from} to ${to}`
+    this.#context.log.warn(step, `Receipts cannot be compared with those before: ${text}`)
+    this.handler.clockStepped()
+    this.#continuity.clockStepped(step)
+    this.#context.dropConnections(text)
   }
 
   #restore(): void {
@@ -266,7 +286,7 @@ export class Pipeline {
     const stream = streamName(symbol, type)
     const { topic, partition, key, headers } = this.#router.route(stream, symbol, type, epoch)
     for (const trade of trades) {
-      const { ms, us } = this.#stamp()
+      const { ms, us } = this.#receiptClock.stamp()
       this.#context.send({
         topic,
         partition,
@@ -316,24 +336,5 @@ export class Pipeline {
       else this.#context.log.debug({ err: error }, 'The checkpoints cannot be read now')
     }
     if (!this.#stopping.signal.aborted) this.#tick()
-  }
-}
-
-function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
-  const { bookTicker } = memory
-  if (type === 'bookTicker') {
-    return {
-      epoch: 0,
-      last: bookTicker?.last_update_id ?? null,
-      lastTimeMs: bookTicker?.last_receipt ?? 0,
-      holes: [],
-    }
-  }
-  const sequence = memory[type]
-  return {
-    epoch: sequence?.epoch ?? 0,
-    last: sequence?.last ?? null,
-    lastTimeMs: sequence?.last_time ?? 0,
-    holes: sequence?.holes ?? [],
   }
 }

@@ -4,6 +4,7 @@ import { GAP, type Gap } from '../../src/foundation/market/gap.ts'
 import type { IngestionStatus } from '../../src/foundation/telemetry/status.ts'
 import type { IngestionConfig } from '../../src/ingestion/config.ts'
 import { Ingestion } from '../../src/ingestion/ingestion.ts'
+import { CLOCK_LIMITS } from '../../src/ingestion/messages/receipt-clock.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { SimulatedExchange } from './exchange.ts'
 import { REFUSED_REGION, strike } from './faults.ts'
@@ -265,6 +266,7 @@ function configOf({ seed, symbols }: WorldOptions, random: Random): IngestionCon
     // Full within a storm when the brokers are away.
     queueMaxBytes: random.pick([60_000, 400_000, 64 << 20]),
     backoff: { initialMs: 1000, maxMs: 60_000 },
+    clockLimits: CLOCK_LIMITS,
     host: '127.0.0.1',
     port: 0,
   }

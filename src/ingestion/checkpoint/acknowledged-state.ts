@@ -1,6 +1,7 @@
 import type { EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
+import type { StreamMemory } from '../continuity/continuity.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-ledger.ts'
 import { Sequence } from '../continuity/sequence.ts'
 import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
@@ -69,8 +70,8 @@ export class AcknowledgedState {
     const state = this.#stateOf(symbol)
     state.changed = true
     if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
-    else if (state.quote === null || timeMs >= state.quote.lastReceiptMs)
-      state.quote = { lastUpdateId: id, lastReceiptMs: timeMs }
+    // The last that came, and not the highest time: the clock may have been set back.
+    else state.quote = { lastUpdateId: id, lastReceiptMs: timeMs }
   }
 
   /** Kafka has a row of the ledger. */
@@ -147,4 +148,31 @@ function memoryOf(sequence: Sequence<never>): SequenceMemory | null {
   if (last === null) return null
   const holes: IdRange[] = normalise(sequence.holes)
   return { epoch, first, last, last_time: lastTimeMs, holes }
+}
+
+/** What continuity takes over of a stream. */
+export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
+  const { bookTicker } = memory
+  if (type === 'bookTicker') {
+    return {
+      epoch: 0,
+      last: bookTicker?.last_update_id ?? null,
+      lastTimeMs: bookTicker?.last_receipt ?? 0,
+      holes: [],
+      tradedMs: latest([memory.trade, memory.aggTrade]),
+    }
+  }
+  const sequence = memory[type]
+  return {
+    epoch: sequence?.epoch ?? 0,
+    last: sequence?.last ?? null,
+    lastTimeMs: sequence?.last_time ?? 0,
+    holes: sequence?.holes ?? [],
+    tradedMs: latest([sequence]),
+  }
+}
+
+function latest(sequences: ReadonlyArray<SequenceMemory | null>): number | null {
+  const times = sequences.flatMap((sequence) => (sequence === null ? [] : [sequence.last_time]))
+  return times.length === 0 ? null : Math.max(...times)
 }

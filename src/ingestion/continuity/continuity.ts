@@ -1,5 +1,6 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
+import { addSteps, type ClockStep, type ClockWindow, windowOfRestart, windowOfStep } from './clock-window.ts'
 import { type GapLedger, type IdGap, REASON_RESET } from './gap-ledger.ts'
 import { QuoteSequence } from './quote-sequence.ts'
 import { type Observed, Sequence } from './sequence.ts'
@@ -20,7 +21,12 @@ export interface StreamMemory {
   /** Trade time of the last, or receipt of the last bookTicker. */
   readonly lastTimeMs: number
   readonly holes: readonly IdRange[]
+  /** The exchange's time of the symbol's last known trade; null where none is known. */
+  readonly tradedMs: number | null
 }
+
+/** A clock that is back by more than this between two instances was set; it may also have been slewed. */
+const SET_BACK_MS = 1000
 
 interface StreamState<Event extends StreamEvent> {
   readonly symbol: string
@@ -31,6 +37,10 @@ interface StreamState<Event extends StreamEvent> {
   lastReceiptMs: number | null
   /** Why events may be missing before the next one. */
   interruption: string | null
+  /** How the wall clock was set since the last event; null where it was not. */
+  clockStep: ClockStep | null
+  /** The last receipt is an earlier instance's, of a clock that need not be this one's. */
+  restored: { readonly tradedMs: number | null } | null
 }
 
 /**
@@ -40,20 +50,25 @@ interface StreamState<Event extends StreamEvent> {
 export class Continuity<Event extends StreamEvent> {
   readonly #ledger: GapLedger
   readonly #onGap: () => void
+  readonly #aheadMs: () => number | null
   readonly #streams = new Map<string, StreamState<Event>>()
   duplicates = 0
   held = 0
 
-  /** @param onGap called when ids are missing that could be filled */
-  constructor(ledger: GapLedger, onGap: () => void) {
+  /**
+   * @param onGap called when ids are missing that could be filled
+   * @param aheadMs how far the clock is ahead of the exchange's; null where that is not known
+   */
+  constructor(ledger: GapLedger, onGap: () => void, aheadMs: () => number | null = () => null) {
     this.#ledger = ledger
     this.#onGap = onGap
+    this.#aheadMs = aheadMs
   }
 
   /** Takes over what is known of a stream; holes that no open gap covers become gaps. */
   restore(stream: string, symbol: string, type: EventType, memory: StreamMemory): void {
     const isQuote = type === 'bookTicker'
-    const { epoch, last, lastTimeMs, holes } = memory
+    const { epoch, last, lastTimeMs, holes, tradedMs } = memory
     this.#streams.set(stream, {
       symbol,
       type,
@@ -61,6 +76,8 @@ export class Continuity<Event extends StreamEvent> {
       quotes: new QuoteSequence(isQuote ? last : null),
       lastReceiptMs: isQuote && last !== null ? lastTimeMs : null,
       interruption: 'restart',
+      clockStep: null,
+      restored: { tradedMs },
     })
   }
 
@@ -73,6 +90,8 @@ export class Continuity<Event extends StreamEvent> {
     if (forwarded.length > 0) {
       state.lastReceiptMs = event.receiptMs
       if (interruption !== null) state.interruption = null
+      state.clockStep = null
+      state.restored = null
     }
     return forwarded
   }
@@ -82,6 +101,14 @@ export class Continuity<Event extends StreamEvent> {
     for (const stream of streams) {
       const state = this.#streams.get(stream)
       if (state !== undefined) state.interruption ??= cause
+    }
+  }
+
+  /** The wall clock was set: receipts before and after it cannot be compared, and something may be missing between. */
+  clockStepped(step: ClockStep): void {
+    for (const state of this.#streams.values()) {
+      state.interruption = 'clock'
+      state.clockStep = addSteps(state.clockStep, step)
     }
   }
 
@@ -129,6 +156,8 @@ export class Continuity<Event extends StreamEvent> {
       quotes: new QuoteSequence(),
       lastReceiptMs: null,
       interruption: null,
+      clockStep: null,
+      restored: null,
     }
     this.#streams.set(stream, state)
     return state
@@ -142,9 +171,29 @@ export class Continuity<Event extends StreamEvent> {
     }
     const cause = verdict === 'anew' ? 'reset' : state.interruption
     if (cause !== null && state.lastReceiptMs !== null) {
-      this.#ledger.outage(state.symbol, state.lastReceiptMs, event.receiptMs, cause)
+      const window = this.#clockWindow(state, state.lastReceiptMs, event.receiptMs)
+      if (window !== null)
+        this.#ledger.outage(state.symbol, window.fromMs, window.toMs, 'clock', window.reason)
+      else this.#ledger.outage(state.symbol, state.lastReceiptMs, event.receiptMs, cause)
     }
     return [event]
+  }
+
+  /** Null where one clock holds for both receipts. */
+  #clockWindow(
+    { clockStep, restored }: StreamState<Event>,
+    lastMs: number,
+    nextMs: number,
+  ): ClockWindow | null {
+    const forwardMs = clockStep === null ? 0 : clockStep.toMs - clockStep.fromMs
+    if (restored !== null && nextMs < lastMs + forwardMs - SET_BACK_MS)
+      return windowOfRestart(
+        Math.max(lastMs, lastMs + forwardMs),
+        nextMs,
+        restored.tradedMs,
+        this.#aheadMs() ?? 0,
+      )
+    return clockStep === null ? null : windowOfStep(lastMs, nextMs, clockStep)
   }
 
   #observeId(state: StreamState<Event>, event: Event): readonly Event[] {

@@ -104,10 +104,10 @@ export class GapLedger {
   }
 
   /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
-  outage(symbol: string, fromMs: number, toMs: number, cause: string): void {
+  outage(symbol: string, fromMs: number, toMs: number, cause: string, reason = REASON_QUOTES): void {
     this.outages.add('count', cause)
     this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
-    this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, REASON_QUOTES)
+    this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason)
   }
 
   #publishWindow(
@@ -121,7 +121,7 @@ export class GapLedger {
     reason: string,
   ): void {
     const nowMs = this.#wallMs()
-    // A clock that was set back must not turn the window round.
+    // A clock that was set back a little must not turn the window round.
     const sinceMs = fromMs === 0 ? toMs : fromMs
     const untilMs = Math.max(sinceMs, toMs)
     this.#publish({
