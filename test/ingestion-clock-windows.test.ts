@@ -8,6 +8,7 @@ import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const SYMBOL = 'BTCUSDT'
+const STREAM = 'btcusdt@bookTicker'
 const NOON_MS = Date.UTC(2026, 0, 1, 12)
 const MINUTE_MS = 60_000
 
@@ -15,21 +16,17 @@ function at(text: string): number {
   return Date.parse(`2026-01-01T${text}Z`)
 }
 
-function scene(aheadMs: number | null = null) {
+function scene(clockAheadMs: () => number | null = () => null) {
   const rows: Gap[] = []
   const ledger = new GapLedger(
     (gap) => rows.push(gap),
     () => {},
     () => NOON_MS,
   )
-  const continuity = new Continuity<StreamEvent>(
-    ledger,
-    () => {},
-    () => aheadMs,
-  )
+  const continuity = new Continuity<StreamEvent>(ledger, () => {}, clockAheadMs)
   const quote = (id: number, receiptMs: number) =>
     continuity.observe({
-      stream: 'btcusdt@bookTicker',
+      stream: STREAM,
       symbol: SYMBOL,
       type: 'bookTicker',
       id,
@@ -52,9 +49,9 @@ for (const [what, from, to, next, window] of [
   test(`Q4 a clock that is set ${what} enters a window that holds the outage by both clocks, and names them`, () => {
     const { continuity, rows, quote, windows } = scene()
     quote(1, at('12:00:00'))
-    continuity.interrupted(['btcusdt@bookTicker'], 'reconnect')
-    continuity.clockStepped({ fromMs: at(from), toMs: at(to) })
-    continuity.interrupted(['btcusdt@bookTicker'], 'reconnect')
+    continuity.interrupted([STREAM], 'reconnect')
+    continuity.clockStepped({ fromMs: at(from) + 0.25, toMs: at(to) + 0.25 })
+    continuity.interrupted([STREAM], 'reconnect')
     quote(2, at(next))
     quote(3, at(next) + 1)
     assert.deepEqual(windows(), [[...window, 'clock']])
@@ -92,46 +89,61 @@ test('Q4 ids that are missing over a step of the clock have it as their cause', 
   )
 })
 
-test('Q5 an instance that starts with an earlier clock enters the outage by the clock of the exchange', () => {
+/** What an instance left whose last quote came at a time of its clock, so far ahead of the exchange's. */
+function left(lastReceipt: string, clockAheadMs: number | null) {
   const memory = new AcknowledgedState()
-  // The clock was 8 h ahead until the end.
-  memory.event({ symbol: SYMBOL, type: 'trade', epoch: 0, id: 7, timeMs: at('12:00:00') })
-  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at('20:00:00') })
-  const { continuity, rows, quote, windows } = scene(0)
-  continuity.restore(
-    'btcusdt@bookTicker',
-    SYMBOL,
-    'bookTicker',
-    streamMemory(memory.snapshot(SYMBOL), 'bookTicker'),
-  )
-  quote(2, at('12:00:05'))
-  assert.deepEqual(windows(), [['12:00:00', '20:00:05', 'clock']])
-  assert.equal(
-    rows[0]?.reason,
-    'the clock went back between two instances: from 2026-01-01T20:00:00.000Z to 2026-01-01T12:00:05.000Z',
-  )
-})
+  memory.clockAheadMs = clockAheadMs
+  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at(lastReceipt) })
+  return streamMemory(memory.snapshot(SYMBOL), 'bookTicker')
+}
 
-test('Q5 and so does one whose own clock is now the wrong one', () => {
-  const memory = new AcknowledgedState()
-  memory.event({ symbol: SYMBOL, type: 'trade', epoch: 0, id: 7, timeMs: at('12:00:00') })
-  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at('12:00:00') })
-  const { continuity, quote, windows } = scene(-50 * MINUTE_MS)
-  continuity.restore(
-    'btcusdt@bookTicker',
-    SYMBOL,
-    'bookTicker',
-    streamMemory(memory.snapshot(SYMBOL), 'bookTicker'),
-  )
+const HOUR_MS = 60 * MINUTE_MS
+
+for (const [what, last, beforeMs, next, nowMs, window] of [
+  ['set right', '20:00:00', 8 * HOUR_MS, '12:00:05', 0, ['12:00:00', '20:00:05', 'clock']],
+  [
+    'set right by less than it was away',
+    '12:01:00',
+    MINUTE_MS,
+    '12:01:30',
+    0,
+    ['12:00:00', '12:02:30', 'clock'],
+  ],
+  ['set wrong', '12:00:00', 0, '11:10:05', -50 * MINUTE_MS, ['11:10:00', '12:00:05', 'clock']],
+  ['set ahead', '12:00:00', 0, '20:00:05', 8 * HOUR_MS, ['12:00:00', '20:00:05', 'clock']],
+  ['left alone', '12:00:00', 0, '12:00:05', 900, ['12:00:00', '12:00:05', 'restart']],
+] as const) {
+  test(`Q5 a clock that was ${what} between two instances: the window holds the outage by both clocks`, () => {
+    const { continuity, quote, windows } = scene(() => nowMs)
+    continuity.restore(STREAM, SYMBOL, 'bookTicker', left(last, beforeMs))
+    quote(2, at(next))
+    quote(3, at(next) + 1)
+    assert.deepEqual(windows(), [window])
+  })
+}
+
+test('Q5 the window is completed when the first trade has shown how far the clock is ahead', () => {
+  let aheadMs: number | null = null
+  const { continuity, quote, windows } = scene(() => aheadMs)
+  continuity.restore(STREAM, SYMBOL, 'bookTicker', left('12:00:00', 0))
   quote(2, at('11:10:05'))
-  assert.deepEqual(windows(), [['11:10:00', '12:00:05', 'clock']])
+  quote(3, at('11:10:06'))
+  assert.deepEqual(windows(), [['11:10:05', '12:00:00', 'clock']])
+  aheadMs = -50 * MINUTE_MS
+  quote(4, at('11:10:07'))
+  quote(5, at('11:10:08'))
+  assert.deepEqual(windows().slice(1), [['11:10:00', '12:00:05', 'clock']])
 })
 
 test('C2 the last quote is remembered as it came, also after the clock was set back', () => {
   const memory = new AcknowledgedState()
   memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at('12:00:00') })
   memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 2, timeMs: at('11:10:00') })
-  assert.deepEqual(memory.snapshot(SYMBOL).bookTicker, { last_update_id: 2, last_receipt: at('11:10:00') })
+  assert.deepEqual(memory.snapshot(SYMBOL).bookTicker, {
+    last_update_id: 2,
+    last_receipt: at('11:10:00'),
+    clock_ahead: null,
+  })
 })
 
 test('P3 what two connections hold for each other is passed on before the clock counts as set', () => {

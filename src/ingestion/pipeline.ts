@@ -64,7 +64,11 @@ export class Pipeline {
     this.#context = context
     this.#acknowledged = memory
     this.#receiptClock = new ReceiptClock(clock, config.clockLimits, {
-      onSecond: context.onSecond,
+      onSecond: () => {
+        const aheadMs = this.handler.leastEventToReceiptMs(clock.monotonicMs())
+        if (aheadMs !== null) this.#acknowledged.clockAheadMs = aheadMs
+        context.onSecond()
+      },
       onFreeze: (stoodMs) =>
         context.dropConnections(`this process stood still for ${Math.round(stoodMs / 1000)} s`),
       onStep: (step) => this.#onClockStep(step),
@@ -251,6 +255,7 @@ export class Pipeline {
     this.#context.log.warn(step, `Receipts cannot be compared with those before: ${text}`)
     this.handler.clockStepped()
     this.#continuity.clockStepped(step)
+    this.#acknowledged.clockStepped(step)
     this.#context.dropConnections(text)
   }
 

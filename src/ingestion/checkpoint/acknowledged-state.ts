@@ -1,6 +1,7 @@
 import type { EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
+import type { ClockStep } from '../continuity/clock-window.ts'
 import type { StreamMemory } from '../continuity/continuity.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-ledger.ts'
 import { Sequence } from '../continuity/sequence.ts'
@@ -10,7 +11,7 @@ import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
 interface SymbolState {
   readonly trade: Sequence<never>
   readonly aggTrade: Sequence<never>
-  quote: { lastUpdateId: number; lastReceiptMs: number } | null
+  quote: { lastUpdateId: number; lastReceiptMs: number; clockAheadMs: number | null } | null
   /** Rows of the ledger that are open, by gap id. */
   readonly openGaps: Map<string, IdGap>
   /** Something was acknowledged since the last checkpoint. */
@@ -28,6 +29,8 @@ export type SymbolMemory = Pick<Checkpoint, 'trade' | 'aggTrade' | 'bookTicker' 
 export class AcknowledgedState {
   readonly #symbols = new Map<string, SymbolState>()
   readonly #nextOffsets = new Map<string, number>()
+  /** How far the present clock is ahead of the exchange's, in milliseconds; null while that is not known. */
+  clockAheadMs: number | null = null
 
   /** Takes over a checkpoint. */
   restore(symbol: string, memory: SymbolMemory): void {
@@ -38,7 +41,11 @@ export class AcknowledgedState {
       quote:
         bookTicker === null
           ? null
-          : { lastUpdateId: bookTicker.last_update_id, lastReceiptMs: bookTicker.last_receipt },
+          : {
+              lastUpdateId: bookTicker.last_update_id,
+              lastReceiptMs: bookTicker.last_receipt,
+              clockAheadMs: bookTicker.clock_ahead,
+            },
       openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
       changed: false,
     })
@@ -71,7 +78,14 @@ export class AcknowledgedState {
     state.changed = true
     if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
     // The last that came, and not the highest time: the clock may have been set back.
-    else state.quote = { lastUpdateId: id, lastReceiptMs: timeMs }
+    else {
+      const clockAheadMs = this.clockAheadMs ?? state.quote?.clockAheadMs ?? null
+      state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs }
+    }
+  }
+
+  clockStepped({ fromMs, toMs }: ClockStep): void {
+    if (this.clockAheadMs !== null) this.clockAheadMs += toMs - fromMs
   }
 
   /** Kafka has a row of the ledger. */
@@ -109,7 +123,13 @@ export class AcknowledgedState {
       trade: memoryOf(state.trade),
       aggTrade: memoryOf(state.aggTrade),
       bookTicker:
-        quote === null ? null : { last_update_id: quote.lastUpdateId, last_receipt: quote.lastReceiptMs },
+        quote === null
+          ? null
+          : {
+              last_update_id: quote.lastUpdateId,
+              last_receipt: quote.lastReceiptMs,
+              clock_ahead: quote.clockAheadMs,
+            },
       open_gaps: [...state.openGaps.values()],
     }
   }
@@ -159,7 +179,7 @@ export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemor
       last: bookTicker?.last_update_id ?? null,
       lastTimeMs: bookTicker?.last_receipt ?? 0,
       holes: [],
-      tradedMs: latest([memory.trade, memory.aggTrade]),
+      clockAheadMs: bookTicker?.clock_ahead ?? null,
     }
   }
   const sequence = memory[type]
@@ -168,11 +188,6 @@ export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemor
     last: sequence?.last ?? null,
     lastTimeMs: sequence?.last_time ?? 0,
     holes: sequence?.holes ?? [],
-    tradedMs: latest([sequence]),
+    clockAheadMs: null,
   }
-}
-
-function latest(sequences: ReadonlyArray<SequenceMemory | null>): number | null {
-  const times = sequences.flatMap((sequence) => (sequence === null ? [] : [sequence.last_time]))
-  return times.length === 0 ? null : Math.max(...times)
 }

@@ -4,7 +4,7 @@ export interface ClockStep {
   readonly toMs: number
 }
 
-/** Receipt times that no one clock covers: a window with the cause `clock`. */
+/** Receipt times that no one clock covers: a window with the cause `clock`. Whole milliseconds. */
 export interface ClockWindow {
   readonly fromMs: number
   readonly toMs: number
@@ -27,30 +27,9 @@ export function addSteps(first: ClockStep | null, second: ClockStep): ClockStep 
 export function windowOfStep(lastMs: number, nextMs: number, { fromMs, toMs }: ClockStep): ClockWindow {
   const forwardMs = toMs - fromMs
   return {
-    fromMs: Math.min(lastMs, lastMs + forwardMs),
-    toMs: Math.max(lastMs, nextMs, nextMs - forwardMs),
+    fromMs: Math.floor(Math.min(lastMs, lastMs + forwardMs)),
+    toMs: Math.ceil(Math.max(lastMs, nextMs, nextMs - forwardMs)),
     reason: `the clock went from ${timeText(fromMs)} to ${timeText(toMs)}`,
-  }
-}
-
-/**
- * The window between two instances of which the second has the earlier clock. No clock ran on from one to the other but
- * the exchange's: the outage began after its last known trade.
- *
- * @param tradedMs the exchange's time of the last known trade; null where none is known
- * @param aheadMs how far the present clock is ahead of the exchange's
- */
-export function windowOfRestart(
-  lastMs: number,
-  nextMs: number,
-  tradedMs: number | null,
-  aheadMs: number,
-): ClockWindow {
-  const outageMs = tradedMs === null ? 0 : Math.max(0, nextMs - aheadMs - tradedMs)
-  return {
-    fromMs: nextMs - outageMs,
-    toMs: lastMs + outageMs,
-    reason: `the clock went back between two instances: from ${timeText(lastMs)} to ${timeText(nextMs)}`,
   }
 }
 

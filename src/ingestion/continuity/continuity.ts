@@ -1,6 +1,6 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
-import { addSteps, type ClockStep, type ClockWindow, windowOfRestart, windowOfStep } from './clock-window.ts'
+import { addSteps, type ClockStep, windowOfStep } from './clock-window.ts'
 import { type GapLedger, type IdGap, REASON_RESET } from './gap-ledger.ts'
 import { QuoteSequence } from './quote-sequence.ts'
 import { type Observed, Sequence } from './sequence.ts'
@@ -21,12 +21,15 @@ export interface StreamMemory {
   /** Trade time of the last, or receipt of the last bookTicker. */
   readonly lastTimeMs: number
   readonly holes: readonly IdRange[]
-  /** The exchange's time of the symbol's last known trade; null where none is known. */
-  readonly tradedMs: number | null
+  /** How far the clock of that receipt was ahead of the exchange's; null where that was not known. */
+  readonly clockAheadMs: number | null
 }
 
 /** A clock that is back by more than this between two instances was set; it may also have been slewed. */
 const SET_BACK_MS = 1000
+
+/** Two measurements against the exchange's time differ by less while the clock runs on. */
+const MEASURED_STEP_MS = 5000
 
 interface StreamState<Event extends StreamEvent> {
   readonly symbol: string
@@ -40,7 +43,9 @@ interface StreamState<Event extends StreamEvent> {
   /** How the wall clock was set since the last event; null where it was not. */
   clockStep: ClockStep | null
   /** The last receipt is an earlier instance's, of a clock that need not be this one's. */
-  restored: { readonly tradedMs: number | null } | null
+  restored: Pick<StreamMemory, 'clockAheadMs'> | null
+  /** An outage between two instances, entered before it was known how their clocks differ. */
+  unplaced: { readonly lastMs: number; readonly nextMs: number; readonly clockAheadMs: number } | null
 }
 
 /**
@@ -50,25 +55,25 @@ interface StreamState<Event extends StreamEvent> {
 export class Continuity<Event extends StreamEvent> {
   readonly #ledger: GapLedger
   readonly #onGap: () => void
-  readonly #aheadMs: () => number | null
+  readonly #clockAheadMs: () => number | null
   readonly #streams = new Map<string, StreamState<Event>>()
   duplicates = 0
   held = 0
 
   /**
    * @param onGap called when ids are missing that could be filled
-   * @param aheadMs how far the clock is ahead of the exchange's; null where that is not known
+   * @param clockAheadMs how far the clock is ahead of the exchange's; null where that is not known
    */
-  constructor(ledger: GapLedger, onGap: () => void, aheadMs: () => number | null = () => null) {
+  constructor(ledger: GapLedger, onGap: () => void, clockAheadMs: () => number | null = () => null) {
     this.#ledger = ledger
     this.#onGap = onGap
-    this.#aheadMs = aheadMs
+    this.#clockAheadMs = clockAheadMs
   }
 
   /** Takes over what is known of a stream; holes that no open gap covers become gaps. */
   restore(stream: string, symbol: string, type: EventType, memory: StreamMemory): void {
     const isQuote = type === 'bookTicker'
-    const { epoch, last, lastTimeMs, holes, tradedMs } = memory
+    const { epoch, last, lastTimeMs, holes, clockAheadMs } = memory
     this.#streams.set(stream, {
       symbol,
       type,
@@ -77,7 +82,8 @@ export class Continuity<Event extends StreamEvent> {
       lastReceiptMs: isQuote && last !== null ? lastTimeMs : null,
       interruption: 'restart',
       clockStep: null,
-      restored: { tradedMs },
+      restored: { clockAheadMs },
+      unplaced: null,
     })
   }
 
@@ -109,6 +115,10 @@ export class Continuity<Event extends StreamEvent> {
     for (const state of this.#streams.values()) {
       state.interruption = 'clock'
       state.clockStep = addSteps(state.clockStep, step)
+      const { unplaced } = state
+      // As the clock would have shown it that is compared with the exchange's from now on.
+      if (unplaced !== null)
+        state.unplaced = { ...unplaced, nextMs: unplaced.nextMs + step.toMs - step.fromMs }
     }
   }
 
@@ -158,6 +168,7 @@ export class Continuity<Event extends StreamEvent> {
       interruption: null,
       clockStep: null,
       restored: null,
+      unplaced: null,
     }
     this.#streams.set(stream, state)
     return state
@@ -170,30 +181,48 @@ export class Continuity<Event extends StreamEvent> {
       return []
     }
     const cause = verdict === 'anew' ? 'reset' : state.interruption
-    if (cause !== null && state.lastReceiptMs !== null) {
-      const window = this.#clockWindow(state, state.lastReceiptMs, event.receiptMs)
-      if (window !== null)
-        this.#ledger.outage(state.symbol, window.fromMs, window.toMs, 'clock', window.reason)
-      else this.#ledger.outage(state.symbol, state.lastReceiptMs, event.receiptMs, cause)
-    }
+    if (cause !== null && state.lastReceiptMs !== null)
+      this.#enterOutage(state, state.lastReceiptMs, event.receiptMs, cause)
+    else this.#completeOutage(state)
     return [event]
   }
 
-  /** Null where one clock holds for both receipts. */
-  #clockWindow(
+  #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: string): void {
+    const { symbol, restored } = state
+    const clockAheadMs = restored?.clockAheadMs ?? null
+    // The exchange's time shows how the clocks of two instances differ, once a trade has come.
+    state.unplaced =
+      clockAheadMs !== null && this.#clockAheadMs() === null ? { lastMs, nextMs, clockAheadMs } : null
+    const step = this.#stepBetween(state, lastMs, nextMs)
+    if (step === null) this.#ledger.outage(symbol, lastMs, nextMs, cause)
+    else this.#ledger.clockOutage(symbol, windowOfStep(lastMs, nextMs, step))
+  }
+
+  /** Enters once more an outage between two instances, when it has become known that their clocks differed. */
+  #completeOutage(state: StreamState<Event>): void {
+    const clockAheadMs = this.#clockAheadMs()
+    if (state.unplaced === null || clockAheadMs === null) return
+    const { lastMs, nextMs, clockAheadMs: beforeMs } = state.unplaced
+    state.unplaced = null
+    const step = measuredStep(nextMs, clockAheadMs - beforeMs)
+    if (step !== null) this.#ledger.clockOutage(state.symbol, windowOfStep(lastMs, nextMs, step))
+  }
+
+  /** How the clock was set between two receipts; null where it was not, as far as is known. */
+  #stepBetween(
     { clockStep, restored }: StreamState<Event>,
     lastMs: number,
     nextMs: number,
-  ): ClockWindow | null {
+  ): ClockStep | null {
+    if (restored === null) return clockStep
+    const aheadMs = this.#clockAheadMs()
+    const measured =
+      restored.clockAheadMs === null || aheadMs === null
+        ? null
+        : measuredStep(nextMs, aheadMs - restored.clockAheadMs)
     const forwardMs = clockStep === null ? 0 : clockStep.toMs - clockStep.fromMs
-    if (restored !== null && nextMs < lastMs + forwardMs - SET_BACK_MS)
-      return windowOfRestart(
-        Math.max(lastMs, lastMs + forwardMs),
-        nextMs,
-        restored.tradedMs,
-        this.#aheadMs() ?? 0,
-      )
-    return clockStep === null ? null : windowOfStep(lastMs, nextMs, clockStep)
+    const isBack = nextMs < lastMs + forwardMs - SET_BACK_MS
+    return measured ?? (isBack ? { fromMs: lastMs, toMs: nextMs } : clockStep)
   }
 
   #observeId(state: StreamState<Event>, event: Event): readonly Event[] {
@@ -257,4 +286,9 @@ export class Continuity<Event extends StreamEvent> {
       this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, REASON_RESET)
     }
   }
+}
+
+/** Null for a difference that may be one of latencies. */
+function measuredStep(nextMs: number, forwardMs: number): ClockStep | null {
+  return Math.abs(forwardMs) > MEASURED_STEP_MS ? { fromMs: nextMs - forwardMs, toMs: nextMs } : null
 }

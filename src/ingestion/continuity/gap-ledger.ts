@@ -2,6 +2,7 @@ import type { EventType } from '../../foundation/market/event.ts'
 import { type Gap, gapId } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { Tally } from '../../foundation/telemetry/tally.ts'
+import type { ClockWindow } from './clock-window.ts'
 
 /** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
 export interface IdGap extends Gap {
@@ -104,7 +105,16 @@ export class GapLedger {
   }
 
   /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
-  outage(symbol: string, fromMs: number, toMs: number, cause: string, reason = REASON_QUOTES): void {
+  outage(symbol: string, fromMs: number, toMs: number, cause: string): void {
+    this.#publishOutage(symbol, fromMs, toMs, cause, REASON_QUOTES)
+  }
+
+  /** The same where no one clock shows when it was. */
+  clockOutage(symbol: string, { fromMs, toMs, reason }: ClockWindow): void {
+    this.#publishOutage(symbol, fromMs, toMs, 'clock', reason)
+  }
+
+  #publishOutage(symbol: string, fromMs: number, toMs: number, cause: string, reason: string): void {
     this.outages.add('count', cause)
     this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
     this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason)
