@@ -128,11 +128,17 @@ test('Q5 the window is completed when the first trade has shown how far the cloc
   continuity.restore(STREAM, SYMBOL, 'bookTicker', left('12:00:00', 0))
   quote(2, at('11:10:05'))
   quote(3, at('11:10:06'))
-  assert.deepEqual(windows(), [['11:10:05', '12:00:00', 'clock']])
-  aheadMs = -50 * MINUTE_MS
+  continuity.interrupted([STREAM], 'reconnect')
   quote(4, at('11:10:07'))
+  const before = [
+    ['11:10:05', '12:00:00', 'clock'],
+    ['11:10:06', '11:10:07', 'reconnect'],
+  ]
+  assert.deepEqual(windows(), before)
+  aheadMs = -50 * MINUTE_MS
   quote(5, at('11:10:08'))
-  assert.deepEqual(windows().slice(1), [['11:10:00', '12:00:05', 'clock']])
+  quote(6, at('11:10:09'))
+  assert.deepEqual(windows().slice(before.length), [['11:10:00', '12:00:05', 'clock']])
 })
 
 test('C2 the last quote is remembered as it came, also after the clock was set back', () => {

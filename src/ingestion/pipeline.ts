@@ -3,8 +3,6 @@ import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import { EXCHANGE_INFO_WEIGHT } from '../foundation/binance/rest.ts'
 import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
-import { HEADER, schemaHeader } from '../foundation/kafka/headers.ts'
-import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import { streamName } from '../foundation/market/event.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import { subtract } from '../foundation/market/id-ranges.ts'
@@ -23,6 +21,7 @@ import { asIdGap, GapLedger, type IdGap } from './continuity/gap-ledger.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
 import type { OnAcknowledged } from './kafka-producer.ts'
+import { gapMessage } from './messages/gap-message.ts'
 import { ReceiptClock } from './messages/receipt-clock.ts'
 import { Router } from './messages/router.ts'
 import type { PipelineContext } from './pipeline-context.ts'
@@ -53,6 +52,8 @@ export class Pipeline {
   readonly #checkpoints: CheckpointWriter
   readonly #watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly #silence: SilenceCheck
+  /** Steps of the clock before which something is not acknowledged yet. */
+  #stepsUnacknowledged = 0
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
@@ -66,7 +67,7 @@ export class Pipeline {
     this.#receiptClock = new ReceiptClock(clock, config.clockLimits, {
       onSecond: () => {
         const aheadMs = this.handler.leastEventToReceiptMs(clock.monotonicMs())
-        if (aheadMs !== null) this.#acknowledged.clockAheadMs = aheadMs
+        if (aheadMs !== null && this.#stepsUnacknowledged === 0) this.#acknowledged.clockAheadMs = aheadMs
         context.onSecond()
       },
       onFreeze: (stoodMs) =>
@@ -255,8 +256,17 @@ export class Pipeline {
     this.#context.log.warn(step, `Receipts cannot be compared with those before: ${text}`)
     this.handler.clockStepped()
     this.#continuity.clockStepped(step)
-    this.#acknowledged.clockStepped(step)
     this.#context.dropConnections(text)
+    // What is not acknowledged yet has receipts of the clock as it was.
+    this.#stepsUnacknowledged++
+    this.#context.acknowledged(this.#stopping.signal).then(
+      () => {
+        this.#stepsUnacknowledged--
+        this.#acknowledged.clockStepped(step)
+      },
+      // Only a stop rejects: the clock before the step stays what is known.
+      () => {},
+    )
   }
 
   #restore(): void {
@@ -308,22 +318,8 @@ export class Pipeline {
 
   #publishGap(gap: Gap): void {
     const { topics, ports, instance } = this.#context
-    const topic = this.#config.topics.gaps
-    this.#context.send({
-      topic,
-      // By symbol, so that what its checkpoint does not know yet stands in one partition.
-      partition: partitionOf(gap.symbol, topics.get(topic)?.partitions ?? 1),
-      key: Buffer.from(gap.gap_id),
-      value: Buffer.from(JSON.stringify(gap)),
-      headers: new Map([
-        [Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))],
-        [Buffer.from(HEADER.instance), Buffer.from(instance)],
-      ]),
-      timestampMs: gap.updated_at,
-      mark: null,
-      gap,
-      queuedAtMs: ports.clock.monotonicMs(),
-    })
+    const nowMs = ports.clock.monotonicMs()
+    this.#context.send(gapMessage(gap, { topic: this.#config.topics.gaps, topics, instance, nowMs }))
   }
 
   #tick(): void {

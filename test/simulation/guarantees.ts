@@ -25,7 +25,7 @@ export function violations(world: World): string[] {
     ...world.stored.corrupt,
     ...world.market.sequences.flatMap((sequence) => completeness(world, sequence)),
     ...world.market.symbols.flatMap((symbol) => outages(world, symbol)),
-    ...[...world.stored.streams.values()].flatMap((stream) => [...once(stream), ...order(stream)]),
+    ...[...world.stored.streams.values()].flatMap((stream) => [...once(stream), ...order(world, stream)]),
     ...wrongReceipts(world),
     ...stalls(world),
   ]
@@ -123,17 +123,10 @@ function once({ symbol, type, epoch, ids, incarnations, mayRepeat }: StoredStrea
     : [`G3 ${symbol} ${type} ${epoch}: twice in the life of an instance: ${twice.slice(0, 5)}`]
 }
 
-/** G4: the order of ids, or for those that came late the order of receipt. */
-function order({
-  symbol,
-  type,
-  epoch,
-  ids,
-  receiptsUs,
-  incarnations,
-  backfilled,
-  mayRepeat,
-}: StoredStream): string[] {
+/** G4: the order of ids, or for those that came late the order of receipt, whatever the clock showed. */
+function order({ wall }: World, stream: StoredStream): string[] {
+  const { symbol, type, epoch, ids, receiptsUs, incarnations, backfilled, mayRepeat } = stream
+  const receivedMs = (at: number) => wall.whenShown((receiptsUs[at] ?? 0) / 1000)
   const wrong: string[] = []
   const last = new Map<number, number>()
   for (const [i, id] of ids.entries()) {
@@ -141,9 +134,8 @@ function order({
     const incarnation = incarnations[i] ?? 0
     const before = last.get(incarnation)
     last.set(incarnation, i)
-    if (before === undefined) continue
-    if (id < (ids[before] ?? 0) && (receiptsUs[i] ?? 0) < (receiptsUs[before] ?? 0))
-      wrong.push(`${id} after ${ids[before]}`)
+    if (before === undefined || id >= (ids[before] ?? 0)) continue
+    if (Math.max(...receivedMs(i)) < Math.min(...receivedMs(before))) wrong.push(`${id} after ${ids[before]}`)
   }
   return wrong.length === 0
     ? []

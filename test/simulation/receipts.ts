@@ -1,11 +1,9 @@
 import type { StoredStream } from './stored-events.ts'
+import { STEP_LIMIT_MS } from './wall-clock.ts'
 import type { World } from './world.ts'
 
 /** What is stamped later than this after it happened is stamped wrongly: lags, pauses of the socket and freezes together. */
 const LATEST_MS = 12_000
-
-/** A clock that steps back by less is followed by one microsecond after the other. */
-const STEP_LIMIT_MS = 1000
 
 /** P3: every receipt is what the machine's wall clock showed when the event came, or was fetched. */
 export function wrongReceipts(world: World): string[] {
@@ -19,23 +17,16 @@ function wrongOf(world: World, stream: StoredStream): string[] {
     const receiptMs = (receiptsUs[i] ?? 0) / 1000
     const storedAtMs = storedMs[i] ?? 0
     const waitMs = backfilled[i] === true ? Number.POSITIVE_INFINITY : LATEST_MS
-    const isTrue = happened(id).some((fromMs) =>
-      wasShown(world, receiptMs, fromMs, Math.min(storedAtMs, fromMs + waitMs)),
-    )
+    const shownMs = world.wall.whenShown(receiptMs)
+    const isTrue = happened(id).some((fromMs) => {
+      const untilMs = Math.min(storedAtMs, fromMs + waitMs) + STEP_LIMIT_MS + 1
+      return shownMs.some((atMs) => fromMs - 1 <= atMs && atMs <= untilMs)
+    })
     return isTrue ? [] : [`${id} of ${happened(id)} at ${receiptMs}`]
   })
   if (wrong.length === 0) return []
   const some = wrong.slice(0, 3).join(', ')
   return [`P3 ${symbol} ${type} ${epoch}: receipts that no clock showed: ${wrong.length}, ${some}`]
-}
-
-/** Whether the wall clock showed a time between two moments, or was followed by a stamp that could not go back. */
-function wasShown({ wall }: World, receiptMs: number, fromMs: number, untilMs: number): boolean {
-  return wall.settingsBetween(fromMs, untilMs).some((setting) => {
-    const earliestMs = Math.max(fromMs, setting.sinceMs) + setting.aheadMs
-    const latestMs = Math.min(untilMs, setting.untilMs) + setting.aheadMs
-    return earliestMs - 1 <= receiptMs && receiptMs <= latestMs + STEP_LIMIT_MS + 1
-  })
 }
 
 /** When the events of an id happened: several where the ids began anew while nobody could know. */

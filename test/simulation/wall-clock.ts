@@ -1,5 +1,8 @@
 import type { VirtualClock } from '../support/virtual-clock.ts'
 
+/** A step back by less is followed by one microsecond after the other. */
+export const STEP_LIMIT_MS = 1000
+
 /** How the wall clock was set for a while. True time, milliseconds since the Unix epoch. */
 export interface ClockSetting {
   readonly sinceMs: number
@@ -28,6 +31,14 @@ export class WallClock {
     const last = this.settings.at(-1)
     if (last !== undefined) last.untilMs = nowMs
     this.settings.push({ sinceMs: nowMs, untilMs: Number.POSITIVE_INFINITY, aheadMs })
+  }
+
+  /** When it showed a time, or less than a second before: at several moments where it was set back. */
+  whenShown(shownMs: number): number[] {
+    return this.settings.flatMap(({ sinceMs, untilMs, aheadMs }) => {
+      const atMs = shownMs - aheadMs
+      return sinceMs - 1 <= atMs && atMs <= untilMs + STEP_LIMIT_MS + 1 ? [atMs] : []
+    })
   }
 
   /** How it was set at some moment between two. */

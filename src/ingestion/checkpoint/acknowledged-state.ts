@@ -12,6 +12,8 @@ interface SymbolState {
   readonly trade: Sequence<never>
   readonly aggTrade: Sequence<never>
   quote: { lastUpdateId: number; lastReceiptMs: number; clockAheadMs: number | null } | null
+  /** As the latest trade has it that a start has read from the topic; null before. */
+  clockAheadMs: number | null
   /** Rows of the ledger that are open, by gap id. */
   readonly openGaps: Map<string, IdGap>
   /** Something was acknowledged since the last checkpoint. */
@@ -46,6 +48,7 @@ export class AcknowledgedState {
               lastReceiptMs: bookTicker.last_receipt,
               clockAheadMs: bookTicker.clock_ahead,
             },
+      clockAheadMs: null,
       openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
       changed: false,
     })
@@ -73,14 +76,17 @@ export class AcknowledgedState {
   }
 
   /** Kafka has an event. */
-  event({ symbol, type, epoch, id, timeMs }: EventMark): void {
+  event({ symbol, type, epoch, id, timeMs, clockAheadMs }: EventMark): void {
     const state = this.#stateOf(symbol)
     state.changed = true
-    if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
+    if (type !== 'bookTicker') {
+      state[type].record(epoch, id, timeMs)
+      if (clockAheadMs !== undefined) noteClock(state, clockAheadMs)
+    }
     // The last that came, and not the highest time: the clock may have been set back.
     else {
-      const clockAheadMs = this.clockAheadMs ?? state.quote?.clockAheadMs ?? null
-      state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs }
+      const aheadMs = this.clockAheadMs ?? state.clockAheadMs ?? state.quote?.clockAheadMs ?? null
+      state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs: aheadMs }
     }
   }
 
@@ -145,12 +151,19 @@ export class AcknowledgedState {
       trade: new Sequence<never>(),
       aggTrade: new Sequence<never>(),
       quote: null,
+      clockAheadMs: null,
       openGaps: new Map(),
       changed: false,
     }
     this.#symbols.set(symbol, state)
     return state
   }
+}
+
+/** The topics of trades and quotes are read one after the other, in either order. */
+function noteClock(state: SymbolState, clockAheadMs: number): void {
+  state.clockAheadMs = clockAheadMs
+  if (state.quote !== null) state.quote.clockAheadMs = clockAheadMs
 }
 
 /** The streams of a symbol that have a memory. */

@@ -180,10 +180,10 @@ export class Continuity<Event extends StreamEvent> {
       this.duplicates++
       return []
     }
+    this.#completeOutage(state)
     const cause = verdict === 'anew' ? 'reset' : state.interruption
     if (cause !== null && state.lastReceiptMs !== null)
       this.#enterOutage(state, state.lastReceiptMs, event.receiptMs, cause)
-    else this.#completeOutage(state)
     return [event]
   }
 
@@ -191,8 +191,8 @@ export class Continuity<Event extends StreamEvent> {
     const { symbol, restored } = state
     const clockAheadMs = restored?.clockAheadMs ?? null
     // The exchange's time shows how the clocks of two instances differ, once a trade has come.
-    state.unplaced =
-      clockAheadMs !== null && this.#clockAheadMs() === null ? { lastMs, nextMs, clockAheadMs } : null
+    if (clockAheadMs !== null && this.#clockAheadMs() === null)
+      state.unplaced = { lastMs, nextMs, clockAheadMs }
     const step = this.#stepBetween(state, lastMs, nextMs)
     if (step === null) this.#ledger.outage(symbol, lastMs, nextMs, cause)
     else this.#ledger.clockOutage(symbol, windowOfStep(lastMs, nextMs, step))
