@@ -155,13 +155,13 @@ export class Ingestion {
   }
 
   #whyNotReady(): string {
-    if (this.#waitingFor !== '') return this.#waitingFor
-    // First: while Kafka is away a full queue pauses the connections, which the exchange then closes.
+    // First: while Kafka is away a start waits, or a full queue pauses the connections, which the exchange then closes.
     const waitedMs = this.#producer.oldestUnacknowledgedMs(this.#ports.clock.monotonicMs())
     if (waitedMs > PRODUCING_LIMIT_MS) {
       const { problem } = this.#producer
       return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
     }
+    if (this.#waitingFor !== '') return this.#waitingFor
     const down = this.#slots.filter((slot) => !slot.isOpen).length
     if (down > 0) return `${down} of ${this.#slots.length} connections to the exchange are down`
     const silentMs = Math.max(

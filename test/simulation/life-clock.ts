@@ -55,6 +55,11 @@ export class LifeClock implements Clock {
     return Math.max(0, this.#stoppedUntilMs - this.#clock.monotonicMs())
   }
 
+  /** How long it has not been stopped; negative while it is. */
+  get runningForMs(): number {
+    return this.#clock.monotonicMs() - Math.max(this.#bornMs, this.#stoppedUntilMs)
+  }
+
   stopFor(ms: number): void {
     this.#stoppedUntilMs = Math.max(this.#stoppedUntilMs, this.#clock.monotonicMs() + ms)
   }

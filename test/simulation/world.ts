@@ -143,10 +143,14 @@ export class World {
     const older = this.#lives.at(-1)
     if (older === undefined || older.stopping) return
     const newer = this.#live()
-    this.clock.schedule(10 * MINUTE_MS, () => {
-      if ([older, newer].every(({ clock, stopping }) => clock.isAlive && !stopping))
-        this.complaints.push('C4: two instances go on over the same symbols')
-    })
+    const check = () => {
+      const both = [older, newer]
+      if (!both.every(({ clock, stopping }) => clock.isAlive && !stopping)) return
+      // One that was stopped has had no time to notice.
+      if (both.some(({ clock }) => clock.runningForMs < MINUTE_MS)) this.clock.schedule(MINUTE_MS, check)
+      else this.complaints.push('C4: two instances go on over the same symbols')
+    }
+    this.clock.schedule(10 * MINUTE_MS, check)
   }
 
   readonly #onDefect = (error: unknown): void => {
