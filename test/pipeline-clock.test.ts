@@ -206,6 +206,7 @@ test('a database with a clock that was set back is clean for verify, and has eve
     await using consumer = await startConsumerProcess(env)
     await consumer.ready()
     await using ingestion = await startIngestionProcess({ ...env, ...clock.env })
+    await ingestion.ready()
     await flows(ingestion)
     clock.set(-5000)
     await flows(ingestion, 1500)
@@ -219,7 +220,7 @@ test('a database with a clock that was set back is clean for verify, and has eve
     await consumer.stop()
     await using verify = startTapeline(['verify', '--json'], { env })
     await verify.assertExit(0, 60_000)
-    assert.match(verify.output(), /"cause": ?"clock"|clock/)
+    assert.match(verify.output(), /"cause": ?"clock"/)
   } finally {
     await database.close()
     await exchange.close()
