@@ -122,25 +122,6 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
   })
 }
 
-test('Q5 the window is completed when the first trade has shown how far the clock is ahead', () => {
-  let aheadMs: number | null = null
-  const { continuity, quote, windows } = scene(() => aheadMs)
-  continuity.restore(STREAM, SYMBOL, 'bookTicker', left('12:00:00', 0))
-  quote(2, at('11:10:05'))
-  quote(3, at('11:10:06'))
-  continuity.interrupted([STREAM], 'reconnect')
-  quote(4, at('11:10:07'))
-  const before = [
-    ['11:10:05', '12:00:00', 'clock'],
-    ['11:10:06', '11:10:07', 'reconnect'],
-  ]
-  assert.deepEqual(windows(), before)
-  aheadMs = -50 * MINUTE_MS
-  quote(5, at('11:10:08'))
-  quote(6, at('11:10:09'))
-  assert.deepEqual(windows().slice(before.length), [['11:10:00', '12:00:05', 'clock']])
-})
-
 test('C2 the last quote is remembered as it came, also after the clock was set back', () => {
   const memory = new AcknowledgedState()
   memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at('12:00:00') })

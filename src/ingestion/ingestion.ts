@@ -200,6 +200,8 @@ export class Ingestion {
     // The start records tell an older instance to stop: not a frame is read before they are there.
     await this.#producer.allAcknowledged(signal)
     signal.throwIfAborted()
+    await pipeline.compareClocks(signal)
+    signal.throwIfAborted()
     pipeline.start()
     const plans = planConnections(wsUrl, streamNames(symbols, eventTypes))
     let connectionId = 0

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
-import { EXCHANGE_INFO_WEIGHT } from '../foundation/binance/rest.ts'
+import { EXCHANGE_INFO_WEIGHT, SERVER_TIME_WEIGHT } from '../foundation/binance/rest.ts'
 import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import { streamName } from '../foundation/market/event.ts'
@@ -12,6 +12,7 @@ import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
 import { type AcknowledgedState, rememberedTypes, streamMemory } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
+import { ClockOffset } from './checkpoint/clock-offset.ts'
 import { InstanceWatch } from './checkpoint/instance-watch.ts'
 import { recover } from './checkpoint/recovery.ts'
 import type { IngestionConfig } from './config.ts'
@@ -46,14 +47,13 @@ export class Pipeline {
   readonly #context: PipelineContext
   readonly #stopping = new AbortController()
   readonly #receiptClock: ReceiptClock
+  readonly #clockOffset: ClockOffset
   readonly #router: Router
   readonly #continuity: Continuity<StampedEvent>
   readonly #acknowledged: AcknowledgedState
   readonly #checkpoints: CheckpointWriter
   readonly #watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly #silence: SilenceCheck
-  /** Steps of the clock before which something is not acknowledged yet. */
-  #stepsUnacknowledged = 0
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
@@ -64,10 +64,10 @@ export class Pipeline {
     this.#config = config
     this.#context = context
     this.#acknowledged = memory
+    this.#clockOffset = new ClockOffset(memory)
     this.#receiptClock = new ReceiptClock(clock, config.clockLimits, {
       onSecond: () => {
-        const aheadMs = this.handler.leastEventToReceiptMs(clock.monotonicMs())
-        if (aheadMs !== null && this.#stepsUnacknowledged === 0) this.#acknowledged.clockAheadMs = aheadMs
+        this.#clockOffset.note(this.handler.leastEventToReceiptMs(clock.monotonicMs()))
         context.onSecond()
       },
       onFreeze: (stoodMs) =>
@@ -85,7 +85,7 @@ export class Pipeline {
     this.#continuity = new Continuity<StampedEvent>(
       this.ledger,
       () => this.backfill.notice(),
-      () => this.handler.leastEventToReceiptMs(clock.monotonicMs()),
+      () => this.#clockOffset.aheadMs,
     )
     this.handler = new FrameHandler({
       stamp: () => this.#receiptClock.stampFrame(),
@@ -97,8 +97,8 @@ export class Pipeline {
     })
     const { instance } = context
     const budget = new WeightBudget(config.restWeightPerMinute)
-    // The symbols were asked for a moment ago.
-    budget.take(EXCHANGE_INFO_WEIGHT, clock.monotonicMs())
+    // The symbols were asked for a moment ago, and its time is soon.
+    budget.take(EXCHANGE_INFO_WEIGHT + SERVER_TIME_WEIGHT, clock.monotonicMs())
     const { backoff } = config
     const rest = new RestCaller(ports.exchange.fetchTrades, budget, clock, log)
     this.rest = rest
@@ -189,6 +189,11 @@ export class Pipeline {
     }
   }
 
+  /** Asks for the exchange's time: it shows whether the clock was set since the instance before. */
+  compareClocks(signal: AbortSignal): Promise<void> {
+    return this.#clockOffset.measure(this.#context.ports, this.#context.log, signal)
+  }
+
   /** To be called once the queue is being emptied. */
   start(): void {
     this.#receiptClock.start()
@@ -257,16 +262,9 @@ export class Pipeline {
     this.handler.clockStepped()
     this.#continuity.clockStepped(step)
     this.#context.dropConnections(text)
-    // What is not acknowledged yet has receipts of the clock as it was.
-    this.#stepsUnacknowledged++
-    this.#context.acknowledged(this.#stopping.signal).then(
-      () => {
-        this.#stepsUnacknowledged--
-        this.#acknowledged.clockStepped(step)
-      },
-      // Only a stop rejects: the clock before the step stays what is known.
-      () => {},
-    )
+    const { signal } = this.#stopping
+    // Only a stop rejects: the clock before the step stays what is known.
+    this.#clockOffset.stepped(step, this.#context.acknowledged(signal)).catch(() => {})
   }
 
   #restore(): void {

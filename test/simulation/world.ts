@@ -189,6 +189,7 @@ export class World {
         askExchangeIdentity: () => this.#answer(clock, () => 'simulated'),
         symbols: () =>
           this.#answer(clock, () => new Map(this.market.symbols.map((symbol) => [symbol, 'TRADING']))),
+        serverTimeMs: () => this.#answer(clock, () => Math.floor(this.clock.wallMicros() / 1000)),
         fetchTrades: this.rest.fetchTrades(clock),
         openSocket: this.exchange.openSocket(clock),
       },

@@ -1,7 +1,6 @@
 import type { EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
-import type { ClockStep } from '../continuity/clock-window.ts'
 import type { StreamMemory } from '../continuity/continuity.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-ledger.ts'
 import { Sequence } from '../continuity/sequence.ts'
@@ -88,10 +87,6 @@ export class AcknowledgedState {
       const aheadMs = this.clockAheadMs ?? state.clockAheadMs ?? state.quote?.clockAheadMs ?? null
       state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs: aheadMs }
     }
-  }
-
-  clockStepped({ fromMs, toMs }: ClockStep): void {
-    if (this.clockAheadMs !== null) this.clockAheadMs += toMs - fromMs
   }
 
   /** Kafka has a row of the ledger. */

@@ -44,8 +44,6 @@ interface StreamState<Event extends StreamEvent> {
   clockStep: ClockStep | null
   /** The last receipt is an earlier instance's, of a clock that need not be this one's. */
   restored: Pick<StreamMemory, 'clockAheadMs'> | null
-  /** An outage between two instances, entered before it was known how their clocks differ. */
-  unplaced: { readonly lastMs: number; readonly nextMs: number; readonly clockAheadMs: number } | null
 }
 
 /**
@@ -83,7 +81,6 @@ export class Continuity<Event extends StreamEvent> {
       interruption: 'restart',
       clockStep: null,
       restored: { clockAheadMs },
-      unplaced: null,
     })
   }
 
@@ -115,10 +112,6 @@ export class Continuity<Event extends StreamEvent> {
     for (const state of this.#streams.values()) {
       state.interruption = 'clock'
       state.clockStep = addSteps(state.clockStep, step)
-      const { unplaced } = state
-      // As the clock would have shown it that is compared with the exchange's from now on.
-      if (unplaced !== null)
-        state.unplaced = { ...unplaced, nextMs: unplaced.nextMs + step.toMs - step.fromMs }
     }
   }
 
@@ -168,7 +161,6 @@ export class Continuity<Event extends StreamEvent> {
       interruption: null,
       clockStep: null,
       restored: null,
-      unplaced: null,
     }
     this.#streams.set(stream, state)
     return state
@@ -180,7 +172,6 @@ export class Continuity<Event extends StreamEvent> {
       this.duplicates++
       return []
     }
-    this.#completeOutage(state)
     const cause = verdict === 'anew' ? 'reset' : state.interruption
     if (cause !== null && state.lastReceiptMs !== null)
       this.#enterOutage(state, state.lastReceiptMs, event.receiptMs, cause)
@@ -188,24 +179,9 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: string): void {
-    const { symbol, restored } = state
-    const clockAheadMs = restored?.clockAheadMs ?? null
-    // The exchange's time shows how the clocks of two instances differ, once a trade has come.
-    if (clockAheadMs !== null && this.#clockAheadMs() === null)
-      state.unplaced = { lastMs, nextMs, clockAheadMs }
     const step = this.#stepBetween(state, lastMs, nextMs)
-    if (step === null) this.#ledger.outage(symbol, lastMs, nextMs, cause)
-    else this.#ledger.clockOutage(symbol, windowOfStep(lastMs, nextMs, step))
-  }
-
-  /** Enters once more an outage between two instances, when it has become known that their clocks differed. */
-  #completeOutage(state: StreamState<Event>): void {
-    const clockAheadMs = this.#clockAheadMs()
-    if (state.unplaced === null || clockAheadMs === null) return
-    const { lastMs, nextMs, clockAheadMs: beforeMs } = state.unplaced
-    state.unplaced = null
-    const step = measuredStep(nextMs, clockAheadMs - beforeMs)
-    if (step !== null) this.#ledger.clockOutage(state.symbol, windowOfStep(lastMs, nextMs, step))
+    if (step === null) this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
+    else this.#ledger.clockOutage(state.symbol, windowOfStep(lastMs, nextMs, step))
   }
 
   /** How the clock was set between two receipts; null where it was not, as far as is known. */
