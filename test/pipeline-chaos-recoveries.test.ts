@@ -27,6 +27,7 @@ function ingestion(ages: readonly number[], oldestUnacknowledgedMs = 0): Ingesti
     queueBytes: 0,
     oldestUnacknowledgedMs,
     eventToReceiptMs: NO_LATENCY,
+    clockOffsetMs: null,
   }
 }
 

@@ -138,6 +138,7 @@ export class Ingestion {
       queueBytes: this.#queue.bytes,
       oldestUnacknowledgedMs: Math.round(this.#producer.oldestUnacknowledgedMs(nowMs)),
       eventToReceiptMs: handler?.eventToReceipt(nowMs) ?? { count: 0, p50: 0, p90: 0, p99: 0, max: 0 },
+      clockOffsetMs: handler?.leastEventToReceiptMs(nowMs) ?? null,
     }
   }
 

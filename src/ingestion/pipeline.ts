@@ -191,7 +191,8 @@ export class Pipeline {
 
   /** Asks for the exchange's time: it shows whether the clock was set since the instance before. */
   compareClocks(signal: AbortSignal): Promise<void> {
-    return this.#clockOffset.measure(this.#context.ports, this.#context.log, signal)
+    const { ports, log } = this.#context
+    return this.#clockOffset.measure(ports.clock, ports.exchange.serverTimeMs, log, signal)
   }
 
   /** To be called once the queue is being emptied. */

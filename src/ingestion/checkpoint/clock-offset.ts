@@ -1,7 +1,7 @@
+import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { ClockStep } from '../continuity/clock-window.ts'
-import type { Ports } from '../ports.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 
 /**
@@ -21,13 +21,14 @@ export class ClockOffset {
 
   /** Asks the exchange for its time. Only logs when that fails. */
   async measure(
-    { clock, exchange }: Pick<Ports, 'clock' | 'exchange'>,
+    clock: Clock,
+    serverTimeMs: (signal: AbortSignal) => Promise<number>,
     log: Logger,
     signal: AbortSignal,
   ): Promise<void> {
     const beforeUs = clock.wallMicros()
     try {
-      const serverMs = await exchange.serverTimeMs(signal)
+      const serverMs = await serverTimeMs(signal)
       this.note((beforeUs + clock.wallMicros()) / 2000 - serverMs)
     } catch (error) {
       log.warn({ err: error }, `The exchange's time is not known: ${describeError(error)}`)
