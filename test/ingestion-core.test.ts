@@ -8,7 +8,6 @@ import { FrameHandler, type StampedEvent } from '../src/ingestion/frame-handler.
 import { EventMessage } from '../src/ingestion/messages/event-message.ts'
 import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
 import type { OutgoingMessage } from '../src/ingestion/messages/outgoing-message.ts'
-import { receiptStamper } from '../src/ingestion/messages/receipt-stamp.ts'
 import { Router } from '../src/ingestion/messages/router.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
@@ -17,25 +16,6 @@ const METADATA = new Map([
   ['t', { id: '1', partitions: 3 }],
   ['b', { id: '2', partitions: 5 }],
 ])
-
-test('stamps every receipt later than the one before, also when the clock stands still or steps back', () => {
-  fc.assert(
-    fc.property(
-      fc.array(fc.integer({ min: 1_700_000_000_000_000, max: 1_700_000_000_100_000 }), { minLength: 1 }),
-      (clock) => {
-        let index = 0
-        const stamp = receiptStamper(() => clock[index++] ?? 0)
-        let last = 0
-        for (const wallUs of clock) {
-          const { ms, us } = stamp()
-          assert.ok(us > last && us >= wallUs)
-          assert.equal(ms, Math.floor(wallUs / 1000), 'milliseconds are those of the wall clock')
-          last = us
-        }
-      },
-    ),
-  )
-})
 
 test('gives back what was queued, in order and whole, and says full from its limit until half of it is free', () => {
   const message = (value: Buffer): OutgoingMessage => ({
@@ -140,7 +120,7 @@ function handler() {
   const router = new Router(TOPICS, METADATA)
   let us = 1_723_161_256_000_000
   const core = new FrameHandler({
-    stamp: receiptStamper(() => us++),
+    stamp: () => ({ ms: Math.floor(++us / 1000), us }),
     clock: new VirtualClock(),
     continuity: new Continuity<StampedEvent>(
       new GapLedger(

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { CLOCK_LIMITS } from '../src/ingestion/messages/receipt-clock.ts'
 import { violations } from './simulation/guarantees.ts'
 import { World, type WorldOptions } from './simulation/world.ts'
 
@@ -29,8 +30,12 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['rough', 3],
   ['rough', 15],
   ['rough', 19],
+  ['rough', 5],
   ['rough', 20],
   ['rough', 77],
+  ['rough', 73],
+  ['rough', 82],
+  ['rough', 151],
   ['rough', 311],
   ['day', 3],
   ['day', 319],
@@ -113,6 +118,21 @@ for (const [kind, expected] of [
     for (let seed = 1; seed <= 5 && found.length === 0; seed++) {
       const planted = { kind, oneIn: kind === 'lose gap' ? 2 : 100 }
       const world = new World({ ...CIRCUMSTANCES.rough, seed, planted })
+      await world.run()
+      found.push(...violations(world).filter((violation) => expected.test(violation)))
+    }
+    assert.ok(found.length > 0)
+  })
+}
+
+for (const [what, clockLimits, expected] of [
+  ['a step of the clock', { ...CLOCK_LIMITS, stepMs: Number.POSITIVE_INFINITY }, /^P3/],
+  ['a process that stood still', { ...CLOCK_LIMITS, freezeMs: Number.POSITIVE_INFINITY }, /^P3/],
+] as const) {
+  test(`finds a planted defect: ingestion that would not notice ${what}`, async () => {
+    const found: string[] = []
+    for (let seed = 1; seed <= 5 && found.length === 0; seed++) {
+      const world = new World({ ...CIRCUMSTANCES.rough, seed, clockLimits })
       await world.run()
       found.push(...violations(world).filter((violation) => expected.test(violation)))
     }

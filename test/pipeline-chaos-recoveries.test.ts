@@ -29,6 +29,7 @@ function ingestion(ages: readonly number[], oldestUnacknowledgedMs = 0): Ingesti
     kafkaProblem: null,
     oldestUnacknowledgedMs,
     eventToReceiptMs: NO_LATENCY,
+    clockOffsetMs: null,
   }
 }
 

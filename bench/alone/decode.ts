@@ -3,7 +3,7 @@ import { Continuity } from '../../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../../src/ingestion/continuity/gap-ledger.ts'
 import { FrameHandler, type StampedEvent } from '../../src/ingestion/frame-handler.ts'
 import type { OutgoingMessage } from '../../src/ingestion/messages/outgoing-message.ts'
-import { receiptStamper } from '../../src/ingestion/messages/receipt-stamp.ts'
+import { ReceiptClock } from '../../src/ingestion/messages/receipt-clock.ts'
 import { Router } from '../../src/ingestion/messages/router.ts'
 
 const namesWith = (prefix: string) => ({
@@ -30,8 +30,11 @@ export function decodeAll(
     () => {},
     () => Date.now(),
   )
+  // Here nothing runs on a timer.
+  const never = { stepMs: Number.POSITIVE_INFINITY, freezeMs: Number.POSITIVE_INFINITY }
+  const receiptClock = new ReceiptClock(clock, never, { onSecond() {}, onFreeze() {}, onStep() {} })
   const handler = new FrameHandler({
-    stamp: receiptStamper(() => clock.wallMicros()),
+    stamp: () => receiptClock.stampFrame(),
     clock,
     continuity: new Continuity<StampedEvent>(ledger, () => {}),
     route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),

@@ -9,6 +9,7 @@ const CAUSES: ReadonlySet<string> = new Set([
   'silent',
   'missed',
   'reset',
+  'clock',
   'retention',
   'recreated',
 ])

@@ -5,6 +5,7 @@ import type { Compression } from '../foundation/kafka/record-sender.ts'
 import type { EventType } from '../foundation/market/event.ts'
 import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
+import { CLOCK_LIMITS, type ClockLimits } from './messages/receipt-clock.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -31,6 +32,7 @@ export interface IngestionConfig {
   readonly batchSize: number
   readonly queueMaxBytes: number
   readonly backoff: BackoffPolicy
+  readonly clockLimits: ClockLimits
   readonly host: string
   readonly port: number
 }
@@ -53,6 +55,7 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
     batchSize: settings.KAFKA_BATCH_SIZE,
     queueMaxBytes: settings.KAFKA_QUEUE_MAX_BYTES,
     backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
+    clockLimits: CLOCK_LIMITS,
     host: settings.HTTP_HOST,
     port: settings.INGEST_PORT,
   }

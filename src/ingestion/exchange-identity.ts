@@ -4,6 +4,9 @@ import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Ports } from './ports.ts'
 
+/** After that the reason is logged and shown, and the start tries again. */
+const SEND_LIMIT_MS = 5000
+
 /**
  * Makes sure that the topics hold data of this exchange only: leaves its name in the checkpoints topic before the
  * first message, and refuses topics that bear another.
@@ -32,16 +35,15 @@ export async function claimExchangeIdentity(
   const producer = kafka.producer('tapeline-ingestion-source', 'none')
   try {
     const partitions = (await producer.topics([topic])).get(topic)?.partitions ?? 1
-    await producer.send([
-      {
-        topic,
-        key: Buffer.from(EXCHANGE_IDENTITY_KEY),
-        value: Buffer.from(source),
-        partition: partitionOf(EXCHANGE_IDENTITY_KEY, partitions),
-        headers: new Map(),
-        timestampMs: Math.floor(clock.wallMicros() / 1000),
-      },
-    ])
+    const message = {
+      topic,
+      key: Buffer.from(EXCHANGE_IDENTITY_KEY),
+      value: Buffer.from(source),
+      partition: partitionOf(EXCHANGE_IDENTITY_KEY, partitions),
+      headers: new Map(),
+      timestampMs: Math.floor(clock.wallMicros() / 1000),
+    }
+    await producer.send([message], { limitMs: SEND_LIMIT_MS })
   } catch (error) {
     if (error instanceof TapelineError) throw error
     throw new Error(`The source cannot be noted in ${topic}: ${describeError(error)}`, { cause: error })

@@ -17,12 +17,13 @@ import { StreamMerge } from './continuity/stream-merge.ts'
 import { ByteSlab } from './messages/byte-slab.ts'
 import { EventMessage } from './messages/event-message.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
-import type { ReceiptStamp } from './messages/receipt-stamp.ts'
+import type { ReceiptStamp } from './messages/receipt-clock.ts'
 import { ReceiptSuffix } from './messages/receipt-suffix.ts'
 import type { Route } from './messages/router.ts'
 
 export interface FrameHandlerOptions {
-  readonly stamp: () => ReceiptStamp
+  /** Null for a frame that had waited in a buffer, which counts nowhere. */
+  readonly stamp: () => ReceiptStamp | null
   readonly clock: Clock
   readonly continuity: Continuity<StampedEvent>
   readonly route: (stream: string, symbol: string, type: EventType, epoch: number) => Route
@@ -53,7 +54,7 @@ export class FrameHandler {
   readonly #slab = new ByteSlab()
   readonly #tail = new ReceiptSuffix()
   readonly #reasons = new Tally()
-  readonly #eventToReceipt = new LatencyWindow()
+  #eventToReceipt = new LatencyWindow()
   readonly #counters = { received: 0, forwarded: 0, control: 0, ignored: 0, rejected: 0 }
 
   constructor(options: FrameHandlerOptions) {
@@ -79,6 +80,7 @@ export class FrameHandler {
   handle(bytes: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean {
     const frame = this.#reader.read(bytes)
     const stamp = this.#options.stamp()
+    if (stamp === null) return false
     this.#counters.received++
     switch (frame.kind) {
       case 'event':
@@ -96,6 +98,12 @@ export class FrameHandler {
         this.#reject(bytes, frame.reason, stamp)
         return false
     }
+  }
+
+  /** The wall clock was set. The events it holds were received, and stamped, before. */
+  clockStepped(): void {
+    this.merge.flush()
+    this.#eventToReceipt = new LatencyWindow()
   }
 
   /** Counts by reason of the frames that were `ignored` or `rejected`. */
@@ -161,8 +169,8 @@ export class FrameHandler {
   }
 
   /** Keeps an event that its topic does not take. */
-  deadLetter(value: Buffer, reason: string): void {
-    this.#sendDeadLetter(value, reason, this.#options.stamp().ms)
+  deadLetter(value: Buffer, reason: string, ms: number): void {
+    this.#sendDeadLetter(value, reason, ms)
   }
 
   #sendDeadLetter(bytes: Buffer, reason: string, ms: number): void {

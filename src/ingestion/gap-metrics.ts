@@ -2,8 +2,18 @@ import { byLabel, type MetricSpec, type Reading } from '../foundation/telemetry/
 import type { Counts, IngestionMetricValues } from './metric-values.ts'
 
 /** Why something may be missing before an event; specification: C and S. */
-const CAUSES = ['reconnect', 'restart', 'stall', 'silent', 'missed', 'reset', 'refused', 'too large'] as const
-const OUTAGE_CAUSES = ['reconnect', 'restart', 'stall', 'reset', 'refused', 'too large'] as const
+const CAUSES = [
+  'reconnect',
+  'restart',
+  'stall',
+  'silent',
+  'missed',
+  'reset',
+  'clock',
+  'refused',
+  'too large',
+] as const
+const OUTAGE_CAUSES = ['reconnect', 'restart', 'stall', 'reset', 'clock', 'refused', 'too large'] as const
 const ID_TYPES = ['trade', 'aggTrade'] as const
 const CLOSED = ['filled', 'unrecoverable'] as const
 const ANSWERS = ['ok', '403', '418', '429', '451', 'rejected', 'failed'] as const

@@ -10,7 +10,6 @@ import { plural } from '../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import { type IngestionConfig, topicRights } from './config.ts'
-import { FreezeDetector } from './connection/freeze-detector.ts'
 import { ConnectionSlot } from './connection-rollover.ts'
 import { claimExchangeIdentity } from './exchange-identity.ts'
 import type { ControlFrame } from './frame-handler.ts'
@@ -51,7 +50,6 @@ export class Ingestion {
   #pipeline: Pipeline | null = null
   #source: string | null = null
   #starting: Promise<void> | null = null
-  readonly #freezeDetector: FreezeDetector
   readonly #liveness: KafkaLiveness
   /** Why it is not running yet. */
   #waitingFor = 'Kafka has not answered yet'
@@ -61,16 +59,6 @@ export class Ingestion {
     this.#ports = ports
     this.#log = log
     this.#startedAtMs = ports.clock.monotonicMs()
-    this.#freezeDetector = new FreezeDetector(
-      ports.clock,
-      () => {
-        for (const slot of this.#slots) slot.watch()
-      },
-      (stoodMs) => {
-        const reason = `this process stood still for ${Math.round(stoodMs / 1000)} s`
-        for (const connection of this.#connections) connection.reconnect(reason, true)
-      },
-    )
     this.#queue = new MessageQueue(config.queueMaxBytes)
     this.#producer = new KafkaProducer(
       config,
@@ -107,7 +95,6 @@ export class Ingestion {
    */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
-    this.#freezeDetector.stop()
     // An attempt that waits for Kafka or the exchange is left alone, and starts nothing any more.
     if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
     await Promise.all(this.#slots.map((slot) => slot.stop()))
@@ -128,8 +115,7 @@ export class Ingestion {
   }
 
   readiness(): { ready: boolean; reason: string } {
-    const reason =
-      this.#waitingFor || whyNotReady(this.#producer, this.#slots, this.#ports.clock.monotonicMs())
+    const reason = whyNotReady(this.#producer, this.#waitingFor, this.#slots, this.#ports.clock.monotonicMs())
     return { ready: reason === '', reason }
   }
 
@@ -167,6 +153,7 @@ export class Ingestion {
       kafkaProblem: this.#producer.batches.problem,
       oldestUnacknowledgedMs: Math.round(this.#producer.oldestUnacknowledgedMs(nowMs)),
       eventToReceiptMs: handler?.eventToReceipt(nowMs) ?? { count: 0, p50: 0, p90: 0, p99: 0, max: 0 },
+      clockOffsetMs: handler?.leastEventToReceiptMs(nowMs) ?? null,
     }
   }
 
@@ -210,6 +197,8 @@ export class Ingestion {
     // The start records tell an older instance to stop: not a frame is read before they are there.
     await this.#producer.allAcknowledged(signal)
     signal.throwIfAborted()
+    await pipeline.compareClocks(signal)
+    signal.throwIfAborted()
     pipeline.start()
     const plans = planConnections(wsUrl, streamNames(symbols, eventTypes))
     let connectionId = 0
@@ -229,7 +218,6 @@ export class Ingestion {
     )
     this.#waitingFor = ''
     for (const slot of this.#slots) slot.start()
-    this.#freezeDetector.start()
     void this.#liveness.watch(signal)
   }
 
@@ -259,11 +247,7 @@ export class Ingestion {
           pipeline.disconnected(id, plan.streams, 'reconnect')
           slot.onDisconnected(connection)
         },
-        onFrame: (frame) => {
-          // What waited in a buffer meanwhile is not received: it would be stamped too late.
-          if (this.#freezeDetector.hasJustEnded()) return false
-          return pipeline.handle(frame, id, onControl)
-        },
+        onFrame: (frame) => pipeline.handle(frame, id, onControl),
         onFatal: this.#ended.resolve,
       },
       this.#log,
@@ -296,6 +280,12 @@ export class Ingestion {
       isHeld: (place) => this.#producer.batches.isHeld(place),
       settled: (signal) => this.#producer.settled(signal),
       whenRoom: (signal) => this.#whenRoom(signal),
+      onSecond: () => {
+        if (!this.#stopping.signal.aborted) for (const slot of this.#slots) slot.watch()
+      },
+      dropConnections: (reason) => {
+        for (const connection of this.#connections) connection.reconnect(reason, true)
+      },
       onFatal: this.#ended.resolve,
       log: this.#log,
     }

@@ -29,8 +29,6 @@ export interface IngestionMetricValues {
   readonly connectionMaxAgeMs: number
   readonly connectionsLost: number
   readonly parsedEvents: number
-  /** Least receipt minus event time of the last minute, in milliseconds; null when no trade came. */
-  readonly clockOffsetMs: number | null
   readonly sends: number
   readonly sendFailures: number
   readonly slowSends: number
@@ -59,7 +57,6 @@ export function ingestionMetricValues(sources: MetricInputs): IngestionMetricVal
     connectionMaxAgeMs: config.connectionMaxAgeMs,
     connectionsLost: slots.reduce((sum, { lost }) => sum + lost, 0),
     parsedEvents: pipeline?.handler.parsedEvents ?? 0,
-    clockOffsetMs: pipeline?.handler.leastEventToReceiptMs(nowMs) ?? null,
     sends: producer.batches.sends,
     slowSends: producer.batches.slowSends,
     sendFailures: producer.batches.failures,

@@ -109,7 +109,7 @@ const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
     kind: 'gauge',
     name: 'tapeline_ingestion_clock_offset_seconds',
     help: "The least receipt minus event time of the last minute: this clock is ahead of the exchange's by that, less the fastest way here; negative where it is behind.",
-    read: ({ clockOffsetMs }) => (clockOffsetMs === null ? null : clockOffsetMs / 1000),
+    read: ({ status: { clockOffsetMs } }) => (clockOffsetMs === null ? null : clockOffsetMs / 1000),
   },
 ]
 

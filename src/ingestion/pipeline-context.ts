@@ -20,6 +20,10 @@ export interface PipelineContext {
   /** Resolves when all that was sent so far is acknowledged, discarded or held. */
   readonly settled: (signal: AbortSignal) => Promise<void>
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
+  /** Called every second while frames are read. */
+  readonly onSecond: () => void
+  /** Drops every connection, with what waits to be read, and connects again at once. */
+  readonly dropConnections: (reason: string) => void
   /** Another instance has taken over, or a defect: this one must stop. */
   readonly onFatal: (error: unknown) => void
   readonly log: Logger

@@ -1,38 +1,43 @@
 import { randomUUID } from 'node:crypto'
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
-import { EXCHANGE_INFO_WEIGHT } from '../foundation/binance/rest.ts'
+import { EXCHANGE_INFO_WEIGHT, SERVER_TIME_WEIGHT } from '../foundation/binance/rest.ts'
 import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import { gapRecord } from '../foundation/kafka/gap-sender.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
 import { streamName } from '../foundation/market/event.ts'
 import type { Gap } from '../foundation/market/gap.ts'
-import { subtract } from '../foundation/market/id-ranges.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { Backfill, backfillJson } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
-import { type AcknowledgedState, rememberedTypes, streamMemory } from './checkpoint/acknowledged-state.ts'
+import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
+import { ClockOffset } from './checkpoint/clock-offset.ts'
 import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
 import { InstanceWatch } from './checkpoint/instance-watch.ts'
 import { recover } from './checkpoint/recovery.ts'
+import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
+import type { ClockStep } from './continuity/clock-window.ts'
 import { Continuity } from './continuity/continuity.ts'
 import { DiscardedEvents } from './continuity/discarded-events.ts'
-import { asIdGap, GapLedger, type IdGap } from './continuity/gap-ledger.ts'
+import { GapLedger, type IdGap } from './continuity/gap-ledger.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
-import { type ReceiptStamp, receiptStamper } from './messages/receipt-stamp.ts'
+import { ReceiptClock } from './messages/receipt-clock.ts'
 import { Router } from './messages/router.ts'
 import type { DiscardCause } from './messages/send-events.ts'
 import type { PipelineContext } from './pipeline-context.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
-type PipelineConfig = Pick<IngestionConfig, 'topics' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff'>
+type PipelineConfig = Pick<
+  IngestionConfig,
+  'topics' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff' | 'clockLimits'
+>
 
 /**
  * From frames to messages and the ledger, with the memory that outlives this process: built once the topics are
@@ -47,7 +52,8 @@ export class Pipeline {
   readonly #config: PipelineConfig
   readonly #context: PipelineContext
   readonly #stopping = new AbortController()
-  readonly #stamp: () => ReceiptStamp
+  readonly #receiptClock: ReceiptClock
+  readonly #clockOffset: ClockOffset
   readonly #router: Router
   readonly #continuity: Continuity<StampedEvent>
   readonly #acknowledged: AcknowledgedState
@@ -65,7 +71,16 @@ export class Pipeline {
     this.#config = config
     this.#context = context
     this.#acknowledged = memory
-    this.#stamp = receiptStamper(() => clock.wallMicros())
+    this.#clockOffset = new ClockOffset(memory)
+    this.#receiptClock = new ReceiptClock(clock, config.clockLimits, {
+      onSecond: () => {
+        this.#clockOffset.note(this.handler.leastEventToReceiptMs(clock.monotonicMs()))
+        context.onSecond()
+      },
+      onFreeze: (stoodMs) =>
+        context.dropConnections(`this process stood still for ${Math.round(stoodMs / 1000)} s`),
+      onStep: (step) => this.#onClockStep(step),
+    })
     this.#router = new Router(config.topics, topics)
     const wallMs = () => Math.floor(clock.wallMicros() / 1000)
     this.ledger = new GapLedger(
@@ -74,11 +89,15 @@ export class Pipeline {
         this.#continuity.filled(streamName(symbol, event_type), epoch, lost),
       wallMs,
     )
-    this.#continuity = new Continuity<StampedEvent>(this.ledger, () => this.backfill.notice())
+    this.#continuity = new Continuity<StampedEvent>(
+      this.ledger,
+      () => this.backfill.notice(),
+      () => this.#clockOffset.aheadMs,
+    )
     this.#discarded = new DiscardedEvents(this.#continuity, this.ledger)
     this.foreignGaps = new ForeignGaps(memory, this.ledger, this.#continuity, () => this.backfill.notice())
     this.handler = new FrameHandler({
-      stamp: this.#stamp,
+      stamp: () => this.#receiptClock.stampFrame(),
       clock,
       continuity: this.#continuity,
       route: (stream, symbol, type, epoch) => this.#router.route(stream, symbol, type, epoch),
@@ -87,8 +106,8 @@ export class Pipeline {
     })
     const { instance } = context
     const budget = new WeightBudget(config.restWeightPerMinute)
-    // The symbols were asked for a moment ago.
-    budget.take(EXCHANGE_INFO_WEIGHT, clock.monotonicMs())
+    // The symbols were asked for a moment ago, and its time is soon.
+    budget.take(EXCHANGE_INFO_WEIGHT + SERVER_TIME_WEIGHT, clock.monotonicMs())
     const { backoff } = config
     const rest = new RestCaller(ports.exchange.fetchTrades, budget, clock, log)
     this.rest = rest
@@ -126,7 +145,10 @@ export class Pipeline {
       context.send,
     )
     this.#watch = context.watch
-    this.#restore()
+    takeOverMemory(memory, this.ledger, this.#continuity, {
+      writeStart: () => this.#checkpoints.writeStart(),
+      publish: (gap) => this.#publishGap(gap),
+    })
   }
 
   /** Recovers what the topics know, and tells older instances over the same symbols to stop, unless it is to stop itself. */
@@ -167,8 +189,15 @@ export class Pipeline {
     return pipeline
   }
 
+  /** Asks for the exchange's time: it shows whether the clock was set since the instance before. */
+  compareClocks(signal: AbortSignal): Promise<void> {
+    const { ports, log } = this.#context
+    return this.#clockOffset.measure(ports.clock, ports.exchange.serverTimeMs, log, signal)
+  }
+
   /** To be called once the queue is being emptied. */
   start(): void {
+    this.#receiptClock.start()
     this.backfill.start()
     this.#silence.start()
     this.#tick()
@@ -185,7 +214,8 @@ export class Pipeline {
     this.#checkpoints.onSettled([message])
     if (mark === null) return
     this.#discarded.add(mark, cause, this.#context.ports.clock.monotonicMs())
-    if (cause === 'too large') this.handler.deadLetter(message.value, `too large for ${topic}`)
+    if (cause === 'too large')
+      this.handler.deadLetter(message.value, `too large for ${topic}`, this.#receiptClock.stamp().ms)
   }
 
   handle(frame: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean {
@@ -227,6 +257,7 @@ export class Pipeline {
     this.#cancelTick?.()
     this.handler.merge.stop()
     await Promise.all([this.backfill.stop(), this.#silence.stop()])
+    this.#receiptClock.stop()
     await this.#checking
     await this.#watch.close()
   }
@@ -237,52 +268,23 @@ export class Pipeline {
     this.#checkpoints.writeChanged()
   }
 
-  #restore(): void {
-    for (const symbol of this.#acknowledged.symbols) {
-      const memory = this.#acknowledged.snapshot(symbol)
-      this.ledger.restore(memory.open_gaps.flatMap(asIdGap))
-      for (const type of rememberedTypes(memory))
-        this.#continuity.restore(streamName(symbol, type), symbol, type, streamMemory(memory, type))
-    }
-    this.#checkpoints.writeStart()
-    for (const symbol of this.#acknowledged.symbols) {
-      for (const gap of this.#acknowledged.snapshot(symbol).pending_gaps) this.#restorePending(gap)
-    }
-    for (const gap of this.ledger.openGaps) this.#continuity.abandonIfOver(gap)
-    for (const symbol of this.#acknowledged.symbols) {
-      for (const type of ['trade', 'aggTrade'] as const) this.#openForgotten(symbol, type)
-    }
-  }
-
-  /** Kafka did not take this row from the instance before, as far as is known. */
-  #restorePending(gap: Gap): void {
-    for (const one of asIdGap(gap)) {
-      if (one.status !== 'open') continue
-      this.ledger.restore([one])
-      this.#continuity.lack(one)
-    }
-    this.#publishGap(gap)
-  }
-
-  /** A hole is a gap whether or not its ledger message survived. */
-  #openForgotten(symbol: string, type: 'trade' | 'aggTrade'): void {
-    const memory = this.#acknowledged.snapshot(symbol)[type]
-    if (memory === null) return
-    const known = this.ledger.openGaps.filter((gap) => gap.symbol === symbol && gap.event_type === type)
-    const ranges = known.map(({ from_id, to_id }) => ({ from: from_id, to: to_id }))
-    for (const missing of subtract(memory.holes, ranges)) {
-      this.ledger.open({ symbol, eventType: type, epoch: memory.epoch }, missing, 'restart', {
-        fromMs: null,
-        toMs: null,
-      })
-    }
+  #onClockStep(step: ClockStep): void {
+    const [from, to] = [step.fromMs, step.toMs].map((ms) => new Date(ms).toISOString())
+    const text = `the clock went from ${from} to ${to}`
+    this.#context.log.warn(step, `Receipts cannot be compared with those before: ${text}`)
+    this.handler.clockStepped()
+    this.#continuity.clockStepped(step)
+    this.#context.dropConnections(text)
+    const { signal } = this.#stopping
+    // Only a stop rejects: the clock before the step stays what is known.
+    this.#clockOffset.stepped(step, this.#context.settled(signal)).catch(() => {})
   }
 
   #forwardBackfilled({ symbol, event_type: type, epoch }: IdGap, trades: readonly RestTrade[]): void {
     const stream = streamName(symbol, type)
     const { topic, partition, key, headers } = this.#router.route(stream, symbol, type, epoch)
     for (const trade of trades) {
-      const { ms, us } = this.#stamp()
+      const { ms, us } = this.#receiptClock.stamp()
       this.#context.send({
         topic,
         partition,

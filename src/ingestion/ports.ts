@@ -1,5 +1,5 @@
 import { askExchangeIdentity } from '../foundation/binance/handshake.ts'
-import { fetchSymbols } from '../foundation/binance/rest.ts'
+import { fetchServerTime, fetchSymbols } from '../foundation/binance/rest.ts'
 import { type OpenSocket, openSocket } from '../foundation/binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../foundation/binance/trade-rest.ts'
 import { type KafkaPort, kafkaPort } from '../foundation/kafka/kafka-port.ts'
@@ -19,6 +19,8 @@ export interface Ports {
     askExchangeIdentity(signal: AbortSignal): Promise<string>
     /** The symbols that the exchange knows, with their status. @throws when REST cannot be asked */
     symbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>>
+    /** Its clock, milliseconds since the Unix epoch. @throws when REST cannot be asked */
+    serverTimeMs(signal: AbortSignal): Promise<number>
     readonly fetchTrades: FetchTrades
     readonly openSocket: OpenSocket
   }
@@ -33,6 +35,7 @@ export function ports(config: IngestionConfig, clock: Clock): Ports {
     exchange: {
       askExchangeIdentity: (signal) => askExchangeIdentity(config.wsUrl, signal),
       symbols: (signal) => fetchSymbols(config.restUrl, signal),
+      serverTimeMs: (signal) => fetchServerTime(config.restUrl, signal),
       fetchTrades: tradeRest(config.restUrl, () => clock.wallMicros() / 1000),
       openSocket,
     },

@@ -5,13 +5,14 @@ import type { KafkaProducer } from './kafka-producer.ts'
 /** Kafka that has not acknowledged for this long is not producing. */
 const PRODUCING_LIMIT_MS = 10_000
 
-/** Why a running ingestion is not ready; empty when it is. */
+/** Why ingestion is not ready; empty when it is. @param waitingFor why it does not run yet */
 export function whyNotReady(
   producer: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
+  waitingFor: string,
   slots: readonly ConnectionSlot[],
   nowMs: number,
 ): string {
-  // Kafka first: while it is away a full queue pauses the connections, which the exchange then closes.
+  // Kafka first: while it is away a start waits, or a full queue pauses the connections, which the exchange then closes.
   const { batches } = producer
   const held = batches.heldPartitions(nowMs)
   const [first] = held
@@ -25,6 +26,7 @@ export function whyNotReady(
     const { problem } = batches
     return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
   }
+  if (waitingFor !== '') return waitingFor
   const down = slots.filter((slot) => !slot.isOpen).length
   if (down > 0) return `${down} of ${slots.length} connections to the exchange are down`
   const silentMs = Math.max(0, ...slots.map((slot) => slot.silentMs(nowMs) ?? 0))

@@ -81,6 +81,8 @@ export class WsConsumer {
   readonly #log: Logger
   readonly #stopping = new AbortController()
   #session: Session | null = null
+  /** The socket that is not open yet. */
+  #opening: StreamSocket | null = null
   #phase: 'waiting' | 'connecting' = 'waiting'
   #attempts = 0
   #failures = 0
@@ -146,8 +148,9 @@ export class WsConsumer {
     else session.socket.resume()
   }
 
-  /** Drops the socket and connects anew, without waiting where the exchange itself asked for it. */
+  /** Drops the socket, also one that is about to open, and connects again; without waiting if `atOnce`. */
   reconnect(reason: string, atOnce = false): void {
+    this.#opening?.terminate()
     if (this.#session === null || this.#session.dropped) return
     this.#log.warn({ connection: this.#options.id }, `Reconnecting: ${reason}`)
     this.#reconnectAtOnce = atOnce
@@ -252,6 +255,7 @@ export class WsConsumer {
       },
       onClose: resolve,
     })
+    this.#opening = socket
     const abort = () => {
       if (session === null) socket.terminate()
     }
@@ -260,6 +264,7 @@ export class WsConsumer {
       return await promise
     } finally {
       signal.removeEventListener('abort', abort)
+      this.#opening = null
       if (session !== null) this.#end(session)
       socket.terminate()
     }
@@ -289,6 +294,7 @@ export class WsConsumer {
       cancelWatch: null,
     }
     this.#session = session
+    this.#opening = null
     this.#events.onConnected()
     this.#watchLater(session)
     if (this.#paused) this.pause()

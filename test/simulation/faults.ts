@@ -14,6 +14,7 @@ function fault(name: string, weight: number, act: FaultKind['act']): FaultKind {
 
 const SECOND = 1000
 const MINUTE = 60_000
+const HOUR = 60 * MINUTE
 
 /** Everything that may go wrong between the market and Kafka. */
 const KINDS: readonly FaultKind[] = [
@@ -70,6 +71,19 @@ const KINDS: readonly FaultKind[] = [
     world.restart(random.between(0.1, 60) * SECOND),
   ),
   fault('ingestion paused', 4, (world, random) => world.pause(random.between(0.5, 25) * SECOND)),
+  fault('ingestion frozen for long', 1, (world, random) => world.pause(random.pick([90, 600]) * SECOND)),
+  fault('machine suspended', 2, (world, random) => world.suspend(random.between(1.5, 600) * SECOND)),
+  fault('clock set ahead', 2, (world, random) => {
+    const aheadMs = random.pick([2 * SECOND, MINUTE, 2 * HOUR, 8 * HOUR])
+    world.setClock(aheadMs, random.between(5, 900) * SECOND)
+  }),
+  fault('clock set back', 2, (world, random) => {
+    const backMs = random.pick([2 * SECOND, MINUTE, 50 * MINUTE])
+    world.setClock(-backMs, random.between(5, 900) * SECOND)
+  }),
+  fault('clock moved a little', 1, (world, random) =>
+    world.setClock(random.between(-0.9, 0.9) * SECOND, random.between(1, 60) * SECOND),
+  ),
   fault('newer instance', 2, (world) => world.takeOver()),
   fault('ids begin anew', 1, ({ market, stored }, random) => {
     const symbol = random.pick(market.symbols)

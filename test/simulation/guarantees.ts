@@ -2,12 +2,16 @@ import type { Gap } from '../../src/foundation/market/gap.ts'
 import { countIds, type IdRange, subtract } from '../../src/foundation/market/id-ranges.ts'
 import { FATE } from './fates.ts'
 import type { TrueSequence } from './market.ts'
+import { wrongReceipts } from './receipts.ts'
 import type { Stall } from './stalls.ts'
 import type { StoredStream } from './stored-events.ts'
 import type { World } from './world.ts'
 
 /** How much later than it was sent something may arrive, lags and delays together. */
 const LAG_MS = 5000
+
+/** A window of hours says nothing of what is lost long after it was entered. */
+const ENTERED_WITHIN_MS = 900_000
 
 /** A single stalled stream whose others flow is noticed within this, in the markets of these worlds. */
 const NOTICED_WITHIN_MS = 900_000
@@ -21,7 +25,8 @@ export function violations(world: World): string[] {
     ...world.stored.corrupt,
     ...world.market.sequences.flatMap((sequence) => completeness(world, sequence)),
     ...world.market.symbols.flatMap((symbol) => outages(world, symbol)),
-    ...[...world.stored.streams.values()].flatMap((stream) => [...once(stream), ...order(stream)]),
+    ...[...world.stored.streams.values()].flatMap((stream) => [...once(stream), ...order(world, stream)]),
+    ...wrongReceipts(world),
     ...stalls(world),
   ]
 }
@@ -76,18 +81,30 @@ function outages(world: World, symbol: string): string[] {
   const stored = new Set(world.stored.streams.get(`${symbol} bookTicker 0`)?.ids)
   const windows = [...world.ledger.values()]
     .filter((gap) => gap.symbol === symbol && gap.event_type === 'bookTicker')
-    .map(({ from_time, to_time }) => ({ from: (from_time ?? 0) - LAG_MS, to: to_time ?? 0 }))
-    .sort((left, right) => left.from - right.from)
+    .map(({ from_time, to_time, detected_at }) => ({
+      from: (from_time ?? 0) - LAG_MS,
+      to: to_time ?? 0,
+      enteredMs: detected_at,
+    }))
   const lost: string[] = []
   const first = ids.findIndex((id) => stored.has(id))
   // An outage is entered when the next quote comes.
   const last = ids.findLastIndex((id) => stored.has(id))
+  let beforeMs = 0
   for (let i = Math.max(0, first); i < last; i++) {
     const id = ids[i] ?? 0
     const timeMs = timesMs[i] ?? 0
+    if (stored.has(id)) beforeMs = timeMs
     if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls.all)) continue
-    if (!windows.some(({ from, to }) => from <= timeMs && timeMs <= to))
-      lost.push(`${id} of ${timeMs} (${fates[i]})`)
+    const afterMs = timesMs[ids.findIndex((one, at) => at > i && stored.has(one))] ?? 0
+    // As the clock of the machine showed it at some moment of the outage, of which the window was entered at its end.
+    const clocks = world.wall.settingsBetween(beforeMs, afterMs + LAG_MS).map(({ aheadMs }) => aheadMs)
+    const isOf = ({ from, to, enteredMs }: (typeof windows)[number]) =>
+      clocks.some((aheadMs) => from <= timeMs + aheadMs && timeMs + aheadMs <= to) &&
+      clocks.some(
+        (aheadMs) => beforeMs + aheadMs <= enteredMs && enteredMs <= afterMs + aheadMs + ENTERED_WITHIN_MS,
+      )
+    if (!windows.some(isOf)) lost.push(`${id} of ${timeMs} (${fates[i]})`)
   }
   return lost.length === 0
     ? []
@@ -116,17 +133,10 @@ function once({ symbol, type, epoch, ids, incarnations, mayRepeat }: StoredStrea
     : [`G3 ${symbol} ${type} ${epoch}: twice in the life of an instance: ${twice.slice(0, 5)}`]
 }
 
-/** G4: the order of ids, or for those that came late the order of receipt. */
-function order({
-  symbol,
-  type,
-  epoch,
-  ids,
-  receiptsUs,
-  incarnations,
-  backfilled,
-  mayRepeat,
-}: StoredStream): string[] {
+/** G4: the order of ids, or for those that came late the order of receipt, whatever the clock showed. */
+function order({ wall }: World, stream: StoredStream): string[] {
+  const { symbol, type, epoch, ids, receiptsUs, incarnations, backfilled, mayRepeat } = stream
+  const receivedMs = (at: number) => wall.whenShown((receiptsUs[at] ?? 0) / 1000)
   const wrong: string[] = []
   const last = new Map<number, number>()
   for (const [i, id] of ids.entries()) {
@@ -134,9 +144,8 @@ function order({
     const incarnation = incarnations[i] ?? 0
     const before = last.get(incarnation)
     last.set(incarnation, i)
-    if (before === undefined) continue
-    if (id < (ids[before] ?? 0) && (receiptsUs[i] ?? 0) < (receiptsUs[before] ?? 0))
-      wrong.push(`${id} after ${ids[before]}`)
+    if (before === undefined || id >= (ids[before] ?? 0)) continue
+    if (Math.max(...receivedMs(i)) < Math.min(...receivedMs(before))) wrong.push(`${id} after ${ids[before]}`)
   }
   return wrong.length === 0
     ? []

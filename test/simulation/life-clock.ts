@@ -1,17 +1,26 @@
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
+import type { WallClock } from './wall-clock.ts'
+
+/** Less than this is a rounding error of virtual time. */
+const ROUNDING_MS = 0.001
 
 /**
- * The clock of one process: when it dies, nothing that it had scheduled happens any more; while it is stopped
- * (SIGSTOP), what falls due waits until it goes on.
+ * The clocks of one process: when it dies, nothing that it had scheduled happens any more; while it is stopped
+ * (SIGSTOP), what falls due waits until it continues. While the machine is suspended, monotonic time stands still too.
  */
 export class LifeClock implements Clock {
   readonly #clock: Clock
+  readonly #wall: WallClock
   readonly #bornMs: number
   isAlive = true
   #stoppedUntilMs = 0
+  /** Of suspends that are over. */
+  #suspendedMs = 0
+  #suspended: { readonly sinceMs: number; readonly untilMs: number } | null = null
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, wall: WallClock) {
     this.#clock = clock
+    this.#wall = wall
     this.#bornMs = clock.monotonicMs()
   }
 
@@ -20,19 +29,22 @@ export class LifeClock implements Clock {
   }
 
   monotonicMs(): number {
-    return this.#clock.monotonicMs()
+    const nowMs = this.#clock.monotonicMs()
+    const { sinceMs, untilMs } = this.#suspended ?? { sinceMs: nowMs, untilMs: nowMs }
+    return nowMs - this.#suspendedMs - (Math.min(nowMs, untilMs) - sinceMs)
   }
 
   wallMicros(): number {
-    return this.#clock.wallMicros()
+    return this.#wall.micros()
   }
 
   schedule(delayMs: number, run: () => void): () => void {
+    const dueAtMs = this.monotonicMs() + Math.max(0, delayMs)
     let cancel = this.#clock.schedule(delayMs, () => fire())
     const fire = () => {
       if (!this.isAlive) return
-      const leftMs = this.stoppedForMs
-      if (leftMs > 0) cancel = this.#clock.schedule(leftMs, fire)
+      const leftMs = Math.max(this.stoppedForMs, dueAtMs - this.monotonicMs())
+      if (leftMs > ROUNDING_MS) cancel = this.#clock.schedule(leftMs, fire)
       else run()
     }
     return () => cancel()
@@ -43,8 +55,21 @@ export class LifeClock implements Clock {
     return Math.max(0, this.#stoppedUntilMs - this.#clock.monotonicMs())
   }
 
+  /** How long it has not been stopped; negative while it is. */
+  get runningForMs(): number {
+    return this.#clock.monotonicMs() - Math.max(this.#bornMs, this.#stoppedUntilMs)
+  }
+
   stopFor(ms: number): void {
     this.#stoppedUntilMs = Math.max(this.#stoppedUntilMs, this.#clock.monotonicMs() + ms)
+  }
+
+  suspendFor(ms: number): void {
+    const nowMs = this.#clock.monotonicMs()
+    if (this.#suspended !== null && nowMs < this.#suspended.untilMs) return
+    if (this.#suspended !== null) this.#suspendedMs += this.#suspended.untilMs - this.#suspended.sinceMs
+    this.#suspended = { sinceMs: nowMs, untilMs: nowMs + ms }
+    this.stopFor(ms)
   }
 
   die(): void {

@@ -11,6 +11,8 @@ export interface StoredStream {
   readonly ids: number[]
   /** Receipt stamps, microseconds. */
   readonly receiptsUs: number[]
+  /** When Kafka got them, in true time. */
+  readonly storedMs: number[]
   readonly incarnations: number[]
   readonly backfilled: boolean[]
   readonly mayRepeat: boolean[]
@@ -28,7 +30,7 @@ export class StoredEvents {
     this.#topics = topics
   }
 
-  add({ record, incarnation, mayRepeat }: Appended): void {
+  add({ record, incarnation, mayRepeat }: Appended, nowMs: number): void {
     const { topic, value, headers } = record
     if (topic !== this.#topics.trades && topic !== this.#topics.bookTicker) return
     const {
@@ -48,6 +50,7 @@ export class StoredEvents {
     const stream = this.#streamOf(symbol, type, Number(headerText([...headers], HEADER.epoch) ?? 0))
     stream.ids.push(id)
     stream.receiptsUs.push(receiptUs)
+    stream.storedMs.push(nowMs)
     stream.incarnations.push(incarnation)
     stream.backfilled.push(source === 'backfill')
     stream.mayRepeat.push(mayRepeat)
@@ -64,6 +67,7 @@ export class StoredEvents {
       epoch,
       ids: [],
       receiptsUs: [],
+      storedMs: [],
       incarnations: [],
       backfilled: [],
       mayRepeat: [],

@@ -4,6 +4,7 @@ import { GAP, type Gap } from '../../src/foundation/market/gap.ts'
 import type { IngestionStatus } from '../../src/foundation/telemetry/status.ts'
 import type { IngestionConfig } from '../../src/ingestion/config.ts'
 import { Ingestion } from '../../src/ingestion/ingestion.ts'
+import { CLOCK_LIMITS, type ClockLimits } from '../../src/ingestion/messages/receipt-clock.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { SimulatedExchange } from './exchange.ts'
 import { REFUSED_REGION, strike } from './faults.ts'
@@ -13,6 +14,7 @@ import { Market } from './market.ts'
 import { Random } from './random.ts'
 import { SimulatedRest } from './rest.ts'
 import { StoredEvents } from './stored-events.ts'
+import { WallClock } from './wall-clock.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const LOG = pino({ level: 'silent' })
@@ -29,6 +31,8 @@ export interface WorldOptions {
   readonly faultEveryMs: number
   /** Occurrences of a storm round each fault, at most. */
   readonly stormOccurrences: number
+  /** Other than the real ones: a defect that the checks must find. */
+  readonly clockLimits?: ClockLimits
   /** A defect of Kafka's that the checks must find. */
   readonly planted?: { readonly kind: 'lose' | 'double' | 'lose gap'; readonly oneIn: number }
 }
@@ -50,6 +54,7 @@ interface Life {
 export class World {
   readonly options: WorldOptions
   readonly clock = new VirtualClock()
+  readonly wall = new WallClock(this.clock)
   readonly market: Market
   readonly exchange: SimulatedExchange
   readonly rest: SimulatedRest
@@ -122,15 +127,30 @@ export class World {
     for (const { clock } of this.#lives) clock.stopFor(forMs)
   }
 
+  /** The machine sleeps: the process is stopped, and monotonic time stands still. */
+  suspend(forMs: number): void {
+    for (const { clock } of this.#lives) clock.suspendFor(forMs)
+  }
+
+  /** The wall clock of the machine is wrong from now on, and set right a while later. */
+  setClock(aheadMs: number, forMs: number): void {
+    this.wall.set(Math.round(aheadMs))
+    this.clock.schedule(forMs, () => this.wall.set(0))
+  }
+
   /** Another process starts over the same symbols: the older must notice, and stop. */
   takeOver(): void {
     const older = this.#lives.at(-1)
     if (older === undefined || older.stopping) return
     const newer = this.#live()
-    this.clock.schedule(10 * MINUTE_MS, () => {
-      if ([older, newer].every(({ clock, stopping }) => clock.isAlive && !stopping))
-        this.complaints.push('C4: two instances go on over the same symbols')
-    })
+    const check = () => {
+      const both = [older, newer]
+      if (!both.every(({ clock, stopping }) => clock.isAlive && !stopping)) return
+      // One that was stopped has had no time to notice.
+      if (both.some(({ clock }) => clock.runningForMs < MINUTE_MS)) this.clock.schedule(MINUTE_MS, check)
+      else this.complaints.push('C4: two instances go on over the same symbols')
+    }
+    this.clock.schedule(10 * MINUTE_MS, check)
   }
 
   readonly #onDefect = (error: unknown): void => {
@@ -159,7 +179,7 @@ export class World {
   }
 
   #live(): Life {
-    const clock = new LifeClock(this.clock)
+    const clock = new LifeClock(this.clock, this.wall)
     const random = this.#random.fork()
     const incarnation = ++this.#incarnation
     const ports = {
@@ -169,6 +189,7 @@ export class World {
         askExchangeIdentity: () => this.#answer(clock, () => 'simulated'),
         symbols: () =>
           this.#answer(clock, () => new Map(this.market.symbols.map((symbol) => [symbol, 'TRADING']))),
+        serverTimeMs: () => this.#answer(clock, () => Math.floor(this.clock.wallMicros() / 1000)),
         fetchTrades: this.rest.fetchTrades(clock),
         openSocket: this.exchange.openSocket(clock),
       },
@@ -226,7 +247,7 @@ export class World {
     const { topic, value } = appended.record
     if (topic !== TOPICS.checkpoints && value !== null) this.#digest.update(value)
     if (topic === TOPICS.gaps && value !== null) this.#onGap(GAP.parse(JSON.parse(value.toString())))
-    else this.stored.add(appended)
+    else this.stored.add(appended, this.clock.wallMicros() / 1000)
   }
 
   #onGap(gap: Gap): void {
@@ -245,7 +266,10 @@ export class World {
   }
 }
 
-function configOf({ seed, symbols }: WorldOptions, random: Random): IngestionConfig {
+function configOf(
+  { seed, symbols, clockLimits = CLOCK_LIMITS }: WorldOptions,
+  random: Random,
+): IngestionConfig {
   return {
     symbols: Object.keys(symbols),
     eventTypes: ['trade', 'aggTrade', 'bookTicker'],
@@ -265,6 +289,7 @@ function configOf({ seed, symbols }: WorldOptions, random: Random): IngestionCon
     // Full within a storm when the brokers are away.
     queueMaxBytes: random.pick([60_000, 400_000, 64 << 20]),
     backoff: { initialMs: 1000, maxMs: 60_000 },
+    clockLimits,
     host: '127.0.0.1',
     port: 0,
   }

@@ -7,6 +7,8 @@ const EXCHANGE_INFO = z.object({
   ),
 })
 
+const SERVER_TIME = z.object({ serverTime: z.int() })
+
 const TIMEOUT_MS = 10_000
 
 /** The status of a symbol that trades, in the exchange's own word. */
@@ -16,6 +18,7 @@ const NOT_SPOT = 'NOT_SPOT'
 
 /** What `exchangeInfo` costs of the 6,000 that an IP has a minute. */
 export const EXCHANGE_INFO_WEIGHT = 20
+export const SERVER_TIME_WEIGHT = 1
 
 /**
  * The symbols that the exchange knows, with their status (`GET /api/v3/exchangeInfo`): `TRADING`, or `HALT`, `BREAK`
@@ -25,15 +28,7 @@ export const EXCHANGE_INFO_WEIGHT = 20
  *   could not be asked
  */
 export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promise<Map<string, string>> {
-  const timeout = AbortSignal.timeout(TIMEOUT_MS)
-  const response = await fetch(`${restUrl}/api/v3/exchangeInfo`, {
-    signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
-  }).catch((error: unknown) => {
-    throw new Error(
-      `${restUrl} cannot be reached: ${describeError(error instanceof Error ? (error.cause ?? error) : error)}`,
-      { cause: error },
-    )
-  })
+  const response = await get(`${restUrl}/api/v3/exchangeInfo`, restUrl, signal)
   if (response.status === 451) {
     throw new TapelineError('EXCHANGE', `${restUrl} refuses this region (HTTP 451)`, {
       fix: 'Run from a place that the exchange serves, or set BINANCE_REST_URL and BINANCE_WS_URL to the host for yours.',
@@ -47,6 +42,29 @@ export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promi
       isSpotTradingAllowed === false ? NOT_SPOT : status,
     ]),
   )
+}
+
+/**
+ * The exchange's clock (`GET /api/v3/time`), milliseconds since the Unix epoch.
+ *
+ * @throws when it could not be asked, or answers without a time
+ */
+export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Promise<number> {
+  const response = await get(`${restUrl}/api/v3/time`, restUrl, signal)
+  if (!response.ok) throw new Error(`${restUrl} answered time with HTTP ${response.status}`)
+  return SERVER_TIME.parse(await response.json()).serverTime
+}
+
+async function get(url: string, restUrl: string, signal: AbortSignal | undefined): Promise<Response> {
+  const timeout = AbortSignal.timeout(TIMEOUT_MS)
+  return fetch(url, {
+    signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+  }).catch((error: unknown) => {
+    throw new Error(
+      `${restUrl} cannot be reached: ${describeError(error instanceof Error ? (error.cause ?? error) : error)}`,
+      { cause: error },
+    )
+  })
 }
 
 /** Those that trade now, sorted. */

@@ -93,6 +93,11 @@ export interface IngestionStatus {
   readonly oldestUnacknowledgedMs: number
   /** Receipt minus the exchange's event time; can be negative when the clocks differ. */
   readonly eventToReceiptMs: LatencySummary
+  /**
+   * The least of these of the last minute: how far the clock is ahead of the exchange's, and the fastest way here.
+   * Null when no trade came.
+   */
+  readonly clockOffsetMs: number | null
 }
 
 export interface PartitionStatus {

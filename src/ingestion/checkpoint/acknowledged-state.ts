@@ -14,7 +14,9 @@ const PENDING_MAX = 1000
 interface SymbolState {
   readonly trade: Sequence<never>
   readonly aggTrade: Sequence<never>
-  quote: { lastUpdateId: number; lastReceiptMs: number } | null
+  quote: { lastUpdateId: number; lastReceiptMs: number; clockAheadMs: number | null } | null
+  /** As the latest trade has it that a start has read from the topic; null before. */
+  clockAheadMs: number | null
   /** Rows of the ledger that are open, by gap id. */
   readonly openGaps: Map<string, IdGap>
   /** The newest revision of rows that were published and that Kafka does not have yet, by gap id. */
@@ -37,6 +39,8 @@ export type SymbolMemory = Pick<
 export class AcknowledgedState {
   readonly #symbols = new Map<string, SymbolState>()
   readonly #nextOffsets = new Map<string, number>()
+  /** How far the present clock is ahead of the exchange's, in milliseconds; null while that is not known. */
+  clockAheadMs: number | null = null
 
   /** Takes over a checkpoint. */
   restore(symbol: string, memory: SymbolMemory): void {
@@ -47,7 +51,12 @@ export class AcknowledgedState {
       quote:
         bookTicker === null
           ? null
-          : { lastUpdateId: bookTicker.last_update_id, lastReceiptMs: bookTicker.last_receipt },
+          : {
+              lastUpdateId: bookTicker.last_update_id,
+              lastReceiptMs: bookTicker.last_receipt,
+              clockAheadMs: bookTicker.clock_ahead,
+            },
+      clockAheadMs: null,
       openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
       pendingGaps: new Map(memory.pending_gaps.map((gap) => [gap.gap_id, gap])),
       changed: false,
@@ -68,12 +77,18 @@ export class AcknowledgedState {
   }
 
   /** Kafka has an event. */
-  event({ symbol, type, epoch, id, timeMs }: EventMark): void {
+  event({ symbol, type, epoch, id, timeMs, clockAheadMs }: EventMark): void {
     const state = this.#stateOf(symbol)
     state.changed = true
-    if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
-    else if (state.quote === null || timeMs >= state.quote.lastReceiptMs)
-      state.quote = { lastUpdateId: id, lastReceiptMs: timeMs }
+    if (type !== 'bookTicker') {
+      state[type].record(epoch, id, timeMs)
+      if (clockAheadMs !== undefined) noteClock(state, clockAheadMs)
+    }
+    // The last that came, and not the highest time: the clock may have been set back.
+    else {
+      const aheadMs = this.clockAheadMs ?? state.clockAheadMs ?? state.quote?.clockAheadMs ?? null
+      state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs: aheadMs }
+    }
   }
 
   /** A row of the ledger is on its way to Kafka. */
@@ -127,7 +142,13 @@ export class AcknowledgedState {
       trade: memoryOf(state.trade),
       aggTrade: memoryOf(state.aggTrade),
       bookTicker:
-        quote === null ? null : { last_update_id: quote.lastUpdateId, last_receipt: quote.lastReceiptMs },
+        quote === null
+          ? null
+          : {
+              last_update_id: quote.lastUpdateId,
+              last_receipt: quote.lastReceiptMs,
+              clock_ahead: quote.clockAheadMs,
+            },
       open_gaps: [...state.openGaps.values()],
       pending_gaps: [...state.pendingGaps.values()].slice(0, PENDING_MAX),
     }
@@ -144,6 +165,7 @@ export class AcknowledgedState {
       trade: new Sequence<never>(),
       aggTrade: new Sequence<never>(),
       quote: null,
+      clockAheadMs: null,
       openGaps: new Map(),
       pendingGaps: new Map(),
       changed: false,
@@ -153,30 +175,16 @@ export class AcknowledgedState {
   }
 }
 
+/** The topics of trades and quotes are read one after the other, in either order. */
+function noteClock(state: SymbolState, clockAheadMs: number): void {
+  state.clockAheadMs = clockAheadMs
+  if (state.quote !== null) state.quote.clockAheadMs = clockAheadMs
+}
+
 /** The streams of a symbol that have a memory. */
 export function rememberedTypes({ trade, aggTrade, bookTicker }: SymbolMemory): EventType[] {
   const known = { trade, aggTrade, bookTicker }
   return (['trade', 'aggTrade', 'bookTicker'] as const).filter((type) => known[type] !== null)
-}
-
-/** What continuity is to know of a stream. */
-export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
-  const { bookTicker } = memory
-  if (type === 'bookTicker') {
-    return {
-      epoch: 0,
-      last: bookTicker?.last_update_id ?? null,
-      lastTimeMs: bookTicker?.last_receipt ?? 0,
-      holes: [],
-    }
-  }
-  const sequence = memory[type]
-  return {
-    epoch: sequence?.epoch ?? 0,
-    last: sequence?.last ?? null,
-    lastTimeMs: sequence?.last_time ?? 0,
-    holes: sequence?.holes ?? [],
-  }
 }
 
 function sequenceOf(memory: SequenceMemory | null): Sequence<never> {
@@ -188,4 +196,26 @@ function memoryOf(sequence: Sequence<never>): SequenceMemory | null {
   if (last === null && sequence.holes.length === 0) return null
   const holes: IdRange[] = normalise(sequence.holes)
   return { epoch, first, last, last_time: lastTimeMs, holes }
+}
+
+/** What continuity takes over of a stream. */
+export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
+  const { bookTicker } = memory
+  if (type === 'bookTicker') {
+    return {
+      epoch: 0,
+      last: bookTicker?.last_update_id ?? null,
+      lastTimeMs: bookTicker?.last_receipt ?? 0,
+      holes: [],
+      clockAheadMs: bookTicker?.clock_ahead ?? null,
+    }
+  }
+  const sequence = memory[type]
+  return {
+    epoch: sequence?.epoch ?? 0,
+    last: sequence?.last ?? null,
+    lastTimeMs: sequence?.last_time ?? 0,
+    holes: sequence?.holes ?? [],
+    clockAheadMs: null,
+  }
 }

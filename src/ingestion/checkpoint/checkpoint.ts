@@ -34,7 +34,14 @@ const CHECKPOINT = z.object({
   partitions: z.record(z.string(), z.int()).optional(),
   trade: SEQUENCE.nullable(),
   aggTrade: SEQUENCE.nullable(),
-  bookTicker: z.object({ last_update_id: z.int(), last_receipt: z.int() }).nullable(),
+  bookTicker: z
+    .object({
+      last_update_id: z.int(),
+      last_receipt: z.int(),
+      /** How far that receipt's clock was ahead of the exchange's, in milliseconds; null where that was not known. */
+      clock_ahead: z.number().nullable().default(null),
+    })
+    .nullable(),
   /** Rows of the ledger that are open. */
   open_gaps: z.array(GAP),
   /** Rows of the ledger that were published and that Kafka did not have yet: they are published again. */

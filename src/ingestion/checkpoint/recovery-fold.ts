@@ -126,9 +126,11 @@ function markOf(value: Buffer | null, epoch: number): EventMark | null {
   }
   const trade = data['e'] === 'trade' ? readTrade(data) : readAggTrade(data)
   if (typeof trade === 'string') return null
+  const { E: sentMs, ingestion_timestamp: receiptMs } = data
+  const clock = typeof sentMs === 'number' ? { clockAheadMs: Number(receiptMs) - sentMs } : {}
   return 't' in trade
-    ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs: trade.T }
-    : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs: trade.T }
+    ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs: trade.T, ...clock }
+    : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs: trade.T, ...clock }
 }
 
 /** A message that is no JSON names no id; the consumer makes it a dead letter. */

@@ -1,5 +1,6 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
+import { addSteps, type ClockStep, windowOfStep } from './clock-window.ts'
 import { type GapLedger, type IdGap, REASON_RESET } from './gap-ledger.ts'
 import { QuoteSequence } from './quote-sequence.ts'
 import { type Observed, Sequence } from './sequence.ts'
@@ -20,7 +21,15 @@ export interface StreamMemory {
   /** Trade time of the last, or receipt of the last bookTicker. */
   readonly lastTimeMs: number
   readonly holes: readonly IdRange[]
+  /** How far the clock of that receipt was ahead of the exchange's; null where that was not known. */
+  readonly clockAheadMs: number | null
 }
+
+/** A clock that is back by more than this between two instances was set; it may also have been slewed. */
+const SET_BACK_MS = 1000
+
+/** Two measurements against the exchange's time differ by less while the clock runs on. */
+const MEASURED_STEP_MS = 5000
 
 interface StreamState<Event extends StreamEvent> {
   readonly symbol: string
@@ -31,6 +40,10 @@ interface StreamState<Event extends StreamEvent> {
   lastReceiptMs: number | null
   /** Why events may be missing before the next one. */
   interruption: string | null
+  /** How the wall clock was set since the last event; null where it was not. */
+  clockStep: ClockStep | null
+  /** The last receipt is an earlier instance's, of a clock that need not be this one's. */
+  restored: Pick<StreamMemory, 'clockAheadMs'> | null
 }
 
 /**
@@ -40,20 +53,25 @@ interface StreamState<Event extends StreamEvent> {
 export class Continuity<Event extends StreamEvent> {
   readonly #ledger: GapLedger
   readonly #onGap: () => void
+  readonly #clockAheadMs: () => number | null
   readonly #streams = new Map<string, StreamState<Event>>()
   duplicates = 0
   held = 0
 
-  /** @param onGap called when ids are missing that could be filled */
-  constructor(ledger: GapLedger, onGap: () => void) {
+  /**
+   * @param onGap called when ids are missing that could be filled
+   * @param clockAheadMs how far the clock is ahead of the exchange's; null where that is not known
+   */
+  constructor(ledger: GapLedger, onGap: () => void, clockAheadMs: () => number | null = () => null) {
     this.#ledger = ledger
     this.#onGap = onGap
+    this.#clockAheadMs = clockAheadMs
   }
 
   /** Takes over what is known of a stream; holes that no open gap covers become gaps. */
   restore(stream: string, symbol: string, type: EventType, memory: StreamMemory): void {
     const isQuote = type === 'bookTicker'
-    const { epoch, last, lastTimeMs, holes } = memory
+    const { epoch, last, lastTimeMs, holes, clockAheadMs } = memory
     this.#streams.set(stream, {
       symbol,
       type,
@@ -61,6 +79,8 @@ export class Continuity<Event extends StreamEvent> {
       quotes: new QuoteSequence(isQuote ? last : null),
       lastReceiptMs: isQuote && last !== null ? lastTimeMs : null,
       interruption: 'restart',
+      clockStep: null,
+      restored: { clockAheadMs },
     })
   }
 
@@ -73,6 +93,8 @@ export class Continuity<Event extends StreamEvent> {
     if (forwarded.length > 0) {
       state.lastReceiptMs = event.receiptMs
       if (interruption !== null) state.interruption = null
+      state.clockStep = null
+      state.restored = null
     }
     return forwarded
   }
@@ -82,6 +104,14 @@ export class Continuity<Event extends StreamEvent> {
     for (const stream of streams) {
       const state = this.#streams.get(stream)
       if (state !== undefined) state.interruption ??= cause
+    }
+  }
+
+  /** The wall clock was set: receipts before and after it cannot be compared, and something may be missing between. */
+  clockStepped(step: ClockStep): void {
+    for (const state of this.#streams.values()) {
+      state.interruption = 'clock'
+      state.clockStep = addSteps(state.clockStep, step)
     }
   }
 
@@ -143,6 +173,8 @@ export class Continuity<Event extends StreamEvent> {
       quotes: new QuoteSequence(),
       lastReceiptMs: null,
       interruption: null,
+      clockStep: null,
+      restored: null,
     }
     this.#streams.set(stream, state)
     return state
@@ -155,10 +187,32 @@ export class Continuity<Event extends StreamEvent> {
       return []
     }
     const cause = verdict === 'anew' ? 'reset' : state.interruption
-    if (cause !== null && state.lastReceiptMs !== null) {
-      this.#ledger.outage(state.symbol, state.lastReceiptMs, event.receiptMs, cause)
-    }
+    if (cause !== null && state.lastReceiptMs !== null)
+      this.#enterOutage(state, state.lastReceiptMs, event.receiptMs, cause)
     return [event]
+  }
+
+  #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: string): void {
+    const step = this.#stepBetween(state, lastMs, nextMs)
+    if (step === null) this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
+    else this.#ledger.clockOutage(state.symbol, windowOfStep(lastMs, nextMs, step))
+  }
+
+  /** How the clock was set between two receipts; null where it was not, as far as is known. */
+  #stepBetween(
+    { clockStep, restored }: StreamState<Event>,
+    lastMs: number,
+    nextMs: number,
+  ): ClockStep | null {
+    if (restored === null) return clockStep
+    const aheadMs = this.#clockAheadMs()
+    const measured =
+      restored.clockAheadMs === null || aheadMs === null
+        ? null
+        : measuredStep(nextMs, aheadMs - restored.clockAheadMs)
+    const forwardMs = clockStep === null ? 0 : clockStep.toMs - clockStep.fromMs
+    const isBack = nextMs < lastMs + forwardMs - SET_BACK_MS
+    return measured ?? (isBack ? { fromMs: lastMs, toMs: nextMs } : clockStep)
   }
 
   #observeId(state: StreamState<Event>, event: Event): readonly Event[] {
@@ -222,4 +276,9 @@ export class Continuity<Event extends StreamEvent> {
       this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, REASON_RESET)
     }
   }
+}
+
+/** Null for a difference that may be one of latencies. */
+function measuredStep(nextMs: number, forwardMs: number): ClockStep | null {
+  return Math.abs(forwardMs) > MEASURED_STEP_MS ? { fromMs: nextMs - forwardMs, toMs: nextMs } : null
 }

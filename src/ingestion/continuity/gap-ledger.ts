@@ -2,6 +2,7 @@ import type { EventType } from '../../foundation/market/event.ts'
 import { type Gap, gapId } from '../../foundation/market/gap.ts'
 import { type IdRange, subtract } from '../../foundation/market/id-ranges.ts'
 import { Tally } from '../../foundation/telemetry/tally.ts'
+import type { ClockWindow } from './clock-window.ts'
 
 /** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
 export interface IdGap extends Gap {
@@ -169,9 +170,18 @@ export class GapLedger {
 
   /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
   outage(symbol: string, fromMs: number, toMs: number, cause: string): void {
+    this.#publishOutage(symbol, fromMs, toMs, cause, REASON_QUOTES)
+  }
+
+  /** The same where no one clock shows when it was. */
+  clockOutage(symbol: string, { fromMs, toMs, reason }: ClockWindow): void {
+    this.#publishOutage(symbol, fromMs, toMs, 'clock', reason)
+  }
+
+  #publishOutage(symbol: string, fromMs: number, toMs: number, cause: string, reason: string): void {
     this.outages.add('count', cause)
     this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
-    this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, REASON_QUOTES)
+    this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason)
   }
 
   #publishWindow(
@@ -185,7 +195,7 @@ export class GapLedger {
     reason: string,
   ): void {
     const nowMs = this.#wallMs()
-    // A clock that was set back must not turn the window round.
+    // A clock that was set back a little must not turn the window round.
     const sinceMs = fromMs === 0 ? toMs : fromMs
     const untilMs = Math.max(sinceMs, toMs)
     this.#publish({

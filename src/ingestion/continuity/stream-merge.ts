@@ -157,6 +157,12 @@ export class StreamMerge<Event extends StreamEvent> {
     for (const leg of state.legs.values()) beginLegAnew(leg, leg.source.id === connection)
   }
 
+  /** Passes on everything it holds: what comes next belongs after it. */
+  flush(): void {
+    const nowMs = this.#clock.monotonicMs()
+    for (const [stream, state] of this.#streams) this.#release(stream, state, nowMs, Number.POSITIVE_INFINITY)
+  }
+
   stop(): void {
     this.#cancelTimer?.()
   }

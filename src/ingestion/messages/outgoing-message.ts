@@ -11,6 +11,8 @@ export interface EventMark {
   readonly id: number
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
+  /** Of a trade that a start reads from its topic: receipt minus event time. */
+  readonly clockAheadMs?: number
 }
 
 /** A message on its way to Kafka. */

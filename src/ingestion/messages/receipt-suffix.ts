@@ -1,5 +1,5 @@
 import { receiptSuffix } from '../../foundation/binance/stream-frame.ts'
-import type { ReceiptStamp } from './receipt-stamp.ts'
+import type { ReceiptStamp } from './receipt-clock.ts'
 
 /** Of milliseconds since the Unix epoch from 2001 to 2286, and of microseconds. */
 const MS_DIGITS = 13

@@ -3,6 +3,7 @@ import { type Settings, withoutPassword } from '../../foundation/settings/load.t
 import type { Queryable } from '../../foundation/store/database.ts'
 import { checkSchema } from '../../foundation/store/migrate.ts'
 import { openPostgres } from '../../foundation/store/postgres.ts'
+import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 
 const ROLES = ['tapeline_migrator', 'tapeline_writer', 'tapeline_reader']
@@ -92,6 +93,12 @@ async function clock(database: Queryable): Promise<Finding> {
     'SELECT extract(epoch FROM clock_timestamp()) * 1000 AS ms',
   )
   return ofClock('database clock', Number(rows[0]?.ms) - (before + Date.now()) / 2)
+}
+
+/** The clock of the exchange as running ingestion has it: from its events, less the fastest way here. */
+export function ofReceipts(status: IngestionStatus): Finding[] {
+  const { clockOffsetMs } = status
+  return clockOffsetMs === null ? [] : [ofClock('exchange clock, by its events', -clockOffsetMs)]
 }
 
 /** @param offsetMs how far the other clock is ahead of ours */

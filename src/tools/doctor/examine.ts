@@ -3,7 +3,7 @@ import { describeError, TapelineError } from '../../foundation/runtime/errors.ts
 import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { Endpoints } from '../../sandbox/processes/process-registry.ts'
-import { checkDatabase } from './database.ts'
+import { checkDatabase, ofReceipts } from './database.ts'
 import { checkExchange } from './exchange.ts'
 import { bad, type Finding, notNeeded, serviceFinding } from './finding.ts'
 import { checkKafka } from './kafka.ts'
@@ -78,10 +78,10 @@ const FIXES: Readonly<Record<string, string>> = {
 
 async function checkServices({ ingestUrl, consumerUrl }: Endpoints): Promise<Finding[]> {
   const statuses = await Promise.all([ingestionStatus(ingestUrl), consumerStatus(consumerUrl)])
-  return statuses.map((status, i) => {
+  return statuses.flatMap((status, i) => {
     const [what, url] = i === 0 ? ['ingestion', ingestUrl] : ['consumer', consumerUrl]
-    return status === null
-      ? bad(what, `${url} does not answer`, 'See its log below DATA_DIR.')
-      : serviceFinding(what, url, status)
+    if (status === null) return [bad(what, `${url} does not answer`, 'See its log below DATA_DIR.')]
+    const clock = status.service === 'ingestion' ? ofReceipts(status) : []
+    return [serviceFinding(what, url, status), ...clock]
   })
 }

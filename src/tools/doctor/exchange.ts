@@ -1,5 +1,5 @@
 import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
-import { fetchSymbols, TRADING } from '../../foundation/binance/rest.ts'
+import { fetchServerTime, fetchSymbols, TRADING } from '../../foundation/binance/rest.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
 import { ofClock } from './database.ts'
@@ -19,11 +19,7 @@ export async function checkExchange(settings: Settings, signal: AbortSignal): Pr
 
 async function clockOf(rest: string, signal: AbortSignal): Promise<Finding> {
   const before = Date.now()
-  const response = await fetch(`${rest}/api/v3/time`, { signal })
-  const answer: unknown = await response.json()
-  const serverTime = Number(Reflect.get(Object(answer), 'serverTime'))
-  if (Number.isNaN(serverTime))
-    return bad('exchange clock', `${rest} does not tell its time`, 'Is BINANCE_REST_URL the exchange?')
+  const serverTime = await fetchServerTime(rest, signal)
   return ofClock('exchange clock', serverTime - (before + Date.now()) / 2)
 }
 

@@ -9,6 +9,7 @@ import {
 } from '../../foundation/telemetry/service-status.ts'
 import { serviceUrl } from '../../foundation/telemetry/service-url.ts'
 import { javaVersion, MINIMUM_JAVA, mavenVersion } from '../../sandbox/kafka-broker/java.ts'
+import { ofReceipts } from './database.ts'
 import { bad, type Finding, good, notNeeded, serviceFinding, warning } from './finding.ts'
 
 /** What package.json asks for. */
@@ -53,18 +54,22 @@ async function found(what: string, wanted: string, ask: () => Promise<string>): 
 export async function checkPorts(settings: Settings, isRunning: boolean): Promise<Finding[]> {
   if (isRunning) return [good('Ports', 'held by the `up` that runs here')]
   const names = ['INGEST_PORT', 'CONSUMER_PORT', 'DASHBOARD_PORT'] as const
-  return Promise.all(
-    names.map(async (name) => {
+  const findings = await Promise.all(
+    names.map(async (name): Promise<Finding[]> => {
       const port = settings[name]
       const code = await portProblem(port, settings.HTTP_HOST)
-      if (code === null) return good(name, `${port} is free`)
+      if (code === null) return [good(name, `${port} is free`)]
       const url = serviceUrl(settings, name)
       const own = code === 'EADDRINUSE' ? await SERVICES[name](url) : null
-      if (own !== null) return serviceFinding(name, url, own)
+      if (own !== null) {
+        const clock = 'clockOffsetMs' in own ? ofReceipts(own) : []
+        return [serviceFinding(name, url, own), ...clock]
+      }
       const { text, fix } = explainPort(code, port, settings.HTTP_HOST, name)
-      return bad(name, text, fix)
+      return [bad(name, text, fix)]
     }),
   )
+  return findings.flat()
 }
 
 /** What a service of ours says of itself at its port; null where it is no such service. */

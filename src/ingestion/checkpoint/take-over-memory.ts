@@ -1,0 +1,54 @@
+import { streamName } from '../../foundation/market/event.ts'
+import type { Gap } from '../../foundation/market/gap.ts'
+import { subtract } from '../../foundation/market/id-ranges.ts'
+import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
+import { asIdGap, type GapLedger } from '../continuity/gap-ledger.ts'
+import { type AcknowledgedState, rememberedTypes, streamMemory } from './acknowledged-state.ts'
+
+/** Gives the ledger and continuity what the topics know, and Kafka the rows that it did not have yet. */
+export function takeOverMemory<Event extends StreamEvent>(
+  memory: AcknowledgedState,
+  ledger: GapLedger,
+  continuity: Continuity<Event>,
+  kafka: { readonly writeStart: () => void; readonly publish: (gap: Gap) => void },
+): void {
+  for (const symbol of memory.symbols) {
+    const known = memory.snapshot(symbol)
+    ledger.restore(known.open_gaps.flatMap(asIdGap))
+    for (const type of rememberedTypes(known))
+      continuity.restore(streamName(symbol, type), symbol, type, streamMemory(known, type))
+  }
+  kafka.writeStart()
+  for (const symbol of memory.symbols) {
+    for (const gap of memory.snapshot(symbol).pending_gaps) {
+      for (const one of asIdGap(gap).filter(({ status }) => status === 'open')) {
+        ledger.restore([one])
+        continuity.lack(one)
+      }
+      kafka.publish(gap)
+    }
+  }
+  for (const gap of ledger.openGaps) continuity.abandonIfOver(gap)
+  for (const symbol of memory.symbols) {
+    for (const type of ['trade', 'aggTrade'] as const) openForgotten(memory, ledger, symbol, type)
+  }
+}
+
+/** A hole is a gap whether or not its ledger message survived. */
+function openForgotten(
+  memory: AcknowledgedState,
+  ledger: GapLedger,
+  symbol: string,
+  type: 'trade' | 'aggTrade',
+): void {
+  const sequence = memory.snapshot(symbol)[type]
+  if (sequence === null) return
+  const known = ledger.openGaps.filter((gap) => gap.symbol === symbol && gap.event_type === type)
+  const ranges = known.map(({ from_id, to_id }) => ({ from: from_id, to: to_id }))
+  for (const missing of subtract(sequence.holes, ranges)) {
+    ledger.open({ symbol, eventType: type, epoch: sequence.epoch }, missing, 'restart', {
+      fromMs: null,
+      toMs: null,
+    })
+  }
+}

@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Gap } from '../src/foundation/market/gap.ts'
+import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/acknowledged-state.ts'
+import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
+import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const SYMBOL = 'BTCUSDT'
+const STREAM = 'btcusdt@bookTicker'
+const NOON_MS = Date.UTC(2026, 0, 1, 12)
+const MINUTE_MS = 60_000
+
+function at(text: string): number {
+  return Date.parse(`2026-01-01T${text}Z`)
+}
+
+function scene(clockAheadMs: () => number | null = () => null) {
+  const rows: Gap[] = []
+  const ledger = new GapLedger(
+    (gap) => rows.push(gap),
+    () => {},
+    () => NOON_MS,
+  )
+  const continuity = new Continuity<StreamEvent>(ledger, () => {}, clockAheadMs)
+  const quote = (id: number, receiptMs: number) =>
+    continuity.observe({
+      stream: STREAM,
+      symbol: SYMBOL,
+      type: 'bookTicker',
+      id,
+      timeMs: receiptMs,
+      receiptMs,
+      connection: 1,
+    })
+  const windows = () =>
+    rows.map(({ from_time, to_time, cause }) => [
+      ...[from_time, to_time].map((ms) => new Date(ms ?? 0).toISOString().slice(11, 19)),
+      cause,
+    ])
+  return { continuity, rows, quote, windows }
+}
+
+for (const [what, from, to, next, window] of [
+  ['ahead', '12:00:01', '14:00:01', '14:00:03', ['12:00:00', '14:00:03']],
+  ['back', '12:00:01', '11:10:01', '11:10:03', ['11:10:00', '12:00:03']],
+] as const) {
+  test(`Q4 a clock that is set ${what} enters a window that holds the outage by both clocks, and names them`, () => {
+    const { continuity, rows, quote, windows } = scene()
+    quote(1, at('12:00:00'))
+    continuity.interrupted([STREAM], 'reconnect')
+    continuity.clockStepped({ fromMs: at(from) + 0.25, toMs: at(to) + 0.25 })
+    continuity.interrupted([STREAM], 'reconnect')
+    quote(2, at(next))
+    quote(3, at(next) + 1)
+    assert.deepEqual(windows(), [[...window, 'clock']])
+    assert.equal(rows[0]?.reason, `the clock went from 2026-01-01T${from}.000Z to 2026-01-01T${to}.000Z`)
+  })
+}
+
+test('Q4 two steps before the next quote count together', () => {
+  const { continuity, quote, windows } = scene()
+  quote(1, at('12:00:00'))
+  continuity.clockStepped({ fromMs: at('12:00:01'), toMs: at('14:00:01') })
+  continuity.clockStepped({ fromMs: at('14:00:02'), toMs: at('11:10:02') })
+  quote(2, at('11:10:04'))
+  assert.deepEqual(windows(), [['11:10:00', '12:00:04', 'clock']])
+})
+
+test('Q4 ids that are missing over a step of the clock have it as their cause', () => {
+  const { continuity, rows } = scene()
+  const trade = (id: number) =>
+    continuity.observe({
+      stream: 'btcusdt@trade',
+      symbol: SYMBOL,
+      type: 'trade',
+      id,
+      timeMs: NOON_MS + id,
+      receiptMs: NOON_MS + id,
+      connection: 1,
+    })
+  trade(1)
+  continuity.clockStepped({ fromMs: NOON_MS, toMs: NOON_MS - MINUTE_MS })
+  trade(9)
+  assert.deepEqual(
+    rows.map(({ cause, from_id, to_id }) => [cause, from_id, to_id]),
+    [['clock', 2, 8]],
+  )
+})
+
+/** What an instance left whose last quote came at a time of its clock, so far ahead of the exchange's. */
+function left(lastReceipt: string, clockAheadMs: number | null) {
+  const memory = new AcknowledgedState()
+  memory.clockAheadMs = clockAheadMs
+  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at(lastReceipt) })
+  return streamMemory(memory.snapshot(SYMBOL), 'bookTicker')
+}
+
+const HOUR_MS = 60 * MINUTE_MS
+
+for (const [what, last, beforeMs, next, nowMs, window] of [
+  ['set right', '20:00:00', 8 * HOUR_MS, '12:00:05', 0, ['12:00:00', '20:00:05', 'clock']],
+  [
+    'set right by less than it was away',
+    '12:01:00',
+    MINUTE_MS,
+    '12:01:30',
+    0,
+    ['12:00:00', '12:02:30', 'clock'],
+  ],
+  ['set wrong', '12:00:00', 0, '11:10:05', -50 * MINUTE_MS, ['11:10:00', '12:00:05', 'clock']],
+  ['set ahead', '12:00:00', 0, '20:00:05', 8 * HOUR_MS, ['12:00:00', '20:00:05', 'clock']],
+  ['left alone', '12:00:00', 0, '12:00:05', 900, ['12:00:00', '12:00:05', 'restart']],
+] as const) {
+  test(`Q5 a clock that was ${what} between two instances: the window holds the outage by both clocks`, () => {
+    const { continuity, quote, windows } = scene(() => nowMs)
+    continuity.restore(STREAM, SYMBOL, 'bookTicker', left(last, beforeMs))
+    quote(2, at(next))
+    quote(3, at(next) + 1)
+    assert.deepEqual(windows(), [window])
+  })
+}
+
+test('C2 the last quote is remembered as it came, also after the clock was set back', () => {
+  const memory = new AcknowledgedState()
+  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at('12:00:00') })
+  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 2, timeMs: at('11:10:00') })
+  assert.deepEqual(memory.snapshot(SYMBOL).bookTicker, {
+    last_update_id: 2,
+    last_receipt: at('11:10:00'),
+    clock_ahead: null,
+  })
+})
+
+test('P3 what two connections hold for each other is passed on before the clock counts as set', () => {
+  const passed: number[] = []
+  const merge = new StreamMerge<StreamEvent>(new VirtualClock(), ({ id }) => passed.push(id))
+  const event = { stream: 'btcusdt@trade', symbol: SYMBOL, type: 'trade', timeMs: 0, receiptMs: 0 } as const
+  merge.opened(1, [event.stream])
+  merge.offer({ ...event, id: 10, connection: 1 }, 0)
+  merge.opened(2, [event.stream])
+  merge.offer({ ...event, id: 13, connection: 2 }, 0)
+  assert.deepEqual([passed, merge.held], [[10], 1])
+  merge.flush()
+  assert.deepEqual([passed, merge.held], [[10, 13], 0])
+  merge.stop()
+})

@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { ClockStep } from '../src/ingestion/continuity/clock-window.ts'
+import { CLOCK_LIMITS, ReceiptClock } from '../src/ingestion/messages/receipt-clock.ts'
+
+const START_MS = Date.UTC(2026, 0, 1)
+const MINUTE_MS = 60_000
+
+/** Two clocks, of a process that can be stopped: time passes and nothing runs. */
+function twoClocks() {
+  let monotonicMs = 0
+  let wallMs = START_MS
+  const due: Array<{ atMs: number; run: (() => void) | null }> = []
+  const clock = {
+    monotonicMs: () => monotonicMs,
+    wallMicros: () => Math.floor(wallMs * 1000),
+    schedule: (delayMs: number, run: () => void) => {
+      const entry: { atMs: number; run: (() => void) | null } = { atMs: monotonicMs + delayMs, run }
+      due.push(entry)
+      return () => {
+        entry.run = null
+      }
+    },
+  }
+  const runDue = () => {
+    for (const entry of due.splice(0)) {
+      if (entry.atMs > monotonicMs) due.push(entry)
+      else entry.run?.()
+    }
+  }
+  const stand = (ms: number) => {
+    monotonicMs += ms
+    wallMs += ms
+  }
+  return {
+    clock,
+    runDue,
+    stand,
+    setBy: (ms: number) => {
+      wallMs += ms
+    },
+    pass: (ms: number) => {
+      for (let left = ms; left > 0; left -= 50) {
+        stand(Math.min(50, left))
+        runDue()
+      }
+    },
+  }
+}
+
+function receipts() {
+  const two = twoClocks()
+  const freezes: number[] = []
+  const steps: ClockStep[] = []
+  let seconds = 0
+  const receiptClock = new ReceiptClock(two.clock, CLOCK_LIMITS, {
+    onSecond: () => seconds++,
+    onFreeze: (ms) => freezes.push(ms),
+    onStep: (step) => steps.push(step),
+  })
+  receiptClock.start()
+  return { ...two, receiptClock, freezes, steps, seconds: () => seconds }
+}
+
+test('P2 a frame that is read before the timer runs finds that the process stood still', () => {
+  const { receiptClock, freezes, stand, pass, runDue, seconds } = receipts()
+  pass(5000)
+  assert.equal(seconds(), 5)
+  stand(2200)
+  assert.ok(receiptClock.stampFrame() !== null, 'a tick late and less than two seconds')
+  runDue()
+  stand(3000)
+  assert.equal(receiptClock.stampFrame(), null)
+  assert.deepEqual(freezes, [2750])
+  runDue()
+  assert.ok(receiptClock.stampFrame() !== null, 'what is read from new connections is taken')
+  assert.deepEqual(freezes, [2750])
+})
+
+test('P2 a freeze in which nothing was read is noticed by the timer', () => {
+  const { receiptClock, freezes, steps, stand, runDue } = receipts()
+  stand(10 * MINUTE_MS)
+  runDue()
+  assert.deepEqual(freezes, [10 * MINUTE_MS - 250])
+  assert.deepEqual(steps, [])
+  receiptClock.stop()
+})
+
+for (const [what, byMs] of [
+  ['set ahead', 2 * 60 * MINUTE_MS],
+  ['set back', -50 * MINUTE_MS],
+  ['set back by little more than the limit', -1001],
+  ['run on while monotonic time stood still, as in a suspend', 90_000],
+] as const) {
+  for (const by of ['frame', 'timer', 'fetched trade'] as const) {
+    test(`P3 a wall clock that was ${what} is noticed by a ${by}, and stamps are true at once`, () => {
+      const { receiptClock, freezes, steps, setBy, pass, runDue, stand } = receipts()
+      pass(300)
+      const before = receiptClock.stampFrame()
+      setBy(byMs)
+      if (by === 'frame') assert.equal(receiptClock.stampFrame(), null, 'it had waited')
+      else if (by === 'fetched trade') assert.equal(receiptClock.stamp().ms, START_MS + 300 + byMs)
+      else {
+        stand(250)
+        runDue()
+      }
+      const atMs = START_MS + (by === 'timer' ? 550 : 300)
+      assert.deepEqual(steps, [{ fromMs: atMs, toMs: atMs + byMs }])
+      const after = receiptClock.stampFrame()
+      assert.equal(after?.ms, atMs + byMs)
+      assert.ok(before !== null && after !== null && Math.abs(after.us - 1000 * after.ms) <= 1)
+      pass(5000)
+      assert.equal(steps.length, 1, 'once')
+      assert.deepEqual(freezes, [])
+    })
+  }
+}
+
+test('P3 small steps back that add up beyond the limit are a step', () => {
+  const { receiptClock, steps, setBy, pass } = receipts()
+  for (let i = 0; i < 3; i++) {
+    receiptClock.stampFrame()
+    setBy(-600)
+    pass(250)
+  }
+  assert.equal(steps.length, 1)
+})
+
+test('stamps rise strictly through small steps, and follow the wall clock by less than the limit', () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: -900, max: 900 }), { minLength: 1, maxLength: 50 }), (changes) => {
+      const { clock, receiptClock, steps, setBy, pass } = receipts()
+      let last = 0
+      for (const ms of changes) {
+        const seen = steps.length
+        setBy(ms)
+        pass(50)
+        const stamp = receiptClock.stampFrame()
+        if (steps.length > seen) last = 0
+        if (stamp === null) continue
+        const wallUs = clock.wallMicros()
+        assert.ok(stamp.us > last && stamp.us >= wallUs && stamp.us <= wallUs + 1_000_001)
+        assert.equal(stamp.ms, Math.floor(wallUs / 1000), 'milliseconds are those of the wall clock')
+        last = stamp.us
+      }
+    }),
+  )
+})

@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { GAP } from '../src/foundation/market/gap.ts'
+import { openPostgres } from '../src/foundation/store/postgres.ts'
+import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { createTestDatabase } from './support/database.ts'
+import { createTestTopics } from './support/kafka.ts'
+import { readTopic } from './support/messages.ts'
+import { startTapeline } from './support/processes.ts'
+import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+import { type ProcessWallClock, processWallClock } from './support/wall-clock.ts'
+
+const MINUTE_MS = 60_000
+const HOUR_MS = 60 * MINUTE_MS
+
+/** From the sending of an event to its stamp, at most; more than what a stopped process may hold unnoticed. */
+const LATEST_MS = 2700
+
+type Ingestion = Awaited<ReturnType<typeof startIngestionProcess>>
+
+async function flows(ingestion: Ingestion, messages = 300): Promise<void> {
+  const { acknowledged } = (await ingestion.status()).counters
+  await waitFor(
+    async () => {
+      const { counters, openGaps, ready } = await ingestion.status()
+      return ready && counters.acknowledged > acknowledged + messages && openGaps.length === 0
+    },
+    { timeoutMs: 90_000, what: `${messages} messages, and every gap to be filled` },
+  ).catch((error: unknown) => {
+    throw new Error(`It did not heal. Output:\n${ingestion.command.output()}`, { cause: error })
+  })
+}
+
+interface Scenario {
+  readonly title: string
+  readonly aheadAtStartMs?: number
+  readonly play: (ingestion: Ingestion, clock: ProcessWallClock) => Promise<void>
+  /** The causes of the windows of each symbol, in the order of their detection. */
+  readonly windows: readonly string[]
+}
+
+const SCENARIOS: readonly Scenario[] = [
+  {
+    title: 'started 8 h ahead of Kafka and the exchange, set right after 15 s',
+    aheadAtStartMs: 8 * HOUR_MS,
+    play: async (ingestion, clock) => {
+      await sleep(15_000)
+      const { ready, reason } = await ingestion.status()
+      assert.equal(ready, false)
+      assert.match(reason, /the clock of this machine is more than an hour ahead/)
+      assert.match(ingestion.command.output(), /the clock of this machine is more than an hour ahead/)
+      clock.set(0)
+    },
+    windows: [],
+  },
+  {
+    title: '2 h ahead for 12 s',
+    play: async (ingestion, clock) => {
+      await flows(ingestion)
+      clock.set(2 * HOUR_MS)
+      await sleep(12_000)
+      assert.match(ingestion.command.output(), /the clock of this machine is more than an hour ahead/)
+      clock.set(0)
+    },
+    windows: ['clock', 'clock'],
+  },
+  {
+    title: 'set back by 50 minutes',
+    play: async (ingestion, clock) => {
+      await flows(ingestion)
+      clock.set(-50 * MINUTE_MS)
+    },
+    windows: ['clock'],
+  },
+  {
+    title: 'stopped for 3 s',
+    play: async (ingestion) => {
+      await flows(ingestion)
+      ingestion.command.signal('SIGSTOP')
+      await sleep(3000)
+      ingestion.command.signal('SIGCONT')
+    },
+    windows: ['reconnect'],
+  },
+  {
+    title: 'suspended for 5 s: the wall clock is ahead by an hour when the process continues',
+    play: async (ingestion, clock) => {
+      await flows(ingestion)
+      ingestion.command.signal('SIGSTOP')
+      await sleep(5000)
+      clock.set(0.9 * HOUR_MS)
+      ingestion.command.signal('SIGCONT')
+    },
+    windows: ['clock'],
+  },
+]
+
+for (const { title, aheadAtStartMs = 0, play, windows } of SCENARIOS) {
+  test(`P3 a process whose clock was ${title}: no receipt is wrong, and the ledger has what is missing`, async (context) => {
+    const topics = await createTestTopics({ prefix: 'clock' })
+    const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+    using clock = processWallClock(aheadAtStartMs)
+    try {
+      await using ingestion = await startIngestionProcess({
+        ...topics.env,
+        ...clock.env,
+        BINANCE_WS_URL: exchange.wsUrl,
+        BINANCE_REST_URL: exchange.restUrl,
+        BACKOFF_INITIAL_MS: '100',
+        BACKOFF_MAX_MS: '1000',
+      })
+      await waitFor(async () => (await ingestion.status()).service, { timeoutMs: 30_000, what: 'an answer' })
+      await play(ingestion, clock)
+      const changedMs = performance.now()
+      await flows(ingestion, 1)
+      context.diagnostic(`ready and whole after ${Math.round(performance.now() - changedMs)} ms`)
+      await flows(ingestion)
+      const endedMs = Date.now()
+      await ingestion.stop()
+
+      const {
+        KAFKA_TRADES_TOPIC: trades,
+        KAFKA_GAPS_TOPIC: gaps,
+        KAFKA_BOOK_TICKER_TOPIC: quotes,
+      } = topics.env
+      const events = (await readTopic(trades)).map(({ value }) => JSON.parse(String(value)))
+      wrongTrades(events, clock)
+      for (const name of ['trade', 'aggTrade']) contiguous(events.filter(({ e }) => e === name))
+      const stored = (await readTopic(quotes)).map(({ value }) => JSON.parse(String(value)))
+      for (const some of Map.groupBy(stored, ({ s }) => s).values()) wrongQuotes(some, clock, endedMs)
+      const rows = (await readTopic(gaps)).map(({ value }) => GAP.parse(JSON.parse(String(value))))
+      for (const symbol of new Set(stored.map(({ s }) => s))) {
+        const found = rows.filter((row) => row.symbol === symbol && row.event_type === 'bookTicker')
+        assert.deepEqual(
+          found.map(({ cause }) => cause),
+          windows,
+          `${symbol}: ${JSON.stringify(found)}`,
+        )
+      }
+      context.diagnostic(`${events.length} trades and ${stored.length} quotes, none stamped wrongly`)
+    } finally {
+      await exchange.close()
+      await topics.delete()
+    }
+  })
+}
+
+interface Stamped {
+  readonly s: string
+  readonly E?: number
+  readonly t?: number
+  readonly a?: number
+  readonly source?: string
+  readonly ingestion_timestamp_us: number
+}
+
+/** The exchange is this process, whose clock is the true one. */
+function wrongTrades(events: readonly Stamped[], clock: ProcessWallClock): void {
+  const wrong = events.filter(({ E, ingestion_timestamp_us: us }) => {
+    const shownMs = clock.whenShown(us / 1000)
+    return E === undefined
+      ? shownMs.length === 0
+      : !shownMs.some((atMs) => E - 5 <= atMs && atMs <= E + LATEST_MS)
+  })
+  assert.deepEqual(wrong.slice(0, 3), [], `${wrong.length} of ${events.length} trades are stamped wrongly`)
+}
+
+/** A quote has no time of the exchange: but those that follow each other were received so, up to the end. */
+function wrongQuotes(quotes: readonly Stamped[], clock: ProcessWallClock, endedMs: number): void {
+  let lastMs = 0
+  for (const quote of quotes) {
+    const atMs = clock.whenShown(quote.ingestion_timestamp_us / 1000).find((ms) => ms > lastMs - 1)
+    assert.ok(atMs !== undefined, `stamped wrongly: ${JSON.stringify(quote)}`)
+    lastMs = atMs
+  }
+  assert.ok(lastMs > endedMs - 10_000, 'the last quote has the time at which it came')
+}
+
+function contiguous(events: readonly Stamped[]): void {
+  for (const some of Map.groupBy(events, ({ s }) => s).values()) {
+    const ids = some.map(({ t, a }) => Number(t ?? a)).sort((one, other) => one - other)
+    assert.deepEqual(
+      ids,
+      ids.map((_, i) => (ids[0] ?? 0) + i),
+      'every id, each once',
+    )
+  }
+}
+
+test('a database with a clock that was set back is clean for verify, and has every quote', async () => {
+  const topics = await createTestTopics({ prefix: 'clock' })
+  const server = await createTestDatabase()
+  const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  using clock = processWallClock()
+  const env = {
+    ...topics.env,
+    DATABASE_URL: server.url,
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+    FLUSH_INTERVAL_MS: '200',
+  }
+  try {
+    await using consumer = await startConsumerProcess(env)
+    await consumer.ready()
+    await using ingestion = await startIngestionProcess({ ...env, ...clock.env })
+    await ingestion.ready()
+    await flows(ingestion)
+    clock.set(-5000)
+    await flows(ingestion, 1500)
+    await ingestion.stop()
+    const quotes = (await readTopic(topics.env.KAFKA_BOOK_TICKER_TOPIC)).length
+    const count = 'SELECT count(*)::int AS rows FROM book_ticker'
+    await waitFor(async () => (await database.query<{ rows: number }>(count)).rows[0]?.rows === quotes, {
+      timeoutMs: 60_000,
+      what: `${quotes} quotes`,
+    })
+    await consumer.stop()
+    await using verify = startTapeline(['verify', '--json'], { env })
+    await verify.assertExit(0, 60_000)
+    assert.match(verify.output(), /"cause": ?"clock"/)
+  } finally {
+    await database.close()
+    await exchange.close()
+    await server.drop()
+    await topics.delete()
+  }
+})

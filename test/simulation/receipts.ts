@@ -1,0 +1,41 @@
+import type { StoredStream } from './stored-events.ts'
+import { STEP_LIMIT_MS } from './wall-clock.ts'
+import type { World } from './world.ts'
+
+/** What is stamped later than this after it happened is stamped wrongly: lags, pauses of the socket and freezes together. */
+const LATEST_MS = 12_000
+
+/** P3: every receipt is what the machine's wall clock showed when the event came, or was fetched. */
+export function wrongReceipts(world: World): string[] {
+  return [...world.stored.streams.values()].flatMap((stream) => wrongOf(world, stream))
+}
+
+function wrongOf(world: World, stream: StoredStream): string[] {
+  const { symbol, type, epoch, ids, receiptsUs, backfilled, storedMs } = stream
+  const happened = timesOf(world, stream)
+  const wrong = [...ids.entries()].flatMap(([i, id]) => {
+    const receiptMs = (receiptsUs[i] ?? 0) / 1000
+    const storedAtMs = storedMs[i] ?? 0
+    const waitMs = backfilled[i] === true ? Number.POSITIVE_INFINITY : LATEST_MS
+    const shownMs = world.wall.whenShown(receiptMs)
+    const isTrue = happened(id).some((fromMs) => {
+      const untilMs = Math.min(storedAtMs, fromMs + waitMs) + STEP_LIMIT_MS + 1
+      return shownMs.some((atMs) => fromMs - 1 <= atMs && atMs <= untilMs)
+    })
+    return isTrue ? [] : [`${id} of ${happened(id)} at ${receiptMs}`]
+  })
+  if (wrong.length === 0) return []
+  const some = wrong.slice(0, 3).join(', ')
+  return [`P3 ${symbol} ${type} ${epoch}: receipts that no clock showed: ${wrong.length}, ${some}`]
+}
+
+/** When the events of an id happened: several where the ids started again while nobody could know. */
+function timesOf({ market }: World, { symbol, type }: StoredStream): (id: number) => number[] {
+  if (type === 'bookTicker') {
+    const { ids, timesMs } = market.quotes(symbol)
+    const times = new Map(ids.map((id, i) => [id, [timesMs[i] ?? 0]]))
+    return (id) => times.get(id) ?? []
+  }
+  const sequences = market.sequences.filter((one) => one.symbol === symbol && one.type === type)
+  return (id) => sequences.flatMap(({ firstId, timesMs }) => timesMs[id - firstId] ?? [])
+}
