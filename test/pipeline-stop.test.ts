@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { WebSocketServer } from 'ws'
+import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { type KafkaBroker, startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
@@ -14,7 +15,7 @@ import { createConsumerParts, trades } from './support/consumer-parts.ts'
 import { BROKERS_VARIABLE, brokers, createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { waitFor, within } from './support/wait-for.ts'
 
 /** Longer than a service takes for its stop, which is cut after 9.5 s. */
 const STOP_LIMIT_MS = 12_000
@@ -111,6 +112,28 @@ test('S2 a consumer that holds nothing exits 0 while the broker is frozen', asyn
     thaw()
   }
   assert.match(consumer.command.output(), /Consumer stopped, 0 messages left/)
+})
+
+test('a fetch from a frozen broker ends, so that its caller can ask for another leader', async () => {
+  const topics = await createTestTopics({ prefix: 'frozen' })
+  const topic = topics.env.KAFKA_TRADES_TOPIC
+  const connection = { brokers: [broker.brokers], tls: null, sasl: null }
+  const fetcher = new PartitionFetcher(connection, 'test', [topic])
+  await fetcher.connect()
+  const node = fetcher.leaderOf(topic, 0) ?? assert.fail('no leader')
+  freeze()
+  try {
+    const limits = { maxWaitMs: 100, minBytes: 1, maxBytes: 1 << 20 }
+    const fetched = fetcher.fetch(node, [{ topic, partition: 0, offset: 0 }], limits)
+    await assert.rejects(
+      within(25_000, 'the fetch', () => fetched),
+      /has not answered a fetch within/,
+    )
+    await within(5000, 'closing', () => fetcher.close())
+  } finally {
+    thaw()
+  }
+  await topics.delete()
 })
 
 /** An exchange that sends one trade to each connection, and another when told to. */

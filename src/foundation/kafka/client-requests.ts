@@ -1,6 +1,7 @@
 import { Base, type FetchOptions, initProducerIdV4 } from '@platformatic/kafka'
 import { type Clock, systemClock } from '../runtime/clock.ts'
 import { TapelineError } from '../runtime/errors.ts'
+import { withinLimit } from '../runtime/limit.ts'
 import type {
   BrokerAddress,
   Brokers,
@@ -18,6 +19,13 @@ import { type ClusterLayout, clusterLayout } from './topic-metadata.ts'
 
 /** The version of Fetch that names topics by id (KIP-516). */
 const FETCH_BY_ID = 13
+
+/**
+ * How long a reader's request may take with the client's retries, a fetch beyond its own wait. The client alone would give a
+ * broker that hangs four times 30 s.
+ */
+const READ_LIMIT_MS = 30_000
+const FETCH_LIMIT_MS = 15_000
 
 /** Real brokers, over the connections of the client. */
 export function realBrokers(clock: Clock = systemClock()): Brokers {
@@ -109,16 +117,22 @@ class ClientFetchRequests implements FetchRequests {
   }
 
   async metadata(topics: readonly string[]): Promise<ClusterLayout> {
-    await this.#trackWhereNeeded()
-    return clusterLayout(this.#client, topics)
+    const asking = this.#trackWhereNeeded().then(() => clusterLayout(this.#client, topics))
+    return withinLimit(asking, READ_LIMIT_MS, 'Kafka has not named the leaders')
   }
 
   listOffsets(topics: readonly string[], timestamp: bigint): Promise<Map<string, bigint[]>> {
-    return this.#client.listOffsets({ topics: [...topics], timestamp })
+    const asking = this.#client.listOffsets({ topics: [...topics], timestamp })
+    return withinLimit(asking, READ_LIMIT_MS, 'Kafka has not named its offsets')
   }
 
   async fetch(options: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer> {
-    return this.#client.fetch(options).catch((error: unknown) => {
+    const fetching = withinLimit(
+      this.#client.fetch(options),
+      (options.maxWaitTime ?? 0) + FETCH_LIMIT_MS,
+      `Broker ${options.node} has not answered a fetch`,
+    )
+    return fetching.catch((error: unknown) => {
       const partial = answersWithin(error).findLast(isFetchAnswer)
       if (partial?.errorCode === 0) return partial
       throw error
