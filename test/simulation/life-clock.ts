@@ -14,7 +14,7 @@ export class LifeClock implements Clock {
   readonly #bornMs: number
   isAlive = true
   #stoppedUntilMs = 0
-  /** Of suspends that are over. */
+  /** Suspends that are over. */
   #suspendedMs = 0
   #suspended: { readonly sinceMs: number; readonly untilMs: number } | null = null
 

@@ -2,7 +2,7 @@ import type { StoredStream } from './stored-events.ts'
 import { STEP_LIMIT_MS } from './wall-clock.ts'
 import type { World } from './world.ts'
 
-/** What is stamped later than this after it happened is stamped wrongly: lags, pauses of the socket and freezes together. */
+/** A receipt that is later than this after the event is wrong: lags, pauses of the socket and freezes together. */
 const LATEST_MS = 12_000
 
 /** P3: every receipt is what the machine's wall clock showed when the event came, or was fetched. */
