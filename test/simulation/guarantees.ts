@@ -101,9 +101,7 @@ function outages(world: World, symbol: string): string[] {
     const clocks = world.wall.settingsBetween(beforeMs, afterMs + LAG_MS).map(({ aheadMs }) => aheadMs)
     const isOf = ({ from, to, enteredMs }: (typeof windows)[number]) =>
       clocks.some((aheadMs) => from <= timeMs + aheadMs && timeMs + aheadMs <= to) &&
-      clocks.some(
-        (aheadMs) => beforeMs + aheadMs <= enteredMs && enteredMs <= afterMs + aheadMs + ENTERED_WITHIN_MS,
-      )
+      world.wall.whenShown(enteredMs).some((atMs) => beforeMs <= atMs && atMs <= afterMs + ENTERED_WITHIN_MS)
     if (!windows.some(isOf)) lost.push(`${id} of ${timeMs} (${fates[i]})`)
   }
   return lost.length === 0

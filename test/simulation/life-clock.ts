@@ -60,13 +60,20 @@ export class LifeClock implements Clock {
     return this.#clock.monotonicMs() - Math.max(this.#bornMs, this.#stoppedUntilMs)
   }
 
+  /** How long it will still not have noticed that it was suspended; 0 when it was not. */
+  get asleepForMs(): number {
+    return this.#stoppedUntilMs > (this.#suspended?.sinceMs ?? Number.POSITIVE_INFINITY)
+      ? this.stoppedForMs
+      : 0
+  }
+
   stopFor(ms: number): void {
     this.#stoppedUntilMs = Math.max(this.#stoppedUntilMs, this.#clock.monotonicMs() + ms)
   }
 
   suspendFor(ms: number): void {
     const nowMs = this.#clock.monotonicMs()
-    if (this.#suspended !== null && nowMs < this.#suspended.untilMs) return
+    if (this.stoppedForMs > 0) return
     if (this.#suspended !== null) this.#suspendedMs += this.#suspended.untilMs - this.#suspended.sinceMs
     this.#suspended = { sinceMs: nowMs, untilMs: nowMs + ms }
     this.stopFor(ms)

@@ -20,6 +20,8 @@ const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', dead
 const LOG = pino({ level: 'silent' })
 
 const MINUTE_MS = 60_000
+/** After so long ingestion has looked at its clocks. */
+const TICK_MS = 300
 const HOUR_MS = 3_600_000
 
 /** What a seed is run with; durations in virtual milliseconds. */
@@ -134,8 +136,15 @@ export class World {
 
   /** The wall clock of the machine is wrong from now on, and set right a while later. */
   setClock(aheadMs: number, forMs: number): void {
-    this.wall.set(Math.round(aheadMs))
-    this.clock.schedule(forMs, () => this.wall.set(0))
+    this.#setWhenAwake(Math.round(aheadMs))
+    this.clock.schedule(forMs, () => this.#setWhenAwake(0))
+  }
+
+  /** What happens to it while the machine sleeps cannot be told from the sleep: specification, not covered. */
+  #setWhenAwake(aheadMs: number): void {
+    const leftMs = Math.max(0, ...this.#lives.map(({ clock }) => clock.asleepForMs))
+    if (leftMs > 0) this.clock.schedule(leftMs + TICK_MS, () => this.#setWhenAwake(aheadMs))
+    else this.wall.set(aheadMs)
   }
 
   /** Another process starts over the same symbols: the older must notice, and stop. */

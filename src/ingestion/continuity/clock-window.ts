@@ -2,6 +2,8 @@
 export interface ClockStep {
   readonly fromMs: number
   readonly toMs: number
+  /** How far it went back in all, where this stands for several steps; a suspend between them looks like one ahead. */
+  readonly backMs?: number
 }
 
 /** Receipt times that no one clock covers: a window with the cause `clock`. Whole milliseconds. */
@@ -14,7 +16,12 @@ export interface ClockWindow {
 /** One step in place of two that follow each other with no event between them. */
 export function addSteps(first: ClockStep | null, second: ClockStep): ClockStep {
   if (first === null) return second
-  return { fromMs: second.fromMs - first.toMs + first.fromMs, toMs: second.toMs }
+  const fromMs = second.fromMs - first.toMs + first.fromMs
+  return { fromMs, toMs: second.toMs, backMs: backOf(first) + backOf(second) }
+}
+
+function backOf({ fromMs, toMs, backMs = Math.max(0, fromMs - toMs) }: ClockStep): number {
+  return backMs
 }
 
 /**
@@ -24,12 +31,12 @@ export function addSteps(first: ClockStep | null, second: ClockStep): ClockStep 
  * @param lastMs the last receipt before the step
  * @param nextMs the first receipt after it
  */
-export function windowOfStep(lastMs: number, nextMs: number, { fromMs, toMs }: ClockStep): ClockWindow {
-  const forwardMs = toMs - fromMs
+export function windowOfStep(lastMs: number, nextMs: number, step: ClockStep): ClockWindow {
+  const backMs = backOf(step)
   return {
-    fromMs: Math.floor(Math.min(lastMs, lastMs + forwardMs)),
-    toMs: Math.ceil(Math.max(lastMs, nextMs, nextMs - forwardMs)),
-    reason: `the clock went from ${timeText(fromMs)} to ${timeText(toMs)}`,
+    fromMs: Math.floor(lastMs - backMs),
+    toMs: Math.ceil(Math.max(lastMs, nextMs + backMs)),
+    reason: `the clock went from ${timeText(step.fromMs)} to ${timeText(step.toMs)}`,
   }
 }
 
