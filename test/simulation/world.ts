@@ -157,7 +157,7 @@ export class World {
       if (!both.every(({ clock, stopping }) => clock.isAlive && !stopping)) return
       // One that was stopped has had no time to notice.
       if (both.some(({ clock }) => clock.runningForMs < MINUTE_MS)) this.clock.schedule(MINUTE_MS, check)
-      else this.complaints.push('C4: two instances go on over the same symbols')
+      else this.complaints.push('C4: two instances run over the same symbols')
     }
     this.clock.schedule(10 * MINUTE_MS, check)
   }

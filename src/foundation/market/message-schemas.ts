@@ -12,7 +12,7 @@ import { INVALIDATED } from './payload.ts'
 const RECEIPT = {
   ingestion_timestamp: timeMsField.describe('Receipt, milliseconds since the Unix epoch.'),
   ingestion_timestamp_us: timeUsField.describe(
-    'Receipt, microseconds since the Unix epoch; rises strictly over all streams of a process.',
+    'Receipt, microseconds since the Unix epoch; rises strictly over all streams of a process until its clock is set, which is a row of the ledger with the cause `clock`.',
   ),
 }
 

@@ -11,7 +11,7 @@ export interface EventMark {
   readonly id: number
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
-  /** Of a trade that a start reads from its topic: receipt minus event time. */
+  /** Receipt minus event time, for a trade that a start reads from its topic. */
   readonly clockAheadMs?: number
 }
 

@@ -3,7 +3,10 @@ import type { Position } from '../../foundation/kafka/position.ts'
 export interface Received {
   /** Upper-case, like `BTCUSDT`. */
   readonly symbol: string
-  /** When ingestion received it, microseconds since the Unix epoch; rises strictly within one ingestion process. */
+  /**
+   * When ingestion received it, microseconds since the Unix epoch; rises strictly within one ingestion process until its
+   * clock is set, which is a row of the ledger with the cause `clock`. Order events by `position` across that.
+   */
   readonly ingestionTimestampUs: number
   /** Where the message stands: reading can go on behind it. */
   readonly position: Position

@@ -4,6 +4,7 @@ import { type CheckContext, timeBounds } from './scope.ts'
 /**
  * Update ids rise with receipt, in the order of the index. So one that is not above all before it is the only kind that can be
  * a second one, and only for those few the table is read again: no sort of all quotes.
+ * Where a clock was set back, receipts of two eras lie between each other: more are looked for, and none is missed.
  *
  * An outage in the ledger within a minute says that ingestion had just been cut off or restarted, so that another
  * instance, or another connection, may have received the quote too.
