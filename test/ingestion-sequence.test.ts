@@ -70,6 +70,16 @@ test('S5 recognises ids that begin anew: three that rise below the last, later i
   assert.deepEqual([sequence.epoch, sequence.last], [1, 4])
 })
 
+test('S5 a row of the ledger raises the last id without a time: what fills its ids does not pass for new ids when it comes again', () => {
+  const sequence = new Sequence<Observed>()
+  sequence.observe(at(100))
+  sequence.lack(0, { from: 101, to: 110 })
+  for (let id = 101; id <= 104; id++) assert.equal(sequence.observe(at(id)).kind, 'late')
+  // Over REST.
+  sequence.fill({ from: 105, to: 110 }, 110)
+  for (let id = 101; id <= 110; id++) assert.equal(sequence.observe(at(id)).kind, 'duplicate', String(id))
+})
+
 test('S6 takes repeats for repeats: older in time, on two connections, or followed by the old sequence', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(1000, 5000))

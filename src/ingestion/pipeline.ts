@@ -295,7 +295,7 @@ export class Pipeline {
         mark: { symbol, type, epoch, id: trade.id, timeMs: trade.timeMs },
         queuedAtMs: this.#context.ports.clock.monotonicMs(),
       })
-      this.#continuity.filled(stream, epoch, { from: trade.id, to: trade.id })
+      this.#continuity.filled(stream, epoch, { from: trade.id, to: trade.id }, trade.timeMs)
     }
   }
 

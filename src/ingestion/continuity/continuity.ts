@@ -153,10 +153,10 @@ export class Continuity<Event extends StreamEvent> {
     this.#streams.get(stream)?.sequence.lose(epoch, range)
   }
 
-  /** Ids were forwarded by backfill, or are given up. */
-  filled(stream: string, epoch: number, range: IdRange): void {
+  /** Ids were forwarded by backfill, the last at this time of trade, or are given up. */
+  filled(stream: string, epoch: number, range: IdRange, timeMs?: number): void {
     const sequence = this.#streams.get(stream)?.sequence
-    if (sequence?.epoch === epoch) sequence.fill(range)
+    if (sequence?.epoch === epoch) sequence.fill(range, timeMs)
   }
 
   #sequenceOf({ symbol, event_type: type }: IdGap): Sequence<Event> {

@@ -95,7 +95,7 @@ export class Sequence<Event extends Observed> {
       const released = this.#releaseAll()
       return { kind: 'next', missing: this.#advance(id, timeMs), released }
     }
-    if (this.fill({ from: id, to: id }) > 0) return { kind: 'late' }
+    if (this.fill({ from: id, to: id }, timeMs) > 0) return { kind: 'late' }
     return timeMs > this.#lastTimeMs ? this.#suspect(event) : { kind: 'duplicate' }
   }
 
@@ -107,7 +107,7 @@ export class Sequence<Event extends Observed> {
     if (this.#last === null || id > this.#last) this.#advance(id, timeMs)
     else if (this.#first !== null && id < this.#first)
       this.#extendDown({ from: id + 1, to: this.#first - 1 }, id)
-    else this.fill({ from: id, to: id })
+    else this.fill({ from: id, to: id }, timeMs)
   }
 
   /** Ids are to be looked for once more, whether they were forwarded before or not. */
@@ -174,8 +174,13 @@ export class Sequence<Event extends Observed> {
     return inside
   }
 
-  /** Takes ids out of the holes that were forwarded by another way (backfill, a replayed topic); how many those were. */
-  fill({ from, to }: IdRange): number {
+  /**
+   * Takes ids out of the holes that were forwarded by another way (backfill, a replayed topic); how many those were.
+   *
+   * @param timeMs of the trade. A row of the ledger may have raised the last id without a time: without this,
+   *   repeats of what has come since would pass for a new sequence
+   */
+  fill({ from, to }: IdRange, timeMs = 0): number {
     let filled = 0
     for (let i = this.#firstHoleBehind(to) - 1; i >= 0; i--) {
       const hole = this.#holes[i]
@@ -186,6 +191,7 @@ export class Sequence<Event extends Observed> {
       filled += Math.min(hole.to, to) - Math.max(hole.from, from) + 1
       this.#holes.splice(i, 1, ...rest)
     }
+    if (filled > 0) this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
     return filled
   }
 
