@@ -1,19 +1,8 @@
+import { CLUSTER_FAULTS } from './cluster-faults.ts'
+import { type FaultKind, fault, MINUTE, SECOND } from './fault-kind.ts'
 import type { Random } from './random.ts'
 import type { World } from './world.ts'
 
-interface FaultKind {
-  readonly name: string
-  /** How often it is drawn, against the others. */
-  readonly weight: number
-  readonly act: (world: World, random: Random) => void
-}
-
-function fault(name: string, weight: number, act: FaultKind['act']): FaultKind {
-  return { name, weight, act }
-}
-
-const SECOND = 1000
-const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 
 /** Everything that may go wrong between the market and Kafka. */
@@ -64,8 +53,9 @@ const KINDS: readonly FaultKind[] = [
     )
     exchange.drop(random.whole(1, 40))
   }),
-  fault('brokers away', 5, ({ kafka }, random) => kafka.goAway(random.between(1, 90) * SECOND)),
-  fault('send that fails', 3, ({ kafka }) => kafka.failNextSend()),
+  fault('brokers away', 5, ({ kafka }, random) =>
+    kafka.cluster.cutClients(random.between(1, 90) * SECOND, random.chance(0.5)),
+  ),
   fault('ingestion killed', 7, (world, random) => world.kill(random.between(0.1, 60) * SECOND)),
   fault('ingestion stopped and started', 3, (world, random) =>
     world.restart(random.between(0.1, 60) * SECOND),
@@ -102,7 +92,7 @@ export const REFUSED_REGION = fault('REST refuses the region', 1, ({ rest }) =>
 
 /** Draws one and lets it strike, with a storm of events round it. @returns its name */
 export function strike(world: World, random: Random, extra: readonly FaultKind[]): string {
-  const kinds = [...KINDS, ...extra]
+  const kinds = [...KINDS, ...(world.options.clusterFaults === true ? CLUSTER_FAULTS : []), ...extra]
   let at = random.next() * kinds.reduce((sum, { weight }) => sum + weight, 0)
   const kind = kinds.find(({ weight }) => {
     at -= weight

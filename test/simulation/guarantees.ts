@@ -20,6 +20,7 @@ const NOTICED_WITHIN_MS = 900_000
 export function violations(world: World): string[] {
   return [
     ...world.complaints,
+    ...world.kafka.cluster.complaints,
     ...world.exchange.complaints,
     ...world.rest.complaints,
     ...world.stored.corrupt,
@@ -116,13 +117,13 @@ function isExcused(fate: number, stalls: readonly Stall[]): boolean {
   return stall !== undefined && stall.noticedAtMs === null
 }
 
-/** G3: no event twice within the life of an instance, unless Kafka had told it that a send had failed. */
-function once({ symbol, type, epoch, ids, incarnations, mayRepeat }: StoredStream): string[] {
+/** G3: no event twice within the life of an instance, unless a leader had forgotten it or its producer. */
+function once({ symbol, type, epoch, ids, incarnations, excuses }: StoredStream): string[] {
   const seen = new Map<number, number>()
   const twice: number[] = []
   for (const [i, id] of ids.entries()) {
     const before = seen.get(id)
-    if (before !== undefined && incarnations[before] === incarnations[i] && mayRepeat[before] !== true)
+    if (before !== undefined && incarnations[before] === incarnations[i] && excuses[before]?.size === 0)
       twice.push(id)
     seen.set(id, i)
   }
@@ -133,12 +134,12 @@ function once({ symbol, type, epoch, ids, incarnations, mayRepeat }: StoredStrea
 
 /** G4: the order of ids, or for those that came late the order of receipt, whatever the clock showed. */
 function order({ wall }: World, stream: StoredStream): string[] {
-  const { symbol, type, epoch, ids, receiptsUs, incarnations, backfilled, mayRepeat } = stream
+  const { symbol, type, epoch, ids, receiptsUs, incarnations, backfilled, excuses } = stream
   const receivedMs = (at: number) => wall.whenShown((receiptsUs[at] ?? 0) / 1000)
   const wrong: string[] = []
   const last = new Map<number, number>()
   for (const [i, id] of ids.entries()) {
-    if (backfilled[i] === true || mayRepeat[i] === true) continue
+    if (backfilled[i] === true || excuses[i]?.size !== 0) continue
     const incarnation = incarnations[i] ?? 0
     const before = last.get(incarnation)
     last.set(incarnation, i)

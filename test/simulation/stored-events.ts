@@ -15,7 +15,7 @@ export interface StoredStream {
   readonly storedMs: number[]
   readonly incarnations: number[]
   readonly backfilled: boolean[]
-  readonly mayRepeat: boolean[]
+  readonly excuses: Array<Appended['excuses']>
 }
 
 /** Everything that Kafka got of trades, aggTrades and quotes. */
@@ -30,8 +30,7 @@ export class StoredEvents {
     this.#topics = topics
   }
 
-  add({ record, incarnation, mayRepeat }: Appended, nowMs: number): void {
-    const { topic, value, headers } = record
+  add({ topic, value, headers, incarnation, excuses }: Appended, nowMs: number): void {
     if (topic !== this.#topics.trades && topic !== this.#topics.bookTicker) return
     const {
       e: type = 'bookTicker',
@@ -47,13 +46,14 @@ export class StoredEvents {
     const id: number = type === 'trade' ? t : type === 'aggTrade' ? a : u
     if (type !== 'bookTicker' && (p !== priceOf(id) || q !== quantityOf(id)))
       this.corrupt.push(`${symbol} ${type} ${id}: price ${p}, quantity ${q}`)
-    const stream = this.#streamOf(symbol, type, Number(headerText([...headers], HEADER.epoch) ?? 0))
+    const named = headers.map(([name, text]): [Buffer | null, Buffer | null] => [name, text])
+    const stream = this.#streamOf(symbol, type, Number(headerText(named, HEADER.epoch) ?? 0))
     stream.ids.push(id)
     stream.receiptsUs.push(receiptUs)
     stream.storedMs.push(nowMs)
     stream.incarnations.push(incarnation)
     stream.backfilled.push(source === 'backfill')
-    stream.mayRepeat.push(mayRepeat)
+    stream.excuses.push(excuses)
     this.count++
   }
 
@@ -70,7 +70,7 @@ export class StoredEvents {
       storedMs: [],
       incarnations: [],
       backfilled: [],
-      mayRepeat: [],
+      excuses: [],
     }
     this.streams.set(key, stream)
     return stream

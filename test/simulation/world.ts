@@ -8,7 +8,7 @@ import { CLOCK_LIMITS, type ClockLimits } from '../../src/ingestion/messages/rec
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { SimulatedExchange } from './exchange.ts'
 import { REFUSED_REGION, strike } from './faults.ts'
-import { type Appended, type Copies, SimulatedKafka } from './kafka.ts'
+import { type Appended, type Copies, type KafkaOptions, SimulatedKafka } from './kafka.ts'
 import { LifeClock } from './life-clock.ts'
 import { Market } from './market.ts'
 import { Random } from './random.ts'
@@ -31,11 +31,14 @@ export interface WorldOptions {
   /** Symbols and the mean time between their occurrences. */
   readonly symbols: Readonly<Record<string, number>>
   readonly faultEveryMs: number
+  /** Also faults within the Kafka cluster. */
+  readonly clusterFaults?: boolean
   /** Occurrences of a storm round each fault, at most. */
   readonly stormOccurrences: number
   /** Other than the real ones: a defect that the checks must find. */
   readonly clockLimits?: ClockLimits
   /** A defect of Kafka's that the checks must find. */
+  readonly defect?: KafkaOptions['defect']
   readonly planted?: { readonly kind: 'lose' | 'double' | 'lose gap'; readonly oneIn: number }
 }
 
@@ -84,8 +87,13 @@ export class World {
     this.exchange = new SimulatedExchange(this.clock, random.fork())
     this.market = new Market(options.symbols, this.clock, random.fork(), this.exchange.emit)
     this.rest = new SimulatedRest(this.market, this.#config.restWeightPerMinute, this.clock, random.fork())
-    const topics = { topics: Object.values(TOPICS), compacted: TOPICS.checkpoints, copies: this.#copies() }
-    this.kafka = new SimulatedKafka(topics, this.clock, random.fork(), (appended) =>
+    const kafka = {
+      topics: Object.values(TOPICS),
+      compacted: TOPICS.checkpoints,
+      copies: this.#copies(),
+      ...(options.defect === undefined ? {} : { defect: options.defect }),
+    }
+    this.kafka = new SimulatedKafka(kafka, this.clock, random.fork(), (appended) =>
       this.#onAppended(appended),
     )
   }
@@ -98,11 +106,12 @@ export class World {
     await this.clock.advance(this.options.virtualMs)
     this.#quiet = true
     for (const part of [this.exchange, this.rest]) part.heal()
-    this.kafka.recover()
+    this.kafka.cluster.recover()
     await this.clock.advance(30 * MINUTE_MS)
     // What happened last is to arrive, too.
     this.market.stop()
     await this.clock.advance(15 * MINUTE_MS)
+    this.kafka.audit.check()
     for (const life of [...this.#lives]) this.#bury(life)
   }
 
@@ -127,17 +136,21 @@ export class World {
   /** SIGSTOP, and SIGCONT a while later. */
   pause(forMs: number): void {
     for (const { clock } of this.#lives) clock.stopFor(forMs)
+    this.kafka.audit.excuseUntil(this.clock.monotonicMs() + forMs)
   }
 
   /** The machine sleeps: the process is stopped, and monotonic time stands still. */
   suspend(forMs: number): void {
     for (const { clock } of this.#lives) clock.suspendFor(forMs)
+    this.kafka.audit.excuseUntil(this.clock.monotonicMs() + forMs)
   }
 
   /** The wall clock of the machine is wrong from now on, and set right a while later. */
   setClock(aheadMs: number, forMs: number): void {
     this.#setWhenAwake(Math.round(aheadMs))
     this.clock.schedule(forMs, () => this.#setWhenAwake(0))
+    // Brokers refuse what is more than an hour ahead of them.
+    this.kafka.audit.excuseUntil(this.clock.monotonicMs() + forMs)
   }
 
   /** What happens to it while the machine sleeps cannot be told from the sleep: specification, not covered. */
@@ -253,7 +266,7 @@ export class World {
   }
 
   #onAppended(appended: Appended): void {
-    const { topic, value } = appended.record
+    const { topic, value } = appended
     if (topic !== TOPICS.checkpoints && value !== null) this.#digest.update(value)
     if (topic === TOPICS.gaps && value !== null) this.#onGap(GAP.parse(JSON.parse(value.toString())))
     else this.stored.add(appended, this.clock.wallMicros() / 1000)
@@ -267,7 +280,7 @@ export class World {
   #copies(): Copies {
     const { planted } = this.options
     if (planted === undefined) return () => 1
-    return ({ topic }) => {
+    return (topic) => {
       const isMine = topic === (planted.kind === 'lose gap' ? TOPICS.gaps : TOPICS.trades)
       if (!isMine || this.#quiet || this.#random.next() * planted.oneIn >= 1) return 1
       return planted.kind === 'double' ? 2 : 0

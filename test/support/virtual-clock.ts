@@ -51,6 +51,7 @@ export class VirtualClock implements Clock {
       }
       const step = () => {
         if (ended) return
+        while (this.#due[0]?.run === null) this.#pop()
         const next = this.#due[0]
         if (next === undefined || next.atMs > untilMs) return end()
         this.#pop()

@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Clock } from '../src/foundation/runtime/clock.ts'
+import type { KafkaOptions } from './simulation/kafka.ts'
+import { SimulatedKafka } from './simulation/kafka.ts'
+import { LifeClock } from './simulation/life-clock.ts'
+import { Random } from './simulation/random.ts'
+import { WallClock } from './simulation/wall-clock.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const TOPIC = 't'
+const PLACES = [0, 1, 2].map((partition) => ({ topic: TOPIC, partition }))
+const MINUTE = 60_000
+
+/** One process over one cluster. */
+class Process {
+  readonly clock = new VirtualClock()
+  readonly wall = new WallClock(this.clock)
+  readonly life = new LifeClock(this.clock, this.wall)
+  readonly kafka: SimulatedKafka
+  readonly port: ReturnType<SimulatedKafka['access']>
+  readonly stored: string[] = []
+
+  constructor(defect?: KafkaOptions['defect']) {
+    const options = {
+      topics: [TOPIC],
+      compacted: '',
+      copies: () => 1,
+      ...(defect === undefined ? {} : { defect }),
+    }
+    this.kafka = new SimulatedKafka(options, this.clock, new Random(1), ({ value }) =>
+      this.stored.push(String(value)),
+    )
+    this.port = this.kafka.access(this.life, 1)
+  }
+
+  get cluster() {
+    return this.kafka.cluster
+  }
+
+  partition(index: number) {
+    const partition = this.cluster.partition(TOPIC, index)
+    if (partition === undefined) throw new RangeError(`No partition ${index}`)
+    return partition
+  }
+
+  /** Whether the promise settles within so long. */
+  async settles(promise: Promise<unknown>, ms: number): Promise<boolean> {
+    let settled = false
+    promise.then(
+      () => (settled = true),
+      () => (settled = true),
+    )
+    await this.clock.advance(ms)
+    return settled
+  }
+}
+
+function recordsOf(text: string, clock: Clock) {
+  return PLACES.map((place) => ({
+    ...place,
+    key: null,
+    value: Buffer.from(text),
+    headers: new Map<Buffer, Buffer>(),
+    timestampMs: clock.wallMicros() / 1000,
+  }))
+}
+
+const FOREVER = { limitMs: Number.POSITIVE_INFINITY }
+
+for (const [defect, expected] of [
+  [undefined, true],
+  ['the producer id is kept', false],
+] as const) {
+  test(`${expected ? 'K2 goes on' : `finds a planted defect: ${defect}`}, after a partition has lost its tail`, async () => {
+    const it = new Process(defect)
+    const producer = it.port.producer('test', 'none')
+    for (const text of ['a', 'b', 'c'])
+      assert.ok(await it.settles(producer.send(recordsOf(text, it.life), FOREVER), 1000))
+    assert.ok(it.cluster.electUnclean(it.partition(0), 2))
+    assert.equal(await it.settles(producer.send(recordsOf('d', it.life), FOREVER), MINUTE), expected)
+    assert.equal(it.cluster.complaints.length, 0)
+  })
+}
+
+for (const [defect, expected] of [
+  [undefined, true],
+  ['a refused time is not renewed', false],
+] as const) {
+  test(`${expected ? 'K4 goes on' : `finds a planted defect: ${defect}`}, once a clock that was ahead is right`, async () => {
+    const it = new Process(defect)
+    const producer = it.port.producer('test', 'none')
+    it.wall.set(8 * 60 * MINUTE)
+    const sent = producer.send(recordsOf('a', it.life), FOREVER)
+    assert.equal(await it.settles(sent, 20_000), false)
+    it.wall.set(0)
+    assert.equal(await it.settles(sent, MINUTE), expected)
+    assert.equal(it.stored.length, expected ? PLACES.length : 0)
+  })
+}
+
+for (const [defect, expected] of [
+  [undefined, true],
+  ['the fetcher asks for leaders once', false],
+] as const) {
+  test(`${expected ? 'A reader goes on' : `finds a planted defect: ${defect}`}, after its partition has moved to another broker`, async () => {
+    const it = new Process(defect)
+    const fetcher = it.port.fetcher('test', [TOPIC])
+    await Promise.all([fetcher.connect(), it.clock.advance(1000)])
+    assert.ok(await it.settles(it.port.producer('test', 'none').send(recordsOf('a', it.life), FOREVER), 1000))
+    it.cluster.reassign(it.partition(0))
+    await it.clock.advance(5000)
+    const values: string[] = []
+    const read = async () => {
+      const node = fetcher.leaderOf(TOPIC, 0) ?? -1
+      const limits = { maxWaitMs: 10, minBytes: 1, maxBytes: 1 << 20 }
+      const [fetched] = await fetcher.fetch(node, [{ topic: TOPIC, partition: 0, offset: 0 }], limits)
+      for (const { value } of fetched?.messages ?? []) values.push(String(value))
+    }
+    for (let attempt = 0; attempt < 3; attempt++) await it.settles(read(), 1000)
+    assert.equal(values.includes('a'), expected)
+  })
+}
+
+test('K3 a broker that was cut off from the others drops what it never replicated', async () => {
+  const it = new Process()
+  const producer = it.port.producer('test', 'none')
+  const old = it.partition(0).leadership.leader
+  assert.ok(await it.settles(producer.send(recordsOf('a', it.life), FOREVER), 1000))
+  it.cluster.disturb(old, 'cut off', 30_000)
+  assert.ok(await it.settles(producer.send(recordsOf('b', it.life), FOREVER), 29_000))
+  assert.notEqual(it.partition(0).leadership.leader, old)
+  await it.clock.advance(MINUTE)
+  assert.deepEqual(it.cluster.complaints, [])
+  assert.deepEqual(it.stored.toSorted(), ['a', 'a', 'a', 'b', 'b', 'b'])
+})

@@ -1,0 +1,212 @@
+import { protocolErrorsCodesById } from '@platformatic/kafka'
+import type {
+  FetchAnswer,
+  FetchRequests,
+  ProduceAnswer,
+} from '../../../src/foundation/kafka/broker-requests.ts'
+import type { PartitionBatch } from '../../../src/foundation/kafka/codec/produce-request.ts'
+import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
+import type { Broker } from './broker.ts'
+import { type Cluster, PARTITIONS } from './cluster.ts'
+import type { Network } from './network.ts'
+import { ERROR } from './partition.ts'
+import type { StoredBatch } from './replica-log.ts'
+
+const MAX_AHEAD_MS = 3_600_000
+const FETCH_MESSAGES = 2000
+
+/** Where the newest time stands in the head of a batch. */
+const MAX_TIMESTAMP_AT = 35
+
+/** An answer that is on its way for longer may find nobody who waits for it. */
+const PROMPT_MS = 7000
+
+type FetchWanted = Parameters<FetchRequests['fetch']>[0]['topics'][number]['partitions'][number]
+
+type ProduceResult = ProduceAnswer['responses'][number]['partitionResponses'][number] & {
+  readonly name: string
+}
+
+interface ProduceRequest {
+  readonly replicasMs: number
+  readonly batches: readonly PartitionBatch[]
+  readonly incarnation: number
+}
+
+/** Serves Produce with acks=all: answers once each partition is refused, replicated or has waited long enough. */
+export function produceTo(
+  network: Network,
+  broker: Broker,
+  { replicasMs, batches, incarnation }: ProduceRequest,
+  answer: (value: ProduceAnswer, onDelivered: () => void) => void,
+): void {
+  const { cluster, clock } = network
+  const sentAtMs = cluster.nowMs
+  const results: ProduceResult[] = []
+  const written: StoredBatch[] = []
+  const done = (result: ProduceResult) => {
+    results.push(result)
+    if (results.length < batches.length) return
+    answer(answerOf(results), () => {
+      if (cluster.nowMs - sentAtMs < PROMPT_MS) for (const batch of written) batch.isAcknowledged = true
+    })
+  }
+  for (const one of batches) {
+    const { topic, partition: index } = one
+    const settled = (errorCode: number, offset = -1) => done(resultOf(topic, index, errorCode, offset))
+    const outcome = appendTo(cluster, broker, one, incarnation)
+    if (typeof outcome === 'number') {
+      settled(outcome)
+      continue
+    }
+    const partition = cluster.partition(topic, index)
+    if (partition === undefined) continue
+    const settle = (errorCode: number) => {
+      cancel()
+      if (errorCode === ERROR.NONE) written.push(outcome)
+      settled(errorCode, errorCode === ERROR.NONE ? outcome.baseOffset : -1)
+    }
+    let cancel = () => {}
+    if (cluster.acknowledgesBeforeReplicas) settle(ERROR.NONE)
+    else {
+      const giveUp = partition.whenCommitted(broker.node, outcome, settle)
+      if (!outcome.isCommitted) {
+        cancel = clock.schedule(replicasMs, () => {
+          giveUp()
+          settled(ERROR.REQUEST_TIMED_OUT)
+        })
+      }
+    }
+    cluster.replicateSoon(partition)
+  }
+}
+
+function appendTo(
+  cluster: Cluster,
+  broker: Broker,
+  { topic, partition: index, batch }: PartitionBatch,
+  incarnation: number,
+): StoredBatch | number {
+  const partition = cluster.partition(topic, index)
+  if (partition === undefined) return ERROR.UNKNOWN_TOPIC_OR_PARTITION
+  const refusal = cluster.refusalOf(partition.name)
+  if (refusal !== null) return refusal
+  const believed = broker.view.get(partition.name)
+  if (believed?.leader !== broker.node) return ERROR.NOT_LEADER_OR_FOLLOWER
+  if (partition.inSync.size < partition.minInSync) return ERROR.NOT_ENOUGH_REPLICAS
+  const nowMs = cluster.wallMs + broker.clockOffsetMs
+  if (Number(batch.readBigInt64BE(MAX_TIMESTAMP_AT)) > nowMs + MAX_AHEAD_MS) return ERROR.INVALID_TIMESTAMP
+  const outcome = partition.append(broker.node, believed.epoch, batch, incarnation)
+  if (typeof outcome !== 'number' && outcome.isAcknowledged) {
+    cluster.complaints.push(`K2: ${partition.name}: sent again although it was acknowledged`)
+  }
+  return outcome
+}
+
+function answerOf(results: readonly ProduceResult[]): ProduceAnswer {
+  const responses = [...Map.groupBy(results, ({ name }) => name)].map(([name, partitionResponses]) => ({
+    name,
+    partitionResponses,
+  }))
+  return { responses, throttleTimeMs: 0 }
+}
+
+function resultOf(name: string, index: number, errorCode: number, offset: number): ProduceResult {
+  return {
+    name,
+    index,
+    errorCode,
+    baseOffset: BigInt(offset),
+    logAppendTimeMs: -1n,
+    logStartOffset: 0n,
+    recordErrors: [],
+    errorMessage: null,
+  }
+}
+
+/** What a broker believes of the topics. */
+export function layoutFrom(cluster: Cluster, { view }: Broker, topics: readonly string[]): ClusterLayout {
+  const layouts = topics.map((topic) => {
+    const id = cluster.topicIds.get(topic)
+    if (id === undefined) throw new Error(`No topic ${topic}`)
+    const leaders = Array.from(
+      { length: PARTITIONS },
+      (_, index) => view.get(`${topic}/${index}`)?.leader ?? -1,
+    )
+    return [topic, { id, partitions: PARTITIONS, leaders }] as const
+  })
+  const brokers = [...cluster.brokers.values()].map(({ node, host, port }) => [node, { host, port }] as const)
+  return { topics: new Map(layouts), brokers: new Map(brokers) }
+}
+
+/** Serves ListOffsets: the oldest offset for −2, the next one for −1. */
+export function offsetsFrom(
+  cluster: Cluster,
+  { node, view }: Broker,
+  places: ReadonlyArray<{ readonly topic: string; readonly index: number }>,
+  timestamp: bigint,
+) {
+  return places.map(({ topic, index }) => {
+    const log = cluster.partition(topic, index)?.logs.get(node)
+    const leads = log !== undefined && view.get(`${topic}/${index}`)?.leader === node
+    return {
+      topic,
+      index,
+      error: leads ? null : nameOf(ERROR.NOT_LEADER_OR_FOLLOWER),
+      offset: BigInt(timestamp === -2n ? 0 : (log?.highWatermark ?? 0)),
+    }
+  })
+}
+
+type FetchedPart = FetchAnswer['responses'][number]['partitions'][number]
+
+/**
+ * Serves Fetch as brokers have since Kafka 2.4: a follower answers, too, with what it has up to its own high watermark.
+ */
+export function fetchFrom(
+  cluster: Cluster,
+  broker: Broker,
+  topics: Parameters<FetchRequests['fetch']>[0]['topics'],
+): FetchAnswer {
+  const responses = topics.map(({ topicId, partitions }) => ({
+    topicId,
+    partitions: partitions.map((wanted) => fetchPart(cluster, broker, topicId, wanted)),
+  }))
+  return { throttleTimeMs: 0, errorCode: 0, sessionId: 0, responses }
+}
+
+function fetchPart(
+  cluster: Cluster,
+  { node, view }: Broker,
+  topicId: string,
+  { partition: index, currentLeaderEpoch, fetchOffset }: FetchWanted,
+): FetchedPart {
+  const topic = [...cluster.topicIds].find(([, id]) => id === topicId)?.[0] ?? ''
+  const partition = cluster.partition(topic, index)
+  const log = partition?.logs.get(node)
+  const { epoch = 0 } = view.get(`${topic}/${index}`) ?? {}
+  const offset = Number(fetchOffset)
+  let errorCode: number = ERROR.NONE
+  if (partition === undefined) errorCode = ERROR.UNKNOWN_TOPIC_ID
+  else if (log === undefined) errorCode = ERROR.NOT_LEADER_OR_FOLLOWER
+  else if (currentLeaderEpoch >= 0 && currentLeaderEpoch < epoch) errorCode = ERROR.FENCED_LEADER_EPOCH
+  else if (currentLeaderEpoch > epoch) errorCode = ERROR.UNKNOWN_LEADER_EPOCH
+  else if (offset < 0 || offset > log.end) errorCode = ERROR.OFFSET_OUT_OF_RANGE
+  const end = BigInt(errorCode === ERROR.NONE ? (log?.highWatermark ?? 0) : -1)
+  return {
+    partitionIndex: index,
+    errorCode,
+    highWatermark: end,
+    lastStableOffset: end,
+    logStartOffset: errorCode === ERROR.NONE ? 0n : -1n,
+    abortedTransactions: null,
+    preferredReadReplica: -1,
+    records: errorCode === ERROR.NONE ? (log?.read(offset, FETCH_MESSAGES) ?? []) : [],
+  }
+}
+
+/** The name as the client has it. */
+function nameOf(errorCode: number): string {
+  const names: Readonly<Record<string, string>> = protocolErrorsCodesById
+  return names[errorCode] ?? `error ${errorCode}`
+}

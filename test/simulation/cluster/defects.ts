@@ -1,0 +1,144 @@
+import { crc32c, Reader } from '@platformatic/kafka'
+import type {
+  Brokers,
+  FetchRequests,
+  ProduceRequests,
+} from '../../../src/foundation/kafka/broker-requests.ts'
+import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
+
+/** What a sender or a fetcher might do wrong; each switches off what one kind of fault needs. */
+export const CLIENT_DEFECTS = [
+  'the sender asks for leaders once',
+  'the fetcher asks for leaders once',
+  'the sender waits without limit',
+  'the sender has one bootstrap broker',
+  'a repeated batch has other sequence numbers',
+  'a refused time is not renewed',
+  'the producer id is kept',
+  'acknowledged partitions are sent again',
+] as const
+export type ClientDefect = (typeof CLIENT_DEFECTS)[number]
+
+/** Brokers between which and the real code a defect lies. */
+export function withDefect(brokers: Brokers, defect: string | undefined): Brokers {
+  const producer = (change: (requests: ProduceRequests) => Partial<ProduceRequests>): Brokers => ({
+    ...brokers,
+    openProducer: (connection, clientId) => {
+      const requests = brokers.openProducer(connection, clientId)
+      return { ...requests, ...change(requests) }
+    },
+  })
+  switch (defect) {
+    case 'the sender asks for leaders once': {
+      const remembered = rememberLayouts()
+      return producer((requests) => ({ metadata: remembered(requests) }))
+    }
+    case 'the fetcher asks for leaders once':
+      return {
+        ...brokers,
+        openFetcher: (connection, clientId, topics) => {
+          const requests = brokers.openFetcher(connection, clientId, topics)
+          return { ...requests, metadata: rememberLayouts()(requests) }
+        },
+      }
+    case 'the sender waits without limit':
+      return {
+        ...brokers,
+        clock: {
+          monotonicMs: () => brokers.clock.monotonicMs(),
+          wallMicros: () => brokers.clock.wallMicros(),
+          schedule: (ms, run) => (ms >= LIMIT_MS ? () => {} : brokers.clock.schedule(ms, run)),
+        },
+      }
+    case 'the sender has one bootstrap broker':
+      return {
+        ...brokers,
+        openProducer: (connection, clientId) =>
+          brokers.openProducer(
+            { ...connection, brokers: [...connection.brokers].sort().slice(0, 1) },
+            clientId,
+          ),
+      }
+    case 'a repeated batch has other sequence numbers':
+      return producer((requests) => ({
+        produce: (broker, replicasMs, batches) =>
+          requests.produce(
+            broker,
+            replicasMs,
+            batches.map((one) => ({ ...one, batch: withoutProducer(one.batch) })),
+          ),
+      }))
+    case 'a refused time is not renewed': {
+      const first = new Map<string, Buffer>()
+      return producer((requests) => ({
+        produce: (broker, replicasMs, batches) =>
+          requests.produce(
+            broker,
+            replicasMs,
+            batches.map((one) => {
+              const key = `${one.topic}/${one.partition} ${one.batch.toString('hex', PRODUCER_AT, PRODUCER_END)}`
+              const batch = first.get(key) ?? one.batch
+              first.set(key, batch)
+              return { ...one, batch }
+            }),
+          ),
+      }))
+    }
+    case 'the producer id is kept': {
+      let id: ReturnType<ProduceRequests['initProducerId']> | null = null
+      return producer((requests) => ({
+        initProducerId: (broker) => {
+          id ??= requests.initProducerId(broker).catch((error: unknown) => {
+            id = null
+            throw error
+          })
+          return id
+        },
+      }))
+    }
+    case 'acknowledged partitions are sent again':
+      return producer((requests) => ({
+        produce: async (broker, replicasMs, batches) => {
+          const answer = await requests.produce(broker, replicasMs, batches)
+          const refused = answer.responses
+            .flatMap((one) => one.partitionResponses)
+            .find((one) => one.errorCode !== 0)
+          if (refused === undefined) return answer
+          throw new Error(`error ${refused.errorCode}`)
+        },
+      }))
+    default:
+      return brokers
+  }
+}
+
+/** As long as a request may take. */
+const LIMIT_MS = 8000
+
+/** From the producer's id up to the first sequence number. */
+const PRODUCER_AT = 43
+const PRODUCER_END = 57
+
+const CHECKSUM_AT = 17
+const CHECKED_FROM = 21
+
+function rememberLayouts(): (requests: ProduceRequests | FetchRequests) => FetchRequests['metadata'] {
+  const known = new Map<string, Promise<ClusterLayout>>()
+  return (requests) => (topics) => {
+    const key = [...topics].sort().join()
+    const before = known.get(key)
+    if (before !== undefined) return before
+    const layout = requests.metadata(topics)
+    known.set(key, layout)
+    layout.catch(() => known.delete(key))
+    return layout
+  }
+}
+
+/** The bytes as a producer without idempotence writes them. */
+function withoutProducer(batch: Buffer): Buffer {
+  const copy = Buffer.from(batch)
+  copy.writeBigInt64BE(-1n, PRODUCER_AT)
+  copy.writeUInt32BE(crc32c(Reader.from(copy.subarray(CHECKED_FROM)).buffer), CHECKSUM_AT)
+  return copy
+}

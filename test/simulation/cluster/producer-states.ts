@@ -1,0 +1,39 @@
+import type { StoredBatch } from './replica-log.ts'
+
+/** Batches that a broker remembers of a producer, to recognize a repeated one. */
+const REMEMBERED = 5
+
+const OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+
+/** What a leader knows of the producers of a partition; it follows from the log. */
+export class ProducerStates {
+  readonly #recent = new Map<number, StoredBatch[]>()
+
+  constructor(batches: Iterable<StoredBatch> = []) {
+    for (const batch of batches) this.add(batch)
+  }
+
+  add(batch: StoredBatch): void {
+    const recent = this.#recent.get(batch.producerId)
+    if (recent === undefined) this.#recent.set(batch.producerId, [batch])
+    else {
+      recent.push(batch)
+      if (recent.length > REMEMBERED) recent.shift()
+    }
+  }
+
+  /**
+   * What a broker makes of a batch: null when it is the next one, the one that it has already, or an error.
+   * A producer that the broker does not know may begin with any sequence number, since Kafka 2.5.
+   */
+  check(producerId: number, sequence: number, count: number): StoredBatch | number | null {
+    // Without idempotence.
+    if (producerId < 0) return null
+    const recent = this.#recent.get(producerId)
+    const last = recent?.at(-1)
+    if (recent === undefined || last === undefined) return null
+    const same = recent.find((one) => one.sequence === sequence && one.count === count)
+    if (same !== undefined) return same
+    return sequence === last.sequence + last.count ? null : OUT_OF_ORDER_SEQUENCE_NUMBER
+  }
+}

@@ -1,0 +1,149 @@
+import type {
+  BaseOffset,
+  OutgoingRecord,
+  PartitionRecords,
+} from '../../../src/foundation/kafka/record-sender.ts'
+import type { Cluster } from './cluster.ts'
+import type { Partition } from './partition.ts'
+import type { StoredBatch } from './replica-log.ts'
+
+/** A send is acknowledged within this, once every partition has a leader again. */
+const ACKNOWLEDGED_WITHIN_MS = 20_000
+
+/**
+ * The same, where a broker has left a request without an answer since. The sender gives each further attempt 8 s more, up to
+ * 32 s, for the sake of slow links, and the metadata that it asks for next may meet a broker that hangs, too.
+ */
+const AFTER_SILENCE_MS = 45_000
+
+/** How far back from a partition's end an acknowledged batch is looked for whose offset was not told. */
+const LOOKED_BACK = 500
+
+/** Watches the sends of all processes: what was acknowledged is in Kafka, and acknowledgements come in their time. */
+export class SendAudit {
+  readonly #cluster: Cluster
+  readonly #pending = new Set<AuditedSend>()
+  /** Sends wait for nothing but their sender since then. */
+  wholeSinceMs = 0
+  isWhole = true
+  /** The longest that a send took while the cluster was whole. */
+  longestMs = 0
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster
+    cluster.onChange = () => this.#onChange()
+  }
+
+  begin(records: readonly OutgoingRecord[], isAlive: () => boolean): AuditedSend {
+    const send = new AuditedSend(this, this.#cluster, records, isAlive, () => this.#pending.delete(send))
+    this.#pending.add(send)
+    return send
+  }
+
+  /** Processes stand still until then, and so do their sends. */
+  excuseUntil(ms: number): void {
+    this.wholeSinceMs = Math.max(this.wholeSinceMs, ms)
+  }
+
+  /** Of sends that are still under way. */
+  check(): void {
+    for (const send of this.#pending) send.check()
+  }
+
+  #onChange(): void {
+    const { isWhole, nowMs } = this.#cluster
+    if (isWhole === this.isWhole) return
+    if (isWhole) this.wholeSinceMs = Math.max(this.wholeSinceMs, nowMs)
+    else this.check()
+    this.isWhole = isWhole
+  }
+}
+
+/** One send, until it resolves or rejects. */
+export class AuditedSend {
+  readonly #audit: SendAudit
+  readonly #cluster: Cluster
+  readonly #sinceMs: number
+  readonly #isAlive: () => boolean
+  readonly #onEnd: () => void
+  /** Partitions that the sender has not spoken of yet. */
+  readonly #open: Set<string>
+
+  constructor(
+    audit: SendAudit,
+    cluster: Cluster,
+    records: readonly OutgoingRecord[],
+    isAlive: () => boolean,
+    onEnd: () => void,
+  ) {
+    this.#audit = audit
+    this.#cluster = cluster
+    this.#sinceMs = cluster.nowMs
+    this.#isAlive = isAlive
+    this.#onEnd = onEnd
+    this.#open = new Set(records.map(({ topic, partition }) => `${topic}/${partition}`))
+  }
+
+  acknowledged({ topic, partition: index, offset }: BaseOffset, records: readonly OutgoingRecord[]): void {
+    this.#open.delete(`${topic}/${index}`)
+    const partition = this.#cluster.partition(topic, index)
+    const batch = partition === undefined ? undefined : find(partition, records, offset)
+    if (batch !== undefined) batch.isAcknowledged = true
+    else this.#complain(`K1: ${topic}/${index}: acknowledged at ${offset}, and it is not there`)
+  }
+
+  refused({ topic, partition }: PartitionRecords): void {
+    this.#open.delete(`${topic}/${partition}`)
+  }
+
+  resolved(): void {
+    for (const name of this.#open) this.#complain(`K1: ${name}: acknowledged without a word of it`)
+  }
+
+  end(): void {
+    this.check()
+    this.#onEnd()
+  }
+
+  check(): void {
+    const { wholeSinceMs, isWhole } = this.#audit
+    if (!isWhole || !this.#isAlive()) return
+    const { nowMs, silentAtMs } = this.#cluster
+    const tookMs = nowMs - Math.max(this.#sinceMs, wholeSinceMs)
+    this.#audit.longestMs = Math.max(this.#audit.longestMs, tookMs)
+    if (tookMs > (silentAtMs > this.#sinceMs ? AFTER_SILENCE_MS : ACKNOWLEDGED_WITHIN_MS))
+      this.#complain(
+        `K3: not acknowledged within ${(tookMs / 1000).toFixed(1)} s although every partition has a leader, at ${nowMs}`,
+      )
+  }
+
+  #complain(text: string): void {
+    this.#cluster.complaints.push(text)
+  }
+}
+
+function find(
+  partition: Partition,
+  sent: readonly OutgoingRecord[],
+  offset: number,
+): StoredBatch | undefined {
+  // An acknowledgement may come after its leader has gone; some replica has it then.
+  for (const log of partition.logs.values()) {
+    const at = offset < 0 ? Math.max(0, log.batches.length - LOOKED_BACK) : log.indexOf(offset)
+    const candidates = log.batches.slice(at, offset < 0 ? undefined : at + 1)
+    const found = candidates.find((batch) => batch.isCommitted && isOf(partition, batch, sent))
+    if (found !== undefined) return found
+  }
+  return [...partition.truncated].find((batch) => isOf(partition, batch, sent))
+}
+
+function isOf({ isCompacted }: Partition, batch: StoredBatch, sent: readonly OutgoingRecord[]): boolean {
+  if (batch.count !== sent.length) return false
+  const { messages } = batch.content
+  // Compaction may have taken some already.
+  if (isCompacted && messages.length < sent.length) return true
+  return messages.every((message, i) => {
+    const { value = null } = sent[i] ?? {}
+    return value === null ? message.value === null : message.value?.equals(value) === true
+  })
+}
