@@ -61,7 +61,7 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster day', 1],
 ]
 
-/** What is switched off, and what shows it. The first seeds that do are enough. */
+/** The defect, and the check that shows it. The first seeds that do are enough. */
 const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, RegExp]> = [
   ['the sender asks for leaders once', /^K3/],
   ['the sender waits without limit', /^K3/],

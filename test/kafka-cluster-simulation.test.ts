@@ -72,7 +72,7 @@ for (const [defect, expected] of [
   [undefined, true],
   ['the producer id is kept', false],
 ] as const) {
-  test(`${expected ? 'K2 goes on' : `finds a planted defect: ${defect}`}, after a partition has lost its tail`, async () => {
+  test(`${expected ? 'K2 continues' : `finds a planted defect: ${defect}`}, after a partition has lost its tail`, async () => {
     const it = new Process(defect)
     const producer = it.port.producer('test', 'none')
     for (const text of ['a', 'b', 'c'])
@@ -87,7 +87,7 @@ for (const [defect, expected] of [
   [undefined, true],
   ['a refused time is not renewed', false],
 ] as const) {
-  test(`${expected ? 'K4 goes on' : `finds a planted defect: ${defect}`}, once a clock that was ahead is right`, async () => {
+  test(`${expected ? 'K4 continues' : `finds a planted defect: ${defect}`}, once a clock that was ahead is right`, async () => {
     const it = new Process(defect)
     const producer = it.port.producer('test', 'none')
     it.wall.set(8 * 60 * MINUTE)
@@ -103,7 +103,7 @@ for (const [defect, expected] of [
   [undefined, true],
   ['the fetcher asks for leaders once', false],
 ] as const) {
-  test(`${expected ? 'A reader goes on' : `finds a planted defect: ${defect}`}, after its partition has moved to another broker`, async () => {
+  test(`${expected ? 'A reader continues' : `finds a planted defect: ${defect}`}, after its partition has moved to another broker`, async () => {
     const it = new Process(defect)
     const fetcher = it.port.fetcher('test', [TOPIC])
     await Promise.all([fetcher.connect(), it.clock.advance(1000)])

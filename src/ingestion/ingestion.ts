@@ -143,7 +143,7 @@ export class Ingestion {
         acknowledged: this.#producer.batches.acknowledged,
         discarded: this.#producer.batches.discarded,
         queued: this.#producer.queued,
-        inFlight: this.#producer.batches.inFlight,
+        inFlight: this.#producer.inFlight,
       },
       openGaps: (pipeline?.ledger.openGaps ?? []).map(openGapStatus),
       ignoredByReason: handler?.reasons('ignored') ?? {},

@@ -28,6 +28,8 @@ export class KafkaProducer {
   #running: Promise<void> | null = null
   #stopping = false
   #passedMessages = 0
+  /** Events that were not acknowledged when it was stopped. */
+  #left: { readonly queued: number; readonly inFlight: number } | null = null
 
   constructor(
     options: KafkaProducerOptions,
@@ -47,7 +49,12 @@ export class KafkaProducer {
 
   /** Events that wait to be sent. */
   get queued(): number {
-    return this.#queue.events + this.batches.heldEvents
+    return this.#left?.queued ?? this.#queue.events + this.batches.heldEvents
+  }
+
+  /** Events sent and not acknowledged yet. */
+  get inFlight(): number {
+    return this.#left?.inFlight ?? this.batches.inFlight
   }
 
   /** How long the oldest message has waited for its acknowledgement; 0 when none waits. */
@@ -112,6 +119,7 @@ export class KafkaProducer {
     await this.batches.drained()
     signal.removeEventListener('abort', giveUp)
     await this.batches.close()
+    this.#left = { queued: this.queued, inFlight: this.inFlight }
     const queued = this.#queue.take(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
     return [...this.batches.takeUnacknowledged(), ...queued]
   }

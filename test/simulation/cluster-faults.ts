@@ -44,7 +44,7 @@ export const CLUSTER_FAULTS: readonly FaultKind[] = [
     const error = random.pick([ERROR.TOPIC_AUTHORIZATION_FAILED, ERROR.KAFKA_STORAGE_ERROR])
     world.kafka.cluster.refuse([anyPartition(world, random).name], error, random.between(1, 60) * SECOND)
   }),
-  fault('clock of a broker behind', 2, (world, random) =>
+  fault('clock of a broker late', 2, (world, random) =>
     world.kafka.cluster.setClock(anyNode(world, random), BEHIND_MS, random.between(1, 30) * SECOND),
   ),
   fault('broker forgets producers', 2, (world, random) => anyPartition(world, random).forgetProducers()),

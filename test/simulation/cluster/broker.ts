@@ -3,7 +3,7 @@ import type { Leadership } from './partition.ts'
 /**
  * - `up`: as it should be.
  * - `down`: connections are refused.
- * - `hung`: takes requests and does not answer (SIGSTOP); works them off when it goes on.
+ * - `hung`: takes requests and does not answer (SIGSTOP); works them off when it continues.
  * - `cut off`: answers clients; no other broker hears of it, nor it of them.
  */
 export type BrokerState = 'up' | 'down' | 'hung' | 'cut off'
@@ -33,7 +33,7 @@ export class Broker {
     this.host = `broker-${node}`
   }
 
-  /** Of other brokers, and the controller. */
+  /** The other brokers, and the controller. */
   get isReachable(): boolean {
     return this.state === 'up'
   }
@@ -48,7 +48,7 @@ export class Broker {
     if (state === 'up') for (const work of this.#inbox.splice(0)) work()
   }
 
-  /** Now, or when it goes on. */
+  /** Now, or when it continues. */
   take(work: () => void): void {
     if (this.state === 'hung') this.#inbox.push(work)
     else work()

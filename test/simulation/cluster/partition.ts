@@ -77,7 +77,7 @@ export class Partition {
     return `${this.topic}/${this.index}`
   }
 
-  /** Of the leader that the controller names. */
+  /** The leader that the controller names. */
   get leaderLog(): ReplicaLog | undefined {
     return this.logs.get(this.leadership.leader)
   }

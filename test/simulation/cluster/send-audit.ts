@@ -45,7 +45,7 @@ export class SendAudit {
     this.wholeSinceMs = Math.max(this.wholeSinceMs, ms)
   }
 
-  /** Of sends that are still under way. */
+  /** Sends that are still under way. */
   check(): void {
     for (const send of this.#pending) send.check()
   }
