@@ -153,7 +153,10 @@ test('P7 names what a symbol has lost by retention when it trades again, hours l
   await deleteRecords(topic, 2, 220)
   await store(parts, parts.env, 120)
   await produce(topic, 'ETHUSDT', trades(20, 30, 'ETHUSDT'))
-  await store(parts, parts.env, 130)
+  await using consumer = await startConsumerProcess(parts.env)
+  await parts.untilTrades(130)
+  await parts.untilRows("SELECT count(*) FROM gaps WHERE status = 'open'", 2)
+  await consumer.stop()
   const { rows } = await parts.database.query(
     'SELECT symbol, from_id::int, to_id::int, cause FROM gaps ORDER BY symbol',
   )

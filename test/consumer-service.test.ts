@@ -232,6 +232,10 @@ test('enters into the ledger what retention took before it was stored, and goes 
   await deleteRecords(topic, 2, 150)
   await using consumer = await startConsumerProcess(settings)
   await untilTrades(160)
+  await waitFor(async () => (await database.query('SELECT FROM gaps')).rowCount === 1, {
+    timeoutMs: 60_000,
+    what: 'a row of the ledger',
+  })
   await consumer.stop()
   const { rows } = await database.query(
     'SELECT symbol, event_type, from_id::int, to_id::int, cause, status FROM gaps',
@@ -243,7 +247,7 @@ test('enters into the ledger what retention took before it was stored, and goes 
       from_id: 100,
       to_id: 149,
       cause: 'retention',
-      status: 'unrecoverable',
+      status: 'open',
     },
   ])
   await startTapeline(['verify'], { env: { DATABASE_URL: server.url } }).assertExit(0)
