@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { ClockStep } from '../src/ingestion/continuity/clock-window.ts'
-import { CLOCK_LIMITS, ReceiptClock } from '../src/ingestion/messages/receipt-clock.ts'
+import { CLOCK_LIMITS, type ClockStep, ReceiptClock } from '../src/ingestion/messages/receipt-clock.ts'
 
 const START_MS = Date.UTC(2026, 0, 1)
 const MINUTE_MS = 60_000

@@ -1,7 +1,7 @@
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
-import type { ClockStep } from '../continuity/clock-window.ts'
+import type { ClockStep } from '../messages/receipt-clock.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 
 /**

@@ -1,10 +1,4 @@
-/** What the wall clock would have shown at one moment, and what it did show. Milliseconds since the Unix epoch. */
-export interface ClockStep {
-  readonly fromMs: number
-  readonly toMs: number
-  /** How far it went back in all, where this stands for several steps; a suspend between them looks like one ahead. */
-  readonly backMs?: number
-}
+import type { ClockStep } from '../messages/receipt-clock.ts'
 
 /** Receipt times that no one clock covers: a window with the cause `clock`. Whole milliseconds. */
 export interface ClockWindow {

@@ -1,6 +1,7 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
-import { addSteps, type ClockStep, windowOfStep } from './clock-window.ts'
+import type { ClockStep } from '../messages/receipt-clock.ts'
+import { addSteps, windowOfStep } from './clock-window.ts'
 import { type GapLedger, type IdGap, REASON_RESET } from './gap-ledger.ts'
 import { QuoteSequence } from './quote-sequence.ts'
 import { type Observed, Sequence } from './sequence.ts'

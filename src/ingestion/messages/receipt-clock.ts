@@ -1,5 +1,4 @@
 import type { Clock } from '../../foundation/runtime/clock.ts'
-import type { ClockStep } from '../continuity/clock-window.ts'
 
 /** When a frame was received: taken right after it was parsed, before any queue. */
 export interface ReceiptStamp {
@@ -7,6 +6,14 @@ export interface ReceiptStamp {
   readonly ms: number
   /** Integer microseconds; strictly increasing over all streams of a process until its clock is set. */
   readonly us: number
+}
+
+/** What the wall clock would have shown at one moment, and what it did show. Milliseconds since the Unix epoch. */
+export interface ClockStep {
+  readonly fromMs: number
+  readonly toMs: number
+  /** How far it went back in all, where this stands for several steps; a suspend between them looks like one ahead. */
+  readonly backMs?: number
 }
 
 /** Short, because a frame is stamped up to so much later than it came when the process stands still after a tick. */
