@@ -75,6 +75,7 @@ export class World {
   readonly #digest = createHash('sha256')
   #lives: Life[] = []
   #incarnation = 0
+  #asleepUntilMs = 0
   #quiet = false
   rollovers = 0
   backfilled = 0
@@ -120,8 +121,14 @@ export class World {
     return this.#digest.copy().digest('hex')
   }
 
+  /** Nothing is started or ended on a machine that sleeps. */
+  get #isAsleep(): boolean {
+    return this.clock.monotonicMs() < this.#asleepUntilMs
+  }
+
   /** SIGKILL, and a start a while later. */
   kill(afterMs: number): void {
+    if (this.#isAsleep) return
     for (const life of [...this.#lives]) this.#bury(life)
     this.#liveAfter(afterMs)
   }
@@ -129,7 +136,7 @@ export class World {
   /** SIGTERM, and a start a while after the end. */
   restart(afterMs: number): void {
     const life = this.#lives.at(-1)
-    if (life === undefined || life.stopping) return
+    if (this.#isAsleep || life === undefined || life.stopping) return
     this.#stop(life).then(() => this.#liveAfter(afterMs), this.#onDefect)
   }
 
@@ -141,6 +148,8 @@ export class World {
 
   /** The machine sleeps: the process is stopped, and monotonic time stands still. */
   suspend(forMs: number): void {
+    if (this.#isAsleep) return
+    this.#asleepUntilMs = this.clock.monotonicMs() + forMs
     for (const { clock } of this.#lives) clock.suspendFor(forMs)
     this.kafka.audit.excuseUntil(this.clock.monotonicMs() + forMs)
   }
@@ -163,7 +172,7 @@ export class World {
   /** Another process starts over the same symbols: the older must notice, and stop. */
   takeOver(): void {
     const older = this.#lives.at(-1)
-    if (older === undefined || older.stopping) return
+    if (this.#isAsleep || older === undefined || older.stopping) return
     const newer = this.#live()
     const check = () => {
       const both = [older, newer]
@@ -196,7 +205,8 @@ export class World {
 
   #liveAfter(ms: number): void {
     this.clock.schedule(ms, () => {
-      if (this.#lives.length === 0) this.#live()
+      if (this.#isAsleep) this.#liveAfter(this.#asleepUntilMs - this.clock.monotonicMs())
+      else if (this.#lives.length === 0) this.#live()
     })
   }
 
