@@ -11,6 +11,7 @@ const at = (partition: number, nextOffset: number) => ({
   topicId: TOPIC_ID,
   partition,
   nextOffset,
+  leaderEpoch: -1,
 })
 
 function batchBuilder(options: { batchSize?: number; maxSealed?: number; maxBytes?: number } = {}) {
@@ -109,8 +110,8 @@ test('goes on in kept partitions after a rebalance, starts new ones at their sto
   core.accept(trades(1, 0, 10), 0, 0)
   core.assign([at(0, 3), at(2, 70)])
   assert.deepEqual(core.positions(), [
-    { topic: 't', partition: 0, offset: 10 },
-    { topic: 't', partition: 2, offset: 70 },
+    { topic: 't', partition: 0, offset: 10, leaderEpoch: -1 },
+    { topic: 't', partition: 2, offset: 70, leaderEpoch: -1 },
   ])
   core.accept(trades(1, 10, 20), 0, 0)
   assert.equal(core.counters.consumed, 20)
@@ -184,7 +185,7 @@ test('gives up on a message alone, with its bytes, reason and origin', () => {
 
 test('mirrors the frames that ingestion rejected, and not its own dead letters', () => {
   const core = batchBuilder()
-  core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0 }])
+  core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0, leaderEpoch: -1 }])
   const letter = (origin: string) =>
     record(Buffer.from('frame'), null, { origin, reason: 'not JSON', time: '1723161256000' })
   core.accept(fetched('d', 0, 0, [letter('ingestion'), letter('consumer')]), 0, 0)
@@ -210,7 +211,7 @@ test('D7 takes the row of its own dead letter from the copy in the topic, and of
     ['', '-1!', "x'y", '9'.repeat(300)].map((value) => copy({ [name]: value })),
   )
   const core = batchBuilder({ batchSize: 100 })
-  core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0 }])
+  core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0, leaderEpoch: -1 }])
   core.accept(fetched('d', 0, 0, [copy({}), ...foreign, copy({ origin_headers: '{' })]), 0, 0)
   core.flush()
   const batch = core.take()

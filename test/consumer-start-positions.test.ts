@@ -22,6 +22,7 @@ const row = (topic: string, topicId: string, partition: number, nextOffset: numb
   topicId,
   partition,
   nextOffset,
+  leaderEpoch: -1,
 })
 const offsets = (result: ReturnType<typeof startPositions>) =>
   result.positions.map(({ nextOffset }) => nextOffset)

@@ -150,6 +150,7 @@ test('C2 a start knows the same as the instance that ended, wherever its checkpo
           instance: 'i',
           counter: 1,
           written_at: NOW_MS,
+          leader_epochs: {},
           offsets: {},
           ...before.snapshot(SYMBOL),
         }),

@@ -147,26 +147,47 @@ const FETCHES = [fetchV13, fetchV14, fetchV15, fetchV16, fetchV17] as const
 const isOurs = (batch: RecordsBatch): batch is MessageBatch => 'messages' in batch
 
 /** An answer to Fetch of one topic, its partitions with these bytes. */
-function answer(partitions: ReadonlyArray<{ errorCode?: number; bytes: Buffer | null }>): Buffer {
+function answer(
+  partitions: ReadonlyArray<{ errorCode?: number; bytes: Buffer | null; diverging?: bigint }>,
+): Buffer {
   const writer = Writer.create()
     .appendInt32(0)
     .appendInt16(0)
     .appendInt32(4711)
     .appendArray([TOPIC_ID], (topic, id) => {
-      topic.appendUUID(id).appendArray([...partitions.entries()], (part, [index, { errorCode, bytes }]) => {
+      const appendPartition = (
+        part: Writer,
+        [index, { errorCode, bytes, diverging }]: [number, (typeof partitions)[number]],
+      ) => {
         part.appendInt32(index).appendInt16(errorCode ?? 0)
         part.appendInt64(100n).appendInt64(100n).appendInt64(5n)
         part.appendArray([9n], (aborted, id) => aborted.appendInt64(id).appendInt64(8n))
         part.appendInt32(-1).appendUnsignedVarInt(bytes === null ? 0 : bytes.length + 1)
         if (bytes !== null && bytes.length > 0) part.append(bytes)
-      })
+        // Tag 0 is the diverging epoch, tag 1 the current leader.
+        part.appendUnsignedVarInt(diverging === undefined ? 1 : 2)
+        if (diverging !== undefined)
+          part
+            .appendUnsignedVarInt(0)
+            .appendUnsignedVarInt(13)
+            .appendInt32(3)
+            .appendInt64(diverging)
+            .appendTaggedFields()
+        part
+          .appendUnsignedVarInt(1)
+          .appendUnsignedVarInt(9)
+          .appendInt32(2)
+          .appendInt32(4)
+          .appendTaggedFields()
+      }
+      topic.appendUUID(id).appendArray([...partitions.entries()], appendPartition, true, false)
     })
     .appendTaggedFields()
   return Buffer.from(writer.buffer)
 }
 
 test('reads an answer as the client does, in every version that it takes over', () => {
-  const bytes = answer([{ bytes: ofOne(3) }, { bytes: Buffer.alloc(0) }, { bytes: null }])
+  const bytes = answer([{ bytes: ofOne(3) }, { bytes: Buffer.alloc(0), diverging: 77n }, { bytes: null }])
   for (const { api, parseResponse: clients } of FETCHES) {
     const own = parseResponse(1, api.key, api.version, Reader.from(bytes))
     const theirs = { ...clients(1, api.key, api.version, Reader.from(bytes)), nodeEndpoints: [] }
@@ -175,7 +196,6 @@ test('reads an answer as the client does, in every version that it takes over', 
         if (partition.records != null) partition.records = ourMessages(partition.records.filter(isOurs))
     for (const topic of theirs.responses) {
       for (const partition of topic.partitions) {
-        delete partition.divergingEpoch
         delete partition.currentLeader
         delete partition.snapshotId
         if (partition.records != null) partition.records = clientsMessages(partition.records)

@@ -12,7 +12,7 @@ import { createTestDatabase, databaseKinds, type TestDatabase } from './support/
 import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
 
 const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
-const START = { topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset: 0 }
+const START = { topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset: 0, leaderEpoch: -1 }
 /** So many that each whole part meets each fraction. */
 const ROWS = 360
 
@@ -55,7 +55,7 @@ function addMessages(batch: Batch): void {
 function batch(): Batch {
   const made = new Batch(0)
   addMessages(made)
-  made.advance(START, 0, 2 * ROWS)
+  made.advance(START, 0, { offset: 2 * ROWS, leaderEpoch: 0 })
   return made
 }
 

@@ -3,7 +3,12 @@ import { after, before, describe, test } from 'node:test'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { emptyBookTickerColumns, insertBookTickers } from '../src/foundation/store/book-ticker.ts'
-import { advanceOffsets, readOffsets, writeStartOffsets } from '../src/foundation/store/consumer-offsets.ts'
+import {
+  advanceOffsets,
+  readOffsets,
+  takeBackOffset,
+  writeStartOffsets,
+} from '../src/foundation/store/consumer-offsets.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { insertDeadLetters } from '../src/foundation/store/dead-letters.ts'
 import { upsertGaps } from '../src/foundation/store/gaps.ts'
@@ -186,21 +191,31 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test('moves an offset only over what is stored, and never back', async () => {
-      const at = (nextOffset: number) => ({ topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset })
+      const at = (nextOffset: number, leaderEpoch = nextOffset / 100) => ({
+        topic: 't',
+        topicId: TOPIC_ID,
+        partition: 0,
+        nextOffset,
+        leaderEpoch,
+      })
       const advance = (firstOffset: number, nextOffset: number) =>
-        advanceOffsets(database, [{ ...at(nextOffset), firstOffset }])
+        advanceOffsets(database, [{ ...at(nextOffset, Math.ceil(nextOffset / 100)), firstOffset }])
       await writeStartOffsets(database, [at(100)])
-      assert.equal(await advance(100, 200), true)
-      assert.equal(await advance(201, 300), false, 'a batch above the stored offset would leave a hole')
-      assert.equal(await advance(150, 180), true, 'a redelivered batch is taken')
+      assert.equal(await advance(100, 200), 'advanced')
+      assert.equal(await advance(201, 300), 'moved', 'a batch above the stored offset would leave a hole')
+      assert.equal(await advance(150, 180), 'advanced', 'a redelivered batch is taken')
       assert.deepEqual(await readOffsets(database), [at(200)], 'and moves nothing back')
       assert.equal(
         await advanceOffsets(database, [
           { ...at(300), topicId: 'ffffffff-0b0a-0908-0706-050403020100', firstOffset: 200 },
         ]),
-        false,
+        'recreated',
         'a recreated topic is another topic',
       )
+      await takeBackOffset(database, at(300))
+      assert.deepEqual(await readOffsets(database), [at(200)], 'what was read and not stored is not skipped')
+      await takeBackOffset(database, at(150, 1))
+      assert.deepEqual(await readOffsets(database), [at(150, 1)], 'a log that lost its tail is read again')
     })
 
     test('undoes a whole batch when a part of it fails, and gives the connection back clean', async () => {

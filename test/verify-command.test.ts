@@ -6,7 +6,7 @@ import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { REPORT } from '../src/tools/verify/report-types.ts'
 import { parseUtc } from '../src/tools/verify/scope.ts'
-import { watermarkOf } from '../src/tools/verify/watermark.ts'
+import { lostTails, watermarkOf } from '../src/tools/verify/watermark.ts'
 import { createAuditedMarket } from './support/audited-market.ts'
 import { createTestDatabase, databaseKinds } from './support/database.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
@@ -15,7 +15,7 @@ import { startTapeline } from './support/processes.ts'
 
 test('counts what Kafka holds beyond the snapshot, and takes a topic that was made again for unread', () => {
   const end = { topic: 'trades', topicId: 'a', start: 10, end: 100 }
-  const stored = { topic: 'trades', topicId: 'a', nextOffset: 90 }
+  const stored = { topic: 'trades', topicId: 'a', nextOffset: 90, leaderEpoch: -1 }
   const { partitions, pending } = watermarkOf(
     [
       { ...stored, partition: 0 },
@@ -34,6 +34,17 @@ test('counts what Kafka holds beyond the snapshot, and takes a topic that was ma
     ],
   )
   assert.equal(pending, 280)
+  const [finding, ...others] = lostTails(
+    watermarkOf(
+      [
+        { ...stored, partition: 0 },
+        { ...stored, partition: 1, nextOffset: 101 },
+      ],
+      [0, 1].map((partition) => ({ ...end, partition })),
+    ),
+  )
+  assert.deepEqual([finding?.severity, finding?.count, others], ['failure', 1, []])
+  assert.match(finding?.examples[0]?.detail ?? '', /trades\/1 .* 101 .* 100/)
   assert.equal(watermarkOf([{ ...stored, partition: 0 }], { notReached: 'away' }).pending, null)
 })
 
@@ -71,7 +82,7 @@ for (const { name, ...options } of databaseKinds()) {
       try {
         const topicId = (await fetcher.connect()).get(topics.env.KAFKA_TRADES_TOPIC)?.id ?? ''
         await writeStartOffsets(market.database, [
-          { topic: topics.env.KAFKA_TRADES_TOPIC, topicId, partition: 2, nextOffset: 2 },
+          { topic: topics.env.KAFKA_TRADES_TOPIC, topicId, partition: 2, nextOffset: 2, leaderEpoch: -1 },
         ])
         const values = Array.from({ length: 7 }, (_, id) => Buffer.from(String(id)))
         await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', values)

@@ -82,6 +82,8 @@ export function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
           endOffset: nextOffset,
           startOffset: 0,
           nextOffset,
+          nextLeaderEpoch: 0,
+          diverging: null,
           messages,
         })
     }
@@ -96,6 +98,7 @@ function starts(fetched: readonly FetchedPartition[]) {
     topicId: TOPIC_IDS[topic] ?? '',
     partition,
     nextOffset: 0,
+    leaderEpoch: -1,
   }))
 }
 

@@ -41,6 +41,8 @@ interface Assigned extends PartitionOrigin {
   readonly kind: TopicKind
   /** The offset expected next from a fetch. */
   next: number
+  /** The leader epoch of the message before; −1 when it is not known. */
+  leaderEpoch: number
   /** Everything below is in the database. */
   stored: number
   /** The end of the partition at the last fetch. */
@@ -78,7 +80,7 @@ export class BatchBuilder {
     const known = new Map(losses.map((loss) => [lossKey(loss), loss]))
     const keys = new Set(partitions.map(keyOf))
     for (const key of [...this.#assigned.keys()]) if (!keys.has(key)) this.#assigned.delete(key)
-    for (const { topic, topicId, partition, nextOffset } of partitions) {
+    for (const { topic, topicId, partition, nextOffset, leaderEpoch } of partitions) {
       const kind = this.#options.kindOf.get(topic)
       if (kind === undefined || this.#assigned.has(keyOf({ topic, partition }))) continue
       const loss = known.get(lossKey({ topicId, partition }))
@@ -88,6 +90,7 @@ export class BatchBuilder {
         partition,
         kind,
         next: nextOffset,
+        leaderEpoch,
         stored: nextOffset,
         end: nextOffset,
         takenUs: null,
@@ -109,10 +112,11 @@ export class BatchBuilder {
 
   /** Where to fetch from next. */
   positions(): Position[] {
-    return [...this.#assigned.values()].map(({ topic, partition, next }) => ({
+    return [...this.#assigned.values()].map(({ topic, partition, next, leaderEpoch }) => ({
       topic,
       partition,
       offset: next,
+      leaderEpoch,
     }))
   }
 
@@ -174,6 +178,7 @@ export class BatchBuilder {
         batch.bytes += MESSAGE_OVERHEAD_BYTES + message.end - message.start + (message.key?.length ?? 0)
         this.counters.consumed++
         state.next = offset + 1
+        state.leaderEpoch = message.leaderEpoch
         if (batch.messages < this.#sealAt) continue
         advance(batch, state, from)
         this.#seal()
@@ -196,12 +201,13 @@ export class BatchBuilder {
     if (offset > state.next) {
       // Rows from before are stored first: what is stored last is asked for before the rows of a batch are there.
       this.#seal()
-      this.#openFor(state, nowMs).advance(state, state.next, offset)
+      this.#openFor(state, nowMs).advance(state, state.next, { offset, leaderEpoch: -1 })
       this.counters.skipped += offset - state.next
       state.loss = { to: offset, cause: 'retention', seen: new Set() }
       if (this.#open !== null) noteLoss(this.#open, state)
     }
     state.next = offset
+    state.leaderEpoch = -1
   }
 
   /** Milliseconds until the gathered batch is due, 0 when it is; null when nothing is gathered. */
@@ -309,7 +315,7 @@ export class BatchBuilder {
 
 /** Records how far the partition has got in this batch, from `from` on. */
 function advance(batch: Batch, state: Assigned, from: number): void {
-  batch.advance(state, from, state.next)
+  batch.advance(state, from, { offset: state.next, leaderEpoch: state.leaderEpoch })
   if (state.takenUs !== null) batch.lastReceivedUs.set(keyOf(state), state.takenUs)
 }
 

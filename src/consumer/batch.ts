@@ -111,11 +111,15 @@ export class Batch {
     return step === undefined || (step.nextOffset === offset && step.topicId === partition.topicId)
   }
 
-  /** Records that a partition has got from `from` to `to` in this batch. */
-  advance({ topic, topicId, partition }: PartitionOrigin, from: number, to: number): void {
+  /** Records that a partition has got from `from` to `offset` in this batch. */
+  advance(
+    { topic, topicId, partition }: PartitionOrigin,
+    from: number,
+    { offset, leaderEpoch }: { readonly offset: number; readonly leaderEpoch: number },
+  ): void {
     const key = keyOf({ topic, partition })
     const firstOffset = this.steps.get(key)?.firstOffset ?? from
-    this.steps.set(key, { topic, topicId, partition, firstOffset, nextOffset: to })
+    this.steps.set(key, { topic, topicId, partition, firstOffset, nextOffset: offset, leaderEpoch })
   }
 
   /** Adds what the decoder has read of a message. */

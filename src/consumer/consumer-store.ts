@@ -49,6 +49,6 @@ export interface ConsumerStore {
   readLosses(): Promise<readonly Loss[]>
   /** Decides on what is stored, and writes what is to be written, one consumer at a time. */
   establish(decide: (stored: readonly StoredOffset[]) => StartPositions): Promise<StartPositions>
-  /** Takes a stored offset back. */
+  /** Takes a stored offset back, unless it is lower than that. */
   takeBack(offset: StoredOffset): Promise<void>
 }

@@ -3,6 +3,7 @@ import {
   advanceOffsets,
   lockOffsets,
   readOffsets,
+  takeBackOffset,
   writeStartOffsets,
 } from '../foundation/store/consumer-offsets.ts'
 import type { Connection, Database, Queryable } from '../foundation/store/database.ts'
@@ -63,7 +64,7 @@ export function databaseStore(database: Database): ConsumerStore {
     takeBack: (offset) =>
       database.transaction(async (connection) => {
         await lockOffsets(connection)
-        await writeStartOffsets(connection, [offset])
+        await takeBackOffset(connection, offset)
       }),
   }
 }

@@ -12,6 +12,7 @@ const CAUSES: ReadonlySet<string> = new Set([
   'clock',
   'retention',
   'recreated',
+  'truncation',
 ])
 
 /** What the database and the topics say of themselves. Every consumer of a database shows the same. */

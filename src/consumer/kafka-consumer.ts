@@ -29,7 +29,7 @@ export interface KafkaConsumerOptions {
 export interface KafkaConsumerEvents {
   /** The brokers answered; ids and counts of the topics as they are now. */
   onConnected(topics: ReadonlyMap<string, TopicMetadata>): void
-  /** A partition ends before our position: it has lost its tail. Positions are to be read anew, from `position` there. */
+  /** A partition has lost messages that were read. Positions are to be read again, this one not above `position`. */
   onTruncated(position: Position): Promise<void>
   /** Something was taken in. */
   onAccepted(): void
@@ -247,21 +247,22 @@ export class KafkaConsumer {
     const fetched = await fetcher.fetch(node, positions, limits)
     if (this.#stopping.signal.aborted) return
     // What moves a position waits for the broker; what has come does not wait for that.
-    for (const one of fetched) if (one.error === null) this.#accept(one, positions)
+    for (const one of fetched) if (one.error === null && one.diverging === null) this.#accept(one, positions)
     this.#events.onAccepted()
     for (const one of fetched) {
-      if (one.error === 'OFFSET_OUT_OF_RANGE') await this.#tryToGoToOldest(fetcher, one)
+      if (one.error === 'OFFSET_OUT_OF_RANGE') await this.#orLater(one, () => this.#goToOldest(fetcher, one))
       else if (one.error !== null) this.#cannotRead(one, one.error)
+      else if (one.diverging !== null) await this.#orLater(one, () => this.#goBack(one, positions))
     }
     this.#events.onAccepted()
   }
 
-  async #tryToGoToOldest(fetcher: RecordFetcher, one: FetchedPartition): Promise<void> {
+  async #orLater(one: FetchedPartition, move: () => Promise<void>): Promise<void> {
     try {
-      await this.#goToOldest(fetcher, one)
+      await move()
     } catch (error) {
       if (isFatal(error)) throw error
-      this.#cannotRead(one, `its offsets are not known: ${describeKafkaError(error)}`)
+      this.#cannotRead(one, `its position cannot be moved: ${describeKafkaError(error)}`)
     }
   }
 
@@ -282,28 +283,61 @@ export class KafkaConsumer {
     this.#batchBuilder.skipTo(hole.topic, hole.partition, hole.to, this.#nowMs)
   }
 
-  async #goToOldest(fetcher: RecordFetcher, { topic, partition }: FetchedPartition): Promise<void> {
-    const expected = this.#batchBuilder
-      .positions()
-      .find((one) => one.topic === topic && one.partition === partition)
+  /** The log has others in place of messages that were read: it lost its tail, and may have grown beyond our position since. */
+  async #goBack(one: FetchedPartition, positions: readonly Position[]): Promise<void> {
+    const { topic, partition, diverging, endOffset } = one
+    const expected = this.#positionOf(one)
+    const isSame = ({ offset, leaderEpoch }: Position) =>
+      offset === expected?.offset && leaderEpoch === expected.leaderEpoch
+    // An answer to a position that has moved meanwhile.
+    if (diverging === null || expected === undefined) return
+    if (!positions.some((asked) => asked.topic === topic && asked.partition === partition && isSame(asked)))
+      return
+    const { leaderEpoch } = diverging
+    await this.#truncated(one, expected, Math.min(expected.offset, diverging.offset), leaderEpoch, endOffset)
+  }
+
+  async #goToOldest(fetcher: RecordFetcher, one: FetchedPartition): Promise<void> {
+    const { topic, partition } = one
+    const expected = this.#positionOf(one)
     const range = (await fetcher.offsetRanges([topic])).find(
-      (one) => one.topic === topic && one.partition === partition,
+      (other) => other.topic === topic && other.partition === partition,
     )
     if (expected === undefined || range === undefined || this.#stopping.signal.aborted) return
-    if (expected.offset >= range.start && expected.offset <= range.end) return
-    if (expected.offset > range.end) {
-      this.#ports.log.error(
-        { topic, partition, expected: expected.offset, end: range.end },
-        'A partition ends before what was read of it: it has lost its tail. Reading it again from its oldest message',
-      )
-      await this.#events.onTruncated({ topic, partition, offset: range.start })
+    const { offset, leaderEpoch = -1 } = expected
+    // With an epoch a leader answers so within its log only when it knows no epoch as high: that log is another.
+    if (offset > range.end || (offset >= range.start && leaderEpoch >= 0)) {
+      await this.#truncated(one, expected, range.start, -1, range.end)
+      return
+    }
+    if (offset >= range.start) {
+      this.#cannotRead(one, 'OFFSET_OUT_OF_RANGE')
       return
     }
     this.#ports.log.error(
-      { topic, partition, from: expected.offset, to: range.start },
+      { topic, partition, from: offset, to: range.start },
       'The next offset has left the topic: retention is shorter than the outage was. Going on at the oldest message',
     )
     this.#batchBuilder.skipTo(topic, partition, range.start, this.#nowMs)
+  }
+
+  async #truncated(
+    { topic, partition }: TopicPartition,
+    { offset: position }: Position,
+    offset: number,
+    leaderEpoch: number,
+    end: number,
+  ): Promise<void> {
+    this.#ports.log.error(
+      { topic, partition, position, end, offset },
+      `Partition ${partition} of ${topic} lost messages that were read: the position was ${position}, the log was the same ` +
+        `up to ${offset} and ends at ${end}. Reading it again from ${offset}`,
+    )
+    await this.#events.onTruncated({ topic, partition, offset, leaderEpoch })
+  }
+
+  #positionOf({ topic, partition }: TopicPartition): Position | undefined {
+    return this.#batchBuilder.positions().find((one) => one.topic === topic && one.partition === partition)
   }
 }
 

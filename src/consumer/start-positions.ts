@@ -62,7 +62,10 @@ export function startPositions(
       if (row !== undefined || recreated.has(topic))
         losses.push({ topicId, partition, to: start, cause: 'recreated', seen: [] })
       const latest = firstStart && reset === 'latest' && !fromEarliest
-      return { position: { topic, topicId, partition, nextOffset: latest ? end : start }, isNew: true }
+      return {
+        position: { topic, topicId, partition, nextOffset: latest ? end : start, leaderEpoch: -1 },
+        isNew: true,
+      }
     }),
   )
   return {

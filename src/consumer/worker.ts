@@ -248,10 +248,10 @@ export class Worker {
     this.#positionsWanted.ring()
   }
 
-  async #onTruncated({ topic, partition, offset }: Position): Promise<void> {
+  async #onTruncated({ topic, partition, offset, leaderEpoch = -1 }: Position): Promise<void> {
     const topicId = this.#topics?.get(topic)?.id
     if (topicId === undefined || this.#stopping.signal.aborted) return
-    await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset })
+    await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset, leaderEpoch })
     this.#forgetPositions('A partition has lost its tail')
   }
 

@@ -17,8 +17,9 @@ import { KafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './messages/message-queue.ts'
 import { type IngestionMetricValues, ingestionMetricValues, openGapStatus } from './metric-values.ts'
-import { Pipeline } from './pipeline.ts'
-import type { PipelineContext } from './pipeline-context.ts'
+import { openPipeline } from './open-pipeline.ts'
+import type { Pipeline } from './pipeline.ts'
+import type { PipelineContext, RecoveredFields } from './pipeline-context.ts'
 import type { Ports } from './ports.ts'
 import { whyNotReady } from './readiness.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
@@ -99,7 +100,7 @@ export class Ingestion {
     if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
     await Promise.all(this.#slots.map((slot) => slot.stop()))
     await this.#pipeline?.stop()
-    if (this.#pipeline !== null) await this.#writeLastCheckpoints(this.#pipeline, signal)
+    if (this.#pipeline !== null) await this.#pipeline.writeLastCheckpoints(signal)
     const unsent = await this.#producer.stop(signal)
     // The next start makes up for a checkpoint that is missing, by the messages after the one before.
     const left = unsent.filter(({ topic }) => topic !== this.#config.topics.checkpoints).length
@@ -190,7 +191,7 @@ export class Ingestion {
     this.#source = source
     this.#waitingFor = 'what the topics hold is being read'
     const pipeline = await this.#patiently('Kafka', () =>
-      Pipeline.open(this.#config, this.#pipelineContext(topics, symbols), signal),
+      openPipeline(this.#config, this.#pipelineContext(topics, symbols), signal),
     )
     this.#pipeline = pipeline
     this.#producer.start()
@@ -267,7 +268,7 @@ export class Ingestion {
   #pipelineContext(
     topics: ReadonlyMap<string, TopicMetadata>,
     symbols: readonly string[],
-  ): Omit<PipelineContext, 'instance' | 'watch' | 'counters'> {
+  ): Omit<PipelineContext, RecoveredFields> {
     return {
       ports: this.#ports,
       topics,
@@ -323,15 +324,5 @@ export class Ingestion {
 
   async #whenRoom(signal: AbortSignal): Promise<void> {
     while (this.#queue.isFull) await sleepOn(this.#ports.clock, ROOM_CHECK_MS, signal)
-  }
-
-  async #writeLastCheckpoints(pipeline: Pipeline, signal: AbortSignal): Promise<void> {
-    try {
-      await this.#producer.settled(signal)
-      pipeline.writeCheckpoints(true)
-    } catch (error) {
-      // Given up: the checkpoints of before stand, and what is behind them is replayed.
-      if (!signal.aborted) throw error
-    }
   }
 }

@@ -1,6 +1,8 @@
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { InstanceWatch } from './checkpoint/instance-watch.ts'
+import type { Recovered } from './checkpoint/recovery.ts'
+import type { TailEpochs } from './checkpoint/tail-epochs.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { Ports } from './ports.ts'
 
@@ -11,7 +13,10 @@ export interface PipelineContext {
   readonly instance: string
   /** The highest counter of each symbol's checkpoints that recovery has read. */
   readonly counters: ReadonlyMap<string, number>
+  /** The windows of quotes that Kafka acknowledged and lost, by symbol. */
+  readonly lostQuotes: Recovered['lostQuotes']
   readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
+  readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly symbols: readonly string[]
   readonly send: (message: OutgoingMessage) => void
@@ -28,3 +33,6 @@ export interface PipelineContext {
   readonly onFatal: (error: unknown) => void
   readonly log: Logger
 }
+
+/** Known only once the topics have been read. */
+export type RecoveredFields = 'instance' | 'watch' | 'tails' | 'counters' | 'lostQuotes'

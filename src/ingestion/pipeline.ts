@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import { EXCHANGE_INFO_WEIGHT, SERVER_TIME_WEIGHT } from '../foundation/binance/rest.ts'
 import type { RestTrade } from '../foundation/binance/trade-rest.ts'
@@ -16,8 +15,7 @@ import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import { ClockOffset } from './checkpoint/clock-offset.ts'
 import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
-import { InstanceWatch } from './checkpoint/instance-watch.ts'
-import { recover } from './checkpoint/recovery.ts'
+import type { InstanceWatch } from './checkpoint/instance-watch.ts'
 import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
 import { Continuity } from './continuity/continuity.ts'
@@ -25,6 +23,7 @@ import { DiscardedEvents } from './continuity/discarded-events.ts'
 import { GapLedger, type IdGap } from './continuity/gap-ledger.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
+import { LostTail } from './lost-tail.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import { type ClockStep, ReceiptClock } from './messages/receipt-clock.ts'
 import { Router } from './messages/router.ts'
@@ -57,6 +56,8 @@ export class Pipeline {
   readonly #continuity: Continuity<StampedEvent>
   readonly #acknowledged: AcknowledgedState
   readonly #checkpoints: CheckpointWriter
+  readonly #tails: PipelineContext['tails']
+  readonly #lostTail: LostTail
   readonly #watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly #silence: SilenceCheck
   readonly #discarded: DiscardedEvents
@@ -130,6 +131,7 @@ export class Pipeline {
       this.#continuity,
       log,
     )
+    this.#tails = context.tails
     this.#checkpoints = new CheckpointWriter(
       {
         instance,
@@ -139,53 +141,25 @@ export class Pipeline {
         clock,
         counters: context.counters,
         ledgerRead: (partition) => context.watch.position(config.topics.gaps, partition),
+        epochs: this.#tails,
       },
       this.#acknowledged,
       context.send,
     )
+    this.#lostTail = new LostTail({
+      context,
+      bookTicker: config.topics.bookTicker,
+      acknowledged: memory,
+      checkpoints: this.#checkpoints,
+      ledger: this.ledger,
+    })
     this.#watch = context.watch
     takeOverMemory(memory, this.ledger, this.#continuity, {
       writeStart: () => this.#checkpoints.writeStart(),
       publish: (gap) => this.#publishGap(gap),
     })
-  }
-
-  /** Recovers what the topics know, and tells older instances over the same symbols to stop, unless it is to stop itself. */
-  static async open(
-    config: IngestionConfig,
-    context: Omit<PipelineContext, 'instance' | 'watch' | 'counters'>,
-    stopping: AbortSignal,
-  ): Promise<Pipeline> {
-    const { ports, symbols, log } = context
-    const { memory, recoveredMessages, ends, instances, counters } = await recover(
-      ports.kafka,
-      config.topics,
-      symbols,
-      log,
-    )
-    stopping.throwIfAborted()
-    const instance = randomUUID()
-    let pipeline: Pipeline | null = null
-    const { checkpoints, gaps } = config.topics
-    const watch = new InstanceWatch(ports.kafka, {
-      checkpoints,
-      gaps,
-      instance,
-      symbols,
-      ends,
-      olderInstances: instances,
-      onForeignGap: (gap) => pipeline?.foreignGaps.ofOlderInstance(gap),
-      onRequest: (gap) => pipeline?.foreignGaps.request(gap),
-    })
-    await watch.connect()
-    if (stopping.aborted) {
-      await watch.close()
-      stopping.throwIfAborted()
-    }
-    const known = [...memory.symbols].length
-    if (known > 0) log.info({ symbols: known, recoveredMessages }, 'Memory recovered from the topics')
-    pipeline = new Pipeline(config, { ...context, instance, watch, counters }, memory)
-    return pipeline
+    for (const [symbol, { fromMs, toMs }] of context.lostQuotes)
+      this.ledger.outage(symbol, fromMs, toMs, 'truncation')
   }
 
   /** Asks for the exchange's time: it shows whether the clock was set since the instance before. */
@@ -203,6 +177,7 @@ export class Pipeline {
   }
 
   onAcknowledged(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
+    this.#lostTail.check(messages, next)
     this.#acknowledged.acknowledge(messages, next)
     this.#checkpoints.onSettled(messages)
   }
@@ -250,7 +225,7 @@ export class Pipeline {
     if (this.handler.merge.connections > 0) this.#silence.watch(this.#context.symbols, new Set(uncovered))
   }
 
-  /** Ends backfill and writes the last checkpoints; what was forwarded must be acknowledged by then. */
+  /** Ends backfill and the watch over other instances. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     this.#cancelTick?.()
@@ -261,10 +236,22 @@ export class Pipeline {
     await this.#watch.close()
   }
 
+  /** The checkpoints of what is settled by then; when the signal aborts, those of before stand, and the messages after them are replayed. */
+  async writeLastCheckpoints(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#context.settled(signal)
+      await unlessAborted(this.#writeCheckpoints(true), signal)
+    } catch (error) {
+      if (!signal.aborted) throw error
+    } finally {
+      await this.#tails.close()
+    }
+  }
+
   /** @param isLast everything is written, due or not */
-  writeCheckpoints(isLast = false): void {
+  async #writeCheckpoints(isLast = false): Promise<void> {
     if (this.#discarded.enter(this.#context.ports.clock.monotonicMs(), isLast)) this.backfill.notice()
-    this.#checkpoints.writeChanged()
+    await this.#checkpoints.writeChanged()
   }
 
   #onClockStep(step: ClockStep): void {
@@ -312,8 +299,9 @@ export class Pipeline {
 
   #tick(): void {
     this.#cancelTick = this.#context.ports.clock.schedule(CHECKPOINT_EVERY_MS, () => {
-      this.writeCheckpoints()
-      this.#checking = this.#checkInstances()
+      this.#checking = Promise.all([this.#writeCheckpoints(), this.#checkInstances()]).then(() => {
+        if (!this.#stopping.signal.aborted) this.#tick()
+      })
     })
   }
 
@@ -325,6 +313,5 @@ export class Pipeline {
       if (error instanceof TapelineError) this.#context.onFatal(error)
       else this.#context.log.debug({ err: error }, 'The checkpoints cannot be read now')
     }
-    if (!this.#stopping.signal.aborted) this.#tick()
   }
 }

@@ -105,7 +105,9 @@ export class MemoryDatabase {
         }),
       takeBack: (offset) =>
         run(() => {
-          this.state.offsets.set(keyOf(offset), offset)
+          const known = this.state.offsets.get(keyOf(offset))
+          if (known !== undefined && known.nextOffset >= offset.nextOffset)
+            this.state.offsets.set(keyOf(offset), offset)
         }),
     }
   }
@@ -243,8 +245,8 @@ export class MemoryDatabase {
     for (const step of steps) {
       const before = this.state.offsets.get(keyOf(step))
       if (before === undefined || before.nextOffset >= step.nextOffset) continue
-      const { topic, topicId, partition, nextOffset } = step
-      const after = { topic, topicId, partition, nextOffset }
+      const { topic, topicId, partition, nextOffset, leaderEpoch } = step
+      const after = { topic, topicId, partition, nextOffset, leaderEpoch }
       this.state.offsets.set(keyOf(step), after)
       this.onAdvance(before, after)
     }

@@ -109,6 +109,7 @@ export class MemoryLog {
         const delayMs = isFull ? this.#dice.between(1, 60) : this.#dice.between(maxWaitMs / 2, maxWaitMs)
         return answer(delayMs, () => fetched)
       },
+      read: (position) => answer(this.#dice.between(1, 20), () => this.#read(position)),
       close: () => Promise.resolve(),
     }
   }
@@ -117,7 +118,17 @@ export class MemoryLog {
     const { start, messages: log, ailment } = this.partition(topic, partition)
     if (ailment !== null) {
       const error = 'NOT_LEADER_OR_FOLLOWER'
-      return { topic, partition, error, startOffset: -1, endOffset: -1, nextOffset: null, messages: [] }
+      return {
+        topic,
+        partition,
+        error,
+        startOffset: -1,
+        endOffset: -1,
+        nextOffset: null,
+        nextLeaderEpoch: -1,
+        diverging: null,
+        messages: [],
+      }
     }
     const isOutside = offset < start || offset > log.length
     // A batch of the log may begin before the offset that is asked for.
@@ -132,6 +143,8 @@ export class MemoryLog {
       startOffset: start,
       endOffset: log.length,
       nextOffset: messages.length === 0 ? null : from + messages.length,
+      nextLeaderEpoch: -1,
+      diverging: null,
       messages,
     }
   }

@@ -67,6 +67,8 @@ export function fetched(
     startOffset: 0,
     endOffset,
     nextOffset: endOffset,
+    nextLeaderEpoch: -1,
+    diverging: null,
     messages: messages.map((message, index) => messageAt(from + index, message)),
   }
 }

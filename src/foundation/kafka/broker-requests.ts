@@ -68,6 +68,5 @@ export interface Brokers {
   readonly random: () => number
   /** @param clientId shown in the broker's logs and metrics */
   openProducer(connection: KafkaConnection, clientId: string): ProduceRequests
-  /** @param topics all that are ever fetched */
-  openFetcher(connection: KafkaConnection, clientId: string, topics: readonly string[]): FetchRequests
+  openFetcher(connection: KafkaConnection, clientId: string): FetchRequests
 }

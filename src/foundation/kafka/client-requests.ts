@@ -1,7 +1,6 @@
-import { Base, type FetchOptions, initProducerIdV4 } from '@platformatic/kafka'
+import { Base, Consumer, type FetchOptions, initProducerIdV4 } from '@platformatic/kafka'
 import { type Clock, systemClock } from '../runtime/clock.ts'
 import { TapelineError } from '../runtime/errors.ts'
-import { withinLimit } from '../runtime/limit.ts'
 import type {
   BrokerAddress,
   Brokers,
@@ -12,20 +11,10 @@ import type {
   ProducerId,
 } from './broker-requests.ts'
 import { answersWithin, clientOptions, closeClient, guardConnections } from './client.ts'
-import { FetchingConsumer } from './codec/fetch-api.ts'
+import { FETCH_APIS, type FetchApi, namesTopics } from './codec/fetch-api.ts'
 import { type PartitionBatch, PRODUCE_APIS, type ProduceApi } from './codec/produce-request.ts'
 import type { KafkaConnection } from './connection.ts'
 import { type ClusterLayout, clusterLayout } from './topic-metadata.ts'
-
-/** The version of Fetch that names topics by id (KIP-516). */
-const FETCH_BY_ID = 13
-
-/**
- * How long a reader's request may take with the client's retries, a fetch beyond its own wait. The client alone would give a
- * broker that hangs four times 30 s.
- */
-const READ_LIMIT_MS = 30_000
-const FETCH_LIMIT_MS = 15_000
 
 /** Real brokers, over the connections of the client. */
 export function realBrokers(clock: Clock = systemClock()): Brokers {
@@ -33,7 +22,7 @@ export function realBrokers(clock: Clock = systemClock()): Brokers {
     clock,
     random: Math.random,
     openProducer: (connection, clientId) => new ClientProduceRequests(connection, clientId),
-    openFetcher: (connection, clientId, topics) => new ClientFetchRequests(connection, clientId, topics),
+    openFetcher: (connection, clientId) => new ClientFetchRequests(connection, clientId),
   }
 }
 
@@ -62,7 +51,7 @@ class ClientProduceRequests implements ProduceRequests {
     batches: readonly PartitionBatch[],
   ): Promise<ProduceAnswer> {
     const connection = await this.#client.connections.get(broker)
-    this.#produce ??= await this.#produceApi()
+    this.#produce ??= await usableApi(this.#client, 'Produce', PRODUCE_APIS)
     // The sender has stopped waiting for the connection, and may have repeated the batches elsewhere.
     if (this.#isClosed) throw new Error('The connection to the broker was closed')
     const response = await this.#produce.async(connection, replicasMs, batches).catch((error: unknown) => {
@@ -79,31 +68,22 @@ class ClientProduceRequests implements ProduceRequests {
     this.#isClosed = true
     await this.#client.close()
   }
-
-  async #produceApi(): Promise<ProduceApi> {
-    const range = (await this.#client.listApis()).find(({ name }) => name === 'Produce')
-    const api = PRODUCE_APIS.find(
-      ({ version }) => range !== undefined && version >= range.minVersion && version <= range.maxVersion,
-    )
-    if (api === undefined) {
-      throw new TapelineError(
-        'KAFKA',
-        `These brokers take Produce in versions ${range?.minVersion} to ${range?.maxVersion}; 9 to 11 are known here`,
-        { fix: 'Use a version of Kafka that docs/support.md names.' },
-      )
-    }
-    return api
-  }
 }
 
-class ClientFetchRequests implements FetchRequests {
-  readonly #client: FetchingConsumer
-  readonly #topics: readonly string[]
-  #isTracking: boolean | null = null
+/** A request that is not part of a fetch session (KIP-227): each names all its partitions. */
+const NO_SESSION = { id: 0, epoch: -1 }
 
-  constructor(connection: KafkaConnection, clientId: string, topics: readonly string[]) {
-    this.#topics = topics
-    const client = new FetchingConsumer({
+/**
+ * Fetches with the client's codec, over its connections, but not with its `fetch`: after a lost connection and after the
+ * errors of a leader change that repeats the request without leader epochs, and would then read on over a truncation.
+ */
+class ClientFetchRequests implements FetchRequests {
+  readonly #client: Consumer<Buffer, Buffer, Buffer, Buffer>
+  #cluster: ClusterLayout = { topics: new Map(), brokers: new Map() }
+  #api: FetchApi | null = null
+
+  constructor(connection: KafkaConnection, clientId: string) {
+    const client = new Consumer<Buffer, Buffer, Buffer, Buffer>({
       ...clientOptions(connection, clientId),
       // Never joins a group; the client demands a name all the same.
       groupId: `${clientId}-unused`,
@@ -117,42 +97,72 @@ class ClientFetchRequests implements FetchRequests {
   }
 
   async metadata(topics: readonly string[]): Promise<ClusterLayout> {
-    const asking = this.#trackWhereNeeded().then(() => clusterLayout(this.#client, topics))
-    return withinLimit(asking, READ_LIMIT_MS, 'Kafka has not named the leaders')
+    this.#cluster = await clusterLayout(this.#client, topics)
+    return this.#cluster
   }
 
   listOffsets(topics: readonly string[], timestamp: bigint): Promise<Map<string, bigint[]>> {
-    const asking = this.#client.listOffsets({ topics: [...topics], timestamp })
-    return withinLimit(asking, READ_LIMIT_MS, 'Kafka has not named its offsets')
+    return this.#client.listOffsets({ topics: [...topics], timestamp })
   }
 
-  async fetch(options: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer> {
-    const fetching = withinLimit(
-      this.#client.fetch(options),
-      (options.maxWaitTime ?? 0) + FETCH_LIMIT_MS,
-      `Broker ${options.node} has not answered a fetch`,
-    )
-    return fetching.catch((error: unknown) => {
-      const partial = answersWithin(error).findLast(isFetchAnswer)
-      if (partial?.errorCode === 0) return partial
-      throw error
-    })
+  async fetch({
+    node,
+    topics,
+    maxWaitTime = 0,
+    minBytes = 1,
+    maxBytes = 1 << 20,
+    isolationLevel = 0,
+  }: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer> {
+    const broker = this.#cluster.brokers.get(node)
+    if (broker === undefined) throw new Error(`Broker ${node} is not among those that the cluster has now`)
+    const connection = await this.#client.connections.get(broker)
+    this.#api ??= await usableApi(this.#client, 'Fetch', FETCH_APIS)
+    const { id, epoch } = NO_SESSION
+    const names = namesTopics(this.#api)
+      ? new Map([...this.#cluster.topics].map(([name, topic]) => [topic.id, name]))
+      : null
+    const wanted = names === null ? topics : topics.map((one) => rename(one, names))
+    const answer: FetchAnswer = await this.#api
+      .async(connection, maxWaitTime, minBytes, maxBytes, isolationLevel, id, epoch, wanted, [], '')
+      .catch((error: unknown) => {
+        const partial = answersWithin(error).findLast(isFetchAnswer)
+        if (partial?.errorCode === 0) return partial
+        throw error
+      })
+    if (names === null) return answer
+    const ids = new Map([...names].map(([topicId, name]) => [name, topicId]))
+    return { ...answer, responses: answer.responses.map((one) => rename(one, ids)) }
   }
 
   async close(): Promise<void> {
     await closeClient(this.#client, () => this.#client.close(true))
   }
+}
 
-  /**
-   * With each fetch the client asks for the topics it tracks, and fails when one partition of them has no leader. Only
-   * brokers that are asked by name (before Kafka 3.1) need that.
-   */
-  async #trackWhereNeeded(): Promise<void> {
-    if (this.#isTracking !== null) return
-    const apis = await this.#client.listApis()
-    this.#isTracking = !apis.some(({ name, maxVersion }) => name === 'Fetch' && maxVersion >= FETCH_BY_ID)
-    if (this.#isTracking) for (const topic of this.#topics) this.#client.topics.track(topic)
-  }
+function rename<Topic extends { readonly topicId: string }>(
+  topic: Topic,
+  names: ReadonlyMap<string, string>,
+): Topic {
+  return { ...topic, topicId: names.get(topic.topicId) ?? topic.topicId }
+}
+
+/** The first of the versions, newest first, that the brokers take. @throws TapelineError `KAFKA` when there is none */
+async function usableApi<Api extends { readonly version: number }>(
+  client: Base,
+  request: string,
+  versions: readonly Api[],
+): Promise<Api> {
+  const range = (await client.listApis()).find(({ name }) => name === request)
+  const api = versions.find(
+    ({ version }) => range !== undefined && version >= range.minVersion && version <= range.maxVersion,
+  )
+  if (api !== undefined) return api
+  throw new TapelineError(
+    'KAFKA',
+    `These brokers take ${request} in versions ${range?.minVersion} to ${range?.maxVersion}; ` +
+      `${versions.at(-1)?.version} to ${versions[0]?.version} are known here`,
+    { fix: 'Use a version of Kafka that docs/support.md names.' },
+  )
 }
 
 function isProduceAnswer(value: unknown): value is ProduceAnswer {

@@ -9,3 +9,10 @@ export interface KafkaConnection {
     readonly password: string
   } | null
 }
+
+/** The same with another bootstrap broker first for each number, since one may hang. */
+export function startingAt(connection: KafkaConnection, number: number): KafkaConnection {
+  const { brokers } = connection
+  const first = number % Math.max(1, brokers.length)
+  return { ...connection, brokers: [...brokers.slice(first), ...brokers.slice(0, first)] }
+}

@@ -10,7 +10,7 @@ export type RecordProducer = Pick<RecordSender, 'topics' | 'send' | 'close'>
 
 export type RecordFetcher = Pick<
   PartitionFetcher,
-  'connect' | 'leaderOf' | 'offsetRanges' | 'fetch' | 'close'
+  'connect' | 'leaderOf' | 'offsetRanges' | 'fetch' | 'read' | 'close'
 >
 
 /** Kafka as a service meets it; a simulation has one in memory. */

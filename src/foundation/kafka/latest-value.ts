@@ -3,6 +3,7 @@ import type { KafkaConnection } from './connection.ts'
 import type { RecordFetcher } from './kafka-port.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 import { partitionOf } from './partition-map.ts'
+import { readRange } from './read-range.ts'
 
 const LIMIT_MS = 30_000
 
@@ -41,18 +42,10 @@ export async function latestValueBy(
 async function read(fetcher: RecordFetcher, topic: string, key: string): Promise<string | null> {
   const partition = partitionOf(key, (await fetcher.connect()).get(topic)?.partitions ?? 1)
   const range = (await fetcher.offsetRanges()).find((one) => one.partition === partition)
-  let offset = range?.start ?? 0
   let value: string | null = null
-  while (offset < (range?.end ?? 0)) {
-    const node = fetcher.leaderOf(topic, partition)
-    if (node === null) throw new Error(`Partition ${partition} of ${topic} has no leader`)
-    const [fetched] = await fetcher.fetch(node, [{ topic, partition, offset }], LIMITS)
-    if (fetched?.error) throw new Error(`${topic}: ${fetched.error}`)
-    if (fetched?.nextOffset == null) continue
-    for (const message of fetched.messages) {
-      if (message.key?.toString() === key) value = message.value?.toString() ?? null
-    }
-    offset = fetched.nextOffset
-  }
+  if (range === undefined) return null
+  await readRange(fetcher, range, LIMITS, (message) => {
+    if (message.key?.toString() === key) value = message.value?.toString() ?? null
+  })
   return value
 }

@@ -1,9 +1,11 @@
 import { FetchIsolationLevels, protocolErrorsCodesById, type RecordsBatch } from '@platformatic/kafka'
-import type { FetchRequests } from './broker-requests.ts'
+import { type Clock, sleepOn } from '../runtime/clock.ts'
+import { TapelineError } from '../runtime/errors.ts'
+import type { Brokers, FetchRequests } from './broker-requests.ts'
 import { realBrokers } from './client-requests.ts'
 import { FetchedMessage } from './codec/fetched-message.ts'
 import type { MessageBatch } from './codec/record-batch.ts'
-import type { KafkaConnection } from './connection.ts'
+import { type KafkaConnection, startingAt } from './connection.ts'
 import type { Position } from './position.ts'
 import type { TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
@@ -17,8 +19,15 @@ export interface FetchedPartition {
   readonly endOffset: number
   /** The oldest offset that retention has left. */
   readonly startOffset: number
-  /** Where to go on: after the last batch, also when compaction has emptied it. Null when nothing came. */
+  /** The position to continue at: after the last batch, also when compaction has emptied it. Null when nothing came. */
   readonly nextOffset: number | null
+  /** The leader epoch of what came last; −1 when nothing came. */
+  readonly nextLeaderEpoch: number
+  /**
+   * The log has lost messages before the position that was asked for, and may have others in their place: what was read is
+   * still there up to `offset`. Null when the log has them, or the position named no leader epoch.
+   */
+  readonly diverging: { readonly offset: number; readonly leaderEpoch: number } | null
   /** In the order of their offsets; may begin before the position that was asked for. */
   readonly messages: readonly FetchedMessage[]
 }
@@ -33,15 +42,30 @@ export interface FetchLimits {
   readonly partitionMaxBytes?: number
 }
 
-/** A partition has another leader than metadata said: it must be asked for again. */
-const LEADER_MOVED: ReadonlySet<number> = new Set([
-  5, // LEADER_NOT_AVAILABLE
-  6, // NOT_LEADER_OR_FOLLOWER
-  9, // REPLICA_NOT_AVAILABLE
-  56, // KAFKA_STORAGE_ERROR
-  74, // FENCED_LEADER_EPOCH
-  75, // UNKNOWN_LEADER_EPOCH
+/** A partition has another leader than metadata said, or one that does not know it yet: it must be asked for again. */
+const LEADER_MOVED: ReadonlySet<string> = new Set([
+  'UNKNOWN_TOPIC_OR_PARTITION',
+  'LEADER_NOT_AVAILABLE',
+  'NOT_LEADER_OR_FOLLOWER',
+  'REPLICA_NOT_AVAILABLE',
+  'KAFKA_STORAGE_ERROR',
+  'FENCED_LEADER_EPOCH',
+  'UNKNOWN_LEADER_EPOCH',
+  'UNKNOWN_TOPIC_ID',
+  'OFFSET_NOT_AVAILABLE',
 ])
+
+/** A broker that has not answered by then hangs. */
+const REQUEST_MS = 8000
+
+/** Another broker can answer as well. */
+const METADATA_MS = 4000
+
+const CLOSE_MS = 1000
+
+/** How often {@link PartitionFetcher.read} asks. */
+const READ_ATTEMPTS = 4
+const READ_RETRY_MS = 250
 
 const PARTITION_MAX_BYTES = 1 << 20
 
@@ -49,24 +73,36 @@ const PARTITION_MAX_BYTES = 1 << 20
  * Reads partitions at positions that the caller keeps. The client's own stream is not used: after a rebalance
  * a fetch in flight may overwrite the position it has just moved to.
  *
+ * Each fetch names the leader epoch of metadata, so that a broker that no longer leads refuses it, and that of the position, so
+ * that the leader says where its log differs from what was read (KIP-320, KIP-595). After a failure it asks for the leaders
+ * again, each time from another bootstrap broker. No request waits without a limit.
+ *
  * It is a client of its own, since long polls would stand before heartbeats and commits on the same connection.
  */
 export class PartitionFetcher {
-  readonly #requests: FetchRequests
+  readonly #connection: KafkaConnection
+  readonly #clientId: string
   readonly #topics: readonly string[]
+  readonly #to: Brokers
+  readonly #closing = new AbortController()
+  #connects = 0
+  #requests: FetchRequests
   #layouts: ReadonlyMap<string, TopicLayout> = new Map()
   #topicOf: ReadonlyMap<string, string> = new Map()
   /** Something has failed that other leaders may explain. */
   #isStale = false
 
   constructor(connection: KafkaConnection, clientId: string, topics: readonly string[], to = realBrokers()) {
+    this.#connection = connection
+    this.#clientId = clientId
     this.#topics = topics
-    this.#requests = to.openFetcher(connection, clientId, topics)
+    this.#to = to
+    this.#requests = this.#open()
   }
 
   /** Asks for ids, partition counts and leaders of the topics; must be called before anything else. */
   async connect(): Promise<ReadonlyMap<string, TopicMetadata>> {
-    this.#layouts = (await this.#requests.metadata(this.#topics)).topics
+    this.#layouts = await this.#metadata()
     this.#isStale = false
     this.#topicOf = new Map([...this.#layouts].map(([name, topic]) => [topic.id, name]))
     return this.#layouts
@@ -78,7 +114,7 @@ export class PartitionFetcher {
    */
   async #refreshLeaders(): Promise<void> {
     if (!this.#isStale) return
-    const fresh = (await this.#requests.metadata(this.#topics)).topics
+    const fresh = await this.#metadata()
     this.#layouts = new Map(
       [...this.#layouts].map(([name, known]) => {
         const now = fresh.get(name)
@@ -86,6 +122,19 @@ export class PartitionFetcher {
       }),
     )
     this.#isStale = false
+  }
+
+  /** From the first bootstrap broker that answers. */
+  async #metadata(): Promise<ReadonlyMap<string, TopicLayout>> {
+    for (let left = this.#connection.brokers.length; ; left--) {
+      try {
+        return (await this.#bounded(this.#requests.metadata(this.#topics), METADATA_MS)).topics
+      } catch (error) {
+        this.#reconnect()
+        // A topic that is missing.
+        if (left <= 1 || error instanceof TapelineError) throw error
+      }
+    }
   }
 
   /** The broker that leads a partition, by node id, when last asked; null or negative when there is none. */
@@ -102,8 +151,10 @@ export class PartitionFetcher {
     of: readonly string[] = this.#topics,
   ): Promise<Array<{ topic: string; partition: number; start: number; end: number }>> {
     await this.#refreshLeaders()
-    const starts = await this.#requests.listOffsets(of, -2n)
-    const ends = await this.#requests.listOffsets(of, -1n)
+    const [starts, ends] = await this.#orReconnect(REQUEST_MS, async (requests) => [
+      await requests.listOffsets(of, -2n),
+      await requests.listOffsets(of, -1n),
+    ])
     return of.flatMap((topic) =>
       (ends.get(topic) ?? []).map((end, partition) => ({
         topic,
@@ -128,11 +179,11 @@ export class PartitionFetcher {
     await this.#refreshLeaders()
     const topics = [...Map.groupBy(positions, (position) => position.topic)].map(([topic, inTopic]) => ({
       topicId: this.#layouts.get(topic)?.id ?? '',
-      partitions: inTopic.map(({ partition, offset }) => ({
+      partitions: inTopic.map(({ partition, offset, leaderEpoch }) => ({
         partition,
-        currentLeaderEpoch: -1,
+        currentLeaderEpoch: this.#layouts.get(topic)?.leaderEpochs[partition] ?? -1,
         fetchOffset: BigInt(offset),
-        lastFetchedEpoch: -1,
+        lastFetchedEpoch: leaderEpoch ?? -1,
         partitionMaxBytes: limits.partitionMaxBytes ?? PARTITION_MAX_BYTES,
       })),
     }))
@@ -144,32 +195,119 @@ export class PartitionFetcher {
       maxWaitTime: limits.maxWaitMs,
       isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
     }
-    const response = await this.#requests.fetch(options).catch((error: unknown) => {
-      this.#isStale = true
-      throw error
-    })
-    if (
-      response.responses.some(({ partitions }) => partitions.some((one) => LEADER_MOVED.has(one.errorCode)))
+    const response = await this.#orReconnect(limits.maxWaitMs + REQUEST_MS, (requests) =>
+      requests.fetch(options),
     )
-      this.#isStale = true
     return response.responses.flatMap(({ topicId, partitions }) => {
       const topic = this.#topicOf.get(topicId)
       if (topic === undefined) return []
       return partitions.map((part) => ({
         topic,
         partition: part.partitionIndex,
-        error: part.errorCode === 0 ? null : errorName(part.errorCode),
+        error: this.#errorOf(part.errorCode),
         endOffset: Number(part.highWatermark),
         startOffset: Number(part.logStartOffset),
         nextOffset: offsetAfter(part.records?.at(-1)),
+        nextLeaderEpoch: part.records?.at(-1)?.partitionLeaderEpoch ?? -1,
+        diverging: divergence(part.divergingEpoch),
         messages: (part.records ?? []).flatMap(messagesOf),
       }))
     })
   }
 
+  /**
+   * As {@link fetch}, of one partition and from its leader, repeated for a second while that changes.
+   *
+   * @returns its error is null or `OFFSET_OUT_OF_RANGE`
+   * @throws for every other error of the partition
+   */
+  async read(position: Position, limits: FetchLimits): Promise<FetchedPartition> {
+    const { topic, partition } = position
+    const where = `Partition ${partition} of ${topic}`
+    for (let left = READ_ATTEMPTS; ; left--) {
+      try {
+        const node = this.leaderOf(topic, partition) ?? -1
+        if (node < 0) {
+          this.#isStale = true
+          await this.#refreshLeaders()
+          throw new Error(`${where} has no leader`)
+        }
+        const [fetched] = await this.fetch(node, [position], limits)
+        if (fetched === undefined) throw new Error(`${where} is not in the answer`)
+        const { error } = fetched
+        if (error === null || error === 'OFFSET_OUT_OF_RANGE') return fetched
+        if (!LEADER_MOVED.has(error)) left = 0
+        throw new Error(`${where}: ${error}`)
+      } catch (error) {
+        if (left <= 1 || error instanceof TapelineError) throw error
+        await sleepOn(this.#clock, READ_RETRY_MS, this.#closing.signal)
+      }
+    }
+  }
+
   async close(): Promise<void> {
+    this.#closing.abort(new Error('The reader was closed'))
     await this.#requests.close()
   }
+
+  get #clock(): Clock {
+    return this.#to.clock
+  }
+
+  #errorOf(code: number): string | null {
+    if (code === 0) return null
+    const name = errorName(code)
+    if (LEADER_MOVED.has(name)) this.#isStale = true
+    return name
+  }
+
+  #open(): FetchRequests {
+    return this.#to.openFetcher(startingAt(this.#connection, this.#connects++), this.#clientId)
+  }
+
+  /** Leaves all connections; the next request begins with another bootstrap broker. */
+  #reconnect(): void {
+    this.#isStale = true
+    if (this.#closing.signal.aborted) return
+    const left = this.#requests
+    this.#requests = this.#open()
+    // A connection that is being torn down may never say that it is closed, and nobody needs what it says.
+    const late = new Promise<void>((resolve) => this.#clock.schedule(CLOSE_MS, resolve))
+    void Promise.race([left.close().catch(() => {}), late])
+  }
+
+  async #orReconnect<Result>(
+    limitMs: number,
+    ask: (requests: FetchRequests) => Promise<Result>,
+  ): Promise<Result> {
+    const requests = this.#requests
+    try {
+      return await this.#bounded(ask(requests), limitMs)
+    } catch (error) {
+      // One of several that fail together leaves the connections.
+      if (requests === this.#requests) this.#reconnect()
+      throw error
+    }
+  }
+
+  async #bounded<Result>(promise: Promise<Result>, limitMs: number): Promise<Result> {
+    const limit = Promise.withResolvers<never>()
+    const cancel = this.#clock.schedule(limitMs, () =>
+      limit.reject(new Error(`Kafka has not answered within ${limitMs / 1000} s`)),
+    )
+    try {
+      return await Promise.race([promise, limit.promise])
+    } finally {
+      cancel()
+    }
+  }
+}
+
+function divergence(
+  diverging: { readonly epoch: number; readonly endOffset: bigint } | undefined,
+): FetchedPartition['diverging'] {
+  if (diverging === undefined || diverging.epoch < 0) return null
+  return { offset: Number(diverging.endOffset), leaderEpoch: diverging.epoch }
 }
 
 function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage[] {
@@ -177,7 +315,16 @@ function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage
   // Of a broker so old that the client has read its answer.
   const first = Number(batch.firstOffset)
   return batch.records.map(
-    ({ offsetDelta, key, value, headers }) => new FetchedMessage(first + offsetDelta, key, headers, value),
+    ({ offsetDelta, key, value, headers }) =>
+      new FetchedMessage(
+        first + offsetDelta,
+        key,
+        headers,
+        value,
+        0,
+        value?.length ?? 0,
+        batch.partitionLeaderEpoch,
+      ),
   )
 }
 

@@ -3,4 +3,6 @@ export interface Position {
   readonly topic: string
   readonly partition: number
   readonly offset: number
+  /** The leader epoch of the message before it; −1 or absent when it is not known. */
+  readonly leaderEpoch?: number
 }

@@ -1,7 +1,7 @@
 import { unlessAborted } from '../runtime/backoff.ts'
 import type { BrokerAddress, Brokers, ProduceAnswer, ProduceRequests, ProducerId } from './broker-requests.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
-import type { KafkaConnection } from './connection.ts'
+import { type KafkaConnection, startingAt } from './connection.ts'
 import type { ClusterLayout, TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
 /** A broker that has not answered by then hangs. */
@@ -117,10 +117,7 @@ export class ProduceConnection {
 
   /** Begins with another broker than the last time, which may hang. */
   #connect(): ProduceRequests {
-    const { brokers } = this.#connection
-    const first = this.#connects++ % Math.max(1, brokers.length)
-    const rotated = [...brokers.slice(first), ...brokers.slice(0, first)]
-    return this.#to.openProducer({ ...this.#connection, brokers: rotated }, this.#clientId)
+    return this.#to.openProducer(startingAt(this.#connection, this.#connects++), this.#clientId)
   }
 
   /** The promise's outcome, or a rejection once a broker has had its time or this sender is closed. */

@@ -13,6 +13,8 @@ export interface TopicMetadata {
 export interface TopicLayout extends TopicMetadata {
   /** Node ids by partition; negative while one has no leader. */
   readonly leaders: readonly number[]
+  /** How many leaders each partition has had. A leader refuses what was asked of another. */
+  readonly leaderEpochs: readonly number[]
 }
 
 /** Topics, and the brokers by node id. */
@@ -43,7 +45,8 @@ export async function clusterLayout(client: Base, names: readonly string[]): Pro
         if (topic === undefined) return []
         const { id, partitionsCount, partitions } = topic
         const leaders = Array.from({ length: partitionsCount }, (_, i) => partitions[i]?.leader ?? -1)
-        return [[name, { id, partitions: partitionsCount, leaders }]]
+        const leaderEpochs = leaders.map((_, i) => partitions[i]?.leaderEpoch ?? -1)
+        return [[name, { id, partitions: partitionsCount, leaders, leaderEpochs }]]
       }),
     )
     return { topics, brokers: metadata.brokers }
@@ -86,7 +89,11 @@ interface MetadataAnswer {
     readonly errorCode: number
     readonly name: string
     readonly topicId: string
-    readonly partitions: ReadonlyArray<{ readonly partitionIndex: number; readonly leaderId: number }>
+    readonly partitions: ReadonlyArray<{
+      readonly partitionIndex: number
+      readonly leaderId: number
+      readonly leaderEpoch: number
+    }>
   }>
 }
 
@@ -107,13 +114,15 @@ function isWholeAnswer(value: unknown): value is MetadataAnswer {
 function layoutsOf({ topics }: MetadataAnswer): Map<string, TopicLayout> {
   return new Map(
     topics.map(({ name, topicId, partitions }) => {
-      const leaders = new Map(partitions.map(({ partitionIndex, leaderId }) => [partitionIndex, leaderId]))
+      const byIndex = new Map(partitions.map((one) => [one.partitionIndex, one]))
+      const indexes = Array.from({ length: partitions.length }, (_, i) => i)
       return [
         name,
         {
           id: topicId,
           partitions: partitions.length,
-          leaders: Array.from({ length: partitions.length }, (_, i) => leaders.get(i) ?? -1),
+          leaders: indexes.map((i) => byIndex.get(i)?.leaderId ?? -1),
+          leaderEpochs: indexes.map((i) => byIndex.get(i)?.leaderEpoch ?? -1),
         },
       ]
     }),

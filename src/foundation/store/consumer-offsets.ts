@@ -6,6 +6,8 @@ export interface StoredOffset {
   readonly topicId: string
   readonly partition: number
   readonly nextOffset: number
+  /** The leader epoch of the message before it; −1 when it is not known. */
+  readonly leaderEpoch: number
 }
 
 /** A step of a partition: what stood in `[firstOffset, nextOffset)` is in this transaction. */
@@ -14,9 +16,11 @@ export interface OffsetStep extends StoredOffset {
 }
 
 const ADVANCE = `UPDATE consumer_offsets AS stored
-  SET next_offset = greatest(stored.next_offset, step.next_offset), updated_at = now()
-  FROM unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[])
-    AS step (topic, topic_id, partition, first_offset, next_offset)
+  SET next_offset = greatest(stored.next_offset, step.next_offset),
+    leader_epoch = CASE WHEN step.next_offset >= stored.next_offset THEN step.leader_epoch ELSE stored.leader_epoch END,
+    updated_at = now()
+  FROM unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[], $6::int[])
+    AS step (topic, topic_id, partition, first_offset, next_offset, leader_epoch)
   WHERE stored.topic = step.topic AND stored.partition = step.partition AND stored.topic_id = step.topic_id
     AND stored.next_offset >= step.first_offset`
 
@@ -29,12 +33,14 @@ export async function readOffsets(connection: Queryable): Promise<StoredOffset[]
     topic_id: string
     partition: number
     next_offset: string
-  }>('SELECT topic, topic_id, partition, next_offset FROM consumer_offsets')
+    leader_epoch: number
+  }>('SELECT topic, topic_id, partition, next_offset, leader_epoch FROM consumer_offsets')
   return rows.map((row) => ({
     topic: row.topic,
     topicId: row.topic_id,
     partition: row.partition,
     nextOffset: Number(row.next_offset),
+    leaderEpoch: row.leader_epoch,
   }))
 }
 
@@ -48,14 +54,30 @@ export async function writeStartOffsets(
   connection: Queryable,
   offsets: readonly StoredOffset[],
 ): Promise<void> {
-  for (const { topic, topicId, partition, nextOffset } of offsets) {
+  for (const { topic, topicId, partition, nextOffset, leaderEpoch } of offsets) {
     await connection.query(
-      `INSERT INTO consumer_offsets (topic, topic_id, partition, next_offset) VALUES ($1, $2, $3, $4)
+      `INSERT INTO consumer_offsets (topic, topic_id, partition, next_offset, leader_epoch) VALUES ($1, $2, $3, $4, $5)
        ON CONFLICT (topic, partition) DO UPDATE
-       SET topic_id = excluded.topic_id, next_offset = excluded.next_offset, updated_at = now()`,
-      [topic, topicId, partition, nextOffset],
+       SET topic_id = excluded.topic_id, next_offset = excluded.next_offset, leader_epoch = excluded.leader_epoch,
+         updated_at = now()`,
+      [topic, topicId, partition, nextOffset, leaderEpoch],
     )
   }
+}
+
+/**
+ * Takes a partition back to where its log still has what was read. A row that is below stays: what follows it was read, but not
+ * stored.
+ */
+export async function takeBackOffset(
+  connection: Queryable,
+  { topic, topicId, partition, nextOffset, leaderEpoch }: StoredOffset,
+): Promise<void> {
+  await connection.query(
+    `UPDATE consumer_offsets SET next_offset = $4, leader_epoch = $5, updated_at = now()
+     WHERE topic = $1 AND topic_id = $2 AND partition = $3 AND next_offset >= $4`,
+    [topic, topicId, partition, nextOffset, leaderEpoch],
+  )
 }
 
 /**
@@ -78,6 +100,7 @@ export async function advanceOffsets(
       steps.map((step) => step.partition),
       steps.map((step) => step.firstOffset),
       steps.map((step) => step.nextOffset),
+      steps.map((step) => step.leaderEpoch),
     ],
     'advance_offsets',
   )

@@ -5,6 +5,7 @@ import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { OutgoingMessage } from '../messages/outgoing-message.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 import { type Checkpoint, checkpointText } from './checkpoint.ts'
+import type { Tail, TailEpochs } from './tail-epochs.ts'
 
 /**
  * A symbol without trades is checkpointed too, this often: its offsets move on with the others of its partition, so
@@ -25,6 +26,7 @@ export interface CheckpointWriterOptions {
   readonly counters: ReadonlyMap<string, number>
   /** Up to where the ledger's topic has been read for what other instances wrote. */
   readonly ledgerRead: (partition: number) => number
+  readonly epochs: Pick<TailEpochs, 'learn' | 'leaderEpoch'>
 }
 
 /** Writes what is acknowledged, by symbol, into the compacted topic. Specification: C1 to C4. */
@@ -36,6 +38,8 @@ export class CheckpointWriter {
   readonly #writtenAtMs = new Map<string, number>()
   /** Symbols whose last checkpoint is not acknowledged: another would only grow the queue. */
   readonly #underWay = new Set<string>()
+  readonly #quoteReceiptsMs = new Map<string, number>()
+  #stopped = false
 
   constructor(
     options: CheckpointWriterOptions,
@@ -50,17 +54,35 @@ export class CheckpointWriter {
 
   /** The first record of this instance for every symbol: an older instance that meets it stops. */
   writeStart(): void {
-    for (const symbol of this.#options.symbols) this.#write(symbol, 'start')
+    for (const symbol of this.#options.symbols) this.#write(symbol, this.#draft(symbol, 'start'))
   }
 
   /** Those symbols of which something was acknowledged since, and the idle ones now and then. */
-  writeChanged(): void {
+  async writeChanged(): Promise<void> {
     const nowMs = this.#options.clock.monotonicMs()
-    for (const symbol of this.#options.symbols) {
-      if (this.#underWay.has(symbol)) continue
+    const due = this.#options.symbols.filter((symbol) => {
+      if (this.#underWay.has(symbol)) return false
       const idleMs = nowMs - (this.#writtenAtMs.get(symbol) ?? 0)
-      if (this.#acknowledged.hasChanged(symbol) || idleMs >= IDLE_EVERY_MS) this.#write(symbol, 'running')
-    }
+      return this.#acknowledged.hasChanged(symbol) || idleMs >= IDLE_EVERY_MS
+    })
+    const drafts = due.map((symbol) => ({ symbol, draft: this.#draft(symbol, 'running') }))
+    // The drafts stay as they are while messages are acknowledged: events and offsets fit together.
+    const tails = drafts.flatMap(({ draft }) => tailsOf(draft))
+    await this.#options.epochs.learn([
+      ...new Map(tails.map((tail) => [`${tail.topic}:${tail.partition}`, tail])).values(),
+    ])
+    if (this.#stopped) return
+    for (const { symbol, draft } of drafts) this.#write(symbol, draft)
+  }
+
+  /** Writes no more: what is acknowledged is not in Kafka any longer. */
+  stop(): void {
+    this.#stopped = true
+  }
+
+  /** The receipt of the last quote in the last checkpoint, milliseconds since the Unix epoch; null when there is none. */
+  quoteReceiptMs(symbol: string): number | null {
+    return this.#quoteReceiptsMs.get(symbol) ?? null
   }
 
   /** A checkpoint is acknowledged, or discarded: the symbol may have another. */
@@ -77,39 +99,61 @@ export class CheckpointWriter {
     return topic === names.gaps ? Math.min(acknowledged, ledgerRead(partition)) : acknowledged
   }
 
-  #write(symbol: string, kind: Checkpoint['kind']): void {
-    const { instance, names, topics, clock } = this.#options
-    const partition = (topic: string) => partitionOf(symbol, topics.get(topic)?.partitions ?? 1)
-    const nowMs = Math.floor(clock.wallMicros() / 1000)
-    // Offsets and events are taken together: both are what the last acknowledgement left.
+  #partitionOf(symbol: string, topic: string): number {
+    return partitionOf(symbol, this.#options.topics.get(topic)?.partitions ?? 1)
+  }
+
+  /** Offsets and events are taken together: both are what the last acknowledgement left. */
+  #draft(symbol: string, kind: Checkpoint['kind']): Checkpoint {
+    const { instance, names, clock } = this.#options
     const topicsBehind = [names.trades, names.bookTicker, names.gaps]
-    const checkpoint: Checkpoint = {
+    const partition = (topic: string) => this.#partitionOf(symbol, topic)
+    return {
       version: 1,
       kind,
       instance,
       counter: (this.#counters.get(symbol) ?? 0) + 1,
-      written_at: nowMs,
+      written_at: Math.floor(clock.wallMicros() / 1000),
       offsets: Object.fromEntries(
         topicsBehind.map((topic) => [topic, this.#offset(topic, partition(topic))]),
       ),
+      leader_epochs: {},
       partitions: Object.fromEntries(topicsBehind.map((topic) => [topic, partition(topic)])),
       ...this.#acknowledged.snapshot(symbol),
     }
+  }
+
+  #write(symbol: string, draft: Checkpoint): void {
+    const { names, clock, epochs } = this.#options
+    const leaderEpochs = tailsOf(draft).map((tail) => [tail.topic, epochs.leaderEpoch(tail)] as const)
+    const checkpoint = {
+      ...draft,
+      leader_epochs: Object.fromEntries(leaderEpochs.filter(([, leaderEpoch]) => leaderEpoch >= 0)),
+    }
     const value = Buffer.from(checkpointText(checkpoint))
     // The topic would not take it, and everything behind would wait: what stands in the topics is replayed instead.
-    if (value.length > MAX_BYTES && kind === 'running') return
+    if (value.length > MAX_BYTES && checkpoint.kind === 'running') return
     this.#counters.set(symbol, checkpoint.counter)
     this.#underWay.add(symbol)
     this.#writtenAtMs.set(symbol, clock.monotonicMs())
+    if (checkpoint.bookTicker !== null) this.#quoteReceiptsMs.set(symbol, checkpoint.bookTicker.last_receipt)
     this.#send({
       topic: names.checkpoints,
-      partition: partition(names.checkpoints),
+      partition: this.#partitionOf(symbol, names.checkpoints),
       key: Buffer.from(symbol),
       value,
       headers: new Map(),
-      timestampMs: nowMs,
+      timestampMs: checkpoint.written_at,
       mark: null,
       queuedAtMs: clock.monotonicMs(),
     })
   }
+}
+
+/** The places at which a checkpoint holds. */
+export function tailsOf({ offsets, partitions = {} }: Checkpoint): Tail[] {
+  return Object.entries(offsets).flatMap(([topic, offset]) => {
+    const partition = partitions[topic]
+    return partition === undefined ? [] : [{ topic, partition, offset }]
+  })
 }

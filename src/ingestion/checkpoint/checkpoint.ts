@@ -30,6 +30,8 @@ const CHECKPOINT = z.object({
   written_at: z.int(),
   /** The next offset of the symbol's partition, by topic. */
   offsets: z.record(z.string(), z.int()),
+  /** The leader epoch of the message before each offset, by topic; absent where it is not known. */
+  leader_epochs: z.record(z.string(), z.int()).default({}),
   /** The partition those offsets are of, by topic. */
   partitions: z.record(z.string(), z.int()).optional(),
   trade: SEQUENCE.nullable(),
@@ -65,6 +67,7 @@ export function emptyCheckpoint(instance: string): Checkpoint {
     counter: 0,
     written_at: 0,
     offsets: {},
+    leader_epochs: {},
     trade: null,
     aggTrade: null,
     bookTicker: null,

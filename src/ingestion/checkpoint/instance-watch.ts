@@ -1,15 +1,20 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import type { Position } from '../../foundation/kafka/position.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import type { Logger } from '../../foundation/telemetry/log.ts'
 import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
 import { isRequest, parseGap } from './recovery-fold.ts'
 
-const LIMITS = { maxWaitMs: 100, minBytes: 1, maxBytes: 8 << 20 }
+/** Nothing is waited for: most checks find nothing new. */
+const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 8 << 20 }
 
 /** Nearly all records are not of a start; those are not parsed. */
 const START = '"kind":"start"'
+
+type Place = Pick<Position, 'offset' | 'leaderEpoch'>
 
 export interface InstanceWatchOptions {
   readonly checkpoints: string
@@ -25,6 +30,7 @@ export interface InstanceWatchOptions {
   readonly onForeignGap: (gap: Gap) => void
   /** The consumer, or an operator, asks for a gap to be reopened. */
   readonly onRequest: (gap: Gap) => void
+  readonly log: Logger
 }
 
 /**
@@ -37,7 +43,8 @@ export class InstanceWatch {
   readonly #fetcher: RecordFetcher
   readonly #options: InstanceWatchOptions
   readonly #symbols: ReadonlySet<string>
-  readonly #positions: Map<string, number>
+  readonly #positions: Map<string, Place>
+  #partitions: ReadonlyArray<Pick<Position, 'topic' | 'partition'>> = []
   /** Partitions in which our own start records have been read. */
   readonly #ownStartSeen = new Set<number>()
   /** Instances that started before us: a producer's second attempt may repeat their start records after ours. */
@@ -47,37 +54,82 @@ export class InstanceWatch {
     this.#fetcher = kafka.fetcher('tapeline-ingestion-watch', [options.checkpoints, options.gaps])
     this.#options = options
     this.#symbols = new Set(options.symbols)
-    this.#positions = new Map(options.ends)
+    this.#positions = new Map([...options.ends].map(([key, offset]) => [key, { offset }]))
     this.#older = new Set(options.olderInstances)
   }
 
   async connect(): Promise<void> {
-    await this.#fetcher.connect()
+    const topics = await this.#fetcher.connect()
+    const { checkpoints, gaps } = this.#options
+    this.#partitions = [checkpoints, gaps].flatMap((topic) =>
+      Array.from({ length: topics.get(topic)?.partitions ?? 0 }, (_, partition) => ({ topic, partition })),
+    )
   }
 
-  /** @throws TapelineError `KAFKA` when another instance has started over one of our symbols after we did */
+  /**
+   * Partitions that cannot be read do not hide the others.
+   *
+   * @throws TapelineError `KAFKA` when another instance has started over one of our symbols after we did
+   */
   async check(): Promise<void> {
-    for (const { topic, partition, end } of await this.#fetcher.offsetRanges()) {
-      const key = `${topic}:${partition}`
-      for (let offset = this.#positions.get(key) ?? end; offset < end; ) {
-        const node = this.#fetcher.leaderOf(topic, partition) ?? 0
-        const [fetched] = await this.#fetcher.fetch(node, [{ topic, partition, offset }], LIMITS)
-        if (fetched?.error) throw new Error(`Partition ${partition} of ${topic}: ${fetched.error}`)
-        for (const message of fetched?.messages ?? []) {
-          if (message.offset < offset) continue
-          if (topic === this.#options.gaps) this.#lookAtGap(message)
-          else this.#lookAtCheckpoint(partition, message)
-        }
-        offset = fetched?.nextOffset ?? offset
-        this.#positions.set(key, offset)
-        if (fetched?.nextOffset == null) break
+    const errors: unknown[] = []
+    for (const { topic, partition } of this.#partitions) {
+      try {
+        await this.#readOn(topic, partition)
+      } catch (error) {
+        if (error instanceof TapelineError) throw error
+        errors.push(error)
       }
     }
+    if (errors.length > 0) throw new AggregateError(errors, 'Partitions cannot be read', { cause: errors[0] })
+  }
+
+  async #readOn(topic: string, partition: number): Promise<void> {
+    for (let isAtEnd = false; !isAtEnd; ) {
+      const position = {
+        topic,
+        partition,
+        ...(this.#positions.get(`${topic}:${partition}`) ?? { offset: 0 }),
+      }
+      const fetched = await this.#fetcher.read(position, LIMITS)
+      const { nextOffset, nextLeaderEpoch, endOffset } = fetched
+      if (fetched.error !== null || fetched.diverging !== null) {
+        const to = fetched.diverging ?? { offset: await this.#startOf(topic, partition) }
+        this.#moveBack(position, to)
+        return
+      }
+      for (const message of fetched.messages) {
+        if (message.offset < position.offset) continue
+        if (topic === this.#options.gaps) this.#lookAtGap(message)
+        else this.#lookAtCheckpoint(partition, message)
+      }
+      if (nextOffset !== null) this.#move(position, { offset: nextOffset, leaderEpoch: nextLeaderEpoch })
+      isAtEnd = nextOffset === null || nextOffset >= endOffset
+    }
+  }
+
+  async #startOf(topic: string, partition: number): Promise<number> {
+    const ranges = await this.#fetcher.offsetRanges([topic])
+    return ranges.find((one) => one.partition === partition)?.start ?? 0
+  }
+
+  #move({ topic, partition }: Position, to: Place): void {
+    this.#positions.set(`${topic}:${partition}`, to)
+  }
+
+  /** A start record may be among the lost messages, and among those that took their place. */
+  #moveBack(position: Position, to: Place): void {
+    const { topic, partition, offset } = position
+    this.#options.log.error(
+      { topic, partition, position: offset, offset: to.offset },
+      `Partition ${partition} of ${topic} no longer has what was read up to ${offset}. Reading it again from ${to.offset}`,
+    )
+    this.#move(position, to)
   }
 
   /** Up to where it has read a partition. */
   position(topic: string, partition: number): number {
-    return this.#positions.get(`${topic}:${partition}`) ?? 0
+    return this.#positions.get(`${topic}:${partition}`)?.offset ?? 0
   }
 
   async close(): Promise<void> {

@@ -1,11 +1,13 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
 import { partitionOf } from '../../foundation/kafka/partition-map.ts'
+import type { Position } from '../../foundation/kafka/position.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
 import type { EventMark } from '../messages/outgoing-message.ts'
 import { AcknowledgedState } from './acknowledged-state.ts'
 import { type Checkpoint, emptyCheckpoint, parseCheckpoint } from './checkpoint.ts'
+import { tailsOf } from './checkpoint-writer.ts'
 
 /**
  * Puts together what Kafka knows of the symbols: their checkpoints, of which the newest counts, and on top of each the
@@ -26,13 +28,23 @@ export class RecoveryFold {
   /** The highest counter of a symbol's checkpoints. */
   readonly counters = new Map<string, number>()
   readonly #onUnreadable: (symbol: string, error: unknown) => void
+  /** Up to where partitions that lost messages have what checkpoints were taken of, by `topic:partition`. */
+  readonly #truncations: ReadonlyMap<string, number>
+  readonly #quoteReceiptsMs = new Map<string, number>()
+  /** The windows of quotes that Kafka has lost, where others follow them; by symbol. */
+  readonly lostQuotes = new Map<string, { readonly fromMs: number; readonly toMs: number }>()
 
-  /** @param onUnreadable called for a checkpoint that is skipped */
+  /**
+   * @param onUnreadable called for a checkpoint that is skipped
+   * @param truncations a checkpoint that was taken of more than they leave is not believed
+   */
   constructor(
     symbols: readonly string[],
     partitionsOf: (topic: string) => number,
     onUnreadable: (symbol: string, error: unknown) => void,
+    truncations: ReadonlyMap<string, number> = new Map(),
   ) {
+    this.#truncations = truncations
     this.#wanted = new Set(symbols)
     this.#partitionsOf = partitionsOf
     this.#onUnreadable = onUnreadable
@@ -46,11 +58,7 @@ export class RecoveryFold {
       checkpoint = parseCheckpoint(value.toString())
     } catch (error) {
       this.#onUnreadable(symbol, error)
-      // The one before holds, and without one the topics are read from their beginning.
-      if (this.#checkpoints.has(symbol)) return
-      checkpoint = emptyCheckpoint('unreadable')
-      this.#checkpoints.set(symbol, checkpoint)
-      this.memory.restore(symbol, checkpoint)
+      this.#doWithout(symbol)
       return
     }
     const { instance, kind, counter } = checkpoint
@@ -62,8 +70,33 @@ export class RecoveryFold {
     const known = this.#checkpoints.get(symbol)
     // After a change of the partition count an older one may stand in another partition.
     if (known !== undefined && known.counter > counter) return
+    if (claimsOf(checkpoint).some((claim) => claim.offset > this.#sureUpTo(claim))) {
+      this.#doWithout(symbol)
+      return
+    }
+    this.#take(symbol, checkpoint)
+  }
+
+  /** The places at which the checkpoints that count hold. */
+  claims(): Position[] {
+    const all = [...this.#checkpoints.values()].flatMap(claimsOf)
+    return [...new Map(all.map((claim) => [Object.values(claim).join(' '), claim])).values()]
+  }
+
+  /** The one before holds, and without one the topics are read from their beginning. */
+  #doWithout(symbol: string): void {
+    if (!this.#checkpoints.has(symbol)) this.#take(symbol, emptyCheckpoint('unreadable'))
+  }
+
+  #take(symbol: string, checkpoint: Checkpoint): void {
     this.#checkpoints.set(symbol, checkpoint)
     this.memory.restore(symbol, checkpoint)
+    if (checkpoint.bookTicker === null) this.#quoteReceiptsMs.delete(symbol)
+    else this.#quoteReceiptsMs.set(symbol, checkpoint.bookTicker.last_receipt)
+  }
+
+  #sureUpTo({ topic, partition }: Pick<Position, 'topic' | 'partition'>): number {
+    return this.#truncations.get(`${topic}:${partition}`) ?? Number.POSITIVE_INFINITY
   }
 
   /** From where a partition is to be read for all symbols that are in it; null when none is. */
@@ -81,6 +114,7 @@ export class RecoveryFold {
     const mark = markOf(value, Number(headerText(headers, HEADER.epoch) ?? 0))
     if (mark?.symbol !== symbol) return
     this.recoveredMessages++
+    if (mark.type === 'bookTicker') this.#noteQuote(topic, offset, mark)
     this.memory.event(mark)
   }
 
@@ -89,6 +123,15 @@ export class RecoveryFold {
     if (gap === null || !this.#isBehind(gap.symbol, topic, offset)) return
     this.recoveredMessages++
     this.memory.gap(gap)
+  }
+
+  /** Quotes have no ids to tell a hole by: the window is from the last one before to the first one that follows. */
+  #noteQuote(topic: string, offset: number, { symbol, timeMs }: EventMark): void {
+    const partition = partitionOf(symbol, this.#partitionsOf(topic))
+    const fromMs = this.#quoteReceiptsMs.get(symbol)
+    if (offset < this.#sureUpTo({ topic, partition })) this.#quoteReceiptsMs.set(symbol, timeMs)
+    else if (fromMs !== undefined && !this.lostQuotes.has(symbol))
+      this.lostQuotes.set(symbol, { fromMs, toMs: timeMs })
   }
 
   #isBehind(symbol: string, topic: string, offset: number): boolean {
@@ -107,6 +150,14 @@ export function parseGap(value: Buffer | null): Gap | null {
 /** Whether a row asks ingestion to reopen a gap: every row of ingestion names the instance that wrote it. */
 export function isRequest({ status }: Gap, { headers }: FetchedMessage): boolean {
   return status === 'open' && headerText(headers, HEADER.instance) === null
+}
+
+/** The places at which a checkpoint holds. One of an earlier version names no partitions. */
+function claimsOf(checkpoint: Checkpoint): Position[] {
+  return tailsOf(checkpoint).map((tail) => ({
+    ...tail,
+    leaderEpoch: checkpoint.leader_epochs[tail.topic] ?? -1,
+  }))
 }
 
 /** The offset at which a checkpoint holds; 0 where it was taken of another partition, before their count changed. */

@@ -1,9 +1,10 @@
-import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import { type Range, readRange } from '../../foundation/kafka/read-range.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 import { RecoveryFold } from './recovery-fold.ts'
+import { findTruncations } from './truncation.ts'
 
 /** What the topics know of the symbols of this instance. */
 export interface Recovered {
@@ -14,6 +15,8 @@ export interface Recovered {
   readonly instances: ReadonlySet<string>
   /** The highest counter of each symbol's checkpoints. */
   readonly counters: ReadonlyMap<string, number>
+  /** The windows of quotes that Kafka acknowledged and lost, by symbol. */
+  readonly lostQuotes: ReadonlyMap<string, { readonly fromMs: number; readonly toMs: number }>
   /** Messages that were replayed behind the checkpoints. */
   readonly recoveredMessages: number
 }
@@ -36,23 +39,16 @@ export async function recover(
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
-    const fold = new RecoveryFold(
-      symbols,
-      (topic) => metadata.get(topic)?.partitions ?? 1,
-      (symbol, err) =>
+    const ends = new Map(ranges.map(({ topic, partition, end }) => [`${topic}:${partition}`, end]))
+    const partitionsOf = (topic: string) => metadata.get(topic)?.partitions ?? 1
+    const fold = await foldCheckpoints(fetcher, ranges, names.checkpoints, log, (truncations) => {
+      const onUnreadable = (symbol: string, err: unknown) =>
         log.error(
           { err, symbol },
           `A checkpoint of ${symbol} cannot be read; its state is rebuilt from the topics`,
-        ),
-    )
-    const ends = new Map(ranges.map(({ topic, partition, end }) => [`${topic}:${partition}`, end]))
-    for (const { topic, partition, start, end } of ranges.filter(
-      ({ topic }) => topic === names.checkpoints,
-    )) {
-      await readPartition(fetcher, { topic, partition, from: start, end }, (message) =>
-        fold.checkpoint(message),
-      )
-    }
+        )
+      return new RecoveryFold(symbols, partitionsOf, onUnreadable, truncations)
+    })
     // The ledger first: the events fill the holes that its requests to reopen have made.
     const replayed = [names.gaps, names.trades, names.bookTicker]
     for (const { topic, partition, start, end } of replayed.flatMap((name) =>
@@ -61,27 +57,43 @@ export async function recover(
       fold.memory.restoreOffset(topic, partition, end)
       const from = Math.max(start, fold.offset(topic, partition) ?? end)
       const onMessage = topic === names.gaps ? fold.gap : fold.event
-      await readPartition(fetcher, { topic, partition, from, end }, (message) => onMessage(topic, message))
+      await readRange(fetcher, { topic, partition, start: from, end }, LIMITS, (message) =>
+        onMessage(topic, message),
+      )
     }
-    const { memory, instances, counters, recoveredMessages } = fold
-    return { memory, ends, instances, counters, recoveredMessages }
+    const { memory, instances, counters, recoveredMessages, lostQuotes } = fold
+    return { memory, ends, instances, counters, recoveredMessages, lostQuotes }
   } finally {
     await fetcher.close()
   }
 }
 
-async function readPartition(
+/**
+ * Takes the newest checkpoints, or older ones, until the topics have all that they were taken of. Each time around, what
+ * they may have been taken of is less.
+ */
+async function foldCheckpoints(
   fetcher: RecordFetcher,
-  { topic, partition, from, end }: { topic: string; partition: number; from: number; end: number },
-  onMessage: (message: FetchedMessage) => void,
-): Promise<void> {
-  for (let offset = from; offset < end; ) {
-    const node = fetcher.leaderOf(topic, partition)
-    if (node === null) throw new Error(`Partition ${partition} of ${topic} has no leader`)
-    const [fetched] = await fetcher.fetch(node, [{ topic, partition, offset }], LIMITS)
-    if (fetched?.error) throw new Error(`Partition ${partition} of ${topic}: ${fetched.error}`)
-    for (const message of fetched?.messages ?? [])
-      if (message.offset >= offset && message.offset < end) onMessage(message)
-    offset = fetched?.nextOffset ?? offset
+  ranges: readonly Range[],
+  checkpoints: string,
+  log: Logger,
+  begin: (truncations: ReadonlyMap<string, number>) => RecoveryFold,
+): Promise<RecoveryFold> {
+  const truncations = new Map<string, number>()
+  for (;;) {
+    const fold = begin(truncations)
+    for (const range of ranges.filter(({ topic }) => topic === checkpoints))
+      await readRange(fetcher, range, LIMITS, (message) => fold.checkpoint(message))
+    const found = await findTruncations(fetcher, ranges, fold.claims())
+    if (found.length === 0) return fold
+    for (const { topic, partition, claimed, offset } of found) {
+      const key = `${topic}:${partition}`
+      truncations.set(key, Math.min(offset, truncations.get(key) ?? offset))
+      log.error(
+        { topic, partition, claimed, offset },
+        `Partition ${partition} of ${topic} lost messages that Kafka had acknowledged: a checkpoint was taken at ${claimed}, ` +
+          `the log is the same up to ${offset}. The state is rebuilt from there; trades are backfilled, quotes are lost`,
+      )
+    }
   }
 }

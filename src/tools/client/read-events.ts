@@ -69,6 +69,8 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
           askedMs = performance.now()
         }
         for (const fetched of await fetchAll(fetcher, [...positions.values()])) {
+          if (fetched.diverging !== null || fetched.error === 'OFFSET_OUT_OF_RANGE')
+            throw await gone(fetcher, fetched, positions)
           yield* eventsOf(fetched, options, positions)
         }
         failures = 0
@@ -101,9 +103,8 @@ async function begin(
       typeof from === 'string'
         ? undefined
         : from.find((one) => one.topic === topic && one.partition === partition)
-    const offset =
-      positions.get(key)?.offset ?? given?.offset ?? (from === 'earliest' || !isFirst ? start : end)
-    positions.set(key, { topic, partition, offset })
+    const offset = from === 'earliest' || !isFirst ? start : end
+    positions.set(key, positions.get(key) ?? given ?? { topic, partition, offset })
   }
 }
 
@@ -118,13 +119,12 @@ async function fetchAll(
 }
 
 function* eventsOf(
-  { topic, partition, error, messages, nextOffset, startOffset }: FetchedPartition,
+  { topic, partition, error, messages, nextOffset, nextLeaderEpoch }: FetchedPartition,
   options: ReadOptions,
   positions: Map<string, Position>,
 ): Generator<MarketEvent> {
   const key = keyOf(topic, partition)
   const from = positions.get(key)?.offset ?? 0
-  if (error === 'OFFSET_OUT_OF_RANGE') throw gone(topic, partition, from, startOffset)
   if (error !== null) {
     if (!FINAL.has(error)) throw new Error(`${topic} ${partition}: ${error}`)
     const isRight = error === 'TOPIC_AUTHORIZATION_FAILED'
@@ -139,8 +139,9 @@ function* eventsOf(
     const { offset } = message
     if (offset < from) continue
     if (options.signal?.aborted === true) return
-    const position = { topic, partition, offset }
-    positions.set(key, { topic, partition, offset: offset + 1 })
+    const { leaderEpoch } = message
+    const position = { topic, partition, offset, leaderEpoch }
+    positions.set(key, { ...position, offset: offset + 1 })
     const symbol = message.key?.toString() ?? ''
     if (symbols !== undefined && !symbols.includes(symbol)) continue
     const event = readEvent(allowed, message, position)
@@ -152,13 +153,30 @@ function* eventsOf(
         fix: 'Give onUnreadable to go on behind such a message.',
       })
   }
-  if (nextOffset !== null) positions.set(key, { topic, partition, offset: Math.max(from, nextOffset) })
+  if (nextOffset !== null && nextOffset > from)
+    positions.set(key, { topic, partition, offset: nextOffset, leaderEpoch: nextLeaderEpoch })
 }
 
-function gone(topic: string, partition: number, offset: number, startOffset: number): TapelineError {
+/** The error for a position that the log does not have. */
+async function gone(
+  fetcher: PartitionFetcher,
+  { topic, partition, diverging }: FetchedPartition,
+  positions: ReadonlyMap<string, Position>,
+): Promise<TapelineError> {
+  const offset = positions.get(keyOf(topic, partition))?.offset
+  const range = (await fetcher.offsetRanges([topic])).find((one) => one.partition === partition)
+  if (diverging !== null) {
+    return new TapelineError(
+      'KAFKA',
+      `${topic} ${partition} lost messages that were read: the position was ${offset}, the log is the same up to ${diverging.offset}`,
+      {
+        fix: `Begin at ${diverging.offset} with leader epoch ${diverging.leaderEpoch}: others have come there.`,
+      },
+    )
+  }
   return new TapelineError(
     'KAFKA',
-    `${topic} ${partition} begins at ${startOffset} by now; ${offset} is not there any more`,
+    `${topic} ${partition} has the offsets from ${range?.start} to before ${range?.end}; ${offset} is not there`,
     {
       fix: 'Begin with "earliest", or with a position that is there; the database has what was stored.',
     },

@@ -14,7 +14,7 @@ import type { Finding, NotChecked, Report, SequenceReport } from './report-types
 import { above, readBelow, readFloors } from './retention.ts'
 import { type CheckContext, isCut, refuseUnknownSymbols, type Scope } from './scope.ts'
 import { judgeSequences, readQuotes, readSequences, type Sequence } from './sequences.ts'
-import { type EndOffsets, watermarkOf } from './watermark.ts'
+import { type EndOffsets, lostTails, watermarkOf } from './watermark.ts'
 
 export interface AuditOptions {
   readonly scope: Scope
@@ -89,7 +89,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   findings.push(...(await watch.time('trade bounds', () => checkTradeBounds(context))))
   findings.push(...(await watch.time('quote bounds', () => checkQuoteBounds(context))))
   const ledger = await watch.time('ledger', () => checkLedger(context, sequences, letters))
-  findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences))
+  findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences), ...lostTails(watermark))
   notChecked.push(
     ...ledger.notChecked,
     ...(await watch.time('retention', () => readBelow(context, floors))),

@@ -2,7 +2,7 @@ import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { StoredOffset } from '../../foundation/store/consumer-offsets.ts'
-import type { Watermark } from './report-types.ts'
+import type { Finding, Watermark } from './report-types.ts'
 
 /** How far a partition reaches in Kafka. */
 export interface PartitionEnd {
@@ -86,6 +86,29 @@ export function watermarkOf(
     partitions,
     pending: partitions.reduce((sum, { pending }) => sum + pending, 0),
   }
+}
+
+/** The database has read further than the topic reaches: Kafka has lost its tail, and the consumer has not noticed yet. */
+export function lostTails({ partitions }: Watermark): Finding[] {
+  const lost = partitions.filter(({ stored, end }) => stored !== null && end !== null && stored > end)
+  if (lost.length === 0) return []
+  return [
+    {
+      check: 'watermark',
+      kind: 'lost tail',
+      severity: 'failure',
+      symbol: null,
+      eventType: null,
+      epoch: null,
+      count: lost.length,
+      summary: 'partitions end before what was stored of them: Kafka has lost their tail',
+      examples: lost.map(({ topic, partition, stored, end }) => ({
+        from: null,
+        to: null,
+        detail: `${topic}/${partition} was stored up to ${stored} and ends at ${end}`,
+      })),
+    },
+  ]
 }
 
 function byPlace(

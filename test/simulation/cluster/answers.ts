@@ -133,7 +133,8 @@ export function layoutFrom(cluster: Cluster, { view }: Broker, topics: readonly 
       { length: PARTITIONS },
       (_, index) => view.get(`${topic}/${index}`)?.leader ?? -1,
     )
-    return [topic, { id, partitions: PARTITIONS, leaders }] as const
+    const leaderEpochs = leaders.map((_, index) => view.get(`${topic}/${index}`)?.epoch ?? -1)
+    return [topic, { id, partitions: PARTITIONS, leaders, leaderEpochs }] as const
   })
   const brokers = [...cluster.brokers.values()].map(({ node, host, port }) => [node, { host, port }] as const)
   return { topics: new Map(layouts), brokers: new Map(brokers) }
@@ -179,7 +180,7 @@ function fetchPart(
   cluster: Cluster,
   { node, view }: Broker,
   topicId: string,
-  { partition: index, currentLeaderEpoch, fetchOffset }: FetchWanted,
+  { partition: index, currentLeaderEpoch, fetchOffset, lastFetchedEpoch }: FetchWanted,
 ): FetchedPart {
   const topic = [...cluster.topicIds].find(([, id]) => id === topicId)?.[0] ?? ''
   const partition = cluster.partition(topic, index)
@@ -191,7 +192,10 @@ function fetchPart(
   else if (log === undefined) errorCode = ERROR.NOT_LEADER_OR_FOLLOWER
   else if (currentLeaderEpoch >= 0 && currentLeaderEpoch < epoch) errorCode = ERROR.FENCED_LEADER_EPOCH
   else if (currentLeaderEpoch > epoch) errorCode = ERROR.UNKNOWN_LEADER_EPOCH
-  else if (offset < 0 || offset > log.end) errorCode = ERROR.OFFSET_OUT_OF_RANGE
+  const common = lastFetchedEpoch < 0 ? null : (log?.endOf(lastFetchedEpoch) ?? null)
+  const isDiverging = errorCode === ERROR.NONE && common !== null && common.offset < offset
+  if (errorCode === ERROR.NONE && !isDiverging && log !== undefined && (offset < 0 || offset > log.end))
+    errorCode = ERROR.OFFSET_OUT_OF_RANGE
   const end = BigInt(errorCode === ERROR.NONE ? (log?.highWatermark ?? 0) : -1)
   return {
     partitionIndex: index,
@@ -201,7 +205,10 @@ function fetchPart(
     logStartOffset: errorCode === ERROR.NONE ? 0n : -1n,
     abortedTransactions: null,
     preferredReadReplica: -1,
-    records: errorCode === ERROR.NONE ? (log?.read(offset, FETCH_MESSAGES) ?? []) : [],
+    ...(isDiverging
+      ? { divergingEpoch: { epoch: common.leaderEpoch, endOffset: BigInt(common.offset) } }
+      : {}),
+    records: errorCode === ERROR.NONE && !isDiverging ? (log?.read(offset, FETCH_MESSAGES) ?? []) : [],
   }
 }
 

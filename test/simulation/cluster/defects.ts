@@ -33,14 +33,19 @@ export function withDefect(brokers: Brokers, defect: string | undefined): Broker
       const remembered = rememberLayouts()
       return producer((requests) => ({ metadata: remembered(requests) }))
     }
-    case 'the fetcher asks for leaders once':
+    case 'the fetcher asks for leaders once': {
+      // Also over the connections that a fetcher opens after a failure.
+      const remembered = new Map<string, ReturnType<typeof rememberLayouts>>()
       return {
         ...brokers,
-        openFetcher: (connection, clientId, topics) => {
-          const requests = brokers.openFetcher(connection, clientId, topics)
-          return { ...requests, metadata: rememberLayouts()(requests) }
+        openFetcher: (connection, clientId) => {
+          const requests = brokers.openFetcher(connection, clientId)
+          const remember = remembered.get(clientId) ?? rememberLayouts()
+          remembered.set(clientId, remember)
+          return { ...requests, metadata: remember(requests) }
         },
       }
+    }
     case 'the sender waits without limit':
       return {
         ...brokers,

@@ -61,6 +61,15 @@ export class ReplicaLog {
     return dropped
   }
 
+  /** Where the batches of this leader epoch end, or of the last one before; it is the epoch that the offset is of. */
+  endOf(leaderEpoch: number): { readonly leaderEpoch: number; readonly offset: number } {
+    const at = this.batches.findLastIndex((batch) => batch.leaderEpoch <= leaderEpoch)
+    const last = this.batches[at]
+    return last === undefined
+      ? { leaderEpoch, offset: this.batches[0]?.baseOffset ?? 0 }
+      : { leaderEpoch: last.leaderEpoch, offset: last.baseOffset + last.count }
+  }
+
   /** The batch with this offset in it. */
   indexOf(offset: number): number {
     let low = 0

@@ -1,14 +1,12 @@
 import {
   type API,
-  type Callback,
-  Consumer,
   createAPI,
+  fetchV12,
   fetchV13,
   fetchV14,
   fetchV15,
   fetchV16,
   fetchV17,
-  kGetApi,
   protocolErrors,
   type Reader,
   ResponseError,
@@ -17,38 +15,34 @@ import {
 import { readRecordBatches } from './record-batch.ts'
 import { CorruptRecords } from './record-reader.ts'
 
-type FetchApi = API<unknown[], fetchV17.FetchResponse>
+export type FetchApi = API<Parameters<typeof fetchV17.createRequest>, fetchV17.FetchResponse>
 
 /** Kafka's number of the request. */
 const FETCH = 1
 
+/** The tag of the field that says where the log has parted from what was read. */
+const DIVERGING_EPOCH = 0
+
 const CORRUPT_MESSAGE = protocolErrors['CORRUPT_MESSAGE']?.code ?? 2
 
-/** Those whose answers are alike: topics by id (KIP-516), all lengths compact. A broker before Kafka 3.1 has none. */
-const OWN = new Map<number, FetchApi>(
-  [fetchV13, fetchV14, fetchV15, fetchV16, fetchV17].map(({ api, createRequest }) => [
-    api.version,
+/**
+ * Newest first. Those from 13 name topics by id (KIP-516) and have our own reader of records: see {@link readRecordBatches}.
+ * Version 12 (Kafka before 3.1) names them by name; it is the oldest that tells where a log has diverged.
+ */
+export const FETCH_APIS: readonly FetchApi[] = [
+  ...[fetchV17, fetchV16, fetchV15, fetchV14, fetchV13].map(({ api, createRequest }) =>
     createAPI(FETCH, api.version, createRequest, parseResponse),
-  ]),
-)
+  ),
+  fetchV12.api,
+]
 
-/** The client with our own reader of records: see {@link readRecordBatches}. All else is the client's. */
-export class FetchingConsumer extends Consumer<Buffer, Buffer, Buffer, Buffer> {
-  // The base is generic, as if its caller could choose the answer's type; the name decides it.
-  override [kGetApi]<Arguments extends unknown[], Answer>(
-    name: string,
-    callback: Callback<API<Arguments, Answer>>,
-  ): void
-  override [kGetApi](name: string, callback: Callback<FetchApi>): void {
-    super[kGetApi]<unknown[], fetchV17.FetchResponse>(name, (error, api) => {
-      if (error !== null || api === undefined) callback(error)
-      else callback(null, name === 'Fetch' ? (OWN.get(api.version) ?? api) : api)
-    })
-  }
+/** Whether a version of Fetch names topics by name, in place of their id. */
+export function namesTopics({ version }: FetchApi): boolean {
+  return version <= fetchV12.api.version
 }
 
 /**
- * Reads an answer to Fetch, versions 13 to 17. Tagged fields are passed over: nothing here uses them.
+ * Reads an answer to Fetch, versions 13 to 17. It reads one tagged field, the diverging epoch (KIP-595).
  *
  * A partition whose bytes are corrupt has Kafka's error for that, as if the broker had found it; the others are whole.
  *
@@ -68,13 +62,18 @@ export function parseResponse(
   const sessionId = reader.readInt32()
   const responses = reader.readArray((_, i) => ({
     topicId: reader.readUUID(),
-    partitions: reader.readArray((_partition, j) => {
-      const partition = readPartition(reader)
-      if (partition.errorCode !== 0) {
-        errors.push([`/responses/${i}/partitions/${j}`, [partition.errorCode, null]])
-      }
-      return partition
-    }),
+    partitions: reader.readArray(
+      (_partition, j) => {
+        const partition = readPartition(reader)
+        partition.divergingEpoch = readDivergence(reader)
+        if (partition.errorCode !== 0) {
+          errors.push([`/responses/${i}/partitions/${j}`, [partition.errorCode, null]])
+        }
+        return partition
+      },
+      true,
+      false,
+    ),
   }))
   reader.readTaggedFields()
   const response = { throttleTimeMs, errorCode, sessionId, responses, nodeEndpoints: [] }
@@ -107,4 +106,16 @@ function readPartition(reader: Reader): fetchV17.FetchResponsePartition {
     if (!(error instanceof CorruptRecords)) throw error
     return { ...partition, errorCode: CORRUPT_MESSAGE, records: [] }
   }
+}
+
+/** The tagged fields of a partition. An epoch of −1: the log has what the request named. */
+function readDivergence(reader: Reader): { epoch: number; endOffset: bigint } {
+  let diverging = { epoch: -1, endOffset: -1n }
+  for (let left = reader.readUnsignedVarInt(); left > 0; left--) {
+    const tag = reader.readUnsignedVarInt()
+    const end = reader.readUnsignedVarInt() + reader.position
+    if (tag === DIVERGING_EPOCH) diverging = { epoch: reader.readInt32(), endOffset: reader.readInt64() }
+    reader.position = end
+  }
+  return diverging
 }

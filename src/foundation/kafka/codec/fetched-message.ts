@@ -12,6 +12,8 @@ export class FetchedMessage {
   readonly bytes: Buffer | null
   readonly start: number
   readonly end: number
+  /** The epoch of the leader that appended it; −1 when it is not known. */
+  readonly leaderEpoch: number
 
   constructor(
     offset: number,
@@ -20,6 +22,7 @@ export class FetchedMessage {
     bytes: Buffer | null,
     start = 0,
     end = bytes?.length ?? 0,
+    leaderEpoch = -1,
   ) {
     this.offset = offset
     this.key = key
@@ -27,6 +30,7 @@ export class FetchedMessage {
     this.bytes = bytes
     this.start = start
     this.end = end
+    this.leaderEpoch = leaderEpoch
   }
 
   get value(): Buffer | null {

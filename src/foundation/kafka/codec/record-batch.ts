@@ -78,10 +78,11 @@ function readBatch(bytes: Buffer): MessageBatch {
   }
   const attributes = bytes.readInt16BE(AT.attributes)
   const firstOffset = bytes.readBigInt64BE(AT.firstOffset)
+  const partitionLeaderEpoch = bytes.readInt32BE(AT.partitionLeaderEpoch)
   return {
     firstOffset,
     length: bytes.readInt32BE(AT.length),
-    partitionLeaderEpoch: bytes.readInt32BE(AT.partitionLeaderEpoch),
+    partitionLeaderEpoch,
     magic,
     crc,
     attributes,
@@ -95,6 +96,7 @@ function readBatch(bytes: Buffer): MessageBatch {
     messages: recordReader(bytes, attributes & COMPRESSION_BITS).messages(
       bytes.readInt32BE(AT.count),
       Number(firstOffset),
+      partitionLeaderEpoch,
     ),
   }
 }

@@ -35,11 +35,12 @@ export class RecordReader {
 
   /**
    * @param firstOffset of the batch
+   * @param leaderEpoch of the leader that appended the batch
    * @throws CorruptRecords when there are fewer, or a length in them is wrong
    */
-  messages(count: number, firstOffset: number): FetchedMessage[] {
+  messages(count: number, firstOffset: number, leaderEpoch = -1): FetchedMessage[] {
     const messages: FetchedMessage[] = []
-    for (let left = count; left > 0; left--) messages.push(this.#message(firstOffset))
+    for (let left = count; left > 0; left--) messages.push(this.#message(firstOffset, leaderEpoch))
     return messages
   }
 
@@ -52,7 +53,7 @@ export class RecordReader {
     return headers
   }
 
-  #message(firstOffset: number): FetchedMessage {
+  #message(firstOffset: number, leaderEpoch: number): FetchedMessage {
     const length = this.#varint()
     const end = this.#at + length
     if (length < 0 || end > this.#bytes.length) throw new CorruptRecords('A record reaches beyond its batch')
@@ -73,6 +74,7 @@ export class RecordReader {
       size < 0 ? null : this.#bytes,
       start,
       start + Math.max(size, 0),
+      leaderEpoch,
     )
   }
 

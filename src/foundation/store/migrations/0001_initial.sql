@@ -92,11 +92,13 @@ CREATE TABLE dead_letters (
 );
 
 -- Where each partition is to be read on from, written in the transaction that stored what came before.
+-- leader_epoch: the epoch of the leader that appended the message before next_offset; -1 when it is not known.
 CREATE TABLE consumer_offsets (
   topic       text        NOT NULL,
   topic_id    uuid        NOT NULL,
   partition   integer     NOT NULL,
   next_offset bigint      NOT NULL,
+  leader_epoch integer    NOT NULL DEFAULT -1,
   updated_at  timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (topic, partition)
 );

@@ -1,0 +1,92 @@
+import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
+import { describeError } from '../../foundation/runtime/errors.ts'
+import type { Logger } from '../../foundation/telemetry/log.ts'
+
+/** The place after an acknowledged message. */
+export interface Tail {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+}
+
+const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 20 }
+
+/** A checkpoint without leader epochs is better than a late one. */
+const LIMIT_MS = 2000
+
+/**
+ * Asks Kafka for the leader epochs of the last acknowledged messages, for checkpoints. A producer is not told them, and those
+ * of metadata may be newer than the message or older.
+ */
+export class TailEpochs {
+  readonly #fetcher: RecordFetcher
+  readonly #topics: readonly string[]
+  readonly #clock: Clock
+  readonly #log: Logger
+  readonly #known = new Map<string, { readonly offset: number; readonly leaderEpoch: number }>()
+  #connected: Promise<unknown> | null = null
+  #asking: Promise<void> | null = null
+
+  constructor(kafka: Pick<KafkaPort, 'fetcher'>, topics: readonly string[], clock: Clock, log: Logger) {
+    this.#fetcher = kafka.fetcher('tapeline-ingestion-tails', topics)
+    this.#topics = topics
+    this.#clock = clock
+    this.#log = log
+  }
+
+  /** Learns what it can within two seconds. Never rejects. */
+  async learn(tails: readonly Tail[]): Promise<void> {
+    this.#asking ??= this.#learnAll(tails).finally(() => {
+      this.#asking = null
+    })
+    const limit = Promise.withResolvers<void>()
+    const cancel = this.#clock.schedule(LIMIT_MS, () => limit.resolve())
+    await Promise.race([this.#asking, limit.promise])
+    cancel()
+  }
+
+  /** As {@link learn}, for the ends of partitions by `topic:partition`. */
+  async learnEnds(ends: ReadonlyMap<string, number>): Promise<void> {
+    const tails = [...ends].map(([place, offset]) => {
+      const at = place.lastIndexOf(':')
+      return { topic: place.slice(0, at), partition: Number(place.slice(at + 1)), offset }
+    })
+    await this.learn(tails.filter(({ topic }) => this.#topics.includes(topic)))
+  }
+
+  /** −1 when it is not known. */
+  leaderEpoch({ topic, partition, offset }: Tail): number {
+    const known = this.#known.get(`${topic}:${partition}`)
+    return known?.offset === offset ? known.leaderEpoch : -1
+  }
+
+  async close(): Promise<void> {
+    await this.#fetcher.close()
+  }
+
+  async #learnAll(tails: readonly Tail[]): Promise<void> {
+    try {
+      this.#connected ??= this.#fetcher.connect()
+      await this.#connected
+    } catch (error) {
+      this.#connected = null
+      this.#log.debug({ err: error }, `Leader epochs cannot be asked for: ${describeError(error)}`)
+      return
+    }
+    await Promise.all(tails.map((tail) => this.#learn(tail)))
+  }
+
+  async #learn(tail: Tail): Promise<void> {
+    const { topic, partition, offset } = tail
+    if (offset === 0 || this.leaderEpoch(tail) >= 0) return
+    try {
+      const { messages } = await this.#fetcher.read({ topic, partition, offset: offset - 1 }, LIMITS)
+      const last = messages.find((message) => message.offset === offset - 1)
+      if (last !== undefined)
+        this.#known.set(`${topic}:${partition}`, { offset, leaderEpoch: last.leaderEpoch })
+    } catch (error) {
+      this.#log.debug({ err: error, topic, partition }, 'A leader epoch cannot be asked for')
+    }
+  }
+}

@@ -1,0 +1,44 @@
+import type { RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import type { Position } from '../../foundation/kafka/position.ts'
+import type { Range } from '../../foundation/kafka/read-range.ts'
+
+const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 16 }
+
+/** A partition that no longer has what a checkpoint was taken of. */
+export interface Truncation {
+  readonly topic: string
+  readonly partition: number
+  /** Where the checkpoint holds. */
+  readonly claimed: number
+  /** Up to where the log is the one that it was taken of. */
+  readonly offset: number
+}
+
+/**
+ * Finds the places of checkpoints that the topics no longer have: beyond their end, or of a leader whose messages were replaced.
+ * Messages that retention has taken since are not lost: they were there.
+ */
+export async function findTruncations(
+  fetcher: RecordFetcher,
+  ranges: readonly Range[],
+  claims: readonly Position[],
+): Promise<Truncation[]> {
+  const found: Truncation[] = []
+  for (const claim of claims) {
+    const { topic, partition, offset: claimed } = claim
+    const range = ranges.find((one) => one.topic === topic && one.partition === partition)
+    if (range === undefined || claimed <= range.start) continue
+    const offset = await commonUpTo(fetcher, range, claim)
+    if (offset < claimed) found.push({ topic, partition, claimed, offset })
+  }
+  return found
+}
+
+async function commonUpTo(fetcher: RecordFetcher, { start, end }: Range, claim: Position): Promise<number> {
+  const { offset, leaderEpoch = -1 } = claim
+  // Without an epoch nothing says whose messages are below the end.
+  if (leaderEpoch < 0) return offset > end ? start : offset
+  const { error, diverging } = await fetcher.read(claim, LIMITS)
+  if (error !== null) return start
+  return diverging === null ? offset : Math.min(offset, diverging.offset)
+}

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import pino from 'pino'
+import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
+import type { RecordFetcher } from '../src/foundation/kafka/kafka-port.ts'
+import type { FetchedPartition } from '../src/foundation/kafka/partition-fetcher.ts'
+import type { Position } from '../src/foundation/kafka/position.ts'
+import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
+import { type Checkpoint, checkpointText, emptyCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
+import { CheckpointWriter } from '../src/ingestion/checkpoint/checkpoint-writer.ts'
+import { recover } from '../src/ingestion/checkpoint/recovery.ts'
+import { TailEpochs } from '../src/ingestion/checkpoint/tail-epochs.ts'
+import { LostTail } from '../src/ingestion/lost-tail.ts'
+import type { OutgoingMessage } from '../src/ingestion/messages/outgoing-message.ts'
+import { bookTickerValue, tradeValue } from './support/records.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const SYMBOL = 'BTCUSDT'
+const NAMES = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
+const METADATA = new Map(['t', 'b', 'g', 'c'].map((topic) => [topic, { id: topic, partitions: 1 }]))
+const RECEIPT_MS = 1723161255000
+const LOG = pino({ level: 'silent' })
+
+interface LogMessage {
+  readonly value: Buffer
+  readonly leaderEpoch: number
+}
+
+/** Logs of one partition, each message with the epoch of the leader that appended it, read as a leader answers. */
+function fetcherOf(logs: Readonly<Record<string, readonly LogMessage[]>>): RecordFetcher {
+  const logOf = (topic: string) => logs[topic] ?? []
+  const read = ({ topic, partition, offset, leaderEpoch = -1 }: Position): FetchedPartition => {
+    const log = logOf(topic)
+    const next = log.findIndex((message) => message.leaderEpoch > leaderEpoch)
+    const common = next < 0 ? log.length : next
+    const answer = {
+      topic,
+      partition,
+      startOffset: 0,
+      endOffset: log.length,
+      nextOffset: null,
+      nextLeaderEpoch: -1,
+    }
+    if (leaderEpoch >= 0 && common < offset) {
+      const diverging = { offset: common, leaderEpoch: log[common - 1]?.leaderEpoch ?? 0 }
+      return { ...answer, error: null, diverging, messages: [] }
+    }
+    if (offset > log.length) return { ...answer, error: 'OFFSET_OUT_OF_RANGE', diverging: null, messages: [] }
+    const messages = log
+      .slice(offset)
+      .map(
+        ({ value, leaderEpoch: epoch }, i) =>
+          new FetchedMessage(offset + i, Buffer.from(SYMBOL), [], value, 0, value.length, epoch),
+      )
+    const last = log.at(-1)
+    return messages.length === 0
+      ? { ...answer, error: null, diverging: null, messages }
+      : {
+          ...answer,
+          error: null,
+          diverging: null,
+          messages,
+          nextOffset: log.length,
+          nextLeaderEpoch: last?.leaderEpoch ?? -1,
+        }
+  }
+  return {
+    connect: async () => METADATA,
+    leaderOf: () => 0,
+    offsetRanges: async () =>
+      [...METADATA.keys()].map((topic) => ({ topic, partition: 0, start: 0, end: logOf(topic).length })),
+    fetch: async (_node, positions) => positions.map(read),
+    read: async (position) => read(position),
+    close: async () => {},
+  }
+}
+
+const trades = (from: number, to: number, leaderEpoch: number): LogMessage[] =>
+  Array.from({ length: to - from }, (_, i) => ({ value: tradeValue({ t: from + i }), leaderEpoch }))
+
+/** Received a second apart, by their id. */
+const quotes = (from: number, to: number, leaderEpoch: number): LogMessage[] =>
+  Array.from({ length: to - from }, (_, i) => ({
+    value: bookTickerValue({ u: from + i, ingestion_timestamp: RECEIPT_MS + 1000 * (from + i) }),
+    leaderEpoch,
+  }))
+
+const checkpoint = (counter: number, fields: Partial<Checkpoint>): LogMessage => {
+  const partitions = { t: 0, b: 0, g: 0 }
+  const value = checkpointText({ ...emptyCheckpoint('one'), counter, partitions, ...fields })
+  return { value: Buffer.from(value), leaderEpoch: 0 }
+}
+
+const sequence = (last: number) => ({ epoch: 0, first: 0, last, last_time: RECEIPT_MS, holes: [] })
+
+const recovered = (logs: Parameters<typeof fetcherOf>[0]) =>
+  recover({ fetcher: () => fetcherOf(logs) }, NAMES, [SYMBOL], LOG)
+
+test('C7 a checkpoint beyond the end of its topic is not believed, also without a leader epoch', async () => {
+  const logs = {
+    t: trades(0, 900, 1),
+    c: [
+      checkpoint(1, { offsets: { t: 800, b: 0, g: 0 }, trade: sequence(799) }),
+      checkpoint(2, { offsets: { t: 1000, b: 0, g: 0 }, trade: sequence(999) }),
+    ],
+  }
+  const { memory, counters } = await recovered(logs)
+  assert.equal(memory.snapshot(SYMBOL).trade?.last, 899)
+  assert.equal(memory.nextOffset('t', 0), 900)
+  assert.equal(counters.get(SYMBOL), 2, 'the next one is above the one that is not believed')
+})
+
+test('C7 a log that has grown beyond the checkpoint since is compared by leader epoch, and an older checkpoint counts', async () => {
+  const logs = {
+    t: [...trades(0, 900, 1), ...trades(1000, 1400, 2)],
+    c: [
+      checkpoint(1, { offsets: { t: 800, b: 0, g: 0 }, leader_epochs: { t: 1 }, trade: sequence(799) }),
+      checkpoint(2, { offsets: { t: 1000, b: 0, g: 0 }, leader_epochs: { t: 1 }, trade: sequence(999) }),
+    ],
+  }
+  const { memory, recoveredMessages } = await recovered(logs)
+  const { trade } = memory.snapshot(SYMBOL)
+  assert.deepEqual([trade?.last, trade?.holes], [1399, [{ from: 900, to: 999 }]])
+  assert.equal(recoveredMessages, 500, 'of those after the older one')
+})
+
+test('C7 quotes that Kafka lost are a window from the last one before to the first one that took their place', async () => {
+  const bookTicker = (last: number) => ({
+    last_update_id: last,
+    last_receipt: RECEIPT_MS + 1000 * last,
+    clock_ahead: null,
+  })
+  const at = (counter: number, last: number) =>
+    checkpoint(counter, {
+      offsets: { t: 0, b: last + 1, g: 0 },
+      leader_epochs: { b: 1 },
+      bookTicker: bookTicker(last),
+    })
+  const logs = { b: [...quotes(0, 50, 1), ...quotes(80, 90, 2)], c: [at(1, 39), at(2, 69)] }
+  const { lostQuotes } = await recovered(logs)
+  const window = { fromMs: RECEIPT_MS + 49_000, toMs: RECEIPT_MS + 80_000 }
+  assert.deepEqual([...lostQuotes], [[SYMBOL, window]])
+  const whole = { b: quotes(0, 90, 1), c: [at(1, 39), at(2, 69)] }
+  assert.equal((await recovered(whole)).lostQuotes.size, 0)
+})
+
+test('C7 a running instance whose messages were lost writes no checkpoint, enters the quotes and ends', async () => {
+  const clock = new VirtualClock()
+  const acknowledged = new AcknowledgedState()
+  const sent: OutgoingMessage[] = []
+  const logs = { t: trades(0, 10, 1), b: quotes(0, 20, 3) }
+  const epochs = new TailEpochs({ fetcher: () => fetcherOf(logs) }, ['t', 'b', 'g'], clock, LOG)
+  const checkpoints = new CheckpointWriter(
+    {
+      instance: 'one',
+      symbols: [SYMBOL],
+      names: NAMES,
+      topics: METADATA,
+      clock,
+      counters: new Map(),
+      ledgerRead: () => 0,
+      epochs,
+    },
+    acknowledged,
+    (message) => sent.push(message),
+  )
+  const ended: unknown[] = []
+  const windows: unknown[][] = []
+  const lostTail = new LostTail({
+    context: {
+      ports: { clock },
+      topics: METADATA,
+      symbols: [SYMBOL],
+      settled: async () => {},
+      onFatal: (error) => ended.push(error),
+      log: LOG,
+    },
+    bookTicker: 'b',
+    acknowledged,
+    checkpoints,
+    ledger: { outage: (...window) => windows.push(window) },
+  })
+  acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 19, timeMs: RECEIPT_MS })
+  const acknowledge = (first: number, offset: number) => {
+    const next = { topic: 'b', partition: 0, offset }
+    const [written] = sent
+    const messages = written === undefined ? [] : Array.from({ length: offset - first }, () => written)
+    lostTail.check(messages, next)
+    acknowledged.acknowledge([], next)
+  }
+  acknowledge(10, 20)
+  await epochs.learnEnds(new Map(Object.entries({ 't:0': 10, 'c:0': 5 })))
+  assert.equal(epochs.leaderEpoch({ topic: 't', partition: 0, offset: 10 }), 1)
+  assert.equal(epochs.leaderEpoch({ topic: 't', partition: 0, offset: 9 }), -1)
+  await checkpoints.writeChanged()
+  assert.equal(sent.length, 1)
+  const written: Checkpoint = JSON.parse(sent[0]?.value?.toString() ?? '')
+  assert.deepEqual([written.offsets['b'], written.leader_epochs], [20, { b: 3 }])
+
+  checkpoints.onSettled(sent)
+  acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 30, timeMs: RECEIPT_MS + 9000 })
+  acknowledge(20, 25)
+  assert.deepEqual([ended, windows], [[], []])
+  acknowledge(22, 30)
+  await checkpoints.writeChanged()
+  await clock.advance(0)
+  assert.equal(sent.length, 1, 'no checkpoint says that Kafka has what it lost')
+  assert.equal(ended.length, 1)
+  assert.match(String(ended[0]), /from 22 to 25/)
+  assert.deepEqual(windows, [[SYMBOL, RECEIPT_MS, Math.floor(clock.wallMicros() / 1000), 'truncation']])
+})
