@@ -122,6 +122,19 @@ for (const [defect, expected] of [
   })
 }
 
+for (const [defect, expected] of [
+  [undefined, true],
+  ['the sender waits without limit', false],
+] as const) {
+  test(`${expected ? 'K3 sends continue' : `finds a planted defect: ${defect}`}, while a leader hangs and another is elected`, async () => {
+    const it = new Process(defect)
+    const producer = it.port.producer('test', 'none')
+    assert.ok(await it.settles(producer.send(recordsOf('a', it.life), FOREVER), 1000))
+    it.cluster.disturb(it.partition(0).leadership.leader, 'hung', 10 * MINUTE)
+    assert.equal(await it.settles(producer.send(recordsOf('b', it.life), FOREVER), 25_000), expected)
+  })
+}
+
 test('K3 a broker that was cut off from the others drops what it never replicated', async () => {
   const it = new Process()
   const producer = it.port.producer('test', 'none')

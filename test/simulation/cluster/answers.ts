@@ -6,9 +6,9 @@ import type {
 } from '../../../src/foundation/kafka/broker-requests.ts'
 import type { PartitionBatch } from '../../../src/foundation/kafka/codec/produce-request.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
+import type { VirtualClock } from '../../support/virtual-clock.ts'
 import type { Broker } from './broker.ts'
 import { type Cluster, PARTITIONS } from './cluster.ts'
-import type { Network } from './network.ts'
 import { ERROR } from './partition.ts'
 import type { StoredBatch } from './replica-log.ts'
 
@@ -35,12 +35,11 @@ interface ProduceRequest {
 
 /** Serves Produce with acks=all: answers once each partition is refused, replicated or has waited long enough. */
 export function produceTo(
-  network: Network,
+  { cluster, clock }: { readonly cluster: Cluster; readonly clock: VirtualClock },
   broker: Broker,
   { replicasMs, batches, incarnation }: ProduceRequest,
   answer: (value: ProduceAnswer, onDelivered: () => void) => void,
 ): void {
-  const { cluster, clock } = network
   const sentAtMs = cluster.nowMs
   const results: ProduceResult[] = []
   const written: StoredBatch[] = []
