@@ -64,7 +64,6 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
 /** The defect, and the check that shows it. The first seeds that do are enough. */
 const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, RegExp]> = [
   ['the sender asks for leaders once', /^K3/],
-  ['the sender has one bootstrap broker', /^K3/],
   ['a repeated batch has other sequence numbers', /^G3/],
   ['acknowledged partitions are sent again', /^K2/],
   ['acknowledges before the replicas have it', /^K1/],

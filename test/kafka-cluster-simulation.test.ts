@@ -135,6 +135,18 @@ for (const [defect, expected] of [
   })
 }
 
+for (const [defect, expected] of [
+  [undefined, true],
+  ['the sender has one bootstrap broker', false],
+] as const) {
+  test(`${expected ? 'K3 a sender starts' : `finds a planted defect: ${defect}`}, while the first bootstrap broker hangs`, async () => {
+    const it = new Process(defect)
+    it.cluster.disturb(1, 'hung', 10 * MINUTE)
+    const producer = it.port.producer('test', 'none')
+    assert.equal(await it.settles(producer.send(recordsOf('a', it.life), FOREVER), MINUTE), expected)
+  })
+}
+
 test('K3 a broker that was cut off from the others drops what it never replicated', async () => {
   const it = new Process()
   const producer = it.port.producer('test', 'none')
