@@ -244,7 +244,10 @@ export class World {
   /** It stops by itself: only because another has taken over, which of two that start together is Kafka's decision. */
   #onEnded(life: Life, error: unknown): void {
     if (!life.clock.isAlive) return
-    if (!life.overlapped || !String(error).includes('Another ingestion')) this.#onDefect(error)
+    const isReplaced = life.overlapped && String(error).includes('Another ingestion')
+    // The next start reads what the topics still have.
+    const hasLostTail = this.options.clusterFaults && String(error).includes('lost messages that Kafka had')
+    if (!isReplaced && !hasLostTail) this.#onDefect(error)
     this.#stop(life).then(() => this.#liveAfter(1000), this.#onDefect)
   }
 

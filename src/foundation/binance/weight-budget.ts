@@ -24,14 +24,14 @@ export class WeightBudget {
 
   /** Spends `weight` and answers 0, or answers how many milliseconds to wait before asking again. */
   take(weight: number, nowMs: number): number {
-    if (nowMs < this.#notBeforeMs) return this.#notBeforeMs - nowMs
+    // A wait that rounding makes 0 would count as leave to spend, or never end.
+    if (nowMs < this.#notBeforeMs) return Math.max(1, this.#notBeforeMs - nowMs)
     for (let oldest = this.#spent[0]; oldest !== undefined && nowMs - oldest.atMs >= MINUTE_MS; ) {
       this.#used -= oldest.weight
       this.#spent.shift()
       oldest = this.#spent[0]
     }
     const [oldest] = this.#spent
-    // A wait that rounding makes 0 would count as leave to spend.
     if (oldest !== undefined && this.#used + weight > this.#perMinute)
       return Math.max(1, oldest.atMs + MINUTE_MS - nowMs)
     this.#spent.push({ atMs: nowMs, weight })
