@@ -33,9 +33,10 @@ export class ForeignGaps<Event extends StreamEvent> {
       // A newer epoch than this one's shows itself soon, with a new row.
       if (this.#isAhead(one)) continue
       this.#ledger.adopt(one)
-      if (one.status !== 'open' || !this.#ledger.isOpen(one)) continue
+      if (one.status !== 'open') continue
+      // Also where another row has some of its ids: the others may be open under an id of this instance.
       this.#continuity.lack(one)
-      this.#continuity.abandonIfOver(one)
+      this.#abandonOtherEpochs(one)
       this.#onGap()
     }
   }
