@@ -76,6 +76,7 @@ export class World {
   #lives: Life[] = []
   #incarnation = 0
   #asleepUntilMs = 0
+  #clockAheadMs = 0
   #quiet = false
   rollovers = 0
   backfilled = 0
@@ -156,17 +157,21 @@ export class World {
 
   /** The wall clock of the machine is wrong from now on, and set right a while later. */
   setClock(aheadMs: number, forMs: number): void {
-    this.#setWhenAwake(Math.round(aheadMs))
-    this.clock.schedule(forMs, () => this.#setWhenAwake(0))
+    const set = (ms: number) => {
+      this.#clockAheadMs = ms
+      this.#setWhenAwake()
+    }
+    set(Math.round(aheadMs))
+    this.clock.schedule(forMs, () => set(0))
     // Brokers refuse what is more than an hour ahead of them.
     this.kafka.audit.excuseUntil(this.clock.monotonicMs() + forMs)
   }
 
   /** What happens to it while the machine sleeps cannot be told from the sleep: specification, not covered. */
-  #setWhenAwake(aheadMs: number): void {
+  #setWhenAwake(): void {
     const leftMs = Math.max(0, ...this.#lives.map(({ clock }) => clock.asleepForMs))
-    if (leftMs > 0) this.clock.schedule(leftMs + TICK_MS, () => this.#setWhenAwake(aheadMs))
-    else this.wall.set(aheadMs)
+    if (leftMs > 0) this.clock.schedule(leftMs + TICK_MS, () => this.#setWhenAwake())
+    else this.wall.set(this.#clockAheadMs)
   }
 
   /** Another process starts over the same symbols: the older must notice, and stop. */
