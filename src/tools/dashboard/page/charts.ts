@@ -135,9 +135,13 @@ function timesOf(_plot: uPlot, times: readonly number[]): string[] {
   return times.map((at) => timeText(at * 1000))
 }
 
-/** To the digits that matter: the exact price stands in the table. */
-function shownValue(value: number | null): string {
-  if (value === null) return NONE
+/**
+ * To the digits that matter: the exact price stands in the table.
+ *
+ * @param value undefined when the legend still points after the end of data that became fewer
+ */
+function shownValue(value: number | null | undefined): string {
+  if (value === null || value === undefined) return NONE
   return value.toLocaleString('en-US', { maximumSignificantDigits: Math.abs(value) >= 1000 ? 8 : 4 })
 }
 
