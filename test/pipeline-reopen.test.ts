@@ -59,7 +59,7 @@ async function whole(also: () => Promise<boolean> = async () => true): Promise<v
 const status = (name: string) =>
   count(`SELECT count(*) FROM gaps WHERE from_id IS NOT NULL AND status = '${name}'`)
 
-test('L6 running ingestion fills again what stood unread in a topic that was recreated, gaps that it had filled included', async () => {
+test('L6 ingestion fills again what stood unread in a topic that was recreated, gaps that it had filled included', async () => {
   {
     await using consumer = await startConsumerProcess(env)
     await consumer.ready()
@@ -72,17 +72,21 @@ test('L6 running ingestion fills again what stood unread in a topic that was rec
     await consumer.stop()
     await ingestion.command.kill()
   }
-  await using ingestion = await startIngestionProcess(env)
-  await ingestion.ready()
+  await using before = await startIngestionProcess(env)
+  await before.ready()
   const filled = async () =>
     (await readTopic(topics.env.KAFKA_GAPS_TOPIC)).filter(({ value }) =>
       String(value).includes('"status":"filled"'),
     ).length
-  await waitFor(async () => (await filled()) >= 3 && (await ingestion.status()).openGaps.length === 0, {
+  await waitFor(async () => (await filled()) >= 3 && (await before.status()).openGaps.length === 0, {
     timeoutMs: 60_000,
     what: 'gaps that were filled while no consumer ran',
   })
   await recreateTopic(topics.env.KAFKA_TRADES_TOPIC, 3)
+  // Offsets that begin at 0 again mean that acknowledged messages are gone: it ends, and its supervisor starts it again.
+  await before.command.assertExit(1, 60_000)
+  await using ingestion = await startIngestionProcess(env)
+  await ingestion.ready()
   await using consumer = await startConsumerProcess(env)
   await consumer.command.waitForLine(/asked ingestion to reopen/, 90_000)
   await whole(
