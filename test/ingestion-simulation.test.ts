@@ -55,6 +55,7 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['rough', 311],
   ['day', 3],
   ['day', 319],
+  ['cluster', 1],
   ['cluster', 4],
   ['cluster', 12],
   ['cluster', 30],

@@ -312,8 +312,8 @@ export class BatchSender {
   setAside(message: OutgoingMessage): boolean {
     const held = this.#held.get(message)
     if (held === undefined) return false
-    // Rows of the ledger and checkpoints are few, and are kept.
-    const mayBeDiscarded = message.mark !== null || message.gap === undefined
+    // Rows of the ledger and checkpoints, which have keys and are no events, are few: they are kept.
+    const mayBeDiscarded = message.mark !== null || message.key === null
     if (mayBeDiscarded && this.#held.bytes >= this.#options.queueMaxBytes / 2) {
       held.discarded++
       this.#discard(message, 'refused', held.reason)

@@ -133,7 +133,7 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   /** The ids of a gap that have not been forwarded. */
-  missingIn(stream: string, gap: IdGap): IdRange[] {
+  missingIn(stream: string, gap: Pick<IdGap, 'epoch' | 'from_id' | 'to_id'>): IdRange[] {
     const range = { from: gap.from_id, to: gap.to_id }
     const sequence = this.#streams.get(stream)?.sequence
     return sequence?.epoch === gap.epoch ? sequence.holesIn(range) : [range]

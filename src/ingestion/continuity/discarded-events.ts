@@ -24,13 +24,13 @@ interface DiscardedStream {
 
 /** Events that were received and could not be given to Kafka. The ledger names them. Specification: K9. */
 export class DiscardedEvents {
-  readonly #continuity: Pick<Continuity<StreamEvent>, 'lose'>
+  readonly #continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn'>
   readonly #ledger: Pick<GapLedger, 'open' | 'outage' | 'openGaps'>
   /** By stream. */
   readonly #streams = new Map<string, DiscardedStream>()
 
   constructor(
-    continuity: Pick<Continuity<StreamEvent>, 'lose'>,
+    continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn'>,
     ledger: Pick<GapLedger, 'open' | 'outage' | 'openGaps'>,
   ) {
     this.#continuity = continuity
@@ -84,7 +84,11 @@ export class DiscardedEvents {
     const open = this.#ledger.openGaps
       .filter((gap) => gap.symbol === symbol && gap.event_type === type && gap.epoch === epoch)
       .map((gap) => ({ from: gap.from_id, to: gap.to_id }))
-    for (const missing of subtract(normalise(ranges), open))
+    // Some may have come again meanwhile, from another connection or by backfill of an open gap.
+    const lacking = normalise(ranges).flatMap((range) =>
+      this.#continuity.missingIn(stream, { epoch, from_id: range.from, to_id: range.to }),
+    )
+    for (const missing of subtract(lacking, open))
       this.#ledger.open({ symbol, eventType: type, epoch }, missing, cause, { fromMs, toMs })
     return true
   }
