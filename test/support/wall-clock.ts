@@ -1,12 +1,14 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-const PRELOAD = pathToFileURL(resolve(import.meta.dirname, 'clock-preload.ts')).href
+const PRELOAD = pathToFileURL(resolve(import.meta.dirname, '../../chaos/preloaded.ts')).href
 
 /** A while after the file has changed, the process has read it. */
 const NOTICED_WITHIN_MS = 1000
+
+const TEXT_LENGTH = 20
 
 interface Setting {
   readonly sinceMs: number
@@ -25,25 +27,28 @@ export interface ProcessWallClock extends Disposable {
 export function processWallClock(aheadMs = 0): ProcessWallClock {
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-clock-'))
   const path = join(folder, 'ahead-ms')
+  const file = openSync(path, 'w')
   const settings: Setting[] = []
   const set = (ms: number) => {
-    // Whole at any moment.
-    writeFileSync(`${path}.new`, String(ms))
     const nowMs = Date.now()
-    renameSync(`${path}.new`, path)
+    // One write of the same length each time: whole at any moment.
+    writeSync(file, String(ms).padEnd(TEXT_LENGTH), 0)
     const last = settings.at(-1)
     if (last !== undefined) last.untilMs = nowMs + NOTICED_WITHIN_MS
     settings.push({ sinceMs: nowMs, untilMs: Number.POSITIVE_INFINITY, aheadMs: ms })
   }
   set(aheadMs)
   return {
-    env: { NODE_OPTIONS: `--import=${PRELOAD}`, CLOCK_AHEAD_FILE: path },
+    env: { NODE_OPTIONS: `--import=${PRELOAD}`, CHAOS_CLOCK_FILE: path },
     set,
     whenShown: (shownMs) =>
       settings.flatMap((setting) => {
         const atMs = shownMs - setting.aheadMs
         return setting.sinceMs <= atMs && atMs <= setting.untilMs ? [atMs] : []
       }),
-    [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
+    [Symbol.dispose]: () => {
+      closeSync(file)
+      rmSync(folder, { recursive: true, force: true })
+    },
   }
 }
