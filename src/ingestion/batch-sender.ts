@@ -1,11 +1,7 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import type { KafkaPort, RecordProducer } from '../foundation/kafka/kafka-port.ts'
-import {
-  type BaseOffset,
-  type Compression,
-  type PartitionRecords,
-  RefusedRecords,
-} from '../foundation/kafka/record-sender.ts'
+import type { BaseOffset, Compression, PartitionRecords } from '../foundation/kafka/record-sender.ts'
+import { RefusedRecords } from '../foundation/kafka/refused-records.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'

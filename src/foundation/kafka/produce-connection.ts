@@ -1,5 +1,6 @@
 import { unlessAborted } from '../runtime/backoff.ts'
-import type { BrokerAddress, Brokers, ProduceAnswer, ProduceRequests, ProducerId } from './broker-requests.ts'
+import { TapelineError } from '../runtime/errors.ts'
+import type { Brokers, ProduceAnswer, ProduceRequests, ProducerId } from './broker-requests.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
 import { type KafkaConnection, startingAt } from './connection.ts'
 import type { ClusterLayout, TopicLayout, TopicMetadata } from './topic-metadata.ts'
@@ -7,7 +8,18 @@ import type { ClusterLayout, TopicLayout, TopicMetadata } from './topic-metadata
 /** A broker that has not answered by then hangs. */
 export const REQUEST_MS = 8000
 
+/** A leader that stays silent gets so many times {@link REQUEST_MS} after as many requests: the link may be slow. */
+const MAX_PATIENCE = 4
+
 const CLOSE_MS = 1000
+
+/** How long a request may take. */
+interface Waiting {
+  readonly limitMs?: number
+  readonly onLimit?: () => void
+  /** Asked after each {@link REQUEST_MS}; an error ends the wait. */
+  readonly whyUseless?: () => Promise<Error | undefined>
+}
 
 /**
  * The requests of a producer to single brokers. Each is made once. It rejects after a limit or when `closing` aborts.
@@ -21,6 +33,8 @@ export class ProduceConnection {
   /** Topics and their leaders, as far as they were asked for since the last failure. */
   readonly #layouts = new Map<string, TopicLayout>()
   #brokers: ClusterLayout['brokers'] = new Map()
+  /** How many requests in a row a broker has left without an answer, by node id. */
+  readonly #silences = new Map<number, number>()
   #requests: ProduceRequests
   #connects = 0
 
@@ -35,21 +49,23 @@ export class ProduceConnection {
 
   /** Ids and partition counts of topics. @throws TapelineError `KAFKA` when one is missing */
   async topics(names: readonly string[]): Promise<ReadonlyMap<string, TopicMetadata>> {
+    const { connects } = this
     try {
       return (await this.#bounded(this.#requests.metadata(names))).topics
     } catch (error) {
-      this.reconnect()
+      this.reconnect(connects)
       throw error
     }
+  }
+
+  /** How often {@link reconnect} had an effect. */
+  get connects(): number {
+    return this.#connects
   }
 
   /** By node id, when last asked; −1 when there is none. */
   leaderOf(topic: string, partition: number): number {
     return this.#layouts.get(topic)?.leaders[partition] ?? -1
-  }
-
-  broker(node: number): BrokerAddress | undefined {
-    return this.#brokers.get(node)
   }
 
   forgetLeaders(): void {
@@ -68,6 +84,8 @@ export class ProduceConnection {
     const [first, ...others] = wanted.length === 1 ? [wanted] : [wanted, ...wanted.map((topic) => [topic])]
     const problem = await this.#learn(first ?? [])
     if (problem === undefined) return undefined
+    // A topic that is missing may be left out; a broker that hangs would hang again.
+    if (!(problem instanceof TapelineError)) throw problem
     const problems: unknown[] = []
     for (const one of others) problems.push(await this.#learn(one))
     if (others.length === 0 || problems.every((each) => each !== undefined)) throw problem
@@ -87,14 +105,41 @@ export class ProduceConnection {
     }
   }
 
-  /** One request; the answer tells of each partition. @param replicasMs how long the broker may wait for its replicas */
+  /**
+   * One request; the answer tells of each partition. A broker that was silent has more time for the next one, until another
+   * leader is named.
+   *
+   * @param replicasMs how long the broker may wait for its replicas
+   */
   async produce(
-    broker: BrokerAddress,
+    node: number,
     replicasMs: number,
     batches: readonly PartitionBatch[],
-    limitMs: number,
   ): Promise<ProduceAnswer> {
-    return this.#bounded(this.#requests.produce(broker, replicasMs, batches), limitMs)
+    const broker = this.#brokers.get(node)
+    if (broker === undefined) throw new Error(`Broker ${node} is not among those that the cluster has now`)
+    const silences = this.#silences.get(node) ?? 0
+    const limitMs = REQUEST_MS * Math.min(MAX_PATIENCE, silences + 1)
+    const silent = () => this.#silences.set(node, silences + 1)
+    const answer = await this.#bounded(this.#requests.produce(broker, replicasMs, batches), {
+      limitMs,
+      onLimit: silent,
+      whyUseless: () => this.#whyMoved(node, batches),
+    })
+    this.#silences.delete(node)
+    return answer
+  }
+
+  /** @returns that a partition has another leader than this one; undefined when none has, or no broker tells */
+  async #whyMoved(node: number, batches: readonly PartitionBatch[]): Promise<Error | undefined> {
+    const topics = new Set(batches.map(({ topic }) => topic))
+    const cluster = await this.#requests.metadata([...topics]).catch(() => undefined)
+    const moved = batches.find(({ topic, partition }) => {
+      const leader = cluster?.topics.get(topic)?.leaders[partition]
+      return leader !== undefined && leader !== node
+    })
+    if (moved === undefined) return undefined
+    return new Error(`Broker ${node} has not answered, and no longer leads ${moved.topic}/${moved.partition}`)
   }
 
   async initProducerId(): Promise<ProducerId> {
@@ -108,24 +153,43 @@ export class ProduceConnection {
     await this.#closeWithin(this.#requests)
   }
 
-  /** Leaves all connections; the next request begins with another bootstrap broker. */
-  reconnect(): void {
-    if (this.#closing.aborted) return
+  /**
+   * Leaves all connections; the next request begins with another bootstrap broker.
+   *
+   * @param failed the {@link connects} when the request was made that failed: others may have left these already
+   */
+  reconnect(failed: number): void {
+    if (this.#closing.aborted || failed !== this.#connects) return
     void this.#closeWithin(this.#requests)
+    this.#connects++
     this.#requests = this.#connect()
   }
 
   /** Begins with another broker than the last time, which may hang. */
   #connect(): ProduceRequests {
-    return this.#to.openProducer(startingAt(this.#connection, this.#connects++), this.#clientId)
+    return this.#to.openProducer(startingAt(this.#connection, this.#connects), this.#clientId)
   }
 
   /** The promise's outcome, or a rejection once a broker has had its time or this sender is closed. */
-  async #bounded<Result>(promise: Promise<Result>, limitMs = REQUEST_MS): Promise<Result> {
+  async #bounded<Result>(
+    promise: Promise<Result>,
+    { limitMs = REQUEST_MS, onLimit, whyUseless }: Waiting = {},
+  ): Promise<Result> {
+    const { clock } = this.#to
     const limit = Promise.withResolvers<never>()
-    const cancel = this.#to.clock.schedule(limitMs, () =>
-      limit.reject(new Error(`Kafka has not answered within ${limitMs / 1000} s`)),
-    )
+    const giveUp = () => {
+      onLimit?.()
+      limit.reject(new Error(`Kafka has not answered within ${limitMs / 1000} s`))
+    }
+    let cancel = () => {}
+    const wait = (leftMs: number) => {
+      cancel = clock.schedule(Math.min(leftMs, REQUEST_MS), () => {
+        if (leftMs <= REQUEST_MS) return giveUp()
+        void whyUseless?.().then((why) => why && limit.reject(why))
+        wait(leftMs - REQUEST_MS)
+      })
+    }
+    wait(limitMs)
     try {
       return await unlessAborted(Promise.race([promise, limit.promise]), this.#closing)
     } finally {

@@ -1,14 +1,14 @@
-import { protocolErrors, protocolErrorsCodesById } from '@platformatic/kafka'
 import { delayFor } from '../runtime/backoff.ts'
 import type { ByteSlice } from '../runtime/byte-slice.ts'
 import { sleepOn } from '../runtime/clock.ts'
 import { kafkaSecurityError } from './broker-errors.ts'
-import type { BrokerAddress, Brokers, ProducerId } from './broker-requests.ts'
+import type { Brokers, ProducerId } from './broker-requests.ts'
 import { realBrokers } from './client-requests.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
 import { RecordWriter } from './codec/record-writer.ts'
 import type { KafkaConnection } from './connection.ts'
-import { ProduceConnection, REQUEST_MS } from './produce-connection.ts'
+import { ProduceConnection } from './produce-connection.ts'
+import { RefusedRecords } from './refused-records.ts'
 import type { TopicMetadata } from './topic-metadata.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
@@ -54,36 +54,8 @@ export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
   readonly onRetry?: (error: unknown, left: ReadonlyArray<PartitionRecords<Sent>>) => void
 }
 
-/** A broker answered that it does not take the records of a partition. */
-export class RefusedRecords extends Error {
-  /** Kafka's name of the error, as the errors of the client carry it. */
-  readonly apiId: string
-  readonly apiCode: number
-  readonly response: unknown
-  /** Kafka asks to repeat them; so is a time that the broker refuses, since repeated records have a new one. */
-  readonly canRetry: boolean
-
-  constructor(topic: string, partition: number, code: number, message: string | null | undefined) {
-    const known: Readonly<Record<string, { readonly canRetry: boolean }>> = protocolErrors
-    const names: Readonly<Record<string, string>> = protocolErrorsCodesById
-    const name = names[code] ?? `error ${code}`
-    const clock =
-      code === INVALID_TIMESTAMP
-        ? "; the clock of this machine is more than an hour ahead of the broker's"
-        : ''
-    super(`${topic}/${partition}: ${name}${message ? `, ${message}` : ''}${clock}`)
-    this.apiId = name
-    this.apiCode = code
-    this.canRetry = code === INVALID_TIMESTAMP || known[name]?.canRetry === true
-    this.response = { responses: [{ name: topic, errorCode: code }] }
-  }
-}
-
 /** How long the broker may wait for its replicas. */
 const REPLICAS_MS = 5000
-
-/** A slow link gets so many times {@link REQUEST_MS} for a batch, after as many attempts. */
-const MAX_PATIENCE = 4
 
 /** Attempts in a row, after which another broker is asked for the leaders. */
 const FAILURES_PER_CONNECTION = 3
@@ -98,28 +70,16 @@ const RETRY = { initialMs: 100, maxMs: 2000 }
 /** Kafka has the batch already: an attempt that looked lost had arrived. */
 const DUPLICATE_SEQUENCE_NUMBER = 46
 
-/** The record's time is more than an hour ahead of the broker's clock (`message.timestamp.after.max.ms`). */
-const INVALID_TIMESTAMP = 32
-
-/** The records are larger than `max.message.bytes` of the topic, or than a segment. Nothing of them was written. */
-const TOO_LARGE: ReadonlySet<number> = new Set([
-  10, // MESSAGE_TOO_LARGE
-  18, // RECORD_LIST_TOO_LARGE
-])
-
-/** The broker does not know this producer any more. A new producer id, with sequence numbers from 0, helps. */
-const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
-  45, // OUT_OF_ORDER_SEQUENCE_NUMBER
-  47, // INVALID_PRODUCER_EPOCH
-  49, // INVALID_PRODUCER_ID_MAPPING
-  59, // UNKNOWN_PRODUCER_ID
-])
+/** So many brokers name the leader, one after the other, before it is believed that the producer is unknown. */
+const STRANGE_ANSWERS = 3
 
 /** The records of one partition in a send, until they are acknowledged. */
 interface PendingBatch<Sent extends OutgoingRecord> extends PartitionBatch, PartitionRecords<Sent> {
   /** The sequence number of the first record. */
   readonly sequence: number
   readonly producer: ProducerId
+  /** How many answers in a row said that the producer is not known. */
+  readonly strange: number
 }
 
 /** A send under way. */
@@ -179,21 +139,23 @@ export class RecordSender {
     const sending: Sending<Sent> = { options, pending: new Map(), unwritten: byPartition(records) }
     for (let failures = 0; ; ) {
       this.#closing.signal.throwIfAborted()
+      const { connects } = this.#kafka
       let problem: unknown
       try {
         await this.#write(sending)
-        problem = await this.#attempt(sending, REQUEST_MS * Math.min(MAX_PATIENCE, failures + 1))
+        problem = await this.#attempt(sending)
         if (sending.pending.size === 0 && sending.unwritten.length === 0) return
         problem ??= new Error(`Kafka has not answered for ${placesOf(sending.pending.values())}`)
       } catch (error) {
         problem = error
-        this.#kafka.reconnect()
+        this.#kafka.reconnect(connects)
       }
       this.#kafka.forgetLeaders()
       this.#closing.signal.throwIfAborted()
       failures++
+      const isStrange = problem instanceof RefusedRecords && problem.isProducerUnknown
       // A broker that is cut off from the others answers, and knows no new leader.
-      if (failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect()
+      if (failures % FAILURES_PER_CONNECTION === 0 || isStrange) this.#kafka.reconnect(connects)
       const isFinal = limitMs < Number.POSITIVE_INFINITY && kafkaSecurityError(problem, 'Kafka') !== null
       if (isFinal || this.#to.clock.monotonicMs() - startedMs >= limitMs) {
         // Sequence numbers were given to records that may never be written.
@@ -220,7 +182,7 @@ export class RecordSender {
       const known = this.#sequences.get(place)
       const sequence = known?.producer === producer ? known.next : 0
       const batch = this.#encode(records, sequence, producer)
-      sending.pending.set(place, { topic, partition, batch, sequence, producer, records })
+      sending.pending.set(place, { topic, partition, batch, sequence, producer, records, strange: 0 })
       this.#sequences.set(place, { producer, next: sequence + records.length })
       // Sequence numbers end at 2³¹; a new producer id starts at 0.
       if (sequence > SEQUENCES_PER_PRODUCER && this.#producer === producer) this.#producer = null
@@ -249,19 +211,19 @@ export class RecordSender {
   }
 
   /** One request to each leader. @returns why partitions are left; undefined when none is */
-  async #attempt<Sent extends OutgoingRecord>(sending: Sending<Sent>, limitMs: number): Promise<unknown> {
+  async #attempt<Sent extends OutgoingRecord>(sending: Sending<Sent>): Promise<unknown> {
+    const { connects } = this.#kafka
     const pending = [...sending.pending.values()]
     const unknownTopic = await this.#kafka.learnLeaders(new Set(pending.map(({ topic }) => topic)))
     const byLeader = Map.groupBy(pending, ({ topic, partition }) => this.#kafka.leaderOf(topic, partition))
     const attempts = [...byLeader].map(async ([leader, batches]): Promise<unknown> => {
-      const broker = this.#kafka.broker(leader)
-      if (broker === undefined) return unknownTopic ?? new Error(`No leader: ${placesOf(batches)}`)
-      return this.#produceTo(broker, batches, sending, limitMs)
+      if (leader < 0) return unknownTopic ?? new Error(`No leader: ${placesOf(batches)}`)
+      return this.#produceTo(leader, batches, sending)
     })
     const outcomes = await Promise.allSettled(attempts)
     const failed = outcomes.find((outcome) => outcome.status === 'rejected')
     // The connection is not to be trusted any more; what other brokers have acknowledged stands.
-    if (failed !== undefined) this.#kafka.reconnect()
+    if (failed !== undefined) this.#kafka.reconnect(connects)
     return (
       failed?.reason ??
       outcomes.map((one) => (one.status === 'fulfilled' ? one.value : undefined)).find(Boolean)
@@ -270,12 +232,11 @@ export class RecordSender {
 
   /** @returns why partitions are left; undefined when none is */
   async #produceTo<Sent extends OutgoingRecord>(
-    broker: BrokerAddress,
+    leader: number,
     batches: ReadonlyArray<PendingBatch<Sent>>,
     sending: Sending<Sent>,
-    limitMs: number,
   ): Promise<unknown> {
-    const response = await this.#kafka.produce(broker, REPLICAS_MS, batches, limitMs)
+    const response = await this.#kafka.produce(leader, REPLICAS_MS, batches)
     let problem: unknown
     for (const { name: topic, partitionResponses } of response.responses) {
       for (const { index: partition, errorCode, errorMessage, baseOffset } of partitionResponses) {
@@ -301,23 +262,24 @@ export class RecordSender {
     refused: RefusedRecords,
   ): boolean {
     const { records, sequence, producer } = batch
-    const { apiCode } = refused
     const place = placeOf(batch)
-    if (TOO_LARGE.has(apiCode) && sending.options.onTooLarge !== undefined) {
+    if (refused.isTooLarge && sending.options.onTooLarge !== undefined) {
       sending.pending.delete(place)
       // None of them was written, so the next records take their sequence numbers.
       this.#sequences.set(place, { producer, next: sequence })
       sending.options.onTooLarge(batch, refused)
       return true
     }
-    if (PRODUCER_UNKNOWN.has(apiCode)) {
+    if (refused.isProducerUnknown && batch.strange < STRANGE_ANSWERS) {
+      sending.pending.set(place, { ...batch, strange: batch.strange + 1 })
+    } else if (refused.isProducerUnknown) {
       // The others keep their producer id: whether their last attempt was written is not known.
       sending.pending.delete(place)
       sending.unwritten = [...sending.unwritten, batch]
       if (this.#producer === producer) this.#producer = null
     }
     // The same sequence numbers, since nothing of them was written. The receipt in the message does not change.
-    if (apiCode === INVALID_TIMESTAMP)
+    if (refused.isTimeRefused)
       sending.pending.set(place, { ...batch, batch: this.#encode(records, sequence, producer, true) })
     return false
   }

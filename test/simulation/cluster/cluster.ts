@@ -35,8 +35,6 @@ export class Cluster {
   readonly acknowledgesBeforeReplicas: boolean
   /** What does not hold, a sentence each. */
   readonly complaints: string[] = []
-  /** When a request was last left without an answer. */
-  silentAtMs = Number.NEGATIVE_INFINITY
   readonly #clock: VirtualClock
   readonly #random: Random
   readonly #refusals = new Map<string, Refusal>()

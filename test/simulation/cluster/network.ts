@@ -56,7 +56,6 @@ export class Network {
         end()
         fail('No answer from')
       })
-      if (hangs || broker.state === 'hung') this.cluster.silentAtMs = this.cluster.nowMs
       if (hangs) return
       if (this.cluster.network === 'refuses' || broker.state === 'down') {
         end()
@@ -64,7 +63,6 @@ export class Network {
         return
       }
       const lost = this.#isLost(broker)
-      if (lost === 'request' || lost === 'answer') this.cluster.silentAtMs = this.cluster.nowMs
       if (lost === 'request') return
       const reply = (value: Answer, onDelivered?: () => void) => {
         if (!isOpen || lost === 'answer') return

@@ -10,12 +10,6 @@ import type { StoredBatch } from './replica-log.ts'
 /** A send is acknowledged within this, once every partition has a leader again. */
 const ACKNOWLEDGED_WITHIN_MS = 20_000
 
-/**
- * The same, where a broker has left a request without an answer since. The sender gives each further attempt 8 s more, up to
- * 32 s, for the sake of slow links, and the metadata that it asks for next may meet a broker that hangs, too.
- */
-const AFTER_SILENCE_MS = 45_000
-
 /** How far back from a partition's end an acknowledged batch is looked for whose offset was not told. */
 const LOOKED_BACK = 500
 
@@ -108,10 +102,10 @@ export class AuditedSend {
   check(): void {
     const { wholeSinceMs, isWhole } = this.#audit
     if (!isWhole || !this.#isAlive()) return
-    const { nowMs, silentAtMs } = this.#cluster
+    const { nowMs } = this.#cluster
     const tookMs = nowMs - Math.max(this.#sinceMs, wholeSinceMs)
     this.#audit.longestMs = Math.max(this.#audit.longestMs, tookMs)
-    if (tookMs > (silentAtMs > this.#sinceMs ? AFTER_SILENCE_MS : ACKNOWLEDGED_WITHIN_MS))
+    if (tookMs > ACKNOWLEDGED_WITHIN_MS)
       this.#complain(
         `K3: not acknowledged within ${(tookMs / 1000).toFixed(1)} s although every partition has a leader, at ${nowMs}`,
       )

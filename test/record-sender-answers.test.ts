@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { BrokerAddress, Brokers, ProduceAnswer } from '../src/foundation/kafka/broker-requests.ts'
+import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-request.ts'
+import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
+import type { ClusterLayout } from '../src/foundation/kafka/topic-metadata.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+const DUPLICATE_SEQUENCE_NUMBER = 46
+const PRODUCER_ID_AT = 43
+
+/** What real brokers do when they hang or are cut off, which cannot be had from them at a wanted moment. */
+interface Behaviour {
+  /** Who leads the topic, as this broker says it; null: it does not answer, and a missing topic throws. */
+  leader(broker: string, topics: readonly string[]): number | null
+  /** An error code; null: no answer. */
+  produce(broker: string, batch: PartitionBatch): number | null
+}
+
+const NEVER = new Promise<never>(() => {})
+
+class FakeBrokers implements Brokers {
+  readonly clock = new VirtualClock()
+  readonly random = () => 0.5
+  /** Who was asked what, in order. */
+  readonly asked: string[] = []
+  readonly #behaviour: Behaviour
+  #producerIds = 0
+
+  constructor(behaviour: Behaviour) {
+    this.#behaviour = behaviour
+  }
+
+  openFetcher(): never {
+    throw new Error('Nothing is fetched here')
+  }
+
+  openProducer({ brokers }: { readonly brokers: readonly string[] }) {
+    const [bootstrap = ''] = brokers
+    return {
+      metadata: async (topics: readonly string[]): Promise<ClusterLayout> => {
+        const known = new Map([1, 2].map((node) => [node, { host: `broker-${node}`, port: 9092 }]))
+        if (topics.length === 0) return { topics: new Map(), brokers: known }
+        this.asked.push(`metadata ${bootstrap}`)
+        const leader = this.#behaviour.leader(bootstrap, topics)
+        if (leader === null) return NEVER
+        const layout = { id: '', partitions: 1, leaders: [leader], leaderEpochs: [0] }
+        return { topics: new Map(topics.map((name) => [name, layout])), brokers: known }
+      },
+      initProducerId: async () => ({ producerId: BigInt(++this.#producerIds), producerEpoch: 0 }),
+      produce: async (
+        { host }: BrokerAddress,
+        _replicasMs: number,
+        batches: readonly PartitionBatch[],
+      ): Promise<ProduceAnswer> => {
+        const results = batches.map((batch) => {
+          this.asked.push(`produce ${host} as ${batch.batch.readBigInt64BE(PRODUCER_ID_AT)}`)
+          return { name: batch.topic, errorCode: this.#behaviour.produce(host, batch) }
+        })
+        if (results.some(({ errorCode }) => errorCode === null)) return NEVER
+        const responses = results.map(({ name, errorCode }) => ({
+          name,
+          partitionResponses: [
+            {
+              index: 0,
+              errorCode: errorCode ?? 0,
+              baseOffset: 0n,
+              logAppendTimeMs: -1n,
+              logStartOffset: 0n,
+              recordErrors: [],
+              errorMessage: null,
+            },
+          ],
+        }))
+        return { responses, throttleTimeMs: 0 }
+      },
+      close: async () => {},
+    }
+  }
+}
+
+async function send(brokers: FakeBrokers, topics: readonly string[], forMs: number): Promise<boolean> {
+  const connection = { brokers: ['broker-1', 'broker-2'], tls: null, sasl: null }
+  const sender = new RecordSender(connection, 'tapeline-test', 'none', brokers)
+  const records = topics.map((topic) => ({
+    topic,
+    partition: 0,
+    key: null,
+    value: Buffer.from('{}'),
+    headers: new Map<Buffer, Buffer>(),
+    timestampMs: 0,
+  }))
+  let isSent = false
+  const sending = sender.send(records, { limitMs: Number.POSITIVE_INFINITY }).then(
+    () => {
+      isSent = true
+    },
+    () => {},
+  )
+  await brokers.clock.advance(forMs)
+  const closing = sender.close()
+  await brokers.clock.advance(2000)
+  await Promise.all([sending, closing])
+  return isSent
+}
+
+test('K2 a broker that is cut off, believes to lead and lacks what others took, does not make the leader take a batch twice', async () => {
+  const brokers = new FakeBrokers({
+    leader: (broker) => (broker === 'broker-1' ? 1 : 2),
+    produce: (broker) => (broker === 'broker-1' ? OUT_OF_ORDER_SEQUENCE_NUMBER : DUPLICATE_SEQUENCE_NUMBER),
+  })
+  assert.ok(await send(brokers, ['a'], 10_000))
+  assert.equal(brokers.asked.at(-1), 'produce broker-2 as 1')
+})
+
+test('K2 a producer that the leader does not know (all brokers name it) gets a new id', async () => {
+  const brokers = new FakeBrokers({
+    leader: () => 2,
+    produce: (_broker, { batch }) =>
+      batch.readBigInt64BE(PRODUCER_ID_AT) === 1n ? OUT_OF_ORDER_SEQUENCE_NUMBER : 0,
+  })
+  assert.ok(await send(brokers, ['a'], 10_000))
+  assert.equal(brokers.asked.at(-1), 'produce broker-2 as 2')
+})
+
+test('K3 a leader that stays silent gets more time, until the others name another one', async () => {
+  let isMoved = false
+  const brokers = new FakeBrokers({
+    leader: () => (isMoved ? 2 : 1),
+    produce: (broker) => (broker === 'broker-1' ? null : 0),
+  })
+  brokers.clock.schedule(30_000, () => {
+    isMoved = true
+  })
+  const produced = () => brokers.asked.filter((one) => one.startsWith('produce'))
+  brokers.clock.schedule(29_000, () => assert.equal(produced().length, 3, '8 s, 16 s, and the third waits'))
+  // Within 8 s the third is looked after.
+  assert.ok(await send(brokers, ['a'], 40_000))
+  assert.deepEqual(produced(), [...Array(3).fill('produce broker-1 as 1'), 'produce broker-2 as 1'])
+})
+
+test('K3 a broker that hangs has to name the leaders of three topics once, not three times', async () => {
+  const brokers = new FakeBrokers({
+    leader: (broker) => (broker === 'broker-1' ? null : 2),
+    produce: () => 0,
+  })
+  assert.ok(await send(brokers, ['a', 'b', 'c'], 9000))
+  assert.equal(brokers.asked.filter((one) => one === 'metadata broker-1').length, 1)
+})
+
+test('K7 a topic that is missing does not hide the leaders of the others', async () => {
+  const brokers = new FakeBrokers({
+    leader: (_broker, topics) => {
+      if (topics.includes('gone')) throw new TapelineError('KAFKA', 'missing', { fix: '' })
+      return 2
+    },
+    produce: () => 0,
+  })
+  assert.equal(await send(brokers, ['a', 'gone', 'b'], 1000), false)
+  assert.equal(brokers.asked.filter((one) => one.startsWith('produce')).length, 2)
+})
