@@ -206,6 +206,50 @@ test('C1 a checkpoint that cannot be read is reported and skipped: the one befor
   assert.deepEqual(unreadable, [SYMBOL, SYMBOL])
 })
 
+/** What a start knows whose newest checkpoint was taken of `claimed` messages, of which Kafka has so many. */
+function startAfterLoss(claimed: number, left: number, events: readonly EventMark[] = []): AcknowledgedState {
+  const before = new AcknowledgedState()
+  for (const id of ids(1000, 1002)) before.event(trade(id))
+  before.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 7, timeMs: NOW_MS })
+  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail, new Map([['trades:0', left]]))
+  fold.checkpoint(
+    message(
+      checkpointText({
+        ...emptyCheckpoint('one'),
+        ...before.snapshot(SYMBOL),
+        offsets: { trades: claimed },
+        partitions: { trades: 0 },
+      }),
+    ),
+  )
+  for (const event of events) fold.memory.event(event)
+  fold.addDisbelieved('trades')
+  return fold.memory
+}
+
+test('C1 what Kafka has lost is missing, also where the topics have nothing of the symbol any more', () => {
+  const memory = startAfterLoss(5, 0)
+  assert.deepEqual(holes(memory), [[1000, 1002]])
+  assert.equal(memory.snapshot(SYMBOL).trade?.last, 1002)
+  // The next quote ends a window that begins with it.
+  assert.equal(memory.snapshot(SYMBOL).bookTicker?.last_receipt, NOW_MS)
+})
+
+test('C1 of what Kafka had, no more is missing than it has lost', () => {
+  assert.deepEqual(holes(startAfterLoss(50, 49)), [[1002, 1002]])
+  assert.deepEqual(holes(startAfterLoss(50, 20, [trade(1000)])), [[1001, 1002]])
+  assert.deepEqual(
+    holes(
+      startAfterLoss(
+        50,
+        20,
+        ids(1000, 1005).map((id) => trade(id)),
+      ),
+    ),
+    [],
+  )
+})
+
 test('L5 a start after a request to reopen looks for what has not come again since, wherever its checkpoint was taken', () => {
   const request = row(100, 109, 'open', { revision: 3, gap_id: 'asked' })
   const taken = { ...request, revision: 4 }

@@ -59,6 +59,9 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 4],
   ['cluster', 12],
   ['cluster', 30],
+  ['cluster', 20],
+  ['cluster', 54],
+  ['cluster', 57],
   ['cluster day', 1],
 ]
 

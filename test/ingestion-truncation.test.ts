@@ -105,7 +105,8 @@ test('C7 a checkpoint beyond the end of its topic is not believed, also without 
     ],
   }
   const { memory, counters } = await recovered(logs)
-  assert.equal(memory.snapshot(SYMBOL).trade?.last, 899)
+  const { trade } = memory.snapshot(SYMBOL)
+  assert.deepEqual([trade?.last, trade?.holes], [999, [{ from: 900, to: 999 }]], 'it tells what is missing')
   assert.equal(memory.nextOffset('t', 0), 900)
   assert.equal(counters.get(SYMBOL), 2, 'the next one is above the one that is not believed')
 })

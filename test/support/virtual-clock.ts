@@ -8,6 +8,9 @@ interface Entry {
   run: (() => void) | null
 }
 
+/** A shorter wait could be lost in rounding, and a loop that waits so would never see time pass. Real timers wait longer. */
+const LEAST_WAIT_MS = 0.001
+
 /** How many steps are prepared at once: promises settle after each, and a turn of the event loop costs as much as a step. */
 const STEPS_A_TURN = 64
 
@@ -32,7 +35,8 @@ export class VirtualClock implements Clock {
   }
 
   schedule(delayMs: number, run: () => void): () => void {
-    const entry: Entry = { atMs: this.#nowMs + Math.max(0, delayMs), order: this.#orders++, run }
+    const waitMs = delayMs > 0 ? Math.max(LEAST_WAIT_MS, delayMs) : 0
+    const entry: Entry = { atMs: this.#nowMs + waitMs, order: this.#orders++, run }
     this.#push(entry)
     return () => {
       entry.run = null

@@ -48,19 +48,27 @@ export class AcknowledgedState {
     this.#symbols.set(symbol, {
       trade: sequenceOf(memory.trade),
       aggTrade: sequenceOf(memory.aggTrade),
-      quote:
-        bookTicker === null
-          ? null
-          : {
-              lastUpdateId: bookTicker.last_update_id,
-              lastReceiptMs: bookTicker.last_receipt,
-              clockAheadMs: bookTicker.clock_ahead,
-            },
+      quote: bookTicker === null ? null : quoteOf(bookTicker),
       clockAheadMs: null,
       openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
       pendingGaps: new Map(memory.pending_gaps.map((gap) => [gap.gap_id, gap])),
       changed: false,
     })
+  }
+
+  /** An earlier instance had this; Kafka has lost some of it, at most so many of the trades, and they were the last. */
+  hadReached(symbol: string, { trade, aggTrade, bookTicker }: SymbolMemory, lostTrades: number): void {
+    const state = this.#stateOf(symbol)
+    for (const [sequence, reached] of [
+      [state.trade, trade],
+      [state.aggTrade, aggTrade],
+    ] as const) {
+      if (reached === null || reached.last === null) continue
+      const { epoch, first, last, holes } = reached
+      const from = Math.max(first ?? 0, last - lostTrades + 1)
+      sequence.hadReached(epoch, { from, to: last }, holes, reached.last_time)
+    }
+    if (bookTicker !== null) state.quote ??= quoteOf(bookTicker)
   }
 
   restoreOffset(topic: string, partition: number, nextOffset: number): void {
@@ -185,6 +193,14 @@ function noteClock(state: SymbolState, clockAheadMs: number): void {
 export function rememberedTypes({ trade, aggTrade, bookTicker }: SymbolMemory): EventType[] {
   const known = { trade, aggTrade, bookTicker }
   return (['trade', 'aggTrade', 'bookTicker'] as const).filter((type) => known[type] !== null)
+}
+
+function quoteOf(memory: NonNullable<Checkpoint['bookTicker']>): NonNullable<SymbolState['quote']> {
+  return {
+    lastUpdateId: memory.last_update_id,
+    lastReceiptMs: memory.last_receipt,
+    clockAheadMs: memory.clock_ahead,
+  }
 }
 
 function sequenceOf(memory: SequenceMemory | null): Sequence<never> {

@@ -33,6 +33,8 @@ export class RecoveryFold {
   readonly #quoteReceiptsMs = new Map<string, number>()
   /** The windows of quotes that Kafka has lost, where others follow them; by symbol. */
   readonly lostQuotes = new Map<string, { readonly fromMs: number; readonly toMs: number }>()
+  /** The newest checkpoint that is not believed, by symbol. */
+  readonly #disbelieved = new Map<string, Checkpoint>()
 
   /**
    * @param onUnreadable called for a checkpoint that is skipped
@@ -71,6 +73,7 @@ export class RecoveryFold {
     // After a change of the partition count an older one may stand in another partition.
     if (known !== undefined && known.counter > counter) return
     if (claimsOf(checkpoint).some((claim) => claim.offset > this.#sureUpTo(claim))) {
+      this.#disbelieved.set(symbol, checkpoint)
       this.#doWithout(symbol)
       return
     }
@@ -93,6 +96,19 @@ export class RecoveryFold {
     this.memory.restore(symbol, checkpoint)
     if (checkpoint.bookTicker === null) this.#quoteReceiptsMs.delete(symbol)
     else this.#quoteReceiptsMs.set(symbol, checkpoint.bookTicker.last_receipt)
+  }
+
+  /**
+   * To be called once the topics are read. A checkpoint that is not believed does not tell what Kafka has, but still what
+   * the exchange had: where nothing of it is left in the topics, the symbol would pass for a new one.
+   */
+  addDisbelieved(tradesTopic: string): void {
+    for (const [symbol, checkpoint] of this.#disbelieved) {
+      const claimed = checkpoint.offsets[tradesTopic] ?? 0
+      const partition = partitionOf(symbol, this.#partitionsOf(tradesTopic))
+      const lost = Math.max(0, claimed - this.#sureUpTo({ topic: tradesTopic, partition }))
+      this.memory.hadReached(symbol, checkpoint, lost)
+    }
   }
 
   #sureUpTo({ topic, partition }: Pick<Position, 'topic' | 'partition'>): number {
@@ -128,7 +144,8 @@ export class RecoveryFold {
   /** Quotes have no ids to tell a hole by: the window is from the last one before to the first one that follows. */
   #noteQuote(topic: string, offset: number, { symbol, timeMs }: EventMark): void {
     const partition = partitionOf(symbol, this.#partitionsOf(topic))
-    const fromMs = this.#quoteReceiptsMs.get(symbol)
+    const fromMs =
+      this.#quoteReceiptsMs.get(symbol) ?? this.#disbelieved.get(symbol)?.bookTicker?.last_receipt
     if (offset < this.#sureUpTo({ topic, partition })) this.#quoteReceiptsMs.set(symbol, timeMs)
     else if (fromMs !== undefined && !this.lostQuotes.has(symbol))
       this.lostQuotes.set(symbol, { fromMs, toMs: timeMs })

@@ -61,6 +61,7 @@ export async function recover(
         onMessage(topic, message),
       )
     }
+    fold.addDisbelieved(names.trades)
     const { memory, instances, counters, recoveredMessages, lostQuotes } = fold
     return { memory, ends, instances, counters, recoveredMessages, lostQuotes }
   } finally {

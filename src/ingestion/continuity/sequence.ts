@@ -149,6 +149,23 @@ export class Sequence<Event extends Observed> {
     this.expect(to, this.#lastTimeMs)
   }
 
+  /**
+   * Ids up to the end of a range had been forwarded, but for some holes. Those of the range that are above the last that is
+   * known now may be missing.
+   */
+  hadReached(epoch: number, { from, to }: IdRange, holes: readonly IdRange[], timeMs: number): void {
+    if (epoch < this.#epoch) return
+    if (epoch > this.#epoch) this.#begin(epoch)
+    if (this.#last === null) {
+      this.#first = Math.min(this.#first ?? from, from)
+      this.#last = from - 1
+    }
+    const missing = subtract(normalise([...holes, { from, to }]), [{ from: 0, to: this.#last }])
+    this.#holes = normalise([...this.#holes, ...missing])
+    this.#last = Math.max(this.#last, to)
+    this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
+  }
+
   /** Ids that were forwarded are missing all the same. */
   lose(epoch: number, range: IdRange): void {
     if (epoch !== this.#epoch || this.#last === null) return
