@@ -108,6 +108,19 @@ test('L2 of two windows of the same start the longer one stands, whoever wrote i
   assert.equal(back.to_time, NOW_MS, 'also where the clock was set back')
 })
 
+test('L2 a window of a clock that was set stands beside others of the same start: a longer one need not contain them', () => {
+  const rows: Gap[] = []
+  const ledger = new GapLedger(
+    (gap) => rows.push(gap),
+    () => {},
+    () => NOW_MS,
+  )
+  ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 7_200_000, reason: 'two hours ahead' })
+  ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 40_000, reason: 'two seconds ahead' })
+  ledger.outage(SYMBOL, NOW_MS, NOW_MS + 50_000, 'restart')
+  assert.equal(new Set(rows.map(({ gap_id }) => gap_id)).size, 3)
+})
+
 /** Events and rows as ingestion lets them go: a row of what was jumped over before the event behind it. */
 const history = fc
   .array(fc.record({ jump: fc.nat({ max: 4 }), fill: fc.boolean(), lose: fc.boolean() }), { maxLength: 40 })

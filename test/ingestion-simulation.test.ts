@@ -62,6 +62,8 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 20],
   ['cluster', 54],
   ['cluster', 57],
+  ['cluster', 47],
+  ['cluster', 81],
   ['cluster day', 1],
 ]
 

@@ -111,6 +111,13 @@ test('C7 a checkpoint beyond the end of its topic is not believed, also without 
   assert.equal(counters.get(SYMBOL), 2, 'the next one is above the one that is not believed')
 })
 
+test('C7 a symbol whose partition of the checkpoints is empty is known by what the topics have of it', async () => {
+  const { memory } = await recovered({ t: trades(5, 10, 1), b: quotes(0, 3, 1) })
+  const { trade, bookTicker } = memory.snapshot(SYMBOL)
+  assert.deepEqual([trade?.first, trade?.last, bookTicker?.last_update_id], [5, 9, 2])
+  assert.deepEqual([...(await recovered({})).memory.symbols], [], 'and is new where they have nothing')
+})
+
 test('C7 a log that has grown beyond the checkpoint since is compared by leader epoch, and an older checkpoint counts', async () => {
   const logs = {
     t: [...trades(0, 900, 1), ...trades(1000, 1400, 2)],

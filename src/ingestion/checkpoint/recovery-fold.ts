@@ -80,6 +80,14 @@ export class RecoveryFold {
     this.#take(symbol, checkpoint)
   }
 
+  /** A partition of the checkpoints has none, and may have lost them: symbols that would have theirs there need not be new. */
+  noCheckpoints(topic: string, partition: number): void {
+    for (const symbol of this.#wanted) {
+      if (partitionOf(symbol, this.#partitionsOf(topic)) === partition && !this.#checkpoints.has(symbol))
+        this.#checkpoints.set(symbol, emptyCheckpoint('none'))
+    }
+  }
+
   /** The places at which the checkpoints that count hold. */
   claims(): Position[] {
     const all = [...this.#checkpoints.values()].flatMap(claimsOf)
@@ -153,7 +161,8 @@ export class RecoveryFold {
 
   #isBehind(symbol: string, topic: string, offset: number): boolean {
     const checkpoint = this.#checkpoints.get(symbol)
-    if (checkpoint === undefined) return false
+    // Without a checkpoint in a partition that has others: what is read for those counts.
+    if (checkpoint === undefined) return this.#wanted.has(symbol)
     return offset >= offsetIn(checkpoint, topic, partitionOf(symbol, this.#partitionsOf(topic)))
   }
 }

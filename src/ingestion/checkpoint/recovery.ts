@@ -1,4 +1,5 @@
 import type { TopicNames } from '../../foundation/kafka/config.ts'
+import { EXCHANGE_IDENTITY_KEY } from '../../foundation/kafka/exchange-identity-mark.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
 import { type Range, readRange } from '../../foundation/kafka/read-range.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
@@ -26,7 +27,7 @@ const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
 /**
  * Reads from Kafka what it knows of the symbols: their newest checkpoints, and on top of them the events and the rows
  * of the ledger that stand behind. After this, which ids it has is known as ranges, whether or not a ledger message
- * survived. A symbol without a checkpoint is new.
+ * survived. A symbol without a checkpoint is new, unless the topics have something of it.
  */
 export async function recover(
   kafka: Pick<KafkaPort, 'fetcher'>,
@@ -83,8 +84,16 @@ async function foldCheckpoints(
   const truncations = new Map<string, number>()
   for (;;) {
     const fold = begin(truncations)
-    for (const range of ranges.filter(({ topic }) => topic === checkpoints))
-      await readRange(fetcher, range, LIMITS, (message) => fold.checkpoint(message))
+    const filled = new Set<number>()
+    for (const range of ranges.filter(({ topic }) => topic === checkpoints)) {
+      await readRange(fetcher, range, LIMITS, (message) => {
+        if (message.key?.toString() === EXCHANGE_IDENTITY_KEY) return
+        filled.add(range.partition)
+        fold.checkpoint(message)
+      })
+    }
+    for (const { topic, partition } of ranges)
+      if (topic === checkpoints && !filled.has(partition)) fold.noCheckpoints(topic, partition)
     const found = await findTruncations(fetcher, ranges, fold.claims())
     if (found.length === 0) return fold
     for (const { topic, partition, claimed, offset } of found) {

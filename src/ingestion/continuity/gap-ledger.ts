@@ -198,8 +198,10 @@ export class GapLedger {
     // A clock that was set back a little must not turn the window round.
     const sinceMs = fromMs === 0 ? toMs : fromMs
     const untilMs = Math.max(sinceMs, toMs)
+    const id = gapId(symbol, eventType, epoch, from)
     this.#publish({
-      gap_id: gapId(symbol, eventType, epoch, from),
+      // Where the clock was set, a longer window need not contain a shorter one of the same start.
+      gap_id: cause === 'clock' ? `${id}/${cause}/${untilMs}` : id,
       // Instances that follow each other may end a window of the same start differently: the longer one stands.
       revision: Math.min(MAX_REVISION, 1 + untilMs - sinceMs),
       symbol,
