@@ -35,6 +35,8 @@ function schemas(): Record<string, string> {
   )
 }
 
+const text = { type: 'string' } as const
+
 function message(name: (typeof NAMES)[number]) {
   const epoch = name === 'trade' || name === 'aggTrade'
   return {
@@ -57,6 +59,15 @@ function message(name: (typeof NAMES)[number]) {
               },
             }
           : {}),
+        ...(name === 'bookTicker'
+          ? {
+              [HEADER.outage]: {
+                ...text,
+                description:
+                  'Of the first one after an outage: the row of binance.gaps that says so, as JSON.',
+              },
+            }
+          : {}),
       },
     },
     payload: { $ref: `./schemas/${name}.json` },
@@ -65,8 +76,6 @@ function message(name: (typeof NAMES)[number]) {
     },
   }
 }
-
-const text = { type: 'string' } as const
 
 const DEAD_LETTER = {
   name: 'deadLetter',

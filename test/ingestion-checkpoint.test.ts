@@ -8,6 +8,7 @@ import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingesti
 import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
 import { asIdGap, GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
+import { bookTickerValue } from './support/records.ts'
 
 const SYMBOL = 'BTCUSDT'
 const NOW_MS = Date.UTC(2026, 0, 1)
@@ -261,6 +262,52 @@ test('C1 of what Kafka had, no more is missing than it has lost', () => {
     ),
     [],
   )
+})
+
+test('C7 rows that were open in a checkpoint that is not believed are given to Kafka again, unless it has them', () => {
+  const rows = [row(10, 19, 'open'), row(30, 39, 'open'), row(50, 59, 'open')]
+  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail, new Map([['gaps:0', 2]]))
+  fold.checkpoint(
+    message(
+      checkpointText({
+        ...emptyCheckpoint('one'),
+        offsets: { gaps: 3 },
+        partitions: { gaps: 0 },
+        open_gaps: rows,
+      }),
+    ),
+  )
+  fold.addDisbelievedRows()
+  for (const one of [row(10, 19, 'open'), row(30, 39, 'open'), row(30, 39, 'filled')])
+    fold.gap('gaps', message(JSON.stringify(one)))
+  const { open_gaps, pending_gaps } = fold.memory.snapshot(SYMBOL)
+  assert.deepEqual(pending_gaps, [rows[2]])
+  assert.deepEqual(open_gaps, [rows[0], rows[2]])
+})
+
+test('Q3 a start enters the outage that a quote carries, unless it has read the row', () => {
+  const outage = (from: number): Gap => ({
+    ...row(0, 0, 'unrecoverable'),
+    gap_id: gapId(SYMBOL, 'bookTicker', 0, from),
+    event_type: 'bookTicker',
+    from_id: null,
+    to_id: null,
+    from_time: from,
+    to_time: from + 1000,
+  })
+  const quote = (u: number, after: Gap) =>
+    new FetchedMessage(
+      u,
+      Buffer.from(SYMBOL),
+      [[Buffer.from('outage'), Buffer.from(JSON.stringify(after))]],
+      bookTickerValue({ u, ingestion_timestamp: NOW_MS }),
+    )
+  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail)
+  const [known, unknown] = [outage(NOW_MS), outage(NOW_MS + 5000)]
+  fold.gap('gaps', message(JSON.stringify(known)))
+  fold.event('quotes', quote(1, known))
+  fold.event('quotes', quote(2, unknown))
+  assert.deepEqual(fold.memory.snapshot(SYMBOL).pending_gaps, [unknown])
 })
 
 test('L5 a start after a request to reopen looks for what has not come again since, wherever its checkpoint was taken', () => {

@@ -64,6 +64,8 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 57],
   ['cluster', 47],
   ['cluster', 81],
+  ['cluster', 97],
+  ['cluster', 45],
   ['cluster day', 1],
 ]
 

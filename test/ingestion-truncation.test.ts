@@ -10,6 +10,7 @@ import { type Checkpoint, checkpointText, emptyCheckpoint } from '../src/ingesti
 import { CheckpointWriter } from '../src/ingestion/checkpoint/checkpoint-writer.ts'
 import { recover } from '../src/ingestion/checkpoint/recovery.ts'
 import { TailEpochs } from '../src/ingestion/checkpoint/tail-epochs.ts'
+import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { LostTail } from '../src/ingestion/lost-tail.ts'
 import type { OutgoingMessage } from '../src/ingestion/messages/outgoing-message.ts'
 import { bookTickerValue, tradeValue } from './support/records.ts'
@@ -186,7 +187,11 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
     bookTicker: 'b',
     acknowledged,
     checkpoints,
-    ledger: { outage: (...window) => windows.push(window) },
+    ledger: new GapLedger(
+      ({ symbol, from_time, to_time, cause }) => windows.push([symbol, from_time, to_time, cause]),
+      () => {},
+      () => RECEIPT_MS,
+    ),
   })
   acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 19, timeMs: RECEIPT_MS })
   const acknowledge = (first: number, offset: number) => {

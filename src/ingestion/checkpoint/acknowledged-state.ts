@@ -56,6 +56,14 @@ export class AcknowledgedState {
     })
   }
 
+  /** Rows of the ledger that were open for an earlier instance. Kafka may have lost them: it gets them again, unless it shows them. */
+  hadOpen(rows: readonly Gap[]): void {
+    for (const row of rows) {
+      this.gap(row)
+      this.published(row)
+    }
+  }
+
   /** An earlier instance had this; Kafka has lost some of it, at most so many of the trades, and they were the last. */
   hadReached(symbol: string, { trade, aggTrade, bookTicker }: SymbolMemory, lostTrades: number): void {
     const state = this.#stateOf(symbol)

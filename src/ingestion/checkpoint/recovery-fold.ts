@@ -33,6 +33,8 @@ export class RecoveryFold {
   readonly #quoteReceiptsMs = new Map<string, number>()
   /** The windows of quotes that Kafka has lost, where others follow them; by symbol. */
   readonly lostQuotes = new Map<string, { readonly fromMs: number; readonly toMs: number }>()
+  /** What the topic of the ledger had after the checkpoints. */
+  readonly #rows = new Set<string>()
   /** The newest checkpoint that is not believed, by symbol. */
   readonly #disbelieved = new Map<string, Checkpoint>()
 
@@ -106,6 +108,12 @@ export class RecoveryFold {
     else this.#quoteReceiptsMs.set(symbol, checkpoint.bookTicker.last_receipt)
   }
 
+  /** To be called before the topics are read, which may tell that the rows were closed since. */
+  addDisbelievedRows(): void {
+    for (const { open_gaps, pending_gaps } of this.#disbelieved.values())
+      this.memory.hadOpen([...open_gaps, ...pending_gaps])
+  }
+
   /**
    * To be called once the topics are read. A checkpoint that is not believed does not tell what Kafka has, but still what
    * the exchange had: where nothing of it is left in the topics, the symbol would pass for a new one.
@@ -138,7 +146,10 @@ export class RecoveryFold {
     const mark = markOf(value, Number(headerText(headers, HEADER.epoch) ?? 0))
     if (mark?.symbol !== symbol) return
     this.recoveredMessages++
-    if (mark.type === 'bookTicker') this.#noteQuote(topic, offset, mark)
+    if (mark.type === 'bookTicker') {
+      this.#noteQuote(topic, offset, mark)
+      this.#noteOutage(headerText(headers, HEADER.outage))
+    }
     this.memory.event(mark)
   }
 
@@ -146,7 +157,14 @@ export class RecoveryFold {
     const gap = parseGap(value)
     if (gap === null || !this.#isBehind(gap.symbol, topic, offset)) return
     this.recoveredMessages++
+    this.#rows.add(revisionOf(gap))
     this.memory.gap(gap)
+  }
+
+  /** The quote after an outage was acknowledged; the row in the ledger's topic perhaps not. */
+  #noteOutage(text: string | null): void {
+    const gap = text === null ? null : parseGap(Buffer.from(text))
+    if (gap !== null && !this.#rows.has(revisionOf(gap))) this.memory.published(gap)
   }
 
   /** Quotes have no ids to tell a hole by: the window is from the last one before to the first one that follows. */
@@ -176,6 +194,10 @@ export function parseGap(value: Buffer | null): Gap | null {
 /** Whether a row asks ingestion to reopen a gap: every row of ingestion names the instance that wrote it. */
 export function isRequest({ status }: Gap, { headers }: FetchedMessage): boolean {
   return status === 'open' && headerText(headers, HEADER.instance) === null
+}
+
+function revisionOf({ gap_id, revision }: Gap): string {
+  return `${gap_id} ${revision}`
 }
 
 /** The places at which a checkpoint holds. One of an earlier version names no partitions. */

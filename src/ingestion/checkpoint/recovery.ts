@@ -50,6 +50,7 @@ export async function recover(
         )
       return new RecoveryFold(symbols, partitionsOf, onUnreadable, truncations)
     })
+    fold.addDisbelievedRows()
     // The ledger first: the events fill the holes that its requests to reopen have made.
     const replayed = [names.gaps, names.trades, names.bookTicker]
     for (const { topic, partition, start, end } of replayed.flatMap((name) =>

@@ -1,4 +1,5 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
+import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import type { ClockStep } from '../messages/receipt-clock.ts'
 import { addSteps, windowOfStep } from './clock-window.ts'
@@ -12,6 +13,8 @@ export interface StreamEvent extends Observed {
   readonly symbol: string
   readonly type: EventType
   readonly receiptMs: number
+  /** The outage that a quote ends. */
+  outage?: Gap
 }
 
 /** What an earlier instance knew of a stream. */
@@ -189,14 +192,15 @@ export class Continuity<Event extends StreamEvent> {
     }
     const cause = verdict === 'anew' ? 'reset' : state.interruption
     if (cause !== null && state.lastReceiptMs !== null)
-      this.#enterOutage(state, state.lastReceiptMs, event.receiptMs, cause)
+      event.outage = this.#enterOutage(state, state.lastReceiptMs, event.receiptMs, cause)
     return [event]
   }
 
-  #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: string): void {
+  #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: string): Gap {
     const step = this.#stepBetween(state, lastMs, nextMs)
-    if (step === null) this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
-    else this.#ledger.clockOutage(state.symbol, windowOfStep(lastMs, nextMs, step))
+    return step === null
+      ? this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
+      : this.#ledger.clockOutage(state.symbol, windowOfStep(lastMs, nextMs, step))
   }
 
   /** How the clock was set between two receipts; null where it was not, as far as is known. */

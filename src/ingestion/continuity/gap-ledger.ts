@@ -169,19 +169,19 @@ export class GapLedger {
   }
 
   /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
-  outage(symbol: string, fromMs: number, toMs: number, cause: string): void {
-    this.#publishOutage(symbol, fromMs, toMs, cause, REASON_QUOTES)
+  outage(symbol: string, fromMs: number, toMs: number, cause: string): Gap {
+    return this.#publishOutage(symbol, fromMs, toMs, cause, REASON_QUOTES)
   }
 
   /** The same where no one clock shows when it was. */
-  clockOutage(symbol: string, { fromMs, toMs, reason }: ClockWindow): void {
-    this.#publishOutage(symbol, fromMs, toMs, 'clock', reason)
+  clockOutage(symbol: string, { fromMs, toMs, reason }: ClockWindow): Gap {
+    return this.#publishOutage(symbol, fromMs, toMs, 'clock', reason)
   }
 
-  #publishOutage(symbol: string, fromMs: number, toMs: number, cause: string, reason: string): void {
+  #publishOutage(symbol: string, fromMs: number, toMs: number, cause: string, reason: string): Gap {
     this.outages.add('count', cause)
     this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
-    this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason)
+    return this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason)
   }
 
   #publishWindow(
@@ -193,13 +193,13 @@ export class GapLedger {
     toMs: number,
     cause: string,
     reason: string,
-  ): void {
+  ): Gap {
     const nowMs = this.#wallMs()
     // A clock that was set back a little must not turn the window round.
     const sinceMs = fromMs === 0 ? toMs : fromMs
     const untilMs = Math.max(sinceMs, toMs)
     const id = gapId(symbol, eventType, epoch, from)
-    this.#publish({
+    const row: Gap = {
       // Where the clock was set, a longer window need not contain a shorter one of the same start.
       gap_id: cause === 'clock' ? `${id}/${cause}/${untilMs}` : id,
       // Instances that follow each other may end a window of the same start differently: the longer one stands.
@@ -217,7 +217,9 @@ export class GapLedger {
       detected_at: nowMs,
       updated_at: nowMs,
       closed_at: nowMs,
-    })
+    }
+    this.#publish(row)
+    return row
   }
 
   /** Every id of the gap is acknowledged by Kafka. */

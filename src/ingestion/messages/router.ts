@@ -3,6 +3,7 @@ import { HEADER, schemaHeader } from '../../foundation/kafka/headers.ts'
 import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import type { EventType } from '../../foundation/market/event.ts'
+import type { Gap } from '../../foundation/market/gap.ts'
 
 /** Where a message goes and what it carries beside its value; shared by all messages of a symbol and type. */
 export interface Route {
@@ -53,6 +54,12 @@ export class Router {
     this.#routes.set(stream, route)
     return route
   }
+}
+
+/** The same for a quote that ends an outage. */
+export function routeAfter(outage: Gap, route: Route): Route {
+  const text = Buffer.from(JSON.stringify(outage))
+  return { ...route, headers: new Map([...route.headers, [Buffer.from(HEADER.outage), text]]) }
 }
 
 function headersOf(type: EventType, epoch: number): Map<Buffer, Buffer> {
