@@ -6,6 +6,8 @@ import { GAP, type Gap, gapId } from '../src/foundation/market/gap.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
+import { takeOverMemory } from '../src/ingestion/checkpoint/take-over-memory.ts'
+import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { asIdGap, GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
 import { bookTickerValue } from './support/records.ts'
@@ -283,6 +285,53 @@ test('C7 rows that were open in a checkpoint that is not believed are given to K
   const { open_gaps, pending_gaps } = fold.memory.snapshot(SYMBOL)
   assert.deepEqual(pending_gaps, [rows[2]])
   assert.deepEqual(open_gaps, [rows[0], rows[2]])
+})
+
+test('L6 what an older instance entered late is narrowed at the next start, where the newer one ended before it had read it', () => {
+  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail)
+  fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('newer'), kind: 'start' })))
+  const written = (by: string, gap: Gap) =>
+    fold.gap(
+      'gaps',
+      new FetchedMessage(
+        0,
+        Buffer.from(SYMBOL),
+        [[Buffer.from('instance'), Buffer.from(by)]],
+        Buffer.from(JSON.stringify(gap)),
+      ),
+    )
+  const within = row(120, 129, 'filled')
+  const beside = row(195, 209, 'filled')
+  for (const gap of [row(120, 129, 'open'), within, beside]) written('older', gap)
+  for (const status of ['open', 'filled'] as const) written('newer', row(100, 199, status))
+  const { memory, rows } = fold
+  const published: Gap[] = []
+  const ledger = new GapLedger(
+    (gap) => memory.published(gap),
+    () => {},
+    () => NOW_MS,
+  )
+  const continuity = new Continuity<StreamEvent>(ledger, () => {})
+  let inStartRecord: readonly Gap[] = []
+  takeOverMemory(memory, { rows, lostQuotes: new Map() }, ledger, continuity, {
+    writeStart: () => {
+      inStartRecord = memory.snapshot(SYMBOL).pending_gaps
+    },
+    publish: (gap) => published.push(gap),
+  })
+  const ranges = published.map(({ gap_id, revision, from_id, to_id, status }) => [
+    gap_id,
+    revision,
+    from_id,
+    to_id,
+    status,
+  ])
+  assert.deepEqual(ranges, [
+    [within.gap_id, 3, null, null, 'filled'],
+    [beside.gap_id, 3, 200, 209, 'filled'],
+  ])
+  assert.deepEqual(inStartRecord, published, 'they survive another end at this moment')
+  assert.deepEqual(ledger.openGaps, [])
 })
 
 test('Q3 a start enters the outage that a quote carries, unless it has read the row', () => {

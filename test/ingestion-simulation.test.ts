@@ -66,6 +66,7 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 81],
   ['cluster', 97],
   ['cluster', 45],
+  ['cluster', 25],
   ['cluster day', 1],
 ]
 

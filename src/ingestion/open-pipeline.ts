@@ -13,7 +13,7 @@ export async function openPipeline(
   stopping: AbortSignal,
 ): Promise<Pipeline> {
   const { ports, symbols, log } = context
-  const { memory, recoveredMessages, ends, instances, counters, lostQuotes } = await recover(
+  const { memory, recoveredMessages, ends, instances, counters, lostQuotes, rows } = await recover(
     ports.kafka,
     config.topics,
     symbols,
@@ -43,6 +43,6 @@ export async function openPipeline(
   }
   const known = [...memory.symbols].length
   if (known > 0) log.info({ symbols: known, recoveredMessages }, 'Memory recovered from the topics')
-  pipeline = new Pipeline(config, { ...context, instance, watch, tails, counters, lostQuotes }, memory)
+  pipeline = new Pipeline(config, { ...context, instance, watch, tails, counters, lostQuotes, rows }, memory)
   return pipeline
 }

@@ -15,6 +15,8 @@ export interface PipelineContext {
   readonly counters: ReadonlyMap<string, number>
   /** The windows of quotes that Kafka acknowledged and lost, by symbol. */
   readonly lostQuotes: Recovered['lostQuotes']
+  /** Rows of the ledger that recovery has read, and of which ids may be in two. */
+  readonly rows: Recovered['rows']
   readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
@@ -35,4 +37,4 @@ export interface PipelineContext {
 }
 
 /** Known only once the topics have been read. */
-export type RecoveredFields = 'instance' | 'watch' | 'tails' | 'counters' | 'lostQuotes'
+export type RecoveredFields = 'instance' | 'watch' | 'tails' | 'counters' | 'lostQuotes' | 'rows'

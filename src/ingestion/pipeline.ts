@@ -61,6 +61,7 @@ export class Pipeline {
   readonly #watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
   readonly #silence: SilenceCheck
   readonly #discarded: DiscardedEvents
+  #hasWrittenStart = false
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
@@ -154,12 +155,13 @@ export class Pipeline {
       ledger: this.ledger,
     })
     this.#watch = context.watch
-    takeOverMemory(memory, this.ledger, this.#continuity, {
-      writeStart: () => this.#checkpoints.writeStart(),
+    takeOverMemory(memory, context, this.ledger, this.#continuity, {
+      writeStart: () => {
+        this.#hasWrittenStart = true
+        this.#checkpoints.writeStart()
+      },
       publish: (gap) => this.#publishGap(gap),
     })
-    for (const [symbol, { fromMs, toMs }] of context.lostQuotes)
-      this.ledger.outage(symbol, fromMs, toMs, 'truncation')
   }
 
   /** Asks for the exchange's time: it shows whether the clock was set since the instance before. */
@@ -289,6 +291,8 @@ export class Pipeline {
     const { topics, ports, instance } = this.#context
     const topic = this.#config.topics.gaps
     this.#acknowledged.published(gap)
+    // The start record has it, and it is sent after that.
+    if (!this.#hasWrittenStart) return
     this.#context.send({
       ...gapRecord(gap, topic, topics.get(topic)?.partitions ?? 1, instance),
       mark: null,

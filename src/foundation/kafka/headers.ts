@@ -7,7 +7,7 @@ export const HEADER = {
   schema: 'schema',
   /** Of trade and aggTrade: how often the exchange has begun their ids anew, as digits; absent means 0. */
   epoch: 'epoch',
-  /** Of the first bookTicker after an outage: the row of the ledger that says so, as JSON. */
+  /** The first bookTicker after an outage: the row of the ledger that says so, as JSON. */
   outage: 'outage',
   /** Rows of the ledger: the ingestion process that wrote it; absent in a request to reopen a gap. */
   instance: 'instance',

@@ -170,6 +170,11 @@ export class AcknowledgedState {
     }
   }
 
+  /** Rows that Kafka does not have yet. */
+  pendingGaps(symbol: string): readonly Gap[] {
+    return [...this.#stateOf(symbol).pendingGaps.values()]
+  }
+
   hasChanged(symbol: string): boolean {
     return this.#stateOf(symbol).changed
   }

@@ -4,10 +4,19 @@ import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import type { Position } from '../../foundation/kafka/position.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
+import { asIdGap, type IdGap } from '../continuity/gap-ledger.ts'
 import type { EventMark } from '../messages/outgoing-message.ts'
 import { AcknowledgedState } from './acknowledged-state.ts'
 import { type Checkpoint, emptyCheckpoint, parseCheckpoint } from './checkpoint.ts'
 import { tailsOf } from './checkpoint-writer.ts'
+
+/** Rows of the ledger with ids, each in its newest revision. */
+export interface RowsByWriter {
+  /** The last instance over the symbol has written them. */
+  readonly own: readonly IdGap[]
+  /** An older one has, while the last was there already. */
+  readonly foreign: readonly IdGap[]
+}
 
 /**
  * Puts together what Kafka knows of the symbols: their checkpoints, of which the newest counts, and on top of each the
@@ -35,6 +44,8 @@ export class RecoveryFold {
   readonly lostQuotes = new Map<string, { readonly fromMs: number; readonly toMs: number }>()
   /** What the topic of the ledger had after the checkpoints. */
   readonly #rows = new Set<string>()
+  readonly #ownRows = new Map<string, Gap>()
+  readonly #foreignRows = new Map<string, Gap>()
   /** The newest checkpoint that is not believed, by symbol. */
   readonly #disbelieved = new Map<string, Checkpoint>()
 
@@ -153,12 +164,26 @@ export class RecoveryFold {
     this.memory.event(mark)
   }
 
-  readonly gap = (topic: string, { offset, value }: FetchedMessage): void => {
-    const gap = parseGap(value)
-    if (gap === null || !this.#isBehind(gap.symbol, topic, offset)) return
+  readonly gap = (topic: string, message: FetchedMessage): void => {
+    const gap = parseGap(message.value)
+    if (gap === null || !this.#isBehind(gap.symbol, topic, message.offset)) return
     this.recoveredMessages++
+    if (!isRequest(gap, message)) this.#noteWriter(gap, headerText(message.headers, HEADER.instance))
     this.#rows.add(revisionOf(gap))
     this.memory.gap(gap)
+  }
+
+  #noteWriter(gap: Gap, writer: string | null): void {
+    const owner = this.#checkpoints.get(gap.symbol)?.instance
+    if (owner === undefined || !this.instances.has(owner)) return
+    const rows = writer === owner ? this.#ownRows : this.#foreignRows
+    if ((rows.get(gap.gap_id)?.revision ?? 0) < gap.revision) rows.set(gap.gap_id, gap)
+  }
+
+  /** The rows that the last instance had not compared yet when it ended. */
+  get rows(): RowsByWriter {
+    const idGaps = (rows: ReadonlyMap<string, Gap>) => [...rows.values()].flatMap(asIdGap)
+    return { own: idGaps(this.#ownRows), foreign: idGaps(this.#foreignRows) }
   }
 
   /** The quote after an outage was acknowledged; the row in the ledger's topic perhaps not. */

@@ -4,7 +4,7 @@ import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port
 import { type Range, readRange } from '../../foundation/kafka/read-range.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
-import { RecoveryFold } from './recovery-fold.ts'
+import { RecoveryFold, type RowsByWriter } from './recovery-fold.ts'
 import { findTruncations } from './truncation.ts'
 
 /** What the topics know of the symbols of this instance. */
@@ -20,6 +20,8 @@ export interface Recovered {
   readonly lostQuotes: ReadonlyMap<string, { readonly fromMs: number; readonly toMs: number }>
   /** Messages that were replayed behind the checkpoints. */
   readonly recoveredMessages: number
+  /** Rows of the ledger among them. */
+  readonly rows: RowsByWriter
 }
 
 const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
@@ -64,8 +66,8 @@ export async function recover(
       )
     }
     fold.addDisbelieved(names.trades)
-    const { memory, instances, counters, recoveredMessages, lostQuotes } = fold
-    return { memory, ends, instances, counters, recoveredMessages, lostQuotes }
+    const { memory, instances, counters, recoveredMessages, lostQuotes, rows } = fold
+    return { memory, ends, instances, counters, recoveredMessages, lostQuotes, rows }
   } finally {
     await fetcher.close()
   }

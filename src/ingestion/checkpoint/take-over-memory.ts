@@ -4,23 +4,32 @@ import { subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
 import { asIdGap, type GapLedger } from '../continuity/gap-ledger.ts'
 import { type AcknowledgedState, rememberedTypes, streamMemory } from './acknowledged-state.ts'
+import type { Recovered } from './recovery.ts'
 
 /** Gives the ledger and continuity what the topics know, and Kafka the rows that it did not have yet. */
 export function takeOverMemory<Event extends StreamEvent>(
   memory: AcknowledgedState,
+  { rows: { own, foreign }, lostQuotes }: Pick<Recovered, 'rows' | 'lostQuotes'>,
   ledger: GapLedger,
   continuity: Continuity<Event>,
   kafka: { readonly writeStart: () => void; readonly publish: (gap: Gap) => void },
 ): void {
+  const ownIds = new Set(own.map(({ gap_id }) => gap_id))
+  const adopted = foreign.flatMap(({ gap_id }) => (ownIds.has(gap_id) ? [] : [gap_id]))
   for (const symbol of memory.symbols) {
     const known = memory.snapshot(symbol)
-    ledger.restore(known.open_gaps.flatMap(asIdGap))
+    const emptied = memory.pendingGaps(symbol).filter(({ from_id }) => from_id === null)
+    const others = new Set([...adopted, ...emptied.map(({ gap_id }) => gap_id)])
+    ledger.restore(known.open_gaps.flatMap(asIdGap).filter(({ gap_id }) => !others.has(gap_id)))
     for (const type of rememberedTypes(known))
       continuity.restore(streamName(symbol, type), symbol, type, streamMemory(known, type))
   }
+  ledger.restoreClosed(own.filter(({ status }) => status !== 'open'))
+  for (const row of foreign) ledger.adopt(row)
+  for (const [symbol, { fromMs, toMs }] of lostQuotes) ledger.outage(symbol, fromMs, toMs, 'truncation')
   kafka.writeStart()
   for (const symbol of memory.symbols) {
-    for (const gap of memory.snapshot(symbol).pending_gaps) {
+    for (const gap of memory.pendingGaps(symbol)) {
       for (const one of asIdGap(gap).filter(({ status }) => status === 'open')) {
         ledger.restore([one])
         continuity.lack(one)

@@ -65,6 +65,11 @@ export class GapLedger {
     for (const gap of openGaps) this.#open.set(gap.gap_id, gap)
   }
 
+  /** Takes over what an earlier instance closed, as far as an older one may still have entered its ids. */
+  restoreClosed(gaps: readonly IdGap[]): void {
+    for (const gap of gaps) this.#rememberClosed(gap)
+  }
+
   open(
     sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
     range: IdRange,
