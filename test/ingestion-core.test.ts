@@ -119,17 +119,18 @@ function handler() {
   const controls: string[] = []
   const router = new Router(TOPICS, METADATA)
   let us = 1_723_161_256_000_000
+  const continuity = new Continuity<StampedEvent>(
+    new GapLedger(
+      () => {},
+      () => {},
+      () => 0,
+    ),
+    () => {},
+  )
   const core = new FrameHandler({
     stamp: () => ({ ms: Math.floor(++us / 1000), us }),
     clock: new VirtualClock(),
-    continuity: new Continuity<StampedEvent>(
-      new GapLedger(
-        () => {},
-        () => {},
-        () => 0,
-      ),
-      () => {},
-    ),
+    continuity,
     route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
@@ -138,7 +139,7 @@ function handler() {
     core.handle(typeof text === 'string' ? Buffer.from(text) : text, 0, ({ control }) =>
       controls.push(control),
     )
-  return { core, sent, controls, handle }
+  return { core, sent, controls, handle, continuity }
 }
 
 const trade = (s: string, t: number) =>
@@ -217,6 +218,20 @@ test('sends an event that it held for long as it came, without the buffer that i
     sent.filter(({ mark }) => mark !== null).map(({ value }) => JSON.parse(value.toString()).t),
     [1000, 1, 2, 3],
   )
+})
+
+test('gives the first quote after an outage the row of the ledger', () => {
+  const { handle, sent, continuity } = handler()
+  handle(quote('BTCUSDT', 1))
+  continuity.interrupted(['btcusdt@bookTicker'], 'reconnect')
+  handle(quote('BTCUSDT', 2))
+  handle(quote('BTCUSDT', 3))
+  const outages = sent.map(({ headers }) =>
+    [...headers].flatMap(([name, text]) =>
+      String(name) === 'outage' ? [JSON.parse(String(text)).cause] : [],
+    ),
+  )
+  assert.deepEqual(outages, [[], ['reconnect'], []])
 })
 
 test('shows a stream with its last id', () => {

@@ -90,6 +90,7 @@ export class RecoveryFold {
       this.#doWithout(symbol)
       return
     }
+    this.#disbelieved.delete(symbol)
     this.#take(symbol, checkpoint)
   }
 
