@@ -41,7 +41,7 @@ interface Scenario {
   readonly windows: readonly string[]
 }
 
-/** Every circumstance, not those alone that differ in kind; with 90 s and 10 minutes the time of a run. */
+/** Every circumstance, not those alone that differ in kind; chaos runs freeze for longer. */
 const ALL = process.env['TAPELINE_TEST_CLOCKS'] === 'all'
 
 function startedAhead(text: string, ms: number): Scenario {
