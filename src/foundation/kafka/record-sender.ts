@@ -153,9 +153,8 @@ export class RecordSender {
       this.#kafka.forgetLeaders()
       this.#closing.signal.throwIfAborted()
       failures++
-      const isStrange = problem instanceof RefusedRecords && problem.isProducerUnknown
-      // A broker that is cut off from the others answers, and knows no new leader.
-      if (failures % FAILURES_PER_CONNECTION === 0 || isStrange) this.#kafka.reconnect(connects)
+      const mayBeCutOff = problem instanceof RefusedRecords && problem.mayBeCutOff
+      if (mayBeCutOff || failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect(connects)
       const isFinal = limitMs < Number.POSITIVE_INFINITY && kafkaSecurityError(problem, 'Kafka') !== null
       if (isFinal || this.#to.clock.monotonicMs() - startedMs >= limitMs) {
         // Sequence numbers were given to records that may never be written.

@@ -21,6 +21,13 @@ const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
   59, // UNKNOWN_PRODUCER_ID
 ])
 
+/** The leader does not reach enough replicas. */
+const WITHOUT_REPLICAS: ReadonlySet<number> = new Set([
+  7, // REQUEST_TIMED_OUT
+  19, // NOT_ENOUGH_REPLICAS
+  20, // NOT_ENOUGH_REPLICAS_AFTER_APPEND
+])
+
 /** A broker answered that it does not take the records of a partition. */
 export class RefusedRecords extends Error {
   /** Kafka's name of the error, as the errors of the client carry it. */
@@ -56,5 +63,10 @@ export class RefusedRecords extends Error {
   /** The broker says that it does not know the producer, or not what it has written last. */
   get isProducerUnknown(): boolean {
     return PRODUCER_UNKNOWN.has(this.apiCode)
+  }
+
+  /** A broker that is cut off from the others may answer so, and names itself as the leader. */
+  get mayBeCutOff(): boolean {
+    return this.isProducerUnknown || WITHOUT_REPLICAS.has(this.apiCode)
   }
 }

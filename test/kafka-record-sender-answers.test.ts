@@ -8,6 +8,7 @@ import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+const REQUEST_TIMED_OUT = 7
 const DUPLICATE_SEQUENCE_NUMBER = 46
 const PRODUCER_ID_AT = 43
 
@@ -139,6 +140,18 @@ test('K3 a leader that stays silent gets more time, until the others name anothe
   // Within 8 s the third is looked after.
   assert.ok(await send(brokers, ['a'], 40_000))
   assert.deepEqual(produced(), [...Array(3).fill('produce broker-1 as 1'), 'produce broker-2 as 1'])
+})
+
+test('K3 a broker that is cut off and names itself as the leader is asked once', async () => {
+  const brokers = new FakeBrokers({
+    leader: (broker) => (broker === 'broker-1' ? 1 : 2),
+    produce: (broker) => (broker === 'broker-1' ? REQUEST_TIMED_OUT : 0),
+  })
+  assert.ok(await send(brokers, ['a'], 1000))
+  assert.deepEqual(
+    brokers.asked.filter((one) => one.startsWith('metadata')),
+    ['metadata broker-1', 'metadata broker-2'],
+  )
 })
 
 test('K3 a broker that hangs has to name the leaders of three topics once, not three times', async () => {
