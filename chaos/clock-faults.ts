@@ -7,6 +7,8 @@ import type { Probe } from './probe.ts'
 /** A time in which a service's wall clock was wrong, and by how much. The bounds are of this machine's clock. */
 export interface WrongClock extends Window {
   readonly stepMs: number
+  /** The service started with it, and may have received nothing before it was right again. */
+  readonly isFromStart?: boolean
 }
 
 export interface ClockStruck extends WrongClock {
@@ -38,7 +40,7 @@ export async function strikeClock(
     }
     const fromMs = still?.toMs ?? Date.now()
     await sleep(holdMs, signal)
-    return { fromMs, toMs: Date.now(), stepMs, still }
+    return { fromMs, toMs: Date.now(), stepMs, isFromStart: kind === 'start', still }
   } finally {
     probe.setClock(0)
   }

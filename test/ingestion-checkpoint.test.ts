@@ -167,6 +167,7 @@ test('C2 a start knows the same as the instance that ended, wherever its checkpo
           counter: 1,
           written_at: NOW_MS,
           leader_epochs: {},
+          topic_ids: {},
           offsets: {},
           ...before.snapshot(SYMBOL),
         }),
@@ -199,7 +200,7 @@ function message(text: string): FetchedMessage {
 }
 
 test('C1 the checkpoint with the highest counter counts, whatever the clock said when it was written', () => {
-  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail)
+  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   fold.checkpoint(checkpointAt(200, 8, NOW_MS - 50 * 60_000))
   // It stands in another partition, from before the clock was set back.
   fold.checkpoint(checkpointAt(100, 7, NOW_MS))
@@ -209,11 +210,7 @@ test('C1 the checkpoint with the highest counter counts, whatever the clock said
 
 test('C1 a checkpoint that cannot be read is reported and skipped: the one before it counts, or the topics are read from their beginning', () => {
   const unreadable: string[] = []
-  const fold = new RecoveryFold(
-    [SYMBOL],
-    () => 1,
-    (symbol) => unreadable.push(symbol),
-  )
+  const fold = new RecoveryFold([SYMBOL], new Map(), (symbol) => unreadable.push(symbol))
   fold.checkpoint(message('{"version":1,"kind":"running"'))
   assert.equal(fold.offset('trades', 0), 0)
   fold.checkpoint(checkpointAt(100, 3, NOW_MS))
@@ -227,7 +224,7 @@ function startAfterLoss(claimed: number, left: number, events: readonly EventMar
   const before = new AcknowledgedState()
   for (const id of ids(1000, 1002)) before.event(trade(id))
   before.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 7, timeMs: NOW_MS })
-  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail, new Map([['trades:0', left]]))
+  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['trades:0', left]]))
   fold.checkpoint(
     message(
       checkpointText({
@@ -268,7 +265,7 @@ test('C1 of what Kafka had, no more is missing than it has lost', () => {
 
 test('C7 rows that were open in a checkpoint that is not believed are given to Kafka again, unless it has them', () => {
   const rows = [row(10, 19, 'open'), row(30, 39, 'open'), row(50, 59, 'open')]
-  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail, new Map([['gaps:0', 2]]))
+  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['gaps:0', 2]]))
   fold.checkpoint(
     message(
       checkpointText({
@@ -288,7 +285,7 @@ test('C7 rows that were open in a checkpoint that is not believed are given to K
 })
 
 test('L6 what an older instance entered late is narrowed at the next start, where the newer one ended before it had read it', () => {
-  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail)
+  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('newer'), kind: 'start' })))
   const written = (by: string, gap: Gap) =>
     fold.gap(
@@ -313,7 +310,7 @@ test('L6 what an older instance entered late is narrowed at the next start, wher
   )
   const continuity = new Continuity<StreamEvent>(ledger, () => {})
   let inStartRecord: readonly Gap[] = []
-  takeOverMemory(memory, { rows, lostQuotes: new Map() }, ledger, continuity, {
+  takeOverMemory(memory, { rows, lostQuotes: new Map(), isLedgerRecreated: false }, ledger, continuity, {
     writeStart: () => {
       inStartRecord = memory.snapshot(SYMBOL).pending_gaps
     },
@@ -351,7 +348,7 @@ test('Q3 a start enters the outage that a quote carries, unless it has read the 
       [[Buffer.from('outage'), Buffer.from(JSON.stringify(after))]],
       bookTickerValue({ u, ingestion_timestamp: NOW_MS }),
     )
-  const fold = new RecoveryFold([SYMBOL], () => 1, assert.fail)
+  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   const [known, unknown] = [outage(NOW_MS), outage(NOW_MS + 5000)]
   fold.gap('gaps', message(JSON.stringify(known)))
   fold.event('quotes', quote(1, known))

@@ -133,6 +133,23 @@ test('C7 a log that has grown beyond the checkpoint since is compared by leader 
   assert.equal(recoveredMessages, 500, 'of those after the older one')
 })
 
+test('C8 a checkpoint holds at 0 in a topic that was made again, however far that has grown, and what it knows is kept', async () => {
+  const at = { offsets: { t: 800, b: 0, g: 0 }, leader_epochs: { t: 0 }, trade: sequence(799) }
+  const logs = {
+    t: trades(850, 1800, 0),
+    c: [checkpoint(1, { ...at, topic_ids: { t: 'before', b: 'b', g: 'g' } })],
+  }
+  const { memory, recoveredMessages, truncations } = await recovered(logs)
+  const { trade } = memory.snapshot(SYMBOL)
+  assert.deepEqual([trade?.first, trade?.last, trade?.holes], [0, 1799, [{ from: 800, to: 849 }]])
+  assert.deepEqual([recoveredMessages, truncations], [950, 0])
+})
+
+test('C8 without any checkpoint the topics are read from their beginning', async () => {
+  const { memory } = await recovered({ t: trades(100, 200, 0) })
+  assert.deepEqual([memory.snapshot(SYMBOL).trade?.first, memory.snapshot(SYMBOL).trade?.last], [100, 199])
+})
+
 test('C7 quotes that Kafka lost are a window from the last one before to the first one that took their place', async () => {
   const bookTicker = (last: number) => ({
     last_update_id: last,
@@ -169,12 +186,14 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
       counters: new Map(),
       ledgerRead: () => 0,
       epochs,
+      topicId: (topic) => topic,
     },
     acknowledged,
     (message) => sent.push(message),
   )
   const ended: unknown[] = []
   const windows: unknown[][] = []
+  const topicIds = new Map<string, string>()
   const lostTail = new LostTail({
     context: {
       ports: { clock },
@@ -192,6 +211,8 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
       () => {},
       () => RECEIPT_MS,
     ),
+    topicWatch: { idOf: (topic) => topicIds.get(topic) ?? topic, check: async () => true },
+    signal: new AbortController().signal,
   })
   acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 19, timeMs: RECEIPT_MS })
   const acknowledge = (first: number, offset: number) => {
@@ -214,11 +235,25 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
   acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 30, timeMs: RECEIPT_MS + 9000 })
   acknowledge(20, 25)
   assert.deepEqual([ended, windows], [[], []])
+  // The topic was made again: its offsets begin at 0, and checkpoints continue once its new id is known.
+  acknowledge(0, 3)
+  await checkpoints.writeChanged()
+  assert.equal(sent.length, 1)
+  topicIds.set('b', 'another')
+  await clock.advance(1000)
+  acknowledge(3, 25)
+  await checkpoints.writeChanged()
+  assert.equal(sent.length, 2)
+  assert.deepEqual([ended, windows], [[], []])
+
+  checkpoints.onSettled(sent)
   acknowledge(22, 30)
   await checkpoints.writeChanged()
-  await clock.advance(0)
-  assert.equal(sent.length, 1, 'no checkpoint says that Kafka has what it lost')
+  await clock.advance(1000)
+  assert.equal(sent.length, 2, 'no checkpoint says that Kafka has what it lost')
   assert.equal(ended.length, 1)
   assert.match(String(ended[0]), /from 22 to 25/)
-  assert.deepEqual(windows, [[SYMBOL, RECEIPT_MS, Math.floor(clock.wallMicros() / 1000), 'truncation']])
+  assert.deepEqual(windows, [
+    [SYMBOL, RECEIPT_MS + 9000, Math.floor(clock.wallMicros() / 1000), 'truncation'],
+  ])
 })

@@ -142,7 +142,7 @@ test('K3 a leader that stays silent gets more time, until the others name anothe
   assert.deepEqual(produced(), [...Array(3).fill('produce broker-1 as 1'), 'produce broker-2 as 1'])
 })
 
-test('K3 a broker that is cut off and names itself as the leader is asked once', async () => {
+test('K3 a broker that is cut off and names itself as the leader is left for another', async () => {
   const brokers = new FakeBrokers({
     leader: (broker) => (broker === 'broker-1' ? 1 : 2),
     produce: (broker) => (broker === 'broker-1' ? REQUEST_TIMED_OUT : 0),

@@ -125,8 +125,8 @@ async function produceTrades(from: number, to: number): Promise<void> {
   }
 }
 
-/** Consumes until so many rows are there, and stops. @returns what it logged */
-async function consumeUntil(rows: number): Promise<string> {
+/** Consumes until so many rows are there, and stops. @returns what it logged, and how many truncations it counted */
+async function consumeUntil(rows: number): Promise<{ readonly said: string; readonly truncations: number }> {
   await using consumer = await startConsumerProcess({
     KAFKA_BROKERS: cluster.brokers,
     DATABASE_URL: server.url,
@@ -140,8 +140,10 @@ async function consumeUntil(rows: number): Promise<string> {
     timeoutMs: 60_000,
     what: `${rows} trades; the consumer has said:\n${consumer.command.output()}`,
   })
+  const metrics = await (await fetch(`${consumer.url}/metrics`, { signal: AbortSignal.timeout(5000) })).text()
+  const truncations = Number(/^tapeline_consumer_truncations_total (\d+)$/m.exec(metrics)?.[1])
   await consumer.stop()
-  return consumer.command.output()
+  return { said: consumer.command.output(), truncations }
 }
 
 /** Checkpoints as ingestion writes them. */
@@ -244,7 +246,7 @@ test('P10 C7 stores every row of a partition that lost its tail and grew beyond 
   await cluster.kill(FOLLOWER)
   await untilAll([TRADES], ({ inSync }) => inSync.length === 1, 'the follower to leave the replicas in sync')
   await produceTrades(1000, 1600)
-  await consumeUntil(1600)
+  assert.equal((await consumeUntil(1600)).truncations, 0)
   const before = await storedOffset()
   // The newest was taken of messages that are about to be lost.
   await writeCheckpoints(
@@ -260,11 +262,11 @@ test('P10 C7 stores every row of a partition that lost its tail and grew beyond 
   )
   // They have the offsets 1000 to 2199: the position, 1600, is within the log.
   await produceTrades(1600, 2800)
-  const said = await consumeUntil(2800)
+  const { said, truncations } = await consumeUntil(2800)
 
   assert.deepEqual(await tradeRows(), { rows: 2800, ids: 2800, last: 2799 })
   const lines = said.split('\n').filter((line) => line.includes('lost messages that were read'))
-  assert.equal(lines.length, 1, said)
+  assert.deepEqual([lines.length, truncations], [1, 1], said)
   const { level, topic, partition, position, offset, end } = JSON.parse(lines[0] ?? '')
   assert.deepEqual(
     { level, topic, partition, position, offset, end },
@@ -283,11 +285,11 @@ test('P10 C7 stores every row of a partition that lost its tail and grew beyond 
     checkpoints: CHECKPOINTS,
     deadLetters: '',
   }
-  const { memory, counters } = await recover(kafka(), names, [SYMBOL], log)
+  const { memory, counters, truncations: found } = await recover(kafka(), names, [SYMBOL], log)
   const { trade } = memory.snapshot(SYMBOL)
   // Those that Kafka acknowledged and lost are missing; those that took their offsets are not.
   assert.deepEqual([trade?.first, trade?.last, trade?.holes], [0, 2799, [{ from: 1000, to: 1599 }]])
   assert.equal(counters.get(SYMBOL), 4)
-  assert.equal(errors.length, 1)
+  assert.deepEqual([errors.length, found], [1, 1])
   assert.match(errors[0] ?? '', /lost messages that Kafka had acknowledged.* 1600.* 1000/)
 })

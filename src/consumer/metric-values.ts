@@ -23,6 +23,8 @@ export interface ConsumerMetricValues extends Environment {
   readonly storedReceipts: ReturnType<BatchBuilder['storedReceipts']>
   /** Offsets that had left their topic unread. */
   readonly skipped: number
+  /** Times that a partition had lost messages that were read. */
+  readonly truncations: number
   readonly group: GroupCounts
 }
 
@@ -114,6 +116,7 @@ export class ConsumerCounts {
       heldBytes: worker?.batchBuilder.heldBytes ?? 0,
       storedReceipts: worker?.batchBuilder.storedReceipts() ?? [],
       skipped: worker?.batchBuilder.counters.skipped ?? 0,
+      truncations: worker?.truncations ?? 0,
       group: worker?.groupCounts ?? { joins: 0, losses: 0, commits: 0, failedCommits: 0 },
     }
   }

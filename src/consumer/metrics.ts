@@ -73,6 +73,12 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
     help: 'Offsets that had left their topic before they were read: messages that are lost.',
     read: ({ skipped }) => skipped,
   },
+  {
+    kind: 'counter',
+    name: 'tapeline_consumer_truncations_total',
+    help: 'Times that a partition had lost messages that were read.',
+    read: ({ truncations }) => truncations,
+  },
 ]
 
 const FLUSH_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [

@@ -1,7 +1,7 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
-import { type IdRow, requestRevision, requestsFor } from '../foundation/market/gap-requests.ts'
+import { type IdRow, reopened, requestRevision, requestsFor } from '../foundation/market/gap-requests.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { readOffsets } from '../foundation/store/consumer-offsets.ts'
 import type { Database } from '../foundation/store/database.ts'
@@ -9,7 +9,9 @@ import { firstStoredId, missingIds, readIdGaps } from '../foundation/store/ledge
 import {
   fixRevision,
   type LostIds,
+  noteLedgerTopic,
   type PendingLoss,
+  readLedgerTopics,
   readPendingLosses,
   settle,
 } from '../foundation/store/lost-ids.ts'
@@ -22,6 +24,8 @@ const LOOK_EVERY_MS = 60_000
 /** While a loss is not settled: a gap is open, or Kafka or the database is away. */
 const RETRY_EVERY_MS = 5000
 const OFFSETS_EVERY_MS = 500
+/** A running ingestion has noticed by then that the topic of the ledger was made again, and has written its rows into it. */
+const LEDGER_SETTLES_MS = 60_000
 
 /**
  * Asks ingestion for what Kafka lost before it was stored. It runs apart from the writing of batches, since it waits
@@ -33,6 +37,8 @@ export class Reopener {
   readonly #log: Logger
   readonly #stopping = new AbortController()
   #waiting = new AbortController()
+  /** Since when the topic of the ledger is the one that it is, milliseconds since the Unix epoch. */
+  #ledgerSinceMs = 0
   #running: Promise<void> | null = null
 
   constructor(config: Pick<ConsumerConfig, 'kafka' | 'topics'>, database: Database, log: Logger) {
@@ -76,6 +82,7 @@ export class Reopener {
 
   /** @returns whether nothing is left to be asked for */
   async #pass(): Promise<boolean> {
+    await this.#followLedger()
     const pending = await readPendingLosses(this.#database)
     if (pending.length === 0) return true
     const { trades, gaps } = this.#config.topics
@@ -89,6 +96,33 @@ export class Reopener {
       await this.#ask(one, before.get(one.key) ?? [])
     }
     return false
+  }
+
+  /**
+   * Where the topic of the ledger was deleted and made again, rows and requests of it may have been lost that ingestion had not
+   * read. Each row that is open here is requested once more.
+   */
+  async #followLedger(): Promise<void> {
+    const { kafka, topics } = this.#config
+    const offsets = (await readOffsets(this.#database)).filter(({ topic }) => topic === topics.gaps)
+    const [id, ...others] = new Set(offsets.map(({ topicId }) => topicId))
+    if (id === undefined || others.length > 0) return
+    const known = await readLedgerTopics(this.#database)
+    const isRecreated = known.size > 0 && !known.has(id)
+    if (isRecreated) {
+      await this.#untilStored(topics.gaps)
+      const open = (await readIdGaps(this.#database, {})).filter(({ status }) => status === 'open')
+      const requests = open.map((row) =>
+        reopened(row, { from: row.from_id, to: row.to_id }, requestRevision([row]), Date.now()),
+      )
+      await sendRequests(kafka, topics.gaps, requests, this.#stopping.signal)
+      this.#log.warn(
+        { gaps: requests.length },
+        `Topic ${topics.gaps} was recreated: asked ingestion once more for ${plural(requests.length, 'open gap')}`,
+      )
+    }
+    if (!known.has(id)) await noteLedgerTopic(this.#database, id, isRecreated ? Date.now() : 0)
+    this.#ledgerSinceMs = (await readLedgerTopics(this.#database)).get(id) ?? 0
   }
 
   /** Waits until the database has everything that the topic holds now. */
@@ -127,7 +161,8 @@ export class Reopener {
       (row) =>
         row.status !== 'open' && (row.status !== 'filled' || known.has(`${row.gap_id} ${row.revision}`)),
     )
-    if (isOver) await settle(this.#database, key)
+    const isLedgerWhole = Date.now() - this.#ledgerSinceMs >= LEDGER_SETTLES_MS
+    if (isOver && isLedgerWhole) await settle(this.#database, key)
   }
 
   async #requests(

@@ -79,6 +79,8 @@ export class Worker {
   #topics: ReadonlyMap<string, TopicMetadata> | null = null
   #cancelFlush: (() => void) | null = null
   #loops: Promise<unknown> | null = null
+  /** Times that a partition had lost messages that were read. */
+  truncations = 0
 
   constructor(config: WorkerConfig, ports: WorkerPorts, events: WorkerEvents) {
     this.#config = config
@@ -251,6 +253,7 @@ export class Worker {
   async #onTruncated({ topic, partition, offset, leaderEpoch = -1 }: Position): Promise<void> {
     const topicId = this.#topics?.get(topic)?.id
     if (topicId === undefined || this.#stopping.signal.aborted) return
+    this.truncations++
     await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset, leaderEpoch })
     this.#forgetPositions('A partition has lost its tail')
   }

@@ -116,7 +116,8 @@ export class Ingestion {
   }
 
   readiness(): { ready: boolean; reason: string } {
-    const reason = whyNotReady(this.#producer, this.#waitingFor, this.#slots, this.#ports.clock.monotonicMs())
+    const waitingFor = this.#pipeline?.topics.problem || this.#waitingFor
+    const reason = whyNotReady(this.#producer, waitingFor, this.#slots, this.#ports.clock.monotonicMs())
     return { ready: reason === '', reason }
   }
 
@@ -281,6 +282,7 @@ export class Ingestion {
       isHeld: (place) => this.#producer.batches.isHeld(place),
       settled: (signal) => this.#producer.settled(signal),
       whenRoom: (signal) => this.#whenRoom(signal),
+      claimTopics: () => void this.#claimAgain(),
       onSecond: () => {
         if (!this.#stopping.signal.aborted) for (const slot of this.#slots) slot.watch()
       },
@@ -289,6 +291,18 @@ export class Ingestion {
       },
       onFatal: this.#ended.resolve,
       log: this.#log,
+    }
+  }
+
+  async #claimAgain(): Promise<void> {
+    const source = this.#source ?? ''
+    try {
+      await this.#patiently('Kafka', () =>
+        claimExchangeIdentity(this.#ports, this.#config.topics.checkpoints, source),
+      )
+      if (this.#slots.length > 0) this.#waitingFor = ''
+    } catch (error) {
+      if (!this.#stopping.signal.aborted) this.#ended.resolve(error)
     }
   }
 

@@ -1,14 +1,20 @@
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
+import { sleepOn } from '../foundation/runtime/clock.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import type { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import type { GapLedger } from './continuity/gap-ledger.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { PipelineContext } from './pipeline-context.ts'
+import type { TopicWatch } from './topic-watch.ts'
 
 /** How long a process that must stop waits for the last rows of its ledger. */
 const LIMIT_MS = 5000
+
+/** Brokers learn of a new topic one after the other: one answer with the old id proves nothing. */
+const ANSWERS = 2
+const ASK_EVERY_MS = 1000
 
 export interface LostTailOptions {
   readonly context: Pick<PipelineContext, 'topics' | 'symbols' | 'settled' | 'onFatal' | 'log'> & {
@@ -18,14 +24,31 @@ export interface LostTailOptions {
   readonly acknowledged: AcknowledgedState
   readonly checkpoints: CheckpointWriter
   readonly ledger: Pick<GapLedger, 'outage'>
+  readonly topicWatch: Pick<TopicWatch, 'idOf' | 'check'>
+  /** Aborts when this process stops. */
+  readonly signal: AbortSignal
+}
+
+/** A partition in which messages were acknowledged with offsets that others had before. */
+interface Suspect {
+  readonly topic: string
+  readonly partition: number
+  readonly topicId: string
+  readonly from: number
+  readonly to: number
+  /** How often Kafka has said since that the topic is still the same. */
+  answers: number
 }
 
 /**
- * Notices that messages are acknowledged with offsets that others had before: Kafka has lost those. Which they were only the topics
- * can say, so that this process ends and the next start reads them. No checkpoint may say until then that Kafka has them.
+ * Notices that messages are acknowledged with offsets that others had before. Either the topic was deleted and made again, which
+ * {@link TopicWatch} takes over, or Kafka has lost messages of it. Which they were only the topics can say, so that this process
+ * then ends and the next start reads them. No checkpoint may say until then that Kafka has them.
  */
 export class LostTail {
   readonly #options: LostTailOptions
+  readonly #suspects = new Map<string, Suspect>()
+  #isJudging = false
   #isLost = false
 
   constructor(options: LostTailOptions) {
@@ -35,18 +58,43 @@ export class LostTail {
   /** To be called before the acknowledgement is taken over. `next`: the offset after the messages, which are of one partition. */
   check(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
     if (next === null || this.#isLost) return
+    const { acknowledged, checkpoints, context, topicWatch } = this.#options
     const { topic, partition } = next
-    const first = next.offset - messages.length
-    const known = this.#options.acknowledged.nextOffset(topic, partition)
-    if (first < known) this.#end(topic, partition, first, known)
+    const from = next.offset - messages.length
+    const to = acknowledged.nextOffset(topic, partition)
+    const place = `${topic}:${partition}`
+    if (from >= to || this.#suspects.has(place)) return
+    this.#suspects.set(place, { topic, partition, topicId: topicWatch.idOf(topic), from, to, answers: 0 })
+    checkpoints.hold()
+    if (this.#isJudging) return
+    this.#isJudging = true
+    this.#judge().catch((error: unknown) => {
+      if (!this.#options.signal.aborted) context.onFatal(error)
+    })
   }
 
-  #end(topic: string, partition: number, first: number, known: number): void {
+  async #judge(): Promise<void> {
+    const { context, checkpoints, topicWatch, signal } = this.#options
+    for (;;) {
+      const asked = [...this.#suspects]
+      const isAnswered = await topicWatch.check()
+      signal.throwIfAborted()
+      for (const [place, suspect] of asked) {
+        if (topicWatch.idOf(suspect.topic) !== suspect.topicId) this.#suspects.delete(place)
+        else if (isAnswered && ++suspect.answers >= ANSWERS) return this.#end(suspect)
+      }
+      if (this.#suspects.size === 0) break
+      await sleepOn(context.ports.clock, ASK_EVERY_MS, signal)
+    }
+    this.#isJudging = false
+    checkpoints.resume()
+  }
+
+  #end({ topic, partition, from, to }: Suspect): void {
     this.#isLost = true
-    const { context, checkpoints, bookTicker } = this.#options
-    checkpoints.stop()
-    const message = `Partition ${partition} of ${topic} lost messages that Kafka had acknowledged, from ${first} to ${known}`
-    context.log.error({ topic, partition, from: first, to: known }, message)
+    const { context, bookTicker } = this.#options
+    const message = `Partition ${partition} of ${topic} lost messages that Kafka had acknowledged, from ${from} to ${to}`
+    context.log.error({ topic, partition, from, to }, message)
     if (topic === bookTicker) this.#enterQuotes(partition)
     const fatal = new TapelineError('KAFKA', message, {
       fix: 'Start ingestion again, as its supervisor does: it reads what the topics still have and backfills the trades.',

@@ -33,6 +33,8 @@ export interface IngestionMetricValues {
   readonly sendFailures: number
   readonly slowSends: number
   readonly sendMs: LatencySummary
+  /** Partitions that had lost messages that Kafka had acknowledged; null before ingestion has read its memory. */
+  readonly truncations: number | null
   /** Null before ingestion has read its memory. */
   readonly gaps: GapMetricValues | null
   readonly rest: RestMetricValues | null
@@ -61,6 +63,7 @@ export function ingestionMetricValues(sources: MetricInputs): IngestionMetricVal
     slowSends: producer.batches.slowSends,
     sendFailures: producer.batches.failures,
     sendMs: producer.batches.sendTimes(nowMs),
+    truncations: pipeline?.truncations ?? null,
     gaps: pipeline === null ? null : gapMetricValues(pipeline, wallMs),
     rest: pipeline?.rest.metricValues() ?? null,
   }

@@ -175,6 +175,12 @@ const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
     read: ({ status }) => status.counters.discarded,
   },
   {
+    kind: 'counter',
+    name: 'tapeline_ingestion_truncations_total',
+    help: 'Times that a partition had lost messages that Kafka had acknowledged, those found at the start included.',
+    read: ({ truncations }) => truncations,
+  },
+  {
     kind: 'gauge',
     name: 'tapeline_ingestion_send_seconds',
     help: 'From sending a batch to its acknowledgement, over the last minute.',

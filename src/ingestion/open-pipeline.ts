@@ -13,12 +13,7 @@ export async function openPipeline(
   stopping: AbortSignal,
 ): Promise<Pipeline> {
   const { ports, symbols, log } = context
-  const { memory, recoveredMessages, ends, instances, counters, lostQuotes, rows } = await recover(
-    ports.kafka,
-    config.topics,
-    symbols,
-    log,
-  )
+  const { memory, ends, ...recovered } = await recover(ports.kafka, config.topics, symbols, log)
   stopping.throwIfAborted()
   const instance = randomUUID()
   let pipeline: Pipeline | null = null
@@ -29,7 +24,7 @@ export async function openPipeline(
     instance,
     symbols,
     ends,
-    olderInstances: instances,
+    olderInstances: recovered.instances,
     onForeignGap: (gap) => pipeline?.foreignGaps.ofOlderInstance(gap),
     onRequest: (gap) => pipeline?.foreignGaps.request(gap),
     log,
@@ -42,7 +37,10 @@ export async function openPipeline(
     stopping.throwIfAborted()
   }
   const known = [...memory.symbols].length
-  if (known > 0) log.info({ symbols: known, recoveredMessages }, 'Memory recovered from the topics')
-  pipeline = new Pipeline(config, { ...context, instance, watch, tails, counters, lostQuotes, rows }, memory)
+  const { recoveredMessages, counters, lostQuotes, rows, isLedgerRecreated, truncations } = recovered
+  if (recovered.instances.size > 0 || recoveredMessages > 0)
+    log.info({ symbols: known, recoveredMessages }, 'Memory recovered from the topics')
+  const fields = { instance, watch, tails, counters, lostQuotes, rows, isLedgerRecreated, truncations }
+  pipeline = new Pipeline(config, { ...context, ...fields }, memory)
   return pipeline
 }

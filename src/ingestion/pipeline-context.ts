@@ -17,8 +17,12 @@ export interface PipelineContext {
   readonly lostQuotes: Recovered['lostQuotes']
   /** Rows of the ledger that recovery has read, and of which ids may be in two. */
   readonly rows: Recovered['rows']
-  readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
-  readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close'>
+  /** Partitions that had lost messages when the topics were read. */
+  readonly truncations: number
+  /** The ledger's topic was deleted and made again since the checkpoints. */
+  readonly isLedgerRecreated: boolean
+  readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position' | 'recreated' | 'truncations'>
+  readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close' | 'recreated'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly symbols: readonly string[]
   readonly send: (message: OutgoingMessage) => void
@@ -27,6 +31,8 @@ export interface PipelineContext {
   /** Resolves when all that was sent so far is acknowledged, discarded or held. */
   readonly settled: (signal: AbortSignal) => Promise<void>
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
+  /** The topic of the checkpoints was deleted and made again: whose data these topics have is to be noted in it. */
+  readonly claimTopics: () => void
   /** Called every second while frames are read. */
   readonly onSecond: () => void
   /** Drops every connection, with what waits to be read, and connects again at once. */
@@ -37,4 +43,9 @@ export interface PipelineContext {
 }
 
 /** Known only once the topics have been read. */
-export type RecoveredFields = 'instance' | 'watch' | 'tails' | 'counters' | 'lostQuotes' | 'rows'
+export type RecoveredFields = 'instance' | 'watch' | 'tails' | keyof RecoveredState
+
+type RecoveredState = Pick<
+  Recovered,
+  'counters' | 'lostQuotes' | 'rows' | 'isLedgerRecreated' | 'truncations'
+>

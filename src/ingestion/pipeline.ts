@@ -7,7 +7,6 @@ import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
 import { streamName } from '../foundation/market/event.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
-import { TapelineError } from '../foundation/runtime/errors.ts'
 import { Backfill, backfillJson } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
@@ -15,7 +14,7 @@ import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import { ClockOffset } from './checkpoint/clock-offset.ts'
 import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
-import type { InstanceWatch } from './checkpoint/instance-watch.ts'
+import { OvertakenError } from './checkpoint/instance-watch.ts'
 import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
 import { Continuity } from './continuity/continuity.ts'
@@ -29,6 +28,7 @@ import { type ClockStep, ReceiptClock } from './messages/receipt-clock.ts'
 import { Router } from './messages/router.ts'
 import type { DiscardCause } from './messages/send-events.ts'
 import type { PipelineContext } from './pipeline-context.ts'
+import { TopicWatch } from './topic-watch.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
@@ -47,6 +47,7 @@ export class Pipeline {
   readonly backfill: Backfill
   readonly rest: RestCaller
   readonly foreignGaps: ForeignGaps<StampedEvent>
+  readonly topics: TopicWatch
   readonly #config: PipelineConfig
   readonly #context: PipelineContext
   readonly #stopping = new AbortController()
@@ -58,7 +59,7 @@ export class Pipeline {
   readonly #checkpoints: CheckpointWriter
   readonly #tails: PipelineContext['tails']
   readonly #lostTail: LostTail
-  readonly #watch: Pick<InstanceWatch, 'check' | 'close' | 'position'>
+  readonly #watch: PipelineContext['watch']
   readonly #silence: SilenceCheck
   readonly #discarded: DiscardedEvents
   #hasWrittenStart = false
@@ -133,6 +134,13 @@ export class Pipeline {
       log,
     )
     this.#tails = context.tails
+    this.#watch = context.watch
+    this.topics = new TopicWatch(
+      ports.kafka,
+      topics,
+      { onRecreated: (topic) => this.#onRecreated(topic), onFatal: context.onFatal },
+      log,
+    )
     this.#checkpoints = new CheckpointWriter(
       {
         instance,
@@ -143,6 +151,7 @@ export class Pipeline {
         counters: context.counters,
         ledgerRead: (partition) => context.watch.position(config.topics.gaps, partition),
         epochs: this.#tails,
+        topicId: (topic) => this.topics.idOf(topic),
       },
       this.#acknowledged,
       context.send,
@@ -153,8 +162,9 @@ export class Pipeline {
       acknowledged: memory,
       checkpoints: this.#checkpoints,
       ledger: this.ledger,
+      topicWatch: this.topics,
+      signal: this.#stopping.signal,
     })
-    this.#watch = context.watch
     takeOverMemory(memory, context, this.ledger, this.#continuity, {
       writeStart: () => {
         this.#hasWrittenStart = true
@@ -176,6 +186,11 @@ export class Pipeline {
     this.backfill.start()
     this.#silence.start()
     this.#tick()
+  }
+
+  /** Partitions that had lost messages that Kafka had acknowledged, as the start and the watch over other instances found. */
+  get truncations(): number {
+    return this.#context.truncations + this.#watch.truncations
   }
 
   onAcknowledged(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
@@ -246,7 +261,7 @@ export class Pipeline {
     } catch (error) {
       if (!signal.aborted) throw error
     } finally {
-      await this.#tails.close()
+      await Promise.all([this.#tails.close(), this.topics.close()])
     }
   }
 
@@ -287,6 +302,18 @@ export class Pipeline {
     }
   }
 
+  /** Ids that were acknowledged stay known, since they may be stored; what consumers lost of them they ask for. */
+  #onRecreated(topic: string): void {
+    const { checkpoints, gaps } = this.#config.topics
+    this.#acknowledged.forgetOffsets(topic)
+    this.#tails.recreated(topic)
+    this.#watch.recreated(topic)
+    if (topic === gaps) this.ledger.publishAgain()
+    if (topic !== checkpoints) return
+    this.#checkpoints.writeStart()
+    this.#context.claimTopics()
+  }
+
   #publishGap(gap: Gap): void {
     const { topics, ports, instance } = this.#context
     const topic = this.#config.topics.gaps
@@ -303,7 +330,9 @@ export class Pipeline {
 
   #tick(): void {
     this.#cancelTick = this.#context.ports.clock.schedule(CHECKPOINT_EVERY_MS, () => {
-      this.#checking = Promise.all([this.#writeCheckpoints(), this.#checkInstances()]).then(() => {
+      // Reading a topic that is missing would hold up the others.
+      const instances = this.topics.problem === '' ? this.#checkInstances() : undefined
+      this.#checking = Promise.all([this.#writeCheckpoints(), this.topics.check(), instances]).then(() => {
         if (!this.#stopping.signal.aborted) this.#tick()
       })
     })
@@ -314,7 +343,7 @@ export class Pipeline {
       await unlessAborted(this.#watch.check(), this.#stopping.signal)
     } catch (error) {
       if (this.#stopping.signal.aborted) return
-      if (error instanceof TapelineError) this.#context.onFatal(error)
+      if (error instanceof OvertakenError) this.#context.onFatal(error)
       else this.#context.log.debug({ err: error }, 'The checkpoints cannot be read now')
     }
   }

@@ -29,6 +29,7 @@ export interface PendingLoss {
 }
 
 const PREFIX = 'lost:'
+const LEDGER_PREFIX = 'ledger:'
 
 /** @param key names the loss and the stream: writing the same again changes nothing */
 export async function noteLostIds(
@@ -68,6 +69,18 @@ export async function fixRevision(connection: Queryable, key: string, revision: 
 /** Nothing more is to be asked for. */
 export async function settle(connection: Queryable, key: string): Promise<void> {
   await note(connection, `settled:${key}`, '')
+}
+
+/** The topics that the ledger was read from, by Kafka's id, and since when; 0 for the first. */
+export async function readLedgerTopics(connection: Queryable): Promise<ReadonlyMap<string, number>> {
+  const { rows } = await connection.query<{ id: string; since: string }>(
+    `SELECT substr(key, ${LEDGER_PREFIX.length + 1}) AS id, value AS since FROM meta WHERE key LIKE '${LEDGER_PREFIX}%'`,
+  )
+  return new Map(rows.map(({ id, since }) => [id, Number(since)]))
+}
+
+export async function noteLedgerTopic(connection: Queryable, id: string, sinceMs: number): Promise<void> {
+  await note(connection, `${LEDGER_PREFIX}${id}`, String(sinceMs))
 }
 
 /** Rows are only added: a consumer has no right to change what is in `meta`. */

@@ -83,6 +83,12 @@ export class AcknowledgedState {
     this.#nextOffsets.set(`${topic}:${partition}`, nextOffset)
   }
 
+  /** The topic was deleted and made again: its partitions begin at 0. The knowledge of events and gaps stays. */
+  forgetOffsets(topic: string): void {
+    for (const place of this.#nextOffsets.keys())
+      if (place.startsWith(`${topic}:`)) this.#nextOffsets.delete(place)
+  }
+
   /** Messages of one partition are acknowledged; the next offset after them, or null when the broker no longer knows it. */
   acknowledge(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
     for (const { mark, gap } of messages) {

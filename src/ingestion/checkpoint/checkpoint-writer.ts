@@ -27,6 +27,8 @@ export interface CheckpointWriterOptions {
   /** Up to where the ledger's topic has been read for what other instances wrote. */
   readonly ledgerRead: (partition: number) => number
   readonly epochs: Pick<TailEpochs, 'learn' | 'leaderEpoch'>
+  /** Kafka's id of a topic. */
+  readonly topicId: (topic: string) => string
 }
 
 /** Writes what is acknowledged, by symbol, into the compacted topic. Specification: C1 to C4. */
@@ -39,7 +41,7 @@ export class CheckpointWriter {
   /** Symbols whose last checkpoint is not acknowledged: another would only grow the queue. */
   readonly #underWay = new Set<string>()
   readonly #quoteReceiptsMs = new Map<string, number>()
-  #stopped = false
+  #isHeld = false
 
   constructor(
     options: CheckpointWriterOptions,
@@ -59,6 +61,7 @@ export class CheckpointWriter {
 
   /** Those symbols of which something was acknowledged since, and the idle ones now and then. */
   async writeChanged(): Promise<void> {
+    if (this.#isHeld) return
     const nowMs = this.#options.clock.monotonicMs()
     const due = this.#options.symbols.filter((symbol) => {
       if (this.#underWay.has(symbol)) return false
@@ -71,13 +74,17 @@ export class CheckpointWriter {
     await this.#options.epochs.learn([
       ...new Map(tails.map((tail) => [`${tail.topic}:${tail.partition}`, tail])).values(),
     ])
-    if (this.#stopped) return
+    if (this.#isHeld) return
     for (const { symbol, draft } of drafts) this.#write(symbol, draft)
   }
 
-  /** Writes no more: what is acknowledged is not in Kafka any longer. */
-  stop(): void {
-    this.#stopped = true
+  /** Writes no more until {@link resume}: Kafka may no longer have what was acknowledged. */
+  hold(): void {
+    this.#isHeld = true
+  }
+
+  resume(): void {
+    this.#isHeld = false
   }
 
   /** The receipt of the last quote in the last checkpoint, milliseconds since the Unix epoch; null when there is none. */
@@ -105,7 +112,7 @@ export class CheckpointWriter {
 
   /** Offsets and events are taken together: both are what the last acknowledgement left. */
   #draft(symbol: string, kind: Checkpoint['kind']): Checkpoint {
-    const { instance, names, clock } = this.#options
+    const { instance, names, clock, topicId } = this.#options
     const topicsBehind = [names.trades, names.bookTicker, names.gaps]
     const partition = (topic: string) => this.#partitionOf(symbol, topic)
     return {
@@ -118,6 +125,7 @@ export class CheckpointWriter {
         topicsBehind.map((topic) => [topic, this.#offset(topic, partition(topic))]),
       ),
       leader_epochs: {},
+      topic_ids: Object.fromEntries(topicsBehind.map((topic) => [topic, topicId(topic)])),
       partitions: Object.fromEntries(topicsBehind.map((topic) => [topic, partition(topic)])),
       ...this.#acknowledged.snapshot(symbol),
     }

@@ -32,6 +32,8 @@ const CHECKPOINT = z.object({
   offsets: z.record(z.string(), z.int()),
   /** The leader epoch of the message before each offset, by topic; absent where it is not known. */
   leader_epochs: z.record(z.string(), z.int()).default({}),
+  /** Kafka's ids of the topics that those offsets are of. In a topic that was made again since, the checkpoint holds at 0. */
+  topic_ids: z.record(z.string(), z.string()).default({}),
   /** The partition those offsets are of, by topic. */
   partitions: z.record(z.string(), z.int()).optional(),
   trade: SEQUENCE.nullable(),
@@ -68,6 +70,7 @@ export function emptyCheckpoint(instance: string): Checkpoint {
     written_at: 0,
     offsets: {},
     leader_epochs: {},
+    topic_ids: {},
     trade: null,
     aggTrade: null,
     bookTicker: null,

@@ -33,6 +33,9 @@ export interface InstanceWatchOptions {
   readonly log: Logger
 }
 
+/** Another instance has started over a symbol of this one, which must stop. */
+export class OvertakenError extends TapelineError {}
+
 /**
  * Looks for other instances over the same symbols: two at once would double every bookTicker, which nothing can
  * tell apart afterwards. Later by offset in the checkpoints topic is newer, whatever the clocks say; the older one
@@ -49,6 +52,11 @@ export class InstanceWatch {
   readonly #ownStartSeen = new Set<number>()
   /** Instances that started before us: a producer's second attempt may repeat their start records after ours. */
   readonly #older: Set<string>
+  /** Counts topics that were made again: what a read brings that began before is of the old one. */
+  #incarnations = 0
+  #isConnected = false
+  /** Times that a partition had lost what was read of it. */
+  truncations = 0
 
   constructor(kafka: Pick<KafkaPort, 'fetcher'>, options: InstanceWatchOptions) {
     this.#fetcher = kafka.fetcher('tapeline-ingestion-watch', [options.checkpoints, options.gaps])
@@ -69,18 +77,22 @@ export class InstanceWatch {
   /**
    * Partitions that cannot be read do not hide the others.
    *
-   * @throws TapelineError `KAFKA` when another instance has started over one of our symbols after we did
+   * @throws OvertakenError when another instance has started over one of our symbols after we did
    */
   async check(): Promise<void> {
+    const incarnations = this.#incarnations
+    if (!this.#isConnected) await this.connect()
     const errors: unknown[] = []
     for (const { topic, partition } of this.#partitions) {
       try {
         await this.#readOn(topic, partition)
       } catch (error) {
-        if (error instanceof TapelineError) throw error
+        if (error instanceof OvertakenError) throw error
         errors.push(error)
       }
     }
+    // A broker may still have named the topic of before.
+    if (errors.length === 0 && incarnations === this.#incarnations) this.#isConnected = true
     if (errors.length > 0) throw new AggregateError(errors, 'Partitions cannot be read', { cause: errors[0] })
   }
 
@@ -91,7 +103,9 @@ export class InstanceWatch {
         partition,
         ...(this.#positions.get(`${topic}:${partition}`) ?? { offset: 0 }),
       }
+      const incarnations = this.#incarnations
       const fetched = await this.#fetcher.read(position, LIMITS)
+      if (incarnations !== this.#incarnations) return
       const { nextOffset, nextLeaderEpoch, endOffset } = fetched
       if (fetched.error !== null || fetched.diverging !== null) {
         const to = fetched.diverging ?? { offset: await this.#startOf(topic, partition) }
@@ -120,11 +134,26 @@ export class InstanceWatch {
   /** A start record may be among the lost messages, and among those that took their place. */
   #moveBack(position: Position, to: Place): void {
     const { topic, partition, offset } = position
+    this.truncations++
     this.#options.log.error(
       { topic, partition, position: offset, offset: to.offset },
       `Partition ${partition} of ${topic} no longer has what was read up to ${offset}. Reading it again from ${to.offset}`,
     )
     this.#move(position, to)
+  }
+
+  /**
+   * The topic was deleted and made again, and is read from its beginning. Who started in the old one counts for nothing:
+   * each running instance writes its start records into the new one, where the later is the newer.
+   */
+  recreated(topic: string): void {
+    this.#incarnations++
+    this.#isConnected = false
+    for (const place of this.#positions.keys())
+      if (place.startsWith(`${topic}:`)) this.#positions.delete(place)
+    if (topic !== this.#options.checkpoints) return
+    this.#ownStartSeen.clear()
+    this.#older.clear()
   }
 
   /** Up to where it has read a partition. */
@@ -157,7 +186,7 @@ export class InstanceWatch {
   }
 
   #giveWay(instance: string, symbol: string): never {
-    throw new TapelineError(
+    throw new OvertakenError(
       'KAFKA',
       `Another ingestion (${instance}) has started over ${symbol}: this one stops`,
       {

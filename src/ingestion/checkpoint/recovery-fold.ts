@@ -2,6 +2,7 @@ import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-messag
 import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
 import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import type { Position } from '../../foundation/kafka/position.ts'
+import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-ledger.ts'
@@ -25,7 +26,7 @@ export interface RowsByWriter {
 export class RecoveryFold {
   readonly memory = new AcknowledgedState()
   readonly #wanted: ReadonlySet<string>
-  readonly #partitionsOf: (topic: string) => number
+  readonly #topics: ReadonlyMap<string, TopicMetadata>
   readonly #checkpoints = new Map<string, Checkpoint>()
   /** Who has started last over each symbol. */
   readonly #owners = new Map<string, string>()
@@ -55,14 +56,19 @@ export class RecoveryFold {
    */
   constructor(
     symbols: readonly string[],
-    partitionsOf: (topic: string) => number,
+    topics: ReadonlyMap<string, TopicMetadata>,
     onUnreadable: (symbol: string, error: unknown) => void,
     truncations: ReadonlyMap<string, number> = new Map(),
   ) {
     this.#truncations = truncations
     this.#wanted = new Set(symbols)
-    this.#partitionsOf = partitionsOf
+    this.#topics = topics
     this.#onUnreadable = onUnreadable
+  }
+
+  /** Partitions that lost messages. */
+  get truncated(): number {
+    return this.#truncations.size
   }
 
   checkpoint({ key, value }: FetchedMessage): void {
@@ -85,7 +91,7 @@ export class RecoveryFold {
     const known = this.#checkpoints.get(symbol)
     // After a change of the partition count an older one may stand in another partition.
     if (known !== undefined && known.counter > counter) return
-    if (claimsOf(checkpoint).some((claim) => claim.offset > this.#sureUpTo(claim))) {
+    if (this.#claimsOf(checkpoint).some((claim) => claim.offset > this.#sureUpTo(claim))) {
       this.#disbelieved.set(symbol, checkpoint)
       this.#doWithout(symbol)
       return
@@ -104,8 +110,13 @@ export class RecoveryFold {
 
   /** The places at which the checkpoints that count hold. */
   claims(): Position[] {
-    const all = [...this.#checkpoints.values()].flatMap(claimsOf)
+    const all = [...this.#checkpoints.values()].flatMap((checkpoint) => this.#claimsOf(checkpoint))
     return [...new Map(all.map((claim) => [Object.values(claim).join(' '), claim])).values()]
+  }
+
+  /** Whether a topic was deleted and made again since the checkpoints that count. */
+  isRecreated(topic: string): boolean {
+    return [...this.#checkpoints.values()].some((checkpoint) => !this.#isOf(checkpoint, topic))
   }
 
   /** The one before holds, and without one the topics are read from their beginning. */
@@ -139,6 +150,29 @@ export class RecoveryFold {
     }
   }
 
+  /** The places at which a checkpoint holds. In a topic that was made again since there is none. */
+  #claimsOf(checkpoint: Checkpoint): Position[] {
+    return tailsOf(checkpoint)
+      .filter(({ topic }) => this.#isOf(checkpoint, topic))
+      .map((tail) => ({ ...tail, leaderEpoch: checkpoint.leader_epochs[tail.topic] ?? -1 }))
+  }
+
+  #isOf(checkpoint: Checkpoint, topic: string): boolean {
+    const id = checkpoint.topic_ids[topic]
+    return id === undefined || id === this.#topics.get(topic)?.id
+  }
+
+  /** The offset at which a checkpoint holds; 0 where it was taken of another partition, or of a topic of before. */
+  #offsetIn(checkpoint: Checkpoint, topic: string, partition: number): number {
+    const { offsets, partitions } = checkpoint
+    const isSame = partitions === undefined || partitions[topic] === partition
+    return isSame && this.#isOf(checkpoint, topic) ? (offsets[topic] ?? 0) : 0
+  }
+
+  #partitionsOf(topic: string): number {
+    return this.#topics.get(topic)?.partitions ?? 1
+  }
+
   #sureUpTo({ topic, partition }: Pick<Position, 'topic' | 'partition'>): number {
     return this.#truncations.get(`${topic}:${partition}`) ?? Number.POSITIVE_INFINITY
   }
@@ -147,7 +181,7 @@ export class RecoveryFold {
   offset(topic: string, partition: number): number | null {
     const count = this.#partitionsOf(topic)
     const offsets = [...this.#checkpoints].flatMap(([symbol, checkpoint]) =>
-      partitionOf(symbol, count) === partition ? [offsetIn(checkpoint, topic, partition)] : [],
+      partitionOf(symbol, count) === partition ? [this.#offsetIn(checkpoint, topic, partition)] : [],
     )
     return offsets.length === 0 ? null : Math.min(...offsets)
   }
@@ -207,7 +241,7 @@ export class RecoveryFold {
     const checkpoint = this.#checkpoints.get(symbol)
     // Without a checkpoint in a partition that has others: what is read for those counts.
     if (checkpoint === undefined) return this.#wanted.has(symbol)
-    return offset >= offsetIn(checkpoint, topic, partitionOf(symbol, this.#partitionsOf(topic)))
+    return offset >= this.#offsetIn(checkpoint, topic, partitionOf(symbol, this.#partitionsOf(topic)))
   }
 }
 
@@ -224,20 +258,6 @@ export function isRequest({ status }: Gap, { headers }: FetchedMessage): boolean
 
 function revisionOf({ gap_id, revision }: Gap): string {
   return `${gap_id} ${revision}`
-}
-
-/** The places at which a checkpoint holds. One of an earlier version names no partitions. */
-function claimsOf(checkpoint: Checkpoint): Position[] {
-  return tailsOf(checkpoint).map((tail) => ({
-    ...tail,
-    leaderEpoch: checkpoint.leader_epochs[tail.topic] ?? -1,
-  }))
-}
-
-/** The offset at which a checkpoint holds; 0 where it was taken of another partition, before their count changed. */
-function offsetIn({ offsets, partitions }: Checkpoint, topic: string, partition: number): number {
-  const isSame = partitions === undefined || partitions[topic] === partition
-  return isSame ? (offsets[topic] ?? 0) : 0
 }
 
 function markOf(value: Buffer | null, epoch: number): EventMark | null {

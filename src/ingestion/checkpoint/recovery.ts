@@ -18,6 +18,10 @@ export interface Recovered {
   readonly counters: ReadonlyMap<string, number>
   /** The windows of quotes that Kafka acknowledged and lost, by symbol. */
   readonly lostQuotes: ReadonlyMap<string, { readonly fromMs: number; readonly toMs: number }>
+  /** Partitions that no longer had what checkpoints were taken of. */
+  readonly truncations: number
+  /** The ledger's topic was deleted and made again since the checkpoints. */
+  readonly isLedgerRecreated: boolean
   /** Messages that were replayed behind the checkpoints. */
   readonly recoveredMessages: number
   /** Rows of the ledger among them. */
@@ -43,14 +47,13 @@ export async function recover(
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
     const ends = new Map(ranges.map(({ topic, partition, end }) => [`${topic}:${partition}`, end]))
-    const partitionsOf = (topic: string) => metadata.get(topic)?.partitions ?? 1
     const fold = await foldCheckpoints(fetcher, ranges, names.checkpoints, log, (truncations) => {
       const onUnreadable = (symbol: string, err: unknown) =>
         log.error(
           { err, symbol },
           `A checkpoint of ${symbol} cannot be read; its state is rebuilt from the topics`,
         )
-      return new RecoveryFold(symbols, partitionsOf, onUnreadable, truncations)
+      return new RecoveryFold(symbols, metadata, onUnreadable, truncations)
     })
     fold.addDisbelievedRows()
     // The ledger first: the events fill the holes that its requests to reopen have made.
@@ -67,7 +70,18 @@ export async function recover(
     }
     fold.addDisbelieved(names.trades)
     const { memory, instances, counters, recoveredMessages, lostQuotes, rows } = fold
-    return { memory, ends, instances, counters, recoveredMessages, lostQuotes, rows }
+    const isLedgerRecreated = fold.isRecreated(names.gaps)
+    return {
+      memory,
+      ends,
+      instances,
+      counters,
+      recoveredMessages,
+      lostQuotes,
+      rows,
+      isLedgerRecreated,
+      truncations: fold.truncated,
+    }
   } finally {
     await fetcher.close()
   }

@@ -55,6 +55,12 @@ export class TailEpochs {
     await this.learn(tails.filter(({ topic }) => this.#topics.includes(topic)))
   }
 
+  /** The topic was deleted and made again: its epochs begin at 0. */
+  recreated(topic: string): void {
+    for (const place of this.#known.keys()) if (place.startsWith(`${topic}:`)) this.#known.delete(place)
+    this.#connected = null
+  }
+
   /** −1 when it is not known. */
   leaderEpoch({ topic, partition, offset }: Tail): number {
     const known = this.#known.get(`${topic}:${partition}`)
@@ -86,6 +92,8 @@ export class TailEpochs {
       if (last !== undefined)
         this.#known.set(`${topic}:${partition}`, { offset, leaderEpoch: last.leaderEpoch })
     } catch (error) {
+      // The topic may be another one now.
+      this.#connected = null
       this.#log.debug({ err: error, topic, partition }, 'A leader epoch cannot be asked for')
     }
   }

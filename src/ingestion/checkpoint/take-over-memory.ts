@@ -9,7 +9,11 @@ import type { Recovered } from './recovery.ts'
 /** Gives the ledger and continuity what the topics know, and Kafka the rows that it did not have yet. */
 export function takeOverMemory<Event extends StreamEvent>(
   memory: AcknowledgedState,
-  { rows: { own, foreign }, lostQuotes }: Pick<Recovered, 'rows' | 'lostQuotes'>,
+  {
+    rows: { own, foreign },
+    lostQuotes,
+    isLedgerRecreated,
+  }: Pick<Recovered, 'rows' | 'lostQuotes' | 'isLedgerRecreated'>,
   ledger: GapLedger,
   continuity: Continuity<Event>,
   kafka: { readonly writeStart: () => void; readonly publish: (gap: Gap) => void },
@@ -28,6 +32,7 @@ export function takeOverMemory<Event extends StreamEvent>(
   for (const row of foreign) ledger.adopt(row)
   for (const [symbol, { fromMs, toMs }] of lostQuotes) ledger.outage(symbol, fromMs, toMs, 'truncation')
   kafka.writeStart()
+  if (isLedgerRecreated) for (const gap of ledger.openGaps) kafka.publish(gap)
   for (const symbol of memory.symbols) {
     for (const gap of memory.pendingGaps(symbol)) {
       for (const one of asIdGap(gap).filter(({ status }) => status === 'open')) {

@@ -31,6 +31,8 @@ export class GapLedger {
   readonly #open = new Map<string, IdGap>()
   /** Gaps that this process has closed last, at most {@link MAX_CLOSED}. */
   readonly #closed = new Map<string, IdGap>()
+  /** The last rows without ids that it has published, likewise. */
+  readonly #windows = new Map<string, Gap>()
   /** Gaps that this process has opened, by event type and cause. */
   readonly opened = new Tally()
   /** Gaps of ids that it has closed, by event type and status. */
@@ -60,6 +62,12 @@ export class GapLedger {
     return [...this.#open.values()]
   }
 
+  /** The topic was deleted and made again: what a consumer may not have read yet is written again, the open rows last. */
+  publishAgain(): void {
+    for (const gap of [...this.#windows.values(), ...this.#closed.values(), ...this.#open.values()])
+      this.#publish(gap)
+  }
+
   /** Takes over what an earlier instance left; publishes nothing. */
   restore(openGaps: readonly IdGap[]): void {
     for (const gap of openGaps) this.#open.set(gap.gap_id, gap)
@@ -67,7 +75,7 @@ export class GapLedger {
 
   /** Takes over what an earlier instance closed, as far as an older one may still have entered its ids. */
   restoreClosed(gaps: readonly IdGap[]): void {
-    for (const gap of gaps) this.#rememberClosed(gap)
+    for (const gap of gaps) remember(this.#closed, gap)
   }
 
   open(
@@ -154,7 +162,7 @@ export class GapLedger {
   ): void {
     const nowMs = this.#wallMs()
     const gap = { ...row, revision, updated_at: nowMs }
-    if (first === undefined) this.#publish(emptied(gap, others, nowMs))
+    if (first === undefined) this.#putWindow(emptied(gap, others, nowMs))
     else this.#put({ ...gap, from_id: first.from, to_id: first.to })
     for (const range of rest) this.#put(this.#remainder(gap, range))
   }
@@ -223,7 +231,7 @@ export class GapLedger {
       updated_at: nowMs,
       closed_at: nowMs,
     }
-    this.#publish(row)
+    this.#putWindow(row)
     return row
   }
 
@@ -262,16 +270,14 @@ export class GapLedger {
     }
   }
 
-  #rememberClosed(gap: IdGap): void {
-    this.#closed.delete(gap.gap_id)
-    this.#closed.set(gap.gap_id, gap)
-    const [oldest] = this.#closed.keys()
-    if (this.#closed.size > MAX_CLOSED && oldest !== undefined) this.#closed.delete(oldest)
+  #putWindow(window: Gap): void {
+    remember(this.#windows, window)
+    this.#publish(window)
   }
 
   #put(gap: IdGap): IdGap {
     if (gap.status === 'open') this.#open.set(gap.gap_id, gap)
-    else this.#rememberClosed(gap)
+    else remember(this.#closed, gap)
     this.#publish(gap)
     return gap
   }
@@ -293,9 +299,17 @@ export class GapLedger {
       updated_at: nowMs,
       closed_at: nowMs,
     }
-    this.#rememberClosed(closed)
+    remember(this.#closed, closed)
     this.#publish(closed)
   }
+}
+
+/** At most {@link MAX_CLOSED} rows. */
+function remember<Row extends Gap>(rows: Map<string, Row>, row: Row): void {
+  rows.delete(row.gap_id)
+  rows.set(row.gap_id, row)
+  const [oldest] = rows.keys()
+  if (rows.size > MAX_CLOSED && oldest !== undefined) rows.delete(oldest)
 }
 
 function isSameSequence(one: IdGap, other: IdGap): boolean {

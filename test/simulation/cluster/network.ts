@@ -133,7 +133,7 @@ export function fetchRequests(network: Network, connection: KafkaConnection): Fe
       )
       const leaders = [...Map.groupBy(places, ({ leader }) => leader)]
       const parts = await Promise.all(
-        leaders.map(([leader, led]) => {
+        leaders.map(async ([leader, led]) => {
           if (leader < 0) throw new Error(`No leader: ${led.map(({ topic }) => topic).join()}`)
           return network.ask<ReturnType<typeof offsetsFrom>>(leader, (broker, answer) =>
             answer(offsetsFrom(network.cluster, broker, led, timestamp)),

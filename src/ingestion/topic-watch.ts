@@ -1,0 +1,124 @@
+import type { KafkaPort, RecordFetcher } from '../foundation/kafka/kafka-port.ts'
+import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+
+const CLIENT_ID = 'tapeline-ingestion-topics'
+
+export interface TopicWatchEvents {
+  /** The topic was deleted and made again under its name. Its id here is already the new one. */
+  onRecreated(topic: string): void
+  /** It has another number of partitions now, and the messages of this process are assigned to the old ones. */
+  onFatal(error: TapelineError): void
+}
+
+/** Asks the brokers whether the topics are there, and are those that this process knows. Specification: C8. */
+export class TopicWatch {
+  readonly #kafka: Pick<KafkaPort, 'fetcher'>
+  readonly #fetcher: RecordFetcher
+  readonly #known: Map<string, TopicMetadata>
+  readonly #events: TopicWatchEvents
+  readonly #log: Logger
+  #missing: readonly string[] = []
+  #checking: Promise<boolean> | null = null
+
+  /** @param topics as they were when what they hold was read */
+  constructor(
+    kafka: Pick<KafkaPort, 'fetcher'>,
+    topics: ReadonlyMap<string, TopicMetadata>,
+    events: TopicWatchEvents,
+    log: Logger,
+  ) {
+    this.#kafka = kafka
+    this.#known = new Map(topics)
+    this.#fetcher = kafka.fetcher(CLIENT_ID, [...topics.keys()])
+    this.#events = events
+    this.#log = log
+  }
+
+  /** Kafka's id of the topic; empty for one that is not watched. */
+  idOf(topic: string): string {
+    return this.#known.get(topic)?.id ?? ''
+  }
+
+  /** Which topics are missing; empty when none is. */
+  get problem(): string {
+    const [first] = this.#missing
+    if (first === undefined) return ''
+    return `Missing on the broker: ${this.#missing.join(', ')}. Create the topics with: bin/tapeline topics init`
+  }
+
+  /** @returns whether the brokers answered, and every topic is there */
+  check(): Promise<boolean> {
+    this.#checking ??= this.#check().finally(() => {
+      this.#checking = null
+    })
+    return this.#checking
+  }
+
+  async close(): Promise<void> {
+    await this.#fetcher.close()
+  }
+
+  async #check(): Promise<boolean> {
+    try {
+      this.#take(await this.#fetcher.connect())
+      this.#setMissing([])
+      return true
+    } catch (error) {
+      if (error instanceof TapelineError) return this.#checkEach()
+      this.#log.debug({ err: error }, `The topics cannot be asked for now: ${describeError(error)}`)
+      return false
+    }
+  }
+
+  /** One request names all topics, and its answer does not say which one is missing. */
+  async #checkEach(): Promise<boolean> {
+    const missing: string[] = []
+    for (const topic of this.#known.keys()) {
+      const fetcher = this.#kafka.fetcher(CLIENT_ID, [topic])
+      try {
+        this.#take(await fetcher.connect())
+      } catch (error) {
+        if (error instanceof TapelineError) missing.push(topic)
+        else
+          this.#log.debug({ err: error, topic }, `A topic cannot be asked for now: ${describeError(error)}`)
+      } finally {
+        await fetcher.close()
+      }
+    }
+    this.#setMissing(missing)
+    return false
+  }
+
+  #setMissing(missing: readonly string[]): void {
+    const isNew = missing.some((topic) => !this.#missing.includes(topic))
+    this.#missing = missing
+    if (isNew) this.#log.error({ missing }, this.problem)
+  }
+
+  #take(found: ReadonlyMap<string, TopicMetadata>): void {
+    for (const [topic, { id, partitions }] of found) {
+      const known = this.#known.get(topic)
+      if (known === undefined || known.id === id) continue
+      if (known.partitions !== partitions) {
+        this.#events.onFatal(
+          new TapelineError(
+            'KAFKA',
+            `Topic ${topic} was deleted and made again with ${partitions} instead of ${known.partitions} partitions`,
+            {
+              fix: 'Start ingestion again, as its supervisor does: it assigns the messages to the new partitions.',
+            },
+          ),
+        )
+        return
+      }
+      this.#known.set(topic, { id, partitions })
+      this.#log.warn(
+        { topic, topicId: id },
+        `Topic ${topic} was deleted and made again; recording continues in it`,
+      )
+      this.#events.onRecreated(topic)
+    }
+  }
+}
