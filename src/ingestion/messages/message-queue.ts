@@ -75,7 +75,7 @@ export class MessageQueue {
       bytes += size
       if (message.mark !== null) this.#events--
       taken.push(message)
-      if (this.#oldest.isEmpty) this.#oldest = this.#oldest.next ?? this.#oldest
+      if (this.#oldest.isEmpty) this.#leaveBlock()
     }
     this.#length -= taken.length
     this.#bytes -= bytes
@@ -86,7 +86,15 @@ export class MessageQueue {
   #beginBlock(): void {
     const block = new MessageBlock()
     this.#newest.next = block
-    if (this.#oldest.isEmpty) this.#oldest = block
     this.#newest = block
+    if (this.#oldest.isEmpty) this.#leaveBlock()
+  }
+
+  /** An old block that still named its successor would make the collector keep each that follows, until it marks all objects. */
+  #leaveBlock(): void {
+    const { next } = this.#oldest
+    if (next === null) return
+    this.#oldest.next = null
+    this.#oldest = next
   }
 }

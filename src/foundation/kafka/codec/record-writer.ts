@@ -26,6 +26,9 @@ const HEAD_BYTES = 61
 const FORMAT = 2
 const NO_HEADERS = Buffer.of(0)
 
+/** Of one byte each, by milliseconds. */
+const NEAR_DELTAS = Array.from({ length: 64 }, (_, ms) => Buffer.of(ms << 1))
+
 /** A record's numbers, each at its longest. */
 const NUMBERS_MAX_BYTES = 32
 
@@ -38,11 +41,8 @@ const NUMBERS_MAX_BYTES = 32
 export class RecordWriter {
   #buffer = Buffer.allocUnsafe(64 << 10)
   #at = 0
-  /** By the first value in them: the messages of a symbol and type share theirs. Of one batch, since bytes may change. */
-  readonly #headers = new Map<
-    Buffer | null,
-    { readonly of: readonly (Buffer | null)[]; readonly bytes: Buffer }
-  >()
+  /** The messages of a symbol and type share theirs. Of one batch, since bytes may change. */
+  #headers = new Map<ReadonlyMap<Buffer, Buffer | null>, Buffer>()
 
   /**
    * @param firstSequence of the producer in this partition; 0 without idempotence
@@ -51,20 +51,19 @@ export class RecordWriter {
    */
   batch(records: readonly ProducedRecord[], firstSequence: number, options: BatchOptions): Buffer {
     this.#at = HEAD_BYTES
-    this.#headers.clear()
+    // A map that is cleared refers from what it had to what it gets, and the collector keeps both for long.
+    this.#headers = new Map()
     const first = timeOf(records[0]) ?? 0n
-    const firstTimestamp = BigInt(first)
-    let maxTimestamp = firstTimestamp
+    let max = first
     let last = first
-    let delta = varint64(0n)
+    let delta = deltaOf(first, first)
     let index = 0
     for (const record of records) {
       const own = timeOf(record) ?? first
       if (own !== last) {
         last = own
-        const timestamp = BigInt(own)
-        delta = varint64(timestamp - firstTimestamp)
-        if (timestamp > maxTimestamp) maxTimestamp = timestamp
+        delta = deltaOf(own, first)
+        if (own > max) max = own
       }
       this.#record(record, index++, delta)
     }
@@ -76,8 +75,8 @@ export class RecordWriter {
     head.writeInt8(FORMAT, 16)
     head.writeInt16BE(attributes, 21)
     head.writeInt32BE(records.length - 1, 23)
-    head.writeBigInt64BE(firstTimestamp, 27)
-    head.writeBigInt64BE(maxTimestamp, 35)
+    head.writeBigInt64BE(BigInt(first), 27)
+    head.writeBigInt64BE(BigInt(max), 35)
     head.writeBigInt64BE(options.producerId ?? -1n, 43)
     head.writeInt16BE(options.producerEpoch ?? 0, 51)
     head.writeInt32BE(firstSequence, 53)
@@ -125,17 +124,16 @@ export class RecordWriter {
 
   #headerBytes(headers: ReadonlyMap<Buffer, Buffer | null> | undefined): Buffer {
     if (headers === undefined || headers.size === 0) return NO_HEADERS
-    const first = firstValue(headers)
-    const kept = this.#headers.get(first)
-    if (kept !== undefined && isOf(headers, kept.of)) return kept.bytes
-    const of = [...headers].flat()
+    const kept = this.#headers.get(headers)
+    if (kept !== undefined) return kept
+    const all = [...headers].flat()
     const start = this.#at
-    this.#makeRoom(of.reduce((sum, one) => sum + sizeOfBytes(one), NUMBERS_MAX_BYTES))
+    this.#makeRoom(all.reduce((sum, one) => sum + sizeOfBytes(one), NUMBERS_MAX_BYTES))
     this.#varint(headers.size)
-    for (const one of of) this.#varintBytes(one)
+    for (const one of all) this.#varintBytes(one)
     const bytes = Buffer.from(this.#buffer.subarray(start, this.#at))
     this.#at = start
-    this.#headers.set(first, { of, bytes })
+    this.#headers.set(headers, bytes)
     return bytes
   }
 
@@ -177,16 +175,10 @@ function timeOf(record: ProducedRecord | undefined): number | bigint | undefined
   return record?.timestampMs ?? record?.timestamp
 }
 
-function firstValue(headers: ReadonlyMap<Buffer, Buffer | null>): Buffer | null {
-  for (const value of headers.values()) return value
-  return null
-}
-
-function isOf(headers: ReadonlyMap<Buffer, Buffer | null>, of: readonly (Buffer | null)[]): boolean {
-  if (of.length !== 2 * headers.size) return false
-  let at = 0
-  for (const [name, value] of headers) if (name !== of[at++] || value !== of[at++]) return false
-  return true
+/** Most records of a batch are a few milliseconds after its first; integers of any size are slow. */
+function deltaOf(own: number | bigint, first: number | bigint): Buffer {
+  const near = typeof own === 'number' && typeof first === 'number' ? NEAR_DELTAS[own - first] : undefined
+  return near ?? varint64(BigInt(own) - BigInt(first))
 }
 
 function sizeOf(value: number): number {
