@@ -36,7 +36,7 @@ export const DEFINITIONS = {
   KAFKA_CHECKPOINTS_TOPIC: required(kind.topicName, 'binance.checkpoints'),
   KAFKA_DEAD_LETTERS_TOPIC: required(kind.topicName, 'binance.dead_letters'),
   KAFKA_COMPRESSION: required(kind.oneOf('lz4', 'none', 'gzip', 'snappy', 'zstd'), 'lz4'),
-  KAFKA_LINGER_MS: required(kind.integer(0, 10_000), '5'),
+  KAFKA_LINGER_MS: required(kind.integer(0, 10_000), '10'),
   KAFKA_BATCH_SIZE: required(kind.integer(1, 100_000), '500'),
   KAFKA_QUEUE_MAX_BYTES: required(kind.integer(1 << 20, 4 * 1024 ** 3), String(64 * 1024 ** 2)),
   KAFKA_PARTITIONS: required(kind.integer(1, 10_000), '3'),
