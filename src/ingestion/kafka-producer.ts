@@ -13,6 +13,9 @@ export interface KafkaProducerOptions extends BatchSenderOptions {
 
 const CHECK_MS = 200
 
+/** Node cuts a timer to whole milliseconds. One that came a little too early would need another, and a wake costs more than a message. */
+const TIMER_MS = 1
+
 /** Empties the queue into Kafka, one batch at a time, in order. */
 export class KafkaProducer {
   /** What was taken from the queue. */
@@ -136,8 +139,8 @@ export class KafkaProducer {
       }
       const nowMs = this.#clock.monotonicMs()
       const lingerLeftMs = oldest + lingerMs - nowMs
-      if (lingerLeftMs > 0 && this.#queue.length < batchSize && !this.#stopping) {
-        await this.#wake.wait(lingerLeftMs)
+      if (lingerLeftMs > TIMER_MS / 2 && this.#queue.length < batchSize && !this.#stopping) {
+        await this.#wake.wait(Math.ceil(lingerLeftMs / TIMER_MS) * TIMER_MS)
         continue
       }
       if (this.batches.isFull(nowMs)) {

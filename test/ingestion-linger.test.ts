@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { pino } from 'pino'
+import type { KafkaPort } from '../src/foundation/kafka/kafka-port.ts'
+import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
+import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const LINGER_MS = 10
+
+/** Cuts delays to whole milliseconds and counts timers from the beginning of its tick, as Node does. */
+class TimersOfNode extends VirtualClock {
+  timers = 0
+
+  override schedule(delayMs: number, run: () => void): () => void {
+    this.timers++
+    const tickBeganMs = Math.floor(this.monotonicMs() * 4) / 4
+    return super.schedule(Math.max(1, Math.trunc(delayMs)) + tickBeganMs - this.monotonicMs(), run)
+  }
+}
+
+/** Acknowledges at once. */
+const kafka: Pick<KafkaPort, 'producer'> = {
+  producer: () => ({
+    topics: async () => new Map(),
+    async send(records, options) {
+      options?.onAcknowledged?.({ topic: 'trades', partition: 0, offset: 0 }, records)
+    },
+    close: async () => {},
+  }),
+}
+
+test('waits for a batch with one timer, and sends it when its oldest message has waited for the linger', async () => {
+  const clock = new TimersOfNode()
+  const queue = new MessageQueue(1 << 20)
+  const waitsMs: number[] = []
+  const producer = new KafkaProducer(
+    { compression: 'none', batchSize: 500, queueMaxBytes: 1 << 20, lingerMs: LINGER_MS },
+    { clock, kafka },
+    queue,
+    {
+      onAcknowledged: ([first]) => waitsMs.push(clock.monotonicMs() - (first?.queuedAtMs ?? 0)),
+      onDiscarded: () => assert.fail('discarded'),
+      onDefect: (error) => assert.fail(String(error)),
+      onTaken: () => {},
+    },
+    pino({ level: 'silent' }),
+  )
+  producer.start()
+  for (let i = 0; i < 1000; i++) {
+    await clock.advance(1.1)
+    queue.push({
+      topic: 'trades',
+      partition: 0,
+      key: null,
+      value: Buffer.from('{}'),
+      headers: new Map(),
+      timestampMs: 0,
+      mark: null,
+      queuedAtMs: clock.monotonicMs(),
+    })
+    producer.notice()
+  }
+  await clock.advance(2 * LINGER_MS)
+  await producer.stop(AbortSignal.abort())
+  assert.equal(clock.timers, waitsMs.length)
+  assert.ok(waitsMs.length > 80)
+  for (const ms of waitsMs) assert.ok(Math.abs(ms - LINGER_MS) <= 1, `${ms} ms`)
+})
