@@ -26,7 +26,7 @@ const HEAD_BYTES = 61
 const FORMAT = 2
 const NO_HEADERS = Buffer.of(0)
 
-/** Of one byte each, by milliseconds. */
+/** One byte each, by milliseconds. */
 const NEAR_DELTAS = Array.from({ length: 64 }, (_, ms) => Buffer.of(ms << 1))
 
 /** A record's numbers, each at its longest. */
