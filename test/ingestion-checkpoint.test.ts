@@ -2,14 +2,18 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
+import { headersNamed } from '../src/foundation/kafka/headers.ts'
 import { GAP, type Gap, gapId } from '../src/foundation/market/gap.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
 import { takeOverMemory } from '../src/ingestion/checkpoint/take-over-memory.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
+import { DiscardedEvents } from '../src/ingestion/continuity/discarded-events.ts'
 import { asIdGap, GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import { EventMessage } from '../src/ingestion/messages/event-message.ts'
 import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
+import type { Route } from '../src/ingestion/messages/router.ts'
 import { bookTickerValue } from './support/records.ts'
 
 const SYMBOL = 'BTCUSDT'
@@ -354,6 +358,40 @@ test('Q3 a start enters the outage that a quote carries, unless it has read the 
   fold.event('quotes', quote(1, known))
   fold.event('quotes', quote(2, unknown))
   assert.deepEqual(fold.memory.snapshot(SYMBOL).pending_gaps, [unknown])
+})
+
+test('K9 the first quote that Kafka gets after discarded ones carries their window, once', () => {
+  const ledger = new GapLedger(
+    () => assert.fail(),
+    () => {},
+    () => NOW_MS,
+  )
+  const discarded = new DiscardedEvents({ lose: assert.fail, missingIn: assert.fail }, ledger)
+  const mark = (timeMs: number): EventMark => ({
+    symbol: SYMBOL,
+    type: 'bookTicker',
+    epoch: 0,
+    id: 1,
+    timeMs,
+  })
+  for (const timeMs of [NOW_MS, NOW_MS + 700]) discarded.add(mark(timeMs), 'refused', 0)
+  const route: Route = {
+    ...mark(0),
+    topic: 'b',
+    partition: 0,
+    key: Buffer.from(SYMBOL),
+    headers: new Map(),
+  }
+  const slice = { bytes: Buffer.from('{}'), start: 0, end: 2 }
+  const kept = () => new EventMessage(route, slice, 2, NOW_MS, NOW_MS, 0)
+  const rows = [kept(), kept()].map((message) => {
+    discarded.onKept(message)
+    return headersNamed('outage', [...message.headers]).map((row) => JSON.parse(row.toString()))
+  })
+  assert.deepEqual(
+    rows.map((all) => all.map(({ from_time, to_time, cause }) => [from_time, to_time, cause])),
+    [[[NOW_MS, NOW_MS + 700, 'refused']], []],
+  )
 })
 
 test('L5 a start after a request to reopen looks for what has not come again since, wherever its checkpoint was taken', () => {

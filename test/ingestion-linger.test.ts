@@ -41,6 +41,7 @@ test('waits for a batch with one timer, and sends it when its oldest message has
     {
       onAcknowledged: ([first]) => waitsMs.push(clock.monotonicMs() - (first?.queuedAtMs ?? 0)),
       onDiscarded: () => assert.fail('discarded'),
+      onKept: () => assert.fail('kept after discarded ones'),
       onDefect: (error) => assert.fail(String(error)),
       onTaken: () => {},
     },

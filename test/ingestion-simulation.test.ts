@@ -67,6 +67,7 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 97],
   ['cluster', 45],
   ['cluster', 25],
+  ['cluster', 50],
   ['cluster day', 1],
 ]
 

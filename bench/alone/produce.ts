@@ -37,6 +37,7 @@ export async function produceAll(
       {
         onAcknowledged: () => {},
         onDiscarded: () => {},
+        onKept: () => {},
         onTaken: () => {},
         onDefect: (error) => {
           throw error

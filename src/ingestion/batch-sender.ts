@@ -118,10 +118,6 @@ export class BatchSender {
     return this.#held.isAnyRefused
   }
 
-  get isHolding(): boolean {
-    return this.#held.size > 0
-  }
-
   isHeld(place: Place): boolean {
     return this.#held.get(place) !== undefined
   }
@@ -304,17 +300,25 @@ export class BatchSender {
     this.#drainHeld({ topic, partition })
   }
 
-  /** Keeps or discards a message whose partition is set aside. @returns false when it is not */
-  setAside(message: OutgoingMessage): boolean {
+  /** Keeps messages whose partitions are set aside, or discards them. @returns the others, to be sent */
+  setAside(messages: readonly OutgoingMessage[]): readonly OutgoingMessage[] {
+    if (this.#held.size === 0 && this.discarded === 0) return messages
+    return messages.filter((message) => !this.#setAside(message))
+  }
+
+  /** @returns false when its partition is not set aside */
+  #setAside(message: OutgoingMessage): boolean {
     const held = this.#held.get(message)
-    if (held === undefined) return false
     // Rows of the ledger and checkpoints, which have keys and are no events, are few: they are kept.
     const mayBeDiscarded = message.mark !== null || message.key === null
-    if (mayBeDiscarded && this.#held.bytes >= this.#options.queueMaxBytes / 2) {
+    if (held !== undefined && mayBeDiscarded && this.#held.bytes >= this.#options.queueMaxBytes / 2) {
       held.discarded++
       this.#discard(message, 'refused', held.reason)
-    } else held.push(message)
-    return true
+      return true
+    }
+    this.#events.onKept(message)
+    held?.push(message)
+    return held !== undefined
   }
 
   #discard(message: OutgoingMessage, cause: DiscardCause, reason: string): void {

@@ -19,7 +19,7 @@ import { EventMessage } from './messages/event-message.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { ReceiptStamp } from './messages/receipt-clock.ts'
 import { ReceiptSuffix } from './messages/receipt-suffix.ts'
-import { type Route, routeAfter } from './messages/router.ts'
+import type { Route } from './messages/router.ts'
 
 export interface FrameHandlerOptions {
   /** Null for a frame that had waited in a buffer, which counts nowhere. */
@@ -158,9 +158,10 @@ export class FrameHandler {
   ): void {
     const route = this.#options.route(stream, symbol, type, epoch)
     const slice = this.#slab.write(data, this.#tail.of(stamp))
+    const message = new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs)
     // Kafka may take the quote, and the process end, before it has the row: the next start would know of no outage.
-    const itsRoute = outage === undefined ? route : routeAfter(outage, route)
-    this.#options.send(new EventMessage(itsRoute, slice, id, timeMs, stamp.ms, nowMs))
+    if (outage !== undefined) message.endOutage(outage)
+    this.#options.send(message)
     this.#counters.forwarded++
   }
 

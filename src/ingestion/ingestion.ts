@@ -68,6 +68,7 @@ export class Ingestion {
       {
         onAcknowledged: (messages, next) => this.#pipeline?.onAcknowledged(messages, next),
         onDiscarded: (message, cause) => this.#pipeline?.onDiscarded(message, cause),
+        onKept: (message) => this.#pipeline?.discarded.onKept(message),
         onDefect: this.#ended.resolve,
         onTaken: () => {
           if (!this.#queue.isFull) for (const connection of this.#connections) connection.resume()

@@ -101,7 +101,7 @@ export class KafkaProducer {
   /** Resolves when everything queued so far is acknowledged or discarded; rejects when the signal aborts before. */
   async allAcknowledged(signal: AbortSignal): Promise<void> {
     await this.settled(signal)
-    while (this.batches.isHolding) await sleepOn(this.#clock, CHECK_MS, signal)
+    while (this.batches.heldPartitions(0).length > 0) await sleepOn(this.#clock, CHECK_MS, signal)
   }
 
   /**
@@ -154,7 +154,7 @@ export class KafkaProducer {
 
   async #sendNext(): Promise<void> {
     const taken = this.#queue.take(this.#options.batchSize, SEND_MAX_BYTES)
-    const batch = this.batches.isHolding ? taken.filter((message) => !this.batches.setAside(message)) : taken
+    const batch = this.batches.setAside(taken)
     this.#queue.reserve(this.batches.heldBytes)
     if (batch.length > 0) await this.batches.send(batch)
     if (this.#giveUp.signal.aborted) return

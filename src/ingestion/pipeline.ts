@@ -61,7 +61,7 @@ export class Pipeline {
   readonly #lostTail: LostTail
   readonly #watch: PipelineContext['watch']
   readonly #silence: SilenceCheck
-  readonly #discarded: DiscardedEvents
+  readonly discarded: DiscardedEvents
   #hasWrittenStart = false
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
@@ -96,7 +96,7 @@ export class Pipeline {
       () => this.backfill.notice(),
       () => this.#clockOffset.aheadMs,
     )
-    this.#discarded = new DiscardedEvents(this.#continuity, this.ledger)
+    this.discarded = new DiscardedEvents(this.#continuity, this.ledger)
     this.foreignGaps = new ForeignGaps(memory, this.ledger, this.#continuity, () => this.backfill.notice())
     this.handler = new FrameHandler({
       stamp: () => this.#receiptClock.stampFrame(),
@@ -204,7 +204,7 @@ export class Pipeline {
     const { mark, topic } = message
     this.#checkpoints.onSettled([message])
     if (mark === null) return
-    this.#discarded.add(mark, cause, this.#context.ports.clock.monotonicMs())
+    this.discarded.add(mark, cause, this.#context.ports.clock.monotonicMs())
     if (cause === 'too large')
       this.handler.deadLetter(message.value, `too large for ${topic}`, this.#receiptClock.stamp().ms)
   }
@@ -267,7 +267,7 @@ export class Pipeline {
 
   /** @param isLast everything is written, due or not */
   async #writeCheckpoints(isLast = false): Promise<void> {
-    if (this.#discarded.enter(this.#context.ports.clock.monotonicMs(), isLast)) this.backfill.notice()
+    if (this.discarded.enter(this.#context.ports.clock.monotonicMs(), isLast)) this.backfill.notice()
     await this.#checkpoints.writeChanged()
   }
 

@@ -43,6 +43,16 @@ export function headerText(
   return null
 }
 
+/** All of one name. */
+export function headersNamed(
+  name: string,
+  headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
+): Buffer[] {
+  return headers.flatMap(([key, value]) =>
+    value !== null && key?.toString('latin1') === name ? [value] : [],
+  )
+}
+
 /** Of a column of type `integer`. */
 const EPOCH_MAX = 2 ** 31 - 1
 

@@ -1,5 +1,5 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
-import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
+import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers.ts'
 import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import type { Position } from '../../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
@@ -194,7 +194,7 @@ export class RecoveryFold {
     this.recoveredMessages++
     if (mark.type === 'bookTicker') {
       this.#noteQuote(topic, offset, mark)
-      this.#noteOutage(headerText(headers, HEADER.outage))
+      for (const row of headersNamed(HEADER.outage, headers)) this.#noteOutage(row)
     }
     this.memory.event(mark)
   }
@@ -222,8 +222,8 @@ export class RecoveryFold {
   }
 
   /** The quote after an outage was acknowledged; the row in the ledger's topic perhaps not. */
-  #noteOutage(text: string | null): void {
-    const gap = text === null ? null : parseGap(Buffer.from(text))
+  #noteOutage(row: Buffer): void {
+    const gap = parseGap(row)
     if (gap !== null && !this.#rows.has(revisionOf(gap))) this.memory.published(gap)
   }
 

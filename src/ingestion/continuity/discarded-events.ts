@@ -1,6 +1,6 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
-import type { EventMark } from '../messages/outgoing-message.ts'
+import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
 import type { Continuity, StreamEvent } from './continuity.ts'
 import type { GapLedger } from './gap-ledger.ts'
 
@@ -25,13 +25,15 @@ interface DiscardedStream {
 /** Events that were received and could not be given to Kafka. The ledger names them. Specification: K9. */
 export class DiscardedEvents {
   readonly #continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn'>
-  readonly #ledger: Pick<GapLedger, 'open' | 'outage' | 'openGaps'>
+  readonly #ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'openGaps'>
   /** By stream. */
   readonly #streams = new Map<string, DiscardedStream>()
+  /** Streams of quotes of which none was kept since, by symbol. */
+  readonly #unfollowed = new Map<string, DiscardedStream>()
 
   constructor(
     continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn'>,
-    ledger: Pick<GapLedger, 'open' | 'outage' | 'openGaps'>,
+    ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'openGaps'>,
   ) {
     this.#continuity = continuity
     this.#ledger = ledger
@@ -63,6 +65,18 @@ export class DiscardedEvents {
     if (last !== undefined && last.to === id - 1) one.ranges[one.ranges.length - 1] = { ...last, to: id }
     else one.ranges.push(range)
     this.#streams.set(stream, one)
+    if (type === 'bookTicker') this.#unfollowed.set(symbol, one)
+  }
+
+  /** The first quote that Kafka gets after discarded ones carries their window: the process may end before the ledger has it. */
+  onKept(message: OutgoingMessage): void {
+    const { mark } = message
+    if (mark?.type !== 'bookTicker') return
+    const discarded = this.#unfollowed.get(mark.symbol)
+    if (discarded === undefined) return
+    this.#unfollowed.delete(mark.symbol)
+    const { symbol, fromMs, toMs, cause } = discarded
+    message.endOutage?.(this.#ledger.outageRow(symbol, fromMs, toMs, cause))
   }
 
   /** Enters what is due, or everything. @returns true when a gap of ids was opened */

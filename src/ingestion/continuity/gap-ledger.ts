@@ -178,7 +178,7 @@ export class GapLedger {
     toMs: number,
   ): void {
     const { symbol, eventType, epoch } = sequence
-    this.#publishWindow(symbol, eventType, epoch, firstId, fromMs, toMs, 'reset', REASON_RESET)
+    this.#putWindow(this.#windowRow(symbol, eventType, epoch, firstId, fromMs, toMs, 'reset', REASON_RESET))
   }
 
   /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
@@ -191,13 +191,18 @@ export class GapLedger {
     return this.#publishOutage(symbol, fromMs, toMs, 'clock', reason)
   }
 
+  /** The row of {@link outage}, which is not published yet. */
+  outageRow(symbol: string, fromMs: number, toMs: number, cause: string): Gap {
+    return this.#windowRow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, REASON_QUOTES)
+  }
+
   #publishOutage(symbol: string, fromMs: number, toMs: number, cause: string, reason: string): Gap {
     this.outages.add('count', cause)
     this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
-    return this.#publishWindow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason)
+    return this.#putWindow(this.#windowRow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason))
   }
 
-  #publishWindow(
+  #windowRow(
     symbol: string,
     eventType: EventType,
     epoch: number,
@@ -212,7 +217,7 @@ export class GapLedger {
     const sinceMs = fromMs === 0 ? toMs : fromMs
     const untilMs = Math.max(sinceMs, toMs)
     const id = gapId(symbol, eventType, epoch, from)
-    const row: Gap = {
+    return {
       // Where the clock was set, a longer window need not contain a shorter one of the same start.
       gap_id: cause === 'clock' ? `${id}/${cause}/${untilMs}` : id,
       // Instances that follow each other may end a window of the same start differently: the longer one stands.
@@ -231,8 +236,6 @@ export class GapLedger {
       updated_at: nowMs,
       closed_at: nowMs,
     }
-    this.#putWindow(row)
-    return row
   }
 
   /** Every id of the gap is acknowledged by Kafka. */
@@ -270,9 +273,10 @@ export class GapLedger {
     }
   }
 
-  #putWindow(window: Gap): void {
+  #putWindow(window: Gap): Gap {
     remember(this.#windows, window)
     this.#publish(window)
+    return window
   }
 
   #put(gap: IdGap): IdGap {

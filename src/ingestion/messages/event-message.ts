@@ -1,10 +1,11 @@
+import type { Gap } from '../../foundation/market/gap.ts'
 import type { ByteSlice } from '../../foundation/runtime/byte-slice.ts'
 import type { EventMark, OutgoingMessage } from './outgoing-message.ts'
-import type { Route } from './router.ts'
+import { type Route, routeAfter } from './router.ts'
 
 /** An event on its way to Kafka: one object, whose value is the slice that it is itself, and whose other parts are its route's. */
 export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
-  readonly route: Route
+  route: Route
   readonly bytes: Buffer
   readonly start: number
   readonly end: number
@@ -75,5 +76,9 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
 
   get mark(): EventMark {
     return this
+  }
+
+  endOutage(outage: Gap): void {
+    this.route = routeAfter(outage, this.route)
   }
 }

@@ -28,6 +28,8 @@ export interface OutgoingMessage {
   readonly timestampMs: number
   /** Null for rejected frames, gaps and checkpoints, which are counted apart from events. */
   readonly mark: EventMark | null
+  /** Only quotes have it. Lets the message carry the row of the ledger for an outage before it. A start enters it where the ledger's topic lacks it. */
+  endOutage?(outage: Gap): void
   /** Of a message that is a row of the ledger. */
   readonly gap?: Gap
   /** On the monotonic clock. */

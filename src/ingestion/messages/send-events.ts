@@ -7,6 +7,8 @@ export interface SendEvents {
   onAcknowledged(messages: readonly OutgoingMessage[], next: BaseOffset | null): void
   /** A message will not be sent: its partition is refused and its queue is full, or it is larger than its topic takes. */
   onDiscarded(message: OutgoingMessage, cause: DiscardCause): void
+  /** A message will be sent, after others that were discarded. */
+  onKept(message: OutgoingMessage): void
   /** An error that no broker caused. */
   onDefect(error: unknown): void
 }
