@@ -128,7 +128,8 @@ export class SimulatedKafka {
   }
 
   #onDropped(name: string, batch: StoredBatch): void {
-    if (!(batch.isCommitted || batch.isAcknowledged) || batch.excuses.has('truncated')) return
+    if (!(batch.isCommitted || Number.isFinite(batch.acknowledgedAtMs)) || batch.excuses.has('truncated'))
+      return
     this.cluster.complaints.push(
       `K1: ${name}: ${batch.count} messages at ${batch.baseOffset} were acknowledged, and a leader without them was elected`,
     )

@@ -31,29 +31,33 @@ interface ProduceRequest {
   readonly replicasMs: number
   readonly batches: readonly PartitionBatch[]
   readonly incarnation: number
+  /** A broker that hung may take it long after. */
+  readonly sentAtMs: number
 }
 
 /** Serves Produce with acks=all: answers once each partition is refused, replicated or has waited long enough. */
 export function produceTo(
   { cluster, clock }: { readonly cluster: Cluster; readonly clock: VirtualClock },
   broker: Broker,
-  { replicasMs, batches, incarnation }: ProduceRequest,
+  request: ProduceRequest,
   answer: (value: ProduceAnswer, onDelivered: () => void) => void,
 ): void {
-  const sentAtMs = cluster.nowMs
+  const { replicasMs, batches, sentAtMs } = request
   const results: ProduceResult[] = []
   const written: StoredBatch[] = []
   const done = (result: ProduceResult) => {
     results.push(result)
     if (results.length < batches.length) return
     answer(answerOf(results), () => {
-      if (cluster.nowMs - sentAtMs < PROMPT_MS) for (const batch of written) batch.isAcknowledged = true
+      if (cluster.nowMs - sentAtMs < PROMPT_MS) {
+        for (const batch of written) batch.acknowledgedAtMs = Math.min(batch.acknowledgedAtMs, cluster.nowMs)
+      }
     })
   }
   for (const one of batches) {
     const { topic, partition: index } = one
     const settled = (errorCode: number, offset = -1) => done(resultOf(topic, index, errorCode, offset))
-    const outcome = appendTo(cluster, broker, one, incarnation)
+    const outcome = appendTo(cluster, broker, one, request)
     if (typeof outcome === 'number') {
       settled(outcome)
       continue
@@ -84,7 +88,7 @@ function appendTo(
   cluster: Cluster,
   broker: Broker,
   { topic, partition: index, batch }: PartitionBatch,
-  incarnation: number,
+  { incarnation, sentAtMs }: ProduceRequest,
 ): StoredBatch | number {
   const partition = cluster.partition(topic, index)
   if (partition === undefined) return ERROR.UNKNOWN_TOPIC_OR_PARTITION
@@ -96,7 +100,7 @@ function appendTo(
   const nowMs = cluster.wallMs + broker.clockOffsetMs
   if (Number(batch.readBigInt64BE(MAX_TIMESTAMP_AT)) > nowMs + MAX_AHEAD_MS) return ERROR.INVALID_TIMESTAMP
   const outcome = partition.append(broker.node, believed.epoch, batch, incarnation)
-  if (typeof outcome !== 'number' && outcome.isAcknowledged) {
+  if (typeof outcome !== 'number' && outcome.acknowledgedAtMs < sentAtMs) {
     cluster.complaints.push(`K2: ${partition.name}: sent again although it was acknowledged`)
   }
   return outcome

@@ -115,10 +115,12 @@ export function produceRequests(
       network.ask(nodeOf(host), (_broker, answer) =>
         answer({ producerId: network.cluster.nextProducerId(), producerEpoch: 0 }),
       ),
-    produce: ({ host }: BrokerAddress, replicasMs, batches) =>
-      network.ask<ProduceAnswer>(nodeOf(host), (broker, answer) =>
-        produceTo(network, broker, { replicasMs, batches, incarnation }, answer),
-      ),
+    produce: ({ host }: BrokerAddress, replicasMs, batches) => {
+      const request = { replicasMs, batches, incarnation, sentAtMs: network.cluster.nowMs }
+      return network.ask<ProduceAnswer>(nodeOf(host), (broker, answer) =>
+        produceTo(network, broker, request, answer),
+      )
+    },
     close: async () => {},
   }
 }

@@ -102,7 +102,7 @@ export class Partition {
       incarnation,
       content,
       isCommitted: false,
-      isAcknowledged: false,
+      acknowledgedAtMs: Number.POSITIVE_INFINITY,
       excuses: new Set(),
     }
     log.batches.push(batch)

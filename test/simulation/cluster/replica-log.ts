@@ -15,8 +15,8 @@ export interface StoredBatch {
   content: MessageBatch
   /** All in-sync replicas have had it. */
   isCommitted: boolean
-  /** The producer has been told that it is written. */
-  isAcknowledged: boolean
+  /** When the producer learned that it is written; infinite before. */
+  acknowledgedAtMs: number
   /** Why Kafka may lose it, or have it twice, within its own rules. */
   readonly excuses: Set<'truncated' | 'forgotten'>
 }

@@ -82,7 +82,7 @@ export class AuditedSend {
     this.#open.delete(`${topic}/${index}`)
     const partition = this.#cluster.partition(topic, index)
     const batch = partition === undefined ? undefined : find(partition, records, offset)
-    if (batch !== undefined) batch.isAcknowledged = true
+    if (batch !== undefined) batch.acknowledgedAtMs = Math.min(batch.acknowledgedAtMs, this.#cluster.nowMs)
     else this.#complain(`K1: ${topic}/${index}: acknowledged at ${offset}, and it is not there`)
   }
 
