@@ -1,7 +1,7 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import type { KafkaPort, RecordProducer } from '../foundation/kafka/kafka-port.ts'
 import type { BaseOffset, Compression, PartitionRecords } from '../foundation/kafka/record-sender.ts'
-import { RefusedRecords } from '../foundation/kafka/refused-records.ts'
+import { isForGood, RefusedRecords } from '../foundation/kafka/refused-records.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -27,8 +27,11 @@ const DISCARD_LOG_MS = 60_000
 /** Brokers take 1 MiB a partition and send by default, whatever it was compressed to. */
 export const SEND_MAX_BYTES = 900_000
 
-/** A partition that is not acknowledged for so long, while others are, waits apart from them. */
+/** A partition that is not acknowledged for so long, while others are or Kafka can be asked for leaders, waits apart from them. */
 const HOLD_AFTER_MS = 2000
+
+/** That replicas are missing explains for this long why nothing is acknowledged. */
+const LACKING_MS = 60_000
 
 /** A send that takes longer is counted. */
 const SLOW_SEND_MS = 10_000
@@ -53,6 +56,8 @@ export class BatchSender {
   #underWay = { batch: [] as readonly OutgoingMessage[], messages: 0, events: 0, settled: new Set<string>() }
   #acknowledgedAtMs = Number.NEGATIVE_INFINITY
   #discardLoggedAtMs = Number.NEGATIVE_INFINITY
+  /** When a leader last answered that it lacks replicas. */
+  #lackedReplicasAtMs = Number.NEGATIVE_INFINITY
   readonly #sendTimes = new LatencyWindow()
   /** Events that Kafka has acknowledged. */
   acknowledged = 0
@@ -113,9 +118,9 @@ export class BatchSender {
       : Math.min(first.queuedAtMs, held ?? Number.POSITIVE_INFINITY)
   }
 
-  /** Kafka refuses a partition for good. */
-  get isAnyRefused(): boolean {
-    return this.#held.isAnyRefused
+  /** Kafka answers that it does not take messages: a partition for good, or for want of replicas. */
+  isRefused(nowMs: number): boolean {
+    return this.#held.isAnyRefused || nowMs - this.#lackedReplicasAtMs < LACKING_MS
   }
 
   isHeld(place: Place): boolean {
@@ -182,21 +187,25 @@ export class BatchSender {
     const sentAtMs = this.#clock.monotonicMs()
     let isSlow = false
     let wasLeft = false
+    let thereSinceMs: number | null = null
     try {
       await this.#producer.send(batch, {
         limitMs: Number.POSITIVE_INFINITY,
         onAcknowledged: (base, messages) => this.#guard(() => this.#acknowledge(base, messages)),
         onTooLarge: (refused, error) => this.#guard(() => this.#split(refused, describeKafkaError(error))),
-        onRetry: (error, left) => {
-          const waitedMs = this.#clock.monotonicMs() - sentAtMs
+        onRetry: (error, left, namedAtMs) => {
+          const nowMs = this.#clock.monotonicMs()
+          const waitedMs = nowMs - sentAtMs
           this.failures++
-          this.#problem.note(error, waitedMs, this.#clock.monotonicMs())
-          if (waitedMs > SLOW_SEND_MS && !isSlow) {
-            isSlow = true
-            this.slowSends++
-          }
+          this.#problem.note(error, waitedMs, nowMs)
+          if (error instanceof RefusedRecords && error.isForWantOfReplicas) this.#lackedReplicasAtMs = nowMs
+          if (waitedMs > SLOW_SEND_MS && !isSlow) this.slowSends++
+          isSlow ||= waitedMs > SLOW_SEND_MS
           for (const place of left) this.#noteReason(place, error)
-          const kafkaAnswers = isForGood(error) || this.#acknowledgedAtMs > sentAtMs
+          // A batch may be of this partition alone, and then only the next one can show that Kafka takes others.
+          thereSinceMs = namedAtMs === null ? null : (thereSinceMs ?? namedAtMs)
+          const isThere = thereSinceMs !== null && nowMs - thereSinceMs >= HOLD_AFTER_MS
+          const kafkaAnswers = isForGood(error) || isThere || this.#acknowledgedAtMs > sentAtMs
           if (wasLeft || waitedMs < HOLD_AFTER_MS || !kafkaAnswers) return
           wasLeft = true
           onLeft(left)
@@ -241,7 +250,7 @@ export class BatchSender {
     held.sending = records
     this.#log.error(
       { topic, partition },
-      `Kafka does not take ${topic}/${partition} while it takes others; it waits apart from them`,
+      `Kafka does not take ${topic}/${partition}; its messages wait apart from the others`,
     )
   }
 
@@ -341,9 +350,4 @@ export class BatchSender {
     held.reason = describeKafkaError(error)
     held.isRefused = isForGood(error)
   }
-}
-
-/** Kafka answered that it does not take the records, and does not ask to repeat them. */
-function isForGood(error: unknown): boolean {
-  return error instanceof RefusedRecords && !error.canRetry
 }

@@ -8,19 +8,21 @@ import type { Ports } from './ports.ts'
 /** So long without an acknowledgement, while messages wait and Kafka can be reached, is a fault of this process. */
 const STUCK_MS = 5 * 60_000
 
-/** A new client has reached every leader within this time. */
+/** A new client has reached every leader within this time, */
 const REACHED_MS = 30_000
+/** and for so long: a Kafka that has just come back has had time to acknowledge. */
+const REACHED_FOR_MS = 60_000
 
 const PROBE_EVERY_MS = 10_000
 
 interface Sent {
-  readonly batches: Pick<BatchSender, 'acknowledgedAtMs' | 'isAnyRefused'>
+  readonly batches: Pick<BatchSender, 'acknowledgedAtMs' | 'isRefused'>
   oldestUnacknowledgedMs(nowMs: number): number
 }
 
 /**
- * Whether a restart of this process could help: nothing was acknowledged for 5 minutes, although a new client has just
- * reached every leader. While Kafka is away or refuses the messages, a restart would only lose what the queue holds.
+ * Whether a restart of this process could help: nothing was acknowledged for 5 minutes, although a new client has
+ * reached every leader for a minute. While Kafka is away or refuses the messages, a restart would only lose what the queue holds.
  */
 export class KafkaLiveness {
   readonly #ports: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> }
@@ -28,6 +30,8 @@ export class KafkaLiveness {
   readonly #sent: Sent
   readonly #log: Logger
   #reachedAtMs = Number.NEGATIVE_INFINITY
+  /** Since when each new client has reached every leader. */
+  #reachedSinceMs = Number.POSITIVE_INFINITY
 
   constructor(
     ports: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> },
@@ -44,7 +48,9 @@ export class KafkaLiveness {
   /** Empty while the process is alive. */
   reason(): string {
     const nowMs = this.#ports.clock.monotonicMs()
-    if (!this.#isStuck(nowMs, STUCK_MS) || nowMs - this.#reachedAtMs > REACHED_MS) return ''
+    const isReached =
+      nowMs - this.#reachedAtMs <= REACHED_MS && nowMs - this.#reachedSinceMs >= REACHED_FOR_MS
+    if (!isReached || !this.#isStuck(nowMs, STUCK_MS)) return ''
     return 'Kafka has acknowledged nothing for 5 minutes, although a new client reaches all leaders'
   }
 
@@ -52,17 +58,18 @@ export class KafkaLiveness {
   async watch(signal: AbortSignal): Promise<void> {
     const { clock } = this.#ports
     while (!signal.aborted) {
-      if (this.#isStuck(clock.monotonicMs(), STUCK_MS - REACHED_MS)) await this.#probe()
+      if (this.#isStuck(clock.monotonicMs(), STUCK_MS - REACHED_FOR_MS)) await this.#probe()
+      else this.#reachedSinceMs = Number.POSITIVE_INFINITY
       await sleepOn(clock, PROBE_EVERY_MS, signal).catch(() => {})
     }
   }
 
   #isStuck(nowMs: number, limitMs: number): boolean {
-    const { acknowledgedAtMs, isAnyRefused } = this.#sent.batches
+    const { batches } = this.#sent
     return (
-      !isAnyRefused &&
+      !batches.isRefused(nowMs) &&
       this.#sent.oldestUnacknowledgedMs(nowMs) >= limitMs &&
-      nowMs - acknowledgedAtMs >= limitMs
+      nowMs - batches.acknowledgedAtMs >= limitMs
     )
   }
 
@@ -72,7 +79,9 @@ export class KafkaLiveness {
       await fetcher.connect()
       await fetcher.offsetRanges()
       this.#reachedAtMs = this.#ports.clock.monotonicMs()
+      this.#reachedSinceMs = Math.min(this.#reachedSinceMs, this.#reachedAtMs)
     } catch (error) {
+      this.#reachedSinceMs = Number.POSITIVE_INFINITY
       this.#log.debug({ err: error }, `A new client does not reach Kafka: ${describeError(error)}`)
     } finally {
       await fetcher.close()

@@ -33,6 +33,8 @@ export class ProduceConnection {
   /** Topics and their leaders, as far as they were asked for since the last failure. */
   readonly #layouts = new Map<string, TopicLayout>()
   #brokers: ClusterLayout['brokers'] = new Map()
+  /** When a broker last named leaders, or said that a topic is missing, on the monotonic clock. */
+  namedAtMs = Number.NEGATIVE_INFINITY
   /** How many requests in a row a broker has left without an answer, by node id. */
   readonly #silences = new Map<number, number>()
   #requests: ProduceRequests
@@ -98,9 +100,11 @@ export class ProduceConnection {
       const cluster = await this.#bounded(this.#requests.metadata(topics))
       for (const [topic, layout] of cluster.topics) this.#layouts.set(topic, layout)
       this.#brokers = cluster.brokers
+      this.namedAtMs = this.#to.clock.monotonicMs()
       return undefined
     } catch (error) {
       this.#closing.throwIfAborted()
+      if (error instanceof TapelineError) this.namedAtMs = this.#to.clock.monotonicMs()
       return error
     }
   }

@@ -50,8 +50,16 @@ export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
    * are not repeated. Without this callback such a send is repeated like any other.
    */
   readonly onTooLarge?: (refused: PartitionRecords<Sent>, error: unknown) => void
-  /** Called after each attempt that left partitions unacknowledged, with these. */
-  readonly onRetry?: (error: unknown, left: ReadonlyArray<PartitionRecords<Sent>>) => void
+  /**
+   * Called after each attempt that left partitions unacknowledged, with these.
+   *
+   * @param namedAtMs when a broker named the leaders during the attempt, on the monotonic clock; null when none did
+   */
+  readonly onRetry?: (
+    error: unknown,
+    left: ReadonlyArray<PartitionRecords<Sent>>,
+    namedAtMs: number | null,
+  ) => void
 }
 
 /** How long the broker may wait for its replicas. */
@@ -140,6 +148,7 @@ export class RecordSender {
     for (let failures = 0; ; ) {
       this.#closing.signal.throwIfAborted()
       const { connects } = this.#kafka
+      const attemptedAtMs = this.#to.clock.monotonicMs()
       let problem: unknown
       try {
         await this.#write(sending)
@@ -161,7 +170,9 @@ export class RecordSender {
         this.#producer = null
         throw problem
       }
-      onRetry?.(problem, [...sending.pending.values(), ...sending.unwritten])
+      const { namedAtMs } = this.#kafka
+      const left = [...sending.pending.values(), ...sending.unwritten]
+      onRetry?.(problem, left, namedAtMs >= attemptedAtMs ? namedAtMs : null)
       await sleepOn(this.#to.clock, delayFor(failures, RETRY, this.#to.random()), this.#closing.signal)
     }
   }

@@ -65,8 +65,17 @@ export class RefusedRecords extends Error {
     return PRODUCER_UNKNOWN.has(this.apiCode)
   }
 
+  get isForWantOfReplicas(): boolean {
+    return WITHOUT_REPLICAS.has(this.apiCode)
+  }
+
   /** A broker that is cut off from the others may answer so, and names itself as the leader. */
   get mayBeCutOff(): boolean {
-    return this.isProducerUnknown || WITHOUT_REPLICAS.has(this.apiCode)
+    return this.isProducerUnknown || this.isForWantOfReplicas
   }
+}
+
+/** Kafka answered that it does not take the records, and does not ask to repeat them. */
+export function isForGood(error: unknown): boolean {
+  return error instanceof RefusedRecords && !error.canRetry
 }

@@ -3,7 +3,7 @@ import { MessageQueue } from './message-queue.ts'
 import type { OutgoingMessage } from './outgoing-message.ts'
 
 /**
- * A partition that Kafka does not take while it takes others. Its messages wait here, in order, so that the others
+ * A partition that Kafka does not take. Its messages wait here, in order, so that the others
  * do not wait for them.
  */
 export class HeldPartition {

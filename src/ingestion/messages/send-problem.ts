@@ -7,7 +7,9 @@ const REPEAT_LOG_MS = 60_000
 /** Why Kafka does not acknowledge, for the log and for readiness. */
 export class SendProblem {
   readonly #log: Logger
-  #current: { readonly reason: string; readonly loggedAtMs: number } | null = null
+  #reason: string | null = null
+  /** Held partitions fail in turn, each for its reason: when each was logged. */
+  readonly #loggedAtMs = new Map<string, number>()
 
   constructor(log: Logger) {
     this.#log = log
@@ -15,14 +17,17 @@ export class SendProblem {
 
   /** Null when nothing has failed since the last acknowledgement. */
   get reason(): string | null {
-    return this.#current?.reason ?? null
+    return this.#reason
   }
 
   /** Logs a reason once, and again after a minute. */
   note(error: unknown, waitedMs: number, nowMs: number): void {
     const reason = describeKafkaError(error)
-    if (this.#current?.reason === reason && nowMs - this.#current.loggedAtMs < REPEAT_LOG_MS) return
-    this.#current = { reason, loggedAtMs: nowMs }
+    this.#reason = reason
+    for (const [known, atMs] of this.#loggedAtMs)
+      if (nowMs - atMs >= REPEAT_LOG_MS) this.#loggedAtMs.delete(known)
+    if (this.#loggedAtMs.has(reason)) return
+    this.#loggedAtMs.set(reason, nowMs)
     this.#log.warn(
       { err: error, waitedMs: Math.round(waitedMs) },
       `Kafka did not acknowledge a batch, retrying: ${reason}`,
@@ -30,8 +35,9 @@ export class SendProblem {
   }
 
   clear(): void {
-    if (this.#current === null) return
-    this.#current = null
+    if (this.#reason === null) return
+    this.#reason = null
+    this.#loggedAtMs.clear()
     this.#log.info('Kafka acknowledges again')
   }
 }

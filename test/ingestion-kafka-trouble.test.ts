@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Brokers } from '../src/foundation/kafka/broker-requests.ts'
+import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-request.ts'
+import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
+import { createLogger } from '../src/foundation/telemetry/log.ts'
+import { KafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
+import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
+import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const NOT_ENOUGH_REPLICAS = 19
+
+const CONNECTION = { brokers: ['broker:9092'], tls: null, sasl: null }
+
+/** One broker, which says of each batch what the test wants: an error code, or null to be silent. */
+class Trouble {
+  readonly clock = new VirtualClock()
+  readonly warnings: string[] = []
+  readonly queue = new MessageQueue(1 << 20)
+  readonly producer: KafkaProducer
+  readonly liveness: KafkaLiveness
+  /** By `topic/partition`: the code of the broker's answer. */
+  answer: (place: string) => number | null = () => 0
+  /** Whether the broker answers anything. */
+  isThere = true
+
+  constructor() {
+    const { clock } = this
+    const log = createLogger('test', 'silent')
+    log.warn = (...args: unknown[]) => void this.warnings.push(String(args.at(-1)))
+    const cluster = async (topics: readonly string[]) => {
+      if (!this.isThere) throw new Error('connection refused')
+      const layout = { id: 'id', partitions: 2, leaders: [1, 1], leaderEpochs: [0, 0] }
+      const brokers = new Map([[1, { host: 'broker', port: 9092 }]])
+      return { topics: new Map(topics.map((name) => [name, layout])), brokers }
+    }
+    const to: Brokers = {
+      clock,
+      random: () => 0.5,
+      openProducer: () => ({
+        metadata: cluster,
+        initProducerId: async () => ({ producerId: 1n, producerEpoch: 0 }),
+        produce: async (_broker, _replicasMs, batches) => this.#produce(batches),
+        close: async () => {},
+      }),
+      openFetcher: () => {
+        throw new Error('not used')
+      },
+    }
+    const kafka = {
+      producer: () => new RecordSender(CONNECTION, 'test', 'none', to),
+      fetcher: () => ({
+        connect: async () => (await cluster([])).topics,
+        offsetRanges: async () => [],
+        close: async () => {},
+      }),
+    }
+    const events = { onAcknowledged() {}, onDiscarded() {}, onTaken() {}, onDefect: assert.ifError }
+    const options = { compression: 'none', batchSize: 100, queueMaxBytes: 1 << 20, lingerMs: 10 } as const
+    this.producer = new KafkaProducer(options, { clock, kafka }, this.queue, events, log)
+    this.liveness = new KafkaLiveness({ clock, kafka: kafka as never }, [], this.producer, log)
+    this.producer.start()
+  }
+
+  send(topic: string, partition: number): void {
+    this.queue.push({
+      topic,
+      partition,
+      key: null,
+      value: Buffer.from('{}'),
+      headers: new Map(),
+      timestampMs: 0,
+      mark: { symbol: 'BTCUSDT', type: 'trade', epoch: 0, id: 1, timeMs: 0 },
+      queuedAtMs: this.clock.monotonicMs(),
+    })
+    this.producer.notice()
+  }
+
+  async #produce(batches: readonly PartitionBatch[]) {
+    if (!this.isThere) throw new Error('connection refused')
+    const answers = batches.map(({ topic, partition }) => ({
+      topic,
+      partition,
+      code: this.answer(`${topic}/${partition}`),
+    }))
+    if (answers.some(({ code }) => code === null)) return new Promise<never>(() => {})
+    return {
+      throttleTimeMs: 0,
+      responses: answers.map(({ topic, partition, code }) => ({
+        name: topic,
+        partitionResponses: [
+          {
+            index: partition,
+            errorCode: code ?? 0,
+            baseOffset: 0n,
+            logAppendTimeMs: -1n,
+            logStartOffset: 0n,
+            recordErrors: [],
+            errorMessage: null,
+          },
+        ],
+      })),
+    }
+  }
+}
+
+test('K7 a partition that asks to be repeated does not stop the others, also where its messages were sent alone', async () => {
+  const kafka = new Trouble()
+  kafka.answer = (place) => (place === 'quotes/0' ? NOT_ENOUGH_REPLICAS : 0)
+  kafka.send('quotes', 0)
+  await kafka.clock.advance(100)
+  kafka.send('trades', 0)
+  await kafka.clock.advance(10_000)
+  assert.equal(kafka.producer.batches.acknowledged, 1, 'the trade')
+})
+
+test('K5 the reasons of two partitions are not logged in turn at every attempt', async () => {
+  const kafka = new Trouble()
+  kafka.answer = (place) => (place === 'trades/0' ? 0 : NOT_ENOUGH_REPLICAS)
+  kafka.send('quotes', 0)
+  kafka.send('trades', 0)
+  await kafka.clock.advance(5000)
+  kafka.send('quotes', 1)
+  kafka.send('trades', 0)
+  await kafka.clock.advance(5000)
+  kafka.warnings.length = 0
+  await kafka.clock.advance(58_000)
+  assert.ok(kafka.warnings.length <= 4, `${kafka.warnings.length} lines in a minute`)
+})
+
+test('K10 a Kafka without enough replicas is no fault of this process', async () => {
+  const kafka = new Trouble()
+  const stopping = new AbortController()
+  const watching = kafka.liveness.watch(stopping.signal)
+  kafka.answer = () => NOT_ENOUGH_REPLICAS
+  kafka.send('quotes', 0)
+  await kafka.clock.advance(10 * 60_000)
+  assert.equal(kafka.liveness.reason(), '')
+  // A silent leader is.
+  kafka.answer = () => null
+  await kafka.clock.advance(10 * 60_000)
+  assert.notEqual(kafka.liveness.reason(), '')
+  stopping.abort()
+  await kafka.clock.advance(10_000)
+  await watching
+})
+
+test('K10 a Kafka that has just come back has time to acknowledge', async () => {
+  const kafka = new Trouble()
+  const stopping = new AbortController()
+  const watching = kafka.liveness.watch(stopping.signal)
+  kafka.isThere = false
+  kafka.send('quotes', 0)
+  await kafka.clock.advance(10 * 60_000)
+  assert.equal(kafka.liveness.reason(), '')
+  kafka.isThere = true
+  kafka.answer = () => null
+  await kafka.clock.advance(15_000)
+  assert.equal(kafka.liveness.reason(), '')
+  stopping.abort()
+  await kafka.clock.advance(10_000)
+  await watching
+})
