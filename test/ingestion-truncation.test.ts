@@ -119,6 +119,42 @@ test('C7 a symbol whose partition of the checkpoints is empty is known by what t
   assert.deepEqual([...(await recovered({})).memory.symbols], [], 'and is new where they have nothing')
 })
 
+test('C7 backfilled trades that Kafka lost are missing, although the ledger has them as filled', async () => {
+  const gap = {
+    gap_id: 'BTCUSDT/trade/0/100',
+    revision: 1,
+    symbol: SYMBOL,
+    event_type: 'trade' as const,
+    epoch: 0,
+    from_id: 100,
+    to_id: 149,
+    from_time: null,
+    to_time: null,
+    cause: 'missed',
+    status: 'open' as const,
+    reason: null,
+    detected_at: RECEIPT_MS,
+    updated_at: RECEIPT_MS,
+    closed_at: null,
+  }
+  const filled = { ...gap, revision: 2, status: 'filled', closed_at: RECEIPT_MS }
+  const rows = [gap, filled].map((one) => ({ value: Buffer.from(JSON.stringify(one)), leaderEpoch: 0 }))
+  const holes = [{ from: 100, to: 149 }]
+  const c = [
+    checkpoint(1, {
+      offsets: { t: 950, b: 0, g: 1 },
+      trade: { ...sequence(999), holes },
+      open_gaps: [gap],
+    }),
+    checkpoint(2, { offsets: { t: 1010, b: 0, g: 2 }, trade: sequence(1009) }),
+  ]
+  const live = [...trades(0, 100, 1), ...trades(150, 1000, 1)]
+  const { memory } = await recovered({ t: live, g: rows, c })
+  assert.deepEqual(memory.snapshot(SYMBOL).trade?.holes, [...holes, { from: 1000, to: 1009 }])
+  const whole = await recovered({ t: [...live, ...trades(100, 150, 1)], g: rows, c })
+  assert.deepEqual(whole.memory.snapshot(SYMBOL).trade?.holes, [{ from: 1000, to: 1009 }])
+})
+
 test('C7 a log that has grown beyond the checkpoint since is compared by leader epoch, and an older checkpoint counts', async () => {
   const logs = {
     t: [...trades(0, 900, 1), ...trades(1000, 1400, 2)],

@@ -120,8 +120,12 @@ export class AcknowledgedState {
     state.pendingGaps.set(gap.gap_id, gap)
   }
 
-  /** Kafka has a row of the ledger. */
-  gap(gap: Gap): void {
+  /**
+   * Kafka has a row of the ledger.
+   *
+   * @param mayBeLost Kafka may have lost the ids of a filled row since
+   */
+  gap(gap: Gap, mayBeLost = false): void {
     const state = this.#stateOf(gap.symbol)
     state.changed = true
     const pending = state.pendingGaps.get(gap.gap_id)
@@ -138,7 +142,8 @@ export class AcknowledgedState {
       else if (one.status !== 'filled' && (one.revision === 1 || one.epoch <= sequence.epoch))
         sequence.lack(one.epoch, range)
       // Ids that Kafka has, or will never have, are not to be looked for again.
-      if (one.status !== 'open' && sequence.epoch === one.epoch) sequence.fill(range)
+      const isSettled = one.status === 'unrecoverable' || (one.status === 'filled' && !mayBeLost)
+      if (isSettled && sequence.epoch === one.epoch) sequence.fill(range)
       const known = state.openGaps.get(one.gap_id)
       if (known !== undefined && known.revision >= one.revision) continue
       if (one.status === 'open') state.openGaps.set(one.gap_id, one)
