@@ -2,13 +2,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { BrokerAddress, Brokers, ProduceAnswer } from '../src/foundation/kafka/broker-requests.ts'
 import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-request.ts'
-import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
+import { type OutgoingRecord, RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import type { ClusterLayout } from '../src/foundation/kafka/topic-metadata.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const OUT_OF_ORDER_SEQUENCE_NUMBER = 45
 const REQUEST_TIMED_OUT = 7
+const NOT_ENOUGH_REPLICAS = 19
 const DUPLICATE_SEQUENCE_NUMBER = 46
 const PRODUCER_ID_AT = 43
 
@@ -61,38 +62,46 @@ class FakeBrokers implements Brokers {
           return { name: batch.topic, errorCode: this.#behaviour.produce(host, batch) }
         })
         if (results.some(({ errorCode }) => errorCode === null)) return NEVER
-        const responses = results.map(({ name, errorCode }) => ({
-          name,
-          partitionResponses: [
-            {
-              index: 0,
-              errorCode: errorCode ?? 0,
-              baseOffset: 0n,
-              logAppendTimeMs: -1n,
-              logStartOffset: 0n,
-              recordErrors: [],
-              errorMessage: null,
-            },
-          ],
-        }))
-        return { responses, throttleTimeMs: 0 }
+        return answerOf(batches, (at) => results[at]?.errorCode ?? 0)
       },
       close: async () => {},
     }
   }
 }
 
-async function send(brokers: FakeBrokers, topics: readonly string[], forMs: number): Promise<boolean> {
-  const connection = { brokers: ['broker-1', 'broker-2'], tls: null, sasl: null }
-  const sender = new RecordSender(connection, 'tapeline-test', 'none', brokers)
-  const records = topics.map((topic) => ({
+function answerOf(batches: readonly PartitionBatch[], codeOf: (at: number) => number): ProduceAnswer {
+  const responses = batches.map(({ topic }, at) => ({
+    name: topic,
+    partitionResponses: [
+      {
+        index: 0,
+        errorCode: codeOf(at),
+        baseOffset: 0n,
+        logAppendTimeMs: -1n,
+        logStartOffset: 0n,
+        recordErrors: [],
+        errorMessage: null,
+      },
+    ],
+  }))
+  return { responses, throttleTimeMs: 0 }
+}
+
+function recordOf(topic: string): OutgoingRecord {
+  return {
     topic,
     partition: 0,
     key: null,
     value: Buffer.from('{}'),
     headers: new Map<Buffer, Buffer>(),
     timestampMs: 0,
-  }))
+  }
+}
+
+async function send(brokers: FakeBrokers, topics: readonly string[], forMs: number): Promise<boolean> {
+  const connection = { brokers: ['broker-1', 'broker-2'], tls: null, sasl: null }
+  const sender = new RecordSender(connection, 'tapeline-test', 'none', brokers)
+  const records = topics.map(recordOf)
   let isSent = false
   const sending = sender.send(records, { limitMs: Number.POSITIVE_INFINITY }).then(
     () => {
@@ -173,4 +182,59 @@ test('K7 a topic that is missing does not hide the leaders of the others', async
   })
   assert.equal(await send(brokers, ['a', 'gone', 'b'], 1000), false)
   assert.equal(brokers.asked.filter((one) => one.startsWith('produce')).length, 2)
+})
+
+test('K7 a partition that lacks replicas leaves its connections at each attempt, and does not cut off what others take', async () => {
+  const LATENCY_MS = 5000
+  const clock = new VirtualClock()
+  const open: object[] = []
+  const brokers: Brokers = {
+    clock,
+    random: () => 0.5,
+    openFetcher: () => {
+      throw new Error('Nothing is fetched here')
+    },
+    openProducer: () => {
+      const closed = Promise.withResolvers<never>()
+      closed.promise.catch(() => {})
+      const requests = {
+        metadata: async (topics: readonly string[]) => ({
+          topics: new Map(
+            topics.map((name) => [name, { id: '', partitions: 1, leaders: [1], leaderEpochs: [0] }]),
+          ),
+          brokers: new Map([[1, { host: 'broker-1', port: 9092 }]]),
+        }),
+        initProducerId: async () => ({ producerId: 1n, producerEpoch: 0 }),
+        produce: async (_broker: BrokerAddress, _replicasMs: number, batches: readonly PartitionBatch[]) => {
+          const isSick = batches.some(({ topic }) => topic === 'sick')
+          const answered = new Promise<void>((resolve) => clock.schedule(isSick ? 0 : LATENCY_MS, resolve))
+          await Promise.race([answered, closed.promise])
+          return answerOf(batches, () => (isSick ? NOT_ENOUGH_REPLICAS : 0))
+        },
+        close: async () => {
+          open.splice(open.indexOf(requests), 1)
+          closed.reject(new Error('closed'))
+        },
+      }
+      open.push(requests)
+      return requests
+    },
+  }
+  const sender = new RecordSender({ brokers: ['broker-1'], tls: null, sasl: null }, 'test', 'none', brokers)
+  const sick = assert.rejects(sender.send([recordOf('sick')], { limitMs: Number.POSITIVE_INFINITY }))
+  const retries: unknown[] = []
+  let sent = 0
+  const sending = (async () => {
+    for (; sent < 5; sent++) {
+      const onRetry = (error: unknown) => retries.push(error)
+      await sender.send([recordOf('healthy')], { limitMs: Number.POSITIVE_INFINITY, onRetry })
+    }
+  })()
+  await clock.advance(6 * LATENCY_MS)
+  assert.deepEqual([sent, retries], [5, []])
+  assert.equal(open.length, 1, 'connections of before are closed')
+  const closing = sender.close()
+  await clock.advance(2000)
+  await Promise.all([sick, closing, sending])
+  assert.equal(open.length, 0)
 })

@@ -43,11 +43,15 @@ interface MetadataRequests {
 /** The requests of a producer. Each is made once, without a limit of time; an answer tells of each partition. */
 export interface ProduceRequests extends MetadataRequests {
   initProducerId(broker: BrokerAddress): Promise<ProducerId>
-  /** @param replicasMs how long the broker may wait for its replicas */
+  /**
+   * @param replicasMs how long the broker may wait for its replicas
+   * @param isGivenUp asked before the batches leave: they may have been repeated elsewhere
+   */
   produce(
     broker: BrokerAddress,
     replicasMs: number,
     batches: readonly PartitionBatch[],
+    isGivenUp?: () => boolean,
   ): Promise<ProduceAnswer>
 }
 

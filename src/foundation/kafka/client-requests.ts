@@ -49,11 +49,12 @@ class ClientProduceRequests implements ProduceRequests {
     broker: BrokerAddress,
     replicasMs: number,
     batches: readonly PartitionBatch[],
+    isGivenUp?: () => boolean,
   ): Promise<ProduceAnswer> {
     const connection = await this.#client.connections.get(broker)
     this.#produce ??= await usableApi(this.#client, 'Produce', PRODUCE_APIS)
     // The sender has stopped waiting for the connection, and may have repeated the batches elsewhere.
-    if (this.#isClosed) throw new Error('The connection to the broker was closed')
+    if (this.#isClosed || isGivenUp?.()) throw new Error('The connection to the broker was closed')
     const response = await this.#produce.async(connection, replicasMs, batches).catch((error: unknown) => {
       // The client makes an error of an answer in which one partition is refused.
       const answer = answersWithin(error).findLast(isProduceAnswer)

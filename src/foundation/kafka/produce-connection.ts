@@ -38,6 +38,8 @@ export class ProduceConnection {
   /** How many requests in a row a broker has left without an answer, by node id. */
   readonly #silences = new Map<number, number>()
   #requests: ProduceRequests
+  /** How many requests are under way on connections, of now and of before. */
+  readonly #underWay = new Map<ProduceRequests, number>()
   #connects = 0
 
   /** @param clientId shown in the broker's logs and metrics */
@@ -53,7 +55,7 @@ export class ProduceConnection {
   async topics(names: readonly string[]): Promise<ReadonlyMap<string, TopicMetadata>> {
     const { connects } = this
     try {
-      return (await this.#bounded(this.#requests.metadata(names))).topics
+      return (await this.#ask((requests) => requests.metadata(names))).topics
     } catch (error) {
       this.reconnect(connects)
       throw error
@@ -97,7 +99,7 @@ export class ProduceConnection {
   /** @returns why they cannot be asked for; undefined when they could */
   async #learn(topics: readonly string[]): Promise<unknown> {
     try {
-      const cluster = await this.#bounded(this.#requests.metadata(topics))
+      const cluster = await this.#ask((requests) => requests.metadata(topics))
       for (const [topic, layout] of cluster.topics) this.#layouts.set(topic, layout)
       this.#brokers = cluster.brokers
       this.namedAtMs = this.#to.clock.monotonicMs()
@@ -125,13 +127,17 @@ export class ProduceConnection {
     const silences = this.#silences.get(node) ?? 0
     const limitMs = REQUEST_MS * Math.min(MAX_PATIENCE, silences + 1)
     const silent = () => this.#silences.set(node, silences + 1)
-    const answer = await this.#bounded(this.#requests.produce(broker, replicasMs, batches), {
-      limitMs,
-      onLimit: silent,
-      whyUseless: () => this.#whyMoved(node, batches),
-    })
-    this.#silences.delete(node)
-    return answer
+    let isOver = false
+    try {
+      const answer = await this.#ask(
+        (requests) => requests.produce(broker, replicasMs, batches, () => isOver),
+        { limitMs, onLimit: silent, whyUseless: () => this.#whyMoved(node, batches) },
+      )
+      this.#silences.delete(node)
+      return answer
+    } finally {
+      isOver = true
+    }
   }
 
   /** @returns that a partition has another leader than this one; undefined when none has, or no broker tells */
@@ -147,24 +153,26 @@ export class ProduceConnection {
   }
 
   async initProducerId(): Promise<ProducerId> {
-    const { brokers } = await this.#bounded(this.#requests.metadata([]))
+    const { brokers } = await this.#ask((requests) => requests.metadata([]))
     const [broker] = [...brokers.values()].sort(() => this.#to.random() - 0.5)
     if (broker === undefined) throw new Error('No broker is known')
-    return this.#bounded(this.#requests.initProducerId(broker))
+    return this.#ask((requests) => requests.initProducerId(broker))
   }
 
   async close(): Promise<void> {
-    await this.#closeWithin(this.#requests)
+    const all = new Set([this.#requests, ...this.#underWay.keys()])
+    await Promise.all([...all].map((requests) => this.#closeWithin(requests)))
   }
 
   /**
-   * Leaves all connections; the next request begins with another bootstrap broker.
+   * Leaves all connections; the next request begins with another bootstrap broker. Requests of other sends that are under way
+   * keep theirs: partitions that Kafka does not take must not cut off those that it takes.
    *
    * @param failed the {@link connects} when the request was made that failed: others may have left these already
    */
   reconnect(failed: number): void {
     if (this.#closing.aborted || failed !== this.#connects) return
-    void this.#closeWithin(this.#requests)
+    if (!this.#underWay.has(this.#requests)) void this.#closeWithin(this.#requests)
     this.#connects++
     this.#requests = this.#connect()
   }
@@ -172,6 +180,23 @@ export class ProduceConnection {
   /** Begins with another broker than the last time, which may hang. */
   #connect(): ProduceRequests {
     return this.#to.openProducer(startingAt(this.#connection, this.#connects), this.#clientId)
+  }
+
+  async #ask<Result>(
+    request: (requests: ProduceRequests) => Promise<Result>,
+    waiting?: Waiting,
+  ): Promise<Result> {
+    const requests = this.#requests
+    this.#underWay.set(requests, (this.#underWay.get(requests) ?? 0) + 1)
+    try {
+      return await this.#bounded(request(requests), waiting)
+    } finally {
+      const left = (this.#underWay.get(requests) ?? 1) - 1
+      if (left > 0) this.#underWay.set(requests, left)
+      else this.#underWay.delete(requests)
+      const isLeft = requests !== this.#requests && !this.#closing.aborted
+      if (isLeft && left === 0) void this.#closeWithin(requests)
+    }
   }
 
   /** The promise's outcome, or a rejection once a broker has had its time or this sender is closed. */

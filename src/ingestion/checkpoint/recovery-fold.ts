@@ -205,7 +205,7 @@ export class RecoveryFold {
     this.recoveredMessages++
     if (!isRequest(gap, message)) this.#noteWriter(gap, headerText(message.headers, HEADER.instance))
     this.#rows.add(revisionOf(gap))
-    // The trades behind the checkpoint, which are read next, tell what is left of them.
+    // The trades after the checkpoint, which are read next, tell what is left of them.
     this.memory.gap(gap, this.#disbelieved.has(gap.symbol))
   }
 
