@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Brokers } from '../src/foundation/kafka/broker-requests.ts'
 import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-request.ts'
+import { readEnds } from '../src/foundation/kafka/end-offsets.ts'
 import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { KafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
@@ -56,7 +57,13 @@ class Trouble {
         close: async () => {},
       }),
     }
-    const events = { onAcknowledged() {}, onDiscarded() {}, onTaken() {}, onDefect: assert.ifError }
+    const events = {
+      onAcknowledged() {},
+      onDiscarded() {},
+      onKept() {},
+      onTaken() {},
+      onDefect: assert.ifError,
+    }
     const options = { compression: 'none', batchSize: 100, queueMaxBytes: 1 << 20, lingerMs: 10 } as const
     this.producer = new KafkaProducer(options, { clock, kafka }, this.queue, events, log)
     this.liveness = new KafkaLiveness({ clock, kafka: kafka as never }, [], this.producer, log)
@@ -113,6 +120,58 @@ test('K7 a partition that asks to be repeated does not stop the others, also whe
   kafka.send('trades', 0)
   await kafka.clock.advance(10_000)
   assert.equal(kafka.producer.batches.acknowledged, 1, 'the trade')
+})
+
+test('K9 a start that waits for its start records does not wait for a ledger that Kafka does not take', async () => {
+  const kafka = new Trouble()
+  kafka.answer = (place) => (place === 'gaps/0' ? NOT_ENOUGH_REPLICAS : 0)
+  kafka.send('checkpoints', 0)
+  kafka.send('gaps', 0)
+  let isStarted = false
+  void kafka.producer.allAcknowledged('checkpoints', new AbortController().signal).then(() => {
+    isStarted = true
+  })
+  await kafka.clock.advance(10_000)
+  assert.ok(isStarted)
+})
+
+test('C8 ends of a topic that is made again while they are read are not those of the one before', async () => {
+  let id = 'before'
+  const layout = () => ({ id, partitions: 1, leaders: [1], leaderEpochs: [0] })
+  const to: Brokers = {
+    clock: new VirtualClock(),
+    random: () => 0.5,
+    openProducer: () => assert.fail('nothing is sent here'),
+    openFetcher: () => ({
+      metadata: async () => ({ topics: new Map([['t', layout()]]), brokers: new Map() }),
+      listOffsets: async () => {
+        id = 'after'
+        return new Map([['t', [0n]]])
+      },
+      fetch: () => assert.fail('nothing is fetched here'),
+      close: async () => {},
+    }),
+  }
+  await assert.rejects(readEnds(CONNECTION, 'test', ['t'], to), /recreated/)
+  assert.deepEqual((await readEnds(CONNECTION, 'test', ['t'], to))[0]?.topicId, 'after')
+})
+
+test('K9 a full held partition does not stop the others, also where nothing was acknowledged for a while', async () => {
+  const kafka = new Trouble()
+  const { batches } = kafka.producer
+  kafka.answer = (place) => (place === 'quotes/0' ? NOT_ENOUGH_REPLICAS : 0)
+  kafka.send('trades', 0)
+  await kafka.clock.advance(20_000)
+  for (let sent = 0; sent < 2100; sent++) kafka.send('quotes', 0)
+  await kafka.clock.advance(20_000)
+  for (let sent = 0; sent < 500; sent++) kafka.send('quotes', 0)
+  kafka.send('trades', 0)
+  await kafka.clock.advance(11_000)
+  assert.equal(batches.acknowledged, 2, 'both trades')
+  kafka.answer = () => 0
+  await kafka.clock.advance(10_000)
+  assert.equal(kafka.producer.queued, 0)
+  assert.equal(batches.acknowledged + batches.discarded, 2602)
 })
 
 test('K5 the reasons of two partitions are not logged in turn at every attempt', async () => {

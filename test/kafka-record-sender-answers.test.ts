@@ -10,6 +10,7 @@ import { VirtualClock } from './support/virtual-clock.ts'
 const OUT_OF_ORDER_SEQUENCE_NUMBER = 45
 const REQUEST_TIMED_OUT = 7
 const NOT_ENOUGH_REPLICAS = 19
+const NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
 const DUPLICATE_SEQUENCE_NUMBER = 46
 const PRODUCER_ID_AT = 43
 
@@ -122,6 +123,19 @@ test('K2 a broker that is cut off, believes to lead and lacks what others took, 
     produce: (broker) => (broker === 'broker-1' ? OUT_OF_ORDER_SEQUENCE_NUMBER : DUPLICATE_SEQUENCE_NUMBER),
   })
   assert.ok(await send(brokers, ['a'], 10_000))
+  assert.equal(brokers.asked.at(-1), 'produce broker-2 as 1')
+})
+
+test('K2 a broker that is cut off is not believed either, where the leader lacks the replicas to acknowledge for a while', async () => {
+  let asked = 0
+  const brokers = new FakeBrokers({
+    leader: (broker) => (broker === 'broker-1' ? 1 : 2),
+    produce: (broker) => {
+      if (broker === 'broker-1') return OUT_OF_ORDER_SEQUENCE_NUMBER
+      return asked++ < 8 ? NOT_ENOUGH_REPLICAS_AFTER_APPEND : DUPLICATE_SEQUENCE_NUMBER
+    },
+  })
+  assert.ok(await send(brokers, ['a'], 60_000))
   assert.equal(brokers.asked.at(-1), 'produce broker-2 as 1')
 })
 

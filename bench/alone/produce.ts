@@ -48,7 +48,7 @@ export async function produceAll(
     for (const message of messages) queue.push(message)
     producer.start()
     producer.notice()
-    await producer.allAcknowledged(AbortSignal.timeout(120_000))
+    await producer.settled(AbortSignal.timeout(120_000))
     await producer.stop(AbortSignal.timeout(10_000))
   }
   await through()

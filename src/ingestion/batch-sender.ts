@@ -30,9 +30,6 @@ export const SEND_MAX_BYTES = 900_000
 /** A partition that is not acknowledged for so long, while others are or Kafka can be asked for leaders, waits apart from them. */
 const HOLD_AFTER_MS = 2000
 
-/** That replicas are missing explains for this long why nothing is acknowledged. */
-const LACKING_MS = 60_000
-
 /** A send that takes longer is counted. */
 const SLOW_SEND_MS = 10_000
 
@@ -56,8 +53,8 @@ export class BatchSender {
   #underWay = { batch: [] as readonly OutgoingMessage[], messages: 0, events: 0, settled: new Set<string>() }
   #acknowledgedAtMs = Number.NEGATIVE_INFINITY
   #discardLoggedAtMs = Number.NEGATIVE_INFINITY
-  /** When a leader last answered that it lacks replicas. */
-  #lackedReplicasAtMs = Number.NEGATIVE_INFINITY
+  /** When a leader last answered that it lacks replicas, on the monotonic clock. */
+  lackedReplicasAtMs = Number.NEGATIVE_INFINITY
   readonly #sendTimes = new LatencyWindow()
   /** Events that Kafka has acknowledged. */
   acknowledged = 0
@@ -118,9 +115,9 @@ export class BatchSender {
       : Math.min(first.queuedAtMs, held ?? Number.POSITIVE_INFINITY)
   }
 
-  /** Kafka answers that it does not take messages: a partition for good, or for want of replicas. */
-  isRefused(nowMs: number): boolean {
-    return this.#held.isAnyRefused || nowMs - this.#lackedReplicasAtMs < LACKING_MS
+  /** Kafka refuses a partition for good. */
+  get isAnyRefused(): boolean {
+    return this.#held.isAnyRefused
   }
 
   isHeld(place: Place): boolean {
@@ -198,7 +195,7 @@ export class BatchSender {
           const waitedMs = nowMs - sentAtMs
           this.failures++
           this.#problem.note(error, waitedMs, nowMs)
-          if (error instanceof RefusedRecords && error.isForWantOfReplicas) this.#lackedReplicasAtMs = nowMs
+          if (error instanceof RefusedRecords && error.isForWantOfReplicas) this.lackedReplicasAtMs = nowMs
           if (waitedMs > SLOW_SEND_MS && !isSlow) this.slowSends++
           isSlow ||= waitedMs > SLOW_SEND_MS
           for (const place of left) this.#noteReason(place, error)

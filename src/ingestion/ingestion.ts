@@ -198,7 +198,7 @@ export class Ingestion {
     this.#pipeline = pipeline
     this.#producer.start()
     // The start records tell an older instance to stop: not a frame is read before they are there.
-    await this.#producer.allAcknowledged(signal)
+    await this.#producer.allAcknowledged(names.checkpoints, signal)
     signal.throwIfAborted()
     await pipeline.compareClocks(signal)
     signal.throwIfAborted()

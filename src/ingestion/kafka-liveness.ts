@@ -15,8 +15,11 @@ const REACHED_FOR_MS = 60_000
 
 const PROBE_EVERY_MS = 10_000
 
+/** That replicas are missing explains for this long why nothing is acknowledged. */
+const LACKING_MS = 60_000
+
 interface Sent {
-  readonly batches: Pick<BatchSender, 'acknowledgedAtMs' | 'isRefused'>
+  readonly batches: Pick<BatchSender, 'acknowledgedAtMs' | 'isAnyRefused' | 'lackedReplicasAtMs'>
   oldestUnacknowledgedMs(nowMs: number): number
 }
 
@@ -65,11 +68,12 @@ export class KafkaLiveness {
   }
 
   #isStuck(nowMs: number, limitMs: number): boolean {
-    const { batches } = this.#sent
+    const { acknowledgedAtMs, isAnyRefused, lackedReplicasAtMs } = this.#sent.batches
     return (
-      !batches.isRefused(nowMs) &&
+      !isAnyRefused &&
+      nowMs - lackedReplicasAtMs >= LACKING_MS &&
       this.#sent.oldestUnacknowledgedMs(nowMs) >= limitMs &&
-      nowMs - batches.acknowledgedAtMs >= limitMs
+      nowMs - acknowledgedAtMs >= limitMs
     )
   }
 

@@ -13,6 +13,9 @@ export interface KafkaProducerOptions extends BatchSenderOptions {
 
 const CHECK_MS = 200
 
+/** How often a full held partition lets one batch of others pass: only their acknowledgement shows that Kafka takes them. */
+const PROBE_EVERY_MS = 10_000
+
 /** Node cuts a timer to whole milliseconds. One that came a little too early would need another, and a wake costs more than a message. */
 const TIMER_MS = 1
 
@@ -31,6 +34,7 @@ export class KafkaProducer {
   #running: Promise<void> | null = null
   #stopping = false
   #passedMessages = 0
+  #probedAtMs = 0
   /** Events that were not acknowledged when it was stopped. */
   #left: { readonly queued: number; readonly inFlight: number } | null = null
 
@@ -98,10 +102,11 @@ export class KafkaProducer {
     return promise
   }
 
-  /** Resolves when everything queued so far is acknowledged or discarded; rejects when the signal aborts before. */
-  async allAcknowledged(signal: AbortSignal): Promise<void> {
+  /** Resolves when everything queued so far for a topic is acknowledged or discarded; rejects when the signal aborts before. */
+  async allAcknowledged(topic: string, signal: AbortSignal): Promise<void> {
     await this.settled(signal)
-    while (this.batches.heldPartitions(0).length > 0) await sleepOn(this.#clock, CHECK_MS, signal)
+    const isHeld = () => this.batches.heldPartitions(0).some((held) => held.topic === topic)
+    while (isHeld()) await sleepOn(this.#clock, CHECK_MS, signal)
   }
 
   /**
@@ -143,25 +148,29 @@ export class KafkaProducer {
         await this.#wake.wait(Math.ceil(lingerLeftMs / TIMER_MS) * TIMER_MS)
         continue
       }
-      if (this.batches.isFull(nowMs)) {
+      const isFull = this.batches.isFull(nowMs)
+      if (isFull && nowMs - this.#probedAtMs < PROBE_EVERY_MS) {
         // The queue fills, and reading stops.
         await sleepOn(this.#clock, CHECK_MS, signal).catch(() => {})
         continue
       }
-      await this.#sendNext()
+      const sent = await this.#sendNext()
+      if (isFull && sent > 0) this.#probedAtMs = nowMs
     }
   }
 
-  async #sendNext(): Promise<void> {
+  /** @returns how many messages were sent, and not set aside */
+  async #sendNext(): Promise<number> {
     const taken = this.#queue.take(this.#options.batchSize, SEND_MAX_BYTES)
     const batch = this.batches.setAside(taken)
     this.#queue.reserve(this.batches.heldBytes)
     if (batch.length > 0) await this.batches.send(batch)
-    if (this.#giveUp.signal.aborted) return
+    if (this.#giveUp.signal.aborted) return batch.length
     this.#passedMessages += taken.length
     this.#onTaken()
     while (this.#fences[0] !== undefined && this.#fences[0].after <= this.#passedMessages) {
       this.#fences.shift()?.resolve()
     }
+    return batch.length
   }
 }

@@ -1,3 +1,4 @@
+import { realBrokers } from './client-requests.ts'
 import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 
@@ -10,16 +11,20 @@ export interface EndOffset {
   readonly end: number
 }
 
-/** @throws while no broker answers, or a partition has no leader */
+/** @throws while no broker answers, a partition has no leader, or a topic was made again just now */
 export async function readEnds(
   connection: KafkaConnection,
   clientId: string,
   topics: readonly string[],
+  to = realBrokers(),
 ): Promise<EndOffset[]> {
-  const fetcher = new PartitionFetcher(connection, clientId, topics)
+  const fetcher = new PartitionFetcher(connection, clientId, topics, to)
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
+    // Requests for offsets name the topic, not its id: they may be of one that was made since.
+    for (const [topic, { id }] of await fetcher.connect())
+      if (metadata.get(topic)?.id !== id) throw new Error(`Topic ${topic} was recreated just now`)
     return ranges.map((range) => ({ ...range, topicId: metadata.get(range.topic)?.id ?? '' }))
   } finally {
     await fetcher.close()
