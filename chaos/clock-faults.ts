@@ -7,8 +7,6 @@ import type { Probe } from './probe.ts'
 /** A time in which a service's wall clock was wrong, and by how much. The bounds are of this machine's clock. */
 export interface WrongClock extends Window {
   readonly stepMs: number
-  /** The service started with it, and may have received nothing before it was right again. */
-  readonly isFromStart?: boolean
 }
 
 export interface ClockStruck extends WrongClock {
@@ -40,7 +38,7 @@ export async function strikeClock(
     }
     const fromMs = still?.toMs ?? Date.now()
     await sleep(holdMs, signal)
-    return { fromMs, toMs: Date.now(), stepMs, isFromStart: kind === 'start', still }
+    return { fromMs, toMs: Date.now(), stepMs, still }
   } finally {
     probe.setClock(0)
   }

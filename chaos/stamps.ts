@@ -8,6 +8,8 @@ const LATEST_MS = 30_000
 const EITHER_MS = 2000
 /** So near to a step windows and outages have an end of either clock. */
 const EDGE_MS = 10_000
+/** From the change of a clock to the first receipt with it, at most. */
+const SET_MS = 1000
 /** A smaller step is corrected without a word. */
 const NOTED_STEP_MS = 1000
 const SHOWN = 3
@@ -46,14 +48,15 @@ export async function checkStamps(
             .map(({ name, late_ms }) => `${name} (${(late_ms / 1000).toFixed(1)} s after its time)`)
             .join(', ')}.`,
         ]
-  const noted = clocks.filter(
-    (clock) =>
-      Math.abs(clock.stepMs) > NOTED_STEP_MS && (clock.isFromStart !== true || hasStamped(clock, rows)),
-  )
+  const noted = clocks.filter(({ stepMs }) => Math.abs(stepMs) > NOTED_STEP_MS)
   const windows = await clockWindows(database)
-  const missing = noted.filter((clock) =>
-    symbols.some((symbol) => !windows.some((window) => window.symbol === symbol && touches(window, clock))),
-  )
+  const missing: WrongClock[] = []
+  for (const clock of noted) {
+    const left = symbols.filter(
+      (symbol) => !windows.some((window) => window.symbol === symbol && touches(window, clock)),
+    )
+    if (await hasQuotes(database, left, stampedOnlyBy(clock))) missing.push(clock)
+  }
   for (const { fromMs, stepMs } of missing)
     violations.push(
       `The ledger has no window of cause clock for every symbol near ${new Date(fromMs).toISOString()}, when ingestion's clock was set ${stepMs / 1000} s off.`,
@@ -67,14 +70,25 @@ export async function checkStamps(
   }
 }
 
-/** Whether something was received with that clock. A step that a delay would hide counts as if it was. */
-export function hasStamped(
-  { fromMs, toMs, stepMs }: WrongClock,
-  rows: ReadonlyArray<{ readonly event_ms: number; readonly late_ms: number }>,
-): boolean {
-  const isOf = ({ event_ms, late_ms }: (typeof rows)[number]) =>
-    event_ms > fromMs - EDGE_MS && event_ms < toMs + EDGE_MS && Math.abs(late_ms - stepMs) < LATEST_MS
-  return Math.abs(stepMs) <= LATEST_MS || rows.some(isOf)
+/** Receipts that only the wrong clock can have stamped. What was received while it was wrong is in there, but for its ends. */
+export function stampedOnlyBy({ fromMs, toMs, stepMs }: WrongClock): Window {
+  const isApart = Math.abs(stepMs) > toMs - fromMs
+  const [ahead, back] = isApart ? [stepMs, stepMs] : [Math.max(0, stepMs), Math.min(0, stepMs)]
+  return { fromMs: fromMs + ahead + SET_MS, toMs: toMs + back - SET_MS }
+}
+
+/** Nothing need be entered where nothing was received with the wrong clock, or where all of it was refused and the process then killed. */
+async function hasQuotes(
+  database: Database,
+  symbols: readonly string[],
+  { fromMs, toMs }: Window,
+): Promise<boolean> {
+  const { rows } = await database.query(
+    `SELECT FROM book_ticker WHERE symbol = ANY($1) AND ingestion_timestamp > to_timestamp($2::float8 / 1000)
+       AND ingestion_timestamp < to_timestamp($3::float8 / 1000) LIMIT 1`,
+    [symbols, fromMs, toMs],
+  )
+  return rows.length > 0
 }
 
 /** Whether a trade of that time can have been stamped so much later. */

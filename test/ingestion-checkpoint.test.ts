@@ -10,7 +10,8 @@ import { RecoveryFold } from '../src/ingestion/checkpoint/recovery-fold.ts'
 import { takeOverMemory } from '../src/ingestion/checkpoint/take-over-memory.ts'
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { DiscardedEvents } from '../src/ingestion/continuity/discarded-events.ts'
-import { asIdGap, GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import { asIdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { EventMessage } from '../src/ingestion/messages/event-message.ts'
 import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
 import type { Route } from '../src/ingestion/messages/router.ts'
@@ -392,6 +393,47 @@ test('K9 the first quote that Kafka gets after discarded ones carries their wind
     rows.map((all) => all.map(({ from_time, to_time, cause }) => [from_time, to_time, cause])),
     [[[NOW_MS, NOW_MS + 700, 'refused']], []],
   )
+})
+
+test('L4 a gap that begins where a row without ids did is a later revision of that row', () => {
+  const published: Gap[] = []
+  const ledger = new GapLedger(
+    (gap) => published.push(gap),
+    () => {},
+    () => NOW_MS,
+  )
+  const own = ledger.open(
+    { symbol: SYMBOL, eventType: 'trade', epoch: 0 },
+    { from: 100, to: 199 },
+    'restart',
+    {
+      fromMs: NOW_MS,
+      toMs: NOW_MS,
+    },
+  )
+  const older = row(150, 159, 'open', { revision: 4 })
+  for (const one of asIdGap(older)) ledger.adopt(one)
+  assert.deepEqual([published.at(-1)?.gap_id, published.at(-1)?.from_id], [older.gap_id, null])
+  ledger.unrecoverable(own, { from: 150, to: 159 }, 'absent at exchange')
+  const rows = published.filter(({ gap_id }) => gap_id === older.gap_id)
+  assert.deepEqual(
+    rows.map(({ revision, from_id, status }) => [revision, from_id, status]),
+    [
+      [5, null, 'filled'],
+      [6, 150, 'unrecoverable'],
+    ],
+  )
+  const next = new GapLedger(
+    (gap) => published.push(gap),
+    () => {},
+    () => NOW_MS,
+  )
+  next.restoreEmptied(rows.slice(0, 1))
+  next.open({ symbol: SYMBOL, eventType: 'trade', epoch: 0 }, { from: 150, to: 151 }, 'missed', {
+    fromMs: NOW_MS,
+    toMs: NOW_MS,
+  })
+  assert.equal(published.at(-1)?.revision, 6)
 })
 
 test('L5 a start after a request to reopen looks for what has not come again since, wherever its checkpoint was taken', () => {

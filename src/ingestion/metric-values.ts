@@ -2,7 +2,7 @@ import { countIds } from '../foundation/market/id-ranges.ts'
 import type { IngestionStatus, LatencySummary } from '../foundation/telemetry/status.ts'
 import type { RestMetricValues } from './backfill/rest-caller.ts'
 import type { ConnectionSlot } from './connection-rollover.ts'
-import type { IdGap } from './continuity/gap-ledger.ts'
+import type { IdGap } from './continuity/gap-rows.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
 

@@ -19,7 +19,8 @@ import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
 import { Continuity } from './continuity/continuity.ts'
 import { DiscardedEvents } from './continuity/discarded-events.ts'
-import { GapLedger, type IdGap } from './continuity/gap-ledger.ts'
+import { GapLedger } from './continuity/gap-ledger.ts'
+import type { IdGap } from './continuity/gap-rows.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
 import { LostTail } from './lost-tail.ts'
@@ -316,7 +317,7 @@ export class Pipeline {
 
   #publishGap(gap: Gap): void {
     const { topics, ports, instance } = this.#context
-    const topic = this.#config.topics.gaps
+    const { gaps: topic } = this.#config.topics
     this.#acknowledged.published(gap)
     // The start record has it, and it is sent after that.
     if (!this.#hasWrittenStart) return
@@ -330,8 +331,7 @@ export class Pipeline {
 
   #tick(): void {
     this.#cancelTick = this.#context.ports.clock.schedule(CHECKPOINT_EVERY_MS, () => {
-      // Reading a topic that is missing would hold up the others.
-      const instances = this.topics.problem === '' ? this.#checkInstances() : undefined
+      const instances = this.topics.problem === '' ? this.#checkInstances() : undefined // a missing topic holds up the others
       this.#checking = Promise.all([this.#writeCheckpoints(), this.topics.check(), instances]).then(() => {
         if (!this.#stopping.signal.aborted) this.#tick()
       })

@@ -1,4 +1,4 @@
-import type { IdGap } from '../continuity/gap-ledger.ts'
+import type { IdGap } from '../continuity/gap-rows.ts'
 import { BackfillAttempt } from './backfill-attempt.ts'
 import { Heap } from './heap.ts'
 

@@ -1,7 +1,8 @@
 import { streamName } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
-import { asIdGap, type GapLedger, type IdGap } from '../continuity/gap-ledger.ts'
+import type { GapLedger } from '../continuity/gap-ledger.ts'
+import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
 
 const REASON_EPOCH = 'ingestion does not know this epoch'

@@ -5,7 +5,7 @@ import type { Position } from '../../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
-import { asIdGap, type IdGap } from '../continuity/gap-ledger.ts'
+import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
 import type { EventMark } from '../messages/outgoing-message.ts'
 import { AcknowledgedState } from './acknowledged-state.ts'
 import { type Checkpoint, emptyCheckpoint, parseCheckpoint } from './checkpoint.ts'
@@ -17,6 +17,8 @@ export interface RowsByWriter {
   readonly own: readonly IdGap[]
   /** An older one has, while the last was there already. */
   readonly foreign: readonly IdGap[]
+  /** Rows that have no ids any more. */
+  readonly emptied: readonly Gap[]
 }
 
 /**
@@ -219,7 +221,9 @@ export class RecoveryFold {
   /** The rows that the last instance had not compared yet when it ended. */
   get rows(): RowsByWriter {
     const idGaps = (rows: ReadonlyMap<string, Gap>) => [...rows.values()].flatMap(asIdGap)
-    return { own: idGaps(this.#ownRows), foreign: idGaps(this.#foreignRows) }
+    const all = [...this.#ownRows.values(), ...this.#foreignRows.values()]
+    const emptied = all.filter((row) => row.event_type !== 'bookTicker' && row.from_id === null)
+    return { own: idGaps(this.#ownRows), foreign: idGaps(this.#foreignRows), emptied }
   }
 
   /** The quote after an outage was acknowledged; the row in the ledger's topic perhaps not. */

@@ -2,7 +2,8 @@ import { streamName } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
-import { asIdGap, type GapLedger } from '../continuity/gap-ledger.ts'
+import type { GapLedger } from '../continuity/gap-ledger.ts'
+import { asIdGap } from '../continuity/gap-rows.ts'
 import { type AcknowledgedState, rememberedTypes, streamMemory } from './acknowledged-state.ts'
 import type { Recovered } from './recovery.ts'
 
@@ -10,7 +11,7 @@ import type { Recovered } from './recovery.ts'
 export function takeOverMemory<Event extends StreamEvent>(
   memory: AcknowledgedState,
   {
-    rows: { own, foreign },
+    rows: { own, foreign, emptied },
     lostQuotes,
     isLedgerRecreated,
   }: Pick<Recovered, 'rows' | 'lostQuotes' | 'isLedgerRecreated'>,
@@ -28,6 +29,7 @@ export function takeOverMemory<Event extends StreamEvent>(
     for (const type of rememberedTypes(known))
       continuity.restore(streamName(symbol, type), symbol, type, streamMemory(known, type))
   }
+  ledger.restoreEmptied(emptied)
   ledger.restoreClosed(own.filter(({ status }) => status !== 'open'))
   for (const row of foreign) ledger.adopt(row)
   for (const [symbol, { fromMs, toMs }] of lostQuotes) ledger.outage(symbol, fromMs, toMs, 'truncation')

@@ -3,20 +3,11 @@ import { type Gap, gapId } from '../../foundation/market/gap.ts'
 import { type IdRange, subtract } from '../../foundation/market/id-ranges.ts'
 import { Tally } from '../../foundation/telemetry/tally.ts'
 import type { ClockWindow } from './clock-window.ts'
-
-/** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
-export interface IdGap extends Gap {
-  readonly event_type: 'trade' | 'aggTrade'
-  readonly from_id: number
-  readonly to_id: number
-}
+import { emptied, type IdGap, isSameSequence, rangeOf, remember } from './gap-rows.ts'
 
 export const REASON_RESET = 'the exchange began its ids anew'
 /** An integer of PostgreSQL. */
 const MAX_REVISION = 2 ** 31 - 1
-
-/** An older instance may still enter ids that were closed here, and a request may come twice. */
-const MAX_CLOSED = 10_000
 
 const REASON_QUOTES = 'the exchange keeps no past quotes'
 
@@ -78,6 +69,11 @@ export class GapLedger {
     for (const gap of gaps) remember(this.#closed, gap)
   }
 
+  /** Rows that have no ids any more: their gap ids have had these revisions. */
+  restoreEmptied(rows: readonly Gap[]): void {
+    for (const row of rows) remember(this.#windows, row)
+  }
+
   open(
     sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
     range: IdRange,
@@ -89,8 +85,7 @@ export class GapLedger {
     const id = gapId(symbol, eventType, epoch, range.from)
     const gap: IdGap = {
       gap_id: id,
-      // Ids that were filled may be missing once more.
-      revision: (this.#closed.get(id)?.revision ?? 0) + 1,
+      revision: this.#nextRevision(id),
       symbol,
       event_type: eventType,
       epoch,
@@ -267,10 +262,17 @@ export class GapLedger {
     return {
       ...gap,
       gap_id: id,
+      revision: Math.max(gap.revision, this.#nextRevision(id)),
       from_id: range.from,
       to_id: range.to,
       updated_at: this.#wallMs(),
     }
+  }
+
+  /** Ids that were filled, or that are in another row, may be missing once more under the id of that row. */
+  #nextRevision(id: string): number {
+    const known = [this.#closed.get(id), this.#windows.get(id)]
+    return 1 + Math.max(0, ...known.map((row) => row?.revision ?? 0))
   }
 
   #putWindow(window: Gap): Gap {
@@ -306,43 +308,4 @@ export class GapLedger {
     remember(this.#closed, closed)
     this.#publish(closed)
   }
-}
-
-/** At most {@link MAX_CLOSED} rows. */
-function remember<Row extends Gap>(rows: Map<string, Row>, row: Row): void {
-  rows.delete(row.gap_id)
-  rows.set(row.gap_id, row)
-  const [oldest] = rows.keys()
-  if (rows.size > MAX_CLOSED && oldest !== undefined) rows.delete(oldest)
-}
-
-function isSameSequence(one: IdGap, other: IdGap): boolean {
-  return one.symbol === other.symbol && one.event_type === other.event_type && one.epoch === other.epoch
-}
-
-function rangeOf({ from_id, to_id }: IdGap): IdRange {
-  return { from: from_id, to: to_id }
-}
-
-/** A row whose ids are all in another: it has none left. */
-function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Gap {
-  const other = others.find(({ from_id, to_id }) => from_id <= gap.from_id && gap.from_id <= to_id)
-  return {
-    ...gap,
-    from_id: null,
-    to_id: null,
-    from_time: gap.detected_at,
-    to_time: gap.detected_at,
-    status: 'filled',
-    reason: `its ids are in ${other?.gap_id ?? 'other rows'}`.slice(0, 200),
-    closed_at: nowMs,
-  }
-}
-
-/** A row as a gap of ids: none for windows of time. */
-export function asIdGap(gap: Gap): IdGap[] {
-  const { event_type, from_id, to_id } = gap
-  return event_type === 'bookTicker' || from_id === null || to_id === null
-    ? []
-    : [{ ...gap, event_type, from_id, to_id }]
 }

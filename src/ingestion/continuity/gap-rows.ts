@@ -1,0 +1,51 @@
+import type { Gap } from '../../foundation/market/gap.ts'
+import type { IdRange } from '../../foundation/market/id-ranges.ts'
+
+/** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
+export interface IdGap extends Gap {
+  readonly event_type: 'trade' | 'aggTrade'
+  readonly from_id: number
+  readonly to_id: number
+}
+
+/** An older instance may still enter ids that were closed here, and a request may come twice. */
+const MAX_CLOSED = 10_000
+
+/** At most {@link MAX_CLOSED} rows. */
+export function remember<Row extends Gap>(rows: Map<string, Row>, row: Row): void {
+  rows.delete(row.gap_id)
+  rows.set(row.gap_id, row)
+  const [oldest] = rows.keys()
+  if (rows.size > MAX_CLOSED && oldest !== undefined) rows.delete(oldest)
+}
+
+export function isSameSequence(one: IdGap, other: IdGap): boolean {
+  return one.symbol === other.symbol && one.event_type === other.event_type && one.epoch === other.epoch
+}
+
+export function rangeOf({ from_id, to_id }: IdGap): IdRange {
+  return { from: from_id, to: to_id }
+}
+
+/** A row whose ids are all in another: it has none left. */
+export function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Gap {
+  const other = others.find(({ from_id, to_id }) => from_id <= gap.from_id && gap.from_id <= to_id)
+  return {
+    ...gap,
+    from_id: null,
+    to_id: null,
+    from_time: gap.detected_at,
+    to_time: gap.detected_at,
+    status: 'filled',
+    reason: `its ids are in ${other?.gap_id ?? 'other rows'}`.slice(0, 200),
+    closed_at: nowMs,
+  }
+}
+
+/** A row as a gap of ids: none for windows of time. */
+export function asIdGap(gap: Gap): IdGap[] {
+  const { event_type, from_id, to_id } = gap
+  return event_type === 'bookTicker' || from_id === null || to_id === null
+    ? []
+    : [{ ...gap, event_type, from_id, to_id }]
+}
