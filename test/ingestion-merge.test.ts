@@ -52,6 +52,20 @@ test('M2 lets go what it holds when the old connection has closed', () => {
   assert.deepEqual(merge.closed(2, [STREAM]), [STREAM], 'now nobody delivers')
 })
 
+test('M2 the only connection that is left does not pass what a closed one has left waiting for it', () => {
+  const { passed, merge, offer } = scene()
+  merge.opened(1, [STREAM])
+  offer(1, 10)
+  merge.opened(2, [STREAM])
+  merge.closed(1, [STREAM])
+  merge.opened(3, [STREAM])
+  for (const id of [13, 14, 15, 16]) offer(2, id)
+  merge.closed(2, [STREAM])
+  assert.deepEqual([passed, merge.held], [[10], 4], 'the third may still deliver 11 and 12')
+  offer(3, 15)
+  assert.deepEqual([passed, merge.held], [[10, 13, 14, 15, 15, 16], 0], 'it has begun after them')
+})
+
 test('M3 waits no longer than five seconds', async () => {
   const { clock, passed, merge, offer } = scene()
   merge.opened(1, [STREAM, QUOTES])

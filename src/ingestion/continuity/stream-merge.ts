@@ -138,11 +138,12 @@ export class StreamMerge<Event extends StreamEvent> {
     const state = this.#stateOf(event.stream)
     const leg = state.legs.get(event.connection)
     if (leg !== undefined) noteDelivery(leg, event.id, nowMs, state.legs.values())
-    if (leg === undefined || state.legs.size === 1) {
+    const first = state.held[0]?.event
+    // A connection that has closed may have left events that wait for the only one now.
+    if (first === undefined && (leg === undefined || state.legs.size === 1)) {
       this.#passOn(state, event, nowMs)
       return
     }
-    const first = state.held[0]?.event
     // What others wait for may pass them; what lies behind them may not.
     if ((first !== undefined && event.id > first.id) || this.#mustWait(state, event))
       this.#hold(state, event, nowMs)
