@@ -88,6 +88,20 @@ test('C2 keeps the newest revision of each row, whatever order they are read in'
   )
 })
 
+test('C2 a row that an older instance opens does not count once the newer one has closed it, but its other ids do', () => {
+  const memory = new AcknowledgedState()
+  memory.event(trade(100))
+  memory.gap(row(101, 104, 'open'))
+  memory.gap(row(101, 104, 'filled', { revision: 3 }))
+  memory.gap(row(101, 110, 'open'))
+  assert.deepEqual(memory.snapshot(SYMBOL).open_gaps, [])
+  assert.deepEqual(holes(memory), [[105, 110]])
+  memory.gap(row(101, 104, 'open', { revision: 2 }))
+  assert.deepEqual(holes(memory), [[105, 110]], 'nor is it reopened')
+  memory.gap(row(101, 104, 'open', { revision: 5 }))
+  assert.deepEqual(holes(memory), [[101, 110]])
+})
+
 test('C2 a row of ids that begin anew counts also where it is read behind their first events', () => {
   const memory = new AcknowledgedState()
   memory.event(trade(5000))
@@ -289,23 +303,14 @@ test('C7 rows that were open in a checkpoint that is not believed are given to K
   assert.deepEqual(open_gaps, [rows[0], rows[2]])
 })
 
-test('L6 what an older instance entered late is narrowed at the next start, where the newer one ended before it had read it', () => {
+/** What a start publishes, and has in its start record, of rows of two instances in the topic of the ledger. */
+function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]>) {
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('newer'), kind: 'start' })))
-  const written = (by: string, gap: Gap) =>
-    fold.gap(
-      'gaps',
-      new FetchedMessage(
-        0,
-        Buffer.from(SYMBOL),
-        [[Buffer.from('instance'), Buffer.from(by)]],
-        Buffer.from(JSON.stringify(gap)),
-      ),
-    )
-  const within = row(120, 129, 'filled')
-  const beside = row(195, 209, 'filled')
-  for (const gap of [row(120, 129, 'open'), within, beside]) written('older', gap)
-  for (const status of ['open', 'filled'] as const) written('newer', row(100, 199, status))
+  for (const [by, gap] of written) {
+    const headers: Array<[Buffer, Buffer]> = [[Buffer.from('instance'), Buffer.from(by)]]
+    fold.gap('gaps', new FetchedMessage(0, Buffer.from(SYMBOL), headers, Buffer.from(JSON.stringify(gap))))
+  }
   const { memory, rows } = fold
   const published: Gap[] = []
   const ledger = new GapLedger(
@@ -328,12 +333,39 @@ test('L6 what an older instance entered late is narrowed at the next start, wher
     to_id,
     status,
   ])
+  return { published, ranges, inStartRecord, openGaps: ledger.openGaps }
+}
+
+test('L6 what an older instance entered late is narrowed at the next start, where the newer one ended before it had read it', () => {
+  const within = row(120, 129, 'filled')
+  const beside = row(195, 209, 'filled')
+  const { published, ranges, inStartRecord, openGaps } = startAfterRows([
+    ['older', row(120, 129, 'open')],
+    ['older', within],
+    ['older', beside],
+    ['newer', row(100, 199, 'open')],
+    ['newer', row(100, 199, 'filled')],
+  ])
   assert.deepEqual(ranges, [
     [within.gap_id, 3, null, null, 'filled'],
     [beside.gap_id, 3, 200, 209, 'filled'],
   ])
   assert.deepEqual(inStartRecord, published, 'they survive another end at this moment')
-  assert.deepEqual(ledger.openGaps, [])
+  assert.deepEqual(openGaps, [])
+})
+
+test('L6 a row that an older instance opens once the newer one has closed it stays closed; its other ids get a row', () => {
+  const { ranges, openGaps } = startAfterRows([
+    ['newer', row(100, 151, 'open')],
+    ['newer', row(100, 151, 'filled')],
+    ['older', row(100, 156, 'open')],
+  ])
+  const rest = gapId(SYMBOL, 'trade', 0, 152)
+  assert.deepEqual(ranges, [[rest, 1, 152, 156, 'open']])
+  assert.deepEqual(
+    openGaps.map(({ gap_id }) => gap_id),
+    [rest],
+  )
 })
 
 test('Q3 a start enters the outage that a quote carries, unless it has read the row', () => {

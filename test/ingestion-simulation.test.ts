@@ -68,6 +68,8 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 45],
   ['cluster', 25],
   ['cluster', 50],
+  ['cluster', 151],
+  ['cluster', 153],
   ['cluster day', 1],
 ]
 

@@ -11,6 +11,9 @@ import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
 /** Rows of a symbol that a checkpoint keeps until Kafka takes the ledger's topic again: about 400 bytes each. */
 const PENDING_MAX = 1000
 
+/** Rows that were closed last, of all symbols: an older instance may still enter them as open. */
+const CLOSED_MAX = 10_000
+
 interface SymbolState {
   readonly trade: Sequence<never>
   readonly aggTrade: Sequence<never>
@@ -39,6 +42,8 @@ export type SymbolMemory = Pick<
 export class AcknowledgedState {
   readonly #symbols = new Map<string, SymbolState>()
   readonly #nextOffsets = new Map<string, number>()
+  /** The revisions at which rows of the ledger were closed, by gap id; at most {@link CLOSED_MAX}. */
+  readonly #closedRevisions = new Map<string, number>()
   /** How far the present clock is ahead of the exchange's, in milliseconds; null while that is not known. */
   clockAheadMs: number | null = null
 
@@ -132,11 +137,16 @@ export class AcknowledgedState {
     if (pending !== undefined && pending.revision <= gap.revision) state.pendingGaps.delete(gap.gap_id)
     // Its ids are in other rows.
     const emptied = gap.from_id === null ? state.openGaps.get(gap.gap_id) : undefined
-    if (emptied !== undefined && emptied.revision < gap.revision) state.openGaps.delete(gap.gap_id)
+    if (emptied !== undefined && emptied.revision < gap.revision) {
+      state.openGaps.delete(gap.gap_id)
+      this.#noteClosed(gap)
+    }
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
       const sequence = state[one.event_type]
-      const isReopened = one.status === 'open' && one.revision > 1
+      // An older instance opens what a newer one has closed: the row of the newer one stands.
+      const isOutdated = one.revision <= (this.#closedRevisions.get(one.gap_id) ?? 0)
+      const isReopened = one.status === 'open' && one.revision > 1 && !isOutdated
       if (isReopened) sequence.reopen(one.epoch, range)
       // Only a first row tells of an epoch: a request may be of one that is unknown here.
       else if (one.status !== 'filled' && (one.revision === 1 || one.epoch <= sequence.epoch))
@@ -145,10 +155,21 @@ export class AcknowledgedState {
       const isSettled = one.status === 'unrecoverable' || (one.status === 'filled' && !mayBeLost)
       if (isSettled && sequence.epoch === one.epoch) sequence.fill(range)
       const known = state.openGaps.get(one.gap_id)
-      if (known !== undefined && known.revision >= one.revision) continue
-      if (one.status === 'open') state.openGaps.set(one.gap_id, one)
-      else state.openGaps.delete(one.gap_id)
+      if (isOutdated || (known !== undefined && known.revision >= one.revision)) continue
+      if (one.status === 'open') {
+        state.openGaps.set(one.gap_id, one)
+      } else {
+        state.openGaps.delete(one.gap_id)
+        this.#noteClosed(one)
+      }
     }
+  }
+
+  #noteClosed({ gap_id, revision }: Gap): void {
+    this.#closedRevisions.delete(gap_id)
+    this.#closedRevisions.set(gap_id, revision)
+    const [oldest] = this.#closedRevisions.keys()
+    if (this.#closedRevisions.size > CLOSED_MAX && oldest !== undefined) this.#closedRevisions.delete(oldest)
   }
 
   nextOffset(topic: string, partition: number): number {
