@@ -368,6 +368,22 @@ test('L6 a row that an older instance opens once the newer one has closed it sta
   )
 })
 
+test('L6 of two instances that open a row of the same first id, the row of the newer one stands', () => {
+  const { ranges, openGaps } = startAfterRows([
+    ['older', row(100, 156, 'open')],
+    ['newer', row(100, 151, 'open')],
+    ['newer', row(152, 160, 'open')],
+  ])
+  assert.deepEqual(ranges, [[gapId(SYMBOL, 'trade', 0, 100), 2, 100, 151, 'open']])
+  assert.deepEqual(
+    openGaps.map(({ from_id, to_id }) => [from_id, to_id]).sort(),
+    [
+      [100, 151],
+      [152, 160],
+    ],
+  )
+})
+
 test('Q3 a start enters the outage that a quote carries, unless it has read the row', () => {
   const outage = (from: number): Gap => ({
     ...row(0, 0, 'unrecoverable'),

@@ -2,7 +2,7 @@ import { streamName } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
-import type { GapLedger } from '../continuity/gap-ledger.ts'
+import type { GapLedger, IdGap } from '../continuity/gap-ledger.ts'
 import { asIdGap } from '../continuity/gap-rows.ts'
 import { type AcknowledgedState, rememberedTypes, streamMemory } from './acknowledged-state.ts'
 import type { Recovered } from './recovery.ts'
@@ -19,13 +19,19 @@ export function takeOverMemory<Event extends StreamEvent>(
   continuity: Continuity<Event>,
   kafka: { readonly writeStart: () => void; readonly publish: (gap: Gap) => void },
 ): void {
-  const ownIds = new Set(own.map(({ gap_id }) => gap_id))
-  const adopted = foreign.flatMap(({ gap_id }) => (ownIds.has(gap_id) ? [] : [gap_id]))
+  const ownRows = new Map(own.map((row) => [row.gap_id, row]))
+  const adopted = foreign.flatMap(({ gap_id }) => (ownRows.has(gap_id) ? [] : [gap_id]))
+  // Of two rows of one revision memory has the first; only the last instance's fits its other rows.
+  const standing = (gap: IdGap) => {
+    const row = ownRows.get(gap.gap_id)
+    return row?.status === 'open' && row.revision === gap.revision ? row : gap
+  }
   for (const symbol of memory.symbols) {
     const known = memory.snapshot(symbol)
     const emptied = memory.pendingGaps(symbol).filter(({ from_id }) => from_id === null)
     const others = new Set([...adopted, ...emptied.map(({ gap_id }) => gap_id)])
-    ledger.restore(known.open_gaps.flatMap(asIdGap).filter(({ gap_id }) => !others.has(gap_id)))
+    const open = known.open_gaps.flatMap(asIdGap).filter(({ gap_id }) => !others.has(gap_id))
+    ledger.restore(open.map(standing))
     for (const type of rememberedTypes(known))
       continuity.restore(streamName(symbol, type), symbol, type, streamMemory(known, type))
   }
