@@ -375,13 +375,10 @@ test('L6 of two instances that open a row of the same first id, the row of the n
     ['newer', row(152, 160, 'open')],
   ])
   assert.deepEqual(ranges, [[gapId(SYMBOL, 'trade', 0, 100), 2, 100, 151, 'open']])
-  assert.deepEqual(
-    openGaps.map(({ from_id, to_id }) => [from_id, to_id]).sort(),
-    [
-      [100, 151],
-      [152, 160],
-    ],
-  )
+  assert.deepEqual(openGaps.map(({ from_id, to_id }) => [from_id, to_id]).sort(), [
+    [100, 151],
+    [152, 160],
+  ])
 })
 
 test('Q3 a start enters the outage that a quote carries, unless it has read the row', () => {
@@ -415,7 +412,7 @@ test('K9 the first quote that Kafka gets after discarded ones carries their wind
     () => {},
     () => NOW_MS,
   )
-  const discarded = new DiscardedEvents({ lose: assert.fail, missingIn: assert.fail }, ledger)
+  const discarded = new DiscardedEvents(new Continuity<StreamEvent>(ledger, () => {}), ledger)
   const mark = (timeMs: number): EventMark => ({
     symbol: SYMBOL,
     type: 'bookTicker',
@@ -482,6 +479,40 @@ test('L4 a gap that begins where a row without ids did is a later revision of th
     toMs: NOW_MS,
   })
   assert.equal(published.at(-1)?.revision, 6)
+})
+
+test('K9 discarded trades of an epoch that is over are given up at once, in one row', () => {
+  const table = new Map<string, Gap>()
+  const ledger = new GapLedger(
+    (gap) => table.set(gap.gap_id, gap),
+    () => {},
+    () => NOW_MS,
+  )
+  const continuity = new Continuity<StreamEvent>(ledger, () => {})
+  const discarded = new DiscardedEvents(continuity, ledger)
+  const observe = (id: number, timeMs: number) =>
+    continuity.observe({
+      stream: 'btcusdt@trade',
+      symbol: SYMBOL,
+      type: 'trade',
+      id,
+      timeMs,
+      connection: 1,
+      receiptMs: timeMs,
+    })
+  for (const id of [100, 104, 105, 106]) observe(id, NOW_MS + id)
+  for (const id of [1, 2, 3]) observe(id, NOW_MS + 1000 + id)
+  assert.equal(continuity.epochOf('btcusdt@trade'), 1)
+  for (const id of [102, 105, 106]) discarded.add(trade(id), 'refused', 0)
+  discarded.enter(0, true)
+  const rows = [...table.values()].filter(({ epoch, from_id }) => epoch === 0 && from_id !== null)
+  assert.deepEqual(
+    rows.map(({ from_id, to_id, status }) => [from_id, to_id, status]),
+    [
+      [101, 103, 'unrecoverable'],
+      [105, 106, 'unrecoverable'],
+    ],
+  )
 })
 
 test('L5 a start after a request to reopen looks for what has not come again since, wherever its checkpoint was taken', () => {

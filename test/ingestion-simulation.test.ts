@@ -70,6 +70,7 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 50],
   ['cluster', 151],
   ['cluster', 153],
+  ['cluster', 204],
   ['cluster day', 1],
 ]
 

@@ -2,6 +2,7 @@ import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
 import type { EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
+import { setNewest } from '../../foundation/runtime/bounded-map.ts'
 import type { StreamMemory } from '../continuity/continuity.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
 import { Sequence } from '../continuity/sequence.ts'
@@ -166,10 +167,7 @@ export class AcknowledgedState {
   }
 
   #noteClosed({ gap_id, revision }: Gap): void {
-    this.#closedRevisions.delete(gap_id)
-    this.#closedRevisions.set(gap_id, revision)
-    const [oldest] = this.#closedRevisions.keys()
-    if (this.#closedRevisions.size > CLOSED_MAX && oldest !== undefined) this.#closedRevisions.delete(oldest)
+    setNewest(this.#closedRevisions, gap_id, revision, CLOSED_MAX)
   }
 
   nextOffset(topic: string, partition: number): number {

@@ -2,8 +2,8 @@ import { streamName } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
-import type { GapLedger, IdGap } from '../continuity/gap-ledger.ts'
-import { asIdGap } from '../continuity/gap-rows.ts'
+import type { GapLedger } from '../continuity/gap-ledger.ts'
+import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
 import { type AcknowledgedState, rememberedTypes, streamMemory } from './acknowledged-state.ts'
 import type { Recovered } from './recovery.ts'
 
@@ -21,7 +21,7 @@ export function takeOverMemory<Event extends StreamEvent>(
 ): void {
   const ownRows = new Map(own.map((row) => [row.gap_id, row]))
   const adopted = foreign.flatMap(({ gap_id }) => (ownRows.has(gap_id) ? [] : [gap_id]))
-  // Of two rows of one revision memory has the first; only the last instance's fits its other rows.
+  // Memory has the first of two rows of one revision; only that of the last instance fits its other rows.
   const standing = (gap: IdGap) => {
     const row = ownRows.get(gap.gap_id)
     return row?.status === 'open' && row.revision === gap.revision ? row : gap

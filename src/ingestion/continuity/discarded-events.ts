@@ -24,16 +24,16 @@ interface DiscardedStream {
 
 /** Events that were received and could not be given to Kafka. The ledger names them. Specification: K9. */
 export class DiscardedEvents {
-  readonly #continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn'>
-  readonly #ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'openGaps'>
+  readonly #continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn' | 'abandonIfOver'>
+  readonly #ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'rowsOf'>
   /** By stream. */
   readonly #streams = new Map<string, DiscardedStream>()
   /** Streams of quotes of which none was kept since, by symbol. */
   readonly #unfollowed = new Map<string, DiscardedStream>()
 
   constructor(
-    continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn'>,
-    ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'openGaps'>,
+    continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn' | 'abandonIfOver'>,
+    ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'rowsOf'>,
   ) {
     this.#continuity = continuity
     this.#ledger = ledger
@@ -95,15 +95,19 @@ export class DiscardedEvents {
       this.#ledger.outage(symbol, fromMs, toMs, cause)
       return false
     }
-    const open = this.#ledger.openGaps
-      .filter((gap) => gap.symbol === symbol && gap.event_type === type && gap.epoch === epoch)
-      .map((gap) => ({ from: gap.from_id, to: gap.to_id }))
     // Some may have come again meanwhile, from another connection or by backfill of an open gap.
     const lacking = normalise(ranges).flatMap((range) =>
       this.#continuity.missingIn(stream, { epoch, from_id: range.from, to_id: range.to }),
     )
-    for (const missing of subtract(lacking, open))
-      this.#ledger.open({ symbol, eventType: type, epoch }, missing, cause, { fromMs, toMs })
+    const named = this.#ledger
+      .rowsOf({ symbol, event_type: type, epoch })
+      .filter(({ status }) => status !== 'filled')
+      .map((gap) => ({ from: gap.from_id, to: gap.to_id }))
+    for (const missing of subtract(lacking, named)) {
+      const gap = this.#ledger.open({ symbol, eventType: type, epoch }, missing, cause, { fromMs, toMs })
+      // REST would give trades of the present epoch in their place.
+      this.#continuity.abandonIfOver(gap)
+    }
     return true
   }
 }

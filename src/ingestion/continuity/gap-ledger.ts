@@ -53,6 +53,11 @@ export class GapLedger {
     return [...this.#open.values()]
   }
 
+  /** Rows of a stream and epoch, open and closed, as far as this process has them. */
+  rowsOf(sequence: Pick<IdGap, 'symbol' | 'event_type' | 'epoch'>): IdGap[] {
+    return [...this.#open.values(), ...this.#closed.values()].filter((gap) => isSameSequence(gap, sequence))
+  }
+
   /** The topic was deleted and made again: what a consumer may not have read yet is written again, the open rows last. */
   publishAgain(): void {
     for (const gap of [...this.#windows.values(), ...this.#closed.values(), ...this.#open.values()])
@@ -111,9 +116,7 @@ export class GapLedger {
    */
   adopt(row: IdGap): void {
     const known = this.#open.get(row.gap_id) ?? this.#closed.get(row.gap_id)
-    const others = [...this.#open.values(), ...this.#closed.values()].filter((gap) =>
-      isSameSequence(gap, row),
-    )
+    const others = this.rowsOf(row)
     const [first, ...rest] = subtract([rangeOf(row)], others.map(rangeOf))
     const revision = row.revision + 1
     if (known !== undefined) {

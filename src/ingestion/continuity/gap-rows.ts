@@ -1,5 +1,6 @@
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
+import { setNewest } from '../../foundation/runtime/bounded-map.ts'
 
 /** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
 export interface IdGap extends Gap {
@@ -13,13 +14,12 @@ const MAX_CLOSED = 10_000
 
 /** At most {@link MAX_CLOSED} rows. */
 export function remember<Row extends Gap>(rows: Map<string, Row>, row: Row): void {
-  rows.delete(row.gap_id)
-  rows.set(row.gap_id, row)
-  const [oldest] = rows.keys()
-  if (rows.size > MAX_CLOSED && oldest !== undefined) rows.delete(oldest)
+  setNewest(rows, row.gap_id, row, MAX_CLOSED)
 }
 
-export function isSameSequence(one: IdGap, other: IdGap): boolean {
+type Sequence = Pick<IdGap, 'symbol' | 'event_type' | 'epoch'>
+
+export function isSameSequence(one: Sequence, other: Sequence): boolean {
   return one.symbol === other.symbol && one.event_type === other.event_type && one.epoch === other.epoch
 }
 
