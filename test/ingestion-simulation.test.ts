@@ -71,6 +71,7 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 151],
   ['cluster', 153],
   ['cluster', 204],
+  ['cluster', 309],
   ['cluster day', 1],
 ]
 

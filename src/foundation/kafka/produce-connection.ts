@@ -32,6 +32,8 @@ export class ProduceConnection {
   readonly #closing: AbortSignal
   /** Topics and their leaders, as far as they were asked for since the last failure. */
   readonly #layouts = new Map<string, TopicLayout>()
+  /** The newest that is known of each topic, by leader epochs. */
+  readonly #newest = new Map<string, TopicLayout>()
   #brokers: ClusterLayout['brokers'] = new Map()
   /** When a broker last named leaders, or said that a topic is missing, on the monotonic clock. */
   namedAtMs = Number.NEGATIVE_INFINITY
@@ -100,7 +102,11 @@ export class ProduceConnection {
   async #learn(topics: readonly string[]): Promise<unknown> {
     try {
       const cluster = await this.#ask((requests) => requests.metadata(topics))
-      for (const [topic, layout] of cluster.topics) this.#layouts.set(topic, layout)
+      for (const [topic, found] of cluster.topics) {
+        const layout = newest(this.#newest.get(topic), found)
+        this.#newest.set(topic, layout)
+        this.#layouts.set(topic, layout)
+      }
       this.#brokers = cluster.brokers
       this.namedAtMs = this.#to.clock.monotonicMs()
       return undefined
@@ -232,4 +238,18 @@ export class ProduceConnection {
     // What a connection says while it ends is of no use to anybody.
     await Promise.race([requests.close().catch(() => {}), late])
   }
+}
+
+/**
+ * A broker that is cut off from the others still names leaders of before. One of them might lack what a later leader has
+ * taken, and let this producer begin with other sequence numbers.
+ */
+function newest(known: TopicLayout | undefined, found: TopicLayout): TopicLayout {
+  if (known === undefined || known.id !== found.id || known.partitions !== found.partitions) return found
+  const isOld = found.leaderEpochs.map((epoch, i) => epoch >= 0 && epoch < (known.leaderEpochs[i] ?? -1))
+  const pick = (name: 'leaders' | 'leaderEpochs') =>
+    found[name].map((value, i) => (isOld[i] === true ? (known[name][i] ?? value) : value))
+  return isOld.includes(true)
+    ? { ...found, leaders: pick('leaders'), leaderEpochs: pick('leaderEpochs') }
+    : found
 }

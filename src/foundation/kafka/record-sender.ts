@@ -78,18 +78,11 @@ const RETRY = { initialMs: 100, maxMs: 2000 }
 /** Kafka has the batch already: an attempt that looked lost had arrived. */
 const DUPLICATE_SEQUENCE_NUMBER = 46
 
-const NOT_STRANGE = { leader: -1, answers: 0 }
-
-/** So many brokers name the leader, one after the other, before it is believed that the producer is unknown. */
-const STRANGE_ANSWERS = 3
-
 /** The records of one partition in a send, until they are acknowledged. */
 interface PendingBatch<Sent extends OutgoingRecord> extends PartitionBatch, PartitionRecords<Sent> {
   /** The sequence number of the first record. */
   readonly sequence: number
   readonly producer: ProducerId
-  /** How many answers in a row of one leader said that the producer is not known. */
-  readonly strange: { readonly leader: number; readonly answers: number }
 }
 
 /** A send under way. */
@@ -164,7 +157,7 @@ export class RecordSender {
       this.#kafka.forgetLeaders()
       this.#closing.signal.throwIfAborted()
       failures++
-      const mayBeCutOff = problem instanceof RefusedRecords && problem.mayBeCutOff
+      const mayBeCutOff = problem instanceof RefusedRecords && problem.isForWantOfReplicas
       if (mayBeCutOff || failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect(connects)
       const isFinal = limitMs < Number.POSITIVE_INFINITY && kafkaSecurityError(problem, 'Kafka') !== null
       if (isFinal || this.#to.clock.monotonicMs() - startedMs >= limitMs) {
@@ -194,15 +187,7 @@ export class RecordSender {
       const known = this.#sequences.get(place)
       const sequence = known?.producer === producer ? known.next : 0
       const batch = this.#encode(records, sequence, producer)
-      sending.pending.set(place, {
-        topic,
-        partition,
-        batch,
-        sequence,
-        producer,
-        records,
-        strange: NOT_STRANGE,
-      })
+      sending.pending.set(place, { topic, partition, batch, sequence, producer, records })
       this.#sequences.set(place, { producer, next: sequence + records.length })
       // Sequence numbers end at 2³¹; a new producer id starts at 0.
       if (sequence > SEQUENCES_PER_PRODUCER && this.#producer === producer) this.#producer = null
@@ -256,11 +241,6 @@ export class RecordSender {
     batches: ReadonlyArray<PendingBatch<Sent>>,
     sending: Sending<Sent>,
   ): Promise<unknown> {
-    // Also where this leader will not answer: who names it does not believe the one that was asked before.
-    for (const batch of batches) {
-      if (batch.strange.answers > 0 && batch.strange.leader !== leader)
-        sending.pending.set(placeOf(batch), { ...batch, strange: NOT_STRANGE })
-    }
     const response = await this.#kafka.produce(leader, REPLICAS_MS, batches)
     let problem: unknown
     for (const { name: topic, partitionResponses } of response.responses) {
@@ -273,7 +253,7 @@ export class RecordSender {
           sending.options.onAcknowledged?.({ topic, partition, offset }, batch.records)
         } else {
           const refused = new RefusedRecords(topic, partition, errorCode, errorMessage)
-          if (!this.#settleRefused(sending, batch, refused, leader)) problem = refused
+          if (!this.#settleRefused(sending, batch, refused)) problem = refused
         }
       }
     }
@@ -285,9 +265,8 @@ export class RecordSender {
     sending: Sending<Sent>,
     batch: PendingBatch<Sent>,
     refused: RefusedRecords,
-    leader: number,
   ): boolean {
-    const { records, sequence, producer, strange } = batch
+    const { records, sequence, producer } = batch
     const place = placeOf(batch)
     if (refused.isTooLarge && sending.options.onTooLarge !== undefined) {
       sending.pending.delete(place)
@@ -296,9 +275,7 @@ export class RecordSender {
       sending.options.onTooLarge(batch, refused)
       return true
     }
-    if (refused.isProducerUnknown && strange.answers < STRANGE_ANSWERS) {
-      sending.pending.set(place, { ...batch, strange: { leader, answers: strange.answers + 1 } })
-    } else if (refused.isProducerUnknown) {
+    if (refused.isProducerUnknown) {
       // The others keep their producer id: whether their last attempt was written is not known.
       sending.pending.delete(place)
       sending.unwritten = [...sending.unwritten, batch]

@@ -10,9 +10,8 @@ const TOO_LARGE: ReadonlySet<number> = new Set([
 ])
 
 /**
- * The broker does not know this producer any more, and a new producer id, with sequence numbers from 0, helps. Or it was
- * cut off from the others, does not know what they have taken since, and still believes to lead: then a new id would let
- * the true leader take records twice.
+ * The leader does not know this producer any more, or not its last records. A new producer id, with sequence numbers from 0,
+ * helps. No later leader has the records already: a leader older than one that was known is never asked.
  */
 const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
   45, // OUT_OF_ORDER_SEQUENCE_NUMBER
@@ -65,13 +64,9 @@ export class RefusedRecords extends Error {
     return PRODUCER_UNKNOWN.has(this.apiCode)
   }
 
+  /** A broker that is cut off from the others may answer so, too. */
   get isForWantOfReplicas(): boolean {
     return WITHOUT_REPLICAS.has(this.apiCode)
-  }
-
-  /** A broker that is cut off from the others may answer so, and names itself as the leader. */
-  get mayBeCutOff(): boolean {
-    return this.isProducerUnknown || this.isForWantOfReplicas
   }
 }
 
