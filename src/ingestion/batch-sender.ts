@@ -34,7 +34,7 @@ const HOLD_AFTER_MS = 2000
 const SLOW_SEND_MS = 10_000
 
 /**
- * Sends batches, each until it is acknowledged. A partition that Kafka does not take while it takes others is set aside: its
+ * Sends batches, each until it is acknowledged. A partition that Kafka does not take although it is there is set aside: its
  * messages wait in up to half of the queue's bytes, later ones are discarded, and the others do not wait for it.
  * Specification: K7 to K9.
  */
@@ -124,7 +124,7 @@ export class BatchSender {
     return this.#held.get(place) !== undefined
   }
 
-  /** Partitions that Kafka does not take while it takes others. */
+  /** Partitions that are set aside. */
   heldPartitions(nowMs: number): ReturnType<HeldPartitions['status']> {
     return this.#held.status(nowMs)
   }
@@ -176,7 +176,7 @@ export class BatchSender {
     return this.#closing
   }
 
-  /** @param onLeft called with the partitions that Kafka does not take while it takes others */
+  /** @param onLeft called with the partitions that are set aside */
   async #send(
     batch: readonly OutgoingMessage[],
     onLeft: (left: ReadonlyArray<PartitionRecords<OutgoingMessage>>) => void,

@@ -165,7 +165,7 @@ const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_held_partitions',
-    help: 'Partitions that Kafka does not take while it takes others.',
+    help: 'Partitions that Kafka does not take although it names their leaders or takes others.',
     read: ({ status }) => status.heldPartitions.length,
   },
   {

@@ -78,7 +78,7 @@ export interface IngestionStatus {
   readonly ignoredByReason: Readonly<Record<string, number>>
   readonly rejectedByReason: Readonly<Record<string, number>>
   readonly queueBytes: number
-  /** Partitions that Kafka does not take while it takes others. Their messages wait in up to half of the queue. */
+  /** Partitions that Kafka does not take although it names their leaders or takes others. Their messages wait in up to half of the queue. */
   readonly heldPartitions: ReadonlyArray<{
     readonly topic: string
     readonly partition: number
