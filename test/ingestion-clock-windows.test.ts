@@ -5,6 +5,7 @@ import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/ack
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
+import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const SYMBOL = 'BTCUSDT'
@@ -92,10 +93,26 @@ test('Q4 ids that are missing over a step of the clock have it as their cause', 
 /** What an instance left whose last quote came at a time of its clock, so far ahead of the exchange's. */
 function left(lastReceipt: string, clockAheadMs: number | null) {
   const memory = new AcknowledgedState()
-  memory.clockAheadMs = clockAheadMs
-  memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at(lastReceipt) })
+  const mark: EventMark = { symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at(lastReceipt) }
+  memory.event({ ...mark, clockAheadMs: clockAheadMs ?? undefined })
   return streamMemory(memory.snapshot(SYMBOL), 'bookTicker')
 }
+
+test('P5 a quote that Kafka takes after the clock was set is remembered with the clock that stamped it', () => {
+  const memory = new AcknowledgedState()
+  const clocks = [8 * 60 * MINUTE_MS, 0, undefined].map((clockAheadMs, id) => {
+    memory.event({
+      symbol: SYMBOL,
+      type: 'bookTicker',
+      epoch: 0,
+      id,
+      timeMs: at('12:00:00') + id,
+      clockAheadMs,
+    })
+    return streamMemory(memory.snapshot(SYMBOL), 'bookTicker').clockAheadMs
+  })
+  assert.deepEqual(clocks, [8 * 60 * MINUTE_MS, 0, 0])
+})
 
 const HOUR_MS = 60 * MINUTE_MS
 
@@ -111,6 +128,14 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
   ],
   ['set wrong', '12:00:00', 0, '11:10:05', -50 * MINUTE_MS, ['11:10:00', '12:00:05', 'clock']],
   ['set ahead', '12:00:00', 0, '20:00:05', 8 * HOUR_MS, ['12:00:00', '20:00:05', 'clock']],
+  [
+    'set right before the exchange was asked for its time',
+    '20:00:00',
+    8 * HOUR_MS,
+    '12:04:00',
+    null,
+    ['12:00:00', '20:04:00', 'clock'],
+  ],
   ['left alone', '12:00:00', 0, '12:00:05', 900, ['12:00:00', '12:00:05', 'restart']],
 ] as const) {
   test(`Q5 a clock that was ${what} between two instances: the window holds the outage by both clocks`, () => {

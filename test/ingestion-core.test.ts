@@ -132,6 +132,7 @@ function handler() {
     clock: new VirtualClock(),
     continuity,
     route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),
+    clockAheadMs: () => null,
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
   })

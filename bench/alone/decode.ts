@@ -38,6 +38,7 @@ export function decodeAll(
     clock,
     continuity: new Continuity<StampedEvent>(ledger, () => {}),
     route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),
+    clockAheadMs: () => null,
     deadLettersTopic: names.deadLetters,
     send,
   })

@@ -27,6 +27,8 @@ export interface FrameHandlerOptions {
   readonly clock: Clock
   readonly continuity: Continuity<StampedEvent>
   readonly route: (stream: string, symbol: string, type: EventType, epoch: number) => Route
+  /** By how many milliseconds the clock is ahead of the exchange's; null while it is not known. */
+  readonly clockAheadMs: () => number | null
   /** Where rejected frames go. */
   readonly deadLettersTopic: string
   readonly send: (message: OutgoingMessage) => void
@@ -158,7 +160,10 @@ export class FrameHandler {
   ): void {
     const route = this.#options.route(stream, symbol, type, epoch)
     const slice = this.#slab.write(data, this.#tail.of(stamp))
-    const message = new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs)
+    const aheadMs = type === 'bookTicker' ? this.#options.clockAheadMs() : null
+    // Whole numbers cost no object of their memory.
+    const clockAheadMs = aheadMs === null ? undefined : Math.round(aheadMs)
+    const message = new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs, clockAheadMs)
     // Kafka may take the quote, and the process end, before it has the row: the next start would know of no outage.
     if (outage !== undefined) message.endOutage(outage)
     this.#options.send(message)

@@ -53,7 +53,7 @@ export class Pipeline {
   readonly #context: PipelineContext
   readonly #stopping = new AbortController()
   readonly #receiptClock: ReceiptClock
-  readonly #clockOffset: ClockOffset
+  readonly #clockOffset = new ClockOffset()
   readonly #router: Router
   readonly #continuity: Continuity<StampedEvent>
   readonly #acknowledged: AcknowledgedState
@@ -74,7 +74,6 @@ export class Pipeline {
     this.#config = config
     this.#context = context
     this.#acknowledged = memory
-    this.#clockOffset = new ClockOffset(memory)
     this.#receiptClock = new ReceiptClock(clock, config.clockLimits, {
       onSecond: () => {
         this.#clockOffset.note(this.handler.leastEventToReceiptMs(clock.monotonicMs()))
@@ -104,6 +103,7 @@ export class Pipeline {
       clock,
       continuity: this.#continuity,
       route: (stream, symbol, type, epoch) => this.#router.route(stream, symbol, type, epoch),
+      clockAheadMs: () => this.#clockOffset.aheadMs,
       deadLettersTopic: config.topics.deadLetters,
       send: context.send,
     })
@@ -279,9 +279,7 @@ export class Pipeline {
     this.handler.clockStepped()
     this.#continuity.clockStepped(step)
     this.#context.dropConnections(text)
-    const { signal } = this.#stopping
-    // Only a stop rejects: the clock before the step stays what is known.
-    this.#clockOffset.stepped(step, this.#context.settled(signal)).catch(() => {})
+    this.#clockOffset.stepped(step)
   }
 
   #forwardBackfilled({ symbol, event_type: type, epoch }: IdGap, trades: readonly RestTrade[]): void {

@@ -45,8 +45,6 @@ export class AcknowledgedState {
   readonly #nextOffsets = new Map<string, number>()
   /** The revisions at which rows of the ledger were closed, by gap id; at most {@link CLOSED_MAX}. */
   readonly #closedRevisions = new Map<string, number>()
-  /** How far the present clock is ahead of the exchange's, in milliseconds; null while that is not known. */
-  clockAheadMs: number | null = null
 
   /** Takes over a checkpoint. */
   restore(symbol: string, memory: SymbolMemory): void {
@@ -114,7 +112,7 @@ export class AcknowledgedState {
     }
     // The last that came, and not the highest time: the clock may have been set back.
     else {
-      const aheadMs = this.clockAheadMs ?? state.clockAheadMs ?? state.quote?.clockAheadMs ?? null
+      const aheadMs = clockAheadMs ?? state.clockAheadMs ?? state.quote?.clockAheadMs ?? null
       state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs: aheadMs }
     }
   }

@@ -2,22 +2,14 @@ import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { ClockStep } from '../messages/receipt-clock.ts'
-import type { AcknowledgedState } from './acknowledged-state.ts'
 
 /**
- * How far the clock is ahead of the exchange's. Checkpoints have it beside the last receipt, so that the next instance
- * knows whether the clock was set between the two.
+ * How far the clock is ahead of the exchange's. Each quote carries it, and checkpoints have it beside the last receipt, so
+ * that the next instance knows whether the clock was set between the two.
  */
 export class ClockOffset {
-  readonly #memory: AcknowledgedState
   /** Milliseconds; null while it is not known. */
   aheadMs: number | null = null
-  /** Steps of the clock before which something is not acknowledged yet. */
-  #stepsUnacknowledged = 0
-
-  constructor(memory: AcknowledgedState) {
-    this.#memory = memory
-  }
 
   /** Asks the exchange for its time. Only logs when that fails. */
   async measure(
@@ -37,20 +29,10 @@ export class ClockOffset {
 
   /** @param aheadMs null where it is not known */
   note(aheadMs: number | null): void {
-    if (aheadMs === null) return
-    this.aheadMs = aheadMs
-    if (this.#stepsUnacknowledged === 0) this.#memory.clockAheadMs = aheadMs
+    this.aheadMs = aheadMs ?? this.aheadMs
   }
 
-  /**
-   * @param acknowledged resolves when everything that was received before the step is acknowledged: it has receipts of
-   *   the clock as it was
-   */
-  async stepped({ fromMs, toMs }: ClockStep, acknowledged: Promise<void>): Promise<void> {
+  stepped({ fromMs, toMs }: ClockStep): void {
     if (this.aheadMs !== null) this.aheadMs += toMs - fromMs
-    this.#stepsUnacknowledged++
-    await acknowledged
-    this.#stepsUnacknowledged--
-    this.note(this.aheadMs)
   }
 }

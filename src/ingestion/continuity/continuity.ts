@@ -218,7 +218,9 @@ export class Continuity<Event extends StreamEvent> {
         : measuredStep(nextMs, aheadMs - restored.clockAheadMs)
     const forwardMs = clockStep === null ? 0 : clockStep.toMs - clockStep.fromMs
     const isBack = nextMs < lastMs + forwardMs - SET_BACK_MS
-    return measured ?? (isBack ? { fromMs: lastMs, toMs: nextMs } : clockStep)
+    // At least that far, and if it was ahead before, then probably by all of that.
+    const backMs = Math.max(lastMs - nextMs, restored.clockAheadMs ?? 0)
+    return measured ?? (isBack ? { fromMs: nextMs + backMs, toMs: nextMs } : clockStep)
   }
 
   #observeId(state: StreamState<Event>, event: Event): readonly Event[] {

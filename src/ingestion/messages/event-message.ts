@@ -13,12 +13,14 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   readonly timeMs: number
   readonly timestampMs: number
   readonly queuedAtMs: number
+  readonly clockAheadMs: number | undefined
 
   /**
    * @param value where it stands
    * @param id trade id, aggregate trade id or update id
    * @param timeMs trade time, or receipt for bookTicker
    * @param timestampMs of the record: the time of ingestion
+   * @param clockAheadMs of quotes: by how much the clock that stamped it was ahead of the exchange's, as far as is known
    */
   constructor(
     route: Route,
@@ -27,6 +29,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
     timeMs: number,
     timestampMs: number,
     queuedAtMs: number,
+    clockAheadMs?: number,
   ) {
     this.route = route
     this.bytes = value.bytes
@@ -36,6 +39,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
     this.timeMs = timeMs
     this.timestampMs = timestampMs
     this.queuedAtMs = queuedAtMs
+    this.clockAheadMs = clockAheadMs
   }
 
   get topic(): string {

@@ -11,8 +11,11 @@ export interface EventMark {
   readonly id: number
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
-  /** Receipt minus event time, for a trade that a start reads from its topic. */
-  readonly clockAheadMs?: number
+  /**
+   * By how much the clock that stamped it was ahead of the exchange's, in milliseconds, as far as is known: of a quote, and of
+   * a trade that a start reads from its topic, whose receipt and event time show it.
+   */
+  readonly clockAheadMs?: number | undefined
 }
 
 /** A message on its way to Kafka. */
