@@ -34,7 +34,10 @@ test('one command runs the whole pipeline, other commands find it, and what a ki
       timeoutMs: START_TIMEOUT_MS,
       what: 'rows of the built-in exchange',
     })
-    const dashboard = await fetch(`http://127.0.0.1:${env.DASHBOARD_PORT}/snapshot`)
+    // Until it has asked every part once it answers 503.
+    const snapshot = () => fetch(`http://127.0.0.1:${env.DASHBOARD_PORT}/snapshot`)
+    await waitFor(async () => (await snapshot()).ok, { timeoutMs: 20_000, what: 'a snapshot' })
+    const dashboard = await snapshot()
     const { parts } = (await dashboard.json()) as { parts: ReadonlyArray<{ health: string }> }
     assert.deepEqual(
       parts.map(({ health }) => health),
