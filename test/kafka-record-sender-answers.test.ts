@@ -166,6 +166,23 @@ test('K3 a leader that stays silent gets more time, until the others name anothe
   assert.deepEqual(produced(), [...Array(3).fill('produce broker-1 as 1'), 'produce broker-2 as 1'])
 })
 
+test('K3 a silent leader has its time although a broker that is cut off names one of before', async () => {
+  let isCutOff = false
+  const brokers = new FakeBrokers({
+    leader: () => (isCutOff ? 1 : 2),
+    epoch: () => (isCutOff ? 0 : 1),
+    produce: () => null,
+  })
+  brokers.clock.schedule(12_000, () => {
+    isCutOff = true
+  })
+  await send(brokers, ['a'], 22_000)
+  assert.deepEqual(
+    brokers.asked.filter((one) => one.startsWith('produce')),
+    Array(2).fill('produce broker-2 as 1'),
+  )
+})
+
 test('K3 a broker that is cut off and names itself as the leader is left for another', async () => {
   const brokers = new FakeBrokers({
     leader: (broker) => (broker === 'broker-1' ? 1 : 2),

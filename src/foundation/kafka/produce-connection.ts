@@ -151,8 +151,8 @@ export class ProduceConnection {
     const topics = new Set(batches.map(({ topic }) => topic))
     const cluster = await this.#requests.metadata([...topics]).catch(() => undefined)
     const moved = batches.find(({ topic, partition }) => {
-      const leader = cluster?.topics.get(topic)?.leaders[partition]
-      return leader !== undefined && leader !== node
+      const found = cluster?.topics.get(topic)
+      return found !== undefined && newest(this.#newest.get(topic), found).leaders[partition] !== node
     })
     if (moved === undefined) return undefined
     return new Error(`Broker ${node} has not answered, and no longer leads ${moved.topic}/${moved.partition}`)
