@@ -66,6 +66,12 @@ function message(name: (typeof NAMES)[number]) {
                 description:
                   'Of the first one after an outage: the row of binance.gaps that says so, as JSON.',
               },
+              [HEADER.clockAhead]: {
+                type: 'string',
+                pattern: '^(-?\\d+)?$',
+                description:
+                  "Beside outage: by how many milliseconds the clock of its receipt was ahead of the exchange's; empty where that was not known.",
+              },
             }
           : {}),
       },

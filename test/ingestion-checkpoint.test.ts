@@ -406,6 +406,25 @@ test('Q3 a start enters the outage that a quote carries, unless it has read the 
   assert.deepEqual(fold.memory.snapshot(SYMBOL).pending_gaps, [unknown])
 })
 
+test('P5 quotes that a start reads after the checkpoint have the clock that the first after a step carries', () => {
+  const quote = (u: number, ...headers: Array<[Buffer, Buffer]>) =>
+    new FetchedMessage(
+      u,
+      Buffer.from(SYMBOL),
+      headers,
+      bookTickerValue({ u, ingestion_timestamp: NOW_MS + u }),
+    )
+  const ahead = (text: string): [Buffer, Buffer] => [Buffer.from('clock_ahead'), Buffer.from(text)]
+  const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
+  const clocks = [quote(1), quote(2, ahead('7200025')), quote(3), quote(4, ahead('')), quote(5)].map(
+    (one) => {
+      fold.event('quotes', one)
+      return fold.memory.snapshot(SYMBOL).bookTicker?.clock_ahead
+    },
+  )
+  assert.deepEqual(clocks, [null, 7_200_025, 7_200_025, null, null])
+})
+
 test('K9 the first quote that Kafka gets after discarded ones carries their window, once', () => {
   const ledger = new GapLedger(
     () => assert.fail(),
@@ -429,7 +448,7 @@ test('K9 the first quote that Kafka gets after discarded ones carries their wind
     headers: new Map(),
   }
   const slice = { bytes: Buffer.from('{}'), start: 0, end: 2 }
-  const kept = () => new EventMessage(route, slice, 2, NOW_MS, NOW_MS, 0)
+  const kept = () => new EventMessage(route, slice, 2, NOW_MS, NOW_MS, 0, undefined)
   const rows = [kept(), kept()].map((message) => {
     discarded.onKept(message)
     return headersNamed('outage', [...message.headers]).map((row) => JSON.parse(row.toString()))

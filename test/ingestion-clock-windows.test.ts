@@ -12,6 +12,7 @@ const SYMBOL = 'BTCUSDT'
 const STREAM = 'btcusdt@bookTicker'
 const NOON_MS = Date.UTC(2026, 0, 1, 12)
 const MINUTE_MS = 60_000
+const HOUR_MS = 60 * MINUTE_MS
 
 function at(text: string): number {
   return Date.parse(`2026-01-01T${text}Z`)
@@ -69,6 +70,14 @@ test('Q4 two steps before the next quote count together, of which the one ahead 
   assert.deepEqual(windows(), [['09:10:00', '14:00:04', 'clock']])
 })
 
+test('Q4 a clock that was ahead is set right during a suspend, which hides a part of the step', () => {
+  const { continuity, quote, windows } = scene(() => 2 * HOUR_MS)
+  quote(1, at('14:00:00'))
+  continuity.clockStepped({ fromMs: at('14:00:01'), toMs: at('12:11:01') })
+  quote(2, at('12:11:02'))
+  assert.deepEqual(windows(), [['12:00:00', '14:11:02', 'clock']])
+})
+
 test('Q4 ids that are missing over a step of the clock have it as their cause', () => {
   const { continuity, rows } = scene()
   const trade = (id: number) =>
@@ -113,8 +122,6 @@ test('P5 a quote that Kafka takes after the clock was set is remembered with the
   })
   assert.deepEqual(clocks, [8 * 60 * MINUTE_MS, 0, 0])
 })
-
-const HOUR_MS = 60 * MINUTE_MS
 
 for (const [what, last, beforeMs, next, nowMs, window] of [
   ['set right', '20:00:00', 8 * HOUR_MS, '12:00:05', 0, ['12:00:00', '20:00:05', 'clock']],

@@ -94,6 +94,7 @@ test('gives back events as they were, among messages of other kinds, over many b
                     next + 1,
                     next + 2,
                     next,
+                    next % 3 === 0 ? undefined : next - 50,
                   )
             expected.push(message)
             queue.push(message)
@@ -119,6 +120,7 @@ function handler() {
   const controls: string[] = []
   const router = new Router(TOPICS, METADATA)
   let us = 1_723_161_256_000_000
+  const clock: { aheadMs: number | null } = { aheadMs: null }
   const continuity = new Continuity<StampedEvent>(
     new GapLedger(
       () => {},
@@ -132,7 +134,7 @@ function handler() {
     clock: new VirtualClock(),
     continuity,
     route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),
-    clockAheadMs: () => null,
+    clockAheadMs: () => clock.aheadMs,
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
   })
@@ -140,7 +142,7 @@ function handler() {
     core.handle(typeof text === 'string' ? Buffer.from(text) : text, 0, ({ control }) =>
       controls.push(control),
     )
-  return { core, sent, controls, handle, continuity }
+  return { core, sent, controls, handle, continuity, clock }
 }
 
 const trade = (s: string, t: number) =>
@@ -221,18 +223,22 @@ test('sends an event that it held for long as it came, without the buffer that i
   )
 })
 
-test('gives the first quote after an outage the row of the ledger', () => {
-  const { handle, sent, continuity } = handler()
+test('gives the first quote after an outage the row of the ledger, and how wrong the clock is', () => {
+  const { handle, sent, continuity, clock } = handler()
   handle(quote('BTCUSDT', 1))
   continuity.interrupted(['btcusdt@bookTicker'], 'reconnect')
   handle(quote('BTCUSDT', 2))
   handle(quote('BTCUSDT', 3))
-  const outages = sent.map(({ headers }) =>
-    [...headers].flatMap(([name, text]) =>
-      String(name) === 'outage' ? [JSON.parse(String(text)).cause] : [],
-    ),
+  continuity.interrupted(['btcusdt@bookTicker'], 'reconnect')
+  clock.aheadMs = -400.6
+  handle(quote('BTCUSDT', 4))
+  const texts = (wanted: string) =>
+    sent.map(({ headers }) => [...headers].find(([name]) => String(name) === wanted)?.[1].toString())
+  assert.deepEqual(
+    texts('outage').map((row) => row && JSON.parse(row).cause),
+    [undefined, 'reconnect', undefined, 'reconnect'],
   )
-  assert.deepEqual(outages, [[], ['reconnect'], []])
+  assert.deepEqual(texts('clock_ahead'), [undefined, '', undefined, '-401'])
 })
 
 test('shows a stream with its last id', () => {

@@ -57,6 +57,16 @@ test('W4 a connection on which everything stands still is replaced, ever more se
   assert.ok(seconds.length < 13, `${seconds.length} times in five hours`)
 })
 
+test('W4 a connection that stands still before any stream has a rate is replaced after ten minutes', () => {
+  const { actions, run } = scene()
+  run(3000, { [BUSY]: 100, [WATCHED]: 500 })
+  run(1_200_000, {})
+  assert.deepEqual(
+    actions.map(([atMs]) => Math.round((atMs - 3000) / 60_000)),
+    [10],
+  )
+})
+
 test('W5 a stream that no renewal and no connection brings back has its connection replaced ever more seldom', () => {
   const rates = new StreamRates()
   const actions: Array<[number, string]> = []

@@ -107,7 +107,7 @@ export class ConnectionSlot {
 
   /**
    * How long nothing but pings has come, in milliseconds, where that is longer than its streams make likely; null
-   * where it is not, while it is paused, and while no stream has a rate.
+   * where it is not, and while it is paused.
    */
   silentMs(nowMs: number): number | null {
     const open = this.connections.filter(({ isOpen }) => isOpen)
@@ -175,9 +175,8 @@ export class ConnectionSlot {
     if (this.#successor !== null) this.#handOver()
   }
 
-  /** Of the busiest of its streams. */
   get #patienceMs(): number {
-    return Math.min(...this.plan.streams.map((stream) => this.#options.rates.patienceMs(stream)))
+    return this.#options.rates.connectionPatienceMs(this.plan.streams)
   }
 
   #giveUpLater(successor: WsConsumer, afterMs: number): void {

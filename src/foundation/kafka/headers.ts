@@ -9,6 +9,8 @@ export const HEADER = {
   epoch: 'epoch',
   /** The first bookTicker after an outage: the row of the ledger that says so, as JSON. */
   outage: 'outage',
+  /** Beside `outage`: by how many milliseconds the clock that stamped the quote was ahead of the exchange's; empty where it was not known. */
+  clockAhead: 'clock_ahead',
   /** Rows of the ledger: the ingestion process that wrote it; absent in a request to reopen a gap. */
   instance: 'instance',
   /** Dead letters: who gave up on the message, `ingestion` or `consumer`. */

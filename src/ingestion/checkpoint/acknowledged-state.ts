@@ -19,8 +19,6 @@ interface SymbolState {
   readonly trade: Sequence<never>
   readonly aggTrade: Sequence<never>
   quote: { lastUpdateId: number; lastReceiptMs: number; clockAheadMs: number | null } | null
-  /** As the latest trade has it that a start has read from the topic; null before. */
-  clockAheadMs: number | null
   /** Rows of the ledger that are open, by gap id. */
   readonly openGaps: Map<string, IdGap>
   /** The newest revision of rows that were published and that Kafka does not have yet, by gap id. */
@@ -53,7 +51,6 @@ export class AcknowledgedState {
       trade: sequenceOf(memory.trade),
       aggTrade: sequenceOf(memory.aggTrade),
       quote: bookTicker === null ? null : quoteOf(bookTicker),
-      clockAheadMs: null,
       openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
       pendingGaps: new Map(memory.pending_gaps.map((gap) => [gap.gap_id, gap])),
       changed: false,
@@ -106,13 +103,10 @@ export class AcknowledgedState {
   event({ symbol, type, epoch, id, timeMs, clockAheadMs }: EventMark): void {
     const state = this.#stateOf(symbol)
     state.changed = true
-    if (type !== 'bookTicker') {
-      state[type].record(epoch, id, timeMs)
-      if (clockAheadMs !== undefined) noteClock(state, clockAheadMs)
-    }
+    if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
     // The last that came, and not the highest time: the clock may have been set back.
     else {
-      const aheadMs = clockAheadMs ?? state.clockAheadMs ?? state.quote?.clockAheadMs ?? null
+      const aheadMs = clockAheadMs === undefined ? (state.quote?.clockAheadMs ?? null) : clockAheadMs
       state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs: aheadMs }
     }
   }
@@ -214,7 +208,6 @@ export class AcknowledgedState {
       trade: new Sequence<never>(),
       aggTrade: new Sequence<never>(),
       quote: null,
-      clockAheadMs: null,
       openGaps: new Map(),
       pendingGaps: new Map(),
       changed: false,
@@ -225,11 +218,6 @@ export class AcknowledgedState {
 }
 
 /** The topics of trades and quotes are read one after the other, in either order. */
-function noteClock(state: SymbolState, clockAheadMs: number): void {
-  state.clockAheadMs = clockAheadMs
-  if (state.quote !== null) state.quote.clockAheadMs = clockAheadMs
-}
-
 /** The streams of a symbol that have a memory. */
 export function rememberedTypes({ trade, aggTrade, bookTicker }: SymbolMemory): EventType[] {
   const known = { trade, aggTrade, bookTicker }

@@ -198,7 +198,7 @@ export class RecoveryFold {
       this.#noteQuote(topic, offset, mark)
       for (const row of headersNamed(HEADER.outage, headers)) this.#noteOutage(row)
     }
-    this.memory.event(mark)
+    this.memory.event({ ...mark, clockAheadMs: clockAheadOf(headers) })
   }
 
   readonly gap = (topic: string, message: FetchedMessage): void => {
@@ -276,11 +276,16 @@ function markOf(value: Buffer | null, epoch: number): EventMark | null {
   }
   const trade = data['e'] === 'trade' ? readTrade(data) : readAggTrade(data)
   if (typeof trade === 'string') return null
-  const { E: sentMs, ingestion_timestamp: receiptMs } = data
-  const clock = typeof sentMs === 'number' ? { clockAheadMs: Number(receiptMs) - sentMs } : {}
   return 't' in trade
-    ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs: trade.T, ...clock }
-    : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs: trade.T, ...clock }
+    ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs: trade.T }
+    : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs: trade.T }
+}
+
+/** Undefined where the message does not say, null where nothing was known. */
+function clockAheadOf(headers: FetchedMessage['headers']): number | null | undefined {
+  const text = headerText(headers, HEADER.clockAhead)
+  if (text === null) return undefined
+  return /^-?\d+$/.test(text) ? Number(text) : null
 }
 
 /** A message that is no JSON names no id; the consumer makes it a dead letter. */

@@ -93,9 +93,9 @@ export class StallDetector {
 
   /** Either the market stands still, or the exchange has forgotten this connection and only pings it. */
   #whileStill(nowMs: number, sinceMs: number): void {
-    const patienceMs = Math.min(...this.#streams.map((stream) => this.#rates.patienceMs(stream)))
     const waitedMs = nowMs - Math.max(sinceMs, this.#stillTreatedAtMs)
-    if (patienceMs === Number.POSITIVE_INFINITY || waitedMs < Math.max(patienceMs, this.#stillLimitMs)) return
+    const patienceMs = this.#rates.connectionPatienceMs(this.#streams)
+    if (waitedMs < Math.max(patienceMs, this.#stillLimitMs)) return
     this.#stillLimitMs = Math.min(STILL_MAX_MS, this.#stillLimitMs * 2)
     this.#stillTreatedAtMs = nowMs
     const seconds = Math.round((nowMs - sinceMs) / 1000)

@@ -18,6 +18,9 @@ const MIN_OCCURRENCES = 20
 const MEAN_INTERVALS = 30
 const SHORTEST_MS = 30_000
 
+/** A connection none of whose streams has a rate yet is waited for so long. */
+const UNKNOWN_RATE_MS = 600_000
+
 interface StreamState {
   events: number
   lastSeenMs: number
@@ -97,6 +100,12 @@ export class StreamRates {
     if (ownMs !== Number.POSITIVE_INFINITY) return ownMs
     const sibling = this.#streams.get(siblingOf(stream))
     return sibling === undefined ? Number.POSITIVE_INFINITY : patienceOf(sibling)
+  }
+
+  /** After how long a silence a connection with these streams counts as still: the patience of the busiest. */
+  connectionPatienceMs(streams: readonly string[]): number {
+    const shortestMs = Math.min(...streams.map((stream) => this.patienceMs(stream)))
+    return shortestMs === Number.POSITIVE_INFINITY ? UNKNOWN_RATE_MS : shortestMs
   }
 
   /** No connection has delivered it for too long. */

@@ -113,10 +113,13 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   /** The wall clock was set: receipts before and after it cannot be compared, and something may be missing between. */
-  clockStepped(step: ClockStep): void {
+  clockStepped({ fromMs, toMs }: ClockStep): void {
+    const aheadMs = this.#clockAheadMs() ?? 0
+    // If it was ahead, it may have gone back by all of that: a suspend at the same time hides a part.
+    const backMs = Math.max(0, fromMs - toMs, aheadMs > MEASURED_STEP_MS ? aheadMs : 0)
     for (const state of this.#streams.values()) {
       state.interruption = 'clock'
-      state.clockStep = addSteps(state.clockStep, step)
+      state.clockStep = addSteps(state.clockStep, { fromMs, toMs, backMs })
     }
   }
 

@@ -29,7 +29,7 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
     timeMs: number,
     timestampMs: number,
     queuedAtMs: number,
-    clockAheadMs?: number,
+    clockAheadMs: number | undefined,
   ) {
     this.route = route
     this.bytes = value.bytes
@@ -83,6 +83,6 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   }
 
   endOutage(outage: Gap): void {
-    this.route = routeAfter(outage, this.route)
+    this.route = routeAfter(outage, this.clockAheadMs, this.route)
   }
 }

@@ -4,8 +4,8 @@ import type { Route } from './router.ts'
 
 const BLOCK_MESSAGES = 1024
 
-/** What an event costs beside the bytes of its value: four numbers, two places and two references. */
-const EVENT_BYTES = 4 * 8 + 2 * 4 + 2 * 8
+/** What an event costs beside the bytes of its value: five numbers, two places and two references. */
+const EVENT_BYTES = 5 * 8 + 2 * 4 + 2 * 8
 
 /** What any other message costs beside them: its objects, and what the collector leaves lying for a while. */
 const OBJECT_BYTES = 260
@@ -28,6 +28,8 @@ export class MessageBlock {
   readonly #times = new Float64Array(BLOCK_MESSAGES)
   readonly #timestamps = new Float64Array(BLOCK_MESSAGES)
   readonly #queuedAt = new Float64Array(BLOCK_MESSAGES)
+  /** NaN where an event does not say. */
+  readonly #clocksAhead = new Float64Array(BLOCK_MESSAGES)
   /** Messages that are no events, in their order. */
   readonly #others: OutgoingMessage[] = []
   /** Of the queue, behind this one. */
@@ -75,6 +77,7 @@ export class MessageBlock {
     this.#ids[at] = message.id
     this.#times[at] = message.timeMs
     this.#timestamps[at] = message.timestampMs
+    this.#clocksAhead[at] = message.clockAheadMs ?? Number.NaN
     return EVENT_BYTES + end - start
   }
 
@@ -86,6 +89,7 @@ export class MessageBlock {
     const bytes = this.#buffers[at]
     if (!route || bytes === undefined) return this.#others.shift() ?? null
     this.#buffers[at] = NO_BYTES
+    const clockAheadMs = this.#clocksAhead[at] ?? Number.NaN
     return new EventMessage(
       route,
       { bytes, start: this.#starts[at] ?? 0, end: this.#ends[at] ?? 0 },
@@ -93,6 +97,7 @@ export class MessageBlock {
       this.#times[at] ?? 0,
       this.#timestamps[at] ?? 0,
       this.#queuedAt[at] ?? 0,
+      Number.isNaN(clockAheadMs) ? undefined : clockAheadMs,
     )
   }
 }

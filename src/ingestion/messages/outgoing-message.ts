@@ -12,10 +12,10 @@ export interface EventMark {
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
   /**
-   * By how much the clock that stamped it was ahead of the exchange's, in milliseconds, as far as is known: of a quote, and of
-   * a trade that a start reads from its topic, whose receipt and event time show it.
+   * Of a quote: by how many milliseconds the clock that stamped it was ahead of the exchange's; null where it is known
+   * that this is unknown, absent where it is as for the quote before.
    */
-  readonly clockAheadMs?: number | undefined
+  readonly clockAheadMs?: number | null | undefined
 }
 
 /** A message on its way to Kafka. */

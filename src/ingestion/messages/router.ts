@@ -56,10 +56,12 @@ export class Router {
   }
 }
 
-/** The same for a quote that ends an outage. */
-export function routeAfter(outage: Gap, route: Route): Route {
-  const text = Buffer.from(JSON.stringify(outage))
-  return { ...route, headers: new Map([...route.headers, [Buffer.from(HEADER.outage), text]]) }
+/** The same for a quote that ends an outage, over which the clock may have been set. */
+export function routeAfter(outage: Gap, clockAheadMs: number | undefined, route: Route): Route {
+  const headers = new Map(route.headers)
+  headers.set(Buffer.from(HEADER.outage), Buffer.from(JSON.stringify(outage)))
+  headers.set(Buffer.from(HEADER.clockAhead), Buffer.from(String(clockAheadMs ?? '')))
+  return { ...route, headers }
 }
 
 function headersOf(type: EventType, epoch: number): Map<Buffer, Buffer> {
