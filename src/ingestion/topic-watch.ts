@@ -17,6 +17,8 @@ export class TopicWatch {
   readonly #kafka: Pick<KafkaPort, 'fetcher'>
   readonly #fetcher: RecordFetcher
   readonly #known: Map<string, TopicMetadata>
+  /** Ids of topics that were deleted. A broker that has not learnt of it yet still names them. */
+  readonly #deletedIds = new Set<string>()
   readonly #events: TopicWatchEvents
   readonly #log: Logger
   #missing: readonly string[] = []
@@ -100,7 +102,7 @@ export class TopicWatch {
   #take(found: ReadonlyMap<string, TopicMetadata>): void {
     for (const [topic, { id, partitions }] of found) {
       const known = this.#known.get(topic)
-      if (known === undefined || known.id === id) continue
+      if (known === undefined || known.id === id || this.#deletedIds.has(id)) continue
       if (known.partitions !== partitions) {
         this.#events.onFatal(
           new TapelineError(
@@ -113,6 +115,7 @@ export class TopicWatch {
         )
         return
       }
+      this.#deletedIds.add(known.id)
       this.#known.set(topic, { id, partitions })
       this.#log.warn(
         { topic, topicId: id },

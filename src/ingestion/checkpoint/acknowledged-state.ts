@@ -197,6 +197,11 @@ export class AcknowledgedState {
     return [...this.#stateOf(symbol).pendingGaps.values()]
   }
 
+  /** The snapshot has not become a checkpoint. */
+  noteUnwritten(symbol: string): void {
+    this.#stateOf(symbol).changed = true
+  }
+
   hasChanged(symbol: string): boolean {
     return this.#stateOf(symbol).changed
   }

@@ -74,7 +74,10 @@ export class CheckpointWriter {
     await this.#options.epochs.learn([
       ...new Map(tails.map((tail) => [`${tail.topic}:${tail.partition}`, tail])).values(),
     ])
-    if (this.#isHeld) return
+    if (this.#isHeld) {
+      for (const symbol of due) this.#acknowledged.noteUnwritten(symbol)
+      return
+    }
     for (const { symbol, draft } of drafts) this.#write(symbol, draft)
   }
 
