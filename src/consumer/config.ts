@@ -4,6 +4,9 @@ import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import type { ChunkMaintenanceConfig } from './chunk-maintenance.ts'
 
+/** Kafka and the database are the operator's own, and need no longer rest: rows are to be stored within seconds of their return. */
+const BACKOFF_MAX_MS = 5000
+
 /** Everything the consumer service is told; durations in milliseconds. */
 export interface ConsumerConfig {
   readonly kafka: KafkaConnection
@@ -50,7 +53,10 @@ export function consumerConfig(settings: Settings): ConsumerConfig {
       retentionDays: settings.RETENTION_DAYS ?? null,
       compressAfterDays: settings.COMPRESS_AFTER_DAYS ?? null,
     },
-    backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
+    backoff: {
+      initialMs: settings.BACKOFF_INITIAL_MS,
+      maxMs: Math.min(settings.BACKOFF_MAX_MS, BACKOFF_MAX_MS),
+    },
     host: settings.HTTP_HOST,
     port: settings.CONSUMER_PORT,
   }

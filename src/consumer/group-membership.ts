@@ -63,6 +63,8 @@ export class GroupMembership {
   #committing: Promise<void> | null = null
   #cancelCommit: (() => void) | null = null
   #generation: number | null = null
+  /** Why this process is not a member of the group, from the first failed attempt on; null while it is. */
+  failure: string | null = null
   #ended: PromiseWithResolvers<unknown> | null = null
   readonly counts = { joins: 0, losses: 0, commits: 0, failedCommits: 0 }
 
@@ -150,10 +152,12 @@ export class GroupMembership {
           failures = 0
         })
         if (signal.aborted) return
+        this.failure = describeKafkaError(lost)
         log.warn({ err: lost }, `Group membership lost, joining again: ${describeError(lost)}`)
       } catch (error) {
         if (signal.aborted) return
-        log.warn({ err: error }, `Cannot join the group: ${describeKafkaError(error)}`)
+        this.failure = describeKafkaError(error)
+        log.warn({ err: error }, `Cannot join the group: ${this.failure}`)
       }
       this.#lose()
       failures++
@@ -190,6 +194,7 @@ export class GroupMembership {
     this.#generation = generation
     this.#dropForeign()
     this.#stable = true
+    this.failure = null
     if (this.#uncommitted.size > 0) this.#scheduleCommit()
     this.#events.onAssigned({ generation, partitions })
   }

@@ -136,15 +136,19 @@ function sourceTopics({ topics }: ConsumerConfig): string[] {
 }
 
 function whyNotReady(worker: Worker): string {
-  if (!worker.isPositioned) return 'no partitions are assigned yet'
+  if (worker.groupFailure !== null) return `the consumer group cannot be joined: ${worker.groupFailure}`
+  if (!worker.isPositioned) return fetchProblem(worker) ?? 'no partitions are assigned yet'
   const { waiting } = worker
   if (waiting !== null && waiting.ms > WRITING_LIMIT_MS) {
     const what =
       waiting.for === 'Kafka' ? 'Kafka has not taken dead letters' : 'the database has not taken a batch'
     return `${what} for ${Math.round(waiting.ms / 1000)} s`
   }
-  if (worker.fetchFailure !== null) return `nothing can be fetched: ${worker.fetchFailure}`
-  if (worker.backedOff !== null) return worker.backedOff
-  if (worker.writeFailure !== null) return `the last flush failed: ${worker.writeFailure}`
-  return ''
+  const problem = fetchProblem(worker) ?? worker.backedOff
+  if (problem !== null) return problem
+  return worker.writeFailure === null ? '' : `the last flush failed: ${worker.writeFailure}`
+}
+
+function fetchProblem({ fetchFailure }: Worker): string | null {
+  return fetchFailure === null ? null : `nothing can be fetched: ${fetchFailure}`
 }

@@ -169,6 +169,11 @@ export class Worker {
     return this.#kafka.backedOff
   }
 
+  /** Why this process is not a member of the group; null while it is, and before an attempt has failed. */
+  get groupFailure(): string | null {
+    return this.#membership.failure
+  }
+
   get groupCounts(): GroupCounts {
     return this.#membership.counts
   }
