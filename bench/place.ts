@@ -8,6 +8,7 @@ import { startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { CACHE_DIRECTORY, type RunPlace } from '../test/support/bounded-run.ts'
 import { startNativeTimescale } from '../test/support/native-timescaledb.ts'
+import { runStatements } from '../test/support/statements.ts'
 import { Feeder } from './feeder/feeder.ts'
 
 /** What both pipelines run against. */
@@ -52,10 +53,8 @@ export async function setPlace(
   const server = await startNativeTimescale({ cacheDir: CACHE_DIRECTORY, onProgress: say })
   if ('skip' in server) throw new Error(`The benchmark needs the native TimescaleDB: ${server.skip}`)
   closers.add('database', () => server.stop())
-  await withDatabase(server.url, async (database) => {
-    // Tells when each row was committed, whoever wrote it.
-    await database.query('ALTER SYSTEM SET track_commit_timestamp = on')
-  })
+  // Tells when each row was committed, whoever wrote it.
+  await runStatements(server.url, 'ALTER SYSTEM SET track_commit_timestamp = on')
   await server.restart()
   const feeder = await Feeder.start(symbols, join(folder, 'feeder.log'))
   closers.add('feeder', async () => {
@@ -69,14 +68,12 @@ export async function setPlace(
     admin,
     async createDatabase() {
       const name = `bench_${randomBytes(4).toString('hex')}`
-      await withDatabase(server.url, (database) => database.query(`CREATE DATABASE ${name}`))
+      await runStatements(server.url, `CREATE DATABASE ${name}`)
       const url = new URL(server.url)
       url.pathname = name
       return {
         url: url.href,
-        drop: async () => {
-          await withDatabase(server.url, (database) => database.query(`DROP DATABASE ${name} WITH (FORCE)`))
-        },
+        drop: () => runStatements(server.url, `DROP DATABASE ${name} WITH (FORCE)`),
       }
     },
     async deleteTopics(prefix) {

@@ -6,6 +6,7 @@ import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createTestDatabase, databaseKinds } from './support/database.ts'
 import { dropDatabase, dumpDatabase, restoreDatabase } from './support/postgres-dump.ts'
 import { startTapeline } from './support/processes.ts'
+import { runStatements } from './support/statements.ts'
 
 const open = (url: string) => openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
 
@@ -35,7 +36,7 @@ test('a dump that a plain owner made is restored by a superuser, and the owner g
   }
   try {
     await admin.query(`CREATE ROLE ${owner} LOGIN PASSWORD 'secret'`)
-    await admin.query(`CREATE DATABASE ${first} OWNER ${owner}`)
+    await runStatements(server.url, `CREATE DATABASE ${first} OWNER ${owner}`)
     await on(as(owner, first), async (database) => {
       await migrate(database)
       await database.query(

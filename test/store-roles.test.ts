@@ -13,6 +13,7 @@ import { type NativeTimescale, startNativeTimescale } from './support/native-tim
 import { startTapeline } from './support/processes.ts'
 import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
+import { runStatements } from './support/statements.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const options = { skip: databaseKinds()[0]?.skip ?? false }
@@ -287,7 +288,7 @@ describe('a cluster that has no such roles yet', options, () => {
   test('four of its databases that are migrated at once make the roles once', async () => {
     const names = ['a', 'b', 'c', 'd']
     for (let round = 0; round < 3; round++) {
-      for (const name of names) await admin.query(`CREATE DATABASE ${name}`)
+      await runStatements(cluster.url, ...names.map((name) => `CREATE DATABASE ${name}`))
       const databases = names.map((name) => open(urlOf(name)))
       try {
         // The extension first: it takes long, and would keep them apart.
@@ -301,7 +302,7 @@ describe('a cluster that has no such roles yet', options, () => {
         assert.equal(await roles(), 3)
       } finally {
         for (const database of databases) await database.close()
-        for (const name of names) await admin.query(`DROP DATABASE ${name} WITH (FORCE)`)
+        await runStatements(cluster.url, ...names.map((name) => `DROP DATABASE ${name} WITH (FORCE)`))
       }
       for (const role of ['migrator', 'writer', 'reader']) await admin.query(`DROP ROLE tapeline_${role}`)
     }
@@ -309,7 +310,7 @@ describe('a cluster that has no such roles yet', options, () => {
 
   test('an owner who may make no roles, as on a managed database, migrates all the same, and is told the SQL that is left', async () => {
     await admin.query("CREATE ROLE manager LOGIN PASSWORD 'secret'")
-    await admin.query('CREATE DATABASE managed OWNER manager')
+    await runStatements(cluster.url, 'CREATE DATABASE managed OWNER manager')
     const asAdmin = open(urlOf('managed'))
     await asAdmin.query('CREATE EXTENSION timescaledb')
     await asAdmin.close()

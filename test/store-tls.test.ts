@@ -8,6 +8,7 @@ import { createAuthority, type KeyPair, type TestAuthority } from './support/cer
 import { type NativeTimescale, startNativeTimescale } from './support/native-timescaledb.ts'
 import { startTapeline } from './support/processes.ts'
 import { startConsumerProcess } from './support/services.ts'
+import { runStatements } from './support/statements.ts'
 import { waitFor, within } from './support/wait-for.ts'
 
 const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
@@ -76,7 +77,7 @@ async function withTls({ url, logFile }: NativeTimescale, pair: KeyPair): Promis
       ['ssl', 'on'],
       ['ssl_ca_file', 'root.crt'],
     ])
-      await database.query(`ALTER SYSTEM SET ${name} = '${value}'`)
+      await runStatements(url, `ALTER SYSTEM SET ${name} = '${value}'`)
     await database.query('SELECT pg_reload_conf()')
   } finally {
     await database.close()

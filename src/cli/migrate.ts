@@ -64,7 +64,7 @@ export function migrateCommand(): Command {
 /** Again also where there was nothing to migrate: what was not allowed may have been done by hand since. */
 async function rolesOf(database: Database): Promise<readonly string[]> {
   try {
-    return await applyRoles(database)
+    return await database.transaction(applyRoles)
   } catch (error) {
     // Only the owner of the schema may; for others an up-to-date schema is all there is to know.
     if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege) return []

@@ -13,7 +13,7 @@ import { upsertGaps } from '../foundation/store/gaps.ts'
 import { lastStored } from '../foundation/store/last-stored.ts'
 import { readLosses, writeLosses } from '../foundation/store/losses.ts'
 import { noteLostIds } from '../foundation/store/lost-ids.ts'
-import { sqlStateOf } from '../foundation/store/sql-state.ts'
+import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { type InsertedTrades, insertTrades } from '../foundation/store/trades.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
@@ -29,7 +29,8 @@ export function databaseStore(database: Database): ConsumerStore {
         try {
           return await database.transaction((connection) => writeBatch(connection, batch, COPYING))
         } catch (error) {
-          if (sqlStateOf(error) === FEATURE_NOT_SUPPORTED) canCopy = false
+          // The embedded database has no COPY.
+          if (sqlStateOf(error) === SQLSTATE.featureNotSupported) canCopy = false
           // A row that is there already, or one that is refused: which, the other statements tell.
           else if (failureKind(error) !== 'row') throw error
         }
@@ -89,9 +90,6 @@ const INSERTING: Statements = {
   trades: (connection, batch) => insertTrades(connection, batch.tradeColumns()),
   bookTickers: (connection, batch) => insertBookTickers(connection, batch.bookTickerColumns()),
 }
-
-/** The embedded database has no COPY. */
-const FEATURE_NOT_SUPPORTED = '0A000'
 
 /** One statement a table, and the offsets that the batch reaches. */
 async function writeBatch(connection: Connection, batch: Batch, into: Statements): Promise<Written> {

@@ -95,7 +95,7 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
     }
     rejectOtherExchange(
       'The tables of this database',
-      await markExchangeIdentity(database, source),
+      await database.transaction((connection) => markExchangeIdentity(connection, source)),
       source,
       'Set DATABASE_URL to a database of its own for this source, or KAFKA_BROKERS and the topic names to the right topics.',
     )

@@ -121,7 +121,10 @@ export class Reopener {
         `Topic ${topics.gaps} was recreated: asked ingestion once more for ${plural(requests.length, 'open gap')}`,
       )
     }
-    if (!known.has(id)) await noteLedgerTopic(this.#database, id, isRecreated ? Date.now() : 0)
+    if (!known.has(id)) {
+      const sinceMs = isRecreated ? Date.now() : 0
+      await this.#database.transaction((connection) => noteLedgerTopic(connection, id, sinceMs))
+    }
     this.#ledgerSinceMs = (await readLedgerTopics(this.#database)).get(id) ?? 0
   }
 
@@ -140,7 +143,9 @@ export class Reopener {
 
   async #ask({ key, lost, revision: fixed }: PendingLoss, before: readonly IdRow[]): Promise<void> {
     const rows = await readIdGaps(this.#database, lost)
-    const revision = await fixRevision(this.#database, key, fixed ?? requestRevision(rows))
+    const revision = await this.#database.transaction((connection) =>
+      fixRevision(connection, key, fixed ?? requestRevision(rows)),
+    )
     const earlier = rows.filter((row) => row.revision < revision)
     const known = new Set(before.map((row) => `${row.gap_id} ${row.revision}`))
     const filled = earlier.filter(
@@ -162,7 +167,7 @@ export class Reopener {
         row.status !== 'open' && (row.status !== 'filled' || known.has(`${row.gap_id} ${row.revision}`)),
     )
     const isLedgerWhole = Date.now() - this.#ledgerSinceMs >= LEDGER_SETTLES_MS
-    if (isOver && isLedgerWhole) await settle(this.#database, key)
+    if (isOver && isLedgerWhole) await this.#database.transaction((connection) => settle(connection, key))
   }
 
   async #requests(

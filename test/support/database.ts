@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import pg from 'pg'
 import { startEmbeddedDatabase } from '../../src/sandbox/embedded-timescaledb/embedded-database.ts'
+import { runStatements } from './statements.ts'
 
 export const DATABASE_VARIABLE = 'TAPELINE_TEST_DATABASE_URL'
 /** Why there is no native server, when there is none. */
@@ -46,13 +46,13 @@ async function createNative(serverUrl: string): Promise<TestDatabase> {
   const name = `t_${randomBytes(6).toString('hex')}`
   const url = new URL(serverUrl)
   url.pathname = `/${name}`
-  await withClient(serverUrl, (client) => client.query(`CREATE DATABASE ${name}`))
-  await withClient(url.href, (client) => client.query('CREATE EXTENSION timescaledb'))
+  await runStatements(serverUrl, `CREATE DATABASE ${name}`)
+  await runStatements(url.href, 'CREATE EXTENSION timescaledb')
   return {
     kind: 'native',
     url: url.href,
     async drop() {
-      await withClient(serverUrl, (client) => client.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`))
+      await runStatements(serverUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
     },
   }
 }
@@ -64,7 +64,7 @@ async function createEmbedded(): Promise<TestDatabase> {
   try {
     const logFile = join(folder, 'database.log')
     const server = await startEmbeddedDatabase({ dataDir: join(folder, 'data'), port: 0, logFile })
-    await withClient(server.url, (client) => client.query('CREATE EXTENSION IF NOT EXISTS timescaledb'))
+    await runStatements(server.url, 'CREATE EXTENSION IF NOT EXISTS timescaledb')
     return {
       kind: 'embedded',
       url: server.url,
@@ -76,19 +76,5 @@ async function createEmbedded(): Promise<TestDatabase> {
   } catch (error) {
     await remove()
     throw error
-  }
-}
-
-async function withClient(url: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
-  const client = new pg.Client({
-    connectionString: url,
-    connectionTimeoutMillis: 10_000,
-    query_timeout: 30_000,
-  })
-  await client.connect()
-  try {
-    await work(client)
-  } finally {
-    await client.end()
   }
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { buffer, text } from 'node:stream/consumers'
-import pg from 'pg'
+import { runStatements } from './statements.ts'
 import { ensureTimescaleRoot, insideRoot, serverEnvironment } from './timescaledb-root.ts'
 
 /** What `pg_dump` makes of a database on the native server, in its custom format. */
@@ -17,29 +17,15 @@ export function dumpDatabase(url: string): Promise<Buffer> {
 export async function restoreDatabase(url: string, name: string, dump: Buffer): Promise<string> {
   const restored = new URL(url)
   restored.pathname = `/${name}`
-  await query(url, `CREATE DATABASE ${name}`)
-  await query(restored.href, 'CREATE EXTENSION timescaledb', 'SELECT timescaledb_pre_restore()')
+  await runStatements(url, `CREATE DATABASE ${name}`)
+  await runStatements(restored.href, 'CREATE EXTENSION timescaledb', 'SELECT timescaledb_pre_restore()')
   await runTool('pg_restore', ['--no-owner', `--dbname=${restored.href}`], dump)
-  await query(restored.href, 'SELECT timescaledb_post_restore()')
+  await runStatements(restored.href, 'SELECT timescaledb_post_restore()')
   return restored.href
 }
 
 export function dropDatabase(url: string, name: string): Promise<void> {
-  return query(url, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
-}
-
-async function query(url: string, ...statements: string[]): Promise<void> {
-  const client = new pg.Client({
-    connectionString: url,
-    connectionTimeoutMillis: 10_000,
-    query_timeout: 30_000,
-  })
-  await client.connect()
-  try {
-    for (const statement of statements) await client.query(statement)
-  } finally {
-    await client.end()
-  }
+  return runStatements(url, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
 }
 
 async function runTool(program: string, args: string[], input: Buffer): Promise<Buffer> {

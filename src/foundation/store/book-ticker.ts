@@ -70,7 +70,7 @@ export async function insertBookTickers(
     bareArray(columns.askPrice, from, to),
     bareArray(columns.askQuantity, from, to),
   ]
-  return (await connection.query<InsertedBookTickers>(INSERT, values, 'insert_book_ticker')).rows
+  return (await connection.query<InsertedBookTickers>(INSERT, values)).rows
 }
 
 const COPY = `COPY book_ticker (ingestion_timestamp, symbol, update_id, bid_price, bid_quantity, ask_price, ask_quantity)

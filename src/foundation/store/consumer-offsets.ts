@@ -92,18 +92,14 @@ export async function advanceOffsets(
   connection: Queryable,
   steps: readonly OffsetStep[],
 ): Promise<'advanced' | 'moved' | 'recreated'> {
-  const { rowCount } = await connection.query(
-    ADVANCE,
-    [
-      steps.map((step) => step.topic),
-      steps.map((step) => step.topicId),
-      steps.map((step) => step.partition),
-      steps.map((step) => step.firstOffset),
-      steps.map((step) => step.nextOffset),
-      steps.map((step) => step.leaderEpoch),
-    ],
-    'advance_offsets',
-  )
+  const { rowCount } = await connection.query(ADVANCE, [
+    steps.map((step) => step.topic),
+    steps.map((step) => step.topicId),
+    steps.map((step) => step.partition),
+    steps.map((step) => step.firstOffset),
+    steps.map((step) => step.nextOffset),
+    steps.map((step) => step.leaderEpoch),
+  ])
   if (rowCount === steps.length) return 'advanced'
   const stored = await readOffsets(connection)
   const others = steps.filter((step) =>

@@ -11,15 +11,7 @@ export interface QueryAnswer<Row> {
  * `UnansweredError`.
  */
 export interface Queryable {
-  /**
-   * @param name when given, the statement is prepared once a connection under this name and reused; the same
-   *   name must always come with the same text
-   */
-  query<Row = Record<string, unknown>>(
-    text: string,
-    values?: readonly unknown[],
-    name?: string,
-  ): Promise<QueryAnswer<Row>>
+  query<Row = Record<string, unknown>>(text: string, values?: readonly unknown[]): Promise<QueryAnswer<Row>>
 }
 
 /** One connection, in a transaction. */
@@ -43,11 +35,14 @@ export interface TransactionOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** A pool of connections to PostgreSQL with TimescaleDB, of which one may be held for a transaction. */
+/**
+ * A pool of sessions at PostgreSQL with TimescaleDB. Each statement runs in a transaction that sets what it needs (`opening.ts`), a
+ * single one in its own. What writes belongs into {@link transaction}.
+ */
 export interface Database extends Queryable {
   /**
    * Runs `work` between BEGIN and COMMIT on one connection. When `work` or the commit fails the connection is
-   * rolled back before it goes back to the pool; one that cannot be rolled back is closed instead.
+   * rolled back before it goes back to the pool; one that cannot be rolled back, or must not be used again, is closed instead.
    */
   transaction<Result>(
     work: (connection: Connection) => Promise<Result>,

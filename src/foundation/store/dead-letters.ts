@@ -38,5 +38,5 @@ export async function insertDeadLetters(
     rows.map((row) => (row.headers === undefined ? null : JSON.stringify(row.headers))),
     rows.map((row) => new Date(row.failedAtMs).toISOString()),
   ]
-  return (await connection.query(INSERT, values, 'insert_dead_letters')).rowCount
+  return (await connection.query(INSERT, values)).rowCount
 }

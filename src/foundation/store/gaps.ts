@@ -23,5 +23,5 @@ const UPSERT = `INSERT INTO gaps AS stored (gap_id, revision, symbol, event_type
  */
 export async function upsertGaps(connection: Queryable, gaps: readonly Gap[]): Promise<number> {
   if (gaps.length === 0) return 0
-  return (await connection.query(UPSERT, [JSON.stringify(gaps)], 'upsert_gaps')).rowCount
+  return (await connection.query(UPSERT, [JSON.stringify(gaps)])).rowCount
 }

@@ -3,7 +3,9 @@ import { sleep } from '../runtime/backoff.ts'
 import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
 import { copyIn } from './copy-in.ts'
-import type { Database, QueryAnswer } from './database.ts'
+import type { Connection, Database, QueryAnswer, TransactionOptions } from './database.ts'
+import { openingError, openingText, type TransactionMode } from './opening.ts'
+import { endsSession } from './sql-state.ts'
 import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
 
 export interface PostgresOptions {
@@ -19,13 +21,14 @@ export interface PostgresOptions {
 
 const CONNECT_TIMEOUT_MS = 5000
 
-const BEGIN_SNAPSHOT = 'BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY'
-
 /** A statement without an answer for so long has lost its server; a batch takes milliseconds. */
 const QUERY_TIMEOUT_MS = 60_000
 
 /** After so long without a word the system asks whether the server is still there, and gives it up soon. */
 const KEEP_ALIVE_AFTER_MS = 10_000
+
+/** A session that is older is closed when it is free: what it has from its start may no longer hold, nor its server be the primary. */
+const SESSION_MAX_AGE_S = 10 * 60
 
 /** How long closing waits for statements that run. */
 const CLOSE_TIMEOUT_MS = 1000
@@ -43,11 +46,11 @@ export function openPostgres(options: PostgresOptions): Database {
     min: options.poolMin,
     max: options.poolMax,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    query_timeout: limitMs,
+    query_timeout: limitMs + CLIENT_GRACE_MS,
+    maxLifetimeSeconds: SESSION_MAX_AGE_S,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
     application_name: options.applicationName,
-    options: '-c timezone=UTC',
   })
   // A connection that breaks leaves the pool by itself, and what runs on it fails with an error of its own, which
   // its caller sees; only without a listener would the event end the process.
@@ -55,66 +58,70 @@ export function openPostgres(options: PostgresOptions): Database {
   pool.on('error', alreadyReported)
   pool.on('connect', (client) => client.on('error', alreadyReported))
   const { host } = new URL(options.url)
-  const refused = (error: unknown): never => {
-    throw databaseConnectionError(error, host) ?? error
+  async function transact<Result>(
+    mode: TransactionMode,
+    work: (connection: Connection) => Promise<Result>,
+    { limitMs: own = limitMs, signal }: TransactionOptions = {},
+  ): Promise<Result> {
+    signal?.throwIfAborted()
+    const client = await pool.connect().catch((error: unknown) => {
+      throw databaseConnectionError(error, host) ?? error
+    })
+    let stopCancelling: StopCancelling = async () => {}
+    try {
+      await run(client, limitMs, openingText(mode, own)).catch((error: unknown) => {
+        throw openingError(error)
+      })
+      stopCancelling = await cancelOnAbort(client, options.url, signal)
+      const result = await work({
+        query: (text, values) => {
+          signal?.throwIfAborted()
+          return run(client, own, text, values)
+        },
+        copyIn: (statement, rows) => limitedStatement(limitMs, () => copyIn(client, statement, rows)),
+      })
+      await stopCancelling()
+      await run(client, limitMs, 'COMMIT')
+      client.release()
+      return result
+    } catch (error) {
+      await stopCancelling()
+      await rollBack(client, error)
+      throw signal?.aborted === true ? signal.reason : error
+    }
   }
   return {
-    query: <Row>(text: string, values?: readonly unknown[], name?: string) =>
-      run<Row>(pool, limitMs, text, values, name).catch(refused),
-    async transaction(work, { isSnapshot = false, limitMs: own, signal } = {}) {
-      signal?.throwIfAborted()
-      const client = await pool.connect().catch(refused)
-      let stopCancelling: StopCancelling = async () => {}
-      try {
-        await run(client, limitMs, isSnapshot ? BEGIN_SNAPSHOT : 'BEGIN')
-        if (own !== undefined) await run(client, limitMs, `SET LOCAL statement_timeout = ${own}`)
-        stopCancelling = await cancelOnAbort(client, options.url, signal)
-        const result = await work({
-          query: (text, values, name) => {
-            signal?.throwIfAborted()
-            return run(client, own ?? limitMs, text, values, name, own === undefined ? 0 : CLIENT_GRACE_MS)
-          },
-          copyIn: (statement, rows) => limitedStatement(limitMs, () => copyIn(client, statement, rows)),
-        })
-        await stopCancelling()
-        await run(client, limitMs, 'COMMIT')
-        client.release()
-        return result
-      } catch (error) {
-        await stopCancelling()
-        await rollBack(client, error)
-        throw signal?.aborted === true ? signal.reason : error
-      }
-    },
+    query: <Row>(text: string, values?: readonly unknown[]) =>
+      transact('statement', (connection) => connection.query<Row>(text, values)),
+    transaction: (work, { isSnapshot = false, ...limits } = {}) =>
+      transact(isSnapshot ? 'snapshot' : 'write', work, limits),
     async close() {
       await Promise.race([pool.end(), sleep(CLOSE_TIMEOUT_MS)])
     },
   }
 }
 
-/** @param graceMs how much longer than the server, which has the same limit, the client waits */
+/** The client waits a little longer than the server, which has the same limit and then ends the statement itself. */
 async function run<Row>(
-  on: Pool | PoolClient,
+  client: PoolClient,
   limitMs: number,
   text: string,
   values?: readonly unknown[],
-  name?: string,
-  graceMs = 0,
 ): Promise<QueryAnswer<Row>> {
   const statement = {
     text,
-    query_timeout: limitMs + graceMs,
+    query_timeout: limitMs + CLIENT_GRACE_MS,
     ...(values === undefined ? {} : { values: [...values] }),
-    ...(name === undefined ? {} : { name }),
   }
-  const answer = await limitedStatement(limitMs, () => on.query(statement))
+  const answer = await limitedStatement(limitMs, () => client.query(statement))
   return { rows: answer.rows ?? [], rowCount: answer.rowCount ?? 0 }
 }
 
-/** Gives the connection back clean, or closes it: one in an unknown state must not be used again. */
+/** Gives the session back clean, or closes it. */
 async function rollBack(client: PoolClient, cause: unknown): Promise<void> {
-  // Without a SQLSTATE it was not the server that spoke: it may be gone, or still busy with the statement.
-  if (!(cause instanceof Error) || typeof Reflect.get(cause, 'code') !== 'string') {
+  // Without a code it was not the server that spoke: it may be gone, or still busy with the statement.
+  const spoke = cause instanceof Error && typeof Reflect.get(cause, 'code') === 'string'
+  if (!spoke || endsSession(cause)) {
     client.release(true)
     return
   }

@@ -2,6 +2,7 @@ import { Client } from 'pg'
 import { sleep } from '../runtime/backoff.ts'
 import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
+import { openingText } from './opening.ts'
 import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
 
 declare module 'pg' {
@@ -63,15 +64,13 @@ export class TextReader {
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       query_timeout: options.timeoutMs + CLIENT_GRACE_MS,
       application_name: options.applicationName,
-      options: '-c timezone=UTC -c datestyle=ISO',
       types: { getTypeParser: () => (value: string) => value },
     })
     // What runs on a connection that breaks fails with an error of its own.
     client.on('error', () => {})
     try {
       await client.connect()
-      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY')
-      await client.query(`SET LOCAL statement_timeout = ${options.timeoutMs}`)
+      await client.query(openingText('snapshot', options.timeoutMs))
       const { rowCount } = await client.query(IS_READER)
       if (rowCount === 1) await client.query('SET LOCAL ROLE tapeline_reader')
       return new TextReader(client, options, await cancelOnAbort(client, options.url, options.signal))

@@ -104,7 +104,7 @@ export async function insertTrades(
     wordArray(columns.source, from, to),
     bareArray(columns.epoch, from, to),
   ]
-  return (await connection.query<InsertedTrades>(INSERT, values, 'insert_trades')).rows
+  return (await connection.query<InsertedTrades>(INSERT, values)).rows
 }
 
 const COPY = `COPY trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, first_trade_id, last_trade_id,
