@@ -4,7 +4,8 @@
  *
  * A broker or database server that is already running is used instead of started where TAPELINE_TEST_KAFKA_BROKERS
  * or TAPELINE_TEST_DATABASE_URL names it. With TAPELINE_TEST_NATIVE=required a machine that cannot have a native
- * TimescaleDB is a failure and not a skip.
+ * TimescaleDB is a failure and not a skip. With TAPELINE_TEST_POOLER=pgbouncer the databases are used through
+ * PgBouncer where a test does not say which kind it wants.
  */
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'

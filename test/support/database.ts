@@ -3,11 +3,15 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startEmbeddedDatabase } from '../../src/sandbox/embedded-timescaledb/embedded-database.ts'
+import { startPgBouncer } from './pgbouncer.ts'
 import { runStatements } from './statements.ts'
 
 export const DATABASE_VARIABLE = 'TAPELINE_TEST_DATABASE_URL'
 /** Why there is no native server, when there is none. */
 export const DATABASE_SKIP_VARIABLE = 'TAPELINE_TEST_DATABASE_SKIP'
+
+/** When it is `pgbouncer`, native databases that a test has not named the kind of are used through PgBouncer in transaction mode. */
+export const POOLER_VARIABLE = 'TAPELINE_TEST_POOLER'
 
 /** PostgreSQL as a server with processes of its own, or in WebAssembly as `up` starts it. */
 export type DatabaseKind = 'native' | 'embedded'
@@ -39,7 +43,9 @@ export function createTestDatabase(kind?: DatabaseKind): Promise<TestDatabase> {
   const hasNative = native !== undefined && native !== ''
   if (kind === 'embedded' || (kind === undefined && !hasNative)) return createEmbedded()
   if (!hasNative) throw new Error(databaseKinds()[0]?.skip)
-  return createNative(native)
+  return kind === undefined && process.env[POOLER_VARIABLE] === 'pgbouncer'
+    ? createPooled(native)
+    : createNative(native)
 }
 
 async function createNative(serverUrl: string): Promise<TestDatabase> {
@@ -54,6 +60,24 @@ async function createNative(serverUrl: string): Promise<TestDatabase> {
     async drop() {
       await runStatements(serverUrl, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
     },
+  }
+}
+
+async function createPooled(serverUrl: string): Promise<TestDatabase> {
+  const direct = await createNative(serverUrl)
+  try {
+    const pooler = await startPgBouncer(direct.url)
+    return {
+      kind: 'native',
+      url: pooler.url,
+      async drop() {
+        await pooler.stop()
+        await direct.drop()
+      },
+    }
+  } catch (error) {
+    await direct.drop()
+    throw error
   }
 }
 

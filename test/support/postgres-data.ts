@@ -32,18 +32,13 @@ export function dataFolder(root: TimescaleRoot, name: string): DataFolder {
 /** Creates the database cluster where there is none yet. @returns the superuser's password */
 export async function prepareData(root: TimescaleRoot, folder: DataFolder, keep: boolean): Promise<string> {
   const passwordFile = join(folder.outer, 'password')
-  const ownerFile = join(folder.outer, OWNER)
-  const owner = JSON.stringify({ ...ownIdentity(), keep })
   if (existsSync(join(folder.outer, 'data', 'PG_VERSION'))) {
-    await writeFile(ownerFile, owner)
+    await markOwner(folder, keep)
     return await readFile(passwordFile, 'utf8')
   }
-  await mkdir(folder.outer, { recursive: true, mode: 0o700 })
-  await writeFile(ownerFile, owner)
   const password = randomBytes(16).toString('hex')
-  await writeFile(passwordFile, password, { mode: 0o600 })
-  await chown(folder.outer, root.uid, root.gid)
-  await chown(passwordFile, root.uid, root.gid)
+  await makeFolder(root, folder, keep)
+  await writeOwned(root, passwordFile, password)
   const files = [`--pgdata=${folder.inner}/data`, `--pwfile=${folder.inner}/password`]
   const format = ['--username=postgres', '--auth=scram-sha-256', '--encoding=UTF8', '--locale=C.UTF-8']
   const [command, ...args] = insideRoot(root, 'initdb', [
@@ -54,6 +49,23 @@ export async function prepareData(root: TimescaleRoot, folder: DataFolder, keep:
   ])
   await promisify(execFile)(command, args, { env: serverEnvironment(), timeout: 60_000 })
   return password
+}
+
+/** Makes the folder for the user postgres, marked as this process's. */
+export async function makeFolder(root: TimescaleRoot, folder: DataFolder, keep: boolean): Promise<void> {
+  await mkdir(folder.outer, { recursive: true, mode: 0o700 })
+  await markOwner(folder, keep)
+  await chown(folder.outer, root.uid, root.gid)
+}
+
+/** Writes a file that only the user postgres may read. */
+export async function writeOwned(root: TimescaleRoot, file: string, content: string): Promise<void> {
+  await writeFile(file, content, { mode: 0o600 })
+  await chown(file, root.uid, root.gid)
+}
+
+async function markOwner(folder: DataFolder, keep: boolean): Promise<void> {
+  await writeFile(join(folder.outer, OWNER), JSON.stringify({ ...ownIdentity(), keep }))
 }
 
 /** Removes the data of runs that were killed before they could, except what was to be kept. */

@@ -17,7 +17,7 @@ export function selectTestFiles(files: readonly string[], names: readonly string
 }
 
 /**
- * A file needs what it imports from `test/support`, itself or through a file of that folder: a unit test starts
+ * A file needs what it imports from `test/support`, itself or through another file of the tests: a unit test starts
  * nothing because another file would need it.
  */
 export function needsOf(files: readonly string[], root: string): Needs {
@@ -27,7 +27,7 @@ export function needsOf(files: readonly string[], root: string): Needs {
     if (reached.has(file) || !existsSync(file)) continue
     reached.add(file)
     for (const imported of importsOf(file)) {
-      if (relative(join(root, 'test'), imported).startsWith('support')) pending.push(imported)
+      if (!relative(join(root, 'test'), imported).startsWith('..')) pending.push(imported)
     }
   }
   const has = (name: string) => reached.has(join(root, 'test', 'support', name))

@@ -18,13 +18,13 @@ interface Options {
   readonly onProgress: (message: string) => void
 }
 
-const NAME = 'timescaledb-trixie'
+const NAME = 'timescaledb-pgbouncer-trixie'
 const PARTIAL = '.partial-'
 const OWNER = 'owner.json'
 const POSTGRES_BIN = '/usr/lib/postgresql/17/bin'
 
 /**
- * Makes sure that a small Debian 13 with PostgreSQL 17 and TimescaleDB 2.19 (Apache part) lies in the cache:
+ * Makes sure that a small Debian 13 with PostgreSQL 17, TimescaleDB 2.19 (Apache part) and PgBouncer lies in the cache:
  * `debootstrap`, once, about 40 s and 700 MB.
  *
  * @returns the folder, or why this machine cannot have it; it does not throw for what the machine lacks
@@ -46,6 +46,8 @@ export async function ensureTimescaleRoot({
 /**
  * `chroot`, then the user postgres, then a parent-death signal, in this order: changing the user clears the
  * signal. Each step replaces the one before, so the pid is the server's own.
+ *
+ * @param program one of PostgreSQL's, or an absolute path
  */
 export function insideRoot(
   root: TimescaleRoot,
@@ -59,7 +61,7 @@ export function insideRoot(
     '/usr/bin/setpriv',
     ...user,
     '--',
-    `${POSTGRES_BIN}/${program}`,
+    program.startsWith('/') ? program : `${POSTGRES_BIN}/${program}`,
     ...args,
   ]
 }
@@ -93,7 +95,9 @@ async function build(
   const root = join(partial, 'root')
   await mkdir(partial)
   await writeFile(join(partial, OWNER), JSON.stringify(ownIdentity()))
-  onProgress(`installing PostgreSQL 17 with TimescaleDB into ${path} (first time only, about 40 s)`)
+  onProgress(
+    `installing PostgreSQL 17 with TimescaleDB and PgBouncer into ${path} (first time only, about 40 s)`,
+  )
   try {
     // In a mount and a process namespace of its own, which the kernel clears away with this process however it
     // ends: debootstrap mounts /proc and /sys in the new system, and a forgotten mount would survive there.
@@ -101,7 +105,7 @@ async function build(
     const debootstrap = [
       'debootstrap',
       '--variant=minbase',
-      '--include=postgresql-17-timescaledb',
+      '--include=postgresql-17-timescaledb,pgbouncer',
       'trixie',
       root,
     ]
