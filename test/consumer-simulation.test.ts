@@ -34,6 +34,7 @@ const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, RegE
   ['a row left out', /^P5|^C1/],
   ['a good row set aside', /^C1.*is good, and a dead letter/],
   ['a bad row stops everything', /^F5/],
+  ['sessions stay read-only', /^C1/],
   ['members that claim everything', /^G4/],
 ]
 

@@ -8,8 +8,11 @@ import type { StoredOffset } from '../../src/foundation/store/consumer-offsets.t
 import type { LastStored } from '../../src/foundation/store/last-stored.ts'
 import { type Loss, lossKey, mergeLosses } from '../../src/foundation/store/losses.ts'
 import type { LostIds } from '../../src/foundation/store/lost-ids.ts'
+import type { TransactionMode } from '../../src/foundation/store/opening.ts'
+import { transactionsOn } from '../../src/foundation/store/transactions.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
+import { failure, type MemorySession, MemorySessions, type Server } from './memory-sessions.ts'
 
 /** A price that the table does not take, as a constraint would have it. */
 export const REFUSED_PRICE = '13.13'
@@ -34,9 +37,13 @@ export type Defect =
   | 'a row left out'
   | 'a good row set aside'
   | 'a bad row stops everything'
+  | 'sessions stay read-only'
+
+/** Of each statement, and never reached here: what hangs ends earlier. */
+const LIMIT_MS = 60_000
 
 /** A database in memory: transactions that are all or nothing, and fail, hang or lose their COMMIT by chance. */
-export class MemoryDatabase {
+export class MemoryDatabase implements Server {
   state: State = {
     rows: new Set(),
     letters: new Map(),
@@ -47,6 +54,9 @@ export class MemoryDatabase {
     lost: new Map(),
   }
   isAway = false
+  incarnation = 0
+  isInRecovery = false
+  isReadOnlyByDefault = false
   /** The share of transactions that fail in some way. */
   failing = 0
   readonly faults: Record<string, number> = {}
@@ -55,7 +65,6 @@ export class MemoryDatabase {
   onAdvance: (before: StoredOffset, after: StoredOffset) => void = () => {}
   readonly #clock: Clock
   readonly #dice: Dice
-  #incarnation = 0
 
   constructor(clock: Clock, dice: Dice) {
     this.#clock = clock
@@ -75,15 +84,28 @@ export class MemoryDatabase {
     }
   }
 
-  /** What runs meanwhile fails. */
+  get keepsSessions(): boolean {
+    return this.defect === 'sessions stay read-only'
+  }
+
+  /** Ends all sessions: what runs meanwhile fails. */
+  restart(): void {
+    this.incarnation++
+  }
+
   restore(backup: State): void {
-    this.#incarnation++
+    this.restart()
     this.state = backup
   }
 
   /** The connections of a process. */
   open(life: Life): ConsumerStore {
-    const run = <Result>(work: () => Result) => this.#transaction(life, work)
+    const sessions = new MemorySessions(this, life, this.#dice)
+    const run = async <Result>(work: () => Result, mode: TransactionMode = 'write') => {
+      const session = await sessions.acquire()
+      const transact = transactionsOn(async () => session, LIMIT_MS)
+      return transact(mode, () => this.#perform(session, life, work, mode === 'write'))
+    }
     return {
       write: (batch) => run(() => this.#write(batch)),
       probe: async (batch, search) => {
@@ -94,8 +116,8 @@ export class MemoryDatabase {
           return mistaken ? failure('23514') : refusalIn(batch, table, from, to)
         })
       },
-      readOffsets: () => run(() => [...this.state.offsets.values()]),
-      readLosses: () => run(() => [...this.state.losses.values()]),
+      readOffsets: () => run(() => [...this.state.offsets.values()], 'statement'),
+      readLosses: () => run(() => [...this.state.losses.values()], 'statement'),
       establish: (decide) =>
         run(() => {
           const start = decide([...this.state.offsets.values()])
@@ -112,19 +134,28 @@ export class MemoryDatabase {
     }
   }
 
-  /** The server's time goes on whether the client lives or not; the answer reaches only the living. */
-  async #transaction<Result>(life: Life, work: () => Result): Promise<Result> {
+  /**
+   * All statements between BEGIN and COMMIT. The server's time goes on whether the client lives or not; the answer reaches only the
+   * living.
+   */
+  async #perform<Result>(
+    session: MemorySession,
+    life: Life,
+    work: () => Result,
+    writes: boolean,
+  ): Promise<Result> {
     const dice = this.#dice
-    const incarnation = this.#incarnation
     const answer = Promise.withResolvers<Result>()
     const reply = (afterMs: number, settle: () => void) => life.schedule(afterMs, settle)
     const fail = (kind: string, code: string | null, afterMs = 1) => {
-      this.faults[kind] = (this.faults[kind] ?? 0) + 1
+      this.#count(kind)
       reply(afterMs, () => answer.reject(failure(code)))
     }
     this.#clock.schedule(dice.between(1, 40), () => {
-      if (this.isAway || incarnation !== this.#incarnation) {
-        fail('database away', this.isAway ? null : '57P01')
+      const obstacle = session.obstacle(writes)
+      if (obstacle !== null) {
+        this.#count(`session: ${obstacle.message}`)
+        reply(1, () => answer.reject(obstacle))
         return
       }
       const isUnwell = dice.chance(this.failing)
@@ -140,6 +171,10 @@ export class MemoryDatabase {
       if (way === 'lost') fail(isDone ? 'COMMIT lost, done' : 'COMMIT lost, not done', null)
     })
     return answer.promise
+  }
+
+  #count(fault: string): void {
+    this.faults[fault] = (this.faults[fault] ?? 0) + 1
   }
 
   #settle<Result>(
@@ -271,9 +306,4 @@ function refusalIn(batch: Batch, table: RowTable, from: number, to: number): Err
   if (table !== 'trades') return null
   const isRefused = batch.tradeColumns().price.slice(from, to).includes(REFUSED_PRICE)
   return isRefused ? failure('23514') : null
-}
-
-function failure(code: string | null): Error {
-  const error = new Error(code === null ? 'Connection terminated unexpectedly' : `failed with ${code}`)
-  return code === null ? error : Object.assign(error, { code })
 }

@@ -73,6 +73,7 @@ export class World {
     this.#often(120_000, () => this.#brokerAway())
     this.#often(60_000, () => this.#ailOne())
     this.#often(100_000, () => this.#databaseAway())
+    this.#often(100_000, () => this.#failOver())
     this.#often(60_000, () => this.#backUp())
     this.#often(200_000, () => this.#restore())
     this.#often(80_000, () => this.#retain())
@@ -172,6 +173,19 @@ export class World {
     this.database.isAway = true
     this.clock.schedule(this.dice.between(500, 40_000), () => {
       this.database.isAway = false
+    })
+  }
+
+  /** To a server that takes no writes for a while: one in recovery, or one that is set to be read-only. */
+  #failOver(): void {
+    const { database } = this
+    if (database.isInRecovery || database.isReadOnlyByDefault) return
+    const way = this.dice.pick(['isInRecovery', 'isReadOnlyByDefault'] as const) ?? 'isInRecovery'
+    this.#fault(`failover: ${way}`)
+    database.restart()
+    database[way] = true
+    this.clock.schedule(this.dice.between(500, 40_000), () => {
+      database[way] = false
     })
   }
 

@@ -3,10 +3,9 @@ import { sleep } from '../runtime/backoff.ts'
 import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
 import { copyIn } from './copy-in.ts'
-import type { Connection, Database, QueryAnswer, TransactionOptions } from './database.ts'
-import { openingError, openingText, type TransactionMode } from './opening.ts'
-import { endsSession } from './sql-state.ts'
-import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
+import type { Database, QueryAnswer } from './database.ts'
+import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement } from './statement-limits.ts'
+import { type Session, transactionsOn } from './transactions.ts'
 
 export interface PostgresOptions {
   /** `sslmode` in it means what it means to libpq. */
@@ -58,38 +57,13 @@ export function openPostgres(options: PostgresOptions): Database {
   pool.on('error', alreadyReported)
   pool.on('connect', (client) => client.on('error', alreadyReported))
   const { host } = new URL(options.url)
-  async function transact<Result>(
-    mode: TransactionMode,
-    work: (connection: Connection) => Promise<Result>,
-    { limitMs: own = limitMs, signal }: TransactionOptions = {},
-  ): Promise<Result> {
-    signal?.throwIfAborted()
+  const acquire = async () => {
     const client = await pool.connect().catch((error: unknown) => {
       throw databaseConnectionError(error, host) ?? error
     })
-    let stopCancelling: StopCancelling = async () => {}
-    try {
-      await run(client, limitMs, openingText(mode, own)).catch((error: unknown) => {
-        throw openingError(error)
-      })
-      stopCancelling = await cancelOnAbort(client, options.url, signal)
-      const result = await work({
-        query: (text, values) => {
-          signal?.throwIfAborted()
-          return run(client, own, text, values)
-        },
-        copyIn: (statement, rows) => limitedStatement(limitMs, () => copyIn(client, statement, rows)),
-      })
-      await stopCancelling()
-      await run(client, limitMs, 'COMMIT')
-      client.release()
-      return result
-    } catch (error) {
-      await stopCancelling()
-      await rollBack(client, error)
-      throw signal?.aborted === true ? signal.reason : error
-    }
+    return sessionOn(client, options.url)
   }
+  const transact = transactionsOn(acquire, limitMs)
   return {
     query: <Row>(text: string, values?: readonly unknown[]) =>
       transact('statement', (connection) => connection.query<Row>(text, values)),
@@ -101,34 +75,20 @@ export function openPostgres(options: PostgresOptions): Database {
   }
 }
 
-/** The client waits a little longer than the server, which has the same limit and then ends the statement itself. */
-async function run<Row>(
-  client: PoolClient,
-  limitMs: number,
-  text: string,
-  values?: readonly unknown[],
-): Promise<QueryAnswer<Row>> {
-  const statement = {
-    text,
-    query_timeout: limitMs + CLIENT_GRACE_MS,
-    ...(values === undefined ? {} : { values: [...values] }),
-  }
-  const answer = await limitedStatement(limitMs, () => client.query(statement))
-  return { rows: answer.rows ?? [], rowCount: answer.rowCount ?? 0 }
-}
-
-/** Gives the session back clean, or closes it. */
-async function rollBack(client: PoolClient, cause: unknown): Promise<void> {
-  // Without a code it was not the server that spoke: it may be gone, or still busy with the statement.
-  const spoke = cause instanceof Error && typeof Reflect.get(cause, 'code') === 'string'
-  if (!spoke || endsSession(cause)) {
-    client.release(true)
-    return
-  }
-  try {
-    await client.query('ROLLBACK')
-    client.release()
-  } catch (error) {
-    client.release(error instanceof Error ? error : true)
+function sessionOn(client: PoolClient, url: string): Session {
+  return {
+    async run<Row>(limitMs: number, text: string, values?: readonly unknown[]): Promise<QueryAnswer<Row>> {
+      const statement = {
+        text,
+        query_timeout: limitMs + CLIENT_GRACE_MS,
+        ...(values === undefined ? {} : { values: [...values] }),
+      }
+      const answer = await limitedStatement(limitMs, () => client.query(statement))
+      return { rows: answer.rows ?? [], rowCount: answer.rowCount ?? 0 }
+    },
+    copyIn: (limitMs, statement, rows) => limitedStatement(limitMs, () => copyIn(client, statement, rows)),
+    cancelOnAbort: (signal) => cancelOnAbort(client, url, signal),
+    release: () => client.release(),
+    close: () => client.release(true),
   }
 }

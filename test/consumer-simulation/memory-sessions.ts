@@ -1,0 +1,101 @@
+import { SQLSTATE } from '../../src/foundation/store/sql-state.ts'
+import type { Session } from '../../src/foundation/store/transactions.ts'
+import type { Dice } from './dice.ts'
+import type { Life } from './life.ts'
+
+/** What sessions see of their server. */
+export interface Server {
+  readonly isAway: boolean
+  /** Another after each restart, which ends the sessions. */
+  readonly incarnation: number
+  /** A standby, or a server that is being restored. */
+  readonly isInRecovery: boolean
+  /** `default_transaction_read_only`, which a session keeps as it was when it was opened. */
+  readonly isReadOnlyByDefault: boolean
+  /** Sessions are used again whatever happened, and BEGIN leaves them read-only. */
+  readonly keepsSessions: boolean
+}
+
+/** An error as PostgreSQL gives it, or as a broken connection does when there is no code. */
+export function failure(code: string | null): Error {
+  const error = new Error(code === null ? 'Connection terminated unexpectedly' : `failed with ${code}`)
+  return code === null ? error : Object.assign(error, { code })
+}
+
+/** The sessions of one process: opened when they are needed, and used again as long as nobody closes them. */
+export class MemorySessions {
+  readonly #server: Server
+  readonly #life: Life
+  readonly #dice: Dice
+  readonly #free: MemorySession[] = []
+
+  constructor(server: Server, life: Life, dice: Dice) {
+    this.#server = server
+    this.#life = life
+    this.#dice = dice
+  }
+
+  async acquire(): Promise<MemorySession> {
+    const free = this.#free.pop()
+    if (free !== undefined) return free
+    await this.#life.wait(this.#dice.between(1, 20))
+    if (this.#server.isAway) throw failure(null)
+    return new MemorySession(this.#server, this.#life, (session) => this.#free.push(session))
+  }
+}
+
+export class MemorySession implements Session {
+  readonly #server: Server
+  readonly #life: Life
+  readonly #giveBack: (session: MemorySession) => void
+  readonly #incarnation: number
+  readonly #isReadOnly: boolean
+  /** Whether the transaction that is open may write. */
+  #mayWrite = false
+
+  constructor(server: Server, life: Life, giveBack: (session: MemorySession) => void) {
+    this.#server = server
+    this.#life = life
+    this.#giveBack = giveBack
+    this.#incarnation = server.incarnation
+    this.#isReadOnly = server.isReadOnlyByDefault
+  }
+
+  /** Why no statement can run in it, null when one can. @param writes whether the statement changes something */
+  obstacle(writes: boolean): Error | null {
+    if (this.#server.isAway) return failure(null)
+    if (this.#server.incarnation !== this.#incarnation) return failure('57P01')
+    return writes && !this.#mayWrite ? failure(SQLSTATE.readOnlyTransaction) : null
+  }
+
+  async run(_limitMs: number, text: string): Promise<{ rows: never[]; rowCount: number }> {
+    await this.#life.wait(1)
+    const obstacle = this.obstacle(false)
+    if (obstacle !== null) throw obstacle
+    if (text.startsWith('BEGIN')) this.#begin(text)
+    return { rows: [], rowCount: 0 }
+  }
+
+  copyIn(): Promise<number> {
+    return Promise.reject(failure(SQLSTATE.featureNotSupported))
+  }
+
+  async cancelOnAbort(): Promise<() => Promise<void>> {
+    return async () => {}
+  }
+
+  release(): void {
+    this.#giveBack(this)
+  }
+
+  close(): void {
+    if (this.#server.keepsSessions && this.#server.incarnation === this.#incarnation) this.#giveBack(this)
+  }
+
+  #begin(text: string): void {
+    const { isInRecovery, keepsSessions } = this.#server
+    const isReadWrite = text.includes('READ WRITE') && !keepsSessions
+    if (isReadWrite && isInRecovery) throw failure(SQLSTATE.featureNotSupported)
+    this.#mayWrite = !isInRecovery && (isReadWrite || !this.#isReadOnly)
+  }
+}
