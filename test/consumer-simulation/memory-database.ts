@@ -135,7 +135,7 @@ export class MemoryDatabase implements Server {
   }
 
   /**
-   * All statements between BEGIN and COMMIT. The server's time goes on whether the client lives or not; the answer reaches only the
+   * All statements between BEGIN and COMMIT. The server's time passes whether the client lives or not; the answer reaches only the
    * living.
    */
   async #perform<Result>(

@@ -15,7 +15,7 @@ export interface Session {
   close(): void
 }
 
-/** Runs work in a transaction of its own. */
+/** Runs work between BEGIN and COMMIT, on a session of the pool. */
 export type Transact = <Result>(
   mode: TransactionMode,
   work: (connection: Connection) => Promise<Result>,
