@@ -5,6 +5,10 @@ import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { fetchSymbols, thatTrade } from '../src/foundation/binance/rest.ts'
 import { type RestOutcome, tradeRest } from '../src/foundation/binance/trade-rest.ts'
+import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
+import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
+import type { Gap } from '../src/foundation/market/gap.ts'
+import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 1)
 const NEVER = new AbortController().signal
@@ -89,6 +93,35 @@ test('B7 tells what would be answered the same again from what may pass, with th
   }
   assert.equal((await outcome(451)).kind, 'refused')
   assert.equal((await outcome(200, {}, '<html>')).kind, 'failed', 'no JSON')
+})
+
+test('B7 every message of the exchange becomes a reason that the ledger takes, with its code', async () => {
+  for (const msg of [
+    'x'.repeat(500),
+    `${'x'.repeat(183)}😀 and more`,
+    'nul \0 in it',
+    'half \ud83d of it',
+    '\u001b[2J',
+    '',
+  ]) {
+    const found = await outcome(400, {}, JSON.stringify({ code: -1000, msg }))
+    assert.ok(found.kind === 'rejected')
+    assert.match(found.reason, /^HTTP 400:.* \(-1000\)$/)
+    const rows: Gap[] = []
+    const ledger = new GapLedger(
+      (row) => rows.push(row),
+      () => {},
+      () => NOW_MS,
+    )
+    const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
+    const gap = ledger.open(sequence, { from: 5, to: 14 }, 'reconnect', { fromMs: null, toMs: null })
+    ledger.unrecoverable(gap, { from: 5, to: 14 }, found.reason)
+    for (const row of rows) {
+      const message = new FetchedMessage(0, null, [], Buffer.from(JSON.stringify(row)))
+      assert.equal(new Decoder().decode('gaps', message), null, found.reason)
+    }
+    assert.equal(rows.length, 2)
+  }
 })
 
 test('B10 closes the socket of a request that is broken off', { timeout: 10_000 }, async () => {

@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from 'commander'
 import { topicNames } from '../foundation/kafka/config.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import type { Database } from '../foundation/store/database.ts'
-import { printable } from '../tools/dead-letters/display-bytes.ts'
+import { printable } from '../foundation/telemetry/terminal.ts'
 import { renderCounts, renderDeadLetter, toJson } from '../tools/dead-letters/report.ts'
 import { type RetryOutcome, retryDeadLetters } from '../tools/dead-letters/retry.ts'
 import {

@@ -6,6 +6,7 @@ import { isSymbol } from '../foundation/market/fields.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
+import { drawOn } from '../foundation/telemetry/terminal.ts'
 import { parseDay } from '../tools/export/day.ts'
 import { verifyStored } from './audit-stored.ts'
 import { interruptible } from './interruptible.ts'
@@ -104,5 +105,5 @@ function makeFolder(path: string): void {
 /** On a terminal alone, in place. */
 function progress(): (type: EventType, rows: number) => void {
   if (!process.stderr.isTTY) return () => {}
-  return (type, rows) => process.stderr.write(`\r${type}: ${countText(rows)} rows\u001b[K\r`)
+  return (type, rows) => drawOn(process.stderr, `\r${type}: ${countText(rows)} rows\u001b[K\r`)
 }

@@ -1,7 +1,10 @@
 import type { Command } from 'commander'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { guardTerminal } from '../foundation/telemetry/terminal.ts'
 import { createProgram } from './program.ts'
 
+guardTerminal(process.stdout)
+guardTerminal(process.stderr)
 const program = createProgram()
 refuseWith2(program)
 

@@ -1,12 +1,10 @@
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
 import { HEADER, headerText, headerTexts, parseHeaderTexts } from '../foundation/kafka/headers.ts'
 import { isTimeMs } from '../foundation/market/fields.ts'
+import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { DeadLetterRow } from '../foundation/store/dead-letters.ts'
 import type { FoundDeadLetter } from './batch.ts'
 import type { PartitionOrigin } from './partition.ts'
-
-/** Characters of a reason; what a database says can be long. */
-const REASON_MAX = 200
 
 /**
  * The dead letter of a message that cannot be stored: its bytes as they came, where it stood, and why.
@@ -21,7 +19,7 @@ export function deadLetter(
 ): FoundDeadLetter {
   const { topic, topicId } = partition
   const { offset, key, value: payload } = message
-  const said = printable(reason)
+  const said = outsideText(reason)
   const headers = headerTexts(message.headers)
   return {
     row: {
@@ -64,7 +62,7 @@ export function mirroredLetter(
   const text = (name: string) => headerText(message.headers, name)
   const failedAtMs = Number(text(HEADER.time))
   const common = {
-    reason: printable(text(HEADER.reason) ?? 'unknown'),
+    reason: outsideText(text(HEADER.reason) ?? 'unknown'),
     key: message.key,
     payload: message.value,
     failedAtMs: isTimeMs(failedAtMs) ? failedAtMs : nowMs,
@@ -100,10 +98,4 @@ function placeOf(text: (name: string) => string | null): (PartitionOrigin & { of
 
 function wholeNumber(text: string | null, max: number): number | null {
   return text !== null && /^\d{1,16}$/.test(text) && Number(text) <= max ? Number(text) : null
-}
-
-/** A text column takes no NUL, and a reason is one line. */
-function printable(reason: string): string {
-  const line = reason.replaceAll(/\p{Cc}+/gu, ' ').toWellFormed()
-  return line.length <= REASON_MAX ? line : `${line.slice(0, REASON_MAX - 1).toWellFormed()}…`
 }

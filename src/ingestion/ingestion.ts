@@ -5,6 +5,7 @@ import { AttemptLimit } from '../foundation/runtime/attempt-limit.ts'
 import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
@@ -333,7 +334,10 @@ export class Ingestion {
       return
     }
     if (control === 'error')
-      this.#log.warn({ connection: connection.id, detail }, 'The exchange refused a request')
+      this.#log.warn(
+        { connection: connection.id, detail: outsideText(detail) },
+        'The exchange refused a request',
+      )
     connection.onAnswer(detail)
   }
 

@@ -21,8 +21,12 @@ export function memberText(json: string, key: string): string | null {
 
 function skipSpace(json: string, from: number): number {
   let at = from
-  while (json[at] === ' ' || json[at] === '\n' || json[at] === '\r' || json[at] === '\t') at++
+  while (isSpace(json[at])) at++
   return at
+}
+
+function isSpace(character: string | undefined): boolean {
+  return character === ' ' || character === '\n' || character === '\r' || character === '\t'
 }
 
 /** The index after the string that opens at `from`. */
@@ -58,6 +62,6 @@ function endOfValue(json: string, from: number): number {
 
 function trimEnd(json: string, end: number): number {
   let at = end
-  while (skipSpace(json, at - 1) > at - 1) at--
+  while (isSpace(json[at - 1])) at--
   return at
 }

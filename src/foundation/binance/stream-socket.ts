@@ -1,6 +1,7 @@
 import type { Socket, TcpNetConnectOpts } from 'node:net'
 import { type ClientOptions, WebSocket } from 'ws'
 import { describeError } from '../runtime/errors.ts'
+import { outsideText } from '../runtime/outside-text.ts'
 import { DirectSocketReader } from './direct-socket-reader.ts'
 import { exchangeIdentityOf, LIVE_EXCHANGE, refusedUpgrade } from './handshake.ts'
 import { WebSocketFrames } from './websocket-frames.ts'
@@ -80,7 +81,7 @@ export const openSocket: OpenSocket = (url, events) => {
   socket.on('message', (frame: Buffer) => events.onFrame(frame))
   socket.once('close', (code, reason) => {
     if (isOpen)
-      events.onClose(problem === null ? `${code} ${reason.toString()}`.trim() : describeError(problem))
+      events.onClose(problem === null ? outsideText(`${code} ${reason.toString()}`) : describeError(problem))
   })
   return {
     pause: () => socket.pause(),

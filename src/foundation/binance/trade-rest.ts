@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { IdRange } from '../market/id-ranges.ts'
 import { describeError } from '../runtime/errors.ts'
+import { OUTSIDE_TEXT_MAX, outsideText } from '../runtime/outside-text.ts'
 import { retryAfterMs } from './retry-after.ts'
 
 /** A trade or aggTrade as REST gives it, in the fields of the stream's payload; there is no event time `E`. */
@@ -56,9 +57,6 @@ const DEFAULT_WAIT_MS: Readonly<Record<number, number>> = {
   403: 5 * 60_000,
 }
 
-/** Of an error's body as much goes into the ledger and the log. */
-const MAX_MESSAGE_CHARACTERS = 200
-
 const ERROR_BODY = z.object({ code: z.int(), msg: z.string() })
 
 const TRADE = z.object({
@@ -110,7 +108,7 @@ export function tradeRest(restUrl: string, wallMs: () => number): FetchTrades {
     } catch (error) {
       return {
         kind: 'failed',
-        reason: describeError(error instanceof Error ? (error.cause ?? error) : error),
+        reason: outsideText(describeError(error instanceof Error ? (error.cause ?? error) : error)),
       }
     }
   }
@@ -142,7 +140,9 @@ async function rejection(response: Response): Promise<string> {
   const body = ERROR_BODY.safeParse(parseJson(await response.text()))
   if (!body.success) return status
   const { code, msg } = body.data
-  return `${status}: ${msg.replace(/\s+/g, ' ').slice(0, MAX_MESSAGE_CHARACTERS)} (${code})`
+  // The ledger takes no longer reason, and the code tells most.
+  const end = ` (${code})`
+  return `${outsideText(`${status}: ${msg}`, OUTSIDE_TEXT_MAX - end.length)}${end}`
 }
 
 function parseJson(text: string): unknown {

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { OUTSIDE_TEXT_MAX } from '../runtime/outside-text.ts'
 import { EVENT_TYPES } from './event.ts'
 import { epochField, idField, symbolField, timeMsField } from './field-schemas.ts'
 
@@ -10,7 +11,7 @@ import { epochField, idField, symbolField, timeMsField } from './field-schemas.t
 
 const word = z
   .string()
-  .regex(/^[^\0]{1,200}$/, 'a text of at most 200 characters')
+  .regex(/^[^\0]{1,200}$/, `a text of at most ${OUTSIDE_TEXT_MAX} characters`)
   .refine((text) => text.isWellFormed(), 'a text without lone surrogates')
 
 export const GAP = z

@@ -1,5 +1,6 @@
 import { isFields } from '../../foundation/market/payload.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
+import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
 
 export interface SubscriptionsPorts {
@@ -84,7 +85,7 @@ export class Subscriptions {
     // An error that names no request can only mean the one that is out.
     if (typeof id === 'number' ? !request.ids.includes(id) : !refused) return
     if (refused) {
-      this.#again(request, text)
+      this.#again(request, outsideText(text))
       return
     }
     this.#askedAtMs = null

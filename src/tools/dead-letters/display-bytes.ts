@@ -21,14 +21,6 @@ export function displayBytes(bytes: Buffer, total: number): DisplayBytes {
     : { encoding: 'hex', text: bytes.toString('hex'), leftOut: total - bytes.length }
 }
 
-/** One line without control or format characters: what came over the wire must not steer a terminal. */
-export function printable(text: string): string {
-  return text.replaceAll(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
-  )
-}
-
 /** Where the last character that is complete ends, if the bytes are UTF-8. */
 function lastCharacterEnd(bytes: Buffer): number {
   for (let back = 1; back <= Math.min(4, bytes.length); back++) {

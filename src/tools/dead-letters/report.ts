@@ -1,4 +1,5 @@
-import { displayBytes, printable } from './display-bytes.ts'
+import { printable } from '../../foundation/telemetry/terminal.ts'
+import { displayBytes } from './display-bytes.ts'
 import type { ListedDeadLetter, ReasonCount } from './stored-dead-letters.ts'
 
 /** A dead letter in two lines: where, when, who and why; what. */

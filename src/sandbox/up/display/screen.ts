@@ -1,5 +1,6 @@
 import type { WriteStream } from 'node:tty'
 import { stripVTControlCharacters } from 'node:util'
+import { drawOn, terminalText } from '../../../foundation/telemetry/terminal.ts'
 import { clip } from './text-style.ts'
 
 const HIDE_CURSOR = '\x1b[?25l'
@@ -26,9 +27,9 @@ export class LiveBlock {
   /** Replaces the block. Lines are cut to the terminal's width, and the block to its height. */
   draw(lines: readonly string[]): void {
     const { columns = 80, rows = 24 } = this.#canvas
-    const shown = lines.slice(0, Math.max(1, rows - 1)).map((line) => clip(line, columns))
+    const shown = lines.slice(0, Math.max(1, rows - 1)).map((line) => clip(terminalText(line), columns))
     const body = shown.map((line) => `${line}${ERASE_TO_LINE_END}\n`).join('')
-    this.#canvas.write(`${this.#open ? '' : HIDE_CURSOR}${this.#home(columns)}${body}${ERASE_BELOW}`)
+    drawOn(this.#canvas, `${this.#open ? '' : HIDE_CURSOR}${this.#home(columns)}${body}${ERASE_BELOW}`)
     this.#drawn = shown
     this.#open = true
   }
@@ -37,14 +38,17 @@ export class LiveBlock {
   print(lines: readonly string[]): void {
     const { columns = 80 } = this.#canvas
     const drawn = this.#drawn
-    this.#canvas.write(`${this.#home(columns)}${ERASE_BELOW}${lines.map((line) => `${line}\n`).join('')}`)
+    drawOn(
+      this.#canvas,
+      `${this.#home(columns)}${ERASE_BELOW}${lines.map((line) => `${terminalText(line)}\n`).join('')}`,
+    )
     this.#drawn = []
     if (this.#open) this.draw(drawn)
   }
 
   /** Leaves the block as it is, and gives the cursor back. */
   end(): void {
-    if (this.#open) this.#canvas.write(SHOW_CURSOR)
+    if (this.#open) drawOn(this.#canvas, SHOW_CURSOR)
     this.#open = false
     this.#drawn = []
   }
@@ -52,7 +56,7 @@ export class LiveBlock {
   /** Removes the block, and gives the cursor back. */
   clear(): void {
     const { columns = 80 } = this.#canvas
-    if (this.#open) this.#canvas.write(`${this.#home(columns)}${ERASE_BELOW}`)
+    if (this.#open) drawOn(this.#canvas, `${this.#home(columns)}${ERASE_BELOW}`)
     this.end()
   }
 
