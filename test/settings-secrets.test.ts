@@ -160,6 +160,35 @@ test('shows no secret when its URL is wrong, whatever part of it the secret fall
   }
 })
 
+test('shows no secret that stands where none belongs', () => {
+  const wrong: Environment = {
+    KAFKA_BROKERS: `SASL_SSL://u:${KAFKA_SECRET}@kafka:9092`,
+    INGEST_URLS: `http://ingest-0:8080,http://admin:${KAFKA_SECRET}@ingest-1:8080`,
+    CONSUMER_URLS: `http://consumer-0:8081?token=${KAFKA_SECRET}`,
+    BINANCE_REST_URL: `https://api.example?auth=${KAFKA_SECRET}`,
+    KAFKA_TLS_KEY: `-----BEGIN PRIVATE KEY-----\n${KAFKA_SECRET}`,
+    KAFKA_GROUP_ID: `a b password=${KAFKA_SECRET}`,
+    DATABASE_URL: `postgres://localhost/tapeline?sslmode=prefer&user=u&pwd=${DATABASE_SECRET}#${DATABASE_SECRET}`,
+  }
+  for (const [name, value] of Object.entries(wrong)) {
+    const refusal = refusalOf({ ...shared(), [name]: value })
+    assert.match(refusal, new RegExp(`${name}=.*\\*\\*\\*.*: expected`))
+    assertSilent(refusal, name)
+  }
+  for (const url of [
+    `postgres://u:${DATABASE_SECRET}@h:99999/db`,
+    `host=h user=u password=${DATABASE_SECRET}`,
+    `postgres://u:${DATABASE_SECRET}@h/db?sslmode=prefer`,
+  ])
+    assertSilent(refusalOf({ ...shared(), DATABASE_URL: url }), url)
+  const { KAFKA_SASL_PASSWORD: _, ...others } = shared()
+  for (const file of [KAFKA_SECRET, `postgres://u:${DATABASE_SECRET}@h/db`]) {
+    const refusal = refusalOf({ ...others, KAFKA_SASL_PASSWORD_FILE: file })
+    assert.match(refusal, /KAFKA_SASL_PASSWORD_FILE=\*\*\*: expected a file that can be read \(ENOENT\)/)
+    assertSilent(refusal, 'a secret in place of its file')
+  }
+})
+
 test('takes each secret from a file, and names the file that is missing, empty or given twice', async () => {
   const kafka = join(folder, 'kafka-password')
   const url = join(folder, 'database-url')

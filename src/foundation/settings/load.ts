@@ -56,6 +56,20 @@ export function loadSettings(environment: Environment, options: { cwd: string })
   return Object.freeze({ ...(values as SettingValues), isSet: (name: SettingName) => set.has(name) })
 }
 
+/** Parameters of a database's URL whose values may be shown: a password may stand under any other name. */
+const HARMLESS_PARAMETERS: ReadonlySet<string> = new Set([
+  'sslmode',
+  'sslrootcert',
+  'sslcert',
+  'sslkey',
+  'host',
+  'port',
+  'user',
+  'dbname',
+  'application_name',
+  'connect_timeout',
+])
+
 /** A URL as it may be shown: without its password, and not at all where one may lie in another part of it. */
 export function withoutPassword(url: string): string {
   const parsed = URL.parse(url)
@@ -68,15 +82,22 @@ export function withoutPassword(url: string): string {
     return '***'
   if (parsed.password !== '') parsed.password = '***'
   for (const name of [...parsed.searchParams.keys()]) {
-    if (/pass|secret|key/i.test(name)) parsed.searchParams.set(name, '***')
+    if (!HARMLESS_PARAMETERS.has(name)) parsed.searchParams.set(name, '***')
   }
+  if (parsed.hash !== '') parsed.hash = '***'
   return parsed.toString()
 }
 
+/** A user with a password, a parameter with one, or a private key: where it does not belong, it does not parse either. */
+const MAY_HOLD_A_SECRET = /:.*@|(pass|pwd|secret|token|key)\w*\s*=|-----BEGIN/is
+
+/** Looks at the text alone, since a value that is wrong has no parts yet. */
 function shown(name: SettingName, text: string): string {
   if (text === '') return ''
   if (name.endsWith('_URL')) return withoutPassword(text)
-  return SECRET_NAMES.has(name) ? '***' : text
+  const isAddress = name === 'KAFKA_BROKERS' || name.endsWith('_URLS')
+  if (isAddress && /[@?#=]/.test(text)) return '***'
+  return SECRET_NAMES.has(name) || MAY_HOLD_A_SECRET.test(text) ? '***' : text
 }
 
 function readDotEnv(cwd: string, problems: string[]): Record<string, string> {
@@ -105,7 +126,10 @@ function textOf(name: SettingName, texts: Environment, problems: string[]): stri
   try {
     return readFileSync(file, 'utf8').trim()
   } catch (error) {
-    problems.push(`${name}_FILE=${file}: expected a file that can be read (${describeError(error)})`)
+    // What has no slash may be the secret itself, and the error repeats it.
+    const isPath = file.includes('/') && !MAY_HOLD_A_SECRET.test(file)
+    const why = isPath ? describeError(error) : Reflect.get(Object(error), 'code')
+    problems.push(`${name}_FILE=${isPath ? file : '***'}: expected a file that can be read (${why})`)
     return undefined
   }
 }

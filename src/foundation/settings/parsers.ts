@@ -127,7 +127,7 @@ export const topicName = z
 /** A name that Kafka accepts for a group or a user: anything without spaces. */
 export const word = z.string().regex(/^\S{1,249}$/, 'a name without spaces')
 
-export const path = z.string().min(1, 'a path')
+export const path = z.string().regex(/^(?!-----BEGIN)[^\0\n]+$/, 'a path')
 
 export const secret = z.string().min(1, 'a text that is not empty')
 
