@@ -1,5 +1,5 @@
 import { sleep } from '../src/foundation/runtime/backoff.ts'
-import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetry/status.ts'
+import { type ConsumerStatus, type IngestionStatus, totalLag } from '../src/foundation/telemetry/status.ts'
 import { DEFAULT_SYMBOLS } from '../src/sandbox/simulator/market/instruments.ts'
 import { Acknowledgements } from './acknowledgements.ts'
 import { residentBytes } from './memory.ts'
@@ -62,8 +62,9 @@ export class Observer {
     return this.#receivedBefore + this.#received
   }
 
-  get lag(): number {
-    return (this.consumer?.status?.partitions ?? []).reduce((sum, { lag }) => sum + lag, 0)
+  /** Null while it is not known. */
+  get lag(): number | null {
+    return totalLag(this.consumer?.status?.partitions ?? [])
   }
 
   /** What is not quiet yet, in a few words; empty when all is. */

@@ -116,7 +116,7 @@ function reportProgress(
     const state = (seen: { ready: boolean } | null) => (seen?.ready === true ? 'ok' : 'DOWN')
     const gaps = observer.ingestion?.status?.openGaps.length ?? '?'
     say(
-      `ingestion ${state(observer.ingestion)} ${rate} msg/s, ${gaps} gaps open; consumer ${state(observer.consumer)}, lag ${observer.lag}; ` +
+      `ingestion ${state(observer.ingestion)} ${rate} msg/s, ${gaps} gaps open; consumer ${state(observer.consumer)}, lag ${observer.lag ?? 'not known'}; ` +
         `${saboteur.faults} faults, ${violations.count} violations`,
     )
   }, PROGRESS_EVERY_MS)
@@ -166,7 +166,7 @@ async function stopServices(
       const partitions = observer.consumer?.status?.partitions ?? []
       return ends.every(({ topic, partition, start, end }) => {
         const own = partitions.find((one) => one.topic === topic && one.partition === partition)
-        return end === start || (own !== undefined && own.nextOffset >= end)
+        return end === start || (own !== undefined && (own.nextOffset ?? 0) >= end)
       })
     }
     await waitFor(stored, {

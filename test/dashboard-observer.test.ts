@@ -36,7 +36,7 @@ async function statusServer() {
         ready: true,
         reason: '',
         uptimeMs: 1,
-        partitions: [{ topic: 't', partition: 0, nextOffset: 0, endOffset: 7, lag: 7 }],
+        partitions: [{ topic: 't', partition: 0, nextOffset: 0, endOffset: 7, lag: 7, lagAgeMs: 0 }],
         counters: { inserted },
         receiptToRowMs: NOTHING,
       }

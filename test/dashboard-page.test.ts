@@ -7,7 +7,7 @@ import { priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import { launchBrowser, needsBrowser } from './support/browser.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
 import { type RunningCommand, startTapeline } from './support/processes.ts'
-import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
@@ -92,10 +92,7 @@ test('the dashboard shows what is stored, each fault while it happens and its he
     // It is told when a service is gone, and what is shown is what is there.
     await ingestion.stop()
     await says('#state', /ingestion: does not answer/)
-    await waitFor(async () => (await consumer.status()).partitions.every(({ lag }) => lag === 0), {
-      timeoutMs: 30_000,
-      what: 'everything to be stored',
-    })
+    await untilCaughtUp(consumer)
     const assertTrue = async () => {
       const { counters, partitions } = await consumer.status()
       const all = new Intl.NumberFormat('en-US').format(counters.inserted)
@@ -104,7 +101,7 @@ test('the dashboard shows what is stored, each fault while it happens and its he
         timeoutMs: 30_000,
         what: 'the prices of the database',
       }).catch(async () => assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts)))
-      const count = (value: number) => new Intl.NumberFormat('en-US').format(value)
+      const count = (value: number | null) => new Intl.NumberFormat('en-US').format(value ?? Number.NaN)
       assert.deepEqual(
         await cells(page, 'partitions'),
         [...partitions]

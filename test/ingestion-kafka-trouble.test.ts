@@ -148,6 +148,7 @@ test('C8 ends of a topic that is made again while they are read are not those of
         id = 'after'
         return new Map([['t', [0n]]])
       },
+      endOffsets: () => assert.fail('the ends are not asked for alone'),
       fetch: () => assert.fail('nothing is fetched here'),
       close: async () => {},
     }),

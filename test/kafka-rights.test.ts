@@ -26,7 +26,7 @@ import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { type SecuredKafka, startSecuredKafka } from './support/secured-kafka.ts'
-import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
 import { waitFor, within } from './support/wait-for.ts'
 
 const USERS = {
@@ -299,12 +299,7 @@ test('says which right was taken away under it, loses nothing, and goes on when 
     { timeoutMs: 30_000, what: 'ingestion to have caught up' },
   )
   await ingestion.stop()
-  // While a partition cannot be read, its lag is that of the last time it could.
-  const hasCaughtUp = async () => {
-    const { ready, partitions } = await consumer.status()
-    return ready && partitions.every(({ lag }) => lag === 0)
-  }
-  await waitFor(hasCaughtUp, { timeoutMs: 30_000, what: 'the consumer to have caught up' })
+  await untilCaughtUp(consumer)
   await consumer.stop()
   await using verify = startTapeline(['verify'], { env: { DATABASE_URL: database.url } })
   await verify.assertExit(0, 40_000)
@@ -351,18 +346,7 @@ test('K7 K9 a topic that is refused does not stop the others; what it could not 
     counters.acknowledged + counters.discarded + counters.queued + counters.inFlight,
   )
   await ingestion.stop()
-  // The lag is that of the last fetch, which may be older than what was filled.
-  const ends = new Map<string, number>()
-  for (const topic of ['binance.trades', 'binance.book_ticker', 'binance.gaps']) {
-    for (const { partition, offset } of await readTopic(topic, [kafka.at.PLAINTEXT]))
-      ends.set(`${topic}/${partition}`, offset + 1)
-  }
-  const hasAll = async () => {
-    const { partitions } = await consumer.status()
-    const next = new Map(partitions.map((one) => [`${one.topic}/${one.partition}`, one.nextOffset]))
-    return [...ends].every(([place, end]) => (next.get(place) ?? 0) >= end)
-  }
-  await waitFor(hasAll, { timeoutMs: 30_000, what: 'the consumer to have caught up' })
+  await untilCaughtUp(consumer)
   await consumer.stop()
   await using verify = startTapeline(['verify'], { env: { DATABASE_URL: database.url } })
   await verify.assertExit(0, 40_000)

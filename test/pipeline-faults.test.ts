@@ -5,7 +5,7 @@ import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-excha
 import { createTestDatabase } from './support/database.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { startTapeline } from './support/processes.ts'
-import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
@@ -65,16 +65,7 @@ test('stores every trade of the exchange once while it drops, cuts, repeats, gar
     const { received, forwarded, duplicate, control, ignored, rejected, held } = counters
     assert.equal(received, forwarded + duplicate + control + ignored + rejected + held)
     await ingestion.stop()
-    await waitFor(
-      async () => {
-        const {
-          partitions,
-          counters: { pending },
-        } = await consumer.status()
-        return pending === 0 && partitions.length > 0 && partitions.every(({ lag }) => lag === 0)
-      },
-      { timeoutMs: 30_000, what: 'no lag' },
-    )
+    await untilCaughtUp(consumer)
     await consumer.stop()
 
     for (const symbol of SYMBOLS) {

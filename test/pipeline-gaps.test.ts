@@ -8,7 +8,7 @@ import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { createTestTopics, type TestTopics } from './support/kafka.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
-import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
 let topics: TestTopics
@@ -95,10 +95,7 @@ test('holds every trade once after ingestion was killed three times, the ledger 
       what: 'every trade of Kafka in the table',
     },
   )
-  await waitFor(async () => (await consumer.status()).partitions.every(({ lag }) => lag === 0), {
-    timeoutMs: 20_000,
-    what: 'no lag',
-  })
+  await untilCaughtUp(consumer)
   await consumer.stop()
 
   for (const { name, rows, ids, span } of await sequences()) {

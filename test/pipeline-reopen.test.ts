@@ -14,7 +14,7 @@ import {
 } from './support/kafka.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
-import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
 let topics: TestTopics
@@ -123,10 +123,7 @@ test('L6 C8 a running ingestion takes over topics that were deleted and made aga
   await next.ready()
   await whole(async () => (await status('open')) === 0)
   await next.stop()
-  await waitFor(async () => (await consumer.status()).partitions.every(({ lag }) => lag === 0), {
-    timeoutMs: 60_000,
-    what: 'no lag',
-  })
+  await untilCaughtUp(consumer)
   await consumer.stop()
   await startTapeline(['verify'], { env: { ...topics.env, DATABASE_URL: server.url } }).assertExit(0, 60_000)
 })
@@ -171,10 +168,7 @@ test('L5 gaps retry has ingestion fill what it had called unrecoverable, at its 
       await ingestion.stop()
     } else await ingestion.command.kill()
   }
-  await waitFor(async () => (await consumer.status()).partitions.every(({ lag }) => lag === 0), {
-    timeoutMs: 30_000,
-    what: 'no lag',
-  })
+  await untilCaughtUp(consumer)
   assert.match(await run(0, 'list', '--status', 'unrecoverable'), /unrecoverable {2}restart: too large/)
   const lost = await status('unrecoverable')
   assert.match(await run(0, 'retry', '--dry-run'), new RegExp(`${lost} gaps would be reopened`))

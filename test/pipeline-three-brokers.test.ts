@@ -4,7 +4,7 @@ import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
-import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetry/status.ts'
+import type { IngestionStatus } from '../src/foundation/telemetry/status.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
@@ -14,6 +14,7 @@ import {
   type RunningServiceProcess,
   startConsumerProcess,
   startIngestionProcess,
+  untilCaughtUp,
 } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
@@ -83,8 +84,7 @@ test('a broker that is killed under load, and comes back, costs no message: two 
     // All that had come in by the kill is there, and so is something that came after.
     await acknowledged(ingestion, counters.forwarded + 1)
     const producing = seconds()
-    const ends = endOffsets(await consumer.status())
-    await stored(consumer, ends)
+    await untilCaughtUp(consumer)
     const drained = seconds()
     assert.notEqual((await btcPartition())?.leader, victim)
     await acknowledges(ingestion, MESSAGES_BETWEEN)
@@ -107,7 +107,8 @@ test('a broker that is killed under load, and comes back, costs no message: two 
     },
     { timeoutMs: 20_000, what: 'every message to be acknowledged' },
   )
-  await waitFor(async () => (await countRows()).rows >= total && (await lag(consumer)) === 0, {
+  await untilCaughtUp(consumer)
+  await waitFor(async () => (await countRows()).rows >= total, {
     timeoutMs: 30_000,
     what: 'every message in the tables',
   })
@@ -142,7 +143,6 @@ async function inSync(count: number): Promise<void> {
 }
 
 type Ingestion = RunningServiceProcess<IngestionStatus>
-type Consumer = RunningServiceProcess<ConsumerStatus>
 
 async function acknowledged(ingestion: Ingestion, count: number): Promise<void> {
   await waitFor(async () => (await ingestion.status()).counters.acknowledged >= count, {
@@ -154,31 +154,6 @@ async function acknowledged(ingestion: Ingestion, count: number): Promise<void> 
 /** So many more. */
 async function acknowledges(ingestion: Ingestion, more: number): Promise<void> {
   await acknowledged(ingestion, (await ingestion.status()).counters.acknowledged + more)
-}
-
-function endOffsets({ partitions }: ConsumerStatus): Map<string, number> {
-  return new Map(partitions.map(({ topic, partition, endOffset }) => [`${topic} ${partition}`, endOffset]))
-}
-
-async function stored(consumer: Consumer, ends: ReadonlyMap<string, number>): Promise<void> {
-  await waitFor(
-    async () => {
-      const { partitions } = await consumer.status()
-      const reached = partitions.filter(
-        ({ topic, partition, nextOffset }) => nextOffset >= (ends.get(`${topic} ${partition}`) ?? 0),
-      )
-      return partitions.length > 0 && reached.length === partitions.length
-    },
-    {
-      timeoutMs: 40_000,
-      what: `what was in Kafka to be stored; the consumer has said:\n${consumer.command.output()}`,
-    },
-  )
-}
-
-async function lag(consumer: Consumer): Promise<number> {
-  const { partitions } = await consumer.status()
-  return partitions.reduce((sum, partition) => sum + partition.lag, 0)
 }
 
 /** Rows of both tables; of each sequence of ids, how many there are and how many there would be without a hole. */

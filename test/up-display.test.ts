@@ -24,7 +24,9 @@ function consumer(uptimeMs: number, trades: number): ConsumerStatus {
     reason: '',
     uptimeMs,
     generation: 1,
-    partitions: [{ topic: 'binance.trades', partition: 2, nextOffset: 5, endOffset: 47, lag: 42 }],
+    partitions: [
+      { topic: 'binance.trades', partition: 2, nextOffset: 5, endOffset: 47, lag: 42, lagAgeMs: 0 },
+    ],
     counters: {
       consumed: trades,
       inserted: trades,

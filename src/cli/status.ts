@@ -4,7 +4,13 @@ import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { countText, plural } from '../foundation/telemetry/plural.ts'
 import { consumerStatus, ingestionStatus } from '../foundation/telemetry/service-status.ts'
 import { serviceUrl } from '../foundation/telemetry/service-url.ts'
-import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../foundation/telemetry/status.ts'
+import {
+  type ConsumerStatus,
+  type IngestionStatus,
+  type LatencySummary,
+  totalLag,
+} from '../foundation/telemetry/status.ts'
+import { drawOn } from '../foundation/telemetry/terminal.ts'
 import { clockText, msText } from '../sandbox/up/display/text-style.ts'
 import { ownProcesses } from '../sandbox/up/own-processes.ts'
 
@@ -17,6 +23,9 @@ interface Answer {
   readonly url: string
   readonly status: IngestionStatus | ConsumerStatus | null
 }
+
+/** To the first line, and everything after it erased. */
+const CLEAR = '\u001b[1;1H\u001b[0J'
 
 const EVERY_MS = 1000
 
@@ -40,7 +49,7 @@ Examples:
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       for (;;) {
         const answers = await askAll(settings)
-        if (flags.watch === true && process.stdout.isTTY) console.clear()
+        if (flags.watch === true && process.stdout.isTTY) drawOn(process.stdout, CLEAR)
         console.log(
           flags.json === true ? JSON.stringify(answers, null, 2) : answers.flatMap(linesOf).join('\n'),
         )
@@ -89,9 +98,9 @@ function ofIngestion({
 }
 
 function ofConsumer({ partitions, counters, retries, receiptToRowMs }: ConsumerStatus): string[] {
-  const lag = partitions.reduce((sum, one) => sum + one.lag, 0)
+  const lag = totalLag(partitions)
   return [
-    `  ${plural(partitions.length, 'partition')}, lag ${countText(lag)}, pending ${countText(counters.pending)}`,
+    `  ${plural(partitions.length, 'partition')}, lag ${lag === null ? 'not known' : countText(lag)}, pending ${countText(counters.pending)}`,
     `  inserted ${countText(counters.inserted)}, already there ${countText(counters.alreadyThere)}, dead letters ${countText(counters.deadLettered)}, retries ${countText(retries)}`,
     `  receipt → row ${latency(receiptToRowMs)}`,
   ]

@@ -45,8 +45,6 @@ interface Assigned extends PartitionOrigin {
   leaderEpoch: number
   /** Everything below is in the database. */
   stored: number
-  /** The end of the partition at the last fetch. */
-  end: number
   /** When ingestion received the last event that was taken in, and that is stored; null while there is none. */
   takenUs: number | null
   storedUs: number | null
@@ -92,7 +90,6 @@ export class BatchBuilder {
         next: nextOffset,
         leaderEpoch,
         stored: nextOffset,
-        end: nextOffset,
         takenUs: null,
         storedUs: null,
         loss: loss === undefined ? null : { ...loss, seen: new Set(loss.seen) },
@@ -120,13 +117,13 @@ export class BatchBuilder {
     }))
   }
 
-  /** What is stored and not yet read, of each assigned partition. */
-  progress(): Array<{ topic: string; partition: number; stored: number; end: number }> {
-    return [...this.#assigned.values()].map(({ topic, partition, stored, end }) => ({
+  /** Up to where each assigned partition is stored. */
+  progress(): Array<PartitionOrigin & { readonly stored: number }> {
+    return [...this.#assigned.values()].map(({ topic, topicId, partition, stored }) => ({
       topic,
+      topicId,
       partition,
       stored,
-      end,
     }))
   }
 
@@ -163,7 +160,6 @@ export class BatchBuilder {
   accept(fetched: FetchedPartition, nowMs: number, wallMs: number): Hole | null {
     const state = this.#assigned.get(keyOf(fetched))
     if (state === undefined) return null
-    state.end = fetched.endOffset
     let batch: Batch | null = null
     let from = state.next
     try {

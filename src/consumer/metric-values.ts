@@ -1,5 +1,5 @@
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
-import type { ConsumerStatus, LatencySummary } from '../foundation/telemetry/status.ts'
+import type { ConsumerStatus, LatencySummary, PartitionStatus } from '../foundation/telemetry/status.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import type { Batch } from './batch.ts'
@@ -72,20 +72,14 @@ export class ConsumerCounts {
     }
   }
 
-  status(worker: Worker | null, health: Health): ConsumerStatus {
+  status(worker: Worker | null, health: Health, partitions: readonly PartitionStatus[]): ConsumerStatus {
     const nowMs = performance.now()
     return {
       service: 'consumer',
       version: VERSION,
       ...health,
       generation: worker?.generation ?? null,
-      partitions: (worker?.batchBuilder.progress() ?? []).map(({ topic, partition, stored, end }) => ({
-        topic,
-        partition,
-        nextOffset: stored,
-        endOffset: end,
-        lag: Math.max(0, end - stored),
-      })),
+      partitions,
       counters: {
         consumed: worker?.batchBuilder.counters.consumed ?? 0,
         inserted: this.#inserted,
@@ -106,10 +100,15 @@ export class ConsumerCounts {
     }
   }
 
-  metricValues(worker: Worker | null, health: Health, environment: Environment): ConsumerMetricValues {
+  metricValues(
+    worker: Worker | null,
+    health: Health,
+    partitions: readonly PartitionStatus[],
+    environment: Environment,
+  ): ConsumerMetricValues {
     return {
       ...environment,
-      status: this.status(worker, health),
+      status: this.status(worker, health, partitions),
       deadLetters: { ...this.#letters },
       flushMs: this.#flushTimes.summary(performance.now()),
       flushTotalMs: this.#flushTotalMs,

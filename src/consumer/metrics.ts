@@ -48,12 +48,22 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_consumer_lag_messages',
-    help: 'Messages in Kafka that are not stored yet, by partition.',
+    help: 'Messages in Kafka that are not stored yet, by partition; none while that is not known.',
     labels: ['topic', 'partition'],
     read: ({ status }) =>
-      status.partitions.map(({ topic, partition, lag }) => ({
+      status.partitions.flatMap(({ topic, partition, lag }) =>
+        lag === null ? [] : [{ labels: { topic, partition: String(partition) }, value: lag }],
+      ),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_consumer_lag_age_seconds',
+    help: 'Age of the lag of a partition, asked of its leader every second; since the assignment while it is not known.',
+    labels: ['topic', 'partition'],
+    read: ({ status }) =>
+      status.partitions.map(({ topic, partition, lagAgeMs }) => ({
         labels: { topic, partition: String(partition) },
-        value: lag,
+        value: lagAgeMs / 1000,
       })),
   },
   {

@@ -15,6 +15,7 @@ import { DeadLetterProducer } from './dead-letter-producer.ts'
 import { EnvironmentProbe, NOTHING_KNOWN } from './environment-probe.ts'
 import { openGroupClient } from './group-client.ts'
 import { awaitKafkaAccess } from './kafka-access.ts'
+import { LagProbe } from './lag-probe.ts'
 import { ConsumerCounts } from './metric-values.ts'
 import { CONSUMER_METRICS } from './metrics.ts'
 import { Reopener } from './reopener.ts'
@@ -40,6 +41,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const starting = new AbortController()
   let worker: Worker | null = null
   let environment: EnvironmentProbe | null = null
+  let lag: LagProbe | null = null
 
   let waitingFor = 'the database has not answered yet'
 
@@ -48,12 +50,14 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     return { ready: reason === '', reason }
   }
   const health = () => ({ ...readiness(), uptimeMs: performance.now() - startedAtMs })
-  const metricValues = () => counts.metricValues(worker, health(), environment?.known ?? NOTHING_KNOWN)
+  const partitions = () => lag?.partitions() ?? []
+  const metricValues = () =>
+    counts.metricValues(worker, health(), partitions(), environment?.known ?? NOTHING_KNOWN)
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'CONSUMER_PORT' },
     {
       readiness,
-      status: () => counts.status(worker, health()),
+      status: () => counts.status(worker, health(), partitions()),
       metrics: createMetrics('consumer', metricValues, CONSUMER_METRICS),
     },
   )
@@ -98,6 +102,16 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
         onFatal: ended.resolve,
       },
     )
+    const running = worker
+    const probe = new LagProbe(
+      config,
+      sourceTopics(config),
+      () => ({ assigned: running.assigned, stored: running.batchBuilder.progress() }),
+      log,
+    )
+    closers.add('lag', () => probe.stop())
+    probe.start()
+    lag = probe
     worker.start()
   }
   const working = work().catch((error: unknown) => {

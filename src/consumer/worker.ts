@@ -16,7 +16,7 @@ import type { ConsumerStore, Written } from './consumer-store.ts'
 import type { GroupClient, OffsetToCommit } from './group-client.ts'
 import { type Assignment, type GroupCounts, GroupMembership } from './group-membership.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
-import { keyOf } from './partition.ts'
+import { keyOf, type TopicPartition } from './partition.ts'
 import { type PositionInputs, readPositions } from './positions.ts'
 
 export interface WorkerEvents {
@@ -172,6 +172,11 @@ export class Worker {
   /** Why this process is not a member of the group; null while it is, and before an attempt has failed. */
   get groupFailure(): string | null {
     return this.#membership.failure
+  }
+
+  /** The partitions that are ours, also those whose positions cannot be read now. */
+  get assigned(): readonly TopicPartition[] {
+    return this.#assignment?.partitions ?? this.batchBuilder.progress()
   }
 
   get groupCounts(): GroupCounts {

@@ -27,6 +27,22 @@ export function startIngestionProcess(
   return startService('ingest', 'INGEST_PORT', env)
 }
 
+/** Waits until everything is stored that was in Kafka when this was called. */
+export async function untilCaughtUp(
+  consumer: Pick<RunningServiceProcess<ConsumerStatus>, 'status'>,
+  timeoutMs = 60_000,
+): Promise<void> {
+  const sinceMs = performance.now()
+  await waitFor(
+    async () => {
+      const { partitions } = await consumer.status()
+      const waitedMs = performance.now() - sinceMs
+      return partitions.length > 0 && partitions.every((one) => one.lag === 0 && one.lagAgeMs < waitedMs)
+    },
+    { timeoutMs, what: 'the consumer to have stored everything' },
+  )
+}
+
 /** Asks `/status`; the shape is what the service's own type says. */
 export async function fetchStatus<Status>(url: string): Promise<Status> {
   const response = await fetch(`${url}/status`, { signal: AbortSignal.timeout(5000) })

@@ -55,10 +55,22 @@ export interface ProduceRequests extends MetadataRequests {
   ): Promise<ProduceAnswer>
 }
 
+/** The end of a partition: the offset after the last message that all in-sync replicas have. */
+export interface PartitionEnd {
+  readonly topic: string
+  readonly partition: number
+  readonly end: number
+}
+
 /** The requests of a reader. An answer to Fetch tells of each partition; it rejects when the request as a whole failed. */
 export interface FetchRequests extends MetadataRequests {
   /** Asks the leaders. @returns offsets of each topic by partition. @throws while a partition has no leader */
   listOffsets(topics: readonly string[], timestamp: bigint): Promise<ReadonlyMap<string, readonly bigint[]>>
+  /** Asks one broker for the ends of partitions that it leads. @returns those that it names */
+  endOffsets(
+    node: number,
+    partitions: ReadonlyArray<{ readonly topic: string; readonly partition: number }>,
+  ): Promise<PartitionEnd[]>
   fetch(options: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer>
 }
 

@@ -1,4 +1,14 @@
-import { Base, Consumer, type FetchOptions, initProducerIdV4 } from '@platformatic/kafka'
+import {
+  Base,
+  Consumer,
+  FetchIsolationLevels,
+  type FetchOptions,
+  initProducerIdV4,
+  listOffsetsV6,
+  listOffsetsV7,
+  listOffsetsV8,
+  listOffsetsV9,
+} from '@platformatic/kafka'
 import { type Clock, systemClock } from '../runtime/clock.ts'
 import { TapelineError } from '../runtime/errors.ts'
 import type {
@@ -6,6 +16,7 @@ import type {
   Brokers,
   FetchAnswer,
   FetchRequests,
+  PartitionEnd,
   ProduceAnswer,
   ProduceRequests,
   ProducerId,
@@ -74,6 +85,15 @@ class ClientProduceRequests implements ProduceRequests {
 /** A request that is not part of a fetch session (KIP-227): each names all its partitions. */
 const NO_SESSION = { id: 0, epoch: -1 }
 
+/** Newest first; version 6 is as old as the oldest of {@link FETCH_APIS}. */
+const LIST_OFFSETS_APIS = [listOffsetsV9, listOffsetsV8, listOffsetsV7, listOffsetsV6].map(({ api }) => api)
+
+/** Not a replica, and every leader epoch will do. */
+const NO_REPLICA = -1
+const ANY_EPOCH = -1
+/** The timestamp that stands for the end of a partition. */
+const LATEST = -1n
+
 /**
  * Fetches with the client's codec, over its connections, but not with its `fetch`: after a lost connection and after the
  * errors of a leader change that repeats the request without leader epochs, and would then read on over a truncation.
@@ -82,6 +102,7 @@ class ClientFetchRequests implements FetchRequests {
   readonly #client: Consumer<Buffer, Buffer, Buffer, Buffer>
   #cluster: ClusterLayout = { topics: new Map(), brokers: new Map() }
   #api: FetchApi | null = null
+  #listOffsets: (typeof LIST_OFFSETS_APIS)[number] | null = null
 
   constructor(connection: KafkaConnection, clientId: string) {
     const client = new Consumer<Buffer, Buffer, Buffer, Buffer>({
@@ -106,6 +127,41 @@ class ClientFetchRequests implements FetchRequests {
     return this.#client.listOffsets({ topics: [...topics], timestamp })
   }
 
+  async endOffsets(
+    node: number,
+    partitions: ReadonlyArray<{ readonly topic: string; readonly partition: number }>,
+  ): Promise<PartitionEnd[]> {
+    const connection = await this.#connectionTo(node)
+    this.#listOffsets ??= await usableApi(this.#client, 'ListOffsets', LIST_OFFSETS_APIS)
+    const topics = [...Map.groupBy(partitions, ({ topic }) => topic)].map(([name, inTopic]) => ({
+      name,
+      partitions: inTopic.map(({ partition }) => ({
+        partitionIndex: partition,
+        currentLeaderEpoch: ANY_EPOCH,
+        timestamp: LATEST,
+      })),
+    }))
+    const answer = await this.#listOffsets
+      .async(connection, NO_REPLICA, FetchIsolationLevels.READ_UNCOMMITTED, topics)
+      .catch((error: unknown) => {
+        // The client makes an error of an answer in which one partition has one.
+        const partial = answersWithin(error).findLast(isOffsetsAnswer)
+        if (partial === undefined) throw error
+        return partial
+      })
+    return answer.topics.flatMap(({ name, partitions: named }) =>
+      named.flatMap(({ partitionIndex, errorCode, offset }) =>
+        errorCode === 0 ? [{ topic: name, partition: partitionIndex, end: Number(offset) }] : [],
+      ),
+    )
+  }
+
+  async #connectionTo(node: number) {
+    const broker = this.#cluster.brokers.get(node)
+    if (broker === undefined) throw new Error(`Broker ${node} is not among those that the cluster has now`)
+    return this.#client.connections.get(broker)
+  }
+
   async fetch({
     node,
     topics,
@@ -114,9 +170,7 @@ class ClientFetchRequests implements FetchRequests {
     maxBytes = 1 << 20,
     isolationLevel = 0,
   }: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer> {
-    const broker = this.#cluster.brokers.get(node)
-    if (broker === undefined) throw new Error(`Broker ${node} is not among those that the cluster has now`)
-    const connection = await this.#client.connections.get(broker)
+    const connection = await this.#connectionTo(node)
     this.#api ??= await usableApi(this.#client, 'Fetch', FETCH_APIS)
     const { id, epoch } = NO_SESSION
     const names = namesTopics(this.#api)
@@ -168,6 +222,10 @@ async function usableApi<Api extends { readonly version: number }>(
 
 function isProduceAnswer(value: unknown): value is ProduceAnswer {
   return typeof value === 'object' && value !== null && 'responses' in value
+}
+
+function isOffsetsAnswer(value: unknown): value is listOffsetsV9.ListOffsetsResponse {
+  return typeof value === 'object' && value !== null && 'topics' in value
 }
 
 function isFetchAnswer(value: unknown): value is FetchAnswer {

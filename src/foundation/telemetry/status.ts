@@ -103,9 +103,22 @@ export interface IngestionStatus {
 export interface PartitionStatus {
   readonly topic: string
   readonly partition: number
-  readonly nextOffset: number
-  readonly endOffset: number
-  readonly lag: number
+  /** Everything below is stored; null until it is known. While the database is away, the last known. */
+  readonly nextOffset: number | null
+  /** As the leader of the partition named it; null until it has. */
+  readonly endOffset: number | null
+  /** Null until both are known. */
+  readonly lag: number | null
+  /** Since the leader was asked, in milliseconds; since the assignment while the lag is not known. */
+  readonly lagAgeMs: number
+}
+
+/** Messages that are not stored yet; null while a partition's are not known. */
+export function totalLag(partitions: readonly PartitionStatus[]): number | null {
+  return partitions.reduce<number | null>(
+    (total, { lag }) => (total === null || lag === null ? null : total + lag),
+    0,
+  )
 }
 
 export interface ConsumerStatus {

@@ -2,7 +2,12 @@ import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { Database } from '../../foundation/store/database.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
-import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../../foundation/telemetry/status.ts'
+import {
+  type ConsumerStatus,
+  type IngestionStatus,
+  type LatencySummary,
+  totalLag,
+} from '../../foundation/telemetry/status.ts'
 import { VERSION } from '../../foundation/telemetry/version.ts'
 import type { DashboardConfig } from './config.ts'
 import { Incidents, problemsOf, type Seen } from './incidents.ts'
@@ -199,7 +204,7 @@ function momentOf(seen: Seen, lagIsKnown: boolean): Moment {
     receiptP99: measured(eventToReceiptMs, eventToReceiptMs.p99),
     rowP50: measured(receiptToRowMs, receiptToRowMs.p50),
     rowP99: measured(receiptToRowMs, receiptToRowMs.p99),
-    lag: partitions.length === 0 || !lagIsKnown ? null : sum(partitions.map(({ lag }) => lag)),
+    lag: partitions.length === 0 || !lagIsKnown ? null : totalLag(partitions),
     rowsPerSecond,
     messagesPerSecond: received === null ? null : sum(streams.map(({ perSecond }) => perSecond)),
   }

@@ -128,6 +128,16 @@ export function produceRequests(
 export function fetchRequests(network: Network, connection: KafkaConnection): FetchRequests {
   return {
     metadata: (topics) => metadata(network, connection, topics),
+    endOffsets: (node, partitions) => {
+      const places = partitions.map(({ topic, partition: index }) => ({ topic, index }))
+      return network.ask(node, (broker, answer) =>
+        answer(
+          offsetsFrom(network.cluster, broker, places, -1n).flatMap(({ topic, index, error, offset }) =>
+            error === null ? [{ topic, partition: index, end: Number(offset) }] : [],
+          ),
+        ),
+      )
+    },
     listOffsets: async (topics, timestamp) => {
       const layout = await metadata(network, connection, topics)
       const places = topics.flatMap((topic) =>

@@ -1,5 +1,10 @@
 import { countText, plural } from '../../../foundation/telemetry/plural.ts'
-import type { ConsumerStatus, IngestionStatus, LatencySummary } from '../../../foundation/telemetry/status.ts'
+import {
+  type ConsumerStatus,
+  type IngestionStatus,
+  type LatencySummary,
+  totalLag,
+} from '../../../foundation/telemetry/status.ts'
 import { type RowCounts, sum, type Totals } from './run-totals.ts'
 import { clockText, msText, type Style } from './text-style.ts'
 
@@ -203,7 +208,8 @@ function problemLines(problems: readonly ProblemView[], style: Style): string[] 
 
 function lagText(consumer: ConsumerStatus | null): string {
   if (consumer === null || consumer.partitions.length === 0) return '–'
-  return countText(consumer.partitions.reduce((total, { lag }) => total + lag, 0))
+  const lag = totalLag(consumer.partitions)
+  return lag === null ? '–' : countText(lag)
 }
 
 function rangeText(latency: LatencySummary | undefined): string {

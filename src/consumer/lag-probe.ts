@@ -1,0 +1,122 @@
+import { PartitionEnds } from '../foundation/kafka/partition-ends.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import { describeError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import type { PartitionStatus } from '../foundation/telemetry/status.ts'
+import type { ConsumerConfig } from './config.ts'
+import { keyOf, type PartitionOrigin, type TopicPartition } from './partition.ts'
+
+/** A request to each leader; few enough beside some fetches a second. */
+const EVERY_MS = 1000
+
+/** An offset in one incarnation of a topic. */
+interface OffsetIn {
+  readonly topicId: string
+  readonly offset: number
+}
+
+interface Known {
+  stored: OffsetIn | null
+  end: OffsetIn | null
+  /** When both were known last, or when the partition came to be ours, by `performance.now()`. */
+  atMs: number
+}
+
+/** What the probe measures: the partitions that are ours, and how far each is stored where that is known. */
+export interface Progress {
+  readonly assigned: readonly TopicPartition[]
+  readonly stored: ReadonlyArray<PartitionOrigin & { readonly stored: number }>
+}
+
+/**
+ * The lag of each partition: the end as its leader names it, against the position in the database. A fetch tells the end too, but
+ * none is sent while batches wait for the database, which is when the lag rises. While the database is away the last known
+ * position counts; where the leader is away, the last known end, and the age tells.
+ */
+export class LagProbe {
+  readonly #ends: PartitionEnds
+  readonly #log: Logger
+  readonly #stopping = new AbortController()
+  readonly #progress: () => Progress
+  readonly #known = new Map<string, Known>()
+  #running: Promise<void> | null = null
+
+  constructor(
+    { kafka }: Pick<ConsumerConfig, 'kafka'>,
+    topics: readonly string[],
+    progress: () => Progress,
+    log: Logger,
+  ) {
+    this.#ends = new PartitionEnds(kafka, 'tapeline-consumer-lag', topics)
+    this.#progress = progress
+    this.#log = log
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await this.#ends.close()
+    await this.#running
+  }
+
+  /** Of the partitions that are ours. */
+  partitions(): PartitionStatus[] {
+    this.#follow()
+    const nowMs = performance.now()
+    return this.#progress().assigned.map((one) => {
+      const { stored = null, end = null, atMs = nowMs } = this.#known.get(keyOf(one)) ?? {}
+      const { topic, partition } = one
+      const nextOffset = stored?.offset ?? null
+      const lagAgeMs = nowMs - atMs
+      // Offsets of a topic that was made again do not compare with those before.
+      if (stored === null || stored.topicId !== end?.topicId)
+        return { topic, partition, nextOffset, endOffset: end?.offset ?? null, lag: null, lagAgeMs }
+      // What was stored since the leader was asked lies below an end that is not known yet.
+      const endOffset = Math.max(end.offset, stored.offset)
+      return { topic, partition, nextOffset, endOffset, lag: endOffset - stored.offset, lagAgeMs }
+    })
+  }
+
+  /** Takes over the positions, and forgets the partitions that are no longer ours. */
+  #follow(): void {
+    const { assigned, stored } = this.#progress()
+    const ours = new Set(assigned.map(keyOf))
+    for (const key of this.#known.keys()) if (!ours.has(key)) this.#known.delete(key)
+    const nowMs = performance.now()
+    for (const key of ours)
+      if (!this.#known.has(key)) this.#known.set(key, { stored: null, end: null, atMs: nowMs })
+    for (const one of stored) {
+      const known = this.#known.get(keyOf(one))
+      if (known !== undefined) known.stored = { topicId: one.topicId, offset: one.stored }
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping
+    let isKnown = true
+    while (!signal.aborted) {
+      const askedMs = performance.now()
+      try {
+        const ends = await this.#ends.read()
+        this.#follow()
+        for (const one of ends) {
+          const known = this.#known.get(keyOf(one))
+          if (known === undefined) continue
+          known.end = { topicId: one.topicId, offset: one.end }
+          if (known.stored?.topicId === one.topicId) known.atMs = askedMs
+        }
+        isKnown = true
+      } catch (error) {
+        if (signal.aborted) return
+        if (isKnown)
+          this.#log.warn({ err: error }, `The lag cannot be asked for now: ${describeError(error)}`)
+        isKnown = false
+      }
+      // Rejects when it is to end, which the loop sees.
+      await sleep(EVERY_MS, signal).catch(() => {})
+    }
+  }
+}
