@@ -125,6 +125,24 @@ test('S7 goes on from memory: what Kafka has is a duplicate, what it lacks is no
   assert.deepEqual(sequence.holes, [])
 })
 
+test('Q2 forgets ids after a minute or two, so that memory does not grow with the hours, but never the last 512', () => {
+  const liveTenMinutes = (quotesAMinute: number) => {
+    const order = new QuoteSequence()
+    for (let minute = 0; minute < 10; minute++) {
+      order.forgetOld()
+      for (let n = 0; n < quotesAMinute; n++) order.observe(minute * 100_000 + 2 * n)
+    }
+    return order
+  }
+  const busy = liveTenMinutes(2000)
+  assert.equal(busy.observe(900_001), 'forward')
+  assert.equal(busy.observe(800_001), 'forward')
+  assert.equal(busy.observe(700_001), 'duplicate', 'older than all that is remembered')
+  const slow = liveTenMinutes(200)
+  assert.equal(slow.observe(700_001 + 2 * 100), 'forward', 'among the last 512')
+  assert.equal(slow.observe(600_001), 'duplicate')
+})
+
 test('Q1–Q2 forwards each quote once, a late one too, and follows update ids that begin anew', () => {
   const order = new QuoteSequence()
   assert.deepEqual(

@@ -4,6 +4,7 @@
  */
 import { decodeAll } from './decode.ts'
 import { payloads } from './frames.ts'
+import { liveAnHour } from './hour.ts'
 import { insertAll } from './insert.ts'
 import { produceAll } from './produce.ts'
 import { timed } from './timed.ts'
@@ -28,6 +29,9 @@ async function run(): Promise<Record<string, number>> {
       return produceAll(frames, brokers)
     case 'insert':
       return insertAll(frames, databaseUrl)
+    // By hand only: the count is that of a second.
+    case 'hour':
+      return liveAnHour(Number(count))
     default:
       throw new Error(`There is no stage ${stage}`)
   }

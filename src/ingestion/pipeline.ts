@@ -76,7 +76,9 @@ export class Pipeline {
     this.#acknowledged = memory
     this.#receiptClock = new ReceiptClock(clock, config.clockLimits, {
       onSecond: () => {
-        this.#clockOffset.note(this.handler.leastEventToReceiptMs(clock.monotonicMs()))
+        const nowMs = clock.monotonicMs()
+        this.#clockOffset.note(this.handler.leastEventToReceiptMs(nowMs))
+        this.#continuity.forgetOldQuotes(nowMs)
         context.onSecond()
       },
       onFreeze: (stoodMs) =>

@@ -33,6 +33,8 @@ export interface StreamMemory {
 /** A clock that is back by more than this between two instances was set; it may also have been slewed. */
 const SET_BACK_MS = 1000
 
+const FORGET_EVERY_MS = 60_000
+
 /** Two measurements against the exchange's time differ by less while the clock runs on. */
 const MEASURED_STEP_MS = 5000
 
@@ -60,6 +62,7 @@ export class Continuity<Event extends StreamEvent> {
   readonly #onGap: () => void
   readonly #clockAheadMs: () => number | null
   readonly #streams = new Map<string, StreamState<Event>>()
+  #forgottenAtMs = Number.NEGATIVE_INFINITY
   duplicates = 0
   held = 0
 
@@ -121,6 +124,13 @@ export class Continuity<Event extends StreamEvent> {
       state.interruption = 'clock'
       state.clockStep = addSteps(state.clockStep, { fromMs, toMs, backMs })
     }
+  }
+
+  /** To be called every second or so: memory does not grow with the time that streams have run. */
+  forgetOldQuotes(nowMs: number): void {
+    if (nowMs - this.#forgottenAtMs < FORGET_EVERY_MS) return
+    this.#forgottenAtMs = nowMs
+    for (const { type, quotes } of this.#streams.values()) if (type === 'bookTicker') quotes.forgetOld()
   }
 
   /** The exchange has ids up to `id` of a stream that has been silent. */

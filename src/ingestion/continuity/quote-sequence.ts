@@ -1,8 +1,13 @@
 /** As many update ids in a row below all that is remembered, and none above it, mean that the exchange counts anew. */
 const RESET_EVENTS = 100
 
-/** Update ids that are remembered, to tell a late quote from a repeated one. */
-const REMEMBERED = 8192
+/**
+ * Update ids that are remembered, to tell a late quote from a repeated one: those of the last minute or two, and more of them only
+ * where a stream is so slow that these are fewer. A connection that has been silent for a minute is replaced.
+ */
+const REMEMBERED_LEAST = 512
+/** However busy the stream is. */
+const REMEMBERED_MOST = 8192
 
 /**
  * The order of one bookTicker stream. Update ids rise with holes, so nothing is ever known to be missing; only
@@ -13,6 +18,8 @@ export class QuoteSequence {
   /** Rising; up to twice as many as are meant to be, so that the oldest are dropped seldom and all at once. */
   #recent: number[] = []
   #below = 0
+  /** The last id when {@link forgetOld} was called last. */
+  #lastBefore: number | null = null
 
   constructor(last: number | null = null) {
     this.#last = last
@@ -40,6 +47,14 @@ export class QuoteSequence {
     return 'forward'
   }
 
+  /** To be called every minute: forgets ids that came before the last call. */
+  forgetOld(): void {
+    const old = this.#lastBefore === null ? 0 : this.#placeOf(this.#lastBefore + 1)
+    const spared = Math.min(old, this.#recent.length - REMEMBERED_LEAST)
+    if (spared > 0) this.#recent = this.#recent.slice(spared)
+    this.#lastBefore = this.#last
+  }
+
   /** Where in what is remembered an id stands, or would stand; 0 when it is older than all of that. */
   #placeOf(updateId: number): number {
     let low = 0
@@ -57,13 +72,14 @@ export class QuoteSequence {
     if (this.#below < RESET_EVENTS) return false
     this.#below = 0
     this.#recent = []
+    this.#lastBefore = null
     this.#last = updateId
     this.#remember(updateId)
     return true
   }
 
   #remember(updateId: number): void {
-    if (this.#recent.length === 2 * REMEMBERED) this.#recent = this.#recent.slice(REMEMBERED)
+    if (this.#recent.length === 2 * REMEMBERED_MOST) this.#recent = this.#recent.slice(REMEMBERED_MOST)
     this.#recent.push(updateId)
   }
 }
