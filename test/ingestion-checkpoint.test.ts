@@ -112,6 +112,31 @@ test('C2 a row of ids that begin anew counts also where it is read behind their 
   assert.deepEqual(holes(memory), [[0, 674]], 'and one of the ids before, which are over, does not')
 })
 
+test('C1 rows that Kafka does not take are remembered up to a bound, and those beyond it are counted', () => {
+  const memory = new AcknowledgedState()
+  const rowOf = (symbol: string, id: number) => ({
+    ...row(id, id, 'open'),
+    symbol,
+    gap_id: gapId(symbol, 'trade', 0, id),
+  })
+  const publish = (symbol: string, rows: number) =>
+    Array.from({ length: rows }, (_, id) => memory.publishedNow(rowOf(symbol, id))).filter(Boolean).length
+  assert.equal(publish('A', 1500), 1000, 'of one symbol')
+  assert.equal(memory.unsavedRows, 500)
+  const kept = Array.from({ length: 100 }, (_, i) => publish(`S${i}`, 600))
+  assert.equal(1000 + kept.reduce((sum, rows) => sum + rows, 0), 50_000, 'of all')
+  assert.ok(
+    memory.publishedNow({ ...rowOf('A', 5), revision: 2 }),
+    'a newer revision takes the place of the older',
+  )
+  // What Kafka has makes room.
+  assert.equal(memory.publishedNow(rowOf('Z', 1)), false)
+  memory.gap(rowOf('A', 7))
+  memory.gap(rowOf('A', 7))
+  assert.ok(memory.publishedNow(rowOf('Z', 1)))
+  assert.equal(memory.publishedNow(rowOf('Z', 2)), false)
+})
+
 test('L2 of two windows of the same start the longer one stands, whoever wrote it', () => {
   const rows: Gap[] = []
   const ledger = () =>

@@ -3,7 +3,9 @@ import { test } from 'node:test'
 import type { Brokers } from '../src/foundation/kafka/broker-requests.ts'
 import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-request.ts'
 import { readEnds } from '../src/foundation/kafka/end-offsets.ts'
+import { sendRequests } from '../src/foundation/kafka/gap-sender.ts'
 import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
+import type { Gap } from '../src/foundation/market/gap.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { KafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
@@ -11,6 +13,25 @@ import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const NOT_ENOUGH_REPLICAS = 19
+const TOPIC_AUTHORIZATION_FAILED = 29
+
+const GAP: Gap = {
+  gap_id: 'BTCUSDT/trade/0/1',
+  revision: 1,
+  symbol: 'BTCUSDT',
+  event_type: 'trade',
+  epoch: 0,
+  from_id: 1,
+  to_id: 2,
+  from_time: null,
+  to_time: null,
+  cause: 'reconnect',
+  status: 'open',
+  reason: null,
+  detected_at: 1_767_225_600_000,
+  updated_at: 1_767_225_600_000,
+  closed_at: null,
+}
 
 const CONNECTION = { brokers: ['broker:9092'], tls: null, sasl: null }
 
@@ -23,6 +44,8 @@ class Trouble {
   readonly liveness: KafkaLiveness
   /** By `topic/partition`: the code of the broker's answer. */
   answer: (place: string) => number | null = () => 0
+  /** Of each topic, by partition. */
+  leaders = [1, 1]
   /** Whether the broker answers anything. */
   isThere = true
 
@@ -32,8 +55,8 @@ class Trouble {
     log.warn = (...args: unknown[]) => void this.warnings.push(String(args.at(-1)))
     const cluster = async (topics: readonly string[]) => {
       if (!this.isThere) throw new Error('connection refused')
-      const layout = { id: 'id', partitions: 2, leaders: [1, 1], leaderEpochs: [0, 0] }
-      const brokers = new Map([[1, { host: 'broker', port: 9092 }]])
+      const layout = { id: 'id', partitions: 2, leaders: this.leaders, leaderEpochs: [0, 0] }
+      const brokers = new Map([1, 2].map((node) => [node, { host: 'broker', port: 9092 }]))
       return { topics: new Map(topics.map((name) => [name, layout])), brokers }
     }
     const to: Brokers = {
@@ -187,6 +210,27 @@ test('K5 the reasons of two partitions are not logged in turn at every attempt',
   kafka.warnings.length = 0
   await kafka.clock.advance(58_000)
   assert.ok(kafka.warnings.length <= 4, `${kafka.warnings.length} lines in a minute`)
+})
+
+test('K9 a partition that is slow has its own reason beside one of the same send that is refused', async () => {
+  const kafka = new Trouble()
+  kafka.answer = (place) =>
+    place === 'quotes/0' ? TOPIC_AUTHORIZATION_FAILED : place === 'trades/1' ? null : 0
+  kafka.leaders = [1, 2]
+  kafka.send('quotes', 0)
+  kafka.send('trades', 1)
+  await kafka.clock.advance(60_000)
+  const reasons = kafka.producer.batches
+    .heldPartitions(0)
+    .map(({ topic, partition, reason }) => [`${topic}/${partition}`, reason] as const)
+  assert.match(new Map(reasons).get('quotes/0') ?? '', /right/)
+  assert.match(new Map(reasons).get('trades/1') ?? '', /not answered/)
+})
+
+test('L6 requests to reopen gaps are not sent once their signal has aborted', async () => {
+  const nowhere = { ...CONNECTION, brokers: ['127.0.0.1:1'] }
+  const stopped = AbortSignal.abort(new Error('stopping'))
+  await assert.rejects(sendRequests(nowhere, 'gaps', [GAP], stopped), /^Error: stopping$/)
 })
 
 test('K10 a Kafka without enough replicas is no fault of this process', async () => {

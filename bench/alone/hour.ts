@@ -1,14 +1,7 @@
-import type { RecordFetcher } from '../../src/foundation/kafka/kafka-port.ts'
-import { loadSettings } from '../../src/foundation/settings/load.ts'
-import { AcknowledgedState } from '../../src/ingestion/checkpoint/acknowledged-state.ts'
-import { ingestionConfig } from '../../src/ingestion/config.ts'
-import type { OutgoingMessage } from '../../src/ingestion/messages/outgoing-message.ts'
-import { Pipeline } from '../../src/ingestion/pipeline.ts'
-import { streamNames } from '../../src/ingestion/symbols.ts'
+import { pipelineAlone } from '../../test/support/pipeline-alone.ts'
 import { VirtualClock } from '../../test/support/virtual-clock.ts'
 
 const SYMBOLS = Array.from({ length: 1500 }, (_, i) => `COIN${i}USDT`)
-const PARTITIONS = 3
 const MINUTES = 60
 const REPORT_EVERY_MINUTES = 10
 /** A trade, an aggTrade and four quotes, as the built-in exchange has them. */
@@ -18,8 +11,6 @@ const QUOTES_A_TURN = 4
 const STEP_MS = 100
 const LOG = { debug() {}, info() {}, warn: console.error, error: console.error }
 
-const never = () => Promise.reject(new Error('Nothing is asked for here'))
-
 /**
  * An hour of 1,500 symbols that are all as busy, in virtual time: frames through the pipeline of ingestion, which are acknowledged
  * at once, without sockets, queue and Kafka. Run with the options that `bin/tapeline` gives to Node.
@@ -28,91 +19,7 @@ const never = () => Promise.reject(new Error('Nothing is asked for here'))
  */
 export async function liveAnHour(messagesPerSecond: number): Promise<Record<string, number>> {
   const clock = new VirtualClock()
-  const config = ingestionConfig(loadSettings({}, { cwd: '/nonexistent' }))
-  const layouts = new Map(
-    Object.values(config.topics).map((topic) => [topic, { id: topic, partitions: PARTITIONS }]),
-  )
-  const fetcher: RecordFetcher = {
-    connect: async () => layouts,
-    leaderOf: () => 0,
-    offsetRanges: async () => [],
-    fetch: never,
-    read: never,
-    close: async () => {},
-  }
-  const memory = new AcknowledgedState()
-  let sent: OutgoingMessage[] = []
-  let fatal: unknown
-  const pipeline = new Pipeline(
-    config,
-    {
-      ports: {
-        clock,
-        random: () => 0.5,
-        exchange: {
-          askExchangeIdentity: never,
-          symbols: never,
-          serverTimeMs: never,
-          fetchTrades: async () => ({ kind: 'rows', rows: [] }),
-          openSocket: () => {
-            throw new Error('Nothing is opened here')
-          },
-        },
-        kafka: {
-          requireAccess: never,
-          producer: () => {
-            throw new Error('Nothing is produced here')
-          },
-          fetcher: () => fetcher,
-        },
-      },
-      instance: 'hour',
-      counters: new Map(),
-      lostQuotes: new Map(),
-      rows: { own: [], foreign: [], emptied: [] },
-      truncations: 0,
-      isLedgerRecreated: false,
-      watch: {
-        check: async () => {},
-        close: async () => {},
-        position: () => 0,
-        recreated() {},
-        truncations: 0,
-      },
-      tails: { learn: async () => {}, leaderEpoch: () => 0, close: async () => {}, recreated() {} },
-      topics: layouts,
-      symbols: SYMBOLS,
-      send: (message) => sent.push(message),
-      isHeld: () => false,
-      settled: async () => {},
-      whenRoom: async () => {},
-      claimTopics() {},
-      onSecond() {},
-      dropConnections() {},
-      onFatal: (error) => {
-        fatal = error
-      },
-      log: LOG,
-    },
-    memory,
-  )
-  const offsets = new Map<string, number>()
-  const acknowledge = () => {
-    const messages = sent
-    sent = []
-    for (const [place, inPlace] of Map.groupBy(messages, ({ topic, partition }) => `${topic}:${partition}`)) {
-      const [first] = inPlace
-      if (first === undefined) continue
-      const offset = (offsets.get(place) ?? 0) + inPlace.length
-      offsets.set(place, offset)
-      pipeline.onAcknowledged(inPlace, { topic: first.topic, partition: first.partition, offset })
-    }
-  }
-  acknowledge()
-  pipeline.start()
-  const streams = streamNames(SYMBOLS, config.eventTypes)
-  pipeline.connected(0, { streams, subscriptions: [] })
-
+  const { pipeline, acknowledge } = pipelineAlone(clock, SYMBOLS, LOG)
   const report: Record<string, number> = { 'at the start': residentMiB() }
   const perStep = Math.round((messagesPerSecond * STEP_MS) / 1000 / MESSAGES_A_TURN)
   let turn = 0
@@ -128,7 +35,6 @@ export async function liveAnHour(messagesPerSecond: number): Promise<Record<stri
       for (const frame of frames) pipeline.handle(frame, 0, () => {})
     }
     acknowledge()
-    if (fatal !== undefined) throw fatal
     const minute = (step * STEP_MS) / 60_000
     if (minute % REPORT_EVERY_MINUTES !== 0) continue
     report[`after ${minute} min`] = residentMiB()

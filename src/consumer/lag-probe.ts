@@ -1,7 +1,7 @@
 import { PartitionEnds } from '../foundation/kafka/partition-ends.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
-import { describeError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
+import { RepeatedProblem } from '../foundation/telemetry/repeated-problem.ts'
 import type { PartitionStatus } from '../foundation/telemetry/status.ts'
 import type { ConsumerConfig } from './config.ts'
 import { keyOf, type PartitionOrigin, type TopicPartition } from './partition.ts'
@@ -96,7 +96,7 @@ export class LagProbe {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping
-    let isKnown = true
+    const problem = new RepeatedProblem(this.#log, 'Asking for the lag')
     while (!signal.aborted) {
       const askedMs = performance.now()
       try {
@@ -108,12 +108,10 @@ export class LagProbe {
           known.end = { topicId: one.topicId, offset: one.end }
           if (known.stored?.topicId === one.topicId) known.atMs = askedMs
         }
-        isKnown = true
+        problem.worked()
       } catch (error) {
         if (signal.aborted) return
-        if (isKnown)
-          this.#log.warn({ err: error }, `The lag cannot be asked for now: ${describeError(error)}`)
-        isKnown = false
+        problem.failed(error)
       }
       // Rejects when it is to end, which the loop sees.
       await sleep(EVERY_MS, signal).catch(() => {})

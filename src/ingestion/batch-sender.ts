@@ -1,7 +1,12 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import type { KafkaPort, RecordProducer } from '../foundation/kafka/kafka-port.ts'
-import type { BaseOffset, Compression, PartitionRecords } from '../foundation/kafka/record-sender.ts'
-import { isForGood, RefusedRecords } from '../foundation/kafka/refused-records.ts'
+import type {
+  BaseOffset,
+  Compression,
+  LeftPartition,
+  PartitionRecords,
+} from '../foundation/kafka/record-sender.ts'
+import { isForGood, lacksReplicas } from '../foundation/kafka/refused-records.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -26,7 +31,6 @@ const DISCARD_LOG_MS = 60_000
 
 /** Brokers take 1 MiB a partition and send by default, whatever it was compressed to. */
 export const SEND_MAX_BYTES = 900_000
-
 /** A partition that is not acknowledged for so long, while others are or Kafka can be asked for leaders, waits apart from them. */
 const HOLD_AFTER_MS = 2000
 
@@ -179,7 +183,7 @@ export class BatchSender {
   /** @param onLeft called with the partitions that are set aside */
   async #send(
     batch: readonly OutgoingMessage[],
-    onLeft: (left: ReadonlyArray<PartitionRecords<OutgoingMessage>>) => void,
+    onLeft: (left: ReadonlyArray<LeftPartition<OutgoingMessage>>) => void,
   ): Promise<void> {
     const sentAtMs = this.#clock.monotonicMs()
     let isSlow = false
@@ -195,14 +199,15 @@ export class BatchSender {
           const waitedMs = nowMs - sentAtMs
           this.failures++
           this.#problem.note(error, waitedMs, nowMs)
-          if (error instanceof RefusedRecords && error.isForWantOfReplicas) this.lackedReplicasAtMs = nowMs
+          if (left.some(({ problem }) => lacksReplicas(problem))) this.lackedReplicasAtMs = nowMs
           if (waitedMs > SLOW_SEND_MS && !isSlow) this.slowSends++
           isSlow ||= waitedMs > SLOW_SEND_MS
-          for (const place of left) this.#noteReason(place, error)
+          for (const one of left) this.#held.get(one)?.note(one.problem)
           // A batch may be of this partition alone, and then only the next one can show that Kafka takes others.
           thereSinceMs = namedAtMs === null ? null : (thereSinceMs ?? namedAtMs)
           const isThere = thereSinceMs !== null && nowMs - thereSinceMs >= HOLD_AFTER_MS
-          const kafkaAnswers = isForGood(error) || isThere || this.#acknowledgedAtMs > sentAtMs
+          const isRefused = left.some(({ problem }) => isForGood(problem))
+          const kafkaAnswers = isRefused || isThere || this.#acknowledgedAtMs > sentAtMs
           if (wasLeft || waitedMs < HOLD_AFTER_MS || !kafkaAnswers) return
           wasLeft = true
           onLeft(left)
@@ -241,9 +246,11 @@ export class BatchSender {
     this.#underWay.settled.add(`${first.topic}:${first.partition}`)
   }
 
-  #hold({ topic, partition, records }: PartitionRecords<OutgoingMessage>): void {
+  #hold(left: LeftPartition<OutgoingMessage>): void {
+    const { topic, partition, records, problem } = left
     this.#settle(records)
-    const held = this.#heldOf({ topic, partition })
+    const held = this.#heldOf(left, describeKafkaError(problem))
+    held.note(problem)
     held.sending = records
     this.#log.error(
       { topic, partition },
@@ -251,7 +258,7 @@ export class BatchSender {
     )
   }
 
-  #heldOf(place: Place, reason = this.#problem.reason ?? ''): HeldPartition {
+  #heldOf(place: Place, reason: string): HeldPartition {
     const known = this.#held.get(place)
     if (known !== undefined) return known
     const held = new HeldPartition(place, this.#options.batchSize, reason, this.#clock.monotonicMs())
@@ -339,12 +346,5 @@ export class BatchSender {
       )
     }
     this.#events.onDiscarded(message, cause)
-  }
-
-  #noteReason(place: Place, error: unknown): void {
-    const held = this.#held.get(place)
-    if (held === undefined) return
-    held.reason = describeKafkaError(error)
-    held.isRefused = isForGood(error)
   }
 }

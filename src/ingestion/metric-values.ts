@@ -35,6 +35,8 @@ export interface IngestionMetricValues {
   readonly sendMs: LatencySummary
   /** Partitions that had lost messages that Kafka had acknowledged; null before ingestion has read its memory. */
   readonly truncations: number | null
+  /** Rows of the ledger that waited for Kafka and that no checkpoint has; null likewise. */
+  readonly unsavedRows: number | null
   /** Null before ingestion has read its memory. */
   readonly gaps: GapMetricValues | null
   readonly rest: RestMetricValues | null
@@ -64,6 +66,7 @@ export function ingestionMetricValues(sources: MetricInputs): IngestionMetricVal
     sendFailures: producer.batches.failures,
     sendMs: producer.batches.sendTimes(nowMs),
     truncations: pipeline?.truncations ?? null,
+    unsavedRows: pipeline?.unsavedRows ?? null,
     gaps: pipeline === null ? null : gapMetricValues(pipeline, wallMs),
     rest: pipeline?.rest.metricValues() ?? null,
   }

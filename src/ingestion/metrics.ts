@@ -181,6 +181,12 @@ const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
     read: ({ truncations }) => truncations,
   },
   {
+    kind: 'counter',
+    name: 'tapeline_ingestion_unsaved_ledger_rows_total',
+    help: 'Rows of the ledger that waited for Kafka and that no checkpoint has, since too many waited.',
+    read: ({ unsavedRows }) => unsavedRows,
+  },
+  {
     kind: 'gauge',
     name: 'tapeline_ingestion_send_seconds',
     help: 'From sending a batch to its acknowledgement, over the last minute.',

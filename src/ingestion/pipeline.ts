@@ -2,10 +2,8 @@ import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import { EXCHANGE_INFO_WEIGHT, SERVER_TIME_WEIGHT } from '../foundation/binance/rest.ts'
 import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
-import { gapRecord } from '../foundation/kafka/gap-sender.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
 import { streamName } from '../foundation/market/event.ts'
-import type { Gap } from '../foundation/market/gap.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import { Backfill, backfillJson } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
@@ -14,7 +12,7 @@ import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import { ClockOffset } from './checkpoint/clock-offset.ts'
 import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
-import { OvertakenError } from './checkpoint/instance-watch.ts'
+import { InstanceCheck } from './checkpoint/instance-check.ts'
 import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
 import { Continuity } from './continuity/continuity.ts'
@@ -23,6 +21,7 @@ import { GapLedger } from './continuity/gap-ledger.ts'
 import type { IdGap } from './continuity/gap-rows.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
+import { LedgerPublisher } from './ledger-publisher.ts'
 import { LostTail } from './lost-tail.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import { type ClockStep, ReceiptClock } from './messages/receipt-clock.ts'
@@ -61,9 +60,9 @@ export class Pipeline {
   readonly #tails: PipelineContext['tails']
   readonly #lostTail: LostTail
   readonly #watch: PipelineContext['watch']
+  readonly #instances: InstanceCheck
   readonly #silence: SilenceCheck
   readonly discarded: DiscardedEvents
-  #hasWrittenStart = false
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
@@ -87,8 +86,9 @@ export class Pipeline {
     })
     this.#router = new Router(config.topics, topics)
     const wallMs = () => Math.floor(clock.wallMicros() / 1000)
+    const publisher = new LedgerPublisher(context, config.topics.gaps, memory)
     this.ledger = new GapLedger(
-      (gap) => this.#publishGap(gap),
+      (gap) => publisher.publish(gap),
       ({ symbol, event_type, epoch }, lost) =>
         this.#continuity.filled(streamName(symbol, event_type), epoch, lost),
       wallMs,
@@ -138,6 +138,7 @@ export class Pipeline {
     )
     this.#tails = context.tails
     this.#watch = context.watch
+    this.#instances = new InstanceCheck(context.watch, context.onFatal, this.#stopping.signal, log)
     this.topics = new TopicWatch(
       ports.kafka,
       topics,
@@ -170,10 +171,10 @@ export class Pipeline {
     })
     takeOverMemory(memory, context, this.ledger, this.#continuity, {
       writeStart: () => {
-        this.#hasWrittenStart = true
+        publisher.start()
         this.#checkpoints.writeStart()
       },
-      publish: (gap) => this.#publishGap(gap),
+      publish: (gap) => publisher.publish(gap),
     })
   }
 
@@ -194,6 +195,11 @@ export class Pipeline {
   /** Partitions that had lost messages that Kafka had acknowledged, as the start and the watch over other instances found. */
   get truncations(): number {
     return this.#context.truncations + this.#watch.truncations
+  }
+
+  /** Rows of the ledger that waited for Kafka and that no checkpoint has. */
+  get unsavedRows(): number {
+    return this.#acknowledged.unsavedRows
   }
 
   onAcknowledged(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
@@ -253,7 +259,7 @@ export class Pipeline {
     await Promise.all([this.backfill.stop(), this.#silence.stop()])
     this.#receiptClock.stop()
     await this.#checking
-    await this.#watch.close()
+    await this.#instances.close()
   }
 
   /** The checkpoints of what is settled by then; when the signal aborts, those of before stand, and the messages after them are replayed. */
@@ -315,36 +321,15 @@ export class Pipeline {
     this.#context.claimTopics()
   }
 
-  #publishGap(gap: Gap): void {
-    const { topics, ports, instance } = this.#context
-    const { gaps: topic } = this.#config.topics
-    this.#acknowledged.published(gap)
-    // The start record has it, and it is sent after that.
-    if (!this.#hasWrittenStart) return
-    this.#context.send({
-      ...gapRecord(gap, topic, topics.get(topic)?.partitions ?? 1, instance),
-      mark: null,
-      gap,
-      queuedAtMs: ports.clock.monotonicMs(),
-    })
-  }
-
+  /** Checkpoints wait for nothing else: a broker that hangs holds up the looks at topics and at other instances. */
   #tick(): void {
     this.#cancelTick = this.#context.ports.clock.schedule(CHECKPOINT_EVERY_MS, () => {
-      const instances = this.topics.problem === '' ? this.#checkInstances() : undefined // a missing topic holds up the others
-      this.#checking = Promise.all([this.#writeCheckpoints(), this.topics.check(), instances]).then(() => {
+      // A missing topic would hold up the others.
+      if (this.topics.problem === '') this.#instances.begin()
+      void this.topics.check()
+      this.#checking = this.#writeCheckpoints().then(() => {
         if (!this.#stopping.signal.aborted) this.#tick()
       })
     })
-  }
-
-  async #checkInstances(): Promise<void> {
-    try {
-      await unlessAborted(this.#watch.check(), this.#stopping.signal)
-    } catch (error) {
-      if (this.#stopping.signal.aborted) return
-      if (error instanceof OvertakenError) this.#context.onFatal(error)
-      else this.#context.log.debug({ err: error }, 'The checkpoints cannot be read now')
-    }
   }
 }

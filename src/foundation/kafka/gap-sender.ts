@@ -33,7 +33,7 @@ export function gapRecord(
 /**
  * Asks ingestion to reopen gaps. Resolves once Kafka has acknowledged all requests.
  *
- * @throws the last error after 30 s; some requests may have been written by then
+ * @throws the last error after 30 s, or as soon as the signal aborts; some requests may have been written by then
  */
 export async function sendRequests(
   connection: KafkaConnection,
@@ -42,6 +42,7 @@ export async function sendRequests(
   signal?: AbortSignal,
 ): Promise<void> {
   if (gaps.length === 0) return
+  signal?.throwIfAborted()
   const sender = new RecordSender(connection, 'tapeline-gap-requests', 'lz4')
   const close = () => void sender.close()
   signal?.addEventListener('abort', close, { once: true })

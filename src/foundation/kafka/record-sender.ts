@@ -8,7 +8,7 @@ import type { PartitionBatch } from './codec/produce-request.ts'
 import { RecordWriter } from './codec/record-writer.ts'
 import type { KafkaConnection } from './connection.ts'
 import { ProduceConnection } from './produce-connection.ts'
-import { RefusedRecords } from './refused-records.ts'
+import { lacksReplicas, RefusedRecords } from './refused-records.ts'
 import type { TopicMetadata } from './topic-metadata.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
@@ -40,6 +40,11 @@ export interface PartitionRecords<Sent extends OutgoingRecord = OutgoingRecord> 
   readonly records: readonly Sent[]
 }
 
+/** A partition that an attempt has left, and why. */
+export interface LeftPartition<Sent extends OutgoingRecord = OutgoingRecord> extends PartitionRecords<Sent> {
+  readonly problem: unknown
+}
+
 export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
   /** Reject after this time, or at once when a right or a login is missing; infinite: retry until {@link RecordSender.close}. */
   readonly limitMs: number
@@ -51,13 +56,13 @@ export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
    */
   readonly onTooLarge?: (refused: PartitionRecords<Sent>, error: unknown) => void
   /**
-   * Called after each attempt that left partitions unacknowledged, with these.
+   * Called after each attempt that left partitions unacknowledged, with these and why each was left.
    *
    * @param namedAtMs when a broker named the leaders during the attempt, on the monotonic clock; null when none did
    */
   readonly onRetry?: (
     error: unknown,
-    left: ReadonlyArray<PartitionRecords<Sent>>,
+    left: ReadonlyArray<LeftPartition<Sent>>,
     namedAtMs: number | null,
   ) => void
 }
@@ -92,6 +97,8 @@ interface Sending<Sent extends OutgoingRecord> {
   readonly pending: Map<string, PendingBatch<Sent>>
   /** Records that have no sequence numbers yet, by partition. */
   unwritten: ReadonlyArray<PartitionRecords<Sent>>
+  /** Why the last attempt has left partitions, by {@link placeOf}, where their own leader was the reason. */
+  readonly problems: Map<string, unknown>
 }
 
 /**
@@ -139,12 +146,18 @@ export class RecordSender {
   ): Promise<void> {
     const startedMs = this.#to.clock.monotonicMs()
     const { limitMs, onRetry } = options
-    const sending: Sending<Sent> = { options, pending: new Map(), unwritten: byPartition(records) }
+    const sending: Sending<Sent> = {
+      options,
+      pending: new Map(),
+      unwritten: byPartition(records),
+      problems: new Map(),
+    }
     for (let failures = 0; ; ) {
       this.#closing.signal.throwIfAborted()
       const { connects } = this.#kafka
       const attemptedAtMs = this.#to.clock.monotonicMs()
       let problem: unknown
+      sending.problems.clear()
       try {
         await this.#write(sending)
         problem = await this.#attempt(sending)
@@ -157,7 +170,7 @@ export class RecordSender {
       this.#kafka.forgetLeaders()
       this.#closing.signal.throwIfAborted()
       failures++
-      const mayBeCutOff = problem instanceof RefusedRecords && problem.isForWantOfReplicas
+      const mayBeCutOff = lacksReplicas(problem)
       if (mayBeCutOff || failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect(connects)
       const isFinal = limitMs < Number.POSITIVE_INFINITY && kafkaSecurityError(problem, 'Kafka') !== null
       if (isFinal || this.#to.clock.monotonicMs() - startedMs >= limitMs) {
@@ -166,7 +179,12 @@ export class RecordSender {
         throw problem
       }
       const { namedAtMs } = this.#kafka
-      const left = [...sending.pending.values(), ...sending.unwritten]
+      const left = [...sending.pending.values(), ...sending.unwritten].map((one) => ({
+        topic: one.topic,
+        partition: one.partition,
+        records: one.records,
+        problem: sending.problems.get(placeOf(one)) ?? problem,
+      }))
       onRetry?.(problem, left, namedAtMs >= attemptedAtMs ? namedAtMs : null)
       await sleepOn(this.#to.clock, delayFor(failures, RETRY, this.#to.random()), this.#closing.signal)
     }
@@ -222,8 +240,14 @@ export class RecordSender {
     const unknownTopic = await this.#kafka.learnLeaders(new Set(pending.map(({ topic }) => topic)))
     const byLeader = Map.groupBy(pending, ({ topic, partition }) => this.#kafka.leaderOf(topic, partition))
     const attempts = [...byLeader].map(async ([leader, batches]): Promise<unknown> => {
-      if (leader < 0) return unknownTopic ?? new Error(`No leader: ${placesOf(batches)}`)
-      return this.#produceTo(leader, batches, sending)
+      const note = (problem: unknown) => {
+        for (const batch of batches) sending.problems.set(placeOf(batch), problem)
+        return problem
+      }
+      if (leader < 0) return note(unknownTopic ?? new Error(`No leader: ${placesOf(batches)}`))
+      return this.#produceTo(leader, batches, sending).catch((error: unknown) => {
+        throw note(error)
+      })
     })
     const outcomes = await Promise.allSettled(attempts)
     const failed = outcomes.find((outcome) => outcome.status === 'rejected')
@@ -253,7 +277,9 @@ export class RecordSender {
           sending.options.onAcknowledged?.({ topic, partition, offset }, batch.records)
         } else {
           const refused = new RefusedRecords(topic, partition, errorCode, errorMessage)
-          if (!this.#settleRefused(sending, batch, refused)) problem = refused
+          if (this.#settleRefused(sending, batch, refused)) continue
+          sending.problems.set(placeOf(batch), refused)
+          problem = refused
         }
       }
     }

@@ -70,6 +70,11 @@ export class RefusedRecords extends Error {
   }
 }
 
+/** A leader answered that it does not reach enough replicas. */
+export function lacksReplicas(error: unknown): boolean {
+  return error instanceof RefusedRecords && error.isForWantOfReplicas
+}
+
 /** Kafka answered that it does not take the records, and does not ask to repeat them. */
 export function isForGood(error: unknown): boolean {
   return error instanceof RefusedRecords && !error.canRetry

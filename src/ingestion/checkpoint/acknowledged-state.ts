@@ -11,6 +11,8 @@ import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
 
 /** Rows of a symbol that a checkpoint keeps until Kafka takes the ledger's topic again: about 400 bytes each. */
 const PENDING_MAX = 1000
+/** Of all symbols: some 20 MiB. */
+const PENDING_ALL_MAX = 50_000
 
 /** Rows that were closed last, of all symbols: an older instance may still enter them as open. */
 const CLOSED_MAX = 10_000
@@ -43,10 +45,15 @@ export class AcknowledgedState {
   readonly #nextOffsets = new Map<string, number>()
   /** The revisions at which rows of the ledger were closed, by gap id; at most {@link CLOSED_MAX}. */
   readonly #closedRevisions = new Map<string, number>()
+  /** Rows of all symbols that Kafka does not have yet. */
+  #pending = 0
+  /** Rows that were published, and that no checkpoint has, since more of them wait for Kafka than there is room for. */
+  unsavedRows = 0
 
   /** Takes over a checkpoint. */
   restore(symbol: string, memory: SymbolMemory): void {
     const { bookTicker } = memory
+    this.#pending += memory.pending_gaps.length - (this.#symbols.get(symbol)?.pendingGaps.size ?? 0)
     this.#symbols.set(symbol, {
       trade: sequenceOf(memory.trade),
       aggTrade: sequenceOf(memory.aggTrade),
@@ -115,7 +122,25 @@ export class AcknowledgedState {
   published(gap: Gap): void {
     const state = this.#stateOf(gap.symbol)
     state.changed = true
+    if (!state.pendingGaps.has(gap.gap_id)) this.#pending++
     state.pendingGaps.set(gap.gap_id, gap)
+  }
+
+  /**
+   * As {@link published}, but a row is not remembered where too many wait for Kafka. It is sent all the same, and missing only if
+   * this process ends before Kafka has it.
+   *
+   * @returns false when it is not remembered
+   */
+  publishedNow(gap: Gap): boolean {
+    const { pendingGaps } = this.#stateOf(gap.symbol)
+    const hasRoom = pendingGaps.size < PENDING_MAX && this.#pending < PENDING_ALL_MAX
+    if (!hasRoom && !pendingGaps.has(gap.gap_id)) {
+      this.unsavedRows++
+      return false
+    }
+    this.published(gap)
+    return true
   }
 
   /**
@@ -127,7 +152,10 @@ export class AcknowledgedState {
     const state = this.#stateOf(gap.symbol)
     state.changed = true
     const pending = state.pendingGaps.get(gap.gap_id)
-    if (pending !== undefined && pending.revision <= gap.revision) state.pendingGaps.delete(gap.gap_id)
+    if (pending !== undefined && pending.revision <= gap.revision) {
+      state.pendingGaps.delete(gap.gap_id)
+      this.#pending--
+    }
     // Its ids are in other rows.
     const emptied = gap.from_id === null ? state.openGaps.get(gap.gap_id) : undefined
     if (emptied !== undefined && emptied.revision < gap.revision) {

@@ -1,3 +1,5 @@
+import { describeKafkaError } from '../../foundation/kafka/broker-errors.ts'
+import { isForGood } from '../../foundation/kafka/refused-records.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { MessageQueue } from './message-queue.ts'
 import type { OutgoingMessage } from './outgoing-message.ts'
@@ -56,6 +58,12 @@ export class HeldPartition {
 
   get oldestQueuedAtMs(): number | null {
     return this.sending[0]?.queuedAtMs ?? this.#again[0]?.queuedAtMs ?? this.#queue.oldestQueuedAtMs
+  }
+
+  /** An attempt to send its messages has failed. */
+  note(problem: unknown): void {
+    this.reason = describeKafkaError(problem)
+    this.isRefused = isForGood(problem)
   }
 
   push(message: OutgoingMessage): void {

@@ -2,6 +2,7 @@ import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-messag
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { Decoder, type TopicKind } from '../../foundation/kafka/message-decoder.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import {
   addBookTicker,
   emptyBookTickerColumns,
@@ -42,8 +43,6 @@ export interface RetryOptions {
 }
 
 const PAGE = 500
-/** A reason is a column, a metric's label and a line on a screen. */
-const REASON_CHARACTERS = 200
 
 /**
  * Retries every unresolved dead letter that the filter means, once each, one transaction each.
@@ -109,7 +108,7 @@ async function attempt(
 
 /** As the consumer words it, so that both count as one reason. */
 function refusal(error: unknown): string {
-  return `refused by the database: ${describeRefusal(error)}`.slice(0, REASON_CHARACTERS).toWellFormed()
+  return outsideText(`refused by the database: ${describeRefusal(error)}`)
 }
 
 interface Original {

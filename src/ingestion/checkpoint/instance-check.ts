@@ -1,0 +1,49 @@
+import { unlessAborted } from '../../foundation/runtime/backoff.ts'
+import type { Logger } from '../../foundation/telemetry/log.ts'
+import { RepeatedProblem } from '../../foundation/telemetry/repeated-problem.ts'
+import { type InstanceWatch, OvertakenError } from './instance-watch.ts'
+
+/** Looks for other instances, one look at a time: a broker that hangs holds up the next look and nothing else. */
+export class InstanceCheck {
+  readonly #watch: Pick<InstanceWatch, 'check' | 'close'>
+  readonly #onOvertaken: (error: OvertakenError) => void
+  readonly #stopping: AbortSignal
+  readonly #problem: RepeatedProblem
+  #running: Promise<void> | null = null
+
+  constructor(
+    watch: Pick<InstanceWatch, 'check' | 'close'>,
+    onOvertaken: (error: OvertakenError) => void,
+    stopping: AbortSignal,
+    log: Logger,
+  ) {
+    this.#watch = watch
+    this.#onOvertaken = onOvertaken
+    this.#stopping = stopping
+    this.#problem = new RepeatedProblem(log, 'Reading what other instances wrote')
+  }
+
+  /** Unless a look is under way. */
+  begin(): void {
+    this.#running ??= this.#check().finally(() => {
+      this.#running = null
+    })
+  }
+
+  /** To be called once the signal has aborted. */
+  async close(): Promise<void> {
+    await this.#running
+    await this.#watch.close()
+  }
+
+  async #check(): Promise<void> {
+    try {
+      await unlessAborted(this.#watch.check(), this.#stopping)
+      this.#problem.worked()
+    } catch (error) {
+      if (this.#stopping.aborted) return
+      if (error instanceof OvertakenError) this.#onOvertaken(error)
+      else this.#problem.failed(error)
+    }
+  }
+}

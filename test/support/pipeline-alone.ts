@@ -1,0 +1,113 @@
+import type { RecordFetcher } from '../../src/foundation/kafka/kafka-port.ts'
+import type { Clock } from '../../src/foundation/runtime/clock.ts'
+import { loadSettings } from '../../src/foundation/settings/load.ts'
+import type { Logger } from '../../src/foundation/telemetry/log.ts'
+import { AcknowledgedState } from '../../src/ingestion/checkpoint/acknowledged-state.ts'
+import { ingestionConfig } from '../../src/ingestion/config.ts'
+import type { OutgoingMessage } from '../../src/ingestion/messages/outgoing-message.ts'
+import { Pipeline } from '../../src/ingestion/pipeline.ts'
+import { streamNames } from '../../src/ingestion/symbols.ts'
+
+const PARTITIONS = 3
+
+const never = () => Promise.reject(new Error('Nothing is asked for here'))
+const nothing = () => {
+  throw new Error('Nothing is opened here')
+}
+
+export interface PipelineAlone {
+  readonly pipeline: Pipeline
+  /** Takes what was sent since the last call; Kafka has it then. @throws what ended the pipeline */
+  acknowledge(): readonly OutgoingMessage[]
+}
+
+/**
+ * The pipeline of ingestion with one connection that delivers all streams, without sockets, queue and Kafka. Its start records
+ * are acknowledged.
+ *
+ * @param checkInstances the look for other instances
+ */
+export function pipelineAlone(
+  clock: Clock,
+  symbols: readonly string[],
+  log: Logger,
+  checkInstances: () => Promise<void> = async () => {},
+): PipelineAlone {
+  const config = ingestionConfig(loadSettings({}, { cwd: '/nonexistent' }))
+  const topics = new Map(
+    Object.values(config.topics).map((topic) => [topic, { id: topic, partitions: PARTITIONS }]),
+  )
+  const fetcher: RecordFetcher = {
+    connect: async () => topics,
+    leaderOf: () => 0,
+    offsetRanges: async () => [],
+    fetch: never,
+    read: never,
+    close: async () => {},
+  }
+  let sent: OutgoingMessage[] = []
+  let fatal: { readonly error: unknown } | null = null
+  const pipeline = new Pipeline(
+    config,
+    {
+      ports: {
+        clock,
+        random: () => 0.5,
+        exchange: {
+          askExchangeIdentity: never,
+          symbols: never,
+          serverTimeMs: never,
+          fetchTrades: async () => ({ kind: 'rows', rows: [] }),
+          openSocket: nothing,
+        },
+        kafka: { requireAccess: never, producer: nothing, fetcher: () => fetcher },
+      },
+      instance: 'alone',
+      counters: new Map(),
+      lostQuotes: new Map(),
+      rows: { own: [], foreign: [], emptied: [] },
+      truncations: 0,
+      isLedgerRecreated: false,
+      watch: {
+        check: checkInstances,
+        close: async () => {},
+        position: () => 0,
+        recreated() {},
+        truncations: 0,
+      },
+      tails: { learn: async () => {}, leaderEpoch: () => 0, close: async () => {}, recreated() {} },
+      topics,
+      symbols,
+      send: (message) => sent.push(message),
+      isHeld: () => false,
+      settled: async () => {},
+      whenRoom: async () => {},
+      claimTopics() {},
+      onSecond() {},
+      dropConnections() {},
+      onFatal: (error) => {
+        fatal = { error }
+      },
+      log,
+    },
+    new AcknowledgedState(),
+  )
+  const offsets = new Map<string, number>()
+  const acknowledge = () => {
+    if (fatal !== null) throw fatal.error
+    const messages = sent
+    sent = []
+    for (const [place, inPlace] of Map.groupBy(messages, ({ topic, partition }) => `${topic}:${partition}`)) {
+      const [first] = inPlace
+      if (first === undefined) continue
+      const offset = (offsets.get(place) ?? 0) + inPlace.length
+      offsets.set(place, offset)
+      pipeline.onAcknowledged(inPlace, { topic: first.topic, partition: first.partition, offset })
+    }
+    return messages
+  }
+  acknowledge()
+  pipeline.start()
+  pipeline.connected(0, { streams: streamNames(symbols, config.eventTypes), subscriptions: [] })
+  return { pipeline, acknowledge }
+}
