@@ -28,7 +28,7 @@ CREATE TABLE trades (
   event_time          timestamptz,
   symbol              text          NOT NULL,
   event_type          text          NOT NULL CHECK (event_type IN ('trade', 'aggTrade')),
-  epoch               integer       NOT NULL DEFAULT 0,
+  epoch               integer       NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 1023),
   trade_id            bigint        NOT NULL,
   price               numeric(20,8) NOT NULL,
   quantity            numeric(20,8) NOT NULL,
@@ -39,9 +39,10 @@ CREATE TABLE trades (
   source              text          NOT NULL DEFAULT 'stream' CHECK (source IN ('stream', 'backfill'))
 );
 COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled rows, REST does not tell.';
-COMMENT ON COLUMN trades.epoch IS 'Rises by one each time the exchange starts an id sequence anew.';
+COMMENT ON COLUMN trades.epoch IS 'Rises by one each time the exchange restarts an id sequence; (epoch::bigint << 53) + trade_id orders all trades of a symbol.';
 SELECT create_hypertable('trades', 'trade_time', chunk_time_interval => interval '1 day', create_default_indexes => false);
-CREATE UNIQUE INDEX trades_identity ON trades (symbol, event_type, trade_id, trade_time);
+-- Time comes before the id: queries by time read only what they ask for, and no row needs a second index.
+CREATE UNIQUE INDEX trades_identity ON trades (symbol, event_type, trade_time, trade_id);
 
 -- bookTicker events have no time but that of their receipt.
 CREATE TABLE book_ticker (
@@ -73,7 +74,7 @@ CREATE TABLE gaps (
   revision    integer     NOT NULL,
   symbol      text        NOT NULL,
   event_type  text        NOT NULL,
-  epoch       integer     NOT NULL DEFAULT 0,
+  epoch       integer     NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 1023),
   from_id     bigint,
   to_id       bigint,
   from_time   timestamptz,
@@ -180,16 +181,24 @@ REVOKE ALL ON FUNCTION drop_old_chunks FROM PUBLIC;
 INSERT INTO schema_migrations (version, name) VALUES (3, 'retention');
 
 -- Migration 4: candles_and_compression
--- One-minute candles of trades. Opening and closing price go by trade id, within an epoch: of trades in one millisecond only
--- the id tells which came first.
-CREATE VIEW candles_1m AS
-SELECT time_bucket('1 minute', trade_time) AS bucket, symbol,
-       first(price, epoch * 1e16::numeric + trade_id) AS open, max(price) AS high, min(price) AS low,
-       last(price, epoch * 1e16::numeric + trade_id) AS close,
-       sum(quantity) AS volume, sum(price * quantity) AS quote_volume, count(*) AS trades,
-       coalesce(sum(quantity) FILTER (WHERE NOT is_buyer_maker), 0) AS taker_buy_volume
-FROM trades WHERE event_type = 'trade'
-GROUP BY time_bucket('1 minute', trade_time), symbol;
+-- Candles of the trades of one symbol from one time up to before another. Opening and closing price go by epoch and trade id:
+-- of trades in one millisecond only the id tells which came first. PostgreSQL inlines this function, so that it reads only the
+-- chunks and the part of the index that the two times span. The bounds are typed, so that a date is converted: TimescaleDB
+-- takes `time_bucket(…) < date` for never true and returns no row. `greatest` of one value is that value, and hides time_bucket from
+-- this rule where a query compares the bucket with a date.
+CREATE FUNCTION candles(symbol text, width interval, from_time timestamptz, to_time timestamptz)
+RETURNS TABLE (bucket timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric, quote_volume numeric,
+  trades bigint, taker_buy_volume numeric)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT greatest(time_bucket(candles.width, t.trade_time)), first(t.price, (t.epoch::bigint << 53) + t.trade_id), max(t.price),
+         min(t.price), last(t.price, (t.epoch::bigint << 53) + t.trade_id), sum(t.quantity), sum(t.price * t.quantity), count(*),
+         coalesce(sum(t.quantity) FILTER (WHERE NOT t.is_buyer_maker), 0)
+  FROM trades AS t
+  WHERE t.symbol = candles.symbol AND t.event_type = 'trade'
+    AND t.trade_time >= candles.from_time AND t.trade_time < candles.to_time
+  GROUP BY time_bucket(candles.width, t.trade_time);
+END;
 
 -- COMPRESS_AFTER_DAYS, where the licence has compression; days are counted as drop_old_chunks does. A chunk a call, the
 -- oldest first, so that nothing is locked for longer than one takes; no rows when none is left, or another caller is at it.
@@ -296,11 +305,11 @@ BEGIN
     FOR wanted IN
       SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
       WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
-        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'candles_1m', 'gaps', 'dead_letters', 'consumer_offsets')
+        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'gaps', 'dead_letters', 'consumer_offsets')
       UNION ALL
       SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
       WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
-        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'tapeline_roles')
+        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'candles', 'tapeline_roles')
     LOOP
       EXECUTE format('ALTER %s %s OWNER TO tapeline_migrator', wanted.kind, wanted.name);
     END LOOP;
@@ -312,8 +321,9 @@ BEGIN
 
   -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
   -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
-  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, candles_1m, gaps, dead_letters,
+  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
+  EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
   EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';
   EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer';
   EXECUTE 'GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer';
@@ -328,10 +338,6 @@ REVOKE ALL ON FUNCTION tapeline_roles FROM PUBLIC;
 INSERT INTO schema_migrations (version, name) VALUES (5, 'roles');
 
 -- Migration 6: losses
--- What was stored last, in the last epoch that there is, and the epoch of a time: asked for when messages were lost, and by
--- `dead-letters retry`. Hardly an exchange ever begins its ids anew: of epoch 0, which nearly all rows are of, this holds nothing.
-CREATE INDEX trades_later_epochs ON trades (symbol, event_type, epoch, trade_id) WHERE epoch > 0;
-
 -- A broker that has lost the end of a partition writes other messages at the same offsets, under the same id of the topic. Where
 -- one stood does not tell two dead letters apart then; their bytes do. What is delivered again is the same, to the byte.
 ALTER TABLE dead_letters ADD COLUMN digest bytea NOT NULL
@@ -402,11 +408,11 @@ BEGIN
     FOR wanted IN
       SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
       WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
-        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'candles_1m', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
+        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
       UNION ALL
       SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
       WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
-        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'tapeline_roles')
+        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'candles', 'tapeline_roles')
     LOOP
       EXECUTE format('ALTER %s %s OWNER TO tapeline_migrator', wanted.kind, wanted.name);
     END LOOP;
@@ -418,8 +424,9 @@ BEGIN
 
   -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
   -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
-  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, candles_1m, spreads, gaps, dead_letters,
+  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, spreads, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
+  EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
   EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';
   EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer';
   EXECUTE 'GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer';

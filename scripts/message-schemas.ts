@@ -55,7 +55,7 @@ function message(name: (typeof NAMES)[number]) {
               [HEADER.epoch]: {
                 type: 'string',
                 pattern: '^\\d{1,10}$',
-                description: 'How often the exchange had begun the ids anew; absent means 0.',
+                description: 'How often the exchange had restarted the ids, at most 1023; absent means 0.',
               },
             }
           : {}),

@@ -94,7 +94,7 @@ test('P7 asks once for a symbol that shows in two partitions of a batch', () => 
 
 for (const { name, ...options } of databaseKinds()) {
   describe(`on the ${name} TimescaleDB`, options, () => {
-    test('P7 takes the highest id of the highest epoch for the last, not the highest id of all', async () => {
+    test('P7 takes the latest by time for the last, and of one second the highest id of the highest epoch', async () => {
       const server = await createTestDatabase(name)
       const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
       try {
@@ -104,7 +104,7 @@ for (const { name, ...options } of databaseKinds()) {
              NULL, true, '2026-01-02', 'stream'
            FROM (VALUES (0, 'BTCUSDT', 'trade', 0, 900), (1, 'BTCUSDT', 'trade', 0, 901), (2, 'BTCUSDT', 'trade', 1, 3),
              (3, 'BTCUSDT', 'trade', 2, 7), (9, 'BTCUSDT', 'trade', 2, 8), (8, 'BTCUSDT', 'trade', 2, 6),
-             (10, 'BTCUSDT', 'trade', 0, 902), (4, 'BTCUSDT', 'aggTrade', 0, 55), (5, 'BTCUSDT', 'aggTrade', 0, 54),
+             (9.00004, 'BTCUSDT', 'trade', 1, 902), (4, 'BTCUSDT', 'aggTrade', 0, 55), (4.00004, 'BTCUSDT', 'aggTrade', 0, 54),
              (6, 'ETHUSDT', 'trade', 1, 2)) AS row (at, symbol, type, epoch, id)`,
         )
         const asked = [
@@ -113,7 +113,11 @@ for (const { name, ...options } of databaseKinds()) {
           { symbol: 'ETHUSDT', eventType: 'trade' },
           { symbol: 'BNBUSDT', eventType: 'trade' },
         ] as const
-        const found = await lastStored(database, asked)
+        const timeMs = Date.UTC(2026, 0, 10)
+        const found = await lastStored(
+          database,
+          asked.map((one) => ({ ...one, timeMs })),
+        )
         assert.deepEqual(
           found.map(({ symbol, eventType, epoch, id }) => [symbol, eventType, epoch, id]),
           [

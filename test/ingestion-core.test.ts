@@ -118,6 +118,7 @@ test('gives back events as they were, among messages of other kinds, over many b
 function handler() {
   const sent: OutgoingMessage[] = []
   const controls: string[] = []
+  const fatal: unknown[] = []
   const router = new Router(TOPICS, METADATA)
   let us = 1_723_161_256_000_000
   const clock: { aheadMs: number | null } = { aheadMs: null }
@@ -137,12 +138,13 @@ function handler() {
     clockAheadMs: () => clock.aheadMs,
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
+    onFatal: (error) => fatal.push(error),
   })
   const handle = (text: string | Buffer) =>
     core.handle(typeof text === 'string' ? Buffer.from(text) : text, 0, ({ control }) =>
       controls.push(control),
     )
-  return { core, sent, controls, handle, continuity, clock }
+  return { core, sent, controls, fatal, handle, continuity, clock }
 }
 
 const trade = (s: string, t: number) =>

@@ -40,7 +40,7 @@ for (const { name, ...options } of databaseKinds()) {
       const { rows } = await database.query(
         `SELECT bucket, open::text, high::text, low::text, close::text, volume::text, trim_scale(quote_volume)::text AS quote,
            trades::int, taker_buy_volume::text AS bought
-         FROM candles_1m WHERE symbol = 'BTCUSDT' ORDER BY bucket`,
+         FROM candles('BTCUSDT', '1 minute', '2026-01-01 10:00', '2026-01-01 10:02') ORDER BY bucket`,
       )
       assert.deepEqual(rows, [
         {
@@ -66,6 +66,57 @@ for (const { name, ...options } of databaseKinds()) {
           bought: '0',
         },
       ])
+    })
+
+    test('candles take bounds of every type, and a bucket can be compared with a date', async () => {
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         SELECT current_date + at * interval '1 hour', 'BTCUSDT', 'trade', 100 + at, 1, 1, true, now()
+         FROM generate_series(-1, 24) AS at`,
+      )
+      const count = async (sql: string, values: readonly unknown[] = []) =>
+        (await database.query<{ n: number }>(`SELECT count(*)::int AS n FROM ${sql}`, values)).rows[0]?.n
+      const { rows } = await database.query<{ day: string; next: string }>(
+        'SELECT current_date::text AS day, (current_date + 1)::text AS next',
+      )
+      const [{ day = '', next = '' } = {}] = rows
+      for (const [from, to] of [
+        ['current_date', 'current_date + 1'],
+        [`date '${day}'`, `date '${next}'`],
+        ['current_date::timestamp', "current_date::timestamp + interval '1 day'"],
+        ['current_date::timestamptz', "current_date::timestamptz + interval '1 day'"],
+        [`'${day}'`, `'${next}'`],
+      ])
+        assert.equal(await count(`candles('BTCUSDT', '1 hour', ${from}, ${to})`), 24, from)
+      for (const cast of ['', '::date', '::timestamp', '::timestamptz']) {
+        const sql = `candles('BTCUSDT', '1 hour', $1${cast}, $2${cast})`
+        assert.equal(await count(sql, [day, next]), 24, `parameters${cast}`)
+        const dates = [new Date(`${day}T00:00:00Z`), new Date(`${next}T00:00:00Z`)]
+        assert.equal(await count(sql, dates), 24, `Date parameters${cast}`)
+      }
+      const buckets = `candles('BTCUSDT', '1 hour', '2020-01-01', '2100-01-01') WHERE bucket`
+      assert.equal(await count(`${buckets} >= current_date AND bucket < current_date + 1`), 24)
+      assert.equal(await count(`${buckets} < date '2100-01-01'`), 26)
+      assert.equal(await count(`${buckets} < $1::date`, ['2100-01-01']), 26)
+    })
+
+    test('candles of a day are inlined, and read one chunk by the index', async () => {
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         SELECT timestamptz '2026-01-01' + day * interval '1 day', 'BTCUSDT', 'trade', day, 1, 1, true, now()
+         FROM generate_series(0, 9) AS day`,
+      )
+      for (const [from, to] of [
+        ["'2026-01-04'", "'2026-01-05'"],
+        ["date '2026-01-04'", "date '2026-01-05'"],
+      ]) {
+        const { rows } = await database.query<{ 'QUERY PLAN': string }>(
+          `EXPLAIN SELECT * FROM candles('BTCUSDT', '1 minute', ${from}, ${to})`,
+        )
+        const plan = rows.map((row) => row['QUERY PLAN']).join('\n')
+        assert.doesNotMatch(plan, /Function Scan/)
+        assert.equal(new Set(plan.match(/_hyper_\d+_\d+_chunk /g)).size, 1, plan)
+      }
     })
 
     test('a server that cannot compress says why: migrate prints it, and the consumer works on', async () => {

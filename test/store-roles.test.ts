@@ -65,7 +65,8 @@ describe('users who have one role each', options, () => {
     'TRUNCATE trades',
     'ALTER TABLE trades ADD COLUMN note text',
     'CREATE TABLE mine (a int)',
-    'DROP VIEW candles_1m',
+    'DROP VIEW raw_trades',
+    'DROP FUNCTION candles',
     'DELETE FROM trades',
     'UPDATE trades SET price = 1',
     'DELETE FROM dead_letters',
@@ -179,7 +180,7 @@ describe('users who have one role each', options, () => {
       "UPDATE dead_letters SET payload = 'x'",
       'DELETE FROM gaps',
       'DELETE FROM consumer_offsets',
-      'SELECT * FROM candles_1m',
+      "SELECT * FROM candles('BTCUSDT', '1 minute', '2026-01-01', '2026-01-02')",
       'SELECT * FROM spreads',
       'SELECT * FROM raw_trades',
     ])
@@ -203,7 +204,7 @@ describe('users who have one role each', options, () => {
         'book_ticker',
         'raw_trades',
         'agg_trades',
-        'candles_1m',
+        "candles('BTCUSDT', '1 minute', '2026-01-01', '2026-01-02')",
         'gaps',
         'dead_letters',
         'consumer_offsets',
@@ -239,7 +240,6 @@ describe('users who have one role each', options, () => {
       ['roles', 'losses', 'spreads'],
     )
     await owner.query('DROP VIEW spreads')
-    await owner.query('DROP INDEX trades_later_epochs')
     await owner.query('ALTER TABLE dead_letters DROP COLUMN digest')
     await owner.query('ALTER TABLE dead_letters ADD PRIMARY KEY (topic, topic_id, partition, kafka_offset)')
     await owner.query('CREATE INDEX dead_letters_unresolved ON dead_letters (topic)')
@@ -333,7 +333,7 @@ describe('a cluster that has no such roles yet', options, () => {
     }
     await admin.query("CREATE ROLE looker LOGIN PASSWORD 'secret' IN ROLE tapeline_reader")
     const looker = open(urlOf('managed', 'looker'))
-    for (const view of ['candles_1m', 'spreads']) await looker.query(`SELECT * FROM ${view}`)
+    for (const view of ['agg_trades', 'spreads']) await looker.query(`SELECT * FROM ${view}`)
     await assert.rejects(looker.query('DELETE FROM trades'), /permission denied/)
     await looker.close()
     // A superuser comes along and hands the tables over: who worked with them goes on.

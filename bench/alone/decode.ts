@@ -41,6 +41,9 @@ export function decodeAll(
     clockAheadMs: () => null,
     deadLettersTopic: names.deadLetters,
     send,
+    onFatal: (error) => {
+      throw error
+    },
   })
   handler.merge.opened(CONNECTION, [])
   for (const frame of frames) handler.handle(frame, CONNECTION, () => {})

@@ -51,9 +51,9 @@ Values are printed digit by digit, times in UTC. It runs with the rights of tape
 database has one backend, so the services wait while it answers, and knows no time limit. docs/recipes.md answers the usual questions.
 
 Examples:
-  bin/tapeline sql 'SELECT * FROM raw_trades ORDER BY trade_time DESC LIMIT 5'
+  bin/tapeline sql "SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' ORDER BY trade_time DESC LIMIT 5"
   bin/tapeline sql "SELECT status, count(*) FROM gaps GROUP BY status"
-  bin/tapeline sql --csv "SELECT * FROM candles_1m WHERE symbol = 'BTCUSDT'" > candles.csv`
+  bin/tapeline sql --csv "SELECT * FROM candles('BTCUSDT', '1 minute', current_date, now()) ORDER BY bucket" > candles.csv`
 
 async function print(reader: TextReader, query: string, { csv, json, limit }: SqlFlags): Promise<void> {
   if (csv === true)

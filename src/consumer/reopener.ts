@@ -180,8 +180,12 @@ export class Reopener {
     const floor = (await firstStoredId(this.#database, lost)) ?? Number.POSITIVE_INFINITY
     const claimed = filled
       .filter((row) => row.to_id >= floor)
-      .map((row) => ({ row, range: { from: Math.max(row.from_id, floor), to: row.to_id } }))
-    const ranges = [...claimed.map(({ range }) => range), ...(lost.range === null ? [] : [lost.range])]
+      .map((row) => ({ row, range: { from: Math.max(row.from_id, floor), to: row.to_id, ...timesOf(row) } }))
+    const { fromMs, toMs } = lost
+    const ranges = [
+      ...claimed.map(({ range }) => range),
+      ...(lost.range === null ? [] : [{ ...lost.range, fromMs, toMs }]),
+    ]
     const missing = await missingIds(this.#database, lost, ranges)
     return requestsFor(
       lost,
@@ -192,4 +196,9 @@ export class Reopener {
       Date.now(),
     )
   }
+}
+
+/** Trades that the ledger names had been made when their absence was found. */
+function timesOf({ from_time, to_time, detected_at }: IdRow): { fromMs: number | null; toMs: number } {
+  return { fromMs: from_time, toMs: to_time ?? detected_at }
 }

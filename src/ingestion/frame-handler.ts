@@ -32,6 +32,8 @@ export interface FrameHandlerOptions {
   /** Where rejected frames go. */
   readonly deadLettersTopic: string
   readonly send: (message: OutgoingMessage) => void
+  /** An event that must not be recorded: the process has to end. */
+  readonly onFatal: (error: unknown) => void
 }
 
 export type ControlFrame = Extract<Frame, { kind: 'control' }>
@@ -145,12 +147,21 @@ export class FrameHandler {
   #deliver(event: StampedEvent, nowMs: number): void {
     const { continuity } = this.#options
     const before = continuity.epochOf(event.stream)
-    const forwarded = continuity.observe(event)
+    const forwarded = this.#observed(event)
     // Held for who knows how long, unless it is a duplicate, it would keep hundreds of others from being collected.
     if (forwarded.length === 0) event.data = ownCopy(event.data)
     const epoch = continuity.epochOf(event.stream)
     for (const one of forwarded) this.#forward(one, epoch, nowMs)
     if (epoch !== before) this.merge.beginAnew(event.stream, event.connection)
+  }
+
+  #observed(event: StampedEvent): readonly StampedEvent[] {
+    try {
+      return this.#options.continuity.observe(event)
+    } catch (error) {
+      this.#options.onFatal(error)
+      return []
+    }
   }
 
   #forward(

@@ -108,6 +108,7 @@ export class Pipeline {
       clockAheadMs: () => this.#clockOffset.aheadMs,
       deadLettersTopic: config.topics.deadLetters,
       send: context.send,
+      onFatal: context.onFatal,
     })
     const { instance } = context
     const budget = new WeightBudget(config.restWeightPerMinute)

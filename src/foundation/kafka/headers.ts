@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { SCHEMA_VERSION } from '../market/event.ts'
+import { EPOCH_MAX } from '../market/fields.ts'
 
 /** Header names of Tapeline's messages. Values are text. */
 export const HEADER = {
@@ -55,8 +56,8 @@ export function headersNamed(
   )
 }
 
-/** Of a column of type `integer`. */
-const EPOCH_MAX = 2 ** 31 - 1
+/** Says so where {@link readEpoch} gives null. */
+export const NOT_AN_EPOCH = `epoch is not a number from 0 to ${EPOCH_MAX}`
 
 /** @returns null for what is no epoch */
 export function readEpoch(text: string): number | null {

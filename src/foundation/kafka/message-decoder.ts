@@ -15,7 +15,7 @@ import {
   type TradePayload,
 } from '../market/payload.ts'
 import type { FetchedMessage } from './codec/fetched-message.ts'
-import { HEADER, headerText, readEpoch, type SchemaName, schemaHeader } from './headers.ts'
+import { HEADER, headerText, NOT_AN_EPOCH, readEpoch, type SchemaName, schemaHeader } from './headers.ts'
 import { schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
@@ -96,7 +96,7 @@ export class Decoder {
     const { ingestion_timestamp_us: receivedUs, source } = data
     if (!isTimeUs(receivedUs)) return NOT_STAMPED
     if (source !== undefined && source !== 'backfill') return 'source is not backfill'
-    if (epoch === null) return 'epoch is not a number'
+    if (epoch === null) return NOT_AN_EPOCH
     this.event.take(type, trade)
     return this.#stamp(receivedUs, source === 'backfill', epoch)
   }

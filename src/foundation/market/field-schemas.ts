@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { DECIMAL, FIRST_TIME_MS, isSymbol, LAST_TIME_MS, SYMBOL } from './fields.ts'
+import { DECIMAL, EPOCH_MAX, FIRST_TIME_MS, isSymbol, LAST_TIME_MS, SYMBOL } from './fields.ts'
 
 /*
  * The rules of `fields.ts` as zod schemas: for what is not read a million times a second, and for the JSON Schemas of the
@@ -27,8 +27,5 @@ export const decimalField = z.string().regex(DECIMAL)
 /** Upper-case; that a schema in JSON cannot say of all letters. */
 export const symbolField = z.string().regex(SYMBOL).refine(isSymbol, 'a symbol')
 
-/** How often the exchange had begun the id sequence anew. */
-export const epochField = z
-  .int()
-  .min(0)
-  .max(2 ** 31 - 1)
+/** How often the exchange had restarted the id sequence. */
+export const epochField = z.int().min(0).max(EPOCH_MAX)

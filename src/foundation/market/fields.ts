@@ -14,6 +14,12 @@ export const LAST_TIME_MS = Date.UTC(2100, 0, 1)
 /** Kafka's key and a text column: no NUL, no lone surrogate, of sane length. */
 export const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 
+/**
+ * The highest number of restarts of an id sequence. Ten bits: `(epoch::bigint << 53) + trade_id` orders all trades of a symbol,
+ * since ids are below 2^53.
+ */
+export const EPOCH_MAX = 1023
+
 export function isDecimal(value: unknown): value is string {
   return typeof value === 'string' && DECIMAL.test(value)
 }

@@ -14,48 +14,90 @@ export interface LastStored {
   readonly timeMs: number
 }
 
-/** Two looks into an index: of the epochs after 0, which have one of their own, and where there are none, of epoch 0. */
+/** A symbol and type of which an event came at this time. */
+export interface StoredBefore {
+  readonly symbol: string
+  readonly eventType: EventType
+  /** Milliseconds since the Unix epoch. */
+  readonly timeMs: number
+}
+
+/** Ids do not rise strictly with trade time: the last trade is the one with the highest id of the last second. */
 const TRADES = `SELECT asked.symbol, asked.event_type, last.epoch, last.trade_id AS id, last.trade_time AS time
   FROM unnest($1::text[], $2::text[]) AS asked (symbol, event_type)
   CROSS JOIN LATERAL (
-    (SELECT true AS is_later, epoch, trade_id, trade_time FROM trades
-      WHERE trades.symbol = asked.symbol AND trades.event_type = asked.event_type AND epoch > 0
-      ORDER BY epoch DESC, trade_id DESC LIMIT 1)
-    UNION ALL
-    (SELECT false, epoch, trade_id, trade_time FROM trades
-      WHERE trades.symbol = asked.symbol AND trades.event_type = asked.event_type
-      ORDER BY trade_id DESC LIMIT 1)
-    ORDER BY is_later DESC LIMIT 1) AS last`
+    SELECT trade_time FROM trades
+    WHERE trades.symbol = asked.symbol AND trades.event_type = asked.event_type AND trade_time >= $3::timestamptz
+    ORDER BY trade_time DESC LIMIT 1) AS newest
+  CROSS JOIN LATERAL (
+    SELECT epoch, trade_id, trade_time FROM trades
+    WHERE trades.symbol = asked.symbol AND trades.event_type = asked.event_type AND trade_time >= $3::timestamptz
+      AND trade_time > newest.trade_time - interval '1 second'
+    ORDER BY epoch DESC, trade_id DESC LIMIT 1) AS last`
 
 const BOOK_TICKER = `SELECT asked.symbol, 'bookTicker' AS event_type, 0 AS epoch, NULL AS id, last.ingestion_timestamp AS time
   FROM unnest($1::text[]) AS asked (symbol)
   CROSS JOIN LATERAL (
     SELECT ingestion_timestamp FROM book_ticker
-    WHERE book_ticker.symbol = asked.symbol
+    WHERE book_ticker.symbol = asked.symbol AND ingestion_timestamp >= $2::timestamptz
     ORDER BY ingestion_timestamp DESC LIMIT 1) AS last`
 
-/** The last stored row of each symbol and type; those of which nothing is stored are left out. */
+const DAY_MS = 86_400_000
+
+/**
+ * How far before the events the last row is looked for, first near, then everywhere: PostgreSQL plans for, and locks, each
+ * chunk that a query may touch, which takes a second where there are 1,500 days.
+ */
+const REACHES_MS = [2 * DAY_MS, 30 * DAY_MS, Number.POSITIVE_INFINITY]
+
+/** The last stored row of each symbol and type, by time; those of which nothing is stored are left out. */
 export async function lastStored(
   connection: Queryable,
-  asked: ReadonlyArray<{ readonly symbol: string; readonly eventType: EventType }>,
+  asked: readonly StoredBefore[],
 ): Promise<LastStored[]> {
-  const trades = asked.filter(({ eventType }) => eventType !== 'bookTicker')
-  const quotes = asked.filter(({ eventType }) => eventType === 'bookTicker')
+  const found: LastStored[] = []
+  let left = asked
+  for (const reachMs of REACHES_MS) {
+    if (left.length === 0) break
+    found.push(...(await lastWithin(connection, left, reachMs)))
+    const known = new Set(found.map(streamOf))
+    left = left.filter((one) => !known.has(streamOf(one)))
+  }
+  return found
+}
+
+const streamOf = ({ symbol, eventType }: Pick<LastStored, 'symbol' | 'eventType'>) => `${symbol} ${eventType}`
+
+async function lastWithin(
+  connection: Queryable,
+  asked: readonly StoredBefore[],
+  reachMs: number,
+): Promise<LastStored[]> {
+  const fromMs = Math.min(...asked.map(({ timeMs }) => timeMs)) - reachMs
+  const from = Number.isFinite(fromMs) ? new Date(fromMs).toISOString() : '-infinity'
+  // A symbol that is in two partitions is asked for twice.
+  const streams = [...new Map(asked.map((one) => [streamOf(one), one])).values()]
+  const trades = streams.filter(({ eventType }) => eventType !== 'bookTicker')
+  const quotes = streams.filter(({ eventType }) => eventType === 'bookTicker')
   type Row = { symbol: string; event_type: EventType; epoch: number; id: string | null; time: Date }
-  const answers = [
-    await connection.query<Row>(TRADES, [
+  const rows: Row[] = []
+  if (trades.length > 0) {
+    const values = [
       wordArray(trades.map(({ symbol }) => symbol)),
       wordArray(trades.map(({ eventType }) => eventType)),
-    ]),
-    await connection.query<Row>(BOOK_TICKER, [wordArray(quotes.map(({ symbol }) => symbol))]),
-  ]
-  return answers.flatMap(({ rows }) =>
-    rows.map(({ symbol, event_type, epoch, id, time }) => ({
-      symbol,
-      eventType: event_type,
-      epoch,
-      id: id === null ? null : Number(id),
-      timeMs: time.getTime(),
-    })),
-  )
+      from,
+    ]
+    rows.push(...(await connection.query<Row>(TRADES, values)).rows)
+  }
+  if (quotes.length > 0) {
+    const values = [wordArray(quotes.map(({ symbol }) => symbol)), from]
+    rows.push(...(await connection.query<Row>(BOOK_TICKER, values)).rows)
+  }
+  return rows.map(({ symbol, event_type, epoch, id, time }) => ({
+    symbol,
+    eventType: event_type,
+    epoch,
+    id: id === null ? null : Number(id),
+    timeMs: time.getTime(),
+  }))
 }

@@ -39,46 +39,78 @@ export async function readIdGaps(connection: Queryable, filter: LedgerFilter): P
 
 const rounded = (value: number | null) => (value === null ? null : Math.round(value))
 
-/** By index: the ids of each range that are not stored. A range that is stored whole is only counted. */
+/** Ids whose trades were made between two times, as far as these are known; milliseconds since the Unix epoch. */
+export interface TimedRange extends IdRange {
+  readonly fromMs: number | null
+  readonly toMs: number | null
+}
+
+/** The times are those of the trades around the ids, and ids do not rise strictly with time. */
+const PADDING_MS = 60 * 60_000
+
+/** The ids of each range that are not stored, by symbol and time. A range that is stored whole is only counted. */
 const MISSING = `WITH asked AS (
-    SELECT * FROM jsonb_to_recordset($4::jsonb) AS row (n int, from_id bigint, to_id bigint)),
+    SELECT * FROM jsonb_to_recordset($4::jsonb) AS row (n int, from_id bigint, to_id bigint, from_time timestamptz, to_time timestamptz)),
   lacking AS (
     SELECT * FROM asked WHERE to_id - from_id + 1 > (
       SELECT count(DISTINCT trade_id) FROM trades
-      WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id BETWEEN from_id AND to_id))
+      WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id BETWEEN from_id AND to_id
+        AND trade_time BETWEEN from_time AND to_time AND trade_time BETWEEN $5::timestamptz AND $6::timestamptz))
   SELECT n, lower(range)::float8 AS from_id, (upper(range) - 1)::float8 AS to_id FROM lacking
   CROSS JOIN LATERAL unnest(int8multirange(int8range(from_id, to_id, '[]')) - coalesce((
     SELECT range_agg(int8range(trade_id, trade_id, '[]')) FROM trades
-    WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id BETWEEN from_id AND to_id), '{}')) AS range
+    WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id BETWEEN from_id AND to_id
+      AND trade_time BETWEEN from_time AND to_time AND trade_time BETWEEN $5::timestamptz AND $6::timestamptz), '{}')) AS range
   ORDER BY n, from_id`
 
 /** @returns for each of the ranges, the ids of it that the table does not have */
 export async function missingIds(
   connection: Queryable,
   { symbol, eventType, epoch }: Required<LedgerFilter>,
-  ranges: readonly IdRange[],
+  ranges: readonly TimedRange[],
 ): Promise<IdRange[][]> {
   const missing: IdRange[][] = ranges.map(() => [])
   if (ranges.length === 0) return missing
-  const asked = JSON.stringify(ranges.map(({ from, to }, n) => ({ n, from_id: from, to_id: to })))
+  const fromMs = ranges.map((range) => (range.fromMs ?? Number.NEGATIVE_INFINITY) - PADDING_MS)
+  const toMs = ranges.map((range) => (range.toMs ?? Number.POSITIVE_INFINITY) + PADDING_MS)
+  const asked = ranges.map(({ from, to }, n) => ({
+    n,
+    from_id: from,
+    to_id: to,
+    from_time: timestamp(fromMs[n]),
+    to_time: timestamp(toMs[n]),
+  }))
   const { rows } = await connection.query<{ n: number; from_id: number; to_id: number }>(MISSING, [
     symbol,
     eventType,
     epoch,
-    asked,
+    JSON.stringify(asked),
+    // Also for all of them together: only a constant keeps other chunks out of the plan.
+    timestamp(fromMs.reduce((least, one) => Math.min(least, one))),
+    timestamp(toMs.reduce((most, one) => Math.max(most, one))),
   ])
   for (const { n, from_id, to_id } of rows) missing[n]?.push({ from: from_id, to: to_id })
   return missing
 }
 
-/** The lowest id of the stream that is stored: retention may have dropped the ones below. Null when there is none. */
+function timestamp(ms = 0): string {
+  if (Number.isFinite(ms)) return new Date(ms).toISOString()
+  return ms < 0 ? '-infinity' : 'infinity'
+}
+
+/**
+ * The lowest id of the stream that may be stored: retention may have dropped the ones below. Null when none is. The trade that is
+ * oldest tells: all ids of an epoch after its own, and none of an epoch before.
+ */
 export async function firstStoredId(
   connection: Queryable,
   { symbol, eventType, epoch }: Required<LedgerFilter>,
 ): Promise<number | null> {
-  const { rows } = await connection.query<{ id: number | null }>(
-    `SELECT min(trade_id)::float8 AS id FROM trades WHERE symbol = $1 AND event_type = $2 AND epoch = $3`,
-    [symbol, eventType, epoch],
+  const { rows } = await connection.query<{ epoch: number; id: number }>(
+    `SELECT epoch, trade_id::float8 AS id FROM trades WHERE symbol = $1 AND event_type = $2 ORDER BY trade_time, trade_id LIMIT 1`,
+    [symbol, eventType],
   )
-  return rows[0]?.id ?? null
+  const [oldest] = rows
+  if (oldest === undefined || oldest.epoch > epoch) return null
+  return oldest.epoch === epoch ? oldest.id : 0
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { epochField } from '../../foundation/market/field-schemas.ts'
 import { GAP } from '../../foundation/market/gap.ts'
 
 /*
@@ -9,7 +10,7 @@ import { GAP } from '../../foundation/market/gap.ts'
 const range = z.tuple([z.int(), z.int()]).transform(([from, to]) => ({ from, to }))
 
 const SEQUENCE = z.object({
-  epoch: z.int(),
+  epoch: epochField,
   /** The lowest id that is known of. */
   first: z.int().nullish(),
   last: z.int().nullable(),

@@ -1,5 +1,5 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
-import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers.ts'
+import { HEADER, headersNamed, headerText, readEpoch } from '../../foundation/kafka/headers.ts'
 import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import type { Position } from '../../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
@@ -191,7 +191,7 @@ export class RecoveryFold {
   readonly event = (topic: string, { offset, key, value, headers }: FetchedMessage): void => {
     const symbol = key?.toString() ?? ''
     if (!this.#isBehind(symbol, topic, offset)) return
-    const mark = markOf(value, Number(headerText(headers, HEADER.epoch) ?? 0))
+    const mark = markOf(value, readEpoch(headerText(headers, HEADER.epoch) ?? '0'))
     if (mark?.symbol !== symbol) return
     this.recoveredMessages++
     if (mark.type === 'bookTicker') {
@@ -265,7 +265,8 @@ function revisionOf({ gap_id, revision }: Gap): string {
   return `${gap_id} ${revision}`
 }
 
-function markOf(value: Buffer | null, epoch: number): EventMark | null {
+/** @param epoch null where the header says none: the consumer does not store such a trade either */
+function markOf(value: Buffer | null, epoch: number | null): EventMark | null {
   const data = parse(value)
   if (!isFields(data)) return null
   if (data['e'] === undefined) {
@@ -275,7 +276,7 @@ function markOf(value: Buffer | null, epoch: number): EventMark | null {
     return { symbol: quote.s, type: 'bookTicker', epoch: 0, id: quote.u, timeMs }
   }
   const trade = data['e'] === 'trade' ? readTrade(data) : readAggTrade(data)
-  if (typeof trade === 'string') return null
+  if (typeof trade === 'string' || epoch === null) return null
   return 't' in trade
     ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs: trade.T }
     : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs: trade.T }

@@ -1,6 +1,8 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
+import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
+import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { ClockStep } from '../messages/receipt-clock.ts'
 import { addSteps, windowOfStep } from './clock-window.ts'
 import { type GapLedger, REASON_RESET } from './gap-ledger.ts'
@@ -254,6 +256,8 @@ export class Continuity<Event extends StreamEvent> {
         this.#release(verdict.released)
         this.held++
         return []
+      case 'exhausted':
+        throw noEpochLeft(state)
       case 'reset':
         this.held -= verdict.events.length - 1
         this.#release(verdict.released)
@@ -302,4 +306,12 @@ export class Continuity<Event extends StreamEvent> {
 /** Null for a difference that may be one of latencies. */
 function measuredStep(nextMs: number, forwardMs: number): ClockStep | null {
   return Math.abs(forwardMs) > MEASURED_STEP_MS ? { fromMs: nextMs - forwardMs, toMs: nextMs } : null
+}
+
+function noEpochLeft({ symbol, type }: { readonly symbol: string; readonly type: EventType }): TapelineError {
+  return new TapelineError(
+    'EXCHANGE',
+    `The exchange has restarted the ${type} ids of ${symbol} more than ${EPOCH_MAX} times, and no epoch is left for them`,
+    { fix: 'Check where these events come from. To record on, use new topics and a new database.' },
+  )
 }

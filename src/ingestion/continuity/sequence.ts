@@ -1,3 +1,4 @@
+import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
 
 /** An event of a sequence, as far as continuity is concerned. */
@@ -20,6 +21,8 @@ export type Verdict<Event extends Observed> =
   | { readonly kind: 'duplicate' }
   /** Keep it: it may be the beginning of a new sequence. */
   | { readonly kind: 'held'; readonly released: number }
+  /** The exchange has begun a new sequence, and there is no epoch left for it. */
+  | { readonly kind: 'exhausted' }
   /** The exchange has begun a new sequence: forward these, oldest first; `missing` lie before and between them. */
   | {
       readonly kind: 'reset'
@@ -250,7 +253,7 @@ export class Sequence<Event extends Observed> {
     const candidates = continues ? [...before, event] : [event]
     this.#candidates.set(event.connection, candidates)
     if (candidates.length < RESET_EVENTS) return { kind: 'held', released: continues ? 0 : before.length }
-    return this.#reset()
+    return this.#epoch === EPOCH_MAX ? { kind: 'exhausted' } : this.#reset()
   }
 
   /** One connection has shown a new sequence; the others may have delivered parts of it. */

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
-import { HEADER, headerText, readEpoch } from '../../foundation/kafka/headers.ts'
+import { HEADER, headerText, NOT_AN_EPOCH, readEpoch } from '../../foundation/kafka/headers.ts'
 import type { Position } from '../../foundation/kafka/position.ts'
 import { schemaOf, VALUE_MAX_BYTES } from '../../foundation/kafka/schema-of.ts'
 import { isTimeUs } from '../../foundation/market/fields.ts'
@@ -78,7 +78,7 @@ function ofTrades(
 ): (Omit<OfTrades, keyof Received> & Pick<Received, 'symbol'>) | string {
   if (source !== undefined && source !== 'backfill') return 'source is not backfill'
   const epoch = readEpoch(headerText(headers, HEADER.epoch) ?? '0')
-  if (epoch === null) return 'epoch is not a number'
+  if (epoch === null) return NOT_AN_EPOCH
   return {
     symbol: s,
     price: p,

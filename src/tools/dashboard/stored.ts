@@ -6,23 +6,22 @@ const ROWS_SHOWN = 30
 
 const SERIES_SECONDS = 600
 
-/** The newest day of a hypertable and the one before: what is looked for in them costs the same however many days there are. */
-const NEWEST_CHUNK = `SELECT extract(epoch FROM max(range_start) - interval '1 day') * 1000 AS ms
-  FROM timescaledb_information.chunks WHERE hypertable_name = $1`
+/**
+ * The newest day of a hypertable and the one before: what is looked for in them costs the same however many days there are.
+ * From the catalogue: the view `timescaledb_information.chunks` goes over all chunks, which takes 26 ms where there are 3,000.
+ */
+const NEWEST_CHUNK = `SELECT (max(slice.range_start) / 1000 - 86400000)::float8 AS ms
+  FROM _timescaledb_catalog.hypertable AS hypertable
+  JOIN _timescaledb_catalog.dimension AS dimension ON dimension.hypertable_id = hypertable.id
+  JOIN _timescaledb_catalog.dimension_slice AS slice ON slice.dimension_id = dimension.id
+  WHERE hypertable.schema_name = current_schema() AND hypertable.table_name = $1`
 
 const SYMBOLS = `SELECT s.symbol, t.price::text, (extract(epoch FROM t.trade_time) * 1000)::float8 AS trade_ms, q.bid_price::text AS bid,
     q.ask_price::text AS ask, (extract(epoch FROM q.ingestion_timestamp) * 1000)::float8 AS quote_ms
   FROM unnest($1::text[]) WITH ORDINALITY AS s (symbol, place)
-  LEFT JOIN LATERAL (
-    -- Ids that have begun anew are lower than those before.
-    (SELECT price, trade_time, 0 AS place FROM trades
-     WHERE symbol = s.symbol AND event_type = 'trade' AND epoch > 0 AND trade_time >= to_timestamp($2::float8 / 1000)
-     ORDER BY epoch DESC, trade_id DESC LIMIT 1)
-    UNION ALL
-    (SELECT price, trade_time, 1 FROM trades
-     WHERE symbol = s.symbol AND event_type = 'trade' AND trade_time >= to_timestamp($2::float8 / 1000)
-     ORDER BY trade_id DESC LIMIT 1)
-    ORDER BY place LIMIT 1) t ON true
+  LEFT JOIN LATERAL (SELECT price, trade_time FROM trades
+    WHERE symbol = s.symbol AND event_type = 'trade' AND trade_time >= to_timestamp($2::float8 / 1000)
+    ORDER BY trade_time DESC, trade_id DESC LIMIT 1) t ON true
   LEFT JOIN LATERAL (SELECT bid_price, ask_price, ingestion_timestamp FROM book_ticker
     WHERE symbol = s.symbol AND ingestion_timestamp >= to_timestamp($3::float8 / 1000)
     ORDER BY ingestion_timestamp DESC, update_id DESC LIMIT 1) q ON true
@@ -40,7 +39,7 @@ const DEAD_LETTERS = `SELECT topic || '/' || partition || '/' || kafka_offset AS
     count(*) FILTER (WHERE resolved_at IS NULL) OVER ()::int AS unresolved
   FROM dead_letters ORDER BY (resolved_at IS NULL) DESC, failed_at DESC LIMIT ${ROWS_SHOWN}`
 
-const SERIES_TRADES = `SELECT (extract(epoch FROM time_bucket('1 second', trade_time)) * 1000)::float8 AS ms, last(price, epoch * 1e16::numeric + trade_id)::float8 AS price
+const SERIES_TRADES = `SELECT (extract(epoch FROM time_bucket('1 second', trade_time)) * 1000)::float8 AS ms, last(price, (epoch::bigint << 53) + trade_id)::float8 AS price
   FROM trades WHERE symbol = $1 AND event_type = 'trade' AND trade_time > to_timestamp($2::float8 / 1000) - interval '${SERIES_SECONDS} seconds'
   GROUP BY 1`
 
@@ -132,8 +131,8 @@ export async function readSeries(database: Database, symbol: string): Promise<Se
 }
 
 async function newestChunkMs(database: Database, table: string): Promise<number> {
-  const { rows } = await database.query<{ ms: string | null }>(NEWEST_CHUNK, [table])
-  return Number(rows[0]?.ms ?? 0)
+  const { rows } = await database.query<{ ms: number | null }>(NEWEST_CHUNK, [table])
+  return rows[0]?.ms ?? 0
 }
 
 function symbolView({ symbol, price, trade_ms, bid, ask, quote_ms }: SymbolRow): SymbolView {

@@ -63,9 +63,17 @@ export async function markFailedAgain(
   )
 }
 
+const EPOCH_AT = `SELECT (
+    SELECT epoch FROM trades
+    WHERE symbol = $1 AND event_type = $2 AND trade_time <= $3::timestamptz AND trade_time >= $4::timestamptz
+    ORDER BY trade_time DESC, epoch DESC LIMIT 1) AS stored,
+  (SELECT max(epoch) FROM gaps
+   WHERE symbol = $1 AND event_type = $2 AND cause = 'reset' AND to_time <= $3::timestamptz) AS begun`
+
 /**
- * The epoch that a trade of this time belongs to: the last that had begun by then, as far back as anything is stored (there is
- * an index of the epochs after 0) or the ledger tells of ids that were begun anew, which it does when retention has dropped them.
+ * The epoch that a trade of this time belongs to: that of the last trade stored up to then, however long ago, or one of which
+ * the ledger says that it had begun, which it does when retention has dropped the trades. The hour before is read first:
+ * a query without a bound is planned for each chunk, which takes a second where there are 1,500 days.
  */
 export async function epochAt(
   connection: Queryable,
@@ -73,14 +81,17 @@ export async function epochAt(
   eventType: 'trade' | 'aggTrade',
   tradeTimeMs: number,
 ): Promise<number> {
-  const { rows } = await connection.query<{ epoch: number }>(
-    `SELECT greatest(0,
-       (SELECT epoch FROM trades
-        WHERE symbol = $1 AND event_type = $2 AND epoch > 0 AND trade_time <= $3::timestamptz
-        ORDER BY epoch DESC LIMIT 1),
-       (SELECT max(epoch) FROM gaps
-        WHERE symbol = $1 AND event_type = $2 AND cause = 'reset' AND to_time <= $3::timestamptz)) AS epoch`,
-    [symbol, eventType, new Date(tradeTimeMs).toISOString()],
-  )
-  return rows[0]?.epoch ?? 0
+  const at = new Date(tradeTimeMs)
+  const hourBefore = new Date(tradeTimeMs - 3_600_000).toISOString()
+  for (const from of [hourBefore, '-infinity']) {
+    const { rows } = await connection.query<{ stored: number | null; begun: number | null }>(EPOCH_AT, [
+      symbol,
+      eventType,
+      at.toISOString(),
+      from,
+    ])
+    const { stored = null, begun = null } = rows[0] ?? {}
+    if (stored !== null || from === '-infinity') return Math.max(0, stored ?? 0, begun ?? 0)
+  }
+  return 0
 }

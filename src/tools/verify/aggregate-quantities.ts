@@ -2,7 +2,7 @@ import { counted } from '../../foundation/telemetry/plural.ts'
 import type { Example, Finding, NotChecked } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
-import { type TradeEpochs, tradeEpochs } from './trade-epochs.ts'
+import type { TradeEpochs } from './trade-epochs.ts'
 
 /** Trades of an aggTrade carry its time; this is for a range that cuts between them. */
 const PADDING_MS = 60_000
@@ -42,23 +42,20 @@ const QUANTITIES = `WITH marked AS (
       squares - coalesce(lag(squares) OVER marks, 0) AS squares,
       makers - lag(makers) OVER marks AS makers
     FROM running WHERE kind <> 1 WINDOW marks AS (ORDER BY id, kind, aggregate_id)),
-  edges AS (
-    SELECT min(trade_id) AS first_id, max(trade_id) AS last_id FROM trades
-    WHERE symbol = $1 AND event_type = 'trade' AND epoch = $2),
   judged AS MATERIALIZED (
     SELECT aggregate_id, first_trade_id, last_trade_id, CASE
         WHEN is_whole IS NOT TRUE THEN 'overlapping'
         WHEN trades > last_trade_id - first_trade_id + 1 THEN 'doubled'
         WHEN trades < last_trade_id - first_trade_id + 1 THEN CASE
-          WHEN first_id IS NULL OR last_trade_id < first_id OR first_trade_id > last_id THEN 'outside'
-          WHEN first_trade_id < first_id OR last_trade_id > last_id THEN 'edge'
+          WHEN $10::bigint IS NULL OR last_trade_id < $10 OR first_trade_id > $11::bigint THEN 'outside'
+          WHEN first_trade_id < $10 OR last_trade_id > $11 THEN 'edge'
           ELSE 'incomplete' END
         WHEN quantities <> quantity THEN 'quantity'
         WHEN squares - 2 * price * prices + trades * price * price <> 0 THEN 'price'
         ELSE 'side' END AS verdict,
       trades, trim_scale(quantity) AS quantity, trim_scale(quantities) AS quantities, trim_scale(price) AS price,
       trim_scale(prices) AS prices
-    FROM spans CROSS JOIN edges
+    FROM spans
     WHERE kind = 2 AND (is_whole IS NOT TRUE OR trades <> last_trade_id - first_trade_id + 1 OR quantities <> quantity
       OR squares - 2 * price * prices + trades * price * price <> 0
       OR makers <> CASE WHEN is_buyer_maker THEN trades ELSE 0 END)),
@@ -114,15 +111,21 @@ const REASONS: Readonly<Record<string, string>> = {
 export async function checkQuantities(
   { connection, scope, limit }: CheckContext,
   { symbol, epoch }: Sequence,
+  sequences: readonly Sequence[],
+  { from, until }: TradeEpochs,
 ): Promise<{ findings: Finding[]; notChecked: NotChecked[] }> {
   const values = [symbol, epoch, ...timeBounds(scope)]
-  const { from, until } = await tradeEpochs({ connection }, symbol, epoch)
+  const trades = sequences.find(
+    (one) => one.symbol === symbol && one.eventType === 'trade' && one.epoch === epoch,
+  )
   const { rows } = await connection.query<Row>(QUANTITIES, [
     ...values,
     ...timeBounds(scope, PADDING_MS),
     limit,
     from,
     until,
+    trades?.firstId ?? null,
+    trades?.lastId ?? null,
   ])
   const invalidated = (await connection.query<{ total: number }>(INVALIDATED, values)).rows[0]?.total ?? 0
   const findings: Finding[] = []

@@ -2,31 +2,43 @@ import { counted } from '../../foundation/telemetry/plural.ts'
 import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
-import { tradeEpochs } from './trade-epochs.ts'
+import type { TradeEpochs } from './trade-epochs.ts'
 
 /**
- * Each aggTrade begins with the trade behind the last of the one before; where one is missing, or the trades' ids were begun anew
- * between the two, nothing is said.
+ * Each aggTrade begins with the trade after the last of the one before; where one is missing, or the ids of the trades restarted
+ * between the two, nothing is said. Rows come in the order of the index, by time; where their ids do not follow each
+ * other, the first of one run is compared with the last of another.
  */
 const TILING = `WITH steps AS (
-    SELECT trade_id, trade_time, first_trade_id, last_trade_id, lag(trade_id) OVER by_id AS previous_id,
-      lag(trade_time) OVER by_id AS previous_time,
-      lag(last_trade_id) OVER by_id AS previous_last
+    SELECT trade_id, trade_time, first_trade_id, last_trade_id, lag(trade_id) OVER by_time AS previous_id,
+      lag(trade_time) OVER by_time AS previous_time, lag(last_trade_id) OVER by_time AS previous_last,
+      lead(trade_id) OVER by_time AS next_id
     FROM trades
     WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id IS NOT NULL
       AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz
-    WINDOW by_id AS (ORDER BY trade_id, trade_time))
+    WINDOW by_time AS (ORDER BY trade_time, trade_id)),
+  odd AS MATERIALIZED (
+    SELECT * FROM steps
+    WHERE previous_id IS NULL OR next_id IS NULL OR trade_id <> previous_id + 1 OR next_id <> trade_id + 1
+      OR first_trade_id <> previous_last + 1),
+  pairs AS (
+    SELECT trade_id, trade_time, first_trade_id, previous_time, previous_last FROM odd WHERE trade_id = previous_id + 1
+    UNION ALL
+    SELECT odd.trade_id, odd.trade_time, odd.first_trade_id, before.trade_time, before.last_trade_id
+    FROM odd JOIN odd AS before ON before.trade_id = odd.trade_id - 1
+    WHERE odd.trade_id IS DISTINCT FROM odd.previous_id + 1 AND before.next_id IS DISTINCT FROM before.trade_id + 1)
 SELECT trade_id, first_trade_id, previous_last, (count(*) OVER ())::float8 AS total
-FROM steps WHERE trade_id = previous_id + 1 AND first_trade_id <> previous_last + 1
-  AND NOT EXISTS (SELECT FROM unnest($6::timestamptz[]) AS begins WHERE begins BETWEEN previous_time AND trade_time)
+FROM pairs WHERE first_trade_id <> previous_last + 1
+  AND NOT EXISTS (SELECT FROM unnest($6::timestamptz[]) AS begins
+                  WHERE begins BETWEEN least(previous_time, trade_time) AND greatest(previous_time, trade_time))
 ORDER BY trade_id LIMIT $5`
 
 /** aggTrades tile the trade ids; null when they do. */
 export async function checkTiling(
   { connection, scope, limit }: CheckContext,
   { symbol, epoch }: Sequence,
+  { starts }: TradeEpochs,
 ): Promise<Finding | null> {
-  const { starts } = await tradeEpochs({ connection }, symbol, epoch)
   const { rows } = await connection.query<{
     trade_id: string
     first_trade_id: string

@@ -1,61 +1,115 @@
+import { counted } from '../../foundation/telemetry/plural.ts'
 import type { Example, Finding, SequenceReport } from './report-types.ts'
-import { type CheckContext, timeBounds } from './scope.ts'
+import { type CheckContext, isCut, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
 /**
  * Set arithmetic on ranges of ids, exact and in the database: a table that has lost every second row would otherwise
- * come over the wire. Per sequence, so that rows come in the order of the index.
+ * come over the wire. Rows come in the order of the index, by time, and are taken together as runs of ids that follow each
+ * other: of a busy day these are a handful, whose order by id and whose union cost nothing. What the runs have more than
+ * their union is stored more than once.
  *
- * Ids are trusted to rise with time only roughly: one that seems missing where the range cuts may be stored outside
- * it, which is looked up (`elsewhere`); without a range that scan is excluded when it is planned.
+ * Ids are trusted to rise with time only roughly: one that seems missing where the range cuts may be stored within an hour
+ * outside it, which is looked up (`elsewhere`) only when something is missing.
+ *
+ * Ranges that the ledger calls filled, or ids of it that are dead letters or lost by another row since, are held against what is
+ * missing. Below the first stored id nothing is asked for: retention may have dropped it, or the consumer begun later. With a
+ * range, above the last neither.
  */
 const CONTINUITY = `WITH steps AS (
-    SELECT trade_id, trade_time, lag(trade_id) OVER by_id AS previous_id, lag(trade_time) OVER by_id AS previous_time
+    SELECT trade_id, trade_time, lag(trade_id) OVER by_time AS previous_id, lag(trade_time) OVER by_time AS previous_time,
+      lead(trade_id) OVER by_time IS NULL AS is_last
     FROM trades
     WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz AND trade_time < $5::timestamptz
-    WINDOW by_id AS (ORDER BY trade_id, trade_time)),
-  odd AS MATERIALIZED (
-    SELECT * FROM steps WHERE trade_id > previous_id + 1 OR trade_time < previous_time - interval '1 second'),
+    WINDOW by_time AS (ORDER BY trade_time, trade_id)),
+  edges AS MATERIALIZED (
+    SELECT * FROM steps WHERE trade_id <> previous_id + 1 OR previous_id IS NULL OR is_last),
+  ends AS (SELECT trade_id, trade_time FROM edges WHERE is_last),
+  runs AS MATERIALIZED (
+    SELECT trade_id AS from_id, trade_time AS from_time,
+      coalesce(lead(previous_id) OVER by_time, (SELECT trade_id FROM ends)) AS to_id,
+      coalesce(lead(previous_time) OVER by_time, (SELECT trade_time FROM ends)) AS to_time
+    FROM edges WHERE trade_id <> previous_id + 1 OR previous_id IS NULL
+    WINDOW by_time AS (ORDER BY trade_time, trade_id)),
+  backwards AS MATERIALIZED (
+    SELECT * FROM (
+      SELECT from_id, from_time, lag(to_id) OVER by_id AS previous_id, lag(to_time) OVER by_id AS previous_time
+      FROM runs WINDOW by_id AS (ORDER BY from_id, from_time)) AS ordered
+    WHERE from_time < previous_time - interval '1 second'),
+  stored AS MATERIALIZED (
+    SELECT range_agg(int8range(from_id, to_id, '[]')) AS ids, sum(to_id - from_id + 1) AS rows FROM runs),
   absent AS MATERIALIZED (
-    SELECT coalesce(range_agg(int8range(previous_id + 1, trade_id)), '{}') AS ids FROM odd WHERE trade_id > previous_id + 1),
+    SELECT coalesce(int8multirange(int8range(lower(ids), upper(ids))) - ids, '{}') AS ids FROM stored),
+  outside AS (
+    SELECT trade_id FROM trades
+    WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $8::timestamptz AND trade_time < $4::timestamptz
+      AND (SELECT ids <> '{}' FROM absent)
+    UNION ALL
+    SELECT trade_id FROM trades
+    WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $5::timestamptz AND trade_time < $9::timestamptz
+      AND (SELECT ids <> '{}' FROM absent)),
   elsewhere AS (
-    SELECT coalesce(range_agg(int8range(trade_id, trade_id, '[]')), '{}') AS ids FROM trades
-    WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND (trade_time < $4::timestamptz OR trade_time >= $5::timestamptz)
-      AND trade_id >= (SELECT lower(ids) FROM absent) AND trade_id < (SELECT upper(ids) FROM absent)
-      AND trade_id <@ (SELECT ids FROM absent)),
+    SELECT coalesce(range_agg(int8range(trade_id, trade_id, '[]')), '{}') AS ids
+    FROM outside WHERE trade_id <@ (SELECT ids FROM absent)),
   ledger AS (
     SELECT coalesce(range_agg(int8range(from_id, to_id, '[]')) FILTER (WHERE status <> 'filled'), '{}') AS named,
       coalesce(range_agg(int8range(from_id, to_id, '[]')) FILTER (WHERE status = 'filled'), '{}') AS filled
     FROM gaps WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND from_id <= to_id),
   result AS MATERIALIZED (
     SELECT absent.ids - elsewhere.ids AS missing, absent.ids - elsewhere.ids - named - $6::int8multirange AS unexplained,
-      filled
-    FROM absent, elsewhere, ledger)
+      filled, stored.rows > (SELECT sum(upper(r) - lower(r)) FROM unnest(stored.ids) AS r) AS is_doubled,
+      -- Also above the last id, where the audit has no range.
+      (CASE WHEN $10::boolean THEN absent.ids ELSE absent.ids + int8multirange(int8range(upper(stored.ids), NULL)) END)
+        - elsewhere.ids - named - $6::int8multirange AS unstored,
+      lower(stored.ids) AS first_id, CASE WHEN $10::boolean THEN upper(stored.ids) - 1 END AS last_id
+    FROM stored, absent, elsewhere, ledger),
+  claims AS (
+    SELECT gap_id, greatest(from_id, first_id) AS from_id, least(to_id, last_id) AS to_id, unstored
+    FROM gaps, result
+    WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND status = 'filled'
+      AND greatest(from_id, first_id) <= least(to_id, last_id)
+      AND unstored && int8range(from_id, to_id, '[]')),
+  broken AS MATERIALIZED (
+    SELECT gap_id, from_id, to_id, (
+      SELECT sum(upper(r) - lower(r)) FROM unnest(unstored * int8multirange(int8range(from_id, to_id, '[]'))) AS r) AS absent
+    FROM claims)
 SELECT
   (SELECT coalesce(sum(upper(r) - lower(r)), 0)::float8 FROM unnest(missing) AS r) AS missing,
   (SELECT coalesce(sum(upper(r) - lower(r)), 0)::float8 FROM unnest(unexplained) AS r) AS unexplained,
   (SELECT coalesce(sum(upper(r) - lower(r)), 0)::float8 FROM unnest(unexplained * filled) AS r) AS said_filled,
   (SELECT coalesce(jsonb_agg(jsonb_build_object('from', lower(r), 'to', upper(r) - 1, 'filled', filled && r)), '[]')
     FROM (SELECT r FROM unnest(unexplained) AS r ORDER BY r LIMIT $7) AS first_ones) AS examples,
-  (SELECT count(*)::float8 FROM odd WHERE trade_time < previous_time - interval '1 second') AS backwards,
-  (SELECT coalesce(jsonb_agg(jsonb_build_object('from', trade_id, 'to', trade_id,
-      'detail', format('%s, after %s of id %s', trade_time, previous_time, previous_id))), '[]')
-    FROM (SELECT * FROM odd WHERE trade_time < previous_time - interval '1 second' ORDER BY trade_id LIMIT $7) AS first_ones)
-    AS backwards_examples
+  is_doubled,
+  (SELECT count(*)::float8 FROM backwards) AS backwards,
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('from', from_id, 'to', from_id,
+      'detail', format('%s, after %s of id %s', from_time, previous_time, previous_id))), '[]')
+    FROM (SELECT * FROM backwards ORDER BY from_id LIMIT $7) AS first_ones) AS backwards_examples,
+  (SELECT count(*)::float8 FROM broken WHERE absent > 0) AS broken,
+  (SELECT coalesce(jsonb_agg(jsonb_build_object('from', from_id, 'to', to_id, 'detail', format('%s: %s not stored', gap_id, absent))), '[]')
+    FROM (SELECT * FROM broken WHERE absent > 0 ORDER BY from_id LIMIT $7) AS first_ones) AS broken_examples
 FROM result`
+
+/** How far outside the range an id is looked for that seems missing in it. */
+const ELSEWHERE_MS = 60 * 60_000
 
 interface Row {
   readonly missing: number
   readonly unexplained: number
   readonly said_filled: number
   readonly examples: ReadonlyArray<{ readonly from: number; readonly to: number; readonly filled: boolean }>
+  readonly is_doubled: boolean
   readonly backwards: number
   readonly backwards_examples: Example[]
+  /** Ranges that the ledger calls filled and that are not stored whole. */
+  readonly broken: number
+  readonly broken_examples: Example[]
 }
 
 /** What was found of a sequence's ids; `doubled` is another check's. */
 export interface Continuity {
   readonly figures: Omit<SequenceReport, 'doubled'>
+  /** Whether an id is stored more than once. */
+  readonly isDoubled: boolean
   readonly findings: Finding[]
 }
 
@@ -73,6 +127,8 @@ export async function checkContinuity(
     ...timeBounds(scope),
     letters,
     limit,
+    ...timeBounds(scope, ELSEWHERE_MS),
+    isCut(scope),
   ])
   return interpretContinuity(sequence, rows[0])
 }
@@ -107,7 +163,20 @@ function interpretContinuity(sequence: Sequence, row: Row | undefined): Continui
       examples: row?.backwards_examples ?? [],
     })
   }
+  if (row !== undefined && row.broken > 0) {
+    const gaps = counted(row.broken, 'gap')
+    findings.push({
+      ...about,
+      check: 'ledger',
+      kind: 'filled',
+      severity: 'failure',
+      count: row.broken,
+      summary: `${gaps} that the ledger calls filled, not all of whose ids are stored`,
+      examples: row.broken_examples,
+    })
+  }
   return {
+    isDoubled: row?.is_doubled ?? false,
     figures: {
       symbol,
       eventType,

@@ -1,4 +1,4 @@
-import { HEADER } from '../../foundation/kafka/headers.ts'
+import { HEADER, readEpoch } from '../../foundation/kafka/headers.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { isFields } from '../../foundation/market/payload.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
@@ -123,8 +123,8 @@ function namedId({ payload, headers }: Row): NamedId | null {
   const id = e === 'trade' ? data['t'] : data['a']
   if (typeof s !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id)) return null
   // Ids that the exchange has never begun anew have no such header.
-  const epoch = Number(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? 0)
-  return Number.isSafeInteger(epoch) ? { symbol: s, eventType: e, epoch, id } : null
+  const epoch = readEpoch(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? '0')
+  return epoch !== null ? { symbol: s, eventType: e, epoch, id } : null
 }
 
 function parse(payload: Buffer): unknown {

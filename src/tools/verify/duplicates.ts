@@ -4,7 +4,7 @@ import type { Sequence } from './sequences.ts'
 
 /**
  * The unique index holds the trade time, as a hypertable's must: nothing but this keeps an id from being stored again
- * under another time. Groups come in the order of the index.
+ * under another time. All rows are grouped, so this is asked only where continuity has counted more rows than ids.
  */
 const DUPLICATES = `WITH doubled AS (
     SELECT trade_id, count(*) AS copies, min(trade_time) AS first_time, max(trade_time) AS last_time

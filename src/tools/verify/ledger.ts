@@ -1,41 +1,7 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
-import type { DeadLetters } from './dead-letters.ts'
 import type { Finding, NotChecked } from './report-types.ts'
 import { type CheckContext, isCut, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
-
-/**
- * Counts what is stored of each range that the ledger calls filled, or is a dead letter since, or lost by another row. Below the first stored id of its sequence nothing is
- * asked for: retention may have dropped it, or the consumer begun later. With a range, above the last neither.
- */
-const CLAIMS = `WITH sequences AS (
-    SELECT * FROM jsonb_to_recordset($1::jsonb) AS row (symbol text, event_type text, epoch int, first_id bigint, last_id bigint, dead_letters text)),
-  claims AS (
-    SELECT gap_id, gaps.symbol, gaps.event_type, gaps.epoch, greatest(from_id, first_id) AS from_id,
-      least(to_id, CASE WHEN $2 THEN last_id END) AS to_id, dead_letters::int8multirange AS dead_letters
-    FROM gaps JOIN sequences USING (symbol, event_type, epoch) WHERE status = 'filled'),
-  judged AS (
-    SELECT *, to_id - from_id + 1 - (
-        SELECT count(DISTINCT trade_id) FROM trades
-        WHERE trades.symbol = claims.symbol AND trades.event_type = claims.event_type AND trades.epoch = claims.epoch
-          AND trade_id BETWEEN from_id AND to_id) AS uncounted
-    FROM claims WHERE from_id <= to_id),
-  explained AS (
-    SELECT gap_id, symbol, event_type, epoch, from_id, to_id, (
-        SELECT coalesce(sum(upper(range) - lower(range)), 0)
-        FROM unnest(
-          int8multirange(int8range(from_id, to_id, '[]')) - dead_letters
-          - coalesce((SELECT range_agg(int8range(trade_id, trade_id, '[]')) FROM trades
-              WHERE trades.symbol = judged.symbol AND trades.event_type = judged.event_type AND trades.epoch = judged.epoch
-                AND trade_id BETWEEN judged.from_id AND judged.to_id), '{}')
-          - coalesce((SELECT range_agg(int8range(other.from_id, other.to_id, '[]')) FROM gaps AS other
-              WHERE other.symbol = judged.symbol AND other.event_type = judged.event_type AND other.epoch = judged.epoch
-                AND other.status <> 'filled' AND other.from_id <= other.to_id), '{}')) AS range) AS absent
-    FROM judged WHERE uncounted > 0),
-  placed AS (
-    SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY from_id) AS place
-    FROM explained WHERE absent > 0 WINDOW same AS (PARTITION BY symbol, event_type, epoch))
-SELECT * FROM placed WHERE place <= $3 ORDER BY symbol, event_type DESC, epoch, place`
 
 /** Whether a row of the ledger touches the range, by the times of the events around it; `untimed` where it has none. */
 const inRange = (gap: string, from: string, to: string, untimed: string) =>
@@ -109,8 +75,6 @@ interface GapRow {
 }
 
 const SUMMARIES = {
-  filled: (count: number) =>
-    `${counted(count, 'gap')} that the ledger calls filled, not all of whose ids are stored`,
   open: (count: number) => `${counted(count, 'gap')} still open`,
   narrowed: (count: number) => `${counted(count, 'gap')} filled in part, and narrowed`,
   overlap: (count: number) => `${counted(count, 'ledger row')} with ids that another row has too`,
@@ -118,11 +82,10 @@ const SUMMARIES = {
     `${counted(count, 'window')} in which trades were lost, of which the ids are not known`,
 }
 
-/** What the ledger says, held against the rows. */
+/** What the ledger says, held against the rows; whether filled ranges are stored is part of continuity. */
 export async function checkLedger(
   { connection, scope, limit }: CheckContext,
   sequences: readonly Sequence[],
-  letters: Pick<DeadLetters, 'idsOf'>,
 ): Promise<{ findings: Finding[]; notChecked: NotChecked[] }> {
   const json = JSON.stringify(
     sequences.map(({ symbol, eventType, epoch, firstId, lastId }) => ({
@@ -131,11 +94,9 @@ export async function checkLedger(
       epoch,
       first_id: firstId,
       last_id: lastId,
-      dead_letters: letters.idsOf(symbol, eventType, epoch),
     })),
   )
   const range = timeBounds(scope)
-  const claims = await connection.query<GapRow & { absent: string }>(CLAIMS, [json, isCut(scope), limit])
   const states = await connection.query<GapRow & { kind: keyof typeof SUMMARIES; detail: string }>(STATES, [
     scope.symbols,
     limit,
@@ -152,17 +113,12 @@ export async function checkLedger(
     scope.symbols,
     ...range,
   ])
-  const broken = claims.rows.map((row) => ({
-    ...row,
-    kind: 'filled' as const,
-    detail: `${row.gap_id}: ${row.absent} not stored`,
-  }))
   const named = [...overlaps.rows, ...states.rows].map((row) => ({
     ...row,
     detail: `${row.gap_id}: ${row.detail}`,
   }))
   return {
-    findings: [...grouped(broken), ...grouped(named)],
+    findings: grouped(named),
     notChecked: unstored.rows.map(({ symbol, event_type, total }) => ({
       what: `${counted(total, 'ledger row')} of ${event_type}, of which nothing is stored here`,
       symbol,
@@ -183,7 +139,7 @@ function grouped(
       {
         check: 'ledger',
         kind: first.kind,
-        severity: first.kind === 'filled' || first.kind === 'overlap' ? 'failure' : 'notice',
+        severity: first.kind === 'overlap' ? 'failure' : 'notice',
         symbol: first.symbol,
         eventType: first.event_type,
         epoch: first.epoch,

@@ -10,15 +10,17 @@ export interface Sequence {
   readonly rows: number
   readonly firstId: number
   readonly lastId: number
+  /** The earliest trade time, as PostgreSQL takes it. */
+  readonly firstTime: string
   /** The smallest receipt minus event time: negative when this machine's clock is behind the exchange's. */
   readonly leastLatencyMs: number | null
 }
 
 /**
- * One pass over the rows; the other checks go through one sequence at a time, in the order of the unique index, which
- * needs no sort. The latency is the stream's: a backfilled row has no event time.
+ * One pass over the rows; the other checks go through one sequence at a time, in the order of the unique index. The latency is the stream's: a backfilled row has no event time.
  */
 const SEQUENCES = `SELECT symbol, event_type, epoch, count(*)::float8 AS rows, min(trade_id) AS first_id, max(trade_id) AS last_id,
+    min(trade_time) AS first_time,
     extract(epoch FROM min(ingestion_timestamp - event_time))::float8 * 1000 AS least_latency_ms
   FROM trades
   WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND trade_time >= $2::timestamptz AND trade_time < $3::timestamptz
@@ -38,6 +40,7 @@ export async function readSequences({ connection, scope }: CheckContext): Promis
     rows: number
     first_id: string
     last_id: string
+    first_time: Date
     least_latency_ms: number | null
   }>(SEQUENCES, [scope.symbols, ...timeBounds(scope)])
   return rows.map((row) => ({
@@ -47,6 +50,7 @@ export async function readSequences({ connection, scope }: CheckContext): Promis
     rows: row.rows,
     firstId: Number(row.first_id),
     lastId: Number(row.last_id),
+    firstTime: row.first_time.toISOString(),
     leastLatencyMs: row.least_latency_ms,
   }))
 }

@@ -1,7 +1,8 @@
-import type { CheckContext } from './scope.ts'
+import type { Scope } from './scope.ts'
+import type { Sequence } from './sequences.ts'
 
 /**
- * trade and aggTrade ids are two sequences, and the exchange may begin one anew and not the other, or not at the same moment.
+ * trade and aggTrade ids are two sequences, and the exchange may restart one and not the other, or not at the same moment.
  * Then an aggTrade of epoch 1 covers trades of epoch 0, or the other way round, and ids alone would compare it with others of the
  * same ids. The trades of an aggTrade carry its time, so the times at which the trades' epochs begin tell which are its.
  */
@@ -13,18 +14,23 @@ export interface TradeEpochs {
   readonly until: string
 }
 
-/** Epochs after 0 have an index of their own: where there are none, as nearly always, this looks at no row. */
-const STARTS = `SELECT epoch, min(trade_time) AS begins FROM trades
-  WHERE symbol = $1 AND event_type = 'trade' AND epoch > 0 GROUP BY epoch ORDER BY epoch`
-
-/** For the aggTrades of one epoch. */
-export async function tradeEpochs(
-  { connection }: Pick<CheckContext, 'connection'>,
-  symbol: string,
-  epoch: number,
-): Promise<TradeEpochs> {
-  const { rows } = await connection.query<{ epoch: number; begins: Date }>(STARTS, [symbol])
-  const starts = rows.map((row) => ({ epoch: row.epoch, at: row.begins.toISOString() }))
+/**
+ * For the aggTrades of one epoch.
+ *
+ * @param sequences of the audit's range: where it is cut, its first trades begin no epoch
+ */
+export function tradeEpochs(
+  sequences: readonly Sequence[],
+  scope: Scope,
+  { symbol, epoch }: Pick<Sequence, 'symbol' | 'epoch'>,
+): TradeEpochs {
+  const trades = sequences.filter((one) => one.symbol === symbol && one.eventType === 'trade')
+  const starts = trades
+    .filter((one) => one.epoch > 0)
+    .map((one) => ({
+      epoch: one.epoch,
+      at: scope.fromMs !== null && one === trades[0] ? '-infinity' : one.firstTime,
+    }))
   const own = starts.find((one) => one.epoch === epoch)
   return {
     starts: starts.map(({ at }) => at),

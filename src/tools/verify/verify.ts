@@ -14,6 +14,7 @@ import type { Finding, NotChecked, Report, SequenceReport } from './report-types
 import { above, readBelow, readFloors } from './retention.ts'
 import { type CheckContext, isCut, refuseUnknownSymbols, type Scope } from './scope.ts'
 import { judgeSequences, readQuotes, readSequences, type Sequence } from './sequences.ts'
+import { tradeEpochs } from './trade-epochs.ts'
 import { type EndOffsets, lostTails, watermarkOf } from './watermark.ts'
 
 export interface AuditOptions {
@@ -70,15 +71,22 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   for (const sequence of sequences) {
     const { symbol, eventType, epoch } = sequence
     const ids = letters.idsOf(symbol, eventType, epoch)
-    const { figures, findings: found } = await watch.time('continuity', () =>
-      checkContinuity(ofTrades, sequence, ids),
-    )
-    const doubled = await watch.time('duplicates', () => checkDuplicates(ofTrades, sequence))
+    const {
+      figures,
+      isDoubled,
+      findings: found,
+    } = await watch.time('continuity', () => checkContinuity(ofTrades, sequence, ids))
+    const doubled = isDoubled
+      ? await watch.time('duplicates', () => checkDuplicates(ofTrades, sequence))
+      : null
     audited.push({ ...figures, doubled: doubled?.count ?? 0 })
     findings.push(...found, ...(doubled === null ? [] : [doubled]))
     if (eventType === 'aggTrade') {
-      const sums = await watch.time('aggregate quantities', () => checkQuantities(ofTrades, sequence))
-      const tiling = await watch.time('aggregate tiling', () => checkTiling(ofTrades, sequence))
+      const epochs = tradeEpochs(sequences, ofTrades.scope, sequence)
+      const sums = await watch.time('aggregate quantities', () =>
+        checkQuantities(ofTrades, sequence, sequences, epochs),
+      )
+      const tiling = await watch.time('aggregate tiling', () => checkTiling(ofTrades, sequence, epochs))
       findings.push(...sums.findings, ...(tiling === null ? [] : [tiling]))
       notChecked.push(...sums.notChecked)
     }
@@ -88,7 +96,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   findings.push(...repeats)
   findings.push(...(await watch.time('trade bounds', () => checkTradeBounds(context))))
   findings.push(...(await watch.time('quote bounds', () => checkQuoteBounds(context))))
-  const ledger = await watch.time('ledger', () => checkLedger(context, sequences, letters))
+  const ledger = await watch.time('ledger', () => checkLedger(context, sequences))
   findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences), ...lostTails(watermark))
   notChecked.push(
     ...ledger.notChecked,

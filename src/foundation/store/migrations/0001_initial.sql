@@ -16,7 +16,7 @@ CREATE TABLE trades (
   event_time          timestamptz,
   symbol              text          NOT NULL,
   event_type          text          NOT NULL CHECK (event_type IN ('trade', 'aggTrade')),
-  epoch               integer       NOT NULL DEFAULT 0,
+  epoch               integer       NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 1023),
   trade_id            bigint        NOT NULL,
   price               numeric(20,8) NOT NULL,
   quantity            numeric(20,8) NOT NULL,
@@ -27,9 +27,10 @@ CREATE TABLE trades (
   source              text          NOT NULL DEFAULT 'stream' CHECK (source IN ('stream', 'backfill'))
 );
 COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled rows, REST does not tell.';
-COMMENT ON COLUMN trades.epoch IS 'Rises by one each time the exchange starts an id sequence anew.';
+COMMENT ON COLUMN trades.epoch IS 'Rises by one each time the exchange restarts an id sequence; (epoch::bigint << 53) + trade_id orders all trades of a symbol.';
 SELECT create_hypertable('trades', 'trade_time', chunk_time_interval => interval '1 day', create_default_indexes => false);
-CREATE UNIQUE INDEX trades_identity ON trades (symbol, event_type, trade_id, trade_time);
+-- Time comes before the id: queries by time read only what they ask for, and no row needs a second index.
+CREATE UNIQUE INDEX trades_identity ON trades (symbol, event_type, trade_time, trade_id);
 
 -- bookTicker events have no time but that of their receipt.
 CREATE TABLE book_ticker (
@@ -61,7 +62,7 @@ CREATE TABLE gaps (
   revision    integer     NOT NULL,
   symbol      text        NOT NULL,
   event_type  text        NOT NULL,
-  epoch       integer     NOT NULL DEFAULT 0,
+  epoch       integer     NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 1023),
   from_id     bigint,
   to_id       bigint,
   from_time   timestamptz,

@@ -1,13 +1,21 @@
--- One-minute candles of trades. Opening and closing price go by trade id, within an epoch: of trades in one millisecond only
--- the id tells which came first.
-CREATE VIEW candles_1m AS
-SELECT time_bucket('1 minute', trade_time) AS bucket, symbol,
-       first(price, epoch * 1e16::numeric + trade_id) AS open, max(price) AS high, min(price) AS low,
-       last(price, epoch * 1e16::numeric + trade_id) AS close,
-       sum(quantity) AS volume, sum(price * quantity) AS quote_volume, count(*) AS trades,
-       coalesce(sum(quantity) FILTER (WHERE NOT is_buyer_maker), 0) AS taker_buy_volume
-FROM trades WHERE event_type = 'trade'
-GROUP BY time_bucket('1 minute', trade_time), symbol;
+-- Candles of the trades of one symbol from one time up to before another. Opening and closing price go by epoch and trade id:
+-- of trades in one millisecond only the id tells which came first. PostgreSQL inlines this function, so that it reads only the
+-- chunks and the part of the index that the two times span. The bounds are typed, so that a date is converted: TimescaleDB
+-- takes `time_bucket(…) < date` for never true and returns no row. `greatest` of one value is that value, and hides time_bucket from
+-- this rule where a query compares the bucket with a date.
+CREATE FUNCTION candles(symbol text, width interval, from_time timestamptz, to_time timestamptz)
+RETURNS TABLE (bucket timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric, quote_volume numeric,
+  trades bigint, taker_buy_volume numeric)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT greatest(time_bucket(candles.width, t.trade_time)), first(t.price, (t.epoch::bigint << 53) + t.trade_id), max(t.price),
+         min(t.price), last(t.price, (t.epoch::bigint << 53) + t.trade_id), sum(t.quantity), sum(t.price * t.quantity), count(*),
+         coalesce(sum(t.quantity) FILTER (WHERE NOT t.is_buyer_maker), 0)
+  FROM trades AS t
+  WHERE t.symbol = candles.symbol AND t.event_type = 'trade'
+    AND t.trade_time >= candles.from_time AND t.trade_time < candles.to_time
+  GROUP BY time_bucket(candles.width, t.trade_time);
+END;
 
 -- COMPRESS_AFTER_DAYS, where the licence has compression; days are counted as drop_old_chunks does. A chunk a call, the
 -- oldest first, so that nothing is locked for longer than one takes; no rows when none is left, or another caller is at it.

@@ -1,7 +1,3 @@
--- What was stored last, in the last epoch that there is, and the epoch of a time: asked for when messages were lost, and by
--- `dead-letters retry`. Hardly an exchange ever begins its ids anew: of epoch 0, which nearly all rows are of, this holds nothing.
-CREATE INDEX trades_later_epochs ON trades (symbol, event_type, epoch, trade_id) WHERE epoch > 0;
-
 -- A broker that has lost the end of a partition writes other messages at the same offsets, under the same id of the topic. Where
 -- one stood does not tell two dead letters apart then; their bytes do. What is delivered again is the same, to the byte.
 ALTER TABLE dead_letters ADD COLUMN digest bytea NOT NULL

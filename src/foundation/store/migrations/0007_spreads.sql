@@ -56,11 +56,11 @@ BEGIN
     FOR wanted IN
       SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
       WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
-        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'candles_1m', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
+        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
       UNION ALL
       SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
       WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
-        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'tapeline_roles')
+        AND proname IN ('drop_old_chunks', 'compress_next_chunk', 'candles', 'tapeline_roles')
     LOOP
       EXECUTE format('ALTER %s %s OWNER TO tapeline_migrator', wanted.kind, wanted.name);
     END LOOP;
@@ -72,8 +72,9 @@ BEGIN
 
   -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
   -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
-  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, candles_1m, spreads, gaps, dead_letters,
+  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, spreads, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
+  EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
   EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';
   EXECUTE 'GRANT SELECT, INSERT ON meta, trades, book_ticker, dead_letters TO tapeline_writer';
   EXECUTE 'GRANT SELECT, INSERT, UPDATE ON gaps, consumer_offsets TO tapeline_writer';
