@@ -53,7 +53,7 @@ export async function setPlace(
   const server = await startNativeTimescale({ cacheDir: CACHE_DIRECTORY, onProgress: say })
   if ('skip' in server) throw new Error(`The benchmark needs the native TimescaleDB: ${server.skip}`)
   closers.add('database', () => server.stop())
-  // Tells when each row was committed, whoever wrote it.
+  // Tells when each row was committed, by any writer.
   await runStatements(server.url, 'ALTER SYSTEM SET track_commit_timestamp = on')
   await server.restart()
   const feeder = await Feeder.start(symbols, join(folder, 'feeder.log'))

@@ -141,7 +141,7 @@ test('commands and the consumer read a database with other settings', {
        VALUES ('t', gen_random_uuid(), 0, 1, 'consumer', 'because', '2026-01-31 12:00+00')`,
     )
     await setOn(market)
-    const last = await lastStored(database, [{ symbol: 'BTCUSDT', eventType: 'trade' }])
+    const last = await lastStored(database, [{ symbol: 'BTCUSDT', eventType: 'trade', timeMs: Date.now() }])
     assert.deepEqual(
       last.map(({ timeMs }) => timeMs),
       [Date.UTC(2026, 0, 5, 2)],

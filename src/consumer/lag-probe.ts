@@ -62,7 +62,7 @@ export class LagProbe {
     await this.#running
   }
 
-  /** Of the partitions that are ours. */
+  /** The partitions that are ours. */
   partitions(): PartitionStatus[] {
     this.#follow()
     const nowMs = performance.now()

@@ -39,7 +39,7 @@ export type Defect =
   | 'a bad row stops everything'
   | 'sessions stay read-only'
 
-/** Of each statement, and never reached here: what hangs ends earlier. */
+/** For each statement, and never reached here: what hangs ends earlier. */
 const LIMIT_MS = 60_000
 
 /** A database in memory: transactions that are all or nothing, and fail, hang or lose their COMMIT by chance. */

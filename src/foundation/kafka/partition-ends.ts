@@ -10,7 +10,7 @@ const REQUEST_MS = 3000
  * Asks the leaders where their partitions end. A partition without a leader, or a broker that hangs, hides no other: its
  * partitions are missing in the result. After a failure it asks on new connections, from another bootstrap broker on.
  *
- * It is a client of its own, since a long poll would stand before its requests on the same connection.
+ * It is a separate client, since a long poll would stand before its requests on the same connection.
  */
 export class PartitionEnds {
   readonly #open: () => FetchRequests

@@ -11,7 +11,7 @@ import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
 
 /** Rows of a symbol that a checkpoint keeps until Kafka takes the ledger's topic again: about 400 bytes each. */
 const PENDING_MAX = 1000
-/** Of all symbols: some 20 MiB. */
+/** All symbols together: some 20 MiB. */
 const PENDING_ALL_MAX = 50_000
 
 /** Rows that were closed last, of all symbols: an older instance may still enter them as open. */
