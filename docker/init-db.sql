@@ -136,7 +136,9 @@ INSERT INTO schema_migrations (version, name) VALUES (2, 'dead_letter_retries');
 -- Drops the chunks of trades and book_ticker that lie as a whole more than so many days back, and notes in meta, as
 -- retention:TABLE, the time before which rows have been dropped. Days are counted from now or from the end of the newest chunk,
 -- whichever is earlier: a consumer that is behind, and a capture of long ago, lose nothing that they have just stored.
--- One caller at a time; the others get no rows, and there is a row for each table of which something was dropped.
+-- One caller at a time; the others get no rows, and there is a row for each table of which something was dropped. Each call drops
+-- the 50 oldest at most, to be committed and called again until it returns no row: a chunk takes 12 locks until the transaction ends,
+-- and by default a server has room for 6,400.
 CREATE FUNCTION drop_old_chunks(keep_days integer)
 RETURNS TABLE (table_name text, chunks integer, dropped_before timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -152,11 +154,13 @@ BEGIN
   FROM timescaledb_information.chunks
   WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker') AND range_start <= now();
   FOR old IN
-    SELECT hypertable_name::text AS name, count(*)::integer AS number, max(range_end) AS ends
-    FROM timescaledb_information.chunks
-    WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker')
-      AND range_end <= newest - make_interval(days => keep_days)
-    GROUP BY hypertable_name ORDER BY hypertable_name
+    SELECT oldest.name, count(*)::integer AS number, max(oldest.range_end) AS ends
+    FROM (
+      SELECT c.hypertable_name::text AS name, c.range_end FROM timescaledb_information.chunks AS c
+      WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker')
+        AND c.range_end <= newest - make_interval(days => keep_days)
+      ORDER BY c.range_end, c.hypertable_name LIMIT 50) AS oldest
+    GROUP BY oldest.name ORDER BY oldest.name
   LOOP
     PERFORM drop_chunks(format('%I', old.name)::regclass, older_than => old.ends);
     INSERT INTO meta AS stored (key, value)
@@ -199,6 +203,7 @@ BEGIN ATOMIC
     AND t.trade_time >= candles.from_time AND t.trade_time < candles.to_time
   GROUP BY time_bucket(candles.width, t.trade_time);
 END;
+REVOKE ALL ON FUNCTION candles FROM PUBLIC;
 
 -- COMPRESS_AFTER_DAYS, where the licence has compression; days are counted as drop_old_chunks does. A chunk a call, the
 -- oldest first, so that nothing is locked for longer than one takes; no rows when none is left, or another caller is at it.

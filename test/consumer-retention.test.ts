@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
+import { startChunkMaintenance } from '../src/consumer/chunk-maintenance.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { type FailureKind, failureKind } from '../src/foundation/store/failures.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { dropOldChunks } from '../src/foundation/store/retention.ts'
 import { sqlStateOf } from '../src/foundation/store/sql-state.ts'
+import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
@@ -174,6 +176,68 @@ for (const { name, ...options } of databaseKinds()) {
       await Promise.all([dropping(), dropping(), inserting(0), inserting(1)])
       assert.ok(kinds.has('XX000'), `the race did not come about: ${[...kinds.keys()].join()}`)
       for (const [state, kind] of kinds) assert.equal(kind, 'retry', state)
+    })
+
+    test('many old days are dropped in portions that fit the lock table, one transaction each', async () => {
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         SELECT now() - ago * interval '1 day', 'BTCUSDT', 'trade', 100 - ago, 1, 1, true, now() FROM generate_series(0, 80) AS ago`,
+      )
+      const portion = await database.transaction(async (connection) => {
+        const [dropped] = await dropOldChunks(connection, 3)
+        const { rows } = await connection.query<{ n: number }>(
+          'SELECT count(*)::int AS n FROM pg_locks WHERE pid = pg_backend_pid()',
+        )
+        return { dropped, locks: rows[0]?.n ?? 0 }
+      })
+      assert.equal(portion.dropped?.chunks, 50)
+      assert.ok(portion.locks < 1000, `${portion.locks} locks`)
+      assert.equal((await marks())['retention:trades'], portion.dropped?.before.toISOString())
+      const silent = createLogger('test', 'silent')
+      const maintenance = startChunkMaintenance(
+        database,
+        { retentionDays: 3, compressAfterDays: null },
+        silent,
+      )
+      try {
+        await waitFor(async () => (await kept('trades', 'trade_id')).length === 4, {
+          timeoutMs: 60_000,
+          what: 'the other old days to be dropped',
+        })
+        assert.equal(maintenance.problem, '')
+      } finally {
+        maintenance.stop()
+      }
+    })
+
+    test('a drop that fails repeatedly is a reason not to be ready, with a fix, until it succeeds', async () => {
+      await fill(0, 5)
+      await database.query(
+        `CREATE FUNCTION out_of_locks() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200'; END $$`,
+      )
+      await database.query(
+        'CREATE TRIGGER out_of_locks BEFORE INSERT ON meta FOR EACH ROW EXECUTE FUNCTION out_of_locks()',
+      )
+      const maintenance = startChunkMaintenance(
+        database,
+        { retentionDays: 3, compressAfterDays: null },
+        createLogger('test', 'silent'),
+        50,
+      )
+      try {
+        await waitFor(() => maintenance.problem !== '', { timeoutMs: 60_000, what: 'a problem' })
+        assert.match(
+          maintenance.problem,
+          /in \d+ attempts: out of shared memory\. Raise max_locks_per_transaction/,
+        )
+        await database.query('DROP TRIGGER out_of_locks ON meta')
+        await waitFor(() => maintenance.problem === '', { timeoutMs: 60_000, what: 'no problem' })
+        assert.deepEqual(await kept('trades', 'trade_id'), [0])
+      } finally {
+        maintenance.stop()
+        await database.query('DROP FUNCTION out_of_locks CASCADE')
+      }
     })
 
     test('the consumer drops at its start what is past RETENTION_DAYS, and goes on storing', async () => {

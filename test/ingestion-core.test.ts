@@ -152,6 +152,20 @@ const trade = (s: string, t: number) =>
 const quote = (s: string, u: number) =>
   `{"stream":"${s.toLowerCase()}@bookTicker","data":{"u":${u},"s":"${s}","b":"1","B":"2","a":"3","A":"4"}}`
 
+test('S8 a reset for which no epoch is left ends ingestion with an error that names the symbol', () => {
+  const { sent, fatal, handle, continuity } = handler()
+  continuity.restore('btcusdt@trade', 'BTCUSDT', 'trade', {
+    epoch: 1023,
+    last: 1000,
+    lastTimeMs: 1,
+    holes: [],
+    clockAheadMs: null,
+  })
+  for (const id of [1, 2, 3]) handle(trade('BTCUSDT', id))
+  assert.deepEqual([sent.length, fatal.length], [0, 1])
+  assert.match(String(fatal[0]), /restarted the trade ids of BTCUSDT more than 1023 times/)
+})
+
 test('ends every frame in exactly one counter, and sends what it forwards and what it rejects', () => {
   const { core, sent, controls, handle } = handler()
   fc.assert(

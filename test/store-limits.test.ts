@@ -175,7 +175,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
       createLogger('test', 'silent'),
     )
     await untilWaiting(1)
-    upkeep()
+    upkeep.stop()
     await untilWaiting(0)
     await direct.query('DROP TRIGGER slow ON meta')
     await direct.query('DROP FUNCTION slowly')

@@ -80,7 +80,7 @@ describe('what takes longer than a statement of a batch may', { skip: native?.sk
     )
     await database.query(definedAs('trigger', ' NEW'))
     await database.query('CREATE TRIGGER slow BEFORE INSERT ON meta FOR EACH ROW EXECUTE FUNCTION slowly()')
-    const stop = startChunkMaintenance(
+    const maintenance = startChunkMaintenance(
       database,
       { retentionDays: 3, compressAfterDays: null },
       createLogger('test', 'silent'),
@@ -92,7 +92,7 @@ describe('what takes longer than a statement of a batch may', { skip: native?.sk
         { timeoutMs: 30_000, what: 'the old chunks to be dropped' },
       )
     } finally {
-      stop()
+      maintenance.stop()
     }
   })
 

@@ -63,7 +63,9 @@ for (const { name, ...options } of databaseKinds()) {
         assert.ok(trades.length > 10)
         const hours = Map.groupBy(trades, ({ hour }) => hour)
         assert.deepEqual(
-          (await ask('Candles', 1)).map((row) => numbers(row, ['open', 'high', 'low', 'close', 'volume'])),
+          (await ask('Candles', 1))
+            .filter(({ symbol }) => symbol === 'BTCUSDT')
+            .map((row) => numbers(row, ['open', 'high', 'low', 'close', 'volume'])),
           [...hours.values()].map((of) => [
             of[0]?.price,
             Math.max(...of.map(({ price }) => price)),

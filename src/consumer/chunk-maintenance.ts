@@ -2,7 +2,7 @@ import { sleep } from '../foundation/runtime/backoff.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import { compressionObstacle, compressNextChunk } from '../foundation/store/compression.ts'
 import type { Database, Queryable } from '../foundation/store/database.ts'
-import { dropOldChunks } from '../foundation/store/retention.ts'
+import { type Dropped, dropOldChunks } from '../foundation/store/retention.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { inStep, UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -19,19 +19,30 @@ const AFTER_FAILURE_MS = 60_000
 /** How long dropping the old chunks of the tables, or compressing a chunk, may take. */
 const STEP_LIMIT_MS = 30 * 60_000
 
+/** A lock that a long query holds is gone after some attempts; what fails more often needs a person. */
+const FAILURES_BEFORE_NOT_READY = 5
+
+export interface ChunkMaintenance {
+  /** Why old chunks are kept and what to do about it, once that has failed repeatedly; empty otherwise. */
+  readonly problem: string
+  /** Ends it and cancels the statement that runs, of which the database then does nothing. */
+  stop(): void
+}
+
 /**
  * Drops what is older than `RETENTION_DAYS` and compresses what is older than `COMPRESS_AFTER_DAYS`, now and every hour.
  * Every consumer tries; the database lets one do it at a time. A failure is logged and tried again: it never stops the
  * consumer.
- *
- * @returns ends it and cancels the statement that runs, of which the database then does nothing
  */
 export function startChunkMaintenance(
   database: Database,
   config: ChunkMaintenanceConfig,
   log: Logger,
-): () => void {
+  afterFailureMs = AFTER_FAILURE_MS,
+): ChunkMaintenance {
   const stopping = new AbortController()
+  let failures = 0
+  let problem = ''
   const work = async () => {
     let compresses = config.compressAfterDays !== null
     while (!stopping.signal.aborted) {
@@ -41,24 +52,47 @@ export function startChunkMaintenance(
         if (compresses && config.compressAfterDays !== null) {
           compresses = await compress(database, config.compressAfterDays, log, stopping.signal)
         }
+        failures = 0
+        problem = ''
       } catch (error) {
-        wait = AFTER_FAILURE_MS
-        if (!stopping.signal.aborted) report(error, log)
+        wait = afterFailureMs
+        failures++
+        if (!stopping.signal.aborted) {
+          const fix = report(error, log)
+          if (failures >= FAILURES_BEFORE_NOT_READY)
+            problem = `old chunks could not be dropped or compressed in ${failures} attempts: ${describeError(error)}. ${fix}`
+        }
       }
       // Rejects when it is to end, which the loop sees.
       await sleep(wait, stopping.signal).catch(() => {})
     }
   }
   if (config.retentionDays !== null || config.compressAfterDays !== null) void work()
-  return () => stopping.abort()
+  return {
+    get problem() {
+      return problem
+    },
+    stop: () => stopping.abort(),
+  }
 }
 
+/** A transaction for each portion: the locks of all old chunks together may not fit into the server. */
 async function drop(database: Database, keepDays: number, log: Logger, signal: AbortSignal): Promise<void> {
-  const dropped = await unhurried(database, 'Dropping old chunks', signal, (on) =>
-    dropOldChunks(on, keepDays),
-  )
-  for (const { table, chunks, before } of dropped) {
-    log.info({ table, chunks, before: before.toISOString() }, 'Rows past RETENTION_DAYS were dropped')
+  const sums = new Map<string, Dropped>()
+  try {
+    while (!signal.aborted) {
+      const dropped = await unhurried(database, 'Dropping old chunks', signal, (on) =>
+        dropOldChunks(on, keepDays),
+      )
+      if (dropped.length === 0) return
+      for (const one of dropped) {
+        const chunks = (sums.get(one.table)?.chunks ?? 0) + one.chunks
+        sums.set(one.table, { ...one, chunks })
+      }
+    }
+  } finally {
+    for (const { table, chunks, before } of sums.values())
+      log.info({ table, chunks, before: before.toISOString() }, 'Rows past RETENTION_DAYS were dropped')
   }
 }
 
@@ -97,12 +131,28 @@ function unhurried<Result>(
   return inStep(step, () => database.transaction(work, { limitMs: STEP_LIMIT_MS, signal }))
 }
 
-function report(error: unknown, log: Logger): void {
+/** @returns what to do about it */
+function report(error: unknown, log: Logger): string {
+  const fix = fixOf(error)
   if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege) {
-    const fix = 'Grant its user tapeline_writer, or unset RETENTION_DAYS and COMPRESS_AFTER_DAYS.'
     log.error({ err: error, fix }, 'The database forbids this user to drop or compress old chunks')
   } else {
-    const fix = error instanceof UnansweredError ? { fix: UNANSWERED_FIX } : {}
-    log.warn({ err: error, ...fix }, `Old chunks are left as they are for now: ${describeError(error)}`)
+    log.warn({ err: error, fix }, `Old chunks are left as they are for now: ${describeError(error)}`)
+  }
+  return fix
+}
+
+function fixOf(error: unknown): string {
+  switch (sqlStateOf(error)) {
+    case SQLSTATE.insufficientPrivilege:
+      return 'Grant its user tapeline_writer, or unset RETENTION_DAYS and COMPRESS_AFTER_DAYS.'
+    case SQLSTATE.outOfMemory:
+      return 'Raise max_locks_per_transaction of the server and restart it.'
+    case SQLSTATE.lockNotAvailable:
+      return 'End the query or transaction that keeps an old day locked: see pg_stat_activity.'
+    default:
+      return error instanceof UnansweredError
+        ? UNANSWERED_FIX
+        : "See the logs of the consumer and of the database; until it is solved, old days stay and the database's disk fills."
   }
 }

@@ -7,7 +7,7 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { createMetrics } from '../foundation/telemetry/metrics.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { RunningService } from '../foundation/telemetry/service.ts'
-import { startChunkMaintenance } from './chunk-maintenance.ts'
+import { type ChunkMaintenance, startChunkMaintenance } from './chunk-maintenance.ts'
 import type { ConsumerConfig } from './config.ts'
 import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
@@ -42,11 +42,12 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   let worker: Worker | null = null
   let environment: EnvironmentProbe | null = null
   let lag: LagProbe | null = null
+  let maintenance: ChunkMaintenance | null = null
 
   let waitingFor = 'the database has not answered yet'
 
   const readiness = () => {
-    const reason = worker === null ? waitingFor : whyNotReady(worker)
+    const reason = (worker === null ? waitingFor : whyNotReady(worker)) || (maintenance?.problem ?? '')
     return { ready: reason === '', reason }
   }
   const health = () => ({ ...readiness(), uptimeMs: performance.now() - startedAtMs })
@@ -66,7 +67,9 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   const work = async () => {
     const database = await openDatabase(config, log, starting.signal)
     closers.add('database', () => database.close())
-    closers.add('upkeep', startChunkMaintenance(database, config.chunkMaintenance, log))
+    const chunks = startChunkMaintenance(database, config.chunkMaintenance, log)
+    closers.add('upkeep', () => chunks.stop())
+    maintenance = chunks
     waitingFor = 'Kafka has not answered yet'
     await awaitKafkaAccess(config, log, starting.signal)
     const watch = new EnvironmentProbe(database, config, log)

@@ -8,8 +8,8 @@ export interface Dropped {
 }
 
 /**
- * Drops what lies more than `keepDays` days back, by whole chunks, and notes it in `meta`: see migration 3. Empty where
- * there is nothing to drop, or another connection is at it.
+ * Drops the oldest of what lies more than `keepDays` days back, by whole chunks, and notes it in `meta`: see migration 3. Call it
+ * again until the result is empty: then there is nothing left to drop, or another connection is dropping.
  */
 export async function dropOldChunks(connection: Queryable, keepDays: number): Promise<Dropped[]> {
   const { rows } = await connection.query<{

@@ -8,6 +8,7 @@ export const SQLSTATE = {
   undefinedTable: '42P01',
   undefinedColumn: '42703',
   lockNotAvailable: '55P03',
+  outOfMemory: '53200',
   queryCanceled: '57014',
 } as const
 

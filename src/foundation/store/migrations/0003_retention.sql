@@ -4,7 +4,9 @@
 -- Drops the chunks of trades and book_ticker that lie as a whole more than so many days back, and notes in meta, as
 -- retention:TABLE, the time before which rows have been dropped. Days are counted from now or from the end of the newest chunk,
 -- whichever is earlier: a consumer that is behind, and a capture of long ago, lose nothing that they have just stored.
--- One caller at a time; the others get no rows, and there is a row for each table of which something was dropped.
+-- One caller at a time; the others get no rows, and there is a row for each table of which something was dropped. Each call drops
+-- the 50 oldest at most, to be committed and called again until it returns no row: a chunk takes 12 locks until the transaction ends,
+-- and by default a server has room for 6,400.
 CREATE FUNCTION drop_old_chunks(keep_days integer)
 RETURNS TABLE (table_name text, chunks integer, dropped_before timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -20,11 +22,13 @@ BEGIN
   FROM timescaledb_information.chunks
   WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker') AND range_start <= now();
   FOR old IN
-    SELECT hypertable_name::text AS name, count(*)::integer AS number, max(range_end) AS ends
-    FROM timescaledb_information.chunks
-    WHERE hypertable_schema = current_schema() AND hypertable_name IN ('trades', 'book_ticker')
-      AND range_end <= newest - make_interval(days => keep_days)
-    GROUP BY hypertable_name ORDER BY hypertable_name
+    SELECT oldest.name, count(*)::integer AS number, max(oldest.range_end) AS ends
+    FROM (
+      SELECT c.hypertable_name::text AS name, c.range_end FROM timescaledb_information.chunks AS c
+      WHERE c.hypertable_schema = current_schema() AND c.hypertable_name IN ('trades', 'book_ticker')
+        AND c.range_end <= newest - make_interval(days => keep_days)
+      ORDER BY c.range_end, c.hypertable_name LIMIT 50) AS oldest
+    GROUP BY oldest.name ORDER BY oldest.name
   LOOP
     PERFORM drop_chunks(format('%I', old.name)::regclass, older_than => old.ends);
     INSERT INTO meta AS stored (key, value)

@@ -16,6 +16,7 @@ BEGIN ATOMIC
     AND t.trade_time >= candles.from_time AND t.trade_time < candles.to_time
   GROUP BY time_bucket(candles.width, t.trade_time);
 END;
+REVOKE ALL ON FUNCTION candles FROM PUBLIC;
 
 -- COMPRESS_AFTER_DAYS, where the licence has compression; days are counted as drop_old_chunks does. A chunk a call, the
 -- oldest first, so that nothing is locked for longer than one takes; no rows when none is left, or another caller is at it.
