@@ -127,6 +127,21 @@ for (const { name, ...options } of databaseKinds()) {
           ],
         )
         assert.equal(found[0]?.timeMs, Date.UTC(2026, 0, 3, 6))
+
+        await database.query(
+          `INSERT INTO trades SELECT timestamptz '2026-02-01' + day * interval '1 day', NULL, 'XRPUSDT', 'trade', 0, day, 1, 1, NULL,
+             NULL, true, '2026-02-01', 'stream' FROM generate_series(0, 59) AS day`,
+        )
+        const chunksLocked = await database.transaction(async (connection) => {
+          const near = { symbol: 'XRPUSDT', eventType: 'trade', timeMs: Date.UTC(2026, 2, 31, 12) } as const
+          assert.equal((await lastStored(connection, [near]))[0]?.id, 59)
+          const { rows } = await connection.query<{ n: number }>(
+            `SELECT count(DISTINCT relation)::int AS n FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+             WHERE pid = pg_backend_pid() AND relname LIKE '\\_hyper%chunk'`,
+          )
+          return rows[0]?.n ?? 0
+        })
+        assert.ok(chunksLocked <= 5, `a symbol that traded lately is looked for in ${chunksLocked} days`)
       } finally {
         await database.close()
         await server.drop()

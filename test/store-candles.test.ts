@@ -119,6 +119,31 @@ for (const { name, ...options } of databaseKinds()) {
       }
     })
 
+    test('trades of a symbol by time are read by the index alone, and the last ones without a sort', async () => {
+      await database.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+         SELECT timestamptz '2026-01-01' + id * interval '1 second', 'BTCUSDT', 'trade', id, 1, 1, true, now()
+         FROM generate_series(0, 9999) AS id`,
+      )
+      await database.query('ANALYZE trades')
+      const plan = async (sql: string) => {
+        const { rows } = await database.query<{ 'QUERY PLAN': string }>(
+          `EXPLAIN (ANALYZE, TIMING off) ${sql}`,
+        )
+        return rows.map((row) => row['QUERY PLAN']).join('\n')
+      }
+      const minute = await plan(
+        "SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' AND trade_time >= '2026-01-01 01:00' AND trade_time < '2026-01-01 01:01'",
+      )
+      assert.match(minute, /trades_identity.*actual rows=60(\.00)? loops=1/)
+      assert.doesNotMatch(minute, /Filter/)
+      const last = await plan(
+        "SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' ORDER BY trade_time DESC, trade_id DESC LIMIT 5",
+      )
+      assert.match(last, /Backward using .*trades_identity.*actual rows=5(\.00)? loops=1/)
+      assert.doesNotMatch(last, /Sort Method/)
+    })
+
     test('a server that cannot compress says why: migrate prints it, and the consumer works on', async () => {
       const expected = {
         native: /needs the Timescale licence, and this server runs with timescaledb\.license = apache/,
