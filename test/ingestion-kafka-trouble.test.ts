@@ -44,7 +44,7 @@ class Trouble {
   readonly liveness: KafkaLiveness
   /** By `topic/partition`: the code of the broker's answer. */
   answer: (place: string) => number | null = () => 0
-  /** Each topic, by partition. */
+  /** The leaders of each topic, by partition. */
   leaders = [1, 1]
   /** Whether the broker answers anything. */
   isThere = true

@@ -62,7 +62,7 @@ export class LagProbe {
     await this.#running
   }
 
-  /** The partitions that are ours. */
+  /** Covers the partitions that are ours. */
   partitions(): PartitionStatus[] {
     this.#follow()
     const nowMs = performance.now()

@@ -10,7 +10,7 @@ import { streamNames } from '../../src/ingestion/symbols.ts'
 
 const PARTITIONS = 3
 
-const never = () => Promise.reject(new Error('No request is expected here'))
+const never = () => Promise.reject(new Error('This is not to be asked for here'))
 const nothing = () => {
   throw new Error('Nothing is opened here')
 }

@@ -1,5 +1,9 @@
 import { isFields } from '../../src/foundation/market/payload.ts'
-import type { ConsumerStatus, IngestionStatus } from '../../src/foundation/telemetry/status.ts'
+import {
+  type ConsumerStatus,
+  type IngestionStatus,
+  isCaughtUp,
+} from '../../src/foundation/telemetry/status.ts'
 import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { type RunningCommand, startTapeline } from './processes.ts'
 import { waitFor } from './wait-for.ts'
@@ -36,8 +40,7 @@ export async function untilCaughtUp(
   await waitFor(
     async () => {
       const { partitions } = await consumer.status()
-      const waitedMs = performance.now() - sinceMs
-      return partitions.length > 0 && partitions.every((one) => one.lag === 0 && one.lagAgeMs < waitedMs)
+      return partitions.length > 0 && isCaughtUp(partitions, performance.now() - sinceMs)
     },
     { timeoutMs, what: 'the consumer to have stored everything' },
   )

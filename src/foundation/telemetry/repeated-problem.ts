@@ -2,7 +2,7 @@ import { describeError } from '../runtime/errors.ts'
 import type { Logger } from './log.ts'
 
 /**
- * The log of work that is repeated on a timer. A single failure is usual while leaders move or a server restarts; the second in a row
+ * The log of work that repeats. A single failure is usual while leaders move or a server restarts; the second in a row
  * is logged once as a warning, and once more when its reason changes, and so is the end of it.
  */
 export class RepeatedProblem {

@@ -113,6 +113,11 @@ export interface PartitionStatus {
   readonly lagAgeMs: number
 }
 
+/** Whether everything is stored that was in Kafka so many milliseconds ago. */
+export function isCaughtUp(partitions: readonly PartitionStatus[], sinceMs: number): boolean {
+  return partitions.every(({ lag, lagAgeMs }) => lag === 0 && lagAgeMs < sinceMs)
+}
+
 /** Messages that are not stored yet; null while a partition's are not known. */
 export function totalLag(partitions: readonly PartitionStatus[]): number | null {
   return partitions.reduce<number | null>(

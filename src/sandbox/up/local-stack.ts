@@ -2,6 +2,7 @@ import { sleep } from '../../foundation/runtime/backoff.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus, isReady } from '../../foundation/telemetry/service-status.ts'
 import { databaseHost, serviceUrl } from '../../foundation/telemetry/service-url.ts'
+import { isCaughtUp } from '../../foundation/telemetry/status.ts'
 import { KAFKA_VERSION } from '../kafka-broker/kafka-distribution.ts'
 import type { Exit } from '../processes/child-process.ts'
 import { freePort, nextFreePort, requirePort } from '../processes/free-ports.ts'
@@ -321,9 +322,7 @@ export class LocalStack {
     while (this.#supervisor.isRunning('consume') && performance.now() - startedMs < DRAIN_MS) {
       const status = await consumerStatus(this.consumerUrl)
       if (status?.ready !== true) return
-      // A lag from before has not seen the last messages.
-      const waitedMs = performance.now() - startedMs
-      if (status.partitions.every(({ lag, lagAgeMs }) => lag === 0 && lagAgeMs < waitedMs)) return
+      if (isCaughtUp(status.partitions, performance.now() - startedMs)) return
       await sleep(PROBE_INTERVAL_MS)
     }
   }
