@@ -42,7 +42,9 @@ for (const [what, begin] of Object.entries(OUTAGES)) {
       try {
         await using parts = await createConsumerParts(server)
         await migrate(parts.database)
-        await using consumer = await startConsumerProcess(parts.env)
+        // With the backoff that it has by default: how long it takes to be ready again depends on it.
+        const { BACKOFF_INITIAL_MS: _, BACKOFF_MAX_MS: __, ...env } = parts.env
+        await using consumer = await startConsumerProcess(env)
         const residentMiB = () =>
           Math.round(
             Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${consumer.command.pid}/status`, 'utf8'))?.[1]) /

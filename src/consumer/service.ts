@@ -159,7 +159,8 @@ function whyNotReady(worker: Worker): string {
   if (waiting !== null && waiting.ms > WRITING_LIMIT_MS) {
     const what =
       waiting.for === 'Kafka' ? 'Kafka has not taken dead letters' : 'the database has not taken a batch'
-    return `${what} for ${Math.round(waiting.ms / 1000)} s`
+    const why = worker.writeFailure === null ? '' : `: ${worker.writeFailure}`
+    return `${what} for ${Math.round(waiting.ms / 1000)} s${why}`
   }
   const problem = fetchProblem(worker) ?? worker.backedOff
   if (problem !== null) return problem

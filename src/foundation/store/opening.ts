@@ -13,6 +13,9 @@ const BEGIN: Readonly<Record<TransactionMode, string>> = {
   statement: 'BEGIN ISOLATION LEVEL READ COMMITTED',
 }
 
+/** Opening does no work: a server that has not answered by then is gone, or has no session free. */
+export const OPENING_LIMIT_MS = 10_000
+
 /** A process that is paused in a transaction holds its locks for so long. Readers hold none, and may wait for a person. */
 const IDLE_LIMIT_MS: Readonly<Record<TransactionMode, number>> = {
   write: 60_000,

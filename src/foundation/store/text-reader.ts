@@ -2,7 +2,7 @@ import { Client } from 'pg'
 import { sleep } from '../runtime/backoff.ts'
 import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
-import { openingText } from './opening.ts'
+import { OPENING_LIMIT_MS, openingText } from './opening.ts'
 import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
 
 declare module 'pg' {
@@ -70,7 +70,11 @@ export class TextReader {
     client.on('error', () => {})
     try {
       await client.connect()
-      await client.query(openingText('snapshot', options.timeoutMs))
+      const opening = {
+        text: openingText('snapshot', options.timeoutMs),
+        query_timeout: OPENING_LIMIT_MS,
+      }
+      await limitedStatement(OPENING_LIMIT_MS, () => client.query(opening))
       const { rowCount } = await client.query(IS_READER)
       if (rowCount === 1) await client.query('SET LOCAL ROLE tapeline_reader')
       return new TextReader(client, options, await cancelOnAbort(client, options.url, options.signal))

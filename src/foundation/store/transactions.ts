@@ -1,5 +1,5 @@
 import type { Connection, QueryAnswer, TransactionOptions } from './database.ts'
-import { openingError, openingText, type TransactionMode } from './opening.ts'
+import { OPENING_LIMIT_MS, openingError, openingText, type TransactionMode } from './opening.ts'
 import { endsSession } from './sql-state.ts'
 
 /** One session at the server, out of a pool. */
@@ -25,7 +25,7 @@ export type Transact = <Result>(
 /**
  * The one way in which statements reach the server. No state outlives a transaction, except in a session that is closed for it.
  *
- * @param limitMs of a statement of a transaction that names none, of BEGIN and of COMMIT
+ * @param limitMs of a statement of a transaction that names none, and of COMMIT
  */
 export function transactionsOn(acquire: () => Promise<Session>, limitMs: number): Transact {
   return async (mode, work, { limitMs: own = limitMs, signal } = {}) => {
@@ -33,9 +33,11 @@ export function transactionsOn(acquire: () => Promise<Session>, limitMs: number)
     const session = await acquire()
     let stopCancelling = async () => {}
     try {
-      await session.run(limitMs, openingText(mode, own)).catch((error: unknown) => {
-        throw openingError(error)
-      })
+      await session
+        .run(Math.min(limitMs, OPENING_LIMIT_MS), openingText(mode, own))
+        .catch((error: unknown) => {
+          throw openingError(error)
+        })
       stopCancelling = await session.cancelOnAbort(signal)
       const result = await work({
         query: (text, values) => {
