@@ -3,14 +3,17 @@ import { after, before, describe, test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
 import { databaseStore } from '../src/consumer/database-store.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
+import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { insertBookTickers } from '../src/foundation/store/book-ticker.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { insertTrades } from '../src/foundation/store/trades.ts'
+import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
 import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
 
+const LOG = createLogger('test', 'silent')
 const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
 const START = { topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset: 0, leaderEpoch: -1 }
 /** So many that each whole part meets each fraction. */
@@ -88,7 +91,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(expected.length, 2 * ROWS)
       await empty()
 
-      const store = databaseStore(database)
+      const store = databaseStore(database, LOG)
       await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
       const written = await store.write(batch())
       assert.deepEqual(await stored(), expected)
@@ -105,12 +108,64 @@ for (const { name, ...options } of databaseKinds()) {
 
     test('W4 a batch of which a part is there already adds the rest, once', async () => {
       await empty()
-      const store = databaseStore(database)
+      const store = databaseStore(database, LOG)
       await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
       await insertTrades(database, batch().tradeColumns(), 0, 15)
       assert.equal((await store.write(batch())).inserted, 2 * ROWS - 15)
       assert.equal((await store.write(batch())).inserted, 0)
       assert.equal((await stored()).length, 2 * ROWS)
+    })
+
+    describe('W4 a batch that exceeds a limit of a transaction (53400)', () => {
+      /** As TimescaleDB limits how much a transaction may decompress, here the rows that it may insert. */
+      const limitTo = async (rows: number) => {
+        await empty()
+        await database.query(
+          `CREATE OR REPLACE FUNCTION limited() RETURNS trigger LANGUAGE plpgsql AS $$
+           DECLARE seen int := coalesce(nullif(current_setting('test.seen', true), ''), '0')::int + 1;
+           BEGIN
+             IF seen > ${rows} THEN RAISE EXCEPTION 'limit exceeded' USING ERRCODE = '53400'; END IF;
+             PERFORM set_config('test.seen', seen::text, true);
+             RETURN NEW;
+           END $$`,
+        )
+        for (const table of ['trades', 'book_ticker'])
+          await database.query(
+            `CREATE OR REPLACE TRIGGER limited BEFORE INSERT ON ${table} FOR EACH ROW EXECUTE FUNCTION limited()`,
+          )
+      }
+      after(() => database.query('DROP FUNCTION limited CASCADE'))
+
+      test('is stored in portions that fit, once, and its offsets with the last', async () => {
+        await limitTo(80)
+        const store = databaseStore(database, LOG)
+        await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
+        const written = await store.write(batch())
+        assert.equal(written.inserted, 2 * ROWS)
+        assert.equal(
+          written.rows.reduce((sum, { rows }) => sum + rows, 0),
+          2 * ROWS,
+        )
+        assert.equal((await stored()).length, 2 * ROWS)
+        assert.equal((await store.write(batch())).inserted, 0)
+        const [step] = batch().steps.values()
+        assert.deepEqual(
+          (await store.readOffsets()).map(({ nextOffset }) => nextOffset),
+          [step?.nextOffset],
+        )
+      })
+
+      test('stops the consumer when no row fits, and the message names the limit', async () => {
+        await limitTo(0)
+        const store = databaseStore(database, LOG)
+        await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
+        await assert.rejects(store.write(batch()), (error: unknown) => {
+          assert.ok(error instanceof TapelineError)
+          assert.match(error.message, /single row exceeds a limit .*53400 limit exceeded/)
+          assert.match(error.fix, /max_tuples_decompressed_per_dml_transaction/)
+          return true
+        })
+      })
     })
   })
 }

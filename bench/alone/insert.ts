@@ -5,6 +5,7 @@ import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message
 import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
 import type { Database } from '../../src/foundation/store/database.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
+import { createLogger } from '../../src/foundation/telemetry/log.ts'
 import { decodeAll } from './decode.ts'
 import { timed } from './timed.ts'
 
@@ -34,7 +35,7 @@ export async function insertAll(frames: readonly Buffer[], url: string): Promise
     for (const size of SIZES) {
       const batches = gather(fetched, size)
       await empty(database)
-      const store = databaseStore(database)
+      const store = databaseStore(database, createLogger('bench', 'silent'))
       await store.establish(() => ({
         positions: starts(fetched),
         toWrite: starts(fetched),

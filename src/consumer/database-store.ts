@@ -1,41 +1,43 @@
 import { type InsertedBookTickers, insertBookTickers } from '../foundation/store/book-ticker.ts'
 import {
-  advanceOffsets,
   lockOffsets,
   readOffsets,
   takeBackOffset,
   writeStartOffsets,
 } from '../foundation/store/consumer-offsets.ts'
 import type { Connection, Database, Queryable } from '../foundation/store/database.ts'
-import { insertDeadLetters } from '../foundation/store/dead-letters.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import { upsertGaps } from '../foundation/store/gaps.ts'
-import { lastStored } from '../foundation/store/last-stored.ts'
 import { readLosses, writeLosses } from '../foundation/store/losses.ts'
-import { noteLostIds } from '../foundation/store/lost-ids.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { type InsertedTrades, insertTrades } from '../foundation/store/trades.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
-import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
+import { writeLost, writeReached } from './batch-statements.ts'
+import type { ConsumerStore, Written } from './consumer-store.ts'
+import { isLimit, writeInPortions } from './portions.ts'
 import type { TryRows } from './rejected-rows.ts'
-import { afterLoss } from './retention-gaps.ts'
 
 /** The consumer's statements, on PostgreSQL. */
-export function databaseStore(database: Database): ConsumerStore {
+export function databaseStore(database: Database, log: Logger): ConsumerStore {
   let canCopy = true
   return {
     async write(batch) {
-      if (canCopy) {
-        try {
-          return await database.transaction((connection) => writeBatch(connection, batch, COPYING))
-        } catch (error) {
-          // The embedded database has no COPY.
-          if (sqlStateOf(error) === SQLSTATE.featureNotSupported) canCopy = false
-          // A row that is there already, or one that is refused: which, the other statements tell.
-          else if (failureKind(error) !== 'row') throw error
-        }
+      try {
+        if (canCopy) return await database.transaction((connection) => writeBatch(connection, batch, COPYING))
+      } catch (error) {
+        if (isLimit(error)) return writeInPortions(database, batch, error, log)
+        // The embedded database has no COPY.
+        if (sqlStateOf(error) === SQLSTATE.featureNotSupported) canCopy = false
+        // A row that is there already, or one that is refused: which, the other statements tell.
+        else if (failureKind(error) !== 'row') throw error
       }
-      return database.transaction((connection) => writeBatch(connection, batch, INSERTING))
+      try {
+        return await database.transaction((connection) => writeBatch(connection, batch, INSERTING))
+      } catch (error) {
+        if (isLimit(error)) return writeInPortions(database, batch, error, log)
+        throw error
+      }
     },
     async probe<Result>(batch: Batch, search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>) {
       const found = Promise.withResolvers<Result>()
@@ -44,6 +46,7 @@ export function databaseStore(database: Database): ConsumerStore {
         await database.transaction(async (connection) => {
           // Constraints that wait for the COMMIT would refuse nothing here.
           await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
+          await connection.query(NO_DECOMPRESSION_LIMIT)
           found.resolve(await search((table) => (from, to) => tryRows(connection, batch, table, from, to)))
           throw takenBack
         })
@@ -70,6 +73,10 @@ export function databaseStore(database: Database): ConsumerStore {
   }
 }
 
+/** What a transaction decompresses that is taken back costs nothing later. Without TimescaleDB's own part there is no such limit. */
+const NO_DECOMPRESSION_LIMIT = `SELECT set_config(name, '0', true) FROM pg_settings
+  WHERE name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'`
+
 /** Ends a transaction that is not to be committed; as if the server had said so, the connection can be used on. */
 class TakenBack extends Error {
   readonly code = 'TAKEN_BACK'
@@ -93,31 +100,10 @@ const INSERTING: Statements = {
 
 /** One statement a table, and the offsets that the batch reaches. */
 async function writeBatch(connection: Connection, batch: Batch, into: Statements): Promise<Written> {
-  if (batch.firstsAfterLoss.length > 0) {
-    // Before the rows of this batch are there.
-    const stored = await lastStored(connection, batch.firstsAfterLoss)
-    const { windows, lost } = afterLoss(batch.firstsAfterLoss, stored, Date.now())
-    await upsertGaps(connection, windows)
-    await noteLostIds(connection, lost)
-  }
-  await writeLosses(connection, batch.losses.values())
+  await writeLost(connection, batch)
   const trades = await into.trades(connection, batch)
   const quotes = await into.bookTickers(connection, batch)
-  const gaps = await upsertGaps(connection, [...batch.gaps.values()])
-  await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
-  const restored = await insertDeadLetters(connection, batch.copies)
-  const advanced = await advanceOffsets(connection, [...batch.steps.values()])
-  if (advanced === 'moved') throw new OffsetsMovedError()
-  const rows = [
-    ...trades.map(({ event_type, symbol, rows }) => ({ type: event_type, symbol, rows })),
-    ...quotes.map(({ symbol, rows }) => ({ type: 'bookTicker' as const, symbol, rows })),
-  ]
-  return {
-    inserted: rows.reduce((sum, one) => sum + one.rows, gaps),
-    deadLettered: batch.found.length + batch.mirrored.length + restored,
-    rows,
-    isOfRecreated: advanced === 'recreated',
-  }
+  return writeReached(connection, batch, trades, quotes)
 }
 
 async function tryRows(

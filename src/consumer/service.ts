@@ -86,7 +86,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
       {
         clock: systemClock(),
         random: Math.random,
-        store: databaseStore(database),
+        store: databaseStore(database, log),
         openFetcher: () =>
           new PartitionFetcher(config.kafka, 'tapeline-consumer-fetch', sourceTopics(config)),
         openGroupClient: (topics) => openGroupClient(config, topics),

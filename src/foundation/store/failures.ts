@@ -69,6 +69,7 @@ const BY_CODE = {
   '25P04': 'retry', // transaction timeout, likewise
   '40001': 'retry', // serialization failure
   '40P01': 'retry', // deadlock detected
+  '53400': 'stop', // configuration limit exceeded: of a batch its portions have been tried, see `portions.ts`
   '55P03': 'retry', // lock not available
   '58030': 'retry', // I/O error
 } as const satisfies Readonly<Record<string, FailureKind>>

@@ -7,6 +7,7 @@ export const SQLSTATE = {
   insufficientPrivilege: '42501',
   undefinedTable: '42P01',
   undefinedColumn: '42703',
+  configurationLimitExceeded: '53400',
   lockNotAvailable: '55P03',
   outOfMemory: '53200',
   queryCanceled: '57014',

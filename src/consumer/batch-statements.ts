@@ -1,0 +1,47 @@
+import type { InsertedBookTickers } from '../foundation/store/book-ticker.ts'
+import { advanceOffsets } from '../foundation/store/consumer-offsets.ts'
+import type { Connection } from '../foundation/store/database.ts'
+import { insertDeadLetters } from '../foundation/store/dead-letters.ts'
+import { upsertGaps } from '../foundation/store/gaps.ts'
+import { lastStored } from '../foundation/store/last-stored.ts'
+import { writeLosses } from '../foundation/store/losses.ts'
+import { noteLostIds } from '../foundation/store/lost-ids.ts'
+import type { InsertedTrades } from '../foundation/store/trades.ts'
+import type { Batch } from './batch.ts'
+import { OffsetsMovedError, type Written } from './consumer-store.ts'
+import { afterLoss } from './retention-gaps.ts'
+
+/** What is known to be lost before this batch; its rows must not be there yet. */
+export async function writeLost(connection: Connection, batch: Batch): Promise<void> {
+  if (batch.firstsAfterLoss.length > 0) {
+    const stored = await lastStored(connection, batch.firstsAfterLoss)
+    const { windows, lost } = afterLoss(batch.firstsAfterLoss, stored, Date.now())
+    await upsertGaps(connection, windows)
+    await noteLostIds(connection, lost)
+  }
+  await writeLosses(connection, batch.losses.values())
+}
+
+/** Ledger rows, dead letters, and the offsets that the batch reaches with the rows that were inserted. */
+export async function writeReached(
+  connection: Connection,
+  batch: Batch,
+  trades: readonly InsertedTrades[],
+  quotes: readonly InsertedBookTickers[],
+): Promise<Written> {
+  const gaps = await upsertGaps(connection, [...batch.gaps.values()])
+  await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
+  const restored = await insertDeadLetters(connection, batch.copies)
+  const advanced = await advanceOffsets(connection, [...batch.steps.values()])
+  if (advanced === 'moved') throw new OffsetsMovedError()
+  const rows = [
+    ...trades.map(({ event_type, symbol, rows }) => ({ type: event_type, symbol, rows })),
+    ...quotes.map(({ symbol, rows }) => ({ type: 'bookTicker' as const, symbol, rows })),
+  ]
+  return {
+    inserted: rows.reduce((sum, one) => sum + one.rows, gaps),
+    deadLettered: batch.found.length + batch.mirrored.length + restored,
+    rows,
+    isOfRecreated: advanced === 'recreated',
+  }
+}
