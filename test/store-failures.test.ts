@@ -8,7 +8,7 @@ import { SQLSTATES } from './support/sqlstates.ts'
 /** All that is not a stop, in the words of the design: classes of two characters, and single conditions. */
 const RETRY = ['08', '53', '57', '58030', '40001', '40P01', '55P03', '25006', '25P03', '25P04']
 const ROW = ['22', '23']
-/** Of a class that is tried again; the same would exceed the same limit. */
+/** The rest of its class is tried again; the same batch would exceed the same limit. */
 const STOP = ['53400']
 
 function expected(state: string): FailureKind {

@@ -11,7 +11,7 @@ import type { Batch } from './batch.ts'
 import { OffsetsMovedError, type Written } from './consumer-store.ts'
 import { afterLoss } from './retention-gaps.ts'
 
-/** What is known to be lost before this batch; its rows must not be there yet. */
+/** Enters what was lost before this batch, whose rows must not be there yet. */
 export async function writeLost(connection: Connection, batch: Batch): Promise<void> {
   if (batch.firstsAfterLoss.length > 0) {
     const stored = await lastStored(connection, batch.firstsAfterLoss)
