@@ -3,6 +3,7 @@ import { type Settings, withoutPassword } from '../../foundation/settings/load.t
 import type { Queryable } from '../../foundation/store/database.ts'
 import { checkSchema } from '../../foundation/store/migrate.ts'
 import { openPostgres } from '../../foundation/store/postgres.ts'
+import { hasPooler, sessionDefaults } from '../../foundation/store/session-defaults.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 
@@ -33,6 +34,7 @@ export async function checkDatabase(settings: Settings): Promise<Finding[]> {
     return [
       answers,
       good('TimescaleDB', `${extension}, ${await licence(database)}`),
+      ...(await sessions(database, settings.DATABASE_URL)),
       await schema(database),
       await roles(database),
       await clock(database),
@@ -63,6 +65,49 @@ async function licence(database: Queryable): Promise<string> {
   )
   const name = rows[0]?.licence ?? 'unknown'
   return name === 'timescale' ? 'Timescale licence' : `${name} licence: no COMPRESS_AFTER_DAYS`
+}
+
+async function sessions(database: Queryable, url: string): Promise<Finding[]> {
+  const { isInRecovery, settings, changed, locks, chunkRelations } = await sessionDefaults(database)
+  const { rows } = await database.query<{ embedded: boolean }>("SELECT version() LIKE '%emcc%' AS embedded")
+  // One process serves all sessions of the embedded database, as it does with a pooler.
+  const isPooled = rows[0]?.embedded !== true && (await hasPooler(url, TIMEOUT_MS))
+  const other = [...changed].map(([name, value]) => `${name} = ${value}`).join(', ')
+  return [
+    good('pooler', isPooled ? 'one is in between; transaction mode will do' : 'none in between'),
+    isInRecovery
+      ? bad(
+          'writing',
+          'the server is in recovery (a standby): it takes no writes',
+          'Promote it, or let DATABASE_URL name the primary.',
+        )
+      : writing(settings.get('default_transaction_read_only') === 'on'),
+    good('search_path', settings.get('search_path') ?? 'unknown'),
+    good(
+      'session settings',
+      other === '' ? "PostgreSQL's own" : `${other}; each transaction of Tapeline sets its own`,
+    ),
+    lockLimit(locks, chunkRelations, settings.get('max_locks_per_transaction') ?? 'unknown'),
+  ]
+}
+
+function writing(isReadOnlyByDefault: boolean): Finding {
+  if (!isReadOnlyByDefault) return good('writing', 'allowed')
+  return warning(
+    'writing',
+    'default_transaction_read_only is on: Tapeline writes all the same (BEGIN READ WRITE)',
+    'Where it is a guard, as for a full disk, stop the consumer; otherwise reset it.',
+  )
+}
+
+function lockLimit(locks: number, relations: number, perTransaction: string): Finding {
+  const text = `${locks} locks (max_locks_per_transaction = ${perTransaction}), ${relations} chunks and indexes`
+  if (relations < locks) return good('lock limit', text)
+  return warning(
+    'lock limit',
+    `${text}: a statement over all days may fail with "out of shared memory"`,
+    'Raise max_locks_per_transaction on the server and restart it, or keep fewer days (RETENTION_DAYS).',
+  )
 }
 
 async function schema(database: Parameters<typeof checkSchema>[0]): Promise<Finding> {
