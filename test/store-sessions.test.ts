@@ -179,6 +179,9 @@ test('a server in recovery is read-only: it is read, and writing may be tried ag
     assert.equal(Reflect.get(Object(refused), 'code'), '25006')
     assert.equal(failureKind(refused), 'retry')
     assert.deepEqual((await database.query('SELECT count(*)::int AS n FROM notes')).rows, [{ n: 0 }])
+    await using command = startTapeline(['migrate'], { env: { DATABASE_URL: server.url } })
+    await command.assertExit(1, 30_000)
+    assert.match(command.output(), /read-only[\s\S]*name the primary/)
     await runStatements(server.url, 'SELECT pg_promote()')
     await write()
   } finally {

@@ -6,7 +6,7 @@ import { withOrigin } from '../foundation/settings/origin.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
+import { fixOfEnded } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 import { mayStillArrive } from '../tools/verify/quiet-wait.ts'
 import type { Report, Watermark } from '../tools/verify/report-types.ts'
@@ -65,7 +65,8 @@ export async function verifyStored(
 }
 
 function fixFor(error: unknown): string {
-  if (error instanceof UnansweredError) return `${UNANSWERED_FIX} Less at a time: --symbol, --from and --to.`
+  const ended = fixOfEnded(error)
+  if (ended !== null) return `${ended} Less at a time: --symbol, --from and --to.`
   if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege)
     return 'Use a user with the rights of tapeline_reader: GRANT tapeline_reader TO …'
   return 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'

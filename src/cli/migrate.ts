@@ -9,7 +9,7 @@ import { loadMigrations, renderMigrations } from '../foundation/store/migrations
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { applyRoles } from '../foundation/store/roles.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
+import { fixOfEnded } from '../foundation/store/unanswered.ts'
 import { interruptible } from './interruptible.ts'
 
 export function migrateCommand(): Command {
@@ -47,11 +47,10 @@ export function migrateCommand(): Command {
           `${withOrigin(settings, 'DATABASE_URL', withoutPassword(url))} cannot be migrated: ${describeError(error)}`,
           {
             fix:
-              error instanceof UnansweredError
-                ? UNANSWERED_FIX
-                : settings.isSet('DATABASE_URL')
-                  ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
-                  : 'Set DATABASE_URL to your TimescaleDB; the one of `bin/tapeline up` is migrated by itself.',
+              fixOfEnded(error) ??
+              (settings.isSet('DATABASE_URL')
+                ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
+                : 'Set DATABASE_URL to your TimescaleDB; the one of `bin/tapeline up` is migrated by itself.'),
             cause: error,
           },
         )

@@ -4,7 +4,7 @@ import { withOrigin } from '../foundation/settings/origin.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
+import { fixOfEnded } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 
 /** Finding them by a text in a large table takes a while. */
@@ -46,7 +46,8 @@ export async function withStoredData<Result>(
 }
 
 function fixFor(error: unknown): string {
-  if (error instanceof UnansweredError) return UNANSWERED_FIX
+  const ended = fixOfEnded(error)
+  if (ended !== null) return ended
   const state = sqlStateOf(error)
   // Undefined table or column: a schema of an earlier version, or none.
   if (state === SQLSTATE.undefinedTable || state === SQLSTATE.undefinedColumn)

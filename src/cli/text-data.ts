@@ -3,7 +3,7 @@ import { type Settings, withoutPassword } from '../foundation/settings/load.ts'
 import { withOrigin } from '../foundation/settings/origin.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { TextReader, type TextReaderOptions } from '../foundation/store/text-reader.ts'
-import { UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
+import { fixOfEnded, UnansweredError } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 
 /**
@@ -32,7 +32,7 @@ export async function withTextReader<Result>(
     if (reader === null) throw notReached(where, error)
     if (error instanceof UnansweredError)
       throw new TapelineError('DATABASE', `${where}: ${describeError(error)}`, {
-        fix: UNANSWERED_FIX,
+        fix: fixOfEnded(error) ?? '',
         cause: error,
       })
     const state = sqlStateOf(error)

@@ -4,7 +4,7 @@ import { compressionObstacle, compressNextChunk } from '../foundation/store/comp
 import type { Database, Queryable } from '../foundation/store/database.ts'
 import { type Dropped, dropOldChunks } from '../foundation/store/retention.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { inStep, UNANSWERED_FIX, UnansweredError } from '../foundation/store/unanswered.ts'
+import { fixOfEnded, inStep } from '../foundation/store/unanswered.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 
 /** Days after which rows are dropped or compressed; null: never. */
@@ -151,8 +151,9 @@ function fixOf(error: unknown): string {
     case SQLSTATE.lockNotAvailable:
       return 'End the query or transaction that keeps an old day locked: see pg_stat_activity.'
     default:
-      return error instanceof UnansweredError
-        ? UNANSWERED_FIX
-        : "See the logs of the consumer and of the database; until it is solved, old days stay and the database's disk fills."
+      return (
+        fixOfEnded(error) ??
+        "See the logs of the consumer and of the database; until it is solved, old days stay and the database's disk fills."
+      )
   }
 }
