@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { AttemptLimit } from '../src/foundation/runtime/attempt-limit.ts'
-import { cappedAt, delayFor, sleep } from '../src/foundation/runtime/backoff.ts'
+import { delayFor, sleep } from '../src/foundation/runtime/backoff.ts'
 
 const POLICY = { initialMs: 1000, maxMs: 60_000 }
 
@@ -18,11 +18,6 @@ test('waits between half of the doubling delay and all of it, never beyond the c
       },
     ),
   )
-})
-
-test('a cap shortens the longest wait, and lengthens none', () => {
-  assert.deepEqual(cappedAt(3000, POLICY), { initialMs: 1000, maxMs: 3000 })
-  assert.deepEqual(cappedAt(90_000, POLICY), POLICY)
 })
 
 test('never comes back earlier than the exchange asked', () => {

@@ -1,9 +1,9 @@
 import { EXCHANGE_IDENTITY_KEY, rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValue } from '../foundation/kafka/latest-value.ts'
-import { cappedAt, delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
-import { DATABASE_RETRY_MAX_MS, failureKind } from '../foundation/store/failures.ts'
+import { failureKind } from '../foundation/store/failures.ts'
 import { markExchangeIdentity, readExchangeIdentity } from '../foundation/store/meta.ts'
 import { checkSchema, migrate } from '../foundation/store/migrate.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
@@ -26,7 +26,6 @@ export async function openDatabase(
     poolMax: config.poolMax,
     applicationName: 'tapeline-consumer',
   })
-  const backoff = cappedAt(DATABASE_RETRY_MAX_MS, config.backoff)
   for (let failures = 1; ; failures++) {
     try {
       if (config.migrateOnStart) {
@@ -48,10 +47,12 @@ export async function openDatabase(
         throw error
       }
       log.warn({ err: error }, `The database cannot be used yet, trying again: ${describeError(error)}`)
-      await sleep(delayFor(failures, backoff, Math.random()), signal).catch(async (reason: unknown) => {
-        await database.close()
-        throw reason
-      })
+      await sleep(delayFor(failures, config.backoff, Math.random()), signal).catch(
+        async (reason: unknown) => {
+          await database.close()
+          throw reason
+        },
+      )
     }
   }
 }

@@ -2,11 +2,11 @@ import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
 import type { Position } from '../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { cappedAt, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
-import { DATABASE_RETRY_MAX_MS, failureKind } from '../foundation/store/failures.ts'
+import { failureKind } from '../foundation/store/failures.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { Batch } from './batch.ts'
 import { BatchBuilder } from './batch-builder.ts'
@@ -111,7 +111,7 @@ export class Worker {
           this.#assignment = null
         },
       },
-      cappedAt(sessionTimeoutMs, backoff),
+      { ...backoff, maxMs: Math.min(backoff.maxMs, sessionTimeoutMs) },
     )
     this.#kafka = new KafkaConsumer(
       { fetchMaxWaitMs, backoff },
@@ -144,7 +144,7 @@ export class Worker {
         },
         onMoved: (why) => this.#forgetPositions(why),
       },
-      cappedAt(DATABASE_RETRY_MAX_MS, backoff),
+      backoff,
     )
     this.#sources = { ...ports, config, membership: this.#membership, kafka: this.#kafka }
   }
@@ -285,7 +285,6 @@ export class Worker {
   async #positionLoop(): Promise<void> {
     const { clock, random, log } = this.#ports
     const { signal } = this.#stopping
-    const backoff = cappedAt(DATABASE_RETRY_MAX_MS, this.#config.backoff)
     for (let failures = 0; !signal.aborted; ) {
       try {
         if (await unlessAborted(this.#position(), signal)) failures = 0
@@ -295,7 +294,7 @@ export class Worker {
         if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
         failures++
         log.warn({ err: error }, `Positions cannot be read, trying again: ${describeError(error)}`)
-        await sleepOn(clock, delayFor(failures, backoff, random()), signal).catch(() => {})
+        await sleepOn(clock, delayFor(failures, this.#config.backoff, random()), signal).catch(() => {})
       }
     }
   }

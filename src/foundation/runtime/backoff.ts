@@ -17,11 +17,6 @@ export function delayFor(attempt: number, policy: BackoffPolicy, random: number,
   return Math.max(floorMs, delay / 2 + (delay / 2) * random)
 }
 
-/** The same policy with no wait longer than `maxMs`. */
-export function cappedAt(maxMs: number, policy: BackoffPolicy): BackoffPolicy {
-  return { ...policy, maxMs: Math.min(maxMs, policy.maxMs) }
-}
-
 /** Waits `ms`, or rejects with the signal's reason as soon as it aborts. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -1,9 +1,6 @@
 import { sqlStateOf } from './sql-state.ts'
 import { UnansweredError } from './unanswered.ts'
 
-/** Our own database is tried again at least so often, whatever the settings: one that is back is to be used at once. */
-export const DATABASE_RETRY_MAX_MS = 3000
-
 /**
  * What may be done about a failure of the database.
  *
