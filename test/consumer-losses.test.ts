@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { afterLoss, type FirstAfterLoss } from '../src/consumer/retention-gaps.ts'
+import { afterLoss, type LosingFirst } from '../src/consumer/retention-gaps.ts'
 import { GAP, type Gap } from '../src/foundation/market/gap.ts'
 import { type LastStored, lastStored } from '../src/foundation/store/last-stored.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
@@ -22,7 +22,7 @@ const last = (fields: Partial<LastStored>): LastStored => ({
   timeMs: NOON,
   ...fields,
 })
-const first = (fields: Partial<FirstAfterLoss>): FirstAfterLoss => ({
+const first = (fields: Partial<LosingFirst>): LosingFirst => ({
   symbol: 'BTCUSDT',
   eventType: 'trade',
   epoch: 0,

@@ -85,5 +85,19 @@ test('notes that what stood unread in a recreated topic is lost, in every partit
   assert.deepEqual(recreated.losses, [loss(0, 100), loss(1, 0)])
   // A partition that was only added has lost nothing.
   assert.deepEqual(startPositions([TRADES], [row('trades', 'id-1', 0, 300)], true, 'latest').losses, [])
-  assert.deepEqual(startPositions([TRADES], [], true, 'latest').losses, [])
+})
+
+test('notes where events begin on the very first start, and not where all is read', () => {
+  const begins = (to: number, partition: number) => ({
+    topicId: 'id-1',
+    partition,
+    to,
+    cause: 'start',
+    seen: [],
+  })
+  const starts = (groupHasCommits: boolean, reset: 'latest' | 'earliest') =>
+    startPositions([TRADES, GAPS], [], groupHasCommits, reset).losses
+  assert.deepEqual(starts(false, 'latest'), [begins(900, 0), begins(50, 1)])
+  assert.deepEqual(starts(false, 'earliest'), [begins(100, 0), begins(0, 1)])
+  assert.deepEqual(starts(true, 'latest'), [begins(100, 0), begins(0, 1)])
 })

@@ -48,6 +48,16 @@ test('S2 names the ids that are missing between two events', () => {
   ])
 })
 
+test('S5 takes repeats on a slower connection for no reset, where an id has an earlier time than the one before', () => {
+  const sequence = new Sequence<Observed>()
+  for (const id of [7, 8, 9]) sequence.observe(at(id, 1009, 1))
+  sequence.observe(at(10, 1008, 1))
+  assert.deepEqual(
+    [7, 8, 9].map((id) => sequence.observe(at(id, 1009, 2)).kind),
+    ['duplicate', 'duplicate', 'duplicate'],
+  )
+})
+
 test('S5 recognises ids that begin anew: three that rise below the last, later in time, on one connection', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(1000, 5000))

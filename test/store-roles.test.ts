@@ -166,7 +166,9 @@ describe('users who have one role each', options, () => {
       }
       await writeLosses(writer, [{ ...loss, seen: ['BTCUSDT trade'] }])
       await writeLosses(writer, [{ ...loss, seen: ['BTCUSDT trade', 'ETHUSDT trade'] }])
-      const [known, ...others] = await readLosses(writer)
+      // The consumers have noted where they began.
+      const losses = (await readLosses(writer)).filter(({ cause }) => cause !== 'start')
+      const [known, ...others] = losses
       assert.deepEqual(
         [others, known?.to, new Set(known?.seen)],
         [[], 40, new Set(['BTCUSDT trade', 'ETHUSDT trade'])],

@@ -64,6 +64,37 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(text, /BTCUSDT: 3 aggTrades of which not all trades are stored/)
     })
 
+    test('begins where the consumer began, and names the older rows that are stored', async () => {
+      const start = (fields: object) =>
+        `INSERT INTO meta (key, value) VALUES ('start:BTCUSDT trade', '${JSON.stringify({ symbol: 'BTCUSDT', eventType: 'trade', epoch: 0, id: 1040, ...fields })}')`
+      const holes = `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1005, 1006, 1030, 1060)`
+      const filled = gapSql('filled', 1000, 1008)
+      const audit = await market.auditAfter([holes, filled, start({})])
+      assert.deepEqual(failuresOf(audit), [
+        { what: 'continuity: missing', of: 'BTCUSDT trade', count: 1, ids: ['1060'] },
+      ])
+      const { missing, beforeStart, rows, firstId } = sequenceOf(audit)
+      assert.deepEqual([missing, beforeStart, rows, firstId], [1, 37, 96, 1000])
+      assert.match(
+        renderAudit(audit),
+        /BTCUSDT: 37 trade rows from before the consumer's first start: .*\n +1000\.\.1039/,
+      )
+      // Nothing older is stored; or all is of an earlier epoch.
+      assert.equal(sequenceOf(await market.auditAfter([start({ id: 1000 })])).beforeStart, 0)
+      const older = await market.auditAfter([holes, filled, start({ epoch: 1, id: 5 })])
+      assert.deepEqual([older.verdict, sequenceOf(older).beforeStart], ['clean', 96])
+      // A later epoch begins with its first row.
+      const later = await market.auditAfter([
+        holes,
+        `UPDATE trades SET epoch = 1 WHERE ${BTC_TRADES} AND trade_id >= 1050`,
+        start({ id: 1040 }),
+      ])
+      assert.deepEqual(
+        failuresOf(later).map(({ ids }) => ids),
+        [['1060']],
+      )
+    })
+
     test('finds a removed aggTrade', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 520`,

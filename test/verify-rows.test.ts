@@ -46,6 +46,25 @@ for (const { name, ...options } of databaseKinds()) {
       }
     })
 
+    test('judges update ids that the exchange restarted by the reset in the ledger', async () => {
+      const again = (minutes: number) =>
+        `INSERT INTO book_ticker SELECT ingestion_timestamp + interval '4 days' + interval '${minutes} minutes', symbol, update_id, bid_price,
+           bid_quantity, ask_price, ask_quantity FROM book_ticker
+         WHERE ingestion_timestamp < '2026-01-03' AND (${minutes} = 0 OR (symbol = 'BTCUSDT' AND update_id = 7030))`
+      const reset = outageSql('2026-01-04T17:00:00Z', '2026-01-05T00:00:00Z', 'reset')
+      const countsOf = async (changes: string[]) =>
+        failuresOf(await market.auditAfter(changes)).map(({ of, count, ids }) => [of, count, ids[0]])
+      assert.deepEqual(await countsOf([again(0)]), [
+        ['BTCUSDT bookTicker', 48, '7000'],
+        ['ETHUSDT bookTicker', 48, '7000'],
+      ])
+      // The ledger has a reset of BTCUSDT only; an id that came twice since then is doubled.
+      assert.deepEqual(await countsOf([again(0), again(5), reset]), [
+        ['ETHUSDT bookTicker', 48, '7000'],
+        ['BTCUSDT bookTicker', 1, '7030'],
+      ])
+    })
+
     test('finds a changed quantity, price or side by one digit, in a trade and in an aggTrade', async () => {
       for (const [kind, change] of [
         ['quantity', 'quantity = quantity + 0.00000001'],

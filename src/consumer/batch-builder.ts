@@ -2,11 +2,11 @@ import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.t
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
 import type { FetchedPartition } from '../foundation/kafka/partition-fetcher.ts'
 import type { Position } from '../foundation/kafka/position.ts'
-import type { EventFields } from '../foundation/market/event-fields.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
-import { type Loss, type LossCause, lossKey } from '../foundation/store/losses.ts'
+import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { Batch } from './batch.ts'
 import { deadLetter, mirroredLetter } from './dead-letter.ts'
+import { FirstEvents } from './first-events.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 
 export interface BatchBuilderOptions {
@@ -48,8 +48,8 @@ interface Assigned extends PartitionOrigin {
   /** When ingestion received the last event that was taken in, and that is stored; null while there is none. */
   takenUs: number | null
   storedUs: number | null
-  /** After messages had left the topic unread: where it went on, and the symbols and types seen since. */
-  loss: { readonly to: number; readonly cause: LossCause; readonly seen: Set<string> } | null
+  /** After messages had left the topic unread, and from the very first start on. */
+  loss: FirstEvents | null
 }
 
 /**
@@ -92,7 +92,7 @@ export class BatchBuilder {
         stored: nextOffset,
         takenUs: null,
         storedUs: null,
-        loss: loss === undefined ? null : { ...loss, seen: new Set(loss.seen) },
+        loss: loss === undefined ? null : FirstEvents.after(loss, kind),
       }
       this.#assigned.set(keyOf(state), state)
     }
@@ -199,8 +199,9 @@ export class BatchBuilder {
       this.#seal()
       this.#openFor(state, nowMs).advance(state, state.next, { offset, leaderEpoch: -1 })
       this.counters.skipped += offset - state.next
-      state.loss = { to: offset, cause: 'retention', seen: new Set() }
-      if (this.#open !== null) noteLoss(this.#open, state)
+      const { topicId, kind } = state
+      state.loss = FirstEvents.after({ topicId, partition, to: offset, cause: 'retention', seen: [] }, kind)
+      if (this.#open !== null) state.loss?.noteIn(this.#open)
     }
     state.next = offset
     state.leaderEpoch = -1
@@ -294,13 +295,9 @@ export class BatchBuilder {
       return
     }
     batch.add(state.kind, decoder, state, message)
-    if (state.kind !== 'gaps') state.takenUs = decoder.event.receivedUs
-    if (
-      state.loss !== null &&
-      state.kind !== 'gaps' &&
-      noteFirst(batch, decoder.event, state.loss, `${lossKey(state)}:${state.loss.to}`)
-    )
-      noteLoss(batch, state)
+    if (state.kind === 'gaps') return
+    state.takenUs = decoder.event.receivedUs
+    state.loss?.observe(batch, decoder.event)
   }
 
   #seal(): void {
@@ -313,29 +310,4 @@ export class BatchBuilder {
 function advance(batch: Batch, state: Assigned, from: number): void {
   batch.advance(state, from, { offset: state.next, leaderEpoch: state.leaderEpoch })
   if (state.takenUs !== null) batch.lastReceivedUs.set(keyOf(state), state.takenUs)
-}
-
-/** @returns whether it is the first event of its symbol and type since the loss */
-function noteFirst(
-  batch: Batch,
-  event: EventFields,
-  { cause, seen }: NonNullable<Assigned['loss']>,
-  loss: string,
-): boolean {
-  // A backfilled trade is late: it does not show where the messages went on.
-  if (event.isBackfill) return false
-  const { type: eventType, epoch, id } = event
-  const symbol = event.symbol.text
-  const key = `${symbol} ${eventType}`
-  if (seen.has(key)) return false
-  seen.add(key)
-  const timeMs = eventType === 'bookTicker' ? Math.floor(event.receivedUs / 1000) : event.tradeTimeMs
-  batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause, loss })
-  return true
-}
-
-function noteLoss(batch: Batch, { topicId, partition, loss }: Assigned): void {
-  if (loss === null) return
-  const { to, cause, seen } = loss
-  batch.losses.set(lossKey({ topicId, partition }), { topicId, partition, to, cause, seen: [...seen] })
 }

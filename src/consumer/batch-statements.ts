@@ -6,16 +6,19 @@ import { upsertGaps } from '../foundation/store/gaps.ts'
 import { lastStored } from '../foundation/store/last-stored.ts'
 import { writeLosses } from '../foundation/store/losses.ts'
 import { noteLostIds } from '../foundation/store/lost-ids.ts'
+import { writeSequenceStarts } from '../foundation/store/sequence-starts.ts'
 import type { InsertedTrades } from '../foundation/store/trades.ts'
 import type { Batch } from './batch.ts'
 import { OffsetsMovedError, type Written } from './consumer-store.ts'
-import { afterLoss } from './retention-gaps.ts'
+import { afterLoss, afterRealLoss, sequenceStarts } from './retention-gaps.ts'
 
 /** Enters what was lost before this batch, whose rows must not be there yet. */
 export async function writeLost(connection: Connection, batch: Batch): Promise<void> {
-  if (batch.firstsAfterLoss.length > 0) {
-    const stored = await lastStored(connection, batch.firstsAfterLoss)
-    const { windows, lost } = afterLoss(batch.firstsAfterLoss, stored, Date.now())
+  await writeSequenceStarts(connection, sequenceStarts(batch.firstsAfterLoss))
+  const firsts = afterRealLoss(batch.firstsAfterLoss)
+  if (firsts.length > 0) {
+    const stored = await lastStored(connection, firsts)
+    const { windows, lost } = afterLoss(firsts, stored, Date.now())
     await upsertGaps(connection, windows)
     await noteLostIds(connection, lost)
   }

@@ -3,6 +3,7 @@ import { type Gap, gapId } from '../foundation/market/gap.ts'
 import type { LastStored } from '../foundation/store/last-stored.ts'
 import type { LossCause } from '../foundation/store/losses.ts'
 import type { LostIds } from '../foundation/store/lost-ids.ts'
+import type { SequenceStart } from '../foundation/store/sequence-starts.ts'
 
 /** The first event of a symbol and type after messages had left their topic unread. */
 export interface FirstAfterLoss {
@@ -20,9 +21,27 @@ export interface FirstAfterLoss {
   readonly loss: string
 }
 
-const REASONS: Readonly<Record<LossCause, string>> = {
+const REASONS: Readonly<Record<Exclude<LossCause, 'start'>, string>> = {
   retention: 'left Kafka before it was stored',
   recreated: 'the topic was deleted and made again: what stood unread in it is gone',
+}
+
+/** One that does follow a loss, of which `start` is none. */
+export type LosingFirst = FirstAfterLoss & { readonly cause: Exclude<LossCause, 'start'> }
+
+/**
+ * Where the consumer began to store a symbol's trades or aggTrades: at the first that it read. Older backfilled ones may
+ * be stored too: what fills an old gap comes through the topic later.
+ */
+export function sequenceStarts(firsts: readonly FirstAfterLoss[]): SequenceStart[] {
+  return firsts.flatMap(({ symbol, eventType, epoch, id, cause }) =>
+    cause === 'start' && eventType !== 'bookTicker' ? [{ symbol, eventType, epoch, id }] : [],
+  )
+}
+
+/** The others: those that follow a loss. */
+export function afterRealLoss(firsts: readonly FirstAfterLoss[]): LosingFirst[] {
+  return firsts.flatMap((first) => (first.cause === 'start' ? [] : [{ ...first, cause: first.cause }]))
 }
 
 /** What a loss has taken of a symbol and type. */
@@ -41,7 +60,7 @@ export interface AfterLoss {
  * @param nowMs of the wall clock
  */
 export function afterLoss(
-  firsts: readonly FirstAfterLoss[],
+  firsts: readonly LosingFirst[],
   stored: readonly LastStored[],
   nowMs: number,
 ): AfterLoss {
@@ -65,7 +84,7 @@ export function afterLoss(
 }
 
 /** Also where the events follow each other: backfilled trades may have been among the lost messages. */
-function lostIds(last: LastStored, first: FirstAfterLoss, nowMs: number): LostIds {
+function lostIds(last: LastStored, first: LosingFirst, nowMs: number): LostIds {
   const { symbol, eventType, id, cause } = first
   if (eventType === 'bookTicker') throw new TypeError('Quotes have no ids')
   const isBetween = last.epoch === first.epoch && last.id !== null && last.id + 1 < id
@@ -89,7 +108,7 @@ function liesBetween(last: LastStored, first: FirstAfterLoss): boolean {
   return last.epoch < first.epoch || last.timeMs < first.timeMs
 }
 
-function windowBetween(last: LastStored, first: FirstAfterLoss, nowMs: number): Gap {
+function windowBetween(last: LastStored, first: LosingFirst, nowMs: number): Gap {
   const { symbol, eventType, epoch, cause } = first
   const begins = last.id === null ? last.timeMs : first.id
   return {

@@ -17,7 +17,7 @@ export interface StartPositions {
   readonly positions: readonly StoredOffset[]
   /** Those that the database does not have yet. */
   readonly toWrite: readonly StoredOffset[]
-  /** Of topics that were recreated: what stood unread in the one before is gone. */
+  /** Messages that stood unread in a topic that was recreated; and, on the very first start, where events begin. */
   readonly losses: readonly Loss[]
   /** What an operator should know, a sentence each. */
   readonly notices: readonly string[]
@@ -58,14 +58,13 @@ export function startPositions(
           `Topic ${topic} was recreated since partition ${partition} was last stored: reading it from its beginning`,
         )
       }
+      const nextOffset = firstStart && reset === 'latest' && !fromEarliest ? end : start
       // A symbol may be in a partition now that the topic did not have before.
       if (row !== undefined || recreated.has(topic))
         losses.push({ topicId, partition, to: start, cause: 'recreated', seen: [] })
-      const latest = firstStart && reset === 'latest' && !fromEarliest
-      return {
-        position: { topic, topicId, partition, nextOffset: latest ? end : start, leaderEpoch: -1 },
-        isNew: true,
-      }
+      else if (stored.length === 0 && !fromEarliest)
+        losses.push({ topicId, partition, to: nextOffset, cause: 'start', seen: [] })
+      return { position: { topic, topicId, partition, nextOffset, leaderEpoch: -1 }, isNew: true }
     }),
   )
   return {

@@ -1,7 +1,7 @@
 import { type Batch, highestRevisions, type RowTable } from '../../src/consumer/batch.ts'
 import { type ConsumerStore, OffsetsMovedError, type Written } from '../../src/consumer/consumer-store.ts'
 import { keyOf } from '../../src/consumer/partition.ts'
-import { afterLoss, type FirstAfterLoss } from '../../src/consumer/retention-gaps.ts'
+import { afterLoss, afterRealLoss, type FirstAfterLoss } from '../../src/consumer/retention-gaps.ts'
 import type { Gap } from '../../src/foundation/market/gap.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { StoredOffset } from '../../src/foundation/store/consumer-offsets.ts'
@@ -211,11 +211,8 @@ export class MemoryDatabase implements Server {
       this.#advance(steps)
       throw failure('57P01')
     }
-    const { windows, lost } = afterLoss(
-      batch.firstsAfterLoss,
-      this.#lastStored(batch.firstsAfterLoss),
-      this.#wallMs,
-    )
+    const firsts = afterRealLoss(batch.firstsAfterLoss)
+    const { windows, lost } = afterLoss(firsts, this.#lastStored(firsts), this.#wallMs)
     for (const gap of windows) this.#putGap(gap)
     for (const { key, lost: one } of lost) if (!state.lost.has(key)) state.lost.set(key, one)
     for (const loss of batch.losses.values()) this.#putLoss(loss)

@@ -1,7 +1,10 @@
 import type { Queryable } from './database.ts'
 
-/** `retention`: they left the topic. `recreated`: the topic itself was deleted, and made again under its name. */
-export type LossCause = 'retention' | 'recreated'
+/**
+ * `retention`: they left the topic. `recreated`: the topic itself was deleted, and made again under its name. `start`: none was
+ * lost; the consumer began there on its very first start, and was never meant to store what stood before.
+ */
+export type LossCause = 'retention' | 'recreated' | 'start'
 
 /**
  * Messages left a partition before they were stored, up to `to`. A symbol and type shows by its next event what it has

@@ -230,6 +230,7 @@ export class Sequence<Event extends Observed> {
     this.#epoch = epoch
     this.#first = null
     this.#last = null
+    this.#lastTimeMs = 0
     this.#holes = []
   }
 
@@ -241,7 +242,8 @@ export class Sequence<Event extends Observed> {
     if (missing !== null) this.#holes.push(missing)
     if (this.#last === null) this.#first = Math.min(this.#first ?? id, id)
     this.#last = id
-    this.#lastTimeMs = timeMs
+    // The later of two trades may have the earlier time: by that, repeats of those before it would look like a new sequence.
+    this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
     return missing
   }
 

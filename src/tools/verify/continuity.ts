@@ -13,8 +13,8 @@ import type { Sequence } from './sequences.ts'
  * outside it, which is looked up (`elsewhere`) only when something is missing.
  *
  * Ranges that the ledger calls filled, or ids of it that are dead letters or lost by another row since, are held against what is
- * missing. Below the first stored id nothing is asked for: retention may have dropped it, or the consumer begun later. With a
- * range, above the last neither.
+ * missing. Nothing counts as missing below the first stored id, which retention may have dropped, below where the consumer began,
+ * or, with a range, above the last.
  */
 const CONTINUITY = `WITH steps AS (
     SELECT trade_id, trade_time, lag(trade_id) OVER by_time AS previous_id, lag(trade_time) OVER by_time AS previous_time,
@@ -39,7 +39,8 @@ const CONTINUITY = `WITH steps AS (
   stored AS MATERIALIZED (
     SELECT range_agg(int8range(from_id, to_id, '[]')) AS ids, sum(to_id - from_id + 1) AS rows FROM runs),
   absent AS MATERIALIZED (
-    SELECT coalesce(int8multirange(int8range(lower(ids), upper(ids))) - ids, '{}') AS ids FROM stored),
+    SELECT coalesce(int8multirange(int8range(lower(ids), upper(ids))) - ids, '{}') * int8multirange(int8range($11::bigint, NULL)) AS ids
+    FROM stored),
   outside AS (
     SELECT trade_id FROM trades
     WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $8::timestamptz AND trade_time < $4::timestamptz
@@ -61,7 +62,7 @@ const CONTINUITY = `WITH steps AS (
       -- Also above the last id, where the audit has no range.
       (CASE WHEN $10::boolean THEN absent.ids ELSE absent.ids + int8multirange(int8range(upper(stored.ids), NULL)) END)
         - elsewhere.ids - named - $6::int8multirange AS unstored,
-      lower(stored.ids) AS first_id, CASE WHEN $10::boolean THEN upper(stored.ids) - 1 END AS last_id
+      greatest(lower(stored.ids), $11) AS first_id, CASE WHEN $10::boolean THEN upper(stored.ids) - 1 END AS last_id
     FROM stored, absent, elsewhere, ledger),
   claims AS (
     SELECT gap_id, greatest(from_id, first_id) AS from_id, least(to_id, last_id) AS to_id, unstored
@@ -129,12 +130,13 @@ export async function checkContinuity(
     limit,
     ...timeBounds(scope, ELSEWHERE_MS),
     isCut(scope),
+    sequence.begins ?? 0,
   ])
   return interpretContinuity(sequence, rows[0])
 }
 
 function interpretContinuity(sequence: Sequence, row: Row | undefined): Continuity {
-  const { symbol, eventType, epoch, rows, firstId, lastId } = sequence
+  const { symbol, eventType, epoch, rows, firstId, lastId, rowsBefore } = sequence
   const { missing = 0, unexplained = 0, said_filled = 0, backwards = 0 } = row ?? {}
   const about = { check: 'continuity', symbol, eventType, epoch }
   const findings: Finding[] = []
@@ -184,6 +186,7 @@ function interpretContinuity(sequence: Sequence, row: Row | undefined): Continui
       rows,
       firstId,
       lastId,
+      beforeStart: rowsBefore,
       missing,
       explained: missing - unexplained,
       unexplained,

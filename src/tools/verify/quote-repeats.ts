@@ -6,23 +6,25 @@ import { type CheckContext, timeBounds } from './scope.ts'
  * a second one, and only for those few the table is read again: no sort of all quotes.
  * Where a clock was set back, receipts of two eras lie between each other: more are looked for, and none is missed.
  *
+ * An id counts once in each `era`: the ledger says when the exchange restarted its update ids from a lower one.
+ *
  * An outage in the ledger within a minute says that ingestion had just been cut off or restarted, so that another
  * instance, or another connection, may have received the quote too.
  */
-const REPEATS = `WITH ordered AS (
-    SELECT symbol, update_id, max(update_id) OVER (
-        PARTITION BY symbol ORDER BY ingestion_timestamp, update_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest
+const repeats = (era: string, which: string) => `WITH ordered AS (
+    SELECT symbol, ${era} AS era, update_id, max(update_id) OVER (
+        PARTITION BY symbol, ${era} ORDER BY ingestion_timestamp, update_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest
     FROM book_ticker
     WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND ingestion_timestamp >= $2::timestamptz
-      AND ingestion_timestamp < $3::timestamptz),
-  suspects AS MATERIALIZED (SELECT DISTINCT symbol, update_id FROM ordered WHERE update_id <= highest),
+      AND ingestion_timestamp < $3::timestamptz AND ${which}),
+  suspects AS MATERIALIZED (SELECT DISTINCT symbol, era, update_id FROM ordered WHERE update_id <= highest),
   repeated AS MATERIALIZED (
-    SELECT symbol, update_id, count(*) AS copies, min(ingestion_timestamp) AS first_at, max(ingestion_timestamp) AS last_at
-    FROM book_ticker JOIN suspects USING (symbol, update_id)
+    SELECT symbol, era, update_id, count(*) AS copies, min(ingestion_timestamp) AS first_at, max(ingestion_timestamp) AS last_at
+    FROM (SELECT *, ${era} AS era FROM book_ticker) AS quotes JOIN suspects USING (symbol, era, update_id)
     WHERE ingestion_timestamp >= $2::timestamptz AND ingestion_timestamp < $3::timestamptz
       -- Without suspects nothing is read.
       AND EXISTS (SELECT 1 FROM suspects)
-    GROUP BY symbol, update_id HAVING count(*) > 1),
+    GROUP BY symbol, era, update_id HAVING count(*) > 1),
   explained AS MATERIALIZED (
     SELECT repeated.*, (
         SELECT cause FROM gaps
@@ -36,6 +38,17 @@ const REPEATS = `WITH ordered AS (
       row_number() OVER (same ORDER BY first_at, update_id) AS place
     FROM explained WINDOW same AS (PARTITION BY symbol))
 SELECT * FROM placed WHERE place <= $4 ORDER BY symbol, place`
+
+/** For all symbols but those in `$5`: rows come in the order of the index. */
+const WITHOUT_RESETS = repeats('0', 'symbol <> ALL($5::text[])')
+/** For one symbol, whose resets are `$5`. */
+const WITH_RESETS = repeats('width_bucket(ingestion_timestamp, $5::timestamptz[])', 'true')
+
+/** The first receipt after each reset. */
+const RESETS = `SELECT symbol, array_agg(to_time ORDER BY to_time) AS times FROM gaps
+  WHERE event_type = 'bookTicker' AND cause = 'reset' AND to_time IS NOT NULL AND ($1::text[] IS NULL OR symbol = ANY($1))
+    AND to_time >= $2::timestamptz AND to_time < $3::timestamptz
+  GROUP BY symbol`
 
 /** How many suspects there are is not known when the statement is planned: a loop over them could take hours. */
 const NO_LOOPS = 'SET LOCAL enable_nestloop = off'
@@ -57,8 +70,15 @@ interface Row {
  * it may have come about, and the rows are doubled all the same.
  */
 export async function checkQuoteRepeats({ connection, scope, limit }: CheckContext): Promise<Finding[]> {
+  const range = timeBounds(scope)
+  const resets = await connection.query<{ symbol: string; times: Date[] }>(RESETS, [scope.symbols, ...range])
   await connection.query(NO_LOOPS)
-  const { rows } = await connection.query<Row>(REPEATS, [scope.symbols, ...timeBounds(scope), limit])
+  const symbols = resets.rows.map(({ symbol }) => symbol)
+  const { rows } = await connection.query<Row>(WITHOUT_RESETS, [scope.symbols, ...range, limit, symbols])
+  for (const { symbol, times } of resets.rows) {
+    const starts = times.map((time) => time.toISOString())
+    rows.push(...(await connection.query<Row>(WITH_RESETS, [[symbol], ...range, limit, starts])).rows)
+  }
   await connection.query(LOOPS)
   return [...Map.groupBy(rows, ({ symbol }) => symbol)].map(([symbol, cases]) => {
     const { doubled = 0, beside } = cases[0] ?? {}

@@ -49,7 +49,9 @@ export const SEQUENCE = z.object({
   rows: count,
   firstId: z.int(),
   lastId: z.int(),
-  /** Ids between first and last that are not stored. */
+  /** Rows with ids below the one that the consumer began with; no id between them counts as missing. */
+  beforeStart: count,
+  /** Ids between first, or where the consumer began, and last that are not stored. */
   missing: count,
   /** Those of the missing that the ledger or a dead letter names. */
   explained: count,

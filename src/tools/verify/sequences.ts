@@ -1,5 +1,7 @@
 import { isSymbol } from '../../foundation/market/fields.ts'
-import type { Finding, QuotesReport } from './report-types.ts'
+import { readSequenceStarts, type SequenceStart } from '../../foundation/store/sequence-starts.ts'
+import { counted } from '../../foundation/telemetry/plural.ts'
+import type { Finding, NotChecked, QuotesReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
 /** One symbol's ids of one type in one epoch, and what is stored of them. */
@@ -14,6 +16,10 @@ export interface Sequence {
   readonly firstTime: string
   /** The smallest receipt minus event time: negative when this machine's clock is behind the exchange's. */
   readonly leastLatencyMs: number | null
+  /** The id that the consumer began with, where older ones are stored: those are allowed, and none of them is missing. */
+  readonly begins: number | null
+  /** Rows below it. */
+  readonly rowsBefore: number
 }
 
 /**
@@ -32,7 +38,14 @@ const QUOTES = `SELECT symbol, count(*)::float8 AS rows, min(ingestion_timestamp
     AND ingestion_timestamp < $3::timestamptz
   GROUP BY symbol ORDER BY symbol`
 
-export async function readSequences({ connection, scope }: CheckContext): Promise<Sequence[]> {
+/** Rows that fill a gap from before the consumer began, or come from a dead letter of that time that was retried. */
+const BEFORE = `SELECT count(*)::float8 AS rows FROM trades
+  WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id < $4
+    AND trade_time >= $5::timestamptz AND trade_time < $6::timestamptz`
+
+export async function readSequences(context: CheckContext): Promise<Sequence[]> {
+  const { connection, scope } = context
+  const starts = await readSequenceStarts(connection)
   const { rows } = await connection.query<{
     symbol: string
     event_type: 'trade' | 'aggTrade'
@@ -43,16 +56,60 @@ export async function readSequences({ connection, scope }: CheckContext): Promis
     first_time: Date
     least_latency_ms: number | null
   }>(SEQUENCES, [scope.symbols, ...timeBounds(scope)])
-  return rows.map((row) => ({
-    symbol: row.symbol,
-    eventType: row.event_type,
-    epoch: row.epoch,
-    rows: row.rows,
-    firstId: Number(row.first_id),
-    lastId: Number(row.last_id),
-    firstTime: row.first_time.toISOString(),
-    leastLatencyMs: row.least_latency_ms,
-  }))
+  const sequences: Sequence[] = []
+  for (const row of rows) {
+    const { symbol, event_type: eventType, epoch } = row
+    const firstId = Number(row.first_id)
+    const begins = beginOf(starts, { symbol, eventType, epoch, firstId })
+    sequences.push({
+      symbol,
+      eventType,
+      epoch,
+      rows: row.rows,
+      firstId,
+      lastId: Number(row.last_id),
+      firstTime: row.first_time.toISOString(),
+      leastLatencyMs: row.least_latency_ms,
+      begins,
+      rowsBefore: begins === null ? 0 : await countBefore(context, [symbol, eventType, epoch, begins]),
+    })
+  }
+  return sequences
+}
+
+/** Null where nothing older is stored. All of an earlier epoch than that of the start is older. */
+function beginOf(
+  starts: readonly SequenceStart[],
+  { symbol, eventType, epoch, firstId }: Pick<Sequence, 'symbol' | 'eventType' | 'epoch' | 'firstId'>,
+): number | null {
+  const start = starts.find((one) => one.symbol === symbol && one.eventType === eventType)
+  if (start === undefined || epoch > start.epoch) return null
+  if (epoch < start.epoch) return Number.MAX_SAFE_INTEGER
+  return firstId < start.id ? start.id : null
+}
+
+async function countBefore(
+  { connection, scope }: CheckContext,
+  sequence: readonly [symbol: string, eventType: string, epoch: number, begins: number],
+): Promise<number> {
+  const { rows } = await connection.query<{ rows: number }>(BEFORE, [...sequence, ...timeBounds(scope)])
+  return rows[0]?.rows ?? 0
+}
+
+/** Names the rows between which no id counts as missing. */
+export function beforeStart(sequences: readonly Sequence[]): NotChecked[] {
+  return sequences.flatMap(({ symbol, eventType, rowsBefore, firstId, lastId, begins }) => {
+    if (begins === null) return []
+    const to = Math.min(lastId, begins - 1)
+    return [
+      {
+        what: `${counted(rowsBefore, `${eventType} row`)} from before the consumer's first start: ids may be missing there`,
+        symbol,
+        count: rowsBefore,
+        examples: [{ from: firstId, to, detail: '' }],
+      },
+    ]
+  })
 }
 
 /** Quotes by symbol; how many are doubled is another check's. */

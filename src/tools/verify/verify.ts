@@ -13,7 +13,7 @@ import { checkQuoteRepeats } from './quote-repeats.ts'
 import type { Finding, NotChecked, Report, SequenceReport } from './report-types.ts'
 import { above, readBelow, readFloors } from './retention.ts'
 import { type CheckContext, isCut, refuseUnknownSymbols, type Scope } from './scope.ts'
-import { judgeSequences, readQuotes, readSequences, type Sequence } from './sequences.ts'
+import { beforeStart, judgeSequences, readQuotes, readSequences, type Sequence } from './sequences.ts'
 import { tradeEpochs } from './trade-epochs.ts'
 import { type EndOffsets, lostTails, watermarkOf } from './watermark.ts'
 
@@ -100,6 +100,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences), ...lostTails(watermark))
   notChecked.push(
     ...ledger.notChecked,
+    ...beforeStart(sequences),
     ...(await watch.time('retention', () => readBelow(context, floors))),
     ...never(options.scope),
   )

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { migrate } from '../src/foundation/store/migrate.ts'
+import { readSequenceStarts } from '../src/foundation/store/sequence-starts.ts'
+import { verify } from '../src/tools/verify/verify.ts'
+import { AUDIT_OPTIONS, failuresOf, gapSql } from './support/audited-market.ts'
+import { createConsumerParts, trades } from './support/consumer-parts.ts'
+import { produce } from './support/messages.ts'
+import { tradeValue } from './support/records.ts'
+import { startConsumerProcess } from './support/services.ts'
+
+/** As backfill sends them: REST tells no event time. */
+const backfilled = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) =>
+    tradeValue({ t: from + i, E: undefined, M: undefined, source: 'backfill' }),
+  )
+
+test('P11 after a first start at the latest offsets, what fills a gap of before leaves nothing missing', async () => {
+  await using parts = await createConsumerParts()
+  await migrate(parts.database)
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
+  // A gap of 10..19 is open; the stream has gone on to 160 before the consumer is there.
+  await produce(topic, 'BTCUSDT', [...trades(5, 10), ...trades(20, 160)])
+  const env = { ...parts.env, AUTO_OFFSET_RESET: 'latest' }
+  await using first = await startConsumerProcess(env)
+  await first.ready()
+  await produce(topic, 'BTCUSDT', backfilled(10, 15))
+  await produce(topic, 'BTCUSDT', trades(160, 165))
+  await parts.untilTrades(10)
+  await first.stop()
+  await parts.database.query(gapSql('filled', 10, 19))
+  // The first event after a later start begins nothing.
+  await produce(topic, 'BTCUSDT', [...backfilled(15, 20), ...trades(165, 170), ...trades(171, 175)])
+  await using second = await startConsumerProcess(env)
+  await parts.untilTrades(24)
+  await second.stop()
+  const audit = await verify(parts.database, AUDIT_OPTIONS)
+  assert.deepEqual(await readSequenceStarts(parts.database), [
+    { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0, id: 160 },
+  ])
+  // An id that is lost later is missing.
+  assert.deepEqual(failuresOf(audit), [
+    { what: 'continuity: missing', of: 'BTCUSDT trade', count: 1, ids: ['170'] },
+  ])
+  assert.equal(audit.sequences[0]?.beforeStart, 10)
+})
