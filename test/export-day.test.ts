@@ -7,10 +7,13 @@ import { test } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import type { EventType } from '../src/foundation/market/event.ts'
+import { TextReader } from '../src/foundation/store/text-reader.ts'
 import { COLUMNS, isoTime } from '../src/tools/export/columns.ts'
-import { parseDay } from '../src/tools/export/day.ts'
+import { parseDay, parseDays } from '../src/tools/export/day.ts'
+import { exportDay } from '../src/tools/export/export-day.ts'
 import type { Manifest } from '../src/tools/export/manifest.ts'
-import { createAuditedMarket, outageSql } from './support/audited-market.ts'
+import { audit } from '../src/tools/verify/verify.ts'
+import { AUDIT_OPTIONS, createAuditedMarket, gapSql, outageSql } from './support/audited-market.ts'
 import { databaseKinds } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
 
@@ -123,11 +126,131 @@ for (const { name, ...options } of databaseKinds()) {
 
 test('takes a day in UTC, and no day that is none', () => {
   const nowMs = Date.UTC(2026, 2, 1, 0, 30)
-  assert.equal(parseDay('today', nowMs).name, '2026-03-01')
-  assert.equal(parseDay('yesterday', nowMs).name, '2026-02-28')
-  assert.deepEqual(parseDay(DAY, nowMs).bounds, [`${DAY}T00:00:00.000Z`, '2026-01-03T00:00:00.000Z'])
+  assert.equal(parseDay('--day', 'today', nowMs).name, '2026-03-01')
+  assert.equal(parseDay('--day', 'yesterday', nowMs).name, '2026-02-28')
+  assert.deepEqual(parseDay('--day', DAY, nowMs).bounds, [`${DAY}T00:00:00.000Z`, '2026-01-03T00:00:00.000Z'])
   for (const wrong of ['2026-02-30', '2026-1-2', 'tomorrow', ''])
-    assert.throws(() => parseDay(wrong, nowMs), /no such day/)
+    assert.throws(() => parseDay('--day', wrong, nowMs), /--day .*: no such day/)
+  const names = (from: string, to: string) => parseDays(from, to, nowMs).map(({ name }) => name)
+  assert.deepEqual(names('2026-02-27', 'today'), ['2026-02-27', '2026-02-28', '2026-03-01'])
+  assert.deepEqual(names(DAY, DAY), [DAY])
+  assert.throws(() => names('today', 'yesterday'), /--from today --to yesterday: no day/)
+  assert.throws(() => names('2000-01-01', 'today'), /too many days/)
+})
+
+for (const { name, ...options } of databaseKinds()) {
+  test(
+    `several days of several symbols in one call, each with its rows of the ledger, on the ${name} TimescaleDB`,
+    options,
+    async () => {
+      const market = await createAuditedMarket(name)
+      const folder = mkdtempSync(join(tmpdir(), 'export-'))
+      const run = (...args: string[]) =>
+        startTapeline(['export', '--out', folder, '--type', 'trade', ...args], {
+          env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
+        })
+      const manifestOf = (symbol: string, day: string): Manifest =>
+        JSON.parse(readFileSync(join(folder, `${symbol}-trade-2026-01-${day}.parquet.manifest.json`), 'utf8'))
+      try {
+        // Without times, and detected days later: ids 1024 to 1047 are of the second.
+        for (const [from, to] of [
+          [1030, 1031],
+          [1047, 1048],
+          [1072, 1080],
+        ] as const)
+          await market.database.query(gapSql('unrecoverable', from, to))
+        await market.database.query(
+          `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id IN (1047, 1048)`,
+        )
+        await using all = run('ethusdt,BTCUSDT', 'BTCUSDT', '--from', '2025-12-31', '--to', '2026-01-03')
+        await all.assertExit(0, 90_000)
+        assert.match(all.output(), /Nothing of ETHUSDT is stored of 2025-12-31/)
+        const idsOf = (symbol: string, day: string) => {
+          const { first, last, rows } = manifestOf(symbol, day).files[0] ?? assert.fail('no file')
+          return [first?.id, last?.id, rows]
+        }
+        assert.deepEqual(
+          ['01', '02', '03'].map((day) => idsOf('ETHUSDT', day)),
+          [
+            [1000, 1023, 24],
+            [1024, 1047, 24],
+            [1048, 1071, 24],
+          ],
+        )
+        assert.deepEqual(idsOf('BTCUSDT', '02'), [1024, 1046, 23])
+        const gapsOf = (day: string) => manifestOf('BTCUSDT', day).gaps.map(({ from_id }) => from_id)
+        assert.deepEqual(['01', '02', '03'].map(gapsOf), [[], [1030, 1047], [1047]])
+        assert.deepEqual(manifestOf('ETHUSDT', '02').gaps, [])
+        // Before anything is written, what is there already is refused.
+        await using again = run('ETHUSDT', '--from', '2026-01-03', '--to', '2026-01-04')
+        await again.assertExit(2)
+        assert.deepEqual(
+          readdirSync(folder).filter((file) => file.includes('01-04')),
+          [],
+        )
+        await using unsaid = run('ETHUSDT')
+        await unsaid.assertExit(2)
+        assert.match(unsaid.output(), /Either --day or --from/)
+      } finally {
+        await market.drop()
+        rmSync(folder, { recursive: true, force: true })
+      }
+    },
+  )
+}
+
+test('the manifest speaks of the rows in the files, whatever is stored meanwhile', {
+  skip: databaseKinds().find(({ name }) => name === 'native')?.skip ?? false,
+}, async () => {
+  const market = await createAuditedMarket('native')
+  const folder = mkdtempSync(join(tmpdir(), 'export-'))
+  const read = async <Result>(work: (reader: TextReader) => Promise<Result>) => {
+    const reader = await TextReader.open({ url: market.url, timeoutMs: 60_000, applicationName: 'test' })
+    try {
+      return await work(reader)
+    } finally {
+      await reader.close()
+    }
+  }
+  const day = parseDay('--day', DAY, Date.now())
+  const scope = { symbols: ['BTCUSDT'], fromMs: day.fromMs, toMs: day.toMs }
+  const remove = `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id = 1030`
+  const looks: number[] = []
+  try {
+    await market.database.query(
+      `CREATE TABLE kept AS SELECT * FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id = 1030`,
+    )
+    await market.database.query(remove)
+    const exportOnce = (wantsLater: () => boolean) =>
+      exportDay(read, {
+        ...{ symbol: 'BTCUSDT', day, types: ['trade'], format: 'parquet', folder, force: true },
+        audit: {
+          async of(connection) {
+            const found = await audit(connection, { ...AUDIT_OPTIONS, scope })
+            // Backfill stores it now.
+            await market.database.query('INSERT INTO trades SELECT * FROM kept ON CONFLICT DO NOTHING')
+            return found
+          },
+          wantsLater: (report) => {
+            looks.push(report.sequences.reduce((sum, { missing }) => sum + missing, 0))
+            return wantsLater()
+          },
+          wait: async () => {},
+        },
+        onProgress: () => {},
+      })
+    const before = (await exportOnce(() => false))?.manifest
+    assert.deepEqual([before?.files[0]?.rows, before?.verify?.verdict], [23, 'not clean'])
+    assert.equal(before?.takenAt, before?.verify?.takenAt)
+    // A row that may be on its way is waited for: then it is in the files too.
+    await market.database.query(remove)
+    const after = (await exportOnce(() => looks.length === 2))?.manifest
+    assert.deepEqual([after?.files[0]?.rows, after?.verify?.verdict], [24, 'clean'])
+    assert.deepEqual(looks, [1, 1, 0])
+  } finally {
+    await market.drop()
+    rmSync(folder, { recursive: true, force: true })
+  }
 })
 
 function readManifest(folder: string, format: string): Manifest {

@@ -11,7 +11,7 @@ import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 import { mayStillArrive } from '../tools/verify/quiet-wait.ts'
 import type { Report, Watermark } from '../tools/verify/report-types.ts'
 import { type AuditOptions, verify } from '../tools/verify/verify.ts'
-import { openEndOffsets } from '../tools/verify/watermark.ts'
+import { type EndOffsets, openEndOffsets } from '../tools/verify/watermark.ts'
 
 /** How long, and how often, to look again before ids that may be on their way count as missing. */
 const SETTLE_LIMIT_MS = 30_000
@@ -26,18 +26,8 @@ export async function verifyStored(
   const url = settings.isSet('DATABASE_URL')
     ? settings.DATABASE_URL
     : (running?.databaseUrl ?? settings.DATABASE_URL)
-  const runningBrokers = running?.kafkaBrokers
-  const { trades, bookTicker, gaps, deadLetters } = topicNames(settings)
-  const kafka = kafkaConnection(settings)
-  const brokers =
-    settings.isSet('KAFKA_BROKERS') || runningBrokers === undefined
-      ? kafka.brokers
-      : runningBrokers.split(',')
   const signal = options.signal ?? new AbortController().signal
-  const ends = await unlessAborted(
-    openEndOffsets({ ...kafka, brokers }, [trades, bookTicker, gaps, deadLetters]),
-    signal,
-  )
+  const ends = await openStoredEnds(settings, signal)
   const database = openPostgres({
     url,
     poolMin: 0,
@@ -45,11 +35,7 @@ export async function verifyStored(
     applicationName: 'tapeline-verify',
   })
   try {
-    return await verifyPatiently(
-      database,
-      { ...options, readEnds: () => unlessAborted(ends.read(), signal) },
-      signal,
-    )
+    return await verifyPatiently(database, { ...options, readEnds: ends.read }, signal)
   } catch (error) {
     if (error instanceof TapelineError && error.code !== 'DATABASE') throw error
     const shown = withoutPassword(url)
@@ -64,6 +50,22 @@ export async function verifyStored(
   }
 }
 
+/** How far the topics reach whose rows are audited: at the brokers that are set, else those of the `up` which runs here. */
+export async function openStoredEnds(settings: Settings, signal: AbortSignal): Promise<EndOffsets> {
+  const runningBrokers = readRunningEndpoints(settings.DATA_DIR)?.kafkaBrokers
+  const { trades, bookTicker, gaps, deadLetters } = topicNames(settings)
+  const kafka = kafkaConnection(settings)
+  const brokers =
+    settings.isSet('KAFKA_BROKERS') || runningBrokers === undefined
+      ? kafka.brokers
+      : runningBrokers.split(',')
+  const ends = await unlessAborted(
+    openEndOffsets({ ...kafka, brokers }, [trades, bookTicker, gaps, deadLetters]),
+    signal,
+  )
+  return { read: () => unlessAborted(ends.read(), signal), close: () => ends.close() }
+}
+
 function fixFor(error: unknown): string {
   const ended = fixOfEnded(error)
   if (ended !== null) return `${ended} Less at a time: --symbol, --from and --to.`
@@ -73,22 +75,35 @@ function fixFor(error: unknown): string {
 }
 
 /**
- * Looks again for a while where rows may still be on their way: a lasting loss is still one after that, and a backlog
- * that is being stored is none.
+ * Decides whether to look again where rows may be on their way, for a while: a lasting loss is still one after that, and a
+ * backlog that is being stored is none.
  */
+export class Settling {
+  readonly #deadlineMs = performance.now() + SETTLE_LIMIT_MS
+  #first: Watermark | null = null
+
+  wantsLater(report: Report): boolean {
+    if (!mayStillArrive(report, this.#first) || performance.now() >= this.#deadlineMs) return false
+    console.error('Ids are missing that may be on their way; looking again ...')
+    this.#first ??= report.watermark
+    return true
+  }
+
+  wait(signal: AbortSignal): Promise<void> {
+    return sleep(SETTLE_STEP_MS, signal)
+  }
+}
+
 async function verifyPatiently(
   database: Database,
   options: AuditOptions,
   signal: AbortSignal,
 ): Promise<Report> {
-  const deadlineMs = performance.now() + SETTLE_LIMIT_MS
-  let audit = await verify(database, options)
-  let first: Watermark | null = null
-  while (mayStillArrive(audit, first) && performance.now() < deadlineMs) {
-    console.error('Ids are missing that may be on their way; looking again ...')
-    first ??= audit.watermark
-    await sleep(SETTLE_STEP_MS, signal)
-    audit = await verify(database, options)
+  const settling = new Settling()
+  let report = await verify(database, options)
+  while (settling.wantsLater(report)) {
+    await settling.wait(signal)
+    report = await verify(database, options)
   }
-  return audit
+  return report
 }

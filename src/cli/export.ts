@@ -7,13 +7,19 @@ import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
-import { parseDay } from '../tools/export/day.ts'
-import { verifyStored } from './audit-stored.ts'
+import { type Day, parseDay, parseDays } from '../tools/export/day.ts'
+import type { DayAudit } from '../tools/export/export-day.ts'
+import type { Manifest } from '../tools/export/manifest.ts'
+import { audit } from '../tools/verify/verify.ts'
+import type { EndOffsets } from '../tools/verify/watermark.ts'
+import { openStoredEnds, Settling } from './audit-stored.ts'
 import { interruptible } from './interruptible.ts'
 import { withTextReader } from './text-data.ts'
 
 interface ExportFlags {
-  readonly day: string
+  readonly day?: string
+  readonly from?: string
+  readonly to?: string
   readonly type: readonly EventType[]
   readonly format: 'parquet' | 'csv'
   readonly out: string
@@ -24,14 +30,16 @@ interface ExportFlags {
 /** Sorting a day of a busy symbol takes a while. */
 const STATEMENT_TIMEOUT_MS = 3_600_000
 
-/** `tapeline export`: a day of a symbol as files. */
+/** `tapeline export`: days of symbols as files. */
 export function exportCommand(): Command {
   return new Command('export')
     .description(
-      'one UTC day of a symbol as Parquet or CSV, sorted, with a manifest and the verdict of verify',
+      'UTC days of symbols as Parquet or CSV, sorted, each with a manifest and the verdict of verify',
     )
-    .argument('<symbol>', 'like BTCUSDT')
-    .requiredOption('--day <day>', '2026-01-31, today or yesterday; trades by trade time, quotes by receipt')
+    .argument('<symbols...>', 'like BTCUSDT ETHUSDT, or BTCUSDT,ETHUSDT')
+    .option('--day <day>', '2026-01-31, today or yesterday; trades by trade time, quotes by receipt')
+    .option('--from <day>', 'the first of several days; each has its own files')
+    .option('--to <day>', 'the last of them; yesterday when not given')
     .addOption(
       new Option('--type <list>', 'trade, aggTrade, bookTicker')
         .default([...EVENT_TYPES], 'all')
@@ -42,33 +50,77 @@ export function exportCommand(): Command {
     .option('--force', 'replace files that are there already')
     .option('--no-verify', 'leave out the audit; the manifest says so')
     .addHelpText('after', HELP)
-    .action(async (given: string, flags: ExportFlags) => {
-      const symbol = given.toUpperCase()
-      if (!isSymbol(symbol))
-        throw new TapelineError('INPUT', `${given}: not a symbol`, { fix: 'Name it as BTCUSDT.' })
+    .action(async (given: readonly string[], flags: ExportFlags) => {
+      const symbols = parseSymbols(given)
+      const days = daysOf(flags, Date.now())
       makeFolder(flags.out)
-      const nowMs = Date.now()
-      const day = parseDay(flags.day, nowMs)
-      const settings = loadSettings(process.env, { cwd: process.cwd() })
-      // Only here: other commands need not carry what writes Parquet.
-      const { exportDay } = await import('../tools/export/export-day.ts')
-      const scope = { symbols: [symbol], fromMs: Date.parse(day.bounds[0]), toMs: day.toMs }
-      const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-export' }
-      const { manifest, path } = await interruptible((signal) =>
-        exportDay((work) => withTextReader(settings, { ...options, signal }, work), {
-          ...{ symbol, day, types: flags.type, format: flags.format, folder: flags.out, nowMs },
-          force: flags.force === true,
-          audit: async () => (flags.verify ? verifyStored(settings, { scope, limit: 5, signal }) : null),
-          onProgress: progress(),
-        }),
-      )
-      for (const { name, rows, bytes } of manifest.files)
-        console.log(`${join(flags.out, name)}: ${countText(rows)} rows, ${countText(bytes)} bytes`)
-      const verdict = manifest.verify?.verdict ?? 'not asked'
-      console.log(`${path}: ${countText(manifest.gaps.length)} rows of the ledger, verify says: ${verdict}`)
-      if (!manifest.dayIsOver) console.log('The day is not over yet.')
-      if (verdict === 'not clean') process.exitCode = 1
+      await interruptible((signal) => exportAll(symbols, days, flags, signal))
     })
+}
+
+/** One symbol and day after the other, each of one moment: memory and transactions are those of a day, however many there are. */
+async function exportAll(
+  symbols: readonly string[],
+  days: readonly Day[],
+  flags: ExportFlags,
+  signal: AbortSignal,
+): Promise<void> {
+  const settings = loadSettings(process.env, { cwd: process.cwd() })
+  // Only here: other commands need not carry what writes Parquet.
+  const { exportDay, refuseExisting } = await import('../tools/export/export-day.ts')
+  const { type: types, format, out: folder } = flags
+  const all = symbols.flatMap((symbol) => days.map((day) => ({ symbol, day, types, format, folder })))
+  const force = flags.force === true
+  if (!force) all.forEach(refuseExisting)
+  const ends = flags.verify ? await openStoredEnds(settings, signal) : null
+  const options = { timeoutMs: STATEMENT_TIMEOUT_MS, applicationName: 'tapeline-export', signal }
+  let exported = 0
+  try {
+    for (const one of all) {
+      const audit = ends === null ? null : auditOf(one, ends, signal)
+      const done = await exportDay((work) => withTextReader(settings, options, work), {
+        ...one,
+        force,
+        audit,
+        onProgress: progress(),
+      })
+      if (done === null) console.error(`Nothing of ${one.symbol} is stored of ${one.day.name}`)
+      else report(done, folder)
+      exported += done === null ? 0 : 1
+    }
+  } finally {
+    await ends?.close()
+  }
+  if (exported === 0) throw nothingStored()
+}
+
+function auditOf(
+  { symbol, day }: { readonly symbol: string; readonly day: Day },
+  { read: readEnds }: EndOffsets,
+  signal: AbortSignal,
+): DayAudit {
+  const scope = { symbols: [symbol], fromMs: day.fromMs, toMs: day.toMs }
+  const settling = new Settling()
+  return {
+    of: (connection) => audit(connection, { scope, limit: 5, readEnds, signal }),
+    wantsLater: (found) => settling.wantsLater(found),
+    wait: () => settling.wait(signal),
+  }
+}
+
+function report({ manifest, path }: { readonly manifest: Manifest; readonly path: string }, folder: string) {
+  for (const { name, rows, bytes } of manifest.files)
+    console.log(`${join(folder, name)}: ${countText(rows)} rows, ${countText(bytes)} bytes`)
+  const verdict = manifest.verify?.verdict ?? 'not asked'
+  console.log(`${path}: ${countText(manifest.gaps.length)} rows of the ledger, verify says: ${verdict}`)
+  if (!manifest.dayIsOver) console.log('The day is not over yet.')
+  if (verdict === 'not clean') process.exitCode = 1
+}
+
+function nothingStored(): TapelineError {
+  return new TapelineError('INPUT', 'Nothing was exported', {
+    fix: "Which symbols and days there are: bin/tapeline sql 'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'",
+  })
 }
 
 const HELP = `
@@ -76,7 +128,26 @@ Exit code 1 when verify finds something that nothing explains: the files are the
 
 Examples:
   bin/tapeline export BTCUSDT --day yesterday --out exports
+  bin/tapeline export BTCUSDT ETHUSDT --from 2026-01-01 --to 2026-01-31 --out exports
   bin/tapeline export BTCUSDT --day 2026-01-31 --type trade --format csv`
+
+/** @throws TapelineError `INPUT` */
+function parseSymbols(given: readonly string[]): string[] {
+  const symbols = given.flatMap((text) => text.split(',')).map((text) => text.trim().toUpperCase())
+  const odd = symbols.find((symbol) => !isSymbol(symbol))
+  if (odd !== undefined)
+    throw new TapelineError('INPUT', `${odd}: not a symbol`, { fix: 'Name it as BTCUSDT.' })
+  return [...new Set(symbols)]
+}
+
+/** @throws TapelineError `INPUT` */
+function daysOf({ day, from, to }: ExportFlags, nowMs: number): Day[] {
+  if (day !== undefined && from === undefined && to === undefined) return [parseDay('--day', day, nowMs)]
+  if (day === undefined && from !== undefined) return parseDays(from, to ?? 'yesterday', nowMs)
+  throw new TapelineError('INPUT', 'Either --day or --from says which days', {
+    fix: 'Give --day 2026-01-31, or --from 2026-01-01 --to 2026-01-31.',
+  })
+}
 
 function parseTypes(text: string): EventType[] {
   const names = text.split(',').map((name) => name.trim())

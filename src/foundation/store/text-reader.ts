@@ -1,7 +1,8 @@
-import { Client } from 'pg'
+import { Client, types } from 'pg'
 import { sleep } from '../runtime/backoff.ts'
 import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
+import type { Queryable } from './database.ts'
 import { OPENING_LIMIT_MS, openingText } from './opening.ts'
 import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
 
@@ -86,22 +87,37 @@ export class TextReader {
 
   /** One statement: PostgreSQL refuses several (42601). */
   async query(text: string, values: readonly string[] = []): Promise<TextRows> {
+    const answer = await this.#run(() =>
+      this.#client.query({
+        text,
+        values: [...values],
+        rowMode: 'array',
+        // Prepared: then it can be one only.
+        queryMode: 'extended',
+      }),
+    )
+    return {
+      columns: answer.fields.map(({ name, dataTypeID }) => ({ name, typeId: dataTypeID })),
+      rows: answer.rows,
+    }
+  }
+
+  /** The same transaction, and so the same moment, with values as a `Database` gives them. */
+  readonly typed: Queryable = {
+    query: async <Row>(text: string, values?: readonly unknown[]) => {
+      const statement = { text, types, ...(values === undefined ? {} : { values: [...values] }) }
+      const answer = await this.#run(() => this.#client.query(statement))
+      // Several statements have several answers, of which none is read.
+      const rows: Row[] = answer.rows ?? []
+      return { rows, rowCount: answer.rowCount ?? 0 }
+    },
+  }
+
+  async #run<Answer>(statement: () => Promise<Answer>): Promise<Answer> {
     const { signal, timeoutMs } = this.#options
     signal?.throwIfAborted()
     try {
-      const answer = await limitedStatement(timeoutMs + CLIENT_GRACE_MS, () =>
-        this.#client.query({
-          text,
-          values: [...values],
-          rowMode: 'array',
-          // Prepared: then it can be one only.
-          queryMode: 'extended',
-        }),
-      )
-      return {
-        columns: answer.fields.map(({ name, dataTypeID }) => ({ name, typeId: dataTypeID })),
-        rows: answer.rows,
-      }
+      return await limitedStatement(timeoutMs + CLIENT_GRACE_MS, statement)
     } catch (error) {
       throw signal?.aborted === true ? signal.reason : error
     }

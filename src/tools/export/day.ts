@@ -6,17 +6,41 @@ const DAY_MS = 86_400_000
 export interface Day {
   /** `2026-01-31` */
   readonly name: string
+  /** Milliseconds since the Unix epoch. */
+  readonly fromMs: number
   /** Milliseconds since the Unix epoch; not included. */
   readonly toMs: number
   /** Its first moment, and that behind its last. */
   readonly bounds: readonly [from: string, to: string]
 }
 
+/** At most so many days are named in one call: ten years. */
+const MAX_DAYS = 3660
+
 /**
+ * The days of a range, both ends included.
+ *
+ * @param from like `to`: `2026-01-31`, `today` or `yesterday`
+ * @throws TapelineError `INPUT`
+ */
+export function parseDays(from: string, to: string, nowMs: number): Day[] {
+  const first = parseDay('--from', from, nowMs)
+  const last = parseDay('--to', to, nowMs)
+  const count = (last.toMs - first.fromMs) / DAY_MS
+  if (count < 1 || count > MAX_DAYS) {
+    throw new TapelineError('INPUT', `--from ${from} --to ${to}: ${count < 1 ? 'no day' : 'too many days'}`, {
+      fix: `Give a first and a last day, at most ${MAX_DAYS} in all.`,
+    })
+  }
+  return Array.from({ length: count }, (_, i) => dayAt(first.fromMs + i * DAY_MS))
+}
+
+/**
+ * @param option names it in an error
  * @param text `2026-01-31`, `today` or `yesterday`
  * @throws TapelineError `INPUT`
  */
-export function parseDay(text: string, nowMs: number): Day {
+export function parseDay(option: string, text: string, nowMs: number): Day {
   const ago = { today: 0, yesterday: 1 }[text]
   const fromMs =
     ago === undefined
@@ -25,13 +49,14 @@ export function parseDay(text: string, nowMs: number): Day {
   const from = Number.isNaN(fromMs) ? '' : new Date(fromMs).toISOString()
   // 30 February is taken for 2 March.
   if (from === '' || (ago === undefined && !from.startsWith(text))) {
-    throw new TapelineError('INPUT', `--day ${text}: no such day`, {
+    throw new TapelineError('INPUT', `${option} ${text}: no such day`, {
       fix: 'Give a day in UTC: 2026-01-31, today or yesterday.',
     })
   }
-  return {
-    name: from.slice(0, 10),
-    toMs: fromMs + DAY_MS,
-    bounds: [from, new Date(fromMs + DAY_MS).toISOString()],
-  }
+  return dayAt(fromMs)
+}
+
+function dayAt(fromMs: number): Day {
+  const bounds = [new Date(fromMs).toISOString(), new Date(fromMs + DAY_MS).toISOString()] as const
+  return { name: bounds[0].slice(0, 10), fromMs, toMs: fromMs + DAY_MS, bounds }
 }

@@ -16,13 +16,24 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import type { Queryable } from '../../foundation/store/database.ts'
 import type { TextReader, TextRow } from '../../foundation/store/text-reader.ts'
 import { VERSION } from '../../foundation/telemetry/version.ts'
 import type { Report } from '../verify/report-types.ts'
 import { COLUMNS, ID_COLUMN, isoTime, selectOf } from './columns.ts'
 import type { Day } from './day.ts'
-import { type ExportedFile, type Manifest, readExchangeIdentity, readGaps } from './manifest.ts'
+import { type ExportedFile, type Manifest, readExchangeIdentity, readGaps, readMoment } from './manifest.ts'
 import { type Format, openRowFile } from './row-files.ts'
+
+/** The audit of the moment whose rows are exported. */
+export interface DayAudit {
+  /** @param connection sees the rows of that moment and no others */
+  of(connection: Queryable): Promise<Report>
+  /** Whether ids are missing that may be on their way, so that a later moment is to be exported. */
+  wantsLater(report: Report): boolean
+  /** Until then. No connection is held meanwhile. */
+  wait(): Promise<void>
+}
 
 export interface ExportOptions {
   readonly symbol: string
@@ -33,58 +44,56 @@ export interface ExportOptions {
   readonly folder: string
   /** Files of before are replaced. */
   readonly force: boolean
-  readonly audit: () => Promise<Report | null>
+  /** Null: the manifest says that none was made. */
+  readonly audit: DayAudit | null
   readonly onProgress: (type: EventType, rows: number) => void
-  readonly nowMs: number
 }
 
 const ROWS_AT_ONCE = 20_000
 
 /**
- * Writes a day's rows, a file for each type, and a manifest beside them. Files have their names only once all of them are
- * whole and on the disk; the manifest comes last.
+ * Writes a day's rows, a file for each type, and a manifest beside them: rows, ledger and audit of one moment. Files have their
+ * names only once all of them are whole and on the disk; the manifest comes last.
  *
  * @param read gives a reader, whose rows are all of one moment
- * @throws TapelineError `INPUT` when a file is there already, or nothing is stored of that day
+ * @returns null when nothing is stored of that day, and no file is left
+ * @throws TapelineError `INPUT` when a file is there already
  */
 export async function exportDay(
-  read: <Result>(work: (reader: TextReader) => Promise<Result>) => Promise<Result>,
+  read: Read,
   options: ExportOptions,
-): Promise<{ manifest: Manifest; path: string }> {
-  const { symbol, day, types, format, folder } = options
-  const some = types.length === EVENT_TYPES.length ? '' : `-${types.join('-')}`
-  const manifestName = `${symbol}${some}-${day.name}.${format}.manifest.json`
-  const targets = types.map((type) => ({ type, name: `${symbol}-${type}-${day.name}.${format}` }))
-  const names = [...targets.map(({ name }) => name), manifestName]
-  refuseExisting(
-    names.map((name) => join(folder, name)),
-    options.force,
-  )
+): Promise<{ manifest: Manifest; path: string } | null> {
+  const { symbol, day, folder } = options
+  const { targets, manifestName, names } = namesOf(options)
+  if (!options.force) refuseExisting(options)
   // Of this export alone: another of the same day may be under way.
   const work = mkdtempSync(join(folder, `.${symbol}-${day.name}.partial-`))
   const partial = (name: string) => join(work, name)
   try {
-    const stored = await read(async (reader) => {
+    const stored = await atOneMoment(read, options.audit, async (reader, report) => {
+      const takenAt = await readMoment(reader)
       const files: ExportedFile[] = []
       for (const { type, name } of targets) {
         const written = await writeRows(reader, options, type, partial(name))
         files.push({ type, name, ...written, ...(await sizeAndHash(partial(name))) })
       }
+      const source = await readExchangeIdentity(reader)
       const gaps = await readGaps(reader, symbol, ...day.bounds)
-      return { source: await readExchangeIdentity(reader), files, gaps }
+      return { source, takenAt, files, gaps, verify: report === null ? null : summaryOf(report) }
     })
-    if (stored.files.every(({ rows }) => rows === 0)) throw nothingStored(symbol, day)
-    // Behind the transaction: the embedded database has one backend.
-    const audit = await options.audit()
+    if (stored.files.every(({ rows }) => rows === 0)) return null
+    const { source, takenAt, files, gaps, verify } = stored
     const manifest: Manifest = {
       format: 1,
       symbol,
       day: day.name,
-      dayIsOver: options.nowMs >= day.toMs,
-      takenAt: new Date(options.nowMs).toISOString(),
+      dayIsOver: Date.parse(takenAt) >= day.toMs,
+      source,
+      takenAt,
       program: `tapeline ${VERSION}`,
-      ...stored,
-      verify: audit === null ? null : summaryOf(audit),
+      files,
+      gaps,
+      verify,
     }
     writeFileSync(partial(manifestName), `${JSON.stringify(manifest, null, 2)}\n`)
     toDisk(partial(manifestName))
@@ -93,6 +102,25 @@ export async function exportDay(
     return { manifest, path: join(folder, manifestName) }
   } finally {
     rmSync(work, { recursive: true, force: true })
+  }
+}
+
+type Read = <Result>(work: (reader: TextReader) => Promise<Result>) => Promise<Result>
+
+/** Audits first: where rows are on their way, a later moment is taken before any file is written. */
+async function atOneMoment<Result>(
+  read: Read,
+  audit: DayAudit | null,
+  work: (reader: TextReader, report: Report | null) => Promise<Result>,
+): Promise<Result> {
+  for (;;) {
+    const done = await read(async (reader) => {
+      const report = audit === null ? null : await audit.of(reader.typed)
+      if (report !== null && audit?.wantsLater(report) === true) return null
+      return { result: await work(reader, report) }
+    })
+    if (done !== null) return done.result
+    await audit?.wait()
   }
 }
 
@@ -151,20 +179,26 @@ function toDisk(path: string): void {
   closeSync(file)
 }
 
-function refuseExisting(paths: readonly string[], force: boolean): void {
-  const there = paths.find((path) => existsSync(path))
-  if (there !== undefined && !force) throw isThere(there)
+function namesOf({ symbol, day, types, format }: Pick<ExportOptions, 'symbol' | 'day' | 'types' | 'format'>) {
+  const some = types.length === EVENT_TYPES.length ? '' : `-${types.join('-')}`
+  const manifestName = `${symbol}${some}-${day.name}.${format}.manifest.json`
+  const targets = types.map((type) => ({ type, name: `${symbol}-${type}-${day.name}.${format}` }))
+  return { targets, manifestName, names: [...targets.map(({ name }) => name), manifestName] }
+}
+
+/** @throws TapelineError `INPUT` when a file of this export is there already */
+export function refuseExisting(
+  options: Pick<ExportOptions, 'symbol' | 'day' | 'types' | 'format' | 'folder'>,
+): void {
+  const there = namesOf(options)
+    .names.map((name) => join(options.folder, name))
+    .find((path) => existsSync(path))
+  if (there !== undefined) throw isThere(there)
 }
 
 function isThere(path: string): TapelineError {
   return new TapelineError('INPUT', `${path} is there already`, {
     fix: 'Move it away, choose another folder with --out, or replace it with --force.',
-  })
-}
-
-function nothingStored(symbol: string, day: Day): TapelineError {
-  return new TapelineError('INPUT', `Nothing of ${symbol} is stored of ${day.name}`, {
-    fix: "Which symbols and days there are: bin/tapeline sql 'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'",
   })
 }
 

@@ -36,18 +36,46 @@ export interface Manifest {
   readonly dayIsOver: boolean
   /** Whose data it is: `binance`, `simulated…`, `replay:…`; null where the database does not say. */
   readonly source: string | null
+  /** The moment whose rows, ledger and audit it has. */
   readonly takenAt: string
   readonly program: string
   readonly files: readonly ExportedFile[]
   readonly gaps: readonly ManifestGap[]
-  /** What `verify` says of this symbol and day; null when it was not asked. */
+  /** What `verify` says of this symbol and day at that moment; null when it was not asked. */
   readonly verify: Pick<Report, 'verdict' | 'takenAt' | 'watermark' | 'sequences' | 'findings'> | null
 }
 
-const GAPS = `SELECT gap_id, event_type, from_id, to_id, to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+/**
+ * A row of the ledger that has times touches the day by them. One that has only ids does by these: between the last trade stored
+ * before the day and the first one after it lie the ids of the day, and what is missing there may be of the day. A row that has
+ * neither counts on the day it was detected.
+ */
+const GAPS = `WITH asked AS MATERIALIZED (
+    SELECT DISTINCT event_type FROM gaps
+    WHERE symbol = $1 AND from_time IS NULL AND to_time IS NULL AND from_id IS NOT NULL),
+  around AS MATERIALIZED (
+    SELECT event_type, before.epoch AS epoch_before, before.trade_id AS id_before, after.epoch AS epoch_after, after.trade_id AS id_after
+    FROM asked
+    LEFT JOIN LATERAL (
+      SELECT epoch, trade_id FROM trades
+      WHERE symbol = $1 AND trades.event_type = asked.event_type AND trade_time < $2::timestamptz
+      ORDER BY trade_time DESC, trade_id DESC LIMIT 1) AS before ON true
+    LEFT JOIN LATERAL (
+      SELECT epoch, trade_id FROM trades
+      WHERE symbol = $1 AND trades.event_type = asked.event_type AND trade_time >= $3::timestamptz
+      ORDER BY trade_time, trade_id LIMIT 1) AS after ON true)
+  SELECT gap_id, event_type, from_id, to_id, to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     to_char(to_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), cause, status, reason
-  FROM gaps WHERE symbol = $1 AND coalesce(from_time, detected_at) < $3::timestamptz AND coalesce(to_time, detected_at) >= $2::timestamptz
-  ORDER BY coalesce(from_time, detected_at), gap_id`
+  FROM gaps
+  WHERE symbol = $1 AND CASE
+    WHEN from_time IS NOT NULL OR to_time IS NOT NULL THEN
+      coalesce(from_time, to_time) < $3::timestamptz AND coalesce(to_time, from_time) >= $2::timestamptz
+    WHEN from_id IS NULL THEN detected_at >= $2::timestamptz AND detected_at < $3::timestamptz
+    ELSE EXISTS (SELECT FROM around
+      WHERE around.event_type = gaps.event_type
+        AND (id_before IS NULL OR (gaps.epoch, to_id) > (epoch_before, id_before))
+        AND (id_after IS NULL OR (gaps.epoch, from_id) < (epoch_after, id_after))) END
+  ORDER BY coalesce(from_time, to_time, detected_at), gap_id`
 
 export async function readGaps(
   reader: TextReader,
@@ -67,6 +95,14 @@ export async function readGaps(
     status: status ?? '',
     reason: reason ?? null,
   }))
+}
+
+/** When the rows were as they are read, as ISO 8601 in UTC. */
+export async function readMoment(reader: TextReader): Promise<string> {
+  const { rows } = await reader.query(
+    `SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`,
+  )
+  return rows[0]?.[0] ?? ''
 }
 
 /** The exchange that the database's rows came from. */
