@@ -3,10 +3,11 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { findRejected } from '../src/consumer/rejected-rows.ts'
 import { MAX_REJECTIONS, RejectionLimit } from '../src/consumer/rejection-limit.ts'
+import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts, trades } from './support/consumer-parts.ts'
 import { produce, readTopic } from './support/messages.ts'
-import { bookTickerValue, tradeValue } from './support/records.ts'
+import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
@@ -149,6 +150,50 @@ describe('D1 with constraints that refuse', () => {
       ),
       1500,
     )
+  })
+
+  test('D8 sets aside an event whose id and time another event has, and none that comes again', async () => {
+    await using parts = await createConsumerParts()
+    const { env } = parts.topics
+    await migrate(parts.database)
+    const first = aggTradeValue({ a: 7, f: 70, l: 71, q: '1.5' })
+    const again = aggTradeValue({
+      a: 7,
+      f: 70,
+      l: 71,
+      q: '1.50000000',
+      ingestion_timestamp_us: 1723161255400999,
+    })
+    const others = [
+      aggTradeValue({ a: 7, f: 72, l: 72, q: '1.5' }),
+      aggTradeValue({ a: 7, f: 70, l: 71, q: '1.50000001' }),
+      aggTradeValue({ a: 7, f: 70, l: 71, q: '1.5', m: false }),
+    ]
+    await produce(env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [first, again, ...trades(0, 200), ...others.slice(0, 2)])
+    await using consumer = await startConsumerProcess(parts.env)
+    await parts.untilTrades(201)
+    // Against what an earlier batch has stored, beside rows that come again.
+    await produce(env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [...trades(150, 250), ...others.slice(2), first])
+    await parts.untilTrades(251)
+    await parts.untilRows('SELECT count(*) FROM dead_letters', 3)
+    await waitFor(async () => (await consumer.status()).counters.pending === 0, {
+      timeoutMs: 60_000,
+      what: 'nothing to be left',
+    })
+    assertConserved(await consumer.status())
+    await consumer.stop()
+    const { rows } = await parts.database.query<{ reason: string; payload: Buffer }>(
+      'SELECT reason, payload FROM dead_letters ORDER BY kafka_offset',
+    )
+    assert.deepEqual(
+      rows.map(({ payload }) => String(payload)),
+      others.map(String),
+    )
+    assert.deepEqual(new Set(rows.map(({ reason }) => reason)), new Set([SECOND_UNDER_ID]))
+    const stored = await parts.database.query<{ q: string }>(
+      `SELECT trim_scale(quantity)::text AS q FROM trades WHERE event_type = 'aggTrade'`,
+    )
+    assert.deepEqual(stored.rows, [{ q: '1.5' }])
   })
 
   test('D3 stops, and makes no topic of dead letters, when a constraint refuses everything; mended, nothing is missing', async () => {

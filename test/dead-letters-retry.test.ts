@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { KEPT_FRAME_BYTES } from '../src/foundation/binance/stream-frame.ts'
+import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/store/dead-letters.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
@@ -126,6 +127,27 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
+    test('an event under whose id another one is stored stays a dead letter, whichever way it came', async () => {
+      const T = 1723161255342
+      const second = `{"e":"trade","E":${T + 4000},"s":"BTCUSDT","t":1,"p":"61837.63","q":"5","T":${T + 4000},"m":true,"M":true}`
+      await insertDeadLetters(database, [
+        letter(1, tradeValue({ t: 1 })),
+        letter(2, tradeValue({ t: 1, q: '0.03' })),
+        letter(3, tradeValue({ t: 1, q: '0.02' })),
+        letter(4, frame('btcusdt@trade', second), { ...rejected, topic: 'u' }),
+      ])
+      assert.deepEqual(
+        (await retry()).map(([offset, outcome]) => [offset, outcome]),
+        [
+          [1, { kind: 'stored' }],
+          [2, { kind: 'failed', reason: SECOND_UNDER_ID }],
+          [3, { kind: 'already there' }],
+          [4, { kind: 'failed', reason: SECOND_UNDER_ID }],
+        ],
+      )
+      assert.deepEqual(await tradeIds(), [1])
+    })
+
     test('of two messages that stood at one offset, one after the other, each is retried and resolved by itself', async () => {
       await insertDeadLetters(database, [
         letter(1, tradeValue({ t: 1 })),
@@ -156,7 +178,7 @@ for (const { name, ...options } of databaseKinds()) {
       await insertDeadLetters(database, [letter(1, tradeValue({ t: 5 }))])
       await database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp, source)
-         VALUES (to_timestamp(1723161255.342), 'BTCUSDT', 'trade', 5, 1, 1, true, now(), 'backfill')`,
+         VALUES (to_timestamp(1723161255.342), 'BTCUSDT', 'trade', 5, 61837.63, 0.02, true, now(), 'backfill')`,
       )
       assert.deepEqual(await retry(), [[1, { kind: 'already there' }]])
       assert.deepEqual(await tradeIds(), [5])

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { streamName } from '../src/foundation/market/event.ts'
+import { SECOND_UNDER_ID, streamName } from '../src/foundation/market/event.ts'
 import { Continuity } from '../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
+import { type Observed, Sequence } from '../src/ingestion/continuity/sequence.ts'
 import { FrameHandler, type StampedEvent } from '../src/ingestion/frame-handler.ts'
 import { EventMessage } from '../src/ingestion/messages/event-message.ts'
 import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
@@ -188,6 +189,48 @@ test('ends every frame in exactly one counter, and sends what it forwards and wh
       },
     ),
   )
+})
+
+test('S10 sends the second of two aggregates under one id to the dead letters, as a frame, once', () => {
+  const { core, sent } = handler()
+  const T0 = 1795920000000
+  const aggregate = (a: number, trade: number, afterMs: number) =>
+    Buffer.from(
+      `{"stream":"zilbtc@aggTrade","data":{"e":"aggTrade","E":${T0 + afterMs},"s":"ZILBTC","a":${a},"p":"0.00000238","q":"${trade}.5","f":${trade},"l":${trade},"T":${T0 + afterMs},"m":false,"M":true}}`,
+    )
+  const second = aggregate(11, 101, 5000)
+  const frames = [aggregate(10, 99, 0), aggregate(11, 100, 1000), second, aggregate(12, 102, 9000)]
+  // Both connections deliver it, and a third begins later.
+  for (const frame of frames)
+    for (const connection of [1, 2]) core.handle(Buffer.from(frame), connection, () => {})
+  for (const frame of frames.slice(2)) core.handle(Buffer.from(frame), 3, () => {})
+  const ids = sent.flatMap(({ mark }) => (mark === null ? [] : [mark.id]))
+  assert.deepEqual(ids, [10, 11, 12])
+  const letters = sent.filter(({ topic }) => topic === 'd')
+  assert.deepEqual(
+    letters.map(({ value }) => String(value)),
+    [String(second)],
+  )
+  assert.deepEqual(core.reasons('rejected'), { [SECOND_UNDER_ID]: 1 })
+  const { received, forwarded, duplicate, held, rejected } = core.counters
+  assert.deepEqual([received, forwarded, duplicate, held, rejected], [10, 3, 6, 0, 1])
+})
+
+test('S10 makes no dead letter of what an earlier instance may have forwarded', () => {
+  const sequence = new Sequence<Observed>({ epoch: 0, last: 100, lastTimeMs: 5000, holes: [] })
+  for (const event of [
+    { id: 99, timeMs: 6000, connection: 1 },
+    { id: 101, timeMs: 6001, connection: 1 },
+    { id: 101, timeMs: 6002, connection: 1 },
+    { id: 50, timeMs: 6003, connection: 1 },
+    { id: 102, timeMs: 6004, connection: 1 },
+  ])
+    sequence.observe(event)
+  assert.deepEqual(
+    sequence.takeSecond().map(({ id }) => id),
+    [101],
+  )
+  assert.deepEqual(sequence.takeSecond(), [])
 })
 
 test('routes by stream type and by Java murmur2 of the symbol', () => {

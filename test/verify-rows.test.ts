@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { renderAudit } from '../src/tools/verify/report.ts'
-import { type AuditedMarket, createAuditedMarket, failuresOf, outageSql } from './support/audited-market.ts'
+import {
+  type AuditedMarket,
+  createAuditedMarket,
+  deadLetterSql,
+  failuresOf,
+  outageSql,
+} from './support/audited-market.ts'
 import { databaseKinds } from './support/database.ts'
 
 const BTC_TRADES = "symbol = 'BTCUSDT' AND event_type = 'trade'"
@@ -44,6 +50,21 @@ for (const { name, ...options } of databaseKinds()) {
           new RegExp(`BTCUSDT ${type}: 1 doubled[^\\n]*\\n +${id} 2 rows, from`),
         )
       }
+    })
+
+    test('takes the trades of an aggregate that is a dead letter for covered, and no others', async () => {
+      // Two aggregates under the id 520: the second, of trades 1042 and 1043, is a dead letter, and the later ids are lower by one.
+      const shifted = [
+        `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 521`,
+        `UPDATE trades SET trade_id = trade_id - 1 WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id > 521`,
+      ]
+      const letterOf = (l: number) =>
+        deadLetterSql(1, `{"e":"aggTrade","s":"BTCUSDT","a":520,"p":"1","q":"1","f":1042,"l":${l}}`)
+      const found = async (changes: string[]) => failuresOf(await market.auditAfter(changes))
+      const failure = { what: 'aggregate tiling: not tiling', of: 'BTCUSDT aggTrade', count: 1, ids: ['521'] }
+      assert.deepEqual(await found(shifted), [failure])
+      assert.deepEqual(await found([...shifted, letterOf(1042)]), [failure])
+      assert.deepEqual(await found([...shifted, letterOf(1043)]), [])
     })
 
     test('judges update ids that the exchange restarted by the reset in the ledger', async () => {

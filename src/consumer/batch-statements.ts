@@ -1,15 +1,15 @@
 import type { InsertedBookTickers } from '../foundation/store/book-ticker.ts'
 import { advanceOffsets } from '../foundation/store/consumer-offsets.ts'
-import type { Connection } from '../foundation/store/database.ts'
+import type { Connection, Queryable } from '../foundation/store/database.ts'
 import { insertDeadLetters } from '../foundation/store/dead-letters.ts'
 import { upsertGaps } from '../foundation/store/gaps.ts'
 import { lastStored } from '../foundation/store/last-stored.ts'
 import { writeLosses } from '../foundation/store/losses.ts'
 import { noteLostIds } from '../foundation/store/lost-ids.ts'
 import { writeSequenceStarts } from '../foundation/store/sequence-starts.ts'
-import type { InsertedTrades } from '../foundation/store/trades.ts'
+import { type InsertedTrades, secondUnderId } from '../foundation/store/trades.ts'
 import type { Batch } from './batch.ts'
-import { OffsetsMovedError, type Written } from './consumer-store.ts'
+import { OffsetsMovedError, SecondUnderIdError, type Written } from './consumer-store.ts'
 import { afterLoss, afterRealLoss, sequenceStarts } from './retention-gaps.ts'
 
 /** Enters what was lost before this batch, whose rows must not be there yet. */
@@ -23,6 +23,20 @@ export async function writeLost(connection: Connection, batch: Batch): Promise<v
     await noteLostIds(connection, lost)
   }
   await writeLosses(connection, batch.losses.values())
+}
+
+/**
+ * @param inserted of the batch's rows of `trades`
+ * @throws SecondUnderIdError where one is not there since another event is in its place
+ */
+export async function requireNoSecond(
+  connection: Queryable,
+  batch: Batch,
+  inserted: readonly InsertedTrades[],
+): Promise<void> {
+  if (inserted.reduce((sum, { rows }) => sum + rows, 0) === batch.rowCount('trades')) return
+  const second = await secondUnderId(connection, batch.tradeColumns())
+  if (second.length > 0) throw new SecondUnderIdError(second)
 }
 
 /** Ledger rows, dead letters, and the offsets that the batch reaches with the rows that were inserted. */

@@ -1,3 +1,4 @@
+import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import { type BackoffPolicy, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
@@ -8,7 +9,7 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { type Batch, type FoundDeadLetter, ROW_TABLES, type RowTable } from './batch.ts'
 import type { BatchBuilder } from './batch-builder.ts'
-import { type ConsumerStore, OffsetsMovedError, type Written } from './consumer-store.ts'
+import { type ConsumerStore, OffsetsMovedError, SecondUnderIdError, type Written } from './consumer-store.ts'
 import { deadLetter } from './dead-letter.ts'
 import { findRejected, type Rejection } from './rejected-rows.ts'
 import { MAX_REJECTIONS, RejectionLimit } from './rejection-limit.ts'
@@ -150,8 +151,9 @@ export class BatchWriter {
         for (const table of ROW_TABLES) this.#limit.accepted(table, batch.rowCount(table))
         return written
       } catch (error) {
-        if (failureKind(error) !== 'row') throw error
-        await this.#setRefusedAside(batch, error)
+        if (error instanceof SecondUnderIdError) this.#setSecondAside(batch, error.indexes)
+        else if (failureKind(error) === 'row') await this.#setRefusedAside(batch, error)
+        else throw error
       }
     }
   }
@@ -165,6 +167,21 @@ export class BatchWriter {
     await this.#ports.sendLetters(batch.found.slice(sent), this.#giveUp.signal)
     if (this.#since !== null) this.#since.waitsFor = 'database'
     this.#lettersSent.set(batch, length)
+  }
+
+  /** Turns rows whose place another event has into dead letters of the batch: dropped, they would leave no trace. */
+  #setSecondAside(batch: Batch, indexes: readonly number[]): void {
+    const { clock, log } = this.#ports
+    const failedAtMs = Math.floor(clock.wallMicros() / 1000)
+    const letters = indexes.toReversed().map((index) => {
+      const { partition, message } = batch.removeRow('trades', index)
+      return deadLetter(partition, message, SECOND_UNDER_ID, failedAtMs)
+    })
+    batch.found.push(...letters.reverse())
+    log.warn(
+      { rows: indexes.length },
+      `${plural(indexes.length, 'row')} of trades, now in the dead letters: ${SECOND_UNDER_ID}`,
+    )
   }
 
   /** Turns the rows that the database refuses into dead letters of the batch. */

@@ -1,5 +1,7 @@
+import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import type { Loss } from '../foundation/store/losses.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
 import type { Batch, RowTable } from './batch.ts'
 import type { TryRows } from './rejected-rows.ts'
 import type { StartPositions } from './start-positions.ts'
@@ -28,6 +30,20 @@ export class OffsetsMovedError extends Error {
   }
 }
 
+/** Rows of `trades` whose id and time another event has in the table, or earlier in the batch. Nothing was written. */
+export class SecondUnderIdError extends Error {
+  /** The connection can be used on, as after a refusal of the server. */
+  readonly code = 'SECOND_UNDER_ID'
+  /** Rising. */
+  readonly indexes: readonly number[]
+
+  constructor(indexes: readonly number[]) {
+    super(`${plural(indexes.length, 'row')} of trades: ${SECOND_UNDER_ID}`)
+    this.name = 'SecondUnderIdError'
+    this.indexes = indexes
+  }
+}
+
 /**
  * What the consumer needs of the database. Each method is one transaction, or none; all reject with the database's
  * own error, which `failures.ts` tells apart.
@@ -38,6 +54,7 @@ export interface ConsumerStore {
    * answer came, adds nothing.
    *
    * @throws OffsetsMovedError
+   * @throws SecondUnderIdError
    */
   write(batch: Batch): Promise<Written>
   /** Lets `search` try rows of the batch in a transaction that is taken back at the end. */

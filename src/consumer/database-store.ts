@@ -13,7 +13,7 @@ import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { type InsertedTrades, insertTrades } from '../foundation/store/trades.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
-import { writeLost, writeReached } from './batch-statements.ts'
+import { requireNoSecond, writeLost, writeReached } from './batch-statements.ts'
 import type { ConsumerStore, Written } from './consumer-store.ts'
 import { isLimit, writeInPortions } from './portions.ts'
 import type { TryRows } from './rejected-rows.ts'
@@ -94,7 +94,11 @@ const COPYING: Statements = {
   bookTickers: (connection, batch) => batch.bookTickerRows.copy(connection),
 }
 const INSERTING: Statements = {
-  trades: (connection, batch) => insertTrades(connection, batch.tradeColumns()),
+  async trades(connection, batch) {
+    const inserted = await insertTrades(connection, batch.tradeColumns())
+    await requireNoSecond(connection, batch, inserted)
+    return inserted
+  },
   bookTickers: (connection, batch) => insertBookTickers(connection, batch.bookTickerColumns()),
 }
 

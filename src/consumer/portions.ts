@@ -5,7 +5,7 @@ import { describeRefusal, SQLSTATE, sqlStateOf } from '../foundation/store/sql-s
 import { type InsertedTrades, insertTrades } from '../foundation/store/trades.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { Batch } from './batch.ts'
-import { writeLost, writeReached } from './batch-statements.ts'
+import { requireNoSecond, writeLost, writeReached } from './batch-statements.ts'
 import type { Written } from './consumer-store.ts'
 
 /** To find out whether a row is there already, TimescaleDB may decompress up to 1,000 rows; its limit is 100,000 a transaction. */
@@ -45,6 +45,7 @@ export async function writeInPortions(
     const columns = batch.tradeColumns()
     trades.push(...(await database.transaction((on) => insertTrades(on, columns, from, to))))
   })
+  await requireNoSecond(database, batch, trades)
   await inPortions(batch.rowCount('book_ticker'), async (from, to) => {
     const columns = batch.bookTickerColumns()
     quotes.push(...(await database.transaction((on) => insertBookTickers(on, columns, from, to))))

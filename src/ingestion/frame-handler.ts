@@ -6,6 +6,7 @@ import {
 } from '../foundation/binance/stream-frame.ts'
 import { HEADER } from '../foundation/kafka/headers.ts'
 import type { EventType } from '../foundation/market/event.ts'
+import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import { ABSENT } from '../foundation/market/event-fields.ts'
 import { type ByteSlice, ownCopy } from '../foundation/runtime/byte-slice.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
@@ -152,6 +153,7 @@ export class FrameHandler {
     if (forwarded.length === 0) event.data = ownCopy(event.data)
     const epoch = continuity.epochOf(event.stream)
     for (const one of forwarded) this.#forward(one, epoch, nowMs)
+    if (continuity.second.length > 0) this.#rejectSecond()
     if (epoch !== before) this.merge.beginAnew(event.stream, event.connection)
   }
 
@@ -179,6 +181,17 @@ export class FrameHandler {
     if (outage !== undefined) message.endOutage(outage)
     this.#options.send(message)
     this.#counters.forwarded++
+  }
+
+  /** The exchange's own data has two aggregates under one id: the table can take one of them. */
+  #rejectSecond(): void {
+    const { continuity } = this.#options
+    const { second } = continuity
+    continuity.second = []
+    for (const { stream, data, stamp } of second) {
+      const json = data.bytes.toString('utf8', data.start, data.end)
+      this.#reject(Buffer.from(`{"stream":${JSON.stringify(stream)},"data":${json}}`), SECOND_UNDER_ID, stamp)
+    }
   }
 
   #reject(bytes: Buffer, reason: string, { ms }: ReceiptStamp): void {

@@ -16,3 +16,6 @@ export function eventTypeOf(stream: string): EventType | null {
   const type = stream.slice(stream.indexOf('@') + 1)
   return type === 'trade' || type === 'aggTrade' || type === 'bookTicker' ? type : null
 }
+
+/** Why an event is a dead letter whose id another event has. The exchange's own data has such aggregates. */
+export const SECOND_UNDER_ID = 'another event is stored under its id'

@@ -107,6 +107,43 @@ export async function insertTrades(
   return (await connection.query<InsertedTrades>(INSERT, values)).rows
 }
 
+/** By the index, in the time that the rows span. Epochs are no part of an identity. */
+const SECOND = `SELECT (row.place - 1)::int AS index
+  FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::numeric[], $6::numeric[], $7::bigint[], $8::bigint[], $9::boolean[])
+    WITH ORDINALITY AS row (trade_ms, symbol, event_type, trade_id, price, quantity, first_id, last_id, maker, place)
+  JOIN trades ON trades.symbol = row.symbol AND trades.event_type = row.event_type AND trades.trade_id = row.trade_id
+    AND trades.trade_time = ${EPOCH} + row.trade_ms * interval '1 millisecond'
+  WHERE trades.trade_time >= $10::timestamptz AND trades.trade_time <= $11::timestamptz
+    AND (trades.price, trades.quantity, trades.first_trade_id, trades.last_trade_id, trades.is_buyer_maker)
+      IS DISTINCT FROM (row.price, row.quantity, row.first_id, row.last_id, row.maker)
+  ORDER BY row.place`
+
+/**
+ * The rows that are not stored, since another event is under their symbol, type, id and time. To be called where not all rows were
+ * new: nearly always these are redeliveries, and the same.
+ *
+ * @returns their indexes, rising
+ */
+export async function secondUnderId(connection: Queryable, columns: TradeColumns): Promise<number[]> {
+  if (columns.tradeId.length === 0) return []
+  const times = columns.tradeTimeMs
+  const timeOf = (ms: number) => new Date(ms).toISOString()
+  const { rows } = await connection.query<{ index: number }>(SECOND, [
+    bareArray(times),
+    wordArray(columns.symbol),
+    wordArray(columns.eventType),
+    bareArray(columns.tradeId),
+    bareArray(columns.price),
+    bareArray(columns.quantity),
+    bareArray(columns.firstTradeId),
+    bareArray(columns.lastTradeId),
+    bareArray(columns.isBuyerMaker),
+    timeOf(times.reduce((least, ms) => Math.min(least, ms))),
+    timeOf(times.reduce((most, ms) => Math.max(most, ms))),
+  ])
+  return rows.map(({ index }) => index)
+}
+
 const COPY = `COPY trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, first_trade_id, last_trade_id,
   is_buyer_maker, ingestion_timestamp, source, epoch) FROM STDIN (FORMAT binary)`
 

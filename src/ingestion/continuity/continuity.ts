@@ -67,6 +67,8 @@ export class Continuity<Event extends StreamEvent> {
   #forgottenAtMs = Number.NEGATIVE_INFINITY
   duplicates = 0
   held = 0
+  /** Events that came under an id of which another one was forwarded: to be taken by the caller of {@link observe}. */
+  second: Event[] = []
 
   /**
    * @param onGap called when ids are missing that could be filled
@@ -243,7 +245,7 @@ export class Continuity<Event extends StreamEvent> {
     const verdict = state.sequence.observe(event)
     switch (verdict.kind) {
       case 'next':
-        this.#release(verdict.released)
+        this.#release(verdict.released, state)
         if (verdict.missing !== null)
           this.#open(state, verdict.missing, state.interruption ?? 'missed', lastTimeMs, event.timeMs)
         return [event]
@@ -253,7 +255,7 @@ export class Continuity<Event extends StreamEvent> {
         this.duplicates++
         return []
       case 'held':
-        this.#release(verdict.released)
+        this.#release(verdict.released, state)
         this.held++
         return []
       case 'exhausted':
@@ -268,10 +270,15 @@ export class Continuity<Event extends StreamEvent> {
     }
   }
 
-  /** Events that were held turned out to be duplicates. */
-  #release(count: number): void {
+  /** Events that were held turned out to be duplicates, or second events under an id. */
+  #release(count: number, state?: StreamState<Event>): void {
+    if (count === 0) return
     this.held -= count
     this.duplicates += count
+    for (const event of state?.sequence.takeSecond() ?? []) {
+      this.duplicates--
+      this.second.push(event)
+    }
   }
 
   #open(state: StreamState<Event>, missing: IdRange, cause: string, fromMs?: number, toMs?: number): void {

@@ -52,6 +52,9 @@ export class Sequence<Event extends Observed> {
   #holes: IdRange[]
   /** Suspected first events of a new sequence, by connection. */
   readonly #candidates = new Map<number, Event[]>()
+  /** The lowest id that was forwarded as it was observed; null before the first. */
+  #observedFrom: number | null = null
+  #second: Event[] = []
 
   /** @param memory what an earlier instance knew; nothing for a sequence never seen */
   constructor(memory?: {
@@ -96,10 +99,21 @@ export class Sequence<Event extends Observed> {
     if (timeMs < this.#begunAtMs) return { kind: 'duplicate' }
     if (this.#last === null || id > this.#last) {
       const released = this.#releaseAll()
+      this.#observedFrom ??= id
       return { kind: 'next', missing: this.#advance(id, timeMs), released }
     }
     if (this.fill({ from: id, to: id }, timeMs) > 0) return { kind: 'late' }
     return timeMs > this.#lastTimeMs ? this.#suspect(event) : { kind: 'duplicate' }
+  }
+
+  /**
+   * Events that came under an id of which another event had been forwarded: later in time than all before them, they are no
+   * repeats, and the old sequence has continued. Each once; gone after this.
+   */
+  takeSecond(): readonly Event[] {
+    const taken = this.#second
+    if (taken.length > 0) this.#second = []
+    return taken
   }
 
   /** Notes an id of which it is known that it was forwarded, in which epoch, and in no particular order. */
@@ -231,6 +245,7 @@ export class Sequence<Event extends Observed> {
     this.#first = null
     this.#last = null
     this.#lastTimeMs = 0
+    this.#observedFrom = null
     this.#holes = []
   }
 
@@ -254,6 +269,7 @@ export class Sequence<Event extends Observed> {
     const continues = previous === undefined || (previous.id < event.id && previous.timeMs <= event.timeMs)
     const candidates = continues ? [...before, event] : [event]
     this.#candidates.set(event.connection, candidates)
+    if (!continues) this.#noteSecond(before)
     if (candidates.length < RESET_EVENTS) return { kind: 'held', released: continues ? 0 : before.length }
     return this.#epoch === EPOCH_MAX ? { kind: 'exhausted' } : this.#reset()
   }
@@ -264,19 +280,30 @@ export class Sequence<Event extends Observed> {
     const events = [...byId.values()].sort((left, right) => left.id - right.id)
     // All but the one that has just arrived were held.
     const released = this.#releaseAll() - events.length
+    this.#second = []
     this.#begin(this.#epoch + 1)
     // The first of the new ids were not forwarded, if there are any before these: nobody knows where they begin.
     this.#begunAtMs = Math.min(...events.map(({ timeMs }) => timeMs))
     this.#first = 0
     this.#last = -1
     for (const { id, timeMs } of events) this.#advance(id, timeMs)
+    this.#observedFrom = events[0]?.id ?? null
     return { kind: 'reset', events, missing: [...this.#holes], released }
   }
 
   #releaseAll(): number {
     if (this.#candidates.size === 0) return 0
-    const count = [...this.#candidates.values()].reduce((sum, { length }) => sum + length, 0)
+    const released = [...this.#candidates.values()].flat()
+    this.#noteSecond(released)
     this.#candidates.clear()
-    return count
+    return released.length
+  }
+
+  /** Ids that another instance may have forwarded are left out: its last trade time need not be known here. */
+  #noteSecond(released: readonly Event[]): void {
+    for (const event of released) {
+      const isCopy = this.#second.some(({ id, timeMs }) => id === event.id && timeMs === event.timeMs)
+      if (!isCopy && this.#observedFrom !== null && event.id >= this.#observedFrom) this.#second.push(event)
+    }
   }
 }

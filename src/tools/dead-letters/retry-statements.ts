@@ -1,3 +1,4 @@
+import type { EventFields } from '../../foundation/market/event-fields.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import type { DeadLetterKey } from './stored-dead-letters.ts'
 
@@ -8,6 +9,8 @@ export interface LockedDeadLetter {
   readonly headers: ReadonlyArray<readonly [name: string, value: string]>
   readonly firstFailedAtMs: number
 }
+
+const NEARBY_MS = 3_600_000
 
 const IS_KEY =
   "topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')"
@@ -61,6 +64,24 @@ export async function markFailedAgain(
      WHERE ${IS_KEY}`,
     [...valuesOf(key), reason],
   )
+}
+
+/**
+ * Whether the id of a trade is stored with another trade time, up to an hour away: the time tells a second event under an id from a
+ * repeat, and stored it would be doubled.
+ */
+export async function isStoredNearby(
+  connection: Queryable,
+  { symbol, type, epoch, id, tradeTimeMs }: EventFields,
+): Promise<boolean> {
+  const at = (ms: number) => new Date(ms).toISOString()
+  const { rowCount } = await connection.query(
+    `SELECT FROM trades
+     WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id = $4
+       AND trade_time >= $5::timestamptz AND trade_time <= $6::timestamptz AND trade_time <> $7::timestamptz LIMIT 1`,
+    [symbol.text, type, epoch, id, at(tradeTimeMs - NEARBY_MS), at(tradeTimeMs + NEARBY_MS), at(tradeTimeMs)],
+  )
+  return rowCount > 0
 }
 
 const EPOCH_AT = `SELECT (

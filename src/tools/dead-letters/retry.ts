@@ -1,6 +1,7 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { Decoder, type TopicKind } from '../../foundation/kafka/message-decoder.ts'
+import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import {
@@ -12,10 +13,11 @@ import type { Database, Queryable } from '../../foundation/store/database.ts'
 import { failureKind } from '../../foundation/store/failures.ts'
 import { upsertGaps } from '../../foundation/store/gaps.ts'
 import { describeRefusal } from '../../foundation/store/sql-state.ts'
-import { addTrade, emptyTradeColumns, insertTrades } from '../../foundation/store/trades.ts'
+import { addTrade, emptyTradeColumns, insertTrades, secondUnderId } from '../../foundation/store/trades.ts'
 import { messageOf, originalMessage, restoreEvent } from './original-record.ts'
 import {
   epochAt,
+  isStoredNearby,
   type LockedDeadLetter,
   lockUnresolved,
   markFailedAgain,
@@ -94,10 +96,14 @@ async function attempt(
   await connection.query('SAVEPOINT attempt')
   try {
     const stored = await store(connection, original.kind, decoder)
+    if (stored === 'second') {
+      await connection.query('ROLLBACK TO SAVEPOINT attempt')
+      return { kind: 'failed', reason: SECOND_UNDER_ID }
+    }
     // What the database would refuse at the commit is to be refused here, where it is told of this message.
     await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
     if (dryRun) await connection.query('ROLLBACK TO SAVEPOINT attempt')
-    return { kind: stored ? 'stored' : 'already there' }
+    return { kind: stored === 'new' ? 'stored' : 'already there' }
   } catch (error) {
     // Anything but the row itself is no reason to call the message bad.
     if (failureKind(error) !== 'row') throw error
@@ -156,24 +162,27 @@ function decode(decoder: Decoder, { kind, message }: Original): RetryOutcome | n
   }
 }
 
-/** @returns whether there is a row now that was not there before */
+/** @returns `new` when there is a row now that was not there before; `second` when another event has its id */
 async function store(
   connection: Queryable,
   kind: Original['kind'],
   { event, gap }: Decoder,
-): Promise<boolean> {
+): Promise<'new' | 'there' | 'second'> {
+  const said = (isNew: boolean) => (isNew ? 'new' : 'there')
   switch (kind) {
     case 'trades': {
       const columns = emptyTradeColumns()
       addTrade(columns, event)
-      return (await insertTrades(connection, columns)).length > 0
+      if ((await secondUnderId(connection, columns)).length > 0) return 'second'
+      if (await isStoredNearby(connection, event)) return 'second'
+      return said((await insertTrades(connection, columns)).length > 0)
     }
     case 'bookTicker': {
       const columns = emptyBookTickerColumns()
       addBookTicker(columns, event)
-      return (await insertBookTickers(connection, columns)).length > 0
+      return said((await insertBookTickers(connection, columns)).length > 0)
     }
     case 'gaps':
-      return gap !== null && (await upsertGaps(connection, [gap])) > 0
+      return said(gap !== null && (await upsertGaps(connection, [gap])) > 0)
   }
 }

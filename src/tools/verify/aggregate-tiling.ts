@@ -1,13 +1,14 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
+import type { DeadLetters } from './dead-letters.ts'
 import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 import type { TradeEpochs } from './trade-epochs.ts'
 
 /**
- * Each aggTrade begins with the trade after the last of the one before; where one is missing, or the ids of the trades restarted
- * between the two, nothing is said. Rows come in the order of the index, by time; where their ids do not follow each
- * other, the first of one run is compared with the last of another.
+ * Each aggTrade begins with the trade after the last of the one before, or of dead letters between the two; where one is
+ * missing, or the ids of the trades restarted between the two, nothing is said. Rows come in the order of the index, by time; where
+ * their ids do not follow each other, the first of one run is compared with the last of another.
  */
 const TILING = `WITH steps AS (
     SELECT trade_id, trade_time, first_trade_id, last_trade_id, lag(trade_id) OVER by_time AS previous_id,
@@ -29,6 +30,7 @@ const TILING = `WITH steps AS (
     WHERE odd.trade_id IS DISTINCT FROM odd.previous_id + 1 AND before.next_id IS DISTINCT FROM before.trade_id + 1)
 SELECT trade_id, first_trade_id, previous_last, (count(*) OVER ())::float8 AS total
 FROM pairs WHERE first_trade_id <> previous_last + 1
+  AND CASE WHEN first_trade_id > previous_last THEN NOT int8range(previous_last + 1, first_trade_id) <@ $7::int8multirange ELSE true END
   AND NOT EXISTS (SELECT FROM unnest($6::timestamptz[]) AS begins
                   WHERE begins BETWEEN least(previous_time, trade_time) AND greatest(previous_time, trade_time))
 ORDER BY trade_id LIMIT $5`
@@ -38,13 +40,14 @@ export async function checkTiling(
   { connection, scope, limit }: CheckContext,
   { symbol, epoch }: Sequence,
   { starts }: TradeEpochs,
+  letters: Pick<DeadLetters, 'tradesOfAggregates'>,
 ): Promise<Finding | null> {
   const { rows } = await connection.query<{
     trade_id: string
     first_trade_id: string
     previous_last: string
     total: number
-  }>(TILING, [symbol, epoch, ...timeBounds(scope), limit, starts])
+  }>(TILING, [symbol, epoch, ...timeBounds(scope), limit, starts, letters.tradesOfAggregates(symbol, epoch)])
   const count = rows[0]?.total ?? 0
   if (count === 0) return null
   return {

@@ -1,4 +1,5 @@
 import { HEADER, readEpoch } from '../../foundation/kafka/headers.ts'
+import { isId } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { isFields } from '../../foundation/market/payload.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
@@ -33,12 +34,16 @@ interface NamedId {
   readonly eventType: 'trade' | 'aggTrade'
   readonly epoch: number
   readonly id: number
+  /** The trades of an aggTrade, where it names any. */
+  readonly trades: IdRange | null
 }
 
 /** What the unresolved dead letters say. */
 export interface DeadLetters {
   /** The ids of a sequence that are dead letters, as PostgreSQL writes a multirange. */
   idsOf(symbol: string, eventType: string, epoch: number): string
+  /** The ids of trades that aggTrades cover which are dead letters, likewise. */
+  tradesOfAggregates(symbol: string, epoch: number): string
   readonly findings: Finding[]
 }
 
@@ -46,6 +51,12 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
   const named = new Tally(limit)
   const others = new Tally(limit)
   const ranges = new Map<string, IdRange[]>()
+  const covered = new Map<string, IdRange[]>()
+  const add = (to: Map<string, IdRange[]>, key: string, range: IdRange) => {
+    const known = to.get(key) ?? []
+    known.push(range)
+    to.set(key, known)
+  }
   for (let after: readonly unknown[] | null = BEGINNING; after !== null; ) {
     const page: { rows: Row[] } = await connection.query<Row>(PAGE, after)
     for (const row of page.rows) {
@@ -55,9 +66,8 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
       } else if (scope.symbols === null || scope.symbols.includes(id.symbol)) {
         const key = keyOf(id.symbol, id.eventType, id.epoch)
         named.add(key, id, row.reason)
-        const known = ranges.get(key) ?? []
-        known.push({ from: id.id, to: id.id })
-        ranges.set(key, known)
+        add(ranges, key, { from: id.id, to: id.id })
+        if (id.trades !== null) add(covered, key, id.trades)
       }
     }
     const last = page.rows.at(-1)
@@ -65,10 +75,8 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
       last === undefined ? null : [last.topic, last.topic_id, last.partition, last.kafka_offset, last.digest]
   }
   return {
-    idsOf(symbol, eventType, epoch) {
-      const ids = normalise(ranges.get(keyOf(symbol, eventType, epoch)) ?? [])
-      return `{${ids.map(({ from, to }) => `[${from},${to}]`).join()}}`
-    },
+    idsOf: (symbol, eventType, epoch) => multirange(ranges.get(keyOf(symbol, eventType, epoch))),
+    tradesOfAggregates: (symbol, epoch) => multirange(covered.get(keyOf(symbol, 'aggTrade', epoch))),
     findings: [
       ...named.findings((_, count) => `${counted(count, 'dead letter')}: received, and not stored`),
       ...others.findings(
@@ -76,6 +84,12 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
       ),
     ],
   }
+}
+
+function multirange(ranges: readonly IdRange[] = []): string {
+  return `{${normalise(ranges)
+    .map(({ from, to }) => `[${from},${to}]`)
+    .join()}}`
 }
 
 /** Counts cases, and keeps the first of each kind. */
@@ -124,7 +138,11 @@ function namedId({ payload, headers }: Row): NamedId | null {
   if (typeof s !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id)) return null
   // Ids that the exchange has never begun anew have no such header.
   const epoch = readEpoch(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? '0')
-  return epoch !== null ? { symbol: s, eventType: e, epoch, id } : null
+  return epoch !== null ? { symbol: s, eventType: e, epoch, id, trades: tradesOf(data) } : null
+}
+
+function tradesOf({ e, f, l }: Readonly<Record<string, unknown>>): IdRange | null {
+  return e === 'aggTrade' && isId(f) && isId(l) && f <= l ? { from: f, to: l } : null
 }
 
 function parse(payload: Buffer): unknown {

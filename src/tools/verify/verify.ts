@@ -86,7 +86,9 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
       const sums = await watch.time('aggregate quantities', () =>
         checkQuantities(ofTrades, sequence, sequences, epochs),
       )
-      const tiling = await watch.time('aggregate tiling', () => checkTiling(ofTrades, sequence, epochs))
+      const tiling = await watch.time('aggregate tiling', () =>
+        checkTiling(ofTrades, sequence, epochs, letters),
+      )
       findings.push(...sums.findings, ...(tiling === null ? [] : [tiling]))
       notChecked.push(...sums.notChecked)
     }
