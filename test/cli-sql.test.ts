@@ -45,6 +45,22 @@ for (const { name, ...options } of databaseKinds()) {
           (await sql(0, '--csv', 'SELECT n FROM generate_series(1, 2500) AS n')).split('\n').length,
           2502,
         )
+        for (const [query, ...how] of [
+          ["SELECT * FROM raw_trades WHERE symbol = 'btcusdt'"],
+          ["SELECT count(*), max(price) FROM raw_trades WHERE symbol IN ('BtcUsdt', 'none')"],
+          ["SELECT * FROM raw_trades WHERE symbol = 'btcusdt'", '--json'],
+          ["SELECT count(*) FROM book_ticker WHERE symbol = 'ethusdt'", '--csv'],
+        ] as const)
+          assert.match(
+            await sql(0, ...how, query),
+            /Symbols are stored in capitals: '(BTCUSDT', not 'btcusdt'|BTCUSDT', not 'BtcUsdt'|ETHUSDT', not 'ethusdt')\./,
+          )
+        for (const query of [
+          "SELECT count(*) FROM raw_trades WHERE symbol = 'BTCUSDT'",
+          "SELECT * FROM raw_trades WHERE symbol = 'none'",
+          "SELECT 'btcusdt' AS a",
+        ])
+          assert.doesNotMatch(await sql(0, query), /capitals/)
         assert.match(
           await sql(0, '--limit', '2', 'SELECT n FROM generate_series(1, 5) AS n'),
           /\(2 rows\)[\s\S]*more with --limit/,

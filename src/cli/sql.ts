@@ -6,6 +6,7 @@ import { parseDuration } from './duration.ts'
 import { interruptible } from './interruptible.ts'
 import { positive } from './numbers.ts'
 import { csvLine, jsonLine, tableLines } from './rows-text.ts'
+import { hintAtCase, isNothing } from './symbol-case.ts'
 import { withTextReader } from './text-data.ts'
 
 interface SqlFlags {
@@ -55,7 +56,18 @@ Examples:
   bin/tapeline sql "SELECT status, count(*) FROM gaps GROUP BY status"
   bin/tapeline sql --csv "SELECT * FROM candles('BTCUSDT', '1 minute', current_date, now()) ORDER BY bucket" > candles.csv`
 
-async function print(reader: TextReader, query: string, { csv, json, limit }: SqlFlags): Promise<void> {
+async function print(reader: TextReader, query: string, flags: SqlFlags): Promise<void> {
+  if (!(await printRows(reader, query, flags))) return
+  const hint = await hintAtCase(reader, query)
+  if (hint !== null) console.error(hint)
+}
+
+/** @returns whether the answer says nothing */
+async function printRows(
+  reader: TextReader,
+  query: string,
+  { csv, json, limit }: SqlFlags,
+): Promise<boolean> {
   if (csv === true)
     return printAll(reader, query, csvLine, (columns) =>
       csvLine(
@@ -77,6 +89,7 @@ async function print(reader: TextReader, query: string, { csv, json, limit }: Sq
     console.error(
       `These are the first ${countText(limit)} rows: more with --limit, all with --csv or --json.`,
     )
+  return isNothing(shown)
 }
 
 async function printAll(
@@ -84,16 +97,19 @@ async function printAll(
   query: string,
   line: (columns: readonly TextColumn[], row: TextRow) => string,
   head: ((columns: readonly TextColumn[]) => string) | null,
-): Promise<void> {
+): Promise<boolean> {
   let isFirst = true
+  let saysNothing = true
   for await (const { columns, rows } of answers(reader, query, ROWS_AT_ONCE)) {
     const lines = rows.map((row) => line(columns, row))
     if (isFirst && head !== null) lines.unshift(head(columns))
+    saysNothing = isFirst && isNothing(rows)
     isFirst = false
     // A reader that is slower than the database is waited for.
     if (lines.length > 0 && !process.stdout.write(`${lines.join('\n')}\n`))
       await new Promise((resolve) => process.stdout.once('drain', resolve))
   }
+  return saysNothing
 }
 
 /** What gives rows is read in parts, however many they are. */
