@@ -23,7 +23,9 @@ export function isNothing(rows: readonly TextRow[]): boolean {
  */
 export async function hintAtCase(reader: TextReader, query: string): Promise<string | null> {
   const words = [...query.matchAll(/'([^']+)'/g)].map(([, word = '']) => word)
-  const suspects = [...new Set(words)].filter((word) => word !== word.toUpperCase() && isSymbol(word.toUpperCase()))
+  const suspects = [...new Set(words)].filter(
+    (word) => word !== word.toUpperCase() && isSymbol(word.toUpperCase()),
+  )
   if (suspects.length === 0) return null
   const { rows } = await reader.query(STORED, [suspects.slice(0, MAX_WORDS).join()])
   const known = rows.map(([word]) => word ?? '')

@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { createAuditedMarket } from './support/audited-market.ts'
+import { startTapeline } from './support/processes.ts'
+
+const run = promisify(execFile)
+const PAGE = resolve(import.meta.dirname, '..', 'docs', 'research.md')
+const READERS = ['polars==2.1.0', 'duckdb==2.0.1', 'pandas==3.1.1', 'pyarrow==26.0.1']
+const INSTALL_LIMIT_MS = 300_000
+
+/** What to print of an example, in its order on the page, so that it can be compared. */
+const PRINTS = [
+  'print(candles.height, candles["open"][0], candles["close"][-1], format(candles["volume"].sum(), ".8f"))',
+  'print(volumes.fetchall())',
+  'print(quoted.aggregate("count(*), min(bid_price), max(ask_price)").fetchall())',
+  'print(len(candles), candles["open"].iloc[0], candles["close"].iloc[-1])',
+  '',
+]
+
+/** @returns the interpreter, or why there is none */
+async function python(): Promise<string | { skip: string }> {
+  if (process.env['TAPELINE_TEST_READERS'] !== '1')
+    return { skip: 'TAPELINE_TEST_READERS=1 runs it, once pip has loaded 300 MB' }
+  const folder = join(process.env['TAPELINE_CACHE_DIR'] ?? tmpdir(), `readers-${READERS.join('-')}`)
+  const program = (path: string) => join(path, 'bin', 'python')
+  if (existsSync(program(folder))) return program(folder)
+  const partial = mkdtempSync(`${folder}.partial-`)
+  try {
+    await run('python3', ['-m', 'venv', '--copies', partial], { timeout: INSTALL_LIMIT_MS })
+    await run(program(partial), ['-m', 'pip', 'install', '--quiet', ...READERS], {
+      timeout: INSTALL_LIMIT_MS,
+    })
+    renameSync(partial, folder)
+    return program(folder)
+  } catch (error) {
+    return { skip: `the readers cannot be had: ${String(error).split('\n')[0]}` }
+  } finally {
+    rmSync(partial, { recursive: true, force: true })
+  }
+}
+
+test('the examples for polars, DuckDB and pandas run as they stand, with the figures of the database', async (t) => {
+  const interpreter = await python()
+  if (typeof interpreter !== 'string') return t.skip(interpreter.skip)
+  const market = await createAuditedMarket('embedded')
+  const folder = mkdtempSync(join(tmpdir(), 'readers-'))
+  try {
+    await using exported = startTapeline(
+      [
+        'export',
+        'BTCUSDT,ETHUSDT',
+        '--from',
+        '2026-01-01',
+        '--to',
+        '2026-01-04',
+        '--out',
+        join(folder, 'exports'),
+      ],
+      { env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' } },
+    )
+    await exported.assertExit(0, 120_000)
+    const examples = [...readFileSync(PAGE, 'utf8').matchAll(/^```python\n([\s\S]*?)^```/gm)]
+    assert.equal(examples.length, PRINTS.length)
+    const said: string[] = []
+    for (const [i, [, code]] of examples.entries()) {
+      const { stdout } = await run(interpreter, ['-c', `${code}\n${PRINTS[i]}`], {
+        cwd: folder,
+        timeout: 60_000,
+      })
+      said.push(stdout.trimEnd().split('\n').at(-1) ?? '')
+    }
+    const { rows } = await market.database.query<{
+      of: string
+      trades: number
+      volume: string
+      opens: string
+      closes: string
+    }>(
+      `SELECT symbol AS of, count(*)::int AS trades, sum(quantity)::text AS volume, trim_scale((array_agg(price ORDER BY trade_id))[1])::text AS opens,
+         trim_scale((array_agg(price ORDER BY trade_id DESC))[1])::text AS closes
+       FROM raw_trades WHERE symbol = 'BTCUSDT' AND trade_time < '2026-01-05' GROUP BY symbol`,
+    )
+    const { trades, volume, opens, closes } = rows[0] ?? assert.fail('nothing is stored')
+    const hours = trades / 2
+    assert.equal(said[0], `${hours} ${opens} ${closes} ${volume}`)
+    assert.match(said[1] ?? '', /'BTCUSDT'.*datetime.*24, Decimal\('[\d.E-]+'\)/)
+    assert.equal((said[1]?.match(/Decimal/g) ?? []).length, 8)
+    assert.match(said[2] ?? '', /Decimal\('60000.00000000'\), Decimal\('60000.01000000'\)/)
+    assert.equal(said[3], `${hours} ${opens} ${closes}`)
+    assert.equal(said[4], volume)
+  } finally {
+    await market.drop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
