@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { pipelineAlone } from '../../test/support/pipeline-alone.ts'
 import { VirtualClock } from '../../test/support/virtual-clock.ts'
 
@@ -15,7 +17,7 @@ const LOG = { debug() {}, info() {}, warn: console.error, error: console.error }
  * An hour of 1,500 symbols that are all as busy, in virtual time: frames through the pipeline of ingestion, which are acknowledged
  * at once, without sockets, queue and Kafka. Run with the options that `bin/tapeline` gives to Node.
  *
- * @returns resident MiB by minute
+ * @returns resident MiB, and those of the heap that are in use after a collection, by minute
  */
 export async function liveAnHour(messagesPerSecond: number): Promise<Record<string, number>> {
   const clock = new VirtualClock()
@@ -38,6 +40,7 @@ export async function liveAnHour(messagesPerSecond: number): Promise<Record<stri
     const minute = (step * STEP_MS) / 60_000
     if (minute % REPORT_EVERY_MINUTES !== 0) continue
     report[`after ${minute} min`] = residentMiB()
+    report[`live heap after ${minute} min`] = liveHeapMiB()
     console.error(`after ${minute} min: ${residentMiB()} MiB`)
   }
   const { received, forwarded } = pipeline.handler.counters
@@ -62,4 +65,12 @@ function framesOf(symbol: string, n: number, timeMs: number): Buffer[] {
 
 function residentMiB(): number {
   return Math.round(process.memoryUsage().rss / 2 ** 20)
+}
+
+setFlagsFromString('--expose-gc')
+const collect: unknown = runInNewContext('gc')
+
+function liveHeapMiB(): number {
+  if (typeof collect === 'function') collect()
+  return Math.round(process.memoryUsage().heapUsed / 2 ** 20)
 }
