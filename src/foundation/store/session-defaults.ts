@@ -39,9 +39,10 @@ export async function sessionDefaults(connection: Queryable): Promise<SessionDef
     `SELECT pg_is_in_recovery() AS recovery, ${LOCKS} AS locks,
        (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('_timescaledb_internal') AND relkind IN ('r', 'i')) AS relations`,
   )
-  // In a transaction that has set its own, `reset_val` is what the session came with.
+  // In a transaction that has set its own, `reset_val` is what the session came with; of `search_path` it sets none.
   const { rows } = await connection.query<{ name: string; value: string; changed: boolean }>(
-    `SELECT name, reset_val AS value, reset_val <> boot_val AS changed FROM pg_settings WHERE name = ANY ($1)`,
+    `SELECT name, CASE name WHEN 'search_path' THEN setting ELSE reset_val END AS value, reset_val <> boot_val AS changed
+     FROM pg_settings WHERE name = ANY ($1)`,
     [[...NAMES, 'search_path', 'max_locks_per_transaction']],
   )
   const changed = rows.filter(({ name, changed }) => changed && NAMES.includes(name))
