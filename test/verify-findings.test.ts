@@ -292,6 +292,14 @@ for (const { name, ...options } of databaseKinds()) {
         renderAudit(noted),
         /rows of trades before 2026-01-01T00:00:00.000Z: retention has dropped/,
       )
+      // Nor does retention end the audit of what the ledger says of ids after the last row.
+      const lost = await market.auditAfter([
+        "INSERT INTO meta (key, value) VALUES ('retention:trades', '2026-01-01T00:00:00.000Z')",
+        gapSql('filled', 1900, 1901),
+      ])
+      assert.deepEqual(failuresOf(lost), [
+        { what: 'ledger: filled', of: 'BTCUSDT trade', count: 1, ids: ['1900..1901'] },
+      ])
     })
 
     test('does not take a row that came back from a dropped day for the first of its sequence', async () => {

@@ -102,7 +102,7 @@ function auditOf(
   const scope = { symbols: [symbol], fromMs: day.fromMs, toMs: day.toMs }
   const settling = new Settling()
   return {
-    of: (connection) => audit(connection, { scope, limit: 5, readEnds, signal }),
+    of: (connection) => audit(connection, { scope, limit: 5, readEnds, signal, allowsUnknown: true }),
     wantsLater: (found) => settling.wantsLater(found),
     wait: () => settling.wait(signal),
   }

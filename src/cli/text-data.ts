@@ -65,5 +65,5 @@ const FIXES: Readonly<Record<string, string>> = {
   '42601': 'Give one SELECT, in quotes.',
   [SQLSTATE.undefinedTable]:
     'The tables are in docs/database.md; a database without them wants: bin/tapeline migrate',
-  '57014': 'It took too long: ask for less, or give --timeout.',
+  '57014': 'It took too long: ask for less; `sql` takes a longer --timeout.',
 }

@@ -3,8 +3,8 @@ import { describeError } from '../foundation/runtime/errors.ts'
 import { compressionObstacle, compressNextChunk } from '../foundation/store/compression.ts'
 import type { Database, Queryable } from '../foundation/store/database.ts'
 import { type Dropped, dropOldChunks } from '../foundation/store/retention.ts'
-import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { fixOfEnded, inStep } from '../foundation/store/unanswered.ts'
+import { endsSession, SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
+import { fixOfEnded, inStep, UnansweredError } from '../foundation/store/unanswered.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 
 /** Days after which rows are dropped or compressed; null: never. */
@@ -56,7 +56,7 @@ export function startChunkMaintenance(
         problem = ''
       } catch (error) {
         wait = afterFailureMs
-        failures++
+        if (!isAway(error)) failures++
         if (!stopping.signal.aborted) {
           const fix = report(error, log)
           if (failures >= FAILURES_BEFORE_NOT_READY)
@@ -129,6 +129,11 @@ function unhurried<Result>(
   work: (connection: Queryable) => Promise<Result>,
 ): Promise<Result> {
   return inStep(step, () => database.transaction(work, { limitMs: STEP_LIMIT_MS, signal }))
+}
+
+/** The database is away or read-only, which those who write say: it will pass, and is no fault of this work. */
+function isAway(error: unknown): boolean {
+  return endsSession(error) || (sqlStateOf(error) === null && !(error instanceof UnansweredError))
 }
 
 /** @returns what to do about it */

@@ -1,5 +1,5 @@
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
-import { HEADER, headerText, headerTexts, parseHeaderTexts } from '../foundation/kafka/headers.ts'
+import { HEADER, headerText, headerTexts, parseHeaderTexts, readEpoch } from '../foundation/kafka/headers.ts'
 import { isTimeMs } from '../foundation/market/fields.ts'
 import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { DeadLetterRow } from '../foundation/store/dead-letters.ts'
@@ -70,7 +70,12 @@ export function mirroredLetter(
   switch (text(HEADER.origin)) {
     case 'ingestion': {
       const { topic, topicId, partition } = letters
-      return { topic, topicId, partition, offset: message.offset, origin: 'ingestion', ...common }
+      const epoch = text(HEADER.epoch)
+      const headers =
+        epoch === null || readEpoch(epoch) === null
+          ? {}
+          : { headers: [[HEADER.epoch, epoch] as [string, string]] }
+      return { topic, topicId, partition, offset: message.offset, origin: 'ingestion', ...common, ...headers }
     }
     case 'consumer': {
       const original = placeOf(text)

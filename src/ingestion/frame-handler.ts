@@ -190,14 +190,15 @@ export class FrameHandler {
     continuity.second = []
     for (const { stream, data, stamp } of second) {
       const json = data.bytes.toString('utf8', data.start, data.end)
-      this.#reject(Buffer.from(`{"stream":${JSON.stringify(stream)},"data":${json}}`), SECOND_UNDER_ID, stamp)
+      const frame = Buffer.from(`{"stream":${JSON.stringify(stream)},"data":${json}}`)
+      this.#reject(frame, SECOND_UNDER_ID, stamp, continuity.epochOf(stream))
     }
   }
 
-  #reject(bytes: Buffer, reason: string, { ms }: ReceiptStamp): void {
+  #reject(bytes: Buffer, reason: string, { ms }: ReceiptStamp, epoch = 0): void {
     this.#counters.rejected++
     this.#reasons.add('rejected', reason)
-    this.#sendDeadLetter(bytes, reason, ms)
+    this.#sendDeadLetter(bytes, reason, ms, epoch)
   }
 
   /** Keeps an event that its topic does not take. */
@@ -205,7 +206,7 @@ export class FrameHandler {
     this.#sendDeadLetter(value, reason, ms)
   }
 
-  #sendDeadLetter(bytes: Buffer, reason: string, ms: number): void {
+  #sendDeadLetter(bytes: Buffer, reason: string, ms: number, epoch = 0): void {
     this.#options.send({
       topic: this.#options.deadLettersTopic,
       partition: 0,
@@ -216,6 +217,7 @@ export class FrameHandler {
         [Buffer.from(HEADER.origin), Buffer.from('ingestion')],
         [Buffer.from(HEADER.reason), Buffer.from(reason)],
         [Buffer.from(HEADER.time), Buffer.from(String(ms))],
+        ...(epoch === 0 ? [] : [[Buffer.from(HEADER.epoch), Buffer.from(String(epoch))] as const]),
       ]),
       timestampMs: ms,
       mark: null,

@@ -1,6 +1,6 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
 import type { Example, Finding, SequenceReport } from './report-types.ts'
-import { type CheckContext, isCut, timeBounds } from './scope.ts'
+import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
 /**
@@ -114,11 +114,16 @@ export interface Continuity {
   readonly findings: Finding[]
 }
 
-/** Every id between the first and the last row is there, or the ledger or a dead letter names it. */
+/**
+ * Every id between the first and the last row is there, or the ledger or a dead letter names it.
+ *
+ * @param isRange whether rows after the last are left out on request: then the ledger's claims end with that row
+ */
 export async function checkContinuity(
   { connection, scope, limit }: CheckContext,
   sequence: Sequence,
   letters: string,
+  isRange: boolean,
 ): Promise<Continuity> {
   const { symbol, eventType, epoch } = sequence
   const { rows } = await connection.query<Row>(CONTINUITY, [
@@ -129,7 +134,7 @@ export async function checkContinuity(
     letters,
     limit,
     ...timeBounds(scope, ELSEWHERE_MS),
-    isCut(scope),
+    isRange,
     sequence.begins ?? 0,
   ])
   return interpretContinuity(sequence, rows[0])

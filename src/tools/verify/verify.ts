@@ -24,6 +24,8 @@ export interface AuditOptions {
   readonly readEnds: EndOffsets['read']
   /** Cancels the check that runs. */
   readonly signal?: AbortSignal
+  /** A symbol that nothing knows has an empty report, and is no error. */
+  readonly allowsUnknown?: boolean
 }
 
 /** How long a single statement of a check may take; the ids of a month of a busy symbol take minutes. */
@@ -51,7 +53,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   const context: CheckContext = { connection, scope: options.scope, limit: options.limit }
   const watch = new Stopwatch()
   await connection.query(SETTINGS)
-  await refuseUnknownSymbols(context)
+  if (options.allowsUnknown !== true) await refuseUnknownSymbols(context)
   const taken = await connection.query<{ now: Date }>('SELECT now() AS now')
   const watermark = await watch.time('watermark', async () =>
     watermarkOf(await readOffsets(connection), await options.readEnds()),
@@ -75,7 +77,7 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
       figures,
       isDoubled,
       findings: found,
-    } = await watch.time('continuity', () => checkContinuity(ofTrades, sequence, ids))
+    } = await watch.time('continuity', () => checkContinuity(ofTrades, sequence, ids, isCut(options.scope)))
     const doubled = isDoubled
       ? await watch.time('duplicates', () => checkDuplicates(ofTrades, sequence))
       : null
