@@ -50,7 +50,7 @@ export function migrateCommand(): Command {
               fixOfEnded(error) ??
               (settings.isSet('DATABASE_URL')
                 ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
-                : 'Set DATABASE_URL to your TimescaleDB; the one of `bin/tapeline up` is migrated by itself.'),
+                : 'Set DATABASE_URL to your TimescaleDB; `bin/tapeline up` migrates the one that it starts.'),
             cause: error,
           },
         )
