@@ -21,22 +21,26 @@ import type { TryRows } from './rejected-rows.ts'
 /** The consumer's statements, on PostgreSQL. */
 export function databaseStore(database: Database, log: Logger): ConsumerStore {
   let canCopy = true
-  return {
-    async write(batch) {
+  const writeWhole = async (batch: Batch) => {
+    if (canCopy) {
       try {
-        if (canCopy) return await database.transaction((connection) => writeBatch(connection, batch, COPYING))
+        return await database.transaction((connection) => writeBatch(connection, batch, COPYING))
       } catch (error) {
-        if (isLimit(error)) return writeInPortions(database, batch, error, log)
         // The embedded database has no COPY.
         if (sqlStateOf(error) === SQLSTATE.featureNotSupported) canCopy = false
         // A row that is there already, or one that is refused: which, the other statements tell.
         else if (failureKind(error) !== 'row') throw error
       }
+    }
+    return database.transaction((connection) => writeBatch(connection, batch, INSERTING))
+  }
+  return {
+    async write(batch) {
       try {
-        return await database.transaction((connection) => writeBatch(connection, batch, INSERTING))
+        return await writeWhole(batch)
       } catch (error) {
-        if (isLimit(error)) return writeInPortions(database, batch, error, log)
-        throw error
+        if (!isLimit(error)) throw error
+        return writeInPortions(database, batch, error, log)
       }
     },
     async probe<Result>(batch: Batch, search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>) {
