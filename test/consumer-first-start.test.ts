@@ -35,8 +35,9 @@ test('P11 after a first start at the latest offsets, what fills a gap of before 
   await parts.untilTrades(24)
   await second.stop()
   const audit = await verify(parts.database, AUDIT_OPTIONS)
+  const [first160] = trades(160, 161).map((value) => JSON.parse(String(value)))
   assert.deepEqual(await readSequenceStarts(parts.database), [
-    { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0, id: 160 },
+    { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0, id: 160, timeMs: first160.T },
   ])
   // An id that is lost later is missing.
   assert.deepEqual(failuresOf(audit), [

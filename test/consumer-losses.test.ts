@@ -326,6 +326,23 @@ test('L6 reopens a filled gap whose trades were lost, and what is lost beside it
     row(130, 139, 'unrecoverable'),
   ])
   await deleteRecords(topic, 2, 140)
+  // A loss before it, by name, that cannot be asked for keeps nobody waiting.
+  const other = {
+    symbol: 'AAAUSDT',
+    eventType: 'trade',
+    epoch: 0,
+    range: { from: 1, to: 2 },
+    fromMs: NOON,
+    toMs: NOON,
+    cause: 'retention',
+    detectedMs: NOON,
+  }
+  await parts.database.query("INSERT INTO meta (key, value) VALUES ('lost:AAAUSDT', $1)", [
+    JSON.stringify(other),
+  ])
+  await parts.database.query(
+    "ALTER TABLE meta ADD CONSTRAINT never_asked CHECK (key <> 'asked:lost:AAAUSDT')",
+  )
   await using consumer = await startConsumerProcess(parts.env)
   await parts.untilTrades(50)
   await parts.untilRows("SELECT count(*) FROM gaps WHERE status = 'open'", 4)

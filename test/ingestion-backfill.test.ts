@@ -37,6 +37,7 @@ function scene(
   const published: Gap[] = []
   const forwarded: number[] = []
   const calls: Array<{ atMs: number; fromId: number }> = []
+  const seconds: RestTrade[] = []
   let acknowledge = () => {}
   let acknowledged = Promise.resolve()
   const sequence = new Sequence()
@@ -68,6 +69,7 @@ function scene(
           sequence.fill({ from: id, to: id })
         }
       },
+      keepSecond: (_gap, trade) => seconds.push(trade),
       isHeld: () => false,
       settled: () => acknowledged,
       whenRoom: async () => {},
@@ -89,6 +91,7 @@ function scene(
     clock,
     published,
     forwarded,
+    seconds,
     calls,
     ledger,
     sequence,
@@ -128,6 +131,21 @@ test('B1 fills a gap in order, in pages, and says so only after every message is
     [2, 2502, 'open'],
     [2, 2502, 'filled'],
   ])
+  await backfill.stop()
+})
+
+test('S10 keeps the second of two trades under one id, and no repeat', async () => {
+  const page = rows(2, 9)
+  assert.ok(page.kind === 'rows')
+  const [two, three, ...rest] = page.rows
+  assert.ok(two !== undefined && three !== undefined)
+  const second = { ...three, quantity: '77' }
+  // The last id is after the gap.
+  const all = [two, three, three, second, ...rest, { ...three, id: 9, quantity: '78' }]
+  const { clock, forwarded, seconds, backfill } = scene(8, () => ({ ...page, rows: all }))
+  await clock.advance(1000)
+  assert.deepEqual(forwarded, [2, 3, 4, 5, 6, 7])
+  assert.deepEqual(seconds, [second])
   await backfill.stop()
 })
 

@@ -178,3 +178,34 @@ test('P3 what two connections hold for each other is passed on before the clock 
   assert.deepEqual([passed, merge.held], [[10, 13], 0])
   merge.stop()
 })
+
+test('C3 S5 gaps of a silent stream and of a reset have the times of the trades around them', () => {
+  const { continuity, rows } = scene()
+  const trade = (id: number, timeMs: number) =>
+    continuity.observe({
+      stream: 'btcusdt@trade',
+      symbol: SYMBOL,
+      type: 'trade',
+      id,
+      timeMs,
+      receiptMs: timeMs,
+      connection: 1,
+    })
+  trade(100, at('12:00:00'))
+  continuity.expect('btcusdt@trade', 105, at('12:00:20'))
+  for (const [id, time] of [
+    [3, '12:01:00'],
+    [4, '12:01:01'],
+    [6, '12:01:02'],
+  ] as const)
+    trade(id, at(time))
+  const found = rows.filter(({ status, from_id }) => status === 'open' && from_id !== null)
+  assert.deepEqual(
+    found.map(({ cause, from_id, to_id, from_time, to_time }) => [cause, from_id, to_id, from_time, to_time]),
+    [
+      ['silent', 101, 105, at('12:00:00'), at('12:00:20')],
+      ['reset', 0, 2, at('12:00:20'), at('12:01:02')],
+      ['reset', 5, 5, at('12:00:20'), at('12:01:02')],
+    ],
+  )
+})

@@ -200,20 +200,22 @@ test('S10 sends the second of two aggregates under one id to the dead letters, a
     )
   const second = aggregate(11, 101, 5000)
   const frames = [aggregate(10, 99, 0), aggregate(11, 100, 1000), second, aggregate(12, 102, 9000)]
+  const sameTime = aggregate(12, 103, 9000)
   // Both connections deliver it, and a third begins later.
   for (const frame of frames)
     for (const connection of [1, 2]) core.handle(Buffer.from(frame), connection, () => {})
-  for (const frame of frames.slice(2)) core.handle(Buffer.from(frame), 3, () => {})
+  for (const frame of [...frames.slice(2), sameTime]) core.handle(Buffer.from(frame), 3, () => {})
+  core.handle(Buffer.from(sameTime), 1, () => {})
   const ids = sent.flatMap(({ mark }) => (mark === null ? [] : [mark.id]))
   assert.deepEqual(ids, [10, 11, 12])
   const letters = sent.filter(({ topic }) => topic === 'd')
   assert.deepEqual(
     letters.map(({ value }) => String(value)),
-    [String(second)],
+    [String(second), String(sameTime)],
   )
-  assert.deepEqual(core.reasons('rejected'), { [SECOND_UNDER_ID]: 1 })
+  assert.deepEqual(core.reasons('rejected'), { [SECOND_UNDER_ID]: 2 })
   const { received, forwarded, duplicate, held, rejected } = core.counters
-  assert.deepEqual([received, forwarded, duplicate, held, rejected], [10, 3, 6, 0, 1])
+  assert.deepEqual([received, forwarded, duplicate, held, rejected], [12, 3, 7, 0, 2])
 })
 
 test('S10 makes no dead letter of what an earlier instance may have forwarded', () => {

@@ -135,6 +135,26 @@ test('S7 goes on from memory: what Kafka has is a duplicate, what it lacks is no
   assert.deepEqual(sequence.holes, [])
 })
 
+test('S10 takes an aggTrade with later trades for no repeat, whatever its time, and its copies for repeats', () => {
+  const sequence = new Sequence<Observed>()
+  const kind = (id: number, lastTradeId: number) =>
+    sequence.observe({ id, timeMs: 1000, lastTradeId, connection: 0 }).kind
+  assert.deepEqual(
+    [kind(10, 99), kind(11, 100), kind(11, 101), kind(11, 101)],
+    ['next', 'next', 'second', 'duplicate'],
+  )
+  assert.deepEqual([kind(12, 102), kind(11, 101), kind(11, 100)], ['next', 'duplicate', 'duplicate'])
+  // Backfill has brought ids of which only the time is known.
+  assert.deepEqual(sequence.expect(15, 1000), { from: 13, to: 15 })
+  sequence.fill({ from: 13, to: 15 }, 1000)
+  assert.deepEqual(
+    [kind(14, 104), kind(16, 106), kind(15, 105), kind(16, 107)],
+    ['duplicate', 'next', 'duplicate', 'second'],
+  )
+  const remembered = new Sequence<Observed>({ epoch: 0, last: 50, lastTimeMs: 1000, holes: [] })
+  assert.equal(remembered.observe({ id: 50, timeMs: 1000, lastTradeId: 9, connection: 0 }).kind, 'duplicate')
+})
+
 test('Q2 forgets ids after a minute or two, so that memory does not grow with the hours, but never the last 512', () => {
   const liveTenMinutes = (quotesAMinute: number) => {
     const order = new QuoteSequence()

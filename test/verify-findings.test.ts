@@ -66,7 +66,7 @@ for (const { name, ...options } of databaseKinds()) {
 
     test('begins where the consumer began, and names the older rows that are stored', async () => {
       const start = (fields: object) =>
-        `INSERT INTO meta (key, value) VALUES ('start:BTCUSDT trade', '${JSON.stringify({ symbol: 'BTCUSDT', eventType: 'trade', epoch: 0, id: 1040, ...fields })}')`
+        `INSERT INTO meta (key, value) VALUES ('start:BTCUSDT trade', '${JSON.stringify({ symbol: 'BTCUSDT', eventType: 'trade', epoch: 0, id: 1040, timeMs: Date.now(), ...fields })}')`
       const holes = `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1005, 1006, 1030, 1060)`
       const filled = gapSql('filled', 1000, 1008)
       const audit = await market.auditAfter([holes, filled, start({})])
@@ -83,6 +83,13 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(sequenceOf(await market.auditAfter([start({ id: 1000 })])).beforeStart, 0)
       const older = await market.auditAfter([holes, filled, start({ epoch: 1, id: 5 })])
       assert.deepEqual([older.verdict, sequenceOf(older).beforeStart], ['clean', 96])
+      // Rows of an earlier epoch with later times: the epoch count was lost, and these rows are audited.
+      const recounted = await market.auditAfter([
+        holes,
+        filled,
+        start({ epoch: 1, id: 5, timeMs: 1_500_000_000_000 }),
+      ])
+      assert.deepEqual([recounted.verdict, sequenceOf(recounted).beforeStart], ['not clean', 0])
       // A later epoch begins with its first row.
       const later = await market.auditAfter([
         holes,

@@ -91,10 +91,13 @@ export class Reopener {
     const before = new Map<string, readonly IdRow[]>()
     for (const { key, lost } of pending) before.set(key, await readIdGaps(this.#database, lost))
     await this.#untilStored(trades)
+    const failures: unknown[] = []
     for (const one of pending) {
       this.#stopping.signal.throwIfAborted()
-      await this.#ask(one, before.get(one.key) ?? [])
+      // One that fails does not keep the others waiting.
+      await this.#ask(one, before.get(one.key) ?? []).catch((error: unknown) => failures.push(error))
     }
+    if (failures.length > 0) throw failures[0]
     return false
   }
 

@@ -34,8 +34,8 @@ export type LosingFirst = FirstAfterLoss & { readonly cause: Exclude<LossCause, 
  * be stored too: what fills an old gap comes through the topic later.
  */
 export function sequenceStarts(firsts: readonly FirstAfterLoss[]): SequenceStart[] {
-  return firsts.flatMap(({ symbol, eventType, epoch, id, cause }) =>
-    cause === 'start' && eventType !== 'bookTicker' ? [{ symbol, eventType, epoch, id }] : [],
+  return firsts.flatMap(({ symbol, eventType, epoch, id, timeMs, cause }) =>
+    cause === 'start' && eventType !== 'bookTicker' ? [{ symbol, eventType, epoch, id, timeMs }] : [],
   )
 }
 

@@ -132,7 +132,7 @@ export class FrameHandler {
 
   #observe({ stream, event, data }: EventFrame, stamp: ReceiptStamp, connection: number): void {
     const nowMs = this.#options.clock.monotonicMs()
-    const { type, id } = event
+    const { type, id, lastTradeId } = event
     const symbol = event.symbol.text
     const isQuote = type === 'bookTicker'
     const timeMs = isQuote ? stamp.ms : event.tradeTimeMs
@@ -140,7 +140,7 @@ export class FrameHandler {
     if (!isQuote && event.eventTimeMs !== ABSENT)
       this.#eventToReceipt.record(stamp.ms - event.eventTimeMs, nowMs)
     this.merge.offer(
-      { stream, symbol, type, id, timeMs, connection, receiptMs: stamp.ms, data, stamp },
+      { stream, symbol, type, id, timeMs, lastTradeId, connection, receiptMs: stamp.ms, data, stamp },
       nowMs,
     )
   }
@@ -190,8 +190,7 @@ export class FrameHandler {
     continuity.second = []
     for (const { stream, data, stamp } of second) {
       const json = data.bytes.toString('utf8', data.start, data.end)
-      const frame = Buffer.from(`{"stream":${JSON.stringify(stream)},"data":${json}}`)
-      this.#reject(frame, SECOND_UNDER_ID, stamp, continuity.epochOf(stream))
+      this.#reject(frameOf(stream, json), SECOND_UNDER_ID, stamp, continuity.epochOf(stream))
     }
   }
 
@@ -204,6 +203,11 @@ export class FrameHandler {
   /** Keeps an event that its topic does not take. */
   deadLetter(value: Buffer, reason: string, ms: number): void {
     this.#sendDeadLetter(value, reason, ms)
+  }
+
+  /** Keeps an event of REST under whose id there was another. */
+  secondOfRest(stream: string, json: string, ms: number, epoch: number): void {
+    this.#sendDeadLetter(frameOf(stream, json), SECOND_UNDER_ID, ms, epoch)
   }
 
   #sendDeadLetter(bytes: Buffer, reason: string, ms: number, epoch = 0): void {
@@ -224,4 +228,8 @@ export class FrameHandler {
       queuedAtMs: this.#options.clock.monotonicMs(),
     })
   }
+}
+
+function frameOf(stream: string, json: string): Buffer {
+  return Buffer.from(`{"stream":${JSON.stringify(stream)},"data":${json}}`)
 }

@@ -122,6 +122,11 @@ export class Pipeline {
       {
         missingIn: (gap) => this.#continuity.missingIn(streamName(gap.symbol, gap.event_type), gap),
         forward: (gap, trades) => this.#forwardBackfilled(gap, trades),
+        keepSecond: ({ symbol, event_type: type, epoch }, trade) => {
+          const { ms, us } = this.#receiptClock.stamp()
+          const json = backfillJson(symbol, type, trade, ms, us)
+          this.handler.secondOfRest(streamName(symbol, type), json, ms, epoch)
+        },
         isHeld: ({ symbol, event_type, epoch }) =>
           context.isHeld(this.#router.route(streamName(symbol, event_type), symbol, event_type, epoch)),
         settled: context.settled,

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { epochField, idField, symbolField } from '../market/field-schemas.ts'
+import { epochField, idField, symbolField, timeMsField } from '../market/field-schemas.ts'
 import type { Queryable } from './database.ts'
 
 const SEQUENCE_START = z.object({
@@ -8,6 +8,8 @@ const SEQUENCE_START = z.object({
   epoch: epochField,
   /** The first trade id or aggregate trade id that came through the topic, backfilled ones aside. */
   id: idField,
+  /** Its trade time, milliseconds since the Unix epoch. */
+  timeMs: timeMsField,
 })
 
 /** Where the consumer began to store the ids of a symbol and type. Older ones may be stored, and none of them has to be. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { RestOutcome, RestTrade, RestTradeType } from '../../foundation/binance/trade-rest.ts'
 import { REST_LIMIT } from '../../foundation/binance/trade-rest.ts'
 import { countIds, type IdRange } from '../../foundation/market/id-ranges.ts'
@@ -27,6 +28,8 @@ export interface BackfillPorts {
   missingIn(gap: IdGap): IdRange[]
   /** Sends trades of a gap on their way to Kafka. */
   forward(gap: IdGap, trades: readonly RestTrade[]): void
+  /** Keeps a trade under whose id the exchange has another, which is forwarded. */
+  keepSecond(gap: IdGap, trade: RestTrade): void
   /** Kafka does not take the partition of a gap now. */
   isHeld(gap: IdGap): boolean
   /** Resolves when all that was sent so far is acknowledged, discarded or held; rejects when the signal aborts. */
@@ -150,8 +153,9 @@ export class Backfill {
 
   async #takeRows(task: GapTask, next: IdRange, rows: readonly RestTrade[]): Promise<void> {
     const { gap, attempt } = task
-    const run = contiguousFrom(next.from, rows).filter(({ id }) => id <= next.to)
+    const { run, second } = contiguous(next, rows)
     if (run.length > 0) {
+      for (const trade of second) this.#ports.keepSecond(gap, trade)
       // What a live event has brought meanwhile is not sent again.
       const wanted = within(this.#ports.missingIn(gap), run)
       if (wanted.length > 0) this.#ports.forward(gap, wanted)
@@ -222,14 +226,16 @@ export class Backfill {
   }
 }
 
-/** The rows from `from` on, as far as their ids follow each other. */
-function contiguousFrom(from: number, rows: readonly RestTrade[]): RestTrade[] {
+/** The rows of a range, as far as their ids follow each other, and those that come under an id of which another one is there. */
+function contiguous(range: IdRange, rows: readonly RestTrade[]): Record<'run' | 'second', RestTrade[]> {
   const run: RestTrade[] = []
+  const second: RestTrade[] = []
   for (const row of rows) {
-    if (row.id === from + run.length) run.push(row)
-    else if (row.id > from + run.length) break
+    if (row.id > range.to || row.id > range.from + run.length) break
+    if (row.id === range.from + run.length) run.push(row)
+    else if (row.id >= range.from && !isDeepStrictEqual(row, run[row.id - range.from])) second.push(row)
   }
-  return run
+  return { run, second }
 }
 
 /** The rows whose ids lie in the ranges; both rise. */

@@ -140,8 +140,10 @@ export class Continuity<Event extends StreamEvent> {
   /** The exchange has ids up to `id` of a stream that has been silent. */
   expect(stream: string, id: number, timeMs: number): void {
     const state = this.#streams.get(stream)
-    const missing = state?.sequence.expect(id, timeMs) ?? null
-    if (state !== undefined && missing !== null) this.#open(state, missing, state.interruption ?? 'silent')
+    if (state === undefined) return
+    const { lastTimeMs } = state.sequence
+    const missing = state.sequence.expect(id, timeMs)
+    if (missing !== null) this.#open(state, missing, state.interruption ?? 'silent', lastTimeMs, timeMs)
   }
 
   lastIdOf(stream: string): number | null {
@@ -254,6 +256,9 @@ export class Continuity<Event extends StreamEvent> {
       case 'duplicate':
         this.duplicates++
         return []
+      case 'second':
+        this.second.push(event)
+        return []
       case 'held':
         this.#release(verdict.released, state)
         this.held++
@@ -265,7 +270,7 @@ export class Continuity<Event extends StreamEvent> {
         this.#release(verdict.released)
         this.#abandon(state)
         this.#noteReset(state, verdict.events[0] ?? event, lastTimeMs)
-        for (const missing of verdict.missing) this.#open(state, missing, 'reset')
+        for (const missing of verdict.missing) this.#open(state, missing, 'reset', lastTimeMs, event.timeMs)
         return verdict.events
     }
   }
@@ -281,10 +286,10 @@ export class Continuity<Event extends StreamEvent> {
     }
   }
 
-  #open(state: StreamState<Event>, missing: IdRange, cause: string, fromMs?: number, toMs?: number): void {
+  #open(state: StreamState<Event>, missing: IdRange, cause: string, fromMs: number, toMs: number): void {
     if (state.type === 'bookTicker') return
     const sequence = { symbol: state.symbol, eventType: state.type, epoch: state.sequence.epoch }
-    this.#ledger.open(sequence, missing, cause, { fromMs: fromMs ?? null, toMs: toMs ?? null })
+    this.#ledger.open(sequence, missing, cause, { fromMs, toMs })
     this.#onGap()
   }
 

@@ -7,11 +7,13 @@ export interface Observed {
   readonly id: number
   /** Trade time `T`, milliseconds since the Unix epoch. */
   readonly timeMs: number
+  /** The last trade id `l` of an aggTrade; negative or absent for a trade. */
+  readonly lastTradeId?: number
   /** The connection that delivered it. */
   readonly connection: number
 }
 
-/** What is to be done with an observed event. Specification: S1 to S7. */
+/** What to do with an observed event. Specification: S1 to S7, S10. */
 export type Verdict<Event extends Observed> =
   /** Forward it; `missing` are the ids between it and what came before, if any. */
   | { readonly kind: 'next'; readonly missing: IdRange | null; readonly released: number }
@@ -19,6 +21,8 @@ export type Verdict<Event extends Observed> =
   | { readonly kind: 'late' }
   /** Drop it: it was forwarded before. */
   | { readonly kind: 'duplicate' }
+  /** Drop it, and say so: another event was forwarded under its id. */
+  | { readonly kind: 'second' }
   /** Keep it: it may be the beginning of a new sequence. */
   | { readonly kind: 'held'; readonly released: number }
   /** The exchange has begun a new sequence, and there is no epoch left for it. */
@@ -47,6 +51,8 @@ export class Sequence<Event extends Observed> {
   #first: number | null
   #last: number | null
   #lastTimeMs: number
+  /** The highest trade id in the aggTrades that came here; +∞ where memory does not tell, and for trades. */
+  #lastTradeId = Number.POSITIVE_INFINITY
   /** When the exchange began these ids anew; −∞ where it is not known that it did. */
   #begunAtMs = Number.NEGATIVE_INFINITY
   #holes: IdRange[]
@@ -100,10 +106,16 @@ export class Sequence<Event extends Observed> {
     if (this.#last === null || id > this.#last) {
       const released = this.#releaseAll()
       this.#observedFrom ??= id
-      return { kind: 'next', missing: this.#advance(id, timeMs), released }
+      const missing = this.#advance(id, timeMs)
+      this.#lastTradeId = lastTradeIdOf(event)
+      return { kind: 'next', missing, released }
     }
     if (this.fill({ from: id, to: id }, timeMs) > 0) return { kind: 'late' }
-    return timeMs > this.#lastTimeMs ? this.#suspect(event) : { kind: 'duplicate' }
+    if (timeMs > this.#lastTimeMs) return this.#suspect(event)
+    const { lastTradeId = -1 } = event
+    if (lastTradeId <= this.#lastTradeId) return { kind: 'duplicate' }
+    this.#lastTradeId = lastTradeId
+    return { kind: 'second' }
   }
 
   /**
@@ -143,6 +155,7 @@ export class Sequence<Event extends Observed> {
     const missing = { from: this.#last + 1, to }
     this.#holes.push(missing)
     this.#last = to
+    this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
     return missing
   }
@@ -180,6 +193,7 @@ export class Sequence<Event extends Observed> {
     const missing = subtract(normalise([...holes, { from, to }]), [{ from: 0, to: this.#last }])
     this.#holes = normalise([...this.#holes, ...missing])
     this.#last = Math.max(this.#last, to)
+    this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
   }
 
@@ -245,6 +259,7 @@ export class Sequence<Event extends Observed> {
     this.#first = null
     this.#last = null
     this.#lastTimeMs = 0
+    this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#observedFrom = null
     this.#holes = []
   }
@@ -257,6 +272,7 @@ export class Sequence<Event extends Observed> {
     if (missing !== null) this.#holes.push(missing)
     if (this.#last === null) this.#first = Math.min(this.#first ?? id, id)
     this.#last = id
+    this.#lastTradeId = Number.POSITIVE_INFINITY
     // The later of two trades may have the earlier time: by that, repeats of those before it would look like a new sequence.
     this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
     return missing
@@ -287,6 +303,7 @@ export class Sequence<Event extends Observed> {
     this.#first = 0
     this.#last = -1
     for (const { id, timeMs } of events) this.#advance(id, timeMs)
+    this.#lastTradeId = Math.max(...events.map(lastTradeIdOf))
     this.#observedFrom = events[0]?.id ?? null
     return { kind: 'reset', events, missing: [...this.#holes], released }
   }
@@ -306,4 +323,9 @@ export class Sequence<Event extends Observed> {
       if (!isCopy && this.#observedFrom !== null && event.id >= this.#observedFrom) this.#second.push(event)
     }
   }
+}
+
+/** +∞ where it has none: nothing is known to be later. */
+function lastTradeIdOf({ lastTradeId = -1 }: Observed): number {
+  return lastTradeId < 0 ? Number.POSITIVE_INFINITY : lastTradeId
 }

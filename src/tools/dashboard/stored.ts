@@ -1,4 +1,4 @@
-import type { Database } from '../../foundation/store/database.ts'
+import type { Connection, Database } from '../../foundation/store/database.ts'
 import type { DeadLetterView, GapView, SeriesPoint, StoredView, SymbolView } from './page/snapshot.ts'
 
 /** A page shows so many; the rest is for `tapeline sql`. */
@@ -84,17 +84,17 @@ interface DeadLetterRow {
 }
 
 /** Reads what the page shows of the database: prices by index, whatever the size of the tables; ledger and dead letters are gone over. */
-export async function readStored(database: Database, symbols: readonly string[]): Promise<StoredView> {
-  const [tradesFrom, quotesFrom] = [
-    await newestChunkMs(database, 'trades'),
-    await newestChunkMs(database, 'book_ticker'),
-  ]
-  const newest = await database.query<SymbolRow>(SYMBOLS, [symbols, tradesFrom, quotesFrom])
-  const gaps = await database.query<GapRow>(GAPS)
-  const counts = await database.query<{ status: string; count: number }>(GAP_COUNTS)
-  const letters = await database.query<DeadLetterRow>(DEAD_LETTERS)
+export function readStored(database: Database, symbols: readonly string[]): Promise<StoredView> {
+  return database.transaction((connection) => readAll(connection, symbols), { isSnapshot: true })
+}
+
+async function readAll(connection: Connection, symbols: readonly string[]): Promise<StoredView> {
+  const newest = await newestOf(connection, symbols)
+  const gaps = await connection.query<GapRow>(GAPS)
+  const counts = await connection.query<{ status: string; count: number }>(GAP_COUNTS)
+  const letters = await connection.query<DeadLetterRow>(DEAD_LETTERS)
   return {
-    symbols: newest.rows.map(symbolView),
+    symbols: newest.map(symbolView),
     gaps: gaps.rows.map(gapView),
     gapsByStatus: Object.fromEntries(counts.rows.map(({ status, count }) => [status, count])),
     deadLetters: letters.rows.map(deadLetterView),
@@ -103,18 +103,16 @@ export async function readStored(database: Database, symbols: readonly string[])
 }
 
 /** The last ten minutes of a symbol by seconds, up to its newest trade or quote. */
-export async function readSeries(database: Database, symbol: string): Promise<SeriesPoint[]> {
-  const [newest] = (
-    await database.query<SymbolRow>(SYMBOLS, [
-      [symbol],
-      await newestChunkMs(database, 'trades'),
-      await newestChunkMs(database, 'book_ticker'),
-    ])
-  ).rows
+export function readSeries(database: Database, symbol: string): Promise<SeriesPoint[]> {
+  return database.transaction((connection) => seriesOf(connection, symbol), { isSnapshot: true })
+}
+
+async function seriesOf(connection: Connection, symbol: string): Promise<SeriesPoint[]> {
+  const [newest] = await newestOf(connection, [symbol])
   const untilMs = Math.max(newest?.trade_ms ?? 0, newest?.quote_ms ?? 0)
   if (untilMs === 0) return []
-  const trades = await database.query<{ ms: number; price: number }>(SERIES_TRADES, [symbol, untilMs])
-  const quotes = await database.query<{ ms: number; bid: number; ask: number }>(SERIES_QUOTES, [
+  const trades = await connection.query<{ ms: number; price: number }>(SERIES_TRADES, [symbol, untilMs])
+  const quotes = await connection.query<{ ms: number; bid: number; ask: number }>(SERIES_QUOTES, [
     symbol,
     untilMs,
   ])
@@ -130,8 +128,14 @@ export async function readSeries(database: Database, symbol: string): Promise<Se
     }))
 }
 
-async function newestChunkMs(database: Database, table: string): Promise<number> {
-  const { rows } = await database.query<{ ms: number | null }>(NEWEST_CHUNK, [table])
+async function newestOf(connection: Connection, symbols: readonly string[]): Promise<SymbolRow[]> {
+  const tradesFrom = await newestChunkMs(connection, 'trades')
+  const quotesFrom = await newestChunkMs(connection, 'book_ticker')
+  return (await connection.query<SymbolRow>(SYMBOLS, [symbols, tradesFrom, quotesFrom])).rows
+}
+
+async function newestChunkMs(connection: Connection, table: string): Promise<number> {
+  const { rows } = await connection.query<{ ms: number | null }>(NEWEST_CHUNK, [table])
   return rows[0]?.ms ?? 0
 }
 

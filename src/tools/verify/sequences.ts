@@ -26,7 +26,7 @@ export interface Sequence {
  * One pass over the rows; the other checks go through one sequence at a time, in the order of the unique index. The latency is the stream's: a backfilled row has no event time.
  */
 const SEQUENCES = `SELECT symbol, event_type, epoch, count(*)::float8 AS rows, min(trade_id) AS first_id, max(trade_id) AS last_id,
-    min(trade_time) AS first_time,
+    min(trade_time) AS first_time, max(trade_time) AS last_time,
     extract(epoch FROM min(ingestion_timestamp - event_time))::float8 * 1000 AS least_latency_ms
   FROM trades
   WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND trade_time >= $2::timestamptz AND trade_time < $3::timestamptz
@@ -54,13 +54,14 @@ export async function readSequences(context: CheckContext): Promise<Sequence[]> 
     first_id: string
     last_id: string
     first_time: Date
+    last_time: Date
     least_latency_ms: number | null
   }>(SEQUENCES, [scope.symbols, ...timeBounds(scope)])
   const sequences: Sequence[] = []
   for (const row of rows) {
     const { symbol, event_type: eventType, epoch } = row
     const firstId = Number(row.first_id)
-    const begins = beginOf(starts, { symbol, eventType, epoch, firstId })
+    const begins = beginOf(starts, { symbol, eventType, epoch, firstId }, row.last_time)
     sequences.push({
       symbol,
       eventType,
@@ -77,14 +78,18 @@ export async function readSequences(context: CheckContext): Promise<Sequence[]> 
   return sequences
 }
 
-/** Null where nothing older is stored. All of an earlier epoch than that of the start is older. */
+/**
+ * Null where nothing older is stored. Rows of an earlier epoch than the start's are older, unless one has a later time: then the
+ * epoch count was lost and began at 0 again.
+ */
 function beginOf(
   starts: readonly SequenceStart[],
   { symbol, eventType, epoch, firstId }: Pick<Sequence, 'symbol' | 'eventType' | 'epoch' | 'firstId'>,
+  lastTime: Date,
 ): number | null {
   const start = starts.find((one) => one.symbol === symbol && one.eventType === eventType)
   if (start === undefined || epoch > start.epoch) return null
-  if (epoch < start.epoch) return Number.MAX_SAFE_INTEGER
+  if (epoch < start.epoch) return lastTime.getTime() > start.timeMs ? null : Number.MAX_SAFE_INTEGER
   return firstId < start.id ? start.id : null
 }
 
