@@ -5,7 +5,7 @@ import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { createTestTopics, type TestTopics } from './support/kafka.ts'
-import { addPartitions, deleteRecords, produce, readTopic } from './support/messages.ts'
+import { addPartitions, deleteRecords, markValue, produce, readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
@@ -282,11 +282,21 @@ test('two consumers share the partitions, and the one that is left reads those o
 test('refuses messages of another source than its rows', async () => {
   await migrate(database)
   await database.query("INSERT INTO meta (key, value) VALUES ('source', 'binance')")
-  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [Buffer.from('simulated')])
+  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('simulated', topics.env)])
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
   await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
   await consumer.command.assertExit(1, 60_000)
   assert.match(consumer.command.output(), /hold data of \\"binance\\", not of \\"simulated\\"/)
+  assert.equal(await tradeCount(), 0)
+})
+
+test('C9 refuses topics that the checkpoints are not about', async () => {
+  const other = { ...topics.env, KAFKA_BOOK_TICKER_TOPIC: 'other.quotes' }
+  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('simulated', other)])
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
+  await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
+  await consumer.command.assertExit(1, 60_000)
+  assert.match(consumer.command.output(), /are about other\.quotes, not about/)
   assert.equal(await tradeCount(), 0)
 })
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -12,7 +13,7 @@ import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics, type TestTopics, uniqueTopics } from './support/kafka.ts'
-import { produce, readTopic } from './support/messages.ts'
+import { markValue, produce, readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { startIngestionProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -242,8 +243,8 @@ test('stops reading while Kafka is away and its queue is full, and delivers all 
   }
 })
 
-test('refuses topics that hold data of another source', async () => {
-  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [Buffer.from('binance')])
+test('C9 refuses topics that hold data of another source', async () => {
+  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('binance', topics.env)])
   await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
   await ingestion.command.assertExit(1, 20_000)
   assert.match(
@@ -251,6 +252,44 @@ test('refuses topics that hold data of another source', async () => {
     /These Kafka topics hold data of \\"binance\\", not of \\"simulated/,
   )
   assert.deepEqual(await readTopic(topics.env.KAFKA_TRADES_TOPIC), [])
+})
+
+test('C9 refuses checkpoints that are about other topics', async () => {
+  const other = { ...topics.env, KAFKA_TRADES_TOPIC: 'other.trades' }
+  const { source } = exchange
+  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue(source, other)])
+  await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
+  await ingestion.command.assertExit(1, 20_000)
+  const { KAFKA_TRADES_TOPIC: trades, KAFKA_CHECKPOINTS_TOPIC: checkpoints } = topics.env
+  assert.match(
+    ingestion.command.output(),
+    new RegExp(`The checkpoints in ${checkpoints} are about other\\.trades, not about ${trades}`),
+  )
+  assert.match(ingestion.command.output(), /Set KAFKA_CHECKPOINTS_TOPIC to another topic/)
+  assert.deepEqual(await readTopic(trades), [])
+})
+
+test('C9 refuses an exchange that nobody names, before it writes anything', async () => {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+  await once(server, 'listening')
+  const address = server.address()
+  assert(address !== null && typeof address === 'object')
+  const url = `ws://127.0.0.1:${address.port}`
+  try {
+    await using ingestion = await startIngestionProcess({
+      ...topics.env,
+      ...exchangeEnv(),
+      ...FAST,
+      BINANCE_WS_URL: url,
+    })
+    await ingestion.command.assertExit(2, 20_000)
+    assert.match(ingestion.command.output(), /does not name itself, and its host is not known/)
+    assert.match(ingestion.command.output(), /Set VENUE to the exchange/)
+    assert.deepEqual(await readTopic(topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
+  } finally {
+    for (const client of server.clients) client.terminate()
+    server.close()
+  }
 })
 
 test('names a symbol that does not trade instead of waiting for it in silence', async () => {

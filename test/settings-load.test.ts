@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { exchangeIdentity } from '../src/foundation/binance/venue.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 import { loadSettings, type Settings, withoutPassword } from '../src/foundation/settings/load.ts'
@@ -163,4 +164,30 @@ test('refuses settings that contradict each other', () => {
   ]) {
     assert.ok(message.includes(name), `${name} is not named in:\n${message}`)
   }
+})
+
+test('refuses streams and REST of two exchanges, and a VENUE that contradicts a known host', () => {
+  const us = { BINANCE_WS_URL: 'wss://stream.binance.us:9443', BINANCE_REST_URL: 'https://api.binance.us' }
+  const load = (environment: Record<string, string>) => loadSettings(environment, { cwd: '/nowhere' })
+  assert.equal(load({ ...us, VENUE: 'binance-us' }).VENUE, 'binance-us')
+  assert.equal(load({ BINANCE_WS_URL: 'wss://data-stream.binance.vision' }).VENUE, undefined)
+  const { BINANCE_WS_URL } = us
+  assert.throws(() => load({ BINANCE_WS_URL }), /expected a host of binance-us, .* it is one of binance/)
+  assert.throws(() => load({ ...us, VENUE: 'binance' }), /VENUE=binance: expected binance-us, or none/)
+  assert.throws(() => load({ VENUE: 'simulated' }), /VENUE=simulated: expected a name such as/)
+})
+
+test('names an exchange by its header, its host or VENUE, and refuses REST of another', () => {
+  const own = { wsUrl: 'ws://proxy:1', restUrl: 'http://proxy:1', venue: null }
+  assert.equal(exchangeIdentity('simulated', own), 'simulated')
+  assert.equal(exchangeIdentity(null, { ...own, venue: 'kraken' }), 'kraken')
+  assert.equal(
+    exchangeIdentity(null, { ...own, wsUrl: 'wss://stream.testnet.binance.vision' }),
+    'binance-testnet',
+  )
+  assert.throws(() => exchangeIdentity(null, own), /does not name itself/)
+  assert.throws(
+    () => exchangeIdentity('simulated', { ...own, restUrl: 'https://api.binance.com' }),
+    /is "simulated", and BINANCE_REST_URL=https:\/\/api.binance.com is binance/,
+  )
 })

@@ -8,7 +8,7 @@ import { loadMigrations } from '../src/foundation/store/migrations.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
 import { createTestTopics } from './support/kafka.ts'
-import { produce } from './support/messages.ts'
+import { markValue, produce } from './support/messages.ts'
 import { type NativeTimescale, startNativeTimescale } from './support/native-timescaledb.ts'
 import { startTapeline } from './support/processes.ts'
 import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts'
@@ -95,7 +95,7 @@ describe('users who have one role each', options, () => {
         `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          SELECT now() - ago * interval '1 day', 'OLDUSDT', 'trade', ago, 1, 1, true, now() FROM unnest('{0,20}'::int[]) AS ago`,
       )
-      await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [Buffer.from('binance')])
+      await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('binance', topics.env)])
       await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [
         // The first of its day: the writer makes a chunk.
         tradeValue({ t: 1, T: now - 86_400_000 }),

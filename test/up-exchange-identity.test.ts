@@ -10,7 +10,11 @@ import { exchangeText } from '../src/sandbox/up/display/display-lines.ts'
 import { otherExchangeUrl } from '../src/sandbox/up/exchange-identity.ts'
 import { startTapeline } from './support/processes.ts'
 
-const settingsFor = (url: string) => loadSettings({ BINANCE_WS_URL: url }, { cwd: '/nowhere' })
+const settingsFor = (url: string, venue?: string) =>
+  loadSettings(
+    { BINANCE_WS_URL: url, BINANCE_REST_URL: 'http://127.0.0.1:1', VENUE: venue },
+    { cwd: '/nowhere' },
+  )
 const live = { kind: 'binance' } as const
 
 /** A server that takes WebSockets and says of itself what it is told to, or nothing. */
@@ -45,9 +49,11 @@ test('does not put the data of a simulated exchange behind BINANCE_WS_URL beside
 test('names the address of an exchange that says nothing of itself, and asks Binance itself nothing', async () => {
   await using nameless = await exchangeCalled(null)
   const settings = settingsFor(nameless.url)
-  const name = await exchangeName(live, settings)
-  assert.equal(name, 'binance')
-  assert.equal(exchangeText({ name, url: otherExchangeUrl(settings) }), `${nameless.url}, taken as live`)
+  await assert.rejects(exchangeName(live, settings), /does not name itself, and its host is not known/)
+  const name = await exchangeName(live, settingsFor(nameless.url, 'binance-us'))
+  assert.equal(name, 'binance-us')
+  const text = exchangeText({ name, url: otherExchangeUrl(settings) })
+  assert.equal(text, `binance-us at ${nameless.url}, live`)
   const unset = loadSettings({}, { cwd: '/nowhere' })
   assert.equal(otherExchangeUrl(unset), null)
   assert.equal(await exchangeName(live, unset), 'binance')

@@ -1,4 +1,10 @@
-import { EXCHANGE_IDENTITY_KEY, rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
+import {
+  EXCHANGE_IDENTITY_KEY,
+  markOf,
+  parseMark,
+  rejectOtherExchange,
+  rejectOtherTopics,
+} from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValue } from '../foundation/kafka/latest-value.ts'
 import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
@@ -76,23 +82,24 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
     if (agreed || performance.now() < askAtMs) return
     const isMarked = (await readExchangeIdentity(database)) !== null
     const limitMs = isMarked ? undefined : UNMARKED_LIMIT_MS
-    const source = await latestValue(
-      config.kafka,
-      config.topics.checkpoints,
-      EXCHANGE_IDENTITY_KEY,
-      limitMs,
-    ).catch((error: unknown) => {
-      // Rows without a name take messages of any source: a broker that is away or hangs must not hold them up.
-      if (isMarked || failureKind(error) !== 'retry') throw error
-      log.debug({ err: error }, `The topics cannot be asked for their source now: ${describeError(error)}`)
-      return null
-    })
-    if (source === null) {
+    const { checkpoints } = config.topics
+    const text = await latestValue(config.kafka, checkpoints, EXCHANGE_IDENTITY_KEY, limitMs).catch(
+      (error: unknown) => {
+        // Rows without a name take messages of any source: a broker that is away or hangs must not hold them up.
+        if (isMarked || failureKind(error) !== 'retry') throw error
+        log.debug({ err: error }, `The topics cannot be asked for their source now: ${describeError(error)}`)
+        return null
+      },
+    )
+    if (text === null) {
       if (!warned) log.warn('The topics do not say which exchange their data came from')
       warned = true
       if (!isMarked) askAtMs = performance.now() + ASK_AGAIN_MS
       return
     }
+    const marked = parseMark(text, checkpoints)
+    const { source } = marked
+    rejectOtherTopics(checkpoints, marked, markOf(source, config.topics))
     rejectOtherExchange(
       'The tables of this database',
       await database.transaction((connection) => markExchangeIdentity(connection, source)),

@@ -20,6 +20,8 @@ export interface IngestionConfig {
   readonly connectionsPerStream: number
   readonly connectionMaxAgeMs: number
   readonly restUrl: string
+  /** Names an exchange that does not name itself; null where its host does. */
+  readonly venue: string | null
   /** Of the 6,000 that the IP has. */
   readonly restWeightPerMinute: number
   /** A larger gap is not filled. */
@@ -46,6 +48,7 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
     connectionsPerStream: settings.CONNECTIONS_PER_STREAM,
     connectionMaxAgeMs: settings.CONNECTION_MAX_AGE_HOURS * HOUR_MS,
     restUrl: settings.BINANCE_REST_URL,
+    venue: settings.VENUE ?? null,
     restWeightPerMinute: settings.REST_WEIGHT_PER_MINUTE,
     backfillMaxIds: settings.BACKFILL_MAX_IDS,
     kafka: kafkaConnection(settings),

@@ -1,4 +1,11 @@
-import { EXCHANGE_IDENTITY_KEY, rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
+import type { TopicNames } from '../foundation/kafka/config.ts'
+import {
+  EXCHANGE_IDENTITY_KEY,
+  markOf,
+  parseMark,
+  rejectOtherExchange,
+  rejectOtherTopics,
+} from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValueBy } from '../foundation/kafka/latest-value.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
@@ -8,28 +15,32 @@ import type { Ports } from './ports.ts'
 const SEND_LIMIT_MS = 5000
 
 /**
- * Makes sure that the topics hold data of this exchange only: leaves its name in the checkpoints topic before the
- * first message, and refuses topics that bear another.
+ * Makes sure that the topics hold data of this exchange only, and that the checkpoints are about these topics: leaves both
+ * names in the checkpoints topic before the first message, and refuses topics that bear others.
  *
  * @throws TapelineError `SOURCE` when they do; other errors when Kafka cannot be asked
  */
 export async function claimExchangeIdentity(
   { kafka, clock }: Pick<Ports, 'kafka' | 'clock'>,
-  topic: string,
+  topics: TopicNames,
   source: string,
 ): Promise<void> {
-  const marked = await latestValueBy(
+  const topic = topics.checkpoints
+  const own = markOf(source, topics)
+  const text = await latestValueBy(
     kafka.fetcher('tapeline-ingestion-source', [topic]),
     topic,
     EXCHANGE_IDENTITY_KEY,
   )
-  if (marked !== null) {
+  if (text !== null) {
+    const marked = parseMark(text, topic)
     rejectOtherExchange(
       'These Kafka topics',
-      marked,
+      marked.source,
       source,
       'Use topics of their own for this source (KAFKA_TRADES_TOPIC, …) or another broker, and another database.',
     )
+    rejectOtherTopics(topic, marked, own)
     return
   }
   const producer = kafka.producer('tapeline-ingestion-source', 'none')
@@ -38,7 +49,7 @@ export async function claimExchangeIdentity(
     const message = {
       topic,
       key: Buffer.from(EXCHANGE_IDENTITY_KEY),
-      value: Buffer.from(source),
+      value: Buffer.from(JSON.stringify(own)),
       partition: partitionOf(EXCHANGE_IDENTITY_KEY, partitions),
       headers: new Map(),
       timestampMs: Math.floor(clock.wallMicros() / 1000),

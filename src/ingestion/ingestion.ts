@@ -1,4 +1,5 @@
 import { planConnections } from '../foundation/binance/connection-plan.ts'
+import { exchangeIdentity } from '../foundation/binance/venue.ts'
 import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { AttemptLimit } from '../foundation/runtime/attempt-limit.ts'
@@ -183,14 +184,12 @@ export class Ingestion {
     )
     const source = await this.#patiently('The exchange', async () => {
       await attempts.wait(this.#ports.clock, signal)
-      return this.#ports.exchange.askExchangeIdentity(signal)
+      return exchangeIdentity(await this.#ports.exchange.askExchangeIdentity(signal), this.#config)
     })
     this.#waitingFor = 'the symbols are not checked yet'
     const symbols = await resolveSymbols(this.#config, this.#ports.exchange.symbols, this.#log, signal)
     // Nothing is written before the topics are known to be this exchange's.
-    await this.#patiently('Kafka', () =>
-      claimExchangeIdentity(this.#ports, this.#config.topics.checkpoints, source),
-    )
+    await this.#patiently('Kafka', () => claimExchangeIdentity(this.#ports, this.#config.topics, source))
     this.#source = source
     this.#waitingFor = 'what the topics hold is being read'
     const pipeline = await this.#patiently('Kafka', () =>
@@ -239,7 +238,13 @@ export class Ingestion {
     const connection: WsConsumer = new WsConsumer(
       { id, plan, backoff: this.#config.backoff, attempts, ports: this.#ports, whenRoom },
       {
-        onOpen: (named) => rejectOtherExchange('The topics', source, named, OTHER_EXCHANGE_FIX),
+        onOpen: (named) =>
+          rejectOtherExchange(
+            'The topics',
+            source,
+            exchangeIdentity(named, this.#config),
+            OTHER_EXCHANGE_FIX,
+          ),
         onConnected: () => {
           pipeline.connected(id, plan)
           slot.onConnected(connection)
@@ -299,9 +304,7 @@ export class Ingestion {
   async #claimAgain(): Promise<void> {
     const source = this.#source ?? ''
     try {
-      await this.#patiently('Kafka', () =>
-        claimExchangeIdentity(this.#ports, this.#config.topics.checkpoints, source),
-      )
+      await this.#patiently('Kafka', () => claimExchangeIdentity(this.#ports, this.#config.topics, source))
       if (this.#slots.length > 0) this.#waitingFor = ''
     } catch (error) {
       if (!this.#stopping.signal.aborted) this.#ended.resolve(error)

@@ -15,8 +15,8 @@ export interface Ports {
   /** A number in [0, 1). */
   readonly random: () => number
   readonly exchange: {
-    /** What the exchange names itself. @throws when it cannot be reached */
-    askExchangeIdentity(signal: AbortSignal): Promise<string>
+    /** What the exchange names itself; null where it does not. @throws when it cannot be reached */
+    askExchangeIdentity(signal: AbortSignal): Promise<string | null>
     /** The symbols that the exchange knows, with their status. @throws when REST cannot be asked */
     symbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>>
     /** Its clock, milliseconds since the Unix epoch. @throws when REST cannot be asked */

@@ -16,7 +16,7 @@ export interface WsConsumerEvents {
    *
    * @param source what the exchange names itself in the upgrade: `binance` unless it is one of our own
    */
-  onOpen(source: string): void
+  onOpen(named: string | null): void
   /** Reading begins. */
   onConnected(): void
   /** The exchange has confirmed streams that had no place in the URL. */
@@ -236,9 +236,9 @@ export class WsConsumer {
     const { promise, resolve, reject } = Promise.withResolvers<string>()
     let session: Session | null = null
     const socket = this.#options.ports.exchange.openSocket(this.#options.plan.url, {
-      onOpen: (source) => {
+      onOpen: (named) => {
         try {
-          this.#events.onOpen(source)
+          this.#events.onOpen(named)
           session = this.#begin(socket)
         } catch (error) {
           reject(error)

@@ -319,6 +319,7 @@ function configOf(
     // Restarts begin it anew, and a day is to have rollovers all the same.
     connectionMaxAgeMs: random.between(0.4, 2) * HOUR_MS,
     restUrl: 'https://exchange',
+    venue: null,
     restWeightPerMinute: 3000,
     backfillMaxIds: 1_000_000,
     kafka: { brokers: ['kafka:9092'], tls: null, sasl: null },

@@ -1,4 +1,5 @@
 import { Admin } from '@platformatic/kafka'
+import { markOf } from '../../src/foundation/kafka/exchange-identity-mark.ts'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
 import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
 import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
@@ -14,6 +15,19 @@ export interface StoredMessage {
   readonly key: string | null
   readonly value: Buffer | null
   readonly headers: Readonly<Record<string, string>>
+}
+
+/** What ingestion leaves under the key `!source` of the checkpoints topic. */
+export function markValue(source: string, env: Readonly<Record<string, string>>): Buffer {
+  const name = (topic: string) => env[`KAFKA_${topic}_TOPIC`] ?? ''
+  const topics = {
+    trades: name('TRADES'),
+    bookTicker: name('BOOK_TICKER'),
+    gaps: name('GAPS'),
+    checkpoints: name('CHECKPOINTS'),
+    deadLetters: name('DEAD_LETTERS'),
+  }
+  return Buffer.from(JSON.stringify(markOf(source, topics)))
 }
 
 /** Produces values under a key, to the partition that Tapeline would choose, in order. */

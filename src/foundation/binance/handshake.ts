@@ -2,17 +2,14 @@ import type { IncomingMessage } from 'node:http'
 import { WebSocket } from 'ws'
 import { TapelineError } from '../runtime/errors.ts'
 
-/** What an exchange is called that does not name itself: the real one. */
-export const LIVE_EXCHANGE = 'binance'
-
 /** The header by which our own exchanges name themselves in the WebSocket upgrade. */
 const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 
 const HANDSHAKE_TIMEOUT_MS = 10_000
 
-/** What the exchange names itself in its answer to the upgrade. */
-export function exchangeIdentityOf(response: IncomingMessage): string {
-  return response.headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? LIVE_EXCHANGE
+/** What the exchange names itself in its answer to the upgrade; null where it does not, as Binance. */
+export function namedIn(response: IncomingMessage): string | null {
+  return response.headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? null
 }
 
 /** The error for an upgrade that was answered with an HTTP status. */
@@ -29,15 +26,16 @@ export function refusedUpgrade(url: string, statusCode: number): Error {
 /**
  * Opens a connection without a stream, to learn which exchange this is before anything is written about it.
  *
+ * @returns what it names itself; null where it does not
  * @throws TapelineError `EXCHANGE` when it refuses this region; other errors when it cannot be reached
  */
-export async function askExchangeIdentity(baseUrl: string, signal: AbortSignal): Promise<string> {
+export async function askExchangeIdentity(baseUrl: string, signal: AbortSignal): Promise<string | null> {
   const url = `${baseUrl}/stream`
   const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: HANDSHAKE_TIMEOUT_MS })
-  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  const { promise, resolve, reject } = Promise.withResolvers<string | null>()
   const abort = () => reject(signal.reason)
   signal.addEventListener('abort', abort, { once: true })
-  socket.once('upgrade', (response) => resolve(exchangeIdentityOf(response)))
+  socket.once('upgrade', (response) => resolve(namedIn(response)))
   socket.once('unexpected-response', (request, response) => {
     request.destroy()
     reject(refusedUpgrade(url, response.statusCode ?? 0))

@@ -3,7 +3,7 @@ import { type ClientOptions, WebSocket } from 'ws'
 import { describeError } from '../runtime/errors.ts'
 import { outsideText } from '../runtime/outside-text.ts'
 import { DirectSocketReader } from './direct-socket-reader.ts'
-import { exchangeIdentityOf, LIVE_EXCHANGE, refusedUpgrade } from './handshake.ts'
+import { namedIn, refusedUpgrade } from './handshake.ts'
 import { WebSocketFrames } from './websocket-frames.ts'
 
 /** What a connection to the combined stream tells. After `onFailed` or `onClose` nothing comes any more. */
@@ -11,9 +11,9 @@ export interface SocketEvents {
   /**
    * It is open and paused: nothing is read before `resume`.
    *
-   * @param source what the exchange names itself in the upgrade: `binance` unless it is one of our own
+   * @param named what the exchange names itself in the upgrade; null where it does not
    */
-  onOpen(source: string): void
+  onOpen(named: string | null): void
   /** It could not be opened. TapelineError `EXCHANGE` when the region is refused. */
   onFailed(error: unknown): void
   onFrame(frame: Buffer): void
@@ -52,12 +52,12 @@ export const openSocket: OpenSocket = (url, events) => {
     onread: reading.options,
   }
   const socket = new WebSocket(url, options)
-  let source = LIVE_EXCHANGE
+  let named: string | null = null
   let connection: Socket | null = null
   let isOpen = false
   let problem: unknown = null
   socket.once('upgrade', (response) => {
-    source = exchangeIdentityOf(response)
+    named = namedIn(response)
     connection = response.socket
   })
   socket.once('unexpected-response', (request, response) => {
@@ -69,7 +69,7 @@ export const openSocket: OpenSocket = (url, events) => {
     isOpen = true
     socket.pause()
     if (connection !== null) readPlainFrames(connection, reading, events.onFrame)
-    events.onOpen(source)
+    events.onOpen(named)
   })
   socket.on('error', (error) => {
     const first = problem === null

@@ -1,10 +1,59 @@
+import { z } from 'zod'
 import { TapelineError } from '../runtime/errors.ts'
+import type { TopicNames } from './config.ts'
 
 /**
  * The key of the record in the checkpoints topic that names the exchange the topics' data came from. No symbol
  * has an exclamation mark.
  */
 export const EXCHANGE_IDENTITY_KEY = '!source'
+
+const DATA_TOPICS = ['trades', 'bookTicker', 'gaps'] as const
+
+/** What the checkpoints topic says of the topics that its checkpoints are about. */
+const MARK = z.object({
+  /** The exchange that their data came from. */
+  source: z.string().min(1),
+  topics: z.record(z.enum(DATA_TOPICS), z.string()),
+})
+export type Mark = z.infer<typeof MARK>
+
+export function markOf(source: string, topics: TopicNames): Mark {
+  const { trades, bookTicker, gaps } = topics
+  return { source, topics: { trades, bookTicker, gaps } }
+}
+
+/** @throws TapelineError `SOURCE` when it is none */
+export function parseMark(text: string, topic: string): Mark {
+  try {
+    return MARK.parse(JSON.parse(text))
+  } catch (cause) {
+    throw new TapelineError(
+      'SOURCE',
+      `Topic ${topic} has a record ${EXCHANGE_IDENTITY_KEY} that this program cannot read: ${JSON.stringify(text.slice(0, 100))}`,
+      {
+        cause,
+        fix: 'Use the version that wrote it, or separate topics for this one (KAFKA_CHECKPOINTS_TOPIC, KAFKA_TRADES_TOPIC, …).',
+      },
+    )
+  }
+}
+
+/**
+ * Refuses checkpoints of other data topics: they know nothing of these, and would end another ingestion or pass its ids for
+ * repeats. A topic of the same name that was deleted and made again is not meant; its id tells.
+ *
+ * @param topic that of the checkpoints
+ * @throws TapelineError `SOURCE`
+ */
+export function rejectOtherTopics(topic: string, marked: Mark, own: Mark): void {
+  const differing = DATA_TOPICS.filter((name) => marked.topics[name] !== own.topics[name])
+  if (differing.length === 0) return
+  const [theirs, ours] = [marked, own].map(({ topics }) => differing.map((name) => topics[name]).join(', '))
+  throw new TapelineError('SOURCE', `The checkpoints in ${topic} are about ${theirs}, not about ${ours}`, {
+    fix: 'Set KAFKA_CHECKPOINTS_TOPIC to another topic, or set the names of these topics back.',
+  })
+}
 
 /**
  * Refuses to mix data of two exchanges: live and simulated ids beside each other would open a gap of billions.

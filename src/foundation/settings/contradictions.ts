@@ -1,3 +1,4 @@
+import { venueProblems } from '../binance/venue.ts'
 import type { SettingValues } from './definitions.ts'
 
 /** What is wrong between settings that are each fine alone, one line each. */
@@ -6,6 +7,13 @@ export function contradictions(values: SettingValues): string[] {
   const expect = (holds: boolean, problem: string) => {
     if (!holds) problems.push(problem)
   }
+  problems.push(
+    ...venueProblems({
+      wsUrl: values.BINANCE_WS_URL,
+      restUrl: values.BINANCE_REST_URL,
+      venue: values.VENUE ?? null,
+    }),
+  )
   expect(
     values.KAFKA_HEARTBEAT_INTERVAL_MS * 3 <= values.KAFKA_SESSION_TIMEOUT_MS,
     `KAFKA_HEARTBEAT_INTERVAL_MS=${values.KAFKA_HEARTBEAT_INTERVAL_MS}: expected at most a third of KAFKA_SESSION_TIMEOUT_MS=${values.KAFKA_SESSION_TIMEOUT_MS}`,

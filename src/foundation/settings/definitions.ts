@@ -23,6 +23,7 @@ export const DEFINITIONS = {
   STREAM_TYPES: required(kind.streamTypes, EVENT_TYPES.join()),
   BINANCE_WS_URL: required(kind.baseUrl('wss:', 'ws:'), 'wss://stream.binance.com:9443'),
   BINANCE_REST_URL: required(kind.baseUrl('https:', 'http:'), 'https://api.binance.com'),
+  VENUE: optional(kind.venue),
   REST_WEIGHT_PER_MINUTE: required(kind.integer(50, 6000), '1200'),
   BACKFILL_MAX_IDS: required(kind.integer(0, 1_000_000_000), '1000000'),
   CONNECTIONS_PER_STREAM: required(kind.integer(1, 2), '1'),

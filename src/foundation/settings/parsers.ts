@@ -127,6 +127,14 @@ export const topicName = z
 /** A name that Kafka accepts for a group or a user: anything without spaces. */
 export const word = z.string().regex(/^\S{1,249}$/, 'a name without spaces')
 
+/** Names of our own exchanges begin otherwise. */
+export const venue = z
+  .string()
+  .regex(
+    /^(?!simulated|replay|exchange-|cache$)[a-z][a-z0-9-]{0,31}$/,
+    'a name such as binance or binance-us',
+  )
+
 export const path = z.string().regex(/^(?!-----BEGIN)[^\0\n]+$/, 'a path')
 
 export const secret = z.string().min(1, 'a text that is not empty')

@@ -1,5 +1,7 @@
 import { WebSocket } from 'ws'
 import type { ConnectionPlan } from '../../foundation/binance/connection-plan.ts'
+import { namedIn } from '../../foundation/binance/handshake.ts'
+import { knownVenue } from '../../foundation/binance/venue.ts'
 import type { AttemptLimit } from '../../foundation/runtime/attempt-limit.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
@@ -11,10 +13,9 @@ const CLOSE_TIMEOUT_MS = 1_000
 const SILENCE_LIMIT_MS = 60_000
 /** The exchange takes 5 messages a second, pongs included. */
 const SUBSCRIBE_INTERVAL_MS = 350
-const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 
 export interface CaptureConnectionEvents {
-  /** @param source what the exchange names itself: `binance` unless it is one of our own */
+  /** @param source what the exchange names itself; otherwise its venue, or its host */
   onOpen(source: string): void
   /** @returns true when it was market data, which is what makes a connection a successful one */
   onFrame(bytes: Buffer, isBinary: boolean): boolean
@@ -104,7 +105,8 @@ export class CaptureConnection {
       reject(refusal(this.#plan.url, response.statusCode ?? 0))
     })
     socket.once('upgrade', (response) => {
-      this.#events.onOpen(response.headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? 'binance')
+      const { url } = this.#plan
+      this.#events.onOpen(namedIn(response) ?? knownVenue(url) ?? new URL(url).host)
     })
     socket.once('open', () => {
       if (this.#isPaused) socket.pause()

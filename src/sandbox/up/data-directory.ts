@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import { LIVE_EXCHANGE } from '../../foundation/binance/handshake.ts'
+import { LIVE_VENUE } from '../../foundation/binance/venue.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { DEFAULT_SYMBOLS } from '../simulator/market/instruments.ts'
@@ -44,7 +44,7 @@ export async function exchangeName(choice: ExchangeChoice, settings: Settings): 
   switch (choice.kind) {
     case 'binance': {
       const url = otherExchangeUrl(settings)
-      return url === null ? LIVE_EXCHANGE : askedExchangeIdentity(url)
+      return url === null ? LIVE_VENUE : askedExchangeIdentity(settings)
     }
     case 'simulated':
       return simulatedName(
@@ -88,7 +88,8 @@ export function exchangeDirectory(dataDir: string, source: string): ExchangeDire
 
 /** The name of a source, fit for any file system and shell: `simulated:seed=1,rate=5000` → `simulated-seed=1-rate=5000`. */
 function directoryName(source: string): string {
-  return source.replaceAll(/[^\w=.-]/g, '-')
+  const name = source.replaceAll(/[^\w=.-]/g, '-')
+  return /^(binance|simulated|replay)\b/.test(name) ? name : `exchange-${name}`
 }
 
 async function sha256(file: string): Promise<string> {

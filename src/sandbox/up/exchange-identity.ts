@@ -1,4 +1,5 @@
-import { askExchangeIdentity, LIVE_EXCHANGE } from '../../foundation/binance/handshake.ts'
+import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
+import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import { DEFINITIONS } from '../../foundation/settings/definitions.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
@@ -16,20 +17,26 @@ export function otherExchangeUrl(settings: Settings): string | null {
  * The name of the exchange at this URL, by which its data has a directory of its own. Guessed wrong, the data of a
  * simulated market would lie where live data belongs: so it is asked before anything is opened.
  *
- * @throws TapelineError `EXCHANGE` when it cannot be asked, or gives a name that none has
+ * @throws TapelineError `EXCHANGE` when it cannot be asked, or gives a name that none has; `SETTINGS` when nobody names it
  */
-export async function askedExchangeIdentity(url: string): Promise<string> {
-  const source = await askExchangeIdentity(url, AbortSignal.timeout(ANSWER_MS)).catch((error: unknown) => {
+export async function askedExchangeIdentity(settings: Settings): Promise<string> {
+  const url = settings.BINANCE_WS_URL
+  const named = await askExchangeIdentity(url, AbortSignal.timeout(ANSWER_MS)).catch((error: unknown) => {
     if (error instanceof TapelineError) throw error
     throw new TapelineError('EXCHANGE', `The exchange at ${url} does not answer: ${describeError(error)}`, {
       fix: 'Start it, or correct BINANCE_WS_URL; unset it for Binance itself.',
       cause: error,
     })
   })
-  if (source === LIVE_EXCHANGE || /^(simulated|replay:)/.test(source)) return source
+  if (named === null || /^(simulated|replay:)/.test(named))
+    return exchangeIdentity(named, {
+      wsUrl: url,
+      restUrl: settings.BINANCE_REST_URL,
+      venue: settings.VENUE ?? null,
+    })
   throw new TapelineError(
     'EXCHANGE',
-    `The exchange at ${url} has an unknown name, ${JSON.stringify(source)}`,
+    `The exchange at ${url} has an unknown name, ${JSON.stringify(named)}`,
     {
       fix: 'Correct BINANCE_WS_URL; unset it for Binance itself.',
     },

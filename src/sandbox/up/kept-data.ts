@@ -61,7 +61,7 @@ function inUseFix({ pid }: { pid: number }): string {
 }
 
 function isOurs(name: string): boolean {
-  return name === 'cache' || name === 'binance' || /^(simulated|replay)(-|$)/.test(name)
+  return name === 'cache' || /^(binance|simulated|replay|exchange)(-|$)/.test(name)
 }
 
 async function sizeOf(path: string): Promise<number> {

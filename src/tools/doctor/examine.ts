@@ -1,4 +1,3 @@
-import { LIVE_EXCHANGE } from '../../foundation/binance/handshake.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
@@ -39,7 +38,7 @@ export async function examine(settings: Settings, running: Endpoints | null): Pr
     [
       'exchange',
       (signal) =>
-        running === null || running.source === LIVE_EXCHANGE
+        running === null || !/^(simulated|replay:)/.test(running.source)
           ? checkExchange(settings, signal)
           : [notNeeded('exchange', `${running.source}, which \`up\` has started`)],
     ],

@@ -1,5 +1,6 @@
 import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
 import { fetchServerTime, fetchSymbols, TRADING } from '../../foundation/binance/rest.ts'
+import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
 import { ofClock } from './database.ts'
@@ -13,8 +14,16 @@ export async function checkExchange(settings: Settings, signal: AbortSignal): Pr
     good('exchange REST', `${rest} answers`),
     await clockOf(rest, signal),
     ofSymbols(settings, statuses),
-    good('exchange WebSocket', `${ws} answers: ${await askExchangeIdentity(ws, signal)}`),
+    good(
+      'exchange WebSocket',
+      `${ws} answers: ${identityOf(settings, await askExchangeIdentity(ws, signal))}`,
+    ),
   ]
+}
+
+function identityOf(settings: Settings, named: string | null): string {
+  const { BINANCE_WS_URL: wsUrl, BINANCE_REST_URL: restUrl, VENUE } = settings
+  return exchangeIdentity(named, { wsUrl, restUrl, venue: VENUE ?? null })
 }
 
 async function clockOf(rest: string, signal: AbortSignal): Promise<Finding> {

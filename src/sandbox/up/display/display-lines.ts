@@ -111,7 +111,8 @@ export function summaryLines(
 }
 
 export function exchangeText({ name, url }: ExchangeView): string {
-  if (name === 'binance') return url === null ? 'Binance, live' : `${url}, taken as live`
+  const isOurs = /^(simulated|replay:)/.test(name)
+  if (!isOurs) return url === null ? 'Binance, live' : `${name} at ${url}, live`
   const at = url === null ? '' : ` at ${url}`
   if (name.startsWith('simulated')) {
     return `${url === null ? 'the built-in' : 'a simulated'} exchange${at} (${name}), not Binance`

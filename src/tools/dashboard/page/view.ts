@@ -15,8 +15,17 @@ import type { DeadLetterView, GapView, Incident, Snapshot, StoredView } from './
 type Cell = string | readonly [text: string, className: string]
 
 export function showHeader({ atMs, source, parts, version }: Snapshot): void {
-  const simulated = source !== null && source !== 'binance'
-  text('source', source === null ? 'source not known' : simulated ? `${source}, not Binance` : 'Binance')
+  const simulated = source !== null && /^(simulated|replay:)/.test(source)
+  text(
+    'source',
+    source === null
+      ? 'source not known'
+      : simulated
+        ? `${source}, not Binance`
+        : source === 'binance'
+          ? 'Binance'
+          : source,
+  )
   text('clock', `${timeText(atMs)} UTC`)
   text('version', `Tapeline ${version}.`)
   element('parts').replaceChildren(
