@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { exchangeIdentity } from '../src/foundation/binance/venue.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { withoutPassword } from '../src/foundation/runtime/without-password.ts'
 import { SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
-import { loadSettings, type Settings, withoutPassword } from '../src/foundation/settings/load.ts'
+import { loadSettings, type Settings } from '../src/foundation/settings/load.ts'
 
 /** A value for every setting that no schema takes. */
 const WRONG = Object.fromEntries(SETTING_NAMES.map((name) => [name, wrongFor(name)]))

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
-import { loadSettings, withoutPassword } from '../foundation/settings/load.ts'
+import { withoutPassword } from '../foundation/runtime/without-password.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
 import { withOrigin } from '../foundation/settings/origin.ts'
 import { compressionObstacle } from '../foundation/store/compression.ts'
 import type { Database } from '../foundation/store/database.ts'

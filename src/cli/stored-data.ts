@@ -1,5 +1,6 @@
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
-import { type Settings, withoutPassword } from '../foundation/settings/load.ts'
+import { withoutPassword } from '../foundation/runtime/without-password.ts'
+import type { Settings } from '../foundation/settings/load.ts'
 import { withOrigin } from '../foundation/settings/origin.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'

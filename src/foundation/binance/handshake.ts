@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { WebSocket } from 'ws'
 import { TapelineError } from '../runtime/errors.ts'
+import { tunnelTo } from './proxy.ts'
 
 /** The header by which our own exchanges name themselves in the WebSocket upgrade. */
 const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
@@ -31,7 +32,11 @@ export function refusedUpgrade(url: string, statusCode: number): Error {
  */
 export async function askExchangeIdentity(baseUrl: string, signal: AbortSignal): Promise<string | null> {
   const url = `${baseUrl}/stream`
-  const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: HANDSHAKE_TIMEOUT_MS })
+  const socket = new WebSocket(url, {
+    perMessageDeflate: false,
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    agent: tunnelTo(url),
+  })
   const { promise, resolve, reject } = Promise.withResolvers<string | null>()
   const abort = () => reject(signal.reason)
   signal.addEventListener('abort', abort, { once: true })

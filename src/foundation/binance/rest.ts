@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { describeError, TapelineError } from '../runtime/errors.ts'
+import { fetchByProxy } from './proxy.ts'
 
 const EXCHANGE_INFO = z.object({
   symbols: z.array(
@@ -57,7 +58,7 @@ export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Pr
 
 async function get(url: string, restUrl: string, signal: AbortSignal | undefined): Promise<Response> {
   const timeout = AbortSignal.timeout(TIMEOUT_MS)
-  return fetch(url, {
+  return fetchByProxy(url, {
     signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
   }).catch((error: unknown) => {
     throw new Error(

@@ -4,6 +4,7 @@ import { describeError } from '../runtime/errors.ts'
 import { outsideText } from '../runtime/outside-text.ts'
 import { DirectSocketReader } from './direct-socket-reader.ts'
 import { namedIn, refusedUpgrade } from './handshake.ts'
+import { tunnelTo } from './proxy.ts'
 import { WebSocketFrames } from './websocket-frames.ts'
 
 /** What a connection to the combined stream tells. After `onFailed` or `onClose` nothing comes any more. */
@@ -50,6 +51,7 @@ export const openSocket: OpenSocket = (url, events) => {
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     // `ws` hands its options on to the connection.
     onread: reading.options,
+    agent: tunnelTo(url),
   }
   const socket = new WebSocket(url, options)
   let named: string | null = null

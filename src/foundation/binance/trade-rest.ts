@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { IdRange } from '../market/id-ranges.ts'
 import { describeError } from '../runtime/errors.ts'
 import { OUTSIDE_TEXT_MAX, outsideText } from '../runtime/outside-text.ts'
+import { fetchByProxy } from './proxy.ts'
 import { retryAfterMs } from './retry-after.ts'
 
 /** A trade or aggTrade as REST gives it, in the fields of the stream's payload; there is no event time `E`. */
@@ -101,7 +102,7 @@ export function tradeRest(restUrl: string, wallMs: () => number): FetchTrades {
     if (fromId !== null) query.set('fromId', String(fromId))
     const path = type === 'trade' ? 'historicalTrades' : 'aggTrades'
     try {
-      const response = await fetch(`${restUrl}/api/v3/${path}?${query}`, {
+      const response = await fetchByProxy(`${restUrl}/api/v3/${path}?${query}`, {
         signal: AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), signal]),
       })
       return await outcome(type, response, wallMs())

@@ -1,6 +1,7 @@
 import { WebSocket } from 'ws'
 import type { ConnectionPlan } from '../../foundation/binance/connection-plan.ts'
 import { namedIn } from '../../foundation/binance/handshake.ts'
+import { tunnelTo } from '../../foundation/binance/proxy.ts'
 import { knownVenue } from '../../foundation/binance/venue.ts'
 import type { AttemptLimit } from '../../foundation/runtime/attempt-limit.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
@@ -91,6 +92,7 @@ export class CaptureConnection {
       perMessageDeflate: false,
       maxPayload: MAX_FRAME_BYTES,
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      agent: tunnelTo(this.#plan.url),
     })
     this.#socket = socket
     const ended = new AbortController()

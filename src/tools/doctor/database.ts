@@ -1,5 +1,6 @@
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { type Settings, withoutPassword } from '../../foundation/settings/load.ts'
+import { withoutPassword } from '../../foundation/runtime/without-password.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import { checkSchema } from '../../foundation/store/migrate.ts'
 import { openPostgres } from '../../foundation/store/postgres.ts'

@@ -1,4 +1,5 @@
 import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
+import { routeTo } from '../../foundation/binance/proxy.ts'
 import { fetchServerTime, fetchSymbols, TRADING } from '../../foundation/binance/rest.ts'
 import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
@@ -11,12 +12,12 @@ export async function checkExchange(settings: Settings, signal: AbortSignal): Pr
   const { BINANCE_REST_URL: rest, BINANCE_WS_URL: ws } = settings
   const statuses = await fetchSymbols(rest, signal)
   return [
-    good('exchange REST', `${rest} answers`),
+    good('exchange REST', `${rest}${route(rest)} answers`),
     await clockOf(rest, signal),
     ofSymbols(settings, statuses),
     good(
       'exchange WebSocket',
-      `${ws} answers: ${identityOf(settings, await askExchangeIdentity(ws, signal))}`,
+      `${ws}${route(ws)} answers: ${identityOf(settings, await askExchangeIdentity(ws, signal))}`,
     ),
   ]
 }
@@ -24,6 +25,11 @@ export async function checkExchange(settings: Settings, signal: AbortSignal): Pr
 function identityOf(settings: Settings, named: string | null): string {
   const { BINANCE_WS_URL: wsUrl, BINANCE_REST_URL: restUrl, VENUE } = settings
   return exchangeIdentity(named, { wsUrl, restUrl, venue: VENUE ?? null })
+}
+
+function route(url: string): string {
+  const proxy = routeTo(url)
+  return proxy === null ? '' : ` by way of the proxy ${proxy}`
 }
 
 async function clockOf(rest: string, signal: AbortSignal): Promise<Finding> {

@@ -1,0 +1,42 @@
+import type { Agent } from 'node:http'
+import { HttpsProxyAgent } from 'https-proxy-agent'
+import { getProxyForUrl } from 'proxy-from-env'
+import { ProxyAgent } from 'undici'
+import { withoutPassword } from '../runtime/without-password.ts'
+
+const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/
+
+/**
+ * The proxy for a URL by `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case; null for none. `wss` counts as `https`
+ * and `ws` as `http`. This machine is never asked for by way of a proxy.
+ */
+function proxyFor(url: string): string | null {
+  const target = url.replace(/^ws/, 'http')
+  if (LOOPBACK.test(new URL(target).hostname)) return null
+  return getProxyForUrl(target) || null
+}
+
+/** How a URL is reached, for a person: the proxy without its password; null where there is none. */
+export function routeTo(url: string): string | null {
+  const proxy = proxyFor(url)
+  return proxy === null ? null : withoutPassword(proxy)
+}
+
+/** For a WebSocket: the agent that opens a tunnel, by CONNECT also for `ws`. */
+export function tunnelTo(url: string): Agent | undefined {
+  const proxy = proxyFor(url)
+  return proxy === null ? undefined : new HttpsProxyAgent(proxy, { keepAlive: false })
+}
+
+/** One for each proxy: it keeps connections open between requests. */
+const dispatchers = new Map<string, ProxyAgent>()
+
+/** As `fetch`, through the proxy that the environment names. */
+export function fetchByProxy(url: string, init: RequestInit): Promise<Response> {
+  const proxy = proxyFor(url)
+  if (proxy === null) return fetch(url, init)
+  const dispatcher = dispatchers.get(proxy) ?? new ProxyAgent(proxy)
+  dispatchers.set(proxy, dispatcher)
+  // The types of `undici` and those that Node's `fetch` has from it differ by what they leave out.
+  return fetch(url, Object.assign({}, init, { dispatcher }))
+}

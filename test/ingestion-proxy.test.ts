@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { type AddressInfo, connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createServer } from 'node:tls'
+import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { createAuthority } from './support/certificates.ts'
+import { startForwardProxy } from './support/forward-proxy.ts'
+import { createTestTopics } from './support/kafka.ts'
+import { readTopic } from './support/messages.ts'
+import { startTapeline } from './support/processes.ts'
+import { startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const FAST = { BACKOFF_INITIAL_MS: '100', BACKOFF_MAX_MS: '500' }
+
+/** A simulated exchange at names that only the proxy knows, with TLS of a private authority and without. */
+async function scene() {
+  const stack = new AsyncDisposableStack()
+  const folder = mkdtempSync(join(tmpdir(), 'tapeline-proxy-'))
+  stack.defer(() => rmSync(folder, { recursive: true, force: true }))
+  const exchange = await startSimulatedExchange({ messagesPerSecond: 200 })
+  stack.defer(() => exchange.close())
+  const authority = await createAuthority(folder, 'ca')
+  const pair = await authority.sign('exchange.invalid', 'DNS:exchange.invalid')
+  const plainPort = Number(new URL(exchange.restUrl).port)
+  const tls = createServer({ cert: readFileSync(pair.cert), key: readFileSync(pair.key) }, (client) => {
+    const upstream = connect(plainPort, '127.0.0.1')
+    client.pipe(upstream).pipe(client)
+    client.on('error', () => upstream.destroy()).on('close', () => upstream.destroy())
+    upstream.on('error', () => client.destroy()).on('close', () => client.destroy())
+  })
+  await new Promise<void>((done) => tls.listen(0, '127.0.0.1', done))
+  stack.defer(() => void tls.close())
+  const proxy = stack.use(await startForwardProxy())
+  const tlsPort = (tls.address() as AddressInfo).port
+  return {
+    proxy,
+    secure: {
+      BINANCE_WS_URL: `wss://exchange.invalid:${tlsPort}`,
+      BINANCE_REST_URL: `https://exchange.invalid:${tlsPort}`,
+      HTTPS_PROXY: proxy.url,
+      NODE_EXTRA_CA_CERTS: authority.cert,
+    },
+    plain: {
+      BINANCE_WS_URL: `ws://exchange.invalid:${plainPort}`,
+      BINANCE_REST_URL: `http://exchange.invalid:${plainPort}`,
+      HTTP_PROXY: proxy.url,
+    },
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  }
+}
+
+for (const kind of ['secure', 'plain'] as const) {
+  test(`streams and REST go through the proxy that the environment names, ${kind}`, async () => {
+    await using parts = await scene()
+    const topics = await createTestTopics({ prefix: 'proxy' })
+    try {
+      await using ingestion = await startIngestionProcess({ ...topics.env, ...parts[kind], ...FAST })
+      await waitFor(async () => (await readTopic(topics.env.KAFKA_TRADES_TOPIC)).length > 20, {
+        what: 'trades through the proxy',
+        timeoutMs: 60_000,
+      })
+      await ingestion.stop()
+      const { host } = new URL(parts[kind].BINANCE_REST_URL)
+      assert.ok(parts.proxy.tunnels.length >= 3, 'the identity, REST and the streams')
+      assert.deepEqual([...new Set(parts.proxy.tunnels)], [host])
+      assert.doesNotMatch(ingestion.command.output(), /s3cret-word/)
+    } finally {
+      await topics.delete()
+    }
+  })
+}
+
+test('NO_PROXY and this machine are reached directly, and a refused password is named without it', async () => {
+  await using parts = await scene()
+  const topics = await createTestTopics({ prefix: 'proxy' })
+  try {
+    const wrong = parts.secure.HTTPS_PROXY.replace('s3cret-word', 'wr0ng-word')
+    for (const [env, problem] of [
+      [{ ...parts.secure, NO_PROXY: 'exchange.invalid' }, /ENOTFOUND|EAI_AGAIN/],
+      [{ ...parts.secure, HTTPS_PROXY: wrong }, /407/],
+    ] as const) {
+      await using ingestion = await startIngestionProcess({ ...topics.env, ...env, ...FAST })
+      await waitFor(() => problem.test(ingestion.command.output()), {
+        what: String(problem),
+        timeoutMs: 60_000,
+      })
+      await ingestion.stop()
+      assert.doesNotMatch(ingestion.command.output(), /wr0ng-word|s3cret-word/)
+    }
+    assert.deepEqual(parts.proxy.tunnels, [])
+  } finally {
+    await topics.delete()
+  }
+})
+
+test('capture goes through the proxy, and doctor shows it without its password', async () => {
+  await using parts = await scene()
+  const folder = mkdtempSync(join(tmpdir(), 'tapeline-proxy-'))
+  try {
+    const env = { ...parts.secure, SYMBOLS: 'BTCUSDT' }
+    await using capture = startTapeline(['capture', join(folder, 'frames.raw'), '--for', '2s'], { env })
+    await capture.assertExit(0, 60_000)
+    await using doctor = startTapeline(['doctor'], { env })
+    await doctor.exit(120_000)
+    assert.match(doctor.output(), /by way of the proxy http:\/\/desk:\*\*\*@127\.0\.0\.1/)
+    assert.doesNotMatch(doctor.output(), /s3cret-word/)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
