@@ -310,6 +310,25 @@ describe('a cluster that has no such roles yet', options, () => {
     }
   })
 
+  test('an owner who has made the roles, and may not act as them, reads all the same', async () => {
+    await admin.query("CREATE ROLE maker LOGIN PASSWORD 'secret' CREATEROLE")
+    await runStatements(cluster.url, 'CREATE DATABASE made OWNER maker')
+    try {
+      const env = { DATABASE_URL: urlOf('made', 'maker') }
+      for (const args of [['migrate'], ['migrate'], ['sql', 'SELECT count(*) FROM trades']]) {
+        await using command = startTapeline(args, { env })
+        await command.assertExit(0, 30_000)
+      }
+      await using command = startTapeline(['export', 'BTCUSDT', '--day', '2026-01-31'], { env })
+      await command.assertExit(2, 30_000)
+      assert.match(command.output(), /Nothing was exported/)
+    } finally {
+      await runStatements(cluster.url, 'DROP DATABASE made WITH (FORCE)')
+      for (const role of ['migrator', 'writer', 'reader']) await admin.query(`DROP ROLE tapeline_${role}`)
+      await admin.query('DROP ROLE maker')
+    }
+  })
+
   test('an owner who may make no roles, as on a managed database, migrates all the same, and is told the SQL that is left', async () => {
     await admin.query("CREATE ROLE manager LOGIN PASSWORD 'secret'")
     await runStatements(cluster.url, 'CREATE DATABASE managed OWNER manager')

@@ -13,15 +13,22 @@ export async function applyRoles(connection: Queryable): Promise<string[]> {
 }
 
 /**
+ * The privilege of `pg_has_role` that SET ROLE asks for: from PostgreSQL 16 on, who has made a role is a member that may only
+ * administer it.
+ */
+export const SET_ROLE_PRIVILEGE =
+  "CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END"
+
+/**
  * From here to the end of the transaction, or to {@link actAsOneself}, what is made belongs to tapeline_migrator: where
- * that role owns the tables, and this user has it. Otherwise nothing changes.
+ * that role owns the tables, and this user may act as it. Otherwise nothing changes.
  */
 export async function actAsMigrator(connection: Queryable): Promise<void> {
-  const { rows } = await connection.query<{ member: boolean }>(
-    `SELECT pg_has_role(current_user, relowner, 'MEMBER') AS member FROM pg_class
+  const { rows } = await connection.query<{ allowed: boolean }>(
+    `SELECT pg_has_role(current_user, relowner, ${SET_ROLE_PRIVILEGE}) AS allowed FROM pg_class
      WHERE oid = to_regclass('trades') AND pg_get_userbyid(relowner) = 'tapeline_migrator'`,
   )
-  if (rows[0]?.member === true) await connection.query('SET LOCAL ROLE tapeline_migrator')
+  if (rows[0]?.allowed === true) await connection.query('SET LOCAL ROLE tapeline_migrator')
 }
 
 export async function actAsOneself(connection: Queryable): Promise<void> {

@@ -4,6 +4,7 @@ import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
 import type { Queryable } from './database.ts'
 import { OPENING_LIMIT_MS, openingText } from './opening.ts'
+import { SET_ROLE_PRIVILEGE } from './roles.ts'
 import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
 
 declare module 'pg' {
@@ -39,7 +40,7 @@ export interface TextRows {
 const CONNECT_TIMEOUT_MS = 5000
 const CLOSE_TIMEOUT_MS = 1000
 /** Even a superuser can then reach nothing but what is to be read. */
-const IS_READER = `SELECT FROM pg_roles WHERE rolname = 'tapeline_reader' AND pg_has_role(current_user, oid, 'MEMBER')
+const IS_READER = `SELECT FROM pg_roles WHERE rolname = 'tapeline_reader' AND pg_has_role(current_user, oid, ${SET_ROLE_PRIVILEGE})
   AND has_table_privilege(oid, to_regclass('trades'), 'SELECT')`
 const CURSOR = 'tapeline_rows'
 
