@@ -149,6 +149,21 @@ test('S10 keeps the second of two trades under one id, and no repeat', async () 
   await backfill.stop()
 })
 
+test('S10 keeps the second of two trades under the last id of a gap', async () => {
+  const page = rows(2, 2)
+  assert.ok(page.kind === 'rows')
+  const [two] = page.rows
+  assert.ok(two !== undefined)
+  const second = { ...two, quantity: '77' }
+  const { clock, forwarded, seconds, backfill } = scene(3, (_from, _call, limit) => ({
+    ...page,
+    rows: [two, second].slice(0, limit),
+  }))
+  await clock.advance(1000)
+  assert.deepEqual([forwarded, seconds], [[2], [second]])
+  await backfill.stop()
+})
+
 test('B2 waits for a database that lags, and gives up on ids that never come', async () => {
   const { clock, forwarded, states, backfill } = scene(10, (from) => rows(from, 5))
   await clock.advance(4 * 60_000)

@@ -151,6 +151,8 @@ test('S10 takes an aggTrade with later trades for no repeat, whatever its time, 
     [kind(14, 104), kind(16, 106), kind(15, 105), kind(16, 107)],
     ['duplicate', 'next', 'duplicate', 'second'],
   )
+  // Trade ids restart, and a connection that lags still delivers what was before.
+  assert.deepEqual([kind(17, 3), kind(16, 106), kind(16, 107)], ['next', 'duplicate', 'duplicate'])
   const remembered = new Sequence<Observed>({ epoch: 0, last: 50, lastTimeMs: 1000, holes: [] })
   assert.equal(remembered.observe({ id: 50, timeMs: 1000, lastTradeId: 9, connection: 0 }).kind, 'duplicate')
 })

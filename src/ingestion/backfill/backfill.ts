@@ -127,7 +127,8 @@ export class Backfill {
     if (countIds(missing) > maxIds) return this.#giveUp(task, { from: next.from, to: gap.to_id }, 'too large')
     await this.#ports.whenRoom(signal)
     if (!this.#schedule.isCurrent(task)) return
-    const limit = Math.min(REST_LIMIT, next.to - next.from + 1)
+    // One more: the exchange may have two under the last id.
+    const limit = Math.min(REST_LIMIT, next.to - next.from + 2)
     const request = { type: gap.event_type, symbol: gap.symbol, fromId: next.from, limit }
     const answer = await rest.ask(request, 'patient', signal)
     // Meanwhile the gap may have closed, or the exchange begun its ids anew: the answer would be of other trades.

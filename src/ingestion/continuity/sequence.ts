@@ -106,8 +106,10 @@ export class Sequence<Event extends Observed> {
     if (this.#last === null || id > this.#last) {
       const released = this.#releaseAll()
       this.#observedFrom ??= id
+      const before = Number.isFinite(this.#lastTradeId) ? this.#lastTradeId : 0
       const missing = this.#advance(id, timeMs)
-      this.#lastTradeId = lastTradeIdOf(event)
+      // Trade ids may restart without these: repeats of before then have higher ones, and stay repeats.
+      this.#lastTradeId = Math.max(before, lastTradeIdOf(event))
       return { kind: 'next', missing, released }
     }
     if (this.fill({ from: id, to: id }, timeMs) > 0) return { kind: 'late' }
