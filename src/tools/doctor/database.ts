@@ -97,7 +97,7 @@ function writing(isReadOnlyByDefault: boolean): Finding {
   return warning(
     'writing',
     'default_transaction_read_only is on: Tapeline writes all the same (BEGIN READ WRITE)',
-    'Where it is a guard, as for a full disk, stop the consumer; otherwise reset it.',
+    'Where it is a guard, as for a full disk, stop the consumer; otherwise SET it to off in a session, and reset it from there.',
   )
 }
 
