@@ -1,6 +1,6 @@
 import type { Connection, QueryAnswer, TransactionOptions } from './database.ts'
 import { OPENING_LIMIT_MS, openingError, openingText, type TransactionMode } from './opening.ts'
-import { endsSession } from './sql-state.ts'
+import { endsSession, SQLSTATE, sqlStateOf } from './sql-state.ts'
 
 /** One session at the server, out of a pool. */
 export interface Session {
@@ -62,7 +62,9 @@ export function transactionsOn(acquire: () => Promise<Session>, limitMs: number)
 async function giveBack(session: Session, limitMs: number, cause: unknown): Promise<void> {
   // Without a code it was not the server that spoke: it may be gone, or still busy with the statement.
   const spoke = cause instanceof Error && typeof Reflect.get(cause, 'code') === 'string'
-  if (!spoke || endsSession(cause)) {
+  // Another program may have left its search_path to a pooler's session, which ends with this connection.
+  const isStrange = sqlStateOf(cause) === SQLSTATE.undefinedTable
+  if (!spoke || endsSession(cause) || isStrange) {
     session.close()
     return
   }
