@@ -14,7 +14,7 @@ const NEWEST_CHUNK = `SELECT (max(slice.range_start) / 1000 - 86400000)::float8 
   FROM _timescaledb_catalog.hypertable AS hypertable
   JOIN _timescaledb_catalog.dimension AS dimension ON dimension.hypertable_id = hypertable.id
   JOIN _timescaledb_catalog.dimension_slice AS slice ON slice.dimension_id = dimension.id
-  WHERE hypertable.schema_name = current_schema() AND hypertable.table_name = $1`
+  WHERE format('%I.%I', hypertable.schema_name, hypertable.table_name)::regclass = $1::regclass`
 
 const SYMBOLS = `SELECT s.symbol, t.price::text, (extract(epoch FROM t.trade_time) * 1000)::float8 AS trade_ms, q.bid_price::text AS bid,
     q.ask_price::text AS ask, (extract(epoch FROM q.ingestion_timestamp) * 1000)::float8 AS quote_ms
