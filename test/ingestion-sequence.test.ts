@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { QuoteSequence } from '../src/ingestion/continuity/quote-sequence.ts'
-import { type Observed, Sequence } from '../src/ingestion/continuity/sequence.ts'
+import { Sequence } from '../src/ingestion/continuity/sequence.ts'
+import type { Observed } from '../src/ingestion/continuity/verdict.ts'
 
 const at = (id: number, timeMs = id, connection = 0): Observed => ({ id, timeMs, connection })
 
@@ -58,7 +59,7 @@ test('S5 takes repeats on a slower connection for no reset, where an id has an e
   )
 })
 
-test('S5 recognises ids that begin anew: three that rise below the last, later in time, on one connection', () => {
+test('S5 recognises ids that begin anew: three far below the last, later in time, on one connection', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(1000, 5000))
   assert.equal(sequence.observe(at(1, 6000)).kind, 'held')
@@ -69,15 +70,8 @@ test('S5 recognises ids that begin anew: three that rise below the last, later i
     verdict.events.map(({ id }) => id),
     [1, 2, 4],
   )
-  assert.deepEqual(
-    verdict.missing,
-    [
-      { from: 0, to: 0 },
-      { from: 3, to: 3 },
-    ],
-    'nobody knows where the new ids begin: those before the first are looked for too',
-  )
-  assert.deepEqual([sequence.epoch, sequence.last], [1, 4])
+  assert.deepEqual(verdict.missing, [{ from: 3, to: 3 }], 'the new sequence begins with its first id')
+  assert.deepEqual([sequence.epoch, sequence.first, sequence.last], [1, 1, 4])
 })
 
 test('S5 a row of the ledger raises the last id without a time: what fills its ids does not pass for new ids when it comes again', () => {
@@ -116,8 +110,67 @@ test('S5 recognises new ids over two connections that deliver in turn, and forwa
     [7, 8, 9, 10],
   )
   assert.equal(held.length + 1, verdict.events.length + verdict.released, 'each frame in one counter')
-  assert.deepEqual(verdict.missing, [{ from: 0, to: 6 }])
+  assert.deepEqual(verdict.missing, [])
   assert.equal(sequence.observe(at(9, 6002, 1)).kind, 'duplicate')
+  // Another connection brings lower ids of the new sequence, and the rest of the old one.
+  assert.deepEqual(sequence.observe(at(5, 6000, 1)), {
+    kind: 'next',
+    missing: { from: 6, to: 6 },
+    released: 0,
+  })
+  assert.deepEqual(sequence.observe(at(6, 5999, 1)), { kind: 'late' })
+  const lagging = [1, 2].map((connection) => sequence.observe(at(5_000_001, 6004, connection)).kind)
+  assert.deepEqual(lagging, ['over', 'duplicate'], 'no jump of the new ids')
+  assert.deepEqual([sequence.first, sequence.last, sequence.holes], [5, 10, []])
+})
+
+test('S5 takes wrong times of ids near the last for no reset, whatever their number', () => {
+  const sequence = new Sequence<Observed>()
+  for (let id = 4_000_000_000; id < 4_000_001_000; id++) sequence.observe(at(id, 5000))
+  for (let id = 4_000_000_100; id < 4_000_000_200; id++) {
+    assert.deepEqual(sequence.observe(at(id, 5001, 1)), { kind: 'second' })
+    assert.deepEqual(sequence.observe(at(id, 5001, 2)), { kind: 'duplicate' }, 'a copy')
+  }
+  assert.equal(sequence.epoch, 0)
+})
+
+test('S5 recognises ids that were set back by a few thousand, a minute later', () => {
+  const sequence = new Sequence<Observed>({ epoch: 0, last: 4_000_000_000, lastTimeMs: 5000, holes: [] })
+  const kinds = [0, 1, 2].map((i) => sequence.observe(at(3_999_995_000 + i, 70_000 + i)).kind)
+  assert.deepEqual(kinds, ['held', 'held', 'reset'])
+})
+
+test('S5 takes ids for no reset that were given up before a time of them was known', () => {
+  const sequence = new Sequence<Observed>()
+  sequence.observe(at(4_000_000_000, 5000))
+  sequence.lack(0, { from: 4_000_000_001, to: 4_000_000_010 })
+  sequence.fill({ from: 4_000_000_001, to: 4_000_000_010 })
+  for (let id = 4_000_000_001; id <= 4_000_000_010; id++)
+    assert.deepEqual(sequence.observe(at(id, 3_600_000 + id - 4_000_000_000)), { kind: 'second' })
+  assert.equal(sequence.epoch, 0)
+})
+
+test('S6 an old id on a slower connection does not refute the new ones; one that is later in time does', () => {
+  const sequence = new Sequence<Observed>()
+  sequence.observe(at(5_000_000, 5000, 2))
+  sequence.observe(at(7, 6000, 1))
+  sequence.observe(at(8, 5999, 1))
+  assert.deepEqual(sequence.observe(at(5_000_001, 5001, 2)), { kind: 'next', missing: null, released: 0 })
+  const verdict = sequence.observe(at(9, 6001, 1))
+  assert.ok(verdict.kind === 'reset')
+  assert.deepEqual(
+    verdict.events.map(({ id }) => id),
+    [7, 8, 9],
+  )
+  const other = new Sequence<Observed>()
+  other.observe(at(5_000_000, 5000, 2))
+  other.observe(at(7, 6000, 1))
+  assert.deepEqual(other.observe(at(5_000_001, 6000, 2)), { kind: 'next', missing: null, released: 1 })
+  assert.deepEqual(
+    other.takeSecond().map(({ id }) => id),
+    [],
+    'an id below all that was observed here may have been another trade',
+  )
 })
 
 test('S7 goes on from memory: what Kafka has is a duplicate, what it lacks is not', () => {

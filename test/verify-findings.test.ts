@@ -102,6 +102,25 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
+    test('S8 audits a sequence after a reset from its first id, and takes the window before it for explained', async () => {
+      const reset = `INSERT INTO gaps (gap_id, revision, symbol, event_type, epoch, from_time, to_time, cause, status, reason, detected_at, updated_at)
+        VALUES ('BTCUSDT/trade/1/50', 1, 'BTCUSDT', 'trade', 1, '2026-01-02 23:00', '2026-01-03 04:00', 'reset', 'unrecoverable', 'ids', '2026-01-03', '2026-01-03')`
+      const begun = `UPDATE trades SET epoch = 1, trade_id = trade_id - 1000 WHERE ${BTC_TRADES} AND trade_id >= 1050`
+      const audit = await market.auditAfter([begun, reset])
+      assert.deepEqual(failuresOf(audit), [])
+      const holed = await market.auditAfter([
+        begun,
+        reset,
+        `DELETE FROM trades WHERE ${BTC_TRADES} AND epoch = 1 AND trade_id IN (60, 61)`,
+      ])
+      assert.deepEqual(failuresOf(holed)[0], {
+        what: 'continuity: missing',
+        of: 'BTCUSDT trade',
+        count: 2,
+        ids: ['60..61'],
+      })
+    })
+
     test('finds a removed aggTrade', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 520`,

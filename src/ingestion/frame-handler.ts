@@ -153,7 +153,7 @@ export class FrameHandler {
     if (forwarded.length === 0) event.data = ownCopy(event.data)
     const epoch = continuity.epochOf(event.stream)
     for (const one of forwarded) this.#forward(one, epoch, nowMs)
-    if (continuity.second.length > 0) this.#rejectSecond()
+    if (continuity.rejected.length > 0) this.#rejectEvents()
     if (epoch !== before) this.merge.beginAnew(event.stream, event.connection)
   }
 
@@ -184,13 +184,14 @@ export class FrameHandler {
   }
 
   /** The exchange's own data has two aggregates under one id: the table can take one of them. */
-  #rejectSecond(): void {
+  #rejectEvents(): void {
     const { continuity } = this.#options
-    const { second } = continuity
-    continuity.second = []
-    for (const { stream, data, stamp } of second) {
+    const { rejected } = continuity
+    continuity.rejected = []
+    for (const { event, epoch, reason } of rejected) {
+      const { stream, data, stamp } = event
       const json = data.bytes.toString('utf8', data.start, data.end)
-      this.#reject(frameOf(stream, json), SECOND_UNDER_ID, stamp, continuity.epochOf(stream))
+      this.#reject(frameOf(stream, json), reason, stamp, epoch)
     }
   }
 

@@ -19,3 +19,6 @@ export function eventTypeOf(stream: string): EventType | null {
 
 /** Why an event is a dead letter whose id another event has. The exchange's own data has such aggregates. */
 export const SECOND_UNDER_ID = 'another event is stored under its id'
+
+/** Why an event is a dead letter that a connection delivered after another had shown that the ids of its stream begin again. */
+export const OF_ENDED_IDS = 'it came after the ids of its stream had begun again'

@@ -1,4 +1,4 @@
-import { type EventType, streamName } from '../../foundation/market/event.ts'
+import { type EventType, OF_ENDED_IDS, SECOND_UNDER_ID, streamName } from '../../foundation/market/event.ts'
 import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
@@ -8,7 +8,8 @@ import { addSteps, windowOfStep } from './clock-window.ts'
 import { type GapLedger, REASON_RESET } from './gap-ledger.ts'
 import type { IdGap } from './gap-rows.ts'
 import { QuoteSequence } from './quote-sequence.ts'
-import { type Observed, Sequence } from './sequence.ts'
+import { Sequence } from './sequence.ts'
+import type { Observed } from './verdict.ts'
 
 /** An event of a stream, as far as continuity is concerned; `receiptMs` is its stamp. */
 export interface StreamEvent extends Observed {
@@ -67,8 +68,8 @@ export class Continuity<Event extends StreamEvent> {
   #forgottenAtMs = Number.NEGATIVE_INFINITY
   duplicates = 0
   held = 0
-  /** Events that came under an id of which another one was forwarded: to be taken by the caller of {@link observe}. */
-  second: Event[] = []
+  /** Events that have no place in their sequence, and the epoch of it: to be taken by the caller of {@link observe}. */
+  rejected: Array<{ readonly event: Event; readonly epoch: number; readonly reason: string }> = []
 
   /**
    * @param onGap called when ids are missing that could be filled
@@ -257,7 +258,10 @@ export class Continuity<Event extends StreamEvent> {
         this.duplicates++
         return []
       case 'second':
-        this.second.push(event)
+        this.#reject(state, event)
+        return []
+      case 'over':
+        this.rejected.push({ event, epoch: state.sequence.epoch - 1, reason: OF_ENDED_IDS })
         return []
       case 'held':
         this.#release(verdict.released, state)
@@ -280,16 +284,23 @@ export class Continuity<Event extends StreamEvent> {
     if (count === 0) return
     this.held -= count
     this.duplicates += count
-    for (const event of state?.sequence.takeSecond() ?? []) {
+    if (state === undefined) return
+    for (const event of state.sequence.takeSecond()) {
       this.duplicates--
-      this.second.push(event)
+      this.#reject(state, event)
     }
+  }
+
+  #reject({ sequence }: StreamState<Event>, event: Event): void {
+    this.rejected.push({ event, epoch: sequence.epoch, reason: SECOND_UNDER_ID })
   }
 
   #open(state: StreamState<Event>, missing: IdRange, cause: string, fromMs: number, toMs: number): void {
     if (state.type === 'bookTicker') return
     const sequence = { symbol: state.symbol, eventType: state.type, epoch: state.sequence.epoch }
-    this.#ledger.open(sequence, missing, cause, { fromMs, toMs })
+    // The later id may have the earlier time.
+    const times = { fromMs: Math.min(fromMs, toMs), toMs: Math.max(fromMs, toMs) }
+    this.#ledger.open(sequence, missing, cause, times)
     this.#onGap()
   }
 

@@ -1,44 +1,17 @@
 import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
+import { farIds, REORDERED_MS, ResetEvidence } from './reset-evidence.ts'
+import type { Observed, Verdict } from './verdict.ts'
 
-/** An event of a sequence, as far as continuity is concerned. */
-export interface Observed {
-  /** Trade id or aggregate trade id. */
-  readonly id: number
-  /** Trade time `T`, milliseconds since the Unix epoch. */
-  readonly timeMs: number
-  /** The last trade id `l` of an aggTrade; negative or absent for a trade. */
-  readonly lastTradeId?: number
-  /** The connection that delivered it. */
-  readonly connection: number
+/** A sequence that a reset has ended, as far as a connection that lags may still deliver it. */
+interface EndedSequence {
+  readonly last: number
+  /** The highest trade time seen of it. */
+  readonly lastTimeMs: number
+  /** Its ids from here on, where they cannot be confused with the new ones, are its own until the trade time `untilMs`. */
+  readonly fromId: number
+  readonly untilMs: number
 }
-
-/** What to do with an observed event. Specification: S1 to S7, S10. */
-export type Verdict<Event extends Observed> =
-  /** Forward it; `missing` are the ids between it and what came before, if any. */
-  | { readonly kind: 'next'; readonly missing: IdRange | null; readonly released: number }
-  /** Forward it: it belongs into a hole. */
-  | { readonly kind: 'late' }
-  /** Drop it: it was forwarded before. */
-  | { readonly kind: 'duplicate' }
-  /** Drop it, and say so: another event was forwarded under its id. */
-  | { readonly kind: 'second' }
-  /** Keep it: it may be the beginning of a new sequence. */
-  | { readonly kind: 'held'; readonly released: number }
-  /** The exchange has begun a new sequence, and there is no epoch left for it. */
-  | { readonly kind: 'exhausted' }
-  /** The exchange has begun a new sequence: forward these, oldest first; `missing` lie before and between them. */
-  | {
-      readonly kind: 'reset'
-      readonly events: readonly Event[]
-      readonly missing: readonly IdRange[]
-      readonly released: number
-    }
-
-/* `released`: how many events that were held before turn out to be duplicates. */
-
-/** How many rising ids below the last, later in time, on one connection, make a reset. */
-const RESET_EVENTS = 3
 
 /**
  * The continuity of one sequence of ids: of one symbol and event type, in one epoch. Ids are contiguous at the
@@ -51,16 +24,16 @@ export class Sequence<Event extends Observed> {
   #first: number | null
   #last: number | null
   #lastTimeMs: number
+  /** The highest id that this time, or a lower one, is of. Above are ids of which only the ledger tells. */
+  #timedTo: number
   /** The highest trade id in the aggTrades that came here; +∞ where memory does not tell, and for trades. */
   #lastTradeId = Number.POSITIVE_INFINITY
-  /** When the exchange began these ids anew; −∞ where it is not known that it did. */
-  #begunAtMs = Number.NEGATIVE_INFINITY
+  /** What came before a reset that was recognised here. */
+  #ended: EndedSequence | null = null
   #holes: IdRange[]
-  /** Suspected first events of a new sequence, by connection. */
-  readonly #candidates = new Map<number, Event[]>()
+  readonly #evidence = new ResetEvidence<Event>()
   /** The lowest id that was forwarded as it was observed; null before the first. */
   #observedFrom: number | null = null
-  #second: Event[] = []
 
   /** @param memory what an earlier instance knew; nothing for a sequence never seen */
   constructor(memory?: {
@@ -74,6 +47,7 @@ export class Sequence<Event extends Observed> {
     this.#first = memory?.first ?? null
     this.#last = memory?.last ?? null
     this.#lastTimeMs = memory?.lastTimeMs ?? 0
+    this.#timedTo = memory?.last ?? -1
     this.#holes = [...(memory?.holes ?? [])]
   }
 
@@ -101,10 +75,12 @@ export class Sequence<Event extends Observed> {
 
   observe(event: Event): Verdict<Event> {
     const { id, timeMs } = event
-    // A connection that lags still delivers ids of before; the row of the reset covers those that nobody forwarded.
-    if (timeMs < this.#begunAtMs) return { kind: 'duplicate' }
+    if (this.#ended !== null && this.#isOf(this.#ended, event)) {
+      const isUnseen = id > this.#ended.last && this.#evidence.isNew(event)
+      return { kind: isUnseen ? 'over' : 'duplicate' }
+    }
     if (this.#last === null || id > this.#last) {
-      const released = this.#releaseAll()
+      const released = this.#evidence.refute(event)
       this.#observedFrom ??= id
       const before = Number.isFinite(this.#lastTradeId) ? this.#lastTradeId : 0
       const missing = this.#advance(id, timeMs)
@@ -114,6 +90,12 @@ export class Sequence<Event extends Observed> {
     }
     if (this.fill({ from: id, to: id }, timeMs) > 0) return { kind: 'late' }
     if (timeMs > this.#lastTimeMs) return this.#suspect(event)
+    if (this.#ended !== null && this.#first !== null && id < this.#first) {
+      const missing = { from: id + 1, to: this.#first - 1 }
+      this.#extendDown(missing, id)
+      this.#observedFrom = Math.min(this.#observedFrom ?? id, id)
+      return { kind: 'next', missing: missing.from > missing.to ? null : missing, released: 0 }
+    }
     const { lastTradeId = -1 } = event
     if (lastTradeId <= this.#lastTradeId) return { kind: 'duplicate' }
     this.#lastTradeId = lastTradeId
@@ -121,13 +103,12 @@ export class Sequence<Event extends Observed> {
   }
 
   /**
-   * Events that came under an id of which another event had been forwarded: later in time than all before them, they are no
-   * repeats, and the old sequence has continued. Each once; gone after this.
+   * Events that were held, and came under an id of which another event had been forwarded: later in time than all before them,
+   * they are no repeats, and the old sequence has continued. Each once. An id that another instance may have forwarded is left
+   * out: its last trade time need not be known here.
    */
   takeSecond(): readonly Event[] {
-    const taken = this.#second
-    if (taken.length > 0) this.#second = []
-    return taken
+    return this.#evidence.takeSecond().filter((event) => this.#wasObserved(event))
   }
 
   /** Notes an id of which it is known that it was forwarded, in which epoch, and in no particular order. */
@@ -146,19 +127,23 @@ export class Sequence<Event extends Observed> {
     if (epoch > this.#epoch && this.#last === null) this.#begin(epoch)
     if (epoch !== this.#epoch) return
     // Without a last id, nobody knows whether the ids after the range are missing: the next event begins there.
-    if (this.#last !== null) this.expect(range.to, this.#lastTimeMs)
+    if (this.#last !== null) this.expect(range.to, 0)
     this.#holes = normalise([...this.#holes, range])
     this.#first = Math.min(this.#first ?? range.from, range.from)
   }
 
-  /** The exchange has ids up to `to` that have not come: they are a hole now, returned, or null when there is none. */
+  /**
+   * The exchange has ids up to `to` that have not come: they are a hole now, returned, or null when there is none.
+   *
+   * @param timeMs of the last of them; 0 where it is not known
+   */
   expect(to: number, timeMs: number): IdRange | null {
     if (this.#last === null || to <= this.#last) return null
     const missing = { from: this.#last + 1, to }
     this.#holes.push(missing)
     this.#last = to
     this.#lastTradeId = Number.POSITIVE_INFINITY
-    this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
+    this.#noteTime(to, timeMs)
     return missing
   }
 
@@ -178,7 +163,7 @@ export class Sequence<Event extends Observed> {
     }
     if (this.#first !== null && from < this.#first)
       this.#extendDown({ from, to: Math.min(to, this.#first - 1) }, from)
-    this.expect(to, this.#lastTimeMs)
+    this.expect(to, 0)
   }
 
   /**
@@ -196,7 +181,7 @@ export class Sequence<Event extends Observed> {
     this.#holes = normalise([...this.#holes, ...missing])
     this.#last = Math.max(this.#last, to)
     this.#lastTradeId = Number.POSITIVE_INFINITY
-    this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
+    this.#noteTime(to, timeMs)
   }
 
   /** Ids that were forwarded are missing all the same. */
@@ -241,7 +226,7 @@ export class Sequence<Event extends Observed> {
       filled += Math.min(hole.to, to) - Math.max(hole.from, from) + 1
       this.#holes.splice(i, 1, ...rest)
     }
-    if (filled > 0) this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
+    if (filled > 0) this.#noteTime(to, timeMs)
     return filled
   }
 
@@ -261,8 +246,10 @@ export class Sequence<Event extends Observed> {
     this.#first = null
     this.#last = null
     this.#lastTimeMs = 0
+    this.#timedTo = -1
     this.#lastTradeId = Number.POSITIVE_INFINITY
     this.#observedFrom = null
+    this.#ended = null
     this.#holes = []
   }
 
@@ -275,55 +262,64 @@ export class Sequence<Event extends Observed> {
     if (this.#last === null) this.#first = Math.min(this.#first ?? id, id)
     this.#last = id
     this.#lastTradeId = Number.POSITIVE_INFINITY
+    this.#noteTime(id, timeMs)
+    return missing
+  }
+
+  #noteTime(id: number, timeMs: number): void {
+    if (timeMs === 0) return
+    this.#timedTo = Math.max(this.#timedTo, id)
     // The later of two trades may have the earlier time: by that, repeats of those before it would look like a new sequence.
     this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
-    return missing
   }
 
   /** An id that was forwarded before comes with a later time: a defect, or the first of a new sequence. */
   #suspect(event: Event): Verdict<Event> {
-    const before = this.#candidates.get(event.connection) ?? []
-    const previous = before.at(-1)
-    const continues = previous === undefined || (previous.id < event.id && previous.timeMs <= event.timeMs)
-    const candidates = continues ? [...before, event] : [event]
-    this.#candidates.set(event.connection, candidates)
-    if (!continues) this.#noteSecond(before)
-    if (candidates.length < RESET_EVENTS) return { kind: 'held', released: continues ? 0 : before.length }
-    return this.#epoch === EPOCH_MAX ? { kind: 'exhausted' } : this.#reset()
-  }
-
-  /** One connection has shown a new sequence; the others may have delivered parts of it. */
-  #reset(): Verdict<Event> {
-    const byId = new Map([...this.#candidates.values()].flat().map((event) => [event.id, event]))
-    const events = [...byId.values()].sort((left, right) => left.id - right.id)
-    // All but the one that has just arrived were held.
-    const released = this.#releaseAll() - events.length
-    this.#second = []
-    this.#begin(this.#epoch + 1)
-    // The first of the new ids were not forwarded, if there are any before these: nobody knows where they begin.
-    this.#begunAtMs = Math.min(...events.map(({ timeMs }) => timeMs))
-    this.#first = 0
-    this.#last = -1
-    for (const { id, timeMs } of events) this.#advance(id, timeMs)
-    this.#lastTradeId = Math.max(...events.map(lastTradeIdOf))
-    this.#observedFrom = events[0]?.id ?? null
-    return { kind: 'reset', events, missing: [...this.#holes], released }
-  }
-
-  #releaseAll(): number {
-    if (this.#candidates.size === 0) return 0
-    const released = [...this.#candidates.values()].flat()
-    this.#noteSecond(released)
-    this.#candidates.clear()
-    return released.length
-  }
-
-  /** Ids that another instance may have forwarded are left out: its last trade time need not be known here. */
-  #noteSecond(released: readonly Event[]): void {
-    for (const event of released) {
-      const isCopy = this.#second.some(({ id, timeMs }) => id === event.id && timeMs === event.timeMs)
-      if (!isCopy && this.#observedFrom !== null && event.id >= this.#observedFrom) this.#second.push(event)
+    const isTimed = event.id <= this.#timedTo
+    const { kind, released } = this.#evidence.add(event, this.#last ?? 0, this.#lastTimeMs, isTimed)
+    switch (kind) {
+      case 'held':
+        return { kind, released }
+      case 'duplicate':
+        return { kind }
+      case 'second':
+        return { kind: this.#wasObserved(event) ? 'second' : 'duplicate' }
+      case 'reset':
+        return this.#epoch === EPOCH_MAX ? { kind: 'exhausted' } : this.#reset()
     }
+  }
+
+  /** One connection has shown a new sequence; the others may have delivered parts of it. It begins with its first id. */
+  #reset(): Verdict<Event> {
+    const suspects = this.#evidence.takeSuspects()
+    const byId = new Map(suspects.map((event) => [event.id, event]))
+    const events = [...byId.values()].sort((left, right) => left.id - right.id)
+    const [first] = events
+    if (first === undefined) throw new Error('A reset without events')
+    const last = this.#last ?? 0
+    const lastTimeMs = this.#lastTimeMs
+    const isFar = first.id < last - farIds(last) * 2
+    this.#begin(this.#epoch + 1)
+    for (const { id, timeMs } of events) this.#advance(id, timeMs)
+    this.#ended = {
+      last,
+      lastTimeMs,
+      fromId: isFar ? last - farIds(last) : Number.POSITIVE_INFINITY,
+      untilMs: this.#lastTimeMs + REORDERED_MS,
+    }
+    this.#lastTradeId = Math.max(...events.map(lastTradeIdOf))
+    this.#observedFrom = first.id
+    // All but the one that has just arrived were held.
+    return { kind: 'reset', events, missing: [...this.#holes], released: suspects.length - events.length }
+  }
+
+  /** A connection that lags still delivers ids of before. */
+  #isOf({ lastTimeMs, fromId, untilMs }: EndedSequence, { id, timeMs }: Event): boolean {
+    return timeMs <= lastTimeMs || (id >= fromId && id > (this.#last ?? id) + 1 && timeMs < untilMs)
+  }
+
+  #wasObserved({ id }: Event): boolean {
+    return this.#observedFrom !== null && id >= this.#observedFrom
   }
 }
 
