@@ -5,7 +5,12 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { planConnections } from '../src/foundation/binance/connection-plan.ts'
 import { memberText } from '../src/foundation/binance/json-member.ts'
-import { type Frame, FrameReader, withReceiptStamp } from '../src/foundation/binance/stream-frame.ts'
+import {
+  FRAME_MAX_BYTES,
+  type Frame,
+  FrameReader,
+  withReceiptStamp,
+} from '../src/foundation/binance/stream-frame.ts'
 
 const TRADE =
   '{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}'
@@ -100,6 +105,47 @@ test('takes time that grows with the frame, not with its square, where white spa
   // Before, 4 MiB would have taken days.
   const space = ' '.repeat(4 << 20)
   assert.equal(memberText(`{"x":1${space},"data":{"t":1}${space}}`, 'data'), '{"t":1}')
+})
+
+test('reads no frame that is longer than its limit, and each that is not, whatever fills it', () => {
+  const filled = (before: string, unit: string, after: string) => {
+    const room = FRAME_MAX_BYTES - before.length - after.length
+    return before + unit.repeat(Math.floor(room / unit.length)) + ' '.repeat(room % unit.length) + after
+  }
+  for (const [before, unit, after] of [
+    ['{"stream":"btcusdt@trade","x":1', ' ', `,"data":${TRADE}}`],
+    ['{"stream":"btcusdt@trade",', '"x":1,', `"data":${TRADE}}`],
+    [`{"data":${TRADE.slice(0, -1)},"x":"`, '\\"', '"},"stream":"btcusdt@trade"}'],
+    ['{"stream":"btcusdt@trade","x":[', '[],', `1],"data":${TRADE}}`],
+  ] as const) {
+    const text = filled(before, unit, after)
+    assert.equal(text.length, FRAME_MAX_BYTES)
+    assert.equal(interpret(text).kind, 'event', before)
+    assert.deepEqual(interpret(`${text} `), {
+      kind: 'rejected',
+      reason: 'frame is longer than 65536 bytes',
+    })
+  }
+})
+
+test('believes no member that only Tapeline writes, however it is spelled', () => {
+  const frame = (data: string) => interpret(`{"stream":"btcusdt@trade","data":${data}}`)
+  const added = (member: string) => TRADE.replace('"M":true', `"M":true,${member}`)
+  const withoutTime = TRADE.replace('"E":1723161255343,', '')
+  for (const data of [
+    added('"source":"backfill"'),
+    added('"source":null'),
+    withoutTime.replace('"M":true', '"M":true,"\\u0073ource":"backfill"'),
+    `{"source":"backfill",${TRADE.slice(1)}`,
+  ])
+    assert.deepEqual(frame(data), {
+      kind: 'rejected',
+      reason: 'source is a member that only Tapeline writes',
+    })
+  for (const name of ['ingestion_timestamp', 'ingestion_timestamp_us'])
+    assert.equal(frame(added(`"${name}":1723161255400123`)).kind, 'rejected', name)
+  // Members of a member are its own business.
+  assert.equal(frame(added('"Z":{"source":"backfill"}')).kind, 'event')
 })
 
 test('appends both receipt times and changes nothing else', () => {

@@ -46,6 +46,23 @@ const other = fc
   )
   .map((bytes) => ({ kind: 'other', bytes }))
 
+test('copies a frame that comes byte by byte once or twice, and not once for each byte', () => {
+  // With a copy for each byte, these are 86 GB.
+  const bytes = frame(FIN | TEXT, Buffer.alloc(65_535, 'x'))
+  const lengths: number[] = []
+  const frames = new WebSocketFrames({
+    onText: (message) => lengths.push(message.length),
+    onControl: () => assert.fail(),
+    onOther: () => assert.fail(),
+  })
+  for (let n = 0; n < 40; n++)
+    for (let at = 0; at < bytes.length; at++) frames.push(bytes.subarray(at, at + 1))
+  assert.deepEqual(
+    lengths,
+    Array.from({ length: 40 }, () => 65_535),
+  )
+})
+
 test('gives each message as it was sent, however the bytes come, and the rest to another from its first byte on', () => {
   const stream = fc.tuple(
     fc.array(plain, { maxLength: 12 }),

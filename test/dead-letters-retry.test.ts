@@ -148,6 +148,24 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await tradeIds(), [1])
     })
 
+    test('believes a row of REST that ingestion rejected, and no event of the exchange that says it is one', async () => {
+      const row = (t: number) =>
+        frame(
+          'btcusdt@trade',
+          `{"e":"trade","s":"BTCUSDT","t":${t},"p":"61837.63","q":"5","T":1723161255342,"m":true,"source":"backfill"}`,
+        )
+      const reason = 'source is a member that only Tapeline writes'
+      await insertDeadLetters(database, [
+        letter(1, row(1), { ...rejected, reason: SECOND_UNDER_ID }),
+        letter(2, row(2), { ...rejected, reason }),
+      ])
+      assert.deepEqual(
+        (await retry()).map(([, outcome]) => outcome),
+        [{ kind: 'stored' }, { kind: 'failed', reason }],
+      )
+      assert.deepEqual(await tradeIds(), [1])
+    })
+
     test('of two messages that stood at one offset, one after the other, each is retried and resolved by itself', async () => {
       await insertDeadLetters(database, [
         letter(1, tradeValue({ t: 1 })),

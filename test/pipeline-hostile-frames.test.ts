@@ -30,16 +30,21 @@ afterEach(async () => {
   await topics.delete()
 })
 
-const nested = (open: string, inner: string, close: string) =>
-  open.repeat(DEPTH) + inner + close.repeat(DEPTH)
-
 /** Ways to nest, each deep enough to overflow the stack of a parser or printer that calls itself. */
-const DEEP: Record<string, string> = {
-  'brackets that never close': '['.repeat(DEPTH),
-  'lists in lists': nested('[', '', ']'),
-  'objects in objects': nested('{"a":', '1', '}'),
-  'objects that never close': '{"stream":'.repeat(DEPTH / 2),
+function nested(depth: number): Record<string, string> {
+  const around = (open: string, inner: string, close: string) =>
+    open.repeat(depth) + inner + close.repeat(depth)
+  return {
+    'brackets that never close': '['.repeat(depth),
+    'lists in lists': around('[', '', ']'),
+    'objects in objects': around('{"a":', '1', '}'),
+    'objects that never close': '{"stream":'.repeat(depth / 2),
+  }
 }
+
+const DEEP = nested(DEPTH)
+/** As deep as frames of 64 KiB can be. */
+const FITTING = nested(10_000)
 
 /** A trade with a member more, as the exchange may add one. */
 const trade = (id: number, added = '1') =>
@@ -65,13 +70,16 @@ async function exchangeThatSends(onConnection: (socket: WebSocket, connection: n
   }
 }
 
-test('a frame nested 100,000 deep is a rejected one, and one of 2 MiB costs its connection alone', async () => {
+test('a deeply nested, long or forged frame is a rejected one, and one of 2 MiB costs its connection alone', async () => {
   const exchange = await exchangeThatSends((socket, connection) => {
     if (connection === 1) {
-      for (const frame of Object.values(DEEP)) socket.send(frame)
-      socket.send(`{"stream":"btcusdt@trade","data":${DEEP['objects in objects']}}`)
-      socket.send(trade(1, DEEP['lists in lists']))
+      for (const frame of [...Object.values(FITTING), DEEP['lists in lists'] ?? '']) socket.send(frame)
+      socket.send(`{"stream":"btcusdt@trade","data":${FITTING['objects in objects']}}`)
+      socket.send(trade(1, FITTING['lists in lists']))
       socket.send(trade(2))
+      socket.send(trade(2, '1,"source":"backfill"'))
+      socket.send(trade(4, '1,"source":"backfill"').replace('"E":1723161255343,', ''))
+      socket.send(trade(5, '1,"ingestion_timestamp_us":1723161255400123'))
       socket.send(' '.repeat(2 << 20))
     } else socket.send(trade(3))
   })
@@ -92,6 +100,9 @@ test('a frame nested 100,000 deep is a rejected one, and one of 2 MiB costs its 
       'not JSON': 2,
       'not an object': 1,
       'e is not trade': 1,
+      'frame is longer than 65536 bytes': 1,
+      'source is a member that only Tapeline writes': 2,
+      'ingestion_timestamp_us is a member that only Tapeline writes': 1,
     })
     assert.match(ingestion.command.output(), /Max payload size exceeded|1009|1006/)
 
@@ -105,10 +116,16 @@ test('a frame nested 100,000 deep is a rejected one, and one of 2 MiB costs its 
       timeoutMs: 30_000,
       what: 'the three trades',
     })
-    const { rows } = await database.query<{ id: string }>('SELECT trade_id AS id FROM trades ORDER BY 1')
+    const { rows } = await database.query<{ id: string; source: string }>(
+      'SELECT trade_id AS id, source FROM trades ORDER BY 1',
+    )
     assert.deepEqual(
-      rows.map(({ id }) => id),
-      ['1', '2', '3'],
+      rows.map(({ id, source }) => [id, source]),
+      [
+        ['1', 'stream'],
+        ['2', 'stream'],
+        ['3', 'stream'],
+      ],
     )
     await consumer.stop()
     await ingestion.stop()

@@ -35,8 +35,14 @@ export interface EventFrame {
 /** Bytes of a rejected frame that its dead letter keeps; a longer one is cut there. */
 export const KEPT_FRAME_BYTES = 800_000
 
+/** The exchange's frames have a few hundred bytes, answers to our requests some thousand. A longer one is not read. */
+export const FRAME_MAX_BYTES = 64 << 10
+
+/** Members of a message that say where it came from and when: only Tapeline writes them. */
+const OWN_MEMBERS = ['source', 'ingestion_timestamp', 'ingestion_timestamp_us'] as const
+
 /** The reason of a frame that no JSON reader takes. */
-export const NOT_JSON = 'not JSON'
+const NOT_JSON = 'not JSON'
 
 const READERS = { trade: readTrade, aggTrade: readAggTrade, bookTicker: readBookTicker }
 
@@ -62,8 +68,14 @@ export class FrameReader {
   readonly #event = new EventFields()
   readonly #scanner = new EventScanner(this.#event)
   readonly #streams = new SharedBytes<KnownStream | null>(knownStream)
+  readonly #isOurs: boolean
   /** Events that were in another layout. */
   parsedEvents = 0
+
+  /** @param isOurs whether the frames are made of messages of ours, which have members that the exchange must not send */
+  constructor(isOurs = false) {
+    this.#isOurs = isOurs
+  }
 
   /**
    * Interprets a frame. Total: whatever came, the answer is one of the four kinds.
@@ -89,6 +101,8 @@ export class FrameReader {
   }
 
   #parse(bytes: Buffer): Frame {
+    if (bytes.length > FRAME_MAX_BYTES)
+      return { kind: 'rejected', reason: `frame is longer than ${FRAME_MAX_BYTES} bytes` }
     const text = bytes.toString()
     const value = parse(text)
     if (!isFields(value))
@@ -99,6 +113,8 @@ export class FrameReader {
     const type = eventTypeOf(stream)
     if (type === null) return { kind: 'ignored', reason: 'stream type not taken' }
     if (!isFields(data)) return { kind: 'rejected', reason: 'data is not an object' }
+    const own = this.#isOurs ? undefined : OWN_MEMBERS.find((name) => Object.hasOwn(data, name))
+    if (own !== undefined) return { kind: 'rejected', reason: `${own} is a member that only Tapeline writes` }
     const payload = READERS[type](data)
     if (typeof payload === 'string') return { kind: 'rejected', reason: payload }
     const { s: symbol } = payload
@@ -109,8 +125,8 @@ export class FrameReader {
     if (json === null) throw new Error(`No data member in ${text}`)
     this.#event.take(type, payload)
     this.parsedEvents++
-    const own = Buffer.from(json)
-    return { kind: 'event', stream, event: this.#event, data: { bytes: own, start: 0, end: own.length } }
+    const copy = Buffer.from(json)
+    return { kind: 'event', stream, event: this.#event, data: { bytes: copy, start: 0, end: copy.length } }
   }
 }
 

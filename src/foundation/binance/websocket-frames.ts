@@ -8,11 +8,6 @@ const PONG = 0x8a
 /** In the second byte: the length is in the two bytes that follow. A larger one is longer still, or masked. */
 const LENGTH_FOLLOWS = 126
 
-/** More than an event has. */
-const END_SOON_BYTES = 1024
-
-const NO_BYTES = Buffer.alloc(0)
-
 export interface WebSocketFrameEvents {
   /** A message. */
   onText(text: Buffer): void
@@ -31,8 +26,11 @@ export interface WebSocketFrameEvents {
  */
 export class WebSocketFrames {
   readonly #events: WebSocketFrameEvents
-  /** The beginning of a frame whose end has not come yet. */
-  #rest: Buffer = NO_BYTES
+  /** The parts of a frame whose end has not come yet. Each is copied once or twice, however small they are. */
+  #begun: Buffer[] = []
+  #begunBytes = 0
+  /** How many bytes the frame that was begun has, or its head, as far as is known. */
+  #needed = 0
   #isOther = false
 
   constructor(events: WebSocketFrameEvents) {
@@ -41,27 +39,39 @@ export class WebSocketFrames {
 
   /** @param chunk not to be changed afterwards: messages are cut out of it */
   push(chunk: Buffer): void {
-    let bytes = chunk
     let at = 0
-    if (this.#rest.length > 0) {
-      // A frame that was begun has its end near the beginning of the chunk, which is not to be copied for its sake.
-      const end = this.#frame(Buffer.concat([this.#rest, chunk.subarray(0, END_SOON_BYTES)]), 0)
-      if (end === null) bytes = Buffer.concat([this.#rest, chunk])
-      else at = end - this.#rest.length
-      this.#rest = NO_BYTES
+    while (this.#begun.length > 0) {
+      const part = chunk.subarray(at, at + this.#needed - this.#begunBytes)
+      at += part.length
+      this.#begin(part)
+      if (this.#begunBytes < this.#needed) return
+      const bytes = Buffer.concat(this.#begun)
+      this.#begun = []
+      this.#begunBytes = 0
+      if (this.#frame(bytes, 0) !== null) break
+      if (this.#isOther) {
+        this.#events.onOther(Buffer.concat([bytes, chunk.subarray(at)]))
+        return
+      }
+      this.#begin(bytes)
     }
-    while (!this.#isOther && at < bytes.length) {
-      const next = this.#frame(bytes, at)
+    while (!this.#isOther && at < chunk.length) {
+      const next = this.#frame(chunk, at)
       if (next === null) break
       at = next
     }
-    if (at === bytes.length) return
-    const left = bytes.subarray(at)
+    if (at === chunk.length) return
+    const left = chunk.subarray(at)
     if (this.#isOther) this.#events.onOther(left)
-    else this.#rest = left
+    else this.#begin(left)
   }
 
-  /** @returns where the next frame begins; null when this one is not to be read here, or not yet */
+  #begin(part: Buffer): void {
+    this.#begun.push(part)
+    this.#begunBytes += part.length
+  }
+
+  /** @returns where the next frame begins; null when this one is not to be read here, or not yet: `needed` says from when on */
   #frame(bytes: Buffer, at: number): number | null {
     const kind = bytes[at]
     const length = bytes[at + 1] ?? 0
@@ -74,8 +84,10 @@ export class WebSocketFrames {
       return null
     }
     const start = at + (length === LENGTH_FOLLOWS ? 4 : 2)
+    this.#needed = start - at
     if (start > bytes.length) return null
     const end = start + (length === LENGTH_FOLLOWS ? bytes.readUInt16BE(at + 2) : length)
+    this.#needed = end - at
     if (end > bytes.length) return null
     if (!isText) {
       this.#events.onControl(bytes.subarray(at, end))

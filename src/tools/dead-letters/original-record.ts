@@ -3,11 +3,11 @@ import {
   type EventFrame,
   FrameReader,
   KEPT_FRAME_BYTES,
-  NOT_JSON,
   withReceiptStamp,
 } from '../../foundation/binance/stream-frame.ts'
 import { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import { HEADER, schemaHeader } from '../../foundation/kafka/headers.ts'
+import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
 import type { LockedDeadLetter } from './retry-statements.ts'
 
 /** A market event that ingestion rejected as a frame, as the message it should have become. */
@@ -25,13 +25,13 @@ export interface RestoredEvent {
  * @returns the event; or why it is none: `cut` when the rest of its bytes was never kept, so that no retry can help
  */
 export function restoreEvent(
-  letter: Pick<LockedDeadLetter, 'payload' | 'firstFailedAtMs'>,
+  letter: Pick<LockedDeadLetter, 'payload' | 'firstFailedAtMs' | 'reason'>,
 ): RestoredEvent | { readonly reason: string; readonly cut: boolean } {
-  const { payload, firstFailedAtMs } = letter
+  const { payload, firstFailedAtMs, reason: failure } = letter
   if (payload === null || payload.length === 0) return { reason: 'frame is empty', cut: false }
-  const frame = isUtf8(payload) ? new FrameReader().read(payload) : null
-  const isWhole = frame !== null && !(frame.kind === 'rejected' && frame.reason === NOT_JSON)
-  if (!isWhole && payload.length >= KEPT_FRAME_BYTES) {
+  // A row of REST that ingestion rejected is a message of ours.
+  const frame = isUtf8(payload) ? new FrameReader(failure === SECOND_UNDER_ID).read(payload) : null
+  if (payload.length >= KEPT_FRAME_BYTES) {
     return { reason: `frame was cut at ${KEPT_FRAME_BYTES} bytes`, cut: true }
   }
   if (frame === null) return { reason: 'frame is not UTF-8', cut: false }

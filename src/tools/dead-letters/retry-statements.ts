@@ -5,6 +5,7 @@ import type { DeadLetterKey } from './stored-dead-letters.ts'
 /** What a retry reads of a dead letter. */
 export interface LockedDeadLetter {
   readonly origin: 'ingestion' | 'consumer'
+  readonly reason: string
   readonly payload: Buffer | null
   readonly headers: ReadonlyArray<readonly [name: string, value: string]>
   readonly firstFailedAtMs: number
@@ -30,11 +31,12 @@ export async function lockUnresolved(
 ): Promise<LockedDeadLetter | null> {
   const { rows } = await connection.query<{
     origin: 'ingestion' | 'consumer'
+    reason: string
     payload: Buffer | null
     headers: Array<[string, string]> | null
     first_failed_at: Date
   }>(
-    `SELECT origin, payload, headers, coalesce(first_failed_at, failed_at) AS first_failed_at
+    `SELECT origin, reason, payload, headers, coalesce(first_failed_at, failed_at) AS first_failed_at
      FROM dead_letters WHERE ${IS_KEY} AND resolved_at IS NULL FOR UPDATE SKIP LOCKED`,
     valuesOf(key),
   )
@@ -42,6 +44,7 @@ export async function lockUnresolved(
   if (row === undefined) return null
   return {
     origin: row.origin,
+    reason: row.reason,
     payload: row.payload,
     headers: row.headers ?? [],
     firstFailedAtMs: row.first_failed_at.getTime(),
