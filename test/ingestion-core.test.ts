@@ -140,6 +140,7 @@ function handler() {
     clockAheadMs: () => clock.aheadMs,
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
+    log: { warn: () => {} },
     onFatal: (error) => fatal.push(error),
   })
   const handle = (text: string | Buffer) =>

@@ -52,6 +52,7 @@ function recorder(connections: number) {
     clockAheadMs: () => null,
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
+    log: { warn: () => {} },
     onFatal: (error) => {
       throw error
     },

@@ -24,6 +24,7 @@ function ingestion(ages: readonly number[], oldestUnacknowledgedMs = 0): Ingesti
     openGaps: [],
     ignoredByReason: {},
     rejectedByReason: {},
+    rejectedStreams: [],
     queueBytes: 0,
     heldPartitions: [],
     kafkaProblem: null,

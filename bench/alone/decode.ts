@@ -44,6 +44,7 @@ export function decodeAll(
     onFatal: (error) => {
       throw error
     },
+    log: { warn: () => {} },
   })
   handler.merge.opened(CONNECTION, [])
   for (const frame of frames) handler.handle(frame, CONNECTION, () => {})

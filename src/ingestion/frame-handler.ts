@@ -11,6 +11,7 @@ import { ABSENT } from '../foundation/market/event-fields.ts'
 import { type ByteSlice, ownCopy } from '../foundation/runtime/byte-slice.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
 import { StreamRates } from './connection/stream-rates.ts'
 import type { Continuity, StreamEvent } from './continuity/continuity.ts'
@@ -21,6 +22,7 @@ import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { ReceiptStamp } from './messages/receipt-clock.ts'
 import { ReceiptSuffix } from './messages/receipt-suffix.ts'
 import type { Route } from './messages/router.ts'
+import { RejectedFrames } from './rejected-frames.ts'
 
 export interface FrameHandlerOptions {
   /** Null for a frame that had waited in a buffer, which counts nowhere. */
@@ -35,6 +37,7 @@ export interface FrameHandlerOptions {
   readonly send: (message: OutgoingMessage) => void
   /** An event that must not be recorded: the process has to end. */
   readonly onFatal: (error: unknown) => void
+  readonly log: Pick<Logger, 'warn'>
 }
 
 export type ControlFrame = Extract<Frame, { kind: 'control' }>
@@ -54,6 +57,7 @@ export class FrameHandler {
   /** Brings what several connections deliver into one order. */
   readonly merge: StreamMerge<StampedEvent>
   readonly rates = new StreamRates()
+  readonly rejections: RejectedFrames
   readonly #options: FrameHandlerOptions
   readonly #reader = new FrameReader()
   readonly #slab = new ByteSlab()
@@ -64,6 +68,7 @@ export class FrameHandler {
 
   constructor(options: FrameHandlerOptions) {
     this.#options = options
+    this.rejections = new RejectedFrames(options.log, (stream, nowMs) => this.rates.lastMinute(stream, nowMs))
     this.merge = new StreamMerge(
       options.clock,
       (event, nowMs) => this.#deliver(event, nowMs),
@@ -87,9 +92,11 @@ export class FrameHandler {
     const stamp = this.#options.stamp()
     if (stamp === null) return false
     this.#counters.received++
+    const nowMs = this.#options.clock.monotonicMs()
+    this.rejections.received(nowMs)
     switch (frame.kind) {
       case 'event':
-        this.#observe(frame, stamp, connection)
+        this.#observe(frame, stamp, connection, nowMs)
         return true
       case 'control':
         this.#counters.control++
@@ -130,8 +137,12 @@ export class FrameHandler {
     return this.#eventToReceipt.min(nowMs)
   }
 
-  #observe({ stream, event, data }: EventFrame, stamp: ReceiptStamp, connection: number): void {
-    const nowMs = this.#options.clock.monotonicMs()
+  #observe(
+    { stream, event, data }: EventFrame,
+    stamp: ReceiptStamp,
+    connection: number,
+    nowMs: number,
+  ): void {
     const { type, id, lastTradeId } = event
     const symbol = event.symbol.text
     const isQuote = type === 'bookTicker'
@@ -198,6 +209,7 @@ export class FrameHandler {
   #reject(bytes: Buffer, reason: string, { ms }: ReceiptStamp, epoch = 0): void {
     this.#counters.rejected++
     this.#reasons.add('rejected', reason)
+    this.rejections.add(bytes, reason, this.#options.clock.monotonicMs())
     this.#sendDeadLetter(bytes, reason, ms, epoch)
   }
 

@@ -120,7 +120,9 @@ export class Ingestion {
 
   readiness(): { ready: boolean; reason: string } {
     const waitingFor = this.#pipeline?.topics.problem || this.#waitingFor
-    const reason = whyNotReady(this.#producer, waitingFor, this.#slots, this.#ports.clock.monotonicMs())
+    const nowMs = this.#ports.clock.monotonicMs()
+    const rejecting = this.#pipeline?.handler.rejections.problem(nowMs) ?? ''
+    const reason = whyNotReady(this.#producer, waitingFor, this.#slots, rejecting, nowMs)
     return { ready: reason === '', reason }
   }
 
@@ -153,6 +155,7 @@ export class Ingestion {
       openGaps: (pipeline?.ledger.openGaps ?? []).map(openGapStatus),
       ignoredByReason: handler?.reasons('ignored') ?? {},
       rejectedByReason: handler?.reasons('rejected') ?? {},
+      rejectedStreams: handler?.rejections.status(nowMs) ?? [],
       queueBytes: this.#queue.bytes + this.#producer.batches.heldBytes,
       heldPartitions: this.#producer.batches.heldPartitions(nowMs),
       kafkaProblem: this.#producer.batches.problem,

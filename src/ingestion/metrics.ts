@@ -93,6 +93,12 @@ const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
       ),
   },
   {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_rejected_streams',
+    help: 'Streams of which more than 1 % of the frames of the last minute were rejected; /status names them.',
+    read: ({ status }) => status.rejectedStreams.length,
+  },
+  {
     kind: 'counter',
     name: 'tapeline_ingestion_events_parsed_total',
     help: "Events in another layout than the exchange's, read by JSON.parse: each costs several times as much.",

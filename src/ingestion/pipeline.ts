@@ -78,6 +78,7 @@ export class Pipeline {
         const nowMs = clock.monotonicMs()
         this.#clockOffset.note(this.handler.leastEventToReceiptMs(nowMs))
         this.#continuity.forgetOldQuotes(nowMs)
+        this.handler.rejections.tick(nowMs)
         context.onSecond()
       },
       onFreeze: (stoodMs) =>
@@ -109,6 +110,7 @@ export class Pipeline {
       deadLettersTopic: config.topics.deadLetters,
       send: context.send,
       onFatal: context.onFatal,
+      log,
     })
     const { instance } = context
     const budget = new WeightBudget(config.restWeightPerMinute)

@@ -5,11 +5,17 @@ import type { KafkaProducer } from './kafka-producer.ts'
 /** Kafka that has not acknowledged for this long is not producing. */
 const PRODUCING_LIMIT_MS = 10_000
 
-/** Why ingestion is not ready; empty when it is. @param waitingFor why it does not run yet */
+/**
+ * Why ingestion is not ready; empty when it is.
+ *
+ * @param waitingFor why it does not run yet
+ * @param rejecting of which streams it rejects frames
+ */
 export function whyNotReady(
   producer: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
   waitingFor: string,
   slots: readonly ConnectionSlot[],
+  rejecting: string,
   nowMs: number,
 ): string {
   // Kafka first: while it is away a start waits, or a full queue pauses the connections, which the exchange then closes.
@@ -27,6 +33,7 @@ export function whyNotReady(
     return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
   }
   if (waitingFor !== '') return waitingFor
+  if (rejecting !== '') return rejecting
   const down = slots.filter((slot) => !slot.isOpen).length
   if (down > 0) return `${down} of ${slots.length} connections to the exchange are down`
   const silentMs = Math.max(0, ...slots.map((slot) => slot.silentMs(nowMs) ?? 0))

@@ -77,6 +77,14 @@ export interface IngestionStatus {
   }>
   readonly ignoredByReason: Readonly<Record<string, number>>
   readonly rejectedByReason: Readonly<Record<string, number>>
+  /** Streams of which more than 1 % of the frames of the last minute were rejected; the empty name stands for frames that name none. */
+  readonly rejectedStreams: ReadonlyArray<{
+    readonly stream: string
+    /** From 0 to 1. */
+    readonly share: number
+    /** Why the latest was rejected. */
+    readonly reason: string
+  }>
   readonly queueBytes: number
   /** Partitions that Kafka does not take although it names their leaders or takes others. Their messages wait in up to half of the queue. */
   readonly heldPartitions: ReadonlyArray<{

@@ -1,5 +1,6 @@
 import { streamName } from '../../foundation/market/event.ts'
 import type { StreamStatus } from '../../foundation/telemetry/status.ts'
+import { MinuteCount } from './minute-count.ts'
 
 /**
  * How much the newest interval weighs in the two means. The longer of them counts: a busy minute must not make an
@@ -23,6 +24,7 @@ const UNKNOWN_RATE_MS = 600_000
 
 interface StreamState {
   events: number
+  readonly lastMinute: MinuteCount
   lastSeenMs: number
   lastId: number
   occurrences: number
@@ -43,6 +45,7 @@ export class StreamRates {
   seen(stream: string, id: number, nowMs: number, connection: number): void {
     const state = this.#stateOf(stream, nowMs)
     state.events++
+    state.lastMinute.add(nowMs)
     state.lastSeenMs = nowMs
     state.lastId = id
     state.lastSeenOn.set(connection, nowMs)
@@ -57,6 +60,11 @@ export class StreamRates {
     state.occurrenceAtMs = nowMs
   }
 
+  /** Events of the last minute, those that several connections delivered counted for each. */
+  lastMinute(stream: string, nowMs: number): number {
+    return this.#streams.get(stream)?.lastMinute.at(nowMs) ?? 0
+  }
+
   /** A connection delivers no more. */
   forget(connection: number, streams: readonly string[]): void {
     for (const stream of streams) this.#streams.get(stream)?.lastSeenOn.delete(connection)
@@ -67,6 +75,7 @@ export class StreamRates {
     if (known !== undefined) return known
     const state = {
       events: 0,
+      lastMinute: new MinuteCount(),
       lastSeenMs: nowMs,
       lastId: 0,
       occurrences: 1,

@@ -1,0 +1,120 @@
+import { OF_ENDED_IDS, SECOND_UNDER_ID } from '../foundation/market/event.ts'
+import { setNewest } from '../foundation/runtime/bounded-map.ts'
+import { outsideText } from '../foundation/runtime/outside-text.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
+import type { IngestionStatus } from '../foundation/telemetry/status.ts'
+import { MinuteCount } from './connection/minute-count.ts'
+
+/** A stream with a larger share of rejected frames makes ingestion not ready. */
+const SHARE_LIMIT = 0.01
+
+const LOG_EVERY_MS = 60_000
+const EXCERPT_MAX = 120
+
+/** Streams are named by what is rejected, which may say anything. */
+const STREAMS_MAX = 1000
+const HEAD_BYTES = 300
+const STREAM_NAME = /"stream"\s?:\s?"([^"\\]{1,200})"/
+
+/** Events that were read, and have no place in their sequence. The exchange's own data has such: they say nothing of the others. */
+const READ: ReadonlySet<string> = new Set([SECOND_UNDER_ID, OF_ENDED_IDS])
+
+interface RejectedStream {
+  readonly rejected: MinuteCount
+  reason: string
+}
+
+interface LoggedReason {
+  loggedAtMs: number
+  /** Frames that no line has counted yet, and the latest of them. */
+  unlogged: number
+  stream: string
+  excerpt: string
+}
+
+/**
+ * Frames that ingestion rejects: a warning at once and then one a minute for each reason, and the streams of which so many are
+ * rejected that ingestion is not ready. Times are of the monotonic clock.
+ */
+export class RejectedFrames {
+  readonly #log: Pick<Logger, 'warn'>
+  readonly #readOf: (stream: string, nowMs: number) => number
+  readonly #reasons = new Map<string, LoggedReason>()
+  /** By name; the empty name stands for frames that name no stream. */
+  readonly #streams = new Map<string, RejectedStream>()
+  readonly #received = new MinuteCount()
+
+  /** @param readOf how many events of a stream were read in the last minute */
+  constructor(log: Pick<Logger, 'warn'>, readOf: (stream: string, nowMs: number) => number) {
+    this.#log = log
+    this.#readOf = readOf
+  }
+
+  /** To be called for every frame. */
+  received(nowMs: number): void {
+    this.#received.add(nowMs)
+  }
+
+  add(frame: Buffer, reason: string, nowMs: number): void {
+    const head = frame.toString('utf8', 0, HEAD_BYTES)
+    const stream = outsideText(STREAM_NAME.exec(head)?.[1] ?? '')
+    const known = this.#reasons.get(reason)
+    const logged = known ?? { loggedAtMs: Number.NEGATIVE_INFINITY, unlogged: 0, stream: '', excerpt: '' }
+    if (known === undefined) this.#reasons.set(reason, logged)
+    logged.unlogged++
+    logged.stream = stream
+    logged.excerpt = outsideText(head, EXCERPT_MAX)
+    this.#logIfDue(reason, logged, nowMs)
+    if (READ.has(reason)) return
+    const one = this.#streams.get(stream) ?? { rejected: new MinuteCount(), reason }
+    one.rejected.add(nowMs)
+    one.reason = reason
+    setNewest(this.#streams, stream, one, STREAMS_MAX)
+  }
+
+  /** To be called every second or so: counts that are due are logged, although no further frame came. */
+  tick(nowMs: number): void {
+    for (const [reason, logged] of this.#reasons)
+      if (logged.unlogged > 0) this.#logIfDue(reason, logged, nowMs)
+  }
+
+  /** Streams of which more than 1 % of the frames of the last minute were rejected, those with the largest share first. */
+  status(nowMs: number): IngestionStatus['rejectedStreams'] {
+    const streams: Array<IngestionStatus['rejectedStreams'][number]> = []
+    for (const [stream, { rejected, reason }] of this.#streams) {
+      const count = rejected.at(nowMs)
+      if (count === 0) {
+        this.#streams.delete(stream)
+        continue
+      }
+      const all = stream === '' ? this.#received.at(nowMs) : count + this.#readOf(stream, nowMs)
+      const share = Math.min(1, count / Math.max(count, all))
+      if (share > SHARE_LIMIT) streams.push({ stream, share, reason })
+    }
+    return streams.sort((left, right) => right.share - left.share)
+  }
+
+  /** Why ingestion is not ready; empty when nothing of this is in its way. */
+  problem(nowMs: number): string {
+    const streams = this.status(nowMs)
+    const [first] = streams
+    if (first === undefined) return ''
+    const { stream, share, reason } = first
+    const name = stream === '' ? 'all streams' : stream
+    const others =
+      streams.length === 1 ? '' : `, and of ${plural(streams.length - 1, 'other stream')} more than 1 %`
+    return `${Math.ceil(share * 100)} % of the frames of ${name} in the last minute were rejected${others}: ${reason}`
+  }
+
+  #logIfDue(reason: string, logged: LoggedReason, nowMs: number): void {
+    if (nowMs - logged.loggedAtMs < LOG_EVERY_MS) return
+    const { unlogged: count, stream, excerpt } = logged
+    logged.loggedAtMs = nowMs
+    logged.unlogged = 0
+    this.#log.warn(
+      { reason, count, stream: stream === '' ? null : stream, excerpt },
+      `Rejected ${plural(count, 'frame')}, which ${count === 1 ? 'is a dead letter' : 'are dead letters'}: ${reason}`,
+    )
+  }
+}

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
+import { MinuteCount } from '../src/ingestion/connection/minute-count.ts'
+import { RejectedFrames } from '../src/ingestion/rejected-frames.ts'
+
+interface Line {
+  readonly reason: string
+  readonly count: number
+  readonly stream: string | null
+  readonly excerpt: string
+}
+
+function rejections(readOf: (stream: string) => number = () => 0) {
+  const lines: Line[] = []
+  const log = { warn: (line: unknown) => lines.push(line as Line) }
+  return { lines, rejected: new RejectedFrames(log as never, readOf) }
+}
+
+const frame = (stream: string, data = '{}') => Buffer.from(`{"stream":"${stream}","data":${data}}`)
+
+test('logs the first rejected frame of a reason at once, and then the number of them once a minute', () => {
+  const { lines, rejected } = rejections()
+  for (let ms = 0; ms < 150_000; ms += 100) {
+    rejected.tick(ms)
+    if (ms < 90_000) rejected.add(frame('btcusdt@trade'), 'p is not a decimal', ms)
+  }
+  rejected.add(Buffer.from('garbage\n\u0007\u202e\u001b[31m'), 'not JSON', 150_000)
+  assert.deepEqual(
+    lines.map(({ reason, count, stream }) => [reason, count, stream]),
+    [
+      ['p is not a decimal', 1, 'btcusdt@trade'],
+      ['p is not a decimal', 599, 'btcusdt@trade'],
+      ['p is not a decimal', 300, 'btcusdt@trade'],
+      ['not JSON', 1, null],
+    ],
+  )
+  assert.equal(lines[0]?.excerpt, '{"stream":"btcusdt@trade","data":{}}')
+  assert.equal(lines[3]?.excerpt, 'garbage [31m')
+})
+
+test('names a stream of which more than 1 % was rejected, until a minute or two after the last', () => {
+  const { rejected } = rejections((stream) => (stream === 'btcusdt@trade' ? 199 : 50))
+  rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1000)
+  assert.deepEqual([rejected.status(1000), rejected.problem(1000)], [[], ''], '1 of 200')
+  rejected.add(frame('btcusdt@trade'), 'q is not a decimal', 1100)
+  rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1200)
+  assert.deepEqual(
+    rejected.status(1200).map(({ stream, reason }) => [stream, reason]),
+    [['btcusdt@trade', 'p is not a decimal']],
+  )
+  assert.equal(
+    rejected.problem(1200),
+    '2 % of the frames of btcusdt@trade in the last minute were rejected: p is not a decimal',
+  )
+  rejected.add(frame('ethusdt@trade'), 'E is not a time', 1300)
+  assert.match(
+    rejected.problem(1300),
+    /^2 % of the frames of ethusdt@trade .* and of 1 other stream more than 1 %: E is not a time$/,
+  )
+  assert.deepEqual(rejected.status(130_000), [])
+})
+
+test('holds frames that name no stream against all frames, and second events against nothing', () => {
+  const { lines, rejected } = rejections()
+  for (let i = 0; i < 200; i++) rejected.received(i)
+  for (let i = 0; i < 50; i++) rejected.add(frame('btcusdt@trade'), SECOND_UNDER_ID, i)
+  assert.equal(lines.length, 1)
+  rejected.add(Buffer.from('{'), 'not JSON', 200)
+  assert.equal(rejected.problem(200), '')
+  for (let i = 0; i < 5; i++) rejected.add(Buffer.from('{'), 'not JSON', 300)
+  assert.equal(
+    rejected.problem(300),
+    '3 % of the frames of all streams in the last minute were rejected: not JSON',
+  )
+})
+
+test('remembers a thousand streams, whatever names frames make up', () => {
+  const { rejected } = rejections()
+  for (let i = 0; i < 5000; i++) rejected.add(frame(`x${i}`), 'not JSON', 0)
+  assert.equal(rejected.status(0).length, 1000)
+})
+
+test('counts the last minute, and forgets the one before', () => {
+  const count = new MinuteCount()
+  for (let ms = 0; ms < 120_000; ms += 100) count.add(ms)
+  assert.equal(count.at(119_999), 600 + 600 * (1 / 60_000))
+  assert.equal(count.at(150_000), 300)
+  assert.equal(count.at(240_000), 0)
+})
