@@ -121,13 +121,28 @@ test('counts control frames, unknown streams and new fields, and keeps a rejecte
       timeoutMs: 20_000,
       what: 'seven frames',
     })
-    const { counters, ignoredByReason, rejectedByReason } = await ingestion.status()
+    const { counters, ignoredByReason, rejectedByReason, ready, reason, rejectedStreams } =
+      await ingestion.status()
     assert.deepEqual(
       [counters.forwarded, counters.control, counters.ignored, counters.rejected],
       [2, 2, 1, 2],
     )
     assert.deepEqual(ignoredByReason, { 'stream type not taken': 1 })
     assert.deepEqual(rejectedByReason, { 'p is not a decimal': 1, 'not JSON': 1 })
+    assert.equal(ready, false)
+    assert.match(
+      reason,
+      /^34 % of the frames of btcusdt@trade in the last minute were rejected, .*: p is not a decimal$/,
+    )
+    assert.deepEqual(
+      rejectedStreams.map(({ stream, reason: why }) => [stream, why]),
+      [
+        ['btcusdt@trade', 'p is not a decimal'],
+        ['', 'not JSON'],
+      ],
+    )
+    assert.match(ingestion.command.output(), /Rejected 1 frame, .*p is not a decimal/)
+    assert.match(ingestion.command.output(), /Rejected 1 frame, .*not JSON/)
     await ingestion.stop()
     assert.match(
       String((await readTopic(topics.env.KAFKA_TRADES_TOPIC))[1]?.value),
