@@ -131,6 +131,13 @@ test('S5 takes wrong times of ids near the last for no reset, whatever their num
     assert.deepEqual(sequence.observe(at(id, 5001, 1)), { kind: 'second' })
     assert.deepEqual(sequence.observe(at(id, 5001, 2)), { kind: 'duplicate' }, 'a copy')
   }
+  const aggregates = [100, 101, 100, 101].map((lastTradeId) =>
+    sequence.observe({ id: 4_000_000_300, timeMs: 5001, lastTradeId, connection: 1 }),
+  )
+  assert.deepEqual(
+    aggregates.map(({ kind }) => kind),
+    ['second', 'second', 'duplicate', 'duplicate'],
+  )
   assert.equal(sequence.epoch, 0)
 })
 

@@ -40,6 +40,17 @@ export interface FrameHandlerOptions {
   readonly log: Pick<Logger, 'warn'>
 }
 
+/** The counters before the first frame. */
+export const NO_FRAMES = {
+  received: 0,
+  forwarded: 0,
+  duplicate: 0,
+  control: 0,
+  ignored: 0,
+  rejected: 0,
+  held: 0,
+}
+
 export type ControlFrame = Extract<Frame, { kind: 'control' }>
 
 /** An event with its stamp, on its way through continuity. */

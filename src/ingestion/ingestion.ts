@@ -14,7 +14,7 @@ import { VERSION } from '../foundation/telemetry/version.ts'
 import { type IngestionConfig, topicRights } from './config.ts'
 import { ConnectionSlot } from './connection-rollover.ts'
 import { claimExchangeIdentity } from './exchange-identity.ts'
-import type { ControlFrame } from './frame-handler.ts'
+import { type ControlFrame, NO_FRAMES } from './frame-handler.ts'
 import { KafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './messages/message-queue.ts'
@@ -36,8 +36,6 @@ const ROOM_CHECK_MS = 100
 const EXCHANGE_FIX = 'Check the network, BINANCE_WS_URL and BINANCE_REST_URL. Without it: npm run demo'
 
 const OTHER_EXCHANGE_FIX = 'Set BINANCE_WS_URL back, or use other topics for this exchange.'
-
-const NO_FRAMES = { received: 0, forwarded: 0, duplicate: 0, control: 0, ignored: 0, rejected: 0, held: 0 }
 
 /** Ingestion at work: connections on one side, the queue to Kafka on the other, the pipeline between. */
 export class Ingestion {
@@ -119,10 +117,8 @@ export class Ingestion {
   }
 
   readiness(): { ready: boolean; reason: string } {
-    const waitingFor = this.#pipeline?.topics.problem || this.#waitingFor
     const nowMs = this.#ports.clock.monotonicMs()
-    const rejecting = this.#pipeline?.handler.rejections.problem(nowMs) ?? ''
-    const reason = whyNotReady(this.#producer, waitingFor, this.#slots, rejecting, nowMs)
+    const reason = whyNotReady(this.#producer, this.#pipeline, this.#waitingFor, this.#slots, nowMs)
     return { ready: reason === '', reason }
   }
 

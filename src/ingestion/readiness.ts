@@ -1,6 +1,7 @@
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { ConnectionSlot } from './connection-rollover.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
+import type { Pipeline } from './pipeline.ts'
 
 /** Kafka that has not acknowledged for this long is not producing. */
 const PRODUCING_LIMIT_MS = 10_000
@@ -8,14 +9,14 @@ const PRODUCING_LIMIT_MS = 10_000
 /**
  * Why ingestion is not ready; empty when it is.
  *
+ * @param pipeline null before the topics are read
  * @param waitingFor why it does not run yet
- * @param rejecting of which streams it rejects frames
  */
 export function whyNotReady(
   producer: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
+  pipeline: Pipeline | null,
   waitingFor: string,
   slots: readonly ConnectionSlot[],
-  rejecting: string,
   nowMs: number,
 ): string {
   // Kafka first: while it is away a start waits, or a full queue pauses the connections, which the exchange then closes.
@@ -32,8 +33,8 @@ export function whyNotReady(
     const { problem } = batches
     return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
   }
-  if (waitingFor !== '') return waitingFor
-  if (rejecting !== '') return rejecting
+  const problem = pipeline?.topics.problem || waitingFor || pipeline?.handler.rejections.problem(nowMs) || ''
+  if (problem !== '') return problem
   const down = slots.filter((slot) => !slot.isOpen).length
   if (down > 0) return `${down} of ${slots.length} connections to the exchange are down`
   const silentMs = Math.max(0, ...slots.map((slot) => slot.silentMs(nowMs) ?? 0))

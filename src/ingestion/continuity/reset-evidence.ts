@@ -28,8 +28,8 @@ export function farIds(last: number): number {
 export class ResetEvidence<Event extends Observed> {
   /** By connection, at most two of each. */
   readonly #suspects = new Map<number, Event[]>()
-  /** Trade times by id of events that were rejected. */
-  readonly #known = new Map<number, number>()
+  /** Events that were rejected, by what tells them apart. */
+  readonly #known = new Map<string, true>()
   #second: Event[] = []
 
   /**
@@ -47,7 +47,8 @@ export class ResetEvidence<Event extends Observed> {
   ): { kind: 'held' | 'reset' | 'second' | 'duplicate'; released: number } {
     const { connection, id, timeMs } = event
     const before = this.#suspects.get(connection) ?? []
-    if (before.some((one) => isCopy(one, event))) return { kind: 'duplicate', released: 0 }
+    const identity = identityOf(event)
+    if (before.some((one) => identityOf(one) === identity)) return { kind: 'duplicate', released: 0 }
     const begins = id < last - farIds(last) || (isTimed && timeMs > lastTimeMs + REORDERED_MS)
     const isOfRun = before.some((one) => Math.abs(id - one.id) < RUN_IDS)
     if (!begins && !isOfRun) return { kind: this.isNew(event) ? 'second' : 'duplicate', released: 0 }
@@ -98,13 +99,15 @@ export class ResetEvidence<Event extends Observed> {
   }
 
   /** False for an event that another connection has brought. Remembers the last thousand. */
-  isNew({ id, timeMs }: Event): boolean {
-    const isNew = this.#known.get(id) !== timeMs
-    setNewest(this.#known, id, timeMs, KNOWN_MAX)
+  isNew(event: Event): boolean {
+    const identity = identityOf(event)
+    const isNew = !this.#known.has(identity)
+    setNewest(this.#known, identity, true, KNOWN_MAX)
     return isNew
   }
 }
 
-function isCopy(left: Observed, right: Observed): boolean {
-  return left.id === right.id && left.timeMs === right.timeMs
+/** Equal for the copies of an event that several connections bring. */
+function identityOf({ id, timeMs, lastTradeId = -1 }: Observed): string {
+  return `${id} ${timeMs} ${lastTradeId}`
 }
