@@ -101,13 +101,13 @@ test('finds any member as JSON.parse does', () => {
   )
 })
 
-test('takes time that grows with the frame, not with its square, where white space follows a value', () => {
+test('F2 takes time that grows with the frame, not with its square, where white space follows a value', () => {
   // Before, 4 MiB would have taken days.
   const space = ' '.repeat(4 << 20)
   assert.equal(memberText(`{"x":1${space},"data":{"t":1}${space}}`, 'data'), '{"t":1}')
 })
 
-test('reads no frame that is longer than its limit, and each that is not, whatever fills it', () => {
+test('F1 reads no frame that is longer than its limit, and each that is not, whatever fills it', () => {
   const filled = (before: string, unit: string, after: string) => {
     const room = FRAME_MAX_BYTES - before.length - after.length
     return before + unit.repeat(Math.floor(room / unit.length)) + ' '.repeat(room % unit.length) + after
@@ -128,7 +128,7 @@ test('reads no frame that is longer than its limit, and each that is not, whatev
   }
 })
 
-test('believes no member that only Tapeline writes, however it is spelled', () => {
+test('F1 believes no member that only Tapeline writes, however it is spelled', () => {
   const frame = (data: string) => interpret(`{"stream":"btcusdt@trade","data":${data}}`)
   const added = (member: string) => TRADE.replace('"M":true', `"M":true,${member}`)
   const withoutTime = TRADE.replace('"E":1723161255343,', '')

@@ -46,7 +46,7 @@ const other = fc
   )
   .map((bytes) => ({ kind: 'other', bytes }))
 
-test('copies a frame that comes byte by byte once or twice, and not once for each byte', () => {
+test('F2 copies a frame that comes byte by byte once or twice, and not once for each byte', () => {
   // With a copy for each byte, these are 86 GB.
   const bytes = frame(FIN | TEXT, Buffer.alloc(65_535, 'x'))
   const lengths: number[] = []

@@ -19,7 +19,7 @@ function rejections(readOf: (stream: string) => number = () => 0) {
 
 const frame = (stream: string, data = '{}') => Buffer.from(`{"stream":"${stream}","data":${data}}`)
 
-test('logs the first rejected frame of a reason at once, and then the number of them once a minute', () => {
+test('F3 logs the first rejected frame of a reason at once, and then the number of them once a minute', () => {
   const { lines, rejected } = rejections()
   for (let ms = 0; ms < 150_000; ms += 100) {
     rejected.tick(ms)
@@ -39,7 +39,7 @@ test('logs the first rejected frame of a reason at once, and then the number of 
   assert.equal(lines[3]?.excerpt, 'garbage [31m')
 })
 
-test('names a stream of which more than 1 % was rejected, until a minute or two after the last', () => {
+test('F4 names a stream of which more than 1 % was rejected, until a minute or two after the last', () => {
   const { rejected } = rejections((stream) => (stream === 'btcusdt@trade' ? 199 : 50))
   rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1000)
   assert.deepEqual([rejected.status(1000), rejected.problem(1000)], [[], ''], '1 of 200')
@@ -61,7 +61,7 @@ test('names a stream of which more than 1 % was rejected, until a minute or two 
   assert.deepEqual(rejected.status(130_000), [])
 })
 
-test('holds frames that name no stream against all frames, and second events against nothing', () => {
+test('F4 holds frames that name no stream against all frames, and second events against nothing', () => {
   const { lines, rejected } = rejections()
   for (let i = 0; i < 200; i++) rejected.received(i)
   for (let i = 0; i < 50; i++) rejected.add(frame('btcusdt@trade'), SECOND_UNDER_ID, i)
