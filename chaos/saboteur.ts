@@ -167,7 +167,6 @@ export class Saboteur {
     if (requests.length === 0) return
     const fromMs = Date.now()
     count(this.counts, name)
-    if (name === 'restError 451') this.#denyAll(fromMs)
     const over = this.#observer.recoveries.begin(name, ['ingestion'], fromMs)
     const faults = requests.map((request) => this.#stage.exchange.faults.add(request))
     await waitFor(() => faults.every((fault) => fault.report().state === 'ended'), {
@@ -191,21 +190,6 @@ export class Saboteur {
 
   #record(name: string, fromMs: number, toMs: number): void {
     this.incidents.push({ name, from: new Date(fromMs).toISOString(), to: new Date(toMs).toISOString() })
-  }
-
-  /** After a refusal of the region ingestion asks no more: whatever it gives up from then on was denied. */
-  #denyAll(fromMs: number): void {
-    for (const symbol of this.#stage.exchange.history.symbols) {
-      for (const ids of ['trade', 'aggTrade'] as const)
-        this.denied.push({
-          symbol,
-          ids,
-          from: 0,
-          to: Number.MAX_SAFE_INTEGER,
-          fromMs,
-          toMs: Number.POSITIVE_INFINITY,
-        })
-    }
   }
 
   /** Loses ids that are about to come, and lets REST deny them for a while. */

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
+import { refusalOf, refusalWaitMs, ruleOf } from '../src/foundation/binance/refusal.ts'
 import { fetchSymbols, thatTrade } from '../src/foundation/binance/rest.ts'
 import { type RestOutcome, tradeRest } from '../src/foundation/binance/trade-rest.ts'
 import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
@@ -49,12 +50,13 @@ async function outcome(
 
 async function waitMs(status: number, retryAfter: string | null): Promise<number | null> {
   const found = await outcome(status, retryAfter === null ? {} : { 'retry-after': retryAfter })
-  return found.kind === 'wait' ? found.waitMs : null
+  return found.kind === 'refused' ? refusalWaitMs(found.refusal, 1, 0) : null
 }
 
 test('B5 waits as long as Retry-After says, in seconds or until a date', async () => {
-  assert.equal(await waitMs(429, '7'), 7000)
+  assert.equal(await waitMs(429, '70'), 70_000)
   assert.equal(await waitMs(418, '259200'), 259_200_000)
+  assert.equal(await waitMs(503, '300'), 300_000)
   assert.equal(await waitMs(429, new Date(NOW_MS + 90_000).toUTCString()), 90_000)
 })
 
@@ -62,9 +64,27 @@ test('B5 never takes a Retry-After that says nothing for leave to ask at once', 
   for (const nothing of [null, '', '0', '-5', 'soon', '1e9', new Date(NOW_MS - 1000).toUTCString()]) {
     assert.equal(await waitMs(429, nothing), 60_000, `429, ${nothing}`)
     assert.equal(await waitMs(418, nothing), 120_000, `418, ${nothing}`)
-    assert.equal(await waitMs(403, nothing), 300_000, `403, ${nothing}`)
+    assert.equal(await waitMs(403, nothing), 10_000, `403, ${nothing}`)
+    assert.equal(await waitMs(451, nothing), 5000, `451, ${nothing}`)
   }
   assert.equal(await waitMs(418, '999999999999'), 259_200_000, 'the longest ban is three days')
+})
+
+test('B5 waits longer with each refusal in a row, up to the longest of its status', () => {
+  for (const [status, longestMs] of [
+    [451, 600_000],
+    [403, 300_000],
+    [418, 600_000],
+    [429, 60_000],
+  ] as const) {
+    const refusal = refusalOf(status, null, '', NOW_MS)
+    const waits = [1, 2, 3, 4, 12].map((times) => refusalWaitMs(refusal, times, 0.99))
+    assert.deepEqual(
+      waits,
+      waits.toSorted((one, other) => one - other),
+    )
+    assert.ok(Math.max(...waits) <= longestMs && Math.max(...waits) > 0.9 * longestMs, `${status}: ${waits}`)
+  }
 })
 
 test('B6 reads what the IP has used from refusals and errors too', async () => {
@@ -75,24 +95,57 @@ test('B6 reads what the IP has used from refusals and errors too', async () => {
   assert.equal((await outcome(500)).usedWeight, null)
 })
 
-test('B7 tells what would be answered the same again from what may pass, with the words of the exchange', async () => {
-  assert.deepEqual(await outcome(400, {}, '{"code":-1121,"msg":"Invalid symbol."}'), {
-    kind: 'rejected',
-    reason: 'HTTP 400: Invalid symbol. (-1121)',
-    usedWeight: null,
-  })
-  assert.deepEqual(await outcome(401, {}, '{"code":-2014,"msg":"API-key\\nformat invalid."}'), {
-    kind: 'rejected',
-    reason: 'HTTP 401: API-key format invalid. (-2014)',
-    usedWeight: null,
-  })
-  const page = await outcome(404, {}, '<html>Not Found</html>')
-  assert.deepEqual(page, { kind: 'rejected', reason: 'HTTP 404', usedWeight: null })
-  for (const status of [408, 500, 502, 503, 504]) {
-    assert.deepEqual(await outcome(status), { kind: 'failed', reason: `HTTP ${status}`, usedWeight: null })
+test('B7 tells what says never from what may pass, and what a person can do, with the words of the exchange', async () => {
+  const seen = async (status: number, body: string) => {
+    const found = await outcome(status, {}, body)
+    assert.ok(found.kind === 'refused')
+    const { isFinal, stops, fix } = ruleOf(found.refusal)
+    return [found.refusal.reason, isFinal, stops, /BINANCE_API_KEY/.test(fix)]
   }
-  assert.equal((await outcome(451)).kind, 'refused')
+  assert.deepEqual(await seen(400, '{"code":-1121,"msg":"Invalid symbol."}'), [
+    'HTTP 400: Invalid symbol. (-1121)',
+    true,
+    'request',
+    false,
+  ])
+  assert.deepEqual(await seen(401, '{"code":-2014,"msg":"API-key\\nformat invalid."}'), [
+    'HTTP 401: API-key format invalid. (-2014)',
+    false,
+    'request',
+    true,
+  ])
+  assert.deepEqual((await seen(401, '{"code":-2015,"msg":"Invalid API-key."}')).at(-1), true)
+  for (const status of [400, 404, 405, 408, 413, 500, 502, 503, 504])
+    assert.deepEqual(await seen(status, '<html>'), [`HTTP ${status}`, false, 'request', false])
+  for (const [status, stops] of [
+    [403, 'side'],
+    [429, 'side'],
+    [451, 'side'],
+    [418, 'both'],
+  ] as const)
+    assert.deepEqual(await seen(status, ''), [`HTTP ${status}`, false, stops, false])
   assert.equal((await outcome(200, {}, '<html>')).kind, 'failed', 'no JSON')
+})
+
+test('the API key goes with trades by id only, and to no host that a redirect names', async () => {
+  const keys: Array<string | undefined> = []
+  await served(
+    (response) => {
+      keys.push(response.req.headers['x-mbx-apikey']?.toString())
+      response.writeHead(302, { location: '/elsewhere' }).end()
+    },
+    async (url) => {
+      const ask = tradeRest(url, () => NOW_MS, 'the-key')
+      const trades = { ...LATEST, type: 'trade' } as const
+      const found = await ask(trades, NEVER)
+      assert.ok(found.kind === 'refused' && found.refusal.status === 302)
+      assert.deepEqual(keys, ['the-key'])
+      await ask(LATEST, NEVER)
+      assert.ok(keys.slice(1).every((key) => key === undefined))
+      await tradeRest(url, () => NOW_MS)(trades, NEVER)
+      assert.ok(keys.slice(1).every((key) => key === undefined))
+    },
+  )
 })
 
 test('B7 every message of the exchange becomes a reason that the ledger takes, with its code', async () => {
@@ -105,8 +158,9 @@ test('B7 every message of the exchange becomes a reason that the ledger takes, w
     '',
   ]) {
     const found = await outcome(400, {}, JSON.stringify({ code: -1000, msg }))
-    assert.ok(found.kind === 'rejected')
-    assert.match(found.reason, /^HTTP 400:.* \(-1000\)$/)
+    assert.ok(found.kind === 'refused')
+    const { reason } = found.refusal
+    assert.match(reason, /^HTTP 400:.* \(-1000\)$/)
     const rows: Gap[] = []
     const ledger = new GapLedger(
       (row) => rows.push(row),
@@ -115,10 +169,10 @@ test('B7 every message of the exchange becomes a reason that the ledger takes, w
     )
     const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
     const gap = ledger.open(sequence, { from: 5, to: 14 }, 'reconnect', { fromMs: null, toMs: null })
-    ledger.unrecoverable(gap, { from: 5, to: 14 }, found.reason)
+    ledger.unrecoverable(gap, { from: 5, to: 14 }, reason)
     for (const row of rows) {
       const message = new FetchedMessage(0, null, [], Buffer.from(JSON.stringify(row)))
-      assert.equal(new Decoder().decode('gaps', message), null, found.reason)
+      assert.equal(new Decoder().decode('gaps', message), null, reason)
     }
     assert.equal(rows.length, 2)
   }

@@ -108,6 +108,26 @@ test('a capture goes on after a cut, and leaves out what no replay could serve',
   await replay.close()
 })
 
+for (const status of [451, 418, 403]) {
+  test(
+    `a capture waits out a refusal with ${status}, for Retry-After at least, and says why`,
+    TIMEOUT,
+    async (context) => {
+      const file = join(await folderOf(context), 'refused.ndjson')
+      const exchange = await simulate(context)
+      exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 2, count: 1 })
+      const startedMs = performance.now()
+      const running = await capture(context, { file, wsUrl: exchange.wsUrl })
+      await running.has(50)
+      assert.ok(performance.now() - startedMs >= 2000)
+      const summary = await running.stop()
+      assert.equal(running.problems.length, 1)
+      assert.match(String(running.problems[0]), new RegExp(`HTTP ${status}, next attempt`))
+      assert.equal(summary.reconnects, 0)
+    },
+  )
+}
+
 test('an earlier capture is not overwritten unless that is asked for', TIMEOUT, async (context) => {
   const file = join(await folderOf(context), 'there.ndjson')
   await writeFile(file, 'precious')

@@ -6,6 +6,7 @@ import { migrate } from '../src/foundation/store/migrate.ts'
 import { startHealthServer } from '../src/foundation/telemetry/health-server.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { ofRefusals } from '../src/tools/doctor/exchange.ts'
 import type { Finding } from '../src/tools/doctor/finding.ts'
 import { checkPorts } from '../src/tools/doctor/machine.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
@@ -135,6 +136,21 @@ test('a port that a service of ours holds is no fault, unless that service is no
   } finally {
     await server.close()
   }
+})
+
+test('names a refusal of the exchange with what to do, and what a running ingestion is refused', async () => {
+  await using exchange = disposable(await startSimulatedExchange({ messagesPerSecond: 10 }))
+  exchange.faults.add({ kind: 'restError', status: 451, retryAfterSeconds: 90 })
+  const env = { BINANCE_REST_URL: exchange.restUrl, BINANCE_WS_URL: exchange.wsUrl }
+  const found = (await diagnose(env, 1)).get('exchange')
+  assert.equal(found?.verdict, 'bad')
+  assert.match(found?.text ?? '', /exchangeInfo: HTTP 451.*not before 90 s have passed/)
+  assert.match(found?.fix ?? '', /run from a place that the exchange serves/)
+  const handshakes = { status: 418, reason: 'HTTP 418', retryAt: '2026-01-01T00:00:00Z' }
+  assert.deepEqual(
+    ofRefusals({ refusals: { rest: null, handshakes } }).map(({ what, verdict }) => [what, verdict]),
+    [['exchange WebSocket', 'warning']],
+  )
 })
 
 test('asks for Java and Maven only where it would start Kafka itself', async () => {

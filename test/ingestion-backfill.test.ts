@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
+import { ExchangeGate } from '../src/foundation/binance/exchange-gate.ts'
+import { refusalOf } from '../src/foundation/binance/refusal.ts'
 import type { FetchTrades, RestOutcome, RestTrade } from '../src/foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
@@ -25,6 +27,12 @@ const rows = (from: number, to: number): RestOutcome => ({
   kind: 'rows',
   rows: Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => row(from + i)),
   usedWeight: 0,
+})
+
+/** REST answers with an HTTP error. @param retryAfter in seconds */
+const refused = (status: number, retryAfter: number | null = null, body = ''): RestOutcome => ({
+  kind: 'refused',
+  refusal: refusalOf(status, retryAfter === null ? null : String(retryAfter), body, 0),
 })
 
 /** Backfill over a sequence that has seen 1 and `last`, so that 2..last−1 are missing. */
@@ -52,10 +60,16 @@ function scene(
     calls.push({ atMs: clock.monotonicMs(), fromId: fromId ?? 0 })
     return answer(fromId ?? 0, calls.length, limit)
   }
-  const log = pino({ level: 'silent' })
+  const warnings: unknown[] = []
+  const log = pino({ level: 'warn' }, { write: (line: string) => warnings.push(JSON.parse(line)) })
+  const gate = new ExchangeGate(
+    clock,
+    () => 0.5,
+    (level, details, text) => log[level](details, text),
+  )
   const backfill = new Backfill(
     {
-      rest: new RestCaller(fetch, new WeightBudget(options.weight ?? 6000), clock, log),
+      rest: new RestCaller(fetch, new WeightBudget(options.weight ?? 6000), gate, clock),
       clock,
       random: () => 0.5,
       backoff: { initialMs: 1000, maxMs: 60_000 },
@@ -93,6 +107,8 @@ function scene(
     forwarded,
     seconds,
     calls,
+    warnings,
+    problem: () => (gap === null ? null : backfill.problemOf(gap)),
     ledger,
     sequence,
     gap,
@@ -208,7 +224,7 @@ test('B4 notices an old id that the exchange has moved forward without a word', 
 
 test('B5 asks for nothing while told to wait, and never before its time', async () => {
   const { clock, calls, states, backfill } = scene(10, (from, call) =>
-    call === 1 ? { kind: 'wait', waitMs: 90_000, status: 429 } : rows(from, 9),
+    call === 1 ? refused(429, 90) : rows(from, 9),
   )
   await clock.advance(89_000)
   assert.equal(calls.length, 1)
@@ -229,7 +245,7 @@ test('B6 stays within its weight a minute', async () => {
   await backfill.stop()
 })
 
-test('B7 tries again after a failure, and gives up where the region is refused three times in half an hour', async () => {
+test('B7 tries again after a failure, and for a day where the region is refused, with ten minutes between at most', async () => {
   const failing = scene(10, (from, call) =>
     call < 3 ? { kind: 'failed', reason: 'HTTP 500' } : rows(from, 9),
   )
@@ -237,14 +253,15 @@ test('B7 tries again after a failure, and gives up where the region is refused t
   assert.equal(failing.calls.length, 3)
   assert.deepEqual(failing.states().at(-1), [2, 9, 'filled'])
   await failing.backfill.stop()
-  const refused = scene(10, () => ({ kind: 'refused' }))
-  await refused.clock.advance(599_000)
-  assert.equal(refused.calls.length, 1)
-  assert.deepEqual(refused.states(), [[2, 9, 'open']])
-  await refused.clock.advance(602_000)
-  assert.equal(refused.calls.length, 3)
-  assert.deepEqual(refused.states().at(-1), [2, 9, 'unrecoverable', 'the exchange refuses this region'])
-  await refused.backfill.stop()
+  let isServed = false
+  const region = scene(10, (from) => (isServed ? rows(from, 9) : refused(451)))
+  await region.clock.advance(24 * 3_600_000)
+  assert.ok(region.calls.length > 100 && region.calls.length < 250, `${region.calls.length} requests`)
+  assert.deepEqual(region.states(), [[2, 9, 'open']])
+  isServed = true
+  await region.clock.advance(601_000)
+  assert.deepEqual(region.states().at(-1), [2, 9, 'filled'])
+  await region.backfill.stop()
 })
 
 test('B8 leaves a gap that is too large, and says so', async () => {
@@ -259,7 +276,7 @@ test('B2 does not take failures and waits for the absence of what was missing on
   const { clock, states, backfill } = scene(10, (from, call) => {
     if (call === 1) return rows(from, from - 1)
     if (call < 12) return { kind: 'failed', reason: 'HTTP 500' }
-    if (call === 12) return { kind: 'wait', waitMs: 300_000, status: 403 }
+    if (call === 12) return refused(403, 300)
     return call < 15 ? rows(from, from - 1) : rows(from, 9)
   })
   await clock.advance(3_600_000)
@@ -273,7 +290,7 @@ test('B2 does not take failures and waits for the absence of what was missing on
 test('B2 does not take two empty answers for absence because the weight of five minutes was spent between', async () => {
   const { clock, states, backfill, calls } = scene(10, (from, call) => {
     if (call < 3) return { ...rows(from, from - 1), usedWeight: call === 2 ? 5999 : 0 }
-    if (call < 9) return { kind: 'wait', waitMs: 60_000, status: 429 }
+    if (call < 9) return refused(429, 60)
     return call < 11 ? rows(from, from - 1) : rows(from, 9)
   })
   await clock.advance(3_600_000)
@@ -356,7 +373,9 @@ test('B9 does not call an id lost that came while Kafka was acknowledging', asyn
 
 test('B7 gives up with the words of the exchange on what it rejects for two minutes, and asks no longer', async () => {
   const reason = 'HTTP 400: Invalid symbol. (-1121)'
-  const { clock, states, calls, backfill } = scene(10, () => ({ kind: 'rejected', reason }))
+  const { clock, states, calls, backfill } = scene(10, () =>
+    refused(400, null, '{"code":-1121,"msg":"Invalid symbol."}'),
+  )
   await clock.advance(119_000)
   assert.deepEqual(states(), [[2, 9, 'open']])
   await clock.advance(3_600_000)
@@ -365,23 +384,51 @@ test('B7 gives up with the words of the exchange on what it rejects for two minu
   await backfill.stop()
 })
 
-test('B7 loses nothing to a region that was refused once, and fills later gaps after one that was refused for long', async () => {
-  const once = scene(10, (from, call) => (call === 1 ? { kind: 'refused' } : rows(from, 9)))
-  await once.clock.advance(601_000)
-  assert.deepEqual(once.states().at(-1), [2, 9, 'filled'])
-  await once.backfill.stop()
-  const long = scene(10, (from, call) => (call < 4 ? { kind: 'refused' } : rows(from, from + 9)))
-  await long.clock.advance(1_201_000)
-  assert.deepEqual(long.states().at(-1), [2, 9, 'unrecoverable', 'the exchange refuses this region'])
-  await long.clock.advance(600_000)
-  long.sequence.observe({ id: 20, timeMs: 20, connection: 0 })
-  const window = { fromMs: 10, toMs: 20 }
-  const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
-  long.ledger.open(sequence, { from: 11, to: 19 }, 'reconnect', window)
-  long.backfill.notice()
-  await long.clock.advance(1000)
-  assert.deepEqual(long.states().at(-1), [11, 19, 'filled'])
-  await long.backfill.stop()
+for (const [what, status, body] of [
+  ['a page of a proxy', 404, '<html>Not Found</html>'],
+  ['a code that does not say never', 400, '{"code":-1000,"msg":"An unknown error occurred."}'],
+  ['a request for a key', 401, '{"code":-2014,"msg":"API-key format invalid."}'],
+  ['an error without a body', 413, ''],
+] as const) {
+  test(`B7 loses nothing to ${what}, however long it lasts, and warns once`, async () => {
+    let isServed = false
+    const { clock, calls, states, warnings, problem, backfill } = scene(10, (from) =>
+      isServed ? rows(from, 9) : refused(status, null, body),
+    )
+    await clock.advance(6 * 3_600_000)
+    assert.deepEqual(states(), [[2, 9, 'open']])
+    assert.ok(calls.length > 20 && calls.length < 100, `${calls.length} requests`)
+    assert.equal(warnings.length, 1)
+    assert.equal(/BINANCE_API_KEY/.test(JSON.stringify(warnings)), status === 401)
+    assert.match(problem() ?? '', new RegExp(`^HTTP ${status}`))
+    isServed = true
+    await clock.advance(600_000)
+    assert.deepEqual(states().at(-1), [2, 9, 'filled'])
+    await backfill.stop()
+  })
+}
+
+test('B1 gaps that keep failing leave the others their turns', async () => {
+  const { clock, ledger, sequence, states, warnings, backfill } = scene(
+    10,
+    (from, _call, limit) => (from < 200 ? refused(404) : rows(from, from + limit - 1)),
+    // Two requests a minute: fewer than the small gaps ask for.
+    { weight: 50 },
+  )
+  const open = (from: number, to: number) => {
+    sequence.observe({ id: to + 1, timeMs: to, connection: 0 })
+    const of = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const
+    ledger.open(of, { from, to }, 'reconnect', { fromMs: from, toMs: to })
+  }
+  for (let id = 11; id < 91; id += 2) open(id, id)
+  sequence.observe({ id: 199, timeMs: 199, connection: 0 })
+  open(200, 1500)
+  backfill.notice()
+  await clock.advance(40 * 60_000)
+  assert.deepEqual(states().at(-1), [200, 1500, 'filled'])
+  assert.equal(ledger.openGaps.length, 41)
+  assert.equal(warnings.length, 1, 'one reason, one warning')
+  await backfill.stop()
 })
 
 test('B10 stops at once while the exchange does not answer, and while the budget is spent', async () => {
@@ -389,7 +436,7 @@ test('B10 stops at once while the exchange does not answer, and while the budget
   await hanging.clock.advance(1000)
   await hanging.backfill.stop()
   assert.deepEqual(hanging.states(), [[2, 9, 'open']])
-  const waiting = scene(10, () => ({ kind: 'wait', waitMs: 600_000, status: 418 }))
+  const waiting = scene(10, () => refused(418, 600))
   await waiting.clock.advance(1000)
   await waiting.backfill.stop()
   assert.equal(waiting.calls.length, 1)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
 import { planConnections } from '../src/foundation/binance/connection-plan.ts'
-import { AttemptLimit } from '../src/foundation/runtime/attempt-limit.ts'
+import { ExchangeGate } from '../src/foundation/binance/exchange-gate.ts'
 import { StreamRates } from '../src/ingestion/connection/stream-rates.ts'
 import { ConnectionSlot } from '../src/ingestion/connection-rollover.ts'
 import { WsConsumer } from '../src/ingestion/ws-consumer.ts'
@@ -23,6 +23,11 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   assert.ok(plan !== undefined)
   const quiet: string[][] = []
   let connections = 0
+  const gate = new ExchangeGate(
+    clock,
+    () => 0,
+    (level, details, text) => LOG[level](details, text),
+  )
   const connect = (slot: ConnectionSlot): WsConsumer => {
     const id = connections++
     const connection: WsConsumer = new WsConsumer(
@@ -30,7 +35,7 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
         id,
         plan,
         backoff: { initialMs: 1000, maxMs: 60_000 },
-        attempts: new AttemptLimit(150, 300_000),
+        gate,
         ports,
         whenRoom: async () => {},
       },

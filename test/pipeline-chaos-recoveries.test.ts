@@ -22,6 +22,7 @@ function ingestion(ages: readonly number[], oldestUnacknowledgedMs = 0): Ingesti
     ),
     counters: { ...counters, rejected: 0, acknowledged: 0, discarded: 0, queued: 0, inFlight: 0 },
     openGaps: [],
+    refusals: { rest: null, handshakes: null },
     ignoredByReason: {},
     rejectedByReason: {},
     rejectedStreams: [],

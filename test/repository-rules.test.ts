@@ -29,7 +29,6 @@ const SMALL_FILES: Readonly<Record<string, string>> = {
   'src/tools/client/index.ts': 'what the package exports',
   'src/sandbox/processes/stop-with-parent.ts': 'preloaded into each Node child',
   'src/tools/doctor/kafka.ts': 'one file per system that doctor examines',
-  'src/foundation/binance/retry-after.ts': 'the parser of a header that RFC 9110 defines',
 }
 
 /** `src/<room>/…` → room. */

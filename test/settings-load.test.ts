@@ -15,6 +15,7 @@ const WRONG = Object.fromEntries(SETTING_NAMES.map((name) => [name, wrongFor(nam
 function wrongFor(name: string): string {
   if (name === 'DATABASE_URL') return 'mysql://user:hunter2@host/db'
   if (/USERNAME|GROUP_ID|HTTP_HOST/.test(name)) return 'with space'
+  if (name === 'BINANCE_API_KEY') return 'with space'
   if (/TOPIC$/.test(name)) return 'no spaces allowed'
   return ' ? '
 }

@@ -17,6 +17,7 @@ import { waitFor } from './support/wait-for.ts'
 /** In every secret of these tests, and in nothing else. */
 const NEEDLE = 'Zq7needle'
 const KAFKA_SECRET = `${NEEDLE}-kafka`
+const API_KEY = `${NEEDLE}-key`
 const DATABASE_SECRET = `${NEEDLE}-database`
 /** Nobody listens there. */
 const NOWHERE = '127.0.0.1:1'
@@ -45,6 +46,7 @@ const shared = (): Environment => ({
   KAFKA_SASL_MECHANISM: 'SCRAM-SHA-512',
   KAFKA_SASL_USERNAME: 'tapeline',
   KAFKA_SASL_PASSWORD: KAFKA_SECRET,
+  BINANCE_API_KEY: API_KEY,
   LOG_LEVEL: 'debug',
   BACKOFF_INITIAL_MS: '100',
   BACKOFF_MAX_MS: '200',
@@ -59,7 +61,7 @@ function databaseUrl(change: (url: URL) => void): string {
 
 /** None of the ways a secret could be written out. */
 function assertSilent(text: string, what: string): void {
-  const forms = [KAFKA_SECRET, DATABASE_SECRET].flatMap((secret) => [
+  const forms = [KAFKA_SECRET, DATABASE_SECRET, API_KEY].flatMap((secret) => [
     NEEDLE,
     Buffer.from(secret).toString('base64').slice(0, 12),
     Buffer.from(secret).toString('hex').slice(0, 16),

@@ -77,6 +77,7 @@ test('what a service tells of the exchange does not steer the terminal of `statu
     streams: {},
     counters: {},
     openGaps: [],
+    refusals: { rest: null, handshakes: null },
     eventToReceiptMs: { count: 0 },
   }
   const server = createServer((_request, response) => response.end(JSON.stringify(status)))

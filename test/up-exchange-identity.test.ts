@@ -46,6 +46,17 @@ test('does not put the data of a simulated exchange behind BINANCE_WS_URL beside
   assert.match(text, new RegExp(`^a simulated exchange at ${exchange.wsUrl} .*, not Binance$`))
 })
 
+test('waits for an exchange that refuses the handshake for a while', async (context) => {
+  const exchange = await startSimulatedExchange({ seed: 7 })
+  context.after(() => exchange.close())
+  exchange.faults.add({ kind: 'refuse', status: 451, retryAfterSeconds: 1, count: 2 })
+  const said = context.mock.method(process.stderr, 'write', () => true)
+  assert.equal(await exchangeName(live, settingsFor(exchange.wsUrl)), exchange.source)
+  const lines = said.mock.calls.map(({ arguments: [line] }) => String(line))
+  said.mock.restore()
+  assert.equal(lines.filter((line) => /HTTP 451, next attempt/.test(line)).length, 1)
+})
+
 test('names the address of an exchange that says nothing of itself, and asks Binance itself nothing', async () => {
   await using nameless = await exchangeCalled(null)
   const settings = settingsFor(nameless.url)

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { Command, Option } from 'commander'
+import { ExchangeRefusal } from '../foundation/binance/refusal.ts'
 import { fetchSymbols, thatTrade } from '../foundation/binance/rest.ts'
 import { streamName } from '../foundation/market/event.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
@@ -42,7 +43,7 @@ export function captureCommand(): Command {
         streams,
         backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
         clock: systemClock(),
-        onProblem: (what) => process.stderr.write(`${what}. Trying again.\n`),
+        onProblem: (what) => process.stderr.write(`${what.replace(/\.$/, '')}. Trying again.\n`),
       })
       const until = given.for === undefined ? 'Ctrl-C ends it' : `for ${given.for / 1_000} s`
       process.stdout.write(
@@ -74,7 +75,13 @@ export function captureCommand(): Command {
 
 async function symbolsOf(settings: Settings, signal: AbortSignal): Promise<readonly string[]> {
   if (settings.SYMBOLS.join() !== '*') return settings.SYMBOLS
-  return thatTrade(await fetchSymbols(settings.BINANCE_REST_URL, signal))
+  try {
+    return thatTrade(await fetchSymbols(settings.BINANCE_REST_URL, signal))
+  } catch (error) {
+    // Nothing is recorded yet, and a person is there to read it.
+    if (error instanceof ExchangeRefusal) throw error.forPerson()
+    throw error
+  }
 }
 
 /** Aborts at SIGINT or SIGTERM; a second one ends the process at once. */

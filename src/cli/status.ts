@@ -85,15 +85,22 @@ function ofIngestion({
   streams,
   counters,
   openGaps,
+  refusals,
   eventToReceiptMs,
   clockOffsetMs,
 }: IngestionStatus): string[] {
   const quiet = Object.entries(streams).flatMap(([stream, one]) => (one.quiet ? [stream] : []))
+  const refused = (['handshakes', 'rest'] as const).flatMap((side) => {
+    const one = refusals[side]
+    const name = side === 'rest' ? 'REST' : 'WebSocket handshakes'
+    return one === null ? [] : [`  the exchange refuses ${name}: ${one.reason}, next attempt ${one.retryAt}`]
+  })
   return [
     `  from ${source ?? 'no exchange yet'}, ${plural(connections.length, 'connection')}, ${plural(Object.keys(streams).length, 'stream')}${quiet.length > 0 ? `, quiet: ${quiet.join(', ')}` : ''}`,
     `  received ${countText(counters.received)}, acknowledged by Kafka ${countText(counters.acknowledged)}, on the way ${countText(counters.queued + counters.inFlight)}`,
     `  backfilled ${countText(counters.backfilled)}, open gaps ${countText(openGaps.length)}, rejected ${countText(counters.rejected)}`,
     `  event → receipt ${latency(eventToReceiptMs)}${clockOffsetMs === null ? '' : `, clock offset ${msText(clockOffsetMs)}`}`,
+    ...refused,
   ]
 }
 

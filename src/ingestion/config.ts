@@ -22,6 +22,8 @@ export interface IngestionConfig {
   readonly restUrl: string
   /** Names an exchange that does not name itself; null where its host does. */
   readonly venue: string | null
+  /** A secret, for exchanges that give trades by id only to those with a key. */
+  readonly apiKey?: string | undefined
   /** Of the 6,000 that the IP has. */
   readonly restWeightPerMinute: number
   /** A larger gap is not filled. */
@@ -49,6 +51,7 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
     connectionMaxAgeMs: settings.CONNECTION_MAX_AGE_HOURS * HOUR_MS,
     restUrl: settings.BINANCE_REST_URL,
     venue: settings.VENUE ?? null,
+    apiKey: settings.BINANCE_API_KEY,
     restWeightPerMinute: settings.REST_WEIGHT_PER_MINUTE,
     backfillMaxIds: settings.BACKFILL_MAX_IDS,
     kafka: kafkaConnection(settings),

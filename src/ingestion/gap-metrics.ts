@@ -17,6 +17,7 @@ const OUTAGE_CAUSES = ['reconnect', 'restart', 'stall', 'reset', 'clock', 'refus
 const ID_TYPES = ['trade', 'aggTrade'] as const
 const CLOSED = ['filled', 'unrecoverable'] as const
 const ANSWERS = ['ok', '403', '418', '429', '451', 'rejected', 'failed'] as const
+const HANDSHAKE_STATUSES = ['403', '418', '429', '451', '5xx', 'other'] as const
 
 /** What is missing, what is done about it, and what the exchange allows to be done. */
 export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
@@ -94,6 +95,19 @@ export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
     name: 'tapeline_ingestion_rest_blocked_seconds',
     help: 'How long the exchange, or the nearness of its limit, still forbids requests.',
     read: ({ rest }) => (rest === null ? null : rest.waitLeftMs / 1000),
+  },
+  {
+    kind: 'counter',
+    name: 'tapeline_ingestion_handshakes_refused_total',
+    help: 'WebSocket handshakes that were answered with an HTTP error, by status.',
+    labels: ['status'],
+    read: ({ handshakesRefused }) => byLabel('status', HANDSHAKE_STATUSES, handshakesRefused),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_handshakes_blocked_seconds',
+    help: 'How long no WebSocket handshake is tried because the exchange refused one.',
+    read: ({ handshakesBlockedMs }) => handshakesBlockedMs / 1000,
   },
   {
     kind: 'counter',

@@ -1,11 +1,11 @@
 import { planConnections } from '../foundation/binance/connection-plan.ts'
+import { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import { exchangeIdentity } from '../foundation/binance/venue.ts'
 import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { AttemptLimit } from '../foundation/runtime/attempt-limit.ts'
-import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
 import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
@@ -20,6 +20,7 @@ import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './messages/message-queue.ts'
 import { type IngestionMetricValues, ingestionMetricValues, openGapStatus } from './metric-values.ts'
 import { openPipeline } from './open-pipeline.ts'
+import { PatientStart } from './patient-start.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { PipelineContext, RecoveredFields } from './pipeline-context.ts'
 import type { Ports } from './ports.ts'
@@ -27,13 +28,7 @@ import { whyNotReady } from './readiness.ts'
 import { resolveSymbols, streamNames } from './symbols.ts'
 import { WsConsumer } from './ws-consumer.ts'
 
-/** Half of what the exchange allows an IP. */
-const MAX_ATTEMPTS = 150
-const ATTEMPTS_WINDOW_MS = 5 * 60_000
-
 const ROOM_CHECK_MS = 100
-
-const EXCHANGE_FIX = 'Check the network, BINANCE_WS_URL and BINANCE_REST_URL. Without it: npm run demo'
 
 const OTHER_EXCHANGE_FIX = 'Set BINANCE_WS_URL back, or use other topics for this exchange.'
 
@@ -52,14 +47,18 @@ export class Ingestion {
   #source: string | null = null
   #starting: Promise<void> | null = null
   readonly #liveness: KafkaLiveness
-  /** Why it is not running yet. */
-  #waitingFor = 'Kafka has not answered yet'
+  readonly #gate: ExchangeGate
+  readonly #patience: PatientStart
 
   constructor(config: IngestionConfig, ports: Ports, log: Logger) {
     this.#config = config
     this.#ports = ports
     this.#log = log
     this.#startedAtMs = ports.clock.monotonicMs()
+    this.#gate = new ExchangeGate(ports.clock, ports.random, (level, details, text) =>
+      log[level](details, text),
+    )
+    this.#patience = new PatientStart(ports, config.backoff, this.#stopping.signal, log)
     this.#queue = new MessageQueue(config.queueMaxBytes)
     this.#producer = new KafkaProducer(
       config,
@@ -118,7 +117,9 @@ export class Ingestion {
 
   readiness(): { ready: boolean; reason: string } {
     const nowMs = this.#ports.clock.monotonicMs()
-    const reason = whyNotReady(this.#producer, this.#pipeline, this.#waitingFor, this.#slots, nowMs)
+    const { waitingFor } = this.#patience
+    const refused = this.#gate.summary
+    const reason = whyNotReady(this.#producer, this.#pipeline, waitingFor, this.#slots, refused, nowMs)
     return { ready: reason === '', reason }
   }
 
@@ -148,7 +149,8 @@ export class Ingestion {
         queued: this.#producer.queued,
         inFlight: this.#producer.inFlight,
       },
-      openGaps: (pipeline?.ledger.openGaps ?? []).map(openGapStatus),
+      openGaps: openGapStatus(pipeline),
+      refusals: this.#gate.status(),
       ignoredByReason: handler?.reasons('ignored') ?? {},
       rejectedByReason: handler?.reasons('rejected') ?? {},
       rejectedStreams: handler?.rejections.status(nowMs) ?? [],
@@ -168,6 +170,7 @@ export class Ingestion {
       config: this.#config,
       producer: this.#producer,
       slots: this.#slots,
+      gate: this.#gate,
       pipeline: this.#pipeline,
       nowMs: clock.monotonicMs(),
       wallMs: clock.wallMicros() / 1000,
@@ -177,21 +180,26 @@ export class Ingestion {
   async #begin(): Promise<void> {
     const { topics: names, wsUrl, eventTypes, connectionsPerStream, connectionMaxAgeMs } = this.#config
     const { signal } = this.#stopping
-    const attempts = new AttemptLimit(MAX_ATTEMPTS, ATTEMPTS_WINDOW_MS)
-    const topics = await this.#patiently('Kafka', () =>
+    const [gate, patience, { exchange }] = [this.#gate, this.#patience, this.#ports]
+    const topics = await patience.until('Kafka', () =>
       this.#ports.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(names) }),
     )
-    const source = await this.#patiently('The exchange', async () => {
-      await attempts.wait(this.#ports.clock, signal)
-      return exchangeIdentity(await this.#ports.exchange.askExchangeIdentity(signal), this.#config)
+    const source = await patience.until('The exchange', async () => {
+      await gate.wait('handshakes', signal)
+      const named = await gate.attempt('handshakes', () => exchange.askExchangeIdentity(signal))
+      return exchangeIdentity(named, this.#config)
     })
-    this.#waitingFor = 'the symbols are not checked yet'
-    const symbols = await resolveSymbols(this.#config, this.#ports.exchange.symbols, this.#log, signal)
+    patience.waitingFor = 'the symbols are not checked yet'
+    const symbols = await patience.until('The exchange', async () => {
+      await gate.wait('rest', signal)
+      const ask = () => gate.attempt('rest', () => exchange.symbols(signal))
+      return resolveSymbols(this.#config, ask, this.#log, signal)
+    })
     // Nothing is written before the topics are known to be this exchange's.
-    await this.#patiently('Kafka', () => claimExchangeIdentity(this.#ports, this.#config.topics, source))
+    await patience.until('Kafka', () => claimExchangeIdentity(this.#ports, this.#config.topics, source))
     this.#source = source
-    this.#waitingFor = 'what the topics hold is being read'
-    const pipeline = await this.#patiently('Kafka', () =>
+    patience.waitingFor = 'what the topics hold is being read'
+    const pipeline = await patience.until('Kafka', () =>
       openPipeline(this.#config, this.#pipelineContext(topics, symbols), signal),
     )
     this.#pipeline = pipeline
@@ -204,7 +212,7 @@ export class Ingestion {
     pipeline.start()
     const plans = planConnections(wsUrl, streamNames(symbols, eventTypes))
     let connectionId = 0
-    const connect = (slot: ConnectionSlot) => this.#connect(slot, connectionId++, pipeline, attempts, source)
+    const connect = (slot: ConnectionSlot) => this.#connect(slot, connectionId++, pipeline, source)
     this.#slots = plans.flatMap((plan) =>
       Array.from({ length: connectionsPerStream }, () => {
         const options = {
@@ -218,24 +226,18 @@ export class Ingestion {
         return new ConnectionSlot(options, this.#log)
       }),
     )
-    this.#waitingFor = ''
+    patience.waitingFor = ''
     for (const slot of this.#slots) slot.start()
     void this.#liveness.watch(signal)
   }
 
-  #connect(
-    slot: ConnectionSlot,
-    id: number,
-    pipeline: Pipeline,
-    attempts: AttemptLimit,
-    source: string,
-  ): WsConsumer {
+  #connect(slot: ConnectionSlot, id: number, pipeline: Pipeline, source: string): WsConsumer {
     const { plan } = slot
     const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
     // One for all frames.
     const onControl = (control: ControlFrame) => this.#onControl(slot, connection, control)
     const connection: WsConsumer = new WsConsumer(
-      { id, plan, backoff: this.#config.backoff, attempts, ports: this.#ports, whenRoom },
+      { id, plan, backoff: this.#config.backoff, gate: this.#gate, ports: this.#ports, whenRoom },
       {
         onOpen: (named) =>
           rejectOtherExchange(
@@ -278,6 +280,7 @@ export class Ingestion {
   ): Omit<PipelineContext, RecoveredFields> {
     return {
       ports: this.#ports,
+      gate: this.#gate,
       topics,
       symbols,
       send: (message) => {
@@ -303,29 +306,12 @@ export class Ingestion {
   async #claimAgain(): Promise<void> {
     const source = this.#source ?? ''
     try {
-      await this.#patiently('Kafka', () => claimExchangeIdentity(this.#ports, this.#config.topics, source))
-      if (this.#slots.length > 0) this.#waitingFor = ''
+      await this.#patience.until('Kafka', () =>
+        claimExchangeIdentity(this.#ports, this.#config.topics, source),
+      )
+      if (this.#slots.length > 0) this.#patience.waitingFor = ''
     } catch (error) {
       if (!this.#stopping.signal.aborted) this.#ended.resolve(error)
-    }
-  }
-
-  /** Tries until it succeeds; what waiting does not mend ends the start, except a topic that is yet to be made. */
-  async #patiently<Result>(what: string, attempt: () => Promise<Result>): Promise<Result> {
-    for (let failures = 1; ; failures++) {
-      this.#stopping.signal.throwIfAborted()
-      try {
-        return await unlessAborted(attempt(), this.#stopping.signal)
-      } catch (error) {
-        this.#stopping.signal.throwIfAborted()
-        if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
-        const fix = error instanceof TapelineError ? error.fix : what === 'The exchange' ? EXCHANGE_FIX : ''
-        this.#waitingFor = `${what} cannot be used yet: ${describeError(error)}. ${fix}`.trim()
-        const details = error instanceof TapelineError ? { fix } : { err: error, fix }
-        this.#log.warn(details, `${what} cannot be used yet, trying again: ${describeError(error)}`)
-        const waitMs = delayFor(failures, this.#config.backoff, this.#ports.random())
-        await sleepOn(this.#ports.clock, waitMs, this.#stopping.signal)
-      }
     }
   }
 

@@ -1,8 +1,8 @@
+import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import { countIds } from '../foundation/market/id-ranges.ts'
 import type { IngestionStatus, LatencySummary } from '../foundation/telemetry/status.ts'
 import type { RestMetricValues } from './backfill/rest-caller.ts'
 import type { ConnectionSlot } from './connection-rollover.ts'
-import type { IdGap } from './continuity/gap-rows.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
 
@@ -40,6 +40,10 @@ export interface IngestionMetricValues {
   /** Null before ingestion has read its memory. */
   readonly gaps: GapMetricValues | null
   readonly rest: RestMetricValues | null
+  /** Since the start, by HTTP status. */
+  readonly handshakesRefused: Readonly<Record<string, number>>
+  /** How long no handshake is tried. */
+  readonly handshakesBlockedMs: number
 }
 
 export interface MetricInputs {
@@ -47,6 +51,7 @@ export interface MetricInputs {
   readonly config: { readonly queueMaxBytes: number; readonly connectionMaxAgeMs: number }
   readonly producer: KafkaProducer
   readonly slots: readonly ConnectionSlot[]
+  readonly gate: ExchangeGate
   readonly pipeline: Pipeline | null
   /** On the monotonic clock. */
   readonly nowMs: number
@@ -54,7 +59,7 @@ export interface MetricInputs {
 }
 
 export function ingestionMetricValues(sources: MetricInputs): IngestionMetricValues {
-  const { status, config, producer, slots, pipeline, nowMs, wallMs } = sources
+  const { status, config, producer, slots, gate, pipeline, nowMs, wallMs } = sources
   return {
     status,
     queueMaxBytes: config.queueMaxBytes,
@@ -69,6 +74,8 @@ export function ingestionMetricValues(sources: MetricInputs): IngestionMetricVal
     unsavedRows: pipeline?.unsavedRows ?? null,
     gaps: pipeline === null ? null : gapMetricValues(pipeline, wallMs),
     rest: pipeline?.rest.metricValues() ?? null,
+    handshakesRefused: gate.handshakesRefused,
+    handshakesBlockedMs: gate.leftMs('handshakes'),
   }
 }
 
@@ -85,7 +92,11 @@ function gapMetricValues({ ledger, backfill }: Pipeline, wallMs: number): GapMet
   }
 }
 
-/** An open gap as `/status` shows it. */
-export function openGapStatus({ gap_id, from_id, to_id, cause }: IdGap): IngestionStatus['openGaps'][number] {
-  return { gapId: gap_id, fromId: from_id, toId: to_id, cause }
+/** Open gaps as `/status` shows them. */
+export function openGapStatus(pipeline: Pipeline | null): IngestionStatus['openGaps'] {
+  if (pipeline === null) return []
+  return pipeline.ledger.openGaps.map((gap) => {
+    const { gap_id, from_id, to_id, cause } = gap
+    return { gapId: gap_id, fromId: from_id, toId: to_id, cause, problem: pipeline.backfill.problemOf(gap) }
+  })
 }

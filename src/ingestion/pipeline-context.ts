@@ -1,3 +1,4 @@
+import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { InstanceWatch } from './checkpoint/instance-watch.ts'
@@ -9,6 +10,8 @@ import type { Ports } from './ports.ts'
 /** What the pipeline depends on, provided by ingestion. */
 export interface PipelineContext {
   readonly ports: Ports
+  /** When the exchange may be asked. */
+  readonly gate: Pick<ExchangeGate, 'attempt' | 'leftMs' | 'refused' | 'served'>
   /** Names this process in its checkpoints. */
   readonly instance: string
   /** The highest counter of each symbol's checkpoints that recovery has read. */

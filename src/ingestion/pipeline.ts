@@ -117,7 +117,7 @@ export class Pipeline {
     // The symbols were asked for a moment ago, and its time is soon.
     budget.take(EXCHANGE_INFO_WEIGHT + SERVER_TIME_WEIGHT, clock.monotonicMs())
     const { backoff } = config
-    const rest = new RestCaller(ports.exchange.fetchTrades, budget, clock, log)
+    const rest = new RestCaller(ports.exchange.fetchTrades, budget, context.gate, clock)
     this.rest = rest
     this.backfill = new Backfill(
       { rest, clock, random, backoff, maxIds: config.backfillMaxIds },
@@ -188,8 +188,9 @@ export class Pipeline {
 
   /** Asks for the exchange's time: it shows whether the clock was set since the instance before. */
   compareClocks(signal: AbortSignal): Promise<void> {
-    const { ports, log } = this.#context
-    return this.#clockOffset.measure(ports.clock, ports.exchange.serverTimeMs, log, signal)
+    const { ports, gate, log } = this.#context
+    const ask = (aborted: AbortSignal) => gate.attempt('rest', () => ports.exchange.serverTimeMs(aborted))
+    return this.#clockOffset.measure(ports.clock, ask, log, signal)
   }
 
   /** To be called once the queue is being emptied. */

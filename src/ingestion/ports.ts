@@ -36,7 +36,7 @@ export function ports(config: IngestionConfig, clock: Clock): Ports {
       askExchangeIdentity: (signal) => askExchangeIdentity(config.wsUrl, signal),
       symbols: (signal) => fetchSymbols(config.restUrl, signal),
       serverTimeMs: (signal) => fetchServerTime(config.restUrl, signal),
-      fetchTrades: tradeRest(config.restUrl, () => clock.wallMicros() / 1000),
+      fetchTrades: tradeRest(config.restUrl, () => clock.wallMicros() / 1000, config.apiKey),
       openSocket,
     },
     kafka: kafkaPort(config.kafka, clock),

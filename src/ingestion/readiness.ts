@@ -11,12 +11,14 @@ const PRODUCING_LIMIT_MS = 10_000
  *
  * @param pipeline null before the topics are read
  * @param waitingFor why it does not run yet
+ * @param refused what the exchange refuses; empty for nothing
  */
 export function whyNotReady(
   producer: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
   pipeline: Pipeline | null,
   waitingFor: string,
   slots: readonly ConnectionSlot[],
+  refused: string,
   nowMs: number,
 ): string {
   // Kafka first: while it is away a start waits, or a full queue pauses the connections, which the exchange then closes.
@@ -33,10 +35,12 @@ export function whyNotReady(
     const { problem } = batches
     return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
   }
-  const problem = pipeline?.topics.problem || waitingFor || pipeline?.handler.rejections.problem(nowMs) || ''
+  const because = refused === '' ? '' : `; ${refused}`
+  const waiting = waitingFor === '' ? '' : `${waitingFor}${because}`
+  const problem = pipeline?.topics.problem || waiting || pipeline?.handler.rejections.problem(nowMs) || ''
   if (problem !== '') return problem
   const down = slots.filter((slot) => !slot.isOpen).length
-  if (down > 0) return `${down} of ${slots.length} connections to the exchange are down`
+  if (down > 0) return `${down} of ${slots.length} connections to the exchange are down${because}`
   const silentMs = Math.max(0, ...slots.map((slot) => slot.silentMs(nowMs) ?? 0))
   return silentMs > 0
     ? `a connection to the exchange has delivered nothing for ${Math.round(silentMs / 1000)} s`

@@ -11,9 +11,10 @@ import type { Ports } from './ports.ts'
  * instance's shard.
  *
  * A symbol that is halted is taken all the same, with a warning: it may trade again at any time, and the others must
- * not wait for it. A REST interface that is down is a warning, except for `*`, which cannot do without.
+ * not wait for it. A REST interface that is down or refuses us is a warning, except for `*`, which cannot do without.
  *
- * @throws TapelineError `EXCHANGE` naming the symbols that the exchange does not know, or when this shard has none
+ * @throws TapelineError `EXCHANGE` naming the symbols that the exchange does not know, or when this shard has none; for
+ *   `*` what `ask` throws, which may pass
  */
 export async function resolveSymbols(
   config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>,
@@ -63,13 +64,7 @@ async function knownSymbols(
   try {
     return await ask(signal)
   } catch (error) {
-    if (error instanceof TapelineError || signal.aborted) throw error
-    if (needed) {
-      throw new TapelineError('EXCHANGE', `SYMBOLS=* needs the list of symbols: ${describeError(error)}`, {
-        fix: 'Check BINANCE_REST_URL and the network, or name the symbols.',
-        cause: error,
-      })
-    }
+    if (needed || error instanceof TapelineError || signal.aborted) throw error
     log.warn(
       { fix: 'Check BINANCE_REST_URL and the network.' },
       `Symbols are not checked: ${describeError(error)}`,

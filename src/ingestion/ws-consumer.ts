@@ -1,6 +1,6 @@
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
+import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import type { StreamSocket } from '../foundation/binance/stream-socket.ts'
-import type { AttemptLimit } from '../foundation/runtime/attempt-limit.ts'
 import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
@@ -29,7 +29,7 @@ export interface WsConsumerEvents {
   onDisconnected(): void
   /** @returns true when the frame was market data */
   onFrame(frame: Buffer): boolean
-  /** The exchange cannot be used, and waiting does not mend it. */
+  /** The exchange cannot be used, and waiting does not help. */
   onFatal(error: unknown): void
 }
 
@@ -38,7 +38,7 @@ export interface WsConsumerOptions {
   readonly plan: ConnectionPlan
   readonly backoff: BackoffPolicy
   /** Shared by all connections of the process: the exchange counts by IP. */
-  readonly attempts: AttemptLimit
+  readonly gate: ExchangeGate
   readonly ports: Pick<Ports, 'clock' | 'random'> & {
     readonly exchange: Pick<Ports['exchange'], 'openSocket'>
   }
@@ -199,10 +199,11 @@ export class WsConsumer {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping
+    const { gate } = this.#options
     while (!signal.aborted) {
       try {
         await this.#options.whenRoom(signal)
-        await this.#options.attempts.wait(this.#options.ports.clock, signal)
+        await gate.wait('handshakes', signal)
         if (signal.aborted) return
         this.#attempts++
         this.#phase = 'connecting'
@@ -216,10 +217,9 @@ export class WsConsumer {
           this.#events.onFatal(error)
           return
         }
-        this.#log.warn(
-          { connection: this.#options.id, err: error },
-          `Cannot connect: ${describeError(error)}`,
-        )
+        const isReported = gate.failed('handshakes', error)
+        const text = `Cannot connect: ${describeError(error)}`
+        if (!isReported) this.#log.warn({ connection: this.#options.id, err: error }, text)
       }
       this.#phase = 'waiting'
       this.#failures++
@@ -237,6 +237,7 @@ export class WsConsumer {
     let session: Session | null = null
     const socket = this.#options.ports.exchange.openSocket(this.#options.plan.url, {
       onOpen: (named) => {
+        this.#options.gate.served('handshakes')
         try {
           this.#events.onOpen(named)
           session = this.#begin(socket)

@@ -1,3 +1,4 @@
+import { ExchangeRefusal, refusalOf } from '../../src/foundation/binance/refusal.ts'
 import type { OpenSocket, SocketEvents, StreamSocket } from '../../src/foundation/binance/stream-socket.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { both, FATE, loseOnTheWay } from './fates.ts'
@@ -28,7 +29,11 @@ interface Connection {
 }
 
 /** How the next connections are answered. */
-export type Refusal = 'refuse' | 'hang' | 'close after handshake'
+export type Refusal =
+  | 'refuse'
+  | 'hang'
+  | 'close after handshake'
+  | { readonly status: number; readonly retryAfter: string | null }
 
 /**
  * The exchange's WebSocket side: connections with lags of their own, faults upon them, and a record of what it did
@@ -42,6 +47,8 @@ export class SimulatedExchange {
   readonly #attempts: number[] = []
   #connections: Connection[] = []
   #ids = 0
+  /** By process: until when it may open nothing. */
+  readonly #bannedUntilMs = new WeakMap<LifeClock, number>()
   #refusal: { readonly kind: Refusal; readonly untilMs: number } | null = null
 
   constructor(clock: VirtualClock, random: Random) {
@@ -124,6 +131,8 @@ export class SimulatedExchange {
 
   #open(life: LifeClock, url: string, events: SocketEvents): StreamSocket {
     this.#countAttempt()
+    if (this.#clock.monotonicMs() < (this.#bannedUntilMs.get(life) ?? 0))
+      this.complaints.push('a handshake before the end of Retry-After')
     const connection: Connection = {
       id: this.#ids++,
       life,
@@ -167,6 +176,13 @@ export class SimulatedExchange {
       if (kind === 'refuse' || kind === 'hang') {
         this.#forget(connection)
         connection.events.onFailed(new Error('HTTP 503'))
+        return
+      }
+      if (kind !== null && typeof kind === 'object') {
+        const refusal = refusalOf(kind.status, kind.retryAfter, '', 0)
+        this.#bannedUntilMs.set(connection.life, this.#clock.monotonicMs() + (refusal.retryAfterMs ?? 0))
+        this.#forget(connection)
+        connection.events.onFailed(new ExchangeRefusal('the handshake was refused', refusal))
         return
       }
       connection.state = 'open'

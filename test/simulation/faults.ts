@@ -85,14 +85,30 @@ const KINDS: readonly FaultKind[] = [
   }),
 ]
 
-/** Only drawn where a seed asks for it: after it nothing is filled until ingestion is restarted. */
-export const REFUSED_REGION = fault('REST refuses the region', 1, ({ rest }) =>
-  rest.misbehave('refused 451', MINUTE),
-)
+/** Only drawn where a seed asks for them, so that the others stay the days that they are. */
+const REFUSALS: readonly FaultKind[] = [
+  fault('REST refused', 4, ({ rest }, random) =>
+    rest.misbehave(random.pick(['refused 451', 'page 404']), random.between(1, 1800) * SECOND),
+  ),
+  fault('handshakes refused', 6, ({ exchange }, random) => {
+    const [status, retryAfter] = random.pick([
+      [418, '300'],
+      [429, '60'],
+      [403, null],
+      [451, null],
+      [503, null],
+      [503, '120'],
+    ] as const)
+    exchange.refuse({ status, retryAfter }, random.between(1, 300) * SECOND)
+    exchange.cut(random.chance(0.5))
+  }),
+]
 
 /** Draws one and lets it strike, with a storm of events round it. @returns its name */
-export function strike(world: World, random: Random, extra: readonly FaultKind[]): string {
-  const kinds = [...KINDS, ...(world.options.clusterFaults === true ? CLUSTER_FAULTS : []), ...extra]
+export function strike(world: World, random: Random): string {
+  const { clusterFaults, seed } = world.options
+  const ofCluster = clusterFaults === true ? CLUSTER_FAULTS : []
+  const kinds = [...KINDS, ...ofCluster, ...(seed % 10 === 9 ? REFUSALS : [])]
   let at = random.next() * kinds.reduce((sum, { weight }) => sum + weight, 0)
   const kind = kinds.find(({ weight }) => {
     at -= weight

@@ -68,10 +68,10 @@ function shared(ranges: readonly IdRange[]): IdRange[] {
   })
 }
 
-/** Ids that may be given up: those that REST never shows, those of a sequence that is over, all where the region is refused. */
+/** Ids that may be given up: those that REST never shows, those of a sequence that is over. */
 function excused(world: World, sequence: TrueSequence, isOver: boolean): IdRange[] {
   const all = { from: 0, to: Number.MAX_SAFE_INTEGER }
-  if (isOver || world.rest.refused.size > 0) return [all]
+  if (isOver) return [all]
   const neverWere = { from: 0, to: sequence.firstId - 1 }
   return [neverWere, ...world.rest.holes.filter((hole) => hole.sequence === sequence)]
 }

@@ -1,3 +1,4 @@
+import { refusalOf } from '../../src/foundation/binance/refusal.ts'
 import {
   type FetchTrades,
   REST_WEIGHT,
@@ -16,6 +17,7 @@ export type RestFault =
   | 'firewall 403'
   | 'error 500'
   | 'refused 451'
+  | 'page 404'
   | 'empty'
   | 'short'
   | 'clamp'
@@ -27,18 +29,20 @@ export interface RestHole {
   readonly to: number
 }
 
-const WAIT_MS: Readonly<Record<string, number>> = {
-  'wait 429': 20_000,
-  'wait 418': 120_000,
-  'firewall 403': 300_000,
+/** How each refusal is answered: status and `Retry-After` in seconds. */
+const REFUSALS: Readonly<Partial<Record<RestFault, readonly [status: number, retryAfter: string | null]>>> = {
+  'wait 429': [429, '20'],
+  'wait 418': [418, '120'],
+  'firewall 403': [403, null],
+  'error 500': [500, null],
+  'refused 451': [451, null],
+  'page 404': [404, null],
 }
 
 /** The exchange's REST interface over the truth, with faults. It complains of requests that break its rules. */
 export class SimulatedRest {
   readonly complaints: string[] = []
   readonly holes: RestHole[] = []
-  /** Processes that were told that their region is refused. */
-  readonly refused = new Set<LifeClock>()
   readonly #clock: VirtualClock
   readonly #random: Random
   readonly #market: Market
@@ -82,24 +86,20 @@ export class SimulatedRest {
       if (nowMs < bannedUntilMs) this.complaints.push('a request before the end of Retry-After')
       return new Promise((resolve) => {
         life.schedule(this.#random.between(30, 500), () => {
-          const outcome = this.#answer(request, life)
-          if (outcome.kind === 'wait') bannedUntilMs = this.#clock.monotonicMs() + outcome.waitMs
+          const outcome = this.#answer(request)
+          if (outcome.kind === 'refused')
+            bannedUntilMs = this.#clock.monotonicMs() + (outcome.refusal.retryAfterMs ?? 0)
           resolve(outcome)
         })
       })
     }
   }
 
-  #answer({ type, symbol, fromId, limit }: Parameters<FetchTrades>[0], life: LifeClock): RestOutcome {
+  #answer({ type, symbol, fromId, limit }: Parameters<FetchTrades>[0]): RestOutcome {
     const nowMs = this.#clock.monotonicMs()
     const kind = this.#fault !== null && this.#fault.untilMs > nowMs ? this.#fault.kind : null
-    const waitMs = kind === null ? undefined : WAIT_MS[kind]
-    if (waitMs !== undefined) return { kind: 'wait', waitMs, status: Number(kind?.slice(-3)) }
-    if (kind === 'error 500') return { kind: 'failed', reason: 'HTTP 500' }
-    if (kind === 'refused 451') {
-      this.refused.add(life)
-      return { kind: 'refused' }
-    }
+    const refused = kind === null ? undefined : REFUSALS[kind]
+    if (refused !== undefined) return { kind: 'refused', refusal: refusalOf(...refused, '', 0) }
     if (kind === 'empty') return { kind: 'rows', rows: [], usedWeight: 0 }
     const sequence = this.#market.current(symbol, type)
     if (fromId === null) return { kind: 'rows', rows: this.#latest(sequence, limit), usedWeight: 0 }

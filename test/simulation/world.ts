@@ -7,7 +7,7 @@ import { Ingestion } from '../../src/ingestion/ingestion.ts'
 import { CLOCK_LIMITS, type ClockLimits } from '../../src/ingestion/messages/receipt-clock.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { SimulatedExchange } from './exchange.ts'
-import { REFUSED_REGION, strike } from './faults.ts'
+import { strike } from './faults.ts'
 import { type Appended, type Copies, type KafkaOptions, SimulatedKafka } from './kafka.ts'
 import { LifeClock } from './life-clock.ts'
 import { Market } from './market.ts'
@@ -200,7 +200,7 @@ export class World {
       // In the midst of the storm.
       this.clock.schedule(this.#random.between(0, 60_000), () => {
         if (this.#quiet) return
-        const name = strike(this, this.#random, this.options.seed % 10 === 9 ? [REFUSED_REGION] : [])
+        const name = strike(this, this.#random)
         this.faults[name] = (this.faults[name] ?? 0) + 1
         this.#checkConservation()
       })

@@ -1,3 +1,4 @@
+import { ExchangeGate } from '../../src/foundation/binance/exchange-gate.ts'
 import type { RecordFetcher } from '../../src/foundation/kafka/kafka-port.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import { loadSettings } from '../../src/foundation/settings/load.ts'
@@ -62,6 +63,11 @@ export function pipelineAlone(
         },
         kafka: { requireAccess: never, producer: nothing, fetcher: () => fetcher },
       },
+      gate: new ExchangeGate(
+        clock,
+        () => 0.5,
+        (level, details, text) => log[level](details, text),
+      ),
       instance: 'alone',
       counters: new Map(),
       lostQuotes: new Map(),

@@ -1,6 +1,7 @@
 import { z } from 'zod'
-import { describeError, TapelineError } from '../runtime/errors.ts'
+import { describeError } from '../runtime/errors.ts'
 import { fetchByProxy } from './proxy.ts'
+import { ExchangeRefusal, refusalOfResponse } from './refusal.ts'
 
 const EXCHANGE_INFO = z.object({
   symbols: z.array(
@@ -25,17 +26,11 @@ export const SERVER_TIME_WEIGHT = 1
  * The symbols that the exchange knows, with their status (`GET /api/v3/exchangeInfo`): `TRADING`, or `HALT`, `BREAK`
  * and others, of which it may trade again.
  *
- * @throws TapelineError `EXCHANGE` when the exchange refuses this region (451); any other error means that it
- *   could not be asked
+ * @throws ExchangeRefusal when it answers with an HTTP error; other errors when it cannot be reached or its answer
+ *   makes no sense
  */
 export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promise<Map<string, string>> {
-  const response = await get(`${restUrl}/api/v3/exchangeInfo`, restUrl, signal)
-  if (response.status === 451) {
-    throw new TapelineError('EXCHANGE', `${restUrl} refuses this region (HTTP 451)`, {
-      fix: 'Run from a place that the exchange serves, or set BINANCE_REST_URL and BINANCE_WS_URL to the host for yours.',
-    })
-  }
-  if (!response.ok) throw new Error(`${restUrl} answered exchangeInfo with HTTP ${response.status}`)
+  const response = await get(restUrl, 'exchangeInfo', signal)
   const info = EXCHANGE_INFO.parse(await response.json())
   return new Map(
     info.symbols.map(({ symbol, status, isSpotTradingAllowed }) => [
@@ -48,17 +43,16 @@ export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promi
 /**
  * The exchange's clock (`GET /api/v3/time`), milliseconds since the Unix epoch.
  *
- * @throws when it could not be asked, or answers without a time
+ * @throws as `fetchSymbols` does
  */
 export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Promise<number> {
-  const response = await get(`${restUrl}/api/v3/time`, restUrl, signal)
-  if (!response.ok) throw new Error(`${restUrl} answered time with HTTP ${response.status}`)
+  const response = await get(restUrl, 'time', signal)
   return SERVER_TIME.parse(await response.json()).serverTime
 }
 
-async function get(url: string, restUrl: string, signal: AbortSignal | undefined): Promise<Response> {
+async function get(restUrl: string, what: string, signal: AbortSignal | undefined): Promise<Response> {
   const timeout = AbortSignal.timeout(TIMEOUT_MS)
-  return fetchByProxy(url, {
+  const response = await fetchByProxy(`${restUrl}/api/v3/${what}`, {
     signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
   }).catch((error: unknown) => {
     throw new Error(
@@ -66,6 +60,8 @@ async function get(url: string, restUrl: string, signal: AbortSignal | undefined
       { cause: error },
     )
   })
+  if (response.ok) return response
+  throw new ExchangeRefusal(`${restUrl} refused ${what}`, await refusalOfResponse(response, Date.now()))
 }
 
 /** Those that trade now, sorted. */

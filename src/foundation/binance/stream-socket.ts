@@ -15,7 +15,7 @@ export interface SocketEvents {
    * @param named what the exchange names itself in the upgrade; null where it does not
    */
   onOpen(named: string | null): void
-  /** It could not be opened. TapelineError `EXCHANGE` when the region is refused. */
+  /** It could not be opened. ExchangeRefusal when the handshake was answered with an HTTP status. */
   onFailed(error: unknown): void
   onFrame(frame: Buffer): void
   onPing(): void
@@ -63,7 +63,7 @@ export const openSocket: OpenSocket = (url, events) => {
     connection = response.socket
   })
   socket.once('unexpected-response', (request, response) => {
-    problem = refusedUpgrade(url, response.statusCode ?? 0)
+    problem = refusedUpgrade(url, response)
     request.destroy()
     events.onFailed(problem)
   })

@@ -1,9 +1,9 @@
 import { z } from 'zod'
 import type { IdRange } from '../market/id-ranges.ts'
 import { describeError } from '../runtime/errors.ts'
-import { OUTSIDE_TEXT_MAX, outsideText } from '../runtime/outside-text.ts'
+import { outsideText } from '../runtime/outside-text.ts'
 import { fetchByProxy } from './proxy.ts'
-import { retryAfterMs } from './retry-after.ts'
+import { type Refusal, refusalOfResponse } from './refusal.ts'
 
 /** A trade or aggTrade as REST gives it, in the fields of the stream's payload; there is no event time `E`. */
 export interface RestTrade {
@@ -21,17 +21,12 @@ export interface RestTrade {
  * What became of a request.
  *
  * - `rows`: answered; rows rise by id.
- * - `wait`: told to come back (429, 418), or turned away by the firewall (403).
- * - `refused`: this region is not served (451).
- * - `rejected`: any other 4xx but 408: the same request would be answered the same. `reason` is one line with the
- *   exchange's own message.
- * - `failed`: no answer, a server error, or one that makes no sense.
+ * - `refused`: answered with an HTTP error.
+ * - `failed`: no answer, or one that makes no sense.
  */
 export type RestOutcome = (
   | { readonly kind: 'rows'; readonly rows: readonly RestTrade[] }
-  | { readonly kind: 'wait'; readonly waitMs: number; readonly status: number }
-  | { readonly kind: 'refused' }
-  | { readonly kind: 'rejected'; readonly reason: string }
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'failed'; readonly reason: string }
 ) & {
   /** What the whole IP has used this minute, where the exchange says. */
@@ -47,18 +42,6 @@ export const REST_LIMIT = 1000
 export const REST_WEIGHT: Readonly<Record<RestTradeType, number>> = { trade: 25, aggTrade: 4 }
 
 const TIMEOUT_MS = 10_000
-
-/**
- * Where Retry-After says nothing: the exchange counts by the minute, its shortest ban lasts two, and the firewall
- * lifts its bar after a while it does not tell.
- */
-const DEFAULT_WAIT_MS: Readonly<Record<number, number>> = {
-  429: 60_000,
-  418: 2 * 60_000,
-  403: 5 * 60_000,
-}
-
-const ERROR_BODY = z.object({ code: z.int(), msg: z.string() })
 
 const TRADE = z.object({
   id: z.int(),
@@ -94,15 +77,22 @@ export type FetchTrades = (request: TradeRequest, signal: AbortSignal) => Promis
 /**
  * Asks over HTTP: `historicalTrades` and `aggTrades`.
  *
+ * @param apiKey for `historicalTrades` of exchanges that ask for one; undefined to send none
  * @param wallMs milliseconds since the Unix epoch, for a Retry-After that is a date
  */
-export function tradeRest(restUrl: string, wallMs: () => number): FetchTrades {
+export function tradeRest(restUrl: string, wallMs: () => number, apiKey?: string): FetchTrades {
   return async ({ type, symbol, fromId, limit }, signal) => {
     const query = new URLSearchParams({ symbol, limit: String(limit) })
     if (fromId !== null) query.set('fromId', String(fromId))
     const path = type === 'trade' ? 'historicalTrades' : 'aggTrades'
+    const key: RequestInit =
+      type === 'trade' && apiKey !== undefined
+        ? // A redirect would take the key to another host.
+          { headers: { 'X-MBX-APIKEY': apiKey }, redirect: 'manual' }
+        : {}
     try {
       const response = await fetchByProxy(`${restUrl}/api/v3/${path}?${query}`, {
+        ...key,
         signal: AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), signal]),
       })
       return await outcome(type, response, wallMs())
@@ -117,42 +107,13 @@ export function tradeRest(restUrl: string, wallMs: () => number): FetchTrades {
 
 async function outcome(type: RestTradeType, response: Response, nowMs: number): Promise<RestOutcome> {
   const usedWeight = usedWeightOf(response)
-  const { status } = response
   if (response.ok) return { kind: 'rows', rows: parseRows(type, await response.json()), usedWeight }
-  const defaultWaitMs = DEFAULT_WAIT_MS[status]
-  const isRejected =
-    defaultWaitMs === undefined && status >= 400 && status < 500 && ![408, 451].includes(status)
-  if (isRejected) return { kind: 'rejected', reason: await rejection(response), usedWeight }
-  await response.body?.cancel()
-  if (status === 451) return { kind: 'refused', usedWeight }
-  if (defaultWaitMs === undefined) return { kind: 'failed', reason: `HTTP ${status}`, usedWeight }
-  const waitMs = retryAfterMs(response.headers.get('retry-after'), nowMs) ?? defaultWaitMs
-  return { kind: 'wait', waitMs, status, usedWeight }
+  return { kind: 'refused', refusal: await refusalOfResponse(response, nowMs), usedWeight }
 }
 
 function usedWeightOf(response: Response): number | null {
   const header = response.headers.get('x-mbx-used-weight-1m') ?? ''
   return /^\d+$/.test(header) ? Number(header) : null
-}
-
-/** The status and what the exchange says of it, where its body is its own (`{"code":-1121,"msg":"Invalid symbol."}`). */
-async function rejection(response: Response): Promise<string> {
-  const status = `HTTP ${response.status}`
-  const body = ERROR_BODY.safeParse(parseJson(await response.text()))
-  if (!body.success) return status
-  const { code, msg } = body.data
-  // The ledger takes no longer reason, and the code tells most.
-  const end = ` (${code})`
-  return `${outsideText(`${status}: ${msg}`, OUTSIDE_TEXT_MAX - end.length)}${end}`
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // A page of some proxy.
-    return undefined
-  }
 }
 
 function parseRows(type: RestTradeType, body: unknown): RestTrade[] {

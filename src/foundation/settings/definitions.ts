@@ -24,6 +24,7 @@ export const DEFINITIONS = {
   BINANCE_WS_URL: required(kind.baseUrl('wss:', 'ws:'), 'wss://stream.binance.com:9443'),
   BINANCE_REST_URL: required(kind.baseUrl('https:', 'http:'), 'https://api.binance.com'),
   VENUE: optional(kind.venue),
+  BINANCE_API_KEY: optional(kind.apiKey),
   REST_WEIGHT_PER_MINUTE: required(kind.integer(50, 6000), '1200'),
   BACKFILL_MAX_IDS: required(kind.integer(0, 1_000_000_000), '1000000'),
   CONNECTIONS_PER_STREAM: required(kind.integer(1, 2), '1'),
@@ -89,7 +90,11 @@ export type SettingName = keyof typeof DEFINITIONS
 export const SETTING_NAMES = Object.keys(DEFINITIONS) as SettingName[]
 
 /** Never shown, neither in errors nor in `/status`; each may also be given as a file, `NAME_FILE`. */
-export const SECRET_NAMES: ReadonlySet<SettingName> = new Set(['KAFKA_SASL_PASSWORD', 'DATABASE_URL'])
+export const SECRET_NAMES: ReadonlySet<SettingName> = new Set([
+  'BINANCE_API_KEY',
+  'KAFKA_SASL_PASSWORD',
+  'DATABASE_URL',
+])
 
 /** The typed value of every setting, under its own name. */
 export type SettingValues = {

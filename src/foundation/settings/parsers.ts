@@ -137,6 +137,9 @@ export const venue = z
 
 export const path = z.string().regex(/^(?!-----BEGIN)[^\0\n]+$/, 'a path')
 
+/** As it may stand in an HTTP header: an error about one that may not would show it. */
+export const apiKey = z.string().regex(/^[\x21-\x7e]{1,256}$/, 'a key without spaces')
+
 export const secret = z.string().min(1, 'a text that is not empty')
 
 function list(text: string): string[] {

@@ -1,3 +1,5 @@
+import type { RefusalStatus } from '../binance/refusal.ts'
+
 /**
  * What the two services say of themselves at `GET /status`. The terminal display, `tapeline status` and tests
  * read these; counters start at 0 with the process.
@@ -74,7 +76,11 @@ export interface IngestionStatus {
     readonly fromId: number
     readonly toId: number
     readonly cause: string
+    /** Why the last request for it brought nothing; null when it did, or before the first. */
+    readonly problem: string | null
   }>
+  /** Null where the exchange does not refuse us. */
+  readonly refusals: { readonly rest: RefusalStatus | null; readonly handshakes: RefusalStatus | null }
   readonly ignoredByReason: Readonly<Record<string, number>>
   readonly rejectedByReason: Readonly<Record<string, number>>
   /** Streams of which more than 1 % of the frames of the last minute were rejected; the empty name stands for frames that name none. */

@@ -29,13 +29,17 @@ interface Run {
 export class BackfillAttempt {
   /** Of the monotonic clock. */
   retryAtMs = 0
-  #failures = 0
+  /** Requests in a row that brought no trades. */
+  failures = 0
+  /** Why the last one brought none; empty after one that did. */
+  problem = ''
   /** Equal answers without anything else between them. */
   #run: Run | null = null
 
   /** Trades came. */
   succeeded(): void {
-    this.#failures = 0
+    this.failures = 0
+    this.problem = ''
     this.#run = null
     this.retryAtMs = 0
   }
@@ -75,7 +79,7 @@ export class BackfillAttempt {
   }
 
   #postpone(nowMs: number, policy: BackoffPolicy, random: number): void {
-    this.#failures++
-    this.retryAtMs = nowMs + delayFor(this.#failures, policy, random)
+    this.failures++
+    this.retryAtMs = nowMs + delayFor(this.failures, policy, random)
   }
 }

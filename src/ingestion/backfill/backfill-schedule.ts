@@ -9,12 +9,13 @@ export interface GapTask {
 }
 
 /**
- * Which gap is next: the smallest of those that are due. Thousands may be open, so none of this looks at all of them.
+ * Which gap is next, of those that are due: the one with the fewest failures in a row, so that gaps that keep failing leave
+ * the others their turns; of these the smallest. Thousands may be open, so `take` and `putBack` do not look at all.
  */
 export class BackfillSchedule {
   readonly #isOpen: (gap: IdGap) => boolean
   readonly #tasks = new Map<string, GapTask>()
-  readonly #due = new Heap<GapTask>((one, other) => size(one.gap) < size(other.gap))
+  readonly #due = new Heap<GapTask>(isBefore)
   readonly #later = new Heap<GapTask>((one, other) => one.attempt.retryAtMs < other.attempt.retryAtMs)
 
   constructor(isOpen: (gap: IdGap) => boolean) {
@@ -61,10 +62,26 @@ export class BackfillSchedule {
     return this.#later.first?.attempt.retryAtMs ?? null
   }
 
+  /** Whether an open gap has met this problem. Looks at all gaps where none has. */
+  hasProblem(problem: string): boolean {
+    for (const { attempt } of this.#tasks.values()) if (attempt.problem === problem) return true
+    return false
+  }
+
+  /** What keeps a gap from being filled; null where nothing has yet. */
+  problemOf({ gap_id }: IdGap): string | null {
+    return this.#tasks.get(gap_id)?.attempt.problem || null
+  }
+
   #forget(task: GapTask): void {
     const { gap_id } = task.gap
     if (this.#tasks.get(gap_id) === task) this.#tasks.delete(gap_id)
   }
+}
+
+function isBefore(one: GapTask, other: GapTask): boolean {
+  const more = one.attempt.failures - other.attempt.failures
+  return more === 0 ? size(one.gap) < size(other.gap) : more < 0
 }
 
 function size({ from_id, to_id }: IdGap): number {

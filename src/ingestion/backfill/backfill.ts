@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import { type Refusal, ruleOf } from '../../foundation/binance/refusal.ts'
 import type { RestOutcome, RestTrade, RestTradeType } from '../../foundation/binance/trade-rest.ts'
 import { REST_LIMIT } from '../../foundation/binance/trade-rest.ts'
 import { countIds, type IdRange } from '../../foundation/market/id-ranges.ts'
@@ -70,6 +71,11 @@ export class Backfill {
     return this.#ports.missingIn(gap)
   }
 
+  /** What keeps a gap from being filled; null where nothing has yet. */
+  problemOf(gap: IdGap): string | null {
+    return this.#schedule.problemOf(gap)
+  }
+
   start(): void {
     this.#running ??= this.#run()
   }
@@ -123,7 +129,6 @@ export class Backfill {
     const [next] = missing
     if (this.#ports.isHeld(gap)) return this.#later(task)
     if (next === undefined) return this.#finish(task)
-    if (rest.isRefused) return this.#giveUp(task, next, 'the exchange refuses this region')
     if (countIds(missing) > maxIds) return this.#giveUp(task, { from: next.from, to: gap.to_id }, 'too large')
     await this.#ports.whenRoom(signal)
     if (!this.#schedule.isCurrent(task)) return
@@ -136,20 +141,44 @@ export class Backfill {
   }
 
   async #take(task: GapTask, next: IdRange, answer: RestOutcome): Promise<void> {
-    const { attempt, gap } = task
-    const { backoff, clock, random } = this.#options
     switch (answer.kind) {
       case 'rows':
         return this.#takeRows(task, next, answer.rows)
-      case 'wait':
       case 'refused':
-        return attempt.interrupted()
-      case 'rejected':
-        return this.#negative(task, next, 'rejected', answer.reason, answer.reason)
+        return this.#refused(task, next, answer.refusal)
       case 'failed':
-        attempt.failed(clock.monotonicMs(), backoff, random())
-        this.#log.warn({ gap: gap.gap_id }, `Backfill failed, trying again: ${answer.reason}`)
+        return this.#failed(task, answer.reason)
     }
+  }
+
+  async #refused(task: GapTask, next: IdRange, refusal: Refusal): Promise<void> {
+    const { isFinal, stops, wait, fix } = ruleOf(refusal)
+    const { reason } = refusal
+    // What stops all of REST has been logged for all of it.
+    if (stops === 'request') this.#warn(task, reason, fix)
+    if (isFinal) return this.#negative(task, next, 'rejected', reason, reason)
+    const { clock, backoff, random } = this.#options
+    const maxMs = Math.max(backoff.maxMs, stops === 'request' ? wait.maxMs : 0)
+    task.attempt.failed(clock.monotonicMs(), { ...backoff, maxMs }, random())
+  }
+
+  #failed(task: GapTask, reason: string): void {
+    const { clock, backoff, random } = this.#options
+    this.#warn(task, reason, '')
+    task.attempt.failed(clock.monotonicMs(), backoff, random())
+  }
+
+  /** Logs a reason once, and again only when no gap has met it any more. */
+  #warn({ gap, attempt }: GapTask, reason: string, fix: string): void {
+    if (attempt.problem === reason) return
+    const isKnown = this.#schedule.hasProblem(reason)
+    attempt.problem = reason
+    if (isKnown) return
+    const { symbol, event_type: type, gap_id } = gap
+    this.#log.warn(
+      { symbol, type, gap: gap_id, ...(fix === '' ? {} : { fix }) },
+      `Backfill failed, trying again: ${reason}`,
+    )
   }
 
   async #takeRows(task: GapTask, next: IdRange, rows: readonly RestTrade[]): Promise<void> {
@@ -181,6 +210,7 @@ export class Backfill {
     const { clock, backoff, random } = this.#options
     // A live event has come meanwhile: the answer was to another question.
     if (this.#missingOf(task.gap, lost) < lost.to - lost.from + 1) return
+    task.attempt.problem = reason
     const isBelieved = task.attempt.negative(kind, answer, clock.monotonicMs(), backoff, random())
     if (isBelieved) await this.#giveUp(task, lost, reason)
   }

@@ -1,3 +1,4 @@
+import type { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
 import {
   type FetchTrades,
   REST_WEIGHT,
@@ -8,12 +9,9 @@ import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
 import { unlessAborted } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
-import type { Logger } from '../../foundation/telemetry/log.ts'
 
-/** After a 451: a region is not moved by asking often, and a 451 may have been a mistake of the network's. */
-const REFUSED_WAIT_MS = 10 * 60_000
-/** So many 451 in a row, 10 minutes apart, are believed. */
-const REFUSALS = 3
+/** Statuses that are counted apart. */
+const STOPPING: ReadonlySet<number> = new Set([403, 418, 429, 451])
 
 interface Call {
   readonly request: TradeRequest
@@ -23,7 +21,7 @@ interface Call {
 
 /** What was asked of REST and what it answered; counts since the start. */
 export interface RestMetricValues {
-  /** By `ok`, an HTTP status, `rejected` or `failed`. */
+  /** By `ok`, an HTTP status that stops requests, `rejected` (another 4xx) or `failed`. */
   readonly answers: Readonly<Record<string, number>>
   /** Requests that wait for their turn. */
   readonly waiting: number
@@ -31,7 +29,7 @@ export interface RestMetricValues {
   readonly weightPerMinute: number
   /** What the exchange said, within the last minute, that the whole IP has used; null when it has not. */
   readonly ipWeight: number | null
-  /** How long it still forbids to ask. */
+  /** How long it still forbids requests. */
   readonly waitLeftMs: number
 }
 
@@ -39,34 +37,31 @@ export interface RestMetricValues {
 export type Urgency = 'urgent' | 'patient'
 
 /**
- * The one who asks the exchange for trades: one request at a time for the whole process, within the weight budget,
- * and not while the exchange has told us to wait, whoever it told. Specification: B5 to B7.
+ * Requests trades from the exchange: one at a time for the whole process, within the weight budget, and not while
+ * the exchange refuses REST. Specification: B5 to B7.
  */
 export class RestCaller {
   readonly #fetch: FetchTrades
   readonly #budget: WeightBudget
   readonly #clock: Clock
-  readonly #log: Logger
+  readonly #gate: Pick<ExchangeGate, 'leftMs' | 'refused' | 'served'>
   readonly #wake: Wake
   readonly #waiting: Readonly<Record<Urgency, Call[]>> = { urgent: [], patient: [] }
   #isWorking = false
-  /** 451 in a row. */
-  #refusals = 0
-  #refusedUntilMs = 0
   /** Answers by what they said. */
   readonly #answers: Record<string, number> = {}
 
-  constructor(fetch: FetchTrades, budget: WeightBudget, clock: Clock, log: Logger) {
+  constructor(
+    fetch: FetchTrades,
+    budget: WeightBudget,
+    gate: Pick<ExchangeGate, 'leftMs' | 'refused' | 'served'>,
+    clock: Clock,
+  ) {
     this.#fetch = fetch
     this.#budget = budget
     this.#clock = clock
-    this.#log = log
+    this.#gate = gate
     this.#wake = new Wake(clock)
-  }
-
-  /** The region is refused, time and again: asking is pointless until it is tried once more, ten minutes after the last. */
-  get isRefused(): boolean {
-    return this.#refusals >= REFUSALS && this.#clock.monotonicMs() < this.#refusedUntilMs
   }
 
   metricValues(): RestMetricValues {
@@ -77,12 +72,12 @@ export class RestCaller {
       weightSpent: this.#budget.spent,
       weightPerMinute: this.#budget.perMinute,
       ipWeight: this.#budget.ipWeight(nowMs),
-      waitLeftMs: this.#budget.waitLeftMs(nowMs),
+      waitLeftMs: Math.max(this.#budget.waitLeftMs(nowMs), this.#gate.leftMs('rest')),
     }
   }
 
   /**
-   * Asks when it is its turn. A `refused` may be the answer to another's request that was made meanwhile.
+   * Asks when it is its turn.
    *
    * @throws the signal's reason, as soon as it aborts: at whatever point the request was
    */
@@ -105,7 +100,9 @@ export class RestCaller {
   async #work(): Promise<void> {
     this.#isWorking = true
     for (let call = this.#first(); call !== undefined; call = this.#first()) {
-      const waitMs = this.#budget.take(REST_WEIGHT[call.request.type], this.#clock.monotonicMs())
+      const waitMs =
+        this.#gate.leftMs('rest') ||
+        this.#budget.take(REST_WEIGHT[call.request.type], this.#clock.monotonicMs())
       if (waitMs > 0) {
         await this.#wake.wait(waitMs)
         continue
@@ -140,34 +137,8 @@ export class RestCaller {
     const answer = answerOf(outcome)
     this.#answers[answer] = (this.#answers[answer] ?? 0) + 1
     if (typeof outcome.usedWeight === 'number') this.#budget.used(outcome.usedWeight, nowMs)
-    if (outcome.kind === 'wait') {
-      const { status, waitMs } = outcome
-      this.#log.warn({ status, waitMs }, 'The exchange tells us to wait with REST requests')
-      this.#budget.wait(waitMs, nowMs)
-    }
-    if (outcome.kind === 'refused') this.#noteRefusal(nowMs)
-    else if (outcome.kind === 'rows' || outcome.kind === 'rejected') this.#noteService()
-  }
-
-  #noteRefusal(nowMs: number): void {
-    if (this.#refusals === 0) {
-      this.#log.error(
-        { fix: 'Set BINANCE_REST_URL to the host for this region.' },
-        'The exchange refuses this region (HTTP 451): gaps cannot be filled; asked again every 10 minutes',
-      )
-    }
-    this.#refusals++
-    this.#refusedUntilMs = nowMs + REFUSED_WAIT_MS
-    this.#budget.wait(REFUSED_WAIT_MS, nowMs)
-    // Or who waits behind the one that is to try again would never learn of it.
-    for (const calls of [this.#waiting.urgent, this.#waiting.patient]) {
-      for (const { answer } of calls.splice(0)) answer.resolve({ kind: 'refused' })
-    }
-  }
-
-  #noteService(): void {
-    if (this.#refusals > 0) this.#log.info('The exchange serves this region again')
-    this.#refusals = 0
+    if (outcome.kind === 'rows') this.#gate.served('rest')
+    else if (outcome.kind === 'refused') this.#gate.refused('rest', outcome.refusal)
   }
 }
 
@@ -176,12 +147,12 @@ function answerOf(outcome: RestOutcome): string {
   switch (outcome.kind) {
     case 'rows':
       return 'ok'
-    case 'wait':
-      return String(outcome.status)
-    case 'refused':
-      return '451'
-    case 'rejected':
+    case 'refused': {
+      const { status } = outcome.refusal
+      if (STOPPING.has(status)) return String(status)
+      return status >= 500 ? 'failed' : 'rejected'
+    }
     case 'failed':
-      return outcome.kind
+      return 'failed'
   }
 }

@@ -1,3 +1,4 @@
+import { ruleOf } from '../../foundation/binance/refusal.ts'
 import { streamName } from '../../foundation/market/event.ts'
 import { type BackoffPolicy, delayFor } from '../../foundation/runtime/backoff.ts'
 import { type Clock, sleepOn } from '../../foundation/runtime/clock.ts'
@@ -9,7 +10,7 @@ import type { RestCaller } from './rest-caller.ts'
 /** A stream whose first frame has not come by then after a connection opened is asked for over REST. */
 const PATIENCE_MS = 15_000
 
-/** So many times is a symbol asked for that the exchange answers with a 4xx. */
+/** After so many answers that the exchange does not know it, a symbol is not requested any more. */
 const MAX_REJECTIONS = 3
 
 export interface SilenceCheckOptions {
@@ -44,6 +45,8 @@ export class SilenceCheck {
   readonly #pending = new Map<string, Silent>()
   /** Requests that failed, one after the other. */
   #failures = 0
+  /** Why the last one failed, which is logged once. */
+  #problem: string | null = null
   #running: Promise<void> | null = null
 
   constructor(
@@ -145,28 +148,33 @@ export class SilenceCheck {
           if (id >= 0) this.#continuity.expect(stream, id, latest.timeMs)
         }
         this.#failures = 0
+        this.#problem = null
         // A connection that opened meanwhile is owed an answer of its own.
         if (silent.dueMs === dueMs) this.#pending.delete(symbol)
         return
       }
-      case 'rejected':
+      case 'refused': {
+        const { reason } = answer.refusal
+        const { isFinal, stops } = ruleOf(answer.refusal)
+        // What stops all of REST has been logged for all of it.
+        if (!isFinal) return this.#later(silent, stops === 'request' ? reason : null, signal)
         silent.rejections++
         if (silent.rejections < MAX_REJECTIONS) return this.#put(silent, clock.monotonicMs() + PATIENCE_MS)
-        this.#log.warn({ symbol }, `A silent symbol cannot be asked for: ${answer.reason}`)
+        this.#log.warn({ symbol }, `A silent symbol cannot be asked for: ${reason}`)
         this.#pending.delete(symbol)
         return
-      case 'wait':
-      case 'refused':
+      }
       case 'failed':
-        return this.#later(silent, answer.kind === 'failed' ? answer.reason : null, signal)
+        return this.#later(silent, answer.reason, signal)
     }
   }
 
   /** Backs off as a whole: backfill is to have its turns, and a REST interface in trouble its rest. */
   async #later(silent: Silent, reason: string | null, signal: AbortSignal): Promise<void> {
     const { clock, backoff, random } = this.#options
-    if (reason !== null)
+    if (reason !== null && reason !== this.#problem)
       this.#log.warn({ symbol: silent.symbol }, `A silent symbol is asked for again: ${reason}`)
+    this.#problem = reason ?? this.#problem
     this.#failures++
     const waitMs = delayFor(this.#failures, backoff, random())
     this.#put(silent, clock.monotonicMs() + waitMs)

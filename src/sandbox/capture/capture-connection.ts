@@ -1,11 +1,11 @@
 import { WebSocket } from 'ws'
 import type { ConnectionPlan } from '../../foundation/binance/connection-plan.ts'
-import { namedIn } from '../../foundation/binance/handshake.ts'
+import type { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
+import { namedIn, refusedUpgrade } from '../../foundation/binance/handshake.ts'
 import { tunnelTo } from '../../foundation/binance/proxy.ts'
 import { knownVenue } from '../../foundation/binance/venue.ts'
-import type { AttemptLimit } from '../../foundation/runtime/attempt-limit.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
-import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
+import { describeError } from '../../foundation/runtime/errors.ts'
 
 const MAX_FRAME_BYTES = 1 << 20
 const HANDSHAKE_TIMEOUT_MS = 10_000
@@ -28,19 +28,19 @@ export interface CaptureConnectionEvents {
 export class CaptureConnection {
   readonly #plan: ConnectionPlan
   readonly #backoff: BackoffPolicy
-  readonly #attempts: AttemptLimit
+  readonly #gate: ExchangeGate
   readonly #events: CaptureConnectionEvents
   #socket: WebSocket | undefined
   #isPaused = false
   #failures = 0
 
   constructor(
-    options: { plan: ConnectionPlan; backoff: BackoffPolicy; attempts: AttemptLimit },
+    options: { plan: ConnectionPlan; backoff: BackoffPolicy; gate: ExchangeGate },
     events: CaptureConnectionEvents,
   ) {
     this.#plan = options.plan
     this.#backoff = options.backoff
-    this.#attempts = options.attempts
+    this.#gate = options.gate
     this.#events = events
   }
 
@@ -55,33 +55,21 @@ export class CaptureConnection {
     this.#socket?.resume()
   }
 
-  /**
-   * Resolves when `signal` has aborted and the socket is gone.
-   *
-   * @throws {TapelineError} `EXCHANGE` when the exchange refuses this region
-   */
+  /** Resolves when `signal` has aborted and the socket is gone. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        await this.#waitForAttempt(signal)
+        await this.#gate.wait('handshakes', signal)
         const reason = await this.#connectUntilClosed(signal)
         if (!signal.aborted) this.#events.onProblem(`Connection closed: ${reason}`)
       } catch (error) {
         if (signal.aborted) return
-        if (error instanceof TapelineError) throw error
-        this.#events.onProblem(`Cannot connect: ${describeError(error)}`)
+        if (!this.#gate.failed('handshakes', error))
+          this.#events.onProblem(`Cannot connect: ${describeError(error)}`)
       }
       this.#failures++
       // The wait ends early when the capture does.
       await sleep(delayFor(this.#failures, this.#backoff, Math.random()), signal).catch(() => undefined)
-    }
-  }
-
-  async #waitForAttempt(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const taken = this.#attempts.take(performance.now())
-      if (taken.allowed) return
-      await sleep(taken.waitMs, signal)
     }
   }
 
@@ -104,10 +92,11 @@ export class CaptureConnection {
     })
     socket.once('unexpected-response', (request, response) => {
       request.destroy()
-      reject(refusal(this.#plan.url, response.statusCode ?? 0))
+      reject(refusedUpgrade(this.#plan.url, response))
     })
     socket.once('upgrade', (response) => {
       const { url } = this.#plan
+      this.#gate.served('handshakes')
       this.#events.onOpen(namedIn(response) ?? knownVenue(url) ?? new URL(url).host)
     })
     socket.once('open', () => {
@@ -169,14 +158,4 @@ function closePolitely(socket: WebSocket): void {
   socket.close(1000)
   const timer = setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS)
   socket.once('close', () => clearTimeout(timer))
-}
-
-function refusal(url: string, statusCode: number): Error {
-  const { host } = new URL(url)
-  if (statusCode === 451) {
-    return new TapelineError('EXCHANGE', `${host} refuses this region (HTTP 451).`, {
-      fix: 'Run from a place that the exchange serves, or set BINANCE_WS_URL to the host for yours.',
-    })
-  }
-  return new Error(`${host} answered the upgrade with HTTP ${statusCode}`)
 }

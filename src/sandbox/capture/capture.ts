@@ -1,14 +1,10 @@
 import { planConnections } from '../../foundation/binance/connection-plan.ts'
-import { AttemptLimit } from '../../foundation/runtime/attempt-limit.ts'
+import { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { formatCaptureLine } from '../simulator/replay/capture-line.ts'
 import { CaptureConnection } from './capture-connection.ts'
 import { CaptureWriter } from './capture-writer.ts'
-
-/** Half of what the exchange allows an IP, as for ingestion, which may run beside. */
-const CONNECTIONS = 150
-const CONNECTIONS_WINDOW_MS = 5 * 60_000
 
 export interface CaptureOptions {
   /** Gzipped when the name ends in `.gz`. */
@@ -42,7 +38,7 @@ export interface CaptureSummary {
 export interface RunningCapture {
   /** Recorded so far. */
   frames(): number
-  /** Rejects when the capture cannot go on: the region is refused, the disk is full. The file is complete then. */
+  /** Rejects when the capture cannot continue: the disk is full. The file is complete then. */
   readonly failed: Promise<never>
   /** Ends the connections and completes the file. */
   stop(): Promise<CaptureSummary>
@@ -89,11 +85,13 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
     counts.opened++
     sources.add(source)
   }
-  const attempts = new AttemptLimit(CONNECTIONS, CONNECTIONS_WINDOW_MS)
+  // A recording runs unattended for hours: it waits for what may pass.
+  const gate = new ExchangeGate(clock, Math.random, (level, { retryAt, fix }, text) => {
+    if (level === 'warn') onProblem(`${text}, next attempt ${retryAt}${fix === undefined ? '' : `. ${fix}`}`)
+  })
   const plans = planConnections(options.wsUrl, streams)
   const connections = plans.map(
-    (plan) =>
-      new CaptureConnection({ plan, backoff: options.backoff, attempts }, { onOpen, onFrame, onProblem }),
+    (plan) => new CaptureConnection({ plan, backoff: options.backoff, gate }, { onOpen, onFrame, onProblem }),
   )
   const stopping = new AbortController()
   const running = connections.map((connection) => connection.run(stopping.signal))

@@ -1,5 +1,8 @@
+import { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
 import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
+import { ExchangeRefusal } from '../../foundation/binance/refusal.ts'
 import { exchangeIdentity } from '../../foundation/binance/venue.ts'
+import { systemClock } from '../../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import { DEFINITIONS } from '../../foundation/settings/definitions.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
@@ -14,20 +17,15 @@ export function otherExchangeUrl(settings: Settings): string | null {
 }
 
 /**
- * The name of the exchange at this URL, by which its data has a directory of its own. Guessed wrong, the data of a
- * simulated market would lie where live data belongs: so it is asked before anything is opened.
+ * The name of the exchange at this URL, by which its data has a separate directory. Guessed wrong, the data of a
+ * simulated market would lie where live data belongs: so it is asked before anything is opened. A refusal may pass:
+ * `up` waits and says so.
  *
  * @throws TapelineError `EXCHANGE` when it cannot be asked, or gives a name that none has; `SETTINGS` when nobody names it
  */
 export async function askedExchangeIdentity(settings: Settings): Promise<string> {
   const url = settings.BINANCE_WS_URL
-  const named = await askExchangeIdentity(url, AbortSignal.timeout(ANSWER_MS)).catch((error: unknown) => {
-    if (error instanceof TapelineError) throw error
-    throw new TapelineError('EXCHANGE', `The exchange at ${url} does not answer: ${describeError(error)}`, {
-      fix: 'Start it, or correct BINANCE_WS_URL; unset it for Binance itself.',
-      cause: error,
-    })
-  })
+  const named = await whatItNamesItself(url)
   if (named === null || /^(simulated|replay:)/.test(named))
     return exchangeIdentity(named, {
       wsUrl: url,
@@ -41,4 +39,30 @@ export async function askedExchangeIdentity(settings: Settings): Promise<string>
       fix: 'Correct BINANCE_WS_URL; unset it for Binance itself.',
     },
   )
+}
+
+/** @returns null where it does not name itself */
+async function whatItNamesItself(url: string): Promise<string | null> {
+  const gate = new ExchangeGate(systemClock(), Math.random, (_level, { retryAt, fix }, text) => {
+    const next = retryAt === undefined ? '' : `, next attempt ${retryAt}`
+    process.stderr.write(`${text}${next}${fix === undefined ? '' : `. ${fix}`}\n`)
+  })
+  const { signal } = new AbortController()
+  for (;;) {
+    await gate.wait('handshakes', signal)
+    try {
+      return await gate.attempt('handshakes', () => askExchangeIdentity(url, AbortSignal.timeout(ANSWER_MS)))
+    } catch (error) {
+      if (error instanceof TapelineError) throw error
+      if (!(error instanceof ExchangeRefusal))
+        throw new TapelineError(
+          'EXCHANGE',
+          `The exchange at ${url} does not answer: ${describeError(error)}`,
+          {
+            fix: 'Start it, or correct BINANCE_WS_URL; unset it for Binance itself.',
+            cause: error,
+          },
+        )
+    }
+  }
 }

@@ -236,10 +236,19 @@ function partViews(
       name: shown,
       url,
       health: ready ? 'well' : 'ailing',
-      reason: ready ? '' : reason || 'starting',
+      reason: ready ? refusedText(status) : reason || 'starting',
       uptimeMs,
     }
   })
+}
+
+/** What the exchange refuses an ingestion that is ready all the same, such as requests for gaps. */
+function refusedText(status: IngestionStatus | ConsumerStatus): string {
+  const { handshakes, rest } =
+    status.service === 'ingestion' ? status.refusals : { handshakes: null, rest: null }
+  const one = rest ?? handshakes
+  if (one === null) return ''
+  return `the exchange refuses ${rest === null ? 'handshakes' : 'REST'} (${one.reason}), next attempt ${one.retryAt}`
 }
 
 function partName(name: string, urls: readonly string[], i: number): string {

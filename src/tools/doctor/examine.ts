@@ -1,9 +1,10 @@
+import { ExchangeRefusal } from '../../foundation/binance/refusal.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { Endpoints } from '../../sandbox/processes/process-registry.ts'
 import { checkDatabase, ofReceipts } from './database.ts'
-import { checkExchange } from './exchange.ts'
+import { checkExchange, ofRefusals } from './exchange.ts'
 import { bad, type Finding, notNeeded, serviceFinding } from './finding.ts'
 import { checkKafka } from './kafka.ts'
 import { checkDisk, checkJava, checkNode, checkPorts } from './machine.ts'
@@ -63,9 +64,10 @@ async function within(
   try {
     return await Promise.race([Promise.resolve(check(signal)), late])
   } catch (error) {
-    const fix = error instanceof TapelineError ? error.fix : (FIXES[what] ?? '')
+    const known = error instanceof ExchangeRefusal ? error.forPerson() : error
+    const fix = known instanceof TapelineError ? known.fix : (FIXES[what] ?? '')
     // With its causes it would say the same twice.
-    const text = error instanceof Error && error.message !== '' ? error.message : describeError(error)
+    const text = known instanceof Error && known.message !== '' ? known.message : describeError(known)
     return [bad(what, text, fix)]
   }
 }
@@ -80,7 +82,7 @@ async function checkServices({ ingestUrl, consumerUrl }: Endpoints): Promise<Fin
   return statuses.flatMap((status, i) => {
     const [what, url] = i === 0 ? ['ingestion', ingestUrl] : ['consumer', consumerUrl]
     if (status === null) return [bad(what, `${url} does not answer`, 'See its log below DATA_DIR.')]
-    const clock = status.service === 'ingestion' ? ofReceipts(status) : []
-    return [serviceFinding(what, url, status), ...clock]
+    const more = status.service === 'ingestion' ? [...ofReceipts(status), ...ofRefusals(status)] : []
+    return [serviceFinding(what, url, status), ...more]
   })
 }

@@ -1,11 +1,13 @@
 import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
 import { routeTo } from '../../foundation/binance/proxy.ts'
+import { ruleOf } from '../../foundation/binance/refusal.ts'
 import { fetchServerTime, fetchSymbols, TRADING } from '../../foundation/binance/rest.ts'
 import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
+import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { ofClock } from './database.ts'
-import { bad, type Finding, good } from './finding.ts'
+import { bad, type Finding, good, warning } from './finding.ts'
 
 /** Both ways to the exchange, its clock, and whether it knows the symbols. */
 export async function checkExchange(settings: Settings, signal: AbortSignal): Promise<Finding[]> {
@@ -30,6 +32,18 @@ function identityOf(settings: Settings, named: string | null): string {
 function route(url: string): string {
   const proxy = routeTo(url)
   return proxy === null ? '' : ` by way of the proxy ${proxy}`
+}
+
+/** What the exchange refuses a running ingestion. */
+export function ofRefusals({ refusals }: Pick<IngestionStatus, 'refusals'>): Finding[] {
+  const names = { rest: 'exchange REST', handshakes: 'exchange WebSocket' }
+  return (['rest', 'handshakes'] as const).flatMap((side) => {
+    const refused = refusals[side]
+    if (refused === null) return []
+    const { status, reason, retryAt } = refused
+    const { fix } = ruleOf({ status, code: null })
+    return [warning(names[side], `ingestion is refused: ${reason}; next attempt ${retryAt}`, fix)]
+  })
 }
 
 async function clockOf(rest: string, signal: AbortSignal): Promise<Finding> {

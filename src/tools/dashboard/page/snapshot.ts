@@ -16,7 +16,7 @@ export interface PartView {
   readonly name: string
   readonly url: string
   readonly health: Health
-  /** Why it is not well; empty when it is. */
+  /** Why it is not well, or what the exchange refuses it meanwhile; empty when there is nothing to say. */
   readonly reason: string
   readonly uptimeMs: number | null
 }

@@ -30,7 +30,7 @@ export function showHeader({ atMs, source, parts, version }: Snapshot): void {
   text('version', `Tapeline ${version}.`)
   element('parts').replaceChildren(
     ...parts.map(({ name, health, reason }) => {
-      const item = make('li', health === 'well' ? name : `${name}: ${reason}`)
+      const item = make('li', reason === '' ? name : `${name}: ${reason}`)
       item.dataset['health'] = health
       return item
     }),

@@ -1,0 +1,193 @@
+import { AttemptLimit } from '../runtime/attempt-limit.ts'
+import { type Clock, sleepOn } from '../runtime/clock.ts'
+import { ExchangeRefusal, type Refusal, type RefusalStatus, refusalWaitMs, ruleOf } from './refusal.ts'
+
+/** The two ways to the exchange, which it counts apart. */
+export type ExchangeSide = 'rest' | 'handshakes'
+
+/** Half of the handshakes that the exchange allows an address. */
+const MAX_HANDSHAKES = 150
+const HANDSHAKES_WINDOW_MS = 5 * 60_000
+
+/** One attempt finds out whether a side serves again; others follow it, or take their turn when it is this late. */
+const PROBE_MS = 10_000
+
+/** An attempt that waits looks so often whether the probe has passed. */
+const LOOK_MS = 1000
+
+const NAMES: Readonly<Record<ExchangeSide, string>> = { rest: 'REST', handshakes: 'WebSocket handshakes' }
+
+/** Takes what has changed, once for each change, as a log does. */
+export type GateReport = (
+  level: 'info' | 'warn',
+  details: {
+    readonly side: ExchangeSide
+    readonly status?: number
+    readonly retryAt?: string
+    readonly fix?: string
+  },
+  text: string,
+) => void
+
+interface Stop {
+  readonly refusal: Refusal
+  /** Refusals in a row; those of requests that were under way together count once. */
+  readonly times: number
+  readonly untilMs: number
+  readonly probeUntilMs: number
+  /** The side was refused, and did not only stop with the other one. */
+  readonly isOwn: boolean
+}
+
+/**
+ * Knows which side of the exchange refuses us and until when, for the whole process: the exchange counts by address. Reports
+ * each change once. Other processes with the same address, such as other shards, are not known here.
+ */
+export class ExchangeGate {
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #report: GateReport
+  readonly #handshakes = new AttemptLimit(MAX_HANDSHAKES, HANDSHAKES_WINDOW_MS)
+  readonly #stops: Record<ExchangeSide, Stop | null> = { rest: null, handshakes: null }
+  /** Handshakes that were refused, by the statuses of the table, `5xx` and `other`; since the start. */
+  readonly handshakesRefused: Record<string, number> = {}
+
+  /** @param random a number in [0, 1) */
+  constructor(clock: Clock, random: () => number, report: GateReport) {
+    this.#clock = clock
+    this.#random = random
+    this.#report = report
+  }
+
+  /** How long nothing may be asked of a side. */
+  leftMs(side: ExchangeSide): number {
+    return Math.max(0, (this.#stops[side]?.untilMs ?? 0) - this.#clock.monotonicMs())
+  }
+
+  /**
+   * Waits until a side may be tried; handshakes also for their limit. After a stop one attempt goes first, and the others
+   * once it has passed.
+   */
+  async wait(side: ExchangeSide, signal: AbortSignal): Promise<void> {
+    await this.#untilServed(side, signal)
+    if (side !== 'handshakes') return
+    await this.#handshakes.wait(this.#clock, signal)
+    // Another one may have been refused meanwhile.
+    if (this.leftMs(side) > 0) await this.#untilServed(side, signal)
+  }
+
+  async #untilServed(side: ExchangeSide, signal: AbortSignal): Promise<void> {
+    for (let stop = this.#stops[side]; stop !== null; stop = this.#stops[side]) {
+      const nowMs = this.#clock.monotonicMs()
+      const leftMs = Math.max(stop.untilMs, stop.probeUntilMs) - nowMs
+      if (leftMs <= 0) {
+        this.#stops[side] = { ...stop, probeUntilMs: nowMs + PROBE_MS }
+        return
+      }
+      await sleepOn(this.#clock, Math.max(1, Math.min(leftMs, LOOK_MS)), signal)
+    }
+  }
+
+  /**
+   * Makes an attempt and notes how it was met.
+   *
+   * @throws ExchangeRefusal without an attempt while the side refuses us; else what the attempt throws
+   */
+  async attempt<Result>(side: ExchangeSide, make: () => Promise<Result>): Promise<Result> {
+    const stop = this.#stops[side]
+    if (stop !== null && this.leftMs(side) > 0)
+      throw new ExchangeRefusal(`${NAMES[side]} not tried until ${this.#retryAt(stop)}`, stop.refusal)
+    try {
+      const result = await make()
+      this.served(side)
+      return result
+    } catch (error) {
+      this.failed(side, error)
+      throw error
+    }
+  }
+
+  /** Notes why an attempt failed. @returns true when it was refused, which has been reported */
+  failed(side: ExchangeSide, error: unknown): boolean {
+    const isRefusal = error instanceof ExchangeRefusal
+    if (isRefusal) this.refused(side, error.refusal)
+    return isRefusal
+  }
+
+  /** Notes a refusal, and stops what its rule says. */
+  refused(side: ExchangeSide, refusal: Refusal): void {
+    if (side === 'handshakes') {
+      const status = statusLabel(refusal.status)
+      this.handshakesRefused[status] = (this.handshakesRefused[status] ?? 0) + 1
+    }
+    const { stops } = ruleOf(refusal)
+    // A single REST request that fails has a wait apart from this; a handshake tells of all.
+    if (stops === 'request' && refusal.retryAfterMs === null && side === 'rest') return
+    this.#stop(side, refusal, true)
+    if (stops === 'both') this.#stop(side === 'rest' ? 'handshakes' : 'rest', refusal, false)
+  }
+
+  /** Notes that a side has answered as it should. An answer that was under way when the side stopped says nothing. */
+  served(side: ExchangeSide): void {
+    const stop = this.#stops[side]
+    if (stop === null || this.leftMs(side) > 0) return
+    this.#stops[side] = null
+    if (!stop.isOwn) return
+    this.#report('info', { side }, `The exchange serves ${NAMES[side]} again`)
+  }
+
+  status(): Readonly<Record<ExchangeSide, RefusalStatus | null>> {
+    return { rest: this.#statusOf('rest'), handshakes: this.#statusOf('handshakes') }
+  }
+
+  /** One line of what is refused; empty when nothing is. */
+  get summary(): string {
+    return (['handshakes', 'rest'] as const)
+      .flatMap((side) => {
+        const status = this.#statusOf(side)
+        if (status === null) return []
+        return [`the exchange refuses ${NAMES[side]} (${status.reason}), next attempt ${status.retryAt}`]
+      })
+      .join('; ')
+  }
+
+  #statusOf(side: ExchangeSide): RefusalStatus | null {
+    const stop = this.#stops[side]
+    if (stop === null) return null
+    // A connection that was refused tries until it is served. For other stops there may be no request left.
+    const isPast = this.#clock.monotonicMs() > stop.untilMs + PROBE_MS
+    if (isPast && !(side === 'handshakes' && stop.isOwn)) return null
+    const { status, reason } = stop.refusal
+    return { status, reason, retryAt: this.#retryAt(stop) }
+  }
+
+  #stop(side: ExchangeSide, refusal: Refusal, isOwn: boolean): void {
+    const before = this.#stops[side]
+    const nowMs = this.#clock.monotonicMs()
+    const isSameStop = before !== null && before.untilMs > nowMs
+    const isRepeated = before !== null && before.refusal.reason === refusal.reason
+    const times = isRepeated ? before.times + (isSameStop ? 0 : 1) : 1
+    const untilMs = Math.max(before?.untilMs ?? 0, nowMs + refusalWaitMs(refusal, times, this.#random()))
+    const stop = { refusal, times, untilMs, probeUntilMs: 0, isOwn: isOwn || before?.isOwn === true }
+    this.#stops[side] = stop
+    if (isRepeated || !isOwn) return
+    const { fix, stops } = ruleOf(refusal)
+    this.#report(
+      'warn',
+      { side, status: refusal.status, retryAt: this.#retryAt(stop), ...(fix === '' ? {} : { fix }) },
+      `The exchange refuses ${NAMES[side]}${stops === 'both' ? ', and all else' : ''}: ${refusal.reason}`,
+    )
+  }
+
+  /** As ISO 8601 in UTC, to the second. */
+  #retryAt({ untilMs }: Stop): string {
+    const wallMs = this.#clock.wallMicros() / 1000 + (untilMs - this.#clock.monotonicMs())
+    return `${new Date(Math.ceil(wallMs / 1000) * 1000).toISOString().slice(0, 19)}Z`
+  }
+}
+
+/** One of a few words, for a label of a metric. */
+function statusLabel(status: number): string {
+  if ([403, 418, 429, 451].includes(status)) return String(status)
+  return status >= 500 ? '5xx' : 'other'
+}

@@ -1,0 +1,64 @@
+import { ExchangeRefusal } from '../foundation/binance/refusal.ts'
+import { type BackoffPolicy, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { sleepOn } from '../foundation/runtime/clock.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import type { Ports } from './ports.ts'
+
+const EXCHANGE_FIX = 'Check the network, BINANCE_WS_URL and BINANCE_REST_URL. Without it: npm run demo'
+
+/** The steps of a start that need Kafka or the exchange: each is tried until it succeeds. */
+export class PatientStart {
+  readonly #ports: Pick<Ports, 'clock' | 'random'>
+  readonly #backoff: BackoffPolicy
+  readonly #signal: AbortSignal
+  readonly #log: Logger
+  /** Why ingestion is not running yet; empty once it is. */
+  waitingFor = 'Kafka has not answered yet'
+
+  constructor(
+    ports: Pick<Ports, 'clock' | 'random'>,
+    backoff: BackoffPolicy,
+    signal: AbortSignal,
+    log: Logger,
+  ) {
+    this.#ports = ports
+    this.#backoff = backoff
+    this.#signal = signal
+    this.#log = log
+  }
+
+  /**
+   * Tries until it succeeds.
+   *
+   * @throws what waiting does not repair: a TapelineError, except `KAFKA` for a topic that is yet to be created
+   */
+  async until<Result>(what: 'Kafka' | 'The exchange', attempt: () => Promise<Result>): Promise<Result> {
+    let refused = ''
+    for (let failures = 1; ; failures++) {
+      this.#signal.throwIfAborted()
+      try {
+        return await unlessAborted(attempt(), this.#signal)
+      } catch (error) {
+        this.#signal.throwIfAborted()
+        if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
+        const { reason, fix } = reasonOf(what, error)
+        this.waitingFor = `${what} cannot be used yet: ${reason}. ${fix}`.trim()
+        const details = error instanceof TapelineError ? { fix } : { err: error, fix }
+        // A ban may last for hours: it is logged once.
+        if (!(error instanceof ExchangeRefusal) || error.refusal.reason !== refused)
+          this.#log.warn(details, `${what} cannot be used yet, trying again: ${reason}`)
+        refused = error instanceof ExchangeRefusal ? error.refusal.reason : ''
+        const waitMs = delayFor(failures, this.#backoff, this.#ports.random())
+        await sleepOn(this.#ports.clock, waitMs, this.#signal)
+      }
+    }
+  }
+}
+
+function reasonOf(what: string, error: unknown): { reason: string; fix: string } {
+  const reason = describeError(error)
+  if (error instanceof TapelineError) return { reason, fix: error.fix }
+  if (error instanceof ExchangeRefusal) return { reason, fix: error.fix || EXCHANGE_FIX }
+  return { reason, fix: what === 'The exchange' ? EXCHANGE_FIX : '' }
+}

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, test } from 'node:test'
+import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { createTestTopics, type TestTopics } from './support/kafka.ts'
+import { startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const KEY = 'a-key-that-nobody-should-see'
+
+let topics: TestTopics
+let exchange: Awaited<ReturnType<typeof startSimulatedExchange>>
+
+beforeEach(async () => {
+  topics = await createTestTopics({ prefix: 'refusals' })
+  exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+})
+
+afterEach(async () => {
+  await exchange.close()
+  await topics.delete()
+})
+
+const environment = (more: Record<string, string> = {}) => ({
+  ...topics.env,
+  BINANCE_WS_URL: exchange.wsUrl,
+  BINANCE_REST_URL: exchange.restUrl,
+  BACKOFF_INITIAL_MS: '100',
+  BACKOFF_MAX_MS: '1000',
+  ...more,
+})
+
+const until = (what: string, condition: () => Promise<boolean>) =>
+  waitFor(condition, { timeoutMs: 40_000, what })
+
+for (const status of [451, 403, 418, 503]) {
+  test(`B11 a handshake that is refused with ${status} ends nothing: it is named, and retried after Retry-After`, async () => {
+    await using ingestion = await startIngestionProcess(environment())
+    await ingestion.ready()
+    const attempts = async () => (await ingestion.status()).connections.map((one) => one.attempts)
+    const before = await attempts()
+    exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 3, count: 1 })
+    exchange.faults.add({ kind: 'cut' })
+    await until('the refusal in /status', async () => {
+      const { refusals, reason } = await ingestion.status()
+      return refusals.handshakes?.status === status && reason.includes(`HTTP ${status}`)
+    })
+    const { refusals } = await ingestion.status()
+    assert.equal(refusals.rest?.status, status === 418 ? 418 : undefined)
+    assert.match(refusals.handshakes?.retryAt ?? '', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)
+    await ingestion.ready()
+    await until(
+      'the refusals to be over',
+      async () => (await ingestion.status()).refusals.handshakes === null,
+    )
+    assert.equal((await attempts())[0], (before[0] ?? 0) + 2, 'one was refused, and one served')
+    assert.equal(ingestion.command.output().match(/refuses WebSocket handshakes/g)?.length, 1)
+    await ingestion.stop()
+  })
+}
+
+for (const status of [418, 451, 503]) {
+  test(`B11 a start with SYMBOLS=* waits for an exchangeInfo that is refused with ${status}, and says so`, async () => {
+    exchange.faults.add({
+      kind: 'restError',
+      path: 'exchangeInfo',
+      status,
+      retryAfterSeconds: 4,
+      count: 1,
+    })
+    await using ingestion = await startIngestionProcess(environment({ SYMBOLS: '*' }))
+    await until('the reason', async () =>
+      (await ingestion.status()).reason.includes(`refused exchangeInfo: HTTP ${status}`),
+    )
+    await ingestion.ready()
+    await ingestion.stop()
+  })
+}
+
+test('B11 a list of symbols starts although exchangeInfo is refused', async () => {
+  exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 451, retryAfterSeconds: 600 })
+  await using ingestion = await startIngestionProcess(environment())
+  await ingestion.ready()
+  assert.equal((await ingestion.status()).refusals.rest?.status, 451)
+  await ingestion.stop()
+})
+
+test('B7 a gap survives answers without meaning, its problem is shown, and the key is in no text', async () => {
+  await using ingestion = await startIngestionProcess(environment({ BINANCE_API_KEY: KEY }))
+  await ingestion.ready()
+  await until('data', async () => (await ingestion.status()).counters.forwarded > 500)
+  exchange.faults.add({ kind: 'restError', path: 'historicalTrades', status: 404 })
+  exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 30 })
+  await until('the problem of a gap', async () =>
+    (await ingestion.status()).openGaps.some(({ problem }) => problem?.startsWith('HTTP 404') === true),
+  )
+  exchange.faults.clear()
+  await until('every gap to be filled', async () => {
+    const { openGaps, counters } = await ingestion.status()
+    return openGaps.length === 0 && counters.backfilled > 0
+  })
+  const pages = await Promise.all(
+    ['status', 'metrics', 'readyz'].map(async (page) => (await fetch(`${ingestion.url}/${page}`)).text()),
+  )
+  await ingestion.stop()
+  assert.ok(![...pages, ingestion.command.output()].join('\n').includes(KEY))
+})
