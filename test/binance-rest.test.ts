@@ -115,6 +115,7 @@ test('B7 tells what says never from what may pass, and what a person can do, wit
     true,
   ])
   assert.deepEqual((await seen(401, '{"code":-2015,"msg":"Invalid API-key."}')).at(-1), true)
+  for (const status of [418, 503]) assert.equal((await seen(status, '{"code":-1121,"msg":""}'))[1], false)
   for (const status of [400, 404, 405, 408, 413, 500, 502, 503, 504])
     assert.deepEqual(await seen(status, '<html>'), [`HTTP ${status}`, false, 'request', false])
   for (const [status, stops] of [

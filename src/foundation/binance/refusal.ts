@@ -88,7 +88,7 @@ const KEY_NEEDED: RefusalRule = {
   fix: 'This exchange gives trades by id only to those with an API key: set BINANCE_API_KEY to a valid one.',
 }
 
-/** Before the status. https://developers.binance.com/docs/binance-spot-api-docs/errors */
+/** For other statuses. https://developers.binance.com/docs/binance-spot-api-docs/errors */
 const BY_CODE: Readonly<Record<number, RefusalRule>> = {
   // Invalid symbol: delisted, or never listed.
   [-1121]: { ...UNKNOWN, isFinal: true, fix: '' },
@@ -99,8 +99,9 @@ const BY_CODE: Readonly<Record<number, RefusalRule>> = {
 
 /** The one table of how refusals are met: of WebSocket handshakes, `exchangeInfo`, the server's time and trades. */
 export function ruleOf({ status, code }: Pick<Refusal, 'status' | 'code'>): RefusalRule {
-  const byCode = code === null ? undefined : BY_CODE[code]
-  return byCode ?? BY_STATUS[status] ?? (status >= 500 ? SERVER_ERROR : UNKNOWN)
+  const byStatus = BY_STATUS[status] ?? (status >= 500 ? SERVER_ERROR : null)
+  if (byStatus !== null) return byStatus
+  return (code === null ? undefined : BY_CODE[code]) ?? UNKNOWN
 }
 
 /**
@@ -114,7 +115,7 @@ export function refusalWaitMs(refusal: Refusal, times: number, random: number): 
   return refusal.retryAfterMs ?? delayFor(times, wait, random, wait.initialMs)
 }
 
-/** Nothing that comes after it can be used; retrying after a while can help. */
+/** The exchange, or something on the way to it, answered with an HTTP error. Retrying after a while can help. */
 export class ExchangeRefusal extends Error {
   readonly refusal: Refusal
   readonly fix: string
