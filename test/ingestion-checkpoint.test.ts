@@ -671,7 +671,7 @@ test('L a gap after a ledger row without any event has no start time, and its ch
     fromMs: 0,
     toMs: NOW_MS,
   })
-  ledger.reset({ symbol: SYMBOL, eventType: 'trade', epoch: 1 }, 5, 0, NOW_MS)
+  ledger.reset({ symbol: SYMBOL, eventType: 'trade', epoch: 1 }, 0, NOW_MS)
   for (const gap of rows) assert.deepEqual(GAP.parse(gap), gap)
   assert.deepEqual(
     rows.map(({ from_time }) => from_time),

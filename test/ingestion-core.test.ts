@@ -155,6 +155,19 @@ const trade = (s: string, t: number) =>
 const quote = (s: string, u: number) =>
   `{"stream":"${s.toLowerCase()}@bookTicker","data":{"u":${u},"s":"${s}","b":"1","B":"2","a":"3","A":"4"}}`
 
+test('L1 the window of a reset and a gap from the first of the new ids are two rows', () => {
+  const rows: string[] = []
+  const ledger = new GapLedger(
+    ({ gap_id }) => rows.push(gap_id),
+    () => {},
+    () => 0,
+  )
+  const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 1 } as const
+  ledger.reset(sequence, 1_795_920_000_000, 1_795_920_005_000)
+  const gap = ledger.open(sequence, { from: 1, to: 9 }, 'refused', { fromMs: 0, toMs: 0 })
+  assert.deepEqual([...rows, gap.revision], ['BTCUSDT/trade/1/reset', 'BTCUSDT/trade/1/1', 1])
+})
+
 test('S8 a reset for which no epoch is left ends ingestion with an error that names the symbol', () => {
   const { sent, fatal, handle, continuity } = handler()
   continuity.restore('btcusdt@trade', 'BTCUSDT', 'trade', {

@@ -307,7 +307,7 @@ export class Continuity<Event extends StreamEvent> {
   #noteReset({ symbol, type, sequence }: StreamState<Event>, first: Event, lastTimeMs: number): void {
     if (type === 'bookTicker') return
     const { epoch } = sequence
-    this.#ledger.reset({ symbol, eventType: type, epoch }, first.id, lastTimeMs, first.timeMs)
+    this.#ledger.reset({ symbol, eventType: type, epoch }, lastTimeMs, first.timeMs)
   }
 
   /** A gap that an earlier instance left open of ids that have begun anew since. */

@@ -171,12 +171,13 @@ export class GapLedger {
    */
   reset(
     sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
-    firstId: number,
     fromMs: number,
     toMs: number,
   ): void {
     const { symbol, eventType, epoch } = sequence
-    this.#putWindow(this.#windowRow(symbol, eventType, epoch, firstId, fromMs, toMs, 'reset', REASON_RESET))
+    const row = this.#windowRow(symbol, eventType, epoch, 0, fromMs, toMs, 'reset', REASON_RESET)
+    // A gap may begin at any id of the new ones.
+    this.#putWindow({ ...row, gap_id: `${symbol}/${eventType}/${epoch}/reset` })
   }
 
   /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
