@@ -202,8 +202,8 @@ test('every file that is mounted is there, and every volume is declared', () => 
 })
 
 test('no service is given a setting that does not exist, or one that it refuses', () => {
-  // Of the image, and of the dashboard's own command.
-  const others = ['HEALTH_URL', 'INGEST_URLS', 'CONSUMER_URLS']
+  // Variables of the image, of the dashboard's command, and of the process.
+  const others = ['HEALTH_URL', 'INGEST_URLS', 'CONSUMER_URLS', 'HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY']
   everyService(({ environment, image }, _, where) => {
     if (image !== 'tapeline:local') return
     const names = Object.keys(environment).map((name) => name.replace(/_FILE$/, ''))
