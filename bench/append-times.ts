@@ -12,7 +12,7 @@ export interface AppendedMessages {
 }
 
 const FETCH_BYTES = 8 << 20
-const EVENT_TIME = /"E": ?(\d{13})/
+const EVENT_TIME = /"E": ?(\d{13})(\d{3})?/
 const RECEIPT_MS = /"ingestion_timestamp": ?(\d{13})/
 const RECEIPT_US = /"ingestion_timestamp_us": ?(\d{16})/
 
@@ -28,8 +28,9 @@ export async function appendedSince(
     const receiptUs = Number(RECEIPT_US.exec(text)?.[1] ?? Number(RECEIPT_MS.exec(text)?.[1]) * 1000)
     if (!(receiptUs >= sinceUs)) continue
     receiptToAppend.push(appendedMs - receiptUs / 1000)
-    const eventMs = EVENT_TIME.exec(text)?.[1]
-    if (eventMs !== undefined) eventToReceipt.push(receiptUs / 1000 - Number(eventMs))
+    const [, eventMs, micros = 0] = EVENT_TIME.exec(text) ?? []
+    if (eventMs !== undefined)
+      eventToReceipt.push(receiptUs / 1000 - (Number(eventMs) + Number(micros) / 1000))
   }
   return { eventToReceipt: latencyIn(eventToReceipt), receiptToAppend: latencyIn(receiptToAppend) }
 }

@@ -61,7 +61,8 @@ function limitOf(options: BenchOptions): number {
 async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Runs; peer: Runs }> {
   const { symbols } = options
   const { say, signal } = run
-  const place = await setPlace(symbols, run)
+  // A peer need not know of microseconds.
+  const place = await setPlace(symbols, options.peer === null ? 'microsecond' : 'millisecond', run)
   const prepared = options.peer === null ? null : await preparePeer(options.peer, say)
   say('making frames')
   await place.feeder.prepare(options.warmUp + options.messages + steadyMessages(options))

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { Admin } from '@platformatic/kafka'
 import { clientOptions } from '../src/foundation/kafka/client.ts'
+import type { TimeUnit } from '../src/foundation/market/time-unit.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
@@ -27,6 +28,7 @@ export interface Place {
 /** Starts the broker, the native TimescaleDB and the feeder. */
 export async function setPlace(
   symbols: readonly string[],
+  timeUnit: TimeUnit,
   { folder, closers, say, signal }: RunPlace,
 ): Promise<Place> {
   say('starting Kafka and TimescaleDB')
@@ -56,7 +58,7 @@ export async function setPlace(
   // Tells when each row was committed, by any writer.
   await runStatements(server.url, 'ALTER SYSTEM SET track_commit_timestamp = on')
   await server.restart()
-  const feeder = await Feeder.start(symbols, join(folder, 'feeder.log'))
+  const feeder = await Feeder.start(symbols, join(folder, 'feeder.log'), timeUnit)
   closers.add('feeder', async () => {
     await feeder.stop()
   })

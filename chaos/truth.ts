@@ -2,6 +2,7 @@ import { EVENT_TYPES } from '../src/foundation/market/event.ts'
 import { countIds, type IdRange, normalise, subtract } from '../src/foundation/market/id-ranges.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
+import { microsecondsOf } from '../src/sandbox/simulator/server/time-units.ts'
 
 type TradeType = 'trade' | 'aggTrade'
 
@@ -39,7 +40,7 @@ const CHUNK = 20_000
 const SHOWN = 3
 
 const ROWS = `SELECT trade_id, concat_ws(' ', price, quantity, is_buyer_maker,
-    (extract(epoch FROM trade_time) * 1000)::bigint, first_trade_id, last_trade_id) AS text
+    (extract(epoch FROM trade_time) * 1000000)::bigint, first_trade_id, last_trade_id) AS text
   FROM trades WHERE symbol = $1 AND event_type = $2 AND trade_id BETWEEN $3 AND $4 ORDER BY trade_id`
 
 /**
@@ -95,6 +96,10 @@ async function compare(
     [symbol, type],
   )
   const [first, last] = [Number(bounds[0]?.first ?? 0), Number(bounds[0]?.last ?? -1)]
+  const { rows: units } = await database.query(
+    "SELECT FROM meta WHERE key = 'time_unit' AND value = 'microsecond'",
+  )
+  const toUs = units.length > 0 ? microsecondsOf : (ms: number) => ms * 1000
   const missing: IdRange[] = []
   const doubled: number[] = []
   const different: string[] = []
@@ -108,7 +113,7 @@ async function compare(
       if (byId.has(id)) doubled.push(id)
       byId.set(id, text)
     }
-    for (const { id, text } of truth(history, symbol, type, from, to)) {
+    for (const { id, text } of truth(history, symbol, type, from, to, toUs)) {
       const row = byId.get(id)
       byId.delete(id)
       if (row === undefined) missing.push({ from: id, to: id })
@@ -130,15 +135,22 @@ async function compare(
 }
 
 /** What really happened, in the form in which `ROWS` brings it. */
-function truth(history: Exchange['history'], symbol: string, type: TradeType, from: number, to: number) {
+function truth(
+  history: Exchange['history'],
+  symbol: string,
+  type: TradeType,
+  from: number,
+  to: number,
+  toUs: (ms: number) => number,
+) {
   return type === 'trade'
     ? history.trades(symbol, from, to).map((one) => ({
         id: one.id,
-        text: [exact(one.price), exact(one.qty), flag(one.isBuyerMaker), one.time].join(' '),
+        text: [exact(one.price), exact(one.qty), flag(one.isBuyerMaker), toUs(one.time)].join(' '),
       }))
     : history.aggTrades(symbol, from, to).map((one) => ({
         id: one.a,
-        text: [exact(one.p), exact(one.q), flag(one.m), one.T, one.f, one.l].join(' '),
+        text: [exact(one.p), exact(one.q), flag(one.m), toUs(one.T), one.f, one.l].join(' '),
       }))
 }
 

@@ -6,48 +6,58 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { z } from 'zod'
-import { HEADER, schemaHeader } from '../src/foundation/kafka/headers.ts'
+import { HEADER } from '../src/foundation/kafka/headers.ts'
 import { MESSAGES } from '../src/foundation/market/message-schemas.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 
 const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
 
-const NAMES = ['trade', 'aggTrade', 'bookTicker', 'gap'] as const
+type Schema = keyof typeof MESSAGES
 
-const ABOUT: Readonly<Record<(typeof NAMES)[number], string>> = {
-  trade: 'A trade: the exchange’s own object, byte for byte, and when it was received.',
-  aggTrade: 'An aggregate trade, likewise. It covers the trades f to l, and its quantity is their sum.',
-  bookTicker: 'The best bid and ask, likewise. It has no time but that of its receipt.',
-  gap: 'A revision of a row of the ledger: what is missing, why, and what became of it. The highest revision of a gap_id counts.',
+const SCHEMAS = Object.keys(MESSAGES) as Schema[]
+
+const ABOUT: Readonly<Record<Schema, string>> = {
+  'trade/2': 'A trade: the exchange’s own object, byte for byte, and when it was received.',
+  'trade/1': 'The same with times in milliseconds (TIME_UNIT=millisecond).',
+  'aggTrade/2': 'An aggregate trade, likewise. It covers the trades f to l, and its quantity is their sum.',
+  'aggTrade/1': 'The same with times in milliseconds (TIME_UNIT=millisecond).',
+  'bookTicker/1': 'The best bid and ask, likewise. It has no time but that of its receipt.',
+  'gap/1':
+    'A revision of a row of the ledger: what is missing, why, and what became of it. The highest revision of a gap_id counts.',
+}
+
+/** The latest of a name has no number. */
+function fileOf(schema: Schema): string {
+  return /^(trade|aggTrade).1$/.test(schema) ? schema.replace('/', '-') : schema.replace(/.\d$/, '')
 }
 
 function schemas(): Record<string, string> {
   return Object.fromEntries(
-    NAMES.map((name) => {
+    SCHEMAS.map((name) => {
       const schema = {
         $schema: 'https://json-schema.org/draft/2020-12/schema',
-        title: schemaHeader(name),
+        title: name,
         description: ABOUT[name],
         ...z.toJSONSchema(MESSAGES[name], { target: 'draft-2020-12', io: 'input' }),
       }
-      return [`schemas/${name}.json`, `${JSON.stringify(schema, null, 2)}\n`]
+      return [`schemas/${fileOf(name)}.json`, `${JSON.stringify(schema, null, 2)}\n`]
     }),
   )
 }
 
 const text = { type: 'string' } as const
 
-function message(name: (typeof NAMES)[number]) {
-  const epoch = name === 'trade' || name === 'aggTrade'
+function message(name: Schema) {
+  const epoch = /^(trade|aggTrade)/.test(name)
   return {
-    name,
+    name: fileOf(name),
     summary: ABOUT[name],
     contentType: 'application/json',
     headers: {
       type: 'object',
       properties: {
         [HEADER.schema]: {
-          const: schemaHeader(name),
+          const: name,
           description: 'Rises when a reader would have to change.',
         },
         ...(epoch
@@ -59,7 +69,7 @@ function message(name: (typeof NAMES)[number]) {
               },
             }
           : {}),
-        ...(name === 'bookTicker'
+        ...(name === 'bookTicker/1'
           ? {
               [HEADER.outage]: {
                 ...text,
@@ -76,9 +86,9 @@ function message(name: (typeof NAMES)[number]) {
           : {}),
       },
     },
-    payload: { $ref: `./schemas/${name}.json` },
+    payload: { $ref: `./schemas/${fileOf(name)}.json` },
     bindings: {
-      kafka: { key: { type: 'string', description: name === 'gap' ? 'gap_id' : 'Symbol, upper-case.' } },
+      kafka: { key: { type: 'string', description: name === 'gap/1' ? 'gap_id' : 'Symbol, upper-case.' } },
     },
   }
 }
@@ -104,15 +114,13 @@ const DEAD_LETTER = {
   payload: { description: 'Any bytes.' },
 }
 
-function channel(
-  address: string | undefined,
-  description: string,
-  messages: ReadonlyArray<(typeof NAMES)[number]>,
-) {
+function channel(address: string | undefined, description: string, messages: readonly Schema[]) {
   return {
     address,
     description,
-    messages: Object.fromEntries(messages.map((name) => [name, { $ref: `#/components/messages/${name}` }])),
+    messages: Object.fromEntries(
+      messages.map((name) => [fileOf(name), { $ref: `#/components/messages/${fileOf(name)}` }]),
+    ),
   }
 }
 
@@ -133,10 +141,10 @@ function asyncApi(): string {
         trades: channel(
           address('KAFKA_TRADES_TOPIC'),
           'Trades and aggregate trades; those of a symbol are in one partition, in the order of receipt. Backfilled ones come late.',
-          ['trade', 'aggTrade'],
+          ['trade/2', 'trade/1', 'aggTrade/2', 'aggTrade/1'],
         ),
         bookTicker: channel(address('KAFKA_BOOK_TICKER_TOPIC'), 'Best bid and ask, likewise.', [
-          'bookTicker',
+          'bookTicker/1',
         ]),
         deadLetters: {
           address: address('KAFKA_DEAD_LETTERS_TOPIC'),
@@ -148,7 +156,9 @@ function asyncApi(): string {
           description: 'What ingestion knows, for its own next start; compacted. Its inside may change.',
           messages: { checkpoint: { $ref: '#/components/messages/checkpoint' } },
         },
-        gaps: channel(address('KAFKA_GAPS_TOPIC'), 'The ledger of what is missing. Kept for ever.', ['gap']),
+        gaps: channel(address('KAFKA_GAPS_TOPIC'), 'The ledger of what is missing. Kept for ever.', [
+          'gap/1',
+        ]),
       },
       operations: Object.fromEntries(
         ['trades', 'bookTicker', 'gaps'].flatMap((name) => [
@@ -172,7 +182,7 @@ function asyncApi(): string {
       ),
       components: {
         messages: {
-          ...Object.fromEntries(NAMES.map((name) => [name, message(name)])),
+          ...Object.fromEntries(SCHEMAS.map((name) => [fileOf(name), message(name)])),
           deadLetter: DEAD_LETTER,
           checkpoint: { name: 'checkpoint', contentType: 'application/json', payload: { type: 'object' } },
         },

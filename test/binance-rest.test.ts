@@ -9,6 +9,7 @@ import { type RestOutcome, tradeRest } from '../src/foundation/binance/trade-res
 import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
+import type { TimeUnit } from '../src/foundation/market/time-unit.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 1)
@@ -41,7 +42,7 @@ async function outcome(
   await served(
     (response) => response.writeHead(status, headers).end(body),
     async (url) => {
-      found = await tradeRest(url, () => NOW_MS)(LATEST, NEVER)
+      found = await tradeRest(url, 'millisecond', () => NOW_MS)(LATEST, NEVER)
     },
   )
   assert(found)
@@ -85,6 +86,38 @@ test('B5 waits longer with each refusal in a row, up to the longest of its statu
     )
     assert.ok(Math.max(...waits) <= longestMs && Math.max(...waits) > 0.9 * longestMs, `${status}: ${waits}`)
   }
+})
+
+test('gives times to the digit, and no row in another unit than it asked for', async () => {
+  const row = { a: 7, p: '1', q: '1', f: 7, l: 7, T: 1723161255342123, m: true, M: true }
+  const ask = async (unit: TimeUnit, T: number) => {
+    let found: RestOutcome | undefined
+    const asked: unknown[] = []
+    const server = createServer((request, response) => {
+      asked.push(request.headers['x-mbx-time-unit'])
+      response.end(JSON.stringify([{ ...row, T }]))
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    try {
+      const { port } = server.address() as AddressInfo
+      found = await tradeRest(`http://127.0.0.1:${port}`, unit, () => NOW_MS)(LATEST, NEVER)
+    } finally {
+      server.closeAllConnections()
+      server.close()
+    }
+    assert.deepEqual(asked, [unit.toUpperCase()])
+    if (found.kind === 'rows') return found.rows.map(({ timeUs }) => timeUs)
+    return found.kind === 'failed' ? found.reason : found.kind
+  }
+  assert.deepEqual(await ask('microsecond', row.T), [row.T])
+  assert.deepEqual(await ask('millisecond', 1723161255342), [1723161255342000])
+  assert.match(
+    String(await ask('microsecond', 1723161255342)),
+    /times in milliseconds.*TIME_UNIT=millisecond/,
+  )
+  assert.match(String(await ask('millisecond', row.T)), /times in microseconds.*TIME_UNIT=microsecond/)
+  assert.match(String(await ask('millisecond', 5)), /5 is no time/)
 })
 
 test('B6 reads what the IP has used from refusals and errors too', async () => {
@@ -136,14 +169,14 @@ test('the API key goes with trades by id only, and to no host that a redirect na
       response.writeHead(302, { location: '/elsewhere' }).end()
     },
     async (url) => {
-      const ask = tradeRest(url, () => NOW_MS, 'the-key')
+      const ask = tradeRest(url, 'millisecond', () => NOW_MS, 'the-key')
       const trades = { ...LATEST, type: 'trade' } as const
       const found = await ask(trades, NEVER)
       assert.ok(found.kind === 'refused' && found.refusal.status === 302)
       assert.deepEqual(keys, ['the-key'])
       await ask(LATEST, NEVER)
       assert.ok(keys.slice(1).every((key) => key === undefined))
-      await tradeRest(url, () => NOW_MS)(trades, NEVER)
+      await tradeRest(url, 'millisecond', () => NOW_MS)(trades, NEVER)
       assert.ok(keys.slice(1).every((key) => key === undefined))
     },
   )
@@ -189,7 +222,7 @@ test('B10 closes the socket of a request that is broken off', { timeout: 10_000 
       asked.resolve()
     },
     async (url) => {
-      const answer = tradeRest(url, () => NOW_MS)(LATEST, stop.signal)
+      const answer = tradeRest(url, 'millisecond', () => NOW_MS)(LATEST, stop.signal)
       await asked.promise
       stop.abort(new Error('stopping'))
       await closed.promise

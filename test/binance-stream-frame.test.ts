@@ -16,7 +16,7 @@ const TRADE =
   '{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}'
 
 function interpret(text: string): Frame {
-  return new FrameReader().read(Buffer.from(text))
+  return new FrameReader(null).read(Buffer.from(text))
 }
 
 function eventJson(text: string): string {
@@ -75,7 +75,7 @@ test('reads an event the same in the layout of the exchange and in any other', (
 })
 
 test('counts the events whose layout it does not know', () => {
-  const reader = new FrameReader()
+  const reader = new FrameReader(null)
   const read = (text: string) => reader.read(Buffer.from(text)).kind
   assert.equal(read(`{"stream":"btcusdt@trade","data":${TRADE}}`), 'event')
   assert.equal(reader.parsedEvents, 0)
@@ -219,10 +219,13 @@ test('takes the documented frames for what they are', {
 
 test('asks for every stream once, within the limits of streams a connection and characters a URL', () => {
   const symbols = Array.from({ length: 1500 }, (_, i) => `${i % 7 === 0 ? '币' : 'sym'}${i}usdt@bookTicker`)
-  const plans = planConnections('wss://host:9443', symbols)
+  const plans = planConnections('wss://host:9443', symbols, 'microsecond')
   assert.equal(plans.length, 2)
   const asked = plans.flatMap(({ url, subscriptions }) => [
-    ...decodeURIComponent(url).replace('wss://host:9443/stream?streams=', '').split('/'),
+    ...decodeURIComponent(url)
+      .replace('wss://host:9443/stream?streams=', '')
+      .replace('&timeUnit=MICROSECOND', '')
+      .split('/'),
     ...subscriptions.flat(),
   ])
   assert.deepEqual(asked, symbols)

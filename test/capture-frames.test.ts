@@ -35,6 +35,7 @@ async function capture(context: TestContext, options: Pick<CaptureOptions, 'file
   const running = await startCapture({
     overwrite: false,
     streams: STREAMS,
+    timeUnit: 'millisecond',
     backoff: { initialMs: 20, maxMs: 100 },
     clock: systemClock(),
     onProblem: (what) => problems.push(what),

@@ -84,7 +84,7 @@ test('reads typed events in order, of the symbols and types that are wanted, and
   assert.deepEqual([invalid?.type === 'aggTrade' && invalid.firstTradeId], [null])
   const backfilled = all.find((event) => event.symbol === 'BNBUSDT')
   assert.ok(backfilled?.type === 'trade')
-  assert.deepEqual([backfilled.source, backfilled.eventTimeMs], ['backfill', null])
+  assert.deepEqual([backfilled.source, backfilled.eventTimeUs], ['backfill', null])
 })
 
 test('reads partitions that are added while it reads, from their beginning', {

@@ -300,12 +300,37 @@ test('C9 refuses topics that the checkpoints are not about', async () => {
   assert.equal(await tradeCount(), 0)
 })
 
-test('stops at a message of a newer schema, and reads it after the upgrade', async () => {
+test('refuses messages in another unit of time than its rows', async () => {
+  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [
+    markValue('binance', topics.env, 'microsecond'),
+  ])
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
-  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(10, 20), { headers: { schema: 'trade/2' } })
+  {
+    await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
+    await untilTrades(10)
+    await consumer.stop()
+  }
+  const marks = await database.query(
+    "SELECT key, value FROM meta WHERE key IN ('source', 'time_unit') ORDER BY key",
+  )
+  assert.deepEqual(marks.rows, [
+    { key: 'source', value: 'binance' },
+    { key: 'time_unit', value: 'microsecond' },
+  ])
+  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('binance', topics.env)])
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(10, 20))
   await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
   await consumer.command.assertExit(1, 60_000)
-  assert.match(consumer.command.output(), /schema trade\/2, this program knows trade\/1/)
+  assert.match(consumer.command.output(), /hold times in microseconds, not in milliseconds/)
+  assert.equal(await tradeCount(), 10)
+})
+
+test('stops at a message of a newer schema, and reads it after the upgrade', async () => {
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(10, 20), { headers: { schema: 'trade/3' } })
+  await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
+  await consumer.command.assertExit(1, 60_000)
+  assert.match(consumer.command.output(), /schema trade\/3, this program knows trade\/2/)
   const stored = await tradeCount()
   assert.equal(
     await count(

@@ -203,6 +203,43 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal((await letters())[0]?.resolved, true)
     })
 
+    test('a trade in microseconds is stored to the digit, and known again by every digit', async () => {
+      const times = { E: 1723161255343007, T: 1723161255342999 }
+      const inMicroseconds = { headers: [['schema', 'trade/2']] as Array<[string, string]> }
+      await insertDeadLetters(database, [
+        letter(1, tradeValue({ t: 5, ...times }), inMicroseconds),
+        letter(2, tradeValue({ t: 5, ...times }), inMicroseconds),
+        letter(3, tradeValue({ t: 5, ...times, T: times.T - 1 }), inMicroseconds),
+        letter(4, tradeValue({ t: 6 }), inMicroseconds),
+        letter(
+          5,
+          frame(
+            'btcusdt@trade',
+            `{"e":"trade","E":${times.E},"s":"BTCUSDT","t":7,"p":"1","q":"2","T":${times.T},"m":true,"M":true}`,
+          ),
+          rejected,
+        ),
+      ])
+      assert.deepEqual(
+        [...(await retry())].sort(([one], [other]) => one - other),
+        [
+          [1, { kind: 'stored' }],
+          [2, { kind: 'already there' }],
+          [3, { kind: 'failed', reason: 'another event is stored under its id' }],
+          [4, { kind: 'failed', reason: 'T is not a time in microseconds' }],
+          [5, { kind: 'stored' }],
+        ],
+      )
+      const { rows } = await database.query<{ time: string }>(
+        "SELECT trade_id || ' ' || trade_time::text || ' ' || event_time::text AS time FROM trades ORDER BY trade_id",
+      )
+      const at = '2024-08-08 23:54:15.342999+00 2024-08-08 23:54:15.343007+00'
+      assert.deepEqual(
+        rows.map(({ time }) => time),
+        [`5 ${at}`, `7 ${at}`],
+      )
+    })
+
     test('a dry run says what would happen, the rules of the database included, and changes nothing', async () => {
       await insertDeadLetters(database, [letter(1, tradeValue({ t: 1 })), letter(2, tradeValue({ p: 'x' }))])
       const before = await letters()
@@ -305,9 +342,9 @@ for (const { name, ...options } of databaseKinds()) {
         `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          VALUES ${at(0, 3000)}, ${at(1, 1000)}, ${at(2, -1000)}`,
       )
-      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS), 1)
-      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS - 2_000_000), 0)
-      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS), 0)
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS * 1000), 1)
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', (FAILED_AT_MS - 2_000_000) * 1000), 0)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS * 1000), 0)
     })
 
     test('a trade of a symbol that had not traded for weeks is filed under its epoch, also when retention has dropped it', async () => {
@@ -316,15 +353,15 @@ for (const { name, ...options } of databaseKinds()) {
         `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          VALUES ('${daysBefore(40)}', 'BTCUSDT', 'trade', 0, 900, 1, 1, true, now()), ('${daysBefore(30)}', 'BTCUSDT', 'trade', 1, 9, 1, 1, true, now())`,
       )
-      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS), 1)
-      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS - 35 * 86_400_000), 0)
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', FAILED_AT_MS * 1000), 1)
+      assert.equal(await epochAt(database, 'BTCUSDT', 'trade', (FAILED_AT_MS - 35 * 86_400_000) * 1000), 0)
       await database.query(
         `INSERT INTO gaps (gap_id, revision, symbol, event_type, epoch, from_time, to_time, cause, status, detected_at, updated_at)
          VALUES ('ETHUSDT/trade/2/5', 1, 'ETHUSDT', 'trade', 2, '${daysBefore(21)}', '${daysBefore(20)}', 'reset', 'unrecoverable', now(), now())`,
       )
-      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS), 2)
-      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS - 20.5 * 86_400_000), 0)
-      assert.equal(await epochAt(database, 'ETHUSDT', 'aggTrade', FAILED_AT_MS), 0)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS * 1000), 2)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'trade', (FAILED_AT_MS - 20.5 * 86_400_000) * 1000), 0)
+      assert.equal(await epochAt(database, 'ETHUSDT', 'aggTrade', FAILED_AT_MS * 1000), 0)
     })
 
     test('says that a frame which was cut, and a topic of other settings, cannot be retried, and leaves them as they are', async () => {

@@ -18,7 +18,7 @@ const row = (id: number): RestTrade => ({
   id,
   price: '1',
   quantity: '1',
-  timeMs: 1,
+  timeUs: 1000,
   isBuyerMaker: true,
   isBestMatch: true,
   trades: null,

@@ -63,7 +63,7 @@ test('gives back what was queued, in order and whole, and says full from its lim
 
 test('gives back events as they were, among messages of other kinds, over many blocks', () => {
   const routes = ['BTCUSDT', 'ETHUSDT'].map((symbol) =>
-    new Router(TOPICS, METADATA).route(`${symbol.toLowerCase()}@trade`, symbol, 'trade', 0),
+    new Router(TOPICS, METADATA, 'millisecond').route(`${symbol.toLowerCase()}@trade`, symbol, 'trade', 0),
   )
   const step = fc.record({ push: fc.integer({ min: 0, max: 1500 }), take: fc.integer({ min: 0, max: 2000 }) })
   fc.assert(
@@ -121,7 +121,7 @@ function handler() {
   const sent: OutgoingMessage[] = []
   const controls: string[] = []
   const fatal: unknown[] = []
-  const router = new Router(TOPICS, METADATA)
+  const router = new Router(TOPICS, METADATA, 'millisecond')
   let us = 1_723_161_256_000_000
   const clock: { aheadMs: number | null } = { aheadMs: null }
   const continuity = new Continuity<StampedEvent>(
@@ -133,6 +133,7 @@ function handler() {
     () => {},
   )
   const core = new FrameHandler({
+    timeUnit: 'millisecond',
     stamp: () => ({ ms: Math.floor(++us / 1000), us }),
     clock: new VirtualClock(),
     continuity,

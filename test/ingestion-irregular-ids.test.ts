@@ -37,6 +37,7 @@ function recorder(connections: number) {
   const continuity = new Continuity<StampedEvent>(ledger, () => {})
   let frames = 0
   const handler = new FrameHandler({
+    timeUnit: 'millisecond',
     stamp: () => ({ ms: clock.wallMicros() / 1000 + ++frames, us: clock.wallMicros() + frames * 1000 }),
     clock,
     continuity,

@@ -19,7 +19,7 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   const rates = new StreamRates()
   const { open, sockets } = handDrivenSockets(clock)
   const ports = { clock, random: () => 0, exchange: { openSocket: open } }
-  const [plan] = planConnections('wss://exchange', streams)
+  const [plan] = planConnections('wss://exchange', streams, 'millisecond')
   assert.ok(plan !== undefined)
   const quiet: string[][] = []
   let connections = 0

@@ -50,7 +50,11 @@ async function scripted(onConnection: (socket: WebSocket, connection: number) =>
   await new Promise((resolve) => server.once('listening', resolve))
   const { port } = server.address() as AddressInfo
   return {
-    env: { BINANCE_WS_URL: `ws://127.0.0.1:${port}`, BINANCE_REST_URL: 'http://127.0.0.1:1' },
+    env: {
+      BINANCE_WS_URL: `ws://127.0.0.1:${port}`,
+      BINANCE_REST_URL: 'http://127.0.0.1:1',
+      TIME_UNIT: 'millisecond',
+    },
     connections: () => connections,
     async close() {
       for (const client of server.clients) client.terminate()
@@ -81,7 +85,7 @@ test("keeps the exchange's bytes, each symbol in its partition, in the order of 
     const data = JSON.parse(text)
     assert.equal(key, data.s)
     assert.equal(partition, partitionOf(data.s, 3))
-    assert.equal(headers['schema'], `${data.e ?? 'bookTicker'}/1`)
+    assert.equal(headers['schema'], data.e === undefined ? 'bookTicker/1' : `${data.e}/2`)
     assert.match(text, /^\{("e"|"u").*,"ingestion_timestamp":\d{13},"ingestion_timestamp_us":\d{16}\}$/)
     const stream = `${key} ${data.e ?? 'bookTicker'}`
     const id = data.e === 'trade' ? data.t : (data.a ?? 0)

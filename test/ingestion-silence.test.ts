@@ -16,7 +16,7 @@ const latest = (id: number, lastTrade: number): RestOutcome => ({
       id,
       price: '1',
       quantity: '1',
-      timeMs: 1,
+      timeUs: 1000,
       isBuyerMaker: true,
       isBestMatch: true,
       trades: { from: lastTrade, to: lastTrade },

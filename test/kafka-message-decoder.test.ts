@@ -61,7 +61,7 @@ test('keeps every column of a row in step, decimals as they came', () => {
   for (const [name, column] of Object.entries(batch.tradeColumns())) assert.equal(column.length, 4, name)
   assert.deepEqual(batch.tradeColumns().price[0], '0.10000000')
   assert.deepEqual(batch.tradeColumns().firstTradeId, [null, 8, null, null])
-  assert.deepEqual(batch.tradeColumns().eventTimeMs[3], null)
+  assert.deepEqual(batch.tradeColumns().eventTimeUs[3], null)
   assert.deepEqual(batch.tradeColumns().source, ['stream', 'stream', 'stream', 'backfill'])
   assert.equal(decodeInto(batch, 'bookTicker', record(bookTickerValue())), null)
   for (const [name, column] of Object.entries(batch.bookTickerColumns())) assert.equal(column.length, 1, name)
@@ -128,7 +128,7 @@ test('keeps the highest revision of a gap, in whatever order revisions come', ()
 
 test('stops at a schema newer than it knows instead of calling the message bad', () => {
   assert.throws(
-    () => decodeInto(new Batch(0), 'trades', record(tradeValue(), null, { schema: 'trade/2' })),
+    () => decodeInto(new Batch(0), 'trades', record(tradeValue(), null, { schema: 'trade/3' })),
     (error) => error instanceof TapelineError && error.code === 'SCHEMA',
   )
   for (const schema of ['bookTicker/1', 'trade', 'trade/x', '']) {

@@ -23,14 +23,29 @@ const symbol = fc.oneof(
 const decimal = fc
   .tuple(fc.bigInt({ min: 0n, max: 10n ** 12n - 1n }), fc.option(fc.stringMatching(/^\d{1,8}$/)))
   .map(([whole, fraction]) => (fraction === null ? String(whole) : `${whole}.${fraction}`))
-const common = { E: timeMs, s: symbol, p: decimal, q: decimal, T: timeMs, m: fc.boolean(), M: fc.boolean() }
+const timeUs = fc.tuple(timeMs, fc.nat(999)).map(([ms, us]) => ms * 1000 + us)
+/** In one of the units, both. */
+const times = fc.oneof(fc.record({ E: timeMs, T: timeMs }), fc.record({ E: timeUs, T: timeUs }))
+const common = { times, s: symbol, p: decimal, q: decimal, m: fc.boolean(), M: fc.boolean() }
 
 const trade = fc
   .record({ ...common, t: id })
-  .map(({ E, s, t, p, q, T, m, M }) => ({ e: 'trade', E, s, t, p, q, T, m, M }))
+  .map(({ times: { E, T }, s, t, p, q, m, M }) => ({ e: 'trade', E, s, t, p, q, T, m, M }))
 const aggTrade = fc
   .record({ ...common, a: id, f: fc.nat(1e9), more: fc.nat(1e6) })
-  .map(({ E, s, a, p, q, f, more, T, m, M }) => ({ e: 'aggTrade', E, s, a, p, q, f, l: f + more, T, m, M }))
+  .map(({ times: { E, T }, s, a, p, q, f, more, m, M }) => ({
+    e: 'aggTrade',
+    E,
+    s,
+    a,
+    p,
+    q,
+    f,
+    l: f + more,
+    T,
+    m,
+    M,
+  }))
 const bookTicker = fc.record({ u: id, s: symbol, b: decimal, B: decimal, a: decimal, A: decimal })
 const anyEvent = fc.oneof(trade, aggTrade, bookTicker)
 const stamped = fc.tuple(anyEvent, timeMs, fc.nat(999)).map(([event, ms, us]) => ({
@@ -67,9 +82,10 @@ function scanned(event: EventFields, isStamped: boolean): unknown {
     const { id: u, askPrice: a, askQuantity: A } = event
     return { type, u, s: symbol.text, b: price, B: quantity, a, A, ...stamp }
   }
+  const us = event.timeUnit === 'millisecond' ? 1000 : 1
   const shared = {
-    ...{ E: event.eventTimeMs, s: symbol.text, p: price, q: quantity, T: event.tradeTimeMs },
-    ...{ m: event.isBuyerMaker, ...stamp },
+    ...{ E: event.eventTimeUs / us, s: symbol.text, p: price, q: quantity, T: event.tradeTimeUs / us },
+    ...{ m: event.isBuyerMaker, unit: event.timeUnit, ...stamp },
   }
   if (type === 'aggTrade')
     return { type, ...shared, a: event.id, f: event.firstTradeId, l: event.lastTradeId }

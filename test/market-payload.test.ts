@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { isDecimal, isId, isSymbol, isTimeMs, isTimeUs } from '../src/foundation/market/fields.ts'
+import { isDecimal, isId, isSymbol, isTime, isTimeUs } from '../src/foundation/market/fields.ts'
 import { normalise, subtract } from '../src/foundation/market/id-ranges.ts'
 import { readAggTrade, readBookTicker, readTrade } from '../src/foundation/market/payload.ts'
 
@@ -59,9 +59,9 @@ test('takes every decimal that NUMERIC(20,8) holds exactly, and no other text', 
 test('takes ids up to 2^53 − 1 and times of 2017 to 2099 in their own unit only', () => {
   assert.ok(isId(0) && isId(Number.MAX_SAFE_INTEGER))
   for (const id of [-1, 1.5, 2 ** 53, '1', null, Number.NaN]) assert.equal(isId(id), false, String(id))
-  assert.ok(isTimeMs(1723161255342) && isTimeUs(1723161255342000))
-  assert.equal(isTimeMs(1723161255342000), false, 'microseconds where milliseconds belong')
-  assert.equal(isTimeMs(1723161255), false, 'seconds where milliseconds belong')
+  assert.ok(isTime(1723161255342, 'millisecond') && isTimeUs(1723161255342000))
+  assert.equal(isTime(1723161255342000, 'millisecond'), false, 'microseconds where milliseconds belong')
+  assert.equal(isTime(1723161255, 'millisecond'), false, 'seconds where milliseconds belong')
   assert.equal(isTimeUs(1723161255342), false, 'milliseconds where microseconds belong')
 })
 
@@ -72,11 +72,23 @@ test('takes symbols as the exchange spells them, non-ASCII ones too, and nothing
   }
 })
 
+test('takes times in either unit, both of an event in one', () => {
+  const inMicroseconds = { ...TRADE, E: TRADE.E * 1000 + 7, T: TRADE.T * 1000 + 999 }
+  assert.deepEqual(readTrade(inMicroseconds), { ...pick(inMicroseconds), unit: 'microsecond' })
+  assert.deepEqual(readTrade(TRADE), { ...pick(TRADE), unit: 'millisecond' })
+  assert.equal(readTrade(TRADE, 'microsecond'), 'T is not a time in microseconds')
+  assert.equal(readTrade(inMicroseconds, 'millisecond'), 'T is not a time in milliseconds')
+  assert.equal(readTrade({ ...TRADE, T: TRADE.T * 1000 }), 'E is not a time in microseconds')
+  assert.equal(readTrade({ ...TRADE, E: TRADE.E * 1000 }), 'E is not a time in milliseconds')
+})
+
+const pick = ({ E, s, t, p, q, T, m }: typeof TRADE) => ({ E, s, t, p, q, T, m })
+
 test('names the field that cannot be stored', () => {
   assert.equal(readTrade({ ...TRADE, p: 'abc' }), 'p is not a decimal')
   assert.equal(readTrade({ ...TRADE, q: undefined }), 'q is not a decimal')
   assert.equal(readTrade({ ...TRADE, t: 2 ** 53 }), 't is not an id')
-  assert.equal(readTrade({ ...TRADE, T: TRADE.T * 1000 }), 'T is not a time in milliseconds')
+  assert.equal(readTrade({ ...TRADE, T: TRADE.T * 1000 }, 'millisecond'), 'T is not a time in milliseconds')
   assert.equal(readTrade({ ...TRADE, m: 'true' }), 'm is not a boolean')
   assert.equal(readTrade({ ...TRADE, s: 'BTC\0' }), 's is not a symbol')
   assert.equal(readAggTrade({ ...AGG, f: 13 }), 'f is above l')

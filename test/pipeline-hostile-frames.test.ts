@@ -62,7 +62,11 @@ async function exchangeThatSends(onConnection: (socket: WebSocket, connection: n
   await new Promise((resolve) => exchange.once('listening', resolve))
   const { port } = exchange.address() as AddressInfo
   return {
-    env: { BINANCE_WS_URL: `ws://127.0.0.1:${port}`, BINANCE_REST_URL: 'http://127.0.0.1:1' },
+    env: {
+      BINANCE_WS_URL: `ws://127.0.0.1:${port}`,
+      BINANCE_REST_URL: 'http://127.0.0.1:1',
+      TIME_UNIT: 'millisecond',
+    },
     async close() {
       for (const socket of exchange.clients) socket.terminate()
       await new Promise((resolve) => exchange.close(resolve))

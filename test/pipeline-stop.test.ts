@@ -156,6 +156,7 @@ async function startExchange() {
     env: {
       BINANCE_WS_URL: `ws://127.0.0.1:${port}`,
       BINANCE_REST_URL: 'http://127.0.0.1:1',
+      TIME_UNIT: 'millisecond',
       SYMBOLS: 'BTCUSDT',
     },
     send: (trade: number) => {

@@ -6,6 +6,7 @@ import { MarketHistory } from '../src/sandbox/simulator/market/market-history.ts
 import { BLOCK_MS, blockStartMs, planMarket, symbolIds } from '../src/sandbox/simulator/market/market-plan.ts'
 import { RestApi } from '../src/sandbox/simulator/server/rest-api.ts'
 import { DEFAULT_REST_LIMITS } from '../src/sandbox/simulator/server/rest-weights.ts'
+import { withMicroseconds } from '../src/sandbox/simulator/server/time-units.ts'
 
 const SYMBOLS = ['BTCUSDT', 'BNBUSDT']
 const NOW_MS = blockStartMs(5_000) + 31_234
@@ -25,9 +26,9 @@ function market(nowMs = NOW_MS) {
     historyMinutes: HISTORY_MINUTES,
     nowMs: () => now,
   })
-  const api = new RestApi(history, DEFAULT_REST_LIMITS)
-  const get = (path: string) => {
-    const answer = api.answer({ method: 'GET', url: `/api/v3/${path}`, ip: '127.0.0.1' }, now)
+  const api = new RestApi(history, DEFAULT_REST_LIMITS, null)
+  const get = (path: string, timeUnit?: string) => {
+    const answer = api.answer({ method: 'GET', url: `/api/v3/${path}`, ip: '127.0.0.1', timeUnit }, now)
     const isJson = answer.headers['content-type']?.startsWith('application/json')
     return { ...answer, json: isJson ? JSON.parse(answer.body) : undefined }
   }
@@ -93,6 +94,28 @@ test('aggTrades over REST are those of the WebSocket, by id and by time', () => 
   )
   assert.deepEqual(rows('aggTrades?symbol=BTCUSDT&limit=5'), expected.slice(-5))
   assert.deepEqual(rows(`aggTrades?symbol=BTCUSDT&startTime=${NOW_MS + 1}`), [])
+})
+
+test('times come in the unit of the header, the same digits as on the WebSocket', () => {
+  const expected: Row[] = sent('BTCUSDT', 'aggTrade', NOW_MS - BLOCK_MS, NOW_MS).map((data) =>
+    JSON.parse(withMicroseconds(JSON.stringify(data))),
+  )
+  const { get } = market()
+  const rows = get(`aggTrades?symbol=BTCUSDT&fromId=${expected[0]?.['a']}&limit=1000`, 'MICROSECOND').json
+  assert.deepEqual(
+    rows.map(({ a, T }: Row) => ({ a, T })),
+    expected.map(({ a, T }) => ({ a, T })),
+  )
+  assert.ok(rows.some(({ T }: Row) => Number(T) % 1000 > 0))
+  assert.equal(get('time', 'microsecond').json.serverTime, NOW_MS * 1000)
+  assert.equal(get('time', 'MILLISECOND').json.serverTime, NOW_MS)
+  const from = Number(rows[3].T)
+  const [found] = get(`aggTrades?symbol=BTCUSDT&startTime=${from}&limit=1`, 'MICROSECOND').json
+  assert.equal(found.T, from)
+  for (const wrong of ['Microsecond', 'second', '']) {
+    const { status, json } = get('time', wrong)
+    assert.deepEqual([status, json.code], [400, -1194])
+  }
 })
 
 test('a trade cannot be asked for before it is sent, and can from its E on', () => {

@@ -131,6 +131,7 @@ test('a URL with too many streams or characters is refused, as is another path',
   for (const [path, status] of [
     [`/stream?streams=${many}`, 400],
     [`/stream?streams=${'x'.repeat(8_000)}`, 414],
+    ['/stream?streams=btcusdt@trade&timeUnit=second', 400],
     ['/nope', 404],
   ] as const) {
     const webSocket = new WebSocket(wsUrl + path)
@@ -152,6 +153,29 @@ test(
     assert.equal(received.length, 5)
   },
 )
+
+test('every client gets times in the unit that its URL names', TIMEOUT, async (context) => {
+  const { wsUrl } = await start(context, FAST)
+  const stream = 'btcusdt@trade'
+  const [ms, us] = await Promise.all(
+    ['MILLISECOND', 'microsecond'].map((unit) =>
+      connect(context, wsUrl, `/stream?streams=${stream}&timeUnit=${unit}`),
+    ),
+  )
+  assert.ok(ms !== undefined && us !== undefined)
+  await us.until('trades of both', () => ms.frames(stream).length > 20 && us.frames(stream).length > 20)
+  const dataOf = ({ data }: Frame) => Object(data)
+  const byId = new Map(us.frames(stream).map((frame) => [dataOf(frame).t, dataOf(frame)]))
+  const pairs = ms.frames(stream).flatMap((frame) => {
+    const other = byId.get(dataOf(frame).t)
+    return other === undefined ? [] : [[dataOf(frame), other]]
+  })
+  assert.ok(pairs.length > 10)
+  for (const [one, other] of pairs) {
+    assert.deepEqual([Math.floor(other.T / 1000), Math.floor(other.E / 1000)], [one.T, one.E])
+    assert.deepEqual({ ...other, T: one.T, E: one.E }, one)
+  }
+})
 
 test('a client that answers no ping is cut off, one that answers stays', TIMEOUT, async (context) => {
   const { wsUrl, stats } = await start(context, {

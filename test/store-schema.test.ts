@@ -23,8 +23,8 @@ const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
 
 function tradeColumns(id: number, price: string, tradeTimeMs: number) {
   const columns = emptyTradeColumns()
-  columns.tradeTimeMs.push(tradeTimeMs)
-  columns.eventTimeMs.push(null)
+  columns.tradeTimeUs.push(tradeTimeMs * 1000)
+  columns.eventTimeUs.push(null)
   columns.symbol.push('NULL')
   columns.eventType.push('trade')
   columns.tradeId.push(id)

@@ -24,7 +24,7 @@ export function decodeAll(
   const clock = systemClock()
   const names = namesWith(topicPrefix)
   const topics = new Map(Object.values(names).map((name) => [name, { id: name, partitions: 3 }]))
-  const router = new Router(names, topics)
+  const router = new Router(names, topics, 'microsecond')
   const ledger = new GapLedger(
     () => {},
     () => {},
@@ -34,6 +34,7 @@ export function decodeAll(
   const never = { stepMs: Number.POSITIVE_INFINITY, freezeMs: Number.POSITIVE_INFINITY }
   const receiptClock = new ReceiptClock(clock, never, { onSecond() {}, onFreeze() {}, onStep() {} })
   const handler = new FrameHandler({
+    timeUnit: 'microsecond',
     stamp: () => receiptClock.stampFrame(),
     clock,
     continuity: new Continuity<StampedEvent>(ledger, () => {}),

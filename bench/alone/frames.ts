@@ -2,7 +2,7 @@ import { FrameStore } from '../feeder/frame-store.ts'
 
 /** The first `count` frames as a client of the WebSocket gets them: without the two or four bytes of its header. */
 export function payloads(symbols: readonly string[], count: number): Buffer[] {
-  const store = new FrameStore(symbols, 5000)
+  const store = new FrameStore(symbols, 5000, 'microsecond')
   const frames: Buffer[] = []
   for (let index = 0; frames.length < count; index++) {
     const { bytes, ends } = store.chunk(index)

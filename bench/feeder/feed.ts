@@ -1,3 +1,4 @@
+import { MICROSECONDS_IN } from '../../src/foundation/market/time-unit.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { StreamConnection } from '../../src/sandbox/simulator/server/stream-connection.ts'
 import type { FrameStore } from './frame-store.ts'
@@ -54,24 +55,25 @@ export class Feed {
     while (this.#next < first + count) {
       await this.#pause(TICK_MS)
       const due = Math.floor(((this.#clock.monotonicMs() - begun) * perSecond) / 1000)
-      const dueMs = (index: number) =>
-        Math.floor(startedUs / 1000 + (Math.max(0, index - first) * 1000) / perSecond)
-      this.#send(connection, Math.min(first + count, first + due), dueMs)
+      const unit = MICROSECONDS_IN[this.#frames.timeUnit]
+      const dueAt = (index: number) =>
+        Math.floor((startedUs + (Math.max(0, index - first) * 1_000_000) / perSecond) / unit)
+      this.#send(connection, Math.min(first + count, first + due), dueAt)
     }
     return { startedUs, endedUs: this.#clock.wallMicros() }
   }
 
-  #send(connection: StreamConnection, end: number, eventMs: ((index: number) => number) | null): void {
+  #send(connection: StreamConnection, end: number, eventAt: ((index: number) => number) | null): void {
     if (!connection.isOpen) throw new Error('The client has closed its connection in the middle of a feed')
     while (this.#next < end) {
       const perChunk = this.#frames.chunk(0).ends.length
       const chunk = this.#frames.chunk(Math.floor(this.#next / perChunk))
       const from = this.#next % perChunk
       const to = Math.min(perChunk, from + end - this.#next)
-      if (eventMs !== null) {
+      if (eventAt !== null) {
         for (let i = from; i < to; i++) {
           const at = chunk.eventAt[i] ?? 0
-          if (at > 0) chunk.bytes.write(String(eventMs(this.#next + i - from)), at, 'latin1')
+          if (at > 0) chunk.bytes.write(String(eventAt(this.#next + i - from)), at, 'latin1')
         }
       }
       const start = from === 0 ? 0 : (chunk.ends[from - 1] ?? 0)

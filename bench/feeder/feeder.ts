@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { resolve } from 'node:path'
+import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { spawnNode } from '../../src/sandbox/processes/node-child.ts'
 import type { Fed } from './feed.ts'
 import type { FeederOrder } from './main.ts'
@@ -20,10 +21,10 @@ export class Feeder {
     this.restUrl = String(Reflect.get(Object(urls), 'restUrl'))
   }
 
-  static async start(symbols: readonly string[], logFile: string): Promise<Feeder> {
+  static async start(symbols: readonly string[], logFile: string, timeUnit: TimeUnit): Promise<Feeder> {
     const { child, running } = await spawnNode({
       script: MAIN,
-      args: symbols,
+      args: [timeUnit, ...symbols],
       env: { PATH: process.env['PATH'] },
       logFile,
     })

@@ -1,3 +1,4 @@
+import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { BlockStore } from '../../src/sandbox/simulator/market/block-store.ts'
 import { MarketCursor } from '../../src/sandbox/simulator/market/market-cursor.ts'
 import {
@@ -7,13 +8,14 @@ import {
   symbolIds,
 } from '../../src/sandbox/simulator/market/market-plan.ts'
 import { TextFrameEncoder } from '../../src/sandbox/simulator/server/text-frame.ts'
+import { withMicroseconds } from '../../src/sandbox/simulator/server/time-units.ts'
 
 /** Some frames, as they stand on the wire, back to back. */
 export interface Chunk {
   readonly bytes: Buffer
   /** Where each frame ends. */
   readonly ends: Uint32Array
-  /** Where the 13 digits of a frame's `E` begin; 0 for a frame without (bookTicker). */
+  /** Where the digits of a frame's `E` begin; 0 for a frame without (bookTicker). */
   readonly eventAt: Uint32Array
 }
 
@@ -29,6 +31,7 @@ const ALL = { has: () => true }
  * give the same frames, with ids that follow each other.
  */
 export class FrameStore {
+  readonly timeUnit: TimeUnit
   readonly #cursors: readonly MarketCursor[]
   readonly #encoder = new TextFrameEncoder()
   readonly #chunks: Chunk[] = []
@@ -39,7 +42,8 @@ export class FrameStore {
   #eventAt: number[] = []
 
   /** @param messagesPerSecond of the market's own time, in which nothing here runs */
-  constructor(symbols: readonly string[], messagesPerSecond: number) {
+  constructor(symbols: readonly string[], messagesPerSecond: number, timeUnit: TimeUnit) {
+    this.timeUnit = timeUnit
     const plans = planMarket({ symbols, seed: 1, messagesPerSecond, skew: 1 })
     const blocks = new BlockStore()
     this.#cursors = [...plans.values()].map(
@@ -70,7 +74,7 @@ export class FrameStore {
   }
 
   #add(text: string): void {
-    const frame = this.#encoder.encode(text)
+    const frame = this.#encoder.encode(this.timeUnit === 'microsecond' ? withMicroseconds(text) : text)
     if (this.#bytes.length === 0) this.#bytes = Buffer.allocUnsafeSlow(FRAMES_PER_CHUNK * BYTES_PER_FRAME)
     const at = frame.indexOf(EVENT_TIME)
     this.#eventAt.push(at < 0 ? 0 : this.#length + at + EVENT_TIME.length)

@@ -3,6 +3,7 @@
  * made beforehand. It is told what to do over its IPC channel.
  */
 
+import { parseTimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import { openExchangeServer } from '../../src/sandbox/simulator/exchange-server.ts'
 import { ReplayHistory } from '../../src/sandbox/simulator/replay/replay-history.ts'
@@ -27,10 +28,12 @@ const SOURCE = 'bench'
 /** Of the market's own time. */
 const MARKET_MESSAGES_A_SECOND = 5000
 
-const symbols = process.argv.slice(2)
+const timeUnit = parseTimeUnit(process.argv[2]) ?? 'microsecond'
+const symbols = process.argv.slice(3)
 const clock = systemClock()
 const streams = new StreamServer({
   source: SOURCE,
+  ownTimeUnit: timeUnit,
   limits: { ...DEFAULT_LIMITS, bufferedMaxBytes: Number.POSITIVE_INFINITY },
   clock,
 })
@@ -38,6 +41,7 @@ const exchange = await openExchangeServer({
   port: 0,
   portWaitMs: 0,
   source: SOURCE,
+  ownTimeUnit: timeUnit,
   streams,
   past: new ReplayHistory(symbols),
   restLimits: DEFAULT_REST_LIMITS,
@@ -45,7 +49,7 @@ const exchange = await openExchangeServer({
   faultSeed: 1,
   faultApi: false,
 })
-const frames = new FrameStore(symbols, MARKET_MESSAGES_A_SECOND)
+const frames = new FrameStore(symbols, MARKET_MESSAGES_A_SECOND, timeUnit)
 const feed = new Feed(frames, async () => first(await clients(1)), clock)
 
 /** Waits until so many have subscribed. */
@@ -67,7 +71,7 @@ async function feedShards(count: number, shards: number): Promise<Fed> {
   const share = Math.floor(count / shards)
   const feeds = (await clients(shards)).map((connection) => {
     const own = new Set([...connection.streams].map((stream) => stream.split('@', 1).join().toUpperCase()))
-    const store = new FrameStore([...own], MARKET_MESSAGES_A_SECOND)
+    const store = new FrameStore([...own], MARKET_MESSAGES_A_SECOND, timeUnit)
     store.prepare(share)
     return new Feed(store, async () => connection, clock)
   })

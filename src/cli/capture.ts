@@ -40,6 +40,7 @@ export function captureCommand(): Command {
         file,
         overwrite: given.force,
         wsUrl: settings.BINANCE_WS_URL,
+        timeUnit: settings.TIME_UNIT,
         streams,
         backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
         clock: systemClock(),

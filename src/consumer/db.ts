@@ -3,14 +3,16 @@ import {
   markOf,
   parseMark,
   rejectOtherExchange,
+  rejectOtherTimeUnit,
   rejectOtherTopics,
 } from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValue } from '../foundation/kafka/latest-value.ts'
+import { UNMARKED_TIME_UNIT } from '../foundation/market/time-unit.ts'
 import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { failureKind } from '../foundation/store/failures.ts'
-import { markExchangeIdentity, readExchangeIdentity } from '../foundation/store/meta.ts'
+import { markExchangeIdentity, markTimeUnit, readExchangeIdentity } from '../foundation/store/meta.ts'
 import { checkSchema, migrate } from '../foundation/store/migrate.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -70,8 +72,8 @@ const ASK_AGAIN_MS = 5000
 const UNMARKED_LIMIT_MS = 5000
 
 /**
- * A check that the messages come from the same exchange as the rows: ingestion leaves its name in the checkpoints
- * topic before its first message. Once both agree it costs nothing. Where nobody left a name (other producers),
+ * A check that the messages come from the same exchange as the rows, in the same unit of time: ingestion leaves both in the
+ * checkpoints topic before its first message. Once both agree it costs nothing. Where nobody left a name (other producers),
  * everything passes.
  */
 export function sourceCheck(config: ConsumerConfig, database: Database, log: Logger): () => Promise<void> {
@@ -98,14 +100,19 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
       return
     }
     const marked = parseMark(text, checkpoints)
-    const { source } = marked
-    rejectOtherTopics(checkpoints, marked, markOf(source, config.topics))
-    rejectOtherExchange(
-      'The tables of this database',
-      await database.transaction((connection) => markExchangeIdentity(connection, source)),
-      source,
-      'Set DATABASE_URL to a database of its own for this source, or KAFKA_BROKERS and the topic names to the right topics.',
-    )
+    const { source, timeUnit } = marked
+    rejectOtherTopics(checkpoints, marked, markOf(marked, config.topics))
+    const stored = await database.transaction(async (connection) => {
+      const before = await readExchangeIdentity(connection)
+      return {
+        source: await markExchangeIdentity(connection, source),
+        unit: await markTimeUnit(connection, before === null ? timeUnit : UNMARKED_TIME_UNIT),
+      }
+    })
+    const fix =
+      'Set DATABASE_URL to a database of its own for this source, or KAFKA_BROKERS and the topic names to the right topics.'
+    rejectOtherExchange('The tables of this database', stored.source, source, fix)
+    rejectOtherTimeUnit('The tables of this database', stored.unit, timeUnit, fix)
     agreed = true
   }
 }

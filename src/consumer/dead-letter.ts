@@ -1,6 +1,6 @@
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
 import { HEADER, headerText, headerTexts, parseHeaderTexts, readEpoch } from '../foundation/kafka/headers.ts'
-import { isTimeMs } from '../foundation/market/fields.ts'
+import { isTime } from '../foundation/market/fields.ts'
 import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { DeadLetterRow } from '../foundation/store/dead-letters.ts'
 import type { FoundDeadLetter } from './batch.ts'
@@ -65,7 +65,7 @@ export function mirroredLetter(
     reason: outsideText(text(HEADER.reason) ?? 'unknown'),
     key: message.key,
     payload: message.value,
-    failedAtMs: isTimeMs(failedAtMs) ? failedAtMs : nowMs,
+    failedAtMs: isTime(failedAtMs, 'millisecond') ? failedAtMs : nowMs,
   }
   switch (text(HEADER.origin)) {
     case 'ingestion': {

@@ -3,6 +3,7 @@ import { kafkaConnection, type TopicNames, topicNames } from '../foundation/kafk
 import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import type { Compression } from '../foundation/kafka/record-sender.ts'
 import type { EventType } from '../foundation/market/event.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import { CLOCK_LIMITS, type ClockLimits } from './messages/receipt-clock.ts'
@@ -24,6 +25,8 @@ export interface IngestionConfig {
   readonly venue: string | null
   /** A secret, for exchanges that give trades by id only to those with a key. */
   readonly apiKey?: string | undefined
+  /** Asked of the exchange; one that announces its own is followed. */
+  readonly timeUnit: TimeUnit
   /** Of the 6,000 that the IP has. */
   readonly restWeightPerMinute: number
   /** A larger gap is not filled. */
@@ -52,6 +55,7 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
     restUrl: settings.BINANCE_REST_URL,
     venue: settings.VENUE ?? null,
     apiKey: settings.BINANCE_API_KEY,
+    timeUnit: settings.TIME_UNIT,
     restWeightPerMinute: settings.REST_WEIGHT_PER_MINUTE,
     backfillMaxIds: settings.BACKFILL_MAX_IDS,
     kafka: kafkaConnection(settings),

@@ -1,32 +1,46 @@
+import { exchangeIdentity, type VenueSettings } from '../foundation/binance/venue.ts'
 import type { TopicNames } from '../foundation/kafka/config.ts'
 import {
   EXCHANGE_IDENTITY_KEY,
+  type ExchangeIdentity,
   markOf,
   parseMark,
   rejectOtherExchange,
+  rejectOtherTimeUnit,
   rejectOtherTopics,
 } from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValueBy } from '../foundation/kafka/latest-value.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Ports } from './ports.ts'
 
 /** After that the reason is logged and shown, and the start tries again. */
 const SEND_LIMIT_MS = 5000
 
+/** The exchange's name, and the unit of its times: its own where it announces one, as a replay does. @throws when it cannot be reached */
+export async function askIdentity(
+  { exchange }: Pick<Ports, 'exchange'>,
+  config: VenueSettings & { readonly timeUnit: TimeUnit },
+  signal: AbortSignal,
+): Promise<ExchangeIdentity> {
+  const { named, timeUnit } = await exchange.askExchange(signal)
+  return { source: exchangeIdentity(named, config), timeUnit: timeUnit ?? config.timeUnit }
+}
+
 /**
- * Makes sure that the topics hold data of this exchange only, and that the checkpoints are about these topics: leaves both
- * names in the checkpoints topic before the first message, and refuses topics that bear others.
+ * Makes sure that the topics hold data of this exchange only, in one unit of time, and that the checkpoints are about these
+ * topics: leaves all three in the checkpoints topic before the first message, and refuses topics that bear others.
  *
  * @throws TapelineError `SOURCE` when they do; other errors when Kafka cannot be asked
  */
 export async function claimExchangeIdentity(
   { kafka, clock }: Pick<Ports, 'kafka' | 'clock'>,
   topics: TopicNames,
-  source: string,
+  identity: ExchangeIdentity,
 ): Promise<void> {
   const topic = topics.checkpoints
-  const own = markOf(source, topics)
+  const own = markOf(identity, topics)
   const text = await latestValueBy(
     kafka.fetcher('tapeline-ingestion-source', [topic]),
     topic,
@@ -37,10 +51,16 @@ export async function claimExchangeIdentity(
     rejectOtherExchange(
       'These Kafka topics',
       marked.source,
-      source,
+      identity.source,
       'Use topics of their own for this source (KAFKA_TRADES_TOPIC, …) or another broker, and another database.',
     )
     rejectOtherTopics(topic, marked, own)
+    rejectOtherTimeUnit(
+      'These Kafka topics',
+      marked.timeUnit,
+      identity.timeUnit,
+      `Set TIME_UNIT=${marked.timeUnit}; or use other topics (KAFKA_TRADES_TOPIC, …) or another broker, and another database.`,
+    )
     return
   }
   const producer = kafka.producer('tapeline-ingestion-source', 'none')

@@ -8,8 +8,10 @@ import { HEADER } from '../foundation/kafka/headers.ts'
 import type { EventType } from '../foundation/market/event.ts'
 import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import { ABSENT } from '../foundation/market/event-fields.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { type ByteSlice, ownCopy } from '../foundation/runtime/byte-slice.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
@@ -25,6 +27,8 @@ import type { Route } from './messages/router.ts'
 import { RejectedFrames } from './rejected-frames.ts'
 
 export interface FrameHandlerOptions {
+  /** The unit of the exchange's times. */
+  readonly timeUnit: TimeUnit
   /** Null for a frame that had waited in a buffer, which counts nowhere. */
   readonly stamp: () => ReceiptStamp | null
   readonly clock: Clock
@@ -70,7 +74,7 @@ export class FrameHandler {
   readonly rates = new StreamRates()
   readonly rejections: RejectedFrames
   readonly #options: FrameHandlerOptions
-  readonly #reader = new FrameReader()
+  readonly #reader: FrameReader
   readonly #slab = new ByteSlab()
   readonly #tail = new ReceiptSuffix()
   readonly #reasons = new Tally()
@@ -80,6 +84,7 @@ export class FrameHandler {
   constructor(options: FrameHandlerOptions) {
     this.#options = options
     this.rejections = new RejectedFrames(options.log, (stream, nowMs) => this.rates.lastMinute(stream, nowMs))
+    this.#reader = new FrameReader(options.timeUnit)
     this.merge = new StreamMerge(
       options.clock,
       (event, nowMs) => this.#deliver(event, nowMs),
@@ -120,6 +125,11 @@ export class FrameHandler {
       case 'rejected':
         this.#reject(bytes, frame.reason, stamp)
         return false
+      case 'other unit':
+        this.#counters.rejected++
+        this.#reasons.add('rejected', `times in ${frame.unit}s`)
+        this.#options.onFatal(otherUnit(frame.unit, this.#options.timeUnit))
+        return false
     }
   }
 
@@ -154,13 +164,12 @@ export class FrameHandler {
     connection: number,
     nowMs: number,
   ): void {
-    const { type, id, lastTradeId } = event
+    const { type, id, lastTradeId, eventTimeUs } = event
     const symbol = event.symbol.text
     const isQuote = type === 'bookTicker'
     const timeMs = isQuote ? stamp.ms : event.tradeTimeMs
     this.rates.seen(stream, id, nowMs, connection)
-    if (!isQuote && event.eventTimeMs !== ABSENT)
-      this.#eventToReceipt.record(stamp.ms - event.eventTimeMs, nowMs)
+    if (!isQuote && eventTimeUs !== ABSENT) this.#eventToReceipt.record(stamp.ms - event.eventTimeMs, nowMs)
     this.merge.offer(
       { stream, symbol, type, id, timeMs, lastTradeId, connection, receiptMs: stamp.ms, data, stamp },
       nowMs,
@@ -252,6 +261,17 @@ export class FrameHandler {
       queuedAtMs: this.#options.clock.monotonicMs(),
     })
   }
+}
+
+/** The same trade in both units would be two rows: nothing is recorded of an exchange that does not give what was asked for. */
+function otherUnit(unit: TimeUnit, asked: TimeUnit): TapelineError {
+  return new TapelineError(
+    'EXCHANGE',
+    `The exchange sends times in ${unit}s, although it was asked for ${asked}s`,
+    {
+      fix: `Set TIME_UNIT=${unit}, with other topics and another database than those begun in ${asked}s; or correct BINANCE_WS_URL.`,
+    },
+  )
 }
 
 function frameOf(stream: string, json: string): Buffer {

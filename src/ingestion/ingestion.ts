@@ -1,8 +1,7 @@
 import { planConnections } from '../foundation/binance/connection-plan.ts'
 import { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import { exchangeIdentity } from '../foundation/binance/venue.ts'
-import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
-import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
+import { type ExchangeIdentity, rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
@@ -13,7 +12,7 @@ import type { IngestionStatus } from '../foundation/telemetry/status.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import { type IngestionConfig, topicRights } from './config.ts'
 import { ConnectionSlot } from './connection-rollover.ts'
-import { claimExchangeIdentity } from './exchange-identity.ts'
+import { askIdentity, claimExchangeIdentity } from './exchange-identity.ts'
 import { type ControlFrame, NO_FRAMES } from './frame-handler.ts'
 import { KafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
@@ -44,7 +43,7 @@ export class Ingestion {
   readonly #ended = Promise.withResolvers<unknown>()
   #slots: ConnectionSlot[] = []
   #pipeline: Pipeline | null = null
-  #source: string | null = null
+  #identity: ExchangeIdentity | null = null
   #starting: Promise<void> | null = null
   readonly #liveness: KafkaLiveness
   readonly #gate: ExchangeGate
@@ -136,7 +135,7 @@ export class Ingestion {
       service: 'ingestion',
       version: VERSION,
       ...this.readiness(),
-      source: this.#source,
+      source: this.#identity?.source ?? null,
       uptimeMs: Math.round(nowMs - this.#startedAtMs),
       connections: this.#slots.flatMap((slot) => slot.status()),
       rollovers: this.#slots.reduce((sum, { rollovers }) => sum + rollovers, 0),
@@ -184,10 +183,9 @@ export class Ingestion {
     const topics = await patience.until('Kafka', () =>
       this.#ports.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(names) }),
     )
-    const source = await patience.until('The exchange', async () => {
+    const { source, timeUnit } = await patience.until('The exchange', async () => {
       await gate.wait('handshakes', signal)
-      const named = await gate.attempt('handshakes', () => exchange.askExchangeIdentity(signal))
-      return exchangeIdentity(named, this.#config)
+      return gate.attempt('handshakes', () => askIdentity(this.#ports, this.#config, signal))
     })
     patience.waitingFor = 'the symbols are not checked yet'
     const symbols = await patience.until('The exchange', async () => {
@@ -196,11 +194,11 @@ export class Ingestion {
       return resolveSymbols(this.#config, ask, this.#log, signal)
     })
     // Nothing is written before the topics are known to be this exchange's.
-    await patience.until('Kafka', () => claimExchangeIdentity(this.#ports, this.#config.topics, source))
-    this.#source = source
+    await this.#claim({ source, timeUnit })
+    this.#identity = { source, timeUnit }
     patience.waitingFor = 'what the topics hold is being read'
     const pipeline = await patience.until('Kafka', () =>
-      openPipeline(this.#config, this.#pipelineContext(topics, symbols), signal),
+      openPipeline(this.#config, this.#pipelineContext({ topics, symbols, timeUnit }), signal),
     )
     this.#pipeline = pipeline
     this.#producer.start()
@@ -210,7 +208,7 @@ export class Ingestion {
     await pipeline.compareClocks(signal)
     signal.throwIfAborted()
     pipeline.start()
-    const plans = planConnections(wsUrl, streamNames(symbols, eventTypes))
+    const plans = planConnections(wsUrl, streamNames(symbols, eventTypes), timeUnit)
     let connectionId = 0
     const connect = (slot: ConnectionSlot) => this.#connect(slot, connectionId++, pipeline, source)
     this.#slots = plans.flatMap((plan) =>
@@ -275,14 +273,12 @@ export class Ingestion {
   }
 
   #pipelineContext(
-    topics: ReadonlyMap<string, TopicMetadata>,
-    symbols: readonly string[],
+    known: Pick<PipelineContext, 'topics' | 'symbols' | 'timeUnit'>,
   ): Omit<PipelineContext, RecoveredFields> {
     return {
       ports: this.#ports,
       gate: this.#gate,
-      topics,
-      symbols,
+      ...known,
       send: (message) => {
         this.#queue.push(message)
         this.#producer.notice()
@@ -303,12 +299,14 @@ export class Ingestion {
     }
   }
 
+  #claim(identity: ExchangeIdentity): Promise<void> {
+    const { topics } = this.#config
+    return this.#patience.until('Kafka', () => claimExchangeIdentity(this.#ports, topics, identity))
+  }
+
   async #claimAgain(): Promise<void> {
-    const source = this.#source ?? ''
     try {
-      await this.#patience.until('Kafka', () =>
-        claimExchangeIdentity(this.#ports, this.#config.topics, source),
-      )
+      if (this.#identity !== null) await this.#claim(this.#identity)
       if (this.#slots.length > 0) this.#patience.waitingFor = ''
     } catch (error) {
       if (!this.#stopping.signal.aborted) this.#ended.resolve(error)

@@ -1,5 +1,6 @@
 import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { InstanceWatch } from './checkpoint/instance-watch.ts'
 import type { Recovered } from './checkpoint/recovery.ts'
@@ -28,6 +29,8 @@ export interface PipelineContext {
   readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close' | 'recreated'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly symbols: readonly string[]
+  /** The unit of the exchange's times, and of those in messages. */
+  readonly timeUnit: TimeUnit
   readonly send: (message: OutgoingMessage) => void
   /** Kafka does not take a partition now. */
   readonly isHeld: (place: { readonly topic: string; readonly partition: number }) => boolean

@@ -68,7 +68,7 @@ export class Pipeline {
 
   /** @param memory what the topics know: the start records of this instance are written on top of it at once */
   constructor(config: PipelineConfig, context: PipelineContext, memory: AcknowledgedState) {
-    const { ports, topics, symbols, log } = context
+    const { ports, topics, symbols, timeUnit, log } = context
     const { clock, random } = ports
     this.#config = config
     this.#context = context
@@ -85,7 +85,7 @@ export class Pipeline {
         context.dropConnections(`this process stood still for ${Math.round(stoodMs / 1000)} s`),
       onStep: (step) => this.#onClockStep(step),
     })
-    this.#router = new Router(config.topics, topics)
+    this.#router = new Router(config.topics, topics, timeUnit)
     const wallMs = () => Math.floor(clock.wallMicros() / 1000)
     const publisher = new LedgerPublisher(context, config.topics.gaps, memory)
     this.ledger = new GapLedger(
@@ -102,6 +102,7 @@ export class Pipeline {
     this.discarded = new DiscardedEvents(this.#continuity, this.ledger)
     this.foreignGaps = new ForeignGaps(memory, this.ledger, this.#continuity, () => this.backfill.notice())
     this.handler = new FrameHandler({
+      timeUnit,
       stamp: () => this.#receiptClock.stampFrame(),
       clock,
       continuity: this.#continuity,
@@ -117,7 +118,7 @@ export class Pipeline {
     // The symbols were asked for a moment ago, and its time is soon.
     budget.take(EXCHANGE_INFO_WEIGHT + SERVER_TIME_WEIGHT, clock.monotonicMs())
     const { backoff } = config
-    const rest = new RestCaller(ports.exchange.fetchTrades, budget, context.gate, clock)
+    const rest = new RestCaller(ports.exchange.fetchTrades(timeUnit), budget, context.gate, clock)
     this.rest = rest
     this.backfill = new Backfill(
       { rest, clock, random, backoff, maxIds: config.backfillMaxIds },
@@ -126,7 +127,7 @@ export class Pipeline {
         forward: (gap, trades) => this.#forwardBackfilled(gap, trades),
         keepSecond: ({ symbol, event_type: type, epoch }, trade) => {
           const { ms, us } = this.#receiptClock.stamp()
-          const json = backfillJson(symbol, type, trade, ms, us)
+          const json = backfillJson(symbol, type, trade, timeUnit, ms, us)
           this.handler.secondOfRest(streamName(symbol, type), json, ms, epoch)
         },
         isHeld: ({ symbol, event_type, epoch }) =>
@@ -300,21 +301,23 @@ export class Pipeline {
   }
 
   #forwardBackfilled({ symbol, event_type: type, epoch }: IdGap, trades: readonly RestTrade[]): void {
+    const { ports, send, timeUnit } = this.#context
     const stream = streamName(symbol, type)
     const { topic, partition, key, headers } = this.#router.route(stream, symbol, type, epoch)
     for (const trade of trades) {
       const { ms, us } = this.#receiptClock.stamp()
-      this.#context.send({
+      const timeMs = Math.floor(trade.timeUs / 1000)
+      send({
         topic,
         partition,
         key,
         headers,
-        value: Buffer.from(backfillJson(symbol, type, trade, ms, us)),
+        value: Buffer.from(backfillJson(symbol, type, trade, timeUnit, ms, us)),
         timestampMs: ms,
-        mark: { symbol, type, epoch, id: trade.id, timeMs: trade.timeMs },
-        queuedAtMs: this.#context.ports.clock.monotonicMs(),
+        mark: { symbol, type, epoch, id: trade.id, timeMs },
+        queuedAtMs: ports.clock.monotonicMs(),
       })
-      this.#continuity.filled(stream, epoch, { from: trade.id, to: trade.id }, trade.timeMs)
+      this.#continuity.filled(stream, epoch, { from: trade.id, to: trade.id }, timeMs)
     }
   }
 

@@ -1,8 +1,9 @@
-import { askExchangeIdentity } from '../foundation/binance/handshake.ts'
+import { askExchange, type ExchangeAnswer } from '../foundation/binance/handshake.ts'
 import { fetchServerTime, fetchSymbols } from '../foundation/binance/rest.ts'
 import { type OpenSocket, openSocket } from '../foundation/binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../foundation/binance/trade-rest.ts'
 import { type KafkaPort, kafkaPort } from '../foundation/kafka/kafka-port.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import type { IngestionConfig } from './config.ts'
 
@@ -15,13 +16,14 @@ export interface Ports {
   /** A number in [0, 1). */
   readonly random: () => number
   readonly exchange: {
-    /** What the exchange names itself; null where it does not. @throws when it cannot be reached */
-    askExchangeIdentity(signal: AbortSignal): Promise<string | null>
+    /** What the exchange says of itself. @throws when it cannot be reached */
+    askExchange(signal: AbortSignal): Promise<ExchangeAnswer>
     /** The symbols that the exchange knows, with their status. @throws when REST cannot be asked */
     symbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>>
     /** Its clock, milliseconds since the Unix epoch. @throws when REST cannot be asked */
     serverTimeMs(signal: AbortSignal): Promise<number>
-    readonly fetchTrades: FetchTrades
+    /** @param unit of the times */
+    fetchTrades(unit: TimeUnit): FetchTrades
     readonly openSocket: OpenSocket
   }
   readonly kafka: KafkaPort
@@ -33,10 +35,10 @@ export function ports(config: IngestionConfig, clock: Clock): Ports {
     clock,
     random: Math.random,
     exchange: {
-      askExchangeIdentity: (signal) => askExchangeIdentity(config.wsUrl, signal),
+      askExchange: (signal) => askExchange(config.wsUrl, signal),
       symbols: (signal) => fetchSymbols(config.restUrl, signal),
       serverTimeMs: (signal) => fetchServerTime(config.restUrl, signal),
-      fetchTrades: tradeRest(config.restUrl, () => clock.wallMicros() / 1000, config.apiKey),
+      fetchTrades: (unit) => tradeRest(config.restUrl, unit, () => clock.wallMicros() / 1000, config.apiKey),
       openSocket,
     },
     kafka: kafkaPort(config.kafka, clock),

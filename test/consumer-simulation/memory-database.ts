@@ -240,7 +240,7 @@ export class MemoryDatabase implements Server {
     const bookTicker = batch.bookTickerColumns()
     for (const [i, id] of trades.tradeId.entries()) {
       if (i === skipped) continue
-      const [symbol, timeMs] = [trades.symbol[i] ?? '', trades.tradeTimeMs[i] ?? 0]
+      const [symbol, timeMs] = [trades.symbol[i] ?? '', Math.floor((trades.tradeTimeUs[i] ?? 0) / 1000)]
       rows.add(`${symbol} trade ${id}`)
       keepLater(last, { symbol, eventType: 'trade', epoch: trades.epoch[i] ?? 0, id, timeMs })
     }

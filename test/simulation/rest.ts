@@ -130,7 +130,7 @@ export class SimulatedRest {
         id,
         price: priceOf(id),
         quantity: quantityOf(id),
-        timeMs,
+        timeUs: timeMs * 1000,
         isBuyerMaker: true,
         isBestMatch: true,
         trades: first === undefined ? null : { from: first, to: lastTrade },

@@ -223,11 +223,11 @@ export class World {
       clock,
       random: random.next,
       exchange: {
-        askExchangeIdentity: () => this.#answer(clock, () => 'simulated'),
+        askExchange: () => this.#answer(clock, () => ({ named: 'simulated', timeUnit: null })),
         symbols: () =>
           this.#answer(clock, () => new Map(this.market.symbols.map((symbol) => [symbol, 'TRADING']))),
         serverTimeMs: () => this.#answer(clock, () => Math.floor(this.clock.wallMicros() / 1000)),
-        fetchTrades: this.rest.fetchTrades(clock),
+        fetchTrades: () => this.rest.fetchTrades(clock),
         openSocket: this.exchange.openSocket(clock),
       },
       kafka: this.kafka.access(clock, incarnation),
@@ -320,6 +320,7 @@ function configOf(
     connectionMaxAgeMs: random.between(0.4, 2) * HOUR_MS,
     restUrl: 'https://exchange',
     venue: null,
+    timeUnit: 'millisecond',
     restWeightPerMinute: 3000,
     backfillMaxIds: 1_000_000,
     kafka: { brokers: ['kafka:9092'], tls: null, sasl: null },

@@ -3,6 +3,7 @@ import { markOf } from '../../src/foundation/kafka/exchange-identity-mark.ts'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
 import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
 import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
+import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { brokers } from './kafka.ts'
 
 const connectionTo = (list: readonly string[]) => ({ brokers: list, tls: null, sasl: null })
@@ -18,7 +19,11 @@ export interface StoredMessage {
 }
 
 /** What ingestion leaves under the key `!source` of the checkpoints topic. */
-export function markValue(source: string, env: Readonly<Record<string, string>>): Buffer {
+export function markValue(
+  source: string,
+  env: Readonly<Record<string, string>>,
+  timeUnit: TimeUnit = 'millisecond',
+): Buffer {
   const name = (topic: string) => env[`KAFKA_${topic}_TOPIC`] ?? ''
   const topics = {
     trades: name('TRADES'),
@@ -27,7 +32,7 @@ export function markValue(source: string, env: Readonly<Record<string, string>>)
     checkpoints: name('CHECKPOINTS'),
     deadLetters: name('DEAD_LETTERS'),
   }
-  return Buffer.from(JSON.stringify(markOf(source, topics)))
+  return Buffer.from(JSON.stringify(markOf({ source, timeUnit }, topics)))
 }
 
 /** Produces values under a key, to the partition that Tapeline would choose, in order. */

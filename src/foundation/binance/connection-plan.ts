@@ -1,3 +1,5 @@
+import { exchangeTimeUnit, type TimeUnit } from '../market/time-unit.ts'
+
 /** Binance: "A single connection can listen to a maximum of 1024 streams." */
 const MAX_STREAMS_PER_CONNECTION = 1024
 
@@ -18,23 +20,29 @@ export interface ConnectionPlan {
  * Spreads streams over as few connections as the exchange's limits allow.
  *
  * @param baseUrl like `wss://stream.binance.com:9443`
+ * @param unit of the times
  */
-export function planConnections(baseUrl: string, streams: readonly string[]): ConnectionPlan[] {
+export function planConnections(
+  baseUrl: string,
+  streams: readonly string[],
+  unit: TimeUnit,
+): ConnectionPlan[] {
   const plans: ConnectionPlan[] = []
   for (let first = 0; first < streams.length; first += MAX_STREAMS_PER_CONNECTION) {
-    plans.push(planConnection(baseUrl, streams.slice(first, first + MAX_STREAMS_PER_CONNECTION)))
+    plans.push(planConnection(baseUrl, streams.slice(first, first + MAX_STREAMS_PER_CONNECTION), unit))
   }
   return plans
 }
 
-function planConnection(baseUrl: string, streams: readonly string[]): ConnectionPlan {
+function planConnection(baseUrl: string, streams: readonly string[], unit: TimeUnit): ConnectionPlan {
+  const end = `&timeUnit=${exchangeTimeUnit(unit)}`
   const base = `${baseUrl}/stream?streams=`
   let url = base
   let inUrl = 0
   for (const stream of streams) {
     // `@` and `/` are plain in a query; symbols may be non-ASCII and grow when encoded.
     const next = `${url}${inUrl === 0 ? '' : '/'}${encodeURIComponent(stream).replaceAll('%40', '@')}`
-    if (next.length > MAX_URL_CHARACTERS) break
+    if (next.length + end.length > MAX_URL_CHARACTERS) break
     url = next
     inUrl++
   }
@@ -42,5 +50,5 @@ function planConnection(baseUrl: string, streams: readonly string[]): Connection
   for (let first = inUrl; first < streams.length; first += SUBSCRIBE_CHUNK) {
     subscriptions.push(streams.slice(first, first + SUBSCRIBE_CHUNK))
   }
-  return { streams, url, subscriptions }
+  return { streams, url: url + end, subscriptions }
 }

@@ -3,6 +3,7 @@ import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isSymbol } from '../market/fields.ts'
 import { type Fields, isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
+import type { TimeUnit } from '../market/time-unit.ts'
 import type { ByteSlice } from '../runtime/byte-slice.ts'
 import { SharedBytes } from '../runtime/shared-bytes.ts'
 import { memberText } from './json-member.ts'
@@ -22,6 +23,8 @@ export type Frame =
     }
   | { readonly kind: 'ignored'; readonly reason: string }
   | { readonly kind: 'rejected'; readonly reason: string }
+  /** An event whose times are in this unit, which is not the one that was asked for. */
+  | { readonly kind: 'other unit'; readonly unit: TimeUnit }
 
 /** A trade, aggTrade or bookTicker. */
 export interface EventFrame {
@@ -68,17 +71,22 @@ export class FrameReader {
   readonly #event = new EventFields()
   readonly #scanner = new EventScanner(this.#event)
   readonly #streams = new SharedBytes<KnownStream | null>(knownStream)
+  readonly #unit: TimeUnit | null
   readonly #isOurs: boolean
   /** Events that were in another layout. */
   parsedEvents = 0
 
-  /** @param isOurs whether the frames are made of messages of ours, which have members that the exchange must not send */
-  constructor(isOurs = false) {
+  /**
+   * @param unit of the exchange's times; null takes both
+   * @param isOurs whether the frames are made of messages of ours, which have members that the exchange must not send
+   */
+  constructor(unit: TimeUnit | null, isOurs = false) {
+    this.#unit = unit
     this.#isOurs = isOurs
   }
 
   /**
-   * Interprets a frame. Total: whatever came, the answer is one of the four kinds.
+   * Interprets a frame. Total: whatever came, the answer is one of these kinds.
    *
    * @returns of an event: fields that hold until the next frame is read
    */
@@ -97,6 +105,7 @@ export class FrameReader {
     const event = this.#event
     const stream = this.#streams.of(bytes, ENVELOPE.length, nameEnd)
     if (stream === null || stream.type !== event.type || stream.symbol !== event.symbol.text) return null
+    if (this.#isOtherUnit(event.type === 'bookTicker' ? null : event.timeUnit)) return null
     return { kind: 'event', stream: stream.name, event, data: { bytes, start, end } }
   }
 
@@ -121,12 +130,19 @@ export class FrameReader {
     if (stream.length !== symbol.length + 1 + type.length || !stream.startsWith(symbol.toLowerCase())) {
       return { kind: 'rejected', reason: 's is not the symbol of the stream' }
     }
+    if ('unit' in payload && this.#isOtherUnit(payload.unit))
+      return { kind: 'other unit', unit: payload.unit }
     const json = memberText(text, 'data')
     if (json === null) throw new Error(`No data member in ${text}`)
     this.#event.take(type, payload)
     this.parsedEvents++
     const copy = Buffer.from(json)
     return { kind: 'event', stream, event: this.#event, data: { bytes: copy, start: 0, end: copy.length } }
+  }
+
+  /** @param unit null for an event without times */
+  #isOtherUnit(unit: TimeUnit | null): boolean {
+    return unit !== null && this.#unit !== null && unit !== this.#unit
   }
 }
 

@@ -1,5 +1,13 @@
 import { z } from 'zod'
+import { isTime } from '../market/fields.ts'
 import type { IdRange } from '../market/id-ranges.ts'
+import {
+  exchangeTimeUnit,
+  MICROSECONDS_IN,
+  TIME_UNIT_HEADER,
+  TIME_UNITS,
+  type TimeUnit,
+} from '../market/time-unit.ts'
 import { describeError } from '../runtime/errors.ts'
 import { outsideText } from '../runtime/outside-text.ts'
 import { fetchByProxy } from './proxy.ts'
@@ -10,7 +18,8 @@ export interface RestTrade {
   readonly id: number
   readonly price: string
   readonly quantity: string
-  readonly timeMs: number
+  /** Microseconds. */
+  readonly timeUs: number
   readonly isBuyerMaker: boolean
   readonly isBestMatch: boolean
   /** The trades that an aggTrade covers; null for a trade. */
@@ -77,25 +86,32 @@ export type FetchTrades = (request: TradeRequest, signal: AbortSignal) => Promis
 /**
  * Asks over HTTP: `historicalTrades` and `aggTrades`.
  *
- * @param apiKey for `historicalTrades` of exchanges that ask for one; undefined to send none
+ * @param unit of the times
  * @param wallMs milliseconds since the Unix epoch, for a Retry-After that is a date
+ * @param apiKey for `historicalTrades` of exchanges that ask for one; undefined to send none
  */
-export function tradeRest(restUrl: string, wallMs: () => number, apiKey?: string): FetchTrades {
+export function tradeRest(
+  restUrl: string,
+  unit: TimeUnit,
+  wallMs: () => number,
+  apiKey?: string,
+): FetchTrades {
   return async ({ type, symbol, fromId, limit }, signal) => {
     const query = new URLSearchParams({ symbol, limit: String(limit) })
     if (fromId !== null) query.set('fromId', String(fromId))
     const path = type === 'trade' ? 'historicalTrades' : 'aggTrades'
-    const key: RequestInit =
+    const headers = { [TIME_UNIT_HEADER]: exchangeTimeUnit(unit) }
+    const how: RequestInit =
       type === 'trade' && apiKey !== undefined
         ? // A redirect would take the key to another host.
-          { headers: { 'X-MBX-APIKEY': apiKey }, redirect: 'manual' }
-        : {}
+          { headers: { ...headers, 'X-MBX-APIKEY': apiKey }, redirect: 'manual' }
+        : { headers }
     try {
       const response = await fetchByProxy(`${restUrl}/api/v3/${path}?${query}`, {
-        ...key,
+        ...how,
         signal: AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), signal]),
       })
-      return await outcome(type, response, wallMs())
+      return await outcome(type, unit, response, wallMs())
     } catch (error) {
       return {
         kind: 'failed',
@@ -105,9 +121,14 @@ export function tradeRest(restUrl: string, wallMs: () => number, apiKey?: string
   }
 }
 
-async function outcome(type: RestTradeType, response: Response, nowMs: number): Promise<RestOutcome> {
+async function outcome(
+  type: RestTradeType,
+  unit: TimeUnit,
+  response: Response,
+  nowMs: number,
+): Promise<RestOutcome> {
   const usedWeight = usedWeightOf(response)
-  if (response.ok) return { kind: 'rows', rows: parseRows(type, await response.json()), usedWeight }
+  if (response.ok) return { kind: 'rows', rows: parseRows(type, unit, await response.json()), usedWeight }
   return { kind: 'refused', refusal: await refusalOfResponse(response, nowMs), usedWeight }
 }
 
@@ -116,7 +137,18 @@ function usedWeightOf(response: Response): number | null {
   return /^\d+$/.test(header) ? Number(header) : null
 }
 
-function parseRows(type: RestTradeType, body: unknown): RestTrade[] {
+/** Microseconds. Rows in the other unit would be stored a second time, beside those of the stream. */
+function timeUs(time: number, unit: TimeUnit): number {
+  if (isTime(time, unit)) return time * MICROSECONDS_IN[unit]
+  const other = TIME_UNITS.find((one) => isTime(time, one))
+  throw new Error(
+    other === undefined
+      ? `${time} is no time`
+      : `REST gives times in ${other}s, although asked for ${unit}s: set TIME_UNIT=${other}, with other topics and another database, or correct BINANCE_REST_URL`,
+  )
+}
+
+function parseRows(type: RestTradeType, unit: TimeUnit, body: unknown): RestTrade[] {
   if (type === 'trade') {
     return z
       .array(TRADE)
@@ -125,7 +157,7 @@ function parseRows(type: RestTradeType, body: unknown): RestTrade[] {
         id: row.id,
         price: row.price,
         quantity: row.qty,
-        timeMs: row.time,
+        timeUs: timeUs(row.time, unit),
         isBuyerMaker: row.isBuyerMaker,
         isBestMatch: row.isBestMatch,
         trades: null,
@@ -138,7 +170,7 @@ function parseRows(type: RestTradeType, body: unknown): RestTrade[] {
       id: row.a,
       price: row.p,
       quantity: row.q,
-      timeMs: row.T,
+      timeUs: timeUs(row.T, unit),
       isBuyerMaker: row.m,
       isBestMatch: row.M,
       trades: { from: row.f, to: row.l },

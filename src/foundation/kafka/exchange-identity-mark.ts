@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { TIME_UNITS, type TimeUnit, UNMARKED_TIME_UNIT } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
 import type { TopicNames } from './config.ts'
 
@@ -14,13 +15,17 @@ const DATA_TOPICS = ['trades', 'bookTicker', 'gaps'] as const
 const MARK = z.object({
   /** The exchange that their data came from. */
   source: z.string().min(1),
+  /** What trade and event times are counted in. */
+  timeUnit: z.enum(TIME_UNITS).default(UNMARKED_TIME_UNIT),
   topics: z.record(z.enum(DATA_TOPICS), z.string()),
 })
 export type Mark = z.infer<typeof MARK>
 
-export function markOf(source: string, topics: TopicNames): Mark {
+export type ExchangeIdentity = Pick<Mark, 'source' | 'timeUnit'>
+
+export function markOf({ source, timeUnit }: ExchangeIdentity, topics: TopicNames): Mark {
   const { trades, bookTicker, gaps } = topics
-  return { source, topics: { trades, bookTicker, gaps } }
+  return { source, timeUnit, topics: { trades, bookTicker, gaps } }
 }
 
 /** @throws TapelineError `SOURCE` when it is none */
@@ -66,6 +71,21 @@ export function rejectOtherExchange(holder: string, marked: string, source: stri
   throw new TapelineError(
     'SOURCE',
     `${holder} hold data of "${marked}", not of "${source}": they are never mixed`,
+    { fix },
+  )
+}
+
+/**
+ * Refuses to record in another unit than before: the trade time is part of a row's identity, so that a trade that comes once more
+ * would be stored twice.
+ *
+ * @throws TapelineError `SOURCE`
+ */
+export function rejectOtherTimeUnit(holder: string, marked: string, unit: TimeUnit, fix: string): void {
+  if (marked === unit) return
+  throw new TapelineError(
+    'SOURCE',
+    `${holder} hold times in ${marked}s, not in ${unit}s: one deployment has one unit`,
     { fix },
   )
 }

@@ -18,7 +18,7 @@ export function gapRecord(
   partitions: number,
   instance: string | null,
 ): OutgoingRecord & { readonly value: Buffer } {
-  const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap'))]])
+  const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('gap', 'millisecond'))]])
   if (instance !== null) headers.set(Buffer.from(HEADER.instance), Buffer.from(instance))
   return {
     topic,

@@ -1,10 +1,10 @@
 import { isUtf8 } from 'node:buffer'
-import { SCHEMA_VERSION } from '../market/event.ts'
 import { EPOCH_MAX } from '../market/fields.ts'
+import type { TimeUnit } from '../market/time-unit.ts'
 
 /** Header names of Tapeline's messages. Values are text. */
 export const HEADER = {
-  /** `trade/1`, `aggTrade/1`, `bookTicker/1`, `gap/1`. */
+  /** `trade/2`, `aggTrade/2` (times in microseconds), `trade/1`, `aggTrade/1` (in milliseconds), `bookTicker/1`, `gap/1`. */
   schema: 'schema',
   /** Of trade and aggTrade: how often the exchange has begun their ids anew, as digits; absent means 0. */
   epoch: 'epoch',
@@ -30,8 +30,17 @@ export const HEADER = {
 
 export type SchemaName = 'trade' | 'aggTrade' | 'bookTicker' | 'gap'
 
-export function schemaHeader(name: SchemaName): string {
-  return `${name}/${SCHEMA_VERSION}`
+/** The number rises when a reader would have to change. */
+export const LATEST_SCHEMA: Readonly<Record<SchemaName, number>> = {
+  trade: 2,
+  aggTrade: 2,
+  bookTicker: 1,
+  gap: 1,
+}
+
+/** @param unit of the times of a trade or aggTrade; quotes have none, and those of the ledger are milliseconds */
+export function schemaHeader(name: SchemaName, unit: TimeUnit): string {
+  return `${name}/${unit === 'microsecond' ? LATEST_SCHEMA[name] : 1}`
 }
 
 /** The text of a header, or null when the message has none of that name. */

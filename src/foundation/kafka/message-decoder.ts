@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { EVENT_TYPES, type EventType, SCHEMA_VERSION } from '../market/event.ts'
+import { EVENT_TYPES, type EventType } from '../market/event.ts'
 import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isTimeUs } from '../market/fields.ts'
@@ -14,8 +14,17 @@ import {
   readTrade,
   type TradePayload,
 } from '../market/payload.ts'
+import { TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'
 import type { FetchedMessage } from './codec/fetched-message.ts'
-import { HEADER, headerText, NOT_AN_EPOCH, readEpoch, type SchemaName, schemaHeader } from './headers.ts'
+import {
+  HEADER,
+  headerText,
+  LATEST_SCHEMA,
+  NOT_AN_EPOCH,
+  readEpoch,
+  type SchemaName,
+  schemaHeader,
+} from './headers.ts'
 import { schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
@@ -29,7 +38,9 @@ const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly Sc
   gaps: ['gap'],
 }
 
-const SCHEMA_TYPES = new Map(EVENT_TYPES.map((type) => [schemaHeader(type), type]))
+const KNOWN_SCHEMAS = new Map(
+  TIME_UNITS.flatMap((unit) => EVENT_TYPES.map((type) => [schemaHeader(type, unit), { type, unit }])),
+)
 
 /** Reads messages. What it has read stays in its fields until the next one. */
 export class Decoder {
@@ -61,9 +72,10 @@ export class Decoder {
     const { event } = this
     if (headers.epoch === null || !this.#scanner.readStamped(bytes, start, end)) return false
     event.epoch = kind === 'trades' ? headers.epoch : 0
+    const isQuote = event.type === 'bookTicker'
+    if (isQuote !== (kind === 'bookTicker')) return false
     return (
-      (headers.type === event.type || headers.schema === null) &&
-      (event.type === 'bookTicker') === (kind === 'bookTicker')
+      headers.schema === null || (headers.type === event.type && (isQuote || headers.unit === event.timeUnit))
     )
   }
 
@@ -72,16 +84,17 @@ export class Decoder {
     const data = parse(value)
     if (data === undefined) return 'value is not JSON'
     if (!isFields(data)) return 'value is not an object'
-    switch (schemaOf(SCHEMAS_OF[kind], schema, data)) {
+    const known = schemaOf(SCHEMAS_OF[kind], schema, data)
+    switch (known?.name) {
       case 'trade':
-        return this.#trade('trade', readTrade(data), data, epoch)
+        return this.#trade('trade', readTrade(data, known?.unit), data, epoch)
       case 'aggTrade':
-        return this.#trade('aggTrade', readAggTrade(data), data, epoch)
+        return this.#trade('aggTrade', readAggTrade(data, known?.unit), data, epoch)
       case 'bookTicker':
         return this.#bookTicker(readBookTicker(data), data)
       case 'gap':
         return this.#gap(data)
-      case null:
+      case undefined:
         return 'schema is not one of this topic'
     }
   }
@@ -119,7 +132,7 @@ export class Decoder {
   #gap(data: Fields): string | null {
     const parsed = GAP.safeParse(data)
     if (!parsed.success) {
-      return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit gap/${SCHEMA_VERSION}`
+      return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit gap/${LATEST_SCHEMA.gap}`
     }
     this.gap = parsed.data
     return null
@@ -128,8 +141,10 @@ export class Decoder {
 
 interface Headers {
   readonly schema: string | null
-  /** The type of event whose schema of today it is; null for any other, and where there is none. */
+  /** The type of event whose schema it is; null for any other, and where there is none. */
   readonly type: EventType | null
+  /** The unit of its times, by the schema. */
+  readonly unit: TimeUnit | null
   /** How often the exchange had begun the id sequence anew; null for a header that says no such number. */
   readonly epoch: number | null
 }
@@ -142,8 +157,8 @@ function headersOf({ headers }: FetchedMessage): Headers {
   if (known !== undefined) return known
   const schema = headerText(headers, HEADER.schema)
   const epoch = headerText(headers, HEADER.epoch)
-  const type = SCHEMA_TYPES.get(schema ?? '') ?? null
-  const read = { schema, type, epoch: epoch === null ? 0 : readEpoch(epoch) }
+  const { type = null, unit = null } = KNOWN_SCHEMAS.get(schema ?? '') ?? {}
+  const read = { schema, type, unit, epoch: epoch === null ? 0 : readEpoch(epoch) }
   readHeaders.set(headers, read)
   return read
 }

@@ -1,10 +1,16 @@
-import { SCHEMA_VERSION } from '../market/event.ts'
 import type { Fields } from '../market/payload.ts'
+import type { TimeUnit } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
-import type { SchemaName } from './headers.ts'
+import { LATEST_SCHEMA, type SchemaName } from './headers.ts'
 
 /** A message of the exchange has some hundred bytes; what is longer is not parsed. It bounds the depth of the JSON too. */
 export const VALUE_MAX_BYTES = 512 << 10
+
+export interface MessageSchema {
+  readonly name: SchemaName
+  /** The unit of a trade's times; undefined where only their digits tell it. */
+  readonly unit: TimeUnit | undefined
+}
 
 /**
  * The schema the header names; without a header (other producers set none) the one that the payload shows.
@@ -18,22 +24,23 @@ export function schemaOf(
   allowed: readonly SchemaName[],
   header: string | null,
   data: Fields,
-): SchemaName | null {
+): MessageSchema | null {
   if (header === null) {
-    return allowed.length === 1 ? (allowed[0] ?? null) : (allowed.find((name) => name === data['e']) ?? null)
+    const shown = allowed.length === 1 ? allowed[0] : allowed.find((name) => name === data['e'])
+    return shown === undefined ? null : { name: shown, unit: undefined }
   }
   const slash = header.indexOf('/')
   const name = allowed.find((one) => one === header.slice(0, slash))
   const version = Number(header.slice(slash + 1))
   if (name === undefined || !Number.isInteger(version) || version < 1) return null
-  if (version > SCHEMA_VERSION) {
+  if (version > LATEST_SCHEMA[name]) {
     throw new TapelineError(
       'SCHEMA',
-      `A message has schema ${header}, this program knows ${name}/${SCHEMA_VERSION}`,
+      `A message has schema ${header}, this program knows ${name}/${LATEST_SCHEMA[name]}`,
       {
         fix: 'Upgrade what reads (the consumer, or the package) before ingestion; nothing was skipped.',
       },
     )
   }
-  return name
+  return { name, unit: version === 1 ? 'millisecond' : 'microsecond' }
 }

@@ -1,5 +1,6 @@
 import type { EventType } from './event.ts'
 import { type AggTradePayload, type BookTickerPayload, INVALIDATED, type TradePayload } from './payload.ts'
+import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
 
 /** A symbol that has been checked, as text and as the bytes that stand for it in Kafka and in a row. */
 export interface KnownSymbol {
@@ -21,10 +22,12 @@ export class EventFields {
   symbol: KnownSymbol = { text: '', bytes: Buffer.alloc(0) }
   /** Trade id, aggregate trade id or update id. */
   id = 0
-  /** Trades: milliseconds. {@link ABSENT} in a backfilled one, of which REST does not give it. */
-  eventTimeMs = ABSENT
-  /** Trades: milliseconds. */
-  tradeTimeMs = 0
+  /** Trades: what the times were given in. */
+  timeUnit: TimeUnit = 'microsecond'
+  /** Trades: microseconds. {@link ABSENT} in a backfilled one, of which REST does not give it. */
+  eventTimeUs = ABSENT
+  /** Trades: microseconds. */
+  tradeTimeUs = 0
   /** Of an aggTrade; {@link ABSENT} in one that the exchange has invalidated. */
   firstTradeId = ABSENT
   lastTradeId = ABSENT
@@ -45,6 +48,16 @@ export class EventFields {
   isBackfill = false
   /** How often the exchange had begun the id sequence anew. */
   epoch = 0
+
+  /** Whole milliseconds; not above the time, so no bound above it. {@link ABSENT} where there is none. */
+  get eventTimeMs(): number {
+    return Math.floor(this.eventTimeUs / 1000)
+  }
+
+  /** Likewise. */
+  get tradeTimeMs(): number {
+    return Math.floor(this.tradeTimeUs / 1000)
+  }
 
   get price(): string {
     return this.bytes.toString('latin1', this.priceStart, this.priceEnd)
@@ -73,8 +86,9 @@ export class EventFields {
     }
     const isAggTrade = 'a' in payload
     this.id = isAggTrade ? payload.a : payload.t
-    this.eventTimeMs = payload.E ?? ABSENT
-    this.tradeTimeMs = payload.T
+    this.timeUnit = payload.unit
+    this.eventTimeUs = payload.E === null ? ABSENT : payload.E * MICROSECONDS_IN[payload.unit]
+    this.tradeTimeUs = payload.T * MICROSECONDS_IN[payload.unit]
     this.firstTradeId = isAggTrade && payload.f !== INVALIDATED ? payload.f : ABSENT
     this.lastTradeId = isAggTrade && payload.l !== INVALIDATED ? payload.l : ABSENT
     this.isBuyerMaker = payload.m

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { SharedBytes } from '../runtime/shared-bytes.ts'
 import { ABSENT, EventFields, type KnownSymbol } from './event-fields.ts'
-import { FIRST_TIME_MS, isSymbol, LAST_TIME_MS } from './fields.ts'
+import { FIRST_TIME_MS, FIRST_TIME_US, isSymbol, LAST_TIME_MS, LAST_TIME_US } from './fields.ts'
 
 /*
  * The exchange writes each kind of event in one layout only: fields in one order, no spaces, no escapes. An event in that
@@ -83,7 +83,7 @@ export class EventScanner {
     if (!this.#literal(RECEIVED_MS) || this.#integer() < 0 || !this.#literal(RECEIVED_US)) return false
     const receivedUs = this.#integer()
     this.fields.receivedUs = receivedUs
-    return receivedUs >= FIRST_TIME_MS * 1000 && receivedUs < LAST_TIME_MS * 1000 && this.#isClosedAtEnd()
+    return receivedUs >= FIRST_TIME_US && receivedUs < LAST_TIME_US && this.#isClosedAtEnd()
   }
 
   #readData(bytes: Buffer, start: number, end: number): boolean {
@@ -155,9 +155,22 @@ export class EventScanner {
   }
 
   #eventTime(): boolean {
+    const us = this.#time()
+    this.fields.eventTimeUs = us
+    return us !== ABSENT
+  }
+
+  /** Microseconds, whichever unit it is in, which is noted; {@link ABSENT} for no time. */
+  #time(): number {
     const time = this.#integer()
-    this.fields.eventTimeMs = time
-    return time >= FIRST_TIME_MS && time < LAST_TIME_MS
+    const { fields } = this
+    if (time >= FIRST_TIME_US && time < LAST_TIME_US) {
+      fields.timeUnit = 'microsecond'
+      return time
+    }
+    if (time < FIRST_TIME_MS || time >= LAST_TIME_MS) return ABSENT
+    fields.timeUnit = 'millisecond'
+    return time * 1000
   }
 
   #id(): boolean {
@@ -194,9 +207,10 @@ export class EventScanner {
   #restOfTrade(): boolean {
     const { fields } = this
     if (!this.#literal(TRADE_TIME)) return false
-    const time = this.#integer()
-    fields.tradeTimeMs = time
-    if (time < FIRST_TIME_MS || time >= LAST_TIME_MS || !this.#literal(IS_BUYER_MAKER)) return false
+    const { timeUnit } = fields
+    const us = this.#time()
+    fields.tradeTimeUs = us
+    if (us === ABSENT || fields.timeUnit !== timeUnit || !this.#literal(IS_BUYER_MAKER)) return false
     fields.isBuyerMaker = this.#literal(TRUE)
     if (!fields.isBuyerMaker && !this.#literal(FALSE)) return false
     return this.#literal(IGNORED) && (this.#literal(TRUE) || this.#literal(FALSE))

@@ -3,9 +3,6 @@ export const EVENT_TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
 
 export type EventType = (typeof EVENT_TYPES)[number]
 
-/** The first `schema` header of each kind of message; its number rises when a reader would have to change. */
-export const SCHEMA_VERSION = 1
-
 /** `trade` → `btcusdt@trade`. Stream names are lower-case; the exchange answers others with silence. */
 export function streamName(symbol: string, type: EventType): string {
   return `${symbol.toLowerCase()}@${type}`

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { decimalField, idField, symbolField, timeMsField, timeUsField } from './field-schemas.ts'
 import { GAP } from './gap.ts'
 import { INVALIDATED } from './payload.ts'
+import type { TimeUnit } from './time-unit.ts'
 
 /*
  * The messages of the topics, as whoever reads them may rely on: docs/schemas and docs/asyncapi.yaml are made of this. Fields that
@@ -16,27 +17,25 @@ const RECEIPT = {
   ),
 }
 
-const OF_TRADES = {
+const ofTrades = (unit: TimeUnit) => ({
   s: symbolField.describe('Symbol.'),
   p: decimalField.describe('Price.'),
   q: decimalField.describe('Quantity.'),
-  T: timeMsField.describe('Trade time, milliseconds since the Unix epoch.'),
+  T: timeField(unit).describe(`Trade time, ${unit}s since the Unix epoch.`),
   m: z.boolean().describe('Whether the buyer was the maker: the taker sold.'),
   ...RECEIPT,
-}
+})
+
+const timeField = (unit: TimeUnit) => (unit === 'microsecond' ? timeUsField : timeMsField)
 
 const BACKFILL = z.literal('backfill').describe('Filled from REST.')
 
 /** With an event time from a stream; REST knows none. */
-const FROM_STREAM = {
-  E: timeMsField.describe('Event time, milliseconds since the Unix epoch.'),
+const fromStream = (unit: TimeUnit) => ({
+  E: timeField(unit).describe(`Event time, ${unit}s since the Unix epoch.`),
   source: BACKFILL.optional(),
-}
+})
 const FROM_REST = { E: z.never().optional(), source: BACKFILL }
-
-const TRADE = { e: z.literal('trade'), t: idField.describe('Trade id.'), ...OF_TRADES }
-
-const AGG_TRADE = { e: z.literal('aggTrade'), a: idField.describe('Aggregate trade id.'), ...OF_TRADES }
 
 const TILES = {
   f: idField.describe('First trade id.'),
@@ -47,14 +46,34 @@ const INVALID = {
   l: z.literal(INVALIDATED),
 }
 
-export const MESSAGES = {
-  trade: z.union([z.looseObject({ ...TRADE, ...FROM_STREAM }), z.looseObject({ ...TRADE, ...FROM_REST })]),
-  aggTrade: z.union(
-    [FROM_STREAM, FROM_REST].flatMap((from) =>
-      [TILES, INVALID].map((trades) => z.looseObject({ ...AGG_TRADE, ...from, ...trades })),
+function trade(unit: TimeUnit) {
+  const fields = { e: z.literal('trade'), t: idField.describe('Trade id.'), ...ofTrades(unit) }
+  return z.union([
+    z.looseObject({ ...fields, ...fromStream(unit) }),
+    z.looseObject({ ...fields, ...FROM_REST }),
+  ])
+}
+
+function aggTrade(unit: TimeUnit) {
+  const fields = {
+    e: z.literal('aggTrade'),
+    a: idField.describe('Aggregate trade id.'),
+    ...ofTrades(unit),
+  }
+  return z.union(
+    [fromStream(unit), FROM_REST].flatMap((from) =>
+      [TILES, INVALID].map((trades) => z.looseObject({ ...fields, ...from, ...trades })),
     ),
-  ),
-  bookTicker: z.looseObject({
+  )
+}
+
+/** By the `schema` header. */
+export const MESSAGES = {
+  'trade/2': trade('microsecond'),
+  'trade/1': trade('millisecond'),
+  'aggTrade/2': aggTrade('microsecond'),
+  'aggTrade/1': aggTrade('millisecond'),
+  'bookTicker/1': z.looseObject({
     u: idField.describe('Update id; rises, with holes.'),
     s: symbolField.describe('Symbol.'),
     b: decimalField.describe('Best bid price.'),
@@ -63,5 +82,5 @@ export const MESSAGES = {
     A: decimalField.describe('Best ask quantity.'),
     ...RECEIPT,
   }),
-  gap: GAP,
+  'gap/1': GAP,
 } as const

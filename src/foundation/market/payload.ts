@@ -1,4 +1,5 @@
-import { isDecimal, isId, isSymbol, isTimeMs } from './fields.ts'
+import { isDecimal, isId, isSymbol, isTime } from './fields.ts'
+import type { TimeUnit } from './time-unit.ts'
 
 /** `f` and `l` of an aggTrade that the exchange has invalidated. */
 export const INVALIDATED = -1
@@ -12,6 +13,8 @@ export interface TradePayload {
   readonly q: string
   readonly T: number
   readonly m: boolean
+  /** The unit of `E` and `T`. */
+  readonly unit: TimeUnit
 }
 
 /** An `aggTrade`: the trades `f`..`l`. Both are −1 in rows that the exchange has invalidated. */
@@ -25,6 +28,8 @@ export interface AggTradePayload {
   readonly l: number
   readonly T: number
   readonly m: boolean
+  /** The unit of `E` and `T`. */
+  readonly unit: TimeUnit
 }
 
 /** A `bookTicker`. It has no time of its own; `u` rises, with holes. */
@@ -48,19 +53,21 @@ export function isFields(value: unknown): value is Fields {
  * Each reader answers the fields that are stored, or the reason the payload cannot be stored exactly: a short
  * stable text that names the field, since it becomes a metric label and the reason of a dead letter. Fields that
  * are not named here are let through untouched; the exchange adds some now and then.
+ *
+ * Times have the unit that is given; where none is, the digits of `T` tell it.
  */
 
-export function readTrade(data: Fields): TradePayload | string {
+export function readTrade(data: Fields, unit?: TimeUnit): TradePayload | string {
   if (data['e'] !== 'trade') return 'e is not trade'
-  const common = readCommon(data)
+  const common = readCommon(data, unit)
   if (typeof common === 'string') return common
   const { t } = data
   return isId(t) ? { ...common, t } : 't is not an id'
 }
 
-export function readAggTrade(data: Fields): AggTradePayload | string {
+export function readAggTrade(data: Fields, unit?: TimeUnit): AggTradePayload | string {
   if (data['e'] !== 'aggTrade') return 'e is not aggTrade'
-  const common = readCommon(data)
+  const common = readCommon(data, unit)
   if (typeof common === 'string') return common
   const { a, f, l } = data
   if (!isId(a)) return 'a is not an id'
@@ -81,16 +88,17 @@ export function readBookTicker(data: Fields): BookTickerPayload | string {
 }
 
 /** What `trade` and `aggTrade` share. */
-function readCommon(data: Fields): Omit<TradePayload, 't'> | string {
+function readCommon(data: Fields, expected?: TimeUnit): Omit<TradePayload, 't'> | string {
   const { E, s, p, q, T, m } = data
   if (!isSymbol(s)) return 's is not a symbol'
   if (!isDecimal(p)) return 'p is not a decimal'
   if (!isDecimal(q)) return 'q is not a decimal'
-  if (!isTimeMs(T)) return 'T is not a time in milliseconds'
+  const unit = expected ?? (isTime(T, 'microsecond') ? 'microsecond' : 'millisecond')
+  if (!isTime(T, unit)) return `T is not a time in ${unit}s`
   if (typeof m !== 'boolean') return 'm is not a boolean'
-  if (isTimeMs(E)) return { E, s, p, q, T, m }
+  if (isTime(E, unit)) return { E, s, p, q, T, m, unit }
   // REST, from which backfilled trades come, knows no event time.
   return E === undefined && data['source'] === 'backfill'
-    ? { E: null, s, p, q, T, m }
-    : 'E is not a time in milliseconds'
+    ? { E: null, s, p, q, T, m, unit }
+    : `E is not a time in ${unit}s`
 }

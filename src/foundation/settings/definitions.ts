@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import { EVENT_TYPES } from '../market/event.ts'
+import { TIME_UNITS } from '../market/time-unit.ts'
 import * as kind from './parsers.ts'
 
 /** A setting: the schema of its text, and the text that stands for it when nothing is set. */
@@ -25,6 +26,7 @@ export const DEFINITIONS = {
   BINANCE_REST_URL: required(kind.baseUrl('https:', 'http:'), 'https://api.binance.com'),
   VENUE: optional(kind.venue),
   BINANCE_API_KEY: optional(kind.apiKey),
+  TIME_UNIT: required(kind.oneOf(...TIME_UNITS), TIME_UNITS[0]),
   REST_WEIGHT_PER_MINUTE: required(kind.integer(50, 6000), '1200'),
   BACKFILL_MAX_IDS: required(kind.integer(0, 1_000_000_000), '1000000'),
   CONNECTIONS_PER_STREAM: required(kind.integer(1, 2), '1'),

@@ -19,7 +19,6 @@ const ROW_MAX_BYTES = 512
 
 /** PostgreSQL counts its microseconds from 2000-01-01. */
 const EPOCH_US = Date.UTC(2000, 0, 1) * 1000
-const US_PER_MS = 1000
 const TWO_TO_32 = 2 ** 32
 
 const ZERO = 0x30
@@ -74,10 +73,6 @@ export class CopyRows {
   }
 
   /** A `timestamptz`. */
-  timeMs(ms: number): void {
-    this.timeUs(ms * US_PER_MS)
-  }
-
   timeUs(us: number): void {
     this.bigint(us - EPOCH_US)
   }

@@ -1,3 +1,4 @@
+import type { TimeUnit } from '../market/time-unit.ts'
 import type { Queryable } from './database.ts'
 
 /** The exchange this database's data came from; null while it holds none. */
@@ -12,4 +13,13 @@ export async function markExchangeIdentity(connection: Queryable, source: string
     source,
   ])
   return (await readExchangeIdentity(connection)) ?? source
+}
+
+/** Likewise with what its trade times are counted in. */
+export async function markTimeUnit(connection: Queryable, unit: TimeUnit): Promise<string> {
+  await connection.query("INSERT INTO meta (key, value) VALUES ('time_unit', $1) ON CONFLICT DO NOTHING", [
+    unit,
+  ])
+  const { rows } = await connection.query<{ value: string }>("SELECT value FROM meta WHERE key = 'time_unit'")
+  return rows[0]?.value ?? unit
 }

@@ -1,12 +1,13 @@
 import { ABSENT, type EventFields } from '../market/event-fields.ts'
+import { isoOfUs } from '../market/time-unit.ts'
 import { bareArray, wordArray } from './array-literal.ts'
 import { CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
 
 /** Rows for `trades`, a column each, all of the same length and checked by `market/payload.ts`. */
 export interface TradeColumns {
-  readonly tradeTimeMs: number[]
-  readonly eventTimeMs: Array<number | null>
+  readonly tradeTimeUs: number[]
+  readonly eventTimeUs: Array<number | null>
   readonly symbol: string[]
   readonly eventType: Array<'trade' | 'aggTrade'>
   readonly tradeId: number[]
@@ -23,8 +24,8 @@ export interface TradeColumns {
 
 export function emptyTradeColumns(): TradeColumns {
   return {
-    tradeTimeMs: [],
-    eventTimeMs: [],
+    tradeTimeUs: [],
+    eventTimeUs: [],
     symbol: [],
     eventType: [],
     tradeId: [],
@@ -43,8 +44,8 @@ export function emptyTradeColumns(): TradeColumns {
 export function addTrade(columns: TradeColumns, event: EventFields): void {
   const orNull = (value: number) => (value === ABSENT ? null : value)
   if (event.type === 'bookTicker') throw new TypeError('A bookTicker is no row of trades')
-  columns.tradeTimeMs.push(event.tradeTimeMs)
-  columns.eventTimeMs.push(orNull(event.eventTimeMs))
+  columns.tradeTimeUs.push(event.tradeTimeUs)
+  columns.eventTimeUs.push(orNull(event.eventTimeUs))
   columns.symbol.push(event.symbol.text)
   columns.eventType.push(event.type)
   columns.tradeId.push(event.id)
@@ -63,12 +64,12 @@ const EPOCH = "timestamptz 'epoch'"
 const INSERT = `WITH inserted AS (
   INSERT INTO trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, first_trade_id,
     last_trade_id, is_buyer_maker, ingestion_timestamp, source, epoch)
-  SELECT ${EPOCH} + trade_ms * interval '1 millisecond', ${EPOCH} + event_ms * interval '1 millisecond', symbol, event_type,
+  SELECT ${EPOCH} + trade_us * interval '1 microsecond', ${EPOCH} + event_us * interval '1 microsecond', symbol, event_type,
     trade_id, price, quantity, first_id, last_id, maker, ${EPOCH} + received_us * interval '1 microsecond', source,
     epoch
   FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::numeric[], $7::numeric[],
     $8::bigint[], $9::bigint[], $10::boolean[], $11::bigint[], $12::text[], $13::int[])
-    AS row (trade_ms, event_ms, symbol, event_type, trade_id, price, quantity, first_id, last_id, maker, received_us, source,
+    AS row (trade_us, event_us, symbol, event_type, trade_id, price, quantity, first_id, last_id, maker, received_us, source,
       epoch)
   ON CONFLICT DO NOTHING
   RETURNING symbol, event_type)
@@ -90,8 +91,8 @@ export async function insertTrades(
 ): Promise<InsertedTrades[]> {
   if (from >= to) return []
   const values = [
-    bareArray(columns.tradeTimeMs, from, to),
-    bareArray(columns.eventTimeMs, from, to),
+    bareArray(columns.tradeTimeUs, from, to),
+    bareArray(columns.eventTimeUs, from, to),
     wordArray(columns.symbol, from, to),
     wordArray(columns.eventType, from, to),
     bareArray(columns.tradeId, from, to),
@@ -110,9 +111,9 @@ export async function insertTrades(
 /** By the index, in the time that the rows span. Epochs are no part of an identity. */
 const SECOND = `SELECT (row.place - 1)::int AS index
   FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::numeric[], $6::numeric[], $7::bigint[], $8::bigint[], $9::boolean[])
-    WITH ORDINALITY AS row (trade_ms, symbol, event_type, trade_id, price, quantity, first_id, last_id, maker, place)
+    WITH ORDINALITY AS row (trade_us, symbol, event_type, trade_id, price, quantity, first_id, last_id, maker, place)
   JOIN trades ON trades.symbol = row.symbol AND trades.event_type = row.event_type AND trades.trade_id = row.trade_id
-    AND trades.trade_time = ${EPOCH} + row.trade_ms * interval '1 millisecond'
+    AND trades.trade_time = ${EPOCH} + row.trade_us * interval '1 microsecond'
   WHERE trades.trade_time >= $10::timestamptz AND trades.trade_time <= $11::timestamptz
     AND (trades.price, trades.quantity, trades.first_trade_id, trades.last_trade_id, trades.is_buyer_maker)
       IS DISTINCT FROM (row.price, row.quantity, row.first_id, row.last_id, row.maker)
@@ -126,8 +127,7 @@ const SECOND = `SELECT (row.place - 1)::int AS index
  */
 export async function secondUnderId(connection: Queryable, columns: TradeColumns): Promise<number[]> {
   if (columns.tradeId.length === 0) return []
-  const times = columns.tradeTimeMs
-  const timeOf = (ms: number) => new Date(ms).toISOString()
+  const times = columns.tradeTimeUs
   const { rows } = await connection.query<{ index: number }>(SECOND, [
     bareArray(times),
     wordArray(columns.symbol),
@@ -138,8 +138,8 @@ export async function secondUnderId(connection: Queryable, columns: TradeColumns
     bareArray(columns.firstTradeId),
     bareArray(columns.lastTradeId),
     bareArray(columns.isBuyerMaker),
-    timeOf(times.reduce((least, ms) => Math.min(least, ms))),
-    timeOf(times.reduce((most, ms) => Math.max(most, ms))),
+    isoOfUs(times.reduce((least, us) => Math.min(least, us))),
+    isoOfUs(times.reduce((most, us) => Math.max(most, us))),
   ])
   return rows.map(({ index }) => index)
 }
@@ -167,13 +167,13 @@ export class TradeRows {
 
   /** @param event a trade or aggTrade; nothing of it is kept */
   add(event: EventFields): void {
-    const { symbol, type, firstTradeId, lastTradeId, eventTimeMs } = event
+    const { symbol, type, firstTradeId, lastTradeId, eventTimeUs } = event
     if (type === 'bookTicker') throw new TypeError('A bookTicker is no row of trades')
     const rows = this.#rows
     rows.begin(COPIED_FIELDS)
-    rows.timeMs(event.tradeTimeMs)
-    if (eventTimeMs === ABSENT) rows.null()
-    else rows.timeMs(eventTimeMs)
+    rows.timeUs(event.tradeTimeUs)
+    if (eventTimeUs === ABSENT) rows.null()
+    else rows.timeUs(eventTimeUs)
     rows.text(symbol.bytes)
     rows.text(WORDS[type])
     rows.bigint(event.id)

@@ -3,6 +3,7 @@ import { type Refusal, ruleOf } from '../../foundation/binance/refusal.ts'
 import type { RestOutcome, RestTrade, RestTradeType } from '../../foundation/binance/trade-rest.ts'
 import { REST_LIMIT } from '../../foundation/binance/trade-rest.ts'
 import { countIds, type IdRange } from '../../foundation/market/id-ranges.ts'
+import { MICROSECONDS_IN, type TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
@@ -286,10 +287,12 @@ export function backfillJson(
   symbol: string,
   type: RestTradeType,
   trade: RestTrade,
+  unit: TimeUnit,
   receiptMs: number,
   receiptUs: number,
 ): string {
-  const { id, price: p, quantity: q, timeMs: T, isBuyerMaker: m, isBestMatch: M, trades } = trade
+  const { id, price: p, quantity: q, timeUs, isBuyerMaker: m, isBestMatch: M, trades } = trade
+  const T = timeUs / MICROSECONDS_IN[unit]
   const stamp = { source: 'backfill', ingestion_timestamp: receiptMs, ingestion_timestamp_us: receiptUs }
   return type === 'trade'
     ? JSON.stringify({ e: type, s: symbol, t: id, p, q, T, m, M, ...stamp })

@@ -145,7 +145,7 @@ export class SilenceCheck {
         if (latest === undefined) return this.#later(silent, 'the answer is empty', signal)
         for (const stream of silent.streams.keys()) {
           const id = stream.endsWith('@aggTrade') ? latest.id : (latest.trades?.to ?? -1)
-          if (id >= 0) this.#continuity.expect(stream, id, latest.timeMs)
+          if (id >= 0) this.#continuity.expect(stream, id, Math.floor(latest.timeUs / 1000))
         }
         this.#failures = 0
         this.#problem = null

@@ -5,6 +5,7 @@ import type { Position } from '../../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
 import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
+import { MICROSECONDS_IN } from '../../foundation/market/time-unit.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
 import type { EventMark } from '../messages/outgoing-message.ts'
 import { AcknowledgedState } from './acknowledged-state.ts'
@@ -277,9 +278,10 @@ function markOf(value: Buffer | null, epoch: number | null): EventMark | null {
   }
   const trade = data['e'] === 'trade' ? readTrade(data) : readAggTrade(data)
   if (typeof trade === 'string' || epoch === null) return null
+  const timeMs = Math.floor((trade.T * MICROSECONDS_IN[trade.unit]) / 1000)
   return 't' in trade
-    ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs: trade.T }
-    : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs: trade.T }
+    ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs }
+    : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs }
 }
 
 /** Undefined where the message does not say, null where nothing was known. */

@@ -4,6 +4,7 @@ import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import type { EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
+import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 
 /** Where a message goes and what it carries beside its value; shared by all messages of a symbol and type. */
 export interface Route {
@@ -25,9 +26,11 @@ export interface Route {
 export class Router {
   readonly #names: TopicNames
   readonly #topics: ReadonlyMap<string, TopicMetadata>
+  readonly #unit: TimeUnit
   readonly #routes = new Map<string, Route>()
 
-  constructor(names: TopicNames, topics: ReadonlyMap<string, TopicMetadata>) {
+  constructor(names: TopicNames, topics: ReadonlyMap<string, TopicMetadata>, unit: TimeUnit) {
+    this.#unit = unit
     this.#names = names
     this.#topics = topics
   }
@@ -48,7 +51,7 @@ export class Router {
       topic,
       partition: partitionOf(symbol, partitions),
       key: Buffer.from(symbol),
-      headers: headersOf(type, epoch),
+      headers: headersOf(type, this.#unit, epoch),
       epoch,
     }
     this.#routes.set(stream, route)
@@ -64,8 +67,8 @@ export function routeAfter(outage: Gap, clockAheadMs: number | undefined, route:
   return { ...route, headers }
 }
 
-function headersOf(type: EventType, epoch: number): Map<Buffer, Buffer> {
-  const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type))]])
+function headersOf(type: EventType, unit: TimeUnit, epoch: number): Map<Buffer, Buffer> {
+  const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type, unit))]])
   if (epoch > 0) headers.set(Buffer.from(HEADER.epoch), Buffer.from(String(epoch)))
   return headers
 }

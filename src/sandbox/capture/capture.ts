@@ -1,5 +1,6 @@
 import { planConnections } from '../../foundation/binance/connection-plan.ts'
 import { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
+import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { formatCaptureLine } from '../simulator/replay/capture-line.ts'
@@ -13,6 +14,8 @@ export interface CaptureOptions {
   /** Base of the combined stream, like `wss://stream.binance.com:9443`. */
   readonly wsUrl: string
   readonly streams: readonly string[]
+  /** Asked of the exchange; one that has its own gives that. */
+  readonly timeUnit: TimeUnit
   readonly backoff: BackoffPolicy
   readonly clock: Clock
   /** Told, in a sentence, of each connection that ended or could not be opened. */
@@ -89,7 +92,7 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
   const gate = new ExchangeGate(clock, Math.random, (level, { retryAt, fix }, text) => {
     if (level === 'warn') onProblem(`${text}, next attempt ${retryAt}${fix === undefined ? '' : `. ${fix}`}`)
   })
-  const plans = planConnections(options.wsUrl, streams)
+  const plans = planConnections(options.wsUrl, streams, options.timeUnit)
   const connections = plans.map(
     (plan) => new CaptureConnection({ plan, backoff: options.backoff, gate }, { onOpen, onFrame, onProblem }),
   )

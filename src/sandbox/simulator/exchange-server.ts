@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'
@@ -45,6 +46,7 @@ export async function openExchangeServer(options: {
   port: number
   portWaitMs: number
   source: string
+  ownTimeUnit: TimeUnit | null
   streams: StreamServer
   past: MarketPast
   restLimits: RestLimits
@@ -56,7 +58,7 @@ export async function openExchangeServer(options: {
   const server = createServer()
   const door = new PortGate(server, options.port, options.portWaitMs)
   const faults = new FaultInjector({ streams, door, past, clock, seed: options.faultSeed })
-  const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits)
+  const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits, options.ownTimeUnit)
   const history = truthOf(past)
   const connections = () => [...streams.connections].map((connection) => connection.report())
   const control = options.faultApi ? faultApi({ faults, history, connections }) : undefined
@@ -66,9 +68,10 @@ export async function openExchangeServer(options: {
     restRequests++
     request.resume()
     const { method = 'GET', url = '/' } = request
+    const timeUnit = request.headers['x-mbx-time-unit']?.toString()
     const usual = () => {
       const nowMs = Math.floor(clock.wallMicros() / 1_000)
-      return rest.answer({ method, url, ip: request.socket.remoteAddress ?? '' }, nowMs)
+      return rest.answer({ method, url, ip: request.socket.remoteAddress ?? '', timeUnit }, nowMs)
     }
     const fate = faults.request(url)
     if (fate === undefined) {

@@ -44,14 +44,16 @@ export async function startReplayExchange(
   }
   const content = await scanCapture(path)
   const source = `replay:${encodeURIComponent(basename(path))}:${content.sha256.slice(0, 12)}`
+  const { timeUnit: ownTimeUnit } = content
   const limits = { ...DEFAULT_LIMITS, ...options.limits, bufferedMaxBytes: Number.POSITIVE_INFINITY }
-  const streams = new StreamServer({ source, limits, clock })
+  const streams = new StreamServer({ source, ownTimeUnit, limits, clock })
   const history = new ReplayHistory(content.symbols)
   const feed = new ReplayFeed({ path, content, streams, history, speed, clock })
   const exchange = await openExchangeServer({
     port,
     portWaitMs,
     source,
+    ownTimeUnit,
     streams,
     past: history,
     restLimits: { ...DEFAULT_REST_LIMITS, ...options.restLimits },

@@ -53,7 +53,7 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
   const blocks = new BlockStore()
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const source = exchangeIdentityOf(identity)
-  const streams = new StreamServer({ source, limits, clock })
+  const streams = new StreamServer({ source, ownTimeUnit: null, limits, clock })
   const feed = new MarketFeed({ plans, ids, blocks, streams, clock })
   const history = new MarketHistory({
     plans,
@@ -66,6 +66,7 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
     port: options.port ?? 0,
     portWaitMs: options.portWaitMs ?? 5_000,
     source,
+    ownTimeUnit: null,
     streams,
     past: history,
     restLimits: { ...DEFAULT_REST_LIMITS, ...options.restLimits },

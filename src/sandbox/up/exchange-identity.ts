@@ -1,5 +1,5 @@
 import { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
-import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
+import { askExchange } from '../../foundation/binance/handshake.ts'
 import { ExchangeRefusal } from '../../foundation/binance/refusal.ts'
 import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import { systemClock } from '../../foundation/runtime/clock.ts'
@@ -51,7 +51,8 @@ async function whatItNamesItself(url: string): Promise<string | null> {
   for (;;) {
     await gate.wait('handshakes', signal)
     try {
-      return await gate.attempt('handshakes', () => askExchangeIdentity(url, AbortSignal.timeout(ANSWER_MS)))
+      const ask = () => askExchange(url, AbortSignal.timeout(ANSWER_MS))
+      return (await gate.attempt('handshakes', ask)).named
     } catch (error) {
       if (error instanceof TapelineError) throw error
       if (!(error instanceof ExchangeRefusal))

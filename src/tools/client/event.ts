@@ -14,6 +14,7 @@ import {
   readTrade,
   type TradePayload,
 } from '../../foundation/market/payload.ts'
+import { MICROSECONDS_IN } from '../../foundation/market/time-unit.ts'
 import type { MarketEvent, OfTrades, Received } from './market-event.ts'
 
 /**
@@ -37,26 +38,26 @@ export function readEvent(
   const schema = schemaOf(allowed, headerText(headers, HEADER.schema), data)
   if (!isTimeUs(ingestionTimestampUs)) return 'ingestion_timestamp_us is not a time in microseconds'
   const received = { ingestionTimestampUs, position }
-  switch (schema) {
+  switch (schema?.name) {
     case 'trade': {
-      const trade = readTrade(data)
+      const trade = readTrade(data, schema?.unit)
       if (typeof trade === 'string') return trade
       const shared = ofTrades(trade, data, message)
-      return typeof shared === 'string' ? shared : { type: schema, tradeId: trade.t, ...shared, ...received }
+      return typeof shared === 'string' ? shared : { type: 'trade', tradeId: trade.t, ...shared, ...received }
     }
     case 'aggTrade': {
-      const trade = readAggTrade(data)
+      const trade = readAggTrade(data, schema?.unit)
       if (typeof trade === 'string') return trade
       const shared = ofTrades(trade, data, message)
       if (typeof shared === 'string') return shared
       const [firstTradeId, lastTradeId] = trade.f === INVALIDATED ? [null, null] : [trade.f, trade.l]
-      return { type: schema, aggTradeId: trade.a, firstTradeId, lastTradeId, ...shared, ...received }
+      return { type: 'aggTrade', aggTradeId: trade.a, firstTradeId, lastTradeId, ...shared, ...received }
     }
     case 'bookTicker': {
       const quote = readBookTicker(data)
       if (typeof quote === 'string') return quote
       return {
-        type: schema,
+        type: 'bookTicker',
         symbol: quote.s,
         updateId: quote.u,
         bidPrice: quote.b,
@@ -72,7 +73,7 @@ export function readEvent(
 }
 
 function ofTrades(
-  { s, p, q, T, E, m }: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
+  { s, p, q, T, E, m, unit }: Omit<TradePayload, 't'> | Omit<AggTradePayload, 'a'>,
   { source }: Fields,
   { headers }: Pick<FetchedMessage, 'headers'>,
 ): (Omit<OfTrades, keyof Received> & Pick<Received, 'symbol'>) | string {
@@ -83,8 +84,8 @@ function ofTrades(
     symbol: s,
     price: p,
     quantity: q,
-    tradeTimeMs: T,
-    eventTimeMs: E,
+    tradeTimeUs: T * MICROSECONDS_IN[unit],
+    eventTimeUs: E === null ? null : E * MICROSECONDS_IN[unit],
     isBuyerMaker: m,
     epoch,
     source: source ?? 'stream',

@@ -16,10 +16,10 @@ export interface OfTrades extends Received {
   /** The exchange's digits. */
   readonly price: string
   readonly quantity: string
-  /** Milliseconds since the Unix epoch. */
-  readonly tradeTimeMs: number
+  /** Microseconds since the Unix epoch; whole milliseconds where it was recorded in these. */
+  readonly tradeTimeUs: number
   /** Null where it was filled from REST. */
-  readonly eventTimeMs: number | null
+  readonly eventTimeUs: number | null
   /** True: the taker sold. */
   readonly isBuyerMaker: boolean
   /** Rises when the exchange begins the ids of this sequence anew. */

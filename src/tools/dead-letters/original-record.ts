@@ -30,7 +30,7 @@ export function restoreEvent(
   const { payload, firstFailedAtMs, reason: failure } = letter
   if (payload === null || payload.length === 0) return { reason: 'frame is empty', cut: false }
   // A row of REST that ingestion rejected is a message of ours.
-  const frame = isUtf8(payload) ? new FrameReader(failure === SECOND_UNDER_ID).read(payload) : null
+  const frame = isUtf8(payload) ? new FrameReader(null, failure === SECOND_UNDER_ID).read(payload) : null
   if (payload.length >= KEPT_FRAME_BYTES) {
     return { reason: `frame was cut at ${KEPT_FRAME_BYTES} bytes`, cut: true }
   }
@@ -41,6 +41,8 @@ export function restoreEvent(
     const stamped = withReceiptStamp(json, firstFailedAtMs, firstFailedAtMs * 1000)
     return { event: frame.event, value: Buffer.from(stamped) }
   }
+  // This reader takes both units.
+  if (frame.kind === 'other unit') throw new TypeError(`Times in ${frame.unit}s are refused`)
   const reason =
     frame.kind === 'control' ? 'frame is no market data' : `frame is ${frame.kind}: ${frame.reason}`
   // Ingestion itself says no more than the reason.
@@ -49,7 +51,7 @@ export function restoreEvent(
 
 /** The message of a restored event; `epoch` as ingestion would have said it. */
 export function messageOf({ event, value }: RestoredEvent, epoch: number): FetchedMessage {
-  const headers: Array<[string, string]> = [[HEADER.schema, schemaHeader(event.type)]]
+  const headers: Array<[string, string]> = [[HEADER.schema, schemaHeader(event.type, event.timeUnit)]]
   if (epoch > 0) headers.push([HEADER.epoch, String(epoch)])
   return originalMessage(value, headers)
 }

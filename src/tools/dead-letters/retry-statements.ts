@@ -1,4 +1,5 @@
 import type { EventFields } from '../../foundation/market/event-fields.ts'
+import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import type { DeadLetterKey } from './stored-dead-letters.ts'
 
@@ -11,7 +12,7 @@ export interface LockedDeadLetter {
   readonly firstFailedAtMs: number
 }
 
-const NEARBY_MS = 3_600_000
+const HOUR_US = 3_600_000_000
 
 const IS_KEY =
   "topic = $1 AND topic_id = $2 AND partition = $3 AND kafka_offset = $4 AND digest = decode($5, 'hex')"
@@ -75,14 +76,21 @@ export async function markFailedAgain(
  */
 export async function isStoredNearby(
   connection: Queryable,
-  { symbol, type, epoch, id, tradeTimeMs }: EventFields,
+  { symbol, type, epoch, id, tradeTimeUs }: EventFields,
 ): Promise<boolean> {
-  const at = (ms: number) => new Date(ms).toISOString()
   const { rowCount } = await connection.query(
     `SELECT FROM trades
      WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id = $4
        AND trade_time >= $5::timestamptz AND trade_time <= $6::timestamptz AND trade_time <> $7::timestamptz LIMIT 1`,
-    [symbol.text, type, epoch, id, at(tradeTimeMs - NEARBY_MS), at(tradeTimeMs + NEARBY_MS), at(tradeTimeMs)],
+    [
+      symbol.text,
+      type,
+      epoch,
+      id,
+      isoOfUs(tradeTimeUs - HOUR_US),
+      isoOfUs(tradeTimeUs + HOUR_US),
+      isoOfUs(tradeTimeUs),
+    ],
   )
   return rowCount > 0
 }
@@ -103,15 +111,14 @@ export async function epochAt(
   connection: Queryable,
   symbol: string,
   eventType: 'trade' | 'aggTrade',
-  tradeTimeMs: number,
+  tradeTimeUs: number,
 ): Promise<number> {
-  const at = new Date(tradeTimeMs)
-  const hourBefore = new Date(tradeTimeMs - 3_600_000).toISOString()
+  const hourBefore = isoOfUs(tradeTimeUs - HOUR_US)
   for (const from of [hourBefore, '-infinity']) {
     const { rows } = await connection.query<{ stored: number | null; begun: number | null }>(EPOCH_AT, [
       symbol,
       eventType,
-      at.toISOString(),
+      isoOfUs(tradeTimeUs),
       from,
     ])
     const { stored = null, begun = null } = rows[0] ?? {}

@@ -137,9 +137,9 @@ async function originalOf(
   if ('reason' in restored) {
     return { kind: restored.cut ? 'hopeless' : 'failed', reason: restored.reason }
   }
-  const { type, symbol, tradeTimeMs } = restored.event
+  const { type, symbol, tradeTimeUs } = restored.event
   if (type === 'bookTicker') return { kind: 'bookTicker', message: messageOf(restored, 0) }
-  const epoch = await epochAt(connection, symbol.text, type, tradeTimeMs)
+  const epoch = await epochAt(connection, symbol.text, type, tradeTimeUs)
   return { kind: 'trades', message: messageOf(restored, epoch) }
 }
 

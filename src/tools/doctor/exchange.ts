@@ -1,4 +1,4 @@
-import { askExchangeIdentity } from '../../foundation/binance/handshake.ts'
+import { askExchange } from '../../foundation/binance/handshake.ts'
 import { routeTo } from '../../foundation/binance/proxy.ts'
 import { ruleOf } from '../../foundation/binance/refusal.ts'
 import { fetchServerTime, fetchSymbols, TRADING } from '../../foundation/binance/rest.ts'
@@ -19,7 +19,7 @@ export async function checkExchange(settings: Settings, signal: AbortSignal): Pr
     ofSymbols(settings, statuses),
     good(
       'exchange WebSocket',
-      `${ws}${route(ws)} answers: ${identityOf(settings, await askExchangeIdentity(ws, signal))}`,
+      `${ws}${route(ws)} answers: ${identityOf(settings, (await askExchange(ws, signal)).named)}`,
     ),
   ]
 }

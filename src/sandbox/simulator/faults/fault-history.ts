@@ -6,6 +6,7 @@ import type {
   MarketPast,
   TradeHistory,
 } from '../market/trade-history.ts'
+import { wholeMs } from '../server/time-units.ts'
 import type { FaultRegistry } from './fault-registry.ts'
 
 /** How one kind of row is asked for and read. */
@@ -36,7 +37,7 @@ export class FaultyHistory implements TradeHistory {
       ids: 'trade',
       query: (changed) => this.#truth.historicalTrades(symbol, changed),
       id: ({ id }) => id,
-      timeMs: ({ time }) => time,
+      timeMs: ({ time }) => wholeMs(time),
     })
   }
 
@@ -46,7 +47,7 @@ export class FaultyHistory implements TradeHistory {
       ids: 'aggTrade',
       query: (changed) => this.#truth.aggTrades(symbol, changed),
       id: ({ a }) => a,
-      timeMs: ({ T }) => T,
+      timeMs: ({ T }) => wholeMs(T),
     })
   }
 

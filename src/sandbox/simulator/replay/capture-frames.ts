@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { isTime } from '../../../foundation/market/fields.ts'
+import { TIME_UNITS, type TimeUnit } from '../../../foundation/market/time-unit.ts'
 import { captureError, captureLines, type LineBatch } from './capture-file.ts'
 import { parseCaptureLine } from './capture-line.ts'
 
@@ -17,6 +19,8 @@ export interface CaptureContent {
   readonly sha256: string
   readonly streams: ReadonlySet<string>
   readonly symbols: readonly string[]
+  /** The unit of its times; null where no frame has any. */
+  readonly timeUnit: TimeUnit | null
 }
 
 /** Lines checked in full at the start; the others are when they are replayed, or a big file would start late. */
@@ -30,7 +34,9 @@ const CHECKED_LINES = 1_000
 export async function scanCapture(path: string): Promise<CaptureContent> {
   const hash = createHash('sha256')
   const streams = new Set<string>()
+  let timeUnit: TimeUnit | null = null
   for await (const batch of captureLines(path, (bytes) => hash.update(bytes))) {
+    for (const line of timeUnit === null ? batch.lines : []) timeUnit ??= timeUnitOf(line)
     const checked = Math.max(0, CHECKED_LINES + 1 - batch.firstNumber)
     for (const frame of framesOf(path, { ...batch, lines: batch.lines.slice(0, checked) }))
       streams.add(frame.stream)
@@ -46,8 +52,15 @@ export async function scanCapture(path: string): Promise<CaptureContent> {
   return {
     sha256: hash.digest('hex'),
     streams,
+    timeUnit,
     symbols: [...new Set(symbols.map((name) => name.toUpperCase()))].sort(),
   }
+}
+
+/** By the digits of a trade time. */
+function timeUnitOf(line: string): TimeUnit | null {
+  const time = Number(/"T":(\d+)/.exec(line)?.[1])
+  return TIME_UNITS.find((unit) => isTime(time, unit)) ?? null
 }
 
 /**

@@ -8,6 +8,7 @@ import {
   type MarketPast,
   selectRows,
 } from '../market/trade-history.ts'
+import { wholeMs } from '../server/time-units.ts'
 import { AllReplayIds, type ReplayIds } from './replay-ids.ts'
 
 /** Rows kept of each id sequence; older ones are as gone as those beyond the exchange's own history. */
@@ -33,7 +34,7 @@ export class ReplayHistory implements MarketPast {
     const { e, s, t, a, p, q, f, l, T, m }: Record<string, unknown> = { ...data }
     if (typeof s !== 'string' || typeof p !== 'string' || typeof q !== 'string') return
     if (typeof T !== 'number' || typeof m !== 'boolean' || !isDecimal(p) || !isDecimal(q)) return
-    this.#newestMs = Math.max(this.#newestMs, T)
+    this.#newestMs = Math.max(this.#newestMs, wholeMs(T))
     if (e === 'trade' && typeof t === 'number') {
       const row = {
         id: t,
@@ -45,11 +46,11 @@ export class ReplayHistory implements MarketPast {
         isBestMatch: true,
       }
       this.#ids.of(s, 'trade').played(t)
-      played(this.#trades, s).add(t, T, row)
+      played(this.#trades, s).add(t, wholeMs(T), row)
     }
     if (e === 'aggTrade' && typeof a === 'number' && typeof f === 'number' && typeof l === 'number') {
       this.#ids.of(s, 'aggTrade').played(a)
-      played(this.#aggTrades, s).add(a, T, { a, p, q, f, l, T, m, M: true })
+      played(this.#aggTrades, s).add(a, wholeMs(T), { a, p, q, f, l, T, m, M: true })
     }
   }
 

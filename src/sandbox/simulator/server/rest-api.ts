@@ -1,13 +1,17 @@
+import { MICROSECONDS_IN, type TimeUnit } from '../../../foundation/market/time-unit.ts'
 import type { TradeHistory } from '../market/trade-history.ts'
 import { exchangeInfo } from './exchange-info.ts'
 import { BadRequest, Parameters } from './rest-parameters.ts'
 import { type RestLimits, WeightLimit, type WeightVerdict } from './rest-weights.ts'
+import { askedTimeUnit, BAD_TIME_UNIT, microsecondsOf, wholeMs } from './time-units.ts'
 
 export interface RestRequest {
   readonly method: string
   /** Path and query as they stand in the request line. */
   readonly url: string
   readonly ip: string
+  /** The header `X-MBX-TIME-UNIT`. */
+  readonly timeUnit: string | undefined
 }
 
 export interface RestAnswer {
@@ -18,7 +22,7 @@ export interface RestAnswer {
 
 interface Endpoint {
   readonly weight: number
-  readonly answer: (parameters: Parameters, nowMs: number) => unknown
+  readonly answer: (parameters: Parameters, nowMs: number, unit: TimeUnit) => unknown
 }
 
 const JSON_TYPE = { 'content-type': 'application/json;charset=UTF-8' }
@@ -26,26 +30,35 @@ const JSON_TYPE = { 'content-type': 'application/json;charset=UTF-8' }
 /** The exchange's REST API for market data, as a function of the request and the time. */
 export class RestApi {
   readonly #history: TradeHistory
+  readonly #ownTimeUnit: TimeUnit | null
   readonly #limits: RestLimits
   readonly #weights: WeightLimit
   readonly #endpoints: ReadonlyMap<string, Endpoint>
 
-  constructor(history: TradeHistory, limits: RestLimits) {
+  /** @param ownTimeUnit what the times of its rows stay in; null: milliseconds, or what a request asks for */
+  constructor(history: TradeHistory, limits: RestLimits, ownTimeUnit: TimeUnit | null) {
     this.#history = history
+    this.#ownTimeUnit = ownTimeUnit
     this.#limits = limits
     this.#weights = new WeightLimit(limits)
     this.#endpoints = new Map<string, Endpoint>([
       ['/api/v3/ping', { weight: 1, answer: () => ({}) }],
-      ['/api/v3/time', { weight: 1, answer: (_, serverTime) => ({ serverTime }) }],
+      ['/api/v3/time', { weight: 1, answer: (_, nowMs, unit) => ({ serverTime: serverTime(nowMs, unit) }) }],
       [
         '/api/v3/exchangeInfo',
-        { weight: 20, answer: (parameters, nowMs) => this.#exchangeInfo(parameters, nowMs) },
+        {
+          weight: 20,
+          answer: (parameters, nowMs, unit) => this.#exchangeInfo(parameters, serverTime(nowMs, unit)),
+        },
       ],
       [
         '/api/v3/historicalTrades',
-        { weight: 25, answer: (parameters) => this.#historicalTrades(parameters) },
+        { weight: 25, answer: (parameters, _, unit) => this.#historicalTrades(parameters, unit) },
       ],
-      ['/api/v3/aggTrades', { weight: 4, answer: (parameters) => this.#aggTrades(parameters) }],
+      [
+        '/api/v3/aggTrades',
+        { weight: 4, answer: (parameters, _, unit) => this.#aggTrades(parameters, unit) },
+      ],
     ])
   }
 
@@ -67,8 +80,11 @@ export class RestApi {
     }
     if (!verdict.allowed) return this.#refusal(verdict, headers, nowMs)
     const parameters = new Parameters(url.searchParams)
+    const asked = askedTimeUnit(request.timeUnit)
+    if (asked === null) return { status: 400, headers, body: JSON.stringify(BAD_TIME_UNIT) }
+    const unit = this.#ownTimeUnit ?? asked
     try {
-      return { status: 200, headers, body: JSON.stringify(endpoint.answer(parameters, nowMs)) }
+      return { status: 200, headers, body: JSON.stringify(endpoint.answer(parameters, nowMs, unit)) }
     } catch (error) {
       if (!(error instanceof BadRequest)) throw error
       return { status: 400, headers, body: JSON.stringify({ code: error.code, msg: error.message }) }
@@ -92,7 +108,7 @@ export class RestApi {
     }
   }
 
-  #exchangeInfo(parameters: Parameters, nowMs: number): object {
+  #exchangeInfo(parameters: Parameters, serverTime: number): object {
     const names = parameters.symbolList()
     const permissions = parameters.text('permissions')
     const status = parameters.text('symbolStatus')
@@ -104,22 +120,23 @@ export class RestApi {
     for (const name of names ?? []) this.#checkListed(name)
     // All of our symbols trade; whoever asks for halted ones gets none.
     const listed = status === undefined || status === 'TRADING' ? this.#history.symbols : []
-    return exchangeInfo(names ?? listed, nowMs, this.#limits.weightPerMinute)
+    return exchangeInfo(names ?? listed, serverTime, this.#limits.weightPerMinute)
   }
 
-  #historicalTrades(parameters: Parameters): object {
+  #historicalTrades(parameters: Parameters, unit: TimeUnit): object {
     const symbol = parameters.symbol()
     const query = { limit: parameters.limit(), fromId: parameters.integer('fromId') }
     parameters.done()
     this.#checkListed(symbol)
-    return this.#history.historicalTrades(symbol, query)
+    const rows = this.#history.historicalTrades(symbol, query)
+    return rows.map((row) => ({ ...row, time: this.#shown(row.time, unit) }))
   }
 
-  #aggTrades(parameters: Parameters): object {
+  #aggTrades(parameters: Parameters, unit: TimeUnit): object {
     const symbol = parameters.symbol()
     const fromId = parameters.integer('fromId')
-    const startTimeMs = parameters.integer('startTime')
-    const endTimeMs = parameters.integer('endTime')
+    const startTimeMs = timeParameter(parameters, 'startTime')
+    const endTimeMs = timeParameter(parameters, 'endTime')
     const query = { limit: parameters.limit(), fromId, startTimeMs, endTimeMs }
     parameters.done()
     if (fromId !== undefined && (startTimeMs !== undefined || endTimeMs !== undefined)) {
@@ -129,10 +146,24 @@ export class RestApi {
       throw new BadRequest(-1127, 'Start time is greater than end time.')
     }
     this.#checkListed(symbol)
-    return this.#history.aggTrades(symbol, query)
+    return this.#history.aggTrades(symbol, query).map((row) => ({ ...row, T: this.#shown(row.T, unit) }))
+  }
+
+  #shown(time: number, unit: TimeUnit): number {
+    return unit === 'microsecond' && this.#ownTimeUnit === null ? microsecondsOf(time) : time
   }
 
   #checkListed(symbol: string): void {
     if (!this.#history.symbols.includes(symbol)) throw new BadRequest(-1121, 'Invalid symbol.')
   }
+}
+
+function serverTime(nowMs: number, unit: TimeUnit): number {
+  return nowMs * (1000 / MICROSECONDS_IN[unit])
+}
+
+/** The exchange takes both units, whatever unit the answer has. */
+function timeParameter(parameters: Parameters, name: string): number | undefined {
+  const time = parameters.integer(name)
+  return time === undefined ? undefined : wholeMs(time)
 }

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
+import type { TimeUnit } from '../../../foundation/market/time-unit.ts'
 import { AttemptLimit } from '../../../foundation/runtime/attempt-limit.ts'
 import type { Clock } from '../../../foundation/runtime/clock.ts'
 import {
@@ -56,6 +57,8 @@ export interface ConnectionReport {
 export class StreamConnection {
   readonly id: number
   readonly socket: Socket
+  /** The unit of the times in its frames. */
+  readonly timeUnit: TimeUnit
   readonly streams = new Set<string>()
   readonly #webSocket: WebSocket
   readonly #owner: ConnectionOwner
@@ -72,12 +75,14 @@ export class StreamConnection {
     id: number
     webSocket: WebSocket
     socket: Socket
+    timeUnit: TimeUnit
     owner: ConnectionOwner
     limits: StreamLimits
     clock: Clock
   }) {
     this.id = options.id
     this.socket = options.socket
+    this.timeUnit = options.timeUnit
     this.#webSocket = options.webSocket
     this.#owner = options.owner
     this.#limits = options.limits
@@ -156,7 +161,8 @@ export class StreamConnection {
 
   /** Tells the client to connect anew, as the exchange does before it closes a connection for maintenance. */
   announceShutdown(): void {
-    const E = Math.floor(this.#clock.wallMicros() / 1_000)
+    const us = this.#clock.wallMicros()
+    const E = this.timeUnit === 'microsecond' ? us : Math.floor(us / 1_000)
     if (this.isOpen)
       this.#webSocket.send(JSON.stringify({ stream: '!serverShutdown', data: { e: 'serverShutdown', E } }))
   }

@@ -1,14 +1,18 @@
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
+import type { TimeUnit } from '../../../foundation/market/time-unit.ts'
 import { AttemptLimit } from '../../../foundation/runtime/attempt-limit.ts'
 import type { Clock } from '../../../foundation/runtime/clock.ts'
 import { type ConnectionOwner, StreamConnection, type StreamLimits } from './stream-connection.ts'
 import { MAX_STREAMS } from './stream-protocol.ts'
 import { TextFrameEncoder } from './text-frame.ts'
+import { askedTimeUnit, BAD_TIME_UNIT, withMicroseconds } from './time-units.ts'
 
 /** The header of the upgrade response by which our exchanges say which source of data they are. */
 const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
+/** The one by which a replay says what unit its capture has. */
+const TIME_UNIT_HEADER = 'x-tapeline-time-unit'
 /** Longer request lines were seen to fail at the exchange. */
 const MAX_URL_LENGTH = 8_000
 const CONNECTIONS_PER_IP = 300
@@ -53,6 +57,7 @@ export class StreamServer implements ConnectionOwner {
   hooks: StreamHooks | undefined
   readonly #webSockets: WebSocketServer
   readonly #limits: StreamLimits
+  readonly #ownTimeUnit: TimeUnit | null
   readonly #clock: Clock
   readonly #connections = new Set<StreamConnection>()
   readonly #subscribers = new Map<string, Set<StreamConnection>>()
@@ -63,11 +68,14 @@ export class StreamServer implements ConnectionOwner {
   #connectionCount = 0
   #framesSent = 0
 
+  /** @param options `ownTimeUnit`: what the times of its frames stay in; null: milliseconds, or what a client asks for */
   constructor(options: {
     source: string
+    ownTimeUnit: TimeUnit | null
     limits: StreamLimits
     clock: Clock
   }) {
+    this.#ownTimeUnit = options.ownTimeUnit
     this.#limits = options.limits
     this.#clock = options.clock
     this.#webSockets = new WebSocketServer({
@@ -75,9 +83,10 @@ export class StreamServer implements ConnectionOwner {
       perMessageDeflate: false,
       maxPayload: 1_048_576,
     })
-    this.#webSockets.on('headers', (headers) =>
-      headers.push(`${EXCHANGE_IDENTITY_HEADER}: ${options.source}`),
-    )
+    this.#webSockets.on('headers', (headers) => {
+      headers.push(`${EXCHANGE_IDENTITY_HEADER}: ${options.source}`)
+      if (options.ownTimeUnit !== null) headers.push(`${TIME_UNIT_HEADER}: ${options.ownTimeUnit}`)
+    })
   }
 
   get connections(): ReadonlySet<StreamConnection> {
@@ -106,14 +115,25 @@ export class StreamServer implements ConnectionOwner {
   publish(stream: string, text: string): void {
     const subscribers = this.#subscribers.get(stream)
     if (subscribers === undefined) return
+    let inMicroseconds: string | undefined
+    const textFor = ({ timeUnit }: StreamConnection) => {
+      if (timeUnit === 'millisecond' || this.#ownTimeUnit !== null) return text
+      inMicroseconds ??= withMicroseconds(text)
+      return inMicroseconds
+    }
     const intercept = this.hooks?.frame
     if (intercept === undefined) {
-      const frame = this.#encoder.encode(text)
-      for (const connection of subscribers) this.#send(connection, frame)
+      const frames = new Map<string, Buffer>()
+      for (const connection of subscribers) {
+        const own = textFor(connection)
+        const frame = frames.get(own) ?? this.#encoder.encode(own)
+        frames.set(own, frame)
+        this.#send(connection, frame)
+      }
       return
     }
     for (const connection of subscribers) {
-      const frame = { connectionId: connection.id, stream, text }
+      const frame = { connectionId: connection.id, stream, text: textFor(connection) }
       intercept(frame, (content) =>
         this.#send(connection, typeof content === 'string' ? this.#encoder.encode(content) : content),
       )
@@ -135,12 +155,12 @@ export class StreamServer implements ConnectionOwner {
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
     const wanted = requestedStreams(request.url ?? '/')
     if ('refusal' in wanted) {
-      refuse(socket, wanted.refusal)
+      refuse(socket, wanted.refusal, { body: wanted.body ?? '' })
       return
     }
     const attempt = this.#attemptsOf(socket.remoteAddress ?? '').take(this.#clock.monotonicMs())
     if (!attempt.allowed) {
-      refuse(socket, '429 Too Many Requests', Math.ceil(attempt.waitMs / 1_000))
+      refuse(socket, '429 Too Many Requests', { retryAfterSeconds: Math.ceil(attempt.waitMs / 1_000) })
       return
     }
     const fate = this.hooks?.upgrade()
@@ -149,7 +169,8 @@ export class StreamServer implements ConnectionOwner {
       return
     }
     if (fate !== undefined) {
-      refuse(socket, `${fate.status} ${STATUS_CODES[fate.status] ?? 'Refused'}`, fate.retryAfterSeconds)
+      const { status, retryAfterSeconds } = fate
+      refuse(socket, `${status} ${STATUS_CODES[status] ?? 'Refused'}`, { retryAfterSeconds })
       return
     }
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
@@ -157,6 +178,7 @@ export class StreamServer implements ConnectionOwner {
         id: ++this.#connectionCount,
         webSocket,
         socket,
+        timeUnit: this.#ownTimeUnit ?? wanted.timeUnit,
         owner: this,
         limits: this.#limits,
         clock: this.#clock,
@@ -225,19 +247,29 @@ export class StreamServer implements ConnectionOwner {
   }
 }
 
-/** The streams of `/stream?streams=a/b/c`, percent-decoded, or the HTTP status that refuses the request. */
-function requestedStreams(url: string): { streams: readonly string[] } | { refusal: string } {
+/** The streams of `/stream?streams=a/b/c`, percent-decoded, and the unit that the client wants, or the HTTP status that refuses the request. */
+function requestedStreams(
+  url: string,
+): { streams: readonly string[]; timeUnit: TimeUnit } | { refusal: string; body?: string } {
   if (url.length > MAX_URL_LENGTH) return { refusal: '414 URI Too Long' }
   if (!URL.canParse(url, 'ws://exchange')) return { refusal: '400 Bad Request' }
   const { pathname, searchParams } = new URL(url, 'ws://exchange')
   if (pathname !== '/stream') return { refusal: '404 Not Found' }
   const streams = (searchParams.get('streams') ?? '').split('/').filter((name) => name !== '')
-  return new Set(streams).size > MAX_STREAMS ? { refusal: '400 Bad Request' } : { streams }
+  const timeUnit = askedTimeUnit(searchParams.get('timeUnit'))
+  if (timeUnit === null) return { refusal: '400 Bad Request', body: JSON.stringify(BAD_TIME_UNIT) }
+  return new Set(streams).size > MAX_STREAMS ? { refusal: '400 Bad Request' } : { streams, timeUnit }
 }
 
-function refuse(socket: Socket, status: string, retryAfterSeconds?: number): void {
+function refuse(
+  socket: Socket,
+  status: string,
+  { retryAfterSeconds, body = '' }: { retryAfterSeconds?: number | undefined; body?: string },
+): void {
   // The client may be gone already; there is nobody left to tell.
   socket.on('error', () => socket.destroy())
   const retry = retryAfterSeconds === undefined ? '' : `Retry-After: ${retryAfterSeconds}\r\n`
-  socket.end(`HTTP/1.1 ${status}\r\n${retry}Connection: close\r\nContent-Length: 0\r\n\r\n`)
+  socket.end(
+    `HTTP/1.1 ${status}\r\n${retry}Connection: close\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  )
 }

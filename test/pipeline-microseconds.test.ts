@@ -1,0 +1,181 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createReadStream, existsSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
+import { type TestContext, test } from 'node:test'
+import { createGunzip, gunzipSync } from 'node:zlib'
+import { WebSocketServer } from 'ws'
+import { openPostgres } from '../src/foundation/store/postgres.ts'
+import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
+import { createTestDatabase } from './support/database.ts'
+import { createTestTopics } from './support/kafka.ts'
+import { readTopic } from './support/messages.ts'
+import { startTapeline } from './support/processes.ts'
+import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const CAPTURE = resolve(
+  import.meta.dirname,
+  '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
+)
+const LINES = 3000
+const skip = existsSync(CAPTURE) ? false : 'the captured frames are not beside this checkout'
+
+/** Digits that no rounding gives: they follow from the id, and `E` has others than `T`. */
+const digits = (id: number, name: string) =>
+  String((id * 37 + (name === 'E' ? 501 : 1)) % 1000).padStart(3, '0')
+
+/** The first lines of the real capture with their times in microseconds. */
+async function convertedCapture(file: string): Promise<Map<string, string>> {
+  const times = new Map<string, string>()
+  const lines: string[] = []
+  for await (const line of createInterface({ input: createReadStream(CAPTURE).pipe(createGunzip()) })) {
+    const { data } = JSON.parse(line.slice(line.indexOf(' ') + 1))
+    const id = data.t ?? 0
+    lines.push(line.replace(/"([ET])":(\d{13})/g, (_, name, ms) => `"${name}":${ms}${digits(id, name)}`))
+    if (data.e === 'trade')
+      times.set(`${data.s} ${data.t}`, `${data.T}${digits(id, 'T')} ${data.E}${digits(id, 'E')}`)
+    if (lines.length === LINES) break
+  }
+  await writeFile(file, `${lines.join('\n')}\n`)
+  return times
+}
+
+test('keeps every digit of times in microseconds from stream and REST to the table and the export, and refuses a start in milliseconds', {
+  skip,
+}, async (context) => {
+  const folder = await mkdtemp(join(tmpdir(), 'tapeline-microseconds-'))
+  context.after(() => rm(folder, { recursive: true }))
+  const file = join(folder, 'capture.ndjson')
+  const times = await convertedCapture(file)
+  const topics = await createTestTopics({ prefix: 'micros' })
+  context.after(() => topics.delete())
+  const server = await createTestDatabase()
+  context.after(() => server.drop())
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  context.after(() => database.close())
+  const exchange = await startReplayExchange({ file, speed: 'max' })
+  context.after(() => exchange.close())
+  // These come by REST.
+  exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', probability: 0.2, count: 40 })
+  const settings = {
+    ...topics.env,
+    DATABASE_URL: server.url,
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+    SYMBOLS: 'BTCUSDT,ETHUSDT',
+    STREAM_TYPES: 'trade,bookTicker',
+    FLUSH_INTERVAL_MS: '200',
+    BACKOFF_INITIAL_MS: '100',
+    BACKOFF_MAX_MS: '1000',
+    // A replay is followed, whatever is set.
+    TIME_UNIT: 'millisecond',
+  }
+  await using consumer = await startConsumerProcess(settings)
+  await using ingestion = await startIngestionProcess(settings)
+  await exchange.finished
+  await waitFor(
+    async () => {
+      const { openGaps, counters } = await ingestion.status()
+      return openGaps.length === 0 && counters.received > LINES - 100 && counters.queued === 0
+    },
+    { timeoutMs: 60_000, what: 'every frame, and what was dropped of them' },
+  )
+  await ingestion.stop()
+  await untilCaughtUp(consumer)
+  await consumer.stop()
+
+  const headers = (await readTopic(topics.env.KAFKA_TRADES_TOPIC)).map((one) => one.headers['schema'])
+  assert.deepEqual([...new Set(headers)], ['trade/2'])
+  const { rows } = await database.query<{ id: string; source: string; text: string; day: string }>(
+    `SELECT symbol || ' ' || trade_id AS id, source, trade_time::date::text AS day, (extract(epoch FROM trade_time) * 1000000)::bigint || ' ' ||
+       coalesce(((extract(epoch FROM event_time) * 1000000)::bigint)::text, '') AS text FROM trades ORDER BY symbol, trade_id`,
+  )
+  const first = rows.find(({ source }) => source === 'stream')
+  assert.ok(first !== undefined)
+  for (const { id, source, text } of rows) {
+    const [tradeTime, eventTime] = times.get(id)?.split(' ') ?? []
+    assert.equal(text, source === 'stream' ? `${tradeTime} ${eventTime}` : `${tradeTime} `, id)
+  }
+  const backfilled = rows.filter(({ source }) => source === 'backfill').length
+  assert.ok(backfilled > 0, 'REST gave some')
+  assert.ok(rows.length >= times.size - 40 && rows.length > 300, `${rows.length} of ${times.size}`)
+
+  const exported = startTapeline(
+    [
+      'export',
+      'BTCUSDT',
+      '--day',
+      first.day,
+      '--out',
+      folder,
+      '--type',
+      'trade',
+      '--format',
+      'csv',
+      '--no-verify',
+    ],
+    { env: { DATABASE_URL: server.url } },
+  )
+  await exported.assertExit(0)
+  const name = (await readdir(folder, { recursive: true })).find((one) => one.includes('.csv')) ?? ''
+  const bytes = await readFile(join(folder, name))
+  const [head = '', ...lines] = (name.endsWith('.gz') ? gunzipSync(bytes) : bytes)
+    .toString()
+    .trimEnd()
+    .split('\n')
+  const columns = head.split(',')
+  const [idAt, timeAt] = [columns.indexOf('trade_id'), columns.indexOf('trade_time')]
+  assert.ok(lines.length > 100)
+  for (const line of lines) {
+    const values = line.split(',')
+    const [tradeTime = ''] = times.get(`BTCUSDT ${values[idAt]}`)?.split(' ') ?? []
+    assert.equal(values[timeAt]?.slice(-7, -1), tradeTime.slice(-6), line)
+  }
+
+  // Not announced by a replay now, but set.
+  await using other = await startIngestionProcess({
+    ...settings,
+    BINANCE_WS_URL: await scripted(exchange.source, context),
+  })
+  await other.command.assertExit(1, 20_000)
+  assert.match(
+    other.command.output(),
+    /Set TIME_UNIT=microsecond; or use other topics.*hold times in microseconds, not in milliseconds/,
+  )
+})
+
+/** An exchange of this name that gives times in milliseconds, whatever the URL says. */
+async function scripted(source: string, context: TestContext): Promise<string> {
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  server.on('headers', (headers) => headers.push(`x-tapeline-source: ${source}`))
+  server.on('connection', (socket, request) => {
+    assert.ok(request.url?.includes('timeUnit=MICROSECOND') || !request.url?.includes('streams='))
+    socket.send(
+      '{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":1,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}',
+    )
+  })
+  await once(server, 'listening')
+  context.after(() => server.close())
+  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+test('the first trade with times of the wrong width ends ingestion, with the fix, and is no dead letter', async (context) => {
+  const topics = await createTestTopics({ prefix: 'width' })
+  context.after(() => topics.delete())
+  await using ingestion = await startIngestionProcess({
+    ...topics.env,
+    BINANCE_WS_URL: await scripted('scripted', context),
+    BINANCE_REST_URL: 'http://127.0.0.1:1',
+    SYMBOLS: 'BTCUSDT',
+  })
+  await ingestion.command.assertExit(1, 30_000)
+  assert.match(ingestion.command.output(), /times in milliseconds, although it was asked for microseconds/)
+  assert.match(ingestion.command.output(), /Set TIME_UNIT=millisecond/)
+  assert.deepEqual(await readTopic(topics.env.KAFKA_TRADES_TOPIC), [])
+  assert.deepEqual(await readTopic(topics.env.KAFKA_DEAD_LETTERS_TOPIC), [])
+})
