@@ -55,6 +55,7 @@ export class RestApi {
         '/api/v3/historicalTrades',
         { weight: 25, answer: (parameters, _, unit) => this.#historicalTrades(parameters, unit) },
       ],
+      ['/api/v3/trades', { weight: 25, answer: (parameters, _, unit) => this.#trades(parameters, unit) }],
       [
         '/api/v3/aggTrades',
         { weight: 4, answer: (parameters, _, unit) => this.#aggTrades(parameters, unit) },
@@ -68,8 +69,8 @@ export class RestApi {
       : undefined
     const endpoint = this.#endpoints.get(url?.pathname ?? '')
     if (url === undefined || endpoint === undefined) {
-      const body = '<html><body><h2>404 Not found</h2></body></html>'
-      return { status: 404, headers: { 'content-type': 'text/html' }, body }
+      const msg = `Path ${url?.pathname ?? request.url}, Method ${request.method} is invalid`
+      return { status: 404, headers: JSON_TYPE, body: JSON.stringify({ code: -5000, msg }) }
     }
     if (request.method !== 'GET') return { status: 405, headers: { allow: 'GET' }, body: '' }
     const verdict = this.#weights.take(request.ip, endpoint.weight, nowMs)
@@ -126,6 +127,16 @@ export class RestApi {
   #historicalTrades(parameters: Parameters, unit: TimeUnit): object {
     const symbol = parameters.symbol()
     const query = { limit: parameters.limit(), fromId: parameters.integer('fromId') }
+    parameters.done()
+    this.#checkListed(symbol)
+    const rows = this.#history.historicalTrades(symbol, query)
+    return rows.map((row) => ({ ...row, time: this.#shown(row.time, unit) }))
+  }
+
+  /** The latest, without a key at the exchange either. */
+  #trades(parameters: Parameters, unit: TimeUnit): object {
+    const symbol = parameters.symbol()
+    const query = { limit: parameters.limit() }
     parameters.done()
     this.#checkListed(symbol)
     const rows = this.#history.historicalTrades(symbol, query)

@@ -59,6 +59,8 @@ export class StreamConnection {
   readonly socket: Socket
   /** The unit of the times in its frames. */
   readonly timeUnit: TimeUnit
+  /** Whether frames come in the envelope that names their stream. */
+  isCombined: boolean
   readonly streams = new Set<string>()
   readonly #webSocket: WebSocket
   readonly #owner: ConnectionOwner
@@ -76,6 +78,7 @@ export class StreamConnection {
     webSocket: WebSocket
     socket: Socket
     timeUnit: TimeUnit
+    isCombined: boolean
     owner: ConnectionOwner
     limits: StreamLimits
     clock: Clock
@@ -83,6 +86,7 @@ export class StreamConnection {
     this.id = options.id
     this.socket = options.socket
     this.timeUnit = options.timeUnit
+    this.isCombined = options.isCombined
     this.#webSocket = options.webSocket
     this.#owner = options.owner
     this.#limits = options.limits
@@ -163,8 +167,9 @@ export class StreamConnection {
   announceShutdown(): void {
     const us = this.#clock.wallMicros()
     const E = this.timeUnit === 'microsecond' ? us : Math.floor(us / 1_000)
+    const data = { e: 'serverShutdown', E }
     if (this.isOpen)
-      this.#webSocket.send(JSON.stringify({ stream: '!serverShutdown', data: { e: 'serverShutdown', E } }))
+      this.#webSocket.send(JSON.stringify(this.isCombined ? { stream: '!serverShutdown', data } : data))
   }
 
   report(): ConnectionReport {
@@ -220,8 +225,9 @@ export class StreamConnection {
       case 'LIST_SUBSCRIPTIONS':
         return resultAnswer([...this.streams], request.id)
       case 'GET_COMBINED':
-        return resultAnswer(true, request.id)
-      case 'KEEP_COMBINED':
+        return resultAnswer(this.isCombined, request.id)
+      case 'SET_COMBINED':
+        this.isCombined = request.isCombined
         return resultAnswer(null, request.id)
       case 'REFUSED':
         return request.answer

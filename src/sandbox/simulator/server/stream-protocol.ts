@@ -10,7 +10,8 @@ export type StreamRequest =
       readonly streams: readonly string[]
       readonly id: RequestId
     }
-  | { readonly method: 'LIST_SUBSCRIPTIONS' | 'GET_COMBINED' | 'KEEP_COMBINED'; readonly id: RequestId }
+  | { readonly method: 'LIST_SUBSCRIPTIONS' | 'GET_COMBINED'; readonly id: RequestId }
+  | { readonly method: 'SET_COMBINED'; readonly isCombined: boolean; readonly id: RequestId }
   | { readonly method: 'REFUSED'; readonly answer: string }
 
 const METHODS = ['SUBSCRIBE', 'UNSUBSCRIBE', 'LIST_SUBSCRIPTIONS', 'SET_PROPERTY', 'GET_PROPERTY']
@@ -66,15 +67,14 @@ export function parseRequest(text: string): StreamRequest {
   return propertyRequest(method, params, id)
 }
 
-/** The one property there is says that frames come in the envelope; on `/stream` it is true and stays so. */
+/** The only property says whether frames come in the envelope. */
 function propertyRequest(method: string, params: readonly unknown[], id: RequestId): StreamRequest {
   const [name, value] = params
   if (typeof name !== 'string') return refuse(2, 'Invalid request: property name must be a string', id)
   if (name !== 'combined') return refuse(0, 'Unknown property', id)
   if (method === 'GET_PROPERTY') return { method: 'GET_COMBINED', id }
   if (typeof value !== 'boolean') return refuse(1, 'Invalid value type: expected Boolean', id)
-  if (!value) return refuse(2, 'Invalid request: this exchange serves combined streams only', id)
-  return { method: 'KEEP_COMBINED', id }
+  return { method: 'SET_COMBINED', isCombined: value, id }
 }
 
 function isRequestId(id: unknown): id is RequestId {

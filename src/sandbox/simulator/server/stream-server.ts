@@ -116,11 +116,13 @@ export class StreamServer implements ConnectionOwner {
     const subscribers = this.#subscribers.get(stream)
     if (subscribers === undefined) return
     let inMicroseconds: string | undefined
-    const textFor = ({ timeUnit }: StreamConnection) => {
+    const inUnit = (timeUnit: TimeUnit) => {
       if (timeUnit === 'millisecond' || this.#ownTimeUnit !== null) return text
       inMicroseconds ??= withMicroseconds(text)
       return inMicroseconds
     }
+    const textFor = ({ timeUnit, isCombined }: StreamConnection) =>
+      isCombined ? inUnit(timeUnit) : withoutEnvelope(stream, inUnit(timeUnit))
     const intercept = this.hooks?.frame
     if (intercept === undefined) {
       const frames = new Map<string, Buffer>()
@@ -179,6 +181,7 @@ export class StreamServer implements ConnectionOwner {
         webSocket,
         socket,
         timeUnit: this.#ownTimeUnit ?? wanted.timeUnit,
+        isCombined: wanted.isCombined,
         owner: this,
         limits: this.#limits,
         clock: this.#clock,
@@ -247,18 +250,46 @@ export class StreamServer implements ConnectionOwner {
   }
 }
 
-/** The streams of `/stream?streams=a/b/c`, percent-decoded, and the unit that the client wants, or the HTTP status that refuses the request. */
-function requestedStreams(
-  url: string,
-): { streams: readonly string[]; timeUnit: TimeUnit } | { refusal: string; body?: string } {
+interface RequestedStreams {
+  readonly streams: readonly string[]
+  readonly isCombined: boolean
+  readonly timeUnit: TimeUnit
+}
+
+/** Paths of streams without the envelope: `/ws`, `/ws/a`, `/ws/a/b`. */
+const RAW_PATH = /^\/ws(?:\/|$)/
+
+/**
+ * The streams of `/stream?streams=a/b/c` or `/ws/a/b/c`, percent-decoded, and the unit that the client wants, or the HTTP status
+ * that refuses the request.
+ */
+function requestedStreams(url: string): RequestedStreams | { refusal: string; body?: string } {
   if (url.length > MAX_URL_LENGTH) return { refusal: '414 URI Too Long' }
   if (!URL.canParse(url, 'ws://exchange')) return { refusal: '400 Bad Request' }
   const { pathname, searchParams } = new URL(url, 'ws://exchange')
-  if (pathname !== '/stream') return { refusal: '404 Not Found' }
-  const streams = (searchParams.get('streams') ?? '').split('/').filter((name) => name !== '')
+  const isCombined = pathname === '/stream'
+  if (!isCombined && !RAW_PATH.test(pathname)) return { refusal: '404 Not Found' }
+  const names = isCombined ? (searchParams.get('streams') ?? '') : decoded(pathname.replace(RAW_PATH, ''))
+  if (names === null) return { refusal: '400 Bad Request' }
+  const streams = names.split('/').filter((name) => name !== '')
   const timeUnit = askedTimeUnit(searchParams.get('timeUnit'))
   if (timeUnit === null) return { refusal: '400 Bad Request', body: JSON.stringify(BAD_TIME_UNIT) }
-  return new Set(streams).size > MAX_STREAMS ? { refusal: '400 Bad Request' } : { streams, timeUnit }
+  return new Set(streams).size > MAX_STREAMS
+    ? { refusal: '400 Bad Request' }
+    : { streams, isCombined, timeUnit }
+}
+
+function decoded(path: string): string | null {
+  try {
+    return decodeURIComponent(path)
+  } catch {
+    return null
+  }
+}
+
+/** The data of a frame `{"stream":…,"data":…}`. */
+function withoutEnvelope(stream: string, text: string): string {
+  return text.slice(`{"stream":${JSON.stringify(stream)},"data":`.length, -1)
 }
 
 function refuse(

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { Spot } from '@binance/spot'
+import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const run = promisify(execFile)
+
+test("the exchange's own connector for Node reads REST, a combined stream and a raw one", async (context) => {
+  const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+  const client = new Spot({
+    configurationRestAPI: { apiKey: 'key', basePath: exchange.restUrl },
+    configurationWebsocketStreams: { wsURL: exchange.wsUrl },
+  })
+  const streams = await client.websocketStreams.connect()
+  // In this order: otherwise it keeps reconnecting.
+  context.after(async () => {
+    await streams.disconnect()
+    await exchange.close()
+  })
+  const { symbols } = await (await client.restAPI.exchangeInfo({ symbol: 'BTCUSDT' })).data()
+  assert.equal(symbols?.[0]?.symbol, 'BTCUSDT')
+  const recent = await (await client.restAPI.getTrades({ symbol: 'BTCUSDT', limit: 3 })).data()
+  const fromId = Number(recent[0]?.id)
+  const older = await (await client.restAPI.historicalTrades({ symbol: 'BTCUSDT', limit: 3, fromId })).data()
+  assert.deepEqual(older, recent)
+  assert.equal((await (await client.restAPI.aggTrades({ symbol: 'BTCUSDT', limit: 3 })).data()).length, 3)
+  const received: Array<string | undefined> = []
+  streams.trade({ symbol: 'btcusdt' }).on('message', ({ e, s }) => void received.push(`${e} ${s}`))
+  streams.bookTicker({ symbol: 'ethusdt' }).on('message', ({ s }) => void received.push(s))
+  await waitFor(() => received.includes('trade BTCUSDT') && received.includes('ETHUSDT'), {
+    timeoutMs: 20_000,
+    what: 'a trade and a quote',
+  })
+})
+
+test('a path that does not exist is answered with JSON, and raw streams come without the envelope', async (context) => {
+  const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+  context.after(() => exchange.close())
+  const answer = await fetch(`${exchange.restUrl}/api/v3/klines?symbol=BTCUSDT`)
+  assert.equal(answer.status, 404)
+  assert.deepEqual(await answer.json(), {
+    code: -5000,
+    msg: 'Path /api/v3/klines, Method GET is invalid',
+  })
+  const socket = new WebSocket(`${exchange.wsUrl}/ws/btcusdt@trade/btcusdt%40bookTicker`)
+  context.after(() => socket.close())
+  const received: Array<Record<string, unknown>> = []
+  socket.onmessage = ({ data }) => received.push(JSON.parse(String(data)))
+  const until = (what: string, condition: () => boolean) => waitFor(condition, { timeoutMs: 20_000, what })
+  await until('a trade and a quote', () =>
+    [received.some(({ e }) => e === 'trade'), received.some(({ u }) => u !== undefined)].every(Boolean),
+  )
+  assert.ok(received.every(({ stream }) => stream === undefined))
+  const ask = (method: string, params: unknown[]) => socket.send(JSON.stringify({ method, params, id: 7 }))
+  const answers = () => received.filter(({ id }) => id === 7).map(({ result }) => result)
+  ask('GET_PROPERTY', ['combined'])
+  await until('whether it is combined', () => answers().length === 1)
+  ask('SET_PROPERTY', ['combined', true])
+  await until('frames in the envelope', () => received.some(({ stream }) => stream === 'btcusdt@trade'))
+  assert.deepEqual(answers(), [false, null])
+})
+
+const python =
+  process.env['TAPELINE_TEST_CLIENTS'] === undefined
+    ? 'set TAPELINE_TEST_CLIENTS=1; it needs Python and pip'
+    : false
+
+for (const [name, script] of [
+  ['python-binance', 'python_binance.py'],
+  ['binance-connector', 'binance_connector.py'],
+  ['ccxt', 'ccxt_client.py'],
+] as const) {
+  test(`${name} for Python runs unmodified`, { skip: python }, async (context) => {
+    const folder = mkdtempSync(join(tmpdir(), 'tapeline-client-'))
+    context.after(() => rmSync(folder, { recursive: true, force: true }))
+    await run('python3', ['-m', 'venv', folder])
+    await run(join(folder, 'bin', 'pip'), ['install', '-q', name])
+    const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+    context.after(() => exchange.close())
+    const file = join(import.meta.dirname, 'clients', script)
+    const urls = [exchange.restUrl, exchange.wsUrl]
+    const { stdout } = await run(join(folder, 'bin', 'python'), [file, ...urls], { timeout: 120_000 })
+    assert.match(stdout, new RegExp(`^${name}: well$`, 'm'))
+  })
+}
