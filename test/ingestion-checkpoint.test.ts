@@ -162,8 +162,8 @@ test('L2 a window of a clock that was set stands beside others of the same start
     () => {},
     () => NOW_MS,
   )
-  ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 7_200_000, reason: 'two hours ahead' })
-  ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 40_000, reason: 'two seconds ahead' })
+  ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 7_200_000, reason: 'two hours ahead' }, 'clock')
+  ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 40_000, reason: 'two seconds ahead' }, 'clock')
   ledger.outage(SYMBOL, NOW_MS, NOW_MS + 50_000, 'restart')
   assert.equal(new Set(rows.map(({ gap_id }) => gap_id)).size, 3)
 })

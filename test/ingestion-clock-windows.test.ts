@@ -179,6 +179,15 @@ test('P3 what two connections hold for each other is passed on before the clock 
   merge.stop()
 })
 
+test('Q4 a restart of update ids is named as such, also where the clock was set meanwhile', () => {
+  const { continuity, quote, windows } = scene()
+  for (let id = 5000; id < 5600; id++) quote(id, at('12:00:00'))
+  continuity.interrupted([STREAM], 'reconnect')
+  continuity.clockStepped({ fromMs: at('12:00:01'), toMs: at('14:00:01') })
+  for (let id = 1; id <= 101; id++) quote(id, at('14:00:03'))
+  assert.deepEqual(windows(), [['12:00:00', '14:00:03', 'reset']])
+})
+
 test('C3 S5 gaps of a silent stream and of a reset have the times of the trades around them', () => {
   const { continuity, rows } = scene()
   const trade = (id: number, timeMs: number) =>
@@ -204,7 +213,6 @@ test('C3 S5 gaps of a silent stream and of a reset have the times of the trades 
     found.map(({ cause, from_id, to_id, from_time, to_time }) => [cause, from_id, to_id, from_time, to_time]),
     [
       ['silent', 101, 105, at('12:00:00'), at('12:00:20')],
-      ['reset', 0, 2, at('12:00:20'), at('12:01:02')],
       ['reset', 5, 5, at('12:00:20'), at('12:01:02')],
     ],
   )

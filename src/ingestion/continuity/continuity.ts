@@ -221,7 +221,11 @@ export class Continuity<Event extends StreamEvent> {
     const step = this.#stepBetween(state, lastMs, nextMs)
     return step === null
       ? this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
-      : this.#ledger.clockOutage(state.symbol, windowOfStep(lastMs, nextMs, step))
+      : this.#ledger.clockOutage(
+          state.symbol,
+          windowOfStep(lastMs, nextMs, step),
+          cause === 'reset' ? cause : 'clock',
+        )
   }
 
   /** How the clock was set between two receipts; null where it was not, as far as is known. */

@@ -185,9 +185,13 @@ export class GapLedger {
     return this.#publishOutage(symbol, fromMs, toMs, cause, REASON_QUOTES)
   }
 
-  /** The same where no one clock shows when it was. */
-  clockOutage(symbol: string, { fromMs, toMs, reason }: ClockWindow): Gap {
-    return this.#publishOutage(symbol, fromMs, toMs, 'clock', reason)
+  /**
+   * The same where no one clock shows when it was.
+   *
+   * @param cause `reset` where the exchange has also restarted its update ids from a lower one
+   */
+  clockOutage(symbol: string, { fromMs, toMs, reason }: ClockWindow, cause: 'clock' | 'reset'): Gap {
+    return this.#publishOutage(symbol, fromMs, toMs, cause, reason)
   }
 
   /** The row of {@link outage}, which is not published yet. */
