@@ -176,6 +176,7 @@ test('S8 a reset for which no epoch is left ends ingestion with an error that na
     last: 1000,
     lastTimeMs: 1,
     holes: [],
+    first: null,
     clockAheadMs: null,
   })
   for (const id of [1, 2, 3]) handle(trade('BTCUSDT', id))

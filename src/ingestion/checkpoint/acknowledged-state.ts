@@ -282,6 +282,7 @@ export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemor
   if (type === 'bookTicker') {
     return {
       epoch: 0,
+      first: null,
       last: bookTicker?.last_update_id ?? null,
       lastTimeMs: bookTicker?.last_receipt ?? 0,
       holes: [],
@@ -291,6 +292,7 @@ export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemor
   const sequence = memory[type]
   return {
     epoch: sequence?.epoch ?? 0,
+    first: sequence?.first ?? null,
     last: sequence?.last ?? null,
     lastTimeMs: sequence?.last_time ?? 0,
     holes: sequence?.holes ?? [],

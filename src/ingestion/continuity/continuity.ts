@@ -24,6 +24,8 @@ export interface StreamEvent extends Observed {
 /** What an earlier instance knew of a stream. */
 export interface StreamMemory {
   readonly epoch: number
+  /** The lowest id; null for bookTicker, or where memory does not tell. */
+  readonly first: number | null
   /** The highest id or update id. */
   readonly last: number | null
   /** Trade time of the last, or receipt of the last bookTicker. */
@@ -84,11 +86,11 @@ export class Continuity<Event extends StreamEvent> {
   /** Takes over what is known of a stream; holes that no open gap covers become gaps. */
   restore(stream: string, symbol: string, type: EventType, memory: StreamMemory): void {
     const isQuote = type === 'bookTicker'
-    const { epoch, last, lastTimeMs, holes, clockAheadMs } = memory
+    const { epoch, first, last, lastTimeMs, holes, clockAheadMs } = memory
     this.#streams.set(stream, {
       symbol,
       type,
-      sequence: new Sequence(isQuote ? undefined : { epoch, last, lastTimeMs, holes }),
+      sequence: new Sequence(isQuote ? undefined : { epoch, first, last, lastTimeMs, holes }),
       quotes: new QuoteSequence(isQuote ? last : null),
       lastReceiptMs: isQuote && last !== null ? lastTimeMs : null,
       interruption: 'restart',
