@@ -217,6 +217,21 @@ test('S10 takes an aggTrade with later trades for no repeat, whatever its time, 
   assert.equal(remembered.observe({ id: 50, timeMs: 1000, lastTradeId: 9, connection: 0 }).kind, 'duplicate')
 })
 
+test('S7 ranges that another instance lacks below the first id are looked for in whatever order they come', () => {
+  const sequence = new Sequence<Observed>()
+  sequence.observe(at(4667))
+  for (const [from, to] of [
+    [141, 185],
+    [233, 298],
+    [186, 232],
+    [299, 4666],
+  ] as const) {
+    sequence.lack(0, { from, to })
+    assert.deepEqual(sequence.holesIn({ from, to }), [{ from, to }])
+  }
+  assert.deepEqual(sequence.holesIn({ from: 0, to: 5000 }), [{ from: 141, to: 4666 }])
+})
+
 test('Q2 forgets ids after a minute or two, so that memory does not grow with the hours, but never the last 512', () => {
   const liveTenMinutes = (quotesAMinute: number) => {
     const order = new QuoteSequence()

@@ -161,8 +161,8 @@ export class Sequence<Event extends Observed> {
       this.#first = from
       this.#last = from - 1
     }
-    if (this.#first !== null && from < this.#first)
-      this.#extendDown({ from, to: Math.min(to, this.#first - 1) }, from)
+    // As above the last id: nobody knows that those between were forwarded.
+    if (this.#first !== null && from < this.#first) this.#extendDown({ from, to: this.#first - 1 }, from)
     this.expect(to, 0)
   }
 
