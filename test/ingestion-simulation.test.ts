@@ -72,6 +72,10 @@ const KEPT: ReadonlyArray<readonly [keyof typeof CIRCUMSTANCES, number]> = [
   ['cluster', 153],
   ['cluster', 204],
   ['cluster', 309],
+  ['cluster', 66],
+  ['cluster', 94],
+  ['cluster', 129],
+  ['cluster', 3016],
   ['cluster day', 1],
 ]
 

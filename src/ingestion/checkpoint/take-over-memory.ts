@@ -3,7 +3,7 @@ import type { Gap } from '../../foundation/market/gap.ts'
 import { subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
-import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
+import { asIdGap, type IdGap, isSameSequence, rangeOf } from '../continuity/gap-rows.ts'
 import { type AcknowledgedState, rememberedTypes, streamMemory } from './acknowledged-state.ts'
 import type { Recovered } from './recovery.ts'
 
@@ -56,7 +56,10 @@ export function takeOverMemory<Event extends StreamEvent>(
   }
 }
 
-/** A hole is a gap whether or not its ledger message survived. */
+/**
+ * A hole is a gap whether or not its ledger message survived. Where a row that was closed has its ids, Kafka lost them after the
+ * row was written: that row opens once more, so that no id is in two rows.
+ */
 function openForgotten(
   memory: AcknowledgedState,
   ledger: GapLedger,
@@ -65,9 +68,14 @@ function openForgotten(
 ): void {
   const sequence = memory.snapshot(symbol)[type]
   if (sequence === null) return
-  const known = ledger.openGaps.filter((gap) => gap.symbol === symbol && gap.event_type === type)
-  const ranges = known.map(({ from_id, to_id }) => ({ from: from_id, to: to_id }))
-  for (const missing of subtract(sequence.holes, ranges)) {
+  const missingIn = (rows: readonly IdGap[]) => subtract(sequence.holes, rows.map(rangeOf))
+  const known = () => ledger.rowsOf({ symbol, event_type: type, epoch: sequence.epoch })
+  for (const row of known().filter(({ status }) => status === 'filled')) {
+    const lost = missingIn(ledger.openGaps.filter((gap) => isSameSequence(gap, row)))
+    const isLost = lost.some(({ from, to }) => from <= row.to_id && to >= row.from_id)
+    if (isLost) ledger.takeOver({ ...row, status: 'open', reason: null, closed_at: null })
+  }
+  for (const missing of missingIn(known().filter(({ status }) => status === 'open'))) {
     ledger.open({ symbol, eventType: type, epoch: sequence.epoch }, missing, 'restart', {
       fromMs: null,
       toMs: null,
