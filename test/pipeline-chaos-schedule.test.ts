@@ -61,7 +61,7 @@ test('faults of the exchange are of every kind that it knows, make sense to it, 
   const kinds = new Set([...requests.map(({ kind }) => kind), ...absent])
   assert.deepEqual(
     FAULT_KINDS.filter((kind) => !kinds.has(kind)),
-    ['restartIds'],
+    ['restartIds', 'halt', 'delist', 'list'],
   )
   const forms = new Set(exchangeFaults.map(({ name }) => name))
   for (const form of ['text', 'truncated', 'binary', 'oversized', 'protocol'])

@@ -357,6 +357,64 @@ test(
 )
 
 test(
+  'a symbol halts, is delisted and is listed: exchangeInfo, REST and streams say so, and ids have no holes',
+  TIMEOUT,
+  async (context) => {
+    const exchange = await start(context, { symbols: ['BTCUSDT', 'ETHUSDT'] })
+    const status = async () => {
+      const { body } = await get(`${exchange.restUrl}/api/v3/exchangeInfo?showPermissionSets=false`)
+      return body.symbols.find(({ symbol }: { symbol: string }) => symbol === 'BTCUSDT')?.status
+    }
+    const latest = async () =>
+      (await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&limit=1`)).body
+    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade', 'ethusdt@trade')
+    await client.more(10)
+    const halt = exchange.faults.add({ kind: 'halt', symbol: 'btcusdt', status: 'HALT' })
+    assert.equal(await status(), 'HALT')
+    assert.deepEqual(
+      (await get(`${exchange.restUrl}/api/v3/exchangeInfo?symbolStatus=TRADING`)).body.symbols.map(
+        ({ symbol }: { symbol: string }) => symbol,
+      ),
+      ['ETHUSDT'],
+    )
+    await client.more(100, 'ethusdt@trade')
+    const last = client.ids().at(-1)
+    assert.equal((await latest())[0].id, last, 'REST has what was sent')
+    await client.more(100, 'ethusdt@trade')
+    assert.equal(client.ids().at(-1), last)
+    halt.end()
+    assert.equal(await status(), 'TRADING')
+    await client.more(50)
+    const delisting = exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
+    assert.equal(await status(), undefined)
+    assert.equal((await latest()).code, -1121)
+    delisting.end()
+    await client.more(50)
+    const ids = client.ids()
+    assert.deepEqual(holesAndRepeats(ids), { missing: 0, repeated: 0, inOrder: true })
+    const rest = await get(
+      `${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=${ids[0]}&limit=${ids.length}`,
+    )
+    assert.deepEqual(
+      rest.body.map(({ id }: { id: number }) => id),
+      ids,
+    )
+    exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
+    exchange.faults.add({ kind: 'list', symbol: 'BTCUSDT' })
+    await client.more(20)
+    assert.deepEqual(
+      client
+        .ids()
+        .slice(-20)
+        .filter((id) => id < 1000),
+      client.ids().slice(-20),
+      'the ids of a new symbol begin at 0',
+    )
+    assert.equal((await get(`${exchange.restUrl}/api/v3/aggTrades?symbol=BTCUSDT&fromId=0`)).body[0].f, 0)
+  },
+)
+
+test(
   'REST refuses, resets and dawdles as told, for the path and as often as told',
   TIMEOUT,
   async (context) => {

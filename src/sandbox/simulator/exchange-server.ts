@@ -3,7 +3,7 @@ import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'
-import { type ExchangeFaults, FaultInjector } from './faults/fault-injector.ts'
+import { type ExchangeFaults, FaultInjector, type MarketControl } from './faults/fault-injector.ts'
 import { type ExchangeTruth, truthOf } from './market/exchange-truth.ts'
 import type { MarketPast } from './market/trade-history.ts'
 import { HOST, PortGate } from './server/port-gate.ts'
@@ -49,6 +49,7 @@ export async function openExchangeServer(options: {
   ownTimeUnit: TimeUnit | null
   streams: StreamServer
   past: MarketPast
+  market?: MarketControl
   restLimits: RestLimits
   clock: Clock
   faultSeed: number
@@ -57,7 +58,14 @@ export async function openExchangeServer(options: {
   const { streams, past, clock, source } = options
   const server = createServer()
   const door = new PortGate(server, options.port, options.portWaitMs)
-  const faults = new FaultInjector({ streams, door, past, clock, seed: options.faultSeed })
+  const faults = new FaultInjector({
+    streams,
+    door,
+    past,
+    market: options.market,
+    clock,
+    seed: options.faultSeed,
+  })
   const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits, options.ownTimeUnit)
   const history = truthOf(past)
   const connections = () => [...streams.connections].map((connection) => connection.report())

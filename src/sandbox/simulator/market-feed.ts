@@ -20,6 +20,8 @@ export class MarketFeed implements SubscriptionListener {
   readonly #symbolOfStream = new Map<string, string>()
   readonly #openStreams = new Map<string, number>()
   readonly #cursors = new Map<string, MarketCursor>()
+  /** Symbols that do not trade. */
+  readonly #halted = new Set<string>()
   #cancelTick: (() => void) | undefined
   #lastTickMs = 0
 
@@ -45,12 +47,15 @@ export class MarketFeed implements SubscriptionListener {
 
   streamOpened(stream: string): void {
     const symbol = this.#symbolOfStream.get(stream)
-    const plan = symbol === undefined ? undefined : this.#plans.get(symbol)
-    const ids = symbol === undefined ? undefined : this.#ids.get(symbol)
-    if (symbol === undefined || plan === undefined || ids === undefined) return
+    if (symbol === undefined) return
     this.#openStreams.set(symbol, (this.#openStreams.get(symbol) ?? 0) + 1)
-    if (this.#cursors.has(symbol)) return
-    this.#cursors.set(symbol, new MarketCursor(plan, ids, this.#blocks, this.#nowMs()))
+    if (!this.#halted.has(symbol)) this.#begin(symbol, this.#nowMs())
+  }
+
+  #begin(symbol: string, sinceMs: number): void {
+    const [plan, ids] = [this.#plans.get(symbol), this.#ids.get(symbol)]
+    if (this.#cursors.has(symbol) || plan === undefined || ids === undefined) return
+    this.#cursors.set(symbol, new MarketCursor(plan, ids, this.#blocks, sinceMs))
     if (this.#cancelTick !== undefined) return
     this.#lastTickMs = this.#nowMs()
     this.#scheduleTick()
@@ -63,8 +68,28 @@ export class MarketFeed implements SubscriptionListener {
     this.#openStreams.set(symbol, left)
     if (left > 0) return
     this.#openStreams.delete(symbol)
+    this.#end(symbol)
+  }
+
+  #end(symbol: string): void {
     this.#cursors.delete(symbol)
     if (this.#cursors.size === 0) this.stop()
+  }
+
+  /** Halts a symbol after what is due by now, or lets it trade on. @returns false where that changes nothing */
+  setTrading(symbol: string, isTrading: boolean, nowMs: number): boolean {
+    if (isTrading !== this.#halted.has(symbol)) return false
+    if (isTrading) {
+      this.#halted.delete(symbol)
+      if (this.#openStreams.has(symbol)) this.#begin(symbol, nowMs + 1)
+      return true
+    }
+    this.#halted.add(symbol)
+    const cursor = this.#cursors.get(symbol)
+    if (cursor === undefined) return true
+    this.#streams.batch(() => this.#deliver(cursor, nowMs))
+    this.#end(symbol)
+    return true
   }
 
   stop(): void {
@@ -88,13 +113,14 @@ export class MarketFeed implements SubscriptionListener {
       return
     }
     this.#makeBlocks(nowMs)
-    const audience = { has: (stream: string) => this.#streams.subscribers(stream) !== undefined }
-    const publish = (stream: string, text: string) => this.#streams.publish(stream, text)
     this.#streams.batch(() => {
-      for (const cursor of this.#cursors.values()) {
-        if (cursor.dueMs <= nowMs) cursor.deliver(nowMs, audience, publish)
-      }
+      for (const cursor of this.#cursors.values()) if (cursor.dueMs <= nowMs) this.#deliver(cursor, nowMs)
     })
+  }
+
+  #deliver(cursor: MarketCursor, nowMs: number): void {
+    const audience = { has: (stream: string) => this.#streams.subscribers(stream) !== undefined }
+    cursor.deliver(nowMs, audience, (stream, text) => this.#streams.publish(stream, text))
   }
 
   #makeBlocks(nowMs: number): void {

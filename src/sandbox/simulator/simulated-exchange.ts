@@ -54,13 +54,14 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const source = exchangeIdentityOf(identity)
   const streams = new StreamServer({ source, ownTimeUnit: null, limits, clock })
+  const nowMs = () => Math.floor(clock.wallMicros() / 1_000)
   const feed = new MarketFeed({ plans, ids, blocks, streams, clock })
   const history = new MarketHistory({
     plans,
     ids,
     blocks,
     historyMinutes: options.historyMinutes ?? DEFAULT_HISTORY_MINUTES,
-    nowMs: () => Math.floor(clock.wallMicros() / 1_000),
+    nowMs,
   })
   const exchange = await openExchangeServer({
     port: options.port ?? 0,
@@ -69,6 +70,13 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
     ownTimeUnit: null,
     streams,
     past: history,
+    market: {
+      setTrading(symbol, isTrading) {
+        // One moment for both, or a frame would be of ids that REST does not have.
+        const atMs = nowMs()
+        if (feed.setTrading(symbol, isTrading, atMs)) history.setTrading(symbol, isTrading, atMs)
+      },
+    },
     restLimits: { ...DEFAULT_REST_LIMITS, ...options.restLimits },
     clock,
     faultSeed: identity.seed,

@@ -31,6 +31,12 @@ export class FaultyHistory implements TradeHistory {
     return this.#truth.symbols
   }
 
+  status(symbol: string): string | null {
+    const isOf = (fault: { readonly spec: { readonly symbol: string } }) => fault.spec.symbol === symbol
+    if (this.#book.active('delist').some(isOf)) return null
+    return this.#book.active('halt').findLast(isOf)?.spec.status ?? this.#truth.status(symbol)
+  }
+
   historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[] {
     if (this.#book.isQuiet) return this.#truth.historicalTrades(symbol, query)
     return this.#select(symbol, query, {

@@ -36,6 +36,12 @@ export interface ExchangeFaults {
   clear(): void
 }
 
+/** Lets symbols of a market trade or not. A replay has none. */
+export interface MarketControl {
+  /** Changes nothing for a symbol that is in that state already. */
+  setTrading(symbol: string, isTrading: boolean): void
+}
+
 const FRAME_KINDS: readonly FaultKind[] = ['drop', 'duplicate', 'delay', 'garbage', 'stall']
 
 /** Carries out what the book of faults decides: on frames, connections, requests and the door of the server. */
@@ -46,6 +52,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   readonly #streams: StreamServer
   readonly #door: PortGate
   readonly #past: MarketPast
+  readonly #market: MarketControl | undefined
   readonly #clock: Clock
   readonly #stalls = new Stalls()
   /** By connection; a line lives until its connection ends or it is found empty. */
@@ -58,12 +65,14 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
     streams: StreamServer
     door: PortGate
     past: MarketPast
+    market: MarketControl | undefined
     clock: Clock
     seed: number
   }) {
     this.#streams = options.streams
     this.#door = options.door
     this.#past = options.past
+    this.#market = options.market
     this.#clock = options.clock
     this.book = new FaultRegistry({ clock: options.clock, seed: options.seed, listener: this })
   }
@@ -75,7 +84,10 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   /** The same for what comes from outside the program. */
   addUnchecked(request: unknown): FaultHandle {
     const spec = parseFault(request)
-    if (spec.kind === 'restartIds' && !this.#past.symbols.includes(spec.symbol)) {
+    const isOfListing = spec.kind === 'halt' || spec.kind === 'delist' || spec.kind === 'list'
+    if (isOfListing && this.#market === undefined)
+      throw new TapelineError('INPUT', `${spec.kind}: a replay lists and halts nothing.`)
+    if ((isOfListing || spec.kind === 'restartIds') && !this.#past.symbols.includes(spec.symbol)) {
       throw new TapelineError('INPUT', `symbol: ${spec.symbol} is not listed here.`, {
         fix: `Take one of ${this.#past.symbols.join(', ')}.`,
       })
@@ -151,6 +163,17 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
           spec.firstId,
         )
         break
+      case 'halt':
+      case 'delist':
+        fault.struck++
+        this.#market?.setTrading(spec.symbol, false)
+        break
+      case 'list':
+        fault.struck++
+        this.#past.restartIds(spec.symbol, ['trade', 'aggTrade'], spec.firstId)
+        for (const { id, spec: other } of this.book.active('delist'))
+          if (other.symbol === spec.symbol) this.book.end(id)
+        break
       default:
         // The others strike when a frame, a connection or a request comes by.
         break
@@ -159,6 +182,12 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   }
 
   ended(fault: Fault): void {
+    const { spec } = fault
+    if (spec.kind === 'halt' || spec.kind === 'delist') {
+      const others = [...this.book.active('halt'), ...this.book.active('delist')]
+      if (!others.some((other) => other.spec.symbol === spec.symbol))
+        this.#market?.setTrading(spec.symbol, true)
+    }
     this.#stalls.ended(fault.id)
     for (const undo of this.#undo.get(fault.id) ?? []) undo()
     this.#undo.delete(fault.id)

@@ -112,6 +112,19 @@ const FAULT = z.discriminatedUnion('kind', [
     firstId: id.default(1),
   }),
   z.strictObject({
+    kind: z.literal('halt'),
+    ...times,
+    symbol: z.string().min(1).toUpperCase(),
+    status: z.enum(['BREAK', 'HALT']).default('BREAK'),
+  }),
+  z.strictObject({ kind: z.literal('delist'), ...times, symbol: z.string().min(1).toUpperCase() }),
+  z.strictObject({
+    kind: z.literal('list'),
+    afterMs: times.afterMs,
+    symbol: z.string().min(1).toUpperCase(),
+    firstId: id.default(0),
+  }),
+  z.strictObject({
     kind: z.literal('restError'),
     ...ofRequests,
     status: z.int().min(400).max(599).default(500),

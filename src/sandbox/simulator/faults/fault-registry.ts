@@ -181,6 +181,7 @@ function durationMs(spec: FaultSpec): number {
   switch (spec.kind) {
     case 'cut':
     case 'restartIds':
+    case 'list':
       return 0
     case 'serverShutdown':
       return spec.graceMs

@@ -4,9 +4,17 @@ interface Epoch {
   readonly firstId: number
 }
 
+/** Positions at which nothing happened, since the symbol did not trade; the end is exclusive. */
+interface Halt {
+  readonly from: number
+  to: number
+}
+
 /** The ids of one sequence of events: contiguous, until the exchange begins to count anew. */
 export class IdSequence {
   readonly #epochs: Epoch[]
+  /** Rising; the last may still hold. */
+  readonly #halts: Halt[] = []
 
   constructor(firstId: number) {
     this.#epochs = [{ fromPosition: 0, firstId }]
@@ -25,9 +33,36 @@ export class IdSequence {
     for (let index = this.#epochs.length - 1; index > 0; index--) {
       const epoch = this.#epochs[index]
       if (epoch !== undefined && position >= epoch.fromPosition)
-        return epoch.firstId + position - epoch.fromPosition
+        return epoch.firstId + this.eventsBetween(epoch.fromPosition, position)
     }
-    return (this.#epochs[0]?.firstId ?? 0) + position
+    return (this.#epochs[0]?.firstId ?? 0) + this.eventsBetween(0, position)
+  }
+
+  /** From `position` on, which no event has reached, nothing happens until {@link resume}. */
+  halt(position: number): void {
+    this.#halts.push({ from: position, to: Number.POSITIVE_INFINITY })
+  }
+
+  resume(position: number): void {
+    const halt = this.#halts.at(-1)
+    if (halt !== undefined) halt.to = position
+  }
+
+  /** How many events there are from one position up to another. */
+  eventsBetween(from: number, to: number): number {
+    let count = to - from
+    for (const halt of this.#halts) count -= Math.max(0, Math.min(halt.to, to) - Math.max(halt.from, from))
+    return count
+  }
+
+  /** The position of the event after so many others from a position on. */
+  positionAfter(from: number, events: number): number {
+    let position = from + events
+    for (const halt of this.#halts) {
+      const begin = Math.max(halt.from, from)
+      if (halt.to > begin && begin <= position) position += halt.to - begin
+    }
+    return position
   }
 
   /** @param epoch counted from 0; the latest unless given */

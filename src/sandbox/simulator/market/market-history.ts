@@ -13,6 +13,7 @@ import {
   type MarketPast,
   type RowIndex,
   selectRows,
+  TRADING,
 } from './trade-history.ts'
 
 /** One of a symbol's two id sequences, as the blocks hold it. */
@@ -51,6 +52,10 @@ export class MarketHistory implements MarketPast {
     this.#nowMs = options.nowMs
   }
 
+  status(symbol: string): string | null {
+    return this.#plans.has(symbol) ? TRADING : null
+  }
+
   historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[] {
     const [plan, ids] = this.#planOf(symbol)
     return selectRows(this.#rows(plan, tradesOf(plan, ids), query), query)
@@ -71,7 +76,17 @@ export class MarketHistory implements MarketPast {
     const nowMs = this.#nowMs()
     for (const type of types) {
       const sequence = type === 'trade' ? tradesOf(plan, ids) : aggTradesOf(plan, ids)
-      ids[type].restart(this.#rows<unknown>(plan, sequence, { nowMs }).end, firstId)
+      ids[type].restart(this.#endAt<unknown>(plan, sequence, nowMs), firstId)
+    }
+  }
+
+  /** A symbol that does not trade has no events: after it has resumed, its ids continue where they ended. */
+  setTrading(symbol: string, isTrading: boolean, nowMs: number): void {
+    const [plan, ids] = this.#planOf(symbol)
+    for (const sequence of [tradesOf(plan, ids), aggTradesOf(plan, ids)]) {
+      const end = this.#endAt<unknown>(plan, sequence, nowMs)
+      if (isTrading) sequence.ids.resume(end)
+      else sequence.ids.halt(end)
     }
   }
 
@@ -94,30 +109,48 @@ export class MarketHistory implements MarketPast {
   ): RowIndex<Row> {
     const { rowsPerBlock, ids } = sequence
     const { fromPosition, toPosition, firstId } = ids.epoch(epoch)
-    const oldestBlock = Math.max(0, blockAt(nowMs - this.#historyMinutes * BLOCK_MS))
-    const newestBlock = blockAt(nowMs)
-    const blockNumbered = (block: number) => this.#blocks.get(plan, block)
-    /** The position of the first row whose aggTrade's `column` time is at or after `timeMs`. */
-    const positionAt = (column: 'tradeMs' | 'eventMs', timeMs: number): number => {
-      const number = blockAt(timeMs)
-      if (number < oldestBlock) return oldestBlock * rowsPerBlock
-      if (number > newestBlock) return (newestBlock + 1) * rowsPerBlock
-      const block = blockNumbered(number)
-      const times = block.aggTrades[column]
-      const sinceStartMs = timeMs - blockStartMs(number)
-      const aggTrade = firstIndex(0, times.length, (index) => (times[index] ?? 0) >= sinceStartMs)
-      return number * rowsPerBlock + sequence.indexOfAggTrade(block, aggTrade)
-    }
+    const rowsUpTo = (position: number) => ids.eventsBetween(fromPosition, position)
     return {
-      begin: Math.max(fromPosition, oldestBlock * rowsPerBlock),
-      end: Math.min(toPosition, positionAt('eventMs', nowMs + 1)),
-      positionOfId: (id) => id - firstId + fromPosition,
-      positionOfTime: (timeMs) => positionAt('tradeMs', timeMs),
-      row(position) {
+      begin: rowsUpTo(Math.max(fromPosition, this.#oldestBlock(nowMs) * rowsPerBlock)),
+      end: rowsUpTo(Math.min(toPosition, this.#endAt(plan, sequence, nowMs))),
+      positionOfId: (id) => id - firstId,
+      positionOfTime: (timeMs) => rowsUpTo(this.#positionAt(plan, sequence, 'tradeMs', timeMs, nowMs)),
+      row: (events) => {
+        const position = ids.positionAfter(fromPosition, events)
         const number = Math.floor(position / rowsPerBlock)
-        return sequence.row(blockNumbered(number), position - number * rowsPerBlock, ids.idAt(position))
+        const block = this.#blocks.get(plan, number)
+        return sequence.row(block, position - number * rowsPerBlock, ids.idAt(position))
       },
     }
+  }
+
+  /** Just past the position of the newest event that has been sent. */
+  #endAt<Row>(plan: SymbolPlan, sequence: BlockSequence<Row>, nowMs: number): number {
+    return this.#positionAt(plan, sequence, 'eventMs', nowMs + 1, nowMs)
+  }
+
+  /** The position of the first row whose aggTrade's `column` time is at or after `timeMs`. */
+  #positionAt<Row>(
+    plan: SymbolPlan,
+    sequence: BlockSequence<Row>,
+    column: 'tradeMs' | 'eventMs',
+    timeMs: number,
+    nowMs: number,
+  ): number {
+    const { rowsPerBlock } = sequence
+    const [oldestBlock, newestBlock] = [this.#oldestBlock(nowMs), blockAt(nowMs)]
+    const number = blockAt(timeMs)
+    if (number < oldestBlock) return oldestBlock * rowsPerBlock
+    if (number > newestBlock) return (newestBlock + 1) * rowsPerBlock
+    const block = this.#blocks.get(plan, number)
+    const times = block.aggTrades[column]
+    const sinceStartMs = timeMs - blockStartMs(number)
+    const aggTrade = firstIndex(0, times.length, (index) => (times[index] ?? 0) >= sinceStartMs)
+    return number * rowsPerBlock + sequence.indexOfAggTrade(block, aggTrade)
+  }
+
+  #oldestBlock(nowMs: number): number {
+    return Math.max(0, blockAt(nowMs - this.#historyMinutes * BLOCK_MS))
   }
 }
 

@@ -37,9 +37,14 @@ export interface HistoryQuery {
  */
 export interface TradeHistory {
   readonly symbols: readonly string[]
+  /** As `exchangeInfo` says it; null for a symbol that is not listed. */
+  status(symbol: string): string | null
   historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[]
   aggTrades(symbol: string, query: HistoryQuery): readonly AggTrade[]
 }
+
+/** The status of a symbol that trades. */
+export const TRADING = 'TRADING'
 
 /** The two id sequences of a symbol. */
 export type IdType = 'trade' | 'aggTrade'

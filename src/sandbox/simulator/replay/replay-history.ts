@@ -7,6 +7,7 @@ import {
   type IdType,
   type MarketPast,
   selectRows,
+  TRADING,
 } from '../market/trade-history.ts'
 import { wholeMs } from '../server/time-units.ts'
 import { AllReplayIds, type ReplayIds } from './replay-ids.ts'
@@ -52,6 +53,10 @@ export class ReplayHistory implements MarketPast {
       this.#ids.of(s, 'aggTrade').played(a)
       played(this.#aggTrades, s).add(a, wholeMs(T), { a, p, q, f, l, T, m, M: true })
     }
+  }
+
+  status(symbol: string): string | null {
+    return this.symbols.includes(symbol) ? TRADING : null
   }
 
   historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[] {

@@ -1,11 +1,18 @@
 import { decimalFormat } from '../market/decimals.ts'
 import { type Instrument, instrumentOf } from '../market/instruments.ts'
 
+/** A symbol as it is listed. */
+export interface Listed {
+  readonly symbol: string
+  readonly status: string
+}
+
 /** The body of `GET /api/v3/exchangeInfo`: the members that clients of market data read, and their neighbours. */
 export function exchangeInfo(
-  symbols: readonly string[],
+  symbols: readonly Listed[],
   serverTimeMs: number,
   weightPerMinute: number,
+  showPermissionSets: boolean,
 ): object {
   return {
     timezone: 'UTC',
@@ -15,16 +22,22 @@ export function exchangeInfo(
       { rateLimitType: 'RAW_REQUESTS', interval: 'MINUTE', intervalNum: 5, limit: 61_000 },
     ],
     exchangeFilters: [],
-    symbols: symbols.map((symbol) => symbolInfo(instrumentOf(symbol))),
+    symbols: symbols.map(({ symbol, status }) => ({
+      ...symbolInfo(instrumentOf(symbol), status),
+      permissionSets: showPermissionSets ? [['SPOT']] : [],
+    })),
   }
 }
 
-function symbolInfo({ symbol, baseAsset, quoteAsset, priceDecimals, quantityDecimals }: Instrument): object {
+function symbolInfo(
+  { symbol, baseAsset, quoteAsset, priceDecimals, quantityDecimals }: Instrument,
+  status: string,
+): object {
   const tickSize = decimalFormat(priceDecimals)(1)
   const stepSize = decimalFormat(quantityDecimals)(1)
   return {
     symbol,
-    status: 'TRADING',
+    status,
     baseAsset,
     baseAssetPrecision: 8,
     quoteAsset,
@@ -38,6 +51,5 @@ function symbolInfo({ symbol, baseAsset, quoteAsset, priceDecimals, quantityDeci
       { filterType: 'LOT_SIZE', minQty: stepSize, maxQty: '90000000.00000000', stepSize },
     ],
     permissions: [],
-    permissionSets: [['SPOT']],
   }
 }

@@ -113,15 +113,16 @@ export class RestApi {
     const names = parameters.symbolList()
     const permissions = parameters.text('permissions')
     const status = parameters.text('symbolStatus')
-    parameters.text('showPermissionSets')
+    const showPermissionSets = parameters.text('showPermissionSets') !== 'false'
     parameters.done()
     if (names !== undefined && (permissions !== undefined || status !== undefined)) {
       throw new BadRequest(-1128, 'Combination of optional parameters invalid.')
     }
     for (const name of names ?? []) this.#checkListed(name)
-    // All of our symbols trade; whoever asks for halted ones gets none.
-    const listed = status === undefined || status === 'TRADING' ? this.#history.symbols : []
-    return exchangeInfo(names ?? listed, serverTime, this.#limits.weightPerMinute)
+    const listed = (names ?? this.#history.symbols)
+      .map((symbol) => ({ symbol, status: this.#history.status(symbol) ?? '' }))
+      .filter((one) => one.status !== '' && one.status === (status ?? one.status))
+    return exchangeInfo(listed, serverTime, this.#limits.weightPerMinute, showPermissionSets)
   }
 
   #historicalTrades(parameters: Parameters, unit: TimeUnit): object {
@@ -165,7 +166,7 @@ export class RestApi {
   }
 
   #checkListed(symbol: string): void {
-    if (!this.#history.symbols.includes(symbol)) throw new BadRequest(-1121, 'Invalid symbol.')
+    if (this.#history.status(symbol) === null) throw new BadRequest(-1121, 'Invalid symbol.')
   }
 }
 
