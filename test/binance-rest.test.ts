@@ -252,3 +252,46 @@ test('a halted symbol is known to the exchange, and not among those that trade',
     },
   )
 })
+
+test('exchangeInfo is read in pieces, whatever is in its strings, and never taken for whole when it is not', async () => {
+  const symbols = Array.from({ length: 2000 }, (_, index) => ({
+    symbol: `S${index}`,
+    status: index % 2 === 0 ? 'TRADING' : 'BREAK',
+    filters: [{ filterType: 'LOT_SIZE', text: '}]{[\\"' }],
+  }))
+  const text = JSON.stringify({ rateLimits: [{ limit: 1 }], symbols, sors: [{ baseAsset: 'BTC' }] })
+  const read = (answer: string) =>
+    served(
+      (response) => response.end(answer),
+      async (url) => {
+        await fetchSymbols(url)
+      },
+    )
+  await served(
+    (response) => response.end(text),
+    async (url) => {
+      const statuses = await fetchSymbols(url)
+      assert.equal(statuses.size, 2000)
+      assert.equal(thatTrade(statuses).length, 1000)
+    },
+  )
+  for (const answer of ['{}', '[]', '{"symbols":[{"symbol":"A"}]}', text.slice(0, -200), text.slice(0, 9000)])
+    await assert.rejects(read(answer))
+})
+
+test('an exchange that does not know the parameter for the small form of exchangeInfo is asked for the whole', async () => {
+  const asked: string[] = []
+  await served(
+    (response) => {
+      const { url = '' } = response.req
+      asked.push(url)
+      const isSmall = url.includes('?')
+      response.statusCode = isSmall ? 400 : 200
+      response.end(
+        JSON.stringify(isSmall ? { code: -1104, msg: 'Not all sent parameters were read' } : { symbols: [] }),
+      )
+    },
+    async (url) => assert.equal((await fetchSymbols(url)).size, 0),
+  )
+  assert.deepEqual(asked, ['/api/v3/exchangeInfo?showPermissionSets=false', '/api/v3/exchangeInfo'])
+})

@@ -1,4 +1,5 @@
-import { TRADING, thatTrade } from '../foundation/binance/rest.ts'
+import { TRADING } from '../foundation/binance/exchange-info.ts'
+import { thatTrade } from '../foundation/binance/rest.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import { type EventType, streamName } from '../foundation/market/event.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
