@@ -42,6 +42,8 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
       {
         onOpen: () => {},
         onConnected: () => slot.onConnected(connection),
+        onJoining: () => {},
+        onLeft: () => {},
         onSubscribed: () => {},
         onDelivering: () => slot.onDelivering(connection),
         onRefused: (reason) => slot.onRefused(connection, reason),

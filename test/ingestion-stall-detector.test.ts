@@ -13,7 +13,7 @@ function scene() {
   const rates = new StreamRates()
   const actions: Array<[number, string]> = []
   let nowMs = 0
-  const watch = new StallDetector([BUSY, WATCHED, SLOW], rates, {
+  const watch = new StallDetector(rates, {
     resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
     reconnect: (reason) => actions.push([nowMs, reason]),
   })
@@ -22,7 +22,7 @@ function scene() {
     for (; nowMs < untilMs; nowMs += 100) {
       for (const [stream, everyMs] of Object.entries(flows))
         if (nowMs % everyMs === 0) rates.seen(stream, nowMs, nowMs, CONNECTION)
-      if (nowMs % 1000 === 0) watch.check(nowMs, CONNECTION, 0)
+      if (nowMs % 1000 === 0) watch.check([BUSY, WATCHED, SLOW], nowMs, CONNECTION, 0)
     }
   }
   return { rates, actions, run }
@@ -73,7 +73,7 @@ test('W5 a stream that no renewal and no connection brings back has its connecti
   let nowMs = 0
   let connection = 0
   let openedAtMs = 0
-  const watch = new StallDetector([BUSY, WATCHED], rates, {
+  const watch = new StallDetector(rates, {
     resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
     reconnect: () => {
       actions.push([nowMs, 'reconnect'])
@@ -85,7 +85,7 @@ test('W5 a stream that no renewal and no connection brings back has its connecti
     for (; nowMs < untilMs; nowMs += 1000) {
       rates.seen(BUSY, nowMs, nowMs, connection)
       if (!stalls) rates.seen(WATCHED, nowMs, nowMs, connection)
-      watch.check(nowMs, connection, openedAtMs)
+      watch.check([BUSY, WATCHED], nowMs, connection, openedAtMs)
     }
   }
   run(60_000, false)

@@ -1,39 +1,105 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { pino } from 'pino'
+import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { resolveSymbols } from '../src/ingestion/symbols.ts'
+import { SymbolSelection } from '../src/ingestion/symbol-selection.ts'
 
-const STATUSES = new Map([
-  ['BTCUSDT', 'TRADING'],
-  ['ETHUSDT', 'TRADING'],
-  ['LUNAUSDT', 'BREAK'],
-  ['BNBUSDT', 'HALT'],
-])
+const STATUSES = { BTCUSDT: 'TRADING', ETHUSDT: 'TRADING', LUNAUSDT: 'BREAK', BNBUSDT: 'HALT' }
 
-/** What is taken of the given settings, and what is said on the way. */
-async function resolve(...symbols: string[]) {
-  const lines: string[] = []
-  const log = pino({ level: 'warn' }, { write: (line: string) => lines.push(line) })
-  const config = { symbols, shard: { index: 0, count: 1 }, restUrl: 'https://exchange' }
-  const taken = await resolveSymbols(config, async () => STATUSES, log, new AbortController().signal)
-  return { taken, said: lines.join('') }
+function select(symbols: string[], statuses: Record<string, string> | null, ...known: string[]) {
+  const selection = new SymbolSelection({
+    symbols,
+    shard: { index: 0, count: 1 },
+    restUrl: 'https://exchange',
+  })
+  selection.begin(statuses === null ? null : answer(statuses), new Set(known))
+  return selection
 }
 
-test('a halted symbol is named and taken all the same: it does not keep the others from starting', async () => {
-  const { taken, said } = await resolve('BTCUSDT', 'LUNAUSDT', 'BNBUSDT')
-  assert.deepEqual(taken, ['BTCUSDT', 'LUNAUSDT', 'BNBUSDT'])
-  assert.match(said, /LUNAUSDT \(BREAK\), BNBUSDT \(HALT\)/)
-  assert.doesNotMatch(said, /BTCUSDT/)
+const answer = (statuses: Record<string, string>) => new Map(Object.entries(statuses))
+const sorted = (symbols: Iterable<string>) => [...symbols].sort()
+const NOTHING = { added: [], listed: [], joined: [], left: [], halted: [], resumed: [] }
+
+test('N3: a named symbol that is halted is taken all the same: it may trade again at any time', () => {
+  const selection = select(['BTCUSDT', 'LUNAUSDT', 'BNBUSDT'], STATUSES)
+  assert.deepEqual(sorted(selection.subscribed), ['BNBUSDT', 'BTCUSDT', 'LUNAUSDT'])
+  assert.deepEqual(sorted(selection.halted), ['BNBUSDT', 'LUNAUSDT'])
+  assert.equal(selection.problem, '')
 })
 
-test('a symbol that the exchange does not know stops the start, and is named', async () => {
-  await assert.rejects(
-    resolve('BTCUSDT', 'LUNAUSDT', 'BTCUSTD'),
+test('N2: a name that neither the exchange nor a checkpoint has stops the start, and is named', () => {
+  assert.throws(
+    () => select(['BTCUSDT', 'LUNAUSDT', 'BTCUSTD'], STATUSES, 'BTCUSDT'),
     (error) => error instanceof TapelineError && /: BTCUSTD$/.test(error.message),
   )
 })
 
-test('* takes what trades, and nothing is said of the rest', async () => {
-  assert.deepEqual(await resolve('*'), { taken: ['BTCUSDT', 'ETHUSDT'], said: '' })
+test('N2: a name that checkpoints know is kept in memory without streams, and does not stop the others', () => {
+  const selection = select(['BTCUSDT', 'GONEUSDT'], STATUSES, 'GONEUSDT')
+  assert.deepEqual(sorted(selection.subscribed), ['BTCUSDT'])
+  assert.deepEqual(sorted(selection.taken), ['BTCUSDT', 'GONEUSDT'])
+  assert.deepEqual([...selection.leftOut], [['GONEUSDT', 'delisted']])
+})
+
+test('N3: * takes what trades and what checkpoints know, and tells what it leaves out', () => {
+  const selection = select(['*'], STATUSES, 'BNBUSDT', 'GONEUSDT')
+  assert.deepEqual(sorted(selection.subscribed), ['BNBUSDT', 'BTCUSDT', 'ETHUSDT'])
+  assert.deepEqual(sorted(selection.taken), ['BNBUSDT', 'BTCUSDT', 'ETHUSDT', 'GONEUSDT'])
+  assert.deepEqual(sorted([...selection.leftOut].map(String)), ['GONEUSDT,delisted', 'LUNAUSDT,halted'])
+})
+
+test('N5: where nothing trades, the start waits and says why, and what resumes joins', () => {
+  const selection = select(['*'], { BTCUSDT: 'BREAK' })
+  assert.match(selection.problem, /no symbol trades now/)
+  assert.deepEqual(selection.update(answer({ BTCUSDT: 'TRADING' })), {
+    ...NOTHING,
+    added: ['BTCUSDT'],
+    joined: ['BTCUSDT'],
+  })
+  assert.equal(selection.problem, '')
+  assert.deepEqual(selection.update(answer({ BTCUSDT: 'BREAK' })), { ...NOTHING, halted: ['BTCUSDT'] })
+  assert.match(selection.problem, /no symbol trades now/)
+  assert.deepEqual(selection.update(answer({ BTCUSDT: 'TRADING' })), { ...NOTHING, resumed: ['BTCUSDT'] })
+})
+
+test('N4: what an earlier answer did not have is recorded from its first id, unless a checkpoint knows it', () => {
+  const selection = select(['*'], STATUSES, 'OLDUSDT')
+  const announced = { ...STATUSES, NEWUSDT: 'BREAK' }
+  assert.deepEqual(selection.update(answer(announced)), NOTHING)
+  const change = selection.update(
+    answer({ ...announced, NEWUSDT: 'TRADING', LUNAUSDT: 'TRADING', OLDUSDT: 'TRADING' }),
+  )
+  assert.deepEqual(sorted(change.joined), ['LUNAUSDT', 'NEWUSDT', 'OLDUSDT'])
+  assert.deepEqual(sorted(change.added), ['LUNAUSDT', 'NEWUSDT'])
+  assert.deepEqual(change.listed, ['NEWUSDT'])
+})
+
+test('N6: a symbol leaves when two answers in a row do not have it, and joins again when it is back', () => {
+  const selection = select(['BTCUSDT', 'ETHUSDT'], STATUSES)
+  const without = answer({ BTCUSDT: 'TRADING' })
+  assert.deepEqual(selection.update(without), NOTHING)
+  assert.deepEqual(selection.update(answer(STATUSES)), NOTHING)
+  assert.deepEqual(selection.update(without), NOTHING)
+  assert.deepEqual(selection.update(without), { ...NOTHING, left: ['ETHUSDT'] })
+  assert.deepEqual(selection.update(without), NOTHING)
+  assert.deepEqual(selection.update(answer(STATUSES)), { ...NOTHING, joined: ['ETHUSDT'] })
+})
+
+test('a named list is taken as it is while the exchange cannot be asked', () => {
+  assert.deepEqual(sorted(select(['BTCUSDT', 'ANYUSDT'], null).subscribed), ['ANYUSDT', 'BTCUSDT'])
+})
+
+test('each shard takes its symbols, and a shard without any of a named list is refused', () => {
+  const [one] = Object.keys(STATUSES)
+  const index = 1 - partitionOf(String(one), 2)
+  const shard = (symbols: string[]) =>
+    new SymbolSelection({ symbols, shard: { index, count: 2 }, restUrl: 'https://exchange' })
+  assert.throws(() => shard([String(one)]).begin(answer(STATUSES), new Set()), TapelineError)
+  const all = shard(['*'])
+  all.begin(answer(STATUSES), new Set(Object.keys(STATUSES)))
+  assert.deepEqual(
+    sorted(all.subscribed),
+    sorted(Object.keys(STATUSES).filter((symbol) => partitionOf(symbol, 2) === index)),
+  )
+  assert.equal(all.leftOut.get(String(one)), 'other shard')
 })

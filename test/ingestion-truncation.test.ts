@@ -215,7 +215,7 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
   const checkpoints = new CheckpointWriter(
     {
       instance: 'one',
-      symbols: [SYMBOL],
+      symbols: new Set([SYMBOL]),
       names: NAMES,
       topics: METADATA,
       clock,
@@ -234,7 +234,7 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
     context: {
       ports: { clock },
       topics: METADATA,
-      symbols: [SYMBOL],
+      symbols: new Set([SYMBOL]),
       settled: async () => {},
       onFatal: (error) => ended.push(error),
       log: LOG,

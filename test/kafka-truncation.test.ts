@@ -206,7 +206,7 @@ test('C4 an older instance sees a younger one within 10 s after the partition ha
     checkpoints: CHECKPOINTS,
     gaps: GAPS,
     instance: 'older',
-    symbols: [SYMBOL],
+    symbols: new Set([SYMBOL]),
     ends: new Map(),
     olderInstances: [],
     onForeignGap: () => {},

@@ -7,6 +7,8 @@ const CAUSES: ReadonlySet<string> = new Set([
   'restart',
   'stall',
   'silent',
+  'listed',
+  'delisted',
   'missed',
   'reset',
   'clock',

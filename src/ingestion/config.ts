@@ -15,6 +15,8 @@ export interface IngestionConfig {
   /** Upper-case; `*` alone for every spot symbol that trades. */
   readonly symbols: readonly string[]
   readonly eventTypes: readonly EventType[]
+  /** How often the exchange's symbols are read again. */
+  readonly symbolsEveryMs: number
   readonly shard: { readonly index: number; readonly count: number }
   readonly wsUrl: string
   /** 2: every stream over two connections, merged. */
@@ -48,6 +50,7 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
   return {
     symbols: settings.SYMBOLS,
     eventTypes: settings.STREAM_TYPES,
+    symbolsEveryMs: settings.SYMBOLS_REFRESH_SECONDS * 1000,
     shard: settings.SHARD,
     wsUrl: settings.BINANCE_WS_URL,
     connectionsPerStream: settings.CONNECTIONS_PER_STREAM,

@@ -39,7 +39,8 @@ const AGE_SPREAD = 0.05
  * announces its end. The old one goes once the new one has delivered alongside for a while. Specification: R1 to R7.
  */
 export class ConnectionSlot {
-  readonly plan: ConnectionPlan
+  /** What its connections deliver. */
+  plan: ConnectionPlan
   readonly #options: ConnectionSlotOptions
   readonly #log: Logger
   #current: WsConsumer
@@ -64,7 +65,7 @@ export class ConnectionSlot {
     this.#options = options
     this.#log = log
     this.#current = options.connect(this)
-    this.#stalls = new StallDetector(options.plan.streams, options.rates, {
+    this.#stalls = new StallDetector(options.rates, {
       resubscribe: (streams) => {
         options.onQuiet(streams)
         this.#current.resubscribe(streams)
@@ -88,6 +89,12 @@ export class ConnectionSlot {
 
   start(): void {
     this.#current.start()
+  }
+
+  /** Streams join or leave: on open connections, and in those that follow. */
+  follow(plan: ConnectionPlan): void {
+    this.plan = plan
+    for (const connection of this.connections) connection.follow(plan)
   }
 
   async stop(): Promise<void> {
@@ -133,7 +140,7 @@ export class ConnectionSlot {
     // What a paused socket does not deliver is not the exchange's fault, and one that has just opened needs time.
     const { id, completeAtMs, isPaused } = this.#current
     if (completeAtMs === null || isPaused || this.#successor?.isDelivering === true) return
-    this.#stalls.check(this.#options.ports.clock.monotonicMs(), id, completeAtMs)
+    this.#stalls.check(this.plan.streams, this.#options.ports.clock.monotonicMs(), id, completeAtMs)
   }
 
   onConnected(connection: WsConsumer): void {

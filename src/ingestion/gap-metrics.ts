@@ -7,6 +7,8 @@ const CAUSES = [
   'restart',
   'stall',
   'silent',
+  'listed',
+  'delisted',
   'missed',
   'reset',
   'clock',

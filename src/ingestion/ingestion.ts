@@ -1,19 +1,18 @@
-import { planConnections } from '../foundation/binance/connection-plan.ts'
 import { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
-import { exchangeIdentity } from '../foundation/binance/venue.ts'
-import { type ExchangeIdentity, rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
+import { EXCHANGE_INFO_WEIGHT } from '../foundation/binance/rest.ts'
+import type { ExchangeIdentity } from '../foundation/kafka/exchange-identity-mark.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
-import { TapelineError } from '../foundation/runtime/errors.ts'
-import { outsideText } from '../foundation/runtime/outside-text.ts'
+import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import { type IngestionConfig, topicRights } from './config.ts'
-import { ConnectionSlot } from './connection-rollover.ts'
+import type { ConnectionSlot } from './connection-rollover.ts'
+import { Connections } from './connections.ts'
 import { askIdentity, claimExchangeIdentity } from './exchange-identity.ts'
-import { type ControlFrame, NO_FRAMES } from './frame-handler.ts'
+import { NO_FRAMES } from './frame-handler.ts'
 import { KafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import { MessageQueue } from './messages/message-queue.ts'
@@ -24,12 +23,11 @@ import type { Pipeline } from './pipeline.ts'
 import type { PipelineContext, RecoveredFields } from './pipeline-context.ts'
 import type { Ports } from './ports.ts'
 import { whyNotReady } from './readiness.ts'
-import { resolveSymbols, streamNames } from './symbols.ts'
-import { WsConsumer } from './ws-consumer.ts'
+import { type SelectionChange, SymbolSelection } from './symbol-selection.ts'
+import { SymbolWatch } from './symbol-watch.ts'
+import { checkpointedSymbols, streamNames } from './symbols.ts'
 
 const ROOM_CHECK_MS = 100
-
-const OTHER_EXCHANGE_FIX = 'Set BINANCE_WS_URL back, or use other topics for this exchange.'
 
 /** Ingestion at work: connections on one side, the queue to Kafka on the other, the pipeline between. */
 export class Ingestion {
@@ -41,7 +39,9 @@ export class Ingestion {
   readonly #producer: KafkaProducer
   readonly #stopping = new AbortController()
   readonly #ended = Promise.withResolvers<unknown>()
-  #slots: ConnectionSlot[] = []
+  readonly #selection: SymbolSelection
+  readonly #symbolWatch: SymbolWatch
+  #connections: Connections | null = null
   #pipeline: Pipeline | null = null
   #identity: ExchangeIdentity | null = null
   #starting: Promise<void> | null = null
@@ -58,6 +58,17 @@ export class Ingestion {
       log[level](details, text),
     )
     this.#patience = new PatientStart(ports, config.backoff, this.#stopping.signal, log)
+    this.#selection = new SymbolSelection(config)
+    this.#symbolWatch = new SymbolWatch(
+      {
+        clock: ports.clock,
+        everyMs: config.symbolsEveryMs,
+        ask: (signal) => this.#askSymbols(signal),
+        onChange: (change) => this.#changeSymbols(change),
+      },
+      this.#selection,
+      log,
+    )
     this.#queue = new MessageQueue(config.queueMaxBytes)
     this.#producer = new KafkaProducer(
       config,
@@ -69,7 +80,7 @@ export class Ingestion {
         onKept: (message) => this.#pipeline?.discarded.onKept(message),
         onDefect: this.#ended.resolve,
         onTaken: () => {
-          if (!this.#queue.isFull) for (const connection of this.#connections) connection.resume()
+          if (!this.#queue.isFull) for (const connection of this.#connections?.all ?? []) connection.resume()
         },
       },
       log,
@@ -97,7 +108,7 @@ export class Ingestion {
     this.#stopping.abort(new Error('stopping'))
     // An attempt that waits for Kafka or the exchange is left alone, and starts nothing any more.
     if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
-    await Promise.all(this.#slots.map((slot) => slot.stop()))
+    await this.#connections?.stop()
     await this.#pipeline?.stop()
     if (this.#pipeline !== null) await this.#pipeline.writeLastCheckpoints(signal)
     const unsent = await this.#producer.stop(signal)
@@ -116,7 +127,7 @@ export class Ingestion {
 
   readiness(): { ready: boolean; reason: string } {
     const nowMs = this.#ports.clock.monotonicMs()
-    const { waitingFor } = this.#patience
+    const waitingFor = this.#patience.waitingFor || this.#selection.problem
     const refused = this.#gate.summary
     const reason = whyNotReady(this.#producer, this.#pipeline, waitingFor, this.#slots, refused, nowMs)
     return { ready: reason === '', reason }
@@ -139,7 +150,7 @@ export class Ingestion {
       uptimeMs: Math.round(nowMs - this.#startedAtMs),
       connections: this.#slots.flatMap((slot) => slot.status()),
       rollovers: this.#slots.reduce((sum, { rollovers }) => sum + rollovers, 0),
-      streams: handler?.rates.status(this.#streams, nowMs) ?? {},
+      streams: handler?.rates.status(this.#connections?.streams ?? [], nowMs) ?? {},
       counters: {
         ...(handler?.counters ?? NO_FRAMES),
         backfilled: pipeline?.backfill.backfilled ?? 0,
@@ -170,6 +181,7 @@ export class Ingestion {
       producer: this.#producer,
       slots: this.#slots,
       gate: this.#gate,
+      selection: this.#selection,
       pipeline: this.#pipeline,
       nowMs: clock.monotonicMs(),
       wallMs: clock.wallMicros() / 1000,
@@ -177,9 +189,9 @@ export class Ingestion {
   }
 
   async #begin(): Promise<void> {
-    const { topics: names, wsUrl, eventTypes, connectionsPerStream, connectionMaxAgeMs } = this.#config
+    const { topics: names, eventTypes } = this.#config
     const { signal } = this.#stopping
-    const [gate, patience, { exchange }] = [this.#gate, this.#patience, this.#ports]
+    const [gate, patience] = [this.#gate, this.#patience]
     const topics = await patience.until('Kafka', () =>
       this.#ports.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(names) }),
     )
@@ -188,17 +200,17 @@ export class Ingestion {
       return gate.attempt('handshakes', () => askIdentity(this.#ports, this.#config, signal))
     })
     patience.waitingFor = 'the symbols are not checked yet'
-    const symbols = await patience.until('The exchange', async () => {
-      await gate.wait('rest', signal)
-      const ask = () => gate.attempt('rest', () => exchange.symbols(signal))
-      return resolveSymbols(this.#config, ask, this.#log, signal)
-    })
+    await this.#selectSymbols()
     // Nothing is written before the topics are known to be this exchange's.
     await this.#claim({ source, timeUnit })
     this.#identity = { source, timeUnit }
     patience.waitingFor = 'what the topics hold is being read'
     const pipeline = await patience.until('Kafka', () =>
-      openPipeline(this.#config, this.#pipelineContext({ topics, symbols, timeUnit }), signal),
+      openPipeline(
+        this.#config,
+        this.#pipelineContext({ topics, symbols: this.#selection.taken, timeUnit }),
+        signal,
+      ),
     )
     this.#pipeline = pipeline
     this.#producer.start()
@@ -208,68 +220,76 @@ export class Ingestion {
     await pipeline.compareClocks(signal)
     signal.throwIfAborted()
     pipeline.start()
-    const plans = planConnections(wsUrl, streamNames(symbols, eventTypes), timeUnit)
-    let connectionId = 0
-    const connect = (slot: ConnectionSlot) => this.#connect(slot, connectionId++, pipeline, source)
-    this.#slots = plans.flatMap((plan) =>
-      Array.from({ length: connectionsPerStream }, () => {
-        const options = {
-          plan,
-          rates: pipeline.handler.rates,
-          ports: this.#ports,
-          maxAgeMs: connectionMaxAgeMs,
-          onQuiet: (streams: readonly string[]) => pipeline.quiet(streams),
-          connect,
-        }
-        return new ConnectionSlot(options, this.#log)
-      }),
-    )
-    patience.waitingFor = ''
-    for (const slot of this.#slots) slot.start()
-    void this.#liveness.watch(signal)
-  }
-
-  #connect(slot: ConnectionSlot, id: number, pipeline: Pipeline, source: string): WsConsumer {
-    const { plan } = slot
-    const whenRoom = (aborted: AbortSignal) => this.#whenRoom(aborted)
-    // One for all frames.
-    const onControl = (control: ControlFrame) => this.#onControl(slot, connection, control)
-    const connection: WsConsumer = new WsConsumer(
-      { id, plan, backoff: this.#config.backoff, gate: this.#gate, ports: this.#ports, whenRoom },
+    const connections = new Connections(
       {
-        onOpen: (named) =>
-          rejectOtherExchange(
-            'The topics',
-            source,
-            exchangeIdentity(named, this.#config),
-            OTHER_EXCHANGE_FIX,
-          ),
-        onConnected: () => {
-          pipeline.connected(id, plan)
-          slot.onConnected(connection)
-        },
-        onSubscribed: (streams) => pipeline.handler.merge.subscribed(id, streams),
-        onDelivering: () => slot.onDelivering(connection),
-        onRefused: (reason) => slot.onRefused(connection, reason),
-        onDisconnected: () => {
-          pipeline.disconnected(id, plan.streams, 'reconnect')
-          slot.onDisconnected(connection)
-        },
-        onFrame: (frame) => pipeline.handle(frame, id, onControl),
+        config: this.#config,
+        ports: this.#ports,
+        gate,
+        pipeline,
+        source,
+        timeUnit,
+        whenRoom: (aborted) => this.#whenRoom(aborted),
+        onQuiet: () => this.#symbolWatch.askSoon(),
         onFatal: this.#ended.resolve,
       },
       this.#log,
     )
-    return connection
+    this.#connections = connections
+    patience.waitingFor = ''
+    connections.change(streamNames(this.#selection.subscribed, eventTypes), [])
+    void this.#liveness.watch(signal)
+    this.#symbolWatch.run(signal).catch((error: unknown) => {
+      if (!signal.aborted) this.#ended.resolve(error)
+    })
   }
 
-  get #streams(): string[] {
-    return [...new Set(this.#slots.flatMap(({ plan }) => plan.streams))]
+  /** A named list can do without the exchange's answer; for `*` it is waited for. */
+  async #selectSymbols(): Promise<void> {
+    const { signal } = this.#stopping
+    const { isAll } = this.#selection
+    const statuses = await this.#patience.until('The exchange', async () => {
+      await this.#gate.wait('rest', signal)
+      try {
+        return await this.#askSymbols(signal)
+      } catch (error) {
+        if (isAll || error instanceof TapelineError || signal.aborted) throw error
+        this.#log.warn(
+          { fix: 'Check BINANCE_REST_URL and the network.' },
+          `Symbols are not checked: ${describeError(error)}`,
+        )
+        return null
+      }
+    })
+    const isAsked = isAll || (statuses !== null && this.#selection.unlisted(statuses).length > 0)
+    const known = isAsked
+      ? await this.#patience.until('Kafka', () =>
+          checkpointedSymbols(this.#ports.kafka, this.#config.topics.checkpoints),
+        )
+      : new Set<string>()
+    this.#selection.begin(statuses, known)
   }
 
-  /** Every connection of every slot. */
-  get #connections(): WsConsumer[] {
-    return this.#slots.flatMap(({ connections }) => connections)
+  async #askSymbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+    await this.#pipeline?.rest.spend(EXCHANGE_INFO_WEIGHT, signal)
+    const statuses = await this.#gate.attempt('rest', () => this.#ports.exchange.symbols(signal))
+    if (statuses.size === 0) throw new Error('exchangeInfo has no symbol')
+    return statuses
+  }
+
+  async #changeSymbols({ added, listed, joined, left }: SelectionChange): Promise<void> {
+    const { signal } = this.#stopping
+    const { eventTypes, topics } = this.#config
+    if (added.length > 0) {
+      this.#pipeline?.add(added, listed)
+      // As at the start: not a frame is read before an older instance can know.
+      await this.#producer.allAcknowledged(topics.checkpoints, signal)
+    }
+    this.#pipeline?.handler.rates.halt(streamNames(this.#selection.halted, eventTypes))
+    this.#connections?.change(streamNames(joined, eventTypes), streamNames(left, eventTypes))
+  }
+
+  get #slots(): readonly ConnectionSlot[] {
+    return this.#connections?.slots ?? []
   }
 
   #pipelineContext(
@@ -282,7 +302,7 @@ export class Ingestion {
       send: (message) => {
         this.#queue.push(message)
         this.#producer.notice()
-        if (this.#queue.isFull) for (const connection of this.#connections) connection.pause()
+        if (this.#queue.isFull) for (const connection of this.#connections?.all ?? []) connection.pause()
       },
       isHeld: (place) => this.#producer.batches.isHeld(place),
       settled: (signal) => this.#producer.settled(signal),
@@ -292,7 +312,7 @@ export class Ingestion {
         if (!this.#stopping.signal.aborted) for (const slot of this.#slots) slot.watch()
       },
       dropConnections: (reason) => {
-        for (const connection of this.#connections) connection.reconnect(reason, true)
+        for (const connection of this.#connections?.all ?? []) connection.reconnect(reason, true)
       },
       onFatal: this.#ended.resolve,
       log: this.#log,
@@ -307,24 +327,10 @@ export class Ingestion {
   async #claimAgain(): Promise<void> {
     try {
       if (this.#identity !== null) await this.#claim(this.#identity)
-      if (this.#slots.length > 0) this.#patience.waitingFor = ''
+      if (this.#connections !== null) this.#patience.waitingFor = ''
     } catch (error) {
       if (!this.#stopping.signal.aborted) this.#ended.resolve(error)
     }
-  }
-
-  #onControl(slot: ConnectionSlot, connection: WsConsumer, { control, detail }: ControlFrame): void {
-    if (control === 'serverShutdown') {
-      // A successor is told of its own server.
-      slot.onShutdown(connection)
-      return
-    }
-    if (control === 'error')
-      this.#log.warn(
-        { connection: connection.id, detail: outsideText(detail) },
-        'The exchange refused a request',
-      )
-    connection.onAnswer(detail)
   }
 
   async #whenRoom(signal: AbortSignal): Promise<void> {

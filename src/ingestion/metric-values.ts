@@ -5,6 +5,7 @@ import type { RestMetricValues } from './backfill/rest-caller.ts'
 import type { ConnectionSlot } from './connection-rollover.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
+import type { SymbolSelection } from './symbol-selection.ts'
 
 /** Counts by event type or cause, and by what is counted of it. */
 export type Counts = Readonly<Record<string, Readonly<Record<string, number>>>>
@@ -41,6 +42,10 @@ export interface IngestionMetricValues {
   readonly gaps: GapMetricValues | null
   readonly rest: RestMetricValues | null
   /** Since the start, by HTTP status. */
+  /** Symbols that are subscribed to, by whether they trade. */
+  readonly symbols: Readonly<Record<'trading' | 'halted', number>>
+  /** Symbols that are not, by the reason. */
+  readonly symbolsLeftOut: Readonly<Record<string, number>>
   readonly handshakesRefused: Readonly<Record<string, number>>
   /** How long no handshake is tried. */
   readonly handshakesBlockedMs: number
@@ -52,6 +57,7 @@ export interface MetricInputs {
   readonly producer: KafkaProducer
   readonly slots: readonly ConnectionSlot[]
   readonly gate: ExchangeGate
+  readonly selection: SymbolSelection
   readonly pipeline: Pipeline | null
   /** On the monotonic clock. */
   readonly nowMs: number
@@ -59,7 +65,7 @@ export interface MetricInputs {
 }
 
 export function ingestionMetricValues(sources: MetricInputs): IngestionMetricValues {
-  const { status, config, producer, slots, gate, pipeline, nowMs, wallMs } = sources
+  const { status, config, producer, slots, gate, selection, pipeline, nowMs, wallMs } = sources
   return {
     status,
     queueMaxBytes: config.queueMaxBytes,
@@ -74,9 +80,20 @@ export function ingestionMetricValues(sources: MetricInputs): IngestionMetricVal
     unsavedRows: pipeline?.unsavedRows ?? null,
     gaps: pipeline === null ? null : gapMetricValues(pipeline, wallMs),
     rest: pipeline?.rest.metricValues() ?? null,
+    symbols: {
+      trading: selection.subscribed.size - selection.halted.size,
+      halted: selection.halted.size,
+    },
+    symbolsLeftOut: leftOutByReason(selection),
     handshakesRefused: gate.handshakesRefused,
     handshakesBlockedMs: gate.leftMs('handshakes'),
   }
+}
+
+function leftOutByReason({ leftOut }: SymbolSelection): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const reason of leftOut.values()) counts[reason] = (counts[reason] ?? 0) + 1
+  return counts
 }
 
 function gapMetricValues({ ledger, backfill }: Pipeline, wallMs: number): GapMetricValues {

@@ -3,6 +3,7 @@ import { byLabel, type MetricSpec, quantiles, type Reading } from '../foundation
 import type { IngestionStatus, StreamStatus } from '../foundation/telemetry/status.ts'
 import { GAP_METRICS } from './gap-metrics.ts'
 import type { IngestionMetricValues } from './metric-values.ts'
+import { LEFT_OUT_REASONS } from './symbol-selection.ts'
 
 const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const
 const CONNECTION_STATES = ['waiting', 'connecting', 'open', 'streaming', 'paused'] as const
@@ -61,6 +62,20 @@ const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
     help: 'Streams that are subscribed to, by event type.',
     labels: ['type'],
     read: ({ status }) => streamsByType(status, () => true),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_symbols',
+    help: 'Symbols that are subscribed to, by whether they trade.',
+    labels: ['state'],
+    read: ({ symbols }) => byLabel('state', ['trading', 'halted'], symbols),
+  },
+  {
+    kind: 'gauge',
+    name: 'tapeline_ingestion_symbols_left_out',
+    help: 'Symbols that are not subscribed to, by reason. The log names them.',
+    labels: ['reason'],
+    read: ({ symbolsLeftOut }) => byLabel('reason', LEFT_OUT_REASONS, symbolsLeftOut),
   },
   {
     kind: 'gauge',

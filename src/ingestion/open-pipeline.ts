@@ -13,7 +13,7 @@ export async function openPipeline(
   stopping: AbortSignal,
 ): Promise<Pipeline> {
   const { ports, symbols, log } = context
-  const { memory, ends, ...recovered } = await recover(ports.kafka, config.topics, symbols, log)
+  const { memory, ends, ...recovered } = await recover(ports.kafka, config.topics, [...symbols], log)
   stopping.throwIfAborted()
   const instance = randomUUID()
   let pipeline: Pipeline | null = null

@@ -28,7 +28,8 @@ export interface PipelineContext {
   readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position' | 'recreated' | 'truncations'>
   readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close' | 'recreated'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
-  readonly symbols: readonly string[]
+  /** Grows while ingestion runs. */
+  readonly symbols: ReadonlySet<string>
   /** The unit of the exchange's times, and of those in messages. */
   readonly timeUnit: TimeUnit
   readonly send: (message: OutgoingMessage) => void

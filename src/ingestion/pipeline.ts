@@ -1,4 +1,3 @@
-import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import { EXCHANGE_INFO_WEIGHT, SERVER_TIME_WEIGHT } from '../foundation/binance/rest.ts'
 import type { RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
@@ -19,7 +18,6 @@ import { Continuity } from './continuity/continuity.ts'
 import { DiscardedEvents } from './continuity/discarded-events.ts'
 import { GapLedger } from './continuity/gap-ledger.ts'
 import type { IdGap } from './continuity/gap-rows.ts'
-import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
 import { LedgerPublisher } from './ledger-publisher.ts'
 import { LostTail } from './lost-tail.ts'
@@ -28,13 +26,14 @@ import { type ClockStep, ReceiptClock } from './messages/receipt-clock.ts'
 import { Router } from './messages/router.ts'
 import type { DiscardCause } from './messages/send-events.ts'
 import type { PipelineContext } from './pipeline-context.ts'
+import { StreamCoverage } from './stream-coverage.ts'
 import { TopicWatch } from './topic-watch.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
 type PipelineConfig = Pick<
   IngestionConfig,
-  'topics' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff' | 'clockLimits'
+  'topics' | 'eventTypes' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff' | 'clockLimits'
 >
 
 /**
@@ -48,6 +47,7 @@ export class Pipeline {
   readonly rest: RestCaller
   readonly foreignGaps: ForeignGaps<StampedEvent>
   readonly topics: TopicWatch
+  readonly coverage: StreamCoverage
   readonly #config: PipelineConfig
   readonly #context: PipelineContext
   readonly #stopping = new AbortController()
@@ -145,6 +145,7 @@ export class Pipeline {
       this.#continuity,
       log,
     )
+    this.coverage = new StreamCoverage(clock, symbols, this.handler, this.#continuity, this.#silence)
     this.#tails = context.tails
     this.#watch = context.watch
     this.#instances = new InstanceCheck(context.watch, context.onFatal, this.#stopping.signal, log)
@@ -232,33 +233,18 @@ export class Pipeline {
     return this.handler.handle(frame, connection, onControl)
   }
 
-  /** A connection has opened: what it alone delivers is to deliver soon, or is asked for. */
-  connected(
-    connection: number,
-    { streams, subscriptions }: Pick<ConnectionPlan, 'streams' | 'subscriptions'>,
-  ): void {
-    const alone = this.handler.merge.opened(connection, streams, subscriptions.flat())
-    this.#continuity.interrupted(alone, 'reconnect')
-    this.#silence.watch(this.#context.symbols, new Set(alone))
-  }
-
-  /** Streams have gone quiet on a connection: where no other delivers them, they are out until their next event. */
-  quiet(streams: readonly string[]): void {
-    const nowMs = this.#context.ports.clock.monotonicMs()
-    const { rates } = this.handler
-    const isOut = (stream: string) =>
-      nowMs - rates.lastSeenMs(stream) > rates.patienceMs(stream) - HOLD_LIMIT_MS
-    this.#continuity.interrupted(streams.filter(isOut), 'stall')
-  }
-
-  /** A connection is gone; what it alone delivered may have something missing before its next event. */
-  disconnected(connection: number, streams: readonly string[], cause: string): void {
-    this.handler.rates.forget(connection, streams)
-    const uncovered = this.handler.merge.closed(connection, streams, (out) =>
-      this.#continuity.interrupted(out, cause),
-    )
-    // One that is open already is not asked again when it begins to deliver.
-    if (this.handler.merge.connections > 0) this.#silence.watch(this.#context.symbols, new Set(uncovered))
+  /**
+   * Symbols are to be recorded that were not at the start; their start records are queued.
+   *
+   * @param listed those of them that are to be recorded from their first id
+   */
+  add(symbols: readonly string[], listed: readonly string[]): void {
+    for (const symbol of listed) {
+      const types = this.#config.eventTypes.filter((type) => type !== 'bookTicker')
+      this.#acknowledged.beginAtFirstId(symbol, types)
+      for (const type of types) this.#continuity.beginAtFirstId(streamName(symbol, type), symbol, type)
+    }
+    this.#checkpoints.writeStart(symbols)
   }
 
   /** Ends backfill and the watch over other instances. */

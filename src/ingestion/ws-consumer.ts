@@ -1,50 +1,13 @@
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
-import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import type { StreamSocket } from '../foundation/binance/stream-socket.ts'
-import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
+import { delayFor } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
+import type { WsConsumerEvents, WsConsumerOptions } from './connection/consumer-options.ts'
 import { PauseBudget } from './connection/pause-budget.ts'
 import { Subscriptions } from './connection/subscriptions.ts'
-import type { Ports } from './ports.ts'
-
-export interface WsConsumerEvents {
-  /**
-   * The socket is open and nothing has been read from it yet; throwing closes it.
-   *
-   * @param source what the exchange names itself in the upgrade: `binance` unless it is one of our own
-   */
-  onOpen(named: string | null): void
-  /** Reading begins. */
-  onConnected(): void
-  /** The exchange has confirmed streams that had no place in the URL. */
-  onSubscribed(streams: readonly string[]): void
-  /** All its streams are subscribed, and it has delivered market data since. Once for each time it opens. */
-  onDelivering(): void
-  /** The exchange does not give it its streams. */
-  onRefused(reason: string): void
-  /** The connection that was being read has closed. */
-  onDisconnected(): void
-  /** @returns true when the frame was market data */
-  onFrame(frame: Buffer): boolean
-  /** The exchange cannot be used, and waiting does not help. */
-  onFatal(error: unknown): void
-}
-
-export interface WsConsumerOptions {
-  readonly id: number
-  readonly plan: ConnectionPlan
-  readonly backoff: BackoffPolicy
-  /** Shared by all connections of the process: the exchange counts by IP. */
-  readonly gate: ExchangeGate
-  readonly ports: Pick<Ports, 'clock' | 'random'> & {
-    readonly exchange: Pick<Ports['exchange'], 'openSocket'>
-  }
-  /** Waits while there is no room for what would be received. */
-  readonly whenRoom: (signal: AbortSignal) => Promise<void>
-}
 
 /** The exchange sends a ping every 20 s: three missed ones, and the connection is dead whatever TCP thinks. */
 const SILENCE_LIMIT_MS = 60_000
@@ -59,6 +22,8 @@ interface Session {
   readonly openedAtMs: number
   readonly subscriptions: Subscriptions
   readonly pauses: PauseBudget
+  /** What it delivers, or has asked for. */
+  plan: ConnectionPlan
   lastByteAtMs: number
   /** Market data; null before the first. */
   lastDataAtMs: number | null
@@ -80,6 +45,7 @@ export class WsConsumer {
   readonly #events: WsConsumerEvents
   readonly #log: Logger
   readonly #stopping = new AbortController()
+  #plan: ConnectionPlan
   #session: Session | null = null
   /** The socket that is not open yet. */
   #opening: StreamSocket | null = null
@@ -92,6 +58,7 @@ export class WsConsumer {
 
   constructor(options: WsConsumerOptions, events: WsConsumerEvents, log: Logger) {
     this.#options = options
+    this.#plan = options.plan
     this.#events = events
     this.#log = log
   }
@@ -172,6 +139,23 @@ export class WsConsumer {
     this.#session.subscriptions.renew(streams)
   }
 
+  /** Changes what it delivers: on an open connection by requests, later in its URL. */
+  follow(plan: ConnectionPlan): void {
+    this.#plan = plan
+    if (this.#session !== null && this.#session.plan !== plan) this.#changeStreams(this.#session, plan)
+  }
+
+  #changeStreams(session: Session, plan: ConnectionPlan): void {
+    const [before, after] = [new Set(session.plan.streams), new Set(plan.streams)]
+    const left = session.plan.streams.filter((stream) => !after.has(stream))
+    const joining = plan.streams.filter((stream) => !before.has(stream))
+    session.plan = plan
+    this.#events.onLeft(left)
+    session.subscriptions.leave(left)
+    this.#events.onJoining(joining)
+    session.subscriptions.join(joining)
+  }
+
   /** @param text the exchange's answer to a request, or its error */
   onAnswer(text: string): void {
     this.#session?.subscriptions.onAnswer(text)
@@ -190,7 +174,7 @@ export class WsConsumer {
     return {
       id: this.#options.id,
       state: session === null ? this.#phase : open,
-      streams: this.#options.plan.streams.length,
+      streams: this.#plan.streams.length,
       ageMs: session === null ? null : Math.round(this.#nowMs() - session.openedAtMs),
       lastDataAgeMs: lastDataAtMs === null ? null : Math.round(this.#nowMs() - lastDataAtMs),
       attempts: this.#attempts,
@@ -235,12 +219,13 @@ export class WsConsumer {
     const { signal } = this.#stopping
     const { promise, resolve, reject } = Promise.withResolvers<string>()
     let session: Session | null = null
-    const socket = this.#options.ports.exchange.openSocket(this.#options.plan.url, {
+    const plan = this.#plan
+    const socket = this.#options.ports.exchange.openSocket(plan.url, {
       onOpen: (named) => {
         this.#options.gate.served('handshakes')
         try {
           this.#events.onOpen(named)
-          session = this.#begin(socket)
+          session = this.#begin(socket, plan)
         } catch (error) {
           reject(error)
         }
@@ -271,9 +256,9 @@ export class WsConsumer {
     }
   }
 
-  #begin(socket: StreamSocket): Session {
+  #begin(socket: StreamSocket, plan: ConnectionPlan): Session {
     const nowMs = this.#nowMs()
-    const { plan, ports } = this.#options
+    const { ports } = this.#options
     const session: Session = {
       socket,
       openedAtMs: nowMs,
@@ -281,12 +266,13 @@ export class WsConsumer {
         clock: ports.clock,
         send: (text) => socket.send(text),
         onSubscribed: (streams) => {
-          if (session.subscriptions.areComplete) session.completeAtMs = this.#nowMs()
+          if (session.subscriptions.areComplete) session.completeAtMs ??= this.#nowMs()
           this.#events.onSubscribed(streams)
         },
         onRefused: (reason) => this.#events.onRefused(reason),
       }),
       pauses: new PauseBudget(nowMs),
+      plan,
       lastByteAtMs: nowMs,
       lastDataAtMs: null,
       completeAtMs: plan.subscriptions.length === 0 ? nowMs : null,
@@ -296,7 +282,9 @@ export class WsConsumer {
     }
     this.#session = session
     this.#opening = null
-    this.#events.onConnected()
+    this.#events.onConnected(plan)
+    // Streams may have joined or left while it opened.
+    this.follow(this.#plan)
     this.#watchLater(session)
     if (this.#paused) this.pause()
     else socket.resume()
@@ -307,7 +295,7 @@ export class WsConsumer {
     this.#session = null
     session.cancelWatch?.()
     session.subscriptions.stop()
-    this.#events.onDisconnected()
+    this.#events.onDisconnected(session.plan.streams)
   }
 
   #onFrame(session: Session, frame: Buffer): void {

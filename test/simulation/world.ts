@@ -312,6 +312,7 @@ function configOf(
 ): IngestionConfig {
   return {
     symbols: Object.keys(symbols),
+    symbolsEveryMs: 300_000,
     eventTypes: ['trade', 'aggTrade', 'bookTicker'],
     shard: { index: 0, count: 1 },
     wsUrl: 'wss://exchange',

@@ -83,7 +83,7 @@ export function pipelineAlone(
       },
       tails: { learn: async () => {}, leaderEpoch: () => 0, close: async () => {}, recreated() {} },
       topics,
-      symbols,
+      symbols: new Set(symbols),
       timeUnit: 'millisecond',
       send: (message) => sent.push(message),
       isHeld: () => false,
@@ -115,6 +115,6 @@ export function pipelineAlone(
   }
   acknowledge()
   pipeline.start()
-  pipeline.connected(0, { streams: streamNames(symbols, config.eventTypes), subscriptions: [] })
+  pipeline.coverage.connected(0, { streams: streamNames(symbols, config.eventTypes), subscriptions: [] })
   return { pipeline, acknowledge }
 }

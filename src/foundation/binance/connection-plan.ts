@@ -34,6 +34,30 @@ export function planConnections(
   return plans
 }
 
+/**
+ * Changes what connections ask for: streams that leave are taken out, and streams that join fill the connections that have
+ * room before further ones.
+ *
+ * @returns the plans in the same order, the same object where nothing changes; further ones at the end
+ */
+export function changePlans(
+  baseUrl: string,
+  plans: readonly ConnectionPlan[],
+  joining: readonly string[],
+  leaving: ReadonlySet<string>,
+  unit: TimeUnit,
+): ConnectionPlan[] {
+  let first = 0
+  const changed = plans.map((plan) => {
+    const kept = plan.streams.filter((stream) => !leaving.has(stream))
+    const added = joining.slice(first, first + MAX_STREAMS_PER_CONNECTION - kept.length)
+    first += added.length
+    const isSame = added.length === 0 && kept.length === plan.streams.length
+    return isSame ? plan : planConnection(baseUrl, [...kept, ...added], unit)
+  })
+  return [...changed, ...planConnections(baseUrl, joining.slice(first), unit)]
+}
+
 function planConnection(baseUrl: string, streams: readonly string[], unit: TimeUnit): ConnectionPlan {
   const end = `&timeUnit=${exchangeTimeUnit(unit)}`
   const base = `${baseUrl}/stream?streams=`

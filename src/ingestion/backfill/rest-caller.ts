@@ -7,7 +7,7 @@ import {
 } from '../../foundation/binance/trade-rest.ts'
 import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
 import { unlessAborted } from '../../foundation/runtime/backoff.ts'
-import type { Clock } from '../../foundation/runtime/clock.ts'
+import { type Clock, sleepOn } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
 
 /** Statuses that are counted apart. */
@@ -93,6 +93,15 @@ export class RestCaller {
       return await unlessAborted(call.answer.promise, signal)
     } finally {
       signal.removeEventListener('abort', ring)
+    }
+  }
+
+  /** Waits until a request that is made elsewhere may be, and counts what it costs. */
+  async spend(weight: number, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const waitMs = this.#gate.leftMs('rest') || this.#budget.take(weight, this.#clock.monotonicMs())
+      if (waitMs === 0) return
+      await sleepOn(this.#clock, waitMs, signal)
     }
   }
 

@@ -73,7 +73,7 @@ export class SilenceCheck {
    * A connection has opened on which these streams are to deliver. What was awaited before is awaited anew, once:
    * while connections come and go nothing is asked, and nothing piles up.
    */
-  watch(symbols: readonly string[], streams: ReadonlySet<string>): void {
+  watch(symbols: Iterable<string>, streams: ReadonlySet<string>): void {
     const nowMs = this.#options.clock.monotonicMs()
     for (const symbol of symbols) {
       const known = [streamName(symbol, 'trade'), streamName(symbol, 'aggTrade')].filter(
@@ -141,11 +141,15 @@ export class SilenceCheck {
     switch (answer.kind) {
       case 'rows': {
         const latest = answer.rows.at(-1)
-        // Of a symbol that is known there is always one: its database is not there yet.
-        if (latest === undefined) return this.#later(silent, 'the answer is empty', signal)
-        for (const stream of silent.streams.keys()) {
-          const id = stream.endsWith('@aggTrade') ? latest.id : (latest.trades?.to ?? -1)
-          if (id >= 0) this.#continuity.expect(stream, id, Math.floor(latest.timeUs / 1000))
+        // Of a symbol that has traded there is always one: its database is not there yet.
+        const hasTraded = [...silent.streams.keys()].some(
+          (stream) => (this.#continuity.lastIdOf(stream) ?? -1) >= 0,
+        )
+        if (latest === undefined && hasTraded) return this.#later(silent, 'the answer is empty', signal)
+        for (const stream of latest === undefined ? [] : silent.streams.keys()) {
+          const id = stream.endsWith('@aggTrade') ? latest?.id : latest?.trades?.to
+          if (id !== undefined && id >= 0)
+            this.#continuity.expect(stream, id, Math.floor((latest?.timeUs ?? 0) / 1000))
         }
         this.#failures = 0
         this.#problem = null

@@ -87,6 +87,13 @@ export class AcknowledgedState {
     if (bookTicker !== null) state.quote ??= quoteOf(bookTicker)
   }
 
+  /** The exchange has listed a symbol: all its ids from 0 on are to be recorded. */
+  beginAtFirstId(symbol: string, types: ReadonlyArray<'trade' | 'aggTrade'>): void {
+    const state = this.#stateOf(symbol)
+    for (const type of types) if (state[type].last === null) state[type].beginAtFirstId()
+    state.changed = true
+  }
+
   restoreOffset(topic: string, partition: number, nextOffset: number): void {
     this.#nextOffsets.set(`${topic}:${partition}`, nextOffset)
   }

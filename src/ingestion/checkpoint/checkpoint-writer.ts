@@ -18,7 +18,8 @@ const MAX_BYTES = 6 << 20
 
 export interface CheckpointWriterOptions {
   readonly instance: string
-  readonly symbols: readonly string[]
+  /** Grows while ingestion runs. */
+  readonly symbols: ReadonlySet<string>
   readonly names: TopicNames
   readonly topics: ReadonlyMap<string, TopicMetadata>
   readonly clock: Clock
@@ -55,15 +56,15 @@ export class CheckpointWriter {
   }
 
   /** The first record of this instance for every symbol: an older instance that meets it stops. */
-  writeStart(): void {
-    for (const symbol of this.#options.symbols) this.#write(symbol, this.#draft(symbol, 'start'))
+  writeStart(symbols: Iterable<string> = this.#options.symbols): void {
+    for (const symbol of symbols) this.#write(symbol, this.#draft(symbol, 'start'))
   }
 
   /** Those symbols of which something was acknowledged since, and the idle ones now and then. */
   async writeChanged(): Promise<void> {
     if (this.#isHeld) return
     const nowMs = this.#options.clock.monotonicMs()
-    const due = this.#options.symbols.filter((symbol) => {
+    const due = [...this.#options.symbols].filter((symbol) => {
       if (this.#underWay.has(symbol)) return false
       const idleMs = nowMs - (this.#writtenAtMs.get(symbol) ?? 0)
       return this.#acknowledged.hasChanged(symbol) || idleMs >= IDLE_EVERY_MS

@@ -21,7 +21,8 @@ export interface InstanceWatchOptions {
   readonly gaps: string
   /** This instance. */
   readonly instance: string
-  readonly symbols: readonly string[]
+  /** Grows while ingestion runs. */
+  readonly symbols: ReadonlySet<string>
   /** Where reading begins, by `topic:partition`: the ends before this instance wrote its start records. */
   readonly ends: ReadonlyMap<string, number>
   /** Whose checkpoints were found. */
@@ -61,7 +62,7 @@ export class InstanceWatch {
   constructor(kafka: Pick<KafkaPort, 'fetcher'>, options: InstanceWatchOptions) {
     this.#fetcher = kafka.fetcher('tapeline-ingestion-watch', [options.checkpoints, options.gaps])
     this.#options = options
-    this.#symbols = new Set(options.symbols)
+    this.#symbols = options.symbols
     this.#positions = new Map([...options.ends].map(([key, offset]) => [key, { offset }]))
     this.#older = new Set(options.olderInstances)
   }

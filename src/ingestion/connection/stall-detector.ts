@@ -33,7 +33,6 @@ interface Treatment {
  * subscription first, and the connection when that did not help. Specification: W1 to W5.
  */
 export class StallDetector {
-  readonly #streams: readonly string[]
   readonly #rates: StreamRates
   readonly #remedies: StallRemedies
   /** Streams that were acted upon and have not come back. */
@@ -41,8 +40,7 @@ export class StallDetector {
   #stillLimitMs = STILL_MS
   #stillTreatedAtMs = Number.NEGATIVE_INFINITY
 
-  constructor(streams: readonly string[], rates: StreamRates, remedies: StallRemedies) {
-    this.#streams = streams
+  constructor(rates: StreamRates, remedies: StallRemedies) {
     this.#rates = rates
     this.#remedies = remedies
   }
@@ -50,22 +48,23 @@ export class StallDetector {
   /**
    * To be called every few seconds while the connection is open, its streams are subscribed, and it is not paused.
    *
+   * @param streams of the connection
    * @param sinceMs when its streams were subscribed: what it has not delivered since then is not older
    */
-  check(nowMs: number, connection: number, sinceMs: number): void {
+  check(streams: readonly string[], nowMs: number, connection: number, sinceMs: number): void {
     const rates = this.#rates
     const isQuiet = (stream: string) =>
       nowMs - Math.max(sinceMs, rates.lastSeenOnMs(stream, connection)) > rates.patienceMs(stream)
     for (const [stream, { atMs }] of this.#treated) {
       if (rates.lastSeenOnMs(stream, connection) > atMs) this.#treated.delete(stream)
     }
-    const heardMs = Math.max(...this.#streams.map((stream) => rates.lastSeenOnMs(stream, connection)))
+    const heardMs = Math.max(...streams.map((stream) => rates.lastSeenOnMs(stream, connection)))
     if (nowMs - heardMs >= FLOWING_MS) {
-      this.#whileStill(nowMs, Math.max(sinceMs, heardMs))
+      this.#whileStill(streams, nowMs, Math.max(sinceMs, heardMs))
       return
     }
     this.#stillLimitMs = STILL_MS
-    const quiet = this.#streams.filter(isQuiet)
+    const quiet = streams.filter(isQuiet)
     const hopeless = quiet.find((stream) => {
       const treated = this.#treated.get(stream)
       return treated !== undefined && nowMs - treated.atMs > treated.waitMs
@@ -92,13 +91,13 @@ export class StallDetector {
   }
 
   /** Either the market stands still, or the exchange has forgotten this connection and only pings it. */
-  #whileStill(nowMs: number, sinceMs: number): void {
+  #whileStill(streams: readonly string[], nowMs: number, sinceMs: number): void {
     const waitedMs = nowMs - Math.max(sinceMs, this.#stillTreatedAtMs)
-    const patienceMs = this.#rates.connectionPatienceMs(this.#streams)
+    const patienceMs = this.#rates.connectionPatienceMs(streams)
     if (waitedMs < Math.max(patienceMs, this.#stillLimitMs)) return
     this.#stillLimitMs = Math.min(STILL_MAX_MS, this.#stillLimitMs * 2)
     this.#stillTreatedAtMs = nowMs
     const seconds = Math.round((nowMs - sinceMs) / 1000)
-    this.#remedies.reconnect(`no stream has delivered anything for ${seconds} s`, this.#streams)
+    this.#remedies.reconnect(`no stream has delivered anything for ${seconds} s`, streams)
   }
 }

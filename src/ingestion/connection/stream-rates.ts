@@ -27,6 +27,7 @@ interface StreamState {
   readonly lastMinute: MinuteCount
   lastSeenMs: number
   lastId: number
+  /** 0 while the symbol does not trade: its next event begins a rate again. */
   occurrences: number
   occurrenceAtMs: number
   fastMeanMs: number
@@ -49,6 +50,11 @@ export class StreamRates {
     state.lastSeenMs = nowMs
     state.lastId = id
     state.lastSeenOn.set(connection, nowMs)
+    if (state.occurrences === 0) {
+      state.occurrences = 1
+      state.occurrenceAtMs = nowMs
+      return
+    }
     const intervalMs = nowMs - state.occurrenceAtMs
     if (intervalMs < OCCURRENCE_MS) return
     // An outage is not the stream's way: after a day without it, it would otherwise be waited for for days.
@@ -63,6 +69,14 @@ export class StreamRates {
   /** Events of the last minute, those that several connections delivered counted for each. */
   lastMinute(stream: string, nowMs: number): number {
     return this.#streams.get(stream)?.lastMinute.at(nowMs) ?? 0
+  }
+
+  /** Symbols do not trade: that their streams are silent means nothing, and what follows is another market. */
+  halt(streams: readonly string[]): void {
+    for (const stream of streams) {
+      const state = this.#streams.get(stream)
+      if (state !== undefined) Object.assign(state, { occurrences: 0, fastMeanMs: 0, slowMeanMs: 0 })
+    }
   }
 
   /** A connection delivers no more. */

@@ -15,7 +15,7 @@ export interface SubscriptionsPorts {
 interface Request {
   readonly method: 'SUBSCRIBE' | 'UNSUBSCRIBE'
   readonly streams: readonly string[]
-  /** Renews what is subscribed already. */
+  /** Renews or ends what is subscribed already. */
   readonly renewal: boolean
   /** Of each time it was sent. */
   readonly ids: number[]
@@ -66,6 +66,21 @@ export class Subscriptions {
         this.#requests.push({ method, streams: chunk, renewal: true, ids: [] })
       }
     }
+    this.#sendLater()
+  }
+
+  /** Subscribes to further streams, which count as the connection's from then on. */
+  join(streams: readonly string[]): void {
+    this.#request('SUBSCRIBE', streams, false)
+  }
+
+  leave(streams: readonly string[]): void {
+    this.#request('UNSUBSCRIBE', streams, true)
+  }
+
+  #request(method: Request['method'], streams: readonly string[], renewal: boolean): void {
+    for (let first = 0; first < streams.length; first += CHUNK)
+      this.#requests.push({ method, streams: streams.slice(first, first + CHUNK), renewal, ids: [] })
     this.#sendLater()
   }
 

@@ -35,6 +35,9 @@ export interface StreamMemory {
   readonly clockAheadMs: number | null
 }
 
+/** Nothing of a sequence has been forwarded, and it begins at 0. */
+const FIRST_ID: StreamMemory = { epoch: 0, last: -1, lastTimeMs: 0, holes: [], clockAheadMs: null }
+
 /** A clock that is back by more than this between two instances was set; it may also have been slewed. */
 const SET_BACK_MS = 1000
 
@@ -97,6 +100,14 @@ export class Continuity<Event extends StreamEvent> {
       clockStep: null,
       restored: { clockAheadMs },
     })
+  }
+
+  /** The exchange has listed a symbol: its ids from 0 to the first that comes are a gap. */
+  beginAtFirstId(stream: string, symbol: string, type: 'trade' | 'aggTrade'): void {
+    if (this.#streams.has(stream)) return
+    this.restore(stream, symbol, type, FIRST_ID)
+    const state = this.#streams.get(stream)
+    if (state !== undefined) Object.assign(state, { interruption: 'listed', restored: null })
   }
 
   /** The events to forward now, in order: none, one, or several when a new sequence is recognised. */

@@ -122,6 +122,12 @@ export class Sequence<Event extends Observed> {
     else this.fill({ from: id, to: id }, timeMs)
   }
 
+  /** All ids from 0 on are to be forwarded. */
+  beginAtFirstId(): void {
+    this.#first = 0
+    this.#last = -1
+  }
+
   /** Ids are to be looked for once more, whether they were forwarded before or not. */
   reopen(epoch: number, range: IdRange): void {
     if (epoch > this.#epoch && this.#last === null) this.#begin(epoch)

@@ -74,10 +74,16 @@ export class StreamMerge<Event extends StreamEvent> {
    * @returns those that no other connection delivers
    */
   opened(connection: number, streams: readonly string[], later: readonly string[] = []): string[] {
+    this.#sources.set(connection, newMergedConnection(connection))
+    return this.joined(connection, streams, later)
+  }
+
+  /** As {@link opened}, for further streams of a connection that is open. */
+  joined(connection: number, streams: readonly string[], later: readonly string[]): string[] {
+    const source = this.#sources.get(connection)
+    if (source === undefined) return []
     const nowMs = this.#clock.monotonicMs()
-    const source = newMergedConnection(connection)
     const unconfirmed = new Set(later)
-    this.#sources.set(connection, source)
     return streams.filter((stream) => {
       const state = this.#stateOf(stream)
       const patienceMs = this.#patienceMs(stream)
@@ -114,6 +120,16 @@ export class StreamMerge<Event extends StreamEvent> {
     streams: readonly string[],
     uncovered: (streams: readonly string[]) => void = () => {},
   ): string[] {
+    this.#sources.delete(connection)
+    return this.left(connection, streams, uncovered)
+  }
+
+  /** As {@link closed}, for streams of a connection that stays open. */
+  left(
+    connection: number,
+    streams: readonly string[],
+    uncovered: (streams: readonly string[]) => void,
+  ): string[] {
     const nowMs = this.#clock.monotonicMs()
     const left = streams.flatMap((stream) => {
       const state = this.#streams.get(stream)
@@ -121,7 +137,6 @@ export class StreamMerge<Event extends StreamEvent> {
       return state === undefined || leg === undefined ? [] : [{ stream, state, leg }]
     })
     for (const { state } of left) state.legs.delete(connection)
-    this.#sources.delete(connection)
     const out = left
       .filter(({ stream, state, leg }) => {
         const patienceMs = this.#patienceMs(stream)

@@ -1,0 +1,158 @@
+import { type ConnectionPlan, changePlans } from '../foundation/binance/connection-plan.ts'
+import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
+import { exchangeIdentity } from '../foundation/binance/venue.ts'
+import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
+import { outsideText } from '../foundation/runtime/outside-text.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import type { IngestionConfig } from './config.ts'
+import { ConnectionSlot } from './connection-rollover.ts'
+import type { ControlFrame } from './frame-handler.ts'
+import type { Pipeline } from './pipeline.ts'
+import type { Ports } from './ports.ts'
+import { WsConsumer } from './ws-consumer.ts'
+
+const OTHER_EXCHANGE_FIX = 'Set BINANCE_WS_URL back, or use other topics for this exchange.'
+
+export interface ConnectionsOptions {
+  readonly config: IngestionConfig
+  readonly ports: Ports
+  readonly gate: ExchangeGate
+  readonly pipeline: Pipeline
+  /** The exchange whose data the topics have. */
+  readonly source: string
+  readonly timeUnit: TimeUnit
+  /** Waits while there is no room for what would be received. */
+  readonly whenRoom: (signal: AbortSignal) => Promise<void>
+  /** Streams are subscribed to once more, since they have gone quiet. */
+  readonly onQuiet: () => void
+  readonly onFatal: (error: unknown) => void
+}
+
+/** One plan, and as many slots as deliver it. */
+interface Group {
+  plan: ConnectionPlan
+  readonly slots: readonly ConnectionSlot[]
+}
+
+/** The connections to the exchange, over which streams are spread, and which follow when streams join or leave. */
+export class Connections {
+  readonly #options: ConnectionsOptions
+  readonly #log: Logger
+  #groups: Group[] = []
+  #nextId = 0
+  #leaving: Promise<unknown> = Promise.resolve()
+
+  constructor(options: ConnectionsOptions, log: Logger) {
+    this.#options = options
+    this.#log = log
+  }
+
+  get slots(): ConnectionSlot[] {
+    return this.#groups.flatMap(({ slots }) => slots)
+  }
+
+  /** Every connection of every slot. */
+  get all(): WsConsumer[] {
+    return this.slots.flatMap(({ connections }) => connections)
+  }
+
+  get streams(): string[] {
+    return this.#groups.flatMap(({ plan }) => plan.streams)
+  }
+
+  /** Subscribes to streams and gives others up. Only what has no room on the connections that there are opens another. */
+  change(joining: readonly string[], leaving: readonly string[]): void {
+    const plans = changePlans(
+      this.#options.config.wsUrl,
+      this.#groups.map(({ plan }) => plan),
+      joining,
+      new Set(leaving),
+      this.#options.timeUnit,
+    )
+    for (const [index, plan] of plans.entries()) {
+      const group = this.#groups[index]
+      if (group === undefined) this.#groups.push(this.#open(plan))
+      else if (group.plan !== plan) {
+        group.plan = plan
+        for (const slot of group.slots) slot.follow(plan)
+      }
+    }
+    const empty = this.#groups.filter(({ plan }) => plan.streams.length === 0)
+    this.#groups = this.#groups.filter(({ plan }) => plan.streams.length > 0)
+    this.#leaving = Promise.all([
+      this.#leaving,
+      ...empty.flatMap(({ slots }) => slots.map((slot) => slot.stop())),
+    ])
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#leaving, ...this.slots.map((slot) => slot.stop())])
+  }
+
+  #open(plan: ConnectionPlan): Group {
+    const { config, ports, pipeline, onQuiet } = this.#options
+    const options = {
+      plan,
+      rates: pipeline.handler.rates,
+      ports,
+      maxAgeMs: config.connectionMaxAgeMs,
+      onQuiet: (streams: readonly string[]) => {
+        pipeline.coverage.quiet(streams)
+        onQuiet()
+      },
+      connect: (slot: ConnectionSlot) => this.#connect(slot, this.#nextId++),
+    }
+    const slots = Array.from(
+      { length: config.connectionsPerStream },
+      () => new ConnectionSlot(options, this.#log),
+    )
+    for (const slot of slots) slot.start()
+    return { plan, slots }
+  }
+
+  #connect(slot: ConnectionSlot, id: number): WsConsumer {
+    const { config, ports, gate, pipeline, source, whenRoom, onFatal } = this.#options
+    const { coverage, handler } = pipeline
+    // One for all frames.
+    const onControl = (control: ControlFrame) => this.#onControl(slot, connection, control)
+    const connection: WsConsumer = new WsConsumer(
+      { id, plan: slot.plan, backoff: config.backoff, gate, ports, whenRoom },
+      {
+        onOpen: (named) =>
+          rejectOtherExchange('The topics', source, exchangeIdentity(named, config), OTHER_EXCHANGE_FIX),
+        onConnected: (plan) => {
+          coverage.connected(id, plan)
+          slot.onConnected(connection)
+        },
+        onJoining: (streams) => coverage.joining(id, streams),
+        onLeft: (streams) => coverage.left(id, streams),
+        onSubscribed: (streams) => handler.merge.subscribed(id, streams),
+        onDelivering: () => slot.onDelivering(connection),
+        onRefused: (reason) => slot.onRefused(connection, reason),
+        onDisconnected: (streams) => {
+          coverage.disconnected(id, streams, 'reconnect')
+          slot.onDisconnected(connection)
+        },
+        onFrame: (frame) => pipeline.handle(frame, id, onControl),
+        onFatal,
+      },
+      this.#log,
+    )
+    return connection
+  }
+
+  #onControl(slot: ConnectionSlot, connection: WsConsumer, { control, detail }: ControlFrame): void {
+    if (control === 'serverShutdown') {
+      // A successor is told of its own server.
+      slot.onShutdown(connection)
+      return
+    }
+    if (control === 'error')
+      this.#log.warn(
+        { connection: connection.id, detail: outsideText(detail) },
+        'The exchange refused a request',
+      )
+    connection.onAnswer(detail)
+  }
+}

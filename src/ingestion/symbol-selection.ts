@@ -1,0 +1,178 @@
+import { TRADING } from '../foundation/binance/exchange-info.ts'
+import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
+import type { IngestionConfig } from './config.ts'
+
+/** Why a symbol is not subscribed to. */
+export const LEFT_OUT_REASONS = ['halted', 'delisted', 'other shard'] as const
+export type LeftOutReason = (typeof LEFT_OUT_REASONS)[number]
+
+export interface SelectionChange {
+  /** Symbols that are new to this instance: their start records are to be written. */
+  readonly added: readonly string[]
+  /** Those of them that an earlier answer of the exchange did not have: they are recorded from their first id. */
+  readonly listed: readonly string[]
+  /** Symbols whose streams are to be subscribed to. */
+  readonly joined: readonly string[]
+  /** Symbols whose streams are to be given up. */
+  readonly left: readonly string[]
+  /** Subscribed symbols that do not trade any more. */
+  readonly halted: readonly string[]
+  /** Subscribed symbols that trade again. */
+  readonly resumed: readonly string[]
+}
+
+/** A symbol is given up when so many answers in a row do not have it: one may have been cut short by a defect. */
+const ABSENT_ANSWERS = 2
+
+/**
+ * Which symbols this instance takes: those of the settings, or for `*` all that trade; of these its shard. It follows
+ * the answers of the exchange. Specification: N1 to N6.
+ */
+export class SymbolSelection {
+  readonly #config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>
+  readonly #isAll: boolean
+  /** Symbols of which this instance keeps the memory, subscribed or not. */
+  readonly #taken = new Set<string>()
+  readonly #subscribed = new Set<string>()
+  /** Subscribed symbols that do not trade. */
+  readonly #halted = new Set<string>()
+  readonly #leftOut = new Map<string, LeftOutReason>()
+  /** The names in the first answer; null before it. */
+  #first: ReadonlySet<string> | null = null
+  /** How many answers in a row did not have a subscribed symbol. */
+  readonly #absences = new Map<string, number>()
+
+  constructor(config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>) {
+    this.#config = config
+    this.#isAll = config.symbols.join() === '*'
+  }
+
+  get isAll(): boolean {
+    return this.#isAll
+  }
+
+  /** Symbols of which this instance keeps the memory. */
+  get taken(): ReadonlySet<string> {
+    return this.#taken
+  }
+
+  get subscribed(): ReadonlySet<string> {
+    return this.#subscribed
+  }
+
+  /** Subscribed symbols that do not trade. */
+  get halted(): ReadonlySet<string> {
+    return this.#halted
+  }
+
+  /** Symbols that are not subscribed to, with the reason. */
+  get leftOut(): ReadonlyMap<string, LeftOutReason> {
+    return this.#leftOut
+  }
+
+  /** Why nothing can be recorded now; empty while a symbol trades. */
+  get problem(): string {
+    if (this.#first === null || this.#halted.size < this.#subscribed.size) return ''
+    const { index, count } = this.#config.shard
+    const of = count === 1 ? '' : ` of shard ${index}/${count}`
+    return `no symbol${of} trades now; waiting until the exchange resumes trading`
+  }
+
+  /** Names of the settings that the exchange does not list. */
+  unlisted(statuses: ReadonlyMap<string, string>): string[] {
+    return this.#isAll ? [] : this.#config.symbols.filter((symbol) => !statuses.has(symbol))
+  }
+
+  /**
+   * Takes the first symbols.
+   *
+   * @param statuses null when the exchange cannot be asked, which a named list can do without
+   * @param known the symbols that have checkpoints
+   * @throws TapelineError `EXCHANGE` for a name that neither the exchange nor a checkpoint has, and when this shard has
+   *   none of the named symbols
+   */
+  begin(statuses: ReadonlyMap<string, string> | null, known: ReadonlySet<string>): void {
+    const { symbols, shard, restUrl } = this.#config
+    const wrong = statuses === null ? [] : this.unlisted(statuses).filter((symbol) => !known.has(symbol))
+    if (wrong.length > 0) {
+      throw new TapelineError('EXCHANGE', `Not spot symbols of ${restUrl}: ${wrong.join(', ')}`, {
+        fix: 'Correct SYMBOLS; the exchange would answer their streams with silence.',
+      })
+    }
+    if (!this.#isAll && !symbols.some((symbol) => this.#isOurs(symbol))) {
+      throw new TapelineError(
+        'EXCHANGE',
+        `Shard ${shard.index}/${shard.count} has none of the ${symbols.length} symbols`,
+        {
+          fix: 'Use fewer shards than symbols; which symbol falls to which shard is decided by its murmur2 hash.',
+        },
+      )
+    }
+    for (const symbol of this.#isAll ? known : symbols) if (this.#isOurs(symbol)) this.#taken.add(symbol)
+    if (statuses !== null) this.update(statuses)
+    else for (const symbol of this.#taken) this.#subscribed.add(symbol)
+  }
+
+  /** Follows an answer of the exchange. */
+  update(statuses: ReadonlyMap<string, string>): SelectionChange {
+    const change = {
+      added: [] as string[],
+      listed: [] as string[],
+      joined: [] as string[],
+      left: [] as string[],
+      halted: [] as string[],
+      resumed: [] as string[],
+    }
+    this.#first ??= new Set(statuses.keys())
+    this.#leftOut.clear()
+    for (const symbol of this.#isAll ? statuses.keys() : this.#config.symbols)
+      if (!this.#isOurs(symbol)) this.#leftOut.set(symbol, 'other shard')
+    for (const [symbol, status] of this.#isAll ? statuses : []) {
+      if (this.#taken.has(symbol) || !this.#isOurs(symbol)) continue
+      if (status !== TRADING) {
+        this.#leftOut.set(symbol, 'halted')
+        continue
+      }
+      this.#taken.add(symbol)
+      change.added.push(symbol)
+      if (!this.#first.has(symbol)) change.listed.push(symbol)
+    }
+    for (const symbol of this.#taken) {
+      const status = statuses.get(symbol)
+      if (status === undefined) this.#miss(symbol, change.left)
+      else this.#see(symbol, status === TRADING, change)
+    }
+    return change
+  }
+
+  #see(
+    symbol: string,
+    isTrading: boolean,
+    change: { joined: string[]; halted: string[]; resumed: string[] },
+  ): void {
+    this.#absences.delete(symbol)
+    if (!this.#subscribed.has(symbol)) {
+      this.#subscribed.add(symbol)
+      change.joined.push(symbol)
+    }
+    if (isTrading && this.#halted.delete(symbol)) change.resumed.push(symbol)
+    if (isTrading || this.#halted.has(symbol)) return
+    this.#halted.add(symbol)
+    change.halted.push(symbol)
+  }
+
+  #miss(symbol: string, left: string[]): void {
+    const absences = (this.#absences.get(symbol) ?? 0) + 1
+    this.#absences.set(symbol, absences)
+    if (this.#subscribed.has(symbol) && absences < ABSENT_ANSWERS) return
+    this.#leftOut.set(symbol, 'delisted')
+    this.#halted.delete(symbol)
+    if (this.#subscribed.delete(symbol)) left.push(symbol)
+  }
+
+  #isOurs(symbol: string): boolean {
+    const { index, count } = this.#config.shard
+    return partitionOf(symbol, count) === index
+  }
+}

@@ -1,0 +1,113 @@
+import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { describeError } from '../foundation/runtime/errors.ts'
+import { Wake } from '../foundation/runtime/wake.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import { plural } from '../foundation/telemetry/plural.ts'
+import type { SelectionChange, SymbolSelection } from './symbol-selection.ts'
+
+/** A stream that has gone quiet may be of a symbol that has halted: the exchange is asked at once, but not more often. */
+const SOONEST_MS = 20_000
+
+/** Names in one line of the log. */
+const NAMES_MAX = 20
+
+export interface SymbolWatchOptions {
+  readonly clock: Clock
+  readonly everyMs: number
+  /** Asks the exchange for the statuses of its symbols, when it may be asked. */
+  readonly ask: (signal: AbortSignal) => Promise<ReadonlyMap<string, string>>
+  readonly onChange: (change: SelectionChange) => Promise<void>
+}
+
+/**
+ * Reads the exchange's symbols again and again, and says what has changed. A failure changes nothing. Specification: N1.
+ */
+export class SymbolWatch {
+  readonly #options: SymbolWatchOptions
+  readonly #selection: SymbolSelection
+  readonly #log: Logger
+  /** Why the last attempt failed; empty after one that did not. */
+  #problem = ''
+  readonly #wake: Wake
+  #askedAtMs: number
+
+  constructor(options: SymbolWatchOptions, selection: SymbolSelection, log: Logger) {
+    this.#options = options
+    this.#selection = selection
+    this.#log = log
+    this.#wake = new Wake(options.clock)
+    this.#askedAtMs = options.clock.monotonicMs()
+  }
+
+  /** Asks before its time, for what may have halted. */
+  askSoon(): void {
+    this.#wake.ring()
+  }
+
+  /** Returns when the signal aborts; rejects when a change cannot be carried out. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, everyMs, ask, onChange } = this.#options
+    this.#sayWhatIsLeftOut()
+    signal.addEventListener('abort', () => this.#wake.ring(), { once: true })
+    while (!signal.aborted) {
+      await this.#wake.wait(everyMs)
+      if (signal.aborted) return
+      const earlyMs = this.#askedAtMs + Math.min(everyMs, SOONEST_MS) - clock.monotonicMs()
+      if (earlyMs > 0) await sleepOn(clock, earlyMs, signal)
+      this.#askedAtMs = clock.monotonicMs()
+      const statuses = await ask(signal).catch((error: unknown) => this.#failed(error, signal))
+      if (statuses === null) continue
+      if (this.#problem !== '') this.#log.info('The symbols of the exchange can be read again')
+      this.#problem = ''
+      const change = this.#selection.update(statuses)
+      this.#say(change)
+      await onChange(change)
+    }
+  }
+
+  #failed(error: unknown, signal: AbortSignal): null {
+    const reason = describeError(error)
+    if (reason !== this.#problem && !signal.aborted)
+      this.#log.warn({ err: error }, `The symbols of the exchange cannot be read, trying again: ${reason}`)
+    this.#problem = reason
+    return null
+  }
+
+  #sayWhatIsLeftOut(): void {
+    const { subscribed, halted, leftOut } = this.#selection
+    for (const [reason, symbols] of Map.groupBy(leftOut.keys(), (symbol) => leftOut.get(symbol))) {
+      // A named symbol that is gone needs a person.
+      const level = reason === 'delisted' && !this.#selection.isAll ? 'error' : 'info'
+      this.#log[level](
+        { reason, symbols: symbols.length, subscribed: subscribed.size },
+        `Symbols left out, ${reason}: ${named(symbols)}`,
+      )
+    }
+    if (halted.size > 0)
+      this.#log.warn(`Symbols that do not trade now, subscribed to all the same: ${named([...halted])}`)
+  }
+
+  #say({ joined, listed, left, halted, resumed }: SelectionChange): void {
+    const lines = [
+      ['info', 'joined', 'Symbols are subscribed to', joined],
+      ['info', 'listed', 'The exchange has listed symbols, which are recorded from their first id', listed],
+      [
+        'error',
+        'delisted',
+        'The exchange does not list symbols any more, and their streams are given up',
+        left,
+      ],
+      ['warn', 'halted', 'Symbols do not trade any more', halted],
+      ['info', 'resumed', 'Symbols trade again', resumed],
+    ] as const
+    for (const [level, change, text, symbols] of lines)
+      if (symbols.length > 0)
+        this.#log[level]({ change, symbols: symbols.length }, `${text}: ${named(symbols)}`)
+  }
+}
+
+function named(symbols: readonly string[]): string {
+  const shown = symbols.slice(0, NAMES_MAX).join(', ')
+  const more = symbols.length - NAMES_MAX
+  return more > 0 ? `${shown} and ${plural(more, 'other')}` : shown
+}
