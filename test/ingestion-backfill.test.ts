@@ -372,7 +372,7 @@ test('B9 does not call an id lost that came while Kafka was acknowledging', asyn
 })
 
 test('B7 gives up with the words of the exchange on what it rejects for two minutes, and asks no longer', async () => {
-  const reason = 'HTTP 400: Invalid symbol. (-1121)'
+  const reason = 'delisted: HTTP 400: Invalid symbol. (-1121)'
   const { clock, states, calls, backfill } = scene(10, () =>
     refused(400, null, '{"code":-1121,"msg":"Invalid symbol."}'),
   )

@@ -6,6 +6,7 @@ import { countIds, type IdRange } from '../../foundation/market/id-ranges.ts'
 import { MICROSECONDS_IN, type TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
+import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
@@ -157,7 +158,8 @@ export class Backfill {
     const { reason } = refusal
     // What stops all of REST has been logged for all of it.
     if (stops === 'request') this.#warn(task, reason, fix)
-    if (isFinal) return this.#negative(task, next, 'rejected', reason, reason)
+    // Ids that were missed were there: the exchange does not have the symbol any more.
+    if (isFinal) return this.#negative(task, next, 'rejected', reason, outsideText(`delisted: ${reason}`))
     const { clock, backoff, random } = this.#options
     const maxMs = Math.max(backoff.maxMs, stops === 'request' ? wait.maxMs : 0)
     task.attempt.failed(clock.monotonicMs(), { ...backoff, maxMs }, random())

@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict'
+import { afterEach, beforeEach, test } from 'node:test'
+import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { createTestTopics, type TestTopics } from './support/kafka.ts'
+import { readTopic } from './support/messages.ts'
+import { startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'NEWUSDT']
+
+let topics: TestTopics
+let exchange: Awaited<ReturnType<typeof startSimulatedExchange>>
+
+beforeEach(async () => {
+  topics = await createTestTopics({ prefix: 'symbols' })
+  exchange = await startSimulatedExchange({ messagesPerSecond: 1200, symbols: SYMBOLS, skew: 0 })
+})
+
+afterEach(async () => {
+  await exchange.close()
+  await topics.delete()
+})
+
+const start = (symbols: string, more: Record<string, string> = {}) =>
+  startIngestionProcess({
+    ...topics.env,
+    BINANCE_WS_URL: exchange.wsUrl,
+    BINANCE_REST_URL: exchange.restUrl,
+    SYMBOLS: symbols,
+    SYMBOLS_REFRESH_SECONDS: '1',
+    ...more,
+  })
+
+type Ingestion = Awaited<ReturnType<typeof start>>
+
+const until = (what: string, condition: () => Promise<boolean>) =>
+  waitFor(condition, { timeoutMs: 40_000, what })
+
+const events = async (ingestion: Ingestion, stream: string) =>
+  (await ingestion.status()).streams[stream]?.events ?? -1
+
+const untilMore = async (ingestion: Ingestion, stream: string, count = 20) => {
+  const before = Math.max(0, await events(ingestion, stream))
+  await until(`${count} more of ${stream}`, async () => (await events(ingestion, stream)) >= before + count)
+}
+
+/** The ids of a symbol's trades in Kafka, rising, without repeats. */
+async function tradeIds(symbol: string): Promise<number[]> {
+  const { KAFKA_TRADES_TOPIC: trades = '' } = topics.env
+  const ids = new Set<number>()
+  for (const { value } of await readTopic(trades)) {
+    const { e, s, t } = JSON.parse(String(value))
+    if (e === 'trade' && s === symbol) ids.add(t)
+  }
+  return [...ids].sort((one, other) => one - other)
+}
+
+async function gaps(): Promise<Array<Record<string, unknown>>> {
+  const { KAFKA_GAPS_TOPIC: topic = '' } = topics.env
+  return (await readTopic(topic)).map(({ value }) => JSON.parse(String(value)))
+}
+
+for (const perStream of ['1', '2']) {
+  test(`N1 symbols halt, resume, are listed and delisted under *, without a reconnect, ${perStream} a stream`, async () => {
+    const listing = exchange.faults.add({ kind: 'delist', symbol: 'NEWUSDT' })
+    const atStart = exchange.faults.add({ kind: 'halt', symbol: 'BNBUSDT' })
+    await using ingestion = await start('*', { CONNECTIONS_PER_STREAM: perStream })
+    await ingestion.ready()
+    assert.equal(await events(ingestion, 'bnbusdt@trade'), -1)
+    assert.match(ingestion.command.output(), /left out, halted: BNBUSDT/)
+    const metrics = await (await fetch(`${ingestion.url}/metrics`)).text()
+    assert.match(metrics, /tapeline_ingestion_symbols_left_out\{reason="halted"\} 1/)
+    assert.match(metrics, /tapeline_ingestion_symbols\{state="trading"\} 2/)
+
+    atStart.end()
+    await untilMore(ingestion, 'bnbusdt@trade')
+
+    // It has traded for a while when ingestion learns of it.
+    exchange.faults.add({ kind: 'list', symbol: 'NEWUSDT' })
+    assert.equal(listing.report().state, 'ended')
+    await untilMore(ingestion, 'newusdt@trade')
+
+    const halt = exchange.faults.add({ kind: 'halt', symbol: 'ETHUSDT' })
+    await until('the halt', async () => /do not trade any more: ETHUSDT/.test(ingestion.command.output()))
+    halt.end()
+    await untilMore(ingestion, 'ethusdt@trade')
+
+    exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
+    await until('the streams to be gone', async () => (await events(ingestion, 'btcusdt@trade')) === -1)
+    await untilMore(ingestion, 'newusdt@aggTrade')
+    await until('the gaps to be filled', async () => (await ingestion.status()).openGaps.length === 0)
+    const { connections, counters } = await ingestion.status()
+    assert.deepEqual(
+      connections.map(({ attempts, streams }) => [attempts, streams]),
+      Array.from({ length: Number(perStream) }, () => [1, 9]),
+    )
+    assert.equal(exchange.connections()[0]?.streams, 9)
+    assert.equal(counters.rejected, 0)
+    await ingestion.stop()
+
+    const rows = await gaps()
+    assert.deepEqual(new Set(rows.map(({ symbol }) => symbol)), new Set(['NEWUSDT']))
+    assert.deepEqual(
+      rows
+        .map(({ event_type, status, from_id, cause }) => [event_type, status, from_id, cause].join())
+        .sort(),
+      ['aggTrade,filled,0,listed', 'aggTrade,open,0,listed', 'trade,filled,0,listed', 'trade,open,0,listed'],
+    )
+    for (const symbol of SYMBOLS) {
+      const ids = await tradeIds(symbol)
+      if (symbol === 'NEWUSDT') assert.equal(ids[0], 0)
+      assert.equal(ids.length, Number(ids.at(-1)) - Number(ids[0]) + 1, `${symbol} has holes`)
+    }
+  })
+}
+
+test('N5 where all symbols are in BREAK, ingestion waits, says why, and records when they resume', async () => {
+  const halts = SYMBOLS.map((symbol) => exchange.faults.add({ kind: 'halt', symbol }))
+  await using ingestion = await start('*')
+  await until('the reason', async () => (await ingestion.status()).reason.includes('no symbol trades now'))
+  assert.deepEqual((await ingestion.status()).connections, [])
+  for (const halt of halts) halt.end()
+  await ingestion.ready()
+  await untilMore(ingestion, 'newusdt@trade')
+  await ingestion.stop()
+})
+
+test('N2 a delisted symbol that checkpoints know is an error, and the others run; an unknown name is refused', async () => {
+  await using first = await start('BTCUSDT,ETHUSDT')
+  await first.ready()
+  await untilMore(first, 'btcusdt@trade')
+  await first.stop()
+  const delisting = exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
+  await using refused = await start('BTCUSDT,ETHUSDT,NOPEUSDT')
+  assert.notEqual((await refused.command.exit()).code, 0)
+  assert.match(refused.command.output(), /Not spot symbols of .*: NOPEUSDT/)
+  await using second = await start('BTCUSDT,ETHUSDT')
+  await second.ready()
+  await untilMore(second, 'ethusdt@trade')
+  assert.match(second.command.output(), /left out, delisted: BTCUSDT/)
+  assert.equal(await events(second, 'btcusdt@trade'), -1)
+  // It is listed again, and what was missed is filled.
+  delisting.end()
+  await untilMore(second, 'btcusdt@trade')
+  await until('the gaps to be filled', async () => (await second.status()).openGaps.length === 0)
+  await second.stop()
+  const ids = await tradeIds('BTCUSDT')
+  assert.equal(ids.length, Number(ids.at(-1)) - Number(ids[0]) + 1)
+})
+
+test('N1 an exchangeInfo that fails changes nothing, and is a warning', async () => {
+  await using ingestion = await start('*')
+  await ingestion.ready()
+  exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 500 })
+  await until('the warning', async () =>
+    /symbols of the exchange cannot be read/.test(ingestion.command.output()),
+  )
+  await untilMore(ingestion, 'btcusdt@trade', 200)
+  assert.equal((await ingestion.status()).connections[0]?.streams, 12)
+  exchange.faults.clear()
+  await until('the end', async () => /can be read again/.test(ingestion.command.output()))
+  await ingestion.stop()
+})
