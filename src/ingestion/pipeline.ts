@@ -14,7 +14,7 @@ import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
 import { InstanceCheck } from './checkpoint/instance-check.ts'
 import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
-import { Continuity } from './continuity/continuity.ts'
+import { Continuity, LISTED } from './continuity/continuity.ts'
 import { DiscardedEvents } from './continuity/discarded-events.ts'
 import { GapLedger } from './continuity/gap-ledger.ts'
 import type { IdGap } from './continuity/gap-rows.ts'
@@ -242,7 +242,7 @@ export class Pipeline {
     for (const symbol of listed) {
       const types = this.#config.eventTypes.filter((type) => type !== 'bookTicker')
       this.#acknowledged.beginAtFirstId(symbol, types)
-      for (const type of types) this.#continuity.beginAtFirstId(streamName(symbol, type), symbol, type)
+      for (const type of types) this.#continuity.restore(streamName(symbol, type), symbol, type, LISTED)
     }
     this.#checkpoints.writeStart(symbols)
   }

@@ -5,7 +5,7 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { SelectionChange, SymbolSelection } from './symbol-selection.ts'
 
-/** A stream that has gone quiet may be of a symbol that has halted: the exchange is asked at once, but not more often. */
+/** A stream that has gone quiet may be of a symbol that has halted: it asks the exchange at once, but not more often. */
 const SOONEST_MS = 20_000
 
 /** Names in one line of the log. */

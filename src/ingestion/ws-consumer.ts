@@ -5,9 +5,9 @@ import { sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
-import type { WsConsumerEvents, WsConsumerOptions } from './connection/consumer-options.ts'
 import { PauseBudget } from './connection/pause-budget.ts'
 import { Subscriptions } from './connection/subscriptions.ts'
+import type { WsConsumerEvents, WsConsumerOptions } from './ws-consumer-options.ts'
 
 /** The exchange sends a ping every 20 s: three missed ones, and the connection is dead whatever TCP thinks. */
 const SILENCE_LIMIT_MS = 60_000

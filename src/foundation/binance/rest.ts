@@ -8,7 +8,7 @@ const SERVER_TIME = z.object({ serverTime: z.int() })
 
 const TIMEOUT_MS = 10_000
 
-/** Of the whole market 6 MB, and not 15. */
+/** For the whole market 6 MB instead of 15. */
 const SMALL = '?showPermissionSets=false'
 
 /** What `exchangeInfo` costs of the 6,000 that an IP has a minute. */

@@ -33,10 +33,12 @@ export interface StreamMemory {
   readonly holes: readonly IdRange[]
   /** How far the clock of that receipt was ahead of the exchange's; null where that was not known. */
   readonly clockAheadMs: number | null
+  /** Why events may be missing before the next; a restart unless given. */
+  readonly cause?: string
 }
 
-/** Nothing of a sequence has been forwarded, and it begins at 0. */
-const FIRST_ID: StreamMemory = { epoch: 0, last: -1, lastTimeMs: 0, holes: [], clockAheadMs: null }
+/** For a symbol that the exchange has just listed: its ids from 0 to the first that comes are a gap. */
+export const LISTED = { epoch: 0, last: -1, lastTimeMs: 0, holes: [], clockAheadMs: null, cause: 'listed' }
 
 /** A clock that is back by more than this between two instances was set; it may also have been slewed. */
 const SET_BACK_MS = 1000
@@ -96,18 +98,10 @@ export class Continuity<Event extends StreamEvent> {
       sequence: new Sequence(isQuote ? undefined : { epoch, first, last, lastTimeMs, holes }),
       quotes: new QuoteSequence(isQuote ? last : null),
       lastReceiptMs: isQuote && last !== null ? lastTimeMs : null,
-      interruption: 'restart',
+      interruption: memory.cause ?? 'restart',
       clockStep: null,
       restored: { clockAheadMs },
     })
-  }
-
-  /** The exchange has listed a symbol: its ids from 0 to the first that comes are a gap. */
-  beginAtFirstId(stream: string, symbol: string, type: 'trade' | 'aggTrade'): void {
-    if (this.#streams.has(stream)) return
-    this.restore(stream, symbol, type, FIRST_ID)
-    const state = this.#streams.get(stream)
-    if (state !== undefined) Object.assign(state, { interruption: 'listed', restored: null })
   }
 
   /** The events to forward now, in order: none, one, or several when a new sequence is recognised. */

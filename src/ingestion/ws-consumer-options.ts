@@ -1,7 +1,7 @@
-import type { ConnectionPlan } from '../../foundation/binance/connection-plan.ts'
-import type { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
-import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
-import type { Ports } from '../ports.ts'
+import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
+import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
+import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
+import type { Ports } from './ports.ts'
 
 export interface WsConsumerEvents {
   /**
