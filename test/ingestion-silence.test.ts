@@ -61,7 +61,7 @@ function scene(answer: (request: TradeRequest, call: number) => RestOutcome | Pr
       hasDeliveredSince: (stream, sinceMs) => (delivered.get(stream) ?? -1) >= sinceMs,
     },
     {
-      lastIdOf: (stream) => (stream.startsWith('new') ? null : 1),
+      lastIdOf: (stream) => (stream.startsWith('new') ? null : stream.startsWith('listed') ? -1 : 1),
       expect: (stream, id) => expected.push([stream, id]),
     },
     log,
@@ -257,5 +257,23 @@ test('B10 stops at once while the exchange does not answer', async () => {
   watch(['BTCUSDT'])
   await clock.advance(16_000)
   assert.equal(calls.length, 1)
+  await silence.stop()
+})
+
+test('N4 a listed symbol that has not traded yet is asked for once, and what it has traded is expected', async () => {
+  let answer: RestOutcome = { kind: 'rows', rows: [] }
+  const { clock, calls, expected, silence } = scene(() => answer)
+  const streams = new Set(['listedusdt@trade', 'listedusdt@aggTrade'])
+  silence.watch(['LISTEDUSDT'], streams)
+  await clock.advance(600_000)
+  assert.equal(calls.length, 1)
+  assert.equal(silence.pending, 0)
+  answer = latest(5, 6)
+  silence.watch(['LISTEDUSDT'], streams)
+  await clock.advance(600_000)
+  assert.deepEqual(expected, [
+    ['listedusdt@trade', 6],
+    ['listedusdt@aggTrade', 5],
+  ])
   await silence.stop()
 })

@@ -57,6 +57,17 @@ test('W4 a connection on which everything stands still is replaced, ever more se
   assert.ok(seconds.length < 13, `${seconds.length} times in five hours`)
 })
 
+test('N3 the streams of a halted symbol raise nothing, and after it has resumed only its new rate counts', () => {
+  const { actions, rates, run } = scene()
+  run(60_000, { [BUSY]: 100, [WATCHED]: 500 })
+  rates.halt([WATCHED])
+  run(3_600_000, { [BUSY]: 100 })
+  assert.deepEqual(actions, [])
+  run(3_660_000, { [BUSY]: 100, [WATCHED]: 500 })
+  run(3_800_000, { [BUSY]: 100 })
+  assert.deepEqual(actions[0], [3_690_000, `resubscribe ${WATCHED}`])
+})
+
 test('W4 a connection that stands still before any stream has a rate is replaced after ten minutes', () => {
   const { actions, run } = scene()
   run(3000, { [BUSY]: 100, [WATCHED]: 500 })

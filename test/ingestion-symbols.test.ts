@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { changePlans, planConnections } from '../src/foundation/binance/connection-plan.ts'
 import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/acknowledged-state.ts'
+import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { SymbolSelection } from '../src/ingestion/symbol-selection.ts'
 
 const STATUSES = { BTCUSDT: 'TRADING', ETHUSDT: 'TRADING', LUNAUSDT: 'BREAK', BNBUSDT: 'HALT' }
@@ -102,4 +105,33 @@ test('each shard takes its symbols, and a shard without any of a named list is r
     sorted(Object.keys(STATUSES).filter((symbol) => partitionOf(symbol, 2) === index)),
   )
   assert.equal(all.leftOut.get(String(one)), 'other shard')
+})
+
+test('N1 streams that join fill the connections that have room, and only what is left opens another', () => {
+  const names = Array.from({ length: 1030 }, (_, index) => `s${index}@trade`)
+  const plans = planConnections('wss://exchange', names)
+  const joining = Array.from({ length: 1020 }, (_, index) => `n${index}@trade`)
+  const changed = changePlans('wss://exchange', plans, joining, new Set(names.slice(0, 4)))
+  assert.deepEqual(
+    changed.map(({ streams }) => streams.length),
+    [1024, 1022],
+  )
+  assert.deepEqual(changed.flatMap(({ streams }) => streams).sort(), [...names.slice(4), ...joining].sort())
+  const [same, other] = changePlans('wss://exchange', changed, ['last@trade'], new Set())
+  assert.equal(same, changed[0], 'a connection that nothing joins is left alone')
+  assert.equal(other?.streams.at(-1), 'last@trade')
+  assert.equal(changePlans('wss://exchange', changed, ['a', 'b', 'c'], new Set()).length, 3)
+})
+
+test('N4 a listed symbol is recorded from its first id also when the process ends before its first event', () => {
+  const first = new AcknowledgedState()
+  first.beginAtFirstId('NEWUSDT', ['trade'])
+  const record = checkpointText({ ...emptyCheckpoint('one'), ...first.snapshot('NEWUSDT'), kind: 'start' })
+  const next = new AcknowledgedState()
+  next.restore('NEWUSDT', parseCheckpoint(record))
+  assert.equal(streamMemory(next.snapshot('NEWUSDT'), 'trade').last, -1)
+  next.event({ symbol: 'NEWUSDT', type: 'trade', epoch: 0, id: 7, timeMs: 1 })
+  const { trade, aggTrade } = next.snapshot('NEWUSDT')
+  assert.deepEqual(trade?.holes, [{ from: 0, to: 6 }])
+  assert.equal(aggTrade, null)
 })
