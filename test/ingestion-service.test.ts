@@ -319,7 +319,7 @@ test('names a symbol that does not trade instead of waiting for it in silence', 
     SYMBOLS: 'BTCUSDT,BTCUSTD',
   })
   await ingestion.command.assertExit(1, 20_000)
-  assert.match(ingestion.command.output(), /Not spot symbols that trade on .*: BTCUSTD/)
+  assert.match(ingestion.command.output(), /Not spot symbols of .*: BTCUSTD/)
 })
 
 test('says how much was left when it is stopped while Kafka is away', async () => {

@@ -53,7 +53,8 @@ async function get(restUrl: string, what: string, signal: AbortSignal | undefine
     )
   })
   if (response.ok) return response
-  throw new ExchangeRefusal(`${restUrl} refused ${what}`, await refusalOfResponse(response, Date.now()))
+  const [path] = what.split('?')
+  throw new ExchangeRefusal(`${restUrl} refused ${path}`, await refusalOfResponse(response, Date.now()))
 }
 
 /** Those that trade now, sorted. */
