@@ -279,7 +279,7 @@ test('exchangeInfo is read in pieces, whatever is in its strings, and never take
     await assert.rejects(read(answer))
 })
 
-test('an exchange that does not know the parameter for the small form of exchangeInfo is asked for the whole', async () => {
+test('an exchange that does not know the parameter for the small form of exchangeInfo gets a request for the whole', async () => {
   const asked: string[] = []
   await served(
     (response) => {

@@ -260,7 +260,7 @@ test('B10 stops at once while the exchange does not answer', async () => {
   await silence.stop()
 })
 
-test('N4 a listed symbol that has not traded yet is asked for once, and what it has traded is expected', async () => {
+test('N4 a listed symbol that has not traded yet costs one request, and what it has traded is expected', async () => {
   let answer: RestOutcome = { kind: 'rows', rows: [] }
   const { clock, calls, expected, silence } = scene(() => answer)
   const streams = new Set(['listedusdt@trade', 'listedusdt@aggTrade'])

@@ -109,18 +109,18 @@ test('each shard takes its symbols, and a shard without any of a named list is r
 
 test('N1 streams that join fill the connections that have room, and only what is left opens another', () => {
   const names = Array.from({ length: 1030 }, (_, index) => `s${index}@trade`)
-  const plans = planConnections('wss://exchange', names)
+  const plans = planConnections('wss://exchange', names, 'millisecond')
   const joining = Array.from({ length: 1020 }, (_, index) => `n${index}@trade`)
-  const changed = changePlans('wss://exchange', plans, joining, new Set(names.slice(0, 4)))
+  const changed = changePlans('wss://exchange', plans, joining, new Set(names.slice(0, 4)), 'millisecond')
   assert.deepEqual(
     changed.map(({ streams }) => streams.length),
     [1024, 1022],
   )
   assert.deepEqual(changed.flatMap(({ streams }) => streams).sort(), [...names.slice(4), ...joining].sort())
-  const [same, other] = changePlans('wss://exchange', changed, ['last@trade'], new Set())
+  const [same, other] = changePlans('wss://exchange', changed, ['last@trade'], new Set(), 'millisecond')
   assert.equal(same, changed[0], 'a connection that nothing joins is left alone')
   assert.equal(other?.streams.at(-1), 'last@trade')
-  assert.equal(changePlans('wss://exchange', changed, ['a', 'b', 'c'], new Set()).length, 3)
+  assert.equal(changePlans('wss://exchange', changed, ['a', 'b', 'c'], new Set(), 'millisecond').length, 3)
 })
 
 test('N4 a listed symbol is recorded from its first id also when the process ends before its first event', () => {
