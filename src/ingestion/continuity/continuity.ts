@@ -37,9 +37,6 @@ export interface StreamMemory {
   readonly cause?: string
 }
 
-/** For a symbol that the exchange has just listed: its ids from 0 to the first that comes are a gap. */
-export const LISTED = { epoch: 0, last: -1, lastTimeMs: 0, holes: [], clockAheadMs: null, cause: 'listed' }
-
 /** A clock that is back by more than this between two instances was set; it may also have been slewed. */
 const SET_BACK_MS = 1000
 
