@@ -1,16 +1,26 @@
+import { ExchangeRefusal } from '../foundation/binance/refusal.ts'
+import { fetchIdentity } from '../foundation/binance/rest.ts'
+import { tradeRest } from '../foundation/binance/trade-rest.ts'
+import { exchangeIdentity } from '../foundation/binance/venue.ts'
+import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import { kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
+import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
+import { parseTimeUnit, UNMARKED_TIME_UNIT } from '../foundation/market/time-unit.ts'
 import { sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { withoutPassword } from '../foundation/runtime/without-password.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import { withOrigin } from '../foundation/settings/origin.ts'
 import type { Database } from '../foundation/store/database.ts'
+import { readExchangeIdentity, readTimeUnit } from '../foundation/store/meta.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { fixOfEnded } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
+import { compareWithExchange, withComparison } from '../tools/verify/exchange-samples.ts'
 import { mayStillArrive } from '../tools/verify/quiet-wait.ts'
 import type { Report, Watermark } from '../tools/verify/report-types.ts'
+import type { Scope } from '../tools/verify/scope.ts'
 import { type AuditOptions, verify } from '../tools/verify/verify.ts'
 import { type EndOffsets, openEndOffsets } from '../tools/verify/watermark.ts'
 
@@ -18,10 +28,15 @@ import { type EndOffsets, openEndOffsets } from '../tools/verify/watermark.ts'
 const SETTLE_LIMIT_MS = 30_000
 const SETTLE_STEP_MS = 2000
 
-/** Audits the database that is set, else that of the `up` which runs here, else the default. */
+/**
+ * Audits the database that is set, else that of the `up` which runs here, else the default.
+ *
+ * @param withExchange compares samples with the exchange's REST, too
+ */
 export async function verifyStored(
   settings: Settings,
   options: Omit<AuditOptions, 'readEnds'>,
+  withExchange = false,
 ): Promise<Report> {
   const running = readRunningEndpoints(settings.DATA_DIR)
   const url = settings.isSet('DATABASE_URL')
@@ -36,7 +51,9 @@ export async function verifyStored(
     applicationName: 'tapeline-verify',
   })
   try {
-    return await verifyPatiently(database, { ...options, readEnds: ends.read }, signal)
+    const report = await verifyPatiently(database, { ...options, readEnds: ends.read }, signal)
+    if (!withExchange) return report
+    return withComparison(report, await compareStored(settings, database, options.scope, report, signal))
   } catch (error) {
     if (error instanceof TapelineError && error.code !== 'DATABASE') throw error
     const shown = withoutPassword(url)
@@ -49,6 +66,38 @@ export async function verifyStored(
     await database.close()
     await ends.close()
   }
+}
+
+/** @throws TapelineError `SOURCE` where REST is of another exchange than the rows */
+async function compareStored(
+  settings: Settings,
+  database: Database,
+  scope: Scope,
+  { sequences }: Report,
+  signal: AbortSignal,
+): ReturnType<typeof compareWithExchange> {
+  const { BINANCE_REST_URL: url, BINANCE_API_KEY: key, VENUE, REST_WEIGHT_PER_MINUTE: weight } = settings
+  const named = await fetchIdentity(url, signal).catch((error: unknown) => {
+    throw error instanceof ExchangeRefusal
+      ? error.forPerson()
+      : new TapelineError('EXCHANGE', describeError(error), { cause: error, fix: 'Check BINANCE_REST_URL.' })
+  })
+  const asked = exchangeIdentity(named, { wsUrl: url, restUrl: '', venue: VENUE ?? null })
+  const source = await readExchangeIdentity(database)
+  if (source !== null)
+    rejectOtherExchange(
+      'The tables of this database',
+      source,
+      asked,
+      'Set BINANCE_REST_URL to the exchange of the rows.',
+    )
+  const unit = parseTimeUnit(await readTimeUnit(database)) ?? UNMARKED_TIME_UNIT
+  return compareWithExchange(database, scope, sequences, {
+    fetch: tradeRest(url, unit, Date.now, key),
+    budget: new WeightBudget(weight),
+    random: Math.random,
+    signal,
+  })
 }
 
 /** How far the topics reach whose rows are audited: at the brokers that are set, else those of the `up` which runs here. */

@@ -14,6 +14,7 @@ interface VerifyFlags {
   readonly from?: string
   readonly to?: string
   readonly limit: number
+  readonly exchange?: boolean
 }
 
 export function verifyCommand(): Command {
@@ -27,19 +28,21 @@ export function verifyCommand(): Command {
     .addOption(
       new Option('--limit <count>', 'how many cases of a finding are named').default(5).argParser(positive),
     )
+    .option('--exchange', 'also compare samples of each day with what REST answers (BINANCE_REST_URL)')
     .option('--json', 'print the whole audit as JSON, whose shape docs/verify.md describes')
     .addHelpText(
       'after',
       `\nExamples:
   bin/tapeline verify                                    while \`bin/tapeline up\` runs, or with DATABASE_URL set
   bin/tapeline verify --symbol BTCUSDT --from 2026-01-31 --to 2026-01-31
+  bin/tapeline verify --exchange --from 2026-01-31
   bin/tapeline verify --json --limit 100`,
     )
     .action(async (flags: VerifyFlags) => {
       const scope = scopeOf(flags)
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const audit = await interruptible((signal) =>
-        verifyStored(settings, { scope, limit: flags.limit, signal }),
+        verifyStored(settings, { scope, limit: flags.limit, signal }, flags.exchange === true),
       )
       console.log(flags.json === true ? JSON.stringify(audit, null, 2) : renderAudit(audit))
       if (audit.verdict === 'not clean') process.exitCode = 1

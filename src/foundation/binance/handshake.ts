@@ -4,8 +4,8 @@ import { parseTimeUnit, type TimeUnit } from '../market/time-unit.ts'
 import { tunnelTo } from './proxy.ts'
 import { ExchangeRefusal, refusalOf } from './refusal.ts'
 
-/** The header by which our own exchanges name themselves in the WebSocket upgrade. */
-const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
+/** The header by which our own exchanges name themselves, in the WebSocket upgrade and in REST answers. */
+export const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 
 /** The header by which a replay says what the times of its capture are in: it has them in no other unit. */
 const TIME_UNIT_HEADER = 'x-tapeline-time-unit'

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { describeError } from '../runtime/errors.ts'
 import { readExchangeInfo, TRADING } from './exchange-info.ts'
+import { EXCHANGE_IDENTITY_HEADER } from './handshake.ts'
 import { fetchByProxy } from './proxy.ts'
 import { ExchangeRefusal, refusalOfResponse } from './refusal.ts'
 
@@ -40,6 +41,17 @@ export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promi
 export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Promise<number> {
   const response = await get(restUrl, 'time', signal)
   return SERVER_TIME.parse(await response.json()).serverTime
+}
+
+/**
+ * What the exchange names itself in its answers; null where it does not, as Binance.
+ *
+ * @throws as `fetchSymbols` does
+ */
+export async function fetchIdentity(restUrl: string, signal?: AbortSignal): Promise<string | null> {
+  const response = await get(restUrl, 'ping', signal)
+  await response.body?.cancel()
+  return response.headers.get(EXCHANGE_IDENTITY_HEADER)
 }
 
 async function get(restUrl: string, what: string, signal: AbortSignal | undefined): Promise<Response> {

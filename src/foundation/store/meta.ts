@@ -20,6 +20,11 @@ export async function markTimeUnit(connection: Queryable, unit: TimeUnit): Promi
   await connection.query("INSERT INTO meta (key, value) VALUES ('time_unit', $1) ON CONFLICT DO NOTHING", [
     unit,
   ])
+  return (await readTimeUnit(connection)) ?? unit
+}
+
+/** What trade times are counted in; null while that is not known. */
+export async function readTimeUnit(connection: Queryable): Promise<string | null> {
   const { rows } = await connection.query<{ value: string }>("SELECT value FROM meta WHERE key = 'time_unit'")
-  return rows[0]?.value ?? unit
+  return rows[0]?.value ?? null
 }

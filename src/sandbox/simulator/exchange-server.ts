@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { EXCHANGE_IDENTITY_HEADER } from '../../foundation/binance/handshake.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { faultApi } from './faults/fault-api.ts'
@@ -21,7 +22,7 @@ export interface Exchange {
   readonly wsUrl: string
   /** For `BINANCE_REST_URL`. */
   readonly restUrl: string
-  /** What the upgrade response says in `x-tapeline-source`. */
+  /** What the upgrade and REST answers say in `x-tapeline-source`. */
   readonly source: string
   /** What goes wrong, and can be made to. */
   readonly faults: ExchangeFaults
@@ -83,12 +84,12 @@ export async function openExchangeServer(options: {
     }
     const fate = faults.request(url)
     if (fate === undefined) {
-      send(response, usual())
+      send(response, usual(), source)
       return
     }
     const act = () => {
       if (fate.answer === 'reset') request.socket.resetAndDestroy()
-      else send(response, fate.answer === 'as usual' ? usual() : fate.answer)
+      else send(response, fate.answer === 'as usual' ? usual() : fate.answer, source)
     }
     if (fate.delayMs === 0) act()
     else response.once('close', clock.schedule(fate.delayMs, act))
@@ -115,6 +116,6 @@ export async function openExchangeServer(options: {
   }
 }
 
-function send(response: ServerResponse, { status, headers, body }: RestAnswer): void {
-  response.writeHead(status, headers).end(body)
+function send(response: ServerResponse, { status, headers, body }: RestAnswer, source: string): void {
+  response.writeHead(status, { ...headers, [EXCHANGE_IDENTITY_HEADER]: source }).end(body)
 }

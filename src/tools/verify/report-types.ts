@@ -121,6 +121,8 @@ export const REPORT = z.object({
   outages: z.array(OUTAGES),
   findings: z.array(FINDING),
   notChecked: z.array(NOT_CHECKED),
+  /** Rows that were compared with the exchange; null where that was not asked for. */
+  compared: count.nullable(),
   /** How long each check took. */
   timings: z.array(z.object({ check: z.string(), ms: z.number() })),
   /** `empty`: no row is in the scope, so nothing was audited. */

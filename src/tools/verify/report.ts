@@ -9,6 +9,7 @@ export function renderAudit(audit: Report): string {
     `Report of ${scopeText(audit)}, as stored at ${audit.takenAt}`,
     '',
     ...figures(audit),
+    ...comparedLines(audit),
     ...section('Found', failures.flatMap(findingLines)),
     ...section('Counted, and no failure', [...notices.flatMap(findingLines), ...outageLines(audit)]),
     ...section('Pending in Kafka, and not in this audit', pendingLines(audit)),
@@ -77,6 +78,10 @@ function figures({ sequences, quotes }: Report): string[] {
       '',
     ]),
   ])
+}
+
+function comparedLines({ compared }: Report): string[] {
+  return compared === null ? [] : ['', `Compared with the exchange: ${plural(compared, 'row')}`]
 }
 
 function section(title: string, lines: readonly string[]): string[] {

@@ -1,6 +1,7 @@
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
+import { EXCHANGE_IDENTITY_HEADER } from '../../../foundation/binance/handshake.ts'
 import type { TimeUnit } from '../../../foundation/market/time-unit.ts'
 import { AttemptLimit } from '../../../foundation/runtime/attempt-limit.ts'
 import type { Clock } from '../../../foundation/runtime/clock.ts'
@@ -9,8 +10,6 @@ import { MAX_STREAMS } from './stream-protocol.ts'
 import { TextFrameEncoder } from './text-frame.ts'
 import { askedTimeUnit, BAD_TIME_UNIT, withMicroseconds } from './time-units.ts'
 
-/** The header of the upgrade response by which our exchanges say which source of data they are. */
-const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 /** The one by which a replay says what unit its capture has. */
 const TIME_UNIT_HEADER = 'x-tapeline-time-unit'
 /** Longer request lines were seen to fail at the exchange. */

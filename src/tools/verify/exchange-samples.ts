@@ -1,0 +1,196 @@
+import {
+  type FetchTrades,
+  REST_WEIGHT,
+  type RestOutcome,
+  type RestTrade,
+  type RestTradeType,
+} from '../../foundation/binance/trade-rest.ts'
+import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
+import { sleep } from '../../foundation/runtime/backoff.ts'
+import type { Database } from '../../foundation/store/database.ts'
+import type { Example, Finding, NotChecked, Report } from './report-types.ts'
+import { type Scope, timeBounds } from './scope.ts'
+import { CHECK_LIMIT_MS } from './verify.ts'
+
+/** Random ids of each day, beside its first and last. */
+const RANDOM_PER_DAY = 3
+
+export interface ExchangeSamples {
+  readonly fetch: FetchTrades
+  readonly budget: WeightBudget
+  /** A number in [0, 1). */
+  readonly random: () => number
+  readonly signal: AbortSignal
+}
+
+interface Stored {
+  readonly id: number
+  readonly price: string
+  readonly quantity: string
+  readonly timeUs: number
+  readonly isBuyerMaker: boolean
+  readonly from: number | null
+  readonly to: number | null
+}
+
+const DAYS = `SELECT time_bucket('1 day', trade_time) AS day, min(trade_id)::float8 AS first, max(trade_id)::float8 AS last
+  FROM trades WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz AND trade_time < $5::timestamptz
+  GROUP BY 1 ORDER BY 1`
+
+const ROWS = `SELECT trade_id::float8 AS id, price::text, quantity::text, (extract(epoch FROM trade_time) * 1000000)::float8 AS "timeUs",
+    is_buyer_maker AS "isBuyerMaker", first_trade_id::float8 AS "from", last_trade_id::float8 AS "to"
+  FROM trades WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz
+    AND trade_time < $4::timestamptz + interval '1 day' AND trade_id = ANY($5::bigint[]) ORDER BY trade_id`
+
+/** Adds to an audit what {@link compareWithExchange} has found. */
+export function withComparison(
+  report: Report,
+  { findings, notChecked, compared }: Awaited<ReturnType<typeof compareWithExchange>>,
+): Report {
+  return {
+    ...report,
+    findings: [...findings, ...report.findings],
+    notChecked: [...report.notChecked, ...notChecked],
+    compared,
+    verdict: findings.length > 0 ? 'not clean' : report.verdict,
+  }
+}
+
+/**
+ * Compares stored rows with what the exchange's REST answers now: of each day, symbol and type the first id, the last and some at
+ * random. Only the latest epoch, since REST knows no other.
+ *
+ * @param sequences those of the audit
+ */
+export async function compareWithExchange(
+  database: Database,
+  scope: Scope,
+  sequences: Report['sequences'],
+  exchange: ExchangeSamples,
+): Promise<{ findings: Finding[]; notChecked: NotChecked[]; compared: number }> {
+  const latest = sequences.filter(
+    ({ symbol, eventType, epoch }) =>
+      !sequences.some((o) => o.symbol === symbol && o.eventType === eventType && o.epoch > epoch),
+  )
+  const findings: Finding[] = []
+  const notChecked: NotChecked[] = []
+  let compared = 0
+  for (const { symbol, eventType, epoch } of latest) {
+    const differing: Example[] = []
+    const unanswered: Example[] = []
+    for (const row of await sample(database, scope, [symbol, eventType, epoch], exchange.random)) {
+      const answer = await ask(exchange, eventType, symbol, row.id)
+      const found = answer.kind === 'rows' ? answer.rows.find(({ id }) => id === row.id) : undefined
+      const example = (detail: string): Example => ({ from: row.id, to: row.id, detail })
+      if (found === undefined) unanswered.push(example(whyNot(answer)))
+      else {
+        compared++
+        const difference = differenceOf(row, found)
+        if (difference !== '') differing.push(example(difference))
+      }
+    }
+    if (differing.length > 0)
+      findings.push({
+        check: 'exchange',
+        kind: 'differs',
+        severity: 'failure',
+        symbol,
+        eventType,
+        epoch,
+        count: differing.length,
+        summary: 'of the sampled rows differ from what the exchange answers',
+        examples: differing,
+      })
+    if (unanswered.length > 0)
+      notChecked.push({
+        what: `${eventType} rows that the exchange did not answer with`,
+        symbol,
+        count: unanswered.length,
+        examples: unanswered,
+      })
+  }
+  return { findings, notChecked, compared }
+}
+
+async function sample(
+  database: Database,
+  scope: Scope,
+  sequence: readonly [symbol: string, eventType: RestTradeType, epoch: number],
+  random: () => number,
+): Promise<Stored[]> {
+  return database.transaction(
+    async (connection) => {
+      const bounds = timeBounds(scope)
+      const days = await connection.query<Day>(DAYS, [...sequence, ...bounds])
+      const stored: Stored[] = []
+      for (const { day, first, last } of days.rows) {
+        const between = Array.from(
+          { length: RANDOM_PER_DAY },
+          () => first + Math.floor(random() * (last - first)),
+        )
+        const ids = [...new Set([first, ...between, last])]
+        stored.push(...(await connection.query<Stored>(ROWS, [...sequence, day.toISOString(), ids])).rows)
+      }
+      return stored
+    },
+    { isSnapshot: true, limitMs: CHECK_LIMIT_MS },
+  )
+}
+
+interface Day {
+  readonly day: Date
+  readonly first: number
+  readonly last: number
+}
+
+async function ask(
+  { fetch, budget, signal }: ExchangeSamples,
+  type: RestTradeType,
+  symbol: string,
+  fromId: number,
+): Promise<RestOutcome> {
+  for (;;) {
+    signal.throwIfAborted()
+    const waitMs = budget.take(REST_WEIGHT[type], performance.now())
+    if (waitMs === 0) break
+    await sleep(waitMs, signal)
+  }
+  const answer = await fetch({ type, symbol, fromId, limit: 1 }, signal)
+  if (typeof answer.usedWeight === 'number') budget.used(answer.usedWeight, performance.now())
+  if (answer.kind === 'refused' && answer.refusal.retryAfterMs !== null)
+    budget.wait(answer.refusal.retryAfterMs, performance.now())
+  return answer
+}
+
+function whyNot(answer: RestOutcome): string {
+  switch (answer.kind) {
+    case 'rows':
+      return answer.rows[0] === undefined ? 'no row' : `it begins with ${answer.rows[0].id}`
+    case 'refused':
+      return answer.refusal.reason
+    case 'failed':
+      return answer.reason
+  }
+}
+
+/** Empty where all is equal. */
+function differenceOf(row: Stored, { price, quantity, timeUs, isBuyerMaker, trades }: RestTrade): string {
+  const pairs = [
+    ['price', trimmed(row.price), trimmed(price)],
+    ['quantity', trimmed(row.quantity), trimmed(quantity)],
+    ['time', row.timeUs, timeUs],
+    ['is_buyer_maker', row.isBuyerMaker, isBuyerMaker],
+    // An invalidated aggTrade has no trades on either side.
+    ['first_trade_id', row.from ?? -1, trades?.from ?? -1],
+    ['last_trade_id', row.to ?? -1, trades?.to ?? -1],
+  ] as const
+  return pairs
+    .filter(([, ours, theirs]) => ours !== theirs)
+    .map(([name, ours, theirs]) => `${name} ${ours}, at the exchange ${theirs}`)
+    .join('; ')
+}
+
+/** `1.500` and `1.5` are one number. */
+function trimmed(decimal: string): string {
+  return decimal.includes('.') ? decimal.replace(/\.?0+$/, '') : decimal
+}

@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { z } from 'zod'
+import { migrate } from '../src/foundation/store/migrate.ts'
+import { openPostgres } from '../src/foundation/store/postgres.ts'
+import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
+import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { REPORT } from '../src/tools/verify/report-types.ts'
+import { createTestDatabase } from './support/database.ts'
+import { startTapeline } from './support/processes.ts'
+import { waitFor } from './support/wait-for.ts'
+
+let exchange: Exchange
+let server: Awaited<ReturnType<typeof createTestDatabase>>
+let database: ReturnType<typeof openPostgres>
+
+before(async () => {
+  exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+  server = await createTestDatabase('embedded')
+  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  await migrate(database)
+})
+
+after(async () => {
+  await database.close()
+  await server.drop()
+  await exchange.close()
+})
+
+/** The last rows of the exchange, as the consumer stores them. */
+async function storeLatest(): Promise<number> {
+  const get = async (path: string) => {
+    const response = await fetch(`${exchange.restUrl}/api/v3/${path}?symbol=BTCUSDT&limit=40`)
+    return z.array(z.looseObject({})).parse(await response.json())
+  }
+  const trades = await waitFor(
+    async () => {
+      const rows = await get('historicalTrades')
+      return rows.length === 40 && rows
+    },
+    { timeoutMs: 20_000, what: '40 trades' },
+  )
+  await database.query(
+    `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+     SELECT to_timestamp(time / 1000.0), 'BTCUSDT', 'trade', id, price, qty, "isBuyerMaker", now()
+     FROM jsonb_to_recordset($1::jsonb) AS row (id bigint, price numeric, qty numeric, time bigint, "isBuyerMaker" boolean)`,
+    [JSON.stringify(trades)],
+  )
+  await database.query(
+    `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, first_trade_id, last_trade_id, is_buyer_maker, ingestion_timestamp)
+     SELECT to_timestamp("T" / 1000.0), 'BTCUSDT', 'aggTrade', a, p, q, f, l, m, now()
+     FROM jsonb_to_recordset($1::jsonb) AS row (a bigint, p numeric, q numeric, f bigint, l bigint, "T" bigint, m boolean)`,
+    [JSON.stringify(await get('aggTrades'))],
+  )
+  await database.query("INSERT INTO meta (key, value) VALUES ('source', $1), ('time_unit', 'millisecond')", [
+    exchange.source,
+  ])
+  return Number(trades[0]?.['id'])
+}
+
+async function compare() {
+  const env = { DATABASE_URL: server.url, BINANCE_REST_URL: exchange.restUrl }
+  await using command = startTapeline(['verify', '--exchange', '--json', '--symbol', 'BTCUSDT'], { env })
+  await command.exit(60_000)
+  return command.output()
+}
+
+test('compares samples of each day with the exchange, and names the row that differs', async () => {
+  const firstId = await storeLatest()
+  const equal = REPORT.parse(JSON.parse(await compare()))
+  assert.ok((equal.compared ?? 0) >= 6, String(equal.compared))
+  assert.deepEqual(
+    equal.findings.filter(({ check }) => check === 'exchange'),
+    [],
+  )
+  await database.query(
+    "UPDATE trades SET price = price + 0.01, trade_time = trade_time + interval '1 millisecond' WHERE event_type = 'trade' AND trade_id = $1",
+    [firstId],
+  )
+  const altered = REPORT.parse(JSON.parse(await compare()))
+  const [found, ...others] = altered.findings.filter(({ check }) => check === 'exchange')
+  assert.deepEqual(others, [])
+  assert.deepEqual(
+    [altered.verdict, found?.kind, found?.eventType, found?.examples.map(({ from }) => from)],
+    ['not clean', 'differs', 'trade', [firstId]],
+  )
+  assert.match(
+    found?.examples[0]?.detail ?? '',
+    /^price \d+\.\d+, at the exchange \d+\.?\d*; time \d{16}, at the exchange \d{16}$/,
+  )
+})
+
+test('does not compare with another exchange than that of the rows', async () => {
+  await database.query("UPDATE meta SET value = 'binance' WHERE key = 'source'")
+  assert.match(await compare(), /The tables of this database hold data of "binance", not of "simulated/)
+})
