@@ -8,6 +8,7 @@ import { stringify } from 'yaml'
 import { z } from 'zod'
 import { HEADER } from '../src/foundation/kafka/headers.ts'
 import { MESSAGES } from '../src/foundation/market/message-schemas.ts'
+import { RECORDING_KEY } from '../src/foundation/market/recording.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 
 const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
@@ -24,7 +25,10 @@ const ABOUT: Readonly<Record<Schema, string>> = {
   'bookTicker/1': 'The best bid and ask, likewise. It has no time but that of its receipt.',
   'gap/1':
     'A revision of a row of the ledger: what is missing, why, and what became of it. The highest revision of a gap_id counts.',
+  'recording/1': 'What an ingestion process records from a moment on.',
 }
+
+const KEYS: Partial<Record<Schema, string>> = { 'gap/1': 'gap_id', 'recording/1': RECORDING_KEY }
 
 /** The latest of a name has no number. */
 function fileOf(schema: Schema): string {
@@ -88,7 +92,7 @@ function message(name: Schema) {
     },
     payload: { $ref: `./schemas/${fileOf(name)}.json` },
     bindings: {
-      kafka: { key: { type: 'string', description: name === 'gap/1' ? 'gap_id' : 'Symbol, upper-case.' } },
+      kafka: { key: { type: 'string', description: KEYS[name] ?? 'Symbol, upper-case.' } },
     },
   }
 }
@@ -158,6 +162,7 @@ function asyncApi(): string {
         },
         gaps: channel(address('KAFKA_GAPS_TOPIC'), 'The ledger of what is missing. Kept for ever.', [
           'gap/1',
+          'recording/1',
         ]),
       },
       operations: Object.fromEntries(

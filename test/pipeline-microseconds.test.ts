@@ -10,6 +10,7 @@ import { type TestContext, test } from 'node:test'
 import { createGunzip, gunzipSync } from 'node:zlib'
 import { WebSocketServer } from 'ws'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
+import { readRecordings } from '../src/foundation/store/recordings.ts'
 import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { createTestDatabase } from './support/database.ts'
 import { createTestTopics } from './support/kafka.ts'
@@ -88,6 +89,13 @@ test('keeps every digit of times in microseconds from stream and REST to the tab
   await ingestion.stop()
   await untilCaughtUp(consumer)
   await consumer.stop()
+
+  const [recording, ...others] = await readRecordings(database)
+  assert.deepEqual(others, [], 'announced once')
+  const { source, time_unit: unit, topics: names, symbols } = recording ?? assert.fail('nothing is announced')
+  assert.match(source, /^replay:/)
+  assert.deepEqual([unit, names.trades], ['microsecond', topics.env.KAFKA_TRADES_TOPIC])
+  assert.ok(symbols.length > 0)
 
   const headers = (await readTopic(topics.env.KAFKA_TRADES_TOPIC)).map((one) => one.headers['schema'])
   assert.deepEqual([...new Set(headers)], ['trade/2'])

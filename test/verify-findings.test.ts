@@ -121,6 +121,57 @@ for (const { name, ...options } of databaseKinds()) {
       })
     })
 
+    test('compares the rows with what ingestion announced', async () => {
+      const announced = (at: string, fields: object = {}) => {
+        const recording = {
+          instance: 'one',
+          at: Date.parse(at),
+          source: 'binance',
+          time_unit: 'microsecond',
+          topics: { trades: 't', bookTicker: 'b', gaps: 'g' },
+          shard: '0/1',
+          event_types: ['trade', 'aggTrade', 'bookTicker'],
+          symbols: ['BTCUSDT', 'ETHUSDT'],
+          ...fields,
+        }
+        return `INSERT INTO meta (key, value) VALUES ('recording:one ${recording.at}', '${JSON.stringify(recording)}')`
+      }
+      // Up to the last trade.
+      const quotes = `INSERT INTO book_ticker SELECT timestamptz '2026-01-01' + n * interval '1 hour', symbol, 7000 + n * 3, 60000, 1, 60000.01, 2
+        FROM generate_series(90, 98) AS n, unnest('{BTCUSDT,ETHUSDT}'::text[]) AS symbol`
+      const foundAfter = async (changes: readonly string[]) =>
+        (await market.auditAfter([quotes, ...changes])).findings
+          .filter(({ check }) => check === 'recordings')
+          .map(({ kind, severity, symbol, eventType }) => [kind, severity, symbol, eventType])
+      const start = announced('2026-01-01T00:00:00Z')
+      assert.deepEqual(await foundAfter([start]), [])
+      const ethTrades = `symbol = 'ETHUSDT' AND event_type = 'trade'`
+      assert.deepEqual(await foundAfter([start, `DELETE FROM trades WHERE ${ethTrades}`]), [
+        ['absent', 'failure', 'ETHUSDT', 'trade'],
+      ])
+      assert.deepEqual(await foundAfter([start, "DELETE FROM book_ticker WHERE symbol = 'ETHUSDT'"]), [
+        ['absent', 'failure', 'ETHUSDT', 'bookTicker'],
+      ])
+      const late = "trade_time > '2026-01-03'"
+      assert.deepEqual(await foundAfter([start, `DELETE FROM trades WHERE ${ethTrades} AND ${late}`]), [
+        ['ended', 'failure', 'ETHUSDT', 'trade'],
+      ])
+      const other = announced('2026-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })
+      assert.deepEqual(await foundAfter([other]), [['silent', 'notice', 'NEVERUSDT', null]])
+      // Recorded for too short a time to say anything.
+      assert.deepEqual(await foundAfter([announced('2027-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })]), [])
+      const second = announced('2026-01-02T00:00:00Z', {
+        source: 'binance-us',
+        time_unit: 'millisecond',
+        topics: { trades: 'u', bookTicker: 'b', gaps: 'g' },
+      })
+      assert.deepEqual(await foundAfter([start, second]), [
+        ['sources', 'failure', null, null],
+        ['time units', 'failure', null, null],
+        ['topics', 'failure', null, null],
+      ])
+    })
+
     test('finds a removed aggTrade', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 520`,

@@ -6,6 +6,7 @@ import { upsertGaps } from '../foundation/store/gaps.ts'
 import { lastStored } from '../foundation/store/last-stored.ts'
 import { writeLosses } from '../foundation/store/losses.ts'
 import { noteLostIds } from '../foundation/store/lost-ids.ts'
+import { writeRecordings } from '../foundation/store/recordings.ts'
 import { writeSequenceStarts } from '../foundation/store/sequence-starts.ts'
 import { type InsertedTrades, secondUnderId } from '../foundation/store/trades.ts'
 import type { Batch } from './batch.ts'
@@ -47,6 +48,7 @@ export async function writeReached(
   quotes: readonly InsertedBookTickers[],
 ): Promise<Written> {
   const gaps = await upsertGaps(connection, [...batch.gaps.values()])
+  await writeRecordings(connection, batch.recordings)
   await insertDeadLetters(connection, [...batch.found.map(({ row }) => row), ...batch.mirrored])
   const restored = await insertDeadLetters(connection, batch.copies)
   const advanced = await advanceOffsets(connection, [...batch.steps.values()])

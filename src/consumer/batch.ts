@@ -2,6 +2,7 @@ import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.t
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
 import { ABSENT, type EventFields } from '../foundation/market/event-fields.ts'
 import type { Gap } from '../foundation/market/gap.ts'
+import type { Recording } from '../foundation/market/recording.ts'
 import {
   addBookTicker,
   type BookTickerColumns,
@@ -63,6 +64,8 @@ class Origins {
 export class Batch {
   /** Every revision that came, in the order in which they came. */
   readonly gapRows: Gap[] = []
+  /** What ingestion announced that it records. */
+  readonly recordings: Recording[] = []
   readonly found: FoundDeadLetter[] = []
   /** Frames that ingestion rejected, read from the dead-letter topic. */
   readonly mirrored: DeadLetterRow[] = []
@@ -125,7 +128,7 @@ export class Batch {
   /** Adds what the decoder has read of a message. */
   add(
     kind: Exclude<TopicKind, 'deadLetters'>,
-    { event, gap }: Pick<Decoder, 'event' | 'gap'>,
+    { event, gap, recording }: Pick<Decoder, 'event' | 'gap' | 'recording'>,
     partition: PartitionOrigin,
     message: FetchedMessage,
   ): void {
@@ -143,7 +146,9 @@ export class Batch {
         this.times.book_ticker.add(event)
         break
       case 'gaps':
-        if (gap !== null) this.gapRows.push(gap)
+        if (recording !== null) this.recordings.push(recording)
+        if (gap === null) return
+        this.gapRows.push(gap)
         this.#origins.gaps.add(partition, message)
     }
   }

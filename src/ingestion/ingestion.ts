@@ -1,6 +1,7 @@
 import { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import { EXCHANGE_INFO_WEIGHT } from '../foundation/binance/rest.ts'
 import type { ExchangeIdentity } from '../foundation/kafka/exchange-identity-mark.ts'
+import { RECORDING_KEY } from '../foundation/market/recording.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
@@ -112,8 +113,11 @@ export class Ingestion {
     await this.#pipeline?.stop()
     if (this.#pipeline !== null) await this.#pipeline.writeLastCheckpoints(signal)
     const unsent = await this.#producer.stop(signal)
-    // The next start makes up for a checkpoint that is missing, by the messages after the one before.
-    const left = unsent.filter(({ topic }) => topic !== this.#config.topics.checkpoints).length
+    // The next start writes both again: checkpoints from the messages after the one before.
+    const { checkpoints } = this.#config.topics
+    const left = unsent.filter(
+      ({ topic, key }) => topic !== checkpoints && key?.toString() !== RECORDING_KEY,
+    ).length
     if (left > 0) {
       throw new TapelineError(
         'STOPPED_DIRTY',
@@ -208,7 +212,7 @@ export class Ingestion {
     const pipeline = await patience.until('Kafka', () =>
       openPipeline(
         this.#config,
-        this.#pipelineContext({ topics, symbols: this.#selection.taken, timeUnit }),
+        this.#pipelineContext({ topics, symbols: this.#selection.taken, source, timeUnit }),
         signal,
       ),
     )
@@ -220,6 +224,7 @@ export class Ingestion {
     await pipeline.compareClocks(signal)
     signal.throwIfAborted()
     pipeline.start()
+    this.#announce()
     const connections = new Connections(
       {
         config: this.#config,
@@ -286,6 +291,12 @@ export class Ingestion {
     }
     this.#pipeline?.handler.rates.halt(streamNames(this.#selection.halted, eventTypes))
     this.#connections?.change(streamNames(joined, eventTypes), streamNames(left, eventTypes))
+    if (added.length + joined.length + left.length > 0) this.#announce()
+  }
+
+  /** Says in the topics what is recorded from now on. */
+  #announce(): void {
+    this.#pipeline?.publisher.announce(this.#config, this.#selection.subscribed)
   }
 
   get #slots(): readonly ConnectionSlot[] {
@@ -293,7 +304,7 @@ export class Ingestion {
   }
 
   #pipelineContext(
-    known: Pick<PipelineContext, 'topics' | 'symbols' | 'timeUnit'>,
+    known: Pick<PipelineContext, 'topics' | 'symbols' | 'source' | 'timeUnit'>,
   ): Omit<PipelineContext, RecoveredFields> {
     return {
       ports: this.#ports,

@@ -1,21 +1,26 @@
 import { gapRecord } from '../foundation/kafka/gap-sender.ts'
+import { HEADER, schemaHeader } from '../foundation/kafka/headers.ts'
+import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import type { Gap } from '../foundation/market/gap.ts'
+import { RECORDING_KEY, type Recording } from '../foundation/market/recording.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
+import type { IngestionConfig } from './config.ts'
 import type { PipelineContext } from './pipeline-context.ts'
+
+type PublisherContext = Pick<
+  PipelineContext,
+  'topics' | 'ports' | 'instance' | 'source' | 'timeUnit' | 'send' | 'log'
+>
 
 /** Sends rows of the ledger, and has them remembered for checkpoints until Kafka has them. */
 export class LedgerPublisher {
-  readonly #context: Pick<PipelineContext, 'topics' | 'ports' | 'instance' | 'send' | 'log'>
+  readonly #context: PublisherContext
   readonly #topic: string
   readonly #acknowledged: AcknowledgedState
   #isStarted = false
 
   /** @param topic that of the ledger */
-  constructor(
-    context: Pick<PipelineContext, 'topics' | 'ports' | 'instance' | 'send' | 'log'>,
-    topic: string,
-    acknowledged: AcknowledgedState,
-  ) {
+  constructor(context: PublisherContext, topic: string, acknowledged: AcknowledgedState) {
     this.#context = context
     this.#topic = topic
     this.#acknowledged = acknowledged
@@ -37,6 +42,35 @@ export class LedgerPublisher {
       ...gapRecord(gap, this.#topic, topics.get(this.#topic)?.partitions ?? 1, instance),
       mark: null,
       gap,
+      queuedAtMs: ports.clock.monotonicMs(),
+    })
+  }
+
+  /** Says what is recorded from now on. */
+  announce(
+    { topics: names, shard, eventTypes }: Pick<IngestionConfig, 'topics' | 'shard' | 'eventTypes'>,
+    symbols: ReadonlySet<string>,
+  ): void {
+    const { topics, ports, instance, source, timeUnit, send } = this.#context
+    const timestampMs = Math.floor(ports.clock.wallMicros() / 1000)
+    const recording: Recording = {
+      instance,
+      at: timestampMs,
+      source,
+      time_unit: timeUnit,
+      topics: { trades: names.trades, bookTicker: names.bookTicker, gaps: names.gaps },
+      shard: `${shard.index}/${shard.count}`,
+      event_types: [...eventTypes],
+      symbols: [...symbols].sort(),
+    }
+    send({
+      topic: this.#topic,
+      partition: partitionOf(RECORDING_KEY, topics.get(this.#topic)?.partitions ?? 1),
+      key: Buffer.from(RECORDING_KEY),
+      value: Buffer.from(JSON.stringify(recording)),
+      headers: new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('recording', 'millisecond'))]]),
+      timestampMs,
+      mark: null,
       queuedAtMs: ports.clock.monotonicMs(),
     })
   }

@@ -30,6 +30,8 @@ export interface PipelineContext {
   readonly topics: ReadonlyMap<string, TopicMetadata>
   /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
+  /** The exchange. */
+  readonly source: string
   /** The unit of the exchange's times, and of those in messages. */
   readonly timeUnit: TimeUnit
   readonly send: (message: OutgoingMessage) => void

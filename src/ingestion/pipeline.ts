@@ -55,6 +55,7 @@ export class Pipeline {
   readonly handler: FrameHandler
   readonly ledger: GapLedger
   readonly backfill: Backfill
+  readonly publisher: LedgerPublisher
   readonly rest: RestCaller
   readonly foreignGaps: ForeignGaps<StampedEvent>
   readonly topics: TopicWatch
@@ -99,6 +100,7 @@ export class Pipeline {
     this.#router = new Router(config.topics, topics, timeUnit)
     const wallMs = () => Math.floor(clock.wallMicros() / 1000)
     const publisher = new LedgerPublisher(context, config.topics.gaps, memory)
+    this.publisher = publisher
     this.ledger = new GapLedger(
       (gap) => publisher.publish(gap),
       ({ symbol, event_type, epoch }, lost) =>

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { pino } from 'pino'
 import { GAP, type Gap } from '../../src/foundation/market/gap.ts'
+import { RECORDING } from '../../src/foundation/market/recording.ts'
 import type { IngestionStatus } from '../../src/foundation/telemetry/status.ts'
 import type { IngestionConfig } from '../../src/ingestion/config.ts'
 import { Ingestion } from '../../src/ingestion/ingestion.ts'
@@ -286,8 +287,10 @@ export class World {
   #onAppended(appended: Appended): void {
     const { topic, value } = appended
     if (topic !== TOPICS.checkpoints && value !== null) this.#digest.update(value)
-    if (topic === TOPICS.gaps && value !== null) this.#onGap(GAP.parse(JSON.parse(value.toString())))
-    else this.stored.add(appended, this.clock.wallMicros() / 1000)
+    if (topic === TOPICS.gaps && value !== null) {
+      const data: unknown = JSON.parse(value.toString())
+      if (!RECORDING.safeParse(data).success) this.#onGap(GAP.parse(data))
+    } else this.stored.add(appended, this.clock.wallMicros() / 1000)
   }
 
   #onGap(gap: Gap): void {

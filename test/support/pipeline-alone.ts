@@ -84,6 +84,7 @@ export function pipelineAlone(
       tails: { learn: async () => {}, leaderEpoch: () => 0, close: async () => {}, recreated() {} },
       topics,
       symbols: new Set(symbols),
+      source: 'simulated',
       timeUnit: 'millisecond',
       send: (message) => sent.push(message),
       isHeld: () => false,

@@ -4,7 +4,7 @@ import type { TimeUnit } from '../market/time-unit.ts'
 
 /** Header names of Tapeline's messages. Values are text. */
 export const HEADER = {
-  /** `trade/2`, `aggTrade/2` (times in microseconds), `trade/1`, `aggTrade/1` (in milliseconds), `bookTicker/1`, `gap/1`. */
+  /** `trade/2`, `aggTrade/2` (times in microseconds), `trade/1`, `aggTrade/1` (in milliseconds), `bookTicker/1`, `gap/1`, `recording/1`. */
   schema: 'schema',
   /** Of trade and aggTrade: how often the exchange has begun their ids anew, as digits; absent means 0. */
   epoch: 'epoch',
@@ -28,7 +28,7 @@ export const HEADER = {
   time: 'time',
 } as const
 
-export type SchemaName = 'trade' | 'aggTrade' | 'bookTicker' | 'gap'
+export type SchemaName = 'trade' | 'aggTrade' | 'bookTicker' | 'gap' | 'recording'
 
 /** The number rises when a reader would have to change. */
 export const LATEST_SCHEMA: Readonly<Record<SchemaName, number>> = {
@@ -36,6 +36,7 @@ export const LATEST_SCHEMA: Readonly<Record<SchemaName, number>> = {
   aggTrade: 2,
   bookTicker: 1,
   gap: 1,
+  recording: 1,
 }
 
 /** @param unit of the times of a trade or aggTrade; quotes have none, and those of the ledger are milliseconds */

@@ -14,6 +14,7 @@ import {
   readTrade,
   type TradePayload,
 } from '../market/payload.ts'
+import { RECORDING, type Recording } from '../market/recording.ts'
 import { TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'
 import type { FetchedMessage } from './codec/fetched-message.ts'
 import {
@@ -35,7 +36,7 @@ export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
 const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly SchemaName[]>> = {
   trades: ['trade', 'aggTrade'],
   bookTicker: ['bookTicker'],
-  gaps: ['gap'],
+  gaps: ['gap', 'recording'],
 }
 
 const KNOWN_SCHEMAS = new Map(
@@ -46,8 +47,9 @@ const KNOWN_SCHEMAS = new Map(
 export class Decoder {
   /** Of a message of `trades` or `bookTicker`. */
   readonly event = new EventFields()
-  /** Of a message of `gaps`. */
+  /** Of a message of `gaps`: a row of the ledger, or what is recorded. */
   gap: Gap | null = null
+  recording: Recording | null = null
   readonly #scanner = new EventScanner(this.event)
 
   /**
@@ -94,6 +96,8 @@ export class Decoder {
         return this.#bookTicker(readBookTicker(data), data)
       case 'gap':
         return this.#gap(data)
+      case 'recording':
+        return this.#recording(data)
       case undefined:
         return 'schema is not one of this topic'
     }
@@ -135,6 +139,17 @@ export class Decoder {
       return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit gap/${LATEST_SCHEMA.gap}`
     }
     this.gap = parsed.data
+    this.recording = null
+    return null
+  }
+
+  #recording(data: Fields): string | null {
+    const parsed = RECORDING.safeParse(data)
+    if (!parsed.success) {
+      return `${parsed.error.issues[0]?.path.join('.') || 'the whole'} does not fit recording/${LATEST_SCHEMA.recording}`
+    }
+    this.gap = null
+    this.recording = parsed.data
     return null
   }
 }

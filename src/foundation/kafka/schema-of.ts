@@ -26,7 +26,8 @@ export function schemaOf(
   data: Fields,
 ): MessageSchema | null {
   if (header === null) {
-    const shown = allowed.length === 1 ? allowed[0] : allowed.find((name) => name === data['e'])
+    const isLedger = allowed[0] === 'gap'
+    const shown = isLedger || allowed.length === 1 ? allowed[0] : allowed.find((name) => name === data['e'])
     return shown === undefined ? null : { name: shown, unit: undefined }
   }
   const slash = header.indexOf('/')

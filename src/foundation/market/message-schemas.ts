@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { decimalField, idField, symbolField, timeMsField, timeUsField } from './field-schemas.ts'
 import { GAP } from './gap.ts'
 import { INVALIDATED } from './payload.ts'
+import { RECORDING } from './recording.ts'
 import type { TimeUnit } from './time-unit.ts'
 
 /*
@@ -83,4 +84,5 @@ export const MESSAGES = {
     ...RECEIPT,
   }),
   'gap/1': GAP,
+  'recording/1': RECORDING,
 } as const

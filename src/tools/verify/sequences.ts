@@ -14,6 +14,8 @@ export interface Sequence {
   readonly lastId: number
   /** The earliest trade time, as PostgreSQL takes it. */
   readonly firstTime: string
+  /** The latest. */
+  readonly lastTime: string
   /** The smallest receipt minus event time: negative when this machine's clock is behind the exchange's. */
   readonly leastLatencyMs: number | null
   /** The id that the consumer began with, where older ones are stored: those are allowed, and none of them is missing. */
@@ -70,6 +72,7 @@ export async function readSequences(context: CheckContext): Promise<Sequence[]> 
       firstId,
       lastId: Number(row.last_id),
       firstTime: row.first_time.toISOString(),
+      lastTime: row.last_time.toISOString(),
       leastLatencyMs: row.least_latency_ms,
       begins,
       rowsBefore: begins === null ? 0 : await countBefore(context, [symbol, eventType, epoch, begins]),

@@ -10,6 +10,7 @@ import { checkQuoteBounds, checkTradeBounds } from './id-bounds.ts'
 import { checkLedger } from './ledger.ts'
 import { readOutages } from './outages.ts'
 import { checkQuoteRepeats } from './quote-repeats.ts'
+import { checkRecordings } from './recordings.ts'
 import type { Finding, NotChecked, Report, SequenceReport } from './report-types.ts'
 import { above, readBelow, readFloors } from './retention.ts'
 import { type CheckContext, isCut, refuseUnknownSymbols, type Scope } from './scope.ts'
@@ -101,6 +102,9 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   findings.push(...(await watch.time('trade bounds', () => checkTradeBounds(context))))
   findings.push(...(await watch.time('quote bounds', () => checkQuoteBounds(context))))
   const ledger = await watch.time('ledger', () => checkLedger(context, sequences))
+  findings.push(
+    ...(await watch.time('recordings', () => checkRecordings(ofTrades, sequences, quotes, watermark))),
+  )
   findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences), ...lostTails(watermark))
   notChecked.push(
     ...ledger.notChecked,

@@ -1,0 +1,162 @@
+import type { EventType } from '../../foundation/market/event.ts'
+import type { Recording } from '../../foundation/market/recording.ts'
+import { readRecordings } from '../../foundation/store/recordings.ts'
+import type { Finding, QuotesReport, Watermark } from './report-types.ts'
+import type { CheckContext, Scope } from './scope.ts'
+import type { Sequence } from './sequences.ts'
+
+/** Trades and their aggTrades come together, and quotes change with every trade. */
+const TOGETHER_MS = 10 * 60_000
+
+/** A symbol may be quiet for a while. */
+const QUIET_MS = 60 * 60_000
+
+/** With more messages in Kafka than this, one topic may be stored further than another. */
+const PENDING_MAX = 1000
+
+/** When the last row of each type was made or received; absent where none is stored. */
+type LastTimes = Partial<Record<EventType, number>>
+
+/**
+ * Compares what is stored with what ingestion announced: a stream that never delivered, or delivered no more, leaves no hole
+ * between ids.
+ */
+export async function checkRecordings(
+  { connection, scope }: CheckContext,
+  sequences: readonly Sequence[],
+  quotes: ReadonlyArray<Omit<QuotesReport, 'doubled'>>,
+  watermark: Watermark,
+): Promise<Finding[]> {
+  const recordings = await readRecordings(connection)
+  const lasts = lastTimes(sequences, quotes)
+  const newestMs = Math.max(0, ...[...lasts.values()].flatMap((types) => Object.values(types)))
+  const announced = announcedIn(recordings, scope, newestMs)
+  const isStored = (watermark.pending ?? 0) <= PENDING_MAX
+  return [
+    ...differing('sources', 'exchanges', recordings, ({ source }) => source),
+    ...differing('time units', 'time units', recordings, ({ time_unit }) => time_unit),
+    ...differing('topics', 'topics', recordings, ({ topics }) => Object.values(topics).join(', ')),
+    ...[...announced].flatMap(([symbol, types]) => {
+      if (scope.symbols !== null && !scope.symbols.includes(symbol)) return []
+      return ofSymbol(symbol, types, lasts.get(symbol) ?? {}, isStored ? newestMs : null)
+    }),
+  ]
+}
+
+/** One deployment has one of each. */
+function differing(
+  kind: string,
+  name: string,
+  recordings: readonly Recording[],
+  of: (recording: Recording) => string,
+): Finding[] {
+  const values = [...new Set(recordings.map(of))]
+  if (values.length < 2) return []
+  return [
+    finding(kind, 'failure', null, null, `rows come from more than one of the ${name}: ${values.join('; ')}`),
+  ]
+}
+
+function lastTimes(
+  sequences: readonly Sequence[],
+  quotes: ReadonlyArray<Omit<QuotesReport, 'doubled'>>,
+): Map<string, LastTimes> {
+  const lasts = new Map<string, LastTimes>()
+  const note = (symbol: string, type: EventType, time: string) => {
+    const known = lasts.get(symbol) ?? {}
+    lasts.set(symbol, { ...known, [type]: Math.max(known[type] ?? 0, Date.parse(time)) })
+  }
+  for (const { symbol, eventType, lastTime } of sequences) note(symbol, eventType, lastTime)
+  for (const { symbol, lastAt } of quotes) note(symbol, 'bookTicker', lastAt)
+  return lasts
+}
+
+/** The types of each symbol that were recorded for a while before the newest row, in the scope. */
+function announcedIn(
+  recordings: readonly Recording[],
+  scope: Scope,
+  newestMs: number,
+): Map<string, Set<EventType>> {
+  const announced = new Map<string, Set<EventType>>()
+  for (const [at, recording] of recordings.entries()) {
+    const next = recordings.slice(at + 1).find(({ shard }) => shard === recording.shard)
+    const fromMs = Math.max(recording.at, scope.fromMs ?? 0)
+    const toMs = Math.min(next?.at ?? newestMs, scope.toMs ?? newestMs, newestMs)
+    if (toMs - fromMs < TOGETHER_MS) continue
+    for (const symbol of recording.symbols) {
+      const types = announced.get(symbol) ?? new Set()
+      for (const type of recording.event_types) types.add(type)
+      announced.set(symbol, types)
+    }
+  }
+  return announced
+}
+
+/** @param newestMs the newest row of all; null where rows may still be on their way */
+function ofSymbol(
+  symbol: string,
+  types: ReadonlySet<EventType>,
+  last: LastTimes,
+  newestMs: number | null,
+): Finding[] {
+  const absent = [...types].filter((type) => last[type] === undefined)
+  if (absent.length === types.size)
+    return [finding('silent', 'notice', symbol, null, 'was recorded, and nothing is stored of it')]
+  const hasTrades = last.trade !== undefined || last.aggTrade !== undefined
+  const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
+  const ended = [...types].filter((type) => traded - (last[type] ?? traded) > TOGETHER_MS)
+  const newest = Math.max(traded, last.bookTicker ?? 0)
+  return [
+    ...absent.map((type) =>
+      hasTrades
+        ? finding('absent', 'failure', symbol, type, 'was recorded, and no row is stored of it')
+        : finding('silent', 'notice', symbol, type, 'was recorded, and no row is stored of it'),
+    ),
+    ...(newestMs === null
+      ? []
+      : ended.map((type) =>
+          finding(
+            'ended',
+            'failure',
+            symbol,
+            type,
+            `ends at ${iso(last[type])}, and trades at ${iso(traded)}`,
+          ),
+        )),
+    ...(newestMs !== null && newestMs - newest > QUIET_MS
+      ? [
+          finding(
+            'ended',
+            'notice',
+            symbol,
+            null,
+            `ends at ${iso(newest)}, and other symbols at ${iso(newestMs)}`,
+          ),
+        ]
+      : []),
+  ]
+}
+
+function iso(ms = 0): string {
+  return new Date(ms).toISOString()
+}
+
+function finding(
+  kind: string,
+  severity: Finding['severity'],
+  symbol: string | null,
+  eventType: EventType | null,
+  summary: string,
+): Finding {
+  return {
+    check: 'recordings',
+    kind,
+    severity,
+    symbol,
+    eventType,
+    epoch: null,
+    count: null,
+    summary,
+    examples: [],
+  }
+}
