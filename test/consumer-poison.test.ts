@@ -15,7 +15,7 @@ const POISON: ReadonlyArray<readonly [string, Buffer | null]> = [
   ['q is not a decimal', tradeValue({ q: 'NaN' })],
   ['p is not a decimal', tradeValue({ p: '1'.repeat(30) })],
   ['t is not an id', Buffer.from(tradeValue().toString().replace('"t":1,', '"t":9007199254740993,'))],
-  ['T is not a time in milliseconds', tradeValue({ T: 1723161255342000 })],
+  ['E is not a time in microseconds', tradeValue({ T: 1723161255342000 })],
   ['m is not a boolean', tradeValue({ m: 'true' })],
   ['s is not a symbol', tradeValue({ s: 'BTC\0USDT' })],
   [

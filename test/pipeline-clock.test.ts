@@ -177,6 +177,7 @@ for (const { title, aheadAtStartMs = 0, play, windows } of SCENARIOS) {
 
 interface Stamped {
   readonly s: string
+  /** Microseconds. */
   readonly E?: number
   readonly t?: number
   readonly a?: number
@@ -188,9 +189,9 @@ interface Stamped {
 function wrongTrades(events: readonly Stamped[], clock: ProcessWallClock): void {
   const wrong = events.filter(({ E, ingestion_timestamp_us: us }) => {
     const shownMs = clock.whenShown(us / 1000)
-    return E === undefined
-      ? shownMs.length === 0
-      : !shownMs.some((atMs) => E - 5 <= atMs && atMs <= E + LATEST_MS)
+    if (E === undefined) return shownMs.length === 0
+    const sentMs = E / 1000
+    return !shownMs.some((atMs) => sentMs - 5 <= atMs && atMs <= sentMs + LATEST_MS)
   })
   assert.deepEqual(wrong.slice(0, 3), [], `${wrong.length} of ${events.length} trades are stamped wrongly`)
 }

@@ -6,6 +6,7 @@ import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
 import { isSymbol } from '../foundation/market/fields.ts'
 import type { IdRow } from '../foundation/market/gap-requests.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { readOffsets } from '../foundation/store/consumer-offsets.ts'
@@ -125,10 +126,17 @@ function ledgerOf(settings: Settings) {
   return { kafka: { ...connection, brokers }, topic: topicNames(settings).gaps }
 }
 
+/** A consumer that runs has stored by then what was written a moment ago. */
+const STORED_LIMIT_MS = 5000
+
 /** A request bears a revision above all that are known: rows that are still to be stored may have a higher one. */
 async function refuseUnread(database: Database, kafka: KafkaConnection, topic: string): Promise<void> {
   const ends = await onKafka(kafka, () => readEnds(kafka, 'tapeline-gaps', [topic]))
-  if (isStoredUpTo(await readOffsets(database), ends)) return
+  const untilMs = performance.now() + STORED_LIMIT_MS
+  do {
+    if (isStoredUpTo(await readOffsets(database), ends)) return
+    await sleep(250)
+  } while (performance.now() < untilMs)
   throw new TapelineError('DATABASE', `The database does not have all rows of ${topic} yet`, {
     fix: 'Start the consumer, and run this again once it has caught up.',
   })
