@@ -2,7 +2,7 @@ import { afterEach, beforeEach, test } from 'node:test'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics, setTopicConfig, type TestTopics } from './support/kafka.ts'
-import { readTopic } from './support/messages.ts'
+import { readLedger, readTopic } from './support/messages.ts'
 import { startIngestionProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
@@ -29,10 +29,7 @@ const envOf = (more: Readonly<Record<string, string>> = {}) => ({
   ...more,
 })
 
-const gapsOf = async () =>
-  (await readTopic(topics.env.KAFKA_GAPS_TOPIC)).map(
-    ({ value }) => JSON.parse(String(value)) as Record<string, unknown>,
-  )
+const gapsOf = () => readLedger(topics.env.KAFKA_GAPS_TOPIC)
 
 test('K8 a batch that is too large goes in halves, an event that is too large alone becomes a dead letter', async () => {
   await using ingestion = await startIngestionProcess(envOf({ KAFKA_COMPRESSION: 'none' }))

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { GAP } from '../src/foundation/market/gap.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestDatabase } from './support/database.ts'
 import { createTestTopics } from './support/kafka.ts'
-import { readTopic } from './support/messages.ts'
+import { readLedger, readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -158,7 +157,7 @@ for (const { title, aheadAtStartMs = 0, play, windows } of SCENARIOS) {
       for (const name of ['trade', 'aggTrade']) contiguous(events.filter(({ e }) => e === name))
       const stored = (await readTopic(quotes)).map(({ value }) => JSON.parse(String(value)))
       for (const some of Map.groupBy(stored, ({ s }) => s).values()) wrongQuotes(some, clock, endedMs)
-      const rows = (await readTopic(gaps)).map(({ value }) => GAP.parse(JSON.parse(String(value))))
+      const rows = await readLedger(gaps)
       for (const symbol of new Set(stored.map(({ s }) => s))) {
         const found = rows.filter((row) => row.symbol === symbol && row.event_type === 'bookTicker')
         assert.deepEqual(

@@ -3,6 +3,8 @@ import { markOf } from '../../src/foundation/kafka/exchange-identity-mark.ts'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
 import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
 import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
+import { GAP, type Gap } from '../../src/foundation/market/gap.ts'
+import { RECORDING_KEY } from '../../src/foundation/market/recording.ts'
 import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { brokers } from './kafka.ts'
 
@@ -16,6 +18,12 @@ export interface StoredMessage {
   readonly key: string | null
   readonly value: Buffer | null
   readonly headers: Readonly<Record<string, string>>
+}
+
+/** The rows in the topic of the ledger, without what ingestion announced there. */
+export async function readLedger(topic: string): Promise<Gap[]> {
+  const rows = (await readTopic(topic)).filter(({ key }) => key !== RECORDING_KEY)
+  return rows.map(({ value }) => GAP.parse(JSON.parse(String(value))))
 }
 
 /** What ingestion leaves under the key `!source` of the checkpoints topic. */
