@@ -9,7 +9,7 @@ import { Ingestion } from '../src/ingestion/ingestion.ts'
 import { ports } from '../src/ingestion/ports.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics } from './support/kafka.ts'
-import { readTopic } from './support/messages.ts'
+import { readLedger, readTopic } from './support/messages.ts'
 import { waitFor } from './support/wait-for.ts'
 
 /** The ids of every stream in a topic, in the order of their offsets. */
@@ -57,7 +57,7 @@ for (const perStream of ['1', '2']) {
       const { received, forwarded, duplicate, control, ignored, rejected, held } = ingestion.status().counters
       assert.equal(received, forwarded + duplicate + control + ignored + rejected + held)
       assert.ok(duplicate > 100, 'two connections delivered side by side')
-      assert.deepEqual(await readTopic(gaps), [], 'nothing was ever missing')
+      assert.deepEqual(await readLedger(gaps), [], 'nothing was ever missing')
       const streams = await idsByStream([trades, quotes])
       assert.equal(streams.size, 9)
       context.diagnostic(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics, type TestTopics } from './support/kafka.ts'
-import { readTopic } from './support/messages.ts'
+import { readLedger, readTopic } from './support/messages.ts'
 import { startIngestionProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
@@ -55,10 +55,7 @@ async function tradeIds(symbol: string): Promise<number[]> {
   return [...ids].sort((one, other) => one - other)
 }
 
-async function gaps(): Promise<Array<Record<string, unknown>>> {
-  const { KAFKA_GAPS_TOPIC: topic = '' } = topics.env
-  return (await readTopic(topic)).map(({ value }) => JSON.parse(String(value)))
-}
+const gaps = () => readLedger(topics.env.KAFKA_GAPS_TOPIC)
 
 for (const perStream of ['1', '2']) {
   test(`N1 symbols halt, resume, are listed and delisted under *, without a reconnect, ${perStream} a stream`, async () => {
