@@ -28,3 +28,25 @@ export async function readTimeUnit(connection: Queryable): Promise<string | null
   const { rows } = await connection.query<{ value: string }>("SELECT value FROM meta WHERE key = 'time_unit'")
   return rows[0]?.value ?? null
 }
+
+/** Adds facts as JSON; a key that is there keeps its value. */
+export async function addFacts(
+  connection: Queryable,
+  facts: ReadonlyArray<{ readonly key: string; readonly value: object }>,
+): Promise<void> {
+  if (facts.length === 0) return
+  await connection.query(
+    `INSERT INTO meta (key, value)
+     SELECT key, value::text FROM jsonb_to_recordset($1::jsonb) AS fact (key text, value jsonb) ON CONFLICT DO NOTHING`,
+    [JSON.stringify(facts)],
+  )
+}
+
+/** The values of all facts whose key begins with a word of ours. */
+export async function readFacts(connection: Queryable, prefix: string): Promise<unknown[]> {
+  const { rows } = await connection.query<{ value: string }>(
+    'SELECT value FROM meta WHERE starts_with(key, $1)',
+    [prefix],
+  )
+  return rows.map(({ value }) => JSON.parse(value))
+}
