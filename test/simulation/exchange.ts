@@ -50,6 +50,9 @@ export class SimulatedExchange {
   /** By process: until when it may open nothing. */
   readonly #bannedUntilMs = new WeakMap<LifeClock, number>()
   #refusal: { readonly kind: Refusal; readonly untilMs: number } | null = null
+  #otherUnitUntilMs = 0
+  /** A stream that need not deliver anything now: its symbol does not trade. */
+  mayBeQuiet: (stream: string) => boolean = () => false
 
   constructor(clock: VirtualClock, random: Random) {
     this.#clock = clock
@@ -113,6 +116,15 @@ export class SimulatedExchange {
     this.#refusal = { kind, untilMs: this.#clock.monotonicMs() + forMs }
   }
 
+  /** Times come in microseconds, whatever was asked for. */
+  otherUnit(forMs: number): void {
+    this.#otherUnitUntilMs = this.#clock.monotonicMs() + forMs
+  }
+
+  get sendsOtherUnit(): boolean {
+    return this.#clock.monotonicMs() < this.#otherUnitUntilMs
+  }
+
   serverShutdown(): void {
     const text = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}'
     for (const connection of this.#connections.filter(({ state }) => state === 'open')) {
@@ -125,6 +137,7 @@ export class SimulatedExchange {
   heal(): void {
     this.stalls.end()
     this.#refusal = null
+    this.#otherUnitUntilMs = 0
     for (const connection of this.#connections)
       Object.assign(connection, { dropNext: 0, duplicateNext: 0, garbageNext: 0, lagMs: 20 })
   }
@@ -137,7 +150,7 @@ export class SimulatedExchange {
       id: this.#ids++,
       life,
       events,
-      streams: new Set(url.slice(url.indexOf('streams=') + 8).split('/')),
+      streams: new Set(new URL(url).searchParams.get('streams')?.split('/')),
       openedAtMs: this.#clock.monotonicMs(),
       state: 'connecting',
       paused: true,
@@ -216,7 +229,7 @@ export class SimulatedExchange {
         connection.dropNext--
         fate = FATE.dropped
       } else {
-        frames.push(frame)
+        frames.push(this.sendsOtherUnit ? inMicroseconds(frame) : frame)
         if (connection.duplicateNext > 0) {
           connection.duplicateNext--
           frames.push(frame)
@@ -271,7 +284,7 @@ export class SimulatedExchange {
       return
     }
     connection.streams.delete(stream)
-    this.stalls.subscribedAnew(stream, connection.life.ageMs)
+    if (!this.mayBeQuiet(stream)) this.stalls.subscribedAnew(stream, connection.life.ageMs)
   }
 
   #countAttempt(): void {
@@ -312,4 +325,8 @@ export class SimulatedExchange {
     const open = this.#connections.filter(({ state }) => state === 'open')
     if (open.length > 0) act(this.#random.pick(open))
   }
+}
+
+function inMicroseconds(frame: Buffer): Buffer {
+  return Buffer.from(frame.toString().replaceAll(/"([ET])":(\d+)/g, '"$1":$2000'))
 }

@@ -104,11 +104,52 @@ const REFUSALS: readonly FaultKind[] = [
   }),
 ]
 
+/** Those of an exchange that changes what it lists, is maintained, and answers what nobody expects. */
+const EXCHANGE: readonly FaultKind[] = [
+  ...REFUSALS,
+  fault('REST in the other unit', 2, ({ rest }, random) =>
+    rest.misbehave('other unit', random.between(1, 600) * SECOND),
+  ),
+  fault('exchangeInfo makes no sense', 3, ({ rest }, random) =>
+    rest.misname(random.pick(['error', 'short']), random.between(1, 20) * MINUTE),
+  ),
+  fault('streams in the other unit', 1, ({ exchange }, random) =>
+    exchange.otherUnit(random.between(1, 60) * SECOND),
+  ),
+  fault('maintenance', 2, ({ market, exchange, rest, clock }, random) => {
+    const forMs = random.between(1, 60) * MINUTE
+    const halted = [...market.statuses.keys()]
+    market.setStatus(halted, 'BREAK')
+    clock.schedule(forMs, () => market.setStatus(halted, 'TRADING'))
+    if (random.chance(0.5)) return
+    exchange.refuse({ status: 503, retryAfter: null }, forMs)
+    exchange.cut(true)
+    rest.misbehave('maintenance 503', forMs)
+  }),
+  fault('symbol halted', 3, ({ market, clock }, random) => {
+    const halted = [random.pick([...market.statuses.keys()])]
+    market.setStatus(halted, 'BREAK')
+    clock.schedule(random.between(1, 120) * MINUTE, () => market.setStatus(halted, 'TRADING'))
+  }),
+  fault('symbol listed', 4, ({ market }, random) => {
+    if (market.symbols.length < MAX_SYMBOLS)
+      market.list(`NEW${market.symbols.length}USDT`, random.pick([5 * SECOND, 2 * MINUTE]))
+  }),
+  fault('symbol delisted', 1, ({ market }, random) => {
+    const listed = [...market.statuses.keys()].filter((symbol) => symbol.startsWith('NEW'))
+    if (listed.length > 0) market.setStatus([random.pick(listed)], null)
+  }),
+]
+
+/** So many are listed in one run, that a day does not grow without end. */
+const MAX_SYMBOLS = 12
+
 /** Draws one and lets it strike, with a storm of events round it. @returns its name */
 export function strike(world: World, random: Random): string {
-  const { clusterFaults, seed } = world.options
+  const { clusterFaults, exchangeFaults, seed } = world.options
   const ofCluster = clusterFaults === true ? CLUSTER_FAULTS : []
-  const kinds = [...KINDS, ...ofCluster, ...(seed % 10 === 9 ? REFUSALS : [])]
+  const ofExchange = exchangeFaults === true ? EXCHANGE : seed % 10 === 9 ? REFUSALS : []
+  const kinds = [...KINDS, ...ofCluster, ...ofExchange]
   let at = random.next() * kinds.reduce((sum, { weight }) => sum + weight, 0)
   const kind = kinds.find(({ weight }) => {
     at -= weight

@@ -43,19 +43,24 @@ function completeness(world: World, sequence: TrueSequence): string[] {
     (gap) => gap.symbol === symbol && gap.event_type === type && gap.epoch === epoch && gap.from_id !== null,
   )
   const ranges = (status: Gap['status']) => gaps.filter((gap) => gap.status === status).map(asRange)
-  const first = present[0]?.from ?? 0
+  const isListed = world.listed.has(symbol) && epoch === 0
+  const first = isListed ? sequence.firstId : (present[0]?.from ?? 0)
   const last = sequence.firstId + sequence.timesMs.length - 1
   const isOver = world.market.current(symbol, type) !== sequence
   // What the exchange never said of a sequence that it ended is behind the last that was forwarded.
   const known = isOver ? (present.at(-1)?.to ?? 0) : last
-  const missing = subtract([{ from: first, to: known }], present)
+  const isDelisted = !world.market.statuses.has(symbol)
+  const missing = subtract([{ from: first, to: isDelisted ? (present.at(-1)?.to ?? 0) : known }], present)
   const lost = ranges('unrecoverable')
   return [
     ...named(`G1 ${name}: neither stored nor in the ledger`, subtract(missing, [...lost, ...ranges('open')])),
     ...named(`G6 ${name}: said to be filled and not stored`, subtract(ranges('filled'), present)),
     ...named(`G1 ${name}: still sought after half an hour of rest`, ranges('open')),
     ...named(`L6 ${name}: in two rows of the ledger`, shared(gaps.map(asRange))),
-    ...named(`L4 ${name}: given up though it could be had`, subtract(lost, excused(world, sequence, isOver))),
+    ...named(
+      `L4 ${name}: given up though it could be had`,
+      subtract(lost, excused(world, sequence, isOver || isDelisted)),
+    ),
   ]
 }
 

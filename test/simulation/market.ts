@@ -30,9 +30,15 @@ export interface MarketEvent {
   readonly quote: { readonly quotes: TrueQuotes; readonly index: number } | null
 }
 
+/** As `exchangeInfo` has it; null: not listed, any more or yet. */
+export type SymbolStatus = 'TRADING' | 'BREAK' | null
+
 interface SymbolMarket {
   readonly symbol: string
   readonly everyMs: number
+  status: SymbolStatus
+  /** When it last did not trade, on the monotonic clock. */
+  quietUntilMs: number
   trade: TrueSequence
   aggTrade: TrueSequence
   readonly quotes: TrueQuotes
@@ -58,6 +64,8 @@ export class Market {
   readonly #clock: VirtualClock
   readonly #random: Random
   readonly #emit: (events: readonly MarketEvent[]) => void
+  /** One trade in so many has a time of 1 ms before it; 0 for none. */
+  readonly #earlyOneIn: number
   #closed = false
   events = 0
 
@@ -67,17 +75,13 @@ export class Market {
     clock: VirtualClock,
     random: Random,
     emit: (events: readonly MarketEvent[]) => void,
+    earlyOneIn = 0,
   ) {
+    this.#earlyOneIn = earlyOneIn
     this.#clock = clock
     this.#random = random
     this.#emit = emit
-    this.#symbols = Object.entries(symbols).map(([symbol, everyMs]) => ({
-      symbol,
-      everyMs,
-      trade: this.#begin(symbol, 'trade', 0, FIRST_ID),
-      aggTrade: this.#begin(symbol, 'aggTrade', 0, FIRST_ID),
-      quotes: { ids: [], timesMs: [], fates: [] },
-    }))
+    this.#symbols = Object.entries(symbols).map(([symbol, everyMs]) => this.#open(symbol, everyMs, FIRST_ID))
   }
 
   start(): void {
@@ -94,6 +98,34 @@ export class Market {
     for (let i = 0; i < occurrences; i++) {
       this.#clock.schedule(this.#random.between(0, withinMs), () => this.#occur(this.#random.pick(busy)))
     }
+  }
+
+  /** Lists a symbol, whose ids begin at 1, and lets it trade. */
+  list(symbol: string, everyMs: number): void {
+    const market = this.#open(symbol, everyMs, 1)
+    this.#symbols.push(market)
+    this.#later(market)
+  }
+
+  /** Changes the status of symbols that are listed; trading stops or resumes with it. */
+  setStatus(symbols: readonly string[], status: SymbolStatus): void {
+    for (const symbol of symbols) {
+      const market = this.#marketOf(symbol)
+      if (market.status === null) continue
+      if (market.status !== 'TRADING') market.quietUntilMs = this.#clock.monotonicMs()
+      market.status = status
+    }
+  }
+
+  /** Symbols and their statuses, as `exchangeInfo` has them. */
+  get statuses(): Map<string, string> {
+    return new Map(this.#symbols.flatMap(({ symbol, status }) => (status === null ? [] : [[symbol, status]])))
+  }
+
+  /** The symbol of a stream does not trade, or did not a while ago. */
+  isQuiet(stream: string, withinMs: number): boolean {
+    const { status, quietUntilMs } = this.#marketOf(stream.slice(0, stream.indexOf('@')).toUpperCase())
+    return status !== 'TRADING' || this.#clock.monotonicMs() - quietUntilMs < withinMs
   }
 
   /** Ids of a symbol begin again at 1. */
@@ -122,6 +154,18 @@ export class Market {
     return market
   }
 
+  #open(symbol: string, everyMs: number, firstId: number): SymbolMarket {
+    return {
+      symbol,
+      everyMs,
+      status: 'TRADING',
+      quietUntilMs: Number.NEGATIVE_INFINITY,
+      trade: this.#begin(symbol, 'trade', 0, firstId),
+      aggTrade: this.#begin(symbol, 'aggTrade', 0, firstId),
+      quotes: { ids: [], timesMs: [], fates: [] },
+    }
+  }
+
   #begin(symbol: string, type: 'trade' | 'aggTrade', epoch: number, firstId: number): TrueSequence {
     const sequence = { symbol, type, epoch, firstId, timesMs: [], firstTrades: [] }
     this.sequences.push(sequence)
@@ -137,7 +181,7 @@ export class Market {
 
   /** Some trades in one millisecond, their aggTrades, and quotes before and after. */
   #occur(market: SymbolMarket): void {
-    if (this.#closed) return
+    if (this.#closed || market.status !== 'TRADING') return
     const trades = this.#random.chance(0.1) ? this.#random.whole(5, 40) : this.#random.whole(1, 3)
     const events = [this.#quote(market)]
     for (let left = trades; left > 0; ) {
@@ -153,11 +197,13 @@ export class Market {
 
   #trade({ symbol, trade }: SymbolMarket): MarketEvent {
     const id = trade.firstId + trade.timesMs.length
-    trade.timesMs.push(this.#wallMs)
+    const isEarly = this.#earlyOneIn > 0 && this.#random.chance(1 / this.#earlyOneIn)
+    const timeMs = this.#wallMs - (isEarly ? 1 : 0)
+    trade.timesMs.push(timeMs)
     return event(
       symbol,
       'trade',
-      `"e":"trade","E":${this.#wallMs},"s":"${symbol}","t":${id},${this.#rest(id)}`,
+      `"e":"trade","E":${this.#wallMs},"s":"${symbol}","t":${id},${this.#rest(id, timeMs)}`,
     )
   }
 
@@ -168,11 +214,11 @@ export class Market {
     aggTrade.firstTrades.push(last - trades + 1)
     const range = `"f":${last - trades + 1},"l":${last}`
     const names = `"e":"aggTrade","E":${this.#wallMs},"s":"${symbol}","a":${id}`
-    return event(symbol, 'aggTrade', `${names},${range},${this.#rest(id)}`)
+    return event(symbol, 'aggTrade', `${names},${range},${this.#rest(id, this.#wallMs)}`)
   }
 
-  #rest(id: number): string {
-    return `"p":"${priceOf(id)}","q":"${quantityOf(id)}","T":${this.#wallMs},"m":true,"M":true`
+  #rest(id: number, timeMs: number): string {
+    return `"p":"${priceOf(id)}","q":"${quantityOf(id)}","T":${timeMs},"m":true,"M":true`
   }
 
   #quote({ symbol, quotes }: SymbolMarket): MarketEvent {

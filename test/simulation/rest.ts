@@ -18,6 +18,8 @@ export type RestFault =
   | 'error 500'
   | 'refused 451'
   | 'page 404'
+  | 'maintenance 503'
+  | 'other unit'
   | 'empty'
   | 'short'
   | 'clamp'
@@ -37,6 +39,7 @@ const REFUSALS: Readonly<Partial<Record<RestFault, readonly [status: number, ret
   'error 500': [500, null],
   'refused 451': [451, null],
   'page 404': [404, null],
+  'maintenance 503': [503, null],
 }
 
 /** The exchange's REST interface over the truth, with faults. It complains of requests that break its rules. */
@@ -48,6 +51,7 @@ export class SimulatedRest {
   readonly #market: Market
   readonly #weightPerMinute: number
   #fault: { readonly kind: RestFault; readonly untilMs: number } | null = null
+  #symbolsFault: { readonly kind: 'error' | 'short'; readonly untilMs: number } | null = null
   requests = 0
 
   constructor(market: Market, weightPerMinute: number, clock: VirtualClock, random: Random) {
@@ -63,6 +67,21 @@ export class SimulatedRest {
 
   heal(): void {
     this.#fault = null
+    this.#symbolsFault = null
+  }
+
+  /** `exchangeInfo` is answered with an error, or with some symbols missing. */
+  misname(kind: 'error' | 'short', forMs: number): void {
+    this.#symbolsFault = { kind, untilMs: this.#clock.monotonicMs() + forMs }
+  }
+
+  /** The answer to `exchangeInfo`. */
+  symbols(): Map<string, string> {
+    const { statuses } = this.#market
+    const fault = this.#symbolsFault
+    if (this.#clock.monotonicMs() >= (fault?.untilMs ?? 0)) return statuses
+    if (fault?.kind === 'error') throw new Error('exchangeInfo is not JSON')
+    return new Map([...statuses].filter(() => this.#random.chance(0.5)))
   }
 
   /** The ids from the next one on are never shown. */
@@ -100,6 +119,9 @@ export class SimulatedRest {
     const kind = this.#fault !== null && this.#fault.untilMs > nowMs ? this.#fault.kind : null
     const refused = kind === null ? undefined : REFUSALS[kind]
     if (refused !== undefined) return { kind: 'refused', refusal: refusalOf(...refused, '', 0) }
+    if (kind === 'other unit') return { kind: 'failed', reason: 'REST gives times in microseconds' }
+    if (!this.#market.statuses.has(symbol))
+      return { kind: 'refused', refusal: refusalOf(400, null, '{"code":-1121,"msg":"Invalid symbol."}', 0) }
     if (kind === 'empty') return { kind: 'rows', rows: [], usedWeight: 0 }
     const sequence = this.#market.current(symbol, type)
     if (fromId === null) return { kind: 'rows', rows: this.#latest(sequence, limit), usedWeight: 0 }

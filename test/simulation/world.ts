@@ -21,6 +21,8 @@ const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', dead
 const LOG = pino({ level: 'silent' })
 
 const MINUTE_MS = 60_000
+/** A symbol that has traded again for so long is taken for one that trades. */
+const QUIET_MS = 20 * MINUTE_MS
 /** After so long ingestion has looked at its clocks. */
 const TICK_MS = 300
 const HOUR_MS = 3_600_000
@@ -34,6 +36,8 @@ export interface WorldOptions {
   readonly faultEveryMs: number
   /** Also faults within the Kafka cluster. */
   readonly clusterFaults?: boolean
+  /** Every symbol of the exchange is recorded, which lists others, halts and answers oddly. */
+  readonly exchangeFaults?: boolean
   /** Occurrences of a storm round each fault, at most. */
   readonly stormOccurrences: number
   /** Other than the real ones: a defect that the checks must find. */
@@ -71,9 +75,13 @@ export class World {
   readonly faults: Record<string, number> = {}
   /** What does not hold, noticed while it ran. */
   readonly complaints: string[] = []
+  /** Symbols that a process saw listed: they are recorded from their first id. */
+  readonly listed = new Set<string>()
   readonly #config: IngestionConfig
   readonly #random: Random
   readonly #digest = createHash('sha256')
+  /** The symbols of the first answer that each process got. */
+  readonly #told = new WeakMap<LifeClock, ReadonlySet<string>>()
   #lives: Life[] = []
   #incarnation = 0
   #asleepUntilMs = 0
@@ -88,7 +96,9 @@ export class World {
     this.#random = random
     this.#config = configOf(options, random)
     this.exchange = new SimulatedExchange(this.clock, random.fork())
-    this.market = new Market(options.symbols, this.clock, random.fork(), this.exchange.emit)
+    const earlyOneIn = options.exchangeFaults === true ? 20 : 0
+    this.market = new Market(options.symbols, this.clock, random.fork(), this.exchange.emit, earlyOneIn)
+    this.exchange.mayBeQuiet = (stream) => this.market.isQuiet(stream, QUIET_MS)
     this.rest = new SimulatedRest(this.market, this.#config.restWeightPerMinute, this.clock, random.fork())
     const kafka = {
       topics: Object.values(TOPICS),
@@ -109,6 +119,7 @@ export class World {
     await this.clock.advance(this.options.virtualMs)
     this.#quiet = true
     for (const part of [this.exchange, this.rest]) part.heal()
+    this.market.setStatus([...this.market.statuses.keys()], 'TRADING')
     this.kafka.cluster.recover()
     await this.clock.advance(30 * MINUTE_MS)
     // What happened last is to arrive, too.
@@ -225,8 +236,8 @@ export class World {
       random: random.next,
       exchange: {
         askExchange: () => this.#answer(clock, () => ({ named: 'simulated', timeUnit: null })),
-        symbols: () =>
-          this.#answer(clock, () => new Map(this.market.symbols.map((symbol) => [symbol, 'TRADING']))),
+        askRest: () => this.#answer(clock, () => ({ named: 'simulated', timeUnit: null })),
+        symbols: () => this.#answer(clock, () => this.#symbols(clock)),
         serverTimeMs: () => this.#answer(clock, () => Math.floor(this.clock.wallMicros() / 1000)),
         fetchTrades: () => this.rest.fetchTrades(clock),
         openSocket: this.exchange.openSocket(clock),
@@ -244,7 +255,27 @@ export class World {
   }
 
   #answer<Result>(clock: LifeClock, answer: () => Result): Promise<Result> {
-    return new Promise((resolve) => clock.schedule(this.#random.between(10, 300), () => resolve(answer())))
+    return new Promise((resolve, reject) =>
+      clock.schedule(this.#random.between(10, 300), () => {
+        try {
+          resolve(answer())
+        } catch (error) {
+          reject(error)
+        }
+      }),
+    )
+  }
+
+  /** Answers `exchangeInfo` to one process, and notes the symbols that are new to it. */
+  #symbols(clock: LifeClock): Map<string, string> {
+    const answer = this.rest.symbols()
+    const before = this.#told.get(clock)
+    this.#told.set(clock, before ?? new Set(answer.keys()))
+    for (const symbol of answer.keys()) {
+      if (before === undefined || before.has(symbol) || answer.get(symbol) !== 'TRADING') continue
+      clock.schedule(MINUTE_MS, () => this.listed.add(symbol))
+    }
+    return answer
   }
 
   /** It stops by itself: only because another has taken over, which of two that start together is Kafka's decision. */
@@ -253,7 +284,8 @@ export class World {
     const isReplaced = life.overlapped && String(error).includes('Another ingestion')
     // The next start reads what the topics still have.
     const hasLostTail = this.options.clusterFaults && String(error).includes('lost messages that Kafka had')
-    if (!isReplaced && !hasLostTail) this.#onDefect(error)
+    const isOtherUnit = this.options.exchangeFaults && String(error).includes('although it was asked for')
+    if (!isReplaced && !hasLostTail && !isOtherUnit) this.#onDefect(error)
     this.#stop(life).then(() => this.#liveAfter(1000), this.#onDefect)
   }
 
@@ -311,11 +343,11 @@ export class World {
 }
 
 function configOf(
-  { seed, symbols, clockLimits = CLOCK_LIMITS }: WorldOptions,
+  { seed, symbols, exchangeFaults, clockLimits = CLOCK_LIMITS }: WorldOptions,
   random: Random,
 ): IngestionConfig {
   return {
-    symbols: Object.keys(symbols),
+    symbols: exchangeFaults === true ? ['*'] : Object.keys(symbols),
     symbolsEveryMs: 300_000,
     eventTypes: ['trade', 'aggTrade', 'bookTicker'],
     shard: { index: 0, count: 1 },

@@ -1,0 +1,30 @@
+import type { WorldOptions } from './world.ts'
+
+const HALF_AN_HOUR = {
+  virtualMs: 1_800_000,
+  symbols: { BTCUSDT: 1000, ETHUSDT: 3000, RAREUSDT: 600_000 },
+  faultEveryMs: 12_000,
+  stormOccurrences: 30,
+}
+const DAY = {
+  virtualMs: 24 * 3_600_000,
+  symbols: { BTCUSDT: 8000, ETHUSDT: 9000, RAREUSDT: 600_000 },
+  faultEveryMs: 1_500_000,
+  stormOccurrences: 200,
+}
+
+/** What a seed is lived in. */
+export const CIRCUMSTANCES = {
+  /** A day with a fault every half hour, each in a storm; two busy symbols and one that trades every ten minutes. */
+  day: DAY,
+  /** Half an hour with a fault every twelve seconds: faults meet faults that are not healed. */
+  rough: HALF_AN_HOUR,
+  /** The same, and the Kafka cluster has faults, too. */
+  cluster: { ...HALF_AN_HOUR, clusterFaults: true },
+  /** A day, likewise. */
+  'cluster day': { ...DAY, clusterFaults: true },
+  /** A day of an exchange that lists, halts and delists, is maintained, and answers what nobody expects. */
+  'exchange day': { ...DAY, exchangeFaults: true },
+} satisfies Record<string, Omit<WorldOptions, 'seed'>>
+
+export type Circumstance = keyof typeof CIRCUMSTANCES
