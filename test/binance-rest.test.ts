@@ -161,6 +161,23 @@ test('B7 tells what says never from what may pass, and what a person can do, wit
   assert.equal((await outcome(200, {}, '<html>')).kind, 'failed', 'no JSON')
 })
 
+test('an answer without end is given up after 64 MiB', async () => {
+  const blanks = Buffer.alloc(1 << 20, ' ')
+  let sent = 0
+  const more = (response: ServerResponse) => {
+    while (!response.destroyed) {
+      sent++
+      if (!response.write(blanks)) return response.once('drain', () => more(response))
+    }
+    return undefined
+  }
+  await served(more, async (url) => {
+    const found = await tradeRest(url, 'millisecond', () => NOW_MS)(LATEST, NEVER)
+    assert.deepEqual(found, { kind: 'failed', reason: 'The answer has more than 64 MiB' })
+  })
+  assert.ok(sent < 128, `${sent} MiB`)
+})
+
 test('the API key goes with trades by id only, and to no host that a redirect names', async () => {
   const keys: Array<string | undefined> = []
   await served(

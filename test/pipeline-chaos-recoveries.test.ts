@@ -14,6 +14,7 @@ function ingestion(ages: readonly number[], oldestUnacknowledgedMs = 0): Ingesti
     ready: true,
     reason: '',
     source: null,
+    timeUnit: null,
     uptimeMs: 0,
     connections: [],
     rollovers: 0,

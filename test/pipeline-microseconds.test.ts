@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createReadStream, existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -86,6 +87,7 @@ test('keeps every digit of times in microseconds from stream and REST to the tab
     },
     { timeoutMs: 60_000, what: 'every frame, and what was dropped of them' },
   )
+  assert.equal((await ingestion.status()).timeUnit, 'microsecond')
   await ingestion.stop()
   await untilCaughtUp(consumer)
   await consumer.stop()
@@ -130,7 +132,12 @@ test('keeps every digit of times in microseconds from stream and REST to the tab
     { env: { DATABASE_URL: server.url } },
   )
   await exported.assertExit(0)
-  const name = (await readdir(folder, { recursive: true })).find((one) => one.includes('.csv')) ?? ''
+  const written = await readdir(folder, { recursive: true })
+  const name = written.find((one) => one.includes('.csv')) ?? ''
+  const manifest = JSON.parse(
+    await readFile(join(folder, written.find((one) => one.endsWith('.json')) ?? ''), 'utf8'),
+  )
+  assert.equal(manifest.timeUnit, 'microsecond')
   const bytes = await readFile(join(folder, name))
   const [head = '', ...lines] = (name.endsWith('.gz') ? gunzipSync(bytes) : bytes)
     .toString()
@@ -187,3 +194,38 @@ test('the first trade with times of the wrong width ends ingestion, with the fix
   assert.deepEqual(await readTopic(topics.env.KAFKA_TRADES_TOPIC), [])
   assert.deepEqual(await readTopic(topics.env.KAFKA_DEAD_LETTERS_TOPIC), [])
 })
+
+/** A REST interface of this name that tells the time in milliseconds, whatever the header says. */
+async function scriptedRest(source: string, context: TestContext): Promise<string> {
+  const server = createServer((_, response) => {
+    response.setHeader('x-tapeline-source', source)
+    response.end('{"serverTime":1723161255342}')
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  context.after(() => server.close())
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+for (const [what, source, expected] of [
+  [
+    'in the other unit',
+    'scripted',
+    /REST sends times in milliseconds, although it was asked for microseconds/,
+  ],
+  ['of another exchange', 'other', /is "scripted", and that at BINANCE_REST_URL=\S+ is "other"/],
+] as const) {
+  test(`T1 REST ${what} is refused before anything is written`, async (context) => {
+    const topics = await createTestTopics({ prefix: 'rest' })
+    context.after(() => topics.delete())
+    await using ingestion = await startIngestionProcess({
+      ...topics.env,
+      BINANCE_WS_URL: await scripted('scripted', context),
+      BINANCE_REST_URL: await scriptedRest(source, context),
+      SYMBOLS: 'BTCUSDT',
+    })
+    await ingestion.command.assertExit(1, 30_000)
+    assert.match(ingestion.command.output(), expected)
+    assert.deepEqual(await readTopic(topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
+  })
+}

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
+import { RECORDING_KEY } from '../src/foundation/market/recording.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
@@ -110,6 +111,8 @@ test('L6 C8 a running ingestion takes over topics that were deleted and made aga
   const starts = (await readTopic(topics.env.KAFKA_CHECKPOINTS_TOPIC)).map(({ value }) => String(value))
   assert.equal(starts.filter((value) => value.includes('"kind":"start"')).length, 3)
   assert.ok((await filled()) >= 3, 'the new ledger has the rows of the old one')
+  const announced = (await readTopic(topics.env.KAFKA_GAPS_TOPIC)).filter(({ key }) => key === RECORDING_KEY)
+  assert.equal(announced.length, 1, 'the new ledger has the announcement')
   const acknowledged = (await ingestion.status()).counters.acknowledged
   await waitFor(async () => (await ingestion.status()).counters.acknowledged > acknowledged + 500, {
     timeoutMs: 30_000,

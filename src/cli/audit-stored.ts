@@ -77,7 +77,8 @@ async function compareStored(
   signal: AbortSignal,
 ): ReturnType<typeof compareWithExchange> {
   const { BINANCE_REST_URL: url, BINANCE_API_KEY: key, VENUE, REST_WEIGHT_PER_MINUTE: weight } = settings
-  const named = await fetchIdentity(url, signal).catch((error: unknown) => {
+  const unit = parseTimeUnit(await readTimeUnit(database)) ?? UNMARKED_TIME_UNIT
+  const { named } = await fetchIdentity(url, unit, signal).catch((error: unknown) => {
     throw error instanceof ExchangeRefusal
       ? error.forPerson()
       : new TapelineError('EXCHANGE', describeError(error), { cause: error, fix: 'Check BINANCE_REST_URL.' })
@@ -91,7 +92,6 @@ async function compareStored(
       asked,
       'Set BINANCE_REST_URL to the exchange of the rows.',
     )
-  const unit = parseTimeUnit(await readTimeUnit(database)) ?? UNMARKED_TIME_UNIT
   return compareWithExchange(database, scope, sequences, {
     fetch: tradeRest(url, unit, Date.now, key),
     budget: new WeightBudget(weight),

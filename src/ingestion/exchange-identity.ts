@@ -1,3 +1,5 @@
+import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
+import { otherUnit } from '../foundation/binance/other-unit.ts'
 import { exchangeIdentity, type VenueSettings } from '../foundation/binance/venue.ts'
 import type { TopicNames } from '../foundation/kafka/config.ts'
 import {
@@ -18,14 +20,38 @@ import type { Ports } from './ports.ts'
 /** After that the reason is logged and shown, and the start tries again. */
 const SEND_LIMIT_MS = 5000
 
-/** The exchange's name, and the unit of its times: its own where it announces one, as a replay does. @throws when it cannot be reached */
+/**
+ * Asks the streams' side for the exchange's name and the unit of its times, its own where it announces one, as a replay
+ * does; and REST, where it answers, whether it is the same exchange and gives its times in that unit.
+ *
+ * @throws TapelineError `SETTINGS` or `EXCHANGE` where the two do not fit; other errors when the streams' side cannot be reached
+ */
 export async function askIdentity(
   { exchange }: Pick<Ports, 'exchange'>,
+  gate: ExchangeGate,
   config: VenueSettings & { readonly timeUnit: TimeUnit },
   signal: AbortSignal,
 ): Promise<ExchangeIdentity> {
-  const { named, timeUnit } = await exchange.askExchange(signal)
-  return { source: exchangeIdentity(named, config), timeUnit: timeUnit ?? config.timeUnit }
+  await gate.wait('handshakes', signal)
+  const streams = await gate.attempt('handshakes', () => exchange.askExchange(signal))
+  const identity = {
+    source: exchangeIdentity(streams.named, config),
+    timeUnit: streams.timeUnit ?? config.timeUnit,
+  }
+  // Trades arrive without REST, so a start does not depend on its answer.
+  const rest = await gate.attempt('rest', () => exchange.askRest(identity.timeUnit, signal)).catch(() => null)
+  if (rest === null) return identity
+  if (rest.named !== streams.named) {
+    const nameOf = (name: string | null) => (name === null ? 'does not name itself' : `is "${name}"`)
+    throw new TapelineError(
+      'SETTINGS',
+      `The exchange at ${config.wsUrl} ${nameOf(streams.named)}, and that at BINANCE_REST_URL=${config.restUrl} ${nameOf(rest.named)}: gaps would be filled with other trades`,
+      { fix: 'Set BINANCE_REST_URL to the same exchange as BINANCE_WS_URL.' },
+    )
+  }
+  if (rest.timeUnit !== null && rest.timeUnit !== identity.timeUnit)
+    throw otherUnit('REST', rest.timeUnit, identity.timeUnit, 'BINANCE_REST_URL')
+  return identity
 }
 
 /**

@@ -1,3 +1,4 @@
+import { otherUnit } from '../foundation/binance/other-unit.ts'
 import {
   type EventFrame,
   type Frame,
@@ -11,7 +12,6 @@ import { ABSENT } from '../foundation/market/event-fields.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { type ByteSlice, ownCopy } from '../foundation/runtime/byte-slice.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
-import { TapelineError } from '../foundation/runtime/errors.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
@@ -128,7 +128,7 @@ export class FrameHandler {
       case 'other unit':
         this.#counters.rejected++
         this.#reasons.add('rejected', `times in ${frame.unit}s`)
-        this.#options.onFatal(otherUnit(frame.unit, this.#options.timeUnit))
+        this.#options.onFatal(otherUnit('The exchange', frame.unit, this.#options.timeUnit, 'BINANCE_WS_URL'))
         return false
     }
   }
@@ -261,17 +261,6 @@ export class FrameHandler {
       queuedAtMs: this.#options.clock.monotonicMs(),
     })
   }
-}
-
-/** The same trade in both units would be two rows: nothing is recorded of an exchange that does not give what was asked for. */
-function otherUnit(unit: TimeUnit, asked: TimeUnit): TapelineError {
-  return new TapelineError(
-    'EXCHANGE',
-    `The exchange sends times in ${unit}s, although it was asked for ${asked}s`,
-    {
-      fix: `Set TIME_UNIT=${unit}, with other topics and another database than those begun in ${asked}s; or correct BINANCE_WS_URL.`,
-    },
-  )
 }
 
 function frameOf(stream: string, json: string): Buffer {

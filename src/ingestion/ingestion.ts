@@ -151,6 +151,7 @@ export class Ingestion {
       version: VERSION,
       ...this.readiness(),
       source: this.#identity?.source ?? null,
+      timeUnit: this.#identity?.timeUnit ?? null,
       uptimeMs: Math.round(nowMs - this.#startedAtMs),
       connections: this.#slots.flatMap((slot) => slot.status()),
       rollovers: this.#slots.reduce((sum, { rollovers }) => sum + rollovers, 0),
@@ -199,10 +200,9 @@ export class Ingestion {
     const topics = await patience.until('Kafka', () =>
       this.#ports.kafka.requireAccess('tapeline-ingestion', { topics: topicRights(names) }),
     )
-    const { source, timeUnit } = await patience.until('The exchange', async () => {
-      await gate.wait('handshakes', signal)
-      return gate.attempt('handshakes', () => askIdentity(this.#ports, this.#config, signal))
-    })
+    const { source, timeUnit } = await patience.until('The exchange', () =>
+      askIdentity(this.#ports, gate, this.#config, signal),
+    )
     patience.waitingFor = 'the symbols are not checked yet'
     await this.#selectSymbols()
     // Nothing is written before the topics are known to be this exchange's.

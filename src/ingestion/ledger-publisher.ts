@@ -18,6 +18,7 @@ export class LedgerPublisher {
   readonly #topic: string
   readonly #acknowledged: AcknowledgedState
   #isStarted = false
+  #announced: Omit<Recording, 'at'> | null = null
 
   /** @param topic that of the ledger */
   constructor(context: PublisherContext, topic: string, acknowledged: AcknowledgedState) {
@@ -51,11 +52,9 @@ export class LedgerPublisher {
     { topics: names, shard, eventTypes }: Pick<IngestionConfig, 'topics' | 'shard' | 'eventTypes'>,
     symbols: ReadonlySet<string>,
   ): void {
-    const { topics, ports, instance, source, timeUnit, send } = this.#context
-    const timestampMs = Math.floor(ports.clock.wallMicros() / 1000)
-    const recording: Recording = {
+    const { instance, source, timeUnit } = this.#context
+    this.#announced = {
       instance,
-      at: timestampMs,
       source,
       time_unit: timeUnit,
       topics: { trades: names.trades, bookTicker: names.bookTicker, gaps: names.gaps },
@@ -63,6 +62,15 @@ export class LedgerPublisher {
       event_types: [...eventTypes],
       symbols: [...symbols].sort(),
     }
+    this.announceAgain()
+  }
+
+  /** Repeats the announcement, into a topic that has lost it. */
+  announceAgain(): void {
+    if (this.#announced === null) return
+    const { topics, ports, send } = this.#context
+    const timestampMs = Math.floor(ports.clock.wallMicros() / 1000)
+    const recording: Recording = { ...this.#announced, at: timestampMs }
     send({
       topic: this.#topic,
       partition: partitionOf(RECORDING_KEY, topics.get(this.#topic)?.partitions ?? 1),

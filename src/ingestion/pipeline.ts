@@ -326,7 +326,10 @@ export class Pipeline {
     this.#acknowledged.forgetOffsets(topic)
     this.#tails.recreated(topic)
     this.#watch.recreated(topic)
-    if (topic === gaps) this.ledger.publishAgain()
+    if (topic === gaps) {
+      this.ledger.publishAgain()
+      this.publisher.announceAgain()
+    }
     if (topic !== checkpoints) return
     this.#checkpoints.writeStart()
     this.#context.claimTopics()

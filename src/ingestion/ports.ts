@@ -1,5 +1,5 @@
 import { askExchange, type ExchangeAnswer } from '../foundation/binance/handshake.ts'
-import { fetchServerTime, fetchSymbols } from '../foundation/binance/rest.ts'
+import { fetchIdentity, fetchServerTime, fetchSymbols } from '../foundation/binance/rest.ts'
 import { type OpenSocket, openSocket } from '../foundation/binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../foundation/binance/trade-rest.ts'
 import { type KafkaPort, kafkaPort } from '../foundation/kafka/kafka-port.ts'
@@ -18,6 +18,8 @@ export interface Ports {
   readonly exchange: {
     /** What the exchange says of itself. @throws when it cannot be reached */
     askExchange(signal: AbortSignal): Promise<ExchangeAnswer>
+    /** What REST says of itself, asked for times in this unit. @throws when it cannot be asked */
+    askRest(unit: TimeUnit, signal: AbortSignal): Promise<ExchangeAnswer>
     /** The symbols that the exchange knows, with their status. @throws when REST cannot be asked */
     symbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>>
     /** Its clock, milliseconds since the Unix epoch. @throws when REST cannot be asked */
@@ -36,6 +38,7 @@ export function ports(config: IngestionConfig, clock: Clock): Ports {
     random: Math.random,
     exchange: {
       askExchange: (signal) => askExchange(config.wsUrl, signal),
+      askRest: (unit, signal) => fetchIdentity(config.restUrl, unit, signal),
       symbols: (signal) => fetchSymbols(config.restUrl, signal),
       serverTimeMs: (signal) => fetchServerTime(config.restUrl, signal),
       fetchTrades: (unit) => tradeRest(config.restUrl, unit, () => clock.wallMicros() / 1000, config.apiKey),

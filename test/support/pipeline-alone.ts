@@ -56,6 +56,7 @@ export function pipelineAlone(
         random: () => 0.5,
         exchange: {
           askExchange: never,
+          askRest: never,
           symbols: never,
           serverTimeMs: never,
           fetchTrades: () => async () => ({ kind: 'rows', rows: [] }),

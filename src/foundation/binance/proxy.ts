@@ -31,12 +31,36 @@ export function tunnelTo(url: string): Agent | undefined {
 /** One for each proxy: it keeps connections open between requests. */
 const dispatchers = new Map<string, ProxyAgent>()
 
-/** As `fetch`, through the proxy that the environment names. */
-export function fetchByProxy(url: string, init: RequestInit): Promise<Response> {
+/** Four times the full `exchangeInfo` of the whole market. Whatever answers with more is no exchange. */
+const ANSWER_MAX_BYTES = 64 << 20
+
+/**
+ * Fetches a URL through the proxy that the environment names.
+ *
+ * @returns the answer, of which reading fails after 64 MiB
+ */
+export async function fetchByProxy(url: string, init: RequestInit): Promise<Response> {
   const proxy = proxyFor(url)
-  if (proxy === null) return fetch(url, init)
+  return bounded(proxy === null ? await fetch(url, init) : await fetch(url, viaProxy(proxy, init)))
+}
+
+function viaProxy(proxy: string, init: RequestInit): RequestInit {
   const dispatcher = dispatchers.get(proxy) ?? new ProxyAgent(proxy)
   dispatchers.set(proxy, dispatcher)
   // The types of `undici` and those that Node's `fetch` has from it differ by what they leave out.
-  return fetch(url, Object.assign({}, init, { dispatcher }))
+  return Object.assign({}, init, { dispatcher })
+}
+
+function bounded(response: Response): Response {
+  let bytes = 0
+  const limit = new TransformStream<Uint8Array, Uint8Array>({
+    transform(chunk, controller) {
+      bytes += chunk.length
+      if (bytes <= ANSWER_MAX_BYTES) controller.enqueue(chunk)
+      else controller.error(new Error('The answer has more than 64 MiB'))
+    },
+  })
+  if (response.body === null) return response
+  const { status, statusText, headers } = response
+  return new Response(response.body.pipeThrough(limit), { status, statusText, headers })
 }

@@ -1,7 +1,9 @@
 import { z } from 'zod'
+import { isTime } from '../market/fields.ts'
+import { exchangeTimeUnit, TIME_UNIT_HEADER, TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'
 import { describeError } from '../runtime/errors.ts'
 import { readExchangeInfo, TRADING } from './exchange-info.ts'
-import { EXCHANGE_IDENTITY_HEADER } from './handshake.ts'
+import { EXCHANGE_IDENTITY_HEADER, type ExchangeAnswer } from './handshake.ts'
 import { fetchByProxy } from './proxy.ts'
 import { ExchangeRefusal, refusalOfResponse } from './refusal.ts'
 
@@ -44,19 +46,35 @@ export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Pr
 }
 
 /**
- * What the exchange names itself in its answers; null where it does not, as Binance.
+ * Asks REST who it is (`GET /api/v3/time`).
  *
+ * @param unit the unit to request
+ * @returns its name, null where it has none, as Binance; and the unit of the times that it answers with, null where its
+ *   time is none
  * @throws as `fetchSymbols` does
  */
-export async function fetchIdentity(restUrl: string, signal?: AbortSignal): Promise<string | null> {
-  const response = await get(restUrl, 'ping', signal)
-  await response.body?.cancel()
-  return response.headers.get(EXCHANGE_IDENTITY_HEADER)
+export async function fetchIdentity(
+  restUrl: string,
+  unit: TimeUnit,
+  signal?: AbortSignal,
+): Promise<ExchangeAnswer> {
+  const response = await get(restUrl, 'time', signal, { [TIME_UNIT_HEADER]: exchangeTimeUnit(unit) })
+  const { serverTime } = SERVER_TIME.parse(await response.json())
+  return {
+    named: response.headers.get(EXCHANGE_IDENTITY_HEADER),
+    timeUnit: TIME_UNITS.find((one) => isTime(serverTime, one)) ?? null,
+  }
 }
 
-async function get(restUrl: string, what: string, signal: AbortSignal | undefined): Promise<Response> {
+async function get(
+  restUrl: string,
+  what: string,
+  signal: AbortSignal | undefined,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Response> {
   const timeout = AbortSignal.timeout(TIMEOUT_MS)
   const response = await fetchByProxy(`${restUrl}/api/v3/${what}`, {
+    headers,
     signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
   }).catch((error: unknown) => {
     throw new Error(

@@ -10,6 +10,7 @@ import {
 } from '../market/time-unit.ts'
 import { describeError } from '../runtime/errors.ts'
 import { outsideText } from '../runtime/outside-text.ts'
+import { otherUnit } from './other-unit.ts'
 import { fetchByProxy } from './proxy.ts'
 import { type Refusal, refusalOfResponse } from './refusal.ts'
 
@@ -141,11 +142,9 @@ function usedWeightOf(response: Response): number | null {
 function timeUs(time: number, unit: TimeUnit): number {
   if (isTime(time, unit)) return time * MICROSECONDS_IN[unit]
   const other = TIME_UNITS.find((one) => isTime(time, one))
-  throw new Error(
-    other === undefined
-      ? `${time} is no time`
-      : `REST gives times in ${other}s, although asked for ${unit}s: set TIME_UNIT=${other}, with other topics and another database, or correct BINANCE_REST_URL`,
-  )
+  if (other === undefined) throw new Error(`${time} is no time`)
+  const { message, fix } = otherUnit('REST', other, unit, 'BINANCE_REST_URL')
+  throw new Error(`${message}. ${fix}`)
 }
 
 function parseRows(type: RestTradeType, unit: TimeUnit, body: unknown): RestTrade[] {

@@ -1,4 +1,5 @@
 import type { RefusalStatus } from '../binance/refusal.ts'
+import type { TimeUnit } from '../market/time-unit.ts'
 
 /**
  * What the two services say of themselves at `GET /status`. The terminal display, `tapeline status` and tests
@@ -46,6 +47,8 @@ export interface IngestionStatus {
   readonly reason: string
   /** Which exchange this is: `binance`, `simulated…` or `replay:…`; null before the first connection. */
   readonly source: string | null
+  /** The unit of the times that are recorded; null as long as `source` is. */
+  readonly timeUnit: TimeUnit | null
   readonly uptimeMs: number
   readonly connections: readonly ConnectionStatus[]
   /** Connections that were replaced without a break. */

@@ -22,7 +22,7 @@ import { VERSION } from '../../foundation/telemetry/version.ts'
 import type { Report } from '../verify/report-types.ts'
 import { COLUMNS, ID_COLUMN, isoTime, selectOf } from './columns.ts'
 import type { Day } from './day.ts'
-import { type ExportedFile, type Manifest, readExchangeIdentity, readGaps, readMoment } from './manifest.ts'
+import { type ExportedFile, type Manifest, readGaps, readIdentity, readMoment } from './manifest.ts'
 import { type Format, openRowFile } from './row-files.ts'
 
 /** The audit of the moment whose rows are exported. */
@@ -77,18 +77,19 @@ export async function exportDay(
         const written = await writeRows(reader, options, type, partial(name))
         files.push({ type, name, ...written, ...(await sizeAndHash(partial(name))) })
       }
-      const source = await readExchangeIdentity(reader)
+      const identity = await readIdentity(reader)
       const gaps = await readGaps(reader, symbol, ...day.bounds)
-      return { source, takenAt, files, gaps, verify: report === null ? null : summaryOf(report) }
+      return { ...identity, takenAt, files, gaps, verify: report === null ? null : summaryOf(report) }
     })
     if (stored.files.every(({ rows }) => rows === 0)) return null
-    const { source, takenAt, files, gaps, verify } = stored
+    const { source, timeUnit, takenAt, files, gaps, verify } = stored
     const manifest: Manifest = {
       format: 1,
       symbol,
       day: day.name,
       dayIsOver: Date.parse(takenAt) >= day.toMs,
       source,
+      timeUnit,
       takenAt,
       program: `tapeline ${VERSION}`,
       files,

@@ -36,6 +36,8 @@ export interface Manifest {
   readonly dayIsOver: boolean
   /** Whose data it is: `binance`, `simulated…`, `replay:…`; null where the database does not say. */
   readonly source: string | null
+  /** The unit of the exchange's times; null where the database does not say. */
+  readonly timeUnit: string | null
   /** The moment whose rows, ledger and audit it has. */
   readonly takenAt: string
   readonly program: string
@@ -105,10 +107,13 @@ export async function readMoment(reader: TextReader): Promise<string> {
   return rows[0]?.[0] ?? ''
 }
 
-/** The exchange that the database's rows came from. */
-export async function readExchangeIdentity(reader: TextReader): Promise<string | null> {
-  const { rows } = await reader.query("SELECT value FROM meta WHERE key = 'source'")
-  return rows[0]?.[0] ?? null
+/** The exchange that the database's rows came from, and the unit of its times. */
+export async function readIdentity(
+  reader: TextReader,
+): Promise<{ source: string | null; timeUnit: string | null }> {
+  const { rows } = await reader.query("SELECT key, value FROM meta WHERE key IN ('source', 'time_unit')")
+  const value = (key: string) => rows.find(([one]) => one === key)?.[1] ?? null
+  return { source: value('source'), timeUnit: value('time_unit') }
 }
 
 /** Ids are safe integers: nothing else is stored. */
