@@ -10,6 +10,9 @@ import { Stalls } from './stalls.ts'
 const PING_EVERY_MS = 20_000
 const MAX_AGE_MS = 24 * 3_600_000
 
+/** The clock of a process that was suspended is a difference. */
+const ROUNDING_MS = 0.01
+
 interface Connection {
   readonly id: number
   readonly life: LifeClock
@@ -144,7 +147,7 @@ export class SimulatedExchange {
 
   #open(life: LifeClock, url: string, events: SocketEvents): StreamSocket {
     this.#countAttempt()
-    if (this.#clock.monotonicMs() < (this.#bannedUntilMs.get(life) ?? 0))
+    if (this.#clock.monotonicMs() + ROUNDING_MS < (this.#bannedUntilMs.get(life) ?? 0))
       this.complaints.push('a handshake before the end of Retry-After')
     const connection: Connection = {
       id: this.#ids++,

@@ -80,6 +80,8 @@ export class World {
   readonly #config: IngestionConfig
   readonly #random: Random
   readonly #digest = createHash('sha256')
+  /** Until when a stream may be unsubscribed, since an answer to `exchangeInfo` did not have its symbol. */
+  #unnamedUntilMs = 0
   /** The symbols of the first answer that each process got. */
   readonly #told = new WeakMap<LifeClock, ReadonlySet<string>>()
   #lives: Life[] = []
@@ -98,7 +100,8 @@ export class World {
     this.exchange = new SimulatedExchange(this.clock, random.fork())
     const earlyOneIn = options.exchangeFaults === true ? 20 : 0
     this.market = new Market(options.symbols, this.clock, random.fork(), this.exchange.emit, earlyOneIn)
-    this.exchange.mayBeQuiet = (stream) => this.market.isQuiet(stream, QUIET_MS)
+    this.exchange.mayBeQuiet = (stream) =>
+      this.market.isQuiet(stream, QUIET_MS) || this.clock.monotonicMs() < this.#unnamedUntilMs
     this.rest = new SimulatedRest(this.market, this.#config.restWeightPerMinute, this.clock, random.fork())
     const kafka = {
       topics: Object.values(TOPICS),
@@ -269,6 +272,7 @@ export class World {
   /** Answers `exchangeInfo` to one process, and notes the symbols that are new to it. */
   #symbols(clock: LifeClock): Map<string, string> {
     const answer = this.rest.symbols()
+    if (answer.size < this.market.statuses.size) this.#unnamedUntilMs = this.clock.monotonicMs() + QUIET_MS
     const before = this.#told.get(clock)
     this.#told.set(clock, before ?? new Set(answer.keys()))
     for (const symbol of answer.keys()) {
