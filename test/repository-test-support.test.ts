@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import pg from 'pg'
 import { databaseKinds } from './support/database.ts'
 import { startNativeTimescale } from './support/native-timescaledb.ts'
-import { needsOf, selectTestFiles } from './support/test-files.ts'
+import { needsOf, selectTestFiles, unitFiles } from './support/test-files.ts'
 import { beginTestRun, MARK } from './support/test-run.ts'
 import { waitFor } from './support/wait-for.ts'
 
@@ -31,6 +31,15 @@ test('work on one room does not wait for a broker or database that its tests do 
   assert.deepEqual(needsOf(['test/market-pure.test.ts'], root), { kafka: false, database: false })
   assert.deepEqual(needsOf(['test/kafka-topics.test.ts'], root), { kafka: true, database: false })
   assert.deepEqual(needsOf(files, root), { kafka: true, database: true })
+
+  write(
+    'support/kafka.ts',
+    "import { startKafkaBroker } from '../../src/sandbox/kafka-broker/kafka-broker.ts'\n",
+  )
+  write('processes-tree.test.ts', "import { spawn } from 'node:child_process'\n")
+  write('market-simulation.test.ts', '')
+  const more = [...files, 'test/processes-tree.test.ts', 'test/market-simulation.test.ts']
+  assert.deepEqual(unitFiles(more, root), ['test/market-pure.test.ts'])
 })
 
 test(

@@ -1,5 +1,6 @@
 /**
- * The one test command: `npm test`, or `npm test -- consumer` for the files whose name contains "consumer".
+ * Runs the tests: `npm test` all, `npm test -- consumer` the files whose name contains "consumer", and `npm run test:unit`
+ * those that start neither a broker nor a database nor another process.
  * Starts what the chosen files need, runs them, and leaves nothing behind. Options (`--test-…`) go to Node's runner.
  *
  * A broker or database server that is already running is used instead of started where TAPELINE_TEST_KAFKA_BROKERS
@@ -18,10 +19,11 @@ import { CACHE_DIRECTORY } from './support/bounded-run.ts'
 import { DATABASE_SKIP_VARIABLE, DATABASE_VARIABLE } from './support/database.ts'
 import { BROKERS_VARIABLE } from './support/kafka.ts'
 import { startNativeTimescale } from './support/native-timescaledb.ts'
-import { type Needs, needsOf, selectTestFiles } from './support/test-files.ts'
+import { type Needs, needsOf, selectTestFiles, unitFiles } from './support/test-files.ts'
 import { beginTestRun, type TestRun } from './support/test-run.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
+const UNIT = '--unit'
 const TEST_TIMEOUT_MS = 120_000
 /** A file that never ends (a socket or a timer left open) would otherwise hold the run for ever. */
 const RUN_TIMEOUT_MS = 30 * 60_000
@@ -33,8 +35,9 @@ const startedMs = performance.now()
 
 async function main(): Promise<number> {
   const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
-  const options = process.argv.slice(2).filter((argument) => argument.startsWith('-'))
-  const files = selectTestFiles(globSync('test/**/*.test.ts', { cwd: ROOT }).sort(), names)
+  const options = process.argv.slice(2).filter((argument) => argument.startsWith('-') && argument !== UNIT)
+  const all = globSync('test/**/*.test.ts', { cwd: ROOT }).sort()
+  const files = selectTestFiles(process.argv.includes(UNIT) ? unitFiles(all, ROOT) : all, names)
   if (files.length === 0) {
     console.error(`No test file has ${names.join(' or ')} in its name`)
     return 1

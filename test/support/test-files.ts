@@ -1,10 +1,25 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 
 /** What a test file needs running beside it. */
 export interface Needs {
   readonly kafka: boolean
   readonly database: boolean
+}
+
+/** Run through hundreds of virtual hours. */
+const SIMULATIONS = /-simulation\.test\.ts$/
+/** A line by which a file starts a process or a server with a process. */
+const STARTS =
+  /^(?:import|\}).*['"](?:node:child_process|.*\/sandbox\/(?:kafka-broker|embedded-timescaledb)\/.*)['"]$/m
+
+/** Files that need no Kafka, no database and no other process, without the simulations. */
+export function unitFiles(files: readonly string[], root: string): string[] {
+  return files.filter((file) => {
+    const { kafka, database } = needsOf([file], root)
+    const starts = (reached: string) => STARTS.test(readFileSync(reached, 'utf8'))
+    return !(kafka || database || SIMULATIONS.test(file) || [...reachedBy([file], root)].some(starts))
+  })
 }
 
 /**
@@ -21,17 +36,23 @@ export function selectTestFiles(files: readonly string[], names: readonly string
  * nothing because another file would need it.
  */
 export function needsOf(files: readonly string[], root: string): Needs {
+  const reached = reachedBy(files, root)
+  const has = (name: string) => reached.has(join(root, 'test', 'support', name))
+  return { kafka: has('kafka.ts'), database: has('database.ts') }
+}
+
+/** The files themselves and the files of the tests that they import, directly or not, as absolute paths. */
+function reachedBy(files: readonly string[], root: string): Set<string> {
   const reached = new Set<string>()
   const pending = files.map((file) => resolve(root, file))
   for (let file = pending.pop(); file !== undefined; file = pending.pop()) {
-    if (reached.has(file) || !existsSync(file)) continue
+    if (reached.has(file) || statSync(file, { throwIfNoEntry: false })?.isFile() !== true) continue
     reached.add(file)
     for (const imported of importsOf(file)) {
       if (!relative(join(root, 'test'), imported).startsWith('..')) pending.push(imported)
     }
   }
-  const has = (name: string) => reached.has(join(root, 'test', 'support', name))
-  return { kafka: has('kafka.ts'), database: has('database.ts') }
+  return reached
 }
 
 /** Files named by a relative import, static or dynamic, as absolute paths. */
