@@ -1,17 +1,22 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { pino } from 'pino'
 import { planConnections } from '../src/foundation/binance/connection-plan.ts'
 import { ExchangeGate } from '../src/foundation/binance/exchange-gate.ts'
+import { LIFE_CYCLE, type LifeEvent, STATES, type State } from '../src/ingestion/connection/life-cycle.ts'
 import { StreamRates } from '../src/ingestion/connection/stream-rates.ts'
-import { ConnectionSlot } from '../src/ingestion/connection-rollover.ts'
-import { WsConsumer } from '../src/ingestion/ws-consumer.ts'
+import { ConnectionSlot } from '../src/ingestion/connection-slot.ts'
+import type { ControlFrame } from '../src/ingestion/frame-handler.ts'
 import { type HandDrivenSocket, handDrivenSockets } from './support/hand-driven-socket.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const BUSY = 'btcusdt@bookTicker'
 const HOUR_MS = 3_600_000
 const LOG = pino({ level: 'silent' })
+
+/** So many that some have no place in the URL. */
+const MANY = Array.from({ length: 1000 }, (_, i) => `symbol${i}usdt@bookTicker`)
 
 /** A connection slot whose sockets are in the hands of the test. */
 async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
@@ -28,48 +33,38 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     () => 0,
     (level, details, text) => LOG[level](details, text),
   )
-  const connect = (slot: ConnectionSlot): WsConsumer => {
-    const id = connections++
-    const connection: WsConsumer = new WsConsumer(
-      {
-        id,
-        plan,
-        backoff: { initialMs: 1000, maxMs: 60_000 },
-        gate,
-        ports,
-        whenRoom: async () => {},
-      },
-      {
-        onOpen: () => {},
-        onConnected: () => slot.onConnected(connection),
-        onJoining: () => {},
-        onLeft: () => {},
-        onSubscribed: () => {},
-        onDelivering: () => slot.onDelivering(connection),
-        onRefused: (reason) => slot.onRefused(connection, reason),
-        onDisconnected: () => slot.onDisconnected(connection),
-        onFrame: (frame) => {
-          const text = frame.toString()
-          const { stream, id: eventId } = JSON.parse(text)
-          if (stream === undefined) connection.onAnswer(text)
-          else rates.seen(stream, eventId, clock.monotonicMs(), id)
-          return stream !== undefined
-        },
-        onFatal: (error) => {
-          throw error
-        },
-      },
-      LOG,
-    )
-    return connection
+  const sink = {
+    opened: () => {},
+    connected: () => {},
+    joining: () => {},
+    left: () => {},
+    subscribed: () => {},
+    disconnected: () => {},
+    frame: (frame: Buffer, id: number, onControl: (control: ControlFrame) => void) => {
+      const text = frame.toString()
+      const { stream, id: eventId, control } = JSON.parse(text)
+      if (control !== undefined) onControl({ kind: 'control', control, detail: '' })
+      else if (stream === undefined) onControl({ kind: 'control', control: 'answer', detail: text })
+      else rates.seen(stream, eventId, clock.monotonicMs(), id)
+      return stream !== undefined
+    },
+    quiet: (all: readonly string[]) => {
+      quiet.push([...all])
+    },
+    fatal: (error: unknown) => {
+      throw error
+    },
   }
   const options = {
     rates,
     plan,
     ports,
+    gate,
+    backoff: { initialMs: 1000, maxMs: 60_000 },
     maxAgeMs: HOUR_MS,
-    onQuiet: (all: readonly string[]) => quiet.push([...all]),
-    connect,
+    whenRoom: async () => {},
+    nextId: () => connections++,
+    sink,
   }
   const slot = new ConnectionSlot(options, LOG)
   /** Runs on by the second, as ingestion does; `act` plays the exchange. */
@@ -156,6 +151,105 @@ test('R6 stalls are watched for on the old connection while its successor cannot
   )
 })
 
+test('R3 a successor takes the place of a connection that dies, and only a replacement without a break is counted', async () => {
+  const { slot, socketAt, run } = await scene()
+  await run(10, flowExcept())
+  slot.rollOver('a test')
+  await run(1, flowExcept())
+  socketAt(1).events.onOpen('simulated')
+  socketAt(0).events.onClose('1006')
+  await run(20, flowExcept())
+  assert.deepEqual([slot.rollovers, slot.lost, slot.connections.length], [0, 1, 1])
+  assert.equal(socketAt(1).closed, false)
+  slot.rollOver('another one')
+  await run(1, flowExcept())
+  socketAt(2).events.onOpen('simulated')
+  await run(10, flowExcept())
+  assert.deepEqual([slot.rollovers, slot.lost, socketAt(1).closed], [1, 1, true])
+})
+
+test('R3 a successor that is not open yet takes the place of a connection that dies, and connects until it is', async () => {
+  const { slot, sockets, socketAt, run } = await scene()
+  await run(10, flowExcept())
+  slot.rollOver('a test')
+  await run(1, flowExcept())
+  socketAt(0).events.onClose('1006')
+  await run(1)
+  socketAt(1).events.onFailed(new Error('refused'))
+  await run(2)
+  assert.equal(sockets.length, 3)
+  socketAt(2).events.onOpen('simulated')
+  await run(5, flowExcept())
+  assert.deepEqual([slot.isOpen, slot.rollovers, slot.status()[0]?.attempts], [true, 0, 2])
+})
+
+test('R5 a successor that never opens is abandoned after a minute, and later replacements still happen', async () => {
+  const { slot, sockets, socketAt, run } = await scene()
+  await run(10, flowExcept())
+  slot.rollOver('a test')
+  await run(62, (socket, i) => (i === 0 ? flowExcept()(socket, i) : undefined))
+  assert.deepEqual([socketAt(0).closed, socketAt(1).closed], [false, true])
+  await run(6, (socket, i) => (i === 0 ? flowExcept()(socket, i) : undefined))
+  assert.equal(sockets.length, 3)
+  socketAt(2).events.onOpen('simulated')
+  await run(8, flowExcept())
+  assert.deepEqual([slot.rollovers, socketAt(0).closed], [1, true])
+})
+
+test('R5 a connection that is refused its streams during an overlap is replaced by the next successor', async () => {
+  const { slot, sockets, socketAt, run } = await scene(MANY)
+  const refuse = (socket: HandDrivenSocket) => {
+    socket.events.onPing()
+    socket.deliver('symbol0usdt@bookTicker')
+    const request = socket.sent.at(-1)
+    if (request !== undefined)
+      socket.events.onFrame(Buffer.from(JSON.stringify({ code: 2, msg: 'no', id: request.id })))
+  }
+  slot.rollOver('a test')
+  await run(1)
+  assert.equal(sockets.length, 2)
+  // The successor opens never, and nothing but its end can lead to another one.
+  await run(62, (socket, i) => (i === 0 ? refuse(socket) : undefined))
+  await run(6, (socket, i) => (i === 0 ? refuse(socket) : undefined))
+  assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 3])
+})
+
+test('an announced shutdown of the successor opens another at once', async () => {
+  const { slot, sockets, socketAt, run } = await scene()
+  slot.rollOver('a test')
+  await run(1)
+  socketAt(1).events.onOpen('simulated')
+  socketAt(1).events.onFrame(Buffer.from('{"control":"serverShutdown"}'))
+  await run(1)
+  assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 3])
+})
+
+test('R4 the specification shows the life of a connection slot as the program has it', () => {
+  const events = Object.keys(LIFE_CYCLE.single) as LifeEvent[]
+  const cell = (state: State, event: LifeEvent) => {
+    const [next, ...actions] = LIFE_CYCLE[state][event] ?? []
+    return next === undefined ? '' : [next === state ? 'again' : `→ ${next}`, ...actions].join(', ')
+  }
+  const rows = [
+    ['event', ...STATES],
+    ...events.map((event) => [event, ...STATES.map((state) => cell(state, event))]),
+  ]
+  const written = readFileSync('docs/specification.md', 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('|'))
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((text) => text.trim()),
+    )
+  for (const row of rows)
+    assert.ok(
+      written.some((one) => one.join('|') === row.join('|')),
+      `docs/specification.md has no row | ${row.join(' | ')} |`,
+    )
+})
+
 test('R7 a connection that delivers nothing although its streams have a rate is said to be silent', async () => {
   const { clock, slot, run } = await scene()
   await run(60, flowExcept())
@@ -166,9 +260,6 @@ test('R7 a connection that delivers nothing although its streams have a rate is 
   assert.ok((slot.silentMs(clock.monotonicMs()) ?? 0) > 60_000)
   assert.ok((slot.status()[0]?.lastDataAgeMs ?? 0) > 60_000)
 })
-
-/** So many that some have no place in the URL. */
-const MANY = Array.from({ length: 1000 }, (_, i) => `symbol${i}usdt@bookTicker`)
 
 test('U1 subscribes in chunks, one after the answer to the other, and with pongs in no second more than four messages', async () => {
   const { clock, socketAt } = await scene(MANY)

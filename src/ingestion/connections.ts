@@ -3,14 +3,13 @@ import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import { exchangeIdentity } from '../foundation/binance/venue.ts'
 import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
-import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { IngestionConfig } from './config.ts'
-import { ConnectionSlot } from './connection-rollover.ts'
-import type { ControlFrame } from './frame-handler.ts'
+import type { StreamSink } from './connection-listener.ts'
+import { ConnectionSlot } from './connection-slot.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { Ports } from './ports.ts'
-import { WsConsumer } from './ws-consumer.ts'
+import type { WsConsumer } from './ws-consumer.ts'
 
 const OTHER_EXCHANGE_FIX = 'Set BINANCE_WS_URL back, or use other topics for this exchange.'
 
@@ -39,6 +38,7 @@ interface Group {
 export class Connections {
   readonly #options: ConnectionsOptions
   readonly #log: Logger
+  readonly #sink: StreamSink
   #groups: Group[] = []
   #nextId = 0
   #leaving: Promise<unknown> = Promise.resolve()
@@ -46,6 +46,7 @@ export class Connections {
   constructor(options: ConnectionsOptions, log: Logger) {
     this.#options = options
     this.#log = log
+    this.#sink = sinkOf(options)
   }
 
   get slots(): ConnectionSlot[] {
@@ -91,17 +92,17 @@ export class Connections {
   }
 
   #open(plan: ConnectionPlan): Group {
-    const { config, ports, pipeline, onQuiet } = this.#options
+    const { config, ports, gate, pipeline, whenRoom } = this.#options
     const options = {
       plan,
       rates: pipeline.handler.rates,
       ports,
+      gate,
+      backoff: config.backoff,
       maxAgeMs: config.connectionMaxAgeMs,
-      onQuiet: (streams: readonly string[]) => {
-        pipeline.coverage.quiet(streams)
-        onQuiet()
-      },
-      connect: (slot: ConnectionSlot) => this.#connect(slot, this.#nextId++),
+      whenRoom,
+      nextId: () => this.#nextId++,
+      sink: this.#sink,
     }
     const slots = Array.from(
       { length: config.connectionsPerStream },
@@ -110,49 +111,24 @@ export class Connections {
     for (const slot of slots) slot.start()
     return { plan, slots }
   }
+}
 
-  #connect(slot: ConnectionSlot, id: number): WsConsumer {
-    const { config, ports, gate, pipeline, source, whenRoom, onFatal } = this.#options
-    const { coverage, handler } = pipeline
-    // One for all frames.
-    const onControl = (control: ControlFrame) => this.#onControl(slot, connection, control)
-    const connection: WsConsumer = new WsConsumer(
-      { id, plan: slot.plan, backoff: config.backoff, gate, ports, whenRoom },
-      {
-        onOpen: (named) =>
-          rejectOtherExchange('The topics', source, exchangeIdentity(named, config), OTHER_EXCHANGE_FIX),
-        onConnected: (plan) => {
-          coverage.connected(id, plan)
-          slot.onConnected(connection)
-        },
-        onJoining: (streams) => coverage.joining(id, streams),
-        onLeft: (streams) => coverage.left(id, streams),
-        onSubscribed: (streams) => handler.merge.subscribed(id, streams),
-        onDelivering: () => slot.onDelivering(connection),
-        onRefused: (reason) => slot.onRefused(connection, reason),
-        onDisconnected: (streams) => {
-          coverage.disconnected(id, streams, 'reconnect')
-          slot.onDisconnected(connection)
-        },
-        onFrame: (frame) => pipeline.handle(frame, id, onControl),
-        onFatal,
-      },
-      this.#log,
-    )
-    return connection
-  }
-
-  #onControl(slot: ConnectionSlot, connection: WsConsumer, { control, detail }: ControlFrame): void {
-    if (control === 'serverShutdown') {
-      // A successor is told of its own server.
-      slot.onShutdown(connection)
-      return
-    }
-    if (control === 'error')
-      this.#log.warn(
-        { connection: connection.id, detail: outsideText(detail) },
-        'The exchange refused a request',
-      )
-    connection.onAnswer(detail)
+/** Hands what connections deliver to the pipeline. */
+function sinkOf({ config, pipeline, source, onQuiet, onFatal }: ConnectionsOptions): StreamSink {
+  const { coverage, handler } = pipeline
+  return {
+    opened: (named) =>
+      rejectOtherExchange('The topics', source, exchangeIdentity(named, config), OTHER_EXCHANGE_FIX),
+    connected: (connection, plan) => coverage.connected(connection, plan),
+    joining: (connection, streams) => coverage.joining(connection, streams),
+    left: (connection, streams) => coverage.left(connection, streams),
+    subscribed: (connection, streams) => handler.merge.subscribed(connection, streams),
+    disconnected: (connection, streams) => coverage.disconnected(connection, streams, 'reconnect'),
+    frame: (frame, connection, onControl) => pipeline.handle(frame, connection, onControl),
+    quiet: (streams) => {
+      coverage.quiet(streams)
+      onQuiet()
+    },
+    fatal: onFatal,
   }
 }

@@ -1,5 +1,5 @@
 import { plural } from '../foundation/telemetry/plural.ts'
-import type { ConnectionSlot } from './connection-rollover.ts'
+import type { ConnectionSlot } from './connection-slot.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
 

@@ -1,13 +1,14 @@
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
+import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import type { StreamSocket } from '../foundation/binance/stream-socket.ts'
-import { delayFor } from '../foundation/runtime/backoff.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
 import { PauseBudget } from './connection/pause-budget.ts'
 import { Subscriptions } from './connection/subscriptions.ts'
-import type { WsConsumerEvents, WsConsumerOptions } from './ws-consumer-options.ts'
+import type { ConnectionEnd, ConnectionListener } from './connection-listener.ts'
+import type { Ports } from './ports.ts'
 
 /** The exchange sends a ping every 20 s: three missed ones, and the connection is dead whatever TCP thinks. */
 const SILENCE_LIMIT_MS = 60_000
@@ -16,7 +17,7 @@ const WATCH_EVERY_MS = 1000
 /** Frames held in kernel buffers for longer than this would be stamped too late; many short pauses count like a long one. */
 const PAUSE_LIMIT_MS = 5000
 
-/** One socket's life; a late callback of an earlier socket finds that it is no longer the current one. */
+/** The connection while it is open. */
 interface Session {
   readonly socket: StreamSocket
   readonly openedAtMs: number
@@ -35,14 +36,25 @@ interface Session {
   cancelWatch: (() => void) | null
 }
 
+export interface WsConsumerOptions {
+  readonly id: number
+  /** Counts the connections of this id, from 1. */
+  readonly attempt: number
+  /** The streams until {@link WsConsumer.follow}. */
+  readonly plan: ConnectionPlan
+  readonly gate: ExchangeGate
+  readonly ports: Pick<Ports, 'clock'> & { readonly exchange: Pick<Ports['exchange'], 'openSocket'> }
+  /** Resolves when there is room for what it would receive. */
+  readonly whenRoom: (signal: AbortSignal) => Promise<void>
+}
+
 /**
- * One connection to the combined stream, kept up for ever: reconnects with backoff, which a connection that has
- * delivered market data resets; pauses when told to; closes itself when the exchange has gone silent or a pause has
- * lasted too long. Pongs are answered by the `ws` library.
+ * One connection to the combined stream, from the handshake to its end. It can pause, and closes the socket when the
+ * exchange has gone silent or a pause has lasted too long. The `ws` library answers pings. Its slot opens the next one.
  */
 export class WsConsumer {
   readonly #options: WsConsumerOptions
-  readonly #events: WsConsumerEvents
+  readonly #listener: ConnectionListener
   readonly #log: Logger
   readonly #stopping = new AbortController()
   #plan: ConnectionPlan
@@ -50,16 +62,14 @@ export class WsConsumer {
   /** The socket that is not open yet. */
   #opening: StreamSocket | null = null
   #phase: 'waiting' | 'connecting' = 'waiting'
-  #attempts = 0
-  #failures = 0
   #paused = false
-  #reconnectAtOnce = false
+  #end: ConnectionEnd = { streams: null, hasDelivered: false, reconnectsAtOnce: false }
   #running: Promise<void> | null = null
 
-  constructor(options: WsConsumerOptions, events: WsConsumerEvents, log: Logger) {
+  constructor(options: WsConsumerOptions, listener: ConnectionListener, log: Logger) {
     this.#options = options
     this.#plan = options.plan
-    this.#events = events
+    this.#listener = listener
     this.#log = log
   }
 
@@ -91,8 +101,9 @@ export class WsConsumer {
     return this.#session !== null
   }
 
-  start(): void {
-    this.#running ??= this.#run()
+  /** Connects after a wait. */
+  start(waitMs: number): void {
+    this.#running ??= this.#run(waitMs)
   }
 
   pause(): void {
@@ -115,12 +126,12 @@ export class WsConsumer {
     else session.socket.resume()
   }
 
-  /** Drops the socket, also one that is about to open, and connects again; without waiting if `atOnce`. */
+  /** Drops the socket, also one that is about to open. The next connection does not wait if `atOnce`. */
   reconnect(reason: string, atOnce = false): void {
     this.#opening?.terminate()
     if (this.#session === null || this.#session.dropped) return
     this.#log.warn({ connection: this.#options.id }, `Reconnecting: ${reason}`)
-    this.#reconnectAtOnce = atOnce
+    this.#end = { ...this.#end, reconnectsAtOnce: atOnce }
     this.#session.dropped = true
     this.#session.socket.terminate()
   }
@@ -134,7 +145,7 @@ export class WsConsumer {
     if (this.#session === null) return
     this.#log.warn(
       { connection: this.#options.id, streams },
-      'Subscribing anew to streams that have gone quiet',
+      'Subscribing again to streams that have gone quiet',
     )
     this.#session.subscriptions.renew(streams)
   }
@@ -150,9 +161,9 @@ export class WsConsumer {
     const left = session.plan.streams.filter((stream) => !after.has(stream))
     const joining = plan.streams.filter((stream) => !before.has(stream))
     session.plan = plan
-    this.#events.onLeft(left)
+    this.#listener.onLeft(left)
     session.subscriptions.leave(left)
-    this.#events.onJoining(joining)
+    this.#listener.onJoining(joining)
     session.subscriptions.join(joining)
   }
 
@@ -177,41 +188,34 @@ export class WsConsumer {
       streams: this.#plan.streams.length,
       ageMs: session === null ? null : Math.round(this.#nowMs() - session.openedAtMs),
       lastDataAgeMs: lastDataAtMs === null ? null : Math.round(this.#nowMs() - lastDataAtMs),
-      attempts: this.#attempts,
+      attempts: this.#phase === 'waiting' ? this.#options.attempt - 1 : this.#options.attempt,
     }
   }
 
-  async #run(): Promise<void> {
+  async #run(waitMs: number): Promise<void> {
     const { signal } = this.#stopping
-    const { gate } = this.#options
-    while (!signal.aborted) {
-      try {
-        await this.#options.whenRoom(signal)
-        await gate.wait('handshakes', signal)
-        if (signal.aborted) return
-        this.#attempts++
-        this.#phase = 'connecting'
-        const ended = await this.#connectUntilClosed()
-        if (!signal.aborted) {
-          this.#log.warn({ connection: this.#options.id }, `Connection closed: ${ended}`)
-        }
-      } catch (error) {
-        if (signal.aborted) return
-        if (error instanceof TapelineError) {
-          this.#events.onFatal(error)
-          return
-        }
-        const isReported = gate.failed('handshakes', error)
-        const text = `Cannot connect: ${describeError(error)}`
-        if (!isReported) this.#log.warn({ connection: this.#options.id, err: error }, text)
+    const { gate, ports, whenRoom } = this.#options
+    try {
+      await sleepOn(ports.clock, waitMs, signal)
+      await whenRoom(signal)
+      await gate.wait('handshakes', signal)
+      signal.throwIfAborted()
+      this.#phase = 'connecting'
+      const ended = await this.#connectUntilClosed()
+      if (!signal.aborted) this.#log.warn({ connection: this.#options.id }, `Connection closed: ${ended}`)
+    } catch (error) {
+      if (!signal.aborted && error instanceof TapelineError) {
+        this.#listener.onFatal(error)
+        return
       }
-      this.#phase = 'waiting'
-      this.#failures++
-      const { clock, random } = this.#options.ports
-      const waitMs = this.#reconnectAtOnce ? 0 : delayFor(this.#failures, this.#options.backoff, random())
-      this.#reconnectAtOnce = false
-      await sleepOn(clock, waitMs, signal).catch(() => {})
+      if (!signal.aborted && !gate.failed('handshakes', error))
+        this.#log.warn(
+          { connection: this.#options.id, err: error },
+          `Cannot connect: ${describeError(error)}`,
+        )
     }
+    this.#phase = 'waiting'
+    this.#listener.onClosed(this.#end)
   }
 
   /** Resolves with the reason once a connection that was open has closed; rejects when it never opened. */
@@ -224,7 +228,7 @@ export class WsConsumer {
       onOpen: (named) => {
         this.#options.gate.served('handshakes')
         try {
-          this.#events.onOpen(named)
+          this.#listener.onOpen(named)
           session = this.#begin(socket, plan)
         } catch (error) {
           reject(error)
@@ -251,7 +255,7 @@ export class WsConsumer {
     } finally {
       signal.removeEventListener('abort', abort)
       this.#opening = null
-      if (session !== null) this.#end(session)
+      if (session !== null) this.#finish(session)
       socket.terminate()
     }
   }
@@ -267,9 +271,9 @@ export class WsConsumer {
         send: (text) => socket.send(text),
         onSubscribed: (streams) => {
           if (session.subscriptions.areComplete) session.completeAtMs ??= this.#nowMs()
-          this.#events.onSubscribed(streams)
+          this.#listener.onSubscribed(streams)
         },
-        onRefused: (reason) => this.#events.onRefused(reason),
+        onRefused: (reason) => this.#listener.onRefused(reason),
       }),
       pauses: new PauseBudget(nowMs),
       plan,
@@ -282,7 +286,7 @@ export class WsConsumer {
     }
     this.#session = session
     this.#opening = null
-    this.#events.onConnected(plan)
+    this.#listener.onConnected(plan)
     // Streams may have joined or left while it opened.
     this.follow(this.#plan)
     this.#watchLater(session)
@@ -291,24 +295,24 @@ export class WsConsumer {
     return session
   }
 
-  #end(session: Session): void {
+  #finish(session: Session): void {
     this.#session = null
     session.cancelWatch?.()
     session.subscriptions.stop()
-    this.#events.onDisconnected(session.plan.streams)
+    const { plan, lastDataAtMs } = session
+    this.#end = { ...this.#end, streams: plan.streams, hasDelivered: lastDataAtMs !== null }
   }
 
   #onFrame(session: Session, frame: Buffer): void {
     if (session.dropped) return
     const nowMs = this.#nowMs()
     session.lastByteAtMs = nowMs
-    if (!this.#events.onFrame(frame)) return
+    if (!this.#listener.onFrame(frame)) return
     session.lastDataAtMs = nowMs
     if (session.delivering) return
-    this.#failures = 0
     if (session.completeAtMs === null) return
     session.delivering = true
-    this.#events.onDelivering()
+    this.#listener.onDelivering()
   }
 
   #watchLater(session: Session): void {

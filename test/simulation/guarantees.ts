@@ -159,7 +159,8 @@ function order({ wall }: World, stream: StoredStream): string[] {
 /** W1, W2, W4: a stall is noticed in its time, and nothing is subscribed anew without need. */
 function stalls({ exchange }: World): string[] {
   const late = exchange.stalls.all.filter(
-    ({ sinceMs, lastStruckMs, noticedAtMs }) => (noticedAtMs ?? lastStruckMs) - sinceMs > NOTICED_WITHIN_MS,
+    ({ firstStruckMs, lastStruckMs, noticedAtMs }) =>
+      (noticedAtMs ?? lastStruckMs) - (firstStruckMs ?? lastStruckMs) > NOTICED_WITHIN_MS,
   )
   return [
     ...late.map(

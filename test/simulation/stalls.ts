@@ -9,7 +9,8 @@ export interface Stall {
   readonly healedBy: 'resubscribe' | 'reconnect'
   readonly sinceMs: number
   untilMs: number
-  /** When it last swallowed a frame. */
+  /** When it first and last swallowed a frame: nobody can notice it while its symbol does not trade. */
+  firstStruckMs: number | null
   lastStruckMs: number
   /** When ingestion renewed the subscription or the connection because of it. */
   noticedAtMs: number | null
@@ -38,6 +39,7 @@ export class Stalls {
       ...stall,
       sinceMs: nowMs,
       untilMs: nowMs + forMs,
+      firstStruckMs: null,
       lastStruckMs: nowMs,
       noticedAtMs: null,
     })
@@ -54,6 +56,7 @@ export class Stalls {
     const stall = this.all[at]
     if (stall === undefined) return null
     stall.lastStruckMs = this.#clock.monotonicMs()
+    stall.firstStruckMs ??= stall.lastStruckMs
     return at
   }
 
