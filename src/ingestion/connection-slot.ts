@@ -30,7 +30,7 @@ export interface ConnectionSlotOptions {
   readonly sink: StreamSink
 }
 
-/** Both connections deliver for this long, which is longer than an event is held for the older one. */
+/** Both connections deliver for this long: longer than continuity waits for the older one. */
 const OVERLAP_MS = 6000
 
 /** A successor that has not opened, or has delivered nothing while events were due, is abandoned after this. */
