@@ -97,6 +97,26 @@ test('NO_PROXY and this machine are reached directly, and a refused password is 
   }
 })
 
+test('a proxy that is no URL of HTTP is refused, and no part of it is shown', async () => {
+  await using parts = await scene()
+  const topics = await createTestTopics({ prefix: 'proxy' })
+  try {
+    for (const proxy of ['http://desk:s3cret#word@127.0.0.1:1', 'socks5://desk:s3cret-word@127.0.0.1:1']) {
+      const env = { ...parts.secure, HTTPS_PROXY: proxy, ...FAST }
+      await using ingestion = await startIngestionProcess({ ...topics.env, ...env })
+      assert.equal((await ingestion.command.exit(60_000)).code, 2, ingestion.command.output())
+      await using doctor = startTapeline(['doctor'], { env })
+      await doctor.exit(120_000)
+      for (const output of [ingestion.command.output(), doctor.output()]) {
+        assert.match(output, /proxy .* is not an http:\/\/ or https:\/\/ URL/)
+        assert.doesNotMatch(output, /s3cret/)
+      }
+    }
+  } finally {
+    await topics.delete()
+  }
+})
+
 test('capture goes through the proxy, and doctor shows it without its password', async () => {
   await using parts = await scene()
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-proxy-'))

@@ -2,6 +2,7 @@ import type { Agent } from 'node:http'
 import { HttpsProxyAgent } from 'https-proxy-agent'
 import { getProxyForUrl } from 'proxy-from-env'
 import { ProxyAgent } from 'undici'
+import { TapelineError } from '../runtime/errors.ts'
 import { withoutPassword } from '../runtime/without-password.ts'
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/
@@ -9,11 +10,22 @@ const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/
 /**
  * The proxy for a URL by `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case; null for none. `wss` counts as `https`
  * and `ws` as `http`. This machine is never asked for by way of a proxy.
+ *
+ * @throws TapelineError `SETTINGS` for a proxy that is no URL, without its text: a password may be in any part of it
  */
 function proxyFor(url: string): string | null {
   const target = url.replace(/^ws/, 'http')
   if (LOOPBACK.test(new URL(target).hostname)) return null
-  return getProxyForUrl(target) || null
+  const proxy = getProxyForUrl(target)
+  if (proxy === '') return null
+  if (/^https?:$/.test(URL.parse(proxy)?.protocol ?? '')) return proxy
+  throw new TapelineError(
+    'SETTINGS',
+    `The proxy that the environment names for ${new URL(target).host} is not an http:// or https:// URL`,
+    {
+      fix: 'Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, with # / ? and @ in a password as %23 %2F %3F and %40; or name the host in NO_PROXY.',
+    },
+  )
 }
 
 /** How a URL is reached, for a person: the proxy without its password; null where there is none. */
