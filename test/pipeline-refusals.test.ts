@@ -84,6 +84,14 @@ test('B11 a list of symbols starts although exchangeInfo is refused', async () =
   await ingestion.stop()
 })
 
+test('B11 a list of symbols starts although REST refuses everything for longer', async () => {
+  exchange.faults.add({ kind: 'restError', status: 429, retryAfterSeconds: 600 })
+  await using ingestion = await startIngestionProcess(environment())
+  await ingestion.ready()
+  assert.equal((await ingestion.status()).refusals.rest?.status, 429)
+  await ingestion.stop()
+})
+
 test('B7 a gap survives answers without meaning, its problem is shown, and the key is in no text', async () => {
   await using ingestion = await startIngestionProcess(environment({ BINANCE_API_KEY: KEY }))
   await ingestion.ready()

@@ -253,7 +253,7 @@ export class Ingestion {
     const { signal } = this.#stopping
     const { isAll } = this.#selection
     const statuses = await this.#patience.until('The exchange', async () => {
-      await this.#gate.wait('rest', signal)
+      if (isAll) await this.#gate.wait('rest', signal)
       try {
         return await this.#askSymbols(signal)
       } catch (error) {
