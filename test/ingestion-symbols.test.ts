@@ -6,6 +6,8 @@ import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
 import { SymbolSelection } from '../src/ingestion/symbol-selection.ts'
+import { SymbolWatch } from '../src/ingestion/symbol-watch.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
 
 const STATUSES = { BTCUSDT: 'TRADING', ETHUSDT: 'TRADING', LUNAUSDT: 'BREAK', BNBUSDT: 'HALT' }
 
@@ -134,4 +136,22 @@ test('N4 a listed symbol is recorded from its first id also when the process end
   const { trade, aggTrade } = next.snapshot('NEWUSDT')
   assert.deepEqual(trade?.holes, [{ from: 0, to: 6 }])
   assert.equal(aggTrade, null)
+})
+
+test('N1 an answer that was read when the end came changes nothing', async () => {
+  const clock = new VirtualClock()
+  const stopping = new AbortController()
+  const changes: unknown[] = []
+  const ask = async () => {
+    stopping.abort(new Error('stopping'))
+    return answer({ ...STATUSES, NEWUSDT: 'TRADING' })
+  }
+  const onChange = async (change: unknown) => void changes.push(change)
+  const silent = () => {}
+  const log = { debug: silent, info: silent, warn: silent, error: silent }
+  const watch = new SymbolWatch({ clock, everyMs: 1000, ask, onChange }, select(['*'], STATUSES), log)
+  const running = watch.run(stopping.signal)
+  await clock.advance(30_000)
+  await running
+  assert.deepEqual(changes, [])
 })

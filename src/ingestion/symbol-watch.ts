@@ -56,7 +56,8 @@ export class SymbolWatch {
       if (earlyMs > 0) await sleepOn(clock, earlyMs, signal)
       this.#askedAtMs = clock.monotonicMs()
       const statuses = await ask(signal).catch((error: unknown) => this.#failed(error, signal))
-      if (statuses === null) continue
+      // An answer that was read when the end came must not open a connection.
+      if (statuses === null || signal.aborted) continue
       if (this.#problem !== '') this.#log.info('The symbols of the exchange can be read again')
       this.#problem = ''
       const change = this.#selection.update(statuses)
