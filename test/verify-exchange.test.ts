@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { z } from 'zod'
+import { refusalOf } from '../src/foundation/binance/refusal.ts'
+import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
+import { compareWithExchange } from '../src/tools/verify/exchange-samples.ts'
 import { REPORT } from '../src/tools/verify/report-types.ts'
+import { EVERYTHING } from '../src/tools/verify/scope.ts'
+import { audit } from '../src/tools/verify/verify.ts'
+import { AUDIT_OPTIONS } from './support/audited-market.ts'
 import { createTestDatabase } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -88,6 +94,27 @@ test('compares samples of each day with the exchange, and names the row that dif
     found?.examples[0]?.detail ?? '',
     /^price \d+\.\d+, at the exchange \d+\.?\d*; time \d{16}, at the exchange \d{16}$/,
   )
+})
+
+test('asks nothing more once REST refuses all, and names the rows that are left', async () => {
+  const { sequences } = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
+  for (const refusal of [refusalOf(403, null, '', 0), refusalOf(503, '86400', '', 0)]) {
+    let asked = 0
+    const { notChecked, compared } = await compareWithExchange(database, EVERYTHING, sequences, {
+      async fetch() {
+        asked++
+        return { kind: 'refused', refusal }
+      },
+      budget: new WeightBudget(6000),
+      random: Math.random,
+      signal: AbortSignal.timeout(30_000),
+    })
+    assert.deepEqual([asked, compared], [1, 0])
+    assert.deepEqual(
+      notChecked.map(({ examples }) => [...new Set(examples.map(({ detail }) => detail))]),
+      [[refusal.reason], [refusal.reason]],
+    )
+  }
 })
 
 test('does not compare with another exchange than that of the rows', async () => {

@@ -1,3 +1,4 @@
+import { ruleOf } from '../../foundation/binance/refusal.ts'
 import {
   type FetchTrades,
   REST_WEIGHT,
@@ -58,7 +59,7 @@ export function withComparison(
 
 /**
  * Compares stored rows with what the exchange's REST answers now: of each day, symbol and type the first id, the last and some at
- * random. Only the latest epoch, since REST knows no other.
+ * random. Only the latest epoch, since REST knows no other. A refusal that stops REST, as a ban does, ends the comparison.
  *
  * @param sequences those of the audit
  */
@@ -75,11 +76,13 @@ export async function compareWithExchange(
   const findings: Finding[] = []
   const notChecked: NotChecked[] = []
   let compared = 0
+  let refused: RestOutcome | null = null
   for (const { symbol, eventType, epoch } of latest) {
     const differing: Example[] = []
     const unanswered: Example[] = []
     for (const row of await sample(database, scope, [symbol, eventType, epoch], exchange.random)) {
-      const answer = await ask(exchange, eventType, symbol, row.id)
+      const answer: RestOutcome = refused ?? (await ask(exchange, eventType, symbol, row.id))
+      if (stopsAll(answer)) refused = answer
       const found = answer.kind === 'rows' ? answer.rows.find(({ id }) => id === row.id) : undefined
       const example = (detail: string): Example => ({ from: row.id, to: row.id, detail })
       if (found === undefined) unanswered.push(example(whyNot(answer)))
@@ -157,9 +160,13 @@ async function ask(
   }
   const answer = await fetch({ type, symbol, fromId, limit: 1 }, signal)
   if (typeof answer.usedWeight === 'number') budget.used(answer.usedWeight, performance.now())
-  if (answer.kind === 'refused' && answer.refusal.retryAfterMs !== null)
-    budget.wait(answer.refusal.retryAfterMs, performance.now())
   return answer
+}
+
+/** Requests during a ban prolong it, and a person does not wait for days. */
+function stopsAll(answer: RestOutcome): boolean {
+  if (answer.kind !== 'refused') return false
+  return ruleOf(answer.refusal).stops !== 'request' || answer.refusal.retryAfterMs !== null
 }
 
 function whyNot(answer: RestOutcome): string {
