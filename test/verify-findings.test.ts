@@ -160,6 +160,25 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await foundAfter([other]), [['silent', 'notice', 'NEVERUSDT', null]])
       // Recorded for too short a time to say anything.
       assert.deepEqual(await foundAfter([announced('2027-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })]), [])
+      // A type that is recorded no more has ended for that reason.
+      const fewer = announced('2026-01-02T00:00:00Z', { event_types: ['trade', 'aggTrade'] })
+      const early = "DELETE FROM book_ticker WHERE ingestion_timestamp > '2026-01-02 04:00'"
+      assert.deepEqual(await foundAfter([start, fewer, early]), [])
+      const again = announced('2026-01-02T12:00:00Z')
+      assert.deepEqual(await foundAfter([start, fewer, again, early]), [
+        ['ended', 'failure', 'BTCUSDT', 'bookTicker'],
+        ['ended', 'failure', 'ETHUSDT', 'bookTicker'],
+      ])
+      // Retention has dropped the quotes of the time in which the symbol traded.
+      assert.deepEqual(
+        await foundAfter([
+          start,
+          "DELETE FROM book_ticker WHERE symbol = 'ETHUSDT'",
+          "DELETE FROM trades WHERE symbol = 'ETHUSDT' AND trade_time > '2026-01-03'",
+          "INSERT INTO meta (key, value) VALUES ('retention:book_ticker', '2026-01-03')",
+        ]),
+        [['ended', 'notice', 'ETHUSDT', null]],
+      )
       const second = announced('2026-01-02T00:00:00Z', {
         source: 'binance-us',
         time_unit: 'millisecond',

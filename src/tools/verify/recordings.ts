@@ -20,9 +20,12 @@ type LastTimes = Partial<Record<EventType, number>>
 /**
  * Compares what is stored with what ingestion announced: a stream that never delivered, or delivered no more, leaves no hole
  * between ids.
+ *
+ * @param quotesFromMs where retention, or the scope, begins for quotes; null for nowhere
  */
 export async function checkRecordings(
   { connection, scope }: CheckContext,
+  quotesFromMs: number | null,
   sequences: readonly Sequence[],
   quotes: ReadonlyArray<Omit<QuotesReport, 'doubled'>>,
   watermark: Watermark,
@@ -38,7 +41,12 @@ export async function checkRecordings(
     ...differing('topics', 'topics', recordings, ({ topics }) => Object.values(topics).join(', ')),
     ...[...announced].flatMap(([symbol, types]) => {
       if (scope.symbols !== null && !scope.symbols.includes(symbol)) return []
-      return ofSymbol(symbol, types, lasts.get(symbol) ?? {}, isStored ? newestMs : null)
+      const last = lasts.get(symbol) ?? {}
+      const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
+      // Quotes come with trades: without later ones there need be none.
+      const isBefore = quotesFromMs !== null && traded > 0 && traded - quotesFromMs < TOGETHER_MS
+      if (isBefore && last.bookTicker === undefined) types.delete('bookTicker')
+      return types.size === 0 ? [] : ofSymbol(symbol, types, last, isStored)
     }),
   ]
 }
@@ -71,66 +79,67 @@ function lastTimes(
   return lasts
 }
 
-/** The types of each symbol that were recorded for a while before the newest row, in the scope. */
+/** The types of each symbol that were recorded for a while in the scope, and until when, at most that of the newest row. */
 function announcedIn(
   recordings: readonly Recording[],
   scope: Scope,
   newestMs: number,
-): Map<string, Set<EventType>> {
-  const announced = new Map<string, Set<EventType>>()
+): Map<string, Map<EventType, number>> {
+  const announced = new Map<string, Map<EventType, number>>()
   for (const [at, recording] of recordings.entries()) {
     const next = recordings.slice(at + 1).find(({ shard }) => shard === recording.shard)
     const fromMs = Math.max(recording.at, scope.fromMs ?? 0)
     const toMs = Math.min(next?.at ?? newestMs, scope.toMs ?? newestMs, newestMs)
-    if (toMs - fromMs < TOGETHER_MS) continue
     for (const symbol of recording.symbols) {
-      const types = announced.get(symbol) ?? new Set()
-      for (const type of recording.event_types) types.add(type)
+      const types = announced.get(symbol) ?? new Map<EventType, number>()
+      for (const type of recording.event_types) {
+        const untilMs = types.get(type)
+        if (untilMs !== undefined || toMs - fromMs >= TOGETHER_MS)
+          types.set(type, Math.max(untilMs ?? 0, toMs))
+      }
       announced.set(symbol, types)
     }
   }
   return announced
 }
 
-/** @param newestMs the newest row of all; null where rows may still be on their way */
+/**
+ * @param types until when each was recorded
+ * @param isStored false where rows may still be on their way
+ */
 function ofSymbol(
   symbol: string,
-  types: ReadonlySet<EventType>,
+  types: ReadonlyMap<EventType, number>,
   last: LastTimes,
-  newestMs: number | null,
+  isStored: boolean,
 ): Finding[] {
-  const absent = [...types].filter((type) => last[type] === undefined)
+  const absent = [...types.keys()].filter((type) => last[type] === undefined)
   if (absent.length === types.size)
     return [finding('silent', 'notice', symbol, null, 'was recorded, and nothing is stored of it')]
   const hasTrades = last.trade !== undefined || last.aggTrade !== undefined
   const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
-  const ended = [...types].filter((type) => traded - (last[type] ?? traded) > TOGETHER_MS)
+  const ended = [...types].flatMap(([type, untilMs]) =>
+    Math.min(traded, untilMs) - (last[type] ?? traded) > TOGETHER_MS ? [type] : [],
+  )
   const newest = Math.max(traded, last.bookTicker ?? 0)
+  const untilMs = Math.max(...types.values())
   return [
     ...absent.map((type) =>
       hasTrades
         ? finding('absent', 'failure', symbol, type, 'was recorded, and no row is stored of it')
         : finding('silent', 'notice', symbol, type, 'was recorded, and no row is stored of it'),
     ),
-    ...(newestMs === null
-      ? []
-      : ended.map((type) =>
-          finding(
-            'ended',
-            'failure',
-            symbol,
-            type,
-            `ends at ${iso(last[type])}, and trades at ${iso(traded)}`,
-          ),
-        )),
-    ...(newestMs !== null && newestMs - newest > QUIET_MS
+    ...(isStored ? ended : []).map((type) =>
+      finding('ended', 'failure', symbol, type, `ends at ${iso(last[type])}, and trades at ${iso(traded)}`),
+    ),
+    ...(isStored && untilMs - newest > QUIET_MS
       ? [
           finding(
             'ended',
             'notice',
             symbol,
             null,
-            `ends at ${iso(newest)}, and other symbols at ${iso(newestMs)}`,
+            `ends at ${iso(newest)}, and was recorded until ${iso(untilMs)}`,
           ),
         ]
       : []),

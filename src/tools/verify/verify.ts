@@ -103,7 +103,9 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   findings.push(...(await watch.time('quote bounds', () => checkQuoteBounds(context))))
   const ledger = await watch.time('ledger', () => checkLedger(context, sequences))
   findings.push(
-    ...(await watch.time('recordings', () => checkRecordings(ofTrades, sequences, quotes, watermark))),
+    ...(await watch.time('recordings', () =>
+      checkRecordings(ofTrades, ofQuotes.scope.fromMs, sequences, quotes, watermark),
+    )),
   )
   findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences), ...lostTails(watermark))
   notChecked.push(
