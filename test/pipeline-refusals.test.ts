@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, test } from 'node:test'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics, type TestTopics } from './support/kafka.ts'
@@ -90,6 +92,36 @@ test('B11 a list of symbols starts although REST refuses everything for longer',
   await ingestion.ready()
   assert.equal((await ingestion.status()).refusals.rest?.status, 429)
   await ingestion.stop()
+})
+
+test('B5 no gap is filled from REST that was away at the start and is another exchange', async () => {
+  const other = await startSimulatedExchange({ messagesPerSecond: 300, seed: 7 })
+  let isAway = true
+  const rest = createServer(async (request, response) => {
+    if (isAway) return void response.writeHead(503).end()
+    const headers = { 'x-mbx-time-unit': String(request.headers['x-mbx-time-unit']) }
+    const answer = await fetch(`${other.restUrl}${request.url}`, { headers })
+    response.writeHead(answer.status, { 'x-tapeline-source': other.source }).end(await answer.text())
+  })
+  await new Promise<void>((done) => rest.listen(0, '127.0.0.1', done))
+  try {
+    const { port } = rest.address() as AddressInfo
+    await using ingestion = await startIngestionProcess(
+      environment({ BINANCE_REST_URL: `http://127.0.0.1:${port}` }),
+    )
+    await ingestion.ready()
+    await until('data', async () => (await ingestion.status()).counters.forwarded > 500)
+    isAway = false
+    exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 3 })
+    await until('the problem of a gap', async () =>
+      (await ingestion.status()).openGaps.some(({ problem }) => problem?.includes(other.source) === true),
+    )
+    assert.equal((await ingestion.status()).counters.backfilled, 0)
+    await ingestion.stop()
+  } finally {
+    rest.close()
+    await other.close()
+  }
 })
 
 test('B7 a gap survives answers without meaning, its problem is shown, and the key is in no text', async () => {

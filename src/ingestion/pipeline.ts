@@ -80,7 +80,7 @@ export class Pipeline {
 
   /** @param memory what the topics know: the start records of this instance are written on top of it at once */
   constructor(config: PipelineConfig, context: PipelineContext, memory: AcknowledgedState) {
-    const { ports, topics, symbols, timeUnit, log } = context
+    const { ports, topics, symbols, source, timeUnit, log } = context
     const { clock, random } = ports
     this.#config = config
     this.#context = context
@@ -131,7 +131,7 @@ export class Pipeline {
     // The symbols were asked for a moment ago, and its time is soon.
     budget.take(EXCHANGE_INFO_WEIGHT + SERVER_TIME_WEIGHT, clock.monotonicMs())
     const { backoff } = config
-    const rest = new RestCaller(ports.exchange.fetchTrades(timeUnit), budget, context.gate, clock)
+    const rest = new RestCaller(ports.exchange.fetchTrades({ source, timeUnit }), budget, context.gate, clock)
     this.rest = rest
     this.backfill = new Backfill(
       { rest, clock, random, backoff, maxIds: config.backfillMaxIds },

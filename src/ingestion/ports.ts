@@ -2,6 +2,7 @@ import { askExchange, type ExchangeAnswer } from '../foundation/binance/handshak
 import { fetchIdentity, fetchServerTime, fetchSymbols } from '../foundation/binance/rest.ts'
 import { type OpenSocket, openSocket } from '../foundation/binance/stream-socket.ts'
 import { type FetchTrades, tradeRest } from '../foundation/binance/trade-rest.ts'
+import type { ExchangeIdentity } from '../foundation/kafka/exchange-identity-mark.ts'
 import { type KafkaPort, kafkaPort } from '../foundation/kafka/kafka-port.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
@@ -24,8 +25,7 @@ export interface Ports {
     symbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>>
     /** Its clock, milliseconds since the Unix epoch. @throws when REST cannot be asked */
     serverTimeMs(signal: AbortSignal): Promise<number>
-    /** @param unit of the times */
-    fetchTrades(unit: TimeUnit): FetchTrades
+    fetchTrades(identity: ExchangeIdentity): FetchTrades
     readonly openSocket: OpenSocket
   }
   readonly kafka: KafkaPort
@@ -41,7 +41,8 @@ export function ports(config: IngestionConfig, clock: Clock): Ports {
       askRest: (unit, signal) => fetchIdentity(config.restUrl, unit, signal),
       symbols: (signal) => fetchSymbols(config.restUrl, signal),
       serverTimeMs: (signal) => fetchServerTime(config.restUrl, signal),
-      fetchTrades: (unit) => tradeRest(config.restUrl, unit, () => clock.wallMicros() / 1000, config.apiKey),
+      fetchTrades: ({ source, timeUnit }) =>
+        tradeRest(config.restUrl, timeUnit, () => clock.wallMicros() / 1000, config.apiKey, source),
       openSocket,
     },
     kafka: kafkaPort(config.kafka, clock),

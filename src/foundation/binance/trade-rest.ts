@@ -10,6 +10,7 @@ import {
 } from '../market/time-unit.ts'
 import { describeError } from '../runtime/errors.ts'
 import { outsideText } from '../runtime/outside-text.ts'
+import { EXCHANGE_IDENTITY_HEADER } from './handshake.ts'
 import { otherUnit } from './other-unit.ts'
 import { fetchByProxy } from './proxy.ts'
 import { type Refusal, refusalOfResponse } from './refusal.ts'
@@ -90,12 +91,14 @@ export type FetchTrades = (request: TradeRequest, signal: AbortSignal) => Promis
  * @param unit of the times
  * @param wallMs milliseconds since the Unix epoch, for a Retry-After that is a date
  * @param apiKey for `historicalTrades` of exchanges that ask for one; undefined to send none
+ * @param source the exchange whose trades these are to be: REST may not have been there at the start
  */
 export function tradeRest(
   restUrl: string,
   unit: TimeUnit,
   wallMs: () => number,
   apiKey?: string,
+  source?: string,
 ): FetchTrades {
   return async ({ type, symbol, fromId, limit }, signal) => {
     const query = new URLSearchParams({ symbol, limit: String(limit) })
@@ -112,6 +115,9 @@ export function tradeRest(
         ...how,
         signal: AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), signal]),
       })
+      const named = response.headers.get(EXCHANGE_IDENTITY_HEADER)
+      if (named !== null && source !== undefined && named !== source)
+        throw new Error(`REST is of "${named}", not of "${source}": correct BINANCE_REST_URL`)
       return await outcome(type, unit, response, wallMs())
     } catch (error) {
       return {
