@@ -1,23 +1,24 @@
 #!/bin/sh
-# Draws the passwords that the compose files need, once: one file each in docker/secrets (or in the folder given).
-# What is there already is kept: the database and Grafana take theirs when their volumes are made. Nothing is printed.
+# Creates the passwords that the compose files need, once: one file each in docker/secrets (or in
+# the given folder). Existing files are kept: the database and Grafana read theirs only when their
+# volumes are created. Prints nothing.
 #
 #   docker/make-env.sh
 #
-# The folder is for its owner alone. The files in it can be read by everybody, since the processes in the containers run
-# under user ids of their own; nobody else gets through the folder to them.
+# Only the owner can enter the folder. The files in it are readable by everyone, since the processes
+# in the containers run under other user ids.
 set -eu
 umask 077
 folder=${1:-$(cd -- "$(dirname -- "$0")" && pwd)/secrets}
 mkdir -p -- "$folder"
 chmod 700 -- "$folder"
 
-# Letters and digits: 32 of them are 190 bits, and need no escape in a URL.
+# Letters and digits: 32 of them carry 190 bits, and need no escape in a URL.
 draw() {
   LC_ALL=C tr -dc 'A-Za-z0-9' </dev/urandom | dd bs=1 count=32 2>/dev/null
 }
 
-# put NAME VALUE: whole or not at all, and only where there is none.
+# put NAME VALUE: writes a file atomically, and only if there is none.
 put() {
   [ ! -s "$folder/$1" ] || return 0
   printf '%s' "$2" >"$folder/$1.new"

@@ -1,12 +1,15 @@
-/** `npm run build`: JavaScript with declarations in dist/, as the published package runs it. */
+/**
+ * `npm run build`: compiles to JavaScript with declarations in dist/, as the published package runs
+ * it.
+ */
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, globSync, mkdirSync, rmSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 
 const ROOT = resolve(import.meta.dirname, '..')
-/** Another folder may be given. */
+/** Another folder can be given as the first argument. */
 const OUT = resolve(process.argv[2] ?? join(ROOT, 'dist'))
-/** Read at run time, from beside the module that reads them. */
+/** Files read at run time, from the folder of the module that reads them. */
 const ASSETS = 'src/**/*.{sql,html,css,svg}'
 
 rmSync(OUT, { recursive: true, force: true })

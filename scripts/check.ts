@@ -1,4 +1,4 @@
-/** `npm run check`: everything that can be said about the code without running it. All checks run; 1 if any failed. */
+/** `npm run check`: runs every static check, even after a failure. Exits with 1 if any failed. */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -11,10 +11,10 @@ import { isWordingWithinCeilings } from './wording.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
 
-/** In CI Biome colours every character, whatever it writes to. */
+/** In CI Biome colours its output even when it is not a terminal. */
 const COLORS = process.stdout.isTTY ? [] : ['--colors=off']
 
-/** @returns whether it passed; what is wrong has been printed */
+/** @returns whether the check passed; it has printed its findings */
 type Check = () => Promise<boolean> | boolean
 
 const CHECKS: Record<string, Check> = {
@@ -24,14 +24,14 @@ const CHECKS: Record<string, Check> = {
   'Format and lint (biome)': () =>
     command('node_modules/@biomejs/biome/bin/biome', ['ci', '--error-on-warnings', ...COLORS, '.']),
   'Unused code (knip)': () => command('node_modules/knip/bin/knip.js', []),
-  'docker/init-db.sql is what the migrations make': () => checkGeneratedSql(),
-  'docs/commands.md is what the commands say': () => isCommandsPageCurrent(),
-  'docs/schemas and docs/asyncapi.yaml are what the code uses': () => areMessageSchemasCurrent(),
+  'docker/init-db.sql matches the migrations': () => checkGeneratedSql(),
+  'docs/commands.md matches the help texts': () => isCommandsPageCurrent(),
+  'docs/schemas and docs/asyncapi.yaml match the code': () => areMessageSchemasCurrent(),
   'Plain English: banned phrases per folder': () => isWordingWithinCeilings(),
   'Tracked files': () => checkTrackedFiles(ROOT),
 }
 
-/** A script of node_modules, on the Node that runs this. */
+/** Runs a script of node_modules on the Node that runs this check. */
 function command(script: string, args: readonly string[]): Promise<boolean> {
   return new Promise((done, reject) => {
     const child = spawn(process.execPath, [script, ...args], { cwd: ROOT, stdio: 'inherit' })

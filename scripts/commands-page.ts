@@ -1,4 +1,7 @@
-/** `docs/commands.md` as the program says it: `scripts/with-node scripts/commands-page.ts` writes it, `npm run check` compares. */
+/**
+ * Generates `docs/commands.md` from the help texts. `scripts/with-node scripts/commands-page.ts`
+ * writes it, `npm run check` compares it.
+ */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
@@ -10,8 +13,8 @@ const WIDTH = 110
 
 const HEAD = `# Commands
 
-What \`--help\` of each says. In a clone they are called \`bin/tapeline\`, in an installed package \`tapeline\`. Settings come from the environment and from a file \`.env\`:
-[.env.example](../.env.example). Exit codes: 0 done, 1 failed or found something, 2 a command, option or setting is wrong. With \`LOG_LEVEL=debug\` an error shows its stack.
+The \`--help\` text of each command. In a clone the program is called \`bin/tapeline\`, in an installed package \`tapeline\`. Settings come from the environment and from the file \`.env\`:
+[.env.example](../.env.example). Exit codes: 0 done, 1 failed or found something, 2 wrong command, option or setting. With \`LOG_LEVEL=debug\` an error shows its stack.
 `
 
 function helpOf(command: Command): string {

@@ -1,6 +1,7 @@
 /**
- * Makes the pictures of the docs anew: `scripts/with-node scripts/screenshots.ts`. Runs the demo for two minutes in a terminal of
- * tmux, with a gap and a dead letter in it, and needs Chromium and tmux on the PATH and the demo's ports free.
+ * Takes the screenshots of the docs: `scripts/with-node scripts/screenshots.ts`. It runs the demo
+ * for two minutes in a tmux terminal, with a gap and a dead letter. It needs Chromium and tmux on
+ * the PATH, and free ports for the demo.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -21,7 +22,7 @@ function tmux(...args: string[]): string {
   return execFileSync('tmux', ['-L', SOCKET, ...args], { encoding: 'utf8' })
 }
 
-/** A change of colour. */
+/** ANSI escape sequence for a colour. */
 const SGR = new RegExp(`${String.fromCharCode(27)}\\[([\\d;]*)m`, 'g')
 
 const wait = (ms: number) => new Promise((done) => setTimeout(done, ms))
@@ -79,7 +80,7 @@ async function photograph(
   await page.close()
 }
 
-/** What a terminal shows, as a page: its colours are those of SGR. */
+/** Renders a terminal's text as a page, with the colours of its escape sequences. */
 function terminalPage(text: string): string {
   const escaped = text.trimEnd().replaceAll('&', '&amp;').replaceAll('<', '&lt;')
   const spans = escaped.replaceAll(SGR, (_, codes: string) => `</span><span class="${classesOf(codes)}">`)

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 interface Rule {
   readonly what: string
   readonly pattern: RegExp
-  /** Path names the rule is for; all when not given. */
+  /** Pattern of the paths that the rule applies to; all files if absent. */
   readonly files?: RegExp
 }
 
@@ -26,7 +26,8 @@ const RULES: readonly Rule[] = [
 ]
 
 /**
- * What no file of the repository may hold. Prints each finding as `file:line: what`.
+ * Reports texts that no file of the repository may contain. Prints each finding as `file:line:
+ * what`.
  *
  * @returns whether there was none
  */
@@ -49,7 +50,9 @@ export function findingsIn(file: string, text: string): Array<{ line: number; wh
   })
 }
 
-/** Files under version control or about to be, without what is ignored; paths relative to the root. */
+/**
+ * Lists files that are tracked or about to be, without ignored ones; paths relative to the root.
+ */
 export function trackedFiles(root: string): string[] {
   const args = ['ls-files', '-z', '--cached', '--others', '--exclude-standard']
   const listed = execFileSync('git', args, { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })

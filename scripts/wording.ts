@@ -1,6 +1,7 @@
 /**
- * Counts phrases that CONTRIBUTING.md section 8 rules out, per folder, against `wording-ceilings.json`. A ceiling may only
- * fall. Run as a program it lowers the ceilings to today's counts; it never raises one.
+ * Counts the phrases that CONTRIBUTING.md section 8 rules out, per folder, and compares them with
+ * `wording-ceilings.json`. A ceiling may only fall. Run as a program, it lowers the ceilings to the
+ * present counts; it never raises one.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -9,7 +10,7 @@ import { trackedFiles } from './tracked-files.ts'
 const ROOT = resolve(import.meta.dirname, '..')
 const CEILINGS = 'scripts/wording-ceilings.json'
 
-/** Files in which a phrase is not text of ours. */
+/** Files whose text is not ours. */
 const SKIPPED = /^(LICENSE|NOTICE|package-lock\.json|scripts\/wording.*|docs\/images\/.*)$/
 
 const PHRASES: readonly RegExp[] = [
@@ -26,12 +27,12 @@ const PHRASES: readonly RegExp[] = [
   /(?:^|[.!?:] |\/\*\* |\* |\/\/ |# |- |\| )(?:What (?:is|are)|Of (?=[a-z]))/gm,
 ]
 
-/** How many there are in a text. */
+/** Counts the banned phrases in a text. */
 export function bannedPhrases(text: string): number {
   return PHRASES.reduce((sum, phrase) => sum + [...text.matchAll(phrase)].length, 0)
 }
 
-/** `src/<folder>`, another top folder, or `.` for files of the root. */
+/** Returns `src/<folder>`, another top folder, or `.` for files of the root. */
 function folderOf(file: string): string {
   const [top = '', next] = file.split('/')
   if (next === undefined) return '.'
@@ -52,7 +53,7 @@ function readCeilings(): Record<string, number> {
   return JSON.parse(readFileSync(join(ROOT, CEILINGS), 'utf8'))
 }
 
-/** @returns whether every folder is at its ceiling; what is not has been printed */
+/** @returns whether every folder is at its ceiling; it has printed the others */
 export function isWordingWithinCeilings(): boolean {
   const ceilings = readCeilings()
   let passed = true
