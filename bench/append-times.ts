@@ -5,7 +5,9 @@ import type { Pipeline } from './pipeline.ts'
 import type { Place } from './place.ts'
 import { type Latency, latencyOf, PERCENTILES } from './rows.ts'
 
-/** Of the messages that were appended since a moment, by the broker's own account (`LogAppendTime`). */
+/**
+ * Latencies of the messages appended since a moment, by the broker's timestamps (`LogAppendTime`).
+ */
 export interface AppendedMessages {
   readonly eventToReceipt: Latency
   readonly receiptToAppend: Latency
@@ -64,7 +66,7 @@ async function* appended(
             isolationLevel: FetchIsolationLevels.READ_UNCOMMITTED,
           })
           for (const batch of answer.responses[0]?.partitions[0]?.records ?? []) {
-            // With LogAppendTime the broker's clock stands here, for the whole batch.
+            // With LogAppendTime this field holds the broker's time, for the whole batch.
             const appendedMs = Number(batch.maxTimestamp)
             for (const { value } of batch.records) yield { text: value?.toString() ?? '', appendedMs }
             offset = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n

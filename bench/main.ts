@@ -1,4 +1,7 @@
-/** `npm run bench`: what the pipeline costs, on real parts, beside another one where asked for. See docs/bench.md. */
+/**
+ * `npm run bench`: measures the pipeline on real parts, optionally next to another one. See
+ * docs/bench.md.
+ */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { boundedRun, type RunPlace } from '../test/support/bounded-run.ts'
@@ -16,11 +19,11 @@ import { layTapeline } from './tapeline.ts'
 
 type Runs = Array<Record<string, Figures>>
 
-/** Of the stages that are one part alone. */
+/** Messages for the stages that run one part alone. */
 const ALONE_MESSAGES = 200_000
-/** No pipeline that is measured is slower. */
+/** Lower bound of the throughput of any measured pipeline. */
 const MESSAGES_A_SECOND = 2000
-/** For the start, the stages alone and the stop. */
+/** Time for the start, the stages of one part alone, and the stop. */
 const REST_OF_RUN_MS = 15 * 60_000
 
 function main(given: BenchOptions): Promise<number> {
@@ -44,7 +47,7 @@ function steadyMessages({ stages, rates, steadySeconds }: BenchOptions): number 
   return stages.includes('steady') ? rates.reduce((sum, rate) => sum + rate * steadySeconds, 0) : 0
 }
 
-/** All messages once from end to end, and once more for each time that they are drained. */
+/** Time limit: all messages once from end to end, and once more for each drain. */
 function limitOf(options: BenchOptions): number {
   const { runs, peer, warmUp, messages, rates, steadySeconds } = options
   const drains =
@@ -57,11 +60,11 @@ function limitOf(options: BenchOptions): number {
   return REST_OF_RUN_MS + runs * (peer === null ? 1 : 2) * eachMs
 }
 
-/** What is compared takes turns, so that a machine that is slow for a while is slow for both. */
+/** Alternates the pipelines, so that a temporary slowdown of the machine affects both. */
 async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Runs; peer: Runs }> {
   const { symbols } = options
   const { say, signal } = run
-  // A peer need not know of microseconds.
+  // A peer need not support microseconds.
   const place = await setPlace(symbols, options.peer === null ? 'microsecond' : 'millisecond', run)
   const prepared = options.peer === null ? null : await preparePeer(options.peer, say)
   say('making frames')
@@ -94,7 +97,7 @@ async function measure(options: BenchOptions, run: RunPlace): Promise<{ ours: Ru
   return { ours, peer }
 }
 
-/** Of each run to the peer's that followed it: by stage and figure. */
+/** Ratios of each run to the peer's run that followed it, by stage and figure. */
 function ratiosOf(ours: Runs, peer: Runs): Record<string, Record<string, number[]>> {
   const ratios: Record<string, Record<string, number[]>> = {}
   for (const [i, run] of ours.entries()) {

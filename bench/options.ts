@@ -12,23 +12,26 @@ export const STAGES = [
   'shards',
 ] as const
 export type Stage = (typeof STAGES)[number]
-/** They want many symbols. */
+/** Stages that need many symbols. */
 const ON_REQUEST: readonly Stage[] = ['scale', 'shards']
 
 export interface BenchOptions {
   readonly stages: readonly Stage[]
-  /** How often each is run; what is compared takes turns. */
+  /** Number of runs of each pipeline. Compared pipelines take turns. */
   readonly runs: number
-  /** In the stage `flat out`; the stage `drain` stores all that the stages before it have sent. */
+  /**
+   * Messages of the stage `flat out`. The stage `drain` stores all messages that the stages before
+   * it sent.
+   */
   readonly messages: number
   readonly warmUp: number
-  /** Messages a second of the stage `steady`. */
+  /** Messages per second in the stage `steady`. */
   readonly rates: readonly number[]
   readonly steadySeconds: number
   readonly symbols: readonly string[]
-  /** A folder with another pipeline, run beside this one. */
+  /** Folder of another pipeline to run next to this one. */
   readonly peer: string | null
-  /** Of both services, beside those the run needs. */
+  /** Settings of both services, in addition to those the run needs. */
   readonly settings: Readonly<Record<string, string>>
   readonly jsonFile: string | null
 }
@@ -42,7 +45,7 @@ Examples:
 docs/bench.md says what is measured and how.`
 
 /**
- * Reads the command line. Prints and exits by itself for `--help` and for what makes no sense.
+ * Reads the command line. Prints the help or an error and exits for `--help` and invalid options.
  *
  * @param args without node and script
  */
@@ -57,33 +60,35 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     )
     .addOption(new Option('--runs <number>', 'of each').argParser(wholeNumber(1, 100)).default(3))
     .addOption(
-      new Option('--messages <number>', 'of the stage flat out')
+      new Option('--messages <number>', 'messages of the stage flat out')
         .argParser(wholeNumber(10_000, 20_000_000))
         .default(300_000),
     )
     .addOption(
-      new Option('--warm-up <number>', 'messages before it')
+      new Option('--warm-up <number>', 'messages sent before the stage flat out')
         .argParser(wholeNumber(1000, 1_000_000))
         .default(50_000),
     )
     .addOption(
-      new Option('--rates <list>', 'messages a second of the stage steady')
+      new Option('--rates <list>', 'messages per second in the stage steady')
         .argParser((text) => text.split(',').map(wholeNumber(1, 100_000)))
         .default([500, 3000, 10_000], '500,3000,10000'),
     )
-    .addOption(new Option('--seconds <number>', 'at each rate').argParser(wholeNumber(5, 3600)).default(20))
+    .addOption(
+      new Option('--seconds <number>', 'duration of each rate').argParser(wholeNumber(5, 3600)).default(20),
+    )
     .addOption(
       new Option('--symbols <list>', 'which')
         .argParser((text) => text.toUpperCase().split(','))
         .default(['BTCUSDT', 'ETHUSDT', 'BNBUSDT'], 'BTCUSDT,ETHUSDT,BNBUSDT'),
     )
-    .option('--peer <folder>', 'run the pipeline of this folder beside it')
+    .option('--peer <folder>', 'also run the pipeline of this folder')
     .addOption(
       new Option('--set <NAME=VALUE>', 'a setting of the services; may be repeated')
         .argParser(setting)
         .default({}, 'none'),
     )
-    .option('--json <file>', 'write all figures of all runs')
+    .option('--json <file>', 'write the figures of all runs to this file')
     .addHelpText('after', EXAMPLES)
     .allowExcessArguments(false)
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))

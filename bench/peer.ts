@@ -9,35 +9,36 @@ import { type Place, withDatabase } from './place.ts'
 
 const PARTITIONS = 3
 const STOP_LIMIT_MS = 30_000
-/** Downloads its packages on the first run. */
+/** The first run downloads packages. */
 const INSTALL_LIMIT_MS = 300_000
 
-/** What a peer's folder must hold. */
+/** Files that a peer's folder must contain. */
 const FILES = ['ingest.py', 'sink.py', 'schema.sql', 'requirements.txt'] as const
 
-/** A pipeline of Python programs in a folder, ready to be started. */
+/** A pipeline of Python programs in a folder, ready to start. */
 export interface Peer {
   readonly folder: string
   readonly python: string
 }
 
 /**
- * Makes the peer's environment in the cache, once for its requirements.
+ * Creates the peer's Python environment in the cache, once for each version of its requirements.
  *
- * @throws TapelineError `INPUT` when the folder is not a peer's, `ENVIRONMENT` when Python cannot make it
+ * @throws TapelineError `INPUT` if the folder is no peer, `ENVIRONMENT` if Python cannot create the
+ * environment
  */
 export async function preparePeer(folder: string, say: (text: string) => void): Promise<Peer> {
   for (const file of FILES) {
     if (!existsSync(join(folder, file)))
       throw new TapelineError('INPUT', `${join(folder, file)} is missing`, {
-        fix: `--peer expects a folder with ${FILES.join(', ')}; docs/bench.md says what they are to do.`,
+        fix: `--peer expects a folder with ${FILES.join(', ')}; docs/bench.md describes them.`,
       })
   }
   const requirements = join(folder, 'requirements.txt')
   const digest = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12)
   const venv = join(CACHE_DIRECTORY, `peer-${digest}`)
   if (!existsSync(venv)) {
-    say('making the Python environment of the peer')
+    say('creating the peer's Python environment')
     const making = `${venv}.${process.pid}`
     await run('python3', ['-m', 'venv', making])
     await run(join(making, 'bin/python'), ['-m', 'pip', 'install', '-q', '-r', requirements])
@@ -46,7 +47,7 @@ export async function preparePeer(folder: string, say: (text: string) => void): 
   return { folder, python: join(venv, 'bin/python') }
 }
 
-/** The peer's programs in a fresh place. */
+/** Sets up the peer's programs with new topics and an empty database. */
 export async function layPeer(place: Place, peer: Peer, symbols: readonly string[]): Promise<Pipeline> {
   const prefix = `peer-${randomBytes(4).toString('hex')}`
   const [trades, bookTicker] = [`${prefix}.trades`, `${prefix}.book_ticker`] as const
@@ -95,7 +96,7 @@ async function layConsumer(
       }),
     async again() {
       const other = await layConsumer(place, peer, topics, prefix, shared)
-      // The topics go with the first.
+      // The first one deletes the topics.
       return { ...other, remove: other.removeDatabase }
     },
     removeDatabase: database.drop,
@@ -145,9 +146,9 @@ async function run(program: string, args: readonly string[]): Promise<void> {
   if (code === 0) return
   throw new TapelineError(
     'ENVIRONMENT',
-    `${program} ${args.join(' ')} ended with ${code}: ${said.trim().slice(-500)}`,
+    `${program} ${args.join(' ')} exited with code ${code}: ${said.trim().slice(-500)}`,
     {
-      fix: 'The peer needs Python 3 with venv, and the package index on its first run.',
+      fix: 'Install Python 3 with venv. The first run needs access to the Python package index.',
     },
   )
 }

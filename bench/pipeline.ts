@@ -1,30 +1,33 @@
-/** A process that is measured. */
+/** A process under measurement. */
 export interface Measured {
   readonly pid: number
-  /** Where it answers `/status`; null for one that does not. */
+  /** URL where it answers `/status`; null if it has none. */
   readonly url: string | null
-  /** Everything it has written. */
+  /** All its output so far. */
   output(): string
-  /** SIGTERM; resolves when it has ended. */
+  /** Sends SIGTERM; resolves when the process has exited. */
   stop(): Promise<void>
 }
 
-/** A pipeline in a fresh place: topics and tables of its own, and nothing in them. */
+/** A pipeline with its own empty topics and tables. */
 export interface Pipeline {
   readonly databaseUrl: string
   /** The topics it writes its events to. */
   readonly topics: readonly [trades: string, bookTicker: string]
-  /** Of each of them. */
+  /** Partitions of each topic. */
   readonly partitions: number
-  /** The consumer group whose committed offsets tell how far it has got. */
+  /** The consumer group whose committed offsets show its progress. */
   readonly group: string
-  /** Both of its tables, with what the columns are called. */
+  /** Both of its tables. */
   readonly tables: { readonly trades: string; readonly bookTicker: string }
   startIngestion(settings?: Readonly<Record<string, string>>): Promise<Measured>
   startConsumer(settings?: Readonly<Record<string, string>>): Promise<Measured>
-  /** Another database, empty, and another group: what the topics hold can be stored once more, from the beginning. */
+  /**
+   * Returns the pipeline with another, empty database and another group, to store the topics'
+   * messages again from the start.
+   */
   again(): Promise<Pipeline>
   removeDatabase(): Promise<void>
-  /** The topics too. */
+  /** Also removes the topics. */
   remove(): Promise<void>
 }

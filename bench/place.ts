@@ -12,14 +12,14 @@ import { startNativeTimescale } from '../test/support/native-timescaledb.ts'
 import { runStatements } from '../test/support/statements.ts'
 import { Feeder } from './feeder/feeder.ts'
 
-/** What both pipelines run against. */
+/** The servers that both pipelines run against. */
 export interface Place {
   readonly brokers: string
   readonly brokerPid: number
   readonly postgresPid: number
   readonly feeder: Feeder
   readonly admin: Admin
-  /** A fresh database; its URL has a superuser. */
+  /** Creates an empty database; its URL connects as a superuser. */
   createDatabase(): Promise<{ url: string; drop: () => Promise<void> }>
   /** @param prefix of the topics' names */
   deleteTopics(prefix: string): Promise<void>
@@ -41,7 +41,7 @@ export async function setPlace(
     distributionDir,
     dataDir: join(folder, 'kafka'),
     port: 0,
-    // Tells when each message was appended, whoever sent it.
+    // The broker records when each message was appended, independent of the producer.
     extraProperties: { 'log.message.timestamp.type': 'LogAppendTime' },
     signal,
   })
@@ -55,7 +55,7 @@ export async function setPlace(
   const server = await startNativeTimescale({ cacheDir: CACHE_DIRECTORY, onProgress: say })
   if ('skip' in server) throw new Error(`The benchmark needs the native TimescaleDB: ${server.skip}`)
   closers.add('database', () => server.stop())
-  // Tells when each row was committed, by any writer.
+  // PostgreSQL records when each row was committed, for any client.
   await runStatements(server.url, 'ALTER SYSTEM SET track_commit_timestamp = on')
   await server.restart()
   const feeder = await Feeder.start(symbols, join(folder, 'feeder.log'), timeUnit)
@@ -85,7 +85,7 @@ export async function setPlace(
   }
 }
 
-/** A connection for a few statements of the benchmark's own. */
+/** A connection for the benchmark's few statements. */
 export async function withDatabase<Result>(
   url: string,
   use: (database: Database) => Promise<Result>,

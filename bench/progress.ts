@@ -4,7 +4,7 @@ import type { Place } from './place.ts'
 
 const EVERY_MS = 100
 
-/** Messages in the topics of a pipeline. */
+/** Counts the messages in a pipeline's topics. */
 export async function produced({ admin }: Place, { topics, partitions }: Pipeline): Promise<number> {
   const asked = await admin.listOffsets({
     topics: topics.map((name) => ({
@@ -18,14 +18,17 @@ export async function produced({ admin }: Place, { topics, partitions }: Pipelin
   return sum(asked.flatMap(({ partitions }) => partitions.map(({ offset }) => offset)))
 }
 
-/** Messages that its consumer group says are stored. Asking Kafka costs the database nothing. */
+/**
+ * Counts the messages that the consumer group has committed. Asking Kafka does not load the
+ * database.
+ */
 export async function committed({ admin }: Place, { topics, group }: Pipeline): Promise<number> {
   const [answer] = await admin.listConsumerGroupOffsets({ groups: [group] })
   const ours = answer?.topics.filter(({ name }) => topics.includes(name)) ?? []
   return sum(ours.flatMap(({ partitions }) => partitions.map(({ committedOffset }) => committedOffset)))
 }
 
-/** @throws when the consumer has not come so far in time */
+/** @throws when the consumer does not reach this number in time */
 export async function waitUntilStored(
   place: Place,
   pipeline: Pipeline,

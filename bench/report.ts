@@ -1,6 +1,9 @@
 import { type Spread, type Summary, spreadOf } from './summary.ts'
 
-/** A Markdown table for each stage; with a second pipeline beside it, and the ratio of each pair of runs. */
+/**
+ * Renders a Markdown table for each stage; with a second pipeline, both and the ratio of each pair
+ * of runs.
+ */
 export function renderReport(
   ours: Summary,
   peer: Summary | null,
@@ -24,7 +27,7 @@ export function renderReport(
     .join('\n')
 }
 
-/** `median (smallest–largest)`. */
+/** Formats `median (smallest–largest)`. */
 function show({ median, min, max }: Spread): string {
   return min === max ? number(median) : `${number(median)} (${number(min)}–${number(max)})`
 }

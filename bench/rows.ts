@@ -1,7 +1,7 @@
 import type { Pipeline } from './pipeline.ts'
 import { withDatabase } from './place.ts'
 
-/** Percentiles and the largest, in milliseconds. */
+/** Percentiles and the maximum, in milliseconds. */
 export interface Latency {
   readonly p50: number
   readonly p90: number
@@ -18,20 +18,22 @@ export function latencyOf(values: readonly number[] | null | undefined): Latency
   return { p50, p90, p99, p999, max }
 }
 
-/** Rows that were committed since a moment, by PostgreSQL's own account (`track_commit_timestamp`). */
+/** Rows committed since a moment, by PostgreSQL's timestamps (`track_commit_timestamp`). */
 export interface CommittedRows {
   readonly rows: number
-  /** When the share of them in `[from, to]` was there, in seconds since the moment. */
+  /** When the shares `from` and `to` of all rows were committed, in seconds since the moment. */
   readonly fromSeconds: number
   readonly toSeconds: number
-  /** Of trades only, a bookTicker has no time of its own. */
+  /** Trades only: a bookTicker carries no event time. */
   readonly eventToRow: Latency
   readonly receiptToRow: Latency
 }
 
 /**
- * @param shares of the rows, the first and the last of them left out: the start, and what waits for a flush
- * @param latencyUntilUs rows received later have no part in the latencies: nothing follows them that would fill their batch
+ * @param shares of the rows that are measured: they exclude the start, and the last rows, which
+ * wait for a flush
+ * @param latencyUntilUs excludes rows received later from the latencies: no later rows fill their
+ * batch
  */
 export async function rowsSince(
   { databaseUrl, tables }: Pipeline,

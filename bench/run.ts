@@ -6,17 +6,22 @@ import { produced, waitUntilStored } from './progress.ts'
 import { type CommittedRows, rowsSince } from './rows.ts'
 import { Sampler } from './sampler.ts'
 
-/** One figure a name; times in seconds, memory in MiB, rates per second, latencies in milliseconds. */
+/**
+ * Figures by name: times in seconds, memory in MiB, rates per second, latencies in milliseconds.
+ */
 export type Figures = Readonly<Record<string, number>>
 
-/** The first rows of a phase belong to its start, the last wait for a flush that nothing fills. */
+/**
+ * Excludes the first rows of a phase, which belong to its start, and the last, which wait for the
+ * flush timer.
+ */
 const SHARES = [0.02, 0.98] as const
-/** What is received in so long before the end of a phase may wait for a flush that nothing fills. */
+/** Messages received this long before the end of a phase may wait for the flush timer. */
 const LAST_FLUSH_US = 2_500_000
 const WAIT_FOR_CLIENT_MS = 30_000
 const MiB = 1 << 20
 
-/** Runs one pipeline through the stages that were asked for, in a fresh place. */
+/** Runs one pipeline through the requested stages, with new topics and an empty database. */
 export async function runPipeline(
   place: Place,
   lay: () => Promise<Pipeline>,
@@ -77,14 +82,14 @@ export async function runPipeline(
     return figures
   } catch (error) {
     const said = running.map((process) => process.output().slice(-2000)).join('\n')
-    throw new Error(`The run failed; the services have said:\n${said}`, { cause: error })
+    throw new Error(`The run failed; output of the services:\n${said}`, { cause: error })
   } finally {
     for (const process of running) await process.stop()
     await pipeline.remove()
   }
 }
 
-/** One consumer, everything in the topics. */
+/** Starts one consumer after all messages are in the topics. */
 async function drain(
   place: Place,
   filled: Pipeline,
@@ -118,7 +123,7 @@ async function drain(
 }
 
 export function requireRows({ rows }: CommittedRows, expected: number): void {
-  if (rows !== expected) throw new Error(`${expected} messages were sent, and ${rows} rows came of them`)
+  if (rows !== expected) throw new Error(`${expected} messages were sent, but ${rows} rows were stored`)
 }
 
 function latencies(rows: CommittedRows, appended: AppendedMessages): Figures {

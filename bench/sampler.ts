@@ -2,17 +2,20 @@ import { readFileSync } from 'node:fs'
 import { descendantsOf } from '../test/support/process-tree.ts'
 
 const EVERY_MS = 250
-/** What `/proc` counts in, on every Linux (`getconf CLK_TCK`). */
+/** Clock ticks per second of `/proc`, the same on every Linux (`getconf CLK_TCK`). */
 const TICKS_PER_SECOND = 100
 
 export interface Usage {
-  /** Processor time, user and system, in seconds. */
+  /** CPU time, user and system, in seconds. */
   readonly cpuSeconds: number
-  /** The most that was resident since the process began, in bytes. */
+  /** Peak resident memory since the process began, in bytes. */
   readonly peakBytes: number
 }
 
-/** What processes use: asked for at two moments, and noted in between so that one that ends is not forgotten. */
+/**
+ * Measures the resource usage of processes. It also samples periodically, to keep the figures of
+ * one that exits.
+ */
 export class Sampler {
   readonly #pids: Readonly<Record<string, number>>
   readonly #latest = new Map<string, Usage>()
@@ -36,7 +39,7 @@ export class Sampler {
   }
 }
 
-/** Of a process with its children, the ended ones too; null when there is none. */
+/** Usage of a process and its children, ended ones included; null if there is no such process. */
 function usageOf(pid: number): Usage | null {
   const own = statOf(pid)
   if (own === null) return null
@@ -48,7 +51,8 @@ function usageOf(pid: number): Usage | null {
 function statOf(pid: number): { ticks: number; endedChildrenTicks: number } | null {
   const text = readOrNull(`/proc/${pid}/stat`)
   if (text === null) return null
-  // proc_pid_stat(5): the command's name may hold spaces, count from behind it; utime is field 14.
+  // proc_pid_stat(5): the command's name may contain spaces, so count the fields after it; utime is
+  // field 14.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   const [user = 0, system = 0, childUser = 0, childSystem = 0] = fields.slice(11, 15).map(Number)
   return { ticks: user + system, endedChildrenTicks: childUser + childSystem }
@@ -62,6 +66,6 @@ function readOrNull(file: string): string | null {
   try {
     return readFileSync(file, 'utf8')
   } catch {
-    return null // It has ended.
+    return null // It has exited.
   }
 }

@@ -12,11 +12,14 @@ import { layTapeline } from './tapeline.ts'
 
 const CONSUMERS = [1, 2, 3]
 const PARTITIONS = 12
-/** By the first of these the group has been divided. */
+/** The group has divided its partitions by the first of these shares. */
 const SHARES = [0.4, 0.98] as const
 const MESSAGES_A_SECOND = 2000
 
-/** The same backlog for one, two and three consumers of a group: what each got, and how fast all were. */
+/**
+ * Drains the same backlog with one, two and three consumers of a group: the share of each and the
+ * total rate.
+ */
 export async function scaleOut(
   place: Place,
   options: BenchOptions,
@@ -99,7 +102,7 @@ async function drainWith(
     }
   } catch (error) {
     const said = consumers.map((consumer) => consumer.output().slice(-3000)).join('\n')
-    throw new Error(`The group did not store everything; its members have said:\n${said}`, { cause: error })
+    throw new Error(`The group did not store everything; output of its members:\n${said}`, { cause: error })
   } finally {
     await Promise.all(consumers.map((consumer) => consumer.stop()))
     await pipeline.remove()

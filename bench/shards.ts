@@ -11,7 +11,10 @@ const SHARDS = [1, 2, 3]
 const PARTITIONS = '12'
 const MESSAGES_A_SECOND = 2000
 
-/** The same number of messages by one, two and three ingestion services that share the symbols, into Kafka. */
+/**
+ * Sends the same number of messages to Kafka through one, two and three ingestion services that
+ * share the symbols.
+ */
 export async function shardIngestion(
   place: Place,
   options: BenchOptions,
@@ -63,7 +66,7 @@ async function ingestWith(
     }
   } catch (error) {
     const said = running.map((one) => one.output().slice(-3000)).join('\n')
-    throw new Error(`The shards did not deliver everything; they have said:\n${said}`, { cause: error })
+    throw new Error(`The shards did not deliver everything; their output:\n${said}`, { cause: error })
   } finally {
     for (const one of running) await one.stop()
     await pipeline.remove()

@@ -1,13 +1,13 @@
 import type { Figures } from './run.ts'
 
-/** Of several runs. */
+/** Summary of one figure over several runs. */
 export interface Spread {
   readonly median: number
   readonly min: number
   readonly max: number
 }
 
-/** By stage and figure. */
+/** Summaries by stage and figure. */
 export type Summary = Readonly<Record<string, Readonly<Record<string, Spread>>>>
 
 export function spreadOf(values: readonly number[]): Spread {

@@ -7,7 +7,7 @@ import type { Place } from './place.ts'
 const COMMAND_LIMIT_MS = 60_000
 const STOP_LIMIT_MS = 30_000
 
-/** This project's own services, with the defaults of their settings. */
+/** Sets up this project's services, with the default settings. */
 export async function layTapeline(
   place: Place,
   symbols: readonly string[],
@@ -57,7 +57,7 @@ async function layConsumer(
       measured(['consume'], 'CONSUMER_PORT', await freePort(), { ...env, ...settings }),
     async again() {
       const other = await layConsumer(place, prefix, shared)
-      // The topics go with the first.
+      // The first one deletes the topics.
       return { ...other, remove: other.removeDatabase }
     },
     removeDatabase: database.drop,

@@ -15,7 +15,7 @@ const namesWith = (prefix: string) => ({
 })
 const CONNECTION = 1
 
-/** From frames to messages as ingestion does it, with nothing behind. */
+/** Turns frames into messages as ingestion does, and discards the messages. */
 export function decodeAll(
   frames: readonly Buffer[],
   send: (message: OutgoingMessage) => void,
@@ -30,7 +30,7 @@ export function decodeAll(
     () => {},
     () => Date.now(),
   )
-  // Here nothing runs on a timer.
+  // No timer runs in this stage.
   const never = { stepMs: Number.POSITIVE_INFINITY, freezeMs: Number.POSITIVE_INFINITY }
   const receiptClock = new ReceiptClock(clock, never, { onSecond() {}, onFreeze() {}, onStep() {} })
   const handler = new FrameHandler({
@@ -51,5 +51,5 @@ export function decodeAll(
   for (const frame of frames) handler.handle(frame, CONNECTION, () => {})
   const { forwarded } = handler.counters
   if (forwarded !== frames.length)
-    throw new Error(`${frames.length} frames, ${forwarded} of them were forwarded`)
+    throw new Error(`${forwarded} of ${frames.length} frames were forwarded, expected all`)
 }

@@ -1,6 +1,9 @@
 import { FrameStore } from '../feeder/frame-store.ts'
 
-/** The first `count` frames as a client of the WebSocket gets them: without the two or four bytes of its header. */
+/**
+ * Returns the first `count` frames as a WebSocket client gets them: without the two or four bytes
+ * of the header.
+ */
 export function payloads(symbols: readonly string[], count: number): Buffer[] {
   const store = new FrameStore(symbols, 5000, 'microsecond')
   const frames: Buffer[] = []

@@ -6,18 +6,19 @@ import { VirtualClock } from '../../test/support/virtual-clock.ts'
 const SYMBOLS = Array.from({ length: 1500 }, (_, i) => `COIN${i}USDT`)
 const MINUTES = 60
 const REPORT_EVERY_MINUTES = 10
-/** A trade, an aggTrade and four quotes, as the built-in exchange has them. */
+/** A trade, an aggTrade and four quotes, the mix of the built-in exchange. */
 const MESSAGES_A_TURN = 6
 const QUOTES_A_TURN = 4
-/** Steps of the virtual clock: what comes within one is acknowledged after it. */
+/** Step of the virtual clock: messages of one step are acknowledged after it. */
 const STEP_MS = 100
 const LOG = { debug() {}, info() {}, warn: console.error, error: console.error }
 
 /**
- * An hour of 1,500 symbols that are all as busy, in virtual time: frames through the pipeline of ingestion, which are acknowledged
- * at once, without sockets, queue and Kafka. Run with the options that `bin/tapeline` gives to Node.
+ * Simulates an hour of 1,500 equally busy symbols in virtual time: frames through ingestion's
+ * pipeline, acknowledged at once, without sockets, queue and Kafka. Run it with the Node options of
+ * `bin/tapeline`.
  *
- * @returns resident MiB, and those of the heap that are in use after a collection, by minute
+ * @returns by minute, resident MiB and the MiB of the heap in use after a garbage collection
  */
 export async function liveAnHour(messagesPerSecond: number): Promise<Record<string, number>> {
   const clock = new VirtualClock()

@@ -14,12 +14,13 @@ const TOPIC_IDS: Readonly<Record<string, string>> = {
   book_ticker: '00000000-0000-4000-8000-000000000002',
 }
 const TABLES = ['trades', 'book_ticker'] as const
-/** What `BATCH_SIZE` is by default, and what a batch grows to while the database is behind. */
+/** The default `BATCH_SIZE`, and the size that a batch grows to while the consumer lags. */
 const SIZES = [500, 5000]
 
 /**
- * Batches that are ready into an empty database, as the consumer writes them; and, for the limit, the same rows by
- * `COPY` in the same format from a file of the server, without a client, transactions of this size, or a look for rows that are there.
+ * Writes prepared batches into an empty database, as the consumer does. For the upper limit it also
+ * copies the same rows with `COPY` from a file of the server: same format, but no client, no
+ * transactions of this size and no check for existing rows.
  */
 export async function insertAll(frames: readonly Buffer[], url: string): Promise<Record<string, number>> {
   const database = openPostgres({
@@ -55,7 +56,7 @@ export async function insertAll(frames: readonly Buffer[], url: string): Promise
   }
 }
 
-/** The messages as fetches of 1,000 bring them, a topic after the other. */
+/** Groups the messages into fetches of 1,000, one topic after the other. */
 export function fetchedFrom(frames: readonly Buffer[]): FetchedPartition[] {
   const partitions = new Map<string, FetchedMessage[][]>()
   const sizes = new Map<string, number>()

@@ -1,6 +1,6 @@
 /**
- * A part of the pipeline with nothing before or behind it, in a process of its own. Writes its figures as JSON to standard
- * output. Arguments: the stage, the number of messages, brokers, database URL.
+ * Runs one part of the pipeline alone, in a separate process. Writes its figures as JSON to
+ * standard output. Arguments: the stage, the number of messages, brokers, database URL.
  */
 import { decodeAll } from './decode.ts'
 import { payloads } from './frames.ts'
@@ -17,7 +17,7 @@ const frames = payloads(SYMBOLS, Number(count))
 async function run(): Promise<Record<string, number>> {
   switch (stage) {
     case 'decode': {
-      // Twice, so that what is measured has been compiled.
+      // Twice, so that the measured run uses compiled code.
       decodeAll(frames, () => {})
       const decoded = await timed(frames.length, () => decodeAll(frames, () => {}))
       const parsed = await timed(frames.length, () =>
@@ -29,11 +29,11 @@ async function run(): Promise<Record<string, number>> {
       return produceAll(frames, brokers)
     case 'insert':
       return insertAll(frames, databaseUrl)
-    // By hand only: the count is that of a second.
+    // For manual use only: here the count is messages per second.
     case 'hour':
       return liveAnHour(Number(count))
     default:
-      throw new Error(`There is no stage ${stage}`)
+      throw new Error(`Unknown stage ${stage}`)
   }
 }
 

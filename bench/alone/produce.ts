@@ -17,7 +17,10 @@ const OPTIONS = {
   queueMaxBytes: Number.POSITIVE_INFINITY,
 } as const
 
-/** Messages that are ready, through ingestion's queue and producer; and, for the limit, without them. */
+/**
+ * Sends prepared messages through ingestion's queue and producer; for the upper limit, also with
+ * the Kafka client alone.
+ */
 export async function produceAll(
   frames: readonly Buffer[],
   brokers: string,

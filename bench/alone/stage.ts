@@ -10,7 +10,7 @@ const LIMIT_MS = 300_000
 
 export type StageAlone = 'decode' | 'produce' | 'insert'
 
-/** Runs a stage in a process of its own, and its limit beside it. */
+/** Runs a stage in a separate process, and returns its upper limit with it. */
 export async function runAlone(place: Place, stage: StageAlone, messages: number): Promise<Figures> {
   const database = stage === 'insert' ? await place.createDatabase() : null
   try {

@@ -1,10 +1,10 @@
 export interface Timed {
   readonly perSecond: number
-  /** Processor time of this process for each, in microseconds. */
+  /** CPU time of this process per message, in microseconds. */
   readonly micros: number
 }
 
-/** Does something that is about so many messages. */
+/** Measures an operation on this number of messages. */
 export async function timed(messages: number, work: () => Promise<void> | void): Promise<Timed> {
   const cpu = process.cpuUsage()
   const startedMs = performance.now()

@@ -3,7 +3,7 @@ import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { StreamConnection } from '../../src/sandbox/simulator/server/stream-connection.ts'
 import type { FrameStore } from './frame-store.ts'
 
-/** What a reader may be behind before the feeder waits for it. */
+/** The feeder waits when a client has more unread bytes than this. */
 const BUFFERED_BYTES = 1 << 20
 const WAIT_MS = 2
 const TICK_MS = 1
@@ -21,19 +21,19 @@ export class Feed {
   readonly #clock: Clock
   #next = 0
 
-  /** @param client asked for at the beginning of each feed */
+  /** @param client called at the beginning of each feed */
   constructor(frames: FrameStore, client: () => Promise<StreamConnection>, clock: Clock) {
     this.#frames = frames
     this.#client = client
     this.#clock = clock
   }
 
-  /** The next frame is the first again. */
+  /** Starts again with the first frame. */
   rewind(): void {
     this.#next = 0
   }
 
-  /** As fast as the client takes them. */
+  /** Sends as fast as the client reads. */
   async flatOut(count: number): Promise<Fed> {
     const connection = await this.#client()
     const startedUs = this.#clock.wallMicros()
@@ -45,8 +45,8 @@ export class Feed {
   }
 
   /**
-   * At a steady rate. A frame's `E` is the moment it was to be sent at, whether or not this process came to it in time:
-   * a delay here is a delay of the event, and not left out of any figure.
+   * Sends at a steady rate. A frame's `E` is the moment when it was due, even if this process is
+   * late: a delay here counts as a delay of the event, so no figure hides it.
    */
   async steadily(count: number, perSecond: number): Promise<Fed> {
     const connection = await this.#client()
@@ -64,7 +64,7 @@ export class Feed {
   }
 
   #send(connection: StreamConnection, end: number, eventAt: ((index: number) => number) | null): void {
-    if (!connection.isOpen) throw new Error('The client has closed its connection in the middle of a feed')
+    if (!connection.isOpen) throw new Error('The client closed its connection during a feed')
     while (this.#next < end) {
       const perChunk = this.#frames.chunk(0).ends.length
       const chunk = this.#frames.chunk(Math.floor(this.#next / perChunk))

@@ -7,7 +7,7 @@ import type { FeederOrder } from './main.ts'
 
 const MAIN = resolve(import.meta.dirname, 'main.ts')
 
-/** The process that serves the frames, seen from the benchmark. */
+/** The benchmark's handle for the process that serves the frames. */
 export class Feeder {
   readonly wsUrl: string
   readonly restUrl: string
@@ -31,7 +31,7 @@ export class Feeder {
     return new Feeder(child, () => running.stop(), await answerOf(child))
   }
 
-  /** Makes frames ahead of time, so many from the first. */
+  /** Generates this many frames ahead of time, from the first on. */
   async prepare(count: number): Promise<void> {
     await this.#tell({ order: 'prepare', count })
   }
@@ -40,12 +40,15 @@ export class Feeder {
     await this.#tell({ order: 'rewind' })
   }
 
-  /** @param perSecond null: as fast as the client takes them */
+  /** @param perSecond null: as fast as the client reads */
   async feed(count: number, perSecond: number | null): Promise<Fed> {
     return fedOf(await this.#tell({ order: 'feed', count, perSecond }))
   }
 
-  /** To so many clients at once, as fast as they take them: to each an equal part, of its own symbols. */
+  /**
+   * Sends to several clients at once as fast as they read: to each an equal part, with only its
+   * symbols.
+   */
   async feedShards(count: number, shards: number): Promise<Fed> {
     return fedOf(await this.#tell({ order: 'feedShards', count, shards }))
   }
@@ -64,10 +67,10 @@ function fedOf(done: unknown): Fed {
   }
 }
 
-/** @throws what the feeder says has failed, or that it has ended */
+/** @throws the error that the feeder reports, or an error if it exits */
 function answerOf(child: ChildProcess): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const onExit = () => reject(new Error('The feeder has ended'))
+    const onExit = () => reject(new Error('The feeder exited'))
     child.once('exit', onExit)
     child.once('message', (message) => {
       child.off('exit', onExit)

@@ -10,25 +10,25 @@ import {
 import { TextFrameEncoder } from '../../src/sandbox/simulator/server/text-frame.ts'
 import { withMicroseconds } from '../../src/sandbox/simulator/server/time-units.ts'
 
-/** Some frames, as they stand on the wire, back to back. */
+/** Consecutive frames, encoded for the wire. */
 export interface Chunk {
   readonly bytes: Buffer
-  /** Where each frame ends. */
+  /** Offset of the end of each frame. */
   readonly ends: Uint32Array
-  /** Where the digits of a frame's `E` begin; 0 for a frame without (bookTicker). */
+  /** Offset of the digits of a frame's `E`; 0 for a frame without one (bookTicker). */
   readonly eventAt: Uint32Array
 }
 
 const FRAMES_PER_CHUNK = 256
-/** The market moves on by so much between two looks at its symbols. */
+/** The market advances by this step. */
 const STEP_MS = 20
 const BYTES_PER_FRAME = 512
 const EVENT_TIME = '"E":'
 const ALL = { has: () => true }
 
 /**
- * The frames of a simulated market, made ahead of time so that serving them costs next to nothing. The same symbols
- * give the same frames, with ids that follow each other.
+ * Frames of a simulated market, generated ahead of time so that serving them costs next to nothing.
+ * The same symbols give the same frames, with consecutive ids.
  */
 export class FrameStore {
   readonly timeUnit: TimeUnit
@@ -41,7 +41,7 @@ export class FrameStore {
   #ends: number[] = []
   #eventAt: number[] = []
 
-  /** @param messagesPerSecond of the market's own time, in which nothing here runs */
+  /** @param messagesPerSecond in market time, which is independent of the wall clock */
   constructor(symbols: readonly string[], messagesPerSecond: number, timeUnit: TimeUnit) {
     this.timeUnit = timeUnit
     const plans = planMarket({ symbols, seed: 1, messagesPerSecond, skew: 1 })
@@ -51,7 +51,7 @@ export class FrameStore {
     )
   }
 
-  /** The chunk of this number, made now unless it was made before. */
+  /** Returns the chunk with this index, generating chunks up to it as needed. */
   chunk(index: number): Chunk {
     for (;;) {
       const chunk = this.#chunks[index]
@@ -60,7 +60,7 @@ export class FrameStore {
     }
   }
 
-  /** Makes the first `count` frames. */
+  /** Generates the first `count` frames. */
   prepare(count: number): void {
     this.chunk(Math.max(0, Math.ceil(count / FRAMES_PER_CHUNK) - 1))
   }

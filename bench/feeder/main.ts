@@ -1,6 +1,6 @@
 /**
- * The benchmark's exchange, a process of its own: what it costs is in nobody's figures, and little, since all frames are
- * made beforehand. It is told what to do over its IPC channel.
+ * The benchmark's exchange, in a separate process: no figure includes its cost, which is small
+ * because all frames are generated beforehand. It takes orders over its IPC channel.
  */
 
 import { parseTimeUnit } from '../../src/foundation/market/time-unit.ts'
@@ -16,16 +16,19 @@ import { StreamServer } from '../../src/sandbox/simulator/server/stream-server.t
 import { type Fed, Feed } from './feed.ts'
 import { FrameStore } from './frame-store.ts'
 
-/** What it may be told. `perSecond` null: as fast as the client takes them. */
+/** An order to the feeder. `perSecond` null: as fast as the client reads. */
 export type FeederOrder =
   | { readonly order: 'prepare'; readonly count: number }
   | { readonly order: 'rewind' }
   | { readonly order: 'feed'; readonly count: number; readonly perSecond: number | null }
-  /** To so many clients at once, each an equal part of the frames and of its own symbols alone, flat out. */
+  /**
+   * Sends to this many clients at once at full speed: to each an equal part of the frames, with
+   * only its symbols.
+   */
   | { readonly order: 'feedShards'; readonly count: number; readonly shards: number }
 
 const SOURCE = 'bench'
-/** Of the market's own time. */
+/** In market time. */
 const MARKET_MESSAGES_A_SECOND = 5000
 
 const timeUnit = parseTimeUnit(process.argv[2]) ?? 'microsecond'
@@ -52,7 +55,7 @@ const exchange = await openExchangeServer({
 const frames = new FrameStore(symbols, MARKET_MESSAGES_A_SECOND, timeUnit)
 const feed = new Feed(frames, async () => first(await clients(1)), clock)
 
-/** Waits until so many have subscribed. */
+/** Waits until this many clients have subscribed. */
 async function clients(count: number): Promise<StreamConnection[]> {
   for (;;) {
     const all = [...streams.connections].filter((connection) => connection.streams.size > 0)
