@@ -38,7 +38,7 @@ export async function preparePeer(folder: string, say: (text: string) => void): 
   const digest = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12)
   const venv = join(CACHE_DIRECTORY, `peer-${digest}`)
   if (!existsSync(venv)) {
-    say('creating the peer's Python environment')
+    say('creating the Python environment of the peer')
     const making = `${venv}.${process.pid}`
     await run('python3', ['-m', 'venv', making])
     await run(join(making, 'bin/python'), ['-m', 'pip', 'install', '-q', '-r', requirements])

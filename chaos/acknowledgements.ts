@@ -3,16 +3,19 @@ import type { Incident } from './faults.ts'
 import type { Window } from './outages.ts'
 import type { Observation } from './watch.ts'
 
-/** Shorter ones say more of the looking than of Kafka. */
+/** Shorter silences reflect the polling interval rather than Kafka. */
 const SHORTEST_MS = 1000
 
-/** The times in which Kafka acknowledged nothing although ingestion had something for it, or was gone. */
+/**
+ * Records the periods in which Kafka acknowledged nothing although ingestion had events for it or
+ * was down.
+ */
 export class Acknowledgements {
   readonly #silences: Window[] = []
   #lastMs: number | null = null
   #acknowledged = 0
 
-  /** To be called for every answer of ingestion, and for every time that it gave none. */
+  /** Call it for every poll of ingestion, answered or not. */
   observe({ atMs, status }: Observation<IngestionStatus>): void {
     if (status === null) return
     const { acknowledged, queued, inFlight } = status.counters
@@ -25,30 +28,30 @@ export class Acknowledgements {
     this.#lastMs = atMs
   }
 
-  /** From the last answer in which Kafka had acknowledged something until the first in which it had again. */
+  /** Each from the last answer with new acknowledgements to the next one. */
   silences(): readonly Window[] {
     return this.#silences
   }
 }
 
-/** Durations in milliseconds, looked at four times a second. */
+/** Durations in milliseconds, polled four times a second. */
 export interface AcknowledgementFigures {
-  /** While ingestion itself was not struck. */
+  /** The longest without a fault of ingestion. */
   readonly longest: SilenceFigures | null
-  /** While it was. */
+  /** The longest during a fault of ingestion. */
   readonly longestWhileStruck: SilenceFigures | null
-  /** How many lasted a second and longer. */
+  /** Number of silences of at least one second. */
   readonly count: number
 }
 
 export interface SilenceFigures {
   readonly ms: number
   readonly from: string
-  /** Faults that held at that time, or had just been over. */
+  /** Faults active at that time, or just before it. */
   readonly during: readonly string[]
 }
 
-/** What just before has stopped ingestion may still keep it from sending. */
+/** A fault may keep ingestion from sending for this long after its end. */
 const AFTERMATH_MS = 15_000
 
 export function acknowledgementFigures(

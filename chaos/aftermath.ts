@@ -10,7 +10,7 @@ import { checkTopics, type TopicCheck } from './topics.ts'
 import { checkTrades, type TruthCheck } from './truth.ts'
 import type { Violations } from './violations.ts'
 
-/** What is left when all has become quiet and the services are stopped. */
+/** Findings after the system is quiet and the services have stopped. */
 export interface Aftermath {
   readonly rows: Readonly<Record<string, number>>
   readonly trades: TruthCheck
@@ -18,11 +18,11 @@ export interface Aftermath {
   readonly stamps: StampCheck
   readonly ledger: LedgerCheck
   readonly topics: TopicCheck
-  /** What `tapeline verify` said. */
+  /** Output of `tapeline verify`. */
   readonly verify: string
 }
 
-/** Runs `tapeline verify`, and then our own checks against what really happened. */
+/** Runs `tapeline verify`, then compares the stored data with what the exchange generated. */
 export async function examine(
   stage: Stage,
   { outages }: Observer,
@@ -32,7 +32,7 @@ export async function examine(
 ): Promise<Aftermath> {
   say('tapeline verify')
   const verify = await runTapeline(['verify'], stage.settings).catch((error: unknown) => {
-    violations.add(`tapeline verify does not pass: ${describeError(error)}`)
+    violations.add(`tapeline verify failed: ${describeError(error)}`)
     return ''
   })
   const database = openPostgres({
@@ -43,14 +43,14 @@ export async function examine(
     applicationName: 'tapeline-chaos',
   })
   try {
-    say('comparing every trade with what the exchange says happened')
+    say('comparing every trade with the trades of the exchange')
     const trades = await checkTrades(database, stage.exchange, saboteur.denied)
-    say('holding the ledger against the outages of bookTicker')
+    say('comparing the ledger with the outages of bookTicker')
     const { symbols } = stage.exchange.history
     const { disturbances, wrongClocks } = saboteur
     const expected = apartFrom(outages.list(), wrongClocks)
     const quotes = await checkQuotes(database, symbols, expected, disturbances, wrongClocks)
-    say('holding receipt stamps against the time of the exchange')
+    say('comparing receipt times with the exchange times')
     const stamps = await checkStamps(database, symbols, wrongClocks)
     const ledger = await checkLedger(database)
     say('reading the topics')

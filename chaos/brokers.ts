@@ -6,16 +6,16 @@ import type { SupervisedPart } from './part.ts'
 
 const IN_SYNC_LIMIT_MS = 120_000
 const POLL_MS = 250
-/** What a broker that has come back needs before its leaders and replicas are final. */
+/** Time after a broker's return until its leaders and replicas are final. */
 const SETTLE_MS = 500
 
-/** All brokers, and the order in which they are disturbed: one after the other, from a state in which nothing is missing. */
+/** All brokers. Faults strike them one after the other, each when all replicas are in sync. */
 export class Brokers {
   readonly parts: readonly SupervisedPart[]
   readonly #addresses: readonly string[]
   readonly #topics: readonly string[]
   #turn: Promise<unknown> = Promise.resolve()
-  /** No broker is restarted in a rolling restart after that; of `performance.now()`. */
+  /** No rolling restart stops a broker after this time of `performance.now()`. */
   untilMs = Number.POSITIVE_INFINITY
 
   /** @param topics whose replicas must be in sync before the next fault */
@@ -25,7 +25,7 @@ export class Brokers {
     this.#topics = topics
   }
 
-  /** Leaves out those that are down or stand still. */
+  /** Addresses of the brokers that run; all of them if none does. */
   get addresses(): readonly string[] {
     const up = this.#addresses.filter((_, index) => this.parts[index]?.state === 'up')
     return up.length > 0 ? up : this.#addresses
@@ -36,10 +36,11 @@ export class Brokers {
   }
 
   /**
-   * Does `work` when all before it is over and every replica is in sync. A single broker has no replicas to wait for.
+   * Runs `work` after all earlier work, once every replica is in sync. A single broker has no
+   * replicas to wait for.
    *
-   * @returns what it answers
-   * @throws when replicas do not come in sync
+   * @returns the result of `work`
+   * @throws when the replicas do not get in sync
    */
   inTurn<Result>(work: () => Promise<Result>, signal: AbortSignal): Promise<Result> {
     const working = this.#turn.then(async () => {
@@ -51,7 +52,7 @@ export class Brokers {
     return working
   }
 
-  /** Resolves when every partition has all of its replicas. */
+  /** Resolves when all replicas of every partition are in sync. */
   async inSync(signal: AbortSignal): Promise<void> {
     if (this.parts.length === 1) return
     await waitFor(
@@ -65,7 +66,7 @@ export class Brokers {
     await sleep(SETTLE_MS, signal)
   }
 
-  /** Resolves when these partitions have exactly these replicas. */
+  /** Resolves when these partitions have exactly these replicas, in sync. */
   async assigned(
     wanted: ReadonlyArray<{ topic: string; partition: number; replicas: readonly number[] }>,
     signal: AbortSignal,

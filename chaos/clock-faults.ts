@@ -4,17 +4,20 @@ import type { Window } from './outages.ts'
 import type { SupervisedPart } from './part.ts'
 import type { Probe } from './probe.ts'
 
-/** A time in which a service's wall clock was wrong, and by how much. The bounds are of this machine's clock. */
+/** A period in which a service's wall clock was wrong. The bounds are in this machine's time. */
 export interface WrongClock extends Window {
   readonly stepMs: number
 }
 
 export interface ClockStruck extends WrongClock {
-  /** When the service did nothing, before its clock was wrong; null: it ran. */
+  /** When the service was stopped or paused before its clock was wrong; null if it kept running. */
   readonly still: Window | null
 }
 
-/** Sets the clock of a service wrong for a while, as it runs, starts or stands still. Resolves when it is right again. */
+/**
+ * Shifts the clock of a service for a while, while it runs, restarts or is paused. Resolves when
+ * the clock is right again.
+ */
 export async function strikeClock(
   part: SupervisedPart,
   probe: Probe,
@@ -44,7 +47,7 @@ export async function strikeClock(
   }
 }
 
-/** As it is counted and shown: `ingestion clock +8h`. */
+/** Name in counts and reports: `ingestion clock +8h`. */
 export function clockFaultName({ part, kind, stepMs }: ClockFault): string {
   const step = `${stepMs < 0 ? '-' : '+'}${shortDuration(Math.abs(stepMs))}`
   const what = { step: 'clock', start: 'start with clock', suspend: 'suspend with clock' }[kind]

@@ -4,23 +4,24 @@ import type { Brokers } from './brokers.ts'
 import type { ClusterFault } from './faults.ts'
 import { type Assignment, electPreferredLeaders, reassign } from './kafka-admin.ts'
 
-/** What was done, when, and to whom. */
+/** The incidents of one fault of the cluster. */
 export interface ClusterStruck {
   readonly incidents: ReadonlyArray<{ readonly name: string; readonly fromMs: number; readonly toMs: number }>
-  /** When all brokers ran again, with all replicas in sync. */
+  /** When all brokers ran again with all replicas in sync. */
   readonly toMs: number
-  /** It met nothing to change. */
+  /** Whether the fault changed nothing. */
   readonly inVain: boolean
 }
 
-/** The part of all partitions that is reassigned at once. */
+/** Share of the partitions that one reassignment moves. */
 const SHARE = 1 / 3
 
 /**
- * Carries out one fault of the cluster; resolves when all brokers run and all replicas are in sync again.
+ * Carries out one fault of the cluster. Resolves when all brokers run and all replicas are in sync
+ * again.
  *
- * @param onBegin called when its turn has come
- * @returns null when its turn came too late
+ * @param onBegin called when the fault begins
+ * @returns null if its turn came after the end of the faults
  */
 export async function strikeCluster(
   brokers: Brokers,
@@ -78,8 +79,8 @@ async function restartAll(brokers: Brokers, holdMs: number, signal: AbortSignal)
 }
 
 /**
- * Takes random partitions away from their leaders, and gives them back as one of their replicas, in another order. With as
- * many brokers as replicas, only this makes the data move.
+ * Removes the leader from the replicas of random partitions, then adds it back in another order.
+ * With as many brokers as replicas, only this moves data.
  */
 async function reassignSome(brokers: Brokers, random: Random, signal: AbortSignal): Promise<void> {
   const partitions = (await brokers.partitions()).filter(({ leader }) => leader >= 0)
@@ -90,7 +91,10 @@ async function reassignSome(brokers: Brokers, random: Random, signal: AbortSigna
   }
 }
 
-/** The two steps: without the leader, and all again with another first than before. */
+/**
+ * Returns both steps: first without the leader, then with all replicas and another preferred
+ * leader.
+ */
 export function reassignments(partitions: readonly PartitionState[], random: Random): Assignment[][] {
   const without: Assignment[] = []
   const whole: Assignment[] = []

@@ -4,14 +4,17 @@ import type { FaultRequest } from '../src/sandbox/simulator/faults/fault-kinds.t
 import type { Random } from '../src/sandbox/simulator/market/random.ts'
 import type { IdType } from '../src/sandbox/simulator/market/trade-history.ts'
 
-/** Faults that are drawn only where they are asked for, since they change what can be expected of a run. */
+/** Faults that are drawn only with `--also`, since they change the expected outcome of a run. */
 export const RARE_FAULTS = ['403', '451', 'longStall'] as const
 export type RareFault = (typeof RARE_FAULTS)[number]
 
-/** What is done to the exchange. */
+/** An action on the exchange. */
 export type ExchangeAct =
   | { readonly type: 'add'; readonly requests: readonly FaultRequest[] }
-  /** Ids that are yet to come are lost by the streams and absent over REST for a while: which ones shows only then. */
+  /**
+   * Drops future ids from the stream and denies them over REST for a while. The ids are known only
+   * when the fault begins.
+   */
   | {
       readonly type: 'absent'
       readonly how: 'restHole' | 'restClamp'
@@ -21,17 +24,17 @@ export type ExchangeAct =
       readonly forMs: number
     }
 
-/** One kind of fault, and how one of it is drawn. */
+/** One kind of fault, and how to draw one of it. */
 export interface Card {
-  /** As it is counted, shown and asked for. */
+  /** Name in counts, reports and `--only`. */
   readonly name: string
   draw(random: Random): { readonly holdMs: number; readonly act: ExchangeAct }
 }
 export type Deck = readonly Card[]
 
-/** A fault without a time of its own ends after so long at the latest, also when nothing has come by to be struck. */
+/** Limit for a fault without a duration: it ends after this time even if nothing was struck. */
 const BOUND_MS = 10_000
-/** The watchdog of single streams acts after 30 s; this leaves it the time to. */
+/** Leaves time for the stall detector of single streams, which acts after 30 s. */
 const LONG_STALL_MS = 45_000
 
 const between = (random: Random, low: number, high: number) => Math.round(low + (high - low) * random.next())
@@ -42,7 +45,7 @@ const anyStream = (random: Random) => {
   return streamName(anySymbol(random), oneOf(random, EVENT_TYPES))
 }
 
-/** A fault that holds for a drawn time. */
+/** A fault that lasts for a drawn time. */
 function lasting(
   name: string,
   low: number,
@@ -58,12 +61,12 @@ function lasting(
   }
 }
 
-/** One that strikes at once. */
+/** A fault that strikes at once. */
 function sudden(name: string, ...requests: FaultRequest[]): Card {
   return { name, draw: () => ({ holdMs: 0, act: { type: 'add', requests } }) }
 }
 
-/** One that holds over connecting, with a cut so that somebody has to connect. */
+/** A fault of the handshake, with a cut so that ingestion reconnects. */
 function onConnecting(name: string, request: (random: Random) => FaultRequest): Card {
   return {
     name,
@@ -74,7 +77,7 @@ function onConnecting(name: string, request: (random: Random) => FaultRequest): 
   }
 }
 
-/** One over REST, with frames lost so that REST is asked. */
+/** A fault of REST, with lost frames so that ingestion sends requests. */
 function overRest(
   name: string,
   low: number,
@@ -105,7 +108,8 @@ const USUAL: Deck = [
     count: between(random, 1, 200),
     forMs,
   })),
-  // Every lost id is a gap and a request of its own: longer, and the weight of a minute would be spent on one fault.
+  // Every lost id is a separate gap and request: a longer fault would use up the REST weight of a
+  // whole minute.
   lasting('drop of all streams', 30, 150, (_, forMs) => ({ kind: 'drop', probability: 0.5, forMs })),
   lasting('duplicate', 1000, 4000, (random, forMs) => ({
     kind: 'duplicate',
@@ -224,19 +228,19 @@ function absent(how: 'restHole' | 'restClamp'): Card {
 }
 
 /**
- * One card for each kind of fault of docs/faults.md, and each of its forms. `restartIds` is not there: rows do not say
- * their epoch yet, so nothing could be compared after it.
+ * Returns one card for each kind of fault in docs/faults.md and each of its forms. `restartIds` is
+ * excluded: rows carry no epoch yet, so nothing could be compared after it.
  *
- * @param only names of those to take; null: all
- * @throws TapelineError `INPUT` for a name that there is not
+ * @param only names of the faults to take; null: all
+ * @throws TapelineError `INPUT` for an unknown name
  */
 export function deckOf(also: readonly RareFault[], only: readonly string[] | null): Deck {
   const all = [...USUAL, ...also.map((name) => RARE[name])]
   const names = all.map(({ name }) => name)
   const wrong = only?.filter((name) => !names.includes(name)) ?? []
   if (wrong.length > 0) {
-    throw new TapelineError('INPUT', `--only: there is no ${wrong.join(', ')}.`, {
-      fix: `Take some of: ${names.join(', ')}.`,
+    throw new TapelineError('INPUT', `--only: unknown fault ${wrong.join(', ')}.`, {
+      fix: `Choose from: ${names.join(', ')}.`,
     })
   }
   return only === null ? all : all.filter(({ name }) => only.includes(name))

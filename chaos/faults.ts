@@ -4,19 +4,19 @@ import type { PartName } from './options.ts'
 export const PROCESS_FAULTS = ['kill', 'pause', 'restart'] as const
 export type ProcessFaultKind = (typeof PROCESS_FAULTS)[number]
 
-/** Times in milliseconds from the beginning of the faults. */
+/** A fault of a process. Times in milliseconds since the beginning of the faults. */
 export interface ProcessFault {
   readonly atMs: number
   readonly part: PartName
-  /** Which one of several, modulo their number. */
+  /** Index of the process if there are several, modulo their number. */
   readonly member: number
   readonly kind: ProcessFaultKind
-  /** How long it stays down or stands still. 0: it is started as soon as it has ended. */
+  /** How long the process stays down or paused. 0: it starts again as soon as it has exited. */
   readonly holdMs: number
 }
 
 export const CLUSTER_FAULTS = ['rolling restart', 'election', 'reassignment'] as const
-/** `outage`: all brokers at once. */
+/** `outage`: all brokers are down at once. */
 export type ClusterFaultKind = (typeof CLUSTER_FAULTS)[number] | 'outage'
 
 export interface ClusterFault {
@@ -24,22 +24,25 @@ export interface ClusterFault {
   readonly kind: ClusterFaultKind
   /** Outage: how long all brokers stay down. */
   readonly holdMs: number
-  /** Rolling restart: it begins again until then. */
+  /** Rolling restart: it repeats until this time. */
   readonly untilMs: number
   /** Chooses the partitions of a reassignment. */
   readonly seed: number
 }
 
-/** `step`: while it runs. `start`: it is stopped, and started with the wrong clock. `suspend`: it stands still, then the clock is ahead. */
+/**
+ * `step`: shifted while the service runs. `start`: shifted while it restarts. `suspend`: shifted
+ * forward while it is paused.
+ */
 export const CLOCK_FAULTS = ['step', 'start', 'suspend'] as const
 
 export interface ClockFault {
   readonly atMs: number
   readonly part: 'ingestion' | 'consumer'
   readonly kind: (typeof CLOCK_FAULTS)[number]
-  /** How far its wall clock is ahead; negative: late. */
+  /** How far the wall clock is ahead; negative: it is slow. */
   readonly stepMs: number
-  /** How long it stands still before a suspend ends; 0 otherwise. */
+  /** How long the service is paused by a suspend; 0 otherwise. */
   readonly stillMs: number
   /** How long the clock is wrong. */
   readonly holdMs: number
@@ -47,17 +50,17 @@ export interface ClockFault {
 
 export interface ExchangeFault {
   readonly atMs: number
-  /** As it is counted and shown: `garbage truncated`. */
+  /** Name in counts and reports: `garbage truncated`. */
   readonly name: string
-  /** How long it holds, 0 where it strikes once. */
+  /** How long it lasts; 0 if it strikes once. */
   readonly holdMs: number
   readonly act: ExchangeAct
 }
 
-/** One fault as it was carried out. Times as people read them, UTC. */
+/** One fault as it was carried out. Times are ISO 8601, UTC. */
 export interface Incident {
   readonly name: string
   readonly from: string
-  /** When it was over, or the part ran again. */
+  /** When the fault was over, or the part ran again. */
   readonly to: string
 }

@@ -1,4 +1,4 @@
-/** Of a number of measurements; all 0 when there was none. */
+/** Statistics of some measurements; all 0 if there are none. */
 export interface Figures {
   readonly n: number
   readonly median: number
@@ -8,7 +8,7 @@ export interface Figures {
 
 export function figuresOf(values: readonly number[]): Figures {
   const sorted = [...values].sort((a, b) => a - b)
-  /** The smallest value that so large a share does not exceed. */
+  /** The smallest value that is not exceeded by this share of the values. */
   const at = (share: number) => Math.round(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0)
   return { n: sorted.length, median: at(0.5), p90: at(0.9), max: at(1) }
 }

@@ -12,18 +12,20 @@ import { answersWithin, clientOptions, guardConnections } from '../src/foundatio
 import { describeError } from '../src/foundation/runtime/errors.ts'
 import type { PartitionState } from '../test/support/kafka-cluster.ts'
 
-/** A partition and the brokers that are to have it, the preferred leader first. */
+/** A partition and its intended replicas, the preferred leader first. */
 export interface Assignment {
   readonly topic: string
   readonly partition: number
   readonly replicas: readonly number[]
 }
 
-/** Kafka's number of the request, and the version with compact lengths. The client does not have it. */
+/**
+ * API key of the request, and its version with compact lengths. The client does not implement it.
+ */
 const ELECT_LEADERS = { key: 43, version: 2 } as const
 const PREFERRED = 0
 const LIMIT_MS = 20_000
-/** No leader to be elected: it leads already, or it is down. */
+/** No election was possible: the replica leads already, or it is down. */
 const NOT_ELECTED = new Set(['ELECTION_NOT_NEEDED', 'PREFERRED_LEADER_NOT_AVAILABLE'])
 
 interface Elected {
@@ -34,11 +36,11 @@ interface Elected {
 const electLeaders = createAPI<[], Elected>(
   ELECT_LEADERS.key,
   ELECT_LEADERS.version,
-  // No list means all partitions.
+  // A null list means all partitions.
   () =>
     Writer.create().appendInt8(PREFERRED).appendUnsignedVarInt(0).appendInt32(LIMIT_MS).appendTaggedFields(),
   (_correlationId, _key, _version, reader) => {
-    reader.readInt32() // How long the client was throttled.
+    reader.readInt32() // Throttle time, not used.
     const error = errorName(reader.readInt16())
     const partitions = reader.readArray(() => {
       const topic = reader.readString()
@@ -57,9 +59,9 @@ function readElection(topic: string, reader: Reader) {
 }
 
 /**
- * Lets every partition be led by the first of its replicas that is the preferred one.
+ * Elects the preferred leader (the first replica) of every partition.
  *
- * @returns how many partitions got another leader
+ * @returns how many partitions changed their leader
  */
 export async function electPreferredLeaders(brokers: readonly string[]): Promise<number> {
   const { error, partitions } = await ask(brokers, (connection) => electLeaders.async(connection))
@@ -71,9 +73,9 @@ export async function electPreferredLeaders(brokers: readonly string[]): Promise
 }
 
 /**
- * Every partition of these topics, of Kafka's own ones too.
+ * Describes every partition of these topics, which may be Kafka's internal ones.
  *
- * @throws when a topic is not there
+ * @throws if a topic does not exist
  */
 export async function describePartitions(
   brokers: readonly string[],
@@ -81,7 +83,7 @@ export async function describePartitions(
 ): Promise<PartitionState[]> {
   const answer = await ask(brokers, (connection) =>
     metadataV12.api.async(connection, [...topics], false, false).catch((error: unknown) => {
-      // The client makes an error of an answer in which one partition has no leader.
+      // The client rejects a response in which any partition has no leader.
       const whole = answersWithin(error).findLast(isMetadata)
       if (whole === undefined) throw error
       return whole
@@ -103,7 +105,9 @@ function isMetadata(value: unknown): value is metadataV12.MetadataResponse {
   return typeof value === 'object' && value !== null && 'topics' in value
 }
 
-/** Tells the brokers who is to have which partition. Resolves once they know, before they have copied anything. */
+/**
+ * Sends a reassignment to the brokers. Resolves when they have accepted it, before they copy data.
+ */
 export async function reassign(
   brokers: readonly string[],
   assignments: readonly Assignment[],
@@ -120,7 +124,7 @@ export async function reassign(
   )
 }
 
-/** Asks one broker after the other, until one answers. */
+/** Tries one broker after the other until one succeeds. */
 async function ask<Answer>(
   brokers: readonly string[],
   request: (connection: Connection) => Promise<Answer>,
@@ -143,7 +147,7 @@ async function ask<Answer>(
       await client.close()
     }
   }
-  throw new Error(`No broker has done it: ${failures.join('; ')}`)
+  throw new Error(`Every broker failed the request: ${failures.join('; ')}`)
 }
 
 function errorName(code: number): string {

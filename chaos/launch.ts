@@ -8,12 +8,15 @@ import { type NativeTimescale, startNativeTimescale } from '../test/support/nati
 import { descendantsOf, haveEnded, signalIfRunning } from '../test/support/process-tree.ts'
 import type { PartProcess } from './part.ts'
 
-/** A fast shutdown writes a checkpoint. */
+/** Time for a shutdown; a fast shutdown of the database writes a checkpoint. */
 const STOP_LIMIT_MS = 20_000
-/** A broker hands its partitions over first. The last one of a cluster waits for a controller that is gone. */
+/**
+ * A broker first moves its partitions to others. The last one of a cluster waits for a controller
+ * that is already gone.
+ */
 const BROKER_STOP_LIMIT_MS = 30_000
 
-/** A service as `bin/tapeline COMMAND` runs it, in a process of its own. */
+/** Starts a service in a separate process, as `bin/tapeline COMMAND` does. */
 export async function launchService(
   command: 'ingest' | 'consume',
   env: NodeJS.ProcessEnv,
@@ -23,7 +26,7 @@ export async function launchService(
   return ofGroup(running)
 }
 
-/** @param start starts it, on the data and the port that it keeps */
+/** @param start starts the broker with its previous data and port */
 export async function launchBroker(start: () => Promise<RunningProcess>): Promise<PartProcess> {
   const running = await start()
   return {
@@ -37,7 +40,7 @@ export async function launchBroker(start: () => Promise<RunningProcess>): Promis
   }
 }
 
-/** The embedded database, on a port that it keeps. */
+/** Starts the embedded database, on a fixed port. */
 export async function launchEmbedded(
   options: { folder: string; port: number; logFile: string },
   signal: AbortSignal,
@@ -49,11 +52,11 @@ export async function launchEmbedded(
 
 export interface NativeDatabase {
   readonly server: NativeTimescale
-  /** Starts it again where it is down. */
+  /** Restarts it if it is down. */
   launch(): Promise<PartProcess>
 }
 
-/** @returns the native database, running, or why this machine cannot have it */
+/** @returns the running native database, or why this machine cannot run it */
 export async function openNative(
   cacheDir: string,
   onProgress: (text: string) => void,
@@ -71,7 +74,7 @@ export async function openNative(
         pid,
         kill: () => server.kill(),
         async stop() {
-          // Not the server's own stop, which removes the data.
+          // Not the server's stop(), which removes the data.
           const postmaster = identify(pid)
           if (postmaster === null || !signalIfRunning(postmaster, 'SIGINT')) return null
           if (!(await haveEnded([postmaster], STOP_LIMIT_MS))) await server.kill()
@@ -79,7 +82,7 @@ export async function openNative(
         },
         signal(signal) {
           const postmaster = identify(pid)
-          // The postmaster first, so that it starts no further process meanwhile; and first to go on.
+          // Signal the postmaster first: paused, it starts no more processes.
           for (const one of [...(postmaster === null ? [] : [postmaster]), ...descendantsOf(pid)])
             signalIfRunning(one, signal)
         },
@@ -88,7 +91,7 @@ export async function openNative(
   }
 }
 
-/** A process that leads its own group, with its children. */
+/** A process group with its leader. */
 function ofGroup(running: RunningProcess): PartProcess {
   return {
     pid: running.pid,

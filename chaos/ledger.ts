@@ -1,18 +1,18 @@
 import type { Database } from '../src/foundation/store/database.ts'
 
-/** What the ledger says at the end. */
+/** The ledger's state at the end. */
 export interface LedgerCheck {
   readonly filled: number
   readonly unrecoverable: number
   readonly windows: number
-  /** From `detected_at` to `closed_at` of every gap that was filled, in milliseconds. */
+  /** Time from `detected_at` to `closed_at` of every filled gap, in milliseconds. */
   readonly fillTimesMs: readonly number[]
   readonly violations: readonly string[]
 }
 
 const SHOWN = 3
 
-/** Reads the table of gaps: none may be open any more. */
+/** Reads the table of gaps; reports any gap that is still open. */
 export async function checkLedger(database: Database): Promise<LedgerCheck> {
   const { rows } = await database.query<{
     gap_id: string
@@ -37,7 +37,7 @@ export async function checkLedger(database: Database): Promise<LedgerCheck> {
   }
 }
 
-/** Rows by type. */
+/** Counts rows by type. */
 export async function countRows(database: Database): Promise<Record<string, number>> {
   const { rows } = await database.query<{ name: string; rows: number }>(
     `SELECT event_type || CASE source WHEN 'backfill' THEN ' (backfilled)' ELSE '' END AS name, count(*)::float8 AS rows

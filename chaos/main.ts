@@ -1,6 +1,7 @@
 /**
- * `npm run chaos`: the whole pipeline under load, broken at random from a seed, and the proof that nothing was lost. Exit
- * code 0 when everything holds, 1 when not, 2 for a wrong command line. See docs/chaos.md.
+ * `npm run chaos`: runs the whole pipeline under load, injects random faults from a seed, and
+ * proves that nothing was lost. Exit code 0 when everything holds, 1 when not, 2 for a wrong
+ * command line. See docs/chaos.md.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
@@ -10,7 +11,9 @@ import { renderResult } from './report.ts'
 import { runChaos } from './run.ts'
 import { exactEndMs } from './schedule.ts'
 
-/** For the start, the stop and the checks, beside the time of faults and the wait for quiet. */
+/**
+ * Time for the start, the stop and the checks, in addition to the faults and the wait for quiet.
+ */
 const REST_OF_RUN_MS = 15 * 60_000
 
 function main(given: ChaosOptions): Promise<number> {
@@ -32,5 +35,5 @@ function main(given: ChaosOptions): Promise<number> {
   )
 }
 
-// Everything has ended by now, but for waits of a run that was told to stop.
+// Everything has been closed; an aborted run may still have pending waits.
 process.exit(await main(parseOptions(process.argv.slice(2))))

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs'
 import { descendantsOf } from '../test/support/process-tree.ts'
 
 /**
- * Resident memory of a process and its children in bytes. What several share is counted once: anonymous pages and files
- * of each, and of shared memory the largest share. 0 where there is no /proc or no such process.
+ * Returns the resident memory of a process and its children in bytes. Shared memory counts once:
+ * the sum of anonymous pages and files of each process, plus the largest shared size. 0 without
+ * /proc or without such a process.
  */
 export function residentBytes(pid: number): number {
   let own = 0
@@ -22,6 +23,6 @@ function readStatus(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/status`, 'utf8')
   } catch {
-    return '' // It has ended in the meantime.
+    return '' // It exited in the meantime.
   }
 }

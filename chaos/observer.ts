@@ -13,15 +13,18 @@ import { consumerImbalance, ingestionImbalance, type Observation, watchService }
 
 const CONNECTIONS_EVERY_MS = 40
 const PROCESSES_EVERY_MS = 1000
-/** A stream that has delivered within this time is fresh: the slowest of the most traded symbols does so several times a second. */
+/**
+ * A stream that delivered within this time is fresh: even the slowest of the most traded symbols
+ * delivers several times a second.
+ */
 const FRESH_MS = 5000
 const MOST_TRADED = DEFAULT_SYMBOLS.map((symbol) => symbol.toLowerCase())
 
-/** Looks at all parts from the outside, all the time, and remembers what is needed at the end. */
+/** Observes all parts from the outside during the run, and keeps what the final checks need. */
 export class Observer {
   readonly outages = new OutageBook()
   readonly recoveries = new Recoveries()
-  /** Resident memory at its highest, in bytes. */
+  /** Peak resident memory, in bytes. */
   readonly peakBytes: Record<PartName, number> = { ingestion: 0, consumer: 0, broker: 0, database: 0 }
   /** Resident memory of the services, once a second. */
   readonly resident: Record<ServiceName, Sample[]> = { ingestion: [], consumer: [] }
@@ -32,7 +35,7 @@ export class Observer {
   readonly #violations: Violations
   readonly #stopping = new AbortController()
   readonly #work: Array<Promise<void>> = []
-  /** Frames received by ingestion's processes that have gone, and by the one that runs. */
+  /** Frames received by earlier processes of ingestion, and by the present one. */
   #receivedBefore = 0
   #received = 0
 
@@ -57,17 +60,17 @@ export class Observer {
     await Promise.all(this.#work)
   }
 
-  /** Messages that ingestion has received, over all its processes. */
+  /** Messages received by all processes of ingestion together. */
   get received(): number {
     return this.#receivedBefore + this.#received
   }
 
-  /** Null while it is not known. */
+  /** Total lag; null while it is unknown. */
   get lag(): number | null {
     return totalLag(this.consumer?.status?.partitions ?? [])
   }
 
-  /** What is not quiet yet, in a few words; empty when all is. */
+  /** Describes why the system is not quiet yet; empty when it is. */
   unrest(): string {
     const { status, ready } = this.ingestion ?? { status: null, ready: false }
     if (!ready || status === null)
@@ -77,7 +80,7 @@ export class Observer {
       ([name, { lastSeenAgeMs }]) =>
         MOST_TRADED.some((symbol) => name.startsWith(symbol)) && (lastSeenAgeMs ?? Infinity) > FRESH_MS,
     )
-    if (stale.length > 0) return `${stale.map(([name]) => name).join()} deliver nothing`
+    if (stale.length > 0) return `${stale.map(([name]) => name).join()} deliver no frames`
     if (this.consumer?.ready !== true)
       return `the consumer is not ready: ${this.consumer?.status?.reason ?? 'no answer'}`
     const [unhealed] = this.recoveries.unhealed()
@@ -104,7 +107,7 @@ export class Observer {
   }
 
   #lookAtConnections(): void {
-    // One without streams only asks which exchange this is.
+    // A connection without streams only checks the identity of the exchange.
     const open = this.#stage.exchange.connections().filter(({ streams }) => streams > 0)
     this.outages.observe(Date.now(), open.length)
   }

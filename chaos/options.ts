@@ -5,46 +5,46 @@ import { list, setting, wholeNumber } from '../test/support/option-parsers.ts'
 import { RARE_FAULTS, type RareFault } from './exchange-deck.ts'
 
 export const PART_NAMES = ['ingestion', 'consumer', 'broker', 'database'] as const
-/** A process, or for the database all of its processes, that can be broken. */
+/** A part that can be struck: a process, or all processes of the database. */
 export type PartName = (typeof PART_NAMES)[number]
 
-/** What a run is to do. Durations in milliseconds. */
+/** Options of a run. Durations in milliseconds. */
 export interface ChaosOptions {
   readonly forMs: number
-  /** Messages per second over all symbols and streams, on average. */
+  /** Average messages per second over all symbols and streams. */
   readonly rate: number
-  /** How many, of popularities that fall as a real market's do. */
+  /** Number of symbols. Their popularity falls as in a real market. */
   readonly symbols: number
   readonly seed: number
   readonly parts: readonly PartName[]
   /** Exact numbers of SIGKILLs; null: kills are drawn like pauses and restarts. */
   readonly kills: Readonly<Partial<Record<PartName, number>>> | null
-  /** Mean time between faults of processes that are drawn; null: none but the kills. */
+  /** Mean time between drawn faults of processes; null: only the exact kills. */
   readonly everyMs: number | null
   /** Mean time between faults of the exchange; null: none. */
   readonly exchangeEveryMs: number | null
   readonly brokers: 1 | 3
   /** Mean time between faults of the cluster: rolling restarts, elections, reassignments; null: none. */
   readonly clusterEveryMs: number | null
-  /** Rolling restarts one after the other, and an election and a reassignment in each such time; null: not so. */
+  /** Interval of elections and reassignments during continuous rolling restarts; null: none. */
   readonly cadenceMs: number | null
-  /** How long all brokers are stopped, once; null: never. */
+  /** Duration of one outage of all brokers; null: none. */
   readonly outageMs: number | null
   /** Mean time between faults of the clock of a service; null: none. */
   readonly clockEveryMs: number | null
-  /** How far a clock is set ahead; negative: back. */
+  /** Offsets of a wrong clock; negative: it is slow. */
   readonly clockSteps: readonly number[]
-  /** Exact freezes of ingestion and of the consumer. */
+  /** Exact pauses of ingestion and of the consumer. */
   readonly freezes: readonly number[]
-  /** Whether the heap of both services is measured, after a garbage collection. */
+  /** Whether to measure the heap of both services, after a garbage collection. */
   readonly heap: boolean
   readonly also: readonly RareFault[]
-  /** Names of the faults of the exchange that are drawn; null: all. */
+  /** Names of the exchange faults to draw; null: all. */
   readonly only: readonly string[] | null
-  /** How long to wait at most until nothing is missing or under way any more. */
+  /** Longest wait at the end until nothing is missing or in progress. */
   readonly quietMs: number
   readonly database: 'native' | 'embedded' | 'any'
-  /** Settings of both services, beside those the run needs. */
+  /** Settings of both services, in addition to those the run needs. */
   readonly settings: Readonly<Record<string, string>>
   readonly jsonFile: string | null
   readonly logsDir: string | null
@@ -67,34 +67,34 @@ Examples:
   $ npm run chaos -- --freezes 3s,90s,10m
   $ npm run chaos -- --for 2m --every 1m --only 'cut reset,drop,restError 429'
 
-docs/chaos.md says what is done, what is checked, and how to read the report.`
+docs/chaos.md describes the faults, the checks and the report.`
 
 /**
- * Reads the command line. Prints and exits by itself for `--help` and for what makes no sense.
+ * Reads the command line. Prints the help or an error and exits for `--help` and invalid options.
  *
  * @param args without node and script
  */
 export function parseOptions(args: readonly string[]): ChaosOptions {
   const command = new Command('chaos')
     .description(
-      'Run the whole pipeline under load, break it at random from a seed, and prove that nothing was lost.',
+      'Run the whole pipeline under load, inject random faults from a seed, and prove that nothing was lost.',
     )
-    .addOption(duration('--for <duration>', 'how long to break things', '60s'))
+    .addOption(duration('--for <duration>', 'how long to inject faults', '60s'))
     .addOption(
       new Option('--rate <number>', 'messages per second').argParser(wholeNumber(10, 50_000)).default(2000),
     )
     .addOption(
-      new Option('--symbols <number>', 'how many, the first of them the most traded')
+      new Option('--symbols <number>', 'number of symbols, the most traded first')
         .argParser(wholeNumber(1, 3000))
         .default(3),
     )
     .addOption(
-      new Option('--seed <number>', 'of all that is drawn; printed, and drawn itself when not given')
+      new Option('--seed <number>', 'seed of all random choices; printed')
         .argParser(wholeNumber(0, 2 ** 32 - 1))
-        .default(randomInt(1_000_000), 'drawn'),
+        .default(randomInt(1_000_000), 'random'),
     )
     .addOption(
-      new Option('--parts <list>', 'processes to break')
+      new Option('--parts <list>', 'parts to strike')
         .argParser(list(PART_NAMES))
         .default([...PART_NAMES], PART_NAMES.join()),
     )
@@ -106,7 +106,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
     .addOption(
       new Option('--every <duration>', 'mean time between faults of processes')
         .argParser(parseDuration)
-        .default(null, `${EVERY}; with --kills none are drawn beside them unless this is given`),
+        .default(null, `${EVERY}; with --kills only if given`),
     )
     .addOption(
       optionalDuration(
@@ -115,9 +115,9 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
         EXCHANGE_EVERY,
       ),
     )
-    .option('--no-exchange-faults', 'let the exchange behave')
+    .option('--no-exchange-faults', 'inject no faults of the exchange')
     .addOption(
-      new Option('--brokers <number>', 'of Kafka; with 3, topics have three replicas')
+      new Option('--brokers <number>', 'Kafka brokers; with 3, topics have three replicas')
         .argParser((text) => oneOrThree(text))
         .default(1),
     )
@@ -128,33 +128,33 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
         `${CLUSTER_EVERY} with 3 brokers`,
       ),
     )
-    .option('--no-cluster-faults', 'break brokers one at a time only')
+    .option('--no-cluster-faults', 'inject only faults of single brokers')
     .addOption(
       optionalDuration(
         '--cadence <duration>',
-        'rolling restarts one after the other, an election and a reassignment in each such time',
-        'not so; with it nothing else is drawn unless asked for',
+        'continuous rolling restarts, with one election and one reassignment per interval',
+        'none; if given, other faults are drawn only on request',
       ),
     )
     .addOption(
       optionalDuration(
         '--outage <duration>',
-        'stop all brokers once, for so long',
-        'never; with it nothing else is drawn unless asked for',
+        'stop all brokers once, for this time',
+        'none; if given, other faults are drawn only on request',
       ),
     )
     .addOption(
-      optionalDuration('--clock-every <duration>', 'mean time between wrong clocks of a service', 'none'),
+      optionalDuration('--clock-every <duration>', 'mean time between clock faults of a service', 'none'),
     )
     .addOption(
-      new Option('--clock-steps <list>', 'how wrong a clock is set')
+      new Option('--clock-steps <list>', 'offsets of a wrong clock')
         .argParser((text) => text.split(',').map(parseStep))
         .default(CLOCK_STEPS.split(',').map(parseStep), CLOCK_STEPS),
     )
     .addOption(
-      new Option('--freezes <list>', 'exact freezes of ingestion and of the consumer, like 3s,90s')
+      new Option('--freezes <list>', 'exact pauses of ingestion and of the consumer, like 3s,90s')
         .argParser((text) => text.split(',').map(parseDuration))
-        .default([], 'none; with it nothing else is drawn unless asked for'),
+        .default([], 'none; if given, other faults are drawn only on request'),
     )
     .option('--heap', 'measure the heap of both services, after a garbage collection', false)
     .addOption(
@@ -163,13 +163,13 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
         .default([], 'none'),
     )
     .addOption(
-      new Option('--only <list>', 'faults of the exchange to draw, by the names of the report')
+      new Option('--only <list>', 'faults of the exchange to draw, by their names in the report')
         .argParser((text) => text.split(',').map((name) => name.trim()))
         .default(null, 'all'),
     )
-    .addOption(duration('--quiet <duration>', 'longest wait for quiet at the end', '8m'))
+    .addOption(duration('--quiet <duration>', 'longest wait at the end until the system is quiet', '8m'))
     .addOption(
-      new Option('--database <kind>', 'which TimescaleDB; any: native where this machine can have it')
+      new Option('--database <kind>', 'which TimescaleDB; any: native if this machine can run it')
         .choices(['native', 'embedded', 'any'])
         .default('any'),
     )
@@ -179,7 +179,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
         .default({}, 'none'),
     )
     .option('--json <file>', 'write the result as JSON')
-    .option('--logs <folder>', 'keep what the parts have logged')
+    .option('--logs <folder>', 'keep the logs of all parts in this folder')
     .addHelpText('after', EXAMPLES)
     .allowExcessArguments(false)
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
@@ -189,7 +189,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
   if (brokers === 1 && (cadence !== null || given['clusterEvery'] !== null))
     command.error("error: rolling restarts, elections and reassignments need '--brokers 3'")
   const isExact = cadence !== null || outage !== null || freezes.length > 0
-  /** The mean time between what is drawn: only where asked for when faults have exact times. */
+  /** Mean time between drawn faults; with exact faults, only if given. */
   const unlessExact = (everyMs: number | null, fallback: string) =>
     everyMs ?? (isExact ? null : parseDuration(fallback))
   return {
@@ -220,7 +220,7 @@ export function parseOptions(args: readonly string[]): ChaosOptions {
   }
 }
 
-/** The command that does the same again. */
+/** Returns the command that repeats the run. */
 export function commandOf(options: ChaosOptions): string {
   const { kills, also, settings, symbols, brokers, freezes } = options
   const flag = (name: string, ms: number | null) => (ms === null ? '' : `--${name} ${ms}ms`)
@@ -268,7 +268,7 @@ function oneOrThree(text: string): 1 | 3 {
   throw new InvalidArgumentError('Expected 1 or 3.')
 }
 
-/** `+8h`, `-50m`: a duration with its direction. */
+/** Parses a duration with a sign: `+8h`, `-50m`. */
 function parseStep(text: string): number {
   const [, sign, rest] = /^([+-])(.+)$/.exec(text.trim()) ?? []
   if (rest === undefined) throw new InvalidArgumentError('Expected steps like +8h,-50m.')

@@ -4,51 +4,60 @@ export interface Window {
   readonly toMs: number
 }
 
-/** A time in which no connection can have delivered bookTicker, and how we know. */
+/** A period in which no connection can have delivered bookTicker, and the evidence. */
 export interface Outage extends Window {
   readonly why: string
-  /** Null: of all. */
+  /** Null: all symbols. */
   readonly symbol: string | null
-  /** Only a silence of this length is noticed; null: any. */
+  /** Only silences of at least this length are detected; null: all. */
   readonly noticedAfterMs: number | null
 }
 
-/** Ingestion drops its sockets when it has stood still for 5 s and its check, once a second, sees it. */
+/** Ingestion closes its sockets after it was paused for 5 s; its check runs once a second. */
 const SURELY_STALLED_MS = 7500
-/** The watchdog of single streams acts after 30 s of silence; a stall that is held longer ends by that, or by a reconnect. */
+/**
+ * The stall detector of single streams acts after 30 s of silence, and thereby ends a longer stall,
+ * unless a reconnect did.
+ */
 const NOTICED_AFTER_MS = 30_000
 
 /**
- * Keeps account of when nobody delivered: from what the exchange sees of its connections, and from what we did to
- * ingestion's process. Every one of these outages must be in the ledger.
+ * Records when no connection delivered, from the exchange's view of its connections and from the
+ * faults of ingestion's process. The ledger must contain each of these outages.
  */
 export class OutageBook {
   readonly #outages: Outage[] = []
   #lastAtMs: number | null = null
   #downSinceMs: number | null = null
 
-  /** How many connections have streams now. To be called often: what happens between two calls is not seen. */
+  /**
+   * Takes the number of connections with streams. Call it often: changes between two calls go
+   * unnoticed.
+   */
   observe(atMs: number, connections: number): void {
     if (connections === 0) this.#downSinceMs ??= atMs
     else if (this.#downSinceMs !== null) {
-      // Only what was seen to be down at both ends surely was.
+      // Count only the time between the first and the last observation of no connection.
       this.#add(this.#downSinceMs, this.#lastAtMs ?? atMs, 'no connection was open')
       this.#downSinceMs = null
     }
     this.#lastAtMs = atMs
   }
 
-  /** Ingestion's process was killed or stopped, and started again. */
+  /** Records that ingestion's process was killed or stopped, and started again. */
   processDown(fromMs: number, toMs: number): void {
     this.#add(fromMs, toMs, 'ingestion was down')
   }
 
-  /** Ingestion stood still. A short pause loses nothing. */
+  /** Records that ingestion was paused. A short pause loses nothing. */
   processPaused(fromMs: number, toMs: number): void {
-    if (toMs - fromMs >= SURELY_STALLED_MS) this.#add(fromMs, toMs, 'ingestion stood still')
+    if (toMs - fromMs >= SURELY_STALLED_MS) this.#add(fromMs, toMs, 'ingestion was paused')
   }
 
-  /** Its bookTicker stream was silent on an open connection. Nothing tells a short silence from a quiet market. */
+  /**
+   * Records a silent bookTicker stream on an open connection. A short silence looks the same as a
+   * quiet market.
+   */
   streamStalled(symbol: string | null, fromMs: number, toMs: number): void {
     if (toMs - fromMs < NOTICED_AFTER_MS) return
     this.#outages.push({
@@ -58,7 +67,7 @@ export class OutageBook {
     })
   }
 
-  /** In the order in which they ended. What has not ended is not there. */
+  /** Outages in the order of their end, without those in progress. */
   list(): readonly Outage[] {
     return this.#outages
   }
@@ -68,7 +77,7 @@ export class OutageBook {
   }
 }
 
-/** The parts of `window` that none of `others` covers, in order. */
+/** Returns the parts of `window` that none of `others` covers, in order. */
 export function uncovered(window: Window, others: readonly Window[]): Window[] {
   const left: Window[] = []
   let { fromMs } = window

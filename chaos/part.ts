@@ -5,51 +5,51 @@ import { identify, isRunning, type ProcessIdentity } from '../src/sandbox/proces
 import type { ProcessFault } from './faults.ts'
 import type { PartName } from './options.ts'
 
-/** A part that runs: one process, or for a native database all of its processes. */
+/** A running part: one process, or all processes of a native database. */
 export interface PartProcess {
   /** Its main process. */
   readonly pid: number
-  /** SIGKILL to all of it; resolves when it is gone. */
+  /** Sends SIGKILL to all its processes; resolves when they are gone. */
   kill(): Promise<void>
-  /** Asks it to stop. @returns how it ended; null where that is not known */
+  /** Requests a shutdown. @returns the exit; null if unknown */
   stop(): Promise<Exit | null>
-  /** Stops or continues all of it. */
+  /** Pauses or continues all its processes. */
   signal(signal: 'SIGSTOP' | 'SIGCONT'): void
 }
 
 export interface PartEvents {
-  /** Something is wrong that no fault explains, as one sentence. */
+  /** Reports an error that no fault explains, as one sentence. */
   onViolation(sentence: string): void
-  /** A start has failed and will be tried again. */
+  /** Reports a failed start that will be retried. */
   onFailedStart(sentence: string): void
-  /** It has been asked to stop, `ageMs` after its start, and has stopped. */
+  /** Reports a requested shutdown, with the age of the process. */
   onStopped(part: PartName, exit: Exit, ageMs: number): void
 }
 
-/** When a fault began and ended; milliseconds of the wall clock. */
+/** Start and end of a fault; wall-clock milliseconds. */
 export interface Struck {
   readonly fromMs: number
-  /** Just before it was started or continued: it did nothing until then. */
+  /** Just before the restart or continuation: the part did nothing until then. */
   readonly backMs: number
-  /** When it ran again. */
+  /** When the part ran again. */
   readonly toMs: number
 }
 
-/** A fault of a part, apart from its time. */
+/** A fault of a part, without its time. */
 export type PartFault = Pick<ProcessFault, 'kind' | 'holdMs'>
 
-/** Starts in a row that may fail before the part is given up. */
+/** Unexpected exits after which the part is no longer restarted. */
 const MOST_LOST_STARTS = 3
 const MOST_ATTEMPTS = 3
 const RETRY_MS = 1000
 
 /**
- * A part under faults: kills, pauses and restarts it, one fault after the other, and sees to it that it runs again. What
- * ends without having been told to is told as a violation and started again.
+ * A part under faults: kills, pauses and restarts it, one fault after the other, and restarts it
+ * each time. It reports an unexpected exit as a violation and restarts the part.
  */
 export class SupervisedPart {
   readonly name: PartName
-  /** As it is shown: `broker 2` where there are several. */
+  /** Name in reports: `broker 2` if there are several. */
   readonly label: string
   readonly #launch: () => Promise<PartProcess>
   readonly #events: PartEvents
@@ -59,7 +59,7 @@ export class SupervisedPart {
   #state: 'up' | 'down' | 'paused' = 'down'
   #lostStarts = 0
   #startedMs = 0
-  /** How often it was started after the first time. */
+  /** Number of starts after the first. */
   restarts = -1
 
   constructor(name: PartName, launch: () => Promise<PartProcess>, events: PartEvents, label: string = name) {
@@ -73,12 +73,12 @@ export class SupervisedPart {
     return this.#state
   }
 
-  /** Of its main process; null while it is down. */
+  /** Main process; null while the part is down. */
   get pid(): number | null {
     return this.#process?.pid ?? null
   }
 
-  /** Starts it. On a machine that is busy with other things a start may take longer than its limit: it is tried again. */
+  /** Starts the part. Retries, since a start on a busy machine may take longer than its limit. */
   async start(signal: AbortSignal): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -86,7 +86,7 @@ export class SupervisedPart {
         break
       } catch (error) {
         if (signal.aborted || attempt === MOST_ATTEMPTS) throw error
-        this.#events.onFailedStart(`${this.label} has not started: ${describeError(error)}`)
+        this.#events.onFailedStart(`${this.label} failed to start: ${describeError(error)}`)
         await sleep(RETRY_MS, signal)
       }
     }
@@ -97,9 +97,9 @@ export class SupervisedPart {
   }
 
   /**
-   * Carries out a fault once those before it are over. Resolves when the part runs again.
+   * Carries out a fault after all earlier ones. Resolves when the part runs again.
    *
-   * @param beforeBack called while it is down or stands still, just before it runs again
+   * @param beforeBack called just before the part is restarted or continued
    */
   strike(
     fault: PartFault,
@@ -114,32 +114,30 @@ export class SupervisedPart {
       const backMs = await this.#carryOut(fault, signal, beforeBack)
       return { fromMs, backMs, toMs: Date.now() }
     })
-    this.#busy = striking.catch(() => undefined) // Whoever struck is told.
+    this.#busy = striking.catch(() => undefined) // The caller gets the error.
     return striking
   }
 
-  /** Looks whether it still runs; to be called every second or so. */
+  /** Checks whether the part still runs; call it about once a second. */
   check(signal: AbortSignal): void {
     if (this.#state !== 'up' || this.#identity === null || isRunning(this.#identity)) return
     this.#state = 'down'
     const pid = this.#process?.pid
     this.#process = null
-    this.#events.onViolation(`${this.label} (process ${pid}) ended by itself, without having been told to.`)
+    this.#events.onViolation(`${this.label} (process ${pid}) exited unexpectedly.`)
     if (++this.#lostStarts > MOST_LOST_STARTS) return
     this.#busy = this.#busy
       .then(() => (signal.aborted || this.#state !== 'down' ? undefined : this.start(signal)))
-      .catch((error: unknown) =>
-        this.#events.onViolation(`${this.label} could not be started again: ${error}`),
-      )
+      .catch((error: unknown) => this.#events.onViolation(`${this.label} could not be restarted: ${error}`))
   }
 
-  /** Waits for faults that are under way, and stops it. */
+  /** Waits for faults in progress, then stops the part. */
   async stop(): Promise<Exit | null> {
     await this.#busy
     return await this.#stopProcess()
   }
 
-  /** Kills it for good, whatever is under way; what was about to start it must have been aborted. */
+  /** Kills the part for good, even during a fault. Abort any pending start first. */
   async end(): Promise<void> {
     await this.#kill()
     await this.#busy
@@ -153,7 +151,7 @@ export class SupervisedPart {
     await running?.kill()
   }
 
-  /** @returns when it came back */
+  /** @returns the time of the restart or continuation */
   async #carryOut({ kind, holdMs }: PartFault, signal: AbortSignal, beforeBack: () => void): Promise<number> {
     if (kind === 'pause') return await this.#pause(holdMs, signal, beforeBack)
     if (kind === 'kill') await this.#kill()

@@ -1,14 +1,14 @@
 /**
- * Preloaded (`node --import`) into a service under chaos. The wall clock is off by as many milliseconds as a file says;
- * `performance.now()` and timers stay. At a steady pace the heap is measured after a garbage collection. `probe.ts` writes
- * and reads the files.
+ * Preloaded (`node --import`) into a service under chaos. It shifts the wall clock by the
+ * milliseconds in a file; `performance.now()` and timers stay right. It also measures the heap at
+ * regular intervals, after a garbage collection. `probe.ts` writes and reads the files.
  */
 import { appendFileSync, openSync, readSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { threadId } from 'node:worker_threads'
 
-/** The file is read at the first look at the clock after this time: soon, and not millions of times a second. */
+/** The file is read again after this time: soon enough, but not at every call. */
 const LOOK_EVERY_MS = 10
 const LONGEST_TEXT = 32
 

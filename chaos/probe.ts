@@ -4,13 +4,13 @@ import type { ThreadSample } from './slopes.ts'
 
 /** The module that is preloaded into a service. */
 const PRELOADED = new URL('./preloaded.ts', import.meta.url).href
-/** As `bin/tapeline` has it. */
+/** The Node options of `bin/tapeline`. */
 const USUAL_OPTIONS = '--max-semi-space-size=8 --v8-pool-size=1'
 const HEAP_EVERY_MS = 10_000
-/** Longer than any number that is written, so that one never leaves digits of another. */
+/** Longer than any written number, so that a shorter one leaves no digits of it. */
 const WIDTH = 24
 
-/** Acts inside the processes of one service: their wall clock, and measurements of their heap. */
+/** Acts inside the processes of one service: shifts their wall clock and measures their heap. */
 export class Probe {
   readonly #clockFile: string
   readonly #heapFile: string
@@ -26,7 +26,7 @@ export class Probe {
     writeFileSync(this.#heapFile, '')
   }
 
-  /** Environment of the processes that it is to be in. */
+  /** Environment variables for the service's processes. */
   environment(): Record<string, string> {
     return {
       NODE_OPTIONS: `${USUAL_OPTIONS} --import=${PRELOADED}`,
@@ -37,7 +37,7 @@ export class Probe {
     }
   }
 
-  /** From now on the wall clock of its processes is so many milliseconds ahead of this machine's; negative: late. */
+  /** Shifts the wall clock of the processes by this many milliseconds; negative: back. */
   setClock(offsetMs: number): void {
     const descriptor = openSync(this.#clockFile, constants.O_WRONLY | constants.O_CREAT)
     try {
@@ -47,7 +47,7 @@ export class Probe {
     }
   }
 
-  /** The heap of each of its threads after each collection so far. */
+  /** Measurements of the heap of each thread so far, each after a garbage collection. */
   heap(): ThreadSample[] {
     return readFileSync(this.#heapFile, 'utf8')
       .split('\n')

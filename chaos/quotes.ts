@@ -3,33 +3,37 @@ import { DEFAULT_SYMBOLS } from '../src/sandbox/simulator/market/instruments.ts'
 import type { WrongClock } from './clock-faults.ts'
 import { type Outage, uncovered, type Window } from './outages.ts'
 
-/** A time in which quotes are known to have been lost or late without an outage, and of which symbol; null: of all. */
+/** A period in which quotes were lost or late without an outage, for one symbol; null: for all. */
 export interface Disturbance extends Window {
   readonly symbol: string | null
 }
 
 export interface QuoteCheck {
   readonly rows: number
-  /** Outages that we know of, times symbols. */
+  /** Known outages times symbols. */
   readonly outages: number
-  /** Windows that the ledger has. */
+  /** Windows in the ledger. */
   readonly windows: number
-  /** Quotes that are stored more than once, under different stamps. */
+  /** Quotes stored more than once, with different receipt times. */
   readonly doubled: number
   readonly violations: readonly string[]
 }
 
-/** The ledger counts in milliseconds, rows in microseconds. */
+/** The ledger uses milliseconds, the rows microseconds. */
 const ROUNDING_MS = 2
-/** Frames of before an outage may be received, and stamped, so much later: longer, and ingestion must drop them. */
+/**
+ * Frames sent before an outage may be received this much later. Ingestion must discard frames that
+ * are later still.
+ */
 const LATE_MS = 6000
-/** Ingestion may be without the processor for some seconds; standing still longer, it must say so. */
+/** Ingestion may lack CPU time for a few seconds; it must record a longer pause. */
 const LONGEST_SILENCE_MS = 8000
 const SHOWN = 3
 
 /**
- * Holds the ledger's windows of bookTicker against the outages that we know of, and against silences in what is stored:
- * each lies in a window, or in a disturbance that loses quotes on an open connection, which nothing can count.
+ * Compares the ledger's windows of bookTicker with the known outages, and with silences in the
+ * stored quotes. Each silence must lie in a window, or in a disturbance that loses quotes on an
+ * open connection, which cannot be detected.
  */
 export async function checkQuotes(
   database: Database,
@@ -62,7 +66,7 @@ export async function checkQuotes(
       ...windows,
       ...disturbances.filter((each) => each.symbol === null || each.symbol === symbol),
     ]
-    // Others may have nothing to say for as long.
+    // Less traded symbols may be silent that long without a fault.
     const stretches = DEFAULT_SYMBOLS.includes(symbol) ? await silencesOf(database, symbol, wrongClocks) : []
     const silences = stretches.flatMap((silence) =>
       uncovered(silence, known).filter((left) => left.toMs - left.fromMs >= LONGEST_SILENCE_MS),
@@ -81,7 +85,7 @@ export async function checkQuotes(
   return { ...totals, violations }
 }
 
-/** The stretch of an outage that no window covers although no quote was stored in it; null when there is none. */
+/** Returns the part of an outage that has no stored quote and no window; null if there is none. */
 async function notInLedger(
   database: Database,
   symbol: string,
@@ -108,11 +112,13 @@ async function notInLedger(
   return null
 }
 
-/** Quotes that were stamped with a clock that was right; `wrongTimes` are its parameters. */
+/** Selects quotes stamped by a right clock; `wrongTimes` provides its parameters. */
 const RIGHT_CLOCK = `NOT EXISTS (SELECT FROM unnest($2::float8[], $3::float8[]) AS wrong (from_ms, to_ms)
   WHERE ingestion_timestamp BETWEEN to_timestamp(from_ms / 1000) AND to_timestamp(to_ms / 1000))`
 
-/** As the wrong clock counts. A small step stays among the right ones: their order is all that it changes. */
+/**
+ * Periods in the wrong clock's time. Small steps are ignored: they only change the order of quotes.
+ */
 function wrongTimes(clocks: readonly WrongClock[]): [number[], number[]] {
   const far = clocks.filter(({ stepMs }) => Math.abs(stepMs) > LONGEST_SILENCE_MS)
   return [
@@ -142,7 +148,7 @@ async function windowsOf(database: Database, symbol: string): Promise<Window[]> 
   return rows
 }
 
-/** Stretches of more than the longest silence between two stored quotes. */
+/** Returns the periods between two stored quotes that exceed the longest allowed silence. */
 async function silencesOf(
   database: Database,
   symbol: string,

@@ -3,12 +3,12 @@ import type { Observation } from './watch.ts'
 
 export type ServiceName = 'ingestion' | 'consumer'
 
-/** How long one fault took. Milliseconds. */
+/** Duration of one fault. Milliseconds. */
 export interface Recovery {
   readonly kind: string
-  /** How long the fault itself held, or the part was down or still. */
+  /** How long the fault lasted, or the part was down or paused. */
   readonly heldMs: number
-  /** From its beginning until all is well. */
+  /** From its beginning to full recovery. */
   readonly toHealthyMs: number
 }
 
@@ -17,25 +17,25 @@ interface Pending {
   readonly fromMs: number
   overMs: number | null
   readonly waitingFor: Set<ServiceName>
-  /** What the consumer had stored when it, or the process in its place, was first seen after the fault. */
+  /** Rows stored when the consumer, or its replacement, first answered after the fault. */
   stored: { readonly byProcessOfMs: number; readonly rows: number } | null
 }
 
-/** Kafka takes what is sent when nothing has been waiting for it longer. */
+/** Kafka accepts messages if none has waited longer than this. */
 const PRODUCING_MS = 2000
-/** When a process began is known from its answers, which take their time. */
+/** Tolerance of a process's start time, which is derived from its answers. */
 const SAME_START_MS = 2500
 
 /**
- * Measures how long it takes from a fault until all is well: the fault is over and the part runs again, and then each
- * service that it concerns answers 200 and shows that data flows. For ingestion: every stream has delivered since, and
- * Kafka acknowledges. For the consumer: it has stored something since.
+ * Measures the time from a fault to full recovery. First the fault ends and the part runs again.
+ * Then each affected service answers 200 and data flows. For ingestion: every stream has delivered
+ * since, and Kafka acknowledges. For the consumer: it has stored rows since.
  */
 export class Recoveries {
   readonly #pending = new Set<Pending>()
   readonly #done: Recovery[] = []
 
-  /** @returns to be called when the fault is over, with the time */
+  /** @returns a function to call with the time when the fault is over */
   begin(kind: string, concerns: readonly ServiceName[], fromMs: number): (overMs: number) => void {
     const pending: Pending = { kind, fromMs, overMs: null, waitingFor: new Set(concerns), stored: null }
     this.#pending.add(pending)
@@ -61,7 +61,7 @@ export class Recoveries {
     const stored = inserted + alreadyThere
     const startedMs = atMs - status.uptimeMs
     for (const pending of this.#over(atMs)) {
-      // A process that began after the fault, or after the one that was seen first, counts from 0.
+      // A process that started after the fault, or after the one observed first, counts from 0.
       const isNew = startedMs > (pending.stored?.byProcessOfMs ?? pending.fromMs) + SAME_START_MS
       if (pending.stored === null || isNew)
         pending.stored = { byProcessOfMs: startedMs, rows: isNew ? 0 : stored }
@@ -73,7 +73,7 @@ export class Recoveries {
     return this.#done
   }
 
-  /** Kinds of faults of which not all is well yet. */
+  /** Kinds of faults that are not fully recovered yet. */
   unhealed(): string[] {
     return [...this.#pending].map(({ kind, waitingFor }) => `${kind} (${[...waitingFor].join(' and ')})`)
   }

@@ -3,7 +3,7 @@ import type { Figures } from './figures.ts'
 import type { ChaosResult } from './result.ts'
 import type { Slope } from './slopes.ts'
 
-/** A run's result as a person reads it. */
+/** Renders a run's result for people. */
 export function renderResult(result: ChaosResult): string {
   const { rows, ledger, kafka, quotes, comparedTrades, acknowledgements, stamps, memorySlopes } = result
   const counts = Object.entries(rows).map(([name, count]) => `${count} ${name}`)
@@ -11,17 +11,7 @@ export function renderResult(result: ChaosResult): string {
   return [
     '',
     ...table([
-      [
-        'fault',
-        'n',
-        'in vain',
-        'held',
-        'until all was well: median',
-        'p90',
-        'max',
-        'of which afterwards: median',
-        'max',
-      ],
+      ['fault', 'n', 'in vain', 'held', 'to recovery: median', 'p90', 'max', 'after its end: median', 'max'],
       ...Object.entries(result.recoveries).map(([kind, { held, toHealthy, afterwards }]) => [
         kind,
         String(result.faults[kind] ?? 0),
@@ -37,17 +27,17 @@ export function renderResult(result: ChaosResult): string {
     '',
     `Faults               ${total} in ${seconds(result.brokenMs)}, all quiet after ${seconds(result.durationMs)}`,
     `Database             ${result.database}`,
-    `Received             ${result.messagesReceived} messages, ${result.messagesPerSecond} a second over the whole run`,
+    `Received             ${result.messagesReceived} messages, ${result.messagesPerSecond} per second over the whole run`,
     `Rows                 ${counts.join(', ')}`,
-    `Compared             ${comparedTrades.rows} trades and aggTrades are as they happened; ${comparedTrades.deniedIds} ids given up that REST denied`,
-    `bookTicker           ${quotes.outages} outages we know of, ${ledger.windows} windows in the ledger, ${quotes.doubled} quotes doubled`,
-    `Gaps of ids          ${ledger.filled} filled, ${ledger.unrecoverable} given up`,
+    `Compared             ${comparedTrades.rows} trades and aggTrades match the exchange; ${comparedTrades.deniedIds} ids abandoned that REST denied`,
+    `bookTicker           ${quotes.outages} known outages, ${ledger.windows} windows in the ledger, ${quotes.doubled} quotes stored twice`,
+    `Gaps of ids          ${ledger.filled} filled, ${ledger.unrecoverable} unrecoverable`,
     `Gap to filled        ${line(result.gapToFilled)}`,
     `Consumer to rows     ${line(result.consumerStartToRows)} from its start`,
-    `Kafka                ${kafka.messages} messages, repeated: ${kafka.repeatedTrades} trades and aggTrades, ${kafka.repeatedQuotes} quotes; out of order: ${kafka.outOfOrder}`,
+    `Kafka                ${kafka.messages} messages, duplicates: ${kafka.repeatedTrades} trades and aggTrades, ${kafka.repeatedQuotes} quotes; out of order: ${kafka.outOfOrder}`,
     `Brokers              ${result.brokers}`,
-    `Acknowledged         ${silence(acknowledgements.longest)}; while ingestion was struck: ${silence(acknowledgements.longestWhileStruck)}`,
-    `Receipt stamps       ${stamps.rows} trades, ${stamps.wrong} wrong; ${stamps.wrongClocks} times of a wrong clock, ${stamps.inLedger} of them in the ledger`,
+    `Acknowledged         ${silence(acknowledgements.longest)}; during faults of ingestion: ${silence(acknowledgements.longestWhileStruck)}`,
+    `Receipt stamps       ${stamps.rows} trades, ${stamps.wrong} wrong; ${stamps.wrongClocks} clock faults, ${stamps.inLedger} of them in the ledger`,
     `Memory slope         ${Object.entries(memorySlopes)
       .map(([name, { resident, heap }]) => `${name} ${slope(resident)} resident, ${slope(heap)} heap`)
       .join('; ')}`,
@@ -74,7 +64,7 @@ function line({ n, median, p90, max }: Figures): string {
 }
 
 function silence(longest: SilenceFigures | null): string {
-  if (longest === null) return 'never silent for a second'
+  if (longest === null) return 'no silence of a second'
   const { ms, from, during } = longest
   return `longest silence ${seconds(ms)} at ${from.slice(11, 19)} (${during.length === 0 ? 'no fault' : during.join(', ')})`
 }
@@ -82,7 +72,7 @@ function silence(longest: SilenceFigures | null): string {
 function slope(measured: Slope | null): string {
   if (measured === null) return 'not measured'
   const { mebibytesPerMinute, overMs } = measured
-  return `${mebibytesPerMinute.toFixed(2)} MiB a minute over ${(overMs / 60_000).toFixed(1)} min`
+  return `${mebibytesPerMinute.toFixed(2)} MiB per minute over ${(overMs / 60_000).toFixed(1)} min`
 }
 
 function perPart(values: Readonly<Record<string, number>>, show: (value: number) => string): string {
@@ -91,7 +81,7 @@ function perPart(values: Readonly<Record<string, number>>, show: (value: number)
     .join(', ')
 }
 
-/** The first column to the left, the others to the right. */
+/** Aligns the first column left, the others right. */
 function table(rows: readonly string[][]): string[] {
   const widths = (rows[0] ?? []).map((_, column) =>
     Math.max(...rows.map((row) => (row[column] ?? '').length)),

@@ -12,7 +12,10 @@ import { heapSlopeOf, type Slope, slopeOf } from './slopes.ts'
 import type { Stage } from './stage.ts'
 import type { Violations } from './violations.ts'
 
-/** How long one kind of fault took, in milliseconds: how long it held, from its beginning until all was well, and from its end. */
+/**
+ * Durations of one kind of fault in milliseconds: the fault itself, from its beginning to recovery,
+ * and from its end to recovery.
+ */
 export interface RecoveryFigures {
   readonly held: Figures
   readonly toHealthy: Figures
@@ -23,20 +26,20 @@ export interface RecoveryFigures {
 export interface ChaosResult {
   readonly ok: boolean
   readonly seed: number
-  /** Does the same again. */
+  /** The command that repeats the run. */
   readonly command: string
   readonly database: string
-  /** How long faults were made, and how long until all was quiet. */
+  /** Duration of the faults, and until the system was quiet. */
   readonly brokenMs: number
   readonly durationMs: number
   readonly faults: Readonly<Record<string, number>>
-  /** Those of the exchange that met nothing to strike. */
+  /** Faults that struck nothing. */
   readonly inVain: Readonly<Record<string, number>>
   readonly rows: Readonly<Record<string, number>>
   readonly messagesReceived: number
   readonly messagesPerSecond: number
   readonly recoveries: Readonly<Record<string, RecoveryFigures>>
-  /** From the detection of a gap to its end. */
+  /** Time from the detection of a gap until it was filled. */
   readonly gapToFilled: Figures
   /** From the start of a consumer's process until it stores rows. */
   readonly consumerStartToRows: Figures
@@ -55,19 +58,22 @@ export interface ChaosResult {
     readonly wrongClocks: number
     readonly inLedger: number
   }
-  /** How long Kafka acknowledged nothing although there was something to acknowledge. */
+  /** How long Kafka acknowledged nothing although events were waiting. */
   readonly acknowledgements: AcknowledgementFigures
-  /** How the memory of the services grew: during an outage of all brokers, or else over the whole run. Null: not measured. */
+  /**
+   * Memory growth of the services during an outage of all brokers, or over the whole run without
+   * one. Null: not measured.
+   */
   readonly memorySlopes: Readonly<
     Record<ServiceName, { readonly resident: Slope | null; readonly heap: Slope | null }>
   >
   readonly brokers: number
   readonly peakMemoryBytes: Readonly<Record<PartName, number>>
   readonly restarts: Readonly<Record<PartName, number>>
-  /** Every fault, when it began and when it was over. */
+  /** Every fault with its beginning and end. */
   readonly incidents: readonly Incident[]
   readonly verify: string
-  /** What did not hold, each as one sentence. */
+  /** Violations, one sentence each. */
   readonly violations: readonly string[]
 }
 

@@ -16,23 +16,24 @@ import { Violations } from './violations.ts'
 
 const READY_LIMIT_MS = 90_000
 const PROGRESS_EVERY_MS = 5000
-/** Quiet that lasts for so long is quiet. */
+/** The system counts as quiet after this time without activity. */
 const QUIET_MS = 5000
 const LAG_LIMIT_MS = 120_000
-/** A stop may fail to deliver while what it needs is away, and for so long after. */
+/** A service may fail to deliver at shutdown if a part it needs had a fault within this time. */
 const TROUBLE_MS = 20_000
-/** A process that is so young may not be listening to signals yet, and ends by them: nothing was begun. */
+/** A younger process may not handle signals yet, so SIGTERM ends it. It has no work in progress. */
 const YOUNG_MS = 10_000
-/** On which parts a service's clean stop depends. */
+/** The parts that a clean shutdown of a service needs. */
 const NEEDS: Readonly<Record<string, readonly PartName[]>> = {
   ingestion: ['broker'],
   consumer: ['broker', 'database'],
 }
 
 /**
- * One run: starts everything, breaks it as the seed says, waits for quiet, stops the services, and checks.
+ * One run: starts everything, injects the faults of the seed, waits for quiet, stops the services,
+ * and checks the result.
  *
- * @throws what kept it from being carried out; what the pipeline did wrong is in the result
+ * @throws when the run itself fails; errors of the pipeline are in the result
  */
 export async function runChaos(
   options: ChaosOptions,
@@ -53,7 +54,7 @@ export async function runChaos(
       )
       if (!inTrouble || exit.code !== 1)
         violations.add(
-          `${part} ended with ${describeExit(exit)} after SIGTERM${inTrouble ? '' : ', although all that it needs was there'}.`,
+          `${part} exited with ${describeExit(exit)} after SIGTERM${inTrouble ? '' : ', although all parts that it needs were up'}.`,
         )
     },
   }
@@ -70,7 +71,7 @@ export async function runChaos(
 
   const startedMs = performance.now()
   say(
-    `${schedule.processFaults.length} faults of processes, ${schedule.clusterFaults.length} of the cluster, ${schedule.clockFaults.length} of clocks and ${schedule.exchangeFaults.length} of the exchange are to come`,
+    `${schedule.processFaults.length} faults of processes, ${schedule.clusterFaults.length} of the cluster, ${schedule.clockFaults.length} of clocks and ${schedule.exchangeFaults.length} of the exchange are planned`,
   )
   saboteur = new Saboteur(stage, observer)
   const progress = reportProgress(observer, saboteur, violations, say)
@@ -79,7 +80,7 @@ export async function runChaos(
     await Promise.all([saboteur.carryOut(schedule, options.forMs, signal), lasting])
     stage.exchange.faults.clear()
     const brokenMs = performance.now() - startedMs
-    say('faults are over, waiting for quiet')
+    say('faults are over; waiting until the system is quiet')
     await quiet(observer, options.quietMs, violations, signal)
     const durationMs = performance.now() - startedMs
     await stopServices(stage, observer, violations, signal)
@@ -116,13 +117,13 @@ function reportProgress(
     const state = (seen: { ready: boolean } | null) => (seen?.ready === true ? 'ok' : 'DOWN')
     const gaps = observer.ingestion?.status?.openGaps.length ?? '?'
     say(
-      `ingestion ${state(observer.ingestion)} ${rate} msg/s, ${gaps} gaps open; consumer ${state(observer.consumer)}, lag ${observer.lag ?? 'not known'}; ` +
+      `ingestion ${state(observer.ingestion)} ${rate} msg/s, ${gaps} gaps open; consumer ${state(observer.consumer)}, lag ${observer.lag ?? 'unknown'}; ` +
         `${saboteur.faults} faults, ${violations.count} violations`,
     )
   }, PROGRESS_EVERY_MS)
 }
 
-/** Waits until nothing is missing or under way, for a while on end. */
+/** Waits until nothing is missing or in progress for a while. */
 async function quiet(
   observer: Observer,
   limitMs: number,
@@ -137,14 +138,14 @@ async function quiet(
     if (unrest !== '') quietSinceMs = nowMs
     if (nowMs - quietSinceMs >= QUIET_MS) return
     if (nowMs >= deadline) {
-      violations.add(`Not quiet ${limitMs / 1000} s after the last fault: ${unrest}.`)
+      violations.add(`Not quiet within ${limitMs / 1000} s after the last fault: ${unrest}.`)
       return
     }
     await sleep(200, signal)
   }
 }
 
-/** Ingestion first; the consumer when it has stored all that is in Kafka. */
+/** Stops ingestion first, and the consumer once it has stored everything in Kafka. */
 async function stopServices(
   stage: Stage,
   observer: Observer,
@@ -171,12 +172,12 @@ async function stopServices(
     }
     await waitFor(stored, {
       timeoutMs: LAG_LIMIT_MS,
-      what: 'the consumer to store all that Kafka holds',
+      what: 'the consumer to store everything in Kafka',
       everyMs: 250,
     })
   } catch (error) {
     if (signal.aborted) throw error
-    violations.add(`The consumer did not come to the end of the topics: ${describeError(error)}.`)
+    violations.add(`The consumer did not reach the end of the topics: ${describeError(error)}.`)
   } finally {
     await kafka.close()
   }

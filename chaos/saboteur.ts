@@ -14,7 +14,7 @@ import type { Schedule } from './schedule.ts'
 import type { Stage } from './stage.ts'
 import type { DeniedIds } from './truth.ts'
 
-/** Whom the fault of a part concerns. */
+/** The services affected by a fault of each part. */
 const CONCERNED: Readonly<Record<PartName, readonly ServiceName[]>> = {
   ingestion: ['ingestion'],
   consumer: ['consumer'],
@@ -22,36 +22,36 @@ const CONCERNED: Readonly<Record<PartName, readonly ServiceName[]>> = {
   database: ['consumer'],
 }
 
-/** Faults that lose quotes, or make them late, on connections that stay open. */
+/** Faults that lose or delay quotes on connections that stay open. */
 const DISTURBING: ReadonlySet<string> = new Set(['stall', 'drop', 'delay', 'freeze'])
-/** What was held back comes within this time after a fault is over. */
+/** Delayed frames arrive within this time after the end of a fault. */
 const AFTERMATH_MS = 3000
-/** A new id of any sequence comes long before so many have passed. */
+/** Every stream gets a new id long before this many have passed. */
 const FAR_AHEAD = 100_000
-/** Every fault of the exchange ends by its time; this is for the one that does not. */
+/** Every fault of the exchange ends earlier; this limit catches one that does not. */
 const LONGEST_FAULT_MS = 90_000
 
-/** Carries out a schedule, and keeps account of what was done. */
+/** Carries out a schedule and records the faults. */
 export class Saboteur {
   readonly counts = new Map<string, number>()
-  /** Of these, faults that met nothing to strike: no connection, no request, no leader to be elected. */
+  /** Faults that struck nothing: no connection, no request, no leader to elect. */
   readonly inVain = new Map<string, number>()
-  /** In the order in which they ended. */
+  /** In the order of their end. */
   readonly incidents: Incident[] = []
   readonly disturbances: Disturbance[] = []
   readonly denied: DeniedIds[] = []
-  /** When ingestion's clock was wrong. */
+  /** Periods in which ingestion's clock was wrong. */
   readonly wrongClocks: WrongClock[] = []
-  /** Since when each part was last not as it should be: Infinity while it is not; wall clock, milliseconds. */
+  /** End of the latest fault of each part in wall-clock milliseconds; Infinity during a fault. */
   readonly lastTroubleMs = new Map<PartName, number>()
   readonly #stage: Stage
   readonly #observer: Observer
-  /** The faults of the clock of each service, one after the other. */
+  /** Serialises the clock faults of each service. */
   readonly #clockTurns: Record<ServiceName, Promise<unknown>> = {
     ingestion: Promise.resolve(),
     consumer: Promise.resolve(),
   }
-  /** How far the clocks are set off in this run: by so much a stamp of the ledger may be. */
+  /** Clock offsets of this run: times in the ledger may be off by these. */
   #steps: readonly number[] = []
 
   constructor(stage: Stage, observer: Observer) {
@@ -63,7 +63,7 @@ export class Saboteur {
     return [...this.counts.values()].reduce((sum, count) => sum + count, 0)
   }
 
-  /** Resolves when every fault has been carried out and is over; rejects when one could not be. */
+  /** Resolves when every fault has been carried out and is over; rejects if one failed. */
   async carryOut(schedule: Schedule, forMs: number, signal: AbortSignal): Promise<void> {
     const { processFaults, clusterFaults, clockFaults, exchangeFaults } = schedule
     const startMs = performance.now()
@@ -97,7 +97,7 @@ export class Saboteur {
     const { cluster, parts } = this.#stage
     const members = parts[name]
     const part = members[member % members.length]
-    if (part === undefined) throw new Error(`There is no ${name}`)
+    if (part === undefined) throw new Error(`No process of part ${name}`)
     let over: ((overMs: number) => void) | undefined
     const strike = () =>
       part.strike(fault, signal, (atMs) => {
@@ -153,7 +153,7 @@ export class Saboteur {
     return this.#observer.recoveries.begin(name, CONCERNED[part], atMs)
   }
 
-  /** @param isStill whether it stood still; otherwise it was down */
+  /** @param isStill whether it was paused; otherwise it was down */
   #ingestionStood(isStill: boolean, fromMs: number, backMs: number, toMs: number): void {
     const { outages } = this.#observer
     if (isStill) {
@@ -177,7 +177,7 @@ export class Saboteur {
     over(toMs)
     this.#record(name, fromMs, toMs)
     const [first] = faults
-    // Whom a closed port has turned away, the system knows alone.
+    // The exchange cannot see connections refused by a closed port.
     if (first?.report().struck === 0 && name !== 'unreachable') count(this.inVain, name)
     for (const request of requests) {
       if (!DISTURBING.has(request.kind)) continue
@@ -192,12 +192,12 @@ export class Saboteur {
     this.incidents.push({ name, from: new Date(fromMs).toISOString(), to: new Date(toMs).toISOString() })
   }
 
-  /** Loses ids that are about to come, and lets REST deny them for a while. */
+  /** Drops future ids from the stream, and denies them over REST for a while. */
   #denial(act: Extract<ExchangeAct, { type: 'absent' }>): FaultRequest[] {
     const { symbol, ids, count, forMs, how } = act
     const stream = streamName(symbol, ids)
     const seen = this.#observer.ingestion?.status?.streams[stream]?.lastId
-    // Before ingestion has seen anything nobody asks for ids.
+    // Ingestion requests no ids before it has received any.
     if (seen == null) return []
     const { history } = this.#stage.exchange
     const newest =

@@ -21,27 +21,27 @@ export interface Schedule {
 
 type ScheduleOptions = Omit<ChaosOptions, 'jsonFile' | 'logsDir' | 'settings' | 'database'>
 
-/** An outage of Kafka and the first of exact freezes begin so long after the start. */
+/** Time from the start to an outage of Kafka, or to the first exact pause. */
 const EXACT_AFTER_MS = 20_000
-/** From the end of an exact freeze until the next. */
+/** Time between two exact pauses. */
 const BETWEEN_FREEZES_MS = 30_000
 const SHORTEST_WRONG_MS = 5000
 const LONGEST_WRONG_MS = 15_000
-/** On both sides of the 5 s after which ingestion drops its sockets anyway. */
+/** Both below and above the 5 s after which ingestion closes its sockets. */
 const SHORTEST_STILL_MS = 2500
 const LONGEST_STILL_MS = 9000
 const LONGEST_DOWN_MS = 4000
-/** Ingestion drops its sockets when it has stood still for 5 s: pauses lie on both sides of that. */
+/** Ingestion closes its sockets after a pause of 5 s: pauses are shorter and longer than that. */
 const LONGEST_PAUSE_MS = 12_000
 const SHORTEST_MS = 300
 
 /**
- * All faults of a run, drawn from its seed: the same options give the same schedule. Kinds are dealt from shuffled
- * decks, so that each comes up before any comes up again.
+ * Draws all faults of a run from its seed: the same options give the same schedule. Kinds are dealt
+ * from shuffled decks, so that each occurs once before any repeats.
  */
 export function planFaults(options: ScheduleOptions): Schedule {
   const { forMs, exchangeEveryMs, kills, seed } = options
-  // Each has random numbers of its own: the faults of the exchange stay as they are when the parts are others.
+  // Separate random streams: a change of the parts does not change the faults of the exchange.
   const [ofProcesses, ofKills, ofExchange] = [1, 2, 3].map((stream) => new Random(seed * 4 + stream))
   if (ofProcesses === undefined || ofKills === undefined || ofExchange === undefined)
     throw new Error('unreachable')
@@ -62,7 +62,7 @@ export function planFaults(options: ScheduleOptions): Schedule {
   }
 }
 
-/** When the last fault whose time is exact is over. */
+/** End of the last fault with an exact time. */
 export function exactEndMs(options: Pick<ChaosOptions, 'outageMs' | 'freezes' | 'parts'>): number {
   const freezes = exactFreezes(options).map(({ atMs, holdMs }) => atMs + holdMs)
   return Math.max(options.outageMs === null ? 0 : EXACT_AFTER_MS + options.outageMs, ...freezes)
@@ -82,7 +82,7 @@ function drawnFaults({ forMs, everyMs, parts, kills }: ScheduleOptions, random: 
   })
 }
 
-/** Freezes ingestion and the consumer in turn, each after the one before is over. */
+/** Pauses ingestion and the consumer in turn, each after the end of the previous pause. */
 function exactFreezes({ freezes, parts }: Pick<ChaosOptions, 'freezes' | 'parts'>): ProcessFault[] {
   let nextMs = EXACT_AFTER_MS
   return freezes.flatMap((holdMs) =>
@@ -154,7 +154,7 @@ function exchangeFaults(deck: Deck, forMs: number, everyMs: number, random: Rand
   })
 }
 
-/** Spread over the time, each somewhere in its own share of it. */
+/** Spreads kills over the time, one in each interval. */
 function exactKills(part: PartName, count: number, forMs: number, random: Random): ProcessFault[] {
   return Array.from({ length: count }, (_, index) => ({
     atMs: Math.round((forMs * (index + 0.1 + 0.8 * random.next())) / count),
@@ -170,7 +170,7 @@ function holdOf(kind: ProcessFaultKind, random: Random): number {
   return between(SHORTEST_MS, kind === 'kill' ? LONGEST_DOWN_MS : LONGEST_PAUSE_MS, random)
 }
 
-/** Moments with waits of half to one and a half times the mean between them. */
+/** Draws moments with waits of half to one and a half times the mean. */
 function momentsBetween(forMs: number, everyMs: number, random: Random): number[] {
   const moments: number[] = []
   for (let atMs = 0; ; ) {
@@ -180,13 +180,13 @@ function momentsBetween(forMs: number, everyMs: number, random: Random): number[
   }
 }
 
-/** Deals the cards of a shuffled deck, and shuffles anew when all have been dealt. */
+/** Deals the cards of a shuffled deck, and reshuffles it when it is empty. */
 function dealer<Card>(cards: readonly Card[], random: Random): () => Card {
   let left: Card[] = []
   return () => {
     if (left.length === 0) left = [...cards]
     const [card] = left.splice(Math.floor(random.next() * left.length), 1)
-    if (card === undefined) throw new Error('There is nothing to draw from')
+    if (card === undefined) throw new Error('The deck has no cards')
     return card
   }
 }

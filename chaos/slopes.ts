@@ -7,12 +7,12 @@ export interface Sample {
   readonly bytes: number
 }
 
-/** A sample of one thread; the first is 0. */
+/** A sample of one thread; the main thread is 0. */
 export interface ThreadSample extends Sample {
   readonly thread: number
 }
 
-/** How memory grew over the longest time that one process was measured. */
+/** Memory growth of the process that was measured longest. */
 export interface Slope {
   readonly mebibytesPerMinute: number
   readonly overMs: number
@@ -20,14 +20,16 @@ export interface Slope {
 }
 
 const FEWEST = 5
-/** A process grows while it warms up, and a queue until it is full. */
+/** A process grows while it warms up, and while its queue fills. */
 const WARM_UP_MS = 60_000
 const WARM_UP_SHARE = 1 / 4
 
 /**
- * The line of least squares through the samples of the process that was measured longest; null when there are too few.
+ * Fits a least-squares line through the samples of the process that was measured longest; null with
+ * too few samples.
  *
- * @param within only what was measured then, without its first quarter; null: always, without the first minute
+ * @param within uses only samples of this period, without its first quarter; null: all but the
+ * first minute
  */
 export function slopeOf(samples: readonly Sample[], within: Window | null): Slope | null {
   const slopes = [...Map.groupBy(samples, ({ pid }) => pid).values()].flatMap((all) => {
@@ -44,7 +46,7 @@ function warmSince({ fromMs, toMs }: Window): number {
   return fromMs + Math.max(WARM_UP_MS, (toMs - fromMs) * WARM_UP_SHARE)
 }
 
-/** The slopes of all threads together. */
+/** Sums the slopes of all threads. */
 export function heapSlopeOf(samples: readonly ThreadSample[], within: Window | null): Slope | null {
   const slopes = [...Map.groupBy(samples, ({ thread }) => thread).values()].flatMap(
     (own) => slopeOf(own, within) ?? [],

@@ -19,10 +19,10 @@ import { type PartEvents, type PartProcess, SupervisedPart } from './part.ts'
 import { Probe } from './probe.ts'
 import type { ServiceName } from './recoveries.ts'
 
-/** Everything that runs. */
+/** All running parts. */
 export interface Stage {
   readonly exchange: Exchange
-  /** Those of each name: of the brokers there may be several. */
+  /** Parts by name; there may be several brokers. */
   readonly parts: Readonly<Record<PartName, readonly SupervisedPart[]>>
   readonly ingestion: SupervisedPart
   readonly consumer: SupervisedPart
@@ -30,12 +30,12 @@ export interface Stage {
   readonly probes: Readonly<Record<ServiceName, Probe>>
   /** Settings of both services. */
   readonly settings: Readonly<Record<string, string>>
-  /** For `KAFKA_BROKERS`. */
+  /** Value of `KAFKA_BROKERS`. */
   readonly brokers: string
   /** Names of the topics that the consumer reads. */
   readonly topics: Readonly<Record<'trades' | 'bookTicker' | 'gaps' | 'deadLetters', string>>
   readonly databaseUrl: string
-  /** As it is shown: native, or embedded and why. */
+  /** Description in reports: native, or embedded and why. */
   readonly databaseKind: string
   readonly ingestionUrl: string
   readonly consumerUrl: string
@@ -43,7 +43,7 @@ export interface Stage {
 
 interface StageOptions {
   readonly options: ChaosOptions
-  /** For all that is written; removed with the run. */
+  /** Folder for all files of the run, which removes it at the end. */
   readonly folder: string
   readonly logsDir: string
   readonly closers: Closers
@@ -52,7 +52,10 @@ interface StageOptions {
   readonly signal: AbortSignal
 }
 
-/** An outage costs a page of ids a stream, whatever its length: the budget of one user of the exchange's IP. */
+/**
+ * An outage costs one page of ids per stream, whatever its length. This is the limit of a sole user
+ * of an IP address.
+ */
 const REST_WEIGHT_PER_MINUTE = '5400'
 const COMMAND_LIMIT_MS = 60_000
 const TOPIC_SETTINGS = [
@@ -62,10 +65,13 @@ const TOPIC_SETTINGS = [
   'KAFKA_CHECKPOINTS_TOPIC',
   'KAFKA_DEAD_LETTERS_TOPIC',
 ] as const
-/** Kafka's own, which the consumer's group needs. */
+/** Kafka's internal topic for the offsets of consumer groups. */
 const GROUP_OFFSETS_TOPIC = '__consumer_offsets'
 
-/** Starts all parts, the consumer before ingestion, so that nothing comes before its start positions. */
+/**
+ * Starts all parts. The consumer starts before ingestion, so that its start positions precede the
+ * first message.
+ */
 export async function setStage(given: StageOptions): Promise<Stage> {
   const { options, folder, logsDir, closers, events, say, signal } = given
   mkdirSync(logsDir, { recursive: true })
@@ -155,7 +161,7 @@ export async function setStage(given: StageOptions): Promise<Stage> {
   }
 }
 
-/** One broker, or three of one cluster; none of them runs yet. */
+/** Prepares one broker, or a cluster of three, without starting them. */
 async function layOutKafka({ options, folder, signal }: StageOptions): Promise<ClusterLayout> {
   const distributionDir = await ensureKafkaDistribution({
     cacheDir: CACHE_DIRECTORY,
@@ -173,12 +179,12 @@ async function layOutKafka({ options, folder, signal }: StageOptions): Promise<C
   }
 }
 
-/** The exchange's own three, and others behind them. */
+/** The exchange's three default symbols, followed by generated ones. */
 function symbolNames(count: number): string[] {
   return Array.from({ length: count }, (_, i) => DEFAULT_SYMBOLS[i] ?? `COIN${i + 1}USDT`)
 }
 
-/** Runs a command to its end. @returns its output; throws with it unless it exits 0 */
+/** Runs a command to its end. @returns its output; throws if it does not exit with 0 */
 export async function runTapeline(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
@@ -196,7 +202,7 @@ async function openDatabase({
   say,
   signal,
 }: StageOptions): Promise<{ kind: string; url: () => string; launch: () => Promise<PartProcess> }> {
-  let why = 'as asked for'
+  let why = 'as requested'
   if (options.database !== 'embedded') {
     const native = await openNative(CACHE_DIRECTORY, say)
     if (!('skip' in native)) {
@@ -205,7 +211,7 @@ async function openDatabase({
     }
     why = native.skip
     if (options.database === 'native') throw new Error(`No native TimescaleDB: ${why}`)
-    say(`no native TimescaleDB (${why}): the embedded one takes its place`)
+    say(`no native TimescaleDB (${why}): using the embedded one`)
   }
   const port = await freePort()
   let url = ''

@@ -2,31 +2,34 @@ import type { Database } from '../src/foundation/store/database.ts'
 import type { WrongClock } from './clock-faults.ts'
 import { uncovered, type Window } from './outages.ts'
 
-/** Smaller differences may be a delay. */
+/** Smaller differences may be delays. */
 const LATEST_MS = 30_000
-/** A trade of a time so near to a step may have been stamped by either clock. One that waited longer must not be kept. */
+/**
+ * Trades this close to a step may be stamped by either clock. Ingestion must discard trades that
+ * waited longer.
+ */
 const EITHER_MS = 2000
-/** So near to a step windows and outages have an end of either clock. */
+/** Windows and outages this close to a step may have an end in either clock's time. */
 const EDGE_MS = 10_000
-/** From the change of a clock to the first receipt with it, at most. */
+/** Longest time from a clock change to the first receipt with it. */
 const SET_MS = 1000
-/** A smaller step is corrected without a word. */
+/** Smaller steps are corrected without a ledger entry. */
 const NOTED_STEP_MS = 1000
 const SHOWN = 3
 
 export interface StampCheck {
-  /** Rows of trades that came over a stream, each with the exchange's time and ours. */
+  /** Stored trades that arrived over a stream. */
   readonly rows: number
   readonly wrong: number
-  /** Times in which ingestion's clock was wrong, and of these those that the ledger has for every symbol. */
+  /** Clock faults of ingestion, and how many of them the ledger contains for every symbol. */
   readonly wrongClocks: number
   readonly inLedger: number
   readonly violations: readonly string[]
 }
 
 /**
- * Holds the receipt stamps of trades against the exchange's time of each: they differ by as much as ingestion's clock was
- * wrong just then. And looks in the ledger for a window of each step of that clock.
+ * Compares the receipt time of each trade with its exchange time: they must differ by the clock
+ * offset of that moment. Also checks that the ledger has a window for each clock step.
  */
 export async function checkStamps(
   database: Database,
@@ -43,9 +46,9 @@ export async function checkStamps(
     wrong.length === 0
       ? []
       : [
-          `${wrong.length} trades have a wrong receipt stamp, such as ${wrong
+          `${wrong.length} trades have a wrong receipt time, such as ${wrong
             .slice(0, SHOWN)
-            .map(({ name, late_ms }) => `${name} (${(late_ms / 1000).toFixed(1)} s after its time)`)
+            .map(({ name, late_ms }) => `${name} (${(late_ms / 1000).toFixed(1)} s after its exchange time)`)
             .join(', ')}.`,
         ]
   const noted = clocks.filter(({ stepMs }) => Math.abs(stepMs) > NOTED_STEP_MS)
@@ -59,7 +62,7 @@ export async function checkStamps(
   }
   for (const { fromMs, stepMs } of missing)
     violations.push(
-      `The ledger has no window of cause clock for every symbol near ${new Date(fromMs).toISOString()}, when ingestion's clock was set ${stepMs / 1000} s off.`,
+      `Some symbols have no ledger window with cause clock near ${new Date(fromMs).toISOString()}, when ingestion's clock was shifted by ${stepMs / 1000} s.`,
     )
   return {
     rows: rows.length,
@@ -70,14 +73,20 @@ export async function checkStamps(
   }
 }
 
-/** Receipts that only the wrong clock can have stamped. What was received while it was wrong is in there, but for its ends. */
+/**
+ * Receipt times that only the wrong clock can produce: the period in its time, shortened at both
+ * ends.
+ */
 export function stampedOnlyBy({ fromMs, toMs, stepMs }: WrongClock): Window {
   const isApart = Math.abs(stepMs) > toMs - fromMs
   const [ahead, back] = isApart ? [stepMs, stepMs] : [Math.max(0, stepMs), Math.min(0, stepMs)]
   return { fromMs: fromMs + ahead + SET_MS, toMs: toMs + back - SET_MS }
 }
 
-/** Nothing need be entered where nothing was received with the wrong clock, or where all of it was refused and the process then killed. */
+/**
+ * No entry is needed if nothing was received with the wrong clock, or if Kafka refused all of it
+ * and the process was killed.
+ */
 async function hasQuotes(
   database: Database,
   symbols: readonly string[],
@@ -91,7 +100,7 @@ async function hasQuotes(
   return rows.length > 0
 }
 
-/** Whether a trade of that time can have been stamped so much later. */
+/** Whether a trade of this time can have been stamped this much later. */
 export function isRight(eventMs: number, lateMs: number, clocks: readonly WrongClock[]): boolean {
   const near = clocks.filter(({ fromMs, toMs }) => eventMs > fromMs - EITHER_MS && eventMs < toMs + EITHER_MS)
   const inside = near.filter(({ fromMs, toMs }) => eventMs > fromMs + EITHER_MS && eventMs < toMs - EITHER_MS)
@@ -100,7 +109,7 @@ export function isRight(eventMs: number, lateMs: number, clocks: readonly WrongC
   return offsets.some((offsetMs) => Math.abs(lateMs - offsetMs) < LATEST_MS)
 }
 
-/** Whether a window begins or ends near a time, as the right clock or the wrong one has it. */
+/** Whether a window begins or ends near the fault, in the time of the right or the wrong clock. */
 function touches(window: Window, { fromMs, toMs, stepMs }: WrongClock): boolean {
   return [window.fromMs, window.toMs].some((atMs) =>
     [0, stepMs].some((offsetMs) => atMs - offsetMs > fromMs - EDGE_MS && atMs - offsetMs < toMs + EDGE_MS),
@@ -115,7 +124,7 @@ async function clockWindows(database: Database): Promise<Array<Window & { symbol
   return rows
 }
 
-/** Leaves out of `outages` what lies near to a time of a wrong clock: no window can be expected to have both ends right. */
+/** Removes outages close to a clock fault: their windows need not have correct ends. */
 export function apartFrom<Kind extends Window>(
   outages: readonly Kind[],
   clocks: readonly WrongClock[],

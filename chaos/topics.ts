@@ -2,15 +2,15 @@ import { isFields } from '../src/foundation/market/payload.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { messagesOf } from '../test/support/messages.ts'
 
-/** What the topics hold. A repeat is another message of an event that is there already. */
+/** Figures of the topics. A duplicate is a further message of the same event. */
 export interface TopicCheck {
   readonly messages: number
   readonly repeatedTrades: number
   readonly repeatedQuotes: number
   /**
-   * Messages of a stream that were received before the one in front of them and have a lower id, too; repeats and
-   * backfilled ones aside. Over a rollover the order is that of the ids: what the young connection has received first
-   * waits for the older one.
+   * Messages with a lower id and an earlier receipt than the previous message of their stream,
+   * without duplicates and backfilled ones. During a rollover the order is that of the ids: frames
+   * of the new connection wait for the old one.
    */
   readonly outOfOrder: number
   readonly violations: readonly string[]
@@ -33,8 +33,8 @@ const STORED = {
 }
 
 /**
- * Counts what Kafka holds more than once, which it may after a crash (specification G3), and sees that the tables hold as many
- * events as the topics, from the same first to the same last.
+ * Counts duplicates in Kafka, which a crash may cause (specification G3). Checks that the tables
+ * have as many events as the topics, with the same first and last id.
  */
 export async function checkTopics(
   brokers: string,
@@ -47,7 +47,7 @@ export async function checkTopics(
     for await (const { value } of messagesOf(topic, brokers.split(','))) {
       totals.messages++
       const event: unknown = JSON.parse(String(value))
-      if (!isFields(event)) throw new Error(`${topic} holds ${String(value)}`)
+      if (!isFields(event)) throw new Error(`${topic} contains an invalid message: ${String(value)}`)
       const { e: type = 'bookTicker', s: symbol } = event
       const id = Number(event[type === 'trade' ? 't' : type === 'aggTrade' ? 'a' : 'u'])
       const seen = streams.get(`${symbol} ${type}`) ?? {
@@ -74,7 +74,7 @@ export async function checkTopics(
   const violations: string[] = []
   if (totals.outOfOrder > 0)
     violations.push(
-      `${totals.outOfOrder} messages stand in Kafka behind one of their stream that has a higher id and was received later.`,
+      `${totals.outOfOrder} messages in Kafka follow one of their stream that has a higher id and was received later.`,
     )
   for (const [name, { ids, first, last }] of streams) {
     const [symbol, type] = name.split(' ')
@@ -82,7 +82,7 @@ export async function checkTopics(
     const { rows } = await database.query<{ first: string; last: string; ids: number }>(query, [symbol, type])
     const stored = `${rows[0]?.ids} ids, ${rows[0]?.first} to ${rows[0]?.last}`
     const sent = `${ids.size} ids, ${first} to ${last}`
-    if (stored !== sent) violations.push(`${name}: Kafka holds ${sent}, the table ${stored}.`)
+    if (stored !== sent) violations.push(`${name}: Kafka has ${sent}, the table ${stored}.`)
   }
   return { ...totals, violations }
 }

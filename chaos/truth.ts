@@ -6,7 +6,7 @@ import { microsecondsOf } from '../src/sandbox/simulator/server/time-units.ts'
 
 type TradeType = 'trade' | 'aggTrade'
 
-/** Ids that the exchange was made to deny over REST, and from when to when (wall clock, milliseconds). */
+/** Ids that the exchange denied over REST during a fault; wall-clock milliseconds. */
 export interface DeniedIds extends IdRange {
   readonly symbol: string
   readonly ids: TradeType
@@ -14,19 +14,19 @@ export interface DeniedIds extends IdRange {
   readonly toMs: number
 }
 
-/** Ids that the ledger has as not filled, and since when. */
+/** Ids that the ledger lists as not filled, and since when. */
 interface LostIds extends IdRange {
   readonly closedMs: number | null
 }
 
-/** The last answer of a denial may be acted upon a little after it. */
+/** Ingestion may act on a denial this long after it ends. */
 const ACTED_UPON_MS = 10_000
 
-/** What was compared, and what was found. */
+/** Result of the comparison. */
 export interface TruthCheck {
-  /** Rows that are as the exchange has them. */
+  /** Rows equal to the exchange's. */
   readonly rows: number
-  /** Ids that are not stored, and in the ledger as lost: only where REST was made to deny them. */
+  /** Missing ids that the ledger lists as lost, while REST denied them. */
   readonly denied: number
   readonly violations: readonly string[]
 }
@@ -44,8 +44,9 @@ const ROWS = `SELECT trade_id, concat_ws(' ', price, quantity, is_buyer_maker,
   FROM trades WHERE symbol = $1 AND event_type = $2 AND trade_id BETWEEN $3 AND $4 ORDER BY trade_id`
 
 /**
- * Compares every stored trade and aggTrade with what the exchange says happened: each id between the first and the last
- * is there once, with the exact price, quantity, time and side, or the ledger has it as not filled.
+ * Compares every stored trade and aggTrade with the exchange's. Each id between the first and the
+ * last must be stored once with the exact price, quantity, time and side, or be listed in the
+ * ledger as not filled.
  */
 export async function checkTrades(
   database: Database,
@@ -118,9 +119,9 @@ async function compare(
       byId.delete(id)
       if (row === undefined) missing.push({ from: id, to: id })
       else if (row === text) rows++
-      else different.push(`${id} is "${row}" and was "${text}"`)
+      else different.push(`${id} is "${row}", expected "${text}"`)
     }
-    for (const [id, row] of byId) different.push(`${id} is "${row}" and never was`)
+    for (const [id, row] of byId) different.push(`${id} is "${row}", but was never traded`)
   }
   const violations: string[] = []
   if (doubled.length > 0)
@@ -129,12 +130,12 @@ async function compare(
     )
   if (different.length > 0)
     violations.push(
-      `${symbol} ${type}: ${different.length} rows are not as they happened: ${different.slice(0, SHOWN).join('; ')}.`,
+      `${symbol} ${type}: ${different.length} rows differ from the exchange: ${different.slice(0, SHOWN).join('; ')}.`,
     )
   return { rows, missing: normalise(missing), violations }
 }
 
-/** What really happened, in the form in which `ROWS` brings it. */
+/** The exchange's trades, in the format of `ROWS`. */
 function truth(
   history: Exchange['history'],
   symbol: string,
@@ -156,13 +157,13 @@ function truth(
 
 const flag = (value: boolean) => (value ? 't' : 'f')
 
-/** As `numeric(20,8)` shows it. */
+/** Formats a number as `numeric(20,8)` does. */
 function exact(decimal: string): string {
   const [whole = '0', fraction = ''] = decimal.split('.')
   return `${whole}.${fraction.padEnd(8, '0')}`
 }
 
-/** Whether ids were given up while they were denied. */
+/** Whether ids were abandoned while they were denied. */
 function explains({ fromMs, toMs }: DeniedIds, { closedMs }: LostIds): boolean {
   return closedMs !== null && closedMs >= fromMs && closedMs <= toMs + ACTED_UPON_MS
 }

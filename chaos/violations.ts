@@ -1,10 +1,10 @@
-/** What did not hold, each as one sentence; the same sentence, or very many, are kept once or counted. */
+/** Violations, one sentence each. Repeated sentences are kept once; very many are only counted. */
 export class Violations {
   readonly #sentences = new Set<string>()
   readonly #onFirst: (sentence: string) => void
   #more = 0
 
-  /** @param onFirst told of each that is kept */
+  /** @param onFirst called for each new sentence */
   constructor(onFirst: (sentence: string) => void) {
     this.#onFirst = onFirst
   }

@@ -2,21 +2,21 @@ import { sleep } from '../src/foundation/runtime/backoff.ts'
 import type { ConsumerStatus, IngestionStatus } from '../src/foundation/telemetry/status.ts'
 import { fetchStatus } from '../test/support/services.ts'
 
-/** What a service said at one moment; `status` and readiness are two answers, one right after the other. */
+/** A service's state at one moment; status and readiness come from two consecutive requests. */
 export interface Observation<Status> {
-  /** Wall clock, milliseconds, just before it was asked. */
+  /** Wall-clock milliseconds just before the requests. */
   readonly atMs: number
   /** `GET /` answered 200. */
   readonly ready: boolean
-  /** Null when it did not answer. */
+  /** Null if it did not answer. */
   readonly status: Status | null
 }
 
-/** From one question to the next; an answer that takes longer is waited for. */
+/** Interval between requests; a slower answer delays the next request. */
 const POLL_MS = 250
 const ANSWER_LIMIT_MS = 2000
 
-/** Asks a service again and again, until `signal` aborts. */
+/** Polls a service until `signal` aborts. */
 export async function watchService<Status>(
   url: string,
   onObserved: (observation: Observation<Status>) => void,
@@ -49,7 +49,10 @@ async function statusOf<Status>(url: string): Promise<Status | null> {
   }
 }
 
-/** What does not add up in ingestion's counters, as a sentence; null when all does. Guarantee 6 of the design. */
+/**
+ * Describes a mismatch of ingestion's counters; null if they add up. See guarantee G5 of the
+ * specification.
+ */
 export function ingestionImbalance({ counters }: Pick<IngestionStatus, 'counters'>): string | null {
   const { received, forwarded, duplicate, control, ignored, rejected, held } = counters
   const { backfilled, acknowledged, discarded, queued, inFlight } = counters
@@ -62,7 +65,7 @@ export function ingestionImbalance({ counters }: Pick<IngestionStatus, 'counters
   return null
 }
 
-/** The same for the consumer. */
+/** Does the same for the consumer. */
 export function consumerImbalance({ counters }: Pick<ConsumerStatus, 'counters'>): string | null {
   const { consumed, inserted, alreadyThere, deadLettered, discarded, pending } = counters
   const known = inserted + alreadyThere + deadLettered + discarded + pending

@@ -66,7 +66,7 @@ test('a trade that is missing, doubled, changed or made up is found, and a whole
     "UPDATE trades SET quantity = quantity + 0.00000001 WHERE event_type = 'trade' AND trade_id = $1",
     [third],
   )
-  assert.match((await check()).join(), new RegExp(`1 rows are not as they happened: ${third} is`))
+  assert.match((await check()).join(), new RegExp(`1 rows differ from the exchange: ${third} is`))
   await storeTruth()
   await insert('trade', fourth, '1', '1', true, 1_600_000_000_000, null, null)
   assert.match((await check()).join(), new RegExp(`1 ids are stored twice, such as ${fourth}`))
@@ -74,7 +74,7 @@ test('a trade that is missing, doubled, changed or made up is found, and a whole
   await database.query(
     "UPDATE trades SET last_trade_id = last_trade_id + 1 WHERE event_type = 'aggTrade' AND trade_id = (SELECT min(agg_trade_id) FROM agg_trades)",
   )
-  assert.match((await check()).join(), /aggTrade: 1 rows are not as they happened/)
+  assert.match((await check()).join(), /aggTrade: 1 rows differ from the exchange/)
 })
 
 test('an id that was given up is excused only where REST was made to deny it at that time', async () => {
