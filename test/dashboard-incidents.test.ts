@@ -44,6 +44,7 @@ function seen(changes: Partial<Seen> = {}): Seen {
     source: 'binance',
     parts: [{ name: 'ingestion', url: 'http://a', health: 'well', reason: '', uptimeMs: 1 }],
     connections: [],
+    unfilled: [],
     streams: [{ stream: 'btcusdt@trade', perSecond: 1, events: 1, silentMs: 0, quiet: false }],
     partitions: [],
     eventToReceiptMs: NOTHING,
@@ -99,6 +100,10 @@ test('a service and a stream that come back are told once each way, also when th
     'good btcusdt@trade flows again',
   ])
   assert.deepEqual(problemsOf(away), ['ingestion: does not answer', 'btcusdt@trade has gone quiet'])
+  const stored = { ...STORED, gapsByStatus: { open: 2 } }
+  assert.deepEqual(problemsOf(seen({ stored })), ['2 gaps are being filled'])
+  const unfilled = ['2 gaps cannot be filled now: HTTP 404']
+  assert.deepEqual(problemsOf(seen({ stored, unfilled })), unfilled)
 })
 
 test('an old dead letter that comes into view because others are resolved has not just happened', () => {

@@ -64,7 +64,7 @@ test('the dashboard shows what is stored, each fault while it happens and its he
     // A gap that cannot be filled for a while, and then is.
     const rest = exchange.faults.add({ kind: 'restError', status: 500 })
     exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', count: 25 })
-    await says('#state', /1 gap is being filled/)
+    await says('#state', /1 gap cannot be filled now: HTTP 500/)
     await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; being filled/)
     rest.end()
     await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; filled after/)

@@ -148,8 +148,20 @@ test('names a refusal of the exchange with what to do, and what a running ingest
   assert.match(found?.fix ?? '', /run from a place that the exchange serves/)
   const handshakes = { status: 418, reason: 'HTTP 418', retryAt: '2026-01-01T00:00:00Z' }
   assert.deepEqual(
-    ofRefusals({ refusals: { rest: null, handshakes } }).map(({ what, verdict }) => [what, verdict]),
+    ofRefusals({ refusals: { rest: null, handshakes }, openGaps: [] }).map(({ what, verdict }) => [
+      what,
+      verdict,
+    ]),
     [['exchange WebSocket', 'warning']],
+  )
+  const gap = { gapId: 'a', fromId: 1, toId: 2, cause: 'reconnect', isFailing: true }
+  const openGaps = [
+    { ...gap, problem: 'HTTP 401', fix: 'Set BINANCE_API_KEY.' },
+    { ...gap, problem: 'absent at exchange', isFailing: false, fix: null },
+  ]
+  assert.deepEqual(
+    ofRefusals({ refusals: { rest: null, handshakes: null }, openGaps }).map(({ text, fix }) => [text, fix]),
+    [['1 gap cannot be filled now: HTTP 401', 'Set BINANCE_API_KEY.']],
   )
 })
 

@@ -400,7 +400,10 @@ for (const [what, status, body] of [
     assert.ok(calls.length > 20 && calls.length < 100, `${calls.length} requests`)
     assert.equal(warnings.length, 1)
     assert.equal(/BINANCE_API_KEY/.test(JSON.stringify(warnings)), status === 401)
-    assert.match(problem() ?? '', new RegExp(`^HTTP ${status}`))
+    const { problem: reason, isFailing, fix } = problem() ?? assert.fail()
+    assert.match(reason ?? '', new RegExp(`^HTTP ${status}`))
+    assert.equal(isFailing, true)
+    assert.equal(/BINANCE_API_KEY/.test(fix ?? ''), status === 401)
     isServed = true
     await clock.advance(600_000)
     assert.deepEqual(states().at(-1), [2, 9, 'filled'])

@@ -54,7 +54,7 @@ test('waits for an exchange that refuses the handshake for a while', async (cont
   assert.equal(await exchangeName(live, settingsFor(exchange.wsUrl)), exchange.source)
   const lines = said.mock.calls.map(({ arguments: [line] }) => String(line))
   said.mock.restore()
-  assert.equal(lines.filter((line) => /HTTP 451, next attempt/.test(line)).length, 1)
+  assert.equal(lines.filter((line) => /HTTP 451; next attempt/.test(line)).length, 1)
 })
 
 test('names the address of an exchange that says nothing of itself, and asks Binance itself nothing', async () => {

@@ -83,7 +83,7 @@ async function compareStored(
       ? error.forPerson()
       : new TapelineError('EXCHANGE', describeError(error), { cause: error, fix: 'Check BINANCE_REST_URL.' })
   })
-  const asked = exchangeIdentity(named, { wsUrl: url, restUrl: '', venue: VENUE ?? null })
+  const asked = exchangeIdentity(named, { wsUrl: url, restUrl: url, venue: VENUE ?? null })
   const source = await readExchangeIdentity(database)
   if (source !== null)
     rejectOtherExchange(

@@ -11,6 +11,7 @@ import {
   totalLag,
 } from '../foundation/telemetry/status.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
+import { unfilledGaps } from '../foundation/telemetry/unfilled-gaps.ts'
 import { clockText, msText } from '../sandbox/up/display/text-style.ts'
 import { ownProcesses } from '../sandbox/up/own-processes.ts'
 
@@ -95,12 +96,14 @@ function ofIngestion({
     const name = side === 'rest' ? 'REST' : 'WebSocket handshakes'
     return one === null ? [] : [`  the exchange refuses ${name}: ${one.reason}, next attempt ${one.retryAt}`]
   })
+  const unfilled = unfilledGaps(openGaps)
   return [
     `  from ${source ?? 'no exchange yet'}, ${plural(connections.length, 'connection')}, ${plural(Object.keys(streams).length, 'stream')}${quiet.length > 0 ? `, quiet: ${quiet.join(', ')}` : ''}`,
     `  received ${countText(counters.received)}, acknowledged by Kafka ${countText(counters.acknowledged)}, on the way ${countText(counters.queued + counters.inFlight)}`,
     `  backfilled ${countText(counters.backfilled)}, open gaps ${countText(openGaps.length)}, rejected ${countText(counters.rejected)}`,
     `  event → receipt ${latency(eventToReceiptMs)}${clockOffsetMs === null ? '' : `, clock offset ${msText(clockOffsetMs)}`}`,
     ...refused,
+    ...(unfilled === null ? [] : [`  ${unfilled.text}${unfilled.fix === '' ? '' : `. ${unfilled.fix}`}`]),
   ]
 }
 

@@ -114,6 +114,6 @@ export function openGapStatus(pipeline: Pipeline | null): IngestionStatus['openG
   if (pipeline === null) return []
   return pipeline.ledger.openGaps.map((gap) => {
     const { gap_id, from_id, to_id, cause } = gap
-    return { gapId: gap_id, fromId: from_id, toId: to_id, cause, problem: pipeline.backfill.problemOf(gap) }
+    return { gapId: gap_id, fromId: from_id, toId: to_id, cause, ...pipeline.backfill.problemOf(gap) }
   })
 }

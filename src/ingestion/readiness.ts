@@ -36,7 +36,8 @@ export function whyNotReady(
     return `Kafka has not acknowledged for ${Math.round(waitedMs / 1000)} s${problem === null ? '' : `: ${problem}`}`
   }
   const because = refused === '' ? '' : `; ${refused}`
-  const waiting = waitingFor === '' ? '' : `${waitingFor}${because}`
+  // The cause first: a terminal may cut the line.
+  const waiting = waitingFor === '' || refused === '' ? waitingFor : `${refused}; ${waitingFor}`
   const problem = pipeline?.topics.problem || waiting || pipeline?.handler.rejections.problem(nowMs) || ''
   if (problem !== '') return problem
   const down = slots.filter((slot) => !slot.isOpen).length

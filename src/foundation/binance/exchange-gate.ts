@@ -165,7 +165,9 @@ export class ExchangeGate {
     const before = this.#stops[side]
     const nowMs = this.#clock.monotonicMs()
     const isSameStop = before !== null && before.untilMs > nowMs
-    const isRepeated = before !== null && before.refusal.reason === refusal.reason
+    // The text may differ each time: that of a ban names its end.
+    const isRepeated =
+      before !== null && before.refusal.status === refusal.status && before.refusal.code === refusal.code
     const times = isRepeated ? before.times + (isSameStop ? 0 : 1) : 1
     const untilMs = Math.max(before?.untilMs ?? 0, nowMs + refusalWaitMs(refusal, times, this.#random()))
     const stop = { refusal, times, untilMs, probeUntilMs: 0, isOwn: isOwn || before?.isOwn === true }
@@ -175,7 +177,7 @@ export class ExchangeGate {
     this.#report(
       'warn',
       { side, status: refusal.status, retryAt: this.#retryAt(stop), ...(fix === '' ? {} : { fix }) },
-      `The exchange refuses ${NAMES[side]}${stops === 'both' ? ', and all else' : ''}: ${refusal.reason}`,
+      `The exchange refuses ${NAMES[side]}${stops === 'both' ? ' and everything else' : ''}: ${refusal.reason}; next attempt ${this.#retryAt(stop)}`,
     )
   }
 

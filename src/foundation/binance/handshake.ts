@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { WebSocket } from 'ws'
 import { parseTimeUnit, type TimeUnit } from '../market/time-unit.ts'
-import { tunnelTo } from './proxy.ts'
+import { byProxy, tunnelTo } from './proxy.ts'
 import { ExchangeRefusal, refusalOf } from './refusal.ts'
 
 /** The header by which our own exchanges name themselves, in the WebSocket upgrade and in REST answers. */
@@ -28,7 +28,7 @@ export function namedIn(response: IncomingMessage): string | null {
 /** The error for a handshake that was answered with an HTTP status. */
 export function refusedUpgrade(url: string, { statusCode = 0, headers }: IncomingMessage): ExchangeRefusal {
   const refusal = refusalOf(statusCode, headers['retry-after'] ?? null, '', Date.now())
-  return new ExchangeRefusal(`${new URL(url).host} refused the WebSocket handshake`, refusal)
+  return new ExchangeRefusal(`${new URL(url).host} refused the WebSocket handshake${byProxy(url)}`, refusal)
 }
 
 /**

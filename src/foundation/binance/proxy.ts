@@ -34,6 +34,12 @@ export function routeTo(url: string): string | null {
   return proxy === null ? null : withoutPassword(proxy)
 }
 
+/** The route as part of a message; empty where there is no proxy. */
+export function byProxy(url: string): string {
+  const proxy = routeTo(url)
+  return proxy === null ? '' : ` through the proxy ${proxy}`
+}
+
 /** For a WebSocket: the agent that opens a tunnel, by CONNECT also for `ws`. */
 export function tunnelTo(url: string): Agent | undefined {
   const proxy = proxyFor(url)

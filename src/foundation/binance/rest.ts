@@ -4,12 +4,14 @@ import { exchangeTimeUnit, TIME_UNIT_HEADER, TIME_UNITS, type TimeUnit } from '.
 import { describeError } from '../runtime/errors.ts'
 import { readExchangeInfo, TRADING } from './exchange-info.ts'
 import { EXCHANGE_IDENTITY_HEADER, type ExchangeAnswer } from './handshake.ts'
-import { fetchByProxy } from './proxy.ts'
+import { byProxy, fetchByProxy } from './proxy.ts'
 import { ExchangeRefusal, refusalOfResponse } from './refusal.ts'
 
 const SERVER_TIME = z.object({ serverTime: z.int() })
 
 const TIMEOUT_MS = 10_000
+/** `exchangeInfo` of the whole market has 6 MB. */
+const EXCHANGE_INFO_TIMEOUT_MS = 60_000
 
 /** For the whole market 6 MB instead of 15. */
 const SMALL = '?showPermissionSets=false'
@@ -72,13 +74,13 @@ async function get(
   signal: AbortSignal | undefined,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<Response> {
-  const timeout = AbortSignal.timeout(TIMEOUT_MS)
+  const timeout = AbortSignal.timeout(what.startsWith('exchangeInfo') ? EXCHANGE_INFO_TIMEOUT_MS : TIMEOUT_MS)
   const response = await fetchByProxy(`${restUrl}/api/v3/${what}`, {
     headers,
     signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
   }).catch((error: unknown) => {
     throw new Error(
-      `${restUrl} cannot be reached: ${describeError(error instanceof Error ? (error.cause ?? error) : error)}`,
+      `${restUrl} cannot be reached${byProxy(restUrl)}: ${describeError(error instanceof Error ? (error.cause ?? error) : error)}`,
       { cause: error },
     )
   })

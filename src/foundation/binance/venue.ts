@@ -51,11 +51,12 @@ export function exchangeIdentity(named: string | null, { wsUrl, restUrl, venue }
       { fix: 'Set BINANCE_REST_URL to the same exchange as BINANCE_WS_URL.' },
     )
   }
-  const name = knownVenue(wsUrl) ?? venue
-  if (name !== null) return name
+  const unknown = venue === null ? [wsUrl, restUrl].find((url) => knownVenue(url) === null) : undefined
+  const name = venue ?? knownVenue(wsUrl)
+  if (unknown === undefined && name !== null) return name
   throw new TapelineError(
     'SETTINGS',
-    `The exchange at ${wsUrl} does not name itself, and its host is not known`,
+    `The exchange at ${unknown} does not name itself, and its host is not known`,
     {
       fix: 'Set VENUE to the exchange that it leads to, such as binance or binance-us: data of two exchanges must not be mixed.',
     },

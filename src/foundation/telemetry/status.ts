@@ -81,6 +81,10 @@ export interface IngestionStatus {
     readonly cause: string
     /** Why the last request for it brought nothing; null when it did, or before the first. */
     readonly problem: string | null
+    /** The request failed or was refused; false if REST answered without the trades. */
+    readonly isFailing: boolean
+    /** What a person can do about the problem; null if waiting is enough. */
+    readonly fix: string | null
   }>
   /** Null where the exchange does not refuse us. */
   readonly refusals: { readonly rest: RefusalStatus | null; readonly handshakes: RefusalStatus | null }

@@ -1,4 +1,5 @@
 import { type BackoffPolicy, delayFor } from '../../foundation/runtime/backoff.ts'
+import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 
 /** As often must the exchange answer the same before it is believed. */
 const EQUAL_ANSWERS = 3
@@ -15,6 +16,9 @@ const PAUSE_MS = 60_000
 const MAX_RESTARTS = 3
 
 export type Negative = keyof typeof SPREAD_MS
+
+/** What the last request for a gap met, as `/status` has it. */
+export type GapProblem = Pick<IngestionStatus['openGaps'][number], 'problem' | 'isFailing' | 'fix'>
 
 interface Run {
   readonly kind: Negative
@@ -33,6 +37,10 @@ export class BackfillAttempt {
   failures = 0
   /** Why the last one brought none; empty after one that did. */
   problem = ''
+  /** What a person can do about it; empty if waiting is enough. */
+  fix = ''
+  /** The request failed or was refused, and was not only answered without the trades. */
+  isFailing = false
   /** Equal answers without anything else between them. */
   #run: Run | null = null
 
@@ -40,6 +48,8 @@ export class BackfillAttempt {
   succeeded(): void {
     this.failures = 0
     this.problem = ''
+    this.fix = ''
+    this.isFailing = false
     this.#run = null
     this.retryAtMs = 0
   }

@@ -1,5 +1,5 @@
 import type { IdGap } from '../continuity/gap-rows.ts'
-import { BackfillAttempt } from './backfill-attempt.ts'
+import { BackfillAttempt, type GapProblem } from './backfill-attempt.ts'
 import { Heap } from './heap.ts'
 
 /** A gap that is being looked for. */
@@ -69,8 +69,13 @@ export class BackfillSchedule {
   }
 
   /** What keeps a gap from being filled; null where nothing has yet. */
-  problemOf({ gap_id }: IdGap): string | null {
-    return this.#tasks.get(gap_id)?.attempt.problem || null
+  problemOf({ gap_id }: IdGap): GapProblem {
+    const attempt = this.#tasks.get(gap_id)?.attempt
+    return {
+      problem: attempt?.problem || null,
+      isFailing: attempt?.isFailing ?? false,
+      fix: attempt?.fix || null,
+    }
   }
 
   #forget(task: GapTask): void {

@@ -11,7 +11,7 @@ import { Wake } from '../../foundation/runtime/wake.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
 import type { IdGap } from '../continuity/gap-rows.ts'
-import type { Negative } from './backfill-attempt.ts'
+import type { GapProblem, Negative } from './backfill-attempt.ts'
 import { BackfillSchedule, type GapTask } from './backfill-schedule.ts'
 import type { RestCaller } from './rest-caller.ts'
 
@@ -74,7 +74,7 @@ export class Backfill {
   }
 
   /** What keeps a gap from being filled; null where nothing has yet. */
-  problemOf(gap: IdGap): string | null {
+  problemOf(gap: IdGap): GapProblem {
     return this.#schedule.problemOf(gap)
   }
 
@@ -173,6 +173,8 @@ export class Backfill {
 
   /** Logs a reason once, and again only when no gap has met it any more. */
   #warn({ gap, attempt }: GapTask, reason: string, fix: string): void {
+    attempt.fix = fix
+    attempt.isFailing = true
     if (attempt.problem === reason) return
     const isKnown = this.#schedule.hasProblem(reason)
     attempt.problem = reason
@@ -214,6 +216,8 @@ export class Backfill {
     // A live event has come meanwhile: the answer was to another question.
     if (this.#missingOf(task.gap, lost) < lost.to - lost.from + 1) return
     task.attempt.problem = reason
+    task.attempt.fix = ''
+    task.attempt.isFailing = false
     const isBelieved = task.attempt.negative(kind, answer, clock.monotonicMs(), backoff, random())
     if (isBelieved) await this.#giveUp(task, lost, reason)
   }

@@ -43,9 +43,8 @@ export async function askedExchangeIdentity(settings: Settings): Promise<string>
 
 /** @returns null where it does not name itself */
 async function whatItNamesItself(url: string): Promise<string | null> {
-  const gate = new ExchangeGate(systemClock(), Math.random, (_level, { retryAt, fix }, text) => {
-    const next = retryAt === undefined ? '' : `, next attempt ${retryAt}`
-    process.stderr.write(`${text}${next}${fix === undefined ? '' : `. ${fix}`}\n`)
+  const gate = new ExchangeGate(systemClock(), Math.random, (_level, { fix }, text) => {
+    process.stderr.write(`${text}${fix === undefined ? '' : `. ${fix}`}\n`)
   })
   const { signal } = new AbortController()
   for (;;) {

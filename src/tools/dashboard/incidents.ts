@@ -34,7 +34,7 @@ export class Incidents {
 }
 
 /** What is wrong at this moment, a line each. */
-export function problemsOf({ parts, streams, connections, stored }: Seen): string[] {
+export function problemsOf({ parts, streams, connections, unfilled, stored }: Seen): string[] {
   const open = stored?.gapsByStatus['open'] ?? 0
   return [
     ...parts.flatMap(({ name, health, reason }) => (health === 'well' ? [] : [`${name}: ${reason}`])),
@@ -42,7 +42,10 @@ export function problemsOf({ parts, streams, connections, stored }: Seen): strin
     ...connections.flatMap((one) =>
       one.state === 'paused' ? [`${connectionText(one)} is paused: Kafka is slow`] : [],
     ),
-    ...(open > 0 ? [`${open} ${open === 1 ? 'gap is' : 'gaps are'} being filled`] : []),
+    ...unfilled,
+    ...(open > 0 && unfilled.length === 0
+      ? [`${open} ${open === 1 ? 'gap is' : 'gaps are'} being filled`]
+      : []),
   ]
 }
 

@@ -8,6 +8,7 @@ import {
   type LatencySummary,
   totalLag,
 } from '../../foundation/telemetry/status.ts'
+import { unfilledGaps } from '../../foundation/telemetry/unfilled-gaps.ts'
 import { VERSION } from '../../foundation/telemetry/version.ts'
 import type { DashboardConfig } from './config.ts'
 import { Incidents, problemsOf, type Seen } from './incidents.ts'
@@ -156,6 +157,7 @@ export class Observer {
           part: partName('ingestion', ingestUrls, i),
         })),
       ),
+      unfilled: here.flatMap(({ openGaps }) => unfilledGaps(openGaps)?.text ?? []),
       streams: here.flatMap(({ streams }) =>
         Object.entries(streams).map(([stream, { events, lastSeenAgeMs, quiet }]) => ({
           stream,

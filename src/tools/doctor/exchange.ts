@@ -7,6 +7,7 @@ import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
+import { unfilledGaps } from '../../foundation/telemetry/unfilled-gaps.ts'
 import { ofClock } from './database.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 
@@ -35,16 +36,21 @@ function route(url: string): string {
   return proxy === null ? '' : ` by way of the proxy ${proxy}`
 }
 
-/** What the exchange refuses a running ingestion. */
-export function ofRefusals({ refusals }: Pick<IngestionStatus, 'refusals'>): Finding[] {
+/** What the exchange refuses a running ingestion, and the gaps that it cannot fill because of that. */
+export function ofRefusals({
+  refusals,
+  openGaps,
+}: Pick<IngestionStatus, 'refusals' | 'openGaps'>): Finding[] {
+  const unfilled = unfilledGaps(openGaps)
   const names = { rest: 'exchange REST', handshakes: 'exchange WebSocket' }
-  return (['rest', 'handshakes'] as const).flatMap((side) => {
+  const refused = (['rest', 'handshakes'] as const).flatMap((side) => {
     const refused = refusals[side]
     if (refused === null) return []
     const { status, reason, retryAt } = refused
     const { fix } = ruleOf({ status, code: null })
     return [warning(names[side], `ingestion is refused: ${reason}; next attempt ${retryAt}`, fix)]
   })
+  return unfilled === null ? refused : [...refused, warning('gaps', unfilled.text, unfilled.fix)]
 }
 
 async function clockOf(rest: string, signal: AbortSignal): Promise<Finding> {

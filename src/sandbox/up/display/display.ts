@@ -60,7 +60,8 @@ export class Display {
     else this.#block.print(lines)
   }
 
-  problem(from: string, { level, text }: LogProblem): void {
+  problem(from: string, { level, text: what, fix }: LogProblem): void {
+    const text = fix === '' ? what : `${what.replace(/\.?$/, '.')} ${fix}`
     const nowMs = performance.now()
     const key = `${from}: ${text}`
     const toldMs = this.#repeats.get(key)

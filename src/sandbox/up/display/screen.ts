@@ -26,7 +26,7 @@ export class LiveBlock {
 
   /** Replaces the block. Lines are cut to the terminal's width, and the block to its height. */
   draw(lines: readonly string[]): void {
-    const { columns = 80, rows = 24 } = this.#canvas
+    const { columns, rows } = sizeOf(this.#canvas)
     const shown = lines.slice(0, Math.max(1, rows - 1)).map((line) => clip(terminalText(line), columns))
     const body = shown.map((line) => `${line}${ERASE_TO_LINE_END}\n`).join('')
     drawOn(this.#canvas, `${this.#open ? '' : HIDE_CURSOR}${this.#home(columns)}${body}${ERASE_BELOW}`)
@@ -36,7 +36,7 @@ export class LiveBlock {
 
   /** Prints lines for good, above the block. */
   print(lines: readonly string[]): void {
-    const { columns = 80 } = this.#canvas
+    const { columns } = sizeOf(this.#canvas)
     const drawn = this.#drawn
     drawOn(
       this.#canvas,
@@ -55,7 +55,7 @@ export class LiveBlock {
 
   /** Removes the block, and gives the cursor back. */
   clear(): void {
-    const { columns = 80 } = this.#canvas
+    const { columns } = sizeOf(this.#canvas)
     if (this.#open) drawOn(this.#canvas, `${this.#home(columns)}${ERASE_BELOW}`)
     this.end()
   }
@@ -72,4 +72,9 @@ export class LiveBlock {
     const height = Math.min(wrapped, (this.#canvas.rows ?? 24) - 1)
     return height === 0 ? '' : `\x1b[${height}A\r`
   }
+}
+
+/** A terminal that does not know its size says 0. */
+function sizeOf({ columns, rows }: Canvas): { columns: number; rows: number } {
+  return { columns: columns || 80, rows: rows || 24 }
 }

@@ -98,6 +98,8 @@ export interface Snapshot {
   readonly parts: readonly PartView[]
   /** What is wrong now; empty when all is well. */
   readonly problems: readonly string[]
+  /** Gaps that cannot be filled now, and why: one line for each ingestion service. */
+  readonly unfilled: readonly string[]
   readonly connections: readonly ConnectionView[]
   /** Those that have gone quiet, and the busiest. */
   readonly streams: readonly StreamView[]
