@@ -109,10 +109,7 @@ for (const { name, ...options } of databaseKinds()) {
           Math.abs(spread.bps - (10_000 * (quote.ask - quote.bid)) / ((quote.ask + quote.bid) / 2)) < 1e-6,
         )
         assert.deepEqual(
-          (await ask('What is there, and what is missing', 2)).map(({ symbol, seconds }) => [
-            symbol,
-            Number(seconds),
-          ]),
+          (await ask('Stored and missing data', 2)).map(({ symbol, seconds }) => [symbol, Number(seconds)]),
           [['BTCUSDT', 7]],
         )
       } finally {
