@@ -5,8 +5,8 @@ import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'
-import { SymbolSelection } from '../src/ingestion/symbol-selection.ts'
-import { SymbolWatch } from '../src/ingestion/symbol-watch.ts'
+import { type SelectionChange, SymbolSelection } from '../src/ingestion/symbol-selection.ts'
+import { SymbolWatch, type SymbolWatchOptions } from '../src/ingestion/symbol-watch.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const STATUSES = { BTCUSDT: 'TRADING', ETHUSDT: 'TRADING', LUNAUSDT: 'BREAK', BNBUSDT: 'HALT' }
@@ -138,6 +138,57 @@ test('N4 a listed symbol is recorded from its first id also when the process end
   assert.equal(aggTrade, null)
 })
 
+const never = async () => assert.fail('nothing is to be asked')
+
+/** The changes that a watch reports for these answers, read one after the other. */
+async function watched(
+  answers: ReadonlyArray<Record<string, string>>,
+  firstTradeMs: SymbolWatchOptions['firstTradeMs'],
+  clock = new VirtualClock(),
+): Promise<SelectionChange[]> {
+  const stopping = new AbortController()
+  const changes: SelectionChange[] = []
+  const [first = {}, ...later] = answers
+  const ask = async () => answer(later.length > 1 ? (later.shift() ?? {}) : (later[0] ?? {}))
+  const onChange = async (change: SelectionChange) => void changes.push(change)
+  const silent = () => {}
+  const log = { debug: silent, info: silent, warn: silent, error: silent }
+  const options = { clock, everyMs: 60_000, ask, firstTradeMs, onChange }
+  const running = new SymbolWatch(options, select(['*'], first), log).run(stopping.signal)
+  await clock.advance(300_000)
+  stopping.abort()
+  await clock.advance(1)
+  await running
+  return changes.filter(({ added }) => added.length > 0)
+}
+
+const BEFORE = { ...STATUSES, NEWUSDT: 'BREAK' }
+const AFTER = { ...STATUSES, NEWUSDT: 'TRADING', LUNAUSDT: 'TRADING' }
+
+test('N4 a symbol that the exchange named before it first traded is recorded from its first id', async () => {
+  const clock = new VirtualClock()
+  const startedMs = clock.wallMicros() / 1000
+  const firstTradeMs = async (symbol: string) => startedMs + (symbol === 'NEWUSDT' ? 90_000 : -1e9)
+  const [change] = await watched([BEFORE, BEFORE, AFTER], firstTradeMs, clock)
+  assert.deepEqual([sorted(change?.added ?? []), change?.listed], [['LUNAUSDT', 'NEWUSDT'], ['NEWUSDT']])
+})
+
+test('N4 a symbol joins at once, from now on, while REST does not say when it first traded', async () => {
+  const unanswered = (_symbol: string, signal: AbortSignal) =>
+    new Promise<never>((_, reject) =>
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true }),
+    )
+  const [change] = await watched([BEFORE, AFTER], unanswered)
+  assert.deepEqual([sorted(change?.added ?? []), change?.listed], [['LUNAUSDT', 'NEWUSDT'], []])
+})
+
+test('N4 the first trades of a whole market that resumes are not asked for', async () => {
+  const market = (status: string) =>
+    Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`S${i}USDT`, status]))
+  const [change] = await watched([market('BREAK'), market('TRADING')], never)
+  assert.deepEqual([change?.added.length, change?.listed], [30, []])
+})
+
 test('N1 an answer that was read when the end came changes nothing', async () => {
   const clock = new VirtualClock()
   const stopping = new AbortController()
@@ -149,7 +200,11 @@ test('N1 an answer that was read when the end came changes nothing', async () =>
   const onChange = async (change: unknown) => void changes.push(change)
   const silent = () => {}
   const log = { debug: silent, info: silent, warn: silent, error: silent }
-  const watch = new SymbolWatch({ clock, everyMs: 1000, ask, onChange }, select(['*'], STATUSES), log)
+  const watch = new SymbolWatch(
+    { clock, everyMs: 1000, ask, firstTradeMs: never, onChange },
+    select(['*'], STATUSES),
+    log,
+  )
   const running = watch.run(stopping.signal)
   await clock.advance(30_000)
   await running

@@ -26,7 +26,7 @@ import type { Ports } from './ports.ts'
 import { whyNotReady } from './readiness.ts'
 import { type SelectionChange, SymbolSelection } from './symbol-selection.ts'
 import { SymbolWatch } from './symbol-watch.ts'
-import { checkpointedSymbols, streamNames } from './symbols.ts'
+import { checkpointedSymbols, firstTradeMs, streamNames } from './symbols.ts'
 
 const ROOM_CHECK_MS = 100
 
@@ -65,6 +65,7 @@ export class Ingestion {
         clock: ports.clock,
         everyMs: config.symbolsEveryMs,
         ask: (signal) => this.#askSymbols(signal),
+        firstTradeMs: (symbol, signal) => firstTradeMs(this.#pipeline?.rest, symbol, signal),
         onChange: (change) => this.#changeSymbols(change),
       },
       this.#selection,
@@ -220,7 +221,6 @@ export class Ingestion {
     this.#producer.start()
     // The start records tell an older instance to stop: not a frame is read before they are there.
     await this.#producer.allAcknowledged(names.checkpoints, signal)
-    signal.throwIfAborted()
     await pipeline.compareClocks(signal)
     signal.throwIfAborted()
     pipeline.start()

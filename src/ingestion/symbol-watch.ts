@@ -11,11 +11,17 @@ const SOONEST_MS = 20_000
 /** Names in one line of the log. */
 const NAMES_MAX = 20
 
+/** Symbols that begin to trade together are not listed but resume, as after maintenance of the exchange. */
+const FIRST_TRADES_MAX = 20
+const FIRST_TRADE_LIMIT_MS = 10_000
+
 export interface SymbolWatchOptions {
   readonly clock: Clock
   readonly everyMs: number
   /** Asks the exchange for the statuses of its symbols, when it may be asked. */
   readonly ask: (signal: AbortSignal) => Promise<ReadonlyMap<string, string>>
+  /** When a symbol first traded, milliseconds since the Unix epoch; null where the exchange does not say. */
+  readonly firstTradeMs: (symbol: string, signal: AbortSignal) => Promise<number | null>
   readonly onChange: (change: SelectionChange) => Promise<void>
 }
 
@@ -30,6 +36,8 @@ export class SymbolWatch {
   #problem = ''
   readonly #wake: Wake
   #askedAtMs: number
+  /** Wall clock, milliseconds since the Unix epoch. */
+  readonly #startedAtMs: number
 
   constructor(options: SymbolWatchOptions, selection: SymbolSelection, log: Logger) {
     this.#options = options
@@ -37,6 +45,7 @@ export class SymbolWatch {
     this.#log = log
     this.#wake = new Wake(options.clock)
     this.#askedAtMs = options.clock.monotonicMs()
+    this.#startedAtMs = options.clock.wallMicros() / 1000
   }
 
   /** Asks before its time, for what may have halted. */
@@ -60,10 +69,38 @@ export class SymbolWatch {
       if (statuses === null || signal.aborted) continue
       if (this.#problem !== '') this.#log.info('The symbols of the exchange can be read again')
       this.#problem = ''
-      const change = this.#selection.update(statuses)
+      const change = await this.#withFirstTrades(this.#selection.update(statuses), signal)
+      if (signal.aborted) return
       this.#say(change)
       await onChange(change)
     }
+  }
+
+  /**
+   * The exchange names most symbols before they trade. Those of them that first traded after this start are listed, too.
+   */
+  async #withFirstTrades(change: SelectionChange, signal: AbortSignal): Promise<SelectionChange> {
+    const begun = change.added.filter((symbol) => !change.listed.includes(symbol))
+    if (begun.length > FIRST_TRADES_MAX) return change
+    const listed = [...change.listed]
+    for (const symbol of begun) {
+      const limit = new AbortController()
+      const { clock, firstTradeMs } = this.#options
+      const cancel = clock.schedule(FIRST_TRADE_LIMIT_MS, () => limit.abort(new Error('REST did not answer')))
+      try {
+        const firstMs = await firstTradeMs(symbol, AbortSignal.any([signal, limit.signal]))
+        if (firstMs !== null && firstMs >= this.#startedAtMs) listed.push(symbol)
+      } catch (error) {
+        if (!signal.aborted)
+          this.#log.warn(
+            { symbol, err: error },
+            `${symbol} is recorded from now on: its first trade is not known`,
+          )
+      } finally {
+        cancel()
+      }
+    }
+    return { ...change, listed }
   }
 
   #failed(error: unknown, signal: AbortSignal): null {

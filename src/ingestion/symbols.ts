@@ -2,12 +2,24 @@ import { EXCHANGE_IDENTITY_KEY } from '../foundation/kafka/exchange-identity-mar
 import type { KafkaPort } from '../foundation/kafka/kafka-port.ts'
 import { readRange } from '../foundation/kafka/read-range.ts'
 import { type EventType, streamName } from '../foundation/market/event.ts'
+import type { RestCaller } from './backfill/rest-caller.ts'
 
 const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
 
 /** Stream names of symbols and event types, all types of a symbol together. */
 export function streamNames(symbols: Iterable<string>, eventTypes: readonly EventType[]): string[] {
   return [...symbols].flatMap((symbol) => eventTypes.map((type) => streamName(symbol, type)))
+}
+
+/** When a symbol first traded, milliseconds since the Unix epoch; null where REST does not say. */
+export async function firstTradeMs(
+  rest: Pick<RestCaller, 'ask'> | undefined,
+  symbol: string,
+  signal: AbortSignal,
+): Promise<number | null> {
+  const outcome = await rest?.ask({ type: 'trade', symbol, fromId: 0, limit: 1 }, 'urgent', signal)
+  const [first] = outcome?.kind === 'rows' ? outcome.rows : []
+  return first === undefined ? null : Math.floor(first.timeUs / 1000)
 }
 
 /** The symbols of which the topic has a checkpoint. */
