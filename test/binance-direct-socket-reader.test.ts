@@ -11,7 +11,7 @@ import { createAuthority } from './support/certificates.ts'
 import { rawServer, readByUs, text } from './support/raw-websocket.ts'
 import { waitFor } from './support/wait-for.ts'
 
-test('leaves what comes in a pause unread, and reads all of it afterwards though the server has ended by then', async () => {
+test('leaves data unread during a pause, and reads all of it afterwards even if the server has closed by then', async () => {
   await using server = await rawServer()
   const ours = readByUs(server.url)
   const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
@@ -29,10 +29,10 @@ test('leaves what comes in a pause unread, and reads all of it afterwards though
 })
 
 for (const [after, end] of Object.entries({
-  'when it is read again': (socket: StreamSocket) => socket.resume(),
-  'when it is closed': (socket: StreamSocket) => socket.terminate(),
+  'when reading resumes': (socket: StreamSocket) => socket.resume(),
+  'when the socket is closed': (socket: StreamSocket) => socket.terminate(),
 })) {
-  test(`gives what was decrypted in the pause of a TLS connection ${after}, in order`, async () => {
+  test(`delivers data decrypted during a pause of a TLS connection ${after}, in order`, async () => {
     const folder = await mkdtemp(join(tmpdir(), 'tapeline-test-'))
     try {
       const authority = await createAuthority(folder, 'exchange')
@@ -49,7 +49,7 @@ for (const [after, end] of Object.entries({
       const texts = ['a', ...Array.from({ length: 200 }, (_, i) => `${i}`.padEnd(300, 'x'))]
       connection.write(text('a'))
       await waitFor(() => ours.events.length === 1, { timeoutMs: 5000, what: 'the first message' })
-      // Four records of TLS, of which one read brings all.
+      // One read returns all four TLS records.
       connection.write(Buffer.concat(texts.slice(1).map(text)))
       await waitFor(() => ours.events.length > 1, { timeoutMs: 5000, what: 'the first record' })
       await new Promise((resolve) => setTimeout(resolve, 100))
@@ -59,7 +59,7 @@ for (const [after, end] of Object.entries({
         timeoutMs: 5000,
         what: 'all messages',
       })
-      // What was not decrypted yet when it was closed is not read.
+      // Data not yet decrypted at the close is not read.
       assert.deepEqual(ours.events, texts.slice(0, ours.events.length))
       if (ours.closed === null) assert.equal(ours.events.length, texts.length)
       ours.socket.terminate()
@@ -69,14 +69,14 @@ for (const [after, end] of Object.entries({
   })
 }
 
-/** For as long as it is in use, connections of this process trust the authority too. */
+/** While in use, connections of this process also trust this authority. */
 function trusted(authority: string): Disposable {
   const before = getCACertificates('default')
   setDefaultCACertificates([...before, authority])
   return { [Symbol.dispose]: () => setDefaultCACertificates(before) }
 }
 
-test('gives messages whose bytes stay as they are while others are read', async () => {
+test('delivers messages whose bytes do not change while later ones are read', async () => {
   await using server = await rawServer()
   const kept: Buffer[] = []
   const socket = openSocket(server.url, {
@@ -87,7 +87,7 @@ test('gives messages whose bytes stay as they are while others are read', async 
     onClose: () => {},
   })
   const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
-  // More than any buffer that they are read into.
+  // Larger than any buffer that they are read into.
   const texts = Array.from({ length: 4000 }, (_, i) => `${i}`.padEnd(300, 'x'))
   for (let i = 0; i < texts.length; i += 40) {
     connection.write(Buffer.concat(texts.slice(i, i + 40).map(text)))
@@ -101,7 +101,7 @@ test('gives messages whose bytes stay as they are while others are read', async 
   socket.terminate()
 })
 
-test('is in use on the connections of ws', async () => {
+test('reads the connections of ws', async () => {
   await using server = await rawServer()
   const ours = readByUs(server.url)
   const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })

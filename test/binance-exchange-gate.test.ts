@@ -22,7 +22,7 @@ function scene() {
 const refusal = (status: number, retryAfter: number | null = null) =>
   refusalOf(status, retryAfter === null ? null : String(retryAfter), '', 0)
 
-test('B5 a refusal stops its side for Retry-After, 418 both, and each change is reported once', async () => {
+test('B5 a refusal stops its side for Retry-After, 418 stops both, and each change is reported once', async () => {
   const { clock, gate, reports } = scene()
   gate.refused('rest', refusal(429, 30))
   gate.refused('rest', refusal(429, 30))
@@ -32,7 +32,7 @@ test('B5 a refusal stops its side for Retry-After, 418 both, and each change is 
   gate.refused('handshakes', refusal(418, 300))
   assert.deepEqual([gate.leftMs('rest'), gate.leftMs('handshakes')], [300 * SECOND_MS, 300 * SECOND_MS])
   assert.match(gate.summary, /handshakes \(HTTP 418\), next attempt \d{4}-.*Z; .*REST \(HTTP 418\)/)
-  // An answer that was under way when the ban came says nothing of it.
+  // A response already on its way when the ban began does not end it.
   gate.served('rest')
   assert.equal(gate.status().rest?.status, 418)
   await clock.advance(400 * SECOND_MS)
@@ -50,7 +50,7 @@ test('B5 a refusal stops its side for Retry-After, 418 both, and each change is 
   )
 })
 
-test('B5 one of fifty connections tries a side that was refused, and the others follow once it is served', async () => {
+test('B5 one of fifty connections probes a refused side, and the others follow once it is served', async () => {
   const { clock, gate } = scene()
   gate.refused('handshakes', refusal(418, 60))
   let tried = 0
@@ -75,7 +75,7 @@ test('B5 one of fifty connections tries a side that was refused, and the others 
   assert.equal(tried, before + 50)
 })
 
-test('B5 where the one that tries is never answered, the next takes its turn', async () => {
+test('B5 if the probe gets no answer, the next connection takes its turn', async () => {
   const { clock, gate } = scene()
   gate.refused('handshakes', refusal(503))
   let tried = 0
@@ -87,7 +87,7 @@ test('B5 where the one that tries is never answered, the next takes its turn', a
   assert.equal(tried, 3)
 })
 
-test('B5 an attempt is not made while its side is stopped; a single request that fails stops nothing', async () => {
+test('B5 makes no attempt while its side is stopped; a single failed request stops nothing', async () => {
   const { clock, gate } = scene()
   const refused =
     (status: number, retryAfter: number | null = null) =>

@@ -16,7 +16,7 @@ const NOW_MS = Date.UTC(2026, 0, 1)
 const NEVER = new AbortController().signal
 const LATEST = { type: 'aggTrade', symbol: 'BTCUSDT', fromId: null, limit: 1 } as const
 
-/** A REST interface that answers as told, while `use` runs. */
+/** Runs `use` with a REST server that gives these answers. */
 async function served(
   answer: (response: ServerResponse) => void,
   use: (restUrl: string) => Promise<void>,
@@ -54,14 +54,14 @@ async function waitMs(status: number, retryAfter: string | null): Promise<number
   return found.kind === 'refused' ? refusalWaitMs(found.refusal, 1, 0) : null
 }
 
-test('B5 waits as long as Retry-After says, in seconds or until a date', async () => {
+test('B5 waits for Retry-After, in seconds or until a date', async () => {
   assert.equal(await waitMs(429, '70'), 70_000)
   assert.equal(await waitMs(418, '259200'), 259_200_000)
   assert.equal(await waitMs(503, '300'), 300_000)
   assert.equal(await waitMs(429, new Date(NOW_MS + 90_000).toUTCString()), 90_000)
 })
 
-test('B5 never takes a Retry-After that says nothing for leave to ask at once', async () => {
+test('B5 an unparsable Retry-After does not cause an immediate retry', async () => {
   for (const nothing of [null, '', '0', '-5', 'soon', '1e9', new Date(NOW_MS - 1000).toUTCString()]) {
     assert.equal(await waitMs(429, nothing), 60_000, `429, ${nothing}`)
     assert.equal(await waitMs(418, nothing), 120_000, `418, ${nothing}`)
@@ -71,7 +71,7 @@ test('B5 never takes a Retry-After that says nothing for leave to ask at once', 
   assert.equal(await waitMs(418, '999999999999'), 259_200_000, 'the longest ban is three days')
 })
 
-test('B5 waits longer with each refusal in a row, up to the longest of its status', () => {
+test('B5 waits longer with each consecutive refusal, up to the limit of its status', () => {
   for (const [status, longestMs] of [
     [451, 600_000],
     [403, 300_000],
@@ -88,7 +88,7 @@ test('B5 waits longer with each refusal in a row, up to the longest of its statu
   }
 })
 
-test('gives times to the digit, and no row in another unit than it asked for', async () => {
+test('returns exact times, and rejects rows in another time unit than requested', async () => {
   const row = { a: 7, p: '1', q: '1', f: 7, l: 7, T: 1723161255342123, m: true, M: true }
   const ask = async (unit: TimeUnit, T: number) => {
     let found: RestOutcome | undefined
@@ -120,7 +120,7 @@ test('gives times to the digit, and no row in another unit than it asked for', a
   assert.match(String(await ask('millisecond', 5)), /5 is no time/)
 })
 
-test('B6 reads what the IP has used from refusals and errors too', async () => {
+test('B6 reads the used weight of the IP address from refusals and errors too', async () => {
   for (const status of [429, 418, 451, 400, 500]) {
     const { usedWeight } = await outcome(status, { 'x-mbx-used-weight-1m': '5999' })
     assert.equal(usedWeight, 5999, `HTTP ${status}`)
@@ -128,7 +128,7 @@ test('B6 reads what the IP has used from refusals and errors too', async () => {
   assert.equal((await outcome(500)).usedWeight, null)
 })
 
-test('B7 tells what says never from what may pass, and what a person can do, with the words of the exchange', async () => {
+test("B7 separates permanent from temporary errors, and gives the fix and the exchange's message", async () => {
   const seen = async (status: number, body: string) => {
     const found = await outcome(status, {}, body)
     assert.ok(found.kind === 'refused')
@@ -161,7 +161,7 @@ test('B7 tells what says never from what may pass, and what a person can do, wit
   assert.equal((await outcome(200, {}, '<html>')).kind, 'failed', 'no JSON')
 })
 
-test('an answer without end is given up after 64 MiB', async () => {
+test('abandons an endless response after 64 MiB', async () => {
   const blanks = Buffer.alloc(1 << 20, ' ')
   let sent = 0
   const more = (response: ServerResponse) => {
@@ -178,7 +178,7 @@ test('an answer without end is given up after 64 MiB', async () => {
   assert.ok(sent < 128, `${sent} MiB`)
 })
 
-test('the API key goes with trades by id only, and to no host that a redirect names', async () => {
+test('sends the API key only for trades by id, and to no host of a redirect', async () => {
   const keys: Array<string | undefined> = []
   await served(
     (response) => {
@@ -199,7 +199,7 @@ test('the API key goes with trades by id only, and to no host that a redirect na
   )
 })
 
-test('B7 every message of the exchange becomes a reason that the ledger takes, with its code', async () => {
+test('B7 turns every message of the exchange into a valid reason for the ledger, with its code', async () => {
   for (const msg of [
     'x'.repeat(500),
     `${'x'.repeat(183)}😀 and more`,
@@ -229,7 +229,7 @@ test('B7 every message of the exchange becomes a reason that the ledger takes, w
   }
 })
 
-test('B10 closes the socket of a request that is broken off', { timeout: 10_000 }, async () => {
+test('B10 closes the socket of an aborted request', { timeout: 10_000 }, async () => {
   const closed = Promise.withResolvers<void>()
   const asked = Promise.withResolvers<void>()
   const stop = new AbortController()
@@ -248,7 +248,7 @@ test('B10 closes the socket of a request that is broken off', { timeout: 10_000 
   )
 })
 
-test('a halted symbol is known to the exchange, and not among those that trade', async () => {
+test('lists a halted symbol as known but not trading', async () => {
   const symbols = [
     { symbol: 'ETHUSDT', status: 'TRADING', isSpotTradingAllowed: true },
     { symbol: 'BTCUSDT', status: 'TRADING' },
@@ -270,7 +270,7 @@ test('a halted symbol is known to the exchange, and not among those that trade',
   )
 })
 
-test('exchangeInfo is read in pieces, whatever is in its strings, and never taken for whole when it is not', async () => {
+test('parses exchangeInfo in pieces, whatever its strings contain, and never accepts a truncated one', async () => {
   const symbols = Array.from({ length: 2000 }, (_, index) => ({
     symbol: `S${index}`,
     status: index % 2 === 0 ? 'TRADING' : 'BREAK',
@@ -296,7 +296,7 @@ test('exchangeInfo is read in pieces, whatever is in its strings, and never take
     await assert.rejects(read(answer))
 })
 
-test('an exchange that does not know the parameter for the small form of exchangeInfo gets a request for the whole', async () => {
+test('requests the whole exchangeInfo from an exchange that does not know the parameter for the small form', async () => {
   const asked: string[] = []
   await served(
     (response) => {

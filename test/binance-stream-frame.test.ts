@@ -26,7 +26,7 @@ function eventJson(text: string): string {
   return bytes.toString('utf8', start, end)
 }
 
-test('keeps the data object byte for byte, in whatever layout the envelope comes', () => {
+test('keeps the data object byte for byte, in any layout of the envelope', () => {
   const reordered = TRADE.replace('{"e":"trade",', '{ "note" : "a } brace \\" and {", "e":"trade",').replace(
     '"M":true',
     '"M":true,"new":{"x":[1,{}]}',
@@ -44,7 +44,7 @@ test('keeps the data object byte for byte, in whatever layout the envelope comes
   }
 })
 
-test('reads an event the same in the layout of the exchange and in any other', () => {
+test("reads an event identically in the exchange's layout and in any other", () => {
   const quote =
     '{"u":50093239212,"s":"币安人生USDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}'
   const aggTrade = TRADE.replace('"e":"trade"', '"e":"aggTrade"')
@@ -74,7 +74,7 @@ test('reads an event the same in the layout of the exchange and in any other', (
   }
 })
 
-test('counts the events whose layout it does not know', () => {
+test('counts the events with an unknown layout', () => {
   const reader = new FrameReader(null)
   const read = (text: string) => reader.read(Buffer.from(text)).kind
   assert.equal(read(`{"stream":"btcusdt@trade","data":${TRADE}}`), 'event')
@@ -101,13 +101,13 @@ test('finds any member as JSON.parse does', () => {
   )
 })
 
-test('F2 takes time that grows with the frame, not with its square, where white space follows a value', () => {
-  // Before, 4 MiB would have taken days.
+test('F2 takes time linear in the frame size when white space follows a value', () => {
+  // Quadratic parsing of 4 MiB would take days.
   const space = ' '.repeat(4 << 20)
   assert.equal(memberText(`{"x":1${space},"data":{"t":1}${space}}`, 'data'), '{"t":1}')
 })
 
-test('F1 reads no frame that is longer than its limit, and each that is not, whatever fills it', () => {
+test('F1 rejects every frame above the size limit, and only those, whatever its content', () => {
   const filled = (before: string, unit: string, after: string) => {
     const room = FRAME_MAX_BYTES - before.length - after.length
     return before + unit.repeat(Math.floor(room / unit.length)) + ' '.repeat(room % unit.length) + after
@@ -128,7 +128,7 @@ test('F1 reads no frame that is longer than its limit, and each that is not, wha
   }
 })
 
-test('F1 believes no member that only Tapeline writes, however it is spelled', () => {
+test('F1 rejects members that only Tapeline writes, in any spelling', () => {
   const frame = (data: string) => interpret(`{"stream":"btcusdt@trade","data":${data}}`)
   const added = (member: string) => TRADE.replace('"M":true', `"M":true,${member}`)
   const withoutTime = TRADE.replace('"E":1723161255343,', '')
@@ -144,7 +144,7 @@ test('F1 believes no member that only Tapeline writes, however it is spelled', (
     })
   for (const name of ['ingestion_timestamp', 'ingestion_timestamp_us'])
     assert.equal(frame(added(`"${name}":1723161255400123`)).kind, 'rejected', name)
-  // Members of a member are its own business.
+  // Nested members are not checked.
   assert.equal(frame(added('"Z":{"source":"backfill"}')).kind, 'event')
 })
 
@@ -158,7 +158,7 @@ test('appends both receipt times and changes nothing else', () => {
   })
 })
 
-test('rejects events that cannot be stored, naming why, and forwards fields it has never seen', () => {
+test('rejects events that cannot be stored, with the reason, and forwards unknown fields', () => {
   const frame = (data: string, stream = 'btcusdt@trade') => interpret(`{"stream":"${stream}","data":${data}}`)
   assert.deepEqual(frame(TRADE.replace('"61837.63000000"', '"abc"')), {
     kind: 'rejected',
@@ -176,7 +176,7 @@ test('rejects events that cannot be stored, naming why, and forwards fields it h
   assert.equal(frame(TRADE.replace('"M":true', '"M":true,"Z":[1]')).kind, 'event')
 })
 
-test('ends every frame in one of the four kinds, whatever comes', () => {
+test('classifies every frame as one of the four kinds, whatever its content', () => {
   fc.assert(
     fc.property(
       fc.oneof(
@@ -203,8 +203,8 @@ const EXPECTED: Record<string, string> = {
   truncated_json: 'rejected',
 }
 
-test('takes the documented frames for what they are', {
-  skip: existsSync(EDGE_CASES) ? false : 'the captured frames are not beside this checkout',
+test('classifies the documented frames correctly', {
+  skip: existsSync(EDGE_CASES) ? false : 'the captured frames are not next to this checkout',
 }, () => {
   for (const line of readFileSync(EDGE_CASES, 'utf8').trim().split('\n')) {
     const { case: name, raw } = JSON.parse(line) as { case: string; raw: string }
@@ -217,7 +217,7 @@ test('takes the documented frames for what they are', {
   }
 })
 
-test('asks for every stream once, within the limits of streams a connection and characters a URL', () => {
+test('subscribes to every stream once, within the limits of streams per connection and characters per URL', () => {
   const symbols = Array.from({ length: 1500 }, (_, i) => `${i % 7 === 0 ? '币' : 'sym'}${i}usdt@bookTicker`)
   const plans = planConnections('wss://host:9443', symbols, 'microsecond')
   assert.equal(plans.length, 2)

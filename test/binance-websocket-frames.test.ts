@@ -46,8 +46,8 @@ const other = fc
   )
   .map((bytes) => ({ kind: 'other', bytes }))
 
-test('F2 copies a frame that comes byte by byte once or twice, and not once for each byte', () => {
-  // With a copy for each byte, these are 86 GB.
+test('F2 copies a frame that arrives byte by byte once or twice, not once per byte', () => {
+  // One copy per byte would be 86 GB.
   const bytes = frame(FIN | TEXT, Buffer.alloc(65_535, 'x'))
   const lengths: number[] = []
   const frames = new WebSocketFrames({
@@ -63,7 +63,7 @@ test('F2 copies a frame that comes byte by byte once or twice, and not once for 
   )
 })
 
-test('gives each message as it was sent, however the bytes come, and the rest to another from its first byte on', () => {
+test('delivers each message unchanged however the bytes arrive, and passes the rest on from its first byte', () => {
   const stream = fc.tuple(
     fc.array(plain, { maxLength: 12 }),
     fc.option(other, { nil: undefined }),
@@ -71,8 +71,8 @@ test('gives each message as it was sent, however the bytes come, and the rest to
   )
   const cuts = fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 40 })
   fc.assert(
-    fc.property(stream, cuts, ([before, first, behind], lengths) => {
-      const rest = first === undefined ? [] : [first, ...behind]
+    fc.property(stream, cuts, ([before, first, following], lengths) => {
+      const rest = first === undefined ? [] : [first, ...following]
       const bytes = Buffer.concat([...before, ...rest].map((one) => one.bytes))
       const got: string[] = []
       const others: Buffer[] = []
@@ -120,7 +120,7 @@ const PARTS = [
 const GOOD_BYE = frame(FIN | CLOSE, Buffer.concat([Buffer.of(3, 232), Buffer.from('done')]))
 
 for (const [what, frames] of Object.entries({
-  'a message in parts with a ping between, and whole ones behind it': [
+  'a fragmented message with a ping in between, then whole ones': [
     text('first'),
     ...PARTS.slice(0, 2),
     frame(FIN | PING, Buffer.from('still there?')),
@@ -130,9 +130,9 @@ for (const [what, frames] of Object.entries({
   ],
   'a long message': [text('first'), text('y'.repeat(70_000)), text('last'), GOOD_BYE],
   'a binary message': [frame(FIN | BINARY, Buffer.from('{}')), text('last'), GOOD_BYE],
-  'messages behind a close': [text('first'), GOOD_BYE, text('too late')],
-  'bytes that are no text': [text('first'), frame(FIN | TEXT, NOT_TEXT), text('too late')],
-  'a message that is too long': [text('first'), Buffer.of(FIN | TEXT, 127, 0, 0, 0, 0, 0, 0x20, 0, 0)],
+  'messages after a close': [text('first'), GOOD_BYE, text('too late')],
+  'invalid UTF-8': [text('first'), frame(FIN | TEXT, NOT_TEXT), text('too late')],
+  'an oversized message': [text('first'), Buffer.of(FIN | TEXT, 127, 0, 0, 0, 0, 0, 0x20, 0, 0)],
   'a reserved bit': [text('first'), frame(FIN | RESERVED | TEXT, Buffer.from('x')), text('too late')],
   'a mask': [text('first'), Buffer.of(FIN | TEXT, 0x81, 1, 2, 3, 4, 5), text('too late')],
 })) {
@@ -167,7 +167,7 @@ test('answers a ping between messages', async () => {
   connection.write(Buffer.concat([text('a'), frame(FIN | PING, Buffer.from('?')), text('b')]))
   await waitFor(() => answers.length > 0, { timeoutMs: 5000, what: 'the pong' })
   assert.deepEqual(ours.events, ['a', 'a ping', 'b'])
-  // Masked, as a client's must be.
+  // Masked, as required of a client.
   assert.deepEqual([...Buffer.concat(answers).subarray(0, 2)], [FIN | PONG, 0x81])
   ours.socket.terminate()
 })

@@ -47,7 +47,7 @@ async function capture(context: TestContext, options: Pick<CaptureOptions, 'file
   return { ...running, problems, has }
 }
 
-/** The captured lines, each with its time. */
+/** The captured lines with their times. */
 async function linesOf(file: string) {
   const bytes = await readFile(file)
   const text = (file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString()
@@ -62,7 +62,7 @@ async function linesOf(file: string) {
     })
 }
 
-test('what was captured replays byte for byte, in the same order', TIMEOUT, async (context) => {
+test('a replay delivers the captured frames byte for byte, in order', TIMEOUT, async (context) => {
   const folder = await folderOf(context)
   const [first, second] = [join(folder, 'first.ndjson.gz'), join(folder, 'second.ndjson')]
   const exchange = await simulate(context)
@@ -89,29 +89,33 @@ test('what was captured replays byte for byte, in the same order', TIMEOUT, asyn
   )
 })
 
-test('a capture goes on after a cut, and leaves out what no replay could serve', TIMEOUT, async (context) => {
-  const file = join(await folderOf(context), 'cut.ndjson.gz')
-  const exchange = await simulate(context)
-  const running = await capture(context, { file, wsUrl: exchange.wsUrl })
-  await running.has(100)
-  exchange.faults.add({ kind: 'garbage', form: 'truncated', count: 2 })
-  const binary = exchange.faults.add({ kind: 'garbage', form: 'binary' })
-  await waitFor(() => binary.report().state === 'ended', { timeoutMs: 5_000, what: 'garbage' })
-  await running.has(running.frames() + 50)
-  exchange.faults.add({ kind: 'refuse', status: 503, count: 1 })
-  exchange.faults.add({ kind: 'cut' })
-  await waitFor(() => running.problems.length === 2, { timeoutMs: 5_000, what: 'a refusal' })
-  await running.has(running.frames() + 100)
-  const summary = await running.stop()
-  assert.deepEqual([summary.reconnects, summary.leftOut], [1, 3])
-  assert.match(String(running.problems[1]), /HTTP 503/)
-  const replay = await startReplayExchange({ file })
-  await replay.close()
-})
+test(
+  'a capture continues after a cut, and excludes frames that a replay could not serve',
+  TIMEOUT,
+  async (context) => {
+    const file = join(await folderOf(context), 'cut.ndjson.gz')
+    const exchange = await simulate(context)
+    const running = await capture(context, { file, wsUrl: exchange.wsUrl })
+    await running.has(100)
+    exchange.faults.add({ kind: 'garbage', form: 'truncated', count: 2 })
+    const binary = exchange.faults.add({ kind: 'garbage', form: 'binary' })
+    await waitFor(() => binary.report().state === 'ended', { timeoutMs: 5_000, what: 'garbage' })
+    await running.has(running.frames() + 50)
+    exchange.faults.add({ kind: 'refuse', status: 503, count: 1 })
+    exchange.faults.add({ kind: 'cut' })
+    await waitFor(() => running.problems.length === 2, { timeoutMs: 5_000, what: 'a refusal' })
+    await running.has(running.frames() + 100)
+    const summary = await running.stop()
+    assert.deepEqual([summary.reconnects, summary.leftOut], [1, 3])
+    assert.match(String(running.problems[1]), /HTTP 503/)
+    const replay = await startReplayExchange({ file })
+    await replay.close()
+  },
+)
 
 for (const status of [451, 418, 403]) {
   test(
-    `a capture waits out a refusal with ${status}, for Retry-After at least, and says why`,
+    `a capture waits at least Retry-After after a refusal with ${status}, and reports it`,
     TIMEOUT,
     async (context) => {
       const file = join(await folderOf(context), 'refused.ndjson')
@@ -129,7 +133,7 @@ for (const status of [451, 418, 403]) {
   )
 }
 
-test('an earlier capture is not overwritten unless that is asked for', TIMEOUT, async (context) => {
+test('overwrites an earlier capture only on request', TIMEOUT, async (context) => {
   const file = join(await folderOf(context), 'there.ndjson')
   await writeFile(file, 'precious')
   const { wsUrl } = await simulate(context)
@@ -139,25 +143,21 @@ test('an earlier capture is not overwritten unless that is asked for', TIMEOUT, 
   assert.equal(await readFile(file, 'utf8'), 'precious')
 })
 
-test(
-  'a disk that is slower than the exchange makes the sockets wait instead of filling the memory',
-  TIMEOUT,
-  async (context) => {
-    const file = join(await folderOf(context), 'slow.ndjson.gz')
-    const { promise: room, resolve: onRoom } = Promise.withResolvers<void>()
-    const writer = await CaptureWriter.open(file, { overwrite: false, onRoom })
-    const line = `${'x'.repeat(999)}\n`
-    let lines = 1
-    while (writer.write(line)) {
-      lines++
-      assert(lines < 10_000, 'it says that it is full before 10 MB wait')
-    }
-    await within(10_000, 'room', () => room)
-    assert.equal(writer.write(line), true)
-    await writer.close()
-    assert.equal(gunzipSync(await readFile(file)).length, (lines + 1) * 1_000)
-  },
-)
+test('a slow disk pauses the sockets instead of filling the memory', TIMEOUT, async (context) => {
+  const file = join(await folderOf(context), 'slow.ndjson.gz')
+  const { promise: room, resolve: onRoom } = Promise.withResolvers<void>()
+  const writer = await CaptureWriter.open(file, { overwrite: false, onRoom })
+  const line = `${'x'.repeat(999)}\n`
+  let lines = 1
+  while (writer.write(line)) {
+    lines++
+    assert(lines < 10_000, 'it reports a full buffer before 10 MB wait')
+  }
+  await within(10_000, 'room', () => room)
+  assert.equal(writer.write(line), true)
+  await writer.close()
+  assert.equal(gunzipSync(await readFile(file)).length, (lines + 1) * 1_000)
+})
 
 test('SIGTERM ends a capture with a complete file and a summary', TIMEOUT, async (context) => {
   const file = join(await folderOf(context), 'stopped.ndjson.gz')

@@ -12,7 +12,7 @@ const has = (shell: string) =>
     ? {}
     : { skip: `${shell} is not installed` }
 
-/** What bash offers behind these words, the last of which is being typed. */
+/** Returns the completions of bash for these words; the last one is incomplete. */
 function offered(words: readonly string[], folder: string): string[] {
   const script = join(folder, 'completion.bash')
   writeFileSync(script, completionScript(createProgram(), 'bash'))
@@ -28,7 +28,7 @@ function offered(words: readonly string[], folder: string): string[] {
   return text.split('\n').filter((line) => line !== '')
 }
 
-test('bash completes commands, the commands below them, options, choices and files', has('bash'), () => {
+test('bash completes commands, subcommands, options, choices and files', has('bash'), () => {
   const folder = mkdtempSync(join(tmpdir(), 'completion-'))
   try {
     assert.deepEqual(offered(['tapeline', 'd'], folder), ['dead-letters', 'dashboard', 'doctor'])
@@ -43,7 +43,7 @@ test('bash completes commands, the commands below them, options, choices and fil
 })
 
 for (const shell of ['bash', 'zsh', 'fish'] as const) {
-  test(`${shell} takes the script without an error`, has(shell), () => {
+  test(`${shell} loads the script without an error`, has(shell), () => {
     const folder = mkdtempSync(join(tmpdir(), 'completion-'))
     try {
       const script = join(folder, 'script')
@@ -56,7 +56,7 @@ for (const shell of ['bash', 'zsh', 'fish'] as const) {
   })
 }
 
-test('every command shows how it is used by an example', () => {
+test("every command's help has an example", () => {
   const without: string[] = []
   const visit = (command: ReturnType<typeof createProgram>, path: string) => {
     let text = ''

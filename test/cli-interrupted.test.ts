@@ -12,7 +12,7 @@ const COMMANDS = [
   ['topics', 'init'],
 ]
 
-test('Ctrl-C ends a command that waits for a database or a broker which says nothing', async () => {
+test('Ctrl-C ends a command that waits for a silent database or broker', async () => {
   const connected = new Set<unknown>()
   const server = createServer((socket) => {
     connected.add(socket)

@@ -14,7 +14,7 @@ const WRONG = {
   INGEST_PORT: 'http',
 }
 
-test('says all that is wrong with the settings in one error, exit code 2, before anything is opened', async () => {
+test('reports all invalid settings in one error with exit code 2, before it opens anything', async () => {
   for (const command of [['ingest'], ['consume'], ['up'], ['migrate'], ['topics', 'init'], ['verify']]) {
     await using wrong = startTapeline(command, { env: WRONG })
     await wrong.assertExit(2)
@@ -33,7 +33,7 @@ test('prints the schema and the partitions without a server', async () => {
   assert.equal(map.output(), 'partition 0: BNBUSDT\npartition 1: (empty)\npartition 2: BTCUSDT\n')
 })
 
-test('refuses a command or an option that it does not know, exit code 2', async () => {
+test('refuses an unknown command or option with exit code 2', async () => {
   for (const args of [['ingets'], ['up', '--simulated'], ['topics', 'map', '--partitions', 'many']]) {
     await using wrong = startTapeline(args)
     await wrong.assertExit(2)
@@ -41,7 +41,7 @@ test('refuses a command or an option that it does not know, exit code 2', async 
   }
 })
 
-test('says which port is taken and what to do about it', async () => {
+test('names a port in use and the fix', async () => {
   await using first = startTapeline(['ingest'], {
     env: { KAFKA_BROKERS: '127.0.0.1:1', INGEST_PORT: '18080' },
   })
@@ -54,7 +54,7 @@ test('says which port is taken and what to do about it', async () => {
   assert.match(second.output(), /set INGEST_PORT to a free port/)
 })
 
-test('says in one readable line why the broker cannot be used, down to the refused connection, and a command that works', async () => {
+test('explains in one line why the broker is unusable, down to the refused connection, and suggests a working command', async () => {
   await using topics = startTapeline(['topics', 'init'], { env: { KAFKA_BROKERS: '127.0.0.1:1' } })
   await topics.assertExit(1)
   const [line = ''] = topics.output().split('\n')
@@ -65,14 +65,14 @@ test('says in one readable line why the broker cannot be used, down to the refus
   assert.doesNotMatch(help.output(), /(?<!bin\/)tapeline up/)
 })
 
-test('does not blame a setting that was never set for the value of its default', () => {
+test('does not blame an unset setting for its default value', () => {
   const origin = (env: Record<string, string>) =>
     withOrigin(loadSettings(env, { cwd: '/nowhere' }), 'KAFKA_BROKERS', 'localhost:9092')
   assert.equal(origin({}), 'localhost:9092 (the default of KAFKA_BROKERS)')
   assert.equal(origin({ KAFKA_BROKERS: 'localhost:9092' }), 'localhost:9092 (KAFKA_BROKERS)')
 })
 
-test('tells each cause of an error once, without a full stop before a colon, and comes to an end', () => {
+test('prints each cause of an error once, without a full stop before a colon, and terminates on a cycle', () => {
   const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
   const failed = new Error('Connection failed.', { cause: refused })
   const chain = new AggregateError([new AggregateError([failed, failed], 'No broker.')], 'Listing failed.')

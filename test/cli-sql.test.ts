@@ -6,7 +6,7 @@ import { startTapeline } from './support/processes.ts'
 
 for (const { name, ...options } of databaseKinds()) {
   test(
-    `sql shows every digit, changes nothing, and says in a line what is wrong, on the ${name} TimescaleDB`,
+    `sql prints every digit, changes nothing, and reports an error in one line, on the ${name} TimescaleDB`,
     options,
     async () => {
       const market = await createAuditedMarket(name)

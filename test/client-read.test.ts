@@ -12,7 +12,7 @@ import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts
 
 const ROOT = resolve(import.meta.dirname, '..')
 
-/** A program as a user writes it. */
+/** A program as a user would write it. */
 const PROGRAM = `import { type MarketEvent, readEvents } from 'tapeline'
 
 const [brokers = '', trades = '', bookTicker = ''] = process.argv.slice(2)
@@ -52,7 +52,7 @@ async function take(options: Parameters<typeof readEvents>[0], count: number): P
   return events
 }
 
-test('reads typed events in order, of the symbols and types that are wanted, and goes on behind a position', async () => {
+test('reads typed events in order, filtered by symbol and type, and continues after a position', async () => {
   await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
   const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: bookTicker } = topics.env
   const options = { brokers: brokers(), topics: { trades, bookTicker } }
@@ -87,7 +87,7 @@ test('reads typed events in order, of the symbols and types that are wanted, and
   assert.deepEqual([backfilled.source, backfilled.eventTimeUs], ['backfill', null])
 })
 
-test('reads partitions that are added while it reads, from their beginning', {
+test('reads partitions added during the read, from their beginning', {
   timeout: 90_000,
 }, async () => {
   await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
@@ -106,7 +106,7 @@ test('reads partitions that are added while it reads, from their beginning', {
   assert.deepEqual(events.map(({ symbol }) => symbol).sort(), ['BTCUSDT', ...ofEach].sort())
 })
 
-test('says what it cannot read: a message that is none, a newer schema, a position that is gone, a topic that is missing', async () => {
+test('reports unreadable input: an invalid message, a newer schema, an expired position, a missing topic', async () => {
   await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
   const { KAFKA_TRADES_TOPIC: trades } = topics.env
   const options = {
@@ -128,7 +128,7 @@ test('says what it cannot read: a message that is none, a newer schema, a positi
   await assert.rejects(take({ ...options, topics: { trades: `${trades}.missing` } }, 1), { code: 'KAFKA' })
 })
 
-test('the package gives its types and runs, as a program that was never near this repository sees it', {
+test('the packed package runs with its types in a program outside this repository', {
   timeout: 120_000,
 }, async () => {
   await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)

@@ -44,11 +44,11 @@ test('seals a batch at 500 messages, or 2 s after its first message', () => {
   core.accept(trades(0, 499, 600), 1600, 0)
   const batch = core.take()
   assert.equal(batch?.messages, 500)
-  assert.equal(core.dueInMs(1600), 2000, 'the rest waits from its own first message')
+  assert.equal(core.dueInMs(1600), 2000, 'the rest waits from its first message on')
   assert.equal(core.dueInMs(3700), 0)
 })
 
-test('advances a partition only over what it has taken in, whatever the fetches bring', () => {
+test('advances a partition only over messages it has accepted, whatever the fetches return', () => {
   const chunk = fc.tuple(
     fc.integer({ min: 0, max: 1 }),
     fc.integer({ min: 0, max: 60 }),
@@ -67,7 +67,7 @@ test('advances a partition only over what it has taken in, whatever the fetches 
       ])
       for (let batch = core.take(); batch !== null; batch = core.take()) {
         for (const { partition, firstOffset, nextOffset } of batch.steps.values()) {
-          assert.equal(firstOffset, reached.get(partition), 'a batch begins where the one before it ended')
+          assert.equal(firstOffset, reached.get(partition), 'a batch begins where the previous one ended')
           assert.ok(nextOffset > firstOffset)
           reached.set(partition, nextOffset)
         }
@@ -75,7 +75,7 @@ test('advances a partition only over what it has taken in, whatever the fetches 
           (sum, step) => sum + step.nextOffset - step.firstOffset,
           0,
         )
-        assert.equal(batch.tradeColumns().tradeId.length, rows, 'a row for every offset, none twice')
+        assert.equal(batch.tradeColumns().tradeId.length, rows, 'one row for every offset')
         core.stored(batch)
       }
       assert.deepEqual(
@@ -87,7 +87,7 @@ test('advances a partition only over what it has taken in, whatever the fetches 
   )
 })
 
-test('does not jump over a hole, and does so only when told', () => {
+test('skips a hole only on request', () => {
   const core = batchBuilder()
   core.assign([at(0, 5)])
   assert.deepEqual(core.accept(trades(0, 9, 12), 0, 0), { topic: 't', partition: 0, from: 5, to: 9 })
@@ -96,14 +96,10 @@ test('does not jump over a hole, and does so only when told', () => {
   assert.equal(core.accept(trades(0, 9, 12), 0, 0), null)
   core.flush()
   const step = [...(core.take()?.steps.values() ?? [])][0]
-  assert.deepEqual(
-    [step?.firstOffset, step?.nextOffset],
-    [5, 12],
-    'the stored offset can follow over the hole',
-  )
+  assert.deepEqual([step?.firstOffset, step?.nextOffset], [5, 12], 'the stored offset can pass the hole')
 })
 
-test('goes on in kept partitions after a rebalance, starts new ones at their stored offset, and takes no more of lost ones', () => {
+test('after a rebalance, continues kept partitions, starts new ones at their stored offset, and accepts nothing of lost ones', () => {
   const core = batchBuilder()
   core.assign([at(0, 0), at(1, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
@@ -117,11 +113,11 @@ test('goes on in kept partitions after a rebalance, starts new ones at their sto
   assert.equal(core.counters.consumed, 20)
 })
 
-test('K3 gathers larger batches while the database is behind, stops at a limit, and counts what it holds', () => {
+test('K3 gathers larger batches while the database is slow, stops at a limit, and counts its messages', () => {
   const core = batchBuilder({ batchSize: 10, maxSealed: 2 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 109), 0, 0)
-  assert.equal(core.hasRoom, true, 'ten sealed, and ninety-nine gathered behind them')
+  assert.equal(core.hasRoom, true, 'ten sealed batches, and ninety-nine more messages')
   core.accept(trades(0, 109, 115), 0, 0)
   assert.equal(core.hasRoom, false)
   const sizes: number[] = []
@@ -134,7 +130,7 @@ test('K3 gathers larger batches while the database is behind, stops at a limit, 
   assert.deepEqual([sizes, core.pending, core.progress()[0]?.stored], [[10, 100], 5, 110])
 })
 
-test('K3 what has gathered to a batch meanwhile is written as soon as the one before it is stored', () => {
+test('K3 a batch that became full while the previous one was written is written next', () => {
   const core = batchBuilder({ batchSize: 10 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
@@ -147,7 +143,7 @@ test('K3 what has gathered to a batch meanwhile is written as soon as the one be
   assert.equal(core.take()?.messages, 14)
 })
 
-test('forgets what is not stored when positions must be read anew, and counts it as discarded', () => {
+test('discards and counts unstored messages when positions must be read again', () => {
   const core = batchBuilder({ batchSize: 10 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 25), 0, 0)
@@ -158,7 +154,7 @@ test('forgets what is not stored when positions must be read anew, and counts it
   assert.deepEqual([core.pending, core.counters.discarded, core.take()], [0, 25, null])
 })
 
-test('gives up on a message alone, with its bytes, reason and origin', () => {
+test('turns a bad message into a dead letter with its bytes, reason and origin', () => {
   const core = batchBuilder()
   core.assign([at(0, 7)])
   const bad = record(Buffer.from('{"e":'), Buffer.from('BTCUSDT'))
@@ -198,7 +194,7 @@ test('mirrors the frames that ingestion rejected, and not its own dead letters',
   assert.equal(batch?.messages, 2)
 })
 
-test('D7 takes the row of its own dead letter from the copy in the topic, and of a copy that does not say where from, none', () => {
+test('D7 restores the row of a dead letter from the copy in the topic; a copy without an origin gives no row', () => {
   const original = record(Buffer.from('{'), Buffer.from('BTCUSDT'), { schema: 'trade/1', epoch: '2' })
   const first = batchBuilder()
   first.assign([at(0, 7)])
@@ -220,7 +216,7 @@ test('D7 takes the row of its own dead letter from the copy in the topic, and of
   assert.deepEqual(batch?.copies.slice(1), [withoutHeaders])
 })
 
-test('K1 stops taking in at a limit of bytes too, and has room again when they are stored', () => {
+test('K1 stops accepting messages at a byte limit, and resumes when they are stored', () => {
   const core = batchBuilder({ batchSize: 10, maxSealed: 1000, maxBytes: 20_000 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
@@ -232,7 +228,7 @@ test('K1 stops taking in at a limit of bytes too, and has room again when they a
   assert.deepEqual([core.heldBytes, core.hasRoom], [0, true])
 })
 
-test('P4 begins a batch of its own where another owner has moved a partition on meanwhile', () => {
+test('P4 begins a separate batch when another owner has advanced a partition meanwhile', () => {
   const core = batchBuilder()
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
@@ -251,7 +247,7 @@ test('P4 begins a batch of its own where another owner has moved a partition on 
   ])
 })
 
-test('tells when the last stored event of each partition was received: not of what waits, nor of what was taken away', () => {
+test('reports the receipt time of the last stored event of each partition, without pending or revoked events', () => {
   const baseUs = 1_723_161_255_400_000
   const core = batchBuilder({ batchSize: 2 })
   core.assign([at(0, 0), at(1, 0)])
@@ -278,7 +274,7 @@ test('tells when the last stored event of each partition was received: not of wh
 
   core.accept(fetched('t', 0, 3, [record(Buffer.from('no JSON')), record(null)]), 0, 0)
   storeNext()
-  assert.deepEqual(told()[0], [0, 3], 'a message that cannot be read has no time')
+  assert.deepEqual(told()[0], [0, 3], 'an unreadable message has no time')
 
   core.accept(received(0, 5, 20, 21), 0, 0)
   core.assign([at(1, 1)])
@@ -287,7 +283,7 @@ test('tells when the last stored event of each partition was received: not of wh
   core.assign([at(0, 0), at(1, 1)])
   core.accept(received(0, 0, 1, 2), 0, 0)
   storeNext()
-  assert.deepEqual(told()[1], [0, 2], 'read again from further back, it is that old again')
+  assert.deepEqual(told()[1], [0, 2], 'read again from an earlier offset, the time is older again')
 
   core.accept(received(0, 2, 3, 4), 0, 0)
   const heldUp = core.take() ?? assert.fail('there is no batch')

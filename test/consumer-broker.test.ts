@@ -26,7 +26,7 @@ beforeEach(async () => {
   })
   start = () => startKafkaBroker({ distributionDir, dataDir: join(folder, 'kafka'), port })
   broker = await start()
-  // The topics of this file are on a broker that it may kill.
+  // A separate broker, which these tests may kill.
   process.env[BROKERS_VARIABLE] = broker.brokers
 })
 
@@ -37,7 +37,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-test('F7 waits for a broker that is away, says so, and joins again by itself when it is back', async () => {
+test('F7 waits for an unavailable broker, reports it, and rejoins automatically', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
@@ -57,7 +57,7 @@ test('F7 waits for a broker that is away, says so, and joins again by itself whe
   await parts.assertTradesOnce(0, 1999)
 })
 
-test('S2 stores what it holds and exits 0 when Kafka is away as it is told to stop; nothing is doubled afterwards', async () => {
+test('S2 stores its messages and exits 0 when Kafka is down at shutdown; no row is duplicated afterwards', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
@@ -87,7 +87,7 @@ test('S2 stores what it holds and exits 0 when Kafka is away as it is told to st
   await parts.assertTradesOnce(0, 149)
 })
 
-test('S3 exits at once at the second signal, although the database holds a batch', async () => {
+test('S3 exits immediately at the second signal, although the database holds a batch', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   await using consumer = await startConsumerProcess(parts.env)
@@ -104,7 +104,7 @@ test('S3 exits at once at the second signal, although the database holds a batch
       what: '10 messages in memory',
     })
     consumer.command.signal('SIGTERM')
-    // A second one that comes at once is taken for npm's echo of the first: it is repeated until it counts.
+    // An immediate second signal counts as npm's echo of the first, so it is repeated.
     await waitFor(
       () => {
         try {

@@ -13,7 +13,7 @@ for (const cut of ['cut before', 'cut after'] as const) {
     await using parts = await createConsumerParts()
     await migrate(parts.database)
     const topic = parts.topics.env.KAFKA_TRADES_TOPIC
-    // Positions are written by the first COMMITs; then every third one is lost.
+    // The first COMMITs write positions; then every third one is lost.
     await using proxy = await startPostgresProxy(parts.databaseUrl, (commit) =>
       commit > 2 && commit % 3 === 0 ? cut : 'pass',
     )
@@ -22,11 +22,11 @@ for (const cut of ['cut before', 'cut after'] as const) {
     await using consumer = await startConsumerProcess({
       ...parts.env,
       DATABASE_URL: proxy.url,
-      // Grows to ten times that while the database is behind.
+      // Grows to ten times that when the database is slow.
       BATCH_SIZE: '20',
     })
     await parts.untilTrades(3000)
-    // The dead letter comes back from its own topic.
+    // The consumer also reads the dead letter's copy from its topic.
     await waitFor(
       async () => {
         const { consumed, pending } = (await consumer.status()).counters
@@ -40,7 +40,7 @@ for (const cut of ['cut before', 'cut after'] as const) {
     assertConserved(status)
     const { inserted, alreadyThere, deadLettered } = status.counters
     assert.deepEqual([inserted + alreadyThere, deadLettered], [3001, 1])
-    // What a lost COMMIT had stored was there already when it was written again.
+    // Rows stored by a lost COMMIT already existed at the retry.
     if (cut === 'cut before') assert.equal(inserted, 3000)
     else assert.ok(alreadyThere > 200, `${alreadyThere} were there already`)
     await consumer.stop()

@@ -5,7 +5,7 @@ import { assertConserved, createConsumerParts } from './support/consumer-parts.t
 import { drain } from './support/drain.ts'
 import { produceMarket } from './support/market-messages.ts'
 
-/** 2,000,000 for the measurement in docs/consumer.md. */
+/** The measurement in docs/consumer.md uses 2,000,000. */
 const MESSAGES = Number(process.env['TAPELINE_DRAIN_MESSAGES'] ?? 150_000)
 const LIMIT_MIB = 250
 
@@ -25,7 +25,7 @@ test('K2 drains a backlog in constant memory', { timeout: 540_000 }, async (cont
     const bytes = await parts.count(
       `SELECT hypertable_size('${table}') / greatest(count(*), 1) FROM ${table}`,
     )
-    context.diagnostic(`${table}: ${bytes} bytes a row`)
+    context.diagnostic(`${table}: ${bytes} bytes per row`)
   }
   const rows = '(SELECT count(*) FROM trades) + (SELECT count(*) FROM book_ticker)'
   assert.equal(await parts.count(rows), MESSAGES)

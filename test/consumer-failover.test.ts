@@ -13,7 +13,7 @@ import { startConsumerProcess } from './support/services.ts'
 import { runStatements } from './support/statements.ts'
 import { waitFor } from './support/wait-for.ts'
 
-/** 10 for the measurement in docs/consumer.md. */
+/** The measurement in docs/consumer.md uses 10. */
 const FAILOVERS = Number(process.env['TAPELINE_FAILOVERS'] ?? 1)
 /** How long a server stays in recovery. */
 const READ_ONLY_MS = 5000
@@ -23,7 +23,7 @@ const options = { skip: native?.skip ?? false, timeout: 100_000 + FAILOVERS * 60
 
 for (const way of ['directly', 'through PgBouncer']) {
   test(
-    `F6 loses and doubles nothing when the database fails over to a read-only server and back, ${way}`,
+    `F6 loses and duplicates nothing when the database fails over to a read-only server and back, ${way}`,
     options,
     async (context) => {
       const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })
@@ -32,7 +32,7 @@ for (const way of ['directly', 'through PgBouncer']) {
       try {
         await using parts = await createConsumerParts(server)
         await migrate(parts.database)
-        // With the backoff that it has by default.
+        // With the default backoff.
         const { BACKOFF_INITIAL_MS: _, BACKOFF_MAX_MS: __, ...env } = parts.env
         await using consumer = await startConsumerProcess({ ...env, DATABASE_URL: pooler?.url ?? server.url })
         await using traffic = startLoad(parts)
@@ -41,7 +41,7 @@ for (const way of ['directly', 'through PgBouncer']) {
         for (let i = 0; i < FAILOVERS; i++) {
           await writeFile(join(dirname(server.logFile), 'data', 'standby.signal'), '')
           await server.restart()
-          // PgBouncer connects again 15 s after it could not.
+          // PgBouncer reconnects 15 s after a failed attempt.
           await waitFor(async () => /read-only/.test((await consumer.status()).reason), {
             timeoutMs: 90_000,
             what: 'health to say that the database is read-only',

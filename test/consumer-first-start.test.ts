@@ -9,17 +9,17 @@ import { produce } from './support/messages.ts'
 import { tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
 
-/** As backfill sends them: REST tells no event time. */
+/** Trades as backfill sends them: REST returns no event time. */
 const backfilled = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, i) =>
     tradeValue({ t: from + i, E: undefined, M: undefined, source: 'backfill' }),
   )
 
-test('P11 after a first start at the latest offsets, what fills a gap of before leaves nothing missing', async () => {
+test('P11 after a first start at the latest offsets, backfilled trades from before the start leave no gap', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
-  // A gap of 10..19 is open; the stream has gone on to 160 before the consumer is there.
+  // A gap of 10..19 is open; the stream has reached 160 before the consumer starts.
   await produce(topic, 'BTCUSDT', [...trades(5, 10), ...trades(20, 160)])
   const env = { ...parts.env, AUTO_OFFSET_RESET: 'latest' }
   await using first = await startConsumerProcess(env)
@@ -29,7 +29,7 @@ test('P11 after a first start at the latest offsets, what fills a gap of before 
   await parts.untilTrades(10)
   await first.stop()
   await parts.database.query(gapSql('filled', 10, 19))
-  // The first event after a later start begins nothing.
+  // The first event after a later start does not begin a recording.
   await produce(topic, 'BTCUSDT', [...backfilled(15, 20), ...trades(165, 170), ...trades(171, 175)])
   await using second = await startConsumerProcess(env)
   await parts.untilTrades(24)

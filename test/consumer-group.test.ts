@@ -18,7 +18,7 @@ async function partitionsOf(consumer: Consumer): Promise<string[]> {
   return (await consumer.status()).partitions.map(({ topic, partition }) => `${topic}:${partition}`)
 }
 
-/** Those that the load writes to: only there a stored offset moves. */
+/** Topics that get load: only there do stored offsets move. */
 async function tradePartitionsOf(consumer: Consumer): Promise<string[]> {
   return (await partitionsOf(consumer)).filter((key) => key.includes('.trades:'))
 }
@@ -40,14 +40,14 @@ async function storedOffsets(parts: ConsumerParts): Promise<Map<string, number>>
   return new Map(rows.map(({ key, next }) => [key, Number(next)]))
 }
 
-/** The group's offsets are those of the database, for every partition. */
+/** Checks that the group's offsets equal those of the database, for every partition. */
 async function assertCommitted(parts: ConsumerParts): Promise<void> {
   const stored = await storedOffsets(parts)
   const committed = await committedOffsets(parts.topics.env.KAFKA_GROUP_ID)
   for (const [key, next] of stored) assert.equal(committed.get(key), next, key)
 }
 
-test('G1 loses and doubles nothing while consumers join, leave and are killed under load', async (context) => {
+test('G1 loses and duplicates nothing while consumers join, leave and are killed under load', async (context) => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const env = { ...parts.env, KAFKA_SESSION_TIMEOUT_MS: '10000' }
@@ -64,7 +64,7 @@ test('G1 loses and doubles nothing while consumers join, leave and are killed un
   const lost = await partitionsOf(first)
   const killedMs = performance.now()
   await first.command.kill()
-  // From here on only the one that is left can move them.
+  // From here on only the remaining consumer can move them.
   const before = await storedOffsets(parts)
   await waitFor(
     async () => {
@@ -87,7 +87,7 @@ test('G1 loses and doubles nothing while consumers join, leave and are killed un
   await assertCommitted(parts)
 })
 
-test('G2 does no harm when a consumer that was held up for longer than its session goes on with what it had', async () => {
+test('G2 a consumer paused for longer than its session does no harm when it continues', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   await using sleeper = await startConsumerProcess(parts.env)
@@ -105,20 +105,23 @@ test('G2 does no harm when a consumer that was held up for longer than its sessi
   const produced = await traffic.stop()
   await parts.untilTrades(produced * LOAD_SYMBOLS.length)
   await sleeper.stop()
-  // While the group is being divided again nothing may be committed.
+  // Nothing may be committed during a rebalance.
   await untilShared([other], 12)
   await other.stop()
   await assertEachOnce(parts, produced)
   await assertCommitted(parts)
 })
 
-/** Take-overs in a row; `TAPELINE_TEST_TAKEOVERS=10` for the figures in the documentation. */
+/**
+ * Number of consecutive take-overs; the figures in the documentation use
+ * `TAPELINE_TEST_TAKEOVERS=10`.
+ */
 const TAKEOVERS = Number(process.env['TAPELINE_TEST_TAKEOVERS'] ?? 1)
 
 test('G5 a killed consumer is replaced, and one that pauses for 5 s meanwhile stays a member', async (context) => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
-  // The defaults of the product are what this is about.
+  // This test measures the default settings.
   const { KAFKA_SESSION_TIMEOUT_MS: _, ...env } = parts.env
   await using pausing = await startConsumerProcess(env)
   await pausing.ready()
@@ -134,7 +137,7 @@ test('G5 a killed consumer is replaced, and one that pauses for 5 s meanwhile st
     await victim.command.kill()
     pausing.command.signal('SIGSTOP')
     setTimeout(() => pausing.command.signal('SIGCONT'), 5000)
-    // A transaction that the victim has sent may still be committed.
+    // A transaction sent by the killed consumer may still be committed.
     await sleep(500)
     const before = await storedOffsets(parts)
     await waitFor(
@@ -162,7 +165,7 @@ test('G3 a commit under an old generation fails and moves nothing', async () => 
   await using parts = await createConsumerParts()
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   const settings = consumerConfig(loadSettings({ ...parts.env }, { cwd: import.meta.dirname }))
-  // It hears of what happens by its next heartbeat only, long after the broker has gone on without it.
+  // It learns of the rebalance only at its next heartbeat, long after the broker has removed it.
   const deaf = {
     ...settings,
     sessionTimeoutMs: 60_000,
@@ -176,7 +179,7 @@ test('G3 a commit under an old generation fails and moves nothing', async () => 
     const successor = await joined(settings, topic)
     try {
       assert.ok(successor.generation > old.generation)
-      assert.equal(successor.partitions, 3, 'everything is the successor’s')
+      assert.equal(successor.partitions, 3, 'the successor owns every partition')
       await assert.rejects(old.client.commit([{ topic, partition: 0, nextOffset: 9 }]))
       await successor.client.commit([{ topic, partition: 1, nextOffset: 7 }])
       const committed = await committedOffsets(settings.groupId)
@@ -185,7 +188,7 @@ test('G3 a commit under an old generation fails and moves nothing', async () => 
       await successor.client.close()
     }
   } finally {
-    await old.client.close().catch(() => {}) // It is no member any more, and cannot leave.
+    await old.client.close().catch(() => {}) // It is no longer a member, and cannot leave.
   }
 })
 

@@ -12,11 +12,11 @@ import { startConsumerProcess, untilCaughtUp } from './support/services.ts'
 import { startSilentProxy } from './support/silent-proxy.ts'
 import { waitFor } from './support/wait-for.ts'
 
-/** Batches so small that fetching soon pauses: with 20,000 messages most of them are never fetched. */
+/** Small batches, so that fetching soon pauses: most of the 20,000 messages are never fetched. */
 const SMALL_BATCHES = { BATCH_SIZE: '50' }
 const WAITING = 20_000
 
-test('F9 the lag grows with what Kafka has while the database is away', async () => {
+test("F9 the lag grows with Kafka's messages while the database is down", async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   await using proxy = await startSilentProxy(parts.databaseUrl)
@@ -43,7 +43,7 @@ test('F9 the lag grows with what Kafka has while the database is away', async ()
   await consumer.command.kill()
 })
 
-test('F9 a partition without a leader keeps its last lag, says how old it is, and hides no other', {
+test('F9 a partition without a leader keeps its last lag, reports its age, and hides no other', {
   timeout: 300_000,
 }, async () => {
   const shared = brokers().join()
@@ -73,7 +73,7 @@ test('F9 a partition without a leader keeps its last lag, says how old it is, an
     await waitFor(
       async () => {
         const { partitions } = await consumer.status()
-        // The other topics have one replica, wherever the brokers have put it.
+        // The other topics have one replica, on any of the brokers.
         const others = partitions.filter((one) => one.topic === topic && one.partition !== lost)
         return find(partitions, lost).lagAgeMs > 10_000 && others.every((one) => one.lagAgeMs < 6000)
       },

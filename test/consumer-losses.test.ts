@@ -33,14 +33,14 @@ const first = (fields: Partial<LosingFirst>): LosingFirst => ({
   ...fields,
 })
 
-/** Stores what there is, until the table has so many rows. */
+/** Stores messages until the table has this many rows. */
 async function store(parts: ConsumerParts, rows: number): Promise<void> {
   await using consumer = await startConsumerProcess(parts.env)
   await parts.untilTrades(rows)
   await consumer.stop()
 }
 
-test('P7 asks for the ids between two trades of one epoch, and of that epoch', () => {
+test('P7 requests the ids between two trades of one epoch, for that epoch', () => {
   const { windows, lost } = afterLoss([first({ epoch: 2 })], [last({ epoch: 2 })], NOON)
   assert.deepEqual(windows, [])
   assert.deepEqual(
@@ -49,13 +49,13 @@ test('P7 asks for the ids between two trades of one epoch, and of that epoch', (
   )
 })
 
-test('P7 asks for no ids across epochs, and names the window and where each epoch broke off', () => {
+test('P7 requests no ids across epochs, and records the window and the last and first ids of the epochs', () => {
   for (const [from, to] of [
     [last({ epoch: 0, id: 5_000_000 }), first({ epoch: 1, id: 40 })],
-    // The ids alone would look as if nothing was missing, or as if they followed each other.
+    // By ids alone nothing seems missing, or they seem consecutive.
     [last({ epoch: 0, id: 100 }), first({ epoch: 1, id: 101 })],
     [last({ epoch: 0, id: 100 }), first({ epoch: 3, id: 200 })],
-    // The epochs are counted from 0 again.
+    // The epochs start again at 0.
     [last({ epoch: 1, id: 100 }), first({ epoch: 0, id: 200 })],
   ] as const) {
     const { windows, lost } = afterLoss([to], [from], NOON)
@@ -75,7 +75,7 @@ test('P7 asks for no ids across epochs, and names the window and where each epoc
   }
 })
 
-test('P7 takes what is delivered again for no loss of ids, in whatever epoch', () => {
+test('P7 a redelivered message is no loss of ids, in any epoch', () => {
   for (const one of [first({ id: 101 }), first({ id: 50 })]) {
     const { windows, lost } = afterLoss([one], [last({})], NOON)
     assert.deepEqual([windows, lost.map(({ lost: { range } }) => range)], [[], [null]])
@@ -83,7 +83,7 @@ test('P7 takes what is delivered again for no loss of ids, in whatever epoch', (
   assert.deepEqual(afterLoss([first({ epoch: 0, timeMs: NOON })], [last({ epoch: 1 })], NOON).windows, [])
 })
 
-test('P7 asks once for a symbol that shows in two partitions of a batch', () => {
+test('P7 requests ids once for a symbol that occurs in two partitions of a batch', () => {
   assert.deepEqual(
     afterLoss([first({ id: 200 }), first({ id: 300 })], [last({})], NOON).lost.map(
       ({ lost: { range } }) => range?.to,
@@ -94,7 +94,7 @@ test('P7 asks once for a symbol that shows in two partitions of a batch', () => 
 
 for (const { name, ...options } of databaseKinds()) {
   describe(`on the ${name} TimescaleDB`, options, () => {
-    test('P7 takes the latest by time for the last, and of one second the highest id of the highest epoch', async () => {
+    test('P7 takes the latest trade by time as the last, and within one second the highest id of the highest epoch', async () => {
       const server = await createTestDatabase(name)
       const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
       try {
@@ -141,7 +141,7 @@ for (const { name, ...options } of databaseKinds()) {
           )
           return rows[0]?.n ?? 0
         })
-        assert.ok(chunksLocked <= 5, `a symbol that traded lately is looked for in ${chunksLocked} days`)
+        assert.ok(chunksLocked <= 5, `searching a recently traded symbol locked ${chunksLocked} days`)
       } finally {
         await database.close()
         await server.drop()
@@ -150,7 +150,7 @@ for (const { name, ...options } of databaseKinds()) {
   })
 }
 
-/** The requests to reopen gaps that stand in the topic of the ledger, once there are so many. */
+/** Reads the requests to reopen gaps from the ledger topic, once there are this many. */
 async function requests(parts: ConsumerParts, count: number) {
   const read = async () =>
     (await readTopic(parts.topics.env.KAFKA_GAPS_TOPIC)).map(({ value }) =>
@@ -167,7 +167,7 @@ async function requests(parts: ConsumerParts, count: number) {
   return brief.sort((one, other) => (one.symbol < other.symbol ? -1 : 1))
 }
 
-test('P7 names what retention took over a reset of the ids as a window, and then asks again by its ids', async () => {
+test('P7 records expired messages across an id reset as a window, and then requests ids again', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
@@ -202,7 +202,7 @@ test('P7 names what retention took over a reset of the ids as a window, and then
   ])
 })
 
-test('P8 names what stood unread in a topic that was deleted and made again, also of a symbol that trades later', async () => {
+test('P8 records the unread part of a recreated topic, also for a symbol that trades later', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const { KAFKA_TRADES_TOPIC: topic, KAFKA_BOOK_TICKER_TOPIC: quotes } = parts.topics.env
@@ -244,7 +244,7 @@ test('P8 names what stood unread in a topic that was deleted and made again, als
   ])
 })
 
-test('P8 goes on in a topic that is made again while it runs, and names what it had not stored', async () => {
+test('P8 continues in a topic that is recreated while it runs, and records the unstored part', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
@@ -259,7 +259,7 @@ test('P8 goes on in a topic that is made again while it runs, and names what it 
   await consumer.stop()
 })
 
-test('P8 stores what it had read of a topic before it was deleted and made again', async () => {
+test('P8 stores messages read from a topic before it was recreated', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
@@ -283,7 +283,7 @@ test('P8 stores what it had read of a topic before it was deleted and made again
   await consumer.stop()
 })
 
-test('L6 reopens a filled gap whose trades were lost, and what is lost beside it, but nothing that is stored or unrecoverable', async () => {
+test('L6 reopens a filled gap whose trades were lost, and the lost ids next to it, but nothing stored or unrecoverable', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const { KAFKA_TRADES_TOPIC: topic, KAFKA_GAPS_TOPIC: gaps } = parts.topics.env
@@ -313,7 +313,8 @@ test('L6 reopens a filled gap whose trades were lost, and what is lost beside it
     )
   await produce(topic, 'BTCUSDT', [...trades(0, 20), ...backfilled(50, 60), ...trades(100, 110)])
   await store(parts, 40)
-  // Of 20..59 the first half is filled unread; 120..129 is filled unread among live trades; 130..139 REST does not have.
+  // The first half of 20..59 was filled but not read; so was 120..129 among live trades; REST does
+  // not have 130..139.
   await produce(topic, 'BTCUSDT', [
     ...backfilled(20, 50),
     ...trades(110, 120),
@@ -326,7 +327,7 @@ test('L6 reopens a filled gap whose trades were lost, and what is lost beside it
     row(130, 139, 'unrecoverable'),
   ])
   await deleteRecords(topic, 2, 140)
-  // A loss before it, by name, that cannot be asked for keeps nobody waiting.
+  // An earlier loss of a symbol that cannot be requested blocks no other.
   const other = {
     symbol: 'AAAUSDT',
     eventType: 'trade',

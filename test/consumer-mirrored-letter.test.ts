@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { mirroredLetter } from '../src/consumer/dead-letter.ts'
 import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
 
-test('D1 a dead letter of ingestion keeps the epoch of its ids, for the audit', () => {
+test('D1 a dead letter of ingestion keeps the epoch of its ids, for verify', () => {
   const place = { topic: 'letters', topicId: 'id', partition: 0 }
   const rowOf = (...more: Array<[string, string]>) => {
     const headers = [['origin', 'ingestion'], ['reason', 'because'], ['time', '1'], ...more]

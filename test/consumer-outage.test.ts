@@ -12,18 +12,18 @@ import { descendantsOf, signalIfRunning } from './support/process-tree.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
-/** 60 for the measurement in docs/consumer.md. */
+/** The measurement in docs/consumer.md uses 60. */
 const OUTAGE_S = Number(process.env['TAPELINE_OUTAGE_SECONDS'] ?? 5)
 const [native] = databaseKinds()
 const options = { skip: native?.skip ?? false, timeout: 120_000 + OUTAGE_S * 2000 }
 
-/** Each way for a database to be gone, and how it comes back. */
+/** Each way for a database to become unavailable, and to return. */
 const OUTAGES: Record<string, (server: NativeTimescale) => Promise<() => Promise<void>>> = {
-  'is killed and started again': async (server) => {
+  'is killed and restarted': async (server) => {
     await server.kill()
     return () => server.restart()
   },
-  'hangs and goes on (SIGSTOP)': async (server) => {
+  'hangs and continues (SIGSTOP)': async (server) => {
     const all = [identify(server.pid), ...descendantsOf(server.pid)].filter((one) => one !== null)
     for (const one of all) signalIfRunning(one, 'SIGSTOP')
     return async () => {
@@ -34,7 +34,7 @@ const OUTAGES: Record<string, (server: NativeTimescale) => Promise<() => Promise
 
 for (const [what, begin] of Object.entries(OUTAGES)) {
   test(
-    `F6 loses nothing and holds no more while the database ${what}, and goes on by itself`,
+    `F6 loses nothing and buffers no more while the database ${what}, and resumes automatically`,
     options,
     async (context) => {
       const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })
@@ -42,7 +42,7 @@ for (const [what, begin] of Object.entries(OUTAGES)) {
       try {
         await using parts = await createConsumerParts(server)
         await migrate(parts.database)
-        // With the backoff that it has by default: how long it takes to be ready again depends on it.
+        // With the default backoff: the time to readiness depends on it.
         const { BACKOFF_INITIAL_MS: _, BACKOFF_MAX_MS: __, ...env } = parts.env
         await using consumer = await startConsumerProcess(env)
         const residentMiB = () =>
@@ -84,11 +84,11 @@ for (const [what, begin] of Object.entries(OUTAGES)) {
         const produced = await traffic.stop()
         await parts.untilTrades(produced * LOAD_SYMBOLS.length, 60_000)
         context.diagnostic(
-          `away for ${Math.round((endedMs - startedMs) / 1000)} s; ready again after ${Math.round(recoveredMs)} ms; at most ${held} messages held; ` +
+          `down for ${Math.round((endedMs - startedMs) / 1000)} s; ready again after ${Math.round(recoveredMs)} ms; at most ${held} messages buffered; ` +
             `resident ${before} MiB before, at most ${most} MiB meanwhile; health said: ${reason}`,
         )
-        // Four sealed batches, one in the database, and what one fetch brings.
-        assert.ok(held < 20_000, `${held} messages were held`)
+        // Four sealed batches, one in the database, and the messages of one fetch.
+        assert.ok(held < 20_000, `${held} messages were buffered`)
         assert.ok(most < 250, `${most} MiB were resident`)
         await waitFor(async () => (await consumer.status()).counters.pending === 0, {
           timeoutMs: 60_000,

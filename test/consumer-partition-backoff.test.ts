@@ -10,7 +10,7 @@ import { MemoryLog } from './consumer-simulation/memory-log.ts'
 import { ConsumerProcess } from './consumer-simulation/process.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
-/** The worker as it is, alone with a Kafka and a database in memory, and the warnings it has said. */
+/** The real worker with an in-memory Kafka and database, and the warnings that it logged. */
 function aConsumer() {
   const clock = new VirtualClock()
   const dice = new Dice(1)
@@ -27,7 +27,7 @@ function aConsumer() {
     database,
     worker: process.worker,
     warnings,
-    /** A trade a second in each partition. */
+    /** One trade per second in each partition. */
     async trade(seconds: number) {
       for (let i = 0; i < seconds; i++) {
         for (const [partition, feed] of feeds.entries())
@@ -46,7 +46,7 @@ function aConsumer() {
 }
 
 for (const ailment of ['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const) {
-  test(`F8 goes on with the other partitions while one cannot be read (${ailment}), says so once, and reads it when it can`, async () => {
+  test(`F8 reads the other partitions while one cannot be read (${ailment}), logs it once, and resumes later`, async () => {
     const consumer = aConsumer()
     await consumer.trade(20)
     assert.equal(consumer.worker.backedOff, null)
@@ -78,7 +78,7 @@ for (const ailment of ['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const) {
   })
 }
 
-test('F8 asks who leads a partition before it is fetched again, with longer and longer waits', async () => {
+test("F8 looks up a partition's leader before each retry, with increasing waits", async () => {
   const consumer = aConsumer()
   await consumer.trade(10)
   const { log } = consumer
@@ -87,7 +87,8 @@ test('F8 asks who leads a partition before it is fetched again, with longer and 
   log.onConnect = () => asked.push(consumer.clock.monotonicMs())
   one.ailment = 'NOT_LEADER_OR_FOLLOWER'
   await consumer.trade(100)
-  // One every 15 s as ever, and one before each attempt: after 1, 2, 4, 8, 10, 10 … s, the half of it at the least.
+  // One lookup every 15 s as usual, and one before each attempt: after 1, 2, 4, 8, 10, 10 … s, at
+  // least half of each.
   assert.ok(asked.length >= 6 + 8 && asked.length <= 7 + 21, `${asked.length} times`)
   await consumer.stop()
 })

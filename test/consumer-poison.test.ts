@@ -7,7 +7,7 @@ import { produceMarket } from './support/market-messages.ts'
 import { readTopic } from './support/messages.ts'
 import { tradeValue } from './support/records.ts'
 
-/** Each kind with the reason it is given up for. Only a trade can be spoiled in all these ways. */
+/** Each kind with its reason. Only a trade can be invalid in all these ways. */
 const POISON: ReadonlyArray<readonly [string, Buffer | null]> = [
   ['value is not JSON', Buffer.from('{"e":"trade"')],
   ['s is not a symbol', tradeValue({ s: undefined })],
@@ -28,11 +28,13 @@ const POISON: ReadonlyArray<readonly [string, Buffer | null]> = [
   ['value is not an object', Buffer.from('[[[[1]]]]')],
 ]
 
-/** Every fifteenth message is a trade of BTCUSDT; one of those in every 1,000 messages, more or less. */
+/**
+ * Every fifteenth message is a BTCUSDT trade; about one of those in every 1,000 messages is bad.
+ */
 const EVERY = 990
 const MESSAGES = Number(process.env['TAPELINE_POISON_MESSAGES'] ?? 40_000)
 
-test('D4 stores all good rows and each bad message with its own reason at 1 poison message in 1,000', async (context) => {
+test('D4 stores all good rows, and each bad message with its reason, at 1 poison message in 1,000', async (context) => {
   await using clean = await createConsumerParts()
   await using spoiled = await createConsumerParts()
   await migrate(clean.database)
@@ -47,7 +49,7 @@ test('D4 stores all good rows and each bad message with its own reason at 1 pois
     return poison[1]
   })
   const without = await drain(clean.env, MESSAGES, 60_000)
-  // Each dead letter comes back from its own topic.
+  // The consumer also reads each dead letter's copy from its topic.
   const withPoison = await drain(spoiled.env, MESSAGES + sent.length, 60_000)
   context.diagnostic(
     `${MESSAGES} messages: ${without.messagesASecond}/s clean, ${withPoison.messagesASecond}/s with ${sent.length} poison messages ` +

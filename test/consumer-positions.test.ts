@@ -20,7 +20,7 @@ async function store(parts: ConsumerParts, env: Readonly<Record<string, string>>
   return counters
 }
 
-test('P1 brings back what a restored dump lacks, while the commits of Kafka stand', {
+test("P1 restores the rows that a restored dump lacks, although Kafka's commits are ahead", {
   skip: native?.skip ?? false,
 }, async () => {
   await using parts = await createConsumerParts()
@@ -44,7 +44,7 @@ test('P1 brings back what a restored dump lacks, while the commits of Kafka stan
     await using consumer = await startConsumerProcess({ ...parts.env, DATABASE_URL: url })
     await waitFor(async () => (await consumer.status()).counters.inserted >= 1100, {
       timeoutMs: 60_000,
-      what: 'the rows that the dump lacks',
+      what: 'the rows missing in the dump',
     })
     await consumer.stop()
     assert.deepEqual(await ids(), [{ rows: 1500, ids: 1500 }])
@@ -54,7 +54,7 @@ test('P1 brings back what a restored dump lacks, while the commits of Kafka stan
   }
 })
 
-test('D7 brings back dead letters that a restored dump lacks, once, although the originals have left Kafka', {
+test('D7 restores dead letters that a restored dump lacks, once, although the originals have expired', {
   skip: native?.skip ?? false,
 }, async () => {
   await using parts = await createConsumerParts()
@@ -86,7 +86,7 @@ test('D7 brings back dead letters that a restored dump lacks, once, although the
   const restored = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
   try {
     assert.equal((await restored.query(all)).rowCount, 3)
-    // All copies are read again, those that the dump has too.
+    // All copies are read again, including those in the dump.
     await restored.query('UPDATE consumer_offsets SET next_offset = 0 WHERE topic = $1', [
       parts.topics.env.KAFKA_DEAD_LETTERS_TOPIC,
     ])
@@ -109,7 +109,7 @@ test('D7 brings back dead letters that a restored dump lacks, once, although the
   }
 })
 
-test('P2 skips and repeats nothing when the group gets another name, or the broker has forgotten it', async () => {
+test('P2 skips and repeats nothing when the group is renamed or the broker has forgotten it', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC
@@ -140,7 +140,7 @@ test('P3 reads everything again into an empty database, although the group has c
   await parts.assertTradesOnce(0, 299)
 })
 
-test('P7 names what a symbol has lost by retention when it trades again, hours later and at another consumer', async () => {
+test("P7 records a symbol's expired messages when it trades again, hours later and at another consumer", async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   const topic = parts.topics.env.KAFKA_TRADES_TOPIC

@@ -11,7 +11,7 @@ import { aggTradeValue, bookTickerValue, tradeValue } from './support/records.ts
 import { startConsumerProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
-test('D2 finds exactly the rows that are refused, wherever they stand, in few statements', async () => {
+test('D2 isolates the refused rows wherever they are, in few statements', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 1, max: 600 }),
@@ -37,7 +37,7 @@ test('D2 finds exactly the rows that are refused, wherever they stand, in few st
   )
 })
 
-test('D3 lets one bad row in a hundred pass for ever, and 21 in a row or one in ten not', () => {
+test('D3 tolerates one bad row in a hundred indefinitely, but not 21 in a row or one in ten', () => {
   const untilStop = (share: number) => {
     const limit = new RejectionLimit()
     for (let refusals = 1; refusals <= 10_000; refusals++) {
@@ -53,7 +53,7 @@ test('D3 lets one bad row in a hundred pass for ever, and 21 in a row or one in 
   for (let i = 0; i < MAX_REJECTIONS; i++) assert.equal(limit.refused('trades', `23514 c${i}`), false)
   for (let i = 0; i < 1000; i++) limit.accepted('book_ticker', 1000)
   for (let i = 0; i < MAX_REJECTIONS - 1; i++) assert.equal(limit.refused('trades', '23514 c0'), false)
-  assert.equal(limit.refused('trades', '23514 c0'), true, 'what other tables take makes up for nothing')
+  assert.equal(limit.refused('trades', '23514 c0'), true, 'rows of other tables do not compensate')
 })
 
 const CHECK = 'ALTER TABLE trades ADD CONSTRAINT no_thirteens CHECK (price <> 13.13)'
@@ -87,8 +87,8 @@ const gap = (id: number, status: string) =>
     }),
   )
 
-describe('D1 with constraints that refuse', () => {
-  test('stores every good row around refused ones, and each refused one is a dead letter with the reason of the database', async () => {
+describe('D1 with constraints that refuse rows', () => {
+  test("stores every good row around refused ones; each refused one becomes a dead letter with the database's reason", async () => {
     await using parts = await createConsumerParts()
     const { env } = parts.topics
     await migrate(parts.database)
@@ -152,7 +152,7 @@ describe('D1 with constraints that refuse', () => {
     )
   })
 
-  test('D8 sets aside an event whose id and time another event has, and none that comes again', async () => {
+  test('D8 rejects an event with the id and time of another stored event, but no redelivered one', async () => {
     await using parts = await createConsumerParts()
     const { env } = parts.topics
     await migrate(parts.database)
@@ -172,7 +172,7 @@ describe('D1 with constraints that refuse', () => {
     await produce(env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [first, again, ...trades(0, 200), ...others.slice(0, 2)])
     await using consumer = await startConsumerProcess(parts.env)
     await parts.untilTrades(201)
-    // Against what an earlier batch has stored, beside rows that come again.
+    // Against rows of an earlier batch, next to redelivered rows.
     await produce(env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [...trades(150, 250), ...others.slice(2), first])
     await parts.untilTrades(251)
     await parts.untilRows('SELECT count(*) FROM dead_letters', 3)
@@ -196,7 +196,7 @@ describe('D1 with constraints that refuse', () => {
     assert.deepEqual(stored.rows, [{ q: '1.5' }])
   })
 
-  test('D3 stops, and makes no topic of dead letters, when a constraint refuses everything; mended, nothing is missing', async () => {
+  test('D3 stops without filling the dead-letter topic when a constraint refuses everything; after the fix nothing is missing', async () => {
     await using parts = await createConsumerParts()
     const topic = parts.topics.env.KAFKA_TRADES_TOPIC
     await migrate(parts.database)
@@ -218,7 +218,7 @@ describe('D1 with constraints that refuse', () => {
   })
 })
 
-test('F5 stops at a defect of ours, says so and loses nothing: a table that is not as it should be', async () => {
+test('F5 stops and reports it when a table has the wrong columns, and loses nothing', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   await parts.database.query('ALTER TABLE trades RENAME COLUMN quantity TO amount')

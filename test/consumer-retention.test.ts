@@ -17,7 +17,7 @@ import { waitFor } from './support/wait-for.ts'
 
 const DAY_MS = 86_400_000
 
-/** Midnight UTC, so many days before the one that has begun. */
+/** Midnight UTC, this many days before the current one. */
 const midnight = (daysAgo: number) => new Date((Math.floor(Date.now() / DAY_MS) - daysAgo) * DAY_MS)
 
 for (const { name, ...options } of databaseKinds()) {
@@ -37,7 +37,10 @@ for (const { name, ...options } of databaseKinds()) {
       await database.query('TRUNCATE trades, book_ticker, meta')
     })
 
-    /** One trade and one quote at the last millisecond of each day, given as how many days before today it is. */
+    /**
+     * Stores one trade and one quote at the last millisecond of each day, given as days before
+     * today.
+     */
     async function fill(...daysAgo: number[]): Promise<void> {
       for (const ago of daysAgo) {
         const time = new Date(midnight(ago - 1).getTime() - 1).toISOString()
@@ -67,7 +70,7 @@ for (const { name, ...options } of databaseKinds()) {
         ).rows.map(({ key, value }) => [key, value]),
       )
 
-    test('keeps every row of the days to be kept, the day that is only half past included', async () => {
+    test('keeps every row of the retained days, including the partly elapsed one', async () => {
       await fill(0, 1, 2, 3, 4, 5, 9)
       const dropped = await dropOldChunks(database, 3)
       assert.deepEqual(
@@ -81,29 +84,29 @@ for (const { name, ...options } of databaseKinds()) {
         ['trades', 'trade_id'],
         ['book_ticker', 'update_id'],
       ] as const) {
-        assert.deepEqual(await kept(table, column), [0, 1, 2, 3], 'three days back it is still that day')
+        assert.deepEqual(await kept(table, column), [0, 1, 2, 3], 'three days ago is still within that day')
       }
       assert.deepEqual(await marks(), {
         'retention:trades': midnight(3).toISOString(),
         'retention:book_ticker': midnight(3).toISOString(),
       })
-      assert.deepEqual(await dropOldChunks(database, 3), [], 'and then there is nothing to do')
+      assert.deepEqual(await dropOldChunks(database, 3), [], 'then nothing is left to drop')
     })
 
-    test('a consumer that is behind, and a capture of long ago, keep what they have just stored', async () => {
+    test('a lagging consumer and an old capture keep their freshly stored rows', async () => {
       await fill(400, 401, 402, 410)
       await dropOldChunks(database, 3)
-      // From the end of the newest day on, three days back.
+      // Three days before the end of the newest day.
       assert.deepEqual(await kept('trades', 'trade_id'), [400, 401, 402])
       assert.equal((await marks())['retention:trades'], midnight(409).toISOString())
     })
 
-    test('one row with a time in the future makes nothing old', async () => {
+    test('one row with a future time does not age the others', async () => {
       await fill(400, 401, 402, -3000)
       assert.deepEqual(await dropOldChunks(database, 3), [])
     })
 
-    test('a late row of a dropped day is stored, goes with the next drop, and moves no mark back', async () => {
+    test('a late row of a dropped day is stored, is dropped next time, and moves no mark back', async () => {
       await fill(0, 1, 5, 6)
       await dropOldChunks(database, 2)
       const marked = await marks()
@@ -120,7 +123,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await kept('trades', 'trade_id'), [0, 1])
     })
 
-    test('of several at once one drops, and the others neither wait nor fail', {
+    test('of several concurrent drops one runs, and the others neither wait nor fail', {
       skip: name === 'embedded' && 'it has one backend',
     }, async () => {
       await fill(0, 5, 6)
@@ -131,7 +134,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await kept('trades', 'trade_id'), [0])
     })
 
-    test('a batch that holds an old chunk is not waited for long, and both succeed in the end', {
+    test('a drop gives up quickly on a chunk locked by a batch, and both succeed in the end', {
       skip: name === 'embedded' && 'it has one backend',
     }, async () => {
       await fill(0, 5)
@@ -145,7 +148,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal((await dropOldChunks(database, 2)).length, 2)
     })
 
-    test('F1 a row that meets the drop of its own chunk is written again, and does not stop the consumer', {
+    test('F1 retries a row that meets the drop of its chunk, and does not stop the consumer', {
       skip: name === 'embedded' && 'it has one backend',
     }, async () => {
       const kinds = new Map<string, FailureKind>()
@@ -174,11 +177,11 @@ for (const { name, ...options } of databaseKinds()) {
         }
       }
       await Promise.all([dropping(), dropping(), inserting(0), inserting(1)])
-      assert.ok(kinds.has('XX000'), `the race did not come about: ${[...kinds.keys()].join()}`)
+      assert.ok(kinds.has('XX000'), `the race did not occur: ${[...kinds.keys()].join()}`)
       for (const [state, kind] of kinds) assert.equal(kind, 'retry', state)
     })
 
-    test('many old days are dropped in portions that fit the lock table, one transaction each', async () => {
+    test('drops many old days in portions that fit the lock table, one transaction each', async () => {
       await database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          SELECT now() - ago * interval '1 day', 'BTCUSDT', 'trade', 100 - ago, 1, 1, true, now() FROM generate_series(0, 80) AS ago`,
@@ -210,7 +213,7 @@ for (const { name, ...options } of databaseKinds()) {
       }
     })
 
-    test('a drop that fails repeatedly is a reason not to be ready, with a fix, until it succeeds', async () => {
+    test('a repeatedly failing drop makes the consumer not ready, with a fix, until it succeeds', async () => {
       await fill(0, 5)
       await database.query(
         `CREATE FUNCTION out_of_locks() RETURNS trigger LANGUAGE plpgsql AS
@@ -240,7 +243,7 @@ for (const { name, ...options } of databaseKinds()) {
       }
     })
 
-    test('the consumer drops at its start what is past RETENTION_DAYS, and goes on storing', async () => {
+    test('the consumer drops data older than RETENTION_DAYS at its start, and continues storing', async () => {
       const topics = await createTestTopics({ prefix: 'retention' })
       try {
         await fill(0, 1, 2, 7, 8)

@@ -46,7 +46,7 @@ async function count(sql: string): Promise<number> {
 
 const tradeCount = () => count('SELECT count(*) FROM trades')
 
-/** Gives topics that the test has made plain the limits that `topics init` would. */
+/** Gives topics created by the test the limits that `topics init` would set. */
 async function initTopicsOf(settings: Readonly<Record<string, string>>): Promise<void> {
   await topics.delete()
   await waitFor(
@@ -57,7 +57,7 @@ async function initTopicsOf(settings: Readonly<Record<string, string>>): Promise
         /dead_letters\s+created/.test(command.output()) || /dead_letters\s+present/.test(command.output())
       )
     },
-    { timeoutMs: 60_000, what: 'the topics to be made anew' },
+    { timeoutMs: 60_000, what: 'the topics to be recreated' },
   )
 }
 
@@ -75,14 +75,14 @@ async function assertTradesOnce(first: number, last: number): Promise<void> {
   assert.deepEqual(rows, [{ rows: last - first + 1, ids: last - first + 1, first, last }])
 }
 
-test('loses and doubles nothing when it is killed in mid-stream, twice', async () => {
+test('loses and duplicates nothing when it is killed mid-stream, twice', async () => {
   const settings = { ...env, AUTO_OFFSET_RESET: 'earliest', BATCH_SIZE: '100', DB_POOL_MAX: '1' }
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 60_000))
   for (const atLeast of [2000, 10_000]) {
     await using consumer = await startConsumerProcess(settings)
     await untilTrades(atLeast)
     await consumer.command.kill()
-    assert.ok((await tradeCount()) < 60_000, 'it was killed before it was done')
+    assert.ok((await tradeCount()) < 60_000, 'it was killed before it had finished')
   }
   await using consumer = await startConsumerProcess(settings)
   await untilTrades(60_000)
@@ -114,7 +114,7 @@ test('loses nothing when it is killed before its very first flush, with AUTO_OFF
   await consumer.stop()
 })
 
-test('stores what it holds when it is told to stop, commits it and leaves nothing behind', async () => {
+test('stores and commits its messages at shutdown', async () => {
   await using consumer = await startConsumerProcess({
     ...env,
     FLUSH_INTERVAL_MS: '600000',
@@ -136,7 +136,7 @@ test('stores what it holds when it is told to stop, commits it and leaves nothin
   )
 })
 
-test('stores every good row around a bad one, and each bad one as it came, in its topic and once in its table', async () => {
+test('stores every good row around a bad one, and each bad message unchanged, in its topic and once in its table', async () => {
   const topic = topics.env.KAFKA_TRADES_TOPIC
   const poison = [
     Buffer.from('{"e":"trade"'),
@@ -167,7 +167,7 @@ test('stores every good row around a bad one, and each bad one as it came, in it
     )
     await consumer.stop()
   }
-  // A redelivery of everything: the topic may repeat, the tables may not.
+  // Redelivers everything: the topic may repeat, the tables may not.
   await database.query('UPDATE consumer_offsets SET next_offset = 0')
   await using consumer = await startConsumerProcess(settings)
   await waitFor(async () => (await consumer.status()).counters.consumed >= 214, {
@@ -204,7 +204,7 @@ test('stores every good row around a bad one, and each bad one as it came, in it
   )
 })
 
-test('reads again by itself what a database has lost that was restored to an earlier state under it', async () => {
+test('reads messages again automatically after the database was restored to an earlier state', async () => {
   await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 1000))
   await untilTrades(1000)
@@ -218,7 +218,7 @@ test('reads again by itself what a database has lost that was restored to an ear
   await assertTradesOnce(0, 1009)
 })
 
-test('enters into the ledger what retention took before it was stored, and goes on', async () => {
+test('records messages that expired before they were stored, and continues', async () => {
   const settings = { ...env, AUTO_OFFSET_RESET: 'earliest' }
   const topic = topics.env.KAFKA_TRADES_TOPIC
   {
@@ -253,7 +253,7 @@ test('enters into the ledger what retention took before it was stored, and goes 
   await startTapeline(['verify'], { env: { DATABASE_URL: server.url } }).assertExit(0)
 })
 
-test('two consumers share the partitions, and the one that is left reads those of one that was killed', async () => {
+test('two consumers share the partitions, and the survivor reads those of a killed one', async () => {
   await migrate(database)
   const settings = { ...env, AUTO_OFFSET_RESET: 'earliest' }
   const partitionsOf = async (consumer: Awaited<ReturnType<typeof startConsumerProcess>>) =>
@@ -290,7 +290,7 @@ test('refuses messages of another source than its rows', async () => {
   assert.equal(await tradeCount(), 0)
 })
 
-test('C9 refuses topics that the checkpoints are not about', async () => {
+test('C9 refuses topics that do not match the checkpoints', async () => {
   const other = { ...topics.env, KAFKA_BOOK_TICKER_TOPIC: 'other.quotes' }
   await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('simulated', other)])
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
@@ -300,7 +300,7 @@ test('C9 refuses topics that the checkpoints are not about', async () => {
   assert.equal(await tradeCount(), 0)
 })
 
-test('refuses messages in another unit of time than its rows', async () => {
+test('refuses messages in another time unit than its rows', async () => {
   await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [
     markValue('binance', topics.env, 'microsecond'),
   ])
@@ -341,7 +341,7 @@ test('stops at a message of a newer schema, and reads it after the upgrade', asy
   assert.equal(await count('SELECT count(*) FROM dead_letters'), 0)
 })
 
-test('reads a partition again that has lost its tail, and skips nothing that took the lost offsets since', async () => {
+test('rereads a partition that lost its tail, and skips no message that took the lost offsets', async () => {
   const settings = { ...env, AUTO_OFFSET_RESET: 'earliest' }
   const topic = topics.env.KAFKA_TRADES_TOPIC
   await produce(topic, 'BTCUSDT', trades(0, 120))
@@ -350,7 +350,7 @@ test('reads a partition again that has lost its tail, and skips nothing that too
     await untilTrades(120)
     await consumer.stop()
   }
-  // As after an unclean election: the table has got further than the partition.
+  // As after an unclean election: the table is ahead of the partition.
   await database.query(
     `UPDATE consumer_offsets SET next_offset = 150 WHERE topic = '${topic}' AND partition = 2`,
   )
@@ -376,7 +376,7 @@ test('reads a partition again that has lost its tail, and skips nothing that too
   await assertTradesOnce(0, 199)
 })
 
-test('reads the partitions that a topic gets while it runs, without being told', async () => {
+test('reads partitions added to a topic while it runs', async () => {
   const topic = topics.env.KAFKA_TRADES_TOPIC
   await using consumer = await startConsumerProcess(env)
   await consumer.ready()
@@ -391,7 +391,7 @@ test('reads the partitions that a topic gets while it runs, without being told',
   await consumer.stop()
 })
 
-test('gives up on large messages that come together, although their topic takes only so much at once', async () => {
+test('writes several large dead letters although their topic limits the size of a batch', async () => {
   const large = Buffer.alloc(900_000, 'x')
   await initTopicsOf(env)
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [large])
@@ -403,7 +403,7 @@ test('gives up on large messages that come together, although their topic takes 
   assert.equal(await count('SELECT count(*) FROM dead_letters'), 3)
 })
 
-test('is not stopped for good by a dead letter of an impossible time or a gap with half a character', async () => {
+test('is not blocked by a dead letter with an impossible time or a gap with an unpaired surrogate', async () => {
   await produce(topics.env.KAFKA_DEAD_LETTERS_TOPIC, 'x', [Buffer.from('frame')], {
     headers: { origin: 'ingestion', reason: 'not JSON', time: '99999999999999999' },
   })
@@ -418,7 +418,7 @@ test('is not stopped for good by a dead letter of an impossible time or a gap wi
   await consumer.stop()
 })
 
-test('says so when the database holds a batch, and how much was left when it must stop', async () => {
+test('reports a batch held by the database, and how much was left at shutdown', async () => {
   await using consumer = await startConsumerProcess(env)
   await consumer.ready()
   const held = Promise.withResolvers<void>()

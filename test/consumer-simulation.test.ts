@@ -5,10 +5,10 @@ import { World, type WorldOptions } from './consumer-simulation/world.ts'
 
 const RUN_MS = 20 * 60_000
 
-/** `npm run simulation -- consumer` runs others. */
+/** `npm run simulation -- consumer` runs other seeds. */
 const SEEDS = 20
 
-test('keeps every guarantee through crashes, rebalances, faults of the database and retention, whatever the seed', async (context) => {
+test('keeps every guarantee through crashes, rebalances, database faults and retention, for every seed', async (context) => {
   let messages = 0
   const faults: Record<string, number> = {}
   for (let seed = 1; seed <= SEEDS; seed++) {

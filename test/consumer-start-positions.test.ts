@@ -27,18 +27,18 @@ const row = (topic: string, topicId: string, partition: number, nextOffset: numb
 const offsets = (result: ReturnType<typeof startPositions>) =>
   result.positions.map(({ nextOffset }) => nextOffset)
 
-test('starts at the end on the very first start, the ledger at its beginning, and writes both down', () => {
+test('begins at the end on the very first start, reads the ledger from its beginning, and records both', () => {
   const result = startPositions([TRADES, GAPS], [], false, 'latest')
   assert.deepEqual(offsets(result), [900, 50, 0])
   assert.equal(result.toWrite.length, 3)
   assert.deepEqual(result.notices, [])
 })
 
-test('starts at the beginning on the very first start when told so', () => {
+test('begins at the beginning on the very first start if configured', () => {
   assert.deepEqual(offsets(startPositions([TRADES, GAPS], [], false, 'earliest')), [100, 0, 0])
 })
 
-test('lets the database win over the group, so that a restored backup catches up by itself', () => {
+test('prefers the database to the group, so that a restored backup catches up automatically', () => {
   const result = startPositions(
     [TRADES],
     [row('trades', 'id-1', 0, 300), row('trades', 'id-1', 1, 20)],
@@ -49,19 +49,19 @@ test('lets the database win over the group, so that a restored backup catches up
   assert.deepEqual(result.toWrite, [])
 })
 
-test('reads a partition that the database does not know from its beginning', () => {
+test('reads a partition unknown to the database from its beginning', () => {
   const result = startPositions([TRADES], [row('trades', 'id-1', 0, 300)], false, 'latest')
   assert.deepEqual(offsets(result), [300, 0])
   assert.deepEqual(result.toWrite, [row('trades', 'id-1', 1, 0)])
 })
 
-test('reads everything, and says so, when the database is empty but the group is not', () => {
+test('reads everything, and reports it, when the database is empty but the group is not', () => {
   const result = startPositions([TRADES], [], true, 'latest')
   assert.deepEqual(offsets(result), [100, 0])
   assert.match(result.notices.join(), /database is empty/)
 })
 
-test('notices a recreated topic and reads it from its beginning', () => {
+test('detects a recreated topic and reads it from its beginning', () => {
   const result = startPositions(
     [TRADES],
     [row('trades', 'old', 0, 5000), row('trades', 'id-1', 1, 20)],
@@ -73,7 +73,7 @@ test('notices a recreated topic and reads it from its beginning', () => {
   assert.match(result.notices.join(), /trades was recreated since partition 0/)
 })
 
-test('notes that what stood unread in a recreated topic is lost, in every partition that it has now', () => {
+test('records the unread part of a recreated topic as lost, in every partition it has now', () => {
   const loss = (partition: number, to: number) => ({
     topicId: 'id-1',
     partition,
@@ -83,11 +83,11 @@ test('notes that what stood unread in a recreated topic is lost, in every partit
   })
   const recreated = startPositions([TRADES], [row('trades', 'old', 0, 5000)], true, 'latest')
   assert.deepEqual(recreated.losses, [loss(0, 100), loss(1, 0)])
-  // A partition that was only added has lost nothing.
+  // A newly added partition has lost nothing.
   assert.deepEqual(startPositions([TRADES], [row('trades', 'id-1', 0, 300)], true, 'latest').losses, [])
 })
 
-test('notes where events begin on the very first start, and not where all is read', () => {
+test('records where events begin on the very first start, but not when everything is read', () => {
   const begins = (to: number, partition: number) => ({
     topicId: 'id-1',
     partition,

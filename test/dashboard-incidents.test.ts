@@ -57,18 +57,18 @@ function seen(changes: Partial<Seen> = {}): Seen {
   }
 }
 
-/** What is told of a way through these moments. */
+/** The incidents of a sequence of states. */
 function told(...moments: Seen[]): string[] {
   const incidents = new Incidents()
   return moments.flatMap((moment) => incidents.observe(moment).map(({ kind, text }) => `${kind} ${text}`))
 }
 
-test('what was so when the dashboard began is nothing that happened', () => {
+test("a state that existed at the dashboard's start is no incident", () => {
   const bad = seen({ stored: { ...STORED, gaps: [GAP], deadLetters: [LETTER] } })
   assert.deepEqual(told(bad, bad), [])
 })
 
-test('a gap that is opened and filled between two looks is told as both', () => {
+test('a gap opened and filled between two polls is reported as both', () => {
   const filled = { ...GAP, revision: 2, status: 'filled', closedMs: 3000 }
   assert.deepEqual(told(seen(), seen({ stored: { ...STORED, gaps: [filled] } })), [
     'bad BTCUSDT trade 5–29: a gap (reconnect)',
@@ -76,7 +76,7 @@ test('a gap that is opened and filled between two looks is told as both', () => 
   ])
 })
 
-test('a gap that narrows is not told again, and one that is lost says why', () => {
+test('a narrowed gap is not reported again, and a lost one has its reason', () => {
   const gaps = (gap: Partial<GapView>) => seen({ stored: { ...STORED, gaps: [{ ...GAP, ...gap }] } })
   assert.deepEqual(
     told(gaps({}), gaps({ fromId: 9, revision: 2 }), gaps({ status: 'unrecoverable', reason: 'too large' })),
@@ -84,7 +84,7 @@ test('a gap that narrows is not told again, and one that is lost says why', () =
   )
 })
 
-test('a service and a stream that come back are told once each way, also when the database was away meanwhile', () => {
+test('a service and a stream that recover are reported once each way, also after a database outage', () => {
   const [part] = seen().parts
   const [stream] = seen().streams
   assert.ok(part !== undefined && stream !== undefined)
@@ -106,7 +106,7 @@ test('a service and a stream that come back are told once each way, also when th
   assert.deepEqual(problemsOf(seen({ stored, unfilled })), unfilled)
 })
 
-test('an old dead letter that comes into view because others are resolved has not just happened', () => {
+test('an old dead letter that becomes visible because others are resolved is no new incident', () => {
   const letters = (...deadLetters: DeadLetterView[]) => seen({ stored: { ...STORED, deadLetters } })
   const old = { ...LETTER, place: 'binance.trades/0/1', failedMs: 1000 }
   const young = { ...LETTER, place: 'binance.trades/0/9', failedMs: 3000 }
@@ -116,7 +116,7 @@ test('an old dead letter that comes into view because others are resolved has no
   )
 })
 
-test('connections of several ingestions are told apart, and not told of while theirs does not answer', () => {
+test('connections of several ingestions are distinguished, and not reported while their service does not answer', () => {
   const connection = (part: string, state: 'streaming' | 'waiting') => ({
     id: 0,
     part,
@@ -144,7 +144,7 @@ test('connections of several ingestions are told apart, and not told of while th
   assert.deepEqual(told(both('streaming'), one), ['bad ingestion 2: does not answer'])
 })
 
-test('what happened between two looks is told in its order', () => {
+test('incidents between two polls are reported in their order', () => {
   const lost = { ...GAP, gapId: 'b', fromId: 40, toId: 40, detectedMs: 500 }
   const incidents = new Incidents()
   incidents.observe(seen())
@@ -155,13 +155,13 @@ test('what happened between two looks is told in its order', () => {
   )
 })
 
-test('a time of another day has its day', () => {
+test('a time of another day shows its date', () => {
   const now = Date.UTC(2026, 0, 2, 0, 5)
   assert.equal(momentText(now - 60_000, now), '00:04:00')
   assert.equal(momentText(now - 600_000, now), '2026-01-01 23:55:00')
 })
 
-test('a counter that begins anew is no negative rate', () => {
+test('a counter reset gives no negative rate', () => {
   const rates = new Rates()
   assert.equal(rates.of('rows', 100, 0), 0)
   assert.equal(rates.of('rows', 150, 1000), 50)

@@ -21,7 +21,7 @@ async function opened(server: Server): Promise<number> {
   return address.port
 }
 
-/** Something that answers at `/status` as a consumer does. */
+/** A server that answers at `/status` like a consumer. */
 async function statusServer() {
   const server = createHttpServer((_request, response) => {
     if (consumer.status === null) response.destroy()
@@ -46,7 +46,7 @@ async function statusServer() {
   return consumer
 }
 
-/** A database that takes connections and says nothing on them. */
+/** A database that accepts connections but never answers. */
 async function observed(urls: readonly string[]) {
   const silent = createServer((socket) => sockets.push(socket))
   const sockets: Array<{ destroy(): unknown }> = []
@@ -85,7 +85,7 @@ async function observed(urls: readonly string[]) {
   }
 }
 
-test('goes on telling what the services say while the database takes questions and answers none', async () => {
+test("shows the services' state while the database accepts queries but does not answer", async () => {
   const consumer = await statusServer()
   consumer.says(100)
   try {
@@ -98,7 +98,7 @@ test('goes on telling what the services say while the database takes questions a
       { timeoutMs: 10_000, what: 'the database to be missed' },
     )
     assert.equal(hung.inserted, 100)
-    // More than one look meanwhile: none has waited for the answer.
+    // Several polls ran meanwhile: none waited for the answer.
     assert.ok(observer.snapshots.indexOf(hung) >= 2)
   } finally {
     consumer.close()
@@ -122,7 +122,7 @@ test('counts no row twice and hides no lag when a consumer does not answer for a
     await observer.next()
     assert.equal((await observer.next()).inserted, 3_000_100)
     const rates = observer.snapshots.map(({ rowsPerSecond }) => rowsPerSecond ?? 0)
-    assert.ok(Math.max(...rates) < 1000, `rows a second: ${rates}`)
+    assert.ok(Math.max(...rates) < 1000, `rows per second: ${rates}`)
     assert.ok(Math.max(...rates) > 0)
   } finally {
     first.close()
@@ -130,7 +130,7 @@ test('counts no row twice and hides no lag when a consumer does not answer for a
   }
 })
 
-test('survives a service whose status it does not understand, says so once, and shows it when it does', async () => {
+test('survives an unparsable status, reports it once, and shows the service when it parses again', async () => {
   const consumer = await statusServer()
   consumer.status = { service: 'consumer', ready: true }
   try {

@@ -18,7 +18,7 @@ const VIEWS = [
   { viewport: { width: 390, height: 844 }, colorScheme: 'dark' },
 ] as const
 
-test('the dashboard shows what is stored, each fault while it happens and its healing, and comes back by itself', {
+test('the dashboard shows stored data, each fault and its recovery, and reconnects automatically', {
   ...needsBrowser(),
   timeout: 400_000,
 }, async () => {
@@ -61,7 +61,7 @@ test('the dashboard shows what is stored, each fault while it happens and its he
       })
     await says('#state', /All is well/)
 
-    // A gap that cannot be filled for a while, and then is.
+    // A gap that cannot be filled for a while.
     const rest = exchange.faults.add({ kind: 'restError', status: 500 })
     exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', count: 25 })
     await says('#state', /1 gap cannot be filled now: HTTP 500/)
@@ -71,25 +71,25 @@ test('the dashboard shows what is stored, each fault while it happens and its he
     await says('#incidents', /BTCUSDT trade \d+–\d+: filled[\s\S]*BTCUSDT trade \d+–\d+: a gap \(missed\)/)
     await says('#state', /All is well/)
 
-    // A frame that no one can read.
+    // An unparsable frame.
     exchange.faults.add({ kind: 'garbage', form: 'text', count: 1 })
     await says('#letters', /not JSON/)
     await says('#letter-count', /1 unresolved/)
     await says('#incidents', /a dead letter, .*: not JSON/)
 
-    // A stream that stands still while the others flow.
+    // A stream that stalls while the others deliver.
     const stream = 'ethusdt@bookTicker'
     await waitFor(async () => (await ingestion.status()).uptimeMs > 40_000, {
       timeoutMs: 60_000,
-      what: 'the stream to have a rate of its own',
+      what: 'the stream to have a rate',
     })
-    // A renewed subscription would heal it within less than the page's second.
+    // A resubscription would end a short stall before the page's next update.
     const stall = exchange.faults.add({ kind: 'stall', stream, healedBy: 'reconnect' })
     await says('#state', new RegExp(`${stream} has gone quiet`), 120_000)
     stall.end()
     await says('#incidents', new RegExp(`${stream} flows again[\\s\\S]*${stream} has gone quiet`), 120_000)
 
-    // It is told when a service is gone, and what is shown is what is there.
+    // A stopped service is reported, and the database's figures stay visible.
     await ingestion.stop()
     await says('#state', /ingestion: does not answer/)
     await untilCaughtUp(consumer)
@@ -116,7 +116,7 @@ test('the dashboard shows what is stored, each fault while it happens and its he
     await assertTrue()
     assert.deepEqual(problems(), [])
 
-    // Its own server is killed and started again: the page comes back without being asked.
+    // The dashboard's server is killed and restarted: the page reconnects.
     await dashboardOf(dashboard).kill()
     await says('#state', /The dashboard itself does not answer/)
     problems()
@@ -137,7 +137,7 @@ test('the dashboard shows what is stored, each fault while it happens and its he
   }
 })
 
-/** On a desk and on a phone, by day and by night: nothing to scroll sideways for, no error, nothing from elsewhere. */
+/** On desktop and phone, light and dark: no horizontal scrolling, no error, no external request. */
 async function assertFits(browser: Browser, url: string): Promise<void> {
   for (const view of VIEWS) {
     const page = await browser.newPage(view)
@@ -156,7 +156,7 @@ async function assertFits(browser: Browser, url: string): Promise<void> {
   }
 }
 
-/** @returns what the console has complained of, and what was asked of others, since the last call */
+/** @returns console errors and requests to other hosts since the last call */
 function problemsOf(page: Page, url: string): () => string[] {
   const problems: string[] = []
   page.on('console', (message) => {
@@ -174,7 +174,7 @@ async function cells(page: Page, table: string): Promise<string[][]> {
   return Promise.all(rows.map((row) => row.locator('td').allInnerTexts()))
 }
 
-/** The rows of the page's first table, by the database. */
+/** The rows of the page's first table, from the database. */
 async function storedPrices({
   database,
 }: Awaited<ReturnType<typeof createConsumerParts>>): Promise<string[][]> {

@@ -6,7 +6,7 @@ import { databaseKinds } from './support/database.ts'
 
 for (const { name, ...options } of databaseKinds()) {
   test(
-    `what is newest is shown of each symbol, also when its ids have begun anew, on the ${name} TimescaleDB`,
+    `the newest row of each symbol is shown, also after an id reset, on the ${name} TimescaleDB`,
     options,
     async () => {
       const market = await createAuditedMarket(name)

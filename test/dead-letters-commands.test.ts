@@ -41,7 +41,7 @@ async function count(sql: string): Promise<number> {
   return rows[0]?.n ?? -1
 }
 
-test('a poison message is listed with what it was, retried in vain, and its redelivery changes nothing', async () => {
+test('lists a poison message with its details, fails to retry it, and a redelivery changes nothing', async () => {
   const topic = topics.env.KAFKA_TRADES_TOPIC
   await produce(topic, 'BTCUSDT', [
     tradeValue({ t: 1 }),
@@ -95,7 +95,7 @@ test('a poison message is listed with what it was, retried in vain, and its rede
   assert.equal(await count('SELECT count(*) FROM trades'), 2)
 })
 
-test('a message that was refused in error is stored by one command of several at once, and by none after it', async () => {
+test('of several concurrent retries, one stores a message that was refused in error, and later ones none', async () => {
   await migrate(database)
   const letters = Array.from({ length: 60 }, (_, i) => ({
     topic: topics.env.KAFKA_TRADES_TOPIC,
@@ -128,7 +128,7 @@ test('a message that was refused in error is stored by one command of several at
   )
 })
 
-test('a payload cannot steer the terminal of who looks at it', async () => {
+test('a payload cannot send escape sequences to the terminal', async () => {
   await migrate(database)
   await insertDeadLetters(database, [
     {
@@ -149,7 +149,7 @@ test('a payload cannot steer the terminal of who looks at it', async () => {
   assert.deepEqual(steering, [])
 })
 
-test('a database that was never migrated, and a wrong filter, are named with the fix', async () => {
+test('reports an unmigrated database and an invalid filter with the fix', async () => {
   assert.match(
     await run(1, 'list'),
     /dead letters cannot be listed: .*"dead_letters" does not exist\n {2}Run: bin\/tapeline migrate/,
@@ -158,7 +158,7 @@ test('a database that was never migrated, and a wrong filter, are named with the
   assert.match(await run(2, 'retry', 'binance.trades'), /Expected TOPIC\/PARTITION\/OFFSET/)
 })
 
-test('a row that a wrong rule of the database refused is stored when the rule is gone, with its epoch', async () => {
+test('stores a row refused by a wrong database rule once the rule is gone, with its epoch', async () => {
   await migrate(database)
   await database.query('ALTER TABLE trades ADD CONSTRAINT wrong_rule CHECK (price < 50000)')
   const topic = topics.env.KAFKA_TRADES_TOPIC

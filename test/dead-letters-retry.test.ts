@@ -75,7 +75,7 @@ for (const { name, ...options } of databaseKinds()) {
         await database.query<{ id: string }>('SELECT trade_id::text AS id FROM trades ORDER BY trade_id')
       ).rows.map(({ id }) => Number(id))
 
-    test('a message that the database refused is stored once when its rule is mended, and keeps its place until then', async () => {
+    test('stores a refused message once its database rule is fixed, and keeps it until then', async () => {
       await insertDeadLetters(database, [letter(9, tradeValue({ t: 1, p: '61837.63' }))])
       await database.query('ALTER TABLE trades ADD CONSTRAINT wrong_rule CHECK (price < 50000)')
       try {
@@ -89,17 +89,17 @@ for (const { name, ...options } of databaseKinds()) {
       }
       assert.deepEqual(await retry(), [[9, { kind: 'stored' }]])
       assert.deepEqual(await tradeIds(), [1])
-      assert.deepEqual(await retry(), [], 'what is resolved is not tried again')
+      assert.deepEqual(await retry(), [], 'a resolved message is not retried')
       // The consumer reads the message again, and still refuses it.
       assert.equal(await insertDeadLetters(database, [letter(9, tradeValue({ t: 1, p: '61837.63' }))]), 0)
       assert.deepEqual(
         (await letters()).map(({ attempts, resolved }) => [attempts, resolved]),
         [[2, true]],
-        'redelivery takes nothing back',
+        'a redelivery reverts nothing',
       )
     })
 
-    test('a message that is still bad keeps its one row, with the reason of today and one attempt more', async () => {
+    test('a message that is still bad keeps its single row, with the current reason and one more attempt', async () => {
       await insertDeadLetters(database, [
         letter(1, tradeValue({ p: 'abc' })),
         letter(2, Buffer.from([0xff, 0xfe])),
@@ -127,7 +127,7 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('an event under whose id another one is stored stays a dead letter, whichever way it came', async () => {
+    test('an event with the id of another stored event stays a dead letter, whatever its source', async () => {
       const T = 1723161255342
       const second = `{"e":"trade","E":${T + 4000},"s":"BTCUSDT","t":1,"p":"61837.63","q":"5","T":${T + 4000},"m":true,"M":true}`
       await insertDeadLetters(database, [
@@ -148,7 +148,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await tradeIds(), [1])
     })
 
-    test('believes a row of REST that ingestion rejected, and no event of the exchange that says it is one', async () => {
+    test('accepts a REST row that ingestion rejected, but no stream event that claims to be one', async () => {
       const row = (t: number) =>
         frame(
           'btcusdt@trade',
@@ -166,7 +166,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await tradeIds(), [1])
     })
 
-    test('of two messages that stood at one offset, one after the other, each is retried and resolved by itself', async () => {
+    test('retries and resolves two messages that had the same offset separately', async () => {
       await insertDeadLetters(database, [
         letter(1, tradeValue({ t: 1 })),
         letter(1, tradeValue({ t: 2, p: 'abc' })),
@@ -192,7 +192,7 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('a trade that was filled from REST meanwhile is not doubled, and its dead letter is resolved', async () => {
+    test('a trade filled from REST meanwhile is not duplicated, and its dead letter is resolved', async () => {
       await insertDeadLetters(database, [letter(1, tradeValue({ t: 5 }))])
       await database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp, source)
@@ -203,7 +203,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal((await letters())[0]?.resolved, true)
     })
 
-    test('a trade in microseconds is stored to the digit, and known again by every digit', async () => {
+    test('stores a trade in microseconds exactly, and recognises its duplicate by every digit', async () => {
       const times = { E: 1723161255343007, T: 1723161255342999 }
       const inMicroseconds = { headers: [['schema', 'trade/2']] as Array<[string, string]> }
       await insertDeadLetters(database, [
@@ -240,7 +240,7 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('a dry run says what would happen, the rules of the database included, and changes nothing', async () => {
+    test("a dry run reports the outcome, including the database's rules, and changes nothing", async () => {
       await insertDeadLetters(database, [letter(1, tradeValue({ t: 1 })), letter(2, tradeValue({ p: 'x' }))])
       const before = await letters()
       assert.deepEqual(await retry({}, true), [
@@ -251,7 +251,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await tradeIds(), [])
     })
 
-    test('row and mark are committed together: when the mark fails, the row is not there either', async () => {
+    test('commits row and mark together: if the mark fails, the row is not stored', async () => {
       await insertDeadLetters(database, [letter(1, tradeValue({ t: 1 }))])
       await database.query(
         `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no mark today'; END $$`,
@@ -268,7 +268,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await retry(), [[1, { kind: 'stored' }]])
     })
 
-    test('three retries at once store each message once, and each says only what it did itself', async () => {
+    test('three concurrent retries store each message once, and each reports only its own work', async () => {
       const count = 120
       await insertDeadLetters(
         database,
@@ -290,7 +290,7 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('retries what the filter means, and nothing else', async () => {
+    test('retries exactly the messages of the filter', async () => {
       await insertDeadLetters(database, [
         letter(1, tradeValue({ t: 1 })),
         letter(2, tradeValue({ t: 2, s: 'ETHUSDT' }), { key: null }),
@@ -298,7 +298,7 @@ for (const { name, ...options } of databaseKinds()) {
         letter(4, tradeValue({ t: 4 }), { failedAtMs: FAILED_AT_MS + 60_000 }),
       ])
       const meant = async (filter: DeadLetterFilter) => (await retry(filter, true)).map(([offset]) => offset)
-      assert.deepEqual(await meant({ symbol: 'ETHUSDT' }), [2], 'by its payload, which has no key')
+      assert.deepEqual(await meant({ symbol: 'ETHUSDT' }), [2], 'by the payload, as the message has no key')
       assert.deepEqual(await meant({ reason: 'p is' }), [3])
       assert.deepEqual(await meant({ since: new Date(FAILED_AT_MS + 1) }), [4])
       assert.deepEqual(await meant({ topic: 'other' }), [])
@@ -309,13 +309,13 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await meant({}), [1, 2, 4, 3], 'in the order of partition and offset')
     })
 
-    test('a frame that ingestion rejected becomes the event it was, stamped with the time it came', async () => {
+    test('turns a rejected frame into its event, with the time of its receipt', async () => {
       await insertDeadLetters(database, [
         letter(1, frame('btcusdt@bookTicker', QUOTE), rejected),
         letter(2, frame('btcusdt@trade', '{"e":"trade","p":"abc"}'), rejected),
         letter(3, Buffer.from('{"result":null,"id":1}'), rejected),
       ])
-      // A failure in between moves the time of the last failure, and not the stamp.
+      // A further failure changes the time of the last failure, but not the receipt time.
       await database.query(
         'ALTER TABLE book_ticker ADD CONSTRAINT wrong_rule CHECK (bid_price > 100) NOT VALID',
       )
@@ -335,7 +335,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(rows, [{ symbol: 'BTCUSDT', id: 7, received: new Date(FAILED_AT_MS) }])
     })
 
-    test('a trade of a rejected frame is filed under the epoch that was current at its time', async () => {
+    test('stores a trade of a rejected frame under the epoch of its time', async () => {
       const at = (epoch: number, seconds: number) =>
         `('${new Date(FAILED_AT_MS - seconds * 1000).toISOString()}', 'BTCUSDT', 'trade', ${epoch}, 9, 1, 1, true, now())`
       await database.query(
@@ -347,7 +347,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(await epochAt(database, 'ETHUSDT', 'trade', FAILED_AT_MS * 1000), 0)
     })
 
-    test('a trade of a symbol that had not traded for weeks is filed under its epoch, also when retention has dropped it', async () => {
+    test('stores a trade of a long inactive symbol under its epoch, also when retention has dropped its rows', async () => {
       const daysBefore = (days: number) => new Date(FAILED_AT_MS - days * 86_400_000).toISOString()
       await database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
@@ -364,7 +364,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(await epochAt(database, 'ETHUSDT', 'aggTrade', FAILED_AT_MS * 1000), 0)
     })
 
-    test('says that a frame which was cut, and a topic of other settings, cannot be retried, and leaves them as they are', async () => {
+    test('reports that a truncated frame, or one with other topic settings, cannot be retried, and leaves it unchanged', async () => {
       const long = frame('btcusdt@trade', `{"e":"trade","x":"${'x'.repeat(KEPT_FRAME_BYTES)}"}`)
       await insertDeadLetters(database, [
         letter(1, long.subarray(0, KEPT_FRAME_BYTES), rejected),
@@ -381,7 +381,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await letters(), before)
     })
 
-    test('what the database refuses only at the commit fails that one message, and not the command', async () => {
+    test('a refusal at commit fails that one message, not the command', async () => {
       await insertDeadLetters(database, [
         letter(1, tradeValue({ t: 1 })),
         letter(2, bookTickerValue(), { topic: 'u' }),
@@ -410,7 +410,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await tradeIds(), [])
     })
 
-    test('a quote and a gap are retried like a trade; an older revision of a gap takes nothing back', async () => {
+    test('retries quotes and gaps like trades; an older revision of a gap reverts nothing', async () => {
       const gap = {
         gap_id: 'g1',
         symbol: 'BTCUSDT',

@@ -15,7 +15,7 @@ import { startTapeline } from './support/processes.ts'
 
 const native = databaseKinds().find(({ name }) => name === 'native')
 
-/** What is wrong, and what is only odd. */
+/** Errors and warnings. */
 async function diagnose(
   env: Readonly<Record<string, string>>,
   exitCode: number,
@@ -27,7 +27,7 @@ async function diagnose(
   return new Map(findings.map((finding) => [finding.what, finding]))
 }
 
-test('finds nothing where all is well, and names each thing that is wrong with its fix, without a change to anything', {
+test('finds nothing in a healthy setup, reports each fault with its fix, and changes nothing', {
   ...(native?.skip === undefined ? {} : { skip: native.skip }),
 }, async () => {
   await using parts = await createConsumerParts()
@@ -110,7 +110,7 @@ test('finds nothing where all is well, and names each thing that is wrong with i
   assert.deepEqual(bad(gone).sort(), ['Kafka', 'database'])
 })
 
-test('a port that a service of ours holds is no fault, unless that service is not well', async () => {
+test('a port used by a running service is no fault, unless that service is unhealthy', async () => {
   const port = await freePort()
   const other = await freePort()
   const consumer = { ready: true, reason: '' }
@@ -138,7 +138,7 @@ test('a port that a service of ours holds is no fault, unless that service is no
   }
 })
 
-test('names a refusal of the exchange with what to do, and what a running ingestion is refused', async () => {
+test('reports a refusal by the exchange with its fix, and the refusals of a running ingestion', async () => {
   await using exchange = disposable(await startSimulatedExchange({ messagesPerSecond: 10 }))
   exchange.faults.add({ kind: 'restError', status: 451, retryAfterSeconds: 90 })
   const env = { BINANCE_REST_URL: exchange.restUrl, BINANCE_WS_URL: exchange.wsUrl }
@@ -165,7 +165,7 @@ test('names a refusal of the exchange with what to do, and what a running ingest
   )
 })
 
-test('asks for Java and Maven only where it would start Kafka itself', async () => {
+test('requires Java and Maven only where it would start Kafka', async () => {
   const alone = await diagnose({ BINANCE_REST_URL: 'http://127.0.0.1:1' }, 1)
   assert.equal(alone.get('Kafka')?.verdict, 'none')
   assert.equal(alone.get('Java')?.verdict, 'good')

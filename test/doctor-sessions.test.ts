@@ -12,7 +12,7 @@ import { runStatements } from './support/statements.ts'
 
 const [native] = databaseKinds()
 
-test('doctor sees a pooler, a read-only database, other settings of sessions, and too few locks', {
+test('doctor reports a pooler, a read-only database, other session settings, and too few locks', {
   skip: native?.skip ?? false,
 }, async () => {
   const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })

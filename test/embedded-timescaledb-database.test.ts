@@ -43,7 +43,7 @@ async function connect(): Promise<pg.Client> {
     connectionTimeoutMillis: 20_000,
     query_timeout: 60_000,
   })
-  // What ends a connection also fails the query that waits on it.
+  // An error that ends a connection also fails its pending query.
   client.on('error', () => {})
   await client.connect()
   return client
@@ -73,12 +73,12 @@ async function countOf(client: pg.Client, symbol: string): Promise<number> {
   return answer[0]?.n ?? -1
 }
 
-test('batches of any size arrive whole, while another client reads only whole batches', async () => {
+test('batches of any size arrive whole, and another client never sees part of one', async () => {
   const [writer, reader] = [await connect(), await connect()]
   try {
     let writing = true
     const reading = (async () => {
-      while (writing) assert.equal((await countOf(reader, 'LARGE')) % 500, 0, 'a batch was seen in part')
+      while (writing) assert.equal((await countOf(reader, 'LARGE')) % 500, 0, 'part of a batch was visible')
     })()
     let written = 0
     for (const count of [500, 5000, 20_000, 500, 500]) {
@@ -97,7 +97,7 @@ test('batches of any size arrive whole, while another client reads only whole ba
   }
 })
 
-test('what one client prepares, sets or leaves open does not reach another', async () => {
+test("one client's prepared statements, settings and open transactions do not reach another", async () => {
   const [one, two] = [await connect(), await connect()]
   try {
     assert.deepEqual((await one.query({ name: 'same', text: 'SELECT 1 AS x' })).rows, [{ x: 1 }])
@@ -114,14 +114,14 @@ test('what one client prepares, sets or leaves open does not reach another', asy
     assert.equal(
       await within(10_000, 'the next client', () => count),
       0,
-      'a client that vanished must be rolled back',
+      'the transaction of a vanished client must be rolled back',
     )
   } finally {
     await Promise.all([one.end(), two.end()])
   }
 })
 
-test('an error in a query leaves the connection and the database usable', async () => {
+test('a failed query leaves the connection and the database usable', async () => {
   await withClient(async (client) => {
     await assert.rejects(client.query('SELECT $1::int / 0', [1]), { code: '22012' })
     await assert.rejects(client.query('COPY ticks FROM STDIN'), { code: '0A000' })
@@ -133,7 +133,7 @@ test('an error in a query leaves the connection and the database usable', async 
   })
 })
 
-test('nobody gets in without the password, which only this user can read', async () => {
+test('refuses clients without the password, which only this user can read', async () => {
   const url = new URL(database.url)
   const file = join(folder, 'database', 'password')
   assert.equal(statSync(file).mode & 0o777, 0o600)
@@ -143,7 +143,7 @@ test('nobody gets in without the password, which only this user can read', async
   await assert.rejects(client.connect(), { code: '28P01' })
 })
 
-test('a second process on the same folder is refused, naming the first', async () => {
+test('refuses a second process on the same folder, and names the first', async () => {
   await assert.rejects(start(), (error) => {
     assert.ok(error instanceof TapelineError)
     assert.match(error.message, new RegExp(`in use by process ${database.pid}`))
@@ -152,7 +152,7 @@ test('a second process on the same folder is refused, naming the first', async (
   })
 })
 
-test('after a SIGKILL every committed row is there, no other, and the hypertable still takes rows', async () => {
+test('after a SIGKILL every committed row and no other exists, and the hypertable accepts rows', async () => {
   const client = await connect()
   await client.query({ text: INSERT, values: rows('KILLED', 0, 1000) })
   await client.query('BEGIN')
@@ -169,7 +169,7 @@ test('after a SIGKILL every committed row is there, no other, and the hypertable
   })
 })
 
-test('SIGTERM ends it cleanly, and the next start finds everything', async () => {
+test('SIGTERM shuts it down cleanly, and the next start finds everything', async () => {
   const exit = await within(15_000, 'the stop', () => database.stop())
   assert.deepEqual(exit, { code: 0, signal: null })
   database = await start()

@@ -7,7 +7,7 @@ import { SharedBackend } from '../src/sandbox/embedded-timescaledb/embedded-back
 import { startEmbeddedServer } from '../src/sandbox/embedded-timescaledb/embedded-server.ts'
 import { within } from './support/wait-for.ts'
 
-test('a client that holds a transaction open and does not read its answer is put out, and the others go on', async () => {
+test('disconnects a client with an open transaction that does not read its answer, and serves the others', async () => {
   const database = await PGlite.create({ extensions: { timescaledb } })
   const backend = new SharedBackend(async (message) =>
     Buffer.from((await database.execProtocol(message, { throwOnError: false })).data),
@@ -16,7 +16,7 @@ test('a client that holds a transaction open and does not read its answer is put
   const server = await startEmbeddedServer({ backend, password: 'p', port: 0, idleInTransactionMs: 1000 })
   const connect = async () => {
     const client = new pg.Client({ connectionString: `postgres://a:p@127.0.0.1:${server.port}/b` })
-    // What ends a connection also fails the query that waits on it.
+    // An error that ends a connection also fails its pending query.
     client.on('error', () => {})
     await client.connect()
     return client

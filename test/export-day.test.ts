@@ -20,18 +20,18 @@ import { startTapeline } from './support/processes.ts'
 const DAY = '2026-01-02'
 const TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
 
-/** What a number of JavaScript would spoil: all twenty digits, the last one, a microsecond. */
+/** Values that a JavaScript number would change: all twenty digits, the last one, a microsecond. */
 const EXTREMES = `INSERT INTO book_ticker VALUES
   ('${DAY}T23:59:59.999999Z', 'BTCUSDT', 9007199254740991, 999999999999.99999999, 0.00000001, 999999999999.99999998, 123456789012.12345678)`
 
 for (const { name, ...options } of databaseKinds()) {
   test(
-    `an exported day holds every row of the day and no other, digit by digit, on the ${name} TimescaleDB`,
+    `an exported day contains every row of the day and no other, with exact digits, on the ${name} TimescaleDB`,
     options,
     async () => {
       const market = await createAuditedMarket(name)
       const temporary = mkdtempSync(join(tmpdir(), 'export-'))
-      const folder = join(temporary, 'made', 'by itself')
+      const folder = join(temporary, 'made', 'on demand')
       const run = (...args: string[]) =>
         startTapeline(['export', 'BTCUSDT', '--out', folder, ...args], {
           env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
@@ -62,7 +62,7 @@ for (const { name, ...options } of databaseKinds()) {
           assert.equal(file.sha256, createHash('sha256').update(readFileSync(path)).digest('hex'))
         }
 
-        // Two at once do not write into each other's files: one has them, and they are whole.
+        // Two concurrent exports do not mix their files: one of them writes complete files.
         const both = [
           run('--day', '2026-01-03', '--type', 'trade'),
           run('--day', '2026-01-03', '--type', 'trade'),
@@ -85,12 +85,12 @@ for (const { name, ...options } of databaseKinds()) {
             .digest('hex'),
         )
 
-        // What is there is not replaced by accident.
+        // Existing files are not overwritten by accident.
         await using again = run('--day', DAY)
         await again.assertExit(2)
         assert.match(again.output(), /is there already[\s\S]*--force/)
 
-        // A row is gone that nothing explains: the files come, the exit code tells.
+        // With an unexplained missing row the files are written, and the exit code shows it.
         await market.database.query(
           `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id =
            (SELECT min(trade_id) + 3 FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_time >= '${DAY}')`,
@@ -124,7 +124,7 @@ for (const { name, ...options } of databaseKinds()) {
   )
 }
 
-test('takes a day in UTC, and no day that is none', () => {
+test('accepts a day in UTC, and refuses an invalid one', () => {
   const nowMs = Date.UTC(2026, 2, 1, 0, 30)
   assert.equal(parseDay('--day', 'today', nowMs).name, '2026-03-01')
   assert.equal(parseDay('--day', 'yesterday', nowMs).name, '2026-02-28')
@@ -140,7 +140,7 @@ test('takes a day in UTC, and no day that is none', () => {
 
 for (const { name, ...options } of databaseKinds()) {
   test(
-    `several days of several symbols in one call, each with its rows of the ledger, on the ${name} TimescaleDB`,
+    `exports several days of several symbols in one call, each with its ledger rows, on the ${name} TimescaleDB`,
     options,
     async () => {
       const market = await createAuditedMarket(name)
@@ -152,7 +152,7 @@ for (const { name, ...options } of databaseKinds()) {
       const manifestOf = (symbol: string, day: string): Manifest =>
         JSON.parse(readFileSync(join(folder, `${symbol}-trade-2026-01-${day}.parquet.manifest.json`), 'utf8'))
       try {
-        // Without times, and detected days later: ids 1024 to 1047 are of the second.
+        // A gap without times, detected days later: ids 1024 to 1047 belong to the second day.
         for (const [from, to] of [
           [1030, 1031],
           [1047, 1048],
@@ -181,7 +181,7 @@ for (const { name, ...options } of databaseKinds()) {
         const gapsOf = (day: string) => manifestOf('BTCUSDT', day).gaps.map(({ from_id }) => from_id)
         assert.deepEqual(['01', '02', '03'].map(gapsOf), [[], [1030, 1047], [1047]])
         assert.deepEqual(manifestOf('ETHUSDT', '02').gaps, [])
-        // Before anything is written, what is there already is refused.
+        // Existing files are refused before anything is written.
         await using again = run('ETHUSDT', '--from', '2026-01-03', '--to', '2026-01-04')
         await again.assertExit(2)
         assert.deepEqual(
@@ -199,7 +199,7 @@ for (const { name, ...options } of databaseKinds()) {
   )
 }
 
-test('the manifest speaks of the rows in the files, whatever is stored meanwhile', {
+test('the manifest describes the rows in the files, whatever is stored meanwhile', {
   skip: databaseKinds().find(({ name }) => name === 'native')?.skip ?? false,
 }, async () => {
   const market = await createAuditedMarket('native')
@@ -242,7 +242,7 @@ test('the manifest speaks of the rows in the files, whatever is stored meanwhile
     const before = (await exportOnce(() => false))?.manifest
     assert.deepEqual([before?.files[0]?.rows, before?.verify?.verdict], [23, 'not clean'])
     assert.equal(before?.takenAt, before?.verify?.takenAt)
-    // A row that may be on its way is waited for: then it is in the files too.
+    // Export waits for a row that may be in flight, and includes it.
     await market.database.query(remove)
     const after = (await exportOnce(() => looks.length === 2))?.manifest
     assert.deepEqual([after?.files[0]?.rows, after?.verify?.verdict], [24, 'clean'])
@@ -257,7 +257,7 @@ function readManifest(folder: string, format: string): Manifest {
   return JSON.parse(readFileSync(join(folder, `BTCUSDT-${DAY}.${format}.manifest.json`), 'utf8'))
 }
 
-/** The texts of the database, in the order of the file; null is empty. */
+/** The database's values as text, in the order of the file; null is empty. */
 async function storedRows(
   database: Awaited<ReturnType<typeof createAuditedMarket>>['database'],
   type: EventType,
@@ -277,7 +277,10 @@ async function storedRows(
   return rows.map(({ texts }) => texts.map((text) => text ?? ''))
 }
 
-/** By another program's reading, which would make numbers of decimals: it is told that they are bytes. */
+/**
+ * Reads with another library, which would convert decimals to numbers: it is configured to return
+ * bytes.
+ */
 async function parquetRows(path: string, type: EventType): Promise<string[][]> {
   const file = await asyncBufferFromFile(path)
   const metadata = await parquetMetadataAsync(file)
@@ -308,7 +311,7 @@ async function parquetRows(path: string, type: EventType): Promise<string[][]> {
   )
 }
 
-/** A number of two's complement, its last eight digits behind the point. */
+/** Converts a two's-complement number; its last eight digits are decimals. */
 function decimalOf(bytes: Uint8Array): string {
   const digits = BigInt.asIntN(72, BigInt(`0x${Buffer.from(bytes).toString('hex')}`))
     .toString()

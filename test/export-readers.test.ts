@@ -13,7 +13,7 @@ const PAGE = resolve(import.meta.dirname, '..', 'docs', 'research.md')
 const READERS = ['polars==2.1.0', 'duckdb==2.0.1', 'pandas==3.1.1', 'pyarrow==26.0.1']
 const INSTALL_LIMIT_MS = 300_000
 
-/** What to print of an example, in its order on the page, so that it can be compared. */
+/** What to print of each example, in the order of the page, for the comparison. */
 const PRINTS = [
   'print(candles.height, candles["open"][0], candles["close"][-1], format(candles["volume"].sum(), ".8f"))',
   'print(volumes.fetchall())',
@@ -25,7 +25,7 @@ const PRINTS = [
 /** @returns the interpreter, or why there is none */
 async function python(): Promise<string | { skip: string }> {
   if (process.env['TAPELINE_TEST_READERS'] !== '1')
-    return { skip: 'TAPELINE_TEST_READERS=1 runs it, once pip has loaded 300 MB' }
+    return { skip: 'TAPELINE_TEST_READERS=1 runs it; pip downloads 300 MB first' }
   const folder = join(process.env['TAPELINE_CACHE_DIR'] ?? tmpdir(), `readers-${READERS.join('-')}`)
   const program = (path: string) => join(path, 'bin', 'python')
   if (existsSync(program(folder))) return program(folder)
@@ -38,13 +38,13 @@ async function python(): Promise<string | { skip: string }> {
     renameSync(partial, folder)
     return program(folder)
   } catch (error) {
-    return { skip: `the readers cannot be had: ${String(error).split('\n')[0]}` }
+    return { skip: `the readers cannot be installed: ${String(error).split('\n')[0]}` }
   } finally {
     rmSync(partial, { recursive: true, force: true })
   }
 }
 
-test('the examples for polars, DuckDB and pandas run as they stand, with the figures of the database', async (t) => {
+test("the polars, DuckDB and pandas examples run unchanged, with the database's figures", async (t) => {
   const interpreter = await python()
   if (typeof interpreter !== 'string') return t.skip(interpreter.skip)
   const market = await createAuditedMarket('embedded')

@@ -129,7 +129,7 @@ function scene(
   }
 }
 
-test('B1 fills a gap in order, in pages, and says so only after every message is acknowledged', async () => {
+test('B1 fills a gap in order, in pages, and closes it only after every message is acknowledged', async () => {
   const { clock, forwarded, states, backfill, holdAcknowledgements, acknowledge } = scene(
     2503,
     (from, _call, limit) => rows(from, from + limit - 1),
@@ -150,7 +150,7 @@ test('B1 fills a gap in order, in pages, and says so only after every message is
   await backfill.stop()
 })
 
-test('S10 keeps the second of two trades under one id, and no repeat', async () => {
+test('S10 keeps the second of two trades under one id, but no duplicate', async () => {
   const page = rows(2, 9)
   assert.ok(page.kind === 'rows')
   const [two, three, ...rest] = page.rows
@@ -180,7 +180,7 @@ test('S10 keeps the second of two trades under the last id of a gap', async () =
   await backfill.stop()
 })
 
-test('B2 waits for a database that lags, and gives up on ids that never come', async () => {
+test('B2 waits for a lagging database, and abandons ids that never appear', async () => {
   const { clock, forwarded, states, backfill } = scene(10, (from) => rows(from, 5))
   await clock.advance(4 * 60_000)
   assert.deepEqual(forwarded, [2, 3, 4, 5])
@@ -193,17 +193,17 @@ test('B2 waits for a database that lags, and gives up on ids that never come', a
   await backfill.stop()
 })
 
-test('B3 takes an interior hole for absent only after several equal answers, and fills what lies around it', async () => {
+test('B3 treats an interior hole as absent only after several equal answers, and fills the ids around it', async () => {
   const { clock, forwarded, states, backfill, calls } = scene(10, (from) =>
     from < 5 ? rows(from, 4) : from > 6 ? rows(from, 9) : rows(7, 9),
   )
   await clock.advance(119_000)
-  assert.deepEqual(forwarded, [2, 3, 4], 'nothing is given up before two minutes')
+  assert.deepEqual(forwarded, [2, 3, 4], 'nothing is abandoned before two minutes')
   assert.deepEqual(states(), [[2, 9, 'open']])
   await clock.advance(61_000)
   assert.deepEqual(forwarded, [2, 3, 4, 7, 8, 9])
   const times = calls.filter(({ fromId }) => fromId === 5).map(({ atMs }) => atMs)
-  assert.ok(times.length >= 3 && Number(times.at(-1)) - Number(times[0]) >= 120_000, `asked at ${times}`)
+  assert.ok(times.length >= 3 && Number(times.at(-1)) - Number(times[0]) >= 120_000, `requested at ${times}`)
   assert.deepEqual(states(), [
     [2, 9, 'open'],
     [2, 4, 'filled'],
@@ -214,15 +214,15 @@ test('B3 takes an interior hole for absent only after several equal answers, and
   await backfill.stop()
 })
 
-test('B4 notices an old id that the exchange has moved forward without a word', async () => {
+test('B4 detects an old id that the exchange silently replaced with a later one', async () => {
   const { clock, states, forwarded, backfill } = scene(10, () => rows(500, 1499))
   await clock.advance(180_000)
-  assert.deepEqual(forwarded, [], 'ids of after the gap are none of the gap')
+  assert.deepEqual(forwarded, [], 'ids after the gap are not part of it')
   assert.deepEqual(states().at(-1), [2, 9, 'unrecoverable', 'absent at exchange'])
   await backfill.stop()
 })
 
-test('B5 asks for nothing while told to wait, and never before its time', async () => {
+test('B5 sends no request during a required wait, and none before its time', async () => {
   const { clock, calls, states, backfill } = scene(10, (from, call) =>
     call === 1 ? refused(429, 90) : rows(from, 9),
   )
@@ -234,7 +234,7 @@ test('B5 asks for nothing while told to wait, and never before its time', async 
   await backfill.stop()
 })
 
-test('B6 stays within its weight a minute', async () => {
+test('B6 stays within its weight per minute', async () => {
   const { clock, calls, backfill } = scene(20_002, (from, _call, limit) => rows(from, from + limit - 1), {
     weight: 100,
   })
@@ -245,7 +245,7 @@ test('B6 stays within its weight a minute', async () => {
   await backfill.stop()
 })
 
-test('B7 tries again after a failure, and for a day where the region is refused, with ten minutes between at most', async () => {
+test('B7 retries after a failure, for a day if the region is refused, with at most ten minutes in between', async () => {
   const failing = scene(10, (from, call) =>
     call < 3 ? { kind: 'failed', reason: 'HTTP 500' } : rows(from, 9),
   )
@@ -264,7 +264,7 @@ test('B7 tries again after a failure, and for a day where the region is refused,
   await region.backfill.stop()
 })
 
-test('B8 leaves a gap that is too large, and says so', async () => {
+test('B8 does not fill an oversized gap, and records the reason', async () => {
   const { clock, calls, states, backfill } = scene(1000, (from) => rows(from, from), { maxIds: 500 })
   await clock.advance(1000)
   assert.equal(calls.length, 0)
@@ -272,7 +272,7 @@ test('B8 leaves a gap that is too large, and says so', async () => {
   await backfill.stop()
 })
 
-test('B2 does not take failures and waits for the absence of what was missing once', async () => {
+test('B2 does not take failures and waits as absence of ids missing once', async () => {
   const { clock, states, backfill } = scene(10, (from, call) => {
     if (call === 1) return rows(from, from - 1)
     if (call < 12) return { kind: 'failed', reason: 'HTTP 500' }
@@ -287,7 +287,7 @@ test('B2 does not take failures and waits for the absence of what was missing on
   await backfill.stop()
 })
 
-test('B2 does not take two empty answers for absence because the weight of five minutes was spent between', async () => {
+test('B2 does not take two empty answers as absence when the weight of five minutes was used in between', async () => {
   const { clock, states, backfill, calls } = scene(10, (from, call) => {
     if (call < 3) return { ...rows(from, from - 1), usedWeight: call === 2 ? 5999 : 0 }
     if (call < 9) return refused(429, 60)
@@ -299,7 +299,7 @@ test('B2 does not take two empty answers for absence because the weight of five 
   await backfill.stop()
 })
 
-test('B3 begins to count anew when the exchange jumps elsewhere', async () => {
+test('B3 restarts its count when the exchange jumps elsewhere', async () => {
   const { clock, states, backfill } = scene(10, (from, call) =>
     call % 2 === 0 ? rows(6, 9) : rows(7, 9 + from),
   )
@@ -308,7 +308,7 @@ test('B3 begins to count anew when the exchange jumps elsewhere', async () => {
   await backfill.stop()
 })
 
-test('B9 leaves a gap alone that was closed while the exchange was answering', async () => {
+test('B9 leaves a gap closed that was closed while a request was pending', async () => {
   const answers: Array<(answer: RestOutcome) => void> = []
   const { clock, forwarded, states, gap, ledger, backfill } = scene(
     10,
@@ -324,7 +324,7 @@ test('B9 leaves a gap alone that was closed while the exchange was answering', a
   await backfill.stop()
 })
 
-test('B9 leaves a gap alone that was closed while Kafka was acknowledging', async () => {
+test('B9 leaves a gap closed that was closed while Kafka was acknowledging', async () => {
   const { clock, states, gap, ledger, backfill, holdAcknowledgements, acknowledge } = scene(10, (from) =>
     rows(from, 9),
   )
@@ -337,7 +337,7 @@ test('B9 leaves a gap alone that was closed while Kafka was acknowledging', asyn
   await backfill.stop()
 })
 
-test('B9 does not send a trade again that came late while the exchange was answering', async () => {
+test('B9 does not send a trade again that arrived late while a request was pending', async () => {
   const answers: Array<(answer: RestOutcome) => void> = []
   const { clock, forwarded, states, sequence, backfill } = scene(
     10,
@@ -353,7 +353,7 @@ test('B9 does not send a trade again that came late while the exchange was answe
   await backfill.stop()
 })
 
-test('B9 does not call an id lost that came while Kafka was acknowledging', async () => {
+test('B9 does not report an id as lost that arrived while Kafka was acknowledging', async () => {
   const { clock, states, sequence, backfill, holdAcknowledgements, acknowledge } = scene(10, () =>
     rows(10, 20),
   )
@@ -371,7 +371,7 @@ test('B9 does not call an id lost that came while Kafka was acknowledging', asyn
   await backfill.stop()
 })
 
-test('B7 gives up with the words of the exchange on what it rejects for two minutes, and asks no longer', async () => {
+test("B7 abandons ids rejected for two minutes with the exchange's message, and stops requesting them", async () => {
   const reason = 'delisted: HTTP 400: Invalid symbol. (-1121)'
   const { clock, states, calls, backfill } = scene(10, () =>
     refused(400, null, '{"code":-1121,"msg":"Invalid symbol."}'),
@@ -385,12 +385,12 @@ test('B7 gives up with the words of the exchange on what it rejects for two minu
 })
 
 for (const [what, status, body] of [
-  ['a page of a proxy', 404, '<html>Not Found</html>'],
-  ['a code that does not say never', 400, '{"code":-1000,"msg":"An unknown error occurred."}'],
-  ['a request for a key', 401, '{"code":-2014,"msg":"API-key format invalid."}'],
+  ['an HTML page from a proxy', 404, '<html>Not Found</html>'],
+  ['a code of a temporary error', 400, '{"code":-1000,"msg":"An unknown error occurred."}'],
+  ['a missing API key', 401, '{"code":-2014,"msg":"API-key format invalid."}'],
   ['an error without a body', 413, ''],
 ] as const) {
-  test(`B7 loses nothing to ${what}, however long it lasts, and warns once`, async () => {
+  test(`B7 loses no ids through ${what}, however long it lasts, and warns once`, async () => {
     let isServed = false
     const { clock, calls, states, warnings, problem, backfill } = scene(10, (from) =>
       isServed ? rows(from, 9) : refused(status, null, body),
@@ -411,11 +411,11 @@ for (const [what, status, body] of [
   })
 }
 
-test('B1 gaps that keep failing leave the others their turns', async () => {
+test('B1 repeatedly failing gaps leave the others their turns', async () => {
   const { clock, ledger, sequence, states, warnings, backfill } = scene(
     10,
     (from, _call, limit) => (from < 200 ? refused(404) : rows(from, from + limit - 1)),
-    // Two requests a minute: fewer than the small gaps ask for.
+    // Two requests per minute: fewer than the small gaps need.
     { weight: 50 },
   )
   const open = (from: number, to: number) => {
@@ -434,7 +434,7 @@ test('B1 gaps that keep failing leave the others their turns', async () => {
   await backfill.stop()
 })
 
-test('B10 stops at once while the exchange does not answer, and while the budget is spent', async () => {
+test('B10 stops immediately while the exchange does not answer, and while the budget is used up', async () => {
   const hanging = scene(10, () => new Promise<RestOutcome>(() => {}))
   await hanging.clock.advance(1000)
   await hanging.backfill.stop()
@@ -445,7 +445,7 @@ test('B10 stops at once while the exchange does not answer, and while the budget
   assert.equal(waiting.calls.length, 1)
 })
 
-test('B1 finds the smallest of ten thousand gaps without looking at the others, and drops what has closed', () => {
+test('B1 finds the smallest of ten thousand gaps without checking the others, and removes closed ones', () => {
   const closed = new Set<string>()
   let looks = 0
   const schedule = new BackfillSchedule(({ gap_id }) => {
@@ -469,7 +469,7 @@ test('B1 finds the smallest of ten thousand gaps without looking at the others, 
   for (let task = schedule.take(0); task !== null; task = schedule.take(0)) {
     const { from_id, to_id } = task.gap
     sizes.push(to_id - from_id)
-    // Every other one is put back once, to be asked for later.
+    // Every other gap is put back once for a later request.
     if (sizes.length % 2 === 0) task.attempt.failed(1000, { initialMs: 1000, maxMs: 1000 }, 0.5)
     if (sizes.length % 2 === 0) schedule.putBack(task, 1000)
     assert.ok(to_id - from_id >= last)
@@ -477,7 +477,7 @@ test('B1 finds the smallest of ten thousand gaps without looking at the others, 
   }
   assert.equal(sizes.length, 5000)
   assert.equal(schedule.nextDueMs, 1750)
-  assert.ok(looks < 20_000, `the ledger was asked ${looks} times`)
+  assert.ok(looks < 20_000, `the ledger was queried ${looks} times`)
   last = -1
   let again = 0
   for (let task = schedule.take(1750); task !== null; task = schedule.take(1750)) {
@@ -488,7 +488,7 @@ test('B1 finds the smallest of ten thousand gaps without looking at the others, 
   assert.equal(again, 2500)
 })
 
-test('L1–L3 raises the revision with every change of a gap and gives what is split off an id of its own', () => {
+test('L1–L3 raises the revision with every change of a gap, and gives a split-off part a new id', () => {
   const published: Gap[] = []
   const ledger = new GapLedger(
     (gap) => published.push(gap),

@@ -8,7 +8,7 @@ import { ReceiptSuffix } from '../src/ingestion/messages/receipt-suffix.ts'
 
 const TAIL = Buffer.from(',"ingestion_timestamp":1,"ingestion_timestamp_us":2}')
 
-test('a value is the same bytes wherever it stands, also when many have been written behind it', () => {
+test('a value has the same bytes at any position, also after many later writes', () => {
   const text = fc.oneof(
     fc.string({ unit: 'binary', maxLength: 300 }),
     fc.integer({ min: 1, max: 80_000 }).map((length) => 'x'.repeat(length)),
@@ -18,7 +18,7 @@ test('a value is the same bytes wherever it stands, also when many have been wri
       const slab = new ByteSlab()
       const json = texts.map((one) => `${one.toWellFormed()}}`)
       const slices = json.map((one) => {
-        const bytes = Buffer.from(`before${one}behind`)
+        const bytes = Buffer.from(`before${one}beyond`)
         return slab.write({ bytes, start: 6, end: bytes.length - 6 }, TAIL)
       })
       const expected = json.map((one) => Buffer.from(withReceiptStamp(one, 1, 2)))
@@ -37,7 +37,7 @@ test('a value is the same bytes wherever it stands, also when many have been wri
   )
 })
 
-test('a receipt is written as its text would be, whatever it was before and however many digits it has', () => {
+test('a receipt time is written like its text, whatever the previous value and number of digits', () => {
   const ms = fc.oneof(
     fc.integer({ min: 0, max: 8_000_000_000_000 }),
     fc.integer({ min: 999_999_999_900, max: 1_000_000_000_100 }),

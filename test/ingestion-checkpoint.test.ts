@@ -54,7 +54,7 @@ function holes(memory: AcknowledgedState): Array<[number, number]> {
   return (memory.snapshot(SYMBOL).trade?.holes ?? []).map(({ from, to }) => [from, to])
 }
 
-test('C1 knows the ids that only the ledger speaks of: asked for over REST, and not yet forwarded', () => {
+test('C1 knows ids that only the ledger contains: requested over REST and not yet forwarded', () => {
   const memory = new AcknowledgedState()
   memory.event(trade(100))
   memory.gap(row(101, 104, 'open'))
@@ -67,7 +67,7 @@ test('C1 knows the ids that only the ledger speaks of: asked for over REST, and 
   ])
 })
 
-test('C1 does not look again for ids that were given up, also behind the last that was forwarded', () => {
+test('C1 does not search again for abandoned ids, also beyond the last forwarded one', () => {
   const memory = new AcknowledgedState()
   memory.event(trade(100))
   memory.gap(row(101, 104, 'open'))
@@ -78,7 +78,7 @@ test('C1 does not look again for ids that were given up, also behind the last th
   assert.deepEqual(holes(memory), [[105, 199]])
 })
 
-test('C2 keeps the newest revision of each row, whatever order they are read in', () => {
+test('C2 keeps the newest revision of each row in any reading order', () => {
   const memory = new AcknowledgedState()
   memory.gap(row(101, 104, 'open', { revision: 3 }))
   memory.gap(row(101, 200, 'open', { revision: 2 }))
@@ -88,7 +88,7 @@ test('C2 keeps the newest revision of each row, whatever order they are read in'
   )
 })
 
-test('C2 a row that an older instance opens does not count once the newer one has closed it, but its other ids do', () => {
+test('C2 a row that an older instance opens after the newer one closed it does not count, but its other ids do', () => {
   const memory = new AcknowledgedState()
   memory.event(trade(100))
   memory.gap(row(101, 104, 'open'))
@@ -102,17 +102,17 @@ test('C2 a row that an older instance opens does not count once the newer one ha
   assert.deepEqual(holes(memory), [[101, 110]])
 })
 
-test('C2 a row of ids that begin anew counts also where it is read behind their first events', () => {
+test('C2 a row of restarted ids counts also when it is read after their first events', () => {
   const memory = new AcknowledgedState()
   memory.event(trade(5000))
   memory.event(trade(675, 1))
   memory.event(trade(676, 1))
   memory.gap(row(0, 674, 'open', { epoch: 1 }))
   memory.gap(row(4000, 4001, 'open'))
-  assert.deepEqual(holes(memory), [[0, 674]], 'and one of the ids before, which are over, does not')
+  assert.deepEqual(holes(memory), [[0, 674]], 'a row of the ids before the restart does not count')
 })
 
-test('C1 rows that Kafka does not take are remembered up to a bound, and those beyond it are counted', () => {
+test('C1 remembers rows that Kafka does not accept up to a limit, and counts further ones', () => {
   const memory = new AcknowledgedState()
   const rowOf = (symbol: string, id: number) => ({
     ...row(id, id, 'open'),
@@ -125,11 +125,8 @@ test('C1 rows that Kafka does not take are remembered up to a bound, and those b
   assert.equal(memory.unsavedRows, 500)
   const kept = Array.from({ length: 100 }, (_, i) => publish(`S${i}`, 600))
   assert.equal(1000 + kept.reduce((sum, rows) => sum + rows, 0), 50_000, 'of all')
-  assert.ok(
-    memory.publishedNow({ ...rowOf('A', 5), revision: 2 }),
-    'a newer revision takes the place of the older',
-  )
-  // What Kafka has makes room.
+  assert.ok(memory.publishedNow({ ...rowOf('A', 5), revision: 2 }), 'a newer revision replaces the older one')
+  // Acknowledged rows make room.
   assert.equal(memory.publishedNow(rowOf('Z', 1)), false)
   memory.gap(rowOf('A', 7))
   memory.gap(rowOf('A', 7))
@@ -137,7 +134,7 @@ test('C1 rows that Kafka does not take are remembered up to a bound, and those b
   assert.equal(memory.publishedNow(rowOf('Z', 2)), false)
 })
 
-test('L2 of two windows of the same start the longer one stands, whoever wrote it', () => {
+test('L2 of two windows with the same start the longer one counts, whichever instance wrote it', () => {
   const rows: Gap[] = []
   const ledger = () =>
     new GapLedger(
@@ -152,10 +149,10 @@ test('L2 of two windows of the same start the longer one stands, whoever wrote i
   assert.ok(short !== undefined && long !== undefined && back !== undefined)
   assert.deepEqual([short.gap_id, back.gap_id], [long.gap_id, long.gap_id])
   assert.ok(short.revision < long.revision && back.revision < short.revision)
-  assert.equal(back.to_time, NOW_MS, 'also where the clock was set back')
+  assert.equal(back.to_time, NOW_MS, 'also if the clock was set back')
 })
 
-test('L2 a window of a clock that was set stands beside others of the same start: a longer one need not contain them', () => {
+test('L2 a clock window exists next to others with the same start: a longer one need not contain it', () => {
   const rows: Gap[] = []
   const ledger = new GapLedger(
     (gap) => rows.push(gap),
@@ -168,7 +165,7 @@ test('L2 a window of a clock that was set stands beside others of the same start
   assert.equal(new Set(rows.map(({ gap_id }) => gap_id)).size, 3)
 })
 
-/** Events and rows as ingestion lets them go: a row of what was jumped over before the event behind it. */
+/** Events and rows as ingestion releases them: the row of a gap precedes the event after it. */
 const history = fc
   .array(fc.record({ jump: fc.nat({ max: 4 }), fill: fc.boolean(), lose: fc.boolean() }), { maxLength: 40 })
   .map((steps) => {
@@ -195,7 +192,7 @@ function learn(memory: AcknowledgedState, facts: ReadonlyArray<{ event: EventMar
   }
 }
 
-test('C2 a start knows the same as the instance that ended, wherever its checkpoint was taken', () => {
+test('C2 a start has the state of the previous instance, wherever its checkpoint was taken', () => {
   fc.assert(
     fc.property(history, fc.nat({ max: 100 }), (facts, at) => {
       const whole = new AcknowledgedState()
@@ -219,8 +216,8 @@ test('C2 a start knows the same as the instance that ended, wherever its checkpo
       const after = new AcknowledgedState()
       after.restore(SYMBOL, checkpoint)
       // The topics are read one after the other: all rows, then all events.
-      const behind = facts.slice(cut)
-      learn(after, [...behind.filter((fact) => 'gap' in fact), ...behind.filter((fact) => 'event' in fact)])
+      const later = facts.slice(cut)
+      learn(after, [...later.filter((fact) => 'gap' in fact), ...later.filter((fact) => 'event' in fact)])
       assert.deepEqual(after.snapshot(SYMBOL), whole.snapshot(SYMBOL))
     }),
   )
@@ -243,16 +240,16 @@ function message(text: string): FetchedMessage {
   return new FetchedMessage(0, Buffer.from(SYMBOL), [], Buffer.from(text))
 }
 
-test('C1 the checkpoint with the highest counter counts, whatever the clock said when it was written', () => {
+test('C1 the checkpoint with the highest counter counts, whatever its clock time', () => {
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   fold.checkpoint(checkpointAt(200, 8, NOW_MS - 50 * 60_000))
-  // It stands in another partition, from before the clock was set back.
+  // It is in another partition, written before the clock was set back.
   fold.checkpoint(checkpointAt(100, 7, NOW_MS))
   assert.equal(fold.memory.snapshot(SYMBOL).trade?.last, 200)
   assert.equal(fold.counters.get(SYMBOL), 8)
 })
 
-test('C1 a checkpoint that cannot be read is reported and skipped: the one before it counts, or the topics are read from their beginning', () => {
+test('C1 reports and skips an unreadable checkpoint: the previous one counts, or the topics are read from their beginning', () => {
   const unreadable: string[] = []
   const fold = new RecoveryFold([SYMBOL], new Map(), (symbol) => unreadable.push(symbol))
   fold.checkpoint(message('{"version":1,"kind":"running"'))
@@ -263,7 +260,10 @@ test('C1 a checkpoint that cannot be read is reported and skipped: the one befor
   assert.deepEqual(unreadable, [SYMBOL, SYMBOL])
 })
 
-/** What a start knows whose newest checkpoint was taken of `claimed` messages, of which Kafka has so many. */
+/**
+ * State after a start whose newest checkpoint covered `claimed` messages, of which Kafka has this
+ * many.
+ */
 function startAfterLoss(claimed: number, left: number, events: readonly EventMark[] = []): AcknowledgedState {
   const before = new AcknowledgedState()
   for (const id of ids(1000, 1002)) before.event(trade(id))
@@ -284,7 +284,7 @@ function startAfterLoss(claimed: number, left: number, events: readonly EventMar
   return fold.memory
 }
 
-test('C1 what Kafka has lost is missing, also where the topics have nothing of the symbol any more', () => {
+test('C1 messages lost by Kafka are missing, also if the topics have nothing left of the symbol', () => {
   const memory = startAfterLoss(5, 0)
   assert.deepEqual(holes(memory), [[1000, 1002]])
   assert.equal(memory.snapshot(SYMBOL).trade?.last, 1002)
@@ -292,7 +292,7 @@ test('C1 what Kafka has lost is missing, also where the topics have nothing of t
   assert.equal(memory.snapshot(SYMBOL).bookTicker?.last_receipt, NOW_MS)
 })
 
-test('C1 of what Kafka had, no more is missing than it has lost', () => {
+test("C1 of Kafka's messages, no more are missing than it has lost", () => {
   assert.deepEqual(holes(startAfterLoss(50, 49)), [[1002, 1002]])
   assert.deepEqual(holes(startAfterLoss(50, 20, [trade(1000)])), [[1001, 1002]])
   assert.deepEqual(
@@ -307,7 +307,7 @@ test('C1 of what Kafka had, no more is missing than it has lost', () => {
   )
 })
 
-test('C7 rows that were open in a checkpoint that is not believed are given to Kafka again, unless it has them', () => {
+test('C7 open rows of a distrusted checkpoint are sent to Kafka again unless it has them', () => {
   const rows = [row(10, 19, 'open'), row(30, 39, 'open'), row(50, 59, 'open')]
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail, new Map([['gaps:0', 2]]))
   fold.checkpoint(
@@ -328,7 +328,10 @@ test('C7 rows that were open in a checkpoint that is not believed are given to K
   assert.deepEqual(open_gaps, [rows[0], rows[2]])
 })
 
-/** What a start publishes, and has in its start record, of rows of two instances in the topic of the ledger. */
+/**
+ * Rows that a start publishes, and those in its start record, for two instances in the ledger
+ * topic.
+ */
 function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]>) {
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   fold.checkpoint(message(checkpointText({ ...emptyCheckpoint('newer'), kind: 'start' })))
@@ -361,7 +364,7 @@ function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]
   return { published, ranges, inStartRecord, openGaps: ledger.openGaps }
 }
 
-test('L6 what an older instance entered late is narrowed at the next start, where the newer one ended before it had read it', () => {
+test('L6 the next start narrows a late row of an older instance that the newer one ended without reading', () => {
   const within = row(120, 129, 'filled')
   const beside = row(195, 209, 'filled')
   const { published, ranges, inStartRecord, openGaps } = startAfterRows([
@@ -375,11 +378,11 @@ test('L6 what an older instance entered late is narrowed at the next start, wher
     [within.gap_id, 3, null, null, 'filled'],
     [beside.gap_id, 3, 200, 209, 'filled'],
   ])
-  assert.deepEqual(inStartRecord, published, 'they survive another end at this moment')
+  assert.deepEqual(inStartRecord, published, 'they survive another crash at this moment')
   assert.deepEqual(openGaps, [])
 })
 
-test('L6 a row that an older instance opens once the newer one has closed it stays closed; its other ids get a row', () => {
+test('L6 a row that an older instance opens after the newer one closed it stays closed; its other ids get a row', () => {
   const { ranges, openGaps } = startAfterRows([
     ['newer', row(100, 151, 'open')],
     ['newer', row(100, 151, 'filled')],
@@ -393,7 +396,7 @@ test('L6 a row that an older instance opens once the newer one has closed it sta
   )
 })
 
-test('L6 of two instances that open a row of the same first id, the row of the newer one stands', () => {
+test("L6 if two instances open a row with the same first id, the newer instance's row counts", () => {
   const { ranges, openGaps } = startAfterRows([
     ['older', row(100, 156, 'open')],
     ['newer', row(100, 151, 'open')],
@@ -406,7 +409,7 @@ test('L6 of two instances that open a row of the same first id, the row of the n
   ])
 })
 
-test('Q3 a start enters the outage that a quote carries, unless it has read the row', () => {
+test('Q3 a start records the outage carried by a quote, unless it has read the row', () => {
   const outage = (from: number): Gap => ({
     ...row(0, 0, 'unrecoverable'),
     gap_id: gapId(SYMBOL, 'bookTicker', 0, from),
@@ -431,7 +434,7 @@ test('Q3 a start enters the outage that a quote carries, unless it has read the 
   assert.deepEqual(fold.memory.snapshot(SYMBOL).pending_gaps, [unknown])
 })
 
-test('P5 quotes that a start reads after the checkpoint have the clock that the first after a step carries', () => {
+test('P5 quotes read after the checkpoint have the clock carried by the first quote after a step', () => {
   const quote = (u: number, ...headers: Array<[Buffer, Buffer]>) =>
     new FetchedMessage(
       u,
@@ -450,7 +453,7 @@ test('P5 quotes that a start reads after the checkpoint have the clock that the 
   assert.deepEqual(clocks, [null, 7_200_025, 7_200_025, null, null])
 })
 
-test('K9 the first quote that Kafka gets after discarded ones carries their window, once', () => {
+test('K9 the first quote accepted after discarded ones carries their window, once', () => {
   const ledger = new GapLedger(
     () => assert.fail(),
     () => {},
@@ -525,7 +528,7 @@ test('L4 a gap that begins where a row without ids did is a later revision of th
   assert.equal(published.at(-1)?.revision, 6)
 })
 
-test('K9 discarded trades of an epoch that is over are given up at once, in one row', () => {
+test('K9 abandons discarded trades of a past epoch at once, in one row', () => {
   const table = new Map<string, Gap>()
   const ledger = new GapLedger(
     (gap) => table.set(gap.gap_id, gap),
@@ -559,7 +562,7 @@ test('K9 discarded trades of an epoch that is over are given up at once, in one 
   )
 })
 
-test('L5 a start after a request to reopen looks for what has not come again since, wherever its checkpoint was taken', () => {
+test('L5 a start after a reopen request finds the ids that have not been seen since, wherever its checkpoint was taken', () => {
   const request = row(100, 109, 'open', { revision: 3, gap_id: 'asked' })
   const taken = { ...request, revision: 4 }
   const closed = { ...taken, revision: 5, status: 'filled' as const }
@@ -577,7 +580,7 @@ test('L5 a start after a request to reopen looks for what has not come again sin
     [[...facts, ...ids(105, 109).map((id) => ({ event: trade(id) })), { gap: closed }], []],
   ] as const) {
     const asked = all.findIndex((fact) => 'gap' in fact)
-    // Before the request, events that it concerns may fill it: they are read after it, and are there to be stored.
+    // Events before the request may fill it: they are read after it, and are still to be stored.
     for (const cut of ids(asked, all.length)) {
       const before = new AcknowledgedState()
       learn(before, all.slice(0, cut))
@@ -595,7 +598,7 @@ test('L5 a start after a request to reopen looks for what has not come again sin
   }
 })
 
-test('L5 a request for ids below all that is known says nothing of the ids between', () => {
+test('L5 a request for ids below all known ones implies nothing about the ids in between', () => {
   const memory = new AcknowledgedState()
   memory.gap(row(100, 109, 'open', { revision: 2 }))
   memory.gap(row(100, 109, 'open', { revision: 3 }))
@@ -614,10 +617,10 @@ test('L5 a request for ids below all that is known says nothing of the ids betwe
   const other = new AcknowledgedState()
   other.event(trade(5000, 1))
   for (const epoch of [0, 2]) other.gap(row(100, 109, 'open', { revision: 2, epoch }))
-  assert.deepEqual(holes(other), [], 'ids of another epoch are not those of this one')
+  assert.deepEqual(holes(other), [], 'ids of another epoch are different ids')
 })
 
-test('L5 a request is taken over with the revision after it, and no id is in two rows', () => {
+test('L5 a request is adopted with the next revision, and no id is in two rows', () => {
   const rows = new Map<string, Gap>()
   const ledger = new GapLedger(
     (gap) => {
@@ -643,7 +646,7 @@ test('L5 a request is taken over with the revision after it, and no id is in two
   request(200, 209, closed.gap_id, 2)
   ledger.filled(closed)
   request(120, 139, inner.gap_id, 9)
-  // Taken before it was reopened.
+  // Taken before the row was reopened.
   ledger.filled(inner)
   assert.deepEqual(
     [...rows.values()]

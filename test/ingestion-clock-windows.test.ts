@@ -48,7 +48,7 @@ for (const [what, from, to, next, window] of [
   ['ahead', '12:00:01', '14:00:01', '14:00:03', ['12:00:00', '14:00:03']],
   ['back', '12:00:01', '11:10:01', '11:10:03', ['11:10:00', '12:00:03']],
 ] as const) {
-  test(`Q4 a clock that is set ${what} enters a window that holds the outage by both clocks, and names them`, () => {
+  test(`Q4 a clock set ${what} records a window that covers the outage by both clocks, and names both times`, () => {
     const { continuity, rows, quote, windows } = scene()
     quote(1, at('12:00:00'))
     continuity.interrupted([STREAM], 'reconnect')
@@ -61,7 +61,7 @@ for (const [what, from, to, next, window] of [
   })
 }
 
-test('Q4 two steps before the next quote count together, of which the one ahead may have been a suspend', () => {
+test('Q4 two steps before the next quote are combined; the forward one may be a suspend', () => {
   const { continuity, quote, windows } = scene()
   quote(1, at('12:00:00'))
   continuity.clockStepped({ fromMs: at('12:00:01'), toMs: at('14:00:01') })
@@ -70,7 +70,7 @@ test('Q4 two steps before the next quote count together, of which the one ahead 
   assert.deepEqual(windows(), [['09:10:00', '14:00:04', 'clock']])
 })
 
-test('Q4 a clock that was ahead is set right during a suspend, which hides a part of the step', () => {
+test('Q4 a fast clock is corrected during a suspend, which hides part of the step', () => {
   const { continuity, quote, windows } = scene(() => 2 * HOUR_MS)
   quote(1, at('14:00:00'))
   continuity.clockStepped({ fromMs: at('14:00:01'), toMs: at('12:11:01') })
@@ -78,7 +78,7 @@ test('Q4 a clock that was ahead is set right during a suspend, which hides a par
   assert.deepEqual(windows(), [['12:00:00', '14:11:02', 'clock']])
 })
 
-test('Q4 ids that are missing over a step of the clock have it as their cause', () => {
+test('Q4 ids missing over a clock step have it as their cause', () => {
   const { continuity, rows } = scene()
   const trade = (id: number) =>
     continuity.observe({
@@ -99,7 +99,10 @@ test('Q4 ids that are missing over a step of the clock have it as their cause', 
   )
 })
 
-/** What an instance left whose last quote came at a time of its clock, so far ahead of the exchange's. */
+/**
+ * State of an instance whose last quote arrived at this time of its clock, this far ahead of the
+ * exchange's.
+ */
 function left(lastReceipt: string, clockAheadMs: number | null) {
   const memory = new AcknowledgedState()
   const mark: EventMark = { symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at(lastReceipt) }
@@ -107,7 +110,7 @@ function left(lastReceipt: string, clockAheadMs: number | null) {
   return streamMemory(memory.snapshot(SYMBOL), 'bookTicker')
 }
 
-test('P5 a quote that Kafka takes after the clock was set is remembered with the clock that stamped it', () => {
+test('P5 a quote acknowledged after a clock step is remembered with the clock that stamped it', () => {
   const memory = new AcknowledgedState()
   const clocks = [8 * 60 * MINUTE_MS, 0, undefined].map((clockAheadMs, id) => {
     memory.event({
@@ -126,7 +129,7 @@ test('P5 a quote that Kafka takes after the clock was set is remembered with the
 for (const [what, last, beforeMs, next, nowMs, window] of [
   ['set right', '20:00:00', 8 * HOUR_MS, '12:00:05', 0, ['12:00:00', '20:00:05', 'clock']],
   [
-    'set right by less than it was away',
+    'corrected by less than the downtime',
     '12:01:00',
     MINUTE_MS,
     '12:01:30',
@@ -136,7 +139,7 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
   ['set wrong', '12:00:00', 0, '11:10:05', -50 * MINUTE_MS, ['11:10:00', '12:00:05', 'clock']],
   ['set ahead', '12:00:00', 0, '20:00:05', 8 * HOUR_MS, ['12:00:00', '20:00:05', 'clock']],
   [
-    'set right before the exchange was asked for its time',
+    "corrected before the exchange's time was requested",
     '20:00:00',
     8 * HOUR_MS,
     '12:04:00',
@@ -145,7 +148,7 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
   ],
   ['left alone', '12:00:00', 0, '12:00:05', 900, ['12:00:00', '12:00:05', 'restart']],
 ] as const) {
-  test(`Q5 a clock that was ${what} between two instances: the window holds the outage by both clocks`, () => {
+  test(`Q5 a clock ${what} between two instances: the window covers the outage by both clocks`, () => {
     const { continuity, quote, windows } = scene(() => nowMs)
     continuity.restore(STREAM, SYMBOL, 'bookTicker', left(last, beforeMs))
     quote(2, at(next))
@@ -154,7 +157,7 @@ for (const [what, last, beforeMs, next, nowMs, window] of [
   })
 }
 
-test('C2 the last quote is remembered as it came, also after the clock was set back', () => {
+test('C2 the last quote keeps its original receipt time, also after the clock was set back', () => {
   const memory = new AcknowledgedState()
   memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 1, timeMs: at('12:00:00') })
   memory.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 2, timeMs: at('11:10:00') })
@@ -165,7 +168,7 @@ test('C2 the last quote is remembered as it came, also after the clock was set b
   })
 })
 
-test('P3 what two connections hold for each other is passed on before the clock counts as set', () => {
+test('P3 events that two connections hold back are released before the clock counts as set', () => {
   const passed: number[] = []
   const merge = new StreamMerge<StreamEvent>(new VirtualClock(), ({ id }) => passed.push(id))
   const event = { stream: 'btcusdt@trade', symbol: SYMBOL, type: 'trade', timeMs: 0, receiptMs: 0 } as const
@@ -179,7 +182,7 @@ test('P3 what two connections hold for each other is passed on before the clock 
   merge.stop()
 })
 
-test('Q4 a restart of update ids is named as such, also where the clock was set meanwhile', () => {
+test('Q4 a restart of update ids is named as such, also when the clock was set meanwhile', () => {
   const { continuity, quote, windows } = scene()
   for (let id = 5000; id < 5600; id++) quote(id, at('12:00:00'))
   continuity.interrupted([STREAM], 'reconnect')

@@ -19,7 +19,7 @@ const METADATA = new Map([
   ['b', { id: '2', partitions: 5 }],
 ])
 
-test('gives back what was queued, in order and whole, and says full from its limit until half of it is free', () => {
+test('returns queued messages in order and whole, and reports full from its limit until half of it is free', () => {
   const message = (value: Buffer): OutgoingMessage => ({
     topic: 't',
     partition: 0,
@@ -61,7 +61,7 @@ test('gives back what was queued, in order and whole, and says full from its lim
   )
 })
 
-test('gives back events as they were, among messages of other kinds, over many blocks', () => {
+test('returns events unchanged, among messages of other kinds, over many blocks', () => {
   const routes = ['BTCUSDT', 'ETHUSDT'].map((symbol) =>
     new Router(TOPICS, METADATA, 'millisecond').route(`${symbol.toLowerCase()}@trade`, symbol, 'trade', 0),
   )
@@ -169,7 +169,7 @@ test('L1 the window of a reset and a gap from the first of the new ids are two r
   assert.deepEqual([...rows, gap.revision], ['BTCUSDT/trade/1/reset', 'BTCUSDT/trade/1/1', 1])
 })
 
-test('S8 a reset for which no epoch is left ends ingestion with an error that names the symbol', () => {
+test('S8 a reset without a free epoch ends ingestion with an error that names the symbol', () => {
   const { sent, fatal, handle, continuity } = handler()
   continuity.restore('btcusdt@trade', 'BTCUSDT', 'trade', {
     epoch: 1023,
@@ -184,7 +184,7 @@ test('S8 a reset for which no epoch is left ends ingestion with an error that na
   assert.match(String(fatal[0]), /restarted the trade ids of BTCUSDT more than 1023 times/)
 })
 
-test('ends every frame in exactly one counter, and sends what it forwards and what it rejects', () => {
+test('counts every frame in exactly one counter, and sends forwarded and rejected ones', () => {
   const { core, sent, controls, handle } = handler()
   fc.assert(
     fc.property(
@@ -235,7 +235,7 @@ test('S10 sends the second of two aggregates under one id to the dead letters, a
   assert.deepEqual([received, forwarded, duplicate, held, rejected], [12, 3, 7, 0, 2])
 })
 
-test('S10 makes no dead letter of what an earlier instance may have forwarded', () => {
+test('S10 makes no dead letter of an event that an earlier instance may have forwarded', () => {
   const sequence = new Sequence<Observed>({ epoch: 0, last: 100, lastTimeMs: 5000, holes: [] })
   const kinds = [
     { id: 99, timeMs: 6000, connection: 1 },
@@ -268,23 +268,23 @@ test('routes by stream type and by Java murmur2 of the symbol', () => {
   )
 })
 
-test('sends a rejected frame to the dead letters as it came, bytes that are no text included', () => {
+test('sends a rejected frame to the dead letters unchanged, including invalid UTF-8', () => {
   const { sent, controls, handle, core } = handler()
   const bytes = Buffer.from([0x7b, 0xff, 0x00, 0x7d])
   assert.equal(handle(bytes), false)
   assert.deepEqual([sent[0]?.topic, sent[0]?.value, sent[0]?.key], ['d', bytes, null])
   assert.deepEqual(core.reasons('rejected'), { 'not JSON': 1 })
-  // It has a buffer of its own: what was read with it is not kept.
+  // It is copied into a separate buffer: data read with it is not kept in memory.
   bytes.fill(0)
   assert.equal(sent[0]?.value.toString('latin1'), '{\xff\0}')
   handle('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}')
   assert.deepEqual(controls, ['serverShutdown'])
 })
 
-test('sends an event that it held for long as it came, without the buffer that it came in', () => {
+test('sends a long held event unchanged, without keeping its receive buffer', () => {
   const { core, sent, handle } = handler()
   handle(trade('BTCUSDT', 1000))
-  // Ids that begin anew are believed at the third.
+  // Restarted ids are accepted at the third.
   for (const [i, id] of [1, 2, 3].entries()) {
     const bytes = Buffer.from(trade('BTCUSDT', id).replace('"T":1723161255342', `"T":172316125${6000 + i}`))
     handle(bytes)
@@ -297,7 +297,7 @@ test('sends an event that it held for long as it came, without the buffer that i
   )
 })
 
-test('gives the first quote after an outage the row of the ledger, and how wrong the clock is', () => {
+test('gives the first quote after an outage its ledger row and the clock offset', () => {
   const { handle, sent, continuity, clock } = handler()
   handle(quote('BTCUSDT', 1))
   continuity.interrupted(['btcusdt@bookTicker'], 'reconnect')

@@ -14,7 +14,7 @@ function alone(checkInstances: () => Promise<void>) {
   log.info = (...args: unknown[]) => void said.push(`info: ${args.at(-1)}`)
   const { pipeline, acknowledge } = pipelineAlone(clock, ['BTCUSDT'], log, checkInstances)
   let id = 0
-  /** One trade, and what the next tick sends. */
+  /** One trade, and the messages of the next tick. */
   const tick = async () => {
     const timeMs = Math.floor(clock.wallMicros() / 1000)
     const trade = `{"stream":"btcusdt@trade","data":{"e":"trade","E":${timeMs},"s":"BTCUSDT","t":${++id},"p":"1","q":"1","T":${timeMs},"m":true,"M":true}}`
@@ -26,13 +26,13 @@ function alone(checkInstances: () => Promise<void>) {
   return { pipeline, tick, said }
 }
 
-test('C1 checkpoints are not late while the look for other instances hangs', async () => {
+test('C1 checkpoints are not late while the check for other instances hangs', async () => {
   const hung = Promise.withResolvers<void>()
   const { tick } = alone(() => hung.promise)
   for (let n = 0; n < 10; n++) assert.equal(await tick(), 1, `checkpoint ${n}`)
 })
 
-test('C4 that other instances cannot be looked for is said once, with its reason, and so is its end', async () => {
+test('C4 a failing check for other instances is logged once with its reason, and so is its recovery', async () => {
   let problem: string | null = null
   const { tick, said } = alone(async () => {
     if (problem !== null) throw new Error(problem)
@@ -44,7 +44,7 @@ test('C4 that other instances cannot be looked for is said once, with its reason
   }
   assert.deepEqual(await after(2), [])
   problem = 'leader moved'
-  assert.deepEqual(await after(1), [], 'a single failure is usual')
+  assert.deepEqual(await after(1), [], 'a single failure is not reported')
   problem = 'no right to read'
   assert.deepEqual(await after(20), [
     'warn: Reading what other instances wrote failed, trying again: no right to read',

@@ -15,7 +15,7 @@ const T0 = Date.UTC(2026, 0, 1)
 interface Trade {
   readonly id: number
   readonly timeMs: number
-  /** How many resets came before. */
+  /** Number of earlier resets. */
   readonly epoch: number
 }
 
@@ -24,7 +24,7 @@ const frameOf = ({ id, timeMs }: Trade) =>
     `{"stream":"${STREAM}","data":{"e":"trade","E":${timeMs},"s":"BTCUSDT","t":${id},"p":"1.0","q":"1.0","T":${timeMs},"m":true,"M":true}}`,
   )
 
-/** Frames to messages and ledger, over connections that were opened before. */
+/** From frames to messages and ledger, over connections opened before. */
 function recorder(connections: number) {
   const clock = new VirtualClock(T0)
   const sent: OutgoingMessage[] = []
@@ -62,20 +62,20 @@ function recorder(connections: number) {
   return { clock, sent, rows, handler, continuity }
 }
 
-/** Ids that rise by one, with times that mostly do. */
+/** Increasing ids, mostly with increasing times. */
 const sequence = (firstId: number, fromMs: number, epoch: number, jitters: readonly number[]): Trade[] =>
   jitters.map((jitter, i) => ({ id: firstId + i, timeMs: fromMs + i * 10 + jitter, epoch }))
 
 const jitters = (minLength: number) => fc.array(fc.integer({ min: 0, max: 35 }), { minLength, maxLength: 60 })
 
-/** What one connection makes of the stream. */
+/** The part of the stream that one connection delivers. */
 const connection = fc.record({
   lost: fc.array(fc.nat(120), { maxLength: 6 }),
   swapped: fc.array(fc.nat(120), { maxLength: 6 }),
   repeated: fc.array(fc.record({ at: fc.nat(120), count: fc.integer({ min: 1, max: 12 }) }), {
     maxLength: 4,
   }),
-  /** Frames that it delivers when it is its turn. */
+  /** Frames that it delivers in its turn. */
   turns: fc.array(fc.integer({ min: 0, max: 9 }), { minLength: 1, maxLength: 8 }),
 })
 
@@ -113,7 +113,7 @@ const world = fc.record({
   connections: fc.array(connection, { minLength: 1, maxLength: 3 }),
 })
 
-test('S3–S10 irregular times, lags, repeats and swaps over several connections: no false reset, and a trace of every event', async () => {
+test('S3–S10 irregular times, lags, duplicates and swaps over several connections: no false reset, and a trace of every event', async () => {
   await fc.assert(
     fc.asyncProperty(world, async ({ old, fresh, connections }) => {
       const before = sequence(FIRST_OLD, T0, 0, old)
@@ -125,7 +125,7 @@ test('S3–S10 irregular times, lags, repeats and swaps over several connections
       for (let turn = 0; left.some((trades) => trades.length > 0); turn++) {
         for (const [id, trades] of left.entries()) {
           const turns = connections[id]?.turns ?? []
-          // One that has no turn catches up at the end.
+          // A connection without turns catches up at the end.
           const count = turn > 200 ? trades.length : (turns[turn % turns.length] ?? 0)
           for (const trade of trades.splice(0, count)) handler.handle(frameOf(trade), id, () => {})
         }
@@ -148,7 +148,7 @@ test('S3–S10 irregular times, lags, repeats and swaps over several connections
         const ids = (epoch === 0 ? before : after).map(({ id }) => id)
         assert.ok(
           ids.includes(from_id) && ids.includes(to_id),
-          `${epoch}: ${from_id}..${to_id} are ids of the exchange`,
+          `${epoch}: ${from_id}..${to_id} exist at the exchange`,
         )
       }
 
@@ -160,7 +160,7 @@ test('S3–S10 irregular times, lags, repeats and swaps over several connections
             ? timeMs >= (row.from_time ?? 0) && timeMs <= (row.to_time ?? 0)
             : row.epoch === epoch && id >= row.from_id && id <= (row.to_id ?? 0),
         )
-      // What came before the first event of all is before the recording.
+      // Ids before the first event are before the recording.
       const firstId = marks[0]?.id ?? 0
       const wanted = deliveries.flat().filter(({ id, epoch }) => epoch === 1 || id >= firstId)
       assert.deepEqual(

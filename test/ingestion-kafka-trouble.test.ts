@@ -35,18 +35,18 @@ const GAP: Gap = {
 
 const CONNECTION = { brokers: ['broker:9092'], tls: null, sasl: null }
 
-/** One broker, which says of each batch what the test wants: an error code, or null to be silent. */
+/** One broker that answers each batch as the test requires: an error code, or null for silence. */
 class Trouble {
   readonly clock = new VirtualClock()
   readonly warnings: string[] = []
   readonly queue = new MessageQueue(1 << 20)
   readonly producer: KafkaProducer
   readonly liveness: KafkaLiveness
-  /** By `topic/partition`: the code of the broker's answer. */
+  /** By `topic/partition`: the error code of the answer. */
   answer: (place: string) => number | null = () => 0
   /** The leaders of each topic, by partition. */
   leaders = [1, 1]
-  /** Whether the broker answers anything. */
+  /** Whether the broker answers at all. */
   isThere = true
 
   constructor() {
@@ -135,7 +135,7 @@ class Trouble {
   }
 }
 
-test('K7 a partition that asks to be repeated does not stop the others, also where its messages were sent alone', async () => {
+test('K7 a partition that requires a retry does not stop the others, also when its messages were sent alone', async () => {
   const kafka = new Trouble()
   kafka.answer = (place) => (place === 'quotes/0' ? NOT_ENOUGH_REPLICAS : 0)
   kafka.send('quotes', 0)
@@ -145,7 +145,7 @@ test('K7 a partition that asks to be repeated does not stop the others, also whe
   assert.equal(kafka.producer.batches.acknowledged, 1, 'the trade')
 })
 
-test('K9 a start that waits for its start records does not wait for a ledger that Kafka does not take', async () => {
+test('K9 waiting for start records does not wait for a ledger that Kafka refuses', async () => {
   const kafka = new Trouble()
   kafka.answer = (place) => (place === 'gaps/0' ? NOT_ENOUGH_REPLICAS : 0)
   kafka.send('checkpoints', 0)
@@ -158,7 +158,7 @@ test('K9 a start that waits for its start records does not wait for a ledger tha
   assert.ok(isStarted)
 })
 
-test('C8 ends of a topic that is made again while they are read are not those of the one before', async () => {
+test('C8 ends of a topic recreated during the read are not those of the previous one', async () => {
   let id = 'before'
   const layout = () => ({ id, partitions: 1, leaders: [1], leaderEpochs: [0] })
   const to: Brokers = {
@@ -180,7 +180,7 @@ test('C8 ends of a topic that is made again while they are read are not those of
   assert.deepEqual((await readEnds(CONNECTION, 'test', ['t'], to))[0]?.topicId, 'after')
 })
 
-test('K9 a full held partition does not stop the others, also where nothing was acknowledged for a while', async () => {
+test('K9 a full held partition does not stop the others, also after a while without acknowledgements', async () => {
   const kafka = new Trouble()
   const { batches } = kafka.producer
   kafka.answer = (place) => (place === 'quotes/0' ? NOT_ENOUGH_REPLICAS : 0)
@@ -198,7 +198,7 @@ test('K9 a full held partition does not stop the others, also where nothing was 
   assert.equal(batches.acknowledged + batches.discarded, 2602)
 })
 
-test('K5 the reasons of two partitions are not logged in turn at every attempt', async () => {
+test('K5 the alternating reasons of two partitions are not logged at every attempt', async () => {
   const kafka = new Trouble()
   kafka.answer = (place) => (place === 'trades/0' ? 0 : NOT_ENOUGH_REPLICAS)
   kafka.send('quotes', 0)
@@ -212,7 +212,7 @@ test('K5 the reasons of two partitions are not logged in turn at every attempt',
   assert.ok(kafka.warnings.length <= 4, `${kafka.warnings.length} lines in a minute`)
 })
 
-test('K9 a partition that is slow has its own reason beside one of the same send that is refused', async () => {
+test('K9 a slow partition has a different reason from a refused one of the same send', async () => {
   const kafka = new Trouble()
   kafka.answer = (place) =>
     place === 'quotes/0' ? TOPIC_AUTHORIZATION_FAILED : place === 'trades/1' ? null : 0
@@ -227,7 +227,7 @@ test('K9 a partition that is slow has its own reason beside one of the same send
   assert.match(new Map(reasons).get('trades/1') ?? '', /not answered/)
 })
 
-test('L6 requests to reopen gaps are not sent once their signal has aborted', async () => {
+test('L6 requests to reopen gaps are not sent after their signal has aborted', async () => {
   const nowhere = { ...CONNECTION, brokers: ['127.0.0.1:1'] }
   const stopped = AbortSignal.abort(new Error('stopping'))
   await assert.rejects(sendRequests(nowhere, 'gaps', [GAP], stopped), /^Error: stopping$/)
@@ -241,7 +241,7 @@ test('K10 a Kafka without enough replicas is no fault of this process', async ()
   kafka.send('quotes', 0)
   await kafka.clock.advance(10 * 60_000)
   assert.equal(kafka.liveness.reason(), '')
-  // A silent leader is.
+  // A silent leader is one.
   kafka.answer = () => null
   await kafka.clock.advance(10 * 60_000)
   assert.notEqual(kafka.liveness.reason(), '')
@@ -250,7 +250,7 @@ test('K10 a Kafka without enough replicas is no fault of this process', async ()
   await watching
 })
 
-test('K10 a Kafka that has just come back has time to acknowledge', async () => {
+test('K10 a Kafka that has just returned has time to acknowledge', async () => {
   const kafka = new Trouble()
   const stopping = new AbortController()
   const watching = kafka.liveness.watch(stopping.signal)

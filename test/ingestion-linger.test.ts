@@ -8,7 +8,7 @@ import { VirtualClock } from './support/virtual-clock.ts'
 
 const LINGER_MS = 10
 
-/** Cuts delays to whole milliseconds and counts timers from the beginning of its tick, as Node does. */
+/** Truncates delays to milliseconds and counts timers from the start of its tick, as Node does. */
 class TimersOfNode extends VirtualClock {
   timers = 0
 

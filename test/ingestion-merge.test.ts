@@ -28,7 +28,7 @@ function scene() {
   return { clock, passed, merge, offer }
 }
 
-test('M1 holds the new connection until the old one has delivered up to its first event', () => {
+test("M1 holds the new connection's events until the old one has reached its first event", () => {
   const { passed, merge, offer } = scene()
   merge.opened(1, [STREAM])
   offer(1, 10)
@@ -41,7 +41,7 @@ test('M1 holds the new connection until the old one has delivered up to its firs
   assert.deepEqual([passed, merge.held], [[10, 11, 12, 13, 14], 0])
 })
 
-test('M2 lets go what it holds when the old connection has closed', () => {
+test('M2 releases held events when the old connection has closed', () => {
   const { passed, merge, offer } = scene()
   merge.opened(1, [STREAM])
   offer(1, 10)
@@ -49,10 +49,10 @@ test('M2 lets go what it holds when the old connection has closed', () => {
   offer(2, 13)
   assert.deepEqual(merge.closed(1, [STREAM]), [])
   assert.deepEqual(passed, [10, 13])
-  assert.deepEqual(merge.closed(2, [STREAM]), [STREAM], 'now nobody delivers')
+  assert.deepEqual(merge.closed(2, [STREAM]), [STREAM], 'now no connection delivers')
 })
 
-test('M2 the only connection that is left does not pass what a closed one has left waiting for it', () => {
+test('M2 the only remaining connection does not overtake events that a closed one left waiting', () => {
   const { passed, merge, offer } = scene()
   merge.opened(1, [STREAM])
   offer(1, 10)
@@ -63,10 +63,10 @@ test('M2 the only connection that is left does not pass what a closed one has le
   merge.closed(2, [STREAM])
   assert.deepEqual([passed, merge.held], [[10], 4], 'the third may still deliver 11 and 12')
   offer(3, 15)
-  assert.deepEqual([passed, merge.held], [[10, 13, 14, 15, 15, 16], 0], 'it has begun after them')
+  assert.deepEqual([passed, merge.held], [[10, 13, 14, 15, 15, 16], 0], 'it began after them')
 })
 
-test('M3 waits no longer than five seconds', async () => {
+test('M3 waits at most five seconds', async () => {
   const { clock, passed, merge, offer } = scene()
   merge.opened(1, [STREAM, QUOTES])
   offer(1, 10)
@@ -81,7 +81,7 @@ test('M3 waits no longer than five seconds', async () => {
   assert.equal(merge.held, 0)
 })
 
-test('M4 holds the quotes of a new connection until the old one has got as far', () => {
+test('M4 holds the quotes of a new connection until the old one has reached them', () => {
   const { passed, merge, offer } = scene()
   merge.opened(1, [QUOTES])
   offer(1, 100, 'bookTicker')
@@ -91,12 +91,12 @@ test('M4 holds the quotes of a new connection until the old one has got as far',
   offer(1, 103, 'bookTicker')
   assert.deepEqual(passed, [100, 103])
   offer(1, 105, 'bookTicker')
-  assert.deepEqual(passed, [100, 103, 105, 105, 107], 'the repeat is for continuity to drop')
+  assert.deepEqual(passed, [100, 103, 105, 105, 107], 'continuity discards the duplicate')
   offer(2, 109, 'bookTicker')
-  assert.deepEqual(passed.slice(5), [109], 'from then on the faster one leads')
+  assert.deepEqual(passed.slice(5), [109], 'from then on the faster connection leads')
 })
 
-test('M5 closes what one of two connections has lost, in order', () => {
+test('M5 fills the ids that one of two connections has lost, in order', () => {
   const { passed, merge, offer } = scene()
   merge.opened(1, [STREAM])
   merge.opened(2, [STREAM])
@@ -116,7 +116,7 @@ test('M5 closes what one of two connections has lost, in order', () => {
   assert.deepEqual([...new Set(passed)], [1, 2, 3, 4, 5, 6])
 })
 
-test('M6 passes everything once it can come from nowhere else, and first times in rising order whatever is lost on the way', () => {
+test('M6 passes every event once no other connection can deliver it, and first times in order whatever is lost', () => {
   const losses = fc.array(fc.tuple(fc.boolean(), fc.boolean()), { minLength: 1, maxLength: 60 })
   fc.assert(
     fc.property(losses, fc.array(fc.boolean(), { maxLength: 200 }), (lost, turns) => {
@@ -139,7 +139,7 @@ test('M6 passes everything once it can come from nowhere else, and first times i
       assert.deepEqual(
         [...first].sort((a, b) => a - b),
         delivered,
-        'nothing that came is kept back',
+        'every received event is passed on',
       )
       assert.deepEqual(
         first,
@@ -151,7 +151,7 @@ test('M6 passes everything once it can come from nowhere else, and first times i
   )
 })
 
-/** A scene in which quotes may be quiet, and what was told of streams that nobody covers. */
+/** A setup in which quotes may be quiet, with the reported interrupted streams. */
 function coverage(patienceMs = Number.POSITIVE_INFINITY) {
   const clock = new VirtualClock()
   const told: string[] = []
@@ -180,17 +180,17 @@ function coverage(patienceMs = Number.POSITIVE_INFINITY) {
 
 const RARE = 'rareusdt@bookTicker'
 
-test('M7 a successor that is open and has delivered nothing does not cover for the one that dies', async () => {
+test('M7 a successor that is open but has delivered nothing does not cover for a failed connection', async () => {
   const { clock, merge, offer } = coverage()
   merge.opened(1, [QUOTES])
   offer(1, QUOTES, 1)
   assert.deepEqual(merge.opened(2, [QUOTES]), [])
   await clock.advance(2000)
   assert.deepEqual(merge.closed(1, [QUOTES]), [QUOTES])
-  assert.deepEqual(merge.opened(3, [QUOTES]), [QUOTES], 'nor does it spare another the question')
+  assert.deepEqual(merge.opened(3, [QUOTES]), [QUOTES], 'nor does it cover for another')
 })
 
-test('M7 a connection that was dead before its successor delivered leaves every stream interrupted, once', async () => {
+test('M7 a connection that failed before its successor delivered interrupts every stream, once', async () => {
   const { clock, told, passed, merge, offer } = coverage()
   merge.opened(1, [QUOTES, RARE])
   offer(1, QUOTES, 1)
@@ -199,7 +199,7 @@ test('M7 a connection that was dead before its successor delivered leaves every 
   merge.opened(2, [QUOTES, RARE])
   offer(2, QUOTES, 500)
   await clock.advance(5100)
-  assert.deepEqual([told, passed], [[QUOTES], [1, 1, 500]], 'told before the first quote goes on')
+  assert.deepEqual([told, passed], [[QUOTES], [1, 1, 500]], 'reported before the first quote is forwarded')
   offer(2, QUOTES, 501)
   await clock.advance(900)
   assert.deepEqual(merge.closed(1, [QUOTES, RARE]), [RARE])
@@ -222,7 +222,7 @@ test('M8 the rollover of a healthy connection interrupts nothing, however rarely
   assert.deepEqual(told, [])
 })
 
-test('M9 of two connections, one on which a stream is silent does not cover it when the other dies', async () => {
+test('M9 a connection with a silent stream does not cover that stream when the other fails', async () => {
   const { clock, merge, offer } = coverage()
   merge.opened(1, [QUOTES, RARE])
   merge.opened(2, [QUOTES, RARE])
@@ -239,10 +239,14 @@ test('M9 of two connections, one on which a stream is silent does not cover it w
   quiet.merge.opened(1, [QUOTES])
   quiet.offer(1, QUOTES, 1)
   await quiet.clock.advance(31_000)
-  assert.deepEqual(quiet.merge.opened(2, [QUOTES]), [QUOTES], 'silent for longer than its way is no cover')
+  assert.deepEqual(
+    quiet.merge.opened(2, [QUOTES]),
+    [QUOTES],
+    'a stream silent for longer than usual is no cover',
+  )
 })
 
-test('M10 streams that are subscribed only after the opening are covered once that is confirmed and has been met', async () => {
+test('M10 streams subscribed after the opening are covered once the subscription is confirmed and has delivered', async () => {
   const { clock, merge, offer } = coverage()
   merge.opened(1, [QUOTES, RARE], [RARE])
   offer(1, QUOTES, 1)
@@ -256,7 +260,7 @@ test('M10 streams that are subscribed only after the opening are covered once th
   assert.deepEqual(
     merge.closed(1, [QUOTES, RARE]),
     [RARE],
-    'the old one died before the SUBSCRIBE was answered',
+    'the old one failed before the SUBSCRIBE was answered',
   )
 
   merge.subscribed(2, [RARE])

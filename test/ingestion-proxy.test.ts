@@ -16,7 +16,10 @@ import { waitFor } from './support/wait-for.ts'
 
 const FAST = { BACKOFF_INITIAL_MS: '100', BACKOFF_MAX_MS: '500' }
 
-/** A simulated exchange at names that only the proxy knows, with TLS of a private authority and without. */
+/**
+ * A simulated exchange under names that only the proxy resolves, with TLS of a private authority
+ * and without.
+ */
 async function scene() {
   const stack = new AsyncDisposableStack()
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-proxy-'))
@@ -54,7 +57,7 @@ async function scene() {
 }
 
 for (const kind of ['secure', 'plain'] as const) {
-  test(`streams and REST go through the proxy that the environment names, ${kind}`, async () => {
+  test(`streams and REST use the proxy of the environment, ${kind}`, async () => {
     await using parts = await scene()
     const topics = await createTestTopics({ prefix: 'proxy' })
     try {
@@ -65,7 +68,7 @@ for (const kind of ['secure', 'plain'] as const) {
       })
       await ingestion.stop()
       const { host } = new URL(parts[kind].BINANCE_REST_URL)
-      assert.ok(parts.proxy.tunnels.length >= 3, 'the identity, REST and the streams')
+      assert.ok(parts.proxy.tunnels.length >= 3, 'the identity check, REST and the streams')
       assert.deepEqual([...new Set(parts.proxy.tunnels)], [host])
       assert.doesNotMatch(ingestion.command.output(), /s3cret-word/)
     } finally {
@@ -74,7 +77,7 @@ for (const kind of ['secure', 'plain'] as const) {
   })
 }
 
-test('NO_PROXY and this machine are reached directly, and a refused password is named without it', async () => {
+test('NO_PROXY hosts and this machine are reached directly, and a refused password is reported without showing it', async () => {
   await using parts = await scene()
   const topics = await createTestTopics({ prefix: 'proxy' })
   try {
@@ -97,7 +100,7 @@ test('NO_PROXY and this machine are reached directly, and a refused password is 
   }
 })
 
-test('a proxy that is no URL of HTTP is refused, and no part of it is shown', async () => {
+test('a proxy that is no HTTP URL is refused, and no part of it is shown', async () => {
   await using parts = await scene()
   const topics = await createTestTopics({ prefix: 'proxy' })
   try {
@@ -117,7 +120,7 @@ test('a proxy that is no URL of HTTP is refused, and no part of it is shown', as
   }
 })
 
-test('capture goes through the proxy, and doctor shows it without its password', async () => {
+test('capture uses the proxy, and doctor shows it without its password', async () => {
   await using parts = await scene()
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-proxy-'))
   try {

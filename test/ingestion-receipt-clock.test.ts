@@ -6,7 +6,7 @@ import { CLOCK_LIMITS, type ClockStep, ReceiptClock } from '../src/ingestion/mes
 const START_MS = Date.UTC(2026, 0, 1)
 const MINUTE_MS = 60_000
 
-/** Two clocks, of a process that can be stopped: time passes and nothing runs. */
+/** Two clocks of a process that can be suspended: time passes while nothing runs. */
 function twoClocks() {
   let monotonicMs = 0
   let wallMs = START_MS
@@ -62,22 +62,22 @@ function receipts() {
   return { ...two, receiptClock, freezes, steps, seconds: () => seconds }
 }
 
-test('P2 a frame that is read before the timer runs finds that the process stood still', () => {
+test('P2 a frame read before the timer runs detects that the process was paused', () => {
   const { receiptClock, freezes, stand, pass, runDue, seconds } = receipts()
   pass(5000)
   assert.equal(seconds(), 5)
   stand(2200)
-  assert.ok(receiptClock.stampFrame() !== null, 'a tick late and less than two seconds')
+  assert.ok(receiptClock.stampFrame() !== null, 'one tick late but less than two seconds')
   runDue()
   stand(3000)
   assert.equal(receiptClock.stampFrame(), null)
   assert.deepEqual(freezes, [2750])
   runDue()
-  assert.ok(receiptClock.stampFrame() !== null, 'what is read from new connections is taken')
+  assert.ok(receiptClock.stampFrame() !== null, 'frames of new connections are accepted')
   assert.deepEqual(freezes, [2750])
 })
 
-test('P2 a freeze in which nothing was read is noticed by the timer', () => {
+test('P2 the timer detects a freeze without reads', () => {
   const { receiptClock, freezes, steps, stand, runDue } = receipts()
   stand(10 * MINUTE_MS)
   runDue()
@@ -89,16 +89,16 @@ test('P2 a freeze in which nothing was read is noticed by the timer', () => {
 for (const [what, byMs] of [
   ['set ahead', 2 * 60 * MINUTE_MS],
   ['set back', -50 * MINUTE_MS],
-  ['set back by little more than the limit', -1001],
-  ['run on while monotonic time stood still, as in a suspend', 90_000],
+  ['set back by slightly more than the limit', -1001],
+  ['advanced while monotonic time stood still, as in a suspend', 90_000],
 ] as const) {
   for (const by of ['frame', 'timer', 'fetched trade'] as const) {
-    test(`P3 a wall clock that was ${what} is noticed by a ${by}, and stamps are true at once`, () => {
+    test(`P3 a wall clock ${what} is detected by a ${by}, and stamps are correct immediately`, () => {
       const { receiptClock, freezes, steps, setBy, pass, runDue, stand } = receipts()
       pass(300)
       const before = receiptClock.stampFrame()
       setBy(byMs)
-      if (by === 'frame') assert.equal(receiptClock.stampFrame(), null, 'it had waited')
+      if (by === 'frame') assert.equal(receiptClock.stampFrame(), null, 'it waited in the buffer')
       else if (by === 'fetched trade') assert.equal(receiptClock.stamp().ms, START_MS + 300 + byMs)
       else {
         stand(250)
@@ -116,7 +116,7 @@ for (const [what, byMs] of [
   }
 }
 
-test('P3 small steps back that add up beyond the limit are a step', () => {
+test('P3 small backward steps that exceed the limit in sum are a step', () => {
   const { receiptClock, steps, setBy, pass } = receipts()
   for (let i = 0; i < 3; i++) {
     receiptClock.stampFrame()
@@ -126,7 +126,7 @@ test('P3 small steps back that add up beyond the limit are a step', () => {
   assert.equal(steps.length, 1)
 })
 
-test('stamps rise strictly through small steps, and follow the wall clock by less than the limit', () => {
+test('stamps increase strictly through small steps, and follow the wall clock within the limit', () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: -900, max: 900 }), { minLength: 1, maxLength: 50 }), (changes) => {
       const { clock, receiptClock, steps, setBy, pass } = receipts()

@@ -19,7 +19,7 @@ function rejections(readOf: (stream: string) => number = () => 0) {
 
 const frame = (stream: string, data = '{}') => Buffer.from(`{"stream":"${stream}","data":${data}}`)
 
-test('F3 logs the first rejected frame of a reason at once, and then the number of them once a minute', () => {
+test('F3 logs the first rejected frame of a reason at once, then their number once per minute', () => {
   const { lines, rejected } = rejections()
   for (let ms = 0; ms < 150_000; ms += 100) {
     rejected.tick(ms)
@@ -39,7 +39,7 @@ test('F3 logs the first rejected frame of a reason at once, and then the number 
   assert.equal(lines[3]?.excerpt, 'garbage [31m')
 })
 
-test('F4 names a stream of which more than 1 % was rejected, until a minute or two after the last', () => {
+test('F4 names a stream with more than 1 % rejected frames, until a minute or two after the last', () => {
   const { rejected } = rejections((stream) => (stream === 'btcusdt@trade' ? 199 : 50))
   rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1000)
   assert.deepEqual([rejected.status(1000), rejected.problem(1000)], [[], ''], '1 of 200')
@@ -61,7 +61,7 @@ test('F4 names a stream of which more than 1 % was rejected, until a minute or t
   assert.deepEqual(rejected.status(130_000), [])
 })
 
-test('F4 holds frames that name no stream against all frames, and second events against nothing', () => {
+test('F4 compares frames without a stream name with all frames, and ignores second events', () => {
   const { lines, rejected } = rejections()
   for (let i = 0; i < 200; i++) rejected.received(i)
   for (let i = 0; i < 50; i++) rejected.add(frame('btcusdt@trade'), SECOND_UNDER_ID, i)
@@ -75,7 +75,7 @@ test('F4 holds frames that name no stream against all frames, and second events 
   )
 })
 
-test('remembers a thousand streams, whatever names frames make up', () => {
+test('remembers a thousand streams, whatever names frames contain', () => {
   const { rejected } = rejections()
   for (let i = 0; i < 5000; i++) rejected.add(frame(`x${i}`), 'not JSON', 0)
   assert.equal(rejected.status(0).length, 1000)

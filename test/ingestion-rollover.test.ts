@@ -15,10 +15,10 @@ const BUSY = 'btcusdt@bookTicker'
 const HOUR_MS = 3_600_000
 const LOG = pino({ level: 'silent' })
 
-/** So many that some have no place in the URL. */
+/** So many that not all fit into the URL. */
 const MANY = Array.from({ length: 1000 }, (_, i) => `symbol${i}usdt@bookTicker`)
 
-/** A connection slot whose sockets are in the hands of the test. */
+/** A connection slot whose sockets the test controls. */
 async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   const clock = new VirtualClock()
   const rates = new StreamRates()
@@ -67,7 +67,7 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     sink,
   }
   const slot = new ConnectionSlot(options, LOG)
-  /** Runs on by the second, as ingestion does; `act` plays the exchange. */
+  /** Advances in steps of a second, as ingestion does; `act` plays the exchange. */
   const run = async (seconds: number, act: (socket: HandDrivenSocket, i: number) => void = () => {}) => {
     for (let i = 0; i < seconds; i++) {
       for (const [n, socket] of sockets.entries()) if (!socket.closed) act(socket, n)
@@ -77,7 +77,7 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   }
   const socketAt = (i: number) => {
     const socket = sockets[i]
-    assert.ok(socket !== undefined, `there is no connection ${i}`)
+    assert.ok(socket !== undefined, `connection ${i} does not exist`)
     return socket
   }
   slot.start()
@@ -86,7 +86,7 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   return { clock, slot, sockets, socketAt, quiet, run }
 }
 
-/** Market data on all but these connections; pings on every one. */
+/** Sends market data on all but these connections; pings on every one. */
 function flowExcept(...silent: readonly number[]) {
   return (socket: HandDrivenSocket, i: number) => {
     socket.events.onPing()
@@ -94,7 +94,7 @@ function flowExcept(...silent: readonly number[]) {
   }
 }
 
-test('R2 the old connection goes six seconds after the new one has delivered, however long that was open before', async () => {
+test('R2 the old connection closes six seconds after the new one has delivered, however long the new one was open before', async () => {
   const { slot, socketAt, run } = await scene()
   await run(10, flowExcept())
   slot.rollOver('a test')
@@ -104,7 +104,7 @@ test('R2 the old connection goes six seconds after the new one has delivered, ho
   assert.deepEqual(
     [slot.rollovers, socketAt(0).closed],
     [0, false],
-    'an open connection alone takes over nothing',
+    'an open connection alone does not take over',
   )
   await run(5, flowExcept())
   assert.equal(socketAt(0).closed, false)
@@ -112,7 +112,7 @@ test('R2 the old connection goes six seconds after the new one has delivered, ho
   assert.deepEqual([slot.rollovers, socketAt(0).closed, socketAt(1).closed], [1, true, false])
 })
 
-test('R5 a successor that delivers nothing for a minute is given up and tried anew while the old one goes on', async () => {
+test('R5 a successor that delivers nothing for a minute is abandoned and retried while the old connection continues', async () => {
   const { slot, sockets, socketAt, run } = await scene()
   await run(10, flowExcept())
   slot.rollOver('a test')
@@ -126,7 +126,7 @@ test('R5 a successor that delivers nothing for a minute is given up and tried an
   assert.deepEqual([slot.rollovers, socketAt(0).closed], [1, true])
 })
 
-test('R5 where symbols trade rarely, a successor may be silent for long', async () => {
+test('R5 a successor of rarely traded symbols may be silent for long', async () => {
   const { slot, socketAt, run } = await scene()
   slot.rollOver('a test')
   await run(1)
@@ -135,7 +135,7 @@ test('R5 where symbols trade rarely, a successor may be silent for long', async 
   assert.deepEqual([socketAt(0).closed, socketAt(1).closed], [false, false])
 })
 
-test('R6 stalls are watched for on the old connection while its successor cannot open', async () => {
+test('R6 the old connection is watched for stalls while its successor cannot open', async () => {
   const { slot, socketAt, quiet, run } = await scene()
   await run(60, (socket) => {
     socket.deliver(BUSY)
@@ -147,11 +147,11 @@ test('R6 stalls are watched for on the old connection while its successor cannot
   assert.deepEqual(
     socketAt(0).sent.map(({ method }) => method),
     ['UNSUBSCRIBE'],
-    'the next waits for its answer',
+    'the next request waits for the response',
   )
 })
 
-test('R3 a successor takes the place of a connection that dies, and only a replacement without a break is counted', async () => {
+test('R3 a successor replaces a failed connection, and only a replacement without an interruption is counted', async () => {
   const { slot, socketAt, run } = await scene()
   await run(10, flowExcept())
   slot.rollOver('a test')
@@ -168,7 +168,7 @@ test('R3 a successor takes the place of a connection that dies, and only a repla
   assert.deepEqual([slot.rollovers, slot.lost, socketAt(1).closed], [1, 1, true])
 })
 
-test('R3 a successor that is not open yet takes the place of a connection that dies, and connects until it is', async () => {
+test('R3 a successor that is not open yet replaces a failed connection, and retries until it is open', async () => {
   const { slot, sockets, socketAt, run } = await scene()
   await run(10, flowExcept())
   slot.rollOver('a test')
@@ -196,7 +196,7 @@ test('R5 a successor that never opens is abandoned after a minute, and later rep
   assert.deepEqual([slot.rollovers, socketAt(0).closed], [1, true])
 })
 
-test('R5 a connection that is refused its streams during an overlap is replaced by the next successor', async () => {
+test('R5 a connection whose subscription is refused during an overlap is replaced by the next successor', async () => {
   const { slot, sockets, socketAt, run } = await scene(MANY)
   const refuse = (socket: HandDrivenSocket) => {
     socket.events.onPing()
@@ -208,7 +208,7 @@ test('R5 a connection that is refused its streams during an overlap is replaced 
   slot.rollOver('a test')
   await run(1)
   assert.equal(sockets.length, 2)
-  // The successor opens never, and nothing but its end can lead to another one.
+  // The successor never opens, and only its end can lead to another one.
   await run(62, (socket, i) => (i === 0 ? refuse(socket) : undefined))
   await run(6, (socket, i) => (i === 0 ? refuse(socket) : undefined))
   assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 3])
@@ -250,7 +250,7 @@ test('R4 the specification shows the life of a connection slot as the program ha
     )
 })
 
-test('R7 a connection that delivers nothing although its streams have a rate is said to be silent', async () => {
+test('R7 a connection that delivers nothing although its streams have a rate is reported as silent', async () => {
   const { clock, slot, run } = await scene()
   await run(60, flowExcept())
   assert.equal(slot.silentMs(clock.monotonicMs()), null)
@@ -261,7 +261,7 @@ test('R7 a connection that delivers nothing although its streams have a rate is 
   assert.ok((slot.status()[0]?.lastDataAgeMs ?? 0) > 60_000)
 })
 
-test('U1 subscribes in chunks, one after the answer to the other, and with pongs in no second more than four messages', async () => {
+test('U1 subscribes in chunks, each after the response to the previous one, with at most four messages per second including pongs', async () => {
   const { clock, socketAt } = await scene(MANY)
   const socket = socketAt(0)
   const pongs: number[] = []
@@ -282,7 +282,7 @@ test('U1 subscribes in chunks, one after the answer to the other, and with pongs
   }
 })
 
-test('U2 a request that is refused or not answered is sent again, and then the connection is replaced, ever more seldom', async () => {
+test('U2 resends a refused or unanswered request, then replaces the connection, with increasing waits', async () => {
   const { slot, sockets, socketAt, run } = await scene(MANY)
   const flow = (socket: HandDrivenSocket) => {
     socket.events.onPing()
@@ -304,7 +304,7 @@ test('U2 a request that is refused or not answered is sent again, and then the c
     replacedAt.push(second)
     sockets.at(-1)?.events.onOpen('simulated')
   }
-  assert.equal(socketAt(0).closed, false, 'what it does deliver goes on')
+  assert.equal(socketAt(0).closed, false, 'its delivered streams continue')
   assert.equal(slot.rollovers, 0)
   assert.ok(
     replacedAt.length >= 5 && replacedAt.length < 15,
@@ -312,7 +312,7 @@ test('U2 a request that is refused or not answered is sent again, and then the c
   )
 })
 
-test('U3 nothing is judged, and no successor takes over, before a connection has its streams', async () => {
+test('U3 before a connection has its streams, it is not judged and no successor takes over', async () => {
   const { slot, socketAt, quiet, run } = await scene(MANY)
   const confirm = (socket: HandDrivenSocket) => {
     for (const { id } of socket.sent.slice(-1)) socket.answer(id)
@@ -331,7 +331,7 @@ test('U3 nothing is judged, and no successor takes over, before a connection has
   assert.deepEqual([slot.rollovers, socketAt(0).closed, quiet], [1, true, []])
 })
 
-test('P1 pauses that are short and many drop a connection like one that is long', async () => {
+test('P1 many short pauses drop a connection like one long pause', async () => {
   const { clock, slot, sockets, socketAt } = await scene()
   const [connection] = slot.connections
   assert.ok(connection !== undefined)
@@ -350,5 +350,5 @@ test('P1 pauses that are short and many drop a connection like one that is long'
     connection.resume()
     await clock.advance(2500)
   }
-  assert.equal(sockets.at(-1)?.closed, false, 'with time to catch up they may go on for ever')
+  assert.equal(sockets.at(-1)?.closed, false, 'with time to catch up they may continue indefinitely')
 })

@@ -7,7 +7,7 @@ import type { Observed } from '../src/ingestion/continuity/verdict.ts'
 
 const at = (id: number, timeMs = id, connection = 0): Observed => ({ id, timeMs, connection })
 
-test('S1–S4 forwards each id once, whatever order, repeats and jumps they come in, and knows the holes', () => {
+test('S1–S4 forwards each id once in any order, with duplicates and jumps, and knows the holes', () => {
   const ids = fc.array(fc.integer({ min: 100, max: 160 }), { minLength: 1, maxLength: 120 })
   fc.assert(
     fc.property(ids, (observed) => {
@@ -37,7 +37,7 @@ test('S1–S4 forwards each id once, whatever order, repeats and jumps they come
   )
 })
 
-test('S2 names the ids that are missing between two events', () => {
+test('S2 names the ids missing between two events', () => {
   const sequence = new Sequence<Observed>()
   assert.deepEqual(sequence.observe(at(7)), { kind: 'next', missing: null, released: 0 })
   assert.deepEqual(sequence.observe(at(8)), { kind: 'next', missing: null, released: 0 })
@@ -49,7 +49,7 @@ test('S2 names the ids that are missing between two events', () => {
   ])
 })
 
-test('S5 takes repeats on a slower connection for no reset, where an id has an earlier time than the one before', () => {
+test('S5 duplicates on a slower connection cause no reset when an id has an earlier time than its predecessor', () => {
   const sequence = new Sequence<Observed>()
   for (const id of [7, 8, 9]) sequence.observe(at(id, 1009, 1))
   sequence.observe(at(10, 1008, 1))
@@ -59,7 +59,7 @@ test('S5 takes repeats on a slower connection for no reset, where an id has an e
   )
 })
 
-test('S5 recognises ids that begin anew: three far below the last, later in time, on one connection', () => {
+test('S5 detects restarted ids: three far below the last, later in time, on one connection', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(1000, 5000))
   assert.equal(sequence.observe(at(1, 6000)).kind, 'held')
@@ -74,7 +74,7 @@ test('S5 recognises ids that begin anew: three far below the last, later in time
   assert.deepEqual([sequence.epoch, sequence.first, sequence.last], [1, 1, 4])
 })
 
-test('S5 a row of the ledger raises the last id without a time: what fills its ids does not pass for new ids when it comes again', () => {
+test('S5 a ledger row raises the last id without a time: redelivered ids that fill it do not count as new', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(100))
   sequence.lack(0, { from: 101, to: 110 })
@@ -84,7 +84,7 @@ test('S5 a row of the ledger raises the last id without a time: what fills its i
   for (let id = 101; id <= 110; id++) assert.equal(sequence.observe(at(id)).kind, 'duplicate', String(id))
 })
 
-test('S6 takes repeats for repeats: older in time, on two connections, or followed by the old sequence', () => {
+test('S6 recognises duplicates: older in time, on two connections, or followed by the old sequence', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(1000, 5000))
   assert.equal(sequence.observe(at(999, 4000)).kind, 'duplicate')
@@ -92,13 +92,13 @@ test('S6 takes repeats for repeats: older in time, on two connections, or follow
   assert.deepEqual(
     sequence.observe(at(2, 6001, 1)),
     { kind: 'held', released: 0 },
-    'another connection has a suspicion of its own',
+    'another connection is suspected separately',
   )
   assert.deepEqual(sequence.observe(at(1001, 6002)), { kind: 'next', missing: null, released: 2 })
   assert.equal(sequence.epoch, 0)
 })
 
-test('S5 recognises new ids over two connections that deliver in turn, and forwards what either has brought', () => {
+test('S5 detects new ids over two connections that deliver in turn, and forwards the events of both', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(5_000_000, 5000))
   const held = [at(7, 6000, 0), at(7, 6000, 1), at(8, 6001, 1), at(9, 6002, 0)]
@@ -112,7 +112,7 @@ test('S5 recognises new ids over two connections that deliver in turn, and forwa
   assert.equal(held.length + 1, verdict.events.length + verdict.released, 'each frame in one counter')
   assert.deepEqual(verdict.missing, [])
   assert.equal(sequence.observe(at(9, 6002, 1)).kind, 'duplicate')
-  // Another connection brings lower ids of the new sequence, and the rest of the old one.
+  // Another connection delivers lower ids of the new sequence, and the rest of the old one.
   assert.deepEqual(sequence.observe(at(5, 6000, 1)), {
     kind: 'next',
     missing: { from: 6, to: 6 },
@@ -124,7 +124,7 @@ test('S5 recognises new ids over two connections that deliver in turn, and forwa
   assert.deepEqual([sequence.first, sequence.last, sequence.holes], [5, 10, []])
 })
 
-test('S5 takes wrong times of ids near the last for no reset, whatever their number', () => {
+test('S5 any number of wrong times of ids near the last cause no reset', () => {
   const sequence = new Sequence<Observed>()
   for (let id = 4_000_000_000; id < 4_000_001_000; id++) sequence.observe(at(id, 5000))
   for (let id = 4_000_000_100; id < 4_000_000_200; id++) {
@@ -141,13 +141,13 @@ test('S5 takes wrong times of ids near the last for no reset, whatever their num
   assert.equal(sequence.epoch, 0)
 })
 
-test('S5 recognises ids that were set back by a few thousand, a minute later', () => {
+test('S5 detects ids set back by a few thousand, a minute later', () => {
   const sequence = new Sequence<Observed>({ epoch: 0, last: 4_000_000_000, lastTimeMs: 5000, holes: [] })
   const kinds = [0, 1, 2].map((i) => sequence.observe(at(3_999_995_000 + i, 70_000 + i)).kind)
   assert.deepEqual(kinds, ['held', 'held', 'reset'])
 })
 
-test('S5 takes ids for no reset that were given up before a time of them was known', () => {
+test('S5 abandoned ids without a known time cause no reset', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(4_000_000_000, 5000))
   sequence.lack(0, { from: 4_000_000_001, to: 4_000_000_010 })
@@ -157,7 +157,7 @@ test('S5 takes ids for no reset that were given up before a time of them was kno
   assert.equal(sequence.epoch, 0)
 })
 
-test('S6 an old id on a slower connection does not refute the new ones; one that is later in time does', () => {
+test('S6 an old id on a slower connection does not refute the new ids; one later in time does', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(5_000_000, 5000, 2))
   sequence.observe(at(7, 6000, 1))
@@ -176,11 +176,11 @@ test('S6 an old id on a slower connection does not refute the new ones; one that
   assert.deepEqual(
     other.takeSecond().map(({ id }) => id),
     [],
-    'an id below all that was observed here may have been another trade',
+    'an id below all observed ones may have been another trade',
   )
 })
 
-test('S7 goes on from memory: what Kafka has is a duplicate, what it lacks is not', () => {
+test('S7 continues from memory: an event in Kafka is a duplicate, one that Kafka lacks is not', () => {
   const sequence = new Sequence<Observed>({
     epoch: 0,
     last: 50,
@@ -195,7 +195,7 @@ test('S7 goes on from memory: what Kafka has is a duplicate, what it lacks is no
   assert.deepEqual(sequence.holes, [])
 })
 
-test('S10 takes an aggTrade with later trades for no repeat, whatever its time, and its copies for repeats', () => {
+test('S10 an aggTrade with later trades is no duplicate, whatever its time, but its copies are', () => {
   const sequence = new Sequence<Observed>()
   const kind = (id: number, lastTradeId: number) =>
     sequence.observe({ id, timeMs: 1000, lastTradeId, connection: 0 }).kind
@@ -204,20 +204,20 @@ test('S10 takes an aggTrade with later trades for no repeat, whatever its time, 
     ['next', 'next', 'second', 'duplicate'],
   )
   assert.deepEqual([kind(12, 102), kind(11, 101), kind(11, 100)], ['next', 'duplicate', 'duplicate'])
-  // Backfill has brought ids of which only the time is known.
+  // Backfill has delivered ids of which only the time is known.
   assert.deepEqual(sequence.expect(15, 1000), { from: 13, to: 15 })
   sequence.fill({ from: 13, to: 15 }, 1000)
   assert.deepEqual(
     [kind(14, 104), kind(16, 106), kind(15, 105), kind(16, 107)],
     ['duplicate', 'next', 'duplicate', 'second'],
   )
-  // Trade ids restart, and a connection that lags still delivers what was before.
+  // Trade ids restart while a lagging connection still delivers the old ones.
   assert.deepEqual([kind(17, 3), kind(16, 106), kind(16, 107)], ['next', 'duplicate', 'duplicate'])
   const remembered = new Sequence<Observed>({ epoch: 0, last: 50, lastTimeMs: 1000, holes: [] })
   assert.equal(remembered.observe({ id: 50, timeMs: 1000, lastTradeId: 9, connection: 0 }).kind, 'duplicate')
 })
 
-test('S7 ranges that another instance lacks below the first id are looked for in whatever order they come', () => {
+test('S7 searches for ranges below the first id that another instance lacks, in any order', () => {
   const sequence = new Sequence<Observed>()
   sequence.observe(at(4667))
   for (const [from, to] of [
@@ -232,7 +232,7 @@ test('S7 ranges that another instance lacks below the first id are looked for in
   assert.deepEqual(sequence.holesIn({ from: 0, to: 5000 }), [{ from: 141, to: 4666 }])
 })
 
-test('Q2 forgets ids after a minute or two, so that memory does not grow with the hours, but never the last 512', () => {
+test('Q2 forgets ids after a minute or two, so that memory does not grow over time, but never the last 512', () => {
   const liveTenMinutes = (quotesAMinute: number) => {
     const order = new QuoteSequence()
     for (let minute = 0; minute < 10; minute++) {
@@ -244,20 +244,20 @@ test('Q2 forgets ids after a minute or two, so that memory does not grow with th
   const busy = liveTenMinutes(2000)
   assert.equal(busy.observe(900_001), 'forward')
   assert.equal(busy.observe(800_001), 'forward')
-  assert.equal(busy.observe(700_001), 'duplicate', 'older than all that is remembered')
+  assert.equal(busy.observe(700_001), 'duplicate', 'older than all remembered ids')
   const slow = liveTenMinutes(200)
   assert.equal(slow.observe(700_001 + 2 * 100), 'forward', 'among the last 512')
   assert.equal(slow.observe(600_001), 'duplicate')
 })
 
-test('Q1–Q2 forwards each quote once, a late one too, and follows update ids that begin anew', () => {
+test('Q1–Q2 forwards each quote once, including late ones, and follows restarted update ids', () => {
   const order = new QuoteSequence()
   assert.deepEqual(
     [10, 12, 11, 12, 10].map((u) => order.observe(u)),
     ['forward', 'forward', 'forward', 'duplicate', 'duplicate'],
   )
   for (let u = 100; u < 30_000; u++) order.observe(u)
-  assert.equal(order.observe(5), 'duplicate', 'older than all that is remembered')
+  assert.equal(order.observe(5), 'duplicate', 'older than all remembered ids')
   const restarted = Array.from({ length: 200 }, (_, u) => order.observe(u))
   assert.equal(restarted.filter((verdict) => verdict === 'anew').length, 1)
   assert.ok(restarted.slice(120).every((verdict) => verdict === 'forward'))

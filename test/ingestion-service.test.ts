@@ -38,12 +38,12 @@ const exchangeEnv = (at: Pick<Exchange, 'wsUrl' | 'restUrl'> = exchange) => ({
   BINANCE_REST_URL: at.restUrl,
 })
 
-/** A server of our own making, for frames that the built-in exchange does not send. */
+/** A test server for frames that the built-in exchange does not send. */
 async function scripted(onConnection: (socket: WebSocket, connection: number) => void) {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
   let connections = 0
   server.on('connection', (socket, request) => {
-    // The first connection asks for no stream: it only learns who this is.
+    // The first connection has no streams: it only checks the exchange's identity.
     if (request.url?.includes('streams=') === true) onConnection(socket, ++connections)
   })
   server.on('headers', (headers) => headers.push('x-tapeline-source: scripted'))
@@ -66,7 +66,7 @@ async function scripted(onConnection: (socket: WebSocket, connection: number) =>
 const TRADE = (t: number) =>
   `{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":${t},"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}`
 
-test("keeps the exchange's bytes, each symbol in its partition, in the order of receipt, ids without a hole", async () => {
+test("keeps the exchange's bytes, and each symbol in its partition in the order of receipt, without missing ids", async () => {
   await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
   await ingestion.ready()
   await waitFor(async () => (await ingestion.status()).counters.acknowledged > 1500, {
@@ -90,7 +90,7 @@ test("keeps the exchange's bytes, each symbol in its partition, in the order of 
     const stream = `${key} ${data.e ?? 'bookTicker'}`
     const id = data.e === 'trade' ? data.t : (data.a ?? 0)
     const expected = data.e === undefined ? undefined : lastId.get(stream)
-    if (expected !== undefined) assert.equal(id, expected + 1, `${stream} goes on`)
+    if (expected !== undefined) assert.equal(id, expected + 1, `${stream} continues`)
     lastId.set(stream, id)
   }
   for (const { partition, value } of trades) {
@@ -100,7 +100,7 @@ test("keeps the exchange's bytes, each symbol in its partition, in the order of 
   }
 })
 
-test('counts control frames, unknown streams and new fields, and keeps a rejected frame in the dead letters', async () => {
+test('counts control frames, unknown streams and new fields, and stores a rejected frame in the dead letters', async () => {
   const server = await scripted((socket) => {
     for (const frame of [
       TRADE(1),
@@ -165,7 +165,7 @@ test('counts control frames, unknown streams and new fields, and keeps a rejecte
   }
 })
 
-test('reconnects after the exchange has cut it off, at once when the exchange announces it, and says so in its health', async () => {
+test('reconnects after the exchange has closed the connection, immediately if announced, and reports it in its health', async () => {
   const sockets: WebSocket[] = []
   const server = await scripted((socket, connection) => {
     sockets.push(socket)
@@ -190,7 +190,7 @@ test('reconnects after the exchange has cut it off, at once when the exchange an
       timeoutMs: 2000,
       what: 'it to take over',
     })
-    assert.equal((await fetch(ingestion.url)).status, 200, 'without a break')
+    assert.equal((await fetch(ingestion.url)).status, 200, 'without an interruption')
     sockets[1]?.terminate()
     await waitFor(async () => (await fetch(ingestion.url)).status === 503, {
       timeoutMs: 2000,
@@ -205,7 +205,7 @@ test('reconnects after the exchange has cut it off, at once when the exchange an
   }
 })
 
-test('stops reading while Kafka is away and its queue is full, and delivers all it holds, in order, when Kafka is back', async () => {
+test('stops reading while Kafka is down and the queue is full, and delivers all queued messages in order when Kafka returns', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-kafka-'))
   const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? assert.fail('run through npm test')
   const distributionDir = await ensureKafkaDistribution({ cacheDir })
@@ -262,7 +262,7 @@ test('stops reading while Kafka is away and its queue is full, and delivers all 
   }
 })
 
-test('C9 refuses topics that hold data of another source', async () => {
+test('C9 refuses topics with data of another source', async () => {
   await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('binance', topics.env)])
   await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
   await ingestion.command.assertExit(1, 20_000)
@@ -273,7 +273,7 @@ test('C9 refuses topics that hold data of another source', async () => {
   assert.deepEqual(await readTopic(topics.env.KAFKA_TRADES_TOPIC), [])
 })
 
-test('C9 refuses checkpoints that are about other topics', async () => {
+test('C9 refuses checkpoints of other topics', async () => {
   const other = { ...topics.env, KAFKA_TRADES_TOPIC: 'other.trades' }
   const { source } = exchange
   await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue(source, other)])
@@ -288,7 +288,7 @@ test('C9 refuses checkpoints that are about other topics', async () => {
   assert.deepEqual(await readTopic(trades), [])
 })
 
-test('C9 refuses an exchange that nobody names, before it writes anything', async () => {
+test('C9 refuses an unidentified exchange before it writes anything', async () => {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
   await once(server, 'listening')
   const address = server.address()
@@ -311,7 +311,7 @@ test('C9 refuses an exchange that nobody names, before it writes anything', asyn
   }
 })
 
-test('names a symbol that does not trade instead of waiting for it in silence', async () => {
+test('names a symbol that does not trade instead of silently waiting for it', async () => {
   await using ingestion = await startIngestionProcess({
     ...topics.env,
     ...exchangeEnv(),
@@ -322,7 +322,7 @@ test('names a symbol that does not trade instead of waiting for it in silence', 
   assert.match(ingestion.command.output(), /Not spot symbols of .*: BTCUSTD/)
 })
 
-test('says how much was left when it is stopped while Kafka is away', async () => {
+test('reports how much was left when it is stopped while Kafka is down', async () => {
   const server = await scripted((socket) => socket.send(TRADE(1)))
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-kafka-'))
   const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? assert.fail('run through npm test')
@@ -357,7 +357,7 @@ test('says how much was left when it is stopped while Kafka is away', async () =
   }
 })
 
-test('says what is missing and the fix while topics are not there, and stops at once', async () => {
+test('reports missing topics with the fix, and stops immediately at shutdown', async () => {
   const missing = uniqueTopics('missing')
   await using ingestion = await startIngestionProcess({ ...missing.env, ...exchangeEnv(), ...FAST })
   await ingestion.command.waitForLine(/tapeline topics init/, 20_000)

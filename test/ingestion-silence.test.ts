@@ -30,7 +30,7 @@ const refused = (status: number, retryAfter: number | null = null, body = ''): R
   refusal: refusalOf(status, retryAfter === null ? null : String(retryAfter), body, 0),
 })
 
-/** A silence check over symbols of which every stream is known, and what it asked and learned. */
+/** A silence check over symbols with known streams, with its requests and results. */
 function scene(answer: (request: TradeRequest, call: number) => RestOutcome | Promise<RestOutcome>) {
   const clock = new VirtualClock()
   const calls: Array<{ atMs: number; symbol: string; type: string }> = []
@@ -84,7 +84,7 @@ function scene(answer: (request: TradeRequest, call: number) => RestOutcome | Pr
 
 const MINUTE_MS = 60_000
 
-test('C3 asks for what is silent for 15 s, and only for the types that are subscribed', async () => {
+test('C3 checks streams silent for 15 s, and only those of subscribed types', async () => {
   const { clock, calls, expected, silence, deliver, watch } = scene(() => latest(70, 90))
   watch(['BTCUSDT', 'ETHUSDT', 'NEWUSDT'])
   watch(['BNBUSDT'], ['trade', 'bookTicker'])
@@ -106,21 +106,21 @@ test('C3 asks for what is silent for 15 s, and only for the types that are subsc
   await silence.stop()
 })
 
-test('C3 asks once for each symbol, however often connections have come and gone', async () => {
+test('C3 checks each symbol once, however often connections are replaced', async () => {
   const symbols = Array.from({ length: 50 }, (_, i) => `S${i}USDT`)
   const { clock, calls, silence, watch } = scene(() => latest(1, 1))
   for (let i = 0; i < 200; i++) {
     watch(symbols)
     await clock.advance(3000)
   }
-  assert.equal(calls.length, 0, 'while it flaps nothing is asked')
+  assert.equal(calls.length, 0, 'no requests while the connection flaps')
   assert.equal(silence.pending, 50)
   await clock.advance(10 * MINUTE_MS)
   assert.deepEqual(calls.map(({ symbol }) => symbol).sort(), [...symbols].sort())
   await silence.stop()
 })
 
-test('C3 asks again after a failure until it is answered, or until the stream has delivered', async () => {
+test('C3 retries after a failure until it gets an answer or the stream has delivered', async () => {
   const failing = scene((_, call) => (call < 4 ? { kind: 'failed', reason: 'HTTP 500' } : latest(5, 6)))
   failing.watch(['BTCUSDT'])
   await failing.clock.advance(2 * MINUTE_MS)
@@ -141,7 +141,7 @@ test('C3 asks again after a failure until it is answered, or until the stream ha
   await heard.silence.stop()
 })
 
-test('C3 and B5 send nothing while banned, and all symbols are asked for when the ban is over', async () => {
+test('C3 and B5 send nothing while banned, and check all symbols after the ban', async () => {
   const symbols = Array.from({ length: 300 }, (_, i) => `S${i}USDT`)
   const { clock, calls, expected, silence, watch } = scene((_, call) =>
     call === 1 ? refused(418, 600) : latest(5, 6),
@@ -155,7 +155,7 @@ test('C3 and B5 send nothing while banned, and all symbols are asked for when th
   await silence.stop()
 })
 
-test('C3 and B6 hold back when an answer says that the IP has used nearly all of its weight', async () => {
+test('C3 and B6 pause when a response shows that the IP address has used nearly all its weight', async () => {
   const { clock, calls, silence, watch } = scene((_, call) => ({
     ...latest(5, 6),
     usedWeight: call === 1 ? 5999 : 10,
@@ -168,7 +168,7 @@ test('C3 and B6 hold back when an answer says that the IP has used nearly all of
   await silence.stop()
 })
 
-test('C3 believes no answer that is older than what the stream has delivered since', async () => {
+test("C3 ignores an answer that is older than the stream's latest event", async () => {
   const answers: Array<(answer: RestOutcome) => void> = []
   const { clock, expected, silence, deliver, watch } = scene(
     () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
@@ -182,14 +182,14 @@ test('C3 believes no answer that is older than what the stream has delivered sin
   await silence.stop()
 })
 
-test('C3 asks at a pace that leaves backfill its turns while the exchange answers with errors', async () => {
+test('C3 leaves backfill its turns while the exchange answers with errors', async () => {
   const symbols = Array.from({ length: 500 }, (_, i) => `S${i}USDT`)
   const { clock, calls, rest, silence, watch } = scene(({ type }) =>
     type === 'trade' ? { kind: 'rows', rows: [] } : { kind: 'failed', reason: 'HTTP 500' },
   )
   watch(symbols)
   await clock.advance(5 * MINUTE_MS)
-  assert.ok(calls.length < 15, `${calls.length} requests to an exchange in trouble`)
+  assert.ok(calls.length < 15, `${calls.length} requests to a failing exchange`)
   const page = rest.ask(
     { type: 'trade', symbol: 'BTCUSDT', fromId: 1, limit: 10 },
     'patient',
@@ -212,7 +212,7 @@ test('C3 gives up on a symbol that the exchange rejects, and on no other', async
   await silence.stop()
 })
 
-test('B5 makes one request at a time, those for silent symbols before pages of gaps', async () => {
+test('B5 sends one request at a time, those for silent symbols before pages of gaps', async () => {
   const waiting: Array<() => void> = []
   const { clock, calls, rest, silence, watch } = scene(
     () => new Promise<RestOutcome>((resolve) => waiting.push(() => resolve(latest(5, 6)))),
@@ -236,7 +236,7 @@ test('B5 makes one request at a time, those for silent symbols before pages of g
   await silence.stop()
 })
 
-test('B7 asks for all that waits once the region is served again', async () => {
+test('B7 checks all waiting symbols once the region is served again', async () => {
   let isServed = false
   const { clock, calls, rest, silence, watch } = scene(() => (isServed ? latest(5, 6) : refused(451)))
   watch(['BTCUSDT', 'ETHUSDT'])
@@ -252,7 +252,7 @@ test('B7 asks for all that waits once the region is served again', async () => {
   await silence.stop()
 })
 
-test('B10 stops at once while the exchange does not answer', async () => {
+test('B10 stops immediately while the exchange does not answer', async () => {
   const { clock, calls, silence, watch } = scene(() => new Promise<RestOutcome>(() => {}))
   watch(['BTCUSDT'])
   await clock.advance(16_000)
@@ -260,7 +260,7 @@ test('B10 stops at once while the exchange does not answer', async () => {
   await silence.stop()
 })
 
-test('N4 a listed symbol that has not traded yet costs one request, and what it has traded is expected', async () => {
+test('N4 a listed symbol that has not traded yet costs one request, and its later trades are expected', async () => {
   let answer: RestOutcome = { kind: 'rows', rows: [] }
   const { clock, calls, expected, silence } = scene(() => answer)
   const streams = new Set(['listedusdt@trade', 'listedusdt@aggTrade'])

@@ -5,10 +5,10 @@ import { CIRCUMSTANCES, type Circumstance } from './simulation/circumstances.ts'
 import { violations } from './simulation/guarantees.ts'
 import { World, type WorldOptions } from './simulation/world.ts'
 
-/** `npm run simulation` runs others. */
+/** `npm run simulation` runs other seeds. */
 const FIXED_SEED = 6
 
-/** Seeds that once found a defect. */
+/** Seeds that once revealed a defect. */
 const KEPT: ReadonlyArray<readonly [Circumstance, number]> = [
   ['rough', 1],
   ['rough', 2],
@@ -48,9 +48,9 @@ const KEPT: ReadonlyArray<readonly [Circumstance, number]> = [
   ['cluster day', 1],
 ]
 
-/** The defect, and the check that shows it. The first seeds that do are enough. */
+/** The defect, and the check that reveals it within the first seeds. */
 const DEFECTS: ReadonlyArray<readonly [NonNullable<WorldOptions['defect']>, RegExp]> = [
-  ['the sender asks for leaders once', /^K3/],
+  ['the sender looks up leaders once', /^K3/],
   ['a repeated batch has other sequence numbers', /^G3/],
   ['acknowledged partitions are sent again', /^K2/],
   ['acknowledges before the replicas have it', /^K1/],
@@ -75,12 +75,12 @@ for (const name of Object.keys(CIRCUMSTANCES) as Circumstance[]) {
 }
 
 for (const [name, seed] of KEPT) {
-  test(`keeps every guarantee where it once did not: ${name} ${seed}`, async () => {
+  test(`keeps every guarantee with a seed that once failed: ${name} ${seed}`, async () => {
     await live(name, seed)
   })
 }
 
-test('the same seed gives the same run, to the byte', async () => {
+test('the same seed gives the same run, byte for byte', async () => {
   const [first, second] = [await live('rough', 77), await live('rough', 77)]
   assert.equal(first.digest, second.digest)
   assert.ok(first.stored.count > 10_000)
@@ -91,7 +91,7 @@ for (const [kind, expected] of [
   ['double', /^G3/],
   ['lose gap', /^G1|^G2/],
 ] as const) {
-  test(`finds a planted defect: Kafka that would ${kind} a message`, async () => {
+  test(`finds a planted defect: Kafka that can ${kind} a message`, async () => {
     const found: string[] = []
     for (let seed = 1; seed <= 5 && found.length === 0; seed++) {
       const planted = { kind, oneIn: kind === 'lose gap' ? 2 : 100 }
@@ -105,9 +105,9 @@ for (const [kind, expected] of [
 
 for (const [what, clockLimits, expected] of [
   ['a step of the clock', { ...CLOCK_LIMITS, stepMs: Number.POSITIVE_INFINITY }, /^P3/],
-  ['a process that stood still', { ...CLOCK_LIMITS, freezeMs: Number.POSITIVE_INFINITY }, /^P3/],
+  ['a paused process', { ...CLOCK_LIMITS, freezeMs: Number.POSITIVE_INFINITY }, /^P3/],
 ] as const) {
-  test(`finds a planted defect: ingestion that would not notice ${what}`, async () => {
+  test(`finds a planted defect: ingestion that does not detect ${what}`, async () => {
     const found: string[] = []
     for (let seed = 1; seed <= 5 && found.length === 0; seed++) {
       const world = new World({ ...CIRCUMSTANCES.rough, seed, clockLimits })

@@ -17,7 +17,7 @@ function scene() {
     resubscribe: (streams) => actions.push([nowMs, `resubscribe ${streams.join()}`]),
     reconnect: (reason) => actions.push([nowMs, reason]),
   })
-  /** Runs the clock; streams deliver at their interval while `flows` says so. */
+  /** Advances the clock; streams deliver at their interval while `flows` returns true. */
   const run = (untilMs: number, flows: Readonly<Record<string, number>>) => {
     for (; nowMs < untilMs; nowMs += 100) {
       for (const [stream, everyMs] of Object.entries(flows))
@@ -28,7 +28,7 @@ function scene() {
   return { rates, actions, run }
 }
 
-test('W1 a stream that stalls while others flow is subscribed anew within its own time, then the connection is replaced', () => {
+test('W1 a stream that stalls while others deliver is resubscribed within its own patience, then the connection is replaced', () => {
   const { actions, run } = scene()
   run(60_000, { [BUSY]: 100, [WATCHED]: 500 })
   run(200_000, { [BUSY]: 100 })
@@ -48,7 +48,7 @@ test('W2 a symbol that trades once in ten minutes raises nothing', () => {
   assert.deepEqual(actions, [])
 })
 
-test('W4 a connection on which everything stands still is replaced, ever more seldom where that does not help', () => {
+test('W4 a connection on which every stream stalls is replaced, with increasing waits if that does not help', () => {
   const { actions, run } = scene()
   run(60_000, { [BUSY]: 100, [WATCHED]: 500 })
   run(5 * 3_600_000, {})
@@ -57,7 +57,7 @@ test('W4 a connection on which everything stands still is replaced, ever more se
   assert.ok(seconds.length < 13, `${seconds.length} times in five hours`)
 })
 
-test('N3 the streams of a halted symbol raise nothing, and after it has resumed only its new rate counts', () => {
+test('N3 the streams of a halted symbol raise nothing, and after it resumes only its new rate counts', () => {
   const { actions, rates, run } = scene()
   run(60_000, { [BUSY]: 100, [WATCHED]: 500 })
   rates.halt([WATCHED])
@@ -68,7 +68,7 @@ test('N3 the streams of a halted symbol raise nothing, and after it has resumed 
   assert.deepEqual(actions[0], [3_690_000, `resubscribe ${WATCHED}`])
 })
 
-test('W4 a connection that stands still before any stream has a rate is replaced after ten minutes', () => {
+test('W4 a connection that stalls before any stream has a rate is replaced after ten minutes', () => {
   const { actions, run } = scene()
   run(3000, { [BUSY]: 100, [WATCHED]: 500 })
   run(1_200_000, {})
@@ -78,7 +78,7 @@ test('W4 a connection that stands still before any stream has a rate is replaced
   )
 })
 
-test('W5 a stream that no renewal and no connection brings back has its connection replaced ever more seldom', () => {
+test('W5 a stream that neither resubscription nor reconnection restores has its connection replaced with increasing waits', () => {
   const rates = new StreamRates()
   const actions: Array<[number, string]> = []
   let nowMs = 0
@@ -104,7 +104,7 @@ test('W5 a stream that no renewal and no connection brings back has its connecti
   const replaced = actions.filter(([, what]) => what === 'reconnect').length
   assert.ok(replaced > 5 && replaced < 32, `${replaced} times in a day`)
   assert.equal(actions.length, replaced + 1)
-  // Once it has come back, the next stall is treated as the first.
+  // After it has recovered, the next stall counts as the first.
   run(24 * 3_600_000 + 60_000, false)
   const before = actions.length
   run(24 * 3_600_000 + 180_000, true)
@@ -114,7 +114,7 @@ test('W5 a stream that no renewal and no connection brings back has its connecti
   )
 })
 
-test('W3 bursts and pauses as trades have them raise nothing', () => {
+test('W3 normal bursts and pauses of trades raise nothing', () => {
   fc.assert(
     fc.property(
       fc.array(fc.integer({ min: 0, max: 25_000 }), { minLength: 30, maxLength: 200 }),
@@ -131,12 +131,16 @@ test('W3 bursts and pauses as trades have them raise nothing', () => {
   )
 })
 
-test("W2 a stream that falls silent before its own rate is known is judged by its symbol's trades", () => {
+test("W2 a stream that falls silent before its rate is known is judged by its symbol's trades", () => {
   const rates = new StreamRates()
   const aggTrade = 'btcusdt@aggTrade'
   rates.seen(aggTrade, 1, 0, CONNECTION)
   for (let i = 0; i < 100; i++) rates.seen(WATCHED, i, i * 2000, CONNECTION)
   assert.equal(rates.patienceMs(aggTrade), 60_000)
   assert.equal(rates.isQuiet(aggTrade, 61_000), true)
-  assert.equal(rates.patienceMs('btcusdt@bookTicker'), Number.POSITIVE_INFINITY, 'one that never delivered')
+  assert.equal(
+    rates.patienceMs('btcusdt@bookTicker'),
+    Number.POSITIVE_INFINITY,
+    'a stream that never delivered',
+  )
 })

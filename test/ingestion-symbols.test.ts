@@ -25,35 +25,35 @@ const answer = (statuses: Record<string, string>) => new Map(Object.entries(stat
 const sorted = (symbols: Iterable<string>) => [...symbols].sort()
 const NOTHING = { added: [], listed: [], joined: [], left: [], halted: [], resumed: [] }
 
-test('N3: a named symbol that is halted is taken all the same: it may trade again at any time', () => {
+test('N3: a named symbol that is halted is recorded: it may resume at any time', () => {
   const selection = select(['BTCUSDT', 'LUNAUSDT', 'BNBUSDT'], STATUSES)
   assert.deepEqual(sorted(selection.subscribed), ['BNBUSDT', 'BTCUSDT', 'LUNAUSDT'])
   assert.deepEqual(sorted(selection.halted), ['BNBUSDT', 'LUNAUSDT'])
   assert.equal(selection.problem, '')
 })
 
-test('N2: a name that neither the exchange nor a checkpoint has stops the start, and is named', () => {
+test('N2: a name unknown to the exchange and to checkpoints stops the start, and is named', () => {
   assert.throws(
     () => select(['BTCUSDT', 'LUNAUSDT', 'BTCUSTD'], STATUSES, 'BTCUSDT'),
     (error) => error instanceof TapelineError && /: BTCUSTD$/.test(error.message),
   )
 })
 
-test('N2: a name that checkpoints know is kept in memory without streams, and does not stop the others', () => {
+test('N2: a name that only checkpoints know stays in memory without streams, and does not stop the others', () => {
   const selection = select(['BTCUSDT', 'GONEUSDT'], STATUSES, 'GONEUSDT')
   assert.deepEqual(sorted(selection.subscribed), ['BTCUSDT'])
   assert.deepEqual(sorted(selection.taken), ['BTCUSDT', 'GONEUSDT'])
   assert.deepEqual([...selection.leftOut], [['GONEUSDT', 'delisted']])
 })
 
-test('N3: * takes what trades and what checkpoints know, and tells what it leaves out', () => {
+test('N3: * takes the trading symbols and those of checkpoints, and reports the excluded ones', () => {
   const selection = select(['*'], STATUSES, 'BNBUSDT', 'GONEUSDT')
   assert.deepEqual(sorted(selection.subscribed), ['BNBUSDT', 'BTCUSDT', 'ETHUSDT'])
   assert.deepEqual(sorted(selection.taken), ['BNBUSDT', 'BTCUSDT', 'ETHUSDT', 'GONEUSDT'])
   assert.deepEqual(sorted([...selection.leftOut].map(String)), ['GONEUSDT,delisted', 'LUNAUSDT,halted'])
 })
 
-test('N5: where nothing trades, the start waits and says why, and what resumes joins', () => {
+test('N5: if nothing trades, the start waits and reports why, and resumed symbols join', () => {
   const selection = select(['*'], { BTCUSDT: 'BREAK' })
   assert.match(selection.problem, /no symbol trades now/)
   assert.deepEqual(selection.update(answer({ BTCUSDT: 'TRADING' })), {
@@ -67,7 +67,7 @@ test('N5: where nothing trades, the start waits and says why, and what resumes j
   assert.deepEqual(selection.update(answer({ BTCUSDT: 'TRADING' })), { ...NOTHING, resumed: ['BTCUSDT'] })
 })
 
-test('N4: what an earlier answer did not have is recorded from its first id, unless a checkpoint knows it', () => {
+test('N4: a symbol missing in an earlier answer is recorded from its first id, unless a checkpoint knows it', () => {
   const selection = select(['*'], STATUSES, 'OLDUSDT')
   const announced = { ...STATUSES, NEWUSDT: 'BREAK' }
   assert.deepEqual(selection.update(answer(announced)), NOTHING)
@@ -79,7 +79,7 @@ test('N4: what an earlier answer did not have is recorded from its first id, unl
   assert.deepEqual(change.listed, ['NEWUSDT'])
 })
 
-test('N6: a symbol leaves when two answers in a row do not have it, and joins again when it is back', () => {
+test('N6: a symbol leaves when two consecutive answers lack it, and joins again when it returns', () => {
   const selection = select(['BTCUSDT', 'ETHUSDT'], STATUSES)
   const without = answer({ BTCUSDT: 'TRADING' })
   assert.deepEqual(selection.update(without), NOTHING)
@@ -90,7 +90,7 @@ test('N6: a symbol leaves when two answers in a row do not have it, and joins ag
   assert.deepEqual(selection.update(answer(STATUSES)), { ...NOTHING, joined: ['ETHUSDT'] })
 })
 
-test('a named list is taken as it is while the exchange cannot be asked', () => {
+test('a named list is used unchanged while the exchange does not answer', () => {
   assert.deepEqual(sorted(select(['BTCUSDT', 'ANYUSDT'], null).subscribed), ['ANYUSDT', 'BTCUSDT'])
 })
 
@@ -109,7 +109,7 @@ test('each shard takes its symbols, and a shard without any of a named list is r
   assert.equal(all.leftOut.get(String(one)), 'other shard')
 })
 
-test('N1 streams that join fill the connections that have room, and only what is left opens another', () => {
+test('N1 joining streams fill the connections that have room, and only the rest opens another', () => {
   const names = Array.from({ length: 1030 }, (_, index) => `s${index}@trade`)
   const plans = planConnections('wss://exchange', names, 'millisecond')
   const joining = Array.from({ length: 1020 }, (_, index) => `n${index}@trade`)
@@ -120,12 +120,12 @@ test('N1 streams that join fill the connections that have room, and only what is
   )
   assert.deepEqual(changed.flatMap(({ streams }) => streams).sort(), [...names.slice(4), ...joining].sort())
   const [same, other] = changePlans('wss://exchange', changed, ['last@trade'], new Set(), 'millisecond')
-  assert.equal(same, changed[0], 'a connection that nothing joins is left alone')
+  assert.equal(same, changed[0], 'a connection without new streams is unchanged')
   assert.equal(other?.streams.at(-1), 'last@trade')
   assert.equal(changePlans('wss://exchange', changed, ['a', 'b', 'c'], new Set(), 'millisecond').length, 3)
 })
 
-test('N4 a listed symbol is recorded from its first id also when the process ends before its first event', () => {
+test('N4 a listed symbol is recorded from its first id also if the process ends before its first event', () => {
   const first = new AcknowledgedState()
   first.beginAtFirstId('NEWUSDT', ['trade'])
   const record = checkpointText({ ...emptyCheckpoint('one'), ...first.snapshot('NEWUSDT'), kind: 'start' })

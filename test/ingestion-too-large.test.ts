@@ -31,7 +31,7 @@ const envOf = (more: Readonly<Record<string, string>> = {}) => ({
 
 const gapsOf = () => readLedger(topics.env.KAFKA_GAPS_TOPIC)
 
-test('K8 a batch that is too large goes in halves, an event that is too large alone becomes a dead letter', async () => {
+test('K8 an oversized batch is sent in halves; an event that is too large alone becomes a dead letter', async () => {
   await using ingestion = await startIngestionProcess(envOf({ KAFKA_COMPRESSION: 'none' }))
   await ingestion.ready()
   await setTopicConfig(topics.env.KAFKA_BOOK_TICKER_TOPIC, { 'max.message.bytes': '420' })

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { TopicWatch } from '../src/ingestion/topic-watch.ts'
 
-test('C8 a broker that still names the id of a deleted topic does not bring it back', async () => {
+test('C8 a broker that still reports the id of a deleted topic does not restore that topic', async () => {
   const ids = ['old', 'old', 'new', 'old', 'new', 'newest']
   const topicsOf = (id = '') => new Map([['trades', { id, partitions: 1 }]])
   const unused = () => assert.fail()

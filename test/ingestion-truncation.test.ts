@@ -27,7 +27,10 @@ interface LogMessage {
   readonly leaderEpoch: number
 }
 
-/** Logs of one partition, each message with the epoch of the leader that appended it, read as a leader answers. */
+/**
+ * Logs of one partition, each message with the epoch of the leader that appended it, read like a
+ * leader's answers.
+ */
 function fetcherOf(logs: Readonly<Record<string, readonly LogMessage[]>>): RecordFetcher {
   const logOf = (topic: string) => logs[topic] ?? []
   const read = ({ topic, partition, offset, leaderEpoch = -1 }: Position): FetchedPartition => {
@@ -79,7 +82,7 @@ function fetcherOf(logs: Readonly<Record<string, readonly LogMessage[]>>): Recor
 const trades = (from: number, to: number, leaderEpoch: number): LogMessage[] =>
   Array.from({ length: to - from }, (_, i) => ({ value: tradeValue({ t: from + i }), leaderEpoch }))
 
-/** Received a second apart, by their id. */
+/** Received one second apart, in the order of their ids. */
 const quotes = (from: number, to: number, leaderEpoch: number): LogMessage[] =>
   Array.from({ length: to - from }, (_, i) => ({
     value: bookTickerValue({ u: from + i, ingestion_timestamp: RECEIPT_MS + 1000 * (from + i) }),
@@ -97,7 +100,7 @@ const sequence = (last: number) => ({ epoch: 0, first: 0, last, last_time: RECEI
 const recovered = (logs: Parameters<typeof fetcherOf>[0]) =>
   recover({ fetcher: () => fetcherOf(logs) }, NAMES, [SYMBOL], LOG)
 
-test('C7 a checkpoint beyond the end of its topic is not believed, also without a leader epoch', async () => {
+test('C7 a checkpoint beyond the end of its topic is distrusted, also without a leader epoch', async () => {
   const logs = {
     t: trades(0, 900, 1),
     c: [
@@ -107,19 +110,27 @@ test('C7 a checkpoint beyond the end of its topic is not believed, also without 
   }
   const { memory, counters } = await recovered(logs)
   const { trade } = memory.snapshot(SYMBOL)
-  assert.deepEqual([trade?.last, trade?.holes], [999, [{ from: 900, to: 999 }]], 'it tells what is missing')
+  assert.deepEqual(
+    [trade?.last, trade?.holes],
+    [999, [{ from: 900, to: 999 }]],
+    'it still tells which ids are missing',
+  )
   assert.equal(memory.nextOffset('t', 0), 900)
-  assert.equal(counters.get(SYMBOL), 2, 'the next one is above the one that is not believed')
+  assert.equal(counters.get(SYMBOL), 2, 'the next counter is above that of the distrusted checkpoint')
 })
 
-test('C7 a symbol whose partition of the checkpoints is empty is known by what the topics have of it', async () => {
+test('C7 a symbol with an empty checkpoint partition is recovered from its messages in the topics', async () => {
   const { memory } = await recovered({ t: trades(5, 10, 1), b: quotes(0, 3, 1) })
   const { trade, bookTicker } = memory.snapshot(SYMBOL)
   assert.deepEqual([trade?.first, trade?.last, bookTicker?.last_update_id], [5, 9, 2])
-  assert.deepEqual([...(await recovered({})).memory.symbols], [], 'and is new where they have nothing')
+  assert.deepEqual(
+    [...(await recovered({})).memory.symbols],
+    [],
+    'it is new if the topics have nothing of it',
+  )
 })
 
-test('C7 backfilled trades that Kafka lost are missing, although the ledger has them as filled', async () => {
+test('C7 backfilled trades that Kafka lost are missing, although the ledger lists them as filled', async () => {
   const gap = {
     gap_id: 'BTCUSDT/trade/0/100',
     revision: 1,
@@ -155,7 +166,7 @@ test('C7 backfilled trades that Kafka lost are missing, although the ledger has 
   assert.deepEqual(whole.memory.snapshot(SYMBOL).trade?.holes, [{ from: 1000, to: 1009 }])
 })
 
-test('C7 a log that has grown beyond the checkpoint since is compared by leader epoch, and an older checkpoint counts', async () => {
+test('C7 a log that has since grown beyond the checkpoint is compared by leader epoch, and an older checkpoint counts', async () => {
   const logs = {
     t: [...trades(0, 900, 1), ...trades(1000, 1400, 2)],
     c: [
@@ -166,10 +177,10 @@ test('C7 a log that has grown beyond the checkpoint since is compared by leader 
   const { memory, recoveredMessages } = await recovered(logs)
   const { trade } = memory.snapshot(SYMBOL)
   assert.deepEqual([trade?.last, trade?.holes], [1399, [{ from: 900, to: 999 }]])
-  assert.equal(recoveredMessages, 500, 'of those after the older one')
+  assert.equal(recoveredMessages, 500, 'of the messages after the older one')
 })
 
-test('C8 a checkpoint holds at 0 in a topic that was made again, however far that has grown, and what it knows is kept', async () => {
+test('C8 a checkpoint counts from offset 0 in a recreated topic, whatever its size, and keeps its knowledge', async () => {
   const at = { offsets: { t: 800, b: 0, g: 0 }, leader_epochs: { t: 0 }, trade: sequence(799) }
   const logs = {
     t: trades(850, 1800, 0),
@@ -186,7 +197,7 @@ test('C8 without any checkpoint the topics are read from their beginning', async
   assert.deepEqual([memory.snapshot(SYMBOL).trade?.first, memory.snapshot(SYMBOL).trade?.last], [100, 199])
 })
 
-test('C7 quotes that Kafka lost are a window from the last one before to the first one that took their place', async () => {
+test('C7 quotes that Kafka lost are a window from the last one before to the first one that replaced them', async () => {
   const bookTicker = (last: number) => ({
     last_update_id: last,
     last_receipt: RECEIPT_MS + 1000 * last,
@@ -206,7 +217,7 @@ test('C7 quotes that Kafka lost are a window from the last one before to the fir
   assert.equal((await recovered(whole)).lostQuotes.size, 0)
 })
 
-test('C7 a running instance whose messages were lost writes no checkpoint, enters the quotes and ends', async () => {
+test('C7 a running instance whose messages were lost writes no checkpoint, records the quotes and ends', async () => {
   const clock = new VirtualClock()
   const acknowledged = new AcknowledgedState()
   const sent: OutgoingMessage[] = []
@@ -267,7 +278,7 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
   const written: Checkpoint = JSON.parse(sent[0]?.value?.toString() ?? '')
   assert.deepEqual([written.offsets['b'], written.leader_epochs], [20, { b: 3 }])
 
-  // What was to be written when writing was held is written once it is not.
+  // Rows that waited while writing was suspended are written afterwards.
   checkpoints.onSettled(sent)
   acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 25, timeMs: RECEIPT_MS + 5000 })
   const writing = checkpoints.writeChanged()
@@ -282,7 +293,8 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
   acknowledged.event({ symbol: SYMBOL, type: 'bookTicker', epoch: 0, id: 30, timeMs: RECEIPT_MS + 9000 })
   acknowledge(20, 25)
   assert.deepEqual([ended, windows], [[], []])
-  // The topic was made again: its offsets begin at 0, and checkpoints continue once its new id is known.
+  // The topic was recreated: its offsets begin at 0, and checkpoints continue once its new id is
+  // known.
   acknowledge(0, 3)
   await checkpoints.writeChanged()
   assert.equal(sent.length, 2)
@@ -297,7 +309,7 @@ test('C7 a running instance whose messages were lost writes no checkpoint, enter
   acknowledge(22, 30)
   await checkpoints.writeChanged()
   await clock.advance(1000)
-  assert.equal(sent.length, 3, 'no checkpoint says that Kafka has what it lost')
+  assert.equal(sent.length, 3, 'no checkpoint claims messages that Kafka has lost')
   assert.equal(ended.length, 1)
   assert.match(String(ended[0]), /from 22 to 25/)
   assert.deepEqual(windows, [

@@ -58,7 +58,7 @@ async function withAdmin<Result>(
   }
 }
 
-test('a topic is still there after the broker was killed and started again, and it stops in order', async () => {
+test('a topic survives a kill and a restart of the broker, which then shuts down cleanly', async () => {
   const first = await start(0)
   await withAdmin(first, (admin) => admin.createTopics({ topics: ['kept'], partitions: 3, replicas: 1 }))
   process.kill(first.pid, 'SIGKILL')
@@ -75,7 +75,7 @@ test('a topic is still there after the broker was killed and started again, and 
   assert.notEqual(exit.signal, 'SIGKILL', 'the broker had to be killed')
 })
 
-test('a broker starts whatever its cluster id begins with, so that no first start fails by chance', async () => {
+test('a broker starts with any first character of its cluster id', async () => {
   const dataDir = join(folder, 'hyphen')
   const clusterId = '-bcdefghijklmnopqrstuv'
   const broker = await within(90_000, 'a broker', () =>
@@ -84,7 +84,7 @@ test('a broker starts whatever its cluster id begins with, so that no first star
   await broker.stop()
 })
 
-test('a taken port is named with the way out, before anything is started', async () => {
+test('reports a port in use with the fix, before it starts anything', async () => {
   const other = createServer()
   await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
   const address = other.address()
@@ -105,7 +105,7 @@ test('a taken port is named with the way out, before anything is started', async
   }
 })
 
-test('a start that is aborted leaves no broker behind', async () => {
+test('an aborted start leaves no broker process', async () => {
   const stop = new AbortController()
   let pid = 0
   const starting = startKafkaBroker({
@@ -122,7 +122,7 @@ test('a start that is aborted leaves no broker behind', async () => {
   assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
 })
 
-test('a download that is cut off at any point is not taken for a whole one', async () => {
+test('a download interrupted at any point is not accepted as complete', async () => {
   const cacheDir = join(folder, 'cache')
   const stop = new AbortController()
   let wholeTooEarly = false
@@ -130,7 +130,7 @@ test('a download that is cut off at any point is not taken for a whole one', asy
     cacheDir,
     signal: stop.signal,
     onProgress() {
-      // What a SIGKILL would leave at this moment.
+      // The state that a SIGKILL would leave at this moment.
       wholeTooEarly ||= readdirSync(cacheDir).includes(`kafka-${KAFKA_VERSION}`)
       stop.abort()
     },
@@ -140,7 +140,7 @@ test('a download that is cut off at any point is not taken for a whole one', asy
   assert.deepEqual(readdirSync(cacheDir), [], 'an aborted download must leave nothing')
 })
 
-test('the reason of a failure is picked out of what Maven, Java and Kafka print', () => {
+test('extracts the cause of a failure from the output of Maven, Java and Kafka', () => {
   const maven = [
     '[INFO] Scanning for projects...',
     '[ERROR] Failed to execute goal: Could not transfer artifact -> [Help 1]',

@@ -12,7 +12,7 @@ const TOPIC = 't'
 const PLACES = [0, 1, 2].map((partition) => ({ topic: TOPIC, partition }))
 const MINUTE = 60_000
 
-/** One process over one cluster. */
+/** One process with one cluster. */
 class Process {
   readonly clock = new VirtualClock()
   readonly wall = new WallClock(this.clock)
@@ -44,7 +44,7 @@ class Process {
     return partition
   }
 
-  /** Whether the promise settles within so long. */
+  /** Whether the promise settles within this time. */
   async settles(promise: Promise<unknown>, ms: number): Promise<boolean> {
     let settled = false
     promise.then(
@@ -87,7 +87,7 @@ for (const [defect, expected] of [
   [undefined, true],
   ['a refused time is not renewed', false],
 ] as const) {
-  test(`${expected ? 'K4 continues' : `finds a planted defect: ${defect}`}, once a clock that was ahead is right`, async () => {
+  test(`${expected ? 'K4 continues' : `finds a planted defect: ${defect}`}, once a fast clock is right`, async () => {
     const it = new Process(defect)
     const producer = it.port.producer('test', 'none')
     it.wall.set(8 * 60 * MINUTE)
@@ -101,7 +101,7 @@ for (const [defect, expected] of [
 
 for (const [defect, expected] of [
   [undefined, true],
-  ['the fetcher asks for leaders once', false],
+  ['the fetcher looks up leaders once', false],
 ] as const) {
   test(`${expected ? 'A reader continues' : `finds a planted defect: ${defect}`}, after its partition has moved to another broker`, async () => {
     const it = new Process(defect)
@@ -147,7 +147,7 @@ for (const [defect, expected] of [
   })
 }
 
-test('K3 a broker that was cut off from the others drops what it never replicated', async () => {
+test('K3 a broker that was isolated from the others loses messages that it never replicated', async () => {
   const it = new Process()
   const producer = it.port.producer('test', 'none')
   const old = it.partition(0).leadership.leader

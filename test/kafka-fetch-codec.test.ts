@@ -26,7 +26,7 @@ const TOPIC_ID = '0195b1f0-0000-4000-8000-000000000001'
 
 const read = (section: Buffer) => readRecordBatches(Reader.from(section).buffer)
 
-/** What is used of the messages that the client reads. */
+/** The fields used of the client's messages. */
 function clientsMessages(batches: readonly RecordsBatch[]) {
   return batches.map((batch) => ({
     ...batch,
@@ -40,7 +40,7 @@ function clientsMessages(batches: readonly RecordsBatch[]) {
   }))
 }
 
-/** The same of ours. */
+/** The same fields of our messages. */
 function ourMessages(batches: readonly MessageBatch[]) {
   return batches.map((batch) => ({
     ...batch,
@@ -62,7 +62,7 @@ const ofOne = (messages: number) =>
     })),
   )
 
-test('reads every record that the client reads, byte for byte, whatever the compression', () => {
+test('reads every record that the client reads, byte for byte, with every compression', () => {
   fc.assert(
     fc.property(batches, fc.integer({ min: 13, max: 5000 }), (all, size) => {
       const section = Buffer.concat(all)
@@ -75,7 +75,7 @@ test('reads every record that the client reads, byte for byte, whatever the comp
   )
 })
 
-test('leaves out a batch that the broker has cut, and no other', () => {
+test('omits a batch that the broker truncated, and no other', () => {
   fc.assert(
     fc.property(batches, fc.nat(), (all, cut) => {
       const section = Buffer.concat(all)
@@ -85,7 +85,7 @@ test('leaves out a batch that the broker has cut, and no other', () => {
   )
 })
 
-test('goes over control batches, and over those that compaction has emptied', () => {
+test('skips control batches, and batches emptied by compaction', () => {
   const control = ofOne(1)
   control.writeInt16BE(CONTROL, ATTRIBUTES)
   const emptied = Buffer.from(ofOne(3).subarray(0, RECORDS))
@@ -100,7 +100,7 @@ test('goes over control batches, and over those that compaction has emptied', ()
   assert.deepEqual([second?.messages, second?.lastOffsetDelta], [[], 2])
 })
 
-test('takes no changed byte for a message', () => {
+test('accepts no message with a changed byte', () => {
   fc.assert(
     fc.property(batches, fc.nat(), fc.integer({ min: 1, max: 255 }), (all, place, change) => {
       const last = Buffer.from(all.at(-1) ?? assert.fail())
@@ -114,7 +114,7 @@ test('takes no changed byte for a message', () => {
   )
 })
 
-test('ends at once with records that are no records, though their checksum is right', () => {
+test('terminates on invalid records with a correct checksum', () => {
   fc.assert(
     fc.property(
       fc.uint8Array({ maxLength: 200 }),
@@ -133,7 +133,7 @@ test('ends at once with records that are no records, though their checksum is ri
   )
 })
 
-test('gives the messages of a symbol one key and one set of headers, which hold no fetched bytes', () => {
+test('gives the messages of a symbol one key and one set of headers, without keeping fetched bytes', () => {
   const section = Buffer.concat([ofOne(2), ofOne(2)])
   const records = read(section).flatMap((batch) => batch.messages)
   assert.equal(new Set(records.map(({ key }) => key)).size, 1)
@@ -146,7 +146,7 @@ const FETCHES = [fetchV13, fetchV14, fetchV15, fetchV16, fetchV17] as const
 
 const isOurs = (batch: RecordsBatch): batch is MessageBatch => 'messages' in batch
 
-/** An answer to Fetch of one topic, its partitions with these bytes. */
+/** A Fetch response for one topic whose partitions have these bytes. */
 function answer(
   partitions: ReadonlyArray<{ errorCode?: number; bytes: Buffer | null; diverging?: bigint }>,
 ): Buffer {
@@ -186,7 +186,7 @@ function answer(
   return Buffer.from(writer.buffer)
 }
 
-test('reads an answer as the client does, in every version that it takes over', () => {
+test('reads a response as the client does, in every version that it handles', () => {
   const bytes = answer([{ bytes: ofOne(3) }, { bytes: Buffer.alloc(0), diverging: 77n }, { bytes: null }])
   for (const { api, parseResponse: clients } of FETCHES) {
     const own = parseResponse(1, api.key, api.version, Reader.from(bytes))
@@ -205,7 +205,7 @@ test('reads an answer as the client does, in every version that it takes over', 
   }
 })
 
-test('tells of the one partition that has an error or corrupt bytes, and still brings the others', () => {
+test('reports the one partition with an error or corrupt bytes, and still delivers the others', () => {
   const corrupt = ofOne(1)
   corrupt.writeUInt8(corrupt.readUInt8(70) ^ 1, 70)
   const bytes = answer([{ bytes: ofOne(2) }, { errorCode: 1, bytes: null }, { bytes: corrupt }])

@@ -15,7 +15,7 @@ const IN_CONTAINERS = { PLAINTEXT: 29092, PLAINTEXT_HOST: 9092, CONTROLLER: 2909
 
 let folder: string
 let broker: KafkaBroker
-/** What stands for the two addresses of the compose file here: the broker's name, and the host's. */
+/** Substitutes for the two addresses in the compose file: the broker's name, and the host's. */
 let at: { readonly inside: string; readonly ports: string }
 
 before(async () => {
@@ -25,7 +25,7 @@ before(async () => {
   const ports = new Map<number, number>()
   for (const port of Object.values(IN_CONTAINERS)) ports.set(port, await freePort())
   const here = (port: number) => ports.get(port) ?? assert.fail(`port ${port}`)
-  // Where its data lies is the machine's own.
+  // The data directory is a local one.
   const { 'log.dirs': _, ...properties } = brokerProperties(kafka)
   const moved = Object.entries(properties).map(([name, value]) => [
     name,
@@ -52,12 +52,12 @@ after(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-test("the compose file's broker tells clients inside to come back to its name, and those of the host to localhost", async () => {
+test("the compose file's broker sends clients inside to its name, and clients of the host to localhost", async () => {
   assert.deepEqual(await addressesToldTo(at.inside), [at.inside])
   assert.deepEqual(await addressesToldTo(at.ports), [at.ports])
 })
 
-test("the compose file's broker makes no topic by accident, and those of `topics init` are the same to both kinds of clients", async () => {
+test("the compose file's broker creates no topics implicitly, and those of `topics init` look the same to both kinds of clients", async () => {
   assert.deepEqual(await topicsAt(at.ports), [])
   await startTapeline(['topics', 'init'], { env: { KAFKA_BROKERS: at.inside } }).assertExit(0, 30_000)
   const topics = await topicsAt(at.ports)

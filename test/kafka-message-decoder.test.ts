@@ -10,7 +10,7 @@ import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/re
 const SCHEMA = { schema: 'trade/1' }
 const PARTITION = { topic: 't', topicId: '00000000-0000-0000-0000-000000000001', partition: 0 }
 
-/** As the batch builder does it. */
+/** Decodes as the batch builder does. */
 function decodeInto(batch: Batch, kind: Exclude<TopicKind, 'deadLetters'>, message: FetchedMessage) {
   const decoder = new Decoder()
   const reason = decoder.decode(kind, message)
@@ -18,7 +18,7 @@ function decodeInto(batch: Batch, kind: Exclude<TopicKind, 'deadLetters'>, messa
   return reason
 }
 
-test('gives each kind of poison its own reason and adds no row of it', () => {
+test('gives each kind of poison message its reason, and adds no row for it', () => {
   const poison: Array<[string, Buffer | null]> = [
     ['value is not JSON', Buffer.from('{"e":"trade"')],
     ['value is not an object', Buffer.from('[1]')],
@@ -49,7 +49,7 @@ test('gives each kind of poison its own reason and adds no row of it', () => {
   }
 })
 
-test('keeps every column of a row in step, decimals as they came', () => {
+test('keeps the columns of a row aligned, and decimals unchanged', () => {
   const batch = new Batch(0)
   assert.equal(decodeInto(batch, 'trades', record(tradeValue({ p: '0.10000000' }), null, SCHEMA)), null)
   assert.equal(
@@ -67,7 +67,7 @@ test('keeps every column of a row in step, decimals as they came', () => {
   for (const [name, column] of Object.entries(batch.bookTickerColumns())) assert.equal(column.length, 1, name)
 })
 
-test('knows when its rows happened and were received: live ones, but for those that were taken out', () => {
+test('knows the event and receipt times of its live rows, without removed ones', () => {
   const batch = new Batch(0)
   const US = 1_723_161_255_000_000
   const values = [
@@ -88,7 +88,7 @@ test('knows when its rows happened and were received: live ones, but for those t
   assert.equal(trades.eventMs.length, 3)
 })
 
-test('keeps the highest revision of a gap, in whatever order revisions come', () => {
+test('keeps the highest revision of a gap in any order of revisions', () => {
   const gap = (revision: number, status: string) =>
     record(
       Buffer.from(
@@ -126,7 +126,7 @@ test('keeps the highest revision of a gap, in whatever order revisions come', ()
   )
 })
 
-test('stops at a schema newer than it knows instead of calling the message bad', () => {
+test('stops at a schema newer than it knows instead of rejecting the message', () => {
   assert.throws(
     () => decodeInto(new Batch(0), 'trades', record(tradeValue(), null, { schema: 'trade/3' })),
     (error) => error instanceof TapelineError && error.code === 'SCHEMA',
@@ -139,7 +139,7 @@ test('stops at a schema newer than it knows instead of calling the message bad',
   }
 })
 
-test('never mistakes a database that is away for a bad row, nor a defect of ours for either', () => {
+test('never mistakes an unavailable database or a defect in Tapeline for a bad row', () => {
   const failure = (code?: string) =>
     failureKind(Object.assign(new Error('x'), code === undefined ? {} : { code }))
   for (const code of [
@@ -166,7 +166,7 @@ test('never mistakes a database that is away for a bad row, nor a defect of ours
   assert.equal(failureKind('thrown text'), 'stop')
 })
 
-test('D5 stores the epoch of an id sequence, and gives up on one that is none', () => {
+test('D5 stores the epoch of an id sequence, and rejects an invalid one', () => {
   const batch = new Batch(0)
   const decode = (headers: Readonly<Record<string, string>>) =>
     decodeInto(batch, 'trades', record(tradeValue(), null, { ...SCHEMA, ...headers }))
@@ -178,7 +178,7 @@ test('D5 stores the epoch of an id sequence, and gives up on one that is none', 
   assert.equal(batch.tradeColumns().tradeId.length, 4)
 })
 
-test('D6 reads no value that is longer than any event, and no depth of JSON brings it down', () => {
+test('D6 reads no value longer than any event, and survives any nesting of JSON', () => {
   const decode = (value: string) =>
     decodeInto(new Batch(0), 'trades', record(Buffer.from(value), null, SCHEMA))
   const trade = tradeValue().toString().slice(0, -1)
@@ -188,7 +188,7 @@ test('D6 reads no value that is longer than any event, and no depth of JSON brin
   assert.equal(decode(nested(300_000)), 'value is longer than 524288 bytes')
 })
 
-test('D6 takes the last of a field that comes twice, as ingestion appends its stamps', () => {
+test('D6 uses the last value of a duplicate field, since ingestion appends its times', () => {
   const batch = new Batch(0)
   const twice = Buffer.from(tradeValue().toString().replace('"t":1,', '"t":1,"t":2,'))
   assert.equal(decodeInto(batch, 'trades', record(twice, null, SCHEMA)), null)

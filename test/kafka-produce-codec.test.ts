@@ -27,7 +27,7 @@ test('writes a batch as the client does, byte for byte', () => {
   )
 })
 
-test('writes what the client reads, whatever the compression and however far apart the times', () => {
+test('writes batches that the client reads, with every compression and any time difference', () => {
   fc.assert(
     fc.property(anyMessages, fc.constantFrom(...COMPRESSIONS), (messages, compression) => {
       const own = writer.batch(records(messages), 0, { ...PRODUCER, compression })
@@ -43,7 +43,7 @@ test('writes what the client reads, whatever the compression and however far apa
   )
 })
 
-test('sends no stale headers when a caller uses its buffers again', () => {
+test('sends no stale headers when a caller reuses its buffers', () => {
   const [name, value] = [Buffer.from('schema'), Buffer.from('trade/1')]
   const message = { key: null, value: null, headers: new Map([[name, value]]), timestamp: 1n }
   writer.batch([message], 0, PRODUCER)

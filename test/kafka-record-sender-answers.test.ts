@@ -14,9 +14,9 @@ const NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
 const DUPLICATE_SEQUENCE_NUMBER = 46
 const PRODUCER_ID_AT = 43
 
-/** What real brokers do when they hang or are cut off, which cannot be had from them at a wanted moment. */
+/** Simulates brokers that hang or are isolated, which real brokers do not do at a chosen moment. */
 interface Behaviour {
-  /** Who leads the topic, as this broker says it; null: it does not answer, and a missing topic throws. */
+  /** The leader that this broker reports; null: it does not answer, and a missing topic throws. */
   leader(broker: string, topics: readonly string[]): number | null
   /** Its leader epoch; 0 by default. */
   epoch?(broker: string): number
@@ -29,7 +29,7 @@ const NEVER = new Promise<never>(() => {})
 class FakeBrokers implements Brokers {
   readonly clock = new VirtualClock()
   readonly random = () => 0.5
-  /** Who was asked what, in order. */
+  /** The requests to each broker, in order. */
   readonly asked: string[] = []
   readonly #behaviour: Behaviour
   #producerIds = 0
@@ -124,10 +124,10 @@ async function send(brokers: FakeBrokers, topics: readonly string[], forMs: numb
   return isSent
 }
 
-test('K2 a broker that is cut off, believes to lead and lacks what others took, does not make the leader take a batch twice', async () => {
+test('K2 an isolated broker that still claims to lead does not make the leader store a batch twice', async () => {
   let asked = 0
   const brokers = new FakeBrokers({
-    // It names itself, in the epoch that it knows.
+    // It names itself as the leader, in the last epoch that it knows.
     leader: (broker) => (broker === 'broker-1' && asked > 0 ? 1 : 2),
     epoch: (broker) => (broker === 'broker-1' && asked > 0 ? 0 : 1),
     produce: (broker) => {
@@ -140,7 +140,7 @@ test('K2 a broker that is cut off, believes to lead and lacks what others took, 
   assert.ok(!brokers.asked.some((one) => one.startsWith('produce broker-1')))
 })
 
-test('K2 a producer that the leader does not know gets a new id', async () => {
+test('K2 a producer unknown to the leader gets a new id', async () => {
   const brokers = new FakeBrokers({
     leader: () => 2,
     produce: (_broker, { batch }) =>
@@ -150,7 +150,7 @@ test('K2 a producer that the leader does not know gets a new id', async () => {
   assert.equal(brokers.asked.at(-1), 'produce broker-2 as 2')
 })
 
-test('K3 a leader that stays silent gets more time, until the others name another one', async () => {
+test('K3 a silent leader gets more time, until the others name another one', async () => {
   let isMoved = false
   const brokers = new FakeBrokers({
     leader: () => (isMoved ? 2 : 1),
@@ -161,12 +161,12 @@ test('K3 a leader that stays silent gets more time, until the others name anothe
   })
   const produced = () => brokers.asked.filter((one) => one.startsWith('produce'))
   brokers.clock.schedule(29_000, () => assert.equal(produced().length, 3, '8 s, 16 s, and the third waits'))
-  // Within 8 s the third is looked after.
+  // Within 8 s the third is checked.
   assert.ok(await send(brokers, ['a'], 40_000))
   assert.deepEqual(produced(), [...Array(3).fill('produce broker-1 as 1'), 'produce broker-2 as 1'])
 })
 
-test('K3 a silent leader has its time although a broker that is cut off names one of before', async () => {
+test('K3 a silent leader keeps its time although an isolated broker names a previous leader', async () => {
   let isCutOff = false
   const brokers = new FakeBrokers({
     leader: () => (isCutOff ? 1 : 2),
@@ -183,7 +183,7 @@ test('K3 a silent leader has its time although a broker that is cut off names on
   )
 })
 
-test('K3 a broker that is cut off and names itself as the leader is left for another', async () => {
+test('K3 the sender abandons an isolated broker that names itself as the leader for another', async () => {
   const brokers = new FakeBrokers({
     leader: (broker) => (broker === 'broker-1' ? 1 : 2),
     produce: (broker) => (broker === 'broker-1' ? REQUEST_TIMED_OUT : 0),
@@ -195,7 +195,7 @@ test('K3 a broker that is cut off and names itself as the leader is left for ano
   )
 })
 
-test('K3 a broker that hangs has to name the leaders of three topics once, not three times', async () => {
+test('K3 a hanging broker delays the lookup of three topics once, not three times', async () => {
   const brokers = new FakeBrokers({
     leader: (broker) => (broker === 'broker-1' ? null : 2),
     produce: () => 0,
@@ -204,7 +204,7 @@ test('K3 a broker that hangs has to name the leaders of three topics once, not t
   assert.equal(brokers.asked.filter((one) => one === 'metadata broker-1').length, 1)
 })
 
-test('K7 a topic that is missing does not hide the leaders of the others', async () => {
+test('K7 a missing topic does not hide the leaders of the others', async () => {
   const brokers = new FakeBrokers({
     leader: (_broker, topics) => {
       if (topics.includes('gone')) throw new TapelineError('KAFKA', 'missing', { fix: '' })
@@ -216,7 +216,7 @@ test('K7 a topic that is missing does not hide the leaders of the others', async
   assert.equal(brokers.asked.filter((one) => one.startsWith('produce')).length, 2)
 })
 
-test('K7 a partition that lacks replicas leaves its connections at each attempt, and does not cut off what others take', async () => {
+test('K7 a partition without enough replicas uses new connections at each attempt, and does not interrupt the others', async () => {
   const LATENCY_MS = 5000
   const clock = new VirtualClock()
   const open: object[] = []
@@ -264,7 +264,7 @@ test('K7 a partition that lacks replicas leaves its connections at each attempt,
   })()
   await clock.advance(6 * LATENCY_MS)
   assert.deepEqual([sent, retries], [5, []])
-  assert.equal(open.length, 1, 'connections of before are closed')
+  assert.equal(open.length, 1, 'previous connections are closed')
   const closing = sender.close()
   await clock.advance(2000)
   await Promise.all([sick, closing, sending])

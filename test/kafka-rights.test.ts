@@ -36,7 +36,7 @@ const USERS = {
 }
 type User = keyof typeof USERS
 
-/** A right as an ACL has it. */
+/** A right in the form of an ACL. */
 interface Right {
   readonly user: User
   readonly operation: AclOperationLabel
@@ -147,14 +147,14 @@ test('runs with the rights of the table in docs/security.md', () => {
 
 const settingsOf = (user: User) => loadSettings(as(user), { cwd: '/nowhere' })
 
-test('creates the topics with the rights of the operator alone, and looks at them again', async () => {
+test("creates and checks the topics with the operator's rights alone", async () => {
   const first = await initTopics(settingsOf('operator'))
   assert.deepEqual(new Set(first.map(({ state }) => state)), new Set(['created']))
   const again = await initTopics(settingsOf('operator'))
   assert.deepEqual(new Set(again.map(({ state }) => state)), new Set(['present']))
 })
 
-test('takes trades to the database with exactly the rights of the table, two users', async () => {
+test('stores trades with exactly the rights of the table, as two users', async () => {
   await using ingestion = await startIngestion()
   await using consumer = await startConsumer()
   await waitFor(async () => (await consumer.status()).counters.inserted > 300, {
@@ -166,7 +166,7 @@ test('takes trades to the database with exactly the rights of the table, two use
   for (const { command } of [ingestion, consumer]) assert.doesNotMatch(command.output(), /"level":(40|50)/)
 })
 
-/** What a right is for, done as the services do it. */
+/** The purpose of a right, exercised as the services do. */
 async function use({ operation, name }: Right, connection: KafkaConnection): Promise<void> {
   if (operation === 'READ') {
     const fetcher = new PartitionFetcher(connection, 'test', [name])
@@ -228,7 +228,7 @@ for (const right of [...INGESTION, ...CONSUMER]) {
       if (resource === 'topic') {
         const error = await rejection(() => use(right, connection))
         const line = describeKafkaError(error)
-        // Without WRITE on any topic one may not even become an idempotent producer.
+        // Without WRITE on any topic a client may not even become an idempotent producer.
         const refusal = `topic: ${name}\\.|${name}: TOPIC_AUTHORIZATION_FAILED|has WRITE on no topic`
         assert.match(line, new RegExp(refusal), 'the broker refuses it too')
       }
@@ -241,7 +241,7 @@ for (const right of [...INGESTION, ...CONSUMER]) {
   })
 }
 
-// The dead letters: the trades of the tests before must not go with their topic.
+// Only the dead letters: deleting the topic of the trades would lose those of earlier tests.
 for (const right of [4, 9, 14].map((index) => OPERATOR[index])) {
   assert.ok(right !== undefined)
   const { operation, name } = right
@@ -275,7 +275,7 @@ test('ends each service with one clear line when a right is missing', async () =
   }
 })
 
-test('says which right was taken away under it, loses nothing, and goes on when it is back', async () => {
+test('reports a right revoked at runtime, loses nothing, and continues when it is restored', async () => {
   const taken = [INGESTION[0], CONSUMER[0]].filter((right) => right !== undefined)
   await using ingestion = await startIngestion()
   await using consumer = await startConsumer()
@@ -305,13 +305,13 @@ test('says which right was taken away under it, loses nothing, and goes on when 
   await verify.assertExit(0, 40_000)
 })
 
-/** Rows of the ledger as the topic has them, from an offset in each partition on. */
+/** Ledger rows in the topic, from an offset in each partition on. */
 async function ledgerRows(): Promise<Array<{ readonly cause: string; readonly status: string }>> {
   const messages = await readTopic('binance.gaps', [kafka.at.PLAINTEXT])
   return messages.map(({ value }) => JSON.parse(String(value)))
 }
 
-test('K7 K9 a topic that is refused does not stop the others; what it could not hold is in the ledger and is filled', async () => {
+test('K7 K9 a refused topic does not stop the others; discarded events are in the ledger and are backfilled', async () => {
   const [writeTrades] = INGESTION
   assert.ok(writeTrades !== undefined)
   await using ingestion = await startIngestion({ KAFKA_QUEUE_MAX_BYTES: String(1 << 20) })

@@ -65,7 +65,7 @@ const WAYS: Record<string, () => Environment> = {
   ...Object.fromEntries(MECHANISMS.map((name) => [`TLS and ${name}`, () => ({ ...tls(), ...login(name) })])),
 }
 
-test('the client ends at a login or a certificate that is refused, and names what to mend', async () => {
+test('the client ends at a refused login or certificate, and names the setting to fix', async () => {
   const { brokers, tls: known, sasl } = connectionFrom({ ...tls(), ...login('PLAIN', 'wrong') })
   assert.ok(known !== null && sasl !== null)
   const first = (options: Pick<ReadOptions, 'tls' | 'sasl'>) =>
@@ -101,7 +101,7 @@ for (const [way, environment] of Object.entries(WAYS)) {
   })
 }
 
-test('takes trades to the database over TLS, ingestion with a password and the consumer with a certificate', async () => {
+test('stores trades over TLS, ingestion with a password and the consumer with a certificate', async () => {
   const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
   const database = await createTestDatabase()
   const rows = openPostgres({ url: database.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
@@ -135,9 +135,11 @@ test('takes trades to the database over TLS, ingestion with a password and the c
   }
 })
 
-/** Refusals that no waiting mends: what is wrong, the environment, the line and the setting that it has to name. */
+/**
+ * Permanent refusals: the fault, the environment, the error line and the setting that it must name.
+ */
 const FINAL: Record<string, readonly [environment: () => Environment, message: RegExp, fix: RegExp]> = {
-  'an authority that did not sign the certificate of the broker': [
+  "an authority that did not sign the broker's certificate": [
     () => ({ KAFKA_BROKERS: kafka.at.TLS, KAFKA_TLS: 'true', KAFKA_TLS_CA: kafka.files.otherCa }),
     /not signed by an authority that is trusted/,
     /KAFKA_TLS_CA/,
@@ -157,7 +159,7 @@ const FINAL: Record<string, readonly [environment: () => Environment, message: R
     /broker speaks TLS and this client does not/,
     /KAFKA_TLS=true/,
   ],
-  'a login where there is none': [
+  'a login without SASL on the listener': [
     () => ({ ...tls(), ...login('PLAIN'), KAFKA_BROKERS: kafka.at.TLS }),
     /listener of the broker has no login/,
     /KAFKA_SASL_MECHANISM/,
@@ -175,7 +177,7 @@ const FINAL: Record<string, readonly [environment: () => Environment, message: R
 }
 
 for (const [what, [environment, message, fix]] of Object.entries(FINAL)) {
-  test(`refuses ${what}, and names the setting to mend`, async () => {
+  test(`refuses ${what}, and names the setting to fix`, async () => {
     const connection = connectionFrom(environment())
     const rights = { topics: new Map([[TOPIC, ['READ'] as const]]) }
     await within(10_000, 'an answer', () =>
@@ -184,24 +186,24 @@ for (const [what, [environment, message, fix]] of Object.entries(FINAL)) {
   })
 }
 
-/** A broker that is being stopped looks the same: said, and tried again. */
+/** A broker that is shutting down looks the same, so these are logged and retried. */
 const HUNG_UP: Record<string, readonly [environment: () => Environment, message: RegExp, fix: RegExp]> = {
-  'no client certificate where one is wanted': [
+  'no client certificate although the broker requires one': [
     () => ({ ...tls(), KAFKA_BROKERS: kafka.at.MUTUAL }),
     /the broker closed the connection/,
     /KAFKA_TLS_CERT/,
   ],
-  'no login where one is wanted': [
+  'no login although the broker requires one': [
     () => ({ ...tls(), KAFKA_BROKERS: kafka.at.SASL }),
     /the broker closed the connection/,
     /KAFKA_SASL_MECHANISM/,
   ],
-  'a password in plain text to a TLS listener': [
+  'a plain-text password to a TLS listener': [
     () => login('PLAIN'),
     /the broker closed the connection/,
     /KAFKA_TLS=true/,
   ],
-  'TLS to a listener of plain text': [
+  'TLS to a plain-text listener': [
     () => ({ ...tls(), KAFKA_BROKERS: kafka.at.PLAINTEXT }),
     /the broker ended the TLS handshake/,
     /KAFKA_TLS=false/,
@@ -209,7 +211,7 @@ const HUNG_UP: Record<string, readonly [environment: () => Environment, message:
 }
 
 for (const [what, [environment, message, fix]] of Object.entries(HUNG_UP)) {
-  test(`says of ${what} which setting it may be, and does not hang`, async () => {
+  test(`reports ${what} with the likely setting, and does not hang`, async () => {
     const connection = connectionFrom(environment())
     const rights = { topics: new Map([[TOPIC, ['READ'] as const]]) }
     await within(10_000, 'an answer', () =>
@@ -218,7 +220,7 @@ for (const [what, [environment, message, fix]] of Object.entries(HUNG_UP)) {
   })
 }
 
-test('every command ends with the line and the fix when the password is wrong, and never shows it', async () => {
+test('every command ends with the error line and the fix when the password is wrong, and never shows it', async () => {
   const exchange = await startSimulatedExchange({ messagesPerSecond: 10 })
   const database = await createTestDatabase()
   try {
@@ -245,7 +247,7 @@ test('every command ends with the line and the fix when the password is wrong, a
   }
 })
 
-test('refuses PEM files that are none, or no pair, before anything is opened', async () => {
+test('refuses invalid PEM files, and a key without its certificate, before it opens anything', async () => {
   const other = join(folder, 'no.pem')
   await writeFile(other, 'this is no certificate')
   const { ca, client } = kafka.files

@@ -16,8 +16,8 @@ import { produce } from './support/messages.ts'
 
 const KEYS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'SOLUSDT', 'A', '1000SATSUSDT', '币安人生USDT', '!source']
 
-test('hashes as the published test vectors of Kafka say', () => {
-  // From Kafka's own UtilsTest.
+test("hashes like Kafka's published test vectors", () => {
+  // From Kafka's UtilsTest.
   const vectors: Record<string, number> = {
     '21': -973932308,
     foobar: -790332482,
@@ -33,7 +33,7 @@ test('hashes as the published test vectors of Kafka say', () => {
   )
 })
 
-test("puts every key where the broker's own Java client would, so that a foreign producer does not split a symbol", async () => {
+test("places every key like Kafka's Java client, so that a foreign producer does not split a symbol", async () => {
   const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? assert.fail('run through npm test')
   const distribution = await ensureKafkaDistribution({ cacheDir, onProgress: () => {} })
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-murmur-'))
@@ -66,7 +66,7 @@ test("puts every key where the broker's own Java client would, so that a foreign
   }
 })
 
-test('creates the topics once, names one that differs and leaves it as it is', async () => {
+test('creates the topics once, reports one with other settings and leaves it unchanged', async () => {
   const topics = uniqueTopics('init')
   try {
     const settings = (extra: Record<string, string> = {}) =>
@@ -94,7 +94,7 @@ test('creates the topics once, names one that differs and leaves it as it is', a
   }
 })
 
-test('says how many replicas are too many', async () => {
+test('reports how many replicas are too many', async () => {
   const topics = uniqueTopics('replicas')
   const settings = loadSettings({ ...topics.env, KAFKA_REPLICATION_FACTOR: '3' }, { cwd: tmpdir() })
   await assert.rejects(initTopics(settings), {
@@ -104,12 +104,12 @@ test('says how many replicas are too many', async () => {
   })
 })
 
-test('says which brokers cannot be reached', async () => {
+test('names the unreachable brokers', async () => {
   const settings = loadSettings({ KAFKA_BROKERS: '127.0.0.1:1' }, { cwd: tmpdir() })
   await assert.rejects(initTopics(settings), /Topics cannot be prepared on 127\.0\.0\.1:1/)
 })
 
-test('finds the newest value under a key, behind others and behind none', async () => {
+test('finds the newest value of a key, after other records and in an empty topic', async () => {
   const topics = await createTestTopics({ prefix: 'latest' })
   try {
     const connection = { brokers: brokers(), tls: null, sasl: null }

@@ -26,10 +26,13 @@ const BOOK_TICKER = DEFINITIONS.KAFKA_BOOK_TICKER_TOPIC.fallback
 const GAPS = DEFINITIONS.KAFKA_GAPS_TOPIC.fallback
 const CHECKPOINTS = DEFINITIONS.KAFKA_CHECKPOINTS_TOPIC.fallback
 const OTHERS = [BOOK_TICKER, GAPS, CHECKPOINTS, DEFINITIONS.KAFKA_DEAD_LETTERS_TOPIC.fallback]
-/** In the trades topic the follower becomes the leader, although it lacks what the leader acknowledged alone. */
+/**
+ * In the trades topic the follower becomes the leader without messages that only the old leader had
+ * acknowledged.
+ */
 const [LEADER, FOLLOWER] = [1, 2]
 
-/** The third leads: the two others are killed. */
+/** The third broker leads: the two others are killed. */
 const EVERY_BROKER = [3, 1, 2]
 
 let cluster: KafkaCluster
@@ -54,7 +57,10 @@ after(async () => {
   await cluster?.stop()
 })
 
-/** Waits for a state of all partitions of topics. The description fails while one of them has no leader. */
+/**
+ * Waits for a state of all partitions of topics. The description fails while one of them has no
+ * leader.
+ */
 async function untilAll(
   topics: readonly string[],
   isReached: (state: PartitionState) => boolean,
@@ -100,7 +106,7 @@ async function reassign(topic: string, replicas: number[]): Promise<void> {
   await untilAll([topic], isMoved, `${topic} on brokers ${replicas.join()}`)
 }
 
-/** @param first the bootstrap broker to ask first */
+/** @param first the first bootstrap broker */
 function kafka(first = 1) {
   const all = cluster.brokers.split(',')
   return kafkaPort({ brokers: [...all.slice(first - 1), ...all.slice(0, first - 1)], tls: null, sasl: null })
@@ -125,7 +131,10 @@ async function produceTrades(from: number, to: number): Promise<void> {
   }
 }
 
-/** Consumes until so many rows are there, and stops. @returns what it logged, and how many truncations it counted */
+/**
+ * Consumes until this many rows are stored, and stops. @returns its log, and its number of
+ * truncations
+ */
 async function consumeUntil(rows: number): Promise<{ readonly said: string; readonly truncations: number }> {
   await using consumer = await startConsumerProcess({
     KAFKA_BROKERS: cluster.brokers,
@@ -170,7 +179,7 @@ async function startInstance(instance: string, counter: number): Promise<void> {
   await writeCheckpoints({ ...emptyCheckpoint(instance), kind: 'start', counter })
 }
 
-/** Taken of the trades `[0, last]`, of which Kafka has the last one before `offset`. */
+/** A checkpoint of the trades `[0, last]`, of which Kafka has the last one before `offset`. */
 function checkpointOf(counter: number, last: number, offset: number, leaderEpoch: number): Checkpoint {
   return {
     ...emptyCheckpoint('younger'),
@@ -201,7 +210,7 @@ async function tradeRows() {
   return rows[0] ?? assert.fail('no counts')
 }
 
-test('C4 an older instance sees a younger one within 10 s after the partition has left the broker that it remembers, which is gone', async () => {
+test('C4 an older instance detects a younger one within 10 s after the partition has left the broker it remembers, which is gone', async () => {
   const watch = new InstanceWatch(kafka(3), {
     checkpoints: CHECKPOINTS,
     gaps: GAPS,
@@ -227,7 +236,7 @@ test('C4 an older instance sees a younger one within 10 s after the partition ha
     await assert.rejects(
       async () => {
         while (performance.now() - startedMs < 10_000) {
-          // The ledger's topic has no leader for a while.
+          // The ledger topic has no leader for a while.
           await watch.check().catch(rethrowFatal)
         }
       },
@@ -240,7 +249,7 @@ test('C4 an older instance sees a younger one within 10 s after the partition ha
   }
 })
 
-test('P10 C7 stores every row of a partition that lost its tail and grew beyond the position, and believes no checkpoint of the lost', async () => {
+test('P10 C7 stores every row of a partition that lost its tail and grew beyond the position, and distrusts checkpoints of the lost messages', async () => {
   await untilAll([TRADES], ({ inSync }) => inSync.length === 2, 'both replicas in sync')
   await produceTrades(0, 1000)
   await cluster.kill(FOLLOWER)
@@ -248,7 +257,7 @@ test('P10 C7 stores every row of a partition that lost its tail and grew beyond 
   await produceTrades(1000, 1600)
   assert.equal((await consumeUntil(1600)).truncations, 0)
   const before = await storedOffset()
-  // The newest was taken of messages that are about to be lost.
+  // The newest checkpoint covers messages that will be lost.
   await writeCheckpoints(
     checkpointOf(3, 999, 1000, before.leader_epoch),
     checkpointOf(4, 1599, 1600, before.leader_epoch),
@@ -287,7 +296,7 @@ test('P10 C7 stores every row of a partition that lost its tail and grew beyond 
   }
   const { memory, counters, truncations: found } = await recover(kafka(), names, [SYMBOL], log)
   const { trade } = memory.snapshot(SYMBOL)
-  // Those that Kafka acknowledged and lost are missing; those that took their offsets are not.
+  // Messages that Kafka acknowledged and lost are missing; those that took their offsets are not.
   assert.deepEqual([trade?.first, trade?.last, trade?.holes], [0, 2799, [{ from: 1000, to: 1599 }]])
   assert.equal(counters.get(SYMBOL), 4)
   assert.deepEqual([errors.length, found], [1, 1])

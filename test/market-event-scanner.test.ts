@@ -24,7 +24,7 @@ const decimal = fc
   .tuple(fc.bigInt({ min: 0n, max: 10n ** 12n - 1n }), fc.option(fc.stringMatching(/^\d{1,8}$/)))
   .map(([whole, fraction]) => (fraction === null ? String(whole) : `${whole}.${fraction}`))
 const timeUs = fc.tuple(timeMs, fc.nat(999)).map(([ms, us]) => ms * 1000 + us)
-/** In one of the units, both. */
+/** The same event in either unit. */
 const times = fc.oneof(fc.record({ E: timeMs, T: timeMs }), fc.record({ E: timeUs, T: timeUs }))
 const common = { times, s: symbol, p: decimal, q: decimal, m: fc.boolean(), M: fc.boolean() }
 
@@ -54,7 +54,7 @@ const stamped = fc.tuple(anyEvent, timeMs, fc.nat(999)).map(([event, ms, us]) =>
   ingestion_timestamp_us: ms * 1000 + us,
 }))
 
-/** What `JSON.parse` and `payload.ts` make of the bytes: the row, or null for none. */
+/** The result of `JSON.parse` and `payload.ts`: the row, or null for none. */
 function parsed(bytes: Buffer, isStamped: boolean): unknown {
   let data: unknown
   try {
@@ -73,7 +73,7 @@ function parsed(bytes: Buffer, isStamped: boolean): unknown {
   return { type, ...read, ...(isStamped ? { receivedUs } : {}) }
 }
 
-/** The same of what was scanned. */
+/** The result of the scanner. */
 function scanned(event: EventFields, isStamped: boolean): unknown {
   const { type, symbol, price, quantity } = event
   const stamp = isStamped ? { receivedUs: event.receivedUs } : {}
@@ -93,7 +93,7 @@ function scanned(event: EventFields, isStamped: boolean): unknown {
   return { type, ...shared, t: event.id }
 }
 
-/** Reads the bytes in the midst of others, as they stand in a batch. */
+/** Reads the bytes among others, as they are in a batch. */
 function scan(scanner: EventScanner, bytes: Buffer, isStamped: boolean): unknown {
   const around = Buffer.concat([Buffer.from('9"}'), bytes, Buffer.from('0,"')])
   const [start, end] = [3, 3 + bytes.length]
@@ -101,7 +101,7 @@ function scan(scanner: EventScanner, bytes: Buffer, isStamped: boolean): unknown
   return isRead ? scanned(scanner.fields, isStamped) : null
 }
 
-test('reads every event in the layout of the exchange as JSON.parse does', () => {
+test("reads every event in the exchange's layout as JSON.parse does", () => {
   const scanner = new EventScanner()
   for (const [events, isStamped] of [
     [anyEvent, false],
@@ -119,7 +119,7 @@ test('reads every event in the layout of the exchange as JSON.parse does', () =>
   }
 })
 
-/** Bytes that mean something in JSON, in numbers and in UTF-8, more often than others. */
+/** Random bytes, more often those with a meaning in JSON, numbers and UTF-8. */
 const byte = fc.oneof(
   fc.constantFrom(...Buffer.from('{}[]",:.-+eE0123456789\\u tfnM')),
   fc.integer({ min: 0, max: 255 }),
@@ -130,7 +130,7 @@ const change = fc.record({
   byte,
 })
 
-test('what it reads of spoiled bytes is what JSON.parse reads, and else it says nothing', () => {
+test('reads corrupted bytes as JSON.parse does, or not at all', () => {
   const scanner = new EventScanner()
   let read = 0
   fc.assert(
@@ -155,13 +155,13 @@ test('what it reads of spoiled bytes is what JSON.parse reads, and else it says 
     }),
     { numRuns: 20_000 },
   )
-  assert.ok(read > 1000, `${read} of the changes leave an event that can be read`)
+  assert.ok(read > 1000, `${read} of the changed events are still readable`)
 })
 
 const GOOD =
   '{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":1,"p":"61837.63","q":"0.02","T":1723161255342,"m":true,"M":true}'
 
-test('leaves to JSON.parse whatever is written in another way', () => {
+test('leaves any other layout to JSON.parse', () => {
   const scanner = new EventScanner()
   assert.notEqual(scan(scanner, Buffer.from(GOOD), false), null)
   for (const [from, to] of [
@@ -193,7 +193,7 @@ test('leaves to JSON.parse whatever is written in another way', () => {
     ['"trade"', '"trades"'],
   ] as const) {
     const bytes = Buffer.from(GOOD.replace(from, to))
-    assert.notEqual(bytes.toString(), GOOD, `${from} is there to be changed`)
+    assert.notEqual(bytes.toString(), GOOD, `${from} occurs in the event`)
     assert.equal(scan(scanner, bytes, false), null, bytes.toString())
   }
   assert.equal(scan(scanner, Buffer.alloc(0), false), null)

@@ -26,7 +26,7 @@ const QUOTE = {
   A: '1.54698000',
 }
 
-test('takes every decimal that NUMERIC(20,8) holds exactly, and no other text', () => {
+test('accepts every decimal that NUMERIC(20,8) stores exactly, and no other text', () => {
   fc.assert(
     fc.property(fc.bigInt({ min: 0n, max: 10n ** 20n - 1n }), (scaled) => {
       const digits = scaled.toString().padStart(9, '0')
@@ -56,23 +56,23 @@ test('takes every decimal that NUMERIC(20,8) holds exactly, and no other text', 
   assert.equal(isDecimal(1.5), false)
 })
 
-test('takes ids up to 2^53 − 1 and times of 2017 to 2099 in their own unit only', () => {
+test('accepts ids up to 2^53 − 1, and times of 2017 to 2099 only in their unit', () => {
   assert.ok(isId(0) && isId(Number.MAX_SAFE_INTEGER))
   for (const id of [-1, 1.5, 2 ** 53, '1', null, Number.NaN]) assert.equal(isId(id), false, String(id))
   assert.ok(isTime(1723161255342, 'millisecond') && isTimeUs(1723161255342000))
-  assert.equal(isTime(1723161255342000, 'millisecond'), false, 'microseconds where milliseconds belong')
-  assert.equal(isTime(1723161255, 'millisecond'), false, 'seconds where milliseconds belong')
-  assert.equal(isTimeUs(1723161255342), false, 'milliseconds where microseconds belong')
+  assert.equal(isTime(1723161255342000, 'millisecond'), false, 'microseconds instead of milliseconds')
+  assert.equal(isTime(1723161255, 'millisecond'), false, 'seconds instead of milliseconds')
+  assert.equal(isTimeUs(1723161255342), false, 'milliseconds instead of microseconds')
 })
 
-test('takes symbols as the exchange spells them, non-ASCII ones too, and nothing that could break a key', () => {
+test("accepts symbols in the exchange's spelling, including non-ASCII ones, but nothing that could break a key", () => {
   for (const symbol of ['BTCUSDT', '1000SATSUSDT', '币安人生USDT']) assert.ok(isSymbol(symbol), symbol)
   for (const symbol of ['btcusdt', 'BTC\0USDT', 'BTC USDT', '', 'A'.repeat(41), 'BTC"', '\ud800', null]) {
     assert.equal(isSymbol(symbol), false, String(symbol))
   }
 })
 
-test('takes times in either unit, both of an event in one', () => {
+test('accepts times in either unit, both of an event in the same one', () => {
   const inMicroseconds = { ...TRADE, E: TRADE.E * 1000 + 7, T: TRADE.T * 1000 + 999 }
   assert.deepEqual(readTrade(inMicroseconds), { ...pick(inMicroseconds), unit: 'microsecond' })
   assert.deepEqual(readTrade(TRADE), { ...pick(TRADE), unit: 'millisecond' })
@@ -84,7 +84,7 @@ test('takes times in either unit, both of an event in one', () => {
 
 const pick = ({ E, s, t, p, q, T, m }: typeof TRADE) => ({ E, s, t, p, q, T, m })
 
-test('names the field that cannot be stored', () => {
+test('names the invalid field', () => {
   assert.equal(readTrade({ ...TRADE, p: 'abc' }), 'p is not a decimal')
   assert.equal(readTrade({ ...TRADE, q: undefined }), 'q is not a decimal')
   assert.equal(readTrade({ ...TRADE, t: 2 ** 53 }), 't is not an id')
@@ -95,7 +95,7 @@ test('names the field that cannot be stored', () => {
   assert.equal(readBookTicker({ ...QUOTE, A: 1.5 }), 'A is not a decimal')
 })
 
-test('keeps aggTrades that the exchange has invalidated, and only a backfilled trade may lack its event time', () => {
+test('accepts invalidated aggTrades; only a backfilled trade may lack its event time', () => {
   const invalidated = readAggTrade({ ...AGG, f: -1, l: -1 })
   assert.ok(typeof invalidated === 'object' && invalidated.f === -1)
   assert.equal(readAggTrade({ ...AGG, f: -1 }), 'f is not an id')
@@ -104,7 +104,7 @@ test('keeps aggTrades that the exchange has invalidated, and only a backfilled t
   assert.ok(typeof backfilled === 'object' && backfilled.E === null)
 })
 
-test('subtracts id ranges as sets of ids would', () => {
+test('subtracts id ranges like sets of ids', () => {
   const range = fc
     .tuple(fc.integer({ min: 0, max: 60 }), fc.integer({ min: 0, max: 8 }))
     .map(([from, length]) => ({ from, to: from + length }))

@@ -24,7 +24,7 @@ const validators = Object.fromEntries(
   }),
 )
 
-/** What a field may hold: good and bad values of every kind side by side. */
+/** Valid and invalid values for a field, of every kind. */
 const anything = fc.oneof(
   fc.constantFrom<unknown>(
     undefined,
@@ -81,7 +81,7 @@ const FIELDS: Readonly<Record<EventType, readonly string[]>> = {
 
 for (const schema of SCHEMAS) {
   const type = TYPES.find((one) => schema.startsWith(`${one}/`)) ?? 'trade'
-  test(`what ${schema} accepts is stored, and what is stored the schema accepts`, () => {
+  test(`messages are stored exactly if ${schema} accepts them`, () => {
     const changes = fc.dictionary(fc.constantFrom(...FIELDS[type]), anything, { maxKeys: 3 })
     fc.assert(
       fc.property(changes, (fields) => {
@@ -92,7 +92,8 @@ for (const schema of SCHEMAS) {
           type === 'bookTicker' ? 'bookTicker' : 'trades',
           record(value, null, { schema }),
         )
-        // What a schema cannot say: that the first is not above the last, and which letters are upper-case.
+        // A schema cannot express that the first is not above the last, or which letters are
+        // upper-case.
         if (reason === 'f is above l') return
         const isLower = typeof data['s'] === 'string' && data['s'] !== data['s'].toUpperCase()
         const stored = reason === null
@@ -110,7 +111,7 @@ for (const schema of SCHEMAS) {
   })
 }
 
-test('the schema of a gap knows its fields, and what is none', () => {
+test('the schema of a gap knows its fields, and rejects others', () => {
   const gap = {
     ...{
       gap_id: 'BTCUSDT/trade/0/5',
@@ -136,7 +137,7 @@ test('the schema of a gap knows its fields, and what is none', () => {
     assert.equal(validators['gap/1']?.({ ...gap, ...wrong }), false)
 })
 
-test('the AsyncAPI document names every message and topic there is', () => {
+test('the AsyncAPI document lists every message and topic', () => {
   const document = parse(readFileSync(join(DOCS, 'asyncapi.yaml'), 'utf8'))
   assert.equal(document.asyncapi, '3.0.0')
   assert.deepEqual(

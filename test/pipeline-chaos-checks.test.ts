@@ -31,7 +31,7 @@ after(async () => {
   await server.drop()
 })
 
-/** Stores what happened, and returns the ids. */
+/** Stores the exchange's trades, and returns their ids. */
 async function storeTruth(): Promise<number[]> {
   await database.query('TRUNCATE trades, gaps, book_ticker')
   const { trades: ofTrades, aggTrades: ofAggTrades } = exchange.history
@@ -51,7 +51,7 @@ async function insert(...values: readonly unknown[]): Promise<void> {
   )
 }
 
-test('a trade that is missing, doubled, changed or made up is found, and a whole store is not accused', async () => {
+test('detects a missing, duplicate, changed or invented trade, and accepts a complete store', async () => {
   const ids = await storeTruth()
   const check = async () => (await checkTrades(database, exchange, [])).violations
   assert.deepEqual(await check(), [])
@@ -77,7 +77,7 @@ test('a trade that is missing, doubled, changed or made up is found, and a whole
   assert.match((await check()).join(), /aggTrade: 1 rows differ from the exchange/)
 })
 
-test('an id that was given up is excused only where REST was made to deny it at that time', async () => {
+test('excuses an abandoned id only if REST denied it at that time', async () => {
   const [, id = 0] = await storeTruth()
   await database.query("DELETE FROM trades WHERE event_type = 'trade' AND trade_id = $1", [id])
   const closedMs = 1_700_000_000_000
@@ -98,7 +98,7 @@ test('an id that was given up is excused only where REST was made to deny it at 
   assert.equal((await checkTrades(database, exchange, [before])).violations.length, 1)
 })
 
-test('an outage that is not in the ledger is found, and so is a silence that nobody knows of', async () => {
+test('detects an outage that is not in the ledger, and an unexplained silence', async () => {
   await storeTruth()
   const start = 1_700_000_000_000
   for (let ms = 0; ms < 60_000; ms += 100) {
@@ -136,7 +136,7 @@ test('an outage that is not in the ledger is found, and so is a silence that nob
   assert.match((await check([disturbance])).join(), /1 quotes are stored more than once/)
 })
 
-test('a gap that is still open at the end is found', async () => {
+test('detects a gap that is still open at the end', async () => {
   await storeTruth()
   await gap('filled', 'trade', 'filled', { from: 1, to: 2, closedMs: Date.now() })
   assert.deepEqual((await checkLedger(database)).violations, [])
@@ -147,7 +147,7 @@ test('a gap that is still open at the end is found', async () => {
   )
 })
 
-test('counters that lose one message are noticed', () => {
+test('detects counters that lose one message', () => {
   const frames = { received: 6, forwarded: 1, duplicate: 1, held: 1, control: 1, ignored: 1, rejected: 1 }
   const sent = { backfilled: 2, acknowledged: 1, discarded: 0, queued: 1, inFlight: 1 }
   assert.equal(ingestionImbalance({ counters: { ...frames, ...sent } }), null)

@@ -17,11 +17,11 @@ import { waitFor } from './support/wait-for.ts'
 
 const HOUR_MS = 3_600_000
 
-test('Kafka is silent from the last rise of what it acknowledged, while something waits or nobody answers', () => {
+test('Kafka is silent from its last new acknowledgement, while messages wait or ingestion does not answer', () => {
   const book = new Acknowledgements()
   const see = (atMs: number, acknowledged: number | null, queued = 1) => {
     const counters = { acknowledged, queued, inFlight: 0 }
-    // The book looks at nothing else.
+    // The record uses nothing else.
     const status = acknowledged === null ? null : ({ counters } as IngestionStatus)
     book.observe({ atMs, ready: true, status })
   }
@@ -41,7 +41,7 @@ test('Kafka is silent from the last rise of what it acknowledged, while somethin
   ])
 })
 
-test('the longest silence is named with the faults of its time, apart from those of a struck ingestion', () => {
+test('reports the longest silence with the faults of its time, separately from faults of ingestion', () => {
   const incident = (name: string, fromMs: number, toMs: number) => ({
     name,
     from: new Date(fromMs).toISOString(),
@@ -62,7 +62,7 @@ test('the longest silence is named with the faults of its time, apart from those
   assert.equal(count, 2)
 })
 
-test('a partition leaves its leader, and comes back with another order of its replicas', () => {
+test('a reassigned partition leaves its leader, and returns with another order of its replicas', () => {
   const random = new Random(3)
   for (let leader = 1; leader <= 3; leader++) {
     const partition = { topic: 't', partition: 0, leader, replicas: [1, 2, 3], inSync: [1, 2, 3] }
@@ -77,7 +77,7 @@ test('a partition leaves its leader, and comes back with another order of its re
   }
 })
 
-test('memory grows by the slope of the process that was measured longest, without its warm-up', () => {
+test('the memory slope is that of the process measured longest, without its warm-up', () => {
   const grown = (pid: number, count: number, perMinute: number) =>
     Array.from({ length: count }, (_, index) => ({
       pid,
@@ -91,14 +91,14 @@ test('memory grows by the slope of the process that was measured longest, withou
   assert.equal(heapSlopeOf(threads, null)?.mebibytesPerMinute.toFixed(3), '0.500')
 })
 
-test('a receipt stamp is right when it differs from the time of its trade by as much as the clock was wrong then', () => {
+test("a receipt time is right if it differs from the trade's time by the clock offset of that moment", () => {
   const clocks = [{ fromMs: 1000_000, toMs: 1060_000, stepMs: 8 * HOUR_MS }]
   assert(isRight(900_000, 50, clocks))
   assert(isRight(1030_000, 8 * HOUR_MS + 50, clocks))
   assert(isRight(1001_000, 50, clocks), 'either clock may have been read near the step')
-  assert(!isRight(1030_000, 50, clocks), 'the clock was wrong and the stamp is not')
+  assert(!isRight(1030_000, 50, clocks), 'the clock was wrong but the receipt time is not')
   assert(!isRight(990_000, 8 * HOUR_MS + 9000, clocks), 'it waited while the clock was set')
-  assert(!isRight(900_000, 8 * HOUR_MS, clocks), 'the clock was right and the stamp is not')
+  assert(!isRight(900_000, 8 * HOUR_MS, clocks), 'the clock was right but the receipt time is not')
   const times = { fromMs: 100_000, toMs: 110_000 }
   assert.deepEqual(stampedOnlyBy({ ...times, stepMs: HOUR_MS }), {
     fromMs: HOUR_MS + 101_000,
@@ -110,7 +110,7 @@ test('a receipt stamp is right when it differs from the time of its trade by as 
   assert.deepEqual(apartFrom([outage, { fromMs: 0, toMs: 1 }], clocks), [{ fromMs: 0, toMs: 1 }])
 })
 
-test('a service sees a wrong wall clock at once, and right durations; its heap is measured', async (context) => {
+test('a service sees a wrong wall clock at once, but right durations; its heap is measured', async (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'probe-'))
   context.after(() => rmSync(folder, { recursive: true, force: true }))
   const probe = new Probe(folder, 'service', true, 100)
@@ -140,7 +140,7 @@ test('a service sees a wrong wall clock at once, and right durations; its heap i
       { timeoutMs: 10_000, what: `a clock that is ${hours} h off` },
     )
     assert.equal(offHours(readings[1]), hours)
-    assert.equal(readings[2], 5, 'a date of a given time is that')
+    assert.equal(readings[2], 5, 'a Date of an explicit time is unchanged')
     assert(Math.abs(readings[3] ?? Number.NaN) < 60_000)
   }
   const [sample] = await waitFor(() => (probe.heap().length > 0 ? probe.heap() : undefined), {

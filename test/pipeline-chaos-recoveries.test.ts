@@ -54,24 +54,24 @@ function consumer(inserted: number, uptimeMs: number): ConsumerStatus {
   }
 }
 
-test('ingestion is not called well before every stream has delivered after the fault, and Kafka takes it', () => {
+test('ingestion has recovered only when every stream has delivered since the fault and Kafka accepts it', () => {
   const recoveries = new Recoveries()
   const over = recoveries.begin('cut', ['ingestion'], 1000)
   const see = (atMs: number, status: IngestionStatus, ready = true) => {
     recoveries.ingestion({ atMs, ready, status })
     return recoveries.done().length
   }
-  assert.equal(see(1500, ingestion([0, 0])), 0, 'the fault still holds')
+  assert.equal(see(1500, ingestion([0, 0])), 0, 'the fault is still active')
   over(2000)
-  assert.equal(see(2500, ingestion([100, 600])), 0, 'one stream was last seen before')
-  assert.equal(see(2600, ingestion([0, 0], 9000)), 0, 'Kafka does not take it')
+  assert.equal(see(2500, ingestion([100, 600])), 0, 'one stream has not delivered since')
+  assert.equal(see(2600, ingestion([0, 0], 9000)), 0, 'Kafka does not acknowledge')
   assert.equal(see(2700, ingestion([0, 0]), false), 0, 'GET / is not 200')
   assert.deepEqual(recoveries.unhealed(), ['cut (ingestion)'])
   assert.equal(see(3000, ingestion([100, 200])), 1)
   assert.deepEqual(recoveries.done(), [{ kind: 'cut', heldMs: 1000, toHealthyMs: 2000 }])
 })
 
-test('the consumer is not called well before it has stored something after the fault, whether it was killed or not', () => {
+test('the consumer has recovered only when it has stored rows since the fault, whether it was killed or not', () => {
   const recoveries = new Recoveries()
   recoveries.begin('database kill', ['consumer'], 1000)(2000)
   recoveries.consumer({ atMs: 2500, ready: true, status: consumer(500, 60_000) })
@@ -86,7 +86,7 @@ test('the consumer is not called well before it has stored something after the f
   assert.equal(recoveries.done().length, 2)
 })
 
-test('median, 90th percentile and maximum are values that were measured', () => {
+test('median, 90th percentile and maximum are measured values', () => {
   assert.deepEqual(figuresOf([5, 1, 4, 2, 3, 6, 7, 8, 9, 10]), { n: 10, median: 5, p90: 9, max: 10 })
   assert.deepEqual(figuresOf([]), { n: 0, median: 0, p90: 0, max: 0 })
 })

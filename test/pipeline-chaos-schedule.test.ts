@@ -9,7 +9,7 @@ import { FAULT_KINDS, parseFault } from '../src/sandbox/simulator/faults/fault-k
 
 const plan = (...args: string[]) => planFaults(parseOptions(args))
 
-test('a seed gives the same faults again, another seed others, and the command that is printed the same run', () => {
+test('a seed gives the same faults again, another seed others, and the printed command repeats the run', () => {
   const args = ['--seed', '7', '--for', '3m', '--kills', 'broker=2', '--also', '403']
   assert.deepEqual(plan(...args), plan(...args))
   assert.notDeepEqual(plan(...args), plan('--seed', '8', ...args.slice(2)))
@@ -18,7 +18,7 @@ test('a seed gives the same faults again, another seed others, and the command t
   assert.deepEqual(parseOptions(again), options)
 })
 
-test('ten minutes have at least 60 faults of processes, of each kind on each part, all within their time', () => {
+test('ten minutes have at least 60 process faults, of each kind on each part, all within their time', () => {
   for (let seed = 0; seed < 50; seed++) {
     const { processFaults } = plan('--for', '10m', '--seed', String(seed))
     assert(processFaults.length >= 60, `seed ${seed}: ${processFaults.length}`)
@@ -28,7 +28,7 @@ test('ten minutes have at least 60 faults of processes, of each kind on each par
   }
 })
 
-test('kills are exactly as many as asked for, and only of the parts that were named otherwise', () => {
+test('the number of kills is exact, and other faults strike only the named parts', () => {
   for (let seed = 0; seed < 50; seed++) {
     const { processFaults } = plan(
       ...[
@@ -48,7 +48,7 @@ test('kills are exactly as many as asked for, and only of the parts that were na
   }
 })
 
-test('faults of the exchange are of every kind that it knows, make sense to it, and end by themselves', () => {
+test('exchange faults are of every kind, valid, and end automatically', () => {
   const { exchangeFaults } = plan('--for', '10m', '--seed', '3')
   const requests = exchangeFaults.flatMap(({ act }) => (act.type === 'add' ? act.requests : []))
   const absent = exchangeFaults.flatMap(({ act }) => (act.type === 'absent' ? [act.how] : []))
@@ -69,7 +69,7 @@ test('faults of the exchange are of every kind that it knows, make sense to it, 
   assert.deepEqual(plan('--no-exchange-faults').exchangeFaults, [])
 })
 
-test('three brokers draw every fault of a cluster, clocks every step, and the command that is printed repeats them', () => {
+test('three brokers get every fault of a cluster, clocks every step, and the printed command repeats them', () => {
   const args = [
     ...['--seed', '5', '--for', '20m', '--brokers', '3', '--clock-every', '20s'],
     ...['--clock-steps=+8h,-50m', '--freezes', '3s,90s', '--every', '30s', '--heap'],
@@ -98,7 +98,7 @@ test('three brokers draw every fault of a cluster, clocks every step, and the co
   assert.deepEqual(new Set(nodes), new Set([0, 1, 2]))
 })
 
-test('a cadence is rolling restarts without end, an election and a reassignment a minute, and nothing that is drawn', () => {
+test('a cadence is continuous rolling restarts, one election and one reassignment per minute, and no drawn faults', () => {
   const options = parseOptions(['--for', '20m', '--brokers', '3', '--cadence', '1m'])
   const { clusterFaults, clockFaults, processFaults, exchangeFaults } = planFaults(options)
   const times = (kind: string) => clusterFaults.filter((one) => one.kind === kind).length
@@ -108,7 +108,7 @@ test('a cadence is rolling restarts without end, an election and a reassignment 
   assert.deepEqual([clockFaults, processFaults, exchangeFaults], [[], [], []])
 })
 
-test('an outage of Kafka comes once, alone, and the run is long enough for it', () => {
+test('an outage of Kafka occurs once, alone, and the run is long enough for it', () => {
   const options = parseOptions(['--outage', '20m'])
   const { clusterFaults, processFaults, exchangeFaults } = planFaults(options)
   assert.deepEqual(
@@ -120,7 +120,7 @@ test('an outage of Kafka comes once, alone, and the run is long enough for it', 
   assert.equal(exactEndMs(parseOptions([])), 0)
 })
 
-test('an outage is what was seen to be one at both ends, and a pause that must have dropped the connection', () => {
+test('an outage counts between its observed ends, and a pause if it must have dropped the connection', () => {
   const book = new OutageBook()
   for (const [atMs, connections] of [
     [0, 1],
@@ -142,7 +142,7 @@ test('an outage is what was seen to be one at both ends, and a pause that must h
   )
 })
 
-test('what windows leave of an outage is found, wherever it lies', () => {
+test('finds the parts of an outage that windows do not cover', () => {
   const windows = [
     { fromMs: 30, toMs: 40 },
     { fromMs: 0, toMs: 12 },

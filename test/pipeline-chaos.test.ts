@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 
 const MAIN = resolve(import.meta.dirname, '../chaos/main.ts')
-/** For what is waited for in it; the run has limits of its own. */
+/** Limit for waits within a run; the run itself has limits too. */
 const LIMIT_MS = 300_000
 
 const SHORT_RUN = [
@@ -26,7 +26,7 @@ const SHORT_RUN = [
     '2m',
   ],
   ...['--kills', 'ingestion=1,consumer=1,broker=1,database=1'],
-  // Recovery as such is tried here, not how patient the defaults are.
+  // These runs test the recovery, not the default waiting times.
   ...[
     '--set',
     'BACKOFF_INITIAL_MS=200',
@@ -37,7 +37,7 @@ const SHORT_RUN = [
   ],
 ]
 
-/** Runs chaos as a process. @returns its exit code and all that it has said */
+/** Runs chaos as a process. @returns its exit code and output */
 async function chaos(
   args: readonly string[],
   onOutput: (output: string, stop: () => void) => void = () => {},
@@ -59,7 +59,7 @@ async function chaos(
   }
 }
 
-test('nothing is lost, doubled or unaccounted for when every part is killed under load and the exchange misbehaves', {
+test('nothing is lost, duplicated or unaccounted for when every part is killed under load and the exchange misbehaves', {
   timeout: LIMIT_MS + 30_000,
 }, async (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'chaos-'))
@@ -81,7 +81,7 @@ const SHORT_CLUSTER_RUN = [
   ...['--clock-every', '9s', '--clock-steps=+2h,-50m'],
 ]
 
-test('nothing is lost, doubled or unaccounted for on three brokers while leaders, replicas and clocks change', {
+test('nothing is lost, duplicated or unaccounted for on three brokers while leaders, replicas and clocks change', {
   timeout: LIMIT_MS + 30_000,
 }, async (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'chaos-'))
@@ -103,7 +103,7 @@ test('nothing is lost, doubled or unaccounted for on three brokers while leaders
   assert(result.acknowledgements.count >= 0 && kinds.some((kind) => kind.includes('clock')), output)
 })
 
-test('a run that is told to stop ends at once, says how to do the same again, and leaves no process', async () => {
+test('an aborted run ends at once, prints the command to repeat it, and leaves no process', async () => {
   const { code, output } = await chaos(['--for', '60s', '--seed', '1', '--rate', '100'], (said, stop) => {
     if (said.includes('faults of processes')) stop()
   })
@@ -112,10 +112,10 @@ test('a run that is told to stop ends at once, says how to do the same again, an
     output,
     /The run was not completed: stopped by SIGTERM\nThe same faults again: npm run chaos -- --seed 1 /,
   )
-  assert.doesNotMatch(output, /left behind/)
+  assert.doesNotMatch(output, /left running/)
 })
 
-test('options that make no sense are named, and nothing is started', async () => {
+test('reports invalid options, and starts nothing', async () => {
   const { code, output } = await chaos(['--kills', 'kafka=3'])
   assert.equal(code, 2)
   assert.match(

@@ -14,7 +14,10 @@ import { type ProcessWallClock, processWallClock } from './support/wall-clock.ts
 const MINUTE_MS = 60_000
 const HOUR_MS = 60 * MINUTE_MS
 
-/** From the sending of an event to its stamp, at most; more than what a stopped process may hold unnoticed. */
+/**
+ * Longest time from sending an event to its receipt; more than a paused process may hold
+ * undetected.
+ */
 const LATEST_MS = 2700
 
 type Ingestion = Awaited<ReturnType<typeof startIngestionProcess>>
@@ -40,12 +43,12 @@ interface Scenario {
   readonly windows: readonly string[]
 }
 
-/** Every circumstance, not those alone that differ in kind; chaos runs freeze for longer. */
+/** Runs every case, not only those of different kinds; chaos runs have longer freezes. */
 const ALL = process.env['TAPELINE_TEST_CLOCKS'] === 'all'
 
 function startedAhead(text: string, ms: number): Scenario {
   return {
-    title: `started ${text} ahead of Kafka and the exchange, set right after 15 s`,
+    title: `started ${text} ahead of Kafka and the exchange, corrected after 15 s`,
     aheadAtStartMs: ms,
     play: async (ingestion, clock) => {
       await sleep(15_000)
@@ -89,7 +92,7 @@ function stopped(seconds: number): Scenario {
 const SCENARIOS: readonly Scenario[] = [
   startedAhead('8 h', 8 * HOUR_MS),
   {
-    title: 'started 50 minutes late, set right after 5 s',
+    title: 'started 50 minutes late, corrected after 5 s',
     aheadAtStartMs: -50 * MINUTE_MS,
     play: async (ingestion, clock) => {
       await flows(ingestion)
@@ -125,7 +128,7 @@ const SCENARIOS: readonly Scenario[] = [
 ]
 
 for (const { title, aheadAtStartMs = 0, play, windows } of SCENARIOS) {
-  test(`P3 a process whose clock was ${title}: no receipt is wrong, and the ledger has what is missing`, async (context) => {
+  test(`P3 a process whose clock was ${title}: no receipt time is wrong, and the ledger has the missing data`, async (context) => {
     const topics = await createTestTopics({ prefix: 'clock' })
     const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
     using clock = processWallClock(aheadAtStartMs)
@@ -166,7 +169,9 @@ for (const { title, aheadAtStartMs = 0, play, windows } of SCENARIOS) {
           `${symbol}: ${JSON.stringify(found)}`,
         )
       }
-      context.diagnostic(`${events.length} trades and ${stored.length} quotes, none stamped wrongly`)
+      context.diagnostic(
+        `${events.length} trades and ${stored.length} quotes, none with a wrong receipt time`,
+      )
     } finally {
       await exchange.close()
       await topics.delete()
@@ -184,7 +189,7 @@ interface Stamped {
   readonly ingestion_timestamp_us: number
 }
 
-/** The exchange is this process, whose clock is the true one. */
+/** The exchange runs in this process, whose clock is right. */
 function wrongTrades(events: readonly Stamped[], clock: ProcessWallClock): void {
   const wrong = events.filter(({ E, ingestion_timestamp_us: us }) => {
     const shownMs = clock.whenShown(us / 1000)
@@ -192,10 +197,14 @@ function wrongTrades(events: readonly Stamped[], clock: ProcessWallClock): void 
     const sentMs = E / 1000
     return !shownMs.some((atMs) => sentMs - 5 <= atMs && atMs <= sentMs + LATEST_MS)
   })
-  assert.deepEqual(wrong.slice(0, 3), [], `${wrong.length} of ${events.length} trades are stamped wrongly`)
+  assert.deepEqual(
+    wrong.slice(0, 3),
+    [],
+    `${wrong.length} of ${events.length} trades have a wrong receipt time`,
+  )
 }
 
-/** A quote has no time of the exchange: but those that follow each other were received so, up to the end. */
+/** Quotes have no exchange time, but their receipt times must increase up to the end. */
 function wrongQuotes(quotes: readonly Stamped[], clock: ProcessWallClock, endedMs: number): void {
   let lastMs = 0
   for (const quote of quotes) {
@@ -203,7 +212,7 @@ function wrongQuotes(quotes: readonly Stamped[], clock: ProcessWallClock, endedM
     assert.ok(atMs !== undefined, `stamped wrongly: ${JSON.stringify(quote)}`)
     lastMs = atMs
   }
-  assert.ok(lastMs > endedMs - 10_000, 'the last quote has the time at which it came')
+  assert.ok(lastMs > endedMs - 10_000, 'the last quote has its receipt time')
 }
 
 function contiguous(events: readonly Stamped[]): void {
@@ -217,7 +226,7 @@ function contiguous(events: readonly Stamped[]): void {
   }
 }
 
-test('a database with a clock that was set back is clean for verify, and has every quote', async () => {
+test('verify passes, and every quote is stored, after a clock was set back', async () => {
   const topics = await createTestTopics({ prefix: 'clock' })
   const server = await createTestDatabase()
   const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })

@@ -10,7 +10,7 @@ import { waitFor } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 
-test('stores every trade of the exchange once while it drops, cuts, repeats, garbles, refuses and shuts down', async () => {
+test('stores every trade once while the exchange drops, cuts, duplicates, corrupts, refuses and shuts down', async () => {
   const topics = await createTestTopics({ prefix: 'faults' })
   const server = await createTestDatabase()
   const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
@@ -87,7 +87,7 @@ test('stores every trade of the exchange once while it drops, cuts, repeats, gar
         assert.deepEqual(
           rows.map(({ text }) => text),
           truth,
-          `${symbol} ${type}: what the exchange has, each once`,
+          `${symbol} ${type}: the exchange's trades, each once`,
         )
       }
     }

@@ -64,7 +64,7 @@ async function sequences() {
   return rows
 }
 
-test('holds every trade once after ingestion was killed three times, the ledger closed and bookTicker outages in it', async () => {
+test('has every trade once after three kills of ingestion, with the ledger closed and bookTicker outages in it', async () => {
   await using consumer = await startConsumerProcess(env)
   await consumer.ready()
   for (let kill = 0; kill < 3; kill++) {
@@ -99,7 +99,7 @@ test('holds every trade once after ingestion was killed three times, the ledger 
   await consumer.stop()
 
   for (const { name, rows, ids, span } of await sequences()) {
-    assert.deepEqual([rows, ids], [span, span], `${name}: ids without a hole, each once`)
+    assert.deepEqual([rows, ids], [span, span], `${name}: no missing ids, each once`)
   }
   const { rows: open } = await database.query("SELECT * FROM gaps WHERE status = 'open'")
   assert.deepEqual(open, [])

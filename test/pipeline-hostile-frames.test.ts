@@ -30,7 +30,7 @@ afterEach(async () => {
   await topics.delete()
 })
 
-/** Ways to nest, each deep enough to overflow the stack of a parser or printer that calls itself. */
+/** Ways to nest, each deep enough to overflow the stack of a recursive parser or printer. */
 function nested(depth: number): Record<string, string> {
   const around = (open: string, inner: string, close: string) =>
     open.repeat(depth) + inner + close.repeat(depth)
@@ -43,10 +43,10 @@ function nested(depth: number): Record<string, string> {
 }
 
 const DEEP = nested(DEPTH)
-/** As deep as frames of 64 KiB can be. */
+/** The deepest nesting in frames of 64 KiB. */
 const FITTING = nested(10_000)
 
-/** A trade with a member more, as the exchange may add one. */
+/** A trade with an additional field, as the exchange may add one. */
 const trade = (id: number, added = '1') =>
   `{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":${id},"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true,"added":${added}}}`
 
@@ -54,7 +54,7 @@ async function exchangeThatSends(onConnection: (socket: WebSocket, connection: n
   const exchange = new WebSocketServer({ host: '127.0.0.1', port: 0 })
   let connections = 0
   exchange.on('connection', (socket, request) => {
-    // A socket that we make break must not end this process.
+    // A broken socket must not end this process.
     socket.on('error', () => socket.terminate())
     if (request.url?.includes('streams=') === true) onConnection(socket, ++connections)
   })
@@ -74,7 +74,7 @@ async function exchangeThatSends(onConnection: (socket: WebSocket, connection: n
   }
 }
 
-test('a deeply nested, long or forged frame is a rejected one, and one of 2 MiB costs its connection alone', async () => {
+test('rejects a deeply nested, long or forged frame, and one of 2 MiB costs only its connection', async () => {
   const exchange = await exchangeThatSends((socket, connection) => {
     if (connection === 1) {
       for (const frame of [...Object.values(FITTING), DEEP['lists in lists'] ?? '']) socket.send(frame)

@@ -11,7 +11,7 @@ import { createTestTopics } from './support/kafka.ts'
 import { startIngestionProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
-/** How long 1,000 symbols come and go, in minutes; without it the test is skipped. */
+/** Duration of the test with 1,000 symbols, in minutes; unset skips it. */
 const MINUTES = Number(process.env['TAPELINE_TEST_SYMBOLS_MINUTES'] ?? 0)
 
 const SYMBOLS = Array.from({ length: 1000 }, (_, index) => `S${String(index).padStart(3, '0')}USDT`)
@@ -82,7 +82,7 @@ test('N1 1,000 symbols, of which 50 are listed, 50 halt and 10 are delisted, nee
       assert.equal(sorted.length, last - first + 1, `${symbol} has holes`)
       if (LISTED.includes(symbol)) assert.equal(first, 0, `${symbol} begins late`)
     }
-    context.diagnostic(`${trades} trades without a hole`)
+    context.diagnostic(`${trades} trades without missing ids`)
   } finally {
     await exchange.close()
     await topics.delete()

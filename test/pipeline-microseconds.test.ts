@@ -25,9 +25,11 @@ const CAPTURE = resolve(
   '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
 )
 const LINES = 3000
-const skip = existsSync(CAPTURE) ? false : 'the captured frames are not beside this checkout'
+const skip = existsSync(CAPTURE) ? false : 'the captured frames are not next to this checkout'
 
-/** Digits that no rounding gives: they follow from the id, and `E` has others than `T`. */
+/**
+ * Digits that cannot come from rounding: they follow from the id, and differ between `E` and `T`.
+ */
 const digits = (id: number, name: string) =>
   String((id * 37 + (name === 'E' ? 501 : 1)) % 1000).padStart(3, '0')
 
@@ -47,7 +49,7 @@ async function convertedCapture(file: string): Promise<Map<string, string>> {
   return times
 }
 
-test('keeps every digit of times in microseconds from stream and REST to the table and the export, and refuses a start in milliseconds', {
+test('keeps every digit of microsecond times from stream and REST to the table and the export, and refuses a start in milliseconds', {
   skip,
 }, async (context) => {
   const folder = await mkdtemp(join(tmpdir(), 'tapeline-microseconds-'))
@@ -74,7 +76,7 @@ test('keeps every digit of times in microseconds from stream and REST to the tab
     FLUSH_INTERVAL_MS: '200',
     BACKOFF_INITIAL_MS: '100',
     BACKOFF_MAX_MS: '1000',
-    // A replay is followed, whatever is set.
+    // A replay determines the unit, whatever the setting.
     TIME_UNIT: 'millisecond',
   }
   await using consumer = await startConsumerProcess(settings)
@@ -152,7 +154,7 @@ test('keeps every digit of times in microseconds from stream and REST to the tab
     assert.equal(values[timeAt]?.slice(-7, -1), tradeTime.slice(-6), line)
   }
 
-  // Not announced by a replay now, but set.
+  // The replay announces no unit now, but the setting has one.
   await using other = await startIngestionProcess({
     ...settings,
     BINANCE_WS_URL: await scripted(exchange.source, context),
@@ -164,7 +166,7 @@ test('keeps every digit of times in microseconds from stream and REST to the tab
   )
 })
 
-/** An exchange of this name that gives times in milliseconds, whatever the URL says. */
+/** An exchange with this name that sends times in milliseconds, whatever the URL requests. */
 async function scripted(source: string, context: TestContext): Promise<string> {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
   server.on('headers', (headers) => headers.push(`x-tapeline-source: ${source}`))
@@ -179,7 +181,7 @@ async function scripted(source: string, context: TestContext): Promise<string> {
   return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-test('the first trade with times of the wrong width ends ingestion, with the fix, and is no dead letter', async (context) => {
+test('the first trade with times of the wrong unit ends ingestion with the fix, and is no dead letter', async (context) => {
   const topics = await createTestTopics({ prefix: 'width' })
   context.after(() => topics.delete())
   await using ingestion = await startIngestionProcess({
@@ -195,7 +197,7 @@ test('the first trade with times of the wrong width ends ingestion, with the fix
   assert.deepEqual(await readTopic(topics.env.KAFKA_DEAD_LETTERS_TOPIC), [])
 })
 
-/** A REST interface of this name that tells the time in milliseconds, whatever the header says. */
+/** A REST server with this name that sends times in milliseconds, whatever the header requests. */
 async function scriptedRest(source: string, context: TestContext): Promise<string> {
   const server = createServer((_, response) => {
     response.setHeader('x-tapeline-source', source)

@@ -35,7 +35,7 @@ const until = (what: string, condition: () => Promise<boolean>) =>
   waitFor(condition, { timeoutMs: 40_000, what })
 
 for (const status of [451, 403, 418, 503]) {
-  test(`B11 a handshake that is refused with ${status} ends nothing: it is named, and retried after Retry-After`, async () => {
+  test(`B11 a handshake refused with ${status} is reported, and retried after Retry-After`, async () => {
     await using ingestion = await startIngestionProcess(environment())
     await ingestion.ready()
     const attempts = async () => (await ingestion.status()).connections.map((one) => one.attempts)
@@ -54,14 +54,14 @@ for (const status of [451, 403, 418, 503]) {
       'the refusals to be over',
       async () => (await ingestion.status()).refusals.handshakes === null,
     )
-    assert.equal((await attempts())[0], (before[0] ?? 0) + 2, 'one was refused, and one served')
+    assert.equal((await attempts())[0], (before[0] ?? 0) + 2, 'one was refused, and one succeeded')
     assert.equal(ingestion.command.output().match(/refuses WebSocket handshakes/g)?.length, 1)
     await ingestion.stop()
   })
 }
 
 for (const status of [418, 451, 503]) {
-  test(`B11 a start with SYMBOLS=* waits for an exchangeInfo that is refused with ${status}, and says so`, async () => {
+  test(`B11 a start with SYMBOLS=* waits while exchangeInfo is refused with ${status}, and reports it`, async () => {
     exchange.faults.add({
       kind: 'restError',
       path: 'exchangeInfo',
@@ -86,7 +86,7 @@ test('B11 a list of symbols starts although exchangeInfo is refused', async () =
   await ingestion.stop()
 })
 
-test('B11 a list of symbols starts although REST refuses everything for longer', async () => {
+test('B11 a list of symbols starts although REST refuses everything for a long time', async () => {
   exchange.faults.add({ kind: 'restError', status: 429, retryAfterSeconds: 600 })
   await using ingestion = await startIngestionProcess(environment())
   await ingestion.ready()
@@ -94,7 +94,7 @@ test('B11 a list of symbols starts although REST refuses everything for longer',
   await ingestion.stop()
 })
 
-test('B5 no gap is filled from REST that was away at the start and is another exchange', async () => {
+test('B5 no gap is filled from REST that was unreachable at the start and belongs to another exchange', async () => {
   const other = await startSimulatedExchange({ messagesPerSecond: 300, seed: 7 })
   let isAway = true
   const rest = createServer(async (request, response) => {
@@ -124,7 +124,7 @@ test('B5 no gap is filled from REST that was away at the start and is another ex
   }
 })
 
-test('B7 a gap survives answers without meaning, its problem is shown, and the key is in no text', async () => {
+test('B7 a gap survives invalid answers, its problem is shown, and the key appears in no text', async () => {
   await using ingestion = await startIngestionProcess(environment({ BINANCE_API_KEY: KEY }))
   await ingestion.ready()
   await until('data', async () => (await ingestion.status()).counters.forwarded > 500)

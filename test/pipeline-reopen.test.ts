@@ -53,7 +53,7 @@ async function count(sql: string): Promise<number> {
   return rows[0]?.n ?? -1
 }
 
-/** Waits until every id of every stream of trades is stored, from its first on. */
+/** Waits until every id of every trade stream is stored, from its first on. */
 async function whole(also: () => Promise<boolean> = async () => true): Promise<void> {
   const missing = `SELECT coalesce(sum(missing), 0) FROM (
     SELECT max(trade_id) - min(trade_id) + 1 - count(DISTINCT trade_id) AS missing FROM trades GROUP BY symbol, event_type) AS streams`
@@ -66,7 +66,7 @@ async function whole(also: () => Promise<boolean> = async () => true): Promise<v
 const status = (name: string) =>
   count(`SELECT count(*) FROM gaps WHERE from_id IS NOT NULL AND status = '${name}'`)
 
-test('L6 C8 a running ingestion takes over topics that were deleted and made again, and fills what stood unread in them', async () => {
+test('L6 C8 a running ingestion continues in recreated topics, and backfills their unread part', async () => {
   {
     await using consumer = await startConsumerProcess(env)
     await consumer.ready()
@@ -96,7 +96,7 @@ test('L6 C8 a running ingestion takes over topics that were deleted and made aga
       (await status('open')) === 0 &&
       (await count("SELECT count(*) FROM gaps WHERE cause = 'recreated' AND event_type <> 'bookTicker'")) > 0,
   )
-  // Under both, one after the other, each as it is missing for a while.
+  // Under both, one after the other, since each is missing for a while.
   for (const setting of ['KAFKA_CHECKPOINTS_TOPIC', 'KAFKA_GAPS_TOPIC', 'KAFKA_TRADES_TOPIC'] as const) {
     const topic = topics.env[setting]
     await deleteTopic(topic)
@@ -120,7 +120,7 @@ test('L6 C8 a running ingestion takes over topics that were deleted and made aga
   })
   await whole(async () => (await status('open')) === 0)
   assert.equal(await status('unrecoverable'), 0)
-  // The checkpoints of the new topics are believed.
+  // The checkpoints of the new topics are valid.
   await ingestion.command.kill()
   await using next = await startIngestionProcess(env)
   await next.ready()
@@ -131,7 +131,7 @@ test('L6 C8 a running ingestion takes over topics that were deleted and made aga
   await startTapeline(['verify'], { env: { ...topics.env, DATABASE_URL: server.url } }).assertExit(0, 60_000)
 })
 
-test('K5 readiness names a topic that was deleted as soon as a send is refused for it', async () => {
+test('K5 readiness names a deleted topic as soon as a send to it is refused', async () => {
   await using ingestion = await startIngestionProcess(env)
   await ingestion.ready()
   await deleteTopic(topics.env.KAFKA_TRADES_TOPIC)
@@ -148,7 +148,7 @@ test('K5 readiness names a topic that was deleted as soon as a send is refused f
   await ingestion.command.kill()
 })
 
-test('L5 gaps retry has ingestion fill what it had called unrecoverable, at its next start too', async () => {
+test('L5 gaps retry makes ingestion fill an unrecoverable gap, also after a restart', async () => {
   const run = async (code: number, ...args: string[]) => {
     await using command = startTapeline(['gaps', ...args], { env })
     await command.assertExit(code, 60_000)
@@ -199,7 +199,7 @@ test('L5 gaps retry has ingestion fill what it had called unrecoverable, at its 
   assert.match(await run(0, 'retry'), new RegExp(`${others.length} gaps reopened`))
   await whole(async () => (await status('open')) === 0 && (await status('unrecoverable')) === 0)
   assert.match(await run(0, 'retry'), /0 gaps reopened/)
-  // A filled one is reopened only by its id, and is filled again.
+  // A filled gap is reopened only by its id, and is filled again.
   const revision = `SELECT revision FROM gaps WHERE gap_id = '${first}'`
   const before = await count(revision)
   await run(0, 'retry', '--id', first)

@@ -15,9 +15,9 @@ const CAPTURE = resolve(
   import.meta.dirname,
   '../../shared/data/binance/spot-btc-eth-2024-08-09-midnight-60s.recvns.ndjson.gz',
 )
-const missing = existsSync(CAPTURE) ? undefined : 'the captured frames are not beside this checkout'
+const missing = existsSync(CAPTURE) ? undefined : 'the captured frames are not next to this checkout'
 
-/** The capture's events by identity, with the decimals as they were on the wire. */
+/** The capture's events by identity, with the original decimals. */
 async function wire() {
   const trades = new Map<string, string>()
   const quotes = new Map<string, string>()
@@ -33,7 +33,7 @@ async function wire() {
 for (const { name, skip } of databaseKinds()) {
   const reason = missing ?? skip
   test(
-    `stores every event of a real capture once, digit for digit, in the ${name} database, and no trade twice when it is replayed`,
+    `stores every event of a real capture once, with exact digits, in the ${name} database, and no trade twice in a second replay`,
     reason === undefined ? {} : { skip: reason },
     async () => {
       const topics = await createTestTopics({ prefix: 'replay' })
@@ -102,7 +102,8 @@ for (const { name, skip } of databaseKinds()) {
         await consumer.stop()
         assert.equal((await database.query('SELECT 1 FROM trades')).rowCount, 2800)
 
-        // The second replay looks like an exchange that has restarted its update ids, and the ledger says so: its quotes are not doubled.
+        // The second replay looks like an exchange with restarted update ids, and the ledger says
+        // so: its quotes are no duplicates.
         const repeated = startTapeline(['verify'], { env: { DATABASE_URL: server.url } })
         await repeated.assertExit(0)
         assert.match(repeated.output(), /BTCUSDT bookTicker: 1 outage in the ledger.*\n.*\(reset\)/)

@@ -30,7 +30,7 @@ async function idsByStream(topics: readonly string[]): Promise<Map<string, numbe
 const ROLLOVERS = Number(process.env['TAPELINE_ROLLOVERS'] ?? 3)
 
 for (const perStream of ['1', '2']) {
-  test(`replaces connections without a break, a repeat or a change of order, with ${perStream} a stream`, async (context) => {
+  test(`replaces connections without gaps, duplicates or reordering, with ${perStream} per stream`, async (context) => {
     const topics = await createTestTopics({ prefix: 'rollover' })
     const exchange = await startSimulatedExchange({ messagesPerSecond: 900 })
     const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: quotes, KAFKA_GAPS_TOPIC: gaps } = topics.env
@@ -56,7 +56,7 @@ for (const perStream of ['1', '2']) {
       await ingestion.stop(AbortSignal.timeout(8000))
       const { received, forwarded, duplicate, control, ignored, rejected, held } = ingestion.status().counters
       assert.equal(received, forwarded + duplicate + control + ignored + rejected + held)
-      assert.ok(duplicate > 100, 'two connections delivered side by side')
+      assert.ok(duplicate > 100, 'two connections delivered in parallel')
       assert.deepEqual(await readLedger(gaps), [], 'nothing was ever missing')
       const streams = await idsByStream([trades, quotes])
       assert.equal(streams.size, 9)

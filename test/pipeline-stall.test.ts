@@ -16,10 +16,10 @@ import { waitFor } from './support/wait-for.ts'
 const QUOTES = 'btcusdt@bookTicker'
 const TRADES = 'btcusdt@trade'
 
-/** Seconds in which a stream gets a rate of its own: twenty occurrences, a second apart. */
+/** Seconds until a stream has a rate: twenty occurrences, a second apart. */
 const WARM_UP_MS = 40_000
 
-test('W1 streams that stall are brought back by a renewal or a new connection, trades whole and the outage of quotes named', async (context) => {
+test('W1 stalled streams are restored by a resubscription or a new connection; trades are complete and the quote outage is recorded', async (context) => {
   const topics = await createTestTopics({ prefix: 'stall' })
   const symbols = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'SOLUSDT', 'XRPUSDT', 'DOGEUSDT']
   const exchange = await startSimulatedExchange({ symbols, messagesPerSecond: 200, skew: 3 })
@@ -77,7 +77,7 @@ test('W1 streams that stall are brought back by a renewal or a new connection, t
       what: 'the trades that were missed',
     })
     context.diagnostic(
-      `noticed after ${noticed} s; healthy: ${QUOTES} by a renewal after ${quotesHealthy} s, ${TRADES} by a new connection after ${tradesHealthy} s`,
+      `detected after ${noticed} s; healthy: ${QUOTES} by a resubscription after ${quotesHealthy} s, ${TRADES} by a new connection after ${tradesHealthy} s`,
     )
     const { streams } = ingestion.status()
     for (const stream of [QUOTES, TRADES]) assert.equal(streams[stream]?.quiet, false)
@@ -100,7 +100,11 @@ test('W1 streams that stall are brought back by a renewal or a new connection, t
     assert.ok((await readTopic(quotes)).length > 0)
     const rows = await readLedger(gaps)
     const outages = rows.filter(({ event_type }) => event_type === 'bookTicker')
-    assert.deepEqual([...new Set(outages.map(({ symbol }) => symbol))], ['BTCUSDT'], 'nothing else was out')
+    assert.deepEqual(
+      [...new Set(outages.map(({ symbol }) => symbol))],
+      ['BTCUSDT'],
+      'no other symbol had an outage',
+    )
     assert.ok(outages.some(({ from_time, to_time }) => (to_time ?? 0) - (from_time ?? 0) > 25_000))
     const renewals = said
       .filter((line) => line.includes('Subscribing anew'))
@@ -108,7 +112,7 @@ test('W1 streams that stall are brought back by a renewal or a new connection, t
     assert.deepEqual(
       renewals.flat().filter((stream) => stream !== QUOTES && stream !== TRADES),
       [],
-      'symbols that trade rarely raise nothing',
+      'rarely traded symbols raise nothing',
     )
   } finally {
     await topics.delete()

@@ -17,7 +17,7 @@ import { produce } from './support/messages.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
 import { waitFor, within } from './support/wait-for.ts'
 
-/** Longer than a service takes for its stop, which is cut after 9.5 s. */
+/** Longer than a service's shutdown, which is limited to 9.5 s. */
 const STOP_LIMIT_MS = 12_000
 const CUT = /The stop took too long/
 const HELD = { FLUSH_INTERVAL_MS: '600000', KAFKA_FETCH_MAX_WAIT_MS: '50' }
@@ -35,7 +35,7 @@ beforeEach(async () => {
   })
   start = () => startKafkaBroker({ distributionDir, dataDir: join(folder, 'kafka'), port })
   broker = await start()
-  // The topics of this file are on a broker that it may freeze.
+  // A separate broker, which these tests may freeze.
   process.env[BROKERS_VARIABLE] = broker.brokers
 })
 
@@ -49,7 +49,7 @@ afterEach(async () => {
 const freeze = () => process.kill(broker.pid, 'SIGSTOP')
 const thaw = () => process.kill(broker.pid, 'SIGCONT')
 
-/** The broker is gone, and in its place something accepts connections and answers nothing. */
+/** Replaces the broker with a server that accepts connections but never answers. */
 async function replaceBySilence(): Promise<{ readonly clients: () => number; close: () => Promise<void> }> {
   broker.kill()
   await broker.exited
@@ -68,7 +68,7 @@ async function replaceBySilence(): Promise<{ readonly clients: () => number; clo
   }
 }
 
-test('S2 a consumer stores what it holds and exits 0 while it waits for brokers that answer nothing', async () => {
+test('S2 a consumer stores its messages and exits 0 while it waits for silent brokers', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   await using consumer = await startConsumerProcess({ ...parts.env, ...HELD })
@@ -95,7 +95,7 @@ test('S2 a consumer stores what it holds and exits 0 while it waits for brokers 
   await parts.assertTradesOnce(0, 99)
 })
 
-test('S2 a consumer that holds nothing exits 0 while the broker is frozen', async () => {
+test('S2 a consumer without messages exits 0 while the broker is frozen', async () => {
   await using parts = await createConsumerParts()
   await migrate(parts.database)
   await using consumer = await startConsumerProcess(parts.env)
@@ -114,7 +114,7 @@ test('S2 a consumer that holds nothing exits 0 while the broker is frozen', asyn
   assert.match(consumer.command.output(), /Consumer stopped, 0 messages left/)
 })
 
-test('a fetch from a frozen broker ends, so that its caller can ask for another leader', async () => {
+test('a fetch from a frozen broker times out, so that its caller can look up another leader', async () => {
   const topics = await createTestTopics({ prefix: 'frozen' })
   const topic = topics.env.KAFKA_TRADES_TOPIC
   const connection = { brokers: [broker.brokers], tls: null, sasl: null }
@@ -136,7 +136,7 @@ test('a fetch from a frozen broker ends, so that its caller can ask for another 
   await topics.delete()
 })
 
-/** An exchange that sends one trade to each connection, and another when told to. */
+/** An exchange that sends one trade to each connection, and another on request. */
 async function startExchange() {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
   const streams = new Set<(trade: number) => void>()
@@ -170,7 +170,7 @@ async function startExchange() {
 }
 
 for (const left of [0, 1]) {
-  test(`ingestion says at its stop that ${left} messages were left while the broker is frozen`, async () => {
+  test(`ingestion reports at shutdown that ${left} messages were left while the broker is frozen`, async () => {
     const topics = await createTestTopics({ prefix: 'stop' })
     const exchange = await startExchange()
     try {
@@ -181,7 +181,7 @@ for (const left of [0, 1]) {
       })
       freeze()
       if (left === 1) exchange.send(2)
-      // The checkpoint of the first trade, which is written as the search for other instances begins.
+      // The checkpoint of the first trade, written when the search for other instances begins.
       await waitFor(async () => (await ingestion.status()).oldestUnacknowledgedMs > 0, {
         timeoutMs: 60_000,
         what: 'something that is not acknowledged',
@@ -199,7 +199,7 @@ for (const left of [0, 1]) {
   })
 }
 
-test('ingestion stops at once while it waits for a frozen broker at its start', async () => {
+test('ingestion stops immediately while it waits for a frozen broker at its start', async () => {
   const topics = await createTestTopics({ prefix: 'stop' })
   const exchange = await startExchange()
   freeze()

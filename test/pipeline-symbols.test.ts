@@ -44,7 +44,7 @@ const untilMore = async (ingestion: Ingestion, stream: string, count = 20) => {
   await until(`${count} more of ${stream}`, async () => (await events(ingestion, stream)) >= before + count)
 }
 
-/** The ids of a symbol's trades in Kafka, rising, without repeats. */
+/** The ids of a symbol's trades in Kafka, in increasing order, without duplicates. */
 async function tradeIds(symbol: string): Promise<number[]> {
   const { KAFKA_TRADES_TOPIC: trades = '' } = topics.env
   const ids = new Set<number>()
@@ -58,7 +58,7 @@ async function tradeIds(symbol: string): Promise<number[]> {
 const gaps = () => readLedger(topics.env.KAFKA_GAPS_TOPIC)
 
 for (const perStream of ['1', '2']) {
-  test(`N1 symbols halt, resume, are listed and delisted under *, without a reconnect, ${perStream} a stream`, async () => {
+  test(`N1 symbols halt, resume, are listed and delisted under *, without a reconnect, ${perStream} per stream`, async () => {
     const listing = exchange.faults.add({ kind: 'delist', symbol: 'NEWUSDT' })
     const atStart = exchange.faults.add({ kind: 'halt', symbol: 'BNBUSDT' })
     await using ingestion = await start('*', { CONNECTIONS_PER_STREAM: perStream })
@@ -72,7 +72,7 @@ for (const perStream of ['1', '2']) {
     atStart.end()
     await untilMore(ingestion, 'bnbusdt@trade')
 
-    // It has traded for a while when ingestion learns of it.
+    // It has traded for a while when ingestion discovers it.
     exchange.faults.add({ kind: 'list', symbol: 'NEWUSDT' })
     assert.equal(listing.report().state, 'ended')
     await untilMore(ingestion, 'newusdt@trade')
@@ -111,7 +111,7 @@ for (const perStream of ['1', '2']) {
   })
 }
 
-test('N5 where all symbols are in BREAK, ingestion waits, says why, and records when they resume', async () => {
+test('N5 if all symbols are in BREAK, ingestion waits, reports why, and records when they resume', async () => {
   const halts = SYMBOLS.map((symbol) => exchange.faults.add({ kind: 'halt', symbol }))
   await using ingestion = await start('*')
   await until('the reason', async () => (await ingestion.status()).reason.includes('no symbol trades now'))
@@ -136,7 +136,7 @@ test('N2 a delisted symbol that checkpoints know is an error, and the others run
   await untilMore(second, 'ethusdt@trade')
   assert.match(second.command.output(), /left out, delisted: BTCUSDT/)
   assert.equal(await events(second, 'btcusdt@trade'), -1)
-  // It is listed again, and what was missed is filled.
+  // It is listed again, and the missed trades are backfilled.
   delisting.end()
   await untilMore(second, 'btcusdt@trade')
   await until('the gaps to be filled', async () => (await second.status()).openGaps.length === 0)
@@ -145,7 +145,7 @@ test('N2 a delisted symbol that checkpoints know is an error, and the others run
   assert.equal(ids.length, Number(ids.at(-1)) - Number(ids[0]) + 1)
 })
 
-test('N1 an exchangeInfo that fails changes nothing, and is a warning', async () => {
+test('N1 a failed exchangeInfo changes nothing, and is a warning', async () => {
   await using ingestion = await start('*')
   await ingestion.ready()
   exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 500 })

@@ -35,7 +35,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** A process that says when it runs, and notes when it is asked to stop. */
+/** A process that reports when it runs, and records a requested shutdown. */
 function script(name: string, onTerm = 'process.exit(0)'): string {
   const path = join(folder, `${name}.mjs`)
   writeFileSync(
@@ -74,7 +74,7 @@ function isGone(pid: number): boolean {
 
 const noEvents = { onRestart() {}, onRestarted() {}, onFinished() {}, onFatal() {} }
 
-test('a part that crashes is started again, and a stop ends the parts in the order that is asked for', async () => {
+test('a crashed part is restarted, and a stop ends the parts in the requested order', async () => {
   const restarts: string[] = []
   const supervisor = new Supervisor(
     { ...noEvents, onRestart: ({ name }) => restarts.push(name) },
@@ -96,7 +96,7 @@ test('a part that crashes is started again, and a stop ends the parts in the ord
   assert.ok(children.every(({ pid }) => isGone(pid)))
 })
 
-test('a part that would only fail again is not started again, and the reason is told', async () => {
+test('a part that would only fail again is not restarted, and the reason is reported', async () => {
   const fatal: string[] = []
   const supervisor = new Supervisor(
     { ...noEvents, onFatal: (error) => fatal.push(error.message) },
@@ -115,14 +115,14 @@ test('a part that would only fail again is not started again, and the reason is 
   assert.equal(children.length, 1)
 })
 
-test('a part that does not stop when asked is killed when its time is up', async () => {
+test('a part that does not stop in time is killed', async () => {
   const stubborn = await run(script('stubborn', ''), 300)
   await started(1)
   const exit = await within(10_000, 'the stop', () => stubborn.stop())
   assert.equal(exit.signal, 'SIGKILL')
 })
 
-test('no child outlives a parent that was killed', async () => {
+test('no child outlives a killed parent', async () => {
   const parent = join(folder, 'parent.ts')
   const child = script('child')
   writeFileSync(
@@ -143,10 +143,10 @@ test('no child outlives a parent that was killed', async () => {
   const pid = Number(await waitFor(() => output, { timeoutMs: 10_000, what: 'the pid of the child' }))
   running.kill()
   await waitFor(() => isGone(pid), { timeoutMs: 10_000, what: 'the end of the child' })
-  assert.deepEqual(linesOf('order'), ['child'], 'it must have been asked to stop, not cut off')
+  assert.deepEqual(linesOf('order'), ['child'], 'it must have been asked to stop, not killed')
 })
 
-test('what a killed run has left behind is ended, and a stranger with a reused pid is not', async () => {
+test('processes of a killed run are ended, and an unrelated process with a reused pid is not', async () => {
   const runDir = join(folder, 'run')
   const [leftOver, stranger] = [await run(script('left')), await run(script('stranger'))]
   await started(2)
@@ -159,7 +159,7 @@ test('what a killed run has left behind is ended, and a stranger with a reused p
   assert.deepEqual(await cleanUpLeftOvers(runDir), [])
 })
 
-test('a folder has one user at a time, and the lock of a process that was killed holds nobody up', async () => {
+test('a folder has one user at a time, and the lock of a killed process blocks nobody', async () => {
   const path = join(folder, 'holder.ts')
   writeFileSync(
     path,
@@ -188,7 +188,7 @@ test('a folder has one user at a time, and the lock of a process that was killed
   lockFolder(data, () => '').release()
 })
 
-test('other commands find a running up, and not one that has ended', async () => {
+test('other commands find a running up, but not one that has ended', async () => {
   const runDir = join(folder, 'simulated', 'run')
   const endpoints = {
     source: 'simulated',

@@ -10,7 +10,7 @@ const CLUSTER_FILE = FILE.replace('.yml', '.cluster.yml')
 const installed = spawnSync('docker-compose', ['version'], { stdio: 'ignore' }).status === 0
 const needsCompose = installed ? {} : { skip: 'docker-compose is not installed' }
 
-/** The file as docker-compose resolves it: YAML of its own making, with two spaces a level. */
+/** The file as docker-compose resolves it: YAML with two spaces per level. */
 function resolved(environment: Record<string, string> = {}, files = [FILE]): string {
   return execFileSync('docker-compose', [...files.flatMap((file) => ['-f', file]), 'config'], {
     encoding: 'utf8',
@@ -21,27 +21,23 @@ function resolved(environment: Record<string, string> = {}, files = [FILE]): str
 /** The lines below `services: <name>:`. */
 function service(config: string, name: string): string {
   const match = new RegExp(`^  ${name}:\\n((?:    .*\\n|\\n)+)`, 'm').exec(config)
-  assert.ok(match?.[1], `there is no service ${name}`)
+  assert.ok(match?.[1], `service ${name} does not exist`)
   return match[1]
 }
 
-test(
-  'the compose file is accepted by docker-compose and has every part of the pipeline',
-  needsCompose,
-  () => {
-    const config = resolved()
-    for (const name of ['kafka', 'kafka-init', 'timescaledb', 'ingestion', 'consumer', 'dashboard'])
-      service(config, name)
-    assert.doesNotMatch(config, /zookeeper/i)
-    const cluster = resolved({}, [FILE, CLUSTER_FILE])
-    for (const name of ['kafka', 'kafka-2', 'kafka-3', 'consumer', 'consumer-2', 'consumer-3'])
-      service(cluster, name)
-    const mounts = service(cluster, 'prometheus').match(/\S+consumers\S*\.yml\b.*$/gm) ?? []
-    assert.match(mounts.join(), /^[^,]*consumers\.cluster\.yml[^,]*$/, 'one takes the place of the other')
-  },
-)
+test('docker-compose accepts the compose file, which has every part of the pipeline', needsCompose, () => {
+  const config = resolved()
+  for (const name of ['kafka', 'kafka-init', 'timescaledb', 'ingestion', 'consumer', 'dashboard'])
+    service(config, name)
+  assert.doesNotMatch(config, /zookeeper/i)
+  const cluster = resolved({}, [FILE, CLUSTER_FILE])
+  for (const name of ['kafka', 'kafka-2', 'kafka-3', 'consumer', 'consumer-2', 'consumer-3'])
+    service(cluster, name)
+  const mounts = service(cluster, 'prometheus').match(/\S+consumers\S*\.yml\b.*$/gm) ?? []
+  assert.match(mounts.join(), /^[^,]*consumers\.cluster\.yml[^,]*$/, 'one replaces the other')
+})
 
-test('no port is published to the network: each is bound to 127.0.0.1', needsCompose, () => {
+test('every published port is bound to 127.0.0.1', needsCompose, () => {
   const ports = [...resolved().matchAll(/^ {4}ports:\n((?: {4}- .*\n)+)/gm)].flatMap((match) =>
     (match[1] ?? '').trim().split(/\n\s*/),
   )
@@ -50,7 +46,7 @@ test('no port is published to the network: each is bound to 127.0.0.1', needsCom
 })
 
 test(
-  'the services, the dashboard and the creation of topics run one image, built from one Dockerfile',
+  'the services, the dashboard and the topic creation run one image, built from one Dockerfile',
   needsCompose,
   () => {
     const config = resolved()
@@ -70,15 +66,15 @@ test('a symbol in .env reaches the services without a change of the compose file
     assert.match(service(config, name), /SYMBOLS: SOLUSDT/)
 })
 
-test('no setting is out of reach in containers, except those that make no sense there', () => {
+test('containers can use every setting, except those that make no sense there', () => {
   const unreachable = [
-    'KAFKA_REPLICATION_FACTOR', // One broker.
+    'KAFKA_REPLICATION_FACTOR', // There is one broker.
     'KAFKA_MIN_INSYNC_REPLICAS',
-    'DATA_DIR', // `up` alone keeps anything there.
+    'DATA_DIR', // Only `up` stores anything there.
   ]
   const file = readFileSync(FILE, 'utf8')
   const missing = SETTING_NAMES.filter((name) => !new RegExp(`^ +${name}(_FILE)?:`, 'm').test(file))
-  // The broker beside them speaks plain text to everybody.
+  // The containers' broker uses plain text for all clients.
   const expected = SETTING_NAMES.filter(
     (name) => unreachable.includes(name) || /^KAFKA_(TLS|SASL)/.test(name),
   )

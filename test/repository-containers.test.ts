@@ -16,11 +16,11 @@ import { type ComposeService, DOCKER, mountsByTarget, readCluster, readCompose }
 
 const FILES = { 'docker-compose.yml': readCompose('docker-compose.yml'), 'with the cluster': readCluster() }
 const OBSERVABILITY = ['grafana', 'kafka-ui', 'node-exporter', 'prometheus']
-/** Their images write into their own folders, as the file says. */
+/** Their images write into their file system, as the compose file notes. */
 const WRITABLE = /^(kafka(-\d)?|timescaledb)$/
 
 const GROUPS = z.array(z.strictObject({ targets: z.array(z.string()) }))
-/** Names alone: any other way of discovery is refused. */
+/** Only static names: any other service discovery is rejected. */
 const PROMETHEUS = z.object({
   scrape_configs: z.array(
     z.strictObject({
@@ -31,7 +31,7 @@ const PROMETHEUS = z.object({
   ),
 })
 
-/** The settings of a service when neither the shell nor the file has any. */
+/** The settings of a service when neither the shell nor the file sets any. */
 function given(environment: ComposeService['environment']): Settings {
   const fixed = Object.entries(environment).filter(([name, value]) => value !== null && name in DEFINITIONS)
   return loadSettings(Object.fromEntries(fixed.map(([name, value]) => [name, String(value)])), {
@@ -46,7 +46,7 @@ function everyService(check: (service: ComposeService, name: string, file: strin
   }
 }
 
-test('a start of next year brings the same images: each has an exact tag', () => {
+test('every image has an exact tag, so that later starts use the same images', () => {
   everyService(({ image = '', build }, name, where) => {
     if (image === 'tapeline:local') return
     assert.match(image, /^[\w./-]+:v?\d+\.\d+\.\d+(-pg\d+)?$/, where)
@@ -55,7 +55,7 @@ test('a start of next year brings the same images: each has an exact tag', () =>
   })
 })
 
-test('no container can gain rights, take the whole machine, or write where it need not', () => {
+test('no container can gain rights, use the whole machine, or write where it need not', () => {
   everyService((service, name, where) => {
     assert.deepEqual(service.cap_drop, ['ALL'], where)
     assert.deepEqual(service.security_opt, ['no-new-privileges:true'], where)
@@ -70,7 +70,7 @@ test('no container can gain rights, take the whole machine, or write where it ne
   assert.match(readFileSync(join(DOCKER, 'Dockerfile'), 'utf8'), /^USER node$/m)
 })
 
-test('nothing starts before what it needs, and a part that no longer answers is seen', () => {
+test('nothing starts before its dependencies, and an unresponsive part is detected', () => {
   everyService(({ depends_on, healthcheck, image, restart }, name, where) => {
     const { services } = FILES['with the cluster']
     for (const [needed, { condition }] of Object.entries(depends_on)) {
@@ -78,20 +78,20 @@ test('nothing starts before what it needs, and a part that no longer answers is 
       if (condition === 'service_healthy')
         assert.ok(other.healthcheck?.test !== undefined, `${needed} has no health check`)
     }
-    // Ours have theirs from the Dockerfile.
+    // Tapeline's containers have theirs from the Dockerfile.
     assert.ok(image === 'tapeline:local' || healthcheck?.test !== undefined, `${where} has no health check`)
     assert.equal(restart, name === 'kafka-init' ? 'no' : 'unless-stopped', where)
   })
 })
 
-test('a container is unhealthy when its process is not worth keeping, not when something outside is away', async () => {
+test('a container is unhealthy when its process is unresponsive, not when an external system is down', async () => {
   const dockerfile = readFileSync(join(DOCKER, 'Dockerfile'), 'utf8')
   const [, byDefault = ''] = /^ENV HEALTH_URL=(\S+)$/m.exec(dockerfile) ?? []
   assert.equal(new URL(byDefault).pathname, '/livez')
   everyService(({ image, environment, depends_on }, name, where) => {
     if (image === 'tapeline:local' && name !== 'kafka-init')
       assert.equal(new URL(String(environment['HEALTH_URL'])).pathname, '/livez', where)
-    // Nobody takes "healthy" for "ready".
+    // No service waits for "healthy" as if it meant "ready".
     for (const [needed, { condition }] of Object.entries(depends_on)) {
       const isOurs = FILES['with the cluster'].services[needed]?.image === 'tapeline:local'
       assert.ok(!isOurs || condition !== 'service_healthy', `${where} waits for ${needed}`)
@@ -119,7 +119,7 @@ test('a container is unhealthy when its process is not worth keeping, not when s
   }
 })
 
-test('observability is asked for, and the core needs nothing of it', () => {
+test('observability is optional, and the core does not depend on it', () => {
   for (const { services } of Object.values(FILES)) {
     const asked = Object.keys(services).filter((name) => services[name]?.profiles.length !== 0)
     assert.deepEqual(asked.toSorted(), OBSERVABILITY)
@@ -130,7 +130,7 @@ test('observability is asked for, and the core needs nothing of it', () => {
   }
 })
 
-test('no database and no Grafana starts with a password that somebody else knows', () => {
+test('no database and no Grafana starts with a well-known password', () => {
   const { secrets } = FILES['docker-compose.yml']
   everyService((service, _, where) => {
     for (const [name, value] of Object.entries(service.environment)) {
@@ -144,7 +144,7 @@ test('no database and no Grafana starts with a password that somebody else knows
   })
 })
 
-test('the script for passwords draws new ones for everybody, keeps them, and lets nobody else in', () => {
+test('the password script creates new passwords, keeps existing ones, and lets no other user in', () => {
   const folder = mkdtempSync(join(tmpdir(), 'secrets-'))
   const run = (into: string) => execFileSync('sh', [join(DOCKER, 'make-env.sh'), into], { encoding: 'utf8' })
   const read = (into: string) =>
@@ -180,7 +180,7 @@ test('the script for passwords draws new ones for everybody, keeps them, and let
   assert.match(ignored, /^docker\/secrets\/$/m)
 })
 
-test('nothing calls home: telemetry and looks for updates are off', () => {
+test('telemetry and update checks are off everywhere', () => {
   const { services } = FILES['docker-compose.yml']
   assert.deepEqual(services['timescaledb']?.command?.slice(1), ['-c', 'timescaledb.telemetry_level=off'])
   assert.equal(services['kafka-ui']?.environment['GITHUB_RELEASE_INFO_ENABLED'], 'false')
@@ -191,7 +191,7 @@ test('nothing calls home: telemetry and looks for updates are off', () => {
   assert.equal(grafana['GF_NEWS_NEWS_FEED_ENABLED'], 'false')
 })
 
-test('every file that is mounted is there, and every volume is declared', () => {
+test('every mounted file exists, and every volume is declared', () => {
   everyService(({ volumes }, _, where) => {
     for (const volume of volumes) {
       const [source = ''] = volume.split(':')
@@ -201,7 +201,7 @@ test('every file that is mounted is there, and every volume is declared', () => 
   })
 })
 
-test('no service is given a setting that does not exist, or one that it refuses', () => {
+test('every setting given to a service exists and is valid', () => {
   // Variables of the image, of the dashboard's command, and of the process.
   const others = ['HEALTH_URL', 'INGEST_URLS', 'CONSUMER_URLS', 'HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY']
   everyService(({ environment, image }, _, where) => {
@@ -216,7 +216,7 @@ test('no service is given a setting that does not exist, or one that it refuses'
   })
 })
 
-test('each service is given every setting that it reads, but those of TLS and SASL, which the broker here does not speak', () => {
+test('each service gets every setting that it reads, except TLS and SASL, which this broker does not use', () => {
   const configs: Readonly<Record<string, (settings: Settings) => unknown>> = {
     ingest: ingestionConfig,
     consume: consumerConfig,
@@ -241,7 +241,7 @@ test('each service is given every setting that it reads, but those of TLS and SA
   })
 })
 
-test('Prometheus knows every ingestion and every consumer by name, so that one which is gone is down and not forgotten', () => {
+test('Prometheus lists every ingestion and consumer by name, so that a stopped one is down rather than forgotten', () => {
   for (const [file, { services }] of Object.entries(FILES)) {
     const mounts = mountsByTarget(services['prometheus']?.volumes ?? [])
     const mounted = (name: string): unknown => {

@@ -23,7 +23,7 @@ function read(page: string): string {
   return readFileSync(join(ROOT, page), 'utf8')
 }
 
-/** What is wrong, as `page: what`. */
+/** Findings as `page: text`. */
 function findings(
   find: (text: string, page: string) => Iterable<string>,
   pages: readonly string[] = PAGES,
@@ -31,7 +31,7 @@ function findings(
   return pages.flatMap((page) => [...find(read(page), page)].map((one) => `${page}: ${one}`))
 }
 
-test('no link of the docs leads nowhere', () => {
+test('every link of the docs has a target', () => {
   assert.deepEqual(
     findings(function* (text, page) {
       for (const [, target = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
@@ -46,13 +46,13 @@ test('no link of the docs leads nowhere', () => {
   )
 })
 
-test('every file that the docs name is there', () => {
+test('every file named in the docs exists', () => {
   assert.deepEqual(
     findings(
       function* (text) {
         for (const [, code = ''] of text.matchAll(/`([^`\n]+)`/g)) {
           if (!/^[\w.@/-]+\.(ts|sql|yml|yaml|json|sh|mjs|md)$/.test(code) || /^[A-Z_]+\./.test(code)) continue
-          // A bare name of another kind may be a file of somebody else's.
+          // A bare name with another extension may be an external file.
           const known = code.includes('/')
             ? existsSync(join(ROOT, code))
             : NAMES.has(code) || !code.endsWith('.ts')
@@ -65,7 +65,7 @@ test('every file that the docs name is there', () => {
   )
 })
 
-test('every npm command of the docs does something', () => {
+test('every npm command in the docs works', () => {
   const { scripts }: { scripts: Record<string, string> } = JSON.parse(read('package.json'))
   const testFiles = glob('test/**/*.test.ts')
   assert.deepEqual(
@@ -81,7 +81,7 @@ test('every npm command of the docs does something', () => {
   )
 })
 
-/** The anchors that a page's headings have where it is shown. */
+/** The anchors of a page's rendered headings. */
 function anchors(text: string): Set<string> {
   return new Set(
     [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>

@@ -95,7 +95,8 @@ const workloads = ofKinds('Deployment', 'StatefulSet', 'Job').map((value) => WOR
 const selecting = ofKinds('Service', 'PodDisruptionBudget').map((value) => SELECTING.parse(value))
 const settings = SETTINGS.parse(ofKinds('ConfigMap')[0]).data
 const workload = (name: string) =>
-  workloads.find(({ metadata }) => metadata.name === `tapeline-${name}`) ?? assert.fail(`there is no ${name}`)
+  workloads.find(({ metadata }) => metadata.name === `tapeline-${name}`) ??
+  assert.fail(`${name} does not exist`)
 const containerOf = ({ spec }: z.infer<typeof WORKLOAD>) => spec.template.spec.containers[0]
 
 let http: HealthServer
@@ -109,7 +110,7 @@ before(async () => {
 
 after(() => http.close())
 
-test('the manifests hold every part, in a form that the applying of all of them takes', () => {
+test('the manifests contain every part, in a form that `kubectl apply` accepts as a whole', () => {
   assert.deepEqual(workloads.map(({ kind, metadata }) => `${kind} ${metadata.name}`).toSorted(), [
     'Deployment tapeline-consumer',
     'Deployment tapeline-dashboard',
@@ -148,7 +149,7 @@ test('each part runs the image and the port of the compose file', () => {
   }
 })
 
-test('probes ask what the services answer, and readiness never restarts one', async () => {
+test('probes use endpoints that exist, and readiness never restarts a pod', async () => {
   for (const name of ['ingestion', 'consumer']) {
     const { livenessProbe, readinessProbe, startupProbe } = containerOf(workload(name))
     assert.equal(livenessProbe?.httpGet?.path, '/livez', name)
@@ -160,7 +161,7 @@ test('probes ask what the services answer, and readiness never restarts one', as
   assert.equal((await fetch(`${http.url}/health`)).status, 404)
 })
 
-test('a shard of ingestion never overlaps itself, and no symbol is without one', () => {
+test('a shard of ingestion never overlaps itself, and every symbol has one', () => {
   const { kind, spec } = workload('ingestion')
   assert.deepEqual(
     [kind, spec.podManagementPolicy, spec.updateStrategy?.type],
@@ -170,7 +171,7 @@ test('a shard of ingestion never overlaps itself, and no symbol is without one',
   const index = env.findIndex(({ name }) => name === 'POD_INDEX')
   assert.match(JSON.stringify(env[index]?.valueFrom), /metadata\.labels\['apps\.kubernetes\.io\/pod-index'\]/)
   const shard = env.findIndex(({ name }) => name === 'SHARD')
-  assert.ok(index < shard, 'a variable may only name those before it')
+  assert.ok(index < shard, 'a variable may only refer to earlier ones')
   assert.equal(env[shard]?.value, `$(POD_INDEX)/${spec.replicas}`)
   const urls = containerOf(workload('dashboard'))
     .env.find(({ name }) => name === 'INGEST_URLS')
@@ -185,7 +186,7 @@ test('a shard of ingestion never overlaps itself, and no symbol is without one',
     assert.ok((workload(name).spec.template.spec.terminationGracePeriodSeconds ?? 0) >= 15, name)
 })
 
-test('services and disruption budgets select the pods they are meant for', () => {
+test('services and disruption budgets select the intended pods', () => {
   const labels = new Map(
     workloads.map(({ metadata, spec }) => [metadata.name, spec.template.metadata.labels]),
   )
@@ -206,7 +207,7 @@ test('services and disruption budgets select the pods they are meant for', () =>
   assert.equal(headless?.spec.clusterIP, 'None')
 })
 
-test('every part starts with settings that exist and are taken, and has its password from a file of a secret', () => {
+test('every part starts with valid settings, and has its password from a file of a secret', () => {
   const others = ['POD_INDEX', 'INGEST_URLS', 'CONSUMER_URLS']
   for (const one of workloads) {
     const { name } = one.metadata
@@ -235,5 +236,5 @@ test('every part starts with settings that exist and are taken, and has its pass
       `${secret} is not explained`,
     )
   }
-  assert.deepEqual(ofKinds('Secret'), [], 'no secret stands in the repository')
+  assert.deepEqual(ofKinds('Secret'), [], 'the repository contains no secret')
 })

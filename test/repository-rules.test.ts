@@ -16,7 +16,10 @@ const SHORTEST_FILE = 30
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const manifest: unknown = JSON.parse(read('package.json'))
 
-/** The lowest layer first. Folders of one layer never import each other; a file may import its own layer's folder and those below. */
+/**
+ * The lowest layer first. Folders of one layer never import each other; a file may import from its
+ * own folder and lower layers.
+ */
 const LAYERS: ReadonlyArray<readonly string[]> = [
   ['foundation'],
   ['ingestion', 'consumer', 'sandbox'],
@@ -24,14 +27,16 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
   ['cli'],
 ]
 
-/** Files below {@link SHORTEST_FILE} lines that one file imports, and why each stands alone. */
+/**
+ * Files below {@link SHORTEST_FILE} lines with one importer, and the reason to keep them separate.
+ */
 const SMALL_FILES: Readonly<Record<string, string>> = {
   'src/tools/client/index.ts': 'what the package exports',
   'src/sandbox/processes/stop-with-parent.ts': 'preloaded into each Node child',
   'src/tools/doctor/kafka.ts': 'one file per system that doctor examines',
 }
 
-/** `src/<room>/…` → room. */
+/** `src/<folder>/…` → folder. */
 function roomOf(file: string): string {
   return file.split(sep)[1] ?? ''
 }
@@ -59,7 +64,7 @@ function printed(imports: readonly Import[]): string[] {
   return imports.map(({ from, to }) => `${from} → ${to}`)
 }
 
-/** The first cycle of a graph, as its nodes in order; null when there is none. */
+/** The first cycle of a graph, as its nodes in order; null if there is none. */
 function cycleIn(edges: readonly Import[]): string[] | null {
   const next = Map.groupBy(edges, ({ from }) => from)
   const done = new Set<string>()
@@ -80,7 +85,7 @@ function cycleIn(edges: readonly Import[]): string[] | null {
   return null
 }
 
-/** An import between two folders, as the two folders beside each other that it connects; null within a folder or its subfolders. */
+/** The pair of sibling folders that an import connects; null within a folder or its subfolders. */
 function foldersOf({ from, to }: Import): Import | null {
   const [one, other] = [dirname(from).split(sep), dirname(to).split(sep)]
   const shared = one.findIndex((name, depth) => name !== other[depth])
@@ -88,7 +93,7 @@ function foldersOf({ from, to }: Import): Import | null {
   return { from: one.slice(0, shared + 1).join(sep), to: other.slice(0, shared + 1).join(sep) }
 }
 
-test('2.1 no folder has a name that says nothing about its content, and src has at most 8', () => {
+test('2.1 no folder has a meaningless name, and src has at most 8', () => {
   const rooms = readdirSync(join(ROOT, 'src'), { withFileTypes: true }).filter((entry) => entry.isDirectory())
   assert.ok(rooms.length <= 8, `${rooms.length} folders`)
   assert.deepEqual(
@@ -99,7 +104,7 @@ test('2.1 no folder has a name that says nothing about its content, and src has 
   )
 })
 
-test('2.2 neither service can be broken by a change of the other', () => {
+test('2.2 a change of one service cannot break the other', () => {
   const apart: Record<string, string[]> = {
     ingestion: ['src/consumer', 'src/foundation/store'],
     consumer: ['src/ingestion', 'src/foundation/binance', 'src/sandbox'],
@@ -175,7 +180,7 @@ function linesOf(file: string): number {
   return read(file).split('\n').length - 1
 }
 
-test('2.5 a thing has one name everywhere: nothing is exported as default', () => {
+test('2.5 a thing has one name everywhere: there are no default exports', () => {
   const files = [...SOURCES, ...globSync('{test,scripts,chaos,bench}/**/*.ts', { cwd: ROOT })]
   assert.deepEqual(
     files.filter((file) => /^export default\b/m.test(read(file))),
@@ -183,7 +188,7 @@ test('2.5 a thing has one name everywhere: nothing is exported as default', () =
   )
 })
 
-test('3.5 settings cannot be read behind the back of the one place that checks them', () => {
+test('3.5 only the settings module reads the environment', () => {
   const handedOn = /process\.env(?!\['PATH'\])/
   const readers = SOURCES.filter((file) => !/^src\/(foundation\/settings|cli)\//.test(file))
   assert.deepEqual(
@@ -192,7 +197,7 @@ test('3.5 settings cannot be read behind the back of the one place that checks t
   )
 })
 
-test('3.5 .env.example shows every setting with the default that holds, and sets none', () => {
+test('3.5 .env.example lists every setting with its actual default, and sets none', () => {
   const example = read('.env.example')
   assert.deepEqual(parseEnv(example), {})
   const shown = new Map(Object.entries(parseEnv(example.replaceAll(/^#(?=[A-Z_]+=)/gm, ''))))
@@ -202,7 +207,7 @@ test('3.5 .env.example shows every setting with the default that holds, and sets
   loadSettings(Object.fromEntries(shown), { cwd: import.meta.dirname })
 })
 
-test('5.2 a test file is found by the name of the room that it guards', () => {
+test('5.2 a test file is named after the folder that it tests', () => {
   const folders = SOURCES.flatMap((file) => dirname(file).split(sep).slice(1))
   const rooms = [...new Set([...folders, 'pipeline', 'repository'])]
   const files = globSync('test/**/*.test.ts', { cwd: ROOT }).map((file) => relative('test', file))
@@ -212,16 +217,16 @@ test('5.2 a test file is found by the name of the room that it guards', () => {
   )
 })
 
-test('6.1 an install of today and one of next year bring the same versions', () => {
+test('6.1 installs always bring the same versions', () => {
   for (const [name, version] of dependencies()) assert.match(version, /^\d+\.\d+\.\d+(-[\w.]+)?$/, name)
 })
 
-test('6.2 the lock file sends nobody to a host of its own choice', () => {
+test('6.2 the lock file names no host', () => {
   assert.match(read('.npmrc'), /^omit-lockfile-registry-resolved=true$/m)
   assert.doesNotMatch(read('package-lock.json'), /"resolved"/)
 })
 
-test('6.2 npm ci accepts the lock file: it holds the optional packages of every platform, not of one machine', () => {
+test('6.2 npm ci accepts the lock file: it has the optional packages of every platform', () => {
   const { packages }: { packages: Record<string, { optionalDependencies?: Record<string, string> }> } =
     JSON.parse(read('package-lock.json'))
   const missing = Object.entries(packages).flatMap(([parent, { optionalDependencies = {} }]) =>

@@ -15,7 +15,7 @@ import { waitFor } from './support/wait-for.ts'
 const onLinux = process.platform === 'linux' ? {} : { skip: 'processes are found through /proc' }
 const native = databaseKinds().find(({ name }) => name === 'native')
 
-test('work on one room does not wait for a broker or database that its tests do not need', () => {
+test('tests of a folder do not start a broker or database that they do not need', () => {
   const root = mkdtempSync(join(tmpdir(), 'needs-'))
   const write = (file: string, text: string) => writeFileSync(join(root, 'test', file), text)
   mkdirSync(join(root, 'test/support'), { recursive: true })
@@ -42,35 +42,31 @@ test('work on one room does not wait for a broker or database that its tests do 
   assert.deepEqual(unitFiles(more, root), ['test/market-pure.test.ts'])
 })
 
-test(
-  'processes of a killed run are ended by the next one, those of a run that goes on are not',
-  onLinux,
-  async (t) => {
-    const mark = process.env[MARK]
-    t.after(() => {
-      process.env[MARK] = mark
-    })
-    const sleeper = (value: string | undefined) =>
-      spawn('sleep', ['600'], { env: { PATH: process.env['PATH'], [MARK]: value }, stdio: 'ignore' })
-    const abandoned = sleeper(
-      JSON.stringify({ pid: process.pid, startTime: 'of an earlier process with this pid' }),
-    )
-    const current = sleeper(mark)
-    t.after(() => current.kill('SIGKILL'))
-    const ended = once(abandoned, 'exit', { signal: AbortSignal.timeout(5000) })
+test('a run ends the processes of a killed run, but not those of a running one', onLinux, async (t) => {
+  const mark = process.env[MARK]
+  t.after(() => {
+    process.env[MARK] = mark
+  })
+  const sleeper = (value: string | undefined) =>
+    spawn('sleep', ['600'], { env: { PATH: process.env['PATH'], [MARK]: value }, stdio: 'ignore' })
+  const abandoned = sleeper(
+    JSON.stringify({ pid: process.pid, startTime: 'of an earlier process with this pid' }),
+  )
+  const current = sleeper(mark)
+  t.after(() => current.kill('SIGKILL'))
+  const ended = once(abandoned, 'exit', { signal: AbortSignal.timeout(5000) })
 
-    const said: string[] = []
-    const run = await beginTestRun((message) => said.push(message))
-    await ended
-    await run.end(0)
+  const said: string[] = []
+  const run = await beginTestRun((message) => said.push(message))
+  await ended
+  await run.end(0)
 
-    assert.equal(abandoned.signalCode, 'SIGKILL')
-    assert.match(said.join('\n'), /an earlier run left behind: sleep 600/)
-    assert.equal(current.exitCode ?? current.signalCode, null)
-  },
-)
+  assert.equal(abandoned.signalCode, 'SIGKILL')
+  assert.match(said.join('\n'), /ended a process of an earlier run: sleep 600/)
+  assert.equal(current.exitCode ?? current.signalCode, null)
+})
 
-test('a condition that is never met is told with what was waited for and what went wrong', async () => {
+test('a timed-out condition reports what it waited for and the last error', async () => {
   const never = waitFor(() => Promise.reject(new Error('no route')), {
     timeoutMs: 60,
     everyMs: 10,
@@ -79,7 +75,7 @@ test('a condition that is never met is told with what was waited for and what we
   await assert.rejects(never, /Waited 60 ms for a pong; last error: no route/)
 })
 
-test('rows that the native database has committed survive its SIGKILL', {
+test('committed rows of the native database survive its SIGKILL', {
   skip: native?.skip ?? false,
 }, async () => {
   const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? tmpdir()

@@ -1,12 +1,13 @@
 /**
- * Runs the tests: `npm test` all, `npm test -- consumer` the files whose name contains "consumer", and `npm run test:unit`
- * those that start neither a broker nor a database nor another process.
- * Starts what the chosen files need, runs them, and leaves nothing behind. Options (`--test-…`) go to Node's runner.
+ * Runs the tests: `npm test` all, `npm test -- consumer` the files whose name contains "consumer",
+ * and `npm run test:unit` those that start no broker, database or other process. Starts the servers
+ * that these files need, runs the files, and cleans up. Options (`--test-…`) are passed to Node's
+ * test runner.
  *
- * A broker or database server that is already running is used instead of started where TAPELINE_TEST_KAFKA_BROKERS
- * or TAPELINE_TEST_DATABASE_URL names it. With TAPELINE_TEST_NATIVE=required a machine that cannot have a native
- * TimescaleDB is a failure and not a skip. With TAPELINE_TEST_POOLER=pgbouncer the databases are used through
- * PgBouncer where a test does not say which kind it wants.
+ * If TAPELINE_TEST_KAFKA_BROKERS or TAPELINE_TEST_DATABASE_URL is set, that server is used and none
+ * is started. With TAPELINE_TEST_NATIVE=required a machine that cannot run a native TimescaleDB
+ * fails instead of skipping tests. With TAPELINE_TEST_POOLER=pgbouncer tests use PgBouncer unless
+ * they choose a database.
  */
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
@@ -25,9 +26,9 @@ import { beginTestRun, type TestRun } from './support/test-run.ts'
 const ROOT = resolve(import.meta.dirname, '..')
 const UNIT = '--unit'
 const TEST_TIMEOUT_MS = 120_000
-/** A file that never ends (a socket or a timer left open) would otherwise hold the run for ever. */
+/** Limit for a file that never ends because of an open socket or timer. */
 const RUN_TIMEOUT_MS = 30 * 60_000
-/** For processes of a test that are about to end by themselves. */
+/** Time for a test's processes to exit. */
 const GRACE_MS = 5_000
 const INTERRUPTED_GRACE_MS = 1_000
 
@@ -45,7 +46,7 @@ async function main(): Promise<number> {
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
-      if (stop.signal.aborted) process.exit(1) // The second time: at once.
+      if (stop.signal.aborted) process.exit(1) // On the second signal, immediately.
       stop.abort(new Error(`stopped by ${signal}`))
     })
   }
@@ -66,7 +67,7 @@ async function main(): Promise<number> {
   return (await cleanUp(closers, run, graceMs)) ? exitCode : 1
 }
 
-/** Starts the parts side by side; what is running already when one of them fails is in `closers`. */
+/** Starts the parts in parallel; if one fails, those already running are in `closers`. */
 async function prepare(needs: Needs, run: TestRun, closers: Closers, signal: AbortSignal): Promise<void> {
   process.env['TAPELINE_CACHE_DIR'] = CACHE_DIRECTORY
   const started = await Promise.allSettled([
@@ -113,10 +114,11 @@ function runTests(args: readonly string[], run: TestRun, stop: AbortSignal): Pro
     '--test-reporter=spec',
   ]
   return new Promise((done, reject) => {
-    // A process group of its own: Ctrl-C reaches the tests through this process only, before the parts are stopped.
+    // A separate process group: Ctrl-C reaches the tests only through this process, before the
+    // servers stop.
     const child = spawn(process.execPath, [...runner, ...args], {
       cwd: ROOT,
-      // What a test puts under os.tmpdir() goes with the run, also when the test was killed.
+      // Files under os.tmpdir() are removed with the run, even if a test was killed.
       env: { ...process.env, TMPDIR: run.folder },
       stdio: 'inherit',
       detached: true,
@@ -139,17 +141,17 @@ function runTests(args: readonly string[], run: TestRun, stop: AbortSignal): Pro
   })
 }
 
-/** Says nothing when all is well: the last lines of a run are the test runner's summary. */
+/** Prints nothing without problems, so that the runner's summary stays last. */
 async function cleanUp(closers: Closers, run: TestRun, graceMs: number): Promise<boolean> {
   const problems: string[] = []
   await closers.closeAll().catch((error: unknown) => problems.push(describeError(error)))
   for (const command of await run.end(graceMs))
-    problems.push(`a process was left behind, and is ended now: ${command}`)
+    problems.push(`a test left a process running; ending it now: ${command}`)
   for (const problem of problems) console.error(problem)
   return problems.length === 0
 }
 
-/** One line a step: how far a step has come, behind a colon, is left out. */
+/** Prints one line per step, without the progress after the colon. */
 function stepsOf(part: string): (message: string) => void {
   let last = ''
   return (message) => {
@@ -163,5 +165,5 @@ function say(message: string): void {
   console.log(`[${((performance.now() - startedMs) / 1000).toFixed(1).padStart(5)} s] ${message}`)
 }
 
-// At once, and not when the last handle closes: an interrupted preparation may still have some open.
+// Exit now, since an interrupted preparation may still have open handles.
 process.exit(await main())

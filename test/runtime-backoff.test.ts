@@ -6,7 +6,7 @@ import { delayFor, sleep } from '../src/foundation/runtime/backoff.ts'
 
 const POLICY = { initialMs: 1000, maxMs: 60_000 }
 
-test('waits between half of the doubling delay and all of it, never beyond the cap', () => {
+test('waits between half and all of the doubling delay, never above the maximum', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 10_000 }),
@@ -20,11 +20,11 @@ test('waits between half of the doubling delay and all of it, never beyond the c
   )
 })
 
-test('never comes back earlier than the exchange asked', () => {
+test('never retries earlier than the exchange requested', () => {
   assert.equal(delayFor(1, POLICY, 0.5, 90_000), 90_000)
 })
 
-test('makes no more than 150 attempts in any five minutes, and all of those', () => {
+test('makes at most 150 attempts in any five minutes', () => {
   const limit = new AttemptLimit(150, 300_000)
   const allowed: number[] = []
   for (let nowMs = 0; nowMs < 1_200_000; nowMs += 1000) if (limit.take(nowMs).allowed) allowed.push(nowMs)
@@ -34,14 +34,14 @@ test('makes no more than 150 attempts in any five minutes, and all of those', ()
   assert.equal(allowed.length, 600)
 })
 
-test('says how long to wait for the next attempt', () => {
+test('reports the wait before the next attempt', () => {
   const limit = new AttemptLimit(1, 300_000)
   assert.deepEqual(limit.take(1000), { allowed: true })
   assert.deepEqual(limit.take(2000), { allowed: false, waitMs: 299_000 })
   assert.deepEqual(limit.take(301_000), { allowed: true })
 })
 
-test('ends a wait as soon as the stop is asked for', async () => {
+test('ends a wait as soon as a stop is requested', async () => {
   const stop = new AbortController()
   const waiting = sleep(60_000, stop.signal)
   stop.abort(new Error('stopping'))

@@ -9,7 +9,7 @@ import { withoutPassword } from '../src/foundation/runtime/without-password.ts'
 import { SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 import { loadSettings, type Settings } from '../src/foundation/settings/load.ts'
 
-/** A value for every setting that no schema takes. */
+/** An invalid value for every setting. */
 const WRONG = Object.fromEntries(SETTING_NAMES.map((name) => [name, wrongFor(name)]))
 
 function wrongFor(name: string): string {
@@ -30,7 +30,7 @@ function failure(environment: Record<string, string>, cwd = tmpdir()): string {
     assert.equal(error.exitCode, 2)
     return error.message
   }
-  return assert.fail(`Settings were taken: ${JSON.stringify(settings)}`)
+  return assert.fail(`Settings were accepted: ${JSON.stringify(settings)}`)
 }
 
 function inFolder(files: Record<string, string>, work: (folder: string) => void): void {
@@ -43,9 +43,9 @@ function inFolder(files: Record<string, string>, work: (folder: string) => void)
   }
 }
 
-test('names every setting that is wrong, its value and what is expected, in one error', () => {
+test('reports every invalid setting, its value and the expected format in one error', () => {
   const message = failure(WRONG)
-  // Any text is a path or a password.
+  // Any text is a valid path or password.
   const anyText = new Set([
     'KAFKA_TLS_CA',
     'KAFKA_TLS_CERT',
@@ -71,7 +71,7 @@ test('shows secrets in no error', () => {
   assert.equal(withoutPassword('postgres://u:p@h/d?password=x'), 'postgres://u:***@h/d?password=***')
 })
 
-test('takes the defaults of the design where nothing is set, and empty texts for not set', () => {
+test('uses the defaults of unset settings, and treats empty texts as unset', () => {
   const settings = loadSettings({ SYMBOLS: ' ', KAFKA_BROKERS: '' }, { cwd: tmpdir() })
   assert.deepEqual(settings.SYMBOLS, ['BTCUSDT', 'ETHUSDT', 'BNBUSDT'])
   assert.deepEqual(settings.STREAM_TYPES, ['trade', 'aggTrade', 'bookTicker'])
@@ -84,7 +84,7 @@ test('takes the defaults of the design where nothing is set, and empty texts for
   assert.equal(settings.isSet('KAFKA_BROKERS'), false)
 })
 
-test('takes symbols in any case, brokers without a port and lists with spaces', () => {
+test('accepts symbols in any case, brokers without a port and lists with spaces', () => {
   const settings = loadSettings(
     { SYMBOLS: 'btcusdt, ETHusdt,BTCUSDT', KAFKA_BROKERS: 'kafka, other:29092', SHARD: '1/4' },
     { cwd: tmpdir() },
@@ -95,7 +95,7 @@ test('takes symbols in any case, brokers without a port and lists with spaces', 
   assert.equal(settings.isSet('SHARD'), true)
 })
 
-test('refuses a name in .env that is nearly a setting, and lets strangers pass', () => {
+test('refuses a misspelled setting in .env, and ignores unrelated names', () => {
   inFolder({ '.env': 'KAFKA_BROKER=kafka:9092\nSYMBOL=BTCUSDT\nEDITOR=vi\n' }, (folder) => {
     const message = failure({}, folder)
     assert.match(message, /KAFKA_BROKER in \.env: no such setting; did you mean KAFKA_BROKERS\?/)
@@ -104,7 +104,7 @@ test('refuses a name in .env that is nearly a setting, and lets strangers pass',
   })
 })
 
-test('lets the environment win over .env', () => {
+test('prefers the environment to .env', () => {
   inFolder({ '.env': 'BATCH_SIZE=100\nFLUSH_INTERVAL_MS=500\n' }, (folder) => {
     const settings = loadSettings({ BATCH_SIZE: '200' }, { cwd: folder })
     assert.equal(settings.BATCH_SIZE, 200)
@@ -112,7 +112,7 @@ test('lets the environment win over .env', () => {
   })
 })
 
-test('reads a secret from the file that NAME_FILE names', () => {
+test('reads a secret from the file named by NAME_FILE', () => {
   inFolder({ password: 'from-file\n' }, (folder) => {
     const settings = loadSettings(
       {
@@ -131,12 +131,12 @@ test('by default a consumer that pauses for 5 s keeps its partitions, and a dead
     {},
     { cwd: import.meta.dirname },
   )
-  // `group.min.session.timeout.ms` of a broker is 6000 by default.
+  // A broker's default `group.min.session.timeout.ms` is 6000.
   assert.equal(session, 6000)
   assert.ok(session - heartbeat >= 5500, 'the last heartbeat before the pause may be a whole interval old')
 })
 
-test('refuses settings that contradict each other', () => {
+test('refuses contradictory settings', () => {
   const message = failure({
     KAFKA_HEARTBEAT_INTERVAL_MS: '5000',
     KAFKA_SESSION_TIMEOUT_MS: '6000',
@@ -168,7 +168,7 @@ test('refuses settings that contradict each other', () => {
   }
 })
 
-test('refuses streams and REST of two exchanges, and a VENUE that contradicts a known host', () => {
+test('refuses streams and REST of different exchanges, and a VENUE that contradicts a known host', () => {
   const us = { BINANCE_WS_URL: 'wss://stream.binance.us:9443', BINANCE_REST_URL: 'https://api.binance.us' }
   const load = (environment: Record<string, string>) => loadSettings(environment, { cwd: '/nowhere' })
   assert.equal(load({ ...us, VENUE: 'binance-us' }).VENUE, 'binance-us')
@@ -179,7 +179,7 @@ test('refuses streams and REST of two exchanges, and a VENUE that contradicts a 
   assert.throws(() => load({ VENUE: 'simulated' }), /VENUE=simulated: expected a name such as/)
 })
 
-test('names an exchange by its header, its host or VENUE, and refuses REST of another', () => {
+test('identifies an exchange by its header, its host or VENUE, and refuses REST of another', () => {
   const own = { wsUrl: 'ws://proxy:1', restUrl: 'http://proxy:1', venue: null }
   assert.equal(exchangeIdentity('simulated', own), 'simulated')
   assert.equal(exchangeIdentity(null, { ...own, venue: 'kraken' }), 'kraken')

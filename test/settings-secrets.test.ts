@@ -14,12 +14,12 @@ import { type RunningCommand, startTapeline } from './support/processes.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
-/** In every secret of these tests, and in nothing else. */
+/** Part of every secret in these tests, and of nothing else. */
 const NEEDLE = 'Zq7needle'
 const KAFKA_SECRET = `${NEEDLE}-kafka`
 const API_KEY = `${NEEDLE}-key`
 const DATABASE_SECRET = `${NEEDLE}-database`
-/** Nobody listens there. */
+/** A port on which nothing listens. */
 const NOWHERE = '127.0.0.1:1'
 
 let folder: string
@@ -59,7 +59,7 @@ function databaseUrl(change: (url: URL) => void): string {
   return url.href
 }
 
-/** None of the ways a secret could be written out. */
+/** Checks that no encoding of a secret appears. */
 function assertSilent(text: string, what: string): void {
   const forms = [KAFKA_SECRET, DATABASE_SECRET, API_KEY].flatMap((secret) => [
     NEEDLE,
@@ -71,7 +71,7 @@ function assertSilent(text: string, what: string): void {
 
 const COMMANDS = [['topics', 'init'], ['migrate'], ['verify'], ['ingest'], ['consume']]
 
-/** Runs every command until it has ended or said twice that it tries again, and looks at all that it has said. */
+/** Runs every command until it has exited or logged two retries, and checks all its output. */
 async function runAll(environment: Environment, commands = COMMANDS): Promise<Record<string, string>> {
   const outputs = await Promise.all(
     commands.map(async (args) => {
@@ -93,7 +93,7 @@ async function runAll(environment: Environment, commands = COMMANDS): Promise<Re
   return Object.fromEntries(outputs)
 }
 
-/** The error as it is shown with LOG_LEVEL=debug, the stack too. */
+/** The error as shown with LOG_LEVEL=debug, including the stack. */
 function refusalOf(environment: Environment): string {
   try {
     loadSettings(environment, { cwd: folder })
@@ -101,10 +101,10 @@ function refusalOf(environment: Environment): string {
     assert.ok(error instanceof TapelineError && error.code === 'SETTINGS')
     return `${inspect(error)} ${error.fix}`
   }
-  throw new Error('The settings were taken')
+  throw new Error('The settings were accepted')
 }
 
-/** What a service answers over HTTP while it tries again; nothing when it has ended. */
+/** A service's HTTP answers while it retries; empty if it has exited. */
 async function settled(command: RunningCommand, url: string): Promise<string> {
   const retries = () => command.output().match(/trying again|Cannot join|"level":50|tapeline:/g)?.length ?? 0
   await waitFor(() => retries() >= 2 || (retries() >= 1 && /"level":50|tapeline:/.test(command.output())), {
@@ -115,14 +115,14 @@ async function settled(command: RunningCommand, url: string): Promise<string> {
     try {
       return await (await fetch(`${url}${path}`, { signal: AbortSignal.timeout(2000) })).text()
     } catch {
-      // It has ended, as it should where waiting does not help.
+      // It has exited, as it should if waiting does not help.
       return ''
     }
   })
   return (await Promise.all(pages)).join('\n')
 }
 
-test('shows no secret while brokers and database are away', async () => {
+test('shows no secret while brokers and database are down', async () => {
   const said = await runAll({
     ...shared(),
     KAFKA_BROKERS: NOWHERE,
@@ -130,11 +130,11 @@ test('shows no secret while brokers and database are away', async () => {
       url.host = NOWHERE
     }),
   })
-  assert.match(said['ingest'] ?? '', /"service": "ingestion"/, '/status was looked at')
-  assert.match(said['consume'] ?? '', /tapeline_/, '/metrics was looked at')
+  assert.match(said['ingest'] ?? '', /"service": "ingestion"/, '/status was checked')
+  assert.match(said['consume'] ?? '', /tapeline_/, '/metrics was checked')
 })
 
-test('shows no secret when it is the wrong one, or the broker has no login', async () => {
+test('shows no secret when it is wrong or the broker has no login', async () => {
   const said = await runAll({
     ...shared(),
     KAFKA_BROKERS: brokers().join(),
@@ -143,7 +143,7 @@ test('shows no secret when it is the wrong one, or the broker has no login', asy
   assert.match(said['ingest'] ?? '', /this listener of the broker has no login/)
 })
 
-test('shows no secret when its URL is wrong, whatever part of it the secret falls into', async () => {
+test('shows no secret when its URL is invalid, in whichever part the secret is', async () => {
   for (const url of [
     `postgres://tapeline:${DATABASE_SECRET}@localhost`,
     `mysql://tapeline:${DATABASE_SECRET}@localhost/tapeline`,
@@ -162,7 +162,7 @@ test('shows no secret when its URL is wrong, whatever part of it the secret fall
   }
 })
 
-test('shows no secret that stands where none belongs', () => {
+test('shows no secret placed in another setting', () => {
   const wrong: Environment = {
     KAFKA_BROKERS: `SASL_SSL://u:${KAFKA_SECRET}@kafka:9092`,
     INGEST_URLS: `http://ingest-0:8080,http://admin:${KAFKA_SECRET}@ingest-1:8080`,
@@ -191,7 +191,7 @@ test('shows no secret that stands where none belongs', () => {
   }
 })
 
-test('takes each secret from a file, and names the file that is missing, empty or given twice', async () => {
+test('reads each secret from a file, and names a missing, empty or duplicate file', async () => {
   const kafka = join(folder, 'kafka-password')
   const url = join(folder, 'database-url')
   const empty = join(folder, 'empty')

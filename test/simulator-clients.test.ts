@@ -39,7 +39,7 @@ test("the exchange's own connector for Node reads REST, a combined stream and a 
   })
 })
 
-test('a path that does not exist is answered with JSON, and raw streams come without the envelope', async (context) => {
+test('answers an unknown path with JSON, and sends raw streams without the envelope', async (context) => {
   const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
   context.after(() => exchange.close())
   const answer = await fetch(`${exchange.restUrl}/api/v3/klines?symbol=BTCUSDT`)
@@ -60,7 +60,7 @@ test('a path that does not exist is answered with JSON, and raw streams come wit
   const ask = (method: string, params: unknown[]) => socket.send(JSON.stringify({ method, params, id: 7 }))
   const answers = () => received.filter(({ id }) => id === 7).map(({ result }) => result)
   ask('GET_PROPERTY', ['combined'])
-  await until('whether it is combined', () => answers().length === 1)
+  await until('the answer about combined streams', () => answers().length === 1)
   ask('SET_PROPERTY', ['combined', true])
   await until('frames in the envelope', () => received.some(({ stream }) => stream === 'btcusdt@trade'))
   assert.deepEqual(answers(), [false, null])

@@ -7,7 +7,7 @@ import { simulateCommand } from '../src/cli/simulate.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { within } from './support/wait-for.ts'
 
-test('every wrong option of a command is named at once, with its value and what is expected', async () => {
+test('every wrong option of a command is reported at once, with its value and the expected format', async () => {
   const parse = simulateCommand().parseAsync(
     ['--port', '99999', '--rate', 'fast', '--seed', '1.5', '--symbols', 'a b'],
     { from: 'user' },
@@ -29,7 +29,7 @@ test('every wrong option of a command is named at once, with its value and what 
   await assert.rejects(replay, /--speed: expected a number from .* or "max", got "-1"/)
 })
 
-test('an exchange started by another process says where it listens and does not outlive it', {
+test('an exchange started by another process reports its address, and does not outlive it', {
   timeout: 20_000,
 }, async (context) => {
   const module = new URL('../src/cli/simulate.ts', import.meta.url).href

@@ -35,7 +35,7 @@ function until<Result>(what: string, condition: () => Result) {
   return waitFor(condition, { timeoutMs: 8_000, what, everyMs: 5 })
 }
 
-/** A client of some streams, with all it has received, as far as that is JSON. */
+/** A stream client with everything it has received that is JSON. */
 async function connect(context: TestContext, wsUrl: string, ...streams: string[]) {
   const webSocket = new WebSocket(`${wsUrl}/stream?streams=${streams.join('/')}`, { maxPayload: 1_048_576 })
   context.after(() => webSocket.terminate())
@@ -62,14 +62,14 @@ async function connect(context: TestContext, wsUrl: string, ...streams: string[]
     frames,
     ids,
     pings: () => pings,
-    /** What was sent before has come when the answer to a request has. */
+    /** Frames sent before a request have arrived when its response has. */
     async settled() {
       const answers = () => received.filter(({ stream }) => stream === undefined).length
       const before = answers()
       webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
       await until('an answer', () => answers() > before)
     },
-    /** Waits until so many more trades have come. */
+    /** Waits for this many more trades. */
     async more(count: number, stream = TRADES) {
       const before = frames(stream).length
       await until(`${count} more of ${stream}`, () => frames(stream).length >= before + count)
@@ -94,7 +94,7 @@ async function get(url: string) {
 }
 
 test(
-  'dropped and repeated frames are as many as the fault says, and REST still knows every trade',
+  'drops and duplicates as many frames as configured, and REST still has every trade',
   TIMEOUT,
   async (context) => {
     const exchange = await start(context)
@@ -129,27 +129,23 @@ test('the same seed strikes the same frames, another seed others', () => {
   assert(struck > 15 && struck < 45, `${struck} of 100`)
 })
 
-test(
-  'a delayed connection falls behind another, each keeps its order, and neither loses a frame',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const first = await connect(context, exchange.wsUrl, TRADES)
-    const second = await connect(context, exchange.wsUrl, TRADES)
-    await Promise.all([first.more(5), second.more(5)])
-    const slow = exchange.connections()[1]
-    const delay = exchange.faults.add({ kind: 'delay', connection: Number(slow?.id), delayMs: 200 })
-    await until('it to fall behind', () => Number(first.ids().at(-1)) > Number(second.ids().at(-1)) + 20)
-    delay.end()
-    const last = Number(first.ids().at(-1))
-    await until('it to catch up', () => Number(second.ids().at(-1)) > last)
-    for (const client of [first, second])
-      assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
-  },
-)
+test('a delayed connection lags, but keeps its order and loses no frame', TIMEOUT, async (context) => {
+  const exchange = await start(context)
+  const first = await connect(context, exchange.wsUrl, TRADES)
+  const second = await connect(context, exchange.wsUrl, TRADES)
+  await Promise.all([first.more(5), second.more(5)])
+  const slow = exchange.connections()[1]
+  const delay = exchange.faults.add({ kind: 'delay', connection: Number(slow?.id), delayMs: 200 })
+  await until('the connection to lag', () => Number(first.ids().at(-1)) > Number(second.ids().at(-1)) + 20)
+  delay.end()
+  const last = Number(first.ids().at(-1))
+  await until('the connection to catch up', () => Number(second.ids().at(-1)) > last)
+  for (const client of [first, second])
+    assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
+})
 
 test(
-  'a stalled stream is silent while the others flow, and comes back by what heals it alone',
+  'a stalled stream is silent while the others deliver, and only its configured remedy restores it',
   TIMEOUT,
   async (context) => {
     const exchange = await start(context, { limits: { incomingPerSecond: 1_000 } })
@@ -176,7 +172,7 @@ test(
   },
 )
 
-test('pings go on in a stall, or stop with the frames where that is asked for', TIMEOUT, async (context) => {
+test('pings continue during a stall, or stop with the frames if configured', TIMEOUT, async (context) => {
   const exchange = await start(context, { limits: { pingIntervalMs: 20, incomingPerSecond: 1_000 } })
   const client = await connect(context, exchange.wsUrl, TRADES)
   const alive = exchange.faults.add({ kind: 'stall' })
@@ -192,43 +188,39 @@ test('pings go on in a stall, or stop with the frames where that is asked for', 
   assert.equal(client.pings(), silent)
 })
 
-test(
-  'garbage of every form arrives, beside the true frames and not instead of them',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const client = await connect(context, exchange.wsUrl, TRADES)
-    await client.more(1)
-    const forms: FaultRequest[] = [
-      { kind: 'garbage', form: 'text', text: 'no JSON', count: 2 },
-      { kind: 'garbage', form: 'truncated' },
-      { kind: 'garbage', form: 'binary' },
-    ]
-    for (const form of forms) exchange.faults.add(form)
-    await until('four', () => client.strange.length === 4)
-    await client.more(5)
-    assert.deepEqual(client.strange.map(({ isBinary }) => isBinary).sort(), [false, false, false, true])
-    assert.equal(client.strange.filter(({ text }) => text === 'no JSON').length, 2)
-    assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
-    for (const [form, code] of [
-      ['oversized', 1009],
-      ['protocol', 1002],
-    ] as const) {
-      const victim = await connect(context, exchange.wsUrl, TRADES)
-      let error: unknown
-      victim.webSocket.on('error', (problem) => {
-        error = Reflect.get(problem, 'code')
-      })
-      const { id } = exchange.connections().at(-1) ?? { id: 0 }
-      exchange.faults.add({ kind: 'garbage', form, connection: id })
-      await victim.closed
-      assert.match(String(error), code === 1009 ? /UNSUPPORTED_MESSAGE_LENGTH/ : /RSV|OPCODE/)
-    }
-  },
-)
+test('garbage of every form arrives in addition to the real frames', TIMEOUT, async (context) => {
+  const exchange = await start(context)
+  const client = await connect(context, exchange.wsUrl, TRADES)
+  await client.more(1)
+  const forms: FaultRequest[] = [
+    { kind: 'garbage', form: 'text', text: 'no JSON', count: 2 },
+    { kind: 'garbage', form: 'truncated' },
+    { kind: 'garbage', form: 'binary' },
+  ]
+  for (const form of forms) exchange.faults.add(form)
+  await until('four', () => client.strange.length === 4)
+  await client.more(5)
+  assert.deepEqual(client.strange.map(({ isBinary }) => isBinary).sort(), [false, false, false, true])
+  assert.equal(client.strange.filter(({ text }) => text === 'no JSON').length, 2)
+  assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
+  for (const [form, code] of [
+    ['oversized', 1009],
+    ['protocol', 1002],
+  ] as const) {
+    const victim = await connect(context, exchange.wsUrl, TRADES)
+    let error: unknown
+    victim.webSocket.on('error', (problem) => {
+      error = Reflect.get(problem, 'code')
+    })
+    const { id } = exchange.connections().at(-1) ?? { id: 0 }
+    exchange.faults.add({ kind: 'garbage', form, connection: id })
+    await victim.closed
+    assert.match(String(error), code === 1009 ? /UNSUPPORTED_MESSAGE_LENGTH/ : /RSV|OPCODE/)
+  }
+})
 
 test(
-  'connections are cut, closed, refused and closed after the handshake, each as told',
+  'connections are cut, closed, refused and closed after the handshake, as configured',
   TIMEOUT,
   async (context) => {
     const exchange = await start(context)
@@ -237,7 +229,7 @@ test(
     )
     assert(reset && closed && ended && kept)
     const open = exchange.connections()
-    // Connections may be accepted in another order than they were asked for: a cut is told apart by its code.
+    // The server may accept connections in another order: each cut is identified by its code.
     const idAt = (index: number) => Number(open[index]?.id)
     exchange.faults.add({ kind: 'cut', connection: idAt(0) })
     exchange.faults.add({ kind: 'cut', connection: idAt(1), how: 'close', code: 1012, reason: 'restart' })
@@ -266,7 +258,7 @@ test(
 )
 
 test(
-  'an unreachable exchange refuses new connections, keeps the old, and comes back on its port',
+  'an unreachable exchange refuses new connections, keeps the old ones, and returns on its port',
   TIMEOUT,
   async (context) => {
     const exchange = await start(context)
@@ -282,45 +274,37 @@ test(
   },
 )
 
-test(
-  'serverShutdown comes before the close, and connections of afterwards stay',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const client = await connect(context, exchange.wsUrl, TRADES)
-    const notice = exchange.faults.add({ kind: 'serverShutdown', graceMs: 1_000 })
-    await until('the notice', () => client.frames('!serverShutdown').length === 1)
-    await client.more(5)
-    assert.equal(notice.report().state, 'active', 'frames go on in the time of grace')
-    const renewed = await connect(context, exchange.wsUrl, TRADES)
-    assert.equal(await client.closed, 1001)
-    await renewed.more(5)
-  },
-)
+test('serverShutdown precedes the close, and later connections stay open', TIMEOUT, async (context) => {
+  const exchange = await start(context)
+  const client = await connect(context, exchange.wsUrl, TRADES)
+  const notice = exchange.faults.add({ kind: 'serverShutdown', graceMs: 1_000 })
+  await until('the notice', () => client.frames('!serverShutdown').length === 1)
+  await client.more(5)
+  assert.equal(notice.report().state, 'active', 'frames continue during the grace period')
+  const renewed = await connect(context, exchange.wsUrl, TRADES)
+  assert.equal(await client.closed, 1001)
+  await renewed.more(5)
+})
+
+test('a frozen connection delivers its frames late, and loses none', TIMEOUT, async (context) => {
+  const exchange = await start(context)
+  const client = await connect(context, exchange.wsUrl, TRADES)
+  await client.more(5)
+  const freeze = exchange.faults.add({ kind: 'freeze' })
+  client.webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+  await until('a backlog', () => Number(exchange.connections()[0]?.bufferedBytes) > 20_000)
+  const before = client.received.length
+  const later = await connect(context, exchange.wsUrl, TRADES).catch(() => undefined)
+  assert.equal(later?.received.length, 0, 'later connections are frozen too')
+  assert.equal(client.received.length, before)
+  freeze.end()
+  await client.more(20)
+  await until('the answer', () => client.received.some(({ stream }) => stream === undefined))
+  assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
+})
 
 test(
-  'a frozen connection delivers late what was sent meanwhile, and loses nothing',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const client = await connect(context, exchange.wsUrl, TRADES)
-    await client.more(5)
-    const freeze = exchange.faults.add({ kind: 'freeze' })
-    client.webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
-    await until('a backlog', () => Number(exchange.connections()[0]?.bufferedBytes) > 20_000)
-    const before = client.received.length
-    const later = await connect(context, exchange.wsUrl, TRADES).catch(() => undefined)
-    assert.equal(later?.received.length, 0, 'connections of afterwards are frozen too')
-    assert.equal(client.received.length, before)
-    freeze.end()
-    await client.more(20)
-    await until('the answer', () => client.received.some(({ stream }) => stream === undefined))
-    assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
-  },
-)
-
-test(
-  'restarted ids begin low on the wire and over REST, and the truth still knows the run before',
+  'restarted ids begin low on streams and REST, and the history keeps the previous ones',
   TIMEOUT,
   async (context) => {
     const exchange = await start(context)
@@ -337,7 +321,7 @@ test(
       assert.deepEqual(holesAndRepeats(run), { missing: 0, repeated: 0, inOrder: true })
     const aggTrades = client.frames('btcusdt@aggTrade').map(({ data }) => data)
     const first = aggTrades.find(({ a }) => a === 100)
-    assert.equal(first?.['f'], 100, 'the trades of an aggTrade are named by their new ids')
+    assert.equal(first?.['f'], 100, 'an aggTrade refers to its trades by their new ids')
 
     const { body } = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=0&limit=10`)
     assert.deepEqual(
@@ -357,7 +341,7 @@ test(
 )
 
 test(
-  'a symbol halts, is delisted and is listed: exchangeInfo, REST and streams say so, and ids have no holes',
+  'a symbol halts, is delisted and is listed: exchangeInfo, REST and streams reflect it, and no ids are missing',
   TIMEOUT,
   async (context) => {
     const exchange = await start(context, { symbols: ['BTCUSDT', 'ETHUSDT'] })
@@ -379,7 +363,7 @@ test(
     )
     await client.more(100, 'ethusdt@trade')
     const last = client.ids().at(-1)
-    assert.equal((await latest())[0].id, last, 'REST has what was sent')
+    assert.equal((await latest())[0].id, last, 'REST has the sent trades')
     await client.more(100, 'ethusdt@trade')
     assert.equal(client.ids().at(-1), last)
     halt.end()
@@ -410,7 +394,7 @@ test(
 )
 
 test(
-  'REST refuses, resets and dawdles as told, for the path and as often as told',
+  'REST refuses, resets and delays requests as configured, for the configured path and count',
   TIMEOUT,
   async (context) => {
     const exchange = await start(context)
@@ -436,7 +420,7 @@ test(
 )
 
 test(
-  'REST answers short, late, with a hole and moved forward, while the truth is whole',
+  'REST answers short, late, with a hole and from later ids, while the history is complete',
   TIMEOUT,
   async (context) => {
     const exchange = await start(context)
@@ -472,49 +456,45 @@ test(
   },
 )
 
-test(
-  'faults can be driven over HTTP where that was asked for, and never otherwise',
-  TIMEOUT,
-  async (context) => {
-    assert.equal((await get(`${(await start(context)).restUrl}/faults`)).status, 404)
-    const exchange = await start(context, { faultApi: true })
-    const url = `${exchange.restUrl}/faults`
-    const send = async (method: string, path: string, body?: unknown) => {
-      const init = body === undefined ? { method } : { method, body: JSON.stringify(body) }
-      const response = await fetch(url + path, init)
-      return { status: response.status, body: JSON.parse(await response.text()) }
-    }
-    const added = await send('POST', '', { kind: 'drop', stream: TRADES, forMs: 60_000 })
-    assert.deepEqual([added.status, added.body.state, added.body.spec.probability], [201, 'active', 1])
-    const waiting = await send('POST', '', { kind: 'cut', afterMs: 60_000 })
-    assert.equal(waiting.body.state, 'waiting')
-    const states = async () =>
-      (await send('GET', '')).body.faults.map((fault: { state: string }) => fault.state)
-    assert.deepEqual(await states(), ['active', 'waiting'])
-    assert.equal((await send('DELETE', `/${added.body.id}`)).body.endedBy, 'request')
-    assert.deepEqual(await states(), ['ended', 'waiting'])
-    await send('DELETE', '')
-    assert.deepEqual(await states(), ['ended', 'ended'])
-    assert.equal((await send('DELETE', '/99')).status, 404)
-    const wrong = await send('POST', '', { kind: 'drop', probability: 2, often: true })
-    assert.equal(wrong.status, 400)
-    assert.match(wrong.body.error, /probability: .*often/)
-    assert.match((await send('POST', '', { kind: 'nonsense' })).body.fix, /docs\/faults\.md/)
-    const noRange = await send('GET', '/truth/trades?symbol=BTCUSDT')
-    assert.deepEqual(Object.keys(noRange.body), ['error'], 'an empty fix is left out')
-    const client = await connect(context, exchange.wsUrl, TRADES)
-    await client.more(3)
-    const id = Number(client.ids()[0])
-    const truth = await send('GET', `/truth/trades?symbol=BTCUSDT&fromId=${id}&toId=${id + 2}`)
-    assert.deepEqual(
-      truth.body.rows.map((row: { id: number }) => row.id),
-      [id, id + 1, id + 2],
-    )
-    assert.equal((await send('GET', '/connections')).body.connections.length, 1)
-  },
-)
+test('faults can be controlled over HTTP only if enabled', TIMEOUT, async (context) => {
+  assert.equal((await get(`${(await start(context)).restUrl}/faults`)).status, 404)
+  const exchange = await start(context, { faultApi: true })
+  const url = `${exchange.restUrl}/faults`
+  const send = async (method: string, path: string, body?: unknown) => {
+    const init = body === undefined ? { method } : { method, body: JSON.stringify(body) }
+    const response = await fetch(url + path, init)
+    return { status: response.status, body: JSON.parse(await response.text()) }
+  }
+  const added = await send('POST', '', { kind: 'drop', stream: TRADES, forMs: 60_000 })
+  assert.deepEqual([added.status, added.body.state, added.body.spec.probability], [201, 'active', 1])
+  const waiting = await send('POST', '', { kind: 'cut', afterMs: 60_000 })
+  assert.equal(waiting.body.state, 'waiting')
+  const states = async () =>
+    (await send('GET', '')).body.faults.map((fault: { state: string }) => fault.state)
+  assert.deepEqual(await states(), ['active', 'waiting'])
+  assert.equal((await send('DELETE', `/${added.body.id}`)).body.endedBy, 'request')
+  assert.deepEqual(await states(), ['ended', 'waiting'])
+  await send('DELETE', '')
+  assert.deepEqual(await states(), ['ended', 'ended'])
+  assert.equal((await send('DELETE', '/99')).status, 404)
+  const wrong = await send('POST', '', { kind: 'drop', probability: 2, often: true })
+  assert.equal(wrong.status, 400)
+  assert.match(wrong.body.error, /probability: .*often/)
+  assert.match((await send('POST', '', { kind: 'nonsense' })).body.fix, /docs\/faults\.md/)
+  const noRange = await send('GET', '/truth/trades?symbol=BTCUSDT')
+  assert.deepEqual(Object.keys(noRange.body), ['error'], 'an empty fix is omitted')
+  const client = await connect(context, exchange.wsUrl, TRADES)
+  await client.more(3)
+  const id = Number(client.ids()[0])
+  const truth = await send('GET', `/truth/trades?symbol=BTCUSDT&fromId=${id}&toId=${id + 2}`)
+  assert.deepEqual(
+    truth.body.rows.map((row: { id: number }) => row.id),
+    [id, id + 1, id + 2],
+  )
+  assert.equal((await send('GET', '/connections')).body.connections.length, 1)
+})
 
-test('a fault for a symbol that is not listed is refused with those that are', TIMEOUT, async (context) => {
+test('refuses a fault of an unlisted symbol, and names the listed ones', TIMEOUT, async (context) => {
   const { faults } = await start(context)
   assert.throws(
     () => faults.add({ kind: 'restartIds', symbol: 'NOPEUSDT' }),
@@ -533,7 +513,7 @@ test('every kind of fault has an example in the docs, and each example is accept
 })
 
 test(
-  'a replay has the same faults: frames are lost, ids restart, and REST follows',
+  'a replay supports the same faults: frames are lost, ids restart, and REST agrees',
   TIMEOUT,
   async (context) => {
     const folder = await mkdtemp(join(tmpdir(), 'tapeline-faults-'))

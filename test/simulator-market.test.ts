@@ -49,12 +49,12 @@ function planOf(symbol: string, identity: Parameters<typeof planMarket>[0]): Sym
   return plan
 }
 
-/** The frames from one time to another, as an exchange that started at `fromMs` would send them. */
+/** The frames from one time to another, as sent by an exchange that started at `fromMs`. */
 function frames(plan: SymbolPlan, fromMs: number, toMs: number, stepMs: number): string[] {
   const cursor = new MarketCursor(plan, symbolIds(plan), new BlockStore(), fromMs)
   const sent: string[] = []
   for (let nowMs = fromMs; ; nowMs = Math.min(toMs, nowMs + stepMs)) {
-    // A step may be longer than a block; the feed's next tick would go on where this one ended.
+    // A step may be longer than a block; the next tick would continue where this one ended.
     do {
       while (cursor.needsBlock(nowMs)) cursor.makeBlock()
       cursor.deliver(nowMs, { has: () => true }, (_, text) => sent.push(text))
@@ -63,7 +63,7 @@ function frames(plan: SymbolPlan, fromMs: number, toMs: number, stepMs: number):
   }
 }
 
-test('every aggTrade is the exact sum of the consecutive trades sent just before it, over any borders', () => {
+test('every aggTrade is the exact sum of the consecutive trades just before it, across any borders', () => {
   fc.assert(
     fc.property(anyPlan, anyBlock, (plan, block) => {
       const fromMs = blockStartMs(block)
@@ -101,14 +101,14 @@ test('every aggTrade is the exact sum of the consecutive trades sent just before
   )
 })
 
-test('a restarted exchange goes on with the very frames that the stopped one would have sent', () => {
+test('a restarted exchange sends the same frames that the stopped one would have sent', () => {
   const anyRestart = fc.record({ pick: fc.nat(), stepMs: fc.integer({ min: 1, max: 90_000 }) })
   fc.assert(
     fc.property(anyPlan, anyBlock, anyRestart, (plan, block, { pick, stepMs }) => {
       const fromMs = blockStartMs(block) + 17_000
       const toMs = fromMs + 2 * BLOCK_MS
       const all = frames(plan, fromMs, toMs, 9_999)
-      // The hardest moments to restart in are those at which something is sent.
+      // The hardest moments for a restart are those at which frames are sent.
       const moments = all.flatMap((text) => JSON.parse(text).data.E ?? [])
       const restartMs = moments[pick % moments.length] ?? fromMs + 1
       const stopped = restartMs > fromMs ? frames(plan, fromMs, restartMs - 1, stepMs + 50) : []
@@ -118,7 +118,7 @@ test('a restarted exchange goes on with the very frames that the stopped one wou
   )
 })
 
-test('frames have the keys of the exchange, in its order, and decimals with 8 places', () => {
+test("frames have the exchange's keys in its order, and decimals with 8 places", () => {
   const plan = planOf('BTCUSDT', { seed: 1, messagesPerSecond: 50, symbols: SYMBOLS, skew: 1 })
   const shapes = {
     'btcusdt@trade':
@@ -138,13 +138,13 @@ test('frames have the keys of the exchange, in its order, and decimals with 8 pl
   assert.deepEqual([...seen].sort(), Object.keys(shapes).sort())
 })
 
-test('the market is as uneven as a real one: bursts within a millisecond, quiet stretches, a skew of symbols', () => {
+test('the market is as uneven as a real one: bursts within a millisecond, quiet periods, skewed symbols', () => {
   const plans = planMarket({ seed: 1, messagesPerSecond: 300, symbols: SYMBOLS.slice(0, 3), skew: 1 })
   const perBlock = [...plans.values()].map(
     (plan) => plan.tradesPerBlock + plan.aggTradesPerBlock + plan.quotesPerBlock,
   )
   const total = perBlock.reduce((sum, count) => sum + count, 0)
-  assert(Math.abs(total - 300 * 60) < 10, `${total} messages a minute`)
+  assert(Math.abs(total - 300 * 60) < 10, `${total} messages per minute`)
   assert((perBlock[0] ?? 0) > 1.8 * (perBlock[1] ?? 0) && (perBlock[1] ?? 0) > 1.3 * (perBlock[2] ?? 0))
 
   const plan = planOf('BTCUSDT', { seed: 1, messagesPerSecond: 300, symbols: SYMBOLS.slice(0, 3), skew: 1 })
@@ -176,7 +176,7 @@ test('the price does not jump at the border of two minutes', () => {
   )
 })
 
-test('an id names both a trade and some other aggTrade, as at the exchange', () => {
+test('the same id identifies a trade and a different aggTrade, as at the exchange', () => {
   for (const plan of planMarket({ seed: 1, messagesPerSecond: 300, symbols: SYMBOLS, skew: 1 }).values()) {
     const trades = [0, 1_000_000].map((block) => plan.firstTradeId + block * plan.tradesPerBlock)
     const aggTrades = [0, 1_000_000].map((block) => plan.firstAggTradeId + block * plan.aggTradesPerBlock)

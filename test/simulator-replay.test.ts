@@ -59,7 +59,7 @@ function inputError(pattern: RegExp): (error: unknown) => boolean {
     pattern.test(error.message)
 }
 
-test('a slow reader gets every frame once, in order, however fast the replay', TIMEOUT, async (context) => {
+test('a slow reader gets every frame once, in order, at any replay speed', TIMEOUT, async (context) => {
   const frames = Array.from({ length: 60_000 }, (_, index) =>
     index % 3 === 0 ? tradeFrame(index) : quoteFrame(index),
   )
@@ -87,7 +87,7 @@ test('a slow reader gets every frame once, in order, however fast the replay', T
 })
 
 test(
-  'the replay begins with the first stream it holds, in its own time, and sends nothing unasked',
+  'the replay begins at the first subscription, keeps the original pace, and sends only subscribed streams',
   TIMEOUT,
   async (context) => {
     const frames = Array.from({ length: 40 }, (_, index) =>
@@ -115,7 +115,7 @@ test(
   },
 )
 
-test('REST knows the trades that the replay has passed, and no later ones', TIMEOUT, async (context) => {
+test('REST has the trades that the replay has passed, and no later ones', TIMEOUT, async (context) => {
   const frames = [...Array.from({ length: 10 }, (_, index) => tradeFrame(100 + index)), quoteFrame(1)]
   const lines = [
     ...linesOf(frames),
@@ -141,7 +141,7 @@ test('REST knows the trades that the replay has passed, and no later ones', TIME
 })
 
 test(
-  'what is wrong with a capture is said with file and line before anything starts',
+  'errors in a capture are reported with file and line before anything starts',
   TIMEOUT,
   async (context) => {
     const good = linesOf([tradeFrame(1)]).join('')
@@ -164,7 +164,7 @@ test(
 )
 
 test(
-  'a bad line deep in a capture ends the replay with its number, after all frames before it',
+  'a bad line late in a capture ends the replay with its number, after all earlier frames',
   TIMEOUT,
   async (context) => {
     const frames = Array.from({ length: 1_500 }, (_, index) => tradeFrame(index))
@@ -184,7 +184,7 @@ test(
   },
 )
 
-test('the source names the capture by its content', TIMEOUT, async (context) => {
+test('the source identifies the capture by its content', TIMEOUT, async (context) => {
   const file = await capture(context, 'a b.ndjson', linesOf([tradeFrame(1)]).join(''))
   const other = await capture(context, 'a b.ndjson', linesOf([tradeFrame(2)]).join(''))
   const { source } = await start(context, { file })
@@ -192,7 +192,7 @@ test('the source names the capture by its content', TIMEOUT, async (context) => 
   assert.notEqual((await start(context, { file: other })).source, source)
 })
 
-test('a line that capture writes is read back as it was', () => {
+test('a line written by capture is read back unchanged', () => {
   const line = { receivedNs: START_NS + 7n, frame: tradeFrame(1) }
   assert.equal(formatCaptureLine(line), `1723161568000000007 ${tradeFrame(1)}\n`)
   assert.deepEqual(parseCaptureLine(formatCaptureLine(line).trimEnd()), line)
@@ -205,7 +205,7 @@ const REAL = resolve(
 )
 const skip = existsSync(REAL) ? false : 'the real capture is not on this machine'
 
-test('a minute of real market data replays in whole', { ...TIMEOUT, skip }, async (context) => {
+test('a minute of real market data replays completely', { ...TIMEOUT, skip }, async (context) => {
   const exchange = await start(context, { file: REAL, speed: 'max' })
   const streams = ['btcusdt', 'ethusdt'].flatMap((symbol) => [`${symbol}@trade`, `${symbol}@bookTicker`])
   const { received, has } = await connect(context, exchange.wsUrl, streams)

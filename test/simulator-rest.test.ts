@@ -40,7 +40,7 @@ function market(nowMs = NOW_MS) {
   return { get, rows, advanceTo: (ms: number) => (now = ms) }
 }
 
-/** What the WebSocket has sent of one type by `toMs`, everything since `fromMs`. */
+/** The WebSocket's frames of one type from `fromMs` to `toMs`. */
 function sent(symbol: string, type: 'trade' | 'aggTrade', fromMs: number, toMs: number): Row[] {
   const plan = plans.get(symbol)
   assert(plan)
@@ -96,7 +96,7 @@ test('aggTrades over REST are those of the WebSocket, by id and by time', () => 
   assert.deepEqual(rows(`aggTrades?symbol=BTCUSDT&startTime=${NOW_MS + 1}`), [])
 })
 
-test('times come in the unit of the header, the same digits as on the WebSocket', () => {
+test('times have the unit of the header, with the same digits as on the WebSocket', () => {
   const expected: Row[] = sent('BTCUSDT', 'aggTrade', NOW_MS - BLOCK_MS, NOW_MS).map((data) =>
     JSON.parse(withMicroseconds(JSON.stringify(data))),
   )
@@ -118,7 +118,7 @@ test('times come in the unit of the header, the same digits as on the WebSocket'
   }
 })
 
-test('a trade cannot be asked for before it is sent, and can from its E on', () => {
+test('REST returns a trade from its E on, not before it is sent', () => {
   const last = sent('BTCUSDT', 'trade', NOW_MS, NOW_MS + 30_000).at(-1)
   const path = `historicalTrades?symbol=BTCUSDT&fromId=${last?.['t']}`
   const { rows, advanceTo } = market()
@@ -129,7 +129,7 @@ test('a trade cannot be asked for before it is sent, and can from its E on', () 
   assert.equal(rows(path)[0]?.['id'], last?.['t'])
 })
 
-test('an id older than the history is silently moved forward, as the exchange does', () => {
+test('an id older than the history is silently replaced by a later one, as at the exchange', () => {
   const plan = plans.get('BTCUSDT')
   const oldest = Number(plan?.firstTradeId) + (5_000 - HISTORY_MINUTES) * Number(plan?.tradesPerBlock)
   const { rows } = market()
@@ -141,19 +141,19 @@ test('an id older than the history is silently moved forward, as the exchange do
   )
 })
 
-test('before the listing there are no trades, and nothing breaks', () => {
+test('before the listing there are no trades, and nothing fails', () => {
   const { rows } = market(Date.UTC(2020, 0, 1))
   assert.deepEqual(rows('historicalTrades?symbol=BTCUSDT'), [])
   assert.deepEqual(rows('aggTrades?symbol=BTCUSDT&startTime=0'), [])
 })
 
-test('500 rows come unless asked otherwise, and never more than 1,000', () => {
+test('returns 500 rows by default, and at most 1,000', () => {
   const { rows } = market()
   assert.equal(rows('historicalTrades?symbol=BTCUSDT').length, 500)
   assert.equal(rows('historicalTrades?symbol=BTCUSDT&limit=5000').length, 1_000)
 })
 
-test('mistakes are answered with the codes of the exchange', () => {
+test("answers invalid requests with the exchange's error codes", () => {
   const { get } = market()
   const mistakes: Record<string, number> = {
     historicalTrades: -1102,
@@ -176,7 +176,7 @@ test('mistakes are answered with the codes of the exchange', () => {
   assert.equal(get('nothing').status, 404)
 })
 
-test('exchangeInfo tells the symbols with their tick and step sizes', () => {
+test('exchangeInfo lists the symbols with their tick and step sizes', () => {
   const { get } = market()
   assert.equal(get('exchangeInfo').json.symbols.length, 2)
   const { symbols, serverTime } = get('exchangeInfo?symbols=%5B%22BTCUSDT%22%5D').json
@@ -198,7 +198,7 @@ test('exchangeInfo tells the symbols with their tick and step sizes', () => {
   )
 })
 
-test('who spends more than 6,000 weight in a minute gets 429, who goes on a ban, each with Retry-After', () => {
+test('a client that uses more than 6,000 weight in a minute gets 429, and then a ban, both with Retry-After', () => {
   const { get, advanceTo } = market()
   for (let spent = 25; spent <= 6_000; spent += 25) {
     const { status, headers } = get('historicalTrades?symbol=BTCUSDT&limit=1')

@@ -25,7 +25,7 @@ async function start(context: TestContext, options: SimulatedExchangeOptions = {
   return exchange
 }
 
-/** A client with all it has received; closed after the test. */
+/** A client with everything it has received; closed after the test. */
 async function connect(context: TestContext, wsUrl: string, path = '/stream') {
   const webSocket = new WebSocket(`${wsUrl}${path}`)
   context.after(() => webSocket.terminate())
@@ -54,7 +54,7 @@ async function connect(context: TestContext, wsUrl: string, path = '/stream') {
 }
 
 test(
-  'streams named in the URL and streams subscribed to arrive, those left are silent',
+  'streams of the URL and subscribed streams arrive, unsubscribed ones are silent',
   TIMEOUT,
   async (context) => {
     const { wsUrl } = await start(context, FAST)
@@ -96,36 +96,32 @@ test(
   },
 )
 
-test(
-  'mistakes in requests are answered as the exchange does, outside the envelope',
-  TIMEOUT,
-  async (context) => {
-    const { wsUrl } = await start(context, { limits: { incomingPerSecond: 100 } })
-    const { request } = await connect(context, wsUrl)
-    assert.deepEqual(await request('{'), { code: 3, msg: 'Invalid JSON: expected value at line 1 column 1' })
-    assert.deepEqual(await request({ method: 'GET_PROPERTY', params: ['nope'], id: 7 }), {
-      code: 0,
-      msg: 'Unknown property',
-      id: 7,
-    })
-    const mistakes = [
-      { id: 1 },
-      { method: 'NOPE', id: 1 },
-      { method: 'SUBSCRIBE', params: [5], id: 1 },
-      { method: 'SUBSCRIBE', params: 'x', id: 1 },
-    ]
-    for (const mistake of mistakes) {
-      const { code, msg, id } = await request(mistake)
-      assert.deepEqual([code, id], [2, 1])
-      assert.match(String(msg), /^Invalid request: /)
-    }
-    const tooMany = Array.from({ length: 1_025 }, (_, index) => `s${index}@trade`)
-    assert.equal((await request({ method: 'SUBSCRIBE', params: tooMany, id: 2 }))['code'], 2)
-    assert.deepEqual(await request({ method: 'LIST_SUBSCRIPTIONS', id: 3 }), { result: [], id: 3 })
-  },
-)
+test('answers invalid requests as the exchange does, outside the envelope', TIMEOUT, async (context) => {
+  const { wsUrl } = await start(context, { limits: { incomingPerSecond: 100 } })
+  const { request } = await connect(context, wsUrl)
+  assert.deepEqual(await request('{'), { code: 3, msg: 'Invalid JSON: expected value at line 1 column 1' })
+  assert.deepEqual(await request({ method: 'GET_PROPERTY', params: ['nope'], id: 7 }), {
+    code: 0,
+    msg: 'Unknown property',
+    id: 7,
+  })
+  const mistakes = [
+    { id: 1 },
+    { method: 'NOPE', id: 1 },
+    { method: 'SUBSCRIBE', params: [5], id: 1 },
+    { method: 'SUBSCRIBE', params: 'x', id: 1 },
+  ]
+  for (const mistake of mistakes) {
+    const { code, msg, id } = await request(mistake)
+    assert.deepEqual([code, id], [2, 1])
+    assert.match(String(msg), /^Invalid request: /)
+  }
+  const tooMany = Array.from({ length: 1_025 }, (_, index) => `s${index}@trade`)
+  assert.equal((await request({ method: 'SUBSCRIBE', params: tooMany, id: 2 }))['code'], 2)
+  assert.deepEqual(await request({ method: 'LIST_SUBSCRIPTIONS', id: 3 }), { result: [], id: 3 })
+})
 
-test('a URL with too many streams or characters is refused, as is another path', TIMEOUT, async (context) => {
+test('refuses a URL with too many streams or characters, or an unknown path', TIMEOUT, async (context) => {
   const { wsUrl } = await start(context)
   const many = Array.from({ length: 1_025 }, (_, index) => index).join('/')
   for (const [path, status] of [
@@ -143,7 +139,7 @@ test('a URL with too many streams or characters is refused, as is another path',
 })
 
 test(
-  'a client that sends more than five messages in a second is disconnected with 1008',
+  'disconnects a client that sends more than five messages in a second, with 1008',
   TIMEOUT,
   async (context) => {
     const { wsUrl } = await start(context)
@@ -154,7 +150,7 @@ test(
   },
 )
 
-test('every client gets times in the unit that its URL names', TIMEOUT, async (context) => {
+test('every client gets times in the unit of its URL', TIMEOUT, async (context) => {
   const { wsUrl } = await start(context, FAST)
   const stream = 'btcusdt@trade'
   const [ms, us] = await Promise.all(
@@ -177,7 +173,7 @@ test('every client gets times in the unit that its URL names', TIMEOUT, async (c
   }
 })
 
-test('a client that answers no ping is cut off, one that answers stays', TIMEOUT, async (context) => {
+test('disconnects a client that answers no ping, and keeps one that answers', TIMEOUT, async (context) => {
   const { wsUrl, stats } = await start(context, {
     limits: { pingIntervalMs: 20, pongTimeoutMs: 100, incomingPerSecond: 1_000 },
   })
@@ -196,7 +192,7 @@ test('a client that answers no ping is cut off, one that answers stays', TIMEOUT
 })
 
 test(
-  'a client that does not read is cut off before its backlog fills the memory',
+  'disconnects a client that does not read before its backlog fills the memory',
   TIMEOUT,
   async (context) => {
     const { wsUrl, stats } = await start(context, {
@@ -216,24 +212,20 @@ test(
   },
 )
 
-test(
-  'a connection ends at its greatest age, with serverShutdown before where that is asked for',
-  TIMEOUT,
-  async (context) => {
-    const { wsUrl } = await start(context, {
-      limits: { connectionMaxAgeMs: 150, serverShutdownNoticeMs: 100 },
-    })
-    const { closed, received } = await connect(context, wsUrl)
-    assert.equal(await closed, 1001)
-    assert.deepEqual(
-      received.map(({ stream, data }) => [stream, data?.['e']]),
-      [['!serverShutdown', 'serverShutdown']],
-    )
-  },
-)
+test('a connection ends at its maximum age, after serverShutdown if configured', TIMEOUT, async (context) => {
+  const { wsUrl } = await start(context, {
+    limits: { connectionMaxAgeMs: 150, serverShutdownNoticeMs: 100 },
+  })
+  const { closed, received } = await connect(context, wsUrl)
+  assert.equal(await closed, 1001)
+  assert.deepEqual(
+    received.map(({ stream, data }) => [stream, data?.['e']]),
+    [['!serverShutdown', 'serverShutdown']],
+  )
+})
 
 test(
-  'what happened between a stop and a start is missing on the wire and complete over REST',
+  'events between a stop and a start are missing in streams, and complete over REST',
   TIMEOUT,
   async (context) => {
     const path = '/stream?streams=btcusdt@trade'
@@ -264,7 +256,7 @@ test(
   },
 )
 
-test('data of different markets cannot be mistaken for each other', TIMEOUT, async (context) => {
+test('data of different markets has different sources', TIMEOUT, async (context) => {
   const exchange = await start(context)
   const { source } = await connect(context, exchange.wsUrl)
   assert.deepEqual([source, exchange.source], ['simulated', 'simulated'])
@@ -278,7 +270,7 @@ test('data of different markets cannot be mistaken for each other', TIMEOUT, asy
 })
 
 test(
-  'a port that an earlier exchange still holds is waited for, one that stays taken is named',
+  'waits for a port still used by an earlier exchange, and names one that stays in use',
   TIMEOUT,
   async (context) => {
     const holder = createServer().listen(0, '127.0.0.1')

@@ -26,7 +26,7 @@ for (const { name, ...options } of databaseKinds()) {
       await database.query('TRUNCATE trades, book_ticker')
     })
 
-    test('a candle opens and closes with the right trade of one millisecond, over a new epoch too, and counts no volume twice', async () => {
+    test('a candle has the right first and last trade of one millisecond, also across epochs, and counts no volume twice', async () => {
       await database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, epoch, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          SELECT time::timestamptz, 'BTCUSDT', type, epoch, id, price, quantity, maker, now() FROM (VALUES
@@ -68,7 +68,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('candles take bounds of every type, and a bucket can be compared with a date', async () => {
+    test('candles accept bounds of every type, and a bucket can be compared with a date', async () => {
       await database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          SELECT current_date + at * interval '1 hour', 'BTCUSDT', 'trade', 100 + at, 1, 1, true, now()
@@ -100,7 +100,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(await count(`${buckets} < $1::date`, ['2100-01-01']), 26)
     })
 
-    test('candles of a day are inlined, and read one chunk by the index', async () => {
+    test("the query of a day's candles is inlined, and reads one chunk by the index", async () => {
       await database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          SELECT timestamptz '2026-01-01' + day * interval '1 day', 'BTCUSDT', 'trade', day, 1, 1, true, now()
@@ -119,7 +119,7 @@ for (const { name, ...options } of databaseKinds()) {
       }
     })
 
-    test('trades of a symbol by time are read by the index alone, and the last ones without a sort', async () => {
+    test('trades of a symbol by time are read only by the index, and the last ones without a sort', async () => {
       await database.query(
         `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
          SELECT timestamptz '2026-01-01' + id * interval '1 second', 'BTCUSDT', 'trade', id, 1, 1, true, now()
@@ -144,7 +144,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.doesNotMatch(last, /Sort Method/)
     })
 
-    test('a server that cannot compress says why: migrate prints it, and the consumer works on', async () => {
+    test('a server without compression gives the reason: migrate prints it, and the consumer still works', async () => {
       const expected = {
         native: /needs the Timescale licence, and this server runs with timescaledb\.license = apache/,
         embedded: /the embedded database cannot be opened again after it/,
@@ -171,8 +171,8 @@ for (const { name, ...options } of databaseKinds()) {
       }
     })
 
-    // The only server here that has the licence. It must not be opened again afterwards, and is not.
-    test('compressed days keep every row, and take one that comes again for what it is', {
+    // The only server here with that licence. It cannot be reopened afterwards, and is not.
+    test('compressed days keep every row, and recognise redelivered ones', {
       skip: name === 'native' && 'the Apache licence has no compression',
     }, async () => {
       const insert = `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
@@ -199,7 +199,7 @@ for (const { name, ...options } of databaseKinds()) {
         'trades 2026-01-03',
       ])
       assert.deepEqual(await rows(), before)
-      assert.equal((await database.query(insert)).rowCount, 0, 'redelivery adds nothing')
+      assert.equal((await database.query(insert)).rowCount, 0, 'a redelivery adds nothing')
     })
   })
 }

@@ -16,12 +16,12 @@ import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/re
 const LOG = createLogger('test', 'silent')
 const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
 const START = { topic: 't', topicId: TOPIC_ID, partition: 0, nextOffset: 0, leaderEpoch: -1 }
-/** So many that each whole part meets each fraction. */
+/** Enough rows that each integer part occurs with each fraction. */
 const ROWS = 360
 
 /**
- * Every kind of value: no event time, no trades, symbols that look like something else, the ends of what a column holds,
- * decimals of every length.
+ * Every kind of value: no event time, no trades, symbols that look like other values, the limits of
+ * each column, decimals of every length.
  */
 function addMessages(batch: Batch): void {
   const symbols = ['BTCUSDT', 'NULL', 'N', '币安人生USDT', '1000SATS']
@@ -83,7 +83,7 @@ for (const { name, ...options } of databaseKinds()) {
     }
     const empty = () => database.query('TRUNCATE trades, book_ticker, consumer_offsets')
 
-    test('W4 a batch that is new is stored as INSERT would store it, and counted by symbol', async () => {
+    test('W4 a new batch is stored as INSERT would store it, and counted by symbol', async () => {
       const inserted = batch()
       await insertTrades(database, inserted.tradeColumns())
       await insertBookTickers(database, inserted.bookTickerColumns())
@@ -106,7 +106,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('W4 a batch of which a part is there already adds the rest, once', async () => {
+    test('W4 a partly stored batch adds the rest, once', async () => {
       await empty()
       const store = databaseStore(database, LOG)
       await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
@@ -117,7 +117,10 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     describe('W4 a batch that exceeds a limit of a transaction (53400)', () => {
-      /** As TimescaleDB limits how much a transaction may decompress, here the rows that it may insert. */
+      /**
+       * Limits the rows that a transaction may insert, as TimescaleDB limits the rows it may
+       * decompress.
+       */
       const limitTo = async (rows: number) => {
         await empty()
         await database.query(
@@ -136,7 +139,7 @@ for (const { name, ...options } of databaseKinds()) {
       }
       after(() => database.query('DROP FUNCTION limited CASCADE'))
 
-      test('is stored in portions that fit, once, and its offsets with the last', async () => {
+      test('is stored once, in portions that fit, with its offsets in the last', async () => {
         await limitTo(80)
         const store = databaseStore(database, LOG)
         await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
@@ -155,7 +158,7 @@ for (const { name, ...options } of databaseKinds()) {
         )
       })
 
-      test('stops the consumer when no row fits, and the message names the limit', async () => {
+      test('stops the consumer when no row fits, with the limit in the message', async () => {
         await limitTo(0)
         const store = databaseStore(database, LOG)
         await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))

@@ -5,10 +5,12 @@ import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createTestDatabase } from './support/database.ts'
 import { SQLSTATES } from './support/sqlstates.ts'
 
-/** All that is not a stop, in the words of the design: classes of two characters, and single conditions. */
+/**
+ * All SQLSTATEs that do not stop the consumer: classes of two characters, and single conditions.
+ */
 const RETRY = ['08', '53', '57', '58030', '40001', '40P01', '55P03', '25006', '25P03', '25P04']
 const ROW = ['22', '23']
-/** The rest of its class is tried again; the same batch would exceed the same limit. */
+/** Other conditions of its class are retried; the same batch would exceed the same limit. */
 const STOP = ['53400']
 
 function expected(state: string): FailureKind {
@@ -20,7 +22,7 @@ function expected(state: string): FailureKind {
 
 const STATES = Object.entries(SQLSTATES).flatMap(([group, ends]) => ends.split(' ').map((end) => group + end))
 
-test('F1 knows every SQLSTATE of PostgreSQL: what it waits for, what is one row, and what ends the service', () => {
+test('F1 classifies every SQLSTATE of PostgreSQL as retry, single row or stop', () => {
   assert.ok(STATES.length > 240)
   for (const state of STATES) {
     assert.equal(failureKind(Object.assign(new Error('x'), { code: state })), expected(state), state)
@@ -28,12 +30,12 @@ test('F1 knows every SQLSTATE of PostgreSQL: what it waits for, what is one row,
   for (const kind of ['retry', 'row', 'stop']) assert.ok(STATES.some((state) => expected(state) === kind))
 })
 
-test('F1 takes a class that nobody knows for a defect, and never for a bad row', () => {
+test('F1 treats an unknown class as a defect, and never as a bad row', () => {
   for (const code of ['99999', 'ZZ000', 'TS001', 'A0000'])
     assert.equal(failureKind(Object.assign(new Error('x'), { code })), 'stop', code)
 })
 
-test('F1 tells apart what a database really says, condition by condition', async () => {
+test('F1 classifies real database errors, condition by condition', async () => {
   const server = await createTestDatabase()
   const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
   try {
@@ -54,7 +56,7 @@ test('F1 tells apart what a database really says, condition by condition', async
   }
 })
 
-test('F2 takes a database that cannot be reached for one that is away', async () => {
+test('F2 treats an unreachable database as temporarily unavailable', async () => {
   for (const url of [
     'postgres://x@127.0.0.1:1/x',
     'postgres://x@localhost:1/x',
@@ -70,7 +72,7 @@ test('F2 takes a database that cannot be reached for one that is away', async ()
   }
 })
 
-test('F3 takes defects of the program for what they are', () => {
+test('F3 treats program errors as defects', () => {
   for (const error of [
     new TypeError('x is undefined'),
     new RangeError('x'),

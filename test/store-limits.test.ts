@@ -24,7 +24,7 @@ async function failureOf(work: Promise<unknown>): Promise<unknown> {
   )
 }
 
-describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
+describe('limits of long operations', { skip: native?.skip ?? false }, () => {
   let server: TestDatabase
   let direct: Database
   before(async () => {
@@ -36,7 +36,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
     await server.drop()
   })
 
-  /** Statements of other connections that sleep, or wait for a lock of a table. */
+  /** Statements of other connections that sleep, or wait for a table lock. */
   const waiting = async (event: 'PgSleep' | 'relation') => {
     const { rowCount } = await direct.query(
       'SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = $1',
@@ -50,7 +50,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
       what: `${count} statements in ${event}`,
     })
 
-  describe('a database that is cut off without a word', () => {
+  describe('a database that stops answering', () => {
     let proxy: SilentProxy
     let database: Database
     beforeEach(async () => {
@@ -69,7 +69,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
       await proxy[Symbol.asyncDispose]()
     })
 
-    test('a statement ends, with an error that may be tried again', async () => {
+    test('a statement times out with a retryable error', async () => {
       proxy.goSilent()
       const error = await failureOf(database.query('SELECT 1'))
       assert.ok(error instanceof UnansweredError)
@@ -77,7 +77,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
       assert.equal(failureKind(error), 'retry')
     })
 
-    test('a step that takes long ends after its own limit, its commit after that of the pool', async () => {
+    test('a long step times out after its own limit, its commit after that of the pool', async () => {
       const inStep = database.transaction(
         async (connection) => {
           proxy.goSilent()
@@ -89,7 +89,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
       assert.ok(error instanceof UnansweredError && error.limitMs === 1000)
     })
 
-    test('a commit ends', async () => {
+    test('a commit times out', async () => {
       const error = await failureOf(
         database.transaction(
           async () => {
@@ -101,7 +101,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
       assert.ok(error instanceof UnansweredError && error.limitMs === LIMIT_MS)
     })
 
-    test('an abort ends what waits for it', async () => {
+    test('an abort ends a waiting operation', async () => {
       const stop = new AbortController()
       const work = database.transaction(
         async (connection) => {
@@ -119,7 +119,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
       )
     })
 
-    test('an export that reads ends', async () => {
+    test('an export times out while it reads', async () => {
       const reader = await TextReader.open({ url: proxy.url, timeoutMs: LIMIT_MS, applicationName: 'test' })
       proxy.goSilent()
       assert.ok((await failureOf(reader.query('SELECT 1'))) instanceof UnansweredError)
@@ -145,7 +145,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
     }
   })
 
-  test('an abort cancels a migration and an upkeep at the server', async () => {
+  test('an abort cancels a migration and maintenance on the server', async () => {
     const slow = `CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$`
     const stop = new AbortController()
     await direct.query(
@@ -181,7 +181,7 @@ describe('limits of what takes long', { skip: native?.skip ?? false }, () => {
     await direct.query('DROP FUNCTION slowly')
   })
 
-  test('an abort cancels an audit at the server', async () => {
+  test('an abort cancels verify on the server', async () => {
     const stop = new AbortController()
     const held = Promise.withResolvers<void>()
     const taken = Promise.withResolvers<void>()

@@ -12,10 +12,10 @@ import { waitFor } from './support/wait-for.ts'
 
 const [native] = databaseKinds()
 
-/** Longer than the limit of the pools here, as a big table makes it. */
+/** Longer than the limit of the pools here, like a big table. */
 const SLOW = `CREATE FUNCTION slowly() RETURNS LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURNVALUE; END $$`
 
-describe('what takes longer than a statement of a batch may', { skip: native?.skip ?? false }, () => {
+describe("operations longer than the limit of a batch's statement", { skip: native?.skip ?? false }, () => {
   let server: TestDatabase
   let database: Database
   before(async () => {
@@ -39,7 +39,7 @@ describe('what takes longer than a statement of a batch may', { skip: native?.sk
   const definedAs = (returns: string, value: string) =>
     SLOW.replace('RETURNS', `RETURNS ${returns}`).replace('RETURNVALUE', `RETURN${value}`)
 
-  test('a wait for the lock of migrations ends and names who holds it, and may be tried again', async () => {
+  test("a wait for the migration lock times out, names the lock's owner, and may be retried", async () => {
     const taken = Promise.withResolvers<void>()
     const held = Promise.withResolvers<void>()
     const holding = database.transaction(async (connection) => {
@@ -62,7 +62,7 @@ describe('what takes longer than a statement of a batch may', { skip: native?.sk
     assert.equal(failureKind(error), 'retry')
   })
 
-  test('a migration is not cut off', async () => {
+  test('a migration does not time out', async () => {
     await database.query(definedAs('event_trigger', ''))
     await database.query(
       `CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION slowly()`,
@@ -72,7 +72,7 @@ describe('what takes longer than a statement of a batch may', { skip: native?.sk
     await checkSchema(database)
   })
 
-  test('upkeep is not cut off', async () => {
+  test('maintenance does not time out', async () => {
     await migrate(database)
     await database.query(
       `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
@@ -96,7 +96,7 @@ describe('what takes longer than a statement of a batch may', { skip: native?.sk
     }
   })
 
-  test('other statements still are, or a batch would wait for ever for a server that is gone', async () => {
+  test('other statements still time out; otherwise a batch would wait indefinitely for a dead server', async () => {
     await assert.rejects(database.query('SELECT pg_sleep(20)'), /has not answered within 1 s/)
     await assert.rejects(
       database.transaction((connection) => connection.query('SELECT pg_sleep(20)')),

@@ -12,7 +12,10 @@ import { startConsumerProcess } from './support/services.ts'
 
 const NEWEST = loadMigrations().length
 
-/** Two rows of each table as version 1 has them, with what is easily lost: nulls, bytes, microseconds, all digits. */
+/**
+ * Two rows of each table of version 1, with values that are easily lost: nulls, bytes,
+ * microseconds, all digits.
+ */
 const ROWS_OF_VERSION_1 = `
 INSERT INTO meta (key, value) VALUES ('source', 'binance'), ('other', '');
 INSERT INTO trades VALUES
@@ -31,7 +34,7 @@ INSERT INTO consumer_offsets (topic, topic_id, partition, next_offset) VALUES
   ('t', '0f0e0d0c-0b0a-0908-0706-050403020100', 0, 100), ('t', '0f0e0d0c-0b0a-0908-0706-050403020100', 1, 9007199254740991);
 `
 
-/** Of each table: what every later version must still show of its rows. */
+/** The part of each table's rows that every later version must still show. */
 const COLUMNS_OF_VERSION_1: Readonly<Record<string, string>> = {
   meta: 'key, value, updated_at',
   trades:
@@ -56,7 +59,7 @@ async function close(): Promise<void> {
   await server.drop()
 }
 
-/** Every row of every table of version 1, as the server writes it. */
+/** Every row of every table of version 1, as the server prints it. */
 async function everything(): Promise<Record<string, unknown>> {
   const tables: Record<string, unknown> = {}
   for (const [table, columns] of Object.entries(COLUMNS_OF_VERSION_1)) {
@@ -84,19 +87,19 @@ for (const { name, ...options } of databaseKinds()) {
         assert.deepEqual(await migrate(database), { from, to: NEWEST, notAllowed: [] })
         assert.deepEqual(await everything(), before)
         await checkSchema(database)
-        // The same day again: what made a row unique still does.
+        // The same day again: unique rows must still be unique.
         await database.query(ROWS_OF_VERSION_1.replaceAll(';\n', ' ON CONFLICT DO NOTHING;\n'))
         assert.deepEqual(await everything(), before)
       })
     }
 
-    test('a database made by the printed SQL has nothing left to migrate', async () => {
+    test('a database created by the printed SQL has nothing left to migrate', async () => {
       await database.query(renderMigrations(loadMigrations()))
       await checkSchema(database)
       assert.equal((await migrate(database)).from, NEWEST)
     })
 
-    test('rights can be given again on one connection, with chunks there, without a crash of the server', async () => {
+    test('rights can be granted again on one connection with existing chunks, without a server crash', async () => {
       await migrate(database)
       await database.query(ROWS_OF_VERSION_1)
       await database.transaction(async (connection) => {
@@ -109,9 +112,9 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(rows, [{ inserts: true, deletes: false }])
     })
 
-    test('a migration that fails leaves the version and the tables as they were', async () => {
+    test('a failed migration leaves the version and the tables unchanged', async () => {
       await database.query(renderMigrations(loadMigrations().slice(0, 1)))
-      // What the second migration wants to add is in its way.
+      // This conflicts with a table that the second migration adds.
       await database.query('ALTER TABLE dead_letters ADD COLUMN first_failed_at integer')
       await assert.rejects(migrate(database), /first_failed_at.*already exists/)
       await assert.rejects(checkSchema(database), /schema is at version 1, this program needs/)
@@ -134,8 +137,8 @@ describe('consumers as processes', () => {
     await topics.delete()
   })
 
-  test('three that start at once on an empty database all come up, and migrate it once', async () => {
-    // Empty altogether: the extension is part of the first migration.
+  test('three consumers that start at once on an empty database all start, and migrate it once', async () => {
+    // Entirely empty: the extension is part of the first migration.
     await database.query('DROP EXTENSION timescaledb')
     const consumers = await Promise.all([
       startConsumerProcess(env),
@@ -158,7 +161,7 @@ describe('consumers as processes', () => {
     }
   })
 
-  test('one that may not migrate refuses an old schema, and a newer one, each with the fix', async () => {
+  test('a consumer without the right to migrate refuses an old schema and a newer one, each with the fix', async () => {
     const checking = { ...env, MIGRATE_ON_START: 'false' }
     const refusal = async (...expected: RegExp[]) => {
       await using consumer = await startConsumerProcess(checking)

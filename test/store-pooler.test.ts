@@ -9,7 +9,7 @@ import { runStatements } from './support/statements.ts'
 
 const [native] = databaseKinds()
 
-test('a session of a pooler that another program has left without a search_path fails once, and never again', {
+test('a pooled session that another program left without a search_path fails once, and never again', {
   skip: native?.skip ?? false,
 }, async () => {
   const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })
@@ -23,7 +23,7 @@ test('a session of a pooler that another program has left without a search_path 
   })
   try {
     await runStatements(server.url, 'CREATE TABLE there ()')
-    // As pg_dump does. PgBouncer gives the session that came back last to the next client.
+    // As pg_dump does. PgBouncer gives the most recently returned session to the next client.
     await runStatements(pooler.url, "SELECT set_config('search_path', '', false)")
     await assert.rejects(database.query('SELECT FROM there'), { code: '42P01' })
     for (let i = 0; i < 5; i++) await database.query('SELECT FROM there')

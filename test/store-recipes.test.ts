@@ -16,7 +16,7 @@ interface Trade {
   readonly maker: boolean
 }
 
-/** Those of a page, by the heading above them. */
+/** The recipes of a page, by their heading. */
 function recipes(page: string): Array<{ heading: string; sql: string }> {
   let heading = ''
   return [
@@ -29,7 +29,7 @@ function recipes(page: string): Array<{ heading: string; sql: string }> {
 
 for (const { name, ...options } of databaseKinds()) {
   test(
-    `the SQL of the docs runs as it stands and its figures are right, on the ${name} TimescaleDB`,
+    `the SQL of the docs runs unchanged and its figures are right, on the ${name} TimescaleDB`,
     options,
     async () => {
       const market = await createAuditedMarket(name)
@@ -44,7 +44,7 @@ for (const { name, ...options } of databaseKinds()) {
         let run = 0
         for (const page of globSync('docs/*.md', { cwd: ROOT })) {
           for (const { heading, sql } of recipes(page)) {
-            // The one that makes a day of rows to measure with.
+            // This one generates a day of rows for measurements.
             if (!/^\s*(SELECT|WITH)/.test(sql)) continue
             await database.query(sql).catch((error: unknown) => {
               throw new Error(`${page}, ${heading}`, { cause: error })

@@ -10,7 +10,7 @@ import { runStatements } from './support/statements.ts'
 
 const open = (url: string) => openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
 
-test('a dump that a plain owner made is restored by a superuser, and the owner goes on with it', {
+test('a superuser restores a dump made by a plain owner, and the owner can use it', {
   skip: databaseKinds()[0]?.skip ?? false,
 }, async () => {
   const server = await createTestDatabase('native')

@@ -36,7 +36,7 @@ describe('users who have one role each', options, () => {
     await admin.close()
   })
 
-  /** A URL of a new user who has this role and nothing else. */
+  /** A URL of a new user with only this role. */
   async function login(role: string): Promise<string> {
     const name = `${role}_${randomBytes(4).toString('hex')}`
     await owner.query(`CREATE ROLE ${name} LOGIN PASSWORD 'secret' IN ROLE ${role}`)
@@ -76,7 +76,7 @@ describe('users who have one role each', options, () => {
     'CREATE ROLE another',
   ]
 
-  test('a writer is all that the consumer needs, from the first batch to retention and retries, and no more', async () => {
+  test('a writer has exactly the rights that the consumer needs, from the first batch to retention and retries', async () => {
     const url = await login('tapeline_writer')
     const topics = await createTestTopics({ prefix: 'writer' })
     const now = Date.now()
@@ -97,7 +97,7 @@ describe('users who have one role each', options, () => {
       )
       await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('binance', topics.env)])
       await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [
-        // The first of its day: the writer makes a chunk.
+        // The first row of its day: the writer creates a chunk.
         tradeValue({ t: 1, T: now - 86_400_000 }),
         aggTradeValue({ a: 1, T: now }),
         tradeValue({ t: 2, p: 'abc' }),
@@ -148,14 +148,14 @@ describe('users who have one role each', options, () => {
       await retry.assertExit(1, 30_000)
       assert.match(retry.output(), /1 failed again/)
       assert.equal(await count('SELECT attempts FROM dead_letters'), 2)
-      // An up-to-date schema is nothing to migrate.
+      // With an up-to-date schema there is nothing to migrate.
       await using migrating = await startConsumerProcess({ ...env, MIGRATE_ON_START: 'true' })
       await migrating.ready()
       await migrating.stop()
     } finally {
       await topics.delete()
     }
-    // What retention took from Kafka is noted by the consumer, too.
+    // The consumer also records messages that expired in Kafka.
     const writer = open(url)
     try {
       const loss = {
@@ -166,7 +166,7 @@ describe('users who have one role each', options, () => {
       }
       await writeLosses(writer, [{ ...loss, seen: ['BTCUSDT trade'] }])
       await writeLosses(writer, [{ ...loss, seen: ['BTCUSDT trade', 'ETHUSDT trade'] }])
-      // The consumers have noted where they began.
+      // The consumers have recorded their start.
       const losses = (await readLosses(writer)).filter(({ cause }) => cause !== 'start')
       const [known, ...others] = losses
       assert.deepEqual(
@@ -188,7 +188,7 @@ describe('users who have one role each', options, () => {
     ])
   })
 
-  test('a reader audits, looks at everything, also at tables to come, and changes nothing', async () => {
+  test('a reader runs verify and reads everything, including future tables, and changes nothing', async () => {
     const url = await login('tapeline_reader')
     for (const args of [['verify'], ['dead-letters', 'list', '--all']]) {
       await using command = startTapeline(args, { env: { DATABASE_URL: url } })
@@ -233,8 +233,8 @@ describe('users who have one role each', options, () => {
     assert.match(retry.output(), /permission denied.*\n {2}Use a user with the rights of tapeline_writer/)
   })
 
-  test('a migrator brings an older schema up to date, and what it makes the next migrator may change', async () => {
-    // Two versions back: what the newest migrations make is taken away.
+  test('a migrator updates an older schema, and the next migrator may change its objects', async () => {
+    // Two versions back: removes the objects of the newest migrations.
     assert.deepEqual(
       loadMigrations()
         .slice(4)
@@ -287,13 +287,13 @@ describe('a cluster that has no such roles yet', options, () => {
     return url.href
   }
 
-  test('four of its databases that are migrated at once make the roles once', async () => {
+  test('four databases of a cluster migrated at once create the roles once', async () => {
     const names = ['a', 'b', 'c', 'd']
     for (let round = 0; round < 3; round++) {
       await runStatements(cluster.url, ...names.map((name) => `CREATE DATABASE ${name}`))
       const databases = names.map((name) => open(urlOf(name)))
       try {
-        // The extension first: it takes long, and would keep them apart.
+        // The extension first: it takes long, and would otherwise separate them in time.
         for (const database of databases) await database.query('CREATE EXTENSION timescaledb')
         assert.equal(await roles(), 0)
         const reports = await Promise.all(databases.map((database) => migrate(database)))
@@ -310,7 +310,7 @@ describe('a cluster that has no such roles yet', options, () => {
     }
   })
 
-  test('an owner who has made the roles, and may not act as them, reads all the same', async () => {
+  test('an owner who created the roles but cannot act as them still has read access', async () => {
     await admin.query("CREATE ROLE maker LOGIN PASSWORD 'secret' CREATEROLE")
     await runStatements(cluster.url, 'CREATE DATABASE made OWNER maker')
     try {
@@ -329,7 +329,7 @@ describe('a cluster that has no such roles yet', options, () => {
     }
   })
 
-  test('an owner who may make no roles, as on a managed database, migrates all the same, and is told the SQL that is left', async () => {
+  test('an owner without the right to create roles, as on a managed database, can migrate, and gets the remaining SQL', async () => {
     await admin.query("CREATE ROLE manager LOGIN PASSWORD 'secret'")
     await runStatements(cluster.url, 'CREATE DATABASE managed OWNER manager')
     const asAdmin = open(urlOf('managed'))
@@ -357,7 +357,7 @@ describe('a cluster that has no such roles yet', options, () => {
     for (const view of ['agg_trades', 'spreads']) await looker.query(`SELECT * FROM ${view}`)
     await assert.rejects(looker.query('DELETE FROM trades'), /permission denied/)
     await looker.close()
-    // A superuser comes along and hands the tables over: who worked with them goes on.
+    // A superuser later hands the tables over: existing users continue.
     {
       await using command = startTapeline(['migrate'], { env: { DATABASE_URL: urlOf('managed') } })
       await command.assertExit(0, 30_000)

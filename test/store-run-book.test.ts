@@ -8,7 +8,7 @@ import { createTestDatabase } from './support/database.ts'
 
 const RUN_BOOK = join(resolve(import.meta.dirname, '..'), 'docs/operations.md')
 
-test('every query of the run-book can be run as it stands there, on a real TimescaleDB', async () => {
+test('every query of the run-book runs unchanged on a real TimescaleDB', async () => {
   const queries = [...readFileSync(RUN_BOOK, 'utf8').matchAll(/`(SELECT [^`]+)`/g)].map(
     (match) => match[1] ?? '',
   )

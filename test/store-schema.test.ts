@@ -70,7 +70,7 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('stores every digit and every microsecond as it came, and a trade once', async () => {
+    test('stores every digit and every microsecond unchanged, and a trade once', async () => {
       const columns = tradeColumns(Number.MAX_SAFE_INTEGER, '0.00000001', 1723161599999)
       assert.deepEqual(await insertTrades(database, columns), [
         { symbol: 'NULL', event_type: 'trade', rows: 1 },
@@ -93,7 +93,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('keeps a trade and an aggTrade of the same id apart, and quotes of the same receipt millisecond', async () => {
+    test('keeps a trade and an aggTrade with the same id, and quotes of the same receipt millisecond, separate', async () => {
       const columns = tradeColumns(7, '1', 1723161255342)
       await insertTrades(database, columns)
       columns.eventType[0] = 'aggTrade'
@@ -110,7 +110,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await insertBookTickers(database, quotes), [])
     })
 
-    test('takes a redelivered revision of a gap back to nothing', async () => {
+    test('a redelivered older revision of a gap reverts nothing', async () => {
       const gap: Gap = {
         gap_id: 'g1',
         revision: 2,
@@ -138,7 +138,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(rows, [{ revision: 3, status: 'unrecoverable', reason: 'too large', from_id: 5 }])
     })
 
-    test('stores a dead letter once, with bytes that are no text', async () => {
+    test('stores a dead letter once, including bytes that are not UTF-8', async () => {
       const letter = {
         topic: 't',
         topicId: TOPIC_ID,
@@ -158,7 +158,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual([rows[0]?.payload, rows[0]?.key], [letter.payload, null])
     })
 
-    test('keeps a second dead letter where a broker that lost the end of a partition wrote another', async () => {
+    test('keeps a second dead letter at an offset that a truncated partition reused', async () => {
       await database.query('TRUNCATE dead_letters')
       const at = (key: Buffer | null, payload: Buffer | null) => ({
         topic: 't',
@@ -190,7 +190,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(await insertDeadLetters(database, different), 0)
     })
 
-    test('moves an offset only over what is stored, and never back', async () => {
+    test('advances an offset only over stored messages, and never moves it back', async () => {
       const at = (nextOffset: number, leaderEpoch = nextOffset / 100) => ({
         topic: 't',
         topicId: TOPIC_ID,
@@ -203,8 +203,8 @@ for (const { name, ...options } of databaseKinds()) {
       await writeStartOffsets(database, [at(100)])
       assert.equal(await advance(100, 200), 'advanced')
       assert.equal(await advance(201, 300), 'moved', 'a batch above the stored offset would leave a hole')
-      assert.equal(await advance(150, 180), 'advanced', 'a redelivered batch is taken')
-      assert.deepEqual(await readOffsets(database), [at(200)], 'and moves nothing back')
+      assert.equal(await advance(150, 180), 'advanced', 'a redelivered batch is accepted')
+      assert.deepEqual(await readOffsets(database), [at(200)], 'and moves no offset back')
       assert.equal(
         await advanceOffsets(database, [
           { ...at(300), topicId: 'ffffffff-0b0a-0908-0706-050403020100', firstOffset: 200 },
@@ -213,12 +213,12 @@ for (const { name, ...options } of databaseKinds()) {
         'a recreated topic is another topic',
       )
       await takeBackOffset(database, at(300))
-      assert.deepEqual(await readOffsets(database), [at(200)], 'what was read and not stored is not skipped')
+      assert.deepEqual(await readOffsets(database), [at(200)], 'unstored messages are not skipped')
       await takeBackOffset(database, at(150, 1))
-      assert.deepEqual(await readOffsets(database), [at(150, 1)], 'a log that lost its tail is read again')
+      assert.deepEqual(await readOffsets(database), [at(150, 1)], 'a truncated log is read again')
     })
 
-    test('undoes a whole batch when a part of it fails, and gives the connection back clean', async () => {
+    test('rolls back a whole batch when a part of it fails, and returns a clean connection', async () => {
       const before = await database.query('SELECT count(*)::int AS n FROM trades')
       await assert.rejects(
         database.transaction(async (connection) => {
@@ -230,7 +230,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual((await database.query('SELECT count(*)::int AS n FROM trades')).rows, before.rows)
     })
 
-    test('is marked with the first source for good', async () => {
+    test('keeps the mark of its first source permanently', async () => {
       assert.equal(await markExchangeIdentity(database, 'simulated'), 'simulated')
       assert.equal(await markExchangeIdentity(database, 'binance'), 'simulated')
     })

@@ -17,7 +17,7 @@ import { runStatements } from './support/statements.ts'
 const [native] = databaseKinds()
 const open = (url: string) => openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
 
-/** What an operator may have set for other programs. */
+/** Settings that an operator may have made for other programs. */
 const SETTINGS: Readonly<Record<string, string>> = {
   datestyle: "'SQL, DMY'",
   timezone: "'America/St_Johns'",
@@ -59,7 +59,7 @@ describe('sessions', { skip: native?.skip ?? false }, () => {
     await server.drop()
   })
 
-  test('a session that was opened while the database was read-only writes again', async () => {
+  test('a session opened while the database was read-only can write later', async () => {
     const name = new URL(server.url).pathname.slice(1)
     await runStatements(server.url, `ALTER DATABASE ${name} SET default_transaction_read_only = on`)
     const stale = open(server.url)
@@ -81,7 +81,7 @@ describe('sessions', { skip: native?.skip ?? false }, () => {
   })
 
   for (const code of ['25006', '57P01', '08006']) {
-    test(`a session that failed with ${code} is not used again`, async () => {
+    test(`a session that failed with ${code} is not reused`, async () => {
       const pid = await backendPid(database)
       const raised = database.transaction((connection) =>
         connection.query(`DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '${code}'; END $$`),
@@ -91,13 +91,13 @@ describe('sessions', { skip: native?.skip ?? false }, () => {
     })
   }
 
-  test('a session that failed with another code is', async () => {
+  test('a session that failed with another code is reused', async () => {
     const pid = await backendPid(database)
     await assert.rejects(database.query('SELECT 1 / 0'), { code: '22012' })
     assert.equal(await backendPid(database), pid)
   })
 
-  test('no setting of the database ends or changes what a transaction does', async () => {
+  test('no setting of the database ends or changes a transaction', async () => {
     await setOn(server)
     const strict = open(server.url)
     try {
@@ -159,7 +159,7 @@ test('commands and the consumer read a database with other settings', {
   }
 })
 
-test('a server in recovery is read-only: it is read, and writing may be tried again', {
+test('a server in recovery is read-only: it can be read, and writes may be retried', {
   skip: native?.skip ?? false,
 }, async () => {
   const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })

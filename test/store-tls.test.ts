@@ -13,7 +13,10 @@ import { waitFor, within } from './support/wait-for.ts'
 
 const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
 const PASSWORD = 'staple-battery-horse'
-/** Users whom the server lets in over TLS alone, the second with a certificate and without a password. */
+/**
+ * Users whom the server accepts only over TLS, the second with a certificate and without a
+ * password.
+ */
 const HBA = `
 hostssl all tls_only 127.0.0.1/32 scram-sha-256
 hostssl all certificate_only 127.0.0.1/32 cert
@@ -23,7 +26,7 @@ let folder: string
 let authority: TestAuthority
 let other: TestAuthority
 let client: KeyPair
-/** Undefined where this machine cannot have a native server; then the tests are skipped. */
+/** Undefined if this machine cannot run a native server; then the tests are skipped. */
 let server: NativeTimescale | undefined
 let skipped = ''
 
@@ -46,7 +49,7 @@ after(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** Makes the server show a certificate, and ask for those of the authority. */
+/** Configures the server to present a certificate, and to require those of the authority. */
 async function withTls({ url, logFile }: NativeTimescale, pair: KeyPair): Promise<void> {
   const data = join(dirname(logFile), 'data')
   const { uid, gid } = await stat(data)
@@ -63,7 +66,7 @@ async function withTls({ url, logFile }: NativeTimescale, pair: KeyPair): Promis
   const hba = join(data, 'pg_hba.conf')
   const rules = await readFile(hba, 'utf8')
   if (!rules.startsWith(HBA)) {
-    // The first rule that matches decides; without TLS these users have none.
+    // The first matching rule decides; without TLS these users have none.
     const never = 'hostnossl all tls_only,certificate_only 127.0.0.1/32 reject\n'
     await writeFile(hba, HBA + never + rules)
   }
@@ -101,7 +104,7 @@ function urlFor({
   return `postgres://${login}@${host}:${server?.port}/postgres?${new URLSearchParams(parameters)}`
 }
 
-/** Whether the connection is encrypted, as the server sees it. */
+/** Whether the connection is encrypted according to the server. */
 async function encrypted(login: Login): Promise<boolean | undefined> {
   const url = urlFor(login)
   const database = openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' })
@@ -117,12 +120,12 @@ async function encrypted(login: Login): Promise<boolean | undefined> {
 
 const superuser = (): Login => ({ user: 'postgres', password: new URL(server?.url ?? '').password })
 
-/** The server takes a moment to read its files again. */
+/** The server takes a moment to reload its files. */
 async function settled(login: Login): Promise<void> {
   await waitFor(() => encrypted(login), { timeoutMs: 10_000, what: 'the server to show its certificate' })
 }
 
-test('connects in plain text with sslmode=disable, and encrypted with every other', async (t) => {
+test('connects in plain text with sslmode=disable, and encrypted in every other mode', async (t) => {
   if (server === undefined) return t.skip(skipped)
   await settled({ parameters: { sslmode: 'require' } })
   assert.equal(await encrypted({ ...superuser(), parameters: { sslmode: 'disable' } }), false)
@@ -134,7 +137,7 @@ test('connects in plain text with sslmode=disable, and encrypted with every othe
   assert.equal(await encrypted({ parameters: { sslrootcert } }), true)
 })
 
-test('refuses a server whose certificate another authority has signed, in every mode that checks', async (t) => {
+test('refuses a server certificate of another authority, in every mode that checks it', async (t) => {
   if (server === undefined) return t.skip(skipped)
   await settled({ parameters: { sslmode: 'require' } })
   const untrusted = { code: 'ACCESS', message: /not signed by an authority/, fix: /sslrootcert=FILE/ }
@@ -147,7 +150,7 @@ test('refuses a server whose certificate another authority has signed, in every 
     await assert.rejects(encrypted({ parameters }), untrusted, JSON.stringify(parameters))
 })
 
-test('checks the very host that was asked for with verify-full, an address too, and none with verify-ca', async (t) => {
+test('verify-full checks the exact requested host or address, and verify-ca does not', async (t) => {
   if (server === undefined) return t.skip(skipped)
   const sslrootcert = authority.cert
   const full = { sslmode: 'verify-full', sslrootcert }
@@ -181,7 +184,7 @@ test('logs in with a certificate instead of a password', async (t) => {
   })
 })
 
-test('names a file that is not there', (t) => {
+test('names a missing file', (t) => {
   if (server === undefined) return t.skip(skipped)
   const url = urlFor({ parameters: { sslmode: 'verify-ca', sslrootcert: '/nowhere/ca.pem' } })
   assert.throws(() => openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' }), {
@@ -200,14 +203,14 @@ const COMMANDS: Record<
 }
 
 for (const [name, start] of Object.entries(COMMANDS)) {
-  test(`${name} ends with one line about what the database refuses, and without the password`, async (t) => {
+  test(`${name} ends with one line about the database's refusal, without the password`, async (t) => {
     if (server === undefined) return t.skip(skipped)
     const refusals: Array<[Login, RegExp]> = [
       [{ parameters: { sslmode: 'disable' } }, /refuses the login.*pg_hba\.conf/],
       [{ parameters: { sslmode: 'verify-full' } }, /not signed by an authority/],
       [{ password: 'wrong-staple', parameters: { sslmode: 'require' } }, /refuses the login.*password/],
     ]
-    // One is enough to see that a command passes it on; each way to be refused is tried with the service.
+    // One case shows that a command reports it; the service tests each kind of refusal.
     for (const [login, line] of name === 'consume' ? refusals : refusals.slice(-1)) {
       await using command = await start({ DATABASE_URL: urlFor(login), LOG_LEVEL: 'debug' })
       await command.assertExit(1, 20_000)

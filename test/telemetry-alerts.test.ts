@@ -33,11 +33,9 @@ const RULE_FILE = z.object({
 
 const rules = RULE_FILE.parse(parse(read('ops/prometheus/alerts.yml'))).groups.flatMap((group) => group.rules)
 const hasPromtool = spawnSync('promtool', ['--version'], { stdio: 'ignore' }).status === 0
-const needsPromtool = hasPromtool
-  ? {}
-  : { skip: 'promtool is not installed (Debian: it is in the package prometheus)' }
+const needsPromtool = hasPromtool ? {} : { skip: 'promtool is not installed (Debian: package prometheus)' }
 
-test('whoever is woken by an alert finds what it means and what to do, and the run-book has no alert that does not exist', () => {
+test('every alert has a section in the run-book, and every section an alert', () => {
   const names = rules.map(({ alert }) => alert)
   assert.equal(new Set(names).size, names.length)
   const headings = [...read('docs/operations.md').matchAll(/^### (Tapeline\w+)$/gm)].map(
@@ -48,7 +46,7 @@ test('whoever is woken by an alert finds what it means and what to do, and the r
     assert.equal(annotations.runbook, `docs/operations.md#${alert.toLowerCase()}`)
 })
 
-test('each section of the run-book says what it means, how to look and what to do', () => {
+test('each section of the run-book has meaning, diagnosis and fix', () => {
   const sections = read('docs/operations.md').split(/^(?=##+ )/m)
   for (const { alert } of rules) {
     const section = sections.find((one) => one.startsWith(`### ${alert}\n`)) ?? assert.fail(alert)
@@ -57,14 +55,14 @@ test('each section of the run-book says what it means, how to look and what to d
   }
 })
 
-test('Prometheus takes the rules and its configuration', needsPromtool, () => {
+test('Prometheus accepts the rules and its configuration', needsPromtool, () => {
   promtool('check', 'rules', 'alerts.yml')
   promtool('check', 'config', 'prometheus.yml')
 })
 
-test('each alert fires when it should, and none does while all is well', needsPromtool, () => {
+test('each alert fires when it should, and none for a healthy system', needsPromtool, () => {
   const tried = read('ops/prometheus/alerts.test.yml')
-  for (const { alert } of rules) assert.ok(tried.includes(`alertname="${alert}"`), `${alert} is not tried`)
+  for (const { alert } of rules) assert.ok(tried.includes(`alertname="${alert}"`), `${alert} is not tested`)
   promtool('test', 'rules', 'alerts.test.yml')
 })
 

@@ -36,7 +36,7 @@ test('a service answers over loopback only to names of this machine', async () =
   }
 })
 
-test('so does the dashboard', async () => {
+test('the dashboard answers over loopback only to names of this machine', async () => {
   const observer = {
     past: { moments: [], incidents: [] },
     hasLooked: true,
@@ -51,7 +51,7 @@ test('so does the dashboard', async () => {
   }
 })
 
-test('faults are ordered by programs, not by pages of the web', async () => {
+test('programs can control faults, but web pages cannot', async () => {
   const exchange = await startSimulatedExchange({
     symbols: ['BTCUSDT'],
     messagesPerSecond: 1,

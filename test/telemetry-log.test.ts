@@ -9,7 +9,7 @@ const ERROR = Object.assign(
   { code: 'ECONNREFUSED' },
 )
 
-test('a line tells what an error says, and its stack only where defects are looked for', () => {
+test("a line shows an error's message, and its stack only at debug level", () => {
   const info = JSON.stringify(errorFields('info')(ERROR))
   assert.match(info, /both failed/)
   assert.match(info, /the cause/)
@@ -19,6 +19,6 @@ test('a line tells what an error says, and its stack only where defects are look
   assert.match(JSON.stringify(errorFields('debug')(ERROR)), /telemetry-log\.test/)
 })
 
-test('what was thrown and is no error is told as it is', () => {
+test('a thrown value that is no error is logged unchanged', () => {
   assert.equal(errorFields('info')('a text'), 'a text')
 })

@@ -18,17 +18,20 @@ import { waitFor } from './support/wait-for.ts'
 const ROOT = resolve(import.meta.dirname, '..')
 const read = (file: string) => readFileSync(join(ROOT, file), 'utf8')
 const SYMBOLS = Array.from({ length: 40 }, (_, i) => `COIN${i}USDT`)
-/** More would follow the symbols. Node's own and the process's are some 60 a service. */
+/**
+ * More series would depend on the number of symbols. Node's and the process's metrics are about 60
+ * per service.
+ */
 const MOST_SERIES = 200
 
-/** What others than our services say: Prometheus itself and the exporter of the machine. */
+/** Metrics from other sources: Prometheus itself and the node exporter. */
 const OF_OTHERS = new Map([
   ['up', []],
   ['ALERTS', ['alertname', 'alertstate']],
   ['node_filesystem_avail_bytes', ['mountpoint']],
   ['node_filesystem_size_bytes', ['mountpoint']],
 ])
-/** Those that Prometheus puts to every target. */
+/** Labels that Prometheus adds to every target. */
 const OF_TARGETS = ['job', 'instance']
 
 let topics: TestTopics
@@ -65,7 +68,7 @@ after(async () => {
   await topics?.delete()
 })
 
-test('the metrics tell of a cut connection, the gap it made, the quotes it cost, a refused request and a dead letter', async () => {
+test('the metrics show a cut connection, its gap, the lost quotes, a refused request and a dead letter', async () => {
   await until('data of all streams', [
     ['tapeline_ingestion_streams', { type: 'bookTicker' }, (value) => value === SYMBOLS.length],
     ['tapeline_consumer_rows_inserted_total', { type: 'bookTicker' }, (value) => value > 100],
@@ -99,7 +102,7 @@ test('the metrics tell of a cut connection, the gap it made, the quotes it cost,
   ])
 })
 
-test('a metric keeps its name by the conventions, its help and its labels, and is there from the start', () => {
+test('a metric follows the naming conventions, keeps its help and labels, and exists from the start', () => {
   const declared = [...INGESTION_METRICS, ...CONSUMER_METRICS]
   const eventful = ['tapeline_ingestion_frames_not_forwarded_total']
   for (const { name, kind, help, labels = [] } of declared) {
@@ -115,7 +118,7 @@ test('a metric keeps its name by the conventions, its help and its labels, and i
   }
 })
 
-test('the number of series does not follow the number of symbols', () => {
+test('the number of series does not depend on the number of symbols', () => {
   const ours = exposed.samples.filter(({ name }) => name.startsWith('tapeline_'))
   assert.ok(ours.length < MOST_SERIES, `${ours.length} series`)
   for (const { name, labels } of ours)
@@ -142,7 +145,7 @@ const DASHBOARD = z.object({
   ),
 })
 
-test('no alert rests on a metric or a label that the services do not have', () => {
+test('every alert uses metrics and labels that the services have', () => {
   const { groups } = EXPRESSIONS.parse(parse(read('ops/prometheus/alerts.yml')))
   for (const { alert, expr, annotations } of groups.flatMap(({ rules }) => rules)) {
     const shown = Object.values(annotations).flatMap((text) =>
@@ -152,7 +155,7 @@ test('no alert rests on a metric or a label that the services do not have', () =
   }
 })
 
-test('no panel of the Grafana dashboard rests on a metric or a label that the services do not have', () => {
+test('every panel of the Grafana dashboard uses metrics and labels that the services have', () => {
   const { panels } = DASHBOARD.parse(JSON.parse(read('ops/grafana/dashboards/tapeline.json')))
   assert.equal(new Set(panels.map(({ id }) => id)).size, panels.length)
   const shown = new Set<string>()
@@ -170,7 +173,7 @@ test('no panel of the Grafana dashboard rests on a metric or a label that the se
   assert.deepEqual(unseen, [])
 })
 
-test('the run-book sends nobody to a metric that does not exist', () => {
+test('every metric named in the run-book exists', () => {
   const declared = [...INGESTION_METRICS, ...CONSUMER_METRICS].map(({ name }) => name)
   const text = read('docs/operations.md')
   const whole = [...text.matchAll(/\b(tapeline_[a-z]\w+)/g)].map((match) => match[1] ?? '')
@@ -179,7 +182,7 @@ test('the run-book sends nobody to a metric that does not exist', () => {
     whole.filter((name) => !declared.includes(name) && !others.includes(name)),
     [],
   )
-  // Behind one that is named in whole, further ones go by their ends.
+  // After a full name, further ones are abbreviated by their endings.
   const ends = [...text.matchAll(/`(_[a-z]\w+)/g)].map((match) => match[1] ?? '')
   const known = declared.map((name) => name.replace(/^tapeline_(ingestion|consumer)/, ''))
   assert.ok(whole.length > 20 && ends.length > 20)
@@ -189,7 +192,7 @@ test('the run-book sends nobody to a metric that does not exist', () => {
   )
 })
 
-test('the checker of names finds a metric, a label of a selector and one of a grouping that do not exist', () => {
+test('the check of names detects an unknown metric, selector label and grouping label', () => {
   for (const planted of [
     'sum(rate(tapeline_ingestion_frames_totl[5m]))',
     'tapeline_ingestion_frames_total{outcom="rejected"}',
@@ -202,12 +205,12 @@ test('the checker of names finds a metric, a label of a selector and one of a gr
 
 function requireKnown(where: string, expression: string, shown: readonly string[]): void {
   const { metrics, grouping } = askedBy(expression)
-  assert.ok(metrics.length > 0, `${where}: nothing is asked for`)
+  assert.ok(metrics.length > 0, `${where}: no metric is queried`)
   const labels = new Set(OF_TARGETS)
   for (const { name, labels: matched } of metrics) {
     const known =
       OF_OTHERS.get(name) ??
-      (exposed.types.has(name) ? labelsOf(name) : assert.fail(`${where}: there is no ${name}`))
+      (exposed.types.has(name) ? labelsOf(name) : assert.fail(`${where}: metric ${name} does not exist`))
     for (const label of known) labels.add(label)
     for (const label of matched)
       assert.ok([...known, ...OF_TARGETS].includes(label), `${where}: ${name} has no label ${label}`)
@@ -235,7 +238,7 @@ async function scrape(): Promise<Exposition> {
 
 type Wanted = [name: string, labels: Record<string, string>, holds: (value: number) => boolean]
 
-/** Scrapes until all of it holds. */
+/** Scrapes until all conditions are met. */
 async function until(what: string, wanted: readonly Wanted[]): Promise<Exposition> {
   let unmet: string[] = []
   return waitFor(

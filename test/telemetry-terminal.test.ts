@@ -12,10 +12,13 @@ import { colourStyle } from '../src/sandbox/up/display/text-style.ts'
 
 const TAPELINE = resolve(import.meta.dirname, '../bin/tapeline')
 
-/** Clears the screen, sets the title, hides what follows, turns the direction, and two that need no escape character. */
+/**
+ * Clears the screen, sets the title, hides text, changes the direction, and two sequences without
+ * an escape character.
+ */
 const HOSTILE = 'a\u001b[2Jb\u001b]0;title\u0007c\u001b[8md\u202ee\u009b2Jf\rg'
 
-test('a text from outside is one line of at most 200 characters, without control characters or half a pair', () => {
+test('external text becomes one line of at most 200 characters, without control characters or an unpaired surrogate', () => {
   for (const text of [
     HOSTILE,
     'x'.repeat(500),
@@ -32,7 +35,7 @@ test('a text from outside is one line of at most 200 characters, without control
   assert.equal(outsideText(`${'x'.repeat(198)}😀😀`), `${'x'.repeat(198)}…`)
 })
 
-test('a terminal gets line ends, tabs and our own colours, and every other control character written out', () => {
+test('a terminal gets line ends, tabs and our colours; other control characters are escaped', () => {
   const ours = `${colourStyle.bad('refused')}\t${colourStyle.dim(colourStyle.bold('x'))}\n`
   assert.equal(terminalText(ours), ours)
   assert.equal(
@@ -42,7 +45,7 @@ test('a terminal gets line ends, tabs and our own colours, and every other contr
   assert.equal(printable('a\nb'), 'a\\u000ab')
 })
 
-test('a guarded terminal cleans what is written, but not what is drawn; a pipe is left alone', () => {
+test('a guarded terminal sanitises written text but not drawn text; a pipe is unchanged', () => {
   const written: unknown[] = []
   const stream = (isTTY: boolean) => ({
     isTTY,
@@ -65,7 +68,7 @@ test('a guarded terminal cleans what is written, but not what is drawn; a pipe i
 
 const hasScript = spawnSync('script', ['--version'], { stdio: 'ignore' }).status === 0
 
-test('what a service tells of the exchange does not steer the terminal of `status`', {
+test("the exchange's texts cannot control the terminal of `status`", {
   skip: hasScript ? false : 'script (of util-linux) is not installed',
 }, async () => {
   const status = {

@@ -11,7 +11,7 @@ import { waitFor } from './support/wait-for.ts'
 
 const START_TIMEOUT_MS = 90_000
 
-test('one command runs the whole pipeline, other commands find it, and what a kill leaves behind is cleared away', {
+test('one command runs the whole pipeline, other commands find it, and leftovers of a kill are cleaned up', {
   timeout: 240_000,
 }, async () => {
   const cwd = mkdtempSync(join(tmpdir(), 'up-'))
@@ -34,7 +34,7 @@ test('one command runs the whole pipeline, other commands find it, and what a ki
       timeoutMs: START_TIMEOUT_MS,
       what: 'rows of the built-in exchange',
     })
-    // Until it has asked every part once it answers 503.
+    // Until it has polled every part it answers 503.
     const snapshot = () => fetch(`http://127.0.0.1:${env.DASHBOARD_PORT}/snapshot`)
     await waitFor(async () => (await snapshot()).ok, { timeoutMs: 20_000, what: 'a snapshot' })
     const dashboard = await snapshot()

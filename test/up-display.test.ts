@@ -62,7 +62,7 @@ function state(): DisplayState {
   }
 }
 
-test('the display says what is stored, how late, and what is wrong, in any terminal', () => {
+test('the display shows stored rows, latencies and errors, in any terminal', () => {
   const text = displayLines(state(), plainStyle).join('\n')
   assert.match(text, /not Binance/)
   assert.match(text, /BTCUSDT +1,300 +3 +0 +600\n/)
@@ -88,7 +88,7 @@ test('the display says what is stored, how late, and what is wrong, in any termi
   )
 })
 
-test('a terminal of 80 columns and 24 lines has room for all of it, the newest problem and the end of the run included', () => {
+test('everything fits into 80 columns and 24 lines, with the newest problem and the end of the run', () => {
   const problem = { time: '12:00:00', from: 'ingest', level: 'warn' as const, text: 'connection refused' }
   const parts = ['exchange', 'ingest', 'kafka', 'consume', 'database'].map((name) => ({
     name,
@@ -105,7 +105,7 @@ test('a terminal of 80 columns and 24 lines has room for all of it, the newest p
     assert.ok(line.length <= 80, `${line.length} columns: ${line}`)
 })
 
-test('rows of a consumer that was started again are added to those before', () => {
+test('rows of a restarted consumer are added to the previous ones', () => {
   const totals = new RunTotals()
   totals.add(consumer(9000, 100), 0)
   totals.add(consumer(500, 7), 1000)
@@ -114,7 +114,7 @@ test('rows of a consumer that was started again are added to those before', () =
   assert.equal(totals.totals().deadLettered, 2)
 })
 
-test('the block redraws itself in place, also after the terminal was made narrower', () => {
+test('the block redraws itself in place, also after the terminal became narrower', () => {
   const written: string[] = []
   const canvas = { columns: 20, rows: 10, write: (text: string) => written.push(text) > 0 }
   const block = new LiveBlock(canvas)
@@ -124,11 +124,11 @@ test('the block redraws itself in place, also after the terminal was made narrow
   block.draw(['y'])
   assert.ok(written[1]?.startsWith('\x1b[3A\r'), 'the first line fills two lines of the narrower terminal')
   block.end()
-  assert.ok(written[2]?.endsWith('\x1b[?25h'), 'the cursor is given back')
+  assert.ok(written[2]?.endsWith('\x1b[?25h'), 'the cursor is visible again')
   assert.equal(clip(colourStyle.bad('abcdef'), 3), '\x1b[31mabc\x1b[0m')
 })
 
-test('a child’s last words are shown with their fix, and its chatter is not', () => {
+test("shows a child's last error with its fix, but not its other output", () => {
   const warn =
     '{"level":40,"msg":"Lost the connection","err":{"message":"refused"},"code":"EXCHANGE","fix":"Wait."}'
   assert.deepEqual(parseLogLine(warn), {
@@ -143,7 +143,7 @@ test('a child’s last words are shown with their fix, and its chatter is not', 
   assert.deepEqual(parseLogLine('tapeline: Port 1 is taken')?.final, true)
 })
 
-test('a service that refuses its data is not started again and again, one that lost Kafka is', () => {
+test('does not restart a service that refuses its data, but one that lost Kafka', () => {
   const said = (code: string | null, text: string, final = false) => ({
     level: 'error' as const,
     text,
@@ -167,7 +167,7 @@ test('a service that refuses its data is not started again and again, one that l
   assert.equal(hopelessEnd('ingest', { code: 2, signal: null }, [], false)?.message, 'ingest: exit code 2')
 })
 
-test('a duration without a unit is refused rather than guessed', () => {
+test('refuses a duration without a unit rather than guessing', () => {
   assert.equal(parseDuration('500ms'), 500)
   assert.equal(parseDuration('1.5m'), 90_000)
   for (const text of ['30', '0s', '5 days', '', '-1s']) assert.throws(() => parseDuration(text), /like 500ms/)

@@ -17,7 +17,7 @@ const settingsFor = (url: string, venue?: string) =>
   )
 const live = { kind: 'binance' } as const
 
-/** A server that takes WebSockets and says of itself what it is told to, or nothing. */
+/** A WebSocket server that identifies itself as configured, or not at all. */
 async function exchangeCalled(name: string | null) {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
   server.on('headers', (headers) => {
@@ -35,7 +35,7 @@ async function exchangeCalled(name: string | null) {
   }
 }
 
-test('does not put the data of a simulated exchange behind BINANCE_WS_URL beside live data, nor call it live', async (context) => {
+test("does not store a simulated exchange's data with live data, or call it live, because of BINANCE_WS_URL", async (context) => {
   const exchange = await startSimulatedExchange({ seed: 7 })
   context.after(() => exchange.close())
   const settings = settingsFor(exchange.wsUrl)
@@ -57,7 +57,7 @@ test('waits for an exchange that refuses the handshake for a while', async (cont
   assert.equal(lines.filter((line) => /HTTP 451; next attempt/.test(line)).length, 1)
 })
 
-test('names the address of an exchange that says nothing of itself, and asks Binance itself nothing', async () => {
+test('shows the address of an exchange without an identity, and does not check Binance itself', async () => {
   await using nameless = await exchangeCalled(null)
   const settings = settingsFor(nameless.url)
   await assert.rejects(exchangeName(live, settings), /does not name itself, and its host is not known/)
@@ -71,7 +71,7 @@ test('names the address of an exchange that says nothing of itself, and asks Bin
   assert.equal(exchangeText({ name: 'binance', url: null }), 'Binance, live')
 })
 
-test('makes no directory of a name that no exchange has', async () => {
+test('creates no directory for an invalid exchange name', async () => {
   await using odd = await exchangeCalled('..')
   await assert.rejects(exchangeName(live, settingsFor(odd.url)), (error) => {
     assert(error instanceof TapelineError)
@@ -81,14 +81,14 @@ test('makes no directory of a name that no exchange has', async () => {
   })
 })
 
-test('says that the exchange does not answer, before anything is started', async () => {
+test('reports that the exchange does not answer, before it starts anything', async () => {
   await using up = startTapeline(['up'], { env: { BINANCE_WS_URL: 'ws://127.0.0.1:1' } })
   await up.assertExit(1)
   assert.match(up.output(), /The exchange at ws:\/\/127\.0\.0\.1:1 does not answer: .*ECONNREFUSED/)
   assert.match(up.output(), /unset it for Binance itself/)
 })
 
-test('does not take --faults for the real exchange', async () => {
+test('refuses --faults for the real exchange', async () => {
   await using up = startTapeline(['up', '--faults'])
   await up.assertExit(2)
   assert.match(up.output(), /--faults has no meaning without --simulate or --replay/)

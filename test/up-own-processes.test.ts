@@ -8,7 +8,7 @@ import { requirePort } from '../src/sandbox/processes/free-ports.ts'
 import { writeEndpoints } from '../src/sandbox/processes/process-registry.ts'
 import { ownProcesses } from '../src/sandbox/up/own-processes.ts'
 
-test('the `up` that runs here is not meant where the settings name parts of another', () => {
+test('ignores a running `up` when the settings name parts of another pipeline', () => {
   const folder = mkdtempSync(join(tmpdir(), 'running-here-'))
   try {
     const run = join(folder, 'simulated', 'run')
@@ -38,7 +38,7 @@ test('the `up` that runs here is not meant where the settings name parts of anot
   }
 })
 
-test('a port that cannot be opened is not always taken', async () => {
+test('reports other errors than a port in use', async () => {
   await assert.rejects(requirePort(18_080, '192.0.2.1', 'INGEST_PORT'), {
     message: /192\.0\.2\.1 is no address of this machine/,
     fix: /HTTP_HOST/,

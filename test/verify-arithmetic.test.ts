@@ -10,7 +10,7 @@ const range = fc
   .tuple(fc.integer({ min: 990, max: 1105 }), fc.integer({ min: 0, max: 12 }))
   .map(([from, length]) => ({ from, to: from + length }))
 
-/** What is stored, what the ledger says, and which ids are dead letters. */
+/** The stored ids, the ledger's ids, and the ids of dead letters. */
 const world = fc.record({
   removed: fc.array(range, { maxLength: 8 }),
   gaps: fc.uniqueArray(fc.record({ range, status: fc.constantFrom(...STATUSES) }), {
@@ -31,7 +31,7 @@ for (const { name, ...options } of databaseKinds()) {
     })
     after(() => market.drop())
 
-    test('explains exactly the ids that the ledger or a dead letter names, whatever is missing', async () => {
+    test('explains exactly the ids in the ledger or in dead letters, whatever is missing', async () => {
       await fc.assert(
         fc.asyncProperty(world, async ({ removed, gaps, letters }) => {
           const ids = Array.from({ length: 100 }, (_, index) => 1000 + index)

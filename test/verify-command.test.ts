@@ -13,7 +13,7 @@ import { brokers, createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 
-test('counts what Kafka holds beyond the snapshot, and takes a topic that was made again for unread', () => {
+test("counts Kafka's messages beyond the snapshot, and treats a recreated topic as unread", () => {
   const end = { topic: 'trades', topicId: 'a', start: 10, end: 100 }
   const stored = { topic: 'trades', topicId: 'a', nextOffset: 90, leaderEpoch: -1 }
   const { partitions, pending } = watermarkOf(
@@ -48,7 +48,7 @@ test('counts what Kafka holds beyond the snapshot, and takes a topic that was ma
   assert.equal(watermarkOf([{ ...stored, partition: 0 }], { notReached: 'away' }).pending, null)
 })
 
-test('takes days and times in UTC only, and a last day to its end', () => {
+test('accepts days and times in UTC only, and includes the whole last day', () => {
   assert.equal(parseUtc('--from', '2026-01-31', 'from'), Date.UTC(2026, 0, 31))
   assert.equal(parseUtc('--to', '2026-01-31', 'to'), Date.UTC(2026, 1, 1))
   assert.equal(parseUtc('--to', '2026-01-31T12:30', 'to'), Date.UTC(2026, 0, 31, 12, 30))
@@ -59,7 +59,7 @@ test('takes days and times in UTC only, and a last day to its end', () => {
 
 for (const { name, ...options } of databaseKinds()) {
   test(
-    `prints what is pending in Kafka and audits beside a writer, on the ${name} TimescaleDB`,
+    `prints the messages pending in Kafka and runs next to a writer, on the ${name} TimescaleDB`,
     options,
     async () => {
       const topics = await createTestTopics({ prefix: 'audit' })
@@ -108,7 +108,7 @@ for (const { name, ...options } of databaseKinds()) {
           end: 7,
           pending: 5,
         })
-        assert.ok(written > 0, 'the writer was not kept out for good')
+        assert.ok(written > 0, 'the writer was not blocked permanently')
 
         await market.database.query("DELETE FROM trades WHERE symbol = 'BTCUSDT' AND trade_id = 1020")
         const only = ['verify', '--symbol', 'btcusdt', '--from', '2026-01-01', '--to', '2026-01-03']
@@ -130,7 +130,7 @@ for (const { name, ...options } of databaseKinds()) {
   )
 }
 
-test('says of a new database that nothing is stored, in a few lines, and of a symbol that it is not known', async () => {
+test('reports briefly that a new database is empty and that a symbol is unknown', async () => {
   const topics = await createTestTopics({ prefix: 'audit' })
   const server = await createTestDatabase()
   const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
@@ -158,7 +158,7 @@ test('says of a new database that nothing is stored, in a few lines, and of a sy
   }
 })
 
-test('refuses a range or a limit that makes no sense, exit code 2, before anything is opened', async () => {
+test('refuses an invalid range or limit with exit code 2, before it opens anything', async () => {
   for (const [args, said] of [
     [['--from', '2026-02-30'], /--from 2026-02-30: no such day or time/],
     [['--from', '2026-02-02', '--to', '2026-02-01'], /is not before/],

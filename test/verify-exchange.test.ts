@@ -33,7 +33,7 @@ after(async () => {
   await exchange.close()
 })
 
-/** The last rows of the exchange, as the consumer stores them. */
+/** The exchange's last rows, as the consumer stores them. */
 async function storeLatest(): Promise<number> {
   const get = async (path: string) => {
     const response = await fetch(`${exchange.restUrl}/api/v3/${path}?symbol=BTCUSDT&limit=40`)
@@ -71,7 +71,7 @@ async function compare() {
   return command.output()
 }
 
-test('compares samples of each day with the exchange, and names the row that differs', async () => {
+test('compares samples of each day with the exchange, and names a differing row', async () => {
   const firstId = await storeLatest()
   const equal = REPORT.parse(JSON.parse(await compare()))
   assert.ok((equal.compared ?? 0) >= 6, String(equal.compared))

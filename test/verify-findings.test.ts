@@ -19,7 +19,7 @@ import { databaseKinds } from './support/database.ts'
 const BTC_TRADES = "symbol = 'BTCUSDT' AND event_type = 'trade'"
 const sequenceOf = ({ sequences }: Report) =>
   sequences.find(({ symbol, eventType }) => symbol === 'BTCUSDT' && eventType === 'trade') ??
-  assert.fail('the sequence is gone')
+  assert.fail('the sequence is not in the result')
 
 for (const { name, ...options } of databaseKinds()) {
   describe(`on the ${name} TimescaleDB`, options, () => {
@@ -29,7 +29,7 @@ for (const { name, ...options } of databaseKinds()) {
     })
     after(() => market.drop())
 
-    test('finds nothing in what is whole, and its JSON is as documented', async () => {
+    test('finds nothing in complete data, and prints JSON as documented', async () => {
       const audit = await verify(market.database, AUDIT_OPTIONS)
       assert.deepEqual(REPORT.parse(JSON.parse(JSON.stringify(audit))), audit)
       assert.equal(audit.verdict, 'clean')
@@ -51,7 +51,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(renderAudit(audit), /nothing doubled/)
     })
 
-    test('finds a row that was removed, and names it', async () => {
+    test('finds a removed row, and names it', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1005, 1006, 1050)`,
       ])
@@ -64,7 +64,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(text, /BTCUSDT: 3 aggTrades of which not all trades are stored/)
     })
 
-    test('begins where the consumer began, and names the older rows that are stored', async () => {
+    test('begins where the consumer began, and reports older stored rows', async () => {
       const start = (fields: object) =>
         `INSERT INTO meta (key, value) VALUES ('start:BTCUSDT trade', '${JSON.stringify({ symbol: 'BTCUSDT', eventType: 'trade', epoch: 0, id: 1040, timeMs: Date.now(), ...fields })}')`
       const holes = `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1005, 1006, 1030, 1060)`
@@ -79,11 +79,12 @@ for (const { name, ...options } of databaseKinds()) {
         renderAudit(audit),
         /BTCUSDT: 37 trade rows from before the consumer's first start: .*\n +1000\.\.1039/,
       )
-      // Nothing older is stored; or all is of an earlier epoch.
+      // Nothing older is stored, or everything is of an earlier epoch.
       assert.equal(sequenceOf(await market.auditAfter([start({ id: 1000 })])).beforeStart, 0)
       const older = await market.auditAfter([holes, filled, start({ epoch: 1, id: 5 })])
       assert.deepEqual([older.verdict, sequenceOf(older).beforeStart], ['clean', 96])
-      // Rows of an earlier epoch with later times: the epoch count was lost, and these rows are audited.
+      // Rows of an earlier epoch with later times: the epoch count was lost, and these rows are
+      // checked.
       const recounted = await market.auditAfter([
         holes,
         filled,
@@ -102,7 +103,7 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('S8 audits a sequence after a reset from its first id, and takes the window before it for explained', async () => {
+    test('S8 checks a sequence after a reset from its first id, and treats the window before it as explained', async () => {
       const reset = `INSERT INTO gaps (gap_id, revision, symbol, event_type, epoch, from_time, to_time, cause, status, reason, detected_at, updated_at)
         VALUES ('BTCUSDT/trade/1/50', 1, 'BTCUSDT', 'trade', 1, '2026-01-02 23:00', '2026-01-03 04:00', 'reset', 'unrecoverable', 'ids', '2026-01-03', '2026-01-03')`
       const begun = `UPDATE trades SET epoch = 1, trade_id = trade_id - 1000 WHERE ${BTC_TRADES} AND trade_id >= 1050`
@@ -121,7 +122,7 @@ for (const { name, ...options } of databaseKinds()) {
       })
     })
 
-    test('compares the rows with what ingestion announced', async () => {
+    test("compares the rows with ingestion's announcements", async () => {
       const announced = (at: string, fields: object = {}) => {
         const recording = {
           instance: 'one',
@@ -158,7 +159,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       const other = announced('2026-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })
       assert.deepEqual(await foundAfter([other]), [['silent', 'notice', 'NEVERUSDT', null]])
-      // Recorded for too short a time to say anything.
+      // Recorded for too short a time to draw conclusions.
       assert.deepEqual(await foundAfter([announced('2027-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })]), [])
       // A type that is recorded no more has ended for that reason.
       const fewer = announced('2026-01-02T00:00:00Z', { event_types: ['trade', 'aggTrade'] })
@@ -200,7 +201,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('takes what the ledger or a dead letter names for explained, and no more than that', async () => {
+    test('treats exactly the ids in the ledger or in dead letters as explained', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id BETWEEN 1010 AND 1019`,
         gapSql('open', 1008, 1012),
@@ -221,11 +222,7 @@ for (const { name, ...options } of databaseKinds()) {
         { what: 'continuity: missing', of: 'BTCUSDT trade', count: 4, ids: ['1016..1019'] },
         { what: 'ledger: filled', of: 'BTCUSDT trade', count: 1, ids: ['1016..1017'] },
       ])
-      assert.equal(
-        mayStillArrive(audit, null),
-        false,
-        'what nothing names is missing, however long one waits',
-      )
+      assert.equal(mayStillArrive(audit, null), false, 'unexplained ids are missing, however long one waits')
       const text = renderAudit(audit)
       assert.match(
         text,
@@ -238,7 +235,7 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('finds rows of the ledger that contradict each other, and none that touch or are of another stream', async () => {
+    test('finds contradictory ledger rows, but accepts adjacent ones and those of another stream', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id BETWEEN 1010 AND 1019`,
         gapSql('unrecoverable', 1010, 1030),
@@ -256,7 +253,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(renderAudit(audit), /BTCUSDT trade: 2 ledger rows with ids that another row has too/)
     })
 
-    test('knows ids that only the ledger is ahead of from ids that are lost', async () => {
+    test('distinguishes ids that are only in the ledger so far from lost ids', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id BETWEEN 1010 AND 1012`,
         gapSql('filled', 1010, 1015),
@@ -275,11 +272,11 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(
         mayStillArrive({ ...audit, watermark: at(9, 20) }, first),
         false,
-        'all that Kafka had is stored',
+        'all messages of Kafka are stored',
       )
     })
 
-    test('finds a filled gap whose last ids are gone, and asks for none below the first stored id', async () => {
+    test('finds a filled gap whose last ids are missing, and expects none below the first stored id', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id >= 1098`,
         gapSql('filled', 1090, 1099),
@@ -291,7 +288,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(renderAudit(audit), /BTCUSDT\/trade\/0\/1090: 2 not stored/)
     })
 
-    test('takes a filled gap at its word where an id of it is a dead letter', async () => {
+    test('accepts a filled gap if the missing id is a dead letter', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id = 1013`,
         gapSql('filled', 1010, 1017),
@@ -301,7 +298,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(sequenceOf(audit).unexplained, 0)
     })
 
-    test('tells of a gap that was filled in part', async () => {
+    test('reports a partly filled gap', async () => {
       const audit = await market.auditAfter([
         gapSql('filled', 1010, 1011),
         gapSql('unrecoverable', 1012, 1012),
@@ -313,14 +310,14 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('holds the ids of each epoch against their own', async () => {
+    test('compares the ids of each epoch separately', async () => {
       const audit = await market.auditAfter([
         `UPDATE trades SET epoch = 1, trade_id = trade_id - 1050, first_trade_id = first_trade_id - 1050, last_trade_id = last_trade_id - 1050
          WHERE event_type = 'trade' AND symbol = 'BTCUSDT' AND trade_id >= 1050`,
         `UPDATE trades SET epoch = 1, trade_id = trade_id - 525, first_trade_id = first_trade_id - 1050, last_trade_id = last_trade_id - 1050
          WHERE event_type = 'aggTrade' AND symbol = 'BTCUSDT' AND trade_id >= 525`,
         'DELETE FROM trades WHERE epoch = 1 AND trade_id = 7',
-        // A dead letter says its epoch as its message did, in a header: it explains an id of that epoch alone.
+        // A dead letter has its message's epoch in a header: it explains an id of that epoch only.
         "DELETE FROM trades WHERE epoch = 1 AND event_type = 'trade' AND trade_id = 9",
         deadLetterSql(1, '{"e":"trade","s":"BTCUSDT","t":9}', 1),
         deadLetterSql(2, '{"e":"trade","s":"BTCUSDT","t":7}'),
@@ -335,7 +332,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(renderAudit(audit), /BTCUSDT trade \(epoch 1\): 1 missing/)
     })
 
-    test('audits a symbol and a range alone, and cuts nothing that it then calls missing', async () => {
+    test('checks only a given symbol and range, and reports nothing cut off by it as missing', async () => {
       const scope = {
         symbols: ['BTCUSDT'],
         fromMs: parseUtc('--from', '2026-01-02', 'from'),
@@ -346,7 +343,7 @@ for (const { name, ...options } of databaseKinds()) {
         [
           removed(1002),
           removed(1080),
-          // Stored on the other side of the cut: times need not be in the order of ids.
+          // Stored on the other side of the boundary: times need not be in the order of ids.
           `INSERT INTO trades SELECT timestamptz '2026-01-03 00:00:00.001', event_time, symbol, event_type, epoch, trade_id, price, quantity,
              first_trade_id, last_trade_id, is_buyer_maker, ingestion_timestamp, source FROM trades WHERE ${BTC_TRADES} AND trade_id = 1030`,
           `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id = 1030 AND trade_time < '2026-01-03'`,
@@ -373,7 +370,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('does not call missing what retention dropped', async () => {
+    test('does not report rows dropped by retention as missing', async () => {
       const audit = await market.auditAfter([
         "SELECT drop_chunks('trades', timestamptz '2026-01-02')",
         "SELECT drop_chunks('book_ticker', timestamptz '2026-01-02')",
@@ -388,7 +385,7 @@ for (const { name, ...options } of databaseKinds()) {
         renderAudit(noted),
         /rows of trades before 2026-01-01T00:00:00.000Z: retention has dropped/,
       )
-      // Nor does retention end the audit of what the ledger says of ids after the last row.
+      // Retention does not end the check of ledger ids after the last row.
       const lost = await market.auditAfter([
         "INSERT INTO meta (key, value) VALUES ('retention:trades', '2026-01-01T00:00:00.000Z')",
         gapSql('filled', 1900, 1901),
@@ -398,11 +395,11 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('does not take a row that came back from a dropped day for the first of its sequence', async () => {
+    test('does not treat a restored row of a dropped day as the first of its sequence', async () => {
       const changes = [
         "INSERT INTO meta (key, value) SELECT 'retention:' || name, '2026-01-03T00:00:00.000Z' FROM unnest('{trades,book_ticker}'::text[]) AS name",
         "SELECT drop_chunks(name::regclass, timestamptz '2026-01-03') FROM unnest('{trades,book_ticker}'::text[]) AS name",
-        // A dead letter that was retried, and a quote that was read again.
+        // A retried dead letter, and a reread quote.
         `INSERT INTO trades SELECT timestamptz '2026-01-01', NULL, symbol, event_type, epoch, 1000, price, quantity, first_trade_id,
            last_trade_id, is_buyer_maker, ingestion_timestamp, source FROM trades WHERE ${BTC_TRADES} AND trade_id = 1050`,
         "INSERT INTO book_ticker VALUES ('2026-01-01', 'BTCUSDT', 7000, 60000, 1, 60000.01, 2)",
@@ -414,15 +411,15 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(text, /BTCUSDT: 1 trade row below retention.*\n +1000 at 2026-01-01T00:00:00.000Z/)
       assert.match(text, /BTCUSDT: 1 bookTicker row below retention.*\n +7000 at 2026-01-01T00:00:00.000Z/)
       assert.doesNotMatch(text, /ETHUSDT: .*below retention/)
-      // Above it a hole is one.
+      // A hole above it counts.
       const holed = await market.auditAfter([...changes, 'DELETE FROM trades WHERE trade_id = 1060'])
       assert.equal(sequenceOf(holed).unexplained, 1)
-      // A range that ends below it has nothing that can be audited.
+      // A range that ends below it has nothing to check.
       const scope = { symbols: null, fromMs: null, toMs: Date.UTC(2026, 0, 2) }
       assert.equal((await market.auditAfter(changes, { scope })).verdict, 'empty')
     })
 
-    test('shows no row of the ledger that lies outside the range, by its times or by its ids', async () => {
+    test('shows no ledger row outside the range, by its times or by its ids', async () => {
       const timed = (from: number, hours: string, status = 'open') => [
         gapSql(status === 'open' ? 'open' : 'unrecoverable', from, from),
         `UPDATE gaps SET from_time = '2026-01-${hours}:00', to_time = '2026-01-${hours}:30' WHERE from_id = ${from}`,
@@ -434,12 +431,12 @@ for (const { name, ...options } of databaseKinds()) {
         ...timed(1010, '01 10'),
         ...timed(1030, '02 10'),
         ...timed(1060, '03 10'),
-        // Without times it is the ids that tell; both were found on the 5th.
+        // Without times the ids decide; both were detected on the 5th.
         gapSql('open', 1034, 1035),
         gapSql('open', 1080, 1081),
         window(1, '2026-01-02'),
         window(2, '2026-01-03'),
-        // Of no sequence that is stored.
+        // Belongs to no stored sequence.
         gapSql('open', 7, 8, { symbol: 'BNBUSDT' }),
       ]
       const scope = {
@@ -470,7 +467,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('refuses a symbol that nothing knows, and audits one that only the ledger or a dead letter knows', async () => {
+    test('refuses an unknown symbol, and checks one that only the ledger or a dead letter has', async () => {
       const of = (...symbols: string[]) => ({ scope: { symbols, fromMs: null, toMs: null } })
       await assert.rejects(
         verify(market.database, { ...AUDIT_OPTIONS, ...of('BTCUSDT', 'BTCUSDC', 'ETHUSDC') }),
@@ -486,14 +483,14 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal((await market.auditAfter(known, of('BTCUSDC', 'ETHUSDC'))).verdict, 'empty')
     })
 
-    test('finds a day that was dropped from the middle', async () => {
+    test('finds a day dropped from the middle', async () => {
       const audit = await market.auditAfter([
         "SELECT drop_chunks('trades', timestamptz '2026-01-03', newer_than => timestamptz '2026-01-02')",
       ])
       assert.equal(sequenceOf(audit).unexplained, 24)
     })
 
-    test('names no more cases than asked for, and counts all', async () => {
+    test('lists at most the requested number of cases, and counts all', async () => {
       const audit = await market.auditAfter(
         [`DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id % 10 = 5`],
         { limit: 2 },
@@ -504,7 +501,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(renderAudit(audit), / 1005, 1015, …\n/)
     })
 
-    test('does not praise an empty database', async () => {
+    test('does not report an empty database as clean', async () => {
       const audit = await market.auditAfter([
         'TRUNCATE trades',
         'TRUNCATE book_ticker',

@@ -20,7 +20,7 @@ for (const { name, ...options } of databaseKinds()) {
     })
     after(() => market.drop())
 
-    test('names the aggTrade that tells of a first or a last trade that was removed', async () => {
+    test('names the aggTrade that covers a removed first or last trade', async () => {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1000, 1099)`,
       ])
@@ -29,10 +29,10 @@ for (const { name, ...options } of databaseKinds()) {
         { from: 500, to: 500, detail: 'trades 1000..1001, of which 1 is stored' },
         { from: 549, to: 549, detail: 'trades 1098..1099, of which 1 is stored' },
       ])
-      assert.equal(audit.verdict, 'clean', 'a connection that began between two trades leaves the same')
+      assert.equal(audit.verdict, 'clean', 'a connection that began between two trades has the same result')
     })
 
-    test('finds what is stored twice under different times, of both kinds', async () => {
+    test('finds rows of both kinds stored twice with different times', async () => {
       for (const [type, id] of [
         ['trade', 1020],
         ['aggTrade', 530],
@@ -52,8 +52,9 @@ for (const { name, ...options } of databaseKinds()) {
       }
     })
 
-    test('takes the trades of an aggregate that is a dead letter for covered, and no others', async () => {
-      // Two aggregates under the id 520: the second, of trades 1042 and 1043, is a dead letter, and the later ids are lower by one.
+    test('treats the trades of an aggregate in a dead letter as covered, and no others', async () => {
+      // Two aggregates have the id 520. The second, of trades 1042 and 1043, is a dead letter, so
+      // later ids are lower by one.
       const shifted = [
         `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 521`,
         `UPDATE trades SET trade_id = trade_id - 1 WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id > 521`,
@@ -67,7 +68,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await found([...shifted, letterOf(1043)]), [])
     })
 
-    test('judges update ids that the exchange restarted by the reset in the ledger', async () => {
+    test('judges restarted update ids by the reset in the ledger', async () => {
       const again = (minutes: number) =>
         `INSERT INTO book_ticker SELECT ingestion_timestamp + interval '4 days' + interval '${minutes} minutes', symbol, update_id, bid_price,
            bid_quantity, ask_price, ask_quantity FROM book_ticker
@@ -79,14 +80,14 @@ for (const { name, ...options } of databaseKinds()) {
         ['BTCUSDT bookTicker', 48, '7000'],
         ['ETHUSDT bookTicker', 48, '7000'],
       ])
-      // The ledger has a reset of BTCUSDT only; an id that came twice since then is doubled.
+      // The ledger has a reset of BTCUSDT only; an id stored twice since then is a duplicate.
       assert.deepEqual(await countsOf([again(0), again(5), reset]), [
         ['ETHUSDT bookTicker', 48, '7000'],
         ['BTCUSDT bookTicker', 1, '7030'],
       ])
     })
 
-    test('finds a changed quantity, price or side by one digit, in a trade and in an aggTrade', async () => {
+    test('finds a quantity, price or side changed by one digit, in a trade and in an aggTrade', async () => {
       for (const [kind, change] of [
         ['quantity', 'quantity = quantity + 0.00000001'],
         ['price', 'price = price + 0.00000001'],
@@ -112,7 +113,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(renderAudit(audit), /510 5, of trades 1020\.\.1021: 0\.00000013/)
     })
 
-    test('finds two changed prices that cancel out in their sum', async () => {
+    test('finds two changed prices with an unchanged sum', async () => {
       const audit = await market.auditAfter([
         `UPDATE trades SET price = price + 1 WHERE ${BTC_TRADES} AND trade_id = 1020`,
         `UPDATE trades SET price = price - 1 WHERE ${BTC_TRADES} AND trade_id = 1021`,
@@ -122,7 +123,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('finds an aggTrade whose trades are not those behind the one before', async () => {
+    test('finds an aggTrade whose trades do not follow those of the previous one', async () => {
       const audit = await market.auditAfter([
         `UPDATE trades SET first_trade_id = 1021 WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 510`,
       ])
@@ -132,7 +133,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
     })
 
-    test('leaves out an aggTrade that the exchange has invalidated, and says how many', async () => {
+    test('excludes aggTrades that the exchange has invalidated, and reports their number', async () => {
       const audit = await market.auditAfter([
         `UPDATE trades SET first_trade_id = NULL, last_trade_id = NULL, price = 0, quantity = 0
          WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 510`,
@@ -141,24 +142,24 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(renderAudit(audit), /BTCUSDT: 1 aggTrade that the exchange has invalidated/)
     })
 
-    test('holds no aggTrade against trades of another epoch that have its ids, and says which it left out', async () => {
+    test('compares no aggTrade with trades of another epoch with the same ids, and reports the excluded ones', async () => {
       const btc = `symbol = 'BTCUSDT' AND trade_time >= '2026-01-03'`
       const covers = `first_trade_id = first_trade_id - 44, last_trade_id = last_trade_id - 44`
       const began = (type: string, change: string) =>
         `UPDATE trades SET ${change} WHERE ${btc} AND event_type = '${type}'`
       // From 3 January on: the trades 1048.. and the aggTrades 524.. that cover them.
       const cases = {
-        // The ids 1004.. were there before, as other trades.
-        'the trades alone began anew': {
+        // The ids 1004.. existed before, as other trades.
+        'only the trade ids restarted': {
           changes: [began('trade', 'epoch = 1, trade_id = trade_id - 44'), began('aggTrade', covers)],
           leftOut:
             /BTCUSDT: 26 aggTrades whose trades are of another epoch.*\n +524 at 2026-01-03 00:00:00\S*, of trades 1004\.\.1005\n/,
         },
-        'the aggTrades alone began anew': {
+        'only the aggTrade ids restarted': {
           changes: [began('aggTrade', 'epoch = 1, trade_id = trade_id - 520')],
           leftOut: /BTCUSDT: 26 aggTrades whose trades are of another epoch.*\n +4 at /,
         },
-        'the aggTrades began anew one later': {
+        'the aggTrade ids restarted one trade later': {
           changes: [
             began('trade', 'epoch = 1, trade_id = trade_id - 44'),
             began('aggTrade', covers),
@@ -171,7 +172,7 @@ for (const { name, ...options } of databaseKinds()) {
         const audit = await market.auditAfter(changes)
         assert.deepEqual(failuresOf(audit), [], name)
         assert.match(renderAudit(audit), leftOut, name)
-        // The others are checked as ever.
+        // The others are checked as usual.
         const changed = `UPDATE trades SET quantity = quantity * 2 WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 503`
         assert.deepEqual(
           failuresOf(await market.auditAfter([...changes, changed])).map(({ what, ids }) => [what, ...ids]),
@@ -181,7 +182,7 @@ for (const { name, ...options } of databaseKinds()) {
       }
     })
 
-    test('does not pass aggTrades silently whose trades are stored nowhere', async () => {
+    test('reports aggTrades whose trades are not stored', async () => {
       const audit = await market.auditAfter([`DELETE FROM trades WHERE ${BTC_TRADES}`])
       assert.equal(audit.verdict, 'clean')
       assert.match(
@@ -190,7 +191,7 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('finds quotes that are stored twice under two receipts, and says which lie beside an outage', async () => {
+    test('finds quotes stored twice with two receipt times, and reports which are near an outage', async () => {
       const audit = await market.auditAfter([
         `INSERT INTO book_ticker SELECT ingestion_timestamp + interval '90 minutes', symbol, update_id, bid_price, bid_quantity, ask_price, ask_quantity
          FROM book_ticker WHERE symbol = 'BTCUSDT' AND update_id IN (7000, 7030)`,
@@ -205,7 +206,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(text, /NOT CLEAN/)
     })
 
-    test('does not look for hours where tens of thousands of quotes are doubled', async () => {
+    test('is fast with tens of thousands of duplicate quotes', async () => {
       const audit = await market.auditAfter([
         `INSERT INTO book_ticker SELECT timestamptz '2026-02-01' + n * interval '1 second', 'BTCUSDT', 90000 + n % 20000, 1, 1, 2, 1
          FROM generate_series(0, 39999) AS n`,
@@ -216,14 +217,14 @@ for (const { name, ...options } of databaseKinds()) {
       )
     })
 
-    test('does not take a quote that came late for doubled', async () => {
+    test('does not treat a late quote as a duplicate', async () => {
       const audit = await market.auditAfter([
         "UPDATE book_ticker SET update_id = 7000 + 3 * 89 + 1 WHERE symbol = 'BTCUSDT' AND update_id = 7003",
       ])
       assert.equal(audit.verdict, 'clean')
     })
 
-    test('adds up outages, each moment once, and only inside the range', async () => {
+    test('sums outages, each moment once, and only inside the range', async () => {
       const outages = [
         outageSql('2026-01-01 01:00:00', '2026-01-01 01:00:10'),
         outageSql('2026-01-01 01:00:05', '2026-01-01 01:00:15.5', 'reconnect'),
@@ -239,7 +240,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(cut.outages[0]?.seconds, 10)
     })
 
-    test('finds rows outside any bound, and counts what is only odd', async () => {
+    test('finds rows out of bounds, and only counts unusual ones', async () => {
       const at = `${BTC_TRADES} AND trade_id`
       const audit = await market.auditAfter([
         `UPDATE trades SET price = 'NaN' WHERE ${at} = 1002`,
@@ -274,7 +275,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.match(renderAudit(audit), /this machine's clock was behind the exchange's/)
     })
 
-    test('tells of a trade that is earlier than the id before it', async () => {
+    test('reports a trade earlier than the previous id', async () => {
       const audit = await market.auditAfter([
         `UPDATE trades SET trade_time = trade_time + interval '3 hours' WHERE ${BTC_TRADES} AND trade_id = 1051`,
       ])
@@ -282,7 +283,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual([found?.severity, found?.count, found?.examples[0]?.from], ['notice', 1, 1052])
     })
 
-    test('finds symbols that the consumer would not have stored, and epochs without the one before', async () => {
+    test('finds symbols that the consumer would not have stored, and epochs without the previous one', async () => {
       const audit = await market.auditAfter([
         `UPDATE trades SET symbol = 'ethusdt' WHERE symbol = 'ETHUSDT'`,
         `UPDATE trades SET epoch = 2 WHERE ${BTC_TRADES} AND trade_id >= 1050`,

@@ -1,4 +1,4 @@
-/** Everything by chance comes from here, in the order of the seed. */
+/** The source of all randomness, in the order of the seed. */
 export class Dice {
   #state: number
 
@@ -18,7 +18,7 @@ export class Dice {
     return this.random() < share
   }
 
-  /** Fractions included. */
+  /** Including fractions. */
   between(low: number, high: number): number {
     return low + this.random() * (high - low)
   }
@@ -32,7 +32,7 @@ export class Dice {
     return items[this.integer(items.length)]
   }
 
-  /** Time to the next of events that come by chance, every so often. */
+  /** Time to the next of random events with this mean interval. */
   interval(meanMs: number): number {
     return -Math.log(1 - this.random()) * meanMs
   }

@@ -2,7 +2,7 @@ import { keyOf } from '../../src/consumer/partition.ts'
 import type { LogMessage, MemoryPartition } from './memory-log.ts'
 import type { World } from './world.ts'
 
-/** What does not hold after a run, a line each; empty when all does. */
+/** Violations after a run, one line each; empty if all guarantees hold. */
 export function violations(world: World): string[] {
   const found = [...world.violations]
   for (const partition of world.log.partitions) {
@@ -42,11 +42,11 @@ function whatIsWrong(
   if (fate === 'letter') return null
   const isStored = row !== null && rows.has(row)
   const isLetter = letters.has(`${topic}:${partition}:${offset}`)
-  if (fate === 'stored' && isLetter) return 'is good, and a dead letter'
-  if (fate !== 'stored' && isStored) return 'is bad, and stored'
+  if (fate === 'stored' && isLetter) return 'is good, but a dead letter'
+  if (fate !== 'stored' && isStored) return 'is bad, but stored'
   if (fate === 'stored' ? isStored : isLetter) return null
   if (offset >= start) return 'is nowhere'
-  // It left Kafka before it was stored. What nobody could read names no event.
+  // It expired before it was stored. An unreadable message names no event.
   if (event === null) return null
   const isNamed = [...gaps.values()].some(
     (gap) =>
@@ -64,5 +64,5 @@ function whatIsWrong(
       range.from <= event.id &&
       event.id <= range.to,
   )
-  return isNamed || isToBeAskedFor ? null : 'was lost, and no ledger row names it'
+  return isNamed || isToBeAskedFor ? null : 'was lost, but is in no ledger row'
 }

@@ -1,6 +1,6 @@
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 
-/** The clock of one process: when it dies, nothing that it had scheduled happens any more. */
+/** The clock of one process: after its death none of its timers run. */
 export class Life implements Clock {
   readonly #clock: Clock
   isAlive = true
@@ -23,7 +23,7 @@ export class Life implements Clock {
     })
   }
 
-  /** Resolves after a while, never once it is dead. */
+  /** Resolves after a while, but never after the process's death. */
   wait(delayMs: number): Promise<void> {
     return new Promise((resolve) => {
       this.schedule(delayMs, resolve)

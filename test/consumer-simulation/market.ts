@@ -22,7 +22,7 @@ const POISON: ReadonlyArray<Buffer | null> = [
   aggTradeValue({ T: 1 }),
 ]
 
-/** The messages of one symbol, ids rising by one. */
+/** The messages of one symbol, with consecutive ids. */
 export class SymbolFeed {
   readonly symbol: string
   readonly #dice: Dice
@@ -34,7 +34,7 @@ export class SymbolFeed {
     this.#dice = dice
   }
 
-  /** @param nowMs of the wall clock */
+  /** @param nowMs wall clock */
   trade(nowMs: number, isGood: boolean): LogMessage {
     const { symbol } = this
     if (!isGood && this.#dice.chance(1 / 150)) {

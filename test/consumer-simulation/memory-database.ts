@@ -14,13 +14,13 @@ import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 import { failure, type MemorySession, MemorySessions, type Server } from './memory-sessions.ts'
 
-/** A price that the table does not take, as a constraint would have it. */
+/** A price that the table refuses, like a constraint. */
 export const REFUSED_PRICE = '13.13'
 
-/** What a database says when it does not do what it is asked to. */
+/** Error for a failed operation. */
 const REFUSALS = ['40001', '40P01', '53300', '53100', '55P03', '57014', '57P01', '58030', null] as const
 
-/** Committed, or gone: what a transaction sees at once. */
+/** Committed state, which a transaction sees or lost. */
 interface State {
   readonly rows: Set<string>
   readonly letters: Map<string, string>
@@ -28,7 +28,7 @@ interface State {
   readonly offsets: Map<string, StoredOffset>
   readonly last: Map<string, LastStored>
   readonly losses: Map<string, Loss>
-  /** Ids that ingestion is to be asked for. */
+  /** Ids that ingestion must request again. */
   readonly lost: Map<string, LostIds>
 }
 
@@ -39,10 +39,10 @@ export type Defect =
   | 'a bad row stops everything'
   | 'sessions stay read-only'
 
-/** For each statement, and never reached here: what hangs ends earlier. */
+/** Limit of each statement, never reached here: hanging statements end earlier. */
 const LIMIT_MS = 60_000
 
-/** A database in memory: transactions that are all or nothing, and fail, hang or lose their COMMIT by chance. */
+/** A database in memory. Transactions are atomic, and fail, hang or lose their COMMIT at random. */
 export class MemoryDatabase implements Server {
   state: State = {
     rows: new Set(),
@@ -57,11 +57,11 @@ export class MemoryDatabase implements Server {
   incarnation = 0
   isInRecovery = false
   isReadOnlyByDefault = false
-  /** The share of transactions that fail in some way. */
+  /** Share of transactions that fail in some way. */
   failing = 0
   readonly faults: Record<string, number> = {}
   defect: Defect | null = null
-  /** Told when a stored offset moves. */
+  /** Called when a stored offset moves. */
   onAdvance: (before: StoredOffset, after: StoredOffset) => void = () => {}
   readonly #clock: Clock
   readonly #dice: Dice
@@ -88,7 +88,7 @@ export class MemoryDatabase implements Server {
     return this.defect === 'sessions stay read-only'
   }
 
-  /** Ends all sessions: what runs meanwhile fails. */
+  /** Ends all sessions: running transactions fail. */
   restart(): void {
     this.incarnation++
   }
@@ -135,8 +135,8 @@ export class MemoryDatabase implements Server {
   }
 
   /**
-   * All statements between BEGIN and COMMIT. The server's time passes whether the client lives or not; the answer reaches only the
-   * living.
+   * Runs all statements between BEGIN and COMMIT. The server's time passes even if the client dies;
+   * only a living client gets the answer.
    */
   async #perform<Result>(
     session: MemorySession,
@@ -164,7 +164,7 @@ export class MemoryDatabase implements Server {
         fail('refused', dice.pick(REFUSALS) ?? null)
         return
       }
-      // A COMMIT of which no answer comes may have been done or not.
+      // A COMMIT without an answer may or may not have succeeded.
       const isDone = way === 'well' || dice.chance(0.5)
       if (isDone) this.#settle(work, way === 'well', reply, answer)
       if (way === 'hangs') fail('hangs', null, dice.between(5000, 60_000))

@@ -12,28 +12,31 @@ interface Member {
   readonly id: number
   readonly life: Life
   readonly events: GroupClientEvents
-  /** The generation of its last join, as the broker has it. */
+  /** The generation of its last join, at the broker. */
   generation: number
-  /** The one it knows of, which it names in its commits. */
+  /** The generation it knows, which it names in its commits. */
   knownGeneration: number
   lastBeatMs: number
-  /** Nothing reaches the broker from it, nor it from the broker. */
+  /** Cut off from the broker until then, in both directions. */
   isolatedUntilMs: number
   hasJoined: boolean
   joined: (() => void) | null
 }
 
-/** The broker's side of a consumer group: members, generations, sessions, and commits that it takes or refuses. */
+/**
+ * The broker's side of a consumer group: members, generations, sessions, and accepted or refused
+ * commits.
+ */
 export class MemoryGroup {
   readonly committed = new Map<string, number>()
-  /** Commits of partitions that were not the member's in the generation it named. */
+  /** Commits of partitions that the member did not own in the named generation. */
   readonly foreignCommits: string[] = []
   readonly refusedCommits = { count: 0 }
   generation = 0
   isAway = false
-  /** Told of every commit that is taken. */
+  /** Called for every accepted commit. */
   onCommit: (offset: OffsetToCommit) => void = () => {}
-  /** A defect: members are told that everything is theirs. */
+  /** A defect: every member gets all partitions. */
   claimsAll = false
   readonly #clock: Clock
   readonly #dice: Dice
@@ -125,7 +128,7 @@ export class MemoryGroup {
     }
   }
 
-  /** Two that start at the same time may both commit the start positions. */
+  /** Two members that start at the same time may both commit the start positions. */
   #isStartPosition({ nextOffset }: OffsetToCommit): boolean {
     return nextOffset === 0
   }
@@ -139,7 +142,7 @@ export class MemoryGroup {
     for (const member of this.#members) if (member.generation === this.generation) member.hasJoined = false
   }
 
-  /** Heartbeats, sessions and the end of a rebalance, in steps. */
+  /** Advances heartbeats, sessions and the end of a rebalance. */
   #tick(): void {
     this.#clock.schedule(this.#dice.between(200, 400), () => {
       const nowMs = this.#clock.monotonicMs()
@@ -189,7 +192,7 @@ export class MemoryGroup {
       member.generation = generation
       this.#assigned.set(member.id, new Set(mine.map(keyOf)))
       const told = this.claimsAll ? this.#partitions : mine
-      // The answer to the join may be a while on its way.
+      // The answer to the join may take a while to arrive.
       member.life.schedule(this.#dice.between(1, 300), () => {
         if (member.generation !== generation) return
         member.knownGeneration = generation

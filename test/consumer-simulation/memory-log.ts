@@ -6,12 +6,12 @@ import { messageAt } from '../support/records.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 
-/** What a message should become. */
+/** The expected fate of a message. */
 export interface Meant {
-  /** The row's key in the database; null for messages that must never be a row. */
+  /** The row's key in the database; null for messages that must not become a row. */
   readonly row: string | null
   readonly fate: 'stored' | 'undecodable' | 'refused' | 'letter'
-  /** What a ledger row names it by; null where none does. */
+  /** Its reference in a ledger row; null without one. */
   readonly event: {
     readonly symbol: string
     readonly type: 'trade' | 'bookTicker'
@@ -29,9 +29,9 @@ export interface MemoryPartition {
   readonly topic: string
   readonly partition: number
   readonly messages: LogMessage[]
-  /** The oldest offset that retention has left. */
+  /** The oldest offset that has not expired. */
   start: number
-  /** Why it cannot be read now: nobody leads it, or the broker that is asked refuses it, with this error. */
+  /** Why it cannot be read now: it has no leader, or the broker refuses it with this error. */
   ailment: 'no leader' | 'NOT_LEADER_OR_FOLLOWER' | null
 }
 
@@ -43,7 +43,7 @@ export class MemoryLog {
   readonly topics: readonly string[]
   readonly partitions: readonly MemoryPartition[]
   isAway = false
-  /** Told when a client asks for the topics. */
+  /** Called when a client requests the topics. */
   onConnect: () => void = () => {}
   readonly #dice: Dice
 
@@ -67,7 +67,7 @@ export class MemoryLog {
 
   partition(topic: string, partition: number): MemoryPartition {
     const found = this.partitions.find((one) => one.topic === topic && one.partition === partition)
-    if (found === undefined) throw new RangeError(`There is no partition ${partition} of ${topic}`)
+    if (found === undefined) throw new RangeError(`Topic ${topic} has no partition ${partition}`)
     return found
   }
 
@@ -101,7 +101,7 @@ export class MemoryLog {
           })),
         ),
       fetch: (_node, positions, { maxWaitMs }) => {
-        // What the broker has as it is asked arrives a while later, whatever has happened meanwhile.
+        // The broker's state at the request arrives a while later, whatever has happened since.
         const fetched = positions.map((position) => this.#read(position))
         const isFull = fetched.some(
           ({ messages, error }) => messages.length >= FETCH_MESSAGES || error !== null,
@@ -131,7 +131,7 @@ export class MemoryLog {
       }
     }
     const isOutside = offset < start || offset > log.length
-    // A batch of the log may begin before the offset that is asked for.
+    // A batch of the log may begin before the requested offset.
     const from = Math.max(start, offset - this.#dice.integer(3))
     const messages = isOutside
       ? []

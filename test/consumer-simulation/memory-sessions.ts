@@ -3,26 +3,26 @@ import type { Session } from '../../src/foundation/store/transactions.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 
-/** What sessions see of their server. */
+/** The state of the server that sessions depend on. */
 export interface Server {
   readonly isAway: boolean
-  /** Another after each restart, which ends the sessions. */
+  /** Changes at each restart, which ends the sessions. */
   readonly incarnation: number
-  /** A standby, or a server that is being restored. */
+  /** A standby, or a server in recovery. */
   readonly isInRecovery: boolean
-  /** `default_transaction_read_only`, which a session keeps as it was when it was opened. */
+  /** `default_transaction_read_only`; a session keeps the value from its start. */
   readonly isReadOnlyByDefault: boolean
-  /** Sessions are used again whatever happened, and BEGIN leaves them read-only. */
+  /** Sessions are reused after any error, and BEGIN leaves them read-only. */
   readonly keepsSessions: boolean
 }
 
-/** An error as PostgreSQL gives it, or as a broken connection does when there is no code. */
+/** An error as PostgreSQL or, without a code, a broken connection reports it. */
 export function failure(code: string | null): Error {
   const error = new Error(code === null ? 'Connection terminated unexpectedly' : `failed with ${code}`)
   return code === null ? error : Object.assign(error, { code })
 }
 
-/** The sessions of one process: opened when they are needed, and used again as long as nobody closes them. */
+/** The sessions of one process: opened on demand, and reused until closed. */
 export class MemorySessions {
   readonly #server: Server
   readonly #life: Life
@@ -50,7 +50,7 @@ export class MemorySession implements Session {
   readonly #giveBack: (session: MemorySession) => void
   readonly #incarnation: number
   readonly #isReadOnly: boolean
-  /** Whether the transaction that is open may write. */
+  /** Whether the open transaction may write. */
   #mayWrite = false
 
   constructor(server: Server, life: Life, giveBack: (session: MemorySession) => void) {
@@ -61,7 +61,10 @@ export class MemorySession implements Session {
     this.#isReadOnly = server.isReadOnlyByDefault
   }
 
-  /** Why no statement can run in it, null when one can. @param writes whether the statement changes something */
+  /**
+   * Why no statement can run in it; null if one can. @param writes whether the statement changes
+   * data
+   */
   obstacle(writes: boolean): Error | null {
     if (this.#server.isAway) return failure(null)
     if (this.#server.incarnation !== this.#incarnation) return failure('57P01')

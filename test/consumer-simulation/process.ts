@@ -32,11 +32,11 @@ export interface Ports {
   readonly log: MemoryLog
   readonly group: MemoryGroup
   readonly database: MemoryDatabase
-  /** Silent when not given. */
+  /** No logging if absent. */
   readonly logger?: Logger
 }
 
-/** One consumer process: the worker unchanged, and what it has counted. */
+/** One consumer process: the real worker, and its counters. */
 export class ConsumerProcess {
   readonly life: Life
   readonly worker: Worker
@@ -87,7 +87,7 @@ export class ConsumerProcess {
     this.life.isAlive = false
   }
 
-  /** As at SIGTERM. @returns how many messages were left */
+  /** Shuts down as at SIGTERM. @returns how many messages were left */
   async stop(): Promise<number> {
     this.isStopping = true
     const limit = new AbortController()

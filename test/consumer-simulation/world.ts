@@ -9,7 +9,7 @@ import { ConsumerProcess } from './process.ts'
 
 export interface WorldOptions {
   readonly seed: number
-  /** With faults; afterwards everything has five minutes to heal. */
+  /** Duration with faults; afterwards everything has five minutes to recover. */
   readonly virtualMs: number
   readonly defect?: Defect | 'members that claim everything'
 }
@@ -17,8 +17,8 @@ export interface WorldOptions {
 const PROCESSES = 3
 
 /**
- * Up to three consumers, each the worker unchanged, on a virtual clock, against a Kafka, a group and a database in
- * memory, with faults drawn from one seed. The same seed gives the same run.
+ * Up to three consumers with the real worker, on a virtual clock, against an in-memory Kafka, group
+ * and database, with faults drawn from one seed. The same seed gives the same run.
  */
 export class World {
   readonly clock = new VirtualClock()
@@ -27,7 +27,7 @@ export class World {
   readonly group: MemoryGroup
   readonly database: MemoryDatabase
   readonly faults: Record<string, number> = {}
-  /** What was found while it ran. */
+  /** Violations found during the run. */
   readonly violations: string[] = []
   readonly processes: ConsumerProcess[] = []
   messages = 0
@@ -51,7 +51,7 @@ export class World {
     this.database.onAdvance = (before, after) => this.#checkAdvance(before, after)
     this.group.onCommit = ({ topic, partition, nextOffset }) => {
       if (nextOffset > (this.#reached.get(keyOf({ topic, partition })) ?? 0))
-        this.violations.push(`P5 ${topic}:${partition} was committed at ${nextOffset} and is not stored`)
+        this.violations.push(`P5 ${topic}:${partition} was committed at ${nextOffset}, which is not stored`)
     }
     if (options.defect === 'members that claim everything') this.group.claimsAll = true
     else this.database.defect = options.defect ?? null
@@ -80,7 +80,7 @@ export class World {
     await this.clock.advance(this.#options.virtualMs)
     this.#isQuiet = true
     this.database.failing = 0
-    // What has lost something learns it by its next event.
+    // The next event of a symbol reveals its losses.
     for (const { feed, partition } of this.#feeds) this.#produceAll(feed, partition)
     await this.clock.advance(5 * 60_000)
     await settle()
@@ -155,7 +155,7 @@ export class World {
     })
   }
 
-  /** One partition cannot be read for a while. */
+  /** Makes one partition unreadable for a while. */
   #ailOne(): void {
     const one = this.dice.pick(this.log.partitions)
     if (one === undefined || one.ailment !== null) return
@@ -176,7 +176,10 @@ export class World {
     })
   }
 
-  /** To a server that takes no writes for a while: one in recovery, or one that is set to be read-only. */
+  /**
+   * Fails over to a server that refuses writes for a while: one in recovery, or one set to
+   * read-only.
+   */
   #failOver(): void {
     const { database } = this
     if (database.isInRecovery || database.isReadOnlyByDefault) return
@@ -189,7 +192,9 @@ export class World {
     })
   }
 
-  /** Once every symbol has rows: of one that never had any, nobody can say what it has lost. */
+  /**
+   * Backs up once every symbol has rows: the losses of a symbol without rows cannot be determined.
+   */
   get #isWarm(): boolean {
     return this.database.state.last.size === 2 * SYMBOLS.length
   }
@@ -205,7 +210,7 @@ export class World {
     this.#backup = this.database.backUp()
   }
 
-  /** Messages leave a partition, read or not. */
+  /** Removes messages from a partition, read or not. */
   #retain(): void {
     if (!this.#isWarm) return
     const one = this.dice.pick(
@@ -221,7 +226,7 @@ export class World {
     one.start = start
   }
 
-  /** An offset may pass only over what is stored, set aside or gone. */
+  /** An offset may pass only messages that are stored, rejected or expired. */
   #checkAdvance(
     before: { topic: string; partition: number; nextOffset: number },
     after: { nextOffset: number },
@@ -236,7 +241,7 @@ export class World {
         (meant?.fate === 'stored'
           ? rows.has(meant.row ?? '')
           : letters.has(`${topic}:${partition}:${offset}`))
-      if (!isThere) this.violations.push(`P5 ${topic}:${partition} moved over ${offset}, which is not stored`)
+      if (!isThere) this.violations.push(`P5 ${topic}:${partition} moved past ${offset}, which is not stored`)
     }
     const key = keyOf(before)
     this.#reached.set(key, Math.max(this.#reached.get(key) ?? 0, after.nextOffset))

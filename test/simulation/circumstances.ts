@@ -13,17 +13,23 @@ const DAY = {
   stormOccurrences: 200,
 }
 
-/** What a seed is lived in. */
+/** The circumstances of a seed. */
 export const CIRCUMSTANCES = {
-  /** A day with a fault every half hour, each in a storm; two busy symbols and one that trades every ten minutes. */
+  /**
+   * A day with a fault every half hour, each within a burst of events; two busy symbols and one
+   * that trades every ten minutes.
+   */
   day: DAY,
-  /** Half an hour with a fault every twelve seconds: faults meet faults that are not healed. */
+  /** Half an hour with a fault every twelve seconds: faults overlap with earlier ones. */
   rough: HALF_AN_HOUR,
-  /** The same, and the Kafka cluster has faults, too. */
+  /** The same, with faults of the Kafka cluster. */
   cluster: { ...HALF_AN_HOUR, clusterFaults: true },
-  /** A day, likewise. */
+  /** A day with faults of the Kafka cluster. */
   'cluster day': { ...DAY, clusterFaults: true },
-  /** A day of an exchange that lists, halts and delists, is maintained, and answers what nobody expects. */
+  /**
+   * A day of an exchange that lists, halts and delists symbols, has maintenance, and gives
+   * unexpected answers.
+   */
   'exchange day': { ...DAY, exchangeFaults: true },
 } satisfies Record<string, Omit<WorldOptions, 'seed'>>
 

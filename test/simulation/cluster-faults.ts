@@ -3,7 +3,7 @@ import { type FaultKind, fault, MINUTE, SECOND } from './fault-kind.ts'
 import type { Random } from './random.ts'
 import type { World } from './world.ts'
 
-/** An hour is what brokers tolerate of times ahead of theirs. */
+/** Brokers tolerate times up to an hour ahead of theirs. */
 const BEHIND_MS = -2 * 60 * MINUTE
 
 function anyNode({ kafka }: World, random: Random): number {
@@ -14,7 +14,7 @@ function anyPartition({ kafka }: World, random: Random) {
   return random.pick([...kafka.cluster.partitions.values()])
 }
 
-/** What goes wrong within a Kafka cluster. */
+/** Faults of a Kafka cluster. */
 export const CLUSTER_FAULTS: readonly FaultKind[] = [
   fault('broker killed', 4, (world, random) =>
     world.kafka.cluster.disturb(anyNode(world, random), 'down', random.between(1, 120) * SECOND),

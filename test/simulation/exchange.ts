@@ -21,7 +21,7 @@ interface Connection {
   readonly openedAtMs: number
   state: 'connecting' | 'open' | 'closed'
   paused: boolean
-  /** What the client's kernel holds while it does not read. */
+  /** Bytes that the client's kernel buffers while it does not read. */
   kernel: Array<() => void>
   lagMs: number
   lastArrivalMs: number
@@ -31,7 +31,7 @@ interface Connection {
   requests: number[]
 }
 
-/** How the next connections are answered. */
+/** Response to the next connections. */
 export type Refusal =
   | 'refuse'
   | 'hang'
@@ -39,8 +39,8 @@ export type Refusal =
   | { readonly status: number; readonly retryAfter: string | null }
 
 /**
- * The exchange's WebSocket side: connections with lags of their own, faults upon them, and a record of what it did
- * with every quote. Violations of its limits are noted.
+ * The exchange's WebSocket side: connections with individual delays, their faults, and a record of
+ * the fate of every quote. It records violations of its limits.
  */
 export class SimulatedExchange {
   readonly stalls: Stalls
@@ -50,11 +50,11 @@ export class SimulatedExchange {
   readonly #attempts: number[] = []
   #connections: Connection[] = []
   #ids = 0
-  /** By process: until when it may open nothing. */
+  /** By process: when its Retry-After ends. */
   readonly #bannedUntilMs = new WeakMap<LifeClock, number>()
   #refusal: { readonly kind: Refusal; readonly untilMs: number } | null = null
   #otherUnitUntilMs = 0
-  /** A stream that need not deliver anything now: its symbol does not trade. */
+  /** Whether a stream may be silent now, because its symbol does not trade. */
   mayBeQuiet: (stream: string) => boolean = () => false
 
   constructor(clock: VirtualClock, random: Random) {
@@ -84,7 +84,7 @@ export class SimulatedExchange {
     for (const connection of open) this.#write(connection, events)
   }
 
-  /** Ends open connections; all, or one. */
+  /** Closes one open connection, or all. */
   cut(all: boolean): void {
     const open = this.#connections.filter(({ state }) => state === 'open')
     for (const connection of all ? open : open.slice(0, 1)) this.#closeByServer(connection, '1006')
@@ -108,7 +108,7 @@ export class SimulatedExchange {
     })
   }
 
-  /** From now on what one connection is sent arrives so much later. */
+  /** Delays all further frames of one connection by this time. */
   delay(lagMs: number): void {
     this.#onOne((connection) => {
       connection.lagMs = lagMs
@@ -119,7 +119,7 @@ export class SimulatedExchange {
     this.#refusal = { kind, untilMs: this.#clock.monotonicMs() + forMs }
   }
 
-  /** Times come in microseconds, whatever was asked for. */
+  /** Sends times in microseconds, whatever the URL requests. */
   otherUnit(forMs: number): void {
     this.#otherUnitUntilMs = this.#clock.monotonicMs() + forMs
   }
@@ -136,7 +136,7 @@ export class SimulatedExchange {
     }
   }
 
-  /** No fault holds any longer. */
+  /** Ends all faults. */
   heal(): void {
     this.stalls.end()
     this.#refusal = null
@@ -253,7 +253,7 @@ export class SimulatedExchange {
     this.#arrive(connection, read, () => loseOnTheWay(quotes))
   }
 
-  /** Brings something to the client, in the order it was sent. */
+  /** Delivers to the client, in the order of sending. */
   #arrive(connection: Connection, read: () => void, onLost: () => void = () => {}): void {
     const nowMs = this.#clock.monotonicMs()
     const atMs = Math.max(connection.lastArrivalMs, nowMs + connection.lagMs)
@@ -275,7 +275,8 @@ export class SimulatedExchange {
   #onRequest(connection: Connection, text: string): void {
     const nowMs = this.#clock.monotonicMs()
     connection.requests = [...connection.requests.filter((atMs) => nowMs - atMs < 1000), nowMs]
-    if (connection.requests.length > 5) this.complaints.push('more than 5 messages a second on a connection')
+    if (connection.requests.length > 5)
+      this.complaints.push('more than 5 messages per second on a connection')
     const { method, params, id } = JSON.parse(text)
     for (const stream of params) this.#onSubscription(connection, method, stream)
     this.#arrive(connection, () => connection.events.onFrame(Buffer.from(`{"result":null,"id":${id}}`)))
@@ -318,7 +319,8 @@ export class SimulatedExchange {
   #forget(connection: Connection): void {
     connection.state = 'closed'
     this.#connections = this.#connections.filter((one) => one !== connection)
-    // With its last connection gone, ingestion knows that it may have missed something since it last heard.
+    // Once its last connection is gone, ingestion knows that it may have missed events since its
+    // last frame.
     const others = this.#connections.some(({ life, state }) => life === connection.life && state === 'open')
     if (others) return
     this.stalls.silencedSince(connection.openedAtMs)

@@ -3,7 +3,7 @@ import type { World } from './world.ts'
 
 export interface FaultKind {
   readonly name: string
-  /** How often it is drawn, against the others. */
+  /** Relative frequency. */
   readonly weight: number
   readonly act: (world: World, random: Random) => void
 }

@@ -5,16 +5,14 @@ import type { World } from './world.ts'
 
 const HOUR = 60 * MINUTE
 
-/** Everything that may go wrong between the market and Kafka. */
+/** All faults between the market and Kafka. */
 const KINDS: readonly FaultKind[] = [
   fault('cut of one connection', 6, ({ exchange }) => exchange.cut(false)),
   fault('cut of all connections', 4, ({ exchange }) => exchange.cut(true)),
   fault('frames dropped', 8, ({ exchange }, random) => exchange.drop(random.whole(1, 60))),
   fault('frames twice', 3, ({ exchange }, random) => exchange.duplicate(random.whole(1, 200))),
   fault('garbage', 3, ({ exchange }, random) => exchange.garbage(random.whole(1, 20))),
-  fault('connection behind the others', 4, ({ exchange }, random) =>
-    exchange.delay(random.between(300, 4000)),
-  ),
+  fault('delayed connection', 4, ({ exchange }, random) => exchange.delay(random.between(300, 4000))),
   fault('serverShutdown', 3, ({ exchange }) => exchange.serverShutdown()),
   fault('connections refused', 3, (world, random) => {
     world.exchange.refuse(
@@ -32,7 +30,7 @@ const KINDS: readonly FaultKind[] = [
     const silent = random.chance(0.5)
     exchange.stalls.begin({ stream: null, silent, healedBy: 'reconnect' }, random.between(5, 1800) * SECOND)
   }),
-  fault('REST told to wait', 3, ({ rest }, random) => {
+  fault('REST with Retry-After', 3, ({ rest }, random) => {
     rest.misbehave(random.pick(['wait 429', 'wait 418', 'firewall 403']), random.between(1, 60) * SECOND)
   }),
   fault('REST in error', 3, ({ rest }, random) =>
@@ -45,7 +43,7 @@ const KINDS: readonly FaultKind[] = [
     rest.misbehave('clamp', random.between(1, 60) * SECOND),
   ),
   fault('REST without some ids', 2, ({ rest, market, exchange }, random) => {
-    // Not of the one that trades rarely: its latest row must show, or nobody could know of it.
+    // Not of the rarely traded symbol: without its latest row nothing could reveal the ids.
     rest.hide(
       random.pick(market.symbols.slice(0, 2)),
       random.pick(['trade', 'aggTrade']),
@@ -75,9 +73,9 @@ const KINDS: readonly FaultKind[] = [
     world.setClock(random.between(-0.9, 0.9) * SECOND, random.between(1, 60) * SECOND),
   ),
   fault('newer instance', 2, (world) => world.takeOver()),
-  fault('ids begin anew', 1, ({ market, stored }, random) => {
+  fault('ids restart', 1, ({ market, stored }, random) => {
     const symbol = random.pick(market.symbols)
-    // One after the other: what began and ended while nobody listened has left no trace.
+    // One restart at a time: one that began and ended while ingestion was down leaves no trace.
     const isKnown = (['trade', 'aggTrade'] as const).every((type) =>
       stored.streams.has(`${symbol} ${type} ${market.current(symbol, type).epoch}`),
     )
@@ -85,7 +83,7 @@ const KINDS: readonly FaultKind[] = [
   }),
 ]
 
-/** Only drawn where a seed asks for them, so that the others stay the days that they are. */
+/** Drawn only on request of a seed, so that the days of other seeds do not change. */
 const REFUSALS: readonly FaultKind[] = [
   fault('REST refused', 4, ({ rest }, random) =>
     rest.misbehave(random.pick(['refused 451', 'page 404']), random.between(1, 1800) * SECOND),
@@ -104,7 +102,9 @@ const REFUSALS: readonly FaultKind[] = [
   }),
 ]
 
-/** Those of an exchange that changes what it lists, is maintained, and answers what nobody expects. */
+/**
+ * Faults of an exchange that changes its symbols, has maintenance, and gives unexpected answers.
+ */
 const EXCHANGE: readonly FaultKind[] = [
   ...REFUSALS,
   fault('REST in the other unit', 2, ({ rest }, random) =>
@@ -141,10 +141,10 @@ const EXCHANGE: readonly FaultKind[] = [
   }),
 ]
 
-/** So many are listed in one run, that a day does not grow without end. */
+/** Limit of listed symbols per run, so that a day does not grow without bound. */
 const MAX_SYMBOLS = 12
 
-/** Draws one and lets it strike, with a storm of events round it. @returns its name */
+/** Draws a fault and carries it out, within a burst of events. @returns its name */
 export function strike(world: World, random: Random): string {
   const { clusterFaults, exchangeFaults, seed } = world.options
   const ofCluster = clusterFaults === true ? CLUSTER_FAULTS : []

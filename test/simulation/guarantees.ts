@@ -7,16 +7,21 @@ import type { Stall } from './stalls.ts'
 import type { StoredStream } from './stored-events.ts'
 import type { World } from './world.ts'
 
-/** How much later than it was sent something may arrive, lags and delays together. */
+/** The latest arrival after sending: delays of all kinds together. */
 const LAG_MS = 5000
 
-/** A window of hours says nothing of what is lost long after it was entered. */
+/** Losses must be recorded soon: windows of hours are not accepted. */
 const ENTERED_WITHIN_MS = 900_000
 
-/** A single stalled stream whose others flow is noticed within this, in the markets of these worlds. */
+/**
+ * A stall of a single stream is detected within this time while others deliver, in these markets.
+ */
 const NOTICED_WITHIN_MS = 900_000
 
-/** What does not hold of a world that has come to rest, a sentence each; cites the clauses of the specification. */
+/**
+ * Returns the violations of a run that is quiet, one sentence each, with clauses of the
+ * specification.
+ */
 export function violations(world: World): string[] {
   return [
     ...world.complaints,
@@ -32,7 +37,10 @@ export function violations(world: World): string[] {
   ]
 }
 
-/** G1 and G6: every id from the first stored on is stored or in a gap that is not filled; filled means stored. */
+/**
+ * G1 and G6: every id from the first stored one on is stored or in a gap that is not filled; filled
+ * ids are stored.
+ */
 function completeness(world: World, sequence: TrueSequence): string[] {
   const { symbol, type, epoch } = sequence
   const name = `${symbol} ${type} ${epoch}`
@@ -47,18 +55,18 @@ function completeness(world: World, sequence: TrueSequence): string[] {
   const first = isListed ? sequence.firstId : (present[0]?.from ?? 0)
   const last = sequence.firstId + sequence.timesMs.length - 1
   const isOver = world.market.current(symbol, type) !== sequence
-  // What the exchange never said of a sequence that it ended is behind the last that was forwarded.
+  // Ids of an ended sequence that the exchange never sent are after the last forwarded one.
   const known = isOver ? (present.at(-1)?.to ?? 0) : last
   const isDelisted = !world.market.statuses.has(symbol)
   const missing = subtract([{ from: first, to: isDelisted ? (present.at(-1)?.to ?? 0) : known }], present)
   const lost = ranges('unrecoverable')
   return [
     ...named(`G1 ${name}: neither stored nor in the ledger`, subtract(missing, [...lost, ...ranges('open')])),
-    ...named(`G6 ${name}: said to be filled and not stored`, subtract(ranges('filled'), present)),
-    ...named(`G1 ${name}: still sought after half an hour of rest`, ranges('open')),
+    ...named(`G6 ${name}: filled in the ledger but not stored`, subtract(ranges('filled'), present)),
+    ...named(`G1 ${name}: still open after half an hour without faults`, ranges('open')),
     ...named(`L6 ${name}: in two rows of the ledger`, shared(gaps.map(asRange))),
     ...named(
-      `L4 ${name}: given up though it could be had`,
+      `L4 ${name}: abandoned although REST has it`,
       subtract(lost, excused(world, sequence, isOver || isDelisted)),
     ),
   ]
@@ -73,7 +81,7 @@ function shared(ranges: readonly IdRange[]): IdRange[] {
   })
 }
 
-/** Ids that may be given up: those that REST never shows, those of a sequence that is over. */
+/** Ids that may be abandoned: those that REST never shows, and those of an ended sequence. */
 function excused(world: World, sequence: TrueSequence, isOver: boolean): IdRange[] {
   const all = { from: 0, to: Number.MAX_SAFE_INTEGER }
   if (isOver) return [all]
@@ -81,7 +89,10 @@ function excused(world: World, sequence: TrueSequence, isOver: boolean): IdRange
   return [neverWere, ...world.rest.holes.filter((hole) => hole.sequence === sequence)]
 }
 
-/** G2: a quote that is not stored was lost on an open connection without a trace, or lies in an outage of the ledger. */
+/**
+ * G2: a quote that is not stored was lost undetectably on an open connection, or lies in an outage
+ * of the ledger.
+ */
 function outages(world: World, symbol: string): string[] {
   const { ids, timesMs, fates } = world.market.quotes(symbol)
   const stored = new Set(world.stored.streams.get(`${symbol} bookTicker 0`)?.ids)
@@ -94,7 +105,7 @@ function outages(world: World, symbol: string): string[] {
     }))
   const lost: string[] = []
   const first = ids.findIndex((id) => stored.has(id))
-  // An outage is entered when the next quote comes.
+  // An outage is recorded when the next quote arrives.
   const last = ids.findLastIndex((id) => stored.has(id))
   let beforeMs = 0
   for (let i = Math.max(0, first); i < last; i++) {
@@ -103,7 +114,7 @@ function outages(world: World, symbol: string): string[] {
     if (stored.has(id)) beforeMs = timeMs
     if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls.all)) continue
     const afterMs = timesMs[ids.findIndex((one, at) => at > i && stored.has(one))] ?? 0
-    // As the clock of the machine showed it at some moment of the outage, of which the window was entered at its end.
+    // In the machine's clock at any moment of the outage; the window was recorded at its end.
     const clocks = world.wall.settingsBetween(beforeMs, afterMs + LAG_MS).map(({ aheadMs }) => aheadMs)
     const isOf = ({ from, to, enteredMs }: (typeof windows)[number]) =>
       clocks.some((aheadMs) => from <= timeMs + aheadMs && timeMs + aheadMs <= to) &&
@@ -116,13 +127,16 @@ function outages(world: World, symbol: string): string[] {
 }
 
 function isExcused(fate: number, stalls: readonly Stall[]): boolean {
-  // Where one connection lost it, the other, perhaps of a process that then gave way, need not have brought it to Kafka.
+  // If one connection lost it, another, perhaps of a process that then ended, need not have
+  // delivered it to Kafka.
   if (fate === FATE.dropped || fate === FATE.sentAndDropped) return true
   const stall = stalls[fate - FATE.stalled]
   return stall !== undefined && stall.noticedAtMs === null
 }
 
-/** G3: no event twice within the life of an instance, unless a leader had forgotten it or its producer. */
+/**
+ * G3: no event is stored twice by one instance, unless a leader had forgotten it or its producer.
+ */
 function once({ symbol, type, epoch, ids, incarnations, excuses }: StoredStream): string[] {
   const seen = new Map<number, number>()
   const twice: number[] = []
@@ -137,7 +151,9 @@ function once({ symbol, type, epoch, ids, incarnations, excuses }: StoredStream)
     : [`G3 ${symbol} ${type} ${epoch}: twice in the life of an instance: ${twice.slice(0, 5)}`]
 }
 
-/** G4: the order of ids, or for those that came late the order of receipt, whatever the clock showed. */
+/**
+ * G4: in the order of ids, or for late events in the order of receipt, whatever the clock showed.
+ */
 function order({ wall }: World, stream: StoredStream): string[] {
   const { symbol, type, epoch, ids, receiptsUs, incarnations, backfilled, excuses } = stream
   const receivedMs = (at: number) => wall.whenShown((receiptsUs[at] ?? 0) / 1000)
@@ -156,7 +172,7 @@ function order({ wall }: World, stream: StoredStream): string[] {
     : [`G4 ${symbol} ${type} ${epoch}: neither in order of id nor of receipt: ${wrong.slice(0, 5)}`]
 }
 
-/** W1, W2, W4: a stall is noticed in its time, and nothing is subscribed anew without need. */
+/** W1, W2, W4: a stall is detected in time, and there is no needless resubscription. */
 function stalls({ exchange }: World): string[] {
   const late = exchange.stalls.all.filter(
     ({ firstStruckMs, lastStruckMs, noticedAtMs }) =>
@@ -165,7 +181,7 @@ function stalls({ exchange }: World): string[] {
   return [
     ...late.map(
       ({ stream, sinceMs }) =>
-        `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not noticed in time`,
+        `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not detected in time`,
     ),
     ...exchange.stalls.falseAlarms.map((alarm) => `W2 ${alarm}`),
   ]

@@ -12,35 +12,35 @@ import { SendAudit } from './cluster/send-audit.ts'
 import type { LifeClock } from './life-clock.ts'
 import type { Random } from './random.ts'
 
-/** A message that all in-sync replicas have. */
+/** A message on all in-sync replicas. */
 export interface Appended {
   readonly topic: string
   readonly value: Buffer | null
   readonly headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>
   /** The process that produced it. */
   readonly incarnation: number
-  /** Why it may come again within the rules of Kafka; there may be reasons later. */
+  /** Why Kafka's rules allow a duplicate of it; more reasons may follow. */
   readonly excuses: StoredBatch['excuses']
 }
 
-/** What a planted defect does to a message: how often it is appended. */
+/** Effect of a planted defect on a message: how often it is appended. */
 export type Copies = (topic: string) => number
 
 export interface KafkaOptions {
   readonly topics: readonly string[]
   readonly compacted: string
   readonly copies: Copies
-  /** What our own code, the brokers or the producer do wrong. */
+  /** A defect of our code, of the brokers, or of the producer. */
   readonly defect?: ClientDefect | 'acknowledges before the replicas have it' | "the client's own producer"
 }
 
-/** What the sender has by default. */
+/** The sender's default. */
 const LIMIT_MS = 30_000
 
-/** The cluster as clients know it at their start. */
+/** The brokers that clients know at their start. */
 const CONNECTION = { brokers: ['broker-1:9092', 'broker-2:9092', 'broker-3:9092'], tls: null, sasl: null }
 
-/** A Kafka cluster in memory, with our own sender and fetcher before it. */
+/** A Kafka cluster in memory, used through the real sender and fetcher. */
 export class SimulatedKafka {
   readonly cluster: Cluster
   readonly audit: SendAudit
@@ -69,7 +69,7 @@ export class SimulatedKafka {
     this.audit = new SendAudit(this.cluster)
   }
 
-  /** Kafka as one process meets it. */
+  /** Kafka as seen by one process. */
   access(life: LifeClock, incarnation: number): KafkaPort {
     const random = this.#random.fork()
     const network = new Network(this.cluster, this.#clock, life, random)

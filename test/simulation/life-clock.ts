@@ -1,12 +1,13 @@
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { WallClock } from './wall-clock.ts'
 
-/** Less than this is a rounding error of virtual time. */
+/** Smaller differences are rounding errors of virtual time. */
 const ROUNDING_MS = 0.001
 
 /**
- * The clocks of one process: when it dies, nothing that it had scheduled happens any more; while it is stopped
- * (SIGSTOP), what falls due waits until it continues. While the machine is suspended, monotonic time stands still too.
+ * The clocks of one process. After its death none of its timers run. While it is stopped (SIGSTOP),
+ * due timers wait until it continues. While the machine is suspended, monotonic time stands still
+ * too.
  */
 export class LifeClock implements Clock {
   readonly #clock: Clock
@@ -14,7 +15,7 @@ export class LifeClock implements Clock {
   readonly #bornMs: number
   isAlive = true
   #stoppedUntilMs = 0
-  /** Suspends that are over. */
+  /** Total time of past suspends. */
   #suspendedMs = 0
   #suspended: { readonly sinceMs: number; readonly untilMs: number } | null = null
 
@@ -50,17 +51,17 @@ export class LifeClock implements Clock {
     return () => cancel()
   }
 
-  /** How long it will still be stopped; 0 when it runs. */
+  /** Remaining time of the stop; 0 while it runs. */
   get stoppedForMs(): number {
     return Math.max(0, this.#stoppedUntilMs - this.#clock.monotonicMs())
   }
 
-  /** How long it has not been stopped; negative while it is. */
+  /** Time since it was last stopped; negative while it is. */
   get runningForMs(): number {
     return this.#clock.monotonicMs() - Math.max(this.#bornMs, this.#stoppedUntilMs)
   }
 
-  /** How long it will still not have noticed that it was suspended; 0 when it was not. */
+  /** Remaining time of the undetected suspend; 0 without one. */
   get asleepForMs(): number {
     return this.#stoppedUntilMs > (this.#suspended?.sinceMs ?? Number.POSITIVE_INFINITY)
       ? this.stoppedForMs

@@ -1,6 +1,6 @@
 /**
- * `npm run simulation`: runs the given number of seeds of the deterministic simulations. Exit code 0 when every guarantee
- * held, 1 when not, 2 for a wrong command line. `npm test` runs fixed seeds.
+ * `npm run simulation`: runs this many seeds of the deterministic simulations. Exit code 0 when
+ * every guarantee held, 1 when not, 2 for a wrong command line. `npm test` runs fixed seeds.
  */
 import { Argument, Command, Option } from 'commander'
 import { violations as consumerViolations } from '../consumer-simulation/guarantees.ts'
@@ -17,7 +17,7 @@ interface Lived {
   readonly found: readonly string[]
   readonly events: number
   readonly faults: Readonly<Record<string, number>>
-  /** Rollovers and ids backfilled; empty for the consumer. */
+  /** Rollovers and backfilled ids; empty for the consumer. */
   readonly counts: Readonly<Record<string, number>>
 }
 
@@ -35,7 +35,7 @@ async function live(name: (typeof NAMES)[number], seed: number): Promise<Lived> 
 }
 
 const command = new Command('simulation')
-  .description('Run seeds of the deterministic simulations, and hold each against every guarantee.')
+  .description('Run seeds of the deterministic simulations, and check every guarantee.')
   .addArgument(new Argument('<circumstances>', 'which').choices(NAMES))
   .addOption(new Option('--from <seed>', 'first seed').argParser(wholeNumber(1, 1e9)).default(1))
   .addOption(new Option('--seeds <number>', 'how many').argParser(wholeNumber(1, 1e6)).default(20))

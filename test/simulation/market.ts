@@ -2,7 +2,7 @@ import { type EventType, streamName } from '../../src/foundation/market/event.ts
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import type { Random } from './random.ts'
 
-/** What really happened in one sequence of ids: of a symbol and type, in one epoch. */
+/** The true events of one id sequence: of a symbol, type and epoch. */
 export interface TrueSequence {
   readonly symbol: string
   readonly type: 'trade' | 'aggTrade'
@@ -10,7 +10,7 @@ export interface TrueSequence {
   readonly firstId: number
   /** Trade times by id, from the first on; milliseconds since the Unix epoch. */
   readonly timesMs: number[]
-  /** aggTrade: the first trade of each; the last is that before the next one's first. */
+  /** aggTrade: the first trade of each; its last one precedes the next one's first. */
   readonly firstTrades: number[]
 }
 
@@ -18,7 +18,7 @@ export interface TrueSequence {
 export interface TrueQuotes {
   readonly ids: number[]
   readonly timesMs: number[]
-  /** What the exchange did with each; see {@link Exchange}. */
+  /** The fate of each; see {@link Exchange}. */
   readonly fates: number[]
 }
 
@@ -26,11 +26,11 @@ export interface TrueQuotes {
 export interface MarketEvent {
   readonly stream: string
   readonly frame: Buffer
-  /** bookTicker: where its fate is to be noted. */
+  /** bookTicker: where to record its fate. */
   readonly quote: { readonly quotes: TrueQuotes; readonly index: number } | null
 }
 
-/** As `exchangeInfo` has it; null: not listed, any more or yet. */
+/** Status in `exchangeInfo`; null: not listed. */
 export type SymbolStatus = 'TRADING' | 'BREAK' | null
 
 interface SymbolMarket {
@@ -55,8 +55,8 @@ export function quantityOf(id: number): string {
 }
 
 /**
- * A market of trades, their aggTrades and quotes, in bursts. It knows everything that happened, which is the truth
- * that ingestion is held against.
+ * A market of trades, their aggTrades and quotes, in bursts. It knows every event, and so is the
+ * truth for comparison with ingestion's.
  */
 export class Market {
   readonly sequences: TrueSequence[] = []
@@ -64,12 +64,12 @@ export class Market {
   readonly #clock: VirtualClock
   readonly #random: Random
   readonly #emit: (events: readonly MarketEvent[]) => void
-  /** One trade in so many has a time of 1 ms before it; 0 for none. */
+  /** One trade in this many has a time of 1 ms before it; 0 for none. */
   readonly #earlyOneIn: number
   #closed = false
   events = 0
 
-  /** @param symbols the mean time between two occurrences of each, in milliseconds */
+  /** @param symbols the mean interval of each symbol's events, in milliseconds */
   constructor(
     symbols: Readonly<Record<string, number>>,
     clock: VirtualClock,
@@ -92,7 +92,7 @@ export class Market {
     this.#closed = true
   }
 
-  /** Many events in a short time, of the symbols that trade often. */
+  /** Generates many events of the busy symbols in a short time. */
   storm(occurrences: number, withinMs: number): void {
     const busy = this.#symbols.filter(({ everyMs }) => everyMs < 60_000)
     for (let i = 0; i < occurrences; i++) {
@@ -107,7 +107,7 @@ export class Market {
     this.#later(market)
   }
 
-  /** Changes the status of symbols that are listed; trading stops or resumes with it. */
+  /** Changes the status of listed symbols, which stops or resumes their trading. */
   setStatus(symbols: readonly string[], status: SymbolStatus): void {
     for (const symbol of symbols) {
       const market = this.#marketOf(symbol)
@@ -117,25 +117,25 @@ export class Market {
     }
   }
 
-  /** Symbols and their statuses, as `exchangeInfo` has them. */
+  /** Symbols and their statuses, as in `exchangeInfo`. */
   get statuses(): Map<string, string> {
     return new Map(this.#symbols.flatMap(({ symbol, status }) => (status === null ? [] : [[symbol, status]])))
   }
 
-  /** The symbol of a stream does not trade, or did not a while ago. */
+  /** Whether the symbol of a stream does not trade, or recently did not. */
   isQuiet(stream: string, withinMs: number): boolean {
     const { status, quietUntilMs } = this.#marketOf(stream.slice(0, stream.indexOf('@')).toUpperCase())
     return status !== 'TRADING' || this.#clock.monotonicMs() - quietUntilMs < withinMs
   }
 
-  /** Ids of a symbol begin again at 1. */
+  /** Restarts the ids of a symbol at 1. */
   restartIds(symbol: string): void {
     const market = this.#marketOf(symbol)
     market.trade = this.#begin(symbol, 'trade', market.trade.epoch + 1, 1)
     market.aggTrade = this.#begin(symbol, 'aggTrade', market.aggTrade.epoch + 1, 1)
   }
 
-  /** The sequence that is going on now, which is the one REST shows. */
+  /** The present sequence, which REST shows. */
   current(symbol: string, type: 'trade' | 'aggTrade'): TrueSequence {
     return this.#marketOf(symbol)[type]
   }
@@ -179,7 +179,7 @@ export class Market {
     })
   }
 
-  /** Some trades in one millisecond, their aggTrades, and quotes before and after. */
+  /** Generates some trades in one millisecond, their aggTrades, and quotes before and after. */
   #occur(market: SymbolMarket): void {
     if (this.#closed || market.status !== 'TRADING') return
     const trades = this.#random.chance(0.1) ? this.#random.whole(5, 40) : this.#random.whole(1, 3)

@@ -1,4 +1,4 @@
-/** Numbers that follow from a seed. */
+/** Numbers determined by a seed. */
 export class Random {
   #state: number
 
@@ -27,7 +27,7 @@ export class Random {
     return this.next() < share
   }
 
-  /** Exponentially distributed, as the times between independent events are. */
+  /** Exponentially distributed, like the times between independent events. */
   interval(mean: number): number {
     return -Math.log(1 - this.next()) * mean
   }
@@ -38,7 +38,7 @@ export class Random {
     return value
   }
 
-  /** A generator of its own, so that what one part draws does not change what another does. */
+  /** A separate generator, so that the draws of one part do not change those of another. */
   fork(): Random {
     return new Random(Math.floor(this.next() * 2 ** 31))
   }

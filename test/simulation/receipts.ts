@@ -2,10 +2,12 @@ import type { StoredStream } from './stored-events.ts'
 import { STEP_LIMIT_MS } from './wall-clock.ts'
 import type { World } from './world.ts'
 
-/** A receipt that is later than this after the event is wrong: lags, pauses of the socket and freezes together. */
+/**
+ * A receipt later than this after the event is wrong: the sum of delays, socket pauses and freezes.
+ */
 const LATEST_MS = 12_000
 
-/** P3: every receipt is what the machine's wall clock showed when the event came, or was fetched. */
+/** P3: every receipt time is the machine's wall clock at the arrival or fetch of the event. */
 export function wrongReceipts(world: World): string[] {
   return [...world.stored.streams.values()].flatMap((stream) => wrongOf(world, stream))
 }
@@ -26,10 +28,12 @@ function wrongOf(world: World, stream: StoredStream): string[] {
   })
   if (wrong.length === 0) return []
   const some = wrong.slice(0, 3).join(', ')
-  return [`P3 ${symbol} ${type} ${epoch}: receipts that no clock showed: ${wrong.length}, ${some}`]
+  return [
+    `P3 ${symbol} ${type} ${epoch}: receipt times that the clock never showed: ${wrong.length}, ${some}`,
+  ]
 }
 
-/** When the events of an id happened: several where the ids started again while nobody could know. */
+/** The times of the events with an id: several if the ids restarted undetectably. */
 function timesOf({ market }: World, { symbol, type }: StoredStream): (id: number) => number[] {
   if (type === 'bookTicker') {
     const { ids, timesMs } = market.quotes(symbol)

@@ -10,7 +10,7 @@ import type { LifeClock } from './life-clock.ts'
 import { type Market, priceOf, quantityOf, type TrueSequence } from './market.ts'
 import type { Random } from './random.ts'
 
-/** How REST answers while a fault holds. */
+/** Behaviour of REST during a fault. */
 export type RestFault =
   | 'wait 429'
   | 'wait 418'
@@ -31,7 +31,7 @@ export interface RestHole {
   readonly to: number
 }
 
-/** How each refusal is answered: status and `Retry-After` in seconds. */
+/** Status and `Retry-After` in seconds of each refusal. */
 const REFUSALS: Readonly<Partial<Record<RestFault, readonly [status: number, retryAfter: string | null]>>> = {
   'wait 429': [429, '20'],
   'wait 418': [418, '120'],
@@ -42,7 +42,10 @@ const REFUSALS: Readonly<Partial<Record<RestFault, readonly [status: number, ret
   'maintenance 503': [503, null],
 }
 
-/** The exchange's REST interface over the truth, with faults. It complains of requests that break its rules. */
+/**
+ * The exchange's REST interface over the true events, with faults. It records requests that break
+ * its rules.
+ */
 export class SimulatedRest {
   readonly complaints: string[] = []
   readonly holes: RestHole[] = []
@@ -70,7 +73,7 @@ export class SimulatedRest {
     this.#symbolsFault = null
   }
 
-  /** `exchangeInfo` is answered with an error, or with some symbols missing. */
+  /** Answers `exchangeInfo` with an error, or without some symbols. */
   misname(kind: 'error' | 'short', forMs: number): void {
     this.#symbolsFault = { kind, untilMs: this.#clock.monotonicMs() + forMs }
   }
@@ -84,14 +87,14 @@ export class SimulatedRest {
     return new Map([...statuses].filter(() => this.#random.chance(0.5)))
   }
 
-  /** The ids from the next one on are never shown. */
+  /** Hides ids from the next one on permanently. */
   hide(symbol: string, type: 'trade' | 'aggTrade', ids: number): void {
     const sequence = this.#market.current(symbol, type)
     const from = sequence.firstId + sequence.timesMs.length
     this.holes.push({ sequence, from, to: from + ids - 1 })
   }
 
-  /** REST as one process meets it. */
+  /** REST as seen by one process. */
   fetchTrades(life: LifeClock): FetchTrades {
     const spent: Array<{ readonly atMs: number; readonly weight: number }> = []
     let bannedUntilMs = 0
@@ -101,7 +104,7 @@ export class SimulatedRest {
       spent.push({ atMs: nowMs, weight: REST_WEIGHT[request.type] })
       while (nowMs - (spent[0]?.atMs ?? nowMs) >= 60_000) spent.shift()
       if (spent.reduce((sum, { weight }) => sum + weight, 0) > this.#weightPerMinute)
-        this.complaints.push('more weight in a minute than REST_WEIGHT_PER_MINUTE')
+        this.complaints.push('more weight per minute than REST_WEIGHT_PER_MINUTE')
       if (nowMs < bannedUntilMs) this.complaints.push('a request before the end of Retry-After')
       return new Promise((resolve) => {
         life.schedule(this.#random.between(30, 500), () => {
@@ -133,11 +136,11 @@ export class SimulatedRest {
 
   #latest(sequence: TrueSequence, limit: number): RestTrade[] {
     const end = sequence.firstId + sequence.timesMs.length
-    // Hidden ids and those that its database has not got yet lie at the end.
+    // Hidden ids, and those not yet in its database, are at the end.
     return this.#rows(sequence, Math.max(sequence.firstId, end - 500), 500).slice(-limit)
   }
 
-  /** What its database has by now: it lags. */
+  /** The rows in its lagging database. */
   #rows(sequence: TrueSequence, from: number, limit: number): RestTrade[] {
     const { firstId, timesMs, firstTrades } = sequence
     const visibleMs = Math.floor(this.#clock.wallMicros() / 1000) - this.#random.between(0, 3000)

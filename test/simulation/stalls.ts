@@ -1,10 +1,10 @@
 import type { VirtualClock } from '../support/virtual-clock.ts'
 
-/** A stream, or all, that delivers nothing on the connections that were open when it began. */
+/** A stream, or all streams, silent on the connections that were open at its beginning. */
 export interface Stall {
   /** Null for all. */
   readonly stream: string | null
-  /** Also pings are kept back. */
+  /** Whether it holds back pings too. */
   readonly silent: boolean
   readonly healedBy: 'resubscribe' | 'reconnect'
   readonly sinceMs: number
@@ -12,20 +12,20 @@ export interface Stall {
   /** When it first and last swallowed a frame: nobody can notice it while its symbol does not trade. */
   firstStruckMs: number | null
   lastStruckMs: number
-  /** When ingestion renewed the subscription or the connection because of it. */
+  /** When ingestion resubscribed or reconnected because of it. */
   noticedAtMs: number | null
 }
 
-/** A process that has seen no more than a storm does not know yet how slow a stream is. */
+/** A process that has seen little more than a burst does not know yet how slow a stream is. */
 const YOUNG_MS = 600_000
 
-/** So many of the newest stalls may still hold. */
+/** This many of the newest stalls may still be active. */
 const ACTIVE = 5
 
-/** The stalls of an exchange, and what ingestion did about them. */
+/** The stalls of an exchange, and ingestion's reactions. */
 export class Stalls {
   readonly all: Stall[] = []
-  /** Streams that were subscribed anew although nothing was wrong with them, a sentence each. */
+  /** Needless resubscriptions, one sentence each. */
   readonly falseAlarms: string[] = []
   readonly #clock: VirtualClock
 
@@ -50,7 +50,7 @@ export class Stalls {
     for (const stall of this.all) stall.untilMs = Math.min(stall.untilMs, nowMs)
   }
 
-  /** The index of the stall that swallows a frame; null when none does. */
+  /** The index of the stall that swallows a frame; null if none does. */
   strike(openedAtMs: number, stream: string): number | null {
     const at = this.#find(openedAtMs, (stall) => stall.stream === null || stall.stream === stream)
     const stall = this.all[at]
@@ -64,21 +64,24 @@ export class Stalls {
     return this.#find(openedAtMs, ({ stream, silent }) => stream === null && silent) >= 0
   }
 
-  /** A stream's subscription was renewed, by a process of this age. */
+  /** Records a resubscription of a stream by a process of this age. */
   subscribedAnew(stream: string, ageMs: number): void {
     const nowMs = this.#clock.monotonicMs()
     const stall = this.all.findLast((one) => one.stream === stream && one.untilMs >= nowMs)
     if (stall === undefined) {
       const ended = this.all.some((one) => (one.stream ?? stream) === stream && nowMs - one.untilMs < 60_000)
       if (!ended && ageMs > YOUNG_MS)
-        this.falseAlarms.push(`${stream} was subscribed anew at ${nowMs} without need`)
+        this.falseAlarms.push(`${stream} was needlessly resubscribed at ${nowMs}`)
       return
     }
     stall.noticedAtMs ??= nowMs
     if (stall.healedBy === 'resubscribe') stall.untilMs = nowMs
   }
 
-  /** The last connection has closed, which opened then: what it kept back is known to be missing. */
+  /**
+   * Records the close of the last connection, opened at that time: the frames held back are known
+   * to be missing.
+   */
   silencedSince(openedAtMs: number): void {
     const nowMs = this.#clock.monotonicMs()
     for (const stall of this.all) {

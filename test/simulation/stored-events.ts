@@ -3,13 +3,13 @@ import { HEADER, headerText } from '../../src/foundation/kafka/headers.ts'
 import type { Appended } from './kafka.ts'
 import { priceOf, quantityOf } from './market.ts'
 
-/** What Kafka got of one sequence, in the order of its offsets. */
+/** Kafka's messages of one sequence, in the order of their offsets. */
 export interface StoredStream {
   readonly symbol: string
   readonly type: string
   readonly epoch: number
   readonly ids: number[]
-  /** Receipt stamps, microseconds. */
+  /** Receipt times, microseconds. */
   readonly receiptsUs: number[]
   /** When Kafka got them, in true time. */
   readonly storedMs: number[]
@@ -18,10 +18,10 @@ export interface StoredStream {
   readonly excuses: Array<Appended['excuses']>
 }
 
-/** Everything that Kafka got of trades, aggTrades and quotes. */
+/** All messages of trades, aggTrades and quotes in Kafka. */
 export class StoredEvents {
   readonly streams = new Map<string, StoredStream>()
-  /** Messages whose content is not the exchange's. */
+  /** Messages with other content than the exchange's. */
   readonly corrupt: string[] = []
   readonly #topics: TopicNames
   count = 0

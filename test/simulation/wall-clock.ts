@@ -1,16 +1,16 @@
 import type { VirtualClock } from '../support/virtual-clock.ts'
 
-/** A step back by less is followed by one microsecond after the other. */
+/** After a smaller step back, receipt times advance by single microseconds. */
 export const STEP_LIMIT_MS = 1000
 
-/** How the wall clock was set for a while. True time, milliseconds since the Unix epoch. */
+/** A period with one clock offset. True time, milliseconds since the Unix epoch. */
 export interface ClockSetting {
   readonly sinceMs: number
   untilMs: number
   readonly aheadMs: number
 }
 
-/** The wall clock of the machine that ingestion runs on: the true time, and how far it is ahead of that. */
+/** The wall clock of ingestion's machine: the true time and its offset. */
 export class WallClock {
   readonly settings: ClockSetting[] = [
     { sinceMs: Number.NEGATIVE_INFINITY, untilMs: Number.POSITIVE_INFINITY, aheadMs: 0 },
@@ -25,7 +25,7 @@ export class WallClock {
     return this.#clock.wallMicros() + 1000 * (this.settings.at(-1)?.aheadMs ?? 0)
   }
 
-  /** @param aheadMs whole milliseconds; negative: it is late */
+  /** @param aheadMs whole milliseconds; negative: slow */
   set(aheadMs: number): void {
     const nowMs = this.#clock.wallMicros() / 1000
     const last = this.settings.at(-1)
@@ -33,7 +33,9 @@ export class WallClock {
     this.settings.push({ sinceMs: nowMs, untilMs: Number.POSITIVE_INFINITY, aheadMs })
   }
 
-  /** When it showed a time, or less than a second before: at several moments where it was set back. */
+  /**
+   * When it showed a time, or one less than a second earlier: several moments after a step back.
+   */
   whenShown(shownMs: number): number[] {
     return this.settings.flatMap(({ sinceMs, untilMs, aheadMs }) => {
       const atMs = shownMs - aheadMs
@@ -41,7 +43,7 @@ export class WallClock {
     })
   }
 
-  /** How it was set at some moment between two. */
+  /** The offsets between two moments. */
   settingsBetween(fromMs: number, toMs: number): ClockSetting[] {
     return this.settings.filter(({ sinceMs, untilMs }) => sinceMs <= toMs && fromMs <= untilMs)
   }

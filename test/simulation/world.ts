@@ -21,13 +21,13 @@ const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', dead
 const LOG = pino({ level: 'silent' })
 
 const MINUTE_MS = 60_000
-/** A symbol that has traded again for so long is taken for one that trades. */
+/** A symbol counts as trading after this time since it resumed. */
 const QUIET_MS = 20 * MINUTE_MS
-/** After so long ingestion has looked at its clocks. */
+/** Ingestion has checked its clocks after this time. */
 const TICK_MS = 300
 const HOUR_MS = 3_600_000
 
-/** What a seed is run with; durations in virtual milliseconds. */
+/** Parameters of a run; durations in virtual milliseconds. */
 export interface WorldOptions {
   readonly seed: number
   readonly virtualMs: number
@@ -36,13 +36,15 @@ export interface WorldOptions {
   readonly faultEveryMs: number
   /** Also faults within the Kafka cluster. */
   readonly clusterFaults?: boolean
-  /** Every symbol of the exchange is recorded, which lists others, halts and answers oddly. */
+  /**
+   * Records every symbol of an exchange that lists and halts symbols and gives unexpected answers.
+   */
   readonly exchangeFaults?: boolean
-  /** Occurrences of a storm round each fault, at most. */
+  /** Most occurrences in a burst around each fault. */
   readonly stormOccurrences: number
-  /** Other than the real ones: a defect that the checks must find. */
+  /** Limits other than the real ones: a defect that the checks must find. */
   readonly clockLimits?: ClockLimits
-  /** A defect of Kafka's that the checks must find. */
+  /** A defect of Kafka that the checks must find. */
   readonly defect?: KafkaOptions['defect']
   readonly planted?: { readonly kind: 'lose' | 'double' | 'lose gap'; readonly oneIn: number }
 }
@@ -53,13 +55,13 @@ interface Life {
   readonly ingestion: Ingestion
   readonly incarnation: number
   stopping: boolean
-  /** Another process has run over the same symbols at the same time. */
+  /** Another process ran over the same symbols at the same time. */
   overlapped: boolean
 }
 
 /**
- * Ingestion, unchanged, on a virtual clock, against an exchange, a REST interface and a Kafka in memory, with faults
- * drawn from one seed: the same seed gives the same run, to the byte.
+ * The real ingestion on a virtual clock, against an in-memory exchange, REST interface and Kafka,
+ * with faults drawn from one seed. The same seed gives the same run, byte for byte.
  */
 export class World {
   readonly options: WorldOptions
@@ -70,12 +72,12 @@ export class World {
   readonly rest: SimulatedRest
   readonly kafka: SimulatedKafka
   readonly stored = new StoredEvents(TOPICS)
-  /** The final state of every gap, as the table would have it: the highest revision. */
+  /** The final state of every gap, as in the table: the highest revision. */
   readonly ledger = new Map<string, Gap>()
   readonly faults: Record<string, number> = {}
-  /** What does not hold, noticed while it ran. */
+  /** Violations found during the run. */
   readonly complaints: string[] = []
-  /** Symbols that a process saw listed: they are recorded from their first id. */
+  /** Symbols that a process saw being listed: they are recorded from their first id. */
   readonly listed = new Set<string>()
   readonly #config: IngestionConfig
   readonly #random: Random
@@ -114,7 +116,7 @@ export class World {
     )
   }
 
-  /** Runs the given time with faults, and then as long as it takes to heal without. */
+  /** Runs for the given time with faults, then without until everything has recovered. */
   async run(): Promise<void> {
     this.#live()
     this.market.start()
@@ -125,19 +127,22 @@ export class World {
     this.market.setStatus([...this.market.statuses.keys()], 'TRADING')
     this.kafka.cluster.recover()
     await this.clock.advance(30 * MINUTE_MS)
-    // What happened last is to arrive, too.
+    // Wait for the last events to arrive.
     this.market.stop()
     await this.clock.advance(15 * MINUTE_MS)
     this.kafka.audit.check()
     for (const life of [...this.#lives]) this.#bury(life)
   }
 
-  /** Of everything that Kafka got but checkpoints, which bear the random name of their process. */
+  /**
+   * Digest of all messages in Kafka except checkpoints, which contain the random name of their
+   * process.
+   */
   get digest(): string {
     return this.#digest.copy().digest('hex')
   }
 
-  /** Nothing is started or ended on a machine that sleeps. */
+  /** Nothing starts or ends while the machine sleeps. */
   get #isAsleep(): boolean {
     return this.clock.monotonicMs() < this.#asleepUntilMs
   }
@@ -170,7 +175,7 @@ export class World {
     this.kafka.audit.excuseUntil(this.clock.monotonicMs() + forMs)
   }
 
-  /** The wall clock of the machine is wrong from now on, and set right a while later. */
+  /** Makes the machine's wall clock wrong, and corrects it a while later. */
   setClock(aheadMs: number, forMs: number): void {
     const set = (ms: number) => {
       this.#clockAheadMs = ms
@@ -178,18 +183,21 @@ export class World {
     }
     set(Math.round(aheadMs))
     this.clock.schedule(forMs, () => set(0))
-    // Brokers refuse what is more than an hour ahead of them.
+    // Brokers refuse times more than an hour ahead of theirs.
     this.kafka.audit.excuseUntil(this.clock.monotonicMs() + forMs)
   }
 
-  /** What happens to it while the machine sleeps cannot be told from the sleep: specification, not covered. */
+  /**
+   * Clock changes during sleep are indistinguishable from the sleep itself: specification, not
+   * covered.
+   */
   #setWhenAwake(): void {
     const leftMs = Math.max(0, ...this.#lives.map(({ clock }) => clock.asleepForMs))
     if (leftMs > 0) this.clock.schedule(leftMs + TICK_MS, () => this.#setWhenAwake())
     else this.wall.set(this.#clockAheadMs)
   }
 
-  /** Another process starts over the same symbols: the older must notice, and stop. */
+  /** Starts another process over the same symbols: the older one must detect it and stop. */
   takeOver(): void {
     const older = this.#lives.at(-1)
     if (this.#isAsleep || older === undefined || older.stopping) return
@@ -197,7 +205,7 @@ export class World {
     const check = () => {
       const both = [older, newer]
       if (!both.every(({ clock, stopping }) => clock.isAlive && !stopping)) return
-      // One that was stopped has had no time to notice.
+      // A process that was stopped has had no time to detect it.
       if (both.some(({ clock }) => clock.runningForMs < MINUTE_MS)) this.clock.schedule(MINUTE_MS, check)
       else this.complaints.push('C4: two instances run over the same symbols')
     }
@@ -212,7 +220,7 @@ export class World {
     this.clock.schedule(this.#random.interval(this.options.faultEveryMs), () => {
       if (this.#quiet) return
       this.market.storm(this.#random.whole(10, this.options.stormOccurrences), 60_000)
-      // In the midst of the storm.
+      // In the middle of the burst.
       this.clock.schedule(this.#random.between(0, 60_000), () => {
         if (this.#quiet) return
         const name = strike(this, this.#random)
@@ -269,7 +277,7 @@ export class World {
     )
   }
 
-  /** Answers `exchangeInfo` to one process, and notes the symbols that are new to it. */
+  /** Answers `exchangeInfo` to one process, and records the symbols new to it. */
   #symbols(clock: LifeClock): Map<string, string> {
     const answer = this.rest.symbols()
     if (answer.size < this.market.statuses.size) this.#unnamedUntilMs = this.clock.monotonicMs() + QUIET_MS
@@ -282,24 +290,27 @@ export class World {
     return answer
   }
 
-  /** It stops by itself: only because another has taken over, which of two that start together is Kafka's decision. */
+  /**
+   * Checks why a process stopped: only another instance may be the cause, and Kafka decides between
+   * two that start together.
+   */
   #onEnded(life: Life, error: unknown): void {
     if (!life.clock.isAlive) return
     const isReplaced = life.overlapped && String(error).includes('Another ingestion')
-    // The next start reads what the topics still have.
+    // The next start reads the remaining messages of the topics.
     const hasLostTail = this.options.clusterFaults && String(error).includes('lost messages that Kafka had')
     const isOtherUnit = this.options.exchangeFaults && String(error).includes('although it was asked for')
     if (!isReplaced && !hasLostTail && !isOtherUnit) this.#onDefect(error)
     this.#stop(life).then(() => this.#liveAfter(1000), this.#onDefect)
   }
 
-  /** As the service does it: 8 s to deliver, then it gives up. */
+  /** Shuts down like the service: 8 s to deliver, then it gives up. */
   async #stop(life: Life): Promise<void> {
     life.stopping = true
     const deadline = new AbortController()
     life.clock.schedule(8000, () => deadline.abort(new Error('8 s have passed')))
     const late = new Promise<void>((resolve) => life.clock.schedule(9500, resolve))
-    // What could not be delivered is said as an error; a restart heals it.
+    // Undelivered messages are reported as an error; a restart fetches them again.
     await Promise.race([life.ingestion.stop(deadline.signal).catch(() => {}), late])
     this.#bury(life)
   }
@@ -322,7 +333,7 @@ export class World {
 
   #onAppended(appended: Appended): void {
     const { topic, value } = appended
-    // An announcement names its process, by chance.
+    // An announcement contains the random name of its process.
     if (topic === TOPICS.gaps && RECORDING.safeParse(parse(value)).success) return
     if (topic !== TOPICS.checkpoints && value !== null) this.#digest.update(value)
     if (topic === TOPICS.gaps && value !== null) {
@@ -357,7 +368,7 @@ function configOf(
     shard: { index: 0, count: 1 },
     wsUrl: 'wss://exchange',
     connectionsPerStream: seed % 4 === 3 ? 2 : 1,
-    // Restarts begin it anew, and a day is to have rollovers all the same.
+    // Restarts reset it, but a day must have rollovers nevertheless.
     connectionMaxAgeMs: random.between(0.4, 2) * HOUR_MS,
     restUrl: 'https://exchange',
     venue: null,
@@ -369,7 +380,7 @@ function configOf(
     compression: 'none',
     lingerMs: 5,
     batchSize: 500,
-    // Full within a storm when the brokers are away.
+    // Fills up within a burst when the brokers are down.
     queueMaxBytes: random.pick([60_000, 400_000, 64 << 20]),
     backoff: { initialMs: 1000, maxMs: 60_000 },
     clockLimits,

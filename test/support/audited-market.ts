@@ -14,8 +14,8 @@ export const AUDIT_OPTIONS: AuditOptions = {
 }
 
 /**
- * Two symbols over four days: trades 1000..1099, two an hour and an aggTrade (500..549) of each two; quotes 7000, 7003, …
- * Everything that an exchange sends of them is there once.
+ * Two symbols over four days: trades 1000..1099, two per hour with an aggTrade (500..549) for each
+ * pair; quotes 7000, 7003, … Every event is stored once.
  */
 const MARKET = [
   `INSERT INTO trades (trade_time, event_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
@@ -34,7 +34,7 @@ class Undo extends Error {}
 export interface AuditedMarket {
   readonly url: string
   readonly database: Database
-  /** What an audit finds after changes, which are undone. */
+  /** Returns the result of verify after changes, which are rolled back. */
   auditAfter(changes: readonly string[], options?: Partial<AuditOptions>): Promise<Report>
   drop(): Promise<void>
 }
@@ -56,7 +56,7 @@ export async function createAuditedMarket(kind: DatabaseKind): Promise<AuditedMa
           throw new Undo()
         })
         .catch((error: unknown) => assert.ok(error instanceof Undo, String(error)))
-      return found ?? assert.fail('nothing was audited')
+      return found ?? assert.fail('verify returned nothing')
     },
     async drop() {
       await database.close()
@@ -65,7 +65,7 @@ export async function createAuditedMarket(kind: DatabaseKind): Promise<AuditedMa
   }
 }
 
-/** SQL that puts a row into the ledger. */
+/** SQL that inserts a row into the ledger. */
 export function gapSql(
   status: 'open' | 'filled' | 'unrecoverable',
   from: number,
@@ -78,20 +78,20 @@ export function gapSql(
       '2026-01-05', '2026-01-05')`
 }
 
-/** SQL that puts a window without quotes into the ledger. */
+/** SQL that inserts a window without quotes into the ledger. */
 export function outageSql(from: string, to: string, cause = 'restart'): string {
   return `INSERT INTO gaps (gap_id, revision, symbol, event_type, from_time, to_time, cause, status, detected_at, updated_at)
     VALUES ('BTCUSDT/bookTicker/0/${from}', 1, 'BTCUSDT', 'bookTicker', '${from}', '${to}', '${cause}', 'unrecoverable', '${to}', '${to}')`
 }
 
-/** SQL that puts a dead letter into its table. */
+/** SQL that inserts a dead letter into its table. */
 export function deadLetterSql(offset: number, payload: string, epoch = 0): string {
   const headers = JSON.stringify(epoch === 0 ? [] : [['epoch', String(epoch)]])
   return `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, payload, headers, failed_at)
     VALUES ('t', '00000000-0000-4000-8000-000000000000', 0, ${offset}, 'consumer', 'p is not a decimal', convert_to('${payload}', 'UTF8'), '${headers}', now())`
 }
 
-/** The failures that an audit found, as far as tests compare them. */
+/** The failures found by verify, with the fields that tests compare. */
 export function failuresOf({ findings }: Report) {
   return findings
     .filter(({ severity }) => severity === 'failure')

@@ -4,17 +4,17 @@ import { describeError, TapelineError } from '../../src/foundation/runtime/error
 import { Closers } from '../../src/foundation/telemetry/closers.ts'
 import { beginTestRun } from './test-run.ts'
 
-/** Outside the work tree, so that a fresh clone finds what an earlier one has downloaded. */
+/** Outside the work tree, so that a fresh clone can use earlier downloads. */
 export const CACHE_DIRECTORY =
   process.env['TAPELINE_CACHE_DIR'] ??
   join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tapeline')
 
-/** Everything has been stopped or killed by then: what still runs is ended at once. */
+/** Everything has been stopped or killed by then, so remaining processes are killed at once. */
 const GRACE_MS = 1000
 
-/** What a run has to work with. */
+/** Resources of a run. */
 export interface RunPlace {
-  /** For everything that is written. */
+  /** Folder for all files. */
   readonly folder: string
   readonly closers: Closers
   readonly say: (text: string) => void
@@ -22,12 +22,12 @@ export interface RunPlace {
 }
 
 /**
- * Runs what starts real parts, and sees to it that it ends, and that nothing is left behind: after a signal, a limit of time,
- * a closed terminal or an error that nobody has caught. From then on this process works in the run's own folder, so that no
- * `.env` of another may reach a service.
+ * Runs work that starts real servers, and ensures that it ends and cleans up: after a signal, a
+ * time limit, a closed terminal or an uncaught error. The process changes its working directory to
+ * the run's folder, so that no other `.env` reaches a service.
  *
- * @param work answers with the exit code
- * @param onFailure called when it was not completed and that has been said
+ * @param work returns the exit code
+ * @param onFailure called after a failure has been reported
  * @returns the exit code: that of the work, of a TapelineError, or 1
  */
 export async function boundedRun(
@@ -41,11 +41,11 @@ export async function boundedRun(
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.on(signal, () => stop.abort(new Error(`stopped by ${signal}`)))
-  // What would end this process at once must not leave the others behind.
+  // Events that would end this process at once must not leave the others running.
   process.on('uncaughtException', (error) => stop.abort(error))
   process.stdout.on('error', (error) => stop.abort(error))
   const limit = setTimeout(
-    () => stop.abort(new Error(`not over after ${Math.round(limitMs / 60_000)} minutes`)),
+    () => stop.abort(new Error(`not finished after ${Math.round(limitMs / 60_000)} minutes`)),
     limitMs,
   )
   const run = await beginTestRun(say)
@@ -73,7 +73,7 @@ export async function boundedRun(
     })
     for (const command of await run.end(GRACE_MS)) {
       exitCode = 1
-      console.error(`A process was left behind, and is ended now: ${command}`)
+      console.error(`A process was left running; ending it now: ${command}`)
     }
   }
   return exitCode

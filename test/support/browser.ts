@@ -9,15 +9,18 @@ function executable(): string | undefined {
   return folders.flatMap((folder) => NAMES.map((name) => join(folder, name))).find((path) => existsSync(path))
 }
 
-/** For the options of a test: why it is skipped where there is no browser. With TAPELINE_TEST_NATIVE=required it fails there. */
+/**
+ * Test options that skip without a browser. With TAPELINE_TEST_NATIVE=required the test fails
+ * instead.
+ */
 export function needsBrowser(): { skip?: string } {
   const isRequired = process.env['TAPELINE_TEST_NATIVE'] === 'required'
   return executable() !== undefined || isRequired ? {} : { skip: `no ${NAMES.join(', ')} on the PATH` }
 }
 
-/** A real Chromium without a window. As root it has no sandbox of its own. */
+/** Launches a real Chromium without a window. As root it cannot use its sandbox. */
 export function launchBrowser(): Promise<Browser> {
   const executablePath = executable()
-  if (executablePath === undefined) throw new Error(`There is no ${NAMES.join(', ')} on the PATH`)
+  if (executablePath === undefined) throw new Error(`No browser on the PATH: expected ${NAMES.join(', ')}`)
   return chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] })
 }

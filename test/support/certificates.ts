@@ -9,7 +9,7 @@ export interface KeyPair {
   readonly key: string
 }
 
-/** An authority that signs certificates for a test; its own certificate is what clients trust. */
+/** An authority that signs certificates for a test; clients trust its certificate. */
 export interface TestAuthority {
   readonly cert: string
   /** @param names as `IP:127.0.0.1,DNS:localhost` */
@@ -17,10 +17,10 @@ export interface TestAuthority {
 }
 
 const DAYS = '2'
-/** Nothing of the machine's own configuration. */
+/** Ignores the machine's OpenSSL configuration. */
 const CONFIG = '[req]\ndistinguished_name = dn\n[dn]\n'
 
-/** Makes an authority with `openssl` 3, which has to be on the path; its files lie in `folder`, under `name`. */
+/** Creates an authority with `openssl` 3 from the PATH; its files are in `folder`, under `name`. */
 export async function createAuthority(folder: string, name: string): Promise<TestAuthority> {
   const config = join(folder, 'openssl.cnf')
   await writeFile(config, CONFIG)

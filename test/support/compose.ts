@@ -7,7 +7,7 @@ export const DOCKER = join(resolve(import.meta.dirname, '../..'), 'docker')
 
 const SCALAR = z.union([z.string(), z.number(), z.boolean(), z.null()])
 
-/** A service of a compose file, as far as tests look. */
+/** A service of a compose file, with the fields that tests use. */
 const SERVICE = z.object({
   image: z.string().optional(),
   build: z.unknown().optional(),
@@ -42,12 +42,15 @@ const COMPOSE = z.object({
 export type ComposeFile = z.infer<typeof COMPOSE>
 export type ComposeService = z.infer<typeof SERVICE>
 
-/** Reads a compose file of `docker`, its YAML merges done, its variables as they stand. */
+/** Reads a compose file of `docker`, with YAML merges applied and variables unexpanded. */
 export function readCompose(name: string): ComposeFile {
   return COMPOSE.parse(parse(readFileSync(join(DOCKER, name), 'utf8'), { merge: true }))
 }
 
-/** The single broker with what the file of the cluster puts on top, as far as tests look: environments and mounts are merged. */
+/**
+ * The single broker's file with the cluster's on top: environments and mounts are merged, as far as
+ * tests use them.
+ */
 export function readCluster(): ComposeFile {
   const base = readCompose('docker-compose.yml')
   const over = readCompose('docker-compose.cluster.yml')
@@ -67,12 +70,14 @@ export function readCluster(): ComposeFile {
   return { ...base, services, volumes: { ...base.volumes, ...over.volumes } }
 }
 
-/** As docker-compose merges them: what is mounted last at a place is there. */
+/** Merges mounts like docker-compose: the last mount at a path counts. */
 export function mountsByTarget(volumes: readonly string[]): Map<string, string> {
   return new Map(volumes.map((volume) => [volume.split(':')[1] ?? '', volume]))
 }
 
-/** The properties that the image of Kafka makes of an environment: `KAFKA_LOG_DIRS` is `log.dirs`. */
+/**
+ * The properties that Kafka's image derives from an environment: `KAFKA_LOG_DIRS` is `log.dirs`.
+ */
 export function brokerProperties({ environment }: ComposeService): Record<string, string> {
   return Object.fromEntries(
     Object.entries(environment)

@@ -8,24 +8,24 @@ import { tradeValue } from './records.ts'
 import { saidByServices } from './services.ts'
 import { waitFor } from './wait-for.ts'
 
-/** Topics and a database of one test's own, and what a consumer is told of them. */
+/** The topics and database of one test, and the consumer's settings for them. */
 export interface ConsumerParts extends AsyncDisposable {
   readonly topics: TestTopics
   readonly database: Database
   readonly databaseUrl: string
-  /** Reads from the earliest offset, flushes and fails fast. */
+  /** Reads from the earliest offset, flushes often and fails fast. */
   readonly env: Readonly<Record<string, string>>
-  /** The number that a query yields. */
+  /** The number that a query returns. */
   count(sql: string): Promise<number>
-  /** Waits until `trades` has so many rows. */
+  /** Waits until `trades` has this many rows. */
   untilTrades(rows: number, timeoutMs?: number): Promise<void>
-  /** Waits until a query yields this number. */
+  /** Waits until a query returns this number. */
   untilRows(sql: string, rows: number): Promise<void>
   /** Fails unless the ids of `trades` are these, each once. */
   assertTradesOnce(first: number, last: number): Promise<void>
 }
 
-/** @param onServer an empty database to be used instead of a new one; it is left as it is */
+/** @param onServer an empty database to use instead of a new one; it is not dropped */
 export async function createConsumerParts(onServer?: { readonly url: string }): Promise<ConsumerParts> {
   const topics = await createTestTopics({ prefix: 'consumer' })
   const server =
@@ -58,9 +58,12 @@ export async function createConsumerParts(onServer?: { readonly url: string }): 
         },
         { timeoutMs, what: `${rows} trades` },
       ).catch((error: unknown) => {
-        throw new Error(`Only ${seen} of ${rows} trades came. The services have said:\n${saidByServices()}`, {
-          cause: error,
-        })
+        throw new Error(
+          `Only ${seen} of ${rows} trades were stored. Output of the services:\n${saidByServices()}`,
+          {
+            cause: error,
+          },
+        )
       })
     },
     async untilRows(sql, rows) {
@@ -88,7 +91,7 @@ export function trades(from: number, to: number, symbol = 'BTCUSDT'): Buffer[] {
   return Array.from({ length: to - from }, (_, i) => tradeValue({ s: symbol, t: from + i }))
 }
 
-/** Fails unless every message taken in is in exactly one of the counters. */
+/** Fails unless every consumed message is in exactly one of the counters. */
 export function assertConserved({ counters }: ConsumerStatus): void {
   const { consumed, inserted, alreadyThere, deadLettered, discarded, pending } = counters
   assert.equal(

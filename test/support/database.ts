@@ -7,27 +7,30 @@ import { startPgBouncer } from './pgbouncer.ts'
 import { runStatements } from './statements.ts'
 
 export const DATABASE_VARIABLE = 'TAPELINE_TEST_DATABASE_URL'
-/** Why there is no native server, when there is none. */
+/** Why there is no native server, if there is none. */
 export const DATABASE_SKIP_VARIABLE = 'TAPELINE_TEST_DATABASE_SKIP'
 
-/** When it is `pgbouncer`, native databases that a test has not named the kind of are used through PgBouncer in transaction mode. */
+/**
+ * If it is `pgbouncer`, tests that do not choose a kind use native databases through PgBouncer in
+ * transaction mode.
+ */
 export const POOLER_VARIABLE = 'TAPELINE_TEST_POOLER'
 
-/** PostgreSQL as a server with processes of its own, or in WebAssembly as `up` starts it. */
+/** PostgreSQL as a server with separate processes, or in WebAssembly as `up` starts it. */
 export type DatabaseKind = 'native' | 'embedded'
 
-/** An empty database of one test alone, with the extension `timescaledb`. */
+/** An empty database for one test, with the extension `timescaledb`. */
 export interface TestDatabase {
   readonly kind: DatabaseKind
-  /** For `DATABASE_URL`. The user may do everything. */
+  /** For `DATABASE_URL`, with a superuser. */
   readonly url: string
-  /** Ends what is still connected, and removes the database. */
+  /** Ends open connections, and drops the database. */
   drop(): Promise<void>
 }
 
 /**
- * Both kinds, for tests that hold on each: `for (const { name, ...options } of databaseKinds()) test(title, options, …)`.
- * `skip` says why this machine or run cannot have that kind.
+ * Both kinds, for tests of each: `for (const { name, ...options } of databaseKinds()) test(title,
+ * options, …)`. `skip` says why this machine or run cannot provide a kind.
  */
 export function databaseKinds(): Array<{ name: DatabaseKind; skip?: string }> {
   const url = process.env[DATABASE_VARIABLE]
@@ -37,7 +40,7 @@ export function databaseKinds(): Array<{ name: DatabaseKind; skip?: string }> {
   return [{ name: 'native', skip: `no native TimescaleDB: ${reason}` }, { name: 'embedded' }]
 }
 
-/** @param kind native where this machine has it, when not given */
+/** @param kind default: native if this machine has it */
 export function createTestDatabase(kind?: DatabaseKind): Promise<TestDatabase> {
   const native = process.env[DATABASE_VARIABLE]
   const hasNative = native !== undefined && native !== ''
@@ -81,7 +84,7 @@ async function createPooled(serverUrl: string): Promise<TestDatabase> {
   }
 }
 
-/** A server of its own: one backend is shared by all connections, and tests must not wait for each other. */
+/** A separate server: all connections share one backend, and tests must not wait for each other. */
 async function createEmbedded(): Promise<TestDatabase> {
   const folder = await mkdtemp(join(tmpdir(), 'embedded-'))
   const remove = () => rm(folder, { recursive: true, force: true })

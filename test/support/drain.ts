@@ -5,16 +5,16 @@ import { waitFor } from './wait-for.ts'
 
 export interface Drained {
   readonly status: ConsumerStatus
-  /** From the first message taken in to the last one stored. */
+  /** From the first consumed message to the last stored one. */
   readonly seconds: number
   readonly messagesASecond: number
-  /** The most that was resident, by the kernel's account, in MiB. */
+  /** Peak resident memory according to the kernel, in MiB. */
   readonly peakMiB: number
-  /** Resident at each tenth of the way, in MiB. */
+  /** Resident memory at each tenth of the messages, in MiB. */
   readonly residentMiB: readonly number[]
 }
 
-/** Runs one consumer until it has taken in and stored so many messages, then stops it. */
+/** Runs one consumer until it has consumed and stored this many messages, then stops it. */
 export async function drain(
   env: Readonly<Record<string, string>>,
   messages: number,

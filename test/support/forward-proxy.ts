@@ -2,11 +2,14 @@ import { createServer, type IncomingMessage } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 
-/** A proxy that opens tunnels, asks for a password, and alone knows the names that end with `.invalid`: this machine. */
+/**
+ * A proxy that opens tunnels and requires a password. Only it resolves names ending in `.invalid`,
+ * to this machine.
+ */
 export interface ForwardProxy extends AsyncDisposable {
   /** With user and password. */
   readonly url: string
-  /** The hosts and ports of the tunnels that it has opened. */
+  /** The hosts and ports of its tunnels. */
   readonly tunnels: readonly string[]
 }
 

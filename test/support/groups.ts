@@ -1,7 +1,7 @@
 import { Admin } from '@platformatic/kafka'
 import { brokers } from './kafka.ts'
 
-/** What a group has committed, as `topic:partition` → offset. */
+/** Committed offsets of a group, as `topic:partition` → offset. */
 export function committedOffsets(group: string): Promise<Map<string, number>> {
   return withAdmin(async (admin) => {
     const groups = await admin.listConsumerGroupOffsets({ groups: [group] })
@@ -18,12 +18,14 @@ export function committedOffsets(group: string): Promise<Map<string, number>> {
   })
 }
 
-/** Makes a group forget everything, as the broker does with one that nobody has used for a week. It must be empty. */
+/**
+ * Deletes a group's offsets, as the broker does after a week without use. The group must be empty.
+ */
 export function forgetGroup(group: string): Promise<void> {
   return withAdmin((admin) => admin.deleteGroups({ groups: [group] }))
 }
 
-/** Ends every membership, as the end of a session does; the members are not told. */
+/** Ends every membership without notice, like the end of a session. */
 export function removeMembers(group: string): Promise<void> {
   return withAdmin((admin) => admin.removeMembersFromConsumerGroup({ groupId: group }))
 }

@@ -1,7 +1,7 @@
 import type { OpenSocket, SocketEvents } from '../../src/foundation/binance/stream-socket.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 
-/** What a connection has sent: the exchange's own shape. */
+/** A frame of a connection, in the exchange's format. */
 export interface SentRequest {
   readonly atMs: number
   readonly method: string
@@ -9,18 +9,18 @@ export interface SentRequest {
   readonly id: number
 }
 
-/** One socket in the hands of a test, which plays the exchange. */
+/** One socket controlled by a test, which plays the exchange. */
 export interface HandDrivenSocket {
   readonly events: SocketEvents
   readonly sent: SentRequest[]
   paused: boolean
   closed: boolean
-  /** An event of a stream; its id counts up by itself unless given. */
+  /** Sends an event of a stream; without an id it uses the next one. */
   deliver(stream: string, id?: number): void
   answer(id: number): void
 }
 
-/** Sockets that open when the test calls `events.onOpen`, and do nothing by themselves but close when told to. */
+/** Sockets that open when the test calls `events.onOpen`, and otherwise only close on request. */
 export function handDrivenSockets(clock: Clock): { open: OpenSocket; sockets: HandDrivenSocket[] } {
   const sockets: HandDrivenSocket[] = []
   let ids = 0

@@ -10,10 +10,10 @@ import { CACHE_DIRECTORY } from './bounded-run.ts'
 import { brokerProperties, readCluster } from './compose.ts'
 
 const NODES = 3
-/** Three of them share a machine with everything else. */
+/** Small, since three brokers share a machine with everything else. */
 const HEAP_MEBIBYTES = 256
 
-/** What a node of docker/docker-compose.cluster.yml is told, without names, ports and folders. */
+/** Settings of a node in docker/docker-compose.cluster.yml, without names, ports and folders. */
 function replicated(): Record<string, string> {
   const { kafka } = readCluster().services
   const properties = kafka === undefined ? [] : Object.entries(brokerProperties(kafka))
@@ -30,17 +30,17 @@ export interface PartitionState {
   readonly inSync: readonly number[]
 }
 
-/** Three brokers that are controllers too. */
+/** Three brokers that are also controllers. */
 export interface KafkaCluster {
   /** For `KAFKA_BROKERS`. */
   readonly brokers: string
-  /** Every partition of these topics, asked of a broker that runs. */
+  /** Describes every partition of these topics, from a broker that runs. */
   partitions(topics: readonly string[]): Promise<PartitionState[]>
-  /** SIGKILL; resolves when it is gone. */
+  /** Sends SIGKILL; resolves when the node has exited. */
   kill(node: number): Promise<void>
-  /** Starts a node again that was killed, on the data that it had. */
+  /** Restarts a killed node with its data. */
   restart(node: number): Promise<void>
-  /** Ends all of it and removes the data. */
+  /** Stops all nodes and removes the data. */
   stop(): Promise<void>
 }
 
@@ -50,11 +50,11 @@ export interface ClusterLayout {
   readonly nodes: readonly number[]
   /** For `KAFKA_BROKERS`. */
   readonly brokers: string
-  /** Starts a node, on the data that it had. The first time a majority must be started together. */
+  /** Starts a node with its data. At the first start a majority must start together. */
   start(node: number, signal?: AbortSignal): Promise<KafkaBroker>
 }
 
-/** Draws the ports of three nodes with their data below `folder`. */
+/** Chooses the ports of three nodes with their data below `folder`. */
 export async function layOutCluster(distributionDir: string, folder: string): Promise<ClusterLayout> {
   const clusterId = randomBytes(16).toString('base64url')
   const nodes = Array.from({ length: NODES }, (_, i) => i + 1)
@@ -89,7 +89,9 @@ export async function layOutCluster(distributionDir: string, folder: string): Pr
   }
 }
 
-/** Starts it with fresh data; ready when every node answers and knows the group coordinators. */
+/**
+ * Starts a cluster without data; ready when every node answers and knows the group coordinators.
+ */
 export async function startKafkaCluster(): Promise<KafkaCluster> {
   const folder = await mkdtemp(join(tmpdir(), 'kafka-cluster-'))
   const distributionDir = await ensureKafkaDistribution({ cacheDir: CACHE_DIRECTORY })
@@ -127,7 +129,7 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
   }
 }
 
-/** Asks the brokers, in this order, for every partition of these topics. */
+/** Requests every partition of these topics from the brokers, in this order. */
 async function describePartitions(brokers: string[], topics: readonly string[]): Promise<PartitionState[]> {
   const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers, strict: true })
   try {

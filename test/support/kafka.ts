@@ -4,12 +4,12 @@ import { waitFor } from './wait-for.ts'
 
 export const BROKERS_VARIABLE = 'TAPELINE_TEST_KAFKA_BROKERS'
 
-/** Topics of one test alone, on the broker that all tests share. */
+/** The topics of one test, on the broker shared by all tests. */
 export interface TestTopics {
   readonly prefix: string
-  /** Names of the five topics, as the settings call them, the brokers and a group: ready for a command's environment. */
+  /** Settings for a command's environment: names of the five topics, the brokers and a group. */
   readonly env: Readonly<Record<TopicSetting | 'KAFKA_BROKERS' | 'KAFKA_GROUP_ID', string>>
-  /** Deletes every topic whose name begins with the prefix, whoever created it. */
+  /** Deletes every topic with this prefix, including those created by others. */
   delete(): Promise<void>
 }
 
@@ -23,7 +23,7 @@ const TOPIC_SETTINGS = {
 
 export type TopicSetting = keyof typeof TOPIC_SETTINGS
 
-/** The brokers that the test run has started, as "host:port". */
+/** The brokers started by the test run, as "host:port". */
 export function brokers(): string[] {
   const value = process.env[BROKERS_VARIABLE]
   if (value === undefined || value === '') {
@@ -32,7 +32,7 @@ export function brokers(): string[] {
   return value.split(',')
 }
 
-/** Names that no other test uses. Creates nothing; for what creates its topics itself. */
+/** Unique names; creates no topics. */
 export function uniqueTopics(prefix = 'test'): TestTopics {
   const unique = `${prefix}-${randomBytes(5).toString('hex')}`
   const names = Object.entries(TOPIC_SETTINGS).map(([setting, name]) => [setting, `${unique}.${name}`])
@@ -44,7 +44,7 @@ export function uniqueTopics(prefix = 'test'): TestTopics {
   }
 }
 
-/** The five topics under unique names, created with the broker's own configuration. */
+/** The five topics under unique names, created with the broker's default configuration. */
 export async function createTestTopics(
   options: { prefix?: string; partitions?: number } = {},
 ): Promise<TestTopics> {
@@ -54,7 +54,7 @@ export async function createTestTopics(
   return topics
 }
 
-/** Resolves when every partition has a leader: before that, a producer's first request may fail. */
+/** Resolves when every partition has a leader: earlier a producer's first request may fail. */
 export async function createTopics(names: readonly string[], partitions: number): Promise<void> {
   await withAdmin(async (admin) => {
     await admin.createTopics({ topics: names.map((topic) => ({ topic, partitions, replicas: 1 })) })
@@ -70,7 +70,7 @@ export async function createTopics(names: readonly string[], partitions: number)
   })
 }
 
-/** Deletes a topic and makes an empty one of its name, which has another id. */
+/** Deletes a topic and creates an empty one with the same name and another id. */
 export async function recreateTopic(name: string, partitions: number): Promise<void> {
   await deleteTopic(name)
   await createTopics([name], partitions)
@@ -84,7 +84,7 @@ export async function deleteTopic(name: string): Promise<void> {
   })
 }
 
-/** Changes settings of a topic; resolves when the broker has them. */
+/** Changes settings of a topic; resolves when the broker has applied them. */
 export async function setTopicConfig(topic: string, config: Readonly<Record<string, string>>): Promise<void> {
   await withAdmin((admin) =>
     admin.incrementalAlterConfigs({

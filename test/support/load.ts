@@ -2,20 +2,23 @@ import assert from 'node:assert/strict'
 import { type ConsumerParts, trades } from './consumer-parts.ts'
 import { produce } from './messages.ts'
 
-/** One of each of three partitions: 2, 0 and 1. */
+/** One symbol for each of three partitions: 2, 0 and 1. */
 export const LOAD_SYMBOLS = ['BTCUSDT', 'BNBUSDT', 'LTCUSDT']
 
 export interface Load extends AsyncDisposable {
-  /** Of each symbol, by now. */
+  /** Trades of each symbol so far. */
   readonly produced: number
-  /** @returns how many trades of each symbol there are, with the ids from 0 on */
+  /** @returns the number of trades of each symbol, with ids from 0 on */
   stop(): Promise<number>
 }
 
-/** Some 3,000 messages a second: an outage of a minute is to be made up for in a minute. */
+/**
+ * About 3,000 messages per second: the consumer should recover from an outage of a minute within a
+ * minute.
+ */
 const PAUSE_MS = 50
 
-/** Produces trades until it is told to stop. */
+/** Produces trades until stopped. */
 export function startLoad(parts: ConsumerParts): Load {
   let produced = 0
   let running = true
@@ -43,7 +46,7 @@ export function startLoad(parts: ConsumerParts): Load {
   }
 }
 
-/** Fails unless each symbol has so many trades, each once. */
+/** Fails unless each symbol has this many trades, each once. */
 export async function assertEachOnce(parts: ConsumerParts, produced: number): Promise<void> {
   const { rows } = await parts.database.query(
     'SELECT symbol, count(*)::int AS rows, count(DISTINCT trade_id)::int AS ids FROM trades GROUP BY symbol ORDER BY symbol',

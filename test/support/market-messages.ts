@@ -7,7 +7,7 @@ const START_MS = Date.UTC(2024, 7, 8, 12)
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 const MESSAGES_A_SEND = 1000
 
-/** One message, as ingestion would have written it: a quote, a trade or an aggTrade, in turn. */
+/** One message in ingestion's format: a quote, a trade or an aggTrade, in turn. */
 function marketMessage(i: number): {
   readonly kind: 'trades' | 'bookTicker'
   readonly symbol: string
@@ -34,9 +34,9 @@ function marketMessage(i: number): {
 }
 
 /**
- * Produces so many messages of a busy market.
+ * Produces this many messages of a busy market.
  *
- * @param spoiled a value to stand in the place of the message's own, null included; undefined for none
+ * @param spoiled a value that replaces the message's, null included; undefined for none
  */
 export async function produceMarket(
   topics: TestTopics,

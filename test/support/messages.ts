@@ -10,7 +10,7 @@ import { brokers } from './kafka.ts'
 
 const connectionTo = (list: readonly string[]) => ({ brokers: list, tls: null, sasl: null })
 
-/** A message as it stands in Kafka. */
+/** A message in Kafka. */
 export interface StoredMessage {
   readonly topic: string
   readonly partition: number
@@ -20,13 +20,13 @@ export interface StoredMessage {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** The rows in the topic of the ledger, without what ingestion announced there. */
+/** The rows in the ledger topic, without ingestion's announcements. */
 export async function readLedger(topic: string): Promise<Gap[]> {
   const rows = (await readTopic(topic)).filter(({ key }) => key !== RECORDING_KEY)
   return rows.map(({ value }) => GAP.parse(JSON.parse(String(value))))
 }
 
-/** What ingestion leaves under the key `!source` of the checkpoints topic. */
+/** Ingestion's value of the key `!source` in the checkpoints topic. */
 export function markValue(
   source: string,
   env: Readonly<Record<string, string>>,
@@ -43,7 +43,7 @@ export function markValue(
   return Buffer.from(JSON.stringify(markOf({ source, timeUnit }, topics)))
 }
 
-/** Produces values under a key, to the partition that Tapeline would choose, in order. */
+/** Produces values with a key to the partition that Tapeline would choose, in order. */
 export async function produce(
   topic: string,
   key: string,
@@ -80,7 +80,7 @@ export async function readTopic(
   return await Array.fromAsync(messagesOf(topic, from))
 }
 
-/** The same one by one, for topics that are too large to be held. */
+/** The same one by one, for topics that do not fit into memory. */
 export async function* messagesOf(topic: string, from: readonly string[]): AsyncGenerator<StoredMessage> {
   const fetcher = new PartitionFetcher(connectionTo(from), 'tapeline-test-read', [topic])
   try {
@@ -106,7 +106,7 @@ export async function* messagesOf(topic: string, from: readonly string[]): Async
   }
 }
 
-/** Makes a partition begin at `offset`, as retention would. */
+/** Makes a partition begin at `offset`, like retention. */
 export async function deleteRecords(topic: string, partition: number, offset: number): Promise<void> {
   const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers(), strict: true })
   try {
@@ -118,7 +118,7 @@ export async function deleteRecords(topic: string, partition: number, offset: nu
   }
 }
 
-/** Gives a topic more partitions. */
+/** Adds partitions to a topic. */
 export async function addPartitions(topic: string, count: number): Promise<void> {
   const admin = new Admin({ clientId: 'tapeline-test', bootstrapBrokers: brokers(), strict: true })
   try {

@@ -7,42 +7,45 @@ import { killServer, type PostgresServer, startServer, stopServer } from './post
 import { ensureTimescaleRoot } from './timescaledb-root.ts'
 
 export interface NativeTimescaleOptions {
-  /** The folder downloads are kept in, outside the work tree. */
+  /** The folder for downloads, outside the work tree. */
   readonly cacheDir: string
   readonly onProgress?: (message: string) => void
-  /** A free one when not given. */
+  /** Default: a free port. */
   readonly port?: number
   /**
-   * Name of the data folder, which lies inside the changed root. A name that is there already is started as it
-   * is; without a name the data is fresh.
+   * Name of the data folder, which is inside the changed root. An existing one is started
+   * unchanged; without a name the data is new.
    */
   readonly dataName?: string
-  /** Leaves the data when stopped, to be started again by name. Default false. */
+  /** Keeps the data at the stop, for a later start by name. Default false. */
   readonly keepData?: boolean
 }
 
 /** A real PostgreSQL server with TimescaleDB on 127.0.0.1. */
 export interface NativeTimescale {
-  /** As superuser, database `postgres`; the password is in it. */
+  /** As superuser, database `postgres`; includes the password. */
   readonly url: string
   readonly port: number
-  /** The postmaster's; another one after `restart()`. */
+  /** The postmaster's; changes at `restart()`. */
   readonly pid: number
-  /** The server's log, gone with the data. */
+  /** The server's log, removed with the data. */
   readonly logFile: string
-  /** Fast shutdown: open transactions are rolled back, a checkpoint is written. Then the data is removed. */
+  /** Fast shutdown: rolls back open transactions and writes a checkpoint. Then removes the data. */
   stop(): Promise<void>
-  /** SIGKILL to the whole server at once, as a crash of the machine would; resolves when all of it is gone. */
+  /**
+   * Sends SIGKILL to the whole server at once, like a crash of the machine; resolves when all
+   * processes are gone.
+   */
   kill(): Promise<void>
-  /** Starts the same data on the same port again, stopping the server first where it still runs. */
+  /** Restarts the server with the same data and port, stopping it first if it runs. */
   restart(): Promise<void>
 }
 
 /**
- * Starts PostgreSQL 17 with TimescaleDB natively, fsync on, installing it into the cache first where needed.
- * It ends with this process, however this process ends.
+ * Starts PostgreSQL 17 with TimescaleDB natively, with fsync on; installs it into the cache first
+ * if needed. It ends with this process, however this process ends.
  *
- * @returns the running server, or why this machine cannot have one
+ * @returns the running server, or why this machine cannot run one
  */
 export async function startNativeTimescale(
   options: NativeTimescaleOptions,

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from 'commander'
 
-/** Parsers of command-line options; commander says what they refuse. */
+/** Parsers of command-line options; commander reports their errors. */
 
 export function wholeNumber(min: number, max: number): (text: string) => number {
   return (text) => {
@@ -20,7 +20,7 @@ export function list<Name extends string>(names: readonly Name[]): (text: string
     })
 }
 
-/** `NAME=VALUE`, of an option that may be repeated. */
+/** `NAME=VALUE`, for a repeatable option. */
 export function setting(text: string, before: unknown): Record<string, string> {
   const [, name, value] = /^([A-Z_]+)=(.*)$/.exec(text) ?? []
   if (name === undefined || value === undefined)

@@ -11,14 +11,14 @@ import { runStatements } from './statements.ts'
 import { ensureTimescaleRoot, insideRoot, serverEnvironment } from './timescaledb-root.ts'
 import { waitFor } from './wait-for.ts'
 
-/** PgBouncer in transaction mode before a server, with the settings that it comes with. */
+/** PgBouncer in transaction mode in front of a server, with its default settings. */
 export interface PgBouncer {
-  /** The server's own URL, through PgBouncer. */
+  /** The server's URL, through PgBouncer. */
   readonly url: string
   stop(): Promise<void>
 }
 
-/** Fewer than the consumer's connections, so that sessions change hands. */
+/** Fewer than the consumer's connections, so that sessions are shared. */
 const SESSIONS = 2
 
 /** @param serverUrl of a database on the native server, with user and password */
@@ -56,7 +56,7 @@ default_pool_size = ${SESSIONS}
     detached: true,
   })
   await log.close()
-  // A program that cannot be started does not answer either.
+  // A program that failed to start does not answer either.
   child.on('error', () => {})
   const identity = child.pid === undefined ? null : identify(child.pid)
   const stop = async () => {

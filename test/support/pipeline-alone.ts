@@ -11,22 +11,25 @@ import { streamNames } from '../../src/ingestion/symbols.ts'
 
 const PARTITIONS = 3
 
-const never = () => Promise.reject(new Error('This is not to be asked for here'))
+const never = () => Promise.reject(new Error('Unexpected request'))
 const nothing = () => {
-  throw new Error('Nothing is opened here')
+  throw new Error('Unexpected open')
 }
 
 export interface PipelineAlone {
   readonly pipeline: Pipeline
-  /** Takes what was sent since the last call; Kafka has it then. @throws what ended the pipeline */
+  /**
+   * Returns the messages sent since the last call, as acknowledged by Kafka. @throws the error that
+   * ended the pipeline
+   */
   acknowledge(): readonly OutgoingMessage[]
 }
 
 /**
- * The pipeline of ingestion with one connection that delivers all streams, without sockets, queue and Kafka. Its start records
- * are acknowledged.
+ * Ingestion's pipeline with one connection that delivers all streams, without sockets, queue and
+ * Kafka. Its start records are acknowledged.
  *
- * @param checkInstances the look for other instances
+ * @param checkInstances the check for other instances
  */
 export function pipelineAlone(
   clock: Clock,

@@ -14,22 +14,22 @@ import { insideRoot, serverEnvironment, type TimescaleRoot } from './timescaledb
 
 /** Data, log, password and owner of one server, inside the changed root. */
 export interface DataFolder {
-  /** Inside the changed root. */
+  /** Path inside the changed root. */
   readonly inner: string
-  /** As this process sees it. */
+  /** Path as seen by this process. */
   readonly outer: string
 }
 
 const RUNS = '/var/lib/tapeline'
 const OWNER = 'owner.json'
 
-/** Where the data of this name is or will be. Creates nothing. */
+/** Returns the paths for this name. Creates nothing. */
 export function dataFolder(root: TimescaleRoot, name: string): DataFolder {
   const inner = `${RUNS}/${name}`
   return { inner, outer: join(root.path, inner) }
 }
 
-/** Creates the database cluster where there is none yet. @returns the superuser's password */
+/** Creates the database cluster if there is none. @returns the superuser's password */
 export async function prepareData(root: TimescaleRoot, folder: DataFolder, keep: boolean): Promise<string> {
   const passwordFile = join(folder.outer, 'password')
   if (existsSync(join(folder.outer, 'data', 'PG_VERSION'))) {
@@ -51,14 +51,14 @@ export async function prepareData(root: TimescaleRoot, folder: DataFolder, keep:
   return password
 }
 
-/** Makes the folder for the user postgres, marked as this process's. */
+/** Creates the folder for the user postgres, with this process's mark. */
 export async function makeFolder(root: TimescaleRoot, folder: DataFolder, keep: boolean): Promise<void> {
   await mkdir(folder.outer, { recursive: true, mode: 0o700 })
   await markOwner(folder, keep)
   await chown(folder.outer, root.uid, root.gid)
 }
 
-/** Writes a file that only the user postgres may read. */
+/** Writes a file that only the user postgres can read. */
 export async function writeOwned(root: TimescaleRoot, file: string, content: string): Promise<void> {
   await writeFile(file, content, { mode: 0o600 })
   await chown(file, root.uid, root.gid)
@@ -68,7 +68,7 @@ async function markOwner(folder: DataFolder, keep: boolean): Promise<void> {
   await writeFile(join(folder.outer, OWNER), JSON.stringify({ ...ownIdentity(), keep }))
 }
 
-/** Removes the data of runs that were killed before they could, except what was to be kept. */
+/** Removes the data of killed runs, except data to be kept. */
 export async function removeAbandonedData(root: TimescaleRoot): Promise<void> {
   const runs = join(root.path, RUNS)
   await mkdir(runs, { recursive: true, mode: 0o755 })
@@ -79,7 +79,7 @@ export async function removeAbandonedData(root: TimescaleRoot): Promise<void> {
   }
 }
 
-/** Undefined where there is none, or not yet: another process may be making the folder at this moment. */
+/** Undefined if there is none yet: another process may be creating the folder. */
 async function readOwner(file: string): Promise<(ProcessIdentity & { keep: boolean }) | undefined> {
   try {
     const owner: unknown = JSON.parse(await readFile(file, 'utf8'))

@@ -4,13 +4,13 @@ import { buffer, text } from 'node:stream/consumers'
 import { runStatements } from './statements.ts'
 import { ensureTimescaleRoot, insideRoot, serverEnvironment } from './timescaledb-root.ts'
 
-/** What `pg_dump` makes of a database on the native server, in its custom format. */
+/** Runs `pg_dump` of a database on the native server, in its custom format. */
 export function dumpDatabase(url: string): Promise<Buffer> {
   return runTool('pg_dump', ['--format=custom', '--no-owner', url], Buffer.alloc(0))
 }
 
 /**
- * A new database beside `url`'s, restored from a dump the way TimescaleDB's manual says.
+ * Creates a database next to `url`'s and restores a dump, as described in TimescaleDB's manual.
  *
  * @returns its URL
  */

@@ -1,23 +1,23 @@
 import { connect, createServer, type Socket } from 'node:net'
 
 /**
- * What to do with a COMMIT: let it through, cut the connection before the server hears of it, or after the server has
- * answered and before the client hears of that.
+ * What to do with a COMMIT: forward it, cut the connection before the server gets it, or cut it
+ * after the server has answered and before the client gets the answer.
  */
 export type AtCommit = 'pass' | 'cut before' | 'cut after'
 
-/** Stands between a client and a PostgreSQL server, without TLS. */
+/** A proxy between a client and a PostgreSQL server, without TLS. */
 export interface PostgresProxy extends AsyncDisposable {
-  /** The server's own URL, through the proxy. */
+  /** The server's URL, through the proxy. */
   readonly url: string
-  /** COMMITs that were seen, by what became of them. */
+  /** The number of COMMITs by their fate. */
   readonly commits: Readonly<Record<AtCommit, number>>
 }
 
-/** The simple query `COMMIT`, as it goes over the wire. */
+/** The simple query `COMMIT` on the wire. */
 const COMMIT = Buffer.from('Q\0\0\0\x0bCOMMIT\0', 'latin1')
 
-/** @param decide asked at each COMMIT, which is counted from 1 */
+/** @param decide called at each COMMIT, with its number from 1 on */
 export async function startPostgresProxy(
   serverUrl: string,
   decide: (commit: number) => AtCommit,
@@ -39,7 +39,7 @@ export async function startPostgresProxy(
         open.delete(socket)
         cut()
       })
-      // The other side learns it by the cut.
+      // The other side notices the closed connection.
       socket.on('error', cut)
     }
     client.on('data', (chunk) => {

@@ -13,26 +13,26 @@ const SERVER_SETTINGS = {
   unix_socket_directories: '',
   shared_preload_libraries: 'timescaledb',
   'timescaledb.telemetry_level': 'off',
-  // The changed root has no /dev/shm of its own that is a memory file system.
+  // /dev/shm in the changed root is not a memory file system.
   dynamic_shared_memory_type: 'mmap',
   max_connections: '100',
-  // One scheduler a database with the extension, and tests make many.
+  // TimescaleDB runs one scheduler per database, and tests create many.
   max_worker_processes: '40',
   'timescaledb.max_background_workers': '24',
   timezone: 'UTC',
   log_timezone: 'UTC',
 }
 
-/** A server that answers, until it is stopped. */
+/** A running server. */
 export interface PostgresServer {
   readonly pid: number
   readonly identity: ProcessIdentity
 }
 
 /**
- * Starts it on a data folder, also on one whose server was killed: PostgreSQL recovers by itself.
+ * Starts a server on a data folder. If its server was killed, PostgreSQL recovers automatically.
  *
- * @param url as which it will answer
+ * @param url the server's URL
  */
 export async function startServer(
   root: TimescaleRoot,
@@ -47,7 +47,8 @@ export async function startServer(
   ])
   const [command, ...args] = insideRoot(root, 'postgres', ['-D', `${folder.inner}/data`, ...settings])
   const log = await open(logFile, 'a')
-  // A process group of its own: Ctrl-C in the terminal is for whoever started the server, who stops it in order.
+  // A separate process group: Ctrl-C in the terminal must reach only the process that started the
+  // server, which stops it in order.
   const child = spawn(command, args, {
     env: serverEnvironment(),
     stdio: ['ignore', log.fd, log.fd],
@@ -86,7 +87,7 @@ export async function startServer(
 
 async function answers(url: string): Promise<boolean> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2000 })
-  client.on('error', () => {}) // A connection that breaks while it is tried is no more than "not yet".
+  client.on('error', () => {}) // A failed connection attempt only means "not yet".
   try {
     await client.connect()
     await client.query('SELECT 1')
@@ -98,7 +99,10 @@ async function answers(url: string): Promise<boolean> {
   }
 }
 
-/** Fast shutdown; a server that does not end within 10 s is stopped without a checkpoint, then killed. */
+/**
+ * Fast shutdown; a server that does not exit within 10 s is stopped without a checkpoint, then
+ * killed.
+ */
 export async function stopServer(server: PostgresServer): Promise<void> {
   for (const signal of ['SIGINT', 'SIGQUIT'] as const) {
     if (!signalIfRunning(server.identity, signal)) return
@@ -107,12 +111,13 @@ export async function stopServer(server: PostgresServer): Promise<void> {
   await killServer(server)
 }
 
-/** SIGKILL to the postmaster and all its children at once; resolves when they are gone. */
+/** Sends SIGKILL to the postmaster and all its children at once; resolves when they are gone. */
 export async function killServer(server: PostgresServer): Promise<void> {
-  // The postmaster first stops, so that it cannot start a further child between the listing and the kill.
+  // Stop the postmaster first, so that it cannot start another child between the listing and the
+  // kill.
   signalIfRunning(server.identity, 'SIGSTOP')
   const all = [server.identity, ...descendantsOf(server.pid)]
   for (const identity of all) signalIfRunning(identity, 'SIGKILL')
   if (!(await haveEnded(all, 10_000)))
-    throw new Error(`PostgreSQL (pid ${server.pid}) is still there 10 s after SIGKILL`)
+    throw new Error(`PostgreSQL (pid ${server.pid}) is still running 10 s after SIGKILL`)
 }

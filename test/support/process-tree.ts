@@ -7,15 +7,16 @@ const COMMAND_LENGTH = 120
 export interface MarkedProcess {
   readonly identity: ProcessIdentity
   readonly value: string
-  /** The beginning of its command line, for people. */
+  /** The beginning of its command line, for messages. */
   readonly command: string
 }
 
-/** The direct and indirect children of a process that run now; [] on a machine without /proc. */
+/** Returns the running direct and indirect children of a process; [] without /proc. */
 export function descendantsOf(pid: number): ProcessIdentity[] {
   const childrenOf = new Map<number, number[]>()
   for (const candidate of runningPids()) {
-    // The command's name, second and in parentheses, may hold spaces: count from behind it (proc_pid_stat(5)).
+    // The command's name, second and in parentheses, may contain spaces: count the fields after it
+    // (proc_pid_stat(5)).
     const stat = readOrUndefined(`/proc/${candidate}/stat`)
     const parent = Number(stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
     childrenOf.set(parent, [...(childrenOf.get(parent) ?? []), candidate])
@@ -30,7 +31,9 @@ export function descendantsOf(pid: number): ProcessIdentity[] {
   return found
 }
 
-/** All processes that carry this environment variable, which children inherit; [] without /proc. */
+/**
+ * Returns all processes with this environment variable, which children inherit; [] without /proc.
+ */
 export function processesWithVariable(name: string): MarkedProcess[] {
   const prefix = `${name}=`
   return runningPids().flatMap((pid) => {
@@ -46,7 +49,7 @@ export function processesWithVariable(name: string): MarkedProcess[] {
   })
 }
 
-/** Signals the process unless it has ended; false when it had. */
+/** Signals the process unless it has exited; returns false if it had. */
 export function signalIfRunning(identity: ProcessIdentity, signal: NodeJS.Signals): boolean {
   if (!isRunning(identity)) return false
   try {
@@ -57,7 +60,7 @@ export function signalIfRunning(identity: ProcessIdentity, signal: NodeJS.Signal
   }
 }
 
-/** Polls until none of them runs. @returns false when some still do after `timeoutMs` */
+/** Polls until none of them runs. @returns false if some still run after `timeoutMs` */
 export async function haveEnded(identities: readonly ProcessIdentity[], timeoutMs: number): Promise<boolean> {
   const deadline = performance.now() + timeoutMs
   while (identities.some(isRunning)) {
@@ -71,11 +74,11 @@ function runningPids(): number[] {
   try {
     return readdirSync('/proc').map(Number).filter(Number.isInteger)
   } catch {
-    return [] // No /proc here: nothing can be listed.
+    return [] // There is no /proc.
   }
 }
 
-/** A process may end, or belong to somebody else, between being listed and being read. */
+/** A process may exit or change its owner between the listing and the read. */
 function readOrUndefined(file: string): string | undefined {
   try {
     return readFileSync(file, 'utf8')

@@ -8,30 +8,35 @@ const TAPELINE = resolve(import.meta.dirname, '../../bin/tapeline')
 const DEFAULT_TIMEOUT_MS = 15_000
 
 export interface StartOptions {
-  /** Settings, beside PATH, HOME and the test run's own variables; nothing else of the caller's environment. */
+  /**
+   * Settings, added to PATH, HOME and the test run's variables; nothing else of the caller's
+   * environment.
+   */
   readonly env?: Readonly<Record<string, string>>
-  /** A fresh empty folder when not given, removed at the end, so that no `.env` is read and nothing is left. */
+  /**
+   * Default: a new empty folder, removed at the end, so that no `.env` is read and no files remain.
+   */
   readonly cwd?: string
 }
 
-/** A `tapeline` command that runs as a process of its own. End it with `await using` or `kill()`. */
+/** A `tapeline` command in a separate process. End it with `await using` or `kill()`. */
 export interface RunningCommand extends AsyncDisposable {
   readonly pid: number
   readonly cwd: string
-  /** What it has written so far, standard output and error in the order they came. */
+  /** Its output so far, standard output and error interleaved. */
   output(): string
-  /** Waits for a line of the output that matches. Fails at once when the command ends without one. */
+  /** Waits for a matching line of the output. Fails at once if the command exits without one. */
   waitForLine(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray>
   signal(signal: NodeJS.Signals): void
-  /** Waits until it has ended; the output is complete then. */
+  /** Waits until it has exited and its output is complete. */
   exit(timeoutMs?: number): Promise<{ code: number | null; signal: NodeJS.Signals | null }>
-  /** Waits for the end and fails, with the output, unless the exit code is this one. */
+  /** Waits for the exit and fails, with the output, unless the exit code is this one. */
   assertExit(code: number, timeoutMs?: number): Promise<void>
-  /** SIGKILL unless it has ended, and waits for the end. */
+  /** Sends SIGKILL unless it has exited, and waits for the exit. */
   kill(): Promise<void>
 }
 
-/** Starts `bin/tapeline` with these arguments, as a person would. */
+/** Starts `bin/tapeline` with these arguments, like a user. */
 export function startTapeline(args: readonly string[], options: StartOptions = {}): RunningCommand {
   const ownFolder = options.cwd === undefined ? mkdtempSync(join(tmpdir(), 'tapeline-cwd-')) : undefined
   const cwd = options.cwd ?? ownFolder ?? tmpdir()
@@ -48,7 +53,7 @@ export function startTapeline(args: readonly string[], options: StartOptions = {
     })
   }
 
-  /** Every failure shows what the command had said by then. */
+  /** Every failure shows the command's output so far. */
   const fail = (what: string, cause?: unknown) =>
     new Error(`${what}. Output of ${title}:\n${output}`, { cause })
   const until = async <Result>(what: string, timeoutMs: number, condition: () => Result) => {
@@ -77,29 +82,29 @@ export function startTapeline(args: readonly string[], options: StartOptions = {
         const match = output.split('\n').map((line) => pattern.exec(line))
         return match.find((line) => line !== null) ?? (ended ? 'ended' : undefined)
       })
-      if (found === 'ended') throw fail(`It ended without a line like ${pattern}`)
+      if (found === 'ended') throw fail(`It exited without a line like ${pattern}`)
       return found
     },
     signal(signal) {
-      if (!child.kill(signal)) throw fail(`It had ended before ${signal}`)
+      if (!child.kill(signal)) throw fail(`It had exited before ${signal}`)
     },
     exit,
     async assertExit(code, timeoutMs) {
       const ended = await exit(timeoutMs)
-      if (ended.code !== code) throw fail(`It ended with ${ended.signal ?? ended.code}, expected ${code}`)
+      if (ended.code !== code) throw fail(`It exited with ${ended.signal ?? ended.code}, expected ${code}`)
     },
     kill,
     [Symbol.asyncDispose]: kill,
   }
 }
 
-/** Closed, and not only exited: the pipes may still hold the last words. */
+/** Waits for closed pipes, not only for the exit: they may still contain output. */
 function hasClosed(child: ChildProcess): boolean {
   const exited = child.exitCode !== null || child.signalCode !== null
   return exited && child.stdout?.readableEnded !== false && child.stderr?.readableEnded !== false
 }
 
-/** A developer's own KAFKA_BROKERS or DATABASE_URL must not reach a test. */
+/** Keeps a developer's KAFKA_BROKERS or DATABASE_URL out of the tests. */
 function inherited(): NodeJS.ProcessEnv {
   const kept = /^(PATH|HOME|TMPDIR|LANG|LC_.*|XDG_.*|JAVA_HOME|.*_proxy|.*_PROXY|TAPELINE_.*)$/
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => kept.test(name)))

@@ -1,4 +1,4 @@
-/** What an expression of PromQL asks for, as far as a checker of names needs it. */
+/** The metrics and labels that a PromQL expression uses. */
 export interface Asked {
   /** Names of metrics, each with the labels that its selectors match. */
   readonly metrics: ReadonlyArray<{ readonly name: string; readonly labels: readonly string[] }>
@@ -8,7 +8,10 @@ export interface Asked {
 
 const KEYWORDS = new Set(['and', 'or', 'unless', 'bool', 'by', 'without', 'on', 'ignoring', 'Inf', 'NaN'])
 
-/** Reads an expression without a grammar: everything that is no function, keyword, label, number or text is a metric. */
+/**
+ * Reads an expression without a grammar: every word that is no function, keyword, label, number or
+ * text is a metric.
+ */
 export function askedBy(expression: string): Asked {
   const bare = expression.replaceAll(/"[^"]*"|'[^']*'/g, '""').replaceAll(/\[[^\]]*\]|\boffset\s+\w+/g, '')
   const grouping = [
@@ -16,10 +19,10 @@ export function askedBy(expression: string): Asked {
   ].flatMap((match) => words(match[1] ?? ''))
   const rest = bare.replaceAll(/\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)/g, ' ')
   const metrics = [...rest.matchAll(/([A-Za-z_:][\w:]*)\s*(\(|\{[^}]*\})?/g)].flatMap(
-    ([, name = '', behind = '']) => {
-      if (behind === '(' || KEYWORDS.has(name)) return []
+    ([, name = '', suffix = '']) => {
+      if (suffix === '(' || KEYWORDS.has(name)) return []
       return [
-        { name, labels: [...behind.matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g)].map((match) => match[1] ?? '') },
+        { name, labels: [...suffix.matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g)].map((match) => match[1] ?? '') },
       ]
     },
   )
@@ -33,7 +36,7 @@ function words(text: string): string[] {
     .filter((word) => word !== '')
 }
 
-/** One line of what a service answers at `/metrics`. */
+/** One line of a service's answer at `/metrics`. */
 export interface Sample {
   readonly name: string
   readonly labels: Readonly<Record<string, string>>

@@ -9,7 +9,7 @@ export const [CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG] = [0x00, 0x01, 0x02
 export const FIN = 0x80
 export const RESERVED = 0x40
 
-/** As a server writes it, its length as short as can be. */
+/** A frame as a server writes it, with the shortest encoding of its length. */
 export function frame(first: number, payload: Buffer): Buffer {
   const { length } = payload
   const head =
@@ -34,7 +34,7 @@ export function frame(first: number, payload: Buffer): Buffer {
 
 export const text = (value: string) => frame(FIN | TEXT, Buffer.from(value))
 
-/** A server that takes every upgrade, and leaves the bytes of the connection to the test. */
+/** A server that accepts every upgrade, and leaves the bytes of the connection to the test. */
 export async function rawServer(tls: { readonly cert: Buffer; readonly key: Buffer } | null = null) {
   const connections: Duplex[] = []
   const server = tls === null ? createServer() : createSecureServer(tls)
@@ -63,13 +63,13 @@ export async function rawServer(tls: { readonly cert: Buffer; readonly key: Buff
   }
 }
 
-/** What a reader has given so far. */
+/** The events delivered by a reader so far. */
 export interface Seen {
   readonly events: string[]
   closed: string | null
 }
 
-/** Reads by `openSocket`, from the opening on. */
+/** Reads with `openSocket`, from the opening on. */
 export function readByUs(
   url: string,
   onMessage: (socket: StreamSocket, count: number) => void = () => {},

@@ -7,7 +7,7 @@ import {
 } from '@platformatic/kafka'
 import fc from 'fast-check'
 
-/** What a message holds; null and empty are two things in Kafka. */
+/** A message's bytes; Kafka distinguishes null and empty. */
 export interface AnyMessage {
   readonly key: Buffer | null
   readonly value: Buffer | null
@@ -26,7 +26,7 @@ const someHeaders: fc.Arbitrary<AnyMessage['headers']> = fc.array(
   { maxLength: 3 },
 )
 
-/** Few keys and headers that come again and again, as in life, among ones of any bytes and size. */
+/** A few repeated keys and headers, as in practice, among random bytes of any size. */
 export const anyMessage: fc.Arbitrary<AnyMessage> = fc.record({
   key: fc.oneof(fc.constantFrom(null, Buffer.from('BTCUSDT'), Buffer.from('ETHUSDT')), bytes(300)),
   value: fc.oneof(
@@ -45,13 +45,16 @@ export const anyMessages = fc.array(anyMessage, { minLength: 1, maxLength: 30 })
 export function messageRecords(messages: readonly AnyMessage[], topic = 't', partition = 0): MessageRecord[] {
   return messages.map(({ key, value, headers, timestamp }) => {
     const record = { topic, partition, timestamp, value: Buffer.alloc(0), headers: new Map() }
-    // The client's type knows no null, its encoder does.
+    // The client's type does not allow null, but its encoder does.
     Object.assign(record, { key, value, headers: new Map(headers) })
     return record
   })
 }
 
-/** Within 24 days: the client writes a time wrongly that is 2³¹ ms or more from the first of its batch. */
+/**
+ * Within 24 days: the client encodes a time wrongly if it is 2³¹ ms or more after the first of its
+ * batch.
+ */
 export const messagesOfAMonth = anyMessages.map((messages) =>
   messages.map((message) => ({
     ...message,
@@ -72,13 +75,13 @@ export function batchOf(
   return Buffer.from(batch.buffer)
 }
 
-/** Sets the checksum right after bytes were changed. */
+/** Corrects the checksum after bytes were changed. */
 export function sealed(batch: Buffer): Buffer {
   batch.writeUInt32BE(crc32c(batch.subarray(21)), 17)
   return batch
 }
 
-/** As a connection brings them: cut into pieces of this size. */
+/** Splits bytes into pieces of this size, as a connection may deliver them. */
 export function inPieces(all: Buffer, size: number): Reader {
   const reader = Reader.from(all.subarray(0, size))
   for (let at = size; at < all.length; at += size) reader.buffer.append(all.subarray(at, at + size))

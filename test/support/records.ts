@@ -15,17 +15,17 @@ const TRADE = {
   ingestion_timestamp_us: 1723161255400123,
 }
 
-/** A trade as it is in Kafka; fields may be replaced, or taken out with undefined. */
+/** A trade in Kafka's format; fields can be replaced, or removed with undefined. */
 export function tradeValue(fields: Readonly<Record<string, unknown>> = {}): Buffer {
   return Buffer.from(JSON.stringify({ ...TRADE, ...fields }))
 }
 
-/** An aggTrade of one trade, likewise. */
+/** An aggTrade of one trade, with the same options. */
 export function aggTradeValue(fields: Readonly<Record<string, unknown>> = {}): Buffer {
   return tradeValue({ e: 'aggTrade', t: undefined, a: 1, f: 1, l: 1, ...fields })
 }
 
-/** A bookTicker, likewise. */
+/** A bookTicker, with the same options. */
 export function bookTickerValue(fields: Readonly<Record<string, unknown>> = {}): Buffer {
   const quote = {
     u: 1,
@@ -39,7 +39,7 @@ export function bookTickerValue(fields: Readonly<Record<string, unknown>> = {}):
   return Buffer.from(JSON.stringify({ ...quote, ingestion_timestamp, ingestion_timestamp_us, ...fields }))
 }
 
-/** A message as a fetch brings it. */
+/** A message as returned by a fetch. */
 export function record(
   value: Buffer | null,
   key: Buffer | null = null,
@@ -52,7 +52,7 @@ export function record(
   return new FetchedMessage(0, key, named, value)
 }
 
-/** A fetch's answer for one partition, whose messages begin at `from`. */
+/** A fetch response for one partition, whose messages begin at `from`. */
 export function fetched(
   topic: string,
   partition: number,
@@ -73,7 +73,7 @@ export function fetched(
   }
 }
 
-/** The same message at an offset. */
+/** The same message at another offset. */
 export function messageAt(
   offset: number,
   { key, headers, bytes, start, end }: FetchedMessage,

@@ -10,7 +10,7 @@ import { createAuthority, type KeyPair } from './certificates.ts'
 
 const CACHE = process.env['TAPELINE_CACHE_DIR'] ?? join(homedir(), '.cache', 'tapeline')
 
-/** `ELSEWHERE` shows a certificate that the authority has signed for another host. */
+/** `ELSEWHERE` presents a certificate signed by the authority for another host. */
 const LISTENERS = {
   PLAINTEXT: 'PLAINTEXT',
   TLS: 'SSL',
@@ -21,13 +21,15 @@ const LISTENERS = {
 
 export type Listener = keyof typeof LISTENERS
 
-/** A broker that wants TLS, client certificates or passwords, each on a listener of its own. */
+/** A broker with separate listeners for TLS, client certificates and passwords. */
 export interface SecuredKafka {
   /** For `KAFKA_BROKERS`. */
   readonly at: Readonly<Record<Listener, string>>
-  /** Paths of PEM files: the authority of the broker, another one, and a client's certificate and key. */
+  /**
+   * Paths of PEM files: the broker's authority, another one, and a client's certificate and key.
+   */
   readonly files: { readonly ca: string; readonly otherCa: string; readonly client: KeyPair }
-  /** Runs `work` with an admin who may do everything. */
+  /** Runs `work` with an admin who has all rights. */
   asAdmin<Result>(work: (admin: Admin) => Promise<Result>): Promise<Result>
   stop(): Promise<void>
 }
@@ -35,11 +37,11 @@ export interface SecuredKafka {
 export interface SecuredKafkaOptions {
   /** User names and passwords, for PLAIN and for both kinds of SCRAM. */
   readonly users: Readonly<Record<string, string>>
-  /** Denies everything to everybody but the admin, until rights are granted. */
+  /** Denies everything to everyone but the admin, until rights are granted. */
   readonly acls?: boolean
 }
 
-/** The clients of the listener without security, who are nobody to the broker, are its administrators. */
+/** Clients of the insecure listener, anonymous to the broker, are its administrators. */
 const ACLS = {
   'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
   'super.users': 'User:ANONYMOUS',
@@ -139,8 +141,8 @@ async function createScramUsers(
   await asAdmin(async (admin) => {
     const brokers = await admin.connectToBrokers()
     const [connection] = brokers.values()
-    if (connection === undefined) throw new Error('The broker does not say where it is')
-    // Kafka takes one credential of a user in a request.
+    if (connection === undefined) throw new Error('The broker returned no address')
+    // Kafka accepts one credential of a user per request.
     for (const one of credentials) await alterUserScramCredentialsV0.api.async(connection, [], [one])
   })
 }

@@ -8,14 +8,14 @@ import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { type RunningCommand, startTapeline } from './processes.ts'
 import { waitFor } from './wait-for.ts'
 
-/** A service that runs as a process of its own, with its HTTP interface on a free port. */
+/** A service in a separate process, with its HTTP interface on a free port. */
 export interface RunningServiceProcess<Status> extends AsyncDisposable {
   readonly command: RunningCommand
   readonly url: string
   status(): Promise<Status>
   /** Waits until `GET /` answers 200. */
   ready(timeoutMs?: number): Promise<void>
-  /** SIGTERM, and fails unless it exits 0. */
+  /** Sends SIGTERM, and fails unless it exits with 0. */
   stop(): Promise<void>
 }
 
@@ -31,7 +31,7 @@ export function startIngestionProcess(
   return startService('ingest', 'INGEST_PORT', env)
 }
 
-/** Waits until everything is stored that was in Kafka when this was called. */
+/** Waits until everything is stored that was in Kafka at the call. */
 export async function untilCaughtUp(
   consumer: Pick<RunningServiceProcess<ConsumerStatus>, 'status'>,
   timeoutMs = 60_000,
@@ -46,7 +46,7 @@ export async function untilCaughtUp(
   )
 }
 
-/** Asks `/status`; the shape is what the service's own type says. */
+/** Requests `/status`; the result has the service's status type. */
 export async function fetchStatus<Status>(url: string): Promise<Status> {
   const response = await fetch(`${url}/status`, { signal: AbortSignal.timeout(5000) })
   const status: unknown = await response.json()
@@ -56,7 +56,7 @@ export async function fetchStatus<Status>(url: string): Promise<Status> {
 
 const running = new Set<RunningCommand>()
 
-/** What the services that this test has not ended yet have said: for the error of one that waits for their work. */
+/** The output of the services that this test has not ended yet, for the error of a failed wait. */
 export function saidByServices(): string {
   return [...running].map((command) => command.output()).join('\n')
 }
@@ -77,7 +77,7 @@ async function startService<Status>(
     async ready(timeoutMs = 60_000) {
       await waitFor(async () => (await fetch(url, { signal: AbortSignal.timeout(2000) })).ok, {
         timeoutMs,
-        what: `${name} to be ready; it has said:\n${command.output()}`,
+        what: `${name} to be ready; its output:\n${command.output()}`,
       })
     },
     async stop() {

@@ -1,10 +1,10 @@
 import { connect, createServer, type Socket } from 'node:net'
 
-/** Stands between a client and a server, and can lose everything without a word, as a network does. */
+/** A proxy between a client and a server that can silently drop all data, like a network. */
 export interface SilentProxy extends AsyncDisposable {
-  /** The server's own URL, through the proxy. */
+  /** The server's URL, through the proxy. */
   readonly url: string
-  /** From now on nothing passes, in either direction; connections are accepted and stay open. */
+  /** Stops all traffic in both directions; connections are accepted and stay open. */
   goSilent(): void
 }
 
@@ -25,7 +25,7 @@ export async function startSilentProxy(serverUrl: string): Promise<SilentProxy> 
       })
       from.on('close', () => {
         open.delete(from)
-        // A server that is cut off does not learn that its client has gone.
+        // An isolated server does not notice that its client has gone.
         if (!isSilent) to.destroy()
       })
       from.on('error', () => from.destroy())

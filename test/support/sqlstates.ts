@@ -1,6 +1,6 @@
 /**
- * Every SQLSTATE of PostgreSQL 17 (its `errcodes.txt`, the source of the manual's appendix A): by class, the last three
- * characters of each.
+ * Every SQLSTATE of PostgreSQL 17 (from `errcodes.txt`, the source of the manual's appendix A): by
+ * class, the last three characters of each.
  */
 export const SQLSTATES: Readonly<Record<string, string>> = {
   '00': '000',

@@ -1,6 +1,6 @@
 import pg from 'pg'
 
-/** Runs statements one by one on a connection, outside of transactions: those that none may hold (CREATE DATABASE, ALTER SYSTEM). */
+/** Runs statements one by one outside of transactions, such as CREATE DATABASE or ALTER SYSTEM. */
 export async function runStatements(url: string, ...statements: string[]): Promise<void> {
   const client = new pg.Client({
     connectionString: url,

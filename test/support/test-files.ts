@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 
-/** What a test file needs running beside it. */
+/** The servers that a test file needs. */
 export interface Needs {
   readonly kafka: boolean
   readonly database: boolean
@@ -23,8 +23,8 @@ export function unitFiles(files: readonly string[], root: string): string[] {
 }
 
 /**
- * The test files whose path contains one of the names; all of them when no name is given. A file name given in
- * whole, as a shell completes it, matches too.
+ * Returns the test files whose path contains one of the names; all without a name. A complete file
+ * name, as a shell completes it, matches too.
  */
 export function selectTestFiles(files: readonly string[], names: readonly string[]): string[] {
   if (names.length === 0) return [...files]
@@ -32,8 +32,8 @@ export function selectTestFiles(files: readonly string[], names: readonly string
 }
 
 /**
- * A file needs what it imports from `test/support`, itself or through another file of the tests: a unit test starts
- * nothing because another file would need it.
+ * A file needs the servers of its imports from `test/support`, direct or through other test files:
+ * a unit test starts nothing that only another file needs.
  */
 export function needsOf(files: readonly string[], root: string): Needs {
   const reached = reachedBy(files, root)
@@ -55,7 +55,7 @@ function reachedBy(files: readonly string[], root: string): Set<string> {
   return reached
 }
 
-/** Files named by a relative import, static or dynamic, as absolute paths. */
+/** Files of relative imports, static or dynamic, as absolute paths. */
 export function importsOf(file: string): string[] {
   const source = readFileSync(file, 'utf8')
   const imports = /(?:^(?:import|export|\}).*|\bimport\()['"](\.{1,2}\/[^'"]+)['"]/gm

@@ -4,32 +4,34 @@ import { join } from 'node:path'
 import { isIdentity, isRunning, ownIdentity } from '../../src/sandbox/processes/process-identity.ts'
 import { processesWithVariable, signalIfRunning } from './process-tree.ts'
 
-/** Inherited by every process of a run, so that none can be lost sight of. Its value is the run's identity. */
+/**
+ * Inherited by every process of a run, so that all can be found. Its value is the run's identity.
+ */
 export const MARK = 'TAPELINE_TEST_RUN'
 const FOLDER_PREFIX = 'tapeline-test-'
 const OWNER = 'owner.json'
 
 export interface TestRun {
-  /** For whatever the run writes; removed with it. */
+  /** Folder for the run's files; removed with it. */
   readonly folder: string
   /**
-   * Waits `graceMs` for processes of this run to end by themselves, then kills the rest, and removes the folder.
+   * Waits `graceMs` for processes of this run to exit, then kills the rest, and removes the folder.
    *
-   * @returns the commands of those that had to be killed
+   * @returns the commands of the killed processes
    */
   end(graceMs: number): Promise<string[]>
 }
 
 /**
- * Marks this process as a run of the tests, and clears away what runs that were killed have left: processes and
- * folders that carry the mark of a run whose own process is gone. Others that run now are left alone.
+ * Marks this process as a test run, and cleans up after killed runs: processes and folders with the
+ * mark of a run whose process is gone. Running ones are left alone.
  */
 export async function beginTestRun(onProgress: (message: string) => void): Promise<TestRun> {
   const mark = JSON.stringify(ownIdentity())
   process.env[MARK] = mark
 
   const abandoned = await killMarked((value) => value !== mark && !runs(value), 0)
-  for (const command of abandoned) onProgress(`ended what an earlier run left behind: ${command}`)
+  for (const command of abandoned) onProgress(`ended a process of an earlier run: ${command}`)
   for (const name of readdirSync(tmpdir())) {
     const folder = join(tmpdir(), name)
     if (name.startsWith(FOLDER_PREFIX) && !runs(readOwner(folder)))
@@ -49,7 +51,7 @@ export async function beginTestRun(onProgress: (message: string) => void): Promi
   }
 }
 
-/** Whether the run with this mark still goes on; a text that is no mark belongs to no run. */
+/** Whether the run with this mark is still active; a text that is no mark belongs to no run. */
 function runs(mark: string): boolean {
   try {
     const identity: unknown = JSON.parse(mark)
@@ -67,7 +69,7 @@ function readOwner(folder: string): string {
   }
 }
 
-/** Kills what still carries such a mark after `graceMs`. @returns the commands that were killed */
+/** Kills the processes that still have such a mark after `graceMs`. @returns their commands */
 async function killMarked(concerns: (mark: string) => boolean, graceMs: number): Promise<string[]> {
   const find = () =>
     processesWithVariable(MARK).filter(
@@ -78,7 +80,7 @@ async function killMarked(concerns: (mark: string) => boolean, graceMs: number):
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
   const killed: string[] = []
-  // More than once: a process may have started another one before it was killed.
+  // Repeatedly: a process may have started another one before it was killed.
   for (let found = find(); found.length > 0; found = find()) {
     for (const one of found) if (signalIfRunning(one.identity, 'SIGKILL')) killed.push(one.command)
     await new Promise((resolve) => setTimeout(resolve, 50))

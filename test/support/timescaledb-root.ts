@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path'
 import { isIdentity, isRunning, ownIdentity } from '../../src/sandbox/processes/process-identity.ts'
 
-/** Where the pinned system's files are, and who its `postgres` user is there. */
+/** The folder of the pinned system's files, and its `postgres` user. */
 export interface TimescaleRoot {
   /** The folder to `chroot` into. */
   readonly path: string
@@ -13,7 +13,7 @@ export interface TimescaleRoot {
 }
 
 interface Options {
-  /** The folder downloads are kept in, outside the work tree. */
+  /** The folder for downloads, outside the work tree. */
   readonly cacheDir: string
   readonly onProgress: (message: string) => void
 }
@@ -24,10 +24,11 @@ const OWNER = 'owner.json'
 const POSTGRES_BIN = '/usr/lib/postgresql/17/bin'
 
 /**
- * Makes sure that a small Debian 13 with PostgreSQL 17, TimescaleDB 2.19 (Apache part) and PgBouncer lies in the cache:
- * `debootstrap`, once, about 40 s and 700 MB.
+ * Ensures that the cache has a small Debian 13 with PostgreSQL 17, TimescaleDB 2.19 (Apache part)
+ * and PgBouncer. `debootstrap` installs it once, in about 40 s and 700 MB.
  *
- * @returns the folder, or why this machine cannot have it; it does not throw for what the machine lacks
+ * @returns the folder, or why this machine cannot have it; it does not throw for missing
+ * requirements
  */
 export async function ensureTimescaleRoot({
   cacheDir,
@@ -44,8 +45,8 @@ export async function ensureTimescaleRoot({
 }
 
 /**
- * `chroot`, then the user postgres, then a parent-death signal, in this order: changing the user clears the
- * signal. Each step replaces the one before, so the pid is the server's own.
+ * Runs `chroot`, then the user postgres, then a parent-death signal, in this order: changing the
+ * user clears the signal. Each step replaces the previous one, so the pid is the server's.
  *
  * @param program one of PostgreSQL's, or an absolute path
  */
@@ -66,12 +67,12 @@ export function insideRoot(
   ]
 }
 
-/** Nothing of the caller's (PGDATA, PGPORT, LANG of a locale that is not installed) reaches the server. */
+/** Excludes the caller's variables (PGDATA, PGPORT, LANG of a missing locale) from the server. */
 export function serverEnvironment(): NodeJS.ProcessEnv {
   return { PATH: `${POSTGRES_BIN}:/usr/sbin:/usr/bin:/sbin:/bin`, LC_ALL: 'C.UTF-8', TZ: 'UTC' }
 }
 
-/** @returns why it cannot be installed, undefined when it is there. */
+/** @returns why it cannot be installed; undefined if it is there */
 async function installDebootstrap(onProgress: (message: string) => void): Promise<string | undefined> {
   if (onPath('debootstrap')) return undefined
   if (!onPath('apt-get')) return 'debootstrap is missing and there is no apt-get to install it'
@@ -83,7 +84,7 @@ async function installDebootstrap(onProgress: (message: string) => void): Promis
   )
 }
 
-/** @returns why it failed, undefined when `path` is complete. */
+/** @returns why it failed; undefined if `path` is complete */
 async function build(
   cacheDir: string,
   path: string,
@@ -99,8 +100,9 @@ async function build(
     `installing PostgreSQL 17 with TimescaleDB and PgBouncer into ${path} (first time only, about 40 s)`,
   )
   try {
-    // In a mount and a process namespace of its own, which the kernel clears away with this process however it
-    // ends: debootstrap mounts /proc and /sys in the new system, and a forgotten mount would survive there.
+    // In separate mount and process namespaces, which the kernel removes with this process however
+    // it ends: debootstrap mounts /proc and /sys in the new system, and a leftover mount would
+    // persist.
     const isolation = ['--mount', '--pid', '--fork', '--kill-child', '--propagation', 'private', '--']
     const debootstrap = [
       'debootstrap',
@@ -123,7 +125,7 @@ async function build(
   return undefined
 }
 
-/** Removes what killed runs were still building. Nothing is mounted there, see `build`. */
+/** Removes partial builds of killed runs. Nothing is mounted there, see `build`. */
 async function removeAbandoned(cacheDir: string): Promise<void> {
   for (const entry of await readdir(cacheDir)) {
     if (!entry.startsWith(NAME + PARTIAL)) continue
@@ -156,7 +158,7 @@ function onPath(command: string): boolean {
   return folders.some((folder) => existsSync(join(folder, command)))
 }
 
-/** @returns what went wrong, with the command's last words; undefined when it succeeded. */
+/** @returns the error with the command's last output; undefined if it succeeded */
 function run(command: string, args: string[]): Promise<string | undefined> {
   return new Promise((resolve) => {
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' }

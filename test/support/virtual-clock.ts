@@ -2,19 +2,25 @@ import type { Clock } from '../../src/foundation/runtime/clock.ts'
 
 interface Entry {
   readonly atMs: number
-  /** Of the call that scheduled it: equal times run in this order. */
+  /** Order of the scheduling call: equal times run in this order. */
   readonly order: number
-  /** Null once it was cancelled. */
+  /** Null after cancellation. */
   run: (() => void) | null
 }
 
-/** A shorter wait could be lost in rounding, and a loop that waits so would never see time pass. Real timers wait longer. */
+/**
+ * A shorter wait could be lost in rounding, and a loop with such waits would never advance time.
+ * Real timers wait longer.
+ */
 const LEAST_WAIT_MS = 0.001
 
-/** How many steps are prepared at once: promises settle after each, and a turn of the event loop costs as much as a step. */
+/**
+ * Steps prepared at once. Promises settle after each, and a turn of the event loop costs as much as
+ * a step.
+ */
 const STEPS_A_TURN = 64
 
-/** A clock that stands still until it is moved; what is scheduled runs in the order of its times. */
+/** A clock that advances only on request; timers run in the order of their times. */
 export class VirtualClock implements Clock {
   #nowMs = 0
   #orders = 0
@@ -43,7 +49,10 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** Moves on, running what is due and letting promises settle after each. Rejects with what a step throws. */
+  /**
+   * Advances the time, runs due timers and lets promises settle after each. Rejects with the error
+   * of a timer.
+   */
   advance(ms: number): Promise<void> {
     const untilMs = this.#nowMs + ms
     return new Promise((resolve, reject) => {
@@ -115,7 +124,7 @@ function isBefore(one: Entry, other: Entry): boolean {
   return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order)
 }
 
-/** Lets every promise that can settle do so. */
+/** Lets every settleable promise settle. */
 export function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }

@@ -1,9 +1,9 @@
 import { describeError } from '../../src/foundation/runtime/errors.ts'
 
 /**
- * Polls until `condition` answers something other than false, null or undefined, and returns that.
+ * Polls until `condition` returns something other than false, null or undefined, and returns that.
  *
- * A condition that throws counts as "not yet"; its last error is told when the time is up.
+ * A condition that throws counts as "not yet"; a timeout reports its last error.
  *
  * @param what completes the sentence "Waited … for …"
  */
@@ -29,7 +29,7 @@ export async function waitFor<Result>(
   }
 }
 
-/** Runs `work`, and rejects when it takes longer than `timeoutMs`. */
+/** Runs `work`, and rejects if it takes longer than `timeoutMs`. */
 export async function within<Result>(
   timeoutMs: number,
   what: string,

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 
 const PRELOAD = pathToFileURL(resolve(import.meta.dirname, '../../chaos/preloaded.ts')).href
 
-/** A while after the file has changed, the process has read it. */
+/** Time after a change of the file until the process has read it. */
 const NOTICED_WITHIN_MS = 1000
 
 const TEXT_LENGTH = 20
@@ -16,11 +16,17 @@ interface Setting {
   readonly aheadMs: number
 }
 
-/** The wall clock of a process that a test starts with `env`: it can be set while the process runs. */
+/**
+ * The wall clock of a process that a test starts with `env`: it can be changed while the process
+ * runs.
+ */
 export interface ProcessWallClock extends Disposable {
   readonly env: Readonly<Record<string, string>>
   set(aheadMs: number): void
-  /** The true times at which it may have shown a time, the earliest first; all in milliseconds since the Unix epoch. */
+  /**
+   * The true times at which the clock may have shown a time, the earliest first; milliseconds since
+   * the Unix epoch.
+   */
   whenShown(shownMs: number): number[]
 }
 
@@ -31,7 +37,7 @@ export function processWallClock(aheadMs = 0): ProcessWallClock {
   const settings: Setting[] = []
   const set = (ms: number) => {
     const nowMs = Date.now()
-    // One write of the same length each time: whole at any moment.
+    // Every write has the same length, so that a reader never sees a partial value.
     writeSync(file, String(ms).padEnd(TEXT_LENGTH), 0)
     const last = settings.at(-1)
     if (last !== undefined) last.untilMs = nowMs + NOTICED_WITHIN_MS

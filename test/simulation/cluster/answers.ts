@@ -15,10 +15,10 @@ import type { StoredBatch } from './replica-log.ts'
 const MAX_AHEAD_MS = 3_600_000
 const FETCH_MESSAGES = 2000
 
-/** Where the newest time stands in the head of a batch. */
+/** Position of the newest time in the header of a batch. */
 const MAX_TIMESTAMP_AT = 35
 
-/** An answer that is on its way for longer may find nobody who waits for it. */
+/** After this time a client may no longer wait for the answer. */
 const PROMPT_MS = 7000
 
 type FetchWanted = Parameters<FetchRequests['fetch']>[0]['topics'][number]['partitions'][number]
@@ -31,11 +31,14 @@ interface ProduceRequest {
   readonly replicasMs: number
   readonly batches: readonly PartitionBatch[]
   readonly incarnation: number
-  /** A broker that hung may take it long after. */
+  /** A broker that hung may store it long after. */
   readonly sentAtMs: number
 }
 
-/** Serves Produce with acks=all: answers once each partition is refused, replicated or has waited long enough. */
+/**
+ * Serves Produce with acks=all: answers once each partition is refused, replicated or has timed
+ * out.
+ */
 export function produceTo(
   { cluster, clock }: { readonly cluster: Cluster; readonly clock: VirtualClock },
   broker: Broker,
@@ -127,11 +130,11 @@ function resultOf(name: string, index: number, errorCode: number, offset: number
   }
 }
 
-/** What a broker believes of the topics. */
+/** A broker's view of the topics. */
 export function layoutFrom(cluster: Cluster, { view }: Broker, topics: readonly string[]): ClusterLayout {
   const layouts = topics.map((topic) => {
     const id = cluster.topicIds.get(topic)
-    if (id === undefined) throw new Error(`No topic ${topic}`)
+    if (id === undefined) throw new Error(`Unknown topic ${topic}`)
     const leaders = Array.from(
       { length: PARTITIONS },
       (_, index) => view.get(`${topic}/${index}`)?.leader ?? -1,
@@ -164,9 +167,7 @@ export function offsetsFrom(
 
 type FetchedPart = FetchAnswer['responses'][number]['partitions'][number]
 
-/**
- * Serves Fetch as brokers have since Kafka 2.4: a follower answers, too, with what it has up to its own high watermark.
- */
+/** Serves Fetch as brokers do since Kafka 2.4: a follower answers too, up to its high watermark. */
 export function fetchFrom(
   cluster: Cluster,
   broker: Broker,
@@ -215,7 +216,7 @@ function fetchPart(
   }
 }
 
-/** The name as the client has it. */
+/** The client's name of the error. */
 function nameOf(errorCode: number): string {
   const names: Readonly<Record<string, string>> = protocolErrorsCodesById
   return names[errorCode] ?? `error ${errorCode}`

@@ -1,30 +1,30 @@
 import type { Leadership } from './partition.ts'
 
 /**
- * - `up`: as it should be.
- * - `down`: connections are refused.
- * - `hung`: takes requests and does not answer (SIGSTOP); works them off when it continues.
- * - `cut off`: answers clients; no other broker hears of it, nor it of them.
+ * - `up`: healthy.
+ * - `down`: refuses connections.
+ * - `hung`: accepts requests without answering (SIGSTOP); processes them when it continues.
+ * - `cut off`: answers clients, but neither reaches other brokers nor is reached by them.
  */
 export type BrokerState = 'up' | 'down' | 'hung' | 'cut off'
 
-/** A broker, as far as it is more than its logs. */
+/** A broker, without its logs. */
 export class Broker {
   readonly node: number
   readonly host: string
   readonly port = 9092
   state: BrokerState = 'up'
-  /** What it believes of the partitions, by name. */
+  /** Its view of the partitions, by name. */
   view: ReadonlyMap<string, Leadership> = new Map()
-  /** Its clock against the right one. */
+  /** Offset of its clock. */
   clockOffsetMs = 0
   /** How many of the next requests get no answer. */
   lostAnswers = 0
-  /** The controller takes it for dead. */
+  /** Whether the controller considers it dead. */
   isFenced = false
-  /** Counts changes of the state, so that what was planned for an earlier one is dropped. */
+  /** Counts state changes, so that actions planned for an earlier state are dropped. */
   changes = 0
-  /** What came while it was hung, oldest first. */
+  /** Requests received while it hung, oldest first. */
   #inbox: Array<() => void> = []
   readonly #onDown = new Set<() => void>()
 
@@ -33,7 +33,7 @@ export class Broker {
     this.host = `broker-${node}`
   }
 
-  /** The other brokers, and the controller. */
+  /** Whether it reaches the other brokers and the controller. */
   get isReachable(): boolean {
     return this.state === 'up'
   }
@@ -48,7 +48,7 @@ export class Broker {
     if (state === 'up') for (const work of this.#inbox.splice(0)) work()
   }
 
-  /** Now, or when it continues. */
+  /** Runs now, or when it continues. */
   take(work: () => void): void {
     if (this.state === 'hung') this.#inbox.push(work)
     else work()

@@ -24,8 +24,9 @@ interface Group {
 }
 
 /**
- * A producer as the client's own is (version 2.12): it assigns the records of a send to leaders once, and repeats a whole
- * group, the same bytes, to the leader of its first partition, without a limit.
+ * A producer like the client's (version 2.12): it assigns the records of a send to leaders once. It
+ * retries a whole group, with the same bytes, at the leader of its first partition, without a
+ * limit.
  */
 export function clientProducer(brokers: Brokers, connection: KafkaConnection): RecordProducer {
   const requests = brokers.openProducer(connection, 'client')

@@ -6,7 +6,7 @@ import { Partition, type PartitionEvents } from './partition.ts'
 export interface ClusterOptions {
   readonly topics: readonly string[]
   readonly compacted: string
-  /** A defect of the brokers: they acknowledge what only the leader has. */
+  /** A defect of the brokers: they acknowledge messages that only the leader has. */
   readonly acknowledgesBeforeReplicas?: boolean
 }
 
@@ -15,25 +15,25 @@ const NODES = [1, 2, 3, 4]
 const REPLICAS = 3
 const MIN_IN_SYNC = 2
 
-/** After so long without a sign of life the controller takes a broker for dead. */
+/** The controller considers a broker dead after this time without a heartbeat. */
 const SESSION_MS = 9000
 
-/** A refusal of requests that would else be served. */
+/** A refusal of otherwise valid requests. */
 interface Refusal {
   readonly errorCode: number
   readonly untilMs: number
 }
 
 /**
- * A Kafka cluster in memory: brokers, replicated partitions, and a controller that elects. What clients see of it is in
- * `network.ts`.
+ * A Kafka cluster in memory: brokers, replicated partitions, and a controller that elects leaders.
+ * `network.ts` is the clients' view of it.
  */
 export class Cluster {
   readonly brokers: ReadonlyMap<number, Broker>
   readonly partitions: ReadonlyMap<string, Partition>
   readonly topicIds: ReadonlyMap<string, string>
   readonly acknowledgesBeforeReplicas: boolean
-  /** What does not hold, a sentence each. */
+  /** Violations, one sentence each. */
   readonly complaints: string[] = []
   readonly #clock: VirtualClock
   readonly #random: Random
@@ -42,7 +42,7 @@ export class Cluster {
   #producerIds = 0
   #clientsCutUntilMs = 0
   #clientsHang = false
-  /** Told of every change that decides whether clients can be served. */
+  /** Called at every change that affects whether clients can be served. */
   onChange: () => void = () => {}
 
   constructor(options: ClusterOptions, clock: VirtualClock, random: Random, events: PartitionEvents) {
@@ -92,7 +92,7 @@ export class Cluster {
     return BigInt(++this.#producerIds)
   }
 
-  /** How clients meet the brokers: `answers` when the network is whole. */
+  /** How brokers treat clients: `answers` with an intact network. */
   get network(): 'answers' | 'refuses' | 'hangs' {
     if (this.#clientsCutUntilMs <= this.nowMs) return 'answers'
     return this.#clientsHang ? 'hangs' : 'refuses'
@@ -104,8 +104,8 @@ export class Cluster {
   }
 
   /**
-   * Whether a client that behaves may expect to be served: every partition has a leader that knows it and enough replicas, at most
-   * one broker misleads, and nothing is refused.
+   * Whether a correct client may expect service: every partition has a leader that knows it and
+   * enough replicas, at most one broker misleads, and nothing is refused.
    */
   get isWhole(): boolean {
     const ill = [...this.brokers.values()].filter(
@@ -126,14 +126,14 @@ export class Cluster {
     })
   }
 
-  /** A broker leaves the state `up` for so long. */
+  /** A broker leaves the state `up` for this time. */
   disturb(node: number, state: Exclude<BrokerState, 'up'>, ms: number): void {
     const broker = this.broker(node)
     if (broker.state !== 'up') return
     broker.change(state)
     const { changes } = broker
     this.onChange()
-    // A broker that is shut down, or killed, is noticed by its closed connections, sooner or later.
+    // Closed connections reveal a broker that shut down or was killed, sooner or later.
     const noticedMs = state === 'down' ? this.#random.between(100, SESSION_MS) : SESSION_MS
     this.#later(noticedMs, () => {
       if (broker.changes === changes) this.#fence(broker)
@@ -147,7 +147,7 @@ export class Cluster {
     const broker = this.broker(node)
     if (broker.state === 'up') return
     broker.change('up')
-    // Until then it works with what it believed before.
+    // Until then it works with its previous view.
     this.#later(this.#random.between(50, 1000), () => {
       if (!broker.isReachable) return
       broker.isFenced = false
@@ -157,7 +157,7 @@ export class Cluster {
     this.onChange()
   }
 
-  /** No client reaches a broker for so long. */
+  /** Isolates a broker from all clients for this time. */
   cutClients(ms: number, hang: boolean): void {
     this.#clientsCutUntilMs = Math.max(this.#clientsCutUntilMs, this.nowMs + ms)
     this.#clientsHang = hang
@@ -165,7 +165,7 @@ export class Cluster {
     this.#later(ms, () => this.onChange())
   }
 
-  /** Partitions whose names match are refused, to producers, with this error. */
+  /** Refuses matching partitions to producers with this error. */
   refuse(names: readonly string[], errorCode: number, ms: number): void {
     for (const name of names) this.#refusals.set(name, { errorCode, untilMs: this.nowMs + ms })
     this.onChange()
@@ -181,7 +181,7 @@ export class Cluster {
     })
   }
 
-  /** Requests to this broker, or their answers, get lost: so many, or for so long. */
+  /** Loses requests to this broker or their answers: this many, or for this time. */
   loseAnswers(node: number, requests: number, ms: number): void {
     this.broker(node).lostAnswers = requests
     this.onChange()
@@ -201,7 +201,9 @@ export class Cluster {
     this.#publish()
   }
 
-  /** One replica moves to the broker that has none; the first of the list, which leads, where it can. */
+  /**
+   * Moves one replica to the broker without one; if possible the first of the list, which leads.
+   */
   reassign(partition: Partition): void {
     const spare = NODES.find((node) => !partition.replicas.includes(node))
     const [leaving, ...staying] = partition.replicas
@@ -224,7 +226,7 @@ export class Cluster {
     this.#rejoin()
   }
 
-  /** @returns whether a replica was there to elect */
+  /** @returns whether there was a replica to elect */
   electUnclean(partition: Partition, lacking: number): boolean {
     const lagging = partition.replicas.find(
       (node) => node !== partition.leadership.leader && this.broker(node).isReachable,
@@ -247,7 +249,7 @@ export class Cluster {
     this.onChange()
   }
 
-  /** Followers fetch within a moment of an append. */
+  /** Lets followers fetch soon after an append. */
   replicateSoon(partition: Partition): void {
     if (this.#replicating.has(partition)) return
     this.#replicating.add(partition)
@@ -259,7 +261,7 @@ export class Cluster {
 
   #replicate(partition: Partition): void {
     const leader = this.brokers.get(partition.leadership.leader)
-    // It must know that it leads, and be reached.
+    // It must know that it leads, and be reachable.
     if (leader?.isReachable !== true || leader.view.get(partition.name) !== partition.leadership) return
     partition.replicate(partition.replicas.filter((node) => this.broker(node).isReachable))
     partition.commit()
@@ -268,7 +270,7 @@ export class Cluster {
   #fence(broker: Broker): void {
     broker.isFenced = true
     for (const partition of this.partitions.values()) {
-      // The last replica in sync stays in the list, so that nothing is lost.
+      // The last in-sync replica stays in the list, so that nothing is lost.
       if (partition.inSync.size > 1) partition.inSync.delete(broker.node)
       if (partition.leadership.leader === broker.node) partition.lead(this.#successor(partition))
     }
@@ -283,7 +285,7 @@ export class Cluster {
     )
   }
 
-  /** Leaders for partitions that have none; replicas that are out of sync catch up. */
+  /** Elects leaders for partitions without one, and lets out-of-sync replicas catch up. */
   #rejoin(): void {
     for (const partition of this.partitions.values())
       if (partition.leadership.leader === -1) partition.lead(this.#successor(partition))

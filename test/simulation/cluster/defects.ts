@@ -6,10 +6,10 @@ import type {
 } from '../../../src/foundation/kafka/broker-requests.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
 
-/** What a sender or a fetcher might do wrong; each switches off what one kind of fault needs. */
+/** Planted defects of a sender or a fetcher; each disables the handling of one kind of fault. */
 export const CLIENT_DEFECTS = [
-  'the sender asks for leaders once',
-  'the fetcher asks for leaders once',
+  'the sender looks up leaders once',
+  'the fetcher looks up leaders once',
   'the sender waits without limit',
   'the sender has one bootstrap broker',
   'a repeated batch has other sequence numbers',
@@ -19,7 +19,7 @@ export const CLIENT_DEFECTS = [
 ] as const
 export type ClientDefect = (typeof CLIENT_DEFECTS)[number]
 
-/** Brokers between which and the real code a defect lies. */
+/** Brokers with a planted defect between them and the real code. */
 export function withDefect(brokers: Brokers, defect: string | undefined): Brokers {
   const producer = (change: (requests: ProduceRequests) => Partial<ProduceRequests>): Brokers => ({
     ...brokers,
@@ -29,12 +29,12 @@ export function withDefect(brokers: Brokers, defect: string | undefined): Broker
     },
   })
   switch (defect) {
-    case 'the sender asks for leaders once': {
+    case 'the sender looks up leaders once': {
       const remembered = rememberLayouts()
       return producer((requests) => ({ metadata: remembered(requests) }))
     }
-    case 'the fetcher asks for leaders once': {
-      // Also over the connections that a fetcher opens after a failure.
+    case 'the fetcher looks up leaders once': {
+      // Also for the connections that a fetcher opens after a failure.
       const remembered = new Map<string, ReturnType<typeof rememberLayouts>>()
       return {
         ...brokers,
@@ -117,10 +117,10 @@ export function withDefect(brokers: Brokers, defect: string | undefined): Broker
   }
 }
 
-/** As long as a request may take. */
+/** The longest time of a request. */
 const LIMIT_MS = 8000
 
-/** From the producer's id up to the first sequence number. */
+/** The bytes from the producer's id to the first sequence number. */
 const PRODUCER_AT = 43
 const PRODUCER_END = 57
 
@@ -140,7 +140,7 @@ function rememberLayouts(): (requests: ProduceRequests | FetchRequests) => Fetch
   }
 }
 
-/** The bytes as a producer without idempotence writes them. */
+/** The bytes as written by a producer without idempotence. */
 function withoutProducer(batch: Buffer): Buffer {
   const copy = Buffer.from(batch)
   copy.writeBigInt64BE(-1n, PRODUCER_AT)

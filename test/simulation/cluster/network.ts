@@ -14,14 +14,17 @@ import { fetchFrom, layoutFrom, offsetsFrom, produceTo } from './answers.ts'
 import type { Broker } from './broker.ts'
 import type { Cluster } from './cluster.ts'
 
-/** The client's own limits. */
+/** The client's limits. */
 const CLIENT_TIMEOUT_MS = 30_000
 const CONNECT_TIMEOUT_MS = 5000
 
 /** Answers once, or never. */
 type Serve<Answer> = (broker: Broker, answer: (value: Answer, onDelivered?: () => void) => void) => void
 
-/** The way from one process to the brokers: latency, refused connections, requests and answers that get lost. */
+/**
+ * The network between one process and the brokers: latency, refused connections, lost requests and
+ * answers.
+ */
 export class Network {
   readonly cluster: Cluster
   readonly clock: VirtualClock
@@ -35,7 +38,7 @@ export class Network {
     this.random = random
   }
 
-  /** One request. A process that ends gets no answer; what is on the wire arrives all the same. */
+  /** One request. A process that has ended gets no answer, but its sent requests still arrive. */
   ask<Answer>(node: number, serve: Serve<Answer>): Promise<Answer> {
     const broker = this.cluster.brokers.get(node)
     if (broker === undefined) return Promise.reject(new Error(`Cannot find broker with node id ${node}`))
@@ -84,7 +87,7 @@ export class Network {
     })
   }
 
-  /** The first of them that takes a connection. */
+  /** The first of them that accepts a connection. */
   askBootstrap<Answer>(connection: KafkaConnection, serve: Serve<Answer>): Promise<Answer> {
     const nodes = connection.brokers.map(nodeOf)
     const first = nodes.find((node) => this.cluster.broker(node).state !== 'down')

@@ -1,9 +1,9 @@
 import { ProducerStates } from './producer-states.ts'
 import { compact, ReplicaLog, readBatch, type StoredBatch } from './replica-log.ts'
 
-/** What the controller says of a partition. Brokers learn it a moment later. */
+/** The controller's view of a partition. Brokers learn it a moment later. */
 export interface Leadership {
-  /** Node id; −1 while there is none. */
+  /** Node id; −1 without a leader. */
   readonly leader: number
   readonly epoch: number
 }
@@ -45,12 +45,12 @@ export class Partition {
   readonly isCompacted: boolean
   readonly logs = new Map<number, ReplicaLog>()
   readonly inSync: Set<number>
-  /** Lost in unclean elections. */
+  /** Batches lost in unclean elections. */
   readonly truncated = new Set<StoredBatch>()
   /** In the order of preference. */
   replicas: readonly number[]
   leadership: Leadership
-  /** By the node that appends: an old leader that is cut off may have some, too. */
+  /** By the appending node: an isolated old leader may have some too. */
   readonly #producers = new Map<number, { readonly epoch: number; readonly states: ProducerStates }>()
   readonly #waiting = new Map<number, Waiting[]>()
   readonly #events: PartitionEvents
@@ -77,12 +77,14 @@ export class Partition {
     return `${this.topic}/${this.index}`
   }
 
-  /** The leader that the controller names. */
+  /** The leader according to the controller. */
   get leaderLog(): ReplicaLog | undefined {
     return this.logs.get(this.leadership.leader)
   }
 
-  /** As the broker does it that believes to lead in this epoch. @returns the batch, or an error code */
+  /**
+   * Appends as the broker that believes to lead in this epoch. @returns the batch, or an error code
+   */
   append(node: number, epoch: number, bytes: Buffer, incarnation: number): StoredBatch | number {
     const log = this.logs.get(node)
     if (log === undefined) return ERROR.NOT_LEADER_OR_FOLLOWER
@@ -111,7 +113,7 @@ export class Partition {
     return batch
   }
 
-  /** The leader forgets its producers. What it has of them may come again. */
+  /** The leader forgets its producers. Their stored batches may be duplicated. */
   forgetProducers(): void {
     const { leader, epoch } = this.leadership
     this.#producers.set(leader, { epoch, states: new ProducerStates() })
@@ -126,7 +128,10 @@ export class Partition {
     return states
   }
 
-  /** @param settle called with 0 once all in-sync replicas have it, or an error. @returns gives up waiting */
+  /**
+   * @param settle called with 0 once all in-sync replicas have it, or with an error. @returns a
+   * function that stops waiting
+   */
   whenCommitted(node: number, { baseOffset, count }: StoredBatch, settle: Waiting['settle']): () => void {
     const offset = baseOffset + count
     const log = this.logs.get(node)
@@ -144,7 +149,7 @@ export class Partition {
     }
   }
 
-  /** The followers that reach the leader fetch from it. */
+  /** Lets the followers that reach the leader fetch from it. */
   replicate(followers: Iterable<number>): void {
     const leader = this.leaderLog
     if (leader === undefined) return
@@ -155,7 +160,7 @@ export class Partition {
     }
   }
 
-  /** Moves the high watermark to where all in-sync replicas are. */
+  /** Advances the high watermark to the offset that all in-sync replicas have. */
   commit(): void {
     const { leader: node } = this.leadership
     const log = this.leaderLog
@@ -186,33 +191,36 @@ export class Partition {
     }
   }
 
-  /** The controller's choice; the new leader takes over with the log that it has. */
+  /** The controller's choice; the new leader continues with the log that it has. */
   lead(leader: number): void {
     if (leader === this.leadership.leader) return
     this.leadership = { leader, epoch: this.leadership.epoch + 1 }
   }
 
-  /** Gets a replica, still empty. */
+  /** Adds an empty replica. */
   add(node: number): void {
     this.logs.set(node, new ReplicaLog())
     this.inSync.add(node)
   }
 
-  /** Its log is deleted. */
+  /** Deletes its log. */
   remove(node: number): void {
     this.logs.delete(node)
     this.inSync.delete(node)
     this.resign(node)
   }
 
-  /** A broker learns that it does not lead any more. */
+  /** A broker learns that it no longer leads. */
   resign(node: number): void {
     const waiting = this.#waiting.get(node) ?? []
     this.#waiting.delete(node)
     for (const { settle } of waiting) settle(ERROR.NOT_LEADER_OR_FOLLOWER)
   }
 
-  /** Elects a replica that lacks the newest batches, as `unclean.leader.election.enable` does. @returns whether it could */
+  /**
+   * Elects a replica without the newest batches, as `unclean.leader.election.enable` does. @returns
+   * whether it could
+   */
   electUnclean(node: number, lacking: number): boolean {
     const log = this.logs.get(node)
     if (log === undefined || node === this.leadership.leader) return false
@@ -221,7 +229,7 @@ export class Partition {
     this.inSync.clear()
     this.inSync.add(node)
     this.lead(node)
-    // What only the old leader had, nobody else will have.
+    // Batches that only the old leader had are lost.
     for (const other of this.logs.values()) {
       for (const batch of other.batches.slice(log.batches.length)) this.#truncate(batch)
     }

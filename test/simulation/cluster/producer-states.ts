@@ -1,11 +1,11 @@
 import type { StoredBatch } from './replica-log.ts'
 
-/** Batches that a broker remembers of a producer, to recognize a repeated one. */
+/** Batches that a broker remembers per producer, to recognise duplicates. */
 const REMEMBERED = 5
 
 const OUT_OF_ORDER_SEQUENCE_NUMBER = 45
 
-/** What a leader knows of the producers of a partition; it follows from the log. */
+/** A leader's knowledge of the producers of a partition, derived from the log. */
 export class ProducerStates {
   readonly #recent = new Map<number, StoredBatch[]>()
 
@@ -23,8 +23,8 @@ export class ProducerStates {
   }
 
   /**
-   * What a broker makes of a batch: null when it is the next one, the one that it has already, or an error.
-   * A producer that the broker does not know may begin with any sequence number, since Kafka 2.5.
+   * Checks a batch: null if it is the next one, the batch that it duplicates, or an error. A
+   * producer unknown to the broker may begin with any sequence number, since Kafka 2.5.
    */
   check(producerId: number, sequence: number, count: number): StoredBatch | number | null {
     // Without idempotence.

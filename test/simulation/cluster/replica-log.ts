@@ -2,7 +2,7 @@ import { Reader } from '@platformatic/kafka'
 import type { FetchedMessage } from '../../../src/foundation/kafka/codec/fetched-message.ts'
 import { type MessageBatch, readRecordBatches } from '../../../src/foundation/kafka/codec/record-batch.ts'
 
-/** A batch in the log of a partition. Replicas share it. */
+/** A batch in a partition's log. Replicas share it. */
 export interface StoredBatch {
   readonly baseOffset: number
   readonly leaderEpoch: number
@@ -11,27 +11,31 @@ export interface StoredBatch {
   readonly sequence: number
   /** The process that produced it. */
   readonly incarnation: number
-  /** As `readRecordBatches` has read it; compaction removes messages. */
+  /** As read by `readRecordBatches`; compaction removes messages. */
   content: MessageBatch
-  /** All in-sync replicas have had it. */
+  /** Whether all in-sync replicas have had it. */
   isCommitted: boolean
-  /** When the producer learned that it is written; infinite before. */
+  /** When the producer got its acknowledgement; infinite before. */
   acknowledgedAtMs: number
-  /** Why Kafka may lose it, or have it twice, within its own rules. */
+  /** Why Kafka's rules allow its loss or duplication. */
   readonly excuses: Set<'truncated' | 'forgotten'>
 }
 
-/** Where the head of a batch has the two numbers that the broker writes; its checksum does not cover them. */
+/**
+ * Positions of the two numbers in a batch's header that the broker writes; its checksum excludes
+ * them.
+ */
 const BASE_OFFSET_AT = 0
 const LEADER_EPOCH_AT = 12
 
-/** Reads a batch as its producer wrote it. @throws when the bytes are not exactly one batch */
+/** Reads a batch as its producer wrote it. @throws if the bytes are not exactly one batch */
 export function readBatch(bytes: Buffer, baseOffset: number, leaderEpoch: number): MessageBatch {
   const copy = Buffer.from(bytes)
   copy.writeBigInt64BE(BigInt(baseOffset), BASE_OFFSET_AT)
   copy.writeInt32BE(leaderEpoch, LEADER_EPOCH_AT)
   const [batch, ...others] = readRecordBatches(Reader.from(copy).buffer)
-  if (batch === undefined || others.length > 0) throw new Error('A Produce request has not one batch')
+  if (batch === undefined || others.length > 0)
+    throw new Error('A Produce request does not have exactly one batch')
   return batch
 }
 
@@ -45,7 +49,7 @@ export class ReplicaLog {
     return last === undefined ? 0 : last.baseOffset + last.count
   }
 
-  /** Takes over what the leader has, and drops what it does not have. @returns what was dropped */
+  /** Adopts the leader's log, and drops batches that the leader lacks. @returns the dropped ones */
   catchUp(leader: ReplicaLog): StoredBatch[] {
     const dropped: StoredBatch[] = []
     for (let last = this.batches.at(-1); last !== undefined; last = this.batches.at(-1)) {
@@ -61,7 +65,7 @@ export class ReplicaLog {
     return dropped
   }
 
-  /** Where the batches of this leader epoch end, or of the last one before; it is the epoch that the offset is of. */
+  /** The end offset of this leader epoch, or of the last one before it, with that epoch. */
   endOf(leaderEpoch: number): { readonly leaderEpoch: number; readonly offset: number } {
     const at = this.batches.findLastIndex((batch) => batch.leaderEpoch <= leaderEpoch)
     const last = this.batches[at]
@@ -83,7 +87,7 @@ export class ReplicaLog {
     return low
   }
 
-  /** Up to the high watermark; whole batches, at least one. */
+  /** Batches up to the high watermark; whole ones, at least one. */
   read(offset: number, maxMessages: number): MessageBatch[] {
     const read: MessageBatch[] = []
     let messages = 0
@@ -97,11 +101,14 @@ export class ReplicaLog {
   }
 }
 
-/** How many records at the end of a partition compaction leaves alone, and how many it looks at. */
+/** How many records at the end of a partition compaction keeps, and how many it examines. */
 const UNCOMPACTED = 20
 const LOOKED_AT = 200
 
-/** Removes what a new record under the same key has superseded, but for the newest records, as the broker does sooner or later. */
+/**
+ * Removes records superseded by a newer one with the same key, except the newest records, as the
+ * broker does sooner or later.
+ */
 export function compact(log: ReplicaLog, key: Buffer | null): void {
   if (key === null) return
   for (let at = log.batches.length - 1; at >= 0; at--) {

@@ -7,20 +7,25 @@ import type { Cluster } from './cluster.ts'
 import type { Partition } from './partition.ts'
 import type { StoredBatch } from './replica-log.ts'
 
-/** A send is acknowledged within this, once every partition has a leader again. */
+/** A send must be acknowledged within this time once every partition has a leader again. */
 const ACKNOWLEDGED_WITHIN_MS = 20_000
 
-/** How far back from a partition's end an acknowledged batch is looked for whose offset was not told. */
+/**
+ * How far back from a partition's end to search for an acknowledged batch with an unknown offset.
+ */
 const LOOKED_BACK = 500
 
-/** Watches the sends of all processes: what was acknowledged is in Kafka, and acknowledgements come in their time. */
+/**
+ * Checks the sends of all processes: acknowledged messages are in Kafka, and acknowledgements
+ * arrive in time.
+ */
 export class SendAudit {
   readonly #cluster: Cluster
   readonly #pending = new Set<AuditedSend>()
-  /** Sends wait for nothing but their sender since then. */
+  /** Since when sends depend only on their sender. */
   wholeSinceMs = 0
   isWhole = true
-  /** The longest that a send took while the cluster was whole. */
+  /** The longest send while the cluster was healthy. */
   longestMs = 0
 
   constructor(cluster: Cluster) {
@@ -34,12 +39,12 @@ export class SendAudit {
     return send
   }
 
-  /** Processes stand still until then, and so do their sends. */
+  /** Processes, and their sends, are paused until then. */
   excuseUntil(ms: number): void {
     this.wholeSinceMs = Math.max(this.wholeSinceMs, ms)
   }
 
-  /** Sends that are still under way. */
+  /** Sends in progress. */
   check(): void {
     for (const send of this.#pending) send.check()
   }
@@ -60,7 +65,7 @@ export class AuditedSend {
   readonly #sinceMs: number
   readonly #isAlive: () => boolean
   readonly #onEnd: () => void
-  /** Partitions that the sender has not spoken of yet. */
+  /** Partitions that the sender has not reported yet. */
   readonly #open: Set<string>
 
   constructor(
@@ -83,7 +88,7 @@ export class AuditedSend {
     const partition = this.#cluster.partition(topic, index)
     const batch = partition === undefined ? undefined : find(partition, records, offset)
     if (batch !== undefined) batch.acknowledgedAtMs = Math.min(batch.acknowledgedAtMs, this.#cluster.nowMs)
-    else this.#complain(`K1: ${topic}/${index}: acknowledged at ${offset}, and it is not there`)
+    else this.#complain(`K1: ${topic}/${index}: acknowledged at ${offset}, but not there`)
   }
 
   refused({ topic, partition }: PartitionRecords): void {
@@ -91,7 +96,7 @@ export class AuditedSend {
   }
 
   resolved(): void {
-    for (const name of this.#open) this.#complain(`K1: ${name}: acknowledged without a word of it`)
+    for (const name of this.#open) this.#complain(`K1: ${name}: acknowledged without being reported`)
   }
 
   end(): void {
@@ -121,7 +126,7 @@ function find(
   sent: readonly OutgoingRecord[],
   offset: number,
 ): StoredBatch | undefined {
-  // An acknowledgement may come after its leader has gone; some replica has it then.
+  // An acknowledgement may arrive after its leader has gone; another replica has the batch then.
   for (const log of partition.logs.values()) {
     const at = offset < 0 ? Math.max(0, log.batches.length - LOOKED_BACK) : log.indexOf(offset)
     const candidates = log.batches.slice(at, offset < 0 ? undefined : at + 1)
@@ -134,7 +139,7 @@ function find(
 function isOf({ isCompacted }: Partition, batch: StoredBatch, sent: readonly OutgoingRecord[]): boolean {
   if (batch.count !== sent.length) return false
   const { messages } = batch.content
-  // Compaction may have taken some already.
+  // Compaction may have removed some already.
   if (isCompacted && messages.length < sent.length) return true
   return messages.every((message, i) => {
     const { value = null } = sent[i] ?? {}
