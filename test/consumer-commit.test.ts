@@ -32,7 +32,7 @@ for (const cut of ['cut before', 'cut after'] as const) {
         const { consumed, pending } = (await consumer.status()).counters
         return consumed === 3002 && pending === 0
       },
-      { timeoutMs: 60_000, what: 'everything to be answered for' },
+      { timeoutMs: 60_000, what: 'every message to be in a counter' },
     )
     const status = await consumer.status()
     assert.ok(proxy.commits[cut] >= 4, JSON.stringify(proxy.commits))
@@ -42,7 +42,7 @@ for (const cut of ['cut before', 'cut after'] as const) {
     assert.deepEqual([inserted + alreadyThere, deadLettered], [3001, 1])
     // Rows stored by a lost COMMIT already existed at the retry.
     if (cut === 'cut before') assert.equal(inserted, 3000)
-    else assert.ok(alreadyThere > 200, `${alreadyThere} were there already`)
+    else assert.ok(alreadyThere > 200, `${alreadyThere} already existed`)
     await consumer.stop()
     await parts.assertTradesOnce(0, 2999)
     assert.equal(

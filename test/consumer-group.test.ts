@@ -98,7 +98,7 @@ test('G2 a consumer paused for longer than its session does no harm when it cont
   sleeper.command.signal('SIGSTOP')
   await waitFor(async () => (await partitionsOf(other)).length === 12, {
     timeoutMs: 60_000,
-    what: 'the other consumer to have taken everything over',
+    what: 'the other consumer to own every partition',
   })
   sleeper.command.signal('SIGCONT')
   await untilShared([sleeper, other], 6)

@@ -77,7 +77,7 @@ test('F9 a partition without a leader keeps its last lag, reports its age, and h
         const others = partitions.filter((one) => one.topic === topic && one.partition !== lost)
         return find(partitions, lost).lagAgeMs > 10_000 && others.every((one) => one.lagAgeMs < 6000)
       },
-      { timeoutMs: 90_000, what: 'the lag of one partition to become old, and of no other' },
+      { timeoutMs: 90_000, what: 'the lag of only one partition to become old' },
     )
     const { partitions } = await consumer.status()
     assert.equal(find(partitions, lost).lag, 0)

@@ -69,7 +69,7 @@ for (const [what, begin] of Object.entries(OUTAGES)) {
           },
           {
             timeoutMs: (OUTAGE_S + 30) * 1000,
-            what: 'health to tell, and the outage to be over',
+            what: 'health to report the outage, and its end',
             everyMs: 200,
           },
         )

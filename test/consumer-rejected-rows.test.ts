@@ -106,7 +106,7 @@ describe('D1 with constraints that refuse rows', () => {
         const { counters } = await consumer.status()
         return counters.consumed === 1500 + 40 + 3 + 5 && counters.pending === 0
       },
-      { timeoutMs: 60_000, what: 'everything, and the dead letters from their own topic' },
+      { timeoutMs: 60_000, what: 'everything, and the dead letters read from their topic' },
     )
     const status = await consumer.status()
     assertConserved(status)

@@ -157,7 +157,7 @@ test('stores every good row around a bad one, and each bad message unchanged, in
     await untilTrades(201)
     await waitFor(async () => (await consumer.status()).counters.alreadyThere >= 6, {
       timeoutMs: 60_000,
-      what: 'the dead letters that come back from their own topic',
+      what: 'the dead letters read from their topic',
     })
     const { counters } = await consumer.status()
     assert.deepEqual([counters.inserted, counters.deadLettered, counters.alreadyThere], [202, 6, 6])
@@ -364,7 +364,7 @@ test('rereads a partition that lost its tail, and skips no message that took the
         )) === 120,
       {
         timeoutMs: 60_000,
-        what: 'the offset to be taken back',
+        what: 'the offset to be reset',
       },
     )
     await consumer.stop()
@@ -430,7 +430,7 @@ test('reports a batch held by the database, and how much was left at shutdown', 
     await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
     await waitFor(async () => /has not taken a batch for/.test((await consumer.status()).reason), {
       timeoutMs: 60_000,
-      what: 'health to tell',
+      what: 'health to report it',
     })
     consumer.command.signal('SIGTERM')
     await consumer.command.assertExit(1, 12_000)

@@ -73,7 +73,7 @@ async function observed(urls: readonly string[]) {
     defects,
     async next(): Promise<Snapshot> {
       const seen = snapshots.length
-      await waitFor(() => snapshots.length > seen, { timeoutMs: 10_000, what: 'a look' })
+      await waitFor(() => snapshots.length > seen, { timeoutMs: 10_000, what: 'a poll' })
       return snapshots.at(-1) ?? assert.fail()
     },
     async [Symbol.asyncDispose]() {
@@ -95,7 +95,7 @@ test("shows the services' state while the database accepts queries but does not 
         observer.snapshots.find(({ problems }) =>
           problems.some((problem) => /^database: has not answered for \d s/.test(problem)),
         ),
-      { timeoutMs: 10_000, what: 'the database to be missed' },
+      { timeoutMs: 10_000, what: 'the database to be reported as unavailable' },
     )
     assert.equal(hung.inserted, 100)
     // Several polls ran meanwhile: none waited for the answer.

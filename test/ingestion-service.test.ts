@@ -188,7 +188,7 @@ test('reconnects after the exchange has closed the connection, immediately if an
     sockets[0]?.terminate()
     await waitFor(async () => (await ingestion.status()).rollovers === 1, {
       timeoutMs: 2000,
-      what: 'it to take over',
+      what: 'the new connection to take over',
     })
     assert.equal((await fetch(ingestion.url)).status, 200, 'without an interruption')
     sockets[1]?.terminate()

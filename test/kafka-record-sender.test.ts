@@ -100,7 +100,7 @@ test('K1 K2 acknowledges every send once while brokers are killed one after the 
       },
       {
         timeoutMs: 20_000,
-        what: `a reader that was connected before to find the leader of ${topic}/${partition}`,
+        what: `a previously connected reader to find the leader of ${topic}/${partition}`,
       },
     )
   }

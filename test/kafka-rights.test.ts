@@ -328,7 +328,7 @@ test('K7 K9 a refused topic does not stop the others; discarded events are in th
   assert.ok(during.connections.every(({ state }) => state === 'streaming'))
   await waitFor(
     async () => (await ingestion.status()).counters.acknowledged > during.counters.acknowledged + 100,
-    { timeoutMs: 20_000, what: 'quotes, which are not refused' },
+    { timeoutMs: 20_000, what: 'quotes, which are accepted' },
   )
   await grant([writeTrades])
   await waitFor(
@@ -361,7 +361,7 @@ test('K9 rows of a refused ledger survive in checkpoints, and the next instance 
   exchange.faults.add({ kind: 'cut', how: 'reset' })
   await waitFor(async () => (await first.status()).heldPartitions.length > 0, {
     timeoutMs: 30_000,
-    what: 'rows of the ledger that Kafka does not take',
+    what: 'ledger rows that Kafka refuses',
   })
   const rows = async () => (await ledgerRows()).filter(({ cause }) => cause === 'reconnect').length
   const before = await rows()
@@ -379,7 +379,7 @@ test('K9 rows of a refused ledger survive in checkpoints, and the next instance 
   await second.ready()
   await waitFor(async () => (await rows()) > before, {
     timeoutMs: 20_000,
-    what: 'the rows of the instance before',
+    what: 'the rows of the previous instance',
   })
   await second.stop()
 })

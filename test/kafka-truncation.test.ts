@@ -147,7 +147,7 @@ async function consumeUntil(rows: number): Promise<{ readonly said: string; read
   })
   await waitFor(async () => (await tradeRows()).rows >= rows, {
     timeoutMs: 60_000,
-    what: `${rows} trades; the consumer has said:\n${consumer.command.output()}`,
+    what: `${rows} trades; output of the consumer:\n${consumer.command.output()}`,
   })
   const metrics = await (await fetch(`${consumer.url}/metrics`, { signal: AbortSignal.timeout(5000) })).text()
   const truncations = Number(/^tapeline_consumer_truncations_total (\d+)$/m.exec(metrics)?.[1])

@@ -79,7 +79,7 @@ test('N1 1,000 symbols, of which 50 are listed, 50 halt and 10 are delisted, nee
       const [first = -1, last = -1] = [sorted[0], sorted.at(-1)]
       trades += sorted.length
       assert.ok(sorted.length > 0, `${symbol} has trades`)
-      assert.equal(sorted.length, last - first + 1, `${symbol} has holes`)
+      assert.equal(sorted.length, last - first + 1, `${symbol} has missing ids`)
       if (LISTED.includes(symbol)) assert.equal(first, 0, `${symbol} begins late`)
     }
     context.diagnostic(`${trades} trades without missing ids`)

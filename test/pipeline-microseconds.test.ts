@@ -87,7 +87,7 @@ test('keeps every digit of microsecond times from stream and REST to the table a
       const { openGaps, counters } = await ingestion.status()
       return openGaps.length === 0 && counters.queued === 0 && counters.acknowledged === LINES
     },
-    { timeoutMs: 60_000, what: 'every frame, and what was dropped of them' },
+    { timeoutMs: 60_000, what: 'every frame, and the dropped ones' },
   )
   assert.equal((await ingestion.status()).timeUnit, 'microsecond')
   await ingestion.stop()

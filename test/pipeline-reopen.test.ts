@@ -59,7 +59,7 @@ async function whole(also: () => Promise<boolean> = async () => true): Promise<v
     SELECT max(trade_id) - min(trade_id) + 1 - count(DISTINCT trade_id) AS missing FROM trades GROUP BY symbol, event_type) AS streams`
   await waitFor(async () => (await also()) && (await count(missing)) === 0, {
     timeoutMs: 90_000,
-    what: 'every trade to be stored, and what else was waited for',
+    what: 'every trade to be stored, and the further condition',
   })
 }
 
@@ -193,7 +193,7 @@ test('L5 gaps retry makes ingestion fill an unrecoverable gap, also after a rest
     async () => (await status('unrecoverable')) === others.length && (await status('open')) === 0,
     {
       timeoutMs: 60_000,
-      what: 'ingestion to fill what was asked for before it started',
+      what: 'ingestion to fill ids requested before its start',
     },
   )
   assert.match(await run(0, 'retry'), new RegExp(`${others.length} gaps reopened`))

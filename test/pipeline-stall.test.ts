@@ -60,7 +60,7 @@ test('W1 stalled streams are restored by a resubscription or a new connection; t
     })
     await waitFor(() => said.some((line) => line.includes('Subscribing anew')), {
       timeoutMs: 120_000,
-      what: 'the stalls to be noticed',
+      what: 'the stalls to be detected',
     })
     const noticed = seconds()
     const before = events(QUOTES)
@@ -74,7 +74,7 @@ test('W1 stalled streams are restored by a resubscription or a new connection; t
     const tradesHealthy = seconds()
     await waitFor(() => ingestion.status().openGaps.length === 0, {
       timeoutMs: 60_000,
-      what: 'the trades that were missed',
+      what: 'the missed trades',
     })
     context.diagnostic(
       `detected after ${noticed} s; healthy: ${QUOTES} by a resubscription after ${quotesHealthy} s, ${TRADES} by a new connection after ${tradesHealthy} s`,

@@ -82,7 +82,7 @@ test('S2 a consumer stores its messages and exits 0 while it waits for silent br
   try {
     await waitFor(() => silence.clients() >= 2, {
       timeoutMs: 60_000,
-      what: 'the consumer to wait for an answer, with the fetching client and the one of the group',
+      what: 'the fetch client and the group client to wait for an answer',
     })
     consumer.command.signal('SIGTERM')
     await consumer.command.assertExit(0, STOP_LIMIT_MS)
@@ -104,7 +104,7 @@ test('S2 a consumer without messages exits 0 while the broker is frozen', async 
   try {
     await waitFor(async () => (await consumer.status()).generation === null, {
       timeoutMs: 60_000,
-      what: 'the end of the session to be noticed',
+      what: 'the end of the session to be detected',
     })
     consumer.command.signal('SIGTERM')
     await consumer.command.assertExit(0, STOP_LIMIT_MS)
@@ -184,7 +184,7 @@ for (const left of [0, 1]) {
       // The checkpoint of the first trade, written when the search for other instances begins.
       await waitFor(async () => (await ingestion.status()).oldestUnacknowledgedMs > 0, {
         timeoutMs: 60_000,
-        what: 'something that is not acknowledged',
+        what: 'an unacknowledged message',
       })
       ingestion.command.signal('SIGTERM')
       await ingestion.command.assertExit(left, STOP_LIMIT_MS)

@@ -83,7 +83,7 @@ for (const perStream of ['1', '2']) {
     await untilMore(ingestion, 'ethusdt@trade')
 
     exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
-    await until('the streams to be gone', async () => (await events(ingestion, 'btcusdt@trade')) === -1)
+    await until('the streams to be removed', async () => (await events(ingestion, 'btcusdt@trade')) === -1)
     await untilMore(ingestion, 'newusdt@aggTrade')
     await until('the gaps to be filled', async () => (await ingestion.status()).openGaps.length === 0)
     const { connections, counters } = await ingestion.status()
@@ -106,7 +106,7 @@ for (const perStream of ['1', '2']) {
     for (const symbol of SYMBOLS) {
       const ids = await tradeIds(symbol)
       if (symbol === 'NEWUSDT') assert.equal(ids[0], 0)
-      assert.equal(ids.length, Number(ids.at(-1)) - Number(ids[0]) + 1, `${symbol} has holes`)
+      assert.equal(ids.length, Number(ids.at(-1)) - Number(ids[0]) + 1, `${symbol} has missing ids`)
     }
   })
 }

@@ -101,7 +101,7 @@ test('a broker killed under load and restarted costs no message: the other two c
     await acknowledges(ingestion, MESSAGES_BETWEEN)
   }
 
-  // Nothing comes in any more, so that what was acknowledged can be counted to the message.
+  // No more events arrive, so that acknowledged messages can be counted exactly.
   await closeExchange()
   const { acknowledged: total } = await waitFor(
     async () => {
@@ -120,10 +120,10 @@ test('a broker killed under load and restarted costs no message: the other two c
 
   const { rows, ids, span, gaps } = await countRows()
   context.diagnostic(
-    `${rows} rows for ${total} messages, ${MESSAGES_PER_SECOND} a second; ${ids} ids of trades and aggTrades without a hole`,
+    `${rows} rows for ${total} messages, ${MESSAGES_PER_SECOND} per second; ${ids} ids of trades and aggTrades, none missing`,
   )
-  assert.equal(rows, total, 'a row for each message')
-  assert.deepEqual([ids, gaps], [span, 0], 'ids without a hole, and none that had to be filled')
+  assert.equal(rows, total, 'one row per message')
+  assert.deepEqual([ids, gaps], [span, 0], 'no missing ids, and no gaps')
   await startTapeline(['verify'], { env }).assertExit(0, 30_000)
 })
 
@@ -141,7 +141,7 @@ async function btcPartition() {
 async function inSync(count: number): Promise<void> {
   await waitFor(async () => (await cluster.partitions(TOPICS)).every((one) => one.inSync.length === count), {
     timeoutMs: 40_000,
-    what: `${count} replicas in sync of every partition`,
+    what: `${count} in-sync replicas of every partition`,
   })
 }
 
@@ -150,16 +150,16 @@ type Ingestion = RunningServiceProcess<IngestionStatus>
 async function acknowledged(ingestion: Ingestion, count: number): Promise<void> {
   await waitFor(async () => (await ingestion.status()).counters.acknowledged >= count, {
     timeoutMs: 40_000,
-    what: `${count} messages to be acknowledged; ingestion has said:\n${ingestion.command.output()}`,
+    what: `${count} messages to be acknowledged; output of ingestion:\n${ingestion.command.output()}`,
   })
 }
 
-/** So many more. */
+/** Waits until this many more messages are acknowledged. */
 async function acknowledges(ingestion: Ingestion, more: number): Promise<void> {
   await acknowledged(ingestion, (await ingestion.status()).counters.acknowledged + more)
 }
 
-/** Rows of both tables; of each sequence of ids, how many there are and how many there would be without a hole. */
+/** Rows of both tables; of all id sequences, the number of ids and the span from first to last. */
 async function countRows(): Promise<{ rows: number; ids: number; span: number; gaps: number }> {
   const { rows } = await database.query<{ rows: number; ids: number; span: number; gaps: number }>(
     `SELECT (SELECT count(*) FROM trades)::int + (SELECT count(*) FROM book_ticker)::int AS rows,

@@ -104,7 +104,7 @@ test(
     await until('the end of the drops', () => drop.report().state === 'ended')
     assert.deepEqual([drop.report().struck, drop.report().endedBy], [7, 'count'])
     const duplicate = exchange.faults.add({ kind: 'duplicate', stream: TRADES, count: 3, copies: 2 })
-    await until('the end of the copies', () => duplicate.report().state === 'ended')
+    await until('the end of the duplicates', () => duplicate.report().state === 'ended')
     await client.more(5)
     const ids = client.ids()
     assert.deepEqual(holesAndRepeats(ids), { missing: 7, repeated: 6, inOrder: true })
@@ -234,7 +234,7 @@ test(
     exchange.faults.add({ kind: 'cut', connection: idAt(0) })
     exchange.faults.add({ kind: 'cut', connection: idAt(1), how: 'close', code: 1012, reason: 'restart' })
     exchange.faults.add({ kind: 'cut', connection: idAt(2), how: 'end' })
-    await until('three to be gone', () => exchange.stats().connections === 1)
+    await until('three connections to be closed', () => exchange.stats().connections === 1)
     const codes: number[] = []
     for (const client of [reset, closed, ended, kept]) void client.closed.then((code) => codes.push(code))
     await until('three codes', () => codes.length === 3)

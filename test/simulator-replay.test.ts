@@ -87,7 +87,7 @@ test('a slow reader gets every frame once, in order, at any replay speed', TIMEO
 })
 
 test(
-  'the replay begins at the first subscription, keeps the original pace, and sends only subscribed streams',
+  'the replay begins with the first subscription to a captured stream, keeps its pace, and sends only subscribed streams',
   TIMEOUT,
   async (context) => {
     const frames = Array.from({ length: 40 }, (_, index) =>

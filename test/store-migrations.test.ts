@@ -79,7 +79,7 @@ for (const { name, ...options } of databaseKinds()) {
     // Starting the embedded one takes seconds; the steps are the same.
     const versions = name === 'native' ? [...new Set([1, NEWEST - 1])] : [1]
     for (const from of versions.filter((version) => version < NEWEST)) {
-      test(`every row of version ${from} is there after the way to version ${NEWEST}, and can be added to`, async () => {
+      test(`every row of version ${from} survives the migration to version ${NEWEST}, and more can be added`, async () => {
         await database.query(renderMigrations(loadMigrations().slice(0, from)))
         await database.query(ROWS_OF_VERSION_1)
         const before = await everything()
@@ -184,5 +184,5 @@ describe('consumers as processes', () => {
 })
 
 after(() => {
-  assert.ok(NEWEST >= 2, 'there is a previous version to come from')
+  assert.ok(NEWEST >= 2, 'there is a previous version to migrate')
 })

@@ -138,7 +138,7 @@ describe('users who have one role each', options, () => {
           (await count('SELECT count(*) FROM book_ticker')) === 1 &&
           (await count("SELECT count(*) FROM gaps WHERE status = 'unrecoverable'")) === 1 &&
           (await count('SELECT count(*) FROM dead_letters')) === 1,
-        { timeoutMs: 30_000, what: `everything to be stored; it has said:\n${consumer.command.output()}` },
+        { timeoutMs: 30_000, what: `everything to be stored; its output:\n${consumer.command.output()}` },
       )
       await consumer.stop()
       assert.doesNotMatch(consumer.command.output(), /permission denied/)

@@ -202,7 +202,7 @@ for (const { name, ...options } of databaseKinds()) {
         advanceOffsets(database, [{ ...at(nextOffset, Math.ceil(nextOffset / 100)), firstOffset }])
       await writeStartOffsets(database, [at(100)])
       assert.equal(await advance(100, 200), 'advanced')
-      assert.equal(await advance(201, 300), 'moved', 'a batch above the stored offset would leave a hole')
+      assert.equal(await advance(201, 300), 'moved', 'a batch above the stored offset would leave a gap')
       assert.equal(await advance(150, 180), 'advanced', 'a redelivered batch is accepted')
       assert.deepEqual(await readOffsets(database), [at(200)], 'and moves no offset back')
       assert.equal(

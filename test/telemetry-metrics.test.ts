@@ -78,7 +78,7 @@ test('the metrics show a cut connection, its gap, the lost quotes, a refused req
   exchange.faults.add({ kind: 'unreachable', forMs: 1500 })
   exchange.faults.add({ kind: 'cut' })
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [Buffer.from('no JSON')])
-  exposed = await until('the cut, and its healing', [
+  exposed = await until('the cut, and the recovery', [
     ['tapeline_ingestion_connections_lost_total', {}, (value) => value >= 1],
     ['tapeline_ingestion_gaps_opened_total', { type: 'trade', cause: 'reconnect' }, (value) => value > 0],
     ['tapeline_ingestion_gaps_closed_total', { type: 'trade', status: 'filled' }, (value) => value > 0],
@@ -216,7 +216,7 @@ function requireKnown(where: string, expression: string, shown: readonly string[
       assert.ok([...known, ...OF_TARGETS].includes(label), `${where}: ${name} has no label ${label}`)
   }
   for (const label of [...grouping, ...shown])
-    assert.ok(labels.has(label), `${where}: nothing has a label ${label}`)
+    assert.ok(labels.has(label), `${where}: no metric has the label ${label}`)
 }
 
 function labelsOf(name: string): string[] {

@@ -38,7 +38,7 @@ test('ignores a running `up` when the settings name parts of another pipeline', 
   }
 })
 
-test('reports other errors than a port in use', async () => {
+test('a port that cannot be opened is not always reported as in use', async () => {
   await assert.rejects(requirePort(18_080, '192.0.2.1', 'INGEST_PORT'), {
     message: /192\.0\.2\.1 is no address of this machine/,
     fix: /HTTP_HOST/,

@@ -20,7 +20,7 @@ export const REFUSED_PRICE = '13.13'
 /** Error for a failed operation. */
 const REFUSALS = ['40001', '40P01', '53300', '53100', '55P03', '57014', '57P01', '58030', null] as const
 
-/** Committed state, which a transaction sees or lost. */
+/** Everything that a transaction changes atomically. */
 interface State {
   readonly rows: Set<string>
   readonly letters: Map<string, string>

@@ -10,7 +10,7 @@ import type { World } from './world.ts'
 /** The latest arrival after sending: delays of all kinds together. */
 const LAG_MS = 5000
 
-/** Losses must be recorded soon: windows of hours are not accepted. */
+/** A window counts only if it was recorded this soon after its outage. */
 const ENTERED_WITHIN_MS = 900_000
 
 /**

@@ -87,7 +87,7 @@ export class SimulatedRest {
     return new Map([...statuses].filter(() => this.#random.chance(0.5)))
   }
 
-  /** Hides ids from the next one on permanently. */
+  /** Permanently hides this many ids, from the next one on. */
   hide(symbol: string, type: 'trade' | 'aggTrade', ids: number): void {
     const sequence = this.#market.current(symbol, type)
     const from = sequence.firstId + sequence.timesMs.length
