@@ -24,7 +24,7 @@ export interface ChaosOptions {
   /** Mean time between faults of the exchange; null: none. */
   readonly exchangeEveryMs: number | null
   readonly brokers: 1 | 3
-  /** Mean time between faults of the cluster: rolling restarts, elections, reassignments; null: none. */
+  /** Mean time between rolling restarts, elections and reassignments; null: none. */
   readonly clusterEveryMs: number | null
   /** Interval of elections and reassignments during continuous rolling restarts; null: none. */
   readonly cadenceMs: number | null

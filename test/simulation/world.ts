@@ -82,7 +82,7 @@ export class World {
   readonly #config: IngestionConfig
   readonly #random: Random
   readonly #digest = createHash('sha256')
-  /** Until when a stream may be unsubscribed, since an answer to `exchangeInfo` did not have its symbol. */
+  /** Until when a stream may be unsubscribed, as an `exchangeInfo` answer lacked its symbol. */
   #unnamedUntilMs = 0
   /** The symbols of the first answer that each process got. */
   readonly #told = new WeakMap<LifeClock, ReadonlySet<string>>()
