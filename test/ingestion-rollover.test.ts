@@ -224,7 +224,7 @@ test('an announced shutdown of the successor opens another at once', async () =>
   assert.deepEqual([socketAt(0).closed, socketAt(1).closed, sockets.length], [false, true, 3])
 })
 
-test('R4 the specification shows the life of a connection slot as the program has it', () => {
+test('R4 the state table of a connection slot in the specification matches the code', () => {
   const events = Object.keys(LIFE_CYCLE.single) as LifeEvent[]
   const cell = (state: State, event: LifeEvent) => {
     const [next, ...actions] = LIFE_CYCLE[state][event] ?? []

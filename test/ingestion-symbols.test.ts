@@ -138,9 +138,9 @@ test('N4 a listed symbol is recorded from its first id also if the process ends 
   assert.equal(aggTrade, null)
 })
 
-const never = async () => assert.fail('nothing is to be asked')
+const never = async () => assert.fail('no request is expected')
 
-/** The changes that a watch reports for these answers, read one after the other. */
+/** The changes that a watch reports for these consecutive answers. */
 async function watched(
   answers: ReadonlyArray<Record<string, string>>,
   firstTradeMs: SymbolWatchOptions['firstTradeMs'],
@@ -182,14 +182,14 @@ test('N4 a symbol joins at once, from now on, while REST does not say when it fi
   assert.deepEqual([sorted(change?.added ?? []), change?.listed], [['LUNAUSDT', 'NEWUSDT'], []])
 })
 
-test('N4 the first trades of a whole market that resumes are not asked for', async () => {
+test('N4 the first trades of a whole market that resumes are not requested', async () => {
   const market = (status: string) =>
     Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`S${i}USDT`, status]))
   const [change] = await watched([market('BREAK'), market('TRADING')], never)
   assert.deepEqual([change?.added.length, change?.listed], [30, []])
 })
 
-test('N1 an answer that was read when the end came changes nothing', async () => {
+test('N1 an answer that arrives during the shutdown changes nothing', async () => {
   const clock = new VirtualClock()
   const stopping = new AbortController()
   const changes: unknown[] = []

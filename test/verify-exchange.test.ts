@@ -96,7 +96,7 @@ test('compares samples of each day with the exchange, and names a differing row'
   )
 })
 
-test('asks nothing more once REST refuses all, and names the rows that are left', async () => {
+test('sends no more requests once REST refuses all, and lists the remaining rows', async () => {
   const { sequences } = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
   for (const refusal of [refusalOf(403, null, '', 0), refusalOf(503, '86400', '', 0)]) {
     let asked = 0

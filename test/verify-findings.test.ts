@@ -161,7 +161,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await foundAfter([other]), [['silent', 'notice', 'NEVERUSDT', null]])
       // Recorded for too short a time to draw conclusions.
       assert.deepEqual(await foundAfter([announced('2027-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })]), [])
-      // A type that is recorded no more has ended for that reason.
+      // A type that is no longer recorded has ended for that reason.
       const fewer = announced('2026-01-02T00:00:00Z', { event_types: ['trade', 'aggTrade'] })
       const early = "DELETE FROM book_ticker WHERE ingestion_timestamp > '2026-01-02 04:00'"
       assert.deepEqual(await foundAfter([start, fewer, early]), [])
@@ -170,7 +170,7 @@ for (const { name, ...options } of databaseKinds()) {
         ['ended', 'failure', 'BTCUSDT', 'bookTicker'],
         ['ended', 'failure', 'ETHUSDT', 'bookTicker'],
       ])
-      // Retention has dropped the quotes of the time in which the symbol traded.
+      // Retention has dropped the quotes of the symbol's trading time.
       assert.deepEqual(
         await foundAfter([
           start,

@@ -9,7 +9,7 @@ export interface Stall {
   readonly healedBy: 'resubscribe' | 'reconnect'
   readonly sinceMs: number
   untilMs: number
-  /** When it first and last swallowed a frame: nobody can notice it while its symbol does not trade. */
+  /** When it first and last swallowed a frame: undetectable while its symbol does not trade. */
   firstStruckMs: number | null
   lastStruckMs: number
   /** When ingestion resubscribed or reconnected because of it. */

@@ -7,13 +7,13 @@ export interface Needs {
   readonly database: boolean
 }
 
-/** Run through hundreds of virtual hours. */
+/** Simulate hundreds of virtual hours. */
 const SIMULATIONS = /-simulation\.test\.ts$/
-/** A line by which a file starts a process or a server with a process. */
+/** Matches a line that starts a process, or a server with a process. */
 const STARTS =
   /^(?:import|\}).*['"](?:node:child_process|.*\/sandbox\/(?:kafka-broker|embedded-timescaledb)\/.*)['"]$/m
 
-/** Files that need no Kafka, no database and no other process, without the simulations. */
+/** Returns the files that need no Kafka, database or other process, without the simulations. */
 export function unitFiles(files: readonly string[], root: string): string[] {
   return files.filter((file) => {
     const { kafka, database } = needsOf([file], root)
@@ -41,7 +41,7 @@ export function needsOf(files: readonly string[], root: string): Needs {
   return { kafka: has('kafka.ts'), database: has('database.ts') }
 }
 
-/** The files themselves and the files of the tests that they import, directly or not, as absolute paths. */
+/** Returns these files and their direct and indirect imports within the tests, as absolute paths. */
 function reachedBy(files: readonly string[], root: string): Set<string> {
   const reached = new Set<string>()
   const pending = files.map((file) => resolve(root, file))
