@@ -165,7 +165,7 @@ async function watched(
 const BEFORE = { ...STATUSES, NEWUSDT: 'BREAK' }
 const AFTER = { ...STATUSES, NEWUSDT: 'TRADING', LUNAUSDT: 'TRADING' }
 
-test('N4 a symbol that the exchange named before it first traded is recorded from its first id', async () => {
+test('N4 a symbol listed before its first trade is recorded from its first id', async () => {
   const clock = new VirtualClock()
   const startedMs = clock.wallMicros() / 1000
   const firstTradeMs = async (symbol: string) => startedMs + (symbol === 'NEWUSDT' ? 90_000 : -1e9)
@@ -173,7 +173,7 @@ test('N4 a symbol that the exchange named before it first traded is recorded fro
   assert.deepEqual([sorted(change?.added ?? []), change?.listed], [['LUNAUSDT', 'NEWUSDT'], ['NEWUSDT']])
 })
 
-test('N4 a symbol joins at once, from now on, while REST does not say when it first traded', async () => {
+test('N4 a symbol joins at once, recorded from now on, while REST does not answer with its first trade', async () => {
   const unanswered = (_symbol: string, signal: AbortSignal) =>
     new Promise<never>((_, reject) =>
       signal.addEventListener('abort', () => reject(signal.reason), { once: true }),
