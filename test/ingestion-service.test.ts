@@ -186,10 +186,11 @@ test('reconnects after the exchange has closed the connection, immediately if an
       what: 'a second connection, without a wait',
     })
     sockets[0]?.terminate()
-    await waitFor(async () => (await ingestion.status()).rollovers === 1, {
+    await waitFor(async () => (await ingestion.status()).connections.length === 1, {
       timeoutMs: 2000,
       what: 'the new connection to take over',
     })
+    assert.equal((await ingestion.status()).rollovers, 0, 'the old one had died')
     assert.equal((await fetch(ingestion.url)).status, 200, 'without an interruption')
     sockets[1]?.terminate()
     await waitFor(async () => (await fetch(ingestion.url)).status === 503, {
