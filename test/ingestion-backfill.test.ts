@@ -315,12 +315,12 @@ test('B9 leaves a gap closed that was closed while a request was pending', async
     () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
   )
   await clock.advance(10)
-  ledger.unrecoverable(gap, { from: 2, to: 9 }, 'the exchange began its ids anew')
+  ledger.unrecoverable(gap, { from: 2, to: 9 }, 'the exchange restarted its ids')
   answers[0]?.(rows(2, 9))
   await clock.advance(600_000)
   assert.equal(answers.length, 1)
   assert.deepEqual(forwarded, [])
-  assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange began its ids anew']])
+  assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange restarted its ids']])
   await backfill.stop()
 })
 
@@ -330,10 +330,10 @@ test('B9 leaves a gap closed that was closed while Kafka was acknowledging', asy
   )
   holdAcknowledgements()
   await clock.advance(1000)
-  ledger.unrecoverable(gap, { from: 2, to: 9 }, 'the exchange began its ids anew')
+  ledger.unrecoverable(gap, { from: 2, to: 9 }, 'the exchange restarted its ids')
   acknowledge()
   await clock.advance(1000)
-  assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange began its ids anew']])
+  assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange restarted its ids']])
   await backfill.stop()
 })
 

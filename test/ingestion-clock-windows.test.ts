@@ -57,7 +57,7 @@ for (const [what, from, to, next, window] of [
     quote(2, at(next))
     quote(3, at(next) + 1)
     assert.deepEqual(windows(), [[...window, 'clock']])
-    assert.equal(rows[0]?.reason, `the clock went from 2026-01-01T${from}.000Z to 2026-01-01T${to}.000Z`)
+    assert.equal(rows[0]?.reason, `the clock jumped from 2026-01-01T${from}.000Z to 2026-01-01T${to}.000Z`)
   })
 }
 

@@ -47,12 +47,10 @@ test('C4 a failing check for other instances is logged once with its reason, and
   assert.deepEqual(await after(1), [], 'a single failure is not reported')
   problem = 'no right to read'
   assert.deepEqual(await after(20), [
-    'warn: Reading what other instances wrote failed, trying again: no right to read',
+    'warn: Reading what other instances wrote failed, retrying: no right to read',
   ])
   problem = 'no leader'
-  assert.deepEqual(await after(20), [
-    'warn: Reading what other instances wrote failed, trying again: no leader',
-  ])
+  assert.deepEqual(await after(20), ['warn: Reading what other instances wrote failed, retrying: no leader'])
   problem = null
   assert.deepEqual(await after(5), ['info: Reading what other instances wrote works again'])
 })

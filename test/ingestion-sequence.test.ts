@@ -259,6 +259,6 @@ test('Q1–Q2 forwards each quote once, including late ones, and follows restart
   for (let u = 100; u < 30_000; u++) order.observe(u)
   assert.equal(order.observe(5), 'duplicate', 'older than all remembered ids')
   const restarted = Array.from({ length: 200 }, (_, u) => order.observe(u))
-  assert.equal(restarted.filter((verdict) => verdict === 'anew').length, 1)
+  assert.equal(restarted.filter((verdict) => verdict === 'reset').length, 1)
   assert.ok(restarted.slice(120).every((verdict) => verdict === 'forward'))
 })

@@ -283,7 +283,7 @@ test('C9 refuses checkpoints of other topics', async () => {
   const { KAFKA_TRADES_TOPIC: trades, KAFKA_CHECKPOINTS_TOPIC: checkpoints } = topics.env
   assert.match(
     ingestion.command.output(),
-    new RegExp(`The checkpoints in ${checkpoints} are about other\\.trades, not about ${trades}`),
+    new RegExp(`The checkpoints in ${checkpoints} belong to other\\.trades, not to ${trades}`),
   )
   assert.match(ingestion.command.output(), /Set KAFKA_CHECKPOINTS_TOPIC to another topic/)
   assert.deepEqual(await readTopic(trades), [])
@@ -303,7 +303,7 @@ test('C9 refuses an unidentified exchange before it writes anything', async () =
       BINANCE_WS_URL: url,
     })
     await ingestion.command.assertExit(2, 20_000)
-    assert.match(ingestion.command.output(), /does not name itself, and its host is not known/)
+    assert.match(ingestion.command.output(), /announces no name, and its host is unknown/)
     assert.match(ingestion.command.output(), /Set VENUE to the exchange/)
     assert.deepEqual(await readTopic(topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
   } finally {
@@ -350,7 +350,7 @@ test('reports how much was left when it is stopped while Kafka is down', async (
     await broker.stop()
     ingestion.command.signal('SIGTERM')
     await ingestion.command.assertExit(1, 12_000)
-    assert.match(ingestion.command.output(), /1 message received and not acknowledged by Kafka/)
+    assert.match(ingestion.command.output(), /1 message received but not acknowledged by Kafka/)
   } finally {
     await server.close()
     await broker.stop()

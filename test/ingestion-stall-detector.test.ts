@@ -36,7 +36,7 @@ test('W1 a stream that stalls while others deliver is resubscribed within its ow
     actions.slice(0, 2).map(([atMs, what]) => [Math.round((atMs - 60_000) / 1000), what]),
     [
       [30, `resubscribe ${WATCHED}`],
-      [61, `${WATCHED} has gone quiet while others flow`],
+      [61, `${WATCHED} went quiet while others delivered`],
     ],
   )
 })

@@ -119,7 +119,7 @@ test('an older instance stops when a newer one takes over its symbols', async ()
   await using newer = await startIngestionProcess(env)
   await newer.ready()
   await older.command.assertExit(1, 20_000)
-  assert.match(older.command.output(), /Another ingestion \(.*\) has started over .*: this one stops/)
+  assert.match(older.command.output(), /Another ingestion \(.*\) has started over .*; this one is stopping/)
   await newer.stop()
 })
 

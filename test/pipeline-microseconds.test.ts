@@ -191,7 +191,7 @@ test('the first trade with times of the wrong unit ends ingestion with the fix, 
     SYMBOLS: 'BTCUSDT',
   })
   await ingestion.command.assertExit(1, 30_000)
-  assert.match(ingestion.command.output(), /times in milliseconds, although it was asked for microseconds/)
+  assert.match(ingestion.command.output(), /times in milliseconds, although Tapeline requested microseconds/)
   assert.match(ingestion.command.output(), /Set TIME_UNIT=millisecond/)
   assert.deepEqual(await readTopic(topics.env.KAFKA_TRADES_TOPIC), [])
   assert.deepEqual(await readTopic(topics.env.KAFKA_DEAD_LETTERS_TOPIC), [])
@@ -213,7 +213,7 @@ for (const [what, source, expected] of [
   [
     'in the other unit',
     'scripted',
-    /REST sends times in milliseconds, although it was asked for microseconds/,
+    /REST sends times in milliseconds, although Tapeline requested microseconds/,
   ],
   ['of another exchange', 'other', /is "scripted", and that at BINANCE_REST_URL=\S+ is "other"/],
 ] as const) {

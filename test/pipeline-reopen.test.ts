@@ -88,7 +88,7 @@ test('L6 C8 a running ingestion continues in recreated topics, and backfills the
     what: 'gaps that were filled while no consumer ran',
   })
   await recreateTopic(topics.env.KAFKA_TRADES_TOPIC, 3)
-  await ingestion.command.waitForLine(/trades was deleted and made again/, 30_000)
+  await ingestion.command.waitForLine(/trades was deleted and recreated/, 30_000)
   await using consumer = await startConsumerProcess(env)
   await consumer.command.waitForLine(/asked ingestion to reopen/, 90_000)
   await whole(
@@ -105,7 +105,7 @@ test('L6 C8 a running ingestion continues in recreated topics, and backfills the
       what: `readiness to name ${topic}`,
     })
     await createTopics([topic], 3)
-    await ingestion.command.waitForLine(new RegExp(`${topic} was deleted and made again`), 30_000)
+    await ingestion.command.waitForLine(new RegExp(`${topic} was deleted and recreated`), 30_000)
     await ingestion.ready()
   }
   const starts = (await readTopic(topics.env.KAFKA_CHECKPOINTS_TOPIC)).map(({ value }) => String(value))

@@ -58,7 +58,7 @@ test('W1 stalled streams are restored by a resubscription or a new connection; t
       timeoutMs: 30_000,
       what: 'the stalls to strike',
     })
-    await waitFor(() => said.some((line) => line.includes('Subscribing anew')), {
+    await waitFor(() => said.some((line) => line.includes('Renewing the subscription')), {
       timeoutMs: 120_000,
       what: 'the stalls to be detected',
     })
@@ -107,7 +107,7 @@ test('W1 stalled streams are restored by a resubscription or a new connection; t
     )
     assert.ok(outages.some(({ from_time, to_time }) => (to_time ?? 0) - (from_time ?? 0) > 25_000))
     const renewals = said
-      .filter((line) => line.includes('Subscribing anew'))
+      .filter((line) => line.includes('Renewing the subscription'))
       .map((line) => JSON.parse(line).streams)
     assert.deepEqual(
       renewals.flat().filter((stream) => stream !== QUOTES && stream !== TRADES),

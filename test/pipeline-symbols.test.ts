@@ -78,7 +78,7 @@ for (const perStream of ['1', '2']) {
     await untilMore(ingestion, 'newusdt@trade')
 
     const halt = exchange.faults.add({ kind: 'halt', symbol: 'ETHUSDT' })
-    await until('the halt', async () => /do not trade any more: ETHUSDT/.test(ingestion.command.output()))
+    await until('the halt', async () => /Symbols stopped trading: ETHUSDT/.test(ingestion.command.output()))
     halt.end()
     await untilMore(ingestion, 'ethusdt@trade')
 
@@ -155,6 +155,8 @@ test('N1 a failed exchangeInfo changes nothing, and is a warning', async () => {
   await untilMore(ingestion, 'btcusdt@trade', 200)
   assert.equal((await ingestion.status()).connections[0]?.streams, 12)
   exchange.faults.clear()
-  await until('the end', async () => /can be read again/.test(ingestion.command.output()))
+  await until('the end', async () =>
+    /Loading the symbols of the exchange succeeded again/.test(ingestion.command.output()),
+  )
   await ingestion.stop()
 })

@@ -19,7 +19,7 @@ import type { Ports } from './ports.ts'
 
 export interface BatchSenderOptions {
   readonly compression: Compression
-  /** Messages in one send. */
+  /** Maximum number of messages in one send. */
   readonly batchSize: number
   readonly queueMaxBytes: number
 }
@@ -29,18 +29,20 @@ type Place = Pick<BaseOffset, 'topic' | 'partition'>
 /** How often a discarded message is logged. */
 const DISCARD_LOG_MS = 60_000
 
-/** Brokers take 1 MiB a partition and send by default, whatever it was compressed to. */
+/** In uncompressed bytes. Brokers take 1 MiB per partition and send by default, compressed. */
 export const SEND_MAX_BYTES = 900_000
-/** A partition that is not acknowledged for so long, while others are or Kafka can be asked for leaders, waits apart from them. */
+/**
+ * A partition unacknowledged for so long is set aside, if Kafka takes others or names its leader.
+ */
 const HOLD_AFTER_MS = 2000
 
 /** A send that takes longer is counted. */
 const SLOW_SEND_MS = 10_000
 
 /**
- * Sends batches, each until it is acknowledged. A partition that Kafka does not take although it is there is set aside: its
- * messages wait in up to half of the queue's bytes, later ones are discarded, and the others do not wait for it.
- * Specification: K7 to K9.
+ * Sends batches and retries each until Kafka acknowledges it. A partition that Kafka refuses
+ * although it is reachable is set aside: its messages wait in up to half of the queue's bytes,
+ * later ones are discarded, and the others continue. Specification: K7 to K9.
  */
 export class BatchSender {
   readonly #options: BatchSenderOptions
@@ -50,25 +52,22 @@ export class BatchSender {
   readonly #problem: SendProblem
   readonly #producer: RecordProducer
   readonly #held = new HeldPartitions()
-  /** Sends under way, and held partitions that are being emptied. */
+  /** Running sends, and set-aside partitions that are being drained. */
   readonly #background = new Set<Promise<void>>()
   #closing: Promise<void> | null = null
-  /** Sent and not acknowledged or held yet. */
+  /** The current batch: what is sent, and neither acknowledged nor set aside. */
   #underWay = { batch: [] as readonly OutgoingMessage[], messages: 0, events: 0, settled: new Set<string>() }
   #acknowledgedAtMs = Number.NEGATIVE_INFINITY
   #discardLoggedAtMs = Number.NEGATIVE_INFINITY
-  /** When a leader last answered that it lacks replicas, on the monotonic clock. */
+  /** When a leader last reported missing replicas, on the monotonic clock. */
   lackedReplicasAtMs = Number.NEGATIVE_INFINITY
   readonly #sendTimes = new LatencyWindow()
-  /** Events that Kafka has acknowledged. */
   acknowledged = 0
-  /** Events that were discarded. */
   discarded = 0
-  /** Batches that Kafka has acknowledged. */
   sends = 0
   /** Sends that took longer than 10 s. */
   slowSends = 0
-  /** Attempts to send a batch that failed and were repeated. */
+  /** Failed attempts to send a batch, each of which was retried. */
   failures = 0
 
   constructor(
@@ -90,7 +89,7 @@ export class BatchSender {
     return this.#underWay.events + this.#held.inFlight
   }
 
-  /** Events that wait in held partitions. */
+  /** Events that wait in set-aside partitions. */
   get heldEvents(): number {
     return this.#held.events
   }
@@ -99,7 +98,7 @@ export class BatchSender {
     return this.#held.bytes
   }
 
-  /** Why the batch under way is not acknowledged yet; null when nothing has failed since the last acknowledgement. */
+  /** Why the current batch is not acknowledged; null when nothing failed since the last success. */
   get problem(): string | null {
     return this.#problem.reason
   }
@@ -119,7 +118,7 @@ export class BatchSender {
       : Math.min(first.queuedAtMs, held ?? Number.POSITIVE_INFINITY)
   }
 
-  /** Kafka refuses a partition for good. */
+  /** Whether Kafka permanently refuses a partition. */
   get isAnyRefused(): boolean {
     return this.#held.isAnyRefused
   }
@@ -128,17 +127,18 @@ export class BatchSender {
     return this.#held.get(place) !== undefined
   }
 
-  /** Partitions that are set aside. */
   heldPartitions(nowMs: number): ReturnType<HeldPartitions['status']> {
     return this.#held.status(nowMs)
   }
 
-  /** From sending a batch to its acknowledgement, over the last minute. */
+  /** Times from sending a batch to its acknowledgement, over the last minute. */
   sendTimes(nowMs: number): LatencySummary {
     return this.#sendTimes.summary(nowMs)
   }
 
-  /** While Kafka takes nothing at all, the set-aside partitions fill up, and nothing is to be discarded. */
+  /**
+   * Whether nothing may be discarded: set-aside messages fill up while Kafka acknowledges nothing.
+   */
   isFull(nowMs: number): boolean {
     return (
       this.#held.size > 0 &&
@@ -148,7 +148,7 @@ export class BatchSender {
     )
   }
 
-  /** Resolves once every partition of it is acknowledged or held, or the sender is closed. */
+  /** Resolves once every partition of the batch is acknowledged or set aside, or on close. */
   async send(batch: readonly OutgoingMessage[]): Promise<void> {
     this.#underWay = { batch, messages: batch.length, events: countEvents(batch), settled: new Set() }
     const held = Promise.withResolvers<void>()
@@ -160,19 +160,19 @@ export class BatchSender {
     await Promise.race([sending, held.promise])
   }
 
-  /** Removes and returns what Kafka has not acknowledged. */
+  /** Removes and returns the messages that Kafka has not acknowledged. */
   takeUnacknowledged(): OutgoingMessage[] {
     const { batch, settled } = this.#underWay
     const left = batch.filter(({ topic, partition }) => !settled.has(`${topic}:${partition}`))
     return [...left, ...this.#held.takeAll()]
   }
 
-  /** Resolves when nothing is under way any more. */
+  /** Resolves when no send is running. */
   async drained(): Promise<void> {
     await Promise.all(this.#background)
   }
 
-  /** Ends the sends that wait for a broker. */
+  /** Aborts the sends that wait for a broker. */
   close(): Promise<void> {
     this.#closing ??= this.#producer.close().catch((error: unknown) => {
       this.#log.debug({ err: error }, `Closing the producer failed: ${describeError(error)}`)
@@ -180,7 +180,7 @@ export class BatchSender {
     return this.#closing
   }
 
-  /** @param onLeft called with the partitions that are set aside */
+  /** @param onLeft called with the partitions to set aside */
   async #send(
     batch: readonly OutgoingMessage[],
     onLeft: (left: ReadonlyArray<LeftPartition<OutgoingMessage>>) => void,
@@ -203,7 +203,7 @@ export class BatchSender {
           if (waitedMs > SLOW_SEND_MS && !isSlow) this.slowSends++
           isSlow ||= waitedMs > SLOW_SEND_MS
           for (const one of left) this.#held.get(one)?.note(one.problem)
-          // A batch may be of this partition alone, and then only the next one can show that Kafka takes others.
+          // In a batch of this partition alone, no other acknowledgement can show that Kafka works.
           thereSinceMs = namedAtMs === null ? null : (thereSinceMs ?? namedAtMs)
           const isThere = thereSinceMs !== null && nowMs - thereSinceMs >= HOLD_AFTER_MS
           const isRefused = left.some(({ problem }) => isForGood(problem))
@@ -232,7 +232,7 @@ export class BatchSender {
     this.#drainHeld({ topic, partition })
   }
 
-  /** Messages of one partition are no longer under way. */
+  /** Removes messages of one partition from the current batch. */
   #settle(messages: readonly OutgoingMessage[]): void {
     const [first] = messages
     if (first === undefined) return
@@ -254,7 +254,7 @@ export class BatchSender {
     held.sending = records
     this.#log.error(
       { topic, partition },
-      `Kafka does not take ${topic}/${partition}; its messages wait apart from the others`,
+      `Kafka does not take ${topic}/${partition}; its messages are set aside`,
     )
   }
 
@@ -266,7 +266,7 @@ export class BatchSender {
     return held
   }
 
-  /** Sends what has waited, in order, until nothing is left: then the partition is like the others again. */
+  /** Sends the waiting messages in order, until the partition is no longer set aside. */
   #drainHeld(place: Place): void {
     const held = this.#held.get(place)
     if (held === undefined || held.isDraining) return
@@ -292,7 +292,7 @@ export class BatchSender {
     this.#background.add(tracked)
   }
 
-  /** The sender would take an error of ours for one of Kafka's, and repeat. */
+  /** The sender would treat an exception of ours as a broker error and retry. */
   #guard(ours: () => void): void {
     try {
       ours()
@@ -301,7 +301,7 @@ export class BatchSender {
     }
   }
 
-  /** Kafka found messages of a partition too large together. */
+  /** Handles messages of a partition that Kafka found too large together. */
   #split({ topic, partition, records }: PartitionRecords<OutgoingMessage>, reason: string): void {
     this.#settle(records)
     const [first] = records
@@ -313,7 +313,7 @@ export class BatchSender {
     this.#drainHeld({ topic, partition })
   }
 
-  /** Keeps messages whose partitions are set aside, or discards them. @returns the others, to be sent */
+  /** Keeps or discards messages of set-aside partitions. @returns the others, for sending */
   setAside(messages: readonly OutgoingMessage[]): readonly OutgoingMessage[] {
     if (this.#held.size === 0 && this.discarded === 0) return messages
     return messages.filter((message) => !this.#setAside(message))
@@ -322,7 +322,7 @@ export class BatchSender {
   /** @returns false when its partition is not set aside */
   #setAside(message: OutgoingMessage): boolean {
     const held = this.#held.get(message)
-    // Rows of the ledger and checkpoints, which have keys and are no events, are few: they are kept.
+    // Ledger rows and checkpoints, which have keys and no mark, are few: they are always kept.
     const mayBeDiscarded = message.mark !== null || message.key === null
     if (held !== undefined && mayBeDiscarded && this.#held.bytes >= this.#options.queueMaxBytes / 2) {
       held.discarded++
@@ -342,7 +342,7 @@ export class BatchSender {
       this.#discardLoggedAtMs = nowMs
       this.#log.error(
         { topic, partition, discardedEvents: this.discarded },
-        `A message for ${topic}/${partition} is discarded: ${reason}`,
+        `A message for ${topic}/${partition} was discarded: ${reason}`,
       )
     }
     this.#events.onDiscarded(message, cause)

@@ -10,34 +10,34 @@ import { CLOCK_LIMITS, type ClockLimits } from './messages/receipt-clock.ts'
 
 const HOUR_MS = 3_600_000
 
-/** Everything the ingestion service is told; durations in milliseconds, sizes in bytes. */
+/** Settings of the ingestion service; durations in milliseconds, sizes in bytes. */
 export interface IngestionConfig {
-  /** Upper-case; `*` alone for every spot symbol that trades. */
+  /** Upper-case names; `*` alone selects every spot symbol that trades. */
   readonly symbols: readonly string[]
   readonly eventTypes: readonly EventType[]
-  /** How often the exchange's symbols are read again. */
+  /** Interval between two requests for the exchange's symbols. */
   readonly symbolsEveryMs: number
   readonly shard: { readonly index: number; readonly count: number }
   readonly wsUrl: string
-  /** 2: every stream over two connections, merged. */
+  /** 2 reads every stream over two connections and merges them. */
   readonly connectionsPerStream: number
   readonly connectionMaxAgeMs: number
   readonly restUrl: string
-  /** Names an exchange that does not name itself; null where its host does. */
+  /** Name of an exchange that does not announce one; null to use its host. */
   readonly venue: string | null
-  /** A secret, for exchanges that give trades by id only to those with a key. */
+  /** API key (a secret), for exchanges that require one for trades by id. */
   readonly apiKey?: string | undefined
-  /** Asked of the exchange; one that announces its own is followed. */
+  /** Requested from the exchange; if the exchange announces another unit, that one is used. */
   readonly timeUnit: TimeUnit
-  /** Of the 6,000 that the IP has. */
+  /** Part of the 6,000 per minute that Binance allows an IP. */
   readonly restWeightPerMinute: number
-  /** A larger gap is not filled. */
+  /** Larger gaps are not backfilled. */
   readonly backfillMaxIds: number
   readonly kafka: KafkaConnection
   readonly topics: TopicNames
   readonly compression: Compression
   readonly lingerMs: number
-  /** Messages in one send. */
+  /** Maximum number of messages in one send. */
   readonly batchSize: number
   readonly queueMaxBytes: number
   readonly backoff: BackoffPolicy
@@ -74,7 +74,7 @@ export function ingestionConfig(settings: Settings): IngestionConfig {
   }
 }
 
-/** What ingestion does with each topic: it also reads back, at the start, what it has written. */
+/** The rights that ingestion needs per topic. At start it also reads back what it has written. */
 export function topicRights(names: TopicNames): ReadonlyMap<string, readonly TopicRight[]> {
   return new Map<string, readonly TopicRight[]>([
     [names.trades, ['READ', 'WRITE']],

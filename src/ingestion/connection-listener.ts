@@ -5,54 +5,57 @@ import type { ControlFrame } from './frame-handler.ts'
 export interface ConnectionEnd {
   /** The streams that it delivered; null if it never opened. */
   readonly streams: readonly string[] | null
-  /** It has delivered market data. */
+  /** Whether it delivered market data. */
   readonly hasDelivered: boolean
-  /** It was dropped to be opened again without a wait. */
+  /** Whether it was dropped to reconnect without a wait. */
   readonly reconnectsAtOnce: boolean
 }
 
-/** What a connection reports to its slot. */
+/** Callbacks of a connection to its slot. */
 export interface ConnectionListener {
   /**
-   * The socket is open and nothing has been read from it yet. An error that it throws closes the connection, and is fatal
-   * if it is a `TapelineError`.
+   * Called when the socket is open and nothing has been read from it. An error that it throws
+   * closes the connection, and is fatal if it is a `TapelineError`.
    *
-   * @param named the name that the exchange gives itself in the upgrade; null without one
+   * @param named the exchange's name in the upgrade response; null for Binance, which sends none
    */
   onOpen(named: string | null): void
-  /** Reading begins. */
+  /** Called when reading begins. */
   onConnected(plan: ConnectionPlan): void
-  /** Further streams are to come over an open connection, each once {@link onSubscribed} has it. */
+  /**
+   * Called with further streams requested on an open connection; {@link onSubscribed} follows for
+   * each.
+   */
   onJoining(streams: readonly string[]): void
-  /** An open connection no longer delivers these streams. */
+  /** Called when an open connection unsubscribes from streams. */
   onLeft(streams: readonly string[]): void
-  /** The exchange has confirmed streams that had no place in the URL. */
+  /** Called when the exchange has confirmed streams that did not fit in the URL. */
   onSubscribed(streams: readonly string[]): void
-  /** All its streams are subscribed, and it has delivered market data since. Reported once. */
+  /** Called once, when all its streams are subscribed and it has delivered market data since. */
   onDelivering(): void
-  /** The exchange does not give it its streams. */
+  /** Called when the exchange refuses its streams. */
   onRefused(reason: string): void
-  /** It has ended, for whatever reason; reported once and last, but not after {@link onFatal}. */
+  /** Called once and last, when it has ended for any reason, except after {@link onFatal}. */
   onClosed(end: ConnectionEnd): void
   /** @returns true if the frame was market data */
   onFrame(frame: Buffer): boolean
-  /** The exchange cannot be used, and waiting does not help. */
+  /** Called when the exchange cannot be used and waiting does not help. */
   onFatal(error: unknown): void
 }
 
-/** Where all connections deliver, each under its id. */
+/** Receives what all connections deliver, each with its id. */
 export interface StreamSink {
-  /** As {@link ConnectionListener.onOpen}. */
+  /** See {@link ConnectionListener.onOpen}. */
   opened(named: string | null): void
   connected(connection: number, plan: ConnectionPlan): void
   joining(connection: number, streams: readonly string[]): void
   left(connection: number, streams: readonly string[]): void
   subscribed(connection: number, streams: readonly string[]): void
-  /** An open connection has ended. */
+  /** Called when an open connection has ended. */
   disconnected(connection: number, streams: readonly string[]): void
   /** @returns true if the frame was market data */
   frame(frame: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean
-  /** Streams have gone quiet, and are subscribed to once more. */
+  /** Called when streams have gone quiet and their subscription is renewed. */
   quiet(streams: readonly string[]): void
   fatal(error: unknown): void
 }

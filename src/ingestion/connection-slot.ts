@@ -21,11 +21,11 @@ export interface ConnectionSlotOptions {
   /** Shared by all connections of the process, because the exchange counts handshakes by IP. */
   readonly gate: ExchangeGate
   readonly backoff: BackoffPolicy
-  /** The exchange cuts a connection after 24 hours; the slot replaces it before this age. */
+  /** Age before which the slot replaces a connection; the exchange closes it after 24 hours. */
   readonly maxAgeMs: number
-  /** Resolves when there is room for what a connection would receive. */
+  /** Waits until the queue has room. */
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
-  /** Gives each connection an id that no other connection of the process has. */
+  /** Returns an id that no other connection of the process has. */
   readonly nextId: () => number
   readonly sink: StreamSink
 }
@@ -33,25 +33,32 @@ export interface ConnectionSlotOptions {
 /** Both connections deliver for this long: longer than continuity waits for the older one. */
 const OVERLAP_MS = 6000
 
-/** A successor that has not opened, or has delivered nothing while events were due, is abandoned after this. */
+/**
+ * A successor that has not opened, or has delivered nothing while events were due, is abandoned
+ * after this time.
+ */
 const SILENT_SUCCESSOR_MS = 60_000
 
-/** The wait before the next successor. It doubles with each one in a row that was abandoned. */
+/** The wait before the next successor; doubles with each one abandoned in a row. */
 const RETRY_MS = 5000
 const RETRY_MAX_MS = 3_600_000
 
-/** A connection that has delivered nothing for this long is reported, or later if its streams are slower. */
+/** A connection silent for so long is reported; later if its streams are slower. */
 const SILENT_MS = 60_000
 
-/** Share of the age by which replacements are spread, so that connections that opened together do not go together. */
+/**
+ * Share of the age by which replacements are spread, so that connections that opened together are
+ * not replaced together.
+ */
 const AGE_SPREAD = 0.05
 
 /**
- * Keeps one connection open, and replaces it without a break: before it is too old, when the exchange announces a
- * shutdown, and when a stream stalls. `LIFE_CYCLE` decides; this class owns the connections and timers.
+ * Keeps one connection open, and replaces it without a break: before it is too old, when the
+ * exchange announces a shutdown, and when a stream stalls. `LIFE_CYCLE` decides; this class owns
+ * the connections and timers.
  */
 export class ConnectionSlot {
-  /** What its connections deliver. */
+  /** The streams that its connections deliver. */
   plan: ConnectionPlan
   readonly #options: ConnectionSlotOptions
   readonly #log: Logger
@@ -59,7 +66,7 @@ export class ConnectionSlot {
   #state: State = 'connecting'
   #current: WsConsumer
   #successor: WsConsumer | null = null
-  /** Connections in a row of `#current` that ended before they delivered anything. */
+  /** Consecutive connections in `#current` that ended before they delivered anything. */
   #failures = 0
   #attempts = 1
   #reconnectsAtOnce = false
@@ -72,7 +79,7 @@ export class ConnectionSlot {
   #leaving: Promise<void> = Promise.resolve()
   /** Connections that were replaced without a break. */
   rollovers = 0
-  /** Open connections that ended although nobody closed them. */
+  /** Open connections that ended unexpectedly. */
   lost = 0
 
   constructor(options: ConnectionSlotOptions, log: Logger) {
@@ -127,8 +134,8 @@ export class ConnectionSlot {
   }
 
   /**
-   * How long only pings have come, in milliseconds, if that is longer than the rates of its streams make likely. Null
-   * otherwise, and while a connection is paused.
+   * Returns how long only pings have arrived, in milliseconds, if that is longer than the rates of
+   * its streams make likely. Null if not, and while a connection is paused.
    */
   silentMs(nowMs: number): number | null {
     const open = this.connections.filter(({ isOpen }) => isOpen)
@@ -145,9 +152,9 @@ export class ConnectionSlot {
     this.#on('replace', reason)
   }
 
-  /** Looks for streams that have gone quiet; the caller calls it every few seconds. */
+  /** Checks for streams that have gone quiet. Call it every few seconds. */
   watch(): void {
-    // A paused socket delivers nothing whatever the exchange does, and one that has just opened needs time.
+    // A paused socket delivers nothing, which is no fault of the exchange. A new one needs time.
     const { id, completeAtMs, isPaused } = this.#current
     if (completeAtMs === null || isPaused || this.#state === 'overlap-delivering') return
     this.#stalls.check(this.plan.streams, this.#nowMs(), id, completeAtMs)
@@ -218,7 +225,10 @@ export class ConnectionSlot {
     }
   }
 
-  /** Abandons a successor that is not open, or delivers nothing although the old one does or events are due. */
+  /**
+   * Abandons a successor that is not open, or that delivers nothing while the old one does or
+   * events are due.
+   */
   #limitSilence(): void {
     const sinceMs = this.#nowMs()
     const look = () => {
@@ -240,7 +250,7 @@ export class ConnectionSlot {
     const ageMs = this.#options.maxAgeMs * (1 - AGE_SPREAD * random())
     this.#dueAtMs = (this.#current.openedAtMs ?? nowMs) + ageMs
     this.#cancelAge = clock.schedule(Math.max(0, this.#dueAtMs - nowMs), () =>
-      this.rollOver('it is about to be too old'),
+      this.rollOver('it is about to reach its maximum age'),
     )
   }
 
@@ -288,11 +298,11 @@ export class ConnectionSlot {
     return connection
   }
 
-  /** Passes on what a connection reports. A connection that was replaced or abandoned has no say any more. */
+  /** Passes on a report of a connection; ignores one that was replaced or abandoned. */
   #tell(connection: WsConsumer, report: Report, reason = 'the connection has closed'): void {
     if (connection === this.#current) this.#on(`current ${report}`, reason)
     else if (connection === this.#successor) this.#on(`successor ${report}`, reason)
-    // The limit of silence begins again when the successor opens.
+    // The silence limit restarts when the successor opens.
     if (report !== 'opened' || connection !== this.#successor) return
     this.#cancelTimer()
     this.#limitSilence()
@@ -310,7 +320,7 @@ export class ConnectionSlot {
 
   #onControl(connection: WsConsumer, { control, detail }: ControlFrame): void {
     if (control === 'serverShutdown') {
-      this.#tell(connection, 'shutdown', 'the exchange shuts this server down')
+      this.#tell(connection, 'shutdown', 'the exchange is shutting this server down')
       return
     }
     if (control === 'error')

@@ -11,30 +11,32 @@ import type { Pipeline } from './pipeline.ts'
 import type { Ports } from './ports.ts'
 import type { WsConsumer } from './ws-consumer.ts'
 
-const OTHER_EXCHANGE_FIX = 'Set BINANCE_WS_URL back, or use other topics for this exchange.'
+const OTHER_EXCHANGE_FIX = 'Restore BINANCE_WS_URL, or use other topics for this exchange.'
 
 export interface ConnectionsOptions {
   readonly config: IngestionConfig
   readonly ports: Ports
   readonly gate: ExchangeGate
   readonly pipeline: Pipeline
-  /** The exchange whose data the topics have. */
+  /** Name of the exchange that the topics belong to. */
   readonly source: string
   readonly timeUnit: TimeUnit
-  /** Waits while there is no room for what would be received. */
+  /** Waits until the queue has room. */
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
-  /** Streams are subscribed to once more, since they have gone quiet. */
+  /** Called when streams have gone quiet and their subscription is renewed. */
   readonly onQuiet: () => void
   readonly onFatal: (error: unknown) => void
 }
 
-/** One plan, and as many slots as deliver it. */
+/** One plan and the slots that deliver it. */
 interface Group {
   plan: ConnectionPlan
   readonly slots: readonly ConnectionSlot[]
 }
 
-/** The connections to the exchange, over which streams are spread, and which follow when streams join or leave. */
+/**
+ * The connections to the exchange. Spreads streams over them and follows changes of the streams.
+ */
 export class Connections {
   readonly #options: ConnectionsOptions
   readonly #log: Logger
@@ -62,7 +64,10 @@ export class Connections {
     return this.#groups.flatMap(({ plan }) => plan.streams)
   }
 
-  /** Subscribes to streams and gives others up. Only what has no room on the connections that there are opens another. */
+  /**
+   * Subscribes to joining streams and unsubscribes from leaving ones. Opens a connection only for
+   * streams that do not fit the open ones.
+   */
   change(joining: readonly string[], leaving: readonly string[]): void {
     const plans = changePlans(
       this.#options.config.wsUrl,
@@ -113,7 +118,7 @@ export class Connections {
   }
 }
 
-/** Hands what connections deliver to the pipeline. */
+/** Returns the sink that passes everything that connections deliver to the pipeline. */
 function sinkOf({ config, pipeline, source, onQuiet, onFatal }: ConnectionsOptions): StreamSink {
   const { coverage, handler } = pipeline
   return {

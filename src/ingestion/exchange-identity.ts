@@ -17,14 +17,15 @@ import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Ports } from './ports.ts'
 
-/** After that the reason is logged and shown, and the start tries again. */
+/** After this limit the reason is logged and shown, and the start retries. */
 const SEND_LIMIT_MS = 5000
 
 /**
- * Asks the streams' side for the exchange's name and the unit of its times, its own where it announces one, as a replay
- * does; and REST, where it answers, whether it is the same exchange and gives its times in that unit.
+ * Asks the stream endpoint for the name of the exchange and its time unit; a replay announces its
+ * unit. If REST answers, checks that it is the same exchange and uses the same unit.
  *
- * @throws TapelineError `SETTINGS` or `EXCHANGE` where the two do not fit; other errors when the streams' side cannot be reached
+ * @throws TapelineError `SETTINGS` or `EXCHANGE` if the two differ; other errors if the stream
+ *   endpoint cannot be reached
  */
 export async function askIdentity(
   { exchange }: Pick<Ports, 'exchange'>,
@@ -38,14 +39,14 @@ export async function askIdentity(
     source: exchangeIdentity(streams.named, config),
     timeUnit: streams.timeUnit ?? config.timeUnit,
   }
-  // Trades arrive without REST, so a start does not depend on its answer.
+  // Trades arrive without REST, so a start does not depend on REST.
   const rest = await gate.attempt('rest', () => exchange.askRest(identity.timeUnit, signal)).catch(() => null)
   if (rest === null) return identity
   if (rest.named !== streams.named) {
     const nameOf = (name: string | null) => (name === null ? 'does not name itself' : `is "${name}"`)
     throw new TapelineError(
       'SETTINGS',
-      `The exchange at ${config.wsUrl} ${nameOf(streams.named)}, and that at BINANCE_REST_URL=${config.restUrl} ${nameOf(rest.named)}: gaps would be filled with other trades`,
+      `The exchange at ${config.wsUrl} ${nameOf(streams.named)}, and that at BINANCE_REST_URL=${config.restUrl} ${nameOf(rest.named)}: gaps would be filled with trades of another exchange`,
       { fix: 'Set BINANCE_REST_URL to the same exchange as BINANCE_WS_URL.' },
     )
   }
@@ -55,10 +56,11 @@ export async function askIdentity(
 }
 
 /**
- * Makes sure that the topics hold data of this exchange only, in one unit of time, and that the checkpoints are about these
- * topics: leaves all three in the checkpoints topic before the first message, and refuses topics that bear others.
+ * Ensures that the topics hold data of this exchange only, in one time unit, and that the
+ * checkpoints belong to these topics. Writes all three into the checkpoints topic before the first
+ * message, and refuses topics that name others.
  *
- * @throws TapelineError `SOURCE` when they do; other errors when Kafka cannot be asked
+ * @throws TapelineError `SOURCE` if they do; other errors if Kafka does not answer
  */
 export async function claimExchangeIdentity(
   { kafka, clock }: Pick<Ports, 'kafka' | 'clock'>,
@@ -78,7 +80,7 @@ export async function claimExchangeIdentity(
       'These Kafka topics',
       marked.source,
       identity.source,
-      'Use topics of their own for this source (KAFKA_TRADES_TOPIC, …) or another broker, and another database.',
+      'Use other topics for this exchange (KAFKA_TRADES_TOPIC, …) or another broker, and another database.',
     )
     rejectOtherTopics(topic, marked, own)
     rejectOtherTimeUnit(
@@ -103,7 +105,9 @@ export async function claimExchangeIdentity(
     await producer.send([message], { limitMs: SEND_LIMIT_MS })
   } catch (error) {
     if (error instanceof TapelineError) throw error
-    throw new Error(`The source cannot be noted in ${topic}: ${describeError(error)}`, { cause: error })
+    throw new Error(`Cannot write the exchange identity to ${topic}: ${describeError(error)}`, {
+      cause: error,
+    })
   } finally {
     await producer.close()
   }

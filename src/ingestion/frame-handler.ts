@@ -27,19 +27,19 @@ import type { Route } from './messages/router.ts'
 import { RejectedFrames } from './rejected-frames.ts'
 
 export interface FrameHandlerOptions {
-  /** The unit of the exchange's times. */
+  /** Unit of the exchange's times. */
   readonly timeUnit: TimeUnit
-  /** Null for a frame that had waited in a buffer, which counts nowhere. */
+  /** Returns the receipt stamp; null for a frame that waited in a buffer, which is not counted. */
   readonly stamp: () => ReceiptStamp | null
   readonly clock: Clock
   readonly continuity: Continuity<StampedEvent>
   readonly route: (stream: string, symbol: string, type: EventType, epoch: number) => Route
-  /** By how many milliseconds the clock is ahead of the exchange's; null while it is not known. */
+  /** How far the clock is ahead of the exchange's, in milliseconds; null while unknown. */
   readonly clockAheadMs: () => number | null
-  /** Where rejected frames go. */
+  /** Topic of rejected frames. */
   readonly deadLettersTopic: string
   readonly send: (message: OutgoingMessage) => void
-  /** An event that must not be recorded: the process has to end. */
+  /** Called with an event that must not be recorded: the process has to end. */
   readonly onFatal: (error: unknown) => void
   readonly log: Pick<Logger, 'warn'>
 }
@@ -57,19 +57,22 @@ export const NO_FRAMES = {
 
 export type ControlFrame = Extract<Frame, { kind: 'control' }>
 
-/** An event with its stamp, on its way through continuity. */
+/** An event with its stamp, as continuity receives it. */
 export interface StampedEvent extends StreamEvent {
-  /** The data object as it came, within what was read with it; in a copy once the event is held. */
+  /**
+   * The data object as received: a slice of the chunk that was read, or a copy once the event is
+   * held.
+   */
   data: ByteSlice
   readonly stamp: ReceiptStamp
 }
 
 /**
- * From a frame to messages: read, stamp, hold against what came before, route. Every frame ends in
- * exactly one counter: received = forwarded + duplicate + control + ignored + rejected + held.
+ * Turns a frame into messages: parses, stamps, compares it with earlier ids, routes. Every frame is
+ * counted once: received = forwarded + duplicate + control + ignored + rejected + held.
  */
 export class FrameHandler {
-  /** Brings what several connections deliver into one order. */
+  /** Orders the events that several connections deliver. */
   readonly merge: StreamMerge<StampedEvent>
   readonly rates = new StreamRates()
   readonly rejections: RejectedFrames
@@ -99,7 +102,7 @@ export class FrameHandler {
   }
 
   /**
-   * @param connection the connection that received it
+   * @param connection that received the frame
    * @param onControl called with a control frame
    * @returns true when the frame was market data
    */
@@ -133,18 +136,18 @@ export class FrameHandler {
     }
   }
 
-  /** The wall clock was set. The events it holds were received, and stamped, before. */
+  /** Releases held events after the wall clock was set: they were received and stamped before. */
   clockStepped(): void {
     this.merge.flush()
     this.#eventToReceipt = new LatencyWindow()
   }
 
-  /** Counts by reason of the frames that were `ignored` or `rejected`. */
+  /** Counts frames that were `ignored` or `rejected`, by reason. */
   reasons(kind: 'ignored' | 'rejected'): Record<string, number> {
     return this.#reasons.of(kind)
   }
 
-  /** Events that were not in the exchange's known layout and went through `JSON.parse`, which costs several times as much. */
+  /** Events in an unknown layout, which `JSON.parse` read at several times the cost. */
   get parsedEvents(): number {
     return this.#reader.parsedEvents
   }
@@ -153,7 +156,7 @@ export class FrameHandler {
     return this.#eventToReceipt.summary(nowMs)
   }
 
-  /** The least of the last minute, in milliseconds; null when nothing came. */
+  /** The minimum of the last minute, in milliseconds; null when nothing arrived. */
   leastEventToReceiptMs(nowMs: number): number | null {
     return this.#eventToReceipt.min(nowMs)
   }
@@ -180,7 +183,7 @@ export class FrameHandler {
     const { continuity } = this.#options
     const before = continuity.epochOf(event.stream)
     const forwarded = this.#observed(event)
-    // Held for who knows how long, unless it is a duplicate, it would keep hundreds of others from being collected.
+    // The event may be held for long. Without a copy it would keep the whole chunk in memory.
     if (forwarded.length === 0) event.data = ownCopy(event.data)
     const epoch = continuity.epochOf(event.stream)
     for (const one of forwarded) this.#forward(one, epoch, nowMs)
@@ -205,16 +208,17 @@ export class FrameHandler {
     const route = this.#options.route(stream, symbol, type, epoch)
     const slice = this.#slab.write(data, this.#tail.of(stamp))
     const aheadMs = type === 'bookTicker' ? this.#options.clockAheadMs() : null
-    // Whole numbers cost no object of their memory.
+    // Integers are stored without a heap object.
     const clockAheadMs = aheadMs === null ? undefined : Math.round(aheadMs)
     const message = new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs, clockAheadMs)
-    // Kafka may take the quote, and the process end, before it has the row: the next start would know of no outage.
+    // Kafka may take the quote and the process end before the ledger row is sent. The next start
+    // would then not know of the outage, so the message carries the row.
     if (outage !== undefined) message.endOutage(outage)
     this.#options.send(message)
     this.#counters.forwarded++
   }
 
-  /** The exchange's own data has two aggregates under one id: the table can take one of them. */
+  /** Even the exchange's own data has two aggregates under one id; the table can store only one. */
   #rejectEvents(): void {
     const { continuity } = this.#options
     const { rejected } = continuity
@@ -233,12 +237,12 @@ export class FrameHandler {
     this.#sendDeadLetter(bytes, reason, ms, epoch)
   }
 
-  /** Keeps an event that its topic does not take. */
+  /** Sends an event that its topic refuses to the dead letters. */
   deadLetter(value: Buffer, reason: string, ms: number): void {
     this.#sendDeadLetter(value, reason, ms)
   }
 
-  /** Keeps an event of REST under whose id there was another. */
+  /** Sends a REST event whose id another event already has to the dead letters. */
   secondOfRest(stream: string, json: string, ms: number, epoch: number): void {
     this.#sendDeadLetter(frameOf(stream, json), SECOND_UNDER_ID, ms, epoch)
   }
@@ -248,7 +252,8 @@ export class FrameHandler {
       topic: this.#options.deadLettersTopic,
       partition: 0,
       key: null,
-      // A copy: the frame stands among hundreds, which would all be kept for as long as this one waits for Kafka.
+      // A copy, so that the message does not keep a chunk of hundreds of frames until Kafka takes
+      // it.
       value: Buffer.from(bytes.subarray(0, KEPT_FRAME_BYTES)),
       headers: new Map([
         [Buffer.from(HEADER.origin), Buffer.from('ingestion')],

@@ -1,7 +1,7 @@
 import { byLabel, type MetricSpec, type Reading } from '../foundation/telemetry/metrics.ts'
 import type { Counts, IngestionMetricValues } from './metric-values.ts'
 
-/** Why something may be missing before an event; specification: C and S. */
+/** Why events may be missing before an event. Specification: C and S. */
 const CAUSES = [
   'reconnect',
   'restart',
@@ -21,18 +21,18 @@ const CLOSED = ['filled', 'unrecoverable'] as const
 const ANSWERS = ['ok', '403', '418', '429', '451', 'rejected', 'failed'] as const
 const HANDSHAKE_STATUSES = ['403', '418', '429', '451', '5xx', 'other'] as const
 
-/** What is missing, what is done about it, and what the exchange allows to be done. */
+/** Metrics of gaps, of backfill and of the exchange's limits. */
 export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_open_gaps',
-    help: 'Ranges of ids that are missing and being looked for.',
+    help: 'Open gaps: ranges of missing ids that backfill still requests.',
     read: ({ status }) => status.openGaps.length,
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_open_gap_ids',
-    help: 'Ids in open gaps that are yet to be fetched.',
+    help: 'Missing ids in open gaps.',
     read: ({ gaps }) => gaps?.openIds ?? null,
   },
   {
@@ -44,34 +44,34 @@ export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_ingestion_gaps_opened_total',
-    help: 'Gaps of ids that were found, by event type and cause.',
+    help: 'Gaps of ids found, by event type and cause.',
     labels: ['type', 'cause'],
     read: ({ gaps }) => grid(ID_TYPES, 'cause', CAUSES, gaps?.opened),
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_gaps_closed_total',
-    help: 'Gaps of ids that were closed, by event type and how.',
+    help: 'Gaps of ids closed, by event type and status.',
     labels: ['type', 'status'],
     read: ({ gaps }) => grid(ID_TYPES, 'status', CLOSED, gaps?.closed),
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_messages_backfilled_total',
-    help: 'Trades and aggTrades fetched over REST because they were missing.',
+    help: 'Missing trades and aggTrades fetched over REST.',
     read: ({ status }) => status.counters.backfilled,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_book_ticker_outages_total',
-    help: 'Windows without quotes of a symbol that were entered into the ledger, by cause. Nothing can fill them.',
+    help: 'Windows without quotes of a symbol in the ledger, by cause. They cannot be backfilled.',
     labels: ['cause'],
     read: ({ gaps }) => byLabel('cause', OUTAGE_CAUSES, gaps?.outages['count'] ?? {}),
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_book_ticker_outage_seconds_total',
-    help: 'Length of those windows, summed over the symbols.',
+    help: 'Total length of the windows without quotes, over all symbols.',
     labels: ['cause'],
     read: ({ gaps }) =>
       OUTAGE_CAUSES.map((cause) => ({
@@ -82,51 +82,51 @@ export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_ingestion_rest_requests_total',
-    help: 'Requests for trades, by answer: ok, an HTTP status that says to wait or go, rejected (another 4xx) or failed.',
+    help: 'Requests for trades, by answer: ok, an HTTP status that stops requests, rejected (another 4xx) or failed.',
     labels: ['answer'],
     read: ({ rest }) => byLabel('answer', ANSWERS, rest?.answers ?? {}),
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_rest_waiting_requests',
-    help: 'Requests that wait for their turn.',
+    help: 'Requests waiting for their turn.',
     read: ({ rest }) => rest?.waiting ?? null,
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_rest_blocked_seconds',
-    help: 'How long the exchange, or the nearness of its limit, still forbids requests.',
+    help: 'Remaining time without requests, because the exchange refuses them or its limit is near.',
     read: ({ rest }) => (rest === null ? null : rest.waitLeftMs / 1000),
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_handshakes_refused_total',
-    help: 'WebSocket handshakes that were answered with an HTTP error, by status.',
+    help: 'WebSocket handshakes answered with an HTTP error, by status.',
     labels: ['status'],
     read: ({ handshakesRefused }) => byLabel('status', HANDSHAKE_STATUSES, handshakesRefused),
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_handshakes_blocked_seconds',
-    help: 'How long no WebSocket handshake is tried because the exchange refused one.',
+    help: 'Remaining time without WebSocket handshakes, because the exchange refused one.',
     read: ({ handshakesBlockedMs }) => handshakesBlockedMs / 1000,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_rest_weight_total',
-    help: 'Request weight that this process has used.',
+    help: 'Request weight used by this process.',
     read: ({ rest }) => rest?.weightSpent ?? 0,
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_rest_weight_limit_per_minute',
-    help: 'Request weight that it may use in a minute (REST_WEIGHT_PER_MINUTE).',
+    help: 'Request weight allowed to this process per minute (REST_WEIGHT_PER_MINUTE).',
     read: ({ rest }) => rest?.weightPerMinute ?? null,
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_rest_ip_weight',
-    help: 'Request weight that the whole IP has used this minute, as the exchange said last; none where it has said nothing for a minute.',
+    help: 'Request weight used by the whole IP this minute, as last reported by the exchange; absent after a minute without a report.',
     read: ({ rest }) => rest?.ipWeight ?? null,
   },
 ]

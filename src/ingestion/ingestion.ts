@@ -30,7 +30,7 @@ import { checkpointedSymbols, firstTradeMs, streamNames } from './symbols.ts'
 
 const ROOM_CHECK_MS = 100
 
-/** Ingestion at work: connections on one side, the queue to Kafka on the other, the pipeline between. */
+/** Runs ingestion: connections feed the pipeline, the pipeline feeds the queue to Kafka. */
 export class Ingestion {
   readonly #config: IngestionConfig
   readonly #ports: Ports
@@ -90,7 +90,7 @@ export class Ingestion {
     this.#liveness = new KafkaLiveness(ports, [...topicRights(config.topics).keys()], this.#producer, log)
   }
 
-  /** Resolves with the error that ended it; never when it is stopped. */
+  /** Resolves with the error that ended it; never resolves when it is stopped. */
   get ended(): Promise<unknown> {
     return this.#ended.promise
   }
@@ -102,19 +102,19 @@ export class Ingestion {
   }
 
   /**
-   * Stops reading, delivers what is queued and writes the last checkpoints.
+   * Stops reading, delivers the queue and writes the last checkpoints.
    *
-   * @throws TapelineError `STOPPED_DIRTY` when the signal aborted before Kafka had acknowledged everything
+   * @throws TapelineError `STOPPED_DIRTY` if the signal aborts before Kafka acknowledged everything
    */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
-    // An attempt that waits for Kafka or the exchange is left alone, and starts nothing any more.
+    // A start attempt that waits for Kafka or the exchange ends without starting anything.
     if (this.#starting !== null) await unlessAborted(this.#starting, signal).catch(() => {})
     await this.#connections?.stop()
     await this.#pipeline?.stop()
     if (this.#pipeline !== null) await this.#pipeline.writeLastCheckpoints(signal)
     const unsent = await this.#producer.stop(signal)
-    // The next start writes both again: checkpoints from the messages after the one before.
+    // The next start rewrites both: it derives checkpoints from the messages after the last one.
     const { checkpoints } = this.#config.topics
     const left = unsent.filter(
       ({ topic, key }) => topic !== checkpoints && key?.toString() !== RECORDING_KEY,
@@ -122,8 +122,8 @@ export class Ingestion {
     if (left > 0) {
       throw new TapelineError(
         'STOPPED_DIRTY',
-        `${plural(left, 'message')} received and not acknowledged by Kafka`,
-        { fix: 'Start ingestion again once Kafka answers: missing trades are found and filled.' },
+        `${plural(left, 'message')} received but not acknowledged by Kafka`,
+        { fix: 'Start ingestion again once Kafka answers; it finds the missing trades and backfills them.' },
       )
     }
     if (unsent.length > 0)
@@ -138,7 +138,7 @@ export class Ingestion {
     return { ready: reason === '', reason }
   }
 
-  /** Empty while a restart would not help. */
+  /** The reason for which a restart would help; empty while it would not. */
   whyNotLive(): string {
     return this.#liveness.reason()
   }
@@ -204,12 +204,12 @@ export class Ingestion {
     const { source, timeUnit } = await patience.until('The exchange', () =>
       askIdentity(this.#ports, gate, this.#config, signal),
     )
-    patience.waitingFor = 'the symbols are not checked yet'
+    patience.waitingFor = 'the symbols of the exchange are not loaded yet'
     await this.#selectSymbols()
-    // Nothing is written before the topics are known to be this exchange's.
+    // Before the first message, check that the topics belong to this exchange.
     await this.#claim({ source, timeUnit })
     this.#identity = { source, timeUnit }
-    patience.waitingFor = 'what the topics hold is being read'
+    patience.waitingFor = 'reading the checkpoints and messages in the topics'
     const pipeline = await patience.until('Kafka', () =>
       openPipeline(
         this.#config,
@@ -219,7 +219,7 @@ export class Ingestion {
     )
     this.#pipeline = pipeline
     this.#producer.start()
-    // The start records tell an older instance to stop: not a frame is read before they are there.
+    // The start records stop an older instance, so Kafka must have them before we read a frame.
     await this.#producer.allAcknowledged(names.checkpoints, signal)
     await pipeline.compareClocks(signal)
     signal.throwIfAborted()
@@ -248,7 +248,7 @@ export class Ingestion {
     })
   }
 
-  /** A named list can do without the exchange's answer; for `*` it is waited for. */
+  /** A named list works without the exchange's answer; `*` waits for it. */
   async #selectSymbols(): Promise<void> {
     const { signal } = this.#stopping
     const { isAll } = this.#selection
@@ -260,7 +260,7 @@ export class Ingestion {
         if (isAll || error instanceof TapelineError || signal.aborted) throw error
         this.#log.warn(
           { fix: 'Check BINANCE_REST_URL and the network.' },
-          `Symbols are not checked: ${describeError(error)}`,
+          `Symbols were not checked: ${describeError(error)}`,
         )
         return null
       }
@@ -277,7 +277,7 @@ export class Ingestion {
   async #askSymbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
     await this.#pipeline?.rest.spend(EXCHANGE_INFO_WEIGHT, signal)
     const statuses = await this.#gate.attempt('rest', () => this.#ports.exchange.symbols(signal))
-    if (statuses.size === 0) throw new Error('exchangeInfo has no symbol')
+    if (statuses.size === 0) throw new Error('exchangeInfo lists no symbols')
     return statuses
   }
 
@@ -286,7 +286,7 @@ export class Ingestion {
     const { eventTypes, topics } = this.#config
     if (added.length > 0) {
       this.#pipeline?.add(added, listed)
-      // As at the start: not a frame is read before an older instance can know.
+      // As at the start: an older instance must be able to stop before the first frame is read.
       await this.#producer.allAcknowledged(topics.checkpoints, signal)
     }
     this.#pipeline?.handler.rates.halt(streamNames(this.#selection.halted, eventTypes))
@@ -294,7 +294,7 @@ export class Ingestion {
     if (added.length + joined.length + left.length > 0) this.#announce()
   }
 
-  /** Says in the topics what is recorded from now on. */
+  /** Announces in the topics what is recorded from now on. */
   #announce(): void {
     this.#pipeline?.publisher.announce(this.#config, this.#selection.subscribed)
   }

@@ -5,17 +5,20 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import type { BatchSender } from './batch-sender.ts'
 import type { Ports } from './ports.ts'
 
-/** So long without an acknowledgement, while messages wait and Kafka can be reached, is a fault of this process. */
+/**
+ * No acknowledgement for so long, while messages wait and Kafka is reachable, is a fault of this
+ * process.
+ */
 const STUCK_MS = 5 * 60_000
 
-/** A new client has reached every leader within this time, */
+/** A new client counts as connected if it reached every leader within this time */
 const REACHED_MS = 30_000
-/** and for so long: a Kafka that has just come back has had time to acknowledge. */
+/** and for at least this time: a Kafka that has just returned needs time to acknowledge. */
 const REACHED_FOR_MS = 60_000
 
 const PROBE_EVERY_MS = 10_000
 
-/** That replicas are missing explains for this long why nothing is acknowledged. */
+/** For so long, missing replicas explain the lack of acknowledgements. */
 const LACKING_MS = 60_000
 
 interface Sent {
@@ -24,8 +27,9 @@ interface Sent {
 }
 
 /**
- * Whether a restart of this process could help: nothing was acknowledged for 5 minutes, although a new client has
- * reached every leader for a minute. While Kafka is away or refuses the messages, a restart would only lose what the queue holds.
+ * Decides whether a restart of this process could help: Kafka acknowledged nothing for 5 minutes
+ * although a new client has reached every leader for a minute. While Kafka is down or refuses the
+ * messages, a restart would only lose the queue.
  */
 export class KafkaLiveness {
   readonly #ports: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'fetcher'> }
@@ -33,7 +37,7 @@ export class KafkaLiveness {
   readonly #sent: Sent
   readonly #log: Logger
   #reachedAtMs = Number.NEGATIVE_INFINITY
-  /** Since when each new client has reached every leader. */
+  /** Since when every check with a new client has reached every leader. */
   #reachedSinceMs = Number.POSITIVE_INFINITY
 
   constructor(
@@ -48,16 +52,16 @@ export class KafkaLiveness {
     this.#log = log
   }
 
-  /** Empty while the process is alive. */
+  /** The reason for a restart; empty while the process counts as alive. */
   reason(): string {
     const nowMs = this.#ports.clock.monotonicMs()
     const isReached =
       nowMs - this.#reachedAtMs <= REACHED_MS && nowMs - this.#reachedSinceMs >= REACHED_FOR_MS
     if (!isReached || !this.#isStuck(nowMs, STUCK_MS)) return ''
-    return 'Kafka has acknowledged nothing for 5 minutes, although a new client reaches all leaders'
+    return 'Kafka has acknowledged nothing for 5 minutes, although a new client can reach all leaders'
   }
 
-  /** Asks Kafka with a new client while it matters, until the signal aborts. */
+  /** Checks Kafka with a new client whenever messages are stuck, until the signal aborts. */
   async watch(signal: AbortSignal): Promise<void> {
     const { clock } = this.#ports
     while (!signal.aborted) {
@@ -86,7 +90,7 @@ export class KafkaLiveness {
       this.#reachedSinceMs = Math.min(this.#reachedSinceMs, this.#reachedAtMs)
     } catch (error) {
       this.#reachedSinceMs = Number.POSITIVE_INFINITY
-      this.#log.debug({ err: error }, `A new client does not reach Kafka: ${describeError(error)}`)
+      this.#log.debug({ err: error }, `A new client cannot reach Kafka: ${describeError(error)}`)
     } finally {
       await fetcher.close()
     }

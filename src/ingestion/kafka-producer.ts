@@ -13,15 +13,21 @@ export interface KafkaProducerOptions extends BatchSenderOptions {
 
 const CHECK_MS = 200
 
-/** How often a full held partition lets one batch of others pass: only their acknowledgement shows that Kafka takes them. */
+/**
+ * Interval at which one batch passes a full set-aside partition: only its acknowledgement shows
+ * that Kafka takes other partitions.
+ */
 const PROBE_EVERY_MS = 10_000
 
-/** Node cuts a timer to whole milliseconds. One that came a little too early would need another, and a wake costs more than a message. */
+/**
+ * Node truncates a timer to whole milliseconds. One that fired too early would need another, and a
+ * wake-up costs more than a message.
+ */
 const TIMER_MS = 1
 
-/** Empties the queue into Kafka, one batch at a time, in order. */
+/** Sends the queue to Kafka in order, one batch at a time. */
 export class KafkaProducer {
-  /** What was taken from the queue. */
+  /** The sender of the batches taken from the queue. */
   readonly batches: BatchSender
   readonly #options: KafkaProducerOptions
   readonly #clock: Ports['clock']
@@ -35,7 +41,7 @@ export class KafkaProducer {
   #stopping = false
   #passedMessages = 0
   #probedAtMs = 0
-  /** Events that were not acknowledged when it was stopped. */
+  /** Events not acknowledged when it was stopped; null before. */
   #left: { readonly queued: number; readonly inFlight: number } | null = null
 
   constructor(
@@ -64,7 +70,7 @@ export class KafkaProducer {
     return this.#left?.inFlight ?? this.batches.inFlight
   }
 
-  /** How long the oldest message has waited for its acknowledgement; 0 when none waits. */
+  /** Age of the oldest unacknowledged message; 0 when none waits. */
   oldestUnacknowledgedMs(nowMs: number): number {
     const oldest = this.batches.oldestQueuedAtMs ?? this.#queue.oldestQueuedAtMs
     return oldest === null ? 0 : Math.max(0, nowMs - oldest)
@@ -74,16 +80,17 @@ export class KafkaProducer {
     this.#running ??= this.#run().catch(this.#onDefect)
   }
 
-  /** To be called after a message was queued. */
+  /** Wakes the sender. Call it after queueing a message. */
   notice(): void {
     const { length } = this.#queue
-    // In between the linger runs; a wake for each message would cost more than the message.
+    // Between these lengths the linger timer runs. A wake-up for each message would cost more than
+    // the message.
     if (length === 1 || length === this.#options.batchSize) this.#wake.ring()
   }
 
   /**
-   * Resolves when everything queued so far is acknowledged, discarded or held; rejects with the signal's reason when
-   * it aborts before.
+   * Resolves when everything queued so far is acknowledged, discarded or set aside. Rejects with
+   * the signal's reason if it aborts first.
    */
   settled(signal: AbortSignal): Promise<void> {
     const after = this.#queue.pushed
@@ -102,7 +109,10 @@ export class KafkaProducer {
     return promise
   }
 
-  /** Resolves when everything queued so far for a topic is acknowledged or discarded; rejects when the signal aborts before. */
+  /**
+   * Resolves when everything queued so far for a topic is acknowledged or discarded; rejects if the
+   * signal aborts first.
+   */
   async allAcknowledged(topic: string, signal: AbortSignal): Promise<void> {
     await this.settled(signal)
     const isHeld = () => this.batches.heldPartitions(0).some((held) => held.topic === topic)
@@ -110,7 +120,7 @@ export class KafkaProducer {
   }
 
   /**
-   * Delivers what is queued and closes.
+   * Delivers the queue and closes.
    *
    * @returns the messages that were not acknowledged before the signal aborted, oldest first
    */
@@ -150,7 +160,7 @@ export class KafkaProducer {
       }
       const isFull = this.batches.isFull(nowMs)
       if (isFull && nowMs - this.#probedAtMs < PROBE_EVERY_MS) {
-        // The queue fills, and reading stops.
+        // The queue fills and the sockets pause.
         await sleepOn(this.#clock, CHECK_MS, signal).catch(() => {})
         continue
       }
@@ -159,7 +169,7 @@ export class KafkaProducer {
     }
   }
 
-  /** @returns how many messages were sent, and not set aside */
+  /** @returns how many messages were sent rather than set aside */
   async #sendNext(): Promise<number> {
     const taken = this.#queue.take(this.#options.batchSize, SEND_MAX_BYTES)
     const batch = this.batches.setAside(taken)

@@ -12,7 +12,7 @@ type PublisherContext = Pick<
   'topics' | 'ports' | 'instance' | 'source' | 'timeUnit' | 'send' | 'log'
 >
 
-/** Sends rows of the ledger, and has them remembered for checkpoints until Kafka has them. */
+/** Sends ledger rows and keeps them for checkpoints until Kafka has them. */
 export class LedgerPublisher {
   readonly #context: PublisherContext
   readonly #topic: string
@@ -20,14 +20,14 @@ export class LedgerPublisher {
   #isStarted = false
   #announced: Omit<Recording, 'at'> | null = null
 
-  /** @param topic that of the ledger */
+  /** @param topic of the ledger */
   constructor(context: PublisherContext, topic: string, acknowledged: AcknowledgedState) {
     this.#context = context
     this.#topic = topic
     this.#acknowledged = acknowledged
   }
 
-  /** From now on rows are sent. Those of before are in the start record, and are published once more after it. */
+  /** Starts sending rows. The start record holds earlier rows, which are then published again. */
   start(): void {
     this.#isStarted = true
   }
@@ -47,7 +47,7 @@ export class LedgerPublisher {
     })
   }
 
-  /** Says what is recorded from now on. */
+  /** Announces what is recorded from now on. */
   announce(
     { topics: names, shard, eventTypes }: Pick<IngestionConfig, 'topics' | 'shard' | 'eventTypes'>,
     symbols: ReadonlySet<string>,
@@ -65,7 +65,7 @@ export class LedgerPublisher {
     this.announceAgain()
   }
 
-  /** Repeats the announcement, into a topic that has lost it. */
+  /** Repeats the announcement in a topic that was deleted and recreated. */
   announceAgain(): void {
     if (this.#announced === null) return
     const { topics, ports, send } = this.#context
@@ -83,13 +83,13 @@ export class LedgerPublisher {
     })
   }
 
-  /** Logs the first, the second, the fourth and so on. */
+  /** Logs the first, second, fourth, eighth… unsaved row. */
   #noteUnsaved(): void {
     const { unsavedRows } = this.#acknowledged
     if ((unsavedRows & (unsavedRows - 1)) !== 0) return
     this.#context.log.error(
       { rows: unsavedRows },
-      'More rows of the ledger wait for Kafka than checkpoints hold; these are lost if this process ends before Kafka takes them',
+      'More ledger rows wait for Kafka than a checkpoint can hold; the excess is lost if this process ends before Kafka takes them',
     )
   }
 }

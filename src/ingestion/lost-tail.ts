@@ -9,10 +9,12 @@ import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { PipelineContext } from './pipeline-context.ts'
 import type { TopicWatch } from './topic-watch.ts'
 
-/** How long a process that must stop waits for the last rows of its ledger. */
+/** How long a stopping process waits until Kafka has the last ledger rows. */
 const LIMIT_MS = 5000
 
-/** Brokers learn of a new topic one after the other: one answer with the old id proves nothing. */
+/**
+ * Brokers learn of a recreated topic at different times: one answer with the old id proves nothing.
+ */
 const ANSWERS = 2
 const ASK_EVERY_MS = 1000
 
@@ -29,21 +31,24 @@ export interface LostTailOptions {
   readonly signal: AbortSignal
 }
 
-/** A partition in which messages were acknowledged with offsets that others had before. */
+/**
+ * A partition in which Kafka acknowledged messages at offsets that earlier messages already had.
+ */
 interface Suspect {
   readonly topic: string
   readonly partition: number
   readonly topicId: string
   readonly from: number
   readonly to: number
-  /** How often Kafka has said since that the topic is still the same. */
+  /** How many answers since then have shown the same topic id. */
   answers: number
 }
 
 /**
- * Notices that messages are acknowledged with offsets that others had before. Either the topic was deleted and made again, which
- * {@link TopicWatch} takes over, or Kafka has lost messages of it. Which they were only the topics can say, so that this process
- * then ends and the next start reads them. No checkpoint may say until then that Kafka has them.
+ * Detects messages that Kafka acknowledges at offsets of earlier messages. Either the topic was
+ * deleted and recreated, which {@link TopicWatch} handles, or Kafka has lost messages. Only the
+ * topics can tell which ones, so this process ends and the next start reads them. Until then no
+ * checkpoint may claim that Kafka has them.
  */
 export class LostTail {
   readonly #options: LostTailOptions
@@ -55,7 +60,10 @@ export class LostTail {
     this.#options = options
   }
 
-  /** To be called before the acknowledgement is taken over. `next`: the offset after the messages, which are of one partition. */
+  /**
+   * Checks an acknowledgement before it is applied. `next`: the offset after the messages, which
+   * are of one partition.
+   */
   check(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
     if (next === null || this.#isLost) return
     const { acknowledged, checkpoints, context, topicWatch } = this.#options
@@ -97,7 +105,7 @@ export class LostTail {
     context.log.error({ topic, partition, from, to }, message)
     if (topic === bookTicker) this.#enterQuotes(partition)
     const fatal = new TapelineError('KAFKA', message, {
-      fix: 'Start ingestion again, as its supervisor does: it reads what the topics still have and backfills the trades.',
+      fix: 'Restart ingestion (its supervisor does): it reads what is left in the topics and backfills the lost trades.',
     })
     const limit = new AbortController()
     const cancel = context.ports.clock.schedule(LIMIT_MS, () => limit.abort(fatal))
@@ -105,11 +113,14 @@ export class LostTail {
       cancel()
       context.onFatal(fatal)
     }
-    // The windows are in Kafka first, if it takes them.
+    // Waits for Kafka to take the windows, up to the limit.
     context.settled(limit.signal).then(end, end)
   }
 
-  /** The lost quotes came after the last checkpoint; if not, the next start does not believe that one, and enters the window. */
+  /**
+   * Enters a window for the lost quotes, which follow the last checkpoint. If they do not, the next
+   * start rejects that checkpoint and enters the window.
+   */
   #enterQuotes(partition: number): void {
     const { context, checkpoints, ledger, bookTicker } = this.#options
     const nowMs = Math.floor(context.ports.clock.wallMicros() / 1000)

@@ -7,7 +7,7 @@ import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { SymbolSelection } from './symbol-selection.ts'
 
-/** Counts by event type or cause, and by what is counted of it. */
+/** Counts by event type or cause, then by what is counted. */
 export type Counts = Readonly<Record<string, Readonly<Record<string, number>>>>
 
 export interface GapMetricValues {
@@ -23,7 +23,7 @@ export interface GapMetricValues {
   readonly oldestOpenMs: number
 }
 
-/** What metrics tell beyond `/status`. */
+/** Metric values that `/status` does not show. */
 export interface IngestionMetricValues {
   readonly status: IngestionStatus
   readonly queueMaxBytes: number
@@ -34,20 +34,19 @@ export interface IngestionMetricValues {
   readonly sendFailures: number
   readonly slowSends: number
   readonly sendMs: LatencySummary
-  /** Partitions that had lost messages that Kafka had acknowledged; null before ingestion has read its memory. */
+  /** Partitions that lost acknowledged messages; null before recovery. */
   readonly truncations: number | null
-  /** Rows of the ledger that waited for Kafka and that no checkpoint has; null likewise. */
+  /** Ledger rows that wait for Kafka and are in no checkpoint; null before recovery. */
   readonly unsavedRows: number | null
-  /** Null before ingestion has read its memory. */
+  /** Null before recovery. */
   readonly gaps: GapMetricValues | null
   readonly rest: RestMetricValues | null
-  /** Since the start, by HTTP status. */
-  /** Symbols that are subscribed to, by whether they trade. */
+  /** Subscribed symbols, by whether they trade. */
   readonly symbols: Readonly<Record<'trading' | 'halted', number>>
-  /** Symbols that are not, by the reason. */
+  /** Symbols without a subscription, by reason. */
   readonly symbolsLeftOut: Readonly<Record<string, number>>
   readonly handshakesRefused: Readonly<Record<string, number>>
-  /** How long no handshake is tried. */
+  /** Remaining time without handshakes. */
   readonly handshakesBlockedMs: number
 }
 
@@ -104,7 +103,7 @@ function gapMetricValues({ ledger, backfill }: Pipeline, wallMs: number): GapMet
     closed: closed.groups(),
     outages: outages.groups(),
     openIds: openGaps.reduce((sum, gap) => sum + countIds(backfill.missingIn(gap)), 0),
-    // Not by the spread operator: there may be more gaps than a call takes arguments.
+    // No spread: there may be more gaps than a call takes arguments.
     oldestOpenMs: Math.max(0, wallMs - detectedMs.reduce((least, ms) => Math.min(least, ms), wallMs)),
   }
 }

@@ -35,52 +35,52 @@ const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_oldest_connection_seconds',
-    help: 'Age of the oldest connection that is open.',
+    help: 'Age of the oldest open connection.',
     read: ({ status }) => Math.max(0, ...status.connections.map(({ ageMs }) => ageMs ?? 0)) / 1000,
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_connection_max_age_seconds',
-    help: 'Age at which a connection is replaced (CONNECTION_MAX_AGE_HOURS).',
+    help: 'Maximum age of a connection (CONNECTION_MAX_AGE_HOURS).',
     read: ({ connectionMaxAgeMs }) => connectionMaxAgeMs / 1000,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_connections_lost_total',
-    help: 'Connections that ended without having been told to.',
+    help: 'Connections that ended unexpectedly.',
     read: ({ connectionsLost }) => connectionsLost,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_rollovers_total',
-    help: 'Connections that were replaced without a break.',
+    help: 'Connections replaced without a break.',
     read: ({ status }) => status.rollovers,
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_streams',
-    help: 'Streams that are subscribed to, by event type.',
+    help: 'Subscribed streams, by event type.',
     labels: ['type'],
     read: ({ status }) => streamsByType(status, () => true),
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_symbols',
-    help: 'Symbols that are subscribed to, by whether they trade.',
+    help: 'Subscribed symbols, by whether they trade.',
     labels: ['state'],
     read: ({ symbols }) => byLabel('state', ['trading', 'halted'], symbols),
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_symbols_left_out',
-    help: 'Symbols that are not subscribed to, by reason. The log names them.',
+    help: 'Symbols without a subscription, by reason. The log names them.',
     labels: ['reason'],
     read: ({ symbolsLeftOut }) => byLabel('reason', LEFT_OUT_REASONS, symbolsLeftOut),
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_quiet_streams',
-    help: 'Streams that have been silent for much longer than is their way, by event type.',
+    help: 'Streams silent for much longer than their usual interval, by event type.',
     labels: ['type'],
     read: ({ status }) => streamsByType(status, ({ quiet }) => quiet),
   },
@@ -93,14 +93,14 @@ const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_ingestion_frames_total',
-    help: 'Frames by what became of them.',
+    help: 'Frames by outcome.',
     labels: ['outcome'],
     read: ({ status }) => byLabel('outcome', OUTCOMES, status.counters),
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_frames_not_forwarded_total',
-    help: 'Frames ignored or rejected, by reason; the rejected are dead letters.',
+    help: 'Frames ignored or rejected, by reason; rejected frames become dead letters.',
     labels: ['outcome', 'reason'],
     read: ({ status: { ignoredByReason, rejectedByReason } }) =>
       Object.entries({ ignored: ignoredByReason, rejected: rejectedByReason }).flatMap(([outcome, reasons]) =>
@@ -110,13 +110,13 @@ const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_rejected_streams',
-    help: 'Streams of which more than 1 % of the frames of the last minute were rejected; /status names them.',
+    help: 'Streams with more than 1 % rejected frames in the last minute; /status names them.',
     read: ({ status }) => status.rejectedStreams.length,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_events_parsed_total',
-    help: "Events in another layout than the exchange's, read by JSON.parse: each costs several times as much.",
+    help: "Events in a layout other than Binance's, parsed with JSON.parse at several times the cost.",
     read: ({ parsedEvents }) => parsedEvents,
   },
   {
@@ -129,7 +129,7 @@ const EXCHANGE_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_clock_offset_seconds',
-    help: "The least receipt minus event time of the last minute: this clock is ahead of the exchange's by that, less the fastest way here; negative where it is behind.",
+    help: "Minimum of receipt minus event time over the last minute: the lead of this clock over the exchange's, plus the shortest network delay. Negative if this clock lags.",
     read: ({ status: { clockOffsetMs } }) => (clockOffsetMs === null ? null : clockOffsetMs / 1000),
   },
 ]
@@ -138,7 +138,7 @@ const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_ingestion_messages_acknowledged_total',
-    help: 'Events that Kafka has acknowledged.',
+    help: 'Events acknowledged by Kafka.',
     read: ({ status }) => status.counters.acknowledged,
   },
   {
@@ -156,25 +156,25 @@ const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_queue_limit_bytes',
-    help: 'Bytes at which the sockets pause (KAFKA_QUEUE_MAX_BYTES).',
+    help: 'Queue limit in bytes, at which the sockets pause (KAFKA_QUEUE_MAX_BYTES).',
     read: ({ queueMaxBytes }) => queueMaxBytes,
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_oldest_unacknowledged_seconds',
-    help: 'Age of the oldest message that Kafka has not acknowledged.',
+    help: 'Age of the oldest unacknowledged message.',
     read: ({ status }) => status.oldestUnacknowledgedMs / 1000,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_sends_total',
-    help: 'Batches that Kafka has acknowledged.',
+    help: 'Batches acknowledged by Kafka.',
     read: ({ sends }) => sends,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_send_failures_total',
-    help: 'Attempts to send a batch that failed and were repeated.',
+    help: 'Failed attempts to send a batch, each retried.',
     read: ({ sendFailures }) => sendFailures,
   },
   {
@@ -186,37 +186,37 @@ const KAFKA_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_held_partitions',
-    help: 'Partitions that Kafka does not take although it names their leaders or takes others.',
+    help: 'Set-aside partitions: Kafka does not take them, although it names their leaders or takes others.',
     read: ({ status }) => status.heldPartitions.length,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_events_discarded_total',
-    help: 'Events that Kafka did not take and for which the queue had no room; the ledger names them.',
+    help: 'Events discarded because Kafka did not take them and the queue was full; the ledger lists them.',
     read: ({ status }) => status.counters.discarded,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_truncations_total',
-    help: 'Times that a partition had lost messages that Kafka had acknowledged, those found at the start included.',
+    help: 'Detections of a partition that lost acknowledged messages, including those at start.',
     read: ({ truncations }) => truncations,
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_unsaved_ledger_rows_total',
-    help: 'Rows of the ledger that waited for Kafka and that no checkpoint has, since too many waited.',
+    help: 'Ledger rows that waited for Kafka and were left out of checkpoints because too many waited.',
     read: ({ unsavedRows }) => unsavedRows,
   },
   {
     kind: 'gauge',
     name: 'tapeline_ingestion_send_seconds',
-    help: 'From sending a batch to its acknowledgement, over the last minute.',
+    help: 'Time from sending a batch to its acknowledgement, over the last minute.',
     labels: ['quantile'],
     read: ({ sendMs }) => quantiles(sendMs),
   },
 ]
 
-/** What ingestion shows to Prometheus. Symbols are no labels: their number is not bounded. */
+/** Prometheus metrics of ingestion. Symbols are no labels, because their number is unbounded. */
 export const INGESTION_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
   ...EXCHANGE_METRICS,
   ...KAFKA_METRICS,

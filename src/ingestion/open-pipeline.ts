@@ -6,7 +6,10 @@ import type { IngestionConfig } from './config.ts'
 import { Pipeline } from './pipeline.ts'
 import type { PipelineContext, RecoveredFields } from './pipeline-context.ts'
 
-/** Recovers what the topics know, and tells older instances over the same symbols to stop, unless it is to stop itself. */
+/**
+ * Recovers the state from the topics and tells older instances over the same symbols to stop,
+ * unless this one is stopping.
+ */
 export async function openPipeline(
   config: IngestionConfig,
   context: Omit<PipelineContext, RecoveredFields>,
@@ -39,7 +42,7 @@ export async function openPipeline(
   const known = [...memory.symbols].length
   const { recoveredMessages, counters, lostQuotes, rows, isLedgerRecreated, truncations } = recovered
   if (recovered.instances.size > 0 || recoveredMessages > 0)
-    log.info({ symbols: known, recoveredMessages }, 'Memory recovered from the topics')
+    log.info({ symbols: known, recoveredMessages }, 'Recovered the state from the topics')
   const fields = { instance, watch, tails, counters, lostQuotes, rows, isLedgerRecreated, truncations }
   pipeline = new Pipeline(config, { ...context, ...fields }, memory)
   return pipeline

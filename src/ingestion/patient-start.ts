@@ -5,9 +5,10 @@ import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { Ports } from './ports.ts'
 
-const EXCHANGE_FIX = 'Check the network, BINANCE_WS_URL and BINANCE_REST_URL. Without it: npm run demo'
+const EXCHANGE_FIX =
+  'Check the network, BINANCE_WS_URL and BINANCE_REST_URL. To try Tapeline without network: npm run demo'
 
-/** The steps of a start that need Kafka or the exchange: each is tried until it succeeds. */
+/** Runs the start steps that need Kafka or the exchange, retrying each until it succeeds. */
 export class PatientStart {
   readonly #ports: Pick<Ports, 'clock' | 'random'>
   readonly #backoff: BackoffPolicy
@@ -29,9 +30,10 @@ export class PatientStart {
   }
 
   /**
-   * Tries until it succeeds.
+   * Retries until it succeeds.
    *
-   * @throws what waiting does not repair: a TapelineError, except `KAFKA` for a topic that is yet to be created
+   * @throws errors that waiting does not fix: a TapelineError, except `KAFKA` for a topic that does
+   *   not exist yet
    */
   async until<Result>(what: 'Kafka' | 'The exchange', attempt: () => Promise<Result>): Promise<Result> {
     let refused = ''
@@ -45,9 +47,9 @@ export class PatientStart {
         const { reason, fix } = reasonOf(what, error)
         this.waitingFor = `${what} cannot be used yet: ${reason}. ${fix}`.trim()
         const details = error instanceof TapelineError ? { fix } : { err: error, fix }
-        // A ban may last for hours: it is logged once.
+        // A ban may last for hours, so it is logged once.
         if (!(error instanceof ExchangeRefusal) || error.refusal.reason !== refused)
-          this.#log.warn(details, `${what} cannot be used yet, trying again: ${reason}`)
+          this.#log.warn(details, `${what} cannot be used yet, retrying: ${reason}`)
         refused = error instanceof ExchangeRefusal ? error.refusal.reason : ''
         const waitMs = delayFor(failures, this.#backoff, this.#ports.random())
         await sleepOn(this.#ports.clock, waitMs, this.#signal)

@@ -8,50 +8,53 @@ import type { TailEpochs } from './checkpoint/tail-epochs.ts'
 import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { Ports } from './ports.ts'
 
-/** What the pipeline depends on, provided by ingestion. */
+/** Dependencies of the pipeline, provided by ingestion. */
 export interface PipelineContext {
   readonly ports: Ports
-  /** When the exchange may be asked. */
+  /** Tells when the exchange accepts requests. */
   readonly gate: Pick<ExchangeGate, 'attempt' | 'leftMs' | 'refused' | 'served'>
   /** Names this process in its checkpoints. */
   readonly instance: string
   /** The highest counter of each symbol's checkpoints that recovery has read. */
   readonly counters: ReadonlyMap<string, number>
-  /** The windows of quotes that Kafka acknowledged and lost, by symbol. */
+  /** Windows of quotes that Kafka acknowledged and then lost, by symbol. */
   readonly lostQuotes: Recovered['lostQuotes']
-  /** Rows of the ledger that recovery has read, and of which ids may be in two. */
+  /** Ledger rows that recovery has read; ids may be in two of them. */
   readonly rows: Recovered['rows']
-  /** Partitions that had lost messages when the topics were read. */
+  /** Partitions that had lost messages at recovery. */
   readonly truncations: number
-  /** The ledger's topic was deleted and made again since the checkpoints. */
+  /** Whether the ledger's topic was deleted and recreated since the checkpoints. */
   readonly isLedgerRecreated: boolean
   readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position' | 'recreated' | 'truncations'>
   readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close' | 'recreated'>
   readonly topics: ReadonlyMap<string, TopicMetadata>
   /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
-  /** The exchange. */
+  /** Name of the exchange. */
   readonly source: string
-  /** The unit of the exchange's times, and of those in messages. */
+  /** Time unit of the exchange and of the messages. */
   readonly timeUnit: TimeUnit
   readonly send: (message: OutgoingMessage) => void
-  /** Kafka does not take a partition now. */
+  /** Whether a partition is set aside. */
   readonly isHeld: (place: { readonly topic: string; readonly partition: number }) => boolean
-  /** Resolves when all that was sent so far is acknowledged, discarded or held. */
+  /** Resolves when everything sent so far is acknowledged, discarded or set aside. */
   readonly settled: (signal: AbortSignal) => Promise<void>
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
-  /** The topic of the checkpoints was deleted and made again: whose data these topics have is to be noted in it. */
+  /**
+   * Called when the checkpoints topic was deleted and recreated: the exchange identity must be
+   * written into it again.
+   */
   readonly claimTopics: () => void
   /** Called every second while frames are read. */
   readonly onSecond: () => void
-  /** Drops every connection, with what waits to be read, and connects again at once. */
+  /** Drops every connection with its unread bytes and reconnects at once. */
   readonly dropConnections: (reason: string) => void
-  /** Another instance has taken over, or a defect: this one must stop. */
+  /** Called when this instance must stop: another has taken over, or a defect was found. */
   readonly onFatal: (error: unknown) => void
   readonly log: Logger
 }
 
-/** Known only once the topics have been read. */
+/** Fields known only after recovery. */
 export type RecoveredFields = 'instance' | 'watch' | 'tails' | keyof RecoveredState
 
 type RecoveredState = Pick<

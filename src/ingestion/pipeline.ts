@@ -31,7 +31,7 @@ import { TopicWatch } from './topic-watch.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
 
-/** For a symbol that the exchange has just listed: its ids from 0 to the first that comes are a gap. */
+/** For a symbol that the exchange has just listed: the ids from 0 to the first event are a gap. */
 const LISTED = {
   epoch: 0,
   first: 0,
@@ -48,8 +48,8 @@ type PipelineConfig = Pick<
 >
 
 /**
- * From frames to messages and the ledger, with the memory that outlives this process: built once the topics are
- * known to be this exchange's.
+ * Turns frames into messages and ledger rows, and holds the state that outlives this process. Built
+ * once the topics are known to be this exchange's.
  */
 export class Pipeline {
   readonly handler: FrameHandler
@@ -78,7 +78,7 @@ export class Pipeline {
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
-  /** @param memory what the topics know: the start records of this instance are written on top of it at once */
+  /** @param memory the recovered state: this instance writes its start records from it at once */
   constructor(config: PipelineConfig, context: PipelineContext, memory: AcknowledgedState) {
     const { ports, topics, symbols, source, timeUnit, log } = context
     const { clock, random } = ports
@@ -94,7 +94,7 @@ export class Pipeline {
         context.onSecond()
       },
       onFreeze: (stoodMs) =>
-        context.dropConnections(`this process stood still for ${Math.round(stoodMs / 1000)} s`),
+        context.dropConnections(`this process did not run for ${Math.round(stoodMs / 1000)} s`),
       onStep: (step) => this.#onClockStep(step),
     })
     this.#router = new Router(config.topics, topics, timeUnit)
@@ -128,7 +128,7 @@ export class Pipeline {
     })
     const { instance } = context
     const budget = new WeightBudget(config.restWeightPerMinute)
-    // The symbols were asked for a moment ago, and its time is soon.
+    // The symbols were requested a moment ago, and the server time follows.
     budget.take(EXCHANGE_INFO_WEIGHT + SERVER_TIME_WEIGHT, clock.monotonicMs())
     const { backoff } = config
     const rest = new RestCaller(ports.exchange.fetchTrades({ source, timeUnit }), budget, context.gate, clock)
@@ -201,14 +201,14 @@ export class Pipeline {
     })
   }
 
-  /** Asks for the exchange's time: it shows whether the clock was set since the instance before. */
+  /** Requests the exchange's time, to see whether the clock was set since the previous instance. */
   compareClocks(signal: AbortSignal): Promise<void> {
     const { ports, gate, log } = this.#context
     const ask = (aborted: AbortSignal) => gate.attempt('rest', () => ports.exchange.serverTimeMs(aborted))
     return this.#clockOffset.measure(ports.clock, ask, log, signal)
   }
 
-  /** To be called once the queue is being emptied. */
+  /** Starts the timers. Call it once the producer runs. */
   start(): void {
     this.#receiptClock.start()
     this.backfill.start()
@@ -216,12 +216,11 @@ export class Pipeline {
     this.#tick()
   }
 
-  /** Partitions that had lost messages that Kafka had acknowledged, as the start and the watch over other instances found. */
+  /** Detections of lost acknowledged messages, at the start and by the instance watch. */
   get truncations(): number {
     return this.#context.truncations + this.#watch.truncations
   }
 
-  /** Rows of the ledger that waited for Kafka and that no checkpoint has. */
   get unsavedRows(): number {
     return this.#acknowledged.unsavedRows
   }
@@ -232,7 +231,6 @@ export class Pipeline {
     this.#checkpoints.onSettled(messages)
   }
 
-  /** Kafka will not have a message. */
   onDiscarded(message: OutgoingMessage, cause: DiscardCause): void {
     const { mark, topic } = message
     this.#checkpoints.onSettled([message])
@@ -247,9 +245,7 @@ export class Pipeline {
   }
 
   /**
-   * Symbols are to be recorded that were not at the start; their start records are queued.
-   *
-   * @param listed those of them that are to be recorded from their first id
+   * Adds symbols and queues their start records. @param listed those to record from the first id
    */
   add(symbols: readonly string[], listed: readonly string[]): void {
     for (const symbol of listed) {
@@ -260,7 +256,7 @@ export class Pipeline {
     this.#checkpoints.writeStart(symbols)
   }
 
-  /** Ends backfill and the watch over other instances. */
+  /** Stops backfill and the instance watch. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     this.#cancelTick?.()
@@ -271,7 +267,7 @@ export class Pipeline {
     await this.#instances.close()
   }
 
-  /** The checkpoints of what is settled by then; when the signal aborts, those of before stand, and the messages after them are replayed. */
+  /** Writes the last checkpoints. If the signal aborts, the next start uses the previous ones. */
   async writeLastCheckpoints(signal: AbortSignal): Promise<void> {
     try {
       await this.#context.settled(signal)
@@ -283,7 +279,7 @@ export class Pipeline {
     }
   }
 
-  /** @param isLast everything is written, due or not */
+  /** @param isLast writes everything, due or not */
   async #writeCheckpoints(isLast = false): Promise<void> {
     if (this.discarded.enter(this.#context.ports.clock.monotonicMs(), isLast)) this.backfill.notice()
     await this.#checkpoints.writeChanged()
@@ -291,8 +287,8 @@ export class Pipeline {
 
   #onClockStep(step: ClockStep): void {
     const [from, to] = [step.fromMs, step.toMs].map((ms) => new Date(ms).toISOString())
-    const text = `the clock went from ${from} to ${to}`
-    this.#context.log.warn(step, `Receipts cannot be compared with those before: ${text}`)
+    const text = `the clock jumped from ${from} to ${to}`
+    this.#context.log.warn(step, `Receipts can no longer be compared with earlier ones: ${text}`)
     this.handler.clockStepped()
     this.#continuity.clockStepped(step)
     this.#context.dropConnections(text)
@@ -320,7 +316,7 @@ export class Pipeline {
     }
   }
 
-  /** Ids that were acknowledged stay known, since they may be stored; what consumers lost of them they ask for. */
+  /** Acknowledged ids stay known, since they may be stored. Consumers request those they lost. */
   #onRecreated(topic: string): void {
     const { checkpoints, gaps } = this.#config.topics
     this.#acknowledged.forgetOffsets(topic)
@@ -335,10 +331,10 @@ export class Pipeline {
     this.#context.claimTopics()
   }
 
-  /** Checkpoints wait for nothing else: a broker that hangs holds up the looks at topics and at other instances. */
+  /** Writes checkpoints in any case: a broker that hangs delays only the other checks. */
   #tick(): void {
     this.#cancelTick = this.#context.ports.clock.schedule(CHECKPOINT_EVERY_MS, () => {
-      // A missing topic would hold up the others.
+      // A missing topic would delay the others.
       if (this.topics.problem === '') this.#instances.begin()
       void this.topics.check()
       this.#checking = this.#writeCheckpoints().then(() => {

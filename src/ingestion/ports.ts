@@ -9,21 +9,24 @@ import type { Clock } from '../foundation/runtime/clock.ts'
 import type { IngestionConfig } from './config.ts'
 
 /**
- * The world as ingestion meets it: time, chance, the exchange and Kafka, and nothing else. A simulation supplies
- * another, in which the same code lives a day in seconds.
+ * Everything outside ingestion: time, randomness, the exchange and Kafka. A simulation supplies its
+ * own, in which the same code runs a day in seconds.
  */
 export interface Ports {
   readonly clock: Clock
   /** A number in [0, 1). */
   readonly random: () => number
   readonly exchange: {
-    /** What the exchange says of itself. @throws when it cannot be reached */
+    /** Returns the identity that the stream endpoint announces. @throws if it cannot be reached */
     askExchange(signal: AbortSignal): Promise<ExchangeAnswer>
-    /** What REST says of itself, asked for times in this unit. @throws when it cannot be asked */
+    /**
+     * Returns the identity that REST announces when asked for times in this unit. @throws if REST
+     * fails
+     */
     askRest(unit: TimeUnit, signal: AbortSignal): Promise<ExchangeAnswer>
-    /** The symbols that the exchange knows, with their status. @throws when REST cannot be asked */
+    /** Returns the exchange's symbols with their status. @throws if REST fails */
     symbols(signal: AbortSignal): Promise<ReadonlyMap<string, string>>
-    /** Its clock, milliseconds since the Unix epoch. @throws when REST cannot be asked */
+    /** Returns the exchange's clock, milliseconds since the Unix epoch. @throws if REST fails */
     serverTimeMs(signal: AbortSignal): Promise<number>
     fetchTrades(identity: ExchangeIdentity): FetchTrades
     readonly openSocket: OpenSocket
@@ -31,7 +34,7 @@ export interface Ports {
   readonly kafka: KafkaPort
 }
 
-/** The real one. */
+/** The real ports. */
 export function ports(config: IngestionConfig, clock: Clock): Ports {
   return {
     clock,

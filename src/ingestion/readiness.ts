@@ -3,15 +3,15 @@ import type { ConnectionSlot } from './connection-slot.ts'
 import type { KafkaProducer } from './kafka-producer.ts'
 import type { Pipeline } from './pipeline.ts'
 
-/** Kafka that has not acknowledged for this long is not producing. */
+/** Without an acknowledgement for so long, Kafka counts as not producing. */
 const PRODUCING_LIMIT_MS = 10_000
 
 /**
- * Why ingestion is not ready; empty when it is.
+ * Returns why ingestion is not ready; empty when it is.
  *
- * @param pipeline null before the topics are read
- * @param waitingFor why it does not run yet
- * @param refused what the exchange refuses; empty for nothing
+ * @param pipeline null before recovery
+ * @param waitingFor why ingestion does not run yet
+ * @param refused why the exchange refuses requests; empty when it does not
  */
 export function whyNotReady(
   producer: Pick<KafkaProducer, 'batches' | 'oldestUnacknowledgedMs'>,
@@ -21,7 +21,8 @@ export function whyNotReady(
   refused: string,
   nowMs: number,
 ): string {
-  // Kafka first: while it is away a start waits, or a full queue pauses the connections, which the exchange then closes.
+  // Kafka first: without it a start waits, or a full queue pauses the connections, which the
+  // exchange then closes.
   const { batches } = producer
   const held = batches.heldPartitions(nowMs)
   const [first] = held

@@ -12,12 +12,15 @@ const SHARE_LIMIT = 0.01
 const LOG_EVERY_MS = 60_000
 const EXCERPT_MAX = 120
 
-/** Streams are named by what is rejected, which may say anything. */
+/** Limits the stream names that are kept: rejected frames may name anything. */
 const STREAMS_MAX = 1000
 const HEAD_BYTES = 300
 const STREAM_NAME = /"stream"\s?:\s?"([^"\\]{1,200})"/
 
-/** Events that were read, and have no place in their sequence. The exchange's own data has such: they say nothing of the others. */
+/**
+ * Reasons of events that were parsed but have no place in their sequence. The exchange's own data
+ * has such events, which say nothing of the others.
+ */
 const READ: ReadonlySet<string> = new Set([SECOND_UNDER_ID, OF_ENDED_IDS])
 
 interface RejectedStream {
@@ -27,31 +30,32 @@ interface RejectedStream {
 
 interface LoggedReason {
   loggedAtMs: number
-  /** Frames that no line has counted yet, and the latest of them. */
+  /** Frames that were not logged yet, and the latest of them. */
   unlogged: number
   stream: string
   excerpt: string
 }
 
 /**
- * Frames that ingestion rejects: a warning at once and then one a minute for each reason, and the streams of which so many are
- * rejected that ingestion is not ready. Times are of the monotonic clock.
+ * Tracks rejected frames: warns at once and then once a minute for each reason, and finds the
+ * streams with so many rejected frames that ingestion is not ready. Times are of the monotonic
+ * clock.
  */
 export class RejectedFrames {
   readonly #log: Pick<Logger, 'warn'>
   readonly #readOf: (stream: string, nowMs: number) => number
   readonly #reasons = new Map<string, LoggedReason>()
-  /** By name; the empty name stands for frames that name no stream. */
+  /** By name; the empty name is for frames without a stream. */
   readonly #streams = new Map<string, RejectedStream>()
   readonly #received = new MinuteCount()
 
-  /** @param readOf how many events of a stream were read in the last minute */
+  /** @param readOf returns how many events of a stream were parsed in the last minute */
   constructor(log: Pick<Logger, 'warn'>, readOf: (stream: string, nowMs: number) => number) {
     this.#log = log
     this.#readOf = readOf
   }
 
-  /** To be called for every frame. */
+  /** Counts a frame. Call it for every frame. */
   received(nowMs: number): void {
     this.#received.add(nowMs)
   }
@@ -73,13 +77,15 @@ export class RejectedFrames {
     setNewest(this.#streams, stream, one, STREAMS_MAX)
   }
 
-  /** To be called every second or so: counts that are due are logged, although no further frame came. */
+  /** Logs the counts that are due, even if no further frame arrived. Call it about every second. */
   tick(nowMs: number): void {
     for (const [reason, logged] of this.#reasons)
       if (logged.unlogged > 0) this.#logIfDue(reason, logged, nowMs)
   }
 
-  /** Streams of which more than 1 % of the frames of the last minute were rejected, those with the largest share first. */
+  /**
+   * Lists streams with more than 1 % rejected frames in the last minute, the largest share first.
+   */
   status(nowMs: number): IngestionStatus['rejectedStreams'] {
     const streams: Array<IngestionStatus['rejectedStreams'][number]> = []
     for (const [stream, { rejected, reason }] of this.#streams) {
@@ -95,7 +101,7 @@ export class RejectedFrames {
     return streams.sort((left, right) => right.share - left.share)
   }
 
-  /** Why ingestion is not ready; empty when nothing of this is in its way. */
+  /** Returns why ingestion is not ready; empty if rejected frames are no reason. */
   problem(nowMs: number): string {
     const streams = this.status(nowMs)
     const [first] = streams

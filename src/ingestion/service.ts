@@ -9,10 +9,10 @@ import { INGESTION_METRICS } from './metrics.ts'
 import { ports } from './ports.ts'
 
 /**
- * The ingestion service: combined streams to Kafka. Answers over HTTP from the first moment on, 503 until every
+ * Starts the ingestion service. Its HTTP server answers from the start, with 503 until every
  * connection is open and Kafka acknowledges.
  *
- * @throws TapelineError `ENVIRONMENT` when its port is taken
+ * @throws TapelineError `ENVIRONMENT` if its port is in use
  */
 export async function startIngestion(
   config: IngestionConfig,

@@ -5,7 +5,7 @@ import type { Continuity } from './continuity/continuity.ts'
 import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
 import type { FrameHandler, StampedEvent } from './frame-handler.ts'
 
-/** Follows which connection is to deliver which stream, and notes where none does. */
+/** Tracks which connection delivers which stream, and records streams that none delivers. */
 export class StreamCoverage {
   readonly #clock: Clock
   readonly #symbols: ReadonlySet<string>
@@ -27,7 +27,10 @@ export class StreamCoverage {
     this.#silence = silence
   }
 
-  /** A connection has opened: what it alone delivers is to deliver soon, or is asked for. */
+  /**
+   * Called when a connection opens. Streams that it alone delivers are expected soon; if they stay
+   * silent, the silence check asks REST.
+   */
   connected(
     connection: number,
     { streams, subscriptions }: Pick<ConnectionPlan, 'streams' | 'subscriptions'>,
@@ -35,7 +38,10 @@ export class StreamCoverage {
     this.#await(this.#handler.merge.opened(connection, streams, subscriptions.flat()))
   }
 
-  /** An open connection is to deliver further streams, once the exchange has confirmed them. */
+  /**
+   * Called when an open connection subscribes to further streams; they count once the exchange
+   * confirms them.
+   */
   joining(connection: number, streams: readonly string[]): void {
     this.#await(this.#handler.merge.joined(connection, streams, streams))
   }
@@ -45,7 +51,7 @@ export class StreamCoverage {
     this.#silence.watch(this.#symbols, new Set(alone))
   }
 
-  /** An open connection delivers streams no more, since the exchange does not have them any more. */
+  /** Called when an open connection drops streams that the exchange no longer has. */
   left(connection: number, streams: readonly string[]): void {
     const { rates, merge } = this.#handler
     rates.forget(connection, streams)
@@ -53,7 +59,10 @@ export class StreamCoverage {
     merge.left(connection, streams, (out) => this.#continuity.interrupted(out, 'delisted'))
   }
 
-  /** Streams have gone quiet on a connection: where no other delivers them, they are out until their next event. */
+  /**
+   * Called for quiet streams of a connection. If no other connection delivers them, an outage lasts
+   * until their next event.
+   */
   quiet(streams: readonly string[]): void {
     const nowMs = this.#clock.monotonicMs()
     const { rates } = this.#handler
@@ -62,12 +71,15 @@ export class StreamCoverage {
     this.#continuity.interrupted(streams.filter(isOut), 'stall')
   }
 
-  /** A connection is gone; what it alone delivered may have something missing before its next event. */
+  /**
+   * Called when a connection has closed. Events of streams that it alone delivered may be missing
+   * before the next event.
+   */
   disconnected(connection: number, streams: readonly string[], cause: string): void {
     this.#handler.rates.forget(connection, streams)
     const { merge } = this.#handler
     const uncovered = merge.closed(connection, streams, (out) => this.#continuity.interrupted(out, cause))
-    // One that is open already is not asked again when it begins to deliver.
+    // An open connection needs no second check when it begins to deliver.
     if (merge.connections > 0) this.#silence.watch(this.#symbols, new Set(uncovered))
   }
 }

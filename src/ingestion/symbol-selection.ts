@@ -3,36 +3,42 @@ import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import type { IngestionConfig } from './config.ts'
 
-/** Why a symbol is not subscribed to. */
+/** Why a symbol has no subscription. */
 export const LEFT_OUT_REASONS = ['halted', 'delisted', 'other shard'] as const
 export type LeftOutReason = (typeof LEFT_OUT_REASONS)[number]
 
 export interface SelectionChange {
-  /** Symbols that are new to this instance: their start records are to be written. */
+  /** Symbols new to this instance, which need start records. */
   readonly added: readonly string[]
-  /** Those of them that an earlier answer of the exchange did not have: they are recorded from their first id. */
+  /**
+   * Those of `added` that were absent from an earlier answer of the exchange: recorded from their
+   * first id.
+   */
   readonly listed: readonly string[]
-  /** Symbols whose streams are to be subscribed to. */
+  /** Symbols to subscribe to. */
   readonly joined: readonly string[]
-  /** Symbols whose streams are to be given up. */
+  /** Symbols to unsubscribe from. */
   readonly left: readonly string[]
-  /** Subscribed symbols that do not trade any more. */
+  /** Subscribed symbols that no longer trade. */
   readonly halted: readonly string[]
   /** Subscribed symbols that trade again. */
   readonly resumed: readonly string[]
 }
 
-/** A symbol is given up when so many answers in a row do not have it: one may have been cut short by a defect. */
+/**
+ * A symbol is dropped after so many consecutive answers without it: one answer may be truncated by
+ * a defect.
+ */
 const ABSENT_ANSWERS = 2
 
 /**
- * Which symbols this instance takes: those of the settings, or for `*` all that trade; of these its shard. It follows
- * the answers of the exchange. Specification: N1 to N6.
+ * Decides which symbols this instance takes: its shard of the named ones, or for `*` of all that
+ * trade. Follows the answers of the exchange. Specification: N1 to N6.
  */
 export class SymbolSelection {
   readonly #config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>
   readonly #isAll: boolean
-  /** Symbols of which this instance keeps the memory, subscribed or not. */
+  /** Symbols whose state this instance keeps, subscribed or not. */
   readonly #taken = new Set<string>()
   readonly #subscribed = new Set<string>()
   /** Subscribed symbols that do not trade. */
@@ -40,7 +46,7 @@ export class SymbolSelection {
   readonly #leftOut = new Map<string, LeftOutReason>()
   /** The names in the first answer; null before it. */
   #first: ReadonlySet<string> | null = null
-  /** How many answers in a row did not have a subscribed symbol. */
+  /** How many consecutive answers did not have a subscribed symbol. */
   readonly #absences = new Map<string, number>()
 
   constructor(config: Pick<IngestionConfig, 'symbols' | 'shard' | 'restUrl'>) {
@@ -52,7 +58,7 @@ export class SymbolSelection {
     return this.#isAll
   }
 
-  /** Symbols of which this instance keeps the memory. */
+  /** Symbols whose state this instance keeps. */
   get taken(): ReadonlySet<string> {
     return this.#taken
   }
@@ -66,38 +72,38 @@ export class SymbolSelection {
     return this.#halted
   }
 
-  /** Symbols that are not subscribed to, with the reason. */
+  /** Symbols without a subscription, with the reason. */
   get leftOut(): ReadonlyMap<string, LeftOutReason> {
     return this.#leftOut
   }
 
-  /** Why nothing can be recorded now; empty while a symbol trades. */
+  /** Returns why nothing can be recorded now; empty while a symbol trades. */
   get problem(): string {
     if (this.#first === null || this.#halted.size < this.#subscribed.size) return ''
     const { index, count } = this.#config.shard
     const of = count === 1 ? '' : ` of shard ${index}/${count}`
-    return `no symbol${of} trades now; waiting until the exchange resumes trading`
+    return `no symbol${of} is trading; waiting until the exchange resumes trading`
   }
 
-  /** Names of the settings that the exchange does not list. */
+  /** Returns the configured names that the exchange does not list. */
   unlisted(statuses: ReadonlyMap<string, string>): string[] {
     return this.#isAll ? [] : this.#config.symbols.filter((symbol) => !statuses.has(symbol))
   }
 
   /**
-   * Takes the first symbols.
+   * Selects the first symbols.
    *
-   * @param statuses null when the exchange cannot be asked, which a named list can do without
+   * @param statuses null if the exchange does not answer, which a named list tolerates
    * @param known the symbols that have checkpoints
-   * @throws TapelineError `EXCHANGE` for a name that neither the exchange nor a checkpoint has, and when this shard has
-   *   none of the named symbols
+   * @throws TapelineError `EXCHANGE` for a name unknown to the exchange and to the checkpoints, and
+   *   if this shard has none of the named symbols
    */
   begin(statuses: ReadonlyMap<string, string> | null, known: ReadonlySet<string>): void {
     const { symbols, shard, restUrl } = this.#config
     const wrong = statuses === null ? [] : this.unlisted(statuses).filter((symbol) => !known.has(symbol))
     if (wrong.length > 0) {
       throw new TapelineError('EXCHANGE', `Not spot symbols of ${restUrl}: ${wrong.join(', ')}`, {
-        fix: 'Correct SYMBOLS; the exchange would answer their streams with silence.',
+        fix: 'Correct SYMBOLS; the exchange sends nothing for unknown streams.',
       })
     }
     if (!this.#isAll && !symbols.some((symbol) => this.#isOurs(symbol))) {
@@ -105,7 +111,7 @@ export class SymbolSelection {
         'EXCHANGE',
         `Shard ${shard.index}/${shard.count} has none of the ${symbols.length} symbols`,
         {
-          fix: 'Use fewer shards than symbols; which symbol falls to which shard is decided by its murmur2 hash.',
+          fix: 'Use fewer shards than symbols; the murmur2 hash of a symbol decides its shard.',
         },
       )
     }
@@ -114,7 +120,7 @@ export class SymbolSelection {
     else for (const symbol of this.#taken) this.#subscribed.add(symbol)
   }
 
-  /** Follows an answer of the exchange. */
+  /** Applies an answer of the exchange. */
   update(statuses: ReadonlyMap<string, string>): SelectionChange {
     const change = {
       added: [] as string[],

@@ -5,10 +5,13 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { SelectionChange, SymbolSelection } from './symbol-selection.ts'
 
-/** A stream that has gone quiet may be of a symbol that has halted: it asks the exchange at once, but not more often. */
+/**
+ * Minimum time between two requests. A quiet stream may belong to a halted symbol, which triggers a
+ * request at once.
+ */
 const SOONEST_MS = 20_000
 
-/** Names in one line of the log. */
+/** Maximum names in one log line. */
 const NAMES_MAX = 20
 
 /** Symbols that begin to trade together are not listed but resume, as after maintenance of the exchange. */
@@ -18,7 +21,7 @@ const FIRST_TRADE_LIMIT_MS = 10_000
 export interface SymbolWatchOptions {
   readonly clock: Clock
   readonly everyMs: number
-  /** Asks the exchange for the statuses of its symbols, when it may be asked. */
+  /** Requests the statuses of the symbols once the exchange accepts requests. */
   readonly ask: (signal: AbortSignal) => Promise<ReadonlyMap<string, string>>
   /** When a symbol first traded, milliseconds since the Unix epoch; null where the exchange does not say. */
   readonly firstTradeMs: (symbol: string, signal: AbortSignal) => Promise<number | null>
@@ -26,13 +29,14 @@ export interface SymbolWatchOptions {
 }
 
 /**
- * Reads the exchange's symbols again and again, and says what has changed. A failure changes nothing. Specification: N1.
+ * Requests the exchange's symbols periodically and reports changes. A failure changes nothing.
+ * Specification: N1.
  */
 export class SymbolWatch {
   readonly #options: SymbolWatchOptions
   readonly #selection: SymbolSelection
   readonly #log: Logger
-  /** Why the last attempt failed; empty after one that did not. */
+  /** Why the last attempt failed; empty if it succeeded. */
   #problem = ''
   readonly #wake: Wake
   #askedAtMs: number
@@ -48,12 +52,12 @@ export class SymbolWatch {
     this.#startedAtMs = options.clock.wallMicros() / 1000
   }
 
-  /** Asks before its time, for what may have halted. */
+  /** Requests the symbols early, because one may have halted. */
   askSoon(): void {
     this.#wake.ring()
   }
 
-  /** Returns when the signal aborts; rejects when a change cannot be carried out. */
+  /** Returns when the signal aborts; rejects if a change cannot be applied. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, everyMs, ask, onChange } = this.#options
     this.#sayWhatIsLeftOut()
@@ -65,9 +69,9 @@ export class SymbolWatch {
       if (earlyMs > 0) await sleepOn(clock, earlyMs, signal)
       this.#askedAtMs = clock.monotonicMs()
       const statuses = await ask(signal).catch((error: unknown) => this.#failed(error, signal))
-      // An answer that was read when the end came must not open a connection.
+      // An answer that arrives during the shutdown must not open a connection.
       if (statuses === null || signal.aborted) continue
-      if (this.#problem !== '') this.#log.info('The symbols of the exchange can be read again')
+      if (this.#problem !== '') this.#log.info('Loading the symbols of the exchange succeeded again')
       this.#problem = ''
       const change = await this.#withFirstTrades(this.#selection.update(statuses), signal)
       if (signal.aborted) return
@@ -106,7 +110,7 @@ export class SymbolWatch {
   #failed(error: unknown, signal: AbortSignal): null {
     const reason = describeError(error)
     if (reason !== this.#problem && !signal.aborted)
-      this.#log.warn({ err: error }, `The symbols of the exchange cannot be read, trying again: ${reason}`)
+      this.#log.warn({ err: error }, `Loading the symbols of the exchange failed, retrying: ${reason}`)
     this.#problem = reason
     return null
   }
@@ -114,7 +118,7 @@ export class SymbolWatch {
   #sayWhatIsLeftOut(): void {
     const { subscribed, halted, leftOut } = this.#selection
     for (const [reason, symbols] of Map.groupBy(leftOut.keys(), (symbol) => leftOut.get(symbol))) {
-      // A named symbol that is gone needs a person.
+      // A named symbol that was delisted needs an operator.
       const level = reason === 'delisted' && !this.#selection.isAll ? 'error' : 'info'
       this.#log[level](
         { reason, symbols: symbols.length, subscribed: subscribed.size },
@@ -122,21 +126,16 @@ export class SymbolWatch {
       )
     }
     if (halted.size > 0)
-      this.#log.warn(`Symbols that do not trade now, subscribed to all the same: ${named([...halted])}`)
+      this.#log.warn(`Subscribed to symbols that are not trading now: ${named([...halted])}`)
   }
 
   #say({ joined, listed, left, halted, resumed }: SelectionChange): void {
     const lines = [
-      ['info', 'joined', 'Symbols are subscribed to', joined],
-      ['info', 'listed', 'The exchange has listed symbols, which are recorded from their first id', listed],
-      [
-        'error',
-        'delisted',
-        'The exchange does not list symbols any more, and their streams are given up',
-        left,
-      ],
-      ['warn', 'halted', 'Symbols do not trade any more', halted],
-      ['info', 'resumed', 'Symbols trade again', resumed],
+      ['info', 'joined', 'Subscribed to symbols', joined],
+      ['info', 'listed', 'The exchange listed symbols, which are recorded from their first id', listed],
+      ['error', 'delisted', 'The exchange delisted symbols; unsubscribed from their streams', left],
+      ['warn', 'halted', 'Symbols stopped trading', halted],
+      ['info', 'resumed', 'Symbols resumed trading', resumed],
     ] as const
     for (const [level, change, text, symbols] of lines)
       if (symbols.length > 0)

@@ -6,12 +6,12 @@ import type { RestCaller } from './backfill/rest-caller.ts'
 
 const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
 
-/** Stream names of symbols and event types, all types of a symbol together. */
+/** Returns the stream names of symbols and event types, grouped by symbol. */
 export function streamNames(symbols: Iterable<string>, eventTypes: readonly EventType[]): string[] {
   return [...symbols].flatMap((symbol) => eventTypes.map((type) => streamName(symbol, type)))
 }
 
-/** When a symbol first traded, milliseconds since the Unix epoch; null where REST does not say. */
+/** Returns when a symbol first traded, milliseconds since the Unix epoch; null if REST does not tell. */
 export async function firstTradeMs(
   rest: Pick<RestCaller, 'ask'> | undefined,
   symbol: string,
@@ -22,7 +22,7 @@ export async function firstTradeMs(
   return first === undefined ? null : Math.floor(first.timeUs / 1000)
 }
 
-/** The symbols of which the topic has a checkpoint. */
+/** Returns the symbols that have a checkpoint in the topic. */
 export async function checkpointedSymbols(
   kafka: Pick<KafkaPort, 'fetcher'>,
   checkpoints: string,

@@ -6,25 +6,31 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 const CLIENT_ID = 'tapeline-ingestion-topics'
 
 export interface TopicWatchEvents {
-  /** The topic was deleted and made again under its name. Its id here is already the new one. */
+  /**
+   * Called when the topic was deleted and recreated under its name; its id here is already the new
+   * one.
+   */
   onRecreated(topic: string): void
-  /** It has another number of partitions now, and the messages of this process are assigned to the old ones. */
+  /**
+   * Called when its number of partitions has changed: this process assigned its messages to the old
+   * ones.
+   */
   onFatal(error: TapelineError): void
 }
 
-/** Asks the brokers whether the topics are there, and are those that this process knows. Specification: C8. */
+/** Checks that the topics exist and are still the ones this process knows. Specification: C8. */
 export class TopicWatch {
   readonly #kafka: Pick<KafkaPort, 'fetcher'>
   readonly #fetcher: RecordFetcher
   readonly #known: Map<string, TopicMetadata>
-  /** Ids of topics that were deleted. A broker that has not learnt of it yet still names them. */
+  /** Ids of deleted topics. A broker with stale metadata still names them. */
   readonly #deletedIds = new Set<string>()
   readonly #events: TopicWatchEvents
   readonly #log: Logger
   #missing: readonly string[] = []
   #checking: Promise<boolean> | null = null
 
-  /** @param topics as they were when what they hold was read */
+  /** @param topics as they were at recovery */
   constructor(
     kafka: Pick<KafkaPort, 'fetcher'>,
     topics: ReadonlyMap<string, TopicMetadata>,
@@ -43,7 +49,7 @@ export class TopicWatch {
     return this.#known.get(topic)?.id ?? ''
   }
 
-  /** Which topics are missing; empty when none is. */
+  /** Names the missing topics; empty when none is missing. */
   get problem(): string {
     const [first] = this.#missing
     if (first === undefined) return ''
@@ -69,12 +75,12 @@ export class TopicWatch {
       return true
     } catch (error) {
       if (error instanceof TapelineError) return this.#checkEach()
-      this.#log.debug({ err: error }, `The topics cannot be asked for now: ${describeError(error)}`)
+      this.#log.debug({ err: error }, `Cannot check the topics now: ${describeError(error)}`)
       return false
     }
   }
 
-  /** One request names all topics, and its answer does not say which one is missing. */
+  /** One request names all topics, but a failed answer does not say which one is missing. */
   async #checkEach(): Promise<boolean> {
     const missing: string[] = []
     for (const topic of this.#known.keys()) {
@@ -83,8 +89,7 @@ export class TopicWatch {
         this.#take(await fetcher.connect())
       } catch (error) {
         if (error instanceof TapelineError) missing.push(topic)
-        else
-          this.#log.debug({ err: error, topic }, `A topic cannot be asked for now: ${describeError(error)}`)
+        else this.#log.debug({ err: error, topic }, `Cannot check a topic now: ${describeError(error)}`)
       } finally {
         await fetcher.close()
       }
@@ -107,9 +112,9 @@ export class TopicWatch {
         this.#events.onFatal(
           new TapelineError(
             'KAFKA',
-            `Topic ${topic} was deleted and made again with ${partitions} instead of ${known.partitions} partitions`,
+            `Topic ${topic} was deleted and recreated with ${partitions} instead of ${known.partitions} partitions`,
             {
-              fix: 'Start ingestion again, as its supervisor does: it assigns the messages to the new partitions.',
+              fix: 'Restart ingestion (its supervisor does): it assigns the messages to the new partitions.',
             },
           ),
         )
@@ -119,7 +124,7 @@ export class TopicWatch {
       this.#known.set(topic, { id, partitions })
       this.#log.warn(
         { topic, topicId: id },
-        `Topic ${topic} was deleted and made again; recording continues in it`,
+        `Topic ${topic} was deleted and recreated; recording continues in it`,
       )
       this.#events.onRecreated(topic)
     }

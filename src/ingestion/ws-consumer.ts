@@ -10,28 +10,34 @@ import { Subscriptions } from './connection/subscriptions.ts'
 import type { ConnectionEnd, ConnectionListener } from './connection-listener.ts'
 import type { Ports } from './ports.ts'
 
-/** The exchange sends a ping every 20 s: three missed ones, and the connection is dead whatever TCP thinks. */
+/**
+ * The exchange sends a ping every 20 s. After three missed ones the connection is dead, whatever
+ * TCP reports.
+ */
 const SILENCE_LIMIT_MS = 60_000
 const WATCH_EVERY_MS = 1000
 
-/** Frames held in kernel buffers for longer than this would be stamped too late; many short pauses count like a long one. */
+/**
+ * Frames that wait in kernel buffers longer than this would be stamped too late; many short pauses
+ * add up to a long one.
+ */
 const PAUSE_LIMIT_MS = 5000
 
-/** The connection while it is open. */
+/** The state of the connection while it is open. */
 interface Session {
   readonly socket: StreamSocket
   readonly openedAtMs: number
   readonly subscriptions: Subscriptions
   readonly pauses: PauseBudget
-  /** What it delivers, or has asked for. */
+  /** The streams that it delivers or has requested. */
   plan: ConnectionPlan
   lastByteAtMs: number
-  /** Market data; null before the first. */
+  /** When market data last arrived; null before the first. */
   lastDataAtMs: number | null
-  /** When its last own stream was confirmed; null before. */
+  /** When the last of its streams was confirmed; null before. */
   completeAtMs: number | null
   delivering: boolean
-  /** It has been given up: what still comes out of its buffers is too late to be stamped. */
+  /** Whether it was dropped: what is left in its buffers is too late to be stamped. */
   dropped: boolean
   cancelWatch: (() => void) | null
 }
@@ -40,17 +46,18 @@ export interface WsConsumerOptions {
   readonly id: number
   /** Counts the connections of this id, from 1. */
   readonly attempt: number
-  /** The streams until {@link WsConsumer.follow}. */
+  /** Its streams until {@link WsConsumer.follow} changes them. */
   readonly plan: ConnectionPlan
   readonly gate: ExchangeGate
   readonly ports: Pick<Ports, 'clock'> & { readonly exchange: Pick<Ports['exchange'], 'openSocket'> }
-  /** Resolves when there is room for what it would receive. */
+  /** Waits until the queue has room. */
   readonly whenRoom: (signal: AbortSignal) => Promise<void>
 }
 
 /**
- * One connection to the combined stream, from the handshake to its end. It can pause, and closes the socket when the
- * exchange has gone silent or a pause has lasted too long. The `ws` library answers pings. Its slot opens the next one.
+ * One connection to the combined stream, from the handshake to its end. It can pause, and closes
+ * the socket when the exchange falls silent or a pause lasts too long. The `ws` library answers
+ * pings. Its slot opens the next one.
  */
 export class WsConsumer {
   readonly #options: WsConsumerOptions
@@ -77,7 +84,7 @@ export class WsConsumer {
     return this.#options.id
   }
 
-  /** On the monotonic clock; null while it is not open. */
+  /** When it opened, on the monotonic clock; null while it is not open. */
   get openedAtMs(): number | null {
     return this.#session?.openedAtMs ?? null
   }
@@ -87,12 +94,14 @@ export class WsConsumer {
     return this.#session?.completeAtMs ?? null
   }
 
-  /** When it last delivered market data since it opened, on the monotonic clock; null when it has not. */
+  /**
+   * When it last delivered market data, on the monotonic clock; null if it has not since it opened.
+   */
   get lastDataAtMs(): number | null {
     return this.#session?.lastDataAtMs ?? null
   }
 
-  /** All its streams are subscribed, and it has delivered market data since. */
+  /** Whether all its streams are subscribed and it has delivered since. */
   get isDelivering(): boolean {
     return this.#session?.delivering ?? false
   }
@@ -121,12 +130,12 @@ export class WsConsumer {
     const nowMs = this.#nowMs()
     session.pauses.set(false, nowMs)
     session.lastByteAtMs = nowMs
-    // What waits to be read may be too old to be stamped by now.
+    // Unread frames may be too old to be stamped by now.
     if (session.pauses.ms(nowMs) > PAUSE_LIMIT_MS) this.#dropForPauses()
     else session.socket.resume()
   }
 
-  /** Drops the socket, also one that is about to open. The next connection does not wait if `atOnce`. */
+  /** Drops the socket, even one that is opening. The next connection does not wait if `atOnce`. */
   reconnect(reason: string, atOnce = false): void {
     this.#opening?.terminate()
     if (this.#session === null || this.#session.dropped) return
@@ -145,12 +154,12 @@ export class WsConsumer {
     if (this.#session === null) return
     this.#log.warn(
       { connection: this.#options.id, streams },
-      'Subscribing again to streams that have gone quiet',
+      'Renewing the subscription of streams that have gone quiet',
     )
     this.#session.subscriptions.renew(streams)
   }
 
-  /** Changes what it delivers: on an open connection by requests, later in its URL. */
+  /** Changes its streams: by requests on an open connection, and in the URL of later ones. */
   follow(plan: ConnectionPlan): void {
     this.#plan = plan
     if (this.#session !== null && this.#session.plan !== plan) this.#changeStreams(this.#session, plan)
@@ -218,7 +227,7 @@ export class WsConsumer {
     this.#listener.onClosed(this.#end)
   }
 
-  /** Resolves with the reason once a connection that was open has closed; rejects when it never opened. */
+  /** Resolves with the reason once an opened connection has closed; rejects if it never opened. */
   async #connectUntilClosed(): Promise<string> {
     const { signal } = this.#stopping
     const { promise, resolve, reject } = Promise.withResolvers<string>()
@@ -327,12 +336,12 @@ export class WsConsumer {
     session.subscriptions.check(nowMs, !session.pauses.isPaused)
     if (session.pauses.ms(nowMs) > PAUSE_LIMIT_MS) this.#dropForPauses()
     else if (!session.pauses.isPaused && nowMs - session.lastByteAtMs > SILENCE_LIMIT_MS) {
-      this.reconnect('the exchange has sent nothing, not even a ping')
+      this.reconnect('the exchange sent nothing, not even a ping')
     }
   }
 
   #dropForPauses(): void {
-    this.reconnect('it was paused for too long, Kafka is slow')
+    this.reconnect('it was paused for too long because Kafka is slow')
   }
 
   #nowMs(): number {

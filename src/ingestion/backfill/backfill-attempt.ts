@@ -1,18 +1,19 @@
 import { type BackoffPolicy, delayFor } from '../../foundation/runtime/backoff.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 
-/** As often must the exchange answer the same before it is believed. */
+/** Number of equal answers before an answer is believed. */
 const EQUAL_ANSWERS = 3
 
 /**
- * Over how long, at least. The exchange answers from a database that may lag behind its streams by minutes; one that
- * answers from behind what was asked, or with a 4xx, does not lag, but may be out of order for a while.
+ * Minimum time over which equal answers must arrive. The exchange answers from a database that may
+ * lag its streams by minutes. An answer that skips the requested ids (`jump`), or a 4xx, comes from
+ * no lag, but a fault may last a while.
  */
 const SPREAD_MS = { empty: 5 * 60_000, jump: 2 * 60_000, rejected: 2 * 60_000 } as const
 
-/** Equal answers with a longer pause between them, beyond the backoff's, begin to be counted anew… */
+/** A pause between equal answers that exceeds the backoff by more than this restarts the count, */
 const PAUSE_MS = 60_000
-/** …so often: where all is slow, something must come to an end too. */
+/** at most so many times: even a slow exchange must lead to a decision. */
 const MAX_RESTARTS = 3
 
 export type Negative = keyof typeof SPREAD_MS
@@ -29,22 +30,22 @@ interface Run {
   restarts: number
 }
 
-/** What was tried for one gap, and when it is tried again. Specification: B2, B3, B7. */
+/** Records the attempts for one gap and when to retry. Specification: B2, B3, B7. */
 export class BackfillAttempt {
-  /** Of the monotonic clock. */
+  /** On the monotonic clock. */
   retryAtMs = 0
-  /** Requests in a row that brought no trades. */
+  /** Consecutive requests without trades. */
   failures = 0
-  /** Why the last one brought none; empty after one that did. */
+  /** Why the last request brought no trades; empty after one that did. */
   problem = ''
   /** What a person can do about it; empty if waiting is enough. */
   fix = ''
-  /** The request failed or was refused, and was not only answered without the trades. */
+  /** Whether the last request failed or was refused, rather than answered without the trades. */
   isFailing = false
-  /** Equal answers without anything else between them. */
+  /** Equal answers in a row, without anything between them. */
   #run: Run | null = null
 
-  /** Trades came. */
+  /** Resets the failures: trades arrived. */
   succeeded(): void {
     this.failures = 0
     this.problem = ''
@@ -54,21 +55,22 @@ export class BackfillAttempt {
     this.retryAtMs = 0
   }
 
-  /** No answer, or one that says nothing of the ids. */
+  /** Backs off after no answer, or one that says nothing about the ids. */
   failed(nowMs: number, policy: BackoffPolicy, random: number): void {
     this.interrupted()
     this.#postpone(nowMs, policy, random)
   }
 
-  /** Something came between the answers. */
+  /** Discards the run of equal answers, because something else came between them. */
   interrupted(): void {
     this.#run = null
   }
 
   /**
-   * An answer without what was asked for.
+   * Records an answer without the requested ids.
    *
-   * @returns true when it is to be believed: it has come often enough, for long enough, and nothing else between
+   * @returns true if the answer is to be believed: it came often enough, over long enough, with
+   *   nothing else in between
    */
   negative(kind: Negative, answer: string, nowMs: number, policy: BackoffPolicy, random: number): boolean {
     const run = this.#continued(kind, answer, nowMs, policy)

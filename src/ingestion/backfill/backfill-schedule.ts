@@ -2,15 +2,16 @@ import type { IdGap } from '../continuity/gap-rows.ts'
 import { BackfillAttempt, type GapProblem } from './backfill-attempt.ts'
 import { Heap } from './heap.ts'
 
-/** A gap that is being looked for. */
+/** A gap that backfill is working on. */
 export interface GapTask {
   readonly gap: IdGap
   readonly attempt: BackfillAttempt
 }
 
 /**
- * Which gap is next, of those that are due: the one with the fewest failures in a row, so that gaps that keep failing leave
- * the others their turns; of these the smallest. Thousands may be open, so `take` and `putBack` do not look at all.
+ * Decides which due gap is next: the one with the fewest consecutive failures, so that failing gaps
+ * leave the others their turns; of equal ones the smallest. Thousands may be open, so `take` and
+ * `putBack` do not scan them all.
  */
 export class BackfillSchedule {
   readonly #isOpen: (gap: IdGap) => boolean
@@ -22,7 +23,7 @@ export class BackfillSchedule {
     this.#isOpen = isOpen
   }
 
-  /** Notes an open gap; one that is known already keeps its trial. */
+  /** Adds an open gap; a known gap keeps its attempts. */
   add(gap: IdGap): void {
     const known = this.#tasks.get(gap.gap_id)?.gap
     if (known !== undefined && isSame(known, gap)) return
@@ -31,7 +32,10 @@ export class BackfillSchedule {
     this.#due.push(task)
   }
 
-  /** Takes the next out, to be put back when it is still open; null when none is due. */
+  /**
+   * Takes the next due task, which the caller puts back if its gap is still open; null when none is
+   * due.
+   */
   take(nowMs: number): GapTask | null {
     for (let task = this.#later.first; task !== undefined && task.attempt.retryAtMs <= nowMs; ) {
       this.#later.pop()
@@ -45,30 +49,33 @@ export class BackfillSchedule {
     return null
   }
 
-  /** Puts a task back that was taken; with a gap that is closed its trial goes. */
+  /** Puts a taken task back; drops it with its attempts if its gap is closed. */
   putBack(task: GapTask, nowMs: number): void {
     if (!this.isCurrent(task)) this.#forget(task)
     else if (task.attempt.retryAtMs <= nowMs) this.#due.push(task)
     else this.#later.push(task)
   }
 
-  /** The ledger still holds this very gap: it may be closed, and another opened under its id, during any wait. */
+  /**
+   * Whether the ledger still holds this very gap. During any wait it may close, and another may
+   * open under its id.
+   */
   isCurrent(task: GapTask): boolean {
     return this.#tasks.get(task.gap.gap_id) === task && this.#isOpen(task.gap)
   }
 
-  /** When the next is due; null when nothing waits for a time. */
+  /** When the next task is due; null when nothing waits for a time. */
   get nextDueMs(): number | null {
     return this.#later.first?.attempt.retryAtMs ?? null
   }
 
-  /** Whether an open gap has met this problem. Looks at all gaps where none has. */
+  /** Whether an open gap has met this problem. Scans all gaps if none has. */
   hasProblem(problem: string): boolean {
     for (const { attempt } of this.#tasks.values()) if (attempt.problem === problem) return true
     return false
   }
 
-  /** What keeps a gap from being filled; null where nothing has yet. */
+  /** Returns what prevents filling a gap; nulls if nothing has yet. */
   problemOf({ gap_id }: IdGap): GapProblem {
     const attempt = this.#tasks.get(gap_id)?.attempt
     return {

@@ -21,29 +21,33 @@ export interface BackfillOptions {
   /** A number in [0, 1). */
   readonly random: () => number
   readonly backoff: BackoffPolicy
-  /** A larger gap is not filled. */
+  /** Larger gaps are not backfilled. */
   readonly maxIds: number
 }
 
-/** What backfill needs of the rest of ingestion. */
+/** What backfill needs from the rest of ingestion. */
 export interface BackfillPorts {
-  /** The ids of a gap that have not been forwarded. */
+  /** Returns the ids of a gap that were not forwarded. */
   missingIn(gap: IdGap): IdRange[]
-  /** Sends trades of a gap on their way to Kafka. */
+  /** Sends trades of a gap to Kafka. */
   forward(gap: IdGap, trades: readonly RestTrade[]): void
-  /** Keeps a trade under whose id the exchange has another, which is forwarded. */
+  /** Keeps a trade whose id another trade has; the other one is forwarded. */
   keepSecond(gap: IdGap, trade: RestTrade): void
-  /** Kafka does not take the partition of a gap now. */
+  /** Whether the partition of a gap is set aside. */
   isHeld(gap: IdGap): boolean
-  /** Resolves when all that was sent so far is acknowledged, discarded or held; rejects when the signal aborts. */
+  /**
+   * Resolves when everything sent so far is acknowledged, discarded or set aside; rejects if the
+   * signal aborts.
+   */
   settled(signal: AbortSignal): Promise<void>
   /** Resolves when the queue has room. */
   whenRoom(signal: AbortSignal): Promise<void>
 }
 
 /**
- * Fetches what is missing, smallest gap first, in pages; live events go on meanwhile, and may fill a gap or end it
- * during any wait. A gap is `filled` only after every message is acknowledged. Specification: B1 to B9.
+ * Fetches missing trades in pages, smallest gap first. Live events continue meanwhile and may fill
+ * or end a gap during any wait. A gap becomes `filled` only after Kafka has acknowledged every
+ * message. Specification: B1 to B9.
  */
 export class Backfill {
   readonly #options: BackfillOptions
@@ -54,9 +58,9 @@ export class Backfill {
   readonly #wake: Wake
   readonly #stopping = new AbortController()
   #running: Promise<void> | null = null
-  /** The ledger may hold gaps that the schedule does not have yet. */
+  /** Whether the ledger may hold gaps that the schedule lacks. */
   #hasNews = true
-  /** Trades and aggTrades forwarded. */
+  /** Trades and aggTrades forwarded so far. */
   backfilled = 0
 
   constructor(options: BackfillOptions, ports: BackfillPorts, ledger: GapLedger, log: Logger) {
@@ -68,12 +72,12 @@ export class Backfill {
     this.#wake = new Wake(options.clock)
   }
 
-  /** The ids of a gap that are still missing. */
+  /** Returns the ids of a gap that are still missing. */
   missingIn(gap: IdGap): IdRange[] {
     return this.#ports.missingIn(gap)
   }
 
-  /** What keeps a gap from being filled; null where nothing has yet. */
+  /** Returns what prevents filling a gap; nulls if nothing has yet. */
   problemOf(gap: IdGap): GapProblem {
     return this.#schedule.problemOf(gap)
   }
@@ -82,13 +86,13 @@ export class Backfill {
     this.#running ??= this.#run()
   }
 
-  /** To be called when a gap was opened. */
+  /** Wakes backfill. Call it when a gap was opened. */
   notice(): void {
     this.#hasNews = true
     this.#wake.ring()
   }
 
-  /** Does not wait for the exchange: a request is broken off. */
+  /** Stops without waiting for the exchange: a running request is aborted. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     this.#wake.ring()
@@ -134,11 +138,12 @@ export class Backfill {
     if (countIds(missing) > maxIds) return this.#giveUp(task, { from: next.from, to: gap.to_id }, 'too large')
     await this.#ports.whenRoom(signal)
     if (!this.#schedule.isCurrent(task)) return
-    // One more: the exchange may have two under the last id.
+    // One more, because the exchange may have two trades under the last id.
     const limit = Math.min(REST_LIMIT, next.to - next.from + 2)
     const request = { type: gap.event_type, symbol: gap.symbol, fromId: next.from, limit }
     const answer = await rest.ask(request, 'patient', signal)
-    // Meanwhile the gap may have closed, or the exchange begun its ids anew: the answer would be of other trades.
+    // If the gap has closed meanwhile, or the exchange has restarted its ids, the answer is about
+    // other trades.
     if (this.#schedule.isCurrent(task)) await this.#take(task, next, answer)
   }
 
@@ -156,9 +161,9 @@ export class Backfill {
   async #refused(task: GapTask, next: IdRange, refusal: Refusal): Promise<void> {
     const { isFinal, stops, wait, fix } = ruleOf(refusal)
     const { reason } = refusal
-    // What stops all of REST has been logged for all of it.
+    // A refusal that stops all of REST is logged elsewhere, once.
     if (stops === 'request') this.#warn(task, reason, fix)
-    // Ids that were missed were there: the exchange does not have the symbol any more.
+    // The missing ids existed, so the exchange has since dropped the symbol.
     if (isFinal) return this.#negative(task, next, 'rejected', reason, outsideText(`delisted: ${reason}`))
     const { clock, backoff, random } = this.#options
     const maxMs = Math.max(backoff.maxMs, stops === 'request' ? wait.maxMs : 0)
@@ -171,7 +176,7 @@ export class Backfill {
     task.attempt.failed(clock.monotonicMs(), backoff, random())
   }
 
-  /** Logs a reason once, and again only when no gap has met it any more. */
+  /** Logs a reason once, and again only after no gap has it any more. */
   #warn({ gap, attempt }: GapTask, reason: string, fix: string): void {
     attempt.fix = fix
     attempt.isFailing = true
@@ -182,7 +187,7 @@ export class Backfill {
     const { symbol, event_type: type, gap_id } = gap
     this.#log.warn(
       { symbol, type, gap: gap_id, ...(fix === '' ? {} : { fix }) },
-      `Backfill failed, trying again: ${reason}`,
+      `Backfill failed, retrying: ${reason}`,
     )
   }
 
@@ -191,7 +196,7 @@ export class Backfill {
     const { run, second } = contiguous(next, rows)
     if (run.length > 0) {
       for (const trade of second) this.#ports.keepSecond(gap, trade)
-      // What a live event has brought meanwhile is not sent again.
+      // Trades that a live event has delivered meanwhile are not sent again.
       const wanted = within(this.#ports.missingIn(gap), run)
       if (wanted.length > 0) this.#ports.forward(gap, wanted)
       this.backfilled += wanted.length
@@ -199,12 +204,12 @@ export class Backfill {
     }
     const first = rows.find(({ id }) => id > next.from)
     if (first === undefined) return this.#negative(task, next, 'empty', `from ${next.from}`)
-    // Moved forward to the oldest it keeps, or a hole of its own.
+    // The answer starts at a later id: the exchange keeps no older trades, or it has a hole here.
     const lost = { from: next.from, to: Math.min(next.to, first.id - 1) }
     return this.#negative(task, lost, 'jump', `${lost.from}..${lost.to} before ${rows[0]?.id}`)
   }
 
-  /** An answer without the ids: not yet, or never. */
+  /** Handles an answer without the ids: they are not there yet, or never will be. */
   async #negative(
     task: GapTask,
     lost: IdRange,
@@ -213,7 +218,7 @@ export class Backfill {
     reason = 'absent at exchange',
   ): Promise<void> {
     const { clock, backoff, random } = this.#options
-    // A live event has come meanwhile: the answer was to another question.
+    // A live event arrived meanwhile, so the answer no longer matches the question.
     if (this.#missingOf(task.gap, lost) < lost.to - lost.from + 1) return
     task.attempt.problem = reason
     task.attempt.fix = ''
@@ -225,13 +230,14 @@ export class Backfill {
   async #giveUp(task: GapTask, lost: IdRange, reason: string): Promise<void> {
     const { gap } = task
     const missing = this.#missingOf(gap, lost)
-    // What lies before the lost ids is said to be filled with them.
+    // Ids below the lost ones become `filled` with this, so Kafka must have them.
     if (!(await this.#acknowledged(gap))) return this.#later(task)
-    // A live event that has come meanwhile is neither lost nor acknowledged: the next turn decides.
+    // A live event that has arrived meanwhile is neither lost nor acknowledged: the next turn
+    // decides.
     if (!this.#schedule.isCurrent(task) || this.#missingOf(gap, lost) !== missing) return
     this.#log.error(
       { symbol: gap.symbol, type: gap.event_type, ...lost, reason },
-      'Ids are lost: they cannot be had from the exchange',
+      'Ids are lost: the exchange does not have them',
     )
     const rest = this.#ledger.unrecoverable(gap, lost, reason)
     if (rest !== null) this.#schedule.add(rest)
@@ -240,11 +246,11 @@ export class Backfill {
   async #finish(task: GapTask): Promise<void> {
     const { gap } = task
     if (!(await this.#acknowledged(gap))) return this.#later(task)
-    // Some may have been discarded on their way.
+    // Some trades may have been discarded.
     if (this.#schedule.isCurrent(task) && this.#ports.missingIn(gap).length === 0) this.#ledger.filled(gap)
   }
 
-  /** @returns false when Kafka does not take the gap's partition now */
+  /** @returns false if the gap's partition is set aside */
   async #acknowledged(gap: IdGap): Promise<boolean> {
     const { signal } = this.#stopping
     await this.#ports.settled(signal)
@@ -264,7 +270,7 @@ export class Backfill {
   }
 }
 
-/** The rows of a range, as far as their ids follow each other, and those that come under an id of which another one is there. */
+/** Returns the rows of a range as long as their ids are contiguous, and rows that repeat an id. */
 function contiguous(range: IdRange, rows: readonly RestTrade[]): Record<'run' | 'second', RestTrade[]> {
   const run: RestTrade[] = []
   const second: RestTrade[] = []
@@ -276,7 +282,7 @@ function contiguous(range: IdRange, rows: readonly RestTrade[]): Record<'run' | 
   return { run, second }
 }
 
-/** The rows whose ids lie in the ranges; both rise. */
+/** Returns the rows whose ids lie in the ranges; both are ascending. */
 function within(ranges: readonly IdRange[], rows: readonly RestTrade[]): RestTrade[] {
   let at = 0
   return rows.filter(({ id }) => {
@@ -286,8 +292,8 @@ function within(ranges: readonly IdRange[], rows: readonly RestTrade[]): RestTra
 }
 
 /**
- * A backfilled trade as it goes to Kafka: the stream's own fields without the event time, which REST does not
- * know, and marked as backfilled.
+ * Returns a backfilled trade as its Kafka value: the fields of the stream, marked as backfilled,
+ * without the event time, which REST does not give.
  */
 export function backfillJson(
   symbol: string,

@@ -1,4 +1,4 @@
-/** A binary heap: the first by an order at any time, for logarithmic work. */
+/** A binary heap: gives the first item of an order in logarithmic time. */
 export class Heap<Item> {
   readonly #items: Item[] = []
   readonly #isBefore: (one: Item, other: Item) => boolean
@@ -25,7 +25,7 @@ export class Heap<Item> {
     items[at] = item
   }
 
-  /** Takes the first away. */
+  /** Removes and returns the first item. */
   pop(): Item | undefined {
     const items = this.#items
     const [first] = items

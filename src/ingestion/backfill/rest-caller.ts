@@ -10,7 +10,7 @@ import { unlessAborted } from '../../foundation/runtime/backoff.ts'
 import { type Clock, sleepOn } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
 
-/** Statuses that are counted apart. */
+/** Statuses that are counted separately. */
 const STOPPING: ReadonlySet<number> = new Set([403, 418, 429, 451])
 
 interface Call {
@@ -19,26 +19,29 @@ interface Call {
   readonly answer: PromiseWithResolvers<RestOutcome>
 }
 
-/** What was asked of REST and what it answered; counts since the start. */
+/** REST requests and answers, counted since the start. */
 export interface RestMetricValues {
   /** By `ok`, an HTTP status that stops requests, `rejected` (another 4xx) or `failed`. */
   readonly answers: Readonly<Record<string, number>>
-  /** Requests that wait for their turn. */
+  /** Requests waiting for their turn. */
   readonly waiting: number
   readonly weightSpent: number
   readonly weightPerMinute: number
-  /** What the exchange said, within the last minute, that the whole IP has used; null when it has not. */
+  /**
+   * Weight used by the whole IP, as the exchange reported within the last minute; null without a
+   * report.
+   */
   readonly ipWeight: number | null
-  /** How long it still forbids requests. */
+  /** Remaining time without requests, in milliseconds. */
   readonly waitLeftMs: number
 }
 
-/** Who asks: what is urgent comes before all that waits, and should be rare and cheap. */
+/** Priority of a request: urgent ones go first, and should be rare and cheap. */
 export type Urgency = 'urgent' | 'patient'
 
 /**
- * Requests trades from the exchange: one at a time for the whole process, within the weight budget, and not while
- * the exchange refuses REST. Specification: B5 to B7.
+ * Requests trades from the exchange: one request at a time for the whole process, within the weight
+ * budget, and none while the exchange refuses REST. Specification: B5 to B7.
  */
 export class RestCaller {
   readonly #fetch: FetchTrades
@@ -48,7 +51,7 @@ export class RestCaller {
   readonly #wake: Wake
   readonly #waiting: Readonly<Record<Urgency, Call[]>> = { urgent: [], patient: [] }
   #isWorking = false
-  /** Answers by what they said. */
+  /** Answers by kind. */
   readonly #answers: Record<string, number> = {}
 
   constructor(
@@ -77,9 +80,9 @@ export class RestCaller {
   }
 
   /**
-   * Asks when it is its turn.
+   * Queues a request and returns its outcome.
    *
-   * @throws the signal's reason, as soon as it aborts: at whatever point the request was
+   * @throws the signal's reason as soon as it aborts, at any stage of the request
    */
   async ask(request: TradeRequest, urgency: Urgency, signal: AbortSignal): Promise<RestOutcome> {
     signal.throwIfAborted()
@@ -96,7 +99,7 @@ export class RestCaller {
     }
   }
 
-  /** Waits until a request that is made elsewhere may be, and counts what it costs. */
+  /** Waits until a request made elsewhere is allowed, and counts its weight. */
   async spend(weight: number, signal: AbortSignal): Promise<void> {
     for (;;) {
       const waitMs = this.#gate.leftMs('rest') || this.#budget.take(weight, this.#clock.monotonicMs())
@@ -105,7 +108,9 @@ export class RestCaller {
     }
   }
 
-  /** Never rejects: what goes wrong goes to the one who asked. Ends when nobody waits. */
+  /**
+   * Serves the queue until it is empty. Never rejects: an error goes to the caller of {@link ask}.
+   */
   async #work(): Promise<void> {
     this.#isWorking = true
     for (let call = this.#first(); call !== undefined; call = this.#first()) {
@@ -128,7 +133,7 @@ export class RestCaller {
     this.#isWorking = false
   }
 
-  /** The next to be asked; the aborted have their answer already and are dropped. */
+  /** Returns the next request. Drops aborted ones, whose callers were already rejected. */
   #first(): Call | undefined {
     for (const calls of [this.#waiting.urgent, this.#waiting.patient]) {
       while (calls[0]?.signal.aborted) calls.shift()
@@ -151,7 +156,7 @@ export class RestCaller {
   }
 }
 
-/** One of the few words that an answer is counted under. */
+/** Returns the label under which an answer is counted. */
 function answerOf(outcome: RestOutcome): string {
   switch (outcome.kind) {
     case 'rows':

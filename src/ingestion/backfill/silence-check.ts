@@ -7,10 +7,10 @@ import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
 import type { RestCaller } from './rest-caller.ts'
 
-/** A stream whose first frame has not come by then after a connection opened is asked for over REST. */
+/** A stream without a frame for so long after its connection opened is checked over REST. */
 const PATIENCE_MS = 15_000
 
-/** After so many answers that the exchange does not know it, a symbol is not requested any more. */
+/** After so many answers that the symbol is unknown, its check is dropped. */
 const MAX_REJECTIONS = 3
 
 export interface SilenceCheckOptions {
@@ -19,22 +19,23 @@ export interface SilenceCheckOptions {
   /** A number in [0, 1). */
   readonly random: () => number
   readonly backoff: BackoffPolicy
-  /** Whether a stream has delivered since a time of the monotonic clock. */
+  /** Whether a stream has delivered since a time on the monotonic clock. */
   readonly hasDeliveredSince: (stream: string, sinceMs: number) => boolean
 }
 
-/** A symbol of which nothing has come since a connection opened. */
+/** A symbol that has been silent since a connection opened. */
 interface Silent {
   readonly symbol: string
-  /** Its streams, and since when each is awaited. */
+  /** Its streams, and since when each is expected. */
   readonly streams: Map<string, number>
   dueMs: number
   rejections: number
 }
 
 /**
- * After a start or reconnect a stream's first frame shows its own gap; a symbol that stays silent shows none. Those
- * are asked for: the latest aggTrade is cheap, and its `l` names the last trade too. Specification: C3.
+ * After a start or reconnect, the first frame of a stream reveals its gap; a silent symbol reveals
+ * none. This check asks REST about those: the latest aggTrade is cheap, and its `l` also gives the
+ * last trade id. Specification: C3.
  */
 export class SilenceCheck {
   readonly #options: SilenceCheckOptions
@@ -43,9 +44,9 @@ export class SilenceCheck {
   readonly #wake: Wake
   readonly #stopping = new AbortController()
   readonly #pending = new Map<string, Silent>()
-  /** Requests that failed, one after the other. */
+  /** Consecutive failed requests. */
   #failures = 0
-  /** Why the last one failed, which is logged once. */
+  /** Why the last request failed; each reason is logged once. */
   #problem: string | null = null
   #running: Promise<void> | null = null
 
@@ -60,7 +61,7 @@ export class SilenceCheck {
     this.#wake = new Wake(options.clock)
   }
 
-  /** Symbols that are yet to be heard of. */
+  /** Symbols that are still expected. */
   get pending(): number {
     return this.#pending.size
   }
@@ -70,8 +71,9 @@ export class SilenceCheck {
   }
 
   /**
-   * A connection has opened on which these streams are to deliver. What was awaited before is awaited anew, once:
-   * while connections come and go nothing is asked, and nothing piles up.
+   * Expects these streams on a connection that has just opened. A stream that was expected already
+   * gets a new deadline instead of a second check, so reconnects cause neither requests nor a
+   * backlog.
    */
   watch(symbols: Iterable<string>, streams: ReadonlySet<string>): void {
     const nowMs = this.#options.clock.monotonicMs()
@@ -88,7 +90,7 @@ export class SilenceCheck {
     this.#wake.ring()
   }
 
-  /** Does not wait for the exchange: a request is broken off. */
+  /** Stops without waiting for the exchange: a running request is aborted. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     this.#wake.ring()
@@ -110,7 +112,10 @@ export class SilenceCheck {
     }
   }
 
-  /** Those that have delivered are forgotten on the way; nearly always the first is the one that is due first. */
+  /**
+   * Returns the next due symbol and forgets those that have delivered. The first is nearly always
+   * due first.
+   */
   #nextDue(nowMs: number): Silent | undefined {
     for (const [symbol, silent] of this.#pending) {
       if (silent.dueMs > nowMs) continue
@@ -136,12 +141,12 @@ export class SilenceCheck {
     const { rest, clock } = this.#options
     const { symbol, dueMs } = silent
     const answer = await rest.ask({ type: 'aggTrade', symbol, fromId: null, limit: 1 }, 'urgent', signal)
-    // What has been heard of meanwhile speaks for itself, perhaps with ids begun anew.
+    // A stream that has delivered meanwhile reveals its own gap, perhaps with restarted ids.
     this.#forgetHeard(silent)
     switch (answer.kind) {
       case 'rows': {
         const latest = answer.rows.at(-1)
-        // Of a symbol that has traded there is always one: its database is not there yet.
+        // A symbol that has traded always has a latest aggTrade: the REST database lags.
         const hasTraded = [...silent.streams.keys()].some(
           (stream) => (this.#continuity.lastIdOf(stream) ?? -1) >= 0,
         )
@@ -153,18 +158,18 @@ export class SilenceCheck {
         }
         this.#failures = 0
         this.#problem = null
-        // A connection that opened meanwhile is owed an answer of its own.
+        // A connection that opened meanwhile needs its own check.
         if (silent.dueMs === dueMs) this.#pending.delete(symbol)
         return
       }
       case 'refused': {
         const { reason } = answer.refusal
         const { isFinal, stops } = ruleOf(answer.refusal)
-        // What stops all of REST has been logged for all of it.
+        // A refusal that stops all of REST is logged elsewhere, once.
         if (!isFinal) return this.#later(silent, stops === 'request' ? reason : null, signal)
         silent.rejections++
         if (silent.rejections < MAX_REJECTIONS) return this.#put(silent, clock.monotonicMs() + PATIENCE_MS)
-        this.#log.warn({ symbol }, `A silent symbol cannot be asked for: ${reason}`)
+        this.#log.warn({ symbol }, `Dropped the check of a silent symbol: ${reason}`)
         this.#pending.delete(symbol)
         return
       }
@@ -173,11 +178,11 @@ export class SilenceCheck {
     }
   }
 
-  /** Backs off as a whole: backfill is to have its turns, and a REST interface in trouble its rest. */
+  /** Delays all checks: backfill needs its turns, and a failing REST interface needs rest. */
   async #later(silent: Silent, reason: string | null, signal: AbortSignal): Promise<void> {
     const { clock, backoff, random } = this.#options
     if (reason !== null && reason !== this.#problem)
-      this.#log.warn({ symbol: silent.symbol }, `A silent symbol is asked for again: ${reason}`)
+      this.#log.warn({ symbol: silent.symbol }, `Checking a silent symbol failed, retrying: ${reason}`)
     this.#problem = reason ?? this.#problem
     this.#failures++
     const waitMs = delayFor(this.#failures, backoff, random())
@@ -185,7 +190,7 @@ export class SilenceCheck {
     await sleepOn(clock, waitMs, signal)
   }
 
-  /** Behind the others, so that the first is due first. */
+  /** Appends it, so that the first is due first. */
   #put(silent: Silent, dueMs: number): void {
     silent.dueMs = Math.max(silent.dueMs, dueMs)
     this.#pending.delete(silent.symbol)

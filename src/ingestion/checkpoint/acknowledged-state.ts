@@ -9,48 +9,52 @@ import { Sequence } from '../continuity/sequence.ts'
 import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
 import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
 
-/** Rows of a symbol that a checkpoint keeps until Kafka takes the ledger's topic again: about 400 bytes each. */
+/** Ledger rows of a symbol that a checkpoint keeps until Kafka takes them: about 400 bytes each. */
 const PENDING_MAX = 1000
-/** All symbols together: some 20 MiB. */
+/** The limit over all symbols, about 20 MiB. */
 const PENDING_ALL_MAX = 50_000
 
-/** Rows that were closed last, of all symbols: an older instance may still enter them as open. */
+/** Most recently closed rows over all symbols: an older instance may still enter them as open. */
 const CLOSED_MAX = 10_000
 
 interface SymbolState {
   readonly trade: Sequence<never>
   readonly aggTrade: Sequence<never>
   quote: { lastUpdateId: number; lastReceiptMs: number; clockAheadMs: number | null } | null
-  /** Rows of the ledger that are open, by gap id. */
+  /** Open ledger rows, by gap id. */
   readonly openGaps: Map<string, IdGap>
-  /** The newest revision of rows that were published and that Kafka does not have yet, by gap id. */
+  /** The newest revision of published rows that Kafka does not have yet, by gap id. */
   readonly pendingGaps: Map<string, Gap>
-  /** Something was acknowledged since the last checkpoint. */
+  /** Whether something was acknowledged since the last checkpoint. */
   changed: boolean
 }
 
-/** What a checkpoint says of a symbol. */
+/** The part of a checkpoint that describes a symbol. */
 export type SymbolMemory = Pick<
   Checkpoint,
   'trade' | 'aggTrade' | 'bookTicker' | 'open_gaps' | 'pending_gaps'
 >
 
 /**
- * What Kafka has, by symbol, and up to which offset of each partition: events, and rows of the ledger. It is built of
- * acknowledgements while ingestion runs, and of a checkpoint and the topics behind it when it starts: by the same
- * code, in any order, to the same end. A checkpoint may speak of nothing else. Specification: C1, C2.
+ * Tracks what Kafka has: events and ledger rows by symbol, and the offset of each partition.
+ * Acknowledgements build it while ingestion runs; a checkpoint and the messages after it build it
+ * at start. Both use the same code, and any order gives the same result. A checkpoint may contain
+ * nothing else. Specification: C1, C2.
  */
 export class AcknowledgedState {
   readonly #symbols = new Map<string, SymbolState>()
   readonly #nextOffsets = new Map<string, number>()
-  /** The revisions at which rows of the ledger were closed, by gap id; at most {@link CLOSED_MAX}. */
+  /** Revisions at which ledger rows were closed, by gap id; at most {@link CLOSED_MAX}. */
   readonly #closedRevisions = new Map<string, number>()
   /** Rows of all symbols that Kafka does not have yet. */
   #pending = 0
-  /** Rows that were published, and that no checkpoint has, since more of them wait for Kafka than there is room for. */
+  /**
+   * Published rows that are in no checkpoint, because more rows wait for Kafka than a checkpoint
+   * holds.
+   */
   unsavedRows = 0
 
-  /** Takes over a checkpoint. */
+  /** Restores a symbol from a checkpoint. */
   restore(symbol: string, memory: SymbolMemory): void {
     const { bookTicker } = memory
     this.#pending += memory.pending_gaps.length - (this.#symbols.get(symbol)?.pendingGaps.size ?? 0)
@@ -64,7 +68,10 @@ export class AcknowledgedState {
     })
   }
 
-  /** Rows of the ledger that were open for an earlier instance. Kafka may have lost them: it gets them again, unless it shows them. */
+  /**
+   * Adds rows that were open for an earlier instance. Kafka may have lost them: they are published
+   * again, unless the topic shows them.
+   */
   hadOpen(rows: readonly Gap[]): void {
     for (const row of rows) {
       this.gap(row)
@@ -72,7 +79,10 @@ export class AcknowledgedState {
     }
   }
 
-  /** An earlier instance had this; Kafka has lost some of it, at most so many of the trades, and they were the last. */
+  /**
+   * Adds the range that an earlier instance had. Kafka has lost part of it: at most `lostTrades` of
+   * the last trades.
+   */
   hadReached(symbol: string, { trade, aggTrade, bookTicker }: SymbolMemory, lostTrades: number): void {
     const state = this.#stateOf(symbol)
     for (const [sequence, reached] of [
@@ -87,7 +97,7 @@ export class AcknowledgedState {
     if (bookTicker !== null) state.quote ??= quoteOf(bookTicker)
   }
 
-  /** The exchange has listed a symbol: all its ids from 0 on are to be recorded. */
+  /** Starts a newly listed symbol: all its ids from 0 on are expected. */
   beginAtFirstId(symbol: string, types: ReadonlyArray<'trade' | 'aggTrade'>): void {
     const state = this.#stateOf(symbol)
     for (const type of types) if (state[type].last === null) state[type].beginAtFirstId()
@@ -98,13 +108,19 @@ export class AcknowledgedState {
     this.#nextOffsets.set(`${topic}:${partition}`, nextOffset)
   }
 
-  /** The topic was deleted and made again: its partitions begin at 0. The knowledge of events and gaps stays. */
+  /**
+   * Forgets the offsets of a topic that was deleted and recreated; its partitions begin at 0.
+   * Events and gaps stay known.
+   */
   forgetOffsets(topic: string): void {
     for (const place of this.#nextOffsets.keys())
       if (place.startsWith(`${topic}:`)) this.#nextOffsets.delete(place)
   }
 
-  /** Messages of one partition are acknowledged; the next offset after them, or null when the broker no longer knows it. */
+  /**
+   * Applies an acknowledgement. `next`: the offset after the messages of one partition; null if the
+   * broker no longer knows it.
+   */
   acknowledge(messages: readonly OutgoingMessage[], next: BaseOffset | null): void {
     for (const { mark, gap } of messages) {
       if (mark !== null) this.event(mark)
@@ -113,19 +129,19 @@ export class AcknowledgedState {
     if (next !== null) this.restoreOffset(next.topic, next.partition, next.offset)
   }
 
-  /** Kafka has an event. */
+  /** Records an event that Kafka has. */
   event({ symbol, type, epoch, id, timeMs, clockAheadMs }: EventMark): void {
     const state = this.#stateOf(symbol)
     state.changed = true
     if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
-    // The last that came, and not the highest time: the clock may have been set back.
+    // Takes the last quote, not the one with the highest time: the clock may have been set back.
     else {
       const aheadMs = clockAheadMs === undefined ? (state.quote?.clockAheadMs ?? null) : clockAheadMs
       state.quote = { lastUpdateId: id, lastReceiptMs: timeMs, clockAheadMs: aheadMs }
     }
   }
 
-  /** A row of the ledger is on its way to Kafka. */
+  /** Records a ledger row that was sent to Kafka. */
   published(gap: Gap): void {
     const state = this.#stateOf(gap.symbol)
     state.changed = true
@@ -134,10 +150,10 @@ export class AcknowledgedState {
   }
 
   /**
-   * As {@link published}, but a row is not remembered where too many wait for Kafka. It is sent all the same, and missing only if
-   * this process ends before Kafka has it.
+   * Like {@link published}, but does not remember the row if too many already wait for Kafka. The
+   * row is sent anyway, and is lost only if this process ends before Kafka has it.
    *
-   * @returns false when it is not remembered
+   * @returns false if the row is not remembered
    */
   publishedNow(gap: Gap): boolean {
     const { pendingGaps } = this.#stateOf(gap.symbol)
@@ -151,9 +167,9 @@ export class AcknowledgedState {
   }
 
   /**
-   * Kafka has a row of the ledger.
+   * Records a ledger row that Kafka has.
    *
-   * @param mayBeLost Kafka may have lost the ids of a filled row since
+   * @param mayBeLost whether Kafka may since have lost the ids of a filled row
    */
   gap(gap: Gap, mayBeLost = false): void {
     const state = this.#stateOf(gap.symbol)
@@ -163,7 +179,7 @@ export class AcknowledgedState {
       state.pendingGaps.delete(gap.gap_id)
       this.#pending--
     }
-    // Its ids are in other rows.
+    // Its ids are in other rows now.
     const emptied = gap.from_id === null ? state.openGaps.get(gap.gap_id) : undefined
     if (emptied !== undefined && emptied.revision < gap.revision) {
       state.openGaps.delete(gap.gap_id)
@@ -172,14 +188,14 @@ export class AcknowledgedState {
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
       const sequence = state[one.event_type]
-      // An older instance opens what a newer one has closed: the row of the newer one stands.
+      // If an older instance opens a gap that a newer one has closed, the newer one's row is valid.
       const isOutdated = one.revision <= (this.#closedRevisions.get(one.gap_id) ?? 0)
       const isReopened = one.status === 'open' && one.revision > 1 && !isOutdated
       if (isReopened) sequence.reopen(one.epoch, range)
-      // Only a first row tells of an epoch: a request may be of one that is unknown here.
+      // Only a first row proves an epoch: a request may name one that is unknown here.
       else if (one.status !== 'filled' && (one.revision === 1 || one.epoch <= sequence.epoch))
         sequence.lack(one.epoch, range)
-      // Ids that Kafka has, or will never have, are not to be looked for again.
+      // Ids that Kafka has, or will never get, must not be requested again.
       const isSettled = one.status === 'unrecoverable' || (one.status === 'filled' && !mayBeLost)
       if (isSettled && sequence.epoch === one.epoch) sequence.fill(range)
       const known = state.openGaps.get(one.gap_id)
@@ -201,12 +217,12 @@ export class AcknowledgedState {
     return this.#nextOffsets.get(`${topic}:${partition}`) ?? 0
   }
 
-  /** The symbols of which something is known. */
+  /** The symbols with any state. */
   get symbols(): IterableIterator<string> {
     return this.#symbols.keys()
   }
 
-  /** What holds now of a symbol, for its checkpoint; it counts as unchanged from here on. */
+  /** Returns the state of a symbol for its checkpoint, and marks it unchanged. */
   snapshot(symbol: string): SymbolMemory {
     const state = this.#stateOf(symbol)
     state.changed = false
@@ -227,12 +243,12 @@ export class AcknowledgedState {
     }
   }
 
-  /** Rows that Kafka does not have yet. */
+  /** Returns the rows that Kafka does not have yet. */
   pendingGaps(symbol: string): readonly Gap[] {
     return [...this.#stateOf(symbol).pendingGaps.values()]
   }
 
-  /** The snapshot has not become a checkpoint. */
+  /** Marks a symbol as changed again, because its snapshot was not written. */
   noteUnwritten(symbol: string): void {
     this.#stateOf(symbol).changed = true
   }
@@ -257,8 +273,7 @@ export class AcknowledgedState {
   }
 }
 
-/** The topics of trades and quotes are read one after the other, in either order. */
-/** The streams of a symbol that have a memory. */
+/** Returns the event types of a symbol that have state. */
 export function rememberedTypes({ trade, aggTrade, bookTicker }: SymbolMemory): EventType[] {
   const known = { trade, aggTrade, bookTicker }
   return (['trade', 'aggTrade', 'bookTicker'] as const).filter((type) => known[type] !== null)
@@ -283,7 +298,7 @@ function memoryOf(sequence: Sequence<never>): SequenceMemory | null {
   return { epoch, first, last, last_time: lastTimeMs, holes }
 }
 
-/** What continuity takes over of a stream. */
+/** Returns the state from which continuity restores a stream. */
 export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
   const { bookTicker } = memory
   if (type === 'bookTicker') {

@@ -8,12 +8,14 @@ import { type Checkpoint, checkpointText } from './checkpoint.ts'
 import type { Tail, TailEpochs } from './tail-epochs.ts'
 
 /**
- * A symbol without trades is checkpointed too, this often: its offsets move on with the others of its partition, so
- * that a restart replays minutes and not days.
+ * Interval at which a symbol without trades is checkpointed too. Its offsets advance with the rest
+ * of its partition, so a restart replays minutes and not days.
  */
 const IDLE_EVERY_MS = 60_000
 
-/** Below `max.message.bytes` of the topic, so that a start record of a later instance has room. */
+/**
+ * Below `max.message.bytes` of the topic, to leave room for the start record of a later instance.
+ */
 const MAX_BYTES = 6 << 20
 
 export interface CheckpointWriterOptions {
@@ -25,21 +27,23 @@ export interface CheckpointWriterOptions {
   readonly clock: Clock
   /** The highest counter that was read, by symbol. */
   readonly counters: ReadonlyMap<string, number>
-  /** Up to where the ledger's topic has been read for what other instances wrote. */
+  /** Returns up to which offset the ledger was read for rows of other instances. */
   readonly ledgerRead: (partition: number) => number
   readonly epochs: Pick<TailEpochs, 'learn' | 'leaderEpoch'>
   /** Kafka's id of a topic. */
   readonly topicId: (topic: string) => string
 }
 
-/** Writes what is acknowledged, by symbol, into the compacted topic. Specification: C1 to C4. */
+/**
+ * Writes the acknowledged state of each symbol into the compacted topic. Specification: C1 to C4.
+ */
 export class CheckpointWriter {
   readonly #options: CheckpointWriterOptions
   readonly #acknowledged: AcknowledgedState
   readonly #send: (message: OutgoingMessage) => void
   readonly #counters: Map<string, number>
   readonly #writtenAtMs = new Map<string, number>()
-  /** Symbols whose last checkpoint is not acknowledged: another would only grow the queue. */
+  /** Symbols whose last checkpoint is unacknowledged: another would only grow the queue. */
   readonly #underWay = new Set<string>()
   readonly #quoteReceiptsMs = new Map<string, number>()
   #isHeld = false
@@ -55,12 +59,15 @@ export class CheckpointWriter {
     this.#send = send
   }
 
-  /** The first record of this instance for every symbol: an older instance that meets it stops. */
+  /**
+   * Writes the first record of this instance for each symbol. An older instance that reads one
+   * stops.
+   */
   writeStart(symbols: Iterable<string> = this.#options.symbols): void {
     for (const symbol of symbols) this.#write(symbol, this.#draft(symbol, 'start'))
   }
 
-  /** Those symbols of which something was acknowledged since, and the idle ones now and then. */
+  /** Writes the symbols that changed, and the idle ones at longer intervals. */
   async writeChanged(): Promise<void> {
     if (this.#isHeld) return
     const nowMs = this.#options.clock.monotonicMs()
@@ -70,7 +77,7 @@ export class CheckpointWriter {
       return this.#acknowledged.hasChanged(symbol) || idleMs >= IDLE_EVERY_MS
     })
     const drafts = due.map((symbol) => ({ symbol, draft: this.#draft(symbol, 'running') }))
-    // The drafts stay as they are while messages are acknowledged: events and offsets fit together.
+    // Acknowledgements during the wait do not change the drafts, so events and offsets match.
     const tails = drafts.flatMap(({ draft }) => tailsOf(draft))
     await this.#options.epochs.learn([
       ...new Map(tails.map((tail) => [`${tail.topic}:${tail.partition}`, tail])).values(),
@@ -82,7 +89,7 @@ export class CheckpointWriter {
     for (const { symbol, draft } of drafts) this.#write(symbol, draft)
   }
 
-  /** Writes no more until {@link resume}: Kafka may no longer have what was acknowledged. */
+  /** Stops writing until {@link resume}: Kafka may have lost acknowledged messages. */
   hold(): void {
     this.#isHeld = true
   }
@@ -91,19 +98,25 @@ export class CheckpointWriter {
     this.#isHeld = false
   }
 
-  /** The receipt of the last quote in the last checkpoint, milliseconds since the Unix epoch; null when there is none. */
+  /**
+   * Receipt of the last quote in the last checkpoint, milliseconds since the Unix epoch; null
+   * without one.
+   */
   quoteReceiptMs(symbol: string): number | null {
     return this.#quoteReceiptsMs.get(symbol) ?? null
   }
 
-  /** A checkpoint is acknowledged, or discarded: the symbol may have another. */
+  /** Allows the next checkpoint of a symbol once the last one is acknowledged or discarded. */
   onSettled(messages: readonly OutgoingMessage[]): void {
     for (const { topic, key } of messages) {
       if (topic === this.#options.names.checkpoints && key !== null) this.#underWay.delete(key.toString())
     }
   }
 
-  /** Up to where everything is known: of the ledger, also what an older instance wrote between our own rows. */
+  /**
+   * Returns the offset up to which everything is known. For the ledger this includes rows that an
+   * older instance wrote between ours.
+   */
   #offset(topic: string, partition: number): number {
     const acknowledged = this.#acknowledged.nextOffset(topic, partition)
     const { names, ledgerRead } = this.#options
@@ -114,7 +127,7 @@ export class CheckpointWriter {
     return partitionOf(symbol, this.#options.topics.get(topic)?.partitions ?? 1)
   }
 
-  /** Offsets and events are taken together: both are what the last acknowledgement left. */
+  /** Offsets and events are taken at the same moment: both reflect the last acknowledgement. */
   #draft(symbol: string, kind: Checkpoint['kind']): Checkpoint {
     const { instance, names, clock, topicId } = this.#options
     const topicsBehind = [names.trades, names.bookTicker, names.gaps]
@@ -143,7 +156,8 @@ export class CheckpointWriter {
       leader_epochs: Object.fromEntries(leaderEpochs.filter(([, leaderEpoch]) => leaderEpoch >= 0)),
     }
     const value = Buffer.from(checkpointText(checkpoint))
-    // The topic would not take it, and everything behind would wait: what stands in the topics is replayed instead.
+    // The topic would refuse it and block all later messages. The next start replays the topics
+    // instead.
     if (value.length > MAX_BYTES && checkpoint.kind === 'running') return
     this.#counters.set(symbol, checkpoint.counter)
     this.#underWay.add(symbol)
@@ -162,7 +176,7 @@ export class CheckpointWriter {
   }
 }
 
-/** The places at which a checkpoint holds. */
+/** Returns the positions at which a checkpoint holds. */
 export function tailsOf({ offsets, partitions = {} }: Checkpoint): Tail[] {
   return Object.entries(offsets).flatMap(([topic, offset]) => {
     const partition = partitions[topic]

@@ -3,39 +3,46 @@ import { epochField } from '../../foundation/market/field-schemas.ts'
 import { GAP } from '../../foundation/market/gap.ts'
 
 /*
- * What ingestion knows of a symbol, as the message in the checkpoints topic has it (key = symbol). Everything in it
- * holds at the offsets it names: what stands behind them in the topics is to be replayed on top.
+ * The state of a symbol, as its message in the checkpoints topic (key = symbol) stores it.
+ * Everything in it holds at the offsets that it names; a start replays the messages after them on
+ * top.
  */
 
 const range = z.tuple([z.int(), z.int()]).transform(([from, to]) => ({ from, to }))
 
 const SEQUENCE = z.object({
   epoch: epochField,
-  /** The lowest id that is known of. */
+  /** The lowest known id. */
   first: z.int().nullish(),
   last: z.int().nullable(),
   last_time: z.int(),
-  /** Ids below the last that Kafka does not have, as [from, to]. */
+  /** Ids below the last that Kafka lacks, as [from, to]. */
   holes: z.array(range),
 })
 
 const CHECKPOINT = z.object({
   version: z.literal(1),
-  /** `start`: the first of its instance; an older instance that reads it stops. */
+  /** `start` is the first record of an instance; an older instance that reads it stops. */
   kind: z.enum(['start', 'running']),
   /** The ingestion process that wrote it. */
   instance: z.string(),
-  /** One above the highest that had been read for the symbol. The highest is the newest; clocks decide nothing. */
+  /**
+   * One more than the highest counter read for the symbol. The highest is the newest; clocks play
+   * no part.
+   */
   counter: z.int().min(0).default(0),
-  /** Milliseconds since the Unix epoch, for people. */
+  /** Milliseconds since the Unix epoch, for information only. */
   written_at: z.int(),
   /** The next offset of the symbol's partition, by topic. */
   offsets: z.record(z.string(), z.int()),
-  /** The leader epoch of the message before each offset, by topic; absent where it is not known. */
+  /** The leader epoch of the message before each offset, by topic; absent if unknown. */
   leader_epochs: z.record(z.string(), z.int()).default({}),
-  /** Kafka's ids of the topics that those offsets are of. In a topic that was made again since, the checkpoint holds at 0. */
+  /**
+   * Kafka's ids of the topics of those offsets. In a topic that was recreated since, the checkpoint
+   * holds at 0.
+   */
   topic_ids: z.record(z.string(), z.string()).default({}),
-  /** The partition those offsets are of, by topic. */
+  /** The partition of those offsets, by topic. */
   partitions: z.record(z.string(), z.int()).optional(),
   trade: SEQUENCE.nullable(),
   aggTrade: SEQUENCE.nullable(),
@@ -43,25 +50,27 @@ const CHECKPOINT = z.object({
     .object({
       last_update_id: z.int(),
       last_receipt: z.int(),
-      /** How far that receipt's clock was ahead of the exchange's, in milliseconds; null where that was not known. */
+      /**
+       * How far that receipt's clock was ahead of the exchange's, in milliseconds; null if unknown.
+       */
       clock_ahead: z.number().nullable().default(null),
     })
     .nullable(),
-  /** Rows of the ledger that are open. */
+  /** Open ledger rows. */
   open_gaps: z.array(GAP),
-  /** Rows of the ledger that were published and that Kafka did not have yet: they are published again. */
+  /** Published ledger rows that Kafka did not have yet; the next start publishes them again. */
   pending_gaps: z.array(GAP).default([]),
 })
 
 export type Checkpoint = z.infer<typeof CHECKPOINT>
 export type SequenceMemory = z.infer<typeof SEQUENCE>
 
-/** @throws ZodError for a text that is no checkpoint of this version */
+/** @throws ZodError if the text is no checkpoint of this version */
 export function parseCheckpoint(text: string): Checkpoint {
   return CHECKPOINT.parse(JSON.parse(text))
 }
 
-/** A checkpoint from which everything is read again: it holds at the beginning of the topics. */
+/** Returns a checkpoint at the beginning of the topics, so that a start reads everything. */
 export function emptyCheckpoint(instance: string): Checkpoint {
   return {
     version: 1,

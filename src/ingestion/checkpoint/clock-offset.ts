@@ -4,14 +4,15 @@ import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { ClockStep } from '../messages/receipt-clock.ts'
 
 /**
- * How far the clock is ahead of the exchange's. Each quote carries it, and checkpoints have it beside the last receipt, so
- * that the next instance knows whether the clock was set between the two.
+ * Tracks how far the clock is ahead of the exchange's. Each quote carries the value, and
+ * checkpoints store it with the last receipt, so the next instance can tell whether the clock was
+ * set in between.
  */
 export class ClockOffset {
-  /** Milliseconds; null while it is not known. */
+  /** Milliseconds; null while unknown. */
   aheadMs: number | null = null
 
-  /** Asks the exchange for its time. Only logs when that fails. */
+  /** Requests the exchange's time. Only logs a failure. */
   async measure(
     clock: Clock,
     serverTimeMs: (signal: AbortSignal) => Promise<number>,
@@ -23,11 +24,11 @@ export class ClockOffset {
       const serverMs = await serverTimeMs(signal)
       this.note((beforeUs + clock.wallMicros()) / 2000 - serverMs)
     } catch (error) {
-      log.warn({ err: error }, `The exchange's time is not known: ${describeError(error)}`)
+      log.warn({ err: error }, `Requesting the exchange's time failed: ${describeError(error)}`)
     }
   }
 
-  /** @param aheadMs null where it is not known */
+  /** @param aheadMs null if unknown */
   note(aheadMs: number | null): void {
     this.aheadMs = aheadMs ?? this.aheadMs
   }

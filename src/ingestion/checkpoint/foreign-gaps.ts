@@ -7,14 +7,17 @@ import type { AcknowledgedState } from './acknowledged-state.ts'
 
 const REASON_EPOCH = 'ingestion does not know this epoch'
 
-/** Takes over what others have written into the topic of the ledger. Specification: C5, L5. */
+/**
+ * Applies ledger rows that other instances, consumers or operators have written. Specification: C5,
+ * L5.
+ */
 export class ForeignGaps<Event extends StreamEvent> {
   readonly #acknowledged: AcknowledgedState
   readonly #ledger: GapLedger
   readonly #continuity: Continuity<Event>
   readonly #onGap: () => void
 
-  /** @param onGap called when ids are missing that could be filled */
+  /** @param onGap called when ids are missing that backfill could fetch */
   constructor(
     acknowledged: AcknowledgedState,
     ledger: GapLedger,
@@ -27,22 +30,24 @@ export class ForeignGaps<Event extends StreamEvent> {
     this.#onGap = onGap
   }
 
-  /** An instance that is about to stop has entered a gap that was not there when this one started. */
+  /** Applies a row that a stopping older instance wrote after this one had started. */
   ofOlderInstance(gap: Gap): void {
     this.#acknowledged.gap(gap)
     for (const one of asIdGap(gap)) {
-      // A newer epoch than this one's shows itself soon, with a new row.
+      // A newer epoch than ours will soon show itself with a new row.
       if (this.#isAhead(one)) continue
       this.#ledger.adopt(one)
       if (one.status !== 'open') continue
-      // Also where another row has some of its ids: the others may be open under an id of this instance.
+      // Also if another row has some of its ids: the rest may be open under an id of this instance.
       this.#continuity.lack(one)
       this.#abandonOtherEpochs(one)
       this.#onGap()
     }
   }
 
-  /** The consumer, or an operator, asks for ids once more: what was forwarded of them is not stored. */
+  /**
+   * Applies a request of the consumer or of an operator: its ids were forwarded but are not stored.
+   */
   request(gap: Gap): void {
     this.#acknowledged.gap(gap)
     for (const one of asIdGap(gap)) {
@@ -53,7 +58,7 @@ export class ForeignGaps<Event extends StreamEvent> {
     }
   }
 
-  /** REST knows only the ids of the present epoch. */
+  /** REST knows only the ids of the current epoch. */
   #abandonOtherEpochs(request: IdGap): void {
     for (const gap of this.#ledger.openGaps) {
       if (gap.symbol !== request.symbol || gap.event_type !== request.event_type) continue

@@ -3,7 +3,9 @@ import type { Logger } from '../../foundation/telemetry/log.ts'
 import { RepeatedProblem } from '../../foundation/telemetry/repeated-problem.ts'
 import { type InstanceWatch, OvertakenError } from './instance-watch.ts'
 
-/** Looks for other instances, one look at a time: a broker that hangs holds up the next look and nothing else. */
+/**
+ * Checks for other instances, one check at a time. A broker that hangs delays only the next check.
+ */
 export class InstanceCheck {
   readonly #watch: Pick<InstanceWatch, 'check' | 'close'>
   readonly #onOvertaken: (error: OvertakenError) => void
@@ -23,14 +25,14 @@ export class InstanceCheck {
     this.#problem = new RepeatedProblem(log, 'Reading what other instances wrote')
   }
 
-  /** Unless a look is under way. */
+  /** Starts a check unless one is running. */
   begin(): void {
     this.#running ??= this.#check().finally(() => {
       this.#running = null
     })
   }
 
-  /** To be called once the signal has aborted. */
+  /** Waits for the running check. Call it after the signal has aborted. */
   async close(): Promise<void> {
     await this.#running
     await this.#watch.close()

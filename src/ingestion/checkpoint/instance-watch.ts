@@ -8,10 +8,10 @@ import type { Logger } from '../../foundation/telemetry/log.ts'
 import { type Checkpoint, parseCheckpoint } from './checkpoint.ts'
 import { isRequest, parseGap } from './recovery-fold.ts'
 
-/** Nothing is waited for: most checks find nothing new. */
+/** Does not wait for messages: most checks find none. */
 const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 8 << 20 }
 
-/** Nearly all records are not of a start; those are not parsed. */
+/** Nearly all records are of kind `running`; those are not parsed. */
 const START = '"kind":"start"'
 
 type Place = Pick<Position, 'offset' | 'leaderEpoch'>
@@ -23,25 +23,29 @@ export interface InstanceWatchOptions {
   readonly instance: string
   /** Grows while ingestion runs. */
   readonly symbols: ReadonlySet<string>
-  /** Where reading begins, by `topic:partition`: the ends before this instance wrote its start records. */
+  /**
+   * Where reading begins, by `topic:partition`: the end offsets before this instance wrote its
+   * start records.
+   */
   readonly ends: ReadonlyMap<string, number>
-  /** Whose checkpoints were found. */
+  /** The instances whose checkpoints recovery has found. */
   readonly olderInstances: Iterable<string>
-  /** A row of the ledger that another instance has written since. */
+  /** Called with a ledger row that another instance has written since. */
   readonly onForeignGap: (gap: Gap) => void
-  /** The consumer, or an operator, asks for a gap to be reopened. */
+  /** Called when the consumer or an operator requests that a gap is reopened. */
   readonly onRequest: (gap: Gap) => void
   readonly log: Logger
 }
 
-/** Another instance has started over a symbol of this one, which must stop. */
+/** Thrown when another instance has started over a symbol of this one, which must stop. */
 export class OvertakenError extends TapelineError {}
 
 /**
- * Looks for other instances over the same symbols: two at once would double every bookTicker, which nothing can
- * tell apart afterwards. Later by offset in the checkpoints topic is newer, whatever the clocks say; the older one
- * stops. What it still entered into the ledger, the newer one takes over, as it does requests to
- * reopen a gap. Specification: C4, C5, L5.
+ * Watches for other instances over the same symbols. Two at once would duplicate every bookTicker,
+ * and nothing could tell the copies apart later. The instance with the later offset in the
+ * checkpoints topic is newer, whatever the clocks say; the older one stops. The newer one takes
+ * over ledger rows that the older one still wrote, and requests to reopen a gap. Specification: C4,
+ * C5, L5.
  */
 export class InstanceWatch {
   readonly #fetcher: RecordFetcher
@@ -49,14 +53,19 @@ export class InstanceWatch {
   readonly #symbols: ReadonlySet<string>
   readonly #positions: Map<string, Place>
   #partitions: ReadonlyArray<Pick<Position, 'topic' | 'partition'>> = []
-  /** Partitions in which our own start records have been read. */
+  /** Partitions in which our start records were read. */
   readonly #ownStartSeen = new Set<number>()
-  /** Instances that started before us: a producer's second attempt may repeat their start records after ours. */
+  /**
+   * Instances that started before us. A producer's retry may repeat their start records after ours.
+   */
   readonly #older: Set<string>
-  /** Counts topics that were made again: what a read brings that began before is of the old one. */
+  /**
+   * Number of topic recreations; a read that began before the latest one returns data of the old
+   * topic.
+   */
   #incarnations = 0
   #isConnected = false
-  /** Times that a partition had lost what was read of it. */
+  /** Detections of a partition that lost messages already read. */
   truncations = 0
 
   constructor(kafka: Pick<KafkaPort, 'fetcher'>, options: InstanceWatchOptions) {
@@ -76,9 +85,9 @@ export class InstanceWatch {
   }
 
   /**
-   * Partitions that cannot be read do not hide the others.
+   * Reads what other instances wrote. A partition that fails does not prevent reading the others.
    *
-   * @throws OvertakenError when another instance has started over one of our symbols after we did
+   * @throws OvertakenError if another instance has started over one of our symbols after we did
    */
   async check(): Promise<void> {
     const incarnations = this.#incarnations
@@ -92,7 +101,7 @@ export class InstanceWatch {
         errors.push(error)
       }
     }
-    // A broker may still have named the topic of before.
+    // A broker with stale metadata may still have answered for the old topic.
     if (errors.length === 0 && incarnations === this.#incarnations) this.#isConnected = true
     if (errors.length > 0) throw new AggregateError(errors, 'Partitions cannot be read', { cause: errors[0] })
   }
@@ -132,20 +141,24 @@ export class InstanceWatch {
     this.#positions.set(`${topic}:${partition}`, to)
   }
 
-  /** A start record may be among the lost messages, and among those that took their place. */
+  /**
+   * Moves back to reread: the lost messages, and those that replaced them, may include a start
+   * record.
+   */
   #moveBack(position: Position, to: Place): void {
     const { topic, partition, offset } = position
     this.truncations++
     this.#options.log.error(
       { topic, partition, position: offset, offset: to.offset },
-      `Partition ${partition} of ${topic} no longer has what was read up to ${offset}. Reading it again from ${to.offset}`,
+      `Partition ${partition} of ${topic} lost messages that were read, up to offset ${offset}. Rereading it from ${to.offset}`,
     )
     this.#move(position, to)
   }
 
   /**
-   * The topic was deleted and made again, and is read from its beginning. Who started in the old one counts for nothing:
-   * each running instance writes its start records into the new one, where the later is the newer.
+   * Reads a topic that was deleted and recreated from its beginning. Start records of the old topic
+   * no longer count: each running instance writes its own into the new one, and the later one is
+   * newer.
    */
   recreated(topic: string): void {
     this.#incarnations++
@@ -157,7 +170,7 @@ export class InstanceWatch {
     this.#older.clear()
   }
 
-  /** Up to where it has read a partition. */
+  /** Returns up to which offset a partition was read. */
   position(topic: string, partition: number): number {
     return this.#positions.get(`${topic}:${partition}`)?.offset ?? 0
   }
@@ -189,15 +202,17 @@ export class InstanceWatch {
   #giveWay(instance: string, symbol: string): never {
     throw new OvertakenError(
       'KAFKA',
-      `Another ingestion (${instance}) has started over ${symbol}: this one stops`,
+      `Another ingestion (${instance}) has started over ${symbol}; this one is stopping`,
       {
-        fix: 'Run one ingestion for a symbol; give each a share of the symbols with SHARD.',
+        fix: 'Run one ingestion per symbol; split the symbols between ingestions with SHARD.',
       },
     )
   }
 }
 
-/** A start record; null for another record, and for one that cannot be read, which recovery reports. */
+/**
+ * Returns a start record; null for other records and for unreadable ones, which recovery reports.
+ */
 function readStart(value: Buffer): Checkpoint | null {
   try {
     const checkpoint = parseCheckpoint(value.toString())

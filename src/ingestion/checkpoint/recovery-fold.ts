@@ -12,50 +12,56 @@ import { AcknowledgedState } from './acknowledged-state.ts'
 import { type Checkpoint, emptyCheckpoint, parseCheckpoint } from './checkpoint.ts'
 import { tailsOf } from './checkpoint-writer.ts'
 
-/** Rows of the ledger with ids, each in its newest revision. */
+/** Ledger rows with ids, each in its newest revision. */
 export interface RowsByWriter {
-  /** The last instance over the symbol has written them. */
+  /** Written by the last instance over the symbol. */
   readonly own: readonly IdGap[]
-  /** An older one has, while the last was there already. */
+  /** Written by an older instance after the last one had started. */
   readonly foreign: readonly IdGap[]
-  /** Rows that have no ids any more. */
+  /** Rows whose ids have all moved to other rows. */
   readonly emptied: readonly Gap[]
 }
 
 /**
- * Puts together what Kafka knows of the symbols: their checkpoints, of which the newest counts, and on top of each the
- * messages that stand behind it in the topics of events and of the ledger.
+ * Combines what Kafka knows of the symbols: the newest checkpoint of each, and on top of it the
+ * messages after it in the topics of events and of the ledger.
  */
 export class RecoveryFold {
   readonly memory = new AcknowledgedState()
   readonly #wanted: ReadonlySet<string>
   readonly #topics: ReadonlyMap<string, TopicMetadata>
   readonly #checkpoints = new Map<string, Checkpoint>()
-  /** Who has started last over each symbol. */
+  /** The instance that started last over each symbol. */
   readonly #owners = new Map<string, string>()
   /** The processes that wrote the checkpoints. */
   readonly instances = new Set<string>()
-  /** Messages taken from the topics behind the checkpoints. */
+  /** Messages replayed after the checkpoints. */
   recoveredMessages = 0
 
   /** The highest counter of a symbol's checkpoints. */
   readonly counters = new Map<string, number>()
   readonly #onUnreadable: (symbol: string, error: unknown) => void
-  /** Up to where partitions that lost messages have what checkpoints were taken of, by `topic:partition`. */
+  /**
+   * For partitions that lost messages: up to where they still have what checkpoints cover, by
+   * `topic:partition`.
+   */
   readonly #truncations: ReadonlyMap<string, number>
   readonly #quoteReceiptsMs = new Map<string, number>()
-  /** The windows of quotes that Kafka has lost, where others follow them; by symbol. */
+  /** Windows of quotes that Kafka has lost and others follow, by symbol. */
   readonly lostQuotes = new Map<string, { readonly fromMs: number; readonly toMs: number }>()
-  /** What the topic of the ledger had after the checkpoints. */
+  /** Rows in the ledger's topic after the checkpoints. */
   readonly #rows = new Set<string>()
   readonly #ownRows = new Map<string, Gap>()
   readonly #foreignRows = new Map<string, Gap>()
-  /** The newest checkpoint that is not believed, by symbol. */
+  /**
+   * The newest checkpoint of a symbol that was not accepted, because Kafka has lost messages that
+   * it covers.
+   */
   readonly #disbelieved = new Map<string, Checkpoint>()
 
   /**
    * @param onUnreadable called for a checkpoint that is skipped
-   * @param truncations a checkpoint that was taken of more than they leave is not believed
+   * @param truncations checkpoints that cover more than these offsets are not accepted
    */
   constructor(
     symbols: readonly string[],
@@ -69,7 +75,7 @@ export class RecoveryFold {
     this.#onUnreadable = onUnreadable
   }
 
-  /** Partitions that lost messages. */
+  /** Number of partitions that lost messages. */
   get truncated(): number {
     return this.#truncations.size
   }
@@ -89,10 +95,11 @@ export class RecoveryFold {
     this.counters.set(symbol, Math.max(counter, this.counters.get(symbol) ?? 0))
     this.instances.add(instance)
     if (kind === 'start') this.#owners.set(symbol, instance)
-    // An older instance that had not noticed yet: its offsets skip what the newer one had written meanwhile.
+    // An older instance that has not noticed the newer one yet: its offsets skip messages of the
+    // newer one.
     else if ((this.#owners.get(symbol) ?? instance) !== instance) return
     const known = this.#checkpoints.get(symbol)
-    // After a change of the partition count an older one may stand in another partition.
+    // After a change of the partition count, an older checkpoint may follow from another partition.
     if (known !== undefined && known.counter > counter) return
     if (this.#claimsOf(checkpoint).some((claim) => claim.offset > this.#sureUpTo(claim))) {
       this.#disbelieved.set(symbol, checkpoint)
@@ -103,7 +110,10 @@ export class RecoveryFold {
     this.#take(symbol, checkpoint)
   }
 
-  /** A partition of the checkpoints has none, and may have lost them: symbols that would have theirs there need not be new. */
+  /**
+   * Handles a partition without checkpoints, which may have lost them: its symbols are not taken as
+   * new.
+   */
   noCheckpoints(topic: string, partition: number): void {
     for (const symbol of this.#wanted) {
       if (partitionOf(symbol, this.#partitionsOf(topic)) === partition && !this.#checkpoints.has(symbol))
@@ -111,18 +121,18 @@ export class RecoveryFold {
     }
   }
 
-  /** The places at which the checkpoints that count hold. */
+  /** Returns the positions at which the accepted checkpoints hold. */
   claims(): Position[] {
     const all = [...this.#checkpoints.values()].flatMap((checkpoint) => this.#claimsOf(checkpoint))
     return [...new Map(all.map((claim) => [Object.values(claim).join(' '), claim])).values()]
   }
 
-  /** Whether a topic was deleted and made again since the checkpoints that count. */
+  /** Whether a topic was deleted and recreated since the accepted checkpoints. */
   isRecreated(topic: string): boolean {
     return [...this.#checkpoints.values()].some((checkpoint) => !this.#isOf(checkpoint, topic))
   }
 
-  /** The one before holds, and without one the topics are read from their beginning. */
+  /** Keeps the previous checkpoint; without one the topics are read from their beginning. */
   #doWithout(symbol: string): void {
     if (!this.#checkpoints.has(symbol)) this.#take(symbol, emptyCheckpoint('unreadable'))
   }
@@ -134,15 +144,19 @@ export class RecoveryFold {
     else this.#quoteReceiptsMs.set(symbol, checkpoint.bookTicker.last_receipt)
   }
 
-  /** To be called before the topics are read, which may tell that the rows were closed since. */
+  /**
+   * Adds the open rows of checkpoints that were not accepted. Call it before the topics are read,
+   * which may show that the rows were closed.
+   */
   addDisbelievedRows(): void {
     for (const { open_gaps, pending_gaps } of this.#disbelieved.values())
       this.memory.hadOpen([...open_gaps, ...pending_gaps])
   }
 
   /**
-   * To be called once the topics are read. A checkpoint that is not believed does not tell what Kafka has, but still what
-   * the exchange had: where nothing of it is left in the topics, the symbol would pass for a new one.
+   * Adds what checkpoints that were not accepted say of the exchange. Call it after the topics are
+   * read. Such a checkpoint does not tell what Kafka has, but which ids the exchange had. Without
+   * it, a symbol with no messages left would look new.
    */
   addDisbelieved(tradesTopic: string): void {
     for (const [symbol, checkpoint] of this.#disbelieved) {
@@ -153,7 +167,9 @@ export class RecoveryFold {
     }
   }
 
-  /** The places at which a checkpoint holds. In a topic that was made again since there is none. */
+  /**
+   * Returns the positions at which a checkpoint holds; none in a topic that was recreated since.
+   */
   #claimsOf(checkpoint: Checkpoint): Position[] {
     return tailsOf(checkpoint)
       .filter(({ topic }) => this.#isOf(checkpoint, topic))
@@ -165,7 +181,10 @@ export class RecoveryFold {
     return id === undefined || id === this.#topics.get(topic)?.id
   }
 
-  /** The offset at which a checkpoint holds; 0 where it was taken of another partition, or of a topic of before. */
+  /**
+   * Returns the offset at which a checkpoint holds; 0 if it is of another partition, or of the
+   * topic before its recreation.
+   */
   #offsetIn(checkpoint: Checkpoint, topic: string, partition: number): number {
     const { offsets, partitions } = checkpoint
     const isSame = partitions === undefined || partitions[topic] === partition
@@ -180,7 +199,7 @@ export class RecoveryFold {
     return this.#truncations.get(`${topic}:${partition}`) ?? Number.POSITIVE_INFINITY
   }
 
-  /** From where a partition is to be read for all symbols that are in it; null when none is. */
+  /** Returns from where to read a partition for all its symbols; null if it has none of them. */
   offset(topic: string, partition: number): number | null {
     const count = this.#partitionsOf(topic)
     const offsets = [...this.#checkpoints].flatMap(([symbol, checkpoint]) =>
@@ -208,7 +227,7 @@ export class RecoveryFold {
     this.recoveredMessages++
     if (!isRequest(gap, message)) this.#noteWriter(gap, headerText(message.headers, HEADER.instance))
     this.#rows.add(revisionOf(gap))
-    // The trades after the checkpoint, which are read next, tell what is left of them.
+    // The trades after the checkpoint are read next and show which of its ids are left.
     this.memory.gap(gap, this.#disbelieved.has(gap.symbol))
   }
 
@@ -219,7 +238,7 @@ export class RecoveryFold {
     if ((rows.get(gap.gap_id)?.revision ?? 0) < gap.revision) rows.set(gap.gap_id, gap)
   }
 
-  /** The rows that the last instance had not compared yet when it ended. */
+  /** Returns the rows that the last instance had not compared yet when it ended. */
   get rows(): RowsByWriter {
     const idGaps = (rows: ReadonlyMap<string, Gap>) => [...rows.values()].flatMap(asIdGap)
     const all = [...this.#ownRows.values(), ...this.#foreignRows.values()]
@@ -227,13 +246,16 @@ export class RecoveryFold {
     return { own: idGaps(this.#ownRows), foreign: idGaps(this.#foreignRows), emptied }
   }
 
-  /** The quote after an outage was acknowledged; the row in the ledger's topic perhaps not. */
+  /** Adds the outage in a quote: Kafka has the quote, but perhaps not the ledger row. */
   #noteOutage(row: Buffer): void {
     const gap = parseGap(row)
     if (gap !== null && !this.#rows.has(revisionOf(gap))) this.memory.published(gap)
   }
 
-  /** Quotes have no ids to tell a hole by: the window is from the last one before to the first one that follows. */
+  /**
+   * Quotes have no ids that reveal a hole: the window spans from the last quote before to the first
+   * one after.
+   */
   #noteQuote(topic: string, offset: number, { symbol, timeMs }: EventMark): void {
     const partition = partitionOf(symbol, this.#partitionsOf(topic))
     const fromMs =
@@ -245,19 +267,23 @@ export class RecoveryFold {
 
   #isBehind(symbol: string, topic: string, offset: number): boolean {
     const checkpoint = this.#checkpoints.get(symbol)
-    // Without a checkpoint in a partition that has others: what is read for those counts.
+    // The symbol has no checkpoint, but its partition has others: all that is read for those
+    // counts.
     if (checkpoint === undefined) return this.#wanted.has(symbol)
     return offset >= this.#offsetIn(checkpoint, topic, partitionOf(symbol, this.#partitionsOf(topic)))
   }
 }
 
-/** A row of the ledger; null for a message that is none, which the consumer makes a dead letter. */
+/** Parses a ledger row; null for any other message, which the consumer makes a dead letter. */
 export function parseGap(value: Buffer | null): Gap | null {
   const gap = GAP.safeParse(parse(value))
   return gap.success ? gap.data : null
 }
 
-/** Whether a row asks ingestion to reopen a gap: every row of ingestion names the instance that wrote it. */
+/**
+ * Whether a row requests that ingestion reopens a gap. Every row of ingestion names the instance
+ * that wrote it.
+ */
 export function isRequest({ status }: Gap, { headers }: FetchedMessage): boolean {
   return status === 'open' && headerText(headers, HEADER.instance) === null
 }
@@ -266,7 +292,7 @@ function revisionOf({ gap_id, revision }: Gap): string {
   return `${gap_id} ${revision}`
 }
 
-/** @param epoch null where the header says none: the consumer does not store such a trade either */
+/** @param epoch null if the header has none; the consumer does not store such a trade either */
 function markOf(value: Buffer | null, epoch: number | null): EventMark | null {
   const data = parse(value)
   if (!isFields(data)) return null
@@ -284,14 +310,14 @@ function markOf(value: Buffer | null, epoch: number | null): EventMark | null {
     : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs }
 }
 
-/** Undefined where the message does not say, null where nothing was known. */
+/** Undefined if the message has no value, null if the value was unknown. */
 function clockAheadOf(headers: FetchedMessage['headers']): number | null | undefined {
   const text = headerText(headers, HEADER.clockAhead)
   if (text === null) return undefined
   return /^-?\d+$/.test(text) ? Number(text) : null
 }
 
-/** A message that is no JSON names no id; the consumer makes it a dead letter. */
+/** A message that is not JSON has no id; the consumer makes it a dead letter. */
 function parse(value: Buffer | null): unknown {
   try {
     return value === null ? null : JSON.parse(value.toString())

@@ -7,33 +7,33 @@ import type { AcknowledgedState } from './acknowledged-state.ts'
 import { RecoveryFold, type RowsByWriter } from './recovery-fold.ts'
 import { findTruncations } from './truncation.ts'
 
-/** What the topics know of the symbols of this instance. */
+/** The recovered state of this instance's symbols. */
 export interface Recovered {
   readonly memory: AcknowledgedState
-  /** The end of each partition when it was read, by `topic:partition`. */
+  /** End offset of each partition when it was read, by `topic:partition`. */
   readonly ends: ReadonlyMap<string, number>
   /** The processes that wrote its checkpoints. */
   readonly instances: ReadonlySet<string>
   /** The highest counter of each symbol's checkpoints. */
   readonly counters: ReadonlyMap<string, number>
-  /** The windows of quotes that Kafka acknowledged and lost, by symbol. */
+  /** Windows of quotes that Kafka acknowledged and then lost, by symbol. */
   readonly lostQuotes: ReadonlyMap<string, { readonly fromMs: number; readonly toMs: number }>
-  /** Partitions that no longer had what checkpoints were taken of. */
+  /** Partitions that had lost messages covered by checkpoints. */
   readonly truncations: number
-  /** The ledger's topic was deleted and made again since the checkpoints. */
+  /** Whether the ledger's topic was deleted and recreated since the checkpoints. */
   readonly isLedgerRecreated: boolean
-  /** Messages that were replayed behind the checkpoints. */
+  /** Messages replayed after the checkpoints. */
   readonly recoveredMessages: number
-  /** Rows of the ledger among them. */
+  /** The ledger rows among them. */
   readonly rows: RowsByWriter
 }
 
 const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
 
 /**
- * Reads from Kafka what it knows of the symbols: their newest checkpoints, and on top of them the events and the rows
- * of the ledger that stand behind. After this, which ids it has is known as ranges, whether or not a ledger message
- * survived. A symbol without a checkpoint is new, unless the topics have something of it.
+ * Reads the state of the symbols from Kafka: their newest checkpoints, and the events and ledger
+ * rows after them. The result tells as ranges which ids Kafka has, whether or not a ledger message
+ * survived. A symbol without a checkpoint is new, unless the topics have messages of it.
  */
 export async function recover(
   kafka: Pick<KafkaPort, 'fetcher'>,
@@ -51,12 +51,12 @@ export async function recover(
       const onUnreadable = (symbol: string, err: unknown) =>
         log.error(
           { err, symbol },
-          `A checkpoint of ${symbol} cannot be read; its state is rebuilt from the topics`,
+          `A checkpoint of ${symbol} is unreadable; rebuilding its state from the topics`,
         )
       return new RecoveryFold(symbols, metadata, onUnreadable, truncations)
     })
     fold.addDisbelievedRows()
-    // The ledger first: the events fill the holes that its requests to reopen have made.
+    // The ledger first: its requests to reopen make holes, which the events then fill.
     const replayed = [names.gaps, names.trades, names.bookTicker]
     for (const { topic, partition, start, end } of replayed.flatMap((name) =>
       ranges.filter(({ topic }) => topic === name),
@@ -88,8 +88,8 @@ export async function recover(
 }
 
 /**
- * Takes the newest checkpoints, or older ones, until the topics have all that they were taken of. Each time around, what
- * they may have been taken of is less.
+ * Takes the newest checkpoints, falling back to older ones until the topics have everything that
+ * they cover. Each round lowers the offsets that a checkpoint may cover.
  */
 async function foldCheckpoints(
   fetcher: RecordFetcher,
@@ -118,8 +118,8 @@ async function foldCheckpoints(
       truncations.set(key, Math.min(offset, truncations.get(key) ?? offset))
       log.error(
         { topic, partition, claimed, offset },
-        `Partition ${partition} of ${topic} lost messages that Kafka had acknowledged: a checkpoint was taken at ${claimed}, ` +
-          `the log is the same up to ${offset}. The state is rebuilt from there; trades are backfilled, quotes are lost`,
+        `Partition ${partition} of ${topic} lost messages that Kafka had acknowledged: a checkpoint covers it up to ${claimed}, ` +
+          `but the log has changed from ${offset} on. Rebuilding the state from there; trades are backfilled, quotes are lost`,
       )
     }
   }

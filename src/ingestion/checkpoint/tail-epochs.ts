@@ -3,7 +3,7 @@ import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 
-/** The place after an acknowledged message. */
+/** The position after an acknowledged message. */
 export interface Tail {
   readonly topic: string
   readonly partition: number
@@ -16,8 +16,8 @@ const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 20 }
 const LIMIT_MS = 2000
 
 /**
- * Asks Kafka for the leader epochs of the last acknowledged messages, for checkpoints. A producer is not told them, and those
- * of metadata may be newer than the message or older.
+ * Requests the leader epochs of the last acknowledged messages for checkpoints. A producer does not
+ * receive them, and the epochs of metadata may be newer or older than the message.
  */
 export class TailEpochs {
   readonly #fetcher: RecordFetcher
@@ -46,7 +46,7 @@ export class TailEpochs {
     cancel()
   }
 
-  /** As {@link learn}, for the ends of partitions by `topic:partition`. */
+  /** Like {@link learn}, for the ends of partitions by `topic:partition`. */
   async learnEnds(ends: ReadonlyMap<string, number>): Promise<void> {
     const tails = [...ends].map(([place, offset]) => {
       const at = place.lastIndexOf(':')
@@ -55,13 +55,13 @@ export class TailEpochs {
     await this.learn(tails.filter(({ topic }) => this.#topics.includes(topic)))
   }
 
-  /** The topic was deleted and made again: its epochs begin at 0. */
+  /** Forgets a topic that was deleted and recreated: its epochs begin at 0. */
   recreated(topic: string): void {
     for (const place of this.#known.keys()) if (place.startsWith(`${topic}:`)) this.#known.delete(place)
     this.#connected = null
   }
 
-  /** −1 when it is not known. */
+  /** Returns the leader epoch; −1 if unknown. */
   leaderEpoch({ topic, partition, offset }: Tail): number {
     const known = this.#known.get(`${topic}:${partition}`)
     return known?.offset === offset ? known.leaderEpoch : -1
@@ -77,7 +77,7 @@ export class TailEpochs {
       await this.#connected
     } catch (error) {
       this.#connected = null
-      this.#log.debug({ err: error }, `Leader epochs cannot be asked for: ${describeError(error)}`)
+      this.#log.debug({ err: error }, `Requesting leader epochs failed: ${describeError(error)}`)
       return
     }
     await Promise.all(tails.map((tail) => this.#learn(tail)))
@@ -92,9 +92,9 @@ export class TailEpochs {
       if (last !== undefined)
         this.#known.set(`${topic}:${partition}`, { offset, leaderEpoch: last.leaderEpoch })
     } catch (error) {
-      // The topic may be another one now.
+      // The topic may have been recreated.
       this.#connected = null
-      this.#log.debug({ err: error, topic, partition }, 'A leader epoch cannot be asked for')
+      this.#log.debug({ err: error, topic, partition }, 'Requesting a leader epoch failed')
     }
   }
 }

@@ -7,7 +7,10 @@ import { asIdGap, type IdGap, isSameSequence, rangeOf } from '../continuity/gap-
 import { type AcknowledgedState, rememberedTypes, streamMemory } from './acknowledged-state.ts'
 import type { Recovered } from './recovery.ts'
 
-/** Gives the ledger and continuity what the topics know, and Kafka the rows that it did not have yet. */
+/**
+ * Restores the ledger and continuity from the recovered state, and sends Kafka the rows that it
+ * lacked.
+ */
 export function takeOverMemory<Event extends StreamEvent>(
   memory: AcknowledgedState,
   {
@@ -21,7 +24,8 @@ export function takeOverMemory<Event extends StreamEvent>(
 ): void {
   const ownRows = new Map(own.map((row) => [row.gap_id, row]))
   const adopted = foreign.flatMap(({ gap_id }) => (ownRows.has(gap_id) ? [] : [gap_id]))
-  // Memory has the first of two rows of one revision; only that of the last instance fits its other rows.
+  // If two rows have the same revision, the state has the first. Only the row of the last instance
+  // fits its other rows.
   const standing = (gap: IdGap) => {
     const row = ownRows.get(gap.gap_id)
     return row?.status === 'open' && row.revision === gap.revision ? row : gap
@@ -57,8 +61,9 @@ export function takeOverMemory<Event extends StreamEvent>(
 }
 
 /**
- * A hole is a gap whether or not its ledger message survived. Where a row that was closed has its ids, Kafka lost them after the
- * row was written: that row opens once more, so that no id is in two rows.
+ * Opens a gap for each hole, whether or not its ledger message survived. If a closed row has the
+ * ids, Kafka lost them after that row was written: the row is reopened, so that no id is in two
+ * rows.
  */
 function openForgotten(
   memory: AcknowledgedState,

@@ -4,19 +4,20 @@ import type { Range } from '../../foundation/kafka/read-range.ts'
 
 const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 16 }
 
-/** A partition that no longer has what a checkpoint was taken of. */
+/** A partition that no longer has everything that a checkpoint covers. */
 export interface Truncation {
   readonly topic: string
   readonly partition: number
-  /** Where the checkpoint holds. */
+  /** The offset at which the checkpoint holds. */
   readonly claimed: number
-  /** Up to where the log is the one that it was taken of. */
+  /** Up to where the log is the one that the checkpoint covers. */
   readonly offset: number
 }
 
 /**
- * Finds the places of checkpoints that the topics no longer have: beyond their end, or of a leader whose messages were replaced.
- * Messages that retention has taken since are not lost: they were there.
+ * Finds positions of checkpoints that the topics no longer have: beyond the end, or written by a
+ * leader whose messages were replaced. Messages removed by retention are not lost, since they were
+ * there.
  */
 export async function findTruncations(
   fetcher: RecordFetcher,
@@ -36,7 +37,7 @@ export async function findTruncations(
 
 async function commonUpTo(fetcher: RecordFetcher, { start, end }: Range, claim: Position): Promise<number> {
   const { offset, leaderEpoch = -1 } = claim
-  // Without an epoch nothing says whose messages are below the end.
+  // Without an epoch, nothing tells whose messages are below the end.
   if (leaderEpoch < 0) return offset > end ? start : offset
   const { error, diverging } = await fetcher.read(claim, LIMITS)
   if (error !== null) return start

@@ -1,4 +1,4 @@
-/** Where a connection slot stands. */
+/** The states of a connection slot. */
 export const STATES = [
   'connecting',
   'single',
@@ -10,13 +10,13 @@ export const STATES = [
 export type State = (typeof STATES)[number]
 
 type Role = 'current' | 'successor'
-/** Reported by a connection: its end, whether it had opened or not, is `closed`. */
+/** Reports of a connection; `closed` is its end, whether it had opened or not. */
 export type Report = 'opened' | 'delivering' | 'refused' | 'shutdown' | 'closed'
 export type LifeEvent =
   | `${Role} ${Report}`
   /** The successor has not opened, or has delivered nothing, for too long. */
   | 'successor silent'
-  /** The current connection is due by age, or a stream of it has stalled. */
+  /** The current connection is due by age, or one of its streams has stalled. */
   | 'replace'
   | 'retry due'
   | 'overlap over'
@@ -33,12 +33,13 @@ export type Action =
   /** Counts a replacement without a break. */
   | 'count rollover'
 
-/** The next state and the actions on the way; null where the event changes nothing. */
+/** The next state and the actions on the way; null if the event changes nothing. */
 export type Transition = readonly [State, ...Action[]] | null
 
 /**
- * The life of a connection slot. Entering a state starts its timer and ends the timer of the state before. After a
- * promotion, `connecting` becomes `single` at once if the promoted connection is open. Specification: R1 to R7.
+ * The life cycle of a connection slot. Entering a state starts its timer and cancels the previous
+ * one. After a promotion, `connecting` becomes `single` at once if the promoted connection is open.
+ * Specification: R1 to R7.
  */
 export const LIFE_CYCLE: Readonly<Record<State, Readonly<Record<LifeEvent, Transition>>>> = {
   connecting: {

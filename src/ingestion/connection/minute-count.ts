@@ -1,6 +1,9 @@
 const MINUTE_MS = 60_000
 
-/** Counts what happened in the last minute, as if it were even within each minute that is counted. Times are of the monotonic clock. */
+/**
+ * Counts events of the last minute, assuming an even rate within each counted minute. Times are of
+ * the monotonic clock.
+ */
 export class MinuteCount {
   #sinceMs = Number.NEGATIVE_INFINITY
   #current = 0

@@ -1,7 +1,7 @@
 /**
- * How far reading lags behind, as far as it can be known: what a paused socket is sent waits in kernel buffers, and is
- * read, and stamped, later. Grows while paused and decays as fast while reading, so that many short pauses count like one
- * long one. Times are milliseconds of the monotonic clock.
+ * Estimates how late frames are read. Frames for a paused socket wait in kernel buffers and are
+ * stamped when they are read. The estimate grows while paused and shrinks as fast while reading, so
+ * many short pauses add up to a long one. Times are milliseconds of the monotonic clock.
  */
 export class PauseBudget {
   #debtMs = 0
@@ -16,7 +16,7 @@ export class PauseBudget {
     return this.#paused
   }
 
-  /** Reading stops or goes on. */
+  /** Notes that reading pauses or resumes. */
   set(paused: boolean, nowMs: number): void {
     this.#debtMs = this.ms(nowMs)
     this.#atMs = nowMs

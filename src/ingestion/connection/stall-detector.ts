@@ -1,41 +1,47 @@
 import type { StreamRates } from './stream-rates.ts'
 
-/** Others on the connection have delivered within this time: so it is the stream, and not the market, that is still. */
+/**
+ * If others on the connection delivered within this time, the stream has stalled and not the
+ * market.
+ */
 const FLOWING_MS = 5000
 
 /**
- * How long a subscription that was renewed may take to show, before the connection is replaced: so many shares of the
- * stream's patience, and no less than the shortest time. Doubles with every connection that did not help either.
+ * How long a renewed subscription may take before the connection is replaced: this share of the
+ * stream's patience, but at least the minimum. Doubles with each replacement that did not help.
  */
 const RENEWED_SHARE = 1 / 6
 const RENEWED_MS = 30_000
 const HOPELESS_MAX_MS = 3_600_000
 
-/** A connection on which nothing at all comes but pings is replaced after so long; if that does not help, ever more seldom. */
+/**
+ * A connection that delivers only pings is replaced after this time; if that does not help, after
+ * twice the time, up to the maximum.
+ */
 const STILL_MS = 60_000
 const STILL_MAX_MS = 3_600_000
 
 export interface StallRemedies {
-  /** Unsubscribes and subscribes anew. */
+  /** Unsubscribes and subscribes again. */
   resubscribe(streams: readonly string[]): void
-  /** Replaces the connection, on which these streams are quiet. */
+  /** Replaces the connection on which these streams are quiet. */
   reconnect(reason: string, streams: readonly string[]): void
 }
 
 interface Treatment {
   readonly atMs: number
-  /** Until the next. */
+  /** Until the next action. */
   readonly waitMs: number
 }
 
 /**
- * Watches the streams of one connection for single ones that go quiet while others flow, and acts: renews the
- * subscription first, and the connection when that did not help. Specification: W1 to W5.
+ * Watches one connection for streams that go quiet while others deliver. Renews their subscription
+ * first, and replaces the connection if that did not help. Specification: W1 to W5.
  */
 export class StallDetector {
   readonly #rates: StreamRates
   readonly #remedies: StallRemedies
-  /** Streams that were acted upon and have not come back. */
+  /** Streams under treatment that have not delivered again. */
   readonly #treated = new Map<string, Treatment>()
   #stillLimitMs = STILL_MS
   #stillTreatedAtMs = Number.NEGATIVE_INFINITY
@@ -46,10 +52,11 @@ export class StallDetector {
   }
 
   /**
-   * To be called every few seconds while the connection is open, its streams are subscribed, and it is not paused.
+   * Looks for quiet streams. Call it every few seconds while the connection is open and subscribed,
+   * and not paused.
    *
    * @param streams of the connection
-   * @param sinceMs when its streams were subscribed: what it has not delivered since then is not older
+   * @param sinceMs when its streams were subscribed; silence is counted from then
    */
   check(streams: readonly string[], nowMs: number, connection: number, sinceMs: number): void {
     const rates = this.#rates
@@ -82,15 +89,21 @@ export class StallDetector {
     this.#remedies.resubscribe(fresh)
   }
 
-  /** Those that are quiet together are given the same time, so that many do not take turns in replacing it. */
+  /**
+   * Gives streams that are quiet together the same wait, so that many do not replace the connection
+   * in turn.
+   */
   #replace(hopeless: string, quiet: readonly string[], nowMs: number): void {
     const waits = quiet.map((stream) => this.#treated.get(stream)?.waitMs ?? RENEWED_MS)
     const waitMs = Math.min(HOPELESS_MAX_MS, 2 * Math.max(...waits))
     for (const stream of quiet) this.#treated.set(stream, { atMs: nowMs, waitMs })
-    this.#remedies.reconnect(`${hopeless} has gone quiet while others flow`, quiet)
+    this.#remedies.reconnect(`${hopeless} went quiet while others delivered`, quiet)
   }
 
-  /** Either the market stands still, or the exchange has forgotten this connection and only pings it. */
+  /**
+   * Handles a connection without any data: the market stands still, or the exchange has forgotten
+   * the connection and only pings it.
+   */
   #whileStill(streams: readonly string[], nowMs: number, sinceMs: number): void {
     const waitedMs = nowMs - Math.max(sinceMs, this.#stillTreatedAtMs)
     const patienceMs = this.#rates.connectionPatienceMs(streams)
@@ -98,6 +111,6 @@ export class StallDetector {
     this.#stillLimitMs = Math.min(STILL_MAX_MS, this.#stillLimitMs * 2)
     this.#stillTreatedAtMs = nowMs
     const seconds = Math.round((nowMs - sinceMs) / 1000)
-    this.#remedies.reconnect(`no stream has delivered anything for ${seconds} s`, streams)
+    this.#remedies.reconnect(`no stream delivered anything for ${seconds} s`, streams)
   }
 }

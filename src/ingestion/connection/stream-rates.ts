@@ -3,23 +3,26 @@ import type { StreamStatus } from '../../foundation/telemetry/status.ts'
 import { MinuteCount } from './minute-count.ts'
 
 /**
- * How much the newest interval weighs in the two means. The longer of them counts: a busy minute must not make an
- * ordinary pause behind it a stall, and a slow hour is known soon.
+ * Weights of the newest interval in the two means, of which the longer counts. A busy minute must
+ * not turn the ordinary pause after it into a stall, and a slow hour must count soon.
  */
 const FAST_WEIGHT = 0.05
 const SLOW_WEIGHT = 0.005
 
-/** Events so close together are one occurrence: trades come in bursts, and a burst says nothing of the next pause. */
+/**
+ * Events within this time count as one occurrence: trades come in bursts, and a burst tells nothing
+ * about the next pause.
+ */
 const OCCURRENCE_MS = 1000
 
-/** Before so many occurrences a stream has no rate of its own yet. */
+/** With fewer occurrences a stream has no rate. */
 const MIN_OCCURRENCES = 20
 
-/** A stream is quiet after so many of its mean intervals, and never before the shortest time. */
+/** A stream is quiet after so many mean intervals, and never before the minimum. */
 const MEAN_INTERVALS = 30
 const SHORTEST_MS = 30_000
 
-/** A connection none of whose streams has a rate yet is waited for so long. */
+/** The patience with a connection none of whose streams has a rate. */
 const UNKNOWN_RATE_MS = 600_000
 
 interface StreamState {
@@ -27,18 +30,18 @@ interface StreamState {
   readonly lastMinute: MinuteCount
   lastSeenMs: number
   lastId: number
-  /** 0 while the symbol does not trade: its next event begins a rate again. */
+  /** 0 while the symbol does not trade: its next event starts a new rate. */
   occurrences: number
   occurrenceAtMs: number
   fastMeanMs: number
   slowMeanMs: number
-  /** By the connection that delivered. */
+  /** By connection. */
   readonly lastSeenOn: Map<number, number>
 }
 
 /**
- * When each stream last delivered, and how often it does: what has gone quiet is judged by its own rate, so that a
- * symbol which trades once in ten minutes raises no alarm. Specification: W1 to W3.
+ * Tracks when each stream last delivered and how often it does. Each stream is judged by its rate,
+ * so a symbol that trades once in ten minutes raises no alarm. Specification: W1 to W3.
  */
 export class StreamRates {
   readonly #streams = new Map<string, StreamState>()
@@ -57,7 +60,8 @@ export class StreamRates {
     }
     const intervalMs = nowMs - state.occurrenceAtMs
     if (intervalMs < OCCURRENCE_MS) return
-    // An outage is not the stream's way: after a day without it, it would otherwise be waited for for days.
+    // An outage does not count as an interval: after a day's outage, a stall would take days to
+    // show.
     const ownIntervalMs = Math.min(intervalMs, patienceOf(state))
     const even = 1 / state.occurrences
     state.fastMeanMs += Math.max(FAST_WEIGHT, even) * (ownIntervalMs - state.fastMeanMs)
@@ -66,12 +70,15 @@ export class StreamRates {
     state.occurrenceAtMs = nowMs
   }
 
-  /** Events of the last minute, those that several connections delivered counted for each. */
+  /** Events of the last minute; an event counts once per connection that delivered it. */
   lastMinute(stream: string, nowMs: number): number {
     return this.#streams.get(stream)?.lastMinute.at(nowMs) ?? 0
   }
 
-  /** Symbols do not trade: that their streams are silent means nothing, and what follows is another market. */
+  /**
+   * Resets the rates of symbols that stopped trading. Silence means nothing now, and trading may
+   * resume at another rate.
+   */
   halt(streams: readonly string[]): void {
     for (const stream of streams) {
       const state = this.#streams.get(stream)
@@ -79,7 +86,7 @@ export class StreamRates {
     }
   }
 
-  /** A connection delivers no more. */
+  /** Forgets a connection that has closed. */
   forget(connection: number, streams: readonly string[]): void {
     for (const stream of streams) this.#streams.get(stream)?.lastSeenOn.delete(connection)
   }
@@ -102,19 +109,19 @@ export class StreamRates {
     return state
   }
 
-  /** When a connection last delivered the stream, on the monotonic clock; −∞ when it has not. */
+  /** When a connection last delivered the stream, on the monotonic clock; −∞ if it has not. */
   lastSeenOnMs(stream: string, connection: number): number {
     return this.#streams.get(stream)?.lastSeenOn.get(connection) ?? Number.NEGATIVE_INFINITY
   }
 
-  /** On the monotonic clock; −∞ when it has never delivered. */
+  /** When the stream last delivered, on the monotonic clock; −∞ if it never has. */
   lastSeenMs(stream: string): number {
     return this.#streams.get(stream)?.lastSeenMs ?? Number.NEGATIVE_INFINITY
   }
 
   /**
-   * After how long a silence the stream counts as quiet. While too little is known of its own rate, that of its
-   * symbol's trades stands for it, since all three types move together; infinite where that is not known either.
+   * The silence after which the stream counts as quiet. Until it has a rate, the rate of the
+   * symbol's trades is used, since all three types move together; infinite if that is unknown too.
    */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)
@@ -125,18 +132,18 @@ export class StreamRates {
     return sibling === undefined ? Number.POSITIVE_INFINITY : patienceOf(sibling)
   }
 
-  /** After how long a silence a connection with these streams counts as still: the patience of the busiest. */
+  /** The silence after which a connection counts as still: the patience with its busiest stream. */
   connectionPatienceMs(streams: readonly string[]): number {
     const shortestMs = Math.min(...streams.map((stream) => this.patienceMs(stream)))
     return shortestMs === Number.POSITIVE_INFINITY ? UNKNOWN_RATE_MS : shortestMs
   }
 
-  /** No connection has delivered it for too long. */
+  /** Whether no connection has delivered the stream for too long. */
   isQuiet(stream: string, nowMs: number): boolean {
     return nowMs - this.lastSeenMs(stream) > this.patienceMs(stream)
   }
 
-  /** Of these streams; those that have never delivered too. */
+  /** Returns the state of these streams, including those that have never delivered. */
   status(streams: readonly string[], nowMs: number): Record<string, StreamStatus> {
     return Object.fromEntries(
       streams.map((stream) => {
@@ -156,7 +163,10 @@ export class StreamRates {
   }
 }
 
-/** Trades and aggTrades stand for each other, and trades for quotes, of which there are more. */
+/**
+ * Returns the stream that substitutes for one without a rate: trades and aggTrades for each other,
+ * trades for quotes, which are more frequent.
+ */
 function siblingOf(stream: string): string {
   const symbol = stream.slice(0, stream.indexOf('@'))
   return streamName(symbol, stream.endsWith('@trade') ? 'aggTrade' : 'trade')

@@ -6,59 +6,62 @@ import { plural } from '../../foundation/telemetry/plural.ts'
 export interface SubscriptionsPorts {
   readonly clock: Clock
   send(text: string): void
-  /** The exchange has confirmed streams that had no place in the URL. */
+  /** Called when the exchange has confirmed streams that did not fit in the URL. */
   onSubscribed(streams: readonly string[]): void
-  /** A request was refused, or not answered, twice. */
+  /** Called when a request was refused or unanswered twice. */
   onRefused(reason: string): void
 }
 
 interface Request {
   readonly method: 'SUBSCRIBE' | 'UNSUBSCRIBE'
   readonly streams: readonly string[]
-  /** Renews or ends what is subscribed already. */
+  /** Whether it renews or ends an existing subscription. */
   readonly renewal: boolean
-  /** Of each time it was sent. */
+  /** One id per time it was sent. */
   readonly ids: number[]
 }
 
-/** The exchange takes 5 messages a second, pings and pongs included: this far apart, they are 4 at most. */
+/**
+ * The exchange accepts 5 messages a second, pings and pongs included; this interval allows at most
+ * 4 requests.
+ */
 const SEND_INTERVAL_MS = 350
 
 const ANSWER_LIMIT_MS = 10_000
 
-/** A request is sent so often. */
+/** Attempts per request. */
 const MAX_TRIES = 2
 
-/** Streams in one message. */
+/** Maximum streams in one message. */
 const CHUNK = 200
 
 /**
- * What one connection asks of the exchange: one request after the other, each once the one before it is answered, none
- * sooner than the exchange's limit on messages allows. Specification: U1 to U3.
+ * Sends the subscription requests of one connection. Each follows the answer to the one before,
+ * within the exchange's message limit. Specification: U1 to U3.
  */
 export class Subscriptions {
   readonly #ports: SubscriptionsPorts
   readonly #requests: Request[]
   #nextId = 1
   #lastSentMs = Number.NEGATIVE_INFINITY
-  /** When the request that is out was sent; null while none is. */
+  /** When the pending request was sent; null when none is pending. */
   #askedAtMs: number | null = null
   #cancelSend: (() => void) | null = null
   #stopped = false
 
-  /** @param chunks what had no place in the URL, asked for at once */
+  /** @param chunks streams that did not fit in the URL, requested at once */
   constructor(chunks: ReadonlyArray<readonly string[]>, ports: SubscriptionsPorts) {
     this.#ports = ports
     this.#requests = chunks.map((streams) => ({ method: 'SUBSCRIBE', streams, renewal: false, ids: [] }))
     this.#sendLater()
   }
 
-  /** The connection's own streams are all confirmed, whatever is being renewed. */
+  /** Whether all streams of the connection are confirmed; renewals do not count. */
   get areComplete(): boolean {
     return this.#requests.every(({ renewal }) => renewal)
   }
 
-  /** Unsubscribes and subscribes anew. */
+  /** Unsubscribes and subscribes again. */
   renew(streams: readonly string[]): void {
     for (let first = 0; first < streams.length; first += CHUNK) {
       const chunk = streams.slice(first, first + CHUNK)
@@ -69,7 +72,7 @@ export class Subscriptions {
     this.#sendLater()
   }
 
-  /** Subscribes to further streams, which count as the connection's from then on. */
+  /** Subscribes to further streams, which then belong to the connection. */
   join(streams: readonly string[]): void {
     this.#request('SUBSCRIBE', streams, false)
   }
@@ -84,12 +87,15 @@ export class Subscriptions {
     this.#sendLater()
   }
 
-  /** A ping was answered: that counts as a message. */
+  /** Notes a pong, which counts as a message. */
   onPong(): void {
     this.#lastSentMs = this.#ports.clock.monotonicMs()
   }
 
-  /** @param text what the exchange answered to a request: `{"result":null,"id":1}`, or an error with or without the id */
+  /**
+   * @param text the exchange's answer to a request: `{"result":null,"id":1}`, or an error with or
+   *   without the id
+   */
   onAnswer(text: string): void {
     const request = this.#requests[0]
     if (this.#stopped || request === undefined || this.#askedAtMs === null) return
@@ -97,7 +103,7 @@ export class Subscriptions {
     if (!isFields(answer)) return
     const id = answer['id']
     const refused = 'error' in answer || 'code' in answer
-    // An error that names no request can only mean the one that is out.
+    // An error without an id can only be about the pending request.
     if (typeof id === 'number' ? !request.ids.includes(id) : !refused) return
     if (refused) {
       this.#again(request, outsideText(text))
@@ -110,9 +116,9 @@ export class Subscriptions {
   }
 
   /**
-   * To be called every second: looks whether an answer is overdue.
+   * Checks for an overdue answer. Call it every second.
    *
-   * @param reading false while the socket is paused, which no answer can pass
+   * @param reading false while the socket is paused, since then no answer can arrive
    */
   check(nowMs: number, reading: boolean): void {
     const request = this.#requests[0]
@@ -147,7 +153,7 @@ export class Subscriptions {
     const waitMs = Math.max(0, this.#lastSentMs + SEND_INTERVAL_MS - clock.monotonicMs())
     this.#cancelSend = clock.schedule(waitMs, () => {
       this.#cancelSend = null
-      // A pong may have gone out meanwhile.
+      // A pong may have been sent meanwhile.
       if (clock.monotonicMs() < this.#lastSentMs + SEND_INTERVAL_MS) this.#sendLater()
       else this.#send()
     })

@@ -1,13 +1,16 @@
 import type { ClockStep } from '../messages/receipt-clock.ts'
 
-/** Receipt times that no one clock covers: a window with the cause `clock`. Whole milliseconds. */
+/**
+ * A window of receipt times that no single clock covers, with the cause `clock`. Whole
+ * milliseconds.
+ */
 export interface ClockWindow {
   readonly fromMs: number
   readonly toMs: number
   readonly reason: string
 }
 
-/** One step in place of two that follow each other with no event between them. */
+/** Merges two consecutive steps with no event between them. */
 export function addSteps(first: ClockStep | null, second: ClockStep): ClockStep {
   if (first === null) return second
   const fromMs = second.fromMs - first.toMs + first.fromMs
@@ -19,8 +22,8 @@ function backOf({ fromMs, toMs, backMs = Math.max(0, fromMs - toMs) }: ClockStep
 }
 
 /**
- * The window round a step of the clock: the outage as either clock shows it, and everything between the two. After a
- * step back it holds all receipt times that occur twice.
+ * Returns the window around a clock step: the outage as either clock shows it, and everything
+ * between. After a step back it contains all receipt times that occur twice.
  *
  * @param lastMs the last receipt before the step
  * @param nextMs the first receipt after it
@@ -30,7 +33,7 @@ export function windowOfStep(lastMs: number, nextMs: number, step: ClockStep): C
   return {
     fromMs: Math.floor(lastMs - backMs),
     toMs: Math.ceil(Math.max(lastMs, nextMs + backMs)),
-    reason: `the clock went from ${timeText(step.fromMs)} to ${timeText(step.toMs)}`,
+    reason: `the clock jumped from ${timeText(step.fromMs)} to ${timeText(step.toMs)}`,
   }
 }
 

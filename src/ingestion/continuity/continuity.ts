@@ -11,7 +11,7 @@ import { QuoteSequence } from './quote-sequence.ts'
 import { Sequence } from './sequence.ts'
 import type { Observed } from './verdict.ts'
 
-/** An event of a stream, as far as continuity is concerned; `receiptMs` is its stamp. */
+/** The fields of an event that continuity uses; `receiptMs` is its stamp. */
 export interface StreamEvent extends Observed {
   readonly stream: string
   readonly symbol: string
@@ -21,28 +21,28 @@ export interface StreamEvent extends Observed {
   outage?: Gap
 }
 
-/** What an earlier instance knew of a stream. */
+/** The state of a stream that an earlier instance left. */
 export interface StreamMemory {
   readonly epoch: number
-  /** The lowest id; null for bookTicker, or where memory does not tell. */
+  /** The lowest id; null for bookTicker, and if unknown. */
   readonly first: number | null
   /** The highest id or update id. */
   readonly last: number | null
-  /** Trade time of the last, or receipt of the last bookTicker. */
+  /** Trade time of the last trade, or receipt of the last bookTicker. */
   readonly lastTimeMs: number
   readonly holes: readonly IdRange[]
-  /** How far the clock of that receipt was ahead of the exchange's; null where that was not known. */
+  /** How far that receipt's clock was ahead of the exchange's; null if unknown. */
   readonly clockAheadMs: number | null
-  /** Why events may be missing before the next; a restart unless given. */
+  /** Why events may be missing before the next one; a restart by default. */
   readonly cause?: string
 }
 
-/** A clock that is back by more than this between two instances was set; it may also have been slewed. */
+/** A clock that is back by more than this between two instances was set; less may be slewing. */
 const SET_BACK_MS = 1000
 
 const FORGET_EVERY_MS = 60_000
 
-/** Two measurements against the exchange's time differ by less while the clock runs on. */
+/** Two measurements against the exchange's time differ by less, unless the clock was set. */
 const MEASURED_STEP_MS = 5000
 
 interface StreamState<Event extends StreamEvent> {
@@ -50,19 +50,19 @@ interface StreamState<Event extends StreamEvent> {
   readonly type: EventType
   readonly sequence: Sequence<Event>
   readonly quotes: QuoteSequence
-  /** Receipt of the last event; null before the first of all. */
+  /** Receipt of the last event; null before the first. */
   lastReceiptMs: number | null
   /** Why events may be missing before the next one. */
   interruption: string | null
-  /** How the wall clock was set since the last event; null where it was not. */
+  /** How the wall clock was set since the last event; null if it was not. */
   clockStep: ClockStep | null
-  /** The last receipt is an earlier instance's, of a clock that need not be this one's. */
+  /** Set if the last receipt is an earlier instance's, whose clock may have differed from ours. */
   restored: Pick<StreamMemory, 'clockAheadMs'> | null
 }
 
 /**
- * Continuity of all streams: what is forwarded, what is a duplicate, what is missing. Specification: S, and Q for
- * bookTicker. Counts of duplicates and of events held back are kept for the conservation of frames.
+ * Decides for all streams which events are forwarded, duplicates or missing. Counts duplicates and
+ * held events, to account for every frame. Specification: S, and Q for bookTicker.
  */
 export class Continuity<Event extends StreamEvent> {
   readonly #ledger: GapLedger
@@ -72,12 +72,12 @@ export class Continuity<Event extends StreamEvent> {
   #forgottenAtMs = Number.NEGATIVE_INFINITY
   duplicates = 0
   held = 0
-  /** Events that have no place in their sequence, and the epoch of it: to be taken by the caller of {@link observe}. */
+  /** Events without a place in their sequence, for the caller of {@link observe} to take. */
   rejected: Array<{ readonly event: Event; readonly epoch: number; readonly reason: string }> = []
 
   /**
-   * @param onGap called when ids are missing that could be filled
-   * @param clockAheadMs how far the clock is ahead of the exchange's; null where that is not known
+   * @param onGap called when ids are missing that backfill could fetch
+   * @param clockAheadMs how far the clock is ahead of the exchange's; null if unknown
    */
   constructor(ledger: GapLedger, onGap: () => void, clockAheadMs: () => number | null = () => null) {
     this.#ledger = ledger
@@ -85,7 +85,7 @@ export class Continuity<Event extends StreamEvent> {
     this.#clockAheadMs = clockAheadMs
   }
 
-  /** Takes over what is known of a stream; holes that no open gap covers become gaps. */
+  /** Restores a stream; holes that no open gap covers become gaps. */
   restore(stream: string, symbol: string, type: EventType, memory: StreamMemory): void {
     const isQuote = type === 'bookTicker'
     const { epoch, first, last, lastTimeMs, holes, clockAheadMs } = memory
@@ -101,7 +101,7 @@ export class Continuity<Event extends StreamEvent> {
     })
   }
 
-  /** The events to forward now, in order: none, one, or several when a new sequence is recognised. */
+  /** Returns the events to forward now, in order; several when a new sequence is recognised. */
   observe(event: Event): readonly Event[] {
     const state = this.#stateOf(event)
     const { interruption } = state
@@ -116,7 +116,7 @@ export class Continuity<Event extends StreamEvent> {
     return forwarded
   }
 
-  /** A connection is gone: whatever comes next on its streams may have something missing before it. */
+  /** Marks streams of a closed connection: events may be missing before their next one. */
   interrupted(streams: readonly string[], cause: string): void {
     for (const stream of streams) {
       const state = this.#streams.get(stream)
@@ -124,10 +124,10 @@ export class Continuity<Event extends StreamEvent> {
     }
   }
 
-  /** The wall clock was set: receipts before and after it cannot be compared, and something may be missing between. */
+  /** Notes a clock step: receipts around it cannot be compared, and events may be missing. */
   clockStepped({ fromMs, toMs }: ClockStep): void {
     const aheadMs = this.#clockAheadMs() ?? 0
-    // If it was ahead, it may have gone back by all of that: a suspend at the same time hides a part.
+    // After a suspend, a clock that was ahead may have gone back by more than the step shows.
     const backMs = Math.max(0, fromMs - toMs, aheadMs > MEASURED_STEP_MS ? aheadMs : 0)
     for (const state of this.#streams.values()) {
       state.interruption = 'clock'
@@ -135,14 +135,14 @@ export class Continuity<Event extends StreamEvent> {
     }
   }
 
-  /** To be called every second or so: memory does not grow with the time that streams have run. */
+  /** Forgets old quote ids to bound the memory. Call it about every second. */
   forgetOldQuotes(nowMs: number): void {
     if (nowMs - this.#forgottenAtMs < FORGET_EVERY_MS) return
     this.#forgottenAtMs = nowMs
     for (const { type, quotes } of this.#streams.values()) if (type === 'bookTicker') quotes.forgetOld()
   }
 
-  /** The exchange has ids up to `id` of a stream that has been silent. */
+  /** Notes that the exchange has ids up to `id` of a silent stream. */
   expect(stream: string, id: number, timeMs: number): void {
     const state = this.#streams.get(stream)
     if (state === undefined) return
@@ -160,29 +160,29 @@ export class Continuity<Event extends StreamEvent> {
     return this.#streams.get(stream)?.sequence.epoch ?? 0
   }
 
-  /** The ids of a gap that have not been forwarded. */
+  /** Returns the ids of a gap that were not forwarded. */
   missingIn(stream: string, gap: Pick<IdGap, 'epoch' | 'from_id' | 'to_id'>): IdRange[] {
     const range = { from: gap.from_id, to: gap.to_id }
     const sequence = this.#streams.get(stream)?.sequence
     return sequence?.epoch === gap.epoch ? sequence.holesIn(range) : [range]
   }
 
-  /** Ids of a gap that another instance has entered are to be looked for, where this one knows nothing of them. */
+  /** Notes that ids of another instance's gap are missing, if this instance does not know them. */
   lack(gap: IdGap): void {
     this.#sequenceOf(gap).lack(gap.epoch, { from: gap.from_id, to: gap.to_id })
   }
 
-  /** Ids of a gap are to be looked for once more, whether they were forwarded before or not. */
+  /** Reopens the ids of a gap, whether they were forwarded before or not. */
   reopen(gap: IdGap): void {
     this.#sequenceOf(gap).reopen(gap.epoch, { from: gap.from_id, to: gap.to_id })
   }
 
-  /** Ids that were forwarded did not reach Kafka. */
+  /** Notes that forwarded ids did not reach Kafka. */
   lose(stream: string, epoch: number, range: IdRange): void {
     this.#streams.get(stream)?.sequence.lose(epoch, range)
   }
 
-  /** Ids were forwarded by backfill, the last at this time of trade, or are given up. */
+  /** Notes ids that backfill has forwarded, the last with this trade time, or has abandoned. */
   filled(stream: string, epoch: number, range: IdRange, timeMs?: number): void {
     const sequence = this.#streams.get(stream)?.sequence
     if (sequence?.epoch === epoch) sequence.fill(range, timeMs)
@@ -215,7 +215,7 @@ export class Continuity<Event extends StreamEvent> {
       this.duplicates++
       return []
     }
-    const cause = verdict === 'anew' ? 'reset' : state.interruption
+    const cause = verdict === 'reset' ? 'reset' : state.interruption
     if (cause !== null && state.lastReceiptMs !== null)
       event.outage = this.#enterOutage(state, state.lastReceiptMs, event.receiptMs, cause)
     return [event]
@@ -232,7 +232,7 @@ export class Continuity<Event extends StreamEvent> {
         )
   }
 
-  /** How the clock was set between two receipts; null where it was not, as far as is known. */
+  /** Returns how the clock was set between two receipts; null if it was not, as far as is known. */
   #stepBetween(
     { clockStep, restored }: StreamState<Event>,
     lastMs: number,
@@ -246,7 +246,7 @@ export class Continuity<Event extends StreamEvent> {
         : measuredStep(nextMs, aheadMs - restored.clockAheadMs)
     const forwardMs = clockStep === null ? 0 : clockStep.toMs - clockStep.fromMs
     const isBack = nextMs < lastMs + forwardMs - SET_BACK_MS
-    // At least that far, and if it was ahead before, then probably by all of that.
+    // The step is at least that large; a clock that was ahead probably went back by all of it.
     const backMs = Math.max(lastMs - nextMs, restored.clockAheadMs ?? 0)
     return measured ?? (isBack ? { fromMs: nextMs + backMs, toMs: nextMs } : clockStep)
   }
@@ -287,7 +287,7 @@ export class Continuity<Event extends StreamEvent> {
     }
   }
 
-  /** Events that were held turned out to be duplicates, or second events under an id. */
+  /** Counts held events that turned out to be duplicates or second events under an id. */
   #release(count: number, state?: StreamState<Event>): void {
     if (count === 0) return
     this.held -= count
@@ -318,13 +318,13 @@ export class Continuity<Event extends StreamEvent> {
     this.#ledger.reset({ symbol, eventType: type, epoch }, lastTimeMs, first.timeMs)
   }
 
-  /** A gap that an earlier instance left open of ids that have begun anew since. */
+  /** Closes a gap of an earlier instance if its ids have restarted since. */
   abandonIfOver(gap: IdGap): void {
     if (gap.epoch >= this.epochOf(streamName(gap.symbol, gap.event_type))) return
     this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, REASON_RESET)
   }
 
-  /** The exchange has begun its ids anew: what is missing of the old ones cannot be asked for any more. */
+  /** Closes the gaps of the old ids after a reset: the exchange no longer serves them. */
   #abandon(state: StreamState<Event>): void {
     for (const gap of this.#ledger.openGaps) {
       if (gap.symbol !== state.symbol || gap.event_type !== state.type || gap.epoch === state.sequence.epoch)
@@ -334,7 +334,7 @@ export class Continuity<Event extends StreamEvent> {
   }
 }
 
-/** Null for a difference that may be one of latencies. */
+/** Returns the step; null for a difference that latency may explain. */
 function measuredStep(nextMs: number, forwardMs: number): ClockStep | null {
   return Math.abs(forwardMs) > MEASURED_STEP_MS ? { fromMs: nextMs - forwardMs, toMs: nextMs } : null
 }
@@ -342,7 +342,7 @@ function measuredStep(nextMs: number, forwardMs: number): ClockStep | null {
 function noEpochLeft({ symbol, type }: { readonly symbol: string; readonly type: EventType }): TapelineError {
   return new TapelineError(
     'EXCHANGE',
-    `The exchange has restarted the ${type} ids of ${symbol} more than ${EPOCH_MAX} times, and no epoch is left for them`,
-    { fix: 'Check where these events come from. To record on, use new topics and a new database.' },
+    `The exchange has restarted the ${type} ids of ${symbol} more than ${EPOCH_MAX} times; no epoch is left`,
+    { fix: 'Check where these events come from. To continue recording, use new topics and a new database.' },
   )
 }

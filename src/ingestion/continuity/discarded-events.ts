@@ -4,7 +4,10 @@ import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts
 import type { Continuity, StreamEvent } from './continuity.ts'
 import type { GapLedger } from './gap-ledger.ts'
 
-/** Discarded events of a stream are entered together: once no more came for a while, or after a minute. */
+/**
+ * Discarded events of a stream are entered together, after a quiet time or at the latest after a
+ * minute.
+ */
 const QUIET_MS = 2000
 const ENTER_EVERY_MS = 60_000
 
@@ -22,13 +25,16 @@ interface DiscardedStream {
   toMs: number
 }
 
-/** Events that were received and could not be given to Kafka. The ledger names them. Specification: K9. */
+/**
+ * Collects received events that Kafka did not take, and enters them into the ledger. Specification:
+ * K9.
+ */
 export class DiscardedEvents {
   readonly #continuity: Pick<Continuity<StreamEvent>, 'lose' | 'missingIn' | 'abandonIfOver'>
   readonly #ledger: Pick<GapLedger, 'open' | 'outage' | 'outageRow' | 'rowsOf'>
   /** By stream. */
   readonly #streams = new Map<string, DiscardedStream>()
-  /** Streams of quotes of which none was kept since, by symbol. */
+  /** Discarded quotes after which none was kept yet, by symbol. */
   readonly #unfollowed = new Map<string, DiscardedStream>()
 
   constructor(
@@ -43,7 +49,7 @@ export class DiscardedEvents {
   add({ symbol, type, epoch, id, timeMs }: EventMark, cause: string, nowMs: number): void {
     const stream = streamName(symbol, type)
     const range = { from: id, to: id }
-    // At once: a gap that contains it must not be called filled.
+    // At once, because a gap that contains the id must not become `filled`.
     if (type !== 'bookTicker') this.#continuity.lose(stream, epoch, range)
     const known = this.#streams.get(stream)
     if (known !== undefined && (known.epoch !== epoch || known.cause !== cause)) this.#enter(stream, known)
@@ -68,7 +74,10 @@ export class DiscardedEvents {
     if (type === 'bookTicker') this.#unfollowed.set(symbol, one)
   }
 
-  /** The first quote that Kafka gets after discarded ones carries their window: the process may end before the ledger has it. */
+  /**
+   * Puts the window of discarded quotes into the next quote for Kafka: the process may end before
+   * the ledger has it.
+   */
   onKept(message: OutgoingMessage): void {
     const { mark } = message
     if (mark?.type !== 'bookTicker') return
@@ -79,7 +88,7 @@ export class DiscardedEvents {
     message.endOutage?.(this.#ledger.outageRow(symbol, fromMs, toMs, cause))
   }
 
-  /** Enters what is due, or everything. @returns true when a gap of ids was opened */
+  /** Enters what is due, or everything. @returns true if a gap of ids was opened */
   enter(nowMs: number, everything = false): boolean {
     let isOpened = false
     for (const [stream, one] of this.#streams) {
@@ -95,7 +104,7 @@ export class DiscardedEvents {
       this.#ledger.outage(symbol, fromMs, toMs, cause)
       return false
     }
-    // Some may have come again meanwhile, from another connection or by backfill of an open gap.
+    // Some may have arrived again meanwhile, from another connection or by backfill of an open gap.
     const lacking = normalise(ranges).flatMap((range) =>
       this.#continuity.missingIn(stream, { epoch, from_id: range.from, to_id: range.to }),
     )
@@ -105,7 +114,7 @@ export class DiscardedEvents {
       .map((gap) => ({ from: gap.from_id, to: gap.to_id }))
     for (const missing of subtract(lacking, named)) {
       const gap = this.#ledger.open({ symbol, eventType: type, epoch }, missing, cause, { fromMs, toMs })
-      // REST would give trades of the present epoch in their place.
+      // REST would return trades of the current epoch instead.
       this.#continuity.abandonIfOver(gap)
     }
     return true

@@ -5,35 +5,36 @@ import { Tally } from '../../foundation/telemetry/tally.ts'
 import type { ClockWindow } from './clock-window.ts'
 import { emptied, type IdGap, isSameSequence, rangeOf, remember } from './gap-rows.ts'
 
-export const REASON_RESET = 'the exchange began its ids anew'
-/** An integer of PostgreSQL. */
+export const REASON_RESET = 'the exchange restarted its ids'
+/** Maximum of PostgreSQL's integer. */
 const MAX_REVISION = 2 ** 31 - 1
 
 const REASON_QUOTES = 'the exchange keeps no past quotes'
 
 /**
- * The ledger of what is missing, as far as it is open. Every change is published as a new revision; what is closed
- * is published and forgotten. Specification: L1 to L5.
+ * Holds the open gaps. Publishes every change as a new revision; a closed gap is published and then
+ * forgotten. Specification: L1 to L5.
  */
 export class GapLedger {
   readonly #publish: (gap: Gap) => void
   readonly #onSettled: (gap: IdGap, lost: IdRange) => void
   readonly #wallMs: () => number
   readonly #open = new Map<string, IdGap>()
-  /** Gaps that this process has closed last, at most {@link MAX_CLOSED}. */
+  /** Gaps that this process closed last, at most {@link MAX_CLOSED}. */
   readonly #closed = new Map<string, IdGap>()
-  /** The last rows without ids that it has published, likewise. */
+  /** Rows without ids that it published last, with the same limit. */
   readonly #windows = new Map<string, Gap>()
-  /** Gaps that this process has opened, by event type and cause. */
+  /** Gaps opened by this process, by event type and cause. */
   readonly opened = new Tally()
-  /** Gaps of ids that it has closed, by event type and status. */
+  /** Gaps of ids closed by this process, by event type and status. */
   readonly closed = new Tally()
-  /** Windows without quotes that it has entered, by `count` or `ms` and cause. */
+  /** Windows without quotes that it entered, by `count` or `ms` and cause. */
   readonly outages = new Tally()
 
   /**
-   * @param publish takes a revision to the gaps topic, in order
-   * @param onSettled ids were entered as unrecoverable: they are no longer to be looked for
+   * @param publish sends a revision to the gaps topic, in order
+   * @param onSettled called with ids that became unrecoverable: backfill must not request them any
+   *   more
    */
   constructor(
     publish: (gap: Gap) => void,
@@ -53,28 +54,33 @@ export class GapLedger {
     return [...this.#open.values()]
   }
 
-  /** Rows of a stream and epoch, open and closed, as far as this process has them. */
+  /** Returns the known rows of a stream and epoch, open and closed. */
   rowsOf(sequence: Pick<IdGap, 'symbol' | 'event_type' | 'epoch'>): IdGap[] {
     return [...this.#open.values(), ...this.#closed.values()].filter((gap) => isSameSequence(gap, sequence))
   }
 
-  /** The topic was deleted and made again: what a consumer may not have read yet is written again, the open rows last. */
+  /**
+   * Publishes the rows again after the topic was deleted and recreated, since a consumer may not
+   * have read them. Open rows come last.
+   */
   publishAgain(): void {
     for (const gap of [...this.#windows.values(), ...this.#closed.values(), ...this.#open.values()])
       this.#publish(gap)
   }
 
-  /** Takes over what an earlier instance left; publishes nothing. */
+  /** Restores the gaps that an earlier instance left open; publishes nothing. */
   restore(openGaps: readonly IdGap[]): void {
     for (const gap of openGaps) this.#open.set(gap.gap_id, gap)
   }
 
-  /** Takes over what an earlier instance closed, as far as an older one may still have entered its ids. */
+  /**
+   * Restores gaps that an earlier instance closed, because an older one may still enter their ids.
+   */
   restoreClosed(gaps: readonly IdGap[]): void {
     for (const gap of gaps) remember(this.#closed, gap)
   }
 
-  /** Rows that have no ids any more: their gap ids have had these revisions. */
+  /** Restores rows whose ids moved to other rows: their gap ids have used these revisions. */
   restoreEmptied(rows: readonly Gap[]): void {
     for (const row of rows) remember(this.#windows, row)
   }
@@ -96,7 +102,7 @@ export class GapLedger {
       epoch,
       from_id: range.from,
       to_id: range.to,
-      // A sequence of which only a ledger row is known has no time yet.
+      // A sequence known only from a ledger row has no time yet.
       from_time: window.fromMs === 0 ? null : window.fromMs,
       to_time: window.toMs,
       cause,
@@ -111,8 +117,8 @@ export class GapLedger {
   }
 
   /**
-   * Takes over a row of an older instance, open or closed. Ids that a gap of this process has, or had, stay there, so no id
-   * is in two rows.
+   * Adopts a row of an older instance, open or closed. Ids that a gap of this process has, or had,
+   * stay there, so no id is in two rows.
    */
   adopt(row: IdGap): void {
     const known = this.#open.get(row.gap_id) ?? this.#closed.get(row.gap_id)
@@ -120,7 +126,7 @@ export class GapLedger {
     const [first, ...rest] = subtract([rangeOf(row)], others.map(rangeOf))
     const revision = row.revision + 1
     if (known !== undefined) {
-      // The row of that instance may stand in place of this one's, whose ids it does not have.
+      // The other instance's row may have replaced ours in the table, and lacks our ids.
       if (row.revision >= known.revision) this.#put({ ...known, revision, updated_at: this.#wallMs() })
       for (const range of first === undefined ? [] : [first, ...rest]) this.#put(this.#remainder(row, range))
       return
@@ -130,12 +136,12 @@ export class GapLedger {
   }
 
   /**
-   * Takes over a request to reopen a gap, with a row of the revision after it: of a row and a request that bear the same
-   * revision, neither stands. Ids that another open gap has stay there, so no id is in two rows.
+   * Takes over a request to reopen a gap, with a row of the next revision: a row and a request with
+   * the same revision would conflict. Ids of another open gap stay there, so no id is in two rows.
    */
   takeOver(request: IdGap): void {
     const known = this.#open.get(request.gap_id)
-    // The same request may come twice, from two consumers, and the second after the gap was closed.
+    // Two consumers may send the same request, the second after the gap was closed.
     const own = known?.revision ?? this.#closed.get(request.gap_id)?.revision ?? 0
     const revision = Math.max(request.revision, own) + 1
     const others = this.openGaps.filter((gap) => isSameSequence(gap, request))
@@ -150,7 +156,7 @@ export class GapLedger {
       this.#put({ ...this.#remainder(gap, range), cause: request.cause })
   }
 
-  /** Narrows a row to what no other row has; without any it has no ids left. */
+  /** Narrows a row to ids that no other row has; the row may end up without ids. */
   #split(
     row: IdGap,
     revision: number,
@@ -166,8 +172,8 @@ export class GapLedger {
   }
 
   /**
-   * The exchange has begun ids anew: whether any came behind the last of the old ones, between the two times, can
-   * never be known.
+   * Enters a reset of ids. Whether old ids followed the last one between the two times can never be
+   * known.
    */
   reset(
     sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
@@ -176,25 +182,28 @@ export class GapLedger {
   ): void {
     const { symbol, eventType, epoch } = sequence
     const row = this.#windowRow(symbol, eventType, epoch, 0, fromMs, toMs, 'reset', REASON_RESET)
-    // A gap may begin at any id of the new ones.
+    // The reset has its own id, because a gap may begin at any of the new ids.
     this.#putWindow({ ...row, gap_id: `${symbol}/${eventType}/${epoch}/reset` })
   }
 
-  /** A window in which a bookTicker stream was out. Nothing can fill it: the exchange keeps no past quotes. */
+  /**
+   * Enters a window in which a bookTicker stream was out. It cannot be filled: the exchange keeps
+   * no past quotes.
+   */
   outage(symbol: string, fromMs: number, toMs: number, cause: string): Gap {
     return this.#publishOutage(symbol, fromMs, toMs, cause, REASON_QUOTES)
   }
 
   /**
-   * The same where no one clock shows when it was.
+   * Like {@link outage}, for a window that no single clock covers.
    *
-   * @param cause `reset` where the exchange has also restarted its update ids from a lower one
+   * @param cause `reset` if the exchange has also restarted its update ids from a lower one
    */
   clockOutage(symbol: string, { fromMs, toMs, reason }: ClockWindow, cause: 'clock' | 'reset'): Gap {
     return this.#publishOutage(symbol, fromMs, toMs, cause, reason)
   }
 
-  /** The row of {@link outage}, which is not published yet. */
+  /** Returns the row of {@link outage} without publishing it. */
   outageRow(symbol: string, fromMs: number, toMs: number, cause: string): Gap {
     return this.#windowRow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, REASON_QUOTES)
   }
@@ -216,14 +225,15 @@ export class GapLedger {
     reason: string,
   ): Gap {
     const nowMs = this.#wallMs()
-    // A clock that was set back a little must not turn the window round.
+    // A clock that was set back a little must not reverse the window.
     const sinceMs = fromMs === 0 ? toMs : fromMs
     const untilMs = Math.max(sinceMs, toMs)
     const id = gapId(symbol, eventType, epoch, from)
     return {
-      // Where the clock was set, a longer window need not contain a shorter one of the same start.
+      // After a clock step, a longer window need not contain a shorter one with the same start.
       gap_id: cause === 'clock' ? `${id}/${cause}/${untilMs}` : id,
-      // Instances that follow each other may end a window of the same start differently: the longer one stands.
+      // Consecutive instances may end a window with the same start differently: the longer one
+      // wins.
       revision: Math.min(MAX_REVISION, 1 + untilMs - sinceMs),
       symbol,
       event_type: eventType,
@@ -241,16 +251,17 @@ export class GapLedger {
     }
   }
 
-  /** Every id of the gap is acknowledged by Kafka. */
+  /** Closes a gap as `filled`: Kafka has acknowledged every id. */
   filled(gap: IdGap): void {
     this.#close(gap, { from: gap.from_id, to: gap.to_id }, 'filled', null)
   }
 
   /**
-   * Ids of the gap that cannot be had. What lies before them is filled, under the gap's own id; they and what lies
-   * after them get new ids, except that a gap keeps its id where nothing was filled.
+   * Closes ids of a gap as `unrecoverable`. Ids before them are filled, under the gap's id. The
+   * lost ids and those after them get new gap ids; if nothing was filled, the lost ids keep the
+   * gap's id.
    *
-   * @returns the gap of what lies after them, still open; null when nothing does
+   * @returns the gap of the ids after them, still open; null if there are none
    */
   unrecoverable({ gap_id, ...given }: IdGap, lost: IdRange, reason: string): IdGap | null {
     const gap = this.#open.get(gap_id) ?? { gap_id, ...given }
@@ -277,7 +288,10 @@ export class GapLedger {
     }
   }
 
-  /** Ids that were filled, or that are in another row, may be missing once more under the id of that row. */
+  /**
+   * Returns the next revision. Filled ids, or ids in another row, may go missing again under that
+   * row's id.
+   */
   #nextRevision(id: string): number {
     const known = [this.#closed.get(id), this.#windows.get(id)]
     return 1 + Math.max(0, ...known.map((row) => row?.revision ?? 0))
@@ -298,7 +312,7 @@ export class GapLedger {
 
   #close(gap: IdGap, { from, to }: IdRange, status: 'filled' | 'unrecoverable', reason: string | null): void {
     const nowMs = this.#wallMs()
-    // It may have been reopened since the caller took it.
+    // The gap may have been reopened since the caller took it.
     const known = this.#open.get(gap.gap_id)
     this.#open.delete(gap.gap_id)
     this.closed.add(gap.event_type, status)

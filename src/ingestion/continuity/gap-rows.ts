@@ -2,17 +2,19 @@ import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { setNewest } from '../../foundation/runtime/bounded-map.ts'
 
-/** A gap of ids, of trade or aggTrade; those of bookTicker are windows and closed from the start. */
+/**
+ * A gap of ids, of trade or aggTrade. Gaps of bookTicker are time windows, closed from the start.
+ */
 export interface IdGap extends Gap {
   readonly event_type: 'trade' | 'aggTrade'
   readonly from_id: number
   readonly to_id: number
 }
 
-/** An older instance may still enter ids that were closed here, and a request may come twice. */
+/** An older instance may still enter ids that were closed here, and a request may arrive twice. */
 const MAX_CLOSED = 10_000
 
-/** At most {@link MAX_CLOSED} rows. */
+/** Adds a row; keeps at most {@link MAX_CLOSED}. */
 export function remember<Row extends Gap>(rows: Map<string, Row>, row: Row): void {
   setNewest(rows, row.gap_id, row, MAX_CLOSED)
 }
@@ -27,7 +29,7 @@ export function rangeOf({ from_id, to_id }: IdGap): IdRange {
   return { from: from_id, to: to_id }
 }
 
-/** A row whose ids are all in another: it has none left. */
+/** Returns a row without ids, because other rows have all of them. */
 export function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Gap {
   const other = others.find(({ from_id, to_id }) => from_id <= gap.from_id && gap.from_id <= to_id)
   return {
@@ -42,7 +44,7 @@ export function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Ga
   }
 }
 
-/** A row as a gap of ids: none for windows of time. */
+/** Returns the row as a gap of ids; empty for time windows. */
 export function asIdGap(gap: Gap): IdGap[] {
   const { event_type, from_id, to_id } = gap
   return event_type === 'bookTicker' || from_id === null || to_id === null

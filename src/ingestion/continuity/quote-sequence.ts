@@ -1,24 +1,28 @@
-/** As many update ids in a row below all that is remembered, and none above it, mean that the exchange counts anew. */
+/**
+ * So many consecutive update ids below all remembered ones, with none above, prove that the
+ * exchange restarted its update ids.
+ */
 const RESET_EVENTS = 100
 
 /**
- * Update ids that are remembered, to tell a late quote from a repeated one: those of the last minute or two, and more of them only
- * where a stream is so slow that these are fewer. A connection that has been silent for a minute is replaced.
+ * Minimum of update ids remembered, to tell a late quote from a repeated one. Ids of the last one
+ * to two minutes are kept; more only if the stream is so slow that these are fewer. A connection
+ * that is silent for a minute is replaced.
  */
 const REMEMBERED_LEAST = 512
-/** However busy the stream is. */
+/** Maximum, however busy the stream is. */
 const REMEMBERED_MOST = 8192
 
 /**
- * The order of one bookTicker stream. Update ids rise with holes, so nothing is ever known to be missing; only
- * those that were forwarded are duplicates.
+ * The order of one bookTicker stream. Update ids are not contiguous, so missing quotes cannot be
+ * detected; only ids that were forwarded are duplicates.
  */
 export class QuoteSequence {
   #last: number | null
-  /** Rising; up to twice as many as are meant to be, so that the oldest are dropped seldom and all at once. */
+  /** Ascending. Grows to twice the limit, so that trimming is rare and in bulk. */
   #recent: number[] = []
   #below = 0
-  /** The last id when {@link forgetOld} was called last. */
+  /** The last id at the previous {@link forgetOld}. */
   #lastBefore: number | null = null
 
   constructor(last: number | null = null) {
@@ -30,14 +34,14 @@ export class QuoteSequence {
   }
 
   /**
-   * Whether the quote is to be forwarded; `anew`: it is, and the exchange counts anew, so that those before it were
-   * taken for repeats.
+   * Decides about a quote. `reset`: forward it; the exchange restarted its ids, so the quotes
+   * before it were wrongly taken for repeats.
    */
-  observe(updateId: number): 'forward' | 'duplicate' | 'anew' {
+  observe(updateId: number): 'forward' | 'duplicate' | 'reset' {
     if (this.#last !== null && updateId <= this.#last) {
       const at = this.#placeOf(updateId)
       if (this.#recent[at] === updateId) return 'duplicate'
-      if (at === 0) return this.#countsAnew(updateId) ? 'anew' : 'duplicate'
+      if (at === 0) return this.#countsAnew(updateId) ? 'reset' : 'duplicate'
       this.#recent.splice(at, 0, updateId)
       return 'forward'
     }
@@ -47,7 +51,7 @@ export class QuoteSequence {
     return 'forward'
   }
 
-  /** To be called every minute: forgets ids that came before the last call. */
+  /** Forgets ids from before the previous call. Call it every minute. */
   forgetOld(): void {
     const old = this.#lastBefore === null ? 0 : this.#placeOf(this.#lastBefore + 1)
     const spared = Math.min(old, this.#recent.length - REMEMBERED_LEAST)
@@ -55,7 +59,10 @@ export class QuoteSequence {
     this.#lastBefore = this.#last
   }
 
-  /** Where in what is remembered an id stands, or would stand; 0 when it is older than all of that. */
+  /**
+   * Returns the index of an id, or where it would be inserted; 0 if it is older than all remembered
+   * ids.
+   */
   #placeOf(updateId: number): number {
     let low = 0
     let high = this.#recent.length

@@ -1,43 +1,49 @@
 import { setNewest } from '../../foundation/runtime/bounded-map.ts'
 import type { Observed } from './verdict.ts'
 
-/** How many events of one connection make a reset. */
+/** So many events of one connection prove a reset. */
 const RESET_EVENTS = 3
 
 /** No connection lags by so many ids of one symbol. */
 const FAR_IDS = 100_000
 
-/** Trades that were reordered have times that differ by less. */
+/** Reordered trades differ in time by less. */
 export const REORDERED_MS = 60_000
 
 /** Ids of one run of suspects differ by less. */
 const RUN_IDS = 1000
 
-/** Events whose copies are recognised. */
+/** Maximum events whose copies are recognised. */
 const KNOWN_MAX = 1000
 
-/** Ids that are further below the last than this are far below. Young sequences have fewer ids than any lag. */
+/**
+ * Returns how far below the last an id must be to count as far below. Young sequences have fewer
+ * ids than any lag.
+ */
 export function farIds(last: number): number {
   return Math.min(FAR_IDS, last / 2)
 }
 
 /**
- * Events under ids that were forwarded, later in time than all before them: the first of a new sequence, or second events
- * under their ids. Specification: S5, S6, S10.
+ * Collects events whose id was forwarded already, but that are later in time than all before them.
+ * They are the first of a new sequence, or second events under their ids. Specification: S5, S6,
+ * S10.
  */
 export class ResetEvidence<Event extends Observed> {
   /** By connection, at most two of each. */
   readonly #suspects = new Map<number, Event[]>()
-  /** Events that were rejected, by what tells them apart. */
+  /** Identities of rejected events. */
   readonly #known = new Map<string, true>()
   #second: Event[] = []
 
   /**
    * @param last the highest id forwarded
    * @param lastTimeMs the highest trade time seen
-   * @param isTimed whether that time is of this id or of one above; without it, the id proves nothing by its own time
-   * @returns `held`, or `reset` where three events of one connection show it; `second` or `duplicate` for what cannot begin
-   *   a sequence, because a lag or a wrong time explains it. `released` suspects were refuted meanwhile
+   * @param isTimed whether that time belongs to this id or a higher one; if not, the id's time
+   *   proves nothing
+   * @returns `held`; `reset` if three events of one connection prove it; `second` or `duplicate` if
+   *   a lag or a wrong time explains the event. `released`: the number of suspects refuted
+   *   meanwhile
    */
   add(
     event: Event,
@@ -59,8 +65,9 @@ export class ResetEvidence<Event extends Observed> {
   }
 
   /**
-   * The old sequence has continued with an event. Suspects that it refutes become second events: those that its connection
-   * received before it, and those that are not later in time. Another connection may only lag.
+   * Refutes suspects, because the old sequence has continued with an event. Refuted are those that
+   * its connection received before it and those not later in time; another connection may only lag.
+   * They become second events.
    *
    * @returns how many
    */
@@ -70,7 +77,7 @@ export class ResetEvidence<Event extends Observed> {
     )
   }
 
-  /** Removes and returns the suspects, with copies. */
+  /** Removes and returns the suspects, including copies. */
   takeSuspects(): Event[] {
     const taken = [...this.#suspects.values()].flat()
     this.#suspects.clear()
@@ -78,7 +85,7 @@ export class ResetEvidence<Event extends Observed> {
     return taken
   }
 
-  /** Each second event once, whichever connections brought it; gone after this. */
+  /** Removes and returns the second events, each once, whichever connections delivered it. */
   takeSecond(): readonly Event[] {
     const taken = this.#second
     if (taken.length > 0) this.#second = []
@@ -98,7 +105,7 @@ export class ResetEvidence<Event extends Observed> {
     return dropped
   }
 
-  /** False for an event that another connection has brought. Remembers the last thousand. */
+  /** Whether no other connection has delivered the event. Remembers the last thousand. */
   isNew(event: Event): boolean {
     const identity = identityOf(event)
     const isNew = !this.#known.has(identity)
@@ -107,7 +114,7 @@ export class ResetEvidence<Event extends Observed> {
   }
 }
 
-/** Equal for the copies of an event that several connections bring. */
+/** Equal for copies of an event from several connections. */
 function identityOf({ id, timeMs, lastTradeId = -1 }: Observed): string {
   return `${id} ${timeMs} ${lastTradeId}`
 }

@@ -3,39 +3,41 @@ import { type IdRange, normalise, subtract } from '../../foundation/market/id-ra
 import { farIds, REORDERED_MS, ResetEvidence } from './reset-evidence.ts'
 import type { Observed, Verdict } from './verdict.ts'
 
-/** A sequence that a reset has ended, as far as a connection that lags may still deliver it. */
+/** A sequence ended by a reset, whose events a lagging connection may still deliver. */
 interface EndedSequence {
   readonly last: number
-  /** The highest trade time seen of it. */
+  /** The highest trade time seen in it. */
   readonly lastTimeMs: number
-  /** Its ids from here on, where they cannot be confused with the new ones, are its own until the trade time `untilMs`. */
+  /**
+   * From this id on, ids cannot be confused with new ones: they belong to this sequence until the
+   * trade time `untilMs`.
+   */
   readonly fromId: number
   readonly untilMs: number
 }
 
 /**
- * The continuity of one sequence of ids: of one symbol and event type, in one epoch. Ids are contiguous at the
- * exchange, so a jump is a gap; and only ids that were forwarded are duplicates, so what lies in a hole passes
- * whenever it comes.
+ * Tracks the ids of one symbol, event type and epoch. Ids are contiguous at the exchange, so a jump
+ * is a gap. Only forwarded ids are duplicates, so an event in a hole passes whenever it arrives.
  */
 export class Sequence<Event extends Observed> {
   #epoch: number
-  /** The lowest id that was forwarded or is looked for; null before the first, or where memory does not tell. */
+  /** The lowest id that was forwarded or is missing; null before the first, and if unknown. */
   #first: number | null
   #last: number | null
   #lastTimeMs: number
-  /** The highest id that this time, or a lower one, is of. Above are ids of which only the ledger tells. */
+  /** The highest id that the last trade time covers. Higher ids are known only from the ledger. */
   #timedTo: number
-  /** The highest trade id in the aggTrades that came here; +∞ where memory does not tell, and for trades. */
+  /** The highest trade id in the aggTrades observed; +∞ if unknown, and for trades. */
   #lastTradeId = Number.POSITIVE_INFINITY
-  /** What came before a reset that was recognised here. */
+  /** The sequence before a reset that this process recognised. */
   #ended: EndedSequence | null = null
   #holes: IdRange[]
   readonly #evidence = new ResetEvidence<Event>()
-  /** The lowest id that was forwarded as it was observed; null before the first. */
+  /** The lowest id forwarded by {@link observe}; null before the first. */
   #observedFrom: number | null = null
 
-  /** @param memory what an earlier instance knew; nothing for a sequence never seen */
+  /** @param memory the state of an earlier instance; none for a new sequence */
   constructor(memory?: {
     epoch: number
     first?: number | null | undefined
@@ -84,7 +86,8 @@ export class Sequence<Event extends Observed> {
       this.#observedFrom ??= id
       const before = Number.isFinite(this.#lastTradeId) ? this.#lastTradeId : 0
       const missing = this.#advance(id, timeMs)
-      // Trade ids may restart without these: repeats of before then have higher ones, and stay repeats.
+      // Trade ids may restart while aggregate ids do not: earlier repeats then have higher trade
+      // ids and remain repeats.
       this.#lastTradeId = Math.max(before, lastTradeIdOf(event))
       return { kind: 'next', missing, released }
     }
@@ -103,17 +106,17 @@ export class Sequence<Event extends Observed> {
   }
 
   /**
-   * Events that were held, and came under an id of which another event had been forwarded: later in time than all before them,
-   * they are no repeats, and the old sequence has continued. Each once. An id that another instance may have forwarded is left
-   * out: its last trade time need not be known here.
+   * Returns held events that turned out to be second events under an id, each once: they are later
+   * in time than all before them, so no repeats, yet the old sequence continued. Leaves out ids
+   * that another instance may have forwarded, because their last trade time may be unknown here.
    */
   takeSecond(): readonly Event[] {
     return this.#evidence.takeSecond().filter((event) => this.#wasObserved(event))
   }
 
-  /** Notes an id of which it is known that it was forwarded, in which epoch, and in no particular order. */
+  /** Records a forwarded id of an epoch, in any order. */
   record(epoch: number, id: number, timeMs: number): void {
-    // Of a sequence that is over.
+    // An id of an earlier sequence.
     if (epoch < this.#epoch) return
     if (epoch > this.#epoch) this.#begin(epoch)
     if (this.#last === null || id > this.#last) this.#advance(id, timeMs)
@@ -122,26 +125,28 @@ export class Sequence<Event extends Observed> {
     else this.fill({ from: id, to: id }, timeMs)
   }
 
-  /** All ids from 0 on are to be forwarded. */
+  /** Expects all ids from 0 on. */
   beginAtFirstId(): void {
     this.#first = 0
     this.#last = -1
   }
 
-  /** Ids are to be looked for once more, whether they were forwarded before or not. */
+  /** Makes ids missing again, whether they were forwarded before or not. */
   reopen(epoch: number, range: IdRange): void {
     if (epoch > this.#epoch && this.#last === null) this.#begin(epoch)
     if (epoch !== this.#epoch) return
-    // Without a last id, nobody knows whether the ids after the range are missing: the next event begins there.
+    // Without a last id, it is unknown whether ids after the range are missing: the next event
+    // decides.
     if (this.#last !== null) this.expect(range.to, 0)
     this.#holes = normalise([...this.#holes, range])
     this.#first = Math.min(this.#first ?? range.from, range.from)
   }
 
   /**
-   * The exchange has ids up to `to` that have not come: they are a hole now, returned, or null when there is none.
+   * Notes that the exchange has ids up to `to`. Ids that have not arrived become a hole, which is
+   * returned; null if there is none.
    *
-   * @param timeMs of the last of them; 0 where it is not known
+   * @param timeMs of the last id; 0 if unknown
    */
   expect(to: number, timeMs: number): IdRange | null {
     if (this.#last === null || to <= this.#last) return null
@@ -153,28 +158,28 @@ export class Sequence<Event extends Observed> {
     return missing
   }
 
-  /** It is known that ids of a range are to be looked for: those that are not known to be there become holes. */
+  /** Notes that ids of a range are missing. Those not known to be there become holes. */
   lack(epoch: number, { from, to }: IdRange): void {
     if (epoch < this.#epoch) return
     if (epoch > this.#epoch) this.#begin(epoch)
-    // Nothing is known of these ids but a request to reopen them.
+    // These ids are known only from a request to reopen them.
     if (this.#last === null && this.#first !== null) {
       this.reopen(epoch, { from, to })
       return
     }
     if (this.#last === null) {
-      // What comes before the range is not known to be missing.
+      // Ids before the range are not known to be missing.
       this.#first = from
       this.#last = from - 1
     }
-    // As above the last id: nobody knows that those between were forwarded.
+    // As above the last id: the ids in between are not known to be forwarded.
     if (this.#first !== null && from < this.#first) this.#extendDown({ from, to: this.#first - 1 }, from)
     this.expect(to, 0)
   }
 
   /**
-   * Ids up to the end of a range had been forwarded, but for some holes. Those of the range that are above the last that is
-   * known now may be missing.
+   * Notes that ids up to the end of a range were forwarded, except for some holes. Ids of the range
+   * above the last one known now may be missing.
    */
   hadReached(epoch: number, { from, to }: IdRange, holes: readonly IdRange[], timeMs: number): void {
     if (epoch < this.#epoch) return
@@ -190,7 +195,7 @@ export class Sequence<Event extends Observed> {
     this.#noteTime(to, timeMs)
   }
 
-  /** Ids that were forwarded are missing all the same. */
+  /** Makes forwarded ids missing again. */
   lose(epoch: number, range: IdRange): void {
     if (epoch !== this.#epoch || this.#last === null) return
     const known = { from: range.from, to: Math.min(range.to, this.#last) }
@@ -198,13 +203,13 @@ export class Sequence<Event extends Observed> {
       this.#holes.splice(0, Number.POSITIVE_INFINITY, ...normalise([...this.#holes, known]))
   }
 
-  /** Lower ids than any before are known of; `missing` of them were not forwarded. */
+  /** Extends the sequence to lower ids; `missing` of them were not forwarded. */
   #extendDown(missing: IdRange, first: number): void {
     if (missing.from <= missing.to) this.#holes.unshift(missing)
     this.#first = first
   }
 
-  /** The ids of a range that lie in holes. */
+  /** Returns the ids of a range that lie in holes. */
   holesIn({ from, to }: IdRange): IdRange[] {
     const inside: IdRange[] = []
     for (let i = this.#firstHoleBehind(to) - 1; i >= 0; i--) {
@@ -216,10 +221,11 @@ export class Sequence<Event extends Observed> {
   }
 
   /**
-   * Takes ids out of the holes that were forwarded by another way (backfill, a replayed topic); how many those were.
+   * Removes ids from the holes that were forwarded another way (backfill, a replayed topic).
+   * Returns how many.
    *
-   * @param timeMs of the trade. A row of the ledger may have raised the last id without a time: without this,
-   *   repeats of what has come since would pass for a new sequence
+   * @param timeMs of the trade. A ledger row may have raised the last id without a time; without
+   *   this time, repeats of events since then would look like a new sequence
    */
   fill({ from, to }: IdRange, timeMs = 0): number {
     let filled = 0
@@ -236,7 +242,7 @@ export class Sequence<Event extends Observed> {
     return filled
   }
 
-  /** The index of the first hole that begins behind an id. */
+  /** Returns the index of the first hole that begins after an id. */
   #firstHoleBehind(id: number): number {
     let low = 0
     for (let high = this.#holes.length; low < high; ) {
@@ -259,10 +265,10 @@ export class Sequence<Event extends Observed> {
     this.#holes = []
   }
 
-  /** Moves the last id up; the ids that were jumped over become a hole. */
+  /** Raises the last id; skipped ids become a hole. */
   #advance(id: number, timeMs: number): IdRange | null {
     const missing = this.#last === null || id === this.#last + 1 ? null : { from: this.#last + 1, to: id - 1 }
-    // Ids from the first event on come with the events after it, or are found missing by them.
+    // Ids from the first event on arrive after it, or later events show that they are missing.
     if (this.#last === null) this.#holes = subtract(this.#holes, [{ from: id, to: Number.MAX_SAFE_INTEGER }])
     if (missing !== null) this.#holes.push(missing)
     if (this.#last === null) this.#first = Math.min(this.#first ?? id, id)
@@ -275,11 +281,12 @@ export class Sequence<Event extends Observed> {
   #noteTime(id: number, timeMs: number): void {
     if (timeMs === 0) return
     this.#timedTo = Math.max(this.#timedTo, id)
-    // The later of two trades may have the earlier time: by that, repeats of those before it would look like a new sequence.
+    // The later of two trades may have the earlier time. With that one, repeats would look like a
+    // new sequence.
     this.#lastTimeMs = Math.max(this.#lastTimeMs, timeMs)
   }
 
-  /** An id that was forwarded before comes with a later time: a defect, or the first of a new sequence. */
+  /** Handles a forwarded id with a later time: a defect, or the start of a new sequence. */
   #suspect(event: Event): Verdict<Event> {
     const isTimed = event.id <= this.#timedTo
     const { kind, released } = this.#evidence.add(event, this.#last ?? 0, this.#lastTimeMs, isTimed)
@@ -295,7 +302,10 @@ export class Sequence<Event extends Observed> {
     }
   }
 
-  /** One connection has shown a new sequence; the others may have delivered parts of it. It begins with its first id. */
+  /**
+   * Begins a new sequence at its first id. One connection has proven it; others may have delivered
+   * parts of it.
+   */
   #reset(): Verdict<Event> {
     const suspects = this.#evidence.takeSuspects()
     const byId = new Map(suspects.map((event) => [event.id, event]))
@@ -315,11 +325,13 @@ export class Sequence<Event extends Observed> {
     }
     this.#lastTradeId = Math.max(...events.map(lastTradeIdOf))
     this.#observedFrom = first.id
-    // All but the one that has just arrived were held.
+    // All except the one that has just arrived were held.
     return { kind: 'reset', events, missing: [...this.#holes], released: suspects.length - events.length }
   }
 
-  /** A connection that lags still delivers ids of before. */
+  /**
+   * Whether an event belongs to the ended sequence: a lagging connection still delivers old ids.
+   */
   #isOf({ lastTimeMs, fromId, untilMs }: EndedSequence, { id, timeMs }: Event): boolean {
     return timeMs <= lastTimeMs || (id >= fromId && id > (this.#last ?? id) + 1 && timeMs < untilMs)
   }
@@ -329,7 +341,7 @@ export class Sequence<Event extends Observed> {
   }
 }
 
-/** +∞ where it has none: nothing is known to be later. */
+/** +∞ if it has none, so that no later one is assumed. */
 function lastTradeIdOf({ lastTradeId = -1 }: Observed): number {
   return lastTradeId < 0 ? Number.POSITIVE_INFINITY : lastTradeId
 }

@@ -1,33 +1,41 @@
-/** How far apart the same event may arrive over two connections; also how long one waits for the other. */
+/**
+ * Maximum delay between copies of an event over two connections, and how long one waits for the
+ * other.
+ */
 export const HOLD_LIMIT_MS = 5000
 
-/** A connection, as far as its part in the streams is concerned. Times are of the monotonic clock. */
+/** A connection as one source of streams. Times are of the monotonic clock. */
 export interface MergedConnection {
   readonly id: number
-  /** Its first event of any stream; infinite before. */
+  /** Time of its first event of any stream; infinite before. */
   flowingMs: number
-  /** Its latest event of any stream. */
+  /** Time of its latest event of any stream. */
   heardMs: number
-  /** Rises when more of its streams are confirmed: what it met before says nothing of them. */
+  /** Increases when more of its streams are confirmed; what it met before does not cover those. */
   generation: number
-  /** Older connections that have delivered what this one has, so that nothing lies between the two. */
+  /**
+   * Older connections that have delivered this one's first events, so nothing is missing between
+   * the two.
+   */
   readonly met: Set<number>
 }
 
-/** One connection's part in a stream. */
+/** One connection's delivery of a stream. */
 export interface ConnectionStream {
   readonly source: MergedConnection
-  /** Since when the exchange has it subscribed; infinite while that is asked for and not confirmed. */
+  /** Since when it is subscribed; infinite while the exchange has not confirmed it. */
   subscribedMs: number
   /** The highest id it has delivered of this stream; null before the first. */
   last: number | null
-  /** The highest id of a sequence that is over, which it may still be delivering; null once its ids have fallen, too. */
+  /**
+   * The highest id of an ended sequence that it may still deliver; null once its ids have dropped.
+   */
   past: number | null
   lastMs: number
-  /** The first id of the source's present generation; null before it. */
+  /** The first id in the source's current generation; null before it. */
   first: number | null
   generation: number
-  /** Its first events wait for the older connections to get there. */
+  /** Whether its first events wait until the older connections have caught up. */
   joining: boolean
 }
 
@@ -50,24 +58,27 @@ export function newConnectionStream(
   return { source, subscribedMs, last: null, past: null, lastMs, first: null, generation: -1, joining }
 }
 
-/** Since when it counts as delivering: its connection has delivered something, and the stream is subscribed on it. */
+/**
+ * Returns since when it counts as delivering: the connection has delivered something, and the
+ * stream is subscribed.
+ */
 export function liveSinceMs({ source, subscribedMs }: ConnectionStream): number {
   return Math.max(source.flowingMs, subscribedMs)
 }
 
-/** It counts as delivering, and is not silent for longer than the stream's way. */
+/** Whether it counts as delivering and is not silent for longer than the stream's patience. */
 export function isLive(leg: ConnectionStream, nowMs: number, patienceMs: number): boolean {
   const sinceMs = liveSinceMs(leg)
   return sinceMs < Number.POSITIVE_INFINITY && nowMs - Math.max(leg.lastMs, sinceMs) <= patienceMs
 }
 
-/** The ids of its stream have begun anew: how far it had got means nothing any more. */
+/** Notes that the ids of its stream restarted: its progress in the old ids no longer counts. */
 export function beginLegAnew(leg: ConnectionStream, isThere: boolean): void {
   leg.past = isThere ? null : leg.last
   leg.last = null
 }
 
-/** Takes an event into account, and whom its connection has met by it. */
+/** Records an event, and which connections have met through it. */
 export function noteDelivery(
   leg: ConnectionStream,
   id: number,
@@ -99,8 +110,9 @@ export function noteDelivery(
 }
 
 /**
- * Whether nothing of a stream is lost between a leg that ends and one that stays: the one that stays is live, began
- * before the other did or has met it, and was not silent while the other still delivered.
+ * Whether no event of a stream is lost when one leg ends and another stays. The staying leg must be
+ * live, must have begun earlier or met the ending one, and must not have been silent while the
+ * ending one delivered.
  */
 export function takesOver(
   staying: ConnectionStream,

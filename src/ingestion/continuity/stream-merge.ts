@@ -13,7 +13,7 @@ import {
   takesOver,
 } from './stream-connections.ts'
 
-/** So many held events of one stream are let go: what holds them up is not coming. */
+/** More held events of one stream are released: the missing ones are not coming. */
 const HELD_LIMIT = 10_000
 
 interface Held<Event> {
@@ -23,16 +23,16 @@ interface Held<Event> {
 
 interface StreamState<Event> {
   readonly legs: Map<number, ConnectionStream>
-  /** The highest id that was passed on; null before the first. */
+  /** The highest id passed on; null before the first. */
   last: number | null
-  /** Rising by id. */
+  /** Ascending by id. */
   held: Array<Held<Event>>
 }
 
 /**
- * Brings the events of a stream that come over several live connections into one order. An event that others must
- * precede is held until another connection has delivered up to it, or can no longer do so, or 5 s have passed.
- * Repeats pass: continuity drops them. Specification: M1 to M11.
+ * Orders the events of a stream that arrive over several live connections. It holds an
+ * event with ids missing before it until another connection has delivered them or can no longer do
+ * so, at most 5 s. Repeats pass: continuity drops them. Specification: M1 to M11.
  */
 export class StreamMerge<Event extends StreamEvent> {
   readonly #clock: Clock
@@ -42,13 +42,14 @@ export class StreamMerge<Event extends StreamEvent> {
   readonly #streams = new Map<string, StreamState<Event>>()
   readonly #sources = new Map<number, MergedConnection>()
   #cancelTimer: (() => void) | null = null
-  /** Events that are being held. */
+  /** Number of held events. */
   held = 0
 
   /**
-   * @param pass receives the events, each stream's in order, and the time on the monotonic clock
-   * @param patienceMs after how long a silence a stream counts as quiet
-   * @param interrupted told of a stream whose older connection has not delivered what a new one begins with
+   * @param pass receives the events, in order per stream, and the time on the monotonic clock
+   * @param patienceMs returns the silence after which a stream counts as quiet
+   * @param interrupted called with a stream whose older connection did not reach the first events
+   *   of a new one
    */
   constructor(
     clock: Clock,
@@ -62,15 +63,15 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#interrupted = interrupted
   }
 
-  /** How many connections are open. */
+  /** Number of open connections. */
   get connections(): number {
     return this.#sources.size
   }
 
   /**
-   * A connection has opened that is to deliver these streams.
+   * Adds an open connection with its streams.
    *
-   * @param later those of them that are subscribed only when `subscribed` says so
+   * @param later those of them that count as subscribed only after `subscribed`
    * @returns those that no other connection delivers
    */
   opened(connection: number, streams: readonly string[], later: readonly string[] = []): string[] {
@@ -78,7 +79,7 @@ export class StreamMerge<Event extends StreamEvent> {
     return this.joined(connection, streams, later)
   }
 
-  /** As {@link opened}, for further streams of a connection that is open. */
+  /** Like {@link opened}, for further streams of an open connection. */
   joined(connection: number, streams: readonly string[], later: readonly string[]): string[] {
     const source = this.#sources.get(connection)
     if (source === undefined) return []
@@ -89,13 +90,13 @@ export class StreamMerge<Event extends StreamEvent> {
       const patienceMs = this.#patienceMs(stream)
       const alone = ![...state.legs.values()].some((leg) => isLive(leg, nowMs, patienceMs))
       const subscribedMs = unconfirmed.has(stream) ? Number.POSITIVE_INFINITY : nowMs
-      // Two that open together wait for each other too.
+      // Two connections that open together wait for each other too.
       state.legs.set(connection, newConnectionStream(source, subscribedMs, state.legs.size > 0))
       return alone
     })
   }
 
-  /** The exchange has confirmed streams of a connection that had no place in its URL. */
+  /** Notes that the exchange has confirmed streams that did not fit in the URL. */
   subscribed(connection: number, streams: readonly string[]): void {
     const source = this.#sources.get(connection)
     if (source === undefined) return
@@ -109,11 +110,11 @@ export class StreamMerge<Event extends StreamEvent> {
   }
 
   /**
-   * A connection delivers no more.
+   * Removes a connection.
    *
-   * @param uncovered told, before anything held is let go, of the streams that no other connection has delivered
-   * without a break
-   * @returns them
+   * @param uncovered called with the streams that no other connection has delivered without a
+   *   break, before held events are released
+   * @returns these streams
    */
   closed(
     connection: number,
@@ -124,7 +125,7 @@ export class StreamMerge<Event extends StreamEvent> {
     return this.left(connection, streams, uncovered)
   }
 
-  /** As {@link closed}, for streams of a connection that stays open. */
+  /** Like {@link closed}, for streams of a connection that stays open. */
   left(
     connection: number,
     streams: readonly string[],
@@ -148,32 +149,36 @@ export class StreamMerge<Event extends StreamEvent> {
     return out
   }
 
-  /** @param nowMs on the monotonic clock, of which a look for each event would cost more than the event */
+  /** @param nowMs on the monotonic clock; reading it per event would cost more than the event */
   offer(event: Event, nowMs: number): void {
     const state = this.#stateOf(event.stream)
     const leg = state.legs.get(event.connection)
     if (leg !== undefined) noteDelivery(leg, event.id, nowMs, state.legs.values())
     const first = state.held[0]?.event
-    // A connection that has closed may have left events that wait for the only one now.
+    // A closed connection may have left held events: then the only connection left must not pass
+    // them.
     if (first === undefined && (leg === undefined || state.legs.size === 1)) {
       this.#passOn(state, event, nowMs)
       return
     }
-    // What others wait for may pass them; what lies behind them may not.
+    // Events that others wait for may pass them; events after them may not.
     if ((first !== undefined && event.id > first.id) || this.#mustWait(state, event))
       this.#hold(state, event, nowMs)
     else this.#passOn(state, event, nowMs)
     this.#release(event.stream, state, nowMs)
   }
 
-  /** The ids of a stream have begun anew, as this connection has shown; others may be behind, and still deliver the old ones. */
+  /**
+   * Notes that the ids of a stream restarted, as this connection has shown. Others may lag and
+   * still deliver the old ids.
+   */
   beginAnew(stream: string, connection: number): void {
     const state = this.#stateOf(stream)
     state.last = null
     for (const leg of state.legs.values()) beginLegAnew(leg, leg.source.id === connection)
   }
 
-  /** Passes on everything it holds: what comes next belongs after it. */
+  /** Passes on all held events: whatever comes next belongs after them. */
   flush(): void {
     const nowMs = this.#clock.monotonicMs()
     for (const [stream, state] of this.#streams) this.#release(stream, state, nowMs, Number.POSITIVE_INFINITY)
@@ -188,15 +193,16 @@ export class StreamMerge<Event extends StreamEvent> {
     if (type === 'bookTicker') {
       const leg = state.legs.get(connection)
       if (leg?.joining !== true) return false
-      // Nothing counts quotes: only the older connection's own progress shows that it has caught up.
+      // Quotes have no contiguous ids: only an older connection's progress shows that it has caught
+      // up.
       const older = others.filter((other) => liveSinceMs(other) <= liveSinceMs(leg))
-      // One that still joins itself shows nothing of those that are older than both.
+      // An older connection that is joining too proves nothing about those older than both.
       leg.joining =
         older.length > 0 && !older.some(({ last, joining }) => !joining && last !== null && last >= id)
       return leg.joining
     }
     if (state.last === null || id <= state.last + 1) return false
-    // Another connection that has not got past the missing ids, or has not begun, may still deliver them.
+    // A connection that has not passed the missing ids, or has not begun, may still deliver them.
     return others.some(({ last }) => last === null || last < id - 1)
   }
 
@@ -207,7 +213,7 @@ export class StreamMerge<Event extends StreamEvent> {
     this.#cancelTimer ??= this.#clock.schedule(HOLD_LIMIT_MS, () => this.#onTimer())
   }
 
-  /** Lets go what need not wait any longer, and what has waited long enough. */
+  /** Releases events that need not wait any longer or have waited too long. */
   #release(
     stream: string,
     state: StreamState<Event>,
@@ -224,7 +230,9 @@ export class StreamMerge<Event extends StreamEvent> {
     }
   }
 
-  /** The older connection has had its time: what it did not deliver may have come to nobody. */
+  /**
+   * Ends the wait for an older connection: no connection may have received what it did not deliver.
+   */
   #endJoining(stream: string, state: StreamState<Event>, { type, connection }: Event): void {
     const leg = state.legs.get(connection)
     if (leg === undefined || type !== 'bookTicker' || !leg.joining) return

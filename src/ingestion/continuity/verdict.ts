@@ -1,6 +1,6 @@
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 
-/** An event of a sequence, as far as continuity is concerned. */
+/** The fields of an event that a sequence uses. */
 export interface Observed {
   /** Trade id or aggregate trade id. */
   readonly id: number
@@ -10,27 +10,32 @@ export interface Observed {
   readonly lastTradeId?: number
   /** The connection that delivered it. */
   readonly connection: number
-  /** When: what is held for another connection is observed later than what came after it. Without it, this is the order. */
+  /**
+   * When it was received; a held event is observed after events received later. Without it, the
+   * order of observation counts.
+   */
   readonly receiptMs?: number
 }
 
-/** What to do with an observed event. Specification: S1 to S10. */
+/** The decision about an observed event. Specification: S1 to S10. */
 export type Verdict<Event extends Observed> =
   /** Forward it; `missing` are the ids between it and those known before, if any. */
   | { readonly kind: 'next'; readonly missing: IdRange | null; readonly released: number }
-  /** Forward it: it belongs into a hole. */
+  /** Forward it: it fills part of a hole. */
   | { readonly kind: 'late' }
   /** Drop it: it was forwarded before. */
   | { readonly kind: 'duplicate' }
-  /** Drop it, and say so: another event was forwarded under its id. */
+  /** Drop it and report it: another event was forwarded under its id. */
   | { readonly kind: 'second' }
-  /** Drop it, and say so: it is of the sequence before a reset, which nobody can continue. */
+  /** Drop it and report it: it belongs to the sequence before a reset, which has ended. */
   | { readonly kind: 'over' }
-  /** Keep it: it may be the beginning of a new sequence. */
+  /** Keep it: it may begin a new sequence. */
   | { readonly kind: 'held'; readonly released: number }
-  /** The exchange has begun a new sequence, and there is no epoch left for it. */
+  /** The exchange has begun a new sequence, but no epoch is left for it. */
   | { readonly kind: 'exhausted' }
-  /** The exchange has begun a new sequence: forward these, oldest first; `missing` lie between them. */
+  /**
+   * The exchange has begun a new sequence: forward these, oldest first; `missing` is in between.
+   */
   | {
       readonly kind: 'reset'
       readonly events: readonly Event[]
@@ -38,4 +43,6 @@ export type Verdict<Event extends Observed> =
       readonly released: number
     }
 
-/* `released`: how many events that were held before turn out to be duplicates. */
+/*
+ * `released`: how many held events turn out to be duplicates.
+ */

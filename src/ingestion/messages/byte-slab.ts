@@ -2,14 +2,16 @@ import type { ByteSlice } from '../../foundation/runtime/byte-slice.ts'
 
 const SLAB_BYTES = 64 << 10
 
-/** Writes texts behind one another into buffers, each of which lives as long as one of its texts is wanted. */
+/**
+ * Writes texts one after another into buffers; a buffer lives as long as one of its texts is used.
+ */
 export class ByteSlab {
   #bytes = Buffer.alloc(0)
   #at = 0
 
   /**
-   * @param text with its last byte left out
-   * @param tail written in place of that
+   * @param text without its last byte
+   * @param tail written in its place
    */
   write(text: ByteSlice, tail: Uint8Array): ByteSlice {
     const room = text.end - text.start + tail.length

@@ -3,7 +3,10 @@ import type { ByteSlice } from '../../foundation/runtime/byte-slice.ts'
 import type { EventMark, OutgoingMessage } from './outgoing-message.ts'
 import { type Route, routeAfter } from './router.ts'
 
-/** An event on its way to Kafka: one object, whose value is the slice that it is itself, and whose other parts are its route's. */
+/**
+ * An event on its way to Kafka. One object for speed: it is the slice of its value, and takes its
+ * other parts from its route.
+ */
 export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   route: Route
   readonly bytes: Buffer
@@ -16,11 +19,11 @@ export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
   readonly clockAheadMs: number | undefined
 
   /**
-   * @param value where it stands
+   * @param value the slice with the value
    * @param id trade id, aggregate trade id or update id
    * @param timeMs trade time, or receipt for bookTicker
    * @param timestampMs of the record: the time of ingestion
-   * @param clockAheadMs of quotes: by how much the clock that stamped it was ahead of the exchange's, as far as is known
+   * @param clockAheadMs of quotes: how far the stamping clock was ahead of the exchange's, if known
    */
   constructor(
     route: Route,

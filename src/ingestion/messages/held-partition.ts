@@ -5,8 +5,8 @@ import { MessageQueue } from './message-queue.ts'
 import type { OutgoingMessage } from './outgoing-message.ts'
 
 /**
- * A partition that Kafka does not take. Its messages wait here, in order, so that the others
- * do not wait for them.
+ * A partition that is set aside. Its messages wait here, in order, so that others do not wait for
+ * them.
  */
 export class HeldPartition {
   readonly topic: string
@@ -15,14 +15,14 @@ export class HeldPartition {
   readonly sinceMs: number
   readonly #queue = new MessageQueue(Number.POSITIVE_INFINITY)
   readonly #batchSize: number
-  /** Messages in one send: fewer after Kafka found one too large. */
+  /** Messages in one send; lowered after Kafka found a batch too large. */
   #limit: number
-  /** They come before the queue: Kafka found them too large together. */
+  /** Sent before the queue: Kafka found these messages too large together. */
   #again: readonly OutgoingMessage[] = []
-  /** Sent, and not acknowledged. */
+  /** Sent but unacknowledged messages. */
   sending: readonly OutgoingMessage[] = []
   isDraining = false
-  /** Kafka answered that it does not take them, and does not ask to repeat them. */
+  /** Whether Kafka refused the messages with an error that is not retryable. */
   isRefused = false
   /** Why Kafka does not take them. */
   reason: string
@@ -42,12 +42,12 @@ export class HeldPartition {
     this.#limit = batchSize
   }
 
-  /** Messages that wait, without those under way. */
+  /** Waiting messages, excluding those being sent. */
   get length(): number {
     return this.#queue.length + this.#again.length
   }
 
-  /** Events that wait, without those under way. */
+  /** Waiting events, excluding those being sent. */
   get events(): number {
     return this.#queue.events + countEvents(this.#again)
   }
@@ -60,7 +60,7 @@ export class HeldPartition {
     return this.sending[0]?.queuedAtMs ?? this.#again[0]?.queuedAtMs ?? this.#queue.oldestQueuedAtMs
   }
 
-  /** An attempt to send its messages has failed. */
+  /** Records a failed attempt to send its messages. */
   note(problem: unknown): void {
     this.reason = describeKafkaError(problem)
     this.isRefused = isForGood(problem)
@@ -70,7 +70,7 @@ export class HeldPartition {
     this.#queue.push(message)
   }
 
-  /** The next messages to send; none when nothing waits. */
+  /** Returns the next messages to send; empty when none waits. */
   take(maxBytes: number): readonly OutgoingMessage[] {
     if (this.#again.length === 0) {
       this.#limit = this.#batchSize
@@ -81,7 +81,7 @@ export class HeldPartition {
     return taken
   }
 
-  /** Removes and returns all, with those under way. */
+  /** Removes and returns all messages, including those being sent. */
   takeAll(): OutgoingMessage[] {
     const queued = this.#queue.take(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
     const all = [...this.sending, ...this.#again, ...queued]
@@ -90,7 +90,10 @@ export class HeldPartition {
     return all
   }
 
-  /** They are too large together: they are sent again in smaller parts, before everything else. */
+  /**
+   * Splits messages that are too large together, to be sent in smaller parts before everything
+   * else.
+   */
   split(messages: readonly OutgoingMessage[]): void {
     this.#limit = Math.max(1, Math.ceil(messages.length / 2))
     this.#again = [...messages, ...this.#again]
@@ -103,7 +106,7 @@ export function countEvents(messages: readonly OutgoingMessage[]): number {
 
 type Place = Pick<HeldPartition, 'topic' | 'partition'>
 
-/** All of them. */
+/** All set-aside partitions. */
 export class HeldPartitions {
   readonly #byPlace = new Map<string, HeldPartition>()
 
@@ -111,7 +114,7 @@ export class HeldPartitions {
     return this.#byPlace.size
   }
 
-  /** Bytes that wait, without those under way. */
+  /** Waiting bytes, excluding messages being sent. */
   get bytes(): number {
     return this.#sum(({ bytes }) => bytes)
   }
@@ -120,17 +123,17 @@ export class HeldPartitions {
     return this.#sum(({ isRefused }) => (isRefused ? 1 : 0)) > 0
   }
 
-  /** Events that wait. */
+  /** Waiting events. */
   get events(): number {
     return this.#sum(({ events }) => events)
   }
 
-  /** Events under way. */
+  /** Events being sent. */
   get inFlight(): number {
     return this.#sum(({ sending }) => countEvents(sending))
   }
 
-  /** On the monotonic clock; null when there is none. */
+  /** When the oldest message was queued, on the monotonic clock; null when there is none. */
   get oldestQueuedAtMs(): number | null {
     const times = [...this.#byPlace.values()].flatMap(({ oldestQueuedAtMs: atMs }) => atMs ?? [])
     return times.length === 0 ? null : Math.min(...times)
@@ -148,7 +151,7 @@ export class HeldPartitions {
     this.#byPlace.delete(`${topic}:${partition}`)
   }
 
-  /** Removes and returns all messages, with those under way. */
+  /** Removes and returns all messages, including those being sent. */
   takeAll(): OutgoingMessage[] {
     return [...this.#byPlace.values()].flatMap((held) => held.takeAll())
   }

@@ -4,23 +4,24 @@ import type { Route } from './router.ts'
 
 const BLOCK_MESSAGES = 1024
 
-/** What an event costs beside the bytes of its value: five numbers, two places and two references. */
+/** Bytes per event beside its value: five numbers, two positions and two references. */
 const EVENT_BYTES = 5 * 8 + 2 * 4 + 2 * 8
 
-/** What any other message costs beside them: its objects, and what the collector leaves lying for a while. */
+/** Bytes per other message beside its value: its objects, and garbage not collected yet. */
 const OBJECT_BYTES = 260
 
-/** In the place of what has been taken, so that nothing of it is kept. */
+/** Replaces the buffer of a taken message, so that it can be freed. */
 const NO_BYTES = Buffer.alloc(0)
 
 /**
- * A stretch of the queue. Events stand in columns: a queue may hold a quarter of a million, and the collector would
- * copy the objects of each twice before it let them be. Any other message stays the object that it is.
+ * A segment of the queue. Events are stored in columns: a queue may hold a quarter of a million,
+ * and the collector would copy each event's objects twice before it promotes them. Any other
+ * message is stored as its object.
  */
 export class MessageBlock {
-  /** Of an event; null of any other message. */
+  /** The route of an event; null for any other message. */
   readonly #routes: Array<Route | null> = []
-  /** The bytes in which an event stands. */
+  /** The buffers that contain the events. */
   readonly #buffers: Buffer[] = []
   readonly #starts = new Uint32Array(BLOCK_MESSAGES)
   readonly #ends = new Uint32Array(BLOCK_MESSAGES)
@@ -28,11 +29,11 @@ export class MessageBlock {
   readonly #times = new Float64Array(BLOCK_MESSAGES)
   readonly #timestamps = new Float64Array(BLOCK_MESSAGES)
   readonly #queuedAt = new Float64Array(BLOCK_MESSAGES)
-  /** NaN where an event does not say. */
+  /** NaN if the event has no value. */
   readonly #clocksAhead = new Float64Array(BLOCK_MESSAGES)
-  /** Messages that are no events, in their order. */
+  /** Messages that are not events, in order. */
   readonly #others: OutgoingMessage[] = []
-  /** Of the queue, behind this one. */
+  /** The next block of the queue. */
   next: MessageBlock | null = null
   #length = 0
   #taken = 0
@@ -41,7 +42,7 @@ export class MessageBlock {
     return this.#length === BLOCK_MESSAGES
   }
 
-  /** Everything that was pushed has been taken. */
+  /** Whether every pushed message was taken. */
   get isEmpty(): boolean {
     return this.#taken === this.#length
   }
@@ -51,7 +52,7 @@ export class MessageBlock {
     return this.isEmpty ? null : (this.#queuedAt[this.#taken] ?? null)
   }
 
-  /** What the oldest counts for in the queue. */
+  /** The bytes that the oldest message counts for. */
   get oldestBytes(): number {
     const [oldest] = this.#others
     return this.#routes[this.#taken] === null && oldest !== undefined
@@ -59,7 +60,7 @@ export class MessageBlock {
       : EVENT_BYTES + (this.#ends[this.#taken] ?? 0) - (this.#starts[this.#taken] ?? 0)
   }
 
-  /** @returns what it counts for in the queue */
+  /** @returns the bytes that it counts for */
   push(message: OutgoingMessage): number {
     const at = this.#length++
     this.#queuedAt[at] = message.queuedAtMs
@@ -81,7 +82,7 @@ export class MessageBlock {
     return EVENT_BYTES + end - start
   }
 
-  /** Removes the oldest; null when there is none. */
+  /** Removes and returns the oldest; null when there is none. */
   take(): OutgoingMessage | null {
     if (this.isEmpty) return null
     const at = this.#taken++

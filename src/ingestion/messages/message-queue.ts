@@ -2,8 +2,8 @@ import { MessageBlock } from './message-block.ts'
 import type { OutgoingMessage } from './outgoing-message.ts'
 
 /**
- * The bounded queue before Kafka, first in, first out. It never refuses a message; when it is full, whoever reads
- * the WebSocket stops reading, and goes on once it is half empty.
+ * The bounded queue before Kafka, first in, first out. It never refuses a message. When it is full,
+ * the sockets pause until half of it is free.
  */
 export class MessageQueue {
   readonly #maxBytes: number
@@ -29,12 +29,12 @@ export class MessageQueue {
     return this.#bytes
   }
 
-  /** Messages that are events. */
+  /** Queued messages that are events. */
   get events(): number {
     return this.#events
   }
 
-  /** How many messages were ever queued. */
+  /** Number of messages ever queued. */
   get pushed(): number {
     return this.#pushed
   }
@@ -44,12 +44,12 @@ export class MessageQueue {
     return this.#full
   }
 
-  /** On the monotonic clock; null when it is empty. */
+  /** When the oldest message was queued, on the monotonic clock; null when it is empty. */
   get oldestQueuedAtMs(): number | null {
     return this.#oldest.oldestQueuedAtMs
   }
 
-  /** So many bytes of the limit are used elsewhere. */
+  /** Reserves bytes of the limit that are used elsewhere. */
   reserve(bytes: number): void {
     this.#reserved = bytes
   }
@@ -63,7 +63,7 @@ export class MessageQueue {
     if (this.#bytes + this.#reserved >= this.#maxBytes) this.#full = true
   }
 
-  /** Removes and returns the oldest: at most `count`, and of at most `maxBytes`, but one at least. */
+  /** Removes and returns the oldest messages: at most `count` and `maxBytes`, but at least one. */
   take(count: number, maxBytes: number): OutgoingMessage[] {
     const taken: OutgoingMessage[] = []
     let bytes = 0
@@ -90,7 +90,10 @@ export class MessageQueue {
     if (this.#oldest.isEmpty) this.#leaveBlock()
   }
 
-  /** An old block that still named its successor would make the collector keep each that follows, until it marks all objects. */
+  /**
+   * Unlinks the old block. Otherwise the collector would keep each following block until it marks
+   * all objects.
+   */
   #leaveBlock(): void {
     const { next } = this.#oldest
     if (next === null) return

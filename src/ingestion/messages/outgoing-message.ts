@@ -2,7 +2,7 @@ import type { EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { ByteSlice } from '../../foundation/runtime/byte-slice.ts'
 
-/** Which event a message is, for what is known once Kafka has acknowledged it. */
+/** Identifies the event of a message, for use after its acknowledgement. */
 export interface EventMark {
   readonly symbol: string
   readonly type: EventType
@@ -12,8 +12,8 @@ export interface EventMark {
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
   /**
-   * Of a quote: by how many milliseconds the clock that stamped it was ahead of the exchange's; null where it is known
-   * that this is unknown, absent where it is as for the quote before.
+   * For quotes: how far the stamping clock was ahead of the exchange's, in milliseconds. Null if
+   * unknown; absent if unchanged since the previous quote.
    */
   readonly clockAheadMs?: number | null | undefined
 }
@@ -24,16 +24,19 @@ export interface OutgoingMessage {
   readonly partition: number
   readonly key: Buffer | null
   readonly value: Buffer
-  /** Where the value stands, where it has no buffer of its own. */
+  /** The slice with the value, if it has no separate buffer. */
   readonly slice?: ByteSlice
   readonly headers: Map<Buffer, Buffer>
-  /** Milliseconds since the Unix epoch: the time of ingestion, always. */
+  /** Milliseconds since the Unix epoch; always the time of ingestion. */
   readonly timestampMs: number
-  /** Null for rejected frames, gaps and checkpoints, which are counted apart from events. */
+  /** Null for rejected frames, gaps and checkpoints, which are counted separately. */
   readonly mark: EventMark | null
-  /** Only quotes have it. Lets the message carry the row of the ledger for an outage before it. A start enters it where the ledger's topic lacks it. */
+  /**
+   * Quotes only. Attaches the ledger row of the outage before the quote. A later start enters the
+   * row if the ledger's topic lacks it.
+   */
   endOutage?(outage: Gap): void
-  /** Of a message that is a row of the ledger. */
+  /** The row, if the message is a ledger row. */
   readonly gap?: Gap
   /** On the monotonic clock. */
   readonly queuedAtMs: number

@@ -1,30 +1,38 @@
 import type { Clock } from '../../foundation/runtime/clock.ts'
 
-/** When a frame was received: taken right after it was parsed, before any queue. */
+/** The receipt time of a frame, taken right after parsing and before any queue. */
 export interface ReceiptStamp {
   /** Integer milliseconds since the Unix epoch. */
   readonly ms: number
-  /** Integer microseconds; strictly increasing over all streams of a process until its clock is set. */
+  /**
+   * Integer microseconds; strictly increasing over all streams of a process until its clock is set.
+   */
   readonly us: number
 }
 
-/** What the wall clock would have shown at one moment, and what it did show. Milliseconds since the Unix epoch. */
+/**
+ * A clock step: what the wall clock should have shown at one moment, and what it showed.
+ * Milliseconds since the Unix epoch.
+ */
 export interface ClockStep {
   readonly fromMs: number
   readonly toMs: number
-  /** How far it went back in all, where this stands for several steps; a suspend between them looks like one ahead. */
+  /**
+   * The total step back, if this combines several steps; a suspend between them looks like a step
+   * ahead.
+   */
   readonly backMs?: number
 }
 
-/** Short, because a frame is stamped up to so much later than it came when the process stands still after a tick. */
+/** Short, because after a freeze a frame may be stamped too late by up to this much. */
 const TICK_MS = 250
 const TICKS_PER_SECOND = 4
 
-/** From where on the clock or the process counts as faulty, in milliseconds. */
+/** Limits in milliseconds above which the clock or the process counts as faulty. */
 export interface ClockLimits {
   /** Difference between wall and monotonic time over a tick. */
   readonly stepMs: number
-  /** A process that stood still for so long holds frames in kernel buffers that would be stamped too late. */
+  /** A freeze of so long leaves frames in kernel buffers that would be stamped too late. */
   readonly freezeMs: number
 }
 
@@ -32,20 +40,24 @@ export const CLOCK_LIMITS: ClockLimits = { stepMs: 1000, freezeMs: 2000 }
 
 export interface ReceiptClockEvents {
   onSecond(): void
-  /** This process stood still. What waited to be read is to be discarded. */
+  /** Called when the process froze. Unread frames must be discarded. */
   onFreeze(stoodMs: number): void
-  /** The wall clock was set, or went on while the machine was suspended. Called before anything has a new stamp. */
+  /**
+   * Called when the wall clock was set, or ran on during a suspend; before anything gets a new
+   * stamp.
+   */
   onStep(step: ClockStep): void
 }
 
 /**
- * Stamps receipts, and notices when they cannot be right: the wall clock was set, the machine was suspended, or the
- * process stood still. It looks before each stamp and on a timer, since after a stop Node may run the callbacks of
- * sockets before those of timers. Specification: P2, P3.
+ * Stamps receipts and detects when stamps cannot be right: the wall clock was set, the machine was
+ * suspended, or the process froze. Checks before each stamp and on a timer, because after a freeze
+ * Node may run socket callbacks before timers. Specification: P2, P3.
  *
- * In real data more than half of the trades share their receipt millisecond with a bookTicker of the same symbol, and
- * bookTicker has no other time: only strictly increasing microseconds keep the order of quote and trade. Where the
- * clock stands still or steps back by less than the limit, stamps rise by one.
+ * In real data more than half of the trades share their receipt millisecond with a bookTicker of
+ * the same symbol, and bookTicker has no other time. Only strictly increasing microseconds keep the
+ * order of quote and trade. If the clock stands still or steps back by less than the limit, stamps
+ * rise by one.
  */
 export class ReceiptClock {
   readonly #clock: Clock
@@ -74,12 +86,12 @@ export class ReceiptClock {
     this.#cancel?.()
   }
 
-  /** Stamps a frame that was just read; null where it had waited in a buffer, and is to be discarded. */
+  /** Stamps a frame that was just read; null if it waited in a buffer and must be discarded. */
   stampFrame(): ReceiptStamp | null {
     return this.#look() ? null : this.#stamp()
   }
 
-  /** Stamps what this process has fetched. */
+  /** Stamps data that this process has fetched. */
   stamp(): ReceiptStamp {
     this.#look()
     return this.#stamp()
@@ -99,7 +111,9 @@ export class ReceiptClock {
     })
   }
 
-  /** Reads both clocks. @returns whether they, or the process, were at fault since it last looked */
+  /**
+   * Reads both clocks. @returns whether the clocks or the process were faulty since the last check
+   */
   #look(): boolean {
     const nowMs = this.#clock.monotonicMs()
     const wallUs = this.#clock.wallMicros()

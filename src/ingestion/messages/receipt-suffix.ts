@@ -1,25 +1,28 @@
 import { receiptSuffix } from '../../foundation/binance/stream-frame.ts'
 import type { ReceiptStamp } from './receipt-clock.ts'
 
-/** Of milliseconds since the Unix epoch from 2001 to 2286, and of microseconds. */
+/** Digits of milliseconds since the Unix epoch from 2001 to 2286, and of microseconds. */
 const MS_DIGITS = 13
 const US_DIGITS = 16
 const FIRST_MS = 10 ** (MS_DIGITS - 1)
 const END_MS = 10 ** MS_DIGITS
 
-/** So many digits fit a small integer, of which the next is found fastest. */
+/** So many digits fit a small integer, which is the fastest to increment. */
 const GROUP_DIGITS = 8
 const GROUP = 10 ** GROUP_DIGITS
 const ZERO = 0x30
 
-/** Writes what takes the place of an event's closing brace: digits over those of the event before, and no text made of them. */
+/**
+ * Writes the suffix that replaces an event's closing brace: overwrites the digits of the previous
+ * event without building a string.
+ */
 export class ReceiptSuffix {
   readonly #bytes = Buffer.from(receiptSuffix(FIRST_MS, FIRST_MS * 1000))
   readonly #usEnd = this.#bytes.length - 1
   readonly #msEnd = this.#bytes.indexOf(',', 1)
   #ms = FIRST_MS
 
-  /** @returns bytes that hold until the next are asked for */
+  /** @returns bytes that are valid until the next call */
   of({ ms, us }: ReceiptStamp): Uint8Array {
     const latest = Math.max(ms, Math.floor(us / 1000))
     if (Math.min(ms, us / 1000) < FIRST_MS || latest >= END_MS) return Buffer.from(receiptSuffix(ms, us))

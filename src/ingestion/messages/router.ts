@@ -6,7 +6,7 @@ import type { EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 
-/** Where a message goes and what it carries beside its value; shared by all messages of a symbol and type. */
+/** Destination and headers of a message; shared by all messages of a symbol and type. */
 export interface Route {
   readonly symbol: string
   readonly type: EventType
@@ -18,10 +18,11 @@ export interface Route {
 }
 
 /**
- * Topic by event type, partition by Java's murmur2 of the symbol; worked out once a symbol and type.
+ * Routes by event type to a topic, and by Java's murmur2 of the symbol to a partition; computed
+ * once per symbol and type.
  *
- * @param topics the partition counts at the start: after a change of the count the service is to be restarted,
- *   and order per symbol does not hold across the change
+ * @param topics the partition counts at start. After a change of the count, restart the service;
+ *   order per symbol does not hold across the change
  */
 export class Router {
   readonly #names: TopicNames
@@ -36,8 +37,8 @@ export class Router {
   }
 
   /**
-   * @param stream the stream's name, which stands for symbol and type
-   * @param epoch how often its ids have begun anew
+   * @param stream the stream's name, which identifies symbol and type
+   * @param epoch how often its ids have restarted
    */
   route(stream: string, symbol: string, type: EventType, epoch: number): Route {
     const known = this.#routes.get(stream)
@@ -59,7 +60,7 @@ export class Router {
   }
 }
 
-/** The same for a quote that ends an outage, over which the clock may have been set. */
+/** Returns the route for a quote that ends an outage, during which the clock may have been set. */
 export function routeAfter(outage: Gap, clockAheadMs: number | undefined, route: Route): Route {
   const headers = new Map(route.headers)
   headers.set(Buffer.from(HEADER.outage), Buffer.from(JSON.stringify(outage)))

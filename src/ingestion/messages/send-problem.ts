@@ -1,14 +1,14 @@
 import { describeKafkaError } from '../../foundation/kafka/broker-errors.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 
-/** How often the same reason is logged again. */
+/** Interval at which the same reason is logged again. */
 const REPEAT_LOG_MS = 60_000
 
-/** Why Kafka does not acknowledge, for the log and for readiness. */
+/** Tracks why Kafka does not acknowledge, for the log and for readiness. */
 export class SendProblem {
   readonly #log: Logger
   #reason: string | null = null
-  /** Held partitions fail in turn, each for its reason: when each was logged. */
+  /** When each reason was logged: set-aside partitions fail in turn, each for its reason. */
   readonly #loggedAtMs = new Map<string, number>()
 
   constructor(log: Logger) {
