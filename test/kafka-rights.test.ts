@@ -229,7 +229,7 @@ for (const right of [...INGESTION, ...CONSUMER]) {
         const error = await rejection(() => use(right, connection))
         const line = describeKafkaError(error)
         // Without WRITE on any topic a client may not even become an idempotent producer.
-        const refusal = `topic: ${name}\\.|${name}: TOPIC_AUTHORIZATION_FAILED|has WRITE on no topic`
+        const refusal = `topic: ${name}\\.|${name}: TOPIC_AUTHORIZATION_FAILED|has neither WRITE on a topic`
         assert.match(line, new RegExp(refusal), 'the broker refuses it too')
       }
     } finally {

@@ -141,12 +141,12 @@ test('stores trades over TLS, ingestion with a password and the consumer with a 
 const FINAL: Record<string, readonly [environment: () => Environment, message: RegExp, fix: RegExp]> = {
   "an authority that did not sign the broker's certificate": [
     () => ({ KAFKA_BROKERS: kafka.at.TLS, KAFKA_TLS: 'true', KAFKA_TLS_CA: kafka.files.otherCa }),
-    /not signed by an authority that is trusted/,
+    /not signed by a trusted authority/,
     /KAFKA_TLS_CA/,
   ],
   'no authority at all': [
     () => ({ KAFKA_BROKERS: kafka.at.TLS, KAFKA_TLS: 'true' }),
-    /not signed by an authority that is trusted/,
+    /not signed by a trusted authority/,
     /KAFKA_TLS_CA/,
   ],
   'a certificate for another host': [
@@ -161,7 +161,7 @@ const FINAL: Record<string, readonly [environment: () => Environment, message: R
   ],
   'a login without SASL on the listener': [
     () => ({ ...tls(), ...login('PLAIN'), KAFKA_BROKERS: kafka.at.TLS }),
-    /listener of the broker has no login/,
+    /listener of the broker has no SASL login/,
     /KAFKA_SASL_MECHANISM/,
   ],
   ...Object.fromEntries(
@@ -169,7 +169,7 @@ const FINAL: Record<string, readonly [environment: () => Environment, message: R
       `a wrong password with ${name}`,
       [
         () => ({ ...tls(), ...login(name, 'wrong-staple') }),
-        /does not know this user/,
+        /rejects this user or password/,
         /KAFKA_SASL_PASSWORD/,
       ],
     ]),
@@ -237,7 +237,7 @@ test('every command ends with the error line and the fix when the password is wr
     await using consumer = await startConsumerProcess(env)
     for (const command of [init, ingestion.command, consumer.command]) {
       await command.assertExit(1, 30_000)
-      assert.match(command.output(), /does not know this user with this password/)
+      assert.match(command.output(), /rejects this user or password/)
       assert.match(command.output(), /KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM/)
       assert.doesNotMatch(command.output(), /wrong-staple/)
     }
@@ -255,7 +255,7 @@ test('refuses invalid PEM files, and a key without its certificate, before it op
     [{ KAFKA_TLS_CA: other }, /KAFKA_TLS_CA=.*no\.pem: expected a certificate in PEM/],
     [
       { KAFKA_TLS_CA: join(folder, 'absent.pem') },
-      /KAFKA_TLS_CA=.*absent\.pem: expected a PEM file that can be read/,
+      /KAFKA_TLS_CA=.*absent\.pem: expected a readable PEM file/,
     ],
     [
       { KAFKA_TLS_CERT: other, KAFKA_TLS_KEY: client.key },

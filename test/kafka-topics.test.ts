@@ -106,7 +106,7 @@ test('reports how many replicas are too many', async () => {
 
 test('names the unreachable brokers', async () => {
   const settings = loadSettings({ KAFKA_BROKERS: '127.0.0.1:1' }, { cwd: tmpdir() })
-  await assert.rejects(initTopics(settings), /Topics cannot be prepared on 127\.0\.0\.1:1/)
+  await assert.rejects(initTopics(settings), /Topics cannot be created or checked on 127\.0\.0\.1:1/)
 })
 
 test('finds the newest value of a key, after other records and in an empty topic', async () => {

@@ -3,13 +3,15 @@ import { exchangeTimeUnit, type TimeUnit } from '../market/time-unit.ts'
 /** Binance: "A single connection can listen to a maximum of 1024 streams." */
 const MAX_STREAMS_PER_CONNECTION = 1024
 
-/** URLs near 8,000 characters were seen to fail; this leaves room for the host and for proxies. */
+/** URLs near 8,000 characters have failed; this leaves room for the host and for proxies. */
 const MAX_URL_CHARACTERS = 7000
 
-/** Streams in one SUBSCRIBE message. */
+/** Maximum streams in one SUBSCRIBE message. */
 const SUBSCRIBE_CHUNK = 200
 
-/** What one connection asks for: first in its URL, the rest by SUBSCRIBE messages once it is open. */
+/**
+ * The streams of one connection: those that fit go into its URL, the rest into SUBSCRIBE messages.
+ */
 export interface ConnectionPlan {
   readonly streams: readonly string[]
   readonly url: string
@@ -35,10 +37,11 @@ export function planConnections(
 }
 
 /**
- * Changes what connections ask for: streams that leave are taken out, and streams that join fill the connections that have
- * room before further ones.
+ * Applies a change of streams: removes the leaving ones, and adds the joining ones to connections
+ * with room before it adds connections.
  *
- * @returns the plans in the same order, the same object where nothing changes; further ones at the end
+ * @returns the plans in the same order, identical objects where nothing changed, new ones at the
+ *   end
  */
 export function changePlans(
   baseUrl: string,
@@ -64,7 +67,7 @@ function planConnection(baseUrl: string, streams: readonly string[], unit: TimeU
   let url = base
   let inUrl = 0
   for (const stream of streams) {
-    // `@` and `/` are plain in a query; symbols may be non-ASCII and grow when encoded.
+    // `@` and `/` need no encoding in a query; symbols may be non-ASCII and grow when encoded.
     const next = `${url}${inUrl === 0 ? '' : '/'}${encodeURIComponent(stream).replaceAll('%40', '@')}`
     if (next.length + end.length > MAX_URL_CHARACTERS) break
     url = next

@@ -1,15 +1,17 @@
 import type { OnReadOpts, Socket } from 'node:net'
 
-/** What one read may bring; Node's own reads bring as much. */
+/** Maximum bytes of one read, as in Node. */
 const READ_BYTES = 64 << 10
 const SLAB_BYTES = 4 * READ_BYTES
 
 /**
- * The bytes of a connection on a shorter way than its stream. Node by itself makes a buffer of 64 KiB for every read, cuts it to its
- * length, and hands it through the stream's own queue: more than a few events in it cost. Here reads write behind one another into
- * a larger buffer, no byte of which is written twice, and go to their reader as they come.
+ * Delivers the bytes of a connection without its stream. For each read Node allocates a buffer of
+ * 64 KiB, truncates it and passes it through the stream's queue, which costs more than the few
+ * events in it. Here reads are written one after another into a larger buffer, no byte twice, and
+ * go directly to the reader.
  *
- * @see https://nodejs.org/docs/latest-v24.x/api/net.html#socketconnectoptions-connectlistener (`onread`)
+ * @see https://nodejs.org/docs/latest-v24.x/api/net.html#socketconnectoptions-connectlistener
+ *   (`onread`)
  */
 export class DirectSocketReader {
   #slab = Buffer.alloc(0)
@@ -27,7 +29,7 @@ export class DirectSocketReader {
       callback(this: Socket, length: number) {
         const bytes = take(length)
         const direct = reader()
-        // TLS hands on what it has decrypted even of a connection that was paused meanwhile.
+        // TLS delivers decrypted bytes even if the connection was paused meanwhile.
         if (direct === null || this.isPaused() || this.readableLength > 0) return this.push(bytes)
         direct(bytes)
         return true
@@ -35,12 +37,15 @@ export class DirectSocketReader {
     }
   }
 
-  /** From now on `reader` gets the bytes, but for those that the stream holds already or is paused for: these are its data. */
+  /**
+   * Sends further bytes to `reader`. Bytes that the stream already holds, or receives while paused,
+   * arrive as its data.
+   */
   begin(reader: (bytes: Buffer) => void): void {
     this.#reader = reader
   }
 
-  /** From now on all bytes are the stream's data. */
+  /** Sends further bytes to the stream again. */
   end(): void {
     this.#reader = null
   }

@@ -2,22 +2,25 @@ import { AttemptLimit } from '../runtime/attempt-limit.ts'
 import { type Clock, sleepOn } from '../runtime/clock.ts'
 import { ExchangeRefusal, type Refusal, type RefusalStatus, refusalWaitMs, ruleOf } from './refusal.ts'
 
-/** The two ways to the exchange, which it counts apart. */
+/** The two interfaces of the exchange, whose limits are separate. */
 export type ExchangeSide = 'rest' | 'handshakes'
 
 /** Half of the handshakes that the exchange allows an address. */
 const MAX_HANDSHAKES = 150
 const HANDSHAKES_WINDOW_MS = 5 * 60_000
 
-/** One attempt finds out whether a side serves again; others follow it, or take their turn when it is this late. */
+/**
+ * After a stop, one attempt probes whether a side serves again. Others wait for it, at most this
+ * long.
+ */
 const PROBE_MS = 10_000
 
-/** An attempt that waits looks so often whether the probe has passed. */
+/** Interval at which waiting attempts check the probe. */
 const LOOK_MS = 1000
 
 const NAMES: Readonly<Record<ExchangeSide, string>> = { rest: 'REST', handshakes: 'WebSocket handshakes' }
 
-/** Takes what has changed, once for each change, as a log does. */
+/** Receives each change once, like a log. */
 export type GateReport = (
   level: 'info' | 'warn',
   details: {
@@ -31,17 +34,18 @@ export type GateReport = (
 
 interface Stop {
   readonly refusal: Refusal
-  /** Refusals in a row; those of requests that were under way together count once. */
+  /** Consecutive refusals; those of simultaneous requests count once. */
   readonly times: number
   readonly untilMs: number
   readonly probeUntilMs: number
-  /** The side was refused, and did not only stop with the other one. */
+  /** Whether this side was refused, rather than stopped with the other one. */
   readonly isOwn: boolean
 }
 
 /**
- * Knows which side of the exchange refuses us and until when, for the whole process: the exchange counts by address. Reports
- * each change once. Other processes with the same address, such as other shards, are not known here.
+ * Tracks for the whole process which side of the exchange refuses us and until when, since the
+ * exchange counts by address. Reports each change once. Processes that share the address, such as
+ * other shards, are unknown here.
  */
 export class ExchangeGate {
   readonly #clock: Clock
@@ -49,7 +53,7 @@ export class ExchangeGate {
   readonly #report: GateReport
   readonly #handshakes = new AttemptLimit(MAX_HANDSHAKES, HANDSHAKES_WINDOW_MS)
   readonly #stops: Record<ExchangeSide, Stop | null> = { rest: null, handshakes: null }
-  /** Handshakes that were refused, by the statuses of the table, `5xx` and `other`; since the start. */
+  /** Refused handshakes since the start, by the statuses of the table, `5xx` and `other`. */
   readonly handshakesRefused: Record<string, number> = {}
 
   /** @param random a number in [0, 1) */
@@ -59,20 +63,20 @@ export class ExchangeGate {
     this.#report = report
   }
 
-  /** How long nothing may be asked of a side. */
+  /** Returns how long a side must not be used, in milliseconds. */
   leftMs(side: ExchangeSide): number {
     return Math.max(0, (this.#stops[side]?.untilMs ?? 0) - this.#clock.monotonicMs())
   }
 
   /**
-   * Waits until a side may be tried; handshakes also for their limit. After a stop one attempt goes first, and the others
-   * once it has passed.
+   * Waits until a side may be tried; handshakes also wait for their rate limit. After a stop one
+   * attempt goes first, and the others after its success.
    */
   async wait(side: ExchangeSide, signal: AbortSignal): Promise<void> {
     await this.#untilServed(side, signal)
     if (side !== 'handshakes') return
     await this.#handshakes.wait(this.#clock, signal)
-    // Another one may have been refused meanwhile.
+    // Another handshake may have been refused meanwhile.
     if (this.leftMs(side) > 0) await this.#untilServed(side, signal)
   }
 
@@ -89,9 +93,10 @@ export class ExchangeGate {
   }
 
   /**
-   * Makes an attempt and notes how it was met.
+   * Makes an attempt and notes its result.
    *
-   * @throws ExchangeRefusal without an attempt while the side refuses us; else what the attempt throws
+   * @throws ExchangeRefusal without an attempt while the side refuses us; otherwise what the
+   *   attempt throws
    */
   async attempt<Result>(side: ExchangeSide, make: () => Promise<Result>): Promise<Result> {
     const stop = this.#stops[side]
@@ -107,27 +112,27 @@ export class ExchangeGate {
     }
   }
 
-  /** Notes why an attempt failed. @returns true when it was refused, which has been reported */
+  /** Notes a failed attempt. @returns true if it was a refusal, which has been reported */
   failed(side: ExchangeSide, error: unknown): boolean {
     const isRefusal = error instanceof ExchangeRefusal
     if (isRefusal) this.refused(side, error.refusal)
     return isRefusal
   }
 
-  /** Notes a refusal, and stops what its rule says. */
+  /** Notes a refusal, and stops the sides that its rule names. */
   refused(side: ExchangeSide, refusal: Refusal): void {
     if (side === 'handshakes') {
       const status = statusLabel(refusal.status)
       this.handshakesRefused[status] = (this.handshakesRefused[status] ?? 0) + 1
     }
     const { stops } = ruleOf(refusal)
-    // A single REST request that fails has a wait apart from this; a handshake tells of all.
+    // A failed REST request has a separate wait; a refused handshake concerns all handshakes.
     if (stops === 'request' && refusal.retryAfterMs === null && side === 'rest') return
     this.#stop(side, refusal, true)
     if (stops === 'both') this.#stop(side === 'rest' ? 'handshakes' : 'rest', refusal, false)
   }
 
-  /** Notes that a side has answered as it should. An answer that was under way when the side stopped says nothing. */
+  /** Notes a success, unless the side has stopped since the request was sent. */
   served(side: ExchangeSide): void {
     const stop = this.#stops[side]
     if (stop === null || this.leftMs(side) > 0) return
@@ -140,7 +145,7 @@ export class ExchangeGate {
     return { rest: this.#statusOf('rest'), handshakes: this.#statusOf('handshakes') }
   }
 
-  /** One line of what is refused; empty when nothing is. */
+  /** Summarises the refusals in one line; empty without any. */
   get summary(): string {
     return (['handshakes', 'rest'] as const)
       .flatMap((side) => {
@@ -154,7 +159,8 @@ export class ExchangeGate {
   #statusOf(side: ExchangeSide): RefusalStatus | null {
     const stop = this.#stops[side]
     if (stop === null) return null
-    // A connection that was refused tries until it is served. For other stops there may be no request left.
+    // A refused connection retries until it is served. After other stops there may be no further
+    // request.
     const isPast = this.#clock.monotonicMs() > stop.untilMs + PROBE_MS
     if (isPast && !(side === 'handshakes' && stop.isOwn)) return null
     const { status, reason } = stop.refusal
@@ -188,7 +194,7 @@ export class ExchangeGate {
   }
 }
 
-/** One of a few words, for a label of a metric. */
+/** Maps a status to a bounded set of metric labels. */
 function statusLabel(status: number): string {
   if ([403, 418, 429, 451].includes(status)) return String(status)
   return status >= 500 ? '5xx' : 'other'

@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import { z } from 'zod'
 
-/** The status of a symbol that trades, in the exchange's own word. */
+/** The exchange's status of a symbol that trades. */
 export const TRADING = 'TRADING'
-/** Our word for a symbol that is not for spot trading, whatever its status. */
+/** Our status of a symbol without spot trading. */
 const NOT_SPOT = 'NOT_SPOT'
 
 const SYMBOL = z.object({
@@ -12,20 +12,24 @@ const SYMBOL = z.object({
   isSpotTradingAllowed: z.boolean().optional(),
 })
 
-/** The answer with a number in place of each object of its lists. */
+/** The answer with a number in place of each list object. */
 const OUTLINE = z.object({ symbols: z.array(z.int()) })
 
-/** The event loop is given back after so much work: about the time of two frames' arrivals at 5,000 a second. */
+/**
+ * Work between two yields to the event loop: about the interval of two frames at 5,000 per second.
+ */
 const PORTION_BYTES = 16_384
 
 const [OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST, QUOTE, BACKSLASH] = Buffer.from('{}[]"\\')
 
 /**
- * Reads the statuses of the symbols out of an answer to `exchangeInfo`, piece by piece: that of the whole market has
- * several megabytes, and `JSON.parse` of it would stop the event loop for tens of milliseconds.
+ * Reads the symbol statuses from an `exchangeInfo` answer in portions. The answer for the whole
+ * market has several megabytes, and one `JSON.parse` would block the event loop for tens of
+ * milliseconds.
  *
- * @returns the status of each symbol: `TRADING`, or `HALT`, `BREAK` and others, of which it may trade again
- * @throws when it is no JSON, ends early, or has no list of symbols
+ * @returns the status of each symbol: `TRADING`, or `HALT`, `BREAK` and others after which it may
+ *   trade again
+ * @throws if the answer is not JSON, is truncated, or has no list of symbols
  */
 export async function readExchangeInfo(body: AsyncIterable<Uint8Array>): Promise<Map<string, string>> {
   const reader = new ExchangeInfoReader()
@@ -40,12 +44,12 @@ export async function readExchangeInfo(body: AsyncIterable<Uint8Array>): Promise
   return reader.statuses()
 }
 
-/** Parses each object of the answer's lists by `JSON.parse`; what is left of the answer is small. */
+/** Parses each list object with `JSON.parse`; the rest of the answer is small. */
 class ExchangeInfoReader {
   #depth = 0
   #isInString = false
   #isEscaped = false
-  /** The bytes of the object that has begun, or of the outline, before the present portion. */
+  /** The bytes of the unfinished object, or of the outline, from earlier portions. */
   #before: Buffer[] = []
   #outline = ''
   readonly #symbols: Array<z.infer<typeof SYMBOL> | null> = []
@@ -88,7 +92,7 @@ class ExchangeInfoReader {
       outline.symbols.map((index) => {
         const symbol = this.#symbols[index]
         if (symbol === null || symbol === undefined)
-          throw new Error(`Symbol ${index} of exchangeInfo makes no sense`)
+          throw new Error(`Symbol ${index} of exchangeInfo is not a valid symbol`)
         return [symbol.symbol, symbol.isSpotTradingAllowed === false ? NOT_SPOT : symbol.status]
       }),
     )

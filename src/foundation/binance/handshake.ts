@@ -4,37 +4,43 @@ import { parseTimeUnit, type TimeUnit } from '../market/time-unit.ts'
 import { byProxy, tunnelTo } from './proxy.ts'
 import { ExchangeRefusal, refusalOf } from './refusal.ts'
 
-/** The header by which our own exchanges name themselves, in the WebSocket upgrade and in REST answers. */
+/**
+ * The header in which our simulated exchanges announce their name, in WebSocket upgrades and REST
+ * answers.
+ */
 export const EXCHANGE_IDENTITY_HEADER = 'x-tapeline-source'
 
-/** The header by which a replay says what the times of its capture are in: it has them in no other unit. */
+/** The header in which a replay announces the time unit of its capture, which it cannot change. */
 const TIME_UNIT_HEADER = 'x-tapeline-time-unit'
 
 const HANDSHAKE_TIMEOUT_MS = 10_000
 
-/** What an exchange says of itself in its answer to the upgrade. */
+/** The identity that an exchange announces in its answers. */
 export interface ExchangeAnswer {
-  /** Null where it does not name itself. */
+  /** Null if it announces no name. */
   readonly named: string | null
-  /** Null where it gives times in the unit that a client asks for. */
+  /** Null if it uses the unit that the client requests. */
   readonly timeUnit: TimeUnit | null
 }
 
-/** What the exchange names itself in its answer to the upgrade; null where it does not, as Binance. */
+/**
+ * Returns the name that the exchange announces in its upgrade response; null for Binance, which
+ * sends none.
+ */
 export function namedIn(response: IncomingMessage): string | null {
   return response.headers[EXCHANGE_IDENTITY_HEADER]?.toString() ?? null
 }
 
-/** The error for a handshake that was answered with an HTTP status. */
+/** Returns the error for a handshake that was answered with an HTTP status. */
 export function refusedUpgrade(url: string, { statusCode = 0, headers }: IncomingMessage): ExchangeRefusal {
   const refusal = refusalOf(statusCode, headers['retry-after'] ?? null, '', Date.now())
   return new ExchangeRefusal(`${new URL(url).host} refused the WebSocket handshake${byProxy(url)}`, refusal)
 }
 
 /**
- * Opens a connection without a stream, to learn which exchange this is before anything is written about it.
+ * Opens a connection without streams, to learn which exchange this is before anything is written.
  *
- * @throws ExchangeRefusal when it refuses the handshake; other errors when it cannot be reached
+ * @throws ExchangeRefusal if it refuses the handshake; other errors if it cannot be reached
  */
 export async function askExchange(baseUrl: string, signal: AbortSignal): Promise<ExchangeAnswer> {
   const url = `${baseUrl}/stream`
@@ -54,7 +60,7 @@ export async function askExchange(baseUrl: string, signal: AbortSignal): Promise
     request.destroy()
     reject(refusedUpgrade(url, response))
   })
-  // Stays: terminating a socket that is still connecting is an error of its own.
+  // Not removed, because terminating a socket while it connects emits an error.
   socket.on('error', reject)
   try {
     return await promise

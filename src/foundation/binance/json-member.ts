@@ -1,6 +1,7 @@
 /**
- * The exact text of a member of the outermost object of a JSON text, without surrounding whitespace, or null
- * when there is none. With repeated keys the last counts, as in `JSON.parse`. The text must be valid JSON.
+ * Returns the exact text of a member of the outermost object of a JSON text, without surrounding
+ * whitespace; null if there is none. With repeated keys the last one counts, as in `JSON.parse`.
+ * The text must be valid JSON.
  */
 export function memberText(json: string, key: string): string | null {
   let found: string | null = null

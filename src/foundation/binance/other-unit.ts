@@ -2,11 +2,11 @@ import type { TimeUnit } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
 
 /**
- * The exchange sends times in a unit that it was not asked for. The same trade in both units would be two rows, so nothing
- * of it is recorded.
+ * Returns the error for times in a unit that was not requested. A trade recorded in both units
+ * would become two rows, so nothing is recorded.
  *
- * @param side what sends them
- * @param setting the URL that leads there
+ * @param side the sender of the times
+ * @param setting the setting with its URL
  */
 export function otherUnit(
   side: 'REST' | 'The exchange',
@@ -16,9 +16,9 @@ export function otherUnit(
 ): TapelineError {
   return new TapelineError(
     'EXCHANGE',
-    `${side} sends times in ${unit}s, although it was asked for ${asked}s`,
+    `${side} sends times in ${unit}s, although Tapeline requested ${asked}s`,
     {
-      fix: `Set TIME_UNIT=${unit}, with other topics and another database than those begun in ${asked}s; or correct ${setting}.`,
+      fix: `Set TIME_UNIT=${unit}, with new topics and a new database, because the current ones use ${asked}s; or correct ${setting}.`,
     },
   )
 }

@@ -8,10 +8,12 @@ import { withoutPassword } from '../runtime/without-password.ts'
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/
 
 /**
- * The proxy for a URL by `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case; null for none. `wss` counts as `https`
- * and `ws` as `http`. This machine is never asked for by way of a proxy.
+ * Returns the proxy for a URL from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in
+ * upper or lower case; null for none. `wss` counts as `https` and `ws` as `http`. Local addresses
+ * are never proxied.
  *
- * @throws TapelineError `SETTINGS` for a proxy that is no URL, without its text: a password may be in any part of it
+ * @throws TapelineError `SETTINGS` for a proxy that is not a URL; the error leaves out its text, since
+ *   any part may contain a password
  */
 function proxyFor(url: string): string | null {
   const target = url.replace(/^ws/, 'http')
@@ -28,34 +30,37 @@ function proxyFor(url: string): string | null {
   )
 }
 
-/** How a URL is reached, for a person: the proxy without its password; null where there is none. */
+/** Describes the proxy for a URL, without its password; null without a proxy. */
 export function routeTo(url: string): string | null {
   const proxy = proxyFor(url)
   return proxy === null ? null : withoutPassword(proxy)
 }
 
-/** The route as part of a message; empty where there is no proxy. */
+/** Returns the route as part of a message; empty without a proxy. */
 export function byProxy(url: string): string {
   const proxy = routeTo(url)
   return proxy === null ? '' : ` through the proxy ${proxy}`
 }
 
-/** For a WebSocket: the agent that opens a tunnel, by CONNECT also for `ws`. */
+/** Returns the agent that tunnels a WebSocket through the proxy, with CONNECT even for `ws`. */
 export function tunnelTo(url: string): Agent | undefined {
   const proxy = proxyFor(url)
   return proxy === null ? undefined : new HttpsProxyAgent(proxy, { keepAlive: false })
 }
 
-/** One for each proxy: it keeps connections open between requests. */
+/** One dispatcher per proxy, which keeps connections open between requests. */
 const dispatchers = new Map<string, ProxyAgent>()
 
-/** Four times the full `exchangeInfo` of the whole market. Whatever answers with more is no exchange. */
+/**
+ * Four times the size of `exchangeInfo` for the whole market. A larger answer is not from an
+ * exchange.
+ */
 const ANSWER_MAX_BYTES = 64 << 20
 
 /**
- * Fetches a URL through the proxy that the environment names.
+ * Fetches a URL through the proxy of the environment.
  *
- * @returns the answer, of which reading fails after 64 MiB
+ * @returns the response, whose body fails after 64 MiB
  */
 export async function fetchByProxy(url: string, init: RequestInit): Promise<Response> {
   const proxy = proxyFor(url)
@@ -65,7 +70,7 @@ export async function fetchByProxy(url: string, init: RequestInit): Promise<Resp
 function viaProxy(proxy: string, init: RequestInit): RequestInit {
   const dispatcher = dispatchers.get(proxy) ?? new ProxyAgent(proxy)
   dispatchers.set(proxy, dispatcher)
-  // The types of `undici` and those that Node's `fetch` has from it differ by what they leave out.
+  // The types of `undici` and of Node's bundled `fetch` differ in what they omit.
   return Object.assign({}, init, { dispatcher })
 }
 

@@ -13,23 +13,23 @@ const TIMEOUT_MS = 10_000
 /** `exchangeInfo` of the whole market has 6 MB. */
 const EXCHANGE_INFO_TIMEOUT_MS = 60_000
 
-/** For the whole market 6 MB instead of 15. */
+/** Reduces the answer for the whole market from 15 to 6 MB. */
 const SMALL = '?showPermissionSets=false'
 
-/** What `exchangeInfo` costs of the 6,000 that an IP has a minute. */
+/** Weight of an `exchangeInfo` request, of the 6,000 per minute and IP. */
 export const EXCHANGE_INFO_WEIGHT = 20
 export const SERVER_TIME_WEIGHT = 1
 
 /**
- * The symbols that the exchange knows, with their status (`GET /api/v3/exchangeInfo`): `TRADING`, or `HALT`, `BREAK`
- * and others, of which it may trade again.
+ * Returns the exchange's symbols with their status (`GET /api/v3/exchangeInfo`): `TRADING`, or
+ * `HALT`, `BREAK` and others after which it may trade again.
  *
- * @throws ExchangeRefusal when it answers with an HTTP error; other errors when it cannot be reached or its answer
- *   makes no sense
+ * @throws ExchangeRefusal if it answers with an HTTP error; other errors if it cannot be reached or
+ *   the answer is invalid
  */
 export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promise<Map<string, string>> {
   const response = await get(restUrl, `exchangeInfo${SMALL}`, signal).catch((error: unknown) => {
-    // An exchange of an older interface refuses a parameter that it does not know.
+    // An exchange with an older interface refuses the unknown parameter.
     const isUnknown = error instanceof ExchangeRefusal && error.refusal.status === 400
     return isUnknown ? get(restUrl, 'exchangeInfo', signal) : Promise.reject(error)
   })
@@ -38,9 +38,9 @@ export async function fetchSymbols(restUrl: string, signal?: AbortSignal): Promi
 }
 
 /**
- * The exchange's clock (`GET /api/v3/time`), milliseconds since the Unix epoch.
+ * Returns the exchange's clock (`GET /api/v3/time`), milliseconds since the Unix epoch.
  *
- * @throws as `fetchSymbols` does
+ * @throws like `fetchSymbols`
  */
 export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Promise<number> {
   const response = await get(restUrl, 'time', signal)
@@ -48,12 +48,12 @@ export async function fetchServerTime(restUrl: string, signal?: AbortSignal): Pr
 }
 
 /**
- * Asks REST who it is (`GET /api/v3/time`).
+ * Returns the identity that REST announces (`GET /api/v3/time`).
  *
  * @param unit the unit to request
- * @returns its name, null where it has none, as Binance; and the unit of the times that it answers with, null where its
- *   time is none
- * @throws as `fetchSymbols` does
+ * @returns its name, null if it announces none, like Binance; and the unit of its times, null if
+ *   its time is invalid
+ * @throws like `fetchSymbols`
  */
 export async function fetchIdentity(
   restUrl: string,
@@ -89,7 +89,7 @@ async function get(
   throw new ExchangeRefusal(`${restUrl} refused ${path}`, await refusalOfResponse(response, Date.now()))
 }
 
-/** Those that trade now, sorted. */
+/** Returns the symbols that trade now, sorted. */
 export function thatTrade(statuses: ReadonlyMap<string, string>): string[] {
   return [...statuses].flatMap(([symbol, status]) => (status === TRADING ? [symbol] : [])).sort()
 }

@@ -9,10 +9,11 @@ import { SharedBytes } from '../runtime/shared-bytes.ts'
 import { memberText } from './json-member.ts'
 
 /**
- * What a frame of a combined stream is.
+ * A parsed frame of a combined stream.
  *
  * Shapes after the exchange's "WebSocket Streams" documentation: market data comes in the envelope
- * `{"stream":…,"data":{…}}`; answers to SUBSCRIBE and errors come outside it; `serverShutdown` may come either way.
+ * `{"stream":…,"data":{…}}`; answers to SUBSCRIBE and errors come outside it; `serverShutdown` may
+ * come either way.
  */
 export type Frame =
   | EventFrame
@@ -23,7 +24,7 @@ export type Frame =
     }
   | { readonly kind: 'ignored'; readonly reason: string }
   | { readonly kind: 'rejected'; readonly reason: string }
-  /** An event whose times are in this unit, which is not the one that was asked for. */
+  /** An event with times in this unit, which was not requested. */
   | { readonly kind: 'other unit'; readonly unit: TimeUnit }
 
 /** A trade, aggTrade or bookTicker. */
@@ -31,20 +32,23 @@ export interface EventFrame {
   readonly kind: 'event'
   readonly stream: string
   readonly event: Readonly<EventFields>
-  /** The data object, byte for byte as it came. */
+  /** The data object, byte for byte as received. */
   readonly data: ByteSlice
 }
 
-/** Bytes of a rejected frame that its dead letter keeps; a longer one is cut there. */
+/** Bytes of a rejected frame that its dead letter keeps; longer frames are truncated. */
 export const KEPT_FRAME_BYTES = 800_000
 
-/** The exchange's frames have a few hundred bytes, answers to our requests some thousand. A longer one is not read. */
+/**
+ * The exchange's frames have a few hundred bytes, answers to our requests some thousand. Longer
+ * frames are rejected.
+ */
 export const FRAME_MAX_BYTES = 64 << 10
 
-/** Members of a message that say where it came from and when: only Tapeline writes them. */
+/** Members that only Tapeline adds, with the origin and receipt of a message. */
 const OWN_MEMBERS = ['source', 'ingestion_timestamp', 'ingestion_timestamp_us'] as const
 
-/** The reason of a frame that no JSON reader takes. */
+/** The reason for a frame that is not valid JSON. */
 const NOT_JSON = 'not JSON'
 
 const READERS = { trade: readTrade, aggTrade: readAggTrade, bookTicker: readBookTicker }
@@ -60,12 +64,12 @@ const DATA = Buffer.from('","data":')
 const QUOTE = 0x22
 const CLOSING_BRACE = 0x7d
 
-/** The name of a stream has a symbol of 40 characters at most, and a type. */
+/** A symbol has at most 40 characters; the stream's type follows it. */
 const STREAM_MAX_BYTES = 200
 
 /**
- * Reads frames. An event in the exchange's own layout is read from its bytes ({@link EventScanner}); all else goes through
- * `JSON.parse`, which comes to the same.
+ * Reads frames. Events in the exchange's usual layout are read from their bytes
+ * ({@link EventScanner}). Everything else goes through `JSON.parse`, with the same result.
  */
 export class FrameReader {
   readonly #event = new EventFields()
@@ -73,12 +77,13 @@ export class FrameReader {
   readonly #streams = new SharedBytes<KnownStream | null>(knownStream)
   readonly #unit: TimeUnit | null
   readonly #isOurs: boolean
-  /** Events that were in another layout. */
+  /** Events in another layout. */
   parsedEvents = 0
 
   /**
-   * @param unit of the exchange's times; null takes both
-   * @param isOurs whether the frames are made of messages of ours, which have members that the exchange must not send
+   * @param unit of the exchange's times; null accepts both
+   * @param isOurs whether the frames contain messages of Tapeline, whose members an exchange must
+   *   not send
    */
   constructor(unit: TimeUnit | null, isOurs = false) {
     this.#unit = unit
@@ -86,15 +91,15 @@ export class FrameReader {
   }
 
   /**
-   * Interprets a frame. Total: whatever came, the answer is one of these kinds.
+   * Interprets a frame. Total: returns one of the kinds for any bytes.
    *
-   * @returns of an event: fields that hold until the next frame is read
+   * @returns for an event: fields that are valid until the next frame is read
    */
   read(bytes: Buffer): Frame {
     return this.#scan(bytes) ?? this.#parse(bytes)
   }
 
-  /** Null for what is no event in the layout of the exchange. */
+  /** Returns null if the frame is not an event in the exchange's layout. */
   #scan(bytes: Buffer): EventFrame | null {
     if (!holds(bytes, 0, ENVELOPE)) return null
     const nameEnd = bytes.indexOf(QUOTE, ENVELOPE.length)
@@ -152,7 +157,10 @@ function holds(bytes: Uint8Array, at: number, expected: Uint8Array): boolean {
   return true
 }
 
-/** Null for a stream that is not taken, or whose name is written otherwise than the exchange does. */
+/**
+ * Returns null for a stream of another type, or with a name in another spelling than the
+ * exchange's.
+ */
 function knownStream(bytes: Buffer): KnownStream | null {
   const name = bytes.toString()
   const type = eventTypeOf(name)
@@ -170,7 +178,7 @@ function parse(text: string): unknown {
   }
 }
 
-/** Frames outside the envelope. */
+/** Interprets a frame without the envelope. */
 function interpretBare(value: Fields, text: string): Frame {
   if (value['e'] === 'serverShutdown') return { kind: 'control', control: 'serverShutdown', detail: text }
   if ('error' in value || ('code' in value && 'msg' in value))
@@ -179,12 +187,12 @@ function interpretBare(value: Fields, text: string): Frame {
   return { kind: 'ignored', reason: 'no envelope' }
 }
 
-/** The stamped message: the exchange's own bytes with the two receipt times appended. */
+/** Returns the stamped message: the exchange's bytes with the two receipt times appended. */
 export function withReceiptStamp(json: string, receiptMs: number, receiptUs: number): string {
   return json.slice(0, -1) + receiptSuffix(receiptMs, receiptUs)
 }
 
-/** What takes the place of the object's closing brace. */
+/** Returns the text that replaces the object's closing brace. */
 export function receiptSuffix(receiptMs: number, receiptUs: number): string {
   return `,"ingestion_timestamp":${receiptMs},"ingestion_timestamp_us":${receiptUs}}`
 }

@@ -7,37 +7,40 @@ import { namedIn, refusedUpgrade } from './handshake.ts'
 import { tunnelTo } from './proxy.ts'
 import { WebSocketFrames } from './websocket-frames.ts'
 
-/** What a connection to the combined stream tells. After `onFailed` or `onClose` nothing comes any more. */
+/** Callbacks of a connection to the combined stream. Nothing follows `onFailed` or `onClose`. */
 export interface SocketEvents {
   /**
-   * It is open and paused: nothing is read before `resume`.
+   * Called when the socket is open and paused: nothing is read before `resume`.
    *
-   * @param named what the exchange names itself in the upgrade; null where it does not
+   * @param named the name that the exchange announces in the upgrade; null for none
    */
   onOpen(named: string | null): void
-  /** It could not be opened. ExchangeRefusal when the handshake was answered with an HTTP status. */
+  /**
+   * Called when the connection failed to open; with an ExchangeRefusal if an HTTP status answered
+   * the handshake.
+   */
   onFailed(error: unknown): void
   onFrame(frame: Buffer): void
   onPing(): void
-  /** It was open and has closed. */
+  /** Called when the open connection has closed. */
   onClose(reason: string): void
 }
 
-/** One connection to the combined stream. Pings are answered by themselves. */
+/** One connection to the combined stream. The library answers pings. */
 export interface StreamSocket {
-  /** Nothing is read until `resume`. */
+  /** Stops reading until `resume`. */
   pause(): void
   resume(): void
   send(text: string): void
-  /** With the closing handshake, and without it a second later. */
+  /** Closes with the closing handshake, or without it after a second. */
   close(): void
-  /** At once. */
+  /** Closes at once. */
   terminate(): void
 }
 
 export type OpenSocket = (url: string, events: SocketEvents) => StreamSocket
 
-/** Binance closes a connection of larger frames' sender long before; ours are a few hundred bytes. */
+/** Far above the exchange's frames, which have a few hundred bytes. */
 const MAX_FRAME_BYTES = 1 << 20
 const HANDSHAKE_TIMEOUT_MS = 10_000
 const CLOSE_TIMEOUT_MS = 1000
@@ -49,7 +52,7 @@ export const openSocket: OpenSocket = (url, events) => {
     perMessageDeflate: false,
     maxPayload: MAX_FRAME_BYTES,
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-    // `ws` hands its options on to the connection.
+    // `ws` passes its options to the connection.
     onread: reading.options,
     agent: tunnelTo(url),
   }
@@ -79,7 +82,7 @@ export const openSocket: OpenSocket = (url, events) => {
     if (!isOpen && first) events.onFailed(error)
   })
   socket.on('ping', () => events.onPing())
-  // The default binary type: every message is one Buffer.
+  // With the default binary type, each message is one Buffer.
   socket.on('message', (frame: Buffer) => events.onFrame(frame))
   socket.once('close', (code, reason) => {
     if (isOpen)
@@ -90,7 +93,7 @@ export const openSocket: OpenSocket = (url, events) => {
     resume: () => socket.resume(),
     send: (text) => socket.send(text),
     close() {
-      // A paused socket would not read the answer.
+      // A paused socket would not read the closing answer.
       socket.resume()
       socket.close(1000)
       setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref()
@@ -100,8 +103,8 @@ export const openSocket: OpenSocket = (url, events) => {
 }
 
 /**
- * Reads the messages of an open WebSocket in place of `ws`, which still gets what is no plain message, and does all else. Were `ws`
- * to read its connection in another way than by one listener, it would read everything itself.
+ * Reads the plain messages of an open WebSocket in place of `ws`, which still handles everything
+ * else. If `ws` does not read through exactly one listener, it reads everything.
  */
 function readPlainFrames(
   connection: Socket,
@@ -123,7 +126,8 @@ function readPlainFrames(
     },
   })
   const push = (chunk: Buffer) => frames.push(chunk)
-  // What a paused connection still holds when it closes, `ws` would read by itself, and not from the beginning of a frame.
+  // On close, `ws` would read what a paused connection still holds, starting in the middle of a
+  // frame.
   const pushLast = () => {
     const last: unknown = connection.read()
     if (last instanceof Buffer) push(last)

@@ -15,7 +15,9 @@ import { otherUnit } from './other-unit.ts'
 import { fetchByProxy } from './proxy.ts'
 import { type Refusal, refusalOfResponse } from './refusal.ts'
 
-/** A trade or aggTrade as REST gives it, in the fields of the stream's payload; there is no event time `E`. */
+/**
+ * A trade or aggTrade from REST, with the fields of the stream's payload except the event time `E`.
+ */
 export interface RestTrade {
   readonly id: number
   readonly price: string
@@ -29,27 +31,27 @@ export interface RestTrade {
 }
 
 /**
- * What became of a request.
+ * The outcome of a request.
  *
- * - `rows`: answered; rows rise by id.
- * - `refused`: answered with an HTTP error.
- * - `failed`: no answer, or one that makes no sense.
+ * - `rows`: an answer with rows in ascending order of id.
+ * - `refused`: an HTTP error.
+ * - `failed`: no answer, or an invalid one.
  */
 export type RestOutcome = (
   | { readonly kind: 'rows'; readonly rows: readonly RestTrade[] }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'failed'; readonly reason: string }
 ) & {
-  /** What the whole IP has used this minute, where the exchange says. */
+  /** Weight used by the whole IP this minute, if the exchange reports it. */
   readonly usedWeight?: number | null
 }
 
 export type RestTradeType = 'trade' | 'aggTrade'
 
-/** Rows in one answer, at most. */
+/** Maximum rows in one answer. */
 export const REST_LIMIT = 1000
 
-/** What a request costs of the 6,000 that an IP has a minute. */
+/** Weight of a request, of the 6,000 per minute and IP. */
 export const REST_WEIGHT: Readonly<Record<RestTradeType, number>> = { trade: 25, aggTrade: 4 }
 
 const TIMEOUT_MS = 10_000
@@ -74,7 +76,7 @@ const AGG_TRADE = z.object({
   M: z.boolean(),
 })
 
-/** `fromId` null: the latest. `limit` at most `REST_LIMIT`. */
+/** `fromId` null requests the latest trades. `limit` is at most `REST_LIMIT`. */
 export interface TradeRequest {
   readonly type: RestTradeType
   readonly symbol: string
@@ -82,16 +84,16 @@ export interface TradeRequest {
   readonly limit: number
 }
 
-/** How the exchange's trades are asked for. Never rejects; when the signal aborts the request is broken off. */
+/** Requests trades. Never rejects; a request is aborted with the signal. */
 export type FetchTrades = (request: TradeRequest, signal: AbortSignal) => Promise<RestOutcome>
 
 /**
- * Asks over HTTP: `historicalTrades` and `aggTrades`.
+ * Returns requests over HTTP: `historicalTrades` and `aggTrades`.
  *
  * @param unit of the times
- * @param wallMs milliseconds since the Unix epoch, for a Retry-After that is a date
- * @param apiKey for `historicalTrades` of exchanges that ask for one; undefined to send none
- * @param source the exchange whose trades these are to be: REST may not have been there at the start
+ * @param wallMs milliseconds since the Unix epoch, for a Retry-After with a date
+ * @param apiKey for `historicalTrades` of exchanges that require one; undefined to send none
+ * @param source name of the exchange; checked here, because REST may have been down at the start
  */
 export function tradeRest(
   restUrl: string,
@@ -107,7 +109,7 @@ export function tradeRest(
     const headers = { [TIME_UNIT_HEADER]: exchangeTimeUnit(unit) }
     const how: RequestInit =
       type === 'trade' && apiKey !== undefined
-        ? // A redirect would take the key to another host.
+        ? // A redirect would send the key to another host.
           { headers: { ...headers, 'X-MBX-APIKEY': apiKey }, redirect: 'manual' }
         : { headers }
     try {
@@ -117,7 +119,7 @@ export function tradeRest(
       })
       const named = response.headers.get(EXCHANGE_IDENTITY_HEADER)
       if (named !== null && source !== undefined && named !== source)
-        throw new Error(`REST is of "${named}", not of "${source}": correct BINANCE_REST_URL`)
+        throw new Error(`REST belongs to "${named}", not to "${source}": correct BINANCE_REST_URL`)
       return await outcome(type, unit, response, wallMs())
     } catch (error) {
       return {
@@ -144,7 +146,9 @@ function usedWeightOf(response: Response): number | null {
   return /^\d+$/.test(header) ? Number(header) : null
 }
 
-/** Microseconds. Rows in the other unit would be stored a second time, beside those of the stream. */
+/**
+ * Returns microseconds. Rows in the other unit would be stored again, beside those of the stream.
+ */
 function timeUs(time: number, unit: TimeUnit): number {
   if (isTime(time, unit)) return time * MICROSECONDS_IN[unit]
   const other = TIME_UNITS.find((one) => isTime(time, one))

@@ -1,35 +1,39 @@
 import { isUtf8 } from 'node:buffer'
 
-/** A whole message of text; no extension, no mask. */
+/** A whole text message; no extension, no mask. */
 const TEXT = 0x81
 const PING = 0x89
 const PONG = 0x8a
 
-/** In the second byte: the length is in the two bytes that follow. A larger one is longer still, or masked. */
+/**
+ * Value of the second byte: the length is in the next two bytes. Higher values mean a longer or a
+ * masked frame.
+ */
 const LENGTH_FOLLOWS = 126
 
 export interface WebSocketFrameEvents {
   /** A message. */
   onText(text: Buffer): void
-  /** A ping or pong, as it stands on the wire. */
+  /** A ping or pong, with its frame bytes. */
   onControl(frame: Buffer): void
-  /** Anything else: all bytes from its first on, also those that come later, are for a reader of the whole protocol. */
+  /** Anything else: this byte and all later ones need a reader of the full protocol. */
   onOther(bytes: Buffer): void
 }
 
 /**
- * Cuts the bytes of a WebSocket server into messages as long as they are of the one kind that the exchange sends: text in
- * one frame of at most 65,535 bytes, with pings and pongs between. That part of the protocol runs for every event, and costs
- * one object here. It has no judgement of the rest: a message in parts, a close, a mask, bytes that are no text.
+ * Splits the bytes of a WebSocket server into messages, for the only kind that the exchange sends:
+ * text in one frame of at most 65,535 bytes, with pings and pongs in between. This part of the
+ * protocol runs for every event and costs one object here. Other frames (fragments, close, masks,
+ * binary) are not interpreted.
  *
  * @see https://www.rfc-editor.org/rfc/rfc6455#section-5.2
  */
 export class WebSocketFrames {
   readonly #events: WebSocketFrameEvents
-  /** The parts of a frame whose end has not come yet. Each is copied once or twice, however small they are. */
+  /** The parts of an unfinished frame. Each is copied once or twice, however small it is. */
   #begun: Buffer[] = []
   #begunBytes = 0
-  /** How many bytes the frame that was begun has, or its head, as far as is known. */
+  /** Length of the unfinished frame, or of its head, as far as known. */
   #needed = 0
   #isOther = false
 
@@ -37,7 +41,7 @@ export class WebSocketFrames {
     this.#events = events
   }
 
-  /** @param chunk not to be changed afterwards: messages are cut out of it */
+  /** @param chunk must not change afterwards: messages are slices of it */
   push(chunk: Buffer): void {
     let at = 0
     while (this.#begun.length > 0) {
@@ -71,7 +75,10 @@ export class WebSocketFrames {
     this.#begunBytes += part.length
   }
 
-  /** @returns where the next frame begins; null when this one is not to be read here, or not yet: `needed` says from when on */
+  /**
+   * @returns where the next frame begins; null if this one is incomplete or must not be read here:
+   *   `needed` says how many bytes to wait for
+   */
   #frame(bytes: Buffer, at: number): number | null {
     const kind = bytes[at]
     const length = bytes[at + 1] ?? 0

@@ -13,31 +13,31 @@ import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
 
 export type TopicRight = 'READ' | 'WRITE'
 
-/** What a service does: with each topic by name, and the group that it joins. */
+/** The rights that a service needs: per topic name, and for the group that it joins. */
 export interface NeededRights {
   readonly topics: ReadonlyMap<string, readonly TopicRight[]>
   readonly group?: string
 }
 
-/** Two of Kafka's own names, which ACLs and messages call them by. */
+/** The two rights, by the names that Kafka uses in ACLs and messages. */
 const BITS: Readonly<Record<TopicRight, number>> = {
   READ: 1 << AclOperations.READ,
   WRITE: 1 << AclOperations.WRITE,
 }
 
-/** Metadata of this version tells the caller's rights too; brokers have it since Kafka 3.1. */
+/** This version of Metadata includes the caller's rights; brokers support it since Kafka 3.1. */
 const METADATA = metadataV12.api
 
 /**
- * Connects as the services do and makes sure that they may do what they will: a right that is missing would else
- * show when it is first needed, perhaps after days, at the first gap.
+ * Connects like the services and checks that they have their rights. A missing right would
+ * otherwise show when it is first needed, perhaps days later at the first gap.
  *
- * It is a client of its own, that soon gives up: a producer's requests are repeated for ever, without a word, also
- * where the broker refuses its certificate.
+ * It uses a separate client that fails soon: a producer would retry without a limit or message,
+ * even if the broker refuses its certificate.
  *
  * @returns ids and partition counts of the topics
- * @throws TapelineError `ACCESS` naming the setting or all the rights to mend, `KAFKA` naming topics that are missing;
- *   other errors when no broker answers
+ * @throws TapelineError `ACCESS` naming the wrong setting or all missing rights, `KAFKA` naming
+ *   missing topics; other errors if no broker answers
  */
 export async function requireAccess(
   connection: KafkaConnection,
@@ -52,7 +52,7 @@ export async function requireAccess(
     const broker = await connect(admin)
     const names = [...needed.topics.keys()]
     const apis = await admin.listApis()
-    // An older broker does not tell: what is missing shows when it is needed.
+    // An older broker does not report rights: a missing one shows when it is needed.
     if (!apis.some(({ name, maxVersion }) => name === 'Metadata' && maxVersion >= METADATA.version))
       return await topicMetadata(admin, names)
     const topics = await describeTopics(broker, names)
@@ -82,7 +82,7 @@ export async function requireAccess(
 
 async function connect(admin: Admin): Promise<Connection> {
   const [broker] = (await admin.connectToBrokers()).values()
-  if (broker === undefined) throw new Error('No broker is there')
+  if (broker === undefined) throw new Error('No broker is available')
   return broker
 }
 
@@ -93,7 +93,7 @@ async function describeTopics(broker: Connection, names: string[]): Promise<read
   try {
     return (await METADATA.async(broker, names, false, true)).topics
   } catch (error) {
-    // Errors of single topics come with the answer; they are looked at one by one.
+    // Errors of single topics are in the answer and handled separately.
     const response: unknown = error instanceof Error ? Reflect.get(error, 'response') : undefined
     if (isMetadata(response)) return response.topics
     throw error
@@ -108,7 +108,7 @@ const TOPIC_AUTHORIZATION_FAILED = 29
 const UNKNOWN_TOPIC = 3
 
 function lackingOf(topic: DescribedTopic, rights: readonly TopicRight[]): string[] {
-  // The bits of a topic that one may not even see are not set, or unknown.
+  // For a topic that the user must not see, the bits are unset or unknown.
   const bits = topic.errorCode === TOPIC_AUTHORIZATION_FAILED ? 0 : topic.topicAuthorizedOperations
   if (topic.errorCode === UNKNOWN_TOPIC) return []
   return rights
@@ -116,14 +116,14 @@ function lackingOf(topic: DescribedTopic, rights: readonly TopicRight[]): string
     .map((right) => `${right} on topic ${topic.name}`)
 }
 
-/** Whoever may read a group may find its coordinator. */
+/** Finding the coordinator of a group needs the right to read the group. */
 async function lackingGroup(admin: Admin, group: string | undefined): Promise<string[]> {
   if (group === undefined) return []
   try {
     await admin.findCoordinator({ keyType: FindCoordinatorKeyTypes.GROUP, keys: [group] })
   } catch (error) {
     if (hasKafkaError(error, 'GROUP_AUTHORIZATION_FAILED')) return [`READ on group ${group}`]
-    // That there is no coordinator yet says nothing of rights.
+    // A missing coordinator says nothing about rights.
     if (!hasKafkaError(error, 'COORDINATOR_NOT_AVAILABLE')) throw error
   }
   return []

@@ -4,10 +4,10 @@ import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { KafkaConnection } from './connection.ts'
 
 /**
- * How Kafka's refusals are told apart: by the code that OpenSSL, the client or the broker gives, never by text.
+ * A kind of refusal, recognised by the code of OpenSSL, the client or the broker, never by text.
  *
- * `final` ones are `ACCESS`: asking again changes nothing until a person does something. The others look the same
- * when a broker is just being stopped, so they are `KAFKA`, and whoever asks goes on asking.
+ * `final` ones become `ACCESS`: retrying does not help until an operator acts. The others also
+ * occur while a broker shuts down, so they become `KAFKA`, and the caller retries.
  */
 interface Refusal {
   readonly final: boolean
@@ -17,7 +17,7 @@ interface Refusal {
 
 const UNTRUSTED: Refusal = {
   final: true,
-  what: 'the certificate of the broker is not signed by an authority that is trusted here',
+  what: 'the certificate of the broker is not signed by a trusted authority',
   fix: 'Set KAFKA_TLS_CA to the PEM file of the authority that signed it.',
 }
 const OUTDATED: Refusal = {
@@ -38,32 +38,32 @@ const CLIENT_CERTIFICATE: Refusal = {
 const NO_TLS: Refusal = {
   final: false,
   what: 'the broker ended the TLS handshake',
-  fix: 'Where it speaks plain text, set KAFKA_TLS=false, or KAFKA_BROKERS to its TLS listener.',
+  fix: 'If it uses plaintext, set KAFKA_TLS=false, or set KAFKA_BROKERS to its TLS listener.',
 }
 const NEEDS_TLS: Refusal = {
   final: true,
   what: 'the broker speaks TLS and this client does not',
-  fix: 'Set KAFKA_TLS=true, and KAFKA_TLS_CA where its authority is your own.',
+  fix: 'Set KAFKA_TLS=true, and KAFKA_TLS_CA if you use your own certificate authority.',
 }
 const WRONG_PASSWORD: Refusal = {
   final: true,
-  what: 'the broker does not know this user with this password',
+  what: 'the broker rejects this user or password',
   fix: 'Check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM.',
 }
 const WRONG_MECHANISM: Refusal = {
   final: true,
-  what: 'the broker does not offer this way to log in',
+  what: 'the broker does not support this SASL mechanism',
   fix: 'Set KAFKA_SASL_MECHANISM to one that it has enabled.',
 }
 const NO_SASL: Refusal = {
   final: true,
-  what: 'this listener of the broker has no login',
+  what: 'this listener of the broker has no SASL login',
   fix: 'Unset KAFKA_SASL_MECHANISM, or set KAFKA_BROKERS to its SASL listener.',
 }
 const NO_TOPIC_RIGHT = noRight('lacks a right on a topic')
 const NO_GROUP_RIGHT = noRight('lacks READ on the consumer group')
-// Asked of whoever wants to be an idempotent producer.
-const NO_CLUSTER_RIGHT = noRight('has WRITE on no topic, nor IDEMPOTENT_WRITE on the cluster')
+// Kafka requires this of an idempotent producer.
+const NO_CLUSTER_RIGHT = noRight('has neither WRITE on a topic nor IDEMPOTENT_WRITE on the cluster')
 
 function noRight(has: string): Refusal {
   return {
@@ -94,10 +94,10 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
 }
 
 /**
- * What of an error is a matter of security, as an error that a person can act on; null when nothing is. Total:
- * never throws, whatever was thrown.
+ * Returns the security problem in an error, as an error that an operator can act on; null if there
+ * is none. Total: never throws, whatever was thrown.
  *
- * @param where what was being done, and with what, for the message: `Kafka at kafka:9092`
+ * @param where the action and its target, for the message: `Kafka at kafka:9092`
  */
 export function kafkaSecurityError(error: unknown, where: string): TapelineError | null {
   for (const one of allWithin(error)) {
@@ -112,19 +112,24 @@ export function kafkaSecurityError(error: unknown, where: string): TapelineError
   return null
 }
 
-/** One line about an error of Kafka's client: the refusal and its fix where it is one, else what went wrong. */
+/**
+ * Describes an error of Kafka's client in one line: the refusal and its fix, otherwise the error.
+ */
 export function describeKafkaError(error: unknown): string {
   const refusal = kafkaSecurityError(error, 'Kafka')
   return refusal === null ? describeError(error) : `${refusal.message}. ${refusal.fix}`
 }
 
-/** The same of what a broker says of a partition, by Kafka's name of the error. */
+/** Describes the error of a partition likewise, by Kafka's error name. */
 export function describePartitionError(topic: string, name: string): string {
   const refusal = BY_CODE[name]
   return refusal === undefined ? name : `${refusal.what}: ${topic}. ${refusal.fix}`
 }
 
-/** A certificate that is refused here, or the client's own error of a broker that hangs up on a TLS hello. */
+/**
+ * Recognises a certificate refused here, and the client's error for a broker that closes the
+ * connection on a TLS hello.
+ */
 function byKind(error: Error): Refusal | undefined {
   const fault = certificateFault(codeOf(error, 'code'))
   if (fault !== null) return BY_CERTIFICATE[fault]
@@ -134,11 +139,11 @@ function byKind(error: Error): Refusal | undefined {
 }
 
 /**
- * The same where the connection's settings are at hand, and then more can be told: a broker that hangs up gives no
- * reason, but what it may want is what is not set here. Not for requests about single topics, whose absence bears
- * the same code of the client as missing TLS does.
+ * Like {@link kafkaSecurityError}, with the settings of the connection. A broker that closes the
+ * connection gives no reason, but may require what is not set here. Do not use it for requests
+ * about single topics: for a missing topic the client has the same code as for missing TLS.
  *
- * @returns null when the error is no such matter
+ * @returns null for any other error
  */
 export function kafkaConnectionError(
   error: unknown,
@@ -159,7 +164,7 @@ export function kafkaConnectionError(
   ]
   if (!closed || wanted.length === 0) return null
   return new TapelineError('KAFKA', `${where}: the broker closed the connection`, {
-    fix: `If it goes on, the broker may want ${wanted.join(' or ')}.`,
+    fix: `If it persists, the broker may require ${wanted.join(' or ')}.`,
     cause: error,
   })
 }
@@ -174,7 +179,7 @@ function asError({ final, what, fix }: Refusal, where: string, cause: unknown, d
 
 const TOPIC_AUTHORIZATION_FAILED = 29
 
-/** The names that an answer of the broker gives of what it refused, as `: a, b`; empty where it gives none. */
+/** Returns the refused names in an answer of the broker, as `: a, b`; empty without any. */
 function refusedTopics(error: unknown): string {
   const names = new Set<string>()
   const look = (value: unknown, within: string) => {
@@ -189,7 +194,7 @@ function refusedTopics(error: unknown): string {
   return names.size === 0 ? '' : `: ${[...names].join(', ')}`
 }
 
-/** An error, the errors gathered in it and their causes, each once. */
+/** Returns an error, the errors collected in it and their causes, each once. */
 function allWithin(error: unknown, seen = new Set<unknown>()): Error[] {
   if (!(error instanceof Error) || seen.has(error)) return []
   seen.add(error)

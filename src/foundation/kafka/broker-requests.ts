@@ -5,13 +5,13 @@ import type { MessageBatch } from './codec/record-batch.ts'
 import type { KafkaConnection } from './connection.ts'
 import type { ClusterLayout } from './topic-metadata.ts'
 
-/** Where a broker listens. */
+/** The address of a broker. */
 export interface BrokerAddress {
   readonly host: string
   readonly port: number
 }
 
-/** An idempotent producer, as the brokers number it. */
+/** The id of an idempotent producer, assigned by the brokers. */
 export interface ProducerId {
   readonly producerId: bigint
   readonly producerEpoch: number
@@ -19,7 +19,7 @@ export interface ProducerId {
 
 export type ProduceAnswer = produceV11.ProduceResponse
 
-/** An answer to Fetch, its records read. */
+/** An answer to Fetch with parsed records. */
 export type FetchAnswer = Omit<fetchV17.FetchResponse, 'responses'> & {
   readonly responses: ReadonlyArray<{
     readonly topicId: string
@@ -36,16 +36,19 @@ export type FetchAnswer = Omit<fetchV17.FetchResponse, 'responses'> & {
 interface MetadataRequests {
   /** Asks a bootstrap broker. All topics must exist; see `clusterLayout`. */
   metadata(topics: readonly string[]): Promise<ClusterLayout>
-  /** Requests under way reject or never settle. */
+  /** Closes the connections. Running requests reject or never settle. */
   close(): Promise<void>
 }
 
-/** The requests of a producer. Each is made once, without a limit of time; an answer tells of each partition. */
+/**
+ * The requests of a producer. Each is sent once, without a time limit; an answer has a result per
+ * partition.
+ */
 export interface ProduceRequests extends MetadataRequests {
   initProducerId(broker: BrokerAddress): Promise<ProducerId>
   /**
    * @param replicasMs how long the broker may wait for its replicas
-   * @param isGivenUp asked before the batches leave: they may have been repeated elsewhere
+   * @param isGivenUp checked before the batches are sent: they may have been retried elsewhere
    */
   produce(
     broker: BrokerAddress,
@@ -62,9 +65,14 @@ export interface PartitionEnd {
   readonly end: number
 }
 
-/** The requests of a reader. An answer to Fetch tells of each partition; it rejects when the request as a whole failed. */
+/**
+ * The requests of a reader. An answer to Fetch has a result per partition; it rejects if the whole
+ * request failed.
+ */
 export interface FetchRequests extends MetadataRequests {
-  /** Asks the leaders. @returns offsets of each topic by partition. @throws while a partition has no leader */
+  /**
+   * Returns offsets of each topic by partition, from the leaders. @throws if a partition has none
+   */
   listOffsets(topics: readonly string[], timestamp: bigint): Promise<ReadonlyMap<string, readonly bigint[]>>
   /** Asks one broker for the ends of partitions that it leads. @returns those that it names */
   endOffsets(
@@ -75,8 +83,8 @@ export interface FetchRequests extends MetadataRequests {
 }
 
 /**
- * Everything below `RecordSender` and `PartitionFetcher`: the brokers at the level of requests, time and chance. A
- * simulation has a cluster in memory.
+ * Everything below `RecordSender` and `PartitionFetcher`: requests to brokers, time and randomness.
+ * A simulation has an in-memory cluster.
  */
 export interface Brokers {
   readonly clock: Clock

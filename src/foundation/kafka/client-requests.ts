@@ -27,7 +27,7 @@ import { type PartitionBatch, PRODUCE_APIS, type ProduceApi } from './codec/prod
 import type { KafkaConnection } from './connection.ts'
 import { type ClusterLayout, clusterLayout } from './topic-metadata.ts'
 
-/** Real brokers, over the connections of the client. */
+/** Returns requests to real brokers, over the connections of the client. */
 export function realBrokers(clock: Clock = systemClock()): Brokers {
   return {
     clock,
@@ -43,7 +43,7 @@ class ClientProduceRequests implements ProduceRequests {
   #isClosed = false
 
   constructor(connection: KafkaConnection, clientId: string) {
-    // The sender repeats an attempt; the client would keep the error of each.
+    // The sender retries; the client would keep the error of each attempt.
     this.#client = guardConnections(new Base({ ...clientOptions(connection, clientId), retries: 0 }))
   }
 
@@ -64,15 +64,15 @@ class ClientProduceRequests implements ProduceRequests {
   ): Promise<ProduceAnswer> {
     const connection = await this.#client.connections.get(broker)
     this.#produce ??= await usableApi(this.#client, 'Produce', PRODUCE_APIS)
-    // The sender has stopped waiting for the connection, and may have repeated the batches elsewhere.
+    // The sender no longer waits for this connection, and may have sent the batches elsewhere.
     if (this.#isClosed || isGivenUp?.()) throw new Error('The connection to the broker was closed')
     const response = await this.#produce.async(connection, replicasMs, batches).catch((error: unknown) => {
-      // The client makes an error of an answer in which one partition is refused.
+      // The client throws an answer in which one partition is refused.
       const answer = answersWithin(error).findLast(isProduceAnswer)
       if (answer === undefined) throw error
       return answer
     })
-    if (typeof response === 'boolean') throw new Error('The broker was asked for no answer')
+    if (typeof response === 'boolean') throw new Error('The request asked the broker for no answer')
     return response
   }
 
@@ -82,21 +82,22 @@ class ClientProduceRequests implements ProduceRequests {
   }
 }
 
-/** A request that is not part of a fetch session (KIP-227): each names all its partitions. */
+/** No fetch session (KIP-227): each request names all its partitions. */
 const NO_SESSION = { id: 0, epoch: -1 }
 
 /** Newest first; version 6 is as old as the oldest of {@link FETCH_APIS}. */
 const LIST_OFFSETS_APIS = [listOffsetsV9, listOffsetsV8, listOffsetsV7, listOffsetsV6].map(({ api }) => api)
 
-/** Not a replica, and every leader epoch will do. */
+/** Not a replica; any leader epoch is accepted. */
 const NO_REPLICA = -1
 const ANY_EPOCH = -1
-/** The timestamp that stands for the end of a partition. */
+/** The timestamp that requests the end of a partition. */
 const LATEST = -1n
 
 /**
- * Fetches with the client's codec, over its connections, but not with its `fetch`: after a lost connection and after the
- * errors of a leader change that repeats the request without leader epochs, and would then read on over a truncation.
+ * Fetches with the client's codec and connections, but not with its `fetch`. That one retries
+ * without leader epochs after a lost connection and after errors of a leader change, and would then
+ * read past a truncation.
  */
 class ClientFetchRequests implements FetchRequests {
   readonly #client: Consumer<Buffer, Buffer, Buffer, Buffer>
@@ -107,11 +108,11 @@ class ClientFetchRequests implements FetchRequests {
   constructor(connection: KafkaConnection, clientId: string) {
     const client = new Consumer<Buffer, Buffer, Buffer, Buffer>({
       ...clientOptions(connection, clientId),
-      // Never joins a group; the client demands a name all the same.
+      // Never joins a group, but the client requires a name.
       groupId: `${clientId}-unused`,
       groupProtocol: 'classic',
       autocommit: false,
-      // A partition that has just been created, or is changing its leader, answers a moment later.
+      // A partition that was just created, or is changing its leader, answers a moment later.
       retries: 3,
       retryDelay: 250,
     })
@@ -144,7 +145,7 @@ class ClientFetchRequests implements FetchRequests {
     const answer = await this.#listOffsets
       .async(connection, NO_REPLICA, FetchIsolationLevels.READ_UNCOMMITTED, topics)
       .catch((error: unknown) => {
-        // The client makes an error of an answer in which one partition has one.
+        // The client throws an answer in which one partition has an error.
         const partial = answersWithin(error).findLast(isOffsetsAnswer)
         if (partial === undefined) throw error
         return partial
@@ -158,7 +159,7 @@ class ClientFetchRequests implements FetchRequests {
 
   async #connectionTo(node: number) {
     const broker = this.#cluster.brokers.get(node)
-    if (broker === undefined) throw new Error(`Broker ${node} is not among those that the cluster has now`)
+    if (broker === undefined) throw new Error(`Broker ${node} is no longer in the cluster`)
     return this.#client.connections.get(broker)
   }
 
@@ -201,7 +202,10 @@ function rename<Topic extends { readonly topicId: string }>(
   return { ...topic, topicId: names.get(topic.topicId) ?? topic.topicId }
 }
 
-/** The first of the versions, newest first, that the brokers take. @throws TapelineError `KAFKA` when there is none */
+/**
+ * Returns the newest of the versions that the brokers support. @throws TapelineError `KAFKA` if
+ * none
+ */
 async function usableApi<Api extends { readonly version: number }>(
   client: Base,
   request: string,
@@ -214,8 +218,8 @@ async function usableApi<Api extends { readonly version: number }>(
   if (api !== undefined) return api
   throw new TapelineError(
     'KAFKA',
-    `These brokers take ${request} in versions ${range?.minVersion} to ${range?.maxVersion}; ` +
-      `${versions.at(-1)?.version} to ${versions[0]?.version} are known here`,
+    `These brokers support ${request} in versions ${range?.minVersion} to ${range?.maxVersion}; ` +
+      `${versions.at(-1)?.version} to ${versions[0]?.version} are supported here`,
     { fix: 'Use a version of Kafka that docs/support.md names.' },
   )
 }

@@ -8,7 +8,7 @@ const REQUEST_TIMEOUT_MS = 30_000
 const CLOSE_TIMEOUT_MS = 1000
 
 /**
- * The options every client is made with: validation on, no topic made by accident.
+ * Returns the options of every client: validation on, no automatic creation of topics.
  *
  * @param clientId shown in the broker's logs and metrics
  */
@@ -20,7 +20,7 @@ export function clientOptions(connection: KafkaConnection, clientId: string): Ba
     timeout: REQUEST_TIMEOUT_MS,
     autocreateTopics: false,
     strict: true,
-    // Brokers behind a gateway are told apart by the name that TLS sends; addresses have none.
+    // A gateway distinguishes brokers by the TLS server name; IP addresses have none.
     ...(connection.tls === null
       ? {}
       : { tls: { ...connection.tls }, tlsServerName: !connection.brokers.every(isAddress) }),
@@ -29,8 +29,8 @@ export function clientOptions(connection: KafkaConnection, clientId: string): Ba
 }
 
 /**
- * Keeps the process alive when a connection is reset during its login: the client (2.12) then emits `error` twice, the
- * second time without a listener. The request is rejected all the same.
+ * Keeps the process alive when a connection is reset during login: the client (2.12) then emits
+ * `error` twice, the second time without a listener. The request is rejected in any case.
  *
  * @returns the client
  */
@@ -42,10 +42,10 @@ export function guardConnections<Client extends Base>(client: Client): Client {
 }
 
 /**
- * Closes a client. Where a broker answers nothing, also not that a member leaves its group, the connections are cut after
- * a second; a membership then ends with its session.
+ * Closes a client. If a broker does not answer, even when a member leaves its group, the
+ * connections are cut after a second; the membership then ends with its session.
  *
- * @param close a method of the client, where it takes arguments
+ * @param close a method of the client, if it takes arguments
  */
 export async function closeClient(
   client: Pick<Base, 'close' | 'connections'>,
@@ -54,12 +54,15 @@ export async function closeClient(
   const closing = close().then(() => true)
   const isClosed = await Promise.race([closing, sleep(CLOSE_TIMEOUT_MS).then(() => false)])
   if (isClosed) return
-  // The requests that are cut off reject now, for the reason that is known already.
+  // The requests that are cut off reject now, for a known reason.
   closing.catch(() => {})
   client.connections.close().catch(() => {})
 }
 
-/** Whether Kafka's own error name (`TOPIC_ALREADY_EXISTS`, …) is anywhere in an error of the client. Never throws. */
+/**
+ * Whether Kafka's error name (`TOPIC_ALREADY_EXISTS`, …) is anywhere in an error of the client.
+ * Never throws.
+ */
 export function hasKafkaError(error: unknown, name: string): boolean {
   if (!(error instanceof Error)) return false
   if (Reflect.get(error, 'apiId') === name) return true
@@ -68,7 +71,7 @@ export function hasKafkaError(error: unknown, name: string): boolean {
   return hasKafkaError(error.cause, name)
 }
 
-/** The brokers' answers that an error of the client was made of, oldest first. Never throws. */
+/** Returns the brokers' answers inside an error of the client, oldest first. Never throws. */
 export function answersWithin(error: unknown): unknown[] {
   if (!(error instanceof Error)) return []
   const inner = (error as GenericError | MultipleErrors)['errors']

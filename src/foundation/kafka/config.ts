@@ -5,7 +5,7 @@ import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
 import type { KafkaConnection } from './connection.ts'
 
-/** The five topics, by what they hold. */
+/** The names of the five topics. */
 export interface TopicNames {
   readonly trades: string
   readonly bookTicker: string
@@ -24,7 +24,10 @@ export function topicNames(settings: Settings): TopicNames {
   }
 }
 
-/** @throws TapelineError `SETTINGS` when a certificate or key cannot be read, is none, or they are not a pair */
+/**
+ * @throws TapelineError `SETTINGS` if a certificate or key is unreadable or invalid, or if they do
+ *   not match
+ */
 export function kafkaConnection(settings: Settings): KafkaConnection {
   const {
     KAFKA_SASL_MECHANISM: mechanism,
@@ -41,7 +44,7 @@ export function kafkaConnection(settings: Settings): KafkaConnection {
   }
 }
 
-/** Checked here, at once: to a client a wrong file looks like a broker that is away. */
+/** Checks the files at start: to a client a wrong file looks like an unreachable broker. */
 function tlsFiles({
   KAFKA_TLS_CA,
   KAFKA_TLS_CERT,
@@ -72,10 +75,10 @@ function tlsFiles({
 
 function readPem(name: string, path: string | undefined): string | undefined {
   if (path === undefined) return undefined
-  return refuse(`${name}=${path}: expected a PEM file that can be read`, () => readFileSync(path, 'utf8'))
+  return refuse(`${name}=${path}: expected a readable PEM file`, () => readFileSync(path, 'utf8'))
 }
 
-/** @throws TapelineError `SETTINGS` with the problem, and what `work` threw */
+/** @throws TapelineError `SETTINGS` with the problem, and the error of `work` as its cause */
 function refuse<Result>(problem: string, work: () => Result): Result {
   try {
     return work()

@@ -1,7 +1,7 @@
-/** How to reach the brokers; the same for every client. */
+/** Settings of the connection to the brokers; the same for every client. */
 export interface KafkaConnection {
   readonly brokers: readonly string[]
-  /** PEM texts; null for plain text connections. */
+  /** PEM texts; null for plaintext connections. */
   readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | null
   readonly sasl: {
     readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
@@ -10,7 +10,7 @@ export interface KafkaConnection {
   } | null
 }
 
-/** The same with another bootstrap broker first for each number, since one may hang. */
+/** Returns the connection with the bootstrap brokers rotated by `number`, since one may hang. */
 export function startingAt(connection: KafkaConnection, number: number): KafkaConnection {
   const { brokers } = connection
   const first = number % Math.max(1, brokers.length)

@@ -2,7 +2,7 @@ import { realBrokers } from './client-requests.ts'
 import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 
-/** How far a partition reaches. */
+/** The end of a partition. */
 export interface EndOffset {
   readonly topic: string
   readonly topicId: string
@@ -11,7 +11,7 @@ export interface EndOffset {
   readonly end: number
 }
 
-/** @throws while no broker answers, a partition has no leader, or a topic was made again just now */
+/** @throws if no broker answers, a partition has no leader, or a topic was recreated just now */
 export async function readEnds(
   connection: KafkaConnection,
   clientId: string,
@@ -22,7 +22,7 @@ export async function readEnds(
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
-    // Requests for offsets name the topic, not its id: they may be of one that was made since.
+    // Offset requests name the topic, not its id, so the topic may have been recreated since.
     for (const [topic, { id }] of await fetcher.connect())
       if (metadata.get(topic)?.id !== id) throw new Error(`Topic ${topic} was recreated just now`)
     return ranges.map((range) => ({ ...range, topicId: metadata.get(range.topic)?.id ?? '' }))
@@ -31,7 +31,7 @@ export async function readEnds(
   }
 }
 
-/** Whether everything below the ends is stored. A topic that was made again meanwhile is not. */
+/** Whether everything below the ends is stored; false if a topic was recreated meanwhile. */
 export function isStoredUpTo(
   stored: ReadonlyArray<{
     readonly topic: string

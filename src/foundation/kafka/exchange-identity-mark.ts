@@ -4,18 +4,18 @@ import { TapelineError } from '../runtime/errors.ts'
 import type { TopicNames } from './config.ts'
 
 /**
- * The key of the record in the checkpoints topic that names the exchange the topics' data came from. No symbol
- * has an exclamation mark.
+ * The key of the record in the checkpoints topic that names the exchange of the topics' data. No
+ * symbol contains an exclamation mark.
  */
 export const EXCHANGE_IDENTITY_KEY = '!source'
 
 const DATA_TOPICS = ['trades', 'bookTicker', 'gaps'] as const
 
-/** What the checkpoints topic says of the topics that its checkpoints are about. */
+/** The identity of the topics that the checkpoints belong to. */
 const MARK = z.object({
-  /** The exchange that their data came from. */
+  /** Name of the exchange. */
   source: z.string().min(1),
-  /** What trade and event times are counted in. */
+  /** Unit of the trade and event times. */
   timeUnit: z.enum(TIME_UNITS).default(UNMARKED_TIME_UNIT),
   topics: z.record(z.enum(DATA_TOPICS), z.string()),
 })
@@ -28,7 +28,7 @@ export function markOf({ source, timeUnit }: ExchangeIdentity, topics: TopicName
   return { source, timeUnit, topics: { trades, bookTicker, gaps } }
 }
 
-/** @throws TapelineError `SOURCE` when it is none */
+/** @throws TapelineError `SOURCE` if it is invalid */
 export function parseMark(text: string, topic: string): Mark {
   try {
     return MARK.parse(JSON.parse(text))
@@ -45,23 +45,25 @@ export function parseMark(text: string, topic: string): Mark {
 }
 
 /**
- * Refuses checkpoints of other data topics: they know nothing of these, and would end another ingestion or pass its ids for
- * repeats. A topic of the same name that was deleted and made again is not meant; its id tells.
+ * Refuses checkpoints of other data topics: they do not describe these topics, and would stop
+ * another ingestion or mark new ids as repeats. A topic that was deleted and recreated under its
+ * name is accepted, since its id tells.
  *
- * @param topic that of the checkpoints
+ * @param topic of the checkpoints
  * @throws TapelineError `SOURCE`
  */
 export function rejectOtherTopics(topic: string, marked: Mark, own: Mark): void {
   const differing = DATA_TOPICS.filter((name) => marked.topics[name] !== own.topics[name])
   if (differing.length === 0) return
   const [theirs, ours] = [marked, own].map(({ topics }) => differing.map((name) => topics[name]).join(', '))
-  throw new TapelineError('SOURCE', `The checkpoints in ${topic} are about ${theirs}, not about ${ours}`, {
-    fix: 'Set KAFKA_CHECKPOINTS_TOPIC to another topic, or set the names of these topics back.',
+  throw new TapelineError('SOURCE', `The checkpoints in ${topic} belong to ${theirs}, not to ${ours}`, {
+    fix: 'Set KAFKA_CHECKPOINTS_TOPIC to another topic, or restore the names of these topics.',
   })
 }
 
 /**
- * Refuses to mix data of two exchanges: live and simulated ids beside each other would open a gap of billions.
+ * Refuses to mix data of two exchanges: live and simulated ids together would open a gap of
+ * billions.
  *
  * @param holder what is marked, for the message: `These Kafka topics`, `This database`
  * @throws TapelineError `SOURCE`
@@ -76,8 +78,8 @@ export function rejectOtherExchange(holder: string, marked: string, source: stri
 }
 
 /**
- * Refuses to record in another unit than before: the trade time is part of a row's identity, so that a trade that comes once more
- * would be stored twice.
+ * Refuses to record in another unit than before. The trade time is part of a row's identity, so a
+ * repeated trade would be stored twice.
  *
  * @throws TapelineError `SOURCE`
  */
@@ -85,7 +87,7 @@ export function rejectOtherTimeUnit(holder: string, marked: string, unit: TimeUn
   if (marked === unit) return
   throw new TapelineError(
     'SOURCE',
-    `${holder} hold times in ${marked}s, not in ${unit}s: one deployment has one unit`,
+    `${holder} hold times in ${marked}s, not in ${unit}s: a deployment uses one unit`,
     { fix },
   )
 }

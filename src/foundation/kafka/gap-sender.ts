@@ -4,11 +4,12 @@ import { HEADER, schemaHeader } from './headers.ts'
 import { partitionOf } from './partition-map.ts'
 import { type OutgoingRecord, RecordSender } from './record-sender.ts'
 
-/** A send of so many rows stays below what brokers take, 1 MiB. */
+/** Maximum rows per send, which keeps it below the brokers' limit of 1 MiB. */
 const ROWS_PER_SEND = 500
 
 /**
- * A row of the ledger as its message: by symbol, so that what a checkpoint does not know yet is in one partition.
+ * Returns the message of a ledger row. It is partitioned by symbol, so rows newer than a checkpoint
+ * are in one partition.
  *
  * @param instance the ingestion process that writes it; null for a request to reopen the gap
  */
@@ -31,9 +32,10 @@ export function gapRecord(
 }
 
 /**
- * Asks ingestion to reopen gaps. Resolves once Kafka has acknowledged all requests.
+ * Requests that ingestion reopens gaps. Resolves once Kafka has acknowledged all requests.
  *
- * @throws the last error after 30 s, or as soon as the signal aborts; some requests may have been written by then
+ * @throws the last error after 30 s, or as soon as the signal aborts; some requests may have been
+ *   written by then
  */
 export async function sendRequests(
   connection: KafkaConnection,

@@ -4,33 +4,41 @@ import type { TimeUnit } from '../market/time-unit.ts'
 
 /** Header names of Tapeline's messages. Values are text. */
 export const HEADER = {
-  /** `trade/2`, `aggTrade/2` (times in microseconds), `trade/1`, `aggTrade/1` (in milliseconds), `bookTicker/1`, `gap/1`, `recording/1`. */
+  /**
+   * `trade/2`, `aggTrade/2` (times in microseconds), `trade/1`, `aggTrade/1` (in milliseconds),
+   * `bookTicker/1`, `gap/1`, `recording/1`.
+   */
   schema: 'schema',
-  /** Of trade and aggTrade: how often the exchange has begun their ids anew, as digits; absent means 0. */
+  /**
+   * trade and aggTrade: how often the exchange has restarted their ids, as digits; absent means 0.
+   */
   epoch: 'epoch',
-  /** The first bookTicker after an outage: the row of the ledger that says so, as JSON. */
+  /** The first bookTicker after an outage: the ledger row of the outage, as JSON. */
   outage: 'outage',
-  /** Beside `outage`: by how many milliseconds the clock that stamped the quote was ahead of the exchange's; empty where it was not known. */
+  /**
+   * With `outage`: how far the clock that stamped the quote was ahead of the exchange's, in
+   * milliseconds; empty if unknown.
+   */
   clockAhead: 'clock_ahead',
-  /** Rows of the ledger: the ingestion process that wrote it; absent in a request to reopen a gap. */
+  /** Ledger rows: the ingestion process that wrote the row; absent in a request to reopen a gap. */
   instance: 'instance',
-  /** Dead letters: who gave up on the message, `ingestion` or `consumer`. */
+  /** Dead letters: the service that rejected the message, `ingestion` or `consumer`. */
   origin: 'origin',
   originTopic: 'origin_topic',
   /** Kafka's id of that topic. */
   originTopicId: 'origin_topic_id',
   originPartition: 'origin_partition',
   originOffset: 'origin_offset',
-  /** Dead letters of the consumer: the message's own headers, as the JSON of `[[name, value], …]`. */
+  /** Dead letters of the consumer: the original headers, as the JSON of `[[name, value], …]`. */
   originHeaders: 'origin_headers',
   reason: 'reason',
-  /** Dead letters: when, in milliseconds since the Unix epoch. */
+  /** Dead letters: the time of the failure, in milliseconds since the Unix epoch. */
   time: 'time',
 } as const
 
 export type SchemaName = 'trade' | 'aggTrade' | 'bookTicker' | 'gap' | 'recording'
 
-/** The number rises when a reader would have to change. */
+/** A number rises with an incompatible change. */
 export const LATEST_SCHEMA: Readonly<Record<SchemaName, number>> = {
   trade: 2,
   aggTrade: 2,
@@ -39,12 +47,15 @@ export const LATEST_SCHEMA: Readonly<Record<SchemaName, number>> = {
   recording: 1,
 }
 
-/** @param unit of the times of a trade or aggTrade; quotes have none, and those of the ledger are milliseconds */
+/**
+ * @param unit of the times of a trade or aggTrade; quotes have none, and the ledger uses
+ *   milliseconds
+ */
 export function schemaHeader(name: SchemaName, unit: TimeUnit): string {
   return `${name}/${unit === 'microsecond' ? LATEST_SCHEMA[name] : 1}`
 }
 
-/** The text of a header, or null when the message has none of that name. */
+/** Returns the text of a header; null if the message has none of that name. */
 export function headerText(
   headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
   name: string,
@@ -56,7 +67,7 @@ export function headerText(
   return null
 }
 
-/** All of one name. */
+/** Returns all headers of a name. */
 export function headersNamed(
   name: string,
   headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
@@ -66,19 +77,19 @@ export function headersNamed(
   )
 }
 
-/** Says so where {@link readEpoch} gives null. */
+/** The reason when {@link readEpoch} returns null. */
 export const NOT_AN_EPOCH = `epoch is not a number from 0 to ${EPOCH_MAX}`
 
-/** @returns null for what is no epoch */
+/** @returns null if the text is not an epoch */
 export function readEpoch(text: string): number | null {
   return /^\d{1,10}$/.test(text) && Number(text) <= EPOCH_MAX ? Number(text) : null
 }
 
-/** What a message of any producer may carry for long is bounded. */
+/** Limits of the headers that are kept, since a message may come from any producer. */
 const KEPT_HEADERS = 20
 const KEPT_CHARACTERS = 1000
 
-/** Headers as texts, to be kept beside a message; those that are no text, or long, are left out. */
+/** Returns headers as texts, to store with a message; binary and long ones are left out. */
 export function headerTexts(
   headers: ReadonlyArray<readonly [Buffer | null, Buffer | null]>,
 ): Array<[name: string, value: string]> {
@@ -90,7 +101,7 @@ export function headerTexts(
   return texts
 }
 
-/** What {@link headerTexts} gave and a header brought back as JSON; undefined for anything else. */
+/** Parses the result of {@link headerTexts} from JSON; undefined for anything else. */
 export function parseHeaderTexts(json: string): Array<[name: string, value: string]> | undefined {
   let parsed: unknown
   try {

@@ -13,16 +13,16 @@ export type RecordFetcher = Pick<
   'connect' | 'leaderOf' | 'offsetRanges' | 'fetch' | 'read' | 'close'
 >
 
-/** Kafka as a service meets it; a simulation has one in memory. */
+/** Kafka as the services use it; a simulation has an in-memory one. */
 export interface KafkaPort {
-  /** Ids and partition counts of topics; see {@link requireAccess}. */
+  /** Returns ids and partition counts of topics; see {@link requireAccess}. */
   requireAccess(clientId: string, needed: NeededRights): Promise<Map<string, TopicMetadata>>
   /** @param clientId shown in the broker's logs and metrics */
   producer(clientId: string, compression: Compression): RecordProducer
   fetcher(clientId: string, topics: readonly string[]): RecordFetcher
 }
 
-/** Real brokers. */
+/** Returns a port to real brokers. */
 export function kafkaPort(connection: KafkaConnection, clock?: Clock): KafkaPort {
   const to = realBrokers(clock)
   return {

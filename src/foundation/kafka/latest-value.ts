@@ -10,10 +10,11 @@ const LIMIT_MS = 30_000
 const LIMITS = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
 
 /**
- * The newest value under a key of a compacted topic, or null when there is none. Reads the key's partition from
- * its start to the end it had at the call; made for topics that hold one message a symbol.
+ * Returns the newest value of a key in a compacted topic; null without one. Reads the key's
+ * partition from the start to its end at the time of the call; meant for topics with one message
+ * per symbol.
  *
- * @throws after `limitMs`, or what a request rejected with
+ * @throws after `limitMs`, or the error of a request
  */
 export function latestValue(
   connection: KafkaConnection,
@@ -25,7 +26,7 @@ export function latestValue(
   return latestValueBy(fetcher, topic, key, limitMs)
 }
 
-/** As {@link latestValue}, by a fetcher of that topic, which is closed at the end. */
+/** Like {@link latestValue}, with a fetcher of that topic, which is closed at the end. */
 export async function latestValueBy(
   fetcher: RecordFetcher,
   topic: string,

@@ -30,7 +30,7 @@ import { schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
-/** What a topic holds. */
+/** The kind of data in a topic. */
 export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
 
 const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly SchemaName[]>> = {
@@ -43,21 +43,22 @@ const KNOWN_SCHEMAS = new Map(
   TIME_UNITS.flatMap((unit) => EVENT_TYPES.map((type) => [schemaHeader(type, unit), { type, unit }])),
 )
 
-/** Reads messages. What it has read stays in its fields until the next one. */
+/** Decodes messages. The results stay in the fields until the next message. */
 export class Decoder {
-  /** Of a message of `trades` or `bookTicker`. */
+  /** For a message of `trades` or `bookTicker`. */
   readonly event = new EventFields()
-  /** Of a message of `gaps`: a row of the ledger, or what is recorded. */
+  /** For a message of `gaps`: a ledger row, or an announcement of what is recorded. */
   gap: Gap | null = null
   recording: Recording | null = null
   readonly #scanner = new EventScanner(this.event)
 
   /**
-   * Reads a message's row.
+   * Decodes a message.
    *
-   * @returns null when it was read, else the reason it cannot be stored: a short stable text that names the field
-   * @throws TapelineError `SCHEMA` when the message is of a newer schema than this program knows: that is no fault
-   *   of the message, and it must not be skipped
+   * @returns null on success, otherwise why it cannot be stored: a short stable text that names the
+   *   field
+   * @throws TapelineError `SCHEMA` if the message has a newer schema than this program supports:
+   *   such a message is valid and must not be skipped
    */
   decode(kind: Exclude<TopicKind, 'deadLetters'>, message: FetchedMessage): string | null {
     const { bytes, start, end } = message
@@ -69,7 +70,9 @@ export class Decoder {
     return this.#parse(kind, bytes.subarray(start, end), headers)
   }
 
-  /** @returns false when the message is none that can be read from its bytes alone: nothing is said of it then */
+  /**
+   * @returns false if the message needs the slow path, which also gives the reason for a bad one
+   */
   #scan(kind: 'trades' | 'bookTicker', bytes: Buffer, start: number, end: number, headers: Headers): boolean {
     const { event } = this
     if (headers.epoch === null || !this.#scanner.readStamped(bytes, start, end)) return false
@@ -156,15 +159,15 @@ export class Decoder {
 
 interface Headers {
   readonly schema: string | null
-  /** The type of event whose schema it is; null for any other, and where there is none. */
+  /** The event type of the schema; null for any other schema, and without one. */
   readonly type: EventType | null
-  /** The unit of its times, by the schema. */
+  /** The unit of the times, from the schema. */
   readonly unit: TimeUnit | null
-  /** How often the exchange had begun the id sequence anew; null for a header that says no such number. */
+  /** How often the exchange had restarted the id sequence; null for an invalid header. */
   readonly epoch: number | null
 }
 
-/** What was read of headers before: those of most messages are one and the same object. */
+/** Parsed headers, cached because most messages share one object. */
 const readHeaders = new WeakMap<FetchedMessage['headers'], Headers>()
 
 function headersOf({ headers }: FetchedMessage): Headers {
@@ -178,7 +181,7 @@ function headersOf({ headers }: FetchedMessage): Headers {
   return read
 }
 
-/** Of a field that comes twice the last counts, as for every reader of JSON; our own stamps stand last. */
+/** For a repeated field the last value counts, as in any JSON reader; our stamps are last. */
 function parse(value: Buffer): unknown {
   try {
     return JSON.parse(value.toString())

@@ -3,14 +3,15 @@ import type { FetchRequests, PartitionEnd } from './broker-requests.ts'
 import { realBrokers } from './client-requests.ts'
 import { type KafkaConnection, startingAt } from './connection.ts'
 
-/** A broker that has not answered by then hangs; the others are not to wait longer for it. */
+/** A broker that does not answer within this time hangs; the others must not wait longer for it. */
 const REQUEST_MS = 3000
 
 /**
- * Asks the leaders where their partitions end. A partition without a leader, or a broker that hangs, hides no other: its
- * partitions are missing in the result. After a failure it asks on new connections, from another bootstrap broker on.
+ * Asks the leaders for the ends of their partitions. A partition without a leader, or with a
+ * hanging broker, is missing in the result and does not affect others. After a failure it uses new
+ * connections, starting with another bootstrap broker.
  *
- * It is a separate client, since a long poll would stand before its requests on the same connection.
+ * It is a separate client, because a long poll would delay its requests on the same connection.
  */
 export class PartitionEnds {
   readonly #open: () => FetchRequests
@@ -24,7 +25,7 @@ export class PartitionEnds {
     this.#requests = this.#open()
   }
 
-  /** @throws while no broker names the leaders */
+  /** @throws if no broker names the leaders */
   async read(): Promise<ReadonlyArray<PartitionEnd & { readonly topicId: string }>> {
     try {
       const requests = this.#requests
@@ -65,7 +66,7 @@ export class PartitionEnds {
   async #reconnect(): Promise<void> {
     const left = this.#requests
     this.#requests = this.#open()
-    // Its requests have failed, and nobody needs what closing it says.
+    // Its requests have failed, so errors while closing do not matter.
     await left.close().catch(() => {})
   }
 }

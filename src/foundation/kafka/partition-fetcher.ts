@@ -9,40 +9,47 @@ import { type KafkaConnection, startingAt } from './connection.ts'
 import type { Position } from './position.ts'
 import type { TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
-/** What one fetch brought of one partition. */
+/** The result of one fetch for one partition. */
 export interface FetchedPartition {
   readonly topic: string
   readonly partition: number
-  /** Kafka's error name, like `OFFSET_OUT_OF_RANGE`; null when there is none. */
+  /** Kafka's error name, like `OFFSET_OUT_OF_RANGE`; null without an error. */
   readonly error: string | null
   /** The offset after the last message that all in-sync replicas have. */
   readonly endOffset: number
-  /** The oldest offset that retention has left. */
+  /** The oldest offset that retention has kept. */
   readonly startOffset: number
-  /** The position to continue at: after the last batch, also when compaction has emptied it. Null when nothing came. */
+  /** The position after the last batch, even if compaction has emptied it; null without a batch. */
   readonly nextOffset: number | null
-  /** The leader epoch of what came last; −1 when nothing came. */
+  /** The leader epoch of the last batch; −1 without one. */
   readonly nextLeaderEpoch: number
   /**
-   * The log has lost messages before the position that was asked for, and may have others in their place: what was read is
-   * still there up to `offset`. Null when the log has them, or the position named no leader epoch.
+   * Set if the log has lost messages before the requested position and may have others in their
+   * place: what was read is still there up to `offset`. Null if not, or if the position has no
+   * leader epoch.
    */
   readonly diverging: { readonly offset: number; readonly leaderEpoch: number } | null
-  /** In the order of their offsets; may begin before the position that was asked for. */
+  /** In ascending order of offset; may begin before the requested position. */
   readonly messages: readonly FetchedMessage[]
 }
 
 export interface FetchLimits {
-  /** How long the broker may wait for `minBytes` to gather. */
+  /** How long the broker may wait for `minBytes` to arrive. */
   readonly maxWaitMs: number
   readonly minBytes: number
-  /** Of the answer, as the broker has the messages: compressed. One batch of a partition comes whatever its size. */
+  /**
+   * Limit of the answer, in the broker's (compressed) bytes. One batch per partition is returned
+   * whatever its size.
+   */
   readonly maxBytes: number
-  /** Likewise, of each partition; 1 MiB when not given. */
+  /** The same per partition; 1 MiB by default. */
   readonly partitionMaxBytes?: number
 }
 
-/** A partition has another leader than metadata said, or one that does not know it yet: it must be asked for again. */
+/**
+ * Errors after which the leaders must be requested again: the leader has moved, or does not know
+ * yet that it leads.
+ */
 const LEADER_MOVED: ReadonlySet<string> = new Set([
   'UNKNOWN_TOPIC_OR_PARTITION',
   'LEADER_NOT_AVAILABLE',
@@ -55,29 +62,31 @@ const LEADER_MOVED: ReadonlySet<string> = new Set([
   'OFFSET_NOT_AVAILABLE',
 ])
 
-/** A broker that has not answered by then hangs. */
+/** A broker that does not answer within this time hangs. */
 const REQUEST_MS = 8000
 
-/** Another broker can answer as well. */
+/** Shorter, because another broker can answer as well. */
 const METADATA_MS = 4000
 
 const CLOSE_MS = 1000
 
-/** How often {@link PartitionFetcher.read} asks. */
+/** Attempts of {@link PartitionFetcher.read}. */
 const READ_ATTEMPTS = 4
 const READ_RETRY_MS = 250
 
 const PARTITION_MAX_BYTES = 1 << 20
 
 /**
- * Reads partitions at positions that the caller keeps. The client's own stream is not used: after a rebalance
- * a fetch in flight may overwrite the position it has just moved to.
+ * Reads partitions at positions that the caller keeps. The client's stream is not used: after a
+ * rebalance, a running fetch may overwrite the position that it has just moved to.
  *
- * Each fetch names the leader epoch of metadata, so that a broker that no longer leads refuses it, and that of the position, so
- * that the leader says where its log differs from what was read (KIP-320, KIP-595). After a failure it asks for the leaders
- * again, each time from another bootstrap broker. No request waits without a limit.
+ * Each fetch names the leader epoch of metadata, so a broker that no longer leads refuses it. It
+ * also names the epoch of the position, so the leader reports where its log differs from what was
+ * read (KIP-320, KIP-595). After a failure the leaders are requested again, from another bootstrap
+ * broker. Every request has a limit.
  *
- * It is a client of its own, since long polls would stand before heartbeats and commits on the same connection.
+ * It is a separate client, because long polls would delay heartbeats and commits on the same
+ * connection.
  */
 export class PartitionFetcher {
   readonly #connection: KafkaConnection
@@ -89,7 +98,7 @@ export class PartitionFetcher {
   #requests: FetchRequests
   #layouts: ReadonlyMap<string, TopicLayout> = new Map()
   #topicOf: ReadonlyMap<string, string> = new Map()
-  /** Something has failed that other leaders may explain. */
+  /** Whether a failure occurred that a change of leaders may explain. */
   #isStale = false
 
   constructor(connection: KafkaConnection, clientId: string, topics: readonly string[], to = realBrokers()) {
@@ -100,7 +109,7 @@ export class PartitionFetcher {
     this.#requests = this.#open()
   }
 
-  /** Asks for ids, partition counts and leaders of the topics; must be called before anything else. */
+  /** Requests ids, partition counts and leaders of the topics. Call it before anything else. */
   async connect(): Promise<ReadonlyMap<string, TopicMetadata>> {
     this.#layouts = await this.#metadata()
     this.#isStale = false
@@ -109,8 +118,8 @@ export class PartitionFetcher {
   }
 
   /**
-   * Asks for the leaders again after a failure. A topic that was deleted and made again keeps its old id here, so that reading
-   * it fails until {@link connect} takes over the new one.
+   * Requests the leaders again after a failure. A topic that was deleted and recreated keeps its
+   * old id, so reading it fails until {@link connect} takes over the new one.
    */
   async #refreshLeaders(): Promise<void> {
     if (!this.#isStale) return
@@ -124,28 +133,31 @@ export class PartitionFetcher {
     this.#isStale = false
   }
 
-  /** From the first bootstrap broker that answers. */
+  /** Asks the bootstrap brokers in turn until one answers. */
   async #metadata(): Promise<ReadonlyMap<string, TopicLayout>> {
     for (let left = this.#connection.brokers.length; ; left--) {
       try {
         return (await this.#bounded(this.#requests.metadata(this.#topics), METADATA_MS)).topics
       } catch (error) {
         this.#reconnect()
-        // A topic that is missing.
+        // A missing topic.
         if (left <= 1 || error instanceof TapelineError) throw error
       }
     }
   }
 
-  /** The broker that leads a partition, by node id, when last asked; null or negative when there is none. */
+  /**
+   * Returns the leader of a partition, by node id, as last reported; null or negative without one.
+   */
   leaderOf(topic: string, partition: number): number | null {
     return this.#layouts.get(topic)?.leaders[partition] ?? null
   }
 
   /**
-   * The oldest (`start`) and the next (`end`) offset of every partition of these topics, all when not given.
+   * Returns the oldest (`start`) and the next (`end`) offset of every partition of these topics, by
+   * default of all.
    *
-   * @throws while a partition of them has no leader
+   * @throws if a partition has no leader
    */
   async offsetRanges(
     of: readonly string[] = this.#topics,
@@ -166,16 +178,15 @@ export class PartitionFetcher {
   }
 
   /**
-   * One fetch from one broker, for partitions that it leads.
-   *
-   * Errors of single partitions are in the answer; it rejects when the request as a whole failed.
+   * Fetches once from one broker, for partitions that it leads. Errors of partitions are in the
+   * answer; it rejects if the whole request failed.
    */
   async fetch(
     node: number,
     positions: readonly Position[],
     limits: FetchLimits,
   ): Promise<FetchedPartition[]> {
-    // The caller has chosen this node by what was known then: the next call may find another.
+    // The caller has chosen this node from older metadata; its next call may choose another.
     await this.#refreshLeaders()
     const topics = [...Map.groupBy(positions, (position) => position.topic)].map(([topic, inTopic]) => ({
       topicId: this.#layouts.get(topic)?.id ?? '',
@@ -216,10 +227,11 @@ export class PartitionFetcher {
   }
 
   /**
-   * As {@link fetch}, of one partition and from its leader, repeated for a second while that changes.
+   * Like {@link fetch}, for one partition from its leader, retried for a second while the leader
+   * changes.
    *
    * @returns its error is null or `OFFSET_OUT_OF_RANGE`
-   * @throws for every other error of the partition
+   * @throws for any other error of the partition
    */
   async read(position: Position, limits: FetchLimits): Promise<FetchedPartition> {
     const { topic, partition } = position
@@ -265,13 +277,13 @@ export class PartitionFetcher {
     return this.#to.openFetcher(startingAt(this.#connection, this.#connects++), this.#clientId)
   }
 
-  /** Leaves all connections; the next request begins with another bootstrap broker. */
+  /** Drops all connections; the next request begins with another bootstrap broker. */
   #reconnect(): void {
     this.#isStale = true
     if (this.#closing.signal.aborted) return
     const left = this.#requests
     this.#requests = this.#open()
-    // A connection that is being torn down may never say that it is closed, and nobody needs what it says.
+    // A connection that is being closed may never report it, and its errors do not matter.
     const late = new Promise<void>((resolve) => this.#clock.schedule(CLOSE_MS, resolve))
     void Promise.race([left.close().catch(() => {}), late])
   }
@@ -284,7 +296,7 @@ export class PartitionFetcher {
     try {
       return await this.#bounded(ask(requests), limitMs)
     } catch (error) {
-      // One of several that fail together leaves the connections.
+      // Only the first of several simultaneous failures reconnects.
       if (requests === this.#requests) this.#reconnect()
       throw error
     }
@@ -312,7 +324,7 @@ function divergence(
 
 function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage[] {
   if ('messages' in batch) return batch.messages
-  // Of a broker so old that the client has read its answer.
+  // From an old broker, whose answer the client has parsed.
   const first = Number(batch.firstOffset)
   return batch.records.map(
     ({ offsetDelta, key, value, headers }) =>

@@ -5,42 +5,45 @@ import type { PartitionBatch } from './codec/produce-request.ts'
 import { type KafkaConnection, startingAt } from './connection.ts'
 import type { ClusterLayout, TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
-/** A broker that has not answered by then hangs. */
+/** A broker that does not answer within this time hangs. */
 export const REQUEST_MS = 8000
 
-/** A leader that stays silent gets so many times {@link REQUEST_MS} after as many requests: the link may be slow. */
+/**
+ * A silent leader gets up to this many times {@link REQUEST_MS}, once more per unanswered request:
+ * the link may be slow.
+ */
 const MAX_PATIENCE = 4
 
 const CLOSE_MS = 1000
 
-/** How long a request may take. */
+/** Limits of a request. */
 interface Waiting {
   readonly limitMs?: number
   readonly onLimit?: () => void
-  /** Asked after each {@link REQUEST_MS}; an error ends the wait. */
+  /** Called after each {@link REQUEST_MS}; an error ends the wait. */
   readonly whyUseless?: () => Promise<Error | undefined>
 }
 
 /**
- * The requests of a producer to single brokers. Each is made once. It rejects after a limit or when `closing` aborts.
- * `RecordSender` repeats it.
+ * The requests of a producer to single brokers. Each is sent once, and rejects after a limit or
+ * when `closing` aborts. `RecordSender` retries.
  */
 export class ProduceConnection {
   readonly #to: Brokers
   readonly #connection: KafkaConnection
   readonly #clientId: string
   readonly #closing: AbortSignal
-  /** Topics and their leaders, as far as they were asked for since the last failure. */
+  /** Topics and their leaders, as reported since the last failure. */
   readonly #layouts = new Map<string, TopicLayout>()
-  /** The newest that is known of each topic, by leader epochs. */
+  /** The newest layout of each topic, by leader epochs. */
   readonly #newest = new Map<string, TopicLayout>()
   #brokers: ClusterLayout['brokers'] = new Map()
-  /** When a broker last named leaders, or said that a topic is missing, on the monotonic clock. */
+  /** When a broker last named leaders, or reported a missing topic, on the monotonic clock. */
   namedAtMs = Number.NEGATIVE_INFINITY
-  /** How many requests in a row a broker has left without an answer, by node id. */
+  /** Consecutive unanswered requests of a broker, by node id. */
   readonly #silences = new Map<number, number>()
   #requests: ProduceRequests
-  /** How many requests are under way on connections, of now and of before. */
+  /** Running requests per connection, current and former. */
   readonly #underWay = new Map<ProduceRequests, number>()
   #connects = 0
 
@@ -53,7 +56,7 @@ export class ProduceConnection {
     this.#requests = this.#connect()
   }
 
-  /** Ids and partition counts of topics. @throws TapelineError `KAFKA` when one is missing */
+  /** Returns ids and partition counts of topics. @throws TapelineError `KAFKA` if one is missing */
   async topics(names: readonly string[]): Promise<ReadonlyMap<string, TopicMetadata>> {
     const { connects } = this
     try {
@@ -69,7 +72,7 @@ export class ProduceConnection {
     return this.#connects
   }
 
-  /** By node id, when last asked; −1 when there is none. */
+  /** Returns the node id of a leader, as last reported; −1 without one. */
   leaderOf(topic: string, partition: number): number {
     return this.#layouts.get(topic)?.leaders[partition] ?? -1
   }
@@ -79,10 +82,10 @@ export class ProduceConnection {
   }
 
   /**
-   * Asks for the leaders of topics that are not known yet. One topic that is missing does not hide the others.
+   * Requests the leaders of unknown topics. A missing topic does not hide the others.
    *
-   * @returns why a topic is not known; undefined when all are
-   * @throws when none of them can be asked for
+   * @returns why a topic is unknown; undefined if all are known
+   * @throws if no leaders can be requested
    */
   async learnLeaders(topics: ReadonlySet<string>): Promise<unknown> {
     const wanted = [...topics].filter((topic) => !this.#layouts.has(topic))
@@ -90,7 +93,7 @@ export class ProduceConnection {
     const [first, ...others] = wanted.length === 1 ? [wanted] : [wanted, ...wanted.map((topic) => [topic])]
     const problem = await this.#learn(first ?? [])
     if (problem === undefined) return undefined
-    // A topic that is missing may be left out; a broker that hangs would hang again.
+    // Without a missing topic the rest may work; a broker that hangs would hang again.
     if (!(problem instanceof TapelineError)) throw problem
     const problems: unknown[] = []
     for (const one of others) problems.push(await this.#learn(one))
@@ -98,7 +101,7 @@ export class ProduceConnection {
     return problems.find((each) => each !== undefined)
   }
 
-  /** @returns why they cannot be asked for; undefined when they could */
+  /** @returns why the request failed; undefined on success */
   async #learn(topics: readonly string[]): Promise<unknown> {
     try {
       const cluster = await this.#ask((requests) => requests.metadata(topics))
@@ -118,8 +121,8 @@ export class ProduceConnection {
   }
 
   /**
-   * One request; the answer tells of each partition. A broker that was silent has more time for the next one, until another
-   * leader is named.
+   * Sends one request; the answer has a result per partition. A silent broker gets more time for
+   * the next request, until another leader is named.
    *
    * @param replicasMs how long the broker may wait for its replicas
    */
@@ -129,7 +132,7 @@ export class ProduceConnection {
     batches: readonly PartitionBatch[],
   ): Promise<ProduceAnswer> {
     const broker = this.#brokers.get(node)
-    if (broker === undefined) throw new Error(`Broker ${node} is not among those that the cluster has now`)
+    if (broker === undefined) throw new Error(`Broker ${node} is no longer in the cluster`)
     const silences = this.#silences.get(node) ?? 0
     const limitMs = REQUEST_MS * Math.min(MAX_PATIENCE, silences + 1)
     const silent = () => this.#silences.set(node, silences + 1)
@@ -146,7 +149,9 @@ export class ProduceConnection {
     }
   }
 
-  /** @returns that a partition has another leader than this one; undefined when none has, or no broker tells */
+  /**
+   * @returns an error if a partition has another leader now; undefined if not, or if no broker says
+   */
   async #whyMoved(node: number, batches: readonly PartitionBatch[]): Promise<Error | undefined> {
     const topics = new Set(batches.map(({ topic }) => topic))
     const cluster = await this.#requests.metadata([...topics]).catch(() => undefined)
@@ -161,7 +166,7 @@ export class ProduceConnection {
   async initProducerId(): Promise<ProducerId> {
     const { brokers } = await this.#ask((requests) => requests.metadata([]))
     const [broker] = [...brokers.values()].sort(() => this.#to.random() - 0.5)
-    if (broker === undefined) throw new Error('No broker is known')
+    if (broker === undefined) throw new Error('No broker is available')
     return this.#ask((requests) => requests.initProducerId(broker))
   }
 
@@ -171,10 +176,11 @@ export class ProduceConnection {
   }
 
   /**
-   * Leaves all connections; the next request begins with another bootstrap broker. Requests of other sends that are under way
-   * keep theirs: partitions that Kafka does not take must not cut off those that it takes.
+   * Drops all connections; the next request begins with another bootstrap broker. Running requests
+   * of other sends keep theirs: a partition that Kafka refuses must not interrupt the others.
    *
-   * @param failed the {@link connects} when the request was made that failed: others may have left these already
+   * @param failed the value of {@link connects} when the failed request was sent: others may have
+   *   reconnected since
    */
   reconnect(failed: number): void {
     if (this.#closing.aborted || failed !== this.#connects) return
@@ -183,7 +189,7 @@ export class ProduceConnection {
     this.#requests = this.#connect()
   }
 
-  /** Begins with another broker than the last time, which may hang. */
+  /** Begins with another broker than last time, because that one may hang. */
   #connect(): ProduceRequests {
     return this.#to.openProducer(startingAt(this.#connection, this.#connects), this.#clientId)
   }
@@ -205,7 +211,9 @@ export class ProduceConnection {
     }
   }
 
-  /** The promise's outcome, or a rejection once a broker has had its time or this sender is closed. */
+  /**
+   * Returns the promise's outcome; rejects when the broker's time is over or this sender closes.
+   */
   async #bounded<Result>(
     promise: Promise<Result>,
     { limitMs = REQUEST_MS, onLimit, whyUseless }: Waiting = {},
@@ -232,17 +240,18 @@ export class ProduceConnection {
     }
   }
 
-  /** A connection that is being torn down may never say that it is closed. */
+  /** Closes within a limit: a connection may never report that it is closed. */
   async #closeWithin(requests: ProduceRequests): Promise<void> {
     const late = new Promise<void>((resolve) => this.#to.clock.schedule(CLOSE_MS, resolve))
-    // What a connection says while it ends is of no use to anybody.
+    // Errors while closing do not matter.
     await Promise.race([requests.close().catch(() => {}), late])
   }
 }
 
 /**
- * A broker that is cut off from the others still names leaders of before. One of them might lack what a later leader has
- * taken, and let this producer begin with other sequence numbers.
+ * Returns the newest leaders. A broker cut off from the others still names old leaders. An old
+ * leader might lack records that a later one has taken, and accept other sequence numbers from this
+ * producer.
  */
 function newest(known: TopicLayout | undefined, found: TopicLayout): TopicLayout {
   if (known === undefined || known.id !== found.id || known.partitions !== found.partitions) return found

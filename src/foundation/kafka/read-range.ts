@@ -2,7 +2,7 @@ import type { FetchedMessage } from './codec/fetched-message.ts'
 import type { RecordFetcher } from './kafka-port.ts'
 import type { FetchLimits } from './partition-fetcher.ts'
 
-/** A stretch of a partition, to before `end`. */
+/** A range of a partition, up to before `end`. */
 export interface Range {
   readonly topic: string
   readonly partition: number
@@ -11,9 +11,9 @@ export interface Range {
 }
 
 /**
- * Reads a stretch of a partition from its leader.
+ * Reads a range of a partition from its leader.
  *
- * @throws when it changes meanwhile: retention or a truncation has taken messages of it
+ * @throws if retention or a truncation removes messages of it meanwhile
  */
 export async function readRange(
   fetcher: RecordFetcher,

@@ -13,20 +13,20 @@ import type { TopicMetadata } from './topic-metadata.ts'
 
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 
-/** A message to be produced. */
+/** A message to produce. */
 export interface OutgoingRecord {
   readonly topic: string
   readonly partition: number
   readonly key: Buffer | null
   readonly value: Buffer | null
-  /** Stands for the value, where it has no buffer of its own. */
+  /** The slice with the value, if it has no separate buffer. */
   readonly slice?: ByteSlice
   readonly headers: Map<Buffer, Buffer>
   /** Milliseconds since the Unix epoch. */
   readonly timestampMs: number
 }
 
-/** The offset of the first message of a partition in a send; −1 when the broker no longer remembers it. */
+/** The offset of a partition's first message in a send; −1 if the broker no longer remembers it. */
 export interface BaseOffset {
   readonly topic: string
   readonly partition: number
@@ -40,25 +40,29 @@ export interface PartitionRecords<Sent extends OutgoingRecord = OutgoingRecord> 
   readonly records: readonly Sent[]
 }
 
-/** A partition that an attempt has left, and why. */
+/** A partition that an attempt left unacknowledged, and why. */
 export interface LeftPartition<Sent extends OutgoingRecord = OutgoingRecord> extends PartitionRecords<Sent> {
   readonly problem: unknown
 }
 
 export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
-  /** Reject after this time, or at once when a right or a login is missing; infinite: retry until {@link RecordSender.close}. */
+  /**
+   * Rejects after this time, or at once if a right or login is missing; infinite: retry until
+   * {@link RecordSender.close}.
+   */
   readonly limitMs: number
   /** Called for each partition once all in-sync replicas have its records. */
   readonly onAcknowledged?: (base: BaseOffset, records: readonly Sent[]) => void
   /**
-   * Called with the records of a partition that are larger than its topic takes. None of them was written, and they
-   * are not repeated. Without this callback such a send is repeated like any other.
+   * Called with records that are larger than their topic accepts. None of them was written, and
+   * they are not retried. Without this callback such a send is retried like any other.
    */
   readonly onTooLarge?: (refused: PartitionRecords<Sent>, error: unknown) => void
   /**
-   * Called after each attempt that left partitions unacknowledged, with these and why each was left.
+   * Called after each attempt that left partitions unacknowledged, with the reason for each.
    *
-   * @param namedAtMs when a broker named the leaders during the attempt, on the monotonic clock; null when none did
+   * @param namedAtMs when a broker named the leaders during the attempt, on the monotonic clock;
+   *   null if none did
    */
   readonly onRetry?: (
     error: unknown,
@@ -70,17 +74,17 @@ export interface SendOptions<Sent extends OutgoingRecord = OutgoingRecord> {
 /** How long the broker may wait for its replicas. */
 const REPLICAS_MS = 5000
 
-/** Attempts in a row, after which another broker is asked for the leaders. */
+/** Consecutive failures after which we ask another broker for the leaders. */
 const FAILURES_PER_CONNECTION = 3
 
 const DEFAULT_LIMIT_MS = 30_000
 
-/** A partition's sequence numbers end here. */
+/** Above this sequence number a partition gets a new producer id. */
 const SEQUENCES_PER_PRODUCER = 1_000_000_000
 
 const RETRY = { initialMs: 100, maxMs: 2000 }
 
-/** Kafka has the batch already: an attempt that looked lost had arrived. */
+/** Kafka has the batch already: an attempt that seemed lost had arrived. */
 const DUPLICATE_SEQUENCE_NUMBER = 46
 
 /** The records of one partition in a send, until they are acknowledged. */
@@ -90,27 +94,27 @@ interface PendingBatch<Sent extends OutgoingRecord> extends PartitionBatch, Part
   readonly producer: ProducerId
 }
 
-/** A send under way. */
+/** A running send. */
 interface Sending<Sent extends OutgoingRecord> {
   readonly options: SendOptions<Sent>
   /** By {@link placeOf}. */
   readonly pending: Map<string, PendingBatch<Sent>>
-  /** Records that have no sequence numbers yet, by partition. */
+  /** Records without sequence numbers, by partition. */
   unwritten: ReadonlyArray<PartitionRecords<Sent>>
-  /** Why the last attempt has left partitions, by {@link placeOf}, where their own leader was the reason. */
+  /** Why the last attempt left partitions, by {@link placeOf}, if their leader was the reason. */
   readonly problems: Map<string, unknown>
 }
 
 /**
- * An idempotent producer. The client's own `Producer` is not used, because it assigns the records of a send to leaders
- * once and repeats all of them to the leader of the first, without limit, after leaders have moved apart (client version
- * 2.12; remove this class when a later version assigns them again for each attempt).
+ * An idempotent producer. The client's `Producer` is not used: it assigns the records of a send to
+ * leaders once, and after a leader change retries all of them at the leader of the first, without
+ * limit (client 2.12; remove this class once a later version reassigns them for each attempt).
  *
- * Sends may overlap if they have no partition in common. Each attempt asks the leader that metadata names, one request
- * per broker in parallel, and repeats only partitions that were not acknowledged, byte for byte. The order within a
- * partition holds because a partition has one request under way: an attempt ends when every request has been answered
- * or has timed out. A request that timed out may still be written by its broker. Its repetition carries the same
- * producer id and sequence number, so the broker either answers with the offset of the first or drops the second.
+ * Sends may overlap if they share no partition. Each attempt asks the leaders that metadata names,
+ * one request per broker in parallel, and retries only unacknowledged partitions, byte for byte. A
+ * partition has one running request, which keeps its order: an attempt ends when every request was
+ * answered or timed out. A broker may still write a request that timed out. The retry has the same
+ * producer id and sequence number, so the broker returns the first offset or drops the second copy.
  */
 export class RecordSender {
   readonly #kafka: ProduceConnection
@@ -118,7 +122,7 @@ export class RecordSender {
   readonly #compression: Compression
   readonly #writer = new RecordWriter()
   readonly #closing = new AbortController()
-  /** The next sequence number of a partition, by {@link placeOf}, and the producer id it is of. */
+  /** The next sequence number of a partition, by {@link placeOf}, and its producer id. */
   readonly #sequences = new Map<string, { readonly producer: ProducerId; readonly next: number }>()
   #producer: ProducerId | null = null
   #initialising: Promise<ProducerId> | null = null
@@ -130,7 +134,7 @@ export class RecordSender {
     this.#compression = compression
   }
 
-  /** Ids and partition counts of topics. @throws TapelineError `KAFKA` when one is missing */
+  /** Returns ids and partition counts of topics. @throws TapelineError `KAFKA` if one is missing */
   async topics(names: readonly string[]): Promise<ReadonlyMap<string, TopicMetadata>> {
     return this.#kafka.topics(names)
   }
@@ -138,7 +142,8 @@ export class RecordSender {
   /**
    * Resolves once all in-sync replicas have every record, or have refused it as too large.
    *
-   * @throws the last error after `limitMs`, or when the sender was closed; some partitions may have been written by then
+   * @throws the last error after `limitMs`, or when the sender was closed; some partitions may have
+   *   been written by then
    */
   async send<Sent extends OutgoingRecord>(
     records: readonly Sent[],
@@ -174,7 +179,7 @@ export class RecordSender {
       if (mayBeCutOff || failures % FAILURES_PER_CONNECTION === 0) this.#kafka.reconnect(connects)
       const isFinal = limitMs < Number.POSITIVE_INFINITY && kafkaSecurityError(problem, 'Kafka') !== null
       if (isFinal || this.#to.clock.monotonicMs() - startedMs >= limitMs) {
-        // Sequence numbers were given to records that may never be written.
+        // Sequence numbers were assigned to records that may never be written.
         this.#producer = null
         throw problem
       }
@@ -190,13 +195,16 @@ export class RecordSender {
     }
   }
 
-  /** Ends the sends that are under way, which reject. */
+  /** Aborts the running sends, which reject. */
   async close(): Promise<void> {
     this.#closing.abort(new Error('The producer was closed'))
     await this.#kafka.close()
   }
 
-  /** Gives each partition its next sequence numbers. The batch is bytes from here on, so that a retry repeats it exactly. */
+  /**
+   * Assigns sequence numbers and encodes each partition's batch once, so that a retry repeats it
+   * exactly.
+   */
   async #write<Sent extends OutgoingRecord>(sending: Sending<Sent>): Promise<void> {
     if (sending.unwritten.length === 0) return
     const producer = await this.#producerId()
@@ -222,7 +230,7 @@ export class RecordSender {
     return this.#producer
   }
 
-  /** @param renewed the time of now stands for the records' own */
+  /** @param renewed stamps the records with the current time */
   #encode(all: readonly OutgoingRecord[], sequence: number, producer: ProducerId, renewed = false): Buffer {
     const timestampMs = Math.floor(this.#to.clock.wallMicros() / 1000)
     const withTimeOfNow = ({ topic, partition, key, value, slice, headers }: OutgoingRecord) => {
@@ -233,7 +241,7 @@ export class RecordSender {
     return this.#writer.batch(records, sequence, { ...producer, compression: this.#compression })
   }
 
-  /** One request to each leader. @returns why partitions are left; undefined when none is */
+  /** Sends one request to each leader. @returns why partitions are left; undefined if none is */
   async #attempt<Sent extends OutgoingRecord>(sending: Sending<Sent>): Promise<unknown> {
     const { connects } = this.#kafka
     const pending = [...sending.pending.values()]
@@ -251,7 +259,7 @@ export class RecordSender {
     })
     const outcomes = await Promise.allSettled(attempts)
     const failed = outcomes.find((outcome) => outcome.status === 'rejected')
-    // The connection is not to be trusted any more; what other brokers have acknowledged stands.
+    // Drop the failed connection. Acknowledgements of other brokers remain valid.
     if (failed !== undefined) this.#kafka.reconnect(connects)
     return (
       failed?.reason ??
@@ -259,7 +267,7 @@ export class RecordSender {
     )
   }
 
-  /** @returns why partitions are left; undefined when none is */
+  /** @returns why partitions are left; undefined if none is */
   async #produceTo<Sent extends OutgoingRecord>(
     leader: number,
     batches: ReadonlyArray<PendingBatch<Sent>>,
@@ -286,7 +294,7 @@ export class RecordSender {
     return problem
   }
 
-  /** @returns true when the records are not to be repeated */
+  /** @returns true if the records are not to be retried */
   #settleRefused<Sent extends OutgoingRecord>(
     sending: Sending<Sent>,
     batch: PendingBatch<Sent>,
@@ -296,18 +304,19 @@ export class RecordSender {
     const place = placeOf(batch)
     if (refused.isTooLarge && sending.options.onTooLarge !== undefined) {
       sending.pending.delete(place)
-      // None of them was written, so the next records take their sequence numbers.
+      // None of them was written, so the next records use their sequence numbers.
       this.#sequences.set(place, { producer, next: sequence })
       sending.options.onTooLarge(batch, refused)
       return true
     }
     if (refused.isProducerUnknown) {
-      // The others keep their producer id: whether their last attempt was written is not known.
+      // The others keep their producer id, because their last attempt may have been written.
       sending.pending.delete(place)
       sending.unwritten = [...sending.unwritten, batch]
       if (this.#producer === producer) this.#producer = null
     }
-    // The same sequence numbers, since nothing of them was written. The receipt in the message does not change.
+    // Nothing was written, so the sequence numbers stay. The receipt in the message does not
+    // change.
     if (refused.isTimeRefused)
       sending.pending.set(place, { ...batch, batch: this.#encode(records, sequence, producer, true) })
     return false

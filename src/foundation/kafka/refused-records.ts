@@ -1,17 +1,21 @@
 import { protocolErrors, protocolErrorsCodesById } from '@platformatic/kafka'
 
-/** The record's time is more than an hour ahead of the broker's clock (`message.timestamp.after.max.ms`). */
+/**
+ * The record's time is more than an hour ahead of the broker's clock
+ * (`message.timestamp.after.max.ms`).
+ */
 const INVALID_TIMESTAMP = 32
 
-/** The records are larger than `max.message.bytes` of the topic, or than a segment. Nothing of them was written. */
+/** The records exceed `max.message.bytes` of the topic, or a segment. None was written. */
 const TOO_LARGE: ReadonlySet<number> = new Set([
   10, // MESSAGE_TOO_LARGE
   18, // RECORD_LIST_TOO_LARGE
 ])
 
 /**
- * The leader does not know this producer any more, or not its last records. A new producer id, with sequence numbers from 0,
- * helps. No later leader has the records already: a leader older than one that was known is never asked.
+ * The leader no longer knows this producer, or its last records. A new producer id, with sequence
+ * numbers from 0, resolves this. No later leader has the records already, because a leader older
+ * than a known one is never asked.
  */
 const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
   45, // OUT_OF_ORDER_SEQUENCE_NUMBER
@@ -20,20 +24,23 @@ const PRODUCER_UNKNOWN: ReadonlySet<number> = new Set([
   59, // UNKNOWN_PRODUCER_ID
 ])
 
-/** The leader does not reach enough replicas. */
+/** The leader cannot reach enough replicas. */
 const WITHOUT_REPLICAS: ReadonlySet<number> = new Set([
   7, // REQUEST_TIMED_OUT
   19, // NOT_ENOUGH_REPLICAS
   20, // NOT_ENOUGH_REPLICAS_AFTER_APPEND
 ])
 
-/** A broker answered that it does not take the records of a partition. */
+/** A broker's answer that it does not take the records of a partition. */
 export class RefusedRecords extends Error {
-  /** Kafka's name of the error, as the errors of the client carry it. */
+  /** Kafka's name of the error, as in the errors of the client. */
   readonly apiId: string
   readonly apiCode: number
   readonly response: unknown
-  /** Kafka asks to repeat them; so is a time that the broker refuses, since repeated records have a new one. */
+  /**
+   * Whether a retry makes sense: Kafka says so, or the broker refused the time, which a retry
+   * renews.
+   */
   readonly canRetry: boolean
 
   constructor(topic: string, partition: number, code: number, message: string | null | undefined) {
@@ -59,23 +66,23 @@ export class RefusedRecords extends Error {
     return this.apiCode === INVALID_TIMESTAMP
   }
 
-  /** The broker says that it does not know the producer, or not what it has written last. */
+  /** Whether the broker does not know the producer, or its last records. */
   get isProducerUnknown(): boolean {
     return PRODUCER_UNKNOWN.has(this.apiCode)
   }
 
-  /** A broker that is cut off from the others may answer so, too. */
+  /** Whether replicas are missing. A broker cut off from the others may say so, too. */
   get isForWantOfReplicas(): boolean {
     return WITHOUT_REPLICAS.has(this.apiCode)
   }
 }
 
-/** A leader answered that it does not reach enough replicas. */
+/** Whether a leader answered that it cannot reach enough replicas. */
 export function lacksReplicas(error: unknown): boolean {
   return error instanceof RefusedRecords && error.isForWantOfReplicas
 }
 
-/** Kafka answered that it does not take the records, and does not ask to repeat them. */
+/** Whether Kafka refused the records with an error that is not retryable. */
 export function isForGood(error: unknown): boolean {
   return error instanceof RefusedRecords && !error.canRetry
 }

@@ -3,22 +3,26 @@ import type { TimeUnit } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
 import { LATEST_SCHEMA, type SchemaName } from './headers.ts'
 
-/** A message of the exchange has some hundred bytes; what is longer is not parsed. It bounds the depth of the JSON too. */
+/**
+ * A message of the exchange has some hundred bytes; longer ones are not parsed. This also bounds
+ * the depth of the JSON.
+ */
 export const VALUE_MAX_BYTES = 512 << 10
 
 export interface MessageSchema {
   readonly name: SchemaName
-  /** The unit of a trade's times; undefined where only their digits tell it. */
+  /** The unit of a trade's times; undefined if only their digits tell it. */
   readonly unit: TimeUnit | undefined
 }
 
 /**
- * The schema the header names; without a header (other producers set none) the one that the payload shows.
+ * Returns the schema that the header names. Other producers set no header: then the payload
+ * decides.
  *
  * @param allowed those of the topic
- * @returns null when it is none of them
- * @throws TapelineError `SCHEMA` when the message is of a newer schema than this program knows: that is no fault
- *   of the message, and it must not be skipped
+ * @returns null if it is none of them
+ * @throws TapelineError `SCHEMA` if the message has a newer schema than this program supports: such
+ *   a message is valid and must not be skipped
  */
 export function schemaOf(
   allowed: readonly SchemaName[],
@@ -37,9 +41,9 @@ export function schemaOf(
   if (version > LATEST_SCHEMA[name]) {
     throw new TapelineError(
       'SCHEMA',
-      `A message has schema ${header}, this program knows ${name}/${LATEST_SCHEMA[name]}`,
+      `A message has schema ${header}, this program supports ${name}/${LATEST_SCHEMA[name]}`,
       {
-        fix: 'Upgrade what reads (the consumer, or the package) before ingestion; nothing was skipped.',
+        fix: 'Upgrade the readers (the consumer, or the package) before ingestion; nothing was skipped.',
       },
     )
   }

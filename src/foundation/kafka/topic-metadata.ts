@@ -2,18 +2,20 @@ import { type Base, findErrorBy } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../runtime/errors.ts'
 import { answersWithin, hasKafkaError } from './client.ts'
 
-/** What a client needs to know of a topic. */
+/** The metadata of a topic that clients need. */
 export interface TopicMetadata {
-  /** Kafka's id of this incarnation of the topic: another after it was deleted and made again. */
+  /** Kafka's id of the topic; a recreated topic has another. */
   readonly id: string
   readonly partitions: number
 }
 
-/** Also who leads its partitions. */
+/** Also the leaders of its partitions. */
 export interface TopicLayout extends TopicMetadata {
-  /** Node ids by partition; negative while one has no leader. */
+  /** Node ids by partition; negative for one without a leader. */
   readonly leaders: readonly number[]
-  /** How many leaders each partition has had. A leader refuses what was asked of another. */
+  /**
+   * The number of leaders that each partition has had. A leader refuses requests for another epoch.
+   */
   readonly leaderEpochs: readonly number[]
 }
 
@@ -23,7 +25,7 @@ export interface ClusterLayout {
   readonly brokers: ReadonlyMap<number, { readonly host: string; readonly port: number }>
 }
 
-/** As {@link clusterLayout}, the topics alone. */
+/** Like {@link clusterLayout}, for the topics only. */
 export async function topicLayouts(
   client: Base,
   names: readonly string[],
@@ -32,9 +34,9 @@ export async function topicLayouts(
 }
 
 /**
- * Asks the brokers for the topics, all of which must exist. A partition without a leader is no obstacle.
+ * Requests the topics, which must all exist. A partition without a leader is accepted.
  *
- * @throws TapelineError `KAFKA` naming the topics that are missing; other errors when no broker answers
+ * @throws TapelineError `KAFKA` naming the missing topics; other errors if no broker answers
  */
 export async function clusterLayout(client: Base, names: readonly string[]): Promise<ClusterLayout> {
   try {
@@ -51,7 +53,7 @@ export async function clusterLayout(client: Base, names: readonly string[]): Pro
     )
     return { topics, brokers: metadata.brokers }
   } catch (error) {
-    // The client makes an error of an answer in which one partition has no leader.
+    // The client throws an answer in which one partition has no leader.
     const answer = answersWithin(error).findLast(isWholeAnswer)
     if (answer !== undefined) {
       return {
@@ -59,7 +61,7 @@ export async function clusterLayout(client: Base, names: readonly string[]): Pro
         brokers: new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }])),
       }
     }
-    // And an error of the user's of a topic that the broker does not know.
+    // For an unknown topic it throws a user error.
     const unknown = error instanceof Error && findErrorBy(error, 'code', 'PLT_KFK_USER') !== null
     if (unknown || hasKafkaError(error, 'UNKNOWN_TOPIC_OR_PARTITION')) {
       throw new TapelineError(
@@ -75,7 +77,7 @@ export async function clusterLayout(client: Base, names: readonly string[]): Pro
   }
 }
 
-/** As {@link topicLayouts}. */
+/** Like {@link topicLayouts}, without leaders. */
 export async function topicMetadata(
   client: Base,
   names: readonly string[],
@@ -97,7 +99,7 @@ interface MetadataAnswer {
   }>
 }
 
-/** An answer in which nothing is amiss but single partitions. */
+/** Whether an answer has no errors except those of single partitions. */
 function isWholeAnswer(value: unknown): value is MetadataAnswer {
   if (typeof value !== 'object' || value === null || !('topics' in value)) return false
   const { topics } = value

@@ -5,8 +5,9 @@ import type { KafkaConnection } from './connection.ts'
 const RETENTION = 'retention.ms'
 
 /**
- * How long each topic keeps a message, in milliseconds, by its own or the broker's `retention.ms`; infinite for −1.
- * `retention.bytes` may cut earlier. Needs the right DESCRIBE_CONFIGS where rights are given out.
+ * Returns how long each topic keeps a message, in milliseconds, from `retention.ms` of the topic or
+ * broker; infinite for −1. `retention.bytes` may remove messages earlier. Needs the right
+ * DESCRIBE_CONFIGS if the cluster uses ACLs.
  *
  * @returns the topics whose configuration could be read
  */

@@ -6,7 +6,10 @@ import { kafkaConnectionError } from './broker-errors.ts'
 import { clientOptions, closeClient, guardConnections, hasKafkaError } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'
 
-/** What a topic should be. `configs` holds only what Tapeline asks for; the rest is the broker's. */
+/**
+ * The intended state of a topic. `configs` has only what Tapeline sets; the broker decides the
+ * rest.
+ */
 export interface TopicSpec {
   readonly name: string
   readonly partitions: number
@@ -25,13 +28,15 @@ export interface TopicReport {
 
 const HOUR_MS = 3_600_000
 
-/** A dead letter carries the original message and headers beside it, so its topic takes larger ones. */
+/**
+ * A dead letter contains the original message and headers, so its topic accepts larger messages.
+ */
 const DEAD_LETTER_MAX_BYTES = 2 * 1024 * 1024
 
-/** A checkpoint names every open gap of its symbol: tens of thousands after a bad day. */
+/** A checkpoint lists every open gap of its symbol: tens of thousands after a bad day. */
 const CHECKPOINT_MAX_BYTES = 8 * 1024 * 1024
 
-/** A segment that is being written is not compacted, and every start of ingestion reads it whole. */
+/** The active segment is never compacted, and every start of ingestion reads it entirely. */
 const CHECKPOINT_SEGMENT_BYTES = 16 * 1024 * 1024
 
 export function topicSpecs(settings: Settings): TopicSpec[] {
@@ -65,27 +70,27 @@ export function topicSpecs(settings: Settings): TopicSpec[] {
 }
 
 /**
- * Creates the topics that are missing and compares those that are there. Safe to repeat and to run twice at
- * once; changes nothing that exists.
+ * Creates missing topics and compares existing ones. Safe to repeat and to run concurrently;
+ * changes no existing topic.
  *
- * @throws TapelineError `KAFKA` when the brokers cannot be reached or refuse
+ * @throws TapelineError `KAFKA` if the brokers cannot be reached or refuse
  */
 export function initTopics(settings: Settings): Promise<TopicReport[]> {
-  return lookAtTopics(settings, 'cannot be prepared', async (admin, spec) =>
+  return lookAtTopics(settings, 'cannot be created or checked', async (admin, spec) =>
     (await createTopic(admin, spec)) ? 'created' : null,
   )
 }
 
 /**
- * The same without creating any: those that are not there are `missing`.
+ * Compares the topics without creating any: absent ones are `missing`.
  *
- * @throws TapelineError `KAFKA` when the brokers cannot be reached or refuse
+ * @throws TapelineError `KAFKA` if the brokers cannot be reached or refuse
  */
 export function inspectTopics(settings: Settings): Promise<TopicReport[]> {
-  return lookAtTopics(settings, 'cannot be looked at', async () => 'missing')
+  return lookAtTopics(settings, 'cannot be checked', async () => 'missing')
 }
 
-/** @param onMissing null: it is there after all */
+/** @param onMissing returns null if the topic exists after all */
 async function lookAtTopics(
   settings: Settings,
   failed: string,
@@ -111,7 +116,7 @@ async function lookAtTopics(
     throw new TapelineError('KAFKA', `${where}: ${describeError(error)}`, {
       fix: settings.isSet('KAFKA_BROKERS')
         ? 'Check that KAFKA_BROKERS names running brokers and that this user may create topics.'
-        : 'Set KAFKA_BROKERS to running brokers; `bin/tapeline up` starts one of its own.',
+        : 'Set KAFKA_BROKERS to running brokers; `bin/tapeline up` starts one automatically.',
       cause: error,
     })
   } finally {
@@ -119,7 +124,7 @@ async function lookAtTopics(
   }
 }
 
-/** False when somebody else created it meanwhile. */
+/** Returns false if another process has created it meanwhile. */
 async function createTopic(admin: Admin, spec: TopicSpec): Promise<boolean> {
   try {
     await admin.createTopics({
@@ -170,6 +175,6 @@ function tooFewBrokers(settings: Settings, where: string, cause: unknown): Tapel
   return new TapelineError(
     'KAFKA',
     `${where}: there are fewer brokers than ${factor === undefined ? 'the replicas of their default.replication.factor' : `KAFKA_REPLICATION_FACTOR=${factor}`}`,
-    { fix: 'Set KAFKA_REPLICATION_FACTOR to the number of brokers at most; 1 for a single one.', cause },
+    { fix: 'Set KAFKA_REPLICATION_FACTOR to at most the number of brokers; 1 for a single broker.', cause },
   )
 }

@@ -20,14 +20,15 @@ export type FetchApi = API<Parameters<typeof fetchV17.createRequest>, fetchV17.F
 /** Kafka's number of the request. */
 const FETCH = 1
 
-/** The tag of the field that says where the log has parted from what was read. */
+/** The tag of the field that says where the log diverges from what was read. */
 const DIVERGING_EPOCH = 0
 
 const CORRUPT_MESSAGE = protocolErrors['CORRUPT_MESSAGE']?.code ?? 2
 
 /**
- * Newest first. Those from 13 name topics by id (KIP-516) and have our own reader of records: see {@link readRecordBatches}.
- * Version 12 (Kafka before 3.1) names them by name; it is the oldest that tells where a log has diverged.
+ * Newest first. Versions from 13 name topics by id (KIP-516) and use our record reader,
+ * {@link readRecordBatches}. Version 12 (Kafka before 3.1) uses names; it is the oldest that reports
+ * a diverging log.
  */
 export const FETCH_APIS: readonly FetchApi[] = [
   ...[fetchV17, fetchV16, fetchV15, fetchV14, fetchV13].map(({ api, createRequest }) =>
@@ -36,18 +37,21 @@ export const FETCH_APIS: readonly FetchApi[] = [
   fetchV12.api,
 ]
 
-/** Whether a version of Fetch names topics by name, in place of their id. */
+/** Whether a version of Fetch identifies topics by name rather than by id. */
 export function namesTopics({ version }: FetchApi): boolean {
   return version <= fetchV12.api.version
 }
 
 /**
- * Reads an answer to Fetch, versions 13 to 17. It reads one tagged field, the diverging epoch (KIP-595).
+ * Reads an answer to Fetch, versions 13 to 17. It reads one tagged field, the diverging epoch
+ * (KIP-595).
  *
- * A partition whose bytes are corrupt has Kafka's error for that, as if the broker had found it; the others are whole.
+ * A partition with corrupt bytes gets Kafka's error for that, as if the broker had found it; the
+ * others are unaffected.
  *
  * @see https://kafka.apache.org/protocol#The_Messages_Fetch
- * @throws ResponseError with the answer as its `response` when the answer or a partition in it has an error
+ * @throws ResponseError with the answer as its `response` if the answer or a partition in it has an
+ *   error
  */
 export function parseResponse(
   _correlationId: number,
@@ -94,7 +98,7 @@ function readPartition(reader: Reader): fetchV17.FetchResponsePartition {
     })),
     preferredReadReplica: reader.readInt32(),
   }
-  // One more than there are bytes; 0 means null.
+  // The length plus one; 0 means null.
   const size = reader.readUnsignedVarInt() - 1
   if (size < 0) return { ...partition, records: null }
   const end = reader.position + size
@@ -108,7 +112,7 @@ function readPartition(reader: Reader): fetchV17.FetchResponsePartition {
   }
 }
 
-/** The tagged fields of a partition. An epoch of −1: the log has what the request named. */
+/** Reads the tagged fields of a partition. An epoch of −1 means no divergence. */
 function readDivergence(reader: Reader): { epoch: number; endOffset: bigint } {
   let diverging = { epoch: -1, endOffset: -1n }
   for (let left = reader.readUnsignedVarInt(); left > 0; left--) {

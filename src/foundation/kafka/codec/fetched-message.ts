@@ -1,18 +1,18 @@
 import type { KafkaRecord } from '@platformatic/kafka'
 
 /**
- * A message of a fetch, left where it stands among the others of its batch: its value is cut out when it is asked for.
- * Key and headers are shared with other messages, and so must not be changed.
+ * A message of a fetch, which stays a slice of its batch: the value is copied on request. Key and
+ * headers are shared with other messages and must not be changed.
  */
 export class FetchedMessage {
   readonly offset: number
   readonly key: Buffer | null
   readonly headers: KafkaRecord['headers']
-  /** What the value stands in, from `start` to before `end`; null when there is no value. */
+  /** The buffer with the value, from `start` to before `end`; null without a value. */
   readonly bytes: Buffer | null
   readonly start: number
   readonly end: number
-  /** The epoch of the leader that appended it; −1 when it is not known. */
+  /** The epoch of the leader that appended it; −1 if unknown. */
   readonly leaderEpoch: number
 
   constructor(

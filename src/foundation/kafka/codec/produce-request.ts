@@ -8,14 +8,17 @@ import {
   Writer,
 } from '@platformatic/kafka'
 
-/** A record batch, as bytes, and where it goes. */
+/** A record batch as bytes, with its partition. */
 export interface PartitionBatch {
   readonly topic: string
   readonly partition: number
   readonly batch: Buffer
 }
 
-/** Sends Produce to one broker. Rejects with the client's `ResponseError` when one partition was refused. */
+/**
+ * Sends Produce to one broker. Rejects with the client's `ResponseError` if one partition was
+ * refused.
+ */
 export type ProduceApi = API<
   [timeoutMs: number, batches: readonly PartitionBatch[]],
   boolean | produceV11.ProduceResponse
@@ -24,13 +27,14 @@ export type ProduceApi = API<
 /** Kafka's number of the request. */
 const PRODUCE = 0
 
-/** These versions write all lengths in compact form. */
+/** These versions use compact lengths throughout. */
 export const PRODUCE_APIS: readonly ProduceApi[] = [produceV11, produceV10, produceV9].map(
   ({ api, parseResponse }) => createAPI(PRODUCE, api.version, createProduceRequest, parseResponse),
 )
 
 /**
- * Writes a Produce request, versions 9 to 11, that waits for all in-sync replicas. At most one batch per partition.
+ * Writes a Produce request, versions 9 to 11, that waits for all in-sync replicas. At most one
+ * batch per partition.
  *
  * @param timeoutMs how long the broker waits for the replicas
  * @see https://kafka.apache.org/protocol#The_Messages_Produce

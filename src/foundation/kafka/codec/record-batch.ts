@@ -8,10 +8,10 @@ import {
 import type { FetchedMessage } from './fetched-message.ts'
 import { CorruptRecords, RecordReader } from './record-reader.ts'
 
-/** Bytes of a connection, as the client has them: in one piece or several. */
+/** Bytes of a connection, as the client holds them: in one or several pieces. */
 type Bytes = Reader['buffer']
 
-/** Where things are in the head of a batch; `length` counts from where its own four bytes end. */
+/** Positions in the head of a batch; `length` counts from after its own four bytes. */
 const AT = {
   firstOffset: 0,
   length: 8,
@@ -29,7 +29,7 @@ const AT = {
   records: 61,
 } as const
 
-/** A batch as the client has it, but with our messages in place of its records. */
+/** A batch as in the client, but with our messages instead of its records. */
 export interface MessageBatch extends RecordsBatch {
   readonly messages: readonly FetchedMessage[]
 }
@@ -39,16 +39,18 @@ const FORMAT = 2
 const COMPRESSION_BITS = 0b111
 
 /**
- * Reads what a fetch brought of a partition: batches of format 2. The last one is left out when the broker has cut it.
+ * Reads the batches (format 2) that a fetch returned for a partition. A last batch that the broker
+ * truncated is left out.
  *
- * The client has a reader of its own. That makes some dozen objects a record, the greater part of what the
- * consumer's garbage collector had to do; this one makes one. The messages are the same but for the keys and headers
- * being shared. And it checks the checksum, as Kafka's own client does.
+ * The client's reader makes a dozen objects per record, which caused most of the consumer's
+ * garbage; this one makes one. The messages are the same, except that keys and headers are shared.
+ * It also verifies the checksum, as Kafka's Java client does.
  *
- * What follows corrupt bytes is left out, as if it had not come yet; a later fetch begins with them.
+ * Batches after corrupt bytes are left out, as if they had not arrived; a later fetch begins with
+ * them.
  *
  * @see https://kafka.apache.org/documentation/#recordbatch
- * @throws CorruptRecords when the first batch is
+ * @throws CorruptRecords if the first batch is corrupt
  * @throws UnsupportedCompressionError
  */
 export function readRecordBatches(section: Bytes): MessageBatch[] {
@@ -72,7 +74,7 @@ function readBatch(bytes: Buffer): MessageBatch {
   const magic = bytes.readInt8(AT.magic)
   if (magic !== FORMAT) throw new CorruptRecords(`A batch is of format ${magic}, not ${FORMAT}`)
   const crc = bytes.readUInt32BE(AT.crc)
-  // The client's function copies what is no buffer of its own kind.
+  // The client's function copies buffers that are not of its type.
   if (crc32c(Reader.from(bytes.subarray(AT.attributes)).buffer) !== crc) {
     throw new CorruptRecords('The checksum of a batch is wrong')
   }

@@ -9,7 +9,7 @@ const EMPTY = Buffer.alloc(0)
 const ATTRIBUTES_BYTES = 1
 const VARINT64_BYTES = 10
 
-/** Bytes that no broker would have let pass: their checksum or a length in them is wrong. */
+/** Bytes that no broker would have accepted: the checksum or a length is wrong. */
 export class CorruptRecords extends Error {
   override readonly name = 'CorruptRecords'
 }
@@ -18,9 +18,9 @@ const sharedKeys = new SharedBytes((bytes) => bytes)
 const sharedHeaders = new SharedBytes((bytes) => new RecordReader(bytes).headers())
 
 /**
- * Reads the records of a batch (format 2), without its head. Values are left in `bytes`; keys and headers are shared
- * among the records that have the same, and so must not be changed. Attributes and times of records are passed over:
- * nothing here uses them.
+ * Reads the records of a batch (format 2) after its head. Values stay in `bytes`. Equal keys and
+ * headers are shared among records and must not be changed. Attributes and times of records are
+ * skipped, since nothing uses them.
  *
  * @see https://kafka.apache.org/documentation/#record
  */
@@ -36,7 +36,7 @@ export class RecordReader {
   /**
    * @param firstOffset of the batch
    * @param leaderEpoch of the leader that appended the batch
-   * @throws CorruptRecords when there are fewer, or a length in them is wrong
+   * @throws CorruptRecords if there are fewer records, or a length is wrong
    */
   messages(count: number, firstOffset: number, leaderEpoch = -1): FetchedMessage[] {
     const messages: FetchedMessage[] = []
@@ -44,12 +44,13 @@ export class RecordReader {
     return messages
   }
 
-  /** Up to the end of the bytes. */
+  /** Reads headers up to the end of the bytes. */
   headers(): Headers {
     const count = this.#varint()
     const headers: Headers = []
     for (let left = count; left > 0; left--) headers.push([this.#varintBytes(), this.#varintBytes()])
-    if (this.#at !== this.#bytes.length) throw new CorruptRecords('The headers of a record end elsewhere')
+    if (this.#at !== this.#bytes.length)
+      throw new CorruptRecords('The headers of a record do not end with the record')
     return headers
   }
 

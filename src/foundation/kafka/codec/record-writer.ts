@@ -7,16 +7,16 @@ import {
 } from '@platformatic/kafka'
 import type { ByteSlice } from '../../runtime/byte-slice.ts'
 
-/** A message as the client hands it over, its partition chosen. */
+/** A message from the client, with its partition chosen. */
 export interface ProducedRecord {
   readonly key?: Buffer | null
   readonly value: Buffer | null
-  /** Stands for the value. */
+  /** Used instead of `value`. */
   readonly slice?: ByteSlice
   readonly headers?: ReadonlyMap<Buffer, Buffer | null>
-  /** Of a record without one it is that of the first. */
+  /** Defaults to the timestamp of the first record. */
   readonly timestamp?: bigint
-  /** Stands for it: a number costs less than one of any size. */
+  /** Used instead of `timestamp`: a number is cheaper than a bigint. */
   readonly timestampMs?: number
 }
 
@@ -26,32 +26,37 @@ const HEAD_BYTES = 61
 const FORMAT = 2
 const NO_HEADERS = Buffer.of(0)
 
-/** One byte each, by milliseconds. */
+/** Encoded deltas of one byte, by milliseconds. */
 const NEAR_DELTAS = Array.from({ length: 64 }, (_, ms) => Buffer.of(ms << 1))
 
-/** A record's numbers, each at its longest. */
+/** Maximum bytes of a record's numbers. */
 const NUMBERS_MAX_BYTES = 32
 
 /**
- * Writes batches of format 2, each into the same buffer, which grows with the largest. Byte for byte what the client
- * writes; that makes a dozen buffers a record, which was the greater part of the garbage of ingestion.
+ * Writes batches of format 2 into one buffer, which grows to the largest batch. The output equals
+ * the client's byte for byte. The client makes a dozen buffers per record, which was most of the
+ * garbage of ingestion.
  *
  * @see https://kafka.apache.org/documentation/#recordbatch
  */
 export class RecordWriter {
   #buffer = Buffer.allocUnsafe(64 << 10)
   #at = 0
-  /** The messages of a symbol and type share theirs. Of one batch, since bytes may change. */
+  /**
+   * Encoded headers, which the messages of a symbol and type share. Kept per batch, since the bytes
+   * may change.
+   */
   #headers = new Map<ReadonlyMap<Buffer, Buffer | null>, Buffer>()
 
   /**
    * @param firstSequence of the producer in this partition; 0 without idempotence
-   * @returns a copy that is the caller's
+   * @returns a copy that the caller owns
    * @throws UnsupportedCompressionError
    */
   batch(records: readonly ProducedRecord[], firstSequence: number, options: BatchOptions): Buffer {
     this.#at = HEAD_BYTES
-    // A map that is cleared refers from what it had to what it gets, and the collector keeps both for long.
+    // A new map, because a cleared map links its old entries to new ones and the collector keeps
+    // both.
     this.#headers = new Map()
     const first = timeOf(records[0]) ?? 0n
     let max = first
@@ -81,12 +86,12 @@ export class RecordWriter {
     head.writeInt16BE(options.producerEpoch ?? 0, 51)
     head.writeInt32BE(firstSequence, 53)
     head.writeInt32BE(records.length, 57)
-    // The client's function copies what is no buffer of its own kind.
+    // The client's function copies buffers that are not of its type.
     head.writeUInt32BE(crc32c(Reader.from(head.subarray(21, this.#at)).buffer), 17)
     return Buffer.from(head.subarray(0, this.#at))
   }
 
-  /** @returns the bits that name the algorithm */
+  /** @returns the attribute bits of the algorithm */
   #compress(compression: NonNullable<BatchOptions['compression']>): number {
     if (compression === 'none') return 0
     const algorithm = compressionsAlgorithms[compression]
@@ -157,7 +162,7 @@ export class RecordWriter {
 
   #bytes(bytes: Buffer): void {
     const buffer = this.#buffer
-    // A call costs more than a few bytes do.
+    // A call costs more than copying a few bytes.
     if (bytes.length > 32) buffer.set(bytes, this.#at)
     else for (let i = 0; i < bytes.length; i++) buffer[this.#at + i] = bytes[i] ?? 0
     this.#at += bytes.length
@@ -175,7 +180,7 @@ function timeOf(record: ProducedRecord | undefined): number | bigint | undefined
   return record?.timestampMs ?? record?.timestamp
 }
 
-/** Most records of a batch are a few milliseconds after its first; integers of any size are slow. */
+/** Most records are a few milliseconds after the first of their batch; bigints are slow. */
 function deltaOf(own: number | bigint, first: number | bigint): Buffer {
   const near = typeof own === 'number' && typeof first === 'number' ? NEAR_DELTAS[own - first] : undefined
   return near ?? varint64(BigInt(own) - BigInt(first))
