@@ -10,19 +10,19 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 );
 
 -- Migration 1: initial
--- Tables, hypertables and views. All times are timestamptz and meant in UTC.
+-- Tables, hypertables and views. All times are timestamptz in UTC.
 
 CREATE EXTENSION IF NOT EXISTS timescaledb;
 
--- What this database is: 'source' names the exchange its data came from.
+-- Facts about this database: 'source' names the exchange of its data.
 CREATE TABLE meta (
   key        text PRIMARY KEY,
   value      text NOT NULL,
   updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- trade and aggTrade events. Their ids are two sequences that overlap, hence event_type in the key; the
--- exchange's own time of the trade, which REST and the dumps know too, stands for the event time in it.
+-- trade and aggTrade events. Their id sequences overlap, so the key includes event_type. It uses
+-- the exchange's trade time, because REST and the dumps have no event time.
 CREATE TABLE trades (
   trade_time          timestamptz   NOT NULL,
   event_time          timestamptz,
@@ -38,13 +38,13 @@ CREATE TABLE trades (
   ingestion_timestamp timestamptz   NOT NULL,
   source              text          NOT NULL DEFAULT 'stream' CHECK (source IN ('stream', 'backfill'))
 );
-COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled rows, REST does not tell.';
-COMMENT ON COLUMN trades.epoch IS 'Rises by one each time the exchange restarts an id sequence; (epoch::bigint << 53) + trade_id orders all trades of a symbol.';
+COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled rows, because REST does not give it.';
+COMMENT ON COLUMN trades.epoch IS 'Increases by one each time the exchange restarts an id sequence; (epoch::bigint << 53) + trade_id orders all trades of a symbol.';
 SELECT create_hypertable('trades', 'trade_time', chunk_time_interval => interval '1 day', create_default_indexes => false);
--- Time comes before the id: queries by time read only what they ask for, and no row needs a second index.
+-- Time precedes the id: queries by time read only what they need, and no row needs a second index.
 CREATE UNIQUE INDEX trades_identity ON trades (symbol, event_type, trade_time, trade_id);
 
--- bookTicker events have no time but that of their receipt.
+-- bookTicker events have no time except their receipt.
 CREATE TABLE book_ticker (
   ingestion_timestamp timestamptz   NOT NULL,
   symbol              text          NOT NULL,
@@ -57,7 +57,7 @@ CREATE TABLE book_ticker (
 SELECT create_hypertable('book_ticker', 'ingestion_timestamp', chunk_time_interval => interval '1 day', create_default_indexes => false);
 CREATE UNIQUE INDEX book_ticker_identity ON book_ticker (symbol, ingestion_timestamp, update_id);
 
--- A sum over trades counts volume twice, once a trade and once an aggTrade: query these views instead.
+-- A sum over trades counts volume twice, as trades and as aggTrades: query these views instead.
 CREATE VIEW raw_trades AS
 SELECT trade_time, event_time, symbol, epoch, trade_id, price, quantity, is_buyer_maker,
        CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
@@ -68,7 +68,7 @@ SELECT trade_time, event_time, symbol, epoch, trade_id AS agg_trade_id, first_tr
        is_buyer_maker, CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
 FROM trades WHERE event_type = 'aggTrade';
 
--- The ledger of what is missing, mirrored from its topic; a row moves only forward, by revision.
+-- The ledger of gaps, mirrored from its topic; a row changes only to a higher revision.
 CREATE TABLE gaps (
   gap_id      text PRIMARY KEY,
   revision    integer     NOT NULL,
@@ -88,7 +88,7 @@ CREATE TABLE gaps (
 );
 CREATE INDEX gaps_by_symbol ON gaps (symbol, event_type, from_id);
 
--- Messages that could not be stored, by where they stood in Kafka.
+-- Messages that could not be stored, by their position in Kafka.
 CREATE TABLE dead_letters (
   topic        text        NOT NULL,
   topic_id     uuid        NOT NULL,
@@ -104,8 +104,9 @@ CREATE TABLE dead_letters (
   PRIMARY KEY (topic, topic_id, partition, kafka_offset)
 );
 
--- Where each partition is to be read on from, written in the transaction that stored what came before.
--- leader_epoch: the epoch of the leader that appended the message before next_offset; -1 when it is not known.
+-- The offset at which to resume each partition, written in the transaction that stored the messages
+-- before it. leader_epoch: the epoch of the leader that appended the message before next_offset; -1
+-- if unknown.
 CREATE TABLE consumer_offsets (
   topic       text        NOT NULL,
   topic_id    uuid        NOT NULL,
@@ -118,27 +119,28 @@ CREATE TABLE consumer_offsets (
 INSERT INTO schema_migrations (version, name) VALUES (1, 'initial');
 
 -- Migration 2: dead_letter_retries
--- What a retry of a dead letter needs beside the bytes of its key and value.
+-- What a retry of a dead letter needs in addition to its key and value.
 ALTER TABLE dead_letters
   ADD COLUMN headers         jsonb,
   ADD COLUMN first_failed_at timestamptz;
-COMMENT ON COLUMN dead_letters.headers IS 'The message''s own headers, as [[name, value], ...]; null where they were not kept.';
-COMMENT ON COLUMN dead_letters.failed_at IS 'When it failed last.';
-COMMENT ON COLUMN dead_letters.first_failed_at IS 'When it failed first, where a retry has failed since; else null.';
-COMMENT ON COLUMN dead_letters.attempts IS 'How often it has failed.';
+COMMENT ON COLUMN dead_letters.headers IS 'The message''s original headers, as [[name, value], ...]; null if they were not kept.';
+COMMENT ON COLUMN dead_letters.failed_at IS 'Time of the last failure.';
+COMMENT ON COLUMN dead_letters.first_failed_at IS 'Time of the first failure, if a retry has failed since; else null.';
+COMMENT ON COLUMN dead_letters.attempts IS 'Number of failures.';
 CREATE INDEX dead_letters_unresolved ON dead_letters (topic, topic_id, partition, kafka_offset) WHERE resolved_at IS NULL;
 INSERT INTO schema_migrations (version, name) VALUES (2, 'dead_letter_retries');
 
 -- Migration 3: retention
--- RETENTION_DAYS. A function of its own, run with its owner's rights: only the owner of a hypertable may drop chunks,
--- and a consumer should not have to be that.
+-- RETENTION_DAYS. The function runs with its owner's rights: only the owner of a hypertable may
+-- drop chunks, and a consumer should not need to be the owner.
 
--- Drops the chunks of trades and book_ticker that lie as a whole more than so many days back, and notes in meta, as
--- retention:TABLE, the time before which rows have been dropped. Days are counted from now or from the end of the newest chunk,
--- whichever is earlier: a consumer that is behind, and a capture of long ago, lose nothing that they have just stored.
--- One caller at a time; the others get no rows, and there is a row for each table of which something was dropped. Each call drops
--- the 50 oldest at most, to be committed and called again until it returns no row: a chunk takes 12 locks until the transaction ends,
--- and by default a server has room for 6,400.
+-- Drops the chunks of trades and book_ticker that are entirely older than so many days. Records in
+-- meta, as retention:TABLE, the time before which rows were dropped. Days count from now or from
+-- the end of the newest chunk, whichever is earlier: a consumer that lags, or an old capture, loses
+-- nothing that was just stored. One caller at a time; the others get no rows. Returns a row per
+-- table with dropped chunks. Each call drops at most the 50 oldest chunks; commit and call again
+-- until it returns no row. A chunk takes 12 locks until the transaction ends, and by default a
+-- server has room for 6,400.
 CREATE FUNCTION drop_old_chunks(keep_days integer)
 RETURNS TABLE (table_name text, chunks integer, dropped_before timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -174,7 +176,8 @@ BEGIN
   END LOOP;
 END $$;
 
--- Whoever calls it cannot slip in tables or functions of his own; readers and writers do not queue behind it for long.
+-- The caller cannot inject tables or functions through search_path; readers and writers do not wait
+-- long for its locks.
 DO $$
 BEGIN
   EXECUTE format('ALTER FUNCTION drop_old_chunks SET search_path = %I, %I, pg_temp', current_schema(),
@@ -185,11 +188,12 @@ REVOKE ALL ON FUNCTION drop_old_chunks FROM PUBLIC;
 INSERT INTO schema_migrations (version, name) VALUES (3, 'retention');
 
 -- Migration 4: candles_and_compression
--- Candles of the trades of one symbol from one time up to before another. Opening and closing price go by epoch and trade id:
--- of trades in one millisecond only the id tells which came first. PostgreSQL inlines this function, so that it reads only the
--- chunks and the part of the index that the two times span. The bounds are typed, so that a date is converted: TimescaleDB
--- takes `time_bucket(…) < date` for never true and returns no row. `greatest` of one value is that value, and hides time_bucket from
--- this rule where a query compares the bucket with a date.
+-- Candles of one symbol's trades from one time to before another. Epoch and trade id decide opening
+-- and closing price: of trades in the same millisecond only the id tells the order. PostgreSQL
+-- inlines this function, so it reads only the chunks and the part of the index between the two
+-- times. The bounds are typed, so that a date is converted: TimescaleDB evaluates `time_bucket(…) <
+-- date` as never true and returns no rows. `greatest` of one value is that value; it hides
+-- time_bucket from this rule when a query compares the bucket with a date.
 CREATE FUNCTION candles(symbol text, width interval, from_time timestamptz, to_time timestamptz)
 RETURNS TABLE (bucket timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric, quote_volume numeric,
   trades bigint, taker_buy_volume numeric)
@@ -205,8 +209,9 @@ BEGIN ATOMIC
 END;
 REVOKE ALL ON FUNCTION candles FROM PUBLIC;
 
--- COMPRESS_AFTER_DAYS, where the licence has compression; days are counted as drop_old_chunks does. A chunk a call, the
--- oldest first, so that nothing is locked for longer than one takes; no rows when none is left, or another caller is at it.
+-- COMPRESS_AFTER_DAYS, if the licence includes compression; days count as in drop_old_chunks.
+-- Compresses one chunk per call, the oldest first, so locks last only briefly. Returns no
+-- row when none is left, or while another caller runs it.
 CREATE FUNCTION compress_next_chunk(after_days integer)
 RETURNS TABLE (table_name text, range_end timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -227,8 +232,8 @@ BEGIN
     AND c.range_end <= newest - make_interval(days => after_days)
   ORDER BY c.range_end, c.hypertable_name LIMIT 1;
   IF NOT FOUND THEN RETURN; END IF;
-  -- The columns of the unique index, so that a row which comes again is still found. As text: under the Apache licence
-  -- these statements are refused, and must not keep the function from being made.
+  -- The columns of the unique index, so that a repeated row is still found. As text, because the
+  -- Apache licence refuses these statements, and must not prevent creating the function.
   IF NOT (SELECT h.compression_enabled FROM timescaledb_information.hypertables h
           WHERE h.hypertable_schema = current_schema() AND h.hypertable_name = chunk.name) THEN
     IF chunk.name = 'trades' THEN
@@ -254,12 +259,14 @@ REVOKE ALL ON FUNCTION compress_next_chunk FROM PUBLIC;
 INSERT INTO schema_migrations (version, name) VALUES (4, 'candles_and_compression');
 
 -- Migration 5: roles
--- Three group roles, to be granted to the users that log in: tapeline_migrator owns the schema and may change it,
--- tapeline_writer has what the consumer and `dead-letters retry` use, tapeline_reader reads everything.
+-- Three group roles to grant to login users: tapeline_migrator owns the schema and may change it,
+-- tapeline_writer has the rights of the consumer and `dead-letters retry`, tapeline_reader reads
+-- everything.
 
--- Makes the roles where they are missing and gives each its rights; any number of times. Roles belong to the whole
--- cluster: another database may be making the same at this moment, and the user may not be allowed to make any.
--- Returns the statements that this user was not allowed, to be run by one who is, after which this is to be called again.
+-- Creates missing roles and grants each its rights; safe to repeat. Roles belong to the whole
+-- cluster: another database may create the same ones at this moment, and this user may not be
+-- allowed to. Returns the statements that this user must not execute; run them as a user who may,
+-- then call this again.
 CREATE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   here   constant name := current_schema();
@@ -267,7 +274,8 @@ DECLARE
   role   name;
 BEGIN
   PERFORM pg_advisory_xact_lock(7453910);
-  -- Always in this order: two databases that make them at once wait for each other, and must not do so in a circle.
+  -- Always in this order: two databases that create the roles at once wait for each other, and must
+  -- not deadlock.
   FOREACH role IN ARRAY '{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[] LOOP
     CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
     BEGIN
@@ -293,7 +301,7 @@ BEGIN
     END;
   END LOOP;
 
-  -- One who is no superuser may not give away what is his: he stays the owner, and the one who migrates.
+  -- A user who is no superuser must not give away ownership, and stays the owner and migrator.
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     FOR wanted IN
       SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
@@ -301,7 +309,7 @@ BEGIN
         AND NOT pg_has_role(relowner, 'tapeline_migrator', 'USAGE')
     LOOP
       BEGIN
-        -- Who had it all so far, a consumer perhaps, keeps it.
+        -- The previous owner, perhaps a consumer, keeps its rights.
         EXECUTE format('GRANT tapeline_migrator TO %I', wanted.owner);
       EXCEPTION
         WHEN unique_violation THEN NULL; -- Another database has just done it.
@@ -324,8 +332,9 @@ BEGIN
   END IF;
   EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
 
-  -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
-  -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
+  -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
+  -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
+  -- statement would crash the server.
   EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
   EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
@@ -343,11 +352,12 @@ REVOKE ALL ON FUNCTION tapeline_roles FROM PUBLIC;
 INSERT INTO schema_migrations (version, name) VALUES (5, 'roles');
 
 -- Migration 6: losses
--- A broker that has lost the end of a partition writes other messages at the same offsets, under the same id of the topic. Where
--- one stood does not tell two dead letters apart then; their bytes do. What is delivered again is the same, to the byte.
+-- A broker that has lost the end of a partition writes other messages at the same offsets, under
+-- the same topic id. Then the position does not tell two dead letters apart, but their bytes do. A
+-- redelivered message has the same bytes.
 ALTER TABLE dead_letters ADD COLUMN digest bytea NOT NULL
   GENERATED ALWAYS AS (sha256(coalesce(sha256(key), '') || coalesce(sha256(payload), '\x00'))) STORED;
-COMMENT ON COLUMN dead_letters.digest IS 'Of key and payload: two messages may have stood at one offset, one after the other.';
+COMMENT ON COLUMN dead_letters.digest IS 'Digest of key and payload: one offset may have had two messages, one after the other.';
 ALTER TABLE dead_letters DROP CONSTRAINT dead_letters_pkey;
 ALTER TABLE dead_letters ADD PRIMARY KEY (topic, topic_id, partition, kafka_offset, digest);
 DROP INDEX dead_letters_unresolved;
@@ -355,14 +365,14 @@ CREATE INDEX dead_letters_unresolved ON dead_letters (topic, topic_id, partition
 INSERT INTO schema_migrations (version, name) VALUES (6, 'losses');
 
 -- Migration 7: spreads
--- Quotes with what is asked of them most: the middle, and how far bid and ask lie apart, in price and in basis points of the
--- middle. Worked out when asked for.
+-- Quotes with the figures that are queried most: the mid price, and the spread in price and in
+-- basis points of the mid price. Computed on read.
 CREATE VIEW spreads AS
 SELECT ingestion_timestamp, symbol, update_id, bid_price, ask_price, (bid_price + ask_price) / 2 AS mid_price,
        ask_price - bid_price AS spread, 20000 * (ask_price - bid_price) / nullif(bid_price + ask_price, 0) AS spread_bps
 FROM book_ticker;
 
--- As in migration 5, with the view.
+-- As in migration 5, including the view.
 CREATE OR REPLACE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   here   constant name := current_schema();
@@ -370,7 +380,8 @@ DECLARE
   role   name;
 BEGIN
   PERFORM pg_advisory_xact_lock(7453910);
-  -- Always in this order: two databases that make them at once wait for each other, and must not do so in a circle.
+  -- Always in this order: two databases that create the roles at once wait for each other, and must
+  -- not deadlock.
   FOREACH role IN ARRAY '{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[] LOOP
     CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
     BEGIN
@@ -396,7 +407,7 @@ BEGIN
     END;
   END LOOP;
 
-  -- One who is no superuser may not give away what is his: he stays the owner, and the one who migrates.
+  -- A user who is no superuser must not give away ownership, and stays the owner and migrator.
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     FOR wanted IN
       SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
@@ -404,7 +415,7 @@ BEGIN
         AND NOT pg_has_role(relowner, 'tapeline_migrator', 'USAGE')
     LOOP
       BEGIN
-        -- Who had it all so far, a consumer perhaps, keeps it.
+        -- The previous owner, perhaps a consumer, keeps its rights.
         EXECUTE format('GRANT tapeline_migrator TO %I', wanted.owner);
       EXCEPTION
         WHEN unique_violation THEN NULL; -- Another database has just done it.
@@ -427,8 +438,9 @@ BEGIN
   END IF;
   EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
 
-  -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
-  -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
+  -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
+  -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
+  -- statement would crash the server.
   EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, spreads, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
   EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';

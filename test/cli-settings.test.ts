@@ -50,7 +50,7 @@ test('names a port in use and the fix', async () => {
     env: { KAFKA_BROKERS: '127.0.0.1:1', INGEST_PORT: '18080' },
   })
   await second.assertExit(1)
-  assert.match(second.output(), /Port 18080 on 127\.0\.0\.1 is taken by another process/)
+  assert.match(second.output(), /Port 18080 on 127\.0\.0\.1 is in use by another process/)
   assert.match(second.output(), /set INGEST_PORT to a free port/)
 })
 

@@ -330,7 +330,7 @@ test('stops at a message of a newer schema, and reads it after the upgrade', asy
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(10, 20), { headers: { schema: 'trade/3' } })
   await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
   await consumer.command.assertExit(1, 60_000)
-  assert.match(consumer.command.output(), /schema trade\/3, this program knows trade\/2/)
+  assert.match(consumer.command.output(), /schema trade\/3, this program supports trade\/2/)
   const stored = await tradeCount()
   assert.equal(
     await count(

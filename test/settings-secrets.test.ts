@@ -106,7 +106,8 @@ function refusalOf(environment: Environment): string {
 
 /** A service's HTTP answers while it retries; empty if it has exited. */
 async function settled(command: RunningCommand, url: string): Promise<string> {
-  const retries = () => command.output().match(/trying again|Cannot join|"level":50|tapeline:/g)?.length ?? 0
+  const retries = () =>
+    command.output().match(/trying again|retrying|Cannot join|"level":50|tapeline:/g)?.length ?? 0
   await waitFor(() => retries() >= 2 || (retries() >= 1 && /"level":50|tapeline:/.test(command.output())), {
     timeoutMs: 40_000,
     what: `a service to have failed; it said ${command.output()}`,
@@ -140,7 +141,7 @@ test('shows no secret when it is wrong or the broker has no login', async () => 
     KAFKA_BROKERS: brokers().join(),
     DATABASE_URL: databaseUrl(() => {}),
   })
-  assert.match(said['ingest'] ?? '', /this listener of the broker has no login/)
+  assert.match(said['ingest'] ?? '', /this listener of the broker has no SASL login/)
 })
 
 test('shows no secret when its URL is invalid, in whichever part the secret is', async () => {
@@ -186,7 +187,7 @@ test('shows no secret placed in another setting', () => {
   const { KAFKA_SASL_PASSWORD: _, ...others } = shared()
   for (const file of [KAFKA_SECRET, `postgres://u:${DATABASE_SECRET}@h/db`]) {
     const refusal = refusalOf({ ...others, KAFKA_SASL_PASSWORD_FILE: file })
-    assert.match(refusal, /KAFKA_SASL_PASSWORD_FILE=\*\*\*: expected a file that can be read \(ENOENT\)/)
+    assert.match(refusal, /KAFKA_SASL_PASSWORD_FILE=\*\*\*: expected a readable file \(ENOENT\)/)
     assertSilent(refusal, 'a secret in place of its file')
   }
 })
@@ -215,7 +216,7 @@ test('reads each secret from a file, and names a missing, empty or duplicate fil
     ],
     [
       { ...files, DATABASE_URL_FILE: '/nowhere/url' },
-      /DATABASE_URL_FILE=\/nowhere\/url: expected a file that can be read/,
+      /DATABASE_URL_FILE=\/nowhere\/url: expected a readable file/,
     ],
     [{ ...files, KAFKA_SASL_PASSWORD_FILE: empty }, /KAFKA_SASL_PASSWORD.*expected/],
     [{ ...files, DATABASE_URL_FILE: kafka }, /DATABASE_URL=\*\*\*: expected a URL/],

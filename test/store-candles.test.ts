@@ -146,8 +146,8 @@ for (const { name, ...options } of databaseKinds()) {
 
     test('a server without compression gives the reason: migrate prints it, and the consumer still works', async () => {
       const expected = {
-        native: /needs the Timescale licence, and this server runs with timescaledb\.license = apache/,
-        embedded: /the embedded database cannot be opened again after it/,
+        native: /needs the Timescale licence, but this server runs with timescaledb\.license = apache/,
+        embedded: /the embedded database cannot be reopened after it/,
       }[name]
       assert.match((await compressionObstacle(database)) ?? '', expected)
       await using command = startTapeline(['migrate'], { env: { DATABASE_URL: server.url } })

@@ -176,10 +176,10 @@ describe('consumers as processes', () => {
     assert.deepEqual((await database.query('SELECT version FROM schema_migrations')).rows, [{ version: 1 }])
     await migrate(database)
     await database.query(`INSERT INTO schema_migrations (version, name) VALUES (${NEWEST + 1}, 'future')`)
-    await refusal(/newer than this program knows/, /Use the newer version of tapeline/)
+    await refusal(/newer than this program supports/, /Use the newer version of tapeline/)
     await using command = startTapeline(['migrate'], { env })
     await command.assertExit(1)
-    assert.match(command.output(), /newer than this program knows \(\d+\)\n {2}Use the newer version/)
+    assert.match(command.output(), /newer than this program supports \(\d+\)\n {2}Use the newer version/)
   })
 })
 

@@ -140,7 +140,7 @@ test('connects in plain text with sslmode=disable, and encrypted in every other 
 test('refuses a server certificate of another authority, in every mode that checks it', async (t) => {
   if (server === undefined) return t.skip(skipped)
   await settled({ parameters: { sslmode: 'require' } })
-  const untrusted = { code: 'ACCESS', message: /not signed by an authority/, fix: /sslrootcert=FILE/ }
+  const untrusted = { code: 'ACCESS', message: /not signed by a trusted authority/, fix: /sslrootcert=FILE/ }
   for (const parameters of [
     { sslmode: 'require', sslrootcert: other.cert },
     { sslmode: 'verify-ca', sslrootcert: other.cert },
@@ -189,7 +189,7 @@ test('names a missing file', (t) => {
   const url = urlFor({ parameters: { sslmode: 'verify-ca', sslrootcert: '/nowhere/ca.pem' } })
   assert.throws(() => openPostgres({ url, poolMin: 0, poolMax: 1, applicationName: 'test' }), {
     code: 'SETTINGS',
-    message: /sslrootcert=\/nowhere\/ca\.pem: expected a PEM file that can be read/,
+    message: /sslrootcert=\/nowhere\/ca\.pem: expected a readable PEM file/,
   })
 })
 
@@ -207,7 +207,7 @@ for (const [name, start] of Object.entries(COMMANDS)) {
     if (server === undefined) return t.skip(skipped)
     const refusals: Array<[Login, RegExp]> = [
       [{ parameters: { sslmode: 'disable' } }, /refuses the login.*pg_hba\.conf/],
-      [{ parameters: { sslmode: 'verify-full' } }, /not signed by an authority/],
+      [{ parameters: { sslmode: 'verify-full' } }, /not signed by a trusted authority/],
       [{ password: 'wrong-staple', parameters: { sslmode: 'require' } }, /refuses the login.*password/],
     ]
     // One case shows that a command reports it; the service tests each kind of refusal.

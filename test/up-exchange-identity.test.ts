@@ -60,7 +60,7 @@ test('waits for an exchange that refuses the handshake for a while', async (cont
 test('shows the address of an exchange without an identity, and does not check Binance itself', async () => {
   await using nameless = await exchangeCalled(null)
   const settings = settingsFor(nameless.url)
-  await assert.rejects(exchangeName(live, settings), /does not name itself, and its host is not known/)
+  await assert.rejects(exchangeName(live, settings), /announces no name, and its host is unknown/)
   const name = await exchangeName(live, settingsFor(nameless.url, 'binance-us'))
   assert.equal(name, 'binance-us')
   const text = exchangeText({ name, url: otherExchangeUrl(settings) })

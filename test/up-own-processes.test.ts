@@ -40,7 +40,7 @@ test('ignores a running `up` when the settings name parts of another pipeline', 
 
 test('a port that cannot be opened is not always reported as in use', async () => {
   await assert.rejects(requirePort(18_080, '192.0.2.1', 'INGEST_PORT'), {
-    message: /192\.0\.2\.1 is no address of this machine/,
+    message: /192\.0\.2\.1 is not an address of this machine/,
     fix: /HTTP_HOST/,
   })
 })

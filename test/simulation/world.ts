@@ -299,7 +299,7 @@ export class World {
     const isReplaced = life.overlapped && String(error).includes('Another ingestion')
     // The next start reads the remaining messages of the topics.
     const hasLostTail = this.options.clusterFaults && String(error).includes('lost messages that Kafka had')
-    const isOtherUnit = this.options.exchangeFaults && String(error).includes('although it was asked for')
+    const isOtherUnit = this.options.exchangeFaults && String(error).includes('although Tapeline requested')
     if (!isReplaced && !hasLostTail && !isOtherUnit) this.#onDefect(error)
     this.#stop(life).then(() => this.#liveAfter(1000), this.#onDefect)
   }

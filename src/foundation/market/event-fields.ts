@@ -2,37 +2,37 @@ import type { EventType } from './event.ts'
 import { type AggTradePayload, type BookTickerPayload, INVALIDATED, type TradePayload } from './payload.ts'
 import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
 
-/** A symbol that has been checked, as text and as the bytes that stand for it in Kafka and in a row. */
+/** A validated symbol, as text and as the bytes used in Kafka and in rows. */
 export interface KnownSymbol {
   readonly text: string
   readonly bytes: Buffer
 }
 
-/** In place of a time or an id that an event does not have. */
+/** Replaces a time or id that an event does not have. */
 export const ABSENT = -1
 
 /**
- * The fields of one event, decimals left where they stand in its bytes. One such object is filled again and again, so that
- * an event which passes through costs no object: whoever wants to keep a field copies it.
+ * The fields of one event; decimals stay slices of its bytes. One instance is refilled for each
+ * event, which saves an object per event. To keep a field, copy it.
  *
- * A bookTicker has its bid in `price` and `quantity`, and its ask in the fields behind.
+ * A bookTicker has its bid in `price` and `quantity`, and its ask in the ask fields.
  */
 export class EventFields {
   type: EventType = 'trade'
   symbol: KnownSymbol = { text: '', bytes: Buffer.alloc(0) }
   /** Trade id, aggregate trade id or update id. */
   id = 0
-  /** Trades: what the times were given in. */
+  /** Trades: the unit in which the times were given. */
   timeUnit: TimeUnit = 'microsecond'
-  /** Trades: microseconds. {@link ABSENT} in a backfilled one, of which REST does not give it. */
+  /** Trades: microseconds. {@link ABSENT} in a backfilled trade, because REST does not give it. */
   eventTimeUs = ABSENT
   /** Trades: microseconds. */
   tradeTimeUs = 0
-  /** Of an aggTrade; {@link ABSENT} in one that the exchange has invalidated. */
+  /** aggTrade only; {@link ABSENT} if the exchange has invalidated it. */
   firstTradeId = ABSENT
   lastTradeId = ABSENT
   isBuyerMaker = false
-  /** Where the decimals stand, from the first byte up to the one behind the last. */
+  /** The buffer of the decimals, which reach from their start to before their end. */
   bytes: Buffer = Buffer.alloc(0)
   priceStart = 0
   priceEnd = 0
@@ -42,19 +42,19 @@ export class EventFields {
   askPriceEnd = 0
   askQuantityStart = 0
   askQuantityEnd = 0
-  /** When ingestion received it, in microseconds; of what is stored only. */
+  /** Receipt by ingestion, in microseconds; only in stored messages. */
   receivedUs = 0
   /** Whether it came from REST. */
   isBackfill = false
-  /** How often the exchange had begun the id sequence anew. */
+  /** How often the exchange had restarted the id sequence. */
   epoch = 0
 
-  /** Whole milliseconds; not above the time, so no bound above it. {@link ABSENT} where there is none. */
+  /** Milliseconds, rounded down; {@link ABSENT} if there is none. */
   get eventTimeMs(): number {
     return Math.floor(this.eventTimeUs / 1000)
   }
 
-  /** Likewise. */
+  /** Milliseconds, rounded down. */
   get tradeTimeMs(): number {
     return Math.floor(this.tradeTimeUs / 1000)
   }
@@ -75,7 +75,7 @@ export class EventFields {
     return this.bytes.toString('latin1', this.askQuantityStart, this.askQuantityEnd)
   }
 
-  /** Takes what was read by way of JSON. All but the stamps and the epoch. */
+  /** Takes the fields of a payload parsed as JSON, except stamps and epoch. */
   take(type: EventType, payload: TradePayload | AggTradePayload | BookTickerPayload): void {
     this.type = type
     this.symbol = { text: payload.s, bytes: Buffer.from(payload.s) }

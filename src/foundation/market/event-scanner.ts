@@ -4,11 +4,11 @@ import { ABSENT, EventFields, type KnownSymbol } from './event-fields.ts'
 import { FIRST_TIME_MS, FIRST_TIME_US, isSymbol, LAST_TIME_MS, LAST_TIME_US } from './fields.ts'
 
 /*
- * The exchange writes each kind of event in one layout only: fields in one order, no spaces, no escapes. An event in that
- * layout is read from its bytes as they are, without a string or an object made of it, which is several times faster than
- * `JSON.parse` and leaves nothing to collect. Whatever deviates by one byte is not read at all: it goes through `JSON.parse`
- * and `payload.ts`, which also say what is wrong with it. Here is no judgement of its own: what is read here is what would
- * have been read there (`test/market-event-scanner.test.ts`).
+ * The exchange writes each kind of event in one layout: fixed order, no spaces, no escapes. This
+ * scanner reads that layout directly from the bytes, without strings or objects, several times
+ * faster than `JSON.parse` and without garbage. A deviation of one byte sends the event through
+ * `JSON.parse` and `payload.ts`, which also report what is wrong. The scanner decides nothing: it
+ * gives the same fields as that path (`test/market-event-scanner.test.ts`).
  */
 
 const literal = (text: string): Uint8Array => Buffer.from(text)
@@ -40,21 +40,27 @@ const QUOTE = 0x22
 const DOT = 0x2e
 const ZERO = 0x30
 const CLOSING_BRACE = 0x7d
-/** Where the first byte in which the three differ stands: `{"u`, `{"e":"t`, `{"e":"a`. */
+/** Position of the first byte that differs between the three kinds: `{"u`, `{"e":"t`, `{"e":"a`. */
 const KEY_AT = 2
 const TYPE_AT = 6
 const LETTER_U = 0x75
 const LETTER_T = 0x74
 
-/** Of 2⁵³ − 1, the largest number that a double gives exactly; a longer one is not gone over to its end. */
+/**
+ * Digits of 2⁵³ − 1, the largest integer that a double represents exactly; longer numbers are
+ * rejected early.
+ */
 const INTEGER_DIGITS = 16
 const WHOLE_DIGITS = 12
 const FRACTION_DIGITS = 8
 
-/** A symbol has 40 characters at most. */
+/** A symbol has at most 40 characters. */
 const SYMBOL_MAX_BYTES = 160
 
-/** Reads events in the exchange's own layout. Fills {@link fields}; what a failed reading leaves there means nothing. */
+/**
+ * Reads events in the exchange's layout into {@link fields}, which are meaningless after a failed
+ * read.
+ */
 export class EventScanner {
   readonly fields: EventFields
   readonly #symbols = new SharedBytes<KnownSymbol | null>((bytes) => knownSymbol(bytes))
@@ -70,14 +76,14 @@ export class EventScanner {
    * Reads an event as the exchange sends it.
    *
    * @param start of the opening brace
-   * @param end behind the closing brace
-   * @returns false when it is not in the layout
+   * @param end after the closing brace
+   * @returns false if it is not in the layout
    */
   readEvent(bytes: Buffer, start: number, end: number): boolean {
     return this.#readData(bytes, start, end) && this.#isClosedAtEnd()
   }
 
-  /** Reads an event as it stands in Kafka, where ingestion's two stamps follow the exchange's fields. */
+  /** Reads a stored event, whose fields are followed by ingestion's two stamps. */
   readStamped(bytes: Buffer, start: number, end: number): boolean {
     if (!this.#readData(bytes, start, end)) return false
     if (!this.#literal(RECEIVED_MS) || this.#integer() < 0 || !this.#literal(RECEIVED_US)) return false
@@ -160,7 +166,10 @@ export class EventScanner {
     return us !== ABSENT
   }
 
-  /** Microseconds, whichever unit it is in, which is noted; {@link ABSENT} for no time. */
+  /**
+   * Reads a time in either unit, notes the unit, and returns microseconds; {@link ABSENT} if it is
+   * not a time.
+   */
   #time(): number {
     const time = this.#integer()
     const { fields } = this
@@ -203,7 +212,7 @@ export class EventScanner {
     return first <= last
   }
 
-  /** `T`, `m`, and `M`, which says nothing. */
+  /** Reads `T`, `m`, and the unused `M`. */
   #restOfTrade(): boolean {
     const { fields } = this
     if (!this.#literal(TRADE_TIME)) return false
@@ -220,7 +229,7 @@ export class EventScanner {
     return this.#at === this.#end - 1 && this.#bytes[this.#at] === CLOSING_BRACE
   }
 
-  /** Goes over these bytes; stays where it is when there are others. */
+  /** Skips these bytes if they are next. */
   #literal(expected: Uint8Array): boolean {
     const bytes = this.#bytes
     const at = this.#at
@@ -231,7 +240,7 @@ export class EventScanner {
     return true
   }
 
-  /** @returns -1 when there is none, or one that JSON or a double cannot give exactly */
+  /** @returns -1 if there is no integer, or not one that JSON and a double represent exactly */
   #integer(): number {
     const bytes = this.#bytes
     const start = this.#at
@@ -248,7 +257,7 @@ export class EventScanner {
     return at === start || isPadded || value > Number.MAX_SAFE_INTEGER ? -1 : value
   }
 
-  /** As `DECIMAL` in `fields.ts` has it. */
+  /** Reads a decimal as `DECIMAL` in `fields.ts` defines it. */
   #decimal(): boolean {
     const whole = this.#digits(WHOLE_DIGITS)
     if (whole === 0) return false
@@ -257,7 +266,7 @@ export class EventScanner {
     return this.#digits(FRACTION_DIGITS) > 0
   }
 
-  /** Goes over digits. @returns how many there were, 0 for more than `most` */
+  /** Skips digits. @returns how many; 0 if more than `most` */
   #digits(most: number): number {
     const bytes = this.#bytes
     const start = this.#at
@@ -285,7 +294,7 @@ export class EventScanner {
   }
 }
 
-/** Null for bytes that are no symbol, an escape of JSON among them. */
+/** Returns null if the bytes are not a symbol, for example with a JSON escape. */
 export function knownSymbol(bytes: Buffer): KnownSymbol | null {
   const text = bytes.toString()
   return isUtf8(bytes) && isSymbol(text) ? { text, bytes } : null

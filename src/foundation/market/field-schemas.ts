@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { DECIMAL, EPOCH_MAX, FIRST_TIME_MS, isSymbol, LAST_TIME_MS, SYMBOL } from './fields.ts'
 
 /*
- * The rules of `fields.ts` as zod schemas: for what is not read a million times a second, and for the JSON Schemas of the
- * docs. `test/market-schemas.test.ts` holds both against each other.
+ * The rules of `fields.ts` as zod schemas, for less frequent data and for the JSON Schemas in docs.
+ * `test/market-schemas.test.ts` compares both.
  */
 
 /** A trade, aggregate trade or update id. */
@@ -21,10 +21,10 @@ export const timeUsField = z
   .min(FIRST_TIME_MS * 1000)
   .max(LAST_TIME_MS * 1000 - 1)
 
-/** A price or quantity: a text, so that no digit is lost. */
+/** A price or quantity, as text to keep every digit. */
 export const decimalField = z.string().regex(DECIMAL)
 
-/** Upper-case; that a schema in JSON cannot say of all letters. */
+/** Upper-case, which a JSON Schema cannot express for all letters. */
 export const symbolField = z.string().regex(SYMBOL).refine(isSymbol, 'a symbol')
 
 /** How often the exchange had restarted the id sequence. */

@@ -1,9 +1,8 @@
 import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
 
 /*
- * What a field of an event must look like to be stored exactly. PostgreSQL would round 30 digits, take `NaN`
- * and `1e3`, and file a time in microseconds under the year 56569, all without a word; so these rules stand
- * before it.
+ * The rules for fields that can be stored exactly. Without them PostgreSQL would silently round 30
+ * digits, accept `NaN` and `1e3`, and store a time in microseconds under the year 56569.
  */
 
 /** Fits NUMERIC(20,8): at most 12 digits before the point and 8 after it, no sign, no exponent. */
@@ -16,12 +15,12 @@ export const LAST_TIME_MS = Date.UTC(2100, 0, 1)
 export const FIRST_TIME_US = FIRST_TIME_MS * 1000
 export const LAST_TIME_US = LAST_TIME_MS * 1000
 
-/** Kafka's key and a text column: no NUL, no lone surrogate, of sane length. */
+/** Valid as Kafka key and text column: no NUL, no lone surrogate, limited length. */
 export const SYMBOL = /^[\p{L}\p{N}_]{1,40}$/u
 
 /**
- * The highest number of restarts of an id sequence. Ten bits: `(epoch::bigint << 53) + trade_id` orders all trades of a symbol,
- * since ids are below 2^53.
+ * The maximum number of restarts of an id sequence. With ten bits, `(epoch::bigint << 53) +
+ * trade_id` orders all trades of a symbol, since ids are below 2^53.
  */
 export const EPOCH_MAX = 1023
 
@@ -34,7 +33,10 @@ export function isId(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
-/** Since the Unix epoch. No number is one in both units: milliseconds have 13 digits, microseconds 16. */
+/**
+ * Since the Unix epoch. Milliseconds have 13 digits and microseconds 16, so no number is valid in
+ * both units.
+ */
 export function isTime(value: unknown, unit: TimeUnit): value is number {
   return Number.isSafeInteger(value) && isTimeUs((value as number) * MICROSECONDS_IN[unit])
 }
@@ -44,7 +46,7 @@ export function isTimeUs(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= FIRST_TIME_US && (value as number) < LAST_TIME_US
 }
 
-/** As the exchange's events spell it: upper-case. */
+/** Upper-case, as in the exchange's events. */
 export function isSymbol(value: unknown): value is string {
   return typeof value === 'string' && SYMBOL.test(value) && value === value.toUpperCase()
 }

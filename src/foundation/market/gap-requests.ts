@@ -2,19 +2,19 @@ import { type Gap, gapId } from './gap.ts'
 import { type IdRange, subtract } from './id-ranges.ts'
 
 /*
- * Requests to reopen gaps: `open` rows in the topic of the ledger that name no instance. Ingestion takes them over.
- * Specification: L5.
+ * Requests to reopen gaps: `open` rows in the ledger's topic that name no instance. Ingestion takes
+ * them over. Specification: L5.
  */
 
-/** A row of the ledger that names ids. */
+/** A ledger row with ids. */
 export type IdRow = Gap & { readonly from_id: number; readonly to_id: number }
 
-/** Above every revision of the stream, also of a row that is closed meanwhile. */
+/** Returns a revision above all of the stream, even if a row is closed meanwhile. */
 export function requestRevision(rows: readonly Pick<Gap, 'revision'>[]): number {
   return 2 + rows.reduce((highest, { revision }) => Math.max(highest, revision), 0)
 }
 
-/** @param range the ids of the row that are to be looked for; the row keeps its id and narrows to them */
+/** @param range the missing ids of the row, which keeps its gap id and narrows to them */
 export function reopened(row: IdRow, range: IdRange, revision: number, nowMs: number): IdRow {
   return {
     ...row,
@@ -39,7 +39,8 @@ export interface Unstored {
 }
 
 /**
- * Requests for ids that are not stored although the ledger does not call them open or unrecoverable.
+ * Returns requests for ids that are not stored, although the ledger does not list them as open or
+ * unrecoverable.
  *
  * @param rows of the stream
  * @param filled `filled` rows with the ids of each that are not stored

@@ -4,9 +4,9 @@ import { EVENT_TYPES } from './event.ts'
 import { epochField, idField, symbolField, timeMsField } from './field-schemas.ts'
 
 /*
- * A row of the ledger of what is missing, as its Kafka message has it (`schema` = `gap/1`, key = `gap_id`).
- * trade and aggTrade gaps are ranges of ids; a bookTicker gap is a window of time, since nothing counts its
- * updates. Times are milliseconds since the Unix epoch.
+ * A ledger row as its Kafka message (`schema` = `gap/1`, key = `gap_id`). Gaps of trade and
+ * aggTrade are ranges of ids. A gap of bookTicker is a time window, since its updates are not
+ * numbered contiguously. Times are milliseconds since the Unix epoch.
  */
 
 const word = z
@@ -39,7 +39,10 @@ export const GAP = z
 
 export type Gap = z.infer<typeof GAP>
 
-/** Made of what never changes about a gap: a gap that is filled in part keeps its id and narrows. */
+/**
+ * Returns the id of a gap, from the parts that never change: a partly filled gap keeps its id and
+ * narrows.
+ */
 export function gapId(symbol: string, eventType: Gap['event_type'], epoch: number, from: number): string {
   return `${symbol}/${eventType}/${epoch}/${from}`
 }

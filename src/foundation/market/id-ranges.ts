@@ -1,10 +1,10 @@
-/** Ids from `from` to `to`, both included. */
+/** Ids from `from` to `to`, both inclusive. */
 export interface IdRange {
   readonly from: number
   readonly to: number
 }
 
-/** Sorted, without overlaps, touching ranges joined. */
+/** Returns the ranges sorted and merged. */
 export function normalise(ranges: readonly IdRange[]): IdRange[] {
   const sorted = ranges.filter(({ from, to }) => from <= to).sort((left, right) => left.from - right.from)
   const joined: Array<{ from: number; to: number }> = []
@@ -16,7 +16,7 @@ export function normalise(ranges: readonly IdRange[]): IdRange[] {
   return joined
 }
 
-/** The ids of `ranges` that are in none of `others`. */
+/** Returns the ids of `ranges` that are in none of `others`. */
 export function subtract(ranges: readonly IdRange[], others: readonly IdRange[]): IdRange[] {
   const without = normalise(others)
   return normalise(ranges).flatMap((range) => {
@@ -33,7 +33,7 @@ export function subtract(ranges: readonly IdRange[], others: readonly IdRange[])
   })
 }
 
-/** How many ids the ranges hold; they must not overlap. */
+/** Counts the ids of the ranges, which must not overlap. */
 export function countIds(ranges: readonly IdRange[]): number {
   return ranges.reduce((sum, { from, to }) => sum + to - from + 1, 0)
 }

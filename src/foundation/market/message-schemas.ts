@@ -6,15 +6,16 @@ import { RECORDING } from './recording.ts'
 import type { TimeUnit } from './time-unit.ts'
 
 /*
- * The messages of the topics, as whoever reads them may rely on: docs/schemas and docs/asyncapi.yaml are made of this. Fields that
- * are not named may be there: the exchange adds some now and then, and they are passed on.
+ * The messages of the topics, as readers may rely on them; docs/schemas and docs/asyncapi.yaml are
+ * generated from this. Other fields may be present: the exchange adds some now and then, and they
+ * are passed on.
  */
 
 /** Appended by ingestion when the frame was received. */
 const RECEIPT = {
   ingestion_timestamp: timeMsField.describe('Receipt, milliseconds since the Unix epoch.'),
   ingestion_timestamp_us: timeUsField.describe(
-    'Receipt, microseconds since the Unix epoch; rises strictly over all streams of a process until its clock is set, which is a row of the ledger with the cause `clock`.',
+    'Receipt, microseconds since the Unix epoch; strictly increasing over all streams of a process, except when its clock is set, which the ledger records with the cause `clock`.',
   ),
 }
 
@@ -29,9 +30,9 @@ const ofTrades = (unit: TimeUnit) => ({
 
 const timeField = (unit: TimeUnit) => (unit === 'microsecond' ? timeUsField : timeMsField)
 
-const BACKFILL = z.literal('backfill').describe('Filled from REST.')
+const BACKFILL = z.literal('backfill').describe('Backfilled from REST.')
 
-/** With an event time from a stream; REST knows none. */
+/** With the event time of a stream, which REST does not give. */
 const fromStream = (unit: TimeUnit) => ({
   E: timeField(unit).describe(`Event time, ${unit}s since the Unix epoch.`),
   source: BACKFILL.optional(),
@@ -68,14 +69,14 @@ function aggTrade(unit: TimeUnit) {
   )
 }
 
-/** By the `schema` header. */
+/** Schemas by the value of the `schema` header. */
 export const MESSAGES = {
   'trade/2': trade('microsecond'),
   'trade/1': trade('millisecond'),
   'aggTrade/2': aggTrade('microsecond'),
   'aggTrade/1': aggTrade('millisecond'),
   'bookTicker/1': z.looseObject({
-    u: idField.describe('Update id; rises, with holes.'),
+    u: idField.describe('Update id; increasing, not contiguous.'),
     s: symbolField.describe('Symbol.'),
     b: decimalField.describe('Best bid price.'),
     B: decimalField.describe('Best bid quantity.'),

@@ -4,7 +4,10 @@ import type { TimeUnit } from './time-unit.ts'
 /** `f` and `l` of an aggTrade that the exchange has invalidated. */
 export const INVALIDATED = -1
 
-/** A `trade` as the exchange sends it. `E` is null in backfilled trades, which REST gives without it. */
+/**
+ * A `trade` as the exchange sends it. `E` is null in backfilled trades, because REST does not give
+ * it.
+ */
 export interface TradePayload {
   readonly E: number | null
   readonly s: string
@@ -17,7 +20,7 @@ export interface TradePayload {
   readonly unit: TimeUnit
 }
 
-/** An `aggTrade`: the trades `f`..`l`. Both are −1 in rows that the exchange has invalidated. */
+/** An `aggTrade` of the trades `f`..`l`. Both are −1 if the exchange has invalidated it. */
 export interface AggTradePayload {
   readonly E: number | null
   readonly s: string
@@ -32,7 +35,7 @@ export interface AggTradePayload {
   readonly unit: TimeUnit
 }
 
-/** A `bookTicker`. It has no time of its own; `u` rises, with holes. */
+/** A `bookTicker`. It has no time; `u` increases, but is not contiguous. */
 export interface BookTickerPayload {
   readonly u: number
   readonly s: string
@@ -44,17 +47,17 @@ export interface BookTickerPayload {
 
 export type Fields = Readonly<Record<string, unknown>>
 
-/** True for what JSON writes in braces. */
+/** Whether the value is a JSON object. */
 export function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /*
- * Each reader answers the fields that are stored, or the reason the payload cannot be stored exactly: a short
- * stable text that names the field, since it becomes a metric label and the reason of a dead letter. Fields that
- * are not named here are let through untouched; the exchange adds some now and then.
+ * Each reader returns the fields to store, or why the payload cannot be stored exactly: a short
+ * stable text that names the field, used as a metric label and as the reason of a dead letter.
+ * Other fields are ignored; the exchange adds some now and then.
  *
- * Times have the unit that is given; where none is, the digits of `T` tell it.
+ * Times must be in the given unit; without one, the digits of `T` decide.
  */
 
 export function readTrade(data: Fields, unit?: TimeUnit): TradePayload | string {
@@ -87,7 +90,7 @@ export function readBookTicker(data: Fields): BookTickerPayload | string {
   return isDecimal(A) ? { u, s, b, B, a, A } : 'A is not a decimal'
 }
 
-/** What `trade` and `aggTrade` share. */
+/** Reads the fields common to `trade` and `aggTrade`. */
 function readCommon(data: Fields, expected?: TimeUnit): Omit<TradePayload, 't'> | string {
   const { E, s, p, q, T, m } = data
   if (!isSymbol(s)) return 's is not a symbol'
@@ -97,7 +100,7 @@ function readCommon(data: Fields, expected?: TimeUnit): Omit<TradePayload, 't'> 
   if (!isTime(T, unit)) return `T is not a time in ${unit}s`
   if (typeof m !== 'boolean') return 'm is not a boolean'
   if (isTime(E, unit)) return { E, s, p, q, T, m, unit }
-  // REST, from which backfilled trades come, knows no event time.
+  // Backfilled trades come from REST, which gives no event time.
   return E === undefined && data['source'] === 'backfill'
     ? { E: null, s, p, q, T, m, unit }
     : `E is not a time in ${unit}s`

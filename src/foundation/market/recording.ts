@@ -4,21 +4,22 @@ import { symbolField, timeMsField } from './field-schemas.ts'
 import { TIME_UNITS } from './time-unit.ts'
 
 /*
- * What an ingestion process records from a moment on, as its message in the topic of the ledger has it (`schema` = `recording/1`,
- * key = `!recording`). The consumer keeps it, and `verify` compares: rows that never came leave no other trace.
+ * Announces what an ingestion process records from a moment on, as a message in the ledger's topic
+ * (`schema` = `recording/1`, key = `!recording`). The consumer stores it and `verify` compares it
+ * with the rows: rows that never arrived leave no other trace.
  */
 
-/** The key of the message. No symbol has an exclamation mark. */
+/** The key of the message. No symbol contains an exclamation mark. */
 export const RECORDING_KEY = '!recording'
 
 const text = z.string().min(1).max(200)
 
 export const RECORDING = z.object({
-  /** Names the process. */
+  /** Identifies the process. */
   instance: text,
-  /** When it began to record these, milliseconds since the Unix epoch. */
+  /** Start of this recording, milliseconds since the Unix epoch. */
   at: timeMsField,
-  /** The exchange. */
+  /** Name of the exchange. */
   source: text,
   time_unit: z.enum(TIME_UNITS),
   /** The topics of its messages. */

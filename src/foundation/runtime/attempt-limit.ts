@@ -15,7 +15,10 @@ export class AttemptLimit {
     this.#windowMs = windowMs
   }
 
-  /** Records an attempt at `nowMs` when one is allowed; otherwise the milliseconds until the next one is. */
+  /**
+   * Records an attempt at `nowMs` if one is allowed; otherwise returns the milliseconds until the
+   * next.
+   */
   take(nowMs: number): { allowed: true } | { allowed: false; waitMs: number } {
     while (this.#attempts.length > 0 && nowMs - (this.#attempts[0] ?? 0) >= this.#windowMs)
       this.#attempts.shift()

@@ -1,14 +1,15 @@
-/** How long to wait between attempts. All durations in milliseconds. */
+/** Waits between attempts, in milliseconds. */
 export interface BackoffPolicy {
   readonly initialMs: number
   readonly maxMs: number
 }
 
 /**
- * The wait before attempt `attempt + 1`, where `attempt` counts the failures so far, from 1.
+ * Returns the wait before attempt `attempt + 1`, where `attempt` counts the failures so far, from
+ * 1.
  *
- * The delay doubles from `initialMs` to `maxMs`; the wait is drawn from its upper half, so that instances
- * which failed together do not come back together. `floorMs` (a `Retry-After`) is never undercut.
+ * The delay doubles from `initialMs` to `maxMs`. The wait is random within its upper half, so that
+ * instances that failed together do not retry together. It is at least `floorMs` (a `Retry-After`).
  *
  * @param random a number in [0, 1)
  */
@@ -36,7 +37,10 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
-/** What `promise` settles to, or a rejection with the signal's reason as soon as it aborts; the work itself goes on. */
+/**
+ * Settles like `promise`, or rejects with the signal's reason as soon as it aborts; the work
+ * continues.
+ */
 export async function unlessAborted<Result>(promise: Promise<Result>, signal: AbortSignal): Promise<Result> {
   const aborted = Promise.withResolvers<never>()
   const onAbort = () => aborted.reject(signal.reason)

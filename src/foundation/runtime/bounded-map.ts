@@ -1,4 +1,4 @@
-/** Sets an entry as the newest of a map, which forgets its oldest beyond `max`. */
+/** Sets an entry as the newest of a map, and removes the oldest beyond `max`. */
 export function setNewest<Key, Value>(entries: Map<Key, Value>, key: Key, value: Value, max: number): void {
   entries.delete(key)
   entries.set(key, value)

@@ -1,7 +1,7 @@
-/** What is wrong with the certificate that a server shows. */
+/** The fault of a server's certificate. */
 export type CertificateFault = 'untrusted' | 'outdated' | 'other host'
 
-/** By the code of OpenSSL's or Node's error. */
+/** By the error code of OpenSSL or Node. */
 const FAULTS: Readonly<Record<string, CertificateFault>> = {
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'untrusted',
   UNABLE_TO_GET_ISSUER_CERT: 'untrusted',

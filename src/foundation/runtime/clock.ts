@@ -1,8 +1,8 @@
 /**
- * Time from outside, so that a test or a simulation can supply its own.
+ * A source of time that tests and simulations can replace.
  *
- * Durations (flush, linger, age, backoff) use `monotonicMs` only; `wallMicros` is for stamps that people
- * and tables read, and may step when the machine's clock is corrected.
+ * Durations (flush, linger, age, backoff) use `monotonicMs` only. `wallMicros` is for stamps that
+ * people and tables read, and may step when the machine's clock is corrected.
  */
 export interface Clock {
   /** Milliseconds of a clock that never steps, from an arbitrary origin; fractions allowed. */
@@ -13,12 +13,12 @@ export interface Clock {
   schedule(delayMs: number, run: () => void): () => void
 }
 
-/** How far the interpolated wall clock may drift from the system's before it is taken anew. */
+/** Maximum drift of the interpolated wall clock from the system's. */
 const RESYNC_MS = 1
 
 /**
- * The machine's clocks. `Date.now()` counts whole milliseconds, so microseconds are interpolated from the
- * monotonic clock and anchored anew whenever the two disagree by more than a millisecond (an NTP step).
+ * The machine's clocks. `Date.now()` has whole milliseconds, so microseconds are interpolated from
+ * the monotonic clock and re-anchored when the two differ by more than a millisecond (an NTP step).
  */
 export function systemClock(): Clock {
   let anchorWallMs = Date.now()

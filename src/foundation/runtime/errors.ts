@@ -1,18 +1,18 @@
 /**
- * The errors that a person can act on. Everything else that is thrown is a defect and keeps its stack.
+ * Codes of errors that a person can act on. Any other thrown error is a defect and keeps its stack.
  *
  * - `SETTINGS`: a setting is wrong or contradicts another; exit code 2, nothing was opened.
- * - `ENVIRONMENT`: something the machine lacks or holds (Java, a port, a folder in use).
+ * - `ENVIRONMENT`: the machine lacks something or has it in use (Java, a port, a folder).
  * - `SOURCE`: data of another source (live, simulated, a capture) is already there.
- * - `EXCHANGE`: the exchange refused in a way that waiting does not mend (a symbol, a region).
- * - `ACCESS`: Kafka or the database refuses who this is or what it may do, or is not who it should be (a certificate, a
- *   password, a right): a person has to mend it.
- * - `KAFKA`: the broker is there but not as needed (a topic missing or different).
- * - `DATABASE`: the database is there but not as needed (schema newer than the program, no TimescaleDB).
- * - `SCHEMA`: a message is of a newer schema than this program knows.
- * - `INPUT`: a file or argument given by the person is wrong.
- * - `INTERRUPTED`: a person or the system ended a command before it was done.
- * - `STOPPED_DIRTY`: a stop could not deliver everything; a restart heals it.
+ * - `EXCHANGE`: the exchange refuses in a way that waiting does not fix (a symbol, a region).
+ * - `ACCESS`: Kafka or the database refuses the user or a right, or cannot prove its identity (a
+ *   certificate, a password, a right): a person has to fix it.
+ * - `KAFKA`: the broker is reachable but not as needed (a topic is missing or differs).
+ * - `DATABASE`: the database is reachable but not as needed (newer schema, no TimescaleDB).
+ * - `SCHEMA`: a message has a newer schema than this program supports.
+ * - `INPUT`: a file or argument from the user is wrong.
+ * - `INTERRUPTED`: a person or the system stopped a command before it was done.
+ * - `STOPPED_DIRTY`: a shutdown could not deliver everything; a restart recovers it.
  */
 export type ErrorCode =
   | 'SETTINGS'
@@ -27,10 +27,10 @@ export type ErrorCode =
   | 'INTERRUPTED'
   | 'STOPPED_DIRTY'
 
-/** An error with a cause a person understands and the next step that mends it. */
+/** An error with a cause that a person understands, and the next step to fix it. */
 export class TapelineError extends Error {
   readonly code: ErrorCode
-  /** The next step, as an imperative sentence. Empty when there is none. */
+  /** The next step, as an imperative sentence. Empty if there is none. */
   readonly fix: string
 
   constructor(code: ErrorCode, message: string, options: { fix?: string; cause?: unknown } = {}) {
@@ -46,17 +46,17 @@ export class TapelineError extends Error {
   }
 }
 
-/** What can be said in one line about anything that was thrown. Never throws itself. */
+/** Describes anything that was thrown in one line. Never throws. */
 export function describeError(error: unknown): string {
   return describe(error, new Set())
 }
 
-/** @param above the errors whose cause this is: a cycle of causes comes to an end */
+/** @param above the errors above this cause, which stop a cycle of causes */
 function describe(error: unknown, above: ReadonlySet<unknown>): string {
   if (!(error instanceof Error)) return String(error)
-  // It already says of its cause what its reader needs.
+  // Its message already includes what matters about its cause.
   if (error instanceof TapelineError) return error.message
-  // A sentence's full stop would stand before the colon.
+  // Removes the full stop before the colon.
   const own = error.message.replace(/\.$/, '')
   const seen = new Set([...above, error])
   const within: unknown[] = error instanceof AggregateError ? error.errors : []

@@ -1,5 +1,5 @@
 /**
- * Settles as `work` does, or rejects once that has taken too long; the work is left alone.
+ * Settles like `work`, or rejects after the limit; the work continues.
  *
  * @param what completes the sentence "… within 5 s"
  */

@@ -1,9 +1,10 @@
-/** Characters of a text in the ledger, in a dead letter's reason and in a log line that others wrote. */
+/** Maximum characters of an external text in the ledger, a dead letter's reason or a log line. */
 export const OUTSIDE_TEXT_MAX = 200
 
 /**
- * One line of at most `max` characters of a text from the exchange, Kafka or the database, as every column, message and log line
- * takes it: without control or format characters and without half of a surrogate pair. To be called where such a text enters.
+ * Returns an external text (of the exchange, Kafka or the database) as one line of at most `max`
+ * characters that every column, message and log line accepts: without control or format characters
+ * and without half a surrogate pair. Call it where such a text enters.
  */
 export function outsideText(text: string, max = OUTSIDE_TEXT_MAX): string {
   const line = text
@@ -12,6 +13,6 @@ export function outsideText(text: string, max = OUTSIDE_TEXT_MAX): string {
     .toWellFormed()
   if (line.length <= max) return line
   const kept = line.slice(0, max - 1)
-  // The cut may be in the middle of a pair.
+  // The cut may split a surrogate pair.
   return `${kept.isWellFormed() ? kept : kept.slice(0, -1)}…`
 }

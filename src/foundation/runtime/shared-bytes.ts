@@ -1,12 +1,12 @@
 const SLOTS = 1024
 
-/** What is longer is hardly ever the same twice. */
+/** Longer byte strings rarely repeat. */
 const SHARED_MAX_BYTES = 128
 
 /**
- * Gives equal short byte strings the same object, so that a million messages of a symbol hold one key. A table of
- * fixed size, in which a later string takes the place of an earlier one; nothing it keeps points into the buffer that
- * was read. What it gives belongs to many: never to be changed.
+ * Returns the same object for equal short byte strings, so that a million messages of a symbol
+ * share one key. The table has a fixed size: a later string replaces an earlier one. It keeps no
+ * references into the buffers that were read. Its results are shared and must not be changed.
  */
 export class SharedBytes<T> {
   readonly #make: (bytes: Buffer) => T
@@ -14,12 +14,12 @@ export class SharedBytes<T> {
     length: SLOTS,
   })
 
-  /** @param make what stands for the bytes; called with a copy when they are to be kept */
+  /** @param make creates the object for the bytes; called with a copy if they are kept */
   constructor(make: (bytes: Buffer) => T) {
     this.#make = make
   }
 
-  /** What was made of the bytes from `start` up to `end`, now or before. */
+  /** Returns the object for the bytes from `start` to before `end`, new or known. */
   of(source: Buffer, start: number, end: number): T {
     if (end - start > SHARED_MAX_BYTES) return this.#make(source.subarray(start, end))
     // FNV-1a.

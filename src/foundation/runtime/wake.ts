@@ -1,8 +1,6 @@
 import { type Clock, systemClock } from './clock.ts'
 
-/**
- * A bell for one waiting loop: `ring` before `wait` is not lost, several rings before a wait count as one.
- */
+/** Wakes one waiting loop: a `ring` before `wait` is not lost, and several count as one. */
 export class Wake {
   readonly #clock: Pick<Clock, 'schedule'>
   #rung = false
@@ -19,7 +17,7 @@ export class Wake {
     else waiter()
   }
 
-  /** Resolves at the next ring, or after `timeoutMs` where that comes first. */
+  /** Resolves at the next ring, or after `timeoutMs` if that comes first. */
   wait(timeoutMs?: number): Promise<void> {
     if (this.#rung) {
       this.#rung = false

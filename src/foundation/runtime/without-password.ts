@@ -1,4 +1,4 @@
-/** Parameters of a database's URL whose values may be shown: a password may stand under any other name. */
+/** Database URL parameters whose values may be shown; any other may contain a password. */
 const HARMLESS_PARAMETERS: ReadonlySet<string> = new Set([
   'sslmode',
   'sslrootcert',
@@ -12,10 +12,13 @@ const HARMLESS_PARAMETERS: ReadonlySet<string> = new Set([
   'connect_timeout',
 ])
 
-/** A URL as it may be shown: without its password, and not at all where one may lie in another part of it. */
+/**
+ * Returns a URL that may be shown: without its password, or `***` if another part may contain one.
+ */
 export function withoutPassword(url: string): string {
   const parsed = URL.parse(url)
-  // `user:password` alone is a URL too, without a host. A slash in a password ends the host, and the rest counts as path.
+  // `user:password` alone is a URL without a host. A slash in a password ends the host, and the
+  // rest counts as the path.
   if (
     parsed === null ||
     parsed.host === '' ||

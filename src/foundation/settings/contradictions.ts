@@ -1,7 +1,7 @@
 import { venueProblems } from '../binance/venue.ts'
 import type { SettingValues } from './definitions.ts'
 
-/** What is wrong between settings that are each fine alone, one line each. */
+/** Returns the contradictions between settings that are valid alone, one line each. */
 export function contradictions(values: SettingValues): string[] {
   const problems: string[] = []
   const expect = (holds: boolean, problem: string) => {
@@ -41,11 +41,11 @@ export function contradictions(values: SettingValues): string[] {
   expect(
     values.KAFKA_SASL_MECHANISM === undefined ||
       (values.KAFKA_SASL_USERNAME !== undefined && values.KAFKA_SASL_PASSWORD !== undefined),
-    `KAFKA_SASL_MECHANISM=${values.KAFKA_SASL_MECHANISM}: expected KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD beside it`,
+    `KAFKA_SASL_MECHANISM=${values.KAFKA_SASL_MECHANISM}: expected KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD as well`,
   )
   expect(
     values.KAFKA_SASL_MECHANISM !== undefined || values.KAFKA_SASL_USERNAME === undefined,
-    `KAFKA_SASL_USERNAME=${values.KAFKA_SASL_USERNAME}: expected KAFKA_SASL_MECHANISM beside it`,
+    `KAFKA_SASL_USERNAME=${values.KAFKA_SASL_USERNAME}: expected KAFKA_SASL_MECHANISM as well`,
   )
   expect(
     (values.KAFKA_TLS_CERT === undefined) === (values.KAFKA_TLS_KEY === undefined),
@@ -53,7 +53,7 @@ export function contradictions(values: SettingValues): string[] {
   )
   expect(
     values.KAFKA_TLS || (values.KAFKA_TLS_CA === undefined && values.KAFKA_TLS_CERT === undefined),
-    'KAFKA_TLS=false: expected true where KAFKA_TLS_CA or KAFKA_TLS_CERT is set',
+    'KAFKA_TLS=false: expected true because KAFKA_TLS_CA or KAFKA_TLS_CERT is set',
   )
   for (const repeated of repeats({
     KAFKA_TRADES_TOPIC: values.KAFKA_TRADES_TOPIC,
@@ -62,19 +62,19 @@ export function contradictions(values: SettingValues): string[] {
     KAFKA_CHECKPOINTS_TOPIC: values.KAFKA_CHECKPOINTS_TOPIC,
     KAFKA_DEAD_LETTERS_TOPIC: values.KAFKA_DEAD_LETTERS_TOPIC,
   })) {
-    problems.push(`${repeated}: expected a topic of its own each`)
+    problems.push(`${repeated}: expected a different topic for each`)
   }
   for (const repeated of repeats({
     INGEST_PORT: values.INGEST_PORT,
     CONSUMER_PORT: values.CONSUMER_PORT,
     DASHBOARD_PORT: values.DASHBOARD_PORT,
   })) {
-    problems.push(`${repeated}: expected a port of its own each`)
+    problems.push(`${repeated}: expected a different port for each`)
   }
   return problems
 }
 
-/** Names that share a value, as `A=x and B=x`. */
+/** Returns the names that share a value, as `A=x and B=x`. */
 function repeats(named: Readonly<Record<string, string | number>>): string[] {
   const byValue = Map.groupBy(Object.keys(named), (name) => named[name])
   return [...byValue].flatMap(([value, names]) =>

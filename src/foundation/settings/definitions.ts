@@ -3,7 +3,7 @@ import { EVENT_TYPES } from '../market/event.ts'
 import { TIME_UNITS } from '../market/time-unit.ts'
 import * as kind from './parsers.ts'
 
-/** A setting: the schema of its text, and the text that stands for it when nothing is set. */
+/** A setting: the schema of its text, and the default text if it is unset. */
 interface Definition<Schema extends z.ZodType = z.ZodType> {
   readonly schema: Schema
   readonly fallback: string | undefined
@@ -15,10 +15,7 @@ const optional = <Schema extends z.ZodType>(schema: Schema) => ({
   fallback: undefined,
 })
 
-/**
- * Every setting there is, with its default as a person would write it. Explained, one line each, in
- * `.env.example`.
- */
+/** All settings with their defaults, as text. `.env.example` explains each in one line. */
 export const DEFINITIONS = {
   SYMBOLS: required(kind.symbols, 'BTCUSDT,ETHUSDT,BNBUSDT'),
   SYMBOLS_REFRESH_SECONDS: required(kind.integer(1, 86_400), '300'),
@@ -68,7 +65,7 @@ export const DEFINITIONS = {
   DB_POOL_MAX: required(kind.integer(1, 100), '4'),
   BATCH_SIZE: required(kind.integer(1, 50_000), '500'),
   FLUSH_INTERVAL_MS: required(kind.integer(10, 600_000), '2000'),
-  /** Unset: rows are kept for ever. */
+  /** Unset: rows are kept without a time limit. */
   RETENTION_DAYS: optional(kind.integer(1, 36_500)),
   /** Unset: nothing is compressed. */
   COMPRESS_AFTER_DAYS: optional(kind.integer(1, 36_500)),
@@ -81,7 +78,7 @@ export const DEFINITIONS = {
   DASHBOARD_PORT: required(kind.port, '8090'),
   /** Unset: the service of this machine, at `INGEST_PORT`. */
   INGEST_URLS: optional(kind.baseUrls),
-  /** Unset: likewise, at `CONSUMER_PORT`. */
+  /** Unset: the service of this machine, at `CONSUMER_PORT`. */
   CONSUMER_URLS: optional(kind.baseUrls),
   HTTP_HOST: required(kind.word, '127.0.0.1'),
   DATA_DIR: required(kind.path, '.tapeline'),
@@ -92,14 +89,14 @@ export type SettingName = keyof typeof DEFINITIONS
 
 export const SETTING_NAMES = Object.keys(DEFINITIONS) as SettingName[]
 
-/** Never shown, neither in errors nor in `/status`; each may also be given as a file, `NAME_FILE`. */
+/** Never shown in errors or in `/status`; each may also be given as a file, `NAME_FILE`. */
 export const SECRET_NAMES: ReadonlySet<SettingName> = new Set([
   'BINANCE_API_KEY',
   'KAFKA_SASL_PASSWORD',
   'DATABASE_URL',
 ])
 
-/** The typed value of every setting, under its own name. */
+/** The typed value of every setting, by name. */
 export type SettingValues = {
   readonly [Name in SettingName]: z.infer<(typeof DEFINITIONS)[Name]['schema']>
 }

@@ -13,16 +13,17 @@ import {
 } from './definitions.ts'
 import { nearMisses } from './near-miss.ts'
 
-/** All settings, checked and frozen, and whether each was set or fell back to its default. */
+/** All settings, validated and frozen, with whether each was set or has its default. */
 export type Settings = SettingValues & { isSet(name: SettingName): boolean }
 
 type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * Reads the environment, and beneath it the file `.env` of `cwd` where there is one. An empty text counts as
- * not set. All that is wrong is reported in one error.
+ * Reads the environment, then the file `.env` of `cwd` if it exists. An empty text counts as unset.
+ * One error reports all problems.
  *
- * @throws TapelineError `SETTINGS` naming each wrong setting, its value (secrets as `***`) and what is expected
+ * @throws TapelineError `SETTINGS` naming each wrong setting, its value (secrets as `***`) and the
+ *   expected value
  */
 export function loadSettings(environment: Environment, options: { cwd: string }): Settings {
   const problems: string[] = []
@@ -57,10 +58,13 @@ export function loadSettings(environment: Environment, options: { cwd: string })
   return Object.freeze({ ...(values as SettingValues), isSet: (name: SettingName) => set.has(name) })
 }
 
-/** A user with a password, a parameter with one, or a private key: where it does not belong, it does not parse either. */
+/**
+ * Matches texts that may contain a secret: a user with a password, a parameter with one, or a
+ * private key. In the wrong setting such a text does not parse.
+ */
 const MAY_HOLD_A_SECRET = /:.*@|(pass|pwd|secret|token|key)\w*\s*=|-----BEGIN/is
 
-/** Looks at the text alone, since a value that is wrong has no parts yet. */
+/** Uses the text only, since a wrong value has no parsed parts. */
 function shown(name: SettingName, text: string): string {
   if (text === '') return ''
   if (name.endsWith('_URL')) return withoutPassword(text)
@@ -74,7 +78,7 @@ function readDotEnv(cwd: string, problems: string[]): Record<string, string> {
     return definedOnly(parseEnv(readFileSync(join(cwd, '.env'), 'utf8')))
   } catch (error) {
     if (error instanceof Error && Reflect.get(error, 'code') === 'ENOENT') return {}
-    problems.push(`.env cannot be read: ${describeError(error)}`)
+    problems.push(`Reading .env failed: ${describeError(error)}`)
     return {}
   }
 }
@@ -87,7 +91,7 @@ function definedOnly(environment: Environment): Record<string, string> {
   )
 }
 
-/** The text of a setting; that of a secret may come from the file that `NAME_FILE` names. */
+/** Returns the text of a setting; a secret may come from the file that `NAME_FILE` names. */
 function textOf(name: SettingName, texts: Environment, problems: string[]): string | undefined {
   const file = SECRET_NAMES.has(name) ? texts[`${name}_FILE`] : undefined
   if (file === undefined) return texts[name]
@@ -95,10 +99,10 @@ function textOf(name: SettingName, texts: Environment, problems: string[]): stri
   try {
     return readFileSync(file, 'utf8').trim()
   } catch (error) {
-    // What has no slash may be the secret itself, and the error repeats it.
+    // A value without a slash may be the secret itself, which the error would repeat.
     const isPath = file.includes('/') && !MAY_HOLD_A_SECRET.test(file)
     const why = isPath ? describeError(error) : Reflect.get(Object(error), 'code')
-    problems.push(`${name}_FILE=${isPath ? file : '***'}: expected a file that can be read (${why})`)
+    problems.push(`${name}_FILE=${isPath ? file : '***'}: expected a readable file (${why})`)
     return undefined
   }
 }

@@ -1,11 +1,11 @@
 import { SECRET_NAMES, SETTING_NAMES } from './definitions.ts'
 
-/** How many edits apart two names may be to count as a slip of the pen. */
+/** Maximum edits between two names that count as a typing error. */
 const MAX_EDITS = 2
 
 /**
- * Names that are no setting but look like one: a setting that is silently ignored is worse than none. Names
- * that resemble nothing belong to other programs and pass.
+ * Returns names that resemble a setting but are none, because a silently ignored setting is worse
+ * than an error. Other names belong to other programs and pass.
  */
 export function nearMisses(names: readonly string[]): Array<{ name: string; meant: string }> {
   const known = new Set<string>([...SETTING_NAMES, ...[...SECRET_NAMES].map((name) => `${name}_FILE`)])

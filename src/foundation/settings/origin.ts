@@ -1,7 +1,10 @@
 import type { SettingName } from './definitions.ts'
 import type { Settings } from './load.ts'
 
-/** A setting's value as it may be shown, and whether the person has set it: who has not must not be told to correct it. */
+/**
+ * Returns a setting's value for display, and whether it was set or is the default, so that messages
+ * do not ask to correct a setting that was never set.
+ */
 export function withOrigin(settings: Pick<Settings, 'isSet'>, name: SettingName, shown: string): string {
   return `${shown} (${settings.isSet(name) ? name : `the default of ${name}`})`
 }

@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { EVENT_TYPES } from '../market/event.ts'
 
 /*
- * One zod schema for each kind of setting. Each takes the text of an environment variable and says, when it
- * does not fit, what is expected: the message is shown as "NAME=value: expected MESSAGE".
+ * One zod schema per kind of setting. Each takes the text of an environment variable; its message,
+ * shown as "NAME=value: expected MESSAGE", says what is expected.
  */
 
 export const integer = (min: number, max: number) =>
@@ -20,7 +20,7 @@ export const flag = z.enum(['true', 'false'], 'true or false').transform((text) 
 export const oneOf = <const Values extends readonly [string, ...string[]]>(...values: Values) =>
   z.enum(values, values.join(' or '))
 
-/** A URL of one of the given protocols, without query, fragment or user; a trailing slash is dropped. */
+/** A URL of one of the protocols, without query, fragment or user; drops a trailing slash. */
 export const baseUrl = (...protocols: string[]) =>
   z
     .string()
@@ -43,7 +43,7 @@ export const baseUrls = z.string().transform((text, context) => {
   return z.NEVER
 })
 
-/** What libpq means by them. */
+/** The modes with libpq's meaning. */
 const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']
 
 export const databaseUrl = z
@@ -57,18 +57,18 @@ export const databaseUrl = z
       const mode = URL.parse(text)?.searchParams.get('sslmode')
       return mode == null || SSL_MODES.includes(mode)
     },
-    `sslmode=${SSL_MODES.join(', ')}; the others of libpq would fall back to plain text`,
+    `sslmode=${SSL_MODES.join(', ')}; libpq's other modes would fall back to plaintext`,
   )
   .refine((text) => {
     const query = URL.parse(text)?.searchParams
     return query?.get('sslmode') !== 'verify-ca' || query.has('sslrootcert')
-  }, 'sslrootcert=FILE beside sslmode=verify-ca')
+  }, 'sslrootcert=FILE with sslmode=verify-ca')
   .refine((text) => {
     const query = URL.parse(text)?.searchParams
     return query?.has('sslcert') === query?.has('sslkey')
   }, 'sslcert=FILE and sslkey=FILE, both or none')
   .refine(
-    // The rest of such a password would count as the path, and be shown as one.
+    // Otherwise the rest of such a password would count as the path, and be shown.
     (text) => {
       const url = URL.parse(text)
       return url === null || !`${url.pathname}${url.search}${url.hash}`.includes('@')
@@ -96,7 +96,7 @@ export const streamTypes = z.string().transform((text, context) => {
   return z.NEVER
 })
 
-/** `host:port` pairs; the port may be left out and is then 9092. */
+/** `host:port` pairs; the port is 9092 by default. */
 export const brokers = z
   .string()
   .transform((text) => list(text).map((broker) => (/:\d+$/.test(broker) ? broker : `${broker}:9092`)))
@@ -106,7 +106,7 @@ export const brokers = z
     'host:port pairs separated by commas, like kafka1:9092,kafka2:9092',
   )
 
-/** `index/count`: this instance's share of the symbols. */
+/** `index/count`: the instance's share of the symbols. */
 export const shard = z
   .string()
   .regex(/^\d{1,4}\/[1-9]\d{0,3}$/, 'index/count with index below count, like 0/2')
@@ -127,7 +127,7 @@ export const topicName = z
 /** A name that Kafka accepts for a group or a user: anything without spaces. */
 export const word = z.string().regex(/^\S{1,249}$/, 'a name without spaces')
 
-/** Names of our own exchanges begin otherwise. */
+/** Excludes the names of our simulated exchanges. */
 export const venue = z
   .string()
   .regex(
@@ -137,7 +137,7 @@ export const venue = z
 
 export const path = z.string().regex(/^(?!-----BEGIN)[^\0\n]+$/, 'a path')
 
-/** As it may stand in an HTTP header: an error about one that may not would show it. */
+/** Valid in an HTTP header; otherwise the error about the header would show the key. */
 export const apiKey = z.string().regex(/^[\x21-\x7e]{1,256}$/, 'a key without spaces')
 
 export const secret = z.string().min(1, 'a text that is not empty')

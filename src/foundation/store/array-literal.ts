@@ -1,9 +1,12 @@
 /*
- * PostgreSQL array literals, one a column, for `unnest`. Written by hand because the values are checked before:
- * numbers, decimals and booleans need no quoting, and symbols hold letters, digits and underscores only.
+ * PostgreSQL array literals, one per column, for `unnest`. Written by hand because the values are
+ * validated: numbers, decimals and booleans need no quoting, and symbols contain only letters,
+ * digits and underscores.
  */
 
-/** `{1,2,NULL}` for numbers, decimals as text, and `t`/`f`, of the elements `[from, to)`. */
+/**
+ * Returns `{1,2,NULL}` for numbers, decimals as text, and `t`/`f`, from the elements `[from, to)`.
+ */
 export function bareArray(
   values: ReadonlyArray<string | number | null>,
   from = 0,
@@ -14,7 +17,10 @@ export function bareArray(
   return `${text}}`
 }
 
-/** `{"BTCUSDT","NULL"}` for words without quotes or backslashes; quoted, so that the word NULL stays a word. */
+/**
+ * Returns `{"BTCUSDT","NULL"}` for words without quotes or backslashes; quoted, so that NULL
+ * remains a word.
+ */
 export function wordArray(values: readonly string[], from = 0, to = values.length): string {
   return from >= to ? '{}' : `{"${values.slice(from, to).join('","')}"}`
 }

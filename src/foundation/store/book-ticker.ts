@@ -3,7 +3,9 @@ import { bareArray, wordArray } from './array-literal.ts'
 import { CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
 
-/** Rows for `book_ticker`, a column each, all of the same length and checked by `market/payload.ts`. */
+/**
+ * Rows for `book_ticker` by column, all of the same length and validated by `market/payload.ts`.
+ */
 export interface BookTickerColumns {
   readonly ingestionUs: number[]
   readonly symbol: string[]
@@ -47,13 +49,13 @@ const INSERT = `WITH inserted AS (
   RETURNING symbol)
 SELECT symbol, count(*)::int AS rows FROM inserted GROUP BY symbol`
 
-/** How many rows were new, by symbol; the others were there already. */
+/** Number of new rows by symbol; the others existed already. */
 export interface InsertedBookTickers {
   readonly symbol: string
   readonly rows: number
 }
 
-/** Inserts the rows `[from, to)`, all when not given. */
+/** Inserts the rows `[from, to)`, by default all. */
 export async function insertBookTickers(
   connection: Queryable,
   columns: BookTickerColumns,
@@ -78,7 +80,7 @@ const COPY = `COPY book_ticker (ingestion_timestamp, symbol, update_id, bid_pric
 
 const COPIED_FIELDS = 7
 
-/** Rows for `book_ticker`, written for COPY as they come. */
+/** Rows for `book_ticker`, encoded for COPY as they are added. */
 export class BookTickerRows {
   readonly #rows = new CopyRows()
   readonly #counts = new Map<string, number>()
@@ -88,7 +90,7 @@ export class BookTickerRows {
     return this.#length
   }
 
-  /** @param event a bookTicker; nothing of it is kept */
+  /** @param event a bookTicker, which is not kept */
   add(event: EventFields): void {
     const { symbol, bytes } = event
     const rows = this.#rows
@@ -104,7 +106,7 @@ export class BookTickerRows {
     this.#length++
   }
 
-  /** Copies all rows. @throws 23505 when one of them is there already; none is written then */
+  /** Copies all rows. @throws 23505 if one exists already; then none is written */
   async copy(connection: Connection): Promise<InsertedBookTickers[]> {
     if (this.#length === 0) return []
     await connection.copyIn(COPY, this.#rows.bytes)

@@ -1,10 +1,10 @@
 import type { Queryable } from './database.ts'
 
 /**
- * Why this server cannot compress chunks; null when it can.
+ * Returns why this server cannot compress chunks; null if it can.
  *
- * Compression belongs to the Timescale licence. The embedded server has it, but does not open again what it has
- * compressed; it is known by its compiler, which `version()` names.
+ * Compression needs the Timescale licence. The embedded server has it, but cannot reopen a database
+ * with compressed chunks; it is recognised by its compiler, which `version()` names.
  */
 export async function compressionObstacle(connection: Queryable): Promise<string | null> {
   const { rows } = await connection.query<{ license: string | null; version: string }>(
@@ -12,9 +12,9 @@ export async function compressionObstacle(connection: Queryable): Promise<string
   )
   const [row] = rows
   if (row?.license !== 'timescale') {
-    return `it needs the Timescale licence, and this server runs with timescaledb.license = ${row?.license ?? 'unknown'}`
+    return `it needs the Timescale licence, but this server runs with timescaledb.license = ${row?.license ?? 'unknown'}`
   }
-  return row.version.includes('emcc') ? 'the embedded database cannot be opened again after it' : null
+  return row.version.includes('emcc') ? 'the embedded database cannot be reopened after it' : null
 }
 
 export interface CompressedChunk {
@@ -23,7 +23,10 @@ export interface CompressedChunk {
   readonly end: Date
 }
 
-/** Compresses the oldest chunk that lies more than `afterDays` days back: see migration 4. Null when none is left. */
+/**
+ * Compresses the oldest chunk that is more than `afterDays` days old: see migration 4. Null when
+ * none is left.
+ */
 export async function compressNextChunk(
   connection: Queryable,
   afterDays: number,

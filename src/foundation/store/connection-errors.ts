@@ -3,7 +3,7 @@ import { describeError, TapelineError } from '../runtime/errors.ts'
 
 const CERTIFICATE: Readonly<Record<CertificateFault, readonly [what: string, fix: string]>> = {
   untrusted: [
-    'the certificate of the database is not signed by an authority that is trusted here',
+    'the certificate of the database is not signed by a trusted authority',
     'Add sslrootcert=FILE to DATABASE_URL: the PEM file of the authority that signed it.',
   ],
   outdated: [
@@ -19,16 +19,16 @@ const CERTIFICATE: Readonly<Record<CertificateFault, readonly [what: string, fix
 const LOGIN_FIX =
   'Check user, password and, where the server asks for one, sslcert and sslkey in DATABASE_URL.'
 
-/** By SQLSTATE (PostgreSQL manual, appendix A): what the server refuses at login. */
+/** Login errors by SQLSTATE (PostgreSQL manual, appendix A). */
 const LOGIN: Readonly<Record<string, readonly [what: string, fix: string]>> = {
   '28000': ['the database refuses the login', LOGIN_FIX],
   '28P01': ['the database refuses the login', LOGIN_FIX],
-  '3D000': ['the database is not there', 'Create it, or correct its name in DATABASE_URL.'],
+  '3D000': ['the database does not exist', 'Create it, or correct its name in DATABASE_URL.'],
 }
 
 /**
- * Why a connection was refused, as an error that a person can act on; null when the error is another. Total: never
- * throws, whatever was thrown.
+ * Returns the reason for a refused connection as an error that a person can act on; null for any
+ * other error. Total: never throws, whatever was thrown.
  *
  * @param where without a password: `host:port`
  */

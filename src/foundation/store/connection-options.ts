@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import type { ConnectionOptions } from 'node:tls'
 import { describeError, TapelineError } from '../runtime/errors.ts'
 
-/** Of a connection URL: what `pg` takes, without the parameters that are about TLS, and TLS as libpq means them. */
+/** A connection URL without its TLS parameters, for `pg`, and TLS with libpq's meaning. */
 export interface PostgresConnection {
   readonly connectionString: string
   readonly ssl: ConnectionOptions | false
@@ -11,12 +11,12 @@ export interface PostgresConnection {
 const PARAMETERS = ['sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslpassword'] as const
 
 /**
- * The meaning of `sslmode` and the files beside it (PostgreSQL manual, 32.19 "SSL Support"): `disable` is plain text,
- * `require` encrypts and trusts anybody, unless `sslrootcert` is given, which makes it `verify-ca`; `verify-ca` checks
- * who has signed, `verify-full` also the host. Without `sslmode` there is no TLS, unless a file is given: then
- * everything is checked.
+ * Returns options with the meaning of `sslmode` and its files (PostgreSQL manual, 32.19 "SSL
+ * Support"). `disable` is plaintext. `require` encrypts and trusts any certificate, but becomes
+ * `verify-ca` with `sslrootcert`. `verify-ca` verifies the signer, `verify-full` also the host.
+ * Without `sslmode` there is no TLS, unless a file is given: then everything is verified.
  *
- * @throws TapelineError `SETTINGS` when a file cannot be read
+ * @throws TapelineError `SETTINGS` if a file is unreadable
  */
 export function connectionOptions(url: string): PostgresConnection {
   const parsed = new URL(url)
@@ -27,7 +27,7 @@ export function connectionOptions(url: string): PostgresConnection {
   const mode = sslmode ?? (sslrootcert === null && sslcert === null ? 'disable' : 'verify-full')
   if (mode === 'disable') return { connectionString, ssl: false }
   const files = {
-    // The authorities that Node comes with stand for those of the system.
+    // Node's bundled authorities replace those of the system.
     ...(sslrootcert == null || sslrootcert === 'system' ? {} : { ca: read('sslrootcert', sslrootcert) }),
     ...(sslcert == null ? {} : { cert: read('sslcert', sslcert) }),
     ...(sslkey == null ? {} : { key: read('sslkey', sslkey) }),
@@ -48,7 +48,7 @@ function read(name: string, path: string): string {
   } catch (error) {
     throw new TapelineError(
       'SETTINGS',
-      `DATABASE_URL: ${name}=${path}: expected a PEM file that can be read (${describeError(error)})`,
+      `DATABASE_URL: ${name}=${path}: expected a readable PEM file (${describeError(error)})`,
       { fix: 'Correct it in the environment or in .env.' },
     )
   }

@@ -1,16 +1,19 @@
 import type { Queryable } from './database.ts'
 
-/** Where a partition is to be read on from; `topicId` tells one incarnation of a topic from the next. */
+/**
+ * The offset at which to resume a partition; `topicId` identifies the topic even if it is
+ * recreated.
+ */
 export interface StoredOffset {
   readonly topic: string
   readonly topicId: string
   readonly partition: number
   readonly nextOffset: number
-  /** The leader epoch of the message before it; −1 when it is not known. */
+  /** The leader epoch of the message before it; −1 if unknown. */
   readonly leaderEpoch: number
 }
 
-/** A step of a partition: what stood in `[firstOffset, nextOffset)` is in this transaction. */
+/** A step of a partition: this transaction contains the messages of `[firstOffset, nextOffset)`. */
 export interface OffsetStep extends StoredOffset {
   readonly firstOffset: number
 }
@@ -24,7 +27,7 @@ const ADVANCE = `UPDATE consumer_offsets AS stored
   WHERE stored.topic = step.topic AND stored.partition = step.partition AND stored.topic_id = step.topic_id
     AND stored.next_offset >= step.first_offset`
 
-/** Serialises the consumers that establish start positions at the same time. */
+/** Serialises consumers that write start positions at the same time. */
 const LOCK = 'SELECT pg_advisory_xact_lock(7453911)'
 
 export async function readOffsets(connection: Queryable): Promise<StoredOffset[]> {
@@ -44,12 +47,12 @@ export async function readOffsets(connection: Queryable): Promise<StoredOffset[]
   }))
 }
 
-/** Held until the transaction ends. */
+/** Takes a lock until the transaction ends. */
 export async function lockOffsets(connection: Queryable): Promise<void> {
   await connection.query(LOCK)
 }
 
-/** Writes start positions, replacing those of an earlier incarnation of the topic. */
+/** Writes start positions, and replaces those of an earlier topic with the same name. */
 export async function writeStartOffsets(
   connection: Queryable,
   offsets: readonly StoredOffset[],
@@ -66,8 +69,8 @@ export async function writeStartOffsets(
 }
 
 /**
- * Takes a partition back to where its log still has what was read. A row that is below stays: what follows it was read, but not
- * stored.
+ * Moves a partition back to where its log still has what was read. A lower stored offset stays:
+ * messages after it were read, but not stored.
  */
 export async function takeBackOffset(
   connection: Queryable,
@@ -81,12 +84,13 @@ export async function takeBackOffset(
 }
 
 /**
- * Moves partitions forward. A partition moves only when the stored offset has reached the step's first: then
- * everything below `nextOffset` is stored, whoever stored it.
+ * Moves partitions forward. A partition moves only if its stored offset has reached the step's
+ * first one: then everything below `nextOffset` is stored, by any consumer.
  *
- * @returns `moved` when a partition could not move because the table went back (a restored backup): the transaction
- *   must be rolled back and positions read again. `recreated` when the only ones that did not move are of a topic that was
- *   deleted and made again: the table has the offset of its successor, and the rows are as good as any
+ * @returns `moved` if a partition could not move because the table went back (a restored backup):
+ *   roll back the transaction and read the positions again. `recreated` if all that did not move
+ *   belong to a topic that was deleted and recreated: the table has the offset of the new topic,
+ *   and the rows are valid
  */
 export async function advanceOffsets(
   connection: Queryable,

@@ -1,7 +1,7 @@
 import type { Connection, PoolClient } from 'pg'
 
 declare module 'pg' {
-  /** What its types leave out. */
+  /** Missing in its types. */
   interface Connection {
     sendCopyFromChunk(chunk: Buffer): void
     endCopyFrom(): void
@@ -11,13 +11,13 @@ declare module 'pg' {
 type Callback = (error: Error | null) => void
 
 /**
- * One `COPY … FROM STDIN` as `pg` runs statements of other kinds than its own: it calls these methods with what the
- * server says. When the server refuses a row in the middle it reads past the rest by itself.
+ * One `COPY … FROM STDIN` as a custom query of `pg`, which calls these methods with the server's
+ * messages. If the server refuses a row in the middle, it skips the rest.
  */
 class CopyIn {
   readonly #statement: string
   readonly #rows: Buffer
-  /** `pg` wraps it, to keep the time limit of statements. */
+  /** `pg` wraps it to apply the statement's time limit. */
   callback: Callback
   #count = 0
 
@@ -51,7 +51,8 @@ class CopyIn {
 }
 
 /**
- * Copies rows into a table. All or none: an error of the server, a row that is there already among them, undoes it.
+ * Copies rows into a table. All or none: any error of the server undoes it, also for a row that
+ * exists already.
  *
  * @param statement `COPY table (columns) FROM STDIN (FORMAT binary)`
  * @param rows in the format that the statement names

@@ -1,20 +1,21 @@
 /*
- * The binary format of COPY: a head, rows of fields that each have their length before them, and an end. It costs the server a
- * quarter less than the text format, and this process neither strings nor a second pass over them.
+ * The binary format of COPY: a head, rows of length-prefixed fields, and an end. It costs the
+ * server a quarter less than the text format, and this process needs neither strings nor a second
+ * pass.
  *
  * See https://www.postgresql.org/docs/17/sql-copy.html#SQL-COPY-BINARY-FORMAT
  */
 
-/** Signature, flags, and the length of an extension that there is none of. */
+/** Signature, flags, and the length 0 of the header extension. */
 const HEAD = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1')
 
-/** In place of the number of fields of another row. */
+/** Marks the end in place of a row's number of fields. */
 const END = -1
 const NULL = -1
 
 const INITIAL_BYTES = 16 << 10
 
-/** No row of ours is longer: 13 fields, of which one is a symbol of 40 characters. */
+/** Maximum bytes of a row: 13 fields, one of them a symbol of 40 characters. */
 const ROW_MAX_BYTES = 512
 
 /** PostgreSQL counts its microseconds from 2000-01-01. */
@@ -23,16 +24,16 @@ const TWO_TO_32 = 2 ** 32
 
 const ZERO = 0x30
 const DOT = 0x2e
-/** A `numeric` is sent in digits to the base of 10,000. */
+/** A `numeric` is sent as base-10,000 digits. */
 const DIGITS_PER_GROUP = 4
 
-/** Rows in the binary format of COPY, written behind one another as they come. */
+/** Rows in the binary format of COPY, appended as they are added. */
 export class CopyRows {
   #bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES)
   #view = viewOf(this.#bytes)
   #at = HEAD.copy(this.#bytes)
 
-  /** Begins a row, of which exactly so many fields must follow. */
+  /** Begins a row, which must have exactly so many fields. */
   begin(fields: number): void {
     if (this.#at + ROW_MAX_BYTES > this.#bytes.length) this.#grow()
     this.#view.setInt16(this.#at, fields)
@@ -43,7 +44,7 @@ export class CopyRows {
     this.#length(NULL)
   }
 
-  /** @param bytes of UTF-8, 160 at most */
+  /** @param bytes UTF-8, at most 160 */
   text(bytes: Uint8Array): void {
     const { length } = bytes
     this.#length(length)
@@ -77,7 +78,7 @@ export class CopyRows {
     this.bigint(us - EPOCH_US)
   }
 
-  /** A `numeric` from its digits, of which there are 12 at most before a point and 8 behind it. */
+  /** Writes a `numeric` from its digits: at most 12 before the point and 8 after it. */
   numeric(source: Uint8Array, start: number, end: number): void {
     let point = start
     while (point < end && source[point] !== DOT) point++
@@ -92,14 +93,14 @@ export class CopyRows {
     view.setInt16(this.#at + 4, 0)
     view.setInt16(this.#at + 6, scale)
     this.#at += 8
-    // The first group has what the others leave of the digits before the point.
+    // The first group has the remainder of the digits before the point.
     for (let at = point - whole * DIGITS_PER_GROUP; at < point; at += DIGITS_PER_GROUP)
       this.#group(source, Math.max(at, start), at + DIGITS_PER_GROUP, at + DIGITS_PER_GROUP)
     for (let at = point + 1; at < end; at += DIGITS_PER_GROUP)
       this.#group(source, at, Math.min(at + DIGITS_PER_GROUP, end), at + DIGITS_PER_GROUP)
   }
 
-  /** All rows, between head and end. */
+  /** All rows, with head and end. */
   get bytes(): Buffer {
     this.#view.setInt16(this.#at, END)
     return this.#bytes.subarray(0, this.#at + 2)
@@ -110,7 +111,7 @@ export class CopyRows {
     this.#at += 4
   }
 
-  /** The digits from `start` up to `end`, with zeros up to `full`. */
+  /** Writes the digits from `start` to before `end`, padded with zeros up to `full`. */
   #group(source: Uint8Array, start: number, end: number, full: number): void {
     let value = 0
     for (let at = start; at < end; at++) value = value * 10 + (source[at] ?? ZERO) - ZERO

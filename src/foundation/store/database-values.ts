@@ -1,21 +1,21 @@
 import type { Queryable } from './database.ts'
 
-/** What an operator asks of the database as a whole. */
+/** Operational figures of the whole database. */
 export interface DatabaseValues {
-  /** Of this database, indexes included. */
+  /** Size of this database, including indexes. */
   readonly sizeBytes: number
-  /** Rows of the ledger, by event type, status and cause. */
+  /** Ledger rows by event type, status and cause. */
   readonly gaps: ReadonlyArray<{
     readonly type: string
     readonly status: string
     readonly cause: string
     readonly count: number
   }>
-  /** Dead letters that have not been stored later. */
+  /** Dead letters that were not stored later. */
   readonly unresolvedDeadLetters: number
 }
 
-/** How much disk is free is not in it: SQL cannot see that. */
+/** Free disk space is missing, because SQL cannot see it. */
 export async function databaseValues(database: Queryable): Promise<DatabaseValues> {
   const { rows: sizes } = await database.query<{ size: string; letters: string }>(
     `SELECT pg_database_size(current_database()) AS size,

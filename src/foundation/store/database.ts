@@ -1,14 +1,17 @@
-/** One statement's answer. `rowCount` is the number of rows inserted, updated, deleted or returned. */
+/**
+ * The answer to a statement. `rowCount` is the number of rows inserted, updated, deleted or
+ * returned.
+ */
 export interface QueryAnswer<Row> {
   readonly rows: Row[]
   readonly rowCount: number
 }
 
 /**
- * What can run SQL. Values go as parameters, never into the text. `bigint` and `numeric` columns come back as
- * strings, `timestamptz` as Date. Rejects with an error that carries `code`, PostgreSQL's SQLSTATE, when the
- * server answered, and without one when it could not be reached. A statement that is not answered within its limit rejects with an
- * `UnansweredError`.
+ * Runs SQL. Values are parameters, never part of the text. `bigint` and `numeric` columns return
+ * strings, `timestamptz` a Date. Rejects with an error that has PostgreSQL's SQLSTATE as `code` if
+ * the server answered, and without one if it was unreachable. A statement without an answer within
+ * its limit rejects with an `UnansweredError`.
  */
 export interface Queryable {
   query<Row = Record<string, unknown>>(text: string, values?: readonly unknown[]): Promise<QueryAnswer<Row>>
@@ -17,8 +20,8 @@ export interface Queryable {
 /** One connection, in a transaction. */
 export interface Connection extends Queryable {
   /**
-   * Copies rows into a table, all of them: one that is there already is an error, 23505. It costs the server half of what an
-   * INSERT costs.
+   * Copies rows into a table, all or none: an existing row is an error, 23505. It costs the server
+   * half of an INSERT.
    *
    * @param statement `COPY table (columns) FROM STDIN (FORMAT binary)`
    * @param rows in the format that the statement names
@@ -27,22 +30,27 @@ export interface Connection extends Queryable {
 }
 
 export interface TransactionOptions {
-  /** Sees the rows of one moment, and cannot write. */
+  /** Reads a snapshot and cannot write. */
   readonly isSnapshot?: boolean
-  /** For each statement, at the server and at the client. The pool's own when not given. */
+  /** Limit of each statement, in the server and the client; the pool's by default. */
   readonly limitMs?: number
-  /** Cancels the statement that runs, at the server; the transaction then rejects with the signal's reason. */
+  /**
+   * Cancels the running statement in the server; the transaction then rejects with the signal's
+   * reason.
+   */
   readonly signal?: AbortSignal | undefined
 }
 
 /**
- * A pool of sessions at PostgreSQL with TimescaleDB. Each statement runs in a transaction that sets what it needs (`opening.ts`), a
- * single one in its own. What writes belongs into {@link transaction}.
+ * A pool of sessions in PostgreSQL with TimescaleDB. Each statement runs in a transaction that sets
+ * what it needs (`opening.ts`); a single statement runs in a separate one. Use {@link transaction}
+ * for writes.
  */
 export interface Database extends Queryable {
   /**
-   * Runs `work` between BEGIN and COMMIT on one connection. When `work` or the commit fails the connection is
-   * rolled back before it goes back to the pool; one that cannot be rolled back, or must not be used again, is closed instead.
+   * Runs `work` between BEGIN and COMMIT on one connection. If `work` or the commit fails, the
+   * connection is rolled back and returned to the pool, or closed if it cannot be rolled back or
+   * reused.
    */
   transaction<Result>(
     work: (connection: Connection) => Promise<Result>,

@@ -1,6 +1,9 @@
 import type { Queryable } from './database.ts'
 
-/** A message that could not be stored, by where it stood in Kafka; another that stood there, with other bytes, is another row. */
+/**
+ * A message that could not be stored, by its position in Kafka. A message with other bytes at the
+ * same position is another row.
+ */
 export interface DeadLetterRow {
   readonly topic: string
   readonly topicId: string
@@ -10,7 +13,7 @@ export interface DeadLetterRow {
   readonly reason: string
   readonly key: Buffer | null
   readonly payload: Buffer | null
-  /** The message's own headers, in its order; a retry reads schema and epoch there. */
+  /** The message's original headers, in order; a retry reads schema and epoch from them. */
   readonly headers?: ReadonlyArray<readonly [name: string, value: string]>
   readonly failedAtMs: number
 }

@@ -2,12 +2,13 @@ import { sqlStateOf } from './sql-state.ts'
 import { UnansweredError } from './unanswered.ts'
 
 /**
- * What may be done about a failure of the database.
+ * The reaction to a failure of the database.
  *
- * - `retry`: the database is away, overloaded or in conflict; the same batch is written again after a while.
- * - `row`: a value the database does not take, although it passed our checks.
- * - `stop`: a defect of ours, or a database that is not what we need; waiting does not mend it. Nothing is lost by
- *   stopping, since nothing was committed.
+ * - `retry`: the database is down, overloaded or in conflict; the same batch is written again
+ *   later.
+ * - `row`: the database refuses a value, although it passed our checks.
+ * - `stop`: a defect of Tapeline, or an unsuitable database; waiting does not help. Stopping loses
+ *   nothing, since nothing was committed.
  */
 export type FailureKind = 'retry' | 'row' | 'stop'
 
@@ -59,27 +60,28 @@ const BY_CLASS = {
   XX: 'stop', // internal error: corruption
 } as const satisfies Readonly<Record<string, FailureKind>>
 
-/** Single conditions that differ from their class. */
+/** Conditions that differ from their class. */
 const BY_CODE = {
   '25006': 'retry', // read-only transaction: a standby that is being promoted
   '25P03': 'retry', // idle-in-transaction timeout, after a pause of this process
-  '25P04': 'retry', // transaction timeout, likewise
+  '25P04': 'retry', // transaction timeout, after a pause of this process
   '40001': 'retry', // serialization failure
   '40P01': 'retry', // deadlock detected
-  '53400': 'stop', // configuration limit exceeded: of a batch its portions have been tried, see `portions.ts`
+  '53400': 'stop', // configuration limit exceeded, even for portions of the batch, see `portions.ts`
   '55P03': 'retry', // lock not available
   '58030': 'retry', // I/O error
 } as const satisfies Readonly<Record<string, FailureKind>>
 
 /**
- * Internal errors that are none: by the routine of the server that raised them, a field of its answer like the SQLSTATE.
+ * Errors reported as XX000 (internal) that are harmless and retryable, by the server routine that
+ * raised them, which is a field of the answer like the SQLSTATE.
  *
- * - `relation_open`: an INSERT has found its chunk, and retention has dropped it before it could be locked (measured on
- *   TimescaleDB 2.19; by `npm test -- consumer-retention`).
+ * - `relation_open`: an INSERT has found its chunk, but retention dropped it before it was locked
+ *   (measured on TimescaleDB 2.19; by `npm test -- consumer-retention`).
  */
 const BY_ROUTINE: Readonly<Record<string, FailureKind>> = { relation_open: 'retry' }
 
-/** Total: whatever was thrown, one of the three. */
+/** Classifies an error. Total: always returns one of the three. */
 export function failureKind(error: unknown): FailureKind {
   const state = sqlStateOf(error)
   if (state === null) return isConnectionFailure(error) ? 'retry' : 'stop'
@@ -95,9 +97,9 @@ function lookUp(table: Readonly<Record<string, FailureKind>>, key: string): Fail
 }
 
 /**
- * A broken connection comes as an error of Node (ECONNRESET, …), of the Kafka client (PLT_KFK_…), or of pg, which
- * gives its own no code and makes them of the plain class. Classes of the language and codes of Node's own checks
- * are defects of ours, except those of TLS.
+ * A broken connection is an error of Node (ECONNRESET, …), of the Kafka client (PLT_KFK_…), or of
+ * pg, whose own errors are plain and have no code. JavaScript error classes and codes of Node's
+ * argument checks are defects of Tapeline, except those of TLS.
  */
 function isConnectionFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false

@@ -16,10 +16,11 @@ const UPSERT = `INSERT INTO gaps AS stored (gap_id, revision, symbol, event_type
   WHERE excluded.revision > stored.revision`
 
 /**
- * Stores ledger rows. Only a higher revision replaces a row, so that a redelivered message takes nothing back.
+ * Stores ledger rows. Only a higher revision replaces a row, so a redelivered message reverts
+ * nothing.
  *
  * @param gaps at most one of each `gap_id`
- * @returns how many rows were new or moved forward
+ * @returns how many rows were new or updated
  */
 export async function upsertGaps(connection: Queryable, gaps: readonly Gap[]): Promise<number> {
   if (gaps.length === 0) return 0

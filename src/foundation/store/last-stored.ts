@@ -2,11 +2,11 @@ import type { EventType } from '../market/event.ts'
 import { wordArray } from './array-literal.ts'
 import type { Queryable } from './database.ts'
 
-/** What the table holds last of a symbol and type; null when it holds nothing. */
+/** The last stored row of a symbol and type. */
 export interface LastStored {
   readonly symbol: string
   readonly eventType: EventType
-  /** The highest that is stored; 0 for bookTicker, which has none. */
+  /** The highest stored epoch; 0 for bookTicker, which has none. */
   readonly epoch: number
   /** The highest trade id of that epoch; null for bookTicker. */
   readonly id: number | null
@@ -14,7 +14,7 @@ export interface LastStored {
   readonly timeMs: number
 }
 
-/** A symbol and type of which an event came at this time. */
+/** A symbol and type with the time of an event. */
 export interface StoredBefore {
   readonly symbol: string
   readonly eventType: EventType
@@ -22,7 +22,10 @@ export interface StoredBefore {
   readonly timeMs: number
 }
 
-/** Ids do not rise strictly with trade time: the last trade is the one with the highest id of the last second. */
+/**
+ * Ids do not increase strictly with trade time: the last trade has the highest id of the last
+ * second.
+ */
 const TRADES = `SELECT asked.symbol, asked.event_type, last.epoch, last.trade_id AS id, last.trade_time AS time
   FROM unnest($1::text[], $2::text[]) AS asked (symbol, event_type)
   CROSS JOIN LATERAL (
@@ -45,12 +48,14 @@ const BOOK_TICKER = `SELECT asked.symbol, 'bookTicker' AS event_type, 0 AS epoch
 const DAY_MS = 86_400_000
 
 /**
- * How far before the events the last row is looked for, first near, then everywhere: PostgreSQL plans for, and locks, each
- * chunk that a query may touch, which takes a second where there are 1,500 days.
+ * How far before the events to search for the last row, in growing steps. PostgreSQL plans for, and
+ * locks, each chunk that a query may touch, which takes a second for 1,500 days.
  */
 const REACHES_MS = [2 * DAY_MS, 30 * DAY_MS, Number.POSITIVE_INFINITY]
 
-/** The last stored row of each symbol and type, by time; those of which nothing is stored are left out. */
+/**
+ * Returns the last stored row of each symbol and type, by time; those without rows are left out.
+ */
 export async function lastStored(
   connection: Queryable,
   asked: readonly StoredBefore[],
@@ -75,7 +80,7 @@ async function lastWithin(
 ): Promise<LastStored[]> {
   const fromMs = Math.min(...asked.map(({ timeMs }) => timeMs)) - reachMs
   const from = Number.isFinite(fromMs) ? new Date(fromMs).toISOString() : '-infinity'
-  // A symbol that is in two partitions is asked for twice.
+  // A symbol in two partitions is requested twice.
   const streams = [...new Map(asked.map((one) => [streamOf(one), one])).values()]
   const trades = streams.filter(({ eventType }) => eventType !== 'bookTicker')
   const quotes = streams.filter(({ eventType }) => eventType === 'bookTicker')

@@ -2,7 +2,7 @@ import type { Gap } from '../market/gap.ts'
 import type { IdRange } from '../market/id-ranges.ts'
 import type { Queryable } from './database.ts'
 
-/** A row of the ledger that names ids. */
+/** A ledger row with ids. */
 export type StoredIdGap = Gap & {
   readonly event_type: 'trade' | 'aggTrade'
   readonly from_id: number
@@ -23,7 +23,7 @@ const ROWS = `SELECT gap_id, revision, symbol, event_type, epoch, from_id::float
     AND ($2::text IS NULL OR event_type = $2) AND ($3::int IS NULL OR epoch = $3)
   ORDER BY symbol, event_type DESC, epoch, from_id, gap_id`
 
-/** The rows of the ledger that name ids, in the order of these. */
+/** Returns the ledger rows with ids, in ascending order of ids. */
 export async function readIdGaps(connection: Queryable, filter: LedgerFilter): Promise<StoredIdGap[]> {
   const { symbol = null, eventType = null, epoch = null } = filter
   const { rows } = await connection.query<StoredIdGap>(ROWS, [symbol, eventType, epoch])
@@ -39,16 +39,16 @@ export async function readIdGaps(connection: Queryable, filter: LedgerFilter): P
 
 const rounded = (value: number | null) => (value === null ? null : Math.round(value))
 
-/** Ids whose trades were made between two times, as far as these are known; milliseconds since the Unix epoch. */
+/** Ids with the times of their trades, if known; milliseconds since the Unix epoch. */
 export interface TimedRange extends IdRange {
   readonly fromMs: number | null
   readonly toMs: number | null
 }
 
-/** The times are those of the trades around the ids, and ids do not rise strictly with time. */
+/** Times are those of neighbouring trades, and ids do not increase strictly with time. */
 const PADDING_MS = 60 * 60_000
 
-/** The ids of each range that are not stored, by symbol and time. A range that is stored whole is only counted. */
+/** The missing ids of each range, by symbol and time. A completely stored range is only counted. */
 const MISSING = `WITH asked AS (
     SELECT * FROM jsonb_to_recordset($4::jsonb) AS row (n int, from_id bigint, to_id bigint, from_time timestamptz, to_time timestamptz)),
   lacking AS (
@@ -63,7 +63,7 @@ const MISSING = `WITH asked AS (
       AND trade_time BETWEEN from_time AND to_time AND trade_time BETWEEN $5::timestamptz AND $6::timestamptz), '{}')) AS range
   ORDER BY n, from_id`
 
-/** @returns for each of the ranges, the ids of it that the table does not have */
+/** @returns the missing ids of each range */
 export async function missingIds(
   connection: Queryable,
   { symbol, eventType, epoch }: Required<LedgerFilter>,
@@ -85,7 +85,7 @@ export async function missingIds(
     eventType,
     epoch,
     JSON.stringify(asked),
-    // Also for all of them together: only a constant keeps other chunks out of the plan.
+    // Common bounds of all ranges, because only a constant keeps other chunks out of the plan.
     timestamp(fromMs.reduce((least, one) => Math.min(least, one))),
     timestamp(toMs.reduce((most, one) => Math.max(most, one))),
   ])
@@ -99,8 +99,9 @@ function timestamp(ms = 0): string {
 }
 
 /**
- * The lowest id of the stream that may be stored: retention may have dropped the ones below. Null when none is. The trade that is
- * oldest tells: all ids of an epoch after its own, and none of an epoch before.
+ * Returns the lowest id of the stream that may be stored, since retention may have dropped lower
+ * ones; null if none is. The oldest trade decides: it covers all later ids of its epoch and no
+ * earlier epoch.
  */
 export async function firstStoredId(
   connection: Queryable,

@@ -1,28 +1,30 @@
 import type { Queryable } from './database.ts'
 
 /**
- * `retention`: they left the topic. `recreated`: the topic itself was deleted, and made again under its name. `start`: none was
- * lost; the consumer began there on its very first start, and was never meant to store what stood before.
+ * `retention`: the messages expired. `recreated`: the topic was deleted and recreated under its
+ * name. `start`: none was lost; the consumer began there on its first start, and was not meant to
+ * store earlier messages.
  */
 export type LossCause = 'retention' | 'recreated' | 'start'
 
 /**
- * Messages left a partition before they were stored, up to `to`. A symbol and type shows by its next event what it has
- * lost; until then it is not in `seen`. Kept, since another consumer may be the one that meets that event.
+ * Messages left a partition, up to `to`, before they were stored. The next event of a symbol and
+ * type shows what it has lost; until then it is not in `seen`. Stored, because another consumer may
+ * read that event.
  */
 export interface Loss {
   readonly topicId: string
   readonly partition: number
-  /** The offset that reading went on at. */
+  /** The offset at which reading resumed. */
   readonly to: number
   readonly cause: LossCause
-  /** `SYMBOL eventType` of those whose ledger row is written, or which had lost nothing. */
+  /** `SYMBOL eventType` of those whose ledger row is written, or which lost nothing. */
   readonly seen: readonly string[]
 }
 
 const PREFIX = 'loss:'
 
-/** The later loss counts; of the same one, what either has seen. */
+/** Returns the later loss; for the same loss, merges what either has seen. */
 export function mergeLosses(stored: Loss | undefined, given: Loss): Loss {
   if (stored === undefined || stored.to < given.to) return given
   if (stored.to > given.to) return stored
@@ -35,7 +37,7 @@ export async function readLosses(connection: Queryable): Promise<Loss[]> {
   )
   const losses = new Map<string, Loss>()
   for (const { value } of rows) {
-    // Earlier versions noted no cause: they knew but one.
+    // Earlier versions stored no cause, because they had only one.
     const loss: Loss = { cause: 'retention', ...JSON.parse(value) }
     losses.set(lossKey(loss), mergeLosses(losses.get(lossKey(loss)), loss))
   }
@@ -43,8 +45,8 @@ export async function readLosses(connection: Queryable): Promise<Loss[]> {
 }
 
 /**
- * In the transaction that stores what was seen: a row a loss, and one for each symbol and type that was seen. Rows are only
- * added, since a consumer has no right to change what is in `meta`.
+ * Writes one row per loss, and one per symbol and type that was seen, in the transaction that
+ * stores the events. Only adds rows, since a consumer must not change rows of `meta`.
  */
 export async function writeLosses(connection: Queryable, losses: Iterable<Loss>): Promise<void> {
   for (const loss of losses) {

@@ -6,7 +6,7 @@ const LOST_IDS = z.object({
   symbol: symbolField,
   eventType: z.enum(['trade', 'aggTrade']),
   epoch: epochField,
-  /** Ids that left Kafka before they were stored; null where the events follow each other. */
+  /** Ids that left Kafka before they were stored; null if the events are contiguous. */
   range: z.object({ from: idField, to: idField }).nullable(),
   fromMs: timeMsField,
   toMs: timeMsField,
@@ -15,12 +15,12 @@ const LOST_IDS = z.object({
 })
 
 /**
- * A stream of trades whose messages were lost before they were stored: the ids between its last stored event and the
- * first one after, and backfilled trades among the lost messages, which only the ledger can tell.
+ * A stream of trades whose messages were lost before they were stored: the ids between its last
+ * stored event and the first one after, and lost backfilled trades, which only the ledger can tell.
  */
 export type LostIds = z.infer<typeof LOST_IDS>
 
-/** Lost ids that ingestion is yet to be asked for. */
+/** Lost ids that the consumer has not requested from ingestion yet. */
 export interface PendingLoss {
   readonly key: string
   readonly lost: LostIds
@@ -31,7 +31,7 @@ export interface PendingLoss {
 const PREFIX = 'lost:'
 const LEDGER_PREFIX = 'ledger:'
 
-/** @param key names the loss and the stream: writing the same again changes nothing */
+/** @param key names the loss and the stream; writing it again changes nothing */
 export async function noteLostIds(
   connection: Queryable,
   all: ReadonlyArray<{ readonly key: string; readonly lost: LostIds }>,
@@ -39,7 +39,7 @@ export async function noteLostIds(
   for (const { key, lost } of all) await note(connection, `${PREFIX}${key}`, JSON.stringify(lost))
 }
 
-/** Those that are not settled, one of each stream. */
+/** Returns the unsettled losses, one per stream. */
 export async function readPendingLosses(connection: Queryable): Promise<PendingLoss[]> {
   const { rows } = await connection.query<{ key: string; value: string; revision: string | null }>(
     `SELECT lost.key, lost.value, asked.value AS revision
@@ -57,7 +57,10 @@ export async function readPendingLosses(connection: Queryable): Promise<PendingL
   return [...first.values()]
 }
 
-/** Fixes the revision of the requests, so that a repeated request is the same one. @returns the one that counts */
+/**
+ * Fixes the revision of the requests, so that a retry repeats the same request. @returns the
+ * revision that counts
+ */
 export async function fixRevision(connection: Queryable, key: string, revision: number): Promise<number> {
   await note(connection, `asked:${key}`, String(revision))
   const { rows } = await connection.query<{ value: string }>('SELECT value FROM meta WHERE key = $1', [
@@ -66,12 +69,15 @@ export async function fixRevision(connection: Queryable, key: string, revision: 
   return Number(rows[0]?.value ?? revision)
 }
 
-/** Nothing more is to be asked for. */
+/** Marks a loss as settled: nothing is left to request. */
 export async function settle(connection: Queryable, key: string): Promise<void> {
   await note(connection, `settled:${key}`, '')
 }
 
-/** The topics that the ledger was read from, by Kafka's id, and since when; 0 for the first. */
+/**
+ * Returns the topics that the ledger was read from, by Kafka's id, with the start time; 0 for the
+ * first.
+ */
 export async function readLedgerTopics(connection: Queryable): Promise<ReadonlyMap<string, number>> {
   const { rows } = await connection.query<{ id: string; since: string }>(
     `SELECT substr(key, ${LEDGER_PREFIX.length + 1}) AS id, value AS since FROM meta WHERE key LIKE '${LEDGER_PREFIX}%'`,
@@ -83,7 +89,7 @@ export async function noteLedgerTopic(connection: Queryable, id: string, sinceMs
   await note(connection, `${LEDGER_PREFIX}${id}`, String(sinceMs))
 }
 
-/** Rows are only added: a consumer has no right to change what is in `meta`. */
+/** Only adds rows, since a consumer must not change rows of `meta`. */
 async function note(connection: Queryable, key: string, value: string): Promise<void> {
   await connection.query('INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING', [key, value])
 }

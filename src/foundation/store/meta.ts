@@ -1,13 +1,13 @@
 import type { TimeUnit } from '../market/time-unit.ts'
 import type { Queryable } from './database.ts'
 
-/** The exchange this database's data came from; null while it holds none. */
+/** Returns the exchange that this database's data came from; null while it has none. */
 export async function readExchangeIdentity(connection: Queryable): Promise<string | null> {
   const { rows } = await connection.query<{ value: string }>("SELECT value FROM meta WHERE key = 'source'")
   return rows[0]?.value ?? null
 }
 
-/** Marks the database, unless it is marked already. @returns the mark that it now has */
+/** Marks the database, unless it is already marked. @returns its mark */
 export async function markExchangeIdentity(connection: Queryable, source: string): Promise<string> {
   await connection.query("INSERT INTO meta (key, value) VALUES ('source', $1) ON CONFLICT DO NOTHING", [
     source,
@@ -15,7 +15,7 @@ export async function markExchangeIdentity(connection: Queryable, source: string
   return (await readExchangeIdentity(connection)) ?? source
 }
 
-/** Likewise with what its trade times are counted in. */
+/** Marks the database with the unit of its trade times. @returns its mark */
 export async function markTimeUnit(connection: Queryable, unit: TimeUnit): Promise<string> {
   await connection.query("INSERT INTO meta (key, value) VALUES ('time_unit', $1) ON CONFLICT DO NOTHING", [
     unit,
@@ -23,13 +23,13 @@ export async function markTimeUnit(connection: Queryable, unit: TimeUnit): Promi
   return (await readTimeUnit(connection)) ?? unit
 }
 
-/** What trade times are counted in; null while that is not known. */
+/** Returns the unit of trade times; null while unknown. */
 export async function readTimeUnit(connection: Queryable): Promise<string | null> {
   const { rows } = await connection.query<{ value: string }>("SELECT value FROM meta WHERE key = 'time_unit'")
   return rows[0]?.value ?? null
 }
 
-/** Adds facts as JSON; a key that is there keeps its value. */
+/** Adds facts as JSON; an existing key keeps its value. */
 export async function addFacts(
   connection: Queryable,
   facts: ReadonlyArray<{ readonly key: string; readonly value: object }>,
@@ -42,7 +42,7 @@ export async function addFacts(
   )
 }
 
-/** The values of all facts whose key begins with a word of ours. */
+/** Returns the values of all facts whose key begins with the prefix. */
 export async function readFacts(connection: Queryable, prefix: string): Promise<unknown[]> {
   const { rows } = await connection.query<{ value: string }>(
     'SELECT value FROM meta WHERE starts_with(key, $1)',

@@ -9,31 +9,37 @@ export interface MigrationReport {
   /** The version found, 0 for an empty database. */
   readonly from: number
   readonly to: number
-  /** Statements for the roles that this user was not allowed, see `roles.ts`; none when nothing was migrated. */
+  /**
+   * Statements for the roles that this user must not execute, see `roles.ts`; empty if nothing was
+   * migrated.
+   */
   readonly notAllowed: readonly string[]
 }
 
-/** How long a migration waits for a lock, that of another migration included. */
+/** How long a migration waits for a lock, including that of another migration. */
 const LOCK_TIMEOUT_MS = 60_000
 
-/** How long a single migration may take: one that rewrites a large table needs a while. */
+/** Limit of a single migration; one that rewrites a large table needs time. */
 const STEP_LIMIT_MS = 60 * 60_000
 
 export interface MigrateOptions {
   readonly lockTimeoutMs?: number
-  /** For each migration. */
+  /** Limit of each migration. */
   readonly limitMs?: number
-  /** Cancels the migration that runs; nothing is changed then. */
+  /** Cancels the running migration; then nothing is changed. */
   readonly signal?: AbortSignal
 }
 
-/** Another process holds the lock of migrations. As if the server had said so, it is worth another try. */
+/**
+ * Another process holds the migration lock. The code marks it as retryable, as if the server had
+ * reported it.
+ */
 export class MigrationUnderWayError extends Error {
   readonly code = '55P03'
 
   constructor(waitedMs: number, holder: string, cause: unknown) {
     super(
-      `Another process is migrating this database (${holder}): its lock was not to be had in ${waitedMs / 1000} s`,
+      `Another process is migrating this database (${holder}): its lock was not released within ${waitedMs / 1000} s`,
       { cause },
     )
     this.name = 'MigrationUnderWayError'
@@ -41,11 +47,12 @@ export class MigrationUnderWayError extends Error {
 }
 
 /**
- * Brings the schema up to date, in one transaction under an advisory lock: several may start at once.
+ * Brings the schema up to date in one transaction under an advisory lock, so several processes may
+ * start at once.
  *
- * @throws TapelineError `DATABASE` when the database is newer than this program or has no TimescaleDB
+ * @throws TapelineError `DATABASE` if the database is newer than this program or has no TimescaleDB
  * @throws MigrationUnderWayError
- * @throws UnansweredError naming the migration that took longer than its limit
+ * @throws UnansweredError naming the migration that exceeded its limit
  */
 export async function migrate(
   database: Database,
@@ -59,7 +66,7 @@ export async function migrate(
     })
   } catch (error) {
     if (sqlStateOf(error) !== SQLSTATE.insufficientPrivilege) throw error
-    throw new TapelineError('DATABASE', `The schema cannot be brought up to date: ${describeError(error)}`, {
+    throw new TapelineError('DATABASE', `Migrating the schema failed: ${describeError(error)}`, {
       fix: 'Run `bin/tapeline migrate` as the owner of the database, or grant its user CREATE on the schema.',
       cause: error,
     })
@@ -73,7 +80,7 @@ async function bringUpToDate(
 ): Promise<MigrationReport> {
   const before = await versionIfAny(connection)
   refuseNewer(before, migrations)
-  // A user that may only read and write passes where there is nothing to do.
+  // A user without DDL rights passes if there is nothing to migrate.
   if (before === migrations.length) return { from: before, to: before, notAllowed: [] }
   await requireTimescale(connection)
   await takeLock(connection, lockTimeoutMs)
@@ -89,7 +96,7 @@ async function bringUpToDate(
   return { from, to: migrations.length, notAllowed: await applyRoles(connection) }
 }
 
-/** Held until the transaction ends; the limits of this session are set for as long. */
+/** Takes the lock until the transaction ends; the session's limits apply for as long. */
 async function takeLock(connection: Queryable, lockTimeoutMs: number): Promise<void> {
   await connection.query(`SET LOCAL lock_timeout = ${lockTimeoutMs}; SAVEPOINT before_lock`)
   try {
@@ -108,9 +115,10 @@ async function lockHolder(connection: Queryable): Promise<string> {
 }
 
 /**
- * Checks that the schema is exactly this program's, without changing anything (`MIGRATE_ON_START=false`).
+ * Checks that the schema is exactly this program's, without changing anything
+ * (`MIGRATE_ON_START=false`).
  *
- * @throws TapelineError `DATABASE` when it is older or newer
+ * @throws TapelineError `DATABASE` if it is older or newer
  */
 export async function checkSchema(database: Database): Promise<void> {
   const migrations = loadMigrations()
@@ -138,7 +146,7 @@ function refuseNewer(version: number, migrations: readonly Migration[]): void {
   if (version > migrations.length) {
     throw new TapelineError(
       'DATABASE',
-      `The schema is at version ${version}, newer than this program knows (${migrations.length})`,
+      `The schema is at version ${version}, newer than this program supports (${migrations.length})`,
       {
         fix: 'Use the newer version of tapeline that migrated it.',
       },
@@ -146,7 +154,7 @@ function refuseNewer(version: number, migrations: readonly Migration[]): void {
   }
 }
 
-/** 0 for a database that was never migrated. */
+/** Returns 0 for a database that was never migrated. */
 async function versionIfAny(connection: Queryable): Promise<number> {
   const { rows } = await connection.query("SELECT to_regclass('schema_migrations') IS NOT NULL AS present")
   return rows[0]?.['present'] === true ? currentVersion(connection) : 0

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 
 export interface Migration {
-  /** From 1, without holes. */
+  /** From 1, contiguous. */
   readonly version: number
   readonly name: string
   readonly sql: string
@@ -9,7 +9,7 @@ export interface Migration {
 
 const FOLDER = new URL('./migrations/', import.meta.url)
 
-/** Any fixed number: whoever migrates holds this advisory lock. */
+/** Key of the advisory lock of migrations; an arbitrary constant. */
 const LOCK_KEY = 7_453_910
 
 const LEDGER = `CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -18,15 +18,18 @@ const LEDGER = `CREATE TABLE IF NOT EXISTS schema_migrations (
   applied_at timestamptz NOT NULL DEFAULT now()
 );`
 
-/** Taken first in the migrating transaction, held until it ends. */
+/** Taken first in the migrating transaction; released when it ends. */
 export const LOCK_SQL = `SELECT pg_advisory_xact_lock(${LOCK_KEY});`
-/** Who holds it. */
+/** Finds the holder of the lock. */
 export const LOCK_HOLDER_SQL = `SELECT pid, application_name FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
   WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = ${LOCK_KEY} AND objsubid = 1
     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 export const LEDGER_SQL = LEDGER
 
-/** All migrations of this program, oldest first. Numbered files `0001_name.sql` beside this module. */
+/**
+ * Returns all migrations of this program, oldest first: the numbered files `0001_name.sql` next to
+ * this module.
+ */
 export function loadMigrations(): Migration[] {
   const files = readdirSync(FOLDER)
     .filter((file) => file.endsWith('.sql'))
@@ -40,7 +43,10 @@ export function loadMigrations(): Migration[] {
   })
 }
 
-/** One SQL script that brings an empty database up to date, as `migrate --print` and `docker/init-db.sql` hold it. */
+/**
+ * Returns one SQL script that sets up an empty database, for `migrate --print` and
+ * `docker/init-db.sql`.
+ */
 export function renderMigrations(migrations: readonly Migration[]): string {
   const parts = migrations.map(
     ({ version, name, sql }) =>

@@ -1,9 +1,9 @@
 import { SQLSTATE, sqlStateOf } from './sql-state.ts'
 
 /**
- * - `write`: also in a session that was opened while the database was read-only, and would stay so.
- * - `snapshot`: sees the rows of one moment, and cannot write.
- * - `statement`: a single statement, which a server in recovery runs as well where it only reads.
+ * - `write`: works also in a session that was opened while the database was read-only.
+ * - `snapshot`: sees one snapshot, and cannot write.
+ * - `statement`: a single statement, which a server in recovery also runs if it only reads.
  */
 export type TransactionMode = 'write' | 'snapshot' | 'statement'
 
@@ -13,10 +13,16 @@ const BEGIN: Readonly<Record<TransactionMode, string>> = {
   statement: 'BEGIN ISOLATION LEVEL READ COMMITTED',
 }
 
-/** Opening does no work: a server that has not answered by then is gone, or has no session free. */
+/**
+ * Opening does no work: a server that does not answer within this time is down or has no free
+ * session.
+ */
 export const OPENING_LIMIT_MS = 10_000
 
-/** A process that is paused in a transaction holds its locks for so long. Readers hold none, and may wait for a person. */
+/**
+ * A process that is paused in a transaction keeps its locks for so long. Readers have none, and may
+ * wait for a person.
+ */
 const IDLE_LIMIT_MS: Readonly<Record<TransactionMode, number>> = {
   write: 60_000,
   snapshot: 60 * 60_000,
@@ -32,15 +38,16 @@ SET LOCAL extra_float_digits = 1;
 SET LOCAL array_nulls = on;
 SET LOCAL standard_conforming_strings = on`
 
-/** PostgreSQL has this setting from 17 on; under a name with a dot, every version takes it. */
+/** PostgreSQL has this setting since version 17; every version accepts a name with a dot. */
 const NO_TRANSACTION_TIMEOUT = `SELECT set_config(
   CASE WHEN current_setting('server_version_num')::int >= 170000 THEN '' ELSE 'tapeline.' END || 'transaction_timeout', '0', true)`
 
 /**
- * The text that opens every transaction, in one round trip. All that Tapeline needs of a session is in it, and ends with the
- * transaction: a pooler may give the next one another session. `search_path` is left to the owner of the database.
+ * Returns the text that opens every transaction, in one round trip. It contains all session
+ * settings that Tapeline needs, which end with the transaction: a pooler may use another session
+ * for the next one. `search_path` is left to the database's owner.
  *
- * @param limitMs for each statement; a statement that waits for a lock has no other limit
+ * @param limitMs for each statement, including its wait for locks
  */
 export function openingText(mode: TransactionMode, limitMs: number): string {
   return `${BEGIN[mode]};
@@ -51,7 +58,10 @@ SET LOCAL idle_in_transaction_session_timeout = ${IDLE_LIMIT_MS[mode]};
 ${NO_TRANSACTION_TIMEOUT}`
 }
 
-/** The server is in recovery: a standby, or a primary that is being restored. As if it had said so, it is worth another try. */
+/**
+ * The server is in recovery: a standby, or a primary that is being restored. The code marks it as
+ * retryable, as if the server had reported it.
+ */
 export class ReadOnlyError extends Error {
   readonly code = SQLSTATE.readOnlyTransaction
 
@@ -61,7 +71,10 @@ export class ReadOnlyError extends Error {
   }
 }
 
-/** What the opening of a transaction failed with: a server in recovery refuses READ WRITE as a feature that it has not. */
+/**
+ * Converts the error of an opening: a server in recovery refuses READ WRITE as an unsupported
+ * feature.
+ */
 export function openingError(error: unknown): unknown {
   return sqlStateOf(error) === SQLSTATE.featureNotSupported ? new ReadOnlyError(error) : error
 }

@@ -8,11 +8,11 @@ import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement } from './statement-li
 import { type Session, transactionsOn } from './transactions.ts'
 
 export interface PostgresOptions {
-  /** `sslmode` in it means what it means to libpq. */
+  /** `sslmode` in it has libpq's meaning. */
   readonly url: string
   readonly poolMin: number
   readonly poolMax: number
-  /** For each statement of a transaction without a limit. Unset: a minute. */
+  /** Limit of each statement in a transaction without one; a minute by default. */
   readonly queryTimeoutMs?: number
   /** Shown in `pg_stat_activity`. */
   readonly applicationName: string
@@ -23,20 +23,26 @@ const CONNECT_TIMEOUT_MS = 5000
 /** A statement without an answer for so long has lost its server; a batch takes milliseconds. */
 const QUERY_TIMEOUT_MS = 60_000
 
-/** After so long without a word the system asks whether the server is still there, and gives it up soon. */
+/**
+ * After so much silence the system probes whether the server is still there, and soon closes the
+ * connection if not.
+ */
 const KEEP_ALIVE_AFTER_MS = 10_000
 
-/** A session that is older is closed when it is free: what it has from its start may no longer hold, nor its server be the primary. */
+/**
+ * An older session is closed when it is idle: its initial settings may be outdated, or its server
+ * may no longer be the primary.
+ */
 const SESSION_MAX_AGE_S = 10 * 60
 
-/** How long closing waits for statements that run. */
+/** How long closing waits for running statements. */
 const CLOSE_TIMEOUT_MS = 1000
 
 /**
- * Opens no connection yet; the first statement does, and rejects with a TapelineError `ACCESS` when the server refuses
- * this client, or is not who it should be.
+ * Opens a pool. The first statement connects, and rejects with a TapelineError `ACCESS` if the
+ * server refuses this client or cannot prove its identity.
  *
- * @throws TapelineError `SETTINGS` when a file that the URL names cannot be read
+ * @throws TapelineError `SETTINGS` if a file that the URL names is unreadable
  */
 export function openPostgres(options: PostgresOptions): Database {
   const limitMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
@@ -51,8 +57,8 @@ export function openPostgres(options: PostgresOptions): Database {
     keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
     application_name: options.applicationName,
   })
-  // A connection that breaks leaves the pool by itself, and what runs on it fails with an error of its own, which
-  // its caller sees; only without a listener would the event end the process.
+  // The pool removes a broken connection, and its running statement fails with an error for the
+  // caller. Without a listener this event would end the process.
   const alreadyReported = () => {}
   pool.on('error', alreadyReported)
   pool.on('connect', (client) => client.on('error', alreadyReported))

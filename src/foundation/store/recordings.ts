@@ -4,7 +4,7 @@ import { addFacts, readFacts } from './meta.ts'
 
 const PREFIX = 'recording:'
 
-/** Rows are only added: the same announcement may be read twice. */
+/** Writes announcements. Only adds rows, since the same announcement may be read twice. */
 export function writeRecordings(connection: Queryable, recordings: readonly Recording[]): Promise<void> {
   return addFacts(
     connection,
@@ -12,7 +12,7 @@ export function writeRecordings(connection: Queryable, recordings: readonly Reco
   )
 }
 
-/** The oldest first. */
+/** Returns the announcements, oldest first. */
 export async function readRecordings(connection: Queryable): Promise<Recording[]> {
   const values = await readFacts(connection, PREFIX)
   return values.map((value) => RECORDING.parse(value)).sort((a, b) => a.at - b.at)

@@ -1,6 +1,6 @@
 import type { Queryable } from './database.ts'
 
-/** Chunks of a table that were dropped, and the time before which it thereby holds nothing. */
+/** The dropped chunks of a table, and the time before which it therefore has no rows. */
 export interface Dropped {
   readonly table: 'trades' | 'book_ticker'
   readonly chunks: number
@@ -8,8 +8,9 @@ export interface Dropped {
 }
 
 /**
- * Drops the oldest of what lies more than `keepDays` days back, by whole chunks, and notes it in `meta`: see migration 3. Call it
- * again until the result is empty: then there is nothing left to drop, or another connection is dropping.
+ * Drops the oldest whole chunks beyond `keepDays` days and records it in `meta`: see migration 3.
+ * Call it again until the result is empty: then nothing is left to drop, or another connection is
+ * dropping.
  */
 export async function dropOldChunks(connection: Queryable, keepDays: number): Promise<Dropped[]> {
   const { rows } = await connection.query<{

@@ -1,9 +1,9 @@
 import type { Queryable } from './database.ts'
 
 /**
- * Makes the roles and gives them their rights: see migration 5. Harmless when all is as it should be.
+ * Creates the roles and grants their rights: see migration 5. Safe to repeat.
  *
- * @returns the statements that this user was not allowed, to be run by one who is
+ * @returns the statements that this user must not execute, for a user who may
  */
 export async function applyRoles(connection: Queryable): Promise<string[]> {
   const { rows } = await connection.query<{ statement: string }>(
@@ -13,15 +13,16 @@ export async function applyRoles(connection: Queryable): Promise<string[]> {
 }
 
 /**
- * The privilege of `pg_has_role` that SET ROLE asks for: from PostgreSQL 16 on, who has made a role is a member that may only
- * administer it.
+ * The `pg_has_role` privilege that SET ROLE needs: since PostgreSQL 16, the creator of a role may
+ * only administer it.
  */
 export const SET_ROLE_PRIVILEGE =
   "CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END"
 
 /**
- * From here to the end of the transaction, or to {@link actAsOneself}, what is made belongs to tapeline_migrator: where
- * that role owns the tables, and this user may act as it. Otherwise nothing changes.
+ * Creates further objects as tapeline_migrator, until the transaction ends or {@link actAsOneself}
+ * is called. Only if that role owns the tables and this user may act as it; otherwise nothing
+ * changes.
  */
 export async function actAsMigrator(connection: Queryable): Promise<void> {
   const { rows } = await connection.query<{ allowed: boolean }>(

@@ -7,18 +7,24 @@ const SEQUENCE_START = z.object({
   symbol: symbolField,
   eventType: z.enum(['trade', 'aggTrade']),
   epoch: epochField,
-  /** The first trade id or aggregate trade id that came through the topic, backfilled ones aside. */
+  /**
+   * The first trade id or aggregate trade id that came through the topic, excluding backfilled
+   * ones.
+   */
   id: idField,
   /** Its trade time, milliseconds since the Unix epoch. */
   timeMs: timeMsField,
 })
 
-/** Where the consumer began to store the ids of a symbol and type. Older ones may be stored, and none of them has to be. */
+/**
+ * Where the consumer began to store the ids of a symbol and type. Older ids may be stored, but are
+ * not required.
+ */
 export type SequenceStart = z.infer<typeof SEQUENCE_START>
 
 const PREFIX = 'start:'
 
-/** Rows are only added: the first start of a symbol and type counts. */
+/** Writes starts. Only adds rows: the first start of a symbol and type counts. */
 export function writeSequenceStarts(connection: Queryable, starts: readonly SequenceStart[]): Promise<void> {
   return addFacts(
     connection,

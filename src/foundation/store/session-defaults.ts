@@ -2,21 +2,27 @@ import { Client } from 'pg'
 import { connectionOptions } from './connection-options.ts'
 import type { Queryable } from './database.ts'
 
-/** What the server, the database and the role give a session, before Tapeline sets what it needs for a transaction. */
+/**
+ * The settings of a session from the server, the database and the role, before Tapeline sets its
+ * own for a transaction.
+ */
 export interface SessionDefaults {
   /** A standby, or a server that is being restored. */
   readonly isInRecovery: boolean
-  /** By name, as PostgreSQL shows them; those that the server does not have are missing. */
+  /** By name, as PostgreSQL shows them; settings unknown to the server are missing. */
   readonly settings: ReadonlyMap<string, string>
-  /** Those that somebody has set to another value than PostgreSQL's own. */
+  /** Settings with a value other than PostgreSQL's default. */
   readonly changed: ReadonlyMap<string, string>
   /** How many locks all transactions together may hold. */
   readonly locks: number
-  /** Chunks and their indexes: a statement over all days locks each. */
+  /** Chunks and their indexes, each of which a statement over all days locks. */
   readonly chunkRelations: number
 }
 
-/** Shown where they differ from PostgreSQL's own value, which for the first three the installation chooses. */
+/**
+ * Shown if they differ from PostgreSQL's default; the first three have a default from the
+ * installation.
+ */
 const NAMES = [
   'TimeZone',
   'DateStyle',
@@ -39,7 +45,8 @@ export async function sessionDefaults(connection: Queryable): Promise<SessionDef
     `SELECT pg_is_in_recovery() AS recovery, ${LOCKS} AS locks,
        (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('_timescaledb_internal') AND relkind IN ('r', 'i')) AS relations`,
   )
-  // In a transaction that has set its own, `reset_val` is what the session came with; of `search_path` it sets none.
+  // Inside a transaction with local settings, `reset_val` is the session's initial value;
+  // `search_path` has no local setting.
   const { rows } = await connection.query<{ name: string; value: string; changed: boolean }>(
     `SELECT name, CASE name WHEN 'search_path' THEN setting ELSE reset_val END AS value, reset_val <> boot_val AS changed
      FROM pg_settings WHERE name = ANY ($1)`,
@@ -56,8 +63,8 @@ export async function sessionDefaults(connection: Queryable): Promise<SessionDef
 }
 
 /**
- * Whether a pooler stands before the server: it gives its clients process numbers of its making, since any session may serve
- * them.
+ * Whether a pooler is in front of the server: it gives clients made-up process numbers, since any
+ * session may serve them.
  */
 export async function hasPooler(url: string, limitMs: number): Promise<boolean> {
   const client = new Client({
@@ -66,7 +73,7 @@ export async function hasPooler(url: string, limitMs: number): Promise<boolean> 
     query_timeout: limitMs,
     application_name: 'tapeline-doctor',
   })
-  // What breaks is seen by the statement.
+  // The statement reports a broken connection.
   client.on('error', () => {})
   try {
     await client.connect()

@@ -5,15 +5,18 @@ import { connectionOptions } from './connection-options.ts'
 import { SQLSTATE, sqlStateOf } from './sql-state.ts'
 import { UnansweredError } from './unanswered.ts'
 
-/** How long the server is asked to cancel a statement, and how long the statement may then take to end. */
+/** Limits for the cancel request, and for the statement to end after it. */
 const CANCEL_LIMIT_MS = 2000
 const CANCELLED_LIMIT_MS = 1000
 
-/** How much later than the server the client gives a statement up, so that a server that answers ends it itself. */
+/**
+ * How much later than the server the client abandons a statement, so that a responsive server ends
+ * it first.
+ */
 export const CLIENT_GRACE_MS = 2000
 
 /**
- * Runs a statement that has a limit, which the server and `pg` watch.
+ * Runs a statement with a limit, which the server and `pg` enforce.
  *
  * @throws UnansweredError after the limit
  */
@@ -25,7 +28,8 @@ export async function limitedStatement<Answer>(
   try {
     return await statement()
   } catch (error) {
-    // The error of `pg` has no code, and that of the server is the same when a person cancels: the time tells.
+    // The error of `pg` has no code, and the server's is the same as for a manual cancel: the
+    // elapsed time decides.
     const hasCode = error instanceof Error && Reflect.get(error, 'code') !== undefined
     const mayBeLimit = !hasCode || sqlStateOf(error) === SQLSTATE.queryCanceled
     if (mayBeLimit && performance.now() - startedMs >= limitMs - 1)
@@ -34,14 +38,14 @@ export async function limitedStatement<Answer>(
   }
 }
 
-/** Ends what the signal has begun; to be called before the connection is used for something else. */
+/** Ends the cancellation. Call it before the connection is used for anything else. */
 export type StopCancelling = () => Promise<void>
 
 /**
- * From now on the signal cancels the statement that runs on this connection, at the server. Where the server does not do
- * it within a few seconds, the connection is closed.
+ * Cancels the statement that runs on this connection, in the server, when the signal aborts. If the
+ * server does not do so within a few seconds, the connection is closed.
  *
- * @param client in a transaction, so that its server process stays the same also with a pooler in between
+ * @param client in a transaction, so that its server process stays the same even through a pooler
  */
 export async function cancelOnAbort(
   client: ClientBase & { end(): Promise<void> },
@@ -54,7 +58,7 @@ export async function cancelOnAbort(
   const ended = Promise.withResolvers<'ended'>()
   let cancelling = Promise.resolve()
   const cancel = async () => {
-    // A server that cannot be asked is left, as is one that does not obey.
+    // An unreachable server is left alone, as is one that ignores the request.
     await withinLimit(cancelStatement(url, pid), CANCEL_LIMIT_MS, 'No cancellation').catch(() => {})
     const late = sleep(CANCELLED_LIMIT_MS)
     if ((await Promise.race([ended.promise, late])) !== 'ended') await client.end()

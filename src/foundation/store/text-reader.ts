@@ -8,7 +8,7 @@ import { SET_ROLE_PRIVILEGE } from './roles.ts'
 import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
 
 declare module 'pg' {
-  /** What its types leave out. */
+  /** Missing in its types. */
   interface QueryArrayConfig {
     queryMode?: 'extended'
   }
@@ -16,10 +16,10 @@ declare module 'pg' {
 
 export interface TextReaderOptions {
   readonly url: string
-  /** Of each statement. */
+  /** Limit of each statement. */
   readonly timeoutMs: number
   readonly applicationName: string
-  /** Cancels the statement that runs, which then rejects with the signal's reason. */
+  /** Cancels the running statement, which then rejects with the signal's reason. */
   readonly signal?: AbortSignal
 }
 
@@ -29,7 +29,7 @@ export interface TextColumn {
   readonly typeId: number
 }
 
-/** Values as PostgreSQL writes them, digit by digit; times in UTC. */
+/** Values as PostgreSQL prints them, with every digit; times in UTC. */
 export type TextRow = readonly (string | null)[]
 
 export interface TextRows {
@@ -39,14 +39,14 @@ export interface TextRows {
 
 const CONNECT_TIMEOUT_MS = 5000
 const CLOSE_TIMEOUT_MS = 1000
-/** Even a superuser can then reach nothing but what is to be read. */
+/** Limits even a superuser to the tables that are to be read. */
 const IS_READER = `SELECT FROM pg_roles WHERE rolname = 'tapeline_reader' AND pg_has_role(current_user, oid, ${SET_ROLE_PRIVILEGE})
   AND has_table_privilege(oid, to_regclass('trades'), 'SELECT')`
 const CURSOR = 'tapeline_rows'
 
 /**
- * One connection that reads and cannot write: all its statements are of one transaction, READ ONLY and REPEATABLE READ, and so
- * of one moment.
+ * One connection that only reads: all its statements belong to one transaction, READ ONLY and
+ * REPEATABLE READ, and see one snapshot.
  */
 export class TextReader {
   readonly #client: Client
@@ -59,7 +59,7 @@ export class TextReader {
     this.#stopCancelling = stopCancelling
   }
 
-  /** @throws TapelineError `ACCESS` when the server refuses this client */
+  /** @throws TapelineError `ACCESS` if the server refuses this client */
   static async open(options: TextReaderOptions): Promise<TextReader> {
     const client = new Client({
       ...connectionOptions(options.url),
@@ -68,7 +68,7 @@ export class TextReader {
       application_name: options.applicationName,
       types: { getTypeParser: () => (value: string) => value },
     })
-    // What runs on a connection that breaks fails with an error of its own.
+    // A statement on a broken connection rejects with its error.
     client.on('error', () => {})
     try {
       await client.connect()
@@ -86,14 +86,14 @@ export class TextReader {
     }
   }
 
-  /** One statement: PostgreSQL refuses several (42601). */
+  /** Runs one statement: PostgreSQL refuses several (42601). */
   async query(text: string, values: readonly string[] = []): Promise<TextRows> {
     const answer = await this.#run(() =>
       this.#client.query({
         text,
         values: [...values],
         rowMode: 'array',
-        // Prepared: then it can be one only.
+        // A prepared statement can only be a single one.
         queryMode: 'extended',
       }),
     )
@@ -103,12 +103,12 @@ export class TextReader {
     }
   }
 
-  /** The same transaction, and so the same moment, with values as a `Database` gives them. */
+  /** The same transaction, and so the same snapshot, with values as a `Database` returns them. */
   readonly typed: Queryable = {
     query: async <Row>(text: string, values?: readonly unknown[]) => {
       const statement = { text, types, ...(values === undefined ? {} : { values: [...values] }) }
       const answer = await this.#run(() => this.#client.query(statement))
-      // Several statements have several answers, of which none is read.
+      // Several statements have several answers, none of which is used.
       const rows: Row[] = answer.rows ?? []
       return { rows, rowCount: answer.rowCount ?? 0 }
     },
@@ -124,7 +124,7 @@ export class TextReader {
     }
   }
 
-  /** The rows of a SELECT, so many at a time; at least once, for the columns. */
+  /** Returns the rows of a SELECT in portions; at least one portion, for the columns. */
   async *select(text: string, values: readonly string[], rowsAtOnce: number): AsyncGenerator<TextRows> {
     await this.query(`DECLARE ${CURSOR} NO SCROLL CURSOR FOR ${text}`, values)
     for (;;) {
@@ -141,7 +141,7 @@ export class TextReader {
   }
 }
 
-/** A server that hangs would not see to it that the connection ends. */
+/** Closes within a limit, since a server that hangs would not end the connection. */
 async function end(client: Client): Promise<void> {
   await Promise.race([client.end(), sleep(CLOSE_TIMEOUT_MS)])
 }

@@ -4,7 +4,7 @@ import { bareArray, wordArray } from './array-literal.ts'
 import { CopyRows } from './copy-rows.ts'
 import type { Connection, Queryable } from './database.ts'
 
-/** Rows for `trades`, a column each, all of the same length and checked by `market/payload.ts`. */
+/** Rows for `trades` by column, all of the same length and validated by `market/payload.ts`. */
 export interface TradeColumns {
   readonly tradeTimeUs: number[]
   readonly eventTimeUs: Array<number | null>
@@ -18,7 +18,7 @@ export interface TradeColumns {
   readonly isBuyerMaker: Array<'t' | 'f'>
   readonly ingestionUs: number[]
   readonly source: Array<'stream' | 'backfill'>
-  /** How often the exchange had begun the id sequence anew. */
+  /** How often the exchange had restarted the id sequence. */
   readonly epoch: number[]
 }
 
@@ -43,7 +43,7 @@ export function emptyTradeColumns(): TradeColumns {
 /** @param event a trade or aggTrade */
 export function addTrade(columns: TradeColumns, event: EventFields): void {
   const orNull = (value: number) => (value === ABSENT ? null : value)
-  if (event.type === 'bookTicker') throw new TypeError('A bookTicker is no row of trades')
+  if (event.type === 'bookTicker') throw new TypeError('A bookTicker is not a row of trades')
   columns.tradeTimeUs.push(event.tradeTimeUs)
   columns.eventTimeUs.push(orNull(event.eventTimeUs))
   columns.symbol.push(event.symbol.text)
@@ -75,14 +75,14 @@ const INSERT = `WITH inserted AS (
   RETURNING symbol, event_type)
 SELECT symbol, event_type, count(*)::int AS rows FROM inserted GROUP BY symbol, event_type`
 
-/** How many rows were new, by symbol and event type; the others were there already. */
+/** Number of new rows by symbol and event type; the others existed already. */
 export interface InsertedTrades {
   readonly symbol: string
   readonly event_type: 'trade' | 'aggTrade'
   readonly rows: number
 }
 
-/** Inserts the rows `[from, to)`, all when not given. */
+/** Inserts the rows `[from, to)`, by default all. */
 export async function insertTrades(
   connection: Queryable,
   columns: TradeColumns,
@@ -108,7 +108,10 @@ export async function insertTrades(
   return (await connection.query<InsertedTrades>(INSERT, values)).rows
 }
 
-/** By the index, in the time that the rows span. Epochs are no part of an identity. */
+/**
+ * Finds them through the index, within the time range of the rows. The epoch is not part of the
+ * identity.
+ */
 const SECOND = `SELECT (row.place - 1)::int AS index
   FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::numeric[], $6::numeric[], $7::bigint[], $8::bigint[], $9::boolean[])
     WITH ORDINALITY AS row (trade_us, symbol, event_type, trade_id, price, quantity, first_id, last_id, maker, place)
@@ -120,10 +123,10 @@ const SECOND = `SELECT (row.place - 1)::int AS index
   ORDER BY row.place`
 
 /**
- * The rows that are not stored, since another event is under their symbol, type, id and time. To be called where not all rows were
- * new: nearly always these are redeliveries, and the same.
+ * Returns the rows that are not stored because another event has their symbol, type, id and time.
+ * Call it if not all rows were new: nearly always the others are redeliveries of the same events.
  *
- * @returns their indexes, rising
+ * @returns their indexes, ascending
  */
 export async function secondUnderId(connection: Queryable, columns: TradeColumns): Promise<number[]> {
   if (columns.tradeId.length === 0) return []
@@ -155,7 +158,7 @@ const WORDS = {
   backfill: Buffer.from('backfill'),
 }
 
-/** Rows for `trades`, written for COPY as they come. */
+/** Rows for `trades`, encoded for COPY as they are added. */
 export class TradeRows {
   readonly #rows = new CopyRows()
   readonly #counts = { trade: new Map<string, number>(), aggTrade: new Map<string, number>() }
@@ -165,10 +168,10 @@ export class TradeRows {
     return this.#length
   }
 
-  /** @param event a trade or aggTrade; nothing of it is kept */
+  /** @param event a trade or aggTrade, which is not kept */
   add(event: EventFields): void {
     const { symbol, type, firstTradeId, lastTradeId, eventTimeUs } = event
-    if (type === 'bookTicker') throw new TypeError('A bookTicker is no row of trades')
+    if (type === 'bookTicker') throw new TypeError('A bookTicker is not a row of trades')
     const rows = this.#rows
     rows.begin(COPIED_FIELDS)
     rows.timeUs(event.tradeTimeUs)
@@ -192,7 +195,7 @@ export class TradeRows {
     this.#length++
   }
 
-  /** Copies all rows. @throws 23505 when one of them is there already; none is written then */
+  /** Copies all rows. @throws 23505 if one exists already; then none is written */
   async copy(connection: Connection): Promise<InsertedTrades[]> {
     if (this.#length === 0) return []
     await connection.copyIn(COPY, this.#rows.bytes)

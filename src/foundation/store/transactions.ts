@@ -2,20 +2,26 @@ import type { Connection, QueryAnswer, TransactionOptions } from './database.ts'
 import { OPENING_LIMIT_MS, openingError, openingText, type TransactionMode } from './opening.ts'
 import { endsSession, SQLSTATE, sqlStateOf } from './sql-state.ts'
 
-/** One session at the server, out of a pool. */
+/** A session of the pool. */
 export interface Session {
-  /** @param limitMs as {@link openingText} has set it at the server; the client waits a little longer */
+  /**
+   * @param limitMs the limit that {@link openingText} has set in the server; the client waits a
+   *   little longer
+   */
   run<Row>(limitMs: number, text: string, values?: readonly unknown[]): Promise<QueryAnswer<Row>>
   copyIn(limitMs: number, statement: string, rows: Buffer): Promise<number>
-  /** From now on the signal cancels what runs. @returns ends that, to be called before the session is used for something else */
+  /**
+   * Lets the signal cancel the running statement. @returns a function that ends this; call it
+   * before the session is used for anything else
+   */
   cancelOnAbort(signal: AbortSignal | undefined): Promise<() => Promise<void>>
-  /** Back to the pool. */
+  /** Returns the session to the pool. */
   release(): void
-  /** Out of the pool: it must not be used again. */
+  /** Closes the session and removes it from the pool. */
   close(): void
 }
 
-/** Runs work between BEGIN and COMMIT, on a session of the pool. */
+/** Runs work between BEGIN and COMMIT, in a session of the pool. */
 export type Transact = <Result>(
   mode: TransactionMode,
   work: (connection: Connection) => Promise<Result>,
@@ -23,9 +29,10 @@ export type Transact = <Result>(
 ) => Promise<Result>
 
 /**
- * The one way in which statements reach the server. No state outlives a transaction, except in a session that is closed for it.
+ * Returns the only way to send statements to the server. No state outlives a transaction; a session
+ * with other state is closed.
  *
- * @param limitMs of a statement of a transaction that names none, and of COMMIT
+ * @param limitMs for COMMIT, and for statements of a transaction without a limit
  */
 export function transactionsOn(acquire: () => Promise<Session>, limitMs: number): Transact {
   return async (mode, work, { limitMs: own = limitMs, signal } = {}) => {
@@ -58,11 +65,13 @@ export function transactionsOn(acquire: () => Promise<Session>, limitMs: number)
   }
 }
 
-/** Gives the session back clean, or closes it. */
+/** Returns the session to the pool if it is clean; otherwise closes it. */
 async function giveBack(session: Session, limitMs: number, cause: unknown): Promise<void> {
-  // Without a code it was not the server that spoke: it may be gone, or still busy with the statement.
+  // An error without a code is not from the server, which may be down or still busy with the
+  // statement.
   const spoke = cause instanceof Error && typeof Reflect.get(cause, 'code') === 'string'
-  // Another program may have left its search_path to a pooler's session, which ends with this connection.
+  // Another program may have left its search_path in a pooler's session; closing this connection
+  // ends it.
   const isStrange = sqlStateOf(cause) === SQLSTATE.undefinedTable
   if (!spoke || endsSession(cause) || isStrange) {
     session.close()

@@ -1,12 +1,12 @@
 import { SQLSTATE, sqlStateOf } from './sql-state.ts'
 
 /**
- * A statement that was not answered within its limit: its server hangs, the network loses what it sends, or it has more
- * to do than the limit allows for.
+ * A statement without an answer within its limit: the server hangs, the network loses packets, or
+ * the work takes longer than the limit.
  */
 export class UnansweredError extends Error {
   readonly limitMs: number
-  /** What the statement was for; empty when nobody has said. */
+  /** The purpose of the statement; empty if none was given. */
   readonly step: string
 
   constructor(limitMs: number, step = '', cause?: unknown) {
@@ -21,27 +21,30 @@ export class UnansweredError extends Error {
 }
 
 const UNANSWERED_FIX =
-  'Check the network to the database, and what the statement waits for in pg_stat_activity; nothing of it was committed. ' +
-  "The limit is Tapeline's, which sets statement_timeout for each transaction: that of the database does not count."
+  'Check the network to the database, and see in pg_stat_activity what the statement waits for; nothing was committed. ' +
+  'The limit is set by Tapeline, per transaction, and overrides the statement_timeout of the database.'
 
-/** By SQLSTATE: what ends a statement or a transaction that was right. */
+/** By SQLSTATE: conditions that end a valid statement or transaction. */
 const ENDED: Readonly<Record<string, string>> = {
   [SQLSTATE.readOnlyTransaction]:
-    'The database takes no writes. Promote the server, or let DATABASE_URL name the primary; `bin/tapeline doctor` shows which it is.',
-  [SQLSTATE.lockNotAvailable]: 'A lock was not to be had within lock_timeout: see in pg_locks who holds it.',
+    'The database accepts no writes. Promote the server, or set DATABASE_URL to the primary; `bin/tapeline doctor` shows which it is.',
+  [SQLSTATE.lockNotAvailable]: 'A lock was not released within lock_timeout: pg_locks shows its holder.',
   [SQLSTATE.queryCanceled]:
-    'Somebody has cancelled the statement, or query_timeout of a pooler has: nothing of it was committed.',
+    'An operator, or query_timeout of a pooler, cancelled the statement: nothing was committed.',
   '25P03': 'This process was paused in a transaction (idle_in_transaction_session_timeout): run it again.',
   '25P04': 'The transaction exceeded transaction_timeout of the server: run it again, with less at a time.',
 }
 
-/** The next step for a person, where a limit, a person or a server that is read-only has ended a statement; null for other errors. */
+/**
+ * Returns the next step for a person if a limit, a person or a read-only server ended a statement;
+ * null for other errors.
+ */
 export function fixOfEnded(error: unknown): string | null {
   if (error instanceof UnansweredError) return UNANSWERED_FIX
   return ENDED[sqlStateOf(error) ?? ''] ?? null
 }
 
-/** Names the step in the error of a statement that was not answered. */
+/** Adds the step to the error of an unanswered statement. */
 export async function inStep<Result>(step: string, work: () => Promise<Result>): Promise<Result> {
   try {
     return await work()

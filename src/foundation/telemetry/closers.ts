@@ -2,7 +2,8 @@ import { sleep } from '../runtime/backoff.ts'
 import { describeError } from '../runtime/errors.ts'
 
 /**
- * Things to undo, run last in, first out. All run, also when some fail or hang; the failures are thrown together.
+ * Closes resources, last in, first out. All closers run, even if some fail or hang; the failures
+ * are thrown together.
  */
 export class Closers {
   readonly #closers: Array<{ name: string; close: () => Promise<void> | void }> = []
@@ -11,7 +12,10 @@ export class Closers {
     this.#closers.push({ name, close })
   }
 
-  /** @param limitMs for all together: those that are left by then are called and not waited for; infinite when not given */
+  /**
+   * @param limitMs for all closers together: after it, the remaining ones are called without
+   *   waiting; infinite by default
+   */
   async closeAll(limitMs = Number.POSITIVE_INFINITY): Promise<void> {
     const late = Number.isFinite(limitMs) ? sleep(limitMs) : null
     const errors: unknown[] = []

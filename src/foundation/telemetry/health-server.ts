@@ -4,14 +4,14 @@ import { describeError, TapelineError } from '../runtime/errors.ts'
 import { FOREIGN_HOST, hasForeignHost } from './host-name.ts'
 import { explainPort } from './port-problem.ts'
 
-/** What a service answers over HTTP. Asked anew at every request, so that health is true now. */
+/** The answers of a service over HTTP, computed for each request so that health is current. */
 export interface HealthSources {
-  /** Ready, or why not. */
+  /** Returns whether the service is ready, and why not. */
   readiness(): { readonly ready: boolean; readonly reason: string }
-  /** Why a restart could help; empty, or absent, when it could not. */
+  /** Returns why a restart could help; empty or absent if it could not. */
   whyNotLive?(): string
   status(): unknown
-  /** The metrics in Prometheus' text format. */
+  /** Returns the metrics in Prometheus' text format. */
   metrics(): Promise<string>
 }
 
@@ -23,7 +23,7 @@ export interface HealthServer {
 /**
  * Serves `/` (200 `ok` or 503 `starting`), `/livez`, `/readyz`, `/metrics` and `/status`.
  *
- * @throws TapelineError `ENVIRONMENT` when the port is taken
+ * @throws TapelineError `ENVIRONMENT` if the port is in use
  */
 export async function startHealthServer(
   address: { host: string; port: number; portSetting: string },

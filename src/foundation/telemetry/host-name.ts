@@ -1,13 +1,14 @@
 import type { IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
 
-/** Told to whoever is refused. */
+/** The body of the refusal. */
 export const FOREIGN_HOST =
-  'The Host of this request is no name of this machine. Ask by localhost or an address; a proxy on this machine must send one of these.\n'
+  'The Host header of this request does not name this machine. Use localhost or an IP address; a proxy on this machine must send one of these.\n'
 
 /**
- * Whether a request that came over loopback was meant for a host of another name. A page of the web can let its own name stand for
- * 127.0.0.1, and would then read what is answered here ("DNS rebinding"); an address in its place cannot be turned so.
+ * Whether a loopback request names another host. A web page can make its domain resolve to
+ * 127.0.0.1 and would then read our answers ("DNS rebinding"); an IP address cannot be redirected
+ * so.
  */
 export function hasForeignHost({ headers, socket }: IncomingMessage): boolean {
   const { host } = headers

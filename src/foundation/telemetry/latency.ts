@@ -1,20 +1,20 @@
 import type { LatencySummary } from './status.ts'
 
-/** Buckets grow by this factor: a percentile is off by at most half of it. */
+/** Growth of the buckets: a percentile is off by at most half of it. */
 const GROWTH = 1.05
 const LOG_GROWTH = Math.log(GROWTH)
 
-/** What is nearer to zero than this many milliseconds counts as zero. */
+/** Smaller latencies, in milliseconds, count as zero. */
 const ZERO_MS = 0.1
 
-/** Buckets on each side of zero; the last one holds everything beyond 8 hours. */
+/** Buckets on each side of zero; the last one has everything beyond 8 hours. */
 const SIDE = 400
 
 const SLICES = 6
 const SLICE_MS = 10_000
 
 interface Slice {
-  /** From the most negative to the most positive latency; the middle one is zero. */
+  /** Counts from the most negative to the most positive latency; the middle one is zero. */
   readonly counts: Uint32Array
   count: number
   max: number
@@ -22,8 +22,8 @@ interface Slice {
 }
 
 /**
- * Percentiles over the last minute, in constant memory. A latency between two clocks may be negative, and stays
- * so: it shows that the clocks differ.
+ * Percentiles over the last minute, in constant memory. A latency between two clocks may be
+ * negative, and is kept so: it shows that the clocks differ.
  */
 export class LatencyWindow {
   readonly #slices: Slice[] = Array.from({ length: SLICES }, () => ({
@@ -57,7 +57,7 @@ export class LatencyWindow {
     return { count, p50: at(0.5), p90: at(0.9), p99: at(0.99), max }
   }
 
-  /** The least of the last minute; null when nothing was measured. */
+  /** Returns the minimum of the last minute; null if nothing was measured. */
   min(nowMs: number): number | null {
     this.#moveTo(nowMs)
     const filled = this.#slices.filter((slice) => slice.count > 0)
@@ -85,7 +85,7 @@ function bucketOf(latencyMs: number): number {
   return latencyMs > 0 ? SIDE + steps : SIDE - steps
 }
 
-/** The latency in the middle of a bucket. */
+/** Returns the latency in the middle of a bucket. */
 function latencyOf(bucket: number): number {
   const steps = bucket - SIDE
   return steps === 0 ? 0 : Math.sign(steps) * round(ZERO_MS * GROWTH ** (Math.abs(steps) - 0.5))

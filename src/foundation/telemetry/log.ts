@@ -1,16 +1,16 @@
 import { type Logger as PinoLogger, pino, stdSerializers, stdTimeFunctions } from 'pino'
 
 /**
- * WARN: something went wrong and nothing is lost. ERROR: something is lost, or a person is needed.
- * A service that is well says nothing after its start.
+ * WARN: something failed and nothing is lost. ERROR: something is lost, or an operator must act. A
+ * healthy service logs nothing after its start.
  */
 export type Logger = Pick<PinoLogger, 'debug' | 'info' | 'warn' | 'error'>
 
 const LEVEL_NAMES: Record<string, string> = { '20': 'debug', '30': 'info', '40': 'warn', '50': 'error' }
 
 /**
- * A logger that writes JSON lines to standard error, or short readable lines where that is a terminal.
- * Writing is synchronous: the last line before an exit is never the one that is missing.
+ * Creates a logger that writes JSON lines to standard error, or short readable lines to a terminal.
+ * Writing is synchronous, so the last line before an exit is never lost.
  */
 export function createLogger(name: string, level: string): Logger {
   const destination = process.stderr.isTTY
@@ -20,7 +20,10 @@ export function createLogger(name: string, level: string): Logger {
   return pino({ ...options, serializers: { err: errorFields(level) } }, destination)
 }
 
-/** How a line tells of an error: its stack, and those of the errors within it, only where defects are looked for. */
+/**
+ * Returns the log fields of an error; stacks, also those of nested errors, only at the levels for
+ * debugging.
+ */
 export function errorFields(level: string): (error: unknown) => unknown {
   return (error) => {
     if (!(error instanceof Error)) return error

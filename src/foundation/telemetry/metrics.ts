@@ -2,7 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { LatencySummary } from './status.ts'
 import { VERSION } from './version.ts'
 
-/** The value of a metric without labels, or the value for each set of labels; null where nothing is known. */
+/** The value of a metric without labels, or a value per set of labels; null if unknown. */
 export type Reading =
   | number
   | null
@@ -10,22 +10,24 @@ export type Reading =
 
 export interface MetricSpec<Figures> {
   readonly kind: 'counter' | 'gauge'
-  /** By Prometheus' conventions: base units, `_total` for counters. */
+  /** Follows Prometheus' conventions: base units, `_total` for counters. */
   readonly name: string
   readonly help: string
-  /** Each takes a bounded set of values: symbols, gaps and texts of errors are none. */
+  /** Each must have a bounded set of values: never symbols, gaps or error texts. */
   readonly labels?: readonly string[]
   readonly read: (figures: Figures) => Reading
 }
 
-/** Each check wakes the process, 100 times a second by default; a lag that matters is longer than this. */
+/**
+ * Each check wakes the process, by default 100 times a second; a relevant lag is longer than this.
+ */
 const EVENT_LOOP_CHECK_MS = 50
 
 /**
- * A registry over figures that live elsewhere, with Node's own process metrics. Hot paths count in plain numbers; the
- * figures are taken once a scrape.
+ * Returns a registry of metrics over figures kept elsewhere, with Node's process metrics. Hot paths
+ * count in plain numbers; each scrape takes the figures once.
  *
- * @param service whose they are, for `tapeline_build_info`
+ * @param service the name in `tapeline_build_info`
  */
 export function createMetrics<Figures>(
   service: 'ingestion' | 'consumer',
@@ -36,7 +38,7 @@ export function createMetrics<Figures>(
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: EVENT_LOOP_CHECK_MS })
   new Gauge({
     name: 'tapeline_build_info',
-    help: '1, with what runs in its labels.',
+    help: '1, with service and versions as labels.',
     labelNames: ['service', 'version', 'node'],
     registers: [registry],
   }).set({ service, version: VERSION, node: process.version }, 1)
@@ -57,7 +59,7 @@ export function createMetrics<Figures>(
         ...options,
         collect() {
           this.reset()
-          // A gauge that is reset stands at 0, which is not the same as unknown.
+          // A reset gauge is 0, which differs from unknown.
           if (labels.length === 0) this.remove()
           for (const { labels, value } of readings(read(figures))) this.set(labels, value)
         },
@@ -70,7 +72,7 @@ export function createMetrics<Figures>(
   }
 }
 
-/** A label for each of these words, 0 where it has not been counted: what was never seen can then rise from 0. */
+/** Returns a value per label, 0 for those not counted yet, so that a counter can rise from 0. */
 export function byLabel(
   label: string,
   words: readonly string[],
@@ -79,7 +81,10 @@ export function byLabel(
   return words.map((word) => ({ labels: { [label]: word }, value: counts[word] ?? 0 }))
 }
 
-/** Percentiles of the last minute; none where nothing was measured, so that no 0 passes for a fast minute. */
+/**
+ * Returns percentiles of the last minute; none if nothing was measured, so that a 0 does not look
+ * like a fast minute.
+ */
 export function quantiles({ count, p50, p90, p99, max }: LatencySummary): Reading {
   if (count === 0) return []
   return Object.entries({ '0.5': p50, '0.9': p90, '0.99': p99, '1': max }).map(([quantile, ms]) => ({

@@ -1,6 +1,8 @@
 import { createServer } from 'node:net'
 
-/** @returns the system's code for why this port of this address cannot be opened, `EADDRINUSE` mostly; null when it can */
+/**
+ * @returns the system's code for why a port cannot be opened, mostly `EADDRINUSE`; null if it can
+ */
 export function portProblem(port: number, host: string): Promise<string | null> {
   return new Promise((resolve) => {
     const server = createServer()
@@ -9,7 +11,7 @@ export function portProblem(port: number, host: string): Promise<string | null> 
   })
 }
 
-/** What {@link portProblem} found, for people, and what to do. */
+/** Explains the result of {@link portProblem}, with a fix. */
 export function explainPort(
   code: string,
   port: number,
@@ -19,20 +21,20 @@ export function explainPort(
   switch (code) {
     case 'EADDRINUSE':
       return {
-        text: `${port} on ${host} is taken by another process`,
+        text: `${port} on ${host} is in use by another process`,
         fix: `Stop it (ss -ltnp 'sport = :${port}' shows which), or set ${setting} to a free port.`,
       }
     case 'EACCES':
       return {
-        text: `${port} on ${host} may not be opened by this user`,
+        text: `${port} on ${host} cannot be opened by this user`,
         fix: `Set ${setting} to a port from 1024 up.`,
       }
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
       return {
-        text: `${port} cannot be opened: ${host} is no address of this machine`,
-        fix: 'Set HTTP_HOST to one that it has; 0.0.0.0 is all of them.',
+        text: `${port} cannot be opened: ${host} is not an address of this machine`,
+        fix: 'Set HTTP_HOST to an address of this machine; 0.0.0.0 means all of them.',
       }
     default:
       return { text: `${port} on ${host} cannot be opened: ${code}`, fix: `Check HTTP_HOST and ${setting}.` }

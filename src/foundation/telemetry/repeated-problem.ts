@@ -2,8 +2,8 @@ import { describeError } from '../runtime/errors.ts'
 import type { Logger } from './log.ts'
 
 /**
- * The log of work that repeats. A single failure is usual while leaders move or a server restarts; the second in a row
- * is logged once as a warning, and once more when its reason changes, and so is the end of it.
+ * Logs the problems of repeated work. A single failure is usual while leaders move or a server
+ * restarts. The second in a row is logged as a warning, once per reason, and so is the recovery.
  */
 export class RepeatedProblem {
   readonly #log: Logger
@@ -22,7 +22,7 @@ export class RepeatedProblem {
     const isRepeated = this.#reason !== null
     const isNew = this.#reason !== reason
     this.#reason = reason
-    const text = `${this.#what} failed, trying again: ${reason}`
+    const text = `${this.#what} failed, retrying: ${reason}`
     if (!isRepeated || (this.#isTold && !isNew)) {
       this.#log.debug({ err: error }, text)
       return

@@ -8,19 +8,19 @@ export async function isReady(url: string): Promise<boolean> {
   return answer?.ok === true
 }
 
-/** What the ingestion says of itself; null while it does not answer. */
+/** Returns the status of ingestion; null while it does not answer. */
 export async function ingestionStatus(url: string): Promise<IngestionStatus | null> {
   const status = await readJson(`${url}/status`)
   return isIngestionStatus(status) ? status : null
 }
 
-/** What the consumer says of itself; null while it does not answer. */
+/** Returns the status of the consumer; null while it does not answer. */
 export async function consumerStatus(url: string): Promise<ConsumerStatus | null> {
   const status = await readJson(`${url}/status`)
   return isConsumerStatus(status) ? status : null
 }
 
-/** A dashboard that has something to show is ready; null while none answers. */
+/** Returns whether the dashboard has something to show; null while it does not answer. */
 export async function dashboardStatus(url: string): Promise<{ ready: boolean; reason: string } | null> {
   const snapshot = await readJson(`${url}/snapshot`)
   return Array.isArray(Reflect.get(Object(snapshot), 'parts')) ? { ready: true, reason: '' } : null
@@ -32,7 +32,7 @@ async function readJson(url: string): Promise<unknown> {
   try {
     return JSON.parse(answer.body)
   } catch {
-    // Another program's answer, or one cut off by its end: no status.
+    // The answer of another program, or a truncated one.
     return null
   }
 }
@@ -42,7 +42,7 @@ async function request(url: string): Promise<{ ok: boolean; body: string } | nul
     const response = await fetch(url, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) })
     return { ok: response.status === 200, body: await response.text() }
   } catch {
-    // Nothing listens there (yet, or any more).
+    // Nothing listens there now.
     return null
   }
 }

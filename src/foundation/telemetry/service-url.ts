@@ -1,6 +1,6 @@
 import type { Settings } from '../settings/load.ts'
 
-/** Where a service of this machine answers: on loopback when it listens everywhere. */
+/** Returns the URL of a service on this machine: on loopback if it listens on all addresses. */
 export function serviceUrl(
   settings: Settings,
   port: 'INGEST_PORT' | 'CONSUMER_PORT' | 'DASHBOARD_PORT',
@@ -10,7 +10,7 @@ export function serviceUrl(
   return `http://${host.includes(':') ? `[${host}]` : host}:${settings[port]}`
 }
 
-/** Host and port, without user and password. */
+/** Returns host and port, without user and password. */
 export function databaseHost(url: string): string {
   return URL.parse(url)?.host ?? 'the given database'
 }

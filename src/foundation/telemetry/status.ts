@@ -2,8 +2,8 @@ import type { RefusalStatus } from '../binance/refusal.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
 
 /**
- * What the two services say of themselves at `GET /status`. The terminal display, `tapeline status` and tests
- * read these; counters start at 0 with the process.
+ * The status of the two services at `GET /status`. The terminal display, `tapeline status` and
+ * tests read it; counters start at 0 with the process.
  */
 
 /** Percentiles in milliseconds over the last minute; `count` 0 means nothing was measured. */
@@ -22,20 +22,20 @@ export interface ConnectionStatus {
   readonly streams: number
   /** Milliseconds since the WebSocket opened; null while it is not open. */
   readonly ageMs: number | null
-  /** Milliseconds since it last delivered market data; null when it has not since it opened. */
+  /** Milliseconds since it last delivered market data; null if it has not since it opened. */
   readonly lastDataAgeMs: number | null
   readonly attempts: number
-  /** Milliseconds until another takes its place; null while it is not open. */
+  /** Milliseconds until its replacement; null while it is not open. */
   readonly rolloverInMs: number | null
 }
 
 export interface StreamStatus {
   readonly events: number
-  /** Milliseconds since its last event; null when it has had none. */
+  /** Milliseconds since its last event; null without one. */
   readonly lastSeenAgeMs: number | null
   /** Its last trade id, aggregate trade id or update id. */
   readonly lastId: number | null
-  /** It has been silent for much longer than is its way. */
+  /** Silent for much longer than its usual interval. */
   readonly quiet: boolean
 }
 
@@ -43,15 +43,17 @@ export interface IngestionStatus {
   readonly service: 'ingestion'
   readonly version: string
   readonly ready: boolean
-  /** Why it is not ready; empty when it is. */
+  /** Why it is not ready; empty if it is. */
   readonly reason: string
-  /** Which exchange this is: `binance`, `simulated…` or `replay:…`; null before the first connection. */
+  /**
+   * Name of the exchange: `binance`, `simulated…` or `replay:…`; null before the first connection.
+   */
   readonly source: string | null
-  /** The unit of the times that are recorded; null as long as `source` is. */
+  /** Unit of the recorded times; null as long as `source` is. */
   readonly timeUnit: TimeUnit | null
   readonly uptimeMs: number
   readonly connections: readonly ConnectionStatus[]
-  /** Connections that were replaced without a break. */
+  /** Connections replaced without a break. */
   readonly rollovers: number
   readonly streams: Readonly<Record<string, StreamStatus>>
   /**
@@ -68,38 +70,49 @@ export interface IngestionStatus {
     readonly ignored: number
     readonly rejected: number
     readonly acknowledged: number
-    /** Kafka refuses their partition and its half of the queue is full, or they are larger than their topic takes. */
+    /**
+     * Events discarded because their set-aside partition had no room, or because they are larger
+     * than their topic accepts.
+     */
     readonly discarded: number
     readonly queued: number
     readonly inFlight: number
   }
-  /** Missing ids that are being looked for. */
+  /** Gaps that backfill is working on. */
   readonly openGaps: ReadonlyArray<{
     readonly gapId: string
     readonly fromId: number
     readonly toId: number
     readonly cause: string
-    /** Why the last request for it brought nothing; null when it did, or before the first. */
+    /**
+     * Why the last request for it returned nothing; null if it did not fail, or before the first.
+     */
     readonly problem: string | null
     /** The request failed or was refused; false if REST answered without the trades. */
     readonly isFailing: boolean
     /** What a person can do about the problem; null if waiting is enough. */
     readonly fix: string | null
   }>
-  /** Null where the exchange does not refuse us. */
+  /** Null if the exchange does not refuse us. */
   readonly refusals: { readonly rest: RefusalStatus | null; readonly handshakes: RefusalStatus | null }
   readonly ignoredByReason: Readonly<Record<string, number>>
   readonly rejectedByReason: Readonly<Record<string, number>>
-  /** Streams of which more than 1 % of the frames of the last minute were rejected; the empty name stands for frames that name none. */
+  /**
+   * Streams with more than 1 % rejected frames in the last minute; the empty name is for frames
+   * without a stream.
+   */
   readonly rejectedStreams: ReadonlyArray<{
     readonly stream: string
     /** From 0 to 1. */
     readonly share: number
-    /** Why the latest was rejected. */
+    /** The reason of the latest rejection. */
     readonly reason: string
   }>
   readonly queueBytes: number
-  /** Partitions that Kafka does not take although it names their leaders or takes others. Their messages wait in up to half of the queue. */
+  /**
+   * Set-aside partitions: Kafka does not take them, although it names their leaders or takes
+   * others. Their messages wait in up to half of the queue.
+   */
   readonly heldPartitions: ReadonlyArray<{
     readonly topic: string
     readonly partition: number
@@ -108,15 +121,15 @@ export interface IngestionStatus {
     readonly discarded: number
     readonly reason: string
   }>
-  /** Why Kafka does not acknowledge; null when it does. */
+  /** Why Kafka does not acknowledge; null if it does. */
   readonly kafkaProblem: string | null
-  /** Age of the oldest message that Kafka has not acknowledged, in milliseconds; 0 when there is none. */
+  /** Age of the oldest unacknowledged message, in milliseconds; 0 without one. */
   readonly oldestUnacknowledgedMs: number
-  /** Receipt minus the exchange's event time; can be negative when the clocks differ. */
+  /** Receipt minus the exchange's event time; negative if the clocks differ. */
   readonly eventToReceiptMs: LatencySummary
   /**
-   * The least of these of the last minute: how far the clock is ahead of the exchange's, and the fastest way here.
-   * Null when no trade came.
+   * The minimum over the last minute: the lead of the clock over the exchange's, plus the shortest
+   * network delay. Null if no trade arrived.
    */
   readonly clockOffsetMs: number | null
 }
@@ -124,13 +137,15 @@ export interface IngestionStatus {
 export interface PartitionStatus {
   readonly topic: string
   readonly partition: number
-  /** Everything below is stored; null until it is known. While the database is away, the last known. */
+  /**
+   * Everything below is stored; null until known. While the database is down, the last known value.
+   */
   readonly nextOffset: number | null
-  /** As the leader of the partition named it; null until it has. */
+  /** As reported by the leader of the partition; null until then. */
   readonly endOffset: number | null
   /** Null until both are known. */
   readonly lag: number | null
-  /** Since the leader was asked, in milliseconds; since the assignment while the lag is not known. */
+  /** Milliseconds since the leader reported; since the assignment while the lag is unknown. */
   readonly lagAgeMs: number
 }
 
@@ -139,7 +154,7 @@ export function isCaughtUp(partitions: readonly PartitionStatus[], sinceMs: numb
   return partitions.every(({ lag, lagAgeMs }) => lag === 0 && lagAgeMs < sinceMs)
 }
 
-/** Messages that are not stored yet; null while a partition's are not known. */
+/** Messages that are not stored yet; null while that of a partition is unknown. */
 export function totalLag(partitions: readonly PartitionStatus[]): number | null {
   return partitions.reduce<number | null>(
     (total, { lag }) => (total === null || lag === null ? null : total + lag),
@@ -168,7 +183,10 @@ export interface ConsumerStatus {
   readonly rows: Readonly<Record<'trade' | 'aggTrade' | 'bookTicker', Readonly<Record<string, number>>>>
   readonly flushes: number
   readonly retries: number
-  /** Committed row minus the exchange's event time; backfilled rows and bookTicker (which has none) excluded. */
+  /**
+   * Committed row minus the exchange's event time; excludes backfilled rows and bookTicker (which
+   * has no event time).
+   */
   readonly eventToRowMs: LatencySummary
   /** Committed row minus `ingestion_timestamp`; backfilled rows excluded. */
   readonly receiptToRowMs: LatencySummary

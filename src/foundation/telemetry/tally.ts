@@ -1,4 +1,4 @@
-/** Counts by one or two words: `rows.add('trade', 'BTCUSDT', 3)`. */
+/** Counts by group and name: `rows.add('trade', 'BTCUSDT', 3)`. */
 export class Tally {
   readonly #counts = new Map<string, Map<string, number>>()
 

@@ -1,20 +1,20 @@
 import type { WriteStream } from 'node:tty'
 
-/** Whatever can steer a terminal or turn the direction of a line. */
+/** Characters that can control a terminal or change the direction of a line. */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
-/** The colours that this program writes, line ends and tabs, or one character that is unsafe. */
+/** Matches the colours that Tapeline writes, line ends and tabs, or one unsafe character. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const OURS_OR_UNSAFE = /\x1b\[(?:[012]|22|3[1239])m|[\n\t]|[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
 
-/** How streams write what was composed here and is clean in its parts. */
+/** The unguarded write functions, for text whose parts are already clean. */
 const unguarded = new WeakMap<object, (text: string) => void>()
 
-/** One line in which control and format characters are written out, as `\u001b`. */
+/** Returns one line in which control and format characters are escaped, as `\u001b`. */
 export function printable(text: string): string {
   return text.replaceAll(UNSAFE, writtenOut)
 }
 
-/** As {@link printable}, for text of several lines, in our own colours. */
+/** Like {@link printable}, for text of several lines with our colours. */
 export function terminalText(text: string): string {
   return text.replaceAll(OURS_OR_UNSAFE, (found) =>
     found.length > 1 || found === '\n' || found === '\t' ? found : writtenOut(found),
@@ -22,8 +22,9 @@ export function terminalText(text: string): string {
 }
 
 /**
- * From now on all text that this stream gets passes {@link terminalText}, if it is a terminal: error texts, ledger rows and log
- * lines contain what the exchange, Kafka and the database wrote. Other streams are left alone.
+ * Passes all text for this stream through {@link terminalText} if it is a terminal: error texts,
+ * ledger rows and log lines contain what the exchange, Kafka and the database wrote. Other streams
+ * are unchanged.
  */
 export function guardTerminal(stream: Pick<WriteStream, 'write'> & { readonly isTTY?: boolean }): void {
   if (stream.isTTY !== true || unguarded.has(stream)) return
@@ -35,7 +36,10 @@ export function guardTerminal(stream: Pick<WriteStream, 'write'> & { readonly is
   })
 }
 
-/** Writes what moves the cursor, also on a guarded terminal. Texts in it must have passed {@link terminalText}. */
+/**
+ * Writes cursor movements, also to a guarded terminal. Texts in it must have passed
+ * {@link terminalText}.
+ */
 export function drawOn(stream: Pick<WriteStream, 'write'>, text: string): void {
   const write = unguarded.get(stream)
   if (write === undefined) stream.write(text)

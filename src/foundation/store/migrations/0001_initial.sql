@@ -1,16 +1,16 @@
--- Tables, hypertables and views. All times are timestamptz and meant in UTC.
+-- Tables, hypertables and views. All times are timestamptz in UTC.
 
 CREATE EXTENSION IF NOT EXISTS timescaledb;
 
--- What this database is: 'source' names the exchange its data came from.
+-- Facts about this database: 'source' names the exchange of its data.
 CREATE TABLE meta (
   key        text PRIMARY KEY,
   value      text NOT NULL,
   updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- trade and aggTrade events. Their ids are two sequences that overlap, hence event_type in the key; the
--- exchange's own time of the trade, which REST and the dumps know too, stands for the event time in it.
+-- trade and aggTrade events. Their id sequences overlap, so the key includes event_type. It uses
+-- the exchange's trade time, because REST and the dumps have no event time.
 CREATE TABLE trades (
   trade_time          timestamptz   NOT NULL,
   event_time          timestamptz,
@@ -26,13 +26,13 @@ CREATE TABLE trades (
   ingestion_timestamp timestamptz   NOT NULL,
   source              text          NOT NULL DEFAULT 'stream' CHECK (source IN ('stream', 'backfill'))
 );
-COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled rows, REST does not tell.';
-COMMENT ON COLUMN trades.epoch IS 'Rises by one each time the exchange restarts an id sequence; (epoch::bigint << 53) + trade_id orders all trades of a symbol.';
+COMMENT ON COLUMN trades.event_time IS 'When the exchange sent the event; null for backfilled rows, because REST does not give it.';
+COMMENT ON COLUMN trades.epoch IS 'Increases by one each time the exchange restarts an id sequence; (epoch::bigint << 53) + trade_id orders all trades of a symbol.';
 SELECT create_hypertable('trades', 'trade_time', chunk_time_interval => interval '1 day', create_default_indexes => false);
--- Time comes before the id: queries by time read only what they ask for, and no row needs a second index.
+-- Time precedes the id: queries by time read only what they need, and no row needs a second index.
 CREATE UNIQUE INDEX trades_identity ON trades (symbol, event_type, trade_time, trade_id);
 
--- bookTicker events have no time but that of their receipt.
+-- bookTicker events have no time except their receipt.
 CREATE TABLE book_ticker (
   ingestion_timestamp timestamptz   NOT NULL,
   symbol              text          NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE book_ticker (
 SELECT create_hypertable('book_ticker', 'ingestion_timestamp', chunk_time_interval => interval '1 day', create_default_indexes => false);
 CREATE UNIQUE INDEX book_ticker_identity ON book_ticker (symbol, ingestion_timestamp, update_id);
 
--- A sum over trades counts volume twice, once a trade and once an aggTrade: query these views instead.
+-- A sum over trades counts volume twice, as trades and as aggTrades: query these views instead.
 CREATE VIEW raw_trades AS
 SELECT trade_time, event_time, symbol, epoch, trade_id, price, quantity, is_buyer_maker,
        CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
@@ -56,7 +56,7 @@ SELECT trade_time, event_time, symbol, epoch, trade_id AS agg_trade_id, first_tr
        is_buyer_maker, CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
 FROM trades WHERE event_type = 'aggTrade';
 
--- The ledger of what is missing, mirrored from its topic; a row moves only forward, by revision.
+-- The ledger of gaps, mirrored from its topic; a row changes only to a higher revision.
 CREATE TABLE gaps (
   gap_id      text PRIMARY KEY,
   revision    integer     NOT NULL,
@@ -76,7 +76,7 @@ CREATE TABLE gaps (
 );
 CREATE INDEX gaps_by_symbol ON gaps (symbol, event_type, from_id);
 
--- Messages that could not be stored, by where they stood in Kafka.
+-- Messages that could not be stored, by their position in Kafka.
 CREATE TABLE dead_letters (
   topic        text        NOT NULL,
   topic_id     uuid        NOT NULL,
@@ -92,8 +92,9 @@ CREATE TABLE dead_letters (
   PRIMARY KEY (topic, topic_id, partition, kafka_offset)
 );
 
--- Where each partition is to be read on from, written in the transaction that stored what came before.
--- leader_epoch: the epoch of the leader that appended the message before next_offset; -1 when it is not known.
+-- The offset at which to resume each partition, written in the transaction that stored the messages
+-- before it. leader_epoch: the epoch of the leader that appended the message before next_offset; -1
+-- if unknown.
 CREATE TABLE consumer_offsets (
   topic       text        NOT NULL,
   topic_id    uuid        NOT NULL,

@@ -1,12 +1,13 @@
--- RETENTION_DAYS. A function of its own, run with its owner's rights: only the owner of a hypertable may drop chunks,
--- and a consumer should not have to be that.
+-- RETENTION_DAYS. The function runs with its owner's rights: only the owner of a hypertable may
+-- drop chunks, and a consumer should not need to be the owner.
 
--- Drops the chunks of trades and book_ticker that lie as a whole more than so many days back, and notes in meta, as
--- retention:TABLE, the time before which rows have been dropped. Days are counted from now or from the end of the newest chunk,
--- whichever is earlier: a consumer that is behind, and a capture of long ago, lose nothing that they have just stored.
--- One caller at a time; the others get no rows, and there is a row for each table of which something was dropped. Each call drops
--- the 50 oldest at most, to be committed and called again until it returns no row: a chunk takes 12 locks until the transaction ends,
--- and by default a server has room for 6,400.
+-- Drops the chunks of trades and book_ticker that are entirely older than so many days. Records in
+-- meta, as retention:TABLE, the time before which rows were dropped. Days count from now or from
+-- the end of the newest chunk, whichever is earlier: a consumer that lags, or an old capture, loses
+-- nothing that was just stored. One caller at a time; the others get no rows. Returns a row per
+-- table with dropped chunks. Each call drops at most the 50 oldest chunks; commit and call again
+-- until it returns no row. A chunk takes 12 locks until the transaction ends, and by default a
+-- server has room for 6,400.
 CREATE FUNCTION drop_old_chunks(keep_days integer)
 RETURNS TABLE (table_name text, chunks integer, dropped_before timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -42,7 +43,8 @@ BEGIN
   END LOOP;
 END $$;
 
--- Whoever calls it cannot slip in tables or functions of his own; readers and writers do not queue behind it for long.
+-- The caller cannot inject tables or functions through search_path; readers and writers do not wait
+-- long for its locks.
 DO $$
 BEGIN
   EXECUTE format('ALTER FUNCTION drop_old_chunks SET search_path = %I, %I, pg_temp', current_schema(),

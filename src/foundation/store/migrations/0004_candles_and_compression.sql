@@ -1,8 +1,9 @@
--- Candles of the trades of one symbol from one time up to before another. Opening and closing price go by epoch and trade id:
--- of trades in one millisecond only the id tells which came first. PostgreSQL inlines this function, so that it reads only the
--- chunks and the part of the index that the two times span. The bounds are typed, so that a date is converted: TimescaleDB
--- takes `time_bucket(…) < date` for never true and returns no row. `greatest` of one value is that value, and hides time_bucket from
--- this rule where a query compares the bucket with a date.
+-- Candles of one symbol's trades from one time to before another. Epoch and trade id decide opening
+-- and closing price: of trades in the same millisecond only the id tells the order. PostgreSQL
+-- inlines this function, so it reads only the chunks and the part of the index between the two
+-- times. The bounds are typed, so that a date is converted: TimescaleDB evaluates `time_bucket(…) <
+-- date` as never true and returns no rows. `greatest` of one value is that value; it hides
+-- time_bucket from this rule when a query compares the bucket with a date.
 CREATE FUNCTION candles(symbol text, width interval, from_time timestamptz, to_time timestamptz)
 RETURNS TABLE (bucket timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric, quote_volume numeric,
   trades bigint, taker_buy_volume numeric)
@@ -18,8 +19,9 @@ BEGIN ATOMIC
 END;
 REVOKE ALL ON FUNCTION candles FROM PUBLIC;
 
--- COMPRESS_AFTER_DAYS, where the licence has compression; days are counted as drop_old_chunks does. A chunk a call, the
--- oldest first, so that nothing is locked for longer than one takes; no rows when none is left, or another caller is at it.
+-- COMPRESS_AFTER_DAYS, if the licence includes compression; days count as in drop_old_chunks.
+-- Compresses one chunk per call, the oldest first, so locks last only briefly. Returns no
+-- row when none is left, or while another caller runs it.
 CREATE FUNCTION compress_next_chunk(after_days integer)
 RETURNS TABLE (table_name text, range_end timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -40,8 +42,8 @@ BEGIN
     AND c.range_end <= newest - make_interval(days => after_days)
   ORDER BY c.range_end, c.hypertable_name LIMIT 1;
   IF NOT FOUND THEN RETURN; END IF;
-  -- The columns of the unique index, so that a row which comes again is still found. As text: under the Apache licence
-  -- these statements are refused, and must not keep the function from being made.
+  -- The columns of the unique index, so that a repeated row is still found. As text, because the
+  -- Apache licence refuses these statements, and must not prevent creating the function.
   IF NOT (SELECT h.compression_enabled FROM timescaledb_information.hypertables h
           WHERE h.hypertable_schema = current_schema() AND h.hypertable_name = chunk.name) THEN
     IF chunk.name = 'trades' THEN

@@ -1,9 +1,11 @@
--- Three group roles, to be granted to the users that log in: tapeline_migrator owns the schema and may change it,
--- tapeline_writer has what the consumer and `dead-letters retry` use, tapeline_reader reads everything.
+-- Three group roles to grant to login users: tapeline_migrator owns the schema and may change it,
+-- tapeline_writer has the rights of the consumer and `dead-letters retry`, tapeline_reader reads
+-- everything.
 
--- Makes the roles where they are missing and gives each its rights; any number of times. Roles belong to the whole
--- cluster: another database may be making the same at this moment, and the user may not be allowed to make any.
--- Returns the statements that this user was not allowed, to be run by one who is, after which this is to be called again.
+-- Creates missing roles and grants each its rights; safe to repeat. Roles belong to the whole
+-- cluster: another database may create the same ones at this moment, and this user may not be
+-- allowed to. Returns the statements that this user must not execute; run them as a user who may,
+-- then call this again.
 CREATE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   here   constant name := current_schema();
@@ -11,7 +13,8 @@ DECLARE
   role   name;
 BEGIN
   PERFORM pg_advisory_xact_lock(7453910);
-  -- Always in this order: two databases that make them at once wait for each other, and must not do so in a circle.
+  -- Always in this order: two databases that create the roles at once wait for each other, and must
+  -- not deadlock.
   FOREACH role IN ARRAY '{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[] LOOP
     CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
     BEGIN
@@ -37,7 +40,7 @@ BEGIN
     END;
   END LOOP;
 
-  -- One who is no superuser may not give away what is his: he stays the owner, and the one who migrates.
+  -- A user who is no superuser must not give away ownership, and stays the owner and migrator.
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     FOR wanted IN
       SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
@@ -45,7 +48,7 @@ BEGIN
         AND NOT pg_has_role(relowner, 'tapeline_migrator', 'USAGE')
     LOOP
       BEGIN
-        -- Who had it all so far, a consumer perhaps, keeps it.
+        -- The previous owner, perhaps a consumer, keeps its rights.
         EXECUTE format('GRANT tapeline_migrator TO %I', wanted.owner);
       EXCEPTION
         WHEN unique_violation THEN NULL; -- Another database has just done it.
@@ -68,8 +71,9 @@ BEGIN
   END IF;
   EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
 
-  -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
-  -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
+  -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
+  -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
+  -- statement would crash the server.
   EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
   EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';

@@ -1,11 +1,11 @@
--- Quotes with what is asked of them most: the middle, and how far bid and ask lie apart, in price and in basis points of the
--- middle. Worked out when asked for.
+-- Quotes with the figures that are queried most: the mid price, and the spread in price and in
+-- basis points of the mid price. Computed on read.
 CREATE VIEW spreads AS
 SELECT ingestion_timestamp, symbol, update_id, bid_price, ask_price, (bid_price + ask_price) / 2 AS mid_price,
        ask_price - bid_price AS spread, 20000 * (ask_price - bid_price) / nullif(bid_price + ask_price, 0) AS spread_bps
 FROM book_ticker;
 
--- As in migration 5, with the view.
+-- As in migration 5, including the view.
 CREATE OR REPLACE FUNCTION tapeline_roles() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   here   constant name := current_schema();
@@ -13,7 +13,8 @@ DECLARE
   role   name;
 BEGIN
   PERFORM pg_advisory_xact_lock(7453910);
-  -- Always in this order: two databases that make them at once wait for each other, and must not do so in a circle.
+  -- Always in this order: two databases that create the roles at once wait for each other, and must
+  -- not deadlock.
   FOREACH role IN ARRAY '{tapeline_migrator,tapeline_writer,tapeline_reader}'::name[] LOOP
     CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
     BEGIN
@@ -39,7 +40,7 @@ BEGIN
     END;
   END LOOP;
 
-  -- One who is no superuser may not give away what is his: he stays the owner, and the one who migrates.
+  -- A user who is no superuser must not give away ownership, and stays the owner and migrator.
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     FOR wanted IN
       SELECT DISTINCT pg_get_userbyid(relowner) AS owner FROM pg_class
@@ -47,7 +48,7 @@ BEGIN
         AND NOT pg_has_role(relowner, 'tapeline_migrator', 'USAGE')
     LOOP
       BEGIN
-        -- Who had it all so far, a consumer perhaps, keeps it.
+        -- The previous owner, perhaps a consumer, keeps its rights.
         EXECUTE format('GRANT tapeline_migrator TO %I', wanted.owner);
       EXCEPTION
         WHEN unique_violation THEN NULL; -- Another database has just done it.
@@ -70,8 +71,9 @@ BEGIN
   END IF;
   EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO tapeline_reader', here);
 
-  -- On a hypertable these hold for its chunks, those to come too. As text, that is parsed anew each time: TimescaleDB 2.19
-  -- adds the chunks to the statement that it is given, and a statement kept from the call before would crash the server.
+  -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
+  -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
+  -- statement would crash the server.
   EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, spreads, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
   EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
