@@ -145,7 +145,7 @@ test('reports a refusal by the exchange with its fix, and the refusals of a runn
   const found = (await diagnose(env, 1)).get('exchange')
   assert.equal(found?.verdict, 'bad')
   assert.match(found?.text ?? '', /exchangeInfo: HTTP 451.*not before 90 s have passed/)
-  assert.match(found?.fix ?? '', /run from a place that the exchange serves/)
+  assert.match(found?.fix ?? '', /run from a region that the exchange serves/)
   const handshakes = { status: 418, reason: 'HTTP 418', retryAt: '2026-01-01T00:00:00Z' }
   assert.deepEqual(
     ofRefusals({ refusals: { rest: null, handshakes }, openGaps: [] }).map(({ what, verdict }) => [

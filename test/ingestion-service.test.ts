@@ -304,7 +304,7 @@ test('C9 refuses an unidentified exchange before it writes anything', async () =
     })
     await ingestion.command.assertExit(2, 20_000)
     assert.match(ingestion.command.output(), /announces no name, and its host is unknown/)
-    assert.match(ingestion.command.output(), /Set VENUE to the exchange/)
+    assert.match(ingestion.command.output(), /Set VENUE to the name of the exchange/)
     assert.deepEqual(await readTopic(topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
   } finally {
     for (const client of server.clients) client.terminate()

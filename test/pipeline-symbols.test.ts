@@ -150,7 +150,7 @@ test('N1 a failed exchangeInfo changes nothing, and is a warning', async () => {
   await ingestion.ready()
   exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 500 })
   await until('the warning', async () =>
-    /symbols of the exchange cannot be read/.test(ingestion.command.output()),
+    /Loading the symbols of the exchange failed/.test(ingestion.command.output()),
   )
   await untilMore(ingestion, 'btcusdt@trade', 200)
   assert.equal((await ingestion.status()).connections[0]?.streams, 12)

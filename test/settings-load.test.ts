@@ -190,7 +190,7 @@ test('identifies an exchange by its header, its host or VENUE, and refuses REST 
     exchangeIdentity(null, { ...own, wsUrl: 'wss://stream.testnet.binance.vision' }),
     'binance-testnet',
   )
-  assert.throws(() => exchangeIdentity(null, own), /does not name itself/)
+  assert.throws(() => exchangeIdentity(null, own), /announces no name/)
   assert.throws(
     () => exchangeIdentity('simulated', { ...own, restUrl: 'https://api.binance.com' }),
     /is "simulated", and BINANCE_REST_URL=https:\/\/api.binance.com is binance/,

@@ -212,7 +212,7 @@ test('reads each secret from a file, and names a missing, empty or duplicate fil
   const wrong: Array<[Environment, RegExp]> = [
     [
       { ...files, KAFKA_SASL_PASSWORD_FILE: '/nowhere/password' },
-      /KAFKA_SASL_PASSWORD_FILE=\/nowhere\/password: expected a file/,
+      /KAFKA_SASL_PASSWORD_FILE=\/nowhere\/password: expected a readable file/,
     ],
     [
       { ...files, DATABASE_URL_FILE: '/nowhere/url' },

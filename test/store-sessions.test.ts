@@ -181,7 +181,7 @@ test('a server in recovery is read-only: it can be read, and writes may be retri
     assert.deepEqual((await database.query('SELECT count(*)::int AS n FROM notes')).rows, [{ n: 0 }])
     await using command = startTapeline(['migrate'], { env: { DATABASE_URL: server.url } })
     await command.assertExit(1, 30_000)
-    assert.match(command.output(), /read-only[\s\S]*name the primary/)
+    assert.match(command.output(), /read-only[\s\S]*set DATABASE_URL to the primary/)
     await runStatements(server.url, 'SELECT pg_promote()')
     await write()
   } finally {
