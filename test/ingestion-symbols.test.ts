@@ -55,7 +55,7 @@ test('N3: * takes the trading symbols and those of checkpoints, and reports the 
 
 test('N5: if nothing trades, the start waits and reports why, and resumed symbols join', () => {
   const selection = select(['*'], { BTCUSDT: 'BREAK' })
-  assert.match(selection.problem, /no symbol trades now/)
+  assert.match(selection.problem, /no symbol is trading/)
   assert.deepEqual(selection.update(answer({ BTCUSDT: 'TRADING' })), {
     ...NOTHING,
     added: ['BTCUSDT'],
@@ -63,7 +63,7 @@ test('N5: if nothing trades, the start waits and reports why, and resumed symbol
   })
   assert.equal(selection.problem, '')
   assert.deepEqual(selection.update(answer({ BTCUSDT: 'BREAK' })), { ...NOTHING, halted: ['BTCUSDT'] })
-  assert.match(selection.problem, /no symbol trades now/)
+  assert.match(selection.problem, /no symbol is trading/)
   assert.deepEqual(selection.update(answer({ BTCUSDT: 'TRADING' })), { ...NOTHING, resumed: ['BTCUSDT'] })
 })
 

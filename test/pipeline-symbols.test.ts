@@ -114,7 +114,7 @@ for (const perStream of ['1', '2']) {
 test('N5 if all symbols are in BREAK, ingestion waits, reports why, and records when they resume', async () => {
   const halts = SYMBOLS.map((symbol) => exchange.faults.add({ kind: 'halt', symbol }))
   await using ingestion = await start('*')
-  await until('the reason', async () => (await ingestion.status()).reason.includes('no symbol trades now'))
+  await until('the reason', async () => (await ingestion.status()).reason.includes('no symbol is trading'))
   assert.deepEqual((await ingestion.status()).connections, [])
   for (const halt of halts) halt.end()
   await ingestion.ready()
