@@ -14,7 +14,10 @@ const SOONEST_MS = 20_000
 /** Maximum names in one log line. */
 const NAMES_MAX = 20
 
-/** Symbols that begin to trade together are not listed but resume, as after maintenance of the exchange. */
+/**
+ * More symbols that begin to trade at once are not new listings: trading resumes, as after
+ * maintenance of the exchange.
+ */
 const FIRST_TRADES_MAX = 20
 const FIRST_TRADE_LIMIT_MS = 10_000
 
@@ -23,7 +26,7 @@ export interface SymbolWatchOptions {
   readonly everyMs: number
   /** Requests the statuses of the symbols once the exchange accepts requests. */
   readonly ask: (signal: AbortSignal) => Promise<ReadonlyMap<string, string>>
-  /** When a symbol first traded, milliseconds since the Unix epoch; null where the exchange does not say. */
+  /** Returns when a symbol first traded, milliseconds since the Unix epoch; null if unknown. */
   readonly firstTradeMs: (symbol: string, signal: AbortSignal) => Promise<number | null>
   readonly onChange: (change: SelectionChange) => Promise<void>
 }
@@ -81,7 +84,8 @@ export class SymbolWatch {
   }
 
   /**
-   * The exchange names most symbols before they trade. Those of them that first traded after this start are listed, too.
+   * Adds to `listed` the symbols that first traded after this start, because the exchange names
+   * most symbols before they trade.
    */
   async #withFirstTrades(change: SelectionChange, signal: AbortSignal): Promise<SelectionChange> {
     const begun = change.added.filter((symbol) => !change.listed.includes(symbol))

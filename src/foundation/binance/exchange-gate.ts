@@ -171,7 +171,7 @@ export class ExchangeGate {
     const before = this.#stops[side]
     const nowMs = this.#clock.monotonicMs()
     const isSameStop = before !== null && before.untilMs > nowMs
-    // The text may differ each time: that of a ban names its end.
+    // The text may change each time: for a ban it includes the end.
     const isRepeated =
       before !== null && before.refusal.status === refusal.status && before.refusal.code === refusal.code
     const times = isRepeated ? before.times + (isSameStop ? 0 : 1) : 1

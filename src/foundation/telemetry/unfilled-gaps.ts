@@ -2,8 +2,8 @@ import { plural } from './plural.ts'
 import type { IngestionStatus } from './status.ts'
 
 /**
- * Open gaps whose last request failed, as one line and what a person can do. A gap that REST has answered without the
- * trades is not among them: the answer must repeat before it counts.
+ * Summarises the open gaps whose last request failed in one line, with what a person can do. Leaves
+ * out gaps for which REST answered without the trades: the answer must repeat before it counts.
  *
  * @returns null if there are none; `fix` is empty if waiting is enough
  */

@@ -18,7 +18,7 @@ const MAX_RESTARTS = 3
 
 export type Negative = keyof typeof SPREAD_MS
 
-/** What the last request for a gap met, as `/status` has it. */
+/** The problem of the last request for a gap, as in `/status`. */
 export type GapProblem = Pick<IngestionStatus['openGaps'][number], 'problem' | 'isFailing' | 'fix'>
 
 interface Run {
