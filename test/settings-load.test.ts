@@ -186,10 +186,10 @@ test('identifies an exchange by its header, its host or VENUE, and refuses REST 
   const own = { wsUrl: 'ws://proxy:1', restUrl: 'http://proxy:1', venue: null }
   assert.equal(exchangeIdentity('simulated', own), 'simulated')
   assert.equal(exchangeIdentity(null, { ...own, venue: 'kraken' }), 'kraken')
-  assert.equal(
-    exchangeIdentity(null, { ...own, wsUrl: 'wss://stream.testnet.binance.vision' }),
-    'binance-testnet',
-  )
+  const testnet = { ...own, wsUrl: 'wss://stream.testnet.binance.vision' }
+  assert.throws(() => exchangeIdentity(null, testnet), /http:\/\/proxy:1 announces no name/)
+  const restUrl = 'https://testnet.binance.vision'
+  assert.equal(exchangeIdentity(null, { ...testnet, restUrl }), 'binance-testnet')
   assert.throws(() => exchangeIdentity(null, own), /announces no name/)
   assert.throws(
     () => exchangeIdentity('simulated', { ...own, restUrl: 'https://api.binance.com' }),

@@ -18,7 +18,7 @@ export function otherUnit(
     'EXCHANGE',
     `${side} sends times in ${unit}s, although Tapeline requested ${asked}s`,
     {
-      fix: `Set TIME_UNIT=${unit}, with new topics and a new database, because the current ones use ${asked}s; or correct ${setting}.`,
+      fix: `Set TIME_UNIT=${unit}, with topics and a database that hold no times in ${asked}s; or correct ${setting}.`,
     },
   )
 }
