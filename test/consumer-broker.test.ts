@@ -74,7 +74,7 @@ test('S2 stores its messages and exits 0 when Kafka is down at shutdown; no row 
     await broker.exited
     consumer.command.signal('SIGTERM')
     await consumer.command.assertExit(0, 12_000)
-    assert.match(consumer.command.output(), /Kafka did not take the last offsets/)
+    assert.match(consumer.command.output(), /Kafka did not accept the last commit of the group/)
     assert.match(consumer.command.output(), /0 messages left/)
   }
   await parts.assertTradesOnce(0, 99)
@@ -117,7 +117,7 @@ test('S3 exits immediately at the second signal, although the database holds a b
       { timeoutMs: 6000, what: 'the consumer to be gone', everyMs: 300 },
     )
     await consumer.command.assertExit(1)
-    assert.doesNotMatch(consumer.command.output(), /taken from Kafka and not stored/)
+    assert.doesNotMatch(consumer.command.output(), /read from Kafka and not stored/)
   } finally {
     held.resolve()
     await locking

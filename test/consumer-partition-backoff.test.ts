@@ -67,7 +67,7 @@ for (const ailment of ['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const) {
       consumer.warnings
         .slice(said)
         .map((line) => JSON.parse(line).msg.replace(/(it has no leader|NOT_\w+)$/, 'WHY')),
-      ['A partition cannot be read, trying again; the others go on: WHY'],
+      ['A partition cannot be read, retrying; other partitions are not affected: WHY'],
     )
 
     consumer.log.partition('trades', 1).ailment = null

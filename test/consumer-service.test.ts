@@ -356,7 +356,7 @@ test('rereads a partition that lost its tail, and skips no message that took the
   )
   {
     await using consumer = await startConsumerProcess(settings)
-    await consumer.command.waitForLine(/has lost its tail/, 60_000)
+    await consumer.command.waitForLine(/A partition lost its tail/, 60_000)
     await waitFor(
       async () =>
         (await count(
@@ -434,7 +434,7 @@ test('reports a batch held by the database, and how much was left at shutdown', 
     })
     consumer.command.signal('SIGTERM')
     await consumer.command.assertExit(1, 12_000)
-    assert.match(consumer.command.output(), /10 messages taken from Kafka and not stored/)
+    assert.match(consumer.command.output(), /10 messages read from Kafka and not stored/)
   } finally {
     held.resolve()
     await locking

@@ -90,7 +90,7 @@ test('S2 a consumer stores its messages and exits 0 while it waits for silent br
     await silence.close()
     broker = await start()
   }
-  assert.match(consumer.command.output(), /Kafka did not take the last offsets/)
+  assert.match(consumer.command.output(), /Kafka did not accept the last commit of the group/)
   assert.match(consumer.command.output(), /Consumer stopped, 0 messages left/)
   await parts.assertTradesOnce(0, 99)
 })

@@ -11,16 +11,16 @@ import { keyOf, type PartitionOrigin } from './partition.ts'
 
 export interface BatchBuilderOptions {
   readonly kindOf: ReadonlyMap<string, TopicKind>
-  /** Messages in a batch; up to {@link GROWTH} times as many while the database is behind. */
+  /** Messages in a batch; up to {@link GROWTH} times as many while the database cannot keep up. */
   readonly batchSize: number
   readonly flushIntervalMs: number
-  /** Sealed batches that may wait for the database; at this many, fetching stops. */
+  /** Sealed batches that may wait for the database. Fetching pauses at this many. */
   readonly maxSealed: number
-  /** Bytes that may be held, being written included; at this many, fetching stops. */
+  /** Bytes that may be held, including the batch being written. Fetching pauses at this many. */
   readonly maxBytes: number
 }
 
-/** A stretch of offsets that the broker no longer has. */
+/** A range of offsets that the broker no longer has. */
 export interface Hole {
   readonly topic: string
   readonly partition: number
@@ -29,36 +29,44 @@ export interface Hole {
 }
 
 /**
- * While a sealed batch waits for the one before it, the next grows: what a transaction costs is shared by more rows. When
- * the database keeps up a batch has its usual size.
+ * While a sealed batch waits for the one before it, the next batch may grow by this factor, so that
+ * more rows share the cost of one transaction. A batch has its usual size while the database keeps
+ * up.
  */
 const GROWTH = 10
 
-/** What a message costs beside its bytes: the record, its row in the columns, its origin. */
+/**
+ * Memory that a message takes in addition to its bytes: the record, its row in the columns, its
+ * origin.
+ */
 const MESSAGE_OVERHEAD_BYTES = 500
 
 interface Assigned extends PartitionOrigin {
   readonly kind: TopicKind
   /** The offset expected next from a fetch. */
   next: number
-  /** The leader epoch of the message before; −1 when it is not known. */
+  /** The leader epoch of the previous message; −1 when it is unknown. */
   leaderEpoch: number
-  /** Everything below is in the database. */
+  /** All messages below this offset are in the database. */
   stored: number
-  /** When ingestion received the last event that was taken in, and that is stored; null while there is none. */
+  /**
+   * When ingestion received the last event taken in, and the last event stored; null while there is
+   * none.
+   */
   takenUs: number | null
   storedUs: number | null
-  /** After messages had left the topic unread, and from the very first start on. */
+  /** Set after messages expired unread, and from the very first start. */
   loss: FirstEvents | null
 }
 
 /**
- * What the consumer has taken in and not stored yet: positions of the assigned partitions, the batch being
- * gathered, and the sealed batches in the order in which they must be written. No I/O and no clock of its own.
+ * Holds messages that are read and not yet stored: the positions of the assigned partitions, the
+ * open batch, and the sealed batches in the order in which they must be written. Does no I/O and
+ * uses no clock.
  *
- * Rows of a partition that has been taken away stay in their batches: storing them again elsewhere adds no row,
- * and `consumer_offsets` moves only over what is stored, whoever stored it. Only commits to Kafka are limited to
- * what is assigned.
+ * Rows of a revoked partition stay in their batches. Another consumer may store them too, which
+ * adds no row, and `consumer_offsets` only moves past stored messages, no matter which consumer
+ * stored them. Only commits to Kafka are limited to assigned partitions.
  */
 export class BatchBuilder {
   readonly #options: BatchBuilderOptions
@@ -73,7 +81,10 @@ export class BatchBuilder {
     this.#options = options
   }
 
-  /** Replaces the assignment: kept partitions go on where they are, new ones start at their stored offset. */
+  /**
+   * Replaces the assignment: kept partitions continue at their position, new ones start at their
+   * stored offset.
+   */
   assign(partitions: readonly StoredOffset[], losses: readonly Loss[] = []): void {
     const known = new Map(losses.map((loss) => [lossKey(loss), loss]))
     const keys = new Set(partitions.map(keyOf))
@@ -117,7 +128,7 @@ export class BatchBuilder {
     }))
   }
 
-  /** Up to where each assigned partition is stored. */
+  /** The offset below which each assigned partition is stored. */
   progress(): Array<PartitionOrigin & { readonly stored: number }> {
     return [...this.#assigned.values()].map(({ topic, topicId, partition, stored }) => ({
       topic,
@@ -127,7 +138,9 @@ export class BatchBuilder {
     }))
   }
 
-  /** When ingestion received what was stored last, of each assigned partition of events that has had any. */
+  /**
+   * When ingestion received the last stored event of each assigned partition that has stored any.
+   */
   storedReceipts(): Array<{ topic: string; partition: number; receivedUs: number }> {
     return [...this.#assigned.values()].flatMap(({ topic, partition, storedUs }) =>
       storedUs === null ? [] : [{ topic, partition, receivedUs: storedUs }],
@@ -139,22 +152,23 @@ export class BatchBuilder {
     return this.#sealed.length < this.#options.maxSealed && this.heldBytes < this.#options.maxBytes
   }
 
-  /** Bytes of the messages taken in that are not stored yet, with what keeping each costs. */
+  /** Bytes of the messages that are not stored yet, including their overhead in memory. */
   get heldBytes(): number {
     return this.#sum((batch) => batch.bytes)
   }
 
-  /** Messages taken in that are not stored yet. */
+  /** Messages that are not stored yet. */
   get pending(): number {
     return this.#sum((batch) => batch.messages)
   }
 
   /**
-   * Takes in what a fetch brought, from the expected offset on; what lies below was taken before.
+   * Takes in the messages of a fetch from the expected offset. Skips those below it: they were
+   * taken in before.
    *
    * @param nowMs of the monotonic clock
    * @param wallMs of the wall clock, for the time of dead letters
-   * @returns a hole when the fetch begins above the expected offset: nothing was taken then
+   * @returns a hole when the fetch begins above the expected offset; nothing was taken in then
    * @throws TapelineError `SCHEMA` see {@link Decoder.decode}
    */
   accept(fetched: FetchedPartition, nowMs: number, wallMs: number): Hole | null {
@@ -188,14 +202,15 @@ export class BatchBuilder {
   }
 
   /**
-   * Goes on at `offset`. The step over the hole is recorded, so that the stored offset can follow, and the first
-   * event of each symbol and type behind it, for the ledger.
+   * Continues at `offset`. Records the step over the hole, so that the stored offset can follow.
+   * Records the first event of each symbol and type after it, for the ledger.
    */
   skipTo(topic: string, partition: number, offset: number, nowMs: number): void {
     const state = this.#assigned.get(keyOf({ topic, partition }))
     if (state === undefined) return
     if (offset > state.next) {
-      // Rows from before are stored first: what is stored last is asked for before the rows of a batch are there.
+      // Earlier rows are stored in a batch before this one: the ledger entry needs the last stored
+      // event, which is queried before a batch inserts its rows.
       this.#seal()
       this.#openFor(state, nowMs).advance(state, state.next, { offset, leaderEpoch: -1 })
       this.counters.skipped += offset - state.next
@@ -207,26 +222,31 @@ export class BatchBuilder {
     state.leaderEpoch = -1
   }
 
-  /** Milliseconds until the gathered batch is due, 0 when it is; null when nothing is gathered. */
+  /**
+   * Milliseconds until the open batch is due, 0 when it is due; null when there is no open batch.
+   */
   dueInMs(nowMs: number): number | null {
     return this.#open === null
       ? null
       : Math.max(0, this.#open.openedAtMs + this.#options.flushIntervalMs - nowMs)
   }
 
-  /** Closes the gathered batch, so that it can be written. */
+  /** Seals the open batch, so that it can be written. */
   flush(): void {
     this.#seal()
   }
 
-  /** The next batch to write, which stays the writer's until {@link stored} or {@link abandon}. */
+  /**
+   * Returns the next batch to write. It belongs to the writer until {@link stored} or {@link
+   * abandon}.
+   */
   take(): Batch | null {
     if (this.#writing === null && this.#sealed.length === 0 && this.#isFull) this.#seal()
     this.#writing ??= this.#sealed.shift() ?? null
     return this.#writing
   }
 
-  /** The batch that was taken is committed in the database. */
+  /** Records that the taken batch is committed in the database. */
   stored(batch: Batch): void {
     if (batch !== this.#writing) return
     this.#writing = null
@@ -238,22 +258,24 @@ export class BatchBuilder {
     }
   }
 
-  /** The batch that was taken will not be written. */
+  /** Records that the taken batch will not be written. */
   abandon(batch: Batch): void {
     if (batch !== this.#writing) return
     this.#writing = null
     this.counters.discarded += batch.messages
   }
 
-  /** Forgets all positions, which must be read again; what was taken in is stored all the same. */
+  /**
+   * Forgets all positions, which must be read again. Messages that were taken in are still stored.
+   */
   forgetPositions(): void {
     this.#assigned.clear()
     this.#seal()
   }
 
   /**
-   * Forgets all positions, which must be assigned anew, and everything that is not stored, except the batch that is
-   * being written: what becomes of that is told by {@link stored} or {@link abandon}.
+   * Forgets all positions, which must be assigned again, and discards everything that is not
+   * stored. The batch being written is kept: {@link stored} or {@link abandon} decides about it.
    */
   discardAll(): void {
     this.counters.discarded += this.pending - (this.#writing?.messages ?? 0)
@@ -275,7 +297,10 @@ export class BatchBuilder {
     return held.reduce((sum, batch) => sum + (batch === null ? 0 : of(batch)), 0)
   }
 
-  /** Another owner may have moved a partition on while it was not ours: what then follows begins a batch of its own. */
+  /**
+   * If another owner advanced the partition while it was not ours, its next messages begin a new
+   * batch.
+   */
   #openFor(state: Assigned, nowMs: number): Batch {
     if (this.#open?.continuesAt(state, state.next) === false) this.#seal()
     this.#open ??= new Batch(nowMs)
@@ -306,7 +331,7 @@ export class BatchBuilder {
   }
 }
 
-/** Records how far the partition has got in this batch, from `from` on. */
+/** Records the progress of the partition in this batch, from `from`. */
 function advance(batch: Batch, state: Assigned, from: number): void {
   batch.advance(state, from, { offset: state.next, leaderEpoch: state.leaderEpoch })
   if (state.takenUs !== null) batch.lastReceivedUs.set(keyOf(state), state.takenUs)

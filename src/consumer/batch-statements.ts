@@ -13,7 +13,7 @@ import type { Batch } from './batch.ts'
 import { OffsetsMovedError, SecondUnderIdError, type Written } from './consumer-store.ts'
 import { afterLoss, afterRealLoss, sequenceStarts } from './retention-gaps.ts'
 
-/** Enters what was lost before this batch, whose rows must not be there yet. */
+/** Records losses before this batch. Must run before the rows of the batch are inserted. */
 export async function writeLost(connection: Connection, batch: Batch): Promise<void> {
   await writeSequenceStarts(connection, sequenceStarts(batch.firstsAfterLoss))
   const firsts = afterRealLoss(batch.firstsAfterLoss)
@@ -27,8 +27,10 @@ export async function writeLost(connection: Connection, batch: Batch): Promise<v
 }
 
 /**
- * @param inserted of the batch's rows of `trades`
- * @throws SecondUnderIdError where one is not there since another event is in its place
+ * Checks that every row of `trades` is stored.
+ *
+ * @param inserted counts of the inserted rows of `trades`
+ * @throws SecondUnderIdError when a row is missing because another event has its id and time
  */
 export async function requireNoSecond(
   connection: Queryable,
@@ -40,7 +42,10 @@ export async function requireNoSecond(
   if (second.length > 0) throw new SecondUnderIdError(second)
 }
 
-/** Ledger rows, dead letters, and the offsets that the batch reaches with the rows that were inserted. */
+/**
+ * Writes ledger rows, dead letters and the offsets that the batch reaches. @returns what the whole
+ * batch added
+ */
 export async function writeReached(
   connection: Connection,
   batch: Batch,

@@ -29,20 +29,26 @@ export interface BatchWriterPorts {
 export interface BatchWriterEvents {
   /** A batch was taken: there is room for another. */
   onTaken(): void
-  /** A batch is committed, so many milliseconds after it was taken. */
+  /** A batch is committed, `tookMs` milliseconds after it was taken. */
   onStored(batch: Batch, written: Written, tookMs: number): void
-  /** Writing failed and is tried again. */
+  /** Writing failed and will be retried. */
   onRetry(): void
-  /** A topic was deleted and made again since the batch was taken in, which is stored: positions must be read again. */
+  /**
+   * The batch is stored, but its topic was recreated after it was read: positions must be read
+   * again.
+   */
   onRecreated(batch: Batch): void
-  /** The offsets in the database are others than ours: the batch was dropped, positions must be read anew. */
+  /**
+   * The offsets in the database differ from ours: the batch was discarded, positions must be read
+   * again.
+   */
   onMoved(why: string): void
 }
 
 /**
- * Writes batch after batch: dead letters acknowledged, then rows, dead letters and offsets in one transaction. Here is
- * decided what a failure means: the same batch again after a while, the refused rows set aside, or the end. No I/O of
- * its own.
+ * Writes one batch after another: first sends its dead letters, then writes rows, dead letters and
+ * offsets in one transaction. Decides what a failure means: retry the batch, set the refused rows
+ * aside, or stop. Does no I/O except through its ports.
  */
 export class BatchWriter {
   readonly #batchBuilder: BatchBuilder
@@ -70,30 +76,34 @@ export class BatchWriter {
     this.#backoff = backoff
   }
 
-  /** How long the batch in hand has been trying, and what it waits for; null when there is none. */
+  /**
+   * What the current batch waits for, and how long it has been tried; null when there is no batch.
+   */
   get waiting(): { readonly ms: number; readonly for: 'Kafka' | 'database' } | null {
     const since = this.#since
     return since === null ? null : { ms: this.#ports.clock.monotonicMs() - since.ms, for: since.waitsFor }
   }
 
-  /** To be called when a batch may be sealed. */
+  /** Call when a batch may be sealed. */
   wake(): void {
     this.#sealed.ring()
   }
 
-  /** Ends {@link run} once everything that is sealed is written. */
+  /** Makes {@link run} end once everything that is sealed is written. */
   drain(): void {
     this.#draining = true
     this.#sealed.ring()
   }
 
-  /** Ends {@link run} at once; what is not stored stays with the batch builder. */
+  /** Makes {@link run} end at once. Unstored batches stay in the batch builder. */
   giveUp(reason: unknown): void {
     this.#giveUp.abort(reason)
     this.#sealed.ring()
   }
 
-  /** Rejects with what waiting does not mend; nothing of the batch in hand is committed then. */
+  /**
+   * Rejects with errors that a retry cannot fix. Nothing of the current batch is committed then.
+   */
   async run(): Promise<void> {
     for (;;) {
       const batch = this.#batchBuilder.take()
@@ -134,7 +144,7 @@ export class BatchWriter {
         this.failure = describeError(error)
         if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
         this.#events.onRetry()
-        log.warn({ err: error }, `A batch is not stored yet, trying again: ${describeError(error)}`)
+        log.warn({ err: error }, `Storing a batch failed, retrying: ${describeError(error)}`)
         await sleepOn(clock, delayFor(failures, this.#backoff, random()), signal).catch(() => {})
       }
     }
@@ -158,7 +168,9 @@ export class BatchWriter {
     }
   }
 
-  /** Those that were not acknowledged before; a later attempt may have more. */
+  /**
+   * Sends the dead letters that were not acknowledged before. A later attempt may have found more.
+   */
   async #sendLetters(batch: Batch): Promise<void> {
     const sent = this.#lettersSent.get(batch) ?? 0
     const { length } = batch.found
@@ -169,7 +181,10 @@ export class BatchWriter {
     this.#lettersSent.set(batch, length)
   }
 
-  /** Turns rows whose place another event has into dead letters of the batch: dropped, they would leave no trace. */
+  /**
+   * Turns rows whose id and time another event has into dead letters. Discarding them would leave
+   * no trace.
+   */
   #setSecondAside(batch: Batch, indexes: readonly number[]): void {
     const { clock, log } = this.#ports
     const failedAtMs = Math.floor(clock.wallMicros() / 1000)
@@ -180,7 +195,7 @@ export class BatchWriter {
     batch.found.push(...letters.reverse())
     log.warn(
       { rows: indexes.length },
-      `${plural(indexes.length, 'row')} of trades, now in the dead letters: ${SECOND_UNDER_ID}`,
+      `${plural(indexes.length, 'row')} of trades became dead letters: ${SECOND_UNDER_ID}`,
     )
   }
 
@@ -199,9 +214,9 @@ export class BatchWriter {
     if (found.every(({ refused }) => refused.length === 0)) {
       throw new TapelineError(
         'DATABASE',
-        `The database refuses a batch, but none of its rows alone: ${describeRefusal(refusal)}`,
+        `Batch insert failed, but every row succeeded individually: ${describeRefusal(refusal)}`,
         {
-          fix: 'Look for triggers or constraints that were added to the tables. Nothing of the batch was committed.',
+          fix: 'Look for triggers or constraints that were added to the tables. No row of the batch was committed.',
           cause: refusal,
         },
       )
@@ -225,7 +240,7 @@ export class BatchWriter {
     batch.found.push(...letters.reverse())
     log.warn(
       { table, rows: refused.length, err: refused[0]?.error },
-      `The database refused ${plural(refused.length, 'row')} of ${table}, now in the dead letters: ${describeRefusal(refused[0]?.error)}`,
+      `The database refused ${plural(refused.length, 'row')} of ${table}, which became dead letters: ${describeRefusal(refused[0]?.error)}`,
     )
   }
 }
@@ -233,17 +248,20 @@ export class BatchWriter {
 function refusesAsARule(table: RowTable, error: unknown): TapelineError {
   return new TapelineError(
     'DATABASE',
-    `The database refuses rows of ${table} as a rule, not single ones: ${describeRefusal(error)}`,
+    `The database refuses too many rows of ${table}: ${describeRefusal(error)}`,
     {
       fix:
-        'Mend or drop the constraint or trigger and start the consumer again: nothing of the batch was committed. ' +
-        'What had become dead letters before comes back with: bin/tapeline dead-letters retry',
+        'Fix or drop the constraint or trigger and start the consumer again: no row of the batch was committed. ' +
+        'Then store the earlier dead letters: bin/tapeline dead-letters retry',
       cause: error,
     },
   )
 }
 
-/** What refuses: the constraint's name where there is one; TimescaleDB puts the number of the chunk before it. */
+/**
+ * Identifies the refusal by SQLSTATE and constraint name, if any. Strips the chunk number that
+ * TimescaleDB puts before it.
+ */
 function constraintOf(error: unknown): string {
   const name: unknown = error instanceof Error ? Reflect.get(error, 'constraint') : null
   return `${sqlStateOf(error) ?? ''} ${typeof name === 'string' ? name.replace(/^\d+_\d+_/, '') : ''}`

@@ -16,25 +16,27 @@ import { addTrade, emptyTradeColumns, type TradeColumns, TradeRows } from '../fo
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
 
-/** A dead letter that the consumer itself found: to be produced to its topic before its row is written. */
+/**
+ * A dead letter that the consumer found. It must be sent to its topic before its row is written.
+ */
 export interface FoundDeadLetter {
   readonly row: DeadLetterRow
   readonly headers: ReadonlyArray<readonly [string, string]>
 }
 
-/** Where a row came from, should the database refuse it. */
+/** The message of a row, needed if the database refuses the row. */
 export interface RowOrigin {
   /** Shared by all messages of the partition. */
   readonly partition: PartitionOrigin
   readonly message: FetchedMessage
 }
 
-/** Tables that take rows of messages; each row has its message. */
+/** Tables whose rows come from messages, one message per row. */
 export const ROW_TABLES = ['trades', 'book_ticker', 'gaps'] as const
 
 export type RowTable = (typeof ROW_TABLES)[number]
 
-/** The messages behind the rows of a table, by the index of the row. */
+/** The messages of the rows of a table, by the index of the row. */
 class Origins {
   readonly #partitions: PartitionOrigin[] = []
   readonly #messages: FetchedMessage[] = []
@@ -60,20 +62,22 @@ class Origins {
   }
 }
 
-/** What is written in one transaction: rows as columns, and how far each partition thereby gets. */
+/** The content of one transaction: rows as columns, and the new offset of each partition. */
 export class Batch {
-  /** Every revision that came, in the order in which they came. */
+  /** Every gap revision, in the order of arrival. */
   readonly gapRows: Gap[] = []
-  /** What ingestion announced that it records. */
+  /** Recordings that ingestion announced. */
   readonly recordings: Recording[] = []
   readonly found: FoundDeadLetter[] = []
   /** Frames that ingestion rejected, read from the dead-letter topic. */
   readonly mirrored: DeadLetterRow[] = []
-  /** What consumers set aside before, read from the dead-letter topic: the database may be older than that. */
+  /**
+   * Dead letters of consumers, read from the dead-letter topic. A restored database may lack them.
+   */
   readonly copies: DeadLetterRow[] = []
-  /** Where messages had left their topic before: the first event of each symbol and type since. */
+  /** The first event of each symbol and type after messages expired unread. */
   readonly firstsAfterLoss: FirstAfterLoss[] = []
-  /** What is known of losses when this batch is stored, by `lossKey`. */
+  /** State of the losses once this batch is stored, by `lossKey`. */
   readonly losses = new Map<string, Loss>()
   readonly steps = new Map<string, OffsetStep>()
   /** When ingestion received the last event of each partition, in microseconds, by `keyOf`. */
@@ -83,7 +87,7 @@ export class Batch {
     book_ticker: new Origins(),
     gaps: new Origins(),
   }
-  /** For latencies. */
+  /** For latency metrics. */
   readonly times: Readonly<Record<'trades' | 'book_ticker', RowLatency>> = {
     trades: new RowLatency(),
     book_ticker: new RowLatency(),
@@ -92,7 +96,7 @@ export class Batch {
   #bookTickerRows: BookTickerRows | null = null
   #trades: TradeColumns | null = null
   #bookTicker: BookTickerColumns | null = null
-  /** Messages taken in, whatever became of them. */
+  /** Messages taken in, including those that gave no row. */
   messages = 0
   /** Bytes of their keys and values. */
   bytes = 0
@@ -108,13 +112,13 @@ export class Batch {
     return highestRevisions(this.gapRows)
   }
 
-  /** Whether the partition's next message may be added: what is in one batch of a partition has no holes. */
+  /** Whether the partition's next message may be added. A batch has no holes within a partition. */
   continuesAt(partition: PartitionOrigin, offset: number): boolean {
     const step = this.steps.get(keyOf(partition))
     return step === undefined || (step.nextOffset === offset && step.topicId === partition.topicId)
   }
 
-  /** Records that a partition has got from `from` to `offset` in this batch. */
+  /** Records that this batch advances a partition from `from` to `offset`. */
   advance(
     { topic, topicId, partition }: PartitionOrigin,
     from: number,
@@ -125,7 +129,7 @@ export class Batch {
     this.steps.set(key, { topic, topicId, partition, firstOffset, nextOffset: offset, leaderEpoch })
   }
 
-  /** Adds what the decoder has read of a message. */
+  /** Adds the event, gap or recording that the decoder has read from a message. */
   add(
     kind: Exclude<TopicKind, 'deadLetters'>,
     { event, gap, recording }: Pick<Decoder, 'event' | 'gap' | 'recording'>,
@@ -157,7 +161,7 @@ export class Batch {
     return this.#origins[table].length
   }
 
-  /** Takes a row out, since it cannot be stored. @returns the message it came from */
+  /** Removes a row that cannot be stored. @returns the message it came from */
   removeRow(table: RowTable, index: number): RowOrigin {
     const origin = this.#origins[table].remove(index)
     if (table === 'gaps') this.gapRows.splice(index, 1)
@@ -180,13 +184,13 @@ export class Batch {
     return this.#bookTickerRows
   }
 
-  /** The same rows for INSERT. Each message is decoded once more for them, since they are hardly ever needed. */
+  /** The rows of `trades` for INSERT. Decodes each message again, since INSERT is rarely needed. */
   tradeColumns(): TradeColumns {
     this.#trades ??= this.#decodeAgain('trades', emptyTradeColumns(), addTrade)
     return this.#trades
   }
 
-  /** Likewise. */
+  /** The rows of `book_ticker` for INSERT. */
   bookTickerColumns(): BookTickerColumns {
     this.#bookTicker ??= this.#decodeAgain('book_ticker', emptyBookTickerColumns(), addBookTicker)
     return this.#bookTicker
@@ -200,7 +204,8 @@ export class Batch {
     const decoder = new Decoder()
     for (const message of this.#origins[table].messages) {
       const reason = decoder.decode(table === 'trades' ? 'trades' : 'bookTicker', message)
-      if (reason !== null) throw new Error(`A message that was read before is read no more: ${reason}`)
+      if (reason !== null)
+        throw new Error(`A message was decoded before but cannot be decoded now: ${reason}`)
       add(rows, decoder.event)
     }
     return rows
@@ -220,11 +225,14 @@ export function highestRevisions(gaps: readonly Gap[]): Map<string, Gap> {
   return highest
 }
 
-/** When the rows of a table happened and were received, by the index of the row. */
+/** Event and receipt times of the rows of a table, by the index of the row. */
 class RowLatency {
-  /** Milliseconds since the Unix epoch; not a number for a row that has no event time, or is late by its nature: backfilled. */
+  /**
+   * Milliseconds since the Unix epoch; NaN for a row without event time and for a backfilled row,
+   * which is always late.
+   */
   readonly eventMs: number[] = []
-  /** Microseconds since the Unix epoch; not a number for a backfilled row. */
+  /** Microseconds since the Unix epoch; NaN for a backfilled row. */
   readonly receivedUs: number[] = []
 
   add({ type, eventTimeMs, receivedUs, isBackfill }: EventFields): void {

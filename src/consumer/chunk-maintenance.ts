@@ -7,7 +7,7 @@ import { endsSession, SQLSTATE, sqlStateOf } from '../foundation/store/sql-state
 import { fixOfEnded, inStep, UnansweredError } from '../foundation/store/unanswered.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 
-/** Days after which rows are dropped or compressed; null: never. */
+/** Days after which rows are dropped or compressed; null means never. */
 export interface ChunkMaintenanceConfig {
   readonly retentionDays: number | null
   readonly compressAfterDays: number | null
@@ -16,23 +16,29 @@ export interface ChunkMaintenanceConfig {
 const EVERY_MS = 60 * 60_000
 const AFTER_FAILURE_MS = 60_000
 
-/** How long dropping the old chunks of the tables, or compressing a chunk, may take. */
+/** Time limit for dropping the old chunks of the tables, or for compressing one chunk. */
 const STEP_LIMIT_MS = 30 * 60_000
 
-/** A lock that a long query holds is gone after some attempts; what fails more often needs a person. */
+/**
+ * A lock held by a long query is usually released within these attempts. More failures need an
+ * operator.
+ */
 const FAILURES_BEFORE_NOT_READY = 5
 
 export interface ChunkMaintenance {
-  /** Why old chunks are kept and what to do about it, once that has failed repeatedly; empty otherwise. */
+  /**
+   * Why old chunks are not dropped or compressed, and the fix, once that has failed repeatedly;
+   * otherwise empty.
+   */
   readonly problem: string
-  /** Ends it and cancels the statement that runs, of which the database then does nothing. */
+  /** Stops maintenance and cancels the running statement, which the database then rolls back. */
   stop(): void
 }
 
 /**
- * Drops what is older than `RETENTION_DAYS` and compresses what is older than `COMPRESS_AFTER_DAYS`, now and every hour.
- * Every consumer tries; the database lets one do it at a time. A failure is logged and tried again: it never stops the
- * consumer.
+ * Drops rows older than `RETENTION_DAYS` and compresses rows older than `COMPRESS_AFTER_DAYS`, now
+ * and every hour. Every consumer tries; the database allows one at a time. A failure is logged and
+ * retried. It never stops the consumer.
  */
 export function startChunkMaintenance(
   database: Database,
@@ -63,7 +69,7 @@ export function startChunkMaintenance(
             problem = `old chunks could not be dropped or compressed in ${failures} attempts: ${describeError(error)}. ${fix}`
         }
       }
-      // Rejects when it is to end, which the loop sees.
+      // Rejects when stopped; the loop condition checks for that.
       await sleep(wait, stopping.signal).catch(() => {})
     }
   }
@@ -76,7 +82,10 @@ export function startChunkMaintenance(
   }
 }
 
-/** A transaction for each portion: the locks of all old chunks together may not fit into the server. */
+/**
+ * Uses one transaction per portion: the server may not have room for the locks of all old chunks at
+ * once.
+ */
 async function drop(database: Database, keepDays: number, log: Logger, signal: AbortSignal): Promise<void> {
   const sums = new Map<string, Dropped>()
   try {
@@ -96,7 +105,7 @@ async function drop(database: Database, keepDays: number, log: Logger, signal: A
   }
 }
 
-/** @returns false when this server cannot compress, which has been said then */
+/** @returns false when this server cannot compress; the reason was logged */
 async function compress(
   database: Database,
   afterDays: number,
@@ -105,7 +114,7 @@ async function compress(
 ): Promise<boolean> {
   const obstacle = await compressionObstacle(database)
   if (obstacle !== null) {
-    log.warn(`COMPRESS_AFTER_DAYS is set, and nothing is compressed: ${obstacle}`)
+    log.warn(`COMPRESS_AFTER_DAYS is set, but nothing is compressed: ${obstacle}`)
     return false
   }
   while (!signal.aborted) {
@@ -121,7 +130,10 @@ async function compress(
   return true
 }
 
-/** A big table takes longer than a batch may: with the limit of batches it would be cut off and begun again without end. */
+/**
+ * Uses a longer limit than a batch. Under that limit, work on a big table would be cancelled and
+ * restarted endlessly.
+ */
 function unhurried<Result>(
   database: Database,
   step: string,
@@ -131,18 +143,23 @@ function unhurried<Result>(
   return inStep(step, () => database.transaction(work, { limitMs: STEP_LIMIT_MS, signal }))
 }
 
-/** The database is away or read-only, which those who write say: it will pass, and is no fault of this work. */
+/**
+ * Whether the database is unavailable or read-only. That is temporary, and the writers report it.
+ */
 function isAway(error: unknown): boolean {
   return endsSession(error) || (sqlStateOf(error) === null && !(error instanceof UnansweredError))
 }
 
-/** @returns what to do about it */
+/** @returns the fix */
 function report(error: unknown, log: Logger): string {
   const fix = fixOf(error)
   if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege) {
-    log.error({ err: error, fix }, 'The database forbids this user to drop or compress old chunks')
+    log.error({ err: error, fix }, 'The database user may not drop or compress old chunks')
   } else {
-    log.warn({ err: error, fix }, `Old chunks are left as they are for now: ${describeError(error)}`)
+    log.warn(
+      { err: error, fix },
+      `Dropping or compressing old chunks failed, retrying later: ${describeError(error)}`,
+    )
   }
   return fix
 }
@@ -158,7 +175,7 @@ function fixOf(error: unknown): string {
     default:
       return (
         fixOfEnded(error) ??
-        "See the logs of the consumer and of the database; until it is solved, old days stay and the database's disk fills."
+        'See the logs of the consumer and of the database. Until this is fixed, old days stay and the disk fills.'
       )
   }
 }

@@ -4,10 +4,13 @@ import type { BackoffPolicy } from '../foundation/runtime/backoff.ts'
 import type { Settings } from '../foundation/settings/load.ts'
 import type { ChunkMaintenanceConfig } from './chunk-maintenance.ts'
 
-/** Kafka and the database are the operator's own, and need no longer rest: rows are to be stored within seconds of their return. */
+/**
+ * Kafka and the database are the operator's, so short delays are acceptable: rows must be stored
+ * within seconds of recovery.
+ */
 const BACKOFF_MAX_MS = 5000
 
-/** Everything the consumer service is told; durations in milliseconds. */
+/** Configuration of the consumer service; durations in milliseconds. */
 export interface ConsumerConfig {
   readonly kafka: KafkaConnection
   readonly topics: TopicNames

@@ -10,7 +10,7 @@ import type { StartPositions } from './start-positions.ts'
 export interface Written {
   /** New rows of trades, book_ticker and gaps. */
   readonly inserted: number
-  /** Messages that became, or had become, dead letters. */
+  /** Messages that became dead letters now or earlier. */
   readonly deadLettered: number
   /** New rows, by event type and symbol. */
   readonly rows: ReadonlyArray<{
@@ -18,11 +18,17 @@ export interface Written {
     readonly symbol: string
     readonly rows: number
   }>
-  /** The batch has messages of a topic that was deleted and made again since: they are stored, its offset is another's. */
+  /**
+   * The batch has messages of a topic that was recreated since. They are stored; the stored offset
+   * is that of the new topic.
+   */
   readonly isOfRecreated: boolean
 }
 
-/** The database was restored: its offsets are below this batch. Nothing was written; positions must be read again. */
+/**
+ * The database was restored and its offsets are below this batch. Nothing was written; positions
+ * must be read again.
+ */
 export class OffsetsMovedError extends Error {
   constructor() {
     super('The offsets in the database are below those read: the database was restored')
@@ -30,11 +36,14 @@ export class OffsetsMovedError extends Error {
   }
 }
 
-/** Rows of `trades` whose id and time another event has in the table, or earlier in the batch. Nothing was written. */
+/**
+ * Rows of `trades` whose id and time belong to another event, in the table or earlier in the batch.
+ * Nothing was written.
+ */
 export class SecondUnderIdError extends Error {
-  /** The connection can be used on, as after a refusal of the server. */
+  /** A code as the server's errors have: it marks the connection as still usable. */
   readonly code = 'SECOND_UNDER_ID'
-  /** Rising. */
+  /** In ascending order. */
   readonly indexes: readonly number[]
 
   constructor(indexes: readonly number[]) {
@@ -45,27 +54,30 @@ export class SecondUnderIdError extends Error {
 }
 
 /**
- * What the consumer needs of the database. Each method is one transaction, or none; all reject with the database's
- * own error, which `failures.ts` tells apart.
+ * The database operations of the consumer. Each method is at most one transaction. All reject with
+ * the database's error, which `failures.ts` classifies.
  */
 export interface ConsumerStore {
   /**
-   * Writes rows, dead letters and offsets of a batch, all or nothing. Writing it again, after a COMMIT of which no
-   * answer came, adds nothing.
+   * Writes rows, dead letters and offsets of a batch, all or nothing. Writing it again after a
+   * COMMIT without an answer adds nothing.
    *
    * @throws OffsetsMovedError
    * @throws SecondUnderIdError
    */
   write(batch: Batch): Promise<Written>
-  /** Lets `search` try rows of the batch in a transaction that is taken back at the end. */
+  /** Lets `search` try rows of the batch in a transaction that is rolled back at the end. */
   probe<Result>(
     batch: Batch,
     search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>,
   ): Promise<Result>
   readOffsets(): Promise<readonly StoredOffset[]>
   readLosses(): Promise<readonly Loss[]>
-  /** Decides on what is stored, and writes what is to be written, one consumer at a time. */
+  /**
+   * Calls `decide` with the stored offsets and writes its result. Only one consumer at a time does
+   * this.
+   */
   establish(decide: (stored: readonly StoredOffset[]) => StartPositions): Promise<StartPositions>
-  /** Takes a stored offset back, unless it is lower than that. */
+  /** Lowers a stored offset; a lower stored offset stays. */
   takeBack(offset: StoredOffset): Promise<void>
 }

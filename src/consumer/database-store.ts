@@ -18,7 +18,7 @@ import type { ConsumerStore, Written } from './consumer-store.ts'
 import { isLimit, writeInPortions } from './portions.ts'
 import type { TryRows } from './rejected-rows.ts'
 
-/** The consumer's statements, on PostgreSQL. */
+/** The consumer's store on PostgreSQL. */
 export function databaseStore(database: Database, log: Logger): ConsumerStore {
   let canCopy = true
   const writeWhole = async (batch: Batch) => {
@@ -28,7 +28,7 @@ export function databaseStore(database: Database, log: Logger): ConsumerStore {
       } catch (error) {
         // The embedded database has no COPY.
         if (sqlStateOf(error) === SQLSTATE.featureNotSupported) canCopy = false
-        // A row that is there already, or one that is refused: which, the other statements tell.
+        // COPY does not say which row is a duplicate or refused; INSERT does.
         else if (failureKind(error) !== 'row') throw error
       }
     }
@@ -48,7 +48,7 @@ export function databaseStore(database: Database, log: Logger): ConsumerStore {
       const takenBack = new TakenBack()
       try {
         await database.transaction(async (connection) => {
-          // Constraints that wait for the COMMIT would refuse nothing here.
+          // Deferred constraints would not be checked before the rollback.
           await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
           await connection.query(NO_DECOMPRESSION_LIMIT)
           found.resolve(await search((table) => (from, to) => tryRows(connection, batch, table, from, to)))
@@ -77,22 +77,28 @@ export function databaseStore(database: Database, log: Logger): ConsumerStore {
   }
 }
 
-/** What a transaction decompresses that is taken back costs nothing later. Without TimescaleDB's own part there is no such limit. */
+/**
+ * Lifts the limit, since the transaction is rolled back. Selects nothing where the setting does not
+ * exist.
+ */
 const NO_DECOMPRESSION_LIMIT = `SELECT set_config(name, '0', true) FROM pg_settings
   WHERE name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'`
 
-/** Ends a transaction that is not to be committed; as if the server had said so, the connection can be used on. */
+/**
+ * Rolls a transaction back. Has a code as the server's errors have, so that the connection stays
+ * usable.
+ */
 class TakenBack extends Error {
   readonly code = 'TAKEN_BACK'
 }
 
-/** How rows get into the two large tables. */
+/** How rows are inserted into the two large tables. */
 interface Statements {
   readonly trades: (connection: Connection, batch: Batch) => Promise<InsertedTrades[]>
   readonly bookTickers: (connection: Connection, batch: Batch) => Promise<InsertedBookTickers[]>
 }
 
-/** Where no row is there yet, as nearly always. */
+/** For batches without duplicates, which is almost always the case. */
 const COPYING: Statements = {
   trades: (connection, batch) => batch.tradeRows.copy(connection),
   bookTickers: (connection, batch) => batch.bookTickerRows.copy(connection),
@@ -106,7 +112,7 @@ const INSERTING: Statements = {
   bookTickers: (connection, batch) => insertBookTickers(connection, batch.bookTickerColumns()),
 }
 
-/** One statement a table, and the offsets that the batch reaches. */
+/** Writes a batch with one statement per table. */
 async function writeBatch(connection: Connection, batch: Batch, into: Statements): Promise<Written> {
   await writeLost(connection, batch)
   const trades = await into.trades(connection, batch)

@@ -19,9 +19,11 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 
 /**
- * Opens the database and brings its schema up to date, or checks it. Waits for a database that is away.
+ * Opens the database and migrates its schema, or only checks it. Waits while the database is
+ * unavailable.
  *
- * @throws TapelineError `DATABASE` when it is not what this program needs; the signal's reason when it aborts
+ * @throws TapelineError `DATABASE` when the database does not fit this program; the signal's reason
+ *   when it aborts
  */
 export async function openDatabase(
   config: ConsumerConfig,
@@ -42,7 +44,7 @@ export async function openDatabase(
         if (notAllowed.length > 0) {
           log.warn(
             { notAllowed },
-            'The roles are not made, which this user may not do; the schema is whole without them',
+            'The roles were not created, since this user may not create roles; the schema works without them',
           )
         }
       } else {
@@ -54,7 +56,7 @@ export async function openDatabase(
         await database.close()
         throw error
       }
-      log.warn({ err: error }, `The database cannot be used yet, trying again: ${describeError(error)}`)
+      log.warn({ err: error }, `The database cannot be used yet, retrying: ${describeError(error)}`)
       await sleep(delayFor(failures, config.backoff, Math.random()), signal).catch(
         async (reason: unknown) => {
           await database.close()
@@ -65,16 +67,23 @@ export async function openDatabase(
   }
 }
 
-/** While neither side has a name, there is nothing to confuse: the topics are looked at now and then. */
+/**
+ * While neither side has an exchange identity, they cannot be mixed up, so the topics are checked
+ * only this often.
+ */
 const ASK_AGAIN_MS = 5000
 
-/** How long rows without a name wait for the name of their source; others wait for as long as it takes. */
+/**
+ * How long a database without an exchange identity waits for that of the topics. A database with
+ * one waits until it is read.
+ */
 const UNMARKED_LIMIT_MS = 5000
 
 /**
- * A check that the messages come from the same exchange as the rows, in the same unit of time: ingestion leaves both in the
- * checkpoints topic before its first message. Once both agree it costs nothing. Where nobody left a name (other producers),
- * everything passes.
+ * Creates a check that messages and rows come from the same exchange, with the same unit of time.
+ * Ingestion writes both into the checkpoints topic before its first message. After the first
+ * success the check costs nothing. It passes where neither side has an identity, as with other
+ * producers.
  */
 export function sourceCheck(config: ConsumerConfig, database: Database, log: Logger): () => Promise<void> {
   let agreed = false
@@ -87,14 +96,18 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
     const { checkpoints } = config.topics
     const text = await latestValue(config.kafka, checkpoints, EXCHANGE_IDENTITY_KEY, limitMs).catch(
       (error: unknown) => {
-        // Rows without a name take messages of any source: a broker that is away or hangs must not hold them up.
+        // Rows without an identity accept messages of any source, so a broker that is unavailable
+        // must not delay them.
         if (isMarked || failureKind(error) !== 'retry') throw error
-        log.debug({ err: error }, `The topics cannot be asked for their source now: ${describeError(error)}`)
+        log.debug(
+          { err: error },
+          `Reading the exchange identity of the topics failed: ${describeError(error)}`,
+        )
         return null
       },
     )
     if (text === null) {
-      if (!warned) log.warn('The topics do not say which exchange their data came from')
+      if (!warned) log.warn('The topics do not name the exchange of their data')
       warned = true
       if (!isMarked) askAtMs = performance.now() + ASK_AGAIN_MS
       return
@@ -110,7 +123,7 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
       }
     })
     const fix =
-      'Set DATABASE_URL to a database of its own for this source, or KAFKA_BROKERS and the topic names to the right topics.'
+      'Set DATABASE_URL to a separate database for this source, or KAFKA_BROKERS and the topic names to the right topics.'
     rejectOtherExchange('The tables of this database', stored.source, source, fix)
     rejectOtherTimeUnit('The tables of this database', stored.unit, timeUnit, fix)
     agreed = true

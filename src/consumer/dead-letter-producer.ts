@@ -6,7 +6,10 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import type { FoundDeadLetter } from './batch.ts'
 import type { ConsumerConfig } from './config.ts'
 
-/** Puts messages that cannot be stored into the dead-letter topic, unchanged, with the reason in headers. */
+/**
+ * Sends messages that cannot be stored to the dead-letter topic, unchanged, with the reason in
+ * headers.
+ */
 export class DeadLetterProducer {
   readonly #config: ConsumerConfig
   readonly #log: Logger
@@ -17,7 +20,7 @@ export class DeadLetterProducer {
     this.#log = log
   }
 
-  /** Resolves once every message is acknowledged; keeps trying until the signal aborts, and rejects then. */
+  /** Resolves once every message is acknowledged. Retries until the signal aborts, then rejects. */
   async send(letters: readonly FoundDeadLetter[], signal: AbortSignal): Promise<void> {
     if (letters.length === 0) return
     const unsent = chunks(letters)
@@ -31,7 +34,7 @@ export class DeadLetterProducer {
       } catch (error) {
         this.#log.warn(
           { err: error },
-          `Dead letters were not acknowledged, trying again: ${describeKafkaError(error)}`,
+          `Dead letters were not acknowledged, retrying: ${describeKafkaError(error)}`,
         )
         await sleep(delayFor(failures, this.#config.backoff, Math.random()), signal)
       }
@@ -61,7 +64,10 @@ export class DeadLetterProducer {
   }
 }
 
-/** A message of the source topics is at most 1 MiB, and the dead-letter topic takes 2 MiB a send and partition. */
+/**
+ * A source message is at most 1 MiB, and the dead-letter topic accepts 2 MiB per send and
+ * partition.
+ */
 const SEND_MAX_BYTES = 1 << 20
 
 function chunks(letters: readonly FoundDeadLetter[]): FoundDeadLetter[][] {

@@ -7,7 +7,8 @@ import type { FoundDeadLetter } from './batch.ts'
 import type { PartitionOrigin } from './partition.ts'
 
 /**
- * The dead letter of a message that cannot be stored: its bytes as they came, where it stood, and why.
+ * Creates the dead letter of a message that cannot be stored: its original bytes, its topic,
+ * partition and offset, and the reason.
  *
  * @param failedAtMs of the wall clock
  */
@@ -48,11 +49,13 @@ export function deadLetter(
 }
 
 /**
- * The table's row of a message in the dead-letter topic: of a frame that ingestion rejected, by where it stands there; of
- * what a consumer set aside, by where that stood. The table has the latter already, unless it is of an older backup.
+ * Converts a message of the dead-letter topic to a row of the table. A frame that ingestion
+ * rejected is identified by its position in the dead-letter topic, a message that a consumer set
+ * aside by its original position. The table already has the latter, unless it was restored from an
+ * older backup.
  *
- * @param nowMs of the wall clock, for letters that do not say when
- * @returns null for a message that is neither, or does not say where the original stood
+ * @param nowMs of the wall clock, for messages without a time
+ * @returns null for a message that is neither, or lacks the original position
  */
 export function mirroredLetter(
   letters: PartitionOrigin,
@@ -91,7 +94,10 @@ export function mirroredLetter(
 const TOPIC_NAME = /^[\w.-]{1,249}$/
 const TOPIC_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
 
-/** Where a message stood that a consumer set aside; null when its copy does not say so exactly. */
+/**
+ * The original position of a message that a consumer set aside; null when the headers do not give
+ * it exactly.
+ */
 function placeOf(text: (name: string) => string | null): (PartitionOrigin & { offset: number }) | null {
   const topic = text(HEADER.originTopic) ?? ''
   const topicId = text(HEADER.originTopicId) ?? ''

@@ -1,7 +1,7 @@
 import type { MetricSpec, Reading } from '../foundation/telemetry/metrics.ts'
 import type { Environment } from './environment-probe.ts'
 
-/** Those that Tapeline writes into the ledger; what else may stand there is one. */
+/** Causes that Tapeline writes into the ledger. All others count as `other`. */
 const CAUSES: ReadonlySet<string> = new Set([
   'reconnect',
   'restart',
@@ -17,38 +17,41 @@ const CAUSES: ReadonlySet<string> = new Set([
   'truncation',
 ])
 
-/** What the database and the topics say of themselves. Every consumer of a database shows the same. */
+/** Metrics of the database and the topics. Every consumer of a database exports the same values. */
 export const ENVIRONMENT_METRICS: ReadonlyArray<MetricSpec<Environment>> = [
   {
     kind: 'gauge',
     name: 'tapeline_consumer_database_size_bytes',
-    help: 'Size of the database with its indexes, asked every minute. How much disk is free, SQL cannot see.',
+    help: 'Size of the database with its indexes, read every minute. SQL does not show the free disk space.',
     read: ({ database }) => database?.sizeBytes ?? null,
   },
   {
     kind: 'gauge',
     name: 'tapeline_consumer_ledger_gaps',
-    help: 'Rows of the ledger by event type, status and cause, asked every minute.',
+    help: 'Rows of the ledger by event type, status and cause, read every minute.',
     labels: ['type', 'status', 'cause'],
     read: ({ database }) => (database === null ? null : ledgerReading(database.gaps)),
   },
   {
     kind: 'gauge',
     name: 'tapeline_consumer_unresolved_dead_letters',
-    help: 'Dead letters that have not been stored since, asked every minute.',
+    help: 'Dead letters that have not been stored since, read every minute.',
     read: ({ database }) => database?.unresolvedDeadLetters ?? null,
   },
   {
     kind: 'gauge',
     name: 'tapeline_consumer_topic_retention_seconds',
-    help: 'How long a topic keeps a message, asked every ten minutes; none where this user may not know.',
+    help: 'Retention time of a topic, read every ten minutes; absent where this user may not read it.',
     labels: ['topic'],
     read: ({ retentionMs }) =>
       [...retentionMs].map(([topic, ms]) => ({ labels: { topic }, value: ms / 1000 })),
   },
 ]
 
-/** Ids that are still missing count from 0, so that a rule about them always has something to look at. */
+/**
+ * Statuses of missing ids always exist with a count of 0, so that alert rules have a series to
+ * evaluate.
+ */
 const OPEN: NonNullable<Environment['database']>['gaps'] = [
   { type: 'trade', status: 'open', cause: 'reconnect', count: 0 },
   { type: 'trade', status: 'unrecoverable', cause: 'reconnect', count: 0 },

@@ -6,23 +6,26 @@ import { type DatabaseValues, databaseValues } from '../foundation/store/databas
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 
-/** What the consumer knows of the database and of its topics, as it was when it last asked. */
+/** Last known facts about the database and the topics. */
 export interface Environment {
-  /** Null until it has been asked, and while it cannot be. */
+  /** Null until the database has answered, and while it does not. */
   readonly database: DatabaseValues | null
-  /** By topic, in milliseconds; infinite where nothing is ever removed. Empty where this user may not know. */
+  /**
+   * By topic, in milliseconds; infinite where nothing is removed. Empty where this user may not
+   * read it.
+   */
   readonly retentionMs: ReadonlyMap<string, number>
 }
 
 export const NOTHING_KNOWN: Environment = { database: null, retentionMs: new Map() }
 
-/** Sums over a ledger of a million rows take the database a fraction of a second. */
+/** Counting a ledger of a million rows takes the database a fraction of a second. */
 const DATABASE_EVERY_MS = 60_000
 const TOPICS_EVERY_MS = 10 * 60_000
 
 /**
- * Asks the database every minute and the brokers every ten, apart from the work, which neither waits for it nor fails by
- * it.
+ * Queries the database every minute and the brokers every ten minutes. Writing neither waits for
+ * this nor fails with it.
  */
 export class EnvironmentProbe {
   readonly #database: Database
@@ -44,7 +47,7 @@ export class EnvironmentProbe {
   start(): void {
     void this.#every(DATABASE_EVERY_MS, async () => {
       const database = await databaseValues(this.#database).catch((error: unknown) => {
-        // What is no longer known must not stand there as if it were.
+        // Metrics must not show outdated values as current.
         this.#known = { ...this.#known, database: null }
         throw error
       })
@@ -68,9 +71,9 @@ export class EnvironmentProbe {
       try {
         await ask()
       } catch (error) {
-        this.#log.debug({ err: error }, `Figures for metrics cannot be had now: ${describeError(error)}`)
+        this.#log.debug({ err: error }, `Reading values for metrics failed: ${describeError(error)}`)
       }
-      // Rejects when it is to end, which the loop sees.
+      // Rejects when stopped; the loop condition checks for that.
       await sleep(ms, signal).catch(() => {})
     }
   }

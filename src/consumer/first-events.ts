@@ -4,13 +4,14 @@ import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import type { Batch } from './batch.ts'
 
 /**
- * Watches a partition for the first event of each symbol and type after messages had left it unread, or since the very first
- * start. A batch takes such an event, and what is known then, to be stored with its rows.
+ * Finds the first event of each symbol and type in a partition, after messages expired unread or
+ * since the very first start. Adds each to the batch, with what is known of the loss, so that it is
+ * stored with the batch's rows.
  */
 export class FirstEvents {
   readonly #loss: Loss
   readonly #seen: Set<string>
-  /** Most events come with a symbol object that they share: looking it up costs no text. */
+  /** Most events share a symbol object, so the check needs no string. */
   readonly #met = { trade: new WeakSet(), aggTrade: new WeakSet(), bookTicker: new WeakSet<KnownSymbol>() }
 
   private constructor(loss: Loss) {
@@ -18,13 +19,13 @@ export class FirstEvents {
     this.#seen = new Set(loss.seen)
   }
 
-  /** @returns null where no event has anything to show: quotes have no ids that begin somewhere */
+  /** @returns null at the first start for quotes: they have no ids, so no sequence begins */
   static after(loss: Loss, kind: TopicKind): FirstEvents | null {
     return kind === 'bookTicker' && loss.cause === 'start' ? null : new FirstEvents(loss)
   }
 
   observe(batch: Batch, event: EventFields): void {
-    // A backfilled trade is late: it does not show where the messages went on.
+    // A backfilled trade is late, so it does not show where the stream resumed.
     if (event.isBackfill) return
     const { type: eventType, epoch, id } = event
     const met = this.#met[eventType]
@@ -41,7 +42,7 @@ export class FirstEvents {
     this.noteIn(batch)
   }
 
-  /** Keeps in a batch what is known of the loss, for the next reader of the partition. */
+  /** Adds what is known of the loss to a batch, for the next reader of the partition. */
   noteIn(batch: Batch): void {
     batch.losses.set(lossKey(this.#loss), { ...this.#loss, seen: [...this.#seen] })
   }

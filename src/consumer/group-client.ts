@@ -8,29 +8,33 @@ export interface OffsetToCommit extends TopicPartition {
 }
 
 export interface GroupClientEvents {
-  /** The group is being divided anew: nothing may be committed until the join. */
+  /** A rebalance has begun: no commits until the join. */
   onRebalance(): void
-  /** A generation has begun: these partitions are ours, no others. */
+  /** A generation has begun with exactly these partitions. */
   onJoined(generation: number, partitions: readonly TopicPartition[]): void
-  /** The client is of no more use; may come more than once. */
+  /** The client cannot be used any more; may be called more than once. */
   onEnded(error: unknown): void
 }
 
-/** One membership in the consumer group, from join to end; then a new one is made. */
+/**
+ * One membership in the consumer group, from join to end. A later membership needs a new client.
+ */
 export interface GroupClient {
-  /** Resolves when it has joined for the first time. */
+  /** Resolves after the first join. */
   join(events: GroupClientEvents): Promise<void>
-  /** Commits under the current generation; never joins anew by itself. */
+  /** Commits under the current generation. Never rejoins. */
   commit(offsets: readonly OffsetToCommit[]): Promise<void>
-  /** Whether the group has committed anything in these topics, by name and number of partitions. */
+  /**
+   * Whether the group has committed any offset in these topics, by name and number of partitions.
+   */
   hasCommits(partitions: ReadonlyMap<string, number>): Promise<boolean>
   /** Leaves the group, within a second. */
   close(): Promise<void>
 }
 
 /**
- * A client of its own for the group. The client's retries are off: with them a stale commit rejoins and then succeeds
- * under a generation that may have given the partition to another.
+ * Opens a separate client for the group. Its retries are off: with them a stale commit rejoins and
+ * then succeeds under a generation that may have given the partition to another member.
  */
 export function openGroupClient(config: ConsumerConfig, topics: readonly string[]): GroupClient {
   const client: Consumer<Buffer, Buffer, Buffer, Buffer> = new Consumer({
@@ -49,7 +53,7 @@ export function openGroupClient(config: ConsumerConfig, topics: readonly string[
     async join(events) {
       client.on('error', (error: unknown) => events.onEnded(error))
       client.on('consumer:heartbeat:stalled', ({ lastError }) => {
-        events.onEnded(lastError ?? new Error('No heartbeat was answered for a session timeout'))
+        events.onEnded(lastError ?? new Error('No heartbeat was answered within the session timeout'))
       })
       client.on('client:close', () => events.onEnded(new Error('The client was closed')))
       client.on('consumer:group:rebalance', () => events.onRebalance())

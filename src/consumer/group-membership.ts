@@ -12,17 +12,17 @@ export interface Assignment {
 }
 
 export interface MembershipEvents {
-  /** A generation has begun: these partitions are ours, no others. */
+  /** A generation has begun with exactly these partitions. */
   onAssigned(assignment: Assignment): void
-  /** The membership is gone and being sought anew; partitions may be somebody else's now. */
+  /** The membership is lost and a rejoin follows. Other members may own the partitions now. */
   onLost(): void
 }
 
-/** Counts since the start. */
+/** Counts since start. */
 export interface GroupCounts {
   /** Generations that this consumer has been a member of. */
   readonly joins: number
-  /** Times that it was thrown out or could not join. */
+  /** Lost memberships and failed joins. */
   readonly losses: number
   readonly commits: number
   readonly failedCommits: number
@@ -36,19 +36,19 @@ export interface MembershipPorts {
   readonly log: Logger
 }
 
-/** How often the committed offsets that wait are sent to the broker, at most. */
+/** Minimum interval between commits to the group. */
 const COMMIT_INTERVAL_MS = 500
 
-/** How long a stop waits for the last commit and for leaving the group, together. */
+/** Time that a stop waits for the last commit and the leave together. */
 const FAREWELL_MS = 1500
 
 /**
- * Membership in the consumer group. It rejoins by itself, for ever.
+ * Keeps this consumer a member of the group. Rejoins automatically, without limit.
  *
- * Commits go only to the generation in which the partitions are ours: none is sent between the notice of a
- * rebalance and the join that ends it (one sent then would hang behind our own JoinGroup). One that is refused is
- * sent again as far as the partitions are still ours: nothing depends on it, since the database holds the offsets that
- * count.
+ * Commits go only to the generation that assigned the partitions: none is sent between the start of
+ * a rebalance and the join that ends it, where a commit would wait for our JoinGroup. A refused
+ * commit is sent again for the partitions that are still ours. No data depends on it, since the
+ * database holds the authoritative offsets.
  */
 export class GroupMembership {
   readonly #ports: MembershipPorts
@@ -63,19 +63,22 @@ export class GroupMembership {
   #committing: Promise<void> | null = null
   #cancelCommit: (() => void) | null = null
   #generation: number | null = null
-  /** Why this process is not a member of the group, from the first failed attempt on; null while it is. */
+  /**
+   * Why this process is not a member of the group, from the first failed attempt; null while it is
+   * a member.
+   */
   failure: string | null = null
   #ended: PromiseWithResolvers<unknown> | null = null
   readonly counts = { joins: 0, losses: 0, commits: 0, failedCommits: 0 }
 
-  /** @param backoff between joins */
+  /** @param backoff delays between joins */
   constructor(ports: MembershipPorts, events: MembershipEvents, backoff: BackoffPolicy) {
     this.#ports = ports
     this.#events = events
     this.#backoff = backoff
   }
 
-  /** Of the group, while a member; null otherwise. */
+  /** The generation of the group while a member; otherwise null. */
   get generation(): number | null {
     return this.#stable ? this.#generation : null
   }
@@ -85,8 +88,8 @@ export class GroupMembership {
   }
 
   /**
-   * Offsets that are stored. Those of partitions that are ours are committed soon, a few times a second; the
-   * others are left alone, as their owner commits them.
+   * Takes offsets that are stored. Commits those of our partitions soon, at most twice a second.
+   * Ignores the others, which their owner commits.
    */
   commitSoon(offsets: readonly OffsetToCommit[]): void {
     for (const { topic, partition, nextOffset } of offsets) {
@@ -95,36 +98,41 @@ export class GroupMembership {
     this.#scheduleCommit()
   }
 
-  /** Commits start positions of partitions that may belong to other members too; errors are the caller's. */
+  /**
+   * Commits start positions of all partitions, including those of other members. The caller handles
+   * errors.
+   */
   async commitStart(offsets: readonly OffsetToCommit[]): Promise<void> {
     await this.#requireClient().commit(offsets)
   }
 
-  /** Whether the group has committed anything in these partitions. */
+  /** Whether the group has committed any offset in these partitions. */
   async hasCommits(partitions: ReadonlyMap<string, number>): Promise<boolean> {
     return this.#requireClient().hasCommits(partitions)
   }
 
-  /** Joins the group anew, for instance because a topic has more partitions than it had. */
+  /** Leaves and rejoins the group, for instance because a topic has more partitions than before. */
   rejoin(reason: string): void {
     this.#ended?.resolve(new Error(reason))
   }
 
   /**
-   * Commits what is stored, leaves the group and closes the client; a broker that does not answer gets 1.5 s.
+   * Commits stored offsets, leaves the group and closes the client. Waits at most 1.5 s for the
+   * broker.
    *
-   * @returns false when stored offsets could not be committed: Kafka is away
+   * @returns false when stored offsets could not be committed because Kafka is unavailable
    */
   async stop(): Promise<boolean> {
     this.#stopping.abort()
     this.#cancelCommit?.()
-    // A broker that is away must not hold up the stop: the database knows the offsets, and a session ends by itself.
+    // An unavailable broker must not delay the stop: the database has the offsets, and the session
+    // expires.
     const late = this.#sleep(FAREWELL_MS)
     let committed = false
     const farewell = async () => {
       await this.#committing
       await this.#commit()
-      // While the group is being divided anew nothing may be committed; that is no outage.
+      // Commits are not allowed during a rebalance, which is not an outage.
       const rebalancing = this.#client !== null && this.#generation !== null && !this.#stable
       committed = this.#uncommitted.size === 0 || rebalancing
       await this.#closeClient()
@@ -153,7 +161,7 @@ export class GroupMembership {
         })
         if (signal.aborted) return
         this.failure = describeKafkaError(lost)
-        log.warn({ err: lost }, `Group membership lost, joining again: ${describeError(lost)}`)
+        log.warn({ err: lost }, `Group membership lost, rejoining: ${describeError(lost)}`)
       } catch (error) {
         if (signal.aborted) return
         this.failure = describeKafkaError(error)
@@ -172,7 +180,7 @@ export class GroupMembership {
     this.#client = client
     const ended = Promise.withResolvers<unknown>()
     this.#ended = ended
-    // A late event of a client that has been replaced says nothing of this one.
+    // Late events of a replaced client are ignored.
     const isCurrent = () => this.#client === client
     await client.join({
       onEnded: (error) => ended.resolve(error),
@@ -206,7 +214,7 @@ export class GroupMembership {
     this.#events.onLost()
   }
 
-  /** What was stored of partitions that are not ours now is their owner's to commit. */
+  /** Drops stored offsets of partitions that are not ours now; their owner commits them. */
   #dropForeign(): void {
     for (const key of [...this.#uncommitted.keys()])
       if (!this.#assigned.has(key)) this.#uncommitted.delete(key)
@@ -237,7 +245,7 @@ export class GroupMembership {
       this.counts.commits++
     } catch (error) {
       this.counts.failedCommits++
-      // What has been stored since counts.
+      // Offsets stored since then take precedence.
       this.#uncommitted = new Map([...offsets, ...this.#uncommitted])
       this.#scheduleCommit()
       this.#ports.log.debug(

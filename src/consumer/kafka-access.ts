@@ -4,7 +4,7 @@ import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 
-/** What the consumer does with its topics and its group. */
+/** The rights that the consumer needs on its topics and its group. */
 export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' | 'groupId'>): NeededRights {
   return {
     topics: new Map([
@@ -19,9 +19,10 @@ export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' 
 }
 
 /**
- * Waits for a broker that lets this consumer do what it has to.
+ * Waits until the broker is available and grants the needed rights.
  *
- * @throws TapelineError `ACCESS` when that takes a person; the signal's reason when it aborts
+ * @throws TapelineError `ACCESS` when an operator must grant rights; the signal's reason when it
+ *   aborts
  */
 export async function awaitKafkaAccess(
   config: ConsumerConfig,
@@ -36,7 +37,7 @@ export async function awaitKafkaAccess(
       signal.throwIfAborted()
       if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
       const details = error instanceof TapelineError ? { fix: error.fix } : { err: error }
-      log.warn(details, `Kafka cannot be used yet, trying again: ${describeError(error)}`)
+      log.warn(details, `Kafka cannot be used yet, retrying: ${describeError(error)}`)
       await sleep(delayFor(failures, config.backoff, Math.random()), signal)
     }
   }

@@ -16,7 +16,7 @@ export interface KafkaConsumerPorts {
   readonly clock: Clock
   /** In [0, 1). */
   readonly random: () => number
-  /** A new client; asked for again when the one before failed. */
+  /** Opens a new client; called again after the previous one failed. */
   readonly openFetcher: () => RecordFetcher
   readonly log: Logger
 }
@@ -27,33 +27,33 @@ export interface KafkaConsumerOptions {
 }
 
 export interface KafkaConsumerEvents {
-  /** The brokers answered; ids and counts of the topics as they are now. */
+  /** The brokers answered with the current ids and partition counts of the topics. */
   onConnected(topics: ReadonlyMap<string, TopicMetadata>): void
-  /** A partition has lost messages that were read. Positions are to be read again, this one not above `position`. */
+  /** A partition lost its tail. Read the positions again, this one at most `position`. */
   onTruncated(position: Position): Promise<void>
-  /** Something was taken in. */
+  /** Messages were taken in. */
   onAccepted(): void
-  /** Fetching cannot go on and waiting does not mend it: a message of a newer schema, or a defect. */
+  /** A retry cannot help: a message has a newer schema, or there is a defect. */
   onFatal(error: unknown): void
 }
 
-/** How often the brokers are asked whether topics have got more partitions. */
+/** Interval of metadata requests, which find new partitions. */
 const REFRESH_EVERY_MS = 15_000
 
-/** Enough for some hundred messages: a broker that has less waits for `fetchMaxWaitMs`. */
+/** Some hundred messages. A broker that has fewer waits for `fetchMaxWaitMs`. */
 const MIN_BYTES = 32 << 10
 
 /**
- * Of an answer, compressed: some 4,000 messages, which take the database several times as long as the next fetch. More
- * would only be held in memory.
+ * Limit of an answer, compressed: some 4,000 messages. Storing them takes several times as long as
+ * the next fetch, so more would only take memory.
  */
 const MAX_BYTES = 256 << 10
 const PARTITION_MAX_BYTES = 64 << 10
 
 /**
- * Fetches what the batch builder has positions and room for, one request to each broker at a time, and hands it over.
- * When a request fails the client is made anew; positions are the batch builder's, so nothing is lost or skipped. A partition
- * that cannot be read holds up no other: it is tried again after a while, with the topics asked for anew.
+ * Fetches where the batch builder has positions and room, with one request per broker at a time. A
+ * failed request replaces the client; the batch builder keeps the positions, so nothing is lost or
+ * skipped. An unreadable partition delays no other: it is retried later, with fresh topic metadata.
  */
 export class KafkaConsumer {
   readonly #options: KafkaConsumerOptions
@@ -84,7 +84,7 @@ export class KafkaConsumer {
     this.#backedOff = new PartitionBackoff(options.backoff)
   }
 
-  /** Which partitions cannot be read, and why; null when all of ours can. */
+  /** Which partitions cannot be read, and why; null when none. */
   get backedOff(): string | null {
     return this.#backedOff.description
   }
@@ -93,12 +93,12 @@ export class KafkaConsumer {
     this.#running ??= this.#run()
   }
 
-  /** To be called when the batch builder has got positions or room. */
+  /** Call when the batch builder has new positions or room. */
   wake(): void {
     this.#wake.ring()
   }
 
-  /** Asks the brokers anew for the topics, on a new client. */
+  /** Reconnects with a new client and reads the topic metadata again. */
   reconnect(): void {
     this.#reconnectWanted = true
     this.#wake.ring()
@@ -110,7 +110,7 @@ export class KafkaConsumer {
     return this.#fetcher.offsetRanges()
   }
 
-  /** Takes nothing in any more, from this call on; resolves when the client is closed. */
+  /** Takes in nothing from this call on. Resolves when the client is closed. */
   async stop(): Promise<void> {
     this.#stopping.abort()
     this.#wake.ring()
@@ -136,12 +136,12 @@ export class KafkaConsumer {
         }
         this.failure = describeKafkaError(error)
         if (!signal.aborted)
-          this.#ports.log.warn({ err: error }, `Fetching failed, trying again: ${this.failure}`)
+          this.#ports.log.warn({ err: error }, `Fetching failed, retrying: ${this.failure}`)
         failures++
       } finally {
         this.#fetcher = null
         await fetcher.close().catch((error: unknown) => {
-          this.#ports.log.debug({ err: error }, `Closing the fetching client failed: ${describeError(error)}`)
+          this.#ports.log.debug({ err: error }, `Closing the fetch client failed: ${describeError(error)}`)
         })
       }
       const { clock, random } = this.#ports
@@ -201,11 +201,11 @@ export class KafkaConsumer {
     try {
       this.#events.onConnected(await fetcher.connect())
     } catch (error) {
-      this.#ports.log.debug({ err: error }, 'The topics cannot be looked at now')
+      this.#ports.log.debug({ err: error }, 'Reading the topic metadata failed')
     }
   }
 
-  /** Asks who leads the partitions that are due, and lets them be fetched again. */
+  /** Looks up the leaders of partitions that are due, then allows fetching them again. */
   #retryAiling(fetcher: RecordFetcher): void {
     this.#backedOff.keep(this.#batchBuilder.positions())
     if (this.#isRetrying || this.#backedOff.dueInMs(this.#nowMs) !== 0) return
@@ -222,7 +222,7 @@ export class KafkaConsumer {
     if (!this.#backedOff.note({ topic, partition }, reason, this.#nowMs, this.#ports.random())) return
     this.#ports.log.warn(
       { topic, partition },
-      `A partition cannot be read, trying again; the others go on: ${reason}`,
+      `A partition cannot be read, retrying; other partitions are not affected: ${reason}`,
     )
   }
 
@@ -246,7 +246,7 @@ export class KafkaConsumer {
     }
     const fetched = await fetcher.fetch(node, positions, limits)
     if (this.#stopping.signal.aborted) return
-    // What moves a position waits for the broker; what has come does not wait for that.
+    // Moving a position waits for the broker. Messages that have arrived are taken in first.
     for (const one of fetched) if (one.error === null && one.diverging === null) this.#accept(one, positions)
     this.#events.onAccepted()
     for (const one of fetched) {
@@ -273,23 +273,23 @@ export class KafkaConsumer {
     }
     const hole = this.#batchBuilder.accept(fetched, this.#nowMs, this.#wallMs)
     if (hole === null) return
-    // An answer to a position that has moved meanwhile begins elsewhere too: only where the broker was asked for
-    // the expected offset itself has it really none.
+    // The position may have moved since the request. It is a hole only if the broker was asked for
+    // the expected offset.
     const asked = positions.find(
       ({ topic, partition }) => topic === fetched.topic && partition === fetched.partition,
     )
     if (asked?.offset !== hole.from) return
-    this.#ports.log.error(hole, 'Kafka has a hole in a partition: these offsets do not exist')
+    this.#ports.log.error(hole, 'A partition lacks these offsets; skipping them')
     this.#batchBuilder.skipTo(hole.topic, hole.partition, hole.to, this.#nowMs)
   }
 
-  /** The log has others in place of messages that were read: it lost its tail, and may have grown beyond our position since. */
+  /** Handles a log that lost its tail, and may have grown past our position since. */
   async #goBack(one: FetchedPartition, positions: readonly Position[]): Promise<void> {
     const { topic, partition, diverging, endOffset } = one
     const expected = this.#positionOf(one)
     const isSame = ({ offset, leaderEpoch }: Position) =>
       offset === expected?.offset && leaderEpoch === expected.leaderEpoch
-    // An answer to a position that has moved meanwhile.
+    // Ignore an answer to a position that has moved since.
     if (diverging === null || expected === undefined) return
     if (!positions.some((asked) => asked.topic === topic && asked.partition === partition && isSame(asked)))
       return
@@ -305,7 +305,7 @@ export class KafkaConsumer {
     )
     if (expected === undefined || range === undefined || this.#stopping.signal.aborted) return
     const { offset, leaderEpoch = -1 } = expected
-    // With an epoch a leader answers so within its log only when it knows no epoch as high: that log is another.
+    // A leader refuses an offset within its log only if it knows no epoch as high.
     if (offset > range.end || (offset >= range.start && leaderEpoch >= 0)) {
       await this.#truncated(one, expected, range.start, -1, range.end)
       return
@@ -316,7 +316,7 @@ export class KafkaConsumer {
     }
     this.#ports.log.error(
       { topic, partition, from: offset, to: range.start },
-      'The next offset has left the topic: retention is shorter than the outage was. Going on at the oldest message',
+      `Offset ${offset} of ${topic}/${partition} has expired, since the outage was longer than the retention; resuming at ${range.start}`,
     )
     this.#batchBuilder.skipTo(topic, partition, range.start, this.#nowMs)
   }
@@ -330,7 +330,7 @@ export class KafkaConsumer {
   ): Promise<void> {
     this.#ports.log.error(
       { topic, partition, position, end, offset },
-      `Partition ${partition} of ${topic} lost messages that were read: the position was ${position}, the log was the same ` +
+      `Partition ${partition} of ${topic} lost messages that were read: the position was ${position}, the log was unchanged ` +
         `up to ${offset} and ends at ${end}. Reading it again from ${offset}`,
     )
     await this.#events.onTruncated({ topic, partition, offset, leaderEpoch })
@@ -341,7 +341,7 @@ export class KafkaConsumer {
   }
 }
 
-/** Errors that come again however often the broker is asked. */
+/** Errors that every retry would meet again. */
 function isFatal(error: unknown): boolean {
   return (
     error instanceof Error &&

@@ -6,7 +6,7 @@ import type { PartitionStatus } from '../foundation/telemetry/status.ts'
 import type { ConsumerConfig } from './config.ts'
 import { keyOf, type PartitionOrigin, type TopicPartition } from './partition.ts'
 
-/** A request to each leader; few enough beside some fetches a second. */
+/** One request per leader, which is little next to several fetches a second. */
 const EVERY_MS = 1000
 
 /** An offset in one incarnation of a topic. */
@@ -18,20 +18,21 @@ interface OffsetIn {
 interface Known {
   stored: OffsetIn | null
   end: OffsetIn | null
-  /** When both were known last, or when the partition came to be ours, by `performance.now()`. */
+  /** Time by `performance.now()` when both were last known, or when the partition became ours. */
   atMs: number
 }
 
-/** What the probe measures: the partitions that are ours, and how far each is stored where that is known. */
+/** The input of the probe: our partitions, and the stored offset of each where it is known. */
 export interface Progress {
   readonly assigned: readonly TopicPartition[]
   readonly stored: ReadonlyArray<PartitionOrigin & { readonly stored: number }>
 }
 
 /**
- * The lag of each partition: the end as its leader names it, against the position in the database. A fetch tells the end too, but
- * none is sent while batches wait for the database, which is when the lag rises. While the database is away the last known
- * position counts; where the leader is away, the last known end, and the age tells.
+ * Measures the lag of each partition: the end offset at its leader minus the stored offset. Fetches
+ * report the end too, but stop while batches wait for the database, which is when the lag rises.
+ * While the database is unavailable, the last known position counts. While a leader is unavailable,
+ * its last known end counts, and the age of the lag rises.
  */
 export class LagProbe {
   readonly #ends: PartitionEnds
@@ -62,7 +63,7 @@ export class LagProbe {
     await this.#running
   }
 
-  /** Covers the partitions that are ours. */
+  /** The status of the partitions that are ours. */
   partitions(): PartitionStatus[] {
     this.#follow()
     const nowMs = performance.now()
@@ -71,16 +72,16 @@ export class LagProbe {
       const { topic, partition } = one
       const nextOffset = stored?.offset ?? null
       const lagAgeMs = nowMs - atMs
-      // Offsets of a topic that was made again do not compare with those before.
+      // Offsets of a recreated topic are not comparable with those before.
       if (stored === null || stored.topicId !== end?.topicId)
         return { topic, partition, nextOffset, endOffset: end?.offset ?? null, lag: null, lagAgeMs }
-      // What was stored since the leader was asked lies below an end that is not known yet.
+      // Messages stored since the leader answered lie past the end it gave.
       const endOffset = Math.max(end.offset, stored.offset)
       return { topic, partition, nextOffset, endOffset, lag: endOffset - stored.offset, lagAgeMs }
     })
   }
 
-  /** Takes over the positions, and forgets the partitions that are no longer ours. */
+  /** Updates the positions, and forgets the partitions that are no longer ours. */
   #follow(): void {
     const { assigned, stored } = this.#progress()
     const ours = new Set(assigned.map(keyOf))
@@ -96,7 +97,7 @@ export class LagProbe {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping
-    const problem = new RepeatedProblem(this.#log, 'Asking for the lag')
+    const problem = new RepeatedProblem(this.#log, 'Measuring the lag')
     while (!signal.aborted) {
       const askedMs = performance.now()
       try {
@@ -113,7 +114,7 @@ export class LagProbe {
         if (signal.aborted) return
         problem.failed(error)
       }
-      // Rejects when it is to end, which the loop sees.
+      // Rejects when stopped; the loop condition checks for that.
       await sleep(EVERY_MS, signal).catch(() => {})
     }
   }

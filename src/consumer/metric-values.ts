@@ -9,21 +9,21 @@ import type { Environment } from './environment-probe.ts'
 import type { GroupCounts } from './group-membership.ts'
 import type { Worker } from './worker.ts'
 
-/** What metrics tell beyond `/status`. */
+/** The values that the metrics show in addition to `/status`. */
 export interface ConsumerMetricValues extends Environment {
   readonly status: ConsumerStatus
-  /** Dead letters by reason, each one of a few words. */
+  /** Dead letters by reason, each reason a few words. */
   readonly deadLetters: Readonly<Record<string, number>>
-  /** From the taking of a batch to its commit, over the last minute. */
+  /** Time from taking a batch to its commit, over the last minute. */
   readonly flushMs: LatencySummary
-  /** The same, summed up since the start. */
+  /** Sum of these times since start. */
   readonly flushTotalMs: number
   readonly heldBytes: number
   /** See {@link BatchBuilder.storedReceipts}. */
   readonly storedReceipts: ReturnType<BatchBuilder['storedReceipts']>
-  /** Offsets that had left their topic unread. */
+  /** Offsets that expired unread. */
   readonly skipped: number
-  /** Times that a partition had lost messages that were read. */
+  /** Times that a partition lost messages that were read. */
   readonly truncations: number
   readonly group: GroupCounts
 }
@@ -34,11 +34,11 @@ interface Health {
   readonly uptimeMs: number
 }
 
-/** Reasons that contain what a database says are one. */
+/** One label for all reasons that quote the database. */
 const REFUSED = 'refused by the database'
 const REJECTED = 'rejected by ingestion'
 
-/** What is counted of the work, since the start. */
+/** Counts of the consumer's work since start. */
 export class ConsumerCounts {
   readonly #rows = new Tally()
   readonly #letters: Record<string, number> = {}
@@ -52,7 +52,7 @@ export class ConsumerCounts {
   #flushes = 0
   retries = 0
 
-  /** @param tookMs from the taking of the batch to its commit */
+  /** @param tookMs from taking the batch to its commit */
   stored(batch: Batch, written: Written, tookMs: number): void {
     this.#flushes++
     this.#inserted += written.inserted
@@ -60,7 +60,7 @@ export class ConsumerCounts {
     this.#alreadyThere += batch.messages - written.inserted - written.deadLettered
     for (const { type, symbol, rows } of written.rows) this.#rows.add(type, symbol, rows)
     for (const { row } of batch.found) this.#countLetter(row.reason)
-    // Why, ingestion has counted.
+    // Ingestion counts these by reason.
     for (const _ of batch.mirrored) this.#countLetter(REJECTED)
     const nowMs = performance.now()
     this.#flushTotalMs += tookMs

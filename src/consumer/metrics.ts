@@ -21,7 +21,7 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_consumer_messages_total',
-    help: 'Messages by what became of them.',
+    help: 'Messages by outcome.',
     labels: ['outcome'],
     read: ({ status }) => byLabel('outcome', OUTCOMES, status.counters),
   },
@@ -48,7 +48,7 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_consumer_lag_messages',
-    help: 'Messages in Kafka that are not stored yet, by partition; none while that is not known.',
+    help: 'Messages in Kafka that are not stored yet, by partition; absent while unknown.',
     labels: ['topic', 'partition'],
     read: ({ status }) =>
       status.partitions.flatMap(({ topic, partition, lag }) =>
@@ -58,7 +58,7 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_consumer_lag_age_seconds',
-    help: 'Age of the lag of a partition, asked of its leader every second; since the assignment while it is not known.',
+    help: 'Age of the lag of a partition, which is read from its leader every second; time since the assignment while the lag is unknown.',
     labels: ['topic', 'partition'],
     read: ({ status }) =>
       status.partitions.map(({ topic, partition, lagAgeMs }) => ({
@@ -69,7 +69,7 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'gauge',
     name: 'tapeline_consumer_stored_receipt_timestamp_seconds',
-    help: 'When the last stored event of a partition was received, in Unix time; it stands still while nothing is stored.',
+    help: 'Receipt time of the last stored event of a partition, in Unix time; constant while nothing is stored.',
     labels: ['topic', 'partition'],
     read: ({ storedReceipts }) =>
       storedReceipts.map(({ topic, partition, receivedUs }) => ({
@@ -80,13 +80,13 @@ const MESSAGE_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_consumer_offsets_skipped_total',
-    help: 'Offsets that had left their topic before they were read: messages that are lost.',
+    help: 'Offsets that expired before they were read: lost messages.',
     read: ({ skipped }) => skipped,
   },
   {
     kind: 'counter',
     name: 'tapeline_consumer_truncations_total',
-    help: 'Times that a partition had lost messages that were read.',
+    help: 'Times that a partition lost messages that were read.',
     read: ({ truncations }) => truncations,
   },
 ]
@@ -112,20 +112,20 @@ const FLUSH_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_consumer_flush_retries_total',
-    help: 'Attempts to write a batch that failed and were repeated.',
+    help: 'Failed attempts to write a batch that were retried.',
     read: ({ status }) => status.retries,
   },
   {
     kind: 'gauge',
     name: 'tapeline_consumer_flush_seconds',
-    help: 'From taking a batch to its commit, retries included, over the last minute.',
+    help: 'Time from taking a batch to its commit, including retries, over the last minute.',
     labels: ['quantile'],
     read: ({ flushMs }) => quantiles(flushMs),
   },
   {
     kind: 'counter',
     name: 'tapeline_consumer_flush_seconds_total',
-    help: 'The same, summed up: by its rate, the share of the time that goes into writing.',
+    help: 'Sum of these times. Its rate is the share of the time spent on writing.',
     read: ({ flushTotalMs }) => flushTotalMs / 1000,
   },
   {
@@ -154,26 +154,28 @@ const GROUP_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   {
     kind: 'counter',
     name: 'tapeline_consumer_rebalances_total',
-    help: 'Generations of the group that this consumer has joined, the first included.',
+    help: 'Generations of the group that this consumer has joined, including the first.',
     read: ({ group }) => group.joins,
   },
   {
     kind: 'counter',
     name: 'tapeline_consumer_membership_losses_total',
-    help: 'Times that it lost its membership, or could not join.',
+    help: 'Lost memberships and failed joins of the group.',
     read: ({ group }) => group.losses,
   },
   {
     kind: 'counter',
     name: 'tapeline_consumer_commits_total',
-    help: 'Commits to the group, by result. The database holds the offsets that count.',
+    help: 'Commits to the group, by result. The database holds the authoritative offsets.',
     labels: ['result'],
     read: ({ group }) =>
       byLabel('result', ['ok', 'failed'], { ok: group.commits, failed: group.failedCommits }),
   },
 ]
 
-/** What the consumer shows to Prometheus. Symbols are no labels: their number is not bounded. */
+/**
+ * The Prometheus metrics of the consumer. Symbols are not labels, since their number is unbounded.
+ */
 export const CONSUMER_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
   ...MESSAGE_METRICS,
   ...FLUSH_METRICS,

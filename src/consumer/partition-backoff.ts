@@ -4,13 +4,14 @@ import { keyOf, type TopicPartition } from './partition.ts'
 interface BackedOffPartition extends TopicPartition {
   readonly reason: string
   readonly failures: number
-  /** On the monotonic clock; null while it is being tried again. */
+  /** On the monotonic clock; null while a retry is under way. */
   readonly retryAtMs: number | null
 }
 
 /**
- * Partitions that cannot be read now, one by one: without a leader, or refused by the one that was asked. They rest
- * for a while and are tried again; the others do not wait for them. No clock of its own.
+ * Backs off from single partitions that cannot be read: without a leader, or refused by the broker.
+ * Each is retried after a delay. Other partitions are not affected. Uses no clock: the time is an
+ * argument.
  */
 export class PartitionBackoff {
   readonly #backoff: BackoffPolicy
@@ -20,7 +21,7 @@ export class PartitionBackoff {
     this.#backoff = backoff
   }
 
-  /** What cannot be read and why, in a line; null when everything can. */
+  /** What cannot be read and why, in one line; null when everything can be read. */
   get description(): string | null {
     const [first] = this.#all.values()
     if (first === undefined) return null
@@ -29,10 +30,10 @@ export class PartitionBackoff {
   }
 
   /**
-   * It could not be read, and rests.
+   * Records that a partition could not be read, and backs off.
    *
    * @param random in [0, 1)
-   * @returns whether that is news: it could before, or the reason was another
+   * @returns whether this is news: it could be read before, or the reason has changed
    */
   note({ topic, partition }: TopicPartition, reason: string, nowMs: number, random: number): boolean {
     const key = keyOf({ topic, partition })
@@ -43,30 +44,30 @@ export class PartitionBackoff {
     return before?.reason !== reason
   }
 
-  /** It was read. @returns whether that is news */
+  /** Records that a partition was read. @returns whether this is news */
   recovered(one: TopicPartition): boolean {
     return this.#all.delete(keyOf(one))
   }
 
-  /** Whether it is to be left alone for now. */
+  /** Whether the partition must not be read yet. */
   rests(one: TopicPartition): boolean {
     return (this.#all.get(keyOf(one))?.retryAtMs ?? null) !== null
   }
 
-  /** Milliseconds until the next of those that rest is due, 0 when one is; null when none rests. */
+  /** Milliseconds until the next retry is due, 0 when one is; null when no partition waits. */
   dueInMs(nowMs: number): number | null {
     const times = [...this.#all.values()].flatMap(({ retryAtMs }) => retryAtMs ?? [])
     return times.length === 0 ? null : Math.max(0, Math.min(...times) - nowMs)
   }
 
-  /** Those that are due may be tried again. */
+  /** Allows a retry of the partitions that are due. */
   readmit(nowMs: number): void {
     for (const [key, one] of this.#all) {
       if (one.retryAtMs !== null && one.retryAtMs <= nowMs) this.#all.set(key, { ...one, retryAtMs: null })
     }
   }
 
-  /** Forgets those that are not among `ours` any more. */
+  /** Forgets partitions that are not in `ours`. */
   keep(ours: readonly TopicPartition[]): void {
     if (this.#all.size === 0) return
     const kept = new Set(ours.map(keyOf))

@@ -8,25 +8,31 @@ import type { Batch } from './batch.ts'
 import { requireNoSecond, writeLost, writeReached } from './batch-statements.ts'
 import type { Written } from './consumer-store.ts'
 
-/** To find out whether a row is there already, TimescaleDB may decompress up to 1,000 rows; its limit is 100,000 a transaction. */
+/**
+ * To look for a duplicate of a row, TimescaleDB may decompress up to 1,000 rows. Its limit is
+ * 100,000 per transaction.
+ */
 const PORTION_ROWS = 100
 
 const FIX =
-  'Raise the limit that the message names, for rows of compressed chunks with: ' +
+  'Raise the limit that the message names; for rows of compressed chunks: ' +
   'ALTER DATABASE … SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0. Then start the consumer again: ' +
   'no offset has moved past a row that is not stored.'
 
-/** Whether one transaction has exceeded a limit of the server's settings: waiting does not help, smaller ones may. */
+/**
+ * Whether a transaction exceeded a limit of the server's settings. A retry does not help; a smaller
+ * transaction may.
+ */
 export function isLimit(error: unknown): boolean {
   return sqlStateOf(error) === SQLSTATE.configurationLimitExceeded
 }
 
 /**
- * Writes the rows of a batch in several transactions, and in a last one the offsets. What an interruption leaves is as good as
- * any row: the same messages are read again, and add the rest.
+ * Writes the rows of a batch in several transactions, and the offsets in the last one. After an
+ * interruption the same messages are read again, and the missing rows are added.
  *
- * @param reason of the transaction that was too large
- * @throws TapelineError `DATABASE` when the server refuses a row alone for it
+ * @param reason the error of the transaction that was too large
+ * @throws TapelineError `DATABASE` when a single row exceeds the limit
  */
 export async function writeInPortions(
   database: Database,
@@ -36,7 +42,7 @@ export async function writeInPortions(
 ): Promise<Written> {
   log.warn(
     { err: reason },
-    `A batch exceeded a limit of the database and is written in portions: ${describeError(reason)}`,
+    `A batch exceeded a limit of the database; writing it in portions: ${describeError(reason)}`,
   )
   await database.transaction((connection) => writeLost(connection, batch))
   const trades: InsertedTrades[] = []

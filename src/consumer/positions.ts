@@ -16,7 +16,9 @@ export interface PositionInputs {
   readonly log: Logger
 }
 
-/** Positions of all partitions of all topics; those that the database lacks are written to it first. */
+/**
+ * Reads the positions of all partitions of all topics. First writes those that the database lacks.
+ */
 export async function readPositions(
   sources: PositionInputs,
   topics: ReadonlyMap<string, TopicMetadata>,

@@ -5,17 +5,19 @@ export interface Rejection {
 }
 
 /**
- * Writes rows `[from, to)` and takes them back where the database refuses one of them.
+ * Writes rows `[from, to)` and rolls them back when the database refuses one of them.
  *
- * @returns null when it took all; the error when it refused a row (see `failures.ts`); rejects with every other error
+ * @returns null when all were accepted; the error when a row was refused (see `failures.ts`);
+ *   rejects with other errors
  */
 export type TryRows = (from: number, to: number) => Promise<unknown>
 
 /**
- * Finds the rows that are refused by halving. A bad row among `count` costs some 2·log2(count) statements.
+ * Finds the refused rows by bisection. A bad row among `count` costs about 2·log2(count)
+ * statements.
  *
- * @param limit after so many the search ends: then it is no matter of single rows
- * @returns by rising index
+ * @param limit ends the search after this many: single rows are not the problem then
+ * @returns by ascending index
  */
 export async function findRejected(count: number, tryRows: TryRows, limit: number): Promise<Rejection[]> {
   const refused: Rejection[] = []

@@ -1,18 +1,22 @@
-/** Refused rows in a row that are still a matter of single rows. */
+/** Consecutive refused rows that still count as single bad rows. */
 export const MAX_REJECTIONS = 20
 
-/** So many accepted rows make up for a refused one: a constraint that refuses more than 5 % is at fault itself. */
+/**
+ * Accepted rows that cancel one refusal. A constraint that refuses more than 5 % is considered
+ * wrong.
+ */
 const ACCEPTED_PER_REFUSAL = 20
 
 /**
- * Tells a bad row from a constraint that refuses rows as a rule, which must not turn a whole topic into dead letters:
- * each constraint has a level that rises by one with each row it refuses and falls with every 20th row that its table
- * takes. Above 20 it is a fault of the database. So 1 bad row in 1,000 goes on for ever, and 21 in a row do not.
+ * Distinguishes bad rows from a constraint that refuses too many, which must not turn a whole topic
+ * into dead letters. Each constraint has a level. It rises by one with each refused row and falls
+ * by one with every 20 rows that its table accepts. Above 20 the database is considered faulty. So
+ * 1 bad row in 1,000 is always tolerated, and 21 in a row are not.
  */
 export class RejectionLimit {
   readonly #levels = new Map<string, number>()
 
-  /** Rows that a table has taken. */
+  /** Counts accepted rows of a table. */
   accepted(table: string, rows: number): void {
     for (const [key, level] of this.#levels) {
       if (!key.startsWith(`${table} `)) continue

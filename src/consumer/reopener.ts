@@ -19,17 +19,21 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { ConsumerConfig } from './config.ts'
 
-/** Another consumer may have noted a loss and stopped. */
+/** Another consumer may have noted a loss and then stopped. */
 const LOOK_EVERY_MS = 60_000
-/** While a loss is not settled: a gap is open, or Kafka or the database is away. */
+/** While a loss is not settled: a gap is open, or Kafka or the database is unavailable. */
 const RETRY_EVERY_MS = 5000
 const OFFSETS_EVERY_MS = 500
-/** A running ingestion has noticed by then that the topic of the ledger was made again, and has written its rows into it. */
+/**
+ * Within this time a running ingestion notices that the ledger topic was recreated, and writes its
+ * rows into it.
+ */
 const LEDGER_SETTLES_MS = 60_000
 
 /**
- * Asks ingestion for what Kafka lost before it was stored. It runs apart from the writing of batches, since it waits
- * until the database has read the ledger: only then is it known which ids are in which row. Specification: L6.
+ * Asks ingestion to backfill what Kafka lost before it was stored. Runs apart from the writing of
+ * batches, since it waits until the database has read the ledger: only then are the ids of each row
+ * known. Specification: L6.
  */
 export class Reopener {
   readonly #config: Pick<ConsumerConfig, 'kafka' | 'topics'>
@@ -37,7 +41,10 @@ export class Reopener {
   readonly #log: Logger
   readonly #stopping = new AbortController()
   #waiting = new AbortController()
-  /** Since when the topic of the ledger is the one that it is, milliseconds since the Unix epoch. */
+  /**
+   * When the current ledger topic was first seen, in milliseconds since the Unix epoch; 0 for the
+   * first topic.
+   */
   #ledgerSinceMs = 0
   #running: Promise<void> | null = null
 
@@ -51,7 +58,7 @@ export class Reopener {
     this.#running ??= this.#run()
   }
 
-  /** To be called when a loss was noted. */
+  /** Call when a loss was noted. */
   notice(): void {
     this.#waiting.abort()
   }
@@ -72,21 +79,21 @@ export class Reopener {
         if (signal.aborted) return
         this.#log.warn(
           { err: error },
-          `Lost trades cannot be asked for now, trying again: ${describeKafkaError(error)}`,
+          `Requesting lost trades failed, retrying: ${describeKafkaError(error)}`,
         )
       }
-      // Rejects when it is to end or to look, which the loop does.
+      // Rejects when stopped or when a loss was noted; the loop handles both.
       await sleep(waitMs, AbortSignal.any([signal, this.#waiting.signal])).catch(() => {})
     }
   }
 
-  /** @returns whether nothing is left to be asked for */
+  /** @returns whether no request is pending */
   async #pass(): Promise<boolean> {
     await this.#followLedger()
     const pending = await readPendingLosses(this.#database)
     if (pending.length === 0) return true
     const { trades, gaps } = this.#config.topics
-    // What is closed by now has its trades below the ends that are read next.
+    // The trades of a gap that is closed now lie below the end offsets read next.
     await this.#untilStored(gaps)
     const before = new Map<string, readonly IdRow[]>()
     for (const { key, lost } of pending) before.set(key, await readIdGaps(this.#database, lost))
@@ -94,7 +101,7 @@ export class Reopener {
     const failures: unknown[] = []
     for (const one of pending) {
       this.#stopping.signal.throwIfAborted()
-      // One that fails does not keep the others waiting.
+      // A failure must not delay the others.
       await this.#ask(one, before.get(one.key) ?? []).catch((error: unknown) => failures.push(error))
     }
     if (failures.length > 0) throw failures[0]
@@ -102,8 +109,8 @@ export class Reopener {
   }
 
   /**
-   * Where the topic of the ledger was deleted and made again, rows and requests of it may have been lost that ingestion had not
-   * read. Each row that is open here is requested once more.
+   * Requests every open gap again if the ledger topic was recreated: rows and requests that
+   * ingestion had not read may be lost.
    */
   async #followLedger(): Promise<void> {
     const { kafka, topics } = this.#config
@@ -121,7 +128,7 @@ export class Reopener {
       await sendRequests(kafka, topics.gaps, requests, this.#stopping.signal)
       this.#log.warn(
         { gaps: requests.length },
-        `Topic ${topics.gaps} was recreated: asked ingestion once more for ${plural(requests.length, 'open gap')}`,
+        `Topic ${topics.gaps} was recreated: asked ingestion again for ${plural(requests.length, 'open gap')}`,
       )
     }
     if (!known.has(id)) {
@@ -131,7 +138,7 @@ export class Reopener {
     this.#ledgerSinceMs = (await readLedgerTopics(this.#database)).get(id) ?? 0
   }
 
-  /** Waits until the database has everything that the topic holds now. */
+  /** Waits until the database has stored everything that the topic holds now. */
   async #untilStored(topic: string): Promise<void> {
     const { signal } = this.#stopping
     const ends = await readEnds(this.#config.kafka, 'tapeline-consumer-ledger', [topic])
@@ -164,7 +171,7 @@ export class Reopener {
         `Messages were lost before they were stored: asked ingestion to reopen ${plural(requests.length, 'gap')}`,
       )
     }
-    // What is open may come to be filled by trades that are lost too.
+    // An open gap may yet be filled by trades that are lost too.
     const isOver = earlier.every(
       (row) =>
         row.status !== 'open' && (row.status !== 'filled' || known.has(`${row.gap_id} ${row.revision}`)),
@@ -179,7 +186,7 @@ export class Reopener {
     filled: readonly IdRow[],
     revision: number,
   ): Promise<IdRow[]> {
-    // Retention of the database may have dropped what is below.
+    // Database retention may have dropped the rows below.
     const floor = (await firstStoredId(this.#database, lost)) ?? Number.POSITIVE_INFINITY
     const claimed = filled
       .filter((row) => row.to_id >= floor)
@@ -201,7 +208,7 @@ export class Reopener {
   }
 }
 
-/** Trades that the ledger names had been made when their absence was found. */
+/** The trades of a ledger row were made before their absence was detected. */
 function timesOf({ from_time, to_time, detected_at }: IdRow): { fromMs: number | null; toMs: number } {
   return { fromMs: from_time, toMs: to_time ?? detected_at }
 }

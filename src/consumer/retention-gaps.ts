@@ -5,7 +5,7 @@ import type { LossCause } from '../foundation/store/losses.ts'
 import type { LostIds } from '../foundation/store/lost-ids.ts'
 import type { SequenceStart } from '../foundation/store/sequence-starts.ts'
 
-/** The first event of a symbol and type after messages had left their topic unread. */
+/** The first event of a symbol and type after messages expired unread. */
 export interface FirstAfterLoss {
   readonly symbol: string
   readonly eventType: EventType
@@ -15,23 +15,23 @@ export interface FirstAfterLoss {
   readonly id: number
   /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
   readonly timeMs: number
-  /** What had taken the messages before it. */
+  /** Why the messages before it were lost. */
   readonly cause: LossCause
-  /** Names that loss. */
+  /** Identifies that loss. */
   readonly loss: string
 }
 
 const REASONS: Readonly<Record<Exclude<LossCause, 'start'>, string>> = {
   retention: 'left Kafka before it was stored',
-  recreated: 'the topic was deleted and made again: what stood unread in it is gone',
+  recreated: 'the topic was deleted and recreated: its unread messages are lost',
 }
 
-/** One that does follow a loss, of which `start` is none. */
+/** A first event after a loss. The cause `start` is not a loss. */
 export type LosingFirst = FirstAfterLoss & { readonly cause: Exclude<LossCause, 'start'> }
 
 /**
- * Where the consumer began to store a symbol's trades or aggTrades: at the first that it read. Older backfilled ones may
- * be stored too: what fills an old gap comes through the topic later.
+ * Where the consumer began to store a symbol's trades or aggTrades: the first that it read. Older
+ * backfilled trades may be stored too, since the fill of an old gap arrives later.
  */
 export function sequenceStarts(firsts: readonly FirstAfterLoss[]): SequenceStart[] {
   return firsts.flatMap(({ symbol, eventType, epoch, id, timeMs, cause }) =>
@@ -39,23 +39,23 @@ export function sequenceStarts(firsts: readonly FirstAfterLoss[]): SequenceStart
   )
 }
 
-/** The others: those that follow a loss. */
+/** The first events that follow a loss. */
 export function afterRealLoss(firsts: readonly FirstAfterLoss[]): LosingFirst[] {
   return firsts.flatMap((first) => (first.cause === 'start' ? [] : [{ ...first, cause: first.cause }]))
 }
 
-/** What a loss has taken of a symbol and type. */
+/** Effect of a loss on a symbol and type. */
 export interface AfterLoss {
-  /** Rows of the ledger for what nobody can fill: quotes, and trades over a reset of the ids. */
+  /** Ledger rows for what nobody can fill: quotes, and trades across a reset of the ids. */
   readonly windows: Gap[]
-  /** Trades that ingestion is to be asked for. */
+  /** Trades that ingestion must backfill. */
   readonly lost: Array<{ readonly key: string; readonly lost: LostIds }>
 }
 
 /**
- * What Kafka no longer had for us: from the last stored event of a symbol and type to the first one seen after. Of
- * bookTicker only the window is known, and of trades too when the exchange has begun their ids anew in between: nobody
- * can say where the old ones ended.
+ * Computes what Kafka lost before it was stored: from the last stored event of a symbol and type to
+ * the first one after. For bookTicker only the time window is known. The same holds for trades if
+ * the exchange restarted their ids in between: the last id of the old sequence is unknown.
  *
  * @param nowMs of the wall clock
  */
@@ -72,7 +72,7 @@ export function afterLoss(
     )
     if (last === undefined) continue
     const stream = `${first.symbol} ${first.eventType}`
-    // A symbol that has moved to another partition may show twice in a batch.
+    // A symbol that has moved to another partition may occur twice in a batch.
     if (first.eventType !== 'bookTicker' && !lost.has(stream))
       lost.set(stream, { key: `${first.loss}:${stream}`, lost: lostIds(last, first, nowMs) })
     if (last.epoch === first.epoch && last.id !== null) continue
@@ -83,7 +83,9 @@ export function afterLoss(
   return { windows: [...windows.values()], lost: [...lost.values()] }
 }
 
-/** Also where the events follow each other: backfilled trades may have been among the lost messages. */
+/**
+ * Also used where the ids are consecutive: the lost messages may have included backfilled trades.
+ */
 function lostIds(last: LastStored, first: LosingFirst, nowMs: number): LostIds {
   const { symbol, eventType, id, cause } = first
   if (eventType === 'bookTicker') throw new TypeError('Quotes have no ids')
@@ -94,17 +96,17 @@ function lostIds(last: LastStored, first: LosingFirst, nowMs: number): LostIds {
     epoch: last.epoch,
     range: isBetween ? { from: (last.id ?? 0) + 1, to: id - 1 } : null,
     fromMs: last.timeMs,
-    // Of two trades the later id may have the earlier time.
+    // The trade with the later id may have the earlier time.
     toMs: Math.max(last.timeMs, first.timeMs),
     cause,
     detectedMs: nowMs,
   }
 }
 
-/** What is delivered again may be what is stored last, or older: nothing lies between. */
+/** A redelivered event may be the last one stored, or older: nothing lies between then. */
 function liesBetween(last: LastStored, first: FirstAfterLoss): boolean {
   if (last.id === null) return last.timeMs < first.timeMs
-  // Whoever counted the epochs may have begun anew too: then it is the time that tells what is later.
+  // The epoch counter may have been restarted too: then the time decides which is later.
   return last.epoch < first.epoch || last.timeMs < first.timeMs
 }
 
@@ -112,7 +114,7 @@ function windowBetween(last: LastStored, first: LosingFirst, nowMs: number): Gap
   const { symbol, eventType, epoch, cause } = first
   const begins = last.id === null ? last.timeMs : first.id
   return {
-    // Ingestion may have a window at the same time.
+    // Ingestion may record a window with the same start.
     gap_id: `${gapId(symbol, eventType, epoch, begins)}/${cause}`,
     revision: 1,
     symbol,
@@ -131,7 +133,7 @@ function windowBetween(last: LastStored, first: LosingFirst, nowMs: number): Gap
   }
 }
 
-/** What is known where the ids began anew. */
+/** Describes the last and first known id around a reset of the ids. */
 function edges(last: LastStored, first: FirstAfterLoss): string {
   return `ids after ${last.id} of epoch ${last.epoch} and before ${first.id} of epoch ${first.epoch}`
 }

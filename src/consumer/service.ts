@@ -21,15 +21,17 @@ import { CONSUMER_METRICS } from './metrics.ts'
 import { Reopener } from './reopener.ts'
 import { Worker } from './worker.ts'
 
-/** A batch takes milliseconds; a database that holds one for so long is not well. */
+/** A batch takes milliseconds. A database that takes longer than this is considered unhealthy. */
 const WRITING_LIMIT_MS = 10_000
 
-/** How long a stop waits for the connections to close, once the number of what is left is known. */
+/**
+ * How long a stop waits for connections to close, once the number of unstored messages is known.
+ */
 const CLOSE_MS = 800
 
 /**
- * The consumer service: Kafka to TimescaleDB. Answers over HTTP from the first moment on, 503 until partitions are
- * assigned and the database takes batches.
+ * Starts the consumer service: Kafka to TimescaleDB. Its HTTP server answers at once, with 503
+ * until partitions are assigned and the database accepts batches.
  *
  * @throws TapelineError `ENVIRONMENT` when its port is taken
  */
@@ -68,16 +70,16 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     const database = await openDatabase(config, log, starting.signal)
     closers.add('database', () => database.close())
     const chunks = startChunkMaintenance(database, config.chunkMaintenance, log)
-    closers.add('upkeep', () => chunks.stop())
+    closers.add('chunk maintenance', () => chunks.stop())
     maintenance = chunks
     waitingFor = 'Kafka has not answered yet'
     await awaitKafkaAccess(config, log, starting.signal)
     const watch = new EnvironmentProbe(database, config, log)
-    closers.add('surroundings', () => watch.stop())
+    closers.add('environment probe', () => watch.stop())
     watch.start()
     environment = watch
     const reopener = new Reopener(config, database, log)
-    closers.add('requests', () => reopener.stop())
+    closers.add('reopener', () => reopener.stop())
     reopener.start()
     const letters = new DeadLetterProducer(config, log)
     closers.add('dead letters', () => letters.close())
@@ -133,21 +135,22 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
       if (left > 0) {
         throw new TapelineError(
           'STOPPED_DIRTY',
-          `${plural(left, 'message')} taken from Kafka and not stored`,
+          `${plural(left, 'message')} read from Kafka and not stored`,
           {
-            fix: 'Nothing is lost: start the consumer again, and it reads them again.',
+            fix: 'Nothing is lost: start the consumer, and it reads them again.',
           },
         )
       }
-      // The database has the offsets that count, and the next owner of the partitions commits them.
+      // The database holds the authoritative offsets, and the next owner of the partitions commits
+      // them.
       if (!committed)
-        log.warn('Kafka did not take the last offsets of the group; the next start commits them')
+        log.warn('Kafka did not accept the last commit of the group; the next start commits these offsets')
       log.info('Consumer stopped, 0 messages left')
     },
   }
 }
 
-/** What the consumer reads; checkpoints are ingestion's own. */
+/** The topics that the consumer reads. Only ingestion reads the checkpoints. */
 function sourceTopics({ topics }: ConsumerConfig): string[] {
   return [topics.trades, topics.bookTicker, topics.gaps, topics.deadLetters]
 }

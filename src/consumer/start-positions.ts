@@ -2,31 +2,31 @@ import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import type { Loss } from '../foundation/store/losses.ts'
 import { keyOf } from './partition.ts'
 
-/** A topic as the broker has it. */
+/** A topic as reported by the broker. */
 export interface TopicState {
   readonly topic: string
   readonly topicId: string
-  /** The ledger and the dead letters are always read from their beginning. */
+  /** True for the ledger and the dead letters, which are always read from their beginning. */
   readonly fromEarliest: boolean
   /** Per partition, by index: the oldest offset and the next one. */
   readonly ranges: ReadonlyArray<{ readonly start: number; readonly end: number }>
 }
 
 export interface StartPositions {
-  /** Where every partition starts; the first three fields identify it. */
+  /** The start of every partition. */
   readonly positions: readonly StoredOffset[]
-  /** Those that the database does not have yet. */
+  /** Positions that the database lacks. */
   readonly toWrite: readonly StoredOffset[]
-  /** Messages that stood unread in a topic that was recreated; and, on the very first start, where events begin. */
+  /** Unread messages of a recreated topic; on the very first start, where events begin. */
   readonly losses: readonly Loss[]
-  /** What an operator should know, a sentence each. */
+  /** Messages for the operator, one sentence each. */
   readonly notices: readonly string[]
 }
 
 /**
- * Where each partition is to be read from. A row in the database wins, so that a restored backup catches up by
- * itself and a recreated topic is noticed; `reset` counts only on the very first start, when neither the database
- * nor the group knows anything.
+ * Decides where to start reading each partition. A row in the database takes precedence, so that a
+ * restored backup catches up automatically and a recreated topic is noticed. `reset` applies only
+ * to the very first start, when neither the database nor the group has an offset.
  *
  * @param stored the rows of `consumer_offsets`
  * @param groupHasCommits whether the group has committed any offset in these topics
@@ -59,7 +59,7 @@ export function startPositions(
         )
       }
       const nextOffset = firstStart && reset === 'latest' && !fromEarliest ? end : start
-      // A symbol may be in a partition now that the topic did not have before.
+      // A symbol may now be in a partition that the topic did not have before.
       if (row !== undefined || recreated.has(topic))
         losses.push({ topicId, partition, to: start, cause: 'recreated', seen: [] })
       else if (stored.length === 0 && !fromEarliest)
@@ -75,7 +75,7 @@ export function startPositions(
   }
 }
 
-/** Another consumer may have noticed it before: then the database has rows of both. */
+/** Another consumer may have noticed first: then the database has rows of both topics. */
 function isRecreated(stored: readonly StoredOffset[], topic: string, topicId: string): boolean {
   const rows = stored.filter((row) => row.topic === topic)
   return rows.length > 0 && rows.every((row) => row.topicId !== topicId)

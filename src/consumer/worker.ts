@@ -20,15 +20,15 @@ import { keyOf, type TopicPartition } from './partition.ts'
 import { type PositionInputs, readPositions } from './positions.ts'
 
 export interface WorkerEvents {
-  /** A batch is committed, so many milliseconds after it was taken. */
+  /** A batch is committed, `tookMs` milliseconds after it was taken. */
   onStored(batch: Batch, written: Written, tookMs: number): void
-  /** Writing failed and is tried again. */
+  /** Writing failed and will be retried. */
   onRetry(): void
-  /** Going on would lose or corrupt something; nothing uncommitted is lost. */
+  /** Continuing would lose or corrupt data. Nothing uncommitted is lost. */
   onFatal(error: unknown): void
 }
 
-/** Everything outside: the machine's, or a simulation's. */
+/** All external effects: those of the machine, or of a simulation. */
 export interface WorkerPorts {
   readonly clock: Clock
   /** In [0, 1). */
@@ -55,13 +55,13 @@ export type WorkerConfig = Pick<
 /** Sealed batches that may wait while one is being written. */
 const MAX_SEALED = 2
 
-/** Bytes that may be held before fetching pauses; what is then under way still comes in. */
+/** Bytes held before fetching pauses. Fetches in flight are still taken in. */
 const MAX_HELD_BYTES = 32 << 20
 
 /**
- * The consumer at work: the group tells which partitions are ours, the database where they are to be read from,
- * Kafka gives the messages, the batch builder gathers them into batches, and the writer stores batch after batch. No I/O of
- * its own: all of it is in the ports.
+ * Runs the consumer: the group assigns partitions, the database gives their positions, Kafka gives
+ * messages, the batch builder gathers them, and the writer stores one batch after another. Does no
+ * I/O except through its ports.
  */
 export class Worker {
   readonly batchBuilder: BatchBuilder
@@ -79,7 +79,7 @@ export class Worker {
   #topics: ReadonlyMap<string, TopicMetadata> | null = null
   #cancelFlush: (() => void) | null = null
   #loops: Promise<unknown> | null = null
-  /** Times that a partition had lost messages that were read. */
+  /** Times that a partition lost messages that were read. */
   truncations = 0
 
   constructor(config: WorkerConfig, ports: WorkerPorts, events: WorkerEvents) {
@@ -131,12 +131,13 @@ export class Worker {
         onTaken: () => this.#kafka.wake(),
         onStored: (batch, written, tookMs) => {
           events.onStored(batch, written, tookMs)
-          // A batch that was held up may end below what another owner has stored and committed meanwhile.
+          // A delayed batch may end below offsets that another owner has stored and committed
+          // since.
           this.#membership.commitSoon(this.#storedOffsets().filter((one) => batch.steps.has(keyOf(one))))
         },
         onRetry: () => events.onRetry(),
         onRecreated: (batch) => {
-          // Another consumer has noticed it first.
+          // Another consumer noticed it first.
           if (![...batch.steps.values()].some((step) => this.batchBuilder.isReading(step))) return
           this.#topics = null
           this.#kafka.reconnect()
@@ -149,17 +150,17 @@ export class Worker {
     this.#sources = { ...ports, config, membership: this.#membership, kafka: this.#kafka }
   }
 
-  /** What the batch in hand waits for, and how long; null when there is none. */
+  /** What the current batch waits for, and how long; null when there is no batch. */
   get waiting(): BatchWriter['waiting'] {
     return this.#writer.waiting
   }
 
-  /** The error of the last attempt to write, until one succeeds. */
+  /** The error of the last attempt to write; null after a success. */
   get writeFailure(): string | null {
     return this.#writer.failure
   }
 
-  /** Why nothing can be fetched now; null when it can. */
+  /** Why fetching fails now; null when it works. */
   get fetchFailure(): string | null {
     return this.#kafka.failure
   }
@@ -169,12 +170,14 @@ export class Worker {
     return this.#kafka.backedOff
   }
 
-  /** Why this process is not a member of the group; null while it is, and before an attempt has failed. */
+  /**
+   * Why this process is not a member of the group; null while it is, and before a first failure.
+   */
   get groupFailure(): string | null {
     return this.#membership.failure
   }
 
-  /** The partitions that are ours, also those whose positions cannot be read now. */
+  /** Our partitions, including those whose positions cannot be read now. */
   get assigned(): readonly TopicPartition[] {
     return this.#assignment?.partitions ?? this.batchBuilder.progress()
   }
@@ -187,7 +190,7 @@ export class Worker {
     return this.#membership.generation
   }
 
-  /** True once the current assignment has its positions. */
+  /** Whether the current assignment has its positions. */
   get isPositioned(): boolean {
     return this.#positioned !== null && this.#positioned === this.#assignment
   }
@@ -201,11 +204,11 @@ export class Worker {
   }
 
   /**
-   * Stops fetching, writes what was taken in, commits and leaves the group. Nothing that Kafka does not answer holds up the
-   * writing.
+   * Stops fetching, writes what was taken in, commits and leaves the group. Unanswered requests to
+   * Kafka do not delay the writing.
    *
-   * @returns how many messages could not be stored before the signal aborted, which are read again at the next start;
-   *   and whether the group has the offsets of those that were
+   * @returns `left`: messages not stored before the signal aborted, which the next start reads
+   *   again; `committed`: whether the group has the stored offsets
    */
   async stop(signal: AbortSignal): Promise<{ readonly left: number; readonly committed: boolean }> {
     this.#stopping.abort()
@@ -224,7 +227,7 @@ export class Worker {
     return { left, committed }
   }
 
-  /** Of the partitions that are ours: everything below is stored. */
+  /** The stored offset of each partition that is ours. */
   #storedOffsets(): OffsetToCommit[] {
     return this.batchBuilder
       .progress()
@@ -232,7 +235,7 @@ export class Worker {
   }
 
   #onTopics(found: ReadonlyMap<string, TopicMetadata>): void {
-    // What was taken in is being written now: it must not be discarded.
+    // Messages taken in are being written now and must not be discarded.
     if (this.#stopping.signal.aborted) return
     const known = this.#topics
     this.#topics = found
@@ -243,16 +246,16 @@ export class Worker {
       })
     if (changed((one, before) => one.id !== before.id)) this.#onRecreated()
     if (changed((one, before) => one.partitions !== before.partitions)) {
-      this.#membership.rejoin('a topic has another number of partitions')
+      this.#membership.rejoin('the number of partitions of a topic has changed')
     }
     this.#positionsWanted.ring()
   }
 
-  /** What was taken in of the topic before is stored first: it is all that is left of it. */
+  /** Stores the messages of the old topic first, since no other copy is left. */
   #onRecreated(): void {
     this.#ports.log.warn(
       { messages: this.batchBuilder.pending },
-      'A topic was recreated: positions are read again from the database, after what was read of it is stored',
+      'A topic was recreated: storing what was read of it, then reading the positions again from the database',
     )
     this.batchBuilder.forgetPositions()
     this.#writer.wake()
@@ -265,7 +268,7 @@ export class Worker {
     if (topicId === undefined || this.#stopping.signal.aborted) return
     this.truncations++
     await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset, leaderEpoch })
-    this.#forgetPositions('A partition has lost its tail')
+    this.#forgetPositions('A partition lost its tail')
   }
 
   #afterAccept(): void {
@@ -276,7 +279,7 @@ export class Worker {
     if (dueInMs === null) return
     this.#cancelFlush = clock.schedule(dueInMs, () => {
       this.#cancelFlush = null
-      // The batch that was due may have been full and another begun since.
+      // The batch that was due may have been sealed since, and another opened.
       if (this.batchBuilder.dueInMs(clock.monotonicMs()) === 0) this.batchBuilder.flush()
       this.#afterAccept()
     })
@@ -293,13 +296,13 @@ export class Worker {
         if (signal.aborted) return
         if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
         failures++
-        log.warn({ err: error }, `Positions cannot be read, trying again: ${describeError(error)}`)
+        log.warn({ err: error }, `Reading positions failed, retrying: ${describeError(error)}`)
         await sleepOn(clock, delayFor(failures, this.#config.backoff, random()), signal).catch(() => {})
       }
     }
   }
 
-  /** @returns false when there is nothing to do before the bell rings */
+  /** @returns false when there is nothing to do until the next wake-up */
   async #position(): Promise<boolean> {
     const assignment = this.#assignment
     const topics = this.#topics
@@ -307,19 +310,19 @@ export class Worker {
     const positions = await readPositions(this.#sources, topics)
     const losses = await this.#ports.store.readLosses()
     if (this.#stopping.signal.aborted) return false
-    // Another generation, or another incarnation of a topic, may have come meanwhile.
+    // The generation or the incarnation of a topic may have changed meanwhile.
     if (assignment !== this.#assignment || topics !== this.#topics) return true
     const ours = new Set(assignment.partitions.map(keyOf))
     const found = positions.filter((position) => ours.has(keyOf(position)))
     if (found.length < ours.size) {
-      // There are partitions that we did not know of when the brokers last answered.
+      // We have partitions that did not exist when the brokers last answered.
       this.#topics = null
       this.#kafka.reconnect()
       return true
     }
     this.batchBuilder.assign(found, losses)
     this.#positioned = assignment
-    // What another owner has stored and could not commit any more.
+    // Another owner may have stored offsets that it could not commit.
     this.#membership.commitSoon(this.#storedOffsets())
     const { generation, partitions } = assignment
     this.#ports.log.info({ generation, partitions: partitions.length }, 'Partitions assigned')
@@ -327,11 +330,11 @@ export class Worker {
     return true
   }
 
-  /** Drops everything that is not stored and reads the positions anew. */
+  /** Discards everything that is not stored and reads the positions again. */
   #forgetPositions(why: string): void {
     this.#ports.log.warn(
       { messages: this.batchBuilder.pending },
-      `${why}: positions are read anew from the database`,
+      `${why}: reading the positions again from the database`,
     )
     this.batchBuilder.discardAll()
     this.#positioned = null
