@@ -123,7 +123,7 @@ test('reports unreadable input: an invalid message, a newer schema, an expired p
   assert.deepEqual(unreadable, ['value is not JSON'])
   await assert.rejects(take({ ...options, from: [{ topic: trades, partition: 2, offset: 99 }] }, 1), {
     code: 'KAFKA',
-    message: /99 is not there/,
+    message: /99 is not among them/,
   })
   await assert.rejects(take({ ...options, topics: { trades: `${trades}.missing` } }, 1), { code: 'KAFKA' })
 })

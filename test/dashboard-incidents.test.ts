@@ -96,7 +96,7 @@ test('a service and a stream that recover are reported once each way, also after
   assert.deepEqual(told(seen(), away, away, seen()), [
     'bad ingestion: does not answer',
     'bad btcusdt@trade has gone quiet',
-    'good ingestion is well again',
+    'good ingestion has recovered',
     'good btcusdt@trade flows again',
   ])
   assert.deepEqual(problemsOf(away), ['ingestion: does not answer', 'btcusdt@trade has gone quiet'])

@@ -118,7 +118,7 @@ test('the dashboard shows stored data, each fault and its recovery, and reconnec
 
     // The dashboard's server is killed and restarted: the page reconnects.
     await dashboardOf(dashboard).kill()
-    await says('#state', /The dashboard itself does not answer/)
+    await says('#state', /The dashboard does not answer/)
     problems()
     await startDashboard()
     await says('#state', /ingestion: does not answer/)

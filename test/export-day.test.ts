@@ -88,7 +88,7 @@ for (const { name, ...options } of databaseKinds()) {
         // Existing files are not overwritten by accident.
         await using again = run('--day', DAY)
         await again.assertExit(2)
-        assert.match(again.output(), /is there already[\s\S]*--force/)
+        assert.match(again.output(), /exists already[\s\S]*--force/)
 
         // With an unexplained missing row the files are written, and the exit code shows it.
         await market.database.query(

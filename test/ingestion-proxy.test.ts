@@ -129,7 +129,7 @@ test('capture uses the proxy, and doctor shows it without its password', async (
     await capture.assertExit(0, 60_000)
     await using doctor = startTapeline(['doctor'], { env })
     await doctor.exit(120_000)
-    assert.match(doctor.output(), /by way of the proxy http:\/\/desk:\*\*\*@127\.0\.0\.1/)
+    assert.match(doctor.output(), /through the proxy http:\/\/desk:\*\*\*@127\.0\.0\.1/)
     assert.doesNotMatch(doctor.output(), /s3cret-word/)
   } finally {
     rmSync(folder, { recursive: true, force: true })

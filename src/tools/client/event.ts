@@ -18,10 +18,10 @@ import { MICROSECONDS_IN } from '../../foundation/market/time-unit.ts'
 import type { MarketEvent, OfTrades, Received } from './market-event.ts'
 
 /**
- * The event of a message.
+ * Decodes the event of a message.
  *
- * @returns a short text that says why it is none: a field that is missing or wrong
- * @throws TapelineError `SCHEMA` when it is of a newer schema than this version knows
+ * @returns a short text that names the missing or wrong field when it is not an event
+ * @throws TapelineError `SCHEMA` when it has a newer schema than this version knows
  */
 export function readEvent(
   allowed: ReadonlyArray<MarketEvent['type']>,

@@ -1,6 +1,4 @@
-/**
- * Reads the events that Tapeline has put into Kafka: `import { readEvents } from 'tapeline'`. See docs/client.md.
- */
+/** Reads events from Kafka: `import { readEvents } from 'tapeline'`. See docs/client.md. */
 
 export type { Position } from '../../foundation/kafka/position.ts'
 export { TapelineError } from '../../foundation/runtime/errors.ts'

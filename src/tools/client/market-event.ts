@@ -4,27 +4,28 @@ export interface Received {
   /** Upper-case, like `BTCUSDT`. */
   readonly symbol: string
   /**
-   * When ingestion received it, microseconds since the Unix epoch; rises strictly within one ingestion process until its
-   * clock is set, which is a row of the ledger with the cause `clock`. Order events by `position` across that.
+   * Receipt time at ingestion, microseconds since the Unix epoch. It rises strictly within one
+   * ingestion process until its clock is set, which the ledger records with the cause `clock`.
+   * Order events by `position` across such a change.
    */
   readonly ingestionTimestampUs: number
-  /** Where the message stands: reading can go on behind it. */
+  /** Position of the message. Reading can resume after it. */
   readonly position: Position
 }
 
 export interface OfTrades extends Received {
-  /** The exchange's digits. */
+  /** With the exchange's digits. */
   readonly price: string
   readonly quantity: string
-  /** Microseconds since the Unix epoch; whole milliseconds where it was recorded in these. */
+  /** Microseconds since the Unix epoch; whole milliseconds if it was recorded in milliseconds. */
   readonly tradeTimeUs: number
-  /** Null where it was filled from REST. */
+  /** Null for a trade backfilled from REST. */
   readonly eventTimeUs: number | null
   /** True: the taker sold. */
   readonly isBuyerMaker: boolean
-  /** Rises when the exchange begins the ids of this sequence anew. */
+  /** Rises when the exchange restarts the ids of this sequence. */
   readonly epoch: number
-  /** `backfill`: filled from REST, and late in the order of the topic. */
+  /** `backfill`: backfilled from REST, so it comes late in the topic. */
   readonly source: 'stream' | 'backfill'
 }
 

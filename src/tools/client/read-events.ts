@@ -11,42 +11,43 @@ import type { MarketEvent } from './market-event.ts'
 export interface ReadOptions {
   /** `host:port` each. */
   readonly brokers: readonly string[]
-  /** All three when not given. */
+  /** Default: all three. */
   readonly types?: readonly EventType[]
-  /** All when not given. */
+  /** Default: all. */
   readonly symbols?: readonly string[]
-  /** `latest`, when not given: what comes from now on. Positions: those partitions there, the others from `latest`. */
+  /** Default: `latest`, only new events. Partitions without a given position start at `latest`. */
   readonly from?: 'latest' | 'earliest' | readonly Position[]
-  /** Ends the reading: the iterator is done then. */
+  /** Ends the iterator. */
   readonly signal?: AbortSignal
-  /** `binance.trades` and `binance.book_ticker` when not given. */
+  /** Default: `binance.trades` and `binance.book_ticker`. */
   readonly topics?: { readonly trades?: string; readonly bookTicker?: string }
-  /** PEM texts; `{}` for the authorities that Node brings. Plain text when not given. */
+  /** PEM texts; `{}` uses Node's certificate authorities. Default: plain text. */
   readonly tls?: NonNullable<KafkaConnection['tls']>
   readonly sasl?: NonNullable<KafkaConnection['sasl']>
   /** Shown in the brokers' logs. */
   readonly clientId?: string
-  /** Told of a message that is no event; when not given, such a message is an error. */
+  /** Called for a message that is not an event. Without it, such a message is an error. */
   readonly onUnreadable?: (reason: string, position: Position) => void
-  /** Told when the brokers could not be asked and are asked again after a while. */
+  /** Called when a request to the brokers failed and will be retried. */
   readonly onRetry?: (error: unknown) => void
 }
 
 const BACKOFF = { initialMs: 500, maxMs: 10_000 }
 const LIMITS = { maxWaitMs: 500, minBytes: 1, maxBytes: 8 << 20 }
-/** How often it is asked whether partitions have been added. */
+/** How often to look for new partitions. */
 const LAYOUT_EVERY_MS = 10_000
 const OF_TRADES = ['trade', 'aggTrade'] as const
 const OF_BOOK_TICKER = ['bookTicker'] as const
-/** Names of Kafka's errors that no other attempt mends. */
+/** Kafka errors that no retry can fix. */
 const FINAL = new Set(['TOPIC_AUTHORIZATION_FAILED', 'UNSUPPORTED_COMPRESSION_TYPE', 'UNSUPPORTED_VERSION'])
 
 /**
- * The events of the topics, as they come; those of a symbol and type in the order in which they were received. It joins no group
- * and commits nothing: whoever reads keeps `position`, and begins behind it the next time. Nothing is fetched while nobody asks for
- * the next event. Brokers that are away are waited for.
+ * Yields the events of the topics as they arrive. Events of a symbol and type come in the order of
+ * receipt. Joins no group and commits nothing: keep `position` to resume after it. Fetches only
+ * while the caller asks for the next event. Waits while brokers are unavailable.
  *
- * @throws TapelineError `SCHEMA` for a message of a newer schema, `ACCESS` where a broker refuses certificate, login or rights, `KAFKA` where a position has left its topic or a topic is missing
+ * @throws TapelineError `SCHEMA` for a message of a newer schema, `ACCESS` when a broker refuses
+ *   certificate, login or rights, `KAFKA` when a position has expired or a topic is missing
  */
 export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEvent, void, undefined> {
   const signal = options.signal ?? new AbortController().signal
@@ -63,7 +64,7 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
       let askedMs = performance.now()
       while (!signal.aborted) {
         if (performance.now() - askedMs > LAYOUT_EVERY_MS) {
-          // Partitions that have been added are read from their beginning.
+          // New partitions are read from their beginning.
           await fetcher.connect()
           await begin(fetcher, options, positions)
           askedMs = performance.now()
@@ -77,7 +78,7 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
       }
     } catch (error) {
       if (signal.aborted) return
-      // What waiting does not mend.
+      // A retry cannot fix these.
       if (error instanceof TapelineError) throw error
       const refusal = kafkaSecurityError(error, `Kafka at ${options.brokers.join()}`)
       if (refusal?.code === 'ACCESS') throw refusal
@@ -90,7 +91,7 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
   }
 }
 
-/** Where each partition starts that has no position yet. */
+/** Sets the start of each partition that has no position yet. */
 async function begin(
   fetcher: PartitionFetcher,
   { from = 'latest' }: ReadOptions,
@@ -150,14 +151,14 @@ function* eventsOf(
     } else if (options.onUnreadable !== undefined) options.onUnreadable(event, position)
     else
       throw new TapelineError('INPUT', `${topic} ${partition}, offset ${offset}: ${event}`, {
-        fix: 'Give onUnreadable to go on behind such a message.',
+        fix: 'Pass onUnreadable to skip such messages.',
       })
   }
   if (nextOffset !== null && nextOffset > from)
     positions.set(key, { topic, partition, offset: nextOffset, leaderEpoch: nextLeaderEpoch })
 }
 
-/** The error for a position that the log does not have. */
+/** Creates the error for a position that the log does not have. */
 async function gone(
   fetcher: PartitionFetcher,
   { topic, partition, diverging }: FetchedPartition,
@@ -168,17 +169,17 @@ async function gone(
   if (diverging !== null) {
     return new TapelineError(
       'KAFKA',
-      `${topic} ${partition} lost messages that were read: the position was ${offset}, the log is the same up to ${diverging.offset}`,
+      `${topic} ${partition} lost messages that were read: the position was ${offset}, the log is unchanged up to ${diverging.offset}`,
       {
-        fix: `Begin at ${diverging.offset} with leader epoch ${diverging.leaderEpoch}: others have come there.`,
+        fix: `Start at ${diverging.offset} with leader epoch ${diverging.leaderEpoch}: other messages follow there.`,
       },
     )
   }
   return new TapelineError(
     'KAFKA',
-    `${topic} ${partition} has the offsets from ${range?.start} to before ${range?.end}; ${offset} is not there`,
+    `${topic} ${partition} has offsets from ${range?.start} up to, excluding, ${range?.end}; ${offset} is not among them`,
     {
-      fix: 'Begin with "earliest", or with a position that is there; the database has what was stored.',
+      fix: 'Start with "earliest" or an existing position. The database has what was stored.',
     },
   )
 }
@@ -191,7 +192,7 @@ function names({ topics = {} }: ReadOptions): { trades: string; bookTicker: stri
   return { trades: 'binance.trades', bookTicker: 'binance.book_ticker', ...topics }
 }
 
-/** Those that hold what is wanted. */
+/** The topics with the wanted types. */
 function topicsOf(options: ReadOptions): string[] {
   const { trades, bookTicker } = names(options)
   const types = options.types ?? EVENT_TYPES

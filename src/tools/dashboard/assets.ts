@@ -14,7 +14,7 @@ const HTML = 'text/html; charset=utf-8'
 const CSS = 'text/css; charset=utf-8'
 const SCRIPT = 'text/javascript; charset=utf-8'
 
-/** Everything a page loads, by path. Nothing else is served, whatever is asked for. */
+/** All files that a page loads, by path. Nothing else is served. */
 export const ASSETS: ReadonlyMap<string, () => Asset> = new Map([
   ['/', () => file(HTML, join(PAGE, 'index.html'))],
   ['/style.css', () => file(CSS, join(PAGE, 'style.css'))],
@@ -28,7 +28,10 @@ function file(type: string, path: string): Asset {
   return { type, body: readFileSync(path, 'utf8') }
 }
 
-/** Built beside this module, or of its source, whose types are taken off. A browser knows addresses, no packages. */
+/**
+ * Returns the built module, or its source without types. Rewrites imports, since browsers cannot
+ * resolve packages.
+ */
 function script(name: string): Asset {
   const built = join(PAGE, `${name}.js`)
   const code = existsSync(built)

@@ -7,11 +7,11 @@ export interface DashboardConfig {
   readonly ingestUrls: readonly string[]
   readonly consumerUrls: readonly string[]
   readonly databaseUrl: string
-  /** Shown first, in this order; those that only the services know follow. */
+  /** Shown first, in this order. Symbols that only the services know follow. */
   readonly symbols: readonly string[]
 }
 
-/** @param databaseUrl where it is another than the one that is set: that of the `up` which runs here */
+/** @param databaseUrl replaces the configured URL: that of a running `up` */
 export function dashboardConfig(settings: Settings, databaseUrl = settings.DATABASE_URL): DashboardConfig {
   return {
     host: settings.HTTP_HOST,

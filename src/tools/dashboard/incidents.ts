@@ -2,21 +2,21 @@ import type { ConnectionView, GapView, Incident, Snapshot } from './page/snapsho
 
 const KEPT = 200
 
-/** At the moment of the look, where nothing tells more exactly. */
+/** Happened at the time of the observation, unless `atMs` is more exact. */
 type Change = Pick<Incident, 'kind' | 'text'> & { readonly atMs?: number }
-/** A snapshot before anything was made of it. */
+/** A snapshot without derived values. */
 export type Seen = Omit<Snapshot, 'incidents' | 'problems' | 'moment' | 'streamsLeftOut'>
 
-/** What has happened, told by comparing each moment with the one before. */
+/** Detects incidents by comparing each observation with the previous one. */
 export class Incidents {
   readonly #kept: Incident[] = []
   #before: Seen | null = null
   #number = 0
 
-  /** @returns what is new since the call before */
+  /** @returns the incidents since the previous call */
   observe(now: Seen): Incident[] {
     const changes = this.#before === null ? [] : changesBetween(this.#before, now)
-    // What the database said stays known while it cannot be asked.
+    // The last answer of the database stays valid while it is unavailable.
     this.#before = { ...now, stored: now.stored ?? this.#before?.stored ?? null }
     const incidents = changes
       .map((change) => ({ atMs: now.atMs, ...change }))
@@ -27,13 +27,13 @@ export class Incidents {
     return incidents
   }
 
-  /** The last of them, oldest first. */
+  /** The most recent incidents, oldest first. */
   get kept(): readonly Incident[] {
     return this.#kept
   }
 }
 
-/** What is wrong at this moment, a line each. */
+/** Current problems, one line each. */
 export function problemsOf({ parts, streams, connections, unfilled, stored }: Seen): string[] {
   const open = stored?.gapsByStatus['open'] ?? 0
   return [
@@ -62,7 +62,7 @@ function ofParts(before: Seen, now: Seen): Change[] {
   return now.parts.flatMap(({ name, url, health, reason }): Change[] => {
     const was = before.parts.find((part) => part.name === name && part.url === url)
     if (was === undefined || was.health === health) return []
-    return health === 'well' ? [good(`${name} is well again`)] : [bad(`${name}: ${reason}`)]
+    return health === 'well' ? [good(`${name} has recovered`)] : [bad(`${name}: ${reason}`)]
   })
 }
 
@@ -70,7 +70,7 @@ function ofConnections(before: Seen, now: Seen): Change[] {
   const isUp = (state: string) => state === 'streaming' || state === 'open'
   const was = new Map(before.connections.map((one) => [connectionText(one), one]))
   const is = new Map(now.connections.map((one) => [connectionText(one), one]))
-  // What a part that does not answer would say of its connections is not known.
+  // The connections of a part that does not answer are unknown.
   const isAway = (name: string) => now.parts.some((part) => part.name === name && part.health === 'away')
   return [
     ...[...is].flatMap(([what, one]): Change[] => {
@@ -108,14 +108,14 @@ function ofStored(before: Seen, now: Seen): Change[] {
     const old = was.get(gap.gapId)
     if (old?.status === gap.status) return []
     const what = gapText(gap)
-    // Opened and closed between two looks: both are told.
+    // If a gap was opened and closed between two observations, report both.
     const opened = old === undefined ? [bad(`${what}: a gap (${gap.cause})`, gap.detectedMs)] : []
     const closedMs = gap.closedMs ?? undefined
     if (gap.status === 'filled') return [...opened, good(`${what}: filled`, closedMs)]
     if (gap.status === 'unrecoverable') return [bad(`${what}: lost, ${gap.reason ?? gap.cause}`, closedMs)]
     return opened
   })
-  // Older ones come into view when others are resolved.
+  // Older dead letters enter the list when others are resolved.
   const newestMs = Math.max(0, ...before.stored.deadLetters.map(({ failedMs }) => failedMs))
   const known = new Set(before.stored.deadLetters.map(({ place }) => place))
   const letters = now.stored.deadLetters.flatMap(({ place, reason, failedMs, resolvedMs }): Change[] =>
@@ -126,7 +126,7 @@ function ofStored(before: Seen, now: Seen): Change[] {
   return [...gaps, ...letters]
 }
 
-/** `BTCUSDT trade 5–29`, or the window. */
+/** `BTCUSDT trade 5–29`, or the time window. */
 function gapText({ symbol, eventType, fromId, toId, fromMs, toMs }: GapView): string {
   if (fromId !== null && toId !== null)
     return `${symbol} ${eventType} ${fromId === toId ? fromId : `${fromId}–${toId}`}`

@@ -17,11 +17,11 @@ import { Rates } from './rates.ts'
 import { StoredWatch } from './stored-watch.ts'
 
 const EVERY_MS = 1000
-/** Whoever asks for a snapshot asks again. */
+/** A client that requests a snapshot counts as watching for this long. */
 const WATCHED_FOR_MS = 10_000
-/** Fifteen minutes. */
+/** 15 minutes. */
 const MOMENTS_KEPT = 900
-/** With `SYMBOLS=*` a page would be as long as the market. */
+/** Limits the page, which `SYMBOLS=*` would fill with the whole market. */
 const SYMBOLS_SHOWN = 40
 const STREAMS_SHOWN = 3 * SYMBOLS_SHOWN
 
@@ -29,7 +29,7 @@ const NOTHING: LatencySummary = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 
 type Listener = (snapshot: Snapshot) => void
 
-/** Asks services and database for all pages together, and remembers what is drawn over time. */
+/** Polls the services and the database once for all pages, and keeps the history of the charts. */
 export class Observer {
   readonly #config: DashboardConfig
   readonly #stored: StoredWatch
@@ -39,7 +39,7 @@ export class Observer {
   readonly #incidents = new Incidents()
   readonly #rates = new Rates()
   readonly #moments: Moment[] = []
-  /** Of each consumer, by its URL: what it had inserted when it last answered. */
+  /** Rows that each consumer had inserted when it last answered, by its URL. */
   readonly #inserted = new Map<string, number>()
   #watchedUntilMs = Number.NEGATIVE_INFINITY
   #defect = ''
@@ -48,7 +48,7 @@ export class Observer {
   #stopped = false
   #newest: Snapshot | null = null
 
-  /** @param onDefect told once when what the services say cannot be shown */
+  /** @param onDefect called once when a service's answer cannot be shown */
   constructor(config: DashboardConfig, database: Database, clock: Clock, onDefect: (error: unknown) => void) {
     this.#config = config
     this.#stored = new StoredWatch(database, clock)
@@ -74,13 +74,16 @@ export class Observer {
     return this.#newest !== null
   }
 
-  /** The newest snapshot, without incidents; null before the first. Whoever asks counts as looking on for a while. */
+  /**
+   * The newest snapshot, without incidents; null before the first. The caller counts as watching
+   * for a while.
+   */
   look(): Snapshot | null {
     this.#watchedUntilMs = this.#clock.monotonicMs() + WATCHED_FOR_MS
     return this.#newest === null ? null : { ...this.#newest, incidents: [] }
   }
 
-  /** @returns ends it */
+  /** @returns a function that removes the listener */
   listen(listener: Listener): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
@@ -92,7 +95,8 @@ export class Observer {
       await this.#lookOnce()
       this.#defect = ''
     } catch (error) {
-      // A service of another version may say what nobody here understands: the page goes on with the others' next look.
+      // A service of another version may give an answer that is not understood. The next poll tries
+      // again.
       const defect = describeError(error)
       if (defect !== this.#defect) this.#onDefect(error)
       this.#defect = defect
@@ -185,7 +189,7 @@ export class Observer {
   }
 }
 
-/** Those that have gone quiet and the busiest. */
+/** The quiet streams and the busiest ones. */
 function shownStreams(streams: readonly StreamView[]): Pick<Snapshot, 'streams' | 'streamsLeftOut'> {
   const shown =
     streams.length <= STREAMS_SHOWN
@@ -196,7 +200,7 @@ function shownStreams(streams: readonly StreamView[]): Pick<Snapshot, 'streams' 
   return { streams: shown, streamsLeftOut: streams.length - shown.length }
 }
 
-/** @param lagIsKnown every consumer has said which part of it is its own */
+/** @param lagIsKnown whether every consumer has answered with its partitions */
 function momentOf(seen: Seen, lagIsKnown: boolean): Moment {
   const { atMs, eventToReceiptMs, receiptToRowMs, partitions, rowsPerSecond, streams, received } = seen
   const measured = ({ count }: LatencySummary, value: number) => (count === 0 ? null : value)
@@ -212,7 +216,7 @@ function momentOf(seen: Seen, lagIsKnown: boolean): Moment {
   }
 }
 
-/** Those of the settings, or else those whose streams the services know. */
+/** The configured symbols, then those whose streams the services report. */
 function symbolsOf(
   { symbols }: DashboardConfig,
   ingestions: ReadonlyArray<IngestionStatus | null>,
@@ -244,7 +248,10 @@ function partViews(
   })
 }
 
-/** What the exchange refuses an ingestion that is ready all the same, such as requests for gaps. */
+/**
+ * Why the exchange refuses requests of an ingestion that is still ready, such as those that fill
+ * gaps.
+ */
 function refusedText(status: IngestionStatus | ConsumerStatus): string {
   const { handshakes, rest } =
     status.service === 'ingestion' ? status.refusals : { handshakes: null, rest: null }
@@ -257,7 +264,7 @@ function partName(name: string, urls: readonly string[], i: number): string {
   return urls.length === 1 ? name : `${name} ${i + 1}`
 }
 
-/** Percentiles of several services cannot be added: the slowest stands for all. */
+/** Percentiles of several services cannot be combined, so the slowest service counts. */
 function worst(latencies: readonly LatencySummary[]): LatencySummary {
   return latencies.reduce(
     (slowest, one) => (one.count > 0 && (slowest.count === 0 || one.p99 > slowest.p99) ? one : slowest),

@@ -3,17 +3,17 @@ interface Sample {
   readonly atMs: number
 }
 
-/** A rate is that of about so long. */
+/** A rate covers about this long. */
 const WINDOW_MS = 5000
 
-/** How fast counters rise, over the last seconds. */
+/** Calculates how fast counters rise. */
 export class Rates {
   readonly #samples = new Map<string, Sample[]>()
 
   /**
-   * @param total of a counter; one that falls has begun anew
+   * @param total of a counter; a lower value means that it restarted
    * @param nowMs of a monotonic clock
-   * @returns a second
+   * @returns the rate per second
    */
   of(name: string, total: number, nowMs: number): number {
     const samples = this.#samples.get(name) ?? []

@@ -12,7 +12,7 @@ export interface DashboardSources {
   series(symbol: string): Promise<SeriesPoint[]>
 }
 
-/** A page that reads so slowly is behind for good: it is let go, and comes back by itself. */
+/** A page with more unread data is too slow. It is disconnected, and reconnects automatically. */
 const BUFFERED_MAX_BYTES = 4 << 20
 const RETRY_MS = 1000
 const PAGES_MAX = 100
@@ -27,14 +27,18 @@ const HEADERS = {
 }
 
 /**
- * `/` is the page, `/events` what it lives on (server-sent events: `past` once, then `snapshot` each second), `/snapshot` the
- * newest alone, `/series?symbol=` the last ten minutes of a symbol; `/livez` and `/readyz` are for whoever keeps it running.
+ * Serves the page at `/` and its data:
+ *
+ * - `/events`: server-sent events, `past` once, then `snapshot` every second
+ * - `/snapshot`: only the newest snapshot
+ * - `/series?symbol=`: the last ten minutes of a symbol
+ * - `/livez` and `/readyz`: for a supervisor
  */
 export function dashboardServer({ observer, series }: DashboardSources): FastifyInstance {
   const server = fastify({ forceCloseConnections: true })
   const pages = new Set<ServerResponse>()
   const texts = new WeakMap<Snapshot, string>()
-  // One text for all pages.
+  // Serialised once for all pages.
   const once = (snapshot: Snapshot) => {
     const text = texts.get(snapshot) ?? told('snapshot', snapshot)
     texts.set(snapshot, text)
@@ -57,7 +61,7 @@ export function dashboardServer({ observer, series }: DashboardSources): Fastify
   }
   server.get('/livez', async () => 'ok')
   server.get('/readyz', async (_request, reply) =>
-    !observer.hasLooked ? reply.code(503).send('nothing has been asked yet') : 'ready',
+    !observer.hasLooked ? reply.code(503).send('the services have not been polled yet') : 'ready',
   )
   server.get(
     '/snapshot',

@@ -7,7 +7,7 @@ import { Observer } from './observer.ts'
 import { dashboardServer, listen } from './server.ts'
 import { readSeries } from './stored.ts'
 
-/** A page is to go on without what takes longer. */
+/** A page is shown without the data of slower queries. */
 const QUERY_TIMEOUT_MS = 5000
 
 /** @throws TapelineError `ENVIRONMENT` when the port is taken */
@@ -20,7 +20,7 @@ export async function startDashboard(config: DashboardConfig, log: Logger): Prom
     applicationName: 'tapeline-dashboard',
   })
   const observer = new Observer(config, database, systemClock(), (error) =>
-    log.error({ err: error }, 'A service says what this version of the dashboard cannot show'),
+    log.error({ err: error }, "This version of the dashboard cannot show a service's answer"),
   )
   const server = dashboardServer({ observer, series: (symbol) => readSeries(database, symbol) })
   const url = await listen(server, config.host, config.port)

@@ -4,20 +4,24 @@ import type { Database } from '../../foundation/store/database.ts'
 import type { PartView, StoredView } from './page/snapshot.ts'
 import { readStored } from './stored.ts'
 
-/** The services are asked all the time, which costs them little; the database seldom while nobody looks. */
+/**
+ * Polling the services costs them little. The database is polled less often while nobody watches.
+ */
 const EVERY_MS = 2000
 const UNWATCHED_EVERY_MS = 15_000
-/** What the database says is waited for so long before what the services say is shown without it. */
+/** Wait for the database before a snapshot is shown without its answer. */
 const WAIT_MS = 500
-/** Then it is told that it does not answer. */
+/** After this long the database is reported as not answering. */
 const SILENT_MS = 3000
 
-/** Asks the database for the pages, and knows what it last said; one that hangs holds up nobody. */
+/**
+ * Polls the database for the pages and keeps its last answer. A query that hangs delays no page.
+ */
 export class StoredWatch {
   readonly #database: Database
   readonly #clock: Clock
   #answer: StoredView | null = null
-  /** Empty while it answers. */
+  /** Empty while the database answers. */
   #problem = ''
   #askedMs = Number.NEGATIVE_INFINITY
   #asking: Promise<void> | null = null
@@ -27,7 +31,7 @@ export class StoredWatch {
     this.#clock = clock
   }
 
-  /** Null before the first answer, and while it does not answer. */
+  /** Null before the first answer, and while the database does not answer. */
   get newest(): StoredView | null {
     return this.#problem === '' ? this.#answer : null
   }
@@ -38,9 +42,9 @@ export class StoredWatch {
   }
 
   /**
-   * Asks when it is time, and waits a little for the answer. Does not reject.
+   * Queries the database when it is due, and waits briefly for the answer. Never rejects.
    *
-   * @param isWatched somebody looks on
+   * @param isWatched whether somebody is watching
    */
   async look(symbols: readonly string[], isWatched: boolean): Promise<void> {
     const nowMs = this.#clock.monotonicMs()
@@ -67,7 +71,7 @@ export class StoredWatch {
       this.#answer = await readStored(this.#database, symbols)
       this.#problem = ''
     } catch (error) {
-      this.#problem = `cannot be asked: ${describeError(error)}`
+      this.#problem = `cannot be queried: ${describeError(error)}`
     }
   }
 }

@@ -1,14 +1,15 @@
 import type { Connection, Database } from '../../foundation/store/database.ts'
 import type { DeadLetterView, GapView, SeriesPoint, StoredView, SymbolView } from './page/snapshot.ts'
 
-/** A page shows so many; the rest is for `tapeline sql`. */
+/** Rows shown on the page; `tapeline sql` shows the rest. */
 const ROWS_SHOWN = 30
 
 const SERIES_SECONDS = 600
 
 /**
- * The newest day of a hypertable and the one before: what is looked for in them costs the same however many days there are.
- * From the catalogue: the view `timescaledb_information.chunks` goes over all chunks, which takes 26 ms where there are 3,000.
+ * The start of the day before the newest day of a hypertable. It bounds queries, so their cost does
+ * not depend on the number of days. It reads the catalogue, since the view
+ * `timescaledb_information.chunks` visits all chunks, which takes 26 ms for 3,000.
  */
 const NEWEST_CHUNK = `SELECT (max(slice.range_start) / 1000 - 86400000)::float8 AS ms
   FROM _timescaledb_catalog.hypertable AS hypertable
@@ -83,7 +84,10 @@ interface DeadLetterRow {
   readonly unresolved: number
 }
 
-/** Reads what the page shows of the database: prices by index, whatever the size of the tables; ledger and dead letters are gone over. */
+/**
+ * Reads the page's data from the database. Prices come from an index, so the size of the tables
+ * does not matter; the ledger and the dead letters are read in full.
+ */
 export function readStored(database: Database, symbols: readonly string[]): Promise<StoredView> {
   return database.transaction((connection) => readAll(connection, symbols), { isSnapshot: true })
 }
@@ -102,7 +106,7 @@ async function readAll(connection: Connection, symbols: readonly string[]): Prom
   }
 }
 
-/** The last ten minutes of a symbol by seconds, up to its newest trade or quote. */
+/** The last ten minutes of a symbol, one point per second, up to its newest trade or quote. */
 export function readSeries(database: Database, symbol: string): Promise<SeriesPoint[]> {
   return database.transaction((connection) => seriesOf(connection, symbol), { isSnapshot: true })
 }

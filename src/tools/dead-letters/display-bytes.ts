@@ -1,18 +1,18 @@
 import { isUtf8 } from 'node:buffer'
 
-/** Bytes as a person or a program can read them. */
+/** Bytes in a readable form. */
 export interface DisplayBytes {
   readonly encoding: 'utf8' | 'hex'
   readonly text: string
-  /** How many bytes of the whole are not in the text. */
+  /** Number of bytes that the text does not show. */
   readonly leftOut: number
 }
 
 /**
- * Shows the beginning of some bytes: as text where they are UTF-8, else in hex.
+ * Converts the beginning of some bytes: to text if they are UTF-8, otherwise to hex.
  *
  * @param bytes the beginning, which may end within a character
- * @param total how many bytes the whole has
+ * @param total length of the whole in bytes
  */
 export function displayBytes(bytes: Buffer, total: number): DisplayBytes {
   const characters = total > bytes.length ? bytes.subarray(0, lastCharacterEnd(bytes)) : bytes
@@ -21,7 +21,7 @@ export function displayBytes(bytes: Buffer, total: number): DisplayBytes {
     : { encoding: 'hex', text: bytes.toString('hex'), leftOut: total - bytes.length }
 }
 
-/** Where the last character that is complete ends, if the bytes are UTF-8. */
+/** The end of the last complete character, if the bytes are UTF-8. */
 function lastCharacterEnd(bytes: Buffer): number {
   for (let back = 1; back <= Math.min(4, bytes.length); back++) {
     const byte = bytes[bytes.length - back] ?? 0

@@ -10,26 +10,27 @@ import { HEADER, schemaHeader } from '../../foundation/kafka/headers.ts'
 import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
 import type { LockedDeadLetter } from './retry-statements.ts'
 
-/** A market event that ingestion rejected as a frame, as the message it should have become. */
+/** A market event that ingestion had rejected, as the message that it should have become. */
 export interface RestoredEvent {
   readonly event: EventFrame['event']
   readonly value: Buffer
 }
 
 /**
- * Interprets a frame that ingestion rejected, by the rules of today.
+ * Decodes a frame that ingestion rejected, with the current rules.
  *
- * The frame was stamped when it came, and that stamp's milliseconds are the time of its first failure: the message
- * gets them, with microseconds of 000, since no more is known.
+ * The frame's receipt time is that of its first failure, which was recorded in milliseconds. The
+ * message gets this time; its microseconds are 000.
  *
- * @returns the event; or why it is none: `cut` when the rest of its bytes was never kept, so that no retry can help
+ * @returns the event, or the reason why there is none. `cut`: the rest of the frame was not kept,
+ *   so no retry can help
  */
 export function restoreEvent(
   letter: Pick<LockedDeadLetter, 'payload' | 'firstFailedAtMs' | 'reason'>,
 ): RestoredEvent | { readonly reason: string; readonly cut: boolean } {
   const { payload, firstFailedAtMs, reason: failure } = letter
   if (payload === null || payload.length === 0) return { reason: 'frame is empty', cut: false }
-  // A row of REST that ingestion rejected is a message of ours.
+  // A row of REST that ingestion rejected has our own message format.
   const frame = isUtf8(payload) ? new FrameReader(null, failure === SECOND_UNDER_ID).read(payload) : null
   if (payload.length >= KEPT_FRAME_BYTES) {
     return { reason: `frame was cut at ${KEPT_FRAME_BYTES} bytes`, cut: true }
@@ -41,22 +42,22 @@ export function restoreEvent(
     const stamped = withReceiptStamp(json, firstFailedAtMs, firstFailedAtMs * 1000)
     return { event: frame.event, value: Buffer.from(stamped) }
   }
-  // This reader takes both units.
+  // This reader accepts both units.
   if (frame.kind === 'other unit') throw new TypeError(`Times in ${frame.unit}s are refused`)
   const reason =
     frame.kind === 'control' ? 'frame is no market data' : `frame is ${frame.kind}: ${frame.reason}`
-  // Ingestion itself says no more than the reason.
+  // Use the same reason as ingestion.
   return { reason: frame.kind === 'rejected' ? frame.reason : reason, cut: false }
 }
 
-/** The message of a restored event; `epoch` as ingestion would have said it. */
+/** Builds the message of a restored event with the `epoch` that ingestion would have set. */
 export function messageOf({ event, value }: RestoredEvent, epoch: number): FetchedMessage {
   const headers: Array<[string, string]> = [[HEADER.schema, schemaHeader(event.type, event.timeUnit)]]
   if (epoch > 0) headers.push([HEADER.epoch, String(epoch)])
   return originalMessage(value, headers)
 }
 
-/** A message as it was consumed, as far as its decoder looks. */
+/** A consumed message with the parts that its decoder reads. */
 export function originalMessage(value: Buffer | null, headers: LockedDeadLetter['headers']): FetchedMessage {
   const named = headers.map(([name, text]): [Buffer, Buffer] => [Buffer.from(name), Buffer.from(text)])
   return new FetchedMessage(0, null, named, value)

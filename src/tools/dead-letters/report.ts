@@ -2,7 +2,7 @@ import { printable } from '../../foundation/telemetry/terminal.ts'
 import { displayBytes } from './display-bytes.ts'
 import type { ListedDeadLetter, ReasonCount } from './stored-dead-letters.ts'
 
-/** A dead letter in two lines: where, when, who and why; what. */
+/** A dead letter in two lines: position, time, origin and reason; then the payload. */
 export function renderDeadLetter(letter: ListedDeadLetter): string {
   const { key, origin, reason, firstFailedAt, failedAt, attempts, resolvedAt } = letter
   const again = attempts > 1 ? `, ${attempts} attempts, last ${failedAt.toISOString()}` : ''
@@ -21,7 +21,7 @@ function payloadText({ payload, payloadBytes }: ListedDeadLetter): string {
   return encoding === 'hex' ? `hex ${text}${more}` : `${printable(text)}${more}`
 }
 
-/** @param listed how many were shown above */
+/** @param listed number of dead letters shown above */
 export function renderCounts(counts: readonly ReasonCount[], listed: number): string {
   const total = counts.reduce((sum, one) => sum + one.unresolved + one.resolved, 0)
   if (total === 0) return 'No dead letters.'
@@ -38,7 +38,7 @@ export function renderCounts(counts: readonly ReasonCount[], listed: number): st
   ].join('\n')
 }
 
-/** A dead letter for programs; times are UTC. */
+/** A dead letter as JSON; times are UTC. */
 export function toJson(letter: ListedDeadLetter): Record<string, unknown> {
   const payload = letter.payload === null ? null : displayBytes(letter.payload, letter.payloadBytes)
   const key = letter.messageKey === null ? null : displayBytes(letter.messageKey, letter.messageKey.length)

@@ -3,7 +3,7 @@ import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import type { DeadLetterKey } from './stored-dead-letters.ts'
 
-/** What a retry reads of a dead letter. */
+/** The data of a dead letter that a retry needs. */
 export interface LockedDeadLetter {
   readonly origin: 'ingestion' | 'consumer'
   readonly reason: string
@@ -56,7 +56,7 @@ export async function markResolved(connection: Queryable, key: DeadLetterKey): P
   await connection.query(`UPDATE dead_letters SET resolved_at = now() WHERE ${IS_KEY}`, valuesOf(key))
 }
 
-/** Records one more failure, in the row that is there. */
+/** Records another failure in the existing row. */
 export async function markFailedAgain(
   connection: Queryable,
   key: DeadLetterKey,
@@ -71,8 +71,8 @@ export async function markFailedAgain(
 }
 
 /**
- * Whether the id of a trade is stored with another trade time, up to an hour away: the time tells a second event under an id from a
- * repeat, and stored it would be doubled.
+ * Whether the trade's id is stored with another trade time up to an hour away. If so, this is a
+ * second event under the id and not a repeat, and storing it would create a duplicate.
  */
 export async function isStoredNearby(
   connection: Queryable,
@@ -103,9 +103,10 @@ const EPOCH_AT = `SELECT (
    WHERE symbol = $1 AND event_type = $2 AND cause = 'reset' AND to_time <= $3::timestamptz) AS begun`
 
 /**
- * The epoch that a trade of this time belongs to: that of the last trade stored up to then, however long ago, or one of which
- * the ledger says that it had begun, which it does when retention has dropped the trades. The hour before is read first:
- * a query without a bound is planned for each chunk, which takes a second where there are 1,500 days.
+ * Finds the epoch of a trade at this time. It is the epoch of the last trade stored before, however
+ * old, or a later epoch that the ledger names, which is needed when retention has dropped the
+ * trades. Reads the preceding hour first: a query without a bound is planned for each chunk, which
+ * takes a second for 1,500 days.
  */
 export async function epochAt(
   connection: Queryable,

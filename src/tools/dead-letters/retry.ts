@@ -26,13 +26,15 @@ import {
 import { type DeadLetterFilter, type DeadLetterKey, unresolvedAfter } from './stored-dead-letters.ts'
 
 /**
- * What became of a retry.
+ * Outcome of a retry.
  *
- * - `stored`: its row is in the database now, and the dead letter resolved.
- * - `already there`: its row was in the database before (filled from REST, or stored by another consumer); resolved.
- * - `failed`: for `reason`, which the dead letter now shows, with one attempt more.
- * - `hopeless`: cannot be retried by this program as it is set, for `reason`; the dead letter is unchanged.
- * - `taken`: another retry holds it, or has resolved it; nothing was done.
+ * - `stored`: its row is now in the database; the dead letter is resolved.
+ * - `already there`: its row was in the database already, backfilled or stored by another consumer;
+ *   resolved.
+ * - `failed`: `reason` and one more attempt are recorded in the dead letter.
+ * - `hopeless`: this program cannot retry it with these settings, for `reason`; the dead letter is
+ *   unchanged.
+ * - `taken`: another retry has locked or resolved it; nothing was done.
  */
 export type RetryOutcome =
   | { readonly kind: 'stored' | 'already there' | 'taken' }
@@ -40,16 +42,17 @@ export type RetryOutcome =
 
 export interface RetryOptions {
   readonly topics: TopicNames
-  /** Tries everything, also the database's own checks, and leaves nothing changed. */
+  /** Tries everything, including the checks of the database, and rolls it back. */
   readonly dryRun: boolean
 }
 
 const PAGE = 500
 
 /**
- * Retries every unresolved dead letter that the filter means, once each, one transaction each.
+ * Retries every unresolved dead letter that matches the filter once, each in one transaction.
  *
- * @throws the database's error when it is away or refuses the work as such; what was done until then holds
+ * @throws the database's error when it is unavailable or rejects the work as a whole; earlier
+ *   results stay
  */
 export async function retryDeadLetters(
   database: Database,
@@ -67,7 +70,10 @@ export async function retryDeadLetters(
   }
 }
 
-/** Within a transaction: the row of the message and the mark of the dead letter are committed together or not at all. */
+/**
+ * Runs in a transaction: the message's row and the state of the dead letter are committed together
+ * or not at all.
+ */
 async function retryOne(
   connection: Queryable,
   key: DeadLetterKey,
@@ -100,19 +106,19 @@ async function attempt(
       await connection.query('ROLLBACK TO SAVEPOINT attempt')
       return { kind: 'failed', reason: SECOND_UNDER_ID }
     }
-    // What the database would refuse at the commit is to be refused here, where it is told of this message.
+    // Check deferred constraints now, so that a failure is attributed to this message.
     await connection.query('SET CONSTRAINTS ALL IMMEDIATE')
     if (dryRun) await connection.query('ROLLBACK TO SAVEPOINT attempt')
     return { kind: stored === 'new' ? 'stored' : 'already there' }
   } catch (error) {
-    // Anything but the row itself is no reason to call the message bad.
+    // Only an error of the row means that the message is bad.
     if (failureKind(error) !== 'row') throw error
     await connection.query('ROLLBACK TO SAVEPOINT attempt')
     return { kind: 'failed', reason: refusal(error) }
   }
 }
 
-/** As the consumer words it, so that both count as one reason. */
+/** Words the reason as the consumer does, so that both count as the same. */
 function refusal(error: unknown): string {
   return outsideText(`refused by the database: ${describeRefusal(error)}`)
 }
@@ -131,7 +137,7 @@ async function originalOf(
   if (letter.origin === 'consumer') {
     const kind = kindOf(topic, topics)
     if (kind !== null) return { kind, message: originalMessage(letter.payload, letter.headers) }
-    return { kind: 'hopeless', reason: `${topic} is none of the topics of these settings (KAFKA_…_TOPIC)` }
+    return { kind: 'hopeless', reason: `${topic} is not a topic of these settings (KAFKA_…_TOPIC)` }
   }
   const restored = restoreEvent(letter)
   if ('reason' in restored) {
@@ -149,7 +155,7 @@ function kindOf(topic: string, topics: TopicNames): Original['kind'] | null {
   return topic === topics.gaps ? 'gaps' : null
 }
 
-/** Null when the decoder has read it. */
+/** Null when the message was decoded. */
 function decode(decoder: Decoder, { kind, message }: Original): RetryOutcome | null {
   try {
     const reason = decoder.decode(kind, message)
@@ -162,7 +168,7 @@ function decode(decoder: Decoder, { kind, message }: Original): RetryOutcome | n
   }
 }
 
-/** @returns `new` when there is a row now that was not there before; `second` when another event has its id */
+/** @returns `new` when a row was added; `second` when another event has its id */
 async function store(
   connection: Queryable,
   kind: Original['kind'],

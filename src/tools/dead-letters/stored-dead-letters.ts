@@ -1,34 +1,36 @@
 import type { Queryable } from '../../foundation/store/database.ts'
 
-/** Where a dead letter stood in Kafka, and which of those that did: the key of its row. */
+/** The key of a dead letter's row: its original position in Kafka and the digest of its bytes. */
 export interface DeadLetterKey {
   readonly topic: string
-  /** Null for whatever incarnation of the topic. */
+  /** Null matches any incarnation of the topic. */
   readonly topicId: string | null
   readonly partition: number
   readonly offset: number
   /**
-   * Of its bytes, in hex: a broker that has lost the end of a partition writes other messages at the same offsets. Null for
-   * whatever stood there.
+   * Digest of the message's bytes in hex. It distinguishes messages at the same offset after a
+   * broker lost the end of a partition. Null matches any.
    */
   readonly digest: string | null
 }
 
-/** Which dead letters are meant; what is not given does not restrict. */
+/** Selects dead letters. An absent field does not restrict. */
 export interface DeadLetterFilter {
-  /** A part of the reason, in any case. */
+  /** A part of the reason, case-insensitive. */
   readonly reason?: string
   readonly topic?: string
-  /** In the message's key, or in the payload as the exchange writes it: `"s":"BTCUSDT"`. */
+  /**
+   * Matched against the message's key, or the payload in the exchange's format: `"s":"BTCUSDT"`.
+   */
   readonly symbol?: string
-  /** Failed first at this time or later. */
+  /** Earliest first failure. */
   readonly since?: Date
   readonly keys?: readonly DeadLetterKey[]
-  /** Those that a retry has stored too. Default false. */
+  /** Include resolved ones. Default false. */
   readonly withResolved?: boolean
 }
 
-/** A dead letter as it is listed. */
+/** A dead letter in a list. */
 export interface ListedDeadLetter {
   readonly key: DeadLetterKey & { readonly topicId: string; readonly digest: string }
   readonly origin: 'ingestion' | 'consumer'
@@ -38,12 +40,12 @@ export interface ListedDeadLetter {
   readonly failedAt: Date
   readonly attempts: number
   readonly resolvedAt: Date | null
-  /** The first bytes of the payload, as many as were asked for. */
+  /** The first bytes of the payload, as many as requested. */
   readonly payload: Buffer | null
   readonly payloadBytes: number
 }
 
-/** Only literals of this file are in the text; values are parameters. */
+/** Contains only literals of this file. Values are parameters. */
 const WHERE = `($1::text IS NULL OR position(lower($1) IN lower(reason)) > 0)
   AND ($2::text IS NULL OR topic = $2)
   AND ($3::text IS NULL OR key = convert_to($3, 'UTF8') OR position(convert_to('"s":"' || $3 || '"', 'UTF8') IN payload) > 0)
@@ -84,9 +86,9 @@ interface Row {
 }
 
 /**
- * The dead letters that the filter means, the newest first.
+ * Lists the dead letters that match the filter, newest first.
  *
- * @param payloadBytes bytes of the payload to bring, for each
+ * @param payloadBytes number of payload bytes to return for each
  */
 export async function listDeadLetters(
   connection: Queryable,
@@ -122,7 +124,7 @@ export async function listDeadLetters(
   }))
 }
 
-/** The whole payload of one; null also when the row is gone. */
+/** The whole payload of a dead letter; also null when its row is gone. */
 export async function readPayload(connection: Queryable, key: DeadLetterKey): Promise<Buffer | null> {
   const { rows } = await connection.query<{ payload: Buffer | null }>(
     `SELECT payload FROM dead_letters
@@ -138,7 +140,7 @@ export interface ReasonCount {
   readonly resolved: number
 }
 
-/** How many there are of each reason, resolved ones counted as far as the filter means them. */
+/** Counts by reason. Resolved ones count only if the filter includes them. */
 export async function countByReason(connection: Queryable, filter: DeadLetterFilter): Promise<ReasonCount[]> {
   const { rows } = await connection.query<ReasonCount>(
     `SELECT reason, (count(*) FILTER (WHERE resolved_at IS NULL))::float8 AS unresolved, count(resolved_at)::float8 AS resolved
@@ -149,10 +151,10 @@ export async function countByReason(connection: Queryable, filter: DeadLetterFil
 }
 
 /**
- * Keys of unresolved dead letters in the order of their key, after one of them: pages of a walk that a retry, which
- * changes reasons and times, cannot lead astray.
+ * Returns a page of keys of unresolved dead letters, in the order of their key. That order does not
+ * depend on reasons and times, which a retry changes.
  *
- * @param after the last key of the page before; null for the first page
+ * @param after the last key of the previous page; null for the first page
  */
 export async function unresolvedAfter(
   connection: Queryable,

@@ -10,10 +10,10 @@ import { bad, type Finding, good, warning } from './finding.ts'
 
 const ROLES = ['tapeline_migrator', 'tapeline_writer', 'tapeline_reader']
 const TIMEOUT_MS = 10_000
-/** Rows are stamped by other machines: a clock that is off by more makes latencies and retention wrong. */
+/** A larger difference makes latencies and retention wrong, since other machines stamp the rows. */
 const CLOCK_LIMIT_MS = 1000
 
-/** A database that is to be used: reachable, with TimescaleDB, and the schema of this program. */
+/** Checks that the database is reachable, and has TimescaleDB and this program's schema. */
 export async function checkDatabase(settings: Settings): Promise<Finding[]> {
   const database = openPostgres({
     url: settings.DATABASE_URL,
@@ -51,12 +51,12 @@ async function withoutTimescale(database: Queryable): Promise<Finding> {
     ? bad(
         'TimescaleDB',
         'is not in this database yet',
-        'Run: bin/tapeline migrate (as a user who may create extensions)',
+        'Run as a user who may create extensions: bin/tapeline migrate',
       )
     : bad(
         'TimescaleDB',
         'is not installed on this server',
-        'Install it there (docs.timescale.com), and put it into shared_preload_libraries.',
+        'Install it on the server (docs.timescale.com), and add it to shared_preload_libraries.',
       )
 }
 
@@ -71,22 +71,22 @@ async function licence(database: Queryable): Promise<string> {
 async function sessions(database: Queryable, url: string): Promise<Finding[]> {
   const { isInRecovery, settings, changed, locks, chunkRelations } = await sessionDefaults(database)
   const { rows } = await database.query<{ embedded: boolean }>("SELECT version() LIKE '%emcc%' AS embedded")
-  // One process serves all sessions of the embedded database, as it does with a pooler.
+  // The embedded database serves all sessions with one process, as a pooler does.
   const isPooled = rows[0]?.embedded !== true && (await hasPooler(url, TIMEOUT_MS))
   const other = [...changed].map(([name, value]) => `${name} = ${value}`).join(', ')
   return [
-    good('pooler', isPooled ? 'one is in between; transaction mode will do' : 'none in between'),
+    good('pooler', isPooled ? 'present; transaction mode is supported' : 'none'),
     isInRecovery
       ? bad(
           'writing',
-          'the server is in recovery (a standby): it takes no writes',
-          'Promote it, or let DATABASE_URL name the primary.',
+          'the server is in recovery (a standby) and accepts no writes',
+          'Promote it, or set DATABASE_URL to the primary.',
         )
       : writing(settings.get('default_transaction_read_only') === 'on'),
     good('search_path', settings.get('search_path') ?? 'unknown'),
     good(
       'session settings',
-      other === '' ? "PostgreSQL's own" : `${other}; each transaction of Tapeline sets its own`,
+      other === '' ? "PostgreSQL's defaults" : `${other}; Tapeline overrides them in each transaction`,
     ),
     lockLimit(locks, chunkRelations, settings.get('max_locks_per_transaction') ?? 'unknown'),
   ]
@@ -96,8 +96,8 @@ function writing(isReadOnlyByDefault: boolean): Finding {
   if (!isReadOnlyByDefault) return good('writing', 'allowed')
   return warning(
     'writing',
-    'default_transaction_read_only is on: Tapeline writes all the same (BEGIN READ WRITE)',
-    'Where it is a guard, as for a full disk, stop the consumer; otherwise SET it to off in a session, and reset it from there.',
+    'default_transaction_read_only is on, but Tapeline still writes (BEGIN READ WRITE)',
+    'If it guards a full disk, stop the consumer. Otherwise SET it to off in a session, and reset it there.',
   )
 }
 
@@ -114,7 +114,7 @@ function lockLimit(locks: number, relations: number, perTransaction: string): Fi
 async function schema(database: Parameters<typeof checkSchema>[0]): Promise<Finding> {
   try {
     await checkSchema(database)
-    return good('schema', 'is the one of this program')
+    return good('schema', 'up to date')
   } catch (error) {
     if (!(error instanceof TapelineError)) throw error
     return bad('schema', error.message, error.fix)
@@ -129,7 +129,7 @@ async function roles(database: Queryable): Promise<Finding> {
   const missing = ROLES.filter((role) => !rows.some(({ name }) => name === role))
   if (missing.length === 0) return good('roles', ROLES.join(', '))
   const fix =
-    'Run as one who may make roles: bin/tapeline migrate. Without them it works, with one user for all.'
+    'Run as a user who may create roles: bin/tapeline migrate. Tapeline works without them, with one user for everything.'
   return warning('roles', `missing: ${missing.join(', ')}`, fix)
 }
 
@@ -141,7 +141,10 @@ async function clock(database: Queryable): Promise<Finding> {
   return ofClock('database clock', Number(rows[0]?.ms) - (before + Date.now()) / 2)
 }
 
-/** The clock of the exchange as running ingestion has it: from its events, less the fastest way here. */
+/**
+ * Compares the exchange's clock as a running ingestion sees it: from its events, minus the fastest
+ * transfer.
+ */
 export function ofReceipts(status: IngestionStatus): Finding[] {
   const { clockOffsetMs } = status
   return clockOffsetMs === null ? [] : [ofClock('exchange clock, by its events', -clockOffsetMs)]
@@ -149,8 +152,8 @@ export function ofReceipts(status: IngestionStatus): Finding[] {
 
 /** @param offsetMs how far the other clock is ahead of ours */
 export function ofClock(what: string, offsetMs: number): Finding {
-  const way = offsetMs < 0 ? 'behind' : 'ahead of'
-  const text = `${Math.abs(Math.round(offsetMs))} ms ${way} this machine's`
+  const way = offsetMs < 0 ? 'earlier' : 'later'
+  const text = `${Math.abs(Math.round(offsetMs))} ms ${way} than this machine's`
   if (Math.abs(offsetMs) <= CLOCK_LIMIT_MS) return good(what, text)
   return warning(
     what,

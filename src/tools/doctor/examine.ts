@@ -12,9 +12,9 @@ import { checkDisk, checkJava, checkNode, checkPorts } from './machine.ts'
 const LIMIT_MS = 15_000
 
 /**
- * Looks at everything side by side, each with a limit; changes nothing.
+ * Runs all checks concurrently, each with a time limit. Changes nothing.
  *
- * @param running the `up` that runs here, whose parts `settings` names then; null when none does
+ * @param running the running `up`, whose parts `settings` then names; null when there is none
  */
 export async function examine(settings: Settings, running: Endpoints | null): Promise<Finding[]> {
   const usesKafka = settings.isSet('KAFKA_BROKERS')
@@ -41,7 +41,7 @@ export async function examine(settings: Settings, running: Endpoints | null): Pr
       (signal) =>
         running === null || !/^(simulated|replay:)/.test(running.source)
           ? checkExchange(settings, signal)
-          : [notNeeded('exchange', `${running.source}, which \`up\` has started`)],
+          : [notNeeded('exchange', `${running.source}, started by \`up\``)],
     ],
     ...(running === null
       ? []
@@ -58,7 +58,7 @@ async function within(
   const signal = AbortSignal.timeout(LIMIT_MS)
   const late = new Promise<Finding[]>((resolve) => {
     signal.addEventListener('abort', () =>
-      resolve([bad(what, `no answer within ${LIMIT_MS / 1000} s`, 'Is there a firewall in between?')]),
+      resolve([bad(what, `no answer within ${LIMIT_MS / 1000} s`, 'Check for a firewall on the way.')]),
     )
   })
   try {
@@ -66,14 +66,14 @@ async function within(
   } catch (error) {
     const known = error instanceof ExchangeRefusal ? error.forPerson() : error
     const fix = known instanceof TapelineError ? known.fix : (FIXES[what] ?? '')
-    // With its causes it would say the same twice.
+    // describeError would repeat the message of its causes.
     const text = known instanceof Error && known.message !== '' ? known.message : describeError(known)
     return [bad(what, text, fix)]
   }
 }
 
 const FIXES: Readonly<Record<string, string>> = {
-  database: 'Check DATABASE_URL, and that the server listens there.',
+  database: 'Check DATABASE_URL and that a server listens there.',
   exchange: 'Check the network and BINANCE_REST_URL and BINANCE_WS_URL. Without the exchange: npm run demo',
 }
 
@@ -81,7 +81,7 @@ async function checkServices({ ingestUrl, consumerUrl }: Endpoints): Promise<Fin
   const statuses = await Promise.all([ingestionStatus(ingestUrl), consumerStatus(consumerUrl)])
   return statuses.flatMap((status, i) => {
     const [what, url] = i === 0 ? ['ingestion', ingestUrl] : ['consumer', consumerUrl]
-    if (status === null) return [bad(what, `${url} does not answer`, 'See its log below DATA_DIR.')]
+    if (status === null) return [bad(what, `${url} does not answer`, 'See its log in DATA_DIR.')]
     const more = status.service === 'ingestion' ? [...ofReceipts(status), ...ofRefusals(status)] : []
     return [serviceFinding(what, url, status), ...more]
   })

@@ -11,7 +11,7 @@ import { unfilledGaps } from '../../foundation/telemetry/unfilled-gaps.ts'
 import { ofClock } from './database.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 
-/** Both ways to the exchange, its clock, and whether it knows the symbols. */
+/** Checks REST and WebSocket of the exchange, its clock, and that it knows the symbols. */
 export async function checkExchange(settings: Settings, signal: AbortSignal): Promise<Finding[]> {
   const { BINANCE_REST_URL: rest, BINANCE_WS_URL: ws } = settings
   const statuses = await fetchSymbols(rest, signal)
@@ -33,10 +33,10 @@ function identityOf(settings: Settings, named: string | null): string {
 
 function route(url: string): string {
   const proxy = routeTo(url)
-  return proxy === null ? '' : ` by way of the proxy ${proxy}`
+  return proxy === null ? '' : ` through the proxy ${proxy}`
 }
 
-/** What the exchange refuses a running ingestion, and the gaps that it cannot fill because of that. */
+/** Lists what the exchange refuses a running ingestion, and the gaps that it therefore cannot fill. */
 export function ofRefusals({
   refusals,
   openGaps,

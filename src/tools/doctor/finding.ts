@@ -1,10 +1,10 @@
-/** What one look at this machine, or at something it is to use, has shown. */
+/** Result of one check of this machine or of a system that it uses. */
 export interface Finding {
   readonly what: string
-  /** `bad` keeps it from working; `warning` does not; `none`: does not matter here. */
+  /** `bad`: Tapeline cannot work; `warning`: it can; `none`: not relevant here. */
   readonly verdict: 'good' | 'warning' | 'bad' | 'none'
   readonly text: string
-  /** What to do; empty when there is nothing to do. */
+  /** The fix; empty when nothing needs to be done. */
   readonly fix: string
 }
 
@@ -24,7 +24,7 @@ export function notNeeded(what: string, text: string): Finding {
   return { what, verdict: 'none', text, fix: '' }
 }
 
-/** A service of ours that answers at `url`. */
+/** A Tapeline service that answers at `url`. */
 export function serviceFinding(
   what: string,
   url: string,

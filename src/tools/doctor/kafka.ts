@@ -3,7 +3,7 @@ import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 
-/** Brokers that are to be used: reachable, and with the topics as `topics init` would make them. */
+/** Checks that the brokers are reachable and have the topics that `topics init` would create. */
 export async function checkKafka(settings: Settings): Promise<Finding[]> {
   const reports = await inspectTopics(settings)
   return [good('Kafka', `${settings.KAFKA_BROKERS.join()} answers`), ...reports.map(ofTopic)]
@@ -16,7 +16,7 @@ function ofTopic({ name, partitions, state, differences }: TopicReport): Finding
     return warning(
       what,
       differences.join('; '),
-      'An existing topic is never changed: set KAFKA_PARTITIONS and the others to what it is, or change it with kafka-configs.',
+      'Tapeline never changes an existing topic: set KAFKA_PARTITIONS and the related settings to match, or change it with kafka-configs.',
     )
   }
   return good(what, plural(partitions, 'partition'))

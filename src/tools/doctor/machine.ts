@@ -12,10 +12,10 @@ import { javaVersion, MINIMUM_JAVA, mavenVersion } from '../../sandbox/kafka-bro
 import { ofReceipts } from './database.ts'
 import { bad, type Finding, good, notNeeded, serviceFinding, warning } from './finding.ts'
 
-/** What package.json asks for. */
+/** The minimum in package.json. */
 const MINIMUM_NODE = [24, 6] as const
 const GIB = 1024 ** 3
-/** A day of three symbols in Kafka and the database, and what is downloaded. */
+/** Space for a day of three symbols in Kafka and the database, and for downloads. */
 const LEAST_FREE_BYTES = 5 * GIB
 
 export function checkNode(): Finding[] {
@@ -27,12 +27,12 @@ export function checkNode(): Finding[] {
     bad(
       'Node',
       `${version}, needs ${MINIMUM_NODE.join('.')}`,
-      'Start it by bin/tapeline, which fetches the right one.',
+      'Start Tapeline with bin/tapeline, which fetches the right version.',
     ),
   ]
 }
 
-/** @param isNeeded false where a broker of one's own is set */
+/** @param isNeeded false when an external broker is configured */
 export async function checkJava(isNeeded: boolean): Promise<Finding[]> {
   if (!isNeeded) return [notNeeded('Java, Maven', 'not needed: Kafka runs elsewhere')]
   return [
@@ -50,9 +50,9 @@ async function found(what: string, wanted: string, ask: () => Promise<string>): 
   }
 }
 
-/** @param isRunning whether our own `up` runs here, which then holds them itself */
+/** @param isRunning whether our `up` runs here and uses the ports */
 export async function checkPorts(settings: Settings, isRunning: boolean): Promise<Finding[]> {
-  if (isRunning) return [good('Ports', 'held by the `up` that runs here')]
+  if (isRunning) return [good('Ports', 'used by the running `up`')]
   const names = ['INGEST_PORT', 'CONSUMER_PORT', 'DASHBOARD_PORT'] as const
   const findings = await Promise.all(
     names.map(async (name): Promise<Finding[]> => {
@@ -72,14 +72,14 @@ export async function checkPorts(settings: Settings, isRunning: boolean): Promis
   return findings.flat()
 }
 
-/** What a service of ours says of itself at its port; null where it is no such service. */
+/** Reads the status of a Tapeline service; null if another program answers. */
 const SERVICES = {
   INGEST_PORT: ingestionStatus,
   CONSUMER_PORT: consumerStatus,
   DASHBOARD_PORT: dashboardStatus,
 } as const
 
-/** Where `up` keeps its data. */
+/** Checks the free space where `up` keeps its data. */
 export function checkDisk({ DATA_DIR }: Settings): Finding[] {
   const path = existing(resolve(DATA_DIR))
   const { bavail, bsize } = statfsSync(path)
@@ -90,12 +90,12 @@ export function checkDisk({ DATA_DIR }: Settings): Finding[] {
     warning(
       'Disk',
       text,
-      'Make room, or set DATA_DIR to another disk. What is kept here: bin/tapeline clean',
+      'Free some space, or set DATA_DIR to another disk. bin/tapeline clean lists the data kept here.',
     ),
   ]
 }
 
-/** The nearest folder that is there. */
+/** The nearest existing parent folder. */
 function existing(path: string): string {
   const parent = dirname(path)
   if (parent === path) return path

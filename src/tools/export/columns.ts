@@ -9,7 +9,10 @@ export interface Column {
   readonly nullable?: boolean
 }
 
-/** A value as Parquet takes it: times in microseconds and decimals in units of their eighth digit, both exact. */
+/**
+ * A value for Parquet. Times in microseconds and decimals in units of their eighth decimal are
+ * exact.
+ */
 export type ParquetValue = bigint | boolean | string | number | null
 
 const TIME = 'time'
@@ -26,7 +29,9 @@ const OF_TRADES: readonly Column[] = [
   { name: 'quantity', kind: 'decimal' },
 ]
 
-/** What is exported of each type, in this order; the first is what the rows are sorted by, then their id. */
+/**
+ * Exported columns of each type, in this order. Rows are sorted by the first column, then by id.
+ */
 export const COLUMNS: Readonly<Record<EventType, readonly Column[]>> = {
   trade: [
     ...OF_TRADES,
@@ -59,7 +64,7 @@ export const ID_COLUMN: Readonly<Record<EventType, string>> = {
   bookTicker: 'update_id',
 }
 
-/** `$1` is the symbol, `$2` and `$3` the day's first moment and that behind its last. */
+/** `$1` is the symbol, `$2` the start of the day, `$3` the start of the next day. */
 export function selectOf(type: EventType): string {
   const columns = COLUMNS[type].map(({ name, kind }) =>
     kind === 'time' ? `(extract(epoch FROM ${name}) * 1000000)::bigint` : name,
@@ -115,7 +120,7 @@ function elementOf({ name, kind, nullable }: Column): SchemaElement {
   }
 }
 
-/** @param text as PostgreSQL writes it; a NUMERIC(20,8) has all its eight digits behind the point */
+/** @param text as PostgreSQL formats it; a NUMERIC(20,8) has all eight decimals */
 export function parquetValue(kind: Kind, text: string | null): ParquetValue {
   if (text === null) return null
   switch (kind) {
@@ -133,7 +138,7 @@ export function parquetValue(kind: Kind, text: string | null): ParquetValue {
   }
 }
 
-/** For CSV. Nothing in it needs quotes: symbols have letters, digits and underscores only. */
+/** A value for CSV. Nothing needs quotes: symbols have only letters, digits and underscores. */
 export function csvValue(kind: Kind, text: string | null): string {
   if (text === null) return ''
   if (kind === 'time') return isoTime(BigInt(text))

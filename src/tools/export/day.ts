@@ -10,15 +10,15 @@ export interface Day {
   readonly fromMs: number
   /** Milliseconds since the Unix epoch; not included. */
   readonly toMs: number
-  /** Its first moment, and that behind its last. */
+  /** Start of the day and of the next day. */
   readonly bounds: readonly [from: string, to: string]
 }
 
-/** At most so many days are named in one call: ten years. */
+/** Maximum number of days in one call: ten years. */
 const MAX_DAYS = 3660
 
 /**
- * The days of a range, both ends included.
+ * Returns the days of a range, including both ends.
  *
  * @param from like `to`: `2026-01-31`, `today` or `yesterday`
  * @throws TapelineError `INPUT`
@@ -36,7 +36,7 @@ export function parseDays(from: string, to: string, nowMs: number): Day[] {
 }
 
 /**
- * @param option names it in an error
+ * @param option named in the error
  * @param text `2026-01-31`, `today` or `yesterday`
  * @throws TapelineError `INPUT`
  */
@@ -47,7 +47,7 @@ export function parseDay(option: string, text: string, nowMs: number): Day {
       ? Date.parse(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00:00Z` : '')
       : (Math.floor(nowMs / DAY_MS) - ago) * DAY_MS
   const from = Number.isNaN(fromMs) ? '' : new Date(fromMs).toISOString()
-  // 30 February is taken for 2 March.
+  // Date.parse reads 30 February as 2 March.
   if (from === '' || (ago === undefined && !from.startsWith(text))) {
     throw new TapelineError('INPUT', `${option} ${text}: no such day`, {
       fix: 'Give a day in UTC: 2026-01-31, today or yesterday.',

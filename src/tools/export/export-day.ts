@@ -25,13 +25,13 @@ import type { Day } from './day.ts'
 import { type ExportedFile, type Manifest, readGaps, readIdentity, readMoment } from './manifest.ts'
 import { type Format, openRowFile } from './row-files.ts'
 
-/** The audit of the moment whose rows are exported. */
+/** Audits the same moment whose rows are exported. */
 export interface DayAudit {
-  /** @param connection sees the rows of that moment and no others */
+  /** @param connection reads exactly that moment */
   of(connection: Queryable): Promise<Report>
-  /** Whether ids are missing that may be on their way, so that a later moment is to be exported. */
+  /** Whether missing ids may still arrive, so that the export should use a later moment. */
   wantsLater(report: Report): boolean
-  /** Until then. No connection is held meanwhile. */
+  /** Waits for that moment without holding a connection. */
   wait(): Promise<void>
 }
 
@@ -42,9 +42,9 @@ export interface ExportOptions {
   readonly format: Format
   /** An existing folder. */
   readonly folder: string
-  /** Files of before are replaced. */
+  /** Replace existing files. */
   readonly force: boolean
-  /** Null: the manifest says that none was made. */
+  /** Null: no audit; the manifest says so. */
   readonly audit: DayAudit | null
   readonly onProgress: (type: EventType, rows: number) => void
 }
@@ -52,12 +52,13 @@ export interface ExportOptions {
 const ROWS_AT_ONCE = 20_000
 
 /**
- * Writes a day's rows, a file for each type, and a manifest beside them: rows, ledger and audit of one moment. Files have their
- * names only once all of them are whole and on the disk; the manifest comes last.
+ * Writes a day's rows, one file per type, and a manifest: rows, ledger and audit of one moment.
+ * Files get their names only when all of them are complete and synced to disk. The manifest comes
+ * last.
  *
- * @param read gives a reader, whose rows are all of one moment
- * @returns null when nothing is stored of that day, and no file is left
- * @throws TapelineError `INPUT` when a file is there already
+ * @param read provides a reader whose rows are all of one moment
+ * @returns null when nothing is stored of that day; then no file is left
+ * @throws TapelineError `INPUT` when a file exists already
  */
 export async function exportDay(
   read: Read,
@@ -66,7 +67,7 @@ export async function exportDay(
   const { symbol, day, folder } = options
   const { targets, manifestName, names } = namesOf(options)
   if (!options.force) refuseExisting(options)
-  // Of this export alone: another of the same day may be under way.
+  // Private to this export, since another one of the same day may be running.
   const work = mkdtempSync(join(folder, `.${symbol}-${day.name}.partial-`))
   const partial = (name: string) => join(work, name)
   try {
@@ -108,7 +109,7 @@ export async function exportDay(
 
 type Read = <Result>(work: (reader: TextReader) => Promise<Result>) => Promise<Result>
 
-/** Audits first: where rows are on their way, a later moment is taken before any file is written. */
+/** Audits first. If rows may still arrive, waits for a later moment before it writes a file. */
 async function atOneMoment<Result>(
   read: Read,
   audit: DayAudit | null,
@@ -125,7 +126,10 @@ async function atOneMoment<Result>(
   }
 }
 
-/** Under its name at last. A file that has come to be there meanwhile is not replaced. */
+/**
+ * Gives the file its final name. Does not replace a file created in the meantime, except with
+ * `force`.
+ */
 function publish(from: string, to: string, force: boolean): void {
   if (force) {
     renameSync(from, to)
@@ -173,7 +177,7 @@ async function sizeAndHash(path: string): Promise<Pick<ExportedFile, 'bytes' | '
   return { bytes: statSync(path).size, sha256: hash.digest('hex') }
 }
 
-/** What was written is there after a power cut. */
+/** Syncs a file to disk, so that it survives a power failure. */
 function toDisk(path: string): void {
   const file = openSync(path, 'r')
   fsyncSync(file)
@@ -187,7 +191,7 @@ function namesOf({ symbol, day, types, format }: Pick<ExportOptions, 'symbol' | 
   return { targets, manifestName, names: [...targets.map(({ name }) => name), manifestName] }
 }
 
-/** @throws TapelineError `INPUT` when a file of this export is there already */
+/** @throws TapelineError `INPUT` when a file of this export exists already */
 export function refuseExisting(
   options: Pick<ExportOptions, 'symbol' | 'day' | 'types' | 'format' | 'folder'>,
 ): void {
@@ -198,7 +202,7 @@ export function refuseExisting(
 }
 
 function isThere(path: string): TapelineError {
-  return new TapelineError('INPUT', `${path} is there already`, {
+  return new TapelineError('INPUT', `${path} exists already`, {
     fix: 'Move it away, choose another folder with --out, or replace it with --force.',
   })
 }

@@ -9,12 +9,12 @@ export interface ExportedFile {
   readonly rows: number
   readonly bytes: number
   readonly sha256: string
-  /** Null where there is no row. Times are ISO 8601 in UTC. */
+  /** Null when there is no row. Times are ISO 8601 in UTC. */
   readonly first: { readonly id: number; readonly time: string } | null
   readonly last: { readonly id: number; readonly time: string } | null
 }
 
-/** A row of the ledger that touches the day. */
+/** A ledger row that touches the day. */
 export interface ManifestGap {
   readonly gap_id: string
   readonly event_type: string
@@ -27,30 +27,36 @@ export interface ManifestGap {
   readonly reason: string | null
 }
 
-/** What an export says of itself, beside its files. Fields are added and never change their meaning. */
+/**
+ * Description of an export, written next to its files. Fields may be added and never change their
+ * meaning.
+ */
 export interface Manifest {
   readonly format: 1
   readonly symbol: string
   readonly day: string
-  /** False while the day is not over, UTC. */
+  /** False while the UTC day is not over. */
   readonly dayIsOver: boolean
-  /** Whose data it is: `binance`, `simulated…`, `replay:…`; null where the database does not say. */
+  /**
+   * The exchange of the data: `binance`, `simulated…`, `replay:…`; null when the database does not
+   * name it.
+   */
   readonly source: string | null
-  /** The unit of the exchange's times; null where the database does not say. */
+  /** Unit of the exchange's times; null when the database does not name it. */
   readonly timeUnit: string | null
-  /** The moment whose rows, ledger and audit it has. */
+  /** The moment whose rows, ledger and audit were exported. */
   readonly takenAt: string
   readonly program: string
   readonly files: readonly ExportedFile[]
   readonly gaps: readonly ManifestGap[]
-  /** What `verify` says of this symbol and day at that moment; null when it was not asked. */
+  /** Result of `verify` for this symbol and day at that moment; null when it was not requested. */
   readonly verify: Pick<Report, 'verdict' | 'takenAt' | 'watermark' | 'sequences' | 'findings'> | null
 }
 
 /**
- * A row of the ledger that has times touches the day by them. One that has only ids does by these: between the last trade stored
- * before the day and the first one after it lie the ids of the day, and what is missing there may be of the day. A row that has
- * neither counts on the day it was detected.
+ * Selects the ledger rows that touch the day. A row with times is compared by these. A row with
+ * only ids is compared by them: the ids of the day lie between the last trade stored before the day
+ * and the first one after it. A row with neither counts on the day of its detection.
  */
 const GAPS = `WITH asked AS MATERIALIZED (
     SELECT DISTINCT event_type FROM gaps
@@ -99,7 +105,7 @@ export async function readGaps(
   }))
 }
 
-/** When the rows were as they are read, as ISO 8601 in UTC. */
+/** The moment whose rows are read, as ISO 8601 in UTC. */
 export async function readMoment(reader: TextReader): Promise<string> {
   const { rows } = await reader.query(
     `SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`,
@@ -107,7 +113,7 @@ export async function readMoment(reader: TextReader): Promise<string> {
   return rows[0]?.[0] ?? ''
 }
 
-/** The exchange that the database's rows came from, and the unit of its times. */
+/** The exchange whose data the database has, and the unit of its times. */
 export async function readIdentity(
   reader: TextReader,
 ): Promise<{ source: string | null; timeUnit: string | null }> {
@@ -116,7 +122,7 @@ export async function readIdentity(
   return { source: value('source'), timeUnit: value('time_unit') }
 }
 
-/** Ids are safe integers: nothing else is stored. */
+/** Ids are safe integers: no others are stored. */
 function numberOrNull(text: string | null | undefined): number | null {
   return text == null ? null : Number(text)
 }

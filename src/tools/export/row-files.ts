@@ -11,11 +11,11 @@ export type Format = (typeof FORMATS)[number]
 /** A file that takes rows in order. */
 export interface RowFile {
   add(rows: readonly TextRow[]): void
-  /** It is whole after this, and not before. */
+  /** Completes the file. */
   finish(): void
 }
 
-/** Rows that are held before they are written. */
+/** Rows buffered before they are written. */
 const ROW_GROUP = 100_000
 
 export function openRowFile(format: Format, path: string, type: EventType): RowFile {
@@ -36,7 +36,7 @@ function parquetFile(path: string, type: EventType): RowFile {
   let held: ParquetValue[][] = columns.map(() => [])
   const flush = () => {
     if ((held[0]?.length ?? 0) === 0) return
-    // Writing to a file is synchronous: there is nothing to wait for.
+    // Writing to a file is synchronous, so there is no promise to await.
     void writer.write({
       columnData: columns.map(({ name }, i) => ({ name, data: held[i] ?? [] })),
       rowGroupSize: ROW_GROUP,
@@ -66,7 +66,7 @@ function csvFile(path: string, type: EventType): RowFile {
       const lines = rows.map(
         (row) => `${columns.map(({ kind }, i) => csvValue(kind, row[i] ?? null)).join()}\n`,
       )
-      // Until all of it is written, which one call of write need not do.
+      // writeFileSync writes everything; a single write call may not.
       if (lines.length > 0) writeFileSync(file, lines.join(''))
     },
     finish: () => closeSync(file),

@@ -2,7 +2,7 @@ import { type IdRow, reopened, requestRevision } from '../../foundation/market/g
 import type { Queryable } from '../../foundation/store/database.ts'
 import { readIdGaps } from '../../foundation/store/ledger-rows.ts'
 
-/** Which rows of the ledger are meant. Without ids: all that touch the symbol and the time. */
+/** Selects ledger rows. Without ids: all that touch the symbol and the time. */
 export interface GapFilter {
   readonly symbol?: string
   readonly ids?: readonly string[]
@@ -11,14 +11,17 @@ export interface GapFilter {
   readonly toMs?: number
 }
 
-/** Rows of trades and aggTrades that name ids. Windows of time name none, so nobody can fill them. */
+/**
+ * Reads ledger rows of trades and aggTrades that name ids. Time windows name none, so they cannot
+ * be filled.
+ */
 export async function readGaps(connection: Queryable, filter: GapFilter): Promise<IdRow[]> {
   const { symbol, ids } = filter
   const rows = await readIdGaps(connection, symbol === undefined ? {} : { symbol })
   return rows.filter((row) => (ids === undefined || ids.includes(row.gap_id)) && isWithin(row, filter))
 }
 
-/** By the times of the trades around it, or by when it was found where it has none. */
+/** Compares by the times of the surrounding trades, or by the detection time if there are none. */
 function isWithin(
   { from_time, to_time, detected_at }: IdRow,
   { fromMs = Number.NEGATIVE_INFINITY, toMs = Number.POSITIVE_INFINITY }: GapFilter,
@@ -28,13 +31,13 @@ function isWithin(
   return end >= fromMs && begin < toMs
 }
 
-/** What becomes of a row. */
+/** Result of a retry of a ledger row. */
 export type RetryOutcome =
   | { readonly row: IdRow; readonly request: IdRow }
   | { readonly row: IdRow; readonly request: null; readonly reason: string }
 
 /**
- * The requests to reopen rows: `unrecoverable` ones, and `filled` ones that are named by id.
+ * Plans the requests to reopen rows: `unrecoverable` ones, and `filled` ones that are named by id.
  *
  * @param nowMs of the wall clock
  */

@@ -2,7 +2,7 @@ import uPlot from 'uplot'
 import { NONE, timeText } from './format.ts'
 import type { Moment, SeriesPoint } from './snapshot.ts'
 
-/** A line: its name in the legend, and the custom property of the style sheet that colours it. */
+/** A line: its name in the legend, and the CSS custom property of its colour. */
 interface Line {
   readonly label: string
   readonly colour: string
@@ -13,10 +13,10 @@ type Values = Array<number | null>
 
 const POINTS_KEPT = 900
 
-/** A line is not drawn over a longer time of which nothing is known. */
+/** A line is interrupted where values are missing for longer than this. */
 const HOLE_MS = 10_000
 
-/** A chart over time that fits its place and follows the colours of the page. */
+/** A time chart that fits its container and follows the colours of the page. */
 class Chart {
   readonly #place: HTMLElement
   readonly #lines: readonly Line[]
@@ -39,7 +39,7 @@ class Chart {
     this.#show()
   }
 
-  /** A point at the time of the last one takes its place. */
+  /** Adds a point. Replaces the last point if it has the same time. */
   add(point: readonly [atMs: number, ...values: Values]): void {
     this.#push(point)
     this.#show()
@@ -70,7 +70,7 @@ class Chart {
     this.#tellNewest()
   }
 
-  /** The legend shows what the cursor is at, and the newest while it is nowhere. */
+  /** Shows the newest values in the legend while the cursor is not on the chart. */
   #tellNewest(): void {
     const plot = this.#plot
     const newest = this.#data[0].length - 1
@@ -82,7 +82,7 @@ class Chart {
     else this.#plot.setSize(this.#size())
   }
 
-  /** Beneath it the legend has its line. */
+  /** Leaves room for the line of the legend. */
   #size(): { width: number; height: number } {
     return { width: this.#place.clientWidth, height: this.#place.clientHeight - 26 }
   }
@@ -125,7 +125,7 @@ class Chart {
   }
 }
 
-/** Short ones are spanned: a second without a trade says nothing. */
+/** Bridges short gaps: a second without a trade is not a gap. */
 const longGaps: uPlot.Series.GapsRefiner = (plot, _series, _from, _to, gaps) =>
   gaps.filter(
     ([from, to]) => (plot.posToVal(to, 'x', true) - plot.posToVal(from, 'x', true)) * 1000 > HOLE_MS,
@@ -136,21 +136,21 @@ function timesOf(_plot: uPlot, times: readonly number[]): string[] {
 }
 
 /**
- * To the digits that matter: the exact price stands in the table.
+ * Rounds a value. The table has the exact price.
  *
- * @param value undefined when the legend still points after the end of data that became fewer
+ * @param value undefined while the legend still refers to a point that no longer exists
  */
 function shownValue(value: number | null | undefined): string {
   if (value === null || value === undefined) return NONE
   return value.toLocaleString('en-US', { maximumSignificantDigits: Math.abs(value) >= 1000 ? 8 : 4 })
 }
 
-/** As wide as the longest value needs. */
+/** Makes the axis wide enough for the longest value. */
 function widthOfValues(_plot: uPlot, values: readonly string[] | null): number {
   return 16 + 8 * Math.max(3, ...(values ?? []).map((value) => value.length))
 }
 
-/** A canvas knows no `light-dark()`: the colour as the page shows it. */
+/** Resolves a colour as the page shows it, since a canvas does not support `light-dark()`. */
 function resolved(value: string, place: HTMLElement): string {
   const probe = document.createElement('span')
   probe.style.color = value

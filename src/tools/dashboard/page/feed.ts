@@ -3,13 +3,16 @@ import type { Past, SeriesPoint, Snapshot } from './snapshot.ts'
 export interface FeedEvents {
   onPast(past: Past): void
   onSnapshot(snapshot: Snapshot): void
-  /** Nothing has come for a while. */
+  /** No data has arrived for a while. */
   onSilence(): void
 }
 
 const SILENCE_MS = 4000
 
-/** What the server tells. The browser comes back by itself after a break; then the past is told anew. */
+/**
+ * Subscribes to the server's events. The browser reconnects automatically; then `past` is sent
+ * again.
+ */
 export function openFeed(events: FeedEvents): void {
   const source = new EventSource('/events')
   let timer = 0
@@ -28,7 +31,7 @@ export function openFeed(events: FeedEvents): void {
   heard()
 }
 
-/** The last ten minutes of a symbol; empty where the server cannot say. */
+/** The last ten minutes of a symbol; empty when the server cannot answer. */
 export async function fetchSeries(symbol: string): Promise<SeriesPoint[]> {
   const response = await fetch(`/series?symbol=${encodeURIComponent(symbol)}`).catch(() => null)
   return response?.ok === true ? response.json() : []

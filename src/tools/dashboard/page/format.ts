@@ -1,4 +1,4 @@
-/** What is not known. */
+/** Text of an unknown value. */
 export const NONE = '–'
 
 const COUNT = new Intl.NumberFormat('en-US')
@@ -7,7 +7,7 @@ export function countText(value: number | null): string {
   return value === null ? NONE : COUNT.format(Math.round(value))
 }
 
-/** A rate; slow ones with a digit behind the point. */
+/** A rate; slow rates have one decimal. */
 export function rateText(value: number | null): string {
   if (value === null) return NONE
   return value < 10 ? value.toFixed(1) : countText(value)
@@ -23,7 +23,7 @@ export function timeText(ms: number): string {
   return new Date(ms).toISOString().slice(11, 19)
 }
 
-/** `12:34:56`, UTC, with the day before it where that is another than now. */
+/** `12:34:56`, UTC, preceded by the date if it is not today. */
 export function momentText(ms: number, nowMs: number): string {
   const iso = new Date(ms).toISOString()
   const isToday = iso.slice(0, 10) === new Date(nowMs).toISOString().slice(0, 10)
@@ -42,12 +42,12 @@ export function durationText(ms: number | null): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 
-/** A price without the zeros that only fill it up; two digits behind the point stay. */
+/** A price without trailing zeros, but with at least two decimals. */
 export function priceText(price: string | null): string {
   return price === null ? NONE : price.replace(/(\.\d\d\d*?)0+$/, '$1')
 }
 
-/** The difference of two prices, exactly, by their digits. */
+/** The exact difference of two prices, calculated from their digits. */
 export function spreadText(bid: string | null, ask: string | null): string {
   if (bid === null || ask === null) return NONE
   const units = scaled(ask) - scaled(bid)
@@ -55,7 +55,7 @@ export function spreadText(bid: string | null, ask: string | null): string {
   return priceText(`${units < 0n ? '−' : ''}${digits.slice(0, -8)}.${digits.slice(-8)}`)
 }
 
-/** In units of the eighth digit behind the point. */
+/** In units of the eighth decimal. */
 function scaled(price: string): bigint {
   const [whole = '0', fraction = ''] = price.split('.')
   return BigInt(whole + fraction.padEnd(8, '0').slice(0, 8))

@@ -22,12 +22,12 @@ openFeed({
   onPast({ moments, incidents }) {
     charts.past(moments)
     addIncidents(incidents, true)
-    // What came while nobody told us.
+    // Reload the data that arrived while the connection was down.
     if (chosen !== '') choose(chosen)
   },
   onSnapshot: show,
   onSilence() {
-    showState('bad', 'The dashboard itself does not answer; trying again. What is shown is old.')
+    showState('bad', 'The dashboard does not answer, retrying. These values are outdated.')
   },
 })
 
@@ -35,12 +35,7 @@ function show(snapshot: Snapshot): void {
   const { problems, stored, incidents } = snapshot
   showHeader(snapshot)
   if (problems.length === 0) showState('good', 'All is well')
-  else
-    showState(
-      'bad',
-      problems.length === 1 ? 'One thing is not well' : `${problems.length} things are not well`,
-      problems,
-    )
+  else showState('bad', problems.length === 1 ? '1 problem' : `${problems.length} problems`, problems)
   showTotals(snapshot)
   showStreams(snapshot)
   showPartitions(snapshot)
@@ -63,7 +58,7 @@ function showStored(stored: StoredView): void {
   if (atMs > 0) charts.point({ atMs, price: numberOf(price), bid: numberOf(bid), ask: numberOf(ask) })
 }
 
-/** Draws another symbol. */
+/** Draws the chart of another symbol. */
 function choose(symbol: string): void {
   chosen = symbol
   if (newest !== null) showSymbols(newest, chosen, choose)
@@ -72,7 +67,7 @@ function choose(symbol: string): void {
   })
 }
 
-/** For drawing alone. */
+/** For drawing only, since a number may be inexact. */
 function numberOf(price: string | null): number | null {
   return price === null ? null : Number(price)
 }

@@ -5,23 +5,25 @@ import type {
 } from '../../../foundation/telemetry/status.ts'
 
 /*
- * What the dashboard's server tells its pages, once a second, as JSON. Prices are the exchange's own digits. Times are
- * milliseconds since the Unix epoch.
+ * The JSON that the dashboard's server sends to its pages once a second. Prices have the exchange's
+ * digits. Times are milliseconds since the Unix epoch.
  */
 
 export type Health = 'well' | 'ailing' | 'away'
 
-/** A part of the pipeline, as it says itself; `away` does not answer. */
+/** The state of a part of the pipeline as it reports it; `away` means that it does not answer. */
 export interface PartView {
   readonly name: string
   readonly url: string
   readonly health: Health
-  /** Why it is not well, or what the exchange refuses it meanwhile; empty when there is nothing to say. */
+  /**
+   * Why it is not ready, or what the exchange refuses it; empty when there is nothing to report.
+   */
   readonly reason: string
   readonly uptimeMs: number | null
 }
 
-/** The newest rows of a symbol; null where there is none. */
+/** The newest rows of a symbol; null where there are none. */
 export interface SymbolView {
   readonly symbol: string
   readonly price: string | null
@@ -31,7 +33,7 @@ export interface SymbolView {
   readonly quoteTimeMs: number | null
 }
 
-/** A connection of an ingestion; ids are its own. */
+/** A connection of an ingestion. Ids are unique only within that ingestion. */
 export interface ConnectionView extends ConnectionStatus {
   /** The name of the ingestion among the parts. */
   readonly part: string
@@ -73,17 +75,17 @@ export interface DeadLetterView {
   readonly resolvedMs: number | null
 }
 
-/** What the database says; it is asked less often than the services. */
+/** Data of the database, which is polled less often than the services. */
 export interface StoredView {
   readonly symbols: readonly SymbolView[]
-  /** The newest by their last change. */
+  /** Open gaps first, then the most recently changed. */
   readonly gaps: readonly GapView[]
   readonly gapsByStatus: Readonly<Record<string, number>>
   readonly deadLetters: readonly DeadLetterView[]
   readonly unresolvedDeadLetters: number
 }
 
-/** Something changed for the worse, or was mended. */
+/** A problem that appeared or was solved, or another change. */
 export interface Incident {
   readonly number: number
   readonly atMs: number
@@ -96,49 +98,51 @@ export interface Snapshot {
   readonly version: string
   readonly source: string | null
   readonly parts: readonly PartView[]
-  /** What is wrong now; empty when all is well. */
+  /** Current problems; empty when there are none. */
   readonly problems: readonly string[]
   /** Gaps that cannot be filled now, and why: one line for each ingestion service. */
   readonly unfilled: readonly string[]
   readonly connections: readonly ConnectionView[]
-  /** Those that have gone quiet, and the busiest. */
+  /** The quiet streams and the busiest ones. */
   readonly streams: readonly StreamView[]
-  /** How many more there are. */
+  /** The number of streams left out. */
   readonly streamsLeftOut: number
   readonly partitions: readonly PartitionStatus[]
   readonly eventToReceiptMs: LatencySummary
   readonly receiptToRowMs: LatencySummary
-  /** Of all ingestion services; null while none answers. */
+  /** Sum over all ingestion services; null while none answers. */
   readonly received: number | null
-  /** Rows that all consumers had inserted since their start when each last answered; null while none answers. */
+  /**
+   * Rows inserted by all consumers since their start, as last reported; null while none answers.
+   */
   readonly inserted: number | null
   readonly rowsPerSecond: number | null
   readonly stored: StoredView | null
-  /** Those that were not told before. */
+  /** Incidents since the previous snapshot. */
   readonly incidents: readonly Incident[]
   readonly moment: Moment
 }
 
-/** One moment of what is drawn over time. Null where it is not known. */
+/** Values of the charts at one time. Null means unknown. */
 export interface Moment {
   readonly atMs: number
   readonly receiptP50: number | null
   readonly receiptP99: number | null
   readonly rowP50: number | null
   readonly rowP99: number | null
-  /** Null also while a consumer does not answer. */
+  /** Also null while a consumer does not answer. */
   readonly lag: number | null
   readonly rowsPerSecond: number | null
   readonly messagesPerSecond: number | null
 }
 
-/** What a page is told first: what has been, and then a {@link Snapshot} a second. */
+/** History that a page receives first. A {@link Snapshot} follows every second. */
 export interface Past {
   readonly moments: readonly Moment[]
   readonly incidents: readonly Incident[]
 }
 
-/** A second of a symbol; prices for drawing only. */
+/** Values of one second of a symbol; prices are only for drawing. */
 export interface SeriesPoint {
   readonly atMs: number
   readonly price: number | null

@@ -37,7 +37,9 @@ export function showHeader({ atMs, source, parts, version }: Snapshot): void {
   )
 }
 
-/** The one line that says whether all is well; only changed when it changes, since it is read aloud. */
+/**
+ * Shows the overall state. Changes the text only when it differs, since screen readers announce it.
+ */
 export function showState(
   state: 'waiting' | 'good' | 'bad',
   title: string,
@@ -78,7 +80,7 @@ export function showTotals(snapshot: Snapshot): void {
   const tiles: Array<[string, string]> = [
     ['Received since start', countText(received)],
     ['Rows since start', countText(inserted)],
-    ['Rows a second', rateText(rowsPerSecond)],
+    ['Rows per second', rateText(rowsPerSecond)],
     ['Lag', countText(moment.lag)],
     ['To receipt, p99', msText(measured(eventToReceiptMs))],
     ['To row, p99', msText(measured(receiptToRowMs))],
@@ -95,7 +97,7 @@ export function showTotals(snapshot: Snapshot): void {
 }
 
 export function showStreams({ streams, streamsLeftOut }: Snapshot): void {
-  text('stream-count', streamsLeftOut === 0 ? '' : `and ${countText(streamsLeftOut)} more that flow`)
+  text('stream-count', streamsLeftOut === 0 ? '' : `and ${countText(streamsLeftOut)} more without problems`)
   const busiest = [...streams].sort(
     (a, b) => Number(b.quiet) - Number(a.quiet) || a.stream.localeCompare(b.stream),
   )
@@ -139,16 +141,16 @@ export function showConnections({ connections }: Snapshot): void {
 }
 
 /** @param incidents oldest first */
-export function addIncidents(incidents: readonly Incident[], anew = false): void {
+export function addIncidents(incidents: readonly Incident[], replaces = false): void {
   const list = element('incidents')
-  if (anew || list.querySelector('.empty') !== null) list.replaceChildren()
+  if (replaces || list.querySelector('.empty') !== null) list.replaceChildren()
   for (const { atMs, kind, text: what } of incidents) {
     const item = entry(atMs, what)
     item.dataset['kind'] = kind
     list.prepend(item)
   }
   while (list.children.length > 200) list.lastElementChild?.remove()
-  if (list.children.length === 0) list.append(empty('Nothing since this dashboard was started.'))
+  if (list.children.length === 0) list.append(empty('Nothing since this dashboard started.'))
 }
 
 export function showGaps({ gaps, gapsByStatus }: StoredView): void {
@@ -164,7 +166,7 @@ export function showGaps({ gaps, gapsByStatus }: StoredView): void {
       item.dataset['status'] = gap.status
       return item
     },
-    'Nothing is missing, and nothing ever was.',
+    'No gaps.',
   )
 }
 
@@ -179,7 +181,7 @@ export function showLetters({ deadLetters, unresolvedDeadLetters }: StoredView):
       item.dataset['kind'] = letter.resolvedMs === null ? 'bad' : 'good'
       return item
     },
-    'Every message could be stored.',
+    'No dead letters.',
   )
 }
 
@@ -216,7 +218,7 @@ function symbolRow(symbol: string, choose: (symbol: string) => void): HTMLTableR
   return row
 }
 
-/** Fills a table; cells that say the same are left alone. */
+/** Fills a table. Leaves unchanged cells alone. */
 function rows(
   id: string,
   all: ReadonlyArray<{ readonly cells: readonly Cell[]; readonly bad?: boolean }>,
@@ -235,7 +237,7 @@ function rows(
   })
 }
 
-/** A list whose entries are made anew only when one of them has changed: a reader keeps the place. */
+/** Fills a list. Rebuilds it only when an entry has changed, so that a reader keeps the place. */
 function keyed<Item>(
   id: string,
   items: readonly Item[],
