@@ -24,7 +24,7 @@ for (const { name, ...options } of databaseKinds()) {
       const audit = await market.auditAfter([
         `DELETE FROM trades WHERE ${BTC_TRADES} AND trade_id IN (1000, 1099)`,
       ])
-      const edge = audit.notChecked.find(({ what }) => what.includes('reaching over the first or the last'))
+      const edge = audit.notChecked.find(({ what }) => what.includes('extending past the first or the last'))
       assert.deepEqual(edge?.examples, [
         { from: 500, to: 500, detail: 'trades 1000..1001, of which 1 is stored' },
         { from: 549, to: 549, detail: 'trades 1098..1099, of which 1 is stored' },
@@ -139,7 +139,7 @@ for (const { name, ...options } of databaseKinds()) {
          WHERE symbol = 'BTCUSDT' AND event_type = 'aggTrade' AND trade_id = 510`,
       ])
       assert.equal(audit.verdict, 'clean')
-      assert.match(renderAudit(audit), /BTCUSDT: 1 aggTrade that the exchange has invalidated/)
+      assert.match(renderAudit(audit), /BTCUSDT: 1 aggTrade invalidated by the exchange/)
     })
 
     test('compares no aggTrade with trades of another epoch with the same ids, and reports the excluded ones', async () => {
@@ -153,11 +153,11 @@ for (const { name, ...options } of databaseKinds()) {
         'only the trade ids restarted': {
           changes: [began('trade', 'epoch = 1, trade_id = trade_id - 44'), began('aggTrade', covers)],
           leftOut:
-            /BTCUSDT: 26 aggTrades whose trades are of another epoch.*\n +524 at 2026-01-03 00:00:00\S*, of trades 1004\.\.1005\n/,
+            /BTCUSDT: 26 aggTrades with trades of another epoch.*\n +524 at 2026-01-03 00:00:00\S*, of trades 1004\.\.1005\n/,
         },
         'only the aggTrade ids restarted': {
           changes: [began('aggTrade', 'epoch = 1, trade_id = trade_id - 520')],
-          leftOut: /BTCUSDT: 26 aggTrades whose trades are of another epoch.*\n +4 at /,
+          leftOut: /BTCUSDT: 26 aggTrades with trades of another epoch.*\n +4 at /,
         },
         'the aggTrade ids restarted one trade later': {
           changes: [
@@ -165,7 +165,7 @@ for (const { name, ...options } of databaseKinds()) {
             began('aggTrade', covers),
             `${began('aggTrade', 'epoch = 1, trade_id = trade_id - 520')} AND trade_id >= 525`,
           ],
-          leftOut: /BTCUSDT: 1 aggTrade whose trades are of another epoch.*\n +524 at /,
+          leftOut: /BTCUSDT: 1 aggTrade with trades of another epoch.*\n +524 at /,
         },
       }
       for (const [name, { changes, leftOut }] of Object.entries(cases)) {
@@ -187,7 +187,7 @@ for (const { name, ...options } of databaseKinds()) {
       assert.equal(audit.verdict, 'clean')
       assert.match(
         renderAudit(audit),
-        /BTCUSDT: 50 aggTrades before the first or behind the last stored trade/,
+        /BTCUSDT: 50 aggTrades before the first or after the last stored trade/,
       )
     })
 
@@ -202,7 +202,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       const text = renderAudit(audit)
       assert.match(text, /BTCUSDT bookTicker: 2 doubled: .*, 1 of them within a minute of an outage/)
-      assert.match(text, /7000 2 rows, .* beside an outage \(restart\)\n +7030 2 rows, .*, no outage near/)
+      assert.match(text, /7000 2 rows, .* near an outage \(restart\)\n +7030 2 rows, .*, no outage near/)
       assert.match(text, /NOT CLEAN/)
     })
 
@@ -272,7 +272,7 @@ for (const { name, ...options } of databaseKinds()) {
         ['receipt', 'notice', 'trade', 1010, 1012],
         ['time', 'failure', 'trade', 1008],
       ])
-      assert.match(renderAudit(audit), /this machine's clock was behind the exchange's/)
+      assert.match(renderAudit(audit), /this machine's clock was late compared with the exchange's/)
     })
 
     test('reports a trade earlier than the previous id', async () => {

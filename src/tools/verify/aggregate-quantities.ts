@@ -4,16 +4,20 @@ import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 import type { TradeEpochs } from './trade-epochs.ts'
 
-/** Trades of an aggTrade carry its time; this is for a range that cuts between them. */
+/**
+ * The trades of an aggTrade have its time. The padding matters only where the range separates them.
+ */
 const PADDING_MS = 60_000
 
 /**
- * The exchange makes an aggTrade of the trades `f`..`l` of one order at one price: their quantities add up to its own,
- * and price and side are the same. All figures are numeric, so equal means equal.
+ * Checks aggTrades against their trades. An aggTrade covers the trades `f`..`l` of one order at one
+ * price: their quantities add up to its quantity, and price and side are equal. All figures are
+ * numeric, so the comparison is exact.
  *
- * One sort and one pass, whatever the sizes: trades, and each aggTrade twice, as the mark before its first trade and as
- * the one behind its last, in the order of trade ids, with running sums; an aggTrade's own sum is that at its second mark less that
- * at its first. That all n prices equal P is said by Σ(p − P)² = Σp² − 2PΣp + nP² = 0. Only what is not equal is kept.
+ * The query needs one sort and one pass, whatever the sizes. It orders by trade id: the trades, and
+ * two marks per aggTrade, one before its first trade and one after its last, with running sums. The
+ * sums at the second mark minus those at the first are the aggTrade's. All n prices equal P if Σ(p
+ * − P)² = Σp² − 2PΣp + nP² = 0. Only unequal rows are kept.
  */
 const QUANTITIES = `WITH marked AS (
     SELECT CASE kind WHEN 0 THEN first_trade_id ELSE last_trade_id END AS id, kind, trade_id AS aggregate_id, first_trade_id,
@@ -69,7 +73,7 @@ const INVALIDATED = `SELECT count(*)::float8 AS total FROM trades
   WHERE symbol = $1 AND event_type = 'aggTrade' AND epoch = $2 AND first_trade_id IS NULL
     AND trade_time >= $3::timestamptz AND trade_time < $4::timestamptz`
 
-/** Rows whose trades are of another epoch, see `TradeEpochs`; those that were invalidated have none. */
+/** Rows whose trades are of another epoch, see `TradeEpochs`. Invalidated rows have no trades. */
 const OTHER_EPOCH = `SELECT trade_id AS id, (count(*) OVER ())::float8 AS total,
     format('at %s, of trades %s..%s', trade_time, first_trade_id, last_trade_id) AS detail
   FROM trades
@@ -92,20 +96,19 @@ interface Row {
 }
 
 const FAILURES: Readonly<Record<string, string>> = {
-  quantity: 'whose quantity is not the sum of the trades that it covers',
-  price: 'whose price is not that of the trades that it covers',
-  side: 'whose side is not that of the trades that it covers',
+  quantity: 'with a quantity that differs from the sum of its trades',
+  price: 'with a price that differs from that of its trades',
+  side: 'with a side that differs from that of its trades',
 }
 
 const REASONS: Readonly<Record<string, string>> = {
-  incomplete: 'of which not all trades are stored (see what is missing)',
-  outside: 'before the first or behind the last stored trade',
-  edge: 'reaching over the first or the last stored trade: it began or ended there, or rows were removed at that end',
-  doubled: 'of which a trade is doubled',
+  incomplete: 'with trades that are not stored (see what is missing)',
+  outside: 'before the first or after the last stored trade',
+  edge: 'extending past the first or the last stored trade: the recording began or ended there, or rows were removed at that end',
+  doubled: 'with a doubled trade',
   overlapping: 'overlapping with another, or doubled',
-  epoch:
-    'whose trades are of another epoch: the exchange did not begin the ids of both anew at the same moment',
-  invalidated: 'that the exchange has invalidated',
+  epoch: 'with trades of another epoch: the exchange did not restart the ids of both at the same moment',
+  invalidated: 'invalidated by the exchange',
 }
 
 export async function checkQuantities(
@@ -186,11 +189,11 @@ function exampleOf(row: Row): Example {
   const covers = first === last ? `trade ${first}` : `trades ${first}..${last}`
   const details: Readonly<Record<string, string>> = {
     quantity: `${row.quantity}, of ${covers}: ${row.quantities}`,
-    price: `${row.price}, of ${covers}, whose prices add up to ${row.prices}`,
+    price: `${row.price}, of ${covers} with prices that add up to ${row.prices}`,
     side: covers,
   }
   const detail =
     details[row.verdict] ??
-    `${covers}, of which ${row.trades} ${counted(Number(row.trades), 'is', 'are')} stored`
+    `${covers}; ${row.trades} of them ${counted(Number(row.trades), 'is', 'are')} stored`
   return { from: id, to: id, detail }
 }

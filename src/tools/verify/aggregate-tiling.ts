@@ -6,9 +6,10 @@ import type { Sequence } from './sequences.ts'
 import type { TradeEpochs } from './trade-epochs.ts'
 
 /**
- * Each aggTrade begins with the trade after the last of the one before, or of dead letters between the two; where one is
- * missing, or the ids of the trades restarted between the two, nothing is said. Rows come in the order of the index, by time; where
- * their ids do not follow each other, the first of one run is compared with the last of another.
+ * Finds aggTrades that do not begin with the trade after the last one of their predecessor, or of
+ * dead letters between the two. Skips pairs with a missing aggTrade or a restart of the trade ids
+ * in between. Rows come in index order, by time. Where their ids are not consecutive, the first row
+ * of one run is compared with the last row of another.
  */
 const TILING = `WITH steps AS (
     SELECT trade_id, trade_time, first_trade_id, last_trade_id, lag(trade_id) OVER by_time AS previous_id,
@@ -35,7 +36,7 @@ FROM pairs WHERE first_trade_id <> previous_last + 1
                   WHERE begins BETWEEN least(previous_time, trade_time) AND greatest(previous_time, trade_time))
 ORDER BY trade_id LIMIT $5`
 
-/** aggTrades tile the trade ids; null when they do. */
+/** Checks that aggTrades cover the trade ids without holes or overlaps; null when they do. */
 export async function checkTiling(
   { connection, scope, limit }: CheckContext,
   { symbol, epoch }: Sequence,
@@ -58,11 +59,11 @@ export async function checkTiling(
     eventType: 'aggTrade',
     epoch,
     count,
-    summary: `${counted(count, 'that does', 'that do')} not begin where the one before ended`,
+    summary: `${counted(count, 'that does', 'that do')} not begin where the previous one ended`,
     examples: rows.map((row) => ({
       from: Number(row.trade_id),
       to: Number(row.trade_id),
-      detail: `begins with trade ${row.first_trade_id}, the one before ended with ${row.previous_last}`,
+      detail: `begins with trade ${row.first_trade_id}, the previous one ended with ${row.previous_last}`,
     })),
   }
 }

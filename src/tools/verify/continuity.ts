@@ -4,17 +4,18 @@ import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
 /**
- * Set arithmetic on ranges of ids, exact and in the database: a table that has lost every second row would otherwise
- * come over the wire. Rows come in the order of the index, by time, and are taken together as runs of ids that follow each
- * other: of a busy day these are a handful, whose order by id and whose union cost nothing. What the runs have more than
- * their union is stored more than once.
+ * Set arithmetic on ranges of ids. It is exact, and runs in the database: otherwise a table that
+ * has lost every second row would be transferred. Rows come in index order, by time, and are joined
+ * into runs of consecutive ids. A busy day has a handful of runs, so sorting and uniting them costs
+ * nothing. If the runs have more ids than their union, ids are stored more than once.
  *
- * Ids are trusted to rise with time only roughly: one that seems missing where the range cuts may be stored within an hour
- * outside it, which is looked up (`elsewhere`) only when something is missing.
+ * Ids rise with time only roughly. An id that seems missing at an edge of the range may be stored
+ * up to an hour outside, so that hour is searched (`elsewhere`) if ids are missing.
  *
- * Ranges that the ledger calls filled, or ids of it that are dead letters or lost by another row since, are held against what is
- * missing. Nothing counts as missing below the first stored id, which retention may have dropped, below where the consumer began,
- * or, with a range, above the last.
+ * Missing ids are compared with the ranges that the ledger calls filled, and with ids in dead
+ * letters or in other ledger rows. No id counts as missing below the first stored id, since
+ * retention may have dropped it, below the start of the consumer, or, with a range, above the last
+ * stored id.
  */
 const CONTINUITY = `WITH steps AS (
     SELECT trade_id, trade_time, lag(trade_id) OVER by_time AS previous_id, lag(trade_time) OVER by_time AS previous_time,
@@ -90,7 +91,7 @@ SELECT
     FROM (SELECT * FROM broken WHERE absent > 0 ORDER BY from_id LIMIT $7) AS first_ones) AS broken_examples
 FROM result`
 
-/** How far outside the range an id is looked for that seems missing in it. */
+/** Time outside the range that is searched for ids missing inside. */
 const ELSEWHERE_MS = 60 * 60_000
 
 interface Row {
@@ -101,12 +102,12 @@ interface Row {
   readonly is_doubled: boolean
   readonly backwards: number
   readonly backwards_examples: Example[]
-  /** Ranges that the ledger calls filled and that are not stored whole. */
+  /** Ranges that the ledger calls filled but that are not completely stored. */
   readonly broken: number
   readonly broken_examples: Example[]
 }
 
-/** What was found of a sequence's ids; `doubled` is another check's. */
+/** Result for the ids of a sequence. Another check counts `doubled`. */
 export interface Continuity {
   readonly figures: Omit<SequenceReport, 'doubled'>
   /** Whether an id is stored more than once. */
@@ -115,9 +116,10 @@ export interface Continuity {
 }
 
 /**
- * Every id between the first and the last row is there, or the ledger or a dead letter names it.
+ * Checks that every id between the first and the last row is stored, or named by the ledger or a
+ * dead letter.
  *
- * @param isRange whether rows after the last are left out on request: then the ledger's claims end with that row
+ * @param isRange whether later rows are excluded on request: then ledger ranges end at the last row
  */
 export async function checkContinuity(
   { connection, scope, limit }: CheckContext,
@@ -146,17 +148,17 @@ function interpretContinuity(sequence: Sequence, row: Row | undefined): Continui
   const about = { check: 'continuity', symbol, eventType, epoch }
   const findings: Finding[] = []
   if (unexplained > 0) {
-    const filled = said_filled > 0 ? `, of which the ledger says that ${said_filled} are filled` : ''
+    const filled = said_filled > 0 ? `; the ledger calls ${said_filled} of them filled` : ''
     findings.push({
       ...about,
       kind: 'missing',
       severity: 'failure',
       count: unexplained,
-      summary: `missing, and nothing explains it${filled}`,
+      summary: `missing without explanation${filled}`,
       examples: (row?.examples ?? []).map(({ from, to, filled }) => ({
         from,
         to,
-        detail: filled ? 'the ledger says filled' : '',
+        detail: filled ? 'filled according to the ledger' : '',
       })),
     })
   }
@@ -166,7 +168,7 @@ function interpretContinuity(sequence: Sequence, row: Row | undefined): Continui
       kind: 'backwards',
       severity: 'notice',
       count: backwards,
-      summary: 'earlier than the id before by more than a second',
+      summary: 'more than a second earlier than the previous id',
       examples: row?.backwards_examples ?? [],
     })
   }
@@ -178,7 +180,7 @@ function interpretContinuity(sequence: Sequence, row: Row | undefined): Continui
       kind: 'filled',
       severity: 'failure',
       count: row.broken,
-      summary: `${gaps} that the ledger calls filled, not all of whose ids are stored`,
+      summary: `${gaps} that the ledger calls filled, with ids that are not stored`,
       examples: row.broken_examples,
     })
   }

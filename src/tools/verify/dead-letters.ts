@@ -7,8 +7,9 @@ import type { Example, Finding } from './report-types.ts'
 import type { CheckContext } from './scope.ts'
 
 /**
- * A page of those that are not resolved, in the order of the primary key: PostgreSQL could read the JSON, but would
- * end the whole statement at the first that is none. An event has some hundred bytes; what is much larger names none.
+ * A page of unresolved dead letters in the order of the primary key. PostgreSQL could parse the
+ * JSON, but would abort the statement at the first invalid text. An event has some hundred bytes; a
+ * much larger payload names no id.
  */
 const PAGE = `SELECT topic, topic_id, partition, kafka_offset, digest, reason, headers,
     CASE WHEN octet_length(payload) <= 65536 THEN payload END AS payload
@@ -25,7 +26,7 @@ interface Row {
   readonly digest: Buffer
   readonly reason: string
   readonly payload: Buffer | null
-  /** The message's own; null where they were not kept. */
+  /** Headers of the original message; null if they were not kept. */
   readonly headers: ReadonlyArray<readonly [name: string, value: string]> | null
 }
 
@@ -34,15 +35,15 @@ interface NamedId {
   readonly eventType: 'trade' | 'aggTrade'
   readonly epoch: number
   readonly id: number
-  /** The trades of an aggTrade, where it names any. */
+  /** The trades that an aggTrade names; null if there are none. */
   readonly trades: IdRange | null
 }
 
-/** What the unresolved dead letters say. */
+/** Content of the unresolved dead letters. */
 export interface DeadLetters {
-  /** The ids of a sequence that are dead letters, as PostgreSQL writes a multirange. */
+  /** The ids of a sequence in dead letters, as a PostgreSQL multirange. */
   idsOf(symbol: string, eventType: string, epoch: number): string
-  /** The ids of trades that aggTrades cover which are dead letters, likewise. */
+  /** The trade ids covered by aggTrades in dead letters, as a PostgreSQL multirange. */
   tradesOfAggregates(symbol: string, epoch: number): string
   readonly findings: Finding[]
 }
@@ -78,9 +79,9 @@ export async function readDeadLetters({ connection, scope, limit }: CheckContext
     idsOf: (symbol, eventType, epoch) => multirange(ranges.get(keyOf(symbol, eventType, epoch))),
     tradesOfAggregates: (symbol, epoch) => multirange(covered.get(keyOf(symbol, 'aggTrade', epoch))),
     findings: [
-      ...named.findings((_, count) => `${counted(count, 'dead letter')}: received, and not stored`),
+      ...named.findings((_, count) => `${counted(count, 'dead letter')}: received but not stored`),
       ...others.findings(
-        (reason, count) => `${counted(count, 'dead letter')} without an id that counts: ${reason}`,
+        (reason, count) => `${counted(count, 'dead letter')} without a usable id: ${reason}`,
       ),
     ],
   }
@@ -92,7 +93,7 @@ function multirange(ranges: readonly IdRange[] = []): string {
     .join()}}`
 }
 
-/** Counts cases, and keeps the first of each kind. */
+/** Counts cases, and keeps the first ones of each kind. */
 class Tally {
   readonly #limit: number
   readonly #kinds = new Map<string, { count: number; first: NamedId | null; examples: Example[] }>()
@@ -128,7 +129,10 @@ function keyOf(symbol: string, eventType: string, epoch: number): string {
   return `${symbol} ${eventType} ${epoch}`
 }
 
-/** The id that a dead letter would have stored, where its payload still tells; a quote's explains nothing. */
+/**
+ * The id that a dead letter would have stored, if its payload names it. Ids of quotes are ignored:
+ * they explain nothing.
+ */
 function namedId({ payload, headers }: Row): NamedId | null {
   const data = payload === null ? null : parse(payload)
   if (!isFields(data)) return null
@@ -136,7 +140,7 @@ function namedId({ payload, headers }: Row): NamedId | null {
   if (e !== 'trade' && e !== 'aggTrade') return null
   const id = e === 'trade' ? data['t'] : data['a']
   if (typeof s !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id)) return null
-  // Ids that the exchange has never begun anew have no such header.
+  // Without a restart of the ids there is no such header.
   const epoch = readEpoch(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? '0')
   return epoch !== null ? { symbol: s, eventType: e, epoch, id, trades: tradesOf(data) } : null
 }
@@ -151,7 +155,7 @@ function parse(payload: Buffer): unknown {
     // A rejected frame still has its envelope.
     return isFields(value) && isFields(value['data']) ? value['data'] : value
   } catch {
-    // That it is no JSON may be the very reason why it is here.
+    // Invalid JSON may be the reason for the dead letter.
     return null
   }
 }

@@ -3,8 +3,9 @@ import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
 /**
- * The unique index holds the trade time, as a hypertable's must: nothing but this keeps an id from being stored again
- * under another time. All rows are grouped, so this is asked only where continuity has counted more rows than ids.
+ * The unique index includes the trade time, as every unique index of a hypertable must, so it
+ * allows an id under another time. The query groups all rows, so it runs only if continuity has
+ * counted more rows than ids.
  */
 const DUPLICATES = `WITH doubled AS (
     SELECT trade_id, count(*) AS copies, min(trade_time) AS first_time, max(trade_time) AS last_time
@@ -15,7 +16,7 @@ SELECT trade_id AS from, trade_id AS to, format('%s rows, from %s to %s', copies
   (count(*) OVER ())::float8 AS total
 FROM doubled ORDER BY trade_id LIMIT $6`
 
-/** The ids that are stored more than once; null when there are none. */
+/** Finds ids that are stored more than once; null when there are none. */
 export async function checkDuplicates(
   { connection, scope, limit }: CheckContext,
   { symbol, eventType, epoch }: Sequence,

@@ -13,7 +13,7 @@ import type { Example, Finding, NotChecked, Report } from './report-types.ts'
 import { type Scope, timeBounds } from './scope.ts'
 import { CHECK_LIMIT_MS } from './verify.ts'
 
-/** Random ids of each day, beside its first and last. */
+/** Random ids per day, in addition to its first and last id. */
 const RANDOM_PER_DAY = 3
 
 export interface ExchangeSamples {
@@ -43,7 +43,7 @@ const ROWS = `SELECT trade_id::float8 AS id, price::text, quantity::text, (extra
   FROM trades WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz
     AND trade_time < $4::timestamptz + interval '1 day' AND trade_id = ANY($5::bigint[]) ORDER BY trade_id`
 
-/** Adds to an audit what {@link compareWithExchange} has found. */
+/** Adds the result of {@link compareWithExchange} to a report. */
 export function withComparison(
   report: Report,
   { findings, notChecked, compared }: Awaited<ReturnType<typeof compareWithExchange>>,
@@ -58,10 +58,11 @@ export function withComparison(
 }
 
 /**
- * Compares stored rows with what the exchange's REST answers now: of each day, symbol and type the first id, the last and some at
- * random. Only the latest epoch, since REST knows no other. A refusal that stops REST, as a ban does, ends the comparison.
+ * Compares stored rows with the current answers of the exchange's REST: for each day, symbol and
+ * type the first id, the last id and some random ones. Covers only the latest epoch, since REST has
+ * no other. A refusal that stops REST, such as a ban, ends the comparison.
  *
- * @param sequences those of the audit
+ * @param sequences those of the report
  */
 export async function compareWithExchange(
   database: Database,
@@ -101,12 +102,12 @@ export async function compareWithExchange(
         eventType,
         epoch,
         count: differing.length,
-        summary: 'of the sampled rows differ from what the exchange answers',
+        summary: "of the sampled rows differ from the exchange's answer",
         examples: differing,
       })
     if (unanswered.length > 0)
       notChecked.push({
-        what: `${eventType} rows that the exchange did not answer with`,
+        what: `${eventType} rows that the exchange did not return`,
         symbol,
         count: unanswered.length,
         examples: unanswered,
@@ -172,7 +173,7 @@ function stopsAll(answer: RestOutcome): boolean {
 function whyNot(answer: RestOutcome): string {
   switch (answer.kind) {
     case 'rows':
-      return answer.rows[0] === undefined ? 'no row' : `it begins with ${answer.rows[0].id}`
+      return answer.rows[0] === undefined ? 'no row' : `the answer begins with ${answer.rows[0].id}`
     case 'refused':
       return answer.refusal.reason
     case 'failed':
@@ -180,14 +181,14 @@ function whyNot(answer: RestOutcome): string {
   }
 }
 
-/** Empty where all is equal. */
+/** Empty when all values are equal. */
 function differenceOf(row: Stored, { price, quantity, timeUs, isBuyerMaker, trades }: RestTrade): string {
   const pairs = [
     ['price', trimmed(row.price), trimmed(price)],
     ['quantity', trimmed(row.quantity), trimmed(quantity)],
     ['time', row.timeUs, timeUs],
     ['is_buyer_maker', row.isBuyerMaker, isBuyerMaker],
-    // An invalidated aggTrade has no trades on either side.
+    // An invalidated aggTrade has no trades in either source.
     ['first_trade_id', row.from ?? -1, trades?.from ?? -1],
     ['last_trade_id', row.to ?? -1, trades?.to ?? -1],
   ] as const
@@ -197,7 +198,7 @@ function differenceOf(row: Stored, { price, quantity, timeUs, isBuyerMaker, trad
     .join('; ')
 }
 
-/** `1.500` and `1.5` are one number. */
+/** Removes trailing zeros: `1.500` and `1.5` are equal. */
 function trimmed(decimal: string): string {
   return decimal.includes('.') ? decimal.replace(/\.?0+$/, '') : decimal
 }

@@ -1,7 +1,7 @@
 import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
-/** A rule that a row keeps; `broken` is SQL that is true where it does not. */
+/** A rule for rows. `broken` is SQL that is true for a row that violates it. */
 interface Bound {
   readonly kind: string
   readonly broken: string
@@ -10,7 +10,7 @@ interface Bound {
 }
 
 const outsideYears = (column: string) => `(${column} < '2017-01-01' OR ${column} >= '2100-01-01')`
-/** NaN counts as above everything. */
+/** NaN compares as above everything. */
 const notPositive = (column: string) => `NOT (${column} > 0 AND ${column} < 'NaN')`
 const negative = (column: string) => `NOT (${column} >= 0 AND ${column} < 'NaN')`
 
@@ -53,7 +53,7 @@ const TRADE_BOUNDS: readonly Bound[] = [
     kind: 'receipt',
     broken: `ingestion_timestamp < event_time - interval '5 seconds'`,
     severity: 'notice',
-    summary: 'received over 5 s before it was sent: one of the two clocks is wrong',
+    summary: 'received over 5 s before it was sent: one of the clocks is wrong',
   },
 ]
 
@@ -86,7 +86,7 @@ const QUOTE_BOUNDS: readonly Bound[] = [
   },
 ]
 
-/** One pass over the rows, of which only the odd are kept: one case for each rule that a row breaks. */
+/** Reads all rows once. Keeps a case for each rule that a row violates. */
 function boundsSql(
   table: { name: string; time: string; id: string; type: string; epoch: string; detail: string },
   bounds: readonly Bound[],

@@ -3,24 +3,28 @@ import type { Finding, NotChecked } from './report-types.ts'
 import { type CheckContext, isCut, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
-/** Whether a row of the ledger touches the range, by the times of the events around it; `untimed` where it has none. */
+/**
+ * Whether a ledger row touches the range, by the times of the surrounding events; `untimed` decides
+ * if it has none.
+ */
 const inRange = (gap: string, from: string, to: string, untimed: string) =>
   `CASE WHEN ${gap}.from_time IS NULL AND ${gap}.to_time IS NULL THEN ${untimed}
     ELSE coalesce(${gap}.from_time, ${gap}.to_time) < ${to}::timestamptz
       AND coalesce(${gap}.to_time, ${gap}.from_time) >= ${from}::timestamptz END`
 
-/** By the ids that are stored of the range. */
+/** Decides by the ids stored in the range. */
 const byIds = (gap: string) => `NOT $5::boolean OR EXISTS (
     SELECT FROM jsonb_to_recordset($6::jsonb) AS row (symbol text, event_type text, epoch int, first_id bigint, last_id bigint)
     WHERE row.symbol = ${gap}.symbol AND row.event_type = ${gap}.event_type AND row.epoch = ${gap}.epoch
       AND ${gap}.from_id <= row.last_id AND ${gap}.to_id >= row.first_id)`
 
-/** By when it was found. */
+/** Decides by the detection time. */
 const FOUND = `gaps.detected_at >= $3::timestamptz AND gaps.detected_at < $4::timestamptz`
 
 /**
- * Gaps that are open; and those that were filled only in part, which keep their id and narrow: the rest, found at the same
- * time, begins behind them. And windows of trades of which the ids are not known, because they were begun anew.
+ * Lists open gaps; partly filled gaps; and windows of trades whose ids are unknown because they
+ * were restarted. A partly filled gap keeps its id and is narrowed. The rest begins after it and
+ * has the same detection time.
  */
 const STATES = `WITH named AS (
     SELECT symbol, event_type, epoch, gap_id, from_id, to_id, 'open' AS kind,
@@ -43,7 +47,7 @@ const STATES = `WITH named AS (
     WINDOW same AS (PARTITION BY symbol, event_type, epoch, kind))
 SELECT * FROM placed WHERE place <= $2 ORDER BY symbol, event_type DESC, epoch, kind, place`
 
-/** Rows that name ids of an earlier row of the stream: whatever they say, one of them is wrong, or will be. */
+/** Rows that share ids with an earlier row of the same stream. One of them is wrong, or will be. */
 const OVERLAPS = `WITH ranges AS (
     SELECT *, max(to_id) OVER earlier AS reaches
     FROM gaps WHERE from_id <= to_id AND ($1::text[] IS NULL OR symbol = ANY($1))
@@ -57,7 +61,7 @@ const OVERLAPS = `WITH ranges AS (
     WINDOW same AS (PARTITION BY symbol, event_type, epoch))
 SELECT * FROM placed WHERE place <= $2 ORDER BY symbol, event_type DESC, epoch, place`
 
-/** Ledger rows of sequences of which no row is stored: nothing to hold them against. */
+/** Ledger rows of sequences without stored rows, so there is nothing to compare them with. */
 const UNSTORED = `SELECT symbol, event_type, count(*)::float8 AS total FROM gaps
   WHERE from_id IS NOT NULL AND ($2::text[] IS NULL OR symbol = ANY($2)) AND ${inRange('gaps', '$3', '$4', FOUND)} AND NOT EXISTS (
     SELECT 1 FROM jsonb_to_recordset($1::jsonb) AS row (symbol text, event_type text, epoch int)
@@ -76,13 +80,12 @@ interface GapRow {
 
 const SUMMARIES = {
   open: (count: number) => `${counted(count, 'gap')} still open`,
-  narrowed: (count: number) => `${counted(count, 'gap')} filled in part, and narrowed`,
-  overlap: (count: number) => `${counted(count, 'ledger row')} with ids that another row has too`,
-  window: (count: number) =>
-    `${counted(count, 'window')} in which trades were lost, of which the ids are not known`,
+  narrowed: (count: number) => `${counted(count, 'gap')} partly filled, and narrowed`,
+  overlap: (count: number) => `${counted(count, 'ledger row')} with ids that are also in another row`,
+  window: (count: number) => `${counted(count, 'window')} in which trades with unknown ids were lost`,
 }
 
-/** What the ledger says, held against the rows; whether filled ranges are stored is part of continuity. */
+/** Compares the ledger with the rows. Continuity checks whether filled ranges are stored. */
 export async function checkLedger(
   { connection, scope, limit }: CheckContext,
   sequences: readonly Sequence[],
@@ -120,7 +123,7 @@ export async function checkLedger(
   return {
     findings: grouped(named),
     notChecked: unstored.rows.map(({ symbol, event_type, total }) => ({
-      what: `${counted(total, 'ledger row')} of ${event_type}, of which nothing is stored here`,
+      what: `${counted(total, 'ledger row')} of ${event_type}, without stored rows`,
       symbol,
       count: total,
       examples: [],

@@ -1,7 +1,7 @@
 import type { OutagesReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
-/** Windows may overlap, where two connections were out at once: their union is what was lost. */
+/** Windows overlap when two connections were down at the same time. Their union is the loss. */
 const OUTAGES = `WITH windows AS MATERIALIZED (
     SELECT symbol, cause, greatest(from_time, $2::timestamptz) AS from_time,
       least(coalesce(to_time, from_time), $3::timestamptz) AS to_time
@@ -17,7 +17,7 @@ SELECT symbol, windows, from_time, to_time, cause,
   (SELECT coalesce(sum(extract(epoch FROM upper(r) - lower(r))), 0)::float8 FROM unnest(covered) AS r) AS seconds
 FROM summed JOIN placed USING (symbol) WHERE place <= $4 ORDER BY symbol, place`
 
-/** What the ledger says of windows without quotes, by symbol. */
+/** Reads the windows without quotes from the ledger, by symbol. */
 export async function readOutages({ connection, scope, limit }: CheckContext): Promise<OutagesReport[]> {
   const { rows } = await connection.query<{
     symbol: string

@@ -1,11 +1,11 @@
 import type { Report, Watermark } from './report-types.ts'
 
 /**
- * Whether all that speaks against an audit may mend itself in a moment: ids that are missing while messages wait in Kafka,
- * or of which the ledger says that they are filled, having overtaken their rows, which come through another partition.
- * What is doubled or differs stays so.
+ * Whether all failures of a report may disappear soon. That applies to ids that are missing while
+ * messages wait in Kafka, and to ids that the ledger calls filled: ledger rows may overtake trades,
+ * which come through another partition. Duplicates and differences are permanent.
  *
- * @param first the watermark of the first look; null when this is the first
+ * @param first the watermark of the first report; null for the first report
  */
 export function mayStillArrive({ findings, sequences, watermark }: Report, first: Watermark | null): boolean {
   const failures = findings.filter(({ severity }) => severity === 'failure')
@@ -17,12 +17,13 @@ export function mayStillArrive({ findings, sequences, watermark }: Report, first
   if (watermark.pending === null) {
     return sequences.every(({ unexplained, saidFilled }) => unexplained === saidFilled)
   }
-  // What was on its way to Kafka then, like the ledger row of a gap just found, is looked for once more; and what Kafka had
-  // then is waited for. That there is always something newer pending while the services run says nothing.
+  // Check once more, for messages that were on their way to Kafka, such as the ledger row of a new
+  // gap. Then wait until everything that Kafka had at the first report is stored. Newer messages
+  // are always pending while the services run.
   return first === null || !hasReached(watermark, first)
 }
 
-/** Whether everything that Kafka had at the first look is in the later one. */
+/** Whether the later watermark has everything that Kafka had at the first one. */
 function hasReached(later: Watermark, first: Watermark): boolean {
   return first.partitions.every(({ topic, partition, end, pending }) => {
     if (end === null || pending === 0) return true

@@ -2,14 +2,16 @@ import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
 /**
- * Update ids rise with receipt, in the order of the index. So one that is not above all before it is the only kind that can be
- * a second one, and only for those few the table is read again: no sort of all quotes.
- * Where a clock was set back, receipts of two eras lie between each other: more are looked for, and none is missed.
+ * Finds repeated quotes. Update ids rise with receipt, in index order. So only an id that is not
+ * above all previous ids can be a repeat, and the table is read again only for these few: no sort
+ * of all quotes. Where a clock was set back, receipts before and after it interleave, so there are
+ * more suspects, but none is missed.
  *
- * An id counts once in each `era`: the ledger says when the exchange restarted its update ids from a lower one.
+ * An id counts once per `era`: the ledger records when the exchange restarted its update ids from a
+ * lower one.
  *
- * An outage in the ledger within a minute says that ingestion had just been cut off or restarted, so that another
- * instance, or another connection, may have received the quote too.
+ * An outage in the ledger within a minute suggests that ingestion had just been disconnected or
+ * restarted, so that another instance or connection may have received the quote too.
  */
 const repeats = (era: string, which: string) => `WITH ordered AS (
     SELECT symbol, ${era} AS era, update_id, max(update_id) OVER (
@@ -39,7 +41,7 @@ const repeats = (era: string, which: string) => `WITH ordered AS (
     FROM explained WINDOW same AS (PARTITION BY symbol))
 SELECT * FROM placed WHERE place <= $4 ORDER BY symbol, place`
 
-/** For all symbols but those in `$5`: rows come in the order of the index. */
+/** For all symbols except those in `$5`. Rows come in index order. */
 const WITHOUT_RESETS = repeats('0', 'symbol <> ALL($5::text[])')
 /** For one symbol, whose resets are `$5`. */
 const WITH_RESETS = repeats('width_bucket(ingestion_timestamp, $5::timestamptz[])', 'true')
@@ -50,7 +52,7 @@ const RESETS = `SELECT symbol, array_agg(to_time ORDER BY to_time) AS times FROM
     AND to_time >= $2::timestamptz AND to_time < $3::timestamptz
   GROUP BY symbol`
 
-/** How many suspects there are is not known when the statement is planned: a loop over them could take hours. */
+/** The planner does not know the number of suspects: a nested loop over them could take hours. */
 const NO_LOOPS = 'SET LOCAL enable_nestloop = off'
 const LOOPS = 'SET LOCAL enable_nestloop = on'
 
@@ -66,8 +68,8 @@ interface Row {
 }
 
 /**
- * Quotes whose update id has more than one receipt. They fail the verdict also beside an outage: the ledger says how
- * it may have come about, and the rows are doubled all the same.
+ * Finds quotes whose update id has more than one receipt. They fail the verdict even near an
+ * outage: the ledger shows a possible cause, but the rows are still doubled.
  */
 export async function checkQuoteRepeats({ connection, scope, limit }: CheckContext): Promise<Finding[]> {
   const range = timeBounds(scope)
@@ -95,7 +97,7 @@ export async function checkQuoteRepeats({ connection, scope, limit }: CheckConte
         from: Number(update_id),
         to: Number(update_id),
         detail: `${copies} rows, from ${first_at.toISOString()} to ${last_at.toISOString()}, ${
-          cause === null ? 'no outage near' : `beside an outage (${cause})`
+          cause === null ? 'no outage near' : `near an outage (${cause})`
         }`,
       })),
     }

@@ -5,23 +5,23 @@ import type { Finding, QuotesReport, Watermark } from './report-types.ts'
 import type { CheckContext, Scope } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
-/** Trades and their aggTrades come together, and quotes change with every trade. */
+/** Trades and their aggTrades arrive together, and quotes change with every trade. */
 const TOGETHER_MS = 10 * 60_000
 
 /** A symbol may be quiet for a while. */
 const QUIET_MS = 60 * 60_000
 
-/** With more messages in Kafka than this, one topic may be stored further than another. */
+/** With more pending messages in Kafka, one topic may be stored further than another. */
 const PENDING_MAX = 1000
 
-/** When the last row of each type was made or received; absent where none is stored. */
+/** Time of the last row of each type; absent if none is stored. */
 type LastTimes = Partial<Record<EventType, number>>
 
 /**
- * Compares what is stored with what ingestion announced: a stream that never delivered, or delivered no more, leaves no hole
- * between ids.
+ * Compares stored rows with what ingestion announced. A stream that never delivered, or stopped
+ * delivering, leaves no gap between ids.
  *
- * @param quotesFromMs where retention, or the scope, begins for quotes; null for nowhere
+ * @param quotesFromMs start of the retention, or of the scope, for quotes; null if there is none
  */
 export async function checkRecordings(
   { connection, scope }: CheckContext,
@@ -51,7 +51,7 @@ export async function checkRecordings(
   ]
 }
 
-/** One deployment has one of each. */
+/** A deployment has one value of each. */
 function differing(
   kind: string,
   name: string,
@@ -60,9 +60,7 @@ function differing(
 ): Finding[] {
   const values = [...new Set(recordings.map(of))]
   if (values.length < 2) return []
-  return [
-    finding(kind, 'failure', null, null, `rows come from more than one of the ${name}: ${values.join('; ')}`),
-  ]
+  return [finding(kind, 'failure', null, null, `rows come from several ${name}: ${values.join('; ')}`)]
 }
 
 function lastTimes(
@@ -79,7 +77,10 @@ function lastTimes(
   return lasts
 }
 
-/** The types of each symbol that were recorded for a while in the scope, and until when, at most that of the newest row. */
+/**
+ * The types of each symbol that were recorded for a while in the scope, each with its end, which is
+ * at most the time of the newest row.
+ */
 function announcedIn(
   recordings: readonly Recording[],
   scope: Scope,
@@ -104,8 +105,8 @@ function announcedIn(
 }
 
 /**
- * @param types until when each was recorded
- * @param isStored false where rows may still be on their way
+ * @param types the end of the recording of each type
+ * @param isStored false if rows may still be on their way
  */
 function ofSymbol(
   symbol: string,
@@ -115,7 +116,7 @@ function ofSymbol(
 ): Finding[] {
   const absent = [...types.keys()].filter((type) => last[type] === undefined)
   if (absent.length === types.size)
-    return [finding('silent', 'notice', symbol, null, 'was recorded, and nothing is stored of it')]
+    return [finding('silent', 'notice', symbol, null, 'was recorded, but nothing is stored')]
   const hasTrades = last.trade !== undefined || last.aggTrade !== undefined
   const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
   const ended = [...types].flatMap(([type, untilMs]) =>
@@ -126,11 +127,11 @@ function ofSymbol(
   return [
     ...absent.map((type) =>
       hasTrades
-        ? finding('absent', 'failure', symbol, type, 'was recorded, and no row is stored of it')
-        : finding('silent', 'notice', symbol, type, 'was recorded, and no row is stored of it'),
+        ? finding('absent', 'failure', symbol, type, 'was recorded, but no row is stored')
+        : finding('silent', 'notice', symbol, type, 'was recorded, but no row is stored'),
     ),
     ...(isStored ? ended : []).map((type) =>
-      finding('ended', 'failure', symbol, type, `ends at ${iso(last[type])}, and trades at ${iso(traded)}`),
+      finding('ended', 'failure', symbol, type, `ends at ${iso(last[type])}, but trades end at ${iso(traded)}`),
     ),
     ...(isStored && untilMs - newest > QUIET_MS
       ? [

@@ -1,8 +1,9 @@
 import { z } from 'zod'
 
 /*
- * What `tapeline verify --json` prints. Fields are added and never change their meaning; `format` would rise if one
- * had to. Ids and counts are integers, times ISO 8601 in UTC, `epoch` is null where a type has none.
+ * The output of `tapeline verify --json`. Fields may be added and never change their meaning;
+ * otherwise `format` would rise. Ids and counts are integers, times ISO 8601 in UTC, `epoch` is null
+ * where a type has none.
  */
 
 const count = z.int().min(0)
@@ -10,26 +11,26 @@ const eventType = z.enum(['trade', 'aggTrade', 'bookTicker'])
 
 /** One case of a finding. */
 export const EXAMPLE = z.object({
-  /** Trade ids, aggregate trade ids or update ids, both included; null where it is no matter of ids. */
+  /** Trade ids, aggregate trade ids or update ids, both included; null if the case has no ids. */
   from: z.int().nullable(),
   to: z.int().nullable(),
-  /** What is wrong with it, in words. */
+  /** Describes the case in words. */
   detail: z.string(),
 })
 
 export const FINDING = z.object({
-  /** The check that found it: `continuity`, `duplicates`, … */
+  /** The check with this finding: `continuity`, `duplicates`, … */
   check: z.string(),
-  /** A stable word for what was found, unique within the check. */
+  /** A stable name of the finding, unique within the check. */
   kind: z.string(),
-  /** A failure fails the verdict; a notice is counted and does not. */
+  /** A failure fails the verdict; a notice does not. */
   severity: z.enum(['failure', 'notice']),
   symbol: z.string().nullable(),
   eventType: eventType.nullable(),
   epoch: z.int().nullable(),
-  /** All cases, of which `examples` are the first; null where it is one thing about the whole. */
+  /** Number of cases; `examples` are the first ones. Null for a finding about the whole. */
   count: count.nullable(),
-  /** What was found, as a sentence without its subject. */
+  /** The finding, as a sentence without its subject. */
   summary: z.string(),
   examples: z.array(EXAMPLE),
 })
@@ -37,7 +38,7 @@ export const FINDING = z.object({
 export const NOT_CHECKED = z.object({
   what: z.string(),
   symbol: z.string().nullable(),
-  /** How many rows or ids; null where that is not known. */
+  /** Number of rows or ids; null if unknown. */
   count: count.nullable(),
   examples: z.array(EXAMPLE),
 })
@@ -49,21 +50,21 @@ export const SEQUENCE = z.object({
   rows: count,
   firstId: z.int(),
   lastId: z.int(),
-  /** Rows with ids below the one that the consumer began with; no id between them counts as missing. */
+  /** Rows with ids below the consumer's first id; no id between them counts as missing. */
   beforeStart: count,
-  /** Ids between first, or where the consumer began, and last that are not stored. */
+  /** Ids that are not stored, between the first id, or the consumer's first, and the last. */
   missing: count,
-  /** Those of the missing that the ledger or a dead letter names. */
+  /** Missing ids that the ledger or a dead letter names. */
   explained: count,
-  /** The rest: what nothing explains. */
+  /** The other missing ids. */
   unexplained: count,
-  /** Those of the unexplained that the ledger says are filled. */
+  /** Unexplained ids that the ledger calls filled. */
   saidFilled: count,
   /** Ids that are stored more than once, under different trade times. */
   doubled: count,
   /**
-   * The smallest receipt less event time, of the way and the two clocks' difference together: negative when this machine's
-   * clock was behind the exchange's. Null where no row has an event time.
+   * The smallest receipt minus event time: transfer time plus the difference of the clocks.
+   * Negative when this machine's clock was late. Null if no row has an event time.
    */
   leastLatencyMs: z.number().nullable(),
 })
@@ -73,7 +74,7 @@ export const QUOTES = z.object({
   rows: count,
   firstAt: z.string(),
   lastAt: z.string(),
-  /** Rows beyond the first of their update id. */
+  /** Rows in excess of one per update id. */
   doubled: count,
 })
 
@@ -82,26 +83,29 @@ export const OUTAGES = z.object({
   windows: count,
   /** Time covered by the windows, each moment once. */
   seconds: z.number(),
-  /** The longest, longest first. */
+  /** The longest windows, longest first. */
   longest: z.array(z.object({ from: z.string(), to: z.string(), seconds: z.number(), cause: z.string() })),
 })
 
 export const WATERMARK = z.object({
-  /** Why Kafka could not be asked; null when it was. */
+  /** Why Kafka did not answer; null if it did. */
   notReached: z.string().nullable(),
   partitions: z.array(
     z.object({
       topic: z.string(),
       partition: z.int(),
-      /** The offset below which everything is in this audit; null when nothing of the partition was stored yet. */
+      /**
+       * The offset below which this report covers everything; null when nothing of the partition
+       * was stored.
+       */
       stored: count.nullable(),
-      /** The next offset that the broker will give; null when Kafka was not asked. */
+      /** The next offset of the broker; null when Kafka was not reached. */
       end: count.nullable(),
-      /** Messages that are in Kafka and not in this audit; null when Kafka was not asked. */
+      /** Messages in Kafka that this report does not cover; null when Kafka was not reached. */
       pending: count.nullable(),
     }),
   ),
-  /** The sum; null when Kafka was not asked. */
+  /** Sum of all partitions; null when Kafka was not reached. */
   pending: count.nullable(),
 })
 
@@ -121,11 +125,11 @@ export const REPORT = z.object({
   outages: z.array(OUTAGES),
   findings: z.array(FINDING),
   notChecked: z.array(NOT_CHECKED),
-  /** Rows that were compared with the exchange; null where that was not asked for. */
+  /** Rows compared with the exchange; null when the comparison was not requested. */
   compared: count.nullable(),
-  /** How long each check took. */
+  /** Duration of each check. */
   timings: z.array(z.object({ check: z.string(), ms: z.number() })),
-  /** `empty`: no row is in the scope, so nothing was audited. */
+  /** `empty`: the scope has no rows, so nothing was audited. */
   verdict: z.enum(['clean', 'not clean', 'empty']),
 })
 

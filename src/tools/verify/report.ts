@@ -1,7 +1,7 @@
 import { plural } from '../../foundation/telemetry/plural.ts'
 import type { Example, Finding, NotChecked, Report } from './report-types.ts'
 
-/** An audit as a person reads it: figures, what was found, what was not checked, the verdict. */
+/** Renders a report as text: figures, findings, unchecked parts, verdict. */
 export function renderAudit(audit: Report): string {
   const failures = audit.findings.filter(({ severity }) => severity === 'failure')
   const notices = audit.findings.filter(({ severity }) => severity === 'notice')
@@ -10,9 +10,9 @@ export function renderAudit(audit: Report): string {
     '',
     ...figures(audit),
     ...comparedLines(audit),
-    ...section('Found', failures.flatMap(findingLines)),
-    ...section('Counted, and no failure', [...notices.flatMap(findingLines), ...outageLines(audit)]),
-    ...section('Pending in Kafka, and not in this audit', pendingLines(audit)),
+    ...section('Failures', failures.flatMap(findingLines)),
+    ...section('Notices', [...notices.flatMap(findingLines), ...outageLines(audit)]),
+    ...section('Pending in Kafka, not in this report', pendingLines(audit)),
     ...section('Not checked', audit.notChecked.flatMap(notCheckedLines)),
     '',
     verdict(audit, failures),
@@ -31,7 +31,7 @@ function verdict({ verdict, watermark }: Report, failures: readonly Finding[]): 
       : ''
   switch (verdict) {
     case 'clean':
-      return `Verdict: clean. Nothing missing that is not explained, nothing doubled, nothing that differs.${pending}`
+      return `Verdict: clean. No unexplained gaps, no duplicates, no mismatches.${pending}`
     case 'not clean':
       return `Verdict: NOT CLEAN, ${plural(failures.length, 'finding')}.${pending}`
     case 'empty':
@@ -102,7 +102,7 @@ function notCheckedLines({ what, symbol, count, examples }: NotChecked): string[
   return [`${subject}${subject === '' ? '' : ' '}${what}`, ...exampleLines(examples, count ?? 0)]
 }
 
-/** Ids without a word to them stand in one line. */
+/** Shows ids without details in one line. */
 function exampleLines(examples: readonly Example[], count: number): string[] {
   const ids = ({ from, to }: Example) => (from === to ? `${from ?? ''}` : `${from}..${to}`)
   const shown = examples.reduce(
@@ -129,7 +129,7 @@ function outageLines({ outages }: Report): string[] {
 
 function pendingLines({ watermark: { notReached, partitions } }: Report): string[] {
   if (notReached !== null) return [`unknown: Kafka was not reached (${notReached})`]
-  // Of a partition that never had a message there is nothing to say.
+  // Partitions that never had a message are omitted.
   const used = partitions.filter(({ stored, end }) => (stored ?? 0) > 0 || (end ?? 0) > 0)
   if (used.length === 0) return []
   const rows = used.map(({ topic, partition, stored, end, pending }) => [
@@ -142,7 +142,7 @@ function pendingLines({ watermark: { notReached, partitions } }: Report): string
   return table([['topic', 'partition', 'stored', 'end', 'pending'], ...rows])
 }
 
-/** Columns padded to their widest cell; the first two to the left, figures to the right. */
+/** Pads columns to their widest cell. The first two are left-aligned, the others right-aligned. */
 function table(rows: readonly string[][]): string[] {
   const widths = (rows[0] ?? []).map((_, column) =>
     Math.max(...rows.map((row) => (row[column] ?? '').length)),

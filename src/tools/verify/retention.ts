@@ -2,15 +2,19 @@ import { counted } from '../../foundation/telemetry/plural.ts'
 import type { NotChecked } from './report-types.ts'
 import { type CheckContext, type Scope, timeBounds } from './scope.ts'
 
-/** The time before which retention has dropped rows, in milliseconds since the Unix epoch; null where it never has. */
+/**
+ * Time before which retention has dropped rows, in milliseconds since the Unix epoch; null if it
+ * has dropped none.
+ */
 export interface Floors {
   readonly trades: number | null
   readonly book_ticker: number | null
 }
 
 /**
- * Retention drops whole chunks and notes in `meta`, as `retention:TABLE`, how far (migration 3): what is older is gone, and not
- * missing. Rows of such a day may come back, from a backfill or a dead letter; they stand alone, and are no first rows.
+ * Retention drops whole chunks and records how far in `meta`, as `retention:TABLE` (migration 3).
+ * Older rows are gone, not missing. Rows of such a day may come back from a backfill or a dead
+ * letter. They are isolated, and do not count as first rows.
  */
 export async function readFloors({ connection }: CheckContext): Promise<Floors> {
   const { rows } = await connection.query<{ trades: Date | null; book_ticker: Date | null }>(
@@ -24,7 +28,7 @@ export async function readFloors({ connection }: CheckContext): Promise<Floors> 
   }
 }
 
-/** The same without what retention has dropped. */
+/** The same context without the rows before the floor. */
 export function above(context: CheckContext, floorMs: number | null): CheckContext {
   const { fromMs } = context.scope
   if (floorMs === null || (fromMs !== null && fromMs >= floorMs)) return context
@@ -45,7 +49,7 @@ const BELOW: Readonly<Record<keyof Floors, string>> = {
     WINDOW same AS (PARTITION BY symbol)`,
 }
 
-/** How far retention has gone, and the rows that are there all the same. */
+/** Reports how far retention has gone, and the rows that exist below. */
 export async function readBelow(context: CheckContext, floors: Floors): Promise<NotChecked[]> {
   const found: NotChecked[] = []
   for (const table of ['trades', 'book_ticker'] as const) {

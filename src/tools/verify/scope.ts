@@ -1,24 +1,24 @@
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 
-/** What is audited. A range cuts trades by trade time and quotes by receipt. */
+/** The audited part. A range selects trades by trade time and quotes by receipt time. */
 export interface Scope {
-  /** Null: all. */
+  /** Null means all. */
   readonly symbols: readonly string[] | null
-  /** Milliseconds since the Unix epoch; null: from the first row. */
+  /** Milliseconds since the Unix epoch; null means from the first row. */
   readonly fromMs: number | null
-  /** Not included; null: to the last row. */
+  /** Exclusive; null means to the last row. */
   readonly toMs: number | null
 }
 
 export const EVERYTHING: Scope = { symbols: null, fromMs: null, toMs: null }
 
-/** What every check is given. */
+/** The input of every check. */
 export interface CheckContext {
-  /** Within the transaction whose snapshot is audited. */
+  /** In the transaction whose snapshot is audited. */
   readonly connection: Queryable
   readonly scope: Scope
-  /** Examples of a finding, at most. */
+  /** Maximum number of examples per finding. */
   readonly limit: number
 }
 
@@ -27,8 +27,8 @@ const TIME = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?Z?$/
 const DAY_MS = 86_400_000
 
 /**
- * A time in UTC as a person writes it: a day, or a day and a time. A day is its beginning, or its end where it is the
- * last that counts.
+ * Parses a time in UTC: a day, or a day and a time. A day means its start, or its end if `edge` is
+ * `to`.
  *
  * @throws TapelineError `INPUT` when it is neither
  */
@@ -39,7 +39,7 @@ export function parseUtc(option: string, text: string, edge: 'from' | 'to'): num
     : TIME.test(text)
       ? Date.parse(`${text.replace(' ', 'T').replace(/Z?$/, '')}Z`)
       : Number.NaN
-  // 30 February is taken for 2 March.
+  // Date.parse reads 30 February as 2 March.
   if (Number.isNaN(parsed) || new Date(parsed).toISOString().slice(0, 10) !== text.slice(0, 10)) {
     throw new TapelineError('INPUT', `${option} ${text}: no such day or time`, {
       fix: 'Give a day or a time in UTC: 2026-01-31, or 2026-01-31T12:30:00.',
@@ -48,7 +48,7 @@ export function parseUtc(option: string, text: string, edge: 'from' | 'to'): num
   return isDay && edge === 'to' ? parsed + DAY_MS : parsed
 }
 
-/** The scope's first and last moment as PostgreSQL takes them; infinite where it has none. */
+/** The bounds of the scope for PostgreSQL; infinite where there is none. */
 export function timeBounds({ fromMs, toMs }: Scope, paddingMs = 0): [from: string, to: string] {
   return [
     fromMs === null ? '-infinity' : new Date(fromMs - paddingMs).toISOString(),
@@ -60,7 +60,7 @@ export function isCut({ fromMs, toMs }: Scope): boolean {
   return fromMs !== null || toMs !== null
 }
 
-/** Index look-ups first; dead letters are read only for a symbol that nothing else knows. */
+/** Looks in indexes first. Reads dead letters only for a symbol that is found nowhere else. */
 const UNKNOWN = `SELECT symbol FROM unnest($1::text[]) AS asked (symbol)
   WHERE NOT EXISTS (SELECT FROM trades WHERE trades.symbol = asked.symbol)
     AND NOT EXISTS (SELECT FROM book_ticker WHERE book_ticker.symbol = asked.symbol)
@@ -70,9 +70,10 @@ const UNKNOWN = `SELECT symbol FROM unnest($1::text[]) AS asked (symbol)
   ORDER BY symbol`
 
 /**
- * A symbol that is spelt wrongly has nothing missing.
+ * Refuses unknown symbols: a misspelt symbol would have nothing missing.
  *
- * @throws TapelineError `INPUT` naming the symbols of the scope of which there is no row, ledger row or dead letter
+ * @throws TapelineError `INPUT` naming the symbols of the scope without a row, ledger row or dead
+ *   letter
  */
 export async function refuseUnknownSymbols({ connection, scope }: CheckContext): Promise<void> {
   if (scope.symbols === null) return
@@ -81,7 +82,7 @@ export async function refuseUnknownSymbols({ connection, scope }: CheckContext):
   const names = rows.map(({ symbol }) => symbol).join(', ')
   throw new TapelineError(
     'INPUT',
-    `--symbol ${names}: no row, no ledger row and no dead letter knows ${rows.length === 1 ? 'it' : 'them'}`,
+    `--symbol ${names}: no row, ledger row or dead letter has ${rows.length === 1 ? 'this symbol' : 'these symbols'}`,
     { fix: 'Name symbols that are stored; without --symbol all of them are audited.' },
   )
 }

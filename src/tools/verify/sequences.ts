@@ -4,7 +4,7 @@ import { counted } from '../../foundation/telemetry/plural.ts'
 import type { Finding, NotChecked, QuotesReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
-/** One symbol's ids of one type in one epoch, and what is stored of them. */
+/** The ids of one symbol, type and epoch, as stored. */
 export interface Sequence {
   readonly symbol: string
   readonly eventType: 'trade' | 'aggTrade'
@@ -14,18 +14,22 @@ export interface Sequence {
   readonly lastId: number
   /** The earliest trade time, as PostgreSQL takes it. */
   readonly firstTime: string
-  /** The latest. */
+  /** The latest trade time, as PostgreSQL takes it. */
   readonly lastTime: string
-  /** The smallest receipt minus event time: negative when this machine's clock is behind the exchange's. */
+  /** The smallest receipt minus event time; negative when this machine's clock is late. */
   readonly leastLatencyMs: number | null
-  /** The id that the consumer began with, where older ones are stored: those are allowed, and none of them is missing. */
+  /**
+   * The first id of the consumer, if older ids are stored. Older ids are allowed, and none of them
+   * is missing.
+   */
   readonly begins: number | null
-  /** Rows below it. */
+  /** Rows below `begins`. */
   readonly rowsBefore: number
 }
 
 /**
- * One pass over the rows; the other checks go through one sequence at a time, in the order of the unique index. The latency is the stream's: a backfilled row has no event time.
+ * Reads all rows once. The other checks read one sequence at a time, in the order of the unique
+ * index. The latency is that of the streams, since a backfilled row has no event time.
  */
 const SEQUENCES = `SELECT symbol, event_type, epoch, count(*)::float8 AS rows, min(trade_id) AS first_id, max(trade_id) AS last_id,
     min(trade_time) AS first_time, max(trade_time) AS last_time,
@@ -40,7 +44,10 @@ const QUOTES = `SELECT symbol, count(*)::float8 AS rows, min(ingestion_timestamp
     AND ingestion_timestamp < $3::timestamptz
   GROUP BY symbol ORDER BY symbol`
 
-/** Rows that fill a gap from before the consumer began, or come from a dead letter of that time that was retried. */
+/**
+ * Rows that fill a gap from before the consumer's start, or come from a retried dead letter of that
+ * time.
+ */
 const BEFORE = `SELECT count(*)::float8 AS rows FROM trades
   WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_id < $4
     AND trade_time >= $5::timestamptz AND trade_time < $6::timestamptz`
@@ -82,8 +89,8 @@ export async function readSequences(context: CheckContext): Promise<Sequence[]> 
 }
 
 /**
- * Null where nothing older is stored. Rows of an earlier epoch than the start's are older, unless one has a later time: then the
- * epoch count was lost and began at 0 again.
+ * Null if nothing older is stored. Rows of an earlier epoch than that of the start are older,
+ * unless one has a later time: then the epoch counter was lost and restarted at 0.
  */
 function beginOf(
   starts: readonly SequenceStart[],
@@ -104,7 +111,7 @@ async function countBefore(
   return rows[0]?.rows ?? 0
 }
 
-/** Names the rows between which no id counts as missing. */
+/** Reports the rows between which no id counts as missing. */
 export function beforeStart(sequences: readonly Sequence[]): NotChecked[] {
   return sequences.flatMap(({ symbol, eventType, rowsBefore, firstId, lastId, begins }) => {
     if (begins === null) return []
@@ -120,7 +127,7 @@ export function beforeStart(sequences: readonly Sequence[]): NotChecked[] {
   })
 }
 
-/** Quotes by symbol; how many are doubled is another check's. */
+/** Quotes by symbol. Another check counts `doubled`. */
 export async function readQuotes({
   connection,
   scope,
@@ -137,7 +144,7 @@ export async function readQuotes({
   }))
 }
 
-/** What is odd about the sequences themselves: symbols that no exchange has, epochs without the one before. */
+/** Finds invalid symbols, and epochs whose previous epoch is absent. */
 export function judgeSequences(sequences: readonly Sequence[], quoteSymbols: readonly string[]): Finding[] {
   const symbols = new Set([...sequences.map(({ symbol }) => symbol), ...quoteSymbols])
   const finding = (kind: string, symbol: string, summary: string): Finding => ({
@@ -163,7 +170,7 @@ export function judgeSequences(sequences: readonly Sequence[], quoteSymbols: rea
       .filter((symbol) => !isSymbol(symbol))
       .map((symbol) => finding('symbol', symbol, 'is not a symbol: the consumer would not have stored it')),
     ...skipped.map(({ symbol, eventType, epoch }) =>
-      finding('epoch', symbol, `${eventType} rows are of epoch ${epoch}, and none of epoch ${epoch - 1}`),
+      finding('epoch', symbol, `${eventType} rows have epoch ${epoch}, but none has epoch ${epoch - 1}`),
     ),
   ]
 }

@@ -2,22 +2,26 @@ import type { Scope } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
 /**
- * trade and aggTrade ids are two sequences, and the exchange may restart one and not the other, or not at the same moment.
- * Then an aggTrade of epoch 1 covers trades of epoch 0, or the other way round, and ids alone would compare it with others of the
- * same ids. The trades of an aggTrade carry its time, so the times at which the trades' epochs begin tell which are its.
+ * Assigns trades to aggTrades across epochs. Trade ids and aggTrade ids are two sequences, and the
+ * exchange may restart only one, or both at different moments. Then an aggTrade of epoch 1 covers
+ * trades of epoch 0, or the reverse, and a comparison by ids alone would use the wrong trades. The
+ * trades of an aggTrade have its time, so the start times of the trades' epochs decide.
  */
 export interface TradeEpochs {
-  /** When each epoch of the trades after epoch 0 begins, by the trades that are stored, as PostgreSQL takes them. */
+  /** Start times of the trades' epochs after epoch 0, as PostgreSQL takes them. */
   readonly starts: readonly string[]
-  /** From this time on, and before the other, the trades of an aggTrade are of its own epoch; both may be infinite. */
+  /**
+   * From `from` and before `until`, the trades of an aggTrade have the aggTrade's epoch. Both may
+   * be infinite.
+   */
   readonly from: string
   readonly until: string
 }
 
 /**
- * For the aggTrades of one epoch.
+ * Returns the epochs of trades for the aggTrades of one epoch.
  *
- * @param sequences of the audit's range: where it is cut, its first trades begin no epoch
+ * @param sequences those of the audited range; at its start, the first trades do not begin an epoch
  */
 export function tradeEpochs(
   sequences: readonly Sequence[],
@@ -34,7 +38,7 @@ export function tradeEpochs(
   const own = starts.find((one) => one.epoch === epoch)
   return {
     starts: starts.map(({ at }) => at),
-    // No trade of such an epoch: none of its aggTrades has any that could be its.
+    // Without trades of this epoch, none of its aggTrades can be checked.
     from: epoch === 0 ? '-infinity' : (own?.at ?? 'infinity'),
     until: starts.find((one) => one.epoch > epoch)?.at ?? 'infinity',
   }

@@ -20,25 +20,25 @@ import { type EndOffsets, lostTails, watermarkOf } from './watermark.ts'
 
 export interface AuditOptions {
   readonly scope: Scope
-  /** Examples of a finding, at least 1. */
+  /** Maximum number of examples per finding, at least 1. */
   readonly limit: number
   readonly readEnds: EndOffsets['read']
-  /** Cancels the check that runs. */
+  /** Cancels the running check. */
   readonly signal?: AbortSignal
-  /** A symbol that nothing knows has an empty report, and is no error. */
+  /** Gives an unknown symbol an empty report instead of an error. */
   readonly allowsUnknown?: boolean
 }
 
-/** How long a single statement of a check may take; the ids of a month of a busy symbol take minutes. */
+/** Limit of one statement of a check. The ids of a month of a busy symbol take minutes. */
 export const CHECK_LIMIT_MS = 30 * 60_000
 
-/** Sorts of a busy day go to disk beyond this; compiling a statement costs more than it saves. */
+/** Sorts of a busy day spill to disk above this. Compiling a statement costs more than it saves. */
 const SETTINGS = `SET LOCAL work_mem = '64MB'; SET LOCAL jit = off`
 
 /**
- * Audits what is stored: every check sees the rows of one moment. Reads only.
+ * Audits the stored rows. Every check reads the rows of the same moment. Changes nothing.
  *
- * The embedded database has one backend: whoever else uses it waits until the audit has ended.
+ * The embedded database has one backend, so other clients wait until the audit ends.
  */
 export function verify(database: Database, options: AuditOptions): Promise<Report> {
   const how = { isSnapshot: true, limitMs: CHECK_LIMIT_MS, signal: options.signal }
@@ -46,9 +46,9 @@ export function verify(database: Database, options: AuditOptions): Promise<Repor
 }
 
 /**
- * The same on a connection of the caller's, within its transaction.
+ * Does the same on the caller's connection, within its transaction.
  *
- * @throws TapelineError `INPUT` for a symbol that nothing knows
+ * @throws TapelineError `INPUT` for an unknown symbol
  */
 export async function audit(connection: Queryable, options: AuditOptions): Promise<Report> {
   const context: CheckContext = { connection, scope: options.scope, limit: options.limit }
@@ -139,10 +139,13 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   }
 }
 
-/** Clocks that are kept by NTP differ by some milliseconds, which is of no consequence. */
+/** Clocks synchronised by NTP differ by some milliseconds, which does not matter. */
 const CLOCK_NOTICE_MS = 100
 
-/** Latency is the two clocks' difference and the way together: less than nothing is a clock that is behind. */
+/**
+ * Latency is the transfer time plus the difference of the clocks. A negative value means that our
+ * clock is late.
+ */
 function clocks(sequences: readonly Sequence[]): Finding[] {
   return sequences.flatMap(({ symbol, eventType, epoch, leastLatencyMs }) => {
     if (leastLatencyMs === null || leastLatencyMs > -CLOCK_NOTICE_MS) return []
@@ -155,18 +158,18 @@ function clocks(sequences: readonly Sequence[]): Finding[] {
         eventType,
         epoch,
         count: null,
-        summary: `received up to ${(-leastLatencyMs).toFixed(3)} ms before it was sent: this machine's clock was behind the exchange's`,
+        summary: `received up to ${(-leastLatencyMs).toFixed(3)} ms before it was sent: this machine's clock was late compared with the exchange's`,
         examples: [],
       },
     ]
   })
 }
 
-/** What no audit of the tables can say. */
+/** Lists what no audit of the tables can check. */
 function never(scope: Scope): NotChecked[] {
   const whats = [
-    'ids before the first and behind the last stored row of a symbol and type',
-    'quotes that an open connection lost: nothing counts them',
+    'ids before the first and after the last stored row of a symbol and type',
+    'quotes that an open connection lost: they have no sequence numbers',
     ...(isCut(scope) ? ['rows outside the range, and a second copy of an id there'] : []),
   ]
   return whats.map((what) => ({ what, symbol: null, count: null, examples: [] }))

@@ -4,7 +4,7 @@ import { describeError } from '../../foundation/runtime/errors.ts'
 import type { StoredOffset } from '../../foundation/store/consumer-offsets.ts'
 import type { Finding, Watermark } from './report-types.ts'
 
-/** How far a partition reaches in Kafka. */
+/** The offsets of a partition in Kafka. */
 export interface PartitionEnd {
   readonly topic: string
   readonly topicId: string
@@ -13,13 +13,13 @@ export interface PartitionEnd {
   readonly end: number
 }
 
-/** Asks Kafka how far it reaches; answers why it cannot be asked where it cannot. */
+/** Reads the end offsets of Kafka, or returns why that failed. */
 export interface EndOffsets {
   read(): Promise<readonly PartitionEnd[] | { readonly notReached: string }>
   close(): Promise<void>
 }
 
-/** Connects at once, so that no transaction waits for a broker that is away. Never rejects. */
+/** Connects at once, so that no transaction waits for an unavailable broker. Never rejects. */
 export async function openEndOffsets(
   connection: KafkaConnection,
   topics: readonly string[],
@@ -49,8 +49,9 @@ export async function openEndOffsets(
 }
 
 /**
- * What is in Kafka and not in the snapshot. Offsets are stored in the transactions of their rows, so those of the snapshot say
- * exactly what is in it; `ends` must have been read after it was taken, or messages in between would count nowhere.
+ * Computes which messages are in Kafka but not in the snapshot. Offsets are stored in the
+ * transactions of their rows, so the offsets of the snapshot are exact. `ends` must be read after
+ * the snapshot was taken; otherwise messages in between would be missed.
  */
 export function watermarkOf(
   stored: readonly StoredOffset[],
@@ -73,7 +74,7 @@ export function watermarkOf(
   }
   const partitions = ends
     .map(({ topic, topicId, partition, start, end }) => {
-      // Offsets of a topic that was deleted and made again say nothing of the new one.
+      // Offsets of a recreated topic are not comparable.
       const row = stored.find(
         (one) => one.topic === topic && one.partition === partition && one.topicId === topicId,
       )
@@ -88,7 +89,10 @@ export function watermarkOf(
   }
 }
 
-/** The database has read further than the topic reaches: Kafka has lost its tail, and the consumer has not noticed yet. */
+/**
+ * Finds partitions whose stored offset is past the end: Kafka lost their tail, and the consumer has
+ * not noticed yet.
+ */
 export function lostTails({ partitions }: Watermark): Finding[] {
   const lost = partitions.filter(({ stored, end }) => stored !== null && end !== null && stored > end)
   if (lost.length === 0) return []
@@ -101,7 +105,7 @@ export function lostTails({ partitions }: Watermark): Finding[] {
       eventType: null,
       epoch: null,
       count: lost.length,
-      summary: 'partitions end before what was stored of them: Kafka has lost their tail',
+      summary: 'partitions end before their stored offset: Kafka lost their tail',
       examples: lost.map(({ topic, partition, stored, end }) => ({
         from: null,
         to: null,
