@@ -185,5 +185,5 @@ test('SIGTERM ends a capture with a complete file and a summary', TIMEOUT, async
   const count = (await linesOf(file)).length
   assert.match(output, new RegExp(`^${count.toLocaleString('en-US')} frames in .*, 0 reconnects$`, 'm'))
   assert.match(output, new RegExp(`source ${source}$`, 'm'))
-  assert.match(output, /nothing came on 1 stream: nopeusdt@trade/)
+  assert.match(output, /no frame on 1 stream: nopeusdt@trade/)
 })

@@ -53,14 +53,14 @@ for (const { name, ...options } of databaseKinds()) {
         ] as const)
           assert.match(
             await sql(0, ...how, query),
-            /Symbols are stored in capitals: '(BTCUSDT', not 'btcusdt'|BTCUSDT', not 'BtcUsdt'|ETHUSDT', not 'ethusdt')\./,
+            /Symbols are stored in upper case: '(BTCUSDT', not 'btcusdt'|BTCUSDT', not 'BtcUsdt'|ETHUSDT', not 'ethusdt')\./,
           )
         for (const query of [
           "SELECT count(*) FROM raw_trades WHERE symbol = 'BTCUSDT'",
           "SELECT * FROM raw_trades WHERE symbol = 'none'",
           "SELECT 'btcusdt' AS a",
         ])
-          assert.doesNotMatch(await sql(0, query), /capitals/)
+          assert.doesNotMatch(await sql(0, query), /upper case/)
         assert.match(
           await sql(0, '--limit', '2', 'SELECT n FROM generate_series(1, 5) AS n'),
           /\(2 rows\)[\s\S]*more with --limit/,

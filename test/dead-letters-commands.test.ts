@@ -120,7 +120,7 @@ test('of several concurrent retries, one stores a message that was refused in er
     59,
   )
   assert.equal(await count('SELECT count(*) FROM trades'), 60)
-  assert.match(await run(0, 'retry'), /^No unresolved dead letter fits\.\n$/)
+  assert.match(await run(0, 'retry'), /^No unresolved dead letter matches\.\n$/)
   assert.match(await run(0, 'list'), /^No dead letters\.\n$/)
   assert.match(
     await run(0, 'list', '--all', '--limit', '2'),

@@ -111,7 +111,7 @@ for (const { name, ...options } of databaseKinds()) {
 
         await using nothing = run('--day', '2020-01-01')
         await nothing.assertExit(2)
-        assert.match(nothing.output(), /Nothing of BTCUSDT is stored of 2020-01-01/)
+        assert.match(nothing.output(), /Nothing of BTCUSDT is stored for 2020-01-01/)
         assert.deepEqual(
           readdirSync(folder).filter((file) => file.includes('partial')),
           [],
@@ -164,7 +164,7 @@ for (const { name, ...options } of databaseKinds()) {
         )
         await using all = run('ethusdt,BTCUSDT', 'BTCUSDT', '--from', '2025-12-31', '--to', '2026-01-03')
         await all.assertExit(0, 90_000)
-        assert.match(all.output(), /Nothing of ETHUSDT is stored of 2025-12-31/)
+        assert.match(all.output(), /Nothing of ETHUSDT is stored for 2025-12-31/)
         const idsOf = (symbol: string, day: string) => {
           const { first, last, rows } = manifestOf(symbol, day).files[0] ?? assert.fail('no file')
           return [first?.id, last?.id, rows]

@@ -19,7 +19,7 @@ import { waitFor, within } from './support/wait-for.ts'
 
 /** Longer than a service's shutdown, which is limited to 9.5 s. */
 const STOP_LIMIT_MS = 12_000
-const CUT = /The stop took too long/
+const CUT = /The stop exceeded its time limit/
 const HELD = { FLUSH_INTERVAL_MS: '600000', KAFKA_FETCH_MAX_WAIT_MS: '50' }
 
 const shared = brokers().join()

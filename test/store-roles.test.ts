@@ -253,7 +253,7 @@ describe('users who have one role each', options, () => {
       })
       await command.assertExit(0, 30_000)
       assert.match(command.output(), expected)
-      assert.doesNotMatch(command.output(), /may not do the following/)
+      assert.doesNotMatch(command.output(), /may not run these statements/)
     }
     const { rows } = await owner.query(
       `SELECT DISTINCT pg_get_userbyid(proowner) AS owner FROM pg_proc WHERE proname IN ('tapeline_roles', 'drop_old_chunks')
@@ -342,7 +342,7 @@ describe('a cluster that has no such roles yet', options, () => {
       assert.match(command.output(), /Schema migrated from version 0 to \d+\n/)
       assert.match(
         command.output(),
-        /let one run it who may, .*\n {2}CREATE ROLE tapeline_migrator NOLOGIN;\n {2}CREATE ROLE tapeline_writer NOLOGIN;\n {2}CREATE ROLE tapeline_reader NOLOGIN;\n/,
+        /Run them as a user who may, .*\n {2}CREATE ROLE tapeline_migrator NOLOGIN;\n {2}CREATE ROLE tapeline_writer NOLOGIN;\n {2}CREATE ROLE tapeline_reader NOLOGIN;\n/,
       )
     }
     for (const role of ['migrator', 'writer', 'reader'])
@@ -350,7 +350,7 @@ describe('a cluster that has no such roles yet', options, () => {
     {
       await using command = startTapeline(['migrate'], { env })
       await command.assertExit(0, 30_000)
-      assert.doesNotMatch(command.output(), /may not do the following/)
+      assert.doesNotMatch(command.output(), /may not run these statements/)
     }
     await admin.query("CREATE ROLE looker LOGIN PASSWORD 'secret' IN ROLE tapeline_reader")
     const looker = open(urlOf('managed', 'looker'))

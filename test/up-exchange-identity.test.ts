@@ -91,5 +91,5 @@ test('reports that the exchange does not answer, before it starts anything', asy
 test('refuses --faults for the real exchange', async () => {
   await using up = startTapeline(['up', '--faults'])
   await up.assertExit(2)
-  assert.match(up.output(), /--faults has no meaning without --simulate or --replay/)
+  assert.match(up.output(), /--faults requires --simulate or --replay/)
 })

@@ -26,8 +26,8 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       const edge = audit.notChecked.find(({ what }) => what.includes('extending past the first or the last'))
       assert.deepEqual(edge?.examples, [
-        { from: 500, to: 500, detail: 'trades 1000..1001, of which 1 is stored' },
-        { from: 549, to: 549, detail: 'trades 1098..1099, of which 1 is stored' },
+        { from: 500, to: 500, detail: 'trades 1000..1001; 1 of them is stored' },
+        { from: 549, to: 549, detail: 'trades 1098..1099; 1 of them is stored' },
       ])
       assert.equal(audit.verdict, 'clean', 'a connection that began between two trades has the same result')
     })

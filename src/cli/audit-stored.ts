@@ -24,14 +24,17 @@ import type { Scope } from '../tools/verify/scope.ts'
 import { type AuditOptions, verify } from '../tools/verify/verify.ts'
 import { type EndOffsets, openEndOffsets } from '../tools/verify/watermark.ts'
 
-/** How long, and how often, to look again before ids that may be on their way count as missing. */
+/**
+ * Time limit and interval for repeated audits, before ids that may be on their way count as
+ * missing.
+ */
 const SETTLE_LIMIT_MS = 30_000
 const SETTLE_STEP_MS = 2000
 
 /**
- * Audits the database that is set, else that of the `up` which runs here, else the default.
+ * Audits the database of DATABASE_URL, else that of the running `up`, else the default.
  *
- * @param withExchange compares samples with the exchange's REST, too
+ * @param withExchange also compares samples with the exchange's REST
  */
 export async function verifyStored(
   settings: Settings,
@@ -68,7 +71,7 @@ export async function verifyStored(
   }
 }
 
-/** @throws TapelineError `SOURCE` where REST is of another exchange than the rows */
+/** @throws TapelineError `SOURCE` when REST is another exchange than that of the rows */
 async function compareStored(
   settings: Settings,
   database: Database,
@@ -100,7 +103,10 @@ async function compareStored(
   })
 }
 
-/** How far the topics reach whose rows are audited: at the brokers that are set, else those of the `up` which runs here. */
+/**
+ * Opens the end offsets of the audited topics, at KAFKA_BROKERS or else at the brokers of the
+ * running `up`.
+ */
 export async function openStoredEnds(settings: Settings, signal: AbortSignal): Promise<EndOffsets> {
   const runningBrokers = readRunningEndpoints(settings.DATA_DIR)?.kafkaBrokers
   const { trades, bookTicker, gaps, deadLetters } = topicNames(settings)
@@ -118,15 +124,15 @@ export async function openStoredEnds(settings: Settings, signal: AbortSignal): P
 
 function fixFor(error: unknown): string {
   const ended = fixOfEnded(error)
-  if (ended !== null) return `${ended} Less at a time: --symbol, --from and --to.`
+  if (ended !== null) return `${ended} Audit less at a time: --symbol, --from and --to.`
   if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege)
     return 'Use a user with the rights of tapeline_reader: GRANT tapeline_reader TO …'
   return 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'
 }
 
 /**
- * Decides whether to look again where rows may be on their way, for a while: a lasting loss is still one after that, and a
- * backlog that is being stored is none.
+ * Decides whether to audit again because rows may be on their way. It stops after a while: a
+ * permanent loss is still found then, and rows of a backlog are not reported as lost.
  */
 export class Settling {
   readonly #deadlineMs = performance.now() + SETTLE_LIMIT_MS
@@ -134,7 +140,7 @@ export class Settling {
 
   wantsLater(report: Report): boolean {
     if (!mayStillArrive(report, this.#first) || performance.now() >= this.#deadlineMs) return false
-    console.error('Ids are missing that may be on their way; looking again ...')
+    console.error('Missing ids may still arrive; auditing again ...')
     this.#first ??= report.watermark
     return true
   }

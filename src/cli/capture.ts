@@ -13,21 +13,23 @@ import { type CaptureSummary, startCapture } from '../sandbox/capture/capture.ts
 import { parseDuration } from './duration.ts'
 
 const HELP = `
-Each line of the file is "<receive time in ns since 1970> <frame>". SYMBOLS, STREAM_TYPES and BINANCE_WS_URL say what
-is recorded, and from where. The connections are its own: ingestion that runs beside is not slowed.
+Each line of the file is "<receive time in ns since 1970> <frame>". SYMBOLS, STREAM_TYPES and BINANCE_WS_URL select
+the streams and the exchange. The command opens separate connections: a running ingestion is not slowed down.
 
 Examples:
   $ bin/tapeline capture btc.ndjson.gz --for 10m
   $ SYMBOLS=BTCUSDT,SOLUSDT STREAM_TYPES=trade bin/tapeline capture trades.ndjson
   $ bin/tapeline replay btc.ndjson.gz`
 
-/** `tapeline capture FILE`: raw frames with receive times, for `replay`. */
+/** `tapeline capture FILE`: records raw frames with receive times, for `replay`. */
 export function captureCommand(): Command {
   return new Command('capture')
     .description('record raw frames with receive times, for replay')
     .argument('<file>', 'the file to write, gzipped when its name ends in .gz')
-    .addOption(new Option('--for <duration>', 'stop by itself: 500ms, 30s, 10m, 2h').argParser(parseDuration))
-    .option('--force', 'replace the file if it is there', false)
+    .addOption(
+      new Option('--for <duration>', 'stop after this time: 500ms, 30s, 10m, 2h').argParser(parseDuration),
+    )
+    .option('--force', 'replace an existing file', false)
     .addHelpText('after', HELP)
     .action(async (file: string, given: { for?: number; force: boolean }) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
@@ -44,7 +46,7 @@ export function captureCommand(): Command {
         streams,
         backoff: { initialMs: settings.BACKOFF_INITIAL_MS, maxMs: settings.BACKOFF_MAX_MS },
         clock: systemClock(),
-        onProblem: (what) => process.stderr.write(`${what.replace(/\.$/, '')}. Trying again.\n`),
+        onProblem: (what) => process.stderr.write(`${what.replace(/\.$/, '')}. Retrying.\n`),
       })
       const until = given.for === undefined ? 'Ctrl-C ends it' : `for ${given.for / 1_000} s`
       process.stdout.write(
@@ -63,7 +65,7 @@ export function captureCommand(): Command {
         await rm(file)
         throw new TapelineError(
           'EXCHANGE',
-          `No frame came from ${withOrigin(settings, 'BINANCE_WS_URL', settings.BINANCE_WS_URL)}; nothing was recorded.`,
+          `No frame arrived from ${withOrigin(settings, 'BINANCE_WS_URL', settings.BINANCE_WS_URL)}; nothing was recorded.`,
           {
             fix: settings.isSet('BINANCE_WS_URL')
               ? 'Check BINANCE_WS_URL, SYMBOLS and the network.'
@@ -79,13 +81,13 @@ async function symbolsOf(settings: Settings, signal: AbortSignal): Promise<reado
   try {
     return thatTrade(await fetchSymbols(settings.BINANCE_REST_URL, signal))
   } catch (error) {
-    // Nothing is recorded yet, and a person is there to read it.
+    // Report it to the user, since nothing is recorded yet.
     if (error instanceof ExchangeRefusal) throw error.forPerson()
     throw error
   }
 }
 
-/** Aborts at SIGINT or SIGTERM; a second one ends the process at once. */
+/** Aborts on SIGINT or SIGTERM. A second signal ends the process at once. */
 function stopSignal(): AbortSignal {
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -97,9 +99,9 @@ function stopSignal(): AbortSignal {
   return stop.signal
 }
 
-/** Resolves, with nothing, when the time is up or the signal has come. */
+/** Resolves to undefined when the time is up or the signal has arrived. */
 async function ended(stop: AbortSignal, forMs = 2 ** 31 - 1): Promise<undefined> {
-  // Both are an end as it was wanted.
+  // Both are regular ends.
   await sleep(forMs, stop).catch(() => undefined)
   return undefined
 }
@@ -110,11 +112,11 @@ function sentences(file: string, summary: CaptureSummary): string {
     `${plural(frames, 'frame')} in ${file}, ${plural(bytes, 'byte')}, ${plural(reconnects, 'reconnect')}`,
     `from ${firstAt?.toISOString()} to ${lastAt?.toISOString()}, source ${sources.join(' and ')}`,
   ]
-  if (leftOut > 0) lines.push(`${plural(leftOut, 'frame')} without JSON left out of the file`)
+  if (leftOut > 0) lines.push(`${plural(leftOut, 'frame')} without JSON not written to the file`)
   if (silentStreams.length > 0) {
     const some = silentStreams.slice(0, 10).join(', ')
     lines.push(
-      `nothing came on ${plural(silentStreams.length, 'stream')}: ${some}${silentStreams.length > 10 ? ', …' : ''}`,
+      `no frame on ${plural(silentStreams.length, 'stream')}: ${some}${silentStreams.length > 10 ? ', …' : ''}`,
     )
   }
   return lines.join('\n')

@@ -4,11 +4,11 @@ import { TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { listKeptData, refuseHeld, removeKeptData } from '../sandbox/up/kept-data.ts'
 
-/** `tapeline clean`: removes what `up` keeps on this machine, after asking. */
+/** `tapeline clean`: removes the data of `up` on this machine, after confirmation. */
 export function cleanCommand(): Command {
   return new Command('clean')
-    .description('remove what `up` keeps on this machine, after asking')
-    .option('--yes', 'remove without asking')
+    .description('remove the data of `up` on this machine, after confirmation')
+    .option('--yes', 'remove without confirmation')
     .addHelpText('after', HELP)
     .action(async ({ yes }: { yes?: true }) => {
       const { DATA_DIR } = loadSettings(process.env, { cwd: process.cwd() })
@@ -30,7 +30,7 @@ export function cleanCommand(): Command {
 }
 
 const HELP = `
-Everything is removed: the data of each source and the downloaded Kafka, which the next start fetches again.
+It removes everything: the data of each source and the downloaded Kafka, which the next start downloads again.
 
 Examples:
   bin/tapeline clean
@@ -38,8 +38,8 @@ Examples:
 
 async function confirmed(): Promise<boolean> {
   if (!process.stdin.isTTY) {
-    throw new TapelineError('INPUT', 'There is no terminal to ask on', {
-      fix: 'Add --yes to remove all of it without asking.',
+    throw new TapelineError('INPUT', 'There is no terminal for the confirmation', {
+      fix: 'Add --yes to remove everything without confirmation.',
     })
   }
   const terminal = createInterface({ input: process.stdin, output: process.stdout })
@@ -50,7 +50,7 @@ async function confirmed(): Promise<boolean> {
   }
 }
 
-/** Bytes as a person reads them: `812 kB`, `1.2 GB`. */
+/** A readable size: `812 kB`, `1.2 GB`. */
 function sizeText(bytes: number): string {
   if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`
   return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`

@@ -3,7 +3,7 @@ import type { Command, Option } from 'commander'
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
 export type Shell = (typeof SHELLS)[number]
 
-/** A command with the words that lead to it; the program itself has none. */
+/** A command with its path of words; the path of the program is empty. */
 export interface Place {
   readonly path: readonly string[]
   readonly command: Command
@@ -14,13 +14,13 @@ export function placesOf(command: Command, path: readonly string[] = []): Place[
   return [{ path, command }, ...command.commands.flatMap((below) => placesOf(below, [...path, below.name()]))]
 }
 
-/** Of commands, options and the choices that an option or argument has. */
+/** Completes commands, options, and the choices of options and arguments. */
 export function completionScript(program: Command, shell: Shell): string {
   const places = placesOf(program)
   return shell === 'fish' ? fishScript(places) : shell === 'zsh' ? zshScript(places) : bashScript(places)
 }
 
-/** What may follow at a place: commands, choices of its arguments, options. */
+/** Possible words after a command: subcommands, choices of its arguments, options. */
 function wordsAt({ command }: Place): string[] {
   return [
     ...command.commands.map((below) => below.name()),
@@ -33,12 +33,12 @@ function visibleOptions(command: Command): Option[] {
   return [...command.createHelp().visibleOptions(command)]
 }
 
-/** The long form, where there is one. */
+/** The long form if there is one. */
 function flagOf({ long, short }: Option): string {
   return long ?? short ?? ''
 }
 
-/** Options that want a value, with the values they may have; files when any. */
+/** Options that take a value, with the allowed values. An empty list means file names. */
 function valuesAt(place: Place): Array<{ key: string; values: string[] }> {
   return visibleOptions(place.command).flatMap((option) =>
     option.required
@@ -77,7 +77,7 @@ ${words.join('\n')}
 complete -F _tapeline tapeline bin/tapeline ./bin/tapeline`
 }
 
-/** zsh runs bash's completion. */
+/** zsh uses the completion of bash. */
 function zshScript(places: readonly Place[]): string {
   return `#compdef tapeline
 autoload -U +X bashcompinit && bashcompinit

@@ -1,7 +1,7 @@
 import { Argument, Command } from 'commander'
 import { completionScript, SHELLS, type Shell } from './completion-script.ts'
 
-/** @param program with all commands; asked only when the script is wanted */
+/** @param program with all commands; read only when the script is requested */
 export function completionCommand(program: Command): Command {
   return new Command('completion')
     .description('print a script that completes commands and options in a shell')

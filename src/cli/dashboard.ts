@@ -5,8 +5,8 @@ import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 import { runService } from './run-service.ts'
 
 const HELP = `
-It asks the services at INGEST_URLS and CONSUMER_URLS (INGEST_PORT and CONSUMER_PORT of this machine when not set), and
-the database at DATABASE_URL (that of the \`up\` which runs here when not set). \`up\` starts one by itself.
+It reads the services at INGEST_URLS and CONSUMER_URLS (default: INGEST_PORT and CONSUMER_PORT on this machine) and
+the database at DATABASE_URL (default: that of the running \`up\`). \`up\` starts a dashboard automatically.
 
 Examples:
   bin/tapeline dashboard
@@ -15,12 +15,12 @@ Examples:
 
 export function dashboardCommand(): Command {
   return new Command('dashboard')
-    .description('the browser page alone, over services that run elsewhere')
+    .description('run only the dashboard, for services that run elsewhere')
     .addHelpText('after', HELP)
     .action(async () => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const log = createLogger('dashboard', settings.LOG_LEVEL)
-      // Only here: the services need not carry what a page is served with.
+      // Imported here, since the other commands do not need the web server.
       const { dashboardConfig } = await import('../tools/dashboard/config.ts')
       const { startDashboard } = await import('../tools/dashboard/service.ts')
       const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)

@@ -15,12 +15,12 @@ import {
 } from '../tools/dead-letters/stored-dead-letters.ts'
 import { withStoredData } from './stored-data.ts'
 
-/** Bytes of a payload that are shown when not all are wanted. */
+/** Payload bytes shown without `--full`. */
 const SHOWN_BYTES = 300
 
 export function deadLettersCommand(): Command {
   return new Command('dead-letters')
-    .description('look at messages that could not be stored, and try them again')
+    .description('list messages that could not be stored, and retry them')
     .addCommand(listCommand())
     .addCommand(retryCommand())
 }
@@ -34,22 +34,22 @@ interface FilterOptions {
 
 function withFilters(command: Command): Command {
   return command
-    .option('--reason <text>', 'only those whose reason contains this text')
-    .option('--topic <name>', 'only those of this topic')
-    .option('--symbol <symbol>', 'only those of this symbol, as far as key or payload tell')
+    .option('--reason <text>', 'only dead letters with this text in the reason')
+    .option('--topic <name>', 'only this topic')
+    .option('--symbol <symbol>', 'only this symbol, as named by key or payload')
     .option(
       '--since <time>',
-      'only those that failed at this UTC time or later: 2026-01-31, 2026-01-31T14:30, or 30m, 12h, 7d ago',
+      'only failures at this UTC time or later: 2026-01-31, 2026-01-31T14:30, or 30m, 12h, 7d ago',
       parseSince,
     )
 }
 
 function listCommand(): Command {
   return withFilters(new Command('list'))
-    .description('list dead letters, the newest first, and count them by reason')
-    .option('--all', 'those that a retry has stored too')
+    .description('list dead letters, newest first, and count them by reason')
+    .option('--all', 'include those that a retry has stored')
     .option('--full', 'show whole payloads')
-    .option('--limit <n>', 'list at most so many; all are counted', parseLimit, 100)
+    .option('--limit <n>', 'maximum number to list; the counts include all', parseLimit, 100)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -64,7 +64,7 @@ function listCommand(): Command {
         const counts = await countByReason(database, filter)
         const whole = options.full === true ? database : null
         if (options.json === true) {
-          // Payload by payload: together they may be larger than memory.
+          // One payload at a time: together they may not fit in memory.
           process.stdout.write('{"dead_letters":[')
           for (const [index, letter] of letters.entries()) {
             const text = JSON.stringify(toJson(await withPayload(letter, whole)))
@@ -86,15 +86,15 @@ async function withPayload(letter: ListedDeadLetter, database: Database | null):
 function retryCommand(): Command {
   return withFilters(new Command('retry'))
     .description(
-      'store dead letters that today’s rules accept; exit 1 if one still cannot be, or is not there',
+      'store dead letters that the current rules accept; exit 1 if one fails again or does not exist',
     )
     .argument('[TOPIC/PARTITION/OFFSET...]', 'only these', parseKeys)
-    .option('--dry-run', 'say what would become of each, and change nothing')
+    .option('--dry-run', 'show the result for each, and change nothing')
     .addHelpText(
       'after',
       `
-The original bytes are decoded as the consumer does it now. One that succeeds is stored once and marked resolved; one
-that fails keeps its place, with the new reason and one attempt more. Any number of retries may run at once.
+It decodes the original bytes with the consumer's current rules. A dead letter that succeeds is stored once and marked
+resolved. One that fails is kept, with the new reason and one more attempt. Several retries may run at the same time.
 
 Examples:
   bin/tapeline dead-letters retry --dry-run
@@ -114,7 +114,7 @@ Examples:
           console.log(`${nameOf(key)}  ${sentence(outcome, dryRun)}`)
         }),
       )
-      for (const name of named) console.log(`${name}  is no unresolved dead letter`)
+      for (const name of named) console.log(`${name}  is not an unresolved dead letter`)
       console.log(summary(counts, dryRun))
       if (counts.has('failed') || counts.has('hopeless') || named.size > 0) process.exitCode = 1
     })
@@ -150,7 +150,7 @@ function sentence(outcome: RetryOutcome, dryRun: boolean): string {
 
 function summary(counts: ReadonlyMap<RetryOutcome['kind'], number>, dryRun: boolean): string {
   const n = (kind: RetryOutcome['kind']) => counts.get(kind) ?? 0
-  if (counts.size === 0) return 'No unresolved dead letter fits.'
+  if (counts.size === 0) return 'No unresolved dead letter matches.'
   const figures = [
     `${n('stored')} stored`,
     `${n('already there')} stored already`,
@@ -168,7 +168,7 @@ const UNIT_MS = new Map([
   ['d', DAY_MS],
 ])
 
-/** A UTC time, or how long ago. */
+/** Parses a UTC time, or a time ago. */
 function parseSince(text: string): Date {
   const ago = /^(\d{1,6})([mhd])$/.exec(text)
   if (ago !== null) return new Date(Date.now() - Number(ago[1]) * (UNIT_MS.get(ago[2] ?? '') ?? DAY_MS))

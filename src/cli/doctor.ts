@@ -7,15 +7,15 @@ import type { Finding } from '../tools/doctor/finding.ts'
 const MARKS: Readonly<Record<Finding['verdict'], string>> = { good: '✓', warning: '!', bad: '✗', none: '–' }
 const COLUMN = 28
 
-/** `tapeline doctor`: what is missing here, and the fix. */
+/** `tapeline doctor`: lists problems of this machine, and the fixes. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('what on this machine is missing or misconfigured, and the fix; changes nothing')
+    .description('find what is missing or misconfigured on this machine, and show the fix; changes nothing')
     .option('--json', 'print the findings as JSON')
     .addHelpText(
       'after',
-      `\nKafka and database are looked at where KAFKA_BROKERS and DATABASE_URL are set, or where an \`up\` runs here and no others are set. Exit code 1 when
-something keeps Tapeline from working (✗); ! does not.
+      `\nIt checks Kafka and the database if KAFKA_BROKERS and DATABASE_URL are set, else those of a running \`up\`. Exit code 1 if
+something prevents Tapeline from working (✗); warnings (!) do not.
 
 Examples:
   bin/tapeline doctor
@@ -23,7 +23,7 @@ Examples:
     )
     .action(async (flags: { json?: true }) => {
       const { settings, running } = here()
-      // Only here: other commands need not carry what it looks with.
+      // Imported here, since the other commands do not need it.
       const { examine } = await import('../tools/doctor/examine.ts')
       const findings = await examine(settings, running)
       if (flags.json === true) console.log(JSON.stringify(findings, null, 2))
@@ -32,7 +32,7 @@ Examples:
     })
 }
 
-/** The settings, with the parts of the `up` that runs here where none are set. */
+/** Loads the settings. Where Kafka and database are not set, uses those of the running `up`. */
 function here(): { settings: Settings; running: ReturnType<typeof ownProcesses> } {
   const load = (environment: NodeJS.ProcessEnv) => loadSettings(environment, { cwd: process.cwd() })
   const settings = load(process.env)

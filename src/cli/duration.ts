@@ -1,10 +1,12 @@
 import { InvalidArgumentError } from 'commander'
 
 const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const
-/** What a timer can wait for at most, 24 days. */
+/** The longest time that a timer can wait: 24 days. */
 const LONGEST_MS = 2 ** 31 - 1
 
-/** `30s` → 30000. Milliseconds, seconds, minutes or hours; a number alone says nothing. */
+/**
+ * Parses `30s` to 30000. Accepts milliseconds, seconds, minutes and hours; a number needs a unit.
+ */
 export function parseDuration(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text.trim())
   const unit = match?.[2]

@@ -30,25 +30,27 @@ interface ExportFlags {
 /** Sorting a day of a busy symbol takes a while. */
 const STATEMENT_TIMEOUT_MS = 3_600_000
 
-/** `tapeline export`: days of symbols as files. */
+/** `tapeline export`: writes days of symbols to files. */
 export function exportCommand(): Command {
   return new Command('export')
     .description(
-      'UTC days of symbols as Parquet or CSV, sorted, each with a manifest and the verdict of verify',
+      'write UTC days of symbols to sorted Parquet or CSV files, each with a manifest and the verdict of verify',
     )
     .argument('<symbols...>', 'like BTCUSDT ETHUSDT, or BTCUSDT,ETHUSDT')
     .option('--day <day>', '2026-01-31, today or yesterday; trades by trade time, quotes by receipt')
     .option('--from <day>', 'the first of several days; each has its own files')
-    .option('--to <day>', 'the last of them; yesterday when not given')
+    .option('--to <day>', 'the last of them; default: yesterday')
     .addOption(
       new Option('--type <list>', 'trade, aggTrade, bookTicker')
         .default([...EVENT_TYPES], 'all')
         .argParser(parseTypes),
     )
-    .addOption(new Option('--format <format>', 'of the files').choices(['parquet', 'csv']).default('parquet'))
-    .option('--out <folder>', 'where the files go', '.')
-    .option('--force', 'replace files that are there already')
-    .option('--no-verify', 'leave out the audit; the manifest says so')
+    .addOption(
+      new Option('--format <format>', 'format of the files').choices(['parquet', 'csv']).default('parquet'),
+    )
+    .option('--out <folder>', 'folder of the files', '.')
+    .option('--force', 'replace existing files')
+    .option('--no-verify', 'skip the audit; the manifest says so')
     .addHelpText('after', HELP)
     .action(async (given: readonly string[], flags: ExportFlags) => {
       const symbols = parseSymbols(given)
@@ -58,7 +60,10 @@ export function exportCommand(): Command {
     })
 }
 
-/** One symbol and day after the other, each of one moment: memory and transactions are those of a day, however many there are. */
+/**
+ * Exports one symbol and day after another, each at one moment. Memory and transactions are those
+ * of a single day.
+ */
 async function exportAll(
   symbols: readonly string[],
   days: readonly Day[],
@@ -66,7 +71,7 @@ async function exportAll(
   signal: AbortSignal,
 ): Promise<void> {
   const settings = loadSettings(process.env, { cwd: process.cwd() })
-  // Only here: other commands need not carry what writes Parquet.
+  // Imported here, since the other commands do not need the Parquet writer.
   const { exportDay, refuseExisting } = await import('../tools/export/export-day.ts')
   const { type: types, format, out: folder } = flags
   const all = symbols.flatMap((symbol) => days.map((day) => ({ symbol, day, types, format, folder })))
@@ -84,7 +89,7 @@ async function exportAll(
         audit,
         onProgress: progress(),
       })
-      if (done === null) console.error(`Nothing of ${one.symbol} is stored of ${one.day.name}`)
+      if (done === null) console.error(`Nothing of ${one.symbol} is stored for ${one.day.name}`)
       else report(done, folder)
       exported += done === null ? 0 : 1
     }
@@ -111,20 +116,20 @@ function auditOf(
 function report({ manifest, path }: { readonly manifest: Manifest; readonly path: string }, folder: string) {
   for (const { name, rows, bytes } of manifest.files)
     console.log(`${join(folder, name)}: ${countText(rows)} rows, ${countText(bytes)} bytes`)
-  const verdict = manifest.verify?.verdict ?? 'not asked'
-  console.log(`${path}: ${countText(manifest.gaps.length)} rows of the ledger, verify says: ${verdict}`)
+  const verdict = manifest.verify?.verdict ?? 'not run'
+  console.log(`${path}: ${countText(manifest.gaps.length)} rows of the ledger, verdict of verify: ${verdict}`)
   if (!manifest.dayIsOver) console.log('The day is not over yet.')
   if (verdict === 'not clean') process.exitCode = 1
 }
 
 function nothingStored(): TapelineError {
   return new TapelineError('INPUT', 'Nothing was exported', {
-    fix: "Which symbols and days there are: bin/tapeline sql 'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'",
+    fix: "List the stored symbols and days: bin/tapeline sql 'SELECT symbol, min(trade_time), max(trade_time) FROM trades GROUP BY symbol'",
   })
 }
 
 const HELP = `
-Exit code 1 when verify finds something that nothing explains: the files are there all the same, and the manifest names it.
+Exit code 1 when verify has unexplained findings. The files are still written, and the manifest names the findings.
 
 Examples:
   bin/tapeline export BTCUSDT --day yesterday --out exports
@@ -136,7 +141,7 @@ function parseSymbols(given: readonly string[]): string[] {
   const symbols = given.flatMap((text) => text.split(',')).map((text) => text.trim().toUpperCase())
   const odd = symbols.find((symbol) => !isSymbol(symbol))
   if (odd !== undefined)
-    throw new TapelineError('INPUT', `${odd}: not a symbol`, { fix: 'Name it as BTCUSDT.' })
+    throw new TapelineError('INPUT', `${odd}: not a symbol`, { fix: 'Use the form BTCUSDT.' })
   return [...new Set(symbols)]
 }
 
@@ -144,7 +149,7 @@ function parseSymbols(given: readonly string[]): string[] {
 function daysOf({ day, from, to }: ExportFlags, nowMs: number): Day[] {
   if (day !== undefined && from === undefined && to === undefined) return [parseDay('--day', day, nowMs)]
   if (day === undefined && from !== undefined) return parseDays(from, to ?? 'yesterday', nowMs)
-  throw new TapelineError('INPUT', 'Either --day or --from says which days', {
+  throw new TapelineError('INPUT', 'Either --day or --from is needed', {
     fix: 'Give --day 2026-01-31, or --from 2026-01-01 --to 2026-01-31.',
   })
 }
@@ -157,14 +162,14 @@ function parseTypes(text: string): EventType[] {
   return types
 }
 
-/** @throws TapelineError `INPUT` when there cannot be such a folder */
+/** @throws TapelineError `INPUT` when the folder cannot be created */
 function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true })
   } catch (error) {
     throw new TapelineError(
       'INPUT',
-      `--out ${path} is no folder and cannot be made one: ${describeError(error)}`,
+      `--out ${path} is not a folder and cannot be created: ${describeError(error)}`,
       {
         fix: 'Name another folder.',
         cause: error,
@@ -173,7 +178,7 @@ function makeFolder(path: string): void {
   }
 }
 
-/** On a terminal alone, in place. */
+/** Shows the progress in place, only on a terminal. */
 function progress(): (type: EventType, rows: number) => void {
   if (!process.stderr.isTTY) return () => {}
   return (type, rows) => drawOn(process.stderr, `\r${type}: ${countText(rows)} rows\u001b[K\r`)

@@ -21,7 +21,7 @@ import { withStoredData } from './stored-data.ts'
 
 export function gapsCommand(): Command {
   return new Command('gaps')
-    .description('look at gaps of trades in the ledger, and have ingestion look for them once more')
+    .description('list gaps of trades in the ledger, and have ingestion backfill them again')
     .addCommand(listCommand())
     .addCommand(retryCommand())
 }
@@ -34,19 +34,25 @@ interface FilterFlags {
 
 function withFilters(command: Command): Command {
   return command
-    .option('--symbol <symbol>', 'only those of this symbol')
-    .option('--from <time>', 'only those that end at this UTC day or time or later')
-    .option('--to <time>', 'only those that begin before this UTC time; a day is included to its end')
+    .option('--symbol <symbol>', 'only this symbol')
+    .option('--from <time>', 'only gaps that end at this UTC day or time or later')
+    .option('--to <time>', 'only gaps that begin before this UTC time; a day is included to its end')
 }
 
 function listCommand(): Command {
   return withFilters(new Command('list'))
     .description('list the gaps of trades and aggTrades, in the order of their ids')
     .addOption(
-      new Option('--status <status>', 'only those').choices(['open', 'filled', 'unrecoverable'] as const),
+      new Option('--status <status>', 'only this status').choices([
+        'open',
+        'filled',
+        'unrecoverable',
+      ] as const),
     )
     .addOption(
-      new Option('--limit <count>', 'list at most so many; all are counted').default(100).argParser(positive),
+      new Option('--limit <count>', 'maximum number to list; the total counts all')
+        .default(100)
+        .argParser(positive),
     )
     .option('--json', 'print JSON')
     .addHelpText(
@@ -76,15 +82,15 @@ function listCommand(): Command {
 function retryCommand(): Command {
   return withFilters(new Command('retry'))
     .description(
-      'ask ingestion to look once more for gaps that are unrecoverable; exit 1 if one that was named cannot be reopened',
+      'ask ingestion to backfill unrecoverable gaps again; exit 1 if a named gap cannot be reopened',
     )
-    .option('--id <ids...>', 'only these; a filled one is reopened too')
-    .option('--dry-run', 'say what would be reopened, and change nothing')
+    .option('--id <ids...>', 'only these gaps, including filled ones')
+    .option('--dry-run', 'show what would be reopened, and change nothing')
     .addHelpText(
       'after',
       `
-A request is a message in the topic of the ledger. Running ingestion takes it over within seconds, or the next one at its
-start, and fills the gap over REST or calls it unrecoverable again. Needs the right WRITE on that topic.
+A request is a message in the ledger topic. A running ingestion handles it within seconds, or the next one at its start.
+It backfills the gap over REST, or marks it unrecoverable again. The user needs the WRITE right on that topic.
 
 Examples:
   bin/tapeline gaps retry --dry-run
@@ -109,7 +115,7 @@ Examples:
       }
       const found = new Set(outcomes.map(({ row }) => row.gap_id))
       const unknown = (flags.id ?? []).filter((id) => !found.has(id))
-      for (const id of unknown) console.log(`${id}  is no gap of trades in the ledger`)
+      for (const id of unknown) console.log(`${id}  is not a gap of trades in the ledger`)
       const asked = outcomes.filter(({ request }) => request !== null).length
       console.log(
         `${plural(asked, 'gap')} ${isDry ? 'would be reopened (dry run: nothing was changed)' : 'reopened'}.`,
@@ -118,7 +124,7 @@ Examples:
     })
 }
 
-/** The Kafka of the `up` that runs here, unless another is set. */
+/** The Kafka of the running `up`, unless KAFKA_BROKERS is set. */
 function ledgerOf(settings: Settings) {
   const connection = kafkaConnection(settings)
   const running = settings.isSet('KAFKA_BROKERS') ? null : readRunningEndpoints(settings.DATA_DIR)
@@ -126,10 +132,13 @@ function ledgerOf(settings: Settings) {
   return { kafka: { ...connection, brokers }, topic: topicNames(settings).gaps }
 }
 
-/** A consumer that runs has stored by then what was written a moment ago. */
+/** A running consumer stores recent messages within this time. */
 const STORED_LIMIT_MS = 5000
 
-/** A request bears a revision above all that are known: rows that are still to be stored may have a higher one. */
+/**
+ * Refuses while the ledger is not fully stored. A request needs a revision above all others, and
+ * unstored rows may have a higher one.
+ */
 async function refuseUnread(database: Database, kafka: KafkaConnection, topic: string): Promise<void> {
   const ends = await onKafka(kafka, () => readEnds(kafka, 'tapeline-gaps', [topic]))
   const untilMs = performance.now() + STORED_LIMIT_MS
@@ -138,11 +147,14 @@ async function refuseUnread(database: Database, kafka: KafkaConnection, topic: s
     await sleep(250)
   } while (performance.now() < untilMs)
   throw new TapelineError('DATABASE', `The database does not have all rows of ${topic} yet`, {
-    fix: 'Start the consumer, and run this again once it has caught up.',
+    fix: 'Start the consumer, and retry once it has caught up.',
   })
 }
 
-/** @throws TapelineError `KAFKA` or `ACCESS`, so that a fault of Kafka is not called one of the database */
+/**
+ * @throws TapelineError `KAFKA` or `ACCESS`, so that a failure of Kafka is not reported as one of
+ *   the database
+ */
 async function onKafka<Result>(kafka: KafkaConnection, work: () => Promise<Result>): Promise<Result> {
   try {
     return await work()
@@ -158,11 +170,11 @@ async function onKafka<Result>(kafka: KafkaConnection, work: () => Promise<Resul
   }
 }
 
-/** @throws TapelineError `INPUT` naming the option that is wrong */
+/** @throws TapelineError `INPUT` naming the wrong option */
 function filterOf({ symbol, from, to }: FilterFlags): GapFilter {
   const name = symbol?.trim().toUpperCase()
   if (name !== undefined && !isSymbol(name))
-    throw new TapelineError('INPUT', `--symbol ${symbol}: not a symbol`, { fix: 'Name it as BTCUSDT.' })
+    throw new TapelineError('INPUT', `--symbol ${symbol}: not a symbol`, { fix: 'Use the form BTCUSDT.' })
   return {
     ...(name === undefined ? {} : { symbol: name }),
     ...(from === undefined ? {} : { fromMs: parseUtc('--from', from, 'from') }),

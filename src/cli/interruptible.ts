@@ -1,12 +1,15 @@
 import { TapelineError } from '../foundation/runtime/errors.ts'
 
-/** One Ctrl-C under npm comes twice, from the terminal and from npm: that is no second one. */
+/**
+ * Under npm, one Ctrl-C arrives twice, from the terminal and from npm. A second signal within this
+ * time is ignored.
+ */
 const ECHO_MS = 500
 
 /**
- * Runs the work of a command that SIGINT and SIGTERM abort; a second signal ends the process at once.
+ * Runs work that SIGINT and SIGTERM abort. A second signal ends the process at once.
  *
- * @throws TapelineError `INTERRUPTED` when the work rejects because of that
+ * @throws TapelineError `INTERRUPTED` when the work rejects for that reason
  */
 export async function interruptible<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
   const interrupted = new AbortController()
@@ -16,7 +19,7 @@ export async function interruptible<Result>(work: (signal: AbortSignal) => Promi
     firstAtMs ??= nowMs
     if (nowMs - firstAtMs > ECHO_MS) process.exit(1)
     interrupted.abort(
-      new TapelineError('INTERRUPTED', `Interrupted by ${name}; nothing was changed by the step under way`),
+      new TapelineError('INTERRUPTED', `Interrupted by ${name}; the current step changed nothing`),
     )
   }
   process.on('SIGINT', onSignal)

@@ -15,13 +15,13 @@ try {
   console.error(message(error))
 }
 
-/** A wrong command line is wrong input: exit code 2, as for a wrong setting. */
+/** Exits with 2 for a wrong command line, as for a wrong setting. */
 function refuseWith2(command: Command): void {
   command.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
   for (const subcommand of command.commands) refuseWith2(subcommand)
 }
 
-/** One line with the cause, one with the fix; the stack only of what is not meant for a person, or on request. */
+/** The cause and the fix, one line each. Adds the stack for unexpected errors, or on request. */
 function message(error: unknown): string {
   const lines = [`tapeline: ${describeError(error)}`]
   if (error instanceof TapelineError) {

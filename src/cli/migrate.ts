@@ -15,7 +15,7 @@ import { interruptible } from './interruptible.ts'
 
 export function migrateCommand(): Command {
   return new Command('migrate')
-    .description('bring the schema of the database up to date')
+    .description('update the schema of the database')
     .option('--print', 'print the SQL for an empty database instead')
     .addHelpText(
       'after',
@@ -51,7 +51,7 @@ export function migrateCommand(): Command {
               fixOfEnded(error) ??
               (settings.isSet('DATABASE_URL')
                 ? 'Check DATABASE_URL, and that its user owns the database or is a superuser.'
-                : 'Set DATABASE_URL to your TimescaleDB; `bin/tapeline up` migrates the one that it starts.'),
+                : 'Set DATABASE_URL to your TimescaleDB; `bin/tapeline up` migrates its own database.'),
             cause: error,
           },
         )
@@ -61,12 +61,13 @@ export function migrateCommand(): Command {
     })
 }
 
-/** Again also where there was nothing to migrate: what was not allowed may have been done by hand since. */
+/** Runs even without a migration: an operator may have run the refused statements since. */
 async function rolesOf(database: Database): Promise<readonly string[]> {
   try {
     return await database.transaction(applyRoles)
   } catch (error) {
-    // Only the owner of the schema may; for others an up-to-date schema is all there is to know.
+    // Only the owner of the schema may. Other users only need to know that the schema is up to
+    // date.
     if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege) return []
     throw error
   }
@@ -75,7 +76,7 @@ async function rolesOf(database: Database): Promise<readonly string[]> {
 function printNotAllowed(statements: readonly string[]): void {
   if (statements.length === 0) return
   console.log(
-    'This user may not do the following for the roles; let one run it who may, then `bin/tapeline migrate` again:',
+    'This user may not run these statements for the roles. Run them as a user who may, then run `bin/tapeline migrate` again:',
   )
   for (const statement of statements) console.log(`  ${statement}`)
 }

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from 'commander'
 
-/** Of an option: a whole number from 1 on. */
+/** Parses an option: a whole number, at least 1. */
 export function positive(text: string): number {
   const count = Number(text)
   if (!/^\d{1,6}$/.test(text) || count < 1)

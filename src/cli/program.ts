@@ -19,12 +19,12 @@ import { topicsCommand } from './topics.ts'
 import { upCommand } from './up.ts'
 import { verifyCommand } from './verify.ts'
 
-/** All commands. */
+/** Creates the program with all commands. */
 export function createProgram(): Command {
   const program = new Command('bin/tapeline')
     .description('Binance market data through Kafka into TimescaleDB, with every trade accounted for')
     .version(VERSION)
-    .showHelpAfterError('(add --help for what this command takes)')
+    .showHelpAfterError('(see --help for arguments and options)')
 
   for (const command of [
     upCommand(),

@@ -13,16 +13,16 @@ Examples:
   $ bin/tapeline replay capture.ndjson --speed max --port 9500
   $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 bin/tapeline ingest
 
-The replay begins when a client subscribes to a stream that the file holds.`
+The replay begins when a client subscribes to a stream in the file.`
 
-/** `tapeline replay FILE`: a capture, served as if it were the exchange. */
+/** `tapeline replay FILE`: serves a capture with the exchange's protocol. */
 export function replayCommand(): Command {
   return new Command('replay')
-    .description('serve a capture as if it were the exchange, in its own time or faster')
+    .description('serve a capture like the exchange, at its original speed or another')
     .argument('<file>', 'a capture, plain (.ndjson) or gzipped (.ndjson.gz)')
-    .option('--port <number>', 'port of WebSocket and REST; 0 takes a free one', '9443')
-    .option('--speed <factor>', 'times its own speed, or max: as fast as it is read', '1')
-    .option('--faults', 'serve /faults on the same port, to make things go wrong (docs/faults.md)', false)
+    .option('--port <number>', 'port of WebSocket and REST; 0 means any free port', '9443')
+    .option('--speed <factor>', 'multiple of the original speed, or max: as fast as it is read', '1')
+    .option('--faults', 'serve /faults on the same port, to inject faults (docs/faults.md)', false)
     .addHelpText('after', EXAMPLES)
     .action(async (file: string, options: { port: string; speed: string; faults: boolean }) => {
       const checks = new OptionChecks()

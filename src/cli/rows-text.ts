@@ -1,13 +1,13 @@
 import type { TextColumn, TextRow } from '../foundation/store/text-reader.ts'
 
-/** PostgreSQL's numbers of types. */
+/** PostgreSQL's type ids. */
 const BOOLEAN = 16
 const JSON_TYPES = new Set([114, 3802])
 const NUMBERS = new Set([20, 21, 23, 26, 700, 701, 1700])
-/** Exact as JSON numbers, as far as their value is. */
+/** Types that JSON numbers represent exactly, if the value fits. */
 const JSON_NUMBERS = new Set([20, 21, 23, 26, 700, 701])
 
-/** An aligned table: numbers to the right, all else to the left. */
+/** An aligned table: numbers to the right, other values to the left. */
 export function tableLines(columns: readonly TextColumn[], rows: readonly TextRow[]): string[] {
   const texts = rows.map((row) => columns.map((_, i) => shown(row[i] ?? null)))
   const widths = columns.map(({ name }, i) =>
@@ -31,7 +31,7 @@ export function tableLines(columns: readonly TextColumn[], rows: readonly TextRo
   ]
 }
 
-/** RFC 4180; null is empty, an empty text is `""`. */
+/** RFC 4180. Null is empty; an empty text is `""`. */
 export function csvLine(_columns: readonly TextColumn[], row: TextRow): string {
   return row
     .map((value) => {
@@ -41,7 +41,7 @@ export function csvLine(_columns: readonly TextColumn[], row: TextRow): string {
     .join()
 }
 
-/** An object. Decimals and times stay text, so that no digit is lost. */
+/** One JSON object. Decimals and times are strings, so that no digit is lost. */
 export function jsonLine(columns: readonly TextColumn[], row: TextRow): string {
   return JSON.stringify(
     Object.fromEntries(columns.map(({ name, typeId }, i) => [name, jsonValue(typeId, row[i] ?? null)])),
@@ -57,7 +57,7 @@ function jsonValue(typeId: number, text: string | null): unknown {
   return JSON_NUMBERS.has(typeId) && isExact ? number : text
 }
 
-/** Tabs and line ends would break the table. */
+/** Escapes tabs and line ends, which would break the table. */
 function shown(text: string | null): string {
   return text === null
     ? ''

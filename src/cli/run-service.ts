@@ -3,23 +3,27 @@ import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { RunningService } from '../foundation/telemetry/service.ts'
 
-/** One Ctrl-C under npm comes twice, from the terminal and from npm: that is no second one. */
+/**
+ * Under npm, one Ctrl-C arrives twice, from the terminal and from npm. A second signal within this
+ * time is ignored.
+ */
 const ECHO_MS = 500
 
-/** How long a stop may take to deliver what is held, and then to close the rest. */
+/** Time limits of a stop: first to deliver held messages, then to close everything else. */
 const DELIVER_MS = 7000
 const CLOSE_MS = 2500
 
 /**
- * Messages live until they are acknowledged or stored, so V8 takes them for old objects, and would let the heap grow to
- * several times what is alive before it collects them. At 30 % a consumer that drains millions stays under 250 MiB,
- * measured by `npm test -- consumer-drain`.
+ * V8 treats messages as old objects, since they live until they are acknowledged or stored. It
+ * would let the heap grow to several times the live size before it collects them. At 30 %, a
+ * consumer that drains millions of messages stays under 250 MiB, measured by `npm test --
+ * consumer-drain`.
  */
 const HEAP_GROWTH = '--heap-growing-percent=30'
 
 /**
- * Runs a service until SIGTERM or SIGINT, stops it within 10 s and exits: 0 when everything was delivered, 1 when
- * not. A second signal exits at once.
+ * Runs a service until SIGTERM or SIGINT, stops it within 10 s and exits: 0 when everything was
+ * delivered, otherwise 1. A second signal exits at once.
  */
 export async function runService(start: () => Promise<RunningService>, log: Logger): Promise<never> {
   setFlagsFromString(HEAP_GROWTH)
@@ -40,7 +44,7 @@ export async function runService(start: () => Promise<RunningService>, log: Logg
   process.exit(reason === 'signal' && stopped ? 0 : exitCodeOf(reason))
 }
 
-/** Logs an error as one line; what is not meant for a person keeps its stack. */
+/** Logs an error as one line. Only unexpected errors include their stack. */
 function reportError(error: unknown, log: Logger): void {
   if (error instanceof TapelineError) log.error({ code: error.code, fix: error.fix }, error.message)
   else log.error({ err: error }, `Stopped by a defect: ${describeError(error)}`)
@@ -53,7 +57,7 @@ async function stopInTime(service: RunningService, log: Logger): Promise<boolean
   )
   try {
     if ((await Promise.race([service.stop(deliver), deadline])) !== 'late') return true
-    log.error('The stop took too long and was cut short; a restart heals what was left')
+    log.error('The stop exceeded its time limit and was aborted; the next start recovers the rest')
   } catch (error) {
     reportError(error, log)
   }

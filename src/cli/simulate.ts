@@ -17,17 +17,17 @@ Examples:
   $ bin/tapeline simulate --faults
   $ BINANCE_WS_URL=ws://127.0.0.1:9443 BINANCE_REST_URL=http://127.0.0.1:9443 bin/tapeline ingest
 
-The same symbols, rate and seed give the same market, also after a restart.`
+The same symbols, rate and seed always give the same market.`
 
-/** `tapeline simulate`: the built-in exchange alone. */
+/** `tapeline simulate`: runs only the simulated exchange. */
 export function simulateCommand(): Command {
   return new Command('simulate')
-    .description('serve a simulated market as the exchange does: WebSocket and REST on 127.0.0.1')
-    .option('--port <number>', 'port of both; 0 takes a free one', '9443')
+    .description('serve a simulated market like the exchange: WebSocket and REST on 127.0.0.1')
+    .option('--port <number>', 'port of both; 0 means any free port', '9443')
     .option('--symbols <list>', 'symbols to trade, separated by commas', DEFAULT_SYMBOLS.join(','))
     .option('--rate <number>', 'messages per second over all symbols', String(DEFAULT_MESSAGES_PER_SECOND))
-    .option('--seed <number>', 'another seed is another market', String(DEFAULT_SEED))
-    .option('--faults', 'serve /faults on the same port, to make things go wrong (docs/faults.md)', false)
+    .option('--seed <number>', 'each seed gives another market', String(DEFAULT_SEED))
+    .option('--faults', 'serve /faults on the same port, to inject faults (docs/faults.md)', false)
     .addHelpText('after', EXAMPLES)
     .action(
       async (options: { port: string; symbols: string; rate: string; seed: string; faults: boolean }) => {

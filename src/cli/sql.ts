@@ -19,20 +19,20 @@ interface SqlFlags {
 const ROWS_AT_ONCE = 1000
 const TIMEOUT_MS = 60_000
 
-/** `tapeline sql`: looks at what is stored, and can change nothing. */
+/** `tapeline sql`: queries the database, read-only. */
 export function sqlCommand(): Command {
   return new Command('sql')
-    .description(
-      'ask the store in SQL, in a read-only transaction; also the database of the `up` that runs here',
-    )
+    .description('query the database of DATABASE_URL, or of the running `up`, in a read-only transaction')
     .argument('<query>', 'one statement')
     .addOption(new Option('--csv', 'print CSV, all rows').conflicts('json'))
-    .option('--json', 'print an object a line, all rows')
+    .option('--json', 'print one JSON object per line, all rows')
     .addOption(
-      new Option('--limit <count>', 'rows of the table that is printed').default(100).argParser(positive),
+      new Option('--limit <count>', 'maximum number of rows in the printed table')
+        .default(100)
+        .argParser(positive),
     )
     .addOption(
-      new Option('--timeout <duration>', 'give up after so long: 500ms, 30s, 10m')
+      new Option('--timeout <duration>', 'cancel the query after this time: 500ms, 30s, 10m')
         .default(TIMEOUT_MS, '1m')
         .argParser(parseDuration),
     )
@@ -48,8 +48,8 @@ export function sqlCommand(): Command {
 }
 
 const HELP = `
-Values are printed digit by digit, times in UTC. It runs with the rights of tapeline_reader where this user has them. The embedded
-database has one backend, so the services wait while it answers, and knows no time limit. docs/recipes.md answers the usual questions.
+It prints all digits, and times in UTC. It uses the rights of tapeline_reader if the user has them. The embedded database
+has one backend, so the services wait during a query, and no timeout applies. docs/recipes.md has common queries.
 
 Examples:
   bin/tapeline sql "SELECT * FROM raw_trades WHERE symbol = 'BTCUSDT' ORDER BY trade_time DESC LIMIT 5"
@@ -62,7 +62,7 @@ async function print(reader: TextReader, query: string, flags: SqlFlags): Promis
   if (hint !== null) console.error(hint)
 }
 
-/** @returns whether the answer says nothing */
+/** @returns whether the result is empty or only has zeros */
 async function printRows(
   reader: TextReader,
   query: string,
@@ -87,7 +87,7 @@ async function printRows(
   for (const line of tableLines(columns, shown.slice(0, limit))) console.log(line)
   if (hasMore)
     console.error(
-      `These are the first ${countText(limit)} rows: more with --limit, all with --csv or --json.`,
+      `Only the first ${countText(limit)} rows are shown: use --limit for more, --csv or --json for all.`,
     )
   return isNothing(shown)
 }
@@ -105,14 +105,14 @@ async function printAll(
     if (isFirst && head !== null) lines.unshift(head(columns))
     saysNothing = isFirst && isNothing(rows)
     isFirst = false
-    // A reader that is slower than the database is waited for.
+    // Wait for a reader that is slower than the database.
     if (lines.length > 0 && !process.stdout.write(`${lines.join('\n')}\n`))
       await new Promise((resolve) => process.stdout.once('drain', resolve))
   }
   return saysNothing
 }
 
-/** What gives rows is read in parts, however many they are. */
+/** Reads queries in parts, whatever the number of rows. Other statements are run as a whole. */
 async function* answers(reader: TextReader, query: string, rowsAtOnce: number): AsyncGenerator<TextRows> {
   const text = query.trim().replace(/;$/, '')
   const begins = text.replace(/^(\s|\(|--[^\n]*\n|\/\*[\s\S]*?\*\/)+/, '')
@@ -120,7 +120,7 @@ async function* answers(reader: TextReader, query: string, rowsAtOnce: number): 
   else yield await reader.query(text)
 }
 
-/** Whoever reads the output has seen enough: `sql … | head`. */
+/** Ends when the reader closes the output, as in `sql … | head`. */
 function endQuietlyWithReader(): void {
   process.stdout.on('error', (error) => {
     if (Reflect.get(error, 'code') !== 'EPIPE') throw error

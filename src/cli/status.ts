@@ -25,21 +25,21 @@ interface Answer {
   readonly status: IngestionStatus | ConsumerStatus | null
 }
 
-/** To the first line, and everything after it erased. */
+/** Moves to the first line and erases everything after it. */
 const CLEAR = '\u001b[1;1H\u001b[0J'
 
 const EVERY_MS = 1000
 
-/** `tapeline status`: what the running services say of themselves. */
+/** `tapeline status`: shows the status of the running services. */
 export function statusCommand(): Command {
   return new Command('status')
-    .description('what the running services say of themselves; exit code 1 unless all are ready')
-    .option('--json', 'print what they answer at /status')
-    .option('--watch', 'again every second, until Ctrl-C')
+    .description('show the status of the running services; exit code 1 unless all are ready')
+    .option('--json', 'print their answers at /status')
+    .option('--watch', 'repeat every second, until Ctrl-C')
     .addHelpText(
       'after',
-      `\nIt asks INGEST_URLS and CONSUMER_URLS, or else INGEST_PORT and CONSUMER_PORT of this machine: those of the \`up\` that
-runs here, unless others are set.
+      `\nIt reads the services at INGEST_URLS and CONSUMER_URLS. Default: those of the running \`up\`, else INGEST_PORT and
+      CONSUMER_PORT on this machine.
 
 Examples:
   bin/tapeline status
@@ -110,7 +110,7 @@ function ofIngestion({
 function ofConsumer({ partitions, counters, retries, receiptToRowMs }: ConsumerStatus): string[] {
   const lag = totalLag(partitions)
   return [
-    `  ${plural(partitions.length, 'partition')}, lag ${lag === null ? 'not known' : countText(lag)}, pending ${countText(counters.pending)}`,
+    `  ${plural(partitions.length, 'partition')}, lag ${lag === null ? 'unknown' : countText(lag)}, pending ${countText(counters.pending)}`,
     `  inserted ${countText(counters.inserted)}, already there ${countText(counters.alreadyThere)}, dead letters ${countText(counters.deadLettered)}, retries ${countText(retries)}`,
     `  receipt → row ${latency(receiptToRowMs)}`,
   ]

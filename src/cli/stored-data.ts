@@ -8,13 +8,14 @@ import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { fixOfEnded } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 
-/** Finding them by a text in a large table takes a while. */
+/** Searching a large table for a text takes a while. */
 const STATEMENT_LIMIT_MS = 10 * 60_000
 
 /**
- * Opens the database that is set, else that of the `up` which runs here, else the default; closes it after the work.
+ * Opens the database of DATABASE_URL, else that of the running `up`, else the default. Closes it
+ * after the work.
  *
- * @param failure what then cannot be done, as in "dead letters cannot be listed"
+ * @param failure the failed operation, such as "dead letters cannot be listed"
  * @throws TapelineError `DATABASE` when the work failed there
  */
 export async function withStoredData<Result>(
@@ -50,7 +51,7 @@ function fixFor(error: unknown): string {
   const ended = fixOfEnded(error)
   if (ended !== null) return ended
   const state = sqlStateOf(error)
-  // Undefined table or column: a schema of an earlier version, or none.
+  // Undefined table or column: the schema has an earlier version, or does not exist.
   if (state === SQLSTATE.undefinedTable || state === SQLSTATE.undefinedColumn)
     return 'Run: bin/tapeline migrate'
   if (state === SQLSTATE.insufficientPrivilege)

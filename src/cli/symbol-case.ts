@@ -1,14 +1,14 @@
 import { isSymbol } from '../foundation/market/fields.ts'
 import type { TextReader, TextRow } from '../foundation/store/text-reader.ts'
 
-/** Words of a query that are looked up, at most. */
+/** Maximum number of words of a query to look up. */
 const MAX_WORDS = 10
 
 const STORED = `SELECT word FROM unnest(string_to_array($1, ',')) AS word
   WHERE EXISTS (SELECT FROM trades WHERE trades.symbol = upper(word)) OR EXISTS (SELECT FROM book_ticker WHERE book_ticker.symbol = upper(word))
   ORDER BY word`
 
-/** Whether an answer says nothing: no row, or one of a query that sums up nothing. */
+/** Whether a result has no row, or one row of zeros and nulls. */
 export function isNothing(rows: readonly TextRow[]): boolean {
   return (
     rows.length === 0 ||
@@ -17,9 +17,10 @@ export function isNothing(rows: readonly TextRow[]): boolean {
 }
 
 /**
- * A symbol in small letters finds nothing, and PostgreSQL sees no mistake in it.
+ * Detects symbols in lower case, for which a query finds nothing and PostgreSQL reports no error.
  *
- * @returns what to say to a query that found nothing; null where no word in it is a stored symbol in other letters
+ * @returns a hint for a query that found nothing; null unless a word is a stored symbol in lower
+ *   case
  */
 export async function hintAtCase(reader: TextReader, query: string): Promise<string | null> {
   const words = [...query.matchAll(/'([^']+)'/g)].map(([, word = '']) => word)
@@ -31,5 +32,5 @@ export async function hintAtCase(reader: TextReader, query: string): Promise<str
   const known = rows.map(([word]) => word ?? '')
   if (known.length === 0) return null
   const names = known.map((word) => `'${word.toUpperCase()}', not '${word}'`)
-  return `Nothing was found. Symbols are stored in capitals: ${names.join('; ')}.`
+  return `Nothing was found. Symbols are stored in upper case: ${names.join('; ')}.`
 }

@@ -8,7 +8,8 @@ import { fixOfEnded, UnansweredError } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 
 /**
- * Reads the database that is set, else that of the `up` which runs here, else the default; it cannot be written to.
+ * Reads the database of DATABASE_URL, else that of the running `up`, else the default. The
+ * connection is read-only.
  *
  * @throws TapelineError `DATABASE` when the work failed there
  */
@@ -50,7 +51,7 @@ function notReached(where: string, error: unknown): TapelineError {
   })
 }
 
-/** What PostgreSQL says of a statement, with the SQLSTATE that its manual explains. */
+/** PostgreSQL's error for a statement, with the SQLSTATE that its manual explains. */
 function refused(error: unknown, state: string): TapelineError {
   const hint: unknown = Reflect.get(Object(error), 'hint')
   return new TapelineError('DATABASE', `${describeError(error)} (SQLSTATE ${state})`, {
@@ -60,11 +61,11 @@ function refused(error: unknown, state: string): TapelineError {
 }
 
 const FIXES: Readonly<Record<string, string>> = {
-  '25006': 'Nothing can be changed here: connect with psql to do that.',
+  '25006': 'This connection is read-only: use psql to change data.',
   [SQLSTATE.insufficientPrivilege]:
-    'Use a user with the rights of tapeline_reader; what changes something is for psql.',
+    'Use a user with the rights of tapeline_reader. To change data, use psql.',
   '42601': 'Give one SELECT, in quotes.',
   [SQLSTATE.undefinedTable]:
-    'The tables are in docs/database.md; a database without them wants: bin/tapeline migrate',
-  '57014': 'It took too long: ask for less; `sql` takes a longer --timeout.',
+    'docs/database.md lists the tables. If they do not exist, run: bin/tapeline migrate',
+  '57014': 'The query took too long: narrow it, or use a longer --timeout with `sql`.',
 }

@@ -8,9 +8,7 @@ export function topicsCommand(): Command {
   const command = new Command('topics').description('the Kafka topics')
   command
     .command('init')
-    .description(
-      'create the topics that are missing; an existing one that differs is named and left as it is',
-    )
+    .description('create missing topics; an existing topic that differs is reported and not changed')
     .addHelpText(
       'after',
       '\nExample:\n  KAFKA_BROKERS=kafka:9092 KAFKA_REPLICATION_FACTOR=3 bin/tapeline topics init',
@@ -25,8 +23,8 @@ export function topicsCommand(): Command {
   command
     .command('map')
     .description('show which symbol goes to which partition')
-    .argument('[symbols...]', 'symbols; those of SYMBOLS when none are given')
-    .option('--partitions <count>', 'the number of partitions; KAFKA_PARTITIONS when not given')
+    .argument('[symbols...]', 'symbols; default: those of SYMBOLS')
+    .option('--partitions <count>', 'the number of partitions; default: KAFKA_PARTITIONS')
     .addHelpText('after', '\nExample:\n  bin/tapeline topics map BTCUSDT ETHUSDT SOLUSDT --partitions 6')
     .action((given: string[], options: { partitions?: string }) => {
       const environment = {

@@ -16,21 +16,23 @@ interface UpArguments {
   readonly faults?: true
 }
 
-/** `tapeline up`: the whole pipeline on this machine. */
+/** `tapeline up`: runs the whole pipeline on this machine. */
 export function upCommand(): Command {
   return new Command('up')
     .description('run everything on this machine: Kafka, TimescaleDB, and both services')
-    .addOption(new Option('--simulate', 'take the built-in exchange instead of Binance').conflicts('replay'))
-    .addOption(new Option('--replay <file>', 'take a recording instead of Binance'))
+    .addOption(new Option('--simulate', 'use the simulated exchange instead of Binance').conflicts('replay'))
+    .addOption(new Option('--replay <file>', 'use a recording instead of Binance'))
     .addOption(
-      new Option('--speed <factor>', 'with --replay: how many times as fast as it was recorded').argParser(
-        positive,
-      ),
+      new Option('--speed <factor>', 'with --replay: multiple of the original speed').argParser(positive),
     )
-    .addOption(new Option('--seed <n>', 'with --simulate: another market').argParser(wholeNumber))
-    .addOption(new Option('--rate <n>', 'with --simulate: messages a second, on average').argParser(positive))
-    .option('--faults', 'with --simulate or --replay: make things go wrong over HTTP (docs/faults.md)')
-    .addOption(new Option('--for <duration>', 'stop by itself: 500ms, 30s, 10m, 2h').argParser(parseDuration))
+    .addOption(new Option('--seed <n>', 'with --simulate: seed of another market').argParser(wholeNumber))
+    .addOption(
+      new Option('--rate <n>', 'with --simulate: messages per second, on average').argParser(positive),
+    )
+    .option('--faults', 'with --simulate or --replay: inject faults over HTTP (docs/faults.md)')
+    .addOption(
+      new Option('--for <duration>', 'stop after this time: 500ms, 30s, 10m, 2h').argParser(parseDuration),
+    )
     .addHelpText('after', HELP)
     .action(async (given: UpArguments) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
@@ -48,8 +50,8 @@ export function upCommand(): Command {
 }
 
 const HELP = `
-Where KAFKA_BROKERS or DATABASE_URL is set, that one is used and not started. Data stays in DATA_DIR (.tapeline),
-each source's on its own; "bin/tapeline clean" removes it. Ctrl-C stops everything in order.
+If KAFKA_BROKERS or DATABASE_URL is set, it uses that one and does not start one. Data stays in DATA_DIR (.tapeline), separately
+for each source; "bin/tapeline clean" removes it. Ctrl-C stops everything in order.
 
 Examples:
   bin/tapeline up                         live, from Binance
@@ -78,12 +80,12 @@ function exchangeChoice({ simulate, replay, speed, seed, rate, faults }: UpArgum
 }
 
 function belongsTo(option: string, other: string): TapelineError {
-  return new TapelineError('INPUT', `${option} has no meaning without ${other}`, {
+  return new TapelineError('INPUT', `${option} requires ${other}`, {
     fix: `Add ${other}, or leave ${option} out.`,
   })
 }
 
-/** How to go on with the same source. */
+/** The command that resumes with the same source. */
 function commandLine({ simulate, replay, speed, seed, rate, faults }: UpArguments): string {
   const option = (name: string, value: string | number | undefined) =>
     value === undefined ? [] : [name, String(value)]
@@ -107,5 +109,5 @@ function positive(text: string): number {
 function wholeNumber(text: string): number {
   const value = Number(text)
   if (/^\d+$/.test(text.trim()) && Number.isSafeInteger(value)) return value
-  throw new InvalidArgumentError('Expected a whole number from 0 on.')
+  throw new InvalidArgumentError('Expected a whole number, 0 or more.')
 }

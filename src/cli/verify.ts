@@ -19,21 +19,19 @@ interface VerifyFlags {
 
 export function verifyCommand(): Command {
   return new Command('verify')
-    .description(
-      'audit what is stored; exit 1 if anything is missing, doubled or differs that nothing explains',
-    )
-    .option('--symbol <symbols...>', 'these alone; all when not given')
-    .option('--from <time>', 'from this day or time on, UTC')
+    .description('audit the stored data; exits 1 if there are unexplained gaps, duplicates or mismatches')
+    .option('--symbol <symbols...>', 'only these symbols; default: all')
+    .option('--from <time>', 'from this day or time, UTC')
     .option('--to <time>', 'until this time, UTC; a day is included to its end')
     .addOption(
-      new Option('--limit <count>', 'how many cases of a finding are named').default(5).argParser(positive),
+      new Option('--limit <count>', 'maximum number of examples per finding').default(5).argParser(positive),
     )
-    .option('--exchange', 'also compare samples of each day with what REST answers (BINANCE_REST_URL)')
-    .option('--json', 'print the whole audit as JSON, whose shape docs/verify.md describes')
+    .option('--exchange', 'also compare samples of each day with REST (BINANCE_REST_URL)')
+    .option('--json', 'print the whole report as JSON (format: docs/verify.md)')
     .addHelpText(
       'after',
       `\nExamples:
-  bin/tapeline verify                                    while \`bin/tapeline up\` runs, or with DATABASE_URL set
+  bin/tapeline verify                                    while \`bin/tapeline up\` runs, or with DATABASE_URL
   bin/tapeline verify --symbol BTCUSDT --from 2026-01-31 --to 2026-01-31
   bin/tapeline verify --exchange --from 2026-01-31
   bin/tapeline verify --json --limit 100`,
@@ -49,12 +47,12 @@ export function verifyCommand(): Command {
     })
 }
 
-/** @throws TapelineError `INPUT` naming the option that is wrong */
+/** @throws TapelineError `INPUT` naming the wrong option */
 function scopeOf({ symbol, from, to }: VerifyFlags): Scope {
   const symbols = symbol?.flatMap((text) => text.split(',')).map((text) => text.trim().toUpperCase())
   const odd = symbols?.find((one) => !isSymbol(one))
   if (odd !== undefined)
-    throw new TapelineError('INPUT', `--symbol ${odd}: not a symbol`, { fix: 'Name it as BTCUSDT.' })
+    throw new TapelineError('INPUT', `--symbol ${odd}: not a symbol`, { fix: 'Use the form BTCUSDT.' })
   const scope = {
     symbols: symbols === undefined ? null : [...new Set(symbols)],
     fromMs: from === undefined ? null : parseUtc('--from', from, 'from'),
