@@ -147,10 +147,10 @@ test(
     const good = linesOf([tradeFrame(1)]).join('')
     const wrong: Array<[name: string, content: string | Buffer, expected: RegExp]> = [
       ['bare.ndjson', `${good}${tradeFrame(2)}\n`, /bare\.ndjson, line 2: the receive time .* missing/],
-      ['cut.ndjson', `${good}1723161568764069662 {"stream":"btc\n`, /cut\.ndjson, line 2: .* no valid JSON/],
+      ['cut.ndjson', `${good}1723161568764069662 {"stream":"btc\n`, /cut\.ndjson, line 2: .* not valid JSON/],
       ['cut.ndjson.gz', gzipSync(good).subarray(0, 60), /cut\.ndjson\.gz: the gzip file is damaged/],
-      ['plain.ndjson.gz', good, /plain\.ndjson\.gz: .* no gzip/],
-      ['empty.ndjson', '', /empty\.ndjson: it holds no frame/],
+      ['plain.ndjson.gz', good, /plain\.ndjson\.gz: .* not a gzip/],
+      ['empty.ndjson', '', /empty\.ndjson: it has no frame/],
     ]
     for (const [name, content, expected] of wrong) {
       const file = await capture(context, name, content)

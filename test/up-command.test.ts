@@ -53,7 +53,7 @@ test('one command runs the whole pipeline, other commands find it, and leftovers
 
     await using second = run('up', '--simulate', '--for', '3s')
     await second.assertExit(0, START_TIMEOUT_MS)
-    assert.match(second.output(), /kafka \(process \d+\), left behind by a run that was killed/)
+    assert.match(second.output(), /kafka \(process \d+\), left over from a killed run/)
     assert.match(second.output(), /BTCUSDT/)
   } finally {
     rmSync(cwd, { recursive: true, force: true })

@@ -85,7 +85,7 @@ test('reports that the exchange does not answer, before it starts anything', asy
   await using up = startTapeline(['up'], { env: { BINANCE_WS_URL: 'ws://127.0.0.1:1' } })
   await up.assertExit(1)
   assert.match(up.output(), /The exchange at ws:\/\/127\.0\.0\.1:1 does not answer: .*ECONNREFUSED/)
-  assert.match(up.output(), /unset it for Binance itself/)
+  assert.match(up.output(), /unset it to use Binance/)
 })
 
 test('refuses --faults for the real exchange', async () => {

@@ -10,21 +10,24 @@ import { describeError } from '../../foundation/runtime/errors.ts'
 const MAX_FRAME_BYTES = 1 << 20
 const HANDSHAKE_TIMEOUT_MS = 10_000
 const CLOSE_TIMEOUT_MS = 1_000
-/** The exchange pings every 20 s: a connection that has missed three is dead whatever TCP thinks. */
+/**
+ * The exchange pings every 20 s. A connection that has missed three pings is dead, even if TCP
+ * still considers it open.
+ */
 const SILENCE_LIMIT_MS = 60_000
-/** The exchange takes 5 messages a second, pongs included. */
+/** The exchange accepts 5 messages per second, including pongs. */
 const SUBSCRIBE_INTERVAL_MS = 350
 
 export interface CaptureConnectionEvents {
-  /** @param source what the exchange names itself; otherwise its venue, or its host */
+  /** @param source the exchange's name; otherwise its venue or host */
   onOpen(source: string): void
-  /** @returns true when it was market data, which is what makes a connection a successful one */
+  /** @returns whether the frame was market data, which proves the connection successful */
   onFrame(bytes: Buffer, isBinary: boolean): boolean
-  /** It has ended or could not be opened, and is tried again. */
+  /** The connection ended or could not be opened, and will be retried. */
   onProblem(what: string): void
 }
 
-/** One connection to the combined stream, opened again whenever it ends, until it is stopped. */
+/** A connection to the combined stream. Reconnects whenever it ends, until it is stopped. */
 export class CaptureConnection {
   readonly #plan: ConnectionPlan
   readonly #backoff: BackoffPolicy
@@ -44,7 +47,10 @@ export class CaptureConnection {
     this.#events = events
   }
 
-  /** Nothing is read from the socket until `resume`; what comes meanwhile waits in the kernel, and then there. */
+  /**
+   * Stops reading from the socket until `resume`. Data then waits in the kernel, and after that at
+   * the sender.
+   */
   pause(): void {
     this.#isPaused = true
     this.#socket?.pause()
@@ -55,7 +61,7 @@ export class CaptureConnection {
     this.#socket?.resume()
   }
 
-  /** Resolves when `signal` has aborted and the socket is gone. */
+  /** Resolves when `signal` has aborted and the socket is closed. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
@@ -68,12 +74,12 @@ export class CaptureConnection {
           this.#events.onProblem(`Cannot connect: ${describeError(error)}`)
       }
       this.#failures++
-      // The wait ends early when the capture does.
+      // The wait ends early when the capture is stopped.
       await sleep(delayFor(this.#failures, this.#backoff, Math.random()), signal).catch(() => undefined)
     }
   }
 
-  /** Resolves with the reason once a connection that was open has closed; rejects when it never opened. */
+  /** Resolves with the reason when an open connection has closed; rejects when it never opened. */
   async #connectUntilClosed(signal: AbortSignal): Promise<string> {
     signal.throwIfAborted()
     const socket = new WebSocket(this.#plan.url, {
@@ -126,7 +132,7 @@ export class CaptureConnection {
     }
   }
 
-  /** Ends a connection on which nothing has come for too long; one that we have paused ourselves is not silent. */
+  /** Ends a connection that has been silent for too long, unless we have paused it. */
   #watch(socket: WebSocket, signal: AbortSignal): void {
     let heardAtMs = performance.now()
     const heard = () => {
@@ -140,10 +146,10 @@ export class CaptureConnection {
     signal.addEventListener('abort', () => clearInterval(timer), { once: true })
   }
 
-  /** Streams that had no place in the URL. */
+  /** Subscribes to the streams that did not fit in the URL. */
   async #subscribe(socket: WebSocket, signal: AbortSignal): Promise<void> {
     for (const [index, params] of this.#plan.subscriptions.entries()) {
-      // The connection has ended; the next one subscribes anew.
+      // Rejects when the connection has ended. The next one subscribes again.
       await sleep(SUBSCRIBE_INTERVAL_MS, signal).catch(() => undefined)
       if (signal.aborted) return
       socket.send(JSON.stringify({ method: 'SUBSCRIBE', params, id: index + 1 }))
@@ -152,7 +158,7 @@ export class CaptureConnection {
 }
 
 function closePolitely(socket: WebSocket): void {
-  // Frames in flight are no longer wanted, but the closing handshake has to come through.
+  // Frames in flight are discarded, but the closing handshake must be read.
   socket.removeAllListeners('message')
   socket.resume()
   socket.close(1000)

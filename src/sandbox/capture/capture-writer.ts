@@ -4,16 +4,22 @@ import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 
-/** Lines are gathered until there are so many characters of them, or for so long. */
+/** Lines are written once they have this many characters, or after this time. */
 const CHUNK_CHARACTERS = 65_536
 const LONGEST_WAIT_MS = 250
-/** What may wait for the disk: beyond the first, the sockets pause, until it is down to the second. */
+/** Bytes waiting for the disk. Sockets pause above the first limit, and resume below the second. */
 const FULL_BYTES = 4 * 1_024 * 1_024
 const ROOM_BYTES = 1_024 * 1_024
 
-/** Writes lines to a file, gzipped when its name ends in `.gz`. What waits in memory is bounded by its caller. */
+/**
+ * Writes lines to a file, gzipped if its name ends in `.gz`. The caller bounds the lines that wait
+ * in memory.
+ */
 export class CaptureWriter {
-  /** Rejects with `ENVIRONMENT` when the file cannot be written any more; settles when it is complete. */
+  /**
+   * Resolves when the file is complete. Rejects with `ENVIRONMENT` when it can no longer be
+   * written.
+   */
   readonly finished: Promise<void>
   readonly #sink: Transform
   readonly #onRoom: () => void
@@ -30,19 +36,19 @@ export class CaptureWriter {
       this.#fileBytes += chunk.length
     })
     this.finished = pipeline(sink, file).catch((cause: unknown) => {
-      throw new TapelineError('ENVIRONMENT', `${path} cannot be written any more: ${describeError(cause)}.`, {
-        fix: 'Make room on the disk, or give a file on another.',
+      throw new TapelineError('ENVIRONMENT', `${path} can no longer be written: ${describeError(cause)}.`, {
+        fix: 'Free some disk space, or use a file on another disk.',
         cause,
       })
     })
-    // Whoever waits for it sees the rejection.
+    // Callers that await it see the rejection.
     this.finished.catch(() => undefined)
   }
 
   /**
-   * @param overwrite whether a file of this name may be replaced
-   * @param onRoom called when `write` has said that it is full and there is room again
-   * @throws {TapelineError} `INPUT` when the file is there already or cannot be made
+   * @param overwrite whether to replace an existing file
+   * @param onRoom called when there is room again, after `write` returned false
+   * @throws {TapelineError} `INPUT` when the file exists already or cannot be created
    */
   static async open(
     path: string,
@@ -55,12 +61,15 @@ export class CaptureWriter {
     return new CaptureWriter(path, sink, file.createWriteStream(), onRoom)
   }
 
-  /** Bytes that have gone to the file so far. */
+  /** Bytes written to the file so far. */
   get fileBytes(): number {
     return this.#fileBytes
   }
 
-  /** Takes a line with its end. False when no more should come before `onRoom`; this one is taken all the same. */
+  /**
+   * Takes a line including its end. Returns false when no more lines should come before `onRoom`;
+   * this line is still written.
+   */
   write(line: string): boolean {
     this.#lines += line
     if (this.#lines.length >= CHUNK_CHARACTERS) this.#flush()
@@ -68,7 +77,7 @@ export class CaptureWriter {
     return !this.#isFull
   }
 
-  /** Writes what is left and completes the file. Rejects as `finished` does. */
+  /** Writes the remaining lines and completes the file. Rejects as `finished` does. */
   async close(): Promise<void> {
     this.#flush()
     this.#sink.end()
@@ -80,7 +89,7 @@ export class CaptureWriter {
     this.#timer = undefined
     const bytes = Buffer.from(this.#lines)
     this.#lines = ''
-    // After an error of the disk there is nobody left to write to; `finished` has told.
+    // The disk has failed, which `finished` reports.
     if (bytes.length === 0 || this.#sink.destroyed) return
     this.#waitingBytes += bytes.length
     this.#isFull ||= this.#waitingBytes > FULL_BYTES
@@ -97,10 +106,10 @@ function openError(path: string, error: unknown): TapelineError {
   const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
   const [what, fix] =
     code === 'EEXIST'
-      ? ['is there already', 'Give another name, or --force to replace it.']
+      ? ['exists already', 'Use another name, or --force to replace it.']
       : [
           `cannot be written: ${describeError(error)}`,
-          'Give a name in a folder that is there and may be written.',
+          'Use a name in an existing folder with write permission.',
         ]
   return new TapelineError('INPUT', `${path} ${what}.`, { fix, cause: error })
 }

@@ -14,44 +14,46 @@ export interface CaptureOptions {
   /** Base of the combined stream, like `wss://stream.binance.com:9443`. */
   readonly wsUrl: string
   readonly streams: readonly string[]
-  /** Asked of the exchange; one that has its own gives that. */
+  /** Unit requested from the exchange. An exchange with a fixed unit ignores it. */
   readonly timeUnit: TimeUnit
   readonly backoff: BackoffPolicy
   readonly clock: Clock
-  /** Told, in a sentence, of each connection that ended or could not be opened. */
+  /** Called with a sentence for each connection that ended or could not be opened. */
   readonly onProblem: (what: string) => void
 }
 
-/** What a capture has recorded. */
+/** Summary of a capture. */
 export interface CaptureSummary {
   readonly frames: number
-  /** Of the file. */
+  /** Size of the file. */
   readonly bytes: number
-  /** Connections after the first of each plan. */
+  /** Connections in excess of one per plan. */
   readonly reconnects: number
-  /** Frames that are no JSON text: no replay could serve them, so they are counted and not written. */
+  /** Frames that are not JSON. A replay cannot serve them, so they are counted and not written. */
   readonly leftOut: number
   readonly firstAt: Date | null
   readonly lastAt: Date | null
-  /** What the exchange named itself; more than one when it has changed on the way. */
+  /** Names of the exchange; several if it changed in between. */
   readonly sources: readonly string[]
   readonly silentStreams: readonly string[]
 }
 
 export interface RunningCapture {
-  /** Recorded so far. */
+  /** Frames recorded so far. */
   frames(): number
-  /** Rejects when the capture cannot continue: the disk is full. The file is complete then. */
+  /**
+   * Rejects when the capture cannot continue because the disk is full. The file is complete then.
+   */
   readonly failed: Promise<never>
   /** Ends the connections and completes the file. */
   stop(): Promise<CaptureSummary>
 }
 
 /**
- * Records the frames of some streams as they come, with the time of receipt, until it is stopped. Connections are
- * its own. When the disk is slow the sockets wait, and memory stays bounded.
+ * Records the frames of some streams, with their time of receipt, until it is stopped. Uses
+ * separate connections. When the disk is slow the sockets pause, so memory stays bounded.
  *
- * @throws {TapelineError} `INPUT` when the file is there already or cannot be made
+ * @throws {TapelineError} `INPUT` when the file exists already or cannot be created
  */
 export async function startCapture(options: CaptureOptions): Promise<RunningCapture> {
   const { clock, onProblem, streams } = options
@@ -69,7 +71,7 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
     },
   })
   const onFrame = (bytes: Buffer, isBinary: boolean): boolean => {
-    // Before anything else; and later than the last, whatever the machine's clock does.
+    // Taken before parsing. Strictly rising, even if the machine's clock is set back.
     stampUs = Math.max(stampUs + 1, clock.wallMicros())
     const frame = bytes.toString()
     const stream = isBinary ? undefined : streamOf(frame)
@@ -88,7 +90,7 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
     counts.opened++
     sources.add(source)
   }
-  // A recording runs unattended for hours: it waits for what may pass.
+  // A recording runs unattended for hours, so it waits for temporary failures.
   const gate = new ExchangeGate(clock, Math.random, (level, { retryAt, fix }, text) => {
     if (level === 'warn') onProblem(`${text}, next attempt ${retryAt}${fix === undefined ? '' : `. ${fix}`}`)
   })
@@ -106,7 +108,7 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
     failed,
     async stop() {
       stopping.abort()
-      // Why one could not go on is what `failed` tells.
+      // `failed` reports the reason of a connection that could not continue.
       await Promise.allSettled(running)
       await writer.close()
       return {
@@ -123,7 +125,7 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
   }
 }
 
-/** The stream of a frame, null for JSON outside the envelope, undefined for what is no JSON. */
+/** The stream of a frame; null for JSON outside the envelope, undefined if it is not JSON. */
 function streamOf(frame: string): string | null | undefined {
   try {
     const value: unknown = JSON.parse(frame)

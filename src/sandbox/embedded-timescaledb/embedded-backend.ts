@@ -11,29 +11,32 @@ import {
   withoutCopyIn,
 } from './postgres-wire.ts'
 
-/** Runs one whole frontend message on the database and answers with the backend's messages, as they came. */
+/**
+ * Executes one whole frontend message on the database. Returns the backend's messages unchanged.
+ */
 export type ExecuteMessage = (message: FrontendMessage) => Promise<Buffer>
 
-/** Settings that hold for every session, whatever the one before it has set. */
+/** Settings of every session, regardless of the previous session. */
 const BASELINE = `SET client_min_messages = notice; SET search_path TO public; SET timescaledb.telemetry_level = off`
 
 /**
- * One PostgreSQL backend shared by many connections, one at a time.
+ * Shares one PostgreSQL backend among many connections, one at a time.
  *
- * A real server forks a backend for each connection; the embedded one has a single backend, so a session gets it
- * with its first message and keeps it until the backend is idle and outside a transaction: transactions never
- * mix, and a reader waits for the writer before it. What a backend remembers beyond that is kept apart per session:
- * prepared statements are renamed, and settings made by SET are applied again when the backend changes hands.
+ * A real server forks a backend per connection. The embedded database has only one, so a session
+ * acquires it with its first message and keeps it until the backend is idle and outside a
+ * transaction. Transactions never mix, and a reader waits for the writer before it. Other state of
+ * the backend is kept per session: prepared statements are renamed, and settings made by SET are
+ * applied again when the session changes.
  *
- * Not kept apart, because nothing here needs it: temporary tables, LISTEN, session-level advisory locks, SET in a
- * transaction or through a prepared statement.
+ * State that is not kept per session, since no client here needs it: temporary tables, LISTEN,
+ * session-level advisory locks, SET in a transaction or through a prepared statement.
  */
 export class SharedBackend {
   readonly #execute: ExecuteMessage
   readonly #waiting: Array<() => void> = []
   #held = false
   #sessions = 0
-  /** Null when they are not known, after one was refused. */
+  /** Null when they are unknown, after a setting was refused. */
   #appliedSettings: readonly string[] | null = []
 
   constructor(execute: ExecuteMessage) {
@@ -41,17 +44,17 @@ export class SharedBackend {
   }
 
   /**
-   * Applies what holds for every session. To be called once, before the first session.
+   * Applies the settings of every session. Call it once, before the first session.
    *
-   * TimescaleDB is loaded by hand: there is no postmaster to preload it, and without it a reopened hypertable
-   * refuses inserts, and a DROP TABLE leaves its chunks behind.
+   * Loads TimescaleDB explicitly, since there is no postmaster to preload it. Without it a reopened
+   * hypertable refuses inserts, and DROP TABLE does not drop its chunks.
    */
   async prepare(): Promise<void> {
     await this.#run("LOAD 'timescaledb'")
     await this.#run(BASELINE)
   }
 
-  /** Runs a statement of the server's own, between those of the sessions. Rejects when it fails. */
+  /** Runs a statement of the server between those of the sessions. Rejects when it fails. */
   async maintain(sql: string): Promise<Buffer> {
     await this.#acquire(this.#appliedSettings ?? [])
     try {
@@ -61,7 +64,10 @@ export class SharedBackend {
     }
   }
 
-  /** @param settings SQL to run before the session's first statement, and whenever the backend comes back to it */
+  /**
+   * @param settings SQL to run before the session's first statement, and whenever it acquires the
+   *   backend again
+   */
   openSession(settings: readonly string[] = []): BackendSession {
     this.#sessions += 1
     return new BackendSession(`s${this.#sessions}_`, settings, {
@@ -74,7 +80,7 @@ export class SharedBackend {
     })
   }
 
-  /** Rejects, and holds nothing, when one of the settings is refused. */
+  /** Rejects, and does not hold the backend, when a setting is refused. */
   async #acquire(settings: readonly string[]): Promise<void> {
     if (this.#held) await new Promise<void>((resolve) => this.#waiting.push(resolve))
     this.#held = true
@@ -91,7 +97,7 @@ export class SharedBackend {
     }
   }
 
-  /** Hands the backend to the session that has waited longest; it stays held in between. */
+  /** Hands the backend to the session that has waited longest. */
   #release(): void {
     const next = this.#waiting.shift()
     if (next === undefined) this.#held = false
@@ -113,7 +119,7 @@ interface Access {
   settingsChanged(settings: readonly string[]): void
 }
 
-/** What one connection sees of the shared backend. Its calls must not overlap. */
+/** The view of one connection on the shared backend. Calls must not overlap. */
 export class BackendSession {
   readonly #prefix: string
   readonly #access: Access
@@ -129,12 +135,18 @@ export class BackendSession {
     this.#access = access
   }
 
-  /** Whether other sessions wait for this one: it is in a transaction, or between a Parse and its Sync. */
+  /**
+   * Whether other sessions wait for this one: it is in a transaction, or between a Parse and its
+   * Sync.
+   */
   get holdsBackend(): boolean {
     return this.#holding
   }
 
-  /** Runs one message; the answer is empty where the protocol has none. Rejects only when the database is broken. */
+  /**
+   * Executes one message. The answer is empty where the protocol has none. Rejects only when the
+   * database is broken.
+   */
   async execute(message: FrontendMessage): Promise<Buffer> {
     if (!this.#holding) {
       await this.#access.acquire(this.#settings)
@@ -148,12 +160,15 @@ export class BackendSession {
     return output
   }
 
-  /** The client has gone: what it still waits for is not run. */
+  /** The client has disconnected: its waiting messages are not executed. */
   abandon(): void {
     this.#abandoned = true
   }
 
-  /** Rolls back what is open, forgets what the backend remembers of this session, and lets go of it. */
+  /**
+   * Rolls back an open transaction, drops the session's state in the backend, and releases the
+   * backend.
+   */
   async close(): Promise<void> {
     this.#abandoned = true
     if (!this.#holding && this.#statements.size === 0) return
@@ -190,7 +205,7 @@ export class BackendSession {
   }
 }
 
-/** What the backend says of its transaction at the end of an answer; null when the answer is not the last. */
+/** The transaction status at the end of an answer; null when more messages follow. */
 function lastStatus(output: Buffer): TransactionStatus | null {
   let status: TransactionStatus | null = null
   for (const { type, start } of backendMessages(output)) {

@@ -1,8 +1,9 @@
 /**
- * The embedded TimescaleDB, a process of its own: `node embedded-database-main.ts DIRECTORY PORT`.
+ * Runs the embedded TimescaleDB as a process: `node embedded-database-main.ts DIRECTORY PORT`.
  *
- * Serves DIRECTORY/data as a PostgreSQL server on 127.0.0.1:PORT (0: a free one), to whoever can read
- * DIRECTORY/password. Reports over IPC what `EmbeddedDatabaseMessage` lists. SIGTERM: a checkpoint, then exit 0.
+ * Serves DIRECTORY/data as a PostgreSQL server on 127.0.0.1:PORT (0: any free port). The password
+ * is in DIRECTORY/password. Reports the messages of `EmbeddedDatabaseMessage` over IPC. SIGTERM: a
+ * checkpoint, then exit 0.
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -19,7 +20,10 @@ import { startEmbeddedServer } from './embedded-server.ts'
 import { firstValue } from './postgres-wire.ts'
 
 const IDLE_IN_TRANSACTION_MS = 60_000
-/** There is no background writer that would do it: the write-ahead log grows until someone asks for a checkpoint. */
+/**
+ * There is no background process for checkpoints, so the write-ahead log grows until one is
+ * requested.
+ */
 const CHECKPOINT_EVERY_BYTES = 128 * 1024 * 1024
 const CHECKPOINT_LOOK_MS = 10_000
 
@@ -37,11 +41,11 @@ async function main(directory: string, port: number): Promise<void> {
 
   const backend = new SharedBackend(async (message) => {
     try {
-      // Not execProtocolRaw: that one keeps every answer's messages for ever.
+      // execProtocolRaw would keep the messages of every answer in memory.
       const { data } = await database.execProtocol(message, { throwOnError: false })
       return Buffer.from(data)
     } catch (error) {
-      // The WebAssembly instance is in no state to go on. What was committed is in the write-ahead log.
+      // The WebAssembly instance cannot continue. Committed data is in the write-ahead log.
       logger.error({ err: error }, 'the embedded database has crashed')
       process.exit(1)
     }
@@ -71,7 +75,10 @@ async function main(directory: string, port: number): Promise<void> {
   })
 }
 
-/** Made on the first start, and readable by this user only: other users of the machine can reach the port. */
+/**
+ * Creates the password on the first start, readable only by this user: other local users can reach
+ * the port.
+ */
 function keptPassword(path: string): string {
   if (!existsSync(path)) writeFileSync(path, randomBytes(24).toString('base64url'), { mode: 0o600 })
   return readFileSync(path, 'utf8')
@@ -91,7 +98,7 @@ function checkpointRegularly(backend: SharedBackend): () => void {
     if (running) return
     running = true
     look()
-      .catch((error) => logger.warn({ err: error }, 'no checkpoint could be made'))
+      .catch((error) => logger.warn({ err: error }, 'a checkpoint failed'))
       .finally(() => {
         running = false
       })

@@ -5,34 +5,36 @@ import { displayPath } from '../processes/display-path.ts'
 import { spawnNode } from '../processes/node-child.ts'
 import { EMBEDDED_DATABASE } from '../processes/program-files.ts'
 
-/** What the embedded database's process tells the one that started it. */
+/** Messages from the embedded database's process to its parent. */
 export type EmbeddedDatabaseMessage =
   | { readonly type: 'listening'; readonly url: string }
   | { readonly type: 'failed'; readonly message: string; readonly fix: string }
 
 export interface EmbeddedDatabaseOptions {
-  /** Data, password and lock. Made when it is not there. */
+  /** Holds data, password and lock. Created if missing. */
   readonly dataDir: string
-  /** 0 takes a free one. */
+  /** 0 means any free port. */
   readonly port: number
   /** The database's own log is appended to this file. */
   readonly logFile: string
-  /** Called with the pid as soon as there is one. */
+  /** Called with the pid as soon as the process exists. */
   readonly onSpawned?: (pid: number) => void
   /** Aborts the start; the process is killed. */
   readonly signal?: AbortSignal
 }
 
 export interface EmbeddedDatabase extends RunningProcess {
-  /** For `DATABASE_URL`; with the password. */
+  /** For `DATABASE_URL`; includes the password. */
   readonly url: string
 }
 
 /**
- * Starts TimescaleDB in a process of its own, which ends with this one. Any PostgreSQL driver can use its URL; all
- * connections share one backend (see `SharedBackend`), so a long query keeps the others waiting.
+ * Starts TimescaleDB in a separate process, which ends with this one. Any PostgreSQL driver can use
+ * its URL. All connections share one backend (see `SharedBackend`), so a long query delays the
+ * others.
  *
- * @throws TapelineError `ENVIRONMENT` when another process uses the directory or the port, or it cannot start
+ * @throws TapelineError `ENVIRONMENT` when another process uses the directory or the port, or it
+ *   cannot start
  */
 export async function startEmbeddedDatabase(options: EmbeddedDatabaseOptions): Promise<EmbeddedDatabase> {
   const { child, running } = await spawnNode({

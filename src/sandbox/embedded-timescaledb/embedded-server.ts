@@ -12,7 +12,7 @@ import {
   startupSettings,
 } from './postgres-wire.ts'
 
-/** What drivers want to know before their first query; the same for every client. */
+/** Parameters that drivers need before their first query; the same for every client. */
 const SERVER_PARAMETERS = {
   server_version: '17.5',
   server_encoding: 'UTF8',
@@ -31,30 +31,33 @@ const IDLE_IN_TRANSACTION = '25P03'
 const ADMIN_SHUTDOWN = '57P01'
 const PROTOCOL_VIOLATION = '08P01'
 
-/** For reading why a connection ends. */
+/** Time for a client to read why its connection ends. */
 const LAST_WORDS_MS = 1000
 
 export interface EmbeddedServerOptions {
   readonly backend: SharedBackend
   /** Compared in constant time. Any user and database name is accepted. */
   readonly password: string
-  /** 0 takes a free one. */
+  /** 0 means any free port. */
   readonly port: number
-  /** A client that keeps a transaction open this long without a word is disconnected: it keeps out all others. */
+  /**
+   * A client that is silent for this long in a transaction is disconnected, since it blocks all
+   * others.
+   */
   readonly idleInTransactionMs: number
 }
 
 export interface EmbeddedServer {
   readonly port: number
-  /** Ends all connections; their open transactions are rolled back. */
+  /** Closes all connections. Their open transactions are rolled back. */
   close(): Promise<void>
 }
 
 /**
- * Serves the PostgreSQL protocol on 127.0.0.1 for a backend that many connections share.
+ * Serves the PostgreSQL protocol on 127.0.0.1 for a shared backend.
  *
- * Requests to cancel a query are accepted and have no effect: the one backend runs each to its end. Rejects when
- * the port is taken.
+ * Cancel requests are accepted without effect, since the single backend runs each query to its end.
+ * Rejects when the port is taken.
  */
 export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
   const sockets = new Set<Socket>()
@@ -89,7 +92,7 @@ function listen(server: Server, port: number): Promise<number> {
   })
 }
 
-/** One connection from its first byte to its last. What goes wrong with it is told to the client, and ends it. */
+/** Serves one connection. An error is reported to the client and ends the connection. */
 async function serve(socket: Socket, options: EmbeddedServerOptions): Promise<void> {
   socket.on('error', () => socket.destroy())
   socket.on('timeout', () =>
@@ -121,13 +124,16 @@ async function converse(
     if (message[0] === TERMINATE) return
     socket.setTimeout(0)
     const output = await session.execute(message)
-    // From here on it is the client's turn: to read, and then to go on.
+    // The client must now read the answer and send its next message.
     if (session.holdsBackend) socket.setTimeout(options.idleInTransactionMs)
     if (output.length > 0 && !socket.write(output)) await drained(socket)
   }
 }
 
-/** What the client asks for, once it has shown the password; null when it has not. Answers requests for encryption with "no": the connection is local. */
+/**
+ * Returns the client's startup parameters after it has authenticated; otherwise null. Declines
+ * encryption, since the connection is local.
+ */
 async function admit(
   socket: Socket,
   reader: MessageReader,
@@ -150,7 +156,7 @@ async function admit(
   return parameters
 }
 
-/** Null for a client that only wanted to cancel a query, or has gone. */
+/** Null for a client that sent a cancel request or disconnected. */
 async function startupParameters(
   socket: Socket,
   messages: AsyncGenerator<FrontendMessage>,
@@ -176,7 +182,7 @@ async function* messagesOf(socket: Socket, reader: MessageReader): AsyncGenerato
   }
 }
 
-/** Waits until the client has read what was written, or is gone. */
+/** Waits until the client has read the answer or disconnected. */
 function drained(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
@@ -190,12 +196,12 @@ function drained(socket: Socket): Promise<void> {
   })
 }
 
-/** Sends the last words, if any, and closes both directions. */
+/** Sends a last message, if any, and closes both directions. */
 function end(socket: Socket, lastWords?: Buffer): void {
   if (socket.destroyed || socket.writableEnded) return
   socket.setTimeout(0)
   if (lastWords !== undefined) socket.write(lastWords)
-  // One that does not read would keep them, and itself, for ever.
+  // Without this limit, a client that does not read would keep the connection open.
   const giveUp = setTimeout(() => socket.destroy(), LAST_WORDS_MS)
   socket.once('close', () => clearTimeout(giveUp))
   socket.destroySoon()

@@ -1,15 +1,16 @@
 /**
- * The part of PostgreSQL's frontend/backend protocol 3.0 that a server in front of a single backend needs:
- * splitting the byte stream into messages, the messages of the start of a connection, and renaming prepared
- * statements. Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol", "Message Formats".
+ * The part of PostgreSQL's frontend/backend protocol 3.0 that a server with a single backend needs:
+ * splitting the byte stream into messages, the start of a connection, and renaming prepared
+ * statements. Source: PostgreSQL documentation, chapter "Frontend/Backend Protocol", "Message
+ * Formats".
  */
 
-/** A whole message as it came: a type byte (absent in the first one), a length, a body. */
+/** A whole message, unchanged: a type byte (absent in the first one), a length, a body. */
 export type FrontendMessage = Buffer
 
-/** PostgreSQL's own limit on a message (1 GB); what is larger is no message. */
+/** PostgreSQL's limit on a message (1 GB). */
 const MAX_MESSAGE_BYTES = 1024 * 1024 * 1024
-/** A startup packet larger than this is no PostgreSQL client (the limit of the real server). */
+/** The real server's limit on a startup packet. */
 const MAX_STARTUP_BYTES = 10_000
 
 const PROTOCOL_MAJOR = 3
@@ -72,7 +73,7 @@ export type Startup =
   | { readonly kind: 'cancel' }
   | { readonly kind: 'startup'; readonly parameters: ReadonlyMap<string, string> }
 
-/** What a client's first message asks for. Throws when it speaks another version of the protocol. */
+/** Parses the first message of a client. Throws when it uses another version of the protocol. */
 export function parseStartup(message: FrontendMessage): Startup {
   if (message.length < 8) throw new Error('the startup packet is too short')
   const code = message.readUInt32BE(4)
@@ -99,7 +100,7 @@ export function authenticationCleartextPassword(): Buffer {
   return backendMessage('R', Buffer.from([0, 0, 0, 3]))
 }
 
-/** Everything between a right password and the client's first query. */
+/** The messages between the correct password and the client's first query. */
 export function authenticated(parameters: Readonly<Record<string, string>>): Buffer {
   return Buffer.concat([
     backendMessage('R', Buffer.from([0, 0, 0, 0])),
@@ -132,7 +133,7 @@ export function query(sql: string): FrontendMessage {
   return backendMessage('Q', Buffer.from(`${sql}\0`))
 }
 
-/** Closes a prepared statement; unlike DEALLOCATE it does not mind when there is none. */
+/** Closes a prepared statement. Unlike DEALLOCATE, it does not fail when there is none. */
 export function closeStatement(name: string): FrontendMessage {
   return backendMessage('C', Buffer.from(`S${name}\0`))
 }
@@ -166,9 +167,9 @@ export function errorText(output: Buffer): string | null {
 }
 
 /**
- * The message with the prepared statement it names renamed, so that two clients may use the same name. The unnamed
- * statement stays unnamed: clients send it whole, from Parse to Sync. Portals keep their names: none outlives a
- * transaction.
+ * Renames the prepared statement of a message, so that two clients may use the same name. The
+ * unnamed statement is not renamed: clients send it in one sequence, from Parse to Sync. Portals
+ * keep their names, since none outlives a transaction.
  */
 export function renameStatement(
   message: FrontendMessage,
@@ -208,8 +209,8 @@ const COPY_IN = /\bcopy\b[^;]*\bfrom\s+stdin\b/i
 const REFUSAL = `DO $$ BEGIN RAISE feature_not_supported USING MESSAGE = 'the embedded database has no COPY FROM STDIN' ; END $$`
 
 /**
- * The message, or one that fails instead of it: COPY FROM STDIN waits for its data inside the backend, where ours can
- * get none.
+ * Replaces COPY FROM STDIN by a statement that fails: the embedded backend would wait for data that
+ * we cannot send to it.
  */
 export function withoutCopyIn(message: FrontendMessage): FrontendMessage {
   const type = String.fromCharCode(message[0] ?? 0)
@@ -224,8 +225,8 @@ export function withoutCopyIn(message: FrontendMessage): FrontendMessage {
 }
 
 /**
- * The settings a client asks for when it connects, as SQL: those in `options` (`-c name=value`, or `--name=value`).
- * Names and encodings are the same for all and need none.
+ * Converts the settings in a client's `options` (`-c name=value`, or `--name=value`) to SQL. Names
+ * and encodings are the same for all clients and need no SQL.
  */
 export function startupSettings(parameters: ReadonlyMap<string, string>): string[] {
   const settings: string[] = []

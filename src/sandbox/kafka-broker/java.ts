@@ -13,7 +13,7 @@ export async function requireJava(): Promise<void> {
 }
 
 /**
- * @returns as it says itself
+ * @returns the version text of Java
  * @throws TapelineError `ENVIRONMENT` like {@link requireJava}
  */
 export async function javaVersion(): Promise<string> {
@@ -40,11 +40,14 @@ export async function mavenVersion(): Promise<string> {
 }
 
 function firstLine(text: string): string {
-  // Maven prints in bold, wherever it prints to.
+  // Maven prints in bold even if its output is not a terminal.
   return stripVTControlCharacters(text).trim().split('\n', 1).join()
 }
 
-/** The major version in what `java -version` prints: `17.0.15` → 17, `1.8.0_402` → 8; 0 when there is none. */
+/**
+ * Parses the major version from the output of `java -version`: `17.0.15` → 17, `1.8.0_402` → 8; 0
+ * if there is none.
+ */
 export function parseJavaVersion(text: string): number {
   const match = /version "(?:1\.)?(\d+)/.exec(text)
   return match === null ? 0 : Number(match[1])

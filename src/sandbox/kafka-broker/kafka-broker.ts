@@ -22,19 +22,19 @@ const HEAP_MEBIBYTES = 512
 const PROBE_GROUP = 'tapeline-probe'
 
 export interface KafkaBrokerOptions {
-  /** Of a data directory that is yet to be made: 16 bytes in base64url. Drawn at random when not given. */
+  /** Cluster id for a new data directory: 16 bytes in base64url. Default: random. */
   readonly clusterId?: string
   /** From `ensureKafkaDistribution`. */
   readonly distributionDir: string
-  /** Everything of this broker: data, configuration, log. Made when it is not there. */
+  /** All files of the broker: data, configuration, log. Created if missing. */
   readonly dataDir: string
-  /** 0 takes a free one. */
+  /** 0 means any free port. */
   readonly port: number
-  /** The most that its Java heap may grow to; 512 MiB unless given. */
+  /** Maximum size of the Java heap. Default: 512 MiB. */
   readonly heapMebibytes?: number
-  /** Told what is being done, in a few words. */
+  /** Called with a short description of each step. */
   readonly onProgress?: (text: string) => void
-  /** Called with the pid as soon as there is one, long before the broker answers. */
+  /** Called with the pid as soon as the process exists, long before the broker answers. */
   readonly onSpawned?: (pid: number) => void
   /** Broker properties that take precedence over the generated ones. */
   readonly extraProperties?: Readonly<Record<string, string>>
@@ -49,12 +49,14 @@ export interface KafkaBroker extends RunningProcess {
 }
 
 /**
- * Starts a KRaft broker on loopback and waits until it answers requests for metadata and for groups. A data directory that
- * was used before is continued, also after a SIGKILL.
+ * Starts a KRaft broker on loopback and waits until it answers requests for metadata and for
+ * groups. Reuses an existing data directory, even after a SIGKILL.
  *
- * The broker leads its own process group and outlives this process unless it is stopped: its pid has to be kept.
+ * The broker leads a process group and outlives this process unless it is stopped, so the caller
+ * must keep its pid.
  *
- * @throws TapelineError `ENVIRONMENT` when Java is missing, the port is taken, or the broker ends or stays silent
+ * @throws TapelineError `ENVIRONMENT` when Java is missing, the port is taken, or the broker ends
+ *   or does not answer
  */
 export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<KafkaBroker> {
   const [dataDir, distributionDir] = [resolve(given.dataDir), resolve(given.distributionDir)]
@@ -92,7 +94,7 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
   options.onSpawned?.(broker.pid)
   writeJson(paths.process, identify(broker.pid))
   const brokers = `127.0.0.1:${port}`
-  // At once and not at the next probe: this process may be about to exit.
+  // Kill it at once instead of after the next probe: this process may be about to exit.
   signal?.addEventListener('abort', broker.kill, { once: true })
   try {
     await answering(brokers, broker, options)
@@ -106,7 +108,10 @@ export async function startKafkaBroker(given: KafkaBrokerOptions): Promise<Kafka
   return { ...broker, brokers, port }
 }
 
-/** A second broker on the same data ends by itself, but only after it has stolen the first one's log and configuration. */
+/**
+ * A second broker on the same data would end, but only after overwriting the log and configuration
+ * of the first.
+ */
 function refuseWhileRunning(dataDir: string): void {
   const broker = readJson(kafkaPaths(dataDir).process)
   if (!isIdentity(broker) || !isRunning(broker)) return
@@ -119,11 +124,14 @@ function refuseWhileRunning(dataDir: string): void {
   )
 }
 
-/** Formatting happens beside the data directory, so that an interrupted one is never taken for a whole one. */
+/**
+ * Formats a temporary directory, so that an interrupted format is never taken for a complete one.
+ */
 async function format(options: KafkaBrokerOptions): Promise<void> {
   const { formatProperties } = kafkaPaths(options.dataDir)
   const clusterId = options.clusterId ?? randomBytes(16).toString('base64url')
-  // As one argument: an id in 64 begins with a hyphen, which the tool would take for an option of its own.
+  // Passed as one argument: one in 64 ids begins with a hyphen, which the tool would parse as an
+  // option.
   const args = ['format', `--cluster-id=${clusterId}`, '--config', formatProperties]
   const tool = await runJava(options, 'kafka.tools.StorageTool', args)
   const abort = () => tool.kill()
@@ -135,7 +143,10 @@ async function format(options: KafkaBrokerOptions): Promise<void> {
     throw await brokerEnded('Kafka could not prepare its data directory', exit, options.dataDir)
 }
 
-/** Output goes straight to the log file: the process does not depend on this one reading it. */
+/**
+ * Writes output directly to the log file, so that the process does not depend on this one reading
+ * it.
+ */
 async function runJava(
   options: KafkaBrokerOptions,
   mainClass: string,
@@ -156,7 +167,8 @@ async function runJava(
       {
         stdio: ['ignore', log, log],
         detached: true,
-        // Kafka takes a comma in the path of its logs for the end of it: they are named relative to here.
+        // Kafka does not allow a comma in the path of its logs, so the paths are relative to this
+        // directory.
         cwd: options.dataDir,
       },
     )
@@ -166,7 +178,7 @@ async function runJava(
   }
 }
 
-/** Asks until the broker answers: an open port alone says little. */
+/** Waits until the broker answers requests. An open port is not enough. */
 async function answering(
   brokers: string,
   broker: RunningProcess,
@@ -204,12 +216,12 @@ async function answers(brokers: string): Promise<boolean> {
   })
   try {
     await admin.metadata({ topics: [] })
-    // The first question after a group makes the broker create the topic of group offsets; until then a consumer is
-    // told that there is no coordinator.
+    // The first such request makes the broker create the topic of group offsets. Until it exists,
+    // consumers get no coordinator.
     await admin.findCoordinator({ keyType: FindCoordinatorKeyTypes.GROUP, keys: [PROBE_GROUP] })
     return true
   } catch {
-    // Not yet: whoever waits knows for how long it is worth asking again.
+    // Not ready yet. The caller limits the number of attempts.
     return false
   } finally {
     await admin.close()
@@ -218,7 +230,7 @@ async function answers(brokers: string): Promise<boolean> {
 
 function portTaken(port: number): TapelineError {
   return new TapelineError('ENVIRONMENT', `Kafka's port ${port} on 127.0.0.1 is taken by another process`, {
-    fix: `Stop it (ss -ltnp 'sport = :${port}' shows which), or set KAFKA_BROKERS to the broker that runs there.`,
+    fix: `Stop it (ss -ltnp 'sport = :${port}' shows which), or set KAFKA_BROKERS to that broker.`,
   })
 }
 
@@ -230,12 +242,12 @@ async function brokerEnded(what: string, exit: Exit, dataDir: string): Promise<T
   })
 }
 
-/** The last line of a Java log that is no stack frame. */
+/** The last line of a Java log that is not a stack frame. */
 export function lastMeaningfulLine(log: string): string {
   const lines = log.split('\n').map((line) => line.trim())
   const telling = lines.filter((line) => line !== '' && !/^(at |\.\.\. |\[CIRCULAR)/.test(line))
   const error = telling.findLast((line) => /Exception|Error|FATAL|ERROR/.test(line))
-  return (error ?? telling.at(-1) ?? 'it said nothing').slice(0, 300)
+  return (error ?? telling.at(-1) ?? 'no output').slice(0, 300)
 }
 
 function ignoreMissing(error: unknown): undefined {

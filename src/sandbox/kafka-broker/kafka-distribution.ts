@@ -9,9 +9,12 @@ import { requireJava, requireMaven } from './java.ts'
 
 export const KAFKA_VERSION = '4.4.0'
 const SCALA_VERSION = '2.13'
-/** That of the log4j-core which this Kafka depends on. The binding is not among its dependencies; without it Kafka logs nothing. */
+/**
+ * Same version as this Kafka's log4j-core. The binding is not a dependency of Kafka, but without it
+ * Kafka logs nothing.
+ */
 const LOG4J_VERSION = '2.25.5'
-/** A download directory older than this belongs to a download that was interrupted. */
+/** Age at which a partial download counts as interrupted. */
 const ABANDONED_MS = 3_600_000
 
 const POM = `<project>
@@ -36,19 +39,20 @@ const POM = `<project>
 `
 
 export interface DistributionOptions {
-  /** Distributions of all versions are kept here. */
+  /** Holds the distributions of all versions. */
   readonly cacheDir: string
-  /** Told what is being done, in a few words, some ten times a second at most. */
+  /** Called with a short description of the progress, at most some ten times a second. */
   readonly onProgress?: (text: string) => void
-  /** Ends the download. */
+  /** Aborts the download. */
   readonly signal?: AbortSignal
 }
 
 /**
- * The directory of the Kafka distribution, with its jars in `libs`. Fetches it through Maven on first use (43 MB).
- * It appears whole or not at all, also when the download is interrupted or two run at once.
+ * Returns the directory of the Kafka distribution, with its jars in `libs`. Downloads it through
+ * Maven on first use (43 MB). The directory appears only when it is complete, even if a download is
+ * interrupted or two run at once.
  *
- * @throws TapelineError `ENVIRONMENT` when Java or Maven is missing, or Maven cannot fetch it
+ * @throws TapelineError `ENVIRONMENT` when Java or Maven is missing, or Maven cannot download it
  */
 export async function ensureKafkaDistribution(options: DistributionOptions): Promise<string> {
   const directory = join(options.cacheDir, `kafka-${KAFKA_VERSION}`)
@@ -105,16 +109,16 @@ async function copyDependencies(
       'ENVIRONMENT',
       `Maven could not download Kafka ${KAFKA_VERSION}: ${mavenFailure(lines)}`,
       {
-        fix: "Check the network and Maven's settings, then try again, or set KAFKA_BROKERS to a running broker.",
+        fix: "Check the network and Maven's settings, then retry, or set KAFKA_BROKERS to a running broker.",
       },
     )
   }
 }
 
-/** The line of Maven's output that says why: its first error, without the advice that follows. */
+/** The reason in Maven's output: its first error, without the advice that follows. */
 export function mavenFailure(lines: readonly string[]): string {
   const plain = lines.map((line) => stripVTControlCharacters(line).trim()).filter((line) => line !== '')
-  const error = plain.find((line) => /^\[(ERROR|FATAL)\] ./.test(line)) ?? plain.at(-1) ?? 'it said nothing'
+  const error = plain.find((line) => /^\[(ERROR|FATAL)\] ./.test(line)) ?? plain.at(-1) ?? 'no output'
   return error
     .replace(/^\[\w+\] /, '')
     .replace(/ -> \[Help \d+\]$/, '')
@@ -132,7 +136,7 @@ async function moveIntoPlace(partial: string, directory: string): Promise<void> 
   try {
     await rename(partial, directory)
   } catch (error) {
-    // Another process was faster; what it has put there is whole.
+    // Another process was faster, and its directory is complete.
     if (!existsSync(join(directory, 'libs'))) throw error
   }
 }

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 
-/** About 2 GB over the six partitions that grow: the trades and the book ticker. */
+/** About 2 GB for the six large partitions: those of trades and book ticker. */
 const RETENTION_BYTES_PER_PARTITION = 288 * 1024 * 1024
 const SEGMENT_BYTES = 32 * 1024 * 1024
 
@@ -9,7 +9,7 @@ export interface KafkaPropertiesOptions {
   readonly logDir: string
   readonly port: number
   readonly controllerPort: number
-  /** Take precedence over all others. */
+  /** Takes precedence over all other properties. */
   readonly extra: Readonly<Record<string, string>>
 }
 
@@ -49,7 +49,7 @@ export function serverProperties({ logDir, port, controllerPort, extra }: KafkaP
     .join('\n')}\n`
 }
 
-/** Warnings and errors to standard output, which the starter points at the log file. */
+/** Logs warnings and errors to standard output, which is redirected to the log file. */
 export const LOG4J_PROPERTIES = `rootLogger.level=warn
 rootLogger.appenderRef.stdout.ref=stdout
 appender.stdout.type=Console
@@ -58,7 +58,7 @@ appender.stdout.layout.type=PatternLayout
 appender.stdout.layout.pattern=%d{ISO8601}{UTC} %p %c{1}: %m%n%throwable{12}
 `
 
-/** Where a broker keeps what under its data directory. */
+/** Paths of a broker below its data directory. */
 export function kafkaPaths(dataDir: string) {
   return {
     data: join(dataDir, 'data'),
@@ -72,7 +72,7 @@ export function kafkaPaths(dataDir: string) {
   }
 }
 
-/** java.util.Properties takes a backslash for an escape. */
+/** java.util.Properties treats a backslash as an escape. */
 function escaped(value: string): string {
   return value.replaceAll('\\', '\\\\')
 }

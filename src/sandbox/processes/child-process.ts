@@ -6,22 +6,22 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null
 }
 
-/** A process that has been started: it can be stopped, and told when it ends. */
+/** A started process that can be stopped and observed. */
 export interface RunningProcess {
   readonly pid: number
-  /** Fulfilled when it has ended, however it ended. */
+  /** Resolves when the process has ended, for whatever reason. */
   readonly exited: Promise<Exit>
-  /** Asks it to stop; kills it and its process group when it has not by then. Fulfilled with how it ended. */
+  /** Sends SIGTERM, and kills the process group after a grace period. Resolves with the exit. */
   stop(): Promise<Exit>
-  /** Ends it and its process group at once. */
+  /** Kills the process and its process group at once. */
   kill(): void
 }
 
 export const STOP_GRACE_MS = 12_000
 
 /**
- * Watches over a spawned child that leads its own process group (`detached: true`). Rejects when it could not be
- * spawned.
+ * Observes a spawned child that leads a process group (`detached: true`). Rejects when it could not
+ * be spawned.
  */
 export async function runningProcess(
   child: ChildProcess,
@@ -34,7 +34,7 @@ export async function runningProcess(
   if (pid === undefined) throw await new Promise((resolve) => child.once('error', resolve))
   let ended = false
   const kill = () => {
-    // The group of a child that has been reaped may by now be another's.
+    // After the child was reaped, its group id may belong to another process.
     if (!ended) killGroup(pid)
   }
   const done = exited.finally(() => {

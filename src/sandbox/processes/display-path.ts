@@ -1,6 +1,6 @@
 import { relative } from 'node:path'
 
-/** A path as a person in this directory would type it. */
+/** A path relative to this directory if it is inside, otherwise unchanged. */
 export function displayPath(path: string): string {
   const fromHere = relative(process.cwd(), path)
   if (fromHere === '') return '.'

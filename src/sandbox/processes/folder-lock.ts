@@ -6,7 +6,10 @@ import { displayPath } from './display-path.ts'
 import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
 const LOCK_FILE = 'lock'
-/** Each round another process took or gave back the lock in between; more than a few means something else is wrong. */
+/**
+ * In each round another process took or released the lock. More than a few rounds mean that
+ * something else is wrong.
+ */
 const ROUNDS = 5
 
 export interface FolderLock {
@@ -14,10 +17,10 @@ export interface FolderLock {
 }
 
 /**
- * Makes this process the only user of a folder, until it releases the lock or ends, however it ends: the lock of a
+ * Makes this process the only user of a folder until it releases the lock or ends. The lock of a
  * process that no longer runs is taken over.
  *
- * @param fix what a person can do when another process holds it
+ * @param fix what the user can do when another process holds the lock
  * @throws TapelineError `ENVIRONMENT` naming the process that holds it
  */
 export function lockFolder(folder: string, fix: (holder: ProcessIdentity) => string): FolderLock {
@@ -38,20 +41,20 @@ export function lockFolder(folder: string, fix: (holder: ProcessIdentity) => str
       removeStale(path, `${mine}.stale`)
     }
     throw new TapelineError('ENVIRONMENT', `The lock of ${displayPath(folder)} changes hands too fast`, {
-      fix: 'Try again.',
+      fix: 'Retry.',
     })
   } finally {
     rmSync(mine, { force: true })
   }
 }
 
-/** The running process that holds a folder; null when none does. */
+/** The running process that has locked a folder; null when there is none. */
 export function lockHolder(folder: string): ProcessIdentity | null {
   const holder = parse(readIfThere(join(folder, LOCK_FILE)))
   return holder !== null && isRunning(holder) ? holder : null
 }
 
-/** A hard link is made whole or not at all, and never over an existing file. */
+/** Creating a hard link is atomic and never replaces an existing file. */
 function linked(from: string, to: string): boolean {
   try {
     linkSync(from, to)
@@ -63,8 +66,8 @@ function linked(from: string, to: string): boolean {
 }
 
 /**
- * Moves a dead process's lock aside. Between reading and moving it, another process may have taken over and put its
- * own there; that one is put back.
+ * Moves the lock of a dead process aside. If another process took the lock between reading and
+ * moving, its lock is restored.
  */
 function removeStale(path: string, aside: string): void {
   try {
@@ -97,7 +100,7 @@ function parse(text: string | null): ProcessIdentity | null {
     const value: unknown = JSON.parse(text)
     return isIdentity(value) ? value : null
   } catch {
-    // Not written by a lock that was whole: nobody holds it.
+    // Not a complete lock, so nobody holds it.
     return null
   }
 }

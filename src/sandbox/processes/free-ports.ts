@@ -4,7 +4,7 @@ import { explainPort, portProblem } from '../../foundation/telemetry/port-proble
 
 const HOST = '127.0.0.1'
 const HIGHEST_PORT = 65_535
-/** Below the ports that systems give to outgoing connections and to servers that ask for any (32,768 up on Linux). */
+/** Below the range for outgoing connections and for servers on any port (from 32,768 on Linux). */
 const OWN_PORTS = { first: 20_000, count: 12_768 }
 
 /** Whether this port of 127.0.0.1 can be opened. */
@@ -13,18 +13,18 @@ export async function isPortFree(port: number): Promise<boolean> {
 }
 
 /**
- * A port of 127.0.0.1 that was free a moment ago, for a program that is started with it. It is drawn from those the
- * system gives to nobody by itself, so that none is likely to take it in the meantime.
+ * Returns a free port of 127.0.0.1 for a program that is about to start. The port is outside the
+ * range that the system assigns automatically, so it is unlikely to be taken in the meantime.
  */
 export function freePort(): Promise<number> {
   return nextFreePort(OWN_PORTS.first + randomInt(OWN_PORTS.count))
 }
 
-/** `wanted`, or the next higher free port. */
+/** Returns `wanted`, or the next free port above. */
 export async function nextFreePort(wanted: number): Promise<number> {
   for (let port = wanted; port <= HIGHEST_PORT; port++) if (await isPortFree(port)) return port
-  throw new TapelineError('ENVIRONMENT', `No port from ${wanted} up is free`, {
-    fix: 'Stop what listens there.',
+  throw new TapelineError('ENVIRONMENT', `No free port from ${wanted} up`, {
+    fix: 'Stop the programs that listen there.',
   })
 }
 

@@ -4,27 +4,27 @@ const POLL_MS = 200
 const CHUNK_BYTES = 64 * 1024
 const KEPT_PROBLEMS = 20
 
-/** A line of a child's log that a person should see. */
+/** A line of a child's log that the user should see. */
 export interface LogProblem {
   readonly level: 'warn' | 'error'
   readonly text: string
-  /** The code of a TapelineError, where the line carries one. */
+  /** The code of a TapelineError, if the line has one. */
   readonly code: string | null
   readonly fix: string
-  /** The last words of a command: it ends because of this. */
+  /** Last message of a command, which ends because of this problem. */
   readonly final: boolean
 }
 
 const LAST_WORDS = 'tapeline: '
 
-/** Keeps the log of the previous run as `.1`; the next one begins empty. */
+/** Renames the log of the previous run to `.1`; the next log begins empty. */
 export function rotateLog(path: string): void {
   if (existsSync(path)) renameSync(path, `${path}.1`)
 }
 
 /**
- * Reads what a child appends to its log file, and reports warnings and errors. The child writes the file itself, so
- * that nothing of it is lost when this process is.
+ * Follows a child's log file and reports warnings and errors. The child writes the file, so no line
+ * is lost if this process ends.
  */
 export class LogFollower {
   readonly #path: string
@@ -41,18 +41,18 @@ export class LogFollower {
     this.#timer = setInterval(() => this.read(), POLL_MS)
   }
 
-  /** What was reported since the last `forget`, oldest first; at most the latest few. */
+  /** The latest problems since the last `forget`, oldest first. */
   get problems(): readonly LogProblem[] {
     return this.#problems
   }
 
-  /** A new process begins: what the one before it said no longer counts. */
+  /** Drops the problems of the previous process when a new one begins. */
   forget(): void {
     this.read()
     this.#problems = []
   }
 
-  /** Reads what has come since. */
+  /** Reads the lines appended since the last call. */
   read(): void {
     if (!existsSync(this.#path)) return
     const file = openSync(this.#path, 'r')
@@ -69,7 +69,7 @@ export class LogFollower {
     }
   }
 
-  /** Reads the rest and stops. */
+  /** Reads the remaining lines and stops. */
   close(): void {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
@@ -95,8 +95,8 @@ export class LogFollower {
 }
 
 /**
- * The problem a log line tells of: a JSON line of level warn or error, or plain words (a command's last ones, or those
- * of a crash); null otherwise.
+ * Parses the problem of a log line: a JSON line of level warn or error, or plain text that is the
+ * last message of a command or belongs to a crash; otherwise null.
  */
 export function parseLogLine(line: string): LogProblem | null {
   const trimmed = line.trim()
@@ -105,7 +105,7 @@ export function parseLogLine(line: string): LogProblem | null {
   try {
     record = JSON.parse(trimmed)
   } catch {
-    // Not a line of our logger after all.
+    // Not a line of our logger.
     return plainProblem(trimmed)
   }
   const level = Number(Reflect.get(Object(record), 'level'))
@@ -126,12 +126,12 @@ export function parseLogLine(line: string): LogProblem | null {
   }
 }
 
-/** The logger joins the messages of an error and its causes as they are, full stops and all. */
+/** Removes full stops: the logger joins the messages of an error and its causes unchanged. */
 function withoutStops(text: string): string {
   return text.replaceAll(/\.(?=:|$)/g, '')
 }
 
-/** Plain words are no problem in themselves: only a command's last ones, and those of a crash. */
+/** Plain text is a problem only if it is the last message of a command or belongs to a crash. */
 function plainProblem(line: string): LogProblem | null {
   const final = line.startsWith(LAST_WORDS)
   if (!final && !/^(Uncaught )?\w*(Error|Exception)\b.*:/.test(line)) return null

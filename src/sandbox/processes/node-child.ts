@@ -8,17 +8,19 @@ import { STOP_WITH_PARENT } from './program-files.ts'
 export interface NodeChildOptions {
   readonly script: string
   readonly args: readonly string[]
-  /** The whole environment; nothing is inherited but how `bin/tapeline` runs Node. */
+  /** The complete environment. The child inherits only the Node options of `bin/tapeline`. */
   readonly env: NodeJS.ProcessEnv
-  /** Standard output and error are appended here, by the child itself: its log does not depend on this process. */
+  /**
+   * The child appends its output to this file directly, so its log does not depend on this process.
+   */
   readonly logFile: string
-  /** Milliseconds between SIGTERM and SIGKILL when it is stopped. */
+  /** Milliseconds between SIGTERM and SIGKILL at a stop. */
   readonly graceMs?: number
 }
 
 /**
- * Starts a script on this process's own Node, in a process group of its own (a terminal's Ctrl-C does not reach it),
- * with an IPC channel by which it notices that this process is gone.
+ * Starts a script on the Node of this process, in a separate process group, which a terminal's
+ * Ctrl-C does not reach. The child notices over an IPC channel when this process ends.
  */
 export async function spawnNode(
   options: NodeChildOptions,
@@ -36,10 +38,10 @@ export async function spawnNode(
   }
 }
 
-/** As `bin/tapeline` has it. */
+/** The same as in `bin/tapeline`. */
 const MEMORY = { MALLOC_ARENA_MAX: '2', NODE_OPTIONS: '--max-semi-space-size=8 --v8-pool-size=1' }
 
-/** Node keeps what it compiled in a folder of its version, below the one that it was told. */
+/** Node stores compiled code in a folder per version, below the configured one. */
 function compileCache(): NodeJS.ProcessEnv {
   const folder = getCompileCacheDir()
   return folder === undefined ? {} : { NODE_COMPILE_CACHE: dirname(folder) }

@@ -1,28 +1,25 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
-/**
- * A process for as long as it lives. A pid alone is no identity: the system gives it to another process later, so
- * the start time goes with it.
- */
+/** Identifies a process. The system reuses pids, so the start time is included. */
 export interface ProcessIdentity {
   readonly pid: number
-  /** Opaque; equal for the same process only, on this boot of this machine. */
+  /** Opaque. Equal only for the same process, on this boot of this machine. */
   readonly startTime: string
 }
 
-/** Identity of this very process. */
+/** Identity of this process. */
 export function ownIdentity(): ProcessIdentity {
   return { pid: process.pid, startTime: startTimeOf(process.pid) ?? 'unknown' }
 }
 
-/** Identity of a running process; null when there is none with this pid, or it has ended and only waits to be reaped. */
+/** Identity of a running process; null when there is none with this pid, or it is a zombie. */
 export function identify(pid: number): ProcessIdentity | null {
   const startTime = startTimeOf(pid)
   return startTime === null ? null : { pid, startTime }
 }
 
-/** Whether this very process still runs; false when its pid now belongs to another. */
+/** Whether this process still runs; false when its pid now belongs to another one. */
 export function isRunning(identity: ProcessIdentity): boolean {
   return startTimeOf(identity.pid) === identity.startTime
 }
@@ -48,7 +45,7 @@ function fromProc(pid: number): string | null {
     if (state === 'Z' || state === 'X' || ticks === undefined) return null
     return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()}:${ticks}`
   } catch {
-    // No such process, or it ended while it was read: the same answer.
+    // The process does not exist, or ended in the meantime.
     return null
   }
 }

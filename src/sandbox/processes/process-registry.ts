@@ -5,15 +5,15 @@ import { STOP_GRACE_MS } from './child-process.ts'
 import { readJson, writeJson } from './json-file.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
-/** The parts that `up` starts, in the order in which they are stopped. */
+/** The parts that `up` starts, in the order in which it stops them. */
 export const ROLES = ['dashboard', 'ingest', 'consume', 'exchange', 'database', 'kafka'] as const
 export type Role = (typeof ROLES)[number]
 
-/** Where a running `up` can be reached. */
+/** Addresses of the parts of a running `up`. */
 export interface Endpoints {
   readonly source: string
   readonly kafkaBrokers: string
-  /** With its password: never to be shown. */
+  /** Contains the password: never print it. */
   readonly databaseUrl: string
   readonly ingestUrl: string
   readonly consumerUrl: string
@@ -23,23 +23,26 @@ export interface Endpoints {
 const ENDPOINTS_FILE = 'endpoints.json'
 const POLL_MS = 50
 
-/** Keeps in a file which process plays a role, so that the next start can end it if this one is killed. */
+/**
+ * Records the process of a role in a file, so that the next start can end it if this process is
+ * killed.
+ */
 export function recordProcess(runDir: string, role: Role, pid: number): void {
   const identity = identify(pid)
   if (identity !== null) writePrivate(runDir, `${role}.json`, identity)
 }
 
-/** To be called when it has ended; what plays the role by now, in its place, stays recorded. */
+/** Call when the process has ended. Keeps the record of a successor. */
 export function forgetProcess(runDir: string, role: Role, pid: number): void {
   const path = join(runDir, `${role}.json`)
   if (readIdentity(path)?.pid === pid) rmSync(path, { force: true })
 }
 
 /**
- * Ends what a killed `up` has left running: SIGTERM, and SIGKILL for what has not ended by then. A process that
- * merely has the pid of one of ours, because ours has ended since, is never touched.
+ * Ends the processes that a killed `up` left running: SIGTERM, then SIGKILL after the grace period.
+ * Never touches a process that only has a reused pid.
  *
- * @returns what was still running
+ * @returns the processes that were still running
  */
 export async function cleanUpLeftOvers(
   runDir: string,
@@ -63,7 +66,7 @@ export function writeEndpoints(runDir: string, endpoints: Endpoints): void {
   writePrivate(runDir, ENDPOINTS_FILE, { ...endpoints, up: ownIdentity() })
 }
 
-/** Where the `up` that runs over this DATA_DIR can be reached; null when none does. */
+/** Addresses of the `up` that runs with this DATA_DIR; null when there is none. */
 export function readRunningEndpoints(dataDir: string): Endpoints | null {
   for (const source of subdirectories(dataDir)) {
     const value = readJson(join(dataDir, source, 'run', ENDPOINTS_FILE))
@@ -78,7 +81,7 @@ async function endProcess(identity: ProcessIdentity, graceMs: number): Promise<v
   signal(identity.pid, 'SIGTERM')
   while (isRunning(identity) && performance.now() < deadline) await sleep(POLL_MS)
   if (!isRunning(identity)) return
-  // It leads its own process group, as everything that `up` starts.
+  // It leads a process group, as every process that `up` starts.
   signal(-identity.pid, 'SIGKILL')
   while (isRunning(identity)) await sleep(POLL_MS)
 }
@@ -121,7 +124,7 @@ function subdirectories(dataDir: string): string[] {
       entry.isDirectory() ? [entry.name] : [],
     )
   } catch {
-    // No data directory: nothing runs over it.
+    // No data directory, so nothing runs with it.
     return []
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Preloaded (`node --import`) into processes that must not outlive the one that started them, also when that one is
- * killed: the IPC channel between them closes with it, and the process asks itself to stop as a person would.
+ * Preloaded (`node --import`) into processes that must not outlive their parent, even if that is
+ * killed. The IPC channel closes with the parent, and the process then sends itself SIGTERM.
  */
 const FORCED_AFTER_MS = 12_000
 
@@ -9,6 +9,6 @@ if (process.channel) {
     process.kill(process.pid, 'SIGTERM')
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), FORCED_AFTER_MS).unref()
   })
-  // Listening must not keep alive a process that is done.
+  // The listener must not keep a finished process alive.
   process.channel.unref()
 }

@@ -2,31 +2,34 @@ import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/ba
 import { describeError } from '../../foundation/runtime/errors.ts'
 import { describeExit, type Exit, type RunningProcess } from './child-process.ts'
 
-/** A part of the local stack: how to start it, and when not to start it again. */
+/** A part of the local stack: how to start it, and when not to restart it. */
 export interface Part<Started extends RunningProcess = RunningProcess> {
   readonly name: string
-  /** Fulfilled when it is ready to be used. Ends what it has started when the signal aborts or it fails. */
+  /**
+   * Resolves when the part is ready. When the signal aborts or the start fails, it ends what it has
+   * started.
+   */
   start(signal: AbortSignal): Promise<Started>
-  /** Why another start would end the same way; null when one is worth it. Asked when it has ended unexpectedly. */
+  /** Called after an unexpected end. Returns why a restart cannot help, or null. */
   hopeless?(exit: Exit): Error | null
-  /** Whether this end is the part's own, and right: it is not started again. */
+  /** Whether the part has ended as intended, so that it is not restarted. */
   finished?(exit: Exit): boolean
 }
 
 export interface SupervisorEvents {
-  /** A part has ended, or could not be started again, and will be started in `delayMs`. */
+  /** A part has ended, or its restart failed. It will be started in `delayMs`. */
   onRestart(event: { name: string; why: string; delayMs: number; restarts: number }): void
   onRestarted(event: { name: string }): void
   onFinished(event: { name: string }): void
-  /** A part cannot be kept running: everything is to be stopped. */
+  /** A part cannot be kept running. The caller must stop everything. */
   onFatal(error: Error): void
 }
 
 export const RESTART_BACKOFF: BackoffPolicy = { initialMs: 1000, maxMs: 30_000 }
-/** A part that ran this long has recovered: its next restart waits as short as the first. */
+/** After running this long, a part has recovered: its next restart uses the shortest delay. */
 const STABLE_MS = 60_000
 
-/** Keeps parts running until it is told to stop, and then stops them in the order that is asked for. */
+/** Keeps parts running until the stop, and then stops them in the caller's order. */
 export class Supervisor {
   readonly #events: SupervisorEvents
   readonly #backoff: BackoffPolicy
@@ -49,7 +52,7 @@ export class Supervisor {
     return this.#running.has(name)
   }
 
-  /** Starts a part and keeps it running from then on. Rejects when the first start fails, or after a stop. */
+  /** Starts a part and keeps it running. Rejects when the first start fails, or after a stop. */
   async run<Started extends RunningProcess>(part: Part<Started>): Promise<Started> {
     this.#stopping.signal.throwIfAborted()
     const started = await part.start(this.#stopping.signal)
@@ -59,7 +62,7 @@ export class Supervisor {
     return started
   }
 
-  /** No part is started any more; starts under way are aborted. What runs, runs on. */
+  /** Prevents further starts and aborts those in progress. Running parts are not stopped. */
   beginStop(): void {
     if (!this.#stopping.signal.aborted) this.#stopping.abort(new Error('stopping'))
   }
@@ -73,13 +76,16 @@ export class Supervisor {
     return exit
   }
 
-  /** Stops what still runs (a part whose start ended just as the stop began) and waits until nothing is left. */
+  /**
+   * Stops parts that still run, such as one whose start ended as the stop began. Waits until none
+   * is left.
+   */
   async stopRest(): Promise<void> {
     await Promise.all(this.#watchers)
     await Promise.all([...this.#running.keys()].map((name) => this.stop(name)))
   }
 
-  /** Ends everything at once. */
+  /** Kills everything at once. */
   killAll(): void {
     this.beginStop()
     for (const running of this.#running.values()) running.kill()

@@ -13,34 +13,34 @@ import type { RestLimits } from './server/rest-weights.ts'
 import type { ConnectionReport } from './server/stream-connection.ts'
 import type { StreamServer } from './server/stream-server.ts'
 
-/** How long clients have to answer the closing handshake before their sockets are cut. */
+/** Time for clients to answer the closing handshake before their sockets are destroyed. */
 const CLOSE_GRACE_MS = 500
 
-/** A running exchange: market data as Binance's spot exchange serves it, on loopback. */
+/** A running exchange on loopback that serves market data like Binance's spot exchange. */
 export interface Exchange {
   /** For `BINANCE_WS_URL`: the base to which `/stream?streams=` is appended. */
   readonly wsUrl: string
   /** For `BINANCE_REST_URL`. */
   readonly restUrl: string
-  /** What the upgrade and REST answers say in `x-tapeline-source`. */
+  /** The value of `x-tapeline-source` in the upgrade and in REST answers. */
   readonly source: string
-  /** What goes wrong, and can be made to. */
+  /** Controls the faults. */
   readonly faults: ExchangeFaults
-  /** What happened on the market, for comparison with what was stored. */
+  /** The true market, for comparison with the stored data. */
   readonly history: ExchangeTruth
-  /** The WebSocket connections that are open, the oldest first. */
+  /** Open WebSocket connections, oldest first. */
   connections(): readonly ConnectionReport[]
-  /** Counts since the start; `connections` are those open now. */
+  /** Counts since start, except `connections`, which are those open now. */
   stats(): { connections: number; framesSent: number; restRequests: number }
   /** Stops listening, closes every connection, and resolves when all sockets are gone. */
   close(): Promise<void>
 }
 
 /**
- * Serves streams and REST on one port of 127.0.0.1; port 0 takes a free one.
+ * Serves streams and REST on one port of 127.0.0.1; port 0 means any free port.
  *
- * @param portWaitMs how long to wait for a port that is still held by an exchange that is shutting down
- * @param faultInterface whether faults can be driven over HTTP, under `/faults`
+ * @param portWaitMs how long to wait for the port while a previous exchange shuts down
+ * @param faultApi whether `/faults` controls faults over HTTP
  * @throws {TapelineError} `ENVIRONMENT` when the port stays taken or may not be opened
  */
 export async function openExchangeServer(options: {

@@ -5,12 +5,18 @@ import type { SymbolIds, SymbolPlan } from './market/market-plan.ts'
 import type { StreamServer, SubscriptionListener } from './server/stream-server.ts'
 
 const TICK_MS = 8
-/** Making blocks may take so long in one tick; the rest waits for the next, and its frames come that much late. */
+/**
+ * Time limit for creating blocks in one tick. The rest waits for the next tick, so its frames are
+ * late.
+ */
 const MAKING_MS_PER_TICK = 4
-/** A machine that slept longer than this would send its backlog at once; the exchange hangs up instead. */
+/**
+ * After a longer sleep of the machine, the exchange closes connections instead of sending its
+ * backlog at once.
+ */
 const LONGEST_STALL_MS = 30_000
 
-/** Delivers the simulated market to the subscribers, every frame when its `E` is due. */
+/** Delivers the simulated market to the subscribers, each frame at its `E`. */
 export class MarketFeed implements SubscriptionListener {
   readonly #plans: ReadonlyMap<string, SymbolPlan>
   readonly #ids: ReadonlyMap<string, SymbolIds>
@@ -20,7 +26,7 @@ export class MarketFeed implements SubscriptionListener {
   readonly #symbolOfStream = new Map<string, string>()
   readonly #openStreams = new Map<string, number>()
   readonly #cursors = new Map<string, MarketCursor>()
-  /** Symbols that do not trade. */
+  /** Symbols that do not trade now. */
   readonly #halted = new Set<string>()
   #cancelTick: (() => void) | undefined
   #lastTickMs = 0
@@ -76,7 +82,10 @@ export class MarketFeed implements SubscriptionListener {
     if (this.#cursors.size === 0) this.stop()
   }
 
-  /** Halts a symbol after what is due by now, or lets it trade on. @returns false where that changes nothing */
+  /**
+   * Halts a symbol after the frames that are due, or resumes it. @returns false when nothing
+   * changed
+   */
   setTrading(symbol: string, isTrading: boolean, nowMs: number): boolean {
     if (isTrading !== this.#halted.has(symbol)) return false
     if (isTrading) {

@@ -1,11 +1,11 @@
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { parseSymbols } from './market/instruments.ts'
 
-/** Reads command-line options and gathers what is wrong with them, so that one error names all. */
+/** Parses command-line options and collects all errors, so that one error names them all. */
 export class OptionChecks {
   readonly #wrong: string[] = []
 
-  /** The number an option means; what is returned for a wrong one is never used, since `throwIfWrong` throws. */
+  /** Parses a number. The result for an invalid one is not used, since `throwIfWrong` throws. */
   number(
     option: string,
     text: string,
@@ -21,7 +21,7 @@ export class OptionChecks {
     return value
   }
 
-  /** The symbols of a comma-separated list, upper-case, without doubles. */
+  /** Parses a comma-separated list of symbols to upper case, without duplicates. */
   symbols(option: string, text: string): readonly string[] {
     const names = text.split(',').filter((name) => name.trim() !== '')
     const { symbols, wrong } = parseSymbols(names)
@@ -31,7 +31,7 @@ export class OptionChecks {
     return symbols
   }
 
-  /** @throws {TapelineError} `INPUT` naming each wrong option, its value and what is expected */
+  /** @throws {TapelineError} `INPUT` naming each wrong option, its value and the expected one */
   throwIfWrong(command: string): void {
     if (this.#wrong.length === 0) return
     throw new TapelineError('INPUT', `${this.#wrong.join('; ')}.`, {

@@ -9,31 +9,32 @@ import { DEFAULT_REST_LIMITS, type RestLimits } from './server/rest-weights.ts'
 import { DEFAULT_LIMITS, type StreamLimits } from './server/stream-connection.ts'
 import { StreamServer } from './server/stream-server.ts'
 
-/** A replay draws nothing by chance but its faults. */
+/** The only random part of a replay is its faults. */
 const FAULT_SEED = 1
 
 export interface ReplayExchangeOptions {
   /** A capture, plain or gzipped. */
   readonly file: string
-  /** 0 (the default) takes a free port. */
+  /** 0 (the default) means any free port. */
   readonly port?: number
-  /** How long to wait for a taken port; 5,000 unless given. */
+  /** How long to wait for a taken port. Default: 5,000. */
   readonly portWaitMs?: number
-  /** Times its own speed, or `max`; 1 unless given. */
+  /** Multiple of the original speed, or `max`. Default: 1. */
   readonly speed?: ReplaySpeed
   readonly limits?: Partial<StreamLimits>
   readonly restLimits?: Partial<RestLimits>
   readonly clock?: Clock
-  /** Whether `/faults` is served; the API of the exchange is there in any case. */
+  /** Whether `/faults` is served, in addition to the exchange's API. */
   readonly faultApi?: boolean
 }
 
 /**
- * Serves a capture as if it were the exchange. `finished` resolves when its last frame has been sent; the
- * connections stay open and silent then. It rejects with `INPUT` at a bad line beyond the first thousand, and
- * with an `AbortError` when the exchange is closed before the end.
+ * Serves a capture with the exchange's protocol. `finished` resolves when its last frame has been
+ * sent; the connections then stay open without data. It rejects with `INPUT` at an invalid line
+ * after the first thousand, and with an `AbortError` when the exchange is closed before the end.
  *
- * @throws {TapelineError} `INPUT` for a bad file or speed, `ENVIRONMENT` for a port that stays taken
+ * @throws {TapelineError} `INPUT` for an invalid file or speed, `ENVIRONMENT` for a port that stays
+ *   taken
  */
 export async function startReplayExchange(
   options: ReplayExchangeOptions,

@@ -1,10 +1,10 @@
 import type { Exchange } from './exchange-server.ts'
 
 /**
- * Says where the exchange listens, on standard output and, when another process started this one, to it, and
- * serves until SIGINT, SIGTERM or the end of that process. A second signal ends the process at once.
+ * Serves until SIGINT, SIGTERM or the end of the parent process. Reports the addresses on standard
+ * output, and to a parent process if there is one. A second signal ends the process at once.
  *
- * @throws what `finished` rejects with, after closing: a replay that cannot go on
+ * @throws the rejection of `finished`, after closing: the replay failed
  */
 export async function serveUntilStopped(
   title: string,
@@ -30,6 +30,6 @@ export async function serveUntilStopped(
 }
 
 function tellParent(message: { type: string; [name: string]: string }): void {
-  // A parent that is gone shows as 'disconnect', which stops the exchange.
+  // If the parent has ended, 'disconnect' stops the exchange.
   if (process.connected) process.send?.(message, undefined, undefined, () => undefined)
 }

@@ -12,24 +12,27 @@ import { DEFAULT_LIMITS, type StreamLimits } from './server/stream-connection.ts
 import { StreamServer } from './server/stream-server.ts'
 
 export interface SimulatedExchangeOptions {
-  /** 0 (the default) takes a free port. */
+  /** 0 (the default) means any free port. */
   readonly port?: number
-  /** How long to wait for a taken port; 5,000 unless given. */
+  /** How long to wait for a taken port. Default: 5,000. */
   readonly portWaitMs?: number
-  /** Any case; BTCUSDT, ETHUSDT and BNBUSDT unless given. */
+  /** In any case. Default: BTCUSDT, ETHUSDT and BNBUSDT. */
   readonly symbols?: readonly string[]
-  /** A whole number ≥ 0; 1 unless given. */
+  /** A whole number ≥ 0. Default: 1. */
   readonly seed?: number
-  /** On average, over all symbols and stream types; 300 unless given. */
+  /** Average over all symbols and stream types. Default: 300. */
   readonly messagesPerSecond?: number
-  /** 0: all symbols alike; 1 (the default): the n-th most popular has 1/n of the first one's messages. */
+  /**
+   * 0: all symbols trade equally; 1 (the default): the n-th most popular has 1/n of the messages of
+   * the first.
+   */
   readonly skew?: number
-  /** How far back REST reaches; a day unless given. */
+  /** How far back REST reaches. Default: a day. */
   readonly historyMinutes?: number
   readonly limits?: Partial<StreamLimits>
   readonly restLimits?: Partial<RestLimits>
   readonly clock?: Clock
-  /** Whether `/faults` is served; the API of the exchange is there in any case. */
+  /** Whether `/faults` is served, in addition to the exchange's API. */
   readonly faultApi?: boolean
 }
 
@@ -40,10 +43,11 @@ const DEFAULT_HISTORY_MINUTES = 24 * 60
 export const MOST_MESSAGES_PER_SECOND = 200_000
 
 /**
- * Starts the built-in exchange: a market that is a function of its identity and the time, so that it goes on
- * after a restart as if it had never stopped, and REST knows what happened while nobody was connected.
+ * Starts the simulated exchange. The market is a function of its identity and the time, so after a
+ * restart it continues as if it had never stopped, and REST has the events of the time without
+ * connections.
  *
- * @throws {TapelineError} `INPUT` for an option that makes no sense, `ENVIRONMENT` for a port that stays taken
+ * @throws {TapelineError} `INPUT` for an invalid option, `ENVIRONMENT` for a port that stays taken
  */
 export async function startSimulatedExchange(options: SimulatedExchangeOptions = {}): Promise<Exchange> {
   const identity = marketIdentity(options)
@@ -72,7 +76,7 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
     past: history,
     market: {
       setTrading(symbol, isTrading) {
-        // One moment for both, or a frame would be of ids that REST does not have.
+        // Both use the same moment; otherwise a frame could have ids that REST does not have.
         const atMs = nowMs()
         if (feed.setTrading(symbol, isTrading, atMs)) history.setTrading(symbol, isTrading, atMs)
       },
@@ -103,7 +107,7 @@ function marketIdentity(options: SimulatedExchangeOptions): MarketIdentity {
     skew: options.skew ?? DEFAULT_SKEW,
   }
   if (!Number.isSafeInteger(identity.seed) || identity.seed < 0) {
-    throw new TapelineError('INPUT', `seed: expected a whole number from 0 on, got ${identity.seed}.`)
+    throw new TapelineError('INPUT', `seed: expected a whole number, 0 or more, got ${identity.seed}.`)
   }
   const { messagesPerSecond } = identity
   if (!(messagesPerSecond > 0 && messagesPerSecond <= MOST_MESSAGES_PER_SECOND)) {
@@ -119,8 +123,9 @@ function marketIdentity(options: SimulatedExchangeOptions): MarketIdentity {
 }
 
 /**
- * Names the market by all that decides its ids, since data of two different ones must never be mixed. What is
- * as it is by default is left out beyond seed and rate; all default is plainly `simulated`.
+ * Names the market by everything that determines its ids, since data of different markets must
+ * never be mixed. Defaults other than seed and rate are omitted. With all defaults the name is
+ * `simulated`.
  */
 function exchangeIdentityOf({ seed, messagesPerSecond, symbols, skew }: MarketIdentity): string {
   const sorted = [...symbols].sort()

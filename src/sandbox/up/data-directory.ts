@@ -9,7 +9,7 @@ import { hash32 } from '../simulator/market/random.ts'
 import { DEFAULT_MESSAGES_PER_SECOND, DEFAULT_SEED } from '../simulator/simulated-exchange.ts'
 import { askedExchangeIdentity, otherExchangeUrl } from './exchange-identity.ts'
 
-/** Where market data comes from, before anything is started. */
+/** The source of market data. */
 export type ExchangeChoice =
   | { readonly kind: 'binance' }
   | { readonly kind: 'simulated'; readonly seed?: number; readonly rate?: number; readonly faults?: boolean }
@@ -17,28 +17,32 @@ export type ExchangeChoice =
 
 /** The directories of one source. Data of different sources never share one. */
 export interface ExchangeDirectory {
-  /** As the exchange names itself: `binance`, `simulated`, `simulated:seed=1,rate=5000`, `replay:<file>:<12 hex>`. */
+  /**
+   * The exchange's name: `binance`, `simulated`, `simulated:seed=1,rate=5000`, `replay:<file>:<12
+   * hex>`.
+   */
   readonly source: string
   readonly root: string
   readonly kafka: string
   readonly database: string
-  /** Run files: what `up` has started. */
+  /** Files about the processes that `up` has started. */
   readonly run: string
   readonly logs: string
 }
 
 const CACHE = 'cache'
 
-/** What every source shares and can be fetched again: the Kafka distribution. */
+/** Shared by all sources, and can be downloaded again: the Kafka distribution. */
 export function cacheDirectory(dataDir: string): string {
   return join(resolve(dataDir), CACHE)
 }
 
 /**
- * The name of a source. Reads the whole file of a replay; asks the exchange that `BINANCE_WS_URL` names, where that is
- * not Binance's own address.
+ * Determines the name of a source. Reads the whole file of a replay. Asks the exchange at
+ * `BINANCE_WS_URL` if that is not Binance's default address.
  *
- * @throws TapelineError `INPUT` when the file of a replay cannot be read, `EXCHANGE` when the exchange does not tell
+ * @throws TapelineError `INPUT` when the file of a replay cannot be read, `EXCHANGE` when the
+ *   exchange does not answer
  */
 export async function exchangeName(choice: ExchangeChoice, settings: Settings): Promise<string> {
   switch (choice.kind) {
@@ -57,12 +61,15 @@ export async function exchangeName(choice: ExchangeChoice, settings: Settings): 
   }
 }
 
-/** Those the built-in exchange trades: the ones that are asked for, and for `*` its own. */
+/** The symbols of the simulated exchange: the configured ones, or its defaults for `*`. */
 export function simulatedSymbols(symbols: readonly string[]): readonly string[] {
   return symbols.includes('*') ? DEFAULT_SYMBOLS : symbols
 }
 
-/** As the built-in exchange names itself: by what decides its ids, plainly `simulated` when all is as by default. */
+/**
+ * The name that the simulated exchange gives itself: what determines its ids, or `simulated` with
+ * all defaults.
+ */
 function simulatedName(seed: number, rate: number, symbols: readonly string[]): string {
   const sorted = [...simulatedSymbols(symbols)].sort()
   const sameSymbols = sorted.join() === [...DEFAULT_SYMBOLS].sort().join()
@@ -73,7 +80,7 @@ function simulatedName(seed: number, rate: number, symbols: readonly string[]): 
   return `simulated:${[`seed=${seed}`, `rate=${rate}`, ...(sameSymbols ? [] : [`symbols=${hash}`])].join(',')}`
 }
 
-/** The directories of a source beneath `dataDir`, as absolute paths. Creates nothing. */
+/** The directories of a source in `dataDir`, as absolute paths. Creates nothing. */
 export function exchangeDirectory(dataDir: string, source: string): ExchangeDirectory {
   const root = join(resolve(dataDir), directoryName(source))
   return {
@@ -86,7 +93,10 @@ export function exchangeDirectory(dataDir: string, source: string): ExchangeDire
   }
 }
 
-/** The name of a source, fit for any file system and shell: `simulated:seed=1,rate=5000` → `simulated-seed=1-rate=5000`. */
+/**
+ * A directory name that is valid in any file system and shell: `simulated:seed=1,rate=5000` →
+ * `simulated-seed=1-rate=5000`.
+ */
 function directoryName(source: string): string {
   const name = source.replaceAll(/[^\w=.-]/g, '-')
   return /^(binance|simulated|replay)\b/.test(name) ? name : `exchange-${name}`
@@ -98,7 +108,7 @@ async function sha256(file: string): Promise<string> {
     for await (const chunk of createReadStream(file)) hash.update(chunk)
   } catch (error) {
     throw new TapelineError('INPUT', `${file} cannot be read: ${describeError(error)}`, {
-      fix: 'Give a file that `bin/tapeline capture` has written.',
+      fix: 'Use a file that `bin/tapeline capture` has written.',
       cause: error,
     })
   }

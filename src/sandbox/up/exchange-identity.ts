@@ -7,21 +7,22 @@ import { describeError, TapelineError } from '../../foundation/runtime/errors.ts
 import { DEFINITIONS } from '../../foundation/settings/definitions.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 
-/** How long the exchange may take to say which one it is. */
+/** Time limit for the exchange to give its name. */
 const ANSWER_MS = 10_000
 
-/** What `BINANCE_WS_URL` names where that is not Binance's own address; null where it is. */
+/** The URL in `BINANCE_WS_URL`, if it is not Binance's default address; otherwise null. */
 export function otherExchangeUrl(settings: Settings): string | null {
   const url = settings.BINANCE_WS_URL
   return url === DEFINITIONS.BINANCE_WS_URL.fallback ? null : url
 }
 
 /**
- * The name of the exchange at this URL, by which its data has a separate directory. Guessed wrong, the data of a
- * simulated market would lie where live data belongs: so it is asked before anything is opened. A refusal may pass:
- * `up` waits and says so.
+ * Asks the exchange at this URL for its name, which determines the directory of its data. It is
+ * asked before anything is opened, since a wrong guess would put the data of a simulated market
+ * into the directory of live data. A refusal may be temporary: `up` waits and reports it.
  *
- * @throws TapelineError `EXCHANGE` when it cannot be asked, or gives a name that none has; `SETTINGS` when nobody names it
+ * @throws TapelineError `EXCHANGE` when it does not answer, or has an unknown name; `SETTINGS` when
+ *   no name is known
  */
 export async function askedExchangeIdentity(settings: Settings): Promise<string> {
   const url = settings.BINANCE_WS_URL
@@ -36,12 +37,12 @@ export async function askedExchangeIdentity(settings: Settings): Promise<string>
     'EXCHANGE',
     `The exchange at ${url} has an unknown name, ${JSON.stringify(named)}`,
     {
-      fix: 'Correct BINANCE_WS_URL; unset it for Binance itself.',
+      fix: 'Correct BINANCE_WS_URL; unset it to use Binance.',
     },
   )
 }
 
-/** @returns null where it does not name itself */
+/** @returns null when the exchange does not name itself */
 async function whatItNamesItself(url: string): Promise<string | null> {
   const gate = new ExchangeGate(systemClock(), Math.random, (_level, { fix }, text) => {
     process.stderr.write(`${text}${fix === undefined ? '' : `. ${fix}`}\n`)
@@ -59,7 +60,7 @@ async function whatItNamesItself(url: string): Promise<string | null> {
           'EXCHANGE',
           `The exchange at ${url} does not answer: ${describeError(error)}`,
           {
-            fix: 'Start it, or correct BINANCE_WS_URL; unset it for Binance itself.',
+            fix: 'Start it, or correct BINANCE_WS_URL; unset it to use Binance.',
             cause: error,
           },
         )

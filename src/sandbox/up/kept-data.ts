@@ -6,19 +6,19 @@ import { displayPath } from '../processes/display-path.ts'
 import { lockFolder, lockHolder } from '../processes/folder-lock.ts'
 import { cleanUpLeftOvers } from '../processes/process-registry.ts'
 
-/** What `stat` counts in. Sizes are what the disk holds: Kafka sets files up larger than they are filled. */
+/** The unit of `stat`. Sizes are those on disk, since Kafka preallocates files. */
 const BLOCK_BYTES = 512
 
-/** One directory beneath DATA_DIR: a source's data, or the cache. */
+/** A directory in DATA_DIR: a source's data, or the cache. */
 export interface KeptData {
   readonly name: string
   readonly path: string
   readonly bytes: number
-  /** The process that uses it right now; null when none does. */
+  /** The process that uses it now; null when there is none. */
   readonly heldBy: number | null
 }
 
-/** What `up` keeps beneath DATA_DIR, with sizes. Anything else that lies there is not ours and not listed. */
+/** Lists the data of `up` in DATA_DIR, with sizes. Other files are ignored. */
 export async function listKeptData(dataDir: string): Promise<KeptData[]> {
   const root = resolve(dataDir)
   if (!existsSync(root)) return []
@@ -33,7 +33,7 @@ export async function listKeptData(dataDir: string): Promise<KeptData[]> {
 }
 
 /**
- * Removes one of them, after what a killed run has left running in it has been ended.
+ * Removes a directory, after ending the processes that a killed run left there.
  *
  * @throws TapelineError `ENVIRONMENT` when a running `up` uses it
  */
@@ -74,7 +74,7 @@ async function sizeOf(path: string): Promise<number> {
   return (await Promise.all(sizes)).reduce((total, size) => total + size, 0)
 }
 
-/** A running process may remove files while they are counted. */
+/** A running process may remove files during the count. */
 function ignoreGone(error: unknown): number {
   if (Reflect.get(Object(error), 'code') === 'ENOENT') return 0
   throw error

@@ -29,16 +29,16 @@ import {
 } from './stack-parts.ts'
 
 const KAFKA_PORT = 9092
-/** That of `simulate` and `replay`, and of the examples in docs/faults.md. */
+/** Port of `simulate` and `replay`, and of the examples in docs/faults.md. */
 const FAULTS_PORT = 9443
 const PROBE_INTERVAL_MS = 200
 const DRAIN_MS = 6000
-/** A JVM that ends on SIGTERM, as it should, says so in its exit code. */
+/** Exit code of a JVM that ended regularly on SIGTERM. */
 const JVM_TERMINATED = 143
 
 export interface LocalStackOptions {
   readonly settings: Settings
-  /** The user's environment; children get it with what this stack decides on top. */
+  /** The user's environment. Children get it with the values that this stack sets. */
   readonly environment: NodeJS.ProcessEnv
   readonly source: ExchangeChoice
   readonly directory: ExchangeDirectory
@@ -47,8 +47,8 @@ export interface LocalStackOptions {
 }
 
 /**
- * All parts of the pipeline on this machine: broker, database, exchange, consumer, ingestion. A broker or database
- * that the settings name is used, not started.
+ * All parts of the pipeline on this machine: broker, database, exchange, consumer, ingestion. It
+ * does not start a broker or database that the settings name.
  */
 export class LocalStack {
   readonly #options: LocalStackOptions
@@ -71,7 +71,7 @@ export class LocalStack {
       CONSUMER_PORT: String(settings.CONSUMER_PORT),
       HTTP_HOST: settings.HTTP_HOST,
       DASHBOARD_PORT: String(settings.DASHBOARD_PORT),
-      // Of its own services, whichever others are watched elsewhere.
+      // The addresses of its services, even if the settings name others.
       INGEST_URLS: serviceUrl(settings, 'INGEST_PORT'),
       CONSUMER_URLS: serviceUrl(settings, 'CONSUMER_PORT'),
     }
@@ -86,19 +86,19 @@ export class LocalStack {
     this.#supervisor = new Supervisor({
       onRestart: ({ name, why, delayMs }) => {
         this.#setState(name, 'restarting')
-        const text = `${why}; starting it again in ${(delayMs / 1000).toFixed(1)} s`
+        const text = `${why}; restarting in ${(delayMs / 1000).toFixed(1)} s`
         report.problem(name, { level: 'error', text, code: null, fix: '', final: false })
       },
       onRestarted: ({ name }) => this.#setState(name, 'running'),
       onFinished: ({ name }) => {
         this.#setState(name, 'finished')
-        report.say(`${name} has come to its end`)
+        report.say(`${name} has finished`)
       },
       onFatal: (error) => this.#fatal.resolve(error),
     })
   }
 
-  /** Fulfilled when a part cannot be kept running, with the reason. */
+  /** Resolves with the reason when a part cannot be kept running. */
   get fatal(): Promise<Error> {
     return this.#fatal.promise
   }
@@ -119,7 +119,7 @@ export class LocalStack {
     return serviceUrl(this.#options.settings, 'DASHBOARD_PORT')
   }
 
-  /** State and place of each part there is, in the order of the data's way. */
+  /** State and address of each part, in the order of the data flow. */
   parts(): Array<{ role: Role; state: PartState; where: string }> {
     const order: Role[] = ['exchange', 'ingest', 'kafka', 'consume', 'database', 'dashboard']
     return order.flatMap((role) => {
@@ -129,13 +129,13 @@ export class LocalStack {
   }
 
   /**
-   * Starts everything, in the order that loses nothing: the consumer has committed where it starts before the first
-   * message is produced. Fulfilled when the ingestion runs; whether it reaches the exchange, its status tells.
+   * Starts everything in the order that loses nothing: the consumer commits its start positions
+   * before the first message is produced. Resolves when ingestion runs, with or without exchange.
    */
   start(): Promise<void> {
     const started = this.#start()
     this.#starting = started.catch(() => {
-      // Its caller is told; a stop only waits for the end of it.
+      // The caller gets the error; a stop only waits for the end.
     })
     return started
   }
@@ -163,10 +163,10 @@ export class LocalStack {
   }
 
   /**
-   * Stops everything in order: nothing new comes in, what is in Kafka is stored, then the rest. Never rejects.
+   * Stops everything in order: input, consumer once Kafka is drained, the rest. Never rejects.
    *
-   * @param onDrained called when the consumer has stored all there is (or has not in time), while it can still be asked
-   * @returns whether each part stopped by itself and in order
+   * @param onDrained called when the consumer is drained or the time is up, while it still answers
+   * @returns whether each part stopped regularly and in order
    */
   async stop(onDrained: () => Promise<void>): Promise<boolean> {
     const { directory, report } = this.#options
@@ -188,12 +188,12 @@ export class LocalStack {
     }
     await this.#supervisor.stopRest()
     for (const follower of this.#followers) follower.close()
-    // Nothing is left by now, unless a part was killed while it started.
+    // Nothing is left now, unless a part was killed while it started.
     await cleanUpLeftOvers(directory.run)
     return clean
   }
 
-  /** Ends everything at once, also what is only starting. Synchronous: fit for the exit of this process. */
+  /** Kills everything at once, including starting parts. Synchronous, so usable at process exit. */
   kill(): void {
     this.#stopping.abort(new Error('stopping'))
     this.#supervisor.killAll()
@@ -205,7 +205,7 @@ export class LocalStack {
     const port = await nextFreePort(KAFKA_PORT)
     if (port !== KAFKA_PORT) {
       report.say(
-        `Port ${KAFKA_PORT} is taken, so Kafka listens on ${port}. To use the broker that runs there, set KAFKA_BROKERS.`,
+        `Port ${KAFKA_PORT} is taken, so Kafka listens on ${port}. To use the broker on that port, set KAFKA_BROKERS.`,
       )
     }
     const broker = await this.#run('kafka', kafkaPart(this.#context, port), `127.0.0.1:${port}`)
@@ -240,11 +240,11 @@ export class LocalStack {
     await this.#run('exchange', exchangePart(this.#context, source, { port, symbols }), where)
     report.ready(
       'exchange',
-      `${source.kind === 'replay' ? 'the recording' : 'built-in exchange'} on ${where}`,
+      `${source.kind === 'replay' ? 'the recording' : 'simulated exchange'} on ${where}`,
     )
   }
 
-  /** One that a person can type where faults are to be asked for; else any. */
+  /** A fixed port if the user will request faults; otherwise any. */
   async #exchangePort(faults: boolean): Promise<number> {
     if (!faults) return freePort()
     const port = await nextFreePort(FAULTS_PORT)
@@ -256,7 +256,7 @@ export class LocalStack {
   #external(role: Role, where: string): void {
     this.#states.set(role, 'external')
     this.#where.set(role, where)
-    this.#options.report.say(`${role}: using ${where}, as the settings say`)
+    this.#options.report.say(`${role}: using ${where} from the settings`)
   }
 
   async #run<Started extends Awaited<ReturnType<Part['start']>>>(
@@ -270,13 +270,13 @@ export class LocalStack {
       this.#states.set(role, 'running')
       return started
     } catch (error) {
-      // What was only told to stop because another part failed has not failed itself.
+      // A part stopped because of another one's failure has not failed.
       if (!this.#stopping.signal.aborted) this.#options.report.failed(role)
       throw error
     }
   }
 
-  /** All of them, or the first failure once the others have been told to stop and have ended. */
+  /** Waits for all. After a failure it stops the others, and rejects once they have ended. */
   async #allOf(starts: ReadonlyArray<Promise<void>>): Promise<void> {
     const failures: unknown[] = []
     await Promise.all(
@@ -302,13 +302,13 @@ export class LocalStack {
     report.ready('consume', this.consumerUrl)
   }
 
-  /** Waits until it can be asked; not for the exchange, which may be away for long. */
+  /** Waits until it answers, but not for the exchange, which may be unavailable for long. */
   async #untilIngestionAnswers(): Promise<void> {
     while ((await ingestionStatus(this.ingestUrl)) === null) await this.#pause()
     this.#options.report.ready('ingest', this.ingestUrl)
   }
 
-  /** @throws what ends the run, or that it is being stopped */
+  /** @throws the error that ends the run, or the abort of a stop */
   async #pause(): Promise<void> {
     await Promise.race([
       sleep(PROBE_INTERVAL_MS, this.#stopping.signal),
@@ -316,7 +316,7 @@ export class LocalStack {
     ])
   }
 
-  /** Waits until the consumer has stored what is in Kafka; not for ever, since a restart goes on where it was. */
+  /** Waits, up to a limit, until the consumer has stored what is in Kafka. */
   async #drained(): Promise<void> {
     const startedMs = performance.now()
     while (this.#supervisor.isRunning('consume') && performance.now() - startedMs < DRAIN_MS) {

@@ -2,7 +2,9 @@ import type { Settings } from '../../foundation/settings/load.ts'
 import { serviceUrl } from '../../foundation/telemetry/service-url.ts'
 import { type Endpoints, readRunningEndpoints } from '../processes/process-registry.ts'
 
-/** The parts of the `up` that runs here; null when none does, or when the settings name others than its own. */
+/**
+ * The parts of the running `up`; null when there is none, or when the settings name other parts.
+ */
 export function ownProcesses(settings: Settings): Endpoints | null {
   const running = readRunningEndpoints(settings.DATA_DIR)
   if (running === null) return null

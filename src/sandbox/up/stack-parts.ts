@@ -17,7 +17,7 @@ import type { ExchangeChoice, ExchangeDirectory } from './data-directory.ts'
 const PROBE_INTERVAL_MS = 100
 const EXCHANGE_READY_MS = 20_000
 
-/** What a stack tells while it starts, runs and stops. */
+/** Reports of a stack while it starts, runs and stops. */
 export interface StackReport {
   progress(role: Role, text: string): void
   ready(role: Role, text: string): void
@@ -26,18 +26,18 @@ export interface StackReport {
   problem(from: string, problem: LogProblem): void
 }
 
-/** How a part is, as far as its process tells. */
+/** The state of a part's process. */
 export type PartState = 'running' | 'restarting' | 'finished' | 'external'
 
-/** What all parts of one `up` have in common. */
+/** Shared by all parts of one `up`. */
 export interface PartContext {
   readonly directory: ExchangeDirectory
   readonly cacheDir: string
-  /** The environment of the program's own commands. */
+  /** The environment of the program's commands. */
   readonly environment: NodeJS.ProcessEnv
   readonly onProgress: (role: Role, text: string) => void
   readonly onProblem: (role: string, problem: LogProblem) => void
-  /** Logs that are followed; closed at the end. */
+  /** Followed logs; closed at the end. */
   readonly followers: LogFollower[]
 }
 
@@ -80,7 +80,7 @@ export function databasePart(context: PartContext, port: number): Part<EmbeddedD
   }
 }
 
-/** Our own exchange, on loopback. The end of a recording is no failure. */
+/** The simulated exchange or a replay, on loopback. The end of a recording is not a failure. */
 export function exchangePart(
   context: PartContext,
   source: ExchangeChoice,
@@ -105,7 +105,10 @@ export function exchangePart(
   }
 }
 
-/** One of the program's own commands that runs until it is stopped. Ready as soon as it runs: it heals by itself. */
+/**
+ * A command of this program that runs until it is stopped. Ready once it runs, since it recovers
+ * automatically.
+ */
 export function commandPart(context: PartContext, role: Role, args: readonly string[]): Part {
   const log = followedLog(context, role)
   let starts = 0
@@ -131,9 +134,9 @@ export function commandPart(context: PartContext, role: Role, args: readonly str
 }
 
 /**
- * Runs one of the program's own commands to its end.
+ * Runs a command of this program to its end.
  *
- * @throws TapelineError what the command said last, when it fails
+ * @throws TapelineError with the last message of the command when it fails
  */
 export async function runCommand(
   context: PartContext,
@@ -162,7 +165,7 @@ export async function runCommand(
   })
 }
 
-/** Kinds of error that another start meets again. */
+/** Error codes that a restart cannot fix. */
 const HOPELESS_CODES: ReadonlySet<string> = new Set([
   'SETTINGS',
   'INPUT',
@@ -174,9 +177,9 @@ const HOPELESS_CODES: ReadonlySet<string> = new Set([
 const SETTINGS_EXIT_CODE = 2
 
 /**
- * Why a service need not be started again, from how it ended and what it said since it started; null when it should
- * be. What it refuses in its very first start it will refuse again; later, the same may be a part that is just being
- * restarted.
+ * Decides from a service's exit and its messages why a restart cannot help; null when it may. An
+ * error at the very first start would repeat. Later, the same error may come from another part that
+ * is restarting.
  */
 export function hopelessEnd(
   name: string,
@@ -194,7 +197,7 @@ export function hopelessEnd(
   })
 }
 
-/** Polls until `ready`; rejects when the process ends first, or the time is up. */
+/** Polls until `ready`. Rejects when the process ends first, or the time is up. */
 export async function untilReady(
   ready: () => Promise<boolean>,
   running: RunningProcess,
@@ -207,7 +210,7 @@ export async function untilReady(
   })
   while (!(await ready())) {
     if (exit !== null) throw new Error(`it ended with ${describeExit(exit)}`)
-    if (performance.now() > deadline) throw new Error(`it is not ready within ${options.timeoutMs} ms`)
+    if (performance.now() > deadline) throw new Error(`it was not ready within ${options.timeoutMs} ms`)
     await sleep(PROBE_INTERVAL_MS, options.signal)
   }
 }
@@ -244,7 +247,7 @@ function followedLog(context: PartContext, name: string): { path: string; follow
   return { path, follower }
 }
 
-/** Takes the process out of the registry once it has ended. */
+/** Removes the process from the registry once it has ended. */
 function recorded<Started extends RunningProcess>(
   context: PartContext,
   role: Role,

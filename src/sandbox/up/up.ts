@@ -24,10 +24,10 @@ export interface UpOptions {
   readonly settings: Settings
   readonly environment: NodeJS.ProcessEnv
   readonly source: ExchangeChoice
-  /** Stops by itself this long after everything runs; null: runs until it is stopped. */
+  /** Stops automatically this long after everything runs; null: runs until it is stopped. */
   readonly forMs: number | null
   readonly cacheDir: string
-  /** The command that was given, for the advice at the end. */
+  /** The given command, for the hint at the end. */
   readonly command: string
   readonly output: Output
   readonly colours: boolean
@@ -36,8 +36,10 @@ export interface UpOptions {
 /**
  * Runs the whole pipeline on this machine until Ctrl-C, SIGTERM, or the end of `forMs`.
  *
- * @returns 0 when everything stopped in order, 1 when something had to be killed or left data undelivered
- * @throws TapelineError when it cannot start, or a part cannot be kept running; everything is stopped by then
+ * @returns 0 when everything stopped in order, 1 when something had to be killed or left data
+ *   undelivered
+ * @throws TapelineError when it cannot start, or a part cannot be kept running; everything is
+ *   stopped by then
  */
 export async function runUp(options: UpOptions): Promise<number> {
   const source = await exchangeName(options.source, options.settings)
@@ -93,7 +95,7 @@ class Run {
     try {
       this.#display.say(`tapeline: ${exchangeText(this.#source)}`)
       for (const { role, pid } of await cleanUpLeftOvers(this.#directory.run)) {
-        this.#display.say(`Ended ${role} (process ${pid}), left behind by a run that was killed.`)
+        this.#display.say(`Ended ${role} (process ${pid}), left over from a killed run.`)
       }
       const failure = await this.#startAndRun()
       const { clean, summary } = await this.#stop()
@@ -105,7 +107,7 @@ class Run {
     }
   }
 
-  /** @returns what ended the run, when it was a failure */
+  /** @returns the failure that ended the run, or null */
   async #startAndRun(): Promise<unknown> {
     const wanted = this.#stopWanted.promise.then(() => null)
     const failed = this.#stack.fatal
@@ -186,9 +188,9 @@ class Run {
 
   #parts(): PartView[] {
     return this.#stack.parts().map(({ role, state, where }): PartView => {
-      if (state === 'restarting') return { name: role, health: 'down', detail: 'ended; starting it again' }
-      if (state === 'finished') return { name: role, health: 'waiting', detail: 'has come to its end' }
-      if (state === 'external') return { name: role, health: 'well', detail: `${where}, yours` }
+      if (state === 'restarting') return { name: role, health: 'down', detail: 'ended; restarting' }
+      if (state === 'finished') return { name: role, health: 'waiting', detail: 'finished' }
+      if (state === 'external') return { name: role, health: 'well', detail: `${where}, from the settings` }
       if (role === 'ingest') return serviceView(role, where, this.#ingestion)
       if (role === 'consume') return serviceView(role, where, this.#consumer)
       return { name: role, health: 'well', detail: where }
@@ -196,8 +198,9 @@ class Run {
   }
 
   /**
-   * The first signal stops in order, the second at once. So does the end of this process for another reason, a defect
-   * of ours: the broker would outlive it. Where nobody reads the output any more (`up | head`), it stops in order.
+   * The first signal stops everything in order, the second at once. Any other exit of this process,
+   * such as a defect, also stops at once, since the broker would outlive it. A closed output (`up |
+   * head`) stops in order.
    */
   #listenForSignals(): () => void {
     let firstMs: number | null = null
@@ -223,7 +226,7 @@ class Run {
   }
 }
 
-/** One Ctrl-C arrives twice where npm or timeout stand in between: from the terminal, and passed on by them. */
+/** Under npm or timeout, one Ctrl-C arrives twice: from the terminal, and forwarded by them. */
 const ONE_PRESS_MS = 500
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 

@@ -6,8 +6,8 @@ interface Delayed {
 }
 
 /**
- * Lets things happen later without changing their order: none happens before one that entered earlier, also when
- * the delay has become shorter. One line a connection holds back that connection and no other.
+ * Delays actions without changing their order: none runs before an earlier one, even if the delay
+ * becomes shorter. There is one line per connection, so it delays no other connection.
  */
 export class DelayLine {
   readonly #clock: Clock
@@ -22,7 +22,7 @@ export class DelayLine {
     return this.#queue.length === 0
   }
 
-  /** Runs at once when there is neither a delay nor anything before it. */
+  /** Runs the action at once when there is neither a delay nor an earlier action. */
   enter(delayMs: number, run: () => void): void {
     if (delayMs === 0 && this.isEmpty) {
       run()
@@ -35,7 +35,7 @@ export class DelayLine {
     this.#schedule()
   }
 
-  /** Nothing that is still in the line happens any more. */
+  /** Discards all waiting actions. */
   clear(): void {
     this.#queue.length = 0
     this.#cancelTimer?.()

@@ -5,7 +5,7 @@ import type { ConnectionReport } from '../server/stream-connection.ts'
 import type { FaultInjector } from './fault-injector.ts'
 
 const LONGEST_BODY = 65_536
-/** Rows of the truth in one answer. */
+/** Maximum number of truth rows per answer. */
 const MOST_ROWS = 100_000
 
 interface Answer {
@@ -20,9 +20,9 @@ interface Parts {
 }
 
 /**
- * Faults over HTTP, under `/faults` of the exchange's own port; see docs/faults.md.
+ * Serves faults over HTTP, under `/faults` on the exchange's port; see docs/faults.md.
  *
- * @returns a handler that takes the requests that are meant for it, and says so
+ * @returns a handler that returns whether it has handled the request
  */
 export function faultApi(parts: Parts): (request: IncomingMessage, response: ServerResponse) => boolean {
   return (request, response) => {
@@ -32,11 +32,12 @@ export function faultApi(parts: Parts): (request: IncomingMessage, response: Ser
     const reply = ({ status, body }: Answer) =>
       response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
     const fail = (error: unknown) => reply(refusal(error))
-    // A page of the web could order faults without being able to read the answer; every browser says where a page comes from.
+    // A web page could add faults without being able to read the answer. Browsers name its origin
+    // in such requests.
     if (request.headers.origin !== undefined) {
       reply({
         status: 403,
-        body: { error: 'Faults are not taken from web pages (this request has an Origin).' },
+        body: { error: 'Requests from web pages are refused (this request has an Origin).' },
       })
       return true
     }
@@ -79,12 +80,12 @@ function truth(history: ExchangeTruth, what: string | undefined, query: URLSearc
   if (!history.symbols.includes(symbol))
     throw new TapelineError('INPUT', `symbol: "${symbol}" is not listed here.`)
   if (what !== 'trades' && what !== 'aggTrades')
-    throw new TapelineError('INPUT', 'The truth is about trades or aggTrades.')
+    throw new TapelineError('INPUT', 'The truth covers trades or aggTrades.')
   if (fromId === undefined || toId === undefined || toId - fromId >= MOST_ROWS)
     throw new TapelineError('INPUT', `fromId and toId: expected at most ${MOST_ROWS} ids.`)
   const epochs = history.epochCount(symbol, what === 'trades' ? 'trade' : 'aggTrade')
   if (epoch !== undefined && epoch >= epochs)
-    throw new TapelineError('INPUT', `epoch: there were ${epochs} so far, counted from 0.`)
+    throw new TapelineError('INPUT', `epoch: only ${epochs} exist so far, counted from 0.`)
   return { epochs, rows: history[what](symbol, fromId, toId, epoch) }
 }
 
@@ -100,7 +101,7 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (cause) {
-    throw new TapelineError('INPUT', `The body is no JSON: ${describeError(cause)}.`, {
+    throw new TapelineError('INPUT', `The body is not JSON: ${describeError(cause)}.`, {
       fix: 'A fault is {"kind":"drop","count":10}; docs/faults.md has all kinds.',
       cause,
     })
@@ -120,7 +121,7 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString()
 }
 
-/** What a person can mend is 400; anything else is a defect, told in full. */
+/** A user error is 400. Any other error is a defect and is returned in full. */
 function refusal(error: unknown): Answer {
   if (error instanceof TapelineError) {
     const fix = error.fix === '' ? {} : { fix: error.fix }

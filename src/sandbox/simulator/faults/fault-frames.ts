@@ -2,22 +2,24 @@ import { BINARY, TextFrameEncoder } from '../server/text-frame.ts'
 import type { SpecOf } from './fault-kinds.ts'
 import type { Fault, FaultOf, FaultRegistry } from './fault-registry.ts'
 
-/** A frame on its way to one connection. */
+/** A frame to be sent to one connection. */
 export interface FrameOnItsWay {
   readonly connectionId: number
   readonly stream: string
 }
 
-/** What shall become of it. */
+/** The effect of the faults on a frame. */
 export interface FrameFate {
-  /** Sent so many times; 0: never. */
+  /** Number of times it is sent; 0 means never. */
   readonly copies: number
   readonly delayMs: number
-  /** Goes out just before it, one for each. */
+  /** Garbage sent immediately before the frame, one frame each. */
   readonly garbage: ReadonlyArray<SpecOf<'garbage'>>
 }
 
-/** Decides the fate of a frame by the faults that hold now. What is stalled or dropped is struck by nothing else. */
+/**
+ * Applies the active faults to a frame. A stalled or dropped frame is not affected by other faults.
+ */
 export function fateOf(frame: FrameOnItsWay, book: FaultRegistry, stalls: Stalls): FrameFate {
   const lost = { copies: 0, delayMs: 0, garbage: [] }
   for (const fault of book.active('stall')) {
@@ -44,7 +46,7 @@ export function matches({ connection, stream }: FrameMatcher, frame: FrameOnItsW
   return stream === undefined || matchesPattern(stream, frame.stream)
 }
 
-/** `*` stands for any characters, also none. */
+/** `*` matches any characters, including none. */
 export function matchesPattern(pattern: string, name: string): boolean {
   const [head = '', ...rest] = pattern.split('*')
   const tail = rest.pop()
@@ -60,14 +62,15 @@ export function matchesPattern(pattern: string, name: string): boolean {
 }
 
 /**
- * Which streams of which connections a stall no longer holds. One that is healed by reconnecting holds the
- * connections that were open when it began; one healed by resubscribing, each until it leaves the stream and
- * comes back, and connections that were opened later not at all.
+ * Tracks which streams of which connections a stall no longer affects. A stall healed by
+ * reconnecting affects the connections that were open when it began. One healed by resubscribing
+ * affects each of those until it unsubscribes from the stream and subscribes again. Later
+ * connections are not affected.
  */
 export class Stalls {
-  /** By fault, the newest connection of its beginning. */
+  /** By fault: the newest connection when it began. */
   readonly #newest = new Map<number, number>()
-  /** By fault, `connection stream`. */
+  /** By fault: `connection stream`. */
   readonly #healed = new Map<number, Set<string>>()
 
   began(faultId: number, newestConnectionId: number): void {
@@ -80,7 +83,7 @@ export class Stalls {
     this.#healed.delete(faultId)
   }
 
-  /** A connection that is open has subscribed to a stream. */
+  /** An open connection has subscribed to a stream. */
   subscribed(connectionId: number, stream: string): void {
     for (const healed of this.#healed.values()) healed.add(`${connectionId} ${stream}`)
   }
@@ -96,7 +99,7 @@ export class Stalls {
   }
 }
 
-/** The bytes of a frame that no client can make sense of, as they shall stand on the wire. */
+/** The bytes of an invalid frame, as sent on the wire. */
 export function garbageFrame(spec: SpecOf<'garbage'>, frameText: string): Buffer {
   const encoder = new TextFrameEncoder()
   switch (spec.form) {
@@ -109,7 +112,8 @@ export function garbageFrame(spec: SpecOf<'garbage'>, frameText: string): Buffer
     case 'oversized':
       return encoder.encode(JSON.stringify({ stream: 'oversized', data: 'x'.repeat(spec.bytes) }))
     case 'protocol':
-      // All reserved bits set and an opcode that is none (RFC 6455, 5.2): the client must fail the connection.
+      // All reserved bits set, and an undefined opcode (RFC 6455, 5.2): the client must fail the
+      // connection.
       return Buffer.from([0xff, 0x00])
   }
 }

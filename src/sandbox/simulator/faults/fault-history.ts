@@ -9,7 +9,7 @@ import type {
 import { wholeMs } from '../server/time-units.ts'
 import type { FaultRegistry } from './fault-registry.ts'
 
-/** How one kind of row is asked for and read. */
+/** How to query and read one kind of row. */
 interface Rows<Row> {
   readonly ids: IdType
   readonly query: (query: HistoryQuery) => readonly Row[]
@@ -17,7 +17,10 @@ interface Rows<Row> {
   readonly timeMs: (row: Row) => number
 }
 
-/** What REST shows of a history while faults hold: rows that are late, absent, out of reach or kept back. */
+/**
+ * The history that REST shows while faults are active: rows may be late, absent, out of reach or
+ * left out.
+ */
 export class FaultyHistory implements TradeHistory {
   readonly #truth: MarketPast
   readonly #book: FaultRegistry
@@ -76,7 +79,10 @@ export class FaultyHistory implements TradeHistory {
     return { ...query, fromId: Math.max(fromId, ...clamps.map(({ spec }) => spec.oldestId)) }
   }
 
-  /** The rows that are old enough: of the latest, those before the lag; by id or time, those that are there. */
+  /**
+   * The age limit of rows. A query of the latest rows ends before the lag; others return the
+   * existing rows.
+   */
   #lagOf(symbol: string) {
     const faults = this.#book.active('restLag').filter(({ spec }) => concerns(spec, symbol))
     const lagMs = Math.max(0, ...faults.map(({ spec }) => spec.lagMs))
@@ -97,7 +103,7 @@ export class FaultyHistory implements TradeHistory {
     }
   }
 
-  /** The exchange's answers are full although rows are absent: those that follow take their place. */
+  /** The exchange's answers are full despite absent rows: the following rows take their place. */
   #withoutHoles<Row>(
     symbol: string,
     query: HistoryQuery,

@@ -20,34 +20,37 @@ import { type RequestFate, requestFate } from './fault-rest.ts'
 export interface FaultHandle {
   readonly id: number
   report(): FaultReport
-  /** Ends it now; what it held back goes on its way. */
+  /** Ends the fault now; delayed frames continue. */
   end(): FaultReport
 }
 
-/** What can be made to go wrong with an exchange; see docs/faults.md. */
+/** Controls the faults of an exchange; see docs/faults.md. */
 export interface ExchangeFaults {
-  /** @throws {TapelineError} `INPUT` naming each field that makes no sense */
+  /** @throws {TapelineError} `INPUT` naming each invalid field */
   add(request: FaultRequest): FaultHandle
-  /** Ends one; undefined when there is none of this id. */
+  /** Ends a fault; undefined when none has this id. */
   end(id: number): FaultReport | undefined
-  /** All that wait or hold, and the latest thousand that have ended, by id. */
+  /** Waiting and active faults, and the latest thousand that have ended, by id. */
   list(): readonly FaultReport[]
-  /** Ends all. */
+  /** Ends all faults. */
   clear(): void
 }
 
-/** Lets symbols of a market trade or not. A replay has none. */
+/** Starts and stops the trading of symbols. A replay has none. */
 export interface MarketControl {
-  /** Changes nothing for a symbol that is in that state already. */
+  /** Does nothing if the symbol is in that state already. */
   setTrading(symbol: string, isTrading: boolean): void
 }
 
 const FRAME_KINDS: readonly FaultKind[] = ['drop', 'duplicate', 'delay', 'garbage', 'stall']
 
-/** Carries out what the book of faults decides: on frames, connections, requests and the door of the server. */
+/** Applies the active faults to frames, connections, requests and the server's port. */
 export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks {
   readonly book: FaultRegistry
-  /** Only there while a fault concerns frames, or some are still delayed: otherwise frames go past all this. */
+  /**
+   * Set only while a fault affects frames, or some are still delayed. Otherwise frames bypass this
+   * class.
+   */
   frame: FrameInterceptor | undefined
   readonly #streams: StreamServer
   readonly #door: PortGate
@@ -55,9 +58,9 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   readonly #market: MarketControl | undefined
   readonly #clock: Clock
   readonly #stalls = new Stalls()
-  /** By connection; a line lives until its connection ends or it is found empty. */
+  /** By connection. A line is kept until its connection ends or it is empty. */
   readonly #lines = new Map<number, DelayLine>()
-  /** By fault: what to undo at its end. */
+  /** By fault: actions that undo it at its end. */
   readonly #undo = new Map<number, Array<() => void>>()
   #isClosed = false
 
@@ -81,15 +84,15 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
     return this.addUnchecked(request)
   }
 
-  /** The same for what comes from outside the program. */
+  /** Adds a fault from outside the program, which is validated. */
   addUnchecked(request: unknown): FaultHandle {
     const spec = parseFault(request)
     const isOfListing = spec.kind === 'halt' || spec.kind === 'delist' || spec.kind === 'list'
     if (isOfListing && this.#market === undefined)
-      throw new TapelineError('INPUT', `${spec.kind}: a replay lists and halts nothing.`)
+      throw new TapelineError('INPUT', `${spec.kind}: not supported in a replay.`)
     if ((isOfListing || spec.kind === 'restartIds') && !this.#past.symbols.includes(spec.symbol)) {
       throw new TapelineError('INPUT', `symbol: ${spec.symbol} is not listed here.`, {
-        fix: `Take one of ${this.#past.symbols.join(', ')}.`,
+        fix: `Use one of ${this.#past.symbols.join(', ')}.`,
       })
     }
     const fault = this.book.add(spec)
@@ -113,14 +116,14 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
     this.book.endAll()
   }
 
-  /** Ends all faults, and whatever they have delayed never comes. */
+  /** Ends all faults and discards all delayed frames. */
   close(): void {
     this.#isClosed = true
     this.book.endAll()
     for (const line of this.#lines.values()) line.clear()
   }
 
-  /** What shall become of a request to REST; undefined when no fault holds. */
+  /** The effect of the faults on a REST request; undefined when no fault is active. */
   request(url: string): RequestFate | undefined {
     return this.book.isQuiet ? undefined : requestFate(url, this.book)
   }
@@ -175,7 +178,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
           if (other.symbol === spec.symbol) this.book.end(id)
         break
       default:
-        // The others strike when a frame, a connection or a request comes by.
+        // The others act on each frame, connection or request.
         break
     }
     this.#hook()
@@ -227,7 +230,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
     return !this.book.active('stall').some(
       (fault) =>
         !fault.spec.pings &&
-        // A ping belongs to no stream: it is held where any of the connection's streams is.
+        // A ping belongs to no stream: it is stalled if any stream of the connection is.
         [...connection.streams].some((stream) =>
           this.#stalls.holds(fault, { connectionId: connection.id, stream }),
         ),
@@ -279,7 +282,7 @@ interface ConnectionMatcher {
   readonly stream?: string | undefined
 }
 
-/** Whether a fault means this connection: by its id, and by a stream it has subscribed to. */
+/** Whether a fault matches this connection, by its id and by a subscribed stream. */
 function isOneOf(
   { connection: id, stream: pattern }: ConnectionMatcher,
   connection: StreamConnection,

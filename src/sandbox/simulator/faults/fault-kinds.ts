@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { TapelineError } from '../../../foundation/runtime/errors.ts'
 
 /*
- * What can be made to go wrong, one schema a kind; docs/faults.md explains each field. Durations are
- * milliseconds. A field that is left out takes the default given here, and a matcher that is left out matches all.
+ * All faults, one schema per kind; docs/faults.md explains each field. Durations are milliseconds.
+ * Omitted fields have the defaults given here. An omitted matcher matches everything.
  */
 
 const LONGEST_MS = 24 * 3_600_000
@@ -13,22 +13,22 @@ const LARGEST_GARBAGE = 16 * 1_024 * 1_024
 const ms = z.int().min(0).max(LONGEST_MS)
 const id = z.int().min(0)
 const times = {
-  /** When it begins, counted from now. */
+  /** Delay before it begins. */
   afterMs: ms.default(0),
-  /** How long it lasts; left out: until it has struck `count` times, or is ended. */
+  /** Its duration. If omitted, it lasts until it has acted `count` times or is ended. */
   forMs: ms.min(1).optional(),
 }
 const chance = {
-  /** It ends when it has struck so many frames or requests. */
+  /** It ends after acting on this many frames or requests. */
   count: z.int().min(1).optional(),
-  /** Of striking one that matches. */
+  /** Probability of acting on a match. */
   probability: z.number().gt(0).max(1).default(1),
-  /** Of its own random numbers; left out: that of the exchange's faults. */
+  /** Seed of its random numbers. If omitted, it derives from the exchange's seed. */
   seed: id.optional(),
 }
 const ofConnection = { connection: z.int().min(1).optional() }
 const ofStream = {
-  /** A stream's name; `*` stands for any part of it: `*@trade`, `btcusdt@*`. */
+  /** A stream's name. `*` matches any part: `*@trade`, `btcusdt@*`. */
   stream: z.string().min(1).optional(),
 }
 const ofFrames = { ...times, ...chance, ...ofConnection, ...ofStream }
@@ -138,10 +138,10 @@ const FAULT = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('restClamp'), ...ofRows, ids: idType, oldestId: id }),
 ])
 
-/** A fault as it is asked for. */
+/** A fault as requested. */
 export type FaultRequest = z.input<typeof FAULT>
 
-/** The same, checked, with all defaults in place. */
+/** A fault after validation, with all defaults. */
 export type FaultSpec = z.output<typeof FAULT>
 
 export type FaultKind = FaultSpec['kind']
@@ -151,14 +151,14 @@ export const FAULT_KINDS: readonly FaultKind[] = FAULT.options.flatMap(({ shape 
 /** The spec of one kind. */
 export type SpecOf<Kind extends FaultKind> = Extract<FaultSpec, { kind: Kind }>
 
-/** @throws {TapelineError} `INPUT` naming each field that is wrong */
+/** @throws {TapelineError} `INPUT` naming each invalid field */
 export function parseFault(value: unknown): FaultSpec {
   const parsed = FAULT.safeParse(value)
   if (!parsed.success) {
     const problems = parsed.error.issues.map(({ path, message }) =>
       [path.join('.'), message].filter((part) => part !== '').join(': '),
     )
-    throw new TapelineError('INPUT', `A fault like this makes no sense: ${problems.join('; ')}.`, {
+    throw new TapelineError('INPUT', `Invalid fault: ${problems.join('; ')}.`, {
       fix: 'See docs/faults.md for the kinds and their fields.',
     })
   }

@@ -2,10 +2,10 @@ import type { Clock } from '../../../foundation/runtime/clock.ts'
 import { hash32, Random } from '../market/random.ts'
 import type { FaultKind, FaultSpec, SpecOf } from './fault-kinds.ts'
 
-/** What ended a fault: its time, its count, or somebody who asked. */
+/** Why a fault ended: its time, its count, or a request. */
 type EndedBy = 'time' | 'count' | 'request'
 
-/** A fault as it is listed. Times are UTC, to the millisecond. */
+/** A fault in a list. Times are UTC, with milliseconds. */
 export interface FaultReport {
   readonly id: number
   readonly kind: FaultKind
@@ -13,14 +13,14 @@ export interface FaultReport {
   readonly startedAt: string | null
   readonly endedAt: string | null
   readonly endedBy: EndedBy | null
-  /** Frames, connections, requests or answers that it has struck. */
+  /** Number of frames, connections, requests or answers that it has affected. */
   readonly struck: number
-  /** What kept it from doing its work; null: nothing. */
+  /** Why it could not act; null if it could. */
   readonly problem: string | null
   readonly spec: FaultSpec
 }
 
-/** A fault and what has become of it so far. */
+/** A fault and its state. */
 export interface Fault {
   readonly id: number
   readonly spec: FaultSpec
@@ -37,21 +37,21 @@ export interface Fault {
 
 export type FaultOf<Kind extends FaultKind> = Fault & { readonly spec: SpecOf<Kind> }
 
-/** Told when a fault takes hold and when it lets go, at once and in this order. */
+/** Called synchronously when a fault begins and when it ends, in this order. */
 export interface FaultListener {
   began(fault: Fault): void
   ended(fault: Fault): void
 }
 
-/** Faults that strike whatever they match. */
+/** For faults that act on every match. */
 const ALWAYS = { count: undefined, probability: 1 }
 
-/** Ended faults that are still listed. */
+/** Number of ended faults that are still listed. */
 const KEPT_ENDED = 1_000
 
 /**
- * Which faults there are, which of them hold now, and whom each strikes. It knows time and chance only from the
- * clock and the seed that it is given, and nothing of sockets: what a fault does is its listener's business.
+ * Holds the faults, decides which are active, and whether each acts on a match. Time and randomness
+ * come only from the given clock and seed. The listener implements the effect of a fault.
  */
 export class FaultRegistry {
   readonly #clock: Clock
@@ -73,7 +73,7 @@ export class FaultRegistry {
     return this.#active.size === 0
   }
 
-  /** The faults of a kind that hold now, the oldest first. */
+  /** Active faults of a kind, oldest first. */
   active<Kind extends FaultKind>(kind: Kind): ReadonlyArray<FaultOf<Kind>> {
     if (this.#active.size === 0) return []
     return [...this.#active].filter((fault): fault is FaultOf<Kind> => fault.spec.kind === kind)
@@ -101,8 +101,8 @@ export class FaultRegistry {
   }
 
   /**
-   * Draws whether a fault strikes the next one that it matches, and counts it. A fault whose count is full has
-   * ended.
+   * Decides randomly whether a fault acts on this match, and counts it. A fault that reaches its
+   * count ends.
    */
   strikes(fault: Fault): boolean {
     if (fault.endedAt !== null) return false
@@ -114,19 +114,19 @@ export class FaultRegistry {
     return true
   }
 
-  /** @returns the fault, ended now or before; undefined when there never was one of this id */
+  /** @returns the fault, which has ended now or before; undefined when none had this id */
   end(id: number): Fault | undefined {
     const fault = [...this.#waiting, ...this.#active, ...this.#ended].find((each) => each.id === id)
     if (fault !== undefined) this.#end(fault, 'request')
     return fault
   }
 
-  /** Ends all; the list of those that have ended stays. */
+  /** Ends all faults. Ended faults stay in the list. */
   endAll(): void {
     for (const fault of [...this.#waiting, ...this.#active]) this.#end(fault, 'request')
   }
 
-  /** Every fault that is not yet over, and the latest of those that are, by id. */
+  /** Waiting and active faults, and the latest that have ended, by id. */
   list(): FaultReport[] {
     return [...this.#ended, ...this.#active, ...this.#waiting].sort((a, b) => a.id - b.id).map(reportOf)
   }
@@ -158,7 +158,7 @@ export class FaultRegistry {
     this.#schedule()
   }
 
-  /** One timer for whatever begins or ends next. */
+  /** Keeps a single timer, for the next begin or end. */
   #schedule(): void {
     this.#cancelTimer?.()
     this.#cancelTimer = undefined
@@ -176,7 +176,7 @@ export class FaultRegistry {
   }
 }
 
-/** How long a fault holds by itself: some are over as soon as they are done. */
+/** Duration of a fault. Some end immediately. */
 function durationMs(spec: FaultSpec): number {
   switch (spec.kind) {
     case 'cut':

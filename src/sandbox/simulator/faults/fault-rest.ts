@@ -2,13 +2,16 @@ import type { RestAnswer } from '../server/rest-api.ts'
 import type { SpecOf } from './fault-kinds.ts'
 import type { FaultRegistry } from './fault-registry.ts'
 
-/** What shall become of a request: answered by the faults (or not at all) or by the exchange, after a while. */
+/**
+ * The effect of the faults on a request: a delay, then the faults' answer, a reset, or the
+ * exchange's answer.
+ */
 export interface RequestFate {
   readonly delayMs: number
   readonly answer: RestAnswer | 'reset' | 'as usual'
 }
 
-/** Decides by the faults that hold now; an error comes before a reset, the oldest first. */
+/** Applies the active faults, oldest first. An error takes precedence over a reset. */
 export function requestFate(url: string, book: FaultRegistry): RequestFate {
   const request = partsOf(url)
   const struck = <Kind extends 'restSlow' | 'restError' | 'restReset'>(kind: Kind) =>
@@ -43,7 +46,10 @@ function concerns(spec: { path?: string | undefined; symbol?: string | undefined
   )
 }
 
-/** Bodies as the exchange's documentation ("General API Information", "Error codes") has them, and its firewall. */
+/**
+ * Bodies according to the exchange's documentation ("General API Information", "Error codes"), and
+ * that of its firewall.
+ */
 function errorAnswer({ status, retryAfterSeconds }: SpecOf<'restError'>): RestAnswer {
   const retry = retryAfterSeconds ?? (status === 429 ? 5 : status === 418 ? 120 : undefined)
   const retryHeader: Record<string, string> = retry === undefined ? {} : { 'retry-after': String(retry) }

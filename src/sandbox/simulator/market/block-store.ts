@@ -1,12 +1,12 @@
 import { type MarketBlock, makeBlock } from './market-block.ts'
 import type { SymbolPlan } from './market-plan.ts'
 
-/** Events in the blocks that are kept at most; a column entry is some 20 bytes. */
+/** Maximum number of events in the cached blocks. A column entry takes some 20 bytes. */
 const KEPT_EVENTS = 1_500_000
 
 /**
- * Blocks that were made lately, the least recently used dropped first. What is dropped is made again when it
- * is asked for: nothing is ever lost here.
+ * Caches recently created blocks, and evicts the least recently used. An evicted block is created
+ * again on request, so nothing is lost.
  */
 export class BlockStore {
   readonly #blocks = new Map<string, MarketBlock>()

@@ -2,7 +2,7 @@
 const WIRE_DECIMALS = 8
 
 /**
- * Turns a count of ticks or steps of `10^-decimals` into the exchange's text with 8 decimals: with
+ * Formats a count of ticks or steps of `10^-decimals` as the exchange does, with 8 decimals: with
  * `decimals` 2, 6183763 is `61837.63000000`. Exact for safe integers ≥ 0.
  */
 export function decimalFormat(decimals: number): (units: number) => string {
@@ -11,7 +11,7 @@ export function decimalFormat(decimals: number): (units: number) => string {
   if (decimals === 0) return (units) => `${units}.${zeros}`
   return (units) => {
     const whole = Math.floor(units / scale)
-    // The leading 1 keeps the zeros of the fraction; it is cut off again.
+    // The leading 1 keeps leading zeros of the fraction, and is then removed.
     return `${whole}.${String(scale + units - whole * scale).slice(1)}${zeros}`
   }
 }
@@ -24,14 +24,14 @@ export function isDecimal(text: string): boolean {
   return DECIMAL.test(text)
 }
 
-/** Reads a decimal as a whole number of 1e-8 units. Throws when the text is none. */
+/** Parses a decimal to a whole number of 1e-8 units. Throws when the text is not a decimal. */
 export function toUnits(decimal: string): bigint {
   const match = DECIMAL.exec(decimal)
-  if (match === null) throw new RangeError(`"${decimal}" is no decimal with at most 8 places`)
+  if (match === null) throw new RangeError(`"${decimal}" is not a decimal with at most 8 places`)
   return BigInt(match[1] ?? '0') * UNITS_PER_ONE + BigInt((match[2] ?? '').padEnd(WIRE_DECIMALS, '0'))
 }
 
-/** Price times quantity with 8 decimals, cut off below, as the exchange gives `quoteQty`. */
+/** Price times quantity with 8 decimals, rounded down, as in the exchange's `quoteQty`. */
 export function multiply(price: string, quantity: string): string {
   const product = (toUnits(price) * toUnits(quantity)) / UNITS_PER_ONE
   return `${product / UNITS_PER_ONE}.${String(product % UNITS_PER_ONE).padStart(WIRE_DECIMALS, '0')}`

@@ -1,17 +1,17 @@
 import type { AggTrade, HistoricalTrade, IdType, MarketPast } from './trade-history.ts'
 
-/** What happened on the market, whatever REST says while faults hold, without weights or limits. */
+/** The true events of the market, regardless of faults in REST, without weights or limits. */
 export interface ExchangeTruth {
   readonly symbols: readonly string[]
   /**
-   * Rows of the ids from `fromId` to `toId`, both included, as far as the market still knows them.
+   * Rows with ids from `fromId` to `toId`, both included, if the market still has them.
    *
-   * @param epoch which run of ids, counted from 0; the latest unless given
-   * @throws {RangeError} when there was no such run yet
+   * @param epoch run of ids, counted from 0; default: the latest
+   * @throws {RangeError} when this run does not exist yet
    */
   trades(symbol: string, fromId: number, toId: number, epoch?: number): readonly HistoricalTrade[]
   aggTrades(symbol: string, fromId: number, toId: number, epoch?: number): readonly AggTrade[]
-  /** How many runs of ids there were, at least 1. */
+  /** Number of runs of ids, at least 1. */
   epochCount(symbol: string, ids: IdType): number
 }
 

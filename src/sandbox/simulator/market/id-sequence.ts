@@ -1,19 +1,19 @@
-/** A run of ids of which each is one more than the last. Positions count a symbol's events from its listing on. */
+/** A run of consecutive ids. Positions count a symbol's events since its listing. */
 interface Epoch {
   readonly fromPosition: number
   readonly firstId: number
 }
 
-/** Positions at which nothing happened, since the symbol did not trade; the end is exclusive. */
+/** Positions without events, since the symbol did not trade; the end is exclusive. */
 interface Halt {
   readonly from: number
   to: number
 }
 
-/** The ids of one sequence of events: contiguous, until the exchange begins to count anew. */
+/** The ids of one sequence of events: consecutive, until the exchange restarts them. */
 export class IdSequence {
   readonly #epochs: Epoch[]
-  /** Rising; the last may still hold. */
+  /** In ascending order. The last may still be in effect. */
   readonly #halts: Halt[] = []
 
   constructor(firstId: number) {
@@ -24,7 +24,7 @@ export class IdSequence {
     return this.#epochs.length
   }
 
-  /** From `position` on, which no event has reached, ids begin again at `firstId`. */
+  /** Restarts the ids at `firstId` from `position`, which no event has reached. */
   restart(position: number, firstId: number): void {
     this.#epochs.push({ fromPosition: position, firstId })
   }
@@ -38,7 +38,7 @@ export class IdSequence {
     return (this.#epochs[0]?.firstId ?? 0) + this.eventsBetween(0, position)
   }
 
-  /** From `position` on, which no event has reached, nothing happens until {@link resume}. */
+  /** Halts the sequence from `position`, which no event has reached, until {@link resume}. */
   halt(position: number): void {
     this.#halts.push({ from: position, to: Number.POSITIVE_INFINITY })
   }
@@ -48,14 +48,14 @@ export class IdSequence {
     if (halt !== undefined) halt.to = position
   }
 
-  /** How many events there are from one position up to another. */
+  /** Number of events between two positions. */
   eventsBetween(from: number, to: number): number {
     let count = to - from
     for (const halt of this.#halts) count -= Math.max(0, Math.min(halt.to, to) - Math.max(halt.from, from))
     return count
   }
 
-  /** The position of the event after so many others from a position on. */
+  /** The position of the event that follows `events` others after `from`. */
   positionAfter(from: number, events: number): number {
     let position = from + events
     for (const halt of this.#halts) {
@@ -65,7 +65,7 @@ export class IdSequence {
     return position
   }
 
-  /** @param epoch counted from 0; the latest unless given */
+  /** @param epoch counted from 0; default: the latest */
   epoch(epoch = this.#epochs.length - 1): Epoch & { readonly toPosition: number } {
     const found = this.#epochs[epoch]
     if (found === undefined) throw new RangeError(`There are ${this.#epochs.length} epochs, not ${epoch + 1}`)

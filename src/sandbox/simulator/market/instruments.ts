@@ -1,22 +1,25 @@
 import { hash32 } from './random.ts'
 
-/** What the exchange fixes for a symbol, and the values round which its simulated market moves. */
+/** Fixed properties of a symbol, and the typical values of its simulated market. */
 export interface Instrument {
   readonly symbol: string
   readonly baseAsset: string
   readonly quoteAsset: string
-  /** Decimals of the tick size and of the step size; together at most 8, so that price × quantity is exact. */
+  /**
+   * Decimals of the tick size and of the step size, together at most 8, so that price × quantity is
+   * exact.
+   */
   readonly priceDecimals: number
   readonly quantityDecimals: number
   /** The long-run price, in ticks. */
   readonly referenceTicks: number
-  /** A common trade's quantity, in steps. */
+  /** Typical quantity of a trade, in steps. */
   readonly typicalSteps: number
 }
 
 const QUOTE_ASSETS = ['FDUSD', 'USDT', 'USDC', 'TUSD', 'BTC', 'ETH', 'BNB', 'EUR', 'TRY', 'BRL', 'JPY']
 
-/** Price, decimals and common quantity of well-known symbols, the first of them the most traded. */
+/** Price, decimals and typical quantity of well-known symbols, most traded first. */
 const KNOWN: ReadonlyArray<
   readonly [symbol: string, price: number, priceDecimals: number, quantity: number, quantityDecimals: number]
 > = [
@@ -32,16 +35,19 @@ const KNOWN: ReadonlyArray<
   ['LINKUSDT', 11, 2, 14, 2],
 ]
 
-/** Every symbol the simulated exchange lists unless told otherwise. */
+/** Symbols of the simulated exchange by default. */
 export const DEFAULT_SYMBOLS: readonly string[] = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 
-/** How much a symbol is traded, 0 the most: the well-known ones in order, all others after them. */
+/** Rank by trading volume, 0 the most: the well-known symbols in order, then all others. */
 export function popularity(symbol: string): number {
   const index = KNOWN.findIndex(([known]) => known === symbol)
   return index === -1 ? KNOWN.length : index
 }
 
-/** What is fixed for a symbol: the well-known ones as the exchange has them, any other derived from its name. */
+/**
+ * The properties of a symbol: as on the exchange if it is well known, otherwise derived from its
+ * name.
+ */
 export function instrumentOf(symbol: string): Instrument {
   const known = KNOWN.find(([name]) => name === symbol)
   const [price, priceDecimals, quantity, quantityDecimals] =
@@ -76,7 +82,10 @@ function derivedValues(
   return [price, priceDecimals, 150 / price, Math.max(0, Math.min(8 - priceDecimals, 1 + magnitude))]
 }
 
-/** Upper-case, without doubles, and apart from them those that cannot be symbols. Symbols may be non-ASCII. */
+/**
+ * Returns the names in upper case without duplicates, separated from invalid ones. Symbols may be
+ * non-ASCII.
+ */
 export function parseSymbols(names: readonly string[]): {
   symbols: readonly string[]
   wrong: readonly string[]

@@ -4,19 +4,22 @@ import { relativePriceAt } from './price-path.ts'
 import { hash32, Random } from './random.ts'
 
 /**
- * One symbol's events of one minute, as columns. Times are milliseconds since the start of the block, prices
- * ticks, quantities steps. All trades of an aggTrade share its times, price and side, so only it has them.
+ * One symbol's events of one minute, as columns. Times are milliseconds since the start of the
+ * block, prices are ticks, quantities are steps. All trades of an aggTrade have its times, price
+ * and side, so only the aggTrade stores them.
  */
 export interface MarketBlock {
   readonly plan: SymbolPlan
   readonly block: number
-  /** The order on the wire: 1 for the next aggTrade, its trades before it, 0 for the next quote. */
+  /**
+   * The order of sending: 1 for the next aggTrade, preceded by its trades; 0 for the next quote.
+   */
   readonly wire: Uint8Array
   readonly aggTrades: {
-    /** Index of its first trade; one more entry closes the last. */
+    /** Index of its first trade. An additional entry ends the last one. */
     readonly firstTrade: Int32Array
     readonly tradeMs: Uint16Array
-    /** `E`, when it is sent: never falls, and never before `tradeMs`. */
+    /** The time of sending, `E`. Never falls, and is never before `tradeMs`. */
     readonly eventMs: Uint16Array
     readonly ticks: Int32Array
     /** 1 when the buyer is the maker: the taker sold. */
@@ -33,13 +36,15 @@ export interface MarketBlock {
   }
 }
 
-/** Share of moments at which the price moves, and how far it wanders in a minute, relative to the price. */
+/**
+ * Share of moments at which the price moves, and its movement per minute, relative to the price.
+ */
 const MOVING_SHARE = 0.12
 const WANDER_PER_BLOCK = 0.0004
-/** Quantities stay below this, so that sums of many fit an integer of 32 bits. */
+/** Upper limit of a quantity, so that sums of many fit in 32 bits. */
 const MOST_STEPS = 1_000_000
 
-/** Makes a block from nothing but the plan and the block's number: equal calls give equal blocks. */
+/** Creates a block from only the plan and the block's number: equal calls give equal blocks. */
 export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
   const { instrument, aggTradesPerBlock, tradesPerBlock, quotesPerBlock } = plan
   const random = new Random(hash32('block', plan.seed, instrument.symbol, block))
@@ -106,8 +111,8 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
 }
 
 /**
- * The best bid at each moment, in ticks: a random walk that starts at the block's own price and is bent to end
- * at the next block's. It moves at some moments only, as real quotes do.
+ * The best bid at each moment, in ticks: a random walk from the block's start price to that of the
+ * next block. It moves only at some moments, as real quotes do.
  */
 function drawMids(random: Random, plan: SymbolPlan, block: number, count: number): Int32Array {
   const { symbol, referenceTicks } = plan.instrument
@@ -144,7 +149,7 @@ function drawDelayMs(random: number): number {
   return random < 0.1 ? 0 : random < 0.76 ? 1 : random < 0.88 ? 2 : 3
 }
 
-/** Around `typical`, at least 1; one in five a round share of it, as programs trade. */
+/** Around `typical`, at least 1. One in five is a round share of it, as algorithms trade. */
 function drawSteps(random: Random, typical: number): number {
   const steps = random.next() < 0.2 ? typical / 2 : typical * Math.exp(random.bell() * 1.1 - 0.6)
   return Math.max(1, Math.min(MOST_STEPS, Math.round(steps)))

@@ -4,17 +4,20 @@ import { frameWriter } from './market-frames.ts'
 import { BLOCK_MS, blockAt, blockStartMs, type SymbolIds, type SymbolPlan } from './market-plan.ts'
 import { hash32 } from './random.ts'
 
-/** The stream names that somebody listens to; frames of others are never made. */
+/** Stream names with subscribers. Frames of other streams are not created. */
 export interface Audience {
   has(stream: string): boolean
 }
 
-/** Moves through one symbol's blocks in time and hands out the frames that have become due, in order. */
+/** Advances through one symbol's blocks and returns the frames that are due, in order. */
 export class MarketCursor {
   readonly #plan: SymbolPlan
   readonly #blocks: BlockStore
   readonly #writer: ReturnType<typeof frameWriter>
-  /** When in a block the next one is made, spread over the symbols so that not all are made at once. */
+  /**
+   * Time within a block at which the next block is created. It differs by symbol, to spread the
+   * work.
+   */
   readonly #prepareAfterMs: number
   readonly #sinceMs: number
   #blockNumber: number
@@ -26,7 +29,7 @@ export class MarketCursor {
   #trade = 0
   #quote = 0
 
-  /** @param sinceMs frames of an earlier `E` are skipped */
+  /** @param sinceMs skips frames with an earlier `E` */
   constructor(plan: SymbolPlan, ids: SymbolIds, blocks: BlockStore, sinceMs: number) {
     this.#plan = plan
     this.#blocks = blocks
@@ -37,7 +40,7 @@ export class MarketCursor {
     this.#blockNumber = Math.max(0, blockAt(sinceMs))
   }
 
-  /** Whether `deliver` or `prepare` would make a block now, which takes a while. */
+  /** Whether a block must be created now, which takes a while. */
   needsBlock(nowMs: number): boolean {
     const intoBlockMs = nowMs - blockStartMs(this.#blockNumber)
     if (this.#block === undefined) return intoBlockMs >= 0
@@ -49,14 +52,14 @@ export class MarketCursor {
     else this.#nextBlock ??= this.#blocks.get(this.#plan, this.#blockNumber + 1)
   }
 
-  /** When there is something to deliver at the earliest. */
+  /** Earliest time with a frame to deliver. */
   get dueMs(): number {
     return this.#dueMs
   }
 
   /**
-   * Hands over every frame due by `nowMs` that has not been handed over. Stops at the end of a block whose
-   * successor has not been made.
+   * Delivers every undelivered frame due by `nowMs`. Stops at the end of a block if the next one
+   * has not been created.
    */
   deliver(nowMs: number, audience: Audience, publish: (stream: string, text: string) => void): void {
     while (this.#block !== undefined) {

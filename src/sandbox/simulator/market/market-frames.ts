@@ -7,7 +7,7 @@ export interface FrameWriter {
   readonly tradeStream: string
   readonly aggTradeStream: string
   readonly bookTickerStream: string
-  /** The frame of the trade `trade`, which is part of the aggTrade `aggTrade`; both are indices in the block. */
+  /** The frame of a trade that is part of an aggTrade; both arguments are indices in the block. */
   trade(block: MarketBlock, trade: number, aggTrade: number): string
   aggTrade(block: MarketBlock, aggTrade: number): string
   bookTicker(block: MarketBlock, quote: number): string
@@ -51,7 +51,7 @@ export function frameWriter(plan: SymbolPlan, ids: SymbolIds): FrameWriter {
   }
 }
 
-/** The quantity of an aggTrade in steps: the exact sum of its trades'. */
+/** The quantity of an aggTrade in steps: the exact sum over its trades. */
 export function aggTradeSteps(block: MarketBlock, aggTrade: number): number {
   let sum = 0
   const end = block.aggTrades.firstTrade[aggTrade + 1] ?? 0

@@ -16,18 +16,21 @@ import {
   TRADING,
 } from './trade-history.ts'
 
-/** One of a symbol's two id sequences, as the blocks hold it. */
+/** One of a symbol's two id sequences, as stored in the blocks. */
 interface BlockSequence<Row> {
   readonly ids: IdSequence
   readonly rowsPerBlock: number
-  /** The index in the block at which the aggTrade `aggTrade` begins; one past the last is allowed. */
+  /**
+   * Index in the block at which the aggTrade `aggTrade` begins; also valid for one past the last.
+   */
   indexOfAggTrade(block: MarketBlock, aggTrade: number): number
   row(block: MarketBlock, index: number, id: number): Row
 }
 
 /**
- * The past of the simulated market, made anew from the blocks it is asked for. It reaches back `historyMinutes`
- * (whole blocks) and ends at what has been sent by now (`E`), whether or not anyone was connected.
+ * The past of the simulated market, recreated from its blocks on request. It covers the last
+ * `historyMinutes` (whole blocks) up to the events sent by now (`E`), whether or not a client was
+ * connected.
  */
 export class MarketHistory implements MarketPast {
   readonly symbols: readonly string[]
@@ -72,7 +75,7 @@ export class MarketHistory implements MarketPast {
 
   restartIds(symbol: string, types: readonly IdType[], firstId: number): void {
     const [plan, ids] = this.#planOf(symbol)
-    // One moment for both, or an aggTrade would name trades of two runs.
+    // Both restart at the same moment; otherwise an aggTrade would have trades of two runs.
     const nowMs = this.#nowMs()
     for (const type of types) {
       const sequence = type === 'trade' ? tradesOf(plan, ids) : aggTradesOf(plan, ids)
@@ -80,7 +83,7 @@ export class MarketHistory implements MarketPast {
     }
   }
 
-  /** A symbol that does not trade has no events: after it has resumed, its ids continue where they ended. */
+  /** A halted symbol has no events. After it resumes, its ids continue where they ended. */
   setTrading(symbol: string, isTrading: boolean, nowMs: number): void {
     const [plan, ids] = this.#planOf(symbol)
     for (const sequence of [tradesOf(plan, ids), aggTradesOf(plan, ids)]) {
@@ -124,12 +127,12 @@ export class MarketHistory implements MarketPast {
     }
   }
 
-  /** Just past the position of the newest event that has been sent. */
+  /** The position after that of the newest event sent. */
   #endAt<Row>(plan: SymbolPlan, sequence: BlockSequence<Row>, nowMs: number): number {
     return this.#positionAt(plan, sequence, 'eventMs', nowMs + 1, nowMs)
   }
 
-  /** The position of the first row whose aggTrade's `column` time is at or after `timeMs`. */
+  /** The position of the first row whose `column` time in its aggTrade is at or after `timeMs`. */
   #positionAt<Row>(
     plan: SymbolPlan,
     sequence: BlockSequence<Row>,

@@ -2,27 +2,29 @@ import { IdSequence } from './id-sequence.ts'
 import { type Instrument, instrumentOf, popularity } from './instruments.ts'
 import { hash32 } from './random.ts'
 
-/** The market is cut into blocks of one minute UTC, each made from nothing but its number. */
+/** The market is divided into blocks of one minute UTC. Each is created from only its number. */
 export const BLOCK_MS = 60_000
 
-/** The start of block 0. Earlier times are before listing: there are no trades. */
+/** The start of block 0. Before this time no symbol is listed and there are no trades. */
 export const LISTED_AT_MS = Date.UTC(2026, 0, 1)
 
-/** What decides a market's history. Two markets equal in all of this are equal for ever. */
+/** Determines a market's history. Markets with equal values are always equal. */
 export interface MarketIdentity {
   readonly seed: number
-  /** On average, over all symbols and the three stream types together. */
+  /** Average over time, summed over all symbols and the three stream types. */
   readonly messagesPerSecond: number
-  /** Upper-case, without doubles; their order does not matter. */
+  /** Upper-case, without duplicates, in any order. */
   readonly symbols: readonly string[]
-  /** 0: all symbols are traded alike; 1: the n-th most popular has 1/n of the first one's messages. */
+  /**
+   * 0: all symbols trade equally; 1: the n-th most popular has 1/n of the messages of the first.
+   */
   readonly skew: number
 }
 
 /**
- * How much happens on one symbol. A block holds the same number of each event, always, so that ids are
- * contiguous without a memory: the first trade id of block b is `firstTradeId + b * tradesPerBlock`, unless the
- * ids were restarted (`SymbolIds`).
+ * Rate of events of one symbol. Every block has the same number of each event, so ids are
+ * consecutive without stored state: the first trade id of block b is `firstTradeId + b *
+ * tradesPerBlock`, unless the ids were restarted (`SymbolIds`).
  */
 export interface SymbolPlan {
   readonly seed: number
@@ -33,15 +35,19 @@ export interface SymbolPlan {
   readonly firstTradeId: number
   readonly firstAggTradeId: number
   readonly firstUpdateId: number
-  /** Update ids set aside for a block; it uses some of them, as real `u` has holes. */
+  /** Update ids reserved for a block. It uses some of them, since real `u` has gaps. */
   readonly updateIdsPerBlock: number
 }
 
-/** bookTicker comes about four times as often as trade (measured on real BTCUSDT and ETHUSDT: 4.1). */
+/**
+ * bookTicker is about four times as frequent as trade (measured on real BTCUSDT and ETHUSDT: 4.1).
+ */
 const QUOTES_PER_TRADE = 4
 export const MAX_UPDATE_ID_STEP = 5
 
-/** A symbol's two sequences; they are all of a market that is not a function of its identity. */
+/**
+ * A symbol's two id sequences: the only state of a market that does not follow from its identity.
+ */
 export interface SymbolIds {
   readonly trade: IdSequence
   readonly aggTrade: IdSequence
@@ -79,8 +85,8 @@ function planSymbol(symbol: string, seed: number, messages: number): SymbolPlan 
     aggTradesPerBlock: aggTrades,
     quotesPerBlock: quotes,
     firstTradeId,
-    // Close behind the trades' own, so that the same number names a trade and another aggTrade, as it does
-    // at the exchange; a store that forgets the event type in its key loses rows.
+    // Shortly after the trade ids, so that the same number identifies a trade and another aggTrade,
+    // as on the exchange. A store without the event type in its key loses rows.
     firstAggTradeId: firstTradeId + 1 + (hash32('aggTrades', symbol) % 97),
     firstUpdateId: 10_000_000_000 + hash32('updates', symbol) * 8,
     updateIdsPerBlock: quotes * MAX_UPDATE_ID_STEP + 1,
@@ -88,8 +94,9 @@ function planSymbol(symbol: string, seed: number, messages: number): SymbolPlan 
 }
 
 /**
- * aggTrades per trade. On BNBUSDT and a quarter of the lesser symbols every trade is its own aggTrade, which
- * is what thin markets look like, and keeps their two id sequences within a hundred of each other for ever.
+ * aggTrades per trade. On BNBUSDT and a quarter of the less traded symbols, every trade has a
+ * separate aggTrade, as in thin markets, so their two id sequences always stay within a hundred of
+ * each other.
  */
 function aggregationOf(symbol: string): number {
   if (symbol === 'BTCUSDT' || symbol === 'ETHUSDT') return 0.5

@@ -1,16 +1,19 @@
 import { BLOCK_MS } from './market-plan.ts'
 import type { Random } from './random.ts'
 
-/** What happens when in a block: quotes and takers' orders in their order, at rising times. */
+/** The schedule of a block: quotes and takers' orders in order, at rising times. */
 export interface Moments {
   readonly count: number
-  /** aggTrades that the order fills into; 0 for a moment that is a change of the quote. */
+  /** Number of aggTrades that the order fills; 0 for a change of the quote. */
   readonly aggTrades: Uint16Array
   /** Milliseconds since the start of the block. */
   readonly atMs: Uint16Array
 }
 
-/** Gap between moments relative to the block's mean, how likely, and how many moments it lasts on average. */
+/**
+ * Gap between moments relative to the block's mean, its probability, and how many moments it lasts
+ * on average.
+ */
 const TEMPERS: ReadonlyArray<{ readonly gap: number; readonly share: number; readonly moments: number }> = [
   { gap: 6, share: 0.3, moments: 15 },
   { gap: 1, share: 0.5, moments: 30 },
@@ -23,8 +26,8 @@ const SWEEP_SHARE = 0.004
 const SWEEP_MOST_AGG_TRADES = 60
 
 /**
- * Lays the block's quotes and aggTrades out in time. The market changes between tempers, so that messages come
- * in bursts, tens or hundreds of them in one millisecond now and then, with quiet stretches between.
+ * Distributes the block's quotes and aggTrades over time. The market changes between tempers, so
+ * messages come in bursts, sometimes hundreds in one millisecond, with quiet periods in between.
  */
 export function drawMoments(random: Random, aggTradeCount: number, quoteCount: number): Moments {
   const aggTrades = new Uint16Array(aggTradeCount + quoteCount)
@@ -57,9 +60,9 @@ export function drawMoments(random: Random, aggTradeCount: number, quoteCount: n
 }
 
 /**
- * Lets the block begin at `origin` of what was drawn, and what came before it come last. Without this every
- * block of every symbol would begin with a temper picked by how often it comes instead of how long it lasts:
- * a burst of the whole market at each full minute.
+ * Rotates the schedule to begin at `origin`. Otherwise each block would begin with a temper chosen
+ * by its frequency instead of its duration, which would cause a burst of the whole market at each
+ * full minute.
  */
 function rotate(aggTrades: Uint16Array, elapsed: Float64Array, total: number, origin: number): Moments {
   const count = aggTrades.length
@@ -93,7 +96,8 @@ function drawAggTradesOfOrder(random: Random): number {
 }
 
 /**
- * Deals `tradeCount` trades to `aggTradeCount` aggTrades, at least one each, a few of them very many.
+ * Assigns `tradeCount` trades to `aggTradeCount` aggTrades, at least one each, and very many to a
+ * few.
  *
  * @returns the index of each aggTrade's first trade, and `tradeCount` after the last
  */

@@ -1,6 +1,6 @@
 import { hash32 } from './random.ts'
 
-/** How far, and over how many blocks, the price swings: hours of calm on days of drift. */
+/** Amplitude of the price over different numbers of blocks: calm hours within drifting days. */
 const SWINGS: ReadonlyArray<readonly [blocks: number, amplitude: number]> = [
   [1, 0.0006],
   [7, 0.0018],
@@ -10,10 +10,11 @@ const SWINGS: ReadonlyArray<readonly [blocks: number, amplitude: number]> = [
 ]
 
 /**
- * The price at the start of a block relative to the symbol's long-run price (1 = equal), within ±8 %.
+ * The price at the start of a block relative to the symbol's long-run price (1 = equal), within ±8
+ * %.
  *
- * Value noise over several periods: any block's value is known without walking there from the first, and
- * neighbouring blocks meet in the same value, which makes the price continuous over their border.
+ * Value noise over several periods. The value of a block does not depend on earlier computations,
+ * and neighbouring blocks share a value, so the price is continuous across their border.
  */
 export function relativePriceAt(seed: number, symbol: string, block: number): number {
   let exponent = 0

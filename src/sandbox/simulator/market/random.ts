@@ -1,6 +1,6 @@
 /**
- * Mixes any number of strings and integers into 32 bits (FNV-1a over the characters, finished as murmur3
- * does). Equal parts give equal hashes on every machine; order matters.
+ * Hashes any number of strings and integers to 32 bits (FNV-1a over the characters, with the
+ * finalizer of murmur3). Equal parts give equal hashes on every machine; order matters.
  */
 export function hash32(...parts: ReadonlyArray<string | number>): number {
   let hash = 0x811c9dc5
@@ -14,7 +14,7 @@ export function hash32(...parts: ReadonlyArray<string | number>): number {
   return (hash ^ (hash >>> 16)) >>> 0
 }
 
-/** A seeded generator (sfc32): the same seed gives the same numbers for ever. Not for secrets. */
+/** A seeded generator (sfc32): the same seed always gives the same numbers. Not for secrets. */
 export class Random {
   #a: number
   #b: number
@@ -43,12 +43,12 @@ export class Random {
     return -Math.log(1 - this.next())
   }
 
-  /** Near enough to normal, mean 0 and variance 1, within ±3. */
+  /** Approximately normal, mean 0 and variance 1, within ±3. */
   bell(): number {
     return (this.next() + this.next() + this.next() - 1.5) * 2
   }
 
-  /** At least 1, and now and then very large: the smaller `alpha`, the heavier the tail. */
+  /** At least 1, and sometimes very large: the smaller `alpha`, the heavier the tail. */
   pareto(alpha: number): number {
     return (1 - this.next()) ** (-1 / alpha)
   }

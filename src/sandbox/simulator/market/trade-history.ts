@@ -1,4 +1,4 @@
-/** A row of `GET /api/v3/historicalTrades`, in the exchange's own names and order of keys. */
+/** A row of `GET /api/v3/historicalTrades`, with the exchange's names and order of keys. */
 export interface HistoricalTrade {
   readonly id: number
   readonly price: string
@@ -21,23 +21,23 @@ export interface AggTrade {
   readonly M: boolean
 }
 
-/** Which rows are asked for: from an id on, or of a time (both ends included), or, with neither, the latest. */
+/** Selects rows: from an id, or by time (both ends included), or, with neither, the latest. */
 export interface HistoryQuery {
   readonly limit: number
   readonly fromId?: number | undefined
   readonly startTimeMs?: number | undefined
   readonly endTimeMs?: number | undefined
-  /** Which run of ids, counted from 0; the latest unless given, which is the only one REST shows. */
+  /** Run of ids, counted from 0. Default: the latest, the only one that REST shows. */
   readonly epoch?: number | undefined
 }
 
 /**
- * What REST knows of the past. Rows come in rising id. An id older than what is kept is silently moved forward
- * to the oldest kept, as the exchange does; one that does not exist yet gives no rows.
+ * The past that REST shows. Rows are in ascending id order. An id older than the kept rows is
+ * silently moved to the oldest kept one, as on the exchange. A future id gives no rows.
  */
 export interface TradeHistory {
   readonly symbols: readonly string[]
-  /** As `exchangeInfo` says it; null for a symbol that is not listed. */
+  /** The status in `exchangeInfo`; null for a symbol that is not listed. */
   status(symbol: string): string | null
   historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[]
   aggTrades(symbol: string, query: HistoryQuery): readonly AggTrade[]
@@ -49,21 +49,24 @@ export const TRADING = 'TRADING'
 /** The two id sequences of a symbol. */
 export type IdType = 'trade' | 'aggTrade'
 
-/** A market's past with its clock, and the means to begin its ids anew. */
+/** A market's past with its clock, and control over its ids. */
 export interface MarketPast extends TradeHistory {
-  /** The market's time: of the simulated one the wall clock, of a replay that of the newest trade. */
+  /** The market's time: the wall clock if simulated, the time of the newest trade in a replay. */
   nowMs(): number
-  /** The id of the next event of each type will be `firstId`; what REST shows begins there too. */
+  /** Makes `firstId` the id of the next event of each type. REST then also starts there. */
   restartIds(symbol: string, types: readonly IdType[], firstId: number): void
-  /** How many runs of ids there were, at least 1. */
+  /** Number of runs of ids, at least 1. */
   epochCount(symbol: string, ids: IdType): number
 }
 
-/** A stretch of one id sequence: the n-th row has the n-th id, times never fall. Bounds are exclusive at the end. */
+/**
+ * A part of one id sequence with consecutive ids and times that never fall. Upper bounds are
+ * exclusive.
+ */
 export interface RowIndex<Row> {
-  /** The first position that is kept. */
+  /** The first kept position. */
   readonly begin: number
-  /** Just past the newest position that may be seen. */
+  /** The position after the newest visible one. */
   readonly end: number
   positionOfId(id: number): number
   /** The first position at or after `timeMs`. */
@@ -71,7 +74,7 @@ export interface RowIndex<Row> {
   row(position: number): Row
 }
 
-/** Answers a query over one sequence, as both kinds of history do. */
+/** Answers a query on one sequence, for both kinds of history. */
 export function selectRows<Row>(rows: RowIndex<Row>, query: HistoryQuery): readonly Row[] {
   const { begin, end } = rows
   let from = Math.max(begin, end - query.limit)
@@ -89,7 +92,10 @@ export function selectRows<Row>(rows: RowIndex<Row>, query: HistoryQuery): reado
   return selected
 }
 
-/** The first index in [from, to) at which `reached` holds, or `to`; it must hold for all after the first. */
+/**
+ * The first index in [from, to) at which `reached` is true, or `to`. It must be true for all later
+ * ones.
+ */
 export function firstIndex(from: number, to: number, reached: (index: number) => boolean): number {
   let low = from
   let high = to

@@ -4,7 +4,7 @@ import { StringDecoder } from 'node:string_decoder'
 import { createGunzip } from 'node:zlib'
 import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
 
-/** Consecutive lines of a file; `firstNumber` is the first one's, counted from 1. */
+/** Consecutive lines of a file. `firstNumber` is the number of the first line, counted from 1. */
 export interface LineBatch {
   readonly firstNumber: number
   readonly lines: readonly string[]
@@ -27,11 +27,12 @@ export function captureError(
 }
 
 /**
- * Reads a capture from its beginning, plain or gzipped, some lines at a time, without holding more of it.
- * Leaving the loop early closes the file.
+ * Reads a capture from its beginning, plain or gzipped, in batches of lines. Holds only one batch
+ * in memory. Leaving the loop early closes the file.
  *
- * @param onBytes is given the bytes of the file itself as they are read
- * @throws {TapelineError} `INPUT` when the file is missing, unreadable, or a damaged or mislabelled gzip file
+ * @param onBytes called with the raw bytes of the file as they are read
+ * @throws {TapelineError} `INPUT` when the file is missing, unreadable, or a damaged or mislabelled
+ *   gzip file
  */
 export async function* captureLines(
   path: string,
@@ -78,7 +79,7 @@ async function contentOf(
   const { buffer, bytesRead } = await file.read(Buffer.alloc(2), 0, 2, 0)
   const isGzip = bytesRead === 2 && buffer[0] === 0x1f && buffer[1] === 0x8b
   if (!isGzip && path.endsWith('.gz')) {
-    throw captureError(path, 'the name ends in .gz, but this is no gzip file', {
+    throw captureError(path, 'the name ends in .gz, but this is not a gzip file', {
       fix: 'Give the file its right name, or compress it with gzip.',
     })
   }
@@ -86,7 +87,7 @@ async function contentOf(
     objectMode: false,
   })
   if (!isGzip) return bytes
-  // The callback's error is the one that reading `content` throws; nothing is left to do with it here.
+  // Reading the content throws the same error, so the callback ignores it.
   return pipeline(bytes, createGunzip(), () => undefined)
 }
 
@@ -100,7 +101,7 @@ async function* tapped(
   }
 }
 
-/** What is wrong with the file, for those errors of the file system and zlib that are about the file. */
+/** Describes errors of the file system and zlib that concern the file. */
 function asCaptureError(path: string, error: unknown): unknown {
   const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
   if (code === 'ENOENT')
@@ -111,7 +112,7 @@ function asCaptureError(path: string, error: unknown): unknown {
     return captureError(path, 'it may not be read', { fix: 'Make the file readable.', cause: error })
   if (typeof code === 'string' && code.startsWith('Z_')) {
     return captureError(path, `the gzip file is damaged or cut off (${describeError(error)})`, {
-      fix: 'Fetch or record it again.',
+      fix: 'Download or record it again.',
       cause: error,
     })
   }

@@ -8,28 +8,31 @@ import { parseCaptureLine } from './capture-line.ts'
 export interface CapturedFrame {
   readonly receivedNs: bigint
   readonly stream: string
-  /** The frame as it came. */
+  /** The unchanged frame. */
   readonly text: string
   readonly data: unknown
 }
 
-/** What a capture holds, found by reading it once from end to end. */
+/** Content of a capture, found by reading it once. */
 export interface CaptureContent {
-  /** Of the file's bytes, in hex. */
+  /** Hash of the file's bytes, in hex. */
   readonly sha256: string
   readonly streams: ReadonlySet<string>
   readonly symbols: readonly string[]
-  /** The unit of its times; null where no frame has any. */
+  /** The unit of its times; null when no frame has a time. */
   readonly timeUnit: TimeUnit | null
 }
 
-/** Lines checked in full at the start; the others are when they are replayed, or a big file would start late. */
+/**
+ * Number of lines validated at the start. The others are validated during the replay, since a big
+ * file would start late.
+ */
 const CHECKED_LINES = 1_000
 
 /**
- * Checks the beginning of a capture in full and looks through the rest for its streams.
+ * Validates the beginning of a capture and searches the rest for streams.
  *
- * @throws {TapelineError} `INPUT` naming the line, or when there is no frame of a stream at all
+ * @throws {TapelineError} `INPUT` naming the line, or when the file has no frame of a stream
  */
 export async function scanCapture(path: string): Promise<CaptureContent> {
   const hash = createHash('sha256')
@@ -45,7 +48,7 @@ export async function scanCapture(path: string): Promise<CaptureContent> {
       if (stream !== undefined) streams.add(stream)
     }
   }
-  if (streams.size === 0) throw captureError(path, 'it holds no frame of a combined stream', {})
+  if (streams.size === 0) throw captureError(path, 'it has no frame of a combined stream', {})
   const symbols = [...streams]
     .filter((name) => !name.startsWith('!'))
     .map((name) => name.split('@', 1)[0] ?? '')
@@ -57,17 +60,17 @@ export async function scanCapture(path: string): Promise<CaptureContent> {
   }
 }
 
-/** By the digits of a trade time. */
+/** Detects the unit by the digits of a trade time. */
 function timeUnitOf(line: string): TimeUnit | null {
   const time = Number(/"T":(\d+)/.exec(line)?.[1])
   return TIME_UNITS.find((unit) => isTime(time, unit)) ?? null
 }
 
 /**
- * The market data among some lines. Frames outside the envelope (answers to requests, snapshots a recorder
- * fetched) are left out: no stream carries them.
+ * Yields the market data in some lines. Skips frames outside the envelope (answers to requests,
+ * fetched snapshots), which belong to no stream.
  *
- * @throws {TapelineError} `INPUT` naming the line that has no receive time or is no JSON
+ * @throws {TapelineError} `INPUT` naming the line without a receive time or valid JSON
  */
 export function* framesOf(path: string, batch: LineBatch): Generator<CapturedFrame> {
   for (const [index, line] of batch.lines.entries()) {
@@ -88,6 +91,6 @@ function parseJson(path: string, lineNumber: number, text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (cause) {
-    throw captureError(path, 'the frame is no valid JSON', { lineNumber, cause })
+    throw captureError(path, 'the frame is not valid JSON', { lineNumber, cause })
   }
 }

@@ -1,6 +1,6 @@
 /**
- * One line of a capture: `<receive time, ns since 1970> <frame>`, the frame as it came from the socket. A
- * capture is such lines in the order of receipt, as they are (`.ndjson`) or gzipped (`.ndjson.gz`).
+ * One line of a capture: `<receive time, ns since 1970> <frame>`, with the frame unchanged. A
+ * capture has these lines in order of receipt, plain (`.ndjson`) or gzipped (`.ndjson.gz`).
  */
 export interface CaptureLine {
   readonly receivedNs: bigint
@@ -9,14 +9,17 @@ export interface CaptureLine {
 
 const LINE = /^(\d{16,19}) (.+)$/
 
-/** Undefined when the line has no receive time in nanoseconds (of 1971 or later) or no frame. */
+/** Undefined when the line has no frame, or no receive time in nanoseconds (of 1971 or later). */
 export function parseCaptureLine(line: string): CaptureLine | undefined {
   const match = LINE.exec(line)
   if (match?.[1] === undefined || match[2] === undefined) return undefined
   return { receivedNs: BigInt(match[1]), frame: match[2] }
 }
 
-/** The line with its end. Line breaks in a frame can only be blank space between JSON's parts, and become it. */
+/**
+ * Formats a line including its end. Line breaks in a frame are white space between JSON tokens, and
+ * become spaces.
+ */
 export function formatCaptureLine({ receivedNs, frame }: CaptureLine): string {
   return `${receivedNs} ${frame.replace(/[\r\n]/g, ' ')}\n`
 }

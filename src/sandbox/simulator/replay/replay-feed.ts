@@ -5,18 +5,18 @@ import { captureLines } from './capture-file.ts'
 import { type CaptureContent, type CapturedFrame, framesOf } from './capture-frames.ts'
 import type { ReplayHistory } from './replay-history.ts'
 
-/** How many times faster than it was recorded; `max`: as fast as the readers take it. */
+/** Multiple of the original speed; `max`: as fast as the readers accept it. */
 export type ReplaySpeed = number | 'max'
 
-/** Frames that are published in one go at most; between two goes clients are heard. */
+/** Maximum number of frames per batch. Between batches, client messages are processed. */
 const FRAMES_PER_BATCH = 256
-/** A reader with more than this unread makes the replay wait until it has read all. */
+/** The replay pauses while a reader has more unread bytes. */
 const UNREAD_MAX_BYTES = 1_048_576
 
 /**
- * Plays a capture to the subscribers. Its clock starts with the first subscription to a stream of the file; a
- * frame goes to those who have subscribed to its stream at that moment, and to no one later. It waits for slow
- * readers instead of dropping anything, and then catches up.
+ * Plays a capture to the subscribers. Its clock starts with the first subscription to a stream of
+ * the file. A frame goes only to those subscribed to its stream at that moment. The replay waits
+ * for slow readers instead of dropping frames, and then catches up.
  */
 export class ReplayFeed implements SubscriptionListener {
   /** Resolves when the last frame has been published; rejects when the file is bad or the replay was stopped. */
@@ -47,7 +47,7 @@ export class ReplayFeed implements SubscriptionListener {
     const { promise: started, resolve } = Promise.withResolvers<void>()
     this.#start = resolve
     this.finished = this.#play(started)
-    // Whoever waits for it sees the rejection; that nobody waits is no reason to end the process.
+    // Callers that await it see the rejection. Without one, it must not end the process.
     this.finished.catch(() => undefined)
     this.#streams.listen(this)
   }
@@ -57,7 +57,7 @@ export class ReplayFeed implements SubscriptionListener {
   }
 
   streamClosed(): void {
-    // The replay goes on without listeners, as the exchange does.
+    // The replay continues without subscribers, as the exchange does.
   }
 
   stop(): void {
@@ -70,7 +70,7 @@ export class ReplayFeed implements SubscriptionListener {
     const startedMs = this.#clock.monotonicMs()
     let firstNs: bigint | undefined
     let batch: CapturedFrame[] = []
-    // A timer may ring a moment early; frames of one instant go together all the same.
+    // A timer may fire slightly early. Frames of one instant must still be sent together.
     let reachedMs = startedMs
     try {
       for await (const lines of captureLines(this.#path)) {
@@ -88,7 +88,7 @@ export class ReplayFeed implements SubscriptionListener {
         }
       }
     } finally {
-      // Also what stands before a bad line; a replay that was stopped publishes nothing more.
+      // Also publishes the frames before an invalid line. Throws if the replay was stopped.
       await this.#publish(batch)
     }
   }
@@ -110,7 +110,9 @@ export class ReplayFeed implements SubscriptionListener {
     this.#stopped.signal.throwIfAborted()
   }
 
-  /** Resolves when the connection's reader has caught up or is gone, at once for one that is not far behind. */
+  /**
+   * Resolves when the reader has caught up or disconnected; at once if it has little unread data.
+   */
   async #readBy({
     bufferedBytes,
     socket,

@@ -12,13 +12,15 @@ import {
 import { wholeMs } from '../server/time-units.ts'
 import { AllReplayIds, type ReplayIds } from './replay-ids.ts'
 
-/** Rows kept of each id sequence; older ones are as gone as those beyond the exchange's own history. */
+/**
+ * Rows kept per id sequence. Older rows are unavailable, like those beyond the exchange's history.
+ */
 const KEPT_ROWS = 100_000
 
-/** The trades a replay has passed, for REST: what the exchange would have known at that moment. */
+/** The trades that a replay has passed, for REST: what the exchange had at that moment. */
 export class ReplayHistory implements MarketPast {
   readonly symbols: readonly string[]
-  /** As recorded, whatever ids they are shown with. */
+  /** With the recorded ids, before any restart. */
   readonly #trades = new Map<string, Played<HistoricalTrade>>()
   readonly #aggTrades = new Map<string, Played<AggTrade>>()
 
@@ -29,7 +31,7 @@ export class ReplayHistory implements MarketPast {
     this.symbols = symbols
   }
 
-  /** Takes the `data` of a frame; what is no trade, or lacks what a row needs, is left out. */
+  /** Adds the `data` of a frame. Ignores data that is not a complete trade. */
   add(data: unknown): void {
     if (data === null || typeof data !== 'object') return
     const { e, s, t, a, p, q, f, l, T, m }: Record<string, unknown> = { ...data }
@@ -89,7 +91,7 @@ export class ReplayHistory implements MarketPast {
     return this.#ids.of(symbol, type).epochCount
   }
 
-  /** The text of a frame that has been added, with its ids as they are shown. */
+  /** The text of an added frame, with its shown ids. */
   shown(text: string, data: unknown): string {
     return this.#ids.rewritten(text, data)
   }
@@ -101,13 +103,13 @@ interface PlayedRow<Row> {
   readonly row: Row
 }
 
-/** The newest rows of one id sequence, in rising id. */
+/** The newest rows of one id sequence, in ascending id order. */
 class Played<Row> {
   #rows: Array<PlayedRow<Row>> = []
 
   add(id: number, timeMs: number, row: Row): void {
     const last = this.#rows.at(-1)
-    // Recorders that merged two connections have some frames twice.
+    // A recording merged from two connections has some frames twice.
     if (last !== undefined && id <= last.id) return
     this.#rows.push({ id, timeMs, row })
     if (this.#rows.length >= KEPT_ROWS * 2) this.#rows = this.#rows.slice(-KEPT_ROWS)

@@ -1,7 +1,7 @@
 import { IdSequence } from '../market/id-sequence.ts'
 import type { IdType } from '../market/trade-history.ts'
 
-/** The ids of one recorded sequence as they are shown: the recorded ones, until they were restarted. */
+/** Maps recorded ids of one sequence to the shown ones. They differ after a restart. */
 export class ReplayIds {
   readonly #shown = new IdSequence(0)
   #lastRecorded: number | undefined
@@ -11,7 +11,7 @@ export class ReplayIds {
     return this.#shown.epochCount
   }
 
-  /** Where nothing has been played yet, the first event to come begins the new run. */
+  /** Restarts the ids. If nothing has been played yet, the next event begins the new run. */
   restart(firstId: number): void {
     if (this.#lastRecorded === undefined) this.#firstIdOfNext = firstId
     else this.#shown.restart(this.#lastRecorded + 1, firstId)
@@ -23,19 +23,22 @@ export class ReplayIds {
     this.#lastRecorded = Math.max(this.#lastRecorded ?? recorded, recorded)
   }
 
-  /** Ids below 0 are the exchange's mark of rows it has invalidated, and stay. */
+  /** Negative ids mark rows that the exchange has invalidated, and are not changed. */
   shown(recorded: number): number {
     return recorded < 0 ? recorded : this.#shown.idAt(recorded)
   }
 
-  /** Recorded ids of a run: the first, the one past the last, and how far they are from those shown. */
+  /**
+   * Recorded ids of a run: the first, the one after the last, and their difference from the shown
+   * ones.
+   */
   epoch(epoch?: number): { readonly from: number; readonly to: number; readonly offset: number } {
     const { fromPosition, toPosition, firstId } = this.#shown.epoch(epoch)
     return { from: fromPosition, to: toPosition, offset: firstId - fromPosition }
   }
 }
 
-/** Both sequences of every symbol. */
+/** Both sequences of all symbols. */
 export class AllReplayIds {
   readonly #sequences = new Map<string, ReplayIds>()
   #restarted = false
@@ -52,7 +55,7 @@ export class AllReplayIds {
     this.of(symbol, type).restart(firstId)
   }
 
-  /** The frame with its ids as they are shown; every other byte stays. */
+  /** Replaces the ids in a frame by the shown ones. All other bytes stay unchanged. */
   rewritten(text: string, data: unknown): string {
     if (!this.#restarted || data === null || typeof data !== 'object') return text
     const { e, s }: { e?: unknown; s?: unknown } = data

@@ -1,13 +1,16 @@
 import { decimalFormat } from '../market/decimals.ts'
 import { type Instrument, instrumentOf } from '../market/instruments.ts'
 
-/** A symbol as it is listed. */
+/** A listed symbol. */
 export interface Listed {
   readonly symbol: string
   readonly status: string
 }
 
-/** The body of `GET /api/v3/exchangeInfo`: the members that clients of market data read, and their neighbours. */
+/**
+ * The body of `GET /api/v3/exchangeInfo`: the fields that clients of market data read, and related
+ * ones.
+ */
 export function exchangeInfo(
   symbols: readonly Listed[],
   serverTimeMs: number,

@@ -5,15 +5,15 @@ import { describeError, TapelineError } from '../../../foundation/runtime/errors
 export const HOST = '127.0.0.1'
 const PORT_RETRY_MS = 100
 
-/** The port of a server on loopback, which can be shut for a while: connections that are open stay open. */
+/** The port of a server on loopback. It can be shut temporarily; open connections stay open. */
 export class PortGate {
   readonly #server: Server
   readonly #waitMs: number
   #port: number
 
   /**
-   * @param port 0 takes a free one, and keeps it
-   * @param waitMs how long to wait for a port that another program still holds
+   * @param port 0 means any free port, which is then kept
+   * @param waitMs how long to wait for a port that another program uses
    */
   constructor(server: Server, port: number, waitMs: number) {
     this.#server = server
@@ -41,19 +41,19 @@ export class PortGate {
         const why =
           code === 'EADDRINUSE' ? 'is in use by another program' : `cannot be opened: ${describeError(error)}`
         throw new TapelineError('ENVIRONMENT', `Port ${this.#port} on ${HOST} ${why}.`, {
-          fix: 'Stop the program that holds it, or choose another port with --port (0 takes a free one).',
+          fix: 'Stop the program that uses it, or choose another port with --port (0 means any free port).',
           cause: error,
         })
       }
     }
   }
 
-  /** New connections are refused by the system from now on. */
+  /** Stops listening: the system refuses new connections. */
   shut(): void {
     if (this.#server.listening) this.#server.close()
   }
 
-  /** Shuts for good; resolves when every connection has ended. */
+  /** Closes for good; resolves when every connection has ended. */
   close(): Promise<void> {
     return new Promise((resolve) => this.#server.close(() => resolve()))
   }

@@ -7,7 +7,7 @@ import { askedTimeUnit, BAD_TIME_UNIT, microsecondsOf, wholeMs } from './time-un
 
 export interface RestRequest {
   readonly method: string
-  /** Path and query as they stand in the request line. */
+  /** Path and query of the request line. */
   readonly url: string
   readonly ip: string
   /** The header `X-MBX-TIME-UNIT`. */
@@ -27,7 +27,7 @@ interface Endpoint {
 
 const JSON_TYPE = { 'content-type': 'application/json;charset=UTF-8' }
 
-/** The exchange's REST API for market data, as a function of the request and the time. */
+/** The exchange's REST API for market data, as a function of request and time. */
 export class RestApi {
   readonly #history: TradeHistory
   readonly #ownTimeUnit: TimeUnit | null
@@ -35,7 +35,10 @@ export class RestApi {
   readonly #weights: WeightLimit
   readonly #endpoints: ReadonlyMap<string, Endpoint>
 
-  /** @param ownTimeUnit what the times of its rows stay in; null: milliseconds, or what a request asks for */
+  /**
+   * @param ownTimeUnit fixed unit of its rows; null: milliseconds, or the unit that a request
+   *   specifies
+   */
   constructor(history: TradeHistory, limits: RestLimits, ownTimeUnit: TimeUnit | null) {
     this.#history = history
     this.#ownTimeUnit = ownTimeUnit
@@ -134,7 +137,7 @@ export class RestApi {
     return rows.map((row) => ({ ...row, time: this.#shown(row.time, unit) }))
   }
 
-  /** The latest, without a key at the exchange either. */
+  /** The latest trades. No API key is needed, as on the exchange. */
   #trades(parameters: Parameters, unit: TimeUnit): object {
     const symbol = parameters.symbol()
     const query = { limit: parameters.limit() }
@@ -174,7 +177,7 @@ function serverTime(nowMs: number, unit: TimeUnit): number {
   return nowMs * (1000 / MICROSECONDS_IN[unit])
 }
 
-/** The exchange takes both units, whatever unit the answer has. */
+/** The exchange accepts both units, independent of the unit of the answer. */
 function timeParameter(parameters: Parameters, name: string): number | undefined {
   const time = parameters.integer(name)
   return time === undefined ? undefined : wholeMs(time)

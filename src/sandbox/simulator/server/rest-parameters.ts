@@ -1,4 +1,4 @@
-/** A request the exchange answers with 400 and a code of its own. */
+/** A request that the exchange answers with 400 and an error code. */
 export class BadRequest extends Error {
   readonly code: number
 
@@ -15,7 +15,7 @@ const SYMBOLS_PATTERN = '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1
 const MAX_LIMIT = 1_000
 const DEFAULT_LIMIT = 500
 
-/** The parameters of one request, read by name; `done` refuses those nobody has read, as the exchange does. */
+/** The parameters of a request, read by name. `done` refuses unread ones, as the exchange does. */
 export class Parameters {
   readonly #query: URLSearchParams
   readonly #read = new Set<string>()
@@ -61,7 +61,7 @@ export class Parameters {
     return Number(text)
   }
 
-  /** Rows to answer: 500 unless given; more than 1,000 mean 1,000. */
+  /** Number of rows: default 500, maximum 1,000. */
   limit(): number {
     const limit = this.integer('limit') ?? DEFAULT_LIMIT
     if (limit === 0) throw new BadRequest(-1130, "Data sent for parameter 'limit' is not valid.")
@@ -79,7 +79,10 @@ export class Parameters {
   }
 }
 
-/** Upper-case letters of any script, digits and a few signs; the exchange lists non-ASCII symbols too. */
+/**
+ * Accepts upper-case letters of any script, digits and a few signs, since the exchange lists
+ * non-ASCII symbols too.
+ */
 function checkSymbol(symbol: string, name: string, pattern: string): string {
   if (!/^[\p{L}\p{N}._-]{1,50}$/u.test(symbol) || symbol !== symbol.toUpperCase())
     throw illegalCharacters(name, pattern)

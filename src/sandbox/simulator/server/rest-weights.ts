@@ -1,9 +1,12 @@
-/** The exchange's budget of request weight, per IP and minute, and what it does to those who overdraw it. */
+/** The exchange's limit of request weight per IP and minute, and its reaction when exceeded. */
 export interface RestLimits {
   readonly weightPerMinute: number
-  /** Requests answered 429 in one minute before the IP is banned (418). */
+  /** Number of 429 answers in one minute before the IP is banned (418). */
   readonly refusalsBeforeBan: number
-  /** Of the first ban; each further one of the same IP is twice as long, three days at most. */
+  /**
+   * Duration of the first ban. Each further ban of the same IP is twice as long, at most three
+   * days.
+   */
   readonly banMs: number
 }
 
@@ -16,7 +19,10 @@ export const DEFAULT_REST_LIMITS: RestLimits = {
 const MINUTE_MS = 60_000
 const LONGEST_BAN_MS = 3 * 24 * 3_600_000
 
-/** Whether a request may be answered; `used` is the weight the IP has spent in this minute, with this request. */
+/**
+ * Whether a request is allowed. `used` is the weight of the IP in this minute, including this
+ * request.
+ */
 export type WeightVerdict =
   | { readonly allowed: true; readonly used: number }
   | { readonly allowed: false; readonly used: number; readonly status: 429 | 418; readonly retryAtMs: number }
@@ -29,7 +35,7 @@ interface Account {
   bannedUntilMs: number
 }
 
-/** Keeps the account of each IP. Minutes are those of the wall clock, as at the exchange. */
+/** Counts the weight of each IP. Minutes are those of the wall clock, as on the exchange. */
 export class WeightLimit {
   readonly #limits: RestLimits
   readonly #accounts = new Map<string, Account>()

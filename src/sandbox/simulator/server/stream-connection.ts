@@ -12,17 +12,19 @@ import {
 } from './stream-protocol.ts'
 import { Outbox } from './text-frame.ts'
 
-/** The exchange's rules for one connection. Tests shorten the times. */
+/** The exchange's limits for a connection. Tests shorten the times. */
 export interface StreamLimits {
   readonly pingIntervalMs: number
-  /** A connection whose ping has gone unanswered for so long is terminated. */
+  /** A connection with a ping unanswered for this long is terminated. */
   readonly pongTimeoutMs: number
   readonly connectionMaxAgeMs: number
-  /** How long before a connection's end `serverShutdown` is sent on it; 0: never. */
+  /** How long before the end of a connection `serverShutdown` is sent; 0 means never. */
   readonly serverShutdownNoticeMs: number
-  /** Pings, pongs and JSON together; one more in a second and the connection is closed with 1008. */
+  /**
+   * Limit of pings, pongs and JSON together. One more in a second closes the connection with 1008.
+   */
   readonly incomingPerSecond: number
-  /** A reader further behind than this is cut off; `Infinity` where the sender waits instead. */
+  /** A reader with a larger backlog is disconnected; `Infinity` if the sender waits instead. */
   readonly bufferedMaxBytes: number
 }
 
@@ -35,7 +37,7 @@ export const DEFAULT_LIMITS: StreamLimits = {
   bufferedMaxBytes: 16 * 1_024 * 1_024,
 }
 
-/** Told what a connection does, by the server that keeps the subscriptions of all. */
+/** The server that keeps all subscriptions, informed by each connection. */
 export interface ConnectionOwner {
   subscribed(connection: StreamConnection, stream: string): void
   unsubscribed(connection: StreamConnection, stream: string): void
@@ -44,7 +46,7 @@ export interface ConnectionOwner {
   mayPing(connection: StreamConnection): boolean
 }
 
-/** An open connection, for people and tests. */
+/** An open connection, for users and tests. */
 export interface ConnectionReport {
   readonly id: number
   readonly remotePort: number | null
@@ -53,13 +55,13 @@ export interface ConnectionReport {
   readonly bufferedBytes: number
 }
 
-/** One client's WebSocket: its streams, its answers, and the rules it must keep. */
+/** One client's WebSocket: its streams, the answers to its requests, and its limits. */
 export class StreamConnection {
   readonly id: number
   readonly socket: Socket
   /** The unit of the times in its frames. */
   readonly timeUnit: TimeUnit
-  /** Whether frames come in the envelope that names their stream. */
+  /** Whether frames have the envelope with the name of their stream. */
   isCombined: boolean
   readonly streams = new Set<string>()
   readonly #webSocket: WebSocket
@@ -100,7 +102,7 @@ export class StreamConnection {
       this.#unansweredSinceMs = undefined
       this.#mayCome()
     })
-    // A client that breaks the protocol or the connection shows here; what follows is always 'close'.
+    // A client that violates the protocol or the connection. 'close' always follows.
     webSocket.on('error', () => webSocket.terminate())
     webSocket.on('close', () => this.#onClose())
     this.#schedulePing()
@@ -115,7 +117,9 @@ export class StreamConnection {
     return this.#webSocket.readyState === this.#webSocket.OPEN
   }
 
-  /** Takes a frame of market data for the next `flush`. False once the connection is closing. */
+  /**
+   * Adds a frame of market data for the next `flush`. Returns false once the connection is closing.
+   */
   enqueue(frame: Buffer): boolean {
     if (!this.isOpen) return false
     this.#outbox.add(frame)
@@ -123,8 +127,8 @@ export class StreamConnection {
   }
 
   /**
-   * Writes what was enqueued. It goes to the socket past `ws`, which is safe: without compression `ws` writes
-   * each of its own frames whole and at once.
+   * Writes the added frames to the socket, bypassing `ws`. That is safe: without compression `ws`
+   * writes each of its frames at once and as a whole.
    */
   flush(): void {
     const bytes = this.#outbox.take()
@@ -140,19 +144,19 @@ export class StreamConnection {
     this.#webSocket.terminate()
   }
 
-  /** Cuts the connection with a TCP reset. */
+  /** Closes the connection with a TCP reset. */
   reset(): void {
     this.socket.resetAndDestroy()
   }
 
-  /** Ends the connection without a closing handshake. */
+  /** Closes the connection without a closing handshake. */
   hangUp(): void {
     this.socket.destroy()
   }
 
   /**
-   * Stops reading from the socket, writing to it, or both, until the returned function is called. What is
-   * written meanwhile waits in memory and counts as the reader's backlog.
+   * Stops reading from the socket, writing to it, or both, until the returned function is called.
+   * Data written meanwhile waits in memory and counts as the reader's backlog.
    */
   freeze({ reading, writing }: { reading: boolean; writing: boolean }): () => void {
     if (writing) this.socket.cork()
@@ -163,7 +167,10 @@ export class StreamConnection {
     }
   }
 
-  /** Tells the client to connect anew, as the exchange does before it closes a connection for maintenance. */
+  /**
+   * Tells the client to reconnect, as the exchange does before it closes a connection for
+   * maintenance.
+   */
   announceShutdown(): void {
     const us = this.#clock.wallMicros()
     const E = this.timeUnit === 'microsecond' ? us : Math.floor(us / 1_000)
@@ -182,7 +189,7 @@ export class StreamConnection {
     }
   }
 
-  /** Runs once after a while, unless the connection has ended before. */
+  /** Runs an action once after a delay, unless the connection has ended before. */
   after(delayMs: number, run: () => void): void {
     const cancel = this.#clock.schedule(delayMs, () => {
       this.#cancels.delete(cancel)
@@ -191,7 +198,7 @@ export class StreamConnection {
     this.#cancels.add(cancel)
   }
 
-  /** Adds streams as one request does: all, or none when there would be too many. */
+  /** Adds the streams of a request: all, or none if there would be too many. */
   subscribe(streams: readonly string[]): boolean {
     if (new Set([...this.streams, ...streams]).size > MAX_STREAMS) return false
     for (const stream of streams) {
@@ -234,7 +241,9 @@ export class StreamConnection {
     }
   }
 
-  /** Counts something incoming; past the limit it closes the connection and answers no more. */
+  /**
+   * Counts an incoming message. Above the limit it closes the connection, and no answer follows.
+   */
   #mayCome(): boolean {
     if (!this.isOpen) return false
     const { allowed } = this.#incoming.take(this.#clock.monotonicMs())

@@ -1,9 +1,9 @@
-/** Streams one connection may have, by the exchange's rules. */
+/** The exchange's maximum number of streams per connection. */
 export const MAX_STREAMS = 1_024
 
 type RequestId = number | string | null
 
-/** A client's message, understood, or the exchange's answer to one that cannot be. */
+/** A parsed client message, or the exchange's answer to an invalid one. */
 export type StreamRequest =
   | {
       readonly method: 'SUBSCRIBE' | 'UNSUBSCRIBE'
@@ -16,10 +16,12 @@ export type StreamRequest =
 
 const METHODS = ['SUBSCRIBE', 'UNSUBSCRIBE', 'LIST_SUBSCRIPTIONS', 'SET_PROPERTY', 'GET_PROPERTY']
 
-/** Codes of the exchange's error answers: unknown property, wrong type of value, invalid request, invalid JSON. */
+/**
+ * The exchange's error codes: unknown property, wrong type of value, invalid request, invalid JSON.
+ */
 type ErrorCode = 0 | 1 | 2 | 3
 
-/** The exchange's answer to a request that worked: outside the envelope of the streams. */
+/** The exchange's answer to a successful request, outside the envelope of the streams. */
 export function resultAnswer(result: readonly string[] | boolean | null, id: RequestId): string {
   return JSON.stringify({ result, id })
 }
@@ -29,8 +31,8 @@ export function errorAnswer(code: ErrorCode, msg: string, id?: RequestId): strin
 }
 
 /**
- * Reads a message of a client. Never throws. The texts are those of the exchange's documentation (WebSocket
- * streams, "Error messages"); where it shows none for a mistake, they follow its manner.
+ * Parses a client's message. Never throws. The texts are from the exchange's documentation
+ * (WebSocket streams, "Error messages"). Texts that it does not show are written in the same style.
  */
 export function parseRequest(text: string): StreamRequest {
   let message: unknown
@@ -67,7 +69,7 @@ export function parseRequest(text: string): StreamRequest {
   return propertyRequest(method, params, id)
 }
 
-/** The only property says whether frames come in the envelope. */
+/** The only property sets whether frames have the envelope. */
 function propertyRequest(method: string, params: readonly unknown[], id: RequestId): StreamRequest {
   const [name, value] = params
   if (typeof name !== 'string') return refuse(2, 'Invalid request: property name must be a string', id)

@@ -10,33 +10,32 @@ import { MAX_STREAMS } from './stream-protocol.ts'
 import { TextFrameEncoder } from './text-frame.ts'
 import { askedTimeUnit, BAD_TIME_UNIT, withMicroseconds } from './time-units.ts'
 
-/** The one by which a replay says what unit its capture has. */
+/** Header with which a replay names the time unit of its capture. */
 const TIME_UNIT_HEADER = 'x-tapeline-time-unit'
-/** Longer request lines were seen to fail at the exchange. */
+/** The exchange was observed to reject longer request lines. */
 const MAX_URL_LENGTH = 8_000
 const CONNECTIONS_PER_IP = 300
 const CONNECTIONS_WINDOW_MS = 5 * 60_000
 
 /**
- * Stands between the market and every socket: called for each frame and connection instead of sending, it
- * calls `forward` with what shall be sent, at once or later, once, twice or never: a text, or the bytes of a
- * whole frame as they shall stand on the wire.
+ * Intercepts every frame for a connection. It calls `forward` with the content to send, at once or
+ * later, any number of times: a text, or the bytes of a whole frame as sent on the wire.
  */
 export type FrameInterceptor = (
   frame: { readonly connectionId: number; readonly stream: string; readonly text: string },
   forward: (content: string | Buffer) => void,
 ) => void
 
-/** What an upgrade gets instead of a connection. */
+/** The answer to an upgrade that is refused. */
 export type UpgradeFate =
   | 'reset'
   | { readonly status: number; readonly retryAfterSeconds?: number | undefined }
 
-/** Told of what goes through a server, with a say in it: the place for faults. */
+/** Observes and modifies the traffic of a server. Used for faults. */
 export interface StreamHooks {
-  /** Undefined: frames pass untouched. */
+  /** Undefined: frames are not modified. */
   readonly frame: FrameInterceptor | undefined
-  /** Undefined: the upgrade goes on. */
+  /** Undefined: the upgrade is accepted. */
   upgrade(): UpgradeFate | undefined
   opened(connection: StreamConnection): void
   subscribed(connection: StreamConnection, stream: string): void
@@ -44,15 +43,15 @@ export interface StreamHooks {
   closed(connection: StreamConnection): void
 }
 
-/** Told when a stream gets its first subscriber and loses its last. */
+/** Called when a stream gets its first subscriber and when it loses its last. */
 export interface SubscriptionListener {
   streamOpened(stream: string): void
   streamClosed(stream: string): void
 }
 
-/** The WebSocket side of an exchange: who is connected, who has subscribed to what, and how frames reach them. */
+/** The WebSocket side of an exchange: connections, subscriptions, and the sending of frames. */
 export class StreamServer implements ConnectionOwner {
-  /** Only one at a time; undefined costs nothing. */
+  /** At most one. Undefined costs nothing. */
   hooks: StreamHooks | undefined
   readonly #webSockets: WebSocketServer
   readonly #limits: StreamLimits
@@ -67,7 +66,10 @@ export class StreamServer implements ConnectionOwner {
   #connectionCount = 0
   #framesSent = 0
 
-  /** @param options `ownTimeUnit`: what the times of its frames stay in; null: milliseconds, or what a client asks for */
+  /**
+   * @param options `ownTimeUnit`: fixed unit of its frames; null: milliseconds, or the unit that a
+   *   client requests
+   */
   constructor(options: {
     source: string
     ownTimeUnit: TimeUnit | null
@@ -92,7 +94,7 @@ export class StreamServer implements ConnectionOwner {
     return this.#connections
   }
 
-  /** Connections are numbered from 1 in the order in which they were opened. */
+  /** Connections are numbered from 1 in the order of opening. */
   get newestConnectionId(): number {
     return this.#connectionCount
   }
@@ -101,7 +103,7 @@ export class StreamServer implements ConnectionOwner {
     return this.#framesSent
   }
 
-  /** Only one listener: the feed that serves these streams. */
+  /** Sets the only listener: the feed of these streams. */
   listen(listener: SubscriptionListener): void {
     this.#listener = listener
   }
@@ -110,7 +112,7 @@ export class StreamServer implements ConnectionOwner {
     return this.#subscribers.get(stream)
   }
 
-  /** Sends a frame to all who have subscribed to its stream now. */
+  /** Sends a frame to all current subscribers of its stream. */
   publish(stream: string, text: string): void {
     const subscribers = this.#subscribers.get(stream)
     if (subscribers === undefined) return
@@ -141,7 +143,7 @@ export class StreamServer implements ConnectionOwner {
     }
   }
 
-  /** Runs `publishMany` so that what it publishes leaves each socket in one write. */
+  /** Runs `publishMany`, and sends what it publishes with one write per socket. */
   batch(publishMany: () => void): void {
     this.#inBatch = true
     try {
@@ -152,7 +154,7 @@ export class StreamServer implements ConnectionOwner {
     }
   }
 
-  /** Takes over a request to upgrade, or refuses it with an HTTP status. */
+  /** Accepts a request to upgrade, or refuses it with an HTTP status. */
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
     const wanted = requestedStreams(request.url ?? '/')
     if ('refusal' in wanted) {
@@ -191,7 +193,10 @@ export class StreamServer implements ConnectionOwner {
     })
   }
 
-  /** Asks all clients to close, and cuts off those that have not within `graceMs`. Resolves when all are gone. */
+  /**
+   * Asks all clients to close, and disconnects the others after `graceMs`. Resolves when all are
+   * gone.
+   */
   async close(graceMs: number): Promise<void> {
     const gone = [...this.#connections].map(
       (connection) => new Promise<void>((resolve) => connection.socket.once('close', () => resolve())),
@@ -203,7 +208,7 @@ export class StreamServer implements ConnectionOwner {
     this.#webSockets.close()
   }
 
-  /** Cuts every connection without a closing handshake. */
+  /** Disconnects all clients without a closing handshake. */
   terminateAll(): void {
     for (const connection of this.#connections) connection.terminate()
   }
@@ -259,8 +264,8 @@ interface RequestedStreams {
 const RAW_PATH = /^\/ws(?:\/|$)/
 
 /**
- * The streams of `/stream?streams=a/b/c` or `/ws/a/b/c`, percent-decoded, and the unit that the client wants, or the HTTP status
- * that refuses the request.
+ * Parses the streams of `/stream?streams=a/b/c` or `/ws/a/b/c`, percent-decoded, and the requested
+ * time unit. Returns the HTTP status of the refusal if the request is invalid.
  */
 function requestedStreams(url: string): RequestedStreams | { refusal: string; body?: string } {
   if (url.length > MAX_URL_LENGTH) return { refusal: '414 URI Too Long' }
@@ -296,7 +301,7 @@ function refuse(
   status: string,
   { retryAfterSeconds, body = '' }: { retryAfterSeconds?: number | undefined; body?: string },
 ): void {
-  // The client may be gone already; there is nobody left to tell.
+  // Ignore errors: the client may have disconnected.
   socket.on('error', () => socket.destroy())
   const retry = retryAfterSeconds === undefined ? '' : `Retry-After: ${retryAfterSeconds}\r\n`
   socket.end(

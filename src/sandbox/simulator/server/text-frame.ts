@@ -2,19 +2,19 @@
 const WHOLE_TEXT = 0x81
 /** FIN and opcode 2: a whole binary message. */
 export const BINARY = 0x82
-/** A frame of a server carries no mask: two bytes of header, and two or eight more for the longer ones. */
+/** Server frames have no mask: two bytes of header, and two or eight more for long frames. */
 const LONGEST_HEADER = 10
 const BYTES_PER_CHARACTER = 3
 
 /**
- * Makes WebSocket text frames. One frame is made once and copied to all who get it, and all of a tick leave in
- * one write: with `ws`' own `send` for each frame and client, the kernel's vectored writes of thousands of
- * small pieces cost four fifths of the exchange's time.
+ * Encodes WebSocket text frames. A frame is encoded once and copied to all receivers, and all
+ * frames of a tick leave in one write. With `ws`' `send` per frame and client, vectored writes of
+ * thousands of small pieces took four fifths of the exchange's time.
  */
 export class TextFrameEncoder {
   #bytes = Buffer.allocUnsafeSlow(4_096)
 
-  /** The frame's bytes; they are overwritten by the next call. */
+  /** The frame's bytes. The next call overwrites them. */
   encode(text: string, kind = WHOLE_TEXT): Buffer {
     const needed = LONGEST_HEADER + text.length * BYTES_PER_CHARACTER
     if (needed > this.#bytes.length) this.#bytes = Buffer.allocUnsafeSlow(needed)
@@ -35,7 +35,7 @@ export class TextFrameEncoder {
   }
 }
 
-/** Frames that wait for the end of a tick, back to back. */
+/** Buffers frames until the end of a tick. */
 export class Outbox {
   #bytes = Buffer.allocUnsafeSlow(16_384)
   #length = 0
@@ -50,7 +50,7 @@ export class Outbox {
     this.#length += frame.length
   }
 
-  /** Everything added since the last call, in bytes of its own; undefined when there is nothing. */
+  /** Returns a copy of everything added since the last call; undefined when there is nothing. */
   take(): Buffer | undefined {
     if (this.#length === 0) return undefined
     const taken = Buffer.from(this.#bytes.subarray(0, this.#length))

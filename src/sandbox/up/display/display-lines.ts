@@ -8,11 +8,11 @@ import {
 import { type RowCounts, sum, type Totals } from './run-totals.ts'
 import { clockText, msText, type Style } from './text-style.ts'
 
-/** One part of the stack as a person sees it. */
+/** A part of the stack on the display. */
 export interface PartView {
   readonly name: string
   readonly health: 'well' | 'waiting' | 'down'
-  /** A few words: where it listens, or why it is not well. */
+  /** A few words: its address, or the problem. */
   readonly detail: string
 }
 
@@ -24,19 +24,19 @@ export interface ProblemView {
   readonly text: string
 }
 
-/** Where the market data comes from. */
+/** The source of the market data. */
 export interface ExchangeView {
-  /** As the exchange names itself. */
+  /** The exchange's name. */
   readonly name: string
-  /** Where it is, when it is neither Binance's own address nor started by `up`. */
+  /** Its address, unless it is Binance's default address or was started by `up`. */
   readonly url: string | null
 }
 
-/** Everything the display shows, at one moment. */
+/** Everything that the display shows at one moment. */
 export interface DisplayState {
   readonly source: ExchangeView
   readonly uptimeMs: number
-  /** Milliseconds until it stops by itself; null when it does not. */
+  /** Milliseconds until it stops automatically; null when it does not. */
   readonly endsInMs: number | null
   readonly parts: readonly PartView[]
   readonly symbols: readonly string[]
@@ -49,12 +49,12 @@ export interface DisplayState {
 }
 
 const MOST_SYMBOLS = 12
-/** With three symbols all of it has room in 24 lines. */
+/** With three symbols everything fits in 24 lines. */
 const MOST_PROBLEMS = 3
 const COLUMN = 12
 const NO_ROWS: RowCounts = { trade: 0, aggTrade: 0, bookTicker: 0 }
 
-/** The display of a terminal, as lines; too long ones are cut by whoever writes them. */
+/** The display of a terminal, as lines. The caller cuts long ones. */
 export function displayLines(state: DisplayState, style: Style): string[] {
   return [
     ...titleLines(state, style),
@@ -69,7 +69,7 @@ export function displayLines(state: DisplayState, style: Style): string[] {
   ]
 }
 
-/** The same in one line, for what is no terminal. */
+/** The same in one line, for output that is not a terminal. */
 export function plainLine(state: DisplayState): string {
   const { all, deadLettered } = state.totals
   const rate = [...state.rowsPerSecond.values()].reduce((total, one) => total + one, 0)
@@ -87,7 +87,7 @@ export function plainLine(state: DisplayState): string {
   ].join('  ')
 }
 
-/** What is said of the whole run at its end. */
+/** The summary of the run at its end. */
 export function summaryLines(
   state: DisplayState,
   end: { readonly dataDir: string; readonly again: string },
@@ -106,7 +106,7 @@ export function summaryLines(
     `${plural(state.totals.deadLettered, 'dead letter')} · ${plural(state.totals.alreadyThere, 'row')} already there · ${plural(state.restarts, 'restart')}`,
     '',
     `The data is in ${end.dataDir}.`,
-    `Go on with: ${style.bold(end.again)}`,
+    `Continue with: ${style.bold(end.again)}`,
   ]
 }
 
@@ -115,12 +115,12 @@ export function exchangeText({ name, url }: ExchangeView): string {
   if (!isOurs) return url === null ? 'Binance, live' : `${name} at ${url}, live`
   const at = url === null ? '' : ` at ${url}`
   if (name.startsWith('simulated')) {
-    return `${url === null ? 'the built-in' : 'a simulated'} exchange${at} (${name}), not Binance`
+    return `${url === null ? 'the simulated' : 'a simulated'} exchange${at} (${name}), not Binance`
   }
   return `a recording${at} (${name})`
 }
 
-/** Two lines: a terminal of 80 columns has no room for the source and the time in one. */
+/** Two lines, since source and time do not fit in one line of 80 columns. */
 function titleLines(state: DisplayState, style: Style): string[] {
   const ends = state.endsInMs === null ? 'Ctrl-C stops' : `stops in ${clockText(state.endsInMs)}`
   return [
@@ -138,7 +138,7 @@ function partLine({ name, health, detail }: PartView, style: Style): string {
   return `  ${mark} ${name.padEnd(10)} ${text}`
 }
 
-/** Rows per symbol and table, the busiest first where there are too many symbols to show. */
+/** Rows per symbol and table. With too many symbols, only the busiest are shown. */
 function tableLines(
   totals: Totals,
   rowsPerSecond: ReadonlyMap<string, number>,
@@ -177,7 +177,7 @@ function latencyLines({ source, consumer }: DisplayState, style: Style): string[
   ]
 }
 
-/** The events of a recording happened when it was made: how long ago that was is no latency. */
+/** For a recording there is no such latency, since its events happened when it was recorded. */
 function eventToRow(source: ExchangeView, consumer: ConsumerStatus | null): LatencySummary | undefined {
   return source.name.startsWith('replay:') ? undefined : consumer?.eventToRowMs
 }

@@ -8,15 +8,15 @@ import { colourStyle, plainStyle, type Style } from './text-style.ts'
 const REDRAW_MS = 100
 const PLAIN_LINE_MS = 5000
 const KEPT_PROBLEMS = 20
-/** The same words from the same part within this time are told once. */
+/** The same text from the same part is shown once within this time. */
 const REPEAT_MS = 10_000
 
-/** Where the display goes: a terminal, a pipe or a file. */
+/** The target of the display: a terminal, a pipe or a file. */
 export type Output = Pick<WriteStream, 'write' | 'on' | 'columns' | 'rows'> & { readonly isTTY?: boolean }
 
 /**
- * What `up` shows: on a terminal a block that updates in place (first the steps of the start, then the pipeline),
- * and plain lines everywhere else.
+ * The output of `up`. A terminal shows a block that updates in place: first the steps of the start,
+ * then the pipeline. Other outputs get plain lines.
  */
 export class Display {
   readonly #output: Output
@@ -37,7 +37,7 @@ export class Display {
     if (this.#block !== null) this.#timer = setInterval(() => this.#redraw(), REDRAW_MS)
   }
 
-  /** The last problems, oldest first. */
+  /** The latest problems, oldest first. */
   get problems(): readonly ProblemView[] {
     return this.#problems
   }
@@ -54,7 +54,7 @@ export class Display {
     this.#steps.failed(name, performance.now())
   }
 
-  /** Prints lines for good. */
+  /** Prints lines that stay visible. */
   say(...lines: readonly string[]): void {
     if (this.#block === null) this.#output.write(lines.map((line) => `${line}\n`).join(''))
     else this.#block.print(lines)
@@ -74,7 +74,7 @@ export class Display {
       this.say(`${level === 'warn' ? 'warning' : 'error'}: ${key}`)
   }
 
-  /** From now on the pipeline is shown; the steps of the start stay above it. */
+  /** Shows the pipeline from now on. The steps of the start stay above it. */
   showPipeline(stateOf: () => DisplayState): void {
     this.#leaveSteps()
     this.#stateOf = stateOf
@@ -82,7 +82,7 @@ export class Display {
     else this.say('')
   }
 
-  /** From now on steps are shown again: those of the stop. */
+  /** Shows steps again from now on: those of the stop. */
   showSteps(): void {
     if (this.#stateOf !== null) this.#block?.clear()
     else this.#leaveSteps()
@@ -91,7 +91,7 @@ export class Display {
     this.#steps = this.#newSteps()
   }
 
-  /** Leaves what is shown, and gives the cursor back. */
+  /** Leaves the output as it is and restores the cursor. */
   close(): void {
     if (this.#closed) return
     this.#closed = true

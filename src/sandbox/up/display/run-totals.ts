@@ -4,7 +4,7 @@ export const ROW_TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
 export type RowType = (typeof ROW_TYPES)[number]
 export type RowCounts = Record<RowType, number>
 
-/** What has been committed since `up` started, over all restarts of the consumer. */
+/** Rows committed since `up` started, including those before restarts of the consumer. */
 export interface Totals {
   /** By symbol. */
   readonly rows: ReadonlyMap<string, RowCounts>
@@ -13,19 +13,19 @@ export interface Totals {
   readonly alreadyThere: number
 }
 
-/** The window over which rates are taken. */
+/** The period over which rates are calculated. */
 const RATE_WINDOW_MS = 5000
 
 /**
- * Adds up what the consumer says of itself. Its counters start at 0 with its process: when it was started anew,
- * what the one before it had reached last is kept.
+ * Adds up the counters of the consumer. They start at 0 with its process, so after a restart the
+ * last values of the previous process are added.
  */
 export class RunTotals {
   #before: ConsumerStatus[] = []
   #latest: ConsumerStatus | null = null
   #samples: Array<{ atMs: number; rows: Map<string, number> }> = []
 
-  /** @param nowMs monotonic */
+  /** @param nowMs of a monotonic clock */
   add(status: ConsumerStatus, nowMs: number): void {
     const latest = this.#latest
     if (latest !== null && status.uptimeMs < latest.uptimeMs) this.#before.push(latest)
@@ -33,7 +33,7 @@ export class RunTotals {
     const rows = new Map<string, number>()
     for (const [symbol, counts] of this.totals().rows) rows.set(symbol, sum(counts))
     this.#samples.push({ atMs: nowMs, rows })
-    // One sample older than the window stays: the rate is taken over at least the window.
+    // Keep one sample older than the window, so that the rate covers at least the window.
     while (this.#samples.length > 2 && nowMs - (this.#samples[1]?.atMs ?? nowMs) >= RATE_WINDOW_MS)
       this.#samples.shift()
   }
@@ -58,7 +58,7 @@ export class RunTotals {
     return { rows, all, deadLettered, alreadyThere }
   }
 
-  /** Rows a second over the last seconds, by symbol. */
+  /** Rows per second over the last seconds, by symbol. */
   rowsPerSecond(): ReadonlyMap<string, number> {
     const [first, last] = [this.#samples[0], this.#samples.at(-1)]
     const rates = new Map<string, number>()

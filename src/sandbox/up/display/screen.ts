@@ -8,12 +8,13 @@ const SHOW_CURSOR = '\x1b[?25h'
 const ERASE_TO_LINE_END = '\x1b[K'
 const ERASE_BELOW = '\x1b[J'
 
-/** What a block of lines is drawn on: a terminal, or a stand-in for one. */
+/** The target of a block: a terminal, or a substitute. */
 export type Canvas = Pick<WriteStream, 'write' | 'columns' | 'rows'>
 
 /**
- * A block of lines at the end of the terminal's output that is drawn over itself. Each drawing is one write, line by
- * line without clearing first: nothing flickers. What was printed before it stays, and scrolls as it always does.
+ * A block of lines at the end of the terminal's output that is redrawn in place. Each drawing is
+ * one write that overwrites line by line, without clearing first, so nothing flickers. Earlier
+ * output stays and scrolls as usual.
  */
 export class LiveBlock {
   readonly #canvas: Canvas
@@ -34,7 +35,7 @@ export class LiveBlock {
     this.#open = true
   }
 
-  /** Prints lines for good, above the block. */
+  /** Prints lines above the block that stay visible. */
   print(lines: readonly string[]): void {
     const { columns } = sizeOf(this.#canvas)
     const drawn = this.#drawn
@@ -46,14 +47,14 @@ export class LiveBlock {
     if (this.#open) this.draw(drawn)
   }
 
-  /** Leaves the block as it is, and gives the cursor back. */
+  /** Leaves the block as it is and restores the cursor. */
   end(): void {
     if (this.#open) drawOn(this.#canvas, SHOW_CURSOR)
     this.#open = false
     this.#drawn = []
   }
 
-  /** Removes the block, and gives the cursor back. */
+  /** Removes the block and restores the cursor. */
   clear(): void {
     const { columns } = sizeOf(this.#canvas)
     if (this.#open) drawOn(this.#canvas, `${this.#home(columns)}${ERASE_BELOW}`)
@@ -61,8 +62,8 @@ export class LiveBlock {
   }
 
   /**
-   * To the first line of what was drawn last. A terminal made narrower since has wrapped its lines; in one made lower
-   * the first of them are out of reach.
+   * Moves to the first line of the previous drawing. A terminal that became narrower has wrapped
+   * its lines. In one that became lower, the first lines cannot be reached.
    */
   #home(columns: number): string {
     const wrapped = this.#drawn.reduce(

@@ -10,17 +10,20 @@ interface Step {
   outcome: 'running' | 'done' | 'failed' | 'interrupted'
 }
 
-/** The steps of a start, several at once: what each is doing, and how long it took. Pure: time comes from outside. */
+/**
+ * The steps of a start, several at once: their progress and duration. Pure: the time is an
+ * argument.
+ */
 export class Steps {
   readonly #steps: Step[] = []
   readonly #onLine: (line: string) => void
 
-  /** @param onLine told each change in words, for where nothing can be drawn over itself */
+  /** @param onLine called with each change as a line, for output that cannot be redrawn */
   constructor(onLine: (line: string) => void) {
     this.#onLine = onLine
   }
 
-  /** Begins a step, or says what it is doing now. What differs only in its numbers is not told again in words. */
+  /** Begins a step, or updates its text. A change of only the numbers is not reported as a line. */
   progress(name: string, text: string, nowMs: number): void {
     const step = this.#steps.find((one) => one.name === name && one.outcome === 'running')
     const withoutCount = (of: string) => of.replace(/:.*$/s, '')
@@ -38,7 +41,7 @@ export class Steps {
     this.#end(name, 'failed', 'failed', nowMs)
   }
 
-  /** What is still under way will not come to its end. */
+  /** Marks the running steps as interrupted. */
   interrupt(nowMs: number): void {
     for (const step of this.#steps) {
       if (step.outcome !== 'running') continue

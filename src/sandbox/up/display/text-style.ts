@@ -1,7 +1,7 @@
 import { styleText } from 'node:util'
 import { countText } from '../../../foundation/telemetry/plural.ts'
 
-/** How lines are coloured; `plainStyle` for what is no terminal, or a person who has set NO_COLOR. */
+/** How lines are coloured. `plainStyle` is for output that is not a terminal, or with NO_COLOR. */
 export interface Style {
   bold(text: string): string
   dim(text: string): string
@@ -38,7 +38,10 @@ export function clockText(ms: number): string {
   return `${two(Math.floor(seconds / 3600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`
 }
 
-/** Milliseconds as a person reads them: `812 ms`, `2.01 s`. Never clamped: the exchange's clock may be ahead. */
+/**
+ * A readable duration: `812 ms`, `2.01 s`. May be negative, since the exchange's clock may be
+ * ahead.
+ */
 export function msText(ms: number): string {
   return Math.abs(ms) < 10_000 ? `${countText(ms)} ms` : `${(ms / 1000).toFixed(1)} s`
 }
@@ -46,7 +49,7 @@ export function msText(ms: number): string {
 const ESCAPE_CHARACTER = String.fromCharCode(27)
 const COLOUR = new RegExp(`${ESCAPE_CHARACTER}\\[[\\d;]*m`, 'y')
 
-/** The line cut to `columns` characters; colours take no room and are ended. */
+/** Cuts a line to `columns` characters. Colours take no room, and are reset at the end. */
 export function clip(line: string, columns: number): string {
   let shown = ''
   let width = 0
