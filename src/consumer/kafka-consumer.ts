@@ -305,7 +305,7 @@ export class KafkaConsumer {
     )
     if (expected === undefined || range === undefined || this.#stopping.signal.aborted) return
     const { offset, leaderEpoch = -1 } = expected
-    // A leader refuses an offset within its log only if it knows no epoch as high.
+    // With an epoch, a leader refuses an offset in its log only if it has no epoch as high.
     if (offset > range.end || (offset >= range.start && leaderEpoch >= 0)) {
       await this.#truncated(one, expected, range.start, -1, range.end)
       return

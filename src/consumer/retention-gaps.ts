@@ -103,7 +103,7 @@ function lostIds(last: LastStored, first: LosingFirst, nowMs: number): LostIds {
   }
 }
 
-/** A redelivered event may be the last one stored, or older: nothing lies between then. */
+/** A redelivered event may be the last one stored, or older: then nothing lies between. */
 function liesBetween(last: LastStored, first: FirstAfterLoss): boolean {
   if (last.id === null) return last.timeMs < first.timeMs
   // The epoch counter may have been restarted too: then the time decides which is later.

@@ -34,7 +34,9 @@ export class MessageReader {
     this.#started = true
   }
 
-  /** The next whole message, or null while it is incomplete. Throws when the stream is not this protocol. */
+  /**
+   * The next whole message, or null while it is incomplete. Throws on a stream of another protocol.
+   */
   next(): FrontendMessage | null {
     const headerBytes = this.#started ? 5 : 4
     if (this.#length < headerBytes) return null

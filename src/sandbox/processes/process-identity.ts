@@ -36,7 +36,10 @@ function startTimeOf(pid: number): string | null {
   return process.platform === 'linux' ? fromProc(pid) : fromPs(pid)
 }
 
-/** proc(5): the fields after the parenthesised command are state (3rd) … starttime (22nd), in ticks since boot. */
+/**
+ * proc(5): after the command in parentheses follow state (3rd) … starttime (22nd), in ticks since
+ * boot.
+ */
 function fromProc(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')

@@ -43,7 +43,7 @@ const DEFAULT_HISTORY_MINUTES = 24 * 60
 export const MOST_MESSAGES_PER_SECOND = 200_000
 
 /**
- * Starts the simulated exchange. The market is a function of its identity and the time, so after a
+ * Starts the simulated exchange. The market is a function of its identity and the time. After a
  * restart it continues as if it had never stopped, and REST has the events of the time without
  * connections.
  *

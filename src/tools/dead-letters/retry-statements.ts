@@ -103,10 +103,10 @@ const EPOCH_AT = `SELECT (
    WHERE symbol = $1 AND event_type = $2 AND cause = 'reset' AND to_time <= $3::timestamptz) AS begun`
 
 /**
- * Finds the epoch of a trade at this time. It is the epoch of the last trade stored before, however
- * old, or a later epoch that the ledger names, which is needed when retention has dropped the
- * trades. Reads the preceding hour first: a query without a bound is planned for each chunk, which
- * takes a second for 1,500 days.
+ * Finds the epoch of a trade at this time: that of the last trade stored before, however old, or a
+ * later one that the ledger names. The ledger is needed when retention has dropped the trades.
+ * Reads the preceding hour first: a query without a bound is planned for each chunk, which takes a
+ * second for 1,500 days.
  */
 export async function epochAt(
   connection: Queryable,

@@ -14,8 +14,8 @@ import type { Sequence } from './sequences.ts'
  *
  * Missing ids are compared with the ranges that the ledger calls filled, and with ids in dead
  * letters or in other ledger rows. No id counts as missing below the first stored id, since
- * retention may have dropped it, below the start of the consumer, or, with a range, above the last
- * stored id.
+ * retention may have dropped it, or below the start of the consumer. With a range, none counts as
+ * missing above the last stored id.
  */
 const CONTINUITY = `WITH steps AS (
     SELECT trade_id, trade_time, lag(trade_id) OVER by_time AS previous_id, lag(trade_time) OVER by_time AS previous_time,

@@ -72,7 +72,10 @@ export function instrumentOf(symbol: string): Instrument {
   }
 }
 
-/** A price between 0.001 and 100 with some thousand ticks, and a quantity worth about 150 of the quote asset. */
+/**
+ * A price between 0.001 and 100 with some thousand ticks, and a quantity worth about 150 quote
+ * units.
+ */
 function derivedValues(
   symbol: string,
 ): [price: number, priceDecimals: number, quantity: number, quantityDecimals: number] {

@@ -144,7 +144,7 @@ function drawMids(random: Random, plan: SymbolPlan, block: number, count: number
   return mids
 }
 
-/** `E` minus `T`: mostly 1 ms (measured on real trades: 0 in 9 %, 1 in 64 %, 2 and 3 in 9 % each). */
+/** `E` minus `T`: mostly 1 ms (real trades: 0 in 9 %, 1 in 64 %, 2 and 3 in 9 % each). */
 function drawDelayMs(random: number): number {
   return random < 0.1 ? 0 : random < 0.76 ? 1 : random < 0.88 ? 2 : 3
 }

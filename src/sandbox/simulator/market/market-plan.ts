@@ -95,8 +95,8 @@ function planSymbol(symbol: string, seed: number, messages: number): SymbolPlan 
 
 /**
  * aggTrades per trade. On BNBUSDT and a quarter of the less traded symbols, every trade has a
- * separate aggTrade, as in thin markets, so their two id sequences always stay within a hundred of
- * each other.
+ * separate aggTrade, as in thin markets. Their two id sequences therefore always stay within a
+ * hundred of each other.
  */
 function aggregationOf(symbol: string): number {
   if (symbol === 'BTCUSDT' || symbol === 'ETHUSDT') return 0.5

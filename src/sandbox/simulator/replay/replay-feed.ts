@@ -19,7 +19,10 @@ const UNREAD_MAX_BYTES = 1_048_576
  * for slow readers instead of dropping frames, and then catches up.
  */
 export class ReplayFeed implements SubscriptionListener {
-  /** Resolves when the last frame has been published; rejects when the file is bad or the replay was stopped. */
+  /**
+   * Resolves when the last frame has been published. Rejects when the file is invalid or the replay
+   * was stopped.
+   */
   readonly finished: Promise<void>
   readonly #path: string
   readonly #content: CaptureContent
