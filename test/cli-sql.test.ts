@@ -63,7 +63,7 @@ for (const { name, ...options } of databaseKinds()) {
           assert.doesNotMatch(await sql(0, query), /upper case/)
         assert.match(
           await sql(0, '--limit', '2', 'SELECT n FROM generate_series(1, 5) AS n'),
-          /\(2 rows\)[\s\S]*more with --limit/,
+          /\(2 rows\)[\s\S]*use --limit for more/,
         )
         assert.match(await sql(0, 'SHOW TimeZone'), /UTC/)
         for (const [query, said] of [

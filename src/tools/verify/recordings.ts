@@ -131,7 +131,13 @@ function ofSymbol(
         : finding('silent', 'notice', symbol, type, 'was recorded, but no row is stored'),
     ),
     ...(isStored ? ended : []).map((type) =>
-      finding('ended', 'failure', symbol, type, `ends at ${iso(last[type])}, but trades end at ${iso(traded)}`),
+      finding(
+        'ended',
+        'failure',
+        symbol,
+        type,
+        `ends at ${iso(last[type])}, but trades end at ${iso(traded)}`,
+      ),
     ),
     ...(isStored && untilMs - newest > QUIET_MS
       ? [
@@ -140,7 +146,7 @@ function ofSymbol(
             'notice',
             symbol,
             null,
-            `ends at ${iso(newest)}, and was recorded until ${iso(untilMs)}`,
+            `ends at ${iso(newest)}, but was recorded until ${iso(untilMs)}`,
           ),
         ]
       : []),
