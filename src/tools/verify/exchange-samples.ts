@@ -164,7 +164,7 @@ async function ask(
   return answer
 }
 
-/** Requests during a ban prolong it, and a person does not wait for days. */
+/** Requests during a ban prolong it, and it may last for days. */
 function stopsAll(answer: RestOutcome): boolean {
   if (answer.kind !== 'refused') return false
   return ruleOf(answer.refusal).stops !== 'request' || answer.refusal.retryAfterMs !== null

@@ -43,7 +43,7 @@ export async function checkRecordings(
       if (scope.symbols !== null && !scope.symbols.includes(symbol)) return []
       const last = lasts.get(symbol) ?? {}
       const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
-      // Quotes come with trades: without later ones there need be none.
+      // Quotes come with trades, so without later trades there may be none.
       const isBefore = quotesFromMs !== null && traded > 0 && traded - quotesFromMs < TOGETHER_MS
       if (isBefore && last.bookTicker === undefined) types.delete('bookTicker')
       return types.size === 0 ? [] : ofSymbol(symbol, types, last, isStored)

@@ -75,7 +75,7 @@ export class LiveBlock {
   }
 }
 
-/** A terminal that does not know its size says 0. */
+/** A terminal of unknown size reports 0. */
 function sizeOf({ columns, rows }: Canvas): { columns: number; rows: number } {
   return { columns: columns || 80, rows: rows || 24 }
 }
