@@ -217,7 +217,7 @@ for (const [what, source, exitCode, expected] of [
     1,
     /REST sends times in milliseconds, although Tapeline requested microseconds/,
   ],
-  ['of another exchange', 'other', 2, /is "scripted", and that at BINANCE_REST_URL=\S+ is "other"/],
+  ['of another exchange', 'other', 2, /is \\?"scripted\\?", and that at BINANCE_REST_URL=\S+ is \\?"other/],
 ] as const) {
   test(`T1 REST ${what} is refused before anything is written`, async (context) => {
     const topics = await createTestTopics({ prefix: 'rest' })
