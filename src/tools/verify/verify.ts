@@ -152,7 +152,7 @@ function clocks(sequences: readonly Sequence[]): Finding[] {
     return [
       {
         check: 'clock',
-        kind: 'behind',
+        kind: 'late',
         severity: 'notice' as const,
         symbol,
         eventType,
