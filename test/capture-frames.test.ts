@@ -127,7 +127,7 @@ for (const status of [451, 418, 403]) {
       assert.ok(performance.now() - startedMs >= 2000)
       const summary = await running.stop()
       assert.equal(running.problems.length, 1)
-      assert.match(String(running.problems[0]), new RegExp(`HTTP ${status}, next attempt`))
+      assert.match(String(running.problems[0]), new RegExp(`HTTP ${status}; next attempt`))
       assert.equal(summary.reconnects, 0)
     },
   )

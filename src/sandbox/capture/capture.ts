@@ -91,8 +91,8 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
     sources.add(source)
   }
   // A recording runs unattended for hours, so it waits for temporary failures.
-  const gate = new ExchangeGate(clock, Math.random, (level, { retryAt, fix }, text) => {
-    if (level === 'warn') onProblem(`${text}, next attempt ${retryAt}${fix === undefined ? '' : `. ${fix}`}`)
+  const gate = new ExchangeGate(clock, Math.random, (level, { fix }, text) => {
+    if (level === 'warn') onProblem(`${text}${fix === undefined ? '' : `. ${fix}`}`)
   })
   const plans = planConnections(options.wsUrl, streams, options.timeUnit)
   const connections = plans.map(
