@@ -15,6 +15,7 @@ import {
   gapSql,
 } from './support/audited-market.ts'
 import { databaseKinds } from './support/database.ts'
+import { recordingSql } from './support/recordings.ts'
 
 const BTC_TRADES = "symbol = 'BTCUSDT' AND event_type = 'trade'"
 const sequenceOf = ({ sequences }: Report) =>
@@ -123,20 +124,6 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test("compares the rows with ingestion's announcements", async () => {
-      const announced = (at: string, fields: object = {}) => {
-        const recording = {
-          instance: 'one',
-          at: Date.parse(at),
-          source: 'binance',
-          time_unit: 'microsecond',
-          topics: { trades: 't', bookTicker: 'b', gaps: 'g' },
-          shard: '0/1',
-          event_types: ['trade', 'aggTrade', 'bookTicker'],
-          symbols: ['BTCUSDT', 'ETHUSDT'],
-          ...fields,
-        }
-        return `INSERT INTO meta (key, value) VALUES ('recording:one ${recording.at}', '${JSON.stringify(recording)}')`
-      }
       // Up to the last trade.
       const quotes = `INSERT INTO book_ticker SELECT timestamptz '2026-01-01' + n * interval '1 hour', symbol, 7000 + n * 3, 60000, 1, 60000.01, 2
         FROM generate_series(90, 98) AS n, unnest('{BTCUSDT,ETHUSDT}'::text[]) AS symbol`
@@ -144,7 +131,7 @@ for (const { name, ...options } of databaseKinds()) {
         (await market.auditAfter([quotes, ...changes])).findings
           .filter(({ check }) => check === 'recordings')
           .map(({ kind, severity, symbol, eventType }) => [kind, severity, symbol, eventType])
-      const start = announced('2026-01-01T00:00:00Z')
+      const start = recordingSql('2026-01-01T00:00:00Z')
       assert.deepEqual(await foundAfter([start]), [])
       const ethTrades = `symbol = 'ETHUSDT' AND event_type = 'trade'`
       assert.deepEqual(await foundAfter([start, `DELETE FROM trades WHERE ${ethTrades}`]), [
@@ -157,15 +144,18 @@ for (const { name, ...options } of databaseKinds()) {
       assert.deepEqual(await foundAfter([start, `DELETE FROM trades WHERE ${ethTrades} AND ${late}`]), [
         ['ended', 'failure', 'ETHUSDT', 'trade'],
       ])
-      const other = announced('2026-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })
+      const other = recordingSql('2026-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })
       assert.deepEqual(await foundAfter([other]), [['silent', 'notice', 'NEVERUSDT', null]])
       // Recorded for too short a time to draw conclusions.
-      assert.deepEqual(await foundAfter([announced('2027-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })]), [])
+      assert.deepEqual(
+        await foundAfter([recordingSql('2027-01-01T00:00:00Z', { symbols: ['NEVERUSDT'] })]),
+        [],
+      )
       // A type that is no longer recorded has ended for that reason.
-      const fewer = announced('2026-01-02T00:00:00Z', { event_types: ['trade', 'aggTrade'] })
+      const fewer = recordingSql('2026-01-02T00:00:00Z', { event_types: ['trade', 'aggTrade'] })
       const early = "DELETE FROM book_ticker WHERE ingestion_timestamp > '2026-01-02 04:00'"
       assert.deepEqual(await foundAfter([start, fewer, early]), [])
-      const again = announced('2026-01-02T12:00:00Z')
+      const again = recordingSql('2026-01-02T12:00:00Z')
       assert.deepEqual(await foundAfter([start, fewer, again, early]), [
         ['ended', 'failure', 'BTCUSDT', 'bookTicker'],
         ['ended', 'failure', 'ETHUSDT', 'bookTicker'],
@@ -180,7 +170,7 @@ for (const { name, ...options } of databaseKinds()) {
         ]),
         [['ended', 'notice', 'ETHUSDT', null]],
       )
-      const second = announced('2026-01-02T00:00:00Z', {
+      const second = recordingSql('2026-01-02T00:00:00Z', {
         source: 'binance-us',
         time_unit: 'millisecond',
         topics: { trades: 'u', bookTicker: 'b', gaps: 'g' },
@@ -190,6 +180,44 @@ for (const { name, ...options } of databaseKinds()) {
         ['time units', 'failure', null, null],
         ['topics', 'failure', null, null],
       ])
+    })
+
+    test('says that nothing was announced, and that the exchange was not asked about a silent symbol', async () => {
+      const notChecked = async (changes: readonly string[], options: object = {}) =>
+        (await market.auditAfter(changes, options)).notChecked.flatMap(({ what, examples }) =>
+          /announcement|--exchange/.test(what) ? [[what, ...examples.map(({ detail }) => detail)]] : [],
+        )
+      const none =
+        'streams that never delivered or ended: the database has no announcement of what is recorded'
+      assert.deepEqual(await notChecked([]), [[none]])
+      assert.deepEqual(await notChecked([recordingSql('2026-01-01T00:00:00Z')]), [])
+      const silent = [
+        recordingSql('2026-01-01T00:00:00Z', { symbols: ['NEVERUSDT', 'ETHUSDT'] }),
+        "DELETE FROM trades WHERE symbol = 'ETHUSDT' AND trade_time > '2026-01-03'",
+        "DELETE FROM book_ticker WHERE symbol = 'ETHUSDT' AND ingestion_timestamp > '2026-01-03'",
+      ]
+      assert.deepEqual(
+        (await notChecked(silent)).map(([, ...symbols]) => symbols),
+        [['NEVERUSDT', 'ETHUSDT']],
+      )
+      assert.deepEqual(await notChecked(silent, { asksExchange: true }), [])
+    })
+
+    test('takes types of a shard that is no more for recorded no more', async () => {
+      const found = async (shard: string) => {
+        const changes = [
+          recordingSql('2026-01-01T00:00:00Z', { shard: '0/2', symbols: ['BTCUSDT'] }),
+          recordingSql('2026-01-01T00:00:01Z', { shard: '1/2', symbols: ['ETHUSDT'] }),
+          recordingSql('2026-01-02T00:00:00Z', { shard, event_types: ['trade', 'aggTrade'] }),
+          "DELETE FROM book_ticker WHERE ingestion_timestamp > '2026-01-02 04:00'",
+        ]
+        return (await market.auditAfter(changes)).findings
+          .filter(({ check }) => check === 'recordings')
+          .map(({ kind, symbol, eventType }) => [kind, symbol, eventType])
+      }
+      assert.deepEqual(await found('0/1'), [])
+      // The other shard still records.
+      assert.deepEqual(await found('0/2'), [['ended', 'ETHUSDT', 'bookTicker']])
     })
 
     test('finds a removed aggTrade', async () => {

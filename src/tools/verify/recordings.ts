@@ -1,8 +1,9 @@
 import type { EventType } from '../../foundation/market/event.ts'
 import type { Recording } from '../../foundation/market/recording.ts'
 import { readRecordings } from '../../foundation/store/recordings.ts'
-import type { Finding, QuotesReport, Watermark } from './report-types.ts'
-import type { CheckContext, Scope } from './scope.ts'
+import { type Announced, announcedPeriods, type Period } from './announced.ts'
+import type { Finding, NotChecked, QuotesReport, Watermark } from './report-types.ts'
+import type { CheckContext } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
 /** Trades and their aggTrades arrive together, and quotes change with every trade. */
@@ -14,14 +15,24 @@ const QUIET_MS = 60 * 60_000
 /** With more pending messages in Kafka, one topic may be stored further than another. */
 const PENDING_MAX = 1000
 
+/** Symbols of which the exchange was not asked are all counted, and so many are named. */
+const NAMED_MAX = 5
+
 /** Time of the last row of each type; absent if none is stored. */
 type LastTimes = Partial<Record<EventType, number>>
+
+/** The result of {@link checkRecordings}. */
+interface Comparison {
+  readonly findings: Finding[]
+  readonly notChecked: NotChecked[]
+}
 
 /**
  * Compares stored rows with what ingestion announced. A stream that never delivered, or stopped
  * delivering, leaves no gap between ids.
  *
  * @param quotesFromMs start of the retention, or of the scope, for quotes; null if there is none
+ * @param asksExchange whether the exchange is asked for what it has of these symbols
  */
 export async function checkRecordings(
   { connection, scope }: CheckContext,
@@ -29,26 +40,51 @@ export async function checkRecordings(
   sequences: readonly Sequence[],
   quotes: ReadonlyArray<Omit<QuotesReport, 'doubled'>>,
   watermark: Watermark,
-): Promise<Finding[]> {
+  asksExchange: boolean,
+): Promise<Comparison> {
   const recordings = await readRecordings(connection)
+  if (recordings.length === 0) return { findings: [], notChecked: [NO_ANNOUNCEMENT] }
   const lasts = lastTimes(sequences, quotes)
   const newestMs = Math.max(0, ...[...lasts.values()].flatMap((types) => Object.values(types)))
-  const announced = announcedIn(recordings, scope, newestMs)
+  const range = { fromMs: scope.fromMs ?? 0, toMs: Math.min(scope.toMs ?? newestMs, newestMs) }
   const isStored = (watermark.pending ?? 0) <= PENDING_MAX
-  return [
-    ...differing('sources', 'exchanges', recordings, ({ source }) => source),
-    ...differing('time units', 'time units', recordings, ({ time_unit }) => time_unit),
-    ...differing('topics', 'topics', recordings, ({ topics }) => Object.values(topics).join(', ')),
-    ...[...announced].flatMap(([symbol, types]) => {
-      if (scope.symbols !== null && !scope.symbols.includes(symbol)) return []
-      const last = lasts.get(symbol) ?? {}
-      const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
-      // Quotes come with trades, so without later trades there may be none.
-      const isBefore = quotesFromMs !== null && traded > 0 && traded - quotesFromMs < TOGETHER_MS
-      if (isBefore && last.bookTicker === undefined) types.delete('bookTicker')
-      return types.size === 0 ? [] : ofSymbol(symbol, types, last, isStored)
-    }),
-  ]
+  const ofSymbols = [...recordedUntil(announcedPeriods(recordings, range))].flatMap(([symbol, types]) => {
+    if (scope.symbols !== null && !scope.symbols.includes(symbol)) return []
+    const last = lasts.get(symbol) ?? {}
+    const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
+    // Quotes come with trades, so without later trades there may be none.
+    const isBefore = quotesFromMs !== null && traded > 0 && traded - quotesFromMs < TOGETHER_MS
+    if (isBefore && last.bookTicker === undefined) types.delete('bookTicker')
+    return types.size === 0 ? [] : ofSymbol(symbol, types, last, isStored)
+  })
+  const silent = new Set(
+    ofSymbols.flatMap(({ severity, symbol }) => (severity === 'notice' && symbol !== null ? [symbol] : [])),
+  )
+  return {
+    findings: [
+      ...differing('sources', 'exchanges', recordings, ({ source }) => source),
+      ...differing('time units', 'time units', recordings, ({ time_unit }) => time_unit),
+      ...differing('topics', 'topics', recordings, ({ topics }) => Object.values(topics).join(', ')),
+      ...ofSymbols,
+    ],
+    notChecked: silent.size === 0 || asksExchange ? [] : [notAsked([...silent])],
+  }
+}
+
+const NO_ANNOUNCEMENT: NotChecked = {
+  what: 'streams that never delivered or ended: the database has no announcement of what is recorded',
+  symbol: null,
+  count: null,
+  examples: [],
+}
+
+function notAsked(symbols: readonly string[]): NotChecked {
+  return {
+    what: `${symbols.length === 1 ? 'symbol' : 'symbols'} that ended, or of which nothing is stored: only --exchange tells whether the exchange has trades`,
+    symbol: null,
+    count: symbols.length,
+    examples: symbols.slice(0, NAMED_MAX).map((symbol) => ({ from: null, to: null, detail: symbol })),
+  }
 }
 
 /** A deployment has one value of each. */
@@ -77,31 +113,19 @@ function lastTimes(
   return lasts
 }
 
-/**
- * The types of each symbol that were recorded for a while in the scope, each with its end, which is
- * at most the time of the newest row.
- */
-function announcedIn(
-  recordings: readonly Recording[],
-  scope: Scope,
-  newestMs: number,
-): Map<string, Map<EventType, number>> {
-  const announced = new Map<string, Map<EventType, number>>()
-  for (const [at, recording] of recordings.entries()) {
-    const next = recordings.slice(at + 1).find(({ shard }) => shard === recording.shard)
-    const fromMs = Math.max(recording.at, scope.fromMs ?? 0)
-    const toMs = Math.min(next?.at ?? newestMs, scope.toMs ?? newestMs, newestMs)
-    for (const symbol of recording.symbols) {
-      const types = announced.get(symbol) ?? new Map<EventType, number>()
-      for (const type of recording.event_types) {
-        const untilMs = types.get(type)
-        if (untilMs !== undefined || toMs - fromMs >= TOGETHER_MS)
-          types.set(type, Math.max(untilMs ?? 0, toMs))
-      }
-      announced.set(symbol, types)
-    }
-  }
-  return announced
+/** The types of each symbol that were recorded for a while, each with its end. */
+function recordedUntil(announced: Announced): Map<string, Map<EventType, number>> {
+  const isLong = ({ fromMs, toMs }: Period) => toMs - fromMs >= TOGETHER_MS
+  return new Map(
+    [...announced].map(([symbol, types]) => [
+      symbol,
+      new Map(
+        [...types].flatMap(([type, periods]) =>
+          periods.some(isLong) ? [[type, Math.max(...periods.map(({ toMs }) => toMs))] as const] : [],
+        ),
+      ),
+    ]),
+  )
 }
 
 /**

@@ -27,6 +27,8 @@ export interface AuditOptions {
   readonly signal?: AbortSignal
   /** Gives an unknown symbol an empty report instead of an error. */
   readonly allowsUnknown?: boolean
+  /** The exchange will be asked, too, for what it has of symbols that are silent. */
+  readonly asksExchange?: boolean
 }
 
 /** Limit of one statement of a check. The ids of a month of a busy symbol take minutes. */
@@ -102,13 +104,19 @@ export async function audit(connection: Queryable, options: AuditOptions): Promi
   findings.push(...(await watch.time('trade bounds', () => checkTradeBounds(context))))
   findings.push(...(await watch.time('quote bounds', () => checkQuoteBounds(context))))
   const ledger = await watch.time('ledger', () => checkLedger(context, sequences))
-  findings.push(
-    ...(await watch.time('recordings', () =>
-      checkRecordings(ofTrades, ofQuotes.scope.fromMs, sequences, quotes, watermark),
-    )),
+  const asksExchange = options.asksExchange === true
+  const recordings = await watch.time('recordings', () =>
+    checkRecordings(ofTrades, ofQuotes.scope.fromMs, sequences, quotes, watermark, asksExchange),
   )
-  findings.push(...ledger.findings, ...letters.findings, ...clocks(sequences), ...lostTails(watermark))
+  findings.push(
+    ...recordings.findings,
+    ...ledger.findings,
+    ...letters.findings,
+    ...clocks(sequences),
+    ...lostTails(watermark),
+  )
   notChecked.push(
+    ...recordings.notChecked,
     ...ledger.notChecked,
     ...beforeStart(sequences),
     ...(await watch.time('retention', () => readBelow(context, floors))),
