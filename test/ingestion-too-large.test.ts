@@ -1,4 +1,6 @@
+import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
+import { RECORDING_KEY } from '../src/foundation/market/recording.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics, setTopicConfig, type TestTopics } from './support/kafka.ts'
@@ -54,4 +56,18 @@ test('K8 an oversized batch is sent in halves; an event that is too large alone 
     what: 'a window in the ledger',
   })
   await ingestion.stop()
+})
+
+test('C10 an announcement that Kafka discards is repeated until it is acknowledged', async () => {
+  const { KAFKA_GAPS_TOPIC: topic } = topics.env
+  // Rows of the ledger and announcements are larger.
+  await setTopicConfig(topic, { 'max.message.bytes': '100' })
+  await using ingestion = await startIngestionProcess(envOf({ KAFKA_COMPRESSION: 'none' }))
+  await ingestion.command.waitForLine(/A message for \S*gaps\S* is discarded/, 60_000)
+  const announced = async () => (await readTopic(topic)).filter(({ key }) => key === RECORDING_KEY)
+  assert.deepEqual(await announced(), [])
+  await setTopicConfig(topic, { 'max.message.bytes': '1048588' })
+  await waitFor(async () => (await announced()).length > 0, { timeoutMs: 60_000, what: 'the announcement' })
+  await ingestion.stop()
+  assert.equal((await announced()).length, 1, 'and then no more')
 })

@@ -5,6 +5,7 @@ import type { Gap } from '../foundation/market/gap.ts'
 import { RECORDING_KEY, type Recording } from '../foundation/market/recording.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import type { IngestionConfig } from './config.ts'
+import type { OutgoingMessage } from './messages/outgoing-message.ts'
 import type { PipelineContext } from './pipeline-context.ts'
 
 type PublisherContext = Pick<
@@ -18,7 +19,9 @@ export class LedgerPublisher {
   readonly #topic: string
   readonly #acknowledged: AcknowledgedState
   #isStarted = false
-  #announced: Omit<Recording, 'at'> | null = null
+  #announced: Recording | null = null
+  /** Kafka discarded the announcement. */
+  #isDiscarded = false
 
   /** @param topic of the ledger */
   constructor(context: PublisherContext, topic: string, acknowledged: AcknowledgedState) {
@@ -52,9 +55,10 @@ export class LedgerPublisher {
     { topics: names, shard, eventTypes }: Pick<IngestionConfig, 'topics' | 'shard' | 'eventTypes'>,
     symbols: ReadonlySet<string>,
   ): void {
-    const { instance, source, timeUnit } = this.#context
+    const { instance, source, timeUnit, ports } = this.#context
     this.#announced = {
       instance,
+      at: Math.floor(ports.clock.wallMicros() / 1000),
       source,
       time_unit: timeUnit,
       topics: { trades: names.trades, bookTicker: names.bookTicker, gaps: names.gaps },
@@ -68,19 +72,28 @@ export class LedgerPublisher {
   /** Repeats the announcement in a topic that was deleted and recreated. */
   announceAgain(): void {
     if (this.#announced === null) return
+    this.#isDiscarded = false
     const { topics, ports, send } = this.#context
-    const timestampMs = Math.floor(ports.clock.wallMicros() / 1000)
-    const recording: Recording = { ...this.#announced, at: timestampMs }
     send({
       topic: this.#topic,
       partition: partitionOf(RECORDING_KEY, topics.get(this.#topic)?.partitions ?? 1),
       key: Buffer.from(RECORDING_KEY),
-      value: Buffer.from(JSON.stringify(recording)),
+      value: Buffer.from(JSON.stringify(this.#announced)),
       headers: new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader('recording', 'millisecond'))]]),
-      timestampMs,
+      timestampMs: Math.floor(ports.clock.wallMicros() / 1000),
       mark: null,
       queuedAtMs: ports.clock.monotonicMs(),
     })
+  }
+
+  /** Kafka discarded a message. Rows of the ledger are in checkpoints; an announcement is nowhere else. */
+  onDiscarded({ mark, key }: OutgoingMessage): void {
+    if (mark === null && key?.toString() === RECORDING_KEY) this.#isDiscarded = true
+  }
+
+  /** To be called every few seconds: repeats an announcement that Kafka discarded, until it is acknowledged. */
+  repeatDiscarded(): void {
+    if (this.#isDiscarded) this.announceAgain()
   }
 
   /** Logs the first, second, fourth, eighth… unsaved row. */

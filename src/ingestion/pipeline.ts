@@ -126,7 +126,6 @@ export class Pipeline {
       onFatal: context.onFatal,
       log,
     })
-    const { instance } = context
     const budget = new WeightBudget(config.restWeightPerMinute)
     // The symbols were requested a moment ago, and the server time follows.
     budget.take(EXCHANGE_INFO_WEIGHT + SERVER_TIME_WEIGHT, clock.monotonicMs())
@@ -170,7 +169,7 @@ export class Pipeline {
     )
     this.#checkpoints = new CheckpointWriter(
       {
-        instance,
+        instance: context.instance,
         symbols,
         names: config.topics,
         topics,
@@ -234,6 +233,7 @@ export class Pipeline {
   onDiscarded(message: OutgoingMessage, cause: DiscardCause): void {
     const { mark, topic } = message
     this.#checkpoints.onSettled([message])
+    this.publisher.onDiscarded(message)
     if (mark === null) return
     this.discarded.add(mark, cause, this.#context.ports.clock.monotonicMs())
     if (cause === 'too large')
@@ -337,6 +337,7 @@ export class Pipeline {
       // A missing topic would delay the others.
       if (this.topics.problem === '') this.#instances.begin()
       void this.topics.check()
+      this.publisher.repeatDiscarded()
       this.#checking = this.#writeCheckpoints().then(() => {
         if (!this.#stopping.signal.aborted) this.#tick()
       })
