@@ -2,18 +2,24 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { z } from 'zod'
 import { refusalOf } from '../src/foundation/binance/refusal.ts'
+import { type FetchTrades, tradeRest } from '../src/foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { compareWithExchange } from '../src/tools/verify/exchange-samples.ts'
+import {
+  compareWithExchange,
+  type ExchangeSamples,
+  withComparison,
+} from '../src/tools/verify/exchange-samples.ts'
 import { REPORT } from '../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../src/tools/verify/scope.ts'
 import { audit } from '../src/tools/verify/verify.ts'
-import { AUDIT_OPTIONS } from './support/audited-market.ts'
+import { AUDIT_OPTIONS, gapSql } from './support/audited-market.ts'
 import { createTestDatabase } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
+import { recordingSql } from './support/recordings.ts'
 import { waitFor } from './support/wait-for.ts'
 
 let exchange: Exchange
@@ -64,11 +70,21 @@ async function storeLatest(): Promise<number> {
   return Number(trades[0]?.['id'])
 }
 
-async function compare() {
+async function compare(options: readonly string[] = ['--symbol', 'BTCUSDT']) {
   const env = { DATABASE_URL: server.url, BINANCE_REST_URL: exchange.restUrl }
-  await using command = startTapeline(['verify', '--exchange', '--json', '--symbol', 'BTCUSDT'], { env })
+  await using command = startTapeline(['verify', '--exchange', '--json', ...options], { env })
   await command.exit(60_000)
   return command.output()
+}
+
+/** With the weight of a whole minute. */
+function using(fetch: FetchTrades): ExchangeSamples {
+  return {
+    fetch,
+    budget: new WeightBudget(6000),
+    random: Math.random,
+    signal: AbortSignal.timeout(60_000),
+  }
 }
 
 test('compares samples of each day with the exchange, and names a differing row', async () => {
@@ -97,10 +113,10 @@ test('compares samples of each day with the exchange, and names a differing row'
 })
 
 test('sends no more requests once REST refuses all, and lists the remaining rows', async () => {
-  const { sequences } = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
+  const report = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
   for (const refusal of [refusalOf(403, null, '', 0), refusalOf(503, '86400', '', 0)]) {
     let asked = 0
-    const { notChecked, compared } = await compareWithExchange(database, EVERYTHING, sequences, {
+    const comparison = await compareWithExchange(database, EVERYTHING, report, {
       async fetch() {
         asked++
         return { kind: 'refused', refusal }
@@ -109,12 +125,88 @@ test('sends no more requests once REST refuses all, and lists the remaining rows
       random: Math.random,
       signal: AbortSignal.timeout(30_000),
     })
-    assert.deepEqual([asked, compared], [1, 0])
+    assert.deepEqual([asked, comparison.compared], [1, 0])
     assert.deepEqual(
-      notChecked.map(({ examples }) => [...new Set(examples.map(({ detail }) => detail))]),
+      comparison.notChecked.map(({ examples }) => [...new Set(examples.map(({ detail }) => detail))]),
       [[refusal.reason], [refusal.reason]],
     )
+    const { verdict } = withComparison({ ...report, verdict: 'clean' }, comparison)
+    assert.equal(verdict, 'not clean', 'nothing was compared')
   }
+})
+
+test('a type of which no row can be compared is a finding', async () => {
+  const report = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
+  const rest = tradeRest(exchange.restUrl, 'millisecond', Date.now)
+  const refusal = refusalOf(401, null, '{"code":-2014,"msg":"API-key format invalid."}', 0)
+  const { findings, compared } = await compareWithExchange(
+    database,
+    EVERYTHING,
+    report,
+    using(async (request, signal) =>
+      request.type === 'trade' ? { kind: 'refused', refusal } : rest(request, signal),
+    ),
+  )
+  assert.deepEqual(
+    [compared > 0, ...findings.map(({ kind, eventType }) => [kind, eventType])],
+    [true, ['not compared', 'trade']],
+  )
+})
+
+test('finds a symbol that was announced and never delivered', async () => {
+  const at = new Date(Date.now() - 30 * 60_000).toISOString()
+  const symbols = ['BTCUSDT', 'ETHUSDT', 'NOUSDT']
+  await database.query(recordingSql(at, { symbols, time_unit: 'millisecond' }))
+  const report = REPORT.parse(JSON.parse(await compare([])))
+  assert.equal(report.verdict, 'not clean')
+  assert.deepEqual(
+    report.findings.flatMap(({ kind, symbol, eventType, examples }) =>
+      kind === 'not stored'
+        ? [[symbol, eventType, /nothing is stored$/.test(examples[0]?.detail ?? '')]]
+        : [],
+    ),
+    [
+      ['ETHUSDT', 'trade', true],
+      ['ETHUSDT', 'aggTrade', true],
+    ],
+  )
+  const { examples } =
+    report.notChecked.find(({ what }) => /the exchange did not answer$/.test(what)) ?? assert.fail('none')
+  assert.deepEqual(
+    examples.map(({ detail }) => detail.replace(/(trade|aggTrade): .*-1121.*/, '$1')),
+    ['NOUSDT trade', 'NOUSDT aggTrade'],
+  )
+})
+
+test('finds trades after the last stored one, unless the ledger names them or Kafka still has them', async () => {
+  const report = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
+  // Everything that the exchange has by now is old enough.
+  const later = { ...report, takenAt: new Date(Date.now() + 20 * 60_000).toISOString() }
+  const scope = { ...EVERYTHING, symbols: ['BTCUSDT'] }
+  const last = report.sequences.find(({ eventType }) => eventType === 'trade')?.lastId ?? assert.fail()
+  let asked = 0
+  const access = using(async (request, signal) => {
+    asked++
+    return tradeRest(exchange.restUrl, 'millisecond', Date.now)(request, signal)
+  })
+  const found = async (one: typeof later) =>
+    (await compareWithExchange(database, scope, one, access)).findings.filter(
+      ({ kind, eventType }) => kind === 'not stored' && eventType === 'trade',
+    )
+  assert.deepEqual(await found(report), [], 'young ones may be on their way')
+  const [finding] = await found(later)
+  assert.ok((finding?.examples[0]?.from ?? 0) > last)
+  assert.match(finding?.examples[0]?.detail ?? '', new RegExp(`; the last stored id is ${last}$`))
+  const partition = { topic: 't', partition: 0, stored: 5, end: 9, pending: 4 }
+  const pending = { ...later, watermark: { notReached: null, partitions: [partition], pending: 4 } }
+  asked = 0
+  const waiting = found(pending)
+  await waitFor(async () => asked > 0, { timeoutMs: 20_000, what: 'the question' })
+  await database.query(gapSql('open', last + 1, last + 1_000_000))
+  await database.query(
+    "INSERT INTO consumer_offsets (topic, topic_id, partition, next_offset) VALUES ('t', gen_random_uuid(), 0, 9)",
+  )
+  assert.deepEqual(await waiting, [])
 })
 
 test('does not compare with another exchange than that of the rows', async () => {

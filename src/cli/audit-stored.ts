@@ -54,7 +54,11 @@ export async function verifyStored(
     applicationName: 'tapeline-verify',
   })
   try {
-    const report = await verifyPatiently(database, { ...options, readEnds: ends.read }, signal)
+    const report = await verifyPatiently(
+      database,
+      { ...options, readEnds: ends.read, asksExchange: withExchange },
+      signal,
+    )
     if (!withExchange) return report
     return withComparison(report, await compareStored(settings, database, options.scope, report, signal))
   } catch (error) {
@@ -76,7 +80,7 @@ async function compareStored(
   settings: Settings,
   database: Database,
   scope: Scope,
-  { sequences }: Report,
+  report: Report,
   signal: AbortSignal,
 ): ReturnType<typeof compareWithExchange> {
   const { BINANCE_REST_URL: url, BINANCE_API_KEY: key, VENUE, REST_WEIGHT_PER_MINUTE: weight } = settings
@@ -95,7 +99,7 @@ async function compareStored(
       asked,
       'Set BINANCE_REST_URL to the exchange of the rows.',
     )
-  return compareWithExchange(database, scope, sequences, {
+  return compareWithExchange(database, scope, report, {
     fetch: tradeRest(url, unit, Date.now, key),
     budget: new WeightBudget(weight),
     random: Math.random,

@@ -1,14 +1,7 @@
-import { ruleOf } from '../../foundation/binance/refusal.ts'
-import {
-  type FetchTrades,
-  REST_WEIGHT,
-  type RestOutcome,
-  type RestTrade,
-  type RestTradeType,
-} from '../../foundation/binance/trade-rest.ts'
-import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
-import { sleep } from '../../foundation/runtime/backoff.ts'
+import type { RestTrade, RestTradeType } from '../../foundation/binance/trade-rest.ts'
 import type { Database } from '../../foundation/store/database.ts'
+import { ExchangeRequests, type ExchangeRest, whyNot } from './exchange-requests.ts'
+import { checkTails } from './exchange-tails.ts'
 import type { Example, Finding, NotChecked, Report } from './report-types.ts'
 import { type Scope, timeBounds } from './scope.ts'
 import { CHECK_LIMIT_MS } from './verify.ts'
@@ -16,12 +9,9 @@ import { CHECK_LIMIT_MS } from './verify.ts'
 /** Random ids per day, in addition to its first and last id. */
 const RANDOM_PER_DAY = 3
 
-export interface ExchangeSamples {
-  readonly fetch: FetchTrades
-  readonly budget: WeightBudget
+export interface ExchangeSamples extends ExchangeRest {
   /** A number in [0, 1). */
   readonly random: () => number
-  readonly signal: AbortSignal
 }
 
 interface Stored {
@@ -43,11 +33,16 @@ const ROWS = `SELECT trade_id::float8 AS id, price::text, quantity::text, (extra
   FROM trades WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz
     AND trade_time < $4::timestamptz + interval '1 day' AND trade_id = ANY($5::bigint[]) ORDER BY trade_id`
 
+/** The result of {@link compareWithExchange}. */
+interface Comparison {
+  readonly findings: readonly Finding[]
+  readonly notChecked: readonly NotChecked[]
+  /** Rows of which the exchange gave its own. */
+  readonly compared: number
+}
+
 /** Adds the result of {@link compareWithExchange} to a report. */
-export function withComparison(
-  report: Report,
-  { findings, notChecked, compared }: Awaited<ReturnType<typeof compareWithExchange>>,
-): Report {
+export function withComparison(report: Report, { findings, notChecked, compared }: Comparison): Report {
   return {
     ...report,
     findings: [...findings, ...report.findings],
@@ -59,36 +54,40 @@ export function withComparison(
 
 /**
  * Compares stored rows with the current answers of the exchange's REST: for each day, symbol and
- * type the first id, the last id and some random ones. Covers only the latest epoch, since REST has
- * no other. A refusal that stops REST, such as a ban, ends the comparison.
+ * type the first id, the last id and some random ones. Searches for trades after the last row, too.
+ * Covers only the latest epoch, since REST has no other. A refusal that stops REST, such as a ban,
+ * ends the comparison. A type of which no row could be compared is a finding.
  *
- * @param sequences those of the report
+ * @param report of the same rows
  */
 export async function compareWithExchange(
   database: Database,
   scope: Scope,
-  sequences: Report['sequences'],
+  report: Pick<Report, 'takenAt' | 'watermark' | 'sequences'>,
   exchange: ExchangeSamples,
-): Promise<{ findings: Finding[]; notChecked: NotChecked[]; compared: number }> {
+): Promise<Comparison> {
+  const { sequences } = report
+  const requests = new ExchangeRequests(exchange)
+  const tails = await checkTails(database, scope, report, requests)
   const latest = sequences.filter(
     ({ symbol, eventType, epoch }) =>
       !sequences.some((o) => o.symbol === symbol && o.eventType === eventType && o.epoch > epoch),
   )
-  const findings: Finding[] = []
-  const notChecked: NotChecked[] = []
-  let compared = 0
-  let refused: RestOutcome | null = null
+  const findings: Finding[] = [...tails.findings]
+  const notChecked: NotChecked[] = [...tails.notChecked]
+  const sampled = { trade: 0, aggTrade: 0 }
+  const compared = { trade: 0, aggTrade: 0 }
   for (const { symbol, eventType, epoch } of latest) {
     const differing: Example[] = []
     const unanswered: Example[] = []
     for (const row of await sample(database, scope, [symbol, eventType, epoch], exchange.random)) {
-      const answer: RestOutcome = refused ?? (await ask(exchange, eventType, symbol, row.id))
-      if (stopsAll(answer)) refused = answer
+      sampled[eventType]++
+      const answer = await requests.ask({ type: eventType, symbol, fromId: row.id, limit: 1 })
       const found = answer.kind === 'rows' ? answer.rows.find(({ id }) => id === row.id) : undefined
       const example = (detail: string): Example => ({ from: row.id, to: row.id, detail })
       if (found === undefined) unanswered.push(example(whyNot(answer)))
       else {
-        compared++
+        compared[eventType]++
         const difference = differenceOf(row, found)
         if (difference !== '') differing.push(example(difference))
       }
@@ -113,7 +112,27 @@ export async function compareWithExchange(
         examples: unanswered,
       })
   }
-  return { findings, notChecked, compared }
+  for (const type of ['trade', 'aggTrade'] as const) {
+    const isNoneCompared = sampled[type] > 0 && compared[type] === 0
+    if (isNoneCompared || (tails.asked[type] > 0 && tails.answered[type] === 0))
+      findings.push(notCompared(type))
+  }
+  return { findings, notChecked, compared: compared.trade + compared.aggTrade }
+}
+
+/** Silence of the exchange is no agreement. */
+function notCompared(type: RestTradeType): Finding {
+  return {
+    check: 'exchange',
+    kind: 'not compared',
+    severity: 'failure',
+    symbol: null,
+    eventType: type,
+    epoch: null,
+    count: null,
+    summary: `no ${type} could be compared: the exchange answered no request for them, or with other rows`,
+    examples: [],
+  }
 }
 
 async function sample(
@@ -145,40 +164,6 @@ interface Day {
   readonly day: Date
   readonly first: number
   readonly last: number
-}
-
-async function ask(
-  { fetch, budget, signal }: ExchangeSamples,
-  type: RestTradeType,
-  symbol: string,
-  fromId: number,
-): Promise<RestOutcome> {
-  for (;;) {
-    signal.throwIfAborted()
-    const waitMs = budget.take(REST_WEIGHT[type], performance.now())
-    if (waitMs === 0) break
-    await sleep(waitMs, signal)
-  }
-  const answer = await fetch({ type, symbol, fromId, limit: 1 }, signal)
-  if (typeof answer.usedWeight === 'number') budget.used(answer.usedWeight, performance.now())
-  return answer
-}
-
-/** Requests during a ban prolong it, and it may last for days. */
-function stopsAll(answer: RestOutcome): boolean {
-  if (answer.kind !== 'refused') return false
-  return ruleOf(answer.refusal).stops !== 'request' || answer.refusal.retryAfterMs !== null
-}
-
-function whyNot(answer: RestOutcome): string {
-  switch (answer.kind) {
-    case 'rows':
-      return answer.rows[0] === undefined ? 'no row' : `the answer begins with ${answer.rows[0].id}`
-    case 'refused':
-      return answer.refusal.reason
-    case 'failed':
-      return answer.reason
-  }
 }
 
 /** Empty when all values are equal. */

@@ -24,7 +24,7 @@ export function mayStillArrive({ findings, sequences, watermark }: Report, first
 }
 
 /** Whether the later watermark has everything that Kafka had at the first one. */
-function hasReached(later: Watermark, first: Watermark): boolean {
+export function hasReached(later: Watermark, first: Watermark): boolean {
   return first.partitions.every(({ topic, partition, end, pending }) => {
     if (end === null || pending === 0) return true
     const stored = later.partitions.find((one) => one.topic === topic && one.partition === partition)?.stored
