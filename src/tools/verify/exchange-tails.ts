@@ -98,9 +98,12 @@ export async function checkTails(
     else pending.push({ from: found.id, to: found.id, detail: named })
   }
   const notChecked = [
-    ...counted(ended, 'symbols and types that are recorded no more, after their last row'),
-    ...counted(unanswered, 'symbols and types after their last row: the exchange did not answer'),
-    ...counted(pending, 'symbols and types after their last row: what Kafka has is not stored yet'),
+    ...counted(ended, 'symbols and types that are no longer recorded: ids after their last row'),
+    ...counted(
+      unanswered,
+      'symbols and types of which the exchange did not answer with the latest: ids after their last row',
+    ),
+    ...counted(pending, 'symbols and types of which rows may still be in Kafka: ids after their last row'),
   ]
   return { findings, notChecked, asked, answered }
 }
