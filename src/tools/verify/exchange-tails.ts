@@ -56,9 +56,9 @@ interface Tail {
 interface TailFindings {
   readonly findings: Finding[]
   readonly notChecked: NotChecked[]
-  /** Of how many symbols the exchange was asked. */
+  /** Counts the symbols that the exchange was queried for. */
   readonly asked: Readonly<Record<RestTradeType, number>>
-  /** Of how many it answered. */
+  /** Counts those that it answered for. */
   readonly answered: Readonly<Record<RestTradeType, number>>
 }
 

@@ -32,7 +32,7 @@ interface Comparison {
  * delivering, leaves no gap between ids.
  *
  * @param quotesFromMs start of the retention, or of the scope, for quotes; null if there is none
- * @param asksExchange whether the exchange is asked for what it has of these symbols
+ * @param asksExchange whether a comparison with the exchange follows
  */
 export async function checkRecordings(
   { connection, scope }: CheckContext,

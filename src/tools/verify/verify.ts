@@ -27,7 +27,7 @@ export interface AuditOptions {
   readonly signal?: AbortSignal
   /** Gives an unknown symbol an empty report instead of an error. */
   readonly allowsUnknown?: boolean
-  /** The exchange will be asked, too, for what it has of symbols that are silent. */
+  /** A comparison with the exchange follows: it finds the trades of silent symbols. */
   readonly asksExchange?: boolean
 }
 
