@@ -2,16 +2,13 @@ import { ExchangeRefusal, refusalOf } from '../../src/foundation/binance/refusal
 import type { OpenSocket, SocketEvents, StreamSocket } from '../../src/foundation/binance/stream-socket.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { both, FATE, loseOnTheWay } from './fates.ts'
-import type { LifeClock } from './life-clock.ts'
+import { type LifeClock, ROUNDING_MS } from './life-clock.ts'
 import type { MarketEvent } from './market.ts'
 import type { Random } from './random.ts'
 import { Stalls } from './stalls.ts'
 
 const PING_EVERY_MS = 20_000
 const MAX_AGE_MS = 24 * 3_600_000
-
-/** The clock of a process that was suspended is a difference. */
-const ROUNDING_MS = 0.01
 
 interface Connection {
   readonly id: number

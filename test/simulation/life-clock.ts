@@ -2,7 +2,7 @@ import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { WallClock } from './wall-clock.ts'
 
 /** Smaller differences are rounding errors of virtual time. */
-const ROUNDING_MS = 0.001
+export const ROUNDING_MS = 0.001
 
 /**
  * The clocks of one process. After its death none of its timers run. While it is stopped (SIGSTOP),

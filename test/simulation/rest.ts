@@ -6,7 +6,7 @@ import {
   type RestTrade,
 } from '../../src/foundation/binance/trade-rest.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
-import type { LifeClock } from './life-clock.ts'
+import { type LifeClock, ROUNDING_MS } from './life-clock.ts'
 import { type Market, priceOf, quantityOf, type TrueSequence } from './market.ts'
 import type { Random } from './random.ts'
 
@@ -102,10 +102,10 @@ export class SimulatedRest {
       const nowMs = this.#clock.monotonicMs()
       this.requests++
       spent.push({ atMs: nowMs, weight: REST_WEIGHT[request.type] })
-      while (nowMs - (spent[0]?.atMs ?? nowMs) >= 60_000) spent.shift()
+      while (nowMs - (spent[0]?.atMs ?? nowMs) >= 60_000 - ROUNDING_MS) spent.shift()
       if (spent.reduce((sum, { weight }) => sum + weight, 0) > this.#weightPerMinute)
         this.complaints.push('more weight per minute than REST_WEIGHT_PER_MINUTE')
-      if (nowMs < bannedUntilMs) this.complaints.push('a request before the end of Retry-After')
+      if (nowMs + ROUNDING_MS < bannedUntilMs) this.complaints.push('a request before the end of Retry-After')
       return new Promise((resolve) => {
         life.schedule(this.#random.between(30, 500), () => {
           const outcome = this.#answer(request)
