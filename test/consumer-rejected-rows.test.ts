@@ -205,7 +205,7 @@ describe('D1 with constraints that refuse rows', () => {
     {
       await using consumer = await startConsumerProcess(parts.env)
       await consumer.command.assertExit(1, 60_000)
-      assert.match(consumer.command.output(), /refuses rows of trades as a rule.*23514.*nothing_passes/)
+      assert.match(consumer.command.output(), /refuses too many rows of trades.*23514.*nothing_passes/)
     }
     assert.equal(await parts.count('SELECT count(*) FROM dead_letters'), 0)
     assert.deepEqual(await readTopic(parts.topics.env.KAFKA_DEAD_LETTERS_TOPIC), [])

@@ -296,7 +296,7 @@ test('C9 refuses topics that do not match the checkpoints', async () => {
   await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', trades(0, 10))
   await using consumer = await startConsumerProcess({ ...env, AUTO_OFFSET_RESET: 'earliest' })
   await consumer.command.assertExit(1, 60_000)
-  assert.match(consumer.command.output(), /are about other\.quotes, not about/)
+  assert.match(consumer.command.output(), /belong to other\.quotes, not to/)
   assert.equal(await tradeCount(), 0)
 })
 

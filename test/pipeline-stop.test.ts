@@ -190,7 +190,7 @@ for (const left of [0, 1]) {
       await ingestion.command.assertExit(left, STOP_LIMIT_MS)
       const said = ingestion.command.output()
       assert.doesNotMatch(said, CUT)
-      assert.match(said, left === 0 ? /Ingestion stopped, 0 messages left/ : /1 message received and not ack/)
+      assert.match(said, left === 0 ? /Ingestion stopped, 0 messages left/ : /1 message received but not ack/)
     } finally {
       thaw()
       await exchange.close()
