@@ -33,7 +33,7 @@ const STATES = `WITH named AS (
     UNION ALL
     SELECT symbol, event_type, epoch, gap_id, NULL, NULL, 'window',
       format('%s from %s to %s: %s', cause, from_time, to_time, reason)
-    FROM gaps WHERE from_id IS NULL AND event_type <> 'bookTicker' AND status <> 'filled' AND cause <> 'reset'
+    FROM gaps WHERE from_id IS NULL AND event_type <> 'bookTicker' AND status <> 'filled'
       AND ${inRange('gaps', '$3', '$4', 'false')}
     UNION ALL
     SELECT gap.symbol, gap.event_type, gap.epoch, gap.gap_id, gap.from_id, gap.to_id, 'narrowed',
@@ -82,7 +82,7 @@ const SUMMARIES = {
   open: (count: number) => `${counted(count, 'gap')} still open`,
   narrowed: (count: number) => `${counted(count, 'gap')} partly filled, and narrowed`,
   overlap: (count: number) => `${counted(count, 'ledger row')} with ids that are also in another row`,
-  window: (count: number) => `${counted(count, 'window')} in which trades with unknown ids were lost`,
+  window: (count: number) => `${counted(count, 'window')} in which trades with unknown ids may be missing`,
 }
 
 /** Compares the ledger with the rows. Continuity checks whether filled ranges are stored. */
