@@ -1,21 +1,9 @@
+import { GAP_CAUSE_NAMES } from '../foundation/market/gap-causes.ts'
 import type { MetricSpec, Reading } from '../foundation/telemetry/metrics.ts'
 import type { Environment } from './environment-probe.ts'
 
-/** Causes that Tapeline writes into the ledger. All others count as `other`. */
-const CAUSES: ReadonlySet<string> = new Set([
-  'reconnect',
-  'restart',
-  'stall',
-  'silent',
-  'listed',
-  'delisted',
-  'missed',
-  'reset',
-  'clock',
-  'retention',
-  'recreated',
-  'truncation',
-])
+/** All other causes count as `other`. */
+const CAUSES: ReadonlySet<string> = new Set(GAP_CAUSE_NAMES)
 
 /** Metrics of the database and the topics. Every consumer of a database exports the same values. */
 export const ENVIRONMENT_METRICS: ReadonlyArray<MetricSpec<Environment>> = [

@@ -1,21 +1,8 @@
+import { GAP_CAUSES, INGESTION_CAUSES } from '../foundation/market/gap-causes.ts'
 import { byLabel, type MetricSpec, type Reading } from '../foundation/telemetry/metrics.ts'
 import type { Counts, IngestionMetricValues } from './metric-values.ts'
 
-/** Why events may be missing before an event. Specification: C and S. */
-const CAUSES = [
-  'reconnect',
-  'restart',
-  'stall',
-  'silent',
-  'listed',
-  'delisted',
-  'missed',
-  'reset',
-  'clock',
-  'refused',
-  'too large',
-] as const
-const OUTAGE_CAUSES = ['reconnect', 'restart', 'stall', 'reset', 'clock', 'refused', 'too large'] as const
+const OUTAGE_CAUSES = INGESTION_CAUSES.filter((cause) => GAP_CAUSES[cause].hasWindows)
 const ID_TYPES = ['trade', 'aggTrade'] as const
 const CLOSED = ['filled', 'unrecoverable'] as const
 const ANSWERS = ['ok', '403', '418', '429', '451', 'rejected', 'failed'] as const
@@ -46,7 +33,7 @@ export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
     name: 'tapeline_ingestion_gaps_opened_total',
     help: 'Gaps of ids found, by event type and cause.',
     labels: ['type', 'cause'],
-    read: ({ gaps }) => grid(ID_TYPES, 'cause', CAUSES, gaps?.opened),
+    read: ({ gaps }) => grid(ID_TYPES, 'cause', INGESTION_CAUSES, gaps?.opened),
   },
   {
     kind: 'counter',

@@ -14,7 +14,7 @@ import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
 import { InstanceCheck } from './checkpoint/instance-check.ts'
 import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
-import { Continuity } from './continuity/continuity.ts'
+import { Continuity, type StreamMemory } from './continuity/continuity.ts'
 import { DiscardedEvents } from './continuity/discarded-events.ts'
 import { GapLedger } from './continuity/gap-ledger.ts'
 import type { IdGap } from './continuity/gap-rows.ts'
@@ -32,7 +32,7 @@ import { TopicWatch } from './topic-watch.ts'
 const CHECKPOINT_EVERY_MS = 5000
 
 /** For a symbol that the exchange has just listed: the ids from 0 to the first event are a gap. */
-const LISTED = {
+const LISTED: StreamMemory = {
   epoch: 0,
   first: 0,
   last: -1,

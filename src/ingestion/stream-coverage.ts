@@ -1,4 +1,5 @@
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
+import type { GapCause } from '../foundation/market/gap-causes.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
 import type { SilenceCheck } from './backfill/silence-check.ts'
 import type { Continuity } from './continuity/continuity.ts'
@@ -75,7 +76,7 @@ export class StreamCoverage {
    * Called when a connection has closed. Events of streams that it alone delivered may be missing
    * before the next event.
    */
-  disconnected(connection: number, streams: readonly string[], cause: string): void {
+  disconnected(connection: number, streams: readonly string[], cause: GapCause): void {
     this.#handler.rates.forget(connection, streams)
     const { merge } = this.#handler
     const uncovered = merge.closed(connection, streams, (out) => this.#continuity.interrupted(out, cause))

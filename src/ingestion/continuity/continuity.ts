@@ -1,6 +1,7 @@
 import { type EventType, OF_ENDED_IDS, SECOND_UNDER_ID, streamName } from '../../foundation/market/event.ts'
 import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
+import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { ClockStep } from '../messages/receipt-clock.ts'
@@ -34,7 +35,7 @@ export interface StreamMemory {
   /** How far that receipt's clock was ahead of the exchange's; null if unknown. */
   readonly clockAheadMs: number | null
   /** Why events may be missing before the next one; a restart by default. */
-  readonly cause?: string
+  readonly cause?: GapCause
 }
 
 /** A clock that is back by more than this between two instances was set; less may be slewing. */
@@ -53,7 +54,7 @@ interface StreamState<Event extends StreamEvent> {
   /** Receipt of the last event; null before the first. */
   lastReceiptMs: number | null
   /** Why events may be missing before the next one. */
-  interruption: string | null
+  interruption: GapCause | null
   /** How the wall clock was set since the last event; null if it was not. */
   clockStep: ClockStep | null
   /** Set if the last receipt is an earlier instance's, whose clock may have differed from ours. */
@@ -117,7 +118,7 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   /** Marks streams of a closed connection: events may be missing before their next one. */
-  interrupted(streams: readonly string[], cause: string): void {
+  interrupted(streams: readonly string[], cause: GapCause): void {
     for (const stream of streams) {
       const state = this.#streams.get(stream)
       if (state !== undefined) state.interruption ??= cause
@@ -221,7 +222,7 @@ export class Continuity<Event extends StreamEvent> {
     return [event]
   }
 
-  #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: string): Gap {
+  #enterOutage(state: StreamState<Event>, lastMs: number, nextMs: number, cause: GapCause): Gap {
     const step = this.#stepBetween(state, lastMs, nextMs)
     return step === null
       ? this.#ledger.outage(state.symbol, lastMs, nextMs, cause)
@@ -303,7 +304,7 @@ export class Continuity<Event extends StreamEvent> {
     this.rejected.push({ event, epoch: sequence.epoch, reason: SECOND_UNDER_ID })
   }
 
-  #open(state: StreamState<Event>, missing: IdRange, cause: string, fromMs: number, toMs: number): void {
+  #open(state: StreamState<Event>, missing: IdRange, cause: GapCause, fromMs: number, toMs: number): void {
     if (state.type === 'bookTicker') return
     const sequence = { symbol: state.symbol, eventType: state.type, epoch: state.sequence.epoch }
     // The later id may have the earlier time.

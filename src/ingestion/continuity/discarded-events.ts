@@ -1,4 +1,5 @@
 import { type EventType, streamName } from '../../foundation/market/event.ts'
+import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
 import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
 import type { Continuity, StreamEvent } from './continuity.ts'
@@ -15,7 +16,7 @@ interface DiscardedStream {
   readonly symbol: string
   readonly type: EventType
   readonly epoch: number
-  readonly cause: string
+  readonly cause: GapCause
   readonly sinceMs: number
   lastMs: number
   /** Ids of trades. */
@@ -46,7 +47,7 @@ export class DiscardedEvents {
   }
 
   /** @param nowMs on the monotonic clock */
-  add({ symbol, type, epoch, id, timeMs }: EventMark, cause: string, nowMs: number): void {
+  add({ symbol, type, epoch, id, timeMs }: EventMark, cause: GapCause, nowMs: number): void {
     const stream = streamName(symbol, type)
     const range = { from: id, to: id }
     // At once, because a gap that contains the id must not become `filled`.

@@ -1,5 +1,6 @@
 import type { EventType } from '../../foundation/market/event.ts'
 import { type Gap, gapId } from '../../foundation/market/gap.ts'
+import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import { type IdRange, subtract } from '../../foundation/market/id-ranges.ts'
 import { Tally } from '../../foundation/telemetry/tally.ts'
 import type { ClockWindow } from './clock-window.ts'
@@ -88,7 +89,7 @@ export class GapLedger {
   open(
     sequence: { readonly symbol: string; readonly eventType: IdGap['event_type']; readonly epoch: number },
     range: IdRange,
-    cause: string,
+    cause: GapCause,
     window: { readonly fromMs: number | null; readonly toMs: number | null },
   ): IdGap {
     const nowMs = this.#wallMs()
@@ -190,7 +191,7 @@ export class GapLedger {
    * Enters a window in which a bookTicker stream was out. It cannot be filled: the exchange keeps
    * no past quotes.
    */
-  outage(symbol: string, fromMs: number, toMs: number, cause: string): Gap {
+  outage(symbol: string, fromMs: number, toMs: number, cause: GapCause): Gap {
     return this.#publishOutage(symbol, fromMs, toMs, cause, REASON_QUOTES)
   }
 
@@ -204,11 +205,11 @@ export class GapLedger {
   }
 
   /** Returns the row of {@link outage} without publishing it. */
-  outageRow(symbol: string, fromMs: number, toMs: number, cause: string): Gap {
+  outageRow(symbol: string, fromMs: number, toMs: number, cause: GapCause): Gap {
     return this.#windowRow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, REASON_QUOTES)
   }
 
-  #publishOutage(symbol: string, fromMs: number, toMs: number, cause: string, reason: string): Gap {
+  #publishOutage(symbol: string, fromMs: number, toMs: number, cause: GapCause, reason: string): Gap {
     this.outages.add('count', cause)
     this.outages.add('ms', cause, Math.max(0, toMs - fromMs))
     return this.#putWindow(this.#windowRow(symbol, 'bookTicker', 0, fromMs, fromMs, toMs, cause, reason))
@@ -221,7 +222,7 @@ export class GapLedger {
     from: number,
     fromMs: number,
     toMs: number,
-    cause: string,
+    cause: GapCause,
     reason: string,
   ): Gap {
     const nowMs = this.#wallMs()

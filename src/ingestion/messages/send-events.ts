@@ -1,4 +1,5 @@
 import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
+import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import type { OutgoingMessage } from './outgoing-message.ts'
 
 /** Callbacks about the fate of messages. */
@@ -19,4 +20,4 @@ export interface SendEvents {
   onDefect(error: unknown): void
 }
 
-export type DiscardCause = 'refused' | 'too large'
+export type DiscardCause = Extract<GapCause, 'refused' | 'too large'>
