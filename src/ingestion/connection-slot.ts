@@ -302,8 +302,9 @@ export class ConnectionSlot {
   #tell(connection: WsConsumer, report: Report, reason = 'the connection has closed'): void {
     if (connection === this.#current) this.#on(`current ${report}`, reason)
     else if (connection === this.#successor) this.#on(`successor ${report}`, reason)
+    if (report === 'delivering' && connection === this.#current) this.#retryMs = RETRY_MS
+    if (report !== 'opened' || connection !== this.#successor || this.#state !== 'overlap-opening') return
     // The silence limit restarts when the successor opens.
-    if (report !== 'opened' || connection !== this.#successor) return
     this.#cancelTimer()
     this.#limitSilence()
   }
