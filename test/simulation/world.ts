@@ -84,6 +84,8 @@ export class World {
   readonly #digest = createHash('sha256')
   /** Until when a stream may be unsubscribed, as an `exchangeInfo` answer lacked its symbol. */
   #unnamedUntilMs = 0
+  /** Symbols that traded in an answer to some process. */
+  readonly #known = new Set<string>()
   /** The symbols of the first answer that each process got. */
   readonly #told = new WeakMap<LifeClock, ReadonlySet<string>>()
   #lives: Life[] = []
@@ -284,7 +286,10 @@ export class World {
     const before = this.#told.get(clock)
     this.#told.set(clock, before ?? new Set(answer.keys()))
     for (const symbol of answer.keys()) {
-      if (before === undefined || before.has(symbol) || answer.get(symbol) !== 'TRADING') continue
+      // An earlier process may have a checkpoint of it.
+      const isKnown = this.#known.has(symbol)
+      if (answer.get(symbol) === 'TRADING') this.#known.add(symbol)
+      if (before === undefined || before.has(symbol) || isKnown || answer.get(symbol) !== 'TRADING') continue
       clock.schedule(MINUTE_MS, () => this.listed.add(symbol))
     }
     return answer
