@@ -60,6 +60,11 @@ const gaps = () => readLedger(topics.env.KAFKA_GAPS_TOPIC)
 for (const perStream of ['1', '2']) {
   test(`N1 symbols halt, resume, are listed and delisted under *, without a reconnect, ${perStream} per stream`, async () => {
     const listing = exchange.faults.add({ kind: 'delist', symbol: 'NEWUSDT' })
+    // A symbol that first trades after the start of ingestion would count as listed.
+    await until('a trade of BNBUSDT', async () => {
+      const trades = await fetch(`${exchange.restUrl}/api/v3/trades?symbol=BNBUSDT&limit=1`)
+      return ((await trades.json()) as unknown[]).length > 0
+    })
     const atStart = exchange.faults.add({ kind: 'halt', symbol: 'BNBUSDT' })
     await using ingestion = await start('*', { CONNECTIONS_PER_STREAM: perStream })
     await ingestion.ready()
