@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { afterEach, beforeEach, test } from 'node:test'
+import { WebSocket } from 'ws'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics, type TestTopics } from './support/kafka.ts'
 import { readLedger, readTopic } from './support/messages.ts'
@@ -78,7 +80,12 @@ for (const perStream of ['1', '2']) {
     await untilMore(ingestion, 'bnbusdt@trade')
 
     // It has traded for a while when ingestion discovers it.
+    const unread = exchange.faults.add({ kind: 'restError', status: 503 })
     exchange.faults.add({ kind: 'list', symbol: 'NEWUSDT' })
+    const socket = new WebSocket(`${exchange.wsUrl}/ws/newusdt@trade`)
+    await once(socket, 'message', { signal: AbortSignal.timeout(20_000) })
+    socket.close()
+    unread.end()
     assert.equal(listing.report().state, 'ended')
     await untilMore(ingestion, 'newusdt@trade')
 
