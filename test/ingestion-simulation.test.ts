@@ -22,8 +22,6 @@ const KEPT: ReadonlyArray<readonly [Circumstance, number]> = [
   ['rough', 82],
   ['rough', 151],
   ['rough', 311],
-  ['day', 3],
-  ['day', 319],
   ['cluster', 1],
   ['cluster', 4],
   ['cluster', 12],
@@ -45,7 +43,6 @@ const KEPT: ReadonlyArray<readonly [Circumstance, number]> = [
   ['cluster', 94],
   ['cluster', 129],
   ['cluster', 3016],
-  ['cluster day', 1],
 ]
 
 /** The defect, and the check that reveals it within the first seeds. */
