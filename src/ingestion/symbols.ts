@@ -11,14 +11,20 @@ export function streamNames(symbols: Iterable<string>, eventTypes: readonly Even
   return [...symbols].flatMap((symbol) => eventTypes.map((type) => streamName(symbol, type)))
 }
 
-/** Returns when a symbol first traded, milliseconds since the Unix epoch; null if REST does not tell. */
+/**
+ * Asks REST when a symbol first traded, in milliseconds since the Unix epoch; null if it never did.
+ *
+ * @throws if REST refuses or fails
+ */
 export async function firstTradeMs(
   rest: Pick<RestCaller, 'ask'> | undefined,
   symbol: string,
   signal: AbortSignal,
 ): Promise<number | null> {
   const outcome = await rest?.ask({ type: 'trade', symbol, fromId: 0, limit: 1 }, 'urgent', signal)
-  const [first] = outcome?.kind === 'rows' ? outcome.rows : []
+  if (outcome?.kind === 'refused') throw new Error(outcome.refusal.reason)
+  if (outcome?.kind === 'failed') throw new Error(outcome.reason)
+  const [first] = outcome?.rows ?? []
   return first === undefined ? null : Math.floor(first.timeUs / 1000)
 }
 

@@ -75,6 +75,7 @@ function viaProxy(proxy: string, init: RequestInit): RequestInit {
 }
 
 function bounded(response: Response): Response {
+  if (response.body === null) return response
   let bytes = 0
   const limit = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
@@ -83,7 +84,6 @@ function bounded(response: Response): Response {
       else controller.error(new Error('The answer has more than 64 MiB'))
     },
   })
-  if (response.body === null) return response
   const { status, statusText, headers } = response
   return new Response(response.body.pipeThrough(limit), { status, statusText, headers })
 }
