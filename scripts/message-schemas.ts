@@ -7,43 +7,58 @@ import { dirname, join, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { z } from 'zod'
 import { HEADER } from '../src/foundation/kafka/headers.ts'
-import { MESSAGES } from '../src/foundation/market/message-schemas.ts'
+import { MESSAGES } from '../src/foundation/kafka/message-schemas.ts'
+import { schemaHeader } from '../src/foundation/kafka/schema-of.ts'
+import { EVENT_DECLARATIONS, EVENT_TYPES, isTradeType } from '../src/foundation/market/event.ts'
 import { RECORDING_KEY } from '../src/foundation/market/recording.ts'
+import { TIME_UNITS } from '../src/foundation/market/time-unit.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 
 const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
 
-type Schema = keyof typeof MESSAGES
+const SCHEMAS = Object.keys(MESSAGES)
+const EVENT_TYPE_OF = new Map(
+  EVENT_TYPES.flatMap((type) => TIME_UNITS.map((unit) => [schemaHeader(type, unit), type] as const)),
+)
 
-const SCHEMAS = Object.keys(MESSAGES) as Schema[]
-
-const ABOUT: Readonly<Record<Schema, string>> = {
-  'trade/2': 'A trade: the exchange’s object, byte for byte, and the time of its receipt.',
-  'trade/1': 'The same with times in milliseconds (TIME_UNIT=millisecond).',
-  'aggTrade/2':
-    'An aggregate trade, in the same form. It covers the trades f to l, and its quantity is their sum.',
-  'aggTrade/1': 'The same with times in milliseconds (TIME_UNIT=millisecond).',
-  'bookTicker/1': 'The best bid and ask, in the same form. Its only time is that of its receipt.',
-  'gap/1':
-    'A revision of a row of the ledger: what is missing, the cause and the outcome. The highest revision of a gap_id counts.',
-  'recording/1': 'What an ingestion process records, and since when.',
+function aboutOf(schema: string): string {
+  const type = EVENT_TYPE_OF.get(schema)
+  if (type !== undefined) {
+    const isLatest = schema === schemaHeader(type, 'microsecond')
+    return isLatest
+      ? EVENT_DECLARATIONS[type].about
+      : 'The same with times in milliseconds (TIME_UNIT=millisecond).'
+  }
+  return schema === 'gap/1'
+    ? 'A revision of a row of the ledger: what is missing, the cause and the outcome. The highest revision of a gap_id counts.'
+    : 'What an ingestion process records, and since when.'
 }
 
-const KEYS: Partial<Record<Schema, string>> = { 'gap/1': 'gap_id', 'recording/1': RECORDING_KEY }
+const KEYS: Readonly<Record<string, string>> = { 'gap/1': 'gap_id', 'recording/1': RECORDING_KEY }
 
 /** The latest version of a schema has no number in its file name. */
-function fileOf(schema: Schema): string {
-  return /^(trade|aggTrade).1$/.test(schema) ? schema.replace('/', '-') : schema.replace(/.\d$/, '')
+function fileOf(schema: string): string {
+  const type = EVENT_TYPE_OF.get(schema)
+  const isLatest = type === undefined || schema === schemaHeader(type, 'microsecond')
+  return isLatest ? schema.replace(/.\d$/, '') : schema.replace('/', '-')
+}
+
+/** The schemas of the events in a topic. */
+function eventSchemas(topic: 'trades' | 'bookTicker'): string[] {
+  return SCHEMAS.filter((schema) => {
+    const type = EVENT_TYPE_OF.get(schema)
+    return type !== undefined && EVENT_DECLARATIONS[type].topic === topic
+  })
 }
 
 function schemas(): Record<string, string> {
   return Object.fromEntries(
-    SCHEMAS.map((name) => {
+    Object.entries(MESSAGES).map(([name, message]) => {
       const schema = {
         $schema: 'https://json-schema.org/draft/2020-12/schema',
         title: name,
-        description: ABOUT[name],
-        ...z.toJSONSchema(MESSAGES[name], { target: 'draft-2020-12', io: 'input' }),
+        description: aboutOf(name),
+        ...z.toJSONSchema(message, { target: 'draft-2020-12', io: 'input' }),
       }
       return [`schemas/${fileOf(name)}.json`, `${JSON.stringify(schema, null, 2)}\n`]
     }),
@@ -52,11 +67,12 @@ function schemas(): Record<string, string> {
 
 const text = { type: 'string' } as const
 
-function message(name: Schema) {
-  const epoch = /^(trade|aggTrade)/.test(name)
+function message(name: string) {
+  const type = EVENT_TYPE_OF.get(name)
+  const epoch = type !== undefined && isTradeType(type)
   return {
     name: fileOf(name),
-    summary: ABOUT[name],
+    summary: aboutOf(name),
     contentType: 'application/json',
     headers: {
       type: 'object',
@@ -120,7 +136,7 @@ const DEAD_LETTER = {
   payload: { description: 'Any bytes.' },
 }
 
-function channel(address: string | undefined, description: string, messages: readonly Schema[]) {
+function channel(address: string | undefined, description: string, messages: readonly string[]) {
   return {
     address,
     description,
@@ -147,11 +163,13 @@ function asyncApi(): string {
         trades: channel(
           address('KAFKA_TRADES_TOPIC'),
           'Trades and aggregate trades. Those of a symbol are in one partition, in the order of receipt; backfilled ones arrive late.',
-          ['trade/2', 'trade/1', 'aggTrade/2', 'aggTrade/1'],
+          eventSchemas('trades'),
         ),
-        bookTicker: channel(address('KAFKA_BOOK_TICKER_TOPIC'), 'Best bid and ask, in the same order.', [
-          'bookTicker/1',
-        ]),
+        bookTicker: channel(
+          address('KAFKA_BOOK_TICKER_TOPIC'),
+          'Best bid and ask, in the same order.',
+          eventSchemas('bookTicker'),
+        ),
         deadLetters: {
           address: address('KAFKA_DEAD_LETTERS_TOPIC'),
           description: 'Messages that could not be stored, byte for byte. Never deleted.',

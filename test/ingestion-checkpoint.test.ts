@@ -429,8 +429,8 @@ test('Q3 a start records the outage carried by a quote, unless it has read the r
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   const [known, unknown] = [outage(NOW_MS), outage(NOW_MS + 5000)]
   fold.gap('gaps', message(JSON.stringify(known)))
-  fold.event('quotes', quote(1, known))
-  fold.event('quotes', quote(2, unknown))
+  fold.event('bookTicker', 'quotes', quote(1, known))
+  fold.event('bookTicker', 'quotes', quote(2, unknown))
   assert.deepEqual(fold.memory.snapshot(SYMBOL).pending_gaps, [unknown])
 })
 
@@ -446,7 +446,7 @@ test('P5 quotes read after the checkpoint have the clock carried by the first qu
   const fold = new RecoveryFold([SYMBOL], new Map(), assert.fail)
   const clocks = [quote(1), quote(2, ahead('7200025')), quote(3), quote(4, ahead('')), quote(5)].map(
     (one) => {
-      fold.event('quotes', one)
+      fold.event('bookTicker', 'quotes', one)
       return fold.memory.snapshot(SYMBOL).bookTicker?.clock_ahead
     },
   )

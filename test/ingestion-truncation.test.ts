@@ -84,10 +84,10 @@ const trades = (from: number, to: number, leaderEpoch: number): LogMessage[] =>
 
 /** Received one second apart, in the order of their ids. */
 const quotes = (from: number, to: number, leaderEpoch: number): LogMessage[] =>
-  Array.from({ length: to - from }, (_, i) => ({
-    value: bookTickerValue({ u: from + i, ingestion_timestamp: RECEIPT_MS + 1000 * (from + i) }),
-    leaderEpoch,
-  }))
+  Array.from({ length: to - from }, (_, i) => {
+    const us = 1000 * (RECEIPT_MS + 1000 * (from + i))
+    return { value: bookTickerValue({ u: from + i, ingestion_timestamp_us: us }), leaderEpoch }
+  })
 
 const checkpoint = (counter: number, fields: Partial<Checkpoint>): LogMessage => {
   const partitions = { t: 0, b: 0, g: 0 }

@@ -4,10 +4,17 @@ import { resolve } from 'node:path'
 import { test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import fc from 'fast-check'
-import { ABSENT, type EventFields } from '../src/foundation/market/event-fields.ts'
+import {
+  declarationOf,
+  EVENT_TYPES,
+  type EventType,
+  isTradeType,
+  type Role,
+} from '../src/foundation/market/event.ts'
+import { EventFields } from '../src/foundation/market/event-fields.ts'
 import { EventScanner } from '../src/foundation/market/event-scanner.ts'
 import { isTimeUs } from '../src/foundation/market/fields.ts'
-import { readAggTrade, readBookTicker, readTrade } from '../src/foundation/market/payload.ts'
+import { readPayload } from '../src/foundation/market/payload.ts'
 
 const REAL = resolve(
   import.meta.dirname,
@@ -26,28 +33,35 @@ const decimal = fc
 const timeUs = fc.tuple(timeMs, fc.nat(999)).map(([ms, us]) => ms * 1000 + us)
 /** The same event in either unit. */
 const times = fc.oneof(fc.record({ E: timeMs, T: timeMs }), fc.record({ E: timeUs, T: timeUs }))
-const common = { times, s: symbol, p: decimal, q: decimal, m: fc.boolean(), M: fc.boolean() }
 
-const trade = fc
-  .record({ ...common, t: id })
-  .map(({ times: { E, T }, s, t, p, q, m, M }) => ({ e: 'trade', E, s, t, p, q, T, m, M }))
-const aggTrade = fc
-  .record({ ...common, a: id, f: fc.nat(1e9), more: fc.nat(1e6) })
-  .map(({ times: { E, T }, s, a, p, q, f, more, m, M }) => ({
-    e: 'aggTrade',
-    E,
-    s,
-    a,
-    p,
-    q,
-    f,
-    l: f + more,
-    T,
-    m,
-    M,
-  }))
-const bookTicker = fc.record({ u: id, s: symbol, b: decimal, B: decimal, a: decimal, A: decimal })
-const anyEvent = fc.oneof(trade, aggTrade, bookTicker)
+/** Events in the declared layout. */
+function eventsOf(type: EventType): fc.Arbitrary<Record<string, unknown>> {
+  const { layout } = declarationOf(type)
+  const values = fc.record({
+    times,
+    symbol,
+    id,
+    decimals: fc.tuple(decimal, decimal, decimal, decimal),
+    first: fc.nat(1e9),
+  })
+  return fc.tuple(values, fc.nat(1e6), fc.boolean(), fc.boolean()).map(([some, more, maker, unused]) => {
+    const decimals = [...some.decimals]
+    const byRole = (role: Role): unknown => {
+      if (role === 'type') return type
+      if (role === 'eventTime') return some.times.E
+      if (role === 'tradeTime') return some.times.T
+      if (role === 'symbol') return some.symbol
+      if (role === 'id') return some.id
+      if (role === 'firstTradeId') return some.first
+      if (role === 'lastTradeId') return some.first + more
+      if (role === 'isBuyerMaker') return maker
+      return role === 'unused' ? unused : decimals.pop()
+    }
+    return Object.fromEntries(layout.map(([name, role]) => [name, byRole(role)]))
+  })
+}
+
+const anyEvent = fc.oneof(...EVENT_TYPES.map(eventsOf))
 const stamped = fc.tuple(anyEvent, timeMs, fc.nat(999)).map(([event, ms, us]) => ({
   ...event,
   ingestion_timestamp: ms,
@@ -63,34 +77,29 @@ function parsed(bytes: Buffer, isStamped: boolean): unknown {
     return null
   }
   const fields = Object(data)
-  const type = fields.e === 'trade' || fields.e === 'aggTrade' ? fields.e : 'bookTicker'
-  const read = { trade: readTrade, aggTrade: readAggTrade, bookTicker: readBookTicker }[type as 'trade'](
-    fields,
-  )
-  if (typeof read === 'string') return null
-  const receivedUs = fields.ingestion_timestamp_us
-  if (isStamped && !isTimeUs(receivedUs)) return null
-  return { type, ...read, ...(isStamped ? { receivedUs } : {}) }
+  const type = EVENT_TYPES.find((one) => one === fields.e) ?? 'bookTicker'
+  const event = new EventFields()
+  if (readPayload(type, fields, event) !== null) return null
+  event.receivedUs = fields.ingestion_timestamp_us
+  if (isStamped && !isTimeUs(event.receivedUs)) return null
+  return valuesOf(event, isStamped)
 }
 
-/** The result of the scanner. */
-function scanned(event: EventFields, isStamped: boolean): unknown {
-  const { type, symbol, price, quantity } = event
-  const stamp = isStamped ? { receivedUs: event.receivedUs } : {}
-  assert.equal(symbol.bytes.toString(), symbol.text)
-  if (type === 'bookTicker') {
-    const { id: u, askPrice: a, askQuantity: A } = event
-    return { type, u, s: symbol.text, b: price, B: quantity, a, A, ...stamp }
-  }
-  const us = event.timeUnit === 'millisecond' ? 1000 : 1
+/** What the fields of an event say, wherever its decimals are. */
+function valuesOf(event: EventFields, isStamped: boolean): unknown {
+  const { type, id, price, quantity, receivedUs } = event
+  assert.equal(event.symbol.bytes.toString(), event.symbol.text)
   const shared = {
-    ...{ E: event.eventTimeUs / us, s: symbol.text, p: price, q: quantity, T: event.tradeTimeUs / us },
-    ...{ m: event.isBuyerMaker, unit: event.timeUnit, ...stamp },
+    type,
+    id,
+    symbol: event.symbol.text,
+    price,
+    quantity,
+    ...(isStamped ? { receivedUs } : {}),
   }
-  if (type === 'aggTrade')
-    return { type, ...shared, a: event.id, f: event.firstTradeId, l: event.lastTradeId }
-  assert.deepEqual([event.firstTradeId, event.lastTradeId], [ABSENT, ABSENT])
-  return { type, ...shared, t: event.id }
+  if (!isTradeType(type)) return { ...shared, ask: [event.askPrice, event.askQuantity] }
+  const { timeUnit, eventTimeUs, tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker } = event
+  return { ...shared, timeUnit, eventTimeUs, tradeTimeUs, firstTradeId, lastTradeId, isBuyerMaker }
 }
 
 /** Reads the bytes among others, as they are in a batch. */
@@ -98,7 +107,7 @@ function scan(scanner: EventScanner, bytes: Buffer, isStamped: boolean): unknown
   const around = Buffer.concat([Buffer.from('9"}'), bytes, Buffer.from('0,"')])
   const [start, end] = [3, 3 + bytes.length]
   const isRead = isStamped ? scanner.readStamped(around, start, end) : scanner.readEvent(around, start, end)
-  return isRead ? scanned(scanner.fields, isStamped) : null
+  return isRead ? valuesOf(scanner.fields, isStamped) : null
 }
 
 test("reads every event in the exchange's layout as JSON.parse does", () => {

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import type { EventType } from '../src/foundation/market/event.ts'
+import { ABSENT, EventFields } from '../src/foundation/market/event-fields.ts'
 import { isDecimal, isId, isSymbol, isTime, isTimeUs } from '../src/foundation/market/fields.ts'
 import { normalise, subtract } from '../src/foundation/market/id-ranges.ts'
-import { readAggTrade, readBookTicker, readTrade } from '../src/foundation/market/payload.ts'
+import { type Fields, readPayload } from '../src/foundation/market/payload.ts'
+import type { TimeUnit } from '../src/foundation/market/time-unit.ts'
 
 const TRADE = {
   e: 'trade',
@@ -72,36 +75,59 @@ test("accepts symbols in the exchange's spelling, including non-ASCII ones, but 
   }
 })
 
+/** The fields that were read, or why there are none. */
+function read(type: EventType, data: Fields, unit?: TimeUnit): EventFields | string {
+  const event = new EventFields()
+  return readPayload(type, data, event, unit) ?? event
+}
+
 test('accepts times in either unit, both of an event in the same one', () => {
   const inMicroseconds = { ...TRADE, E: TRADE.E * 1000 + 7, T: TRADE.T * 1000 + 999 }
-  assert.deepEqual(readTrade(inMicroseconds), { ...pick(inMicroseconds), unit: 'microsecond' })
-  assert.deepEqual(readTrade(TRADE), { ...pick(TRADE), unit: 'millisecond' })
-  assert.equal(readTrade(TRADE, 'microsecond'), 'T is not a time in microseconds')
-  assert.equal(readTrade(inMicroseconds, 'millisecond'), 'T is not a time in milliseconds')
-  assert.equal(readTrade({ ...TRADE, T: TRADE.T * 1000 }), 'E is not a time in microseconds')
-  assert.equal(readTrade({ ...TRADE, E: TRADE.E * 1000 }), 'E is not a time in milliseconds')
+  for (const [given, unit, scale] of [
+    [inMicroseconds, 'microsecond', 1],
+    [TRADE, 'millisecond', 1000],
+  ] as const) {
+    const event = read('trade', given)
+    assert.ok(typeof event !== 'string')
+    assert.deepEqual(
+      [event.timeUnit, event.eventTimeUs, event.tradeTimeUs],
+      [unit, given.E * scale, given.T * scale],
+    )
+    assert.deepEqual(
+      [event.symbol.text, event.id, event.price, event.quantity, event.isBuyerMaker],
+      [given.s, given.t, given.p, given.q, given.m],
+    )
+  }
+  assert.equal(read('trade', TRADE, 'microsecond'), 'E is not a time in microseconds')
+  assert.equal(read('trade', inMicroseconds, 'millisecond'), 'E is not a time in milliseconds')
+  assert.equal(read('trade', { ...TRADE, T: TRADE.T * 1000 }), 'E is not a time in microseconds')
+  assert.equal(read('trade', { ...TRADE, E: TRADE.E * 1000 }), 'E is not a time in milliseconds')
 })
 
-const pick = ({ E, s, t, p, q, T, m }: typeof TRADE) => ({ E, s, t, p, q, T, m })
-
 test('names the invalid field', () => {
-  assert.equal(readTrade({ ...TRADE, p: 'abc' }), 'p is not a decimal')
-  assert.equal(readTrade({ ...TRADE, q: undefined }), 'q is not a decimal')
-  assert.equal(readTrade({ ...TRADE, t: 2 ** 53 }), 't is not an id')
-  assert.equal(readTrade({ ...TRADE, T: TRADE.T * 1000 }, 'millisecond'), 'T is not a time in milliseconds')
-  assert.equal(readTrade({ ...TRADE, m: 'true' }), 'm is not a boolean')
-  assert.equal(readTrade({ ...TRADE, s: 'BTC\0' }), 's is not a symbol')
-  assert.equal(readAggTrade({ ...AGG, f: 13 }), 'f is above l')
-  assert.equal(readBookTicker({ ...QUOTE, A: 1.5 }), 'A is not a decimal')
+  assert.equal(read('trade', { ...TRADE, p: 'abc' }), 'p is not a decimal')
+  assert.equal(read('trade', { ...TRADE, q: undefined }), 'q is not a decimal')
+  assert.equal(read('trade', { ...TRADE, t: 2 ** 53 }), 't is not an id')
+  assert.equal(
+    read('trade', { ...TRADE, T: TRADE.T * 1000 }, 'millisecond'),
+    'T is not a time in milliseconds',
+  )
+  assert.equal(read('trade', { ...TRADE, m: 'true' }), 'm is not a boolean')
+  assert.equal(read('trade', { ...TRADE, s: 'BTC\0' }), 's is not a symbol')
+  assert.equal(read('trade', { ...TRADE, e: 'aggTrade' }), 'e is not trade')
+  assert.equal(read('aggTrade', { ...AGG, f: 13 }), 'f is above l')
+  assert.equal(read('bookTicker', { ...QUOTE, A: 1.5 }), 'A is not a decimal')
 })
 
 test('accepts invalidated aggTrades; only a backfilled trade may lack its event time', () => {
-  const invalidated = readAggTrade({ ...AGG, f: -1, l: -1 })
-  assert.ok(typeof invalidated === 'object' && invalidated.f === -1)
-  assert.equal(readAggTrade({ ...AGG, f: -1 }), 'f is not an id')
-  assert.equal(readTrade({ ...TRADE, E: undefined }), 'E is not a time in milliseconds')
-  const backfilled = readTrade({ ...TRADE, E: undefined, source: 'backfill' })
-  assert.ok(typeof backfilled === 'object' && backfilled.E === null)
+  const invalidated = read('aggTrade', { ...AGG, f: -1, l: -1 })
+  assert.ok(typeof invalidated !== 'string')
+  assert.deepEqual([invalidated.firstTradeId, invalidated.lastTradeId], [ABSENT, ABSENT])
+  assert.equal(read('aggTrade', { ...AGG, f: -1 }), 'f is not an id')
+  assert.equal(read('trade', { ...TRADE, E: undefined }), 'E is not a time in milliseconds')
+  const backfilled = read('trade', { ...TRADE, E: undefined, source: 'backfill' })
+  assert.ok(typeof backfilled !== 'string')
+  assert.equal(backfilled.eventTimeUs, ABSENT)
 })
 
 test('subtracts id ranges like sets of ids', () => {

@@ -1,5 +1,6 @@
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
+import { isTradeType } from '../foundation/market/event.ts'
 import { ABSENT, type EventFields } from '../foundation/market/event-fields.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import type { Recording } from '../foundation/market/recording.ts'
@@ -236,7 +237,7 @@ class RowLatency {
   readonly receivedUs: number[] = []
 
   add({ type, eventTimeMs, receivedUs, isBackfill }: EventFields): void {
-    const hasEventTime = type !== 'bookTicker' && eventTimeMs !== ABSENT && !isBackfill
+    const hasEventTime = isTradeType(type) && eventTimeMs !== ABSENT && !isBackfill
     this.eventMs.push(hasEventTime ? eventTimeMs : Number.NaN)
     this.receivedUs.push(isBackfill ? Number.NaN : receivedUs)
   }

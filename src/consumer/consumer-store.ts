@@ -1,4 +1,4 @@
-import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
+import { type EventType, SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import type { Loss } from '../foundation/store/losses.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
@@ -14,7 +14,7 @@ export interface Written {
   readonly deadLettered: number
   /** New rows, by event type and symbol. */
   readonly rows: ReadonlyArray<{
-    readonly type: 'trade' | 'aggTrade' | 'bookTicker'
+    readonly type: EventType
     readonly symbol: string
     readonly rows: number
   }>

@@ -1,3 +1,4 @@
+import { TRADE_TYPES } from '../foundation/market/event.ts'
 import { GAP_CAUSE_NAMES } from '../foundation/market/gap-causes.ts'
 import type { MetricSpec, Reading } from '../foundation/telemetry/metrics.ts'
 import type { Environment } from './environment-probe.ts'
@@ -40,12 +41,9 @@ export const ENVIRONMENT_METRICS: ReadonlyArray<MetricSpec<Environment>> = [
  * Statuses of missing ids always exist with a count of 0, so that alert rules have a series to
  * evaluate.
  */
-const OPEN: NonNullable<Environment['database']>['gaps'] = [
-  { type: 'trade', status: 'open', cause: 'reconnect', count: 0 },
-  { type: 'trade', status: 'unrecoverable', cause: 'reconnect', count: 0 },
-  { type: 'aggTrade', status: 'open', cause: 'reconnect', count: 0 },
-  { type: 'aggTrade', status: 'unrecoverable', cause: 'reconnect', count: 0 },
-]
+const OPEN: NonNullable<Environment['database']>['gaps'] = TRADE_TYPES.flatMap((type) =>
+  ['open', 'unrecoverable'].map((status) => ({ type, status, cause: 'reconnect', count: 0 })),
+)
 
 function ledgerReading(gaps: NonNullable<Environment['database']>['gaps']): Reading {
   const counts = new Map<string, { labels: { type: string; status: string; cause: string }; value: number }>()

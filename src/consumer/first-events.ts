@@ -1,4 +1,5 @@
 import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
+import { byEventType, isTradeType } from '../foundation/market/event.ts'
 import type { EventFields, KnownSymbol } from '../foundation/market/event-fields.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import type { Batch } from './batch.ts'
@@ -12,7 +13,7 @@ export class FirstEvents {
   readonly #loss: Loss
   readonly #seen: Set<string>
   /** Most events share a symbol object, so the check needs no string. */
-  readonly #met = { trade: new WeakSet(), aggTrade: new WeakSet(), bookTicker: new WeakSet<KnownSymbol>() }
+  readonly #met = byEventType(() => new WeakSet<KnownSymbol>())
 
   private constructor(loss: Loss) {
     this.#loss = loss
@@ -36,7 +37,7 @@ export class FirstEvents {
     if (this.#seen.has(key)) return
     this.#seen.add(key)
     const { cause, to } = this.#loss
-    const timeMs = eventType === 'bookTicker' ? Math.floor(event.receivedUs / 1000) : event.tradeTimeMs
+    const timeMs = !isTradeType(eventType) ? Math.floor(event.receivedUs / 1000) : event.tradeTimeMs
     const loss = `${lossKey(this.#loss)}:${to}`
     batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause, loss })
     this.noteIn(batch)

@@ -1,3 +1,4 @@
+import { byEventType } from '../foundation/market/event.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { ConsumerStatus, LatencySummary, PartitionStatus } from '../foundation/telemetry/status.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
@@ -88,11 +89,7 @@ export class ConsumerCounts {
         discarded: worker?.batchBuilder.counters.discarded ?? 0,
         pending: worker?.batchBuilder.pending ?? 0,
       },
-      rows: {
-        trade: this.#rows.of('trade'),
-        aggTrade: this.#rows.of('aggTrade'),
-        bookTicker: this.#rows.of('bookTicker'),
-      },
+      rows: byEventType((type) => this.#rows.of(type)),
       flushes: this.#flushes,
       retries: this.retries,
       eventToRowMs: this.#eventToRow.summary(nowMs),

@@ -1,4 +1,4 @@
-import type { EventType } from '../foundation/market/event.ts'
+import { type EventType, isTradeType } from '../foundation/market/event.ts'
 import { type Gap, gapId } from '../foundation/market/gap.ts'
 import type { LastStored } from '../foundation/store/last-stored.ts'
 import type { LossCause } from '../foundation/store/losses.ts'
@@ -35,7 +35,7 @@ export type LosingFirst = FirstAfterLoss & { readonly cause: Exclude<LossCause, 
  */
 export function sequenceStarts(firsts: readonly FirstAfterLoss[]): SequenceStart[] {
   return firsts.flatMap(({ symbol, eventType, epoch, id, timeMs, cause }) =>
-    cause === 'start' && eventType !== 'bookTicker' ? [{ symbol, eventType, epoch, id, timeMs }] : [],
+    cause === 'start' && isTradeType(eventType) ? [{ symbol, eventType, epoch, id, timeMs }] : [],
   )
 }
 
@@ -73,7 +73,7 @@ export function afterLoss(
     if (last === undefined) continue
     const stream = `${first.symbol} ${first.eventType}`
     // A symbol that has moved to another partition may occur twice in a batch.
-    if (first.eventType !== 'bookTicker' && !lost.has(stream))
+    if (isTradeType(first.eventType) && !lost.has(stream))
       lost.set(stream, { key: `${first.loss}:${stream}`, lost: lostIds(last, first, nowMs) })
     if (last.epoch === first.epoch && last.id !== null) continue
     if (!liesBetween(last, first)) continue
@@ -88,7 +88,7 @@ export function afterLoss(
  */
 function lostIds(last: LastStored, first: LosingFirst, nowMs: number): LostIds {
   const { symbol, eventType, id, cause } = first
-  if (eventType === 'bookTicker') throw new TypeError('Quotes have no ids')
+  if (!isTradeType(eventType)) throw new TypeError('Quotes have no ids')
   const isBetween = last.epoch === first.epoch && last.id !== null && last.id + 1 < id
   return {
     symbol,

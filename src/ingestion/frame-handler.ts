@@ -6,8 +6,7 @@ import {
   KEPT_FRAME_BYTES,
 } from '../foundation/binance/stream-frame.ts'
 import { HEADER } from '../foundation/kafka/headers.ts'
-import type { EventType } from '../foundation/market/event.ts'
-import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
+import { type EventType, isTradeType, SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import { ABSENT } from '../foundation/market/event-fields.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { type ByteSlice, ownCopy } from '../foundation/runtime/byte-slice.ts'
@@ -169,7 +168,7 @@ export class FrameHandler {
   ): void {
     const { type, id, lastTradeId, eventTimeUs } = event
     const symbol = event.symbol.text
-    const isQuote = type === 'bookTicker'
+    const isQuote = !isTradeType(type)
     const timeMs = isQuote ? stamp.ms : event.tradeTimeMs
     this.rates.seen(stream, id, nowMs, connection)
     if (!isQuote && eventTimeUs !== ABSENT) this.#eventToReceipt.record(stamp.ms - event.eventTimeMs, nowMs)
@@ -207,7 +206,7 @@ export class FrameHandler {
   ): void {
     const route = this.#options.route(stream, symbol, type, epoch)
     const slice = this.#slab.write(data, this.#tail.of(stamp))
-    const aheadMs = type === 'bookTicker' ? this.#options.clockAheadMs() : null
+    const aheadMs = !isTradeType(type) ? this.#options.clockAheadMs() : null
     // Integers are stored without a heap object.
     const clockAheadMs = aheadMs === null ? undefined : Math.round(aheadMs)
     const message = new EventMessage(route, slice, id, timeMs, stamp.ms, nowMs, clockAheadMs)

@@ -1,9 +1,9 @@
+import { TRADE_TYPES } from '../foundation/market/event.ts'
 import { GAP_CAUSES, INGESTION_CAUSES } from '../foundation/market/gap-causes.ts'
 import { byLabel, type MetricSpec, type Reading } from '../foundation/telemetry/metrics.ts'
 import type { Counts, IngestionMetricValues } from './metric-values.ts'
 
 const OUTAGE_CAUSES = INGESTION_CAUSES.filter((cause) => GAP_CAUSES[cause].hasWindows)
-const ID_TYPES = ['trade', 'aggTrade'] as const
 const CLOSED = ['filled', 'unrecoverable'] as const
 const ANSWERS = ['ok', '403', '418', '429', '451', 'rejected', 'failed'] as const
 const HANDSHAKE_STATUSES = ['403', '418', '429', '451', '5xx', 'other'] as const
@@ -33,14 +33,14 @@ export const GAP_METRICS: ReadonlyArray<MetricSpec<IngestionMetricValues>> = [
     name: 'tapeline_ingestion_gaps_opened_total',
     help: 'Gaps of ids found, by event type and cause.',
     labels: ['type', 'cause'],
-    read: ({ gaps }) => grid(ID_TYPES, 'cause', INGESTION_CAUSES, gaps?.opened),
+    read: ({ gaps }) => grid(TRADE_TYPES, 'cause', INGESTION_CAUSES, gaps?.opened),
   },
   {
     kind: 'counter',
     name: 'tapeline_ingestion_gaps_closed_total',
     help: 'Gaps of ids closed, by event type and status.',
     labels: ['type', 'status'],
-    read: ({ gaps }) => grid(ID_TYPES, 'status', CLOSED, gaps?.closed),
+    read: ({ gaps }) => grid(TRADE_TYPES, 'status', CLOSED, gaps?.closed),
   },
   {
     kind: 'counter',

@@ -1,6 +1,7 @@
 import { gapRecord } from '../foundation/kafka/gap-sender.ts'
-import { HEADER, schemaHeader } from '../foundation/kafka/headers.ts'
+import { HEADER } from '../foundation/kafka/headers.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { schemaHeader } from '../foundation/kafka/schema-of.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import { RECORDING_KEY, type Recording } from '../foundation/market/recording.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'

@@ -1,10 +1,10 @@
 import { EXCHANGE_INFO_WEIGHT, SERVER_TIME_WEIGHT } from '../foundation/binance/rest.ts'
-import type { RestTrade } from '../foundation/binance/trade-rest.ts'
+import { backfillJson, type RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
-import { streamName } from '../foundation/market/event.ts'
+import { beginsAtZero, streamName } from '../foundation/market/event.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
-import { Backfill, backfillJson } from './backfill/backfill.ts'
+import { Backfill } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
@@ -249,7 +249,7 @@ export class Pipeline {
    */
   add(symbols: readonly string[], listed: readonly string[]): void {
     for (const symbol of listed) {
-      const types = this.#config.eventTypes.filter((type) => type !== 'bookTicker')
+      const types = this.#config.eventTypes.filter(beginsAtZero)
       this.#acknowledged.beginAtFirstId(symbol, types)
       for (const type of types) this.#continuity.restore(streamName(symbol, type), symbol, type, LISTED)
     }

@@ -1,10 +1,6 @@
 import { refusalOf } from '../../src/foundation/binance/refusal.ts'
-import {
-  type FetchTrades,
-  REST_WEIGHT,
-  type RestOutcome,
-  type RestTrade,
-} from '../../src/foundation/binance/trade-rest.ts'
+import type { FetchTrades, RestOutcome, RestTrade } from '../../src/foundation/binance/trade-rest.ts'
+import { restOf } from '../../src/foundation/market/event.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { type LifeClock, ROUNDING_MS } from './life-clock.ts'
 import { type Market, priceOf, quantityOf, type TrueSequence } from './market.ts'
@@ -101,7 +97,7 @@ export class SimulatedRest {
     return (request) => {
       const nowMs = this.#clock.monotonicMs()
       this.requests++
-      spent.push({ atMs: nowMs, weight: REST_WEIGHT[request.type] })
+      spent.push({ atMs: nowMs, weight: restOf(request.type).weight })
       while (nowMs - (spent[0]?.atMs ?? nowMs) >= 60_000 - ROUNDING_MS) spent.shift()
       if (spent.reduce((sum, { weight }) => sum + weight, 0) > this.#weightPerMinute)
         this.complaints.push('more weight per minute than REST_WEIGHT_PER_MINUTE')

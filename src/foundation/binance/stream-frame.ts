@@ -1,8 +1,8 @@
-import { type EventType, eventTypeOf, streamName } from '../market/event.ts'
+import { type EventType, eventTypeOf, isTradeType, streamName } from '../market/event.ts'
 import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isSymbol } from '../market/fields.ts'
-import { type Fields, isFields, readAggTrade, readBookTicker, readTrade } from '../market/payload.ts'
+import { type Fields, isFields, readPayload } from '../market/payload.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
 import type { ByteSlice } from '../runtime/byte-slice.ts'
 import { SharedBytes } from '../runtime/shared-bytes.ts'
@@ -27,7 +27,6 @@ export type Frame =
   /** An event with times in this unit, which was not requested. */
   | { readonly kind: 'other unit'; readonly unit: TimeUnit }
 
-/** A trade, aggTrade or bookTicker. */
 export interface EventFrame {
   readonly kind: 'event'
   readonly stream: string
@@ -50,8 +49,6 @@ const OWN_MEMBERS = ['source', 'ingestion_timestamp', 'ingestion_timestamp_us'] 
 
 /** The reason for a frame that is not valid JSON. */
 const NOT_JSON = 'not JSON'
-
-const READERS = { trade: readTrade, aggTrade: readAggTrade, bookTicker: readBookTicker }
 
 interface KnownStream {
   readonly name: string
@@ -110,7 +107,7 @@ export class FrameReader {
     const event = this.#event
     const stream = this.#streams.of(bytes, ENVELOPE.length, nameEnd)
     if (stream === null || stream.type !== event.type || stream.symbol !== event.symbol.text) return null
-    if (this.#isOtherUnit(event.type === 'bookTicker' ? null : event.timeUnit)) return null
+    if (this.#isOtherUnit(event)) return null
     return { kind: 'event', stream: stream.name, event, data: { bytes, start, end } }
   }
 
@@ -129,25 +126,23 @@ export class FrameReader {
     if (!isFields(data)) return { kind: 'rejected', reason: 'data is not an object' }
     const own = this.#isOurs ? undefined : OWN_MEMBERS.find((name) => Object.hasOwn(data, name))
     if (own !== undefined) return { kind: 'rejected', reason: `${own} is a member that only Tapeline writes` }
-    const payload = READERS[type](data)
-    if (typeof payload === 'string') return { kind: 'rejected', reason: payload }
-    const { s: symbol } = payload
+    const event = this.#event
+    const reason = readPayload(type, data, event)
+    if (reason !== null) return { kind: 'rejected', reason }
+    const symbol = event.symbol.text
     if (stream.length !== symbol.length + 1 + type.length || !stream.startsWith(symbol.toLowerCase())) {
       return { kind: 'rejected', reason: 's is not the symbol of the stream' }
     }
-    if ('unit' in payload && this.#isOtherUnit(payload.unit))
-      return { kind: 'other unit', unit: payload.unit }
+    if (this.#isOtherUnit(event)) return { kind: 'other unit', unit: event.timeUnit }
     const json = memberText(text, 'data')
     if (json === null) throw new Error(`No data member in ${text}`)
-    this.#event.take(type, payload)
     this.parsedEvents++
     const copy = Buffer.from(json)
-    return { kind: 'event', stream, event: this.#event, data: { bytes: copy, start: 0, end: copy.length } }
+    return { kind: 'event', stream, event, data: { bytes: copy, start: 0, end: copy.length } }
   }
 
-  /** @param unit null for an event without times */
-  #isOtherUnit(unit: TimeUnit | null): boolean {
-    return unit !== null && this.#unit !== null && unit !== this.#unit
+  #isOtherUnit({ type, timeUnit }: EventFields): boolean {
+    return this.#unit !== null && timeUnit !== this.#unit && isTradeType(type)
   }
 }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { byTradeType, declarationOf, ROLES, type Role, restOf, type TradeType } from '../market/event.ts'
 import { isTime } from '../market/fields.ts'
 import type { IdRange } from '../market/id-ranges.ts'
 import {
@@ -16,7 +17,7 @@ import { fetchByProxy } from './proxy.ts'
 import { type Refusal, refusalOfResponse } from './refusal.ts'
 
 /**
- * A trade or aggTrade from REST, with the fields of the stream's payload except the event time `E`.
+ * A row of REST, with the fields of the stream's payload except the event time `E`.
  */
 export interface RestTrade {
   readonly id: number
@@ -25,8 +26,9 @@ export interface RestTrade {
   /** Microseconds. */
   readonly timeUs: number
   readonly isBuyerMaker: boolean
+  /** The exchange's `M`, which is passed on; false where the row has none. */
   readonly isBestMatch: boolean
-  /** The trades that an aggTrade covers; null for a trade. */
+  /** The trades that an aggTrade covers; null for other types. */
   readonly trades: IdRange | null
 }
 
@@ -46,39 +48,14 @@ export type RestOutcome = (
   readonly usedWeight?: number | null
 }
 
-export type RestTradeType = 'trade' | 'aggTrade'
-
 /** Maximum rows in one answer. */
 export const REST_LIMIT = 1000
 
-/** Weight of a request, of the 6,000 per minute and IP. */
-export const REST_WEIGHT: Readonly<Record<RestTradeType, number>> = { trade: 25, aggTrade: 4 }
-
 const TIMEOUT_MS = 10_000
 
-const TRADE = z.object({
-  id: z.int(),
-  price: z.string(),
-  qty: z.string(),
-  time: z.int(),
-  isBuyerMaker: z.boolean(),
-  isBestMatch: z.boolean(),
-})
-
-const AGG_TRADE = z.object({
-  a: z.int(),
-  p: z.string(),
-  q: z.string(),
-  f: z.int(),
-  l: z.int(),
-  T: z.int(),
-  m: z.boolean(),
-  M: z.boolean(),
-})
-
-/** `fromId` null requests the latest trades. `limit` is at most `REST_LIMIT`. */
+/** `fromId` null requests the latest trades, which not every type offers (`hasLatest`). `limit` is at most `REST_LIMIT`. */
 export interface TradeRequest {
-  readonly type: RestTradeType
+  readonly type: TradeType
   readonly symbol: string
   readonly fromId: number | null
   readonly limit: number
@@ -88,11 +65,11 @@ export interface TradeRequest {
 export type FetchTrades = (request: TradeRequest, signal: AbortSignal) => Promise<RestOutcome>
 
 /**
- * Returns requests over HTTP: `historicalTrades` and `aggTrades`.
+ * Returns requests over HTTP, as the declarations say.
  *
  * @param unit of the times
  * @param wallMs milliseconds since the Unix epoch, for a Retry-After with a date
- * @param apiKey for `historicalTrades` of exchanges that require one; undefined to send none
+ * @param apiKey for exchanges that require one; undefined to send none
  * @param source name of the exchange; checked here, because REST may have been down at the start
  */
 export function tradeRest(
@@ -105,10 +82,10 @@ export function tradeRest(
   return async ({ type, symbol, fromId, limit }, signal) => {
     const query = new URLSearchParams({ symbol, limit: String(limit) })
     if (fromId !== null) query.set('fromId', String(fromId))
-    const path = type === 'trade' ? 'historicalTrades' : 'aggTrades'
+    const { path, isKeyed } = restOf(type)
     const headers = { [TIME_UNIT_HEADER]: exchangeTimeUnit(unit) }
     const how: RequestInit =
-      type === 'trade' && apiKey !== undefined
+      isKeyed && apiKey !== undefined
         ? // A redirect would send the key to another host.
           { headers: { ...headers, 'X-MBX-APIKEY': apiKey }, redirect: 'manual' }
         : { headers }
@@ -131,7 +108,7 @@ export function tradeRest(
 }
 
 async function outcome(
-  type: RestTradeType,
+  type: TradeType,
   unit: TimeUnit,
   response: Response,
   nowMs: number,
@@ -157,31 +134,71 @@ function timeUs(time: number, unit: TimeUnit): number {
   throw new Error(`${message}. ${fix}`)
 }
 
-function parseRows(type: RestTradeType, unit: TimeUnit, body: unknown): RestTrade[] {
-  if (type === 'trade') {
-    return z
-      .array(TRADE)
-      .parse(body)
-      .map((row) => ({
-        id: row.id,
-        price: row.price,
-        quantity: row.qty,
-        timeUs: timeUs(row.time, unit),
-        isBuyerMaker: row.isBuyerMaker,
-        isBestMatch: row.isBestMatch,
-        trades: null,
-      }))
+const KINDS = {
+  id: z.int(),
+  tiles: z.int(),
+  time: z.int(),
+  decimal: z.string(),
+  flag: z.boolean(),
+  unused: z.boolean(),
+}
+
+/** Reads the values of a row by their roles. */
+const rowSchemas = byTradeType((type) => {
+  const { row } = restOf(type)
+  const shape = Object.fromEntries(
+    row.map(([name, role]) => {
+      const { kind } = ROLES[role]
+      if (kind === 'type' || kind === 'symbol') throw new Error(`A row of REST has no ${kind}`)
+      return [name, KINDS[kind]]
+    }),
+  )
+  return z.array(
+    z
+      .object(shape)
+      .transform((values) => new Map<Role, unknown>(row.map(([name, role]) => [role, values[name]]))),
+  )
+})
+
+function parseRows(type: TradeType, unit: TimeUnit, body: unknown): RestTrade[] {
+  return rowSchemas[type].parse(body).map((row) => ({
+    id: Number(row.get('id')),
+    price: String(row.get('price')),
+    quantity: String(row.get('quantity')),
+    timeUs: timeUs(Number(row.get('tradeTime')), unit),
+    isBuyerMaker: row.get('isBuyerMaker') === true,
+    isBestMatch: row.get('unused') === true,
+    trades: row.has('firstTradeId')
+      ? { from: Number(row.get('firstTradeId')), to: Number(row.get('lastTradeId')) }
+      : null,
+  }))
+}
+
+/**
+ * Returns a trade as the value of a Kafka message: the fields of the stream, marked as backfilled, without the
+ * event time, which REST does not give.
+ */
+export function backfillJson(
+  symbol: string,
+  type: TradeType,
+  trade: RestTrade,
+  unit: TimeUnit,
+  receiptMs: number,
+  receiptUs: number,
+): string {
+  const values: Readonly<Record<Exclude<Role, 'eventTime' | 'askPrice' | 'askQuantity'>, unknown>> = {
+    type,
+    symbol,
+    id: trade.id,
+    price: trade.price,
+    quantity: trade.quantity,
+    firstTradeId: trade.trades?.from,
+    lastTradeId: trade.trades?.to,
+    tradeTime: trade.timeUs / MICROSECONDS_IN[unit],
+    isBuyerMaker: trade.isBuyerMaker,
+    unused: trade.isBestMatch,
   }
-  return z
-    .array(AGG_TRADE)
-    .parse(body)
-    .map((row) => ({
-      id: row.a,
-      price: row.p,
-      quantity: row.q,
-      timeUs: timeUs(row.T, unit),
-      isBuyerMaker: row.m,
-      isBestMatch: row.M,
-      trades: { from: row.f, to: row.l },
-    }))
+  const fields = declarationOf(type).layout.map(([name, role]) => [name, Reflect.get(values, role)])
+  const stamp = { source: 'backfill', ingestion_timestamp: receiptMs, ingestion_timestamp_us: receiptUs }
+  return JSON.stringify({ ...Object.fromEntries(fields), ...stamp })
 }

@@ -1,8 +1,9 @@
 import type { Gap } from '../market/gap.ts'
 import type { KafkaConnection } from './connection.ts'
-import { HEADER, schemaHeader } from './headers.ts'
+import { HEADER } from './headers.ts'
 import { partitionOf } from './partition-map.ts'
 import { type OutgoingRecord, RecordSender } from './record-sender.ts'
+import { schemaHeader } from './schema-of.ts'
 
 /** Maximum rows per send, which keeps it below the brokers' limit of 1 MiB. */
 const ROWS_PER_SEND = 500

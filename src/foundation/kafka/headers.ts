@@ -1,16 +1,15 @@
 import { isUtf8 } from 'node:buffer'
 import { EPOCH_MAX } from '../market/fields.ts'
-import type { TimeUnit } from '../market/time-unit.ts'
 
 /** Header names of Tapeline's messages. Values are text. */
 export const HEADER = {
   /**
    * `trade/2`, `aggTrade/2` (times in microseconds), `trade/1`, `aggTrade/1` (in milliseconds),
-   * `bookTicker/1`, `gap/1`, `recording/1`.
+   * `bookTicker/1`, `gap/1`, `recording/1`: see `schema-of.ts`.
    */
   schema: 'schema',
   /**
-   * trade and aggTrade: how often the exchange has restarted their ids, as digits; absent means 0.
+   * Types with contiguous ids: how often the exchange has restarted them, as digits; absent means 0.
    */
   epoch: 'epoch',
   /** The first bookTicker after an outage: the ledger row of the outage, as JSON. */
@@ -35,25 +34,6 @@ export const HEADER = {
   /** Dead letters: the time of the failure, in milliseconds since the Unix epoch. */
   time: 'time',
 } as const
-
-export type SchemaName = 'trade' | 'aggTrade' | 'bookTicker' | 'gap' | 'recording'
-
-/** A number rises with an incompatible change. */
-export const LATEST_SCHEMA: Readonly<Record<SchemaName, number>> = {
-  trade: 2,
-  aggTrade: 2,
-  bookTicker: 1,
-  gap: 1,
-  recording: 1,
-}
-
-/**
- * @param unit of the times of a trade or aggTrade; quotes have none, and the ledger uses
- *   milliseconds
- */
-export function schemaHeader(name: SchemaName, unit: TimeUnit): string {
-  return `${name}/${unit === 'microsecond' ? LATEST_SCHEMA[name] : 1}`
-}
 
 /** Returns the text of a header; null if the message has none of that name. */
 export function headerText(

@@ -1,32 +1,15 @@
 import { isUtf8 } from 'node:buffer'
-import { EVENT_TYPES, type EventType } from '../market/event.ts'
+import { declarationOf, EVENT_TYPES, type EventType, isTradeType } from '../market/event.ts'
 import { EventFields } from '../market/event-fields.ts'
 import { EventScanner } from '../market/event-scanner.ts'
 import { isTimeUs } from '../market/fields.ts'
 import { GAP, type Gap } from '../market/gap.ts'
-import {
-  type AggTradePayload,
-  type BookTickerPayload,
-  type Fields,
-  isFields,
-  readAggTrade,
-  readBookTicker,
-  readTrade,
-  type TradePayload,
-} from '../market/payload.ts'
+import { type Fields, isFields, readPayload } from '../market/payload.ts'
 import { RECORDING, type Recording } from '../market/recording.ts'
 import { TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'
 import type { FetchedMessage } from './codec/fetched-message.ts'
-import {
-  HEADER,
-  headerText,
-  LATEST_SCHEMA,
-  NOT_AN_EPOCH,
-  readEpoch,
-  type SchemaName,
-  schemaHeader,
-} from './headers.ts'
-import { schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
+import { HEADER, headerText, NOT_AN_EPOCH, readEpoch } from './headers.ts'
+import { LATEST_SCHEMA, type SchemaName, schemaHeader, schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
 
 const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 
@@ -34,8 +17,8 @@ const NOT_STAMPED = 'ingestion_timestamp_us is not a time in microseconds'
 export type TopicKind = 'trades' | 'bookTicker' | 'gaps' | 'deadLetters'
 
 const SCHEMAS_OF: Readonly<Record<Exclude<TopicKind, 'deadLetters'>, readonly SchemaName[]>> = {
-  trades: ['trade', 'aggTrade'],
-  bookTicker: ['bookTicker'],
+  trades: EVENT_TYPES.filter((type) => declarationOf(type).topic === 'trades'),
+  bookTicker: EVENT_TYPES.filter((type) => declarationOf(type).topic === 'bookTicker'),
   gaps: ['gap', 'recording'],
 }
 
@@ -76,11 +59,12 @@ export class Decoder {
   #scan(kind: 'trades' | 'bookTicker', bytes: Buffer, start: number, end: number, headers: Headers): boolean {
     const { event } = this
     if (headers.epoch === null || !this.#scanner.readStamped(bytes, start, end)) return false
-    event.epoch = kind === 'trades' ? headers.epoch : 0
-    const isQuote = event.type === 'bookTicker'
-    if (isQuote !== (kind === 'bookTicker')) return false
+    const isTrade = isTradeType(event.type)
+    event.epoch = isTrade ? headers.epoch : 0
+    if (declarationOf(event.type).topic !== kind) return false
     return (
-      headers.schema === null || (headers.type === event.type && (isQuote || headers.unit === event.timeUnit))
+      headers.schema === null ||
+      (headers.type === event.type && (!isTrade || headers.unit === event.timeUnit))
     )
   }
 
@@ -90,49 +74,25 @@ export class Decoder {
     if (data === undefined) return 'value is not JSON'
     if (!isFields(data)) return 'value is not an object'
     const known = schemaOf(SCHEMAS_OF[kind], schema, data)
-    switch (known?.name) {
-      case 'trade':
-        return this.#trade('trade', readTrade(data, known?.unit), data, epoch)
-      case 'aggTrade':
-        return this.#trade('aggTrade', readAggTrade(data, known?.unit), data, epoch)
-      case 'bookTicker':
-        return this.#bookTicker(readBookTicker(data), data)
-      case 'gap':
-        return this.#gap(data)
-      case 'recording':
-        return this.#recording(data)
-      case undefined:
-        return 'schema is not one of this topic'
-    }
+    if (known === null) return 'schema is not one of this topic'
+    if (known.name === 'gap') return this.#gap(data)
+    if (known.name === 'recording') return this.#recording(data)
+    return this.#event(known.name, known.unit, data, epoch)
   }
 
-  #trade(
-    type: 'trade' | 'aggTrade',
-    trade: TradePayload | AggTradePayload | string,
-    data: Fields,
-    epoch: number | null,
-  ): string | null {
-    if (typeof trade === 'string') return trade
+  #event(type: EventType, unit: TimeUnit | undefined, data: Fields, epoch: number | null): string | null {
+    const { event } = this
+    const reason = readPayload(type, data, event, unit)
+    if (reason !== null) return reason
     const { ingestion_timestamp_us: receivedUs, source } = data
     if (!isTimeUs(receivedUs)) return NOT_STAMPED
+    event.receivedUs = receivedUs
+    event.epoch = 0
+    if (!isTradeType(type)) return null
     if (source !== undefined && source !== 'backfill') return 'source is not backfill'
     if (epoch === null) return NOT_AN_EPOCH
-    this.event.take(type, trade)
-    return this.#stamp(receivedUs, source === 'backfill', epoch)
-  }
-
-  #bookTicker(quote: BookTickerPayload | string, data: Fields): string | null {
-    if (typeof quote === 'string') return quote
-    const { ingestion_timestamp_us: receivedUs } = data
-    if (!isTimeUs(receivedUs)) return NOT_STAMPED
-    this.event.take('bookTicker', quote)
-    return this.#stamp(receivedUs, false, 0)
-  }
-
-  #stamp(receivedUs: number, isBackfill: boolean, epoch: number): null {
-    this.event.receivedUs = receivedUs
-    this.event.isBackfill = isBackfill
-    this.event.epoch = epoch
+    event.isBackfill = source === 'backfill'
+    event.epoch = epoch
     return null
   }
 

@@ -1,13 +1,32 @@
+import { EVENT_TYPES, type EventType, isTradeType } from '../market/event.ts'
 import type { Fields } from '../market/payload.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
 import { TapelineError } from '../runtime/errors.ts'
-import { LATEST_SCHEMA, type SchemaName } from './headers.ts'
 
 /**
  * A message of the exchange has some hundred bytes; longer ones are not parsed. This also bounds
  * the depth of the JSON.
  */
 export const VALUE_MAX_BYTES = 512 << 10
+
+export type SchemaName = EventType | 'gap' | 'recording'
+
+/** A number rises with an incompatible change. Version 2 of an event has its times in microseconds. */
+export const LATEST_SCHEMA = {
+  ...(Object.fromEntries(EVENT_TYPES.map((type) => [type, isTradeType(type) ? 2 : 1])) as Record<
+    EventType,
+    1 | 2
+  >),
+  gap: 1,
+  recording: 1,
+} as const
+
+/**
+ * @param unit of the times of an event; quotes have none, and the ledger uses milliseconds
+ */
+export function schemaHeader(name: SchemaName, unit: TimeUnit): string {
+  return `${name}/${unit === 'microsecond' ? LATEST_SCHEMA[name] : 1}`
+}
 
 export interface MessageSchema {
   readonly name: SchemaName

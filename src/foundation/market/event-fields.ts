@@ -1,6 +1,5 @@
 import type { EventType } from './event.ts'
-import { type AggTradePayload, type BookTickerPayload, INVALIDATED, type TradePayload } from './payload.ts'
-import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
+import type { TimeUnit } from './time-unit.ts'
 
 /** A validated symbol, as text and as the bytes used in Kafka and in rows. */
 export interface KnownSymbol {
@@ -11,6 +10,8 @@ export interface KnownSymbol {
 /** Replaces a time or id that an event does not have. */
 export const ABSENT = -1
 
+const NO_BYTES = Buffer.alloc(0)
+
 /**
  * The fields of one event; decimals stay slices of its bytes. One instance is refilled for each
  * event, which saves an object per event. To keep a field, copy it.
@@ -19,7 +20,7 @@ export const ABSENT = -1
  */
 export class EventFields {
   type: EventType = 'trade'
-  symbol: KnownSymbol = { text: '', bytes: Buffer.alloc(0) }
+  symbol: KnownSymbol = { text: '', bytes: NO_BYTES }
   /** Trade id, aggregate trade id or update id. */
   id = 0
   /** Trades: the unit in which the times were given. */
@@ -33,7 +34,7 @@ export class EventFields {
   lastTradeId = ABSENT
   isBuyerMaker = false
   /** The buffer of the decimals, which reach from their start to before their end. */
-  bytes: Buffer = Buffer.alloc(0)
+  bytes: Buffer = NO_BYTES
   priceStart = 0
   priceEnd = 0
   quantityStart = 0
@@ -48,6 +49,7 @@ export class EventFields {
   isBackfill = false
   /** How often the exchange had restarted the id sequence. */
   epoch = 0
+  #decimals = 0
 
   /** Milliseconds, rounded down; {@link ABSENT} if there is none. */
   get eventTimeMs(): number {
@@ -75,35 +77,37 @@ export class EventFields {
     return this.bytes.toString('latin1', this.askQuantityStart, this.askQuantityEnd)
   }
 
-  /** Takes the fields of a payload parsed as JSON, except stamps and epoch. */
-  take(type: EventType, payload: TradePayload | AggTradePayload | BookTickerPayload): void {
+  /** Empties the fields for an event whose decimals are added as texts. */
+  begin(type: EventType, timeUnit: TimeUnit): void {
     this.type = type
-    this.symbol = { text: payload.s, bytes: Buffer.from(payload.s) }
-    if ('u' in payload) {
-      this.id = payload.u
-      this.#takeDecimals(payload.b, payload.B, payload.a, payload.A)
-      return
-    }
-    const isAggTrade = 'a' in payload
-    this.id = isAggTrade ? payload.a : payload.t
-    this.timeUnit = payload.unit
-    this.eventTimeUs = payload.E === null ? ABSENT : payload.E * MICROSECONDS_IN[payload.unit]
-    this.tradeTimeUs = payload.T * MICROSECONDS_IN[payload.unit]
-    this.firstTradeId = isAggTrade && payload.f !== INVALIDATED ? payload.f : ABSENT
-    this.lastTradeId = isAggTrade && payload.l !== INVALIDATED ? payload.l : ABSENT
-    this.isBuyerMaker = payload.m
-    this.#takeDecimals(payload.p, payload.q)
+    this.timeUnit = timeUnit
+    this.eventTimeUs = this.firstTradeId = this.lastTradeId = ABSENT
+    this.isBackfill = false
+    this.bytes = NO_BYTES
+    this.#decimals = 0
   }
 
-  #takeDecimals(price: string, quantity: string, askPrice = '', askQuantity = ''): void {
-    this.bytes = Buffer.from(price + quantity + askPrice + askQuantity, 'latin1')
-    this.priceStart = 0
-    this.priceEnd = price.length
-    this.quantityStart = this.priceEnd
-    this.quantityEnd = this.quantityStart + quantity.length
-    this.askPriceStart = this.quantityEnd
-    this.askPriceEnd = this.askPriceStart + askPrice.length
-    this.askQuantityStart = this.askPriceEnd
-    this.askQuantityEnd = this.askQuantityStart + askQuantity.length
+  /** Adds price, quantity, ask price and ask quantity, in this order. */
+  addDecimal(text: string): void {
+    const start = this.bytes.length
+    this.bytes = Buffer.concat([this.bytes, Buffer.from(text, 'latin1')])
+    const end = this.bytes.length
+    switch (this.#decimals++) {
+      case 0:
+        this.priceStart = start
+        this.priceEnd = end
+        break
+      case 1:
+        this.quantityStart = start
+        this.quantityEnd = end
+        break
+      case 2:
+        this.askPriceStart = start
+        this.askPriceEnd = end
+        break
+      default:
+        this.askQuantityStart = start
+        this.askQuantityEnd = end
+    }
   }
 }

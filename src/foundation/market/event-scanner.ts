@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { SharedBytes } from '../runtime/shared-bytes.ts'
+import { declarationOf, EVENT_TYPES, type EventType, ROLES, type Role } from './event.ts'
 import { ABSENT, EventFields, type KnownSymbol } from './event-fields.ts'
 import { FIRST_TIME_MS, FIRST_TIME_US, isSymbol, LAST_TIME_MS, LAST_TIME_US } from './fields.ts'
 
@@ -11,41 +12,75 @@ import { FIRST_TIME_MS, FIRST_TIME_US, isSymbol, LAST_TIME_MS, LAST_TIME_US } fr
  * gives the same fields as that path (`test/market-event-scanner.test.ts`).
  */
 
-const literal = (text: string): Uint8Array => Buffer.from(text)
+/** What to read after a literal. Small integers, because a switch over them is fast. */
+const READ = {
+  end: 0,
+  eventTime: 1,
+  tradeTime: 2,
+  symbol: 3,
+  id: 4,
+  price: 5,
+  quantity: 6,
+  askPrice: 7,
+  askQuantity: 8,
+  firstTradeId: 9,
+  lastTradeId: 10,
+  isBuyerMaker: 11,
+  unused: 12,
+} as const satisfies Record<Exclude<Role, 'type'> | 'end', number>
 
-const TRADE = literal('{"e":"trade","E":')
-const AGG_TRADE = literal('{"e":"aggTrade","E":')
-const BOOK_TICKER = literal('{"u":')
-const SYMBOL = literal(',"s":"')
-const TRADE_ID = literal('","t":')
-const AGG_TRADE_ID = literal('","a":')
-const PRICE = literal(',"p":"')
-const QUANTITY = literal('","q":"')
-const FIRST_TRADE_ID = literal('","f":')
-const LAST_TRADE_ID = literal(',"l":')
-const END_OF_STRING = literal('"')
-const TRADE_TIME = literal(',"T":')
-const IS_BUYER_MAKER = literal(',"m":')
-const IGNORED = literal(',"M":')
-const BID_PRICE = literal('","b":"')
-const BID_QUANTITY = literal('","B":"')
-const ASK_PRICE = literal('","a":"')
-const ASK_QUANTITY = literal('","A":"')
-const RECEIVED_MS = literal(',"ingestion_timestamp":')
-const RECEIVED_US = literal(',"ingestion_timestamp_us":')
-const TRUE = literal('true')
-const FALSE = literal('false')
+interface Step {
+  /** The bytes before the value. */
+  readonly literal: Uint8Array
+  readonly read: number
+}
+
+interface Plan {
+  readonly type: EventType
+  readonly steps: readonly Step[]
+}
+
+/** Returns the literals between the values of a layout, up to the closing brace. */
+function planOf(type: EventType): Plan {
+  const steps: Step[] = []
+  let before = '{'
+  for (const [name, role] of declarationOf(type).layout) {
+    before += `"${name}":`
+    if (role === 'type') {
+      before += `"${type}",`
+      continue
+    }
+    const { kind } = ROLES[role]
+    const isText = kind === 'symbol' || kind === 'decimal'
+    steps.push({ literal: Buffer.from(before + (isText ? '"' : '')), read: READ[role] })
+    before = isText ? '",' : ','
+  }
+  steps.push({ literal: Buffer.from(before.slice(0, -1)), read: READ.end })
+  return { type, steps }
+}
+
+/** The first letter of the first name, or of the type if that is the first field: `{"u`, `{"e":"t`, `{"e":"a`. */
+const KEY_AT = 2
+const TYPE_AT = 6
+const LETTER_E = 0x65
+const BY_KEY: Array<Plan | undefined> = new Array(256).fill(undefined)
+const BY_TYPE: Array<Plan | undefined> = new Array(256).fill(undefined)
+for (const type of EVENT_TYPES) {
+  const [[name, role] = ['', 'unused']] = declarationOf(type).layout
+  const [plans, letter] = role === 'type' ? [BY_TYPE, type.charCodeAt(0)] : [BY_KEY, name.charCodeAt(0)]
+  if (plans[letter] !== undefined) throw new Error(`Two event types begin with the letter of ${type}`)
+  plans[letter] = planOf(type)
+}
+
+const RECEIVED_MS = Buffer.from(',"ingestion_timestamp":')
+const RECEIVED_US = Buffer.from(',"ingestion_timestamp_us":')
+const TRUE = Buffer.from('true')
+const FALSE = Buffer.from('false')
 
 const QUOTE = 0x22
 const DOT = 0x2e
 const ZERO = 0x30
 const CLOSING_BRACE = 0x7d
-/** Position of the first byte that differs between the three kinds: `{"u`, `{"e":"t`, `{"e":"a`. */
-const KEY_AT = 2
-const TYPE_AT = 6
-const LETTER_U = 0x75
-const LETTER_T = 0x74
-
 /**
  * Digits of 2⁵³ − 1, the largest integer that a double represents exactly; longer numbers are
  * rejected early.
@@ -93,77 +128,96 @@ export class EventScanner {
   }
 
   #readData(bytes: Buffer, start: number, end: number): boolean {
+    if (end - start <= TYPE_AT) return false
+    const key = bytes[start + KEY_AT] ?? 0
+    const plan = key === LETTER_E ? BY_TYPE[bytes[start + TYPE_AT] ?? 0] : BY_KEY[key]
+    if (plan === undefined) return false
     this.#bytes = bytes
     this.#at = start
     this.#end = end
-    if (end - start <= TYPE_AT) return false
     const { fields } = this
     fields.bytes = bytes
     fields.isBackfill = false
-    if (bytes[start + KEY_AT] === LETTER_U) return this.#bookTicker()
-    return bytes[start + TYPE_AT] === LETTER_T ? this.#trade() : this.#aggTrade()
-  }
-
-  #trade(): boolean {
-    const { fields } = this
-    fields.type = 'trade'
+    fields.type = plan.type
     fields.firstTradeId = ABSENT
     fields.lastTradeId = ABSENT
-    return (
-      this.#literal(TRADE) &&
-      this.#eventTime() &&
-      this.#literal(SYMBOL) &&
-      this.#symbol() &&
-      this.#literal(TRADE_ID) &&
-      this.#id() &&
-      this.#price() &&
-      this.#literal(END_OF_STRING) &&
-      this.#restOfTrade()
-    )
+    const { steps } = plan
+    for (let i = 0; i < steps.length; i++) {
+      const step = steps[i] as Step
+      if (!this.#literal(step.literal)) return false
+      const from = this.#at
+      switch (step.read) {
+        case READ.end:
+          break
+        case READ.symbol:
+          if (!this.#symbol()) return false
+          break
+        case READ.price:
+          if (!this.#decimal()) return false
+          fields.priceStart = from
+          fields.priceEnd = this.#at
+          break
+        case READ.quantity:
+          if (!this.#decimal()) return false
+          fields.quantityStart = from
+          fields.quantityEnd = this.#at
+          break
+        case READ.askPrice:
+          if (!this.#decimal()) return false
+          fields.askPriceStart = from
+          fields.askPriceEnd = this.#at
+          break
+        case READ.askQuantity:
+          if (!this.#decimal()) return false
+          fields.askQuantityStart = from
+          fields.askQuantityEnd = this.#at
+          break
+        case READ.id:
+          fields.id = this.#integer()
+          if (fields.id < 0) return false
+          break
+        case READ.eventTime:
+          fields.eventTimeUs = this.#time()
+          if (fields.eventTimeUs === ABSENT) return false
+          break
+        case READ.tradeTime: {
+          const { timeUnit } = fields
+          fields.tradeTimeUs = this.#time()
+          if (fields.tradeTimeUs === ABSENT || fields.timeUnit !== timeUnit) return false
+          break
+        }
+        case READ.firstTradeId:
+          fields.firstTradeId = this.#integer()
+          if (fields.firstTradeId < 0) return false
+          break
+        case READ.lastTradeId:
+          fields.lastTradeId = this.#integer()
+          if (fields.firstTradeId > fields.lastTradeId) return false
+          break
+        case READ.isBuyerMaker:
+          fields.isBuyerMaker = this.#literal(TRUE)
+          if (!fields.isBuyerMaker && !this.#literal(FALSE)) return false
+          break
+        default:
+          if (!this.#literal(TRUE) && !this.#literal(FALSE)) return false
+      }
+    }
+    return true
   }
 
-  #aggTrade(): boolean {
-    this.fields.type = 'aggTrade'
-    return (
-      this.#literal(AGG_TRADE) &&
-      this.#eventTime() &&
-      this.#literal(SYMBOL) &&
-      this.#symbol() &&
-      this.#literal(AGG_TRADE_ID) &&
-      this.#id() &&
-      this.#price() &&
-      this.#tradeRange() &&
-      this.#restOfTrade()
-    )
+  #isClosedAtEnd(): boolean {
+    return this.#at === this.#end - 1 && this.#bytes[this.#at] === CLOSING_BRACE
   }
 
-  #bookTicker(): boolean {
-    const { fields } = this
-    fields.type = 'bookTicker'
-    if (!(this.#literal(BOOK_TICKER) && this.#id() && this.#literal(SYMBOL) && this.#symbol())) return false
-    if (!this.#literal(BID_PRICE)) return false
-    fields.priceStart = this.#at
-    if (!this.#decimal()) return false
-    fields.priceEnd = this.#at
-    if (!this.#literal(BID_QUANTITY)) return false
-    fields.quantityStart = this.#at
-    if (!this.#decimal()) return false
-    fields.quantityEnd = this.#at
-    if (!this.#literal(ASK_PRICE)) return false
-    fields.askPriceStart = this.#at
-    if (!this.#decimal()) return false
-    fields.askPriceEnd = this.#at
-    if (!this.#literal(ASK_QUANTITY)) return false
-    fields.askQuantityStart = this.#at
-    if (!this.#decimal()) return false
-    fields.askQuantityEnd = this.#at
-    return this.#literal(END_OF_STRING)
-  }
-
-  #eventTime(): boolean {
-    const us = this.#time()
-    this.fields.eventTimeUs = us
-    return us !== ABSENT
+  /** Skips these bytes if they are next. */
+  #literal(expected: Uint8Array): boolean {
+    const bytes = this.#bytes
+    const at = this.#at
+    const { length } = expected
+    if (at + length > this.#end) return false
+    for (let i = 0; i < length; i++) if (bytes[at + i] !== expected[i]) return false
+    this.#at = at + length
+    return true
   }
 
   /**
@@ -180,64 +234,6 @@ export class EventScanner {
     if (time < FIRST_TIME_MS || time >= LAST_TIME_MS) return ABSENT
     fields.timeUnit = 'millisecond'
     return time * 1000
-  }
-
-  #id(): boolean {
-    const id = this.#integer()
-    this.fields.id = id
-    return id >= 0
-  }
-
-  #price(): boolean {
-    const { fields } = this
-    if (!this.#literal(PRICE)) return false
-    fields.priceStart = this.#at
-    if (!this.#decimal()) return false
-    fields.priceEnd = this.#at
-    if (!this.#literal(QUANTITY)) return false
-    fields.quantityStart = this.#at
-    if (!this.#decimal()) return false
-    fields.quantityEnd = this.#at
-    return true
-  }
-
-  #tradeRange(): boolean {
-    const { fields } = this
-    if (!this.#literal(FIRST_TRADE_ID)) return false
-    const first = this.#integer()
-    if (first < 0 || !this.#literal(LAST_TRADE_ID)) return false
-    const last = this.#integer()
-    fields.firstTradeId = first
-    fields.lastTradeId = last
-    return first <= last
-  }
-
-  /** Reads `T`, `m`, and the unused `M`. */
-  #restOfTrade(): boolean {
-    const { fields } = this
-    if (!this.#literal(TRADE_TIME)) return false
-    const { timeUnit } = fields
-    const us = this.#time()
-    fields.tradeTimeUs = us
-    if (us === ABSENT || fields.timeUnit !== timeUnit || !this.#literal(IS_BUYER_MAKER)) return false
-    fields.isBuyerMaker = this.#literal(TRUE)
-    if (!fields.isBuyerMaker && !this.#literal(FALSE)) return false
-    return this.#literal(IGNORED) && (this.#literal(TRUE) || this.#literal(FALSE))
-  }
-
-  #isClosedAtEnd(): boolean {
-    return this.#at === this.#end - 1 && this.#bytes[this.#at] === CLOSING_BRACE
-  }
-
-  /** Skips these bytes if they are next. */
-  #literal(expected: Uint8Array): boolean {
-    const bytes = this.#bytes
-    const at = this.#at
-    const { length } = expected
-    if (at + length > this.#end) return false
-    for (let i = 0; i < length; i++) if (bytes[at + i] !== expected[i]) return false
-    this.#at = at + length
-    return true
   }
 
   /** @returns -1 if there is no integer, or not one that JSON and a double represent exactly */

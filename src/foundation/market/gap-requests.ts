@@ -1,3 +1,4 @@
+import type { TradeType } from './event.ts'
 import { type Gap, gapId } from './gap.ts'
 import { type IdRange, subtract } from './id-ranges.ts'
 
@@ -30,7 +31,7 @@ export function reopened(row: IdRow, range: IdRange, revision: number, nowMs: nu
 
 export interface Unstored {
   readonly symbol: string
-  readonly eventType: 'trade' | 'aggTrade'
+  readonly eventType: TradeType
   readonly epoch: number
   readonly cause: string
   readonly fromMs: number

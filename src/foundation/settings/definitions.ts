@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { EVENT_TYPES } from '../market/event.ts'
+import { DEFAULT_EVENT_TYPES } from '../market/event.ts'
 import { TIME_UNITS } from '../market/time-unit.ts'
 import * as kind from './parsers.ts'
 
@@ -19,7 +19,7 @@ const optional = <Schema extends z.ZodType>(schema: Schema) => ({
 export const DEFINITIONS = {
   SYMBOLS: required(kind.symbols, 'BTCUSDT,ETHUSDT,BNBUSDT'),
   SYMBOLS_REFRESH_SECONDS: required(kind.integer(1, 86_400), '300'),
-  STREAM_TYPES: required(kind.streamTypes, EVENT_TYPES.join()),
+  STREAM_TYPES: required(kind.streamTypes, DEFAULT_EVENT_TYPES.join()),
   BINANCE_WS_URL: required(kind.baseUrl('wss:', 'ws:'), 'wss://stream.binance.com:9443'),
   BINANCE_REST_URL: required(kind.baseUrl('https:', 'http:'), 'https://api.binance.com'),
   VENUE: optional(kind.venue),

@@ -1,4 +1,4 @@
-import type { EventType } from '../market/event.ts'
+import { type EventType, isTradeType } from '../market/event.ts'
 import { wordArray } from './array-literal.ts'
 import type { Queryable } from './database.ts'
 
@@ -82,8 +82,8 @@ async function lastWithin(
   const from = Number.isFinite(fromMs) ? new Date(fromMs).toISOString() : '-infinity'
   // A symbol in two partitions is requested twice.
   const streams = [...new Map(asked.map((one) => [streamOf(one), one])).values()]
-  const trades = streams.filter(({ eventType }) => eventType !== 'bookTicker')
-  const quotes = streams.filter(({ eventType }) => eventType === 'bookTicker')
+  const trades = streams.filter(({ eventType }) => isTradeType(eventType))
+  const quotes = streams.filter(({ eventType }) => !isTradeType(eventType))
   type Row = { symbol: string; event_type: EventType; epoch: number; id: string | null; time: Date }
   const rows: Row[] = []
   if (trades.length > 0) {

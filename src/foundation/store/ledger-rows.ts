@@ -1,17 +1,18 @@
+import type { TradeType } from '../market/event.ts'
 import type { Gap } from '../market/gap.ts'
 import type { IdRange } from '../market/id-ranges.ts'
 import type { Queryable } from './database.ts'
 
 /** A ledger row with ids. */
 export type StoredIdGap = Gap & {
-  readonly event_type: 'trade' | 'aggTrade'
+  readonly event_type: TradeType
   readonly from_id: number
   readonly to_id: number
 }
 
 export interface LedgerFilter {
   readonly symbol?: string
-  readonly eventType?: 'trade' | 'aggTrade'
+  readonly eventType?: TradeType
   readonly epoch?: number
 }
 

@@ -1,10 +1,11 @@
 import { z } from 'zod'
+import { TRADE_TYPES } from '../market/event.ts'
 import { epochField, idField, symbolField, timeMsField } from '../market/field-schemas.ts'
 import type { Queryable } from './database.ts'
 
 const LOST_IDS = z.object({
   symbol: symbolField,
-  eventType: z.enum(['trade', 'aggTrade']),
+  eventType: z.enum(TRADE_TYPES),
   epoch: epochField,
   /** Ids that left Kafka before they were stored; null if the events are contiguous. */
   range: z.object({ from: idField, to: idField }).nullable(),

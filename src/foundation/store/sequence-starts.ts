@@ -1,11 +1,12 @@
 import { z } from 'zod'
+import { TRADE_TYPES } from '../market/event.ts'
 import { epochField, idField, symbolField, timeMsField } from '../market/field-schemas.ts'
 import type { Queryable } from './database.ts'
 import { addFacts, readFacts } from './meta.ts'
 
 const SEQUENCE_START = z.object({
   symbol: symbolField,
-  eventType: z.enum(['trade', 'aggTrade']),
+  eventType: z.enum(TRADE_TYPES),
   epoch: epochField,
   /**
    * The first trade id or aggregate trade id that came through the topic, excluding backfilled

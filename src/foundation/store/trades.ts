@@ -1,3 +1,4 @@
+import { byTradeType, isTradeType, TRADE_TYPES, type TradeType } from '../market/event.ts'
 import { ABSENT, type EventFields } from '../market/event-fields.ts'
 import { isoOfUs } from '../market/time-unit.ts'
 import { bareArray, wordArray } from './array-literal.ts'
@@ -9,7 +10,7 @@ export interface TradeColumns {
   readonly tradeTimeUs: number[]
   readonly eventTimeUs: Array<number | null>
   readonly symbol: string[]
-  readonly eventType: Array<'trade' | 'aggTrade'>
+  readonly eventType: TradeType[]
   readonly tradeId: number[]
   readonly price: string[]
   readonly quantity: string[]
@@ -43,7 +44,7 @@ export function emptyTradeColumns(): TradeColumns {
 /** @param event a trade or aggTrade */
 export function addTrade(columns: TradeColumns, event: EventFields): void {
   const orNull = (value: number) => (value === ABSENT ? null : value)
-  if (event.type === 'bookTicker') throw new TypeError('A bookTicker is not a row of trades')
+  if (!isTradeType(event.type)) throw new TypeError('A bookTicker is not a row of trades')
   columns.tradeTimeUs.push(event.tradeTimeUs)
   columns.eventTimeUs.push(orNull(event.eventTimeUs))
   columns.symbol.push(event.symbol.text)
@@ -78,7 +79,7 @@ SELECT symbol, event_type, count(*)::int AS rows FROM inserted GROUP BY symbol, 
 /** Number of new rows by symbol and event type; the others existed already. */
 export interface InsertedTrades {
   readonly symbol: string
-  readonly event_type: 'trade' | 'aggTrade'
+  readonly event_type: TradeType
   readonly rows: number
 }
 
@@ -151,17 +152,14 @@ const COPY = `COPY trades (trade_time, event_time, symbol, event_type, trade_id,
   is_buyer_maker, ingestion_timestamp, source, epoch) FROM STDIN (FORMAT binary)`
 
 const COPIED_FIELDS = 13
-const WORDS = {
-  trade: Buffer.from('trade'),
-  aggTrade: Buffer.from('aggTrade'),
-  stream: Buffer.from('stream'),
-  backfill: Buffer.from('backfill'),
-}
+const TYPE_WORDS = byTradeType((type) => Buffer.from(type))
+const STREAM = Buffer.from('stream')
+const BACKFILL = Buffer.from('backfill')
 
 /** Rows for `trades`, encoded for COPY as they are added. */
 export class TradeRows {
   readonly #rows = new CopyRows()
-  readonly #counts = { trade: new Map<string, number>(), aggTrade: new Map<string, number>() }
+  readonly #counts = byTradeType(() => new Map<string, number>())
   #length = 0
 
   get length(): number {
@@ -171,14 +169,14 @@ export class TradeRows {
   /** @param event a trade or aggTrade, which is not kept */
   add(event: EventFields): void {
     const { symbol, type, firstTradeId, lastTradeId, eventTimeUs } = event
-    if (type === 'bookTicker') throw new TypeError('A bookTicker is not a row of trades')
+    if (!isTradeType(type)) throw new TypeError('A bookTicker is not a row of trades')
     const rows = this.#rows
     rows.begin(COPIED_FIELDS)
     rows.timeUs(event.tradeTimeUs)
     if (eventTimeUs === ABSENT) rows.null()
     else rows.timeUs(eventTimeUs)
     rows.text(symbol.bytes)
-    rows.text(WORDS[type])
+    rows.text(TYPE_WORDS[type])
     rows.bigint(event.id)
     rows.numeric(event.bytes, event.priceStart, event.priceEnd)
     rows.numeric(event.bytes, event.quantityStart, event.quantityEnd)
@@ -188,7 +186,7 @@ export class TradeRows {
     else rows.bigint(lastTradeId)
     rows.boolean(event.isBuyerMaker)
     rows.timeUs(event.receivedUs)
-    rows.text(event.isBackfill ? WORDS.backfill : WORDS.stream)
+    rows.text(event.isBackfill ? BACKFILL : STREAM)
     rows.integer(event.epoch)
     const counts = this.#counts[type]
     counts.set(symbol.text, (counts.get(symbol.text) ?? 0) + 1)
@@ -199,7 +197,7 @@ export class TradeRows {
   async copy(connection: Connection): Promise<InsertedTrades[]> {
     if (this.#length === 0) return []
     await connection.copyIn(COPY, this.#rows.bytes)
-    return (['trade', 'aggTrade'] as const).flatMap((event_type) =>
+    return TRADE_TYPES.flatMap((event_type) =>
       [...this.#counts[event_type]].map(([symbol, rows]) => ({ symbol, event_type, rows })),
     )
   }

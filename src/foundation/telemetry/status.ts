@@ -1,4 +1,5 @@
 import type { RefusalStatus } from '../binance/refusal.ts'
+import type { EventType } from '../market/event.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
 
 /**
@@ -180,7 +181,7 @@ export interface ConsumerStatus {
     readonly pending: number
   }
   /** Rows inserted by this process, by event type and symbol. */
-  readonly rows: Readonly<Record<'trade' | 'aggTrade' | 'bookTicker', Readonly<Record<string, number>>>>
+  readonly rows: Readonly<Record<EventType, Readonly<Record<string, number>>>>
   readonly flushes: number
   readonly retries: number
   /**

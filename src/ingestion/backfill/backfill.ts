@@ -1,9 +1,8 @@
 import { isDeepStrictEqual } from 'node:util'
 import { type Refusal, ruleOf } from '../../foundation/binance/refusal.ts'
-import type { RestOutcome, RestTrade, RestTradeType } from '../../foundation/binance/trade-rest.ts'
+import type { RestOutcome, RestTrade } from '../../foundation/binance/trade-rest.ts'
 import { REST_LIMIT } from '../../foundation/binance/trade-rest.ts'
 import { countIds, type IdRange } from '../../foundation/market/id-ranges.ts'
-import { MICROSECONDS_IN, type TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
@@ -289,24 +288,4 @@ function within(ranges: readonly IdRange[], rows: readonly RestTrade[]): RestTra
     for (let range = ranges[at]; range !== undefined && range.to < id; range = ranges[at]) at++
     return (ranges[at]?.from ?? Number.POSITIVE_INFINITY) <= id
   })
-}
-
-/**
- * Returns a backfilled trade as its Kafka value: the fields of the stream, marked as backfilled,
- * without the event time, which REST does not give.
- */
-export function backfillJson(
-  symbol: string,
-  type: RestTradeType,
-  trade: RestTrade,
-  unit: TimeUnit,
-  receiptMs: number,
-  receiptUs: number,
-): string {
-  const { id, price: p, quantity: q, timeUs, isBuyerMaker: m, isBestMatch: M, trades } = trade
-  const T = timeUs / MICROSECONDS_IN[unit]
-  const stamp = { source: 'backfill', ingestion_timestamp: receiptMs, ingestion_timestamp_us: receiptUs }
-  return type === 'trade'
-    ? JSON.stringify({ e: type, s: symbol, t: id, p, q, T, m, M, ...stamp })
-    : JSON.stringify({ e: type, s: symbol, a: id, p, q, f: trades?.from, l: trades?.to, T, m, M, ...stamp })
 }

@@ -1,11 +1,7 @@
 import type { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
-import {
-  type FetchTrades,
-  REST_WEIGHT,
-  type RestOutcome,
-  type TradeRequest,
-} from '../../foundation/binance/trade-rest.ts'
+import type { FetchTrades, RestOutcome, TradeRequest } from '../../foundation/binance/trade-rest.ts'
 import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
+import { restOf } from '../../foundation/market/event.ts'
 import { unlessAborted } from '../../foundation/runtime/backoff.ts'
 import { type Clock, sleepOn } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
@@ -116,7 +112,7 @@ export class RestCaller {
     for (let call = this.#first(); call !== undefined; call = this.#first()) {
       const waitMs =
         this.#gate.leftMs('rest') ||
-        this.#budget.take(REST_WEIGHT[call.request.type], this.#clock.monotonicMs())
+        this.#budget.take(restOf(call.request.type).weight, this.#clock.monotonicMs())
       if (waitMs > 0) {
         await this.#wake.wait(waitMs)
         continue

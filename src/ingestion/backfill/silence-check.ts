@@ -1,5 +1,11 @@
 import { ruleOf } from '../../foundation/binance/refusal.ts'
-import { streamName } from '../../foundation/market/event.ts'
+import {
+  REST_LIMIT,
+  type RestOutcome,
+  type RestTrade,
+  type TradeRequest,
+} from '../../foundation/binance/trade-rest.ts'
+import { restOf, streamName, TRADE_TYPES } from '../../foundation/market/event.ts'
 import { type BackoffPolicy, delayFor } from '../../foundation/runtime/backoff.ts'
 import { type Clock, sleepOn } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
@@ -35,7 +41,8 @@ interface Silent {
 /**
  * After a start or reconnect, the first frame of a stream reveals its gap; a silent symbol reveals
  * none. This check asks REST about those: the latest aggTrade is cheap, and its `l` also gives the
- * last trade id. Specification: C3.
+ * last trade id. For a type without a latest, it requests what follows the last id.
+ * Specification: C3.
  */
 export class SilenceCheck {
   readonly #options: SilenceCheckOptions
@@ -78,7 +85,7 @@ export class SilenceCheck {
   watch(symbols: Iterable<string>, streams: ReadonlySet<string>): void {
     const nowMs = this.#options.clock.monotonicMs()
     for (const symbol of symbols) {
-      const known = [streamName(symbol, 'trade'), streamName(symbol, 'aggTrade')].filter(
+      const known = TRADE_TYPES.map((type) => streamName(symbol, type)).filter(
         (stream) => streams.has(stream) && this.#continuity.lastIdOf(stream) !== null,
       )
       if (known.length === 0) continue
@@ -138,44 +145,68 @@ export class SilenceCheck {
   }
 
   async #ask(silent: Silent, signal: AbortSignal): Promise<void> {
-    const { rest, clock } = this.#options
-    const { symbol, dueMs } = silent
-    const answer = await rest.ask({ type: 'aggTrade', symbol, fromId: null, limit: 1 }, 'urgent', signal)
-    // A stream that has delivered meanwhile reveals its own gap, perhaps with restarted ids.
-    this.#forgetHeard(silent)
-    switch (answer.kind) {
-      case 'rows': {
-        const latest = answer.rows.at(-1)
-        // A symbol that has traded always has a latest aggTrade: the REST database lags.
-        const hasTraded = [...silent.streams.keys()].some(
-          (stream) => (this.#continuity.lastIdOf(stream) ?? -1) >= 0,
-        )
-        if (latest === undefined && hasTraded) return this.#later(silent, 'the answer is empty', signal)
-        for (const stream of latest === undefined ? [] : silent.streams.keys()) {
-          const id = stream.endsWith('@aggTrade') ? latest?.id : latest?.trades?.to
-          if (id !== undefined && id >= 0)
-            this.#continuity.expect(stream, id, Math.floor((latest?.timeUs ?? 0) / 1000))
-        }
-        this.#failures = 0
-        this.#problem = null
-        // A connection that opened meanwhile needs its own check.
-        if (silent.dueMs === dueMs) this.#pending.delete(symbol)
-        return
-      }
-      case 'refused': {
-        const { reason } = answer.refusal
-        const { isFinal, stops } = ruleOf(answer.refusal)
-        // A refusal that stops all of REST is logged elsewhere, once.
-        if (!isFinal) return this.#later(silent, stops === 'request' ? reason : null, signal)
-        silent.rejections++
-        if (silent.rejections < MAX_REJECTIONS) return this.#put(silent, clock.monotonicMs() + PATIENCE_MS)
-        this.#log.warn({ symbol }, `Dropped the check of a silent symbol: ${reason}`)
-        this.#pending.delete(symbol)
-        return
-      }
-      case 'failed':
-        return this.#later(silent, answer.reason, signal)
+    const { dueMs } = silent
+    for (const request of this.#requests(silent)) {
+      const answer = await this.#options.rest.ask(request, 'urgent', signal)
+      // A stream that has delivered meanwhile reveals its own gap, perhaps with restarted ids.
+      this.#forgetHeard(silent)
+      if (answer.kind !== 'rows') return this.#notAnswered(silent, answer, signal)
+      const latest = answer.rows.at(-1)
+      if (latest !== undefined) this.#expect(silent, request, latest)
+      // A symbol that has traded always has a latest aggTrade: the REST database lags.
+      else if (request.fromId === null && this.#hasTraded(silent))
+        return this.#later(silent, 'the answer is empty', signal)
     }
+    this.#failures = 0
+    this.#problem = null
+    // A connection that opened meanwhile needs its own check.
+    if (silent.dueMs === dueMs) this.#pending.delete(silent.symbol)
+  }
+
+  /** The latest aggTrade for all types that have a latest; the next ids of each other type. */
+  #requests({ symbol, streams }: Silent): TradeRequest[] {
+    const types = TRADE_TYPES.filter((type) => streams.has(streamName(symbol, type)))
+    const latest: TradeRequest = { type: 'aggTrade', symbol, fromId: null, limit: 1 }
+    return [
+      ...(types.some((type) => restOf(type).hasLatest) ? [latest] : []),
+      ...types
+        .filter((type) => !restOf(type).hasLatest)
+        .map((type) => {
+          const last = this.#continuity.lastIdOf(streamName(symbol, type)) ?? -1
+          return { type, symbol, fromId: last + 1, limit: REST_LIMIT }
+        }),
+    ]
+  }
+
+  #expect({ symbol, streams }: Silent, { type: asked, fromId }: TradeRequest, latest: RestTrade): void {
+    for (const type of TRADE_TYPES) {
+      const stream = streamName(symbol, type)
+      const isAnswered = fromId === null ? restOf(type).hasLatest : type === asked
+      const id = type === asked ? latest.id : latest.trades?.to
+      if (isAnswered && streams.has(stream) && id !== undefined && id >= 0)
+        this.#continuity.expect(stream, id, Math.floor(latest.timeUs / 1000))
+    }
+  }
+
+  #hasTraded({ streams }: Silent): boolean {
+    return [...streams.keys()].some((stream) => (this.#continuity.lastIdOf(stream) ?? -1) >= 0)
+  }
+
+  async #notAnswered(
+    silent: Silent,
+    answer: Exclude<RestOutcome, { readonly kind: 'rows' }>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (answer.kind === 'failed') return this.#later(silent, answer.reason, signal)
+    const { reason } = answer.refusal
+    const { isFinal, stops } = ruleOf(answer.refusal)
+    // A refusal that stops all of REST is logged elsewhere, once.
+    if (!isFinal) return this.#later(silent, stops === 'request' ? reason : null, signal)
+    silent.rejections++
+    if (silent.rejections < MAX_REJECTIONS)
+      return this.#put(silent, this.#options.clock.monotonicMs() + PATIENCE_MS)
+    this.#log.warn({ symbol: silent.symbol }, `Dropped the check of a silent symbol: ${reason}`)
+    this.#pending.delete(silent.symbol)
   }
 
   /** Delays all checks: backfill needs its turns, and a failing REST interface needs rest. */

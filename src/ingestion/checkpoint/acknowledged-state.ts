@@ -1,5 +1,12 @@
 import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
-import type { EventType } from '../../foundation/market/event.ts'
+import {
+  byTradeType,
+  EVENT_TYPES,
+  type EventType,
+  isTradeType,
+  TRADE_TYPES,
+  type TradeType,
+} from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { setNewest } from '../../foundation/runtime/bounded-map.ts'
@@ -18,8 +25,7 @@ const PENDING_ALL_MAX = 50_000
 const CLOSED_MAX = 10_000
 
 interface SymbolState {
-  readonly trade: Sequence<never>
-  readonly aggTrade: Sequence<never>
+  readonly sequences: Readonly<Record<TradeType, Sequence<never>>>
   quote: { lastUpdateId: number; lastReceiptMs: number; clockAheadMs: number | null } | null
   /** Open ledger rows, by gap id. */
   readonly openGaps: Map<string, IdGap>
@@ -30,10 +36,7 @@ interface SymbolState {
 }
 
 /** The part of a checkpoint that describes a symbol. */
-export type SymbolMemory = Pick<
-  Checkpoint,
-  'trade' | 'aggTrade' | 'bookTicker' | 'open_gaps' | 'pending_gaps'
->
+export type SymbolMemory = Pick<Checkpoint, EventType | 'open_gaps' | 'pending_gaps'>
 
 /**
  * Tracks what Kafka has: events and ledger rows by symbol, and the offset of each partition.
@@ -59,8 +62,7 @@ export class AcknowledgedState {
     const { bookTicker } = memory
     this.#pending += memory.pending_gaps.length - (this.#symbols.get(symbol)?.pendingGaps.size ?? 0)
     this.#symbols.set(symbol, {
-      trade: sequenceOf(memory.trade),
-      aggTrade: sequenceOf(memory.aggTrade),
+      sequences: byTradeType((type) => sequenceOf(memory[type])),
       quote: bookTicker === null ? null : quoteOf(bookTicker),
       openGaps: new Map(memory.open_gaps.flatMap((gap) => asIdGap(gap).map((one) => [one.gap_id, one]))),
       pendingGaps: new Map(memory.pending_gaps.map((gap) => [gap.gap_id, gap])),
@@ -83,24 +85,23 @@ export class AcknowledgedState {
    * Adds the range that an earlier instance had. Kafka has lost part of it: at most `lostTrades` of
    * the last trades.
    */
-  hadReached(symbol: string, { trade, aggTrade, bookTicker }: SymbolMemory, lostTrades: number): void {
+  hadReached(symbol: string, memory: SymbolMemory, lostTrades: number): void {
     const state = this.#stateOf(symbol)
-    for (const [sequence, reached] of [
-      [state.trade, trade],
-      [state.aggTrade, aggTrade],
-    ] as const) {
+    const { bookTicker } = memory
+    for (const type of TRADE_TYPES) {
+      const reached = memory[type]
       if (reached === null || reached.last === null) continue
       const { epoch, first, last, holes } = reached
       const from = Math.max(first ?? 0, last - lostTrades + 1)
-      sequence.hadReached(epoch, { from, to: last }, holes, reached.last_time)
+      state.sequences[type].hadReached(epoch, { from, to: last }, holes, reached.last_time)
     }
     if (bookTicker !== null) state.quote ??= quoteOf(bookTicker)
   }
 
   /** Starts a newly listed symbol: all its ids from 0 on are expected. */
-  beginAtFirstId(symbol: string, types: ReadonlyArray<'trade' | 'aggTrade'>): void {
+  beginAtFirstId(symbol: string, types: readonly TradeType[]): void {
     const state = this.#stateOf(symbol)
-    for (const type of types) if (state[type].last === null) state[type].beginAtFirstId()
+    for (const type of types) if (state.sequences[type].last === null) state.sequences[type].beginAtFirstId()
     state.changed = true
   }
 
@@ -133,7 +134,7 @@ export class AcknowledgedState {
   event({ symbol, type, epoch, id, timeMs, clockAheadMs }: EventMark): void {
     const state = this.#stateOf(symbol)
     state.changed = true
-    if (type !== 'bookTicker') state[type].record(epoch, id, timeMs)
+    if (isTradeType(type)) state.sequences[type].record(epoch, id, timeMs)
     // Takes the last quote, not the one with the highest time: the clock may have been set back.
     else {
       const aheadMs = clockAheadMs === undefined ? (state.quote?.clockAheadMs ?? null) : clockAheadMs
@@ -187,7 +188,7 @@ export class AcknowledgedState {
     }
     for (const one of asIdGap(gap)) {
       const range = { from: one.from_id, to: one.to_id }
-      const sequence = state[one.event_type]
+      const sequence = state.sequences[one.event_type]
       // If an older instance opens a gap that a newer one has closed, the newer one's row is valid.
       const isOutdated = one.revision <= (this.#closedRevisions.get(one.gap_id) ?? 0)
       const isReopened = one.status === 'open' && one.revision > 1 && !isOutdated
@@ -228,8 +229,7 @@ export class AcknowledgedState {
     state.changed = false
     const { quote } = state
     return {
-      trade: memoryOf(state.trade),
-      aggTrade: memoryOf(state.aggTrade),
+      ...byTradeType((type) => memoryOf(state.sequences[type])),
       bookTicker:
         quote === null
           ? null
@@ -261,8 +261,7 @@ export class AcknowledgedState {
     const known = this.#symbols.get(symbol)
     if (known !== undefined) return known
     const state: SymbolState = {
-      trade: new Sequence<never>(),
-      aggTrade: new Sequence<never>(),
+      sequences: byTradeType(() => new Sequence<never>()),
       quote: null,
       openGaps: new Map(),
       pendingGaps: new Map(),
@@ -274,9 +273,8 @@ export class AcknowledgedState {
 }
 
 /** Returns the event types of a symbol that have state. */
-export function rememberedTypes({ trade, aggTrade, bookTicker }: SymbolMemory): EventType[] {
-  const known = { trade, aggTrade, bookTicker }
-  return (['trade', 'aggTrade', 'bookTicker'] as const).filter((type) => known[type] !== null)
+export function rememberedTypes(memory: SymbolMemory): EventType[] {
+  return EVENT_TYPES.filter((type) => memory[type] !== null)
 }
 
 function quoteOf(memory: NonNullable<Checkpoint['bookTicker']>): NonNullable<SymbolState['quote']> {
@@ -301,7 +299,7 @@ function memoryOf(sequence: Sequence<never>): SequenceMemory | null {
 /** Returns the state from which continuity restores a stream. */
 export function streamMemory(memory: SymbolMemory, type: EventType): StreamMemory {
   const { bookTicker } = memory
-  if (type === 'bookTicker') {
+  if (!isTradeType(type)) {
     return {
       epoch: 0,
       first: null,

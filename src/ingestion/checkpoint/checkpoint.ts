@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { byTradeType } from '../../foundation/market/event.ts'
 import { epochField } from '../../foundation/market/field-schemas.ts'
 import { GAP } from '../../foundation/market/gap.ts'
 
@@ -44,8 +45,8 @@ const CHECKPOINT = z.object({
   topic_ids: z.record(z.string(), z.string()).default({}),
   /** The partition of those offsets, by topic. */
   partitions: z.record(z.string(), z.int()).optional(),
-  trade: SEQUENCE.nullable(),
-  aggTrade: SEQUENCE.nullable(),
+  /** For each type with contiguous ids. */
+  ...byTradeType(() => SEQUENCE.nullable().default(null)),
   bookTicker: z
     .object({
       last_update_id: z.int(),
@@ -81,8 +82,7 @@ export function emptyCheckpoint(instance: string): Checkpoint {
     offsets: {},
     leader_epochs: {},
     topic_ids: {},
-    trade: null,
-    aggTrade: null,
+    ...byTradeType(() => null),
     bookTicker: null,
     open_gaps: [],
     pending_gaps: [],
@@ -94,7 +94,6 @@ export function checkpointText(checkpoint: Checkpoint): string {
     memory === null ? null : { ...memory, holes: memory.holes.map(({ from, to }) => [from, to]) }
   return JSON.stringify({
     ...checkpoint,
-    trade: sequence(checkpoint.trade),
-    aggTrade: sequence(checkpoint.aggTrade),
+    ...byTradeType((type) => sequence(checkpoint[type])),
   })
 }

@@ -1,11 +1,11 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
-import { HEADER, headersNamed, headerText, readEpoch } from '../../foundation/kafka/headers.ts'
+import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers.ts'
+import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import { partitionOf } from '../../foundation/kafka/partition-map.ts'
 import type { Position } from '../../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
+import { isTradeType } from '../../foundation/market/event.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
-import { isFields, readAggTrade, readBookTicker, readTrade } from '../../foundation/market/payload.ts'
-import { MICROSECONDS_IN } from '../../foundation/market/time-unit.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
 import type { EventMark } from '../messages/outgoing-message.ts'
 import { AcknowledgedState } from './acknowledged-state.ts'
@@ -33,6 +33,7 @@ export class RecoveryFold {
   readonly #checkpoints = new Map<string, Checkpoint>()
   /** The instance that started last over each symbol. */
   readonly #owners = new Map<string, string>()
+  readonly #decoder = new Decoder()
   /** The processes that wrote the checkpoints. */
   readonly instances = new Set<string>()
   /** Messages replayed after the checkpoints. */
@@ -208,20 +209,25 @@ export class RecoveryFold {
     return offsets.length === 0 ? null : Math.min(...offsets)
   }
 
-  readonly event = (topic: string, { offset, key, value, headers }: FetchedMessage): void => {
+  event(kind: 'trades' | 'bookTicker', topic: string, message: FetchedMessage): void {
+    const { offset, key, headers } = message
     const symbol = key?.toString() ?? ''
     if (!this.#isBehind(symbol, topic, offset)) return
-    const mark = markOf(value, readEpoch(headerText(headers, HEADER.epoch) ?? '0'))
-    if (mark?.symbol !== symbol) return
+    // The consumer does not store what cannot be decoded either.
+    if (this.#decoder.decode(kind, message) !== null) return
+    const { type, id, epoch, tradeTimeMs, receivedUs, symbol: known } = this.#decoder.event
+    if (known.text !== symbol) return
     this.recoveredMessages++
-    if (mark.type === 'bookTicker') {
+    const timeMs = isTradeType(type) ? tradeTimeMs : Math.floor(receivedUs / 1000)
+    const mark = { symbol, type, epoch, id, timeMs }
+    if (!isTradeType(type)) {
       this.#noteQuote(topic, offset, mark)
       for (const row of headersNamed(HEADER.outage, headers)) this.#noteOutage(row)
     }
     this.memory.event({ ...mark, clockAheadMs: clockAheadOf(headers) })
   }
 
-  readonly gap = (topic: string, message: FetchedMessage): void => {
+  gap(topic: string, message: FetchedMessage): void {
     const gap = parseGap(message.value)
     if (gap === null || !this.#isBehind(gap.symbol, topic, message.offset)) return
     this.recoveredMessages++
@@ -242,7 +248,7 @@ export class RecoveryFold {
   get rows(): RowsByWriter {
     const idGaps = (rows: ReadonlyMap<string, Gap>) => [...rows.values()].flatMap(asIdGap)
     const all = [...this.#ownRows.values(), ...this.#foreignRows.values()]
-    const emptied = all.filter((row) => row.event_type !== 'bookTicker' && row.from_id === null)
+    const emptied = all.filter((row) => isTradeType(row.event_type) && row.from_id === null)
     return { own: idGaps(this.#ownRows), foreign: idGaps(this.#foreignRows), emptied }
   }
 
@@ -290,24 +296,6 @@ export function isRequest({ status }: Gap, { headers }: FetchedMessage): boolean
 
 function revisionOf({ gap_id, revision }: Gap): string {
   return `${gap_id} ${revision}`
-}
-
-/** @param epoch null if the header has none; the consumer does not store such a trade either */
-function markOf(value: Buffer | null, epoch: number | null): EventMark | null {
-  const data = parse(value)
-  if (!isFields(data)) return null
-  if (data['e'] === undefined) {
-    const quote = readBookTicker(data)
-    if (typeof quote === 'string') return null
-    const timeMs = Number(data['ingestion_timestamp'])
-    return { symbol: quote.s, type: 'bookTicker', epoch: 0, id: quote.u, timeMs }
-  }
-  const trade = data['e'] === 'trade' ? readTrade(data) : readAggTrade(data)
-  if (typeof trade === 'string' || epoch === null) return null
-  const timeMs = Math.floor((trade.T * MICROSECONDS_IN[trade.unit]) / 1000)
-  return 't' in trade
-    ? { symbol: trade.s, type: 'trade', epoch, id: trade.t, timeMs }
-    : { symbol: trade.s, type: 'aggTrade', epoch, id: trade.a, timeMs }
 }
 
 /** Undefined if the message has no value, null if the value was unknown. */

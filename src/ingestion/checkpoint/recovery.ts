@@ -63,9 +63,9 @@ export async function recover(
     )) {
       fold.memory.restoreOffset(topic, partition, end)
       const from = Math.max(start, fold.offset(topic, partition) ?? end)
-      const onMessage = topic === names.gaps ? fold.gap : fold.event
+      const kind = topic === names.trades ? 'trades' : 'bookTicker'
       await readRange(fetcher, { topic, partition, start: from, end }, LIMITS, (message) =>
-        onMessage(topic, message),
+        topic === names.gaps ? fold.gap(topic, message) : fold.event(kind, topic, message),
       )
     }
     fold.addDisbelieved(names.trades)

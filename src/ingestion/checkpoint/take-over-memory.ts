@@ -1,4 +1,4 @@
-import { streamName } from '../../foundation/market/event.ts'
+import { streamName, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { subtract } from '../../foundation/market/id-ranges.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
@@ -56,7 +56,7 @@ export function takeOverMemory<Event extends StreamEvent>(
   }
   for (const gap of ledger.openGaps) continuity.abandonIfOver(gap)
   for (const symbol of memory.symbols) {
-    for (const type of ['trade', 'aggTrade'] as const) openForgotten(memory, ledger, symbol, type)
+    for (const type of TRADE_TYPES) openForgotten(memory, ledger, symbol, type)
   }
 }
 
@@ -65,12 +65,7 @@ export function takeOverMemory<Event extends StreamEvent>(
  * ids, Kafka lost them after that row was written: the row is reopened, so that no id is in two
  * rows.
  */
-function openForgotten(
-  memory: AcknowledgedState,
-  ledger: GapLedger,
-  symbol: string,
-  type: 'trade' | 'aggTrade',
-): void {
+function openForgotten(memory: AcknowledgedState, ledger: GapLedger, symbol: string, type: TradeType): void {
   const sequence = memory.snapshot(symbol)[type]
   if (sequence === null) return
   const missingIn = (rows: readonly IdGap[]) => subtract(sequence.holes, rows.map(rangeOf))

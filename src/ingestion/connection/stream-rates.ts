@@ -1,4 +1,4 @@
-import { streamName } from '../../foundation/market/event.ts'
+import { eventTypeOf, similarTo, streamName } from '../../foundation/market/event.ts'
 import type { StreamStatus } from '../../foundation/telemetry/status.ts'
 import { MinuteCount } from './minute-count.ts'
 
@@ -120,15 +120,15 @@ export class StreamRates {
   }
 
   /**
-   * The silence after which the stream counts as quiet. Until it has a rate, the rate of the
-   * symbol's trades is used, since all three types move together; infinite if that is unknown too.
+   * The silence after which the stream counts as quiet. Until it has a rate, that of a similar type of the
+   * symbol is used; infinite if that is unknown too.
    */
   patienceMs(stream: string): number {
     const state = this.#streams.get(stream)
     if (state === undefined) return Number.POSITIVE_INFINITY
     const ownMs = patienceOf(state)
     if (ownMs !== Number.POSITIVE_INFINITY) return ownMs
-    const sibling = this.#streams.get(siblingOf(stream))
+    const sibling = this.#streams.get(siblingOf(stream) ?? '')
     return sibling === undefined ? Number.POSITIVE_INFINITY : patienceOf(sibling)
   }
 
@@ -163,13 +163,11 @@ export class StreamRates {
   }
 }
 
-/**
- * Returns the stream that substitutes for one without a rate: trades and aggTrades for each other,
- * trades for quotes, which are more frequent.
- */
-function siblingOf(stream: string): string {
-  const symbol = stream.slice(0, stream.indexOf('@'))
-  return streamName(symbol, stream.endsWith('@trade') ? 'aggTrade' : 'trade')
+/** Returns the stream whose rate stands in for one without; null if none is as frequent. */
+function siblingOf(stream: string): string | null {
+  const type = eventTypeOf(stream)
+  const similar = type === null ? null : similarTo(type)
+  return similar === null ? null : streamName(stream.slice(0, stream.indexOf('@')), similar)
 }
 
 function patienceOf({ occurrences, fastMeanMs, slowMeanMs }: StreamState): number {

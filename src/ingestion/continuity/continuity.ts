@@ -1,4 +1,10 @@
-import { type EventType, OF_ENDED_IDS, SECOND_UNDER_ID, streamName } from '../../foundation/market/event.ts'
+import {
+  type EventType,
+  isTradeType,
+  OF_ENDED_IDS,
+  SECOND_UNDER_ID,
+  streamName,
+} from '../../foundation/market/event.ts'
 import { EPOCH_MAX } from '../../foundation/market/fields.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
@@ -7,7 +13,7 @@ import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { ClockStep } from '../messages/receipt-clock.ts'
 import { addSteps, windowOfStep } from './clock-window.ts'
 import { type GapLedger, REASON_RESET } from './gap-ledger.ts'
-import type { IdGap } from './gap-rows.ts'
+import { type IdGap, rangeOf } from './gap-rows.ts'
 import { QuoteSequence } from './quote-sequence.ts'
 import { Sequence } from './sequence.ts'
 import type { Observed } from './verdict.ts'
@@ -88,7 +94,7 @@ export class Continuity<Event extends StreamEvent> {
 
   /** Restores a stream; holes that no open gap covers become gaps. */
   restore(stream: string, symbol: string, type: EventType, memory: StreamMemory): void {
-    const isQuote = type === 'bookTicker'
+    const isQuote = !isTradeType(type)
     const { epoch, first, last, lastTimeMs, holes, clockAheadMs } = memory
     this.#streams.set(stream, {
       symbol,
@@ -106,8 +112,8 @@ export class Continuity<Event extends StreamEvent> {
   observe(event: Event): readonly Event[] {
     const state = this.#stateOf(event)
     const { interruption } = state
-    const forwarded =
-      event.type === 'bookTicker' ? this.#observeQuote(state, event) : this.#observeId(state, event)
+    const isId = isTradeType(event.type)
+    const forwarded = isId ? this.#observeId(state, event) : this.#observeQuote(state, event)
     if (forwarded.length > 0) {
       state.lastReceiptMs = event.receiptMs
       if (interruption !== null) state.interruption = null
@@ -140,7 +146,7 @@ export class Continuity<Event extends StreamEvent> {
   forgetOldQuotes(nowMs: number): void {
     if (nowMs - this.#forgottenAtMs < FORGET_EVERY_MS) return
     this.#forgottenAtMs = nowMs
-    for (const { type, quotes } of this.#streams.values()) if (type === 'bookTicker') quotes.forgetOld()
+    for (const { type, quotes } of this.#streams.values()) if (!isTradeType(type)) quotes.forgetOld()
   }
 
   /** Notes that the exchange has ids up to `id` of a silent stream. */
@@ -267,7 +273,7 @@ export class Continuity<Event extends StreamEvent> {
         this.duplicates++
         return []
       case 'second':
-        this.#reject(state, event)
+        this.rejected.push({ event, epoch: state.sequence.epoch, reason: SECOND_UNDER_ID })
         return []
       case 'over':
         this.rejected.push({ event, epoch: state.sequence.epoch - 1, reason: OF_ENDED_IDS })
@@ -296,16 +302,12 @@ export class Continuity<Event extends StreamEvent> {
     if (state === undefined) return
     for (const event of state.sequence.takeSecond()) {
       this.duplicates--
-      this.#reject(state, event)
+      this.rejected.push({ event, epoch: state.sequence.epoch, reason: SECOND_UNDER_ID })
     }
   }
 
-  #reject({ sequence }: StreamState<Event>, event: Event): void {
-    this.rejected.push({ event, epoch: sequence.epoch, reason: SECOND_UNDER_ID })
-  }
-
   #open(state: StreamState<Event>, missing: IdRange, cause: GapCause, fromMs: number, toMs: number): void {
-    if (state.type === 'bookTicker') return
+    if (!isTradeType(state.type)) return
     const sequence = { symbol: state.symbol, eventType: state.type, epoch: state.sequence.epoch }
     // The later id may have the earlier time.
     const times = { fromMs: Math.min(fromMs, toMs), toMs: Math.max(fromMs, toMs) }
@@ -314,33 +316,31 @@ export class Continuity<Event extends StreamEvent> {
   }
 
   #noteReset({ symbol, type, sequence }: StreamState<Event>, first: Event, lastTimeMs: number): void {
-    if (type === 'bookTicker') return
-    const { epoch } = sequence
-    this.#ledger.reset({ symbol, eventType: type, epoch }, lastTimeMs, first.timeMs)
+    if (isTradeType(type))
+      this.#ledger.reset({ symbol, eventType: type, epoch: sequence.epoch }, lastTimeMs, first.timeMs)
   }
 
   /** Closes a gap of an earlier instance if its ids have restarted since. */
   abandonIfOver(gap: IdGap): void {
     if (gap.epoch >= this.epochOf(streamName(gap.symbol, gap.event_type))) return
-    this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, REASON_RESET)
+    this.#ledger.unrecoverable(gap, rangeOf(gap), REASON_RESET)
   }
 
   /** Closes the gaps of the old ids after a reset: the exchange no longer serves them. */
   #abandon(state: StreamState<Event>): void {
     for (const gap of this.#ledger.openGaps) {
-      if (gap.symbol !== state.symbol || gap.event_type !== state.type || gap.epoch === state.sequence.epoch)
-        continue
-      this.#ledger.unrecoverable(gap, { from: gap.from_id, to: gap.to_id }, REASON_RESET)
+      const isOfStream = gap.symbol === state.symbol && gap.event_type === state.type
+      if (isOfStream && gap.epoch !== state.sequence.epoch)
+        this.#ledger.unrecoverable(gap, rangeOf(gap), REASON_RESET)
     }
   }
 }
 
 /** Returns the step; null for a difference that latency may explain. */
-function measuredStep(nextMs: number, forwardMs: number): ClockStep | null {
-  return Math.abs(forwardMs) > MEASURED_STEP_MS ? { fromMs: nextMs - forwardMs, toMs: nextMs } : null
-}
+const measuredStep = (nextMs: number, forwardMs: number): ClockStep | null =>
+  Math.abs(forwardMs) > MEASURED_STEP_MS ? { fromMs: nextMs - forwardMs, toMs: nextMs } : null
 
-function noEpochLeft({ symbol, type }: { readonly symbol: string; readonly type: EventType }): TapelineError {
+function noEpochLeft({ symbol, type }: Pick<StreamEvent, 'symbol' | 'type'>): TapelineError {
   return new TapelineError(
     'EXCHANGE',
     `The exchange has restarted the ${type} ids of ${symbol} more than ${EPOCH_MAX} times; no epoch is left`,

@@ -1,4 +1,4 @@
-import { type EventType, streamName } from '../../foundation/market/event.ts'
+import { type EventType, isTradeType, streamName } from '../../foundation/market/event.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
 import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
@@ -51,7 +51,7 @@ export class DiscardedEvents {
     const stream = streamName(symbol, type)
     const range = { from: id, to: id }
     // At once, because a gap that contains the id must not become `filled`.
-    if (type !== 'bookTicker') this.#continuity.lose(stream, epoch, range)
+    if (isTradeType(type)) this.#continuity.lose(stream, epoch, range)
     const known = this.#streams.get(stream)
     if (known !== undefined && (known.epoch !== epoch || known.cause !== cause)) this.#enter(stream, known)
     const one = this.#streams.get(stream) ?? {
@@ -72,7 +72,7 @@ export class DiscardedEvents {
     if (last !== undefined && last.to === id - 1) one.ranges[one.ranges.length - 1] = { ...last, to: id }
     else one.ranges.push(range)
     this.#streams.set(stream, one)
-    if (type === 'bookTicker') this.#unfollowed.set(symbol, one)
+    if (!isTradeType(type)) this.#unfollowed.set(symbol, one)
   }
 
   /**
@@ -81,7 +81,7 @@ export class DiscardedEvents {
    */
   onKept(message: OutgoingMessage): void {
     const { mark } = message
-    if (mark?.type !== 'bookTicker') return
+    if (mark === null || isTradeType(mark.type)) return
     const discarded = this.#unfollowed.get(mark.symbol)
     if (discarded === undefined) return
     this.#unfollowed.delete(mark.symbol)
@@ -101,7 +101,7 @@ export class DiscardedEvents {
 
   #enter(stream: string, { symbol, type, epoch, cause, ranges, fromMs, toMs }: DiscardedStream): boolean {
     this.#streams.delete(stream)
-    if (type === 'bookTicker') {
+    if (!isTradeType(type)) {
       this.#ledger.outage(symbol, fromMs, toMs, cause)
       return false
     }

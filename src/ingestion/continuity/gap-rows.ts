@@ -1,3 +1,4 @@
+import { isTradeType, type TradeType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { IdRange } from '../../foundation/market/id-ranges.ts'
 import { setNewest } from '../../foundation/runtime/bounded-map.ts'
@@ -6,7 +7,7 @@ import { setNewest } from '../../foundation/runtime/bounded-map.ts'
  * A gap of ids, of trade or aggTrade. Gaps of bookTicker are time windows, closed from the start.
  */
 export interface IdGap extends Gap {
-  readonly event_type: 'trade' | 'aggTrade'
+  readonly event_type: TradeType
   readonly from_id: number
   readonly to_id: number
 }
@@ -47,7 +48,7 @@ export function emptied(gap: IdGap, others: readonly IdGap[], nowMs: number): Ga
 /** Returns the row as a gap of ids; empty for time windows. */
 export function asIdGap(gap: Gap): IdGap[] {
   const { event_type, from_id, to_id } = gap
-  return event_type === 'bookTicker' || from_id === null || to_id === null
+  return !isTradeType(event_type) || from_id === null || to_id === null
     ? []
     : [{ ...gap, event_type, from_id, to_id }]
 }

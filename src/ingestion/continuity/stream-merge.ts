@@ -1,3 +1,4 @@
+import { isTradeType } from '../../foundation/market/event.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { StreamEvent } from './continuity.ts'
 import {
@@ -190,7 +191,7 @@ export class StreamMerge<Event extends StreamEvent> {
 
   #mustWait(state: StreamState<Event>, { id, type, connection }: Event): boolean {
     const others = [...state.legs.values()].filter(({ source }) => source.id !== connection)
-    if (type === 'bookTicker') {
+    if (!isTradeType(type)) {
       const leg = state.legs.get(connection)
       if (leg?.joining !== true) return false
       // Quotes have no contiguous ids: only an older connection's progress shows that it has caught
@@ -235,7 +236,7 @@ export class StreamMerge<Event extends StreamEvent> {
    */
   #endJoining(stream: string, state: StreamState<Event>, { type, connection }: Event): void {
     const leg = state.legs.get(connection)
-    if (leg === undefined || type !== 'bookTicker' || !leg.joining) return
+    if (leg === undefined || isTradeType(type) || !leg.joining) return
     leg.joining = false
     this.#interrupted(stream)
   }

@@ -1,8 +1,9 @@
 import type { TopicNames } from '../../foundation/kafka/config.ts'
-import { HEADER, schemaHeader } from '../../foundation/kafka/headers.ts'
+import { HEADER } from '../../foundation/kafka/headers.ts'
 import { partitionOf } from '../../foundation/kafka/partition-map.ts'
+import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
-import type { EventType } from '../../foundation/market/event.ts'
+import { declarationOf, type EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 
@@ -43,7 +44,7 @@ export class Router {
   route(stream: string, symbol: string, type: EventType, epoch: number): Route {
     const known = this.#routes.get(stream)
     if (known?.epoch === epoch) return known
-    const topic = type === 'bookTicker' ? this.#names.bookTicker : this.#names.trades
+    const topic = this.#names[declarationOf(type).topic]
     const partitions = this.#topics.get(topic)?.partitions
     if (partitions === undefined) throw new Error(`No partition count of topic ${topic}`)
     const route = {

@@ -1,4 +1,5 @@
 import type { Position } from '../../foundation/kafka/position.ts'
+import type { TradeType } from '../../foundation/market/event.ts'
 
 export interface Received {
   /** Upper-case, like `BTCUSDT`. */
@@ -30,7 +31,7 @@ export interface OfTrades extends Received {
 }
 
 export interface TradeEvent extends OfTrades {
-  readonly type: 'trade'
+  readonly type: Exclude<TradeType, 'aggTrade'>
   readonly tradeId: number
 }
 

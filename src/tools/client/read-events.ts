@@ -2,7 +2,7 @@ import { kafkaSecurityError } from '../../foundation/kafka/broker-errors.ts'
 import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
 import { type FetchedPartition, PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import type { Position } from '../../foundation/kafka/position.ts'
-import { EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
+import { declarationOf, EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { delayFor, sleep } from '../../foundation/runtime/backoff.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { readEvent } from './event.ts'
@@ -11,7 +11,7 @@ import type { MarketEvent } from './market-event.ts'
 export interface ReadOptions {
   /** `host:port` each. */
   readonly brokers: readonly string[]
-  /** Default: all three. */
+  /** Default: all. */
   readonly types?: readonly EventType[]
   /** Default: all. */
   readonly symbols?: readonly string[]
@@ -36,8 +36,6 @@ const BACKOFF = { initialMs: 500, maxMs: 10_000 }
 const LIMITS = { maxWaitMs: 500, minBytes: 1, maxBytes: 8 << 20 }
 /** How often to look for new partitions. */
 const LAYOUT_EVERY_MS = 10_000
-const OF_TRADES = ['trade', 'aggTrade'] as const
-const OF_BOOK_TICKER = ['bookTicker'] as const
 /** Kafka errors that no retry can fix. */
 const FINAL = new Set(['TOPIC_AUTHORIZATION_FAILED', 'UNSUPPORTED_COMPRESSION_TYPE', 'UNSUPPORTED_VERSION'])
 
@@ -135,7 +133,7 @@ function* eventsOf(
   }
   const wanted = options.types ?? EVENT_TYPES
   const symbols = options.symbols?.map((symbol) => symbol.toUpperCase())
-  const allowed = topic === names(options).bookTicker ? OF_BOOK_TICKER : OF_TRADES
+  const kind = topic === names(options).bookTicker ? 'bookTicker' : 'trades'
   for (const message of messages) {
     const { offset } = message
     if (offset < from) continue
@@ -145,7 +143,7 @@ function* eventsOf(
     positions.set(key, { ...position, offset: offset + 1 })
     const symbol = message.key?.toString() ?? ''
     if (symbols !== undefined && !symbols.includes(symbol)) continue
-    const event = readEvent(allowed, message, position)
+    const event = readEvent(kind, message, position)
     if (typeof event !== 'string') {
       if (wanted.includes(event.type)) yield event
     } else if (options.onUnreadable !== undefined) options.onUnreadable(event, position)
@@ -194,12 +192,8 @@ function names({ topics = {} }: ReadOptions): { trades: string; bookTicker: stri
 
 /** The topics with the wanted types. */
 function topicsOf(options: ReadOptions): string[] {
-  const { trades, bookTicker } = names(options)
   const types = options.types ?? EVENT_TYPES
-  return [
-    ...(types.some((type) => type !== 'bookTicker') ? [trades] : []),
-    ...(types.includes('bookTicker') ? [bookTicker] : []),
-  ]
+  return [...new Set(types.map((type) => names(options)[declarationOf(type).topic]))]
 }
 
 function keyOf(topic: string, partition: number): string {

@@ -6,7 +6,8 @@ import {
   withReceiptStamp,
 } from '../../foundation/binance/stream-frame.ts'
 import { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
-import { HEADER, schemaHeader } from '../../foundation/kafka/headers.ts'
+import { HEADER } from '../../foundation/kafka/headers.ts'
+import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
 import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
 import type { LockedDeadLetter } from './retry-statements.ts'
 

@@ -1,3 +1,4 @@
+import type { TradeType } from '../../foundation/market/event.ts'
 import type { EventFields } from '../../foundation/market/event-fields.ts'
 import { isoOfUs } from '../../foundation/market/time-unit.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
@@ -111,7 +112,7 @@ const EPOCH_AT = `SELECT (
 export async function epochAt(
   connection: Queryable,
   symbol: string,
-  eventType: 'trade' | 'aggTrade',
+  eventType: TradeType,
   tradeTimeUs: number,
 ): Promise<number> {
   const hourBefore = isoOfUs(tradeTimeUs - HOUR_US)

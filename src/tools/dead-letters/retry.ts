@@ -1,7 +1,7 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { Decoder, type TopicKind } from '../../foundation/kafka/message-decoder.ts'
-import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'
+import { isTradeType, SECOND_UNDER_ID } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import {
@@ -144,7 +144,7 @@ async function originalOf(
     return { kind: restored.cut ? 'hopeless' : 'failed', reason: restored.reason }
   }
   const { type, symbol, tradeTimeUs } = restored.event
-  if (type === 'bookTicker') return { kind: 'bookTicker', message: messageOf(restored, 0) }
+  if (!isTradeType(type)) return { kind: 'bookTicker', message: messageOf(restored, 0) }
   const epoch = await epochAt(connection, symbol.text, type, tradeTimeUs)
   return { kind: 'trades', message: messageOf(restored, epoch) }
 }

@@ -1,5 +1,5 @@
 import type { SchemaElement } from 'hyparquet'
-import type { EventType } from '../../foundation/market/event.ts'
+import { type EventType, isTradeType } from '../../foundation/market/event.ts'
 
 type Kind = 'time' | 'decimal' | 'id' | 'flag' | 'word' | 'number'
 
@@ -69,8 +69,7 @@ export function selectOf(type: EventType): string {
   const columns = COLUMNS[type].map(({ name, kind }) =>
     kind === 'time' ? `(extract(epoch FROM ${name}) * 1000000)::bigint` : name,
   )
-  const [table, which] =
-    type === 'bookTicker' ? ['book_ticker', ''] : ['trades', `AND event_type = '${type}' `]
+  const [table, which] = !isTradeType(type) ? ['book_ticker', ''] : ['trades', `AND event_type = '${type}' `]
   const time = COLUMNS[type][0]?.name
   return `SELECT ${columns.join(', ')} FROM ${table}
     WHERE symbol = $1 ${which}AND ${time} >= $2::timestamptz AND ${time} < $3::timestamptz ORDER BY ${time}, ${ID_COLUMN[type]}`

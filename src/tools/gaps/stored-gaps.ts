@@ -1,3 +1,4 @@
+import { isTradeType } from '../../foundation/market/event.ts'
 import { type IdRow, reopened, requestRevision } from '../../foundation/market/gap-requests.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
 import { readIdGaps } from '../../foundation/store/ledger-rows.ts'
@@ -62,7 +63,7 @@ export async function planRetry(
         await readIdGaps(connection, {
           symbol: row.symbol,
           epoch: row.epoch,
-          ...(row.event_type === 'bookTicker' ? {} : { eventType: row.event_type }),
+          ...(!isTradeType(row.event_type) ? {} : { eventType: row.event_type }),
         }),
       )
     revisions.set(stream, revision)

@@ -1,4 +1,5 @@
 import { HEADER, readEpoch } from '../../foundation/kafka/headers.ts'
+import type { TradeType } from '../../foundation/market/event.ts'
 import { isId } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { isFields } from '../../foundation/market/payload.ts'
@@ -32,7 +33,7 @@ interface Row {
 
 interface NamedId {
   readonly symbol: string
-  readonly eventType: 'trade' | 'aggTrade'
+  readonly eventType: TradeType
   readonly epoch: number
   readonly id: number
   /** The trades that an aggTrade names; null if there are none. */

@@ -1,11 +1,7 @@
 import { ruleOf } from '../../foundation/binance/refusal.ts'
-import {
-  type FetchTrades,
-  REST_WEIGHT,
-  type RestOutcome,
-  type TradeRequest,
-} from '../../foundation/binance/trade-rest.ts'
+import type { FetchTrades, RestOutcome, TradeRequest } from '../../foundation/binance/trade-rest.ts'
 import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
+import { restOf } from '../../foundation/market/event.ts'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 
 export interface ExchangeRest {
@@ -32,7 +28,7 @@ export class ExchangeRequests {
     const { fetch, budget, signal } = this.#rest
     for (;;) {
       signal.throwIfAborted()
-      const waitMs = budget.take(REST_WEIGHT[request.type], performance.now())
+      const waitMs = budget.take(restOf(request.type).weight, performance.now())
       if (waitMs === 0) break
       await sleep(waitMs, signal)
     }

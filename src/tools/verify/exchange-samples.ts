@@ -1,4 +1,5 @@
-import type { RestTrade, RestTradeType } from '../../foundation/binance/trade-rest.ts'
+import type { RestTrade } from '../../foundation/binance/trade-rest.ts'
+import { TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
 import type { Database } from '../../foundation/store/database.ts'
 import { ExchangeRequests, type ExchangeRest, whyNot } from './exchange-requests.ts'
 import { checkTails } from './exchange-tails.ts'
@@ -112,7 +113,7 @@ export async function compareWithExchange(
         examples: unanswered,
       })
   }
-  for (const type of ['trade', 'aggTrade'] as const) {
+  for (const type of TRADE_TYPES) {
     const isNoneCompared = sampled[type] > 0 && compared[type] === 0
     if (isNoneCompared || (tails.asked[type] > 0 && tails.answered[type] === 0))
       findings.push(notCompared(type))
@@ -121,7 +122,7 @@ export async function compareWithExchange(
 }
 
 /** Silence of the exchange is no agreement. */
-function notCompared(type: RestTradeType): Finding {
+function notCompared(type: TradeType): Finding {
   return {
     check: 'exchange',
     kind: 'not compared',
@@ -138,7 +139,7 @@ function notCompared(type: RestTradeType): Finding {
 async function sample(
   database: Database,
   scope: Scope,
-  sequence: readonly [symbol: string, eventType: RestTradeType, epoch: number],
+  sequence: readonly [symbol: string, eventType: TradeType, epoch: number],
   random: () => number,
 ): Promise<Stored[]> {
   return database.transaction(

@@ -1,4 +1,5 @@
-import { REST_LIMIT, type RestTrade, type RestTradeType } from '../../foundation/binance/trade-rest.ts'
+import { REST_LIMIT, type RestTrade } from '../../foundation/binance/trade-rest.ts'
+import { isTradeType, type TradeType } from '../../foundation/market/event.ts'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Database } from '../../foundation/store/database.ts'
@@ -49,7 +50,7 @@ interface Last {
 /** A symbol and type that is recorded, since when, and by what time all its trades must be stored. */
 interface Tail {
   readonly symbol: string
-  readonly type: RestTradeType
+  readonly type: TradeType
   readonly period: Period
 }
 
@@ -57,9 +58,9 @@ interface TailFindings {
   readonly findings: Finding[]
   readonly notChecked: NotChecked[]
   /** Counts the symbols that the exchange was queried for. */
-  readonly asked: Readonly<Record<RestTradeType, number>>
+  readonly asked: Readonly<Record<TradeType, number>>
   /** Counts those that it answered for. */
-  readonly answered: Readonly<Record<RestTradeType, number>>
+  readonly answered: Readonly<Record<TradeType, number>>
 }
 
 /**
@@ -138,7 +139,7 @@ async function readTails(
     if (scope.symbols !== null && !scope.symbols.includes(symbol)) continue
     for (const [type, periods] of types) {
       const period = periods.at(-1)
-      if (type === 'bookTicker' || period === undefined) continue
+      if (!isTradeType(type) || period === undefined) continue
       if (period.toMs === range.toMs) tails.push({ symbol, type, period })
       else ended.push({ from: null, to: null, detail: `${symbol} ${type}` })
     }

@@ -1,3 +1,4 @@
+import type { EventType } from '../../foundation/market/event.ts'
 import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
@@ -132,7 +133,7 @@ const QUOTES = boundsSql(
 
 interface Row {
   readonly symbol: string
-  readonly event_type: 'trade' | 'aggTrade' | 'bookTicker'
+  readonly event_type: EventType
   readonly epoch: number | null
   readonly kind: string
   readonly total: number

@@ -1,3 +1,4 @@
+import type { EventType } from '../../foundation/market/event.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
 import type { Finding, NotChecked } from './report-types.ts'
 import { type CheckContext, isCut, timeBounds } from './scope.ts'
@@ -70,7 +71,7 @@ const UNSTORED = `SELECT symbol, event_type, count(*)::float8 AS total FROM gaps
 
 interface GapRow {
   readonly symbol: string
-  readonly event_type: 'trade' | 'aggTrade' | 'bookTicker'
+  readonly event_type: EventType
   readonly epoch: number
   readonly gap_id: string
   readonly from_id: string | null

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { EVENT_TYPES, TRADE_TYPES } from '../../foundation/market/event.ts'
 
 /*
  * The output of `tapeline verify --json`. Fields may be added and never change their meaning;
@@ -7,7 +8,7 @@ import { z } from 'zod'
  */
 
 const count = z.int().min(0)
-const eventType = z.enum(['trade', 'aggTrade', 'bookTicker'])
+const eventType = z.enum(EVENT_TYPES)
 
 /** One case of a finding. */
 export const EXAMPLE = z.object({
@@ -45,7 +46,7 @@ export const NOT_CHECKED = z.object({
 
 export const SEQUENCE = z.object({
   symbol: z.string(),
-  eventType: z.enum(['trade', 'aggTrade']),
+  eventType: z.enum(TRADE_TYPES),
   epoch: z.int(),
   rows: count,
   firstId: z.int(),

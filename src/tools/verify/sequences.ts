@@ -1,3 +1,4 @@
+import type { TradeType } from '../../foundation/market/event.ts'
 import { isSymbol } from '../../foundation/market/fields.ts'
 import { readSequenceStarts, type SequenceStart } from '../../foundation/store/sequence-starts.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
@@ -7,7 +8,7 @@ import { type CheckContext, timeBounds } from './scope.ts'
 /** The ids of one symbol, type and epoch, as stored. */
 export interface Sequence {
   readonly symbol: string
-  readonly eventType: 'trade' | 'aggTrade'
+  readonly eventType: TradeType
   readonly epoch: number
   readonly rows: number
   readonly firstId: number
@@ -57,7 +58,7 @@ export async function readSequences(context: CheckContext): Promise<Sequence[]> 
   const starts = await readSequenceStarts(connection)
   const { rows } = await connection.query<{
     symbol: string
-    event_type: 'trade' | 'aggTrade'
+    event_type: TradeType
     epoch: number
     rows: number
     first_id: string
