@@ -100,7 +100,7 @@ const FLUSH_METRICS: ReadonlyArray<MetricSpec<ConsumerMetricValues>> = [
     read: ({ status }) =>
       EVENT_TYPES.map((type) => ({
         labels: { type },
-        value: Object.values(status.rows[type]).reduce((sum, rows) => sum + rows, 0),
+        value: Object.values(status.rows[type] ?? {}).reduce((sum, rows) => sum + rows, 0),
       })),
   },
   {

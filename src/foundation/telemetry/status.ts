@@ -181,7 +181,7 @@ export interface ConsumerStatus {
     readonly pending: number
   }
   /** Rows inserted by this process, by event type and symbol. */
-  readonly rows: Readonly<Record<EventType, Readonly<Record<string, number>>>>
+  readonly rows: Readonly<Partial<Record<EventType, Readonly<Record<string, number>>>>>
   readonly flushes: number
   readonly retries: number
   /**

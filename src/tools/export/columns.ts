@@ -1,5 +1,11 @@
 import type { SchemaElement } from 'hyparquet'
-import { type EventType, isTradeType } from '../../foundation/market/event.ts'
+import {
+  byEventType,
+  declarationOf,
+  type EventType,
+  isTradeType,
+  type TradeType,
+} from '../../foundation/market/event.ts'
 
 type Kind = 'time' | 'decimal' | 'id' | 'flag' | 'word' | 'number'
 
@@ -29,40 +35,38 @@ const OF_TRADES: readonly Column[] = [
   { name: 'quantity', kind: 'decimal' },
 ]
 
+const QUOTES: readonly Column[] = [
+  ...RECEIPT,
+  ...WORDS,
+  { name: 'update_id', kind: 'id' },
+  { name: 'bid_price', kind: 'decimal' },
+  { name: 'bid_quantity', kind: 'decimal' },
+  { name: 'ask_price', kind: 'decimal' },
+  { name: 'ask_quantity', kind: 'decimal' },
+]
+
+const TILES: readonly Column[] = [
+  { name: 'first_trade_id', kind: 'id', nullable: true },
+  { name: 'last_trade_id', kind: 'id', nullable: true },
+]
+
 /**
  * Exported columns of each type, in this order. Rows are sorted by the first column, then by id.
  */
-export const COLUMNS: Readonly<Record<EventType, readonly Column[]>> = {
-  trade: [
+export const COLUMNS = byEventType((type) => (isTradeType(type) ? tradeColumns(type) : QUOTES))
+
+function tradeColumns(type: TradeType): readonly Column[] {
+  const hasTiles = declarationOf(type).layout.some(([, role]) => role === 'firstTradeId')
+  return [
     ...OF_TRADES,
+    ...(hasTiles ? TILES : []),
     { name: 'is_buyer_maker', kind: 'flag' },
     ...RECEIPT,
     { name: 'source', kind: 'word' },
-  ],
-  aggTrade: [
-    ...OF_TRADES,
-    { name: 'first_trade_id', kind: 'id', nullable: true },
-    { name: 'last_trade_id', kind: 'id', nullable: true },
-    { name: 'is_buyer_maker', kind: 'flag' },
-    ...RECEIPT,
-    { name: 'source', kind: 'word' },
-  ],
-  bookTicker: [
-    ...RECEIPT,
-    ...WORDS,
-    { name: 'update_id', kind: 'id' },
-    { name: 'bid_price', kind: 'decimal' },
-    { name: 'bid_quantity', kind: 'decimal' },
-    { name: 'ask_price', kind: 'decimal' },
-    { name: 'ask_quantity', kind: 'decimal' },
-  ],
+  ]
 }
 
-export const ID_COLUMN: Readonly<Record<EventType, string>> = {
-  trade: 'trade_id',
-  aggTrade: 'trade_id',
-  bookTicker: 'update_id',
-}
+export const ID_COLUMN = byEventType((type) => (isTradeType(type) ? 'trade_id' : 'update_id'))
 
 /** `$1` is the symbol, `$2` the start of the day, `$3` the start of the next day. */
 export function selectOf(type: EventType): string {

@@ -1,5 +1,5 @@
 import { HEADER, readEpoch } from '../../foundation/kafka/headers.ts'
-import type { TradeType } from '../../foundation/market/event.ts'
+import { idNameOf, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
 import { isId } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { isFields } from '../../foundation/market/payload.ts'
@@ -138,12 +138,13 @@ function namedId({ payload, headers }: Row): NamedId | null {
   const data = payload === null ? null : parse(payload)
   if (!isFields(data)) return null
   const { e, s } = data
-  if (e !== 'trade' && e !== 'aggTrade') return null
-  const id = e === 'trade' ? data['t'] : data['a']
+  const eventType = TRADE_TYPES.find((type) => type === e)
+  if (eventType === undefined) return null
+  const id = data[idNameOf(eventType)]
   if (typeof s !== 'string' || typeof id !== 'number' || !Number.isSafeInteger(id)) return null
   // Without a restart of the ids there is no such header.
   const epoch = readEpoch(headers?.find(([name]) => name === HEADER.epoch)?.[1] ?? '0')
-  return epoch !== null ? { symbol: s, eventType: e, epoch, id, trades: tradesOf(data) } : null
+  return epoch !== null ? { symbol: s, eventType, epoch, id, trades: tradesOf(data) } : null
 }
 
 function tradesOf({ e, f, l }: Readonly<Record<string, unknown>>): IdRange | null {

@@ -1,5 +1,5 @@
 import type { RestTrade } from '../../foundation/binance/trade-rest.ts'
-import { TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
+import { byTradeType, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
 import type { Database } from '../../foundation/store/database.ts'
 import { ExchangeRequests, type ExchangeRest, whyNot } from './exchange-requests.ts'
 import { checkTails } from './exchange-tails.ts'
@@ -76,8 +76,8 @@ export async function compareWithExchange(
   )
   const findings: Finding[] = [...tails.findings]
   const notChecked: NotChecked[] = [...tails.notChecked]
-  const sampled = { trade: 0, aggTrade: 0 }
-  const compared = { trade: 0, aggTrade: 0 }
+  const sampled = byTradeType(() => 0)
+  const compared = byTradeType(() => 0)
   for (const { symbol, eventType, epoch } of latest) {
     const differing: Example[] = []
     const unanswered: Example[] = []
@@ -118,7 +118,7 @@ export async function compareWithExchange(
     if (isNoneCompared || (tails.asked[type] > 0 && tails.answered[type] === 0))
       findings.push(notCompared(type))
   }
-  return { findings, notChecked, compared: compared.trade + compared.aggTrade }
+  return { findings, notChecked, compared: Object.values(compared).reduce((sum, count) => sum + count, 0) }
 }
 
 /** Silence of the exchange is no agreement. */

@@ -1,5 +1,5 @@
 import { REST_LIMIT, type RestTrade } from '../../foundation/binance/trade-rest.ts'
-import { isTradeType, type TradeType } from '../../foundation/market/event.ts'
+import { byTradeType, isTradeType, restOf, type TradeType } from '../../foundation/market/event.ts'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { readOffsets } from '../../foundation/store/consumer-offsets.ts'
 import type { Database } from '../../foundation/store/database.ts'
@@ -76,8 +76,8 @@ export async function checkTails(
   const { tails, ended, letters } = await readTails(database, scope, report)
   const arrival = new Arrival(database, report, requests.signal)
   const findings: Finding[] = []
-  const asked = { trade: 0, aggTrade: 0 }
-  const answered = { trade: 0, aggTrade: 0 }
+  const asked = byTradeType(() => 0)
+  const answered = byTradeType(() => 0)
   const unanswered: Example[] = []
   const pending: Example[] = []
   for (const tail of tails) {
@@ -171,6 +171,7 @@ async function firstMissing(
     unnamed(
       rows.filter((row) => row.id >= bottom && isOld(row) && row.timeUs / 1000 >= period.fromMs + MARGIN_MS),
     )
+  if (!restOf(type).hasLatest) return firstMissingAfter({ type, symbol }, bottom, requests, missingIn)
   const latest = await requests.ask({ type, symbol, fromId: null, limit: 1 })
   if (latest.kind !== 'rows') return whyNot(latest)
   const newest = latest.rows.at(-1)
@@ -195,6 +196,23 @@ async function firstMissing(
     fromId = early < bottom ? Math.max(newest.id - back, bottom) : Math.floor((early + young) / 2)
   }
   return null
+}
+
+/** Asks for everything from an id on: such types are rare. */
+async function firstMissingAfter(
+  stream: Pick<Tail, 'type' | 'symbol'>,
+  bottom: number,
+  requests: ExchangeRequests,
+  missingIn: (rows: readonly RestTrade[]) => Promise<RestTrade | null>,
+): Promise<RestTrade | string | null> {
+  for (let fromId = bottom; ; ) {
+    const answer = await requests.ask({ ...stream, fromId, limit: REST_LIMIT })
+    if (answer.kind !== 'rows') return whyNot(answer)
+    const found = await missingIn(answer.rows)
+    const next = (answer.rows.at(-1)?.id ?? 0) + 1
+    if (found !== null || answer.rows.length < REST_LIMIT || next <= fromId) return found
+    fromId = next
+  }
 }
 
 async function firstUnnamed(

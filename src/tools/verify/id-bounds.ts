@@ -16,7 +16,7 @@ const notPositive = (column: string) => `NOT (${column} > 0 AND ${column} < 'NaN
 const negative = (column: string) => `NOT (${column} >= 0 AND ${column} < 'NaN')`
 
 /** Rows that the exchange has invalidated have neither price nor quantity. */
-const VALID = `(event_type = 'trade' OR first_trade_id IS NOT NULL)`
+const VALID = `(event_type <> 'aggTrade' OR first_trade_id IS NOT NULL)`
 
 const TRADE_BOUNDS: readonly Bound[] = [
   {
@@ -40,7 +40,7 @@ const TRADE_BOUNDS: readonly Bound[] = [
   {
     kind: 'ids',
     broken: `trade_id < 0 OR first_trade_id < 0 OR first_trade_id > last_trade_id OR (first_trade_id IS NULL) <> (last_trade_id IS NULL)
-      OR (event_type = 'trade' AND first_trade_id IS NOT NULL)`,
+      OR (event_type <> 'aggTrade' AND first_trade_id IS NOT NULL)`,
     severity: 'failure',
     summary: 'with ids that no event has',
   },

@@ -1,4 +1,4 @@
-import type { EventType } from '../../foundation/market/event.ts'
+import { type EventType, similarTo, TRADE_TYPES } from '../../foundation/market/event.ts'
 import type { Recording } from '../../foundation/market/recording.ts'
 import { readRecordings } from '../../foundation/store/recordings.ts'
 import { type Announced, announcedPeriods, type Period } from './announced.ts'
@@ -51,7 +51,9 @@ export async function checkRecordings(
   const ofSymbols = [...recordedUntil(announcedPeriods(recordings, range))].flatMap(([symbol, types]) => {
     if (scope.symbols !== null && !scope.symbols.includes(symbol)) return []
     const last = lasts.get(symbol) ?? {}
-    const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
+    const traded = lastTraded(last)
+    // A rare type may have no event for months.
+    for (const type of types.keys()) if (similarTo(type) === null) types.delete(type)
     // Quotes come with trades, so without later trades there may be none.
     const isBefore = quotesFromMs !== null && traded > 0 && traded - quotesFromMs < TOGETHER_MS
     if (isBefore && last.bookTicker === undefined) types.delete('bookTicker')
@@ -141,8 +143,8 @@ function ofSymbol(
   const absent = [...types.keys()].filter((type) => last[type] === undefined)
   if (absent.length === types.size)
     return [finding('silent', 'notice', symbol, null, 'was recorded, but nothing is stored')]
-  const hasTrades = last.trade !== undefined || last.aggTrade !== undefined
-  const traded = Math.max(last.trade ?? 0, last.aggTrade ?? 0)
+  const traded = lastTraded(last)
+  const hasTrades = traded > 0
   const ended = [...types].flatMap(([type, untilMs]) =>
     Math.min(traded, untilMs) - (last[type] ?? traded) > TOGETHER_MS ? [type] : [],
   )
@@ -175,6 +177,11 @@ function ofSymbol(
         ]
       : []),
   ]
+}
+
+/** The time of the last trade; 0 if none is stored. */
+function lastTraded(last: LastTimes): number {
+  return Math.max(...TRADE_TYPES.map((type) => (similarTo(type) === null ? 0 : (last[type] ?? 0))))
 }
 
 function iso(ms = 0): string {

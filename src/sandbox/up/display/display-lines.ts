@@ -1,3 +1,9 @@
+import {
+  byEventType,
+  DEFAULT_EVENT_TYPES,
+  EVENT_TYPES,
+  type EventType,
+} from '../../../foundation/market/event.ts'
 import { countText, plural } from '../../../foundation/telemetry/plural.ts'
 import {
   type ConsumerStatus,
@@ -52,7 +58,7 @@ const MOST_SYMBOLS = 12
 /** With three symbols everything fits in 24 lines. */
 const MOST_PROBLEMS = 3
 const COLUMN = 12
-const NO_ROWS: RowCounts = { trade: 0, aggTrade: 0, bookTicker: 0 }
+const NO_ROWS: RowCounts = byEventType(() => 0)
 
 /** The display of a terminal, as lines. The caller cuts long ones. */
 export function displayLines(state: DisplayState, style: Style): string[] {
@@ -76,9 +82,7 @@ export function plainLine(state: DisplayState): string {
   const down = state.parts.filter((part) => part.health !== 'well')
   return [
     clockText(state.uptimeMs),
-    plural(all.trade, 'trade'),
-    plural(all.aggTrade, 'aggTrade'),
-    plural(all.bookTicker, 'bookTicker'),
+    ...shownTypes(all).map((type) => plural(all[type], type)),
     `${countText(rate)} rows/s`,
     `event→row ${rangeText(eventToRow(state.source, state.consumer))}`,
     `lag ${lagText(state.consumer)}`,
@@ -138,6 +142,11 @@ function partLine({ name, health, detail }: PartView, style: Style): string {
   return `  ${mark} ${name.padEnd(10)} ${text}`
 }
 
+/** The types that are recorded by default, and those with rows. */
+function shownTypes(all: RowCounts): EventType[] {
+  return EVENT_TYPES.filter((type) => DEFAULT_EVENT_TYPES.includes(type) || all[type] > 0)
+}
+
 /** Rows per symbol and table. With too many symbols, only the busiest are shown. */
 function tableLines(
   totals: Totals,
@@ -152,12 +161,13 @@ function tableLines(
   const width = Math.max(9, ...shown.map((symbol) => symbol.length))
   const row = (name: string, cells: readonly string[]) =>
     `  ${name.padEnd(width)}${cells.map((cell) => cell.padStart(COLUMN)).join('')}`
+  const types = shownTypes(totals.all)
   const counts = (of: RowCounts, rate: number) =>
-    [of.trade, of.aggTrade, of.bookTicker, rate].map((count) => countText(count))
+    [...types.map((type) => of[type]), rate].map((count) => countText(count))
   const rate = [...rowsPerSecond.values()].reduce((total, one) => total + one, 0)
   const hidden = named.length - shown.length
   return [
-    style.dim(row('', ['trades', 'aggTrades', 'bookTickers', 'rows/s'])),
+    style.dim(row('', [...types.map((type) => `${type}s`), 'rows/s'])),
     ...shown.map((symbol) => row(symbol, counts(rowsOf(symbol), rowsPerSecond.get(symbol) ?? 0))),
     ...(hidden > 0 ? [style.dim(`  and ${plural(hidden, 'more symbol')}`)] : []),
     style.bold(row('all', counts(totals.all, rate))),

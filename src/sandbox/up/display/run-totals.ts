@@ -1,8 +1,7 @@
+import { byEventType, EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
 import type { ConsumerStatus } from '../../../foundation/telemetry/status.ts'
 
-export const ROW_TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
-export type RowType = (typeof ROW_TYPES)[number]
-export type RowCounts = Record<RowType, number>
+export type RowCounts = Record<EventType, number>
 
 /** Rows committed since `up` started, including those before restarts of the consumer. */
 export interface Totals {
@@ -46,8 +45,8 @@ export class RunTotals {
     for (const status of this.#latest === null ? this.#before : [...this.#before, this.#latest]) {
       deadLettered += status.counters.deadLettered
       alreadyThere += status.counters.alreadyThere
-      for (const type of ROW_TYPES) {
-        for (const [symbol, count] of Object.entries(status.rows[type])) {
+      for (const type of EVENT_TYPES) {
+        for (const [symbol, count] of Object.entries(status.rows[type] ?? {})) {
           const counts = rows.get(symbol) ?? noRows()
           counts[type] += count
           all[type] += count
@@ -72,9 +71,9 @@ export class RunTotals {
 }
 
 export function sum(counts: RowCounts): number {
-  return counts.trade + counts.aggTrade + counts.bookTicker
+  return Object.values(counts).reduce((total, count) => total + count, 0)
 }
 
 function noRows(): RowCounts {
-  return { trade: 0, aggTrade: 0, bookTicker: 0 }
+  return byEventType(() => 0)
 }
