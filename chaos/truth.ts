@@ -1,4 +1,3 @@
-import { EVENT_TYPES } from '../src/foundation/market/event.ts'
 import { countIds, type IdRange, normalise, subtract } from '../src/foundation/market/id-ranges.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
@@ -57,8 +56,7 @@ export async function checkTrades(
   let rows = 0
   let deniedCount = 0
   for (const symbol of history.symbols) {
-    for (const type of EVENT_TYPES) {
-      if (type === 'bookTicker') continue
+    for (const type of ['trade', 'aggTrade'] as const) {
       const found = await compare(database, history, symbol, type)
       const lost = await unfilled(database, symbol, type)
       const deniedHere = denied.filter((one) => one.symbol === symbol && one.ids === type)

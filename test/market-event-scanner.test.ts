@@ -162,7 +162,7 @@ test('reads corrupted bytes as JSON.parse does, or not at all', () => {
       read++
       assert.deepEqual(row, parsed(bytes, isStamped), bytes.toString())
     }),
-    { numRuns: 20_000 },
+    { numRuns: 30_000 },
   )
   assert.ok(read > 1000, `${read} of the changed events are still readable`)
 })

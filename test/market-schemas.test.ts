@@ -9,10 +9,9 @@ import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import { MESSAGES } from '../src/foundation/kafka/message-schemas.ts'
 import { declarationOf, EVENT_TYPES } from '../src/foundation/market/event.ts'
 import { readEvent } from '../src/tools/client/event.ts'
-import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
+import { eventValue, record } from './support/records.ts'
 
 const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
-const GOOD = { trade: tradeValue, aggTrade: aggTradeValue, bookTicker: bookTickerValue }
 
 const ajv = new Ajv2020({ strict: false })
 const validators = Object.fromEntries(
@@ -83,7 +82,7 @@ for (const [schema, message] of Object.entries(MESSAGES)) {
     fc.assert(
       fc.property(changes, (fields) => {
         const times = { E: 1723161255343123, T: 1723161255342999 }
-        const value = GOOD[type]({ ...(schema.endsWith('/2') ? times : {}), ...fields })
+        const value = eventValue(type, { ...(schema.endsWith('/2') ? times : {}), ...fields })
         const data: Record<string, unknown> = JSON.parse(value.toString())
         const reason = new Decoder().decode(topic, record(value, null, { schema }))
         // A schema cannot express that the first is not above the last, or which letters are

@@ -122,6 +122,7 @@ export class SimulatedRest {
     if (!this.#market.statuses.has(symbol))
       return { kind: 'refused', refusal: refusalOf(400, null, '{"code":-1121,"msg":"Invalid symbol."}', 0) }
     if (kind === 'empty') return { kind: 'rows', rows: [], usedWeight: 0 }
+    if (type !== 'trade' && type !== 'aggTrade') return { kind: 'rows', rows: [], usedWeight: 0 }
     const sequence = this.#market.current(symbol, type)
     if (fromId === null) return { kind: 'rows', rows: this.#latest(sequence, limit), usedWeight: 0 }
     const from = fromId

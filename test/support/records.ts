@@ -1,5 +1,6 @@
 import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
 import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
+import { declarationOf, type EventType, type Role } from '../../src/foundation/market/event.ts'
 
 const TRADE = {
   e: 'trade',
@@ -37,6 +38,18 @@ export function bookTickerValue(fields: Readonly<Record<string, unknown>> = {}):
   }
   const { ingestion_timestamp, ingestion_timestamp_us } = TRADE
   return Buffer.from(JSON.stringify({ ...quote, ingestion_timestamp, ingestion_timestamp_us, ...fields }))
+}
+
+/** An event of any type in Kafka's format, with the same options. */
+export function eventValue(type: EventType, fields: Readonly<Record<string, unknown>> = {}): Buffer {
+  const byRole: Readonly<Record<Role, unknown>> = {
+    ...{ type, eventTime: TRADE.E, tradeTime: TRADE.T, symbol: TRADE.s, id: 1, price: TRADE.p },
+    ...{ quantity: TRADE.q, askPrice: TRADE.p, askQuantity: TRADE.q, firstTradeId: 1, lastTradeId: 1 },
+    ...{ isBuyerMaker: true, unused: true },
+  }
+  const { ingestion_timestamp, ingestion_timestamp_us } = TRADE
+  const event = Object.fromEntries(declarationOf(type).layout.map(([name, role]) => [name, byRole[role]]))
+  return Buffer.from(JSON.stringify({ ...event, ingestion_timestamp, ingestion_timestamp_us, ...fields }))
 }
 
 /** A message as returned by a fetch. */
