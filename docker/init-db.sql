@@ -21,13 +21,13 @@ CREATE TABLE meta (
   updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- trade and aggTrade events. Their id sequences overlap, so the key includes event_type. It uses
+-- Events with ids. The id sequences of the types overlap, so the key includes event_type. It uses
 -- the exchange's trade time, because REST and the dumps have no event time.
 CREATE TABLE trades (
   trade_time          timestamptz   NOT NULL,
   event_time          timestamptz,
   symbol              text          NOT NULL,
-  event_type          text          NOT NULL CHECK (event_type IN ('trade', 'aggTrade')),
+  event_type          text          NOT NULL CHECK (event_type IN ('trade', 'aggTrade', 'blockTrade')),
   epoch               integer       NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 1023),
   trade_id            bigint        NOT NULL,
   price               numeric(20,8) NOT NULL,
@@ -67,6 +67,11 @@ CREATE VIEW agg_trades AS
 SELECT trade_time, event_time, symbol, epoch, trade_id AS agg_trade_id, first_trade_id, last_trade_id, price, quantity,
        is_buyer_maker, CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
 FROM trades WHERE event_type = 'aggTrade';
+
+CREATE VIEW block_trades AS
+SELECT trade_time, event_time, symbol, epoch, trade_id AS block_trade_id, price, quantity, is_buyer_maker,
+       CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
+FROM trades WHERE event_type = 'blockTrade';
 
 -- The ledger of gaps, mirrored from its topic; a row changes only to a higher revision.
 CREATE TABLE gaps (
@@ -424,7 +429,7 @@ BEGIN
     FOR wanted IN
       SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
       WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
-        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
+        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'block_trades', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
       UNION ALL
       SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
       WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
@@ -441,7 +446,7 @@ BEGIN
   -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
   -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
   -- statement would crash the server.
-  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, spreads, gaps, dead_letters,
+  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, block_trades, spreads, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
   EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
   EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';

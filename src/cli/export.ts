@@ -41,7 +41,7 @@ export function exportCommand(): Command {
     .option('--from <day>', 'the first of several days; each has its own files')
     .option('--to <day>', 'the last of them; default: yesterday')
     .addOption(
-      new Option('--type <list>', 'trade, aggTrade, bookTicker')
+      new Option('--type <list>', EVENT_TYPES.join(', '))
         .default([...EVENT_TYPES], 'all')
         .argParser(parseTypes),
     )

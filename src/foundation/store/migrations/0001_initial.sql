@@ -9,13 +9,13 @@ CREATE TABLE meta (
   updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- trade and aggTrade events. Their id sequences overlap, so the key includes event_type. It uses
+-- Events with ids. The id sequences of the types overlap, so the key includes event_type. It uses
 -- the exchange's trade time, because REST and the dumps have no event time.
 CREATE TABLE trades (
   trade_time          timestamptz   NOT NULL,
   event_time          timestamptz,
   symbol              text          NOT NULL,
-  event_type          text          NOT NULL CHECK (event_type IN ('trade', 'aggTrade')),
+  event_type          text          NOT NULL CHECK (event_type IN ('trade', 'aggTrade', 'blockTrade')),
   epoch               integer       NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 1023),
   trade_id            bigint        NOT NULL,
   price               numeric(20,8) NOT NULL,
@@ -55,6 +55,11 @@ CREATE VIEW agg_trades AS
 SELECT trade_time, event_time, symbol, epoch, trade_id AS agg_trade_id, first_trade_id, last_trade_id, price, quantity,
        is_buyer_maker, CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
 FROM trades WHERE event_type = 'aggTrade';
+
+CREATE VIEW block_trades AS
+SELECT trade_time, event_time, symbol, epoch, trade_id AS block_trade_id, price, quantity, is_buyer_maker,
+       CASE WHEN is_buyer_maker THEN 'sell' ELSE 'buy' END AS taker_side, ingestion_timestamp, source
+FROM trades WHERE event_type = 'blockTrade';
 
 -- The ledger of gaps, mirrored from its topic; a row changes only to a higher revision.
 CREATE TABLE gaps (

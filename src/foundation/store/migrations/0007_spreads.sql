@@ -57,7 +57,7 @@ BEGIN
     FOR wanted IN
       SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, format('%I.%I', here, relname) AS name FROM pg_class
       WHERE relnamespace = here::regnamespace AND relowner <> 'tapeline_migrator'::regrole AND relname IN ('schema_migrations',
-        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
+        'meta', 'trades', 'book_ticker', 'raw_trades', 'agg_trades', 'block_trades', 'spreads', 'gaps', 'dead_letters', 'consumer_offsets')
       UNION ALL
       SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
       WHERE pronamespace = here::regnamespace AND proowner <> 'tapeline_migrator'::regrole
@@ -74,7 +74,7 @@ BEGIN
   -- On a hypertable these grants include its chunks, also future ones. As text, which is parsed
   -- each time: TimescaleDB 2.19 adds the chunks to the statement that it gets, and a cached
   -- statement would crash the server.
-  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, spreads, gaps, dead_letters,
+  EXECUTE 'GRANT SELECT ON schema_migrations, meta, trades, book_ticker, raw_trades, agg_trades, block_trades, spreads, gaps, dead_letters,
     consumer_offsets TO tapeline_reader';
   EXECUTE 'GRANT EXECUTE ON FUNCTION candles TO tapeline_reader';
   EXECUTE 'GRANT SELECT ON schema_migrations TO tapeline_writer';
