@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { WebSocketServer } from 'ws'
+import { payloads } from '../bench/alone/frames.ts'
+import { calledFiles, listedFiles } from './support/called-files.ts'
+import { createTestTopics } from './support/kafka.ts'
+import { startIngestionProcess } from './support/services.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const SYMBOLS = ['BTCUSDT']
+/** More than ingestion calls any function for other reasons. */
+const EVENTS_OF_TYPE = 10_000
+const TYPES = ['trade', 'aggTrade', 'bookTicker']
+const MOST_FILES = 33
+
+/** The first frames of each event type, in the order of the market. */
+function framesOfAllTypes(): Buffer[] {
+  const counts = new Map(TYPES.map((type) => [`@${type}"`, 0]))
+  const all = payloads(SYMBOLS, 15 * EVENTS_OF_TYPE).filter((frame) => {
+    const type = frame.toString('latin1', frame.indexOf('@'), frame.indexOf('",') + 1)
+    const count = counts.get(type) ?? 0
+    counts.set(type, count + 1)
+    return count < EVENTS_OF_TYPE
+  })
+  assert.equal(all.length, TYPES.length * EVENTS_OF_TYPE)
+  return all
+}
+
+/** An exchange that sends the frames once to each connection. */
+async function exchangeThatSends(frames: readonly Buffer[]) {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+  server.on('connection', (socket, request) => {
+    if (request.url?.includes('streams=') !== true) return
+    for (const frame of frames) socket.send(frame, { binary: false })
+  })
+  server.on('headers', (headers) => headers.push('x-tapeline-source: simulated'))
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as AddressInfo
+  return {
+    env: {
+      BINANCE_WS_URL: `ws://127.0.0.1:${port}`,
+      BINANCE_REST_URL: 'http://127.0.0.1:1',
+      SYMBOLS: SYMBOLS.join(),
+      TIME_UNIT: 'microsecond',
+      // To learn the leader's epoch, ingestion reads the last batch of each partition again.
+      KAFKA_BATCH_SIZE: '100',
+    },
+    async close() {
+      for (const client of server.clients) client.terminate()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+test('docs/architecture.md lists the files that every event passes from the socket to Kafka, no more than planned', async (context) => {
+  await using stack = new AsyncDisposableStack()
+  const folder = mkdtempSync(join(tmpdir(), 'tapeline-calls-'))
+  stack.defer(() => rmSync(folder, { recursive: true, force: true }))
+  const topics = await createTestTopics({ prefix: 'path' })
+  stack.defer(() => topics.delete())
+  const frames = framesOfAllTypes()
+  const exchange = await exchangeThatSends(frames)
+  stack.defer(() => exchange.close())
+  const ingestion = stack.use(
+    await startIngestionProcess({ ...topics.env, ...exchange.env, NODE_V8_COVERAGE: folder }),
+  )
+  await waitFor(async () => (await ingestion.status()).counters.acknowledged >= frames.length, {
+    timeoutMs: 60_000,
+    what: 'Kafka to acknowledge every event',
+  })
+  await ingestion.stop()
+  const called = calledFiles(folder, EVENTS_OF_TYPE)
+  for (const [file, functions] of called)
+    context.diagnostic(`${file}: ${[...functions].map(([name, calls]) => `${name} ${calls}`).join(', ')}`)
+  assert.deepEqual(listedFiles('Event path').toSorted(), [...called.keys()].toSorted())
+  assert.ok(called.size <= MOST_FILES, `${called.size} files`)
+})
