@@ -12,9 +12,7 @@ import { Continuity, type StreamEvent } from '../src/ingestion/continuity/contin
 import { DiscardedEvents } from '../src/ingestion/continuity/discarded-events.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { asIdGap } from '../src/ingestion/continuity/gap-rows.ts'
-import { EventMessage } from '../src/ingestion/messages/event-message.ts'
-import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
-import type { Route } from '../src/ingestion/messages/router.ts'
+import { type EventMark, EventMessage, type Route } from '../src/ingestion/messages/message.ts'
 import { bookTickerValue } from './support/records.ts'
 
 const SYMBOL = 'BTCUSDT'

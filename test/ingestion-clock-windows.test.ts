@@ -5,7 +5,7 @@ import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/ack
 import { Continuity, type StreamEvent } from '../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { StreamMerge } from '../src/ingestion/continuity/stream-merge.ts'
-import type { EventMark } from '../src/ingestion/messages/outgoing-message.ts'
+import type { EventMark } from '../src/ingestion/messages/message.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const SYMBOL = 'BTCUSDT'

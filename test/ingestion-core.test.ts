@@ -7,10 +7,8 @@ import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
 import type { Observed } from '../src/ingestion/continuity/verdict.ts'
 import { FrameHandler, type StampedEvent } from '../src/ingestion/frame-handler.ts'
-import { EventMessage } from '../src/ingestion/messages/event-message.ts'
+import { EventMessage, type OutgoingMessage, Router } from '../src/ingestion/messages/message.ts'
 import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
-import type { OutgoingMessage } from '../src/ingestion/messages/outgoing-message.ts'
-import { Router } from '../src/ingestion/messages/router.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }

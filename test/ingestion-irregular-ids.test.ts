@@ -5,7 +5,7 @@ import type { Gap } from '../src/foundation/market/gap.ts'
 import { Continuity } from '../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { FrameHandler, type StampedEvent } from '../src/ingestion/frame-handler.ts'
-import type { OutgoingMessage } from '../src/ingestion/messages/outgoing-message.ts'
+import type { OutgoingMessage } from '../src/ingestion/messages/message.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const STREAM = 'btcusdt@trade'

@@ -9,7 +9,6 @@ import type { Gap } from '../src/foundation/market/gap.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { KafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
-import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const NOT_ENOUGH_REPLICAS = 19
@@ -39,7 +38,6 @@ const CONNECTION = { brokers: ['broker:9092'], tls: null, sasl: null }
 class Trouble {
   readonly clock = new VirtualClock()
   readonly warnings: string[] = []
-  readonly queue = new MessageQueue(1 << 20)
   readonly producer: KafkaProducer
   readonly liveness: KafkaLiveness
   /** By `topic/partition`: the error code of the answer. */
@@ -88,13 +86,13 @@ class Trouble {
       onDefect: assert.ifError,
     }
     const options = { compression: 'none', batchSize: 100, queueMaxBytes: 1 << 20, lingerMs: 10 } as const
-    this.producer = new KafkaProducer(options, { clock, kafka }, this.queue, events, log)
+    this.producer = new KafkaProducer(options, { clock, kafka }, events, log)
     this.liveness = new KafkaLiveness({ clock, kafka: kafka as never }, [], this.producer, log)
     this.producer.start()
   }
 
   send(topic: string, partition: number): void {
-    this.queue.push({
+    this.producer.queue.push({
       topic,
       partition,
       key: null,
@@ -104,7 +102,6 @@ class Trouble {
       mark: { symbol: 'BTCUSDT', type: 'trade', epoch: 0, id: 1, timeMs: 0 },
       queuedAtMs: this.clock.monotonicMs(),
     })
-    this.producer.notice()
   }
 
   async #produce(batches: readonly PartitionBatch[]) {

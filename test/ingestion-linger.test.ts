@@ -3,7 +3,6 @@ import { test } from 'node:test'
 import { pino } from 'pino'
 import type { KafkaPort } from '../src/foundation/kafka/kafka-port.ts'
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
-import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const LINGER_MS = 10
@@ -32,12 +31,10 @@ const kafka: Pick<KafkaPort, 'producer'> = {
 
 test('waits for a batch with one timer, and sends it when its oldest message has waited for the linger', async () => {
   const clock = new TimersOfNode()
-  const queue = new MessageQueue(1 << 20)
   const waitsMs: number[] = []
   const producer = new KafkaProducer(
     { compression: 'none', batchSize: 500, queueMaxBytes: 1 << 20, lingerMs: LINGER_MS },
     { clock, kafka },
-    queue,
     {
       onAcknowledged: ([first]) => waitsMs.push(clock.monotonicMs() - (first?.queuedAtMs ?? 0)),
       onDiscarded: () => assert.fail('discarded'),
@@ -50,7 +47,7 @@ test('waits for a batch with one timer, and sends it when its oldest message has
   producer.start()
   for (let i = 0; i < 1000; i++) {
     await clock.advance(1.1)
-    queue.push({
+    producer.queue.push({
       topic: 'trades',
       partition: 0,
       key: null,
@@ -60,7 +57,6 @@ test('waits for a batch with one timer, and sends it when its oldest message has
       mark: null,
       queuedAtMs: clock.monotonicMs(),
     })
-    producer.notice()
   }
   await clock.advance(2 * LINGER_MS)
   await producer.stop(AbortSignal.abort())

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
-import { MinuteCount } from '../src/ingestion/connection/minute-count.ts'
+import { MinuteCount } from '../src/ingestion/connection/stream-rates.ts'
 import { RejectedFrames } from '../src/ingestion/rejected-frames.ts'
 
 interface Line {
@@ -14,7 +14,8 @@ interface Line {
 function rejections(readOf: (stream: string) => number = () => 0) {
   const lines: Line[] = []
   const log = { warn: (line: unknown) => lines.push(line as Line) }
-  return { lines, rejected: new RejectedFrames(log as never, readOf) }
+  const frames = new MinuteCount()
+  return { lines, frames, rejected: new RejectedFrames(log as never, { lastMinute: readOf, frames }) }
 }
 
 const frame = (stream: string, data = '{}') => Buffer.from(`{"stream":"${stream}","data":${data}}`)
@@ -62,8 +63,8 @@ test('F4 names a stream with more than 1 % rejected frames, until a minute or tw
 })
 
 test('F4 compares frames without a stream name with all frames, and ignores second events', () => {
-  const { lines, rejected } = rejections()
-  for (let i = 0; i < 200; i++) rejected.received(i)
+  const { lines, frames, rejected } = rejections()
+  for (let i = 0; i < 200; i++) frames.add(i)
   for (let i = 0; i < 50; i++) rejected.add(frame('btcusdt@trade'), SECOND_UNDER_ID, i)
   assert.equal(lines.length, 1)
   rejected.add(Buffer.from('{'), 'not JSON', 200)

@@ -12,7 +12,7 @@ import { recover } from '../src/ingestion/checkpoint/recovery.ts'
 import { TailEpochs } from '../src/ingestion/checkpoint/tail-epochs.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { LostTail } from '../src/ingestion/lost-tail.ts'
-import type { OutgoingMessage } from '../src/ingestion/messages/outgoing-message.ts'
+import type { OutgoingMessage } from '../src/ingestion/messages/message.ts'
 import { bookTickerValue, tradeValue } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 

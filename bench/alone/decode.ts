@@ -2,9 +2,8 @@ import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import { Continuity } from '../../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../../src/ingestion/continuity/gap-ledger.ts'
 import { FrameHandler, type StampedEvent } from '../../src/ingestion/frame-handler.ts'
-import type { OutgoingMessage } from '../../src/ingestion/messages/outgoing-message.ts'
+import { type OutgoingMessage, Router } from '../../src/ingestion/messages/message.ts'
 import { ReceiptClock } from '../../src/ingestion/messages/receipt-clock.ts'
-import { Router } from '../../src/ingestion/messages/router.ts'
 
 const namesWith = (prefix: string) => ({
   trades: `${prefix}trades`,

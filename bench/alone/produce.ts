@@ -3,8 +3,7 @@ import { pino } from 'pino'
 import { kafkaPort } from '../../src/foundation/kafka/kafka-port.ts'
 import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import { KafkaProducer } from '../../src/ingestion/kafka-producer.ts'
-import { MessageQueue } from '../../src/ingestion/messages/message-queue.ts'
-import type { OutgoingMessage } from '../../src/ingestion/messages/outgoing-message.ts'
+import type { OutgoingMessage } from '../../src/ingestion/messages/message.ts'
 import { decodeAll } from './decode.ts'
 import { timed } from './timed.ts'
 import { createTopics } from './topics.ts'
@@ -32,11 +31,9 @@ export async function produceAll(
   await createTopics(brokers, [...new Set(messages.map(({ topic }) => topic))])
 
   const through = async () => {
-    const queue = new MessageQueue(Number.POSITIVE_INFINITY)
     const producer = new KafkaProducer(
       OPTIONS,
       { clock: systemClock(), kafka },
-      queue,
       {
         onAcknowledged: () => {},
         onDiscarded: () => {},
@@ -48,9 +45,8 @@ export async function produceAll(
       },
       pino({ level: 'silent' }),
     )
-    for (const message of messages) queue.push(message)
+    for (const message of messages) producer.queue.push(message)
     producer.start()
-    producer.notice()
     await producer.settled(AbortSignal.timeout(120_000))
     await producer.stop(AbortSignal.timeout(10_000))
   }

@@ -17,12 +17,9 @@ import { Tally } from '../foundation/telemetry/tally.ts'
 import { StreamRates } from './connection/stream-rates.ts'
 import type { Continuity, StreamEvent } from './continuity/continuity.ts'
 import { StreamMerge } from './continuity/stream-merge.ts'
-import { ByteSlab } from './messages/byte-slab.ts'
-import { EventMessage } from './messages/event-message.ts'
-import type { OutgoingMessage } from './messages/outgoing-message.ts'
+import { EventMessage, type OutgoingMessage, type Route } from './messages/message.ts'
 import type { ReceiptStamp } from './messages/receipt-clock.ts'
-import { ReceiptSuffix } from './messages/receipt-suffix.ts'
-import type { Route } from './messages/router.ts'
+import { ByteSlab, ReceiptSuffix } from './messages/value-writer.ts'
 import { RejectedFrames } from './rejected-frames.ts'
 
 export interface FrameHandlerOptions {
@@ -85,7 +82,7 @@ export class FrameHandler {
 
   constructor(options: FrameHandlerOptions) {
     this.#options = options
-    this.rejections = new RejectedFrames(options.log, (stream, nowMs) => this.rates.lastMinute(stream, nowMs))
+    this.rejections = new RejectedFrames(options.log, this.rates)
     this.#reader = new FrameReader(options.timeUnit)
     this.merge = new StreamMerge(
       options.clock,
@@ -111,7 +108,7 @@ export class FrameHandler {
     if (stamp === null) return false
     this.#counters.received++
     const nowMs = this.#options.clock.monotonicMs()
-    this.rejections.received(nowMs)
+    this.rates.frames.add(nowMs)
     switch (frame.kind) {
       case 'event':
         this.#observe(frame, stamp, connection, nowMs)
@@ -181,9 +178,10 @@ export class FrameHandler {
   #deliver(event: StampedEvent, nowMs: number): void {
     const { continuity } = this.#options
     const before = continuity.epochOf(event.stream)
+    const { held } = continuity
     const forwarded = this.#observed(event)
-    // The event may be held for long. Without a copy it would keep the whole chunk in memory.
-    if (forwarded.length === 0) event.data = ownCopy(event.data)
+    // It may be held for long. Without a copy it would keep the whole chunk in memory.
+    if (continuity.held > held) event.data = ownCopy(event.data)
     const epoch = continuity.epochOf(event.stream)
     for (const one of forwarded) this.#forward(one, epoch, nowMs)
     if (continuity.rejected.length > 0) this.#rejectEvents()

@@ -16,7 +16,6 @@ import { askIdentity, claimExchangeIdentity } from './exchange-identity.ts'
 import { NO_FRAMES } from './frame-handler.ts'
 import { KafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
-import { MessageQueue } from './messages/message-queue.ts'
 import { type IngestionMetricValues, ingestionMetricValues, openGapStatus } from './metric-values.ts'
 import { openPipeline } from './open-pipeline.ts'
 import { PatientStart } from './patient-start.ts'
@@ -36,7 +35,6 @@ export class Ingestion {
   readonly #ports: Ports
   readonly #log: Logger
   readonly #startedAtMs: number
-  readonly #queue: MessageQueue
   readonly #producer: KafkaProducer
   readonly #stopping = new AbortController()
   readonly #ended = Promise.withResolvers<unknown>()
@@ -71,18 +69,17 @@ export class Ingestion {
       this.#selection,
       log,
     )
-    this.#queue = new MessageQueue(config.queueMaxBytes)
     this.#producer = new KafkaProducer(
       config,
       ports,
-      this.#queue,
       {
         onAcknowledged: (messages, next) => this.#pipeline?.onAcknowledged(messages, next),
         onDiscarded: (message, cause) => this.#pipeline?.onDiscarded(message, cause),
         onKept: (message) => this.#pipeline?.discarded.onKept(message),
         onDefect: this.#ended.resolve,
         onTaken: () => {
-          if (!this.#queue.isFull) for (const connection of this.#connections?.all ?? []) connection.resume()
+          if (!this.#producer.queue.isFull)
+            for (const connection of this.#connections?.all ?? []) connection.resume()
         },
       },
       log,
@@ -170,7 +167,7 @@ export class Ingestion {
       ignoredByReason: handler?.reasons('ignored') ?? {},
       rejectedByReason: handler?.reasons('rejected') ?? {},
       rejectedStreams: handler?.rejections.status(nowMs) ?? [],
-      queueBytes: this.#queue.bytes + this.#producer.batches.heldBytes,
+      queueBytes: this.#producer.queue.bytes + this.#producer.batches.heldBytes,
       heldPartitions: this.#producer.batches.heldPartitions(nowMs),
       kafkaProblem: this.#producer.batches.problem,
       oldestUnacknowledgedMs: Math.round(this.#producer.oldestUnacknowledgedMs(nowMs)),
@@ -311,9 +308,9 @@ export class Ingestion {
       gate: this.#gate,
       ...known,
       send: (message) => {
-        this.#queue.push(message)
-        this.#producer.notice()
-        if (this.#queue.isFull) for (const connection of this.#connections?.all ?? []) connection.pause()
+        this.#producer.queue.push(message)
+        if (this.#producer.queue.isFull)
+          for (const connection of this.#connections?.all ?? []) connection.pause()
       },
       isHeld: (place) => this.#producer.batches.isHeld(place),
       settled: (signal) => this.#producer.settled(signal),
@@ -345,6 +342,6 @@ export class Ingestion {
   }
 
   async #whenRoom(signal: AbortSignal): Promise<void> {
-    while (this.#queue.isFull) await sleepOn(this.#ports.clock, ROOM_CHECK_MS, signal)
+    while (this.#producer.queue.isFull) await sleepOn(this.#ports.clock, ROOM_CHECK_MS, signal)
   }
 }

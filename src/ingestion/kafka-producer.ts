@@ -2,9 +2,8 @@ import { sleepOn } from '../foundation/runtime/clock.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { BatchSender, type BatchSenderOptions, SEND_MAX_BYTES } from './batch-sender.ts'
-import type { MessageQueue } from './messages/message-queue.ts'
-import type { OutgoingMessage } from './messages/outgoing-message.ts'
-import type { SendEvents } from './messages/send-events.ts'
+import type { OutgoingMessage, SendEvents } from './messages/message.ts'
+import { MessageQueue } from './messages/message-queue.ts'
 import type { Ports } from './ports.ts'
 
 export interface KafkaProducerOptions extends BatchSenderOptions {
@@ -25,13 +24,14 @@ const PROBE_EVERY_MS = 10_000
  */
 const TIMER_MS = 1
 
-/** Sends the queue to Kafka in order, one batch at a time. */
+/** Sends its queue to Kafka in order, one batch at a time. */
 export class KafkaProducer {
   /** The sender of the batches taken from the queue. */
   readonly batches: BatchSender
   readonly #options: KafkaProducerOptions
   readonly #clock: Ports['clock']
-  readonly #queue: MessageQueue
+  /** Messages that wait to be sent. */
+  readonly queue: MessageQueue
   readonly #onDefect: (error: unknown) => void
   readonly #onTaken: () => void
   readonly #wake: Wake
@@ -47,14 +47,13 @@ export class KafkaProducer {
   constructor(
     options: KafkaProducerOptions,
     ports: ConstructorParameters<typeof BatchSender>[1],
-    queue: MessageQueue,
     events: SendEvents & { /** The queue may have room again. */ onTaken(): void },
     log: Logger,
   ) {
     this.#options = options
     this.#clock = ports.clock
     this.#wake = new Wake(ports.clock)
-    this.#queue = queue
+    this.queue = new MessageQueue(options.queueMaxBytes, { wake: this.#wake, batchSize: options.batchSize })
     this.#onDefect = events.onDefect
     this.#onTaken = () => events.onTaken()
     this.batches = new BatchSender(options, ports, events, log)
@@ -62,7 +61,7 @@ export class KafkaProducer {
 
   /** Events that wait to be sent. */
   get queued(): number {
-    return this.#left?.queued ?? this.#queue.events + this.batches.heldEvents
+    return this.#left?.queued ?? this.queue.events + this.batches.heldEvents
   }
 
   /** Events sent and not acknowledged yet. */
@@ -72,7 +71,7 @@ export class KafkaProducer {
 
   /** Age of the oldest unacknowledged message; 0 when none waits. */
   oldestUnacknowledgedMs(nowMs: number): number {
-    const oldest = this.batches.oldestQueuedAtMs ?? this.#queue.oldestQueuedAtMs
+    const oldest = this.batches.oldestQueuedAtMs ?? this.queue.oldestQueuedAtMs
     return oldest === null ? 0 : Math.max(0, nowMs - oldest)
   }
 
@@ -80,20 +79,12 @@ export class KafkaProducer {
     this.#running ??= this.#run().catch(this.#onDefect)
   }
 
-  /** Wakes the sender. Call it after queueing a message. */
-  notice(): void {
-    const { length } = this.#queue
-    // Between these lengths the linger timer runs. A wake-up for each message would cost more than
-    // the message.
-    if (length === 1 || length === this.#options.batchSize) this.#wake.ring()
-  }
-
   /**
    * Resolves when everything queued so far is acknowledged, discarded or set aside. Rejects with
    * the signal's reason if it aborts first.
    */
   settled(signal: AbortSignal): Promise<void> {
-    const after = this.#queue.pushed
+    const after = this.queue.pushed
     if (after <= this.#passedMessages) return Promise.resolve()
     if (signal.aborted) return Promise.reject(signal.reason)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -138,7 +129,7 @@ export class KafkaProducer {
     signal.removeEventListener('abort', giveUp)
     await this.batches.close()
     this.#left = { queued: this.queued, inFlight: this.inFlight }
-    const queued = this.#queue.take(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
+    const queued = this.queue.take(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
     return [...this.batches.takeUnacknowledged(), ...queued]
   }
 
@@ -146,7 +137,7 @@ export class KafkaProducer {
     const { lingerMs, batchSize } = this.#options
     const { signal } = this.#giveUp
     while (!signal.aborted) {
-      const oldest = this.#queue.oldestQueuedAtMs
+      const oldest = this.queue.oldestQueuedAtMs
       if (oldest === null) {
         if (this.#stopping) return
         await this.#wake.wait()
@@ -154,7 +145,7 @@ export class KafkaProducer {
       }
       const nowMs = this.#clock.monotonicMs()
       const lingerLeftMs = oldest + lingerMs - nowMs
-      if (lingerLeftMs > TIMER_MS / 2 && this.#queue.length < batchSize && !this.#stopping) {
+      if (lingerLeftMs > TIMER_MS / 2 && this.queue.length < batchSize && !this.#stopping) {
         await this.#wake.wait(Math.ceil(lingerLeftMs / TIMER_MS) * TIMER_MS)
         continue
       }
@@ -171,9 +162,9 @@ export class KafkaProducer {
 
   /** @returns how many messages were sent rather than set aside */
   async #sendNext(): Promise<number> {
-    const taken = this.#queue.take(this.#options.batchSize, SEND_MAX_BYTES)
+    const taken = this.queue.take(this.#options.batchSize, SEND_MAX_BYTES)
     const batch = this.batches.setAside(taken)
-    this.#queue.reserve(this.batches.heldBytes)
+    this.queue.reserve(this.batches.heldBytes)
     if (batch.length > 0) await this.batches.send(batch)
     if (this.#giveUp.signal.aborted) return batch.length
     this.#passedMessages += taken.length

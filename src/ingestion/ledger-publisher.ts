@@ -6,7 +6,7 @@ import type { Gap } from '../foundation/market/gap.ts'
 import { RECORDING_KEY, type Recording } from '../foundation/market/recording.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import type { IngestionConfig } from './config.ts'
-import type { OutgoingMessage } from './messages/outgoing-message.ts'
+import type { OutgoingMessage } from './messages/message.ts'
 import type { PipelineContext } from './pipeline-context.ts'
 
 type PublisherContext = Pick<

@@ -5,7 +5,7 @@ import { TapelineError } from '../foundation/runtime/errors.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import type { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import type { GapLedger } from './continuity/gap-ledger.ts'
-import type { OutgoingMessage } from './messages/outgoing-message.ts'
+import type { OutgoingMessage } from './messages/message.ts'
 import type { PipelineContext } from './pipeline-context.ts'
 import type { TopicWatch } from './topic-watch.ts'
 

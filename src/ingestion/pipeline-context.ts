@@ -5,7 +5,7 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import type { InstanceWatch } from './checkpoint/instance-watch.ts'
 import type { Recovered } from './checkpoint/recovery.ts'
 import type { TailEpochs } from './checkpoint/tail-epochs.ts'
-import type { OutgoingMessage } from './messages/outgoing-message.ts'
+import type { OutgoingMessage } from './messages/message.ts'
 import type { Ports } from './ports.ts'
 
 /** Dependencies of the pipeline, provided by ingestion. */

@@ -4,7 +4,7 @@ import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
-import { MinuteCount } from './connection/minute-count.ts'
+import { MinuteCount, type StreamRates } from './connection/stream-rates.ts'
 
 /** A stream with a larger share of rejected frames makes ingestion not ready. */
 const SHARE_LIMIT = 0.01
@@ -43,21 +43,14 @@ interface LoggedReason {
  */
 export class RejectedFrames {
   readonly #log: Pick<Logger, 'warn'>
-  readonly #readOf: (stream: string, nowMs: number) => number
+  readonly #rates: Pick<StreamRates, 'lastMinute' | 'frames'>
   readonly #reasons = new Map<string, LoggedReason>()
   /** By name; the empty name is for frames without a stream. */
   readonly #streams = new Map<string, RejectedStream>()
-  readonly #received = new MinuteCount()
 
-  /** @param readOf returns how many events of a stream were parsed in the last minute */
-  constructor(log: Pick<Logger, 'warn'>, readOf: (stream: string, nowMs: number) => number) {
+  constructor(log: Pick<Logger, 'warn'>, rates: Pick<StreamRates, 'lastMinute' | 'frames'>) {
     this.#log = log
-    this.#readOf = readOf
-  }
-
-  /** Counts a frame. Call it for every frame. */
-  received(nowMs: number): void {
-    this.#received.add(nowMs)
+    this.#rates = rates
   }
 
   add(frame: Buffer, reason: string, nowMs: number): void {
@@ -94,7 +87,7 @@ export class RejectedFrames {
         this.#streams.delete(stream)
         continue
       }
-      const all = stream === '' ? this.#received.at(nowMs) : count + this.#readOf(stream, nowMs)
+      const all = stream === '' ? this.#rates.frames.at(nowMs) : count + this.#rates.lastMinute(stream, nowMs)
       const share = Math.min(1, count / Math.max(count, all))
       if (share > SHARE_LIMIT) streams.push({ stream, share, reason })
     }

@@ -17,8 +17,8 @@ interface Coverage {
 }
 
 /**
- * Returns the files of `src` that have a function called at least so often, relative to `src`, with
- * the functions and their calls. A process counts the calls if it runs with `NODE_V8_COVERAGE` set
+ * Returns the files of `src` that have a function called at least so often, with the functions
+ * and their calls. A process counts the calls if it runs with `NODE_V8_COVERAGE` set
  * to the folder, and writes them when it exits.
  */
 export function calledFiles(folder: string, atLeast: number): Map<string, Map<string, number>> {

@@ -5,7 +5,7 @@ import { loadSettings } from '../../src/foundation/settings/load.ts'
 import type { Logger } from '../../src/foundation/telemetry/log.ts'
 import { AcknowledgedState } from '../../src/ingestion/checkpoint/acknowledged-state.ts'
 import { ingestionConfig } from '../../src/ingestion/config.ts'
-import type { OutgoingMessage } from '../../src/ingestion/messages/outgoing-message.ts'
+import type { OutgoingMessage } from '../../src/ingestion/messages/message.ts'
 import { Pipeline } from '../../src/ingestion/pipeline.ts'
 import { streamNames } from '../../src/ingestion/symbols.ts'
 

@@ -1,6 +1,6 @@
+import TinyQueue from 'tinyqueue'
 import type { IdGap } from '../continuity/gap-rows.ts'
 import { BackfillAttempt, type GapProblem } from './backfill-attempt.ts'
-import { Heap } from './heap.ts'
 
 /** A gap that backfill is working on. */
 export interface GapTask {
@@ -16,8 +16,11 @@ export interface GapTask {
 export class BackfillSchedule {
   readonly #isOpen: (gap: IdGap) => boolean
   readonly #tasks = new Map<string, GapTask>()
-  readonly #due = new Heap<GapTask>(isBefore)
-  readonly #later = new Heap<GapTask>((one, other) => one.attempt.retryAtMs < other.attempt.retryAtMs)
+  readonly #due = new TinyQueue<GapTask>([], inTurn)
+  readonly #later = new TinyQueue<GapTask>(
+    [],
+    (one, other) => one.attempt.retryAtMs - other.attempt.retryAtMs,
+  )
 
   constructor(isOpen: (gap: IdGap) => boolean) {
     this.#isOpen = isOpen
@@ -37,10 +40,10 @@ export class BackfillSchedule {
    * due.
    */
   take(nowMs: number): GapTask | null {
-    for (let task = this.#later.first; task !== undefined && task.attempt.retryAtMs <= nowMs; ) {
+    for (let task = this.#later.peek(); task !== undefined && task.attempt.retryAtMs <= nowMs; ) {
       this.#later.pop()
       this.#due.push(task)
-      task = this.#later.first
+      task = this.#later.peek()
     }
     for (let task = this.#due.pop(); task !== undefined; task = this.#due.pop()) {
       if (this.isCurrent(task)) return task
@@ -66,7 +69,7 @@ export class BackfillSchedule {
 
   /** When the next task is due; null when nothing waits for a time. */
   get nextDueMs(): number | null {
-    return this.#later.first?.attempt.retryAtMs ?? null
+    return this.#later.peek()?.attempt.retryAtMs ?? null
   }
 
   /** Whether an open gap has met this problem. Scans all gaps if none has. */
@@ -91,9 +94,8 @@ export class BackfillSchedule {
   }
 }
 
-function isBefore(one: GapTask, other: GapTask): boolean {
-  const more = one.attempt.failures - other.attempt.failures
-  return more === 0 ? size(one.gap) < size(other.gap) : more < 0
+function inTurn(one: GapTask, other: GapTask): number {
+  return one.attempt.failures - other.attempt.failures || size(one.gap) - size(other.gap)
 }
 
 function size({ from_id, to_id }: IdGap): number {

@@ -13,7 +13,7 @@ import { setNewest } from '../../foundation/runtime/bounded-map.ts'
 import type { StreamMemory } from '../continuity/continuity.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
 import { Sequence } from '../continuity/sequence.ts'
-import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
+import type { EventMark, OutgoingMessage } from '../messages/message.ts'
 import type { Checkpoint, SequenceMemory } from './checkpoint.ts'
 
 /** Ledger rows of a symbol that a checkpoint keeps until Kafka takes them: about 400 bytes each. */

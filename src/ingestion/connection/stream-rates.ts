@@ -1,6 +1,5 @@
 import { eventTypeOf, similarTo, streamName } from '../../foundation/market/event.ts'
 import type { StreamStatus } from '../../foundation/telemetry/status.ts'
-import { MinuteCount } from './minute-count.ts'
 
 /**
  * Weights of the newest interval in the two means, of which the longer counts. A busy minute must
@@ -22,8 +21,37 @@ const MIN_OCCURRENCES = 20
 const MEAN_INTERVALS = 30
 const SHORTEST_MS = 30_000
 
+const MINUTE_MS = 60_000
+
 /** The patience with a connection none of whose streams has a rate. */
 const UNKNOWN_RATE_MS = 600_000
+
+/**
+ * Counts events of the last minute, assuming an even rate within each counted minute. Times are of
+ * the monotonic clock.
+ */
+export class MinuteCount {
+  #sinceMs = Number.NEGATIVE_INFINITY
+  #current = 0
+  #previous = 0
+
+  add(nowMs: number): void {
+    if (nowMs - this.#sinceMs >= MINUTE_MS) this.#turn(nowMs)
+    this.#current++
+  }
+
+  at(nowMs: number): number {
+    if (nowMs - this.#sinceMs >= MINUTE_MS) this.#turn(nowMs)
+    return this.#current + this.#previous * (1 - (nowMs - this.#sinceMs) / MINUTE_MS)
+  }
+
+  #turn(nowMs: number): void {
+    const isNext = nowMs - this.#sinceMs < 2 * MINUTE_MS
+    this.#previous = isNext ? this.#current : 0
+    this.#current = 0
+    this.#sinceMs = isNext ? this.#sinceMs + MINUTE_MS : nowMs
+  }
+}
 
 interface StreamState {
   events: number
@@ -45,6 +73,8 @@ interface StreamState {
  */
 export class StreamRates {
   readonly #streams = new Map<string, StreamState>()
+  /** All frames, whether they are events or not. */
+  readonly frames = new MinuteCount()
 
   seen(stream: string, id: number, nowMs: number, connection: number): void {
     const state = this.#stateOf(stream, nowMs)

@@ -1,7 +1,7 @@
 import { type EventType, isTradeType, streamName } from '../../foundation/market/event.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import { type IdRange, normalise, subtract } from '../../foundation/market/id-ranges.ts'
-import type { EventMark, OutgoingMessage } from '../messages/outgoing-message.ts'
+import type { EventMark, OutgoingMessage } from '../messages/message.ts'
 import type { Continuity, StreamEvent } from './continuity.ts'
 import type { GapLedger } from './gap-ledger.ts'
 

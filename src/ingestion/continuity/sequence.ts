@@ -33,7 +33,8 @@ export class Sequence<Event extends Observed> {
   /** The sequence before a reset that this process recognised. */
   #ended: EndedSequence | null = null
   #holes: IdRange[]
-  readonly #evidence = new ResetEvidence<Event>()
+  /** Null until an event contradicts the sequence. */
+  #evidence: ResetEvidence<Event> | null = null
   /** The lowest id forwarded by {@link observe}; null before the first. */
   #observedFrom: number | null = null
 
@@ -78,11 +79,11 @@ export class Sequence<Event extends Observed> {
   observe(event: Event): Verdict<Event> {
     const { id, timeMs } = event
     if (this.#ended !== null && this.#isOf(this.#ended, event)) {
-      const isUnseen = id > this.#ended.last && this.#evidence.isNew(event)
+      const isUnseen = id > this.#ended.last && this.#evidence?.isNew(event) === true
       return { kind: isUnseen ? 'over' : 'duplicate' }
     }
     if (this.#last === null || id > this.#last) {
-      const released = this.#evidence.refute(event)
+      const released = this.#evidence?.refute(event) ?? 0
       this.#observedFrom ??= id
       const before = Number.isFinite(this.#lastTradeId) ? this.#lastTradeId : 0
       const missing = this.#advance(id, timeMs)
@@ -111,7 +112,7 @@ export class Sequence<Event extends Observed> {
    * that another instance may have forwarded, because their last trade time may be unknown here.
    */
   takeSecond(): readonly Event[] {
-    return this.#evidence.takeSecond().filter((event) => this.#wasObserved(event))
+    return this.#evidence?.takeSecond().filter((event) => this.#wasObserved(event)) ?? []
   }
 
   /** Records a forwarded id of an epoch, in any order. */
@@ -289,6 +290,7 @@ export class Sequence<Event extends Observed> {
   /** Handles a forwarded id with a later time: a defect, or the start of a new sequence. */
   #suspect(event: Event): Verdict<Event> {
     const isTimed = event.id <= this.#timedTo
+    this.#evidence ??= new ResetEvidence()
     const { kind, released } = this.#evidence.add(event, this.#last ?? 0, this.#lastTimeMs, isTimed)
     switch (kind) {
       case 'held':
@@ -307,7 +309,7 @@ export class Sequence<Event extends Observed> {
    * parts of it.
    */
   #reset(): Verdict<Event> {
-    const suspects = this.#evidence.takeSuspects()
+    const suspects = this.#evidence?.takeSuspects() ?? []
     const byId = new Map(suspects.map((event) => [event.id, event]))
     const events = [...byId.values()].sort((left, right) => left.id - right.id)
     const [first] = events

@@ -78,37 +78,6 @@ export function beginLegAnew(leg: ConnectionStream, isThere: boolean): void {
   leg.last = null
 }
 
-/** Records an event, and which connections have met through it. */
-export function noteDelivery(
-  leg: ConnectionStream,
-  id: number,
-  nowMs: number,
-  legs: Iterable<ConnectionStream>,
-): void {
-  const { source } = leg
-  source.flowingMs = Math.min(source.flowingMs, nowMs)
-  source.heardMs = nowMs
-  leg.subscribedMs = Math.min(leg.subscribedMs, nowMs)
-  leg.lastMs = nowMs
-  if (leg.past !== null && id > leg.past) {
-    leg.past = id
-    return
-  }
-  leg.past = null
-  leg.last = Math.max(leg.last ?? id, id)
-  if (leg.generation !== source.generation) {
-    leg.generation = source.generation
-    leg.first = id
-  }
-  for (const other of legs) {
-    if (other === leg) continue
-    const [older, younger] = liveSinceMs(leg) <= liveSinceMs(other) ? [leg, other] : [other, leg]
-    if (younger.source.met.has(older.source.id)) continue
-    if (younger.generation !== younger.source.generation || younger.first === null) continue
-    if (older.last !== null && older.last >= younger.first) younger.source.met.add(older.source.id)
-  }
-}
-
 /**
  * Whether no event of a stream is lost when one leg ends and another stays. The staying leg must be
  * live, must have begun earlier or met the ending one, and must not have been silent while the

@@ -10,7 +10,6 @@ import {
   type MergedConnection,
   newConnectionStream,
   newMergedConnection,
-  noteDelivery,
   takesOver,
 } from './stream-connections.ts'
 
@@ -266,5 +265,36 @@ export class StreamMerge<Event extends StreamEvent> {
     const state: StreamState<Event> = { legs: new Map(), last: null, held: [] }
     this.#streams.set(stream, state)
     return state
+  }
+}
+
+/** Records an event, and which connections have met through it. */
+function noteDelivery(
+  leg: ConnectionStream,
+  id: number,
+  nowMs: number,
+  legs: Iterable<ConnectionStream>,
+): void {
+  const { source } = leg
+  source.flowingMs = Math.min(source.flowingMs, nowMs)
+  source.heardMs = nowMs
+  leg.subscribedMs = Math.min(leg.subscribedMs, nowMs)
+  leg.lastMs = nowMs
+  if (leg.past !== null && id > leg.past) {
+    leg.past = id
+    return
+  }
+  leg.past = null
+  leg.last = Math.max(leg.last ?? id, id)
+  if (leg.generation !== source.generation) {
+    leg.generation = source.generation
+    leg.first = id
+  }
+  for (const other of legs) {
+    if (other === leg) continue
+    const [older, younger] = liveSinceMs(leg) <= liveSinceMs(other) ? [leg, other] : [other, leg]
+    if (younger.source.met.has(older.source.id)) continue
+    if (younger.generation !== younger.source.generation || younger.first === null) continue
+    if (older.last !== null && older.last >= younger.first) younger.source.met.add(older.source.id)
   }
 }

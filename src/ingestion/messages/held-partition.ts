@@ -1,8 +1,8 @@
 import { describeKafkaError } from '../../foundation/kafka/broker-errors.ts'
 import { isForGood } from '../../foundation/kafka/refused-records.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
+import { countEvents, type OutgoingMessage } from './message.ts'
 import { MessageQueue } from './message-queue.ts'
-import type { OutgoingMessage } from './outgoing-message.ts'
 
 /**
  * A partition that is set aside. Its messages wait here, in order, so that others do not wait for
@@ -98,10 +98,6 @@ export class HeldPartition {
     this.#limit = Math.max(1, Math.ceil(messages.length / 2))
     this.#again = [...messages, ...this.#again]
   }
-}
-
-export function countEvents(messages: readonly OutgoingMessage[]): number {
-  return messages.reduce((count, { mark }) => count + (mark === null ? 0 : 1), 0)
 }
 
 type Place = Pick<HeldPartition, 'topic' | 'partition'>

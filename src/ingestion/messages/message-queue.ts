@@ -1,5 +1,116 @@
-import { MessageBlock } from './message-block.ts'
-import type { OutgoingMessage } from './outgoing-message.ts'
+import type { Wake } from '../../foundation/runtime/wake.ts'
+import { EventMessage, type OutgoingMessage, type Route } from './message.ts'
+
+const BLOCK_MESSAGES = 1024
+
+/** Bytes per event beside its value: five numbers, two positions and two references. */
+const EVENT_BYTES = 5 * 8 + 2 * 4 + 2 * 8
+
+/** Bytes per other message beside its value: its objects, and garbage not collected yet. */
+const OBJECT_BYTES = 260
+
+/** Replaces the buffer of a taken message, so that it can be freed. */
+const NO_BYTES = Buffer.alloc(0)
+
+/**
+ * A segment of the queue. Events are stored in columns: a queue may hold a quarter of a million,
+ * and the collector would copy each event's objects twice before it promotes them. Any other
+ * message is stored as its object.
+ */
+class MessageBlock {
+  /** The route of an event; null for any other message. */
+  readonly #routes: Array<Route | null> = []
+  /** The buffers that contain the events. */
+  readonly #buffers: Buffer[] = []
+  readonly #starts = new Uint32Array(BLOCK_MESSAGES)
+  readonly #ends = new Uint32Array(BLOCK_MESSAGES)
+  readonly #ids = new Float64Array(BLOCK_MESSAGES)
+  readonly #times = new Float64Array(BLOCK_MESSAGES)
+  readonly #timestamps = new Float64Array(BLOCK_MESSAGES)
+  readonly #queuedAt = new Float64Array(BLOCK_MESSAGES)
+  /** NaN if the event has no value. */
+  readonly #clocksAhead = new Float64Array(BLOCK_MESSAGES)
+  /** Messages that are not events, in order. */
+  readonly #others: OutgoingMessage[] = []
+  /** The next block of the queue. */
+  next: MessageBlock | null = null
+  #length = 0
+  #taken = 0
+
+  get isFull(): boolean {
+    return this.#length === BLOCK_MESSAGES
+  }
+
+  /** Whether every pushed message was taken. */
+  get isEmpty(): boolean {
+    return this.#taken === this.#length
+  }
+
+  /** When the oldest was queued, on the monotonic clock; null when there is none. */
+  get oldestQueuedAtMs(): number | null {
+    return this.isEmpty ? null : (this.#queuedAt[this.#taken] ?? null)
+  }
+
+  /** The bytes that the oldest message counts for. */
+  get oldestBytes(): number {
+    const [oldest] = this.#others
+    return this.#routes[this.#taken] === null && oldest !== undefined
+      ? sizeOf(oldest)
+      : EVENT_BYTES + (this.#ends[this.#taken] ?? 0) - (this.#starts[this.#taken] ?? 0)
+  }
+
+  /** @returns the bytes that it counts for */
+  push(message: OutgoingMessage): number {
+    const at = this.#length++
+    this.#queuedAt[at] = message.queuedAtMs
+    if (!(message instanceof EventMessage)) {
+      this.#routes[at] = null
+      this.#buffers[at] = NO_BYTES
+      this.#others.push(message)
+      return sizeOf(message)
+    }
+    const { route, bytes, start, end } = message
+    this.#routes[at] = route
+    this.#buffers[at] = bytes
+    this.#starts[at] = start
+    this.#ends[at] = end
+    this.#ids[at] = message.id
+    this.#times[at] = message.timeMs
+    this.#timestamps[at] = message.timestampMs
+    this.#clocksAhead[at] = message.clockAheadMs ?? Number.NaN
+    return EVENT_BYTES + end - start
+  }
+
+  /** Removes and returns the oldest; null when there is none. */
+  take(): OutgoingMessage | null {
+    if (this.isEmpty) return null
+    const at = this.#taken++
+    const route = this.#routes[at]
+    const bytes = this.#buffers[at]
+    if (!route || bytes === undefined) return this.#others.shift() ?? null
+    this.#buffers[at] = NO_BYTES
+    const clockAheadMs = this.#clocksAhead[at] ?? Number.NaN
+    return new EventMessage(
+      route,
+      { bytes, start: this.#starts[at] ?? 0, end: this.#ends[at] ?? 0 },
+      this.#ids[at] ?? 0,
+      this.#times[at] ?? 0,
+      this.#timestamps[at] ?? 0,
+      this.#queuedAt[at] ?? 0,
+      Number.isNaN(clockAheadMs) ? undefined : clockAheadMs,
+    )
+  }
+}
+
+function sizeOf({ value }: OutgoingMessage): number {
+  return OBJECT_BYTES + value.length
+}
+
+/** Waits for messages. */
+interface QueueSender {
+  readonly wake: Wake
+  readonly batchSize: number
+}
 
 /**
  * The bounded queue before Kafka, first in, first out. It never refuses a message. When it is full,
@@ -7,6 +118,7 @@ import type { OutgoingMessage } from './outgoing-message.ts'
  */
 export class MessageQueue {
   readonly #maxBytes: number
+  readonly #sender: QueueSender | null
   /** Empty only when the queue is. */
   #oldest = new MessageBlock()
   #newest = this.#oldest
@@ -17,8 +129,9 @@ export class MessageQueue {
   #reserved = 0
   #pushed = 0
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, sender: QueueSender | null = null) {
     this.#maxBytes = maxBytes
+    this.#sender = sender
   }
 
   get length(): number {
@@ -61,6 +174,9 @@ export class MessageQueue {
     this.#pushed++
     if (message.mark !== null) this.#events++
     if (this.#bytes + this.#reserved >= this.#maxBytes) this.#full = true
+    // Between these lengths the linger timer runs. A wake-up for each message would cost more than
+    // the message.
+    if (this.#length === 1 || this.#length === this.#sender?.batchSize) this.#sender?.wake.ring()
   }
 
   /** Removes and returns the oldest messages: at most `count` and `maxBytes`, but at least one. */

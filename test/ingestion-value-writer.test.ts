@@ -3,8 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { receiptSuffix, withReceiptStamp } from '../src/foundation/binance/stream-frame.ts'
 import { RecordWriter } from '../src/foundation/kafka/codec/record-writer.ts'
-import { ByteSlab } from '../src/ingestion/messages/byte-slab.ts'
-import { ReceiptSuffix } from '../src/ingestion/messages/receipt-suffix.ts'
+import { ByteSlab, ReceiptSuffix } from '../src/ingestion/messages/value-writer.ts'
 
 const TAIL = Buffer.from(',"ingestion_timestamp":1,"ingestion_timestamp_us":2}')
 

@@ -1,0 +1,230 @@
+import type { TopicNames } from '../../foundation/kafka/config.ts'
+import { HEADER } from '../../foundation/kafka/headers.ts'
+import { partitionOf } from '../../foundation/kafka/partition-map.ts'
+import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
+import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
+import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
+import { declarationOf, type EventType } from '../../foundation/market/event.ts'
+import type { Gap } from '../../foundation/market/gap.ts'
+import type { GapCause } from '../../foundation/market/gap-causes.ts'
+import type { TimeUnit } from '../../foundation/market/time-unit.ts'
+import type { ByteSlice } from '../../foundation/runtime/byte-slice.ts'
+
+/** Identifies the event of a message, for use after its acknowledgement. */
+export interface EventMark {
+  readonly symbol: string
+  readonly type: EventType
+  readonly epoch: number
+  /** Trade id, aggregate trade id or update id. */
+  readonly id: number
+  /** Trade time, or receipt for bookTicker; milliseconds since the Unix epoch. */
+  readonly timeMs: number
+  /**
+   * For quotes: how far the stamping clock was ahead of the exchange's, in milliseconds. Null if
+   * unknown; absent if unchanged since the previous quote.
+   */
+  readonly clockAheadMs?: number | null | undefined
+}
+
+/** A message on its way to Kafka. */
+export interface OutgoingMessage {
+  readonly topic: string
+  readonly partition: number
+  readonly key: Buffer | null
+  readonly value: Buffer
+  /** The slice with the value, if it has no separate buffer. */
+  readonly slice?: ByteSlice
+  readonly headers: Map<Buffer, Buffer>
+  /** Milliseconds since the Unix epoch; always the time of ingestion. */
+  readonly timestampMs: number
+  /** Null for rejected frames, gaps and checkpoints, which are counted separately. */
+  readonly mark: EventMark | null
+  /**
+   * Quotes only. Attaches the ledger row of the outage before the quote. A later start enters the
+   * row if the ledger's topic lacks it.
+   */
+  endOutage?(outage: Gap): void
+  /** The row, if the message is a ledger row. */
+  readonly gap?: Gap
+  /** On the monotonic clock. */
+  readonly queuedAtMs: number
+}
+
+export function countEvents(messages: readonly OutgoingMessage[]): number {
+  return messages.reduce((count, { mark }) => count + (mark === null ? 0 : 1), 0)
+}
+
+/** Callbacks about the fate of messages. */
+export interface SendEvents {
+  /**
+   * Kafka acknowledged messages of one partition. `next`: the following offset; null if the broker
+   * no longer knows it.
+   */
+  onAcknowledged(messages: readonly OutgoingMessage[], next: BaseOffset | null): void
+  /**
+   * A message will not be sent: its set-aside partition has no room, or it is larger than its topic
+   * accepts.
+   */
+  onDiscarded(message: OutgoingMessage, cause: DiscardCause): void
+  /** A message will be sent, after others that were discarded. */
+  onKept(message: OutgoingMessage): void
+  /** An error that no broker caused. */
+  onDefect(error: unknown): void
+}
+
+export type DiscardCause = Extract<GapCause, 'refused' | 'too large'>
+
+/** Destination and headers of a message; shared by all messages of a symbol and type. */
+export interface Route {
+  readonly symbol: string
+  readonly type: EventType
+  readonly topic: string
+  readonly partition: number
+  readonly key: Buffer
+  readonly headers: Map<Buffer, Buffer>
+  readonly epoch: number
+}
+
+/**
+ * Routes by event type to a topic, and by Java's murmur2 of the symbol to a partition; computed
+ * once per symbol and type.
+ *
+ * @param topics the partition counts at start. After a change of the count, restart the service;
+ *   order per symbol does not hold across the change
+ */
+export class Router {
+  readonly #names: TopicNames
+  readonly #topics: ReadonlyMap<string, TopicMetadata>
+  readonly #unit: TimeUnit
+  readonly #routes = new Map<string, Route>()
+
+  constructor(names: TopicNames, topics: ReadonlyMap<string, TopicMetadata>, unit: TimeUnit) {
+    this.#unit = unit
+    this.#names = names
+    this.#topics = topics
+  }
+
+  /**
+   * @param stream the stream's name, which identifies symbol and type
+   * @param epoch how often its ids have restarted
+   */
+  route(stream: string, symbol: string, type: EventType, epoch: number): Route {
+    const known = this.#routes.get(stream)
+    if (known?.epoch === epoch) return known
+    const topic = this.#names[declarationOf(type).topic]
+    const partitions = this.#topics.get(topic)?.partitions
+    if (partitions === undefined) throw new Error(`No partition count of topic ${topic}`)
+    const route = {
+      symbol,
+      type,
+      topic,
+      partition: partitionOf(symbol, partitions),
+      key: Buffer.from(symbol),
+      headers: headersOf(type, this.#unit, epoch),
+      epoch,
+    }
+    this.#routes.set(stream, route)
+    return route
+  }
+}
+
+/** Returns the route for a quote that ends an outage, during which the clock may have been set. */
+export function routeAfter(outage: Gap, clockAheadMs: number | undefined, route: Route): Route {
+  const headers = new Map(route.headers)
+  headers.set(Buffer.from(HEADER.outage), Buffer.from(JSON.stringify(outage)))
+  headers.set(Buffer.from(HEADER.clockAhead), Buffer.from(String(clockAheadMs ?? '')))
+  return { ...route, headers }
+}
+
+function headersOf(type: EventType, unit: TimeUnit, epoch: number): Map<Buffer, Buffer> {
+  const headers = new Map([[Buffer.from(HEADER.schema), Buffer.from(schemaHeader(type, unit))]])
+  if (epoch > 0) headers.set(Buffer.from(HEADER.epoch), Buffer.from(String(epoch)))
+  return headers
+}
+
+/**
+ * An event on its way to Kafka. One object for speed: it is the slice of its value, and takes its
+ * other parts from its route.
+ */
+export class EventMessage implements OutgoingMessage, EventMark, ByteSlice {
+  route: Route
+  readonly bytes: Buffer
+  readonly start: number
+  readonly end: number
+  readonly id: number
+  readonly timeMs: number
+  readonly timestampMs: number
+  readonly queuedAtMs: number
+  readonly clockAheadMs: number | undefined
+
+  /**
+   * @param value the slice with the value
+   * @param id trade id, aggregate trade id or update id
+   * @param timeMs trade time, or receipt for bookTicker
+   * @param timestampMs of the record: the time of ingestion
+   * @param clockAheadMs of quotes: how far the stamping clock was ahead of the exchange's, if known
+   */
+  constructor(
+    route: Route,
+    value: ByteSlice,
+    id: number,
+    timeMs: number,
+    timestampMs: number,
+    queuedAtMs: number,
+    clockAheadMs: number | undefined,
+  ) {
+    this.route = route
+    this.bytes = value.bytes
+    this.start = value.start
+    this.end = value.end
+    this.id = id
+    this.timeMs = timeMs
+    this.timestampMs = timestampMs
+    this.queuedAtMs = queuedAtMs
+    this.clockAheadMs = clockAheadMs
+  }
+
+  get topic(): string {
+    return this.route.topic
+  }
+
+  get partition(): number {
+    return this.route.partition
+  }
+
+  get key(): Buffer {
+    return this.route.key
+  }
+
+  get headers(): Map<Buffer, Buffer> {
+    return this.route.headers
+  }
+
+  get symbol(): string {
+    return this.route.symbol
+  }
+
+  get type(): EventMark['type'] {
+    return this.route.type
+  }
+
+  get epoch(): number {
+    return this.route.epoch
+  }
+
+  get slice(): ByteSlice {
+    return this
+  }
+
+  get value(): Buffer {
+    return this.bytes.subarray(this.start, this.end)
+  }
+
+  get mark(): EventMark {
+    return this
+  }
+
+  endOutage(outage: Gap): void {
+    this.route = routeAfter(outage, this.clockAheadMs, this.route)
+  }
+}
