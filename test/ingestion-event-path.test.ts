@@ -15,7 +15,7 @@ const SYMBOLS = ['BTCUSDT']
 /** More than ingestion calls any function for other reasons. */
 const EVENTS_OF_TYPE = 10_000
 const TYPES = ['trade', 'aggTrade', 'bookTicker']
-const MOST_FILES = 24
+const MOST_FILES = 25
 
 /** The first frames of each event type, in the order of the market. */
 function framesOfAllTypes(): Buffer[] {
