@@ -215,7 +215,6 @@ test('B7 turns every message of the exchange into a valid reason for the ledger,
     const rows: Gap[] = []
     const ledger = new GapLedger(
       (row) => rows.push(row),
-      () => {},
       () => NOW_MS,
     )
     const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 0 } as const

@@ -53,8 +53,8 @@ function scene(
   sequence.observe({ id: last, timeMs: last, connection: 0 })
   const ledger = new GapLedger(
     (gap) => published.push(gap),
-    (_gap, lost) => sequence.fill(lost),
     () => Math.floor(clock.wallMicros() / 1000),
+    clock,
   )
   const fetch: FetchTrades = async ({ fromId, limit }) => {
     calls.push({ atMs: clock.monotonicMs(), fromId: fromId ?? 0 })
@@ -83,6 +83,7 @@ function scene(
           sequence.fill({ from: id, to: id })
         }
       },
+      abandoned: (_gap, lost) => sequence.fill(lost),
       keepSecond: (_gap, trade) => seconds.push(trade),
       isHeld: () => false,
       settled: () => acknowledged,
@@ -426,7 +427,6 @@ test('B1 repeatedly failing gaps leave the others their turns', async () => {
   for (let id = 11; id < 91; id += 2) open(id, id)
   sequence.observe({ id: 199, timeMs: 199, connection: 0 })
   open(200, 1500)
-  backfill.notice()
   await clock.advance(40 * 60_000)
   assert.deepEqual(states().at(-1), [200, 1500, 'filled'])
   assert.equal(ledger.openGaps.length, 41)
@@ -453,7 +453,6 @@ test('B1 finds the smallest of ten thousand gaps without checking the others, an
     return !closed.has(gap_id)
   })
   const ledger = new GapLedger(
-    () => {},
     () => {},
     () => 1,
   )
@@ -492,7 +491,6 @@ test('L1–L3 raises the revision with every change of a gap, and gives a split-
   const published: Gap[] = []
   const ledger = new GapLedger(
     (gap) => published.push(gap),
-    () => {},
     () => 1,
   )
   const gap = ledger.open(

@@ -137,7 +137,6 @@ test('L2 of two windows with the same start the longer one counts, whichever ins
   const ledger = () =>
     new GapLedger(
       (gap) => rows.push(gap),
-      () => {},
       () => NOW_MS,
     )
   ledger().outage(SYMBOL, NOW_MS, NOW_MS + 700, 'reconnect')
@@ -154,7 +153,6 @@ test('L2 a clock window exists next to others with the same start: a longer one 
   const rows: Gap[] = []
   const ledger = new GapLedger(
     (gap) => rows.push(gap),
-    () => {},
     () => NOW_MS,
   )
   ledger.clockOutage(SYMBOL, { fromMs: NOW_MS, toMs: NOW_MS + 7_200_000, reason: 'two hours ahead' }, 'clock')
@@ -341,10 +339,9 @@ function startAfterRows(written: ReadonlyArray<readonly ['older' | 'newer', Gap]
   const published: Gap[] = []
   const ledger = new GapLedger(
     (gap) => memory.published(gap),
-    () => {},
     () => NOW_MS,
   )
-  const continuity = new Continuity<StreamEvent>(ledger, () => {})
+  const continuity = new Continuity<StreamEvent>(ledger)
   let inStartRecord: readonly Gap[] = []
   takeOverMemory(memory, { rows, lostQuotes: new Map(), isLedgerRecreated: false }, ledger, continuity, {
     writeStart: () => {
@@ -454,10 +451,9 @@ test('P5 quotes read after the checkpoint have the clock carried by the first qu
 test('K9 the first quote accepted after discarded ones carries their window, once', () => {
   const ledger = new GapLedger(
     () => assert.fail(),
-    () => {},
     () => NOW_MS,
   )
-  const discarded = new DiscardedEvents(new Continuity<StreamEvent>(ledger, () => {}), ledger)
+  const discarded = new DiscardedEvents(new Continuity<StreamEvent>(ledger), ledger)
   const mark = (timeMs: number): EventMark => ({
     symbol: SYMBOL,
     type: 'bookTicker',
@@ -489,7 +485,6 @@ test('L4 a gap that begins where a row without ids did is a later revision of th
   const published: Gap[] = []
   const ledger = new GapLedger(
     (gap) => published.push(gap),
-    () => {},
     () => NOW_MS,
   )
   const own = ledger.open(
@@ -515,7 +510,6 @@ test('L4 a gap that begins where a row without ids did is a later revision of th
   )
   const next = new GapLedger(
     (gap) => published.push(gap),
-    () => {},
     () => NOW_MS,
   )
   next.restoreEmptied(rows.slice(0, 1))
@@ -530,10 +524,9 @@ test('K9 abandons discarded trades of a past epoch at once, in one row', () => {
   const table = new Map<string, Gap>()
   const ledger = new GapLedger(
     (gap) => table.set(gap.gap_id, gap),
-    () => {},
     () => NOW_MS,
   )
-  const continuity = new Continuity<StreamEvent>(ledger, () => {})
+  const continuity = new Continuity<StreamEvent>(ledger)
   const discarded = new DiscardedEvents(continuity, ledger)
   const observe = (id: number, timeMs: number) =>
     continuity.observe({
@@ -625,7 +618,6 @@ test('L5 a request is adopted with the next revision, and no id is in two rows',
       const known = rows.get(gap.gap_id)
       if (known === undefined || known.revision < gap.revision) rows.set(gap.gap_id, gap)
     },
-    () => {},
     () => NOW_MS,
   )
   const sequence = { symbol: SYMBOL, eventType: 'trade', epoch: 0 } as const
@@ -665,7 +657,6 @@ test('L a gap after a ledger row without any event has no start time, and its ch
   const rows: Gap[] = []
   const ledger = new GapLedger(
     (gap) => rows.push(gap),
-    () => {},
     () => NOW_MS,
   )
   ledger.open({ symbol: SYMBOL, eventType: 'trade', epoch: 0 }, { from: 105, to: 199 }, 'missed', {

@@ -22,10 +22,9 @@ function scene(clockAheadMs: () => number | null = () => null) {
   const rows: Gap[] = []
   const ledger = new GapLedger(
     (gap) => rows.push(gap),
-    () => {},
     () => NOON_MS,
   )
-  const continuity = new Continuity<StreamEvent>(ledger, () => {}, clockAheadMs)
+  const continuity = new Continuity<StreamEvent>(ledger, clockAheadMs)
   const quote = (id: number, receiptMs: number) =>
     continuity.observe({
       stream: STREAM,
@@ -170,7 +169,12 @@ test('C2 the last quote keeps its original receipt time, also after the clock wa
 
 test('P3 events that two connections hold back are released before the clock counts as set', () => {
   const passed: number[] = []
-  const merge = new StreamMerge<StreamEvent>(new VirtualClock(), ({ id }) => passed.push(id))
+  const merge = new StreamMerge<StreamEvent>(
+    new VirtualClock(),
+    { deliver: ({ id }) => passed.push(id) < 0 },
+    { patienceMs: () => Number.POSITIVE_INFINITY },
+    { interrupted() {} },
+  )
   const event = { stream: 'btcusdt@trade', symbol: SYMBOL, type: 'trade', timeMs: 0, receiptMs: 0 } as const
   merge.opened(1, [event.stream])
   merge.offer({ ...event, id: 10, connection: 1 }, 0)

@@ -6,9 +6,10 @@ import { Continuity } from '../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
 import type { Observed } from '../src/ingestion/continuity/verdict.ts'
-import { FrameHandler, type StampedEvent } from '../src/ingestion/frame-handler.ts'
+import type { StampedEvent } from '../src/ingestion/forwarder.ts'
 import { EventMessage, type OutgoingMessage, Router } from '../src/ingestion/messages/message.ts'
 import { MessageQueue } from '../src/ingestion/messages/message-queue.ts'
+import { coreAlone } from './support/core-alone.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'b', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
@@ -125,27 +126,24 @@ function handler() {
   const continuity = new Continuity<StampedEvent>(
     new GapLedger(
       () => {},
-      () => {},
       () => 0,
     ),
-    () => {},
   )
-  const core = new FrameHandler({
-    timeUnit: 'millisecond',
+  const core = coreAlone({
     stamp: () => ({ ms: Math.floor(++us / 1000), us }),
     clock: new VirtualClock(),
     continuity,
-    route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),
-    clockAheadMs: () => clock.aheadMs,
+    router,
+    clockOffset: clock,
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
-    log: { warn: () => {} },
     onFatal: (error) => fatal.push(error),
   })
-  const handle = (text: string | Buffer) =>
-    core.handle(typeof text === 'string' ? Buffer.from(text) : text, 0, ({ control }) =>
-      controls.push(control),
-    )
+  const handle = (text: string | Buffer) => {
+    const outcome = core.onFrame(typeof text === 'string' ? Buffer.from(text) : text, 0)
+    if (typeof outcome === 'object') controls.push(outcome.control)
+    return outcome
+  }
   return { core, sent, controls, fatal, handle, continuity, clock }
 }
 
@@ -158,7 +156,6 @@ test('L1 the window of a reset and a gap from the first of the new ids are two r
   const rows: string[] = []
   const ledger = new GapLedger(
     ({ gap_id }) => rows.push(gap_id),
-    () => {},
     () => 0,
   )
   const sequence = { symbol: 'BTCUSDT', eventType: 'trade', epoch: 1 } as const
@@ -217,10 +214,9 @@ test('S10 sends the second of two aggregates under one id to the dead letters, a
   const frames = [aggregate(10, 99, 0), aggregate(11, 100, 1000), second, aggregate(12, 102, 9000)]
   const sameTime = aggregate(12, 103, 9000)
   // Both connections deliver it, and a third begins later.
-  for (const frame of frames)
-    for (const connection of [1, 2]) core.handle(Buffer.from(frame), connection, () => {})
-  for (const frame of [...frames.slice(2), sameTime]) core.handle(Buffer.from(frame), 3, () => {})
-  core.handle(Buffer.from(sameTime), 1, () => {})
+  for (const frame of frames) for (const connection of [1, 2]) core.onFrame(Buffer.from(frame), connection)
+  for (const frame of [...frames.slice(2), sameTime]) core.onFrame(Buffer.from(frame), 3)
+  core.onFrame(Buffer.from(sameTime), 1)
   const ids = sent.flatMap(({ mark }) => (mark === null ? [] : [mark.id]))
   assert.deepEqual(ids, [10, 11, 12])
   const letters = sent.filter(({ topic }) => topic === 'd')
@@ -248,7 +244,7 @@ test('S10 makes no dead letter of an event that an earlier instance may have for
 
 test('routes by stream type and by Java murmur2 of the symbol', () => {
   const { sent, handle } = handler()
-  assert.equal(handle(trade('BTCUSDT', 1)), true)
+  assert.equal(handle(trade('BTCUSDT', 1)), 'event')
   handle(trade('BNBUSDT', 1))
   handle(quote('BTCUSDT', 1))
   assert.deepEqual(
@@ -269,7 +265,7 @@ test('routes by stream type and by Java murmur2 of the symbol', () => {
 test('sends a rejected frame to the dead letters unchanged, including invalid UTF-8', () => {
   const { sent, controls, handle, core } = handler()
   const bytes = Buffer.from([0x7b, 0xff, 0x00, 0x7d])
-  assert.equal(handle(bytes), false)
+  assert.equal(handle(bytes), 'other')
   assert.deepEqual([sent[0]?.topic, sent[0]?.value, sent[0]?.key], ['d', bytes, null])
   assert.deepEqual(core.reasons('rejected'), { 'not JSON': 1 })
   // It is copied into a separate buffer: data read with it is not kept in memory.

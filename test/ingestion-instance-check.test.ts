@@ -18,7 +18,7 @@ function alone(checkInstances: () => Promise<void>) {
   const tick = async () => {
     const timeMs = Math.floor(clock.wallMicros() / 1000)
     const trade = `{"stream":"btcusdt@trade","data":{"e":"trade","E":${timeMs},"s":"BTCUSDT","t":${++id},"p":"1","q":"1","T":${timeMs},"m":true,"M":true}}`
-    pipeline.handle(Buffer.from(trade), 0, () => {})
+    pipeline.core.onFrame(Buffer.from(trade), 0)
     acknowledge()
     await clock.advance(CHECKPOINT_MS)
     return acknowledge().filter(({ topic }) => topic.endsWith('checkpoints')).length

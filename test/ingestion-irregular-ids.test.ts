@@ -4,8 +4,9 @@ import fc from 'fast-check'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { Continuity } from '../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
-import { FrameHandler, type StampedEvent } from '../src/ingestion/frame-handler.ts'
+import type { StampedEvent } from '../src/ingestion/forwarder.ts'
 import type { OutgoingMessage } from '../src/ingestion/messages/message.ts'
+import { coreAlone } from './support/core-alone.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const STREAM = 'btcusdt@trade'
@@ -31,34 +32,30 @@ function recorder(connections: number) {
   const rows = new Map<string, Gap>()
   const ledger = new GapLedger(
     (gap) => rows.set(gap.gap_id, gap),
-    () => {},
     () => Math.floor(clock.wallMicros() / 1000),
   )
-  const continuity = new Continuity<StampedEvent>(ledger, () => {})
+  const continuity = new Continuity<StampedEvent>(ledger)
   let frames = 0
-  const handler = new FrameHandler({
-    timeUnit: 'millisecond',
+  const handler = coreAlone({
     stamp: () => ({ ms: clock.wallMicros() / 1000 + ++frames, us: clock.wallMicros() + frames * 1000 }),
     clock,
     continuity,
-    route: (_stream, symbol, type, epoch) => ({
-      symbol,
-      type,
-      topic: 't',
-      partition: 0,
-      key: Buffer.from(symbol),
-      headers: new Map(),
-      epoch,
-    }),
-    clockAheadMs: () => null,
+    router: {
+      route: (_stream, symbol, type, epoch) => ({
+        symbol,
+        type,
+        topic: 't',
+        partition: 0,
+        key: Buffer.from(symbol),
+        headers: new Map(),
+        epoch,
+      }),
+    },
     deadLettersTopic: 'd',
     send: (message) => sent.push(message),
-    log: { warn: () => {} },
-    onFatal: (error) => {
-      throw error
-    },
   })
-  for (let connection = 0; connection < connections; connection++) handler.merge.opened(connection, [STREAM])
+  for (let connection = 0; connection < connections; connection++)
+    handler.connected(connection, { streams: [STREAM], subscriptions: [] })
   return { clock, sent, rows, handler, continuity }
 }
 
@@ -127,7 +124,7 @@ test('S3–S10 irregular times, lags, duplicates and swaps over several connecti
           const turns = connections[id]?.turns ?? []
           // A connection without turns catches up at the end.
           const count = turn > 200 ? trades.length : (turns[turn % turns.length] ?? 0)
-          for (const trade of trades.splice(0, count)) handler.handle(frameOf(trade), id, () => {})
+          for (const trade of trades.splice(0, count)) handler.onFrame(frameOf(trade), id)
         }
       }
       await clock.advance(20_000)

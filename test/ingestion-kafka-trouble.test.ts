@@ -82,13 +82,12 @@ class Trouble {
       onAcknowledged() {},
       onDiscarded() {},
       onKept() {},
-      onTaken() {},
       onDefect: assert.ifError,
     }
     const options = { compression: 'none', batchSize: 100, queueMaxBytes: 1 << 20, lingerMs: 10 } as const
-    this.producer = new KafkaProducer(options, { clock, kafka }, events, log)
+    this.producer = new KafkaProducer(options, { clock, kafka }, log)
     this.liveness = new KafkaLiveness({ clock, kafka: kafka as never }, [], this.producer, log)
-    this.producer.start()
+    this.producer.start(events)
   }
 
   send(topic: string, partition: number): void {

@@ -35,16 +35,14 @@ test('waits for a batch with one timer, and sends it when its oldest message has
   const producer = new KafkaProducer(
     { compression: 'none', batchSize: 500, queueMaxBytes: 1 << 20, lingerMs: LINGER_MS },
     { clock, kafka },
-    {
-      onAcknowledged: ([first]) => waitsMs.push(clock.monotonicMs() - (first?.queuedAtMs ?? 0)),
-      onDiscarded: () => assert.fail('discarded'),
-      onKept: () => assert.fail('kept after discarded ones'),
-      onDefect: (error) => assert.fail(String(error)),
-      onTaken: () => {},
-    },
     pino({ level: 'silent' }),
   )
-  producer.start()
+  producer.start({
+    onAcknowledged: ([first]) => waitsMs.push(clock.monotonicMs() - (first?.queuedAtMs ?? 0)),
+    onDiscarded: () => assert.fail('discarded'),
+    onKept: () => assert.fail('kept after discarded ones'),
+    onDefect: (error) => assert.fail(String(error)),
+  })
   for (let i = 0; i < 1000; i++) {
     await clock.advance(1.1)
     producer.queue.push({

@@ -11,7 +11,12 @@ const QUOTES = 'btcusdt@bookTicker'
 function scene() {
   const clock = new VirtualClock()
   const passed: number[] = []
-  const merge = new StreamMerge<StreamEvent>(clock, ({ id }) => passed.push(id))
+  const merge = new StreamMerge<StreamEvent>(
+    clock,
+    { deliver: ({ id }) => passed.push(id) < 0 },
+    { patienceMs: () => Number.POSITIVE_INFINITY },
+    { interrupted() {} },
+  )
   const offer = (connection: number, id: number, type: StreamEvent['type'] = 'trade') =>
     merge.offer(
       {
@@ -47,9 +52,9 @@ test('M2 releases held events when the old connection has closed', () => {
   offer(1, 10)
   merge.opened(2, [STREAM])
   offer(2, 13)
-  assert.deepEqual(merge.closed(1, [STREAM]), [])
+  assert.deepEqual(merge.closed(1, [STREAM], 'reconnect'), [])
   assert.deepEqual(passed, [10, 13])
-  assert.deepEqual(merge.closed(2, [STREAM]), [STREAM], 'now no connection delivers')
+  assert.deepEqual(merge.closed(2, [STREAM], 'reconnect'), [STREAM], 'now no connection delivers')
 })
 
 test('M2 the only remaining connection does not overtake events that a closed one left waiting', () => {
@@ -57,10 +62,10 @@ test('M2 the only remaining connection does not overtake events that a closed on
   merge.opened(1, [STREAM])
   offer(1, 10)
   merge.opened(2, [STREAM])
-  merge.closed(1, [STREAM])
+  merge.closed(1, [STREAM], 'reconnect')
   merge.opened(3, [STREAM])
   for (const id of [13, 14, 15, 16]) offer(2, id)
-  merge.closed(2, [STREAM])
+  merge.closed(2, [STREAM], 'reconnect')
   assert.deepEqual([passed, merge.held], [[10], 4], 'the third may still deliver 11 and 12')
   offer(3, 15)
   assert.deepEqual([passed, merge.held], [[10, 13, 14, 15, 15, 16], 0], 'it began after them')
@@ -132,8 +137,8 @@ test('M6 passes every event once no other connection can deliver it, and first t
       }
       for (const turn of turns) next(turn ? 1 : 0)
       while (queues.some((queue) => queue.length > 0)) for (const leg of [0, 1]) next(leg)
-      merge.closed(1, [STREAM])
-      merge.closed(2, [STREAM])
+      merge.closed(1, [STREAM], 'reconnect')
+      merge.closed(2, [STREAM], 'reconnect')
       const first = [...new Set(passed)]
       const delivered = lost.flatMap((flags, i) => (flags[0] && flags[1] && i > 0 ? [] : [i + 1]))
       assert.deepEqual(
@@ -158,9 +163,13 @@ function coverage(patienceMs = Number.POSITIVE_INFINITY) {
   const passed: number[] = []
   const merge = new StreamMerge<StreamEvent>(
     clock,
-    ({ id }) => passed.push(id),
-    () => patienceMs,
-    (stream) => told.push(stream),
+    { deliver: ({ id }) => passed.push(id) < 0 },
+    { patienceMs: () => patienceMs },
+    {
+      interrupted(streams, cause) {
+        if (cause === 'stall') told.push(...streams)
+      },
+    },
   )
   const offer = (connection: number, stream: string, id: number) =>
     merge.offer(
@@ -186,7 +195,7 @@ test('M7 a successor that is open but has delivered nothing does not cover for a
   offer(1, QUOTES, 1)
   assert.deepEqual(merge.opened(2, [QUOTES]), [])
   await clock.advance(2000)
-  assert.deepEqual(merge.closed(1, [QUOTES]), [QUOTES])
+  assert.deepEqual(merge.closed(1, [QUOTES], 'reconnect'), [QUOTES])
   assert.deepEqual(merge.opened(3, [QUOTES]), [QUOTES], 'nor does it cover for another')
 })
 
@@ -202,7 +211,7 @@ test('M7 a connection that failed before its successor delivered interrupts ever
   assert.deepEqual([told, passed], [[QUOTES], [1, 1, 500]], 'reported before the first quote is forwarded')
   offer(2, QUOTES, 501)
   await clock.advance(900)
-  assert.deepEqual(merge.closed(1, [QUOTES, RARE]), [RARE])
+  assert.deepEqual(merge.closed(1, [QUOTES, RARE], 'reconnect'), [RARE])
 })
 
 test('M8 the rollover of a healthy connection interrupts nothing, however rarely its symbols trade', async () => {
@@ -217,7 +226,7 @@ test('M8 the rollover of a healthy connection interrupts nothing, however rarely
   offer(1, STREAM, 7)
   await clock.advance(5900)
   offer(2, RARE, 2)
-  assert.deepEqual(merge.closed(1, [QUOTES, RARE, STREAM]), [])
+  assert.deepEqual(merge.closed(1, [QUOTES, RARE, STREAM], 'reconnect'), [])
   await clock.advance(10_000)
   assert.deepEqual(told, [])
 })
@@ -234,7 +243,7 @@ test('M9 a connection with a silent stream does not cover that stream when the o
     offer(2, RARE, id)
     offer(1, RARE, id)
   }
-  assert.deepEqual(merge.closed(1, [QUOTES, RARE]), [QUOTES])
+  assert.deepEqual(merge.closed(1, [QUOTES, RARE], 'reconnect'), [QUOTES])
   const quiet = coverage(30_000)
   quiet.merge.opened(1, [QUOTES])
   quiet.offer(1, QUOTES, 1)
@@ -258,7 +267,7 @@ test('M10 streams subscribed after the opening are covered once the subscription
   offer(2, QUOTES, 3)
   offer(1, QUOTES, 3)
   assert.deepEqual(
-    merge.closed(1, [QUOTES, RARE]),
+    merge.closed(1, [QUOTES, RARE], 'reconnect'),
     [RARE],
     'the old one failed before the SUBSCRIBE was answered',
   )
@@ -271,5 +280,5 @@ test('M10 streams subscribed after the opening are covered once the subscription
   merge.subscribed(3, [RARE])
   offer(3, QUOTES, 6)
   offer(2, QUOTES, 6)
-  assert.deepEqual(merge.closed(2, [QUOTES, RARE]), [])
+  assert.deepEqual(merge.closed(2, [QUOTES, RARE], 'reconnect'), [])
 })

@@ -53,12 +53,12 @@ function receipts() {
   const freezes: number[] = []
   const steps: ClockStep[] = []
   let seconds = 0
-  const receiptClock = new ReceiptClock(two.clock, CLOCK_LIMITS, {
+  const receiptClock = new ReceiptClock(two.clock, CLOCK_LIMITS)
+  receiptClock.start({
     onSecond: () => seconds++,
     onFreeze: (ms) => freezes.push(ms),
     onStep: (step) => steps.push(step),
   })
-  receiptClock.start()
   return { ...two, receiptClock, freezes, steps, seconds: () => seconds }
 }
 

@@ -14,8 +14,10 @@ interface Line {
 function rejections(readOf: (stream: string) => number = () => 0) {
   const lines: Line[] = []
   const log = { warn: (line: unknown) => lines.push(line as Line) }
+  const letters = { topic: 'd', queue: { push() {} }, clock: { monotonicMs: () => 0 } }
   const frames = new MinuteCount()
-  return { lines, frames, rejected: new RejectedFrames(log as never, { lastMinute: readOf, frames }) }
+  const rejected = new RejectedFrames(log as never, { lastMinute: readOf, frames }, letters)
+  return { lines, frames, rejected }
 }
 
 const frame = (stream: string, data = '{}') => Buffer.from(`{"stream":"${stream}","data":${data}}`)
@@ -24,9 +26,9 @@ test('F3 logs the first rejected frame of a reason at once, then their number on
   const { lines, rejected } = rejections()
   for (let ms = 0; ms < 150_000; ms += 100) {
     rejected.tick(ms)
-    if (ms < 90_000) rejected.add(frame('btcusdt@trade'), 'p is not a decimal', ms)
+    if (ms < 90_000) rejected.add(frame('btcusdt@trade'), 'p is not a decimal', ms, ms)
   }
-  rejected.add(Buffer.from('garbage\n\u0007\u202e\u001b[31m'), 'not JSON', 150_000)
+  rejected.add(Buffer.from('garbage\n\u0007\u202e\u001b[31m'), 'not JSON', 150_000, 150_000)
   assert.deepEqual(
     lines.map(({ reason, count, stream }) => [reason, count, stream]),
     [
@@ -42,10 +44,10 @@ test('F3 logs the first rejected frame of a reason at once, then their number on
 
 test('F4 names a stream with more than 1 % rejected frames, until a minute or two after the last', () => {
   const { rejected } = rejections((stream) => (stream === 'btcusdt@trade' ? 199 : 50))
-  rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1000)
+  rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1000, 1000)
   assert.deepEqual([rejected.status(1000), rejected.problem(1000)], [[], ''], '1 of 200')
-  rejected.add(frame('btcusdt@trade'), 'q is not a decimal', 1100)
-  rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1200)
+  rejected.add(frame('btcusdt@trade'), 'q is not a decimal', 1100, 1100)
+  rejected.add(frame('btcusdt@trade'), 'p is not a decimal', 1200, 1200)
   assert.deepEqual(
     rejected.status(1200).map(({ stream, reason }) => [stream, reason]),
     [['btcusdt@trade', 'p is not a decimal']],
@@ -54,7 +56,7 @@ test('F4 names a stream with more than 1 % rejected frames, until a minute or tw
     rejected.problem(1200),
     '2 % of the frames of btcusdt@trade in the last minute were rejected: p is not a decimal',
   )
-  rejected.add(frame('ethusdt@trade'), 'E is not a time', 1300)
+  rejected.add(frame('ethusdt@trade'), 'E is not a time', 1300, 1300)
   assert.match(
     rejected.problem(1300),
     /^2 % of the frames of ethusdt@trade .* and of 1 other stream more than 1 %: E is not a time$/,
@@ -65,11 +67,11 @@ test('F4 names a stream with more than 1 % rejected frames, until a minute or tw
 test('F4 compares frames without a stream name with all frames, and ignores second events', () => {
   const { lines, frames, rejected } = rejections()
   for (let i = 0; i < 200; i++) frames.add(i)
-  for (let i = 0; i < 50; i++) rejected.add(frame('btcusdt@trade'), SECOND_UNDER_ID, i)
+  for (let i = 0; i < 50; i++) rejected.add(frame('btcusdt@trade'), SECOND_UNDER_ID, i, i)
   assert.equal(lines.length, 1)
-  rejected.add(Buffer.from('{'), 'not JSON', 200)
+  rejected.add(Buffer.from('{'), 'not JSON', 200, 200)
   assert.equal(rejected.problem(200), '')
-  for (let i = 0; i < 5; i++) rejected.add(Buffer.from('{'), 'not JSON', 300)
+  for (let i = 0; i < 5; i++) rejected.add(Buffer.from('{'), 'not JSON', 300, 300)
   assert.equal(
     rejected.problem(300),
     '3 % of the frames of all streams in the last minute were rejected: not JSON',
@@ -78,7 +80,7 @@ test('F4 compares frames without a stream name with all frames, and ignores seco
 
 test('remembers a thousand streams, whatever names frames contain', () => {
   const { rejected } = rejections()
-  for (let i = 0; i < 5000; i++) rejected.add(frame(`x${i}`), 'not JSON', 0)
+  for (let i = 0; i < 5000; i++) rejected.add(frame(`x${i}`), 'not JSON', 0, 0)
   assert.equal(rejected.status(0).length, 1000)
 })
 

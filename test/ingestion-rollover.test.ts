@@ -7,7 +7,7 @@ import { ExchangeGate } from '../src/foundation/binance/exchange-gate.ts'
 import { LIFE_CYCLE, type LifeEvent, STATES, type State } from '../src/ingestion/connection/life-cycle.ts'
 import { StreamRates } from '../src/ingestion/connection/stream-rates.ts'
 import { ConnectionSlot } from '../src/ingestion/connection-slot.ts'
-import type { ControlFrame } from '../src/ingestion/frame-handler.ts'
+import type { FrameOutcome } from '../src/ingestion/core.ts'
 import { type HandDrivenSocket, handDrivenSockets } from './support/hand-driven-socket.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
@@ -34,27 +34,22 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     (level, details, text) => LOG[level](details, text),
   )
   const sink = {
-    opened: () => {},
     connected: () => {},
     joining: () => {},
     left: () => {},
     subscribed: () => {},
     disconnected: () => {},
-    frame: (frame: Buffer, id: number, onControl: (control: ControlFrame) => void) => {
+    onFrame(frame: Buffer, id: number): FrameOutcome {
       const text = frame.toString()
       const { stream, id: eventId, control } = JSON.parse(text)
-      if (control !== undefined) onControl({ kind: 'control', control, detail: '' })
-      else if (stream === undefined) onControl({ kind: 'control', control: 'answer', detail: text })
-      else rates.seen(stream, eventId, clock.monotonicMs(), id)
-      return stream !== undefined
-    },
-    quiet: (all: readonly string[]) => {
-      quiet.push([...all])
-    },
-    fatal: (error: unknown) => {
-      throw error
+      if (control !== undefined) return { kind: 'control', control, detail: '' }
+      if (stream === undefined) return { kind: 'control', control: 'answer', detail: text }
+      rates.seen(stream, eventId, clock.monotonicMs(), id)
+      return 'event'
     },
   }
+  const room = { promise: Promise.resolve(), resolve() {} }
+  const queue = { isFull: false, whenRoom: () => room.promise }
   const options = {
     rates,
     plan,
@@ -62,9 +57,16 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
     gate,
     backoff: { initialMs: 1000, maxMs: 60_000 },
     maxAgeMs: HOUR_MS,
-    whenRoom: async () => {},
     nextId: () => connections++,
     sink,
+    queue,
+    checkIdentity: () => {},
+    onQuiet: (all: readonly string[]) => {
+      quiet.push([...all])
+    },
+    onFatal: (error: unknown) => {
+      throw error
+    },
   }
   const slot = new ConnectionSlot(options, LOG)
   /** Advances in steps of a second, as ingestion does; `act` plays the exchange. */
@@ -83,7 +85,16 @@ async function scene(streams: readonly string[] = [BUSY, 'btcusdt@trade']) {
   slot.start()
   await clock.advance(0)
   socketAt(0).events.onOpen('simulated')
-  return { clock, slot, sockets, socketAt, quiet, run }
+  /** Fills the queue for so long. */
+  const fullFor = async (socket: HandDrivenSocket | undefined, ms: number) => {
+    Object.assign(room, Promise.withResolvers<void>())
+    queue.isFull = true
+    socket?.deliver(BUSY)
+    await clock.advance(ms)
+    queue.isFull = false
+    room.resolve()
+  }
+  return { clock, slot, sockets, socketAt, quiet, run, fullFor }
 }
 
 /** Sends market data on all but these connections; pings on every one. */
@@ -332,22 +343,16 @@ test('U3 before a connection has its streams, it is not judged and no successor 
 })
 
 test('P1 many short pauses drop a connection like one long pause', async () => {
-  const { clock, slot, sockets, socketAt } = await scene()
-  const [connection] = slot.connections
-  assert.ok(connection !== undefined)
+  const { clock, sockets, socketAt, fullFor } = await scene()
   for (let i = 0; i < 2; i++) {
-    connection.pause()
-    await clock.advance(4000)
-    connection.resume()
+    await fullFor(socketAt(0), 4000)
     await clock.advance(1000)
   }
   assert.equal(socketAt(0).closed, true)
   await clock.advance(2000)
   sockets.at(-1)?.events.onOpen('simulated')
   for (let i = 0; i < 20; i++) {
-    connection.pause()
-    await clock.advance(2000)
-    connection.resume()
+    await fullFor(sockets.at(-1), 2000)
     await clock.advance(2500)
   }
   assert.equal(sockets.at(-1)?.closed, false, 'with time to catch up they may continue indefinitely')

@@ -255,7 +255,6 @@ test('C7 a running instance whose messages were lost writes no checkpoint, recor
     checkpoints,
     ledger: new GapLedger(
       ({ symbol, from_time, to_time, cause }) => windows.push([symbol, from_time, to_time, cause]),
-      () => {},
       () => RECEIPT_MS,
     ),
     topicWatch: { idOf: (topic) => topicIds.get(topic) ?? topic, check: async () => true },

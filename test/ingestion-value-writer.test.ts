@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { receiptSuffix, withReceiptStamp } from '../src/foundation/binance/stream-frame.ts'
 import { RecordWriter } from '../src/foundation/kafka/codec/record-writer.ts'
-import { ByteSlab, ReceiptSuffix } from '../src/ingestion/messages/value-writer.ts'
+import { ReceiptSuffix, ValueWriter } from '../src/ingestion/messages/message.ts'
 
 const TAIL = Buffer.from(',"ingestion_timestamp":1,"ingestion_timestamp_us":2}')
 
@@ -14,7 +14,7 @@ test('a value has the same bytes at any position, also after many later writes',
   )
   fc.assert(
     fc.property(fc.array(text, { minLength: 1, maxLength: 30 }), (texts) => {
-      const slab = new ByteSlab()
+      const slab = new ValueWriter()
       const json = texts.map((one) => `${one.toWellFormed()}}`)
       const slices = json.map((one) => {
         const bytes = Buffer.from(`before${one}beyond`)

@@ -211,6 +211,7 @@ async function tradeRows() {
 }
 
 test('C4 an older instance detects a younger one within 10 s after the partition has left the broker it remembers, which is gone', async () => {
+  const rows = { ofOlderInstance() {}, request() {} }
   const watch = new InstanceWatch(kafka(3), {
     checkpoints: CHECKPOINTS,
     gaps: GAPS,
@@ -218,15 +219,13 @@ test('C4 an older instance detects a younger one within 10 s after the partition
     symbols: new Set([SYMBOL]),
     ends: new Map(),
     olderInstances: [],
-    onForeignGap: () => {},
-    onRequest: () => {},
     log: pino({ level: 'silent' }),
   })
   try {
     await watch.connect()
-    await watch.check()
+    await watch.check(rows)
     await startInstance('older', 1)
-    await watch.check()
+    await watch.check(rows)
     await reassign(CHECKPOINTS, [2, 1])
     const [state] = (await cluster.partitions([CHECKPOINTS])).filter((one) => one.partition === PARTITION)
     assert.equal(state?.leader, 2)
@@ -237,7 +236,7 @@ test('C4 an older instance detects a younger one within 10 s after the partition
       async () => {
         while (performance.now() - startedMs < 10_000) {
           // The ledger topic has no leader for a while.
-          await watch.check().catch(rethrowFatal)
+          await watch.check(rows).catch(rethrowFatal)
         }
       },
       { code: 'KAFKA', message: /Another ingestion \(younger\)/ },

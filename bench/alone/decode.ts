@@ -1,9 +1,10 @@
 import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import { Continuity } from '../../src/ingestion/continuity/continuity.ts'
 import { GapLedger } from '../../src/ingestion/continuity/gap-ledger.ts'
-import { FrameHandler, type StampedEvent } from '../../src/ingestion/frame-handler.ts'
+import type { StampedEvent } from '../../src/ingestion/forwarder.ts'
 import { type OutgoingMessage, Router } from '../../src/ingestion/messages/message.ts'
 import { ReceiptClock } from '../../src/ingestion/messages/receipt-clock.ts'
+import { coreAlone } from '../../test/support/core-alone.ts'
 
 const namesWith = (prefix: string) => ({
   trades: `${prefix}trades`,
@@ -26,29 +27,23 @@ export function decodeAll(
   const router = new Router(names, topics, 'microsecond')
   const ledger = new GapLedger(
     () => {},
-    () => {},
     () => Date.now(),
   )
   // No timer runs in this stage.
   const never = { stepMs: Number.POSITIVE_INFINITY, freezeMs: Number.POSITIVE_INFINITY }
-  const receiptClock = new ReceiptClock(clock, never, { onSecond() {}, onFreeze() {}, onStep() {} })
-  const handler = new FrameHandler({
+  const receipts = new ReceiptClock(clock, never)
+  const core = coreAlone({
     timeUnit: 'microsecond',
-    stamp: () => receiptClock.stampFrame(),
+    stamp: () => receipts.stamp(),
     clock,
-    continuity: new Continuity<StampedEvent>(ledger, () => {}),
-    route: (stream, symbol, type, epoch) => router.route(stream, symbol, type, epoch),
-    clockAheadMs: () => null,
+    continuity: new Continuity<StampedEvent>(ledger),
+    router,
     deadLettersTopic: names.deadLetters,
     send,
-    onFatal: (error) => {
-      throw error
-    },
-    log: { warn: () => {} },
   })
-  handler.merge.opened(CONNECTION, [])
-  for (const frame of frames) handler.handle(frame, CONNECTION, () => {})
-  const { forwarded } = handler.counters
+  core.connected(CONNECTION, { streams: [], subscriptions: [] })
+  for (const frame of frames) core.onFrame(frame, CONNECTION)
+  const { forwarded } = core.counters
   if (forwarded !== frames.length)
     throw new Error(`${forwarded} of ${frames.length} frames were forwarded, expected all`)
 }

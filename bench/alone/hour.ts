@@ -35,7 +35,7 @@ export async function liveAnHour(messagesPerSecond: number): Promise<Record<stri
         Math.floor(turn / SYMBOLS.length),
         Math.floor(clock.wallMicros() / 1000),
       )
-      for (const frame of frames) pipeline.handle(frame, 0, () => {})
+      for (const frame of frames) pipeline.core.onFrame(frame, 0)
     }
     acknowledge()
     const minute = (step * STEP_MS) / 60_000
@@ -44,7 +44,7 @@ export async function liveAnHour(messagesPerSecond: number): Promise<Record<stri
     report[`live heap after ${minute} min`] = liveHeapMiB()
     console.error(`after ${minute} min: ${residentMiB()} MiB`)
   }
-  const { received, forwarded } = pipeline.handler.counters
+  const { received, forwarded } = pipeline.core.counters
   return { ...report, received, forwarded }
 }
 

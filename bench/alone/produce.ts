@@ -31,22 +31,16 @@ export async function produceAll(
   await createTopics(brokers, [...new Set(messages.map(({ topic }) => topic))])
 
   const through = async () => {
-    const producer = new KafkaProducer(
-      OPTIONS,
-      { clock: systemClock(), kafka },
-      {
-        onAcknowledged: () => {},
-        onDiscarded: () => {},
-        onKept: () => {},
-        onTaken: () => {},
-        onDefect: (error) => {
-          throw error
-        },
-      },
-      pino({ level: 'silent' }),
-    )
+    const producer = new KafkaProducer(OPTIONS, { clock: systemClock(), kafka }, pino({ level: 'silent' }))
     for (const message of messages) producer.queue.push(message)
-    producer.start()
+    producer.start({
+      onAcknowledged: () => {},
+      onDiscarded: () => {},
+      onKept: () => {},
+      onDefect: (error) => {
+        throw error
+      },
+    })
     await producer.settled(AbortSignal.timeout(120_000))
     await producer.stop(AbortSignal.timeout(10_000))
   }

@@ -11,7 +11,7 @@ import { describeError } from '../foundation/runtime/errors.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { LatencySummary } from '../foundation/telemetry/status.ts'
-import { HeldPartition, HeldPartitions } from './messages/held-partition.ts'
+import { HeldPartition, HeldPartitions, type Place } from './messages/held-partition.ts'
 import { countEvents, type DiscardCause, type OutgoingMessage, type SendEvents } from './messages/message.ts'
 import { SendProblem } from './messages/send-problem.ts'
 import type { Ports } from './ports.ts'
@@ -22,8 +22,6 @@ export interface BatchSenderOptions {
   readonly batchSize: number
   readonly queueMaxBytes: number
 }
-
-type Place = Pick<BaseOffset, 'topic' | 'partition'>
 
 /** How often a discarded message is logged. */
 const DISCARD_LOG_MS = 60_000
@@ -46,7 +44,8 @@ const SLOW_SEND_MS = 10_000
 export class BatchSender {
   readonly #options: BatchSenderOptions
   readonly #clock: Ports['clock']
-  readonly #events: SendEvents
+  /** Learns the fate of messages; null before the start. */
+  events: SendEvents | null = null
   readonly #log: Logger
   readonly #problem: SendProblem
   readonly #producer: RecordProducer
@@ -72,12 +71,10 @@ export class BatchSender {
   constructor(
     options: BatchSenderOptions,
     { clock, kafka }: Pick<Ports, 'clock'> & { readonly kafka: Pick<KafkaPort, 'producer'> },
-    events: SendEvents,
     log: Logger,
   ) {
     this.#options = options
     this.#clock = clock
-    this.#events = events
     this.#log = log
     this.#problem = new SendProblem(log)
     this.#producer = kafka.producer('tapeline-ingestion', options.compression)
@@ -227,7 +224,7 @@ export class BatchSender {
     this.acknowledged += countEvents(messages)
     this.#settle(messages)
     const next = offset < 0 ? null : { topic, partition, offset: offset + messages.length }
-    this.#events.onAcknowledged(messages, next)
+    this.events?.onAcknowledged(messages, next)
     this.#drainHeld({ topic, partition })
   }
 
@@ -287,7 +284,9 @@ export class BatchSender {
   }
 
   #track(work: Promise<void>): void {
-    const tracked = work.catch(this.#events.onDefect).finally(() => this.#background.delete(tracked))
+    const tracked = work
+      .catch((error: unknown) => this.events?.onDefect(error))
+      .finally(() => this.#background.delete(tracked))
     this.#background.add(tracked)
   }
 
@@ -296,7 +295,7 @@ export class BatchSender {
     try {
       ours()
     } catch (error) {
-      this.#events.onDefect(error)
+      this.events?.onDefect(error)
     }
   }
 
@@ -328,7 +327,7 @@ export class BatchSender {
       this.#discard(message, 'refused', held.reason)
       return true
     }
-    this.#events.onKept(message)
+    this.events?.onKept(message)
     held?.push(message)
     return held !== undefined
   }
@@ -344,6 +343,6 @@ export class BatchSender {
         `A message for ${topic}/${partition} was discarded: ${reason}`,
       )
     }
-    this.#events.onDiscarded(message, cause)
+    this.events?.onDiscarded(message, cause)
   }
 }

@@ -7,10 +7,10 @@ import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
 import { type Action, LIFE_CYCLE, type LifeEvent, type Report, type State } from './connection/life-cycle.ts'
 import { StallDetector } from './connection/stall-detector.ts'
 import type { StreamRates } from './connection/stream-rates.ts'
-import type { ConnectionEnd, StreamSink } from './connection-listener.ts'
-import type { ControlFrame } from './frame-handler.ts'
+import type { ConnectionEnd, ConnectionListener, StreamSink } from './connection-listener.ts'
+import type { ControlFrame } from './core.ts'
 import type { Ports } from './ports.ts'
-import { WsConsumer } from './ws-consumer.ts'
+import { WsConsumer, type WsConsumerOptions } from './ws-consumer.ts'
 
 export interface ConnectionSlotOptions {
   readonly plan: ConnectionPlan
@@ -23,11 +23,15 @@ export interface ConnectionSlotOptions {
   readonly backoff: BackoffPolicy
   /** Age before which the slot replaces a connection; the exchange closes it after 24 hours. */
   readonly maxAgeMs: number
-  /** Waits until the queue has room. */
-  readonly whenRoom: (signal: AbortSignal) => Promise<void>
   /** Returns an id that no other connection of the process has. */
   readonly nextId: () => number
   readonly sink: StreamSink
+  readonly queue: WsConsumerOptions['queue']
+  readonly checkIdentity: WsConsumerOptions['checkIdentity']
+  /** Called when streams have gone quiet and their subscription is renewed. */
+  readonly onQuiet: (streams: readonly string[]) => void
+  /** Called when the exchange cannot be used and waiting does not help. */
+  readonly onFatal: (error: unknown) => void
 }
 
 /** Both connections deliver for this long: longer than continuity waits for the older one. */
@@ -57,7 +61,7 @@ const AGE_SPREAD = 0.05
  * exchange announces a shutdown, and when a stream stalls. `LIFE_CYCLE` decides; this class owns
  * the connections and timers.
  */
-export class ConnectionSlot {
+export class ConnectionSlot implements ConnectionListener<WsConsumer> {
   /** The streams that its connections deliver. */
   plan: ConnectionPlan
   readonly #options: ConnectionSlotOptions
@@ -89,11 +93,11 @@ export class ConnectionSlot {
     this.#current = this.#create(options.nextId(), 1)
     this.#stalls = new StallDetector(options.rates, {
       resubscribe: (streams) => {
-        options.sink.quiet(streams)
+        options.onQuiet(streams)
         this.#current.resubscribe(streams)
       },
       reconnect: (reason, streams) => {
-        options.sink.quiet(streams)
+        options.onQuiet(streams)
         this.rollOver(reason)
       },
     })
@@ -273,35 +277,17 @@ export class ConnectionSlot {
   }
 
   #create(id: number, attempt: number): WsConsumer {
-    const { gate, ports, whenRoom, sink } = this.#options
-    // One function for all frames.
-    const onControl = (control: ControlFrame) => this.#onControl(connection, control)
-    const connection: WsConsumer = new WsConsumer(
-      { id, attempt, plan: this.plan, gate, ports, whenRoom },
-      {
-        onOpen: (named) => sink.opened(named),
-        onConnected: (plan) => {
-          sink.connected(id, plan)
-          this.#tell(connection, 'opened')
-        },
-        onJoining: (streams) => sink.joining(id, streams),
-        onLeft: (streams) => sink.left(id, streams),
-        onSubscribed: (streams) => sink.subscribed(id, streams),
-        onDelivering: () => this.#tell(connection, 'delivering'),
-        onRefused: (reason) => this.#tell(connection, 'refused', reason),
-        onClosed: (end) => this.#onClosed(connection, end),
-        onFrame: (frame) => sink.frame(frame, id, onControl),
-        onFatal: (error) => sink.fatal(error),
-      },
-      this.#log,
-    )
-    return connection
+    const { gate, ports, sink, queue, checkIdentity } = this.#options
+    const options = { id, attempt, plan: this.plan, gate, ports, sink, queue, checkIdentity }
+    return new WsConsumer(options, this, this.#log)
   }
 
-  /** Passes on a report of a connection; ignores one that was replaced or abandoned. */
-  #tell(connection: WsConsumer, report: Report, reason = 'the connection has closed'): void {
-    if (connection === this.#current) this.#on(`current ${report}`, reason)
-    else if (connection === this.#successor) this.#on(`successor ${report}`, reason)
+  onReport(
+    connection: WsConsumer,
+    report: Exclude<Report, 'shutdown' | 'closed'>,
+    reason = 'the connection has closed',
+  ): void {
+    this.#tell(connection, report, reason)
     if (report === 'delivering' && connection === this.#current) this.#retryMs = RETRY_MS
     if (report !== 'opened' || connection !== this.#successor || this.#state !== 'overlap-opening') return
     // The silence limit restarts when the successor opens.
@@ -309,17 +295,26 @@ export class ConnectionSlot {
     this.#limitSilence()
   }
 
-  #onClosed(connection: WsConsumer, { streams, hasDelivered, reconnectsAtOnce }: ConnectionEnd): void {
-    if (streams !== null) this.#options.sink.disconnected(connection.id, streams)
+  /** Ignores a connection that was replaced or abandoned. */
+  #tell(connection: WsConsumer, report: Report, reason: string): void {
+    if (connection === this.#current) this.#on(`current ${report}`, reason)
+    else if (connection === this.#successor) this.#on(`successor ${report}`, reason)
+  }
+
+  onFatal(error: unknown): void {
+    this.#options.onFatal(error)
+  }
+
+  onClosed(connection: WsConsumer, { streams, hasDelivered, reconnectsAtOnce }: ConnectionEnd): void {
     if (connection === this.#current) {
       if (streams !== null && this.#state !== 'stopped') this.lost++
       if (hasDelivered) this.#failures = 0
       this.#reconnectsAtOnce = reconnectsAtOnce
     }
-    this.#tell(connection, 'closed')
+    this.#tell(connection, 'closed', 'the connection has closed')
   }
 
-  #onControl(connection: WsConsumer, { control, detail }: ControlFrame): void {
+  onControl(connection: WsConsumer, { control, detail }: ControlFrame): void {
     if (control === 'serverShutdown') {
       this.#tell(connection, 'shutdown', 'the exchange is shutting this server down')
       return

@@ -5,9 +5,9 @@ import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { IngestionConfig } from './config.ts'
-import type { StreamSink } from './connection-listener.ts'
 import { ConnectionSlot } from './connection-slot.ts'
-import type { Pipeline } from './pipeline.ts'
+import type { Core } from './core.ts'
+import type { MessageQueue } from './messages/message-queue.ts'
 import type { Ports } from './ports.ts'
 import type { WsConsumer } from './ws-consumer.ts'
 
@@ -17,12 +17,11 @@ export interface ConnectionsOptions {
   readonly config: IngestionConfig
   readonly ports: Ports
   readonly gate: ExchangeGate
-  readonly pipeline: Pipeline
+  readonly core: Core
+  readonly queue: MessageQueue
   /** Name of the exchange that the topics belong to. */
   readonly source: string
   readonly timeUnit: TimeUnit
-  /** Waits until the queue has room. */
-  readonly whenRoom: (signal: AbortSignal) => Promise<void>
   /** Called when streams have gone quiet and their subscription is renewed. */
   readonly onQuiet: () => void
   readonly onFatal: (error: unknown) => void
@@ -40,7 +39,6 @@ interface Group {
 export class Connections {
   readonly #options: ConnectionsOptions
   readonly #log: Logger
-  readonly #sink: StreamSink
   #groups: Group[] = []
   #nextId = 0
   #leaving: Promise<unknown> = Promise.resolve()
@@ -48,7 +46,6 @@ export class Connections {
   constructor(options: ConnectionsOptions, log: Logger) {
     this.#options = options
     this.#log = log
-    this.#sink = sinkOf(options)
   }
 
   get slots(): ConnectionSlot[] {
@@ -97,17 +94,24 @@ export class Connections {
   }
 
   #open(plan: ConnectionPlan): Group {
-    const { config, ports, gate, pipeline, whenRoom } = this.#options
+    const { config, ports, gate, core, queue, source, onQuiet, onFatal } = this.#options
     const options = {
       plan,
-      rates: pipeline.handler.rates,
+      rates: core.rates,
       ports,
       gate,
       backoff: config.backoff,
       maxAgeMs: config.connectionMaxAgeMs,
-      whenRoom,
       nextId: () => this.#nextId++,
-      sink: this.#sink,
+      sink: core,
+      queue,
+      checkIdentity: (named: string | null) =>
+        rejectOtherExchange('The topics', source, exchangeIdentity(named, config), OTHER_EXCHANGE_FIX),
+      onQuiet: (streams: readonly string[]) => {
+        core.quiet(streams)
+        onQuiet()
+      },
+      onFatal,
     }
     const slots = Array.from(
       { length: config.connectionsPerStream },
@@ -115,25 +119,5 @@ export class Connections {
     )
     for (const slot of slots) slot.start()
     return { plan, slots }
-  }
-}
-
-/** Returns the sink that passes everything that connections deliver to the pipeline. */
-function sinkOf({ config, pipeline, source, onQuiet, onFatal }: ConnectionsOptions): StreamSink {
-  const { coverage, handler } = pipeline
-  return {
-    opened: (named) =>
-      rejectOtherExchange('The topics', source, exchangeIdentity(named, config), OTHER_EXCHANGE_FIX),
-    connected: (connection, plan) => coverage.connected(connection, plan),
-    joining: (connection, streams) => coverage.joining(connection, streams),
-    left: (connection, streams) => coverage.left(connection, streams),
-    subscribed: (connection, streams) => handler.merge.subscribed(connection, streams),
-    disconnected: (connection, streams) => coverage.disconnected(connection, streams, 'reconnect'),
-    frame: (frame, connection, onControl) => pipeline.handle(frame, connection, onControl),
-    quiet: (streams) => {
-      coverage.quiet(streams)
-      onQuiet()
-    },
-    fatal: onFatal,
   }
 }

@@ -1,7 +1,7 @@
 import { TRADE_TYPES } from '../foundation/market/event.ts'
 import { GAP_CAUSES, INGESTION_CAUSES } from '../foundation/market/gap-causes.ts'
 import { byLabel, type MetricSpec, type Reading } from '../foundation/telemetry/metrics.ts'
-import type { Counts, IngestionMetricValues } from './metric-values.ts'
+import type { Counts, IngestionMetricValues } from './status.ts'
 
 const OUTAGE_CAUSES = INGESTION_CAUSES.filter((cause) => GAP_CAUSES[cause].hasWindows)
 const CLOSED = ['filled', 'unrecoverable'] as const

@@ -32,8 +32,6 @@ export class KafkaProducer {
   readonly #clock: Ports['clock']
   /** Messages that wait to be sent. */
   readonly queue: MessageQueue
-  readonly #onDefect: (error: unknown) => void
-  readonly #onTaken: () => void
   readonly #wake: Wake
   readonly #giveUp = new AbortController()
   readonly #fences: Array<{ readonly after: number; readonly resolve: () => void }> = []
@@ -47,16 +45,13 @@ export class KafkaProducer {
   constructor(
     options: KafkaProducerOptions,
     ports: ConstructorParameters<typeof BatchSender>[1],
-    events: SendEvents & { /** The queue may have room again. */ onTaken(): void },
     log: Logger,
   ) {
     this.#options = options
     this.#clock = ports.clock
     this.#wake = new Wake(ports.clock)
     this.queue = new MessageQueue(options.queueMaxBytes, { wake: this.#wake, batchSize: options.batchSize })
-    this.#onDefect = events.onDefect
-    this.#onTaken = () => events.onTaken()
-    this.batches = new BatchSender(options, ports, events, log)
+    this.batches = new BatchSender(options, ports, log)
   }
 
   /** Events that wait to be sent. */
@@ -75,8 +70,9 @@ export class KafkaProducer {
     return oldest === null ? 0 : Math.max(0, nowMs - oldest)
   }
 
-  start(): void {
-    this.#running ??= this.#run().catch(this.#onDefect)
+  start(events: SendEvents): void {
+    this.batches.events = events
+    this.#running ??= this.#run().catch((error: unknown) => events.onDefect(error))
   }
 
   /**
@@ -168,7 +164,6 @@ export class KafkaProducer {
     if (batch.length > 0) await this.batches.send(batch)
     if (this.#giveUp.signal.aborted) return batch.length
     this.#passedMessages += taken.length
-    this.#onTaken()
     while (this.#fences[0] !== undefined && this.#fences[0].after <= this.#passedMessages) {
       this.#fences.shift()?.resolve()
     }

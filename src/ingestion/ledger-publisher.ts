@@ -2,17 +2,25 @@ import { gapRecord } from '../foundation/kafka/gap-sender.ts'
 import { HEADER } from '../foundation/kafka/headers.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import { schemaHeader } from '../foundation/kafka/schema-of.ts'
+import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import { RECORDING_KEY, type Recording } from '../foundation/market/recording.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import type { IngestionConfig } from './config.ts'
-import type { OutgoingMessage } from './messages/message.ts'
-import type { PipelineContext } from './pipeline-context.ts'
+import type { MessageSink, OutgoingMessage } from './messages/message.ts'
+import type { Ports } from './ports.ts'
 
-type PublisherContext = Pick<
-  PipelineContext,
-  'topics' | 'ports' | 'instance' | 'source' | 'timeUnit' | 'send' | 'log'
->
+interface PublisherContext {
+  readonly topics: ReadonlyMap<string, TopicMetadata>
+  readonly ports: Pick<Ports, 'clock'>
+  readonly instance: string
+  readonly source: string
+  readonly timeUnit: TimeUnit
+  readonly queue: MessageSink
+  readonly log: Logger
+}
 
 /** Sends ledger rows and keeps them for checkpoints until Kafka has them. */
 export class LedgerPublisher {
@@ -42,8 +50,8 @@ export class LedgerPublisher {
       return
     }
     if (!this.#acknowledged.publishedNow(gap)) this.#noteUnsaved()
-    const { topics, ports, instance, send } = this.#context
-    send({
+    const { topics, ports, instance, queue } = this.#context
+    queue.push({
       ...gapRecord(gap, this.#topic, topics.get(this.#topic)?.partitions ?? 1, instance),
       mark: null,
       gap,
@@ -74,8 +82,8 @@ export class LedgerPublisher {
   announceAgain(): void {
     if (this.#announced === null) return
     this.#isDiscarded = false
-    const { topics, ports, send } = this.#context
-    send({
+    const { topics, ports, queue } = this.#context
+    queue.push({
       topic: this.#topic,
       partition: partitionOf(RECORDING_KEY, topics.get(this.#topic)?.partitions ?? 1),
       key: Buffer.from(RECORDING_KEY),

@@ -1,12 +1,14 @@
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
+import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { sleepOn } from '../foundation/runtime/clock.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
 import type { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import type { GapLedger } from './continuity/gap-ledger.ts'
 import type { OutgoingMessage } from './messages/message.ts'
-import type { PipelineContext } from './pipeline-context.ts'
+import type { Ports } from './ports.ts'
 import type { TopicWatch } from './topic-watch.ts'
 
 /** How long a stopping process waits until Kafka has the last ledger rows. */
@@ -19,8 +21,14 @@ const ANSWERS = 2
 const ASK_EVERY_MS = 1000
 
 export interface LostTailOptions {
-  readonly context: Pick<PipelineContext, 'topics' | 'symbols' | 'settled' | 'onFatal' | 'log'> & {
-    readonly ports: Pick<PipelineContext['ports'], 'clock'>
+  readonly context: {
+    readonly topics: ReadonlyMap<string, TopicMetadata>
+    readonly symbols: ReadonlySet<string>
+    readonly ports: Pick<Ports, 'clock'>
+    /** Resolves when everything sent so far is acknowledged, discarded or set aside. */
+    readonly settled: (signal: AbortSignal) => Promise<void>
+    readonly onFatal: (error: unknown) => void
+    readonly log: Logger
   }
   readonly bookTicker: string
   readonly acknowledged: AcknowledgedState

@@ -2,7 +2,7 @@ import { EVENT_TYPES, eventTypeOf } from '../foundation/market/event.ts'
 import { byLabel, type MetricSpec, quantiles, type Reading } from '../foundation/telemetry/metrics.ts'
 import type { IngestionStatus, StreamStatus } from '../foundation/telemetry/status.ts'
 import { GAP_METRICS } from './gap-metrics.ts'
-import type { IngestionMetricValues } from './metric-values.ts'
+import type { IngestionMetricValues } from './status.ts'
 import { LEFT_OUT_REASONS } from './symbol-selection.ts'
 
 const OUTCOMES = ['forwarded', 'duplicate', 'control', 'ignored', 'rejected'] as const

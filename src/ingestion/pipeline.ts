@@ -1,9 +1,12 @@
+import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
 import { EXCHANGE_INFO_WEIGHT, SERVER_TIME_WEIGHT } from '../foundation/binance/rest.ts'
-import { backfillJson, type RestTrade } from '../foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
+import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { beginsAtZero, streamName } from '../foundation/market/event.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
 import { Backfill } from './backfill/backfill.ts'
 import { RestCaller } from './backfill/rest-caller.ts'
 import { SilenceCheck } from './backfill/silence-check.ts'
@@ -12,19 +15,20 @@ import { CheckpointWriter } from './checkpoint/checkpoint-writer.ts'
 import { ClockOffset } from './checkpoint/clock-offset.ts'
 import { ForeignGaps } from './checkpoint/foreign-gaps.ts'
 import { InstanceCheck } from './checkpoint/instance-check.ts'
+import type { RecoveredParts } from './checkpoint/recovery.ts'
 import { takeOverMemory } from './checkpoint/take-over-memory.ts'
 import type { IngestionConfig } from './config.ts'
+import { StreamRates } from './connection/stream-rates.ts'
 import { Continuity, type StreamMemory } from './continuity/continuity.ts'
 import { DiscardedEvents } from './continuity/discarded-events.ts'
 import { GapLedger } from './continuity/gap-ledger.ts'
-import type { IdGap } from './continuity/gap-rows.ts'
-import { type ControlFrame, FrameHandler, type StampedEvent } from './frame-handler.ts'
+import { Core, type Delivery } from './core.ts'
+import type { StampedEvent } from './forwarder.ts'
 import { LedgerPublisher } from './ledger-publisher.ts'
 import { LostTail } from './lost-tail.ts'
-import { type DiscardCause, type OutgoingMessage, Router } from './messages/message.ts'
+import { type DiscardCause, type OutgoingMessage, Router, type SendEvents } from './messages/message.ts'
 import { type ClockStep, ReceiptClock } from './messages/receipt-clock.ts'
-import type { PipelineContext } from './pipeline-context.ts'
-import { StreamCoverage } from './stream-coverage.ts'
+import type { Ports } from './ports.ts'
 import { TopicWatch } from './topic-watch.ts'
 
 const CHECKPOINT_EVERY_MS = 5000
@@ -40,156 +44,135 @@ const LISTED: StreamMemory = {
   cause: 'listed',
 }
 
-type PipelineConfig = Pick<
-  IngestionConfig,
-  'topics' | 'eventTypes' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff' | 'clockLimits'
->
+/** What the service provides. */
+export interface PipelineContext {
+  readonly config: Pick<
+    IngestionConfig,
+    'topics' | 'eventTypes' | 'restWeightPerMinute' | 'backfillMaxIds' | 'backoff' | 'clockLimits'
+  >
+  readonly ports: Ports
+  /** Tells when the exchange accepts requests. */
+  readonly gate: Pick<ExchangeGate, 'attempt' | 'leftMs' | 'refused' | 'served'>
+  readonly topics: ReadonlyMap<string, TopicMetadata>
+  /** Grows while ingestion runs. */
+  readonly symbols: ReadonlySet<string>
+  /** Name of the exchange. */
+  readonly source: string
+  /** Time unit of the exchange and of the messages. */
+  readonly timeUnit: TimeUnit
+  readonly producer: Delivery
+  /**
+   * Called when the checkpoints topic was deleted and recreated: the exchange identity must be
+   * written into it again.
+   */
+  readonly claimTopics: () => void
+  /** Called when this instance must stop: another has taken over, or a defect was found. */
+  readonly onFatal: (error: unknown) => void
+  readonly log: Logger
+}
 
 /**
- * Turns frames into messages and ledger rows, and holds the state that outlives this process. Built
- * once the topics are known to be this exchange's.
+ * Connects the core with what outlives this process: the state that Kafka has, checkpoints, the
+ * ledger and the watch for other instances. Built once the topics are known to be this exchange's.
  */
-export class Pipeline {
-  readonly handler: FrameHandler
+export class Pipeline implements SendEvents {
+  readonly core: Core
   readonly ledger: GapLedger
   readonly backfill: Backfill
   readonly publisher: LedgerPublisher
   readonly rest: RestCaller
-  readonly foreignGaps: ForeignGaps<StampedEvent>
   readonly topics: TopicWatch
-  readonly coverage: StreamCoverage
-  readonly #config: PipelineConfig
+  readonly receipts: ReceiptClock
   readonly #context: PipelineContext
   readonly #stopping = new AbortController()
-  readonly #receiptClock: ReceiptClock
   readonly #clockOffset = new ClockOffset()
-  readonly #router: Router
   readonly #continuity: Continuity<StampedEvent>
   readonly #acknowledged: AcknowledgedState
   readonly #checkpoints: CheckpointWriter
-  readonly #tails: PipelineContext['tails']
+  readonly #recovered: RecoveredParts
   readonly #lostTail: LostTail
-  readonly #watch: PipelineContext['watch']
   readonly #instances: InstanceCheck
   readonly #silence: SilenceCheck
-  readonly discarded: DiscardedEvents
+  readonly #discarded: DiscardedEvents
   #cancelTick: (() => void) | null = null
   #checking: Promise<void> = Promise.resolve()
 
-  /** @param memory the recovered state: this instance writes its start records from it at once */
-  constructor(config: PipelineConfig, context: PipelineContext, memory: AcknowledgedState) {
-    const { ports, topics, symbols, source, timeUnit, log } = context
+  /** This instance writes its start records from the recovered state at once. */
+  constructor(context: PipelineContext, recovered: RecoveredParts) {
+    const { config, ports, gate, topics, symbols, source, timeUnit, producer, onFatal, log } = context
+    const { memory, instance, watch, tails } = recovered
     const { clock, random } = ports
-    this.#config = config
+    const { topics: names, backoff } = config
+    const { queue } = producer
+    const { signal } = this.#stopping
     this.#context = context
+    this.#recovered = recovered
     this.#acknowledged = memory
-    this.#receiptClock = new ReceiptClock(clock, config.clockLimits, {
-      onSecond: () => {
-        const nowMs = clock.monotonicMs()
-        this.#clockOffset.note(this.handler.leastEventToReceiptMs(nowMs))
-        this.#continuity.forgetOldQuotes(nowMs)
-        this.handler.rejections.tick(nowMs)
-        context.onSecond()
-      },
-      onFreeze: (stoodMs) =>
-        context.dropConnections(`this process did not run for ${Math.round(stoodMs / 1000)} s`),
-      onStep: (step) => this.#onClockStep(step),
-    })
-    this.#router = new Router(config.topics, topics, timeUnit)
+    const receipts = new ReceiptClock(clock, config.clockLimits)
+    const clockOffset = this.#clockOffset
+    const publisher = new LedgerPublisher({ ...context, instance, queue }, names.gaps, memory)
     const wallMs = () => Math.floor(clock.wallMicros() / 1000)
-    const publisher = new LedgerPublisher(context, config.topics.gaps, memory)
-    this.publisher = publisher
-    this.ledger = new GapLedger(
-      (gap) => publisher.publish(gap),
-      ({ symbol, event_type, epoch }, lost) =>
-        this.#continuity.filled(streamName(symbol, event_type), epoch, lost),
-      wallMs,
-    )
-    this.#continuity = new Continuity<StampedEvent>(
-      this.ledger,
-      () => this.backfill.notice(),
-      () => this.#clockOffset.aheadMs,
-    )
-    this.discarded = new DiscardedEvents(this.#continuity, this.ledger)
-    this.foreignGaps = new ForeignGaps(memory, this.ledger, this.#continuity, () => this.backfill.notice())
-    this.handler = new FrameHandler({
-      timeUnit,
-      stamp: () => this.#receiptClock.stampFrame(),
-      clock,
-      continuity: this.#continuity,
-      route: (stream, symbol, type, epoch) => this.#router.route(stream, symbol, type, epoch),
-      clockAheadMs: () => this.#clockOffset.aheadMs,
-      deadLettersTopic: config.topics.deadLetters,
-      send: context.send,
-      onFatal: context.onFatal,
-      log,
-    })
+    const ledger = new GapLedger((gap) => publisher.publish(gap), wallMs, clock)
+    const continuity = new Continuity<StampedEvent>(ledger, () => clockOffset.aheadMs)
     const budget = new WeightBudget(config.restWeightPerMinute)
     // The symbols were requested a moment ago, and the server time follows.
     budget.take(EXCHANGE_INFO_WEIGHT + SERVER_TIME_WEIGHT, clock.monotonicMs())
-    const { backoff } = config
-    const rest = new RestCaller(ports.exchange.fetchTrades({ source, timeUnit }), budget, context.gate, clock)
-    this.rest = rest
-    this.backfill = new Backfill(
-      { rest, clock, random, backoff, maxIds: config.backfillMaxIds },
-      {
-        missingIn: (gap) => this.#continuity.missingIn(streamName(gap.symbol, gap.event_type), gap),
-        forward: (gap, trades) => this.#forwardBackfilled(gap, trades),
-        keepSecond: ({ symbol, event_type: type, epoch }, trade) => {
-          const { ms, us } = this.#receiptClock.stamp()
-          const json = backfillJson(symbol, type, trade, timeUnit, ms, us)
-          this.handler.secondOfRest(streamName(symbol, type), json, ms, epoch)
-        },
-        isHeld: ({ symbol, event_type, epoch }) =>
-          context.isHeld(this.#router.route(streamName(symbol, event_type), symbol, event_type, epoch)),
-        settled: context.settled,
-        whenRoom: context.whenRoom,
-      },
-      this.ledger,
+    const rest = new RestCaller(ports.exchange.fetchTrades({ source, timeUnit }), budget, gate, clock)
+    const rates = new StreamRates()
+    const hasDeliveredSince = (stream: string, sinceMs: number) => rates.lastSeenMs(stream) >= sinceMs
+    this.#silence = new SilenceCheck({ rest, clock, random, backoff, hasDeliveredSince }, continuity, log)
+    this.core = new Core({
+      timeUnit,
+      clock,
+      receipts,
+      rates,
+      continuity,
+      router: new Router(names, topics, timeUnit),
+      clockOffset,
+      symbols,
+      silence: this.#silence,
+      deadLettersTopic: names.deadLetters,
+      producer,
+      onFatal,
       log,
-    )
-    const hasDeliveredSince = (stream: string, sinceMs: number) =>
-      this.handler.rates.lastSeenMs(stream) >= sinceMs
-    this.#silence = new SilenceCheck(
-      { rest, clock, random, backoff, hasDeliveredSince },
-      this.#continuity,
-      log,
-    )
-    this.coverage = new StreamCoverage(clock, symbols, this.handler, this.#continuity, this.#silence)
-    this.#tails = context.tails
-    this.#watch = context.watch
-    this.#instances = new InstanceCheck(context.watch, context.onFatal, this.#stopping.signal, log)
-    this.topics = new TopicWatch(
-      ports.kafka,
-      topics,
-      { onRecreated: (topic) => this.#onRecreated(topic), onFatal: context.onFatal },
-      log,
-    )
+    })
+    const limits = { rest, clock, random, backoff, maxIds: config.backfillMaxIds }
+    this.backfill = new Backfill(limits, this.core, ledger, log)
+    this.#discarded = new DiscardedEvents(continuity, ledger)
+    const foreign = new ForeignGaps(memory, ledger, continuity)
+    this.#instances = new InstanceCheck(watch, foreign, onFatal, signal, log)
+    const onRecreated = (topic: string) => this.#onRecreated(topic)
+    this.topics = new TopicWatch(ports.kafka, topics, { onRecreated, onFatal }, log)
     this.#checkpoints = new CheckpointWriter(
       {
-        instance: context.instance,
+        instance,
         symbols,
-        names: config.topics,
+        names,
         topics,
         clock,
-        counters: context.counters,
-        ledgerRead: (partition) => context.watch.position(config.topics.gaps, partition),
-        epochs: this.#tails,
+        counters: recovered.counters,
+        ledgerRead: (partition) => watch.position(names.gaps, partition),
+        epochs: tails,
         topicId: (topic) => this.topics.idOf(topic),
       },
-      this.#acknowledged,
-      context.send,
+      memory,
+      (message) => queue.push(message),
     )
     this.#lostTail = new LostTail({
-      context,
-      bookTicker: config.topics.bookTicker,
+      context: { ...context, settled: (aborted) => producer.settled(aborted) },
+      bookTicker: names.bookTicker,
       acknowledged: memory,
       checkpoints: this.#checkpoints,
-      ledger: this.ledger,
+      ledger,
       topicWatch: this.topics,
-      signal: this.#stopping.signal,
+      signal,
     })
-    takeOverMemory(memory, context, this.ledger, this.#continuity, {
+    this.publisher = publisher
+    this.ledger = ledger
+    this.rest = rest
+    this.receipts = receipts
+    this.#continuity = continuity
+    takeOverMemory(memory, recovered, ledger, continuity, {
       writeStart: () => {
         publisher.start()
         this.#checkpoints.writeStart()
@@ -205,9 +188,8 @@ export class Pipeline {
     return this.#clockOffset.measure(ports.clock, ask, log, signal)
   }
 
-  /** Starts the timers. Call it once the producer runs. */
+  /** Starts backfill and the checks. Call it once the producer runs. */
   start(): void {
-    this.#receiptClock.start()
     this.backfill.start()
     this.#silence.start()
     this.#tick()
@@ -215,7 +197,7 @@ export class Pipeline {
 
   /** Detections of lost acknowledged messages, at the start and by the instance watch. */
   get truncations(): number {
-    return this.#context.truncations + this.#watch.truncations
+    return this.#recovered.truncations + this.#recovered.watch.truncations
   }
 
   get unsavedRows(): number {
@@ -229,17 +211,40 @@ export class Pipeline {
   }
 
   onDiscarded(message: OutgoingMessage, cause: DiscardCause): void {
-    const { mark, topic } = message
+    const { mark, topic, value } = message
     this.#checkpoints.onSettled([message])
     this.publisher.onDiscarded(message)
     if (mark === null) return
-    this.discarded.add(mark, cause, this.#context.ports.clock.monotonicMs())
+    this.#discarded.add(mark, cause, this.#context.ports.clock.monotonicMs())
     if (cause === 'too large')
-      this.handler.deadLetter(message.value, `too large for ${topic}`, this.#receiptClock.stamp().ms)
+      this.core.rejections.send(value, `too large for ${topic}`, this.receipts.stamp().ms)
   }
 
-  handle(frame: Buffer, connection: number, onControl: (control: ControlFrame) => void): boolean {
-    return this.handler.handle(frame, connection, onControl)
+  onKept(message: OutgoingMessage): void {
+    this.#discarded.onKept(message)
+  }
+
+  onDefect(error: unknown): void {
+    this.#context.onFatal(error)
+  }
+
+  /** To be called every second while frames are read. */
+  onSecond(): void {
+    const nowMs = this.#context.ports.clock.monotonicMs()
+    this.#clockOffset.note(this.core.leastEventToReceiptMs(nowMs))
+    this.#continuity.forgetOldQuotes(nowMs)
+    this.core.rejections.tick(nowMs)
+  }
+
+  /** Notes that the clock was set, before anything gets a new stamp. @returns what happened */
+  clockStepped(step: ClockStep): string {
+    const [from, to] = [step.fromMs, step.toMs].map((ms) => new Date(ms).toISOString())
+    const text = `the clock jumped from ${from} to ${to}`
+    this.#context.log.warn(step, `Receipts can no longer be compared with earlier ones: ${text}`)
+    this.core.clockStepped()
+    this.#continuity.clockStepped(step)
+    this.#clockOffset.stepped(step)
+    return text
   }
 
   /**
@@ -247,7 +252,7 @@ export class Pipeline {
    */
   add(symbols: readonly string[], listed: readonly string[]): void {
     for (const symbol of listed) {
-      const types = this.#config.eventTypes.filter(beginsAtZero)
+      const types = this.#context.config.eventTypes.filter(beginsAtZero)
       this.#acknowledged.beginAtFirstId(symbol, types)
       for (const type of types) this.#continuity.restore(streamName(symbol, type), symbol, type, LISTED)
     }
@@ -258,9 +263,9 @@ export class Pipeline {
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
     this.#cancelTick?.()
-    this.handler.merge.stop()
+    this.core.stop()
     await Promise.all([this.backfill.stop(), this.#silence.stop()])
-    this.#receiptClock.stop()
+    this.receipts.stop()
     await this.#checking
     await this.#instances.close()
   }
@@ -268,58 +273,27 @@ export class Pipeline {
   /** Writes the last checkpoints. If the signal aborts, the next start uses the previous ones. */
   async writeLastCheckpoints(signal: AbortSignal): Promise<void> {
     try {
-      await this.#context.settled(signal)
+      await this.#context.producer.settled(signal)
       await unlessAborted(this.#writeCheckpoints(true), signal)
     } catch (error) {
       if (!signal.aborted) throw error
     } finally {
-      await Promise.all([this.#tails.close(), this.topics.close()])
+      await Promise.all([this.#recovered.tails.close(), this.topics.close()])
     }
   }
 
   /** @param isLast writes everything, due or not */
   async #writeCheckpoints(isLast = false): Promise<void> {
-    if (this.discarded.enter(this.#context.ports.clock.monotonicMs(), isLast)) this.backfill.notice()
+    this.#discarded.enter(this.#context.ports.clock.monotonicMs(), isLast)
     await this.#checkpoints.writeChanged()
-  }
-
-  #onClockStep(step: ClockStep): void {
-    const [from, to] = [step.fromMs, step.toMs].map((ms) => new Date(ms).toISOString())
-    const text = `the clock jumped from ${from} to ${to}`
-    this.#context.log.warn(step, `Receipts can no longer be compared with earlier ones: ${text}`)
-    this.handler.clockStepped()
-    this.#continuity.clockStepped(step)
-    this.#context.dropConnections(text)
-    this.#clockOffset.stepped(step)
-  }
-
-  #forwardBackfilled({ symbol, event_type: type, epoch }: IdGap, trades: readonly RestTrade[]): void {
-    const { ports, send, timeUnit } = this.#context
-    const stream = streamName(symbol, type)
-    const { topic, partition, key, headers } = this.#router.route(stream, symbol, type, epoch)
-    for (const trade of trades) {
-      const { ms, us } = this.#receiptClock.stamp()
-      const timeMs = Math.floor(trade.timeUs / 1000)
-      send({
-        topic,
-        partition,
-        key,
-        headers,
-        value: Buffer.from(backfillJson(symbol, type, trade, timeUnit, ms, us)),
-        timestampMs: ms,
-        mark: { symbol, type, epoch, id: trade.id, timeMs },
-        queuedAtMs: ports.clock.monotonicMs(),
-      })
-      this.#continuity.filled(stream, epoch, { from: trade.id, to: trade.id }, timeMs)
-    }
   }
 
   /** Acknowledged ids stay known, since they may be stored. Consumers request those they lost. */
   #onRecreated(topic: string): void {
-    const { checkpoints, gaps } = this.#config.topics
+    const { checkpoints, gaps } = this.#context.config.topics
     this.#acknowledged.forgetOffsets(topic)
-    this.#tails.recreated(topic)
-    this.#watch.recreated(topic)
+    this.#recovered.tails.recreated(topic)
+    this.#recovered.watch.recreated(topic)
     if (topic === gaps) {
       this.ledger.publishAgain()
       this.publisher.announceAgain()

@@ -1,10 +1,15 @@
+import { KEPT_FRAME_BYTES } from '../foundation/binance/stream-frame.ts'
+import { HEADER } from '../foundation/kafka/headers.ts'
 import { OF_ENDED_IDS, SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import { setNewest } from '../foundation/runtime/bounded-map.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 import { outsideText } from '../foundation/runtime/outside-text.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../foundation/telemetry/status.ts'
+import { Tally } from '../foundation/telemetry/tally.ts'
 import { MinuteCount, type StreamRates } from './connection/stream-rates.ts'
+import type { MessageSink } from './messages/message.ts'
 
 /** A stream with a larger share of rejected frames makes ingestion not ready. */
 const SHARE_LIMIT = 0.01
@@ -36,24 +41,81 @@ interface LoggedReason {
   excerpt: string
 }
 
+/** Where dead letters go. */
+interface DeadLetters {
+  readonly topic: string
+  readonly queue: MessageSink
+  readonly clock: Pick<Clock, 'monotonicMs'>
+}
+
 /**
- * Tracks rejected frames: warns at once and then once a minute for each reason, and finds the
- * streams with so many rejected frames that ingestion is not ready. Times are of the monotonic
- * clock.
+ * Makes dead letters of rejected frames. Warns at once and then once a minute for each reason, and
+ * finds the streams with so many rejected frames that ingestion is not ready. Times are of the
+ * monotonic clock.
  */
 export class RejectedFrames {
   readonly #log: Pick<Logger, 'warn'>
   readonly #rates: Pick<StreamRates, 'lastMinute' | 'frames'>
+  readonly #letters: DeadLetters
+  readonly #counts = new Tally()
   readonly #reasons = new Map<string, LoggedReason>()
   /** By name; the empty name is for frames without a stream. */
   readonly #streams = new Map<string, RejectedStream>()
 
-  constructor(log: Pick<Logger, 'warn'>, rates: Pick<StreamRates, 'lastMinute' | 'frames'>) {
+  /** Number of rejected frames. */
+  rejected = 0
+
+  constructor(
+    log: Pick<Logger, 'warn'>,
+    rates: Pick<StreamRates, 'lastMinute' | 'frames'>,
+    letters: DeadLetters,
+  ) {
     this.#log = log
     this.#rates = rates
+    this.#letters = letters
   }
 
-  add(frame: Buffer, reason: string, nowMs: number): void {
+  /** Rejected frames by reason. */
+  get reasons(): Record<string, number> {
+    return this.#counts.of('')
+  }
+
+  /** Counts a frame without making it a dead letter. */
+  count(reason: string): void {
+    this.rejected++
+    this.#counts.add('', reason)
+  }
+
+  /**
+   * Sends data that has no place in the topics of events to the dead letters.
+   *
+   * @param receiptMs milliseconds since the Unix epoch
+   */
+  send(data: Buffer, reason: string, receiptMs: number, epoch = 0): void {
+    const { topic, queue, clock } = this.#letters
+    queue.push({
+      topic,
+      partition: 0,
+      key: null,
+      // A copy, so that the message does not keep a chunk of hundreds of frames until Kafka takes
+      // it.
+      value: Buffer.from(data.subarray(0, KEPT_FRAME_BYTES)),
+      headers: new Map([
+        [Buffer.from(HEADER.origin), Buffer.from('ingestion')],
+        [Buffer.from(HEADER.reason), Buffer.from(reason)],
+        [Buffer.from(HEADER.time), Buffer.from(String(receiptMs))],
+        ...(epoch === 0 ? [] : [[Buffer.from(HEADER.epoch), Buffer.from(String(epoch))] as const]),
+      ]),
+      timestampMs: receiptMs,
+      mark: null,
+      queuedAtMs: clock.monotonicMs(),
+    })
+  }
+
+  /** Rejects a frame, received at `receiptMs`. */
+  add(frame: Buffer, reason: string, nowMs: number, receiptMs: number, epoch = 0): void {
+    this.count(reason)
+    this.send(frame, reason, receiptMs, epoch)
     const head = frame.toString('utf8', 0, HEAD_BYTES)
     const stream = outsideText(STREAM_NAME.exec(head)?.[1] ?? '')
     const known = this.#reasons.get(reason)

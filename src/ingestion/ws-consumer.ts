@@ -7,7 +7,8 @@ import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
 import { PauseBudget } from './connection/pause-budget.ts'
 import { Subscriptions } from './connection/subscriptions.ts'
-import type { ConnectionEnd, ConnectionListener } from './connection-listener.ts'
+import type { ConnectionEnd, ConnectionListener, StreamSink } from './connection-listener.ts'
+import type { MessageQueue } from './messages/message-queue.ts'
 import type { Ports } from './ports.ts'
 
 /**
@@ -16,12 +17,6 @@ import type { Ports } from './ports.ts'
  */
 const SILENCE_LIMIT_MS = 60_000
 const WATCH_EVERY_MS = 1000
-
-/**
- * Frames that wait in kernel buffers longer than this would be stamped too late; many short pauses
- * add up to a long one.
- */
-const PAUSE_LIMIT_MS = 5000
 
 /** The state of the connection while it is open. */
 interface Session {
@@ -50,8 +45,15 @@ export interface WsConsumerOptions {
   readonly plan: ConnectionPlan
   readonly gate: ExchangeGate
   readonly ports: Pick<Ports, 'clock'> & { readonly exchange: Pick<Ports['exchange'], 'openSocket'> }
-  /** Waits until the queue has room. */
-  readonly whenRoom: (signal: AbortSignal) => Promise<void>
+  readonly sink: StreamSink
+  /** The queue that the sink fills. */
+  readonly queue: Pick<MessageQueue, 'isFull' | 'whenRoom'>
+  /**
+   * Throws a `TapelineError` if this is not the exchange that the topics belong to.
+   *
+   * @param named the exchange's name in the upgrade response; null for Binance, which sends none
+   */
+  readonly checkIdentity: (named: string | null) => void
 }
 
 /**
@@ -61,7 +63,7 @@ export interface WsConsumerOptions {
  */
 export class WsConsumer {
   readonly #options: WsConsumerOptions
-  readonly #listener: ConnectionListener
+  readonly #listener: ConnectionListener<WsConsumer>
   readonly #log: Logger
   readonly #stopping = new AbortController()
   #plan: ConnectionPlan
@@ -69,11 +71,10 @@ export class WsConsumer {
   /** The socket that is not open yet. */
   #opening: StreamSocket | null = null
   #phase: 'waiting' | 'connecting' = 'waiting'
-  #paused = false
   #end: ConnectionEnd = { streams: null, hasDelivered: false, reconnectsAtOnce: false }
   #running: Promise<void> | null = null
 
-  constructor(options: WsConsumerOptions, listener: ConnectionListener, log: Logger) {
+  constructor(options: WsConsumerOptions, listener: ConnectionListener<WsConsumer>, log: Logger) {
     this.#options = options
     this.#plan = options.plan
     this.#listener = listener
@@ -115,23 +116,18 @@ export class WsConsumer {
     this.#running ??= this.#run(waitMs)
   }
 
-  pause(): void {
-    this.#paused = true
-    const session = this.#session
-    if (session === null || session.pauses.isPaused) return
+  /** Stops reading until the queue has room. */
+  async #pause(session: Session): Promise<void> {
+    if (session.pauses.isPaused) return
     session.pauses.set(true, this.#nowMs())
     session.socket.pause()
-  }
-
-  resume(): void {
-    this.#paused = false
-    const session = this.#session
-    if (session === null || !session.pauses.isPaused) return
+    const { signal } = this.#stopping
+    await this.#options.queue.whenRoom(signal).catch(() => {})
+    if (signal.aborted || this.#session !== session) return
     const nowMs = this.#nowMs()
     session.pauses.set(false, nowMs)
     session.lastByteAtMs = nowMs
-    // Unread frames may be too old to be stamped by now.
-    if (session.pauses.ms(nowMs) > PAUSE_LIMIT_MS) this.#dropForPauses()
+    if (session.pauses.isSpent(nowMs)) this.#dropForPauses()
     else session.socket.resume()
   }
 
@@ -162,17 +158,16 @@ export class WsConsumer {
   /** Changes its streams: by requests on an open connection, and in the URL of later ones. */
   follow(plan: ConnectionPlan): void {
     this.#plan = plan
-    if (this.#session !== null && this.#session.plan !== plan) this.#changeStreams(this.#session, plan)
-  }
-
-  #changeStreams(session: Session, plan: ConnectionPlan): void {
+    const session = this.#session
+    if (session === null || session.plan === plan) return
     const [before, after] = [new Set(session.plan.streams), new Set(plan.streams)]
     const left = session.plan.streams.filter((stream) => !after.has(stream))
     const joining = plan.streams.filter((stream) => !before.has(stream))
     session.plan = plan
-    this.#listener.onLeft(left)
+    const { id, sink } = this.#options
+    sink.left(id, left)
     session.subscriptions.leave(left)
-    this.#listener.onJoining(joining)
+    sink.joining(id, joining)
     session.subscriptions.join(joining)
   }
 
@@ -203,28 +198,26 @@ export class WsConsumer {
 
   async #run(waitMs: number): Promise<void> {
     const { signal } = this.#stopping
-    const { gate, ports, whenRoom } = this.#options
+    const { id, gate, ports, queue, sink } = this.#options
     try {
       await sleepOn(ports.clock, waitMs, signal)
-      await whenRoom(signal)
+      await queue.whenRoom(signal)
       await gate.wait('handshakes', signal)
       signal.throwIfAborted()
       this.#phase = 'connecting'
       const ended = await this.#connectUntilClosed()
-      if (!signal.aborted) this.#log.warn({ connection: this.#options.id }, `Connection closed: ${ended}`)
+      if (!signal.aborted) this.#log.warn({ connection: id }, `Connection closed: ${ended}`)
     } catch (error) {
       if (!signal.aborted && error instanceof TapelineError) {
         this.#listener.onFatal(error)
         return
       }
       if (!signal.aborted && !gate.failed('handshakes', error))
-        this.#log.warn(
-          { connection: this.#options.id, err: error },
-          `Cannot connect: ${describeError(error)}`,
-        )
+        this.#log.warn({ connection: id, err: error }, `Cannot connect: ${describeError(error)}`)
     }
     this.#phase = 'waiting'
-    this.#listener.onClosed(this.#end)
+    if (this.#end.streams !== null) sink.disconnected(id, this.#end.streams)
+    this.#listener.onClosed(this, this.#end)
   }
 
   /** Resolves with the reason once an opened connection has closed; rejects if it never opened. */
@@ -237,7 +230,7 @@ export class WsConsumer {
       onOpen: (named) => {
         this.#options.gate.served('handshakes')
         try {
-          this.#listener.onOpen(named)
+          this.#options.checkIdentity(named)
           session = this.#begin(socket, plan)
         } catch (error) {
           reject(error)
@@ -271,7 +264,7 @@ export class WsConsumer {
 
   #begin(socket: StreamSocket, plan: ConnectionPlan): Session {
     const nowMs = this.#nowMs()
-    const { ports } = this.#options
+    const { id, ports, queue, sink } = this.#options
     const session: Session = {
       socket,
       openedAtMs: nowMs,
@@ -280,9 +273,9 @@ export class WsConsumer {
         send: (text) => socket.send(text),
         onSubscribed: (streams) => {
           if (session.subscriptions.areComplete) session.completeAtMs ??= this.#nowMs()
-          this.#listener.onSubscribed(streams)
+          sink.subscribed(id, streams)
         },
-        onRefused: (reason) => this.#listener.onRefused(reason),
+        onRefused: (reason) => this.#listener.onReport(this, 'refused', reason),
       }),
       pauses: new PauseBudget(nowMs),
       plan,
@@ -295,11 +288,12 @@ export class WsConsumer {
     }
     this.#session = session
     this.#opening = null
-    this.#listener.onConnected(plan)
+    sink.connected(id, plan)
+    this.#listener.onReport(this, 'opened')
     // Streams may have joined or left while it opened.
     this.follow(this.#plan)
     this.#watchLater(session)
-    if (this.#paused) this.pause()
+    if (queue.isFull) void this.#pause(session)
     else socket.resume()
     return session
   }
@@ -316,12 +310,17 @@ export class WsConsumer {
     if (session.dropped) return
     const nowMs = this.#nowMs()
     session.lastByteAtMs = nowMs
-    if (!this.#listener.onFrame(frame)) return
+    const { id, queue, sink } = this.#options
+    const outcome = sink.onFrame(frame, id)
+    if (queue.isFull) void this.#pause(session)
+    if (outcome !== 'event') {
+      if (outcome !== 'other') this.#listener.onControl(this, outcome)
+      return
+    }
     session.lastDataAtMs = nowMs
-    if (session.delivering) return
-    if (session.completeAtMs === null) return
+    if (session.delivering || session.completeAtMs === null) return
     session.delivering = true
-    this.#listener.onDelivering()
+    this.#listener.onReport(this, 'delivering')
   }
 
   #watchLater(session: Session): void {
@@ -334,7 +333,7 @@ export class WsConsumer {
   #watch(session: Session): void {
     const nowMs = this.#nowMs()
     session.subscriptions.check(nowMs, !session.pauses.isPaused)
-    if (session.pauses.ms(nowMs) > PAUSE_LIMIT_MS) this.#dropForPauses()
+    if (session.pauses.isSpent(nowMs)) this.#dropForPauses()
     else if (!session.pauses.isPaused && nowMs - session.lastByteAtMs > SILENCE_LIMIT_MS) {
       this.reconnect('the exchange sent nothing, not even a ping')
     }

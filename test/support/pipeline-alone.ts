@@ -8,6 +8,7 @@ import { ingestionConfig } from '../../src/ingestion/config.ts'
 import type { OutgoingMessage } from '../../src/ingestion/messages/message.ts'
 import { Pipeline } from '../../src/ingestion/pipeline.ts'
 import { streamNames } from '../../src/ingestion/symbols.ts'
+import { deliveryTo } from './core-alone.ts'
 
 const PARTITIONS = 3
 
@@ -52,8 +53,8 @@ export function pipelineAlone(
   let sent: OutgoingMessage[] = []
   let fatal: { readonly error: unknown } | null = null
   const pipeline = new Pipeline(
-    config,
     {
+      config,
       ports: {
         clock,
         random: () => 0.5,
@@ -72,6 +73,19 @@ export function pipelineAlone(
         () => 0.5,
         (level, details, text) => log[level](details, text),
       ),
+      topics,
+      symbols: new Set(symbols),
+      source: 'simulated',
+      timeUnit: 'millisecond',
+      producer: deliveryTo((message) => sent.push(message)),
+      claimTopics() {},
+      onFatal: (error) => {
+        fatal = { error }
+      },
+      log,
+    },
+    {
+      memory: new AcknowledgedState(),
       instance: 'alone',
       counters: new Map(),
       lostQuotes: new Map(),
@@ -86,23 +100,7 @@ export function pipelineAlone(
         truncations: 0,
       },
       tails: { learn: async () => {}, leaderEpoch: () => 0, close: async () => {}, recreated() {} },
-      topics,
-      symbols: new Set(symbols),
-      source: 'simulated',
-      timeUnit: 'millisecond',
-      send: (message) => sent.push(message),
-      isHeld: () => false,
-      settled: async () => {},
-      whenRoom: async () => {},
-      claimTopics() {},
-      onSecond() {},
-      dropConnections() {},
-      onFatal: (error) => {
-        fatal = { error }
-      },
-      log,
     },
-    new AcknowledgedState(),
   )
   const offsets = new Map<string, number>()
   const acknowledge = () => {
@@ -120,6 +118,7 @@ export function pipelineAlone(
   }
   acknowledge()
   pipeline.start()
-  pipeline.coverage.connected(0, { streams: streamNames(symbols, config.eventTypes), subscriptions: [] })
+  pipeline.receipts.start({ onSecond: () => pipeline.onSecond(), onFreeze() {}, onStep() {} })
+  pipeline.core.connected(0, { streams: streamNames(symbols, config.eventTypes), subscriptions: [] })
   return { pipeline, acknowledge }
 }

@@ -1,12 +1,10 @@
 import { isDeepStrictEqual } from 'node:util'
 import { type Refusal, ruleOf } from '../../foundation/binance/refusal.ts'
-import type { RestOutcome, RestTrade } from '../../foundation/binance/trade-rest.ts'
-import { REST_LIMIT } from '../../foundation/binance/trade-rest.ts'
+import { REST_LIMIT, type RestOutcome, type RestTrade } from '../../foundation/binance/trade-rest.ts'
 import { countIds, type IdRange } from '../../foundation/market/id-ranges.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
-import { Wake } from '../../foundation/runtime/wake.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
 import type { IdGap } from '../continuity/gap-rows.ts'
@@ -28,6 +26,8 @@ export interface BackfillOptions {
 export interface BackfillPorts {
   /** Returns the ids of a gap that were not forwarded. */
   missingIn(gap: IdGap): IdRange[]
+  /** Notes that ids will never be forwarded. */
+  abandoned(gap: IdGap, ids: IdRange): void
   /** Sends trades of a gap to Kafka. */
   forward(gap: IdGap, trades: readonly RestTrade[]): void
   /** Keeps a trade whose id another trade has; the other one is forwarded. */
@@ -54,11 +54,10 @@ export class Backfill {
   readonly #ledger: GapLedger
   readonly #log: Logger
   readonly #schedule: BackfillSchedule
-  readonly #wake: Wake
   readonly #stopping = new AbortController()
   #running: Promise<void> | null = null
-  /** Whether the ledger may hold gaps that the schedule lacks. */
-  #hasNews = true
+  /** How many gaps had been opened when the schedule was brought up to date. */
+  #known = -1
   /** Trades and aggTrades forwarded so far. */
   backfilled = 0
 
@@ -68,7 +67,6 @@ export class Backfill {
     this.#ledger = ledger
     this.#log = log
     this.#schedule = new BackfillSchedule((gap) => ledger.isOpen(gap))
-    this.#wake = new Wake(options.clock)
   }
 
   /** Returns the ids of a gap that are still missing. */
@@ -85,16 +83,10 @@ export class Backfill {
     this.#running ??= this.#run()
   }
 
-  /** Wakes backfill. Call it when a gap was opened. */
-  notice(): void {
-    this.#hasNews = true
-    this.#wake.ring()
-  }
-
   /** Stops without waiting for the exchange: a running request is aborted. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('stopping'))
-    this.#wake.ring()
+    this.#ledger.news.ring()
     await this.#running
   }
 
@@ -115,15 +107,15 @@ export class Backfill {
   }
 
   #readNews(): void {
-    if (!this.#hasNews) return
-    this.#hasNews = false
+    if (this.#known === this.#ledger.added) return
+    this.#known = this.#ledger.added
     for (const gap of this.#ledger.openGaps) this.#schedule.add(gap)
   }
 
   async #untilDue(): Promise<void> {
     const { nextDueMs } = this.#schedule
-    if (nextDueMs === null) return this.#wake.wait()
-    return this.#wake.wait(Math.max(1, nextDueMs - this.#options.clock.monotonicMs()))
+    if (nextDueMs === null) return this.#ledger.news.wait()
+    return this.#ledger.news.wait(Math.max(1, nextDueMs - this.#options.clock.monotonicMs()))
   }
 
   async #work(task: GapTask): Promise<void> {
@@ -238,8 +230,8 @@ export class Backfill {
       { symbol: gap.symbol, type: gap.event_type, ...lost, reason },
       'Ids are lost: the exchange does not have them',
     )
-    const rest = this.#ledger.unrecoverable(gap, lost, reason)
-    if (rest !== null) this.#schedule.add(rest)
+    this.#ledger.unrecoverable(gap, lost, reason)
+    this.#ports.abandoned(gap, lost)
   }
 
   async #finish(task: GapTask): Promise<void> {

@@ -15,19 +15,11 @@ export class ForeignGaps<Event extends StreamEvent> {
   readonly #acknowledged: AcknowledgedState
   readonly #ledger: GapLedger
   readonly #continuity: Continuity<Event>
-  readonly #onGap: () => void
 
-  /** @param onGap called when ids are missing that backfill could fetch */
-  constructor(
-    acknowledged: AcknowledgedState,
-    ledger: GapLedger,
-    continuity: Continuity<Event>,
-    onGap: () => void,
-  ) {
+  constructor(acknowledged: AcknowledgedState, ledger: GapLedger, continuity: Continuity<Event>) {
     this.#acknowledged = acknowledged
     this.#ledger = ledger
     this.#continuity = continuity
-    this.#onGap = onGap
   }
 
   /** Applies a row that a stopping older instance wrote after this one had started. */
@@ -41,7 +33,6 @@ export class ForeignGaps<Event extends StreamEvent> {
       // Also if another row has some of its ids: the rest may be open under an id of this instance.
       this.#continuity.lack(one)
       this.#abandonOtherEpochs(one)
-      this.#onGap()
     }
   }
 
@@ -54,7 +45,6 @@ export class ForeignGaps<Event extends StreamEvent> {
       this.#ledger.takeOver(one)
       this.#continuity.reopen(one)
       this.#abandonOtherEpochs(one)
-      this.#onGap()
     }
   }
 

@@ -1,13 +1,14 @@
 import { unlessAborted } from '../../foundation/runtime/backoff.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import { RepeatedProblem } from '../../foundation/telemetry/repeated-problem.ts'
-import { type InstanceWatch, OvertakenError } from './instance-watch.ts'
+import { type ForeignRows, type InstanceWatch, OvertakenError } from './instance-watch.ts'
 
 /**
  * Checks for other instances, one check at a time. A broker that hangs delays only the next check.
  */
 export class InstanceCheck {
   readonly #watch: Pick<InstanceWatch, 'check' | 'close'>
+  readonly #rows: ForeignRows
   readonly #onOvertaken: (error: OvertakenError) => void
   readonly #stopping: AbortSignal
   readonly #problem: RepeatedProblem
@@ -15,11 +16,13 @@ export class InstanceCheck {
 
   constructor(
     watch: Pick<InstanceWatch, 'check' | 'close'>,
+    rows: ForeignRows,
     onOvertaken: (error: OvertakenError) => void,
     stopping: AbortSignal,
     log: Logger,
   ) {
     this.#watch = watch
+    this.#rows = rows
     this.#onOvertaken = onOvertaken
     this.#stopping = stopping
     this.#problem = new RepeatedProblem(log, 'Reading what other instances wrote')
@@ -40,7 +43,7 @@ export class InstanceCheck {
 
   async #check(): Promise<void> {
     try {
-      await unlessAborted(this.#watch.check(), this.#stopping)
+      await unlessAborted(this.#watch.check(this.#rows), this.#stopping)
       this.#problem.worked()
     } catch (error) {
       if (this.#stopping.aborted) return

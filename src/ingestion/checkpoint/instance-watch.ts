@@ -30,11 +30,15 @@ export interface InstanceWatchOptions {
   readonly ends: ReadonlyMap<string, number>
   /** The instances whose checkpoints recovery has found. */
   readonly olderInstances: Iterable<string>
-  /** Called with a ledger row that another instance has written since. */
-  readonly onForeignGap: (gap: Gap) => void
-  /** Called when the consumer or an operator requests that a gap is reopened. */
-  readonly onRequest: (gap: Gap) => void
   readonly log: Logger
+}
+
+/** Takes ledger rows that this instance has not written. */
+export interface ForeignRows {
+  /** Takes a row that another instance has written since. */
+  ofOlderInstance(gap: Gap): void
+  /** Takes a request of the consumer or of an operator to reopen a gap. */
+  request(gap: Gap): void
 }
 
 /** Thrown when another instance has started over a symbol of this one, which must stop. */
@@ -89,13 +93,13 @@ export class InstanceWatch {
    *
    * @throws OvertakenError if another instance has started over one of our symbols after we did
    */
-  async check(): Promise<void> {
+  async check(rows: ForeignRows): Promise<void> {
     const incarnations = this.#incarnations
     if (!this.#isConnected) await this.connect()
     const errors: unknown[] = []
     for (const { topic, partition } of this.#partitions) {
       try {
-        await this.#readOn(topic, partition)
+        await this.#readOn(topic, partition, rows)
       } catch (error) {
         if (error instanceof OvertakenError) throw error
         errors.push(error)
@@ -106,7 +110,7 @@ export class InstanceWatch {
     if (errors.length > 0) throw new AggregateError(errors, 'Partitions cannot be read', { cause: errors[0] })
   }
 
-  async #readOn(topic: string, partition: number): Promise<void> {
+  async #readOn(topic: string, partition: number, rows: ForeignRows): Promise<void> {
     for (let isAtEnd = false; !isAtEnd; ) {
       const position = {
         topic,
@@ -124,7 +128,7 @@ export class InstanceWatch {
       }
       for (const message of fetched.messages) {
         if (message.offset < position.offset) continue
-        if (topic === this.#options.gaps) this.#lookAtGap(message)
+        if (topic === this.#options.gaps) this.#lookAtGap(message, rows)
         else this.#lookAtCheckpoint(partition, message)
       }
       if (nextOffset !== null) this.#move(position, { offset: nextOffset, leaderEpoch: nextLeaderEpoch })
@@ -179,13 +183,13 @@ export class InstanceWatch {
     await this.#fetcher.close()
   }
 
-  #lookAtGap(message: FetchedMessage): void {
+  #lookAtGap(message: FetchedMessage, rows: ForeignRows): void {
     const { value, headers } = message
     if (value === null || headerText(headers, HEADER.instance) === this.#options.instance) return
     const gap = parseGap(value)
     if (gap === null || !this.#symbols.has(gap.symbol)) return
-    if (isRequest(gap, message)) this.#options.onRequest(gap)
-    else this.#options.onForeignGap(gap)
+    if (isRequest(gap, message)) rows.request(gap)
+    else rows.ofOlderInstance(gap)
   }
 
   #lookAtCheckpoint(partition: number, { key, value }: FetchedMessage): void {

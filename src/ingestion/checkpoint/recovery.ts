@@ -1,10 +1,14 @@
+import { randomUUID } from 'node:crypto'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { EXCHANGE_IDENTITY_KEY } from '../../foundation/kafka/exchange-identity-mark.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
 import { type Range, readRange } from '../../foundation/kafka/read-range.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { AcknowledgedState } from './acknowledged-state.ts'
+import { InstanceWatch } from './instance-watch.ts'
 import { RecoveryFold, type RowsByWriter } from './recovery-fold.ts'
+import { TailEpochs } from './tail-epochs.ts'
 import { findTruncations } from './truncation.ts'
 
 /** The recovered state of this instance's symbols. */
@@ -123,4 +127,50 @@ async function foldCheckpoints(
       )
     }
   }
+}
+
+/** What recovery has found, and the clients that continue to read the topics. */
+export interface RecoveredParts
+  extends Pick<
+    Recovered,
+    'memory' | 'counters' | 'lostQuotes' | 'rows' | 'isLedgerRecreated' | 'truncations'
+  > {
+  /** Names this process in its checkpoints. */
+  readonly instance: string
+  readonly watch: Pick<InstanceWatch, 'check' | 'close' | 'position' | 'recreated' | 'truncations'>
+  readonly tails: Pick<TailEpochs, 'learn' | 'leaderEpoch' | 'close' | 'recreated'>
+}
+
+/**
+ * Recovers the state and connects the clients that continue to read the topics from there.
+ *
+ * @param symbols grows while ingestion runs
+ * @throws the signal's reason if it aborts
+ */
+export async function recoverParts(
+  { kafka, clock }: { readonly kafka: Pick<KafkaPort, 'fetcher'>; readonly clock: Clock },
+  names: TopicNames,
+  symbols: ReadonlySet<string>,
+  log: Logger,
+  stopping: AbortSignal,
+): Promise<RecoveredParts> {
+  const recovered = await recover(kafka, names, [...symbols], log)
+  stopping.throwIfAborted()
+  const { ends, memory, recoveredMessages, instances: olderInstances } = recovered
+  const instance = randomUUID()
+  const { checkpoints, gaps, trades, bookTicker } = names
+  const watch = new InstanceWatch(kafka, { checkpoints, gaps, instance, symbols, ends, olderInstances, log })
+  const tails = new TailEpochs(kafka, [trades, bookTicker, gaps], clock, log)
+  await watch.connect()
+  await tails.learnEnds(ends)
+  if (stopping.aborted) {
+    await Promise.all([watch.close(), tails.close()])
+    stopping.throwIfAborted()
+  }
+  if (olderInstances.size > 0 || recoveredMessages > 0)
+    log.info(
+      { symbols: [...memory.symbols].length, recoveredMessages },
+      'Recovered the state from the topics',
+    )
+  return { ...recovered, instance, watch, tails }
 }

@@ -1,3 +1,6 @@
+/** Frames that wait in kernel buffers longer than this would be stamped too late. */
+const LIMIT_MS = 5000
+
 /**
  * Estimates how late frames are read. Frames for a paused socket wait in kernel buffers and are
  * stamped when they are read. The estimate grows while paused and shrinks as fast while reading, so
@@ -18,12 +21,17 @@ export class PauseBudget {
 
   /** Notes that reading pauses or resumes. */
   set(paused: boolean, nowMs: number): void {
-    this.#debtMs = this.ms(nowMs)
+    this.#debtMs = this.#ms(nowMs)
     this.#atMs = nowMs
     this.#paused = paused
   }
 
-  ms(nowMs: number): number {
+  /** Whether unread frames may be too old to be stamped. */
+  isSpent(nowMs: number): boolean {
+    return this.#ms(nowMs) > LIMIT_MS
+  }
+
+  #ms(nowMs: number): number {
     const elapsedMs = nowMs - this.#atMs
     return this.#paused ? this.#debtMs + elapsedMs : Math.max(0, this.#debtMs - elapsedMs)
   }

@@ -73,7 +73,6 @@ interface StreamState<Event extends StreamEvent> {
  */
 export class Continuity<Event extends StreamEvent> {
   readonly #ledger: GapLedger
-  readonly #onGap: () => void
   readonly #clockAheadMs: () => number | null
   readonly #streams = new Map<string, StreamState<Event>>()
   #forgottenAtMs = Number.NEGATIVE_INFINITY
@@ -82,13 +81,9 @@ export class Continuity<Event extends StreamEvent> {
   /** Events without a place in their sequence, for the caller of {@link observe} to take. */
   rejected: Array<{ readonly event: Event; readonly epoch: number; readonly reason: string }> = []
 
-  /**
-   * @param onGap called when ids are missing that backfill could fetch
-   * @param clockAheadMs how far the clock is ahead of the exchange's; null if unknown
-   */
-  constructor(ledger: GapLedger, onGap: () => void, clockAheadMs: () => number | null = () => null) {
+  /** @param clockAheadMs how far the clock is ahead of the exchange's; null if unknown */
+  constructor(ledger: GapLedger, clockAheadMs: () => number | null = () => null) {
     this.#ledger = ledger
-    this.#onGap = onGap
     this.#clockAheadMs = clockAheadMs
   }
 
@@ -312,7 +307,6 @@ export class Continuity<Event extends StreamEvent> {
     // The later id may have the earlier time.
     const times = { fromMs: Math.min(fromMs, toMs), toMs: Math.max(fromMs, toMs) }
     this.#ledger.open(sequence, missing, cause, times)
-    this.#onGap()
   }
 
   #noteReset({ symbol, type, sequence }: StreamState<Event>, first: Event, lastTimeMs: number): void {

@@ -89,21 +89,19 @@ export class DiscardedEvents {
     message.endOutage?.(this.#ledger.outageRow(symbol, fromMs, toMs, cause))
   }
 
-  /** Enters what is due, or everything. @returns true if a gap of ids was opened */
-  enter(nowMs: number, everything = false): boolean {
-    let isOpened = false
+  /** Enters what is due, or everything. */
+  enter(nowMs: number, everything = false): void {
     for (const [stream, one] of this.#streams) {
       const isDue = nowMs - one.lastMs >= QUIET_MS || nowMs - one.sinceMs >= ENTER_EVERY_MS
-      if (everything || isDue) isOpened = this.#enter(stream, one) || isOpened
+      if (everything || isDue) this.#enter(stream, one)
     }
-    return isOpened
   }
 
-  #enter(stream: string, { symbol, type, epoch, cause, ranges, fromMs, toMs }: DiscardedStream): boolean {
+  #enter(stream: string, { symbol, type, epoch, cause, ranges, fromMs, toMs }: DiscardedStream): void {
     this.#streams.delete(stream)
     if (!isTradeType(type)) {
       this.#ledger.outage(symbol, fromMs, toMs, cause)
-      return false
+      return
     }
     // Some may have arrived again meanwhile, from another connection or by backfill of an open gap.
     const lacking = normalise(ranges).flatMap((range) =>
@@ -118,6 +116,5 @@ export class DiscardedEvents {
       // REST would return trades of the current epoch instead.
       this.#continuity.abandonIfOver(gap)
     }
-    return true
   }
 }

@@ -2,6 +2,8 @@ import type { EventType } from '../../foundation/market/event.ts'
 import { type Gap, gapId } from '../../foundation/market/gap.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import { type IdRange, subtract } from '../../foundation/market/id-ranges.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
+import { Wake } from '../../foundation/runtime/wake.ts'
 import { Tally } from '../../foundation/telemetry/tally.ts'
 import type { ClockWindow } from './clock-window.ts'
 import { emptied, type IdGap, isSameSequence, rangeOf, remember } from './gap-rows.ts'
@@ -18,7 +20,6 @@ const REASON_QUOTES = 'the exchange keeps no past quotes'
  */
 export class GapLedger {
   readonly #publish: (gap: Gap) => void
-  readonly #onSettled: (gap: IdGap, lost: IdRange) => void
   readonly #wallMs: () => number
   readonly #open = new Map<string, IdGap>()
   /** Gaps that this process closed last, at most {@link MAX_CLOSED}. */
@@ -32,19 +33,16 @@ export class GapLedger {
   /** Windows without quotes that it entered, by `count` or `ms` and cause. */
   readonly outages = new Tally()
 
-  /**
-   * @param publish sends a revision to the gaps topic, in order
-   * @param onSettled called with ids that became unrecoverable: backfill must not request them any
-   *   more
-   */
-  constructor(
-    publish: (gap: Gap) => void,
-    onSettled: (gap: IdGap, lost: IdRange) => void,
-    wallMs: () => number,
-  ) {
+  /** How often a gap was added to the open ones. */
+  added = 0
+  /** Rings when {@link added} rises. */
+  readonly news: Wake
+
+  /** @param publish sends a revision to the gaps topic, in order */
+  constructor(publish: (gap: Gap) => void, wallMs: () => number, clock?: Clock) {
     this.#publish = publish
-    this.#onSettled = onSettled
     this.#wallMs = wallMs
+    this.news = new Wake(clock)
   }
 
   isOpen({ gap_id }: IdGap): boolean {
@@ -71,7 +69,7 @@ export class GapLedger {
 
   /** Restores the gaps that an earlier instance left open; publishes nothing. */
   restore(openGaps: readonly IdGap[]): void {
-    for (const gap of openGaps) this.#open.set(gap.gap_id, gap)
+    for (const gap of openGaps) this.#hold(gap)
   }
 
   /**
@@ -133,7 +131,7 @@ export class GapLedger {
       return
     }
     if (first?.from !== row.from_id || first.to !== row.to_id) this.#split(row, revision, first, rest, others)
-    else if (row.status === 'open') this.#open.set(row.gap_id, row)
+    else if (row.status === 'open') this.#hold(row)
   }
 
   /**
@@ -261,10 +259,8 @@ export class GapLedger {
    * Closes ids of a gap as `unrecoverable`. Ids before them are filled, under the gap's id. The
    * lost ids and those after them get new gap ids; if nothing was filled, the lost ids keep the
    * gap's id.
-   *
-   * @returns the gap of the ids after them, still open; null if there are none
    */
-  unrecoverable({ gap_id, ...given }: IdGap, lost: IdRange, reason: string): IdGap | null {
+  unrecoverable({ gap_id, ...given }: IdGap, lost: IdRange, reason: string): void {
     const gap = this.#open.get(gap_id) ?? { gap_id, ...given }
     const { from_id: from, to_id: to } = gap
     if (lost.from > from) {
@@ -273,8 +269,7 @@ export class GapLedger {
     } else {
       this.#close(gap, lost, 'unrecoverable', reason)
     }
-    this.#onSettled(gap, lost)
-    return lost.to < to ? this.#put(this.#remainder(gap, { from: lost.to + 1, to })) : null
+    if (lost.to < to) this.#put(this.#remainder(gap, { from: lost.to + 1, to }))
   }
 
   #remainder(gap: IdGap, range: IdRange): IdGap {
@@ -304,8 +299,14 @@ export class GapLedger {
     return window
   }
 
+  #hold(gap: IdGap): void {
+    this.#open.set(gap.gap_id, gap)
+    this.added++
+    this.news.ring()
+  }
+
   #put(gap: IdGap): IdGap {
-    if (gap.status === 'open') this.#open.set(gap.gap_id, gap)
+    if (gap.status === 'open') this.#hold(gap)
     else remember(this.#closed, gap)
     this.#publish(gap)
     return gap

@@ -1,4 +1,5 @@
 import { isTradeType } from '../../foundation/market/event.ts'
+import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { StreamEvent } from './continuity.ts'
 import {
@@ -29,6 +30,15 @@ interface StreamState<Event> {
   held: Array<Held<Event>>
 }
 
+/** Takes the ordered events. */
+interface NextStage<Event> {
+  /**
+   * @param nowMs on the monotonic clock
+   * @returns whether the event has shown that the ids of its stream restarted
+   */
+  deliver(event: Event, nowMs: number): boolean
+}
+
 /**
  * Orders the events of a stream that arrive over several live connections. It holds an
  * event with ids missing before it until another connection has delivered them or can no longer do
@@ -36,9 +46,9 @@ interface StreamState<Event> {
  */
 export class StreamMerge<Event extends StreamEvent> {
   readonly #clock: Clock
-  readonly #pass: (event: Event, nowMs: number) => void
-  readonly #patienceMs: (stream: string) => number
-  readonly #interrupted: (stream: string) => void
+  readonly #next: NextStage<Event>
+  readonly #rates: { patienceMs(stream: string): number }
+  readonly #continuity: { interrupted(streams: readonly string[], cause: GapCause): void }
   readonly #streams = new Map<string, StreamState<Event>>()
   readonly #sources = new Map<number, MergedConnection>()
   #cancelTimer: (() => void) | null = null
@@ -46,21 +56,21 @@ export class StreamMerge<Event extends StreamEvent> {
   held = 0
 
   /**
-   * @param pass receives the events, in order per stream, and the time on the monotonic clock
-   * @param patienceMs returns the silence after which a stream counts as quiet
-   * @param interrupted called with a stream whose older connection did not reach the first events
-   *   of a new one
+   * @param next receives the events, in order per stream
+   * @param rates know the silence after which a stream counts as quiet
+   * @param continuity learns of streams with a break between their connections, before it receives
+   *   the next event
    */
   constructor(
     clock: Clock,
-    pass: (event: Event, nowMs: number) => void,
-    patienceMs: (stream: string) => number = () => Number.POSITIVE_INFINITY,
-    interrupted: (stream: string) => void = () => {},
+    next: NextStage<Event>,
+    rates: { patienceMs(stream: string): number },
+    continuity: { interrupted(streams: readonly string[], cause: GapCause): void },
   ) {
     this.#clock = clock
-    this.#pass = pass
-    this.#patienceMs = patienceMs
-    this.#interrupted = interrupted
+    this.#next = next
+    this.#rates = rates
+    this.#continuity = continuity
   }
 
   /** Number of open connections. */
@@ -87,7 +97,7 @@ export class StreamMerge<Event extends StreamEvent> {
     const unconfirmed = new Set(later)
     return streams.filter((stream) => {
       const state = this.#stateOf(stream)
-      const patienceMs = this.#patienceMs(stream)
+      const patienceMs = this.#rates.patienceMs(stream)
       const alone = ![...state.legs.values()].some((leg) => isLive(leg, nowMs, patienceMs))
       const subscribedMs = unconfirmed.has(stream) ? Number.POSITIVE_INFINITY : nowMs
       // Two connections that open together wait for each other too.
@@ -112,25 +122,16 @@ export class StreamMerge<Event extends StreamEvent> {
   /**
    * Removes a connection.
    *
-   * @param uncovered called with the streams that no other connection has delivered without a
-   *   break, before held events are released
+   * @param cause why streams that no other connection has delivered without a break are interrupted
    * @returns these streams
    */
-  closed(
-    connection: number,
-    streams: readonly string[],
-    uncovered: (streams: readonly string[]) => void = () => {},
-  ): string[] {
+  closed(connection: number, streams: readonly string[], cause: GapCause): string[] {
     this.#sources.delete(connection)
-    return this.left(connection, streams, uncovered)
+    return this.left(connection, streams, cause)
   }
 
   /** Like {@link closed}, for streams of a connection that stays open. */
-  left(
-    connection: number,
-    streams: readonly string[],
-    uncovered: (streams: readonly string[]) => void,
-  ): string[] {
+  left(connection: number, streams: readonly string[], cause: GapCause): string[] {
     const nowMs = this.#clock.monotonicMs()
     const left = streams.flatMap((stream) => {
       const state = this.#streams.get(stream)
@@ -140,11 +141,11 @@ export class StreamMerge<Event extends StreamEvent> {
     for (const { state } of left) state.legs.delete(connection)
     const out = left
       .filter(({ stream, state, leg }) => {
-        const patienceMs = this.#patienceMs(stream)
+        const patienceMs = this.#rates.patienceMs(stream)
         return ![...state.legs.values()].some((other) => takesOver(other, leg, nowMs, patienceMs))
       })
       .map(({ stream }) => stream)
-    uncovered(out)
+    this.#continuity.interrupted(out, cause)
     for (const { stream, state } of left) this.#release(stream, state, nowMs)
     return out
   }
@@ -166,16 +167,6 @@ export class StreamMerge<Event extends StreamEvent> {
       this.#hold(state, event, nowMs)
     else this.#passOn(state, event, nowMs)
     this.#release(event.stream, state, nowMs)
-  }
-
-  /**
-   * Notes that the ids of a stream restarted, as this connection has shown. Others may lag and
-   * still deliver the old ids.
-   */
-  beginAnew(stream: string, connection: number): void {
-    const state = this.#stateOf(stream)
-    state.last = null
-    for (const leg of state.legs.values()) beginLegAnew(leg, leg.source.id === connection)
   }
 
   /** Passes on all held events: whatever comes next belongs after them. */
@@ -237,12 +228,15 @@ export class StreamMerge<Event extends StreamEvent> {
     const leg = state.legs.get(connection)
     if (leg === undefined || isTradeType(type) || !leg.joining) return
     leg.joining = false
-    this.#interrupted(stream)
+    this.#continuity.interrupted([stream], 'stall')
   }
 
   #passOn(state: StreamState<Event>, event: Event, nowMs: number): void {
     state.last = Math.max(state.last ?? event.id, event.id)
-    this.#pass(event, nowMs)
+    if (!this.#next.deliver(event, nowMs)) return
+    // Other connections may lag and still deliver the old ids.
+    state.last = null
+    for (const leg of state.legs.values()) beginLegAnew(leg, leg.source.id === event.connection)
   }
 
   #onTimer(): void {

@@ -100,7 +100,7 @@ export class HeldPartition {
   }
 }
 
-type Place = Pick<HeldPartition, 'topic' | 'partition'>
+export type Place = Pick<HeldPartition, 'topic' | 'partition'>
 
 /** All set-aside partitions. */
 export class HeldPartitions {

@@ -1,3 +1,4 @@
+import { unlessAborted } from '../../foundation/runtime/backoff.ts'
 import type { Wake } from '../../foundation/runtime/wake.ts'
 import { EventMessage, type OutgoingMessage, type Route } from './message.ts'
 
@@ -128,6 +129,8 @@ export class MessageQueue {
   #full = false
   #reserved = 0
   #pushed = 0
+  /** Resolves when the queue is no longer full. */
+  #room: PromiseWithResolvers<void> | null = null
 
   constructor(maxBytes: number, sender: QueueSender | null = null) {
     this.#maxBytes = maxBytes
@@ -167,6 +170,15 @@ export class MessageQueue {
     this.#reserved = bytes
   }
 
+  /** Resolves when it is not full; rejects with the signal's reason if it aborts first. */
+  async whenRoom(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    while (this.#full) {
+      this.#room ??= Promise.withResolvers()
+      await unlessAborted(this.#room.promise, signal)
+    }
+  }
+
   push(message: OutgoingMessage): void {
     if (this.#newest.isFull) this.#beginBlock()
     this.#bytes += this.#newest.push(message)
@@ -195,7 +207,11 @@ export class MessageQueue {
     }
     this.#length -= taken.length
     this.#bytes -= bytes
-    if (this.#bytes <= (this.#maxBytes - this.#reserved) / 2) this.#full = false
+    if (this.#bytes <= (this.#maxBytes - this.#reserved) / 2) {
+      this.#full = false
+      this.#room?.resolve()
+      this.#room = null
+    }
     return taken
   }
 

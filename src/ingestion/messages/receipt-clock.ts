@@ -62,7 +62,8 @@ export interface ReceiptClockEvents {
 export class ReceiptClock {
   readonly #clock: Clock
   readonly #limits: ClockLimits
-  readonly #events: ReceiptClockEvents
+  /** Null before the start. */
+  #events: ReceiptClockEvents | null = null
   #tickedAtMs = 0
   /** Wall minus monotonic time at the last tick. */
   #offsetMs = 0
@@ -70,14 +71,14 @@ export class ReceiptClock {
   #lastUs = 0
   #cancel: (() => void) | null = null
 
-  constructor(clock: Clock, limits: ClockLimits, events: ReceiptClockEvents) {
+  constructor(clock: Clock, limits: ClockLimits) {
     this.#clock = clock
     this.#limits = limits
-    this.#events = events
     this.#begin()
   }
 
-  start(): void {
+  start(events: ReceiptClockEvents): void {
+    this.#events = events
     this.#begin()
     this.#tickLater(1)
   }
@@ -105,7 +106,7 @@ export class ReceiptClock {
   #tickLater(tick: number): void {
     this.#cancel = this.#clock.schedule(TICK_MS, () => {
       this.#look()
-      if (tick === TICKS_PER_SECOND) this.#events.onSecond()
+      if (tick === TICKS_PER_SECOND) this.#events?.onSecond()
       this.#begin()
       this.#tickLater((tick % TICKS_PER_SECOND) + 1)
     })
@@ -125,12 +126,12 @@ export class ReceiptClock {
     if (Math.abs(wallMs - expectedMs) > this.#limits.stepMs) {
       this.#begin()
       this.#lastUs = 0
-      this.#events.onStep({ fromMs: expectedMs, toMs: wallMs })
+      this.#events?.onStep({ fromMs: expectedMs, toMs: wallMs })
       return true
     }
     if (stoodMs < this.#limits.freezeMs) return false
     this.#begin()
-    this.#events.onFreeze(stoodMs)
+    this.#events?.onFreeze(stoodMs)
     return true
   }
 

@@ -1,0 +1,299 @@
+import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
+import { otherUnit } from '../foundation/binance/other-unit.ts'
+import { type EventFrame, type Frame, FrameReader } from '../foundation/binance/stream-frame.ts'
+import { backfillJson, type RestTrade } from '../foundation/binance/trade-rest.ts'
+import { isTradeType, SECOND_UNDER_ID, streamName } from '../foundation/market/event.ts'
+import { ABSENT } from '../foundation/market/event-fields.ts'
+import type { IdRange } from '../foundation/market/id-ranges.ts'
+import type { TimeUnit } from '../foundation/market/time-unit.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
+import { LatencyWindow } from '../foundation/telemetry/latency.ts'
+import type { Logger } from '../foundation/telemetry/log.ts'
+import { Tally } from '../foundation/telemetry/tally.ts'
+import type { BackfillPorts } from './backfill/backfill.ts'
+import type { SilenceCheck } from './backfill/silence-check.ts'
+import type { BatchSender } from './batch-sender.ts'
+import type { StreamRates } from './connection/stream-rates.ts'
+import type { Continuity } from './continuity/continuity.ts'
+import type { IdGap } from './continuity/gap-rows.ts'
+import { HOLD_LIMIT_MS } from './continuity/stream-connections.ts'
+import { StreamMerge } from './continuity/stream-merge.ts'
+import { Forwarder, frameOf, type StampedEvent } from './forwarder.ts'
+import type { Router } from './messages/message.ts'
+import type { MessageQueue } from './messages/message-queue.ts'
+import type { ReceiptClock, ReceiptStamp } from './messages/receipt-clock.ts'
+import { RejectedFrames } from './rejected-frames.ts'
+
+/** The way to Kafka. */
+export interface Delivery {
+  readonly queue: Pick<MessageQueue, 'push' | 'whenRoom'>
+  readonly batches: Pick<BatchSender, 'isHeld'>
+  /** Resolves when everything queued so far is acknowledged, discarded or set aside. */
+  settled(signal: AbortSignal): Promise<void>
+}
+
+export interface CoreOptions {
+  /** Unit of the exchange's times. */
+  readonly timeUnit: TimeUnit
+  readonly clock: Clock
+  readonly receipts: Pick<ReceiptClock, 'stampFrame' | 'stamp'>
+  readonly rates: StreamRates
+  readonly continuity: Continuity<StampedEvent>
+  readonly router: Pick<Router, 'route'>
+  /** How far the clock is ahead of the exchange's, in milliseconds; null while unknown. */
+  readonly clockOffset: { readonly aheadMs: number | null }
+  /** The recorded symbols, which may become more. */
+  readonly symbols: ReadonlySet<string>
+  readonly silence: Pick<SilenceCheck, 'watch'>
+  /** Topic of rejected frames. */
+  readonly deadLettersTopic: string
+  readonly producer: Delivery
+  /** Called with an error after which no event may be recorded: the process has to end. */
+  readonly onFatal: (error: unknown) => void
+  readonly log: Pick<Logger, 'warn'>
+}
+
+/** The counters before the first frame. */
+export const NO_FRAMES = {
+  received: 0,
+  forwarded: 0,
+  duplicate: 0,
+  control: 0,
+  ignored: 0,
+  rejected: 0,
+  held: 0,
+}
+
+export type ControlFrame = Extract<Frame, { kind: 'control' }>
+
+/** What a frame was. The connection acts on a control frame. */
+export type FrameOutcome = 'event' | 'other' | ControlFrame
+
+/**
+ * Receives what the connections deliver, and queues messages: parses and stamps a frame, merges the
+ * connections of its stream, compares its id with earlier ones. Data flows one way, from the merge
+ * through continuity and the ledger to the queue. Every frame is counted once: received = forwarded
+ * + duplicate + control + ignored + rejected + held.
+ */
+export class Core implements BackfillPorts {
+  readonly rates: StreamRates
+  readonly rejections: RejectedFrames
+  readonly #options: CoreOptions
+  readonly #merge: StreamMerge<StampedEvent>
+  readonly #forwarder: Forwarder
+  readonly #reader: FrameReader
+  readonly #ignored = new Tally()
+  #eventToReceipt = new LatencyWindow()
+  readonly #counters = { received: 0, control: 0, ignored: 0 }
+
+  constructor(options: CoreOptions) {
+    const { clock, rates, continuity, timeUnit, log, deadLettersTopic } = options
+    const { queue } = options.producer
+    this.#options = options
+    this.rates = rates
+    this.#reader = new FrameReader(timeUnit)
+    this.rejections = new RejectedFrames(log, rates, { topic: deadLettersTopic, queue, clock })
+    this.#forwarder = new Forwarder({ ...options, queue }, this.rejections)
+    this.#merge = new StreamMerge(clock, this.#forwarder, rates, continuity)
+  }
+
+  get counters() {
+    const { duplicates: duplicate, held } = this.#options.continuity
+    return {
+      ...this.#counters,
+      forwarded: this.#forwarder.forwarded,
+      duplicate,
+      rejected: this.rejections.rejected,
+      held: held + this.#merge.held,
+    }
+  }
+
+  /** @param connection that received the frame */
+  onFrame(bytes: Buffer, connection: number): FrameOutcome {
+    const { clock, receipts, timeUnit, onFatal } = this.#options
+    const frame = this.#reader.read(bytes)
+    const stamp = receipts.stampFrame()
+    // It waited in a buffer, and is not counted.
+    if (stamp === null) return 'other'
+    this.#counters.received++
+    const nowMs = clock.monotonicMs()
+    this.rates.frames.add(nowMs)
+    switch (frame.kind) {
+      case 'event':
+        this.#observe(frame, stamp, connection, nowMs)
+        return 'event'
+      case 'control':
+        this.#counters.control++
+        return frame
+      case 'ignored':
+        this.#counters.ignored++
+        this.#ignored.add('ignored', frame.reason)
+        return 'other'
+      case 'rejected':
+        this.rejections.add(bytes, frame.reason, nowMs, stamp.ms)
+        return 'other'
+      case 'other unit':
+        this.rejections.count(`times in ${frame.unit}s`)
+        onFatal(otherUnit('The exchange', frame.unit, timeUnit, 'BINANCE_WS_URL'))
+        return 'other'
+    }
+  }
+
+  #observe(
+    { stream, event, data }: EventFrame,
+    stamp: ReceiptStamp,
+    connection: number,
+    nowMs: number,
+  ): void {
+    const { type, id, lastTradeId, eventTimeUs, tradeTimeUs } = event
+    const symbol = event.symbol.text
+    const isTrade = isTradeType(type)
+    const timeMs = isTrade ? Math.floor(tradeTimeUs / 1000) : stamp.ms
+    this.rates.seen(stream, id, nowMs, connection)
+    if (isTrade && eventTimeUs !== ABSENT)
+      this.#eventToReceipt.record(stamp.ms - Math.floor(eventTimeUs / 1000), nowMs)
+    this.#merge.offer(
+      { stream, symbol, type, id, timeMs, lastTradeId, connection, receiptMs: stamp.ms, data, stamp },
+      nowMs,
+    )
+  }
+
+  /**
+   * Notes an open connection. Streams that it alone delivers are expected soon; if they stay silent,
+   * the silence check asks REST.
+   */
+  connected(
+    connection: number,
+    { streams, subscriptions }: Pick<ConnectionPlan, 'streams' | 'subscriptions'>,
+  ): void {
+    this.#await(this.#merge.opened(connection, streams, subscriptions.flat()))
+  }
+
+  /**
+   * Notes further streams of an open connection; they count once the exchange confirms them.
+   */
+  joining(connection: number, streams: readonly string[]): void {
+    this.#await(this.#merge.joined(connection, streams, streams))
+  }
+
+  #await(alone: readonly string[]): void {
+    this.#options.continuity.interrupted(alone, 'reconnect')
+    this.#options.silence.watch(this.#options.symbols, new Set(alone))
+  }
+
+  /** Notes that the exchange has confirmed streams that did not fit in the URL. */
+  subscribed(connection: number, streams: readonly string[]): void {
+    this.#merge.subscribed(connection, streams)
+  }
+
+  /** Notes that an open connection has dropped streams that the exchange no longer has. */
+  left(connection: number, streams: readonly string[]): void {
+    this.rates.forget(connection, streams)
+    this.rates.halt(streams)
+    this.#merge.left(connection, streams, 'delisted')
+  }
+
+  /**
+   * Notes quiet streams of a connection. If no other connection delivers them, an outage lasts until
+   * their next event.
+   */
+  quiet(streams: readonly string[]): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    const { rates } = this
+    const isOut = (stream: string) =>
+      nowMs - rates.lastSeenMs(stream) > rates.patienceMs(stream) - HOLD_LIMIT_MS
+    this.#options.continuity.interrupted(streams.filter(isOut), 'stall')
+  }
+
+  /**
+   * Notes that a connection has closed. Events of streams that it alone delivered may be missing
+   * before the next event.
+   */
+  disconnected(connection: number, streams: readonly string[]): void {
+    const { silence, symbols } = this.#options
+    this.rates.forget(connection, streams)
+    const uncovered = this.#merge.closed(connection, streams, 'reconnect')
+    // An open connection needs no second check when it begins to deliver.
+    if (this.#merge.connections > 0) silence.watch(symbols, new Set(uncovered))
+  }
+
+  /** Releases held events after the wall clock was set: they were received and stamped before. */
+  clockStepped(): void {
+    this.#merge.flush()
+    this.#eventToReceipt = new LatencyWindow()
+  }
+
+  stop(): void {
+    this.#merge.stop()
+  }
+
+  /** Returns the ids of a gap that were not forwarded. */
+  missingIn(gap: IdGap): IdRange[] {
+    return this.#options.continuity.missingIn(streamName(gap.symbol, gap.event_type), gap)
+  }
+
+  /** Queues trades of a gap that REST has returned. */
+  forward({ symbol, event_type: type, epoch }: IdGap, trades: readonly RestTrade[]): void {
+    const { clock, continuity, producer, receipts, router, timeUnit } = this.#options
+    const stream = streamName(symbol, type)
+    const { topic, partition, key, headers } = router.route(stream, symbol, type, epoch)
+    for (const trade of trades) {
+      const { ms, us } = receipts.stamp()
+      const timeMs = Math.floor(trade.timeUs / 1000)
+      producer.queue.push({
+        topic,
+        partition,
+        key,
+        headers,
+        value: Buffer.from(backfillJson(symbol, type, trade, timeUnit, ms, us)),
+        timestampMs: ms,
+        mark: { symbol, type, epoch, id: trade.id, timeMs },
+        queuedAtMs: clock.monotonicMs(),
+      })
+      continuity.filled(stream, epoch, { from: trade.id, to: trade.id }, timeMs)
+    }
+  }
+
+  keepSecond({ symbol, event_type: type, epoch }: IdGap, trade: RestTrade): void {
+    const { receipts, timeUnit } = this.#options
+    const { ms, us } = receipts.stamp()
+    const json = backfillJson(symbol, type, trade, timeUnit, ms, us)
+    this.rejections.send(frameOf(streamName(symbol, type), json), SECOND_UNDER_ID, ms, epoch)
+  }
+
+  abandoned({ symbol, event_type, epoch }: IdGap, ids: IdRange): void {
+    this.#options.continuity.filled(streamName(symbol, event_type), epoch, ids)
+  }
+
+  isHeld({ symbol, event_type, epoch }: IdGap): boolean {
+    const { producer, router } = this.#options
+    return producer.batches.isHeld(router.route(streamName(symbol, event_type), symbol, event_type, epoch))
+  }
+
+  settled(signal: AbortSignal): Promise<void> {
+    return this.#options.producer.settled(signal)
+  }
+
+  whenRoom(signal: AbortSignal): Promise<void> {
+    return this.#options.producer.queue.whenRoom(signal)
+  }
+
+  /** Counts frames that were `ignored` or `rejected`, by reason. */
+  reasons(kind: 'ignored' | 'rejected'): Record<string, number> {
+    return kind === 'ignored' ? this.#ignored.of(kind) : this.rejections.reasons
+  }
+
+  /** Events in an unknown layout, which `JSON.parse` read at several times the cost. */
+  get parsedEvents(): number {
+    return this.#reader.parsedEvents
+  }
+
+  eventToReceipt(nowMs: number): ReturnType<LatencyWindow['summary']> {
+    return this.#eventToReceipt.summary(nowMs)
+  }
+
+  /** The minimum of the last minute, in milliseconds; null when nothing arrived. */
+  leastEventToReceiptMs(nowMs: number): number | null {
+    return this.#eventToReceipt.min(nowMs)
+  }
+}

@@ -1,0 +1,45 @@
+import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
+import type { Clock } from '../../src/foundation/runtime/clock.ts'
+import { StreamRates } from '../../src/ingestion/connection/stream-rates.ts'
+import type { Continuity } from '../../src/ingestion/continuity/continuity.ts'
+import { Core, type CoreOptions, type Delivery } from '../../src/ingestion/core.ts'
+import type { StampedEvent } from '../../src/ingestion/forwarder.ts'
+import type { OutgoingMessage } from '../../src/ingestion/messages/message.ts'
+import type { ReceiptStamp } from '../../src/ingestion/messages/receipt-clock.ts'
+
+/** A way to Kafka that takes everything at once. */
+export function deliveryTo(push: (message: OutgoingMessage) => void): Delivery {
+  return {
+    queue: { push, whenRoom: async () => {} },
+    batches: { isHeld: () => false },
+    settled: async () => {},
+  }
+}
+
+export interface CoreAloneOptions
+  extends Pick<CoreOptions, 'router' | 'deadLettersTopic'>,
+    Partial<Pick<CoreOptions, 'clockOffset' | 'onFatal'>> {
+  readonly timeUnit?: TimeUnit
+  readonly clock: Clock
+  readonly stamp: () => ReceiptStamp
+  readonly continuity: Continuity<StampedEvent>
+  readonly send: (message: OutgoingMessage) => void
+}
+
+/** Ingestion's core without connections, REST and Kafka. It throws fatal errors unless they are taken. */
+export function coreAlone({ stamp, send, ...options }: CoreAloneOptions): Core {
+  return new Core({
+    timeUnit: 'millisecond',
+    clockOffset: { aheadMs: null },
+    onFatal: (error) => {
+      throw error
+    },
+    ...options,
+    receipts: { stampFrame: stamp, stamp },
+    rates: new StreamRates(),
+    symbols: new Set(),
+    silence: { watch() {} },
+    producer: deliveryTo(send),
+    log: { warn() {} },
+  })
+}
