@@ -75,7 +75,7 @@ test('advances a partition only over messages it has accepted, whatever the fetc
           (sum, step) => sum + step.nextOffset - step.firstOffset,
           0,
         )
-        assert.equal(batch.tradeColumns().tradeId.length, rows, 'one row for every offset')
+        assert.equal(batch.rows.trades.length, rows, 'one row for every offset')
         core.stored(batch)
       }
       assert.deepEqual(
@@ -161,7 +161,7 @@ test('turns a bad message into a dead letter with its bytes, reason and origin',
   core.accept(fetched('t', 0, 7, [bad, record(tradeValue({ t: 1 }))]), 0, 1_723_161_256_000)
   core.flush()
   const batch = core.take()
-  assert.equal(batch?.tradeColumns().tradeId.length, 1)
+  assert.equal(batch?.rows.trades.length, 1)
   const { row, headers } = batch?.found[0] ?? assert.fail('no dead letter')
   assert.deepEqual(
     [row.topic, row.partition, row.offset, row.reason, row.payload?.toString(), row.key?.toString()],

@@ -3,9 +3,10 @@ import { test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
 import { Decoder, type TopicKind } from '../src/foundation/kafka/message-decoder.ts'
+import { ABSENT } from '../src/foundation/market/event-fields.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { failureKind } from '../src/foundation/store/failures.ts'
-import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
+import { aggTradeValue, bookTickerValue, eventsOf, record, tradeValue } from './support/records.ts'
 
 const SCHEMA = { schema: 'trade/1' }
 const PARTITION = { topic: 't', topicId: '00000000-0000-0000-0000-000000000001', partition: 0 }
@@ -44,12 +45,11 @@ test('gives each kind of poison message its reason, and adds no row for it', () 
   for (const [reason, value] of poison) {
     const batch = new Batch(0)
     assert.equal(decodeInto(batch, 'trades', record(value, null, SCHEMA)), reason)
-    for (const [name, column] of Object.entries(batch.tradeColumns()))
-      assert.equal(column.length, 0, `${name} after: ${reason}`)
+    assert.equal(batch.rowCount('trades'), 0, reason)
   }
 })
 
-test('keeps the columns of a row aligned, and decimals unchanged', () => {
+test('keeps decimals unchanged, and knows which fields an event does not have', () => {
   const batch = new Batch(0)
   assert.equal(decodeInto(batch, 'trades', record(tradeValue({ p: '0.10000000' }), null, SCHEMA)), null)
   assert.equal(
@@ -58,13 +58,19 @@ test('keeps the columns of a row aligned, and decimals unchanged', () => {
   )
   assert.equal(decodeInto(batch, 'trades', record(aggTradeValue({ a: 6, f: -1, l: -1 }))), null)
   assert.equal(decodeInto(batch, 'trades', record(tradeValue({ E: undefined, source: 'backfill' }))), null)
-  for (const [name, column] of Object.entries(batch.tradeColumns())) assert.equal(column.length, 4, name)
-  assert.deepEqual(batch.tradeColumns().price[0], '0.10000000')
-  assert.deepEqual(batch.tradeColumns().firstTradeId, [null, 8, null, null])
-  assert.deepEqual(batch.tradeColumns().eventTimeUs[3], null)
-  assert.deepEqual(batch.tradeColumns().source, ['stream', 'stream', 'stream', 'backfill'])
-  assert.equal(decodeInto(batch, 'bookTicker', record(bookTickerValue())), null)
-  for (const [name, column] of Object.entries(batch.bookTickerColumns())) assert.equal(column.length, 1, name)
+  const rows = Array.from(eventsOf(batch, 'trades'), ({ price, firstTradeId, eventTimeUs, isBackfill }) => [
+    price,
+    firstTradeId,
+    eventTimeUs,
+    isBackfill,
+  ])
+  const US = 1_723_161_255_343_000
+  assert.deepEqual(rows, [
+    ['0.10000000', ABSENT, US, false],
+    ['61837.63000000', 8, US, false],
+    ['61837.63000000', ABSENT, US, false],
+    ['61837.63000000', ABSENT, ABSENT, true],
+  ])
 })
 
 test('knows the event and receipt times of its live rows, without removed ones', () => {
@@ -79,7 +85,7 @@ test('knows the event and receipt times of its live rows, without removed ones',
   for (const value of values) assert.equal(decodeInto(batch, 'trades', record(value)), null)
   const quote = bookTickerValue({ ingestion_timestamp_us: US + 5 })
   assert.equal(decodeInto(batch, 'bookTicker', record(quote)), null)
-  const { trades, book_ticker: quotes } = batch.times
+  const { trades, book_ticker: quotes } = batch.origins
   assert.deepEqual(trades.eventMs, [1_723_161_255_001, Number.NaN, 1_723_161_255_003, 1_723_161_255_004])
   assert.deepEqual(trades.receivedUs, [US + 1, Number.NaN, US + 3, US + 4])
   assert.deepEqual([quotes.eventMs, quotes.receivedUs], [[Number.NaN], [US + 5]])
@@ -172,10 +178,13 @@ test('D5 stores the epoch of an id sequence, and rejects an invalid one', () => 
     decodeInto(batch, 'trades', record(tradeValue(), null, { ...SCHEMA, ...headers }))
   for (const headers of [{}, { epoch: '0' }, { epoch: '3' }, { epoch: '1023' }])
     assert.equal(decode(headers), null)
-  assert.deepEqual(batch.tradeColumns().epoch, [0, 0, 3, 1023])
+  assert.deepEqual(
+    Array.from(eventsOf(batch, 'trades'), ({ epoch }) => epoch),
+    [0, 0, 3, 1023],
+  )
   for (const epoch of ['', '-1', '1.5', '1e3', ' 1', 'x', '1024', '2147483648', '99999999999999999999'])
     assert.equal(decode({ epoch }), 'epoch is not a number from 0 to 1023', epoch)
-  assert.equal(batch.tradeColumns().tradeId.length, 4)
+  assert.equal(batch.rows.trades.length, 4)
 })
 
 test('D6 reads no value longer than any event, and survives any nesting of JSON', () => {
@@ -192,5 +201,8 @@ test('D6 uses the last value of a duplicate field, since ingestion appends its t
   const batch = new Batch(0)
   const twice = Buffer.from(tradeValue().toString().replace('"t":1,', '"t":1,"t":2,'))
   assert.equal(decodeInto(batch, 'trades', record(twice, null, SCHEMA)), null)
-  assert.deepEqual(batch.tradeColumns().tradeId, [2])
+  assert.deepEqual(
+    Array.from(eventsOf(batch, 'trades'), ({ id }) => id),
+    [2],
+  )
 })

@@ -3,12 +3,11 @@ import { after, before, describe, test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
 import { databaseStore } from '../src/consumer/database-store.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { insertBookTickers } from '../src/foundation/store/book-ticker.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { insertTrades } from '../src/foundation/store/trades.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
 import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
@@ -85,13 +84,13 @@ for (const { name, ...options } of databaseKinds()) {
 
     test('W4 a new batch is stored as INSERT would store it, and counted by symbol', async () => {
       const inserted = batch()
-      await insertTrades(database, inserted.tradeColumns())
-      await insertBookTickers(database, inserted.bookTickerColumns())
+      await inserted.rows.trades.insert(database)
+      await inserted.rows.book_ticker.insert(database)
       const expected = await stored()
       assert.equal(expected.length, 2 * ROWS)
       await empty()
 
-      const store = databaseStore(database, LOG)
+      const store = databaseStore(database, systemClock(), LOG)
       await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
       const written = await store.write(batch())
       assert.deepEqual(await stored(), expected)
@@ -108,9 +107,9 @@ for (const { name, ...options } of databaseKinds()) {
 
     test('W4 a partly stored batch adds the rest, once', async () => {
       await empty()
-      const store = databaseStore(database, LOG)
+      const store = databaseStore(database, systemClock(), LOG)
       await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
-      await insertTrades(database, batch().tradeColumns(), 0, 15)
+      await batch().rows.trades.insert(database, 0, 15)
       assert.equal((await store.write(batch())).inserted, 2 * ROWS - 15)
       assert.equal((await store.write(batch())).inserted, 0)
       assert.equal((await stored()).length, 2 * ROWS)
@@ -141,7 +140,7 @@ for (const { name, ...options } of databaseKinds()) {
 
       test('is stored once, in portions that fit, with its offsets in the last', async () => {
         await limitTo(80)
-        const store = databaseStore(database, LOG)
+        const store = databaseStore(database, systemClock(), LOG)
         await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
         const written = await store.write(batch())
         assert.equal(written.inserted, 2 * ROWS)
@@ -160,7 +159,7 @@ for (const { name, ...options } of databaseKinds()) {
 
       test('stops the consumer when no row fits, with the limit in the message', async () => {
         await limitTo(0)
-        const store = databaseStore(database, LOG)
+        const store = databaseStore(database, systemClock(), LOG)
         await store.establish(() => ({ positions: [START], toWrite: [START], losses: [], notices: [] }))
         await assert.rejects(store.write(batch()), (error: unknown) => {
           assert.ok(error instanceof TapelineError)

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { emptyBookTickerColumns, insertBookTickers } from '../src/foundation/store/book-ticker.ts'
 import {
   advanceOffsets,
   readOffsets,
@@ -12,31 +12,24 @@ import {
 import type { Database } from '../src/foundation/store/database.ts'
 import { insertDeadLetters } from '../src/foundation/store/dead-letters.ts'
 import { upsertGaps } from '../src/foundation/store/gaps.ts'
+import { BOOK_TICKER, MarketRows, type MarketTable, TRADES } from '../src/foundation/store/market-rows.ts'
 import { markExchangeIdentity } from '../src/foundation/store/meta.ts'
 import { checkSchema, migrate } from '../src/foundation/store/migrate.ts'
 import { loadMigrations } from '../src/foundation/store/migrations.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { emptyTradeColumns, insertTrades } from '../src/foundation/store/trades.ts'
 import { createTestDatabase, databaseKinds, type TestDatabase } from './support/database.ts'
+import { aggTradeValue, bookTickerValue, record, tradeValue } from './support/records.ts'
 
 const TOPIC_ID = '0f0e0d0c-0b0a-0908-0706-050403020100'
 
-function tradeColumns(id: number, price: string, tradeTimeMs: number) {
-  const columns = emptyTradeColumns()
-  columns.tradeTimeUs.push(tradeTimeMs * 1000)
-  columns.eventTimeUs.push(null)
-  columns.symbol.push('NULL')
-  columns.eventType.push('trade')
-  columns.tradeId.push(id)
-  columns.price.push(price)
-  columns.quantity.push('999999999999.99999999')
-  columns.firstTradeId.push(null)
-  columns.lastTradeId.push(null)
-  columns.isBuyerMaker.push('t')
-  columns.ingestionUs.push(1723161255400123)
-  columns.source.push('stream')
-  columns.epoch.push(0)
-  return columns
+function rowsOf(table: MarketTable, ...values: readonly Buffer[]): MarketRows {
+  const rows = new MarketRows(table)
+  const decoder = new Decoder()
+  for (const value of values) {
+    assert.equal(decoder.decode(table === TRADES ? 'trades' : 'bookTicker', record(value)), null)
+    rows.add(decoder.event)
+  }
+  return rows
 }
 
 for (const { name, ...options } of databaseKinds()) {
@@ -71,11 +64,13 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test('stores every digit and every microsecond unchanged, and a trade once', async () => {
-      const columns = tradeColumns(Number.MAX_SAFE_INTEGER, '0.00000001', 1723161599999)
-      assert.deepEqual(await insertTrades(database, columns), [
-        { symbol: 'NULL', event_type: 'trade', rows: 1 },
-      ])
-      assert.deepEqual(await insertTrades(database, columns), [])
+      const value = tradeValue({
+        ...{ s: 'NULL', t: Number.MAX_SAFE_INTEGER, E: undefined, T: 1723161599999 },
+        ...{ p: '0.00000001', q: '999999999999.99999999', source: 'backfill' },
+      })
+      const trades = rowsOf(TRADES, value)
+      assert.deepEqual(await trades.insert(database), [{ type: 'trade', symbol: 'NULL', rows: 1 }])
+      assert.deepEqual(await trades.insert(database), [])
       const { rows } = await database.query(
         `SELECT price::text, quantity::text, trade_id::text, symbol, event_time, trade_time::text, ingestion_timestamp::text
          FROM raw_trades`,
@@ -94,20 +89,15 @@ for (const { name, ...options } of databaseKinds()) {
     })
 
     test('keeps a trade and an aggTrade with the same id, and quotes of the same receipt millisecond, separate', async () => {
-      const columns = tradeColumns(7, '1', 1723161255342)
-      await insertTrades(database, columns)
-      columns.eventType[0] = 'aggTrade'
-      assert.equal((await insertTrades(database, columns)).length, 1)
-      const quotes = emptyBookTickerColumns()
-      for (const us of [1723161255400001, 1723161255400002]) {
-        quotes.ingestionUs.push(us)
-        quotes.symbol.push('BTCUSDT')
-        quotes.updateId.push(5)
-        for (const column of [quotes.bidPrice, quotes.bidQuantity, quotes.askPrice, quotes.askQuantity])
-          column.push('1.5')
-      }
-      assert.deepEqual(await insertBookTickers(database, quotes), [{ symbol: 'BTCUSDT', rows: 2 }])
-      assert.deepEqual(await insertBookTickers(database, quotes), [])
+      await rowsOf(TRADES, tradeValue({ t: 7 })).insert(database)
+      assert.equal((await rowsOf(TRADES, aggTradeValue({ a: 7 })).insert(database)).length, 1)
+      const receipts = [1723161255400001, 1723161255400002]
+      const quotes = rowsOf(
+        BOOK_TICKER,
+        ...receipts.map((ingestion_timestamp_us) => bookTickerValue({ ingestion_timestamp_us })),
+      )
+      assert.deepEqual(await quotes.insert(database), [{ type: 'bookTicker', symbol: 'BTCUSDT', rows: 2 }])
+      assert.deepEqual(await quotes.insert(database), [])
     })
 
     test('a redelivered older revision of a gap reverts nothing', async () => {
@@ -222,7 +212,7 @@ for (const { name, ...options } of databaseKinds()) {
       const before = await database.query('SELECT count(*)::int AS n FROM trades')
       await assert.rejects(
         database.transaction(async (connection) => {
-          await insertTrades(connection, tradeColumns(99, '1', 1723161255342))
+          await rowsOf(TRADES, tradeValue({ t: 99 })).insert(connection)
           await connection.query('SELECT 1/0')
         }),
         /division by zero/,

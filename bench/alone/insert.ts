@@ -3,6 +3,7 @@ import { BatchBuilder } from '../../src/consumer/batch-builder.ts'
 import { databaseStore } from '../../src/consumer/database-store.ts'
 import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
 import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
+import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import type { Database } from '../../src/foundation/store/database.ts'
 import { openPostgres } from '../../src/foundation/store/postgres.ts'
 import { createLogger } from '../../src/foundation/telemetry/log.ts'
@@ -36,7 +37,7 @@ export async function insertAll(frames: readonly Buffer[], url: string): Promise
     for (const size of SIZES) {
       const batches = gather(fetched, size)
       await empty(database)
-      const store = databaseStore(database, createLogger('bench', 'silent'))
+      const store = databaseStore(database, systemClock(), createLogger('bench', 'silent'))
       await store.establish(() => ({
         positions: starts(fetched),
         toWrite: starts(fetched),

@@ -4,9 +4,8 @@ import type { FetchedPartition } from '../foundation/kafka/partition-fetcher.ts'
 import type { Position } from '../foundation/kafka/position.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
-import { Batch } from './batch.ts'
+import { Batch, FirstEvents } from './batch.ts'
 import { deadLetter, mirroredLetter } from './dead-letter.ts'
-import { FirstEvents } from './first-events.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 
 export interface BatchBuilderOptions {

@@ -1,19 +1,13 @@
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
-import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
-import { isTradeType } from '../foundation/market/event.ts'
-import { ABSENT, type EventFields } from '../foundation/market/event-fields.ts'
+import type { Decoder, TopicKind } from '../foundation/kafka/message-decoder.ts'
+import { byEventType, isTradeType } from '../foundation/market/event.ts'
+import { ABSENT, type EventFields, type KnownSymbol } from '../foundation/market/event-fields.ts'
 import type { Gap } from '../foundation/market/gap.ts'
 import type { Recording } from '../foundation/market/recording.ts'
-import {
-  addBookTicker,
-  type BookTickerColumns,
-  BookTickerRows,
-  emptyBookTickerColumns,
-} from '../foundation/store/book-ticker.ts'
 import type { OffsetStep } from '../foundation/store/consumer-offsets.ts'
 import type { DeadLetterRow } from '../foundation/store/dead-letters.ts'
-import type { Loss } from '../foundation/store/losses.ts'
-import { addTrade, emptyTradeColumns, type TradeColumns, TradeRows } from '../foundation/store/trades.ts'
+import { type Loss, lossKey } from '../foundation/store/losses.ts'
+import { BOOK_TICKER, MarketRows, TRADES } from '../foundation/store/market-rows.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
 
@@ -37,33 +31,36 @@ export const ROW_TABLES = ['trades', 'book_ticker', 'gaps'] as const
 
 export type RowTable = (typeof ROW_TABLES)[number]
 
-/** The messages of the rows of a table, by the index of the row. */
+/** By the index of a row of a table: its message, and its times for latency metrics. */
 class Origins {
-  readonly #partitions: PartitionOrigin[] = []
-  readonly #messages: FetchedMessage[] = []
+  readonly partitions: PartitionOrigin[] = []
+  readonly messages: FetchedMessage[] = []
+  /**
+   * Milliseconds since the Unix epoch; NaN for a row without event time and for a backfilled row,
+   * which is always late.
+   */
+  readonly eventMs: number[] = []
+  /** Microseconds since the Unix epoch; NaN for a backfilled row. */
+  readonly receivedUs: number[] = []
 
-  get length(): number {
-    return this.#messages.length
-  }
-
-  get messages(): readonly FetchedMessage[] {
-    return this.#messages
-  }
-
-  add(partition: PartitionOrigin, message: FetchedMessage): void {
-    this.#partitions.push(partition)
-    this.#messages.push(message)
+  add(partition: PartitionOrigin, message: FetchedMessage, eventMs: number, receivedUs: number): void {
+    this.partitions.push(partition)
+    this.messages.push(message)
+    this.eventMs.push(eventMs)
+    this.receivedUs.push(receivedUs)
   }
 
   remove(index: number): RowOrigin {
-    const [partition] = this.#partitions.splice(index, 1)
-    const [message] = this.#messages.splice(index, 1)
+    const [partition] = this.partitions.splice(index, 1)
+    const [message] = this.messages.splice(index, 1)
     if (partition === undefined || message === undefined) throw new RangeError(`There is no row ${index}`)
+    this.eventMs.splice(index, 1)
+    this.receivedUs.splice(index, 1)
     return { partition, message }
   }
 }
 
-/** The content of one transaction: rows as columns, and the new offset of each partition. */
+/** The content of one transaction: rows, and the new offset of each partition. */
 export class Batch {
   /** Every gap revision, in the order of arrival. */
   readonly gapRows: Gap[] = []
@@ -83,20 +80,12 @@ export class Batch {
   readonly steps = new Map<string, OffsetStep>()
   /** When ingestion received the last event of each partition, in microseconds, by `keyOf`. */
   readonly lastReceivedUs = new Map<string, number>()
-  readonly #origins: Readonly<Record<RowTable, Origins>> = {
+  readonly rows = { trades: new MarketRows(TRADES), book_ticker: new MarketRows(BOOK_TICKER) }
+  readonly origins: Readonly<Record<RowTable, Origins>> = {
     trades: new Origins(),
     book_ticker: new Origins(),
     gaps: new Origins(),
   }
-  /** For latency metrics. */
-  readonly times: Readonly<Record<'trades' | 'book_ticker', RowLatency>> = {
-    trades: new RowLatency(),
-    book_ticker: new RowLatency(),
-  }
-  #tradeRows: TradeRows | null = null
-  #bookTickerRows: BookTickerRows | null = null
-  #trades: TradeColumns | null = null
-  #bookTicker: BookTickerColumns | null = null
   /** Messages taken in, including those that gave no row. */
   messages = 0
   /** Bytes of their keys and values. */
@@ -137,84 +126,31 @@ export class Batch {
     partition: PartitionOrigin,
     message: FetchedMessage,
   ): void {
-    switch (kind) {
-      case 'trades':
-        this.tradeRows.add(event)
-        this.#trades = null
-        this.#origins.trades.add(partition, message)
-        this.times.trades.add(event)
-        break
-      case 'bookTicker':
-        this.bookTickerRows.add(event)
-        this.#bookTicker = null
-        this.#origins.book_ticker.add(partition, message)
-        this.times.book_ticker.add(event)
-        break
-      case 'gaps':
-        if (recording !== null) this.recordings.push(recording)
-        if (gap === null) return
-        this.gapRows.push(gap)
-        this.#origins.gaps.add(partition, message)
+    if (kind === 'gaps') {
+      if (recording !== null) this.recordings.push(recording)
+      if (gap === null) return
+      this.gapRows.push(gap)
+      this.origins.gaps.add(partition, message, Number.NaN, Number.NaN)
+      return
     }
+    const table = kind === 'trades' ? 'trades' : 'book_ticker'
+    this.rows[table].add(event)
+    const { isBackfill, receivedUs } = event
+    const hasEventTime = table === 'trades' && event.eventTimeUs !== ABSENT && !isBackfill
+    const eventMs = hasEventTime ? event.eventTimeMs : Number.NaN
+    this.origins[table].add(partition, message, eventMs, isBackfill ? Number.NaN : receivedUs)
   }
 
   rowCount(table: RowTable): number {
-    return this.#origins[table].length
+    return this.origins[table].messages.length
   }
 
   /** Removes a row that cannot be stored. @returns the message it came from */
   removeRow(table: RowTable, index: number): RowOrigin {
-    const origin = this.#origins[table].remove(index)
+    const origin = this.origins[table].remove(index)
     if (table === 'gaps') this.gapRows.splice(index, 1)
-    else this.times[table].remove(index)
-    this.#forget(table)
+    else this.rows[table].remove(index)
     return origin
-  }
-
-  /** The rows of `trades` for COPY. */
-  get tradeRows(): TradeRows {
-    this.#tradeRows ??= this.#decodeAgain('trades', new TradeRows(), (rows, event) => rows.add(event))
-    return this.#tradeRows
-  }
-
-  /** The rows of `book_ticker` for COPY. */
-  get bookTickerRows(): BookTickerRows {
-    this.#bookTickerRows ??= this.#decodeAgain('book_ticker', new BookTickerRows(), (rows, event) =>
-      rows.add(event),
-    )
-    return this.#bookTickerRows
-  }
-
-  /** The rows of `trades` for INSERT. Decodes each message again, since INSERT is rarely needed. */
-  tradeColumns(): TradeColumns {
-    this.#trades ??= this.#decodeAgain('trades', emptyTradeColumns(), addTrade)
-    return this.#trades
-  }
-
-  /** The rows of `book_ticker` for INSERT. */
-  bookTickerColumns(): BookTickerColumns {
-    this.#bookTicker ??= this.#decodeAgain('book_ticker', emptyBookTickerColumns(), addBookTicker)
-    return this.#bookTicker
-  }
-
-  #decodeAgain<Rows>(
-    table: 'trades' | 'book_ticker',
-    rows: Rows,
-    add: (rows: Rows, event: EventFields) => void,
-  ): Rows {
-    const decoder = new Decoder()
-    for (const message of this.#origins[table].messages) {
-      const reason = decoder.decode(table === 'trades' ? 'trades' : 'bookTicker', message)
-      if (reason !== null)
-        throw new Error(`A message was decoded before but cannot be decoded now: ${reason}`)
-      add(rows, decoder.event)
-    }
-    return rows
-  }
-
-  #forget(table: RowTable): void {
-    if (table === 'trades') this.#tradeRows = this.#trades = null
-    if (table === 'book_ticker') this.#bookTickerRows = this.#bookTicker = null
   }
 }
 
@@ -226,24 +162,47 @@ export function highestRevisions(gaps: readonly Gap[]): Map<string, Gap> {
   return highest
 }
 
-/** Event and receipt times of the rows of a table, by the index of the row. */
-class RowLatency {
-  /**
-   * Milliseconds since the Unix epoch; NaN for a row without event time and for a backfilled row,
-   * which is always late.
-   */
-  readonly eventMs: number[] = []
-  /** Microseconds since the Unix epoch; NaN for a backfilled row. */
-  readonly receivedUs: number[] = []
+/**
+ * Finds the first event of each symbol and type in a partition, after messages expired unread or
+ * since the very first start. Adds each to the batch, with what is known of the loss, so that it is
+ * stored with the batch's rows.
+ */
+export class FirstEvents {
+  readonly #loss: Loss
+  readonly #seen: Set<string>
+  /** Most events share a symbol object, so the check needs no string. */
+  readonly #met = byEventType(() => new WeakSet<KnownSymbol>())
 
-  add({ type, eventTimeMs, receivedUs, isBackfill }: EventFields): void {
-    const hasEventTime = isTradeType(type) && eventTimeMs !== ABSENT && !isBackfill
-    this.eventMs.push(hasEventTime ? eventTimeMs : Number.NaN)
-    this.receivedUs.push(isBackfill ? Number.NaN : receivedUs)
+  private constructor(loss: Loss) {
+    this.#loss = loss
+    this.#seen = new Set(loss.seen)
   }
 
-  remove(index: number): void {
-    this.eventMs.splice(index, 1)
-    this.receivedUs.splice(index, 1)
+  /** @returns null at the first start for quotes: they have no ids, so no sequence begins */
+  static after(loss: Loss, kind: TopicKind): FirstEvents | null {
+    return kind === 'bookTicker' && loss.cause === 'start' ? null : new FirstEvents(loss)
+  }
+
+  observe(batch: Batch, event: EventFields): void {
+    // A backfilled trade is late, so it does not show where the stream resumed.
+    if (event.isBackfill) return
+    const { type: eventType, epoch, id } = event
+    const met = this.#met[eventType]
+    if (met.has(event.symbol)) return
+    met.add(event.symbol)
+    const symbol = event.symbol.text
+    const key = `${symbol} ${eventType}`
+    if (this.#seen.has(key)) return
+    this.#seen.add(key)
+    const { cause, to } = this.#loss
+    const timeMs = isTradeType(eventType) ? event.tradeTimeMs : Math.floor(event.receivedUs / 1000)
+    const loss = `${lossKey(this.#loss)}:${to}`
+    batch.firstsAfterLoss.push({ symbol, eventType, epoch, id, timeMs, cause, loss })
+    this.noteIn(batch)
+  }
+
+  /** Adds what is known of the loss to a batch, for the next reader of the partition. */
+  noteIn(batch: Batch): void {
+    batch.losses.set(lossKey(this.#loss), { ...this.#loss, seen: [...this.#seen] })
   }
 }

@@ -1,6 +1,7 @@
-import { type EventType, SECOND_UNDER_ID } from '../foundation/market/event.ts'
+import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import type { Loss } from '../foundation/store/losses.ts'
+import type { Inserted } from '../foundation/store/market-rows.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { Batch, RowTable } from './batch.ts'
 import type { TryRows } from './rejected-rows.ts'
@@ -13,11 +14,7 @@ export interface Written {
   /** Messages that became dead letters now or earlier. */
   readonly deadLettered: number
   /** New rows, by event type and symbol. */
-  readonly rows: ReadonlyArray<{
-    readonly type: EventType
-    readonly symbol: string
-    readonly rows: number
-  }>
+  readonly rows: readonly Inserted[]
   /**
    * The batch has messages of a topic that was recreated since. They are stored; the stored offset
    * is that of the new topic.

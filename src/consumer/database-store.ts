@@ -1,38 +1,63 @@
-import { type InsertedBookTickers, insertBookTickers } from '../foundation/store/book-ticker.ts'
+import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
+import { describeError } from '../foundation/runtime/errors.ts'
 import {
+  advanceOffsets,
   lockOffsets,
   readOffsets,
   takeBackOffset,
   writeStartOffsets,
 } from '../foundation/store/consumer-offsets.ts'
+import { isTradeType } from '../foundation/market/event.ts'
 import type { Connection, Database, Queryable } from '../foundation/store/database.ts'
+import { insertDeadLetters } from '../foundation/store/dead-letters.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import { upsertGaps } from '../foundation/store/gaps.ts'
+import { lastStored } from '../foundation/store/last-stored.ts'
 import { readLosses, writeLosses } from '../foundation/store/losses.ts'
-import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { type InsertedTrades, insertTrades } from '../foundation/store/trades.ts'
+import { noteLostIds } from '../foundation/store/lost-ids.ts'
+import type { Inserted, MarketRows } from '../foundation/store/market-rows.ts'
+import { writeRecordings } from '../foundation/store/recordings.ts'
+import { writeSequenceStarts } from '../foundation/store/sequence-starts.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
-import { requireNoSecond, writeLost, writeReached } from './batch-statements.ts'
-import type { ConsumerStore, Written } from './consumer-store.ts'
-import { isLimit, writeInPortions } from './portions.ts'
+import { type ConsumerStore, OffsetsMovedError, SecondUnderIdError, type Written } from './consumer-store.ts'
+import { inPortions, isLimit } from './portions.ts'
 import type { TryRows } from './rejected-rows.ts'
+import { afterLoss, afterRealLoss, sequenceStarts } from './retention-gaps.ts'
 
 /** The consumer's store on PostgreSQL. */
-export function databaseStore(database: Database, log: Logger): ConsumerStore {
-  let canCopy = true
+export function databaseStore(database: Database, clock: Clock, log: Logger): ConsumerStore {
   const writeWhole = async (batch: Batch) => {
-    if (canCopy) {
+    if (await database.canCopy()) {
       try {
-        return await database.transaction((connection) => writeBatch(connection, batch, COPYING))
+        return await database.transaction((on) =>
+          writeBatch(on, batch, wallMs(clock), (rows) => rows.copy(on)),
+        )
       } catch (error) {
-        // The embedded database has no COPY.
-        if (sqlStateOf(error) === SQLSTATE.featureNotSupported) canCopy = false
         // COPY does not say which row is a duplicate or refused; INSERT does.
-        else if (failureKind(error) !== 'row') throw error
+        if (failureKind(error) !== 'row') throw error
       }
     }
-    return database.transaction((connection) => writeBatch(connection, batch, INSERTING))
+    return database.transaction((on) => writeBatch(on, batch, wallMs(clock), (rows) => rows.insert(on)))
+  }
+  /**
+   * Writes the rows of a batch in several transactions, and the offsets in the last one. After an
+   * interruption the same messages are read again, and the missing rows are added.
+   */
+  const writeInPortions = async (batch: Batch, reason: unknown) => {
+    log.warn(
+      { err: reason },
+      `A batch exceeded a limit of the database; writing it in portions: ${describeError(reason)}`,
+    )
+    await database.transaction((on) => writeLost(on, batch, wallMs(clock)))
+    const inserted: Inserted[] = []
+    for (const rows of Object.values(batch.rows)) {
+      await inPortions(rows.length, async (from, to) => {
+        inserted.push(...(await database.transaction((on) => rows.insert(on, from, to))))
+      })
+    }
+    await requireNoSecond(database, batch, inserted)
+    return database.transaction((on) => writeReached(on, batch, inserted))
   }
   return {
     async write(batch) {
@@ -40,7 +65,7 @@ export function databaseStore(database: Database, log: Logger): ConsumerStore {
         return await writeWhole(batch)
       } catch (error) {
         if (!isLimit(error)) throw error
-        return writeInPortions(database, batch, error, log)
+        return writeInPortions(batch, error)
       }
     },
     async probe<Result>(batch: Batch, search: (rowsOf: (table: RowTable) => TryRows) => Promise<Result>) {
@@ -92,32 +117,73 @@ class TakenBack extends Error {
   readonly code = 'TAKEN_BACK'
 }
 
-/** How rows are inserted into the two large tables. */
-interface Statements {
-  readonly trades: (connection: Connection, batch: Batch) => Promise<InsertedTrades[]>
-  readonly bookTickers: (connection: Connection, batch: Batch) => Promise<InsertedBookTickers[]>
+/** @param add adds the rows of a table */
+async function writeBatch(
+  connection: Connection,
+  batch: Batch,
+  nowMs: number,
+  add: (rows: MarketRows) => Promise<Inserted[]>,
+): Promise<Written> {
+  await writeLost(connection, batch, nowMs)
+  const inserted: Inserted[] = []
+  for (const rows of Object.values(batch.rows)) inserted.push(...(await add(rows)))
+  await requireNoSecond(connection, batch, inserted)
+  return writeReached(connection, batch, inserted)
 }
 
-/** For batches without duplicates, which is almost always the case. */
-const COPYING: Statements = {
-  trades: (connection, batch) => batch.tradeRows.copy(connection),
-  bookTickers: (connection, batch) => batch.bookTickerRows.copy(connection),
-}
-const INSERTING: Statements = {
-  async trades(connection, batch) {
-    const inserted = await insertTrades(connection, batch.tradeColumns())
-    await requireNoSecond(connection, batch, inserted)
-    return inserted
-  },
-  bookTickers: (connection, batch) => insertBookTickers(connection, batch.bookTickerColumns()),
+/** Records losses before this batch. Must run before the rows of the batch are inserted. */
+async function writeLost(connection: Queryable, batch: Batch, nowMs: number): Promise<void> {
+  if (batch.firstsAfterLoss.length > 0) {
+    await writeSequenceStarts(connection, sequenceStarts(batch.firstsAfterLoss))
+    const firsts = afterRealLoss(batch.firstsAfterLoss)
+    const { windows, lost } = afterLoss(firsts, await lastStored(connection, firsts), nowMs)
+    await upsertGaps(connection, windows)
+    await noteLostIds(connection, lost)
+  }
+  if (batch.losses.size > 0) await writeLosses(connection, batch.losses.values())
 }
 
-/** Writes a batch with one statement per table. */
-async function writeBatch(connection: Connection, batch: Batch, into: Statements): Promise<Written> {
-  await writeLost(connection, batch)
-  const trades = await into.trades(connection, batch)
-  const quotes = await into.bookTickers(connection, batch)
-  return writeReached(connection, batch, trades, quotes)
+/**
+ * Checks that every row of `trades` is stored.
+ *
+ * @throws SecondUnderIdError when a row is missing because another event has its id and time
+ */
+async function requireNoSecond(
+  connection: Queryable,
+  { rows }: Batch,
+  inserted: readonly Inserted[],
+): Promise<void> {
+  const { length } = rows.trades
+  if (inserted.reduce((sum, one) => sum + (isTradeType(one.type) ? one.rows : 0), 0) === length) return
+  const second = await rows.trades.secondUnderId(connection)
+  if (second.length > 0) throw new SecondUnderIdError(second)
+}
+
+/**
+ * Writes ledger rows, dead letters and the offsets that the batch reaches. @returns what the whole
+ * batch added
+ */
+async function writeReached(
+  connection: Queryable,
+  batch: Batch,
+  rows: readonly Inserted[],
+): Promise<Written> {
+  const { gapRows, recordings, found, mirrored, copies } = batch
+  const gaps = gapRows.length === 0 ? 0 : await upsertGaps(connection, [...batch.gaps.values()])
+  if (recordings.length > 0) await writeRecordings(connection, recordings)
+  let restored = 0
+  if (found.length + mirrored.length + copies.length > 0) {
+    await insertDeadLetters(connection, [...found.map(({ row }) => row), ...mirrored])
+    restored = await insertDeadLetters(connection, copies)
+  }
+  const advanced = await advanceOffsets(connection, [...batch.steps.values()])
+  if (advanced === 'moved') throw new OffsetsMovedError()
+  return {
+    inserted: rows.reduce((sum, one) => sum + one.rows, gaps),
+    deadLettered: found.length + mirrored.length + restored,
+    rows,
+    isOfRecreated: advanced === 'recreated',
+  }
 }
 
 async function tryRows(
@@ -129,31 +195,14 @@ async function tryRows(
 ): Promise<unknown> {
   await connection.query('SAVEPOINT before_rows')
   try {
-    await insertRows(connection, batch, table, from, to)
+    if (table === 'gaps')
+      await upsertGaps(connection, [...highestRevisions(batch.gapRows.slice(from, to)).values()])
+    else await batch.rows[table].insert(connection, from, to)
     await connection.query('RELEASE SAVEPOINT before_rows')
     return null
   } catch (error) {
     if (failureKind(error) !== 'row') throw error
     await connection.query('ROLLBACK TO SAVEPOINT before_rows')
     return error
-  }
-}
-
-async function insertRows(
-  connection: Queryable,
-  batch: Batch,
-  table: RowTable,
-  from: number,
-  to: number,
-): Promise<void> {
-  switch (table) {
-    case 'trades':
-      await insertTrades(connection, batch.tradeColumns(), from, to)
-      break
-    case 'book_ticker':
-      await insertBookTickers(connection, batch.bookTickerColumns(), from, to)
-      break
-    case 'gaps':
-      await upsertGaps(connection, [...highestRevisions(batch.gapRows.slice(from, to)).values()])
   }
 }

@@ -67,7 +67,7 @@ export class ConsumerCounts {
     this.#flushTotalMs += tookMs
     this.#flushTimes.record(tookMs, nowMs)
     const wallMs = Date.now()
-    for (const { eventMs, receivedUs } of Object.values(batch.times)) {
+    for (const { eventMs, receivedUs } of Object.values(batch.origins)) {
       for (const ms of eventMs) if (!Number.isNaN(ms)) this.#eventToRow.record(wallMs - ms, nowMs)
       for (const us of receivedUs) if (!Number.isNaN(us)) this.#receiptToRow.record(wallMs - us / 1000, nowMs)
     }

@@ -1,12 +1,5 @@
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
-import { type InsertedBookTickers, insertBookTickers } from '../foundation/store/book-ticker.ts'
-import type { Database } from '../foundation/store/database.ts'
+import { TapelineError } from '../foundation/runtime/errors.ts'
 import { describeRefusal, SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { type InsertedTrades, insertTrades } from '../foundation/store/trades.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
-import type { Batch } from './batch.ts'
-import { requireNoSecond, writeLost, writeReached } from './batch-statements.ts'
-import type { Written } from './consumer-store.ts'
 
 /**
  * To look for a duplicate of a row, TimescaleDB may decompress up to 1,000 rows. Its limit is
@@ -28,38 +21,15 @@ export function isLimit(error: unknown): boolean {
 }
 
 /**
- * Writes the rows of a batch in several transactions, and the offsets in the last one. After an
- * interruption the same messages are read again, and the missing rows are added.
+ * Writes rows in portions, and halves a portion that is too large.
  *
- * @param reason the error of the transaction that was too large
+ * @param write writes the rows `[from, to)` in a transaction
  * @throws TapelineError `DATABASE` when a single row exceeds the limit
  */
-export async function writeInPortions(
-  database: Database,
-  batch: Batch,
-  reason: unknown,
-  log: Logger,
-): Promise<Written> {
-  log.warn(
-    { err: reason },
-    `A batch exceeded a limit of the database; writing it in portions: ${describeError(reason)}`,
-  )
-  await database.transaction((connection) => writeLost(connection, batch))
-  const trades: InsertedTrades[] = []
-  const quotes: InsertedBookTickers[] = []
-  await inPortions(batch.rowCount('trades'), async (from, to) => {
-    const columns = batch.tradeColumns()
-    trades.push(...(await database.transaction((on) => insertTrades(on, columns, from, to))))
-  })
-  await requireNoSecond(database, batch, trades)
-  await inPortions(batch.rowCount('book_ticker'), async (from, to) => {
-    const columns = batch.bookTickerColumns()
-    quotes.push(...(await database.transaction((on) => insertBookTickers(on, columns, from, to))))
-  })
-  return database.transaction((connection) => writeReached(connection, batch, trades, quotes))
-}
-
-async function inPortions(rows: number, write: (from: number, to: number) => Promise<void>): Promise<void> {
+export async function inPortions(
+  rows: number,
+  write: (from: number, to: number) => Promise<void>,
+): Promise<void> {
   for (let from = 0; from < rows; from += PORTION_ROWS) {
     await writeOrHalve(from, Math.min(rows, from + PORTION_ROWS), write)
   }

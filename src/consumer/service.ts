@@ -36,7 +36,8 @@ const CLOSE_MS = 800
  * @throws TapelineError `ENVIRONMENT` when its port is taken
  */
 export async function startConsumer(config: ConsumerConfig, log: Logger): Promise<RunningService> {
-  const startedAtMs = performance.now()
+  const clock = systemClock()
+  const startedAtMs = clock.monotonicMs()
   const counts = new ConsumerCounts()
   const ended = Promise.withResolvers<unknown>()
   const closers = new Closers()
@@ -52,7 +53,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     const reason = (worker === null ? waitingFor : whyNotReady(worker)) || (maintenance?.problem ?? '')
     return { ready: reason === '', reason }
   }
-  const health = () => ({ ...readiness(), uptimeMs: performance.now() - startedAtMs })
+  const health = () => ({ ...readiness(), uptimeMs: clock.monotonicMs() - startedAtMs })
   const partitions = () => lag?.partitions() ?? []
   const metricValues = () =>
     counts.metricValues(worker, health(), partitions(), environment?.known ?? NOTHING_KNOWN)
@@ -86,9 +87,9 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     worker = new Worker(
       config,
       {
-        clock: systemClock(),
+        clock,
         random: Math.random,
-        store: databaseStore(database, log),
+        store: databaseStore(database, clock, log),
         openFetcher: () =>
           new PartitionFetcher(config.kafka, 'tapeline-consumer-fetch', sourceTopics(config)),
         openGroupClient: (topics) => openGroupClient(config, topics),

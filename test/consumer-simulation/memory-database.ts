@@ -10,6 +10,7 @@ import { type Loss, lossKey, mergeLosses } from '../../src/foundation/store/loss
 import type { LostIds } from '../../src/foundation/store/lost-ids.ts'
 import type { TransactionMode } from '../../src/foundation/store/opening.ts'
 import { transactionsOn } from '../../src/foundation/store/transactions.ts'
+import { eventsOf } from '../support/records.ts'
 import type { Dice } from './dice.ts'
 import type { Life } from './life.ts'
 import { failure, type MemorySession, MemorySessions, type Server } from './memory-sessions.ts'
@@ -195,10 +196,10 @@ export class MemoryDatabase implements Server {
     const { state } = this
     if (
       this.defect === 'a bad row stops everything' &&
-      refusalIn(batch, 'trades', 0, batch.tradeColumns().tradeId.length) !== null
+      refusalIn(batch, 'trades', 0, batch.rows.trades.length) !== null
     )
       throw failure('42601')
-    const refusal = refusalIn(batch, 'trades', 0, batch.tradeColumns().tradeId.length)
+    const refusal = refusalIn(batch, 'trades', 0, batch.rows.trades.length)
     if (refusal !== null) throw refusal
     const steps = [...batch.steps.values()]
     const isOther = (step: StoredOffset) => state.offsets.get(keyOf(step))?.topicId !== step.topicId
@@ -236,24 +237,16 @@ export class MemoryDatabase implements Server {
     const { rows, letters, last } = this.state
     const before = rows.size
     const skipped = this.defect === 'a row left out' && this.#dice.chance(0.02) ? 0 : -1
-    const trades = batch.tradeColumns()
-    const bookTicker = batch.bookTickerColumns()
-    for (const [i, id] of trades.tradeId.entries()) {
-      if (i === skipped) continue
-      const [symbol, timeMs] = [trades.symbol[i] ?? '', Math.floor((trades.tradeTimeUs[i] ?? 0) / 1000)]
-      rows.add(`${symbol} trade ${id}`)
-      keepLater(last, { symbol, eventType: 'trade', epoch: trades.epoch[i] ?? 0, id, timeMs })
+    let i = 0
+    for (const { symbol, id, epoch, tradeTimeMs } of eventsOf(batch, 'trades')) {
+      if (i++ === skipped) continue
+      rows.add(`${symbol.text} trade ${id}`)
+      keepLater(last, { symbol: symbol.text, eventType: 'trade', epoch, id, timeMs: tradeTimeMs })
     }
-    for (const [i, id] of bookTicker.updateId.entries()) {
-      const symbol = bookTicker.symbol[i] ?? ''
-      rows.add(`${symbol} bookTicker ${id}`)
-      keepLater(last, {
-        symbol,
-        eventType: 'bookTicker',
-        epoch: 0,
-        id: null,
-        timeMs: Math.floor((bookTicker.ingestionUs[i] ?? 0) / 1000),
-      })
+    for (const { symbol, id, receivedUs } of eventsOf(batch, 'book_ticker')) {
+      rows.add(`${symbol.text} bookTicker ${id}`)
+      const timeMs = Math.floor(receivedUs / 1000)
+      keepLater(last, { symbol: symbol.text, eventType: 'bookTicker', epoch: 0, id: null, timeMs })
     }
     for (const { row } of batch.found) letters.set(`${row.topic}:${row.partition}:${row.offset}`, row.reason)
     let moved = 0
@@ -301,6 +294,6 @@ function keepLater(last: Map<string, LastStored>, row: LastStored): void {
 
 function refusalIn(batch: Batch, table: RowTable, from: number, to: number): Error | null {
   if (table !== 'trades') return null
-  const isRefused = batch.tradeColumns().price.slice(from, to).includes(REFUSED_PRICE)
-  return isRefused ? failure('23514') : null
+  const events = eventsOf(batch, 'trades', from, to)
+  return events.some(({ price }) => price === REFUSED_PRICE) ? failure('23514') : null
 }

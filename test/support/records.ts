@@ -1,6 +1,10 @@
+import assert from 'node:assert/strict'
+import type { Batch } from '../../src/consumer/batch.ts'
 import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
+import { Decoder } from '../../src/foundation/kafka/message-decoder.ts'
 import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
 import { declarationOf, type EventType, type Role } from '../../src/foundation/market/event.ts'
+import type { EventFields } from '../../src/foundation/market/event-fields.ts'
 
 const TRADE = {
   e: 'trade',
@@ -92,4 +96,18 @@ export function messageAt(
   { key, headers, bytes, start, end }: FetchedMessage,
 ): FetchedMessage {
   return new FetchedMessage(offset, key, headers, bytes, start, end)
+}
+
+/** The events of a batch's rows `[from, to)`, by default all. Each is valid until the next. */
+export function* eventsOf(
+  batch: Batch,
+  table: 'trades' | 'book_ticker',
+  from = 0,
+  to = batch.rowCount(table),
+): Generator<EventFields> {
+  const decoder = new Decoder()
+  for (const message of batch.origins[table].messages.slice(from, to)) {
+    assert.equal(decoder.decode(table === 'trades' ? 'trades' : 'bookTicker', message), null)
+    yield decoder.event
+  }
 }

@@ -13,6 +13,11 @@ export interface Clock {
   schedule(delayMs: number, run: () => void): () => void
 }
 
+/** Whole milliseconds since the Unix epoch. */
+export function wallMs(clock: Pick<Clock, 'wallMicros'>): number {
+  return Math.floor(clock.wallMicros() / 1000)
+}
+
 /** Maximum drift of the interpolated wall clock from the system's. */
 const RESYNC_MS = 1
 

@@ -19,7 +19,7 @@ const INITIAL_BYTES = 16 << 10
 const ROW_MAX_BYTES = 512
 
 /** PostgreSQL counts its microseconds from 2000-01-01. */
-const EPOCH_US = Date.UTC(2000, 0, 1) * 1000
+export const EPOCH_US = Date.UTC(2000, 0, 1) * 1000
 const TWO_TO_32 = 2 ** 32
 
 const ZERO = 0x30
@@ -27,17 +27,45 @@ const DOT = 0x2e
 /** A `numeric` is sent as base-10,000 digits. */
 const DIGITS_PER_GROUP = 4
 
+/** The numbers of the types in `pg_type`. */
+const TYPE_IDS = { boolean: 16, bigint: 20, integer: 23, text: 25, timestamptz: 1184, numeric: 1700 }
+
+/** A column of a table. */
+export type Column = readonly [name: string, type: keyof typeof TYPE_IDS]
+
 /** Rows in the binary format of COPY, appended as they are added. */
 export class CopyRows {
+  readonly #columns: readonly Column[]
   #bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES)
   #view = viewOf(this.#bytes)
   #at = HEAD.copy(this.#bytes)
+  /** Where each row begins. */
+  readonly #starts: number[] = []
 
-  /** Begins a row, which must have exactly so many fields. */
-  begin(fields: number): void {
+  constructor(columns: readonly Column[]) {
+    this.#columns = columns
+  }
+
+  get length(): number {
+    return this.#starts.length
+  }
+
+  /** Begins a row, which must have exactly one field for each column. */
+  begin(): void {
     if (this.#at + ROW_MAX_BYTES > this.#bytes.length) this.#grow()
-    this.#view.setInt16(this.#at, fields)
+    this.#starts.push(this.#at)
+    this.#view.setInt16(this.#at, this.#columns.length)
     this.#at += 2
+  }
+
+  remove(index: number): void {
+    const [start] = this.#starts.splice(index, 1)
+    if (start === undefined) throw new RangeError(`There is no row ${index}`)
+    const next = this.#starts[index] ?? this.#at
+    this.#bytes.copyWithin(start, next, this.#at)
+    this.#at -= next - start
+    for (let i = index; i < this.#starts.length; i++)
+      this.#starts[i] = (this.#starts[i] ?? 0) - (next - start)
   }
 
   null(): void {
@@ -104,6 +132,30 @@ export class CopyRows {
   get bytes(): Buffer {
     this.#view.setInt16(this.#at, END)
     return this.#bytes.subarray(0, this.#at + 2)
+  }
+
+  /**
+   * Returns the rows `[from, to)` as one array per column, for `unnest`. An array in the binary
+   * format has the fields of COPY after a head (`array_recv` in PostgreSQL's arrayfuncs.c).
+   */
+  arrays(from: number, to: number): Buffer[] {
+    const fields = this.#columns.map((): Buffer[] => [])
+    for (let row = from; row < to; row++) {
+      let at = (this.#starts[row] ?? 0) + 2
+      for (const column of fields) {
+        const end = at + 4 + Math.max(0, this.#view.getInt32(at))
+        column.push(this.#bytes.subarray(at, end))
+        at = end
+      }
+    }
+    return this.#columns.map(([, type], column) => {
+      const head = Buffer.alloc(20)
+      head.writeInt32BE(1, 0) // dimensions
+      head.writeInt32BE(TYPE_IDS[type], 8)
+      head.writeInt32BE(to - from, 12)
+      head.writeInt32BE(1, 16) // the first index
+      return Buffer.concat([head, ...(fields[column] ?? [])])
+    })
   }
 
   #length(bytes: number): void {

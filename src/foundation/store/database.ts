@@ -56,5 +56,7 @@ export interface Database extends Queryable {
     work: (connection: Connection) => Promise<Result>,
     options?: TransactionOptions,
   ): Promise<Result>
+  /** Whether the server has COPY FROM STDIN. It announces it if not: see `openPostgres`. */
+  canCopy(): Promise<boolean>
   close(): Promise<void>
 }

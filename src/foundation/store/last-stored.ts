@@ -1,5 +1,4 @@
 import { type EventType, isTradeType } from '../market/event.ts'
-import { wordArray } from './array-literal.ts'
 import type { Queryable } from './database.ts'
 
 /** The last stored row of a symbol and type. */
@@ -87,15 +86,11 @@ async function lastWithin(
   type Row = { symbol: string; event_type: EventType; epoch: number; id: string | null; time: Date }
   const rows: Row[] = []
   if (trades.length > 0) {
-    const values = [
-      wordArray(trades.map(({ symbol }) => symbol)),
-      wordArray(trades.map(({ eventType }) => eventType)),
-      from,
-    ]
+    const values = [trades.map(({ symbol }) => symbol), trades.map(({ eventType }) => eventType), from]
     rows.push(...(await connection.query<Row>(TRADES, values)).rows)
   }
   if (quotes.length > 0) {
-    const values = [wordArray(quotes.map(({ symbol }) => symbol)), from]
+    const values = [quotes.map(({ symbol }) => symbol), from]
     rows.push(...(await connection.query<Row>(BOOK_TICKER, values)).rows)
   }
   return rows.map(({ symbol, event_type, epoch, id, time }) => ({

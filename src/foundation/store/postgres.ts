@@ -35,6 +35,9 @@ const KEEP_ALIVE_AFTER_MS = 10_000
  */
 const SESSION_MAX_AGE_S = 10 * 60
 
+/** A server without COPY FROM STDIN announces that by this setting of its sessions. */
+const CAN_COPY = `SELECT current_setting('tapeline.copy', true) IS DISTINCT FROM 'off' AS "canCopy"`
+
 /** How long closing waits for running statements. */
 const CLOSE_TIMEOUT_MS = 1000
 
@@ -70,9 +73,15 @@ export function openPostgres(options: PostgresOptions): Database {
     return sessionOn(client, options.url)
   }
   const transact = transactionsOn(acquire, limitMs)
+  const query = <Row>(text: string, values?: readonly unknown[]) =>
+    transact('statement', (connection) => connection.query<Row>(text, values))
+  let canCopy: boolean | null = null
   return {
-    query: <Row>(text: string, values?: readonly unknown[]) =>
-      transact('statement', (connection) => connection.query<Row>(text, values)),
+    query,
+    async canCopy() {
+      canCopy ??= (await query<{ canCopy: boolean }>(CAN_COPY)).rows[0]?.canCopy === true
+      return canCopy
+    },
     transaction: (work, { isSnapshot = false, ...limits } = {}) =>
       transact(isSnapshot ? 'snapshot' : 'write', work, limits),
     async close() {

@@ -17,7 +17,8 @@ import {
 export type ExecuteMessage = (message: FrontendMessage) => Promise<Buffer>
 
 /** Settings of every session, regardless of the previous session. */
-const BASELINE = `SET client_min_messages = notice; SET search_path TO public; SET timescaledb.telemetry_level = off`
+const BASELINE = `SET client_min_messages = notice; SET search_path TO public; SET timescaledb.telemetry_level = off;
+SET tapeline.copy = off`
 
 /**
  * Shares one PostgreSQL backend among many connections, one at a time.

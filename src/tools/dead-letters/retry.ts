@@ -4,16 +4,11 @@ import { Decoder, type TopicKind } from '../../foundation/kafka/message-decoder.
 import { isTradeType, SECOND_UNDER_ID } from '../../foundation/market/event.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
-import {
-  addBookTicker,
-  emptyBookTickerColumns,
-  insertBookTickers,
-} from '../../foundation/store/book-ticker.ts'
 import type { Database, Queryable } from '../../foundation/store/database.ts'
 import { failureKind } from '../../foundation/store/failures.ts'
 import { upsertGaps } from '../../foundation/store/gaps.ts'
+import { BOOK_TICKER, MarketRows, TRADES } from '../../foundation/store/market-rows.ts'
 import { describeRefusal } from '../../foundation/store/sql-state.ts'
-import { addTrade, emptyTradeColumns, insertTrades, secondUnderId } from '../../foundation/store/trades.ts'
 import { messageOf, originalMessage, restoreEvent } from './original-record.ts'
 import {
   epochAt,
@@ -176,17 +171,14 @@ async function store(
 ): Promise<'new' | 'there' | 'second'> {
   const said = (isNew: boolean) => (isNew ? 'new' : 'there')
   switch (kind) {
-    case 'trades': {
-      const columns = emptyTradeColumns()
-      addTrade(columns, event)
-      if ((await secondUnderId(connection, columns)).length > 0) return 'second'
-      if (await isStoredNearby(connection, event)) return 'second'
-      return said((await insertTrades(connection, columns)).length > 0)
-    }
+    case 'trades':
     case 'bookTicker': {
-      const columns = emptyBookTickerColumns()
-      addBookTicker(columns, event)
-      return said((await insertBookTickers(connection, columns)).length > 0)
+      const rows = new MarketRows(kind === 'trades' ? TRADES : BOOK_TICKER)
+      rows.add(event)
+      const isTrade = kind === 'trades'
+      if (isTrade && (await rows.secondUnderId(connection)).length > 0) return 'second'
+      if (isTrade && (await isStoredNearby(connection, event))) return 'second'
+      return said((await rows.insert(connection)).length > 0)
     }
     case 'gaps':
       return said(gap !== null && (await upsertGaps(connection, [gap])) > 0)
