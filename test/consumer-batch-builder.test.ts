@@ -39,10 +39,10 @@ test('seals a batch at 500 messages, or 2 s after its first message', () => {
   const core = batchBuilder()
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 499), 1000, 0)
-  assert.equal(core.take(), null)
+  assert.equal(core.take(0), null)
   assert.equal(core.dueInMs(1500), 1500)
   core.accept(trades(0, 499, 600), 1600, 0)
-  const batch = core.take()
+  const batch = core.take(0)
   assert.equal(batch?.messages, 500)
   assert.equal(core.dueInMs(1600), 2000, 'the rest waits from its first message on')
   assert.equal(core.dueInMs(3700), 0)
@@ -65,7 +65,7 @@ test('advances a partition only over messages it has accepted, whatever the fetc
         [0, 10],
         [1, 10],
       ])
-      for (let batch = core.take(); batch !== null; batch = core.take()) {
+      for (let batch = core.take(0); batch !== null; batch = core.take(0)) {
         for (const { partition, firstOffset, nextOffset } of batch.steps.values()) {
           assert.equal(firstOffset, reached.get(partition), 'a batch begins where the previous one ended')
           assert.ok(nextOffset > firstOffset)
@@ -95,7 +95,7 @@ test('skips a hole only on request', () => {
   core.skipTo('t', 0, 9, 0)
   assert.equal(core.accept(trades(0, 9, 12), 0, 0), null)
   core.flush()
-  const step = [...(core.take()?.steps.values() ?? [])][0]
+  const step = [...(core.take(0)?.steps.values() ?? [])][0]
   assert.deepEqual([step?.firstOffset, step?.nextOffset], [5, 12], 'the stored offset can pass the hole')
 })
 
@@ -121,8 +121,8 @@ test('K3 gathers larger batches while the database is slow, stops at a limit, an
   core.accept(trades(0, 109, 115), 0, 0)
   assert.equal(core.hasRoom, false)
   const sizes: number[] = []
-  for (let batch = core.take(); batch !== null; batch = core.take()) {
-    assert.equal(core.take(), batch, 'the same batch until it is stored')
+  for (let batch = core.take(0); batch !== null; batch = core.take(0)) {
+    assert.equal(core.take(0), batch, 'the same batch until it is stored')
     sizes.push(batch.messages)
     core.stored(batch)
     assert.equal(core.hasRoom, true)
@@ -134,24 +134,24 @@ test('K3 a batch that became full while the previous one was written is written 
   const core = batchBuilder({ batchSize: 10 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 10), 0, 0)
-  const first = core.take()
+  const first = core.take(0)
   core.accept(trades(0, 10, 34), 0, 0)
   if (first !== null) core.stored(first)
-  const second = core.take()
+  const second = core.take(0)
   assert.equal(second?.messages, 10, 'sealed while nothing else waited')
   if (second !== null) core.stored(second)
-  assert.equal(core.take()?.messages, 14)
+  assert.equal(core.take(0)?.messages, 14)
 })
 
 test('discards and counts unstored messages when positions must be read again', () => {
   const core = batchBuilder({ batchSize: 10 })
   core.assign([at(0, 0)])
   core.accept(trades(0, 0, 25), 0, 0)
-  const writing = core.take()
+  const writing = core.take(0)
   core.discardAll()
   assert.deepEqual([core.pending, core.counters.discarded, core.positions()], [10, 15, []])
   if (writing !== null) core.abandon(writing)
-  assert.deepEqual([core.pending, core.counters.discarded, core.take()], [0, 25, null])
+  assert.deepEqual([core.pending, core.counters.discarded, core.take(0)], [0, 25, null])
 })
 
 test('turns a bad message into a dead letter with its bytes, reason and origin', () => {
@@ -160,7 +160,7 @@ test('turns a bad message into a dead letter with its bytes, reason and origin',
   const bad = record(Buffer.from('{"e":'), Buffer.from('BTCUSDT'))
   core.accept(fetched('t', 0, 7, [bad, record(tradeValue({ t: 1 }))]), 0, 1_723_161_256_000)
   core.flush()
-  const batch = core.take()
+  const batch = core.take(0)
   assert.equal(batch?.rows.trades.length, 1)
   const { row, headers } = batch?.found[0] ?? assert.fail('no dead letter')
   assert.deepEqual(
@@ -186,7 +186,7 @@ test('mirrors the frames that ingestion rejected, and not its own dead letters',
     record(Buffer.from('frame'), null, { origin, reason: 'not JSON', time: '1723161256000' })
   core.accept(fetched('d', 0, 0, [letter('ingestion'), letter('consumer')]), 0, 0)
   core.flush()
-  const batch = core.take()
+  const batch = core.take(0)
   assert.deepEqual(
     batch?.mirrored.map(({ origin, reason, offset }) => [origin, reason, offset]),
     [['ingestion', 'not JSON', 0]],
@@ -200,7 +200,7 @@ test('D7 restores the row of a dead letter from the copy in the topic; a copy wi
   first.assign([at(0, 7)])
   first.accept(fetched('t', 0, 7, [original]), 0, 1_723_161_256_000)
   first.flush()
-  const { row, headers } = first.take()?.found[0] ?? assert.fail('no dead letter')
+  const { row, headers } = first.take(0)?.found[0] ?? assert.fail('no dead letter')
   const copy = (changed: Readonly<Record<string, string>>) =>
     record(row.payload, row.key, { ...Object.fromEntries(headers), ...changed })
   const foreign = ['origin_topic', 'origin_topic_id', 'origin_partition', 'origin_offset'].flatMap((name) =>
@@ -210,7 +210,7 @@ test('D7 restores the row of a dead letter from the copy in the topic; a copy wi
   core.assign([{ topic: 'd', topicId: TOPIC_ID, partition: 0, nextOffset: 0, leaderEpoch: -1 }])
   core.accept(fetched('d', 0, 0, [copy({}), ...foreign, copy({ origin_headers: '{' })]), 0, 0)
   core.flush()
-  const batch = core.take()
+  const batch = core.take(0)
   assert.deepEqual(batch?.copies[0], row)
   const { headers: _, ...withoutHeaders } = row
   assert.deepEqual(batch?.copies.slice(1), [withoutHeaders])
@@ -224,7 +224,7 @@ test('K1 stops accepting messages at a byte limit, and resumes when they are sto
   core.accept(trades(0, 10, 60), 0, 0)
   assert.ok(core.heldBytes > 20_000)
   assert.equal(core.hasRoom, false)
-  for (let batch = core.take(); batch !== null; batch = core.take()) core.stored(batch)
+  for (let batch = core.take(0); batch !== null; batch = core.take(0)) core.stored(batch)
   assert.deepEqual([core.heldBytes, core.hasRoom], [0, true])
 })
 
@@ -237,7 +237,7 @@ test('P4 begins a separate batch when another owner has advanced a partition mea
   core.accept(trades(0, 30, 40), 0, 0)
   core.flush()
   const steps = []
-  for (let batch = core.take(); batch !== null; batch = core.take()) {
+  for (let batch = core.take(0); batch !== null; batch = core.take(0)) {
     steps.push(...[...batch.steps.values()].map(({ firstOffset, nextOffset }) => [firstOffset, nextOffset]))
     core.stored(batch)
   }
@@ -260,7 +260,7 @@ test('reports the receipt time of the last stored event of each partition, witho
     )
   const told = () =>
     core.storedReceipts().map(({ partition, receivedUs }) => [partition, receivedUs - baseUs])
-  const storeNext = () => core.stored(core.take() ?? assert.fail('there is no batch'))
+  const storeNext = () => core.stored(core.take(0) ?? assert.fail('there is no batch'))
   core.accept(received(0, 0, 1, 2, 3), 0, 0)
   core.accept(received(1, 0, 9), 0, 0)
   assert.deepEqual(told(), [], 'nothing is stored')
@@ -286,7 +286,7 @@ test('reports the receipt time of the last stored event of each partition, witho
   assert.deepEqual(told()[1], [0, 2], 'read again from an earlier offset, the time is older again')
 
   core.accept(received(0, 2, 3, 4), 0, 0)
-  const heldUp = core.take() ?? assert.fail('there is no batch')
+  const heldUp = core.take(0) ?? assert.fail('there is no batch')
   core.assign([at(1, 1)])
   core.assign([at(0, 9), at(1, 1)])
   core.stored(heldUp)

@@ -119,7 +119,7 @@ export function gather(fetched: readonly FetchedPartition[], batchSize: number):
   batchBuilder.assign(starts(fetched))
   const batches: Batch[] = []
   const takeAll = () => {
-    for (let batch = batchBuilder.take(); batch !== null; batch = batchBuilder.take()) {
+    for (let batch = batchBuilder.take(0); batch !== null; batch = batchBuilder.take(0)) {
       batches.push(batch)
       batchBuilder.stored(batch)
     }

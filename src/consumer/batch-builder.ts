@@ -6,6 +6,7 @@ import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { Batch, FirstEvents } from './batch.ts'
 import { deadLetter, mirroredLetter } from './dead-letter.ts'
+import type { OffsetToCommit } from './group-client.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 
 export interface BatchBuilderOptions {
@@ -236,25 +237,33 @@ export class BatchBuilder {
   }
 
   /**
-   * Returns the next batch to write. It belongs to the writer until {@link stored} or {@link
-   * abandon}.
+   * Returns the next batch to write: sealed, full or due. It belongs to the writer until {@link
+   * stored} or {@link abandon}.
    */
-  take(): Batch | null {
-    if (this.#writing === null && this.#sealed.length === 0 && this.#isFull) this.#seal()
+  take(nowMs: number): Batch | null {
+    const isWanted = this.#isFull || this.dueInMs(nowMs) === 0
+    if (this.#writing === null && this.#sealed.length === 0 && isWanted) this.#seal()
     this.#writing ??= this.#sealed.shift() ?? null
     return this.#writing
   }
 
-  /** Records that the taken batch is committed in the database. */
-  stored(batch: Batch): void {
-    if (batch !== this.#writing) return
+  /**
+   * Records that the taken batch is committed in the database. @returns the stored offset of each
+   * partition in it that is ours
+   */
+  stored(batch: Batch): OffsetToCommit[] {
+    if (batch !== this.#writing) return []
     this.#writing = null
-    for (const step of batch.steps.values()) {
+    return [...batch.steps.values()].flatMap((step) => {
       const state = this.#assigned.get(keyOf(step))
-      if (state?.topicId !== step.topicId || step.nextOffset < state.stored) continue
-      state.stored = step.nextOffset
-      state.storedUs = batch.lastReceivedUs.get(keyOf(step)) ?? state.storedUs
-    }
+      if (state === undefined) return []
+      // A delayed batch may end below what another owner has stored since.
+      if (state.topicId === step.topicId && step.nextOffset >= state.stored) {
+        state.stored = step.nextOffset
+        state.storedUs = batch.lastReceivedUs.get(keyOf(step)) ?? state.storedUs
+      }
+      return [{ topic: state.topic, partition: state.partition, nextOffset: state.stored }]
+    })
   }
 
   /** Records that the taken batch will not be written. */

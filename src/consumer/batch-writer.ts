@@ -1,8 +1,8 @@
 import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
 import { type BackoffPolicy, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { type Clock, sleepOn, wallMs } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
-import { Wake } from '../foundation/runtime/wake.ts'
+import type { Wake } from '../foundation/runtime/wake.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import { describeRefusal, sqlStateOf } from '../foundation/store/sql-state.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -11,8 +11,8 @@ import { type Batch, type FoundDeadLetter, ROW_TABLES, type RowTable } from './b
 import type { BatchBuilder } from './batch-builder.ts'
 import { type ConsumerStore, OffsetsMovedError, SecondUnderIdError, type Written } from './consumer-store.ts'
 import { deadLetter } from './dead-letter.ts'
-import { findRejected, type Rejection } from './rejected-rows.ts'
-import { MAX_REJECTIONS, RejectionLimit } from './rejection-limit.ts'
+import type { OffsetToCommit } from './group-client.ts'
+import { findRejected, MAX_REJECTIONS, type Rejection, RejectionLimit } from './rejected-rows.ts'
 
 export interface BatchWriterPorts {
   readonly clock: Clock
@@ -26,11 +26,22 @@ export interface BatchWriterPorts {
   readonly log: Logger
 }
 
+/** What the writer shares with the other parts of the worker. */
+export interface BatchWriterPeers {
+  readonly batchBuilder: BatchBuilder
+  /** Rings when the batch builder has more. */
+  readonly filled: Wake
+  /** The writer rings it when the batch builder has room. */
+  readonly room: Wake
+  /** Commits offsets of the group soon. */
+  readonly commitSoon: (offsets: readonly OffsetToCommit[]) => void
+}
+
 export interface BatchWriterEvents {
-  /** A batch was taken: there is room for another. */
-  onTaken(): void
   /** A batch is committed, `tookMs` milliseconds after it was taken. */
   onStored(batch: Batch, written: Written, tookMs: number): void
+  /** Messages were lost before those of a stored batch. */
+  onLost(): void
   /** Writing failed and will be retried. */
   onRetry(): void
   /**
@@ -51,12 +62,12 @@ export interface BatchWriterEvents {
  * aside, or stop. Does no I/O except through its ports.
  */
 export class BatchWriter {
-  readonly #batchBuilder: BatchBuilder
+  readonly #peers: BatchWriterPeers
   readonly #ports: BatchWriterPorts
   readonly #events: BatchWriterEvents
   readonly #backoff: BackoffPolicy
-  readonly #limit = new RejectionLimit()
-  readonly #sealed = new Wake()
+  /** From the first refused row. */
+  #limit: RejectionLimit | null = null
   readonly #giveUp = new AbortController()
   readonly #lettersSent = new WeakMap<Batch, number>()
   #draining = false
@@ -65,12 +76,12 @@ export class BatchWriter {
   failure: string | null = null
 
   constructor(
-    batchBuilder: BatchBuilder,
+    peers: BatchWriterPeers,
     ports: BatchWriterPorts,
     events: BatchWriterEvents,
     backoff: BackoffPolicy,
   ) {
-    this.#batchBuilder = batchBuilder
+    this.#peers = peers
     this.#ports = ports
     this.#events = events
     this.#backoff = backoff
@@ -84,62 +95,60 @@ export class BatchWriter {
     return since === null ? null : { ms: this.#ports.clock.monotonicMs() - since.ms, for: since.waitsFor }
   }
 
-  /** Call when a batch may be sealed. */
-  wake(): void {
-    this.#sealed.ring()
-  }
-
-  /** Makes {@link run} end once everything that is sealed is written. */
+  /** Makes {@link run} end once everything that was taken in is written. */
   drain(): void {
     this.#draining = true
-    this.#sealed.ring()
+    this.#peers.batchBuilder.flush()
+    this.#peers.filled.ring()
   }
 
   /** Makes {@link run} end at once. Unstored batches stay in the batch builder. */
   giveUp(reason: unknown): void {
     this.#giveUp.abort(reason)
-    this.#sealed.ring()
   }
 
   /**
    * Rejects with errors that a retry cannot fix. Nothing of the current batch is committed then.
    */
   async run(): Promise<void> {
-    for (;;) {
-      const batch = this.#batchBuilder.take()
-      if (batch === null) {
+    const { signal } = this.#giveUp
+    await unlessAborted(this.#writeBatches(signal), signal).catch((error: unknown) => {
+      if (!signal.aborted) throw error
+    })
+  }
+
+  async #writeBatches(signal: AbortSignal): Promise<void> {
+    const { batchBuilder, filled, room } = this.#peers
+    while (!signal.aborted) {
+      const nowMs = this.#ports.clock.monotonicMs()
+      const batch = batchBuilder.take(nowMs)
+      if (batch !== null) {
+        room.ring()
+        await this.#writeUntilStored(batch, signal)
+      } else {
         if (this.#draining) return
-        await this.#sealed.wait()
-        continue
+        await filled.wait(batchBuilder.dueInMs(nowMs) ?? undefined)
       }
-      this.#events.onTaken()
-      const takenAtMs = this.#ports.clock.monotonicMs()
-      const written = await this.#writeUntilStored(batch)
-      if (written === 'given up') return
-      if (written === 'moved') continue
-      this.#batchBuilder.stored(batch)
-      if (written.isOfRecreated) this.#events.onRecreated(batch)
-      this.#events.onStored(batch, written, this.#ports.clock.monotonicMs() - takenAtMs)
     }
   }
 
-  async #writeUntilStored(batch: Batch): Promise<Written | 'moved' | 'given up'> {
-    const { signal } = this.#giveUp
+  async #writeUntilStored(batch: Batch, signal: AbortSignal): Promise<void> {
     const { clock, random, log } = this.#ports
-    this.#since = { ms: clock.monotonicMs(), waitsFor: 'database' }
+    const sinceMs = clock.monotonicMs()
+    this.#since = { ms: sinceMs, waitsFor: 'database' }
     for (let failures = 1; !signal.aborted; failures++) {
       try {
-        const written = await unlessAborted(this.#attempt(batch), signal)
-        this.#since = null
-        this.failure = null
-        return written
+        const written = await this.#attempt(batch)
+        // After giving up, the batch counts as left, although it may be stored.
+        if (!signal.aborted) this.#stored(batch, written, clock.monotonicMs() - sinceMs)
+        return
       } catch (error) {
-        if (signal.aborted) break
+        if (signal.aborted) return
         if (error instanceof OffsetsMovedError) {
-          this.#batchBuilder.abandon(batch)
+          this.#peers.batchBuilder.abandon(batch)
           this.#since = null
           this.#events.onMoved(error.message)
-          return 'moved'
+          return
         }
         this.failure = describeError(error)
         if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
@@ -148,7 +157,16 @@ export class BatchWriter {
         await sleepOn(clock, delayFor(failures, this.#backoff, random()), signal).catch(() => {})
       }
     }
-    return 'given up'
+  }
+
+  #stored(batch: Batch, written: Written, tookMs: number): void {
+    this.#since = null
+    this.failure = null
+    const offsets = this.#peers.batchBuilder.stored(batch)
+    if (written.isOfRecreated) this.#events.onRecreated(batch)
+    else this.#peers.commitSoon(offsets)
+    this.#events.onStored(batch, written, tookMs)
+    if (batch.firstsAfterLoss.length > 0) this.#events.onLost()
   }
 
   async #attempt(batch: Batch): Promise<Written> {
@@ -158,7 +176,8 @@ export class BatchWriter {
       await this.#sendLetters(batch)
       try {
         const written = await store.write(batch)
-        for (const table of ROW_TABLES) this.#limit.accepted(table, batch.rowCount(table))
+        const limit = this.#limit
+        if (limit !== null) for (const table of ROW_TABLES) limit.accepted(table, batch.rowCount(table))
         return written
       } catch (error) {
         if (error instanceof SecondUnderIdError) this.#setSecondAside(batch, error.indexes)
@@ -187,7 +206,7 @@ export class BatchWriter {
    */
   #setSecondAside(batch: Batch, indexes: readonly number[]): void {
     const { clock, log } = this.#ports
-    const failedAtMs = Math.floor(clock.wallMicros() / 1000)
+    const failedAtMs = wallMs(clock)
     const letters = indexes.toReversed().map((index) => {
       const { partition, message } = batch.removeRow('trades', index)
       return deadLetter(partition, message, SECOND_UNDER_ID, failedAtMs)
@@ -226,13 +245,14 @@ export class BatchWriter {
 
   #setAside(batch: Batch, table: RowTable, refused: readonly Rejection[]): void {
     let next = 0
+    this.#limit ??= new RejectionLimit()
     for (const { index, error } of refused) {
       this.#limit.accepted(table, index - next)
       next = index + 1
       if (this.#limit.refused(table, constraintOf(error))) throw refusesAsARule(table, error)
     }
     const { clock, log } = this.#ports
-    const failedAtMs = Math.floor(clock.wallMicros() / 1000)
+    const failedAtMs = wallMs(clock)
     const letters = [...refused].reverse().map(({ index, error }) => {
       const { partition, message } = batch.removeRow(table, index)
       return deadLetter(partition, message, `refused by the database: ${describeRefusal(error)}`, failedAtMs)

@@ -4,11 +4,12 @@ import type { FetchedPartition } from '../foundation/kafka/partition-fetcher.ts'
 import type { Position } from '../foundation/kafka/position.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { type BackoffPolicy, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { type Clock, sleepOn, wallMs } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
-import { Wake } from '../foundation/runtime/wake.ts'
+import type { Wake } from '../foundation/runtime/wake.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { BatchBuilder } from './batch-builder.ts'
+import type { BatchWriterPeers } from './batch-writer.ts'
 import type { TopicPartition } from './partition.ts'
 import { PartitionBackoff } from './partition-backoff.ts'
 
@@ -31,8 +32,6 @@ export interface KafkaConsumerEvents {
   onConnected(topics: ReadonlyMap<string, TopicMetadata>): void
   /** A partition lost its tail. Read the positions again, this one at most `position`. */
   onTruncated(position: Position): Promise<void>
-  /** Messages were taken in. */
-  onAccepted(): void
   /** A retry cannot help: a message has a newer schema, or there is a defect. */
   onFatal(error: unknown): void
 }
@@ -61,8 +60,10 @@ export class KafkaConsumer {
   readonly #events: KafkaConsumerEvents
   readonly #ports: KafkaConsumerPorts
   readonly #stopping = new AbortController()
+  readonly #filled: Wake
   readonly #wake: Wake
-  readonly #backedOff: PartitionBackoff
+  /** From the first partition that could not be read. */
+  #backedOff: PartitionBackoff | null = null
   #isRetrying = false
   #running: Promise<void> | null = null
   #fetcher: RecordFetcher | null = null
@@ -70,9 +71,13 @@ export class KafkaConsumer {
   /** Why the last client failed, until one fetches again. */
   failure: string | null = null
 
+  /**
+   * @param filled it rings when the batch builder has more
+   * @param room rings when the batch builder has new positions or room
+   */
   constructor(
     options: KafkaConsumerOptions,
-    batchBuilder: BatchBuilder,
+    { batchBuilder, filled, room }: Pick<BatchWriterPeers, 'batchBuilder' | 'filled' | 'room'>,
     events: KafkaConsumerEvents,
     ports: KafkaConsumerPorts,
   ) {
@@ -80,22 +85,17 @@ export class KafkaConsumer {
     this.#batchBuilder = batchBuilder
     this.#events = events
     this.#ports = ports
-    this.#wake = new Wake(ports.clock)
-    this.#backedOff = new PartitionBackoff(options.backoff)
+    this.#filled = filled
+    this.#wake = room
   }
 
   /** Which partitions cannot be read, and why; null when none. */
   get backedOff(): string | null {
-    return this.#backedOff.description
+    return this.#backedOff?.description ?? null
   }
 
   start(): void {
     this.#running ??= this.#run()
-  }
-
-  /** Call when the batch builder has new positions or room. */
-  wake(): void {
-    this.#wake.ring()
   }
 
   /** Reconnects with a new client and reads the topic metadata again. */
@@ -180,7 +180,7 @@ export class KafkaConsumer {
             })
           inFlight.set(node, request)
         }
-        const dueInMs = this.#isRetrying ? null : this.#backedOff.dueInMs(this.#nowMs)
+        const dueInMs = this.#isRetrying ? null : this.#backedOff?.dueInMs(this.#nowMs)
         await this.#wake.wait(dueInMs ?? undefined)
       }
     } finally {
@@ -193,10 +193,6 @@ export class KafkaConsumer {
     return this.#ports.clock.monotonicMs()
   }
 
-  get #wallMs(): number {
-    return Math.floor(this.#ports.clock.wallMicros() / 1000)
-  }
-
   async #refresh(fetcher: RecordFetcher): Promise<void> {
     try {
       this.#events.onConnected(await fetcher.connect())
@@ -207,18 +203,20 @@ export class KafkaConsumer {
 
   /** Looks up the leaders of partitions that are due, then allows fetching them again. */
   #retryAiling(fetcher: RecordFetcher): void {
-    this.#backedOff.keep(this.#batchBuilder.positions())
-    if (this.#isRetrying || this.#backedOff.dueInMs(this.#nowMs) !== 0) return
+    const backedOff = this.#backedOff
+    backedOff?.keep(this.#batchBuilder.positions())
+    if (this.#isRetrying || backedOff?.dueInMs(this.#nowMs) !== 0) return
     this.#isRetrying = true
     void this.#refresh(fetcher).then(() => {
       this.#isRetrying = false
-      this.#backedOff.readmit(this.#nowMs)
+      backedOff.readmit(this.#nowMs)
       this.#wake.ring()
     })
   }
 
   #cannotRead({ topic, partition }: TopicPartition, error: string): void {
     const reason = describePartitionError(topic, error)
+    this.#backedOff ??= new PartitionBackoff(this.#options.backoff)
     if (!this.#backedOff.note({ topic, partition }, reason, this.#nowMs, this.#ports.random())) return
     this.#ports.log.warn(
       { topic, partition },
@@ -229,7 +227,7 @@ export class KafkaConsumer {
   #positionsByLeader(fetcher: RecordFetcher): Map<number, Position[]> {
     const byLeader = new Map<number, Position[]>()
     for (const position of this.#batchBuilder.positions()) {
-      if (this.#backedOff.rests(position)) continue
+      if (this.#backedOff?.rests(position)) continue
       const leader = fetcher.leaderOf(position.topic, position.partition)
       if (leader === null || leader < 0) this.#cannotRead(position, 'it has no leader')
       else byLeader.set(leader, [...(byLeader.get(leader) ?? []), position])
@@ -248,13 +246,13 @@ export class KafkaConsumer {
     if (this.#stopping.signal.aborted) return
     // Moving a position waits for the broker. Messages that have arrived are taken in first.
     for (const one of fetched) if (one.error === null && one.diverging === null) this.#accept(one, positions)
-    this.#events.onAccepted()
+    this.#filled.ring()
     for (const one of fetched) {
       if (one.error === 'OFFSET_OUT_OF_RANGE') await this.#orLater(one, () => this.#goToOldest(fetcher, one))
       else if (one.error !== null) this.#cannotRead(one, one.error)
       else if (one.diverging !== null) await this.#orLater(one, () => this.#goBack(one, positions))
     }
-    this.#events.onAccepted()
+    this.#filled.ring()
   }
 
   async #orLater(one: FetchedPartition, move: () => Promise<void>): Promise<void> {
@@ -267,11 +265,11 @@ export class KafkaConsumer {
   }
 
   #accept(fetched: FetchedPartition, positions: readonly Position[]): void {
-    if (this.#backedOff.recovered(fetched)) {
+    if (this.#backedOff?.recovered(fetched)) {
       const { topic, partition } = fetched
       this.#ports.log.info({ topic, partition }, 'The partition can be read again')
     }
-    const hole = this.#batchBuilder.accept(fetched, this.#nowMs, this.#wallMs)
+    const hole = this.#batchBuilder.accept(fetched, this.#nowMs, wallMs(this.#ports.clock))
     if (hole === null) return
     // The position may have moved since the request. It is a hole only if the broker was asked for
     // the expected offset.

@@ -1,4 +1,5 @@
 import { byEventType } from '../foundation/market/event.ts'
+import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { ConsumerStatus, LatencySummary, PartitionStatus } from '../foundation/telemetry/status.ts'
 import { Tally } from '../foundation/telemetry/tally.ts'
@@ -41,6 +42,7 @@ const REJECTED = 'rejected by ingestion'
 
 /** Counts of the consumer's work since start. */
 export class ConsumerCounts {
+  readonly #clock: Clock
   readonly #rows = new Tally()
   readonly #letters: Record<string, number> = {}
   readonly #eventToRow = new LatencyWindow()
@@ -53,6 +55,10 @@ export class ConsumerCounts {
   #flushes = 0
   retries = 0
 
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
   /** @param tookMs from taking the batch to its commit */
   stored(batch: Batch, written: Written, tookMs: number): void {
     this.#flushes++
@@ -63,18 +69,19 @@ export class ConsumerCounts {
     for (const { row } of batch.found) this.#countLetter(row.reason)
     // Ingestion counts these by reason.
     for (const _ of batch.mirrored) this.#countLetter(REJECTED)
-    const nowMs = performance.now()
+    const nowMs = this.#clock.monotonicMs()
     this.#flushTotalMs += tookMs
     this.#flushTimes.record(tookMs, nowMs)
-    const wallMs = Date.now()
+    const committedMs = wallMs(this.#clock)
     for (const { eventMs, receivedUs } of Object.values(batch.origins)) {
-      for (const ms of eventMs) if (!Number.isNaN(ms)) this.#eventToRow.record(wallMs - ms, nowMs)
-      for (const us of receivedUs) if (!Number.isNaN(us)) this.#receiptToRow.record(wallMs - us / 1000, nowMs)
+      for (const ms of eventMs) if (!Number.isNaN(ms)) this.#eventToRow.record(committedMs - ms, nowMs)
+      for (const us of receivedUs)
+        if (!Number.isNaN(us)) this.#receiptToRow.record(committedMs - us / 1000, nowMs)
     }
   }
 
   status(worker: Worker | null, health: Health, partitions: readonly PartitionStatus[]): ConsumerStatus {
-    const nowMs = performance.now()
+    const nowMs = this.#clock.monotonicMs()
     return {
       service: 'consumer',
       version: VERSION,
@@ -107,7 +114,7 @@ export class ConsumerCounts {
       ...environment,
       status: this.status(worker, health, partitions),
       deadLetters: { ...this.#letters },
-      flushMs: this.#flushTimes.summary(performance.now()),
+      flushMs: this.#flushTimes.summary(this.#clock.monotonicMs()),
       flushTotalMs: this.#flushTotalMs,
       heldBytes: worker?.batchBuilder.heldBytes ?? 0,
       storedReceipts: worker?.batchBuilder.storedReceipts() ?? [],

@@ -38,7 +38,7 @@ const CLOSE_MS = 800
 export async function startConsumer(config: ConsumerConfig, log: Logger): Promise<RunningService> {
   const clock = systemClock()
   const startedAtMs = clock.monotonicMs()
-  const counts = new ConsumerCounts()
+  const counts = new ConsumerCounts(clock)
   const ended = Promise.withResolvers<unknown>()
   const closers = new Closers()
   const starting = new AbortController()
@@ -98,10 +98,8 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
         log,
       },
       {
-        onStored: (batch, written, tookMs) => {
-          counts.stored(batch, written, tookMs)
-          if (batch.firstsAfterLoss.length > 0) reopener.notice()
-        },
+        onStored: counts.stored.bind(counts),
+        onLost: () => reopener.notice(),
         onRetry: () => {
           counts.retries++
         },

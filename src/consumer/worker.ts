@@ -13,17 +13,20 @@ import { BatchBuilder } from './batch-builder.ts'
 import { BatchWriter, type BatchWriterPorts } from './batch-writer.ts'
 import type { ConsumerConfig } from './config.ts'
 import type { ConsumerStore, Written } from './consumer-store.ts'
-import type { GroupClient, OffsetToCommit } from './group-client.ts'
+import type { GroupClient } from './group-client.ts'
 import { type Assignment, type GroupCounts, GroupMembership } from './group-membership.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
 import { keyOf, type TopicPartition } from './partition.ts'
 import { type PositionInputs, readPositions } from './positions.ts'
 
+/** Called without `this`. */
 export interface WorkerEvents {
   /** A batch is committed, `tookMs` milliseconds after it was taken. */
-  onStored(batch: Batch, written: Written, tookMs: number): void
+  readonly onStored: (batch: Batch, written: Written, tookMs: number) => void
+  /** Messages were lost before those of a stored batch. */
+  readonly onLost: () => void
   /** Writing failed and will be retried. */
-  onRetry(): void
+  readonly onRetry: () => void
   /** Continuing would lose or corrupt data. Nothing uncommitted is lost. */
   onFatal(error: unknown): void
 }
@@ -77,7 +80,8 @@ export class Worker {
   #assignment: Assignment | null = null
   #positioned: Assignment | null = null
   #topics: ReadonlyMap<string, TopicMetadata> | null = null
-  #cancelFlush: (() => void) | null = null
+  readonly #filled: Wake
+  readonly #room: Wake
   #loops: Promise<unknown> | null = null
   /** Times that a partition lost messages that were read. */
   truncations = 0
@@ -113,29 +117,31 @@ export class Worker {
       },
       { ...backoff, maxMs: Math.min(backoff.maxMs, sessionTimeoutMs) },
     )
+    this.#filled = new Wake(ports.clock)
+    this.#room = new Wake(ports.clock)
+    const peers = {
+      batchBuilder: this.batchBuilder,
+      filled: this.#filled,
+      room: this.#room,
+      commitSoon: this.#membership.commitSoon.bind(this.#membership),
+    }
     this.#kafka = new KafkaConsumer(
       { fetchMaxWaitMs, backoff },
-      this.batchBuilder,
+      peers,
       {
         onConnected: (found) => this.#onTopics(found),
         onTruncated: (position) => this.#onTruncated(position),
-        onAccepted: () => this.#afterAccept(),
         onFatal: (error) => events.onFatal(error),
       },
       ports,
     )
     this.#writer = new BatchWriter(
-      this.batchBuilder,
+      peers,
       ports,
       {
-        onTaken: () => this.#kafka.wake(),
-        onStored: (batch, written, tookMs) => {
-          events.onStored(batch, written, tookMs)
-          // A delayed batch may end below offsets that another owner has stored and committed
-          // since.
-          this.#membership.commitSoon(this.#storedOffsets().filter((one) => batch.steps.has(keyOf(one))))
-        },
-        onRetry: () => events.onRetry(),
+        onStored: events.onStored,
+        onLost: events.onLost,
+        onRetry: events.onRetry,
         onRecreated: (batch) => {
           // Another consumer noticed it first.
           if (![...batch.steps.values()].some((step) => this.batchBuilder.isReading(step))) return
@@ -217,21 +223,12 @@ export class Worker {
     if (signal.aborted) giveUp()
     this.#positionsWanted.ring()
     const fetchingEnded = this.#kafka.stop()
-    this.#cancelFlush?.()
-    this.batchBuilder.flush()
     this.#writer.drain()
     await this.#loops
     const left = this.batchBuilder.pending
     const committed = await this.#membership.stop()
     await fetchingEnded
     return { left, committed }
-  }
-
-  /** The stored offset of each partition that is ours. */
-  #storedOffsets(): OffsetToCommit[] {
-    return this.batchBuilder
-      .progress()
-      .map(({ topic, partition, stored }) => ({ topic, partition, nextOffset: stored }))
   }
 
   #onTopics(found: ReadonlyMap<string, TopicMetadata>): void {
@@ -258,7 +255,7 @@ export class Worker {
       'A topic was recreated: storing what was read of it, then reading the positions again from the database',
     )
     this.batchBuilder.forgetPositions()
-    this.#writer.wake()
+    this.#filled.ring()
     this.#positioned = null
     this.#positionsWanted.ring()
   }
@@ -269,20 +266,6 @@ export class Worker {
     this.truncations++
     await this.#ports.store.takeBack({ topic, topicId, partition, nextOffset: offset, leaderEpoch })
     this.#forgetPositions('A partition lost its tail')
-  }
-
-  #afterAccept(): void {
-    this.#writer.wake()
-    if (this.#cancelFlush !== null) return
-    const { clock } = this.#ports
-    const dueInMs = this.batchBuilder.dueInMs(clock.monotonicMs())
-    if (dueInMs === null) return
-    this.#cancelFlush = clock.schedule(dueInMs, () => {
-      this.#cancelFlush = null
-      // The batch that was due may have been sealed since, and another opened.
-      if (this.batchBuilder.dueInMs(clock.monotonicMs()) === 0) this.batchBuilder.flush()
-      this.#afterAccept()
-    })
   }
 
   async #positionLoop(): Promise<void> {
@@ -323,10 +306,11 @@ export class Worker {
     this.batchBuilder.assign(found, losses)
     this.#positioned = assignment
     // Another owner may have stored offsets that it could not commit.
-    this.#membership.commitSoon(this.#storedOffsets())
+    const stored = this.batchBuilder.progress()
+    this.#membership.commitSoon(stored.map((one) => ({ ...one, nextOffset: one.stored })))
     const { generation, partitions } = assignment
     this.#ports.log.info({ generation, partitions: partitions.length }, 'Partitions assigned')
-    this.#kafka.wake()
+    this.#room.ring()
     return true
   }
 

@@ -74,6 +74,7 @@ export class ConsumerProcess {
           this.stored.inserted += inserted
           this.stored.deadLettered += deadLettered
         },
+        onLost: () => {},
         onRetry: () => {},
         onFatal: (error) => {
           this.fatal ??= error
