@@ -5,6 +5,7 @@ import { databaseStore } from '../src/consumer/database-store.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { CopyRows } from '../src/foundation/store/copy-rows.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
@@ -171,3 +172,32 @@ for (const { name, ...options } of databaseKinds()) {
     })
   })
 }
+
+const [native] = databaseKinds()
+test('an error early in a large COPY rejects it, and the session stays usable', {
+  skip: native?.skip,
+}, async () => {
+  const server = await createTestDatabase('native')
+  await using stack = new AsyncDisposableStack()
+  stack.defer(() => server.drop())
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  stack.defer(() => database.close())
+  await database.query('CREATE TABLE numbers (n bigint PRIMARY KEY, word text)')
+  const rows = new CopyRows([
+    ['n', 'bigint'],
+    ['word', 'text'],
+  ])
+  // More than the buffers of the socket: the error arrives while rows are still being sent.
+  for (let n = 0; n < 200_000; n++) {
+    rows.begin()
+    rows.bigint(Math.max(1, n))
+    rows.text(Buffer.alloc(100, 'x'))
+  }
+  const copy = (bytes: Buffer) =>
+    database.transaction((connection) =>
+      connection.copyIn('COPY numbers (n, word) FROM STDIN (FORMAT binary)', bytes),
+    )
+  await assert.rejects(copy(rows.bytes), { code: '23505' })
+  rows.remove(0)
+  assert.equal(await copy(rows.bytes), 199_999)
+})

@@ -1,11 +1,12 @@
+import { finished } from 'node:stream/promises'
 import { Pool, type PoolClient } from 'pg'
+import { from } from 'pg-copy-streams'
 import { sleep } from '../runtime/backoff.ts'
+import { cancelOnAbort } from './cancellation.ts'
 import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
-import { copyIn } from './copy-in.ts'
 import type { Database, QueryAnswer } from './database.ts'
-import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement } from './statement-limits.ts'
-import { type Session, transactionsOn } from './transactions.ts'
+import { CLIENT_GRACE_MS, type Session, transactionsOn } from './transactions.ts'
 
 export interface PostgresOptions {
   /** `sslmode` in it has libpq's meaning. */
@@ -98,10 +99,18 @@ function sessionOn(client: PoolClient, url: string): Session {
         query_timeout: limitMs + CLIENT_GRACE_MS,
         ...(values === undefined ? {} : { values: [...values] }),
       }
-      const answer = await limitedStatement(limitMs, () => client.query(statement))
+      const answer = await client.query(statement)
       return { rows: answer.rows ?? [], rowCount: answer.rowCount ?? 0 }
     },
-    copyIn: (limitMs, statement, rows) => limitedStatement(limitMs, () => copyIn(client, statement, rows)),
+    async copyIn(statement, rows) {
+      const copy = client.query(from(statement))
+      // The stream does not notice an error of the server, and would continue on a connection that
+      // it no longer has.
+      copy.once('error', () => copy.destroy())
+      copy.end(rows)
+      await finished(copy)
+      return copy.rowCount
+    },
     cancelOnAbort: (signal) => cancelOnAbort(client, url, signal),
     release: () => client.release(),
     close: () => client.release(true),

@@ -1,11 +1,11 @@
 import { Client, types } from 'pg'
 import { sleep } from '../runtime/backoff.ts'
+import { cancelOnAbort, type StopCancelling } from './cancellation.ts'
 import { databaseConnectionError } from './connection-errors.ts'
 import { connectionOptions } from './connection-options.ts'
 import type { Queryable } from './database.ts'
-import { OPENING_LIMIT_MS, openingText } from './opening.ts'
 import { SET_ROLE_PRIVILEGE } from './roles.ts'
-import { CLIENT_GRACE_MS, cancelOnAbort, limitedStatement, type StopCancelling } from './statement-limits.ts'
+import { CLIENT_GRACE_MS, limitedStatement, OPENING_LIMIT_MS, openingText } from './transactions.ts'
 
 declare module 'pg' {
   /** Missing in its types. */
@@ -79,7 +79,9 @@ export class TextReader {
       await limitedStatement(OPENING_LIMIT_MS, () => client.query(opening))
       const { rowCount } = await client.query(IS_READER)
       if (rowCount === 1) await client.query('SET LOCAL ROLE tapeline_reader')
-      return new TextReader(client, options, await cancelOnAbort(client, options.url, options.signal))
+      const { signal } = options
+      const stop = signal === undefined ? async () => {} : await cancelOnAbort(client, options.url, signal)
+      return new TextReader(client, options, stop)
     } catch (error) {
       await end(client)
       throw databaseConnectionError(error, new URL(options.url).host) ?? error

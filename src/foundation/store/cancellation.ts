@@ -2,41 +2,10 @@ import { Client, type ClientBase } from 'pg'
 import { sleep } from '../runtime/backoff.ts'
 import { withinLimit } from '../runtime/limit.ts'
 import { connectionOptions } from './connection-options.ts'
-import { SQLSTATE, sqlStateOf } from './sql-state.ts'
-import { UnansweredError } from './unanswered.ts'
 
 /** Limits for the cancel request, and for the statement to end after it. */
 const CANCEL_LIMIT_MS = 2000
 const CANCELLED_LIMIT_MS = 1000
-
-/**
- * How much later than the server the client abandons a statement, so that a responsive server ends
- * it first.
- */
-export const CLIENT_GRACE_MS = 2000
-
-/**
- * Runs a statement with a limit, which the server and `pg` enforce.
- *
- * @throws UnansweredError after the limit
- */
-export async function limitedStatement<Answer>(
-  limitMs: number,
-  statement: () => Promise<Answer>,
-): Promise<Answer> {
-  const startedMs = performance.now()
-  try {
-    return await statement()
-  } catch (error) {
-    // The error of `pg` has no code, and the server's is the same as for a manual cancel: the
-    // elapsed time decides.
-    const hasCode = error instanceof Error && Reflect.get(error, 'code') !== undefined
-    const mayBeLimit = !hasCode || sqlStateOf(error) === SQLSTATE.queryCanceled
-    if (mayBeLimit && performance.now() - startedMs >= limitMs - 1)
-      throw new UnansweredError(limitMs, '', error)
-    throw error
-  }
-}
 
 /** Ends the cancellation. Call it before the connection is used for anything else. */
 export type StopCancelling = () => Promise<void>
@@ -50,9 +19,8 @@ export type StopCancelling = () => Promise<void>
 export async function cancelOnAbort(
   client: ClientBase & { end(): Promise<void> },
   url: string,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
 ): Promise<StopCancelling> {
-  if (signal === undefined) return async () => {}
   const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
   const pid = rows[0]?.pid ?? 0
   const ended = Promise.withResolvers<'ended'>()
