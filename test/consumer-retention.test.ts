@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { startChunkMaintenance } from '../src/consumer/chunk-maintenance.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { type FailureKind, failureKind } from '../src/foundation/store/failures.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
@@ -200,6 +201,7 @@ for (const { name, ...options } of databaseKinds()) {
       const maintenance = startChunkMaintenance(
         database,
         { retentionDays: 3, compressAfterDays: null },
+        systemClock(),
         silent,
       )
       try {
@@ -225,6 +227,7 @@ for (const { name, ...options } of databaseKinds()) {
       const maintenance = startChunkMaintenance(
         database,
         { retentionDays: 3, compressAfterDays: null },
+        systemClock(),
         createLogger('test', 'silent'),
         50,
       )

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { startChunkMaintenance } from '../src/consumer/chunk-maintenance.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { failureKind } from '../src/foundation/store/failures.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
@@ -172,6 +173,7 @@ describe('limits of long operations', { skip: native?.skip ?? false }, () => {
     const upkeep = startChunkMaintenance(
       direct,
       { retentionDays: 3, compressAfterDays: null },
+      systemClock(),
       createLogger('test', 'silent'),
     )
     await untilWaiting(1)

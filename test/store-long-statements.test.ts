@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { startChunkMaintenance } from '../src/consumer/chunk-maintenance.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { failureKind } from '../src/foundation/store/failures.ts'
 import { checkSchema, MigrationUnderWayError, migrate } from '../src/foundation/store/migrate.ts'
@@ -83,6 +84,7 @@ describe("operations longer than the limit of a batch's statement", { skip: nati
     const maintenance = startChunkMaintenance(
       database,
       { retentionDays: 3, compressAfterDays: null },
+      systemClock(),
       createLogger('test', 'silent'),
     )
     try {

@@ -21,8 +21,11 @@ export interface BatchWriterPorts {
   readonly store: Pick<ConsumerStore, 'write' | 'probe'>
   /** Resolves once all are acknowledged; rejects when the signal aborts. */
   readonly sendLetters: (letters: readonly FoundDeadLetter[], signal: AbortSignal) => Promise<void>
-  /** Rejects when the messages come from another source than the database's rows. */
-  readonly checkSource: () => Promise<void>
+  /**
+   * Rejects when the messages come from another source than the database's rows. @returns whether
+   * no further check is needed
+   */
+  readonly checkSource: () => Promise<boolean>
   readonly log: Logger
 }
 
@@ -71,6 +74,7 @@ export class BatchWriter {
   readonly #giveUp = new AbortController()
   readonly #lettersSent = new WeakMap<Batch, number>()
   #draining = false
+  #isSourceKnown = false
   #since: { readonly ms: number; waitsFor: 'Kafka' | 'database' } | null = null
   /** The error of the last attempt, until one succeeds. */
   failure: string | null = null
@@ -171,7 +175,7 @@ export class BatchWriter {
 
   async #attempt(batch: Batch): Promise<Written> {
     const { store, checkSource } = this.#ports
-    await checkSource()
+    if (!this.#isSourceKnown) this.#isSourceKnown = await checkSource()
     for (;;) {
       await this.#sendLetters(batch)
       try {

@@ -137,7 +137,7 @@ export class Batch {
     this.rows[table].add(event)
     const { isBackfill, receivedUs } = event
     const hasEventTime = table === 'trades' && event.eventTimeUs !== ABSENT && !isBackfill
-    const eventMs = hasEventTime ? event.eventTimeMs : Number.NaN
+    const eventMs = hasEventTime ? Math.floor(event.eventTimeUs / 1000) : Number.NaN
     this.origins[table].add(partition, message, eventMs, isBackfill ? Number.NaN : receivedUs)
   }
 

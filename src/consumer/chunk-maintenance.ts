@@ -1,4 +1,4 @@
-import { sleep } from '../foundation/runtime/backoff.ts'
+import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import { compressionObstacle, compressNextChunk } from '../foundation/store/compression.ts'
 import type { Database, Queryable } from '../foundation/store/database.ts'
@@ -43,6 +43,7 @@ export interface ChunkMaintenance {
 export function startChunkMaintenance(
   database: Database,
   config: ChunkMaintenanceConfig,
+  clock: Clock,
   log: Logger,
   afterFailureMs = AFTER_FAILURE_MS,
 ): ChunkMaintenance {
@@ -70,7 +71,7 @@ export function startChunkMaintenance(
         }
       }
       // Rejects when stopped; the loop condition checks for that.
-      await sleep(wait, stopping.signal).catch(() => {})
+      await sleepOn(clock, wait, stopping.signal).catch(() => {})
     }
   }
   if (config.retentionDays !== null || config.compressAfterDays !== null) void work()

@@ -8,7 +8,8 @@ import {
 } from '../foundation/kafka/exchange-identity-mark.ts'
 import { latestValue } from '../foundation/kafka/latest-value.ts'
 import { UNMARKED_TIME_UNIT } from '../foundation/market/time-unit.ts'
-import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { failureKind } from '../foundation/store/failures.ts'
@@ -17,6 +18,7 @@ import { checkSchema, migrate } from '../foundation/store/migrate.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
+import type { StartPorts } from './kafka-access.ts'
 
 /**
  * Opens the database and migrates its schema, or only checks it. Waits while the database is
@@ -27,7 +29,7 @@ import type { ConsumerConfig } from './config.ts'
  */
 export async function openDatabase(
   config: ConsumerConfig,
-  log: Logger,
+  { clock, random, log }: StartPorts,
   signal: AbortSignal,
 ): Promise<Database> {
   const database = openPostgres({
@@ -57,7 +59,7 @@ export async function openDatabase(
         throw error
       }
       log.warn({ err: error }, `The database cannot be used yet, retrying: ${describeError(error)}`)
-      await sleep(delayFor(failures, config.backoff, Math.random()), signal).catch(
+      await sleepOn(clock, delayFor(failures, config.backoff, random()), signal).catch(
         async (reason: unknown) => {
           await database.close()
           throw reason
@@ -82,15 +84,21 @@ const UNMARKED_LIMIT_MS = 5000
 /**
  * Creates a check that messages and rows come from the same exchange, with the same unit of time.
  * Ingestion writes both into the checkpoints topic before its first message. After the first
- * success the check costs nothing. It passes where neither side has an identity, as with other
+ * success there is no further check. It passes where neither side has an identity, as with other
  * producers.
+ *
+ * @returns a function that rejects with a TapelineError if not; false if it must be called again
  */
-export function sourceCheck(config: ConsumerConfig, database: Database, log: Logger): () => Promise<void> {
-  let agreed = false
+export function sourceCheck(
+  config: ConsumerConfig,
+  database: Database,
+  clock: Clock,
+  log: Logger,
+): () => Promise<boolean> {
   let warned = false
   let askAtMs = Number.NEGATIVE_INFINITY
   return async () => {
-    if (agreed || performance.now() < askAtMs) return
+    if (clock.monotonicMs() < askAtMs) return false
     const isMarked = (await readExchangeIdentity(database)) !== null
     const limitMs = isMarked ? undefined : UNMARKED_LIMIT_MS
     const { checkpoints } = config.topics
@@ -109,8 +117,8 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
     if (text === null) {
       if (!warned) log.warn('The topics do not name the exchange of their data')
       warned = true
-      if (!isMarked) askAtMs = performance.now() + ASK_AGAIN_MS
-      return
+      if (!isMarked) askAtMs = clock.monotonicMs() + ASK_AGAIN_MS
+      return false
     }
     const marked = parseMark(text, checkpoints)
     const { source, timeUnit } = marked
@@ -126,7 +134,7 @@ export function sourceCheck(config: ConsumerConfig, database: Database, log: Log
       'Set DATABASE_URL to a separate database for this source, or KAFKA_BROKERS and the topic names to the right topics.'
     rejectOtherExchange('The tables of this database', stored.source, source, fix)
     rejectOtherTimeUnit('The tables of this database', stored.unit, timeUnit, fix)
-    agreed = true
+    return true
   }
 }
 

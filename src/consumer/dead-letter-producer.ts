@@ -1,10 +1,11 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import { partitionOf } from '../foundation/kafka/partition-map.ts'
 import { RecordSender } from '../foundation/kafka/record-sender.ts'
-import { delayFor, sleep } from '../foundation/runtime/backoff.ts'
-import type { Logger } from '../foundation/telemetry/log.ts'
+import { delayFor } from '../foundation/runtime/backoff.ts'
+import { sleepOn } from '../foundation/runtime/clock.ts'
 import type { FoundDeadLetter } from './batch.ts'
 import type { ConsumerConfig } from './config.ts'
+import type { StartPorts } from './kafka-access.ts'
 
 /**
  * Sends messages that cannot be stored to the dead-letter topic, unchanged, with the reason in
@@ -12,12 +13,12 @@ import type { ConsumerConfig } from './config.ts'
  */
 export class DeadLetterProducer {
   readonly #config: ConsumerConfig
-  readonly #log: Logger
+  readonly #ports: StartPorts
   #producer: RecordSender | null = null
 
-  constructor(config: ConsumerConfig, log: Logger) {
+  constructor(config: ConsumerConfig, ports: StartPorts) {
     this.#config = config
-    this.#log = log
+    this.#ports = ports
   }
 
   /** Resolves once every message is acknowledged. Retries until the signal aborts, then rejects. */
@@ -32,11 +33,12 @@ export class DeadLetterProducer {
         }
         return
       } catch (error) {
-        this.#log.warn(
+        this.#ports.log.warn(
           { err: error },
           `Dead letters were not acknowledged, retrying: ${describeKafkaError(error)}`,
         )
-        await sleep(delayFor(failures, this.#config.backoff, Math.random()), signal)
+        const { clock, random } = this.#ports
+        await sleepOn(clock, delayFor(failures, this.#config.backoff, random()), signal)
       }
     }
   }

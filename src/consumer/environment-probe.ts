@@ -1,5 +1,5 @@
 import { topicRetentionMs } from '../foundation/kafka/topic-retention.ts'
-import { sleep } from '../foundation/runtime/backoff.ts'
+import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { type DatabaseValues, databaseValues } from '../foundation/store/database-values.ts'
@@ -30,13 +30,15 @@ const TOPICS_EVERY_MS = 10 * 60_000
 export class EnvironmentProbe {
   readonly #database: Database
   readonly #config: ConsumerConfig
+  readonly #clock: Clock
   readonly #log: Logger
   readonly #stopping = new AbortController()
   #known: Environment = NOTHING_KNOWN
 
-  constructor(database: Database, config: ConsumerConfig, log: Logger) {
+  constructor(database: Database, config: ConsumerConfig, clock: Clock, log: Logger) {
     this.#database = database
     this.#config = config
+    this.#clock = clock
     this.#log = log
   }
 
@@ -74,7 +76,7 @@ export class EnvironmentProbe {
         this.#log.debug({ err: error }, `Reading values for metrics failed: ${describeError(error)}`)
       }
       // Rejects when stopped; the loop condition checks for that.
-      await sleep(ms, signal).catch(() => {})
+      await sleepOn(this.#clock, ms, signal).catch(() => {})
     }
   }
 }

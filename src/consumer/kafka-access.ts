@@ -1,8 +1,17 @@
 import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
-import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
+
+/** What the parts that retry need from outside. */
+export interface StartPorts {
+  readonly clock: Clock
+  /** In [0, 1). */
+  readonly random: () => number
+  readonly log: Logger
+}
 
 /** The rights that the consumer needs on its topics and its group. */
 export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' | 'groupId'>): NeededRights {
@@ -26,7 +35,7 @@ export function neededRights({ topics, groupId }: Pick<ConsumerConfig, 'topics' 
  */
 export async function awaitKafkaAccess(
   config: ConsumerConfig,
-  log: Logger,
+  { clock, random, log }: StartPorts,
   signal: AbortSignal,
 ): Promise<void> {
   for (let failures = 1; ; failures++) {
@@ -38,7 +47,7 @@ export async function awaitKafkaAccess(
       if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
       const details = error instanceof TapelineError ? { fix: error.fix } : { err: error }
       log.warn(details, `Kafka cannot be used yet, retrying: ${describeError(error)}`)
-      await sleep(delayFor(failures, config.backoff, Math.random()), signal)
+      await sleepOn(clock, delayFor(failures, config.backoff, random()), signal)
     }
   }
 }

@@ -1,5 +1,5 @@
 import { PartitionEnds } from '../foundation/kafka/partition-ends.ts'
-import { sleep } from '../foundation/runtime/backoff.ts'
+import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { RepeatedProblem } from '../foundation/telemetry/repeated-problem.ts'
 import type { PartitionStatus } from '../foundation/telemetry/status.ts'
@@ -18,7 +18,7 @@ interface OffsetIn {
 interface Known {
   stored: OffsetIn | null
   end: OffsetIn | null
-  /** Time by `performance.now()` when both were last known, or when the partition became ours. */
+  /** Monotonic time when both were last known, or when the partition became ours. */
   atMs: number
 }
 
@@ -36,6 +36,7 @@ export interface Progress {
  */
 export class LagProbe {
   readonly #ends: PartitionEnds
+  readonly #clock: Clock
   readonly #log: Logger
   readonly #stopping = new AbortController()
   readonly #progress: () => Progress
@@ -46,10 +47,12 @@ export class LagProbe {
     { kafka }: Pick<ConsumerConfig, 'kafka'>,
     topics: readonly string[],
     progress: () => Progress,
+    clock: Clock,
     log: Logger,
   ) {
     this.#ends = new PartitionEnds(kafka, 'tapeline-consumer-lag', topics)
     this.#progress = progress
+    this.#clock = clock
     this.#log = log
   }
 
@@ -66,7 +69,7 @@ export class LagProbe {
   /** The status of the partitions that are ours. */
   partitions(): PartitionStatus[] {
     this.#follow()
-    const nowMs = performance.now()
+    const nowMs = this.#clock.monotonicMs()
     return this.#progress().assigned.map((one) => {
       const { stored = null, end = null, atMs = nowMs } = this.#known.get(keyOf(one)) ?? {}
       const { topic, partition } = one
@@ -86,7 +89,7 @@ export class LagProbe {
     const { assigned, stored } = this.#progress()
     const ours = new Set(assigned.map(keyOf))
     for (const key of this.#known.keys()) if (!ours.has(key)) this.#known.delete(key)
-    const nowMs = performance.now()
+    const nowMs = this.#clock.monotonicMs()
     for (const key of ours)
       if (!this.#known.has(key)) this.#known.set(key, { stored: null, end: null, atMs: nowMs })
     for (const one of stored) {
@@ -99,7 +102,7 @@ export class LagProbe {
     const { signal } = this.#stopping
     const problem = new RepeatedProblem(this.#log, 'Measuring the lag')
     while (!signal.aborted) {
-      const askedMs = performance.now()
+      const askedMs = this.#clock.monotonicMs()
       try {
         const ends = await this.#ends.read()
         this.#follow()
@@ -115,7 +118,7 @@ export class LagProbe {
         problem.failed(error)
       }
       // Rejects when stopped; the loop condition checks for that.
-      await sleep(EVERY_MS, signal).catch(() => {})
+      await sleepOn(this.#clock, EVERY_MS, signal).catch(() => {})
     }
   }
 }

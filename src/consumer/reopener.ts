@@ -2,7 +2,7 @@ import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
 import { type IdRow, reopened, requestRevision, requestsFor } from '../foundation/market/gap-requests.ts'
-import { sleep } from '../foundation/runtime/backoff.ts'
+import { type Clock, sleepOn, wallMs } from '../foundation/runtime/clock.ts'
 import { readOffsets } from '../foundation/store/consumer-offsets.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { firstStoredId, missingIds, readIdGaps } from '../foundation/store/ledger-rows.ts'
@@ -38,6 +38,7 @@ const LEDGER_SETTLES_MS = 60_000
 export class Reopener {
   readonly #config: Pick<ConsumerConfig, 'kafka' | 'topics'>
   readonly #database: Database
+  readonly #clock: Clock
   readonly #log: Logger
   readonly #stopping = new AbortController()
   #waiting = new AbortController()
@@ -48,9 +49,15 @@ export class Reopener {
   #ledgerSinceMs = 0
   #running: Promise<void> | null = null
 
-  constructor(config: Pick<ConsumerConfig, 'kafka' | 'topics'>, database: Database, log: Logger) {
+  constructor(
+    config: Pick<ConsumerConfig, 'kafka' | 'topics'>,
+    database: Database,
+    clock: Clock,
+    log: Logger,
+  ) {
     this.#config = config
     this.#database = database
+    this.#clock = clock
     this.#log = log
   }
 
@@ -83,7 +90,7 @@ export class Reopener {
         )
       }
       // Rejects when stopped or when a loss was noted; the loop handles both.
-      await sleep(waitMs, AbortSignal.any([signal, this.#waiting.signal])).catch(() => {})
+      await sleepOn(this.#clock, waitMs, AbortSignal.any([signal, this.#waiting.signal])).catch(() => {})
     }
   }
 
@@ -123,7 +130,7 @@ export class Reopener {
       await this.#untilStored(topics.gaps)
       const open = (await readIdGaps(this.#database, {})).filter(({ status }) => status === 'open')
       const requests = open.map((row) =>
-        reopened(row, { from: row.from_id, to: row.to_id }, requestRevision([row]), Date.now()),
+        reopened(row, { from: row.from_id, to: row.to_id }, requestRevision([row]), wallMs(this.#clock)),
       )
       await sendRequests(kafka, topics.gaps, requests, this.#stopping.signal)
       this.#log.warn(
@@ -132,7 +139,7 @@ export class Reopener {
       )
     }
     if (!known.has(id)) {
-      const sinceMs = isRecreated ? Date.now() : 0
+      const sinceMs = isRecreated ? wallMs(this.#clock) : 0
       await this.#database.transaction((connection) => noteLedgerTopic(connection, id, sinceMs))
     }
     this.#ledgerSinceMs = (await readLedgerTopics(this.#database)).get(id) ?? 0
@@ -147,7 +154,7 @@ export class Reopener {
       if (isStoredUpTo(stored, ends)) return
       if (ends.some(({ topicId }) => stored.every((one) => one.topicId !== topicId)))
         throw new Error(`Topic ${topic} was recreated, and nothing of it is stored yet`)
-      await sleep(OFFSETS_EVERY_MS, signal)
+      await sleepOn(this.#clock, OFFSETS_EVERY_MS, signal)
     }
   }
 
@@ -176,7 +183,7 @@ export class Reopener {
       (row) =>
         row.status !== 'open' && (row.status !== 'filled' || known.has(`${row.gap_id} ${row.revision}`)),
     )
-    const isLedgerWhole = Date.now() - this.#ledgerSinceMs >= LEDGER_SETTLES_MS
+    const isLedgerWhole = wallMs(this.#clock) - this.#ledgerSinceMs >= LEDGER_SETTLES_MS
     if (isOver && isLedgerWhole) await this.#database.transaction((connection) => settle(connection, key))
   }
 
@@ -203,7 +210,7 @@ export class Reopener {
       claimed.map(({ row }, at) => ({ row, missing: missing[at] ?? [] })),
       lost.range === null ? [] : (missing.at(-1) ?? []),
       revision,
-      Date.now(),
+      wallMs(this.#clock),
     )
   }
 }

@@ -37,6 +37,7 @@ const CLOSE_MS = 800
  */
 export async function startConsumer(config: ConsumerConfig, log: Logger): Promise<RunningService> {
   const clock = systemClock()
+  const ports = { clock, random: Math.random, log }
   const startedAtMs = clock.monotonicMs()
   const counts = new ConsumerCounts(clock)
   const ended = Promise.withResolvers<unknown>()
@@ -68,34 +69,32 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   closers.add('http', () => http.close())
 
   const work = async () => {
-    const database = await openDatabase(config, log, starting.signal)
+    const database = await openDatabase(config, ports, starting.signal)
     closers.add('database', () => database.close())
-    const chunks = startChunkMaintenance(database, config.chunkMaintenance, log)
+    const chunks = startChunkMaintenance(database, config.chunkMaintenance, clock, log)
     closers.add('chunk maintenance', () => chunks.stop())
     maintenance = chunks
     waitingFor = 'Kafka has not answered yet'
-    await awaitKafkaAccess(config, log, starting.signal)
-    const watch = new EnvironmentProbe(database, config, log)
+    await awaitKafkaAccess(config, ports, starting.signal)
+    const watch = new EnvironmentProbe(database, config, clock, log)
     closers.add('environment probe', () => watch.stop())
     watch.start()
     environment = watch
-    const reopener = new Reopener(config, database, log)
+    const reopener = new Reopener(config, database, clock, log)
     closers.add('reopener', () => reopener.stop())
     reopener.start()
-    const letters = new DeadLetterProducer(config, log)
+    const letters = new DeadLetterProducer(config, ports)
     closers.add('dead letters', () => letters.close())
     worker = new Worker(
       config,
       {
-        clock,
-        random: Math.random,
+        ...ports,
         store: databaseStore(database, clock, log),
         openFetcher: () =>
           new PartitionFetcher(config.kafka, 'tapeline-consumer-fetch', sourceTopics(config)),
         openGroupClient: (topics) => openGroupClient(config, topics),
         sendLetters: (found, signal) => letters.send(found, signal),
-        checkSource: sourceCheck(config, database, log),
-        log,
+        checkSource: sourceCheck(config, database, clock, log),
       },
       {
         onStored: counts.stored.bind(counts),
@@ -111,6 +110,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
       config,
       sourceTopics(config),
       () => ({ assigned: running.assigned, stored: running.batchBuilder.progress() }),
+      clock,
       log,
     )
     closers.add('lag', () => probe.stop())

@@ -55,7 +55,7 @@ export class ConsumerProcess {
         store: database.open(life),
         openFetcher: () => log.open(life),
         openGroupClient: () => group.open(life),
-        checkSource: () => Promise.resolve(),
+        checkSource: () => Promise.resolve(true),
         async sendLetters(letters) {
           do await life.wait(dice.between(1, 50))
           while (log.isAway)

@@ -79,6 +79,10 @@ export const GAP_CAUSES = {
 } as const satisfies Record<string, { by: 'ingestion' | 'consumer'; hasWindows: boolean; meaning: string }>
 
 export type GapCause = keyof typeof GAP_CAUSES
+/** The causes that the consumer notices. */
+export type ConsumerCause = {
+  [Cause in GapCause]: (typeof GAP_CAUSES)[Cause]['by'] extends 'consumer' ? Cause : never
+}[GapCause]
 
 /** All of them, in the order of the documents. */
 export const GAP_CAUSE_NAMES = Object.keys(GAP_CAUSES).filter((name): name is GapCause => name in GAP_CAUSES)

@@ -1,3 +1,4 @@
+import type { ConsumerCause } from '../market/gap-causes.ts'
 import type { Queryable } from './database.ts'
 
 /**
@@ -5,7 +6,7 @@ import type { Queryable } from './database.ts'
  * name. `start`: none was lost; the consumer began there on its first start, and was not meant to
  * store earlier messages.
  */
-export type LossCause = 'retention' | 'recreated' | 'start'
+export type LossCause = Exclude<ConsumerCause, 'truncation'> | 'start'
 
 /**
  * Messages left a partition, up to `to`, before they were stored. The next event of a symbol and
