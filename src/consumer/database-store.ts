@@ -1,3 +1,4 @@
+import { isTradeType } from '../foundation/market/event.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import {
@@ -7,7 +8,6 @@ import {
   takeBackOffset,
   writeStartOffsets,
 } from '../foundation/store/consumer-offsets.ts'
-import { isTradeType } from '../foundation/market/event.ts'
 import type { Connection, Database, Queryable } from '../foundation/store/database.ts'
 import { insertDeadLetters } from '../foundation/store/dead-letters.ts'
 import { failureKind } from '../foundation/store/failures.ts'

@@ -2,7 +2,6 @@ import { byEventType } from '../foundation/market/event.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { ConsumerStatus, LatencySummary, PartitionStatus } from '../foundation/telemetry/status.ts'
-import { Tally } from '../foundation/telemetry/tally.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import type { Batch } from './batch.ts'
 import type { BatchBuilder } from './batch-builder.ts'
@@ -43,7 +42,7 @@ const REJECTED = 'rejected by ingestion'
 /** Counts of the consumer's work since start. */
 export class ConsumerCounts {
   readonly #clock: Clock
-  readonly #rows = new Tally()
+  readonly #rows = byEventType(() => new Map<string, number>())
   readonly #letters: Record<string, number> = {}
   readonly #eventToRow = new LatencyWindow()
   readonly #receiptToRow = new LatencyWindow()
@@ -65,7 +64,8 @@ export class ConsumerCounts {
     this.#inserted += written.inserted
     this.#deadLettered += written.deadLettered
     this.#alreadyThere += batch.messages - written.inserted - written.deadLettered
-    for (const { type, symbol, rows } of written.rows) this.#rows.add(type, symbol, rows)
+    for (const { type, symbol, rows } of written.rows)
+      this.#rows[type].set(symbol, (this.#rows[type].get(symbol) ?? 0) + rows)
     for (const { row } of batch.found) this.#countLetter(row.reason)
     // Ingestion counts these by reason.
     for (const _ of batch.mirrored) this.#countLetter(REJECTED)
@@ -96,7 +96,7 @@ export class ConsumerCounts {
         discarded: worker?.batchBuilder.counters.discarded ?? 0,
         pending: worker?.batchBuilder.pending ?? 0,
       },
-      rows: byEventType((type) => this.#rows.of(type)),
+      rows: byEventType((type) => Object.fromEntries(this.#rows[type])),
       flushes: this.#flushes,
       retries: this.retries,
       eventToRowMs: this.#eventToRow.summary(nowMs),
