@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { mirroredLetter } from '../src/consumer/dead-letter.ts'
+import { mirroredLetter } from '../src/foundation/dead-letters/dead-letter.ts'
 import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
 
 test('D1 a dead letter of ingestion keeps the epoch of its ids, for verify', () => {

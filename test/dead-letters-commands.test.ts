@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
+import { insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
 import type { Database } from '../src/foundation/store/database.ts'
-import { insertDeadLetters } from '../src/foundation/store/dead-letters.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
 import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
@@ -10,7 +11,6 @@ import {
   writeStartOffsets,
 } from '../src/foundation/store/consumer-offsets.ts'
 import type { Database } from '../src/foundation/store/database.ts'
-import { insertDeadLetters } from '../src/foundation/store/dead-letters.ts'
 import { upsertGaps } from '../src/foundation/store/gaps.ts'
 import { BOOK_TICKER, MarketRows, type MarketTable, TRADES } from '../src/foundation/store/market-rows.ts'
 import { markExchangeIdentity } from '../src/foundation/store/meta.ts'

@@ -1,3 +1,4 @@
+import { deadLetter, mirroredLetter } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
 import type { FetchedPartition } from '../foundation/kafka/partition-fetcher.ts'
@@ -5,7 +6,6 @@ import type { Position } from '../foundation/kafka/position.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { Batch, FirstEvents } from './batch.ts'
-import { deadLetter, mirroredLetter } from './dead-letter.ts'
 import type { OffsetToCommit } from './group-client.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 

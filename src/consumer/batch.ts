@@ -1,3 +1,5 @@
+import type { FoundDeadLetter } from '../foundation/dead-letters/dead-letter.ts'
+import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter-rows.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
 import type { Decoder, TopicKind } from '../foundation/kafka/message-decoder.ts'
 import { byEventType, isTradeType } from '../foundation/market/event.ts'
@@ -5,19 +7,10 @@ import { ABSENT, type EventFields, type KnownSymbol } from '../foundation/market
 import type { Gap } from '../foundation/market/gap.ts'
 import type { Recording } from '../foundation/market/recording.ts'
 import type { OffsetStep } from '../foundation/store/consumer-offsets.ts'
-import type { DeadLetterRow } from '../foundation/store/dead-letters.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { BOOK_TICKER, MarketRows, TRADES } from '../foundation/store/market-rows.ts'
 import { keyOf, type PartitionOrigin } from './partition.ts'
 import type { FirstAfterLoss } from './retention-gaps.ts'
-
-/**
- * A dead letter that the consumer found. It must be sent to its topic before its row is written.
- */
-export interface FoundDeadLetter {
-  readonly row: DeadLetterRow
-  readonly headers: ReadonlyArray<readonly [string, string]>
-}
 
 /** The message of a row, needed if the database refuses the row. */
 export interface RowOrigin {

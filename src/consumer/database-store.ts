@@ -1,3 +1,4 @@
+import { insertDeadLetters } from '../foundation/dead-letters/dead-letter-rows.ts'
 import { isTradeType } from '../foundation/market/event.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
@@ -9,7 +10,6 @@ import {
   writeStartOffsets,
 } from '../foundation/store/consumer-offsets.ts'
 import type { Connection, Database, Queryable } from '../foundation/store/database.ts'
-import { insertDeadLetters } from '../foundation/store/dead-letters.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import { upsertGaps } from '../foundation/store/gaps.ts'
 import { lastStored } from '../foundation/store/last-stored.ts'

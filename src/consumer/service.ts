@@ -1,3 +1,4 @@
+import { DeadLetterSender } from '../foundation/dead-letters/dead-letter-sender.ts'
 import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
 import { systemClock } from '../foundation/runtime/clock.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
@@ -11,7 +12,6 @@ import { type ChunkMaintenance, startChunkMaintenance } from './chunk-maintenanc
 import type { ConsumerConfig } from './config.ts'
 import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
-import { DeadLetterProducer } from './dead-letter-producer.ts'
 import { EnvironmentProbe, NOTHING_KNOWN } from './environment-probe.ts'
 import { openGroupClient } from './group-client.ts'
 import { awaitKafkaAccess } from './kafka-access.ts'
@@ -83,7 +83,7 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
     const reopener = new Reopener(config, database, clock, log)
     closers.add('reopener', () => reopener.stop())
     reopener.start()
-    const letters = new DeadLetterProducer(config, ports)
+    const letters = new DeadLetterSender(config, ports)
     closers.add('dead letters', () => letters.close())
     worker = new Worker(
       config,

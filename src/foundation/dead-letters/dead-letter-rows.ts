@@ -1,4 +1,4 @@
-import type { Queryable } from './database.ts'
+import type { Queryable } from '../store/database.ts'
 
 /**
  * A message that could not be stored, by its position in Kafka. A message with other bytes at the
@@ -17,6 +17,9 @@ export interface DeadLetterRow {
   readonly headers?: ReadonlyArray<readonly [name: string, value: string]>
   readonly failedAtMs: number
 }
+
+/** The partition that a message was in, in one incarnation of its topic. */
+export type LetterPartition = Pick<DeadLetterRow, 'topic' | 'topicId' | 'partition'>
 
 const INSERT = `INSERT INTO dead_letters (topic, topic_id, partition, kafka_offset, origin, reason, key, payload, headers, failed_at)
   SELECT * FROM unnest($1::text[], $2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],

@@ -1,10 +1,16 @@
-import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
-import { HEADER, headerText, headerTexts, parseHeaderTexts, readEpoch } from '../foundation/kafka/headers.ts'
-import { isTime } from '../foundation/market/fields.ts'
-import { outsideText } from '../foundation/runtime/outside-text.ts'
-import type { DeadLetterRow } from '../foundation/store/dead-letters.ts'
-import type { FoundDeadLetter } from './batch.ts'
-import type { PartitionOrigin } from './partition.ts'
+import type { FetchedMessage } from '../kafka/codec/fetched-message.ts'
+import { HEADER, headerText, headerTexts, parseHeaderTexts, readEpoch } from '../kafka/headers.ts'
+import { isTime } from '../market/fields.ts'
+import { outsideText } from '../runtime/outside-text.ts'
+import type { DeadLetterRow, LetterPartition } from './dead-letter-rows.ts'
+
+/**
+ * A dead letter that the consumer found. It must be sent to its topic before its row is written.
+ */
+export interface FoundDeadLetter {
+  readonly row: DeadLetterRow
+  readonly headers: ReadonlyArray<readonly [string, string]>
+}
 
 /**
  * Creates the dead letter of a message that cannot be stored: its original bytes, its topic,
@@ -13,7 +19,7 @@ import type { PartitionOrigin } from './partition.ts'
  * @param failedAtMs of the wall clock
  */
 export function deadLetter(
-  partition: PartitionOrigin,
+  partition: LetterPartition,
   message: FetchedMessage,
   reason: string,
   failedAtMs: number,
@@ -58,7 +64,7 @@ export function deadLetter(
  * @returns null for a message that is neither, or lacks the original position
  */
 export function mirroredLetter(
-  letters: PartitionOrigin,
+  letters: LetterPartition,
   message: FetchedMessage,
   nowMs: number,
 ): DeadLetterRow | null {
@@ -98,7 +104,7 @@ const TOPIC_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
  * The original position of a message that a consumer set aside; null when the headers do not give
  * it exactly.
  */
-function placeOf(text: (name: string) => string | null): (PartitionOrigin & { offset: number }) | null {
+function placeOf(text: (name: string) => string | null): (LetterPartition & { offset: number }) | null {
   const topic = text(HEADER.originTopic) ?? ''
   const topicId = text(HEADER.originTopicId) ?? ''
   const partition = wholeNumber(text(HEADER.originPartition), 2 ** 31 - 1)

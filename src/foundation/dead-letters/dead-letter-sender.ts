@@ -1,23 +1,38 @@
-import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
-import { partitionOf } from '../foundation/kafka/partition-map.ts'
-import { RecordSender } from '../foundation/kafka/record-sender.ts'
-import { delayFor } from '../foundation/runtime/backoff.ts'
-import { sleepOn } from '../foundation/runtime/clock.ts'
-import type { FoundDeadLetter } from './batch.ts'
-import type { ConsumerConfig } from './config.ts'
-import type { StartPorts } from './kafka-access.ts'
+import { describeKafkaError } from '../kafka/broker-errors.ts'
+import type { TopicNames } from '../kafka/config.ts'
+import type { KafkaConnection } from '../kafka/connection.ts'
+import { partitionOf } from '../kafka/partition-map.ts'
+import { RecordSender } from '../kafka/record-sender.ts'
+import { type BackoffPolicy, delayFor } from '../runtime/backoff.ts'
+import { type Clock, sleepOn } from '../runtime/clock.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { FoundDeadLetter } from './dead-letter.ts'
+
+export interface DeadLetterSenderOptions {
+  readonly kafka: KafkaConnection
+  readonly topics: Pick<TopicNames, 'deadLetters'>
+  /** Delays between attempts. */
+  readonly backoff: BackoffPolicy
+}
+
+export interface DeadLetterSenderPorts {
+  readonly clock: Clock
+  /** In [0, 1). */
+  readonly random: () => number
+  readonly log: Logger
+}
 
 /**
  * Sends messages that cannot be stored to the dead-letter topic, unchanged, with the reason in
  * headers.
  */
-export class DeadLetterProducer {
-  readonly #config: ConsumerConfig
-  readonly #ports: StartPorts
+export class DeadLetterSender {
+  readonly #options: DeadLetterSenderOptions
+  readonly #ports: DeadLetterSenderPorts
   #producer: RecordSender | null = null
 
-  constructor(config: ConsumerConfig, ports: StartPorts) {
-    this.#config = config
+  constructor(options: DeadLetterSenderOptions, ports: DeadLetterSenderPorts) {
+    this.#options = options
     this.#ports = ports
   }
 
@@ -38,14 +53,14 @@ export class DeadLetterProducer {
           `Dead letters were not acknowledged, retrying: ${describeKafkaError(error)}`,
         )
         const { clock, random } = this.#ports
-        await sleepOn(clock, delayFor(failures, this.#config.backoff, random()), signal)
+        await sleepOn(clock, delayFor(failures, this.#options.backoff, random()), signal)
       }
     }
   }
 
   async #sendChunk(letters: readonly FoundDeadLetter[]): Promise<void> {
-    this.#producer ??= new RecordSender(this.#config.kafka, 'tapeline-consumer-dead-letters', 'lz4')
-    const topic = this.#config.topics.deadLetters
+    this.#producer ??= new RecordSender(this.#options.kafka, 'tapeline-consumer-dead-letters', 'lz4')
+    const topic = this.#options.topics.deadLetters
     const partitions = (await this.#producer.topics([topic])).get(topic)?.partitions ?? 1
     await this.#producer.send(
       letters.map(({ row, headers }) => ({
