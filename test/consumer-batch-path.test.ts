@@ -15,7 +15,9 @@ import { startConsumerProcess } from './support/services.ts'
 const BATCHES = 500
 const MOST_FILES = 26
 
-test('docs/architecture.md lists the files that every batch passes from fetch to commit, no more than planned', { timeout: 300_000 }, async (context) => {
+test('docs/architecture.md lists the files that every batch passes from fetch to commit, no more than planned', {
+  timeout: 300_000,
+}, async (context) => {
   await using stack = new AsyncDisposableStack()
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-calls-'))
   stack.defer(() => rmSync(folder, { recursive: true, force: true }))

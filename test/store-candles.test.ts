@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { compressionObstacle, compressNextChunk } from '../src/foundation/store/compression.ts'
+import { compressionObstacle, compressNextChunk } from '../src/foundation/store/chunks.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'

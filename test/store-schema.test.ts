@@ -11,7 +11,7 @@ import {
   writeStartOffsets,
 } from '../src/foundation/store/consumer-offsets.ts'
 import type { Database } from '../src/foundation/store/database.ts'
-import { upsertGaps } from '../src/foundation/store/gaps.ts'
+import { upsertGaps } from '../src/foundation/store/ledger-rows.ts'
 import { BOOK_TICKER, MarketRows, type MarketTable, TRADES } from '../src/foundation/store/market-rows.ts'
 import { markExchangeIdentity } from '../src/foundation/store/meta.ts'
 import { checkSchema, migrate } from '../src/foundation/store/migrate.ts'

@@ -1,8 +1,12 @@
 import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
-import { compressionObstacle, compressNextChunk } from '../foundation/store/compression.ts'
+import {
+  compressionObstacle,
+  compressNextChunk,
+  type Dropped,
+  dropOldChunks,
+} from '../foundation/store/chunks.ts'
 import type { Database, Queryable } from '../foundation/store/database.ts'
-import { type Dropped, dropOldChunks } from '../foundation/store/retention.ts'
 import { endsSession, SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { fixOfEnded, inStep, UnansweredError } from '../foundation/store/unanswered.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'

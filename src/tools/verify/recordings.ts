@@ -1,6 +1,6 @@
 import { type EventType, similarTo, TRADE_TYPES } from '../../foundation/market/event.ts'
 import type { Recording } from '../../foundation/market/recording.ts'
-import { readRecordings } from '../../foundation/store/recordings.ts'
+import { readRecordings } from '../../foundation/store/stored-facts.ts'
 import { type Announced, announcedPeriods, type Period } from './announced.ts'
 import type { Finding, NotChecked, QuotesReport, Watermark } from './report-types.ts'
 import type { CheckContext } from './scope.ts'

@@ -1,8 +1,25 @@
 import { z } from 'zod'
 import { TRADE_TYPES } from '../market/event.ts'
 import { epochField, idField, symbolField, timeMsField } from '../market/field-schemas.ts'
+import { RECORDING, type Recording } from '../market/recording.ts'
 import type { Queryable } from './database.ts'
 import { addFacts, readFacts } from './meta.ts'
+
+const RECORDING_PREFIX = 'recording:'
+
+/** Writes announcements. Only adds rows, since the same announcement may be read twice. */
+export function writeRecordings(connection: Queryable, recordings: readonly Recording[]): Promise<void> {
+  return addFacts(
+    connection,
+    recordings.map((value) => ({ key: `${RECORDING_PREFIX}${value.instance} ${value.at}`, value })),
+  )
+}
+
+/** Returns the announcements, oldest first. */
+export async function readRecordings(connection: Queryable): Promise<Recording[]> {
+  const values = await readFacts(connection, RECORDING_PREFIX)
+  return values.map((value) => RECORDING.parse(value)).sort((a, b) => a.at - b.at)
+}
 
 const SEQUENCE_START = z.object({
   symbol: symbolField,
@@ -23,16 +40,16 @@ const SEQUENCE_START = z.object({
  */
 export type SequenceStart = z.infer<typeof SEQUENCE_START>
 
-const PREFIX = 'start:'
+const START_PREFIX = 'start:'
 
 /** Writes starts. Only adds rows: the first start of a symbol and type counts. */
 export function writeSequenceStarts(connection: Queryable, starts: readonly SequenceStart[]): Promise<void> {
   return addFacts(
     connection,
-    starts.map((value) => ({ key: `${PREFIX}${value.symbol} ${value.eventType}`, value })),
+    starts.map((value) => ({ key: `${START_PREFIX}${value.symbol} ${value.eventType}`, value })),
   )
 }
 
 export async function readSequenceStarts(connection: Queryable): Promise<SequenceStart[]> {
-  return (await readFacts(connection, PREFIX)).map((value) => SEQUENCE_START.parse(value))
+  return (await readFacts(connection, START_PREFIX)).map((value) => SEQUENCE_START.parse(value))
 }
