@@ -1,11 +1,8 @@
 /** `npm run check`: runs every static check, even after a failure. Exits with 1 if any failed. */
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { describeError } from '../src/foundation/runtime/errors.ts'
-import { loadMigrations, renderMigrations } from '../src/foundation/store/migrations.ts'
-import { isCommandsPageCurrent } from './commands-page.ts'
-import { areMessageSchemasCurrent } from './message-schemas.ts'
+import { staleFiles } from './generate.ts'
 import { checkTrackedFiles } from './tracked-files.ts'
 import { bannedPhrases } from './wording.ts'
 
@@ -24,16 +21,15 @@ const CHECKS: Record<string, Check> = {
   'Format and lint (biome)': () =>
     command('node_modules/@biomejs/biome/bin/biome', ['ci', '--error-on-warnings', ...COLORS, '.']),
   'Unused code (knip)': () => command('node_modules/knip/bin/knip.js', []),
-  'docker/init-db.sql matches the migrations': () => checkGeneratedSql(),
-  'docs/commands.md matches the help texts': () => isCommandsPageCurrent(),
-  'docs/schemas and docs/asyncapi.yaml match the code': () => areMessageSchemasCurrent(),
-  'Plain English': () => isPlain(bannedPhrases()),
+  'Generated files (scripts/generate.ts)': () =>
+    hasNone(staleFiles(), 'scripts/with-node scripts/generate.ts'),
+  'Plain English': () => hasNone(bannedPhrases(), 'CONTRIBUTING.md section 8'),
   'Tracked files': () => checkTrackedFiles(ROOT),
 }
 
-function isPlain(phrases: readonly string[]): boolean {
-  for (const phrase of phrases) console.log(`${phrase} (CONTRIBUTING.md section 8)`)
-  return phrases.length === 0
+function hasNone(findings: readonly string[], fix: string): boolean {
+  for (const finding of findings) console.log(`${finding} (${fix})`)
+  return findings.length === 0
 }
 
 /** Runs a script of node_modules on the Node that runs this check. */
@@ -43,13 +39,6 @@ function command(script: string, args: readonly string[]): Promise<boolean> {
     child.once('error', reject)
     child.once('exit', (code) => done(code === 0))
   })
-}
-
-function checkGeneratedSql(): boolean {
-  const isCurrent =
-    readFileSync(join(ROOT, 'docker/init-db.sql'), 'utf8') === renderMigrations(loadMigrations())
-  if (!isCurrent) console.log('Run: bin/tapeline migrate --print > docker/init-db.sql')
-  return isCurrent
 }
 
 const failed: string[] = []

@@ -131,14 +131,14 @@ test('the schema of a gap knows its fields, and rejects others', () => {
 })
 
 test('the AsyncAPI document lists every message and topic', () => {
-  const document = parse(readFileSync(join(DOCS, 'asyncapi.yaml'), 'utf8'))
+  const document = parse(readFileSync(join(DOCS, 'schemas/asyncapi.yaml'), 'utf8'))
   assert.equal(document.asyncapi, '3.0.0')
   assert.deepEqual(
     Object.values<{ address: string }>(document.channels).map(({ address }) => address),
     ['binance.trades', 'binance.book_ticker', 'binance.dead_letters', 'binance.checkpoints', 'binance.gaps'],
   )
   for (const { payload } of Object.values<{ payload: { $ref?: string } }>(document.components.messages))
-    if (payload.$ref !== undefined) readFileSync(join(DOCS, payload.$ref))
+    if (payload.$ref !== undefined) readFileSync(join(DOCS, 'schemas', payload.$ref))
   const targets = [...JSON.stringify(document).matchAll(/"#\/([^"]+)"/g)].map(([, path = '']) =>
     path.split('/'),
   )

@@ -3,6 +3,8 @@ import { globSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { test } from 'node:test'
 import { parseEnv } from 'node:util'
+import { staleFiles } from '../scripts/generate.ts'
+import { examples } from '../scripts/settings-page.ts'
 import { findingsIn } from '../scripts/tracked-files.ts'
 import { DEFINITIONS, SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
@@ -205,6 +207,19 @@ test('3.5 .env.example lists every setting with its actual default, and sets non
   assert.deepEqual([...shown.keys()].sort(), [...SETTING_NAMES, ...composeAlone].sort())
   for (const name of SETTING_NAMES) assert.equal(shown.get(name), DEFINITIONS[name].fallback ?? '', name)
   loadSettings(Object.fromEntries(shown), { cwd: import.meta.dirname })
+})
+
+test('3.6 .env.example explains every setting', () => {
+  const all = examples().flatMap(({ settings }) => settings)
+  assert.equal(all.length, SETTING_NAMES.length + 3)
+  assert.deepEqual(
+    all.filter(({ meaning }) => meaning.length < 10),
+    [],
+  )
+})
+
+test('3.6 generated documents are up to date: scripts/with-node scripts/generate.ts', () => {
+  assert.deepEqual(staleFiles(), [])
 })
 
 test('5.2 a test file is named after the folder that it tests', () => {

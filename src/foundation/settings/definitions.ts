@@ -15,7 +15,10 @@ const optional = <Schema extends z.ZodType>(schema: Schema) => ({
   fallback: undefined,
 })
 
-/** All settings with their defaults, as text. `.env.example` explains each in one line. */
+/**
+ * All settings with their defaults, as text. `.env.example` explains each in one line. From both,
+ * `scripts/generate.ts` makes `docs/settings.md`. CONTRIBUTING.md 3.6: how to add a setting.
+ */
 export const DEFINITIONS = {
   SYMBOLS: required(kind.symbols, 'BTCUSDT,ETHUSDT,BNBUSDT'),
   SYMBOLS_REFRESH_SECONDS: required(kind.integer(1, 86_400), '300'),
