@@ -37,12 +37,10 @@ const BOUND_MS = 10_000
 /** Leaves time for the stall detector of single streams, which acts after 30 s. */
 const LONG_STALL_MS = 45_000
 
-const between = (random: Random, low: number, high: number) => Math.round(low + (high - low) * random.next())
-const oneOf = <Item>(random: Random, items: readonly [Item, ...Item[]]): Item =>
-  items[Math.floor(random.next() * items.length)] ?? items[0]
-const anySymbol = (random: Random) => oneOf(random, ['BTCUSDT', 'ETHUSDT', 'BNBUSDT'])
+const between = (random: Random, low: number, high: number) => Math.round(random.between(low, high))
+const anySymbol = (random: Random) => random.pick(['BTCUSDT', 'ETHUSDT', 'BNBUSDT'])
 const anyStream = (random: Random) => {
-  return streamName(anySymbol(random), oneOf(random, EVENT_TYPES))
+  return streamName(anySymbol(random), random.pick(EVENT_TYPES))
 }
 
 /** A fault that lasts for a drawn time. */
@@ -90,7 +88,7 @@ function overRest(
       const forMs = between(random, low, high)
       const drop: FaultRequest = {
         kind: 'drop',
-        stream: oneOf(random, ['*@trade', '*@aggTrade']),
+        stream: random.pick(['*@trade', '*@aggTrade']),
         count: between(random, 1, 30),
         forMs: BOUND_MS,
       }
@@ -144,7 +142,7 @@ const USUAL: Deck = [
   lasting('freeze', 1000, 6000, (_, forMs) => ({ kind: 'freeze', forMs })),
   onConnecting('refuse', (random) => ({
     kind: 'refuse',
-    status: oneOf(random, [429, 500, 503]),
+    status: random.pick([429, 500, 503]),
     count: between(random, 1, 2),
     forMs: BOUND_MS,
   })),
@@ -220,7 +218,7 @@ function absent(how: 'restHole' | 'restClamp'): Card {
     name: how,
     draw(random) {
       const forMs = between(random, 3000, 15_000)
-      const [symbol, ids] = [anySymbol(random), oneOf<IdType>(random, ['trade', 'aggTrade'])]
+      const [symbol, ids] = [anySymbol(random), random.pick<IdType>(['trade', 'aggTrade'])]
       const count = between(random, 1, 50)
       return { holdMs: forMs, act: { type: 'absent', how, symbol, ids, count, forMs } }
     },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
 import { keyOf } from '../src/consumer/partition.ts'
-import { Dice } from './consumer-simulation/dice.ts'
+import { mulberry32, Random } from '../src/sandbox/simulator/market/random.ts'
 import { SymbolFeed } from './consumer-simulation/market.ts'
 import { MemoryDatabase } from './consumer-simulation/memory-database.ts'
 import { MemoryGroup } from './consumer-simulation/memory-group.ts'
@@ -13,14 +13,14 @@ import { VirtualClock } from './support/virtual-clock.ts'
 /** The real worker with an in-memory Kafka and database, and the warnings that it logged. */
 function aConsumer() {
   const clock = new VirtualClock()
-  const dice = new Dice(1)
-  const log = new MemoryLog(['trades', 'quotes', 'gaps', 'letters'], dice)
-  const database = new MemoryDatabase(clock, dice)
-  const group = new MemoryGroup(clock, dice, log.partitions)
+  const random = new Random(1, mulberry32)
+  const log = new MemoryLog(['trades', 'quotes', 'gaps', 'letters'], random)
+  const database = new MemoryDatabase(clock, random)
+  const group = new MemoryGroup(clock, random, log.partitions)
   const warnings: string[] = []
   const logger = pino({ level: 'warn' }, { write: (line: string) => void warnings.push(line) })
-  const process = new ConsumerProcess({ clock, dice, log, group, database, logger })
-  const feeds = [0, 1, 2].map((partition) => new SymbolFeed(`SYMBOL${partition}`, dice))
+  const process = new ConsumerProcess({ clock, random, log, group, database, logger })
+  const feeds = [0, 1, 2].map((partition) => new SymbolFeed(`SYMBOL${partition}`, random))
   return {
     clock,
     log,

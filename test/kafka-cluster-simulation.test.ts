@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Clock } from '../src/foundation/runtime/clock.ts'
+import { mulberry32, Random } from '../src/sandbox/simulator/market/random.ts'
 import type { KafkaOptions } from './simulation/kafka.ts'
 import { SimulatedKafka } from './simulation/kafka.ts'
-import { LifeClock } from './simulation/life-clock.ts'
-import { Random } from './simulation/random.ts'
 import { WallClock } from './simulation/wall-clock.ts'
+import { LifeClock } from './support/life-clock.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const TOPIC = 't'
@@ -28,7 +28,7 @@ class Process {
       copies: () => 1,
       ...(defect === undefined ? {} : { defect }),
     }
-    this.kafka = new SimulatedKafka(options, this.clock, new Random(1), ({ value }) =>
+    this.kafka = new SimulatedKafka(options, this.clock, new Random(1, mulberry32), ({ value }) =>
       this.stored.push(String(value)),
     )
     this.port = this.kafka.access(this.life, 1)

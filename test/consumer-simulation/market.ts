@@ -1,5 +1,5 @@
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import { aggTradeValue, bookTickerValue, record, tradeValue } from '../support/records.ts'
-import type { Dice } from './dice.ts'
 import { REFUSED_PRICE } from './memory-database.ts'
 import type { LogMessage } from './memory-log.ts'
 
@@ -25,26 +25,26 @@ const POISON: ReadonlyArray<Buffer | null> = [
 /** The messages of one symbol, with consecutive ids. */
 export class SymbolFeed {
   readonly symbol: string
-  readonly #dice: Dice
+  readonly #random: Random
   #tradeId = 100
   #quoteId = 100
 
-  constructor(symbol: string, dice: Dice) {
+  constructor(symbol: string, random: Random) {
     this.symbol = symbol
-    this.#dice = dice
+    this.#random = random
   }
 
   /** @param nowMs wall clock */
   trade(nowMs: number, isGood: boolean): LogMessage {
     const { symbol } = this
-    if (!isGood && this.#dice.chance(1 / 150)) {
+    if (!isGood && this.#random.chance(1 / 150)) {
       return {
-        record: record(this.#dice.pick(POISON) ?? null),
+        record: record(this.#random.pick(POISON)),
         meant: { row: null, fate: 'undecodable', event: null },
       }
     }
     const id = this.#tradeId++
-    const isRefused = !isGood && this.#dice.chance(1 / 200)
+    const isRefused = !isGood && this.#random.chance(1 / 200)
     const fields = { s: symbol, t: id, T: nowMs, E: nowMs, p: isRefused ? REFUSED_PRICE : '1.5' }
     return {
       record: record(tradeValue({ ...fields, ingestion_timestamp_us: nowMs * 1000 })),

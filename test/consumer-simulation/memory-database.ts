@@ -10,9 +10,9 @@ import { type Loss, lossKey, mergeLosses } from '../../src/foundation/store/loss
 import type { LostIds } from '../../src/foundation/store/lost-ids.ts'
 import type { TransactionMode } from '../../src/foundation/store/transactions.ts'
 import { transactionsOn } from '../../src/foundation/store/transactions.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import type { LifeClock } from '../support/life-clock.ts'
 import { eventsOf } from '../support/records.ts'
-import type { Dice } from './dice.ts'
-import type { Life } from './life.ts'
 import { failure, type MemorySession, MemorySessions, type Server } from './memory-sessions.ts'
 
 /** A price that the table refuses, like a constraint. */
@@ -65,11 +65,11 @@ export class MemoryDatabase implements Server {
   /** Called when a stored offset moves. */
   onAdvance: (before: StoredOffset, after: StoredOffset) => void = () => {}
   readonly #clock: Clock
-  readonly #dice: Dice
+  readonly #random: Random
 
-  constructor(clock: Clock, dice: Dice) {
+  constructor(clock: Clock, random: Random) {
     this.#clock = clock
-    this.#dice = dice
+    this.#random = random
   }
 
   backUp(): State {
@@ -100,8 +100,8 @@ export class MemoryDatabase implements Server {
   }
 
   /** The connections of a process. */
-  open(life: Life): ConsumerStore {
-    const sessions = new MemorySessions(this, life, this.#dice)
+  open(life: LifeClock): ConsumerStore {
+    const sessions = new MemorySessions(this, life, this.#random)
     const run = async <Result>(work: () => Result, mode: TransactionMode = 'write') => {
       const session = await sessions.acquire()
       const transact = transactionsOn(async () => session, LIMIT_MS)
@@ -113,7 +113,7 @@ export class MemoryDatabase implements Server {
         await run(() => true)
         return search((table) => async (from, to) => {
           const mistaken =
-            this.defect === 'a good row set aside' && table === 'trades' && this.#dice.chance(0.2)
+            this.defect === 'a good row set aside' && table === 'trades' && this.#random.chance(0.2)
           return mistaken ? failure('23514') : refusalIn(batch, table, from, to)
         })
       },
@@ -141,34 +141,34 @@ export class MemoryDatabase implements Server {
    */
   async #perform<Result>(
     session: MemorySession,
-    life: Life,
+    life: LifeClock,
     work: () => Result,
     writes: boolean,
   ): Promise<Result> {
-    const dice = this.#dice
+    const random = this.#random
     const answer = Promise.withResolvers<Result>()
     const reply = (afterMs: number, settle: () => void) => life.schedule(afterMs, settle)
     const fail = (kind: string, code: string | null, afterMs = 1) => {
       this.#count(kind)
       reply(afterMs, () => answer.reject(failure(code)))
     }
-    this.#clock.schedule(dice.between(1, 40), () => {
+    this.#clock.schedule(random.between(1, 40), () => {
       const obstacle = session.obstacle(writes)
       if (obstacle !== null) {
         this.#count(`session: ${obstacle.message}`)
         reply(1, () => answer.reject(obstacle))
         return
       }
-      const isUnwell = dice.chance(this.failing)
-      const way = isUnwell ? dice.pick(['refused', 'refused', 'lost', 'lost', 'hangs'] as const) : 'well'
+      const isUnwell = random.chance(this.failing)
+      const way = isUnwell ? random.pick(['refused', 'refused', 'lost', 'lost', 'hangs'] as const) : 'well'
       if (way === 'refused') {
-        fail('refused', dice.pick(REFUSALS) ?? null)
+        fail('refused', random.pick(REFUSALS))
         return
       }
       // A COMMIT without an answer may or may not have succeeded.
-      const isDone = way === 'well' || dice.chance(0.5)
+      const isDone = way === 'well' || random.chance(0.5)
       if (isDone) this.#settle(work, way === 'well', reply, answer)
-      if (way === 'hangs') fail('hangs', null, dice.between(5000, 60_000))
+      if (way === 'hangs') fail('hangs', null, random.between(5000, 60_000))
       if (way === 'lost') fail(isDone ? 'COMMIT lost, done' : 'COMMIT lost, not done', null)
     })
     return answer.promise
@@ -186,7 +186,7 @@ export class MemoryDatabase implements Server {
   ): void {
     try {
       const result = work()
-      if (isHeard) reply(this.#dice.between(1, 10), () => answer.resolve(result))
+      if (isHeard) reply(this.#random.between(1, 10), () => answer.resolve(result))
     } catch (error) {
       if (isHeard) reply(1, () => answer.reject(error))
     }
@@ -208,7 +208,7 @@ export class MemoryDatabase implements Server {
       (step) => (state.offsets.get(keyOf(step))?.nextOffset ?? -1) >= step.firstOffset,
     )
     if (!isContinued) throw new OffsetsMovedError()
-    if (this.defect === 'offsets before rows' && this.#dice.chance(0.02)) {
+    if (this.defect === 'offsets before rows' && this.#random.chance(0.02)) {
       this.#advance(steps)
       throw failure('57P01')
     }
@@ -236,7 +236,7 @@ export class MemoryDatabase implements Server {
   #insert(batch: Batch): number {
     const { rows, letters, last } = this.state
     const before = rows.size
-    const skipped = this.defect === 'a row left out' && this.#dice.chance(0.02) ? 0 : -1
+    const skipped = this.defect === 'a row left out' && this.#random.chance(0.02) ? 0 : -1
     let i = 0
     for (const { symbol, id, epoch, tradeTimeMs } of eventsOf(batch, 'trades')) {
       if (i++ === skipped) continue

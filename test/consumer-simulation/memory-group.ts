@@ -1,8 +1,8 @@
 import type { GroupClient, GroupClientEvents, OffsetToCommit } from '../../src/consumer/group-client.ts'
 import { keyOf, type TopicPartition } from '../../src/consumer/partition.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
-import type { Dice } from './dice.ts'
-import type { Life } from './life.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import type { LifeClock } from '../support/life-clock.ts'
 
 const SESSION_MS = 10_000
 const HEARTBEAT_MS = 2000
@@ -10,7 +10,7 @@ const REBALANCE_MS = 15_000
 
 interface Member {
   readonly id: number
-  readonly life: Life
+  readonly life: LifeClock
   readonly events: GroupClientEvents
   /** The generation of its last join, at the broker. */
   generation: number
@@ -39,16 +39,16 @@ export class MemoryGroup {
   /** A defect: every member gets all partitions. */
   claimsAll = false
   readonly #clock: Clock
-  readonly #dice: Dice
+  readonly #random: Random
   readonly #partitions: readonly TopicPartition[]
   #members: Member[] = []
   #assigned = new Map<number, ReadonlySet<string>>()
   #rebalanceEndsMs: number | null = null
   #nextId = 1
 
-  constructor(clock: Clock, dice: Dice, partitions: readonly TopicPartition[]) {
+  constructor(clock: Clock, random: Random, partitions: readonly TopicPartition[]) {
     this.#clock = clock
-    this.#dice = dice
+    this.#random = random
     this.#partitions = partitions
     this.#tick()
   }
@@ -59,23 +59,23 @@ export class MemoryGroup {
 
   /** Cuts a member off for a while. */
   isolate(ms: number): boolean {
-    const member = this.#dice.pick(this.#members)
+    const member = this.#random.pickIfAny(this.#members)
     if (member === undefined) return false
     member.isolatedUntilMs = this.#clock.monotonicMs() + ms
     return true
   }
 
-  open(life: Life): GroupClient {
+  open(life: LifeClock): GroupClient {
     let member: Member | null = null
     const reach = async () => {
-      await life.wait(this.#dice.between(1, 20))
+      await life.wait(this.#random.between(1, 20))
       if (this.isAway || member === null || this.#isIsolated(member))
         throw new Error('The coordinator is away')
       return member
     }
     return {
       join: async (events) => {
-        await life.wait(this.#dice.between(1, 50))
+        await life.wait(this.#random.between(1, 50))
         if (this.isAway) throw new Error('The coordinator is away')
         const one: Member = {
           id: this.#nextId++,
@@ -144,7 +144,7 @@ export class MemoryGroup {
 
   /** Advances heartbeats, sessions and the end of a rebalance. */
   #tick(): void {
-    this.#clock.schedule(this.#dice.between(200, 400), () => {
+    this.#clock.schedule(this.#random.between(200, 400), () => {
       const nowMs = this.#clock.monotonicMs()
       if (!this.isAway) this.#beat(nowMs)
       this.#tick()
@@ -178,7 +178,7 @@ export class MemoryGroup {
 
   #tellWhenReachable(member: Member): void {
     const waitMs = Math.max(0, member.isolatedUntilMs - this.#clock.monotonicMs())
-    member.life.schedule(waitMs + this.#dice.between(0, HEARTBEAT_MS), () => {
+    member.life.schedule(waitMs + this.#random.between(0, HEARTBEAT_MS), () => {
       member.events.onEnded(new Error('UNKNOWN_MEMBER_ID'))
     })
   }
@@ -193,7 +193,7 @@ export class MemoryGroup {
       this.#assigned.set(member.id, new Set(mine.map(keyOf)))
       const told = this.claimsAll ? this.#partitions : mine
       // The answer to the join may take a while to arrive.
-      member.life.schedule(this.#dice.between(1, 300), () => {
+      member.life.schedule(this.#random.between(1, 300), () => {
         if (member.generation !== generation) return
         member.knownGeneration = generation
         member.joined?.()

@@ -2,9 +2,9 @@ import type { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-me
 import type { RecordFetcher } from '../../src/foundation/kafka/kafka-port.ts'
 import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
 import type { Position } from '../../src/foundation/kafka/position.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import type { LifeClock } from '../support/life-clock.ts'
 import { messageAt } from '../support/records.ts'
-import type { Dice } from './dice.ts'
-import type { Life } from './life.ts'
 
 /** The expected fate of a message. */
 export interface Meant {
@@ -45,11 +45,11 @@ export class MemoryLog {
   isAway = false
   /** Called when a client requests the topics. */
   onConnect: () => void = () => {}
-  readonly #dice: Dice
+  readonly #random: Random
 
-  constructor(topics: readonly string[], dice: Dice) {
+  constructor(topics: readonly string[], random: Random) {
     this.topics = topics
-    this.#dice = dice
+    this.#random = random
     this.partitions = topics.flatMap((topic) =>
       Array.from({ length: PARTITIONS }, (_, partition) => ({
         topic,
@@ -76,7 +76,7 @@ export class MemoryLog {
   }
 
   /** A client of a process, which ends with it. */
-  open(life: Life): RecordFetcher {
+  open(life: LifeClock): RecordFetcher {
     const metadata = new Map(
       this.topics.map((topic) => [topic, { id: this.topicId(topic), partitions: PARTITIONS }]),
     )
@@ -88,11 +88,11 @@ export class MemoryLog {
     return {
       connect: () => {
         this.onConnect()
-        return answer(this.#dice.between(1, 20), () => metadata)
+        return answer(this.#random.between(1, 20), () => metadata)
       },
       leaderOf: (topic, partition) => (this.partition(topic, partition).ailment === 'no leader' ? -1 : 1),
       offsetRanges: () =>
-        answer(this.#dice.between(1, 20), () =>
+        answer(this.#random.between(1, 20), () =>
           this.partitions.map(({ topic, partition, start, messages }) => ({
             topic,
             partition,
@@ -106,10 +106,10 @@ export class MemoryLog {
         const isFull = fetched.some(
           ({ messages, error }) => messages.length >= FETCH_MESSAGES || error !== null,
         )
-        const delayMs = isFull ? this.#dice.between(1, 60) : this.#dice.between(maxWaitMs / 2, maxWaitMs)
+        const delayMs = isFull ? this.#random.between(1, 60) : this.#random.between(maxWaitMs / 2, maxWaitMs)
         return answer(delayMs, () => fetched)
       },
-      read: (position) => answer(this.#dice.between(1, 20), () => this.#read(position)),
+      read: (position) => answer(this.#random.between(1, 20), () => this.#read(position)),
       close: () => Promise.resolve(),
     }
   }
@@ -132,7 +132,7 @@ export class MemoryLog {
     }
     const isOutside = offset < start || offset > log.length
     // A batch of the log may begin before the requested offset.
-    const from = Math.max(start, offset - this.#dice.integer(3))
+    const from = Math.max(start, offset - this.#random.whole(0, 3 - 1))
     const messages = isOutside
       ? []
       : log.slice(from, offset + FETCH_MESSAGES).map(({ record }, i) => messageAt(from + i, record))

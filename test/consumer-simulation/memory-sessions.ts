@@ -1,7 +1,7 @@
 import { SQLSTATE } from '../../src/foundation/store/sql-state.ts'
 import type { Session } from '../../src/foundation/store/transactions.ts'
-import type { Dice } from './dice.ts'
-import type { Life } from './life.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import type { LifeClock } from '../support/life-clock.ts'
 
 /** The state of the server that sessions depend on. */
 export interface Server {
@@ -25,20 +25,20 @@ export function failure(code: string | null): Error {
 /** The sessions of one process: opened on demand, and reused until closed. */
 export class MemorySessions {
   readonly #server: Server
-  readonly #life: Life
-  readonly #dice: Dice
+  readonly #life: LifeClock
+  readonly #random: Random
   readonly #free: MemorySession[] = []
 
-  constructor(server: Server, life: Life, dice: Dice) {
+  constructor(server: Server, life: LifeClock, random: Random) {
     this.#server = server
     this.#life = life
-    this.#dice = dice
+    this.#random = random
   }
 
   async acquire(): Promise<MemorySession> {
     const free = this.#free.pop()
     if (free !== undefined) return free
-    await this.#life.wait(this.#dice.between(1, 20))
+    await this.#life.wait(this.#random.between(1, 20))
     if (this.#server.isAway) throw failure(null)
     return new MemorySession(this.#server, this.#life, (session) => this.#free.push(session))
   }
@@ -46,14 +46,14 @@ export class MemorySessions {
 
 export class MemorySession implements Session {
   readonly #server: Server
-  readonly #life: Life
+  readonly #life: LifeClock
   readonly #giveBack: (session: MemorySession) => void
   readonly #incarnation: number
   readonly #isReadOnly: boolean
   /** Whether the open transaction may write. */
   #mayWrite = false
 
-  constructor(server: Server, life: Life, giveBack: (session: MemorySession) => void) {
+  constructor(server: Server, life: LifeClock, giveBack: (session: MemorySession) => void) {
     this.#server = server
     this.#life = life
     this.#giveBack = giveBack

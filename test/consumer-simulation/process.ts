@@ -2,9 +2,9 @@ import type { Written } from '../../src/consumer/consumer-store.ts'
 import { Worker, type WorkerConfig } from '../../src/consumer/worker.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import { createLogger, type Logger } from '../../src/foundation/telemetry/log.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import { LifeClock } from '../support/life-clock.ts'
 import { record } from '../support/records.ts'
-import type { Dice } from './dice.ts'
-import { Life } from './life.ts'
 import type { MemoryDatabase } from './memory-database.ts'
 import type { MemoryGroup } from './memory-group.ts'
 import type { MemoryLog } from './memory-log.ts'
@@ -28,7 +28,7 @@ const LOG = createLogger('simulation', 'silent')
 
 export interface Ports {
   readonly clock: Clock
-  readonly dice: Dice
+  readonly random: Random
   readonly log: MemoryLog
   readonly group: MemoryGroup
   readonly database: MemoryDatabase
@@ -38,29 +38,29 @@ export interface Ports {
 
 /** One consumer process: the real worker, and its counters. */
 export class ConsumerProcess {
-  readonly life: Life
+  readonly life: LifeClock
   readonly worker: Worker
   readonly stored = { messages: 0, inserted: 0, deadLettered: 0 }
   fatal: unknown = null
   isStopping = false
 
-  constructor({ clock, dice, log, group, database, logger }: Ports) {
-    const life = new Life(clock)
+  constructor({ clock, random, log, group, database, logger }: Ports) {
+    const life = new LifeClock(clock)
     this.life = life
     this.worker = new Worker(
       CONFIG,
       {
         clock: life,
-        random: dice.random,
+        random: random.next,
         store: database.open(life),
         openFetcher: () => log.open(life),
         openGroupClient: () => group.open(life),
         checkSource: () => Promise.resolve(true),
         async sendLetters(letters) {
-          do await life.wait(dice.between(1, 50))
+          do await life.wait(random.between(1, 50))
           while (log.isAway)
           for (const { row, headers } of letters) {
-            log.append('letters', dice.integer(3), {
+            log.append('letters', random.whole(0, 3 - 1), {
               record: record(row.payload, row.key, Object.fromEntries(headers)),
               meant: { row: null, fate: 'letter', event: null },
             })

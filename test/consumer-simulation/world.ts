@@ -1,6 +1,6 @@
 import { keyOf } from '../../src/consumer/partition.ts'
+import { mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
 import { settle, VirtualClock } from '../support/virtual-clock.ts'
-import { Dice } from './dice.ts'
 import { SYMBOLS, SymbolFeed } from './market.ts'
 import { type Defect, MemoryDatabase } from './memory-database.ts'
 import { MemoryGroup } from './memory-group.ts'
@@ -22,7 +22,7 @@ const PROCESSES = 3
  */
 export class World {
   readonly clock = new VirtualClock()
-  readonly dice: Dice
+  readonly random: Random
   readonly log: MemoryLog
   readonly group: MemoryGroup
   readonly database: MemoryDatabase
@@ -43,11 +43,14 @@ export class World {
 
   constructor(options: WorldOptions) {
     this.#options = options
-    this.dice = new Dice(options.seed)
-    this.log = new MemoryLog(['trades', 'quotes', 'gaps', 'letters'], this.dice)
-    this.group = new MemoryGroup(this.clock, this.dice, this.log.partitions)
-    this.database = new MemoryDatabase(this.clock, this.dice)
-    this.#feeds = SYMBOLS.map(({ symbol, ...rest }) => ({ feed: new SymbolFeed(symbol, this.dice), ...rest }))
+    this.random = new Random(options.seed, mulberry32)
+    this.log = new MemoryLog(['trades', 'quotes', 'gaps', 'letters'], this.random)
+    this.group = new MemoryGroup(this.clock, this.random, this.log.partitions)
+    this.database = new MemoryDatabase(this.clock, this.random)
+    this.#feeds = SYMBOLS.map(({ symbol, ...rest }) => ({
+      feed: new SymbolFeed(symbol, this.random),
+      ...rest,
+    }))
     this.database.onAdvance = (before, after) => this.#checkAdvance(before, after)
     this.group.onCommit = ({ topic, partition, nextOffset }) => {
       if (nextOffset > (this.#reached.get(keyOf({ topic, partition })) ?? 0))
@@ -68,7 +71,7 @@ export class World {
     this.#often(40_000, () => this.#crash())
     this.#often(90_000, () => this.#stopOne())
     this.#often(70_000, () =>
-      this.#fault('isolated member', this.group.isolate(this.dice.between(3000, 40_000))),
+      this.#fault('isolated member', this.group.isolate(this.random.between(3000, 40_000))),
     )
     this.#often(120_000, () => this.#brokerAway())
     this.#often(60_000, () => this.#ailOne())
@@ -95,7 +98,7 @@ export class World {
   }
 
   #often(meanMs: number, act: () => void): void {
-    this.clock.schedule(this.dice.interval(meanMs), () => {
+    this.clock.schedule(this.random.interval(meanMs), () => {
       if (this.#isQuiet) return
       act()
       this.#often(meanMs, act)
@@ -121,11 +124,11 @@ export class World {
   }
 
   #restartLater(): void {
-    this.clock.schedule(this.dice.between(500, 30_000), () => this.#start())
+    this.clock.schedule(this.random.between(500, 30_000), () => this.#start())
   }
 
   #crash(): void {
-    const one = this.dice.pick(this.alive)
+    const one = this.random.pickIfAny(this.alive)
     if (one === undefined) return
     this.#fault('crash')
     one.crash()
@@ -133,7 +136,7 @@ export class World {
   }
 
   #stopOne(): void {
-    const one = this.dice.pick(this.alive)
+    const one = this.random.pickIfAny(this.alive)
     if (one === undefined) return
     this.#fault('stop')
     one.stop().then(
@@ -149,7 +152,7 @@ export class World {
     this.#fault('broker away')
     this.log.isAway = true
     this.group.isAway = true
-    this.clock.schedule(this.dice.between(500, 25_000), () => {
+    this.clock.schedule(this.random.between(500, 25_000), () => {
       this.log.isAway = false
       this.group.isAway = false
     })
@@ -157,12 +160,12 @@ export class World {
 
   /** Makes one partition unreadable for a while. */
   #ailOne(): void {
-    const one = this.dice.pick(this.log.partitions)
-    if (one === undefined || one.ailment !== null) return
-    const ailment = this.dice.pick(['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const) ?? null
+    const one = this.random.pick(this.log.partitions)
+    if (one.ailment !== null) return
+    const ailment = this.random.pick(['no leader', 'NOT_LEADER_OR_FOLLOWER'] as const)
     this.#fault(`partition ailing: ${ailment}`)
     one.ailment = ailment
-    this.clock.schedule(this.dice.between(500, 60_000), () => {
+    this.clock.schedule(this.random.between(500, 60_000), () => {
       one.ailment = null
     })
   }
@@ -171,7 +174,7 @@ export class World {
     if (this.database.isAway) return
     this.#fault('database away')
     this.database.isAway = true
-    this.clock.schedule(this.dice.between(500, 40_000), () => {
+    this.clock.schedule(this.random.between(500, 40_000), () => {
       this.database.isAway = false
     })
   }
@@ -183,11 +186,11 @@ export class World {
   #failOver(): void {
     const { database } = this
     if (database.isInRecovery || database.isReadOnlyByDefault) return
-    const way = this.dice.pick(['isInRecovery', 'isReadOnlyByDefault'] as const) ?? 'isInRecovery'
+    const way = this.random.pick(['isInRecovery', 'isReadOnlyByDefault'] as const)
     this.#fault(`failover: ${way}`)
     database.restart()
     database[way] = true
-    this.clock.schedule(this.dice.between(500, 40_000), () => {
+    this.clock.schedule(this.random.between(500, 40_000), () => {
       database[way] = false
     })
   }
@@ -213,14 +216,16 @@ export class World {
   /** Removes messages from a partition, read or not. */
   #retain(): void {
     if (!this.#isWarm) return
-    const one = this.dice.pick(
+    const one = this.random.pickIfAny(
       this.log.partitions.filter(({ topic }) => topic === 'trades' || topic === 'quotes'),
     )
     if (one === undefined) return
     const stored = this.database.state.offsets.get(keyOf(one))?.nextOffset ?? 0
     const end = one.messages.length
-    const overtakes = end > stored && this.dice.chance(0.5)
-    const to = overtakes ? stored + 1 + this.dice.integer(end - stored) : this.dice.integer(stored + 1)
+    const overtakes = end > stored && this.random.chance(0.5)
+    const to = overtakes
+      ? stored + 1 + this.random.whole(0, end - stored - 1)
+      : this.random.whole(0, stored + 1 - 1)
     const start = Math.max(one.start, to)
     this.#fault(start > stored ? 'retention that overtakes' : 'retention')
     one.start = start

@@ -1,6 +1,6 @@
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import { ERROR } from './cluster/partition.ts'
 import { type FaultKind, fault, MINUTE, SECOND } from './fault-kind.ts'
-import type { Random } from './random.ts'
 import type { World } from './world.ts'
 
 /** Brokers tolerate times up to an hour ahead of theirs. */

@@ -1,10 +1,10 @@
 import { ExchangeRefusal, refusalOf } from '../../src/foundation/binance/refusal.ts'
 import type { OpenSocket, SocketEvents, StreamSocket } from '../../src/foundation/binance/stream-socket.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import { type LifeClock, ROUNDING_MS } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { both, FATE, loseOnTheWay } from './fates.ts'
-import { type LifeClock, ROUNDING_MS } from './life-clock.ts'
 import type { MarketEvent } from './market.ts'
-import type { Random } from './random.ts'
 import { Stalls } from './stalls.ts'
 
 const PING_EVERY_MS = 20_000

@@ -1,4 +1,4 @@
-import type { Random } from './random.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { World } from './world.ts'
 
 export interface FaultKind {

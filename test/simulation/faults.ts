@@ -1,6 +1,6 @@
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import { CLUSTER_FAULTS } from './cluster-faults.ts'
 import { type FaultKind, fault, MINUTE, SECOND } from './fault-kind.ts'
-import type { Random } from './random.ts'
 import type { World } from './world.ts'
 
 const HOUR = 60 * MINUTE

@@ -2,6 +2,8 @@ import type { Brokers } from '../../src/foundation/kafka/broker-requests.ts'
 import type { KafkaPort, RecordProducer } from '../../src/foundation/kafka/kafka-port.ts'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
 import { type PartitionRecords, RecordSender } from '../../src/foundation/kafka/record-sender.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import type { LifeClock } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { clientProducer } from './cluster/client-producer.ts'
 import { Cluster } from './cluster/cluster.ts'
@@ -9,8 +11,6 @@ import { type ClientDefect, withDefect } from './cluster/defects.ts'
 import { fetchRequests, Network, produceRequests } from './cluster/network.ts'
 import type { StoredBatch } from './cluster/replica-log.ts'
 import { SendAudit } from './cluster/send-audit.ts'
-import type { LifeClock } from './life-clock.ts'
-import type { Random } from './random.ts'
 
 /** A message on all in-sync replicas. */
 export interface Appended {

@@ -1,6 +1,6 @@
 import { type EventType, streamName } from '../../src/foundation/market/event.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
-import type { Random } from './random.ts'
 
 /** The true events of one id sequence: of a symbol, type and epoch. */
 export interface TrueSequence {

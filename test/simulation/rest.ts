@@ -2,9 +2,9 @@ import { refusalOf } from '../../src/foundation/binance/refusal.ts'
 import type { FetchTrades, RestOutcome, RestTrade } from '../../src/foundation/binance/trade-rest.ts'
 import { restOf } from '../../src/foundation/market/event.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
-import { type LifeClock, ROUNDING_MS } from './life-clock.ts'
+import { type LifeClock, ROUNDING_MS } from '../support/life-clock.ts'
 import { type Market, priceOf, quantityOf, type TrueSequence } from './market.ts'
-import type { Random } from './random.ts'
+import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 
 /** Behaviour of REST during a fault. */
 export type RestFault =

@@ -21,7 +21,7 @@ export class WallClock {
     this.#clock = clock
   }
 
-  micros(): number {
+  wallMicros(): number {
     return this.#clock.wallMicros() + 1000 * (this.settings.at(-1)?.aheadMs ?? 0)
   }
 

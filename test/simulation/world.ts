@@ -6,13 +6,13 @@ import type { IngestionStatus } from '../../src/foundation/telemetry/status.ts'
 import type { IngestionConfig } from '../../src/ingestion/config.ts'
 import { CLOCK_LIMITS, type ClockLimits } from '../../src/ingestion/messages/receipt-clock.ts'
 import { Ingestion } from '../../src/ingestion/service.ts'
+import { mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
+import { LifeClock } from '../support/life-clock.ts'
 import { VirtualClock } from '../support/virtual-clock.ts'
 import { SimulatedExchange } from './exchange.ts'
 import { strike } from './faults.ts'
 import { type Appended, type Copies, type KafkaOptions, SimulatedKafka } from './kafka.ts'
-import { LifeClock } from './life-clock.ts'
 import { Market } from './market.ts'
-import { Random } from './random.ts'
 import { SimulatedRest } from './rest.ts'
 import { StoredEvents } from './stored-events.ts'
 import { WallClock } from './wall-clock.ts'
@@ -97,7 +97,7 @@ export class World {
   backfilled = 0
 
   constructor(options: WorldOptions) {
-    const random = new Random(options.seed)
+    const random = new Random(options.seed, mulberry32)
     this.options = options
     this.#random = random
     this.#config = configOf(options, random)

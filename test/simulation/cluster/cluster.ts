@@ -1,5 +1,5 @@
+import type { Random } from '../../../src/sandbox/simulator/market/random.ts'
 import type { VirtualClock } from '../../support/virtual-clock.ts'
-import type { Random } from '../random.ts'
 import { Broker, type BrokerState } from './broker.ts'
 import { Partition, type PartitionEvents } from './partition.ts'
 

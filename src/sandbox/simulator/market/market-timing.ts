@@ -42,7 +42,7 @@ export function drawMoments(random: Random, aggTradeCount: number, quoteCount: n
     if (temperLeft-- <= 0) {
       const temper = pickTemper(random.next())
       gap = temper.gap
-      temperLeft = temper.moments * random.exponential()
+      temperLeft = temper.moments * random.interval()
     }
     const ordersLeft = aggTradesLeft / MEAN_AGG_TRADES_PER_ORDER
     if (random.next() * (ordersLeft + quotesLeft) < quotesLeft) {
@@ -52,10 +52,10 @@ export function drawMoments(random: Random, aggTradeCount: number, quoteCount: n
       aggTrades[count] = filled
       aggTradesLeft -= filled
     }
-    total += gap * random.exponential()
+    total += gap * random.interval()
     elapsed[count++] = total
   }
-  total += gap * random.exponential()
+  total += gap * random.interval()
   return rotate(aggTrades.subarray(0, count), elapsed.subarray(0, count), total, random.next() * total)
 }
 

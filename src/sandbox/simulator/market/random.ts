@@ -14,33 +14,77 @@ export function hash32(...parts: ReadonlyArray<string | number>): number {
   return (hash ^ (hash >>> 16)) >>> 0
 }
 
-/** A seeded generator (sfc32): the same seed always gives the same numbers. Not for secrets. */
-export class Random {
-  #a: number
-  #b: number
-  #c: number
-  #counter = 1
+/** Uniform numbers in [0, 1), determined by a seed. Not for secrets. */
+type Generator = (seed: number) => () => number
 
-  constructor(seed: number) {
-    this.#a = seed | 0
-    this.#b = Math.imul(seed, 0x9e3779b1)
-    this.#c = ~seed
-    for (let i = 0; i < 12; i++) this.next()
-  }
-
-  /** Uniform in [0, 1). */
-  next(): number {
-    const sum = (this.#a + this.#b + this.#counter) | 0
-    this.#counter = (this.#counter + 1) | 0
-    this.#a = this.#b ^ (this.#b >>> 9)
-    this.#b = (this.#c + (this.#c << 3)) | 0
-    this.#c = (((this.#c << 21) | (this.#c >>> 11)) + sum) | 0
+/** The generator of the served market and its faults. */
+export const sfc32: Generator = (seed) => {
+  let a = seed | 0
+  let b = Math.imul(seed, 0x9e3779b1)
+  let c = ~seed
+  let counter = 1
+  const next = () => {
+    const sum = (a + b + counter) | 0
+    counter = (counter + 1) | 0
+    a = b ^ (b >>> 9)
+    b = (c + (c << 3)) | 0
+    c = (((c << 21) | (c >>> 11)) + sum) | 0
     return (sum >>> 0) / 0x1_0000_0000
   }
+  for (let i = 0; i < 12; i++) next()
+  return next
+}
 
-  /** A waiting time with mean 1. */
-  exponential(): number {
-    return -Math.log(1 - this.next())
+/** The generator of the deterministic simulations: their fixed seeds depend on it. */
+export const mulberry32: Generator = (seed) => {
+  let state = seed | 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 0x1_0000_0000
+  }
+}
+
+/** Draws from one seed: the same seed always gives the same draws. */
+export class Random {
+  /** Uniform in [0, 1). */
+  readonly next: () => number
+  readonly #generator: Generator
+
+  constructor(seed: number, generator: Generator = sfc32) {
+    this.#generator = generator
+    this.next = generator(seed)
+  }
+
+  /** Uniform, including fractions. */
+  between(low: number, high: number): number {
+    return low + this.next() * (high - low)
+  }
+
+  /** A whole number from `low` to `high`, both included. */
+  whole(low: number, high: number): number {
+    return Math.floor(this.between(low, high + 1))
+  }
+
+  chance(share: number): boolean {
+    return this.next() < share
+  }
+
+  pick<Value>(values: readonly Value[]): Value {
+    const value = this.pickIfAny(values)
+    if (value === undefined) throw new Error('Nothing to pick from')
+    return value
+  }
+
+  /** Undefined when there are no values. */
+  pickIfAny<Value>(values: readonly Value[]): Value | undefined {
+    return values[Math.floor(this.next() * values.length)]
+  }
+
+  /** A waiting time: exponentially distributed, like the times between independent events. */
+  interval(mean = 1): number {
+    return -Math.log(1 - this.next()) * mean
   }
 
   /** Approximately normal, mean 0 and variance 1, within ±3. */
@@ -51,5 +95,10 @@ export class Random {
   /** At least 1, and sometimes very large: the smaller `alpha`, the heavier the tail. */
   pareto(alpha: number): number {
     return (1 - this.next()) ** (-1 / alpha)
+  }
+
+  /** A separate generator, so that the draws of one part do not change those of another. */
+  fork(): Random {
+    return new Random(Math.floor(this.next() * 2 ** 31), this.#generator)
   }
 }

@@ -1,5 +1,4 @@
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
-import type { WallClock } from './wall-clock.ts'
 
 /** Smaller differences are rounding errors of virtual time. */
 export const ROUNDING_MS = 0.001
@@ -11,7 +10,7 @@ export const ROUNDING_MS = 0.001
  */
 export class LifeClock implements Clock {
   readonly #clock: Clock
-  readonly #wall: WallClock
+  readonly #wall: Pick<Clock, 'wallMicros'>
   readonly #bornMs: number
   isAlive = true
   #stoppedUntilMs = 0
@@ -19,7 +18,8 @@ export class LifeClock implements Clock {
   #suspendedMs = 0
   #suspended: { readonly sinceMs: number; readonly untilMs: number } | null = null
 
-  constructor(clock: Clock, wall: WallClock) {
+  /** @param wall the machine's wall clock, which may be wrong; default: the true time */
+  constructor(clock: Clock, wall: Pick<Clock, 'wallMicros'> = clock) {
     this.#clock = clock
     this.#wall = wall
     this.#bornMs = clock.monotonicMs()
@@ -36,7 +36,7 @@ export class LifeClock implements Clock {
   }
 
   wallMicros(): number {
-    return this.#wall.micros()
+    return this.#wall.wallMicros()
   }
 
   schedule(delayMs: number, run: () => void): () => void {
@@ -49,6 +49,13 @@ export class LifeClock implements Clock {
       else run()
     }
     return () => cancel()
+  }
+
+  /** Resolves after a while, but never after the process's death. */
+  wait(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.schedule(delayMs, resolve)
+    })
   }
 
   /** Remaining time of the stop; 0 while it runs. */
