@@ -2,7 +2,7 @@ import { EVENT_TYPES, streamName } from '../src/foundation/market/event.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import type { FaultRequest } from '../src/sandbox/simulator/faults/fault-kinds.ts'
 import type { Random } from '../src/sandbox/simulator/market/random.ts'
-import type { IdType } from '../src/sandbox/simulator/market/trade-history.ts'
+import type { IdType } from '../src/sandbox/simulator/market/stream-data.ts'
 
 /** Faults that are drawn only with `--also`, since they change the expected outcome of a run. */
 export const RARE_FAULTS = ['403', '451', 'longStall'] as const

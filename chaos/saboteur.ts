@@ -200,11 +200,7 @@ export class Saboteur {
     // Ingestion requests no ids before it has received any.
     if (seen == null) return []
     const { history } = this.#stage.exchange
-    const newest =
-      ids === 'trade'
-        ? history.trades(symbol, seen, seen + FAR_AHEAD).at(-1)?.id
-        : history.aggTrades(symbol, seen, seen + FAR_AHEAD).at(-1)?.a
-    const from = (newest ?? seen) + 1
+    const from = seen + Math.max(1, history.events(ids, symbol, seen, seen + FAR_AHEAD).length)
     const to = from + count - 1
     const nowMs = Date.now()
     for (const stepMs of [0, ...this.#steps]) {

@@ -1,6 +1,7 @@
 import { countIds, type IdRange, normalise, subtract } from '../src/foundation/market/id-ranges.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
+import { REST_ROWS } from '../src/sandbox/simulator/market/stream-data.ts'
 import { microsecondsOf } from '../src/sandbox/simulator/server/time-units.ts'
 
 type TradeType = 'trade' | 'aggTrade'
@@ -134,23 +135,21 @@ async function compare(
 }
 
 /** The exchange's trades, in the format of `ROWS`. */
-function truth(
+function truth<Type extends TradeType>(
   history: Exchange['history'],
   symbol: string,
-  type: TradeType,
+  type: Type,
   from: number,
   to: number,
   toUs: (ms: number) => number,
 ) {
-  return type === 'trade'
-    ? history.trades(symbol, from, to).map((one) => ({
-        id: one.id,
-        text: [exact(one.price), exact(one.qty), flag(one.isBuyerMaker), toUs(one.time)].join(' '),
-      }))
-    : history.aggTrades(symbol, from, to).map((one) => ({
-        id: one.a,
-        text: [exact(one.p), exact(one.q), flag(one.m), toUs(one.T), one.f, one.l].join(' '),
-      }))
+  return history.events(type, symbol, from, to).map((one) => ({
+    id: REST_ROWS[type].id(one),
+    text: [
+      ...[exact(one.p), exact(one.q), flag(one.m), toUs(one.T)],
+      ...(one.e === 'aggTrade' ? [one.f, one.l] : []),
+    ].join(' '),
+  }))
 }
 
 const flag = (value: boolean) => (value ? 't' : 'f')

@@ -34,13 +34,12 @@ after(async () => {
 /** Stores the exchange's trades, and returns their ids. */
 async function storeTruth(): Promise<number[]> {
   await database.query('TRUNCATE trades, gaps, book_ticker')
-  const { trades: ofTrades, aggTrades: ofAggTrades } = exchange.history
-  const trades = ofTrades(SYMBOL, 0, Number.MAX_SAFE_INTEGER - 1).slice(0, ROWS)
-  const aggTrades = ofAggTrades(SYMBOL, 0, Number.MAX_SAFE_INTEGER - 1).slice(0, ROWS)
-  for (const row of trades)
-    await insert('trade', row.id, row.price, row.qty, row.isBuyerMaker, row.time, null, null)
-  for (const row of aggTrades) await insert('aggTrade', row.a, row.p, row.q, row.m, row.T, row.f, row.l)
-  return trades.map(({ id }) => id)
+  const all = Number.MAX_SAFE_INTEGER - 1
+  const trades = exchange.history.events('trade', SYMBOL, 0, all).slice(0, ROWS)
+  const aggTrades = exchange.history.events('aggTrade', SYMBOL, 0, all).slice(0, ROWS)
+  for (const { e, t, p, q, m, T } of trades) await insert(e, t, p, q, m, T, null, null)
+  for (const { e, a, p, q, m, T, f, l } of aggTrades) await insert(e, a, p, q, m, T, f, l)
+  return trades.map(({ t }) => t)
 }
 
 async function insert(...values: readonly unknown[]): Promise<void> {

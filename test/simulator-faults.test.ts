@@ -109,7 +109,7 @@ test(
     const ids = client.ids()
     assert.deepEqual(holesAndRepeats(ids), { missing: 7, repeated: 6, inOrder: true })
     const [from, to] = [Math.min(...ids), Math.max(...ids)]
-    assert.equal(exchange.history.trades('BTCUSDT', from, to).length, to - from + 1)
+    assert.equal(exchange.history.events('trade', 'BTCUSDT', from, to).length, to - from + 1)
     assert.equal(exchange.faults.list().length, 2)
   },
 )
@@ -332,9 +332,9 @@ test(
     assert.deepEqual(late.body, [])
     const { history } = exchange
     assert.equal(history.epochCount('BTCUSDT', 'trade'), 2)
-    const known = history.trades('BTCUSDT', Number(old[0]), Number(old.at(-1)), 0)
+    const known = history.events('trade', 'BTCUSDT', Number(old[0]), Number(old.at(-1)), 0)
     assert.deepEqual(
-      known.map(({ id }) => id),
+      known.map(({ t }) => t),
       old,
     )
   },
@@ -452,7 +452,7 @@ test(
       for (const { time } of await rows(query)) assert(time <= nowMs - 59_000)
     }
     assert.equal((await rows('limit=3')).length, 3)
-    assert.equal(exchange.history.trades('BTCUSDT', first, first + 999).length, 1_000)
+    assert.equal(exchange.history.events('trade', 'BTCUSDT', first, first + 999).length, 1_000)
   },
 )
 
@@ -518,9 +518,10 @@ test(
   async (context) => {
     const folder = await mkdtemp(join(tmpdir(), 'tapeline-faults-'))
     context.after(() => rm(folder, { recursive: true }))
+    const timeMs = 1_723_161_568_000
     const frame = (id: number, type: 'trade' | 'aggTrade') => {
       const ids = type === 'trade' ? `"t":${id}` : `"a":${id},"f":${id},"l":${id}`
-      return `{"stream":"btcusdt@${type}","data":{"e":"${type}","E":1,"s":"BTCUSDT",${ids},"p":"1.5","q":"2","T":1,"m":true}}`
+      return `{"stream":"btcusdt@${type}","data":{"e":"${type}","E":${timeMs},"s":"BTCUSDT",${ids},"p":"1.5","q":"2","T":${timeMs},"m":true}}`
     }
     const lineAt = (ms: number, text: string) =>
       formatCaptureLine({ receivedNs: 1_723_161_568_000_000_000n + BigInt(ms) * 1_000_000n, frame: text })
@@ -551,6 +552,6 @@ test(
       rest.body.map((row: { id: number }) => row.id),
       ids.slice(turn),
     )
-    assert.equal(exchange.history.trades('BTCUSDT', 5_000, 5_199, 0).length, 200 - rest.body.length)
+    assert.equal(exchange.history.events('trade', 'BTCUSDT', 5_000, 5_199, 0).length, 200 - rest.body.length)
   },
 )

@@ -1,17 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { BlockStore } from '../src/sandbox/simulator/market/block-store.ts'
 import { toUnits } from '../src/sandbox/simulator/market/decimals.ts'
-import { makeBlock } from '../src/sandbox/simulator/market/market-block.ts'
+import { openMarket, type SymbolMarket } from '../src/sandbox/simulator/market/market.ts'
 import { MarketCursor } from '../src/sandbox/simulator/market/market-cursor.ts'
-import {
-  BLOCK_MS,
-  blockStartMs,
-  planMarket,
-  type SymbolPlan,
-  symbolIds,
-} from '../src/sandbox/simulator/market/market-plan.ts'
+import { BLOCK_MS, blockStartMs, type SymbolPlan } from '../src/sandbox/simulator/market/market-plan.ts'
 
 interface Trade {
   e: 'trade'
@@ -33,25 +26,29 @@ interface BookTicker {
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'PEPEUSDT', 'XYZBTC']
 
-const anyPlan = fc
+const anyMarket = fc
   .record({
     seed: fc.nat(),
     messagesPerSecond: fc.integer({ min: 1, max: 200 }),
     symbol: fc.constantFrom(...SYMBOLS),
     skew: fc.constantFrom(0, 1),
   })
-  .map(({ symbol, ...identity }) => planOf(symbol, { ...identity, symbols: SYMBOLS }))
+  .map(({ symbol, ...identity }) => marketOf(symbol, { ...identity, symbols: SYMBOLS }))
 const anyBlock = fc.integer({ min: 0, max: 3_000_000 })
 
-function planOf(symbol: string, identity: Parameters<typeof planMarket>[0]): SymbolPlan {
-  const plan = planMarket(identity).get(symbol)
-  assert(plan)
-  return plan
+function marketOf(symbol: string, identity: Parameters<typeof openMarket>[0]): SymbolMarket {
+  const market = openMarket(identity).get(symbol)
+  assert(market)
+  return market
+}
+
+function eventsPerBlock({ perBlock }: SymbolPlan): number {
+  return perBlock.trade + perBlock.aggTrade + perBlock.bookTicker
 }
 
 /** The frames from one time to another, as sent by an exchange that started at `fromMs`. */
-function frames(plan: SymbolPlan, fromMs: number, toMs: number, stepMs: number): string[] {
-  const cursor = new MarketCursor(plan, symbolIds(plan), new BlockStore(), fromMs)
+function frames(market: SymbolMarket, fromMs: number, toMs: number, stepMs: number): string[] {
+  const cursor = new MarketCursor(market, fromMs)
   const sent: string[] = []
   for (let nowMs = fromMs; ; nowMs = Math.min(toMs, nowMs + stepMs)) {
     // A step may be longer than a block; the next tick would continue where this one ended.
@@ -65,12 +62,12 @@ function frames(plan: SymbolPlan, fromMs: number, toMs: number, stepMs: number):
 
 test('every aggTrade is the exact sum of the consecutive trades just before it, across any borders', () => {
   fc.assert(
-    fc.property(anyPlan, anyBlock, (plan, block) => {
+    fc.property(anyMarket, anyBlock, (market, block) => {
       const fromMs = blockStartMs(block)
       let open: Trade[] = []
       let last: { trade?: Trade; aggTrade?: AggTrade; quote?: BookTicker } = {}
       let events = 0
-      for (const text of frames(plan, fromMs, fromMs + 3 * BLOCK_MS - 1, 700)) {
+      for (const text of frames(market, fromMs, fromMs + 3 * BLOCK_MS - 1, 700)) {
         const { data }: { data: Trade | AggTrade | BookTicker } = JSON.parse(text)
         events++
         if (data.e === 'trade') {
@@ -95,7 +92,7 @@ test('every aggTrade is the exact sum of the consecutive trades just before it, 
         }
       }
       assert.deepEqual(open, [])
-      assert.equal(events, 3 * (plan.tradesPerBlock + plan.aggTradesPerBlock + plan.quotesPerBlock))
+      assert.equal(events, 3 * eventsPerBlock(market.plan))
     }),
     { numRuns: 60 },
   )
@@ -104,22 +101,22 @@ test('every aggTrade is the exact sum of the consecutive trades just before it, 
 test('a restarted exchange sends the same frames that the stopped one would have sent', () => {
   const anyRestart = fc.record({ pick: fc.nat(), stepMs: fc.integer({ min: 1, max: 90_000 }) })
   fc.assert(
-    fc.property(anyPlan, anyBlock, anyRestart, (plan, block, { pick, stepMs }) => {
+    fc.property(anyMarket, anyBlock, anyRestart, (market, block, { pick, stepMs }) => {
       const fromMs = blockStartMs(block) + 17_000
       const toMs = fromMs + 2 * BLOCK_MS
-      const all = frames(plan, fromMs, toMs, 9_999)
+      const all = frames(market, fromMs, toMs, 9_999)
       // The hardest moments for a restart are those at which frames are sent.
       const moments = all.flatMap((text) => JSON.parse(text).data.E ?? [])
       const restartMs = moments[pick % moments.length] ?? fromMs + 1
-      const stopped = restartMs > fromMs ? frames(plan, fromMs, restartMs - 1, stepMs + 50) : []
-      assert.deepEqual([...stopped, ...frames(plan, restartMs, toMs, stepMs)], all)
+      const stopped = restartMs > fromMs ? frames(market, fromMs, restartMs - 1, stepMs + 50) : []
+      assert.deepEqual([...stopped, ...frames(market, restartMs, toMs, stepMs)], all)
     }),
     { numRuns: 40 },
   )
 })
 
 test("frames have the exchange's keys in its order, and decimals with 8 places", () => {
-  const plan = planOf('BTCUSDT', { seed: 1, messagesPerSecond: 50, symbols: SYMBOLS, skew: 1 })
+  const market = marketOf('BTCUSDT', { seed: 1, messagesPerSecond: 50, symbols: SYMBOLS, skew: 1 })
   const shapes = {
     'btcusdt@trade':
       /^{"e":"trade","E":\d{13},"s":"BTCUSDT","t":\d+,"p":"\d+\.\d\d000000","q":"\d+\.\d{5}000","T":\d{13},"m":(true|false),"M":true}$/,
@@ -129,7 +126,7 @@ test("frames have the exchange's keys in its order, and decimals with 8 places",
       /^{"u":\d+,"s":"BTCUSDT","b":"\d+\.\d\d000000","B":"\d+\.\d{5}000","a":"\d+\.\d\d000000","A":"\d+\.\d{5}000"}$/,
   }
   const seen = new Set<string>()
-  for (const text of frames(plan, blockStartMs(7), blockStartMs(8) - 1, 1_000)) {
+  for (const text of frames(market, blockStartMs(7), blockStartMs(8) - 1, 1_000)) {
     const envelope = /^{"stream":"([^"]+)","data":(.*)}$/.exec(text)
     const shape = Object.entries(shapes).find(([stream]) => stream === envelope?.[1])
     assert.match(envelope?.[2] ?? text, shape?.[1] ?? /^$/)
@@ -139,19 +136,18 @@ test("frames have the exchange's keys in its order, and decimals with 8 places",
 })
 
 test('the market is as uneven as a real one: bursts within a millisecond, quiet periods, skewed symbols', () => {
-  const plans = planMarket({ seed: 1, messagesPerSecond: 300, symbols: SYMBOLS.slice(0, 3), skew: 1 })
-  const perBlock = [...plans.values()].map(
-    (plan) => plan.tradesPerBlock + plan.aggTradesPerBlock + plan.quotesPerBlock,
-  )
+  const markets = openMarket({ seed: 1, messagesPerSecond: 300, symbols: SYMBOLS.slice(0, 3), skew: 1 })
+  const perBlock = [...markets.values()].map(({ plan }) => eventsPerBlock(plan))
   const total = perBlock.reduce((sum, count) => sum + count, 0)
   assert(Math.abs(total - 300 * 60) < 10, `${total} messages per minute`)
   assert((perBlock[0] ?? 0) > 1.8 * (perBlock[1] ?? 0) && (perBlock[1] ?? 0) > 1.3 * (perBlock[2] ?? 0))
 
-  const plan = planOf('BTCUSDT', { seed: 1, messagesPerSecond: 300, symbols: SYMBOLS.slice(0, 3), skew: 1 })
+  const market = markets.get('BTCUSDT')
   let busiestMs = 0
   let longestPauseMs = 0
   for (let block = 100; block < 160; block++) {
-    const { aggTrades } = makeBlock(plan, block)
+    const aggTrades = market?.block(block).aggTrades
+    assert(aggTrades)
     let inSameMs = 0
     for (const [index, tradeMs] of aggTrades.tradeMs.entries()) {
       const previousMs = aggTrades.tradeMs[index - 1] ?? 0
@@ -167,9 +163,9 @@ test('the market is as uneven as a real one: bursts within a millisecond, quiet 
 
 test('the price does not jump at the border of two minutes', () => {
   fc.assert(
-    fc.property(anyPlan, anyBlock, (plan, block) => {
-      const before = makeBlock(plan, block).quotes.bidTicks.at(-1) ?? 0
-      const after = makeBlock(plan, block + 1).quotes.bidTicks[0] ?? 0
+    fc.property(anyMarket, anyBlock, (market, block) => {
+      const before = market.block(block).quotes.bidTicks.at(-1) ?? 0
+      const after = market.block(block + 1).quotes.bidTicks[0] ?? 0
       assert(Math.abs(after - before) <= Math.max(3, before * 0.002), `${before} → ${after}`)
     }),
     { numRuns: 100 },
@@ -177,9 +173,11 @@ test('the price does not jump at the border of two minutes', () => {
 })
 
 test('the same id identifies a trade and a different aggTrade, as at the exchange', () => {
-  for (const plan of planMarket({ seed: 1, messagesPerSecond: 300, symbols: SYMBOLS, skew: 1 }).values()) {
-    const trades = [0, 1_000_000].map((block) => plan.firstTradeId + block * plan.tradesPerBlock)
-    const aggTrades = [0, 1_000_000].map((block) => plan.firstAggTradeId + block * plan.aggTradesPerBlock)
+  const markets = openMarket({ seed: 1, messagesPerSecond: 300, symbols: SYMBOLS, skew: 1 })
+  for (const { ids, plan } of markets.values()) {
+    const idsOf = (type: 'trade' | 'aggTrade') =>
+      [0, 1_000_000].map((block) => ids[type].idAt(block * plan.perBlock[type]))
+    const [trades, aggTrades] = [idsOf('trade'), idsOf('aggTrade')]
     assert(
       Math.max(...[trades[0], aggTrades[0]].map(Number)) < Math.min(...[trades[1], aggTrades[1]].map(Number)),
     )

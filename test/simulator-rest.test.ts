@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { BlockStore } from '../src/sandbox/simulator/market/block-store.ts'
+import { openMarket } from '../src/sandbox/simulator/market/market.ts'
 import { MarketCursor } from '../src/sandbox/simulator/market/market-cursor.ts'
 import { MarketHistory } from '../src/sandbox/simulator/market/market-history.ts'
-import { BLOCK_MS, blockStartMs, planMarket, symbolIds } from '../src/sandbox/simulator/market/market-plan.ts'
+import { BLOCK_MS, blockStartMs } from '../src/sandbox/simulator/market/market-plan.ts'
 import { RestApi } from '../src/sandbox/simulator/server/rest-api.ts'
 import { DEFAULT_REST_LIMITS } from '../src/sandbox/simulator/server/rest-weights.ts'
 import { withMicroseconds } from '../src/sandbox/simulator/server/time-units.ts'
@@ -11,7 +11,7 @@ import { withMicroseconds } from '../src/sandbox/simulator/server/time-units.ts'
 const SYMBOLS = ['BTCUSDT', 'BNBUSDT']
 const NOW_MS = blockStartMs(5_000) + 31_234
 const HISTORY_MINUTES = 3
-const plans = planMarket({ seed: 3, messagesPerSecond: 120, symbols: SYMBOLS, skew: 1 })
+const IDENTITY = { seed: 3, messagesPerSecond: 120, symbols: SYMBOLS, skew: 1 }
 
 interface Row {
   readonly [name: string]: unknown
@@ -20,9 +20,7 @@ interface Row {
 function market(nowMs = NOW_MS) {
   let now = nowMs
   const history = new MarketHistory({
-    plans,
-    ids: new Map([...plans].map(([symbol, plan]) => [symbol, symbolIds(plan)])),
-    blocks: new BlockStore(),
+    markets: openMarket(IDENTITY),
     historyMinutes: HISTORY_MINUTES,
     nowMs: () => now,
   })
@@ -42,9 +40,9 @@ function market(nowMs = NOW_MS) {
 
 /** The WebSocket's frames of one type from `fromMs` to `toMs`. */
 function sent(symbol: string, type: 'trade' | 'aggTrade', fromMs: number, toMs: number): Row[] {
-  const plan = plans.get(symbol)
-  assert(plan)
-  const cursor = new MarketCursor(plan, symbolIds(plan), new BlockStore(), fromMs)
+  const one = openMarket(IDENTITY).get(symbol)
+  assert(one)
+  const cursor = new MarketCursor(one, fromMs)
   const events: Row[] = []
   for (
     let nowMs = fromMs;
@@ -130,8 +128,8 @@ test('REST returns a trade from its E on, not before it is sent', () => {
 })
 
 test('an id older than the history is silently replaced by a later one, as at the exchange', () => {
-  const plan = plans.get('BTCUSDT')
-  const oldest = Number(plan?.firstTradeId) + (5_000 - HISTORY_MINUTES) * Number(plan?.tradesPerBlock)
+  const { firstIds, perBlock } = openMarket(IDENTITY).get('BTCUSDT')?.plan ?? {}
+  const oldest = Number(firstIds?.trade) + (5_000 - HISTORY_MINUTES) * Number(perBlock?.trade)
   const { rows } = market()
   assert.equal(rows('historicalTrades?symbol=BTCUSDT&fromId=0')[0]?.['id'], oldest)
   assert.equal(rows(`historicalTrades?symbol=BTCUSDT&fromId=${oldest + 1}`)[0]?.['id'], oldest + 1)

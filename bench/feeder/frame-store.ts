@@ -1,12 +1,7 @@
 import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
-import { BlockStore } from '../../src/sandbox/simulator/market/block-store.ts'
+import { openMarket } from '../../src/sandbox/simulator/market/market.ts'
 import { MarketCursor } from '../../src/sandbox/simulator/market/market-cursor.ts'
-import {
-  BLOCK_MS,
-  LISTED_AT_MS,
-  planMarket,
-  symbolIds,
-} from '../../src/sandbox/simulator/market/market-plan.ts'
+import { BLOCK_MS, LISTED_AT_MS } from '../../src/sandbox/simulator/market/market-plan.ts'
 import { TextFrameEncoder } from '../../src/sandbox/simulator/server/text-frame.ts'
 import { withMicroseconds } from '../../src/sandbox/simulator/server/time-units.ts'
 
@@ -44,11 +39,8 @@ export class FrameStore {
   /** @param messagesPerSecond in market time, which is independent of the wall clock */
   constructor(symbols: readonly string[], messagesPerSecond: number, timeUnit: TimeUnit) {
     this.timeUnit = timeUnit
-    const plans = planMarket({ symbols, seed: 1, messagesPerSecond, skew: 1 })
-    const blocks = new BlockStore()
-    this.#cursors = [...plans.values()].map(
-      (plan) => new MarketCursor(plan, symbolIds(plan), blocks, this.#nowMs),
-    )
+    const markets = openMarket({ symbols, seed: 1, messagesPerSecond, skew: 1 })
+    this.#cursors = [...markets.values()].map((market) => new MarketCursor(market, this.#nowMs))
   }
 
   /** Returns the chunk with this index, generating chunks up to it as needed. */

@@ -5,8 +5,8 @@ import type { Clock } from '../../foundation/runtime/clock.ts'
 import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'
 import { type ExchangeFaults, FaultInjector, type MarketControl } from './faults/fault-injector.ts'
-import { type ExchangeTruth, truthOf } from './market/exchange-truth.ts'
-import type { MarketPast } from './market/trade-history.ts'
+import { REST_ROWS } from './market/stream-data.ts'
+import type { ExchangeTruth, MarketPast } from './market/trade-history.ts'
 import { HOST, PortGate } from './server/port-gate.ts'
 import { type RestAnswer, RestApi } from './server/rest-api.ts'
 import type { RestLimits } from './server/rest-weights.ts'
@@ -68,7 +68,15 @@ export async function openExchangeServer(options: {
     seed: options.faultSeed,
   })
   const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits, options.ownTimeUnit)
-  const history = truthOf(past)
+  const history: ExchangeTruth = {
+    symbols: past.symbols,
+    events: (type, symbol, fromId, toId, epoch) => {
+      const limit = Math.max(0, toId - fromId + 1)
+      const events = past.events(type, symbol, { fromId, limit, epoch })
+      return events.filter((event) => REST_ROWS[type].id(event) <= toId)
+    },
+    epochCount: (symbol, type) => past.epochCount(symbol, type),
+  }
   const connections = () => [...streams.connections].map((connection) => connection.report())
   const control = options.faultApi ? faultApi({ faults, history, connections }) : undefined
   let restRequests = 0

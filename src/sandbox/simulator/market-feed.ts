@@ -1,7 +1,7 @@
+import { EVENT_TYPES, streamName } from '../../foundation/market/event.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
-import type { BlockStore } from './market/block-store.ts'
+import type { Market } from './market/market.ts'
 import { MarketCursor } from './market/market-cursor.ts'
-import type { SymbolIds, SymbolPlan } from './market/market-plan.ts'
 import type { StreamServer, SubscriptionListener } from './server/stream-server.ts'
 
 const TICK_MS = 8
@@ -18,9 +18,7 @@ const LONGEST_STALL_MS = 30_000
 
 /** Delivers the simulated market to the subscribers, each frame at its `E`. */
 export class MarketFeed implements SubscriptionListener {
-  readonly #plans: ReadonlyMap<string, SymbolPlan>
-  readonly #ids: ReadonlyMap<string, SymbolIds>
-  readonly #blocks: BlockStore
+  readonly #markets: Market
   readonly #streams: StreamServer
   readonly #clock: Clock
   readonly #symbolOfStream = new Map<string, string>()
@@ -31,23 +29,12 @@ export class MarketFeed implements SubscriptionListener {
   #cancelTick: (() => void) | undefined
   #lastTickMs = 0
 
-  constructor(options: {
-    plans: ReadonlyMap<string, SymbolPlan>
-    ids: ReadonlyMap<string, SymbolIds>
-    blocks: BlockStore
-    streams: StreamServer
-    clock: Clock
-  }) {
-    this.#plans = options.plans
-    this.#ids = options.ids
-    this.#blocks = options.blocks
+  constructor(options: { markets: Market; streams: StreamServer; clock: Clock }) {
+    this.#markets = options.markets
     this.#streams = options.streams
     this.#clock = options.clock
-    for (const symbol of this.#plans.keys()) {
-      for (const type of ['trade', 'aggTrade', 'bookTicker']) {
-        this.#symbolOfStream.set(`${symbol.toLowerCase()}@${type}`, symbol)
-      }
-    }
+    for (const symbol of this.#markets.keys())
+      for (const type of EVENT_TYPES) this.#symbolOfStream.set(streamName(symbol, type), symbol)
     this.#streams.listen(this)
   }
 
@@ -59,9 +46,9 @@ export class MarketFeed implements SubscriptionListener {
   }
 
   #begin(symbol: string, sinceMs: number): void {
-    const [plan, ids] = [this.#plans.get(symbol), this.#ids.get(symbol)]
-    if (this.#cursors.has(symbol) || plan === undefined || ids === undefined) return
-    this.#cursors.set(symbol, new MarketCursor(plan, ids, this.#blocks, sinceMs))
+    const market = this.#markets.get(symbol)
+    if (this.#cursors.has(symbol) || market === undefined) return
+    this.#cursors.set(symbol, new MarketCursor(market, sinceMs))
     if (this.#cancelTick !== undefined) return
     this.#lastTickMs = this.#nowMs()
     this.#scheduleTick()

@@ -1,10 +1,10 @@
 import { type Clock, systemClock } from '../../foundation/runtime/clock.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { type Exchange, openExchangeServer } from './exchange-server.ts'
-import { BlockStore } from './market/block-store.ts'
 import { DEFAULT_SYMBOLS, parseSymbols } from './market/instruments.ts'
+import { openMarket } from './market/market.ts'
 import { MarketHistory } from './market/market-history.ts'
-import { type MarketIdentity, planMarket, symbolIds } from './market/market-plan.ts'
+import type { MarketIdentity } from './market/market-plan.ts'
 import { hash32 } from './market/random.ts'
 import { MarketFeed } from './market-feed.ts'
 import { DEFAULT_REST_LIMITS, type RestLimits } from './server/rest-weights.ts'
@@ -52,18 +52,14 @@ export const MOST_MESSAGES_PER_SECOND = 200_000
 export async function startSimulatedExchange(options: SimulatedExchangeOptions = {}): Promise<Exchange> {
   const identity = marketIdentity(options)
   const clock = options.clock ?? systemClock()
-  const plans = planMarket(identity)
-  const ids = new Map([...plans].map(([symbol, plan]) => [symbol, symbolIds(plan)]))
-  const blocks = new BlockStore()
+  const markets = openMarket(identity)
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const source = exchangeIdentityOf(identity)
   const streams = new StreamServer({ source, ownTimeUnit: null, limits, clock })
   const nowMs = () => Math.floor(clock.wallMicros() / 1_000)
-  const feed = new MarketFeed({ plans, ids, blocks, streams, clock })
+  const feed = new MarketFeed({ markets, streams, clock })
   const history = new MarketHistory({
-    plans,
-    ids,
-    blocks,
+    markets,
     historyMinutes: options.historyMinutes ?? DEFAULT_HISTORY_MINUTES,
     nowMs,
   })

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
-import type { ExchangeTruth } from '../market/exchange-truth.ts'
+import { ID_TYPES, type IdType, REST_ROWS } from '../market/stream-data.ts'
+import type { ExchangeTruth } from '../market/trade-history.ts'
 import type { ConnectionReport } from '../server/stream-connection.ts'
 import type { FaultInjector } from './fault-injector.ts'
 
@@ -79,14 +80,24 @@ function truth(history: ExchangeTruth, what: string | undefined, query: URLSearc
   const [fromId, toId, epoch] = ['fromId', 'toId', 'epoch'].map((name) => wholeNumber(query, name))
   if (!history.symbols.includes(symbol))
     throw new TapelineError('INPUT', `symbol: "${symbol}" is not listed here.`)
-  if (what !== 'trades' && what !== 'aggTrades')
-    throw new TapelineError('INPUT', 'The truth covers trades or aggTrades.')
+  const type = ID_TYPES.find((one) => `${one}s` === what)
+  if (type === undefined)
+    throw new TapelineError('INPUT', `The truth covers ${ID_TYPES.map((one) => `${one}s`).join(' or ')}.`)
   if (fromId === undefined || toId === undefined || toId - fromId >= MOST_ROWS)
     throw new TapelineError('INPUT', `fromId and toId: expected at most ${MOST_ROWS} ids.`)
-  const epochs = history.epochCount(symbol, what === 'trades' ? 'trade' : 'aggTrade')
+  const epochs = history.epochCount(symbol, type)
   if (epoch !== undefined && epoch >= epochs)
     throw new TapelineError('INPUT', `epoch: only ${epochs} exist so far, counted from 0.`)
-  return { epochs, rows: history[what](symbol, fromId, toId, epoch) }
+  return { epochs, rows: rowsOf(history, type, symbol, [fromId, toId, epoch]) }
+}
+
+function rowsOf<Type extends IdType>(
+  history: ExchangeTruth,
+  type: Type,
+  symbol: string,
+  range: [fromId: number, toId: number, epoch: number | undefined],
+): object[] {
+  return history.events(type, symbol, ...range).map(REST_ROWS[type].row)
 }
 
 function wholeNumber(query: URLSearchParams, name: string): number | undefined {

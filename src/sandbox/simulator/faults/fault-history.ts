@@ -1,21 +1,7 @@
-import type {
-  AggTrade,
-  HistoricalTrade,
-  HistoryQuery,
-  IdType,
-  MarketPast,
-  TradeHistory,
-} from '../market/trade-history.ts'
+import { type IdType, type MarketData, REST_ROWS } from '../market/stream-data.ts'
+import type { HistoryQuery, MarketPast, TradeHistory } from '../market/trade-history.ts'
 import { wholeMs } from '../server/time-units.ts'
 import type { FaultRegistry } from './fault-registry.ts'
-
-/** How to query and read one kind of row. */
-interface Rows<Row> {
-  readonly ids: IdType
-  readonly query: (query: HistoryQuery) => readonly Row[]
-  readonly id: (row: Row) => number
-  readonly timeMs: (row: Row) => number
-}
 
 /**
  * The history that REST shows while faults are active: rows may be late, absent, out of reach or
@@ -40,31 +26,16 @@ export class FaultyHistory implements TradeHistory {
     return this.#book.active('halt').findLast(isOf)?.spec.status ?? this.#truth.status(symbol)
   }
 
-  historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[] {
-    if (this.#book.isQuiet) return this.#truth.historicalTrades(symbol, query)
-    return this.#select(symbol, query, {
-      ids: 'trade',
-      query: (changed) => this.#truth.historicalTrades(symbol, changed),
-      id: ({ id }) => id,
-      timeMs: ({ time }) => wholeMs(time),
-    })
-  }
-
-  aggTrades(symbol: string, query: HistoryQuery): readonly AggTrade[] {
-    if (this.#book.isQuiet) return this.#truth.aggTrades(symbol, query)
-    return this.#select(symbol, query, {
-      ids: 'aggTrade',
-      query: (changed) => this.#truth.aggTrades(symbol, changed),
-      id: ({ a }) => a,
-      timeMs: ({ T }) => wholeMs(T),
-    })
-  }
-
-  #select<Row>(symbol: string, asked: HistoryQuery, rows: Rows<Row>): readonly Row[] {
+  events<Type extends IdType>(
+    type: Type,
+    symbol: string,
+    asked: HistoryQuery,
+  ): ReadonlyArray<MarketData[Type]> {
+    if (this.#book.isQuiet) return this.#truth.events(type, symbol, asked)
     const lag = this.#lagOf(symbol)
-    const query = lag.applyTo(this.#clamped(symbol, asked, rows.ids))
-    const withoutHoles = this.#withoutHoles(symbol, query, rows)
-    const there = withoutHoles.filter((row) => rows.timeMs(row) <= lag.untilMs)
+    const query = lag.applyTo(this.#clamped(symbol, asked, type))
+    const withoutHoles = this.#withoutHoles(type, symbol, query)
+    const there = withoutHoles.filter(({ T }) => wholeMs(T) <= lag.untilMs)
     if (there.length < withoutHoles.length) lag.strike()
     return this.#shortened(symbol, there)
   }
@@ -104,17 +75,20 @@ export class FaultyHistory implements TradeHistory {
   }
 
   /** The exchange's answers are full despite absent rows: the following rows take their place. */
-  #withoutHoles<Row>(
+  #withoutHoles<Type extends IdType>(
+    type: Type,
     symbol: string,
     query: HistoryQuery,
-    { ids, query: ask, id }: Rows<Row>,
-  ): readonly Row[] {
+  ): ReadonlyArray<MarketData[Type]> {
+    const { id } = REST_ROWS[type]
+    const ask = (asked: HistoryQuery) => this.#truth.events(type, symbol, asked)
     const holes = this.#book
       .active('restHole')
-      .filter(({ spec }) => concerns(spec, symbol) && spec.ids === ids)
-    const holeAt = (row: Row) => holes.find(({ spec }) => id(row) >= spec.fromId && id(row) <= spec.toId)
+      .filter(({ spec }) => concerns(spec, symbol) && spec.ids === type)
+    const holeAt = (event: MarketData[Type]) =>
+      holes.find(({ spec }) => id(event) >= spec.fromId && id(event) <= spec.toId)
     if (holes.length === 0) return ask(query)
-    const found: Row[] = []
+    const found: Array<MarketData[Type]> = []
     let next = query
     for (;;) {
       const rows = ask(next)

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { TapelineError } from '../../../foundation/runtime/errors.ts'
+import { ID_TYPES, REST_ROWS } from '../market/stream-data.ts'
 
 /*
  * All faults, one schema per kind; docs/faults.md explains each field. Durations are milliseconds.
@@ -35,11 +36,11 @@ const ofFrames = { ...times, ...chance, ...ofConnection, ...ofStream }
 const ofRequests = {
   ...times,
   ...chance,
-  path: z.enum(['historicalTrades', 'aggTrades', 'exchangeInfo', 'time', 'ping']).optional(),
+  path: z.enum([...ID_TYPES.map((type) => REST_ROWS[type].path), 'exchangeInfo', 'time', 'ping']).optional(),
   symbol: z.string().min(1).toUpperCase().optional(),
 }
 const ofRows = { ...times, symbol: z.string().min(1).toUpperCase().optional() }
-const idType = z.enum(['trade', 'aggTrade'])
+const idType = z.enum(ID_TYPES)
 
 const FAULT = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('drop'), ...ofFrames }),

@@ -20,10 +20,6 @@ const UNITS_PER_ONE = 10n ** BigInt(WIRE_DECIMALS)
 
 const DECIMAL = /^(\d+)(?:\.(\d{1,8}))?$/
 
-export function isDecimal(text: string): boolean {
-  return DECIMAL.test(text)
-}
-
 /** Parses a decimal to a whole number of 1e-8 units. Throws when the text is not a decimal. */
 export function toUnits(decimal: string): bigint {
   const match = DECIMAL.exec(decimal)

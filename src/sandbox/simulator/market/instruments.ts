@@ -1,3 +1,4 @@
+import { decimalFormat } from './decimals.ts'
 import { hash32 } from './random.ts'
 
 /** Fixed properties of a symbol, and the typical values of its simulated market. */
@@ -15,6 +16,10 @@ export interface Instrument {
   readonly referenceTicks: number
   /** Typical quantity of a trade, in steps. */
   readonly typicalSteps: number
+  /** Formats ticks as the exchange does. */
+  readonly price: (ticks: number) => string
+  /** Formats steps as the exchange does. */
+  readonly quantity: (steps: number) => string
 }
 
 const QUOTE_ASSETS = ['FDUSD', 'USDT', 'USDC', 'TUSD', 'BTC', 'ETH', 'BNB', 'EUR', 'TRY', 'BRL', 'JPY']
@@ -69,6 +74,8 @@ export function instrumentOf(symbol: string): Instrument {
     quantityDecimals,
     referenceTicks: Math.round(price * 10 ** priceDecimals),
     typicalSteps: Math.max(1, Math.round(quantity * 10 ** quantityDecimals)),
+    price: decimalFormat(priceDecimals),
+    quantity: decimalFormat(quantityDecimals),
   }
 }
 

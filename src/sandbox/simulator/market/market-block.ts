@@ -1,3 +1,4 @@
+import { EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
 import { BLOCK_MS, MAX_UPDATE_ID_STEP, type SymbolPlan } from './market-plan.ts'
 import { dealTrades, drawMoments } from './market-timing.ts'
 import { relativePriceAt } from './price-path.ts'
@@ -11,9 +12,7 @@ import { hash32, Random } from './random.ts'
 export interface MarketBlock {
   readonly plan: SymbolPlan
   readonly block: number
-  /**
-   * The order of sending: 1 for the next aggTrade, preceded by its trades; 0 for the next quote.
-   */
+  /** The order of sending: the next event of which type, as an index in `EVENT_TYPES`. */
   readonly wire: Uint8Array
   readonly aggTrades: {
     /** Index of its first trade. An additional entry ends the last one. */
@@ -25,7 +24,11 @@ export interface MarketBlock {
     /** 1 when the buyer is the maker: the taker sold. */
     readonly buyerIsMaker: Uint8Array
   }
-  readonly trades: { readonly steps: Int32Array }
+  readonly trades: {
+    /** Index of its aggTrade. */
+    readonly aggTrade: Int32Array
+    readonly steps: Int32Array
+  }
   readonly quotes: {
     readonly eventMs: Uint16Array
     readonly updateOffset: Int32Array
@@ -46,28 +49,32 @@ const MOST_STEPS = 1_000_000
 
 /** Creates a block from only the plan and the block's number: equal calls give equal blocks. */
 export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
-  const { instrument, aggTradesPerBlock, tradesPerBlock, quotesPerBlock } = plan
+  const { instrument, perBlock } = plan
   const random = new Random(hash32('block', plan.seed, instrument.symbol, block))
-  const firstTrade = dealTrades(random, tradesPerBlock, aggTradesPerBlock)
-  const moments = drawMoments(random, aggTradesPerBlock, quotesPerBlock)
+  const firstTrade = dealTrades(random, perBlock.trade, perBlock.aggTrade)
+  const moments = drawMoments(random, perBlock.aggTrade, perBlock.bookTicker)
   const mids = drawMids(random, plan, block, moments.count)
-  const wire = new Uint8Array(aggTradesPerBlock + quotesPerBlock)
+  const wire = new Uint8Array(perBlock.trade + perBlock.aggTrade + perBlock.bookTicker)
   const aggTrades = {
     firstTrade,
-    tradeMs: new Uint16Array(aggTradesPerBlock),
-    eventMs: new Uint16Array(aggTradesPerBlock),
-    ticks: new Int32Array(aggTradesPerBlock),
-    buyerIsMaker: new Uint8Array(aggTradesPerBlock),
+    tradeMs: new Uint16Array(perBlock.aggTrade),
+    eventMs: new Uint16Array(perBlock.aggTrade),
+    ticks: new Int32Array(perBlock.aggTrade),
+    buyerIsMaker: new Uint8Array(perBlock.aggTrade),
   }
   const quotes = {
-    eventMs: new Uint16Array(quotesPerBlock),
-    updateOffset: new Int32Array(quotesPerBlock),
-    bidTicks: new Int32Array(quotesPerBlock),
-    askTicks: new Int32Array(quotesPerBlock),
-    bidSteps: new Int32Array(quotesPerBlock),
-    askSteps: new Int32Array(quotesPerBlock),
+    eventMs: new Uint16Array(perBlock.bookTicker),
+    updateOffset: new Int32Array(perBlock.bookTicker),
+    bidTicks: new Int32Array(perBlock.bookTicker),
+    askTicks: new Int32Array(perBlock.bookTicker),
+    bidSteps: new Int32Array(perBlock.bookTicker),
+    askSteps: new Int32Array(perBlock.bookTicker),
   }
+  const trades = { aggTrade: new Int32Array(perBlock.trade), steps: new Int32Array(perBlock.trade) }
   let sent = 0
+  const send = (type: EventType) => {
+    wire[sent++] = EVENT_TYPES.indexOf(type)
+  }
   let nextAggTrade = 0
   let nextQuote = 0
   let updateOffset = 0
@@ -93,7 +100,7 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
       quotes.askTicks[nextQuote] = mid + spread
       quotes.bidSteps[nextQuote] = bidSteps
       quotes.askSteps[nextQuote++] = askSteps
-      sent++
+      send('bookTicker')
       continue
     }
     const takerSells = random.next() < 0.5
@@ -101,13 +108,18 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
       aggTrades.tradeMs[nextAggTrade] = atMs
       aggTrades.eventMs[nextAggTrade] = eventMs
       aggTrades.ticks[nextAggTrade] = takerSells ? Math.max(1, mid - level) : mid + spread + level
-      aggTrades.buyerIsMaker[nextAggTrade++] = takerSells ? 1 : 0
-      wire[sent++] = 1
+      aggTrades.buyerIsMaker[nextAggTrade] = takerSells ? 1 : 0
+      const end = firstTrade[nextAggTrade + 1] ?? 0
+      for (let trade = firstTrade[nextAggTrade] ?? 0; trade < end; trade++) {
+        trades.aggTrade[trade] = nextAggTrade
+        send('trade')
+      }
+      send('aggTrade')
+      nextAggTrade++
     }
   }
-  const steps = new Int32Array(tradesPerBlock)
-  for (let i = 0; i < tradesPerBlock; i++) steps[i] = drawSteps(random, instrument.typicalSteps)
-  return { plan, block, wire, aggTrades, trades: { steps }, quotes }
+  for (let i = 0; i < perBlock.trade; i++) trades.steps[i] = drawSteps(random, instrument.typicalSteps)
+  return { plan, block, wire, aggTrades, trades, quotes }
 }
 
 /**

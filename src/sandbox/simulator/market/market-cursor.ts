@@ -1,19 +1,22 @@
-import type { BlockStore } from './block-store.ts'
+import { EVENT_TYPES, type EventType, streamName } from '../../../foundation/market/event.ts'
+import type { SymbolMarket } from './market.ts'
 import type { MarketBlock } from './market-block.ts'
-import { frameWriter } from './market-frames.ts'
-import { BLOCK_MS, blockAt, blockStartMs, type SymbolIds, type SymbolPlan } from './market-plan.ts'
+import { BLOCK_MS, blockAt, blockStartMs } from './market-plan.ts'
+import { SERIES } from './market-series.ts'
 import { hash32 } from './random.ts'
+import { frameOf } from './stream-data.ts'
 
 /** Stream names with subscribers. Frames of other streams are not created. */
 export interface Audience {
   has(stream: string): boolean
 }
 
+type Publish = (stream: string, text: string) => void
+
 /** Advances through one symbol's blocks and returns the frames that are due, in order. */
 export class MarketCursor {
-  readonly #plan: SymbolPlan
-  readonly #blocks: BlockStore
-  readonly #writer: ReturnType<typeof frameWriter>
+  readonly #market: SymbolMarket
+  readonly #streams: readonly string[]
   /**
    * Time within a block at which the next block is created. It differs by symbol, to spread the
    * work.
@@ -25,17 +28,15 @@ export class MarketCursor {
   #nextBlock: MarketBlock | undefined
   #dueMs = 0
   #sent = 0
-  #aggTrade = 0
-  #trade = 0
-  #quote = 0
+  /** By type: its number of sent events of the block. */
+  readonly #sentOf = EVENT_TYPES.map(() => 0)
 
   /** @param sinceMs skips frames with an earlier `E` */
-  constructor(plan: SymbolPlan, ids: SymbolIds, blocks: BlockStore, sinceMs: number) {
-    this.#plan = plan
-    this.#blocks = blocks
-    this.#writer = frameWriter(plan, ids)
-    this.#prepareAfterMs =
-      BLOCK_MS * (0.1 + 0.8 * (hash32('prepare', plan.instrument.symbol) / 0x1_0000_0000))
+  constructor(market: SymbolMarket, sinceMs: number) {
+    const { symbol } = market.plan.instrument
+    this.#market = market
+    this.#streams = EVENT_TYPES.map((type) => streamName(symbol, type))
+    this.#prepareAfterMs = BLOCK_MS * (0.1 + 0.8 * (hash32('prepare', symbol) / 0x1_0000_0000))
     this.#sinceMs = sinceMs
     this.#blockNumber = Math.max(0, blockAt(sinceMs))
   }
@@ -48,8 +49,8 @@ export class MarketCursor {
   }
 
   makeBlock(): void {
-    if (this.#block === undefined) this.#block = this.#blocks.get(this.#plan, this.#blockNumber)
-    else this.#nextBlock ??= this.#blocks.get(this.#plan, this.#blockNumber + 1)
+    if (this.#block === undefined) this.#block = this.#market.block(this.#blockNumber)
+    else this.#nextBlock ??= this.#market.block(this.#blockNumber + 1)
   }
 
   /** Earliest time with a frame to deliver. */
@@ -61,48 +62,35 @@ export class MarketCursor {
    * Delivers every undelivered frame due by `nowMs`. Stops at the end of a block if the next one
    * has not been created.
    */
-  deliver(nowMs: number, audience: Audience, publish: (stream: string, text: string) => void): void {
+  deliver(nowMs: number, audience: Audience, publish: Publish): void {
     while (this.#block !== undefined) {
       this.#deliverBlock(this.#block, nowMs, audience, publish)
       if (this.#dueMs > nowMs) return
       this.#blockNumber++
       this.#block = this.#nextBlock
       this.#nextBlock = undefined
-      this.#sent = this.#aggTrade = this.#trade = this.#quote = 0
+      this.#sent = 0
+      this.#sentOf.fill(0)
     }
   }
 
-  #deliverBlock(
-    block: MarketBlock,
-    nowMs: number,
-    audience: Audience,
-    publish: (stream: string, text: string) => void,
-  ): void {
-    const { wire, aggTrades, quotes } = block
-    const writer = this.#writer
-    const wantsTrade = audience.has(writer.tradeStream)
-    const wantsAggTrade = audience.has(writer.aggTradeStream)
-    const wantsQuote = audience.has(writer.bookTickerStream)
+  #deliverBlock(block: MarketBlock, nowMs: number, audience: Audience, publish: Publish): void {
     const startMs = blockStartMs(block.block)
-    for (; this.#sent < wire.length; this.#sent++) {
-      const isQuote = wire[this.#sent] === 0
-      const eventMs = (isQuote ? quotes.eventMs[this.#quote] : aggTrades.eventMs[this.#aggTrade]) ?? 0
-      this.#dueMs = startMs + eventMs
+    const wanted = this.#streams.map((stream) => audience.has(stream))
+    for (; this.#sent < block.wire.length; this.#sent++) {
+      const code = block.wire[this.#sent] ?? 0
+      const [type, stream, index] = [EVENT_TYPES[code], this.#streams[code], this.#sentOf[code]]
+      if (type === undefined || stream === undefined || index === undefined) continue
+      this.#dueMs = startMs + SERIES[type].eventMs(block, index)
       if (this.#dueMs > nowMs) return
-      const wanted = this.#dueMs >= this.#sinceMs
-      if (isQuote) {
-        if (wantsQuote && wanted) publish(writer.bookTickerStream, writer.bookTicker(block, this.#quote))
-        this.#quote++
-        continue
-      }
-      const end = aggTrades.firstTrade[this.#aggTrade + 1] ?? 0
-      for (; this.#trade < end; this.#trade++) {
-        if (wantsTrade && wanted)
-          publish(writer.tradeStream, writer.trade(block, this.#trade, this.#aggTrade))
-      }
-      if (wantsAggTrade && wanted) publish(writer.aggTradeStream, writer.aggTrade(block, this.#aggTrade))
-      this.#aggTrade++
+      this.#sentOf[code] = index + 1
+      if (wanted[code] && this.#dueMs >= this.#sinceMs) publish(stream, this.#frame(type, block, index))
     }
     this.#dueMs = startMs + BLOCK_MS
+  }
+
+  #frame<Type extends EventType>(type: Type, block: MarketBlock, index: number): string {
+    const { plan, ids } = this.#market
+    return frameOf(plan.instrument.symbol, type, SERIES[type].data(block, index, ids))
   }
 }

@@ -1,6 +1,8 @@
+import type { EventType } from '../../../foundation/market/event.ts'
 import { IdSequence } from './id-sequence.ts'
 import { type Instrument, instrumentOf, popularity } from './instruments.ts'
 import { hash32 } from './random.ts'
+import type { IdType } from './stream-data.ts'
 
 /** The market is divided into blocks of one minute UTC. Each is created from only its number. */
 export const BLOCK_MS = 60_000
@@ -23,17 +25,14 @@ export interface MarketIdentity {
 
 /**
  * Rate of events of one symbol. Every block has the same number of each event, so ids are
- * consecutive without stored state: the first trade id of block b is `firstTradeId + b *
- * tradesPerBlock`, unless the ids were restarted (`SymbolIds`).
+ * consecutive without stored state: the first trade id of block b is `firstIds.trade + b *
+ * perBlock.trade`, unless the ids were restarted (`SymbolIds`).
  */
 export interface SymbolPlan {
   readonly seed: number
   readonly instrument: Instrument
-  readonly tradesPerBlock: number
-  readonly aggTradesPerBlock: number
-  readonly quotesPerBlock: number
-  readonly firstTradeId: number
-  readonly firstAggTradeId: number
+  readonly perBlock: Readonly<Record<EventType, number>>
+  readonly firstIds: Readonly<Record<IdType, number>>
   readonly firstUpdateId: number
   /** Update ids reserved for a block. It uses some of them, since real `u` has gaps. */
   readonly updateIdsPerBlock: number
@@ -45,16 +44,16 @@ export interface SymbolPlan {
 const QUOTES_PER_TRADE = 4
 export const MAX_UPDATE_ID_STEP = 5
 
-/**
- * A symbol's two id sequences: the only state of a market that does not follow from its identity.
- */
-export interface SymbolIds {
-  readonly trade: IdSequence
-  readonly aggTrade: IdSequence
+/** A symbol's id sequences. They can restart and halt. */
+export type SymbolIds = Readonly<Record<IdType, IdSequence>>
+
+export function symbolIds({ firstIds }: SymbolPlan): SymbolIds {
+  return { trade: new IdSequence(firstIds.trade), aggTrade: new IdSequence(firstIds.aggTrade) }
 }
 
-export function symbolIds(plan: SymbolPlan): SymbolIds {
-  return { trade: new IdSequence(plan.firstTradeId), aggTrade: new IdSequence(plan.firstAggTradeId) }
+/** The position of a block's first event among all events of its type. */
+export function eventsBefore({ perBlock }: SymbolPlan, type: EventType, block: number): number {
+  return perBlock[type] * block
 }
 
 export function planMarket(identity: MarketIdentity): ReadonlyMap<string, SymbolPlan> {
@@ -81,13 +80,13 @@ function planSymbol(symbol: string, seed: number, messages: number): SymbolPlan 
   return {
     seed,
     instrument: instrumentOf(symbol),
-    tradesPerBlock: trades,
-    aggTradesPerBlock: aggTrades,
-    quotesPerBlock: quotes,
-    firstTradeId,
-    // Shortly after the trade ids, so that the same number identifies a trade and another aggTrade,
-    // as on the exchange. A store without the event type in its key loses rows.
-    firstAggTradeId: firstTradeId + 1 + (hash32('aggTrades', symbol) % 97),
+    perBlock: { trade: trades, aggTrade: aggTrades, bookTicker: quotes },
+    firstIds: {
+      trade: firstTradeId,
+      // Shortly after the trade ids, so that the same number identifies a trade and another
+      // aggTrade, as on the exchange. A store without the event type in its key loses rows.
+      aggTrade: firstTradeId + 1 + (hash32('aggTrades', symbol) % 97),
+    },
     firstUpdateId: 10_000_000_000 + hash32('updates', symbol) * 8,
     updateIdsPerBlock: quotes * MAX_UPDATE_ID_STEP + 1,
   }

@@ -1,27 +1,6 @@
-/** A row of `GET /api/v3/historicalTrades`, with the exchange's names and order of keys. */
-export interface HistoricalTrade {
-  readonly id: number
-  readonly price: string
-  readonly qty: string
-  readonly quoteQty: string
-  readonly time: number
-  readonly isBuyerMaker: boolean
-  readonly isBestMatch: boolean
-}
+import type { IdType, MarketData } from './stream-data.ts'
 
-/** A row of `GET /api/v3/aggTrades`. */
-export interface AggTrade {
-  readonly a: number
-  readonly p: string
-  readonly q: string
-  readonly f: number
-  readonly l: number
-  readonly T: number
-  readonly m: boolean
-  readonly M: boolean
-}
-
-/** Selects rows: from an id, or by time (both ends included), or, with neither, the latest. */
+/** Selects events: from an id, or by time (both ends included), or, with neither, the latest. */
 export interface HistoryQuery {
   readonly limit: number
   readonly fromId?: number | undefined
@@ -32,22 +11,22 @@ export interface HistoryQuery {
 }
 
 /**
- * The past that REST shows. Rows are in ascending id order. An id older than the kept rows is
- * silently moved to the oldest kept one, as on the exchange. A future id gives no rows.
+ * The past that REST shows. Events are in ascending id order. An id older than the kept events is
+ * silently moved to the oldest kept one, as on the exchange. A future id gives no events.
  */
 export interface TradeHistory {
   readonly symbols: readonly string[]
   /** The status in `exchangeInfo`; null for a symbol that is not listed. */
   status(symbol: string): string | null
-  historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[]
-  aggTrades(symbol: string, query: HistoryQuery): readonly AggTrade[]
+  events<Type extends IdType>(
+    type: Type,
+    symbol: string,
+    query: HistoryQuery,
+  ): ReadonlyArray<MarketData[Type]>
 }
 
 /** The status of a symbol that trades. */
 export const TRADING = 'TRADING'
-
-/** The two id sequences of a symbol. */
-export type IdType = 'trade' | 'aggTrade'
 
 /** A market's past with its clock, and control over its ids. */
 export interface MarketPast extends TradeHistory {
@@ -56,7 +35,24 @@ export interface MarketPast extends TradeHistory {
   /** Makes `firstId` the id of the next event of each type. REST then also starts there. */
   restartIds(symbol: string, types: readonly IdType[], firstId: number): void
   /** Number of runs of ids, at least 1. */
-  epochCount(symbol: string, ids: IdType): number
+  epochCount(symbol: string, type: IdType): number
+}
+
+/** The true events of the market, regardless of faults in REST, without weights or limits. */
+export interface ExchangeTruth extends Pick<MarketPast, 'symbols' | 'epochCount'> {
+  /**
+   * Events with ids from `fromId` to `toId`, both included, if the market still has them.
+   *
+   * @param epoch run of ids, counted from 0; default: the latest
+   * @throws {RangeError} when this run does not exist yet
+   */
+  events<Type extends IdType>(
+    type: Type,
+    symbol: string,
+    fromId: number,
+    toId: number,
+    epoch?: number,
+  ): ReadonlyArray<MarketData[Type]>
 }
 
 /**

@@ -104,8 +104,7 @@ export class ReplayFeed implements SubscriptionListener {
     this.#stopped.signal.throwIfAborted()
     this.#streams.batch(() => {
       for (const { stream, text, data } of batch) {
-        this.#history.add(data)
-        this.#streams.publish(stream, this.#history.shown(text, data))
+        this.#streams.publish(stream, this.#history.add(text, data))
       }
     })
     await Promise.all([...this.#streams.connections].map((connection) => this.#readBy(connection)))

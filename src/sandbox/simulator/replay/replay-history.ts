@@ -1,10 +1,8 @@
-import { isDecimal, multiply } from '../market/decimals.ts'
+import { type Fields, isFields, readAggTrade, readTrade } from '../../../foundation/market/payload.ts'
+import { ID_TYPES, type IdType, type MarketData, REST_ROWS } from '../market/stream-data.ts'
 import {
-  type AggTrade,
   firstIndex,
-  type HistoricalTrade,
   type HistoryQuery,
-  type IdType,
   type MarketPast,
   selectRows,
   TRADING,
@@ -13,17 +11,27 @@ import { wholeMs } from '../server/time-units.ts'
 import { AllReplayIds, type ReplayIds } from './replay-ids.ts'
 
 /**
- * Rows kept per id sequence. Older rows are unavailable, like those beyond the exchange's history.
+ * Events kept per id sequence. Older ones are unavailable, like those beyond the exchange's history.
  */
-const KEPT_ROWS = 100_000
+const KEPT_EVENTS = 100_000
+
+const READERS: { readonly [Type in IdType]: (data: Fields) => object | string } = {
+  trade: readTrade,
+  aggTrade: readAggTrade,
+}
+
+function isOf<Type extends IdType>(type: Type, data: unknown): data is MarketData[Type] {
+  return isFields(data) && typeof READERS[type](data) !== 'string'
+}
 
 /** The trades that a replay has passed, for REST: what the exchange had at that moment. */
 export class ReplayHistory implements MarketPast {
   readonly symbols: readonly string[]
   /** With the recorded ids, before any restart. */
-  readonly #trades = new Map<string, Played<HistoricalTrade>>()
-  readonly #aggTrades = new Map<string, Played<AggTrade>>()
-
+  readonly #played: { readonly [Type in IdType]: Map<string, Played<MarketData[Type]>> } = {
+    trade: new Map(),
+    aggTrade: new Map(),
+  }
   readonly #ids = new AllReplayIds()
   #newestMs = 0
 
@@ -31,52 +39,39 @@ export class ReplayHistory implements MarketPast {
     this.symbols = symbols
   }
 
-  /** Adds the `data` of a frame. Ignores data that is not a complete trade. */
-  add(data: unknown): void {
-    if (data === null || typeof data !== 'object') return
-    const { e, s, t, a, p, q, f, l, T, m }: Record<string, unknown> = { ...data }
-    if (typeof s !== 'string' || typeof p !== 'string' || typeof q !== 'string') return
-    if (typeof T !== 'number' || typeof m !== 'boolean' || !isDecimal(p) || !isDecimal(q)) return
-    this.#newestMs = Math.max(this.#newestMs, wholeMs(T))
-    if (e === 'trade' && typeof t === 'number') {
-      const row = {
-        id: t,
-        price: p,
-        qty: q,
-        quoteQty: multiply(p, q),
-        time: T,
-        isBuyerMaker: m,
-        isBestMatch: true,
-      }
-      this.#ids.of(s, 'trade').played(t)
-      played(this.#trades, s).add(t, wholeMs(T), row)
-    }
-    if (e === 'aggTrade' && typeof a === 'number' && typeof f === 'number' && typeof l === 'number') {
-      this.#ids.of(s, 'aggTrade').played(a)
-      played(this.#aggTrades, s).add(a, wholeMs(T), { a, p, q, f, l, T, m, M: true })
-    }
+  /**
+   * Adds the `data` of a frame, unless it is not a complete trade.
+   *
+   * @returns the text of the frame with its shown ids
+   */
+  add(text: string, data: unknown): string {
+    const type = ID_TYPES.find((one) => isOf(one, data))
+    return type === undefined ? text : this.#add(type, text, data)
+  }
+
+  #add<Type extends IdType>(type: Type, text: string, data: unknown): string {
+    if (!isOf(type, data)) return text
+    const id = REST_ROWS[type].id(data)
+    const timeMs = wholeMs(data.T)
+    this.#newestMs = Math.max(this.#newestMs, timeMs)
+    this.#ids.of(data.s, type).played(id)
+    const events = this.#played[type].get(data.s) ?? new Played()
+    this.#played[type].set(data.s, events)
+    events.add(id, timeMs, data)
+    return this.#ids.rewritten(type, data.s, text)
   }
 
   status(symbol: string): string | null {
     return this.symbols.includes(symbol) ? TRADING : null
   }
 
-  historicalTrades(symbol: string, query: HistoryQuery): readonly HistoricalTrade[] {
-    const ids = this.#ids.of(symbol, 'trade')
-    const rows = this.#trades.get(symbol)?.select(query, ids) ?? []
-    return ids.epochCount === 1 ? rows : rows.map((row) => ({ ...row, id: ids.shown(row.id) }))
-  }
-
-  aggTrades(symbol: string, query: HistoryQuery): readonly AggTrade[] {
-    const [ids, tradeIds] = [this.#ids.of(symbol, 'aggTrade'), this.#ids.of(symbol, 'trade')]
-    const rows = this.#aggTrades.get(symbol)?.select(query, ids) ?? []
-    if (ids.epochCount === 1 && tradeIds.epochCount === 1) return rows
-    return rows.map((row) => ({
-      ...row,
-      a: ids.shown(row.a),
-      f: tradeIds.shown(row.f),
-      l: tradeIds.shown(row.l),
-    }))
+  events<Type extends IdType>(
+    type: Type,
+    symbol: string,
+    query: HistoryQuery,
+  ): ReadonlyArray<MarketData[Type]> {
+    const events = this.#played[type].get(symbol)?.select(query, this.#ids.of(symbol, type)) ?? []
+    return events.map((event) => JSON.parse(this.#ids.rewritten(type, symbol, JSON.stringify(event))))
   }
 
   nowMs(): number {
@@ -89,11 +84,6 @@ export class ReplayHistory implements MarketPast {
 
   epochCount(symbol: string, type: IdType): number {
     return this.#ids.of(symbol, type).epochCount
-  }
-
-  /** The text of an added frame, with its shown ids. */
-  shown(text: string, data: unknown): string {
-    return this.#ids.rewritten(text, data)
   }
 }
 
@@ -112,7 +102,7 @@ class Played<Row> {
     // A recording merged from two connections has some frames twice.
     if (last !== undefined && id <= last.id) return
     this.#rows.push({ id, timeMs, row })
-    if (this.#rows.length >= KEPT_ROWS * 2) this.#rows = this.#rows.slice(-KEPT_ROWS)
+    if (this.#rows.length >= KEPT_EVENTS * 2) this.#rows = this.#rows.slice(-KEPT_EVENTS)
   }
 
   select(query: HistoryQuery, ids: ReplayIds): readonly Row[] {
@@ -121,7 +111,7 @@ class Played<Row> {
     const positionOf = (recorded: number) =>
       firstIndex(0, rows.length, (position) => (rows[position]?.id ?? 0) >= recorded)
     const index = {
-      begin: Math.max(0, rows.length - KEPT_ROWS, positionOf(from)),
+      begin: Math.max(0, rows.length - KEPT_EVENTS, positionOf(from)),
       end: positionOf(to),
       positionOfId: (id: number) => positionOf(id - offset),
       positionOfTime: (timeMs: number) =>
@@ -130,10 +120,4 @@ class Played<Row> {
     }
     return selectRows(index, query).flatMap((played) => (played === undefined ? [] : [played.row]))
   }
-}
-
-function played<Row>(sequences: Map<string, Played<Row>>, symbol: string): Played<Row> {
-  const sequence = sequences.get(symbol) ?? new Played<Row>()
-  sequences.set(symbol, sequence)
-  return sequence
 }

@@ -1,5 +1,5 @@
 import { IdSequence } from '../market/id-sequence.ts'
-import type { IdType } from '../market/trade-history.ts'
+import { type IdType, REST_ROWS } from '../market/stream-data.ts'
 
 /** Maps recorded ids of one sequence to the shown ones. They differ after a restart. */
 export class ReplayIds {
@@ -38,7 +38,7 @@ export class ReplayIds {
   }
 }
 
-/** Both sequences of all symbols. */
+/** The sequences of all symbols. */
 export class AllReplayIds {
   readonly #sequences = new Map<string, ReplayIds>()
   #restarted = false
@@ -55,24 +55,14 @@ export class AllReplayIds {
     this.of(symbol, type).restart(firstId)
   }
 
-  /** Replaces the ids in a frame by the shown ones. All other bytes stay unchanged. */
-  rewritten(text: string, data: unknown): string {
-    if (!this.#restarted || data === null || typeof data !== 'object') return text
-    const { e, s }: { e?: unknown; s?: unknown } = data
-    if (typeof s !== 'string' || (e !== 'trade' && e !== 'aggTrade')) return text
-    const names: ReadonlyArray<readonly [name: string, type: IdType]> =
-      e === 'trade'
-        ? [['t', 'trade']]
-        : [
-            ['a', 'aggTrade'],
-            ['f', 'trade'],
-            ['l', 'trade'],
-          ]
-    return names.reduce(
-      (changed, [name, type]) =>
+  /** Replaces the ids in the text of an event by the shown ones. All other bytes stay unchanged. */
+  rewritten(type: IdType, symbol: string, text: string): string {
+    if (!this.#restarted) return text
+    return REST_ROWS[type].ids.reduce(
+      (changed, [name, ids]) =>
         changed.replace(
           new RegExp(`"${name}":(\\d+)`),
-          (_, id: string) => `"${name}":${this.of(s, type).shown(Number(id))}`,
+          (_, id: string) => `"${name}":${this.of(symbol, ids).shown(Number(id))}`,
         ),
       text,
     )

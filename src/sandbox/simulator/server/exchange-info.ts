@@ -1,4 +1,3 @@
-import { decimalFormat } from '../market/decimals.ts'
 import { type Instrument, instrumentOf } from '../market/instruments.ts'
 
 /** A listed symbol. */
@@ -32,12 +31,8 @@ export function exchangeInfo(
   }
 }
 
-function symbolInfo(
-  { symbol, baseAsset, quoteAsset, priceDecimals, quantityDecimals }: Instrument,
-  status: string,
-): object {
-  const tickSize = decimalFormat(priceDecimals)(1)
-  const stepSize = decimalFormat(quantityDecimals)(1)
+function symbolInfo({ symbol, baseAsset, quoteAsset, price, quantity }: Instrument, status: string): object {
+  const [tickSize, stepSize] = [price(1), quantity(1)]
   return {
     symbol,
     status,

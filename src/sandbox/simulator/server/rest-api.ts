@@ -1,5 +1,6 @@
 import { MICROSECONDS_IN, type TimeUnit } from '../../../foundation/market/time-unit.ts'
-import type { TradeHistory } from '../market/trade-history.ts'
+import { ID_TYPES, type IdType, REST_ROWS } from '../market/stream-data.ts'
+import type { HistoryQuery, TradeHistory } from '../market/trade-history.ts'
 import { exchangeInfo } from './exchange-info.ts'
 import { BadRequest, Parameters } from './rest-parameters.ts'
 import { type RestLimits, WeightLimit, type WeightVerdict } from './rest-weights.ts'
@@ -54,15 +55,22 @@ export class RestApi {
           answer: (parameters, nowMs, unit) => this.#exchangeInfo(parameters, serverTime(nowMs, unit)),
         },
       ],
+      // No API key is needed, as on the exchange.
       [
-        '/api/v3/historicalTrades',
-        { weight: 25, answer: (parameters, _, unit) => this.#historicalTrades(parameters, unit) },
+        '/api/v3/trades',
+        {
+          weight: REST_ROWS.trade.weight,
+          answer: (parameters, _, unit) =>
+            this.#rows('trade', parameters, unit, { fromId: undefined, limit: parameters.limit() }),
+        },
       ],
-      ['/api/v3/trades', { weight: 25, answer: (parameters, _, unit) => this.#trades(parameters, unit) }],
-      [
-        '/api/v3/aggTrades',
-        { weight: 4, answer: (parameters, _, unit) => this.#aggTrades(parameters, unit) },
-      ],
+      ...ID_TYPES.map((type): [string, Endpoint] => [
+        `/api/v3/${REST_ROWS[type].path}`,
+        {
+          weight: REST_ROWS[type].weight,
+          answer: (parameters, _, unit) => this.#rows(type, parameters, unit, query(parameters, type)),
+        },
+      ]),
     ])
   }
 
@@ -128,32 +136,15 @@ export class RestApi {
     return exchangeInfo(listed, serverTime, this.#limits.weightPerMinute, showPermissionSets)
   }
 
-  #historicalTrades(parameters: Parameters, unit: TimeUnit): object {
+  #rows<Type extends IdType>(
+    type: Type,
+    parameters: Parameters,
+    unit: TimeUnit,
+    query: HistoryQuery,
+  ): readonly object[] {
     const symbol = parameters.symbol()
-    const query = { limit: parameters.limit(), fromId: parameters.integer('fromId') }
     parameters.done()
-    this.#checkListed(symbol)
-    const rows = this.#history.historicalTrades(symbol, query)
-    return rows.map((row) => ({ ...row, time: this.#shown(row.time, unit) }))
-  }
-
-  /** The latest trades. No API key is needed, as on the exchange. */
-  #trades(parameters: Parameters, unit: TimeUnit): object {
-    const symbol = parameters.symbol()
-    const query = { limit: parameters.limit() }
-    parameters.done()
-    this.#checkListed(symbol)
-    const rows = this.#history.historicalTrades(symbol, query)
-    return rows.map((row) => ({ ...row, time: this.#shown(row.time, unit) }))
-  }
-
-  #aggTrades(parameters: Parameters, unit: TimeUnit): object {
-    const symbol = parameters.symbol()
-    const fromId = parameters.integer('fromId')
-    const startTimeMs = timeParameter(parameters, 'startTime')
-    const endTimeMs = timeParameter(parameters, 'endTime')
-    const query = { limit: parameters.limit(), fromId, startTimeMs, endTimeMs }
-    parameters.done()
+    const { fromId, startTimeMs, endTimeMs } = query
     if (fromId !== undefined && (startTimeMs !== undefined || endTimeMs !== undefined)) {
       throw new BadRequest(-1128, 'Combination of optional parameters invalid.')
     }
@@ -161,7 +152,9 @@ export class RestApi {
       throw new BadRequest(-1127, 'Start time is greater than end time.')
     }
     this.#checkListed(symbol)
-    return this.#history.aggTrades(symbol, query).map((row) => ({ ...row, T: this.#shown(row.T, unit) }))
+    return this.#history
+      .events(type, symbol, query)
+      .map((event) => REST_ROWS[type].row({ ...event, T: this.#shown(event.T, unit) }))
   }
 
   #shown(time: number, unit: TimeUnit): number {
@@ -175,6 +168,19 @@ export class RestApi {
 
 function serverTime(nowMs: number, unit: TimeUnit): number {
   return nowMs * (1000 / MICROSECONDS_IN[unit])
+}
+
+function query(parameters: Parameters, type: IdType): HistoryQuery {
+  return {
+    limit: parameters.limit(),
+    fromId: parameters.integer('fromId'),
+    ...(REST_ROWS[type].byTime
+      ? {
+          startTimeMs: timeParameter(parameters, 'startTime'),
+          endTimeMs: timeParameter(parameters, 'endTime'),
+        }
+      : {}),
+  }
 }
 
 /** The exchange accepts both units, independent of the unit of the answer. */
