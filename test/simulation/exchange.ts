@@ -1,11 +1,18 @@
 import { ExchangeRefusal, refusalOf } from '../../src/foundation/binance/refusal.ts'
 import type { OpenSocket, SocketEvents, StreamSocket } from '../../src/foundation/binance/stream-socket.ts'
+import { fateOf, Stalls } from '../../src/sandbox/simulator/faults/fault-frames.ts'
+import { type FaultRequest, parseFault } from '../../src/sandbox/simulator/faults/fault-kinds.ts'
+import {
+  type Fault,
+  type FaultListener,
+  FaultRegistry,
+} from '../../src/sandbox/simulator/faults/fault-registry.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import { type LifeClock, ROUNDING_MS } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import { both, FATE, loseOnTheWay } from './fates.ts'
 import type { MarketEvent } from './market.ts'
-import { Stalls } from './stalls.ts'
+import { StallWatch } from './stalls.ts'
 
 const PING_EVERY_MS = 20_000
 const MAX_AGE_MS = 24 * 3_600_000
@@ -20,49 +27,46 @@ interface Connection {
   paused: boolean
   /** Bytes that the client's kernel buffers while it does not read. */
   kernel: Array<() => void>
-  lagMs: number
+  readonly lagMs: number
   lastArrivalMs: number
-  dropNext: number
-  duplicateNext: number
-  garbageNext: number
   requests: number[]
 }
 
-/** Response to the next connections. */
-export type Refusal =
-  | 'refuse'
-  | 'hang'
-  | 'close after handshake'
-  | { readonly status: number; readonly retryAfter: string | null }
+/** A fault of the frames of one connection. */
+export type FrameFault = Extract<FaultRequest, { kind: 'drop' | 'duplicate' | 'garbage' | 'delay' }>
 
 /**
  * The exchange's WebSocket side: connections with individual delays, their faults, and a record of
  * the fate of every quote. It records violations of its limits.
  */
-export class SimulatedExchange {
-  readonly stalls: Stalls
+export class SimulatedExchange implements FaultListener {
+  /** The active faults, shared with REST. */
+  readonly book: FaultRegistry
+  readonly stalls: StallWatch
   readonly complaints: string[] = []
   readonly #clock: VirtualClock
   readonly #random: Random
   readonly #attempts: number[] = []
   #connections: Connection[] = []
+  /** Connections are numbered from 1. */
   #ids = 0
+  readonly #held = new Stalls()
   /** By process: when its Retry-After ends. */
   readonly #bannedUntilMs = new WeakMap<LifeClock, number>()
-  #refusal: { readonly kind: Refusal; readonly untilMs: number } | null = null
   #otherUnitUntilMs = 0
   /** Whether a stream may be silent now, because its symbol does not trade. */
   mayBeQuiet: (stream: string) => boolean = () => false
 
   constructor(clock: VirtualClock, random: Random) {
     this.#clock = clock
-    this.stalls = new Stalls(clock)
+    this.book = new FaultRegistry({ clock, seed: 1, listener: this })
+    this.stalls = new StallWatch(clock)
     this.#random = random
   }
 
   /** The sockets of one process. */
   openSocket(life: LifeClock): OpenSocket {
-    return (url, events) => this.#open(life, url, events)
+    return (url, events) => this.#connect(life, url, events)
   }
 
   /** Its process was killed: the system closes its sockets. */
@@ -71,49 +75,58 @@ export class SimulatedExchange {
     this.#connections = this.#connections.filter(({ state }) => state !== 'closed')
   }
 
-  get openConnections(): number {
-    return this.#connections.filter(({ state }) => state === 'open').length
+  get #open(): Connection[] {
+    return this.#connections.filter(({ state }) => state === 'open')
   }
 
   readonly emit = (events: readonly MarketEvent[]): void => {
-    const open = this.#connections.filter(({ state }) => state === 'open')
+    const open = this.#open
     for (const { quote } of events) if (quote !== null) quote.quotes.fates[quote.index] = FATE.nobody
     for (const connection of open) this.#write(connection, events)
   }
 
-  /** Closes one open connection, or all. */
-  cut(all: boolean): void {
-    const open = this.#connections.filter(({ state }) => state === 'open')
-    for (const connection of all ? open : open.slice(0, 1)) this.#closeByServer(connection, '1006')
+  /** Adds a fault of the exchange's table: of connections, frames or REST. */
+  add(request: FaultRequest): void {
+    this.book.add(parseFault(request))
   }
 
-  drop(frames: number): void {
-    this.#onOne((connection) => {
-      connection.dropNext += frames
-    })
+  /** Adds a fault to one open connection, if there is one. A delay replaces an earlier one. */
+  addToOne(request: FrameFault): void {
+    if (this.#open.length === 0) return
+    const { id: connection } = this.#random.pick(this.#open)
+    if (request.kind === 'delay')
+      for (const { id, spec } of this.book.active('delay'))
+        if (spec.connection === connection) this.book.end(id)
+    this.add({ ...request, connection })
   }
 
-  duplicate(frames: number): void {
-    this.#onOne((connection) => {
-      connection.duplicateNext += frames
-    })
+  cutOldest(): void {
+    const [oldest] = this.#open
+    if (oldest !== undefined) this.add({ kind: 'cut', connection: oldest.id })
   }
 
-  garbage(frames: number): void {
-    this.#onOne((connection) => {
-      connection.garbageNext += frames
-    })
+  began(fault: Fault): void {
+    const { spec } = fault
+    if (spec.kind === 'stall') {
+      this.#held.began(fault.id, this.#ids)
+      this.stalls.began({ ...fault, spec })
+    }
+    if (spec.kind !== 'cut' && spec.kind !== 'serverShutdown') return
+    for (const connection of this.#open) {
+      if (spec.connection !== undefined && spec.connection !== connection.id) continue
+      if (spec.kind === 'cut') {
+        this.#closeByServer(connection, '1006')
+        continue
+      }
+      const text = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}'
+      this.#arrive(connection, () => connection.events.onFrame(Buffer.from(text)))
+      this.#clock.schedule(spec.graceMs, () => this.#closeByServer(connection, '1001'))
+    }
   }
 
-  /** Delays all further frames of one connection by this time. */
-  delay(lagMs: number): void {
-    this.#onOne((connection) => {
-      connection.lagMs = lagMs
-    })
-  }
-
-  refuse(kind: Refusal, forMs: number): void {
-    this.#refusal = { kind, untilMs: this.#clock.monotonicMs() + forMs }
+  ended({ id }: Fault): void {
+    this.#held.ended(id)
+    this.stalls.ended(id)
   }
 
   /** Sends times in microseconds, whatever the URL requests. */
@@ -125,29 +138,19 @@ export class SimulatedExchange {
     return this.#clock.monotonicMs() < this.#otherUnitUntilMs
   }
 
-  serverShutdown(): void {
-    const text = '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}'
-    for (const connection of this.#connections.filter(({ state }) => state === 'open')) {
-      this.#arrive(connection, () => connection.events.onFrame(Buffer.from(text)))
-      this.#clock.schedule(10_000, () => this.#closeByServer(connection, '1001'))
-    }
-  }
-
-  /** Ends all faults. */
+  /** Ends all faults, except that some rows stay absent. */
   heal(): void {
-    this.stalls.end()
-    this.#refusal = null
+    for (const { id, state, kind } of this.book.list())
+      if (state !== 'ended' && kind !== 'restHole') this.book.end(id)
     this.#otherUnitUntilMs = 0
-    for (const connection of this.#connections)
-      Object.assign(connection, { dropNext: 0, duplicateNext: 0, garbageNext: 0, lagMs: 20 })
   }
 
-  #open(life: LifeClock, url: string, events: SocketEvents): StreamSocket {
+  #connect(life: LifeClock, url: string, events: SocketEvents): StreamSocket {
     this.#countAttempt()
     if (this.#clock.monotonicMs() + ROUNDING_MS < (this.#bannedUntilMs.get(life) ?? 0))
       this.complaints.push('a handshake before the end of Retry-After')
     const connection: Connection = {
-      id: this.#ids++,
+      id: ++this.#ids,
       life,
       events,
       streams: new Set(new URL(url).searchParams.get('streams')?.split('/')),
@@ -157,9 +160,6 @@ export class SimulatedExchange {
       kernel: [],
       lagMs: this.#random.between(5, 200),
       lastArrivalMs: 0,
-      dropNext: 0,
-      duplicateNext: 0,
-      garbageNext: 0,
       requests: [],
     }
     this.#connections.push(connection)
@@ -181,18 +181,20 @@ export class SimulatedExchange {
   }
 
   #answerUpgrade(connection: Connection): void {
-    const refusal = this.#refusal
-    const kind = refusal !== null && refusal.untilMs > this.#clock.monotonicMs() ? refusal.kind : null
-    const afterMs = kind === 'hang' ? 10_000 : this.#random.between(20, 300)
+    const hangs = this.book.active('unreachable').length > 0
+    const refused = this.book.active('refuse').at(-1)?.spec
+    const closing = this.book.active('closeAfterHandshake').at(-1)?.spec
+    const afterMs = hangs ? 10_000 : this.#random.between(20, 300)
     connection.life.schedule(afterMs, () => {
       if (connection.state !== 'connecting') return
-      if (kind === 'refuse' || kind === 'hang') {
+      if (hangs || refused?.how === 'reset') {
         this.#forget(connection)
-        connection.events.onFailed(new Error('HTTP 503'))
+        connection.events.onFailed(new Error(hangs ? 'no answer' : 'connection reset'))
         return
       }
-      if (kind !== null && typeof kind === 'object') {
-        const refusal = refusalOf(kind.status, kind.retryAfter, '', 0)
+      if (refused !== undefined) {
+        const { status, retryAfterSeconds } = refused
+        const refusal = refusalOf(status, retryAfterSeconds?.toString() ?? null, '', 0)
         this.#bannedUntilMs.set(connection.life, this.#clock.monotonicMs() + (refusal.retryAfterMs ?? 0))
         this.#forget(connection)
         connection.events.onFailed(new ExchangeRefusal('the handshake was refused', refusal))
@@ -202,43 +204,47 @@ export class SimulatedExchange {
       connection.events.onOpen('simulated')
       this.#ping(connection)
       this.#clock.schedule(MAX_AGE_MS, () => this.#closeByServer(connection, '1001'))
-      if (kind === 'close after handshake') {
-        this.#clock.schedule(20, () => this.#closeByServer(connection, '1008'))
-      }
+      if (closing !== undefined)
+        this.#clock.schedule(closing.delayMs, () => this.#closeByServer(connection, String(closing.code)))
     })
   }
 
   #ping(connection: Connection): void {
     this.#clock.schedule(PING_EVERY_MS, () => {
       if (connection.state !== 'open') return
-      if (!this.stalls.silencesPings(connection.openedAtMs))
-        this.#arrive(connection, () => connection.events.onPing())
+      if (this.#mayPing(connection)) this.#arrive(connection, () => connection.events.onPing())
       this.#ping(connection)
     })
+  }
+
+  #mayPing({ id, streams }: Connection): boolean {
+    return !this.book
+      .active('stall')
+      .some(
+        (fault) =>
+          !fault.spec.pings &&
+          [...streams].some((stream) => this.#held.holds(fault, { connectionId: id, stream })),
+      )
   }
 
   #write(connection: Connection, events: readonly MarketEvent[]): void {
     const frames: Buffer[] = []
     const quotes: Array<NonNullable<MarketEvent['quote']>> = []
+    let longestDelayMs = 0
     for (const { stream, frame, quote } of events) {
       if (!connection.streams.has(stream)) continue
-      const stall = this.stalls.strike(connection.openedAtMs, stream)
-      let fate: number = FATE.sent
-      if (stall !== null) fate = FATE.stalled + stall
-      else if (connection.dropNext > 0) {
-        connection.dropNext--
-        fate = FATE.dropped
-      } else {
-        frames.push(this.sendsOtherUnit ? inMicroseconds(frame) : frame)
-        if (connection.duplicateNext > 0) {
-          connection.duplicateNext--
-          frames.push(frame)
-        }
-        if (connection.garbageNext > 0) {
-          connection.garbageNext--
-          frames.push(frame.subarray(0, frame.length - 7))
-        }
-      }
+      const { copies, garbage, delayMs, lostTo } = fateOf(
+        { connectionId: connection.id, stream },
+        this.book,
+        this.#held,
+      )
+      longestDelayMs = Math.max(longestDelayMs, delayMs)
+      if (lostTo?.spec.kind === 'stall') this.stalls.struck(lostTo.id)
+      const fate =
+        lostTo === null ? FATE.sent : lostTo.spec.kind === 'stall' ? FATE.stalled + lostTo.id : FATE.dropped
+      for (let copy = 0; copy < copies; copy++)
+        frames.push(this.sendsOtherUnit && copy === 0 ? inMicroseconds(frame) : frame)
+      if (garbage.length > 0) frames.push(frame.subarray(0, frame.length - 7))
       if (quote === null) continue
       quote.quotes.fates[quote.index] = both(quote.quotes.fates[quote.index] ?? 0, fate)
       if (fate === FATE.sent) quotes.push(quote)
@@ -247,13 +253,17 @@ export class SimulatedExchange {
     const read = () => {
       for (const frame of frames) if (connection.state === 'open') connection.events.onFrame(frame)
     }
-    this.#arrive(connection, read, () => loseOnTheWay(quotes))
+    this.#arrive(connection, read, { delayMs: longestDelayMs, onLost: () => loseOnTheWay(quotes) })
   }
 
   /** Delivers to the client, in the order of sending. */
-  #arrive(connection: Connection, read: () => void, onLost: () => void = () => {}): void {
+  #arrive(
+    connection: Connection,
+    read: () => void,
+    { delayMs = 0, onLost = () => {} }: { delayMs?: number; onLost?: () => void } = {},
+  ): void {
     const nowMs = this.#clock.monotonicMs()
-    const atMs = Math.max(connection.lastArrivalMs, nowMs + connection.lagMs)
+    const atMs = Math.max(connection.lastArrivalMs, nowMs + connection.lagMs + delayMs)
     connection.lastArrivalMs = atMs
     this.#later(connection, atMs - nowMs, read, onLost)
   }
@@ -285,7 +295,9 @@ export class SimulatedExchange {
       return
     }
     connection.streams.delete(stream)
-    if (!this.mayBeQuiet(stream)) this.stalls.subscribedAnew(stream, connection.life.ageMs)
+    if (this.mayBeQuiet(stream)) return
+    const healed = this.stalls.resubscribed(stream, connection.life.ageMs)
+    if (healed !== null) this.book.end(healed.id)
   }
 
   #countAttempt(): void {
@@ -316,16 +328,14 @@ export class SimulatedExchange {
   #forget(connection: Connection): void {
     connection.state = 'closed'
     this.#connections = this.#connections.filter((one) => one !== connection)
+    for (const kind of ['drop', 'duplicate', 'garbage', 'delay'] as const)
+      for (const { id, spec } of this.book.active(kind))
+        if (spec.connection === connection.id) this.book.end(id)
     // Once its last connection is gone, ingestion knows that it may have missed events since its
     // last frame.
     const others = this.#connections.some(({ life, state }) => life === connection.life && state === 'open')
     if (others) return
     this.stalls.silencedSince(connection.openedAtMs)
-  }
-
-  #onOne(act: (connection: Connection) => void): void {
-    const open = this.#connections.filter(({ state }) => state === 'open')
-    if (open.length > 0) act(this.#random.pick(open))
   }
 }
 

@@ -1,6 +1,6 @@
 import type { MarketEvent } from './market.ts'
 
-/** The fate of a quote. Higher values: 10 + the index of the stall that swallowed it. */
+/** The fate of a quote. Higher values: 10 + the id of the stall that swallowed it. */
 export const FATE = {
   /** No connection was open. */
   nobody: 0,

@@ -1,55 +1,82 @@
+import type { FaultRequest } from '../../src/sandbox/simulator/faults/fault-kinds.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import { ID_TYPES } from '../../src/sandbox/simulator/market/stream-data.ts'
 import { CLUSTER_FAULTS } from './cluster-faults.ts'
+import type { FrameFault } from './exchange.ts'
 import { type FaultKind, fault, MINUTE, SECOND } from './fault-kind.ts'
 import type { World } from './world.ts'
 
 const HOUR = 60 * MINUTE
 
+/** Whole milliseconds, from a drawn number of seconds. */
+const drawnMs = (random: Random, low: number, high: number) => Math.round(random.between(low, high) * SECOND)
+
+/** A fault of the exchange's table. */
+function ofExchange(name: string, weight: number, draw: (random: Random) => FaultRequest): FaultKind {
+  return fault(name, weight, ({ exchange }, random) => exchange.add(draw(random)))
+}
+
+/** A fault of one connection. */
+function ofOne(name: string, weight: number, draw: (random: Random) => FrameFault): FaultKind {
+  return fault(name, weight, ({ exchange }, random) => exchange.addToOne(draw(random)))
+}
+
+/** Every connection closes without a handshake. */
+const CUT = { kind: 'cut' } as const
+
 /** All faults between the market and Kafka. */
 const KINDS: readonly FaultKind[] = [
-  fault('cut of one connection', 6, ({ exchange }) => exchange.cut(false)),
-  fault('cut of all connections', 4, ({ exchange }) => exchange.cut(true)),
-  fault('frames dropped', 8, ({ exchange }, random) => exchange.drop(random.whole(1, 60))),
-  fault('frames twice', 3, ({ exchange }, random) => exchange.duplicate(random.whole(1, 200))),
-  fault('garbage', 3, ({ exchange }, random) => exchange.garbage(random.whole(1, 20))),
-  fault('delayed connection', 4, ({ exchange }, random) => exchange.delay(random.between(300, 4000))),
-  fault('serverShutdown', 3, ({ exchange }) => exchange.serverShutdown()),
-  fault('connections refused', 3, (world, random) => {
-    world.exchange.refuse(
-      random.pick(['refuse', 'hang', 'close after handshake']),
-      random.between(1, 60) * SECOND,
-    )
-    world.exchange.cut(true)
+  fault('cut of one connection', 6, ({ exchange }) => exchange.cutOldest()),
+  ofExchange('cut of all connections', 4, () => CUT),
+  ofOne('frames dropped', 8, (random) => ({ kind: 'drop', count: random.whole(1, 60) })),
+  ofOne('frames twice', 3, (random) => ({ kind: 'duplicate', count: random.whole(1, 200) })),
+  ofOne('garbage', 3, (random) => ({ kind: 'garbage', form: 'truncated', count: random.whole(1, 20) })),
+  ofOne('delayed connection', 4, (random) => ({ kind: 'delay', delayMs: drawnMs(random, 0.3, 4) })),
+  ofExchange('serverShutdown', 3, () => ({ kind: 'serverShutdown' })),
+  fault('connections refused', 3, ({ exchange }, random) => {
+    const kind = random.pick(['refuse', 'unreachable', 'closeAfterHandshake'] as const)
+    const forMs = drawnMs(random, 1, 60)
+    exchange.add(kind === 'refuse' ? { kind, how: 'reset', forMs } : { kind, forMs })
+    exchange.add(CUT)
   }),
-  fault('stall of a stream', 4, (world, random) => {
-    const stream = `${random.pick(['btcusdt', 'ethusdt'])}@${random.pick(['trade', 'aggTrade', 'bookTicker'])}`
-    const healedBy = random.pick(['resubscribe', 'reconnect'] as const)
-    world.exchange.stalls.begin({ stream, silent: false, healedBy }, random.between(5, 1800) * SECOND)
+  ofExchange('stall of a stream', 4, (random) => ({
+    kind: 'stall',
+    stream: `${random.pick(['btcusdt', 'ethusdt'])}@${random.pick(['trade', 'aggTrade', 'bookTicker'])}`,
+    healedBy: random.pick(['resubscribe', 'reconnect']),
+    forMs: drawnMs(random, 5, 1800),
+  })),
+  ofExchange('stall of a connection', 2, (random) => ({
+    kind: 'stall',
+    pings: !random.chance(0.5),
+    healedBy: 'reconnect',
+    forMs: drawnMs(random, 5, 1800),
+  })),
+  ofExchange('REST with Retry-After', 3, (random) => ({
+    kind: 'restError',
+    ...random.pick([{ status: 429, retryAfterSeconds: 20 }, { status: 418 }, { status: 403 }]),
+    forMs: drawnMs(random, 1, 60),
+  })),
+  ofExchange('REST in error', 3, (random) => ({ kind: 'restError', forMs: drawnMs(random, 1, 120) })),
+  ofExchange('REST answers short', 3, (random) => ({
+    kind: 'restShort',
+    rows: random.pick([0, 3]),
+    forMs: drawnMs(random, 1, 200),
+  })),
+  fault('REST moves forward', 2, ({ exchange, market }, random) => {
+    const forMs = drawnMs(random, 1, 60)
+    for (const symbol of market.symbols)
+      for (const ids of ID_TYPES) {
+        const oldestId = Math.max(0, market.nextId(symbol, ids) - 50)
+        exchange.add({ kind: 'restClamp', symbol, ids, oldestId, forMs })
+      }
   }),
-  fault('stall of a connection', 2, ({ exchange }, random) => {
-    const silent = random.chance(0.5)
-    exchange.stalls.begin({ stream: null, silent, healedBy: 'reconnect' }, random.between(5, 1800) * SECOND)
-  }),
-  fault('REST with Retry-After', 3, ({ rest }, random) => {
-    rest.misbehave(random.pick(['wait 429', 'wait 418', 'firewall 403']), random.between(1, 60) * SECOND)
-  }),
-  fault('REST in error', 3, ({ rest }, random) =>
-    rest.misbehave('error 500', random.between(1, 120) * SECOND),
-  ),
-  fault('REST answers short', 3, ({ rest }, random) => {
-    rest.misbehave(random.pick(['empty', 'short']), random.between(1, 200) * SECOND)
-  }),
-  fault('REST moves forward', 2, ({ rest }, random) =>
-    rest.misbehave('clamp', random.between(1, 60) * SECOND),
-  ),
-  fault('REST without some ids', 2, ({ rest, market, exchange }, random) => {
+  fault('REST without some ids', 2, ({ market, exchange }, random) => {
     // Not of the rarely traded symbol: without its latest row nothing could reveal the ids.
-    rest.hide(
-      random.pick(market.symbols.slice(0, 2)),
-      random.pick(['trade', 'aggTrade']),
-      random.whole(1, 20),
-    )
-    exchange.drop(random.whole(1, 40))
+    const symbol = random.pick(market.symbols.slice(0, 2))
+    const ids = random.pick(['trade', 'aggTrade'] as const)
+    const fromId = market.nextId(symbol, ids)
+    exchange.add({ kind: 'restHole', symbol, ids, fromId, toId: fromId + random.whole(1, 20) - 1 })
+    exchange.addToOne({ kind: 'drop', count: random.whole(1, 40) })
   }),
   fault('brokers away', 5, ({ kafka }, random) =>
     kafka.cluster.cutClients(random.between(1, 90) * SECOND, random.chance(0.5)),
@@ -85,20 +112,23 @@ const KINDS: readonly FaultKind[] = [
 
 /** Drawn only on request of a seed, so that the days of other seeds do not change. */
 const REFUSALS: readonly FaultKind[] = [
-  fault('REST refused', 4, ({ rest }, random) =>
-    rest.misbehave(random.pick(['refused 451', 'page 404']), random.between(1, 1800) * SECOND),
-  ),
+  ofExchange('REST refused', 4, (random) => ({
+    kind: 'restError',
+    status: random.pick([451, 404]),
+    forMs: drawnMs(random, 1, 1800),
+  })),
   fault('handshakes refused', 6, ({ exchange }, random) => {
-    const [status, retryAfter] = random.pick([
-      [418, '300'],
-      [429, '60'],
-      [403, null],
-      [451, null],
-      [503, null],
-      [503, '120'],
-    ] as const)
-    exchange.refuse({ status, retryAfter }, random.between(1, 300) * SECOND)
-    exchange.cut(random.chance(0.5))
+    const refusal = random.pick([
+      { status: 418, retryAfterSeconds: 300 },
+      { status: 429, retryAfterSeconds: 60 },
+      { status: 403 },
+      { status: 451 },
+      { status: 503 },
+      { status: 503, retryAfterSeconds: 120 },
+    ])
+    exchange.add({ kind: 'refuse', ...refusal, forMs: drawnMs(random, 1, 300) })
+    if (random.chance(0.5)) exchange.add(CUT)
+    else exchange.cutOldest()
   }),
 ]
 
@@ -111,20 +141,23 @@ const EXCHANGE: readonly FaultKind[] = [
     rest.misbehave('other unit', random.between(1, 600) * SECOND),
   ),
   fault('exchangeInfo makes no sense', 3, ({ rest }, random) =>
-    rest.misname(random.pick(['error', 'short']), random.between(1, 20) * MINUTE),
+    rest.misbehave(
+      random.pick(['exchangeInfo is not JSON', 'exchangeInfo is short']),
+      random.between(1, 20) * MINUTE,
+    ),
   ),
   fault('streams in the other unit', 1, ({ exchange }, random) =>
     exchange.otherUnit(random.between(1, 60) * SECOND),
   ),
-  fault('maintenance', 2, ({ market, exchange, rest, clock }, random) => {
-    const forMs = random.between(1, 60) * MINUTE
+  fault('maintenance', 2, ({ market, exchange, clock }, random) => {
+    const forMs = drawnMs(random, 60, 3600)
     const halted = [...market.statuses.keys()]
     market.setStatus(halted, 'BREAK')
     clock.schedule(forMs, () => market.setStatus(halted, 'TRADING'))
     if (random.chance(0.5)) return
-    exchange.refuse({ status: 503, retryAfter: null }, forMs)
-    exchange.cut(true)
-    rest.misbehave('maintenance 503', forMs)
+    exchange.add({ kind: 'refuse', status: 503, forMs })
+    exchange.add({ kind: 'restError', status: 503, forMs })
+    exchange.add(CUT)
   }),
   fault('symbol halted', 3, ({ market, clock }, random) => {
     const halted = [random.pick([...market.statuses.keys()])]

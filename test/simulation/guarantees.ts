@@ -3,7 +3,7 @@ import { countIds, type IdRange, subtract } from '../../src/foundation/market/id
 import { FATE } from './fates.ts'
 import type { TrueSequence } from './market.ts'
 import { wrongReceipts } from './receipts.ts'
-import type { Stall } from './stalls.ts'
+import type { StallWatch } from './stalls.ts'
 import type { StoredStream } from './stored-events.ts'
 import type { World } from './world.ts'
 
@@ -86,7 +86,10 @@ function excused(world: World, sequence: TrueSequence, isOver: boolean): IdRange
   const all = { from: 0, to: Number.MAX_SAFE_INTEGER }
   if (isOver) return [all]
   const neverWere = { from: 0, to: sequence.firstId - 1 }
-  return [neverWere, ...world.rest.holes.filter((hole) => hole.sequence === sequence)]
+  const holes = world.exchange.book
+    .active('restHole')
+    .filter(({ spec }) => spec.symbol === sequence.symbol && spec.ids === sequence.type)
+  return [neverWere, ...holes.map(({ spec }) => ({ from: spec.fromId, to: spec.toId }))]
 }
 
 /**
@@ -112,7 +115,7 @@ function outages(world: World, symbol: string): string[] {
     const id = ids[i] ?? 0
     const timeMs = timesMs[i] ?? 0
     if (stored.has(id)) beforeMs = timeMs
-    if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls.all)) continue
+    if (stored.has(id) || isExcused(fates[i] ?? 0, world.exchange.stalls)) continue
     const afterMs = timesMs[ids.findIndex((one, at) => at > i && stored.has(one))] ?? 0
     // In the machine's clock at any moment of the outage; the window was recorded at its end.
     const clocks = world.wall.settingsBetween(beforeMs, afterMs + LAG_MS).map(({ aheadMs }) => aheadMs)
@@ -126,11 +129,11 @@ function outages(world: World, symbol: string): string[] {
     : [`G2 ${symbol}: quotes lost and in no outage: ${lost.length}, ${lost.slice(0, 3).join(', ')}`]
 }
 
-function isExcused(fate: number, stalls: readonly Stall[]): boolean {
+function isExcused(fate: number, stalls: StallWatch): boolean {
   // If one connection lost it, another, perhaps of a process that then ended, need not have
   // delivered it to Kafka.
   if (fate === FATE.dropped || fate === FATE.sentAndDropped) return true
-  const stall = stalls[fate - FATE.stalled]
+  const stall = stalls.all.get(fate - FATE.stalled)
   return stall !== undefined && stall.noticedAtMs === null
 }
 
@@ -174,14 +177,14 @@ function order({ wall }: World, stream: StoredStream): string[] {
 
 /** W1, W2, W4: a stall is detected in time, and there is no needless resubscription. */
 function stalls({ exchange }: World): string[] {
-  const late = exchange.stalls.all.filter(
+  const late = [...exchange.stalls.all.values()].filter(
     ({ firstStruckMs, lastStruckMs, noticedAtMs }) =>
       (noticedAtMs ?? lastStruckMs) - (firstStruckMs ?? lastStruckMs) > NOTICED_WITHIN_MS,
   )
   return [
     ...late.map(
-      ({ stream, sinceMs }) =>
-        `W1 the stall of ${stream ?? 'a connection'} at ${sinceMs} was not detected in time`,
+      ({ fault, sinceMs }) =>
+        `W1 the stall of ${fault.spec.stream ?? 'a connection'} at ${sinceMs} was not detected in time`,
     ),
     ...exchange.stalls.falseAlarms.map((alarm) => `W2 ${alarm}`),
   ]

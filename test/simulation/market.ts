@@ -1,11 +1,13 @@
 import { type EventType, streamName } from '../../src/foundation/market/event.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
+import { frameOf, type IdType, type MarketData } from '../../src/sandbox/simulator/market/stream-data.ts'
+import { firstIndex, type TradeHistory } from '../../src/sandbox/simulator/market/trade-history.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 
 /** The true events of one id sequence: of a symbol, type and epoch. */
 export interface TrueSequence {
   readonly symbol: string
-  readonly type: 'trade' | 'aggTrade'
+  readonly type: IdType
   readonly epoch: number
   readonly firstId: number
   /** Trade times by id, from the first on; milliseconds since the Unix epoch. */
@@ -136,8 +138,14 @@ export class Market {
   }
 
   /** The present sequence, which REST shows. */
-  current(symbol: string, type: 'trade' | 'aggTrade'): TrueSequence {
+  current(symbol: string, type: IdType): TrueSequence {
     return this.#marketOf(symbol)[type]
+  }
+
+  /** The id of the next event. */
+  nextId(symbol: string, type: IdType): number {
+    const { firstId, timesMs } = this.current(symbol, type)
+    return firstId + timesMs.length
   }
 
   quotes(symbol: string): TrueQuotes {
@@ -166,7 +174,7 @@ export class Market {
     }
   }
 
-  #begin(symbol: string, type: 'trade' | 'aggTrade', epoch: number, firstId: number): TrueSequence {
+  #begin(symbol: string, type: IdType, epoch: number, firstId: number): TrueSequence {
     const sequence = { symbol, type, epoch, firstId, timesMs: [], firstTrades: [] }
     this.sequences.push(sequence)
     return sequence
@@ -195,30 +203,18 @@ export class Market {
     this.#emit(events)
   }
 
-  #trade({ symbol, trade }: SymbolMarket): MarketEvent {
-    const id = trade.firstId + trade.timesMs.length
+  #trade(market: SymbolMarket): MarketEvent {
+    const { symbol, trade } = market
     const isEarly = this.#earlyOneIn > 0 && this.#random.chance(1 / this.#earlyOneIn)
-    const timeMs = this.#wallMs - (isEarly ? 1 : 0)
-    trade.timesMs.push(timeMs)
-    return event(
-      symbol,
-      'trade',
-      `"e":"trade","E":${this.#wallMs},"s":"${symbol}","t":${id},${this.#rest(id, timeMs)}`,
-    )
+    const index = trade.timesMs.push(this.#wallMs - (isEarly ? 1 : 0)) - 1
+    return eventOf(symbol, 'trade', { ...dataOf.trade(market, trade, index), E: this.#wallMs })
   }
 
-  #aggTrade({ symbol, trade, aggTrade }: SymbolMarket, trades: number): MarketEvent {
-    const id = aggTrade.firstId + aggTrade.timesMs.length
-    const last = trade.firstId + trade.timesMs.length - 1
-    aggTrade.timesMs.push(this.#wallMs)
-    aggTrade.firstTrades.push(last - trades + 1)
-    const range = `"f":${last - trades + 1},"l":${last}`
-    const names = `"e":"aggTrade","E":${this.#wallMs},"s":"${symbol}","a":${id}`
-    return event(symbol, 'aggTrade', `${names},${range},${this.#rest(id, this.#wallMs)}`)
-  }
-
-  #rest(id: number, timeMs: number): string {
-    return `"p":"${priceOf(id)}","q":"${quantityOf(id)}","T":${timeMs},"m":true,"M":true`
+  #aggTrade(market: SymbolMarket, trades: number): MarketEvent {
+    const { symbol, trade, aggTrade } = market
+    const index = aggTrade.timesMs.push(this.#wallMs) - 1
+    aggTrade.firstTrades.push(trade.firstId + trade.timesMs.length - trades)
+    return eventOf(symbol, 'aggTrade', dataOf.aggTrade(market, aggTrade, index))
   }
 
   #quote({ symbol, quotes }: SymbolMarket): MarketEvent {
@@ -226,8 +222,22 @@ export class Market {
     const index = quotes.ids.push(id) - 1
     quotes.timesMs.push(this.#wallMs)
     quotes.fates.push(0)
-    const text = `"u":${id},"s":"${symbol}","b":"1.10","B":"3","a":"1.20","A":"4"`
-    return { ...event(symbol, 'bookTicker', text), quote: { quotes, index } }
+    const data = { u: id, s: symbol, b: '1.10', B: '3', a: '1.20', A: '4' }
+    return { ...eventOf(symbol, 'bookTicker', data), quote: { quotes, index } }
+  }
+
+  /**
+   * The events of the present sequences up to a time, for REST: from an id, or the latest.
+   */
+  eventsUntil(visibleMs: () => number): TradeHistory['events'] {
+    return (type, symbol, { fromId, limit }) => {
+      const market = this.#marketOf(symbol)
+      const sequence: TrueSequence = market[type]
+      const shown = firstIndex(0, sequence.timesMs.length, (at) => (sequence.timesMs[at] ?? 0) > visibleMs())
+      const from = Math.max(0, fromId === undefined ? shown - limit : fromId - sequence.firstId)
+      const indices = Array.from({ length: Math.max(0, Math.min(limit, shown - from)) }, (_, at) => from + at)
+      return indices.map((index) => dataOf[type](market, sequence, index))
+    }
   }
 
   get #wallMs(): number {
@@ -235,7 +245,22 @@ export class Market {
   }
 }
 
-function event(symbol: string, type: EventType, fields: string): MarketEvent {
-  const stream = streamName(symbol, type)
-  return { stream, frame: Buffer.from(`{"stream":"${stream}","data":{${fields}}}`), quote: null }
+/** The data of an event; `E` is the time of the event. */
+const dataOf: {
+  readonly [Type in IdType]: (market: SymbolMarket, from: TrueSequence, index: number) => MarketData[Type]
+} = {
+  trade: ({ symbol: s }, { firstId, timesMs }, index) => {
+    const [t, T] = [firstId + index, timesMs[index] ?? 0]
+    return { e: 'trade', E: T, s, t, p: priceOf(t), q: quantityOf(t), T, m: true, M: true }
+  },
+  aggTrade: ({ symbol: s, trade }, { firstId, timesMs, firstTrades }, index) => {
+    const [a, T] = [firstId + index, timesMs[index] ?? 0]
+    const end = firstTrades[index + 1] ?? trade.firstId + trade.timesMs.length
+    const [f, l] = [firstTrades[index] ?? 0, end - 1]
+    return { e: 'aggTrade', E: T, s, a, p: priceOf(a), q: quantityOf(a), f, l, T, m: true, M: true }
+  },
+}
+
+function eventOf<Type extends EventType>(symbol: string, type: Type, data: MarketData[Type]): MarketEvent {
+  return { stream: streamName(symbol, type), frame: Buffer.from(frameOf(symbol, type, data)), quote: null }
 }

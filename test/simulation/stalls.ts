@@ -1,12 +1,9 @@
+import type { FaultOf } from '../../src/sandbox/simulator/faults/fault-registry.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 
-/** A stream, or all streams, silent on the connections that were open at its beginning. */
+/** A stall of the exchange, and ingestion's reaction. */
 export interface Stall {
-  /** Null for all. */
-  readonly stream: string | null
-  /** Whether it holds back pings too. */
-  readonly silent: boolean
-  readonly healedBy: 'resubscribe' | 'reconnect'
+  readonly fault: FaultOf<'stall'>
   readonly sinceMs: number
   untilMs: number
   /** When it first and last swallowed a frame: undetectable while its symbol does not trade. */
@@ -19,12 +16,10 @@ export interface Stall {
 /** A process that has seen little more than a burst does not know yet how slow a stream is. */
 const YOUNG_MS = 600_000
 
-/** This many of the newest stalls may still be active. */
-const ACTIVE = 5
-
 /** The stalls of an exchange, and ingestion's reactions. */
-export class Stalls {
-  readonly all: Stall[] = []
+export class StallWatch {
+  /** By the id of the fault. */
+  readonly all = new Map<number, Stall>()
   /** Needless resubscriptions, one sentence each. */
   readonly falseAlarms: string[] = []
   readonly #clock: VirtualClock
@@ -33,49 +28,50 @@ export class Stalls {
     this.#clock = clock
   }
 
-  begin(stall: Pick<Stall, 'stream' | 'silent' | 'healedBy'>, forMs: number): void {
+  began(fault: FaultOf<'stall'>): void {
     const nowMs = this.#clock.monotonicMs()
-    this.all.push({
-      ...stall,
+    const untilMs = Number.POSITIVE_INFINITY
+    const stall = {
+      fault,
       sinceMs: nowMs,
-      untilMs: nowMs + forMs,
+      untilMs,
       firstStruckMs: null,
       lastStruckMs: nowMs,
       noticedAtMs: null,
-    })
+    }
+    this.all.set(fault.id, stall)
   }
 
-  end(): void {
-    const nowMs = this.#clock.monotonicMs()
-    for (const stall of this.all) stall.untilMs = Math.min(stall.untilMs, nowMs)
+  ended(id: number): void {
+    const stall = this.all.get(id)
+    if (stall !== undefined) stall.untilMs = this.#clock.monotonicMs()
   }
 
-  /** The index of the stall that swallows a frame; null if none does. */
-  strike(openedAtMs: number, stream: string): number | null {
-    const at = this.#find(openedAtMs, (stall) => stall.stream === null || stall.stream === stream)
-    const stall = this.all[at]
-    if (stall === undefined) return null
+  struck(id: number): void {
+    const stall = this.all.get(id)
+    if (stall === undefined) return
     stall.lastStruckMs = this.#clock.monotonicMs()
     stall.firstStruckMs ??= stall.lastStruckMs
-    return at
   }
 
-  silencesPings(openedAtMs: number): boolean {
-    return this.#find(openedAtMs, ({ stream, silent }) => stream === null && silent) >= 0
-  }
-
-  /** Records a resubscription of a stream by a process of this age. */
-  subscribedAnew(stream: string, ageMs: number): void {
+  /**
+   * Records a resubscription of a stream by a process of this age. @returns the stall that it
+   * heals, if any
+   */
+  resubscribed(stream: string, ageMs: number): FaultOf<'stall'> | null {
     const nowMs = this.#clock.monotonicMs()
-    const stall = this.all.findLast((one) => one.stream === stream && one.untilMs >= nowMs)
+    const stalls = [...this.all.values()]
+    const stall = stalls.findLast((one) => one.fault.spec.stream === stream && one.untilMs >= nowMs)
     if (stall === undefined) {
-      const ended = this.all.some((one) => (one.stream ?? stream) === stream && nowMs - one.untilMs < 60_000)
+      const ended = stalls.some(
+        (one) => (one.fault.spec.stream ?? stream) === stream && nowMs - one.untilMs < 60_000,
+      )
       if (!ended && ageMs > YOUNG_MS)
         this.falseAlarms.push(`${stream} was needlessly resubscribed at ${nowMs}`)
-      return
+      return null
     }
     stall.noticedAtMs ??= nowMs
-    if (stall.healedBy === 'resubscribe') stall.untilMs = nowMs
+    return stall.fault.spec.healedBy === 'resubscribe' ? stall.fault : null
   }
 
   /**
@@ -84,18 +80,7 @@ export class Stalls {
    */
   silencedSince(openedAtMs: number): void {
     const nowMs = this.#clock.monotonicMs()
-    for (const stall of this.all) {
+    for (const stall of this.all.values())
       if (stall.untilMs > nowMs && stall.sinceMs >= openedAtMs) stall.noticedAtMs ??= nowMs
-    }
-  }
-
-  #find(openedAtMs: number, matches: (stall: Stall) => boolean): number {
-    const nowMs = this.#clock.monotonicMs()
-    for (let at = this.all.length - 1; at >= Math.max(0, this.all.length - ACTIVE); at--) {
-      const stall = this.all[at]
-      if (stall !== undefined && stall.untilMs > nowMs && openedAtMs <= stall.sinceMs && matches(stall))
-        return at
-    }
-    return -1
   }
 }

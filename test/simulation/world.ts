@@ -106,7 +106,15 @@ export class World {
     this.market = new Market(options.symbols, this.clock, random.fork(), this.exchange.emit, earlyOneIn)
     this.exchange.mayBeQuiet = (stream) =>
       this.market.isQuiet(stream, QUIET_MS) || this.clock.monotonicMs() < this.#unnamedUntilMs
-    this.rest = new SimulatedRest(this.market, this.#config.restWeightPerMinute, this.clock, random.fork())
+    this.rest = new SimulatedRest(
+      {
+        market: this.market,
+        book: this.exchange.book,
+        weightPerMinute: this.#config.restWeightPerMinute,
+      },
+      this.clock,
+      random.fork(),
+    )
     const kafka = {
       topics: Object.values(TOPICS),
       compacted: TOPICS.checkpoints,

@@ -15,24 +15,28 @@ export interface FrameFate {
   readonly delayMs: number
   /** Garbage sent immediately before the frame, one frame each. */
   readonly garbage: ReadonlyArray<SpecOf<'garbage'>>
+  /** The fault because of which it is never sent. */
+  readonly lostTo: Fault | null
 }
 
 /**
  * Applies the active faults to a frame. A stalled or dropped frame is not affected by other faults.
  */
 export function fateOf(frame: FrameOnItsWay, book: FaultRegistry, stalls: Stalls): FrameFate {
-  const lost = { copies: 0, delayMs: 0, garbage: [] }
+  const lost = (lostTo: Fault) => ({ copies: 0, delayMs: 0, garbage: [], lostTo })
   for (const fault of book.active('stall')) {
-    if (stalls.holds(fault, frame) && book.strikes(fault)) return lost
+    if (stalls.holds(fault, frame) && book.strikes(fault)) return lost(fault)
   }
   const struckBy = <Matching extends Fault & { spec: FrameMatcher }>(faults: readonly Matching[]) =>
     faults.filter((fault) => matches(fault.spec, frame) && book.strikes(fault))
-  if (struckBy(book.active('drop')).length > 0) return lost
+  const [drop] = struckBy(book.active('drop'))
+  if (drop !== undefined) return lost(drop)
   const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0)
   return {
     copies: 1 + sum(struckBy(book.active('duplicate')).map(({ spec }) => spec.copies)),
     delayMs: sum(struckBy(book.active('delay')).map(({ spec }) => spec.delayMs)),
     garbage: struckBy(book.active('garbage')).map(({ spec }) => spec),
+    lostTo: null,
   }
 }
 

@@ -3,15 +3,17 @@ import type { HistoryQuery, MarketPast, TradeHistory } from '../market/trade-his
 import { wholeMs } from '../server/time-units.ts'
 import type { FaultRegistry } from './fault-registry.ts'
 
+type Truth = TradeHistory & Pick<MarketPast, 'nowMs'>
+
 /**
  * The history that REST shows while faults are active: rows may be late, absent, out of reach or
  * left out.
  */
 export class FaultyHistory implements TradeHistory {
-  readonly #truth: MarketPast
+  readonly #truth: Truth
   readonly #book: FaultRegistry
 
-  constructor(truth: MarketPast, book: FaultRegistry) {
+  constructor(truth: Truth, book: FaultRegistry) {
     this.#truth = truth
     this.#book = book
   }
