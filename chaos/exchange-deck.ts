@@ -1,8 +1,7 @@
-import { EVENT_TYPES, streamName } from '../src/foundation/market/event.ts'
+import { DEFAULT_EVENT_TYPES, streamName, type TradeType } from '../src/foundation/market/event.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import type { FaultRequest } from '../src/sandbox/simulator/faults/fault-kinds.ts'
 import type { Random } from '../src/sandbox/simulator/market/random.ts'
-import type { IdType } from '../src/sandbox/simulator/market/stream-data.ts'
 
 /** Faults that are drawn only with `--also`, since they change the expected outcome of a run. */
 export const RARE_FAULTS = ['403', '451', 'longStall'] as const
@@ -19,7 +18,7 @@ export type ExchangeAct =
       readonly type: 'absent'
       readonly how: 'restHole' | 'restClamp'
       readonly symbol: string
-      readonly ids: IdType
+      readonly ids: TradeType
       readonly count: number
       readonly forMs: number
     }
@@ -40,7 +39,7 @@ const LONG_STALL_MS = 45_000
 const between = (random: Random, low: number, high: number) => Math.round(random.between(low, high))
 const anySymbol = (random: Random) => random.pick(['BTCUSDT', 'ETHUSDT', 'BNBUSDT'])
 const anyStream = (random: Random) => {
-  return streamName(anySymbol(random), random.pick(EVENT_TYPES))
+  return streamName(anySymbol(random), random.pick(DEFAULT_EVENT_TYPES))
 }
 
 /** A fault that lasts for a drawn time. */
@@ -218,7 +217,7 @@ function absent(how: 'restHole' | 'restClamp'): Card {
     name: how,
     draw(random) {
       const forMs = between(random, 3000, 15_000)
-      const [symbol, ids] = [anySymbol(random), random.pick<IdType>(['trade', 'aggTrade'])]
+      const [symbol, ids] = [anySymbol(random), random.pick<TradeType>(['trade', 'aggTrade'])]
       const count = between(random, 1, 50)
       return { holdMs: forMs, act: { type: 'absent', how, symbol, ids, count, forMs } }
     },

@@ -1,7 +1,6 @@
 import { countIds, type IdRange, normalise, subtract } from '../src/foundation/market/id-ranges.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
-import { REST_ROWS } from '../src/sandbox/simulator/market/stream-data.ts'
 import { microsecondsOf } from '../src/sandbox/simulator/server/time-units.ts'
 
 type TradeType = 'trade' | 'aggTrade'
@@ -135,19 +134,19 @@ async function compare(
 }
 
 /** The exchange's trades, in the format of `ROWS`. */
-function truth<Type extends TradeType>(
+function truth(
   history: Exchange['history'],
   symbol: string,
-  type: Type,
+  type: TradeType,
   from: number,
   to: number,
   toUs: (ms: number) => number,
 ) {
   return history.events(type, symbol, from, to).map((one) => ({
-    id: REST_ROWS[type].id(one),
+    id: one.id,
     text: [
-      ...[exact(one.p), exact(one.q), flag(one.m), toUs(one.T)],
-      ...(one.e === 'aggTrade' ? [one.f, one.l] : []),
+      ...[exact(one.price), exact(one.quantity), flag(one.isBuyerMaker), toUs(one.tradeTime)],
+      ...(type === 'aggTrade' ? [one.firstTradeId, one.lastTradeId] : []),
     ].join(' '),
   }))
 }

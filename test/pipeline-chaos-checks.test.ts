@@ -37,9 +37,14 @@ async function storeTruth(): Promise<number[]> {
   const all = Number.MAX_SAFE_INTEGER - 1
   const trades = exchange.history.events('trade', SYMBOL, 0, all).slice(0, ROWS)
   const aggTrades = exchange.history.events('aggTrade', SYMBOL, 0, all).slice(0, ROWS)
-  for (const { e, t, p, q, m, T } of trades) await insert(e, t, p, q, m, T, null, null)
-  for (const { e, a, p, q, m, T, f, l } of aggTrades) await insert(e, a, p, q, m, T, f, l)
-  return trades.map(({ t }) => t)
+  const store = (type: string, one: (typeof trades)[number]) =>
+    insert(
+      ...[type, one.id, one.price, one.quantity, one.isBuyerMaker, one.tradeTime],
+      ...[one.firstTradeId ?? null, one.lastTradeId ?? null],
+    )
+  for (const one of trades) await store('trade', one)
+  for (const one of aggTrades) await store('aggTrade', one)
+  return trades.map(({ id }) => id)
 }
 
 async function insert(...values: readonly unknown[]): Promise<void> {

@@ -80,7 +80,9 @@ test('stores every trade once while the exchange drops, cuts, duplicates, corrup
         const [first, last] = [Number(rows[0]?.id), Number(rows.at(-1)?.id)]
         assert.deepEqual(
           rows.map(({ text }) => text),
-          exchange.history.events(type, symbol, first, last).map(({ p, q, m }) => `${p} ${q} ${m}`),
+          exchange.history
+            .events(type, symbol, first, last)
+            .map((one) => `${one.price} ${one.quantity} ${one.isBuyerMaker}`),
           `${symbol} ${type}: the exchange's trades, each once`,
         )
       }

@@ -334,7 +334,7 @@ test(
     assert.equal(history.epochCount('BTCUSDT', 'trade'), 2)
     const known = history.events('trade', 'BTCUSDT', Number(old[0]), Number(old.at(-1)), 0)
     assert.deepEqual(
-      known.map(({ t }) => t),
+      known.map(({ id }) => id),
       old,
     )
   },

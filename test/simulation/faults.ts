@@ -1,6 +1,5 @@
 import type { FaultRequest } from '../../src/sandbox/simulator/faults/fault-kinds.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
-import { ID_TYPES } from '../../src/sandbox/simulator/market/stream-data.ts'
 import { CLUSTER_FAULTS } from './cluster-faults.ts'
 import type { FrameFault } from './exchange.ts'
 import { type FaultKind, fault, MINUTE, SECOND } from './fault-kind.ts'
@@ -65,7 +64,7 @@ const KINDS: readonly FaultKind[] = [
   fault('REST moves forward', 2, ({ exchange, market }, random) => {
     const forMs = drawnMs(random, 1, 60)
     for (const symbol of market.symbols)
-      for (const ids of ID_TYPES) {
+      for (const ids of ['trade', 'aggTrade'] as const) {
         const oldestId = Math.max(0, market.nextId(symbol, ids) - 50)
         exchange.add({ kind: 'restClamp', symbol, ids, oldestId, forMs })
       }

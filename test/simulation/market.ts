@@ -1,13 +1,17 @@
-import { type EventType, streamName } from '../../src/foundation/market/event.ts'
+import { byTradeType, type EventType, streamName, type TradeType } from '../../src/foundation/market/event.ts'
+import {
+  frameWriter,
+  type QuoteEvent,
+  type TradeEvent,
+} from '../../src/sandbox/simulator/market/market-event.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
-import { frameOf, type IdType, type MarketData } from '../../src/sandbox/simulator/market/stream-data.ts'
 import { firstIndex, type TradeHistory } from '../../src/sandbox/simulator/market/trade-history.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 
 /** The true events of one id sequence: of a symbol, type and epoch. */
 export interface TrueSequence {
   readonly symbol: string
-  readonly type: IdType
+  readonly type: TradeType
   readonly epoch: number
   readonly firstId: number
   /** Trade times by id, from the first on; milliseconds since the Unix epoch. */
@@ -41,8 +45,8 @@ interface SymbolMarket {
   status: SymbolStatus
   /** When it last did not trade, on the monotonic clock. */
   quietUntilMs: number
-  trade: TrueSequence
-  aggTrade: TrueSequence
+  /** The present sequences, which REST shows. */
+  current: Readonly<Record<TradeType, TrueSequence>>
   readonly quotes: TrueQuotes
 }
 
@@ -133,17 +137,16 @@ export class Market {
   /** Restarts the ids of a symbol at 1. */
   restartIds(symbol: string): void {
     const market = this.#marketOf(symbol)
-    market.trade = this.#begin(symbol, 'trade', market.trade.epoch + 1, 1)
-    market.aggTrade = this.#begin(symbol, 'aggTrade', market.aggTrade.epoch + 1, 1)
+    market.current = byTradeType((type) => this.#begin(symbol, type, market.current[type].epoch + 1, 1))
   }
 
   /** The present sequence, which REST shows. */
-  current(symbol: string, type: IdType): TrueSequence {
-    return this.#marketOf(symbol)[type]
+  current(symbol: string, type: TradeType): TrueSequence {
+    return this.#marketOf(symbol).current[type]
   }
 
   /** The id of the next event. */
-  nextId(symbol: string, type: IdType): number {
+  nextId(symbol: string, type: TradeType): number {
     const { firstId, timesMs } = this.current(symbol, type)
     return firstId + timesMs.length
   }
@@ -168,13 +171,12 @@ export class Market {
       everyMs,
       status: 'TRADING',
       quietUntilMs: Number.NEGATIVE_INFINITY,
-      trade: this.#begin(symbol, 'trade', 0, firstId),
-      aggTrade: this.#begin(symbol, 'aggTrade', 0, firstId),
+      current: byTradeType((type) => this.#begin(symbol, type, 0, firstId)),
       quotes: { ids: [], timesMs: [], fates: [] },
     }
   }
 
-  #begin(symbol: string, type: IdType, epoch: number, firstId: number): TrueSequence {
+  #begin(symbol: string, type: TradeType, epoch: number, firstId: number): TrueSequence {
     const sequence = { symbol, type, epoch, firstId, timesMs: [], firstTrades: [] }
     this.sequences.push(sequence)
     return sequence
@@ -204,17 +206,21 @@ export class Market {
   }
 
   #trade(market: SymbolMarket): MarketEvent {
-    const { symbol, trade } = market
+    const { symbol, current } = market
     const isEarly = this.#earlyOneIn > 0 && this.#random.chance(1 / this.#earlyOneIn)
-    const index = trade.timesMs.push(this.#wallMs - (isEarly ? 1 : 0)) - 1
-    return eventOf(symbol, 'trade', { ...dataOf.trade(market, trade, index), E: this.#wallMs })
+    const index = current.trade.timesMs.push(this.#wallMs - (isEarly ? 1 : 0)) - 1
+    return eventOf(symbol, 'trade', {
+      ...tradeOf('trade', market, current.trade, index),
+      eventTime: this.#wallMs,
+    })
   }
 
   #aggTrade(market: SymbolMarket, trades: number): MarketEvent {
-    const { symbol, trade, aggTrade } = market
+    const { symbol } = market
+    const { trade, aggTrade } = market.current
     const index = aggTrade.timesMs.push(this.#wallMs) - 1
     aggTrade.firstTrades.push(trade.firstId + trade.timesMs.length - trades)
-    return eventOf(symbol, 'aggTrade', dataOf.aggTrade(market, aggTrade, index))
+    return eventOf(symbol, 'aggTrade', tradeOf('aggTrade', market, aggTrade, index))
   }
 
   #quote({ symbol, quotes }: SymbolMarket): MarketEvent {
@@ -222,8 +228,7 @@ export class Market {
     const index = quotes.ids.push(id) - 1
     quotes.timesMs.push(this.#wallMs)
     quotes.fates.push(0)
-    const data = { u: id, s: symbol, b: '1.10', B: '3', a: '1.20', A: '4' }
-    return { ...eventOf(symbol, 'bookTicker', data), quote: { quotes, index } }
+    return { ...eventOf(symbol, 'bookTicker', { id, ...QUOTE }), quote: { quotes, index } }
   }
 
   /**
@@ -232,11 +237,11 @@ export class Market {
   eventsUntil(visibleMs: () => number): TradeHistory['events'] {
     return (type, symbol, { fromId, limit }) => {
       const market = this.#marketOf(symbol)
-      const sequence: TrueSequence = market[type]
+      const sequence = market.current[type]
       const shown = firstIndex(0, sequence.timesMs.length, (at) => (sequence.timesMs[at] ?? 0) > visibleMs())
       const from = Math.max(0, fromId === undefined ? shown - limit : fromId - sequence.firstId)
       const indices = Array.from({ length: Math.max(0, Math.min(limit, shown - from)) }, (_, at) => from + at)
-      return indices.map((index) => dataOf[type](market, sequence, index))
+      return indices.map((index) => tradeOf(type, market, sequence, index))
     }
   }
 
@@ -245,22 +250,28 @@ export class Market {
   }
 }
 
-/** The data of an event; `E` is the time of the event. */
-const dataOf: {
-  readonly [Type in IdType]: (market: SymbolMarket, from: TrueSequence, index: number) => MarketData[Type]
-} = {
-  trade: ({ symbol: s }, { firstId, timesMs }, index) => {
-    const [t, T] = [firstId + index, timesMs[index] ?? 0]
-    return { e: 'trade', E: T, s, t, p: priceOf(t), q: quantityOf(t), T, m: true, M: true }
-  },
-  aggTrade: ({ symbol: s, trade }, { firstId, timesMs, firstTrades }, index) => {
-    const [a, T] = [firstId + index, timesMs[index] ?? 0]
-    const end = firstTrades[index + 1] ?? trade.firstId + trade.timesMs.length
-    const [f, l] = [firstTrades[index] ?? 0, end - 1]
-    return { e: 'aggTrade', E: T, s, a, p: priceOf(a), q: quantityOf(a), f, l, T, m: true, M: true }
-  },
+const QUOTE = { price: '1.10', quantity: '3', askPrice: '1.20', askQuantity: '4' }
+
+function tradeOf(
+  type: TradeType,
+  market: SymbolMarket,
+  { firstId, timesMs, firstTrades }: TrueSequence,
+  index: number,
+): TradeEvent {
+  const [id, time] = [firstId + index, timesMs[index] ?? 0]
+  const { trade } = market.current
+  const end = firstTrades[index + 1] ?? trade.firstId + trade.timesMs.length
+  return {
+    ...{ id, price: priceOf(id), quantity: quantityOf(id), isBuyerMaker: true },
+    ...{ eventTime: time, tradeTime: time },
+    ...(type === 'aggTrade' ? { firstTradeId: firstTrades[index] ?? 0, lastTradeId: end - 1 } : {}),
+  }
 }
 
-function eventOf<Type extends EventType>(symbol: string, type: Type, data: MarketData[Type]): MarketEvent {
-  return { stream: streamName(symbol, type), frame: Buffer.from(frameOf(symbol, type, data)), quote: null }
+function eventOf(symbol: string, type: EventType, event: TradeEvent | QuoteEvent): MarketEvent {
+  return {
+    stream: streamName(symbol, type),
+    frame: Buffer.from(frameWriter(symbol, type)(event)),
+    quote: null,
+  }
 }

@@ -1,11 +1,10 @@
 import { refusalOf } from '../../src/foundation/binance/refusal.ts'
 import type { FetchTrades, RestOutcome, RestTrade } from '../../src/foundation/binance/trade-rest.ts'
-import { restOf } from '../../src/foundation/market/event.ts'
+import { restOf, type TradeType } from '../../src/foundation/market/event.ts'
 import { FaultyHistory } from '../../src/sandbox/simulator/faults/fault-history.ts'
 import type { FaultRegistry } from '../../src/sandbox/simulator/faults/fault-registry.ts'
 import { requestFate } from '../../src/sandbox/simulator/faults/fault-rest.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
-import { type IdType, REST_ROWS } from '../../src/sandbox/simulator/market/stream-data.ts'
 import { type LifeClock, ROUNDING_MS } from '../support/life-clock.ts'
 import type { VirtualClock } from '../support/virtual-clock.ts'
 import type { Market } from './market.ts'
@@ -92,7 +91,7 @@ export class SimulatedRest {
   }
 
   #answer({ type, symbol, fromId, limit }: Parameters<FetchTrades>[0]): RestOutcome {
-    const { answer } = requestFate(`/api/v3/${REST_ROWS[type].path}?symbol=${symbol}`, this.#book)
+    const { answer } = requestFate(`/api/v3/${restOf(type).path}?symbol=${symbol}`, this.#book)
     if (answer === 'reset') return { kind: 'failed', reason: 'reset' }
     if (answer !== 'as usual') {
       const { status, headers, body } = answer
@@ -107,19 +106,15 @@ export class SimulatedRest {
     return { kind: 'rows', rows: this.#rows(type, symbol, query).slice(-limit), usedWeight: 0 }
   }
 
-  #rows<Type extends IdType>(
-    type: Type,
+  #rows(
+    type: TradeType,
     symbol: string,
     query: { readonly fromId?: number; readonly limit: number },
   ): RestTrade[] {
-    return this.#history.events(type, symbol, query).map((event) => ({
-      id: REST_ROWS[type].id(event),
-      price: event.p,
-      quantity: event.q,
-      timeUs: event.T * 1000,
-      isBuyerMaker: event.m,
-      isBestMatch: event.M,
-      trades: event.e === 'aggTrade' ? { from: event.f, to: event.l } : null,
-    }))
+    return this.#history.events(type, symbol, query).map((event) => {
+      const { id, price, quantity, tradeTime, isBuyerMaker, firstTradeId: from, lastTradeId: to } = event
+      const trades = from === undefined || to === undefined ? null : { from, to }
+      return { id, price, quantity, timeUs: tradeTime * 1000, isBuyerMaker, isBestMatch: true, trades }
+    })
   }
 }

@@ -5,7 +5,6 @@ import type { Clock } from '../../foundation/runtime/clock.ts'
 import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'
 import { type ExchangeFaults, FaultInjector, type MarketControl } from './faults/fault-injector.ts'
-import { REST_ROWS } from './market/stream-data.ts'
 import type { ExchangeTruth, MarketPast } from './market/trade-history.ts'
 import { HOST, PortGate } from './server/port-gate.ts'
 import { type RestAnswer, RestApi } from './server/rest-api.ts'
@@ -73,7 +72,7 @@ export async function openExchangeServer(options: {
     events: (type, symbol, fromId, toId, epoch) => {
       const limit = Math.max(0, toId - fromId + 1)
       const events = past.events(type, symbol, { fromId, limit, epoch })
-      return events.filter((event) => REST_ROWS[type].id(event) <= toId)
+      return events.filter(({ id }) => id <= toId)
     },
     epochCount: (symbol, type) => past.epochCount(symbol, type),
   }

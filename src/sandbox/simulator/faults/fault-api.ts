@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { TRADE_TYPES } from '../../../foundation/market/event.ts'
 import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
-import { ID_TYPES, type IdType, REST_ROWS } from '../market/stream-data.ts'
+import { rowOf } from '../market/market-event.ts'
 import type { ExchangeTruth } from '../market/trade-history.ts'
 import type { ConnectionReport } from '../server/stream-connection.ts'
 import type { FaultInjector } from './fault-injector.ts'
@@ -80,24 +81,16 @@ function truth(history: ExchangeTruth, what: string | undefined, query: URLSearc
   const [fromId, toId, epoch] = ['fromId', 'toId', 'epoch'].map((name) => wholeNumber(query, name))
   if (!history.symbols.includes(symbol))
     throw new TapelineError('INPUT', `symbol: "${symbol}" is not listed here.`)
-  const type = ID_TYPES.find((one) => `${one}s` === what)
+  const type = TRADE_TYPES.find((one) => `${one}s` === what)
   if (type === undefined)
-    throw new TapelineError('INPUT', `The truth covers ${ID_TYPES.map((one) => `${one}s`).join(' or ')}.`)
+    throw new TapelineError('INPUT', `The truth covers ${TRADE_TYPES.map((one) => `${one}s`).join(' or ')}.`)
   if (fromId === undefined || toId === undefined || toId - fromId >= MOST_ROWS)
     throw new TapelineError('INPUT', `fromId and toId: expected at most ${MOST_ROWS} ids.`)
   const epochs = history.epochCount(symbol, type)
   if (epoch !== undefined && epoch >= epochs)
     throw new TapelineError('INPUT', `epoch: only ${epochs} exist so far, counted from 0.`)
-  return { epochs, rows: rowsOf(history, type, symbol, [fromId, toId, epoch]) }
-}
-
-function rowsOf<Type extends IdType>(
-  history: ExchangeTruth,
-  type: Type,
-  symbol: string,
-  range: [fromId: number, toId: number, epoch: number | undefined],
-): object[] {
-  return history.events(type, symbol, ...range).map(REST_ROWS[type].row)
+  const events = history.events(type, symbol, fromId, toId, epoch)
+  return { epochs, rows: events.map((event) => rowOf(type, event)) }
 }
 
 function wholeNumber(query: URLSearchParams, name: string): number | undefined {

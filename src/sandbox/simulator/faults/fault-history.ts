@@ -1,4 +1,5 @@
-import { type IdType, type MarketData, REST_ROWS } from '../market/stream-data.ts'
+import type { TradeType } from '../../../foundation/market/event.ts'
+import type { TradeEvent } from '../market/market-event.ts'
 import type { HistoryQuery, MarketPast, TradeHistory } from '../market/trade-history.ts'
 import { wholeMs } from '../server/time-units.ts'
 import type { FaultRegistry } from './fault-registry.ts'
@@ -28,21 +29,17 @@ export class FaultyHistory implements TradeHistory {
     return this.#book.active('halt').findLast(isOf)?.spec.status ?? this.#truth.status(symbol)
   }
 
-  events<Type extends IdType>(
-    type: Type,
-    symbol: string,
-    asked: HistoryQuery,
-  ): ReadonlyArray<MarketData[Type]> {
+  events(type: TradeType, symbol: string, asked: HistoryQuery): readonly TradeEvent[] {
     if (this.#book.isQuiet) return this.#truth.events(type, symbol, asked)
     const lag = this.#lagOf(symbol)
     const query = lag.applyTo(this.#clamped(symbol, asked, type))
     const withoutHoles = this.#withoutHoles(type, symbol, query)
-    const there = withoutHoles.filter(({ T }) => wholeMs(T) <= lag.untilMs)
+    const there = withoutHoles.filter(({ tradeTime }) => wholeMs(tradeTime) <= lag.untilMs)
     if (there.length < withoutHoles.length) lag.strike()
     return this.#shortened(symbol, there)
   }
 
-  #clamped(symbol: string, query: HistoryQuery, ids: IdType): HistoryQuery {
+  #clamped(symbol: string, query: HistoryQuery, ids: TradeType): HistoryQuery {
     const { fromId } = query
     if (fromId === undefined) return query
     const clamps = this.#book
@@ -77,20 +74,14 @@ export class FaultyHistory implements TradeHistory {
   }
 
   /** The exchange's answers are full despite absent rows: the following rows take their place. */
-  #withoutHoles<Type extends IdType>(
-    type: Type,
-    symbol: string,
-    query: HistoryQuery,
-  ): ReadonlyArray<MarketData[Type]> {
-    const { id } = REST_ROWS[type]
+  #withoutHoles(type: TradeType, symbol: string, query: HistoryQuery): readonly TradeEvent[] {
     const ask = (asked: HistoryQuery) => this.#truth.events(type, symbol, asked)
     const holes = this.#book
       .active('restHole')
       .filter(({ spec }) => concerns(spec, symbol) && spec.ids === type)
-    const holeAt = (event: MarketData[Type]) =>
-      holes.find(({ spec }) => id(event) >= spec.fromId && id(event) <= spec.toId)
+    const holeAt = ({ id }: TradeEvent) => holes.find(({ spec }) => id >= spec.fromId && id <= spec.toId)
     if (holes.length === 0) return ask(query)
-    const found: Array<MarketData[Type]> = []
+    const found: TradeEvent[] = []
     let next = query
     for (;;) {
       const rows = ask(next)
@@ -100,7 +91,7 @@ export class FaultyHistory implements TradeHistory {
       const last = rows.at(-1)
       const isByIdAndFull = query.fromId !== undefined && rows.length === next.limit && last !== undefined
       if (!isByIdAndFull || found.length === query.limit) return found
-      const skipTo = Math.max(id(last), holeAt(last)?.spec.toId ?? 0) + 1
+      const skipTo = Math.max(last.id, holeAt(last)?.spec.toId ?? 0) + 1
       next = { ...query, fromId: skipTo, limit: query.limit - found.length }
     }
   }

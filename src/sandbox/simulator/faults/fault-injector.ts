@@ -1,6 +1,6 @@
+import { TRADE_TYPES } from '../../../foundation/market/event.ts'
 import type { Clock } from '../../../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
-import { ID_TYPES } from '../market/stream-data.ts'
 import type { MarketPast } from '../market/trade-history.ts'
 import type { PortGate } from '../server/port-gate.ts'
 import type { StreamConnection } from '../server/stream-connection.ts'
@@ -174,7 +174,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
         break
       case 'list':
         fault.struck++
-        this.#past.restartIds(spec.symbol, ID_TYPES, spec.firstId)
+        this.#past.restartIds(spec.symbol, TRADE_TYPES, spec.firstId)
         for (const { id, spec: other } of this.book.active('delist'))
           if (other.symbol === spec.symbol) this.book.end(id)
         break

@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { restOf, TRADE_TYPES } from '../../../foundation/market/event.ts'
 import { TapelineError } from '../../../foundation/runtime/errors.ts'
-import { ID_TYPES, REST_ROWS } from '../market/stream-data.ts'
 
 /*
  * All faults, one schema per kind; docs/faults.md explains each field. Durations are milliseconds.
@@ -36,11 +36,11 @@ const ofFrames = { ...times, ...chance, ...ofConnection, ...ofStream }
 const ofRequests = {
   ...times,
   ...chance,
-  path: z.enum([...ID_TYPES.map((type) => REST_ROWS[type].path), 'exchangeInfo', 'time', 'ping']).optional(),
+  path: z.enum([...TRADE_TYPES.map((type) => restOf(type).path), 'exchangeInfo', 'time', 'ping']).optional(),
   symbol: z.string().min(1).toUpperCase().optional(),
 }
 const ofRows = { ...times, symbol: z.string().min(1).toUpperCase().optional() }
-const idType = z.enum(ID_TYPES)
+const idType = z.enum(TRADE_TYPES)
 
 const FAULT = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('drop'), ...ofFrames }),

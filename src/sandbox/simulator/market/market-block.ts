@@ -1,4 +1,4 @@
-import { EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
+import { byEventType, EVENT_TYPES } from '../../../foundation/market/event.ts'
 import { BLOCK_MS, MAX_UPDATE_ID_STEP, type SymbolPlan } from './market-plan.ts'
 import { dealTrades, drawMoments } from './market-timing.ts'
 import { relativePriceAt } from './price-path.ts'
@@ -39,6 +39,9 @@ export interface MarketBlock {
   }
 }
 
+/** A type in the order of sending. */
+const CODE = byEventType((type) => EVENT_TYPES.indexOf(type))
+
 /**
  * Share of moments at which the price moves, and its movement per minute, relative to the price.
  */
@@ -72,9 +75,6 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
   }
   const trades = { aggTrade: new Int32Array(perBlock.trade), steps: new Int32Array(perBlock.trade) }
   let sent = 0
-  const send = (type: EventType) => {
-    wire[sent++] = EVENT_TYPES.indexOf(type)
-  }
   let nextAggTrade = 0
   let nextQuote = 0
   let updateOffset = 0
@@ -100,7 +100,7 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
       quotes.askTicks[nextQuote] = mid + spread
       quotes.bidSteps[nextQuote] = bidSteps
       quotes.askSteps[nextQuote++] = askSteps
-      send('bookTicker')
+      wire[sent++] = CODE.bookTicker
       continue
     }
     const takerSells = random.next() < 0.5
@@ -112,9 +112,9 @@ export function makeBlock(plan: SymbolPlan, block: number): MarketBlock {
       const end = firstTrade[nextAggTrade + 1] ?? 0
       for (let trade = firstTrade[nextAggTrade] ?? 0; trade < end; trade++) {
         trades.aggTrade[trade] = nextAggTrade
-        send('trade')
+        wire[sent++] = CODE.trade
       }
-      send('aggTrade')
+      wire[sent++] = CODE.aggTrade
       nextAggTrade++
     }
   }

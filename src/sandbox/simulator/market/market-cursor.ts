@@ -1,10 +1,10 @@
-import { EVENT_TYPES, type EventType, streamName } from '../../../foundation/market/event.ts'
+import { EVENT_TYPES, streamName } from '../../../foundation/market/event.ts'
 import type { SymbolMarket } from './market.ts'
 import type { MarketBlock } from './market-block.ts'
+import { frameWriter } from './market-event.ts'
 import { BLOCK_MS, blockAt, blockStartMs } from './market-plan.ts'
 import { SERIES } from './market-series.ts'
 import { hash32 } from './random.ts'
-import { frameOf } from './stream-data.ts'
 
 /** Stream names with subscribers. Frames of other streams are not created. */
 export interface Audience {
@@ -16,7 +16,7 @@ type Publish = (stream: string, text: string) => void
 /** Advances through one symbol's blocks and returns the frames that are due, in order. */
 export class MarketCursor {
   readonly #market: SymbolMarket
-  readonly #streams: readonly string[]
+  readonly #streams: ReadonlyArray<{ readonly name: string; readonly write: ReturnType<typeof frameWriter> }>
   /**
    * Time within a block at which the next block is created. It differs by symbol, to spread the
    * work.
@@ -35,7 +35,10 @@ export class MarketCursor {
   constructor(market: SymbolMarket, sinceMs: number) {
     const { symbol } = market.plan.instrument
     this.#market = market
-    this.#streams = EVENT_TYPES.map((type) => streamName(symbol, type))
+    this.#streams = EVENT_TYPES.map((type) => ({
+      name: streamName(symbol, type),
+      write: frameWriter(symbol, type),
+    }))
     this.#prepareAfterMs = BLOCK_MS * (0.1 + 0.8 * (hash32('prepare', symbol) / 0x1_0000_0000))
     this.#sinceMs = sinceMs
     this.#blockNumber = Math.max(0, blockAt(sinceMs))
@@ -76,7 +79,7 @@ export class MarketCursor {
 
   #deliverBlock(block: MarketBlock, nowMs: number, audience: Audience, publish: Publish): void {
     const startMs = blockStartMs(block.block)
-    const wanted = this.#streams.map((stream) => audience.has(stream))
+    const wanted = this.#streams.map(({ name }) => audience.has(name))
     for (; this.#sent < block.wire.length; this.#sent++) {
       const code = block.wire[this.#sent] ?? 0
       const [type, stream, index] = [EVENT_TYPES[code], this.#streams[code], this.#sentOf[code]]
@@ -84,13 +87,9 @@ export class MarketCursor {
       this.#dueMs = startMs + SERIES[type].eventMs(block, index)
       if (this.#dueMs > nowMs) return
       this.#sentOf[code] = index + 1
-      if (wanted[code] && this.#dueMs >= this.#sinceMs) publish(stream, this.#frame(type, block, index))
+      if (wanted[code] && this.#dueMs >= this.#sinceMs)
+        publish(stream.name, stream.write(SERIES[type].event(block, index, this.#market.ids)))
     }
     this.#dueMs = startMs + BLOCK_MS
-  }
-
-  #frame<Type extends EventType>(type: Type, block: MarketBlock, index: number): string {
-    const { plan, ids } = this.#market
-    return frameOf(plan.instrument.symbol, type, SERIES[type].data(block, index, ids))
   }
 }

@@ -1,7 +1,8 @@
+import { TRADE_TYPES, type TradeType } from '../../../foundation/market/event.ts'
 import type { Market, SymbolMarket } from './market.ts'
+import type { TradeEvent } from './market-event.ts'
 import { BLOCK_MS, blockAt, blockStartMs, eventsBefore } from './market-plan.ts'
 import { TRADE_SERIES } from './market-series.ts'
-import { ID_TYPES, type IdType, type MarketData } from './stream-data.ts'
 import {
   firstIndex,
   type HistoryQuery,
@@ -33,15 +34,11 @@ export class MarketHistory implements MarketPast {
     return this.#markets.has(symbol) ? TRADING : null
   }
 
-  events<Type extends IdType>(
-    type: Type,
-    symbol: string,
-    query: HistoryQuery,
-  ): ReadonlyArray<MarketData[Type]> {
+  events(type: TradeType, symbol: string, query: HistoryQuery): readonly TradeEvent[] {
     return selectRows(this.#rows(type, this.#marketOf(symbol), query.epoch), query)
   }
 
-  restartIds(symbol: string, types: readonly IdType[], firstId: number): void {
+  restartIds(symbol: string, types: readonly TradeType[], firstId: number): void {
     const market = this.#marketOf(symbol)
     // All restart at the same moment; otherwise an aggTrade would have trades of two runs.
     const nowMs = this.nowMs()
@@ -51,14 +48,14 @@ export class MarketHistory implements MarketPast {
   /** A halted symbol has no events. After it resumes, its ids continue where they ended. */
   setTrading(symbol: string, isTrading: boolean, nowMs: number): void {
     const market = this.#marketOf(symbol)
-    for (const type of ID_TYPES) {
+    for (const type of TRADE_TYPES) {
       const end = this.#endAt(type, market, nowMs)
       if (isTrading) market.ids[type].resume(end)
       else market.ids[type].halt(end)
     }
   }
 
-  epochCount(symbol: string, type: IdType): number {
+  epochCount(symbol: string, type: TradeType): number {
     return this.#marketOf(symbol).ids[type].epochCount
   }
 
@@ -68,11 +65,7 @@ export class MarketHistory implements MarketPast {
     return market
   }
 
-  #rows<Type extends IdType>(
-    type: Type,
-    market: SymbolMarket,
-    epoch: number | undefined,
-  ): RowIndex<MarketData[Type]> {
+  #rows(type: TradeType, market: SymbolMarket, epoch: number | undefined): RowIndex<TradeEvent> {
     const { plan, ids } = market
     const { fromPosition, toPosition, firstId } = ids[type].epoch(epoch)
     const nowMs = this.nowMs()
@@ -85,19 +78,23 @@ export class MarketHistory implements MarketPast {
       row: (events) => {
         const position = ids[type].positionAfter(fromPosition, events)
         const number = Math.floor(position / plan.perBlock[type])
-        return TRADE_SERIES[type].data(market.block(number), position - eventsBefore(plan, type, number), ids)
+        return TRADE_SERIES[type].event(
+          market.block(number),
+          position - eventsBefore(plan, type, number),
+          ids,
+        )
       },
     }
   }
 
   /** The position after that of the newest event sent. */
-  #endAt(type: IdType, market: SymbolMarket, nowMs: number): number {
+  #endAt(type: TradeType, market: SymbolMarket, nowMs: number): number {
     return this.#positionAt(type, market, 'eventMs', nowMs + 1, nowMs)
   }
 
   /** The position of the first event whose `column` time is at or after `timeMs`. */
   #positionAt(
-    type: IdType,
+    type: TradeType,
     { plan, block }: SymbolMarket,
     column: 'tradeMs' | 'eventMs',
     timeMs: number,

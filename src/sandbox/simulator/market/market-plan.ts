@@ -1,8 +1,7 @@
-import type { EventType } from '../../../foundation/market/event.ts'
+import { byTradeType, type EventType, type TradeType } from '../../../foundation/market/event.ts'
 import { IdSequence } from './id-sequence.ts'
 import { type Instrument, instrumentOf, popularity } from './instruments.ts'
 import { hash32 } from './random.ts'
-import type { IdType } from './stream-data.ts'
 
 /** The market is divided into blocks of one minute UTC. Each is created from only its number. */
 export const BLOCK_MS = 60_000
@@ -32,7 +31,7 @@ export interface SymbolPlan {
   readonly seed: number
   readonly instrument: Instrument
   readonly perBlock: Readonly<Record<EventType, number>>
-  readonly firstIds: Readonly<Record<IdType, number>>
+  readonly firstIds: Readonly<Record<TradeType, number>>
   readonly firstUpdateId: number
   /** Update ids reserved for a block. It uses some of them, since real `u` has gaps. */
   readonly updateIdsPerBlock: number
@@ -45,10 +44,10 @@ const QUOTES_PER_TRADE = 4
 export const MAX_UPDATE_ID_STEP = 5
 
 /** A symbol's id sequences. They can restart and halt. */
-export type SymbolIds = Readonly<Record<IdType, IdSequence>>
+export type SymbolIds = Readonly<Record<TradeType, IdSequence>>
 
 export function symbolIds({ firstIds }: SymbolPlan): SymbolIds {
-  return { trade: new IdSequence(firstIds.trade), aggTrade: new IdSequence(firstIds.aggTrade) }
+  return byTradeType((type) => new IdSequence(firstIds[type]))
 }
 
 /** The position of a block's first event among all events of its type. */

@@ -1,4 +1,5 @@
-import type { IdType, MarketData } from './stream-data.ts'
+import type { TradeType } from '../../../foundation/market/event.ts'
+import type { TradeEvent } from './market-event.ts'
 
 /** Selects events: from an id, or by time (both ends included), or, with neither, the latest. */
 export interface HistoryQuery {
@@ -18,11 +19,7 @@ export interface TradeHistory {
   readonly symbols: readonly string[]
   /** The status in `exchangeInfo`; null for a symbol that is not listed. */
   status(symbol: string): string | null
-  events<Type extends IdType>(
-    type: Type,
-    symbol: string,
-    query: HistoryQuery,
-  ): ReadonlyArray<MarketData[Type]>
+  events(type: TradeType, symbol: string, query: HistoryQuery): readonly TradeEvent[]
 }
 
 /** The status of a symbol that trades. */
@@ -33,9 +30,9 @@ export interface MarketPast extends TradeHistory {
   /** The market's time: the wall clock if simulated, the time of the newest trade in a replay. */
   nowMs(): number
   /** Makes `firstId` the id of the next event of each type. REST then also starts there. */
-  restartIds(symbol: string, types: readonly IdType[], firstId: number): void
+  restartIds(symbol: string, types: readonly TradeType[], firstId: number): void
   /** Number of runs of ids, at least 1. */
-  epochCount(symbol: string, type: IdType): number
+  epochCount(symbol: string, type: TradeType): number
 }
 
 /** The true events of the market, regardless of faults in REST, without weights or limits. */
@@ -46,13 +43,7 @@ export interface ExchangeTruth extends Pick<MarketPast, 'symbols' | 'epochCount'
    * @param epoch run of ids, counted from 0; default: the latest
    * @throws {RangeError} when this run does not exist yet
    */
-  events<Type extends IdType>(
-    type: Type,
-    symbol: string,
-    fromId: number,
-    toId: number,
-    epoch?: number,
-  ): ReadonlyArray<MarketData[Type]>
+  events(type: TradeType, symbol: string, fromId: number, toId: number, epoch?: number): readonly TradeEvent[]
 }
 
 /**

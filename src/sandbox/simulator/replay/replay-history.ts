@@ -1,5 +1,8 @@
-import { type Fields, isFields, readAggTrade, readTrade } from '../../../foundation/market/payload.ts'
-import { ID_TYPES, type IdType, type MarketData, REST_ROWS } from '../market/stream-data.ts'
+import { byTradeType, TRADE_TYPES, type TradeType } from '../../../foundation/market/event.ts'
+import { EventFields } from '../../../foundation/market/event-fields.ts'
+import { isFields, readPayload } from '../../../foundation/market/payload.ts'
+import { MICROSECONDS_IN } from '../../../foundation/market/time-unit.ts'
+import type { TradeEvent } from '../market/market-event.ts'
 import {
   firstIndex,
   type HistoryQuery,
@@ -15,24 +18,13 @@ import { AllReplayIds, type ReplayIds } from './replay-ids.ts'
  */
 const KEPT_EVENTS = 100_000
 
-const READERS: { readonly [Type in IdType]: (data: Fields) => object | string } = {
-  trade: readTrade,
-  aggTrade: readAggTrade,
-}
-
-function isOf<Type extends IdType>(type: Type, data: unknown): data is MarketData[Type] {
-  return isFields(data) && typeof READERS[type](data) !== 'string'
-}
-
 /** The trades that a replay has passed, for REST: what the exchange had at that moment. */
 export class ReplayHistory implements MarketPast {
   readonly symbols: readonly string[]
   /** With the recorded ids, before any restart. */
-  readonly #played: { readonly [Type in IdType]: Map<string, Played<MarketData[Type]>> } = {
-    trade: new Map(),
-    aggTrade: new Map(),
-  }
+  readonly #played = byTradeType(() => new Map<string, Played>())
   readonly #ids = new AllReplayIds()
+  readonly #fields = new EventFields()
   #newestMs = 0
 
   constructor(symbols: readonly string[]) {
@@ -45,79 +37,76 @@ export class ReplayHistory implements MarketPast {
    * @returns the text of the frame with its shown ids
    */
   add(text: string, data: unknown): string {
-    const type = ID_TYPES.find((one) => isOf(one, data))
-    return type === undefined ? text : this.#add(type, text, data)
-  }
-
-  #add<Type extends IdType>(type: Type, text: string, data: unknown): string {
-    if (!isOf(type, data)) return text
-    const id = REST_ROWS[type].id(data)
-    const timeMs = wholeMs(data.T)
-    this.#newestMs = Math.max(this.#newestMs, timeMs)
-    this.#ids.of(data.s, type).played(id)
-    const events = this.#played[type].get(data.s) ?? new Played()
-    this.#played[type].set(data.s, events)
-    events.add(id, timeMs, data)
-    return this.#ids.rewritten(type, data.s, text)
+    if (!isFields(data)) return text
+    const type = TRADE_TYPES.find((one) => one === data['e'])
+    const fields = this.#fields
+    if (type === undefined || readPayload(type, data, fields) !== null) return text
+    const { id, price, quantity, isBuyerMaker, firstTradeId, lastTradeId } = fields
+    const symbol = fields.symbol.text
+    const inUnit = (us: number) => us / MICROSECONDS_IN[fields.timeUnit]
+    const event = {
+      ...{ id, price, quantity, isBuyerMaker },
+      ...{ eventTime: inUnit(fields.eventTimeUs), tradeTime: inUnit(fields.tradeTimeUs) },
+      ...(type === 'aggTrade' ? { firstTradeId, lastTradeId } : {}),
+    }
+    this.#newestMs = Math.max(this.#newestMs, fields.tradeTimeMs)
+    this.#ids.of(symbol, type).played(id)
+    const played = this.#played[type].get(symbol) ?? new Played()
+    this.#played[type].set(symbol, played)
+    played.add(event)
+    return this.#ids.rewritten(type, symbol, text)
   }
 
   status(symbol: string): string | null {
     return this.symbols.includes(symbol) ? TRADING : null
   }
 
-  events<Type extends IdType>(
-    type: Type,
-    symbol: string,
-    query: HistoryQuery,
-  ): ReadonlyArray<MarketData[Type]> {
+  events(type: TradeType, symbol: string, query: HistoryQuery): readonly TradeEvent[] {
     const events = this.#played[type].get(symbol)?.select(query, this.#ids.of(symbol, type)) ?? []
-    return events.map((event) => JSON.parse(this.#ids.rewritten(type, symbol, JSON.stringify(event))))
+    return events.map((event) => this.#ids.shown(type, symbol, event))
   }
 
   nowMs(): number {
     return this.#newestMs
   }
 
-  restartIds(symbol: string, types: readonly IdType[], firstId: number): void {
+  restartIds(symbol: string, types: readonly TradeType[], firstId: number): void {
     for (const type of types) this.#ids.restart(symbol, type, firstId)
   }
 
-  epochCount(symbol: string, type: IdType): number {
+  epochCount(symbol: string, type: TradeType): number {
     return this.#ids.of(symbol, type).epochCount
   }
 }
 
-interface PlayedRow<Row> {
-  readonly id: number
-  readonly timeMs: number
-  readonly row: Row
-}
+/** The newest events of one id sequence, in ascending id order. */
+class Played {
+  #events: TradeEvent[] = []
 
-/** The newest rows of one id sequence, in ascending id order. */
-class Played<Row> {
-  #rows: Array<PlayedRow<Row>> = []
-
-  add(id: number, timeMs: number, row: Row): void {
-    const last = this.#rows.at(-1)
+  add(event: TradeEvent): void {
+    const last = this.#events.at(-1)
     // A recording merged from two connections has some frames twice.
-    if (last !== undefined && id <= last.id) return
-    this.#rows.push({ id, timeMs, row })
-    if (this.#rows.length >= KEPT_EVENTS * 2) this.#rows = this.#rows.slice(-KEPT_EVENTS)
+    if (last !== undefined && event.id <= last.id) return
+    this.#events.push(event)
+    if (this.#events.length >= KEPT_EVENTS * 2) this.#events = this.#events.slice(-KEPT_EVENTS)
   }
 
-  select(query: HistoryQuery, ids: ReplayIds): readonly Row[] {
-    const rows = this.#rows
+  select(query: HistoryQuery, ids: ReplayIds): readonly TradeEvent[] {
+    const events = this.#events
     const { from, to, offset } = ids.epoch(query.epoch)
-    const positionOf = (recorded: number) =>
-      firstIndex(0, rows.length, (position) => (rows[position]?.id ?? 0) >= recorded)
+    const first = (reached: (event: TradeEvent) => boolean) =>
+      firstIndex(0, events.length, (at) => {
+        const event = events[at]
+        return event !== undefined && reached(event)
+      })
+    const positionOf = (recorded: number) => first(({ id }) => id >= recorded)
     const index = {
-      begin: Math.max(0, rows.length - KEPT_EVENTS, positionOf(from)),
+      begin: Math.max(0, events.length - KEPT_EVENTS, positionOf(from)),
       end: positionOf(to),
       positionOfId: (id: number) => positionOf(id - offset),
-      positionOfTime: (timeMs: number) =>
-        firstIndex(0, rows.length, (position) => (rows[position]?.timeMs ?? 0) >= timeMs),
-      row: (position: number) => rows[position],
+      positionOfTime: (timeMs: number) => first(({ tradeTime }) => wholeMs(tradeTime) >= timeMs),
+      row: (position: number) => events[position],
     }
-    return selectRows(index, query).flatMap((played) => (played === undefined ? [] : [played.row]))
+    return selectRows(index, query).flatMap((event) => event ?? [])
   }
 }

@@ -1,5 +1,6 @@
+import { declarationOf, type TradeType } from '../../../foundation/market/event.ts'
 import { IdSequence } from '../market/id-sequence.ts'
-import { type IdType, REST_ROWS } from '../market/stream-data.ts'
+import type { TradeEvent } from '../market/market-event.ts'
 
 /** Maps recorded ids of one sequence to the shown ones. They differ after a restart. */
 export class ReplayIds {
@@ -43,28 +44,39 @@ export class AllReplayIds {
   readonly #sequences = new Map<string, ReplayIds>()
   #restarted = false
 
-  of(symbol: string, type: IdType): ReplayIds {
+  of(symbol: string, type: TradeType): ReplayIds {
     const key = `${type} ${symbol}`
     const ids = this.#sequences.get(key) ?? new ReplayIds()
     this.#sequences.set(key, ids)
     return ids
   }
 
-  restart(symbol: string, type: IdType, firstId: number): void {
+  restart(symbol: string, type: TradeType, firstId: number): void {
     this.#restarted = true
     this.of(symbol, type).restart(firstId)
   }
 
-  /** Replaces the ids in the text of an event by the shown ones. All other bytes stay unchanged. */
-  rewritten(type: IdType, symbol: string, text: string): string {
+  /** Replaces the ids in the text of a frame by the shown ones. All other bytes stay unchanged. */
+  rewritten(type: TradeType, symbol: string, text: string): string {
     if (!this.#restarted) return text
-    return REST_ROWS[type].ids.reduce(
-      (changed, [name, ids]) =>
-        changed.replace(
-          new RegExp(`"${name}":(\\d+)`),
-          (_, id: string) => `"${name}":${this.of(symbol, ids).shown(Number(id))}`,
-        ),
-      text,
-    )
+    return declarationOf(type).layout.reduce((changed, [name, role]) => {
+      if (role !== 'id' && role !== 'firstTradeId' && role !== 'lastTradeId') return changed
+      const ids = this.of(symbol, role === 'id' ? type : 'trade')
+      const pattern = new RegExp(`"${name}":(\\d+)`)
+      return changed.replace(pattern, (_, id: string) => `"${name}":${ids.shown(Number(id))}`)
+    }, text)
+  }
+
+  /** An event with its shown ids. */
+  shown(type: TradeType, symbol: string, event: TradeEvent): TradeEvent {
+    const { id, firstTradeId: first, lastTradeId: last } = event
+    const ofTrades = this.of(symbol, 'trade')
+    return {
+      ...event,
+      id: this.of(symbol, type).shown(id),
+      ...(first === undefined || last === undefined
+        ? {}
+        : { firstTradeId: ofTrades.shown(first), lastTradeId: ofTrades.shown(last) }),
+    }
   }
 }

@@ -1,5 +1,6 @@
+import { restOf, TRADE_TYPES, type TradeType } from '../../../foundation/market/event.ts'
 import { MICROSECONDS_IN, type TimeUnit } from '../../../foundation/market/time-unit.ts'
-import { ID_TYPES, type IdType, REST_ROWS } from '../market/stream-data.ts'
+import { rowOf } from '../market/market-event.ts'
 import type { HistoryQuery, TradeHistory } from '../market/trade-history.ts'
 import { exchangeInfo } from './exchange-info.ts'
 import { BadRequest, Parameters } from './rest-parameters.ts'
@@ -23,7 +24,7 @@ export interface RestAnswer {
 
 interface Endpoint {
   readonly weight: number
-  readonly answer: (parameters: Parameters, nowMs: number, unit: TimeUnit) => unknown
+  readonly answer: (parameters: Parameters, nowMs: number, unit: TimeUnit) => object
 }
 
 const JSON_TYPE = { 'content-type': 'application/json;charset=UTF-8' }
@@ -59,15 +60,15 @@ export class RestApi {
       [
         '/api/v3/trades',
         {
-          weight: REST_ROWS.trade.weight,
+          weight: restOf('trade').weight,
           answer: (parameters, _, unit) =>
             this.#rows('trade', parameters, unit, { fromId: undefined, limit: parameters.limit() }),
         },
       ],
-      ...ID_TYPES.map((type): [string, Endpoint] => [
-        `/api/v3/${REST_ROWS[type].path}`,
+      ...TRADE_TYPES.map((type): [string, Endpoint] => [
+        `/api/v3/${restOf(type).path}`,
         {
-          weight: REST_ROWS[type].weight,
+          weight: restOf(type).weight,
           answer: (parameters, _, unit) => this.#rows(type, parameters, unit, query(parameters, type)),
         },
       ]),
@@ -136,12 +137,7 @@ export class RestApi {
     return exchangeInfo(listed, serverTime, this.#limits.weightPerMinute, showPermissionSets)
   }
 
-  #rows<Type extends IdType>(
-    type: Type,
-    parameters: Parameters,
-    unit: TimeUnit,
-    query: HistoryQuery,
-  ): readonly object[] {
+  #rows(type: TradeType, parameters: Parameters, unit: TimeUnit, query: HistoryQuery): object {
     const symbol = parameters.symbol()
     parameters.done()
     const { fromId, startTimeMs, endTimeMs } = query
@@ -154,7 +150,7 @@ export class RestApi {
     this.#checkListed(symbol)
     return this.#history
       .events(type, symbol, query)
-      .map((event) => REST_ROWS[type].row({ ...event, T: this.#shown(event.T, unit) }))
+      .map((event) => rowOf(type, { ...event, tradeTime: this.#shown(event.tradeTime, unit) }))
   }
 
   #shown(time: number, unit: TimeUnit): number {
@@ -170,11 +166,11 @@ function serverTime(nowMs: number, unit: TimeUnit): number {
   return nowMs * (1000 / MICROSECONDS_IN[unit])
 }
 
-function query(parameters: Parameters, type: IdType): HistoryQuery {
+function query(parameters: Parameters, type: TradeType): HistoryQuery {
   return {
     limit: parameters.limit(),
-    fromId: parameters.integer('fromId'),
-    ...(REST_ROWS[type].byTime
+    fromId: parameters.integer('fromId', !restOf(type).hasLatest),
+    ...(type === 'aggTrade'
       ? {
           startTimeMs: timeParameter(parameters, 'startTime'),
           endTimeMs: timeParameter(parameters, 'endTime'),

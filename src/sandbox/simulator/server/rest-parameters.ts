@@ -33,9 +33,7 @@ export class Parameters {
 
   symbol(): string {
     const symbol = this.text('symbol')
-    if (symbol === undefined || symbol === '') {
-      throw new BadRequest(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
-    }
+    if (symbol === undefined || symbol === '') throw missing('symbol')
     return checkSymbol(symbol, 'symbol', SYMBOL_PATTERN)
   }
 
@@ -54,8 +52,9 @@ export class Parameters {
   }
 
   /** A whole number ≥ 0, an id or a time in milliseconds. */
-  integer(name: string): number | undefined {
+  integer(name: string, isRequired = false): number | undefined {
     const text = this.text(name)
+    if (isRequired && (text === undefined || text === '')) throw missing(name)
     if (text === undefined) return undefined
     if (!/^\d{1,20}$/.test(text)) throw illegalCharacters(name, INTEGER_PATTERN)
     return Number(text)
@@ -87,6 +86,10 @@ function checkSymbol(symbol: string, name: string, pattern: string): string {
   if (!/^[\p{L}\p{N}._-]{1,50}$/u.test(symbol) || symbol !== symbol.toUpperCase())
     throw illegalCharacters(name, pattern)
   return symbol
+}
+
+function missing(name: string): BadRequest {
+  return new BadRequest(-1102, `Mandatory parameter '${name}' was not sent, was empty/null, or malformed.`)
 }
 
 function illegalCharacters(name: string, pattern: string): BadRequest {
