@@ -1,4 +1,4 @@
-import { DEFAULT_EVENT_TYPES, streamName, type TradeType } from '../src/foundation/market/event.ts'
+import { DEFAULT_EVENT_TYPES, streamName } from '../src/foundation/market/event.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import type { FaultRequest } from '../src/sandbox/simulator/faults/fault-kinds.ts'
 import type { Random } from '../src/sandbox/simulator/market/random.ts'
@@ -18,7 +18,7 @@ export type ExchangeAct =
       readonly type: 'absent'
       readonly how: 'restHole' | 'restClamp'
       readonly symbol: string
-      readonly ids: TradeType
+      readonly ids: 'trade' | 'aggTrade'
       readonly count: number
       readonly forMs: number
     }
@@ -217,7 +217,7 @@ function absent(how: 'restHole' | 'restClamp'): Card {
     name: how,
     draw(random) {
       const forMs = between(random, 3000, 15_000)
-      const [symbol, ids] = [anySymbol(random), random.pick<TradeType>(['trade', 'aggTrade'])]
+      const [symbol, ids] = [anySymbol(random), random.pick(['trade', 'aggTrade'] as const)]
       const count = between(random, 1, 50)
       return { holdMs: forMs, act: { type: 'absent', how, symbol, ids, count, forMs } }
     },

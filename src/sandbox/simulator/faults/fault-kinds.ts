@@ -109,7 +109,7 @@ const FAULT = z.discriminatedUnion('kind', [
     kind: z.literal('restartIds'),
     afterMs: times.afterMs,
     symbol: z.string().min(1).toUpperCase(),
-    ids: z.enum(['trade', 'aggTrade', 'both']).default('both'),
+    ids: z.enum([...TRADE_TYPES, 'both']).default('both'),
     firstId: id.default(1),
   }),
   z.strictObject({

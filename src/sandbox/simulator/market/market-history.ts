@@ -1,7 +1,7 @@
 import { TRADE_TYPES, type TradeType } from '../../../foundation/market/event.ts'
 import type { Market, SymbolMarket } from './market.ts'
 import type { TradeEvent } from './market-event.ts'
-import { BLOCK_MS, blockAt, blockStartMs, eventsBefore } from './market-plan.ts'
+import { BLOCK_MS, blockAt, blockOf, blockStartMs, eventsBefore } from './market-plan.ts'
 import { TRADE_SERIES } from './market-series.ts'
 import {
   firstIndex,
@@ -77,7 +77,7 @@ export class MarketHistory implements MarketPast {
       positionOfTime: (timeMs) => rowsUpTo(this.#positionAt(type, market, 'tradeMs', timeMs, nowMs)),
       row: (events) => {
         const position = ids[type].positionAfter(fromPosition, events)
-        const number = Math.floor(position / plan.perBlock[type])
+        const number = blockOf(plan, type, position)
         return TRADE_SERIES[type].event(
           market.block(number),
           position - eventsBefore(plan, type, number),

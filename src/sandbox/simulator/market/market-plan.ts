@@ -23,7 +23,7 @@ export interface MarketIdentity {
 }
 
 /**
- * Rate of events of one symbol. Every block has the same number of each event, so ids are
+ * Rate of events of one symbol. The number of a block's events follows from its own, so ids are
  * consecutive without stored state: the first trade id of block b is `firstIds.trade + b *
  * perBlock.trade`, unless the ids were restarted (`SymbolIds`).
  */
@@ -50,9 +50,19 @@ export function symbolIds({ firstIds }: SymbolPlan): SymbolIds {
   return byTradeType((type) => new IdSequence(firstIds[type]))
 }
 
-/** The position of a block's first event among all events of its type. */
+/**
+ * The position of a block's first event among all events of its type. A type with less than one
+ * event per block has none in most of them.
+ */
 export function eventsBefore({ perBlock }: SymbolPlan, type: EventType, block: number): number {
-  return perBlock[type] * block
+  return Math.floor(perBlock[type] * block)
+}
+
+/** The block of an event. */
+export function blockOf(plan: SymbolPlan, type: EventType, position: number): number {
+  let block = Math.floor(position / plan.perBlock[type])
+  while (eventsBefore(plan, type, block + 1) <= position) block++
+  return block
 }
 
 export function planMarket(identity: MarketIdentity): ReadonlyMap<string, SymbolPlan> {

@@ -1,8 +1,21 @@
+import { EVENT_TYPES, type EventType } from '../../../foundation/market/event.ts'
 import { type MarketBlock, makeBlock } from './market-block.ts'
-import { type MarketIdentity, planMarket, type SymbolIds, type SymbolPlan, symbolIds } from './market-plan.ts'
+import {
+  eventsBefore,
+  type MarketIdentity,
+  planMarket,
+  type SymbolIds,
+  type SymbolPlan,
+  symbolIds,
+} from './market-plan.ts'
+
+import { SERIES } from './market-series.ts'
 
 /** Maximum number of events in the cached blocks. A column entry takes some 20 bytes. */
 const KEPT_EVENTS = 1_500_000
+
+/** Types that `makeBlock` draws together, since they depend on each other. */
+const DENSE: ReadonlySet<EventType> = new Set(['trade', 'aggTrade', 'bookTicker'])
 
 /** One symbol of a simulated market. */
 export interface SymbolMarket {
@@ -26,6 +39,30 @@ export function openMarket(identity: MarketIdentity): Market {
   )
 }
 
+/** Adds the events of the other types to the order of sending. */
+function withSparseTypes(block: MarketBlock): MarketBlock {
+  const { plan } = block
+  const sparse = EVENT_TYPES.flatMap((type, code) => {
+    const count = DENSE.has(type)
+      ? 0
+      : eventsBefore(plan, type, block.block + 1) - eventsBefore(plan, type, block.block)
+    return Array.from({ length: count }, (_, index) => ({ code, atMs: SERIES[type].eventMs(block, index) }))
+  }).sort((a, b) => a.atMs - b.atMs)
+  if (sparse.length === 0) return block
+  const sent = EVENT_TYPES.map(() => 0)
+  const wire = new Uint8Array(block.wire.length + sparse.length)
+  let next = 0
+  for (const code of block.wire) {
+    const [type, index] = [EVENT_TYPES[code], sent[code] ?? 0]
+    sent[code] = index + 1
+    const atMs = type === undefined ? 0 : SERIES[type].eventMs(block, index)
+    while (sparse[0] !== undefined && sparse[0].atMs < atMs) wire[next++] = sparse.shift()?.code ?? 0
+    wire[next++] = code
+  }
+  for (const { code } of sparse) wire[next++] = code
+  return { ...block, wire }
+}
+
 /**
  * Caches recently created blocks, and evicts the least recently used. An evicted block is created
  * again on request, so nothing is lost.
@@ -37,7 +74,7 @@ class BlockCache {
   get(plan: SymbolPlan, number: number): MarketBlock {
     const key = `${number}/${plan.instrument.symbol}`
     const kept = this.#blocks.get(key)
-    const block = kept ?? makeBlock(plan, number)
+    const block = kept ?? withSparseTypes(makeBlock(plan, number))
     // The last key is the most recently used.
     this.#blocks.delete(key)
     this.#blocks.set(key, block)
