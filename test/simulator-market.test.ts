@@ -34,6 +34,7 @@ const anyMarket = fc
     skew: fc.constantFrom(0, 1),
   })
   .map(({ symbol, ...identity }) => marketOf(symbol, { ...identity, symbols: SYMBOLS }))
+const isDense = (stream: string) => !stream.endsWith('@blockTrade')
 const anyBlock = fc.integer({ min: 0, max: 3_000_000 })
 
 function marketOf(symbol: string, identity: Parameters<typeof openMarket>[0]): SymbolMarket {
@@ -47,14 +48,20 @@ function eventsPerBlock({ perBlock }: SymbolPlan): number {
 }
 
 /** The frames from one time to another, as sent by an exchange that started at `fromMs`. */
-function frames(market: SymbolMarket, fromMs: number, toMs: number, stepMs: number): string[] {
+function frames(
+  market: SymbolMarket,
+  fromMs: number,
+  toMs: number,
+  stepMs: number,
+  has = (_stream: string) => true,
+): string[] {
   const cursor = new MarketCursor(market, fromMs)
   const sent: string[] = []
   for (let nowMs = fromMs; ; nowMs = Math.min(toMs, nowMs + stepMs)) {
     // A step may be longer than a block; the next tick would continue where this one ended.
     do {
       while (cursor.needsBlock(nowMs)) cursor.makeBlock()
-      cursor.deliver(nowMs, { has: () => true }, (_, text) => sent.push(text))
+      cursor.deliver(nowMs, { has }, (_, text) => sent.push(text))
     } while (cursor.dueMs <= nowMs)
     if (nowMs === toMs) return sent
   }
@@ -67,7 +74,7 @@ test('every aggTrade is the exact sum of the consecutive trades just before it, 
       let open: Trade[] = []
       let last: { trade?: Trade; aggTrade?: AggTrade; quote?: BookTicker } = {}
       let events = 0
-      for (const text of frames(market, fromMs, fromMs + 3 * BLOCK_MS - 1, 700)) {
+      for (const text of frames(market, fromMs, fromMs + 3 * BLOCK_MS - 1, 700, isDense)) {
         const { data }: { data: Trade | AggTrade | BookTicker } = JSON.parse(text)
         events++
         if (data.e === 'trade') {
@@ -98,6 +105,24 @@ test('every aggTrade is the exact sum of the consecutive trades just before it, 
   )
 })
 
+test('block trades have consecutive ids and rising times, and change no other event', () => {
+  const market = marketOf('BTCUSDT', { seed: 1, messagesPerSecond: 300, symbols: SYMBOLS, skew: 1 })
+  const [fromMs, toMs] = [blockStartMs(0), blockStartMs(240) - 1]
+  const all = frames(market, fromMs, toMs, BLOCK_MS)
+  const blockTrades = all.filter((text) => text.includes('@blockTrade'))
+  const sent: Array<{ E: number; t: number; T: number }> = blockTrades.map((text) => JSON.parse(text).data)
+  assert.deepEqual(
+    sent.map(({ t }) => t),
+    sent.map((_, index) => market.plan.firstIds.blockTrade + index),
+  )
+  assert(sent.length >= 8 && sent.length < 60, `${sent.length} in four hours`)
+  assert(sent.every(({ E, T }, index) => E >= T && T > (sent[index - 1]?.T ?? fromMs)))
+  assert.deepEqual(
+    all.filter((text) => !text.includes('@blockTrade')),
+    frames(market, fromMs, toMs, BLOCK_MS, isDense),
+  )
+})
+
 test('a restarted exchange sends the same frames that the stopped one would have sent', () => {
   const anyRestart = fc.record({ pick: fc.nat(), stepMs: fc.integer({ min: 1, max: 90_000 }) })
   fc.assert(
@@ -122,11 +147,13 @@ test("frames have the exchange's keys in its order, and decimals with 8 places",
       /^{"e":"trade","E":\d{13},"s":"BTCUSDT","t":\d+,"p":"\d+\.\d\d000000","q":"\d+\.\d{5}000","T":\d{13},"m":(true|false),"M":true}$/,
     'btcusdt@aggTrade':
       /^{"e":"aggTrade","E":\d{13},"s":"BTCUSDT","a":\d+,"p":"\d+\.\d\d000000","q":"\d+\.\d{5}000","f":\d+,"l":\d+,"T":\d{13},"m":(true|false),"M":true}$/,
+    'btcusdt@blockTrade':
+      /^{"e":"blockTrade","E":\d{13},"s":"BTCUSDT","t":\d+,"p":"\d+\.\d\d000000","q":"\d+\.\d{5}000","T":\d{13},"m":(true|false)}$/,
     'btcusdt@bookTicker':
       /^{"u":\d+,"s":"BTCUSDT","b":"\d+\.\d\d000000","B":"\d+\.\d{5}000","a":"\d+\.\d\d000000","A":"\d+\.\d{5}000"}$/,
   }
   const seen = new Set<string>()
-  for (const text of frames(market, blockStartMs(7), blockStartMs(8) - 1, 1_000)) {
+  for (const text of frames(market, blockStartMs(0), blockStartMs(60) - 1, 60_000)) {
     const envelope = /^{"stream":"([^"]+)","data":(.*)}$/.exec(text)
     const shape = Object.entries(shapes).find(([stream]) => stream === envelope?.[1])
     assert.match(envelope?.[2] ?? text, shape?.[1] ?? /^$/)

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { TradeType } from '../src/foundation/market/event.ts'
+import { multiply } from '../src/sandbox/simulator/market/decimals.ts'
 import { openMarket } from '../src/sandbox/simulator/market/market.ts'
 import { MarketCursor } from '../src/sandbox/simulator/market/market-cursor.ts'
 import { MarketHistory } from '../src/sandbox/simulator/market/market-history.ts'
@@ -17,11 +19,11 @@ interface Row {
   readonly [name: string]: unknown
 }
 
-function market(nowMs = NOW_MS) {
+function market(nowMs = NOW_MS, historyMinutes = HISTORY_MINUTES) {
   let now = nowMs
   const history = new MarketHistory({
     markets: openMarket(IDENTITY),
-    historyMinutes: HISTORY_MINUTES,
+    historyMinutes,
     nowMs: () => now,
   })
   const api = new RestApi(history, DEFAULT_REST_LIMITS, null)
@@ -39,7 +41,7 @@ function market(nowMs = NOW_MS) {
 }
 
 /** The WebSocket's frames of one type from `fromMs` to `toMs`. */
-function sent(symbol: string, type: 'trade' | 'aggTrade', fromMs: number, toMs: number): Row[] {
+function sent(symbol: string, type: TradeType, fromMs: number, toMs: number): Row[] {
   const one = openMarket(IDENTITY).get(symbol)
   assert(one)
   const cursor = new MarketCursor(one, fromMs)
@@ -55,6 +57,22 @@ function sent(symbol: string, type: 'trade' | 'aggTrade', fromMs: number, toMs: 
   }
   return events
 }
+
+test('REST has the block trades that the WebSocket sent, from an id on', () => {
+  const events = sent('BTCUSDT', 'blockTrade', NOW_MS - 240 * BLOCK_MS, NOW_MS)
+  const { get } = market(NOW_MS, 300)
+  const { json, headers } = get(`historicalBlockTrades?symbol=BTCUSDT&fromId=${events[0]?.['t']}`)
+  assert.equal(headers['x-mbx-used-weight'], '25')
+  assert(events.length > 4)
+  assert.deepEqual(
+    json,
+    events.map(({ t, p, q, T, m }) => ({
+      ...{ id: t, price: p, qty: q, quoteQty: multiply(String(p), String(q)) },
+      ...{ time: T, isBuyerMaker: m },
+    })),
+  )
+  assert.deepEqual(Object.keys(json[0]), ['id', 'price', 'qty', 'quoteQty', 'time', 'isBuyerMaker'])
+})
 
 test('a backfill over REST finds exactly the trades that the WebSocket sent, and none of the future', () => {
   for (const symbol of SYMBOLS) {
@@ -159,6 +177,7 @@ test("answers invalid requests with the exchange's error codes", () => {
     'historicalTrades?symbol=btcusdt': -1100,
     'historicalTrades?symbol=NOPEUSDT': -1121,
     'historicalTrades?symbol=BTCUSDT&limit=x': -1100,
+    'historicalBlockTrades?symbol=BTCUSDT': -1102,
     'historicalTrades?symbol=BTCUSDT&fromId=-1': -1100,
     'historicalTrades?symbol=BTCUSDT&startTime=1': -1104,
     'aggTrades?symbol=BTCUSDT&fromId=1&startTime=1': -1128,

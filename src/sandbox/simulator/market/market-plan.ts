@@ -43,6 +43,10 @@ export interface SymbolPlan {
 const QUOTES_PER_TRADE = 4
 export const MAX_UPDATE_ID_STEP = 5
 
+/** A few an hour at usual rates, at least three. They are not part of the messages per second. */
+const MESSAGES_PER_BLOCK_TRADE = 100_000
+const LEAST_BLOCK_TRADES = 3 / 60
+
 /** A symbol's id sequences. They can restart and halt. */
 export type SymbolIds = Readonly<Record<TradeType, IdSequence>>
 
@@ -89,12 +93,18 @@ function planSymbol(symbol: string, seed: number, messages: number): SymbolPlan 
   return {
     seed,
     instrument: instrumentOf(symbol),
-    perBlock: { trade: trades, aggTrade: aggTrades, bookTicker: quotes },
+    perBlock: {
+      trade: trades,
+      aggTrade: aggTrades,
+      bookTicker: quotes,
+      blockTrade: Math.max(LEAST_BLOCK_TRADES, messages / MESSAGES_PER_BLOCK_TRADE),
+    },
     firstIds: {
       trade: firstTradeId,
       // Shortly after the trade ids, so that the same number identifies a trade and another
       // aggTrade, as on the exchange. A store without the event type in its key loses rows.
       aggTrade: firstTradeId + 1 + (hash32('aggTrades', symbol) % 97),
+      blockTrade: 1 + (hash32('blockTrades', symbol) % 1_000_000),
     },
     firstUpdateId: 10_000_000_000 + hash32('updates', symbol) * 8,
     updateIdsPerBlock: quotes * MAX_UPDATE_ID_STEP + 1,

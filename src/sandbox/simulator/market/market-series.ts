@@ -1,7 +1,9 @@
 import type { EventType, TradeType } from '../../../foundation/market/event.ts'
 import type { MarketBlock } from './market-block.ts'
 import type { QuoteEvent, TradeEvent } from './market-event.ts'
-import { blockStartMs, eventsBefore, type SymbolIds } from './market-plan.ts'
+import { BLOCK_MS, blockStartMs, eventsBefore, type SymbolIds } from './market-plan.ts'
+import { relativePriceAt } from './price-path.ts'
+import { hash32, Random } from './random.ts'
 
 /** How the events of one type follow from a block. Times are milliseconds since its start. */
 interface Series<Event> {
@@ -25,6 +27,19 @@ function sharedFields({ block, plan, aggTrades }: MarketBlock, aggTrade: number)
     tradeTime: startMs + (aggTrades.tradeMs[aggTrade] ?? 0),
     price: plan.instrument.price(aggTrades.ticks[aggTrade] ?? 0),
     isBuyerMaker: aggTrades.buyerIsMaker[aggTrade] === 1,
+  }
+}
+
+/** A large trade at the price of its minute. It depends on no other event. */
+function drawBlockTrade({ plan, block }: MarketBlock, index: number) {
+  const { symbol, referenceTicks, typicalSteps } = plan.instrument
+  const random = new Random(hash32('blockTrade', plan.seed, symbol, block, index))
+  const count = eventsBefore(plan, 'blockTrade', block + 1) - eventsBefore(plan, 'blockTrade', block)
+  return {
+    atMs: Math.floor(((index + random.next()) / count) * BLOCK_MS),
+    ticks: Math.max(1, Math.round(referenceTicks * relativePriceAt(plan.seed, symbol, block))),
+    steps: typicalSteps * random.whole(200, 1_000),
+    isBuyerMaker: random.chance(0.5),
   }
 }
 
@@ -54,6 +69,22 @@ export const TRADE_SERIES: Readonly<Record<TradeType, TradeSeries>> = {
         quantity: plan.instrument.quantity(steps),
         firstTradeId: ids.trade.idAt(before + first),
         lastTradeId: ids.trade.idAt(before + end - 1),
+      }
+    },
+  },
+  blockTrade: {
+    eventMs: (block, index) => drawBlockTrade(block, index).atMs,
+    tradeMs: (block, index) => drawBlockTrade(block, index).atMs,
+    event(block, index, ids) {
+      const { plan, block: number } = block
+      const { atMs, ticks, steps, isBuyerMaker } = drawBlockTrade(block, index)
+      return {
+        id: ids.blockTrade.idAt(eventsBefore(plan, 'blockTrade', number) + index),
+        eventTime: blockStartMs(number) + atMs,
+        tradeTime: blockStartMs(number) + atMs,
+        price: plan.instrument.price(ticks),
+        quantity: plan.instrument.quantity(steps),
+        isBuyerMaker,
       }
     },
   },
