@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { loadMigrations, renderMigrations } from '../src/foundation/store/migrations.ts'
 import { commandsPage } from './commands-page.ts'
+import { faultsPage } from './faults-page.ts'
 import { messageSchemas } from './message-schemas.ts'
 import { settingsPage } from './settings-page.ts'
 
@@ -15,6 +16,7 @@ const ROOT = resolve(import.meta.dirname, '..')
 function generated(): Record<string, string> {
   return {
     'docs/commands.md': commandsPage(),
+    'docs/faults.md': faultsPage(),
     'docs/settings.md': settingsPage(),
     'docker/init-db.sql': renderMigrations(loadMigrations()),
     ...messageSchemas(),

@@ -71,7 +71,7 @@ test('REST has the block trades that the WebSocket sent, from an id on', () => {
       ...{ time: T, isBuyerMaker: m },
     })),
   )
-  assert.deepEqual(Object.keys(json[0]), ['id', 'price', 'qty', 'quoteQty', 'time', 'isBuyerMaker'])
+  assert.deepEqual(Object.keys(json[0] ?? {}), ['id', 'price', 'qty', 'quoteQty', 'time', 'isBuyerMaker'])
 })
 
 test('a backfill over REST finds exactly the trades that the WebSocket sent, and none of the future', () => {

@@ -3,9 +3,12 @@ import { restOf, TRADE_TYPES } from '../../../foundation/market/event.ts'
 import { TapelineError } from '../../../foundation/runtime/errors.ts'
 
 /*
- * All faults, one schema per kind; docs/faults.md explains each field. Durations are milliseconds.
+ * All faults, one schema per kind. Durations are milliseconds.
  * Omitted fields have the defaults given here. An omitted matcher matches everything.
  */
+
+/** The headings of docs/faults.md. */
+type FaultGroup = 'Frames' | 'Connections' | 'Ids' | 'Symbols' | 'REST'
 
 const LONGEST_MS = 24 * 3_600_000
 const LONGEST_DELAY_MS = 60_000
@@ -13,6 +16,10 @@ const LARGEST_GARBAGE = 16 * 1_024 * 1_024
 
 const ms = z.int().min(0).max(LONGEST_MS)
 const id = z.int().min(0)
+const symbol = z.string().min(1).toUpperCase()
+const httpStatus = z.int().min(400).max(599)
+const closeCode = z.int().min(1_000).max(4_999)
+const reason = z.string().max(100).default('')
 const times = {
   /** Delay before it begins. */
   afterMs: ms.default(0),
@@ -37,124 +44,205 @@ const ofRequests = {
   ...times,
   ...chance,
   path: z.enum([...TRADE_TYPES.map((type) => restOf(type).path), 'exchangeInfo', 'time', 'ping']).optional(),
-  symbol: z.string().min(1).toUpperCase().optional(),
+  symbol: symbol.optional(),
 }
-const ofRows = { ...times, symbol: z.string().min(1).toUpperCase().optional() }
+const ofRows = { ...times, symbol: symbol.optional() }
 const idType = z.enum(TRADE_TYPES)
 
-const FAULT = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('drop'), ...ofFrames }),
-  z.strictObject({ kind: z.literal('duplicate'), ...ofFrames, copies: z.int().min(1).max(100).default(1) }),
-  z.strictObject({ kind: z.literal('delay'), ...ofFrames, delayMs: ms.min(1).max(LONGEST_DELAY_MS) }),
-  z.strictObject({
-    kind: z.literal('garbage'),
+/**
+ * One kind of fault. The documents' tables derive from it (`scripts/faults-page.ts`).
+ *
+ * @param about what happens, and the meaning and defaults of the fields of only this kind
+ */
+function kind<Name extends string, Fields extends z.ZodRawShape>(
+  name: Name,
+  group: FaultGroup,
+  about: string,
+  fields: Fields,
+) {
+  return z.strictObject({ kind: z.literal(name), ...fields }).meta({ group, about })
+}
+
+/** Every fault of the exchange. */
+export const FAULTS = z.discriminatedUnion('kind', [
+  kind('drop', 'Frames', 'frames are lost', ofFrames),
+  kind('duplicate', 'Frames', 'frames are repeated, `copies` (1) times', {
     ...ofFrames,
-    count: z.int().min(1).default(1),
-    form: z.enum(['text', 'truncated', 'binary', 'oversized', 'protocol']).default('text'),
-    text: z.string().default('garbage'),
-    bytes: z
-      .int()
-      .min(1)
-      .max(LARGEST_GARBAGE)
-      .default(2 * 1_024 * 1_024),
+    copies: z.int().min(1).max(100).default(1),
   }),
-  z.strictObject({
-    kind: z.literal('stall'),
-    ...times,
-    ...ofConnection,
-    ...ofStream,
-    pings: z.boolean().default(true),
-    healedBy: z.enum(['time', 'resubscribe', 'reconnect']).default('time'),
-  }),
-  z.strictObject({
-    kind: z.literal('cut'),
-    afterMs: times.afterMs,
-    ...ofConnection,
-    ...ofStream,
-    how: z.enum(['reset', 'end', 'close']).default('reset'),
-    code: z.int().min(1_000).max(4_999).default(1_001),
-    reason: z.string().max(100).default(''),
-  }),
-  z.strictObject({
-    kind: z.literal('serverShutdown'),
-    afterMs: times.afterMs,
-    ...ofConnection,
-    graceMs: ms.default(10_000),
-  }),
-  z.strictObject({
-    kind: z.literal('freeze'),
-    ...times,
-    ...ofConnection,
-    reading: z.boolean().default(true),
-    writing: z.boolean().default(true),
-  }),
-  z.strictObject({
-    kind: z.literal('refuse'),
-    ...times,
-    ...chance,
-    how: z.enum(['status', 'reset']).default('status'),
-    status: z.int().min(400).max(599).default(503),
-    retryAfterSeconds: z.int().min(0).optional(),
-  }),
-  z.strictObject({ kind: z.literal('unreachable'), ...times, forMs: ms.min(1) }),
-  z.strictObject({
-    kind: z.literal('closeAfterHandshake'),
-    ...times,
-    ...chance,
-    code: z.int().min(1_000).max(4_999).default(1_008),
-    reason: z.string().max(100).default(''),
-    delayMs: ms.max(LONGEST_DELAY_MS).default(0),
-  }),
-  z.strictObject({
-    kind: z.literal('restartIds'),
-    afterMs: times.afterMs,
-    symbol: z.string().min(1).toUpperCase(),
-    ids: z.enum([...TRADE_TYPES, 'both']).default('both'),
-    firstId: id.default(1),
-  }),
-  z.strictObject({
-    kind: z.literal('halt'),
-    ...times,
-    symbol: z.string().min(1).toUpperCase(),
-    status: z.enum(['BREAK', 'HALT']).default('BREAK'),
-  }),
-  z.strictObject({ kind: z.literal('delist'), ...times, symbol: z.string().min(1).toUpperCase() }),
-  z.strictObject({
-    kind: z.literal('list'),
-    afterMs: times.afterMs,
-    symbol: z.string().min(1).toUpperCase(),
-    firstId: id.default(0),
-  }),
-  z.strictObject({
-    kind: z.literal('restError'),
+  kind(
+    'delay',
+    'Frames',
+    'frames come `delayMs` later; a connection keeps its order, so a delayed one lags the others',
+    { ...ofFrames, delayMs: ms.min(1).max(LONGEST_DELAY_MS) },
+  ),
+  kind(
+    'garbage',
+    'Frames',
+    'something else comes before a frame, `count` (1) times; `form`: `text` (the text `text`), `truncated` (half of the frame), `binary` (the frame as a binary message), `oversized` (JSON of `bytes`, 2 MiB), `protocol` (bytes that are not a frame)',
+    {
+      ...ofFrames,
+      count: z.int().min(1).default(1),
+      form: z.enum(['text', 'truncated', 'binary', 'oversized', 'protocol']).default('text'),
+      text: z.string().default('garbage'),
+      bytes: z
+        .int()
+        .min(1)
+        .max(LARGEST_GARBAGE)
+        .default(2 * 1_024 * 1_024),
+    },
+  ),
+  kind(
+    'stall',
+    'Frames',
+    'frames of `stream` (all) on `connection` (all) are lost. `pings` (true): whether pings continue. `healedBy` (`time`): `resubscribe` ends it for a connection that unsubscribes and subscribes again, and for new ones; `reconnect` for new ones only',
+    {
+      ...times,
+      ...ofConnection,
+      ...ofStream,
+      pings: z.boolean().default(true),
+      healedBy: z.enum(['time', 'resubscribe', 'reconnect']).default('time'),
+    },
+  ),
+  kind(
+    'cut',
+    'Connections',
+    'open connections (`connection`, `stream`: those with such a stream) end, once. `how`: `reset` (TCP reset), `end` (no closing handshake), `close` (with `code` 1001 and `reason`). Takes `afterMs`',
+    {
+      afterMs: times.afterMs,
+      ...ofConnection,
+      ...ofStream,
+      how: z.enum(['reset', 'end', 'close']).default('reset'),
+      code: closeCode.default(1_001),
+      reason,
+    },
+  ),
+  kind(
+    'serverShutdown',
+    'Connections',
+    'open connections (`connection`) get the event, and are closed `graceMs` (10,000) later, unless you end the fault before. Takes `afterMs`',
+    { afterMs: times.afterMs, ...ofConnection, graceMs: ms.default(10_000) },
+  ),
+  kind(
+    'freeze',
+    'Connections',
+    "the server stops `reading` (true) from and `writing` (true) to the socket of `connection` (all, new ones too); data comes late, and nothing is lost unless the backlog exceeds the exchange's 16 MiB. After more than 60 s, the pong is missed",
+    { ...times, ...ofConnection, reading: z.boolean().default(true), writing: z.boolean().default(true) },
+  ),
+  kind(
+    'refuse',
+    'Connections',
+    'upgrades get `status` (503) with `retryAfterSeconds`; `how`: `reset` resets the connection instead. `count`, `probability`, `seed`',
+    {
+      ...times,
+      ...chance,
+      how: z.enum(['status', 'reset']).default('status'),
+      status: httpStatus.default(503),
+      retryAfterSeconds: id.optional(),
+    },
+  ),
+  kind(
+    'unreachable',
+    'Connections',
+    'the port is closed for `forMs` (required): the system refuses REST, new connections and `/faults`; open connections stay',
+    { ...times, forMs: ms.min(1) },
+  ),
+  kind(
+    'closeAfterHandshake',
+    'Connections',
+    'new connections are closed with `code` (1008) and `reason`, `delayMs` (0) after the handshake. `count`, `probability`, `seed`',
+    {
+      ...times,
+      ...chance,
+      code: closeCode.default(1_008),
+      reason,
+      delayMs: ms.max(LONGEST_DELAY_MS).default(0),
+    },
+  ),
+  kind(
+    'restartIds',
+    'Ids',
+    'the `ids` (`both`: `trade` and `aggTrade`; or one type) of `symbol` restart at `firstId` (1) with the next event. REST shows only the new sequence: for it, ids of the old one do not exist yet. `exchange.history` knows all sequences, by epoch, counted from 0. Takes `afterMs`. Update ids of bookTicker continue',
+    {
+      afterMs: times.afterMs,
+      symbol,
+      ids: z.enum([...TRADE_TYPES, 'both']).default('both'),
+      firstId: id.default(1),
+    },
+  ),
+  kind(
+    'halt',
+    'Symbols',
+    '`symbol` does not trade: its status in `exchangeInfo` is `status` (`BREAK`, or `HALT`), it has no events, and its ids continue afterwards. Takes `afterMs` and `forMs`',
+    { ...times, symbol, status: z.enum(['BREAK', 'HALT']).default('BREAK') },
+  ),
+  kind(
+    'delist',
+    'Symbols',
+    '`symbol` is not listed: it is absent from `exchangeInfo`, REST answers 400 with the code -1121, and it has no events. When the fault ends, the symbol is listed again. Takes `afterMs` and `forMs`',
+    { ...times, symbol },
+  ),
+  kind(
+    'list',
+    'Symbols',
+    'ends each `delist` of `symbol`; its ids begin at `firstId` (0), like those of a new symbol. To list a symbol while clients run, delist it first. Takes `afterMs`',
+    { afterMs: times.afterMs, symbol, firstId: id.default(0) },
+  ),
+  kind(
+    'restError',
+    'REST',
+    '`status` (500; also 429, 418, 403, 451, …), with `retryAfterSeconds` (5 at 429, 120 at 418)',
+    {
+      ...ofRequests,
+      status: httpStatus.default(500),
+      retryAfterSeconds: id.optional(),
+    },
+  ),
+  kind('restReset', 'REST', 'the connection is reset instead of an answer', ofRequests),
+  kind('restSlow', 'REST', 'the answer comes `delayMs` later, with the data of then', {
     ...ofRequests,
-    status: z.int().min(400).max(599).default(500),
-    retryAfterSeconds: z.int().min(0).optional(),
+    delayMs: ms.min(1).max(LONGEST_DELAY_MS),
   }),
-  z.strictObject({ kind: z.literal('restReset'), ...ofRequests }),
-  z.strictObject({ kind: z.literal('restSlow'), ...ofRequests, delayMs: ms.min(1).max(LONGEST_DELAY_MS) }),
-  z.strictObject({ kind: z.literal('restShort'), ...ofRows, rows: z.int().min(0).max(999) }),
-  z.strictObject({ kind: z.literal('restLag'), ...ofRows, lagMs: ms.min(1) }),
-  z.strictObject({ kind: z.literal('restHole'), ...ofRows, ids: idType, fromId: id, toId: id }),
-  z.strictObject({ kind: z.literal('restClamp'), ...ofRows, ids: idType, oldestId: id }),
+  kind('restShort', 'REST', 'only the first `rows` rows of an answer, of `symbol` (all)', {
+    ...ofRows,
+    rows: z.int().min(0).max(999),
+  }),
+  kind(
+    'restLag',
+    'REST',
+    'rows of the last `lagMs` are missing, of `symbol` (all); in a replay this is the time of the capture',
+    { ...ofRows, lagMs: ms.min(1) },
+  ),
+  kind(
+    'restHole',
+    'REST',
+    'rows from `fromId` to `toId` are absent, and the following ones take their place; `ids`: the type, of `symbol` (all)',
+    { ...ofRows, ids: idType, fromId: id, toId: id },
+  ),
+  kind(
+    'restClamp',
+    'REST',
+    'an older `fromId` is silently moved forward to `oldestId`; `ids`, `symbol` as above',
+    { ...ofRows, ids: idType, oldestId: id },
+  ),
 ])
 
 /** A fault as requested. */
-export type FaultRequest = z.input<typeof FAULT>
+export type FaultRequest = z.input<typeof FAULTS>
 
 /** A fault after validation, with all defaults. */
-export type FaultSpec = z.output<typeof FAULT>
+export type FaultSpec = z.output<typeof FAULTS>
 
 export type FaultKind = FaultSpec['kind']
 
-export const FAULT_KINDS: readonly FaultKind[] = FAULT.options.flatMap(({ shape }) => [...shape.kind.values])
+export const FAULT_KINDS: readonly FaultKind[] = FAULTS.options.flatMap(({ shape }) => [...shape.kind.values])
 
 /** The spec of one kind. */
 export type SpecOf<Kind extends FaultKind> = Extract<FaultSpec, { kind: Kind }>
 
 /** @throws {TapelineError} `INPUT` naming each invalid field */
 export function parseFault(value: unknown): FaultSpec {
-  const parsed = FAULT.safeParse(value)
+  const parsed = FAULTS.safeParse(value)
   if (!parsed.success) {
     const problems = parsed.error.issues.map(({ path, message }) =>
       [path.join('.'), message].filter((part) => part !== '').join(': '),
