@@ -212,19 +212,10 @@ export class SimulatedExchange implements FaultListener {
   #ping(connection: Connection): void {
     this.#clock.schedule(PING_EVERY_MS, () => {
       if (connection.state !== 'open') return
-      if (this.#mayPing(connection)) this.#arrive(connection, () => connection.events.onPing())
+      if (this.#held.allowPing(this.book.active('stall'), connection))
+        this.#arrive(connection, () => connection.events.onPing())
       this.#ping(connection)
     })
-  }
-
-  #mayPing({ id, streams }: Connection): boolean {
-    return !this.book
-      .active('stall')
-      .some(
-        (fault) =>
-          !fault.spec.pings &&
-          [...streams].some((stream) => this.#held.holds(fault, { connectionId: id, stream })),
-      )
   }
 
   #write(connection: Connection, events: readonly MarketEvent[]): void {

@@ -54,7 +54,7 @@ export async function startSimulatedExchange(options: SimulatedExchangeOptions =
   const clock = options.clock ?? systemClock()
   const markets = openMarket(identity)
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
-  const source = exchangeIdentityOf(identity)
+  const source = simulatedExchangeName(identity)
   const streams = new StreamServer({ source, ownTimeUnit: null, limits, clock })
   const nowMs = () => Math.floor(clock.wallMicros() / 1_000)
   const feed = new MarketFeed({ markets, streams, clock })
@@ -123,16 +123,18 @@ function marketIdentity(options: SimulatedExchangeOptions): MarketIdentity {
  * never be mixed. Defaults other than seed and rate are omitted. With all defaults the name is
  * `simulated`.
  */
-function exchangeIdentityOf({ seed, messagesPerSecond, symbols, skew }: MarketIdentity): string {
+export function simulatedExchangeName({
+  seed = DEFAULT_SEED,
+  messagesPerSecond = DEFAULT_MESSAGES_PER_SECOND,
+  symbols = DEFAULT_SYMBOLS,
+  skew = DEFAULT_SKEW,
+}: Partial<MarketIdentity>): string {
   const sorted = [...symbols].sort()
+  const hash = hash32(...sorted)
+    .toString(16)
+    .padStart(8, '0')
   const others = [
-    ...(sorted.join() === [...DEFAULT_SYMBOLS].sort().join()
-      ? []
-      : [
-          `symbols=${hash32(...sorted)
-            .toString(16)
-            .padStart(8, '0')}`,
-        ]),
+    ...(sorted.join() === [...DEFAULT_SYMBOLS].sort().join() ? [] : [`symbols=${hash}`]),
     ...(skew === DEFAULT_SKEW ? [] : [`skew=${skew}`]),
   ]
   if (seed === DEFAULT_SEED && messagesPerSecond === DEFAULT_MESSAGES_PER_SECOND && others.length === 0) {

@@ -5,8 +5,7 @@ import { LIVE_VENUE } from '../../foundation/binance/venue.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { DEFAULT_SYMBOLS } from '../simulator/market/instruments.ts'
-import { hash32 } from '../simulator/market/random.ts'
-import { DEFAULT_MESSAGES_PER_SECOND, DEFAULT_SEED } from '../simulator/simulated-exchange.ts'
+import { simulatedExchangeName } from '../simulator/simulated-exchange.ts'
 import { askedExchangeIdentity, otherExchangeUrl } from './exchange-identity.ts'
 
 /** The source of market data. */
@@ -51,11 +50,11 @@ export async function exchangeName(choice: ExchangeChoice, settings: Settings): 
       return url === null ? LIVE_VENUE : askedExchangeIdentity(settings)
     }
     case 'simulated':
-      return simulatedName(
-        choice.seed ?? DEFAULT_SEED,
-        choice.rate ?? DEFAULT_MESSAGES_PER_SECOND,
-        settings.SYMBOLS,
-      )
+      return simulatedExchangeName({
+        ...(choice.seed === undefined ? {} : { seed: choice.seed }),
+        ...(choice.rate === undefined ? {} : { messagesPerSecond: choice.rate }),
+        symbols: simulatedSymbols(settings.SYMBOLS),
+      })
     case 'replay':
       return `replay:${basename(choice.file)}:${(await sha256(choice.file)).slice(0, 12)}`
   }
@@ -64,20 +63,6 @@ export async function exchangeName(choice: ExchangeChoice, settings: Settings): 
 /** The symbols of the simulated exchange: the configured ones, or its defaults for `*`. */
 export function simulatedSymbols(symbols: readonly string[]): readonly string[] {
   return symbols.includes('*') ? DEFAULT_SYMBOLS : symbols
-}
-
-/**
- * The name that the simulated exchange gives itself: what determines its ids, or `simulated` with
- * all defaults.
- */
-function simulatedName(seed: number, rate: number, symbols: readonly string[]): string {
-  const sorted = [...simulatedSymbols(symbols)].sort()
-  const sameSymbols = sorted.join() === [...DEFAULT_SYMBOLS].sort().join()
-  if (sameSymbols && seed === DEFAULT_SEED && rate === DEFAULT_MESSAGES_PER_SECOND) return 'simulated'
-  const hash = hash32(...sorted)
-    .toString(16)
-    .padStart(8, '0')
-  return `simulated:${[`seed=${seed}`, `rate=${rate}`, ...(sameSymbols ? [] : [`symbols=${hash}`])].join(',')}`
 }
 
 /** The directories of a source in `dataDir`, as absolute paths. Creates nothing. */

@@ -40,7 +40,8 @@ export function fateOf(frame: FrameOnItsWay, book: FaultRegistry, stalls: Stalls
   }
 }
 
-interface FrameMatcher {
+/** The connections and streams of a fault; all if omitted. */
+export interface FrameMatcher {
   readonly connection?: number | undefined
   readonly stream?: string | undefined
 }
@@ -90,6 +91,18 @@ export class Stalls {
   /** An open connection has subscribed to a stream. */
   subscribed(connectionId: number, stream: string): void {
     for (const healed of this.#healed.values()) healed.add(`${connectionId} ${stream}`)
+  }
+
+  /** A ping belongs to no stream: it is stalled if any stream of its connection is. */
+  allowPing(
+    faults: ReadonlyArray<FaultOf<'stall'>>,
+    connection: { readonly id: number; readonly streams: Iterable<string> },
+  ): boolean {
+    const holds = (fault: FaultOf<'stall'>, stream: string) =>
+      this.holds(fault, { connectionId: connection.id, stream })
+    return !faults.some(
+      (fault) => !fault.spec.pings && [...connection.streams].some((stream) => holds(fault, stream)),
+    )
   }
 
   holds(fault: FaultOf<'stall'>, frame: FrameOnItsWay): boolean {

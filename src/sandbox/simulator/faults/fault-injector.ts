@@ -6,7 +6,7 @@ import type { PortGate } from '../server/port-gate.ts'
 import type { StreamConnection } from '../server/stream-connection.ts'
 import type { FrameInterceptor, StreamHooks, StreamServer, UpgradeFate } from '../server/stream-server.ts'
 import { DelayLine } from './delay-line.ts'
-import { fateOf, garbageFrame, matches, matchesPattern, Stalls } from './fault-frames.ts'
+import { type FrameMatcher, fateOf, garbageFrame, matches, Stalls } from './fault-frames.ts'
 import { type FaultKind, type FaultRequest, parseFault } from './fault-kinds.ts'
 import {
   type Fault,
@@ -228,14 +228,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   }
 
   mayPing(connection: StreamConnection): boolean {
-    return !this.book.active('stall').some(
-      (fault) =>
-        !fault.spec.pings &&
-        // A ping belongs to no stream: it is stalled if any stream of the connection is.
-        [...connection.streams].some((stream) =>
-          this.#stalls.holds(fault, { connectionId: connection.id, stream }),
-        ),
-    )
+    return this.#stalls.allowPing(this.book.active('stall'), connection)
   }
 
   #hook(): void {
@@ -257,7 +250,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
     else if (this.#lines.delete(frame.connectionId)) this.#hook()
   }
 
-  #connectionsOf(spec: ConnectionMatcher): StreamConnection[] {
+  #connectionsOf(spec: FrameMatcher): StreamConnection[] {
     return [...this.#streams.connections].filter((connection) => isOneOf(spec, connection))
   }
 
@@ -278,19 +271,8 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   }
 }
 
-interface ConnectionMatcher {
-  readonly connection?: number | undefined
-  readonly stream?: string | undefined
-}
-
 /** Whether a fault matches this connection, by its id and by a subscribed stream. */
-function isOneOf(
-  { connection: id, stream: pattern }: ConnectionMatcher,
-  connection: StreamConnection,
-): boolean {
-  if (pattern === undefined) return id === undefined || id === connection.id
-  return [...connection.streams].some(
-    (stream) =>
-      matches({ connection: id }, { connectionId: connection.id, stream }) && matchesPattern(pattern, stream),
-  )
+function isOneOf(spec: FrameMatcher, { id: connectionId, streams }: StreamConnection): boolean {
+  if (spec.stream === undefined) return spec.connection === undefined || spec.connection === connectionId
+  return [...streams].some((stream) => matches(spec, { connectionId, stream }))
 }
