@@ -1,3 +1,4 @@
+import { DEFAULT_EVENT_TYPES } from '../../src/foundation/market/event.ts'
 import type { TimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { openMarket } from '../../src/sandbox/simulator/market/market.ts'
 import { MarketCursor } from '../../src/sandbox/simulator/market/market-cursor.ts'
@@ -19,7 +20,10 @@ const FRAMES_PER_CHUNK = 256
 const STEP_MS = 20
 const BYTES_PER_FRAME = 512
 const EVENT_TIME = '"E":'
-const ALL = { has: () => true }
+/** The streams that ingestion subscribes to. */
+const AUDIENCE = {
+  has: (stream: string) => DEFAULT_EVENT_TYPES.some((type) => stream.endsWith(`@${type}`)),
+}
 
 /**
  * Frames of a simulated market, generated ahead of time so that serving them costs next to nothing.
@@ -61,7 +65,7 @@ export class FrameStore {
     this.#nowMs += STEP_MS
     for (const cursor of this.#cursors) {
       while (cursor.needsBlock(this.#nowMs)) cursor.makeBlock()
-      if (cursor.dueMs <= this.#nowMs) cursor.deliver(this.#nowMs, ALL, (_, text) => this.#add(text))
+      if (cursor.dueMs <= this.#nowMs) cursor.deliver(this.#nowMs, AUDIENCE, (_, text) => this.#add(text))
     }
   }
 
