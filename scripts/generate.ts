@@ -8,6 +8,7 @@ import { loadMigrations, renderMigrations } from '../src/foundation/store/migrat
 import { commandsPage } from './commands-page.ts'
 import { faultsPage } from './faults-page.ts'
 import { messageSchemas } from './message-schemas.ts'
+import { metricsPage } from './metrics-page.ts'
 import { settingsPage } from './settings-page.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -18,6 +19,7 @@ function generated(): Record<string, string> {
     'docs/commands.md': commandsPage(),
     'docs/faults.md': faultsPage(),
     'docs/settings.md': settingsPage(),
+    'docs/metrics.md': metricsPage(),
     'docker/init-db.sql': renderMigrations(loadMigrations()),
     ...messageSchemas(),
   }

@@ -109,7 +109,7 @@ function scene(
     seconds,
     calls,
     warnings,
-    problem: () => (gap === null ? null : backfill.problemOf(gap)),
+    problem: () => backfill.status()[0],
     ledger,
     sequence,
     gap,

@@ -5,6 +5,7 @@ import { after, before, test } from 'node:test'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { CONSUMER_METRICS } from '../src/consumer/metrics.ts'
+import { isCounter } from '../src/foundation/telemetry/metrics.ts'
 import { INGESTION_METRICS } from '../src/ingestion/metrics.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
@@ -23,6 +24,8 @@ const SYMBOLS = Array.from({ length: 40 }, (_, i) => `COIN${i}USDT`)
  * per service.
  */
 const MOST_SERIES = 200
+
+const DECLARED = Object.entries({ ...INGESTION_METRICS, ...CONSUMER_METRICS })
 
 /** Metrics from other sources: Prometheus itself and the node exporter. */
 const OF_OTHERS = new Map([
@@ -103,12 +106,10 @@ test('the metrics show a cut connection, its gap, the lost quotes, a refused req
 })
 
 test('a metric follows the naming conventions, keeps its help and labels, and exists from the start', () => {
-  const declared = [...INGESTION_METRICS, ...CONSUMER_METRICS]
   const eventful = ['tapeline_ingestion_frames_not_forwarded_total']
-  for (const { name, kind, help, labels = [] } of declared) {
-    assert.equal(exposed.types.get(name), kind, name)
+  for (const [name, { help, labels = [] }] of DECLARED) {
+    assert.equal(exposed.types.get(name), isCounter(name) ? 'counter' : 'gauge', name)
     assert.match(name, /^tapeline_(ingestion|consumer)_[a-z_]+$/)
-    assert.equal(name.endsWith('_total'), kind === 'counter', name)
     assert.doesNotMatch(name, /_(ms|millis|milliseconds|kb|mb|minutes|hours)(_|$)/, name)
     assert.match(help, /^[A-Z0-9].*\.$/, name)
     const samples = exposed.samples.filter((sample) => sample.name === name)
@@ -167,14 +168,12 @@ test('every panel of the Grafana dashboard uses metrics and labels that the serv
       for (const { name } of askedBy(expr).metrics) shown.add(name)
     }
   }
-  const unseen = [...INGESTION_METRICS, ...CONSUMER_METRICS]
-    .map(({ name }) => name)
-    .filter((name) => !shown.has(name))
+  const unseen = DECLARED.map(([name]) => name).filter((name) => !shown.has(name))
   assert.deepEqual(unseen, [])
 })
 
 test('every metric named in the run-book exists', () => {
-  const declared = [...INGESTION_METRICS, ...CONSUMER_METRICS].map(({ name }) => name)
+  const declared = DECLARED.map(([name]) => name)
   const text = read('docs/operations.md')
   const whole = [...text.matchAll(/\b(tapeline_[a-z]\w+)/g)].map((match) => match[1] ?? '')
   const others = ['tapeline_writer', 'tapeline_reader', 'tapeline_migrator']
@@ -220,9 +219,9 @@ function requireKnown(where: string, expression: string, shown: readonly string[
 }
 
 function labelsOf(name: string): string[] {
-  const spec = [...INGESTION_METRICS, ...CONSUMER_METRICS].find((one) => one.name === name)
+  const [, metric] = DECLARED.find(([declared]) => declared === name) ?? []
   const samples = exposed.samples.filter((sample) => sample.name === name)
-  return [...(spec?.labels ?? []), ...new Set(samples.flatMap((sample) => Object.keys(sample.labels)))]
+  return [...(metric?.labels ?? []), ...new Set(samples.flatMap((sample) => Object.keys(sample.labels)))]
 }
 
 async function scrape(): Promise<Exposition> {

@@ -10,13 +10,13 @@ import { plural } from '../foundation/telemetry/plural.ts'
 import type { RunningService } from '../foundation/telemetry/service.ts'
 import { type ChunkMaintenance, startChunkMaintenance } from './chunk-maintenance.ts'
 import type { ConsumerConfig } from './config.ts'
+import { ConsumerCounts } from './counts.ts'
 import { databaseStore } from './database-store.ts'
 import { openDatabase, sourceCheck } from './db.ts'
 import { EnvironmentProbe, NOTHING_KNOWN } from './environment-probe.ts'
 import { openGroupClient } from './group-client.ts'
 import { awaitKafkaAccess } from './kafka-access.ts'
 import { LagProbe } from './lag-probe.ts'
-import { ConsumerCounts } from './metric-values.ts'
 import { CONSUMER_METRICS } from './metrics.ts'
 import { Reopener } from './reopener.ts'
 import { Worker } from './worker.ts'
@@ -56,14 +56,19 @@ export async function startConsumer(config: ConsumerConfig, log: Logger): Promis
   }
   const health = () => ({ ...readiness(), uptimeMs: clock.monotonicMs() - startedAtMs })
   const partitions = () => lag?.partitions() ?? []
-  const metricValues = () =>
-    counts.metricValues(worker, health(), partitions(), environment?.known ?? NOTHING_KNOWN)
+  const status = () => counts.status(worker, health(), partitions())
+  const sources = () => ({
+    status: status(),
+    counts,
+    worker,
+    environment: environment?.known ?? NOTHING_KNOWN,
+  })
   const http = await startHealthServer(
     { host: config.host, port: config.port, portSetting: 'CONSUMER_PORT' },
     {
       readiness,
-      status: () => counts.status(worker, health(), partitions()),
-      metrics: createMetrics('consumer', metricValues, CONSUMER_METRICS),
+      status,
+      metrics: createMetrics('consumer', sources, CONSUMER_METRICS),
     },
   )
   closers.add('http', () => http.close())

@@ -17,13 +17,11 @@ import { Connections } from './connections.ts'
 import { askIdentity, claimExchangeIdentity } from './exchange-identity.ts'
 import { KafkaLiveness } from './kafka-liveness.ts'
 import { KafkaProducer } from './kafka-producer.ts'
-import { INGESTION_METRICS } from './metrics.ts'
+import { INGESTION_METRICS, metricSources } from './metrics.ts'
 import { PatientStart } from './patient-start.ts'
 import { Pipeline } from './pipeline.ts'
 import { type Ports, ports } from './ports.ts'
 import {
-  type IngestionMetricValues,
-  ingestionMetricValues,
   ingestionStatus,
   readiness,
   type StatusSources,
@@ -50,7 +48,7 @@ export async function startIngestion(
       readiness: () => ingestion.readiness(),
       whyNotLive: () => ingestion.whyNotLive(),
       status: () => ingestion.status(),
-      metrics: createMetrics('ingestion', () => ingestion.metricValues(), INGESTION_METRICS),
+      metrics: createMetrics('ingestion', () => ingestion.metricSources(), INGESTION_METRICS),
     },
   )
   ingestion.start()
@@ -166,8 +164,8 @@ export class Ingestion {
     return ingestionStatus(this.#sources)
   }
 
-  metricValues(): IngestionMetricValues {
-    return ingestionMetricValues(this.#sources)
+  metricSources(): ReturnType<typeof metricSources> {
+    return metricSources(this.#sources)
   }
 
   get #sources(): StatusSources {

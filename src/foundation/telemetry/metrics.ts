@@ -2,20 +2,28 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { LatencySummary } from './status.ts'
 import { VERSION } from './version.ts'
 
-/** The value of a metric without labels, or a value per set of labels; null if unknown. */
-export type Reading =
-  | number
-  | null
-  | ReadonlyArray<{ readonly labels: Readonly<Record<string, string>>; readonly value: number }>
+/** A value per set of labels. */
+export type Series = ReadonlyArray<{
+  readonly labels: Readonly<Record<string, string>>
+  readonly value: number
+}>
 
-export interface MetricSpec<Figures> {
-  readonly kind: 'counter' | 'gauge'
-  /** Follows Prometheus' conventions: base units, `_total` for counters. */
-  readonly name: string
+/**
+ * A metric. It is a counter if its name ends in `_total`, otherwise a gauge. Names follow
+ * Prometheus' conventions and use base units.
+ */
+export interface Metric<Sources> {
   readonly help: string
   /** Each must have a bounded set of values: never symbols, gaps or error texts. */
   readonly labels?: readonly string[]
-  readonly read: (figures: Figures) => Reading
+  /** Returns the value, or one per set of labels; null or undefined if unknown. */
+  readonly read: (sources: Sources) => number | Series | null | undefined
+}
+
+export type Metrics<Sources> = Readonly<Record<string, Metric<Sources>>>
+
+export function isCounter(name: string): boolean {
+  return name.endsWith('_total')
 }
 
 /**
@@ -24,15 +32,15 @@ export interface MetricSpec<Figures> {
 const EVENT_LOOP_CHECK_MS = 50
 
 /**
- * Returns a registry of metrics over figures kept elsewhere, with Node's process metrics. Hot paths
- * count in plain numbers; each scrape takes the figures once.
+ * Returns the metrics as Prometheus' text, with Node's process metrics. Hot paths count in plain
+ * numbers; each scrape takes the sources once.
  *
  * @param service the name in `tapeline_build_info`
  */
-export function createMetrics<Figures>(
+export function createMetrics<Sources>(
   service: 'ingestion' | 'consumer',
-  take: () => Figures,
-  specs: ReadonlyArray<MetricSpec<Figures>>,
+  take: () => Sources,
+  metrics: Metrics<Sources>,
 ): () => Promise<string> {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: EVENT_LOOP_CHECK_MS })
@@ -42,60 +50,53 @@ export function createMetrics<Figures>(
     labelNames: ['service', 'version', 'node'],
     registers: [registry],
   }).set({ service, version: VERSION, node: process.version }, 1)
-  let figures: Figures
-  for (const { kind, name, help, labels = [], read } of specs) {
-    const options = { name, help, labelNames: [...labels], registers: [registry] }
-    if (kind === 'counter') {
-      new Counter({
-        ...options,
-        collect() {
-          this.reset()
-          if (labels.length === 0) this.remove()
-          for (const { labels, value } of readings(read(figures))) this.inc(labels, value)
-        },
-      })
-    } else {
-      new Gauge({
-        ...options,
-        collect() {
-          this.reset()
-          // A reset gauge is 0, which differs from unknown.
-          if (labels.length === 0) this.remove()
-          for (const { labels, value } of readings(read(figures))) this.set(labels, value)
-        },
-      })
-    }
-  }
+  const kept = Object.entries(metrics).map(([name, { help, labels = [], read }]) => {
+    const Kind = isCounter(name) ? Counter : Gauge
+    return { metric: new Kind({ name, help, labelNames: [...labels], registers: [registry] }), read, labels }
+  })
   return () => {
-    figures = take()
+    const sources = take()
+    for (const { metric, read, labels } of kept) {
+      metric.reset()
+      // Without labels a reset metric is 0, which differs from unknown.
+      if (labels.length === 0) metric.remove()
+      const value = read(sources) ?? []
+      const series = typeof value === 'number' ? [{ labels: {}, value }] : value
+      for (const one of series) metric.inc({ ...one.labels }, one.value)
+    }
     return registry.metrics()
   }
 }
 
-/** Returns a value per label, 0 for those not counted yet, so that a counter can rise from 0. */
+/**
+ * Returns a value per label.
+ *
+ * @param words are 0 if they were not counted yet, so that a counter can rise from 0
+ */
 export function byLabel(
   label: string,
-  words: readonly string[],
-  counts: Readonly<Record<string, number>>,
-): Reading {
+  counts: Readonly<Record<string, number>> = {},
+  words: readonly string[] = Object.keys(counts),
+): Series {
   return words.map((word) => ({ labels: { [label]: word }, value: counts[word] ?? 0 }))
+}
+
+/** Counts equal words. */
+export function countOf(words: Iterable<string>): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const word of words) counts[word] = (counts[word] ?? 0) + 1
+  return counts
+}
+
+export function seconds(ms: number | null | undefined): number | null {
+  return ms == null ? null : ms / 1000
 }
 
 /**
  * Returns percentiles of the last minute; none if nothing was measured, so that a 0 does not look
  * like a fast minute.
  */
-export function quantiles({ count, p50, p90, p99, max }: LatencySummary): Reading {
-  if (count === 0) return []
-  return Object.entries({ '0.5': p50, '0.9': p90, '0.99': p99, '1': max }).map(([quantile, ms]) => ({
-    labels: { quantile },
-    value: ms / 1000,
-  }))
-}
-
-function readings(reading: Reading): ReadonlyArray<{ labels: Record<string, string>; value: number }> {
-  if (reading === null) return []
-  return typeof reading === 'number'
-    ? [{ labels: {}, value: reading }]
-    : reading.map(({ labels, value }) => ({ labels: { ...labels }, value }))
+export function quantiles({ count, p50, p90, p99, max }: LatencySummary): Series {
+  const values = { '0.5': p50 / 1000, '0.9': p90 / 1000, '0.99': p99 / 1000, '1': max / 1000 }
+  return count === 0 ? [] : byLabel('quantile', values, ['0.5', '0.9', '0.99', '1'])
 }

@@ -6,9 +6,10 @@ import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
+import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
 import type { IdGap } from '../continuity/gap-rows.ts'
-import type { GapProblem, Negative } from './backfill-attempt.ts'
+import type { Negative } from './backfill-attempt.ts'
 import { BackfillSchedule, type GapTask } from './backfill-schedule.ts'
 import type { RestCaller } from './rest-caller.ts'
 
@@ -74,9 +75,12 @@ export class Backfill {
     return this.#ports.missingIn(gap)
   }
 
-  /** Returns what prevents filling a gap; nulls if nothing has yet. */
-  problemOf(gap: IdGap): GapProblem {
-    return this.#schedule.problemOf(gap)
+  /** Returns the open gaps and what prevents filling each. */
+  status(): IngestionStatus['openGaps'] {
+    return this.#ledger.openGaps.map((gap) => {
+      const { gap_id, from_id, to_id, cause } = gap
+      return { gapId: gap_id, fromId: from_id, toId: to_id, cause, ...this.#schedule.problemOf(gap) }
+    })
   }
 
   start(): void {

@@ -1,33 +1,11 @@
 import { byEventType } from '../foundation/market/event.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
-import type { ConsumerStatus, LatencySummary, PartitionStatus } from '../foundation/telemetry/status.ts'
+import type { ConsumerStatus, PartitionStatus } from '../foundation/telemetry/status.ts'
 import { VERSION } from '../foundation/telemetry/version.ts'
 import type { Batch } from './batch.ts'
-import type { BatchBuilder } from './batch-builder.ts'
 import type { Written } from './consumer-store.ts'
-import type { Environment } from './environment-probe.ts'
-import type { GroupCounts } from './group-membership.ts'
 import type { Worker } from './worker.ts'
-
-/** The values that the metrics show in addition to `/status`. */
-export interface ConsumerMetricValues extends Environment {
-  readonly status: ConsumerStatus
-  /** Dead letters by reason, each reason a few words. */
-  readonly deadLetters: Readonly<Record<string, number>>
-  /** Time from taking a batch to its commit, over the last minute. */
-  readonly flushMs: LatencySummary
-  /** Sum of these times since start. */
-  readonly flushTotalMs: number
-  readonly heldBytes: number
-  /** See {@link BatchBuilder.storedReceipts}. */
-  readonly storedReceipts: ReturnType<BatchBuilder['storedReceipts']>
-  /** Offsets that expired unread. */
-  readonly skipped: number
-  /** Times that a partition lost messages that were read. */
-  readonly truncations: number
-  readonly group: GroupCounts
-}
 
 interface Health {
   readonly ready: boolean
@@ -43,11 +21,14 @@ const REJECTED = 'rejected by ingestion'
 export class ConsumerCounts {
   readonly #clock: Clock
   readonly #rows = byEventType(() => new Map<string, number>())
-  readonly #letters: Record<string, number> = {}
+  /** By reason, each a few words. */
+  readonly deadLetters: Record<string, number> = {}
   readonly #eventToRow = new LatencyWindow()
   readonly #receiptToRow = new LatencyWindow()
-  readonly #flushTimes = new LatencyWindow()
-  #flushTotalMs = 0
+  /** Time from taking a batch to its commit. */
+  readonly flushTimes = new LatencyWindow()
+  /** Sum of these times since start. */
+  flushTotalMs = 0
   #inserted = 0
   #deadLettered = 0
   #alreadyThere = 0
@@ -70,8 +51,8 @@ export class ConsumerCounts {
     // Ingestion counts these by reason.
     for (const _ of batch.mirrored) this.#countLetter(REJECTED)
     const nowMs = this.#clock.monotonicMs()
-    this.#flushTotalMs += tookMs
-    this.#flushTimes.record(tookMs, nowMs)
+    this.flushTotalMs += tookMs
+    this.flushTimes.record(tookMs, nowMs)
     const committedMs = wallMs(this.#clock)
     for (const { eventMs, receivedUs } of Object.values(batch.origins)) {
       for (const ms of eventMs) if (!Number.isNaN(ms)) this.#eventToRow.record(committedMs - ms, nowMs)
@@ -104,28 +85,8 @@ export class ConsumerCounts {
     }
   }
 
-  metricValues(
-    worker: Worker | null,
-    health: Health,
-    partitions: readonly PartitionStatus[],
-    environment: Environment,
-  ): ConsumerMetricValues {
-    return {
-      ...environment,
-      status: this.status(worker, health, partitions),
-      deadLetters: { ...this.#letters },
-      flushMs: this.#flushTimes.summary(this.#clock.monotonicMs()),
-      flushTotalMs: this.#flushTotalMs,
-      heldBytes: worker?.batchBuilder.heldBytes ?? 0,
-      storedReceipts: worker?.batchBuilder.storedReceipts() ?? [],
-      skipped: worker?.batchBuilder.counters.skipped ?? 0,
-      truncations: worker?.truncations ?? 0,
-      group: worker?.groupCounts ?? { joins: 0, losses: 0, commits: 0, failedCommits: 0 },
-    }
-  }
-
   #countLetter(reason: string): void {
     const word = reason.startsWith(REFUSED) ? REFUSED : reason
-    this.#letters[word] = (this.#letters[word] ?? 0) + 1
+    this.deadLetters[word] = (this.deadLetters[word] ?? 0) + 1
   }
 }
