@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { parseDuration } from '../src/cli/duration.ts'
+import { parseDuration } from '../src/cli/options.ts'
 import { list, setting, wholeNumber } from '../test/support/option-parsers.ts'
 import { RARE_FAULTS, type RareFault } from './exchange-deck.ts'
 

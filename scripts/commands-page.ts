@@ -1,6 +1,6 @@
 /** Renders `docs/commands.md` from the help texts. */
 import type { Command } from 'commander'
-import { placesOf } from '../src/cli/completion-script.ts'
+import { placesOf } from '../src/cli/completion.ts'
 import { createProgram } from '../src/cli/program.ts'
 
 const WIDTH = 110

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { completionScript } from '../src/cli/completion-script.ts'
+import { completionScript } from '../src/cli/completion.ts'
 import { createProgram } from '../src/cli/program.ts'
 
 const has = (shell: string) =>

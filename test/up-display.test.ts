@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
-import { parseDuration } from '../src/cli/duration.ts'
+import { parseDuration } from '../src/cli/options.ts'
 import type { ConsumerStatus } from '../src/foundation/telemetry/status.ts'
 import { parseLogLine } from '../src/sandbox/processes/log-follower.ts'
 import {

@@ -3,26 +3,22 @@ import { fetchIdentity } from '../foundation/binance/rest.ts'
 import { tradeRest } from '../foundation/binance/trade-rest.ts'
 import { exchangeIdentity } from '../foundation/binance/venue.ts'
 import { WeightBudget } from '../foundation/binance/weight-budget.ts'
-import { kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
+import { topicNames } from '../foundation/kafka/config.ts'
 import { rejectOtherExchange } from '../foundation/kafka/exchange-identity-mark.ts'
 import { parseTimeUnit, UNMARKED_TIME_UNIT } from '../foundation/market/time-unit.ts'
 import { sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
-import { withoutPassword } from '../foundation/runtime/without-password.ts'
 import type { Settings } from '../foundation/settings/load.ts'
-import { withOrigin } from '../foundation/settings/origin.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { readExchangeIdentity, readTimeUnit } from '../foundation/store/meta.ts'
-import { openPostgres } from '../foundation/store/postgres.ts'
-import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { fixOfEnded } from '../foundation/store/unanswered.ts'
-import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 import { compareWithExchange, withComparison } from '../tools/verify/exchange-samples.ts'
 import { mayStillArrive } from '../tools/verify/quiet-wait.ts'
 import type { Report, Watermark } from '../tools/verify/report-types.ts'
 import type { Scope } from '../tools/verify/scope.ts'
 import { type AuditOptions, verify } from '../tools/verify/verify.ts'
 import { type EndOffsets, openEndOffsets } from '../tools/verify/watermark.ts'
+import { withStoredData } from './stored-data.ts'
+import { storedKafka } from './stored-kafka.ts'
 
 /**
  * Time limit and interval for repeated audits, before ids that may be on their way count as
@@ -31,6 +27,13 @@ import { type EndOffsets, openEndOffsets } from '../tools/verify/watermark.ts'
 const SETTLE_LIMIT_MS = 30_000
 const SETTLE_STEP_MS = 2000
 
+const USE = {
+  applicationName: 'tapeline-verify',
+  failure: 'the data cannot be audited',
+  rights: 'Use a user with the rights of tapeline_reader: GRANT tapeline_reader TO …',
+  narrower: 'Audit less at a time: --symbol, --from and --to.',
+}
+
 /**
  * Audits the database of DATABASE_URL, else that of the running `up`, else the default.
  *
@@ -38,39 +41,22 @@ const SETTLE_STEP_MS = 2000
  */
 export async function verifyStored(
   settings: Settings,
-  options: Omit<AuditOptions, 'readEnds'>,
+  options: Omit<AuditOptions, 'readEnds'> & { readonly signal: AbortSignal },
   withExchange = false,
 ): Promise<Report> {
-  const running = readRunningEndpoints(settings.DATA_DIR)
-  const url = settings.isSet('DATABASE_URL')
-    ? settings.DATABASE_URL
-    : (running?.databaseUrl ?? settings.DATABASE_URL)
-  const signal = options.signal ?? new AbortController().signal
+  const { scope, signal } = options
   const ends = await openStoredEnds(settings, signal)
-  const database = openPostgres({
-    url,
-    poolMin: 0,
-    poolMax: 1,
-    applicationName: 'tapeline-verify',
-  })
   try {
-    const report = await verifyPatiently(
-      database,
-      { ...options, readEnds: ends.read, asksExchange: withExchange },
-      signal,
-    )
-    if (!withExchange) return report
-    return withComparison(report, await compareStored(settings, database, options.scope, report, signal))
-  } catch (error) {
-    if (error instanceof TapelineError && error.code !== 'DATABASE') throw error
-    const shown = withoutPassword(url)
-    const where = url === settings.DATABASE_URL ? withOrigin(settings, 'DATABASE_URL', shown) : shown
-    throw new TapelineError('DATABASE', `${where} cannot be audited: ${describeError(error)}`, {
-      fix: fixFor(error),
-      cause: error,
+    return await withStoredData(settings, USE, async (database) => {
+      const report = await verifyPatiently(
+        database,
+        { ...options, readEnds: ends.read, asksExchange: withExchange },
+        signal,
+      )
+      if (!withExchange) return report
+      return withComparison(report, await compareStored(settings, database, scope, report, signal))
     })
   } finally {
-    await database.close()
     await ends.close()
   }
 }
@@ -112,26 +98,12 @@ async function compareStored(
  * running `up`.
  */
 export async function openStoredEnds(settings: Settings, signal: AbortSignal): Promise<EndOffsets> {
-  const runningBrokers = readRunningEndpoints(settings.DATA_DIR)?.kafkaBrokers
   const { trades, bookTicker, gaps, deadLetters } = topicNames(settings)
-  const kafka = kafkaConnection(settings)
-  const brokers =
-    settings.isSet('KAFKA_BROKERS') || runningBrokers === undefined
-      ? kafka.brokers
-      : runningBrokers.split(',')
   const ends = await unlessAborted(
-    openEndOffsets({ ...kafka, brokers }, [trades, bookTicker, gaps, deadLetters]),
+    openEndOffsets(storedKafka(settings), [trades, bookTicker, gaps, deadLetters]),
     signal,
   )
   return { read: () => unlessAborted(ends.read(), signal), close: () => ends.close() }
-}
-
-function fixFor(error: unknown): string {
-  const ended = fixOfEnded(error)
-  if (ended !== null) return `${ended} Audit less at a time: --symbol, --from and --to.`
-  if (sqlStateOf(error) === SQLSTATE.insufficientPrivilege)
-    return 'Use a user with the rights of tapeline_reader: GRANT tapeline_reader TO …'
-  return 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'
 }
 
 /**

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises'
-import { Command, Option } from 'commander'
+import { Command } from 'commander'
 import { ExchangeRefusal } from '../foundation/binance/refusal.ts'
 import { fetchSymbols, thatTrade } from '../foundation/binance/rest.ts'
 import { streamName } from '../foundation/market/event.ts'
@@ -10,7 +10,8 @@ import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { withOrigin } from '../foundation/settings/origin.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { type CaptureSummary, startCapture } from '../sandbox/capture/capture.ts'
-import { parseDuration } from './duration.ts'
+import { parseDuration } from './options.ts'
+import { onStopSignal } from './signals.ts'
 
 const HELP = `
 Each line of the file is "<receive time in ns since 1970> <frame>". SYMBOLS, STREAM_TYPES and BINANCE_WS_URL select
@@ -26,14 +27,14 @@ export function captureCommand(): Command {
   return new Command('capture')
     .description('record raw frames with receive times, for replay')
     .argument('<file>', 'the file to write, gzipped when its name ends in .gz')
-    .addOption(
-      new Option('--for <duration>', 'stop after this time: 500ms, 30s, 10m, 2h').argParser(parseDuration),
-    )
+    .option('--for <duration>', 'stop after this time: 500ms, 30s, 10m, 2h', parseDuration)
     .option('--force', 'replace an existing file', false)
     .addHelpText('after', HELP)
     .action(async (file: string, given: { for?: number; force: boolean }) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      const stop = stopSignal()
+      const stopping = new AbortController()
+      const stop = stopping.signal
+      onStopSignal(() => stopping.abort())
       const symbols = await symbolsOf(settings, stop)
       const streams = symbols.flatMap((symbol) =>
         settings.STREAM_TYPES.map((type) => streamName(symbol, type)),
@@ -85,18 +86,6 @@ async function symbolsOf(settings: Settings, signal: AbortSignal): Promise<reado
     if (error instanceof ExchangeRefusal) throw error.forPerson()
     throw error
   }
-}
-
-/** Aborts on SIGINT or SIGTERM. A second signal ends the process at once. */
-function stopSignal(): AbortSignal {
-  const stop = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(signal, () => {
-      if (stop.signal.aborted) process.exit(1)
-      stop.abort()
-    })
-  }
-  return stop.signal
 }
 
 /** Resolves to undefined when the time is up or the signal has arrived. */

@@ -13,10 +13,16 @@ import {
   listDeadLetters,
   readPayload,
 } from '../tools/dead-letters/stored-dead-letters.ts'
+import { countUpTo } from './options.ts'
 import { withStoredData } from './stored-data.ts'
 
 /** Payload bytes shown without `--full`. */
 const SHOWN_BYTES = 300
+
+const USE = {
+  applicationName: 'tapeline-tools',
+  rights: 'Use a user with the rights of tapeline_writer (tapeline_reader may list).',
+}
 
 export function deadLettersCommand(): Command {
   return new Command('dead-letters')
@@ -49,7 +55,7 @@ function listCommand(): Command {
     .description('list dead letters, newest first, and count them by reason')
     .option('--all', 'include those that a retry has stored')
     .option('--full', 'show whole payloads')
-    .option('--limit <n>', 'maximum number to list; the counts include all', parseLimit, 100)
+    .option('--limit <n>', 'maximum number to list; the counts include all', countUpTo(9_999_999), 100)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -58,24 +64,28 @@ function listCommand(): Command {
     .action(async (options: FilterOptions & { all?: true; full?: true; limit: number; json?: true }) => {
       const filter = { ...filterOf(options), withResolved: options.all === true }
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      await withStoredData(settings, 'dead letters cannot be listed', async (database) => {
-        const bytes = options.full === true ? 0 : SHOWN_BYTES
-        const letters = await listDeadLetters(database, filter, options.limit, bytes)
-        const counts = await countByReason(database, filter)
-        const whole = options.full === true ? database : null
-        if (options.json === true) {
-          // One payload at a time: together they may not fit in memory.
-          process.stdout.write('{"dead_letters":[')
-          for (const [index, letter] of letters.entries()) {
-            const text = JSON.stringify(toJson(await withPayload(letter, whole)))
-            process.stdout.write(`${index === 0 ? '' : ','}\n${text}`)
+      await withStoredData(
+        settings,
+        { ...USE, failure: 'dead letters cannot be listed' },
+        async (database) => {
+          const bytes = options.full === true ? 0 : SHOWN_BYTES
+          const letters = await listDeadLetters(database, filter, options.limit, bytes)
+          const counts = await countByReason(database, filter)
+          const whole = options.full === true ? database : null
+          if (options.json === true) {
+            // One payload at a time: together they may not fit in memory.
+            process.stdout.write('{"dead_letters":[')
+            for (const [index, letter] of letters.entries()) {
+              const text = JSON.stringify(toJson(await withPayload(letter, whole)))
+              process.stdout.write(`${index === 0 ? '' : ','}\n${text}`)
+            }
+            process.stdout.write(`\n],"counts":${JSON.stringify(counts)}}\n`)
+            return
           }
-          process.stdout.write(`\n],"counts":${JSON.stringify(counts)}}\n`)
-          return
-        }
-        for (const letter of letters) console.log(renderDeadLetter(await withPayload(letter, whole)))
-        console.log(renderCounts(counts, letters.length))
-      })
+          for (const letter of letters) console.log(renderDeadLetter(await withPayload(letter, whole)))
+          console.log(renderCounts(counts, letters.length))
+        },
+      )
     })
 }
 
@@ -107,7 +117,7 @@ Examples:
       const dryRun = options.dryRun === true
       const counts = new Map<RetryOutcome['kind'], number>()
       const named = new Set((keys ?? []).map(nameOf))
-      await withStoredData(settings, 'dead letters cannot be retried', (database) =>
+      await withStoredData(settings, { ...USE, failure: 'dead letters cannot be retried' }, (database) =>
         retryDeadLetters(database, filter, { topics: topicNames(settings), dryRun }, (key, outcome) => {
           counts.set(outcome.kind, (counts.get(outcome.kind) ?? 0) + 1)
           named.delete(nameOf(key))
@@ -180,11 +190,6 @@ function parseSince(text: string): Date {
       'Expected a UTC time like 2026-01-31 or 2026-01-31T14:30, or 30m, 12h, 7d.',
     )
   return time
-}
-
-function parseLimit(text: string): number {
-  if (/^[1-9]\d{0,6}$/.test(text)) return Number(text)
-  throw new InvalidArgumentError('Expected a number from 1 to 9999999.')
 }
 
 function parseKeys(text: string, before: DeadLetterKey[] | undefined): DeadLetterKey[] {

@@ -2,7 +2,6 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { EVENT_TYPES, type EventType } from '../foundation/market/event.ts'
-import { isSymbol } from '../foundation/market/fields.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
@@ -13,8 +12,9 @@ import type { Manifest } from '../tools/export/manifest.ts'
 import { audit } from '../tools/verify/verify.ts'
 import type { EndOffsets } from '../tools/verify/watermark.ts'
 import { openStoredEnds, Settling } from './audit-stored.ts'
-import { interruptible } from './interruptible.ts'
-import { withTextReader } from './text-data.ts'
+import { parseSymbols } from './options.ts'
+import { interruptible } from './signals.ts'
+import { withTextReader } from './stored-data.ts'
 
 interface ExportFlags {
   readonly day?: string
@@ -135,15 +135,6 @@ Examples:
   bin/tapeline export BTCUSDT --day yesterday --out exports
   bin/tapeline export BTCUSDT ETHUSDT --from 2026-01-01 --to 2026-01-31 --out exports
   bin/tapeline export BTCUSDT --day 2026-01-31 --type trade --format csv`
-
-/** @throws TapelineError `INPUT` */
-function parseSymbols(given: readonly string[]): string[] {
-  const symbols = given.flatMap((text) => text.split(',')).map((text) => text.trim().toUpperCase())
-  const odd = symbols.find((symbol) => !isSymbol(symbol))
-  if (odd !== undefined)
-    throw new TapelineError('INPUT', `${odd}: not a symbol`, { fix: 'Use the form BTCUSDT.' })
-  return [...new Set(symbols)]
-}
 
 /** @throws TapelineError `INPUT` */
 function daysOf({ day, from, to }: ExportFlags, nowMs: number): Day[] {

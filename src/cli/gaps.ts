@@ -1,23 +1,21 @@
 import { Command, Option } from 'commander'
 import { kafkaConnectionError } from '../foundation/kafka/broker-errors.ts'
-import { kafkaConnection, topicNames } from '../foundation/kafka/config.ts'
+import { topicNames } from '../foundation/kafka/config.ts'
 import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
-import { isSymbol } from '../foundation/market/fields.ts'
 import type { IdRow } from '../foundation/market/gap-requests.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
-import { loadSettings, type Settings } from '../foundation/settings/load.ts'
+import { loadSettings } from '../foundation/settings/load.ts'
 import { readOffsets } from '../foundation/store/consumer-offsets.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import { printable } from '../foundation/telemetry/terminal.ts'
-import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 import { type GapFilter, planRetry, readGaps } from '../tools/gaps/stored-gaps.ts'
-import { parseUtc } from '../tools/verify/scope.ts'
-import { positive } from './numbers.ts'
+import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
 import { withStoredData } from './stored-data.ts'
+import { storedKafka } from './stored-kafka.ts'
 
 export function gapsCommand(): Command {
   return new Command('gaps')
@@ -26,10 +24,13 @@ export function gapsCommand(): Command {
     .addCommand(retryCommand())
 }
 
-interface FilterFlags {
+interface FilterFlags extends TimeFlags {
   readonly symbol?: string
-  readonly from?: string
-  readonly to?: string
+}
+
+const USE = {
+  applicationName: 'tapeline-tools',
+  rights: 'Use a user with the rights of tapeline_writer (tapeline_reader may list).',
 }
 
 function withFilters(command: Command): Command {
@@ -49,11 +50,7 @@ function listCommand(): Command {
         'unrecoverable',
       ] as const),
     )
-    .addOption(
-      new Option('--limit <count>', 'maximum number to list; the total counts all')
-        .default(100)
-        .argParser(positive),
-    )
+    .option('--limit <count>', 'maximum number to list; the total counts all', countUpTo(999_999), 100)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -61,7 +58,7 @@ function listCommand(): Command {
     )
     .action(async (flags: FilterFlags & { status?: IdRow['status']; limit: number; json?: true }) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })
-      const rows = await withStoredData(settings, 'gaps cannot be listed', (database) =>
+      const rows = await withStoredData(settings, { ...USE, failure: 'gaps cannot be listed' }, (database) =>
         readGaps(database, filterOf(flags)),
       )
       const found = rows.filter(({ status }) => flags.status === undefined || status === flags.status)
@@ -101,14 +98,19 @@ Examples:
       const settings = loadSettings(process.env, { cwd: process.cwd() })
       const isDry = flags.dryRun === true
       const filter = { ...filterOf(flags), ...(flags.id === undefined ? {} : { ids: flags.id }) }
-      const outcomes = await withStoredData(settings, 'gaps cannot be reopened', async (database) => {
-        const { kafka, topic } = ledgerOf(settings)
-        await refuseUnread(database, kafka, topic)
-        const planned = await planRetry(database, filter, Date.now())
-        const requests = planned.flatMap(({ request }) => (request === null ? [] : [request]))
-        if (!isDry) await onKafka(kafka, () => sendRequests(kafka, topic, requests))
-        return planned
-      })
+      const outcomes = await withStoredData(
+        settings,
+        { ...USE, failure: 'gaps cannot be reopened' },
+        async (database) => {
+          const kafka = storedKafka(settings)
+          const topic = topicNames(settings).gaps
+          await refuseUnread(database, kafka, topic)
+          const planned = await planRetry(database, filter, Date.now())
+          const requests = planned.flatMap(({ request }) => (request === null ? [] : [request]))
+          if (!isDry) await onKafka(kafka, () => sendRequests(kafka, topic, requests))
+          return planned
+        },
+      )
       for (const outcome of outcomes) {
         const what = outcome.request === null ? outcome.reason : isDry ? 'would be reopened' : 'reopened'
         console.log(`${lineOf(outcome.row)}  ${what}`)
@@ -122,14 +124,6 @@ Examples:
       )
       if (unknown.length > 0 || asked < outcomes.length) process.exitCode = 1
     })
-}
-
-/** The Kafka of the running `up`, unless KAFKA_BROKERS is set. */
-function ledgerOf(settings: Settings) {
-  const connection = kafkaConnection(settings)
-  const running = settings.isSet('KAFKA_BROKERS') ? null : readRunningEndpoints(settings.DATA_DIR)
-  const brokers = running?.kafkaBrokers?.split(',') ?? connection.brokers
-  return { kafka: { ...connection, brokers }, topic: topicNames(settings).gaps }
 }
 
 /** A running consumer stores recent messages within this time. */
@@ -171,15 +165,9 @@ async function onKafka<Result>(kafka: KafkaConnection, work: () => Promise<Resul
 }
 
 /** @throws TapelineError `INPUT` naming the wrong option */
-function filterOf({ symbol, from, to }: FilterFlags): GapFilter {
-  const name = symbol?.trim().toUpperCase()
-  if (name !== undefined && !isSymbol(name))
-    throw new TapelineError('INPUT', `--symbol ${symbol}: not a symbol`, { fix: 'Use the form BTCUSDT.' })
-  return {
-    ...(name === undefined ? {} : { symbol: name }),
-    ...(from === undefined ? {} : { fromMs: parseUtc('--from', from, 'from') }),
-    ...(to === undefined ? {} : { toMs: parseUtc('--to', to, 'to') }),
-  }
+function filterOf({ symbol, ...times }: FilterFlags): GapFilter {
+  const [name] = symbol === undefined ? [] : parseSymbols([symbol], '--symbol ')
+  return { symbol: name ?? null, ...parseTimes(times) }
 }
 
 function lineOf({ gap_id, event_type, from_id, to_id, status }: IdRow): string {

@@ -11,7 +11,7 @@ import { openPostgres } from '../foundation/store/postgres.ts'
 import { applyRoles } from '../foundation/store/roles.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { fixOfEnded } from '../foundation/store/unanswered.ts'
-import { interruptible } from './interruptible.ts'
+import { interruptible } from './signals.ts'
 
 export function migrateCommand(): Command {
   return new Command('migrate')

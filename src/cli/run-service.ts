@@ -2,12 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { RunningService } from '../foundation/telemetry/service.ts'
-
-/**
- * Under npm, one Ctrl-C arrives twice, from the terminal and from npm. A second signal within this
- * time is ignored.
- */
-const ECHO_MS = 500
+import { onStopSignal } from './signals.ts'
 
 /** Time limits of a stop: first to deliver held messages, then to close everything else. */
 const DELIVER_MS = 7000
@@ -28,15 +23,7 @@ const HEAP_GROWTH = '--heap-growing-percent=30'
 export async function runService(start: () => Promise<RunningService>, log: Logger): Promise<never> {
   setFlagsFromString(HEAP_GROWTH)
   const stopWanted = Promise.withResolvers<'signal'>()
-  let firstAtMs: number | null = null
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      const nowMs = performance.now()
-      firstAtMs ??= nowMs
-      if (nowMs - firstAtMs > ECHO_MS) process.exit(1)
-      stopWanted.resolve('signal')
-    })
-  }
+  onStopSignal(() => stopWanted.resolve('signal'))
   const service = await start()
   const reason = await Promise.race([stopWanted.promise, service.ended])
   if (reason !== 'signal') reportError(reason, log)

@@ -2,12 +2,11 @@ import { Command, Option } from 'commander'
 import { loadSettings } from '../foundation/settings/load.ts'
 import type { TextColumn, TextReader, TextRow, TextRows } from '../foundation/store/text-reader.ts'
 import { countText } from '../foundation/telemetry/plural.ts'
-import { parseDuration } from './duration.ts'
-import { interruptible } from './interruptible.ts'
-import { positive } from './numbers.ts'
+import { countUpTo, parseDuration } from './options.ts'
 import { csvLine, jsonLine, tableLines } from './rows-text.ts'
+import { interruptible } from './signals.ts'
+import { withTextReader } from './stored-data.ts'
 import { hintAtCase, isNothing } from './symbol-case.ts'
-import { withTextReader } from './text-data.ts'
 
 interface SqlFlags {
   readonly csv?: true
@@ -26,11 +25,7 @@ export function sqlCommand(): Command {
     .argument('<query>', 'one statement')
     .addOption(new Option('--csv', 'print CSV, all rows').conflicts('json'))
     .option('--json', 'print one JSON object per line, all rows')
-    .addOption(
-      new Option('--limit <count>', 'maximum number of rows in the printed table')
-        .default(100)
-        .argParser(positive),
-    )
+    .option('--limit <count>', 'maximum number of rows in the printed table', countUpTo(999_999), 100)
     .addOption(
       new Option('--timeout <duration>', 'cancel the query after this time: 500ms, 30s, 10m')
         .default(TIMEOUT_MS, '1m')

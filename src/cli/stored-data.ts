@@ -5,56 +5,118 @@ import { withOrigin } from '../foundation/settings/origin.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
-import { fixOfEnded } from '../foundation/store/unanswered.ts'
+import { TextReader, type TextReaderOptions } from '../foundation/store/text-reader.ts'
+import { fixOfEnded, UnansweredError } from '../foundation/store/unanswered.ts'
 import { readRunningEndpoints } from '../sandbox/processes/process-registry.ts'
 
 /** Searching a large table for a text takes a while. */
 const STATEMENT_LIMIT_MS = 10 * 60_000
 
+const START =
+  'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'
+
+/** Returns the database of DATABASE_URL, else that of the running `up`, else the default. */
+function storedDatabase(settings: Settings): { url: string; where: string } {
+  const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
+  const url = running?.databaseUrl ?? settings.DATABASE_URL
+  const shown = withoutPassword(url)
+  return {
+    url,
+    where:
+      running === null
+        ? withOrigin(settings, 'DATABASE_URL', shown)
+        : `${shown} (of the \`up\` that runs here)`,
+  }
+}
+
+/** What a command does with the database. */
+interface Use {
+  readonly applicationName: string
+  /** The failed operation in an error, such as "dead letters cannot be listed". */
+  readonly failure: string
+  /** The fix if the user may not. */
+  readonly rights: string
+  /** Added to the fix if a statement took too long. */
+  readonly narrower?: string
+}
+
 /**
  * Opens the database of DATABASE_URL, else that of the running `up`, else the default. Closes it
  * after the work.
  *
- * @param failure the failed operation, such as "dead letters cannot be listed"
  * @throws TapelineError `DATABASE` when the work failed there
  */
 export async function withStoredData<Result>(
   settings: Settings,
-  failure: string,
+  use: Use,
   work: (database: Database) => Promise<Result>,
 ): Promise<Result> {
-  const running = settings.isSet('DATABASE_URL') ? null : readRunningEndpoints(settings.DATA_DIR)
-  const url = running?.databaseUrl ?? settings.DATABASE_URL
-  const database = openPostgres({
-    url,
-    poolMin: 0,
-    poolMax: 2,
-    queryTimeoutMs: STATEMENT_LIMIT_MS,
-    applicationName: 'tapeline-tools',
-  })
+  const { url, where } = storedDatabase(settings)
+  const { applicationName, failure } = use
+  const pool = { poolMin: 0, poolMax: 2, queryTimeoutMs: STATEMENT_LIMIT_MS }
+  const database = openPostgres({ url, ...pool, applicationName })
   try {
     return await work(database)
   } catch (error) {
     if (error instanceof TapelineError) throw error
-    const where =
-      running === null
-        ? withOrigin(settings, 'DATABASE_URL', withoutPassword(url))
-        : `${withoutPassword(url)} (of the \`up\` that runs here)`
     const message = `${where}: ${failure}: ${describeError(error)}`
-    throw new TapelineError('DATABASE', message, { fix: fixFor(error), cause: error })
+    throw new TapelineError('DATABASE', message, { fix: fixFor(error, use), cause: error })
   } finally {
     await database.close()
   }
 }
 
-function fixFor(error: unknown): string {
+function fixFor(error: unknown, { rights, narrower }: Use): string {
   const ended = fixOfEnded(error)
-  if (ended !== null) return ended
+  if (ended !== null) return narrower === undefined ? ended : `${ended} ${narrower}`
   const state = sqlStateOf(error)
   // Undefined table or column: the schema has an earlier version, or does not exist.
   if (state === SQLSTATE.undefinedTable || state === SQLSTATE.undefinedColumn)
     return 'Run: bin/tapeline migrate'
-  if (state === SQLSTATE.insufficientPrivilege)
-    return 'Use a user with the rights of tapeline_writer (tapeline_reader may list).'
-  return 'Start `bin/tapeline up`, or set DATABASE_URL to a database that `bin/tapeline migrate` has prepared.'
+  return state === SQLSTATE.insufficientPrivilege ? rights : START
+}
+
+/**
+ * Reads the database of DATABASE_URL, else that of the running `up`, else the default. The
+ * connection is read-only.
+ *
+ * @throws TapelineError `DATABASE` when the work failed there
+ */
+export async function withTextReader<Result>(
+  settings: Settings,
+  options: Omit<TextReaderOptions, 'url'>,
+  work: (reader: TextReader) => Promise<Result>,
+): Promise<Result> {
+  const { url, where } = storedDatabase(settings)
+  let reader: TextReader | null = null
+  try {
+    reader = await TextReader.open({ ...options, url })
+    return await work(reader)
+  } catch (error) {
+    if (error instanceof TapelineError) throw error
+    const failed = (message: string, fix: string) =>
+      new TapelineError('DATABASE', message, { fix, cause: error })
+    const text = describeError(error)
+    if (reader === null) throw failed(`${where} cannot be reached: ${text}`, START)
+    if (error instanceof UnansweredError) throw failed(`${where}: ${text}`, fixOfEnded(error) ?? '')
+    const state = sqlStateOf(error)
+    if (state === null) throw error
+    const hint: unknown = Reflect.get(Object(error), 'hint')
+    throw failed(
+      `${text} (SQLSTATE ${state})`,
+      typeof hint === 'string' && hint !== '' ? hint : (FIXES[state] ?? ''),
+    )
+  } finally {
+    await reader?.close()
+  }
+}
+
+const FIXES: Readonly<Record<string, string>> = {
+  '25006': 'This connection is read-only: use psql to change data.',
+  [SQLSTATE.insufficientPrivilege]:
+    'Use a user with the rights of tapeline_reader. To change data, use psql.',
+  '42601': 'Give one SELECT, in quotes.',
+  [SQLSTATE.undefinedTable]:
+    'docs/database.md lists the tables. If they do not exist, run: bin/tapeline migrate',
+  '57014': 'The query took too long: narrow it, or use a longer --timeout with `sql`.',
 }

@@ -4,7 +4,7 @@ import { TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { cacheDirectory, type ExchangeChoice } from '../sandbox/up/data-directory.ts'
 import { runUp } from '../sandbox/up/up.ts'
-import { parseDuration } from './duration.ts'
+import { parseDuration } from './options.ts'
 
 interface UpArguments {
   readonly simulate?: true
@@ -21,18 +21,12 @@ export function upCommand(): Command {
   return new Command('up')
     .description('run everything on this machine: Kafka, TimescaleDB, and both services')
     .addOption(new Option('--simulate', 'use the simulated exchange instead of Binance').conflicts('replay'))
-    .addOption(new Option('--replay <file>', 'use a recording instead of Binance'))
-    .addOption(
-      new Option('--speed <factor>', 'with --replay: multiple of the original speed').argParser(positive),
-    )
-    .addOption(new Option('--seed <n>', 'with --simulate: seed of another market').argParser(wholeNumber))
-    .addOption(
-      new Option('--rate <n>', 'with --simulate: messages per second, on average').argParser(positive),
-    )
+    .option('--replay <file>', 'use a recording instead of Binance')
+    .option('--speed <factor>', 'with --replay: multiple of the original speed', positive)
+    .option('--seed <n>', 'with --simulate: seed of another market', wholeNumber)
+    .option('--rate <n>', 'with --simulate: messages per second, on average', positive)
     .option('--faults', 'with --simulate or --replay: inject faults over HTTP (docs/faults.md)')
-    .addOption(
-      new Option('--for <duration>', 'stop after this time: 500ms, 30s, 10m, 2h').argParser(parseDuration),
-    )
+    .option('--for <duration>', 'stop after this time: 500ms, 30s, 10m, 2h', parseDuration)
     .addHelpText('after', HELP)
     .action(async (given: UpArguments) => {
       const settings = loadSettings(process.env, { cwd: process.cwd() })

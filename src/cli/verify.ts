@@ -1,18 +1,15 @@
-import { Command, Option } from 'commander'
-import { isSymbol } from '../foundation/market/fields.ts'
+import { Command } from 'commander'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { renderAudit } from '../tools/verify/report.ts'
-import { parseUtc, type Scope } from '../tools/verify/scope.ts'
+import type { Scope } from '../tools/verify/scope.ts'
 import { verifyStored } from './audit-stored.ts'
-import { interruptible } from './interruptible.ts'
-import { positive } from './numbers.ts'
+import { countUpTo, parseSymbols, parseTimes, type TimeFlags } from './options.ts'
+import { interruptible } from './signals.ts'
 
-interface VerifyFlags {
+interface VerifyFlags extends TimeFlags {
   readonly json?: boolean
   readonly symbol?: string[]
-  readonly from?: string
-  readonly to?: string
   readonly limit: number
   readonly exchange?: boolean
 }
@@ -23,9 +20,7 @@ export function verifyCommand(): Command {
     .option('--symbol <symbols...>', 'only these symbols; default: all')
     .option('--from <time>', 'from this day or time, UTC')
     .option('--to <time>', 'until this time, UTC; a day is included to its end')
-    .addOption(
-      new Option('--limit <count>', 'maximum number of examples per finding').default(5).argParser(positive),
-    )
+    .option('--limit <count>', 'maximum number of examples per finding', countUpTo(999_999), 5)
     .option('--exchange', 'also compare samples of each day with REST (BINANCE_REST_URL)')
     .option('--json', 'print the whole report as JSON (format: docs/verify.md)')
     .addHelpText(
@@ -48,17 +43,12 @@ export function verifyCommand(): Command {
 }
 
 /** @throws TapelineError `INPUT` naming the wrong option */
-function scopeOf({ symbol, from, to }: VerifyFlags): Scope {
-  const symbols = symbol?.flatMap((text) => text.split(',')).map((text) => text.trim().toUpperCase())
-  const odd = symbols?.find((one) => !isSymbol(one))
-  if (odd !== undefined)
-    throw new TapelineError('INPUT', `--symbol ${odd}: not a symbol`, { fix: 'Use the form BTCUSDT.' })
-  const scope = {
-    symbols: symbols === undefined ? null : [...new Set(symbols)],
-    fromMs: from === undefined ? null : parseUtc('--from', from, 'from'),
-    toMs: to === undefined ? null : parseUtc('--to', to, 'to'),
-  }
+function scopeOf({ symbol, ...flags }: VerifyFlags): Scope {
+  const symbols = symbol === undefined ? null : parseSymbols(symbol, '--symbol ')
+  const scope = { symbols, ...parseTimes(flags) }
   if (scope.fromMs !== null && scope.toMs !== null && scope.fromMs >= scope.toMs)
-    throw new TapelineError('INPUT', `--from ${from} is not before --to ${to}`, { fix: 'Swap them.' })
+    throw new TapelineError('INPUT', `--from ${flags.from} is not before --to ${flags.to}`, {
+      fix: 'Swap them.',
+    })
   return scope
 }

@@ -5,11 +5,11 @@ import { readIdGaps } from '../../foundation/store/ledger-rows.ts'
 
 /** Selects ledger rows. Without ids: all that touch the symbol and the time. */
 export interface GapFilter {
-  readonly symbol?: string
+  readonly symbol: string | null
   readonly ids?: readonly string[]
-  /** Milliseconds since the Unix epoch. */
-  readonly fromMs?: number
-  readonly toMs?: number
+  /** Milliseconds since the Unix epoch; null for no bound. */
+  readonly fromMs: number | null
+  readonly toMs: number | null
 }
 
 /**
@@ -18,18 +18,15 @@ export interface GapFilter {
  */
 export async function readGaps(connection: Queryable, filter: GapFilter): Promise<IdRow[]> {
   const { symbol, ids } = filter
-  const rows = await readIdGaps(connection, symbol === undefined ? {} : { symbol })
+  const rows = await readIdGaps(connection, symbol === null ? {} : { symbol })
   return rows.filter((row) => (ids === undefined || ids.includes(row.gap_id)) && isWithin(row, filter))
 }
 
 /** Compares by the times of the surrounding trades, or by the detection time if there are none. */
-function isWithin(
-  { from_time, to_time, detected_at }: IdRow,
-  { fromMs = Number.NEGATIVE_INFINITY, toMs = Number.POSITIVE_INFINITY }: GapFilter,
-): boolean {
+function isWithin({ from_time, to_time, detected_at }: IdRow, { fromMs, toMs }: GapFilter): boolean {
   const begin = from_time ?? to_time ?? detected_at
   const end = to_time ?? from_time ?? detected_at
-  return end >= fromMs && begin < toMs
+  return (fromMs === null || end >= fromMs) && (toMs === null || begin < toMs)
 }
 
 /** Result of a retry of a ledger row. */

@@ -1,0 +1,45 @@
+import { TapelineError } from '../foundation/runtime/errors.ts'
+
+/**
+ * Under npm, one Ctrl-C arrives twice, from the terminal and from npm. A second signal within this
+ * time is ignored.
+ */
+const ECHO_MS = 500
+
+/**
+ * Calls back at the first SIGINT or SIGTERM; a second one ends the process with 1.
+ *
+ * @returns ends the listening
+ */
+export function onStopSignal(stop: (name: NodeJS.Signals) => void): () => void {
+  let firstAtMs: number | null = null
+  const onSignal = (name: NodeJS.Signals) => {
+    const nowMs = performance.now()
+    if (firstAtMs === null) stop(name)
+    firstAtMs ??= nowMs
+    if (nowMs - firstAtMs > ECHO_MS) process.exit(1)
+  }
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal)
+  return () => {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+  }
+}
+
+/**
+ * Runs work that SIGINT and SIGTERM abort. A second signal ends the process at once.
+ *
+ * @throws TapelineError `INTERRUPTED` when the work rejects for that reason
+ */
+export async function interruptible<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const interrupted = new AbortController()
+  const stopListening = onStopSignal((name) =>
+    interrupted.abort(
+      new TapelineError('INTERRUPTED', `Interrupted by ${name}; the current step changed nothing`),
+    ),
+  )
+  try {
+    return await work(interrupted.signal)
+  } finally {
+    stopListening()
+  }
+}
