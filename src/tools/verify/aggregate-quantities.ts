@@ -1,4 +1,5 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
+import { atId, finding, unchecked } from './findings.ts'
 import type { Example, Finding, NotChecked } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
@@ -134,28 +135,18 @@ export async function checkQuantities(
   const findings: Finding[] = []
   const notChecked: NotChecked[] = []
   for (const [verdict, cases] of Map.groupBy(rows, (row) => row.verdict)) {
-    const count = cases[0]?.total ?? 0
-    const examples = cases.map(exampleOf)
+    const about = { symbol, count: cases[0]?.total ?? 0, examples: cases.map(exampleOf) }
     const summary = FAILURES[verdict]
-    if (summary === undefined) {
-      notChecked.push(unchecked(verdict, symbol, count, examples))
-    } else {
-      findings.push({
-        check: 'aggregate quantities',
-        kind: verdict,
-        severity: 'failure',
-        symbol,
-        eventType: 'aggTrade',
-        epoch,
-        count,
-        summary,
-        examples,
-      })
+    if (summary === undefined) notChecked.push(uncheckedFor(verdict, about))
+    else {
+      const kind = { check: 'aggregate quantities', kind: verdict, severity: 'failure' } as const
+      findings.push(finding({ ...kind, ...about, eventType: 'aggTrade', epoch, summary }))
     }
   }
   const other = await otherEpoch({ connection, scope, limit }, symbol, epoch, { from, until })
   if (other !== null) notChecked.push(other)
-  if (invalidated > 0) notChecked.push(unchecked('invalidated', symbol, invalidated, []))
+  if (invalidated > 0)
+    notChecked.push(uncheckedFor('invalidated', { symbol, count: invalidated, examples: [] }))
   return { findings, notChecked }
 }
 
@@ -175,16 +166,18 @@ async function otherEpoch(
     limit,
   ])
   if (rows[0] === undefined) return null
-  const examples = rows.map(({ id, detail }) => ({ from: Number(id), to: Number(id), detail }))
-  return unchecked('epoch', symbol, rows[0].total, examples)
+  const examples = rows.map(({ id, detail }) => atId(id, detail))
+  return uncheckedFor('epoch', { symbol, count: rows[0].total, examples })
 }
 
-function unchecked(reason: string, symbol: string, count: number, examples: Example[]): NotChecked {
-  return { what: `${counted(count, 'aggTrade')} ${REASONS[reason] ?? reason}`, symbol, count, examples }
+function uncheckedFor(
+  reason: string,
+  about: { symbol: string; count: number; examples: Example[] },
+): NotChecked {
+  return unchecked(`${counted(about.count, 'aggTrade')} ${REASONS[reason] ?? reason}`, about)
 }
 
 function exampleOf(row: Row): Example {
-  const id = Number(row.aggregate_id)
   const { first_trade_id: first, last_trade_id: last } = row
   const covers = first === last ? `trade ${first}` : `trades ${first}..${last}`
   const details: Readonly<Record<string, string>> = {
@@ -195,5 +188,5 @@ function exampleOf(row: Row): Example {
   const detail =
     details[row.verdict] ??
     `${covers}; ${row.trades} of them ${counted(Number(row.trades), 'is', 'are')} stored`
-  return { from: id, to: id, detail }
+  return atId(row.aggregate_id, detail)
 }

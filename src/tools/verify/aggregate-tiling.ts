@@ -1,5 +1,6 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
 import type { DeadLetters } from './dead-letters.ts'
+import { atId, finding } from './findings.ts'
 import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
@@ -51,7 +52,7 @@ export async function checkTiling(
   }>(TILING, [symbol, epoch, ...timeBounds(scope), limit, starts, letters.tradesOfAggregates(symbol, epoch)])
   const count = rows[0]?.total ?? 0
   if (count === 0) return null
-  return {
+  return finding({
     check: 'aggregate tiling',
     kind: 'not tiling',
     severity: 'failure',
@@ -60,10 +61,8 @@ export async function checkTiling(
     epoch,
     count,
     summary: `${counted(count, 'that does', 'that do')} not begin where the previous one ended`,
-    examples: rows.map((row) => ({
-      from: Number(row.trade_id),
-      to: Number(row.trade_id),
-      detail: `begins with trade ${row.first_trade_id}, the previous one ended with ${row.previous_last}`,
-    })),
-  }
+    examples: rows.map(({ trade_id, first_trade_id, previous_last }) =>
+      atId(trade_id, `begins with trade ${first_trade_id}, the previous one ended with ${previous_last}`),
+    ),
+  })
 }

@@ -1,4 +1,5 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
+import { finding } from './findings.ts'
 import type { Example, Finding, SequenceReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
@@ -149,40 +150,26 @@ function interpretContinuity(sequence: Sequence, row: Row | undefined): Continui
   const findings: Finding[] = []
   if (unexplained > 0) {
     const filled = said_filled > 0 ? `; the ledger calls ${said_filled} of them filled` : ''
-    findings.push({
-      ...about,
-      kind: 'missing',
-      severity: 'failure',
-      count: unexplained,
-      summary: `missing without explanation${filled}`,
-      examples: (row?.examples ?? []).map(({ from, to, filled }) => ({
-        from,
-        to,
-        detail: filled ? 'filled according to the ledger' : '',
-      })),
-    })
+    const summary = `missing without explanation${filled}`
+    const examples = (row?.examples ?? []).map(({ from, to, filled }) => ({
+      from,
+      to,
+      detail: filled ? 'filled according to the ledger' : '',
+    }))
+    const kind = { kind: 'missing', severity: 'failure' } as const
+    findings.push(finding({ ...about, ...kind, count: unexplained, summary, examples }))
   }
   if (backwards > 0) {
-    findings.push({
-      ...about,
-      kind: 'backwards',
-      severity: 'notice',
-      count: backwards,
-      summary: 'more than a second earlier than the previous id',
-      examples: row?.backwards_examples ?? [],
-    })
+    const summary = 'more than a second earlier than the previous id'
+    const kind = { kind: 'backwards', severity: 'notice' } as const
+    findings.push(
+      finding({ ...about, ...kind, count: backwards, summary, examples: row?.backwards_examples }),
+    )
   }
   if (row !== undefined && row.broken > 0) {
-    const gaps = counted(row.broken, 'gap')
-    findings.push({
-      ...about,
-      check: 'ledger',
-      kind: 'filled',
-      severity: 'failure',
-      count: row.broken,
-      summary: `${gaps} that the ledger calls filled, with ids that are not stored`,
-      examples: row.broken_examples,
-    })
+    const summary = `${counted(row.broken, 'gap')} that the ledger calls filled, with ids that are not stored`
+    const kind = { check: 'ledger', kind: 'filled', severity: 'failure' } as const
+    findings.push(finding({ ...about, ...kind, count: row.broken, summary, examples: row.broken_examples }))
   }
   return {
     isDoubled: row?.is_doubled ?? false,

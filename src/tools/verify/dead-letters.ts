@@ -4,6 +4,7 @@ import { isId } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { isFields } from '../../foundation/market/payload.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
+import { finding } from './findings.ts'
 import type { Example, Finding } from './report-types.ts'
 import type { CheckContext } from './scope.ts'
 
@@ -112,17 +113,11 @@ class Tally {
   }
 
   findings(summary: (kind: string, count: number) => string): Finding[] {
-    return [...this.#kinds].map(([kind, { count, first, examples }]) => ({
-      check: 'dead letters',
-      kind: first === null ? kind : 'named',
-      severity: 'notice',
-      symbol: first?.symbol ?? null,
-      eventType: first?.eventType ?? null,
-      epoch: first?.epoch ?? null,
-      count,
-      summary: summary(kind, count),
-      examples,
-    }))
+    return [...this.#kinds].map(([kind, { count, first, examples }]) => {
+      const about = { kind: first === null ? kind : 'named', summary: summary(kind, count), count, examples }
+      const { symbol, eventType, epoch } = first ?? {}
+      return finding({ check: 'dead letters', severity: 'notice', symbol, eventType, epoch, ...about })
+    })
   }
 }
 

@@ -1,4 +1,5 @@
-import type { Example, Finding } from './report-types.ts'
+import { atId, finding } from './findings.ts'
+import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 import type { Sequence } from './sequences.ts'
 
@@ -12,7 +13,7 @@ const DUPLICATES = `WITH doubled AS (
     FROM trades
     WHERE symbol = $1 AND event_type = $2 AND epoch = $3 AND trade_time >= $4::timestamptz AND trade_time < $5::timestamptz
     GROUP BY trade_id HAVING count(*) > 1)
-SELECT trade_id AS from, trade_id AS to, format('%s rows, from %s to %s', copies, first_time, last_time) AS detail,
+SELECT trade_id AS id, format('%s rows, from %s to %s', copies, first_time, last_time) AS detail,
   (count(*) OVER ())::float8 AS total
 FROM doubled ORDER BY trade_id LIMIT $6`
 
@@ -21,13 +22,16 @@ export async function checkDuplicates(
   { connection, scope, limit }: CheckContext,
   { symbol, eventType, epoch }: Sequence,
 ): Promise<Finding | null> {
-  const { rows } = await connection.query<{ from: string; to: string; detail: string; total: number }>(
-    DUPLICATES,
-    [symbol, eventType, epoch, ...timeBounds(scope), limit],
-  )
+  const { rows } = await connection.query<{ id: string; detail: string; total: number }>(DUPLICATES, [
+    symbol,
+    eventType,
+    epoch,
+    ...timeBounds(scope),
+    limit,
+  ])
   const count = rows[0]?.total ?? 0
   if (count === 0) return null
-  return {
+  return finding({
     check: 'duplicates',
     kind: 'doubled',
     severity: 'failure',
@@ -36,6 +40,6 @@ export async function checkDuplicates(
     epoch,
     count,
     summary: 'doubled: stored under more than one trade time',
-    examples: rows.map(({ from, to, detail }): Example => ({ from: Number(from), to: Number(to), detail })),
-  }
+    examples: rows.map(({ id, detail }) => atId(id, detail)),
+  })
 }

@@ -3,6 +3,7 @@ import { byTradeType, TRADE_TYPES, type TradeType } from '../../foundation/marke
 import type { Database } from '../../foundation/store/database.ts'
 import { ExchangeRequests, type ExchangeRest, whyNot } from './exchange-requests.ts'
 import { checkTails } from './exchange-tails.ts'
+import { atId, finding, unchecked } from './findings.ts'
 import type { Example, Finding, NotChecked, Report } from './report-types.ts'
 import { type Scope, timeBounds } from './scope.ts'
 import { CHECK_LIMIT_MS } from './verify.ts'
@@ -85,33 +86,31 @@ export async function compareWithExchange(
       sampled[eventType]++
       const answer = await requests.ask({ type: eventType, symbol, fromId: row.id, limit: 1 })
       const found = answer.kind === 'rows' ? answer.rows.find(({ id }) => id === row.id) : undefined
-      const example = (detail: string): Example => ({ from: row.id, to: row.id, detail })
-      if (found === undefined) unanswered.push(example(whyNot(answer)))
+      if (found === undefined) unanswered.push(atId(row.id, whyNot(answer)))
       else {
         compared[eventType]++
         const difference = differenceOf(row, found)
-        if (difference !== '') differing.push(example(difference))
+        if (difference !== '') differing.push(atId(row.id, difference))
       }
     }
     if (differing.length > 0)
-      findings.push({
-        check: 'exchange',
-        kind: 'differs',
-        severity: 'failure',
-        symbol,
-        eventType,
-        epoch,
-        count: differing.length,
-        summary: "of the sampled rows differ from the exchange's answer",
-        examples: differing,
-      })
-    if (unanswered.length > 0)
-      notChecked.push({
-        what: `${eventType} rows that the exchange did not return`,
-        symbol,
-        count: unanswered.length,
-        examples: unanswered,
-      })
+      findings.push(
+        finding({
+          check: 'exchange',
+          kind: 'differs',
+          severity: 'failure',
+          symbol,
+          eventType,
+          epoch,
+          count: differing.length,
+          summary: "of the sampled rows differ from the exchange's answer",
+          examples: differing,
+        }),
+      )
+    if (unanswered.length > 0) {
+      const what = `${eventType} rows that the exchange did not return`
+      notChecked.push(unchecked(what, { symbol, count: unanswered.length, examples: unanswered }))
+    }
   }
   for (const type of TRADE_TYPES) {
     const isNoneCompared = sampled[type] > 0 && compared[type] === 0
@@ -123,17 +122,13 @@ export async function compareWithExchange(
 
 /** Silence of the exchange is no agreement. */
 function notCompared(type: TradeType): Finding {
-  return {
+  return finding({
     check: 'exchange',
     kind: 'not compared',
     severity: 'failure',
-    symbol: null,
     eventType: type,
-    epoch: null,
-    count: null,
     summary: `no ${type} could be compared: the exchange answered no request for them, or with other rows`,
-    examples: [],
-  }
+  })
 }
 
 async function sample(

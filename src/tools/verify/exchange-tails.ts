@@ -7,6 +7,7 @@ import { readRecordings } from '../../foundation/store/stored-facts.ts'
 import { announcedPeriods, type Period } from './announced.ts'
 import { type DeadLetters, readDeadLetters } from './dead-letters.ts'
 import { type ExchangeRequests, whyNot } from './exchange-requests.ts'
+import { atId, finding, unchecked } from './findings.ts'
 import { hasReached } from './quiet-wait.ts'
 import type { Example, Finding, NotChecked, Report } from './report-types.ts'
 import { readFloors } from './retention.ts'
@@ -96,7 +97,7 @@ export async function checkTails(
     const hasArrived = await arrival.wait()
     if ((await unnamed([found])) === null) continue
     if (hasArrived) findings.push(notStored(tail, last, found))
-    else pending.push({ from: found.id, to: found.id, detail: named })
+    else pending.push(atId(found.id, named))
   }
   const notChecked = [
     ...counted(ended, 'symbols and types that are no longer recorded: ids after their last row'),
@@ -111,7 +112,7 @@ export async function checkTails(
 
 function counted(examples: readonly Example[], what: string): NotChecked[] {
   if (examples.length === 0) return []
-  return [{ what, symbol: null, count: examples.length, examples: examples.slice(0, NAMED_MAX) }]
+  return [unchecked(what, { count: examples.length, examples: examples.slice(0, NAMED_MAX) })]
 }
 
 /** @returns `ended` what was recorded earlier: when its recording ended is not known */
@@ -267,17 +268,14 @@ class Arrival {
 
 function notStored({ symbol, type }: Tail, last: Last | null, { id, timeUs }: RestTrade): Finding {
   const stored = last === null ? 'nothing is stored' : `the last stored id is ${last.id}`
-  return {
+  return finding({
     check: 'exchange',
     kind: 'not stored',
     severity: 'failure',
     symbol,
     eventType: type,
     epoch: last?.epoch ?? null,
-    count: null,
     summary: 'the exchange has later ones than the last that is stored, and the ledger does not name them',
-    examples: [
-      { from: id, to: id, detail: `of ${new Date(Math.floor(timeUs / 1000)).toISOString()}; ${stored}` },
-    ],
-  }
+    examples: [atId(id, `of ${new Date(Math.floor(timeUs / 1000)).toISOString()}; ${stored}`)],
+  })
 }

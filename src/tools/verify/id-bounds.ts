@@ -1,4 +1,4 @@
-import type { EventType } from '../../foundation/market/event.ts'
+import { type CaseRow, findingsOf, firstCases } from './findings.ts'
 import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
@@ -94,15 +94,12 @@ function boundsSql(
 ): string {
   const cases = bounds.map(({ kind, broken }) => `CASE WHEN ${broken} THEN '${kind}' END`)
   return `WITH odd AS MATERIALIZED (
-      SELECT symbol, ${table.type} AS event_type, ${table.epoch} AS epoch, ${table.id} AS id, ${table.detail} AS detail,
+      SELECT symbol, ${table.type} AS event_type, ${table.epoch} AS epoch, ${table.id} AS from_id, ${table.id} AS to_id, ${table.detail} AS detail,
         unnest(array_remove(ARRAY[${cases.join(', ')}], NULL)) AS kind
       FROM ${table.name}
       WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND ${table.time} >= $2::timestamptz AND ${table.time} < $3::timestamptz
         AND (${bounds.map(({ broken }) => `(${broken})`).join(' OR ')})),
-    placed AS (
-      SELECT *, (count(*) OVER same)::float8 AS total, row_number() OVER (same ORDER BY id) AS place
-      FROM odd WINDOW same AS (PARTITION BY symbol, event_type, epoch, kind))
-    SELECT * FROM placed WHERE place <= $4 ORDER BY symbol, event_type DESC, epoch, kind, place`
+    ${firstCases('odd', '$4')}`
 }
 
 const TRADES = boundsSql(
@@ -131,46 +128,25 @@ const QUOTES = boundsSql(
   QUOTE_BOUNDS,
 )
 
-interface Row {
-  readonly symbol: string
-  readonly event_type: EventType
-  readonly epoch: number | null
-  readonly kind: string
-  readonly total: number
-  readonly id: string
-  readonly detail: string
+export function checkTradeBounds(context: CheckContext): Promise<Finding[]> {
+  return checkBounds(context, TRADES, TRADE_BOUNDS)
 }
 
-export async function checkTradeBounds(context: CheckContext): Promise<Finding[]> {
-  return interpret(await rowsOf(context, TRADES), TRADE_BOUNDS)
+export function checkQuoteBounds(context: CheckContext): Promise<Finding[]> {
+  return checkBounds(context, QUOTES, QUOTE_BOUNDS)
 }
 
-export async function checkQuoteBounds(context: CheckContext): Promise<Finding[]> {
-  return interpret(await rowsOf(context, QUOTES), QUOTE_BOUNDS)
-}
-
-async function rowsOf({ connection, scope, limit }: CheckContext, sql: string): Promise<Row[]> {
-  return (await connection.query<Row>(sql, [scope.symbols, ...timeBounds(scope), limit])).rows
-}
-
-function interpret(rows: readonly Row[], bounds: readonly Bound[]): Finding[] {
-  const keyOf = ({ symbol, event_type, epoch, kind }: Row) => [symbol, event_type, epoch, kind].join(' ')
-  return [...Map.groupBy(rows, keyOf).values()].flatMap((cases) => {
-    const [first] = cases
-    const bound = bounds.find(({ kind }) => kind === first?.kind)
-    if (first === undefined || bound === undefined) return []
-    return [
-      {
-        check: 'bounds',
-        kind: bound.kind,
-        severity: bound.severity,
-        symbol: first.symbol,
-        eventType: first.event_type,
-        epoch: first.epoch,
-        count: first.total,
-        summary: bound.summary,
-        examples: cases.map(({ id, detail }) => ({ from: Number(id), to: Number(id), detail })),
-      },
-    ]
+async function checkBounds(
+  { connection, scope, limit }: CheckContext,
+  sql: string,
+  bounds: readonly Bound[],
+): Promise<Finding[]> {
+  const { rows } = await connection.query<CaseRow>(sql, [scope.symbols, ...timeBounds(scope), limit])
+  return findingsOf(rows, ({ kind }) => {
+    const { severity, summary } = bounds.find((bound) => bound.kind === kind) ?? {
+      severity: 'failure',
+      summary: kind,
+    }
+    return { check: 'bounds', severity, summary }
   })
 }

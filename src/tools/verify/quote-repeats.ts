@@ -1,3 +1,4 @@
+import { atId, finding } from './findings.ts'
 import type { Finding } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
@@ -84,22 +85,19 @@ export async function checkQuoteRepeats({ connection, scope, limit }: CheckConte
   await connection.query(LOOPS)
   return [...Map.groupBy(rows, ({ symbol }) => symbol)].map(([symbol, cases]) => {
     const { doubled = 0, beside } = cases[0] ?? {}
-    return {
+    return finding({
       check: 'quote repeats',
       kind: 'doubled',
       severity: 'failure',
       symbol,
       eventType: 'bookTicker',
-      epoch: null,
       count: doubled,
       summary: `doubled: the same update received again, ${beside ?? 0} of them within a minute of an outage in the ledger`,
-      examples: cases.map(({ update_id, copies, first_at, last_at, cause }) => ({
-        from: Number(update_id),
-        to: Number(update_id),
-        detail: `${copies} rows, from ${first_at.toISOString()} to ${last_at.toISOString()}, ${
-          cause === null ? 'no outage near' : `near an outage (${cause})`
-        }`,
-      })),
-    }
+      examples: cases.map(({ update_id, copies, first_at, last_at, cause }) => {
+        const near = cause === null ? 'no outage near' : `near an outage (${cause})`
+        const times = `from ${first_at.toISOString()} to ${last_at.toISOString()}`
+        return atId(update_id, `${copies} rows, ${times}, ${near}`)
+      }),
+    })
   })
 }

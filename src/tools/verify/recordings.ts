@@ -1,7 +1,9 @@
 import { type EventType, similarTo, TRADE_TYPES } from '../../foundation/market/event.ts'
 import type { Recording } from '../../foundation/market/recording.ts'
 import { readRecordings } from '../../foundation/store/stored-facts.ts'
+import { counted } from '../../foundation/telemetry/plural.ts'
 import { type Announced, announcedPeriods, type Period } from './announced.ts'
+import { finding, unchecked } from './findings.ts'
 import type { Finding, NotChecked, QuotesReport, Watermark } from './report-types.ts'
 import type { CheckContext } from './scope.ts'
 import type { Sequence } from './sequences.ts'
@@ -73,20 +75,18 @@ export async function checkRecordings(
   }
 }
 
-const NO_ANNOUNCEMENT: NotChecked = {
-  what: 'streams that never delivered or ended: the database has no announcement of what is recorded',
-  symbol: null,
-  count: null,
-  examples: [],
-}
+const NO_ANNOUNCEMENT = unchecked(
+  'streams that never delivered or ended: the database has no announcement of what is recorded',
+)
 
 function notAsked(symbols: readonly string[]): NotChecked {
-  return {
-    what: `${symbols.length === 1 ? 'symbol' : 'symbols'} that ended, or of which nothing is stored: only --exchange tells whether the exchange has trades`,
-    symbol: null,
-    count: symbols.length,
-    examples: symbols.slice(0, NAMED_MAX).map((symbol) => ({ from: null, to: null, detail: symbol })),
-  }
+  return unchecked(
+    `${counted(symbols.length, 'symbol')} that ended, or of which nothing is stored: only --exchange tells whether the exchange has trades`,
+    {
+      count: symbols.length,
+      examples: symbols.slice(0, NAMED_MAX).map((symbol) => ({ from: null, to: null, detail: symbol })),
+    },
+  )
 }
 
 /** A deployment has one value of each. */
@@ -98,7 +98,7 @@ function differing(
 ): Finding[] {
   const values = [...new Set(recordings.map(of))]
   if (values.length < 2) return []
-  return [finding(kind, 'failure', null, null, `rows come from several ${name}: ${values.join('; ')}`)]
+  return [about(kind, 'failure', null, null, `rows come from several ${name}: ${values.join('; ')}`)]
 }
 
 function lastTimes(
@@ -142,7 +142,7 @@ function ofSymbol(
 ): Finding[] {
   const absent = [...types.keys()].filter((type) => last[type] === undefined)
   if (absent.length === types.size)
-    return [finding('silent', 'notice', symbol, null, 'was recorded, but nothing is stored')]
+    return [about('silent', 'notice', symbol, null, 'was recorded, but nothing is stored')]
   const traded = lastTraded(last)
   const hasTrades = traded > 0
   const ended = [...types].flatMap(([type, untilMs]) =>
@@ -153,21 +153,15 @@ function ofSymbol(
   return [
     ...absent.map((type) =>
       hasTrades
-        ? finding('absent', 'failure', symbol, type, 'was recorded, but no row is stored')
-        : finding('silent', 'notice', symbol, type, 'was recorded, but no row is stored'),
+        ? about('absent', 'failure', symbol, type, 'was recorded, but no row is stored')
+        : about('silent', 'notice', symbol, type, 'was recorded, but no row is stored'),
     ),
     ...(isStored ? ended : []).map((type) =>
-      finding(
-        'ended',
-        'failure',
-        symbol,
-        type,
-        `ends at ${iso(last[type])}, but trades end at ${iso(traded)}`,
-      ),
+      about('ended', 'failure', symbol, type, `ends at ${iso(last[type])}, but trades end at ${iso(traded)}`),
     ),
     ...(isStored && untilMs - newest > QUIET_MS
       ? [
-          finding(
+          about(
             'ended',
             'notice',
             symbol,
@@ -188,22 +182,12 @@ function iso(ms = 0): string {
   return new Date(ms).toISOString()
 }
 
-function finding(
+function about(
   kind: string,
   severity: Finding['severity'],
   symbol: string | null,
   eventType: EventType | null,
   summary: string,
 ): Finding {
-  return {
-    check: 'recordings',
-    kind,
-    severity,
-    symbol,
-    eventType,
-    epoch: null,
-    count: null,
-    summary,
-    examples: [],
-  }
+  return finding({ check: 'recordings', kind, severity, symbol, eventType, summary })
 }

@@ -1,4 +1,5 @@
 import { counted } from '../../foundation/telemetry/plural.ts'
+import { atId, unchecked } from './findings.ts'
 import type { NotChecked } from './report-types.ts'
 import { type CheckContext, type Scope, timeBounds } from './scope.ts'
 
@@ -56,12 +57,7 @@ export async function readBelow(context: CheckContext, floors: Floors): Promise<
     const floorMs = floors[table]
     if (floorMs === null || (context.scope.fromMs !== null && context.scope.fromMs >= floorMs)) continue
     const before = new Date(floorMs).toISOString()
-    found.push({
-      what: `rows of ${table} before ${before}: retention has dropped them`,
-      symbol: null,
-      count: null,
-      examples: [],
-    })
+    found.push(unchecked(`rows of ${table} before ${before}: retention has dropped them`))
     found.push(...(await rowsBelow(context, table, floorMs)))
   }
   return found
@@ -89,17 +85,11 @@ async function rowsBelow(
   return [...kinds.values()].flatMap((cases) => {
     const [first] = cases
     if (first === undefined) return []
-    return [
-      {
-        what: `${counted(first.total, `${first.event_type} row`)} below retention: stored after the day was dropped`,
-        symbol: first.symbol,
-        count: first.total,
-        examples: cases.map(({ id, epoch, time }) => ({
-          from: Number(id),
-          to: Number(id),
-          detail: `at ${time.toISOString()}${epoch === 0 ? '' : `, epoch ${epoch}`}`,
-        })),
-      },
-    ]
+    const { symbol, event_type, total: count } = first
+    const examples = cases.map(({ id, epoch, time }) =>
+      atId(id, `at ${time.toISOString()}${epoch === 0 ? '' : `, epoch ${epoch}`}`),
+    )
+    const what = `${counted(count, `${event_type} row`)} below retention: stored after the day was dropped`
+    return [unchecked(what, { symbol, count, examples })]
   })
 }

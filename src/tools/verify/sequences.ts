@@ -2,6 +2,7 @@ import type { TradeType } from '../../foundation/market/event.ts'
 import { isSymbol } from '../../foundation/market/fields.ts'
 import { readSequenceStarts, type SequenceStart } from '../../foundation/store/stored-facts.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
+import { finding, unchecked } from './findings.ts'
 import type { Finding, NotChecked, QuotesReport } from './report-types.ts'
 import { type CheckContext, timeBounds } from './scope.ts'
 
@@ -117,14 +118,8 @@ export function beforeStart(sequences: readonly Sequence[]): NotChecked[] {
   return sequences.flatMap(({ symbol, eventType, rowsBefore, firstId, lastId, begins }) => {
     if (begins === null) return []
     const to = Math.min(lastId, begins - 1)
-    return [
-      {
-        what: `${counted(rowsBefore, `${eventType} row`)} from before the consumer's first start: ids may be missing there`,
-        symbol,
-        count: rowsBefore,
-        examples: [{ from: firstId, to, detail: '' }],
-      },
-    ]
+    const what = `${counted(rowsBefore, `${eventType} row`)} from before the consumer's first start: ids may be missing there`
+    return [unchecked(what, { symbol, count: rowsBefore, examples: [{ from: firstId, to, detail: '' }] })]
   })
 }
 
@@ -148,17 +143,6 @@ export async function readQuotes({
 /** Finds invalid symbols, and epochs whose previous epoch is absent. */
 export function judgeSequences(sequences: readonly Sequence[], quoteSymbols: readonly string[]): Finding[] {
   const symbols = new Set([...sequences.map(({ symbol }) => symbol), ...quoteSymbols])
-  const finding = (kind: string, symbol: string, summary: string): Finding => ({
-    check: 'sequences',
-    kind,
-    severity: kind === 'symbol' ? 'failure' : 'notice',
-    symbol,
-    eventType: null,
-    epoch: null,
-    count: null,
-    summary,
-    examples: [],
-  })
   const skipped = sequences.filter(
     ({ symbol, eventType, epoch }) =>
       epoch !== 0 &&
@@ -169,9 +153,13 @@ export function judgeSequences(sequences: readonly Sequence[], quoteSymbols: rea
   return [
     ...[...symbols]
       .filter((symbol) => !isSymbol(symbol))
-      .map((symbol) => finding('symbol', symbol, 'is not a symbol: the consumer would not have stored it')),
-    ...skipped.map(({ symbol, eventType, epoch }) =>
-      finding('epoch', symbol, `${eventType} rows have epoch ${epoch}, but none has epoch ${epoch - 1}`),
-    ),
+      .map((symbol) => {
+        const summary = 'is not a symbol: the consumer would not have stored it'
+        return finding({ check: 'sequences', kind: 'symbol', severity: 'failure', symbol, summary })
+      }),
+    ...skipped.map(({ symbol, eventType, epoch }) => {
+      const summary = `${eventType} rows have epoch ${epoch}, but none has epoch ${epoch - 1}`
+      return finding({ check: 'sequences', kind: 'epoch', severity: 'notice', symbol, summary })
+    }),
   ]
 }

@@ -6,6 +6,7 @@ import { checkTiling } from './aggregate-tiling.ts'
 import { checkContinuity } from './continuity.ts'
 import { readDeadLetters } from './dead-letters.ts'
 import { checkDuplicates } from './duplicates.ts'
+import { finding, unchecked } from './findings.ts'
 import { checkQuoteBounds, checkTradeBounds } from './id-bounds.ts'
 import { checkLedger } from './ledger.ts'
 import { readOutages } from './outages.ts'
@@ -157,19 +158,8 @@ const CLOCK_NOTICE_MS = 100
 function clocks(sequences: readonly Sequence[]): Finding[] {
   return sequences.flatMap(({ symbol, eventType, epoch, leastLatencyMs }) => {
     if (leastLatencyMs === null || leastLatencyMs > -CLOCK_NOTICE_MS) return []
-    return [
-      {
-        check: 'clock',
-        kind: 'late',
-        severity: 'notice' as const,
-        symbol,
-        eventType,
-        epoch,
-        count: null,
-        summary: `received up to ${(-leastLatencyMs).toFixed(3)} ms before it was sent: this machine's clock was late compared with the exchange's`,
-        examples: [],
-      },
-    ]
+    const summary = `received up to ${(-leastLatencyMs).toFixed(3)} ms before it was sent: this machine's clock was late compared with the exchange's`
+    return [finding({ check: 'clock', kind: 'late', severity: 'notice', symbol, eventType, epoch, summary })]
   })
 }
 
@@ -180,7 +170,7 @@ function never(scope: Scope, asksExchange: boolean): NotChecked[] {
     'quotes that an open connection lost: they have no sequence numbers',
     ...(isCut(scope) ? ['rows outside the range, and a second copy of an id there'] : []),
   ]
-  return whats.map((what) => ({ what, symbol: null, count: null, examples: [] }))
+  return whats.map((what) => unchecked(what))
 }
 
 function isoOrNull(ms: number | null): string | null {

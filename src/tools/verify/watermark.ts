@@ -2,6 +2,7 @@ import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { StoredOffset } from '../../foundation/store/consumer-offsets.ts'
+import { finding } from './findings.ts'
 import type { Finding, Watermark } from './report-types.ts'
 
 /** The offsets of a partition in Kafka. */
@@ -97,13 +98,10 @@ export function lostTails({ partitions }: Watermark): Finding[] {
   const lost = partitions.filter(({ stored, end }) => stored !== null && end !== null && stored > end)
   if (lost.length === 0) return []
   return [
-    {
+    finding({
       check: 'watermark',
       kind: 'lost tail',
       severity: 'failure',
-      symbol: null,
-      eventType: null,
-      epoch: null,
       count: lost.length,
       summary: 'partitions end before their stored offset: Kafka lost their tail',
       examples: lost.map(({ topic, partition, stored, end }) => ({
@@ -111,7 +109,7 @@ export function lostTails({ partitions }: Watermark): Finding[] {
         to: null,
         detail: `${topic}/${partition} was stored up to ${stored} and ends at ${end}`,
       })),
-    },
+    }),
   ]
 }
 
