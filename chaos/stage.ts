@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DEFINITIONS, type SettingName } from '../src/foundation/settings/definitions.ts'
-import type { Closers } from '../src/foundation/telemetry/closers.ts'
+import type { Closers } from '../src/foundation/telemetry/service.ts'
 import { startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { describeError, TapelineError } from '../src/foundation/runtime/errors.ts'
-import { loadSettings } from '../src/foundation/settings/load.ts'
-import { withOrigin } from '../src/foundation/settings/origin.ts'
+import { loadSettings, withOrigin } from '../src/foundation/settings/load.ts'
 import { parseLogLine } from '../src/sandbox/processes/log-follower.ts'
 import { startTapeline } from './support/processes.ts'
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Incidents, problemsOf, type Seen } from '../src/tools/dashboard/incidents.ts'
+import { Rates } from '../src/tools/dashboard/observer.ts'
 import { durationText, momentText, priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import type { DeadLetterView, GapView, StoredView } from '../src/tools/dashboard/page/snapshot.ts'
-import { Rates } from '../src/tools/dashboard/rates.ts'
 
 const NOTHING = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 const STORED: StoredView = {

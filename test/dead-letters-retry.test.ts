@@ -187,7 +187,7 @@ for (const { name, ...options } of databaseKinds()) {
       ])
       const listed = await listDeadLetters(database, {}, 10, 100)
       assert.deepEqual(
-        await readPayload(database, listed[0]?.key ?? assert.fail()),
+        await readPayload(database, listed[0] ?? assert.fail()),
         tradeValue({ t: 2, p: 'abc' }),
       )
     })

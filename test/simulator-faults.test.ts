@@ -10,7 +10,7 @@ import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { fateOf, Stalls } from '../src/sandbox/simulator/faults/fault-frames.ts'
 import { FAULT_KINDS, type FaultRequest, parseFault } from '../src/sandbox/simulator/faults/fault-kinds.ts'
 import { FaultRegistry } from '../src/sandbox/simulator/faults/fault-registry.ts'
-import { formatCaptureLine } from '../src/sandbox/simulator/replay/capture-line.ts'
+import { formatCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import {
   type SimulatedExchangeOptions,

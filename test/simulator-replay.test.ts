@@ -8,7 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { WebSocket } from 'ws'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
-import { formatCaptureLine, parseCaptureLine } from '../src/sandbox/simulator/replay/capture-line.ts'
+import { formatCaptureLine, parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { type ReplayExchangeOptions, startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { waitFor, within } from './support/wait-for.ts'
 

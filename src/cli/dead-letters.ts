@@ -90,7 +90,7 @@ function listCommand(): Command {
 }
 
 async function withPayload(letter: ListedDeadLetter, database: Database | null): Promise<ListedDeadLetter> {
-  return database === null ? letter : { ...letter, payload: await readPayload(database, letter.key) }
+  return database === null ? letter : { ...letter, payload: await readPayload(database, letter) }
 }
 
 function retryCommand(): Command {

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { VERSION } from '../foundation/telemetry/version.ts'
+import { VERSION } from '../foundation/telemetry/service.ts'
 import { captureCommand } from './capture.ts'
 import { cleanCommand } from './clean.ts'
 import { completionCommand } from './completion.ts'

@@ -2,16 +2,15 @@ import { Command } from 'commander'
 import { sleep } from '../foundation/runtime/backoff.ts'
 import { loadSettings, type Settings } from '../foundation/settings/load.ts'
 import { countText, plural } from '../foundation/telemetry/plural.ts'
-import { consumerStatus, ingestionStatus } from '../foundation/telemetry/service-status.ts'
-import { serviceUrl } from '../foundation/telemetry/service-url.ts'
+import { consumerStatus, ingestionStatus, serviceUrl } from '../foundation/telemetry/service-status.ts'
 import {
   type ConsumerStatus,
   type IngestionStatus,
   type LatencySummary,
   totalLag,
+  unfilledGaps,
 } from '../foundation/telemetry/status.ts'
 import { drawOn } from '../foundation/telemetry/terminal.ts'
-import { unfilledGaps } from '../foundation/telemetry/unfilled-gaps.ts'
 import { clockText, msText } from '../sandbox/up/display/text-style.ts'
 import { ownProcesses } from '../sandbox/up/own-processes.ts'
 

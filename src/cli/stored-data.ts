@@ -1,7 +1,7 @@
 import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
 import { withoutPassword } from '../foundation/runtime/without-password.ts'
 import type { Settings } from '../foundation/settings/load.ts'
-import { withOrigin } from '../foundation/settings/origin.ts'
+import { withOrigin } from '../foundation/settings/load.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'

@@ -1,16 +1,9 @@
 import { EVENT_TYPES, eventTypeOf, TRADE_TYPES } from '../foundation/market/event.ts'
 import { GAP_CAUSES, INGESTION_CAUSES } from '../foundation/market/gap-causes.ts'
 import { countIds } from '../foundation/market/id-ranges.ts'
-import {
-  byLabel,
-  countOf,
-  type Metrics,
-  quantiles,
-  type Series,
-  seconds,
-} from '../foundation/telemetry/metrics.ts'
+import { byLabel, type Metrics, quantiles, type Series, seconds } from '../foundation/telemetry/metrics.ts'
 import type { IngestionStatus, StreamStatus } from '../foundation/telemetry/status.ts'
-import type { Tally } from '../foundation/telemetry/tally.ts'
+import { countOf, type Tally } from '../foundation/telemetry/tally.ts'
 import { ingestionStatus, type StatusSources } from './status.ts'
 import { LEFT_OUT_REASONS } from './symbol-selection.ts'
 
@@ -179,7 +172,12 @@ export const INGESTION_METRICS: Metrics<MetricSources> = {
     help: 'Age of the oldest open gap; 0 when there is none.',
     read: ({ pipeline, clock }) =>
       // No spread: there may be more gaps than a call takes arguments.
-      seconds(pipeline?.ledger.openGaps.reduce((age, gap) => Math.max(age, clock.wallMicros() / 1000 - gap.detected_at), 0)),
+      seconds(
+        pipeline?.ledger.openGaps.reduce(
+          (age, gap) => Math.max(age, clock.wallMicros() / 1000 - gap.detected_at),
+          0,
+        ),
+      ),
   },
   tapeline_ingestion_gaps_opened_total: {
     help: 'Gaps of ids found, by event type and cause.',

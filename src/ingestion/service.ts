@@ -21,11 +21,7 @@ import { INGESTION_METRICS, metricSources } from './metrics.ts'
 import { PatientStart } from './patient-start.ts'
 import { Pipeline } from './pipeline.ts'
 import { type Ports, ports } from './ports.ts'
-import {
-  ingestionStatus,
-  readiness,
-  type StatusSources,
-} from './status.ts'
+import { ingestionStatus, readiness, type StatusSources } from './status.ts'
 import { type SelectionChange, SymbolSelection } from './symbol-selection.ts'
 import { SymbolWatch } from './symbol-watch.ts'
 import { checkpointedSymbols, firstTradeMs, streamNames } from './symbols.ts'

@@ -1,7 +1,7 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { describeError, TapelineError } from '../../src/foundation/runtime/errors.ts'
-import { Closers } from '../../src/foundation/telemetry/closers.ts'
+import { Closers } from '../../src/foundation/telemetry/service.ts'
 import { beginTestRun } from './test-run.ts'
 
 /** Outside the work tree, so that a fresh clone can use earlier downloads. */

@@ -1,7 +1,7 @@
 import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
 import { describeError, TapelineError } from '../runtime/errors.ts'
 import type { Settings } from '../settings/load.ts'
-import { withOrigin } from '../settings/origin.ts'
+import { withOrigin } from '../settings/load.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
 import { clientOptions, closeClient, guardConnections, hasKafkaError } from './client.ts'
 import { kafkaConnection, type TopicNames, topicNames } from './config.ts'

@@ -106,3 +106,11 @@ function textOf(name: SettingName, texts: Environment, problems: string[]): stri
     return undefined
   }
 }
+
+/**
+ * Returns a setting's value for display, and whether it was set or is the default, so that messages
+ * do not ask to correct a setting that was never set.
+ */
+export function withOrigin(settings: Pick<Settings, 'isSet'>, name: SettingName, shown: string): string {
+  return `${shown} (${settings.isSet(name) ? name : `the default of ${name}`})`
+}

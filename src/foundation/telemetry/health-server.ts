@@ -1,7 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, isIP } from 'node:net'
 import { describeError, TapelineError } from '../runtime/errors.ts'
-import { FOREIGN_HOST, hasForeignHost } from './host-name.ts'
 import { explainPort } from './port-problem.ts'
 
 /** The answers of a service over HTTP, computed for each request so that health is current. */
@@ -85,4 +84,24 @@ function cannotListen(error: Error, address: { host: string; port: number; portS
   const { port, host, portSetting } = address
   const { text, fix } = explainPort(String(Reflect.get(error, 'code')), port, host, portSetting)
   return new TapelineError('ENVIRONMENT', `Port ${text}`, { fix, cause: error })
+}
+
+/** The body of the refusal. */
+export const FOREIGN_HOST =
+  'The Host header of this request does not name this machine. Use localhost or an IP address; a proxy on this machine must send one of these.\n'
+
+/**
+ * Whether a loopback request names another host. A web page can make its domain resolve to
+ * 127.0.0.1 and would then read our answers ("DNS rebinding"); an IP address cannot be redirected
+ * so.
+ */
+export function hasForeignHost({ headers, socket }: IncomingMessage): boolean {
+  const { host } = headers
+  if (host === undefined || !isLoopback(socket.localAddress ?? '')) return false
+  const name = URL.parse(`http://${host}`)?.hostname.replace(/^\[|\]$/g, '') ?? host
+  return isIP(name) === 0 && name !== 'localhost' && !name.endsWith('.localhost')
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || /^(::ffff:)?127\./.test(address)
 }

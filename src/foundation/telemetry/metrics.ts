@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { VERSION } from './service.ts'
 import type { LatencySummary } from './status.ts'
-import { VERSION } from './version.ts'
 
 /** A value per set of labels. */
 export type Series = ReadonlyArray<{
@@ -79,13 +79,6 @@ export function byLabel(
   words: readonly string[] = Object.keys(counts),
 ): Series {
   return words.map((word) => ({ labels: { [label]: word }, value: counts[word] ?? 0 }))
-}
-
-/** Counts equal words. */
-export function countOf(words: Iterable<string>): Record<string, number> {
-  const counts: Record<string, number> = {}
-  for (const word of words) counts[word] = (counts[word] ?? 0) + 1
-  return counts
 }
 
 export function seconds(ms: number | null | undefined): number | null {

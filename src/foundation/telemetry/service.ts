@@ -1,3 +1,7 @@
+import { readFileSync } from 'node:fs'
+import { sleep } from '../runtime/backoff.ts'
+import { describeError } from '../runtime/errors.ts'
+
 /** A service that runs until it is stopped or fails. */
 export interface RunningService {
   /** Its base URL. */
@@ -11,4 +15,41 @@ export interface RunningService {
    * @throws TapelineError `STOPPED_DIRTY` saying how much was left and that a restart recovers it
    */
   stop(signal: AbortSignal): Promise<void>
+}
+
+const MANIFEST: unknown = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
+
+/** Tapeline's version, from its package. */
+export const VERSION =
+  typeof MANIFEST === 'object' && MANIFEST !== null && 'version' in MANIFEST
+    ? String(MANIFEST.version)
+    : 'unknown'
+
+/**
+ * Closes resources, last in, first out. All closers run, even if some fail or hang; the failures
+ * are thrown together.
+ */
+export class Closers {
+  readonly #closers: Array<{ name: string; close: () => Promise<void> | void }> = []
+
+  add(name: string, close: () => Promise<void> | void): void {
+    this.#closers.push({ name, close })
+  }
+
+  /**
+   * @param limitMs for all closers together: after it, the remaining ones are called without
+   *   waiting; infinite by default
+   */
+  async closeAll(limitMs = Number.POSITIVE_INFINITY): Promise<void> {
+    const late = Number.isFinite(limitMs) ? sleep(limitMs) : null
+    const errors: unknown[] = []
+    for (let closer = this.#closers.pop(); closer !== undefined; closer = this.#closers.pop()) {
+      try {
+        await (late === null ? closer.close() : Promise.race([closer.close(), late]))
+      } catch (error) {
+        errors.push(new Error(`${closer.name}: ${describeError(error)}`, { cause: error }))
+      }
+    }
+    if (errors.length > 0) throw new AggregateError(errors, 'Closing failed')
+  }
 }

@@ -1,6 +1,7 @@
 import type { RefusalStatus } from '../binance/refusal.ts'
 import type { EventType } from '../market/event.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
+import { plural } from './plural.ts'
 
 /**
  * The status of the two services at `GET /status`. The terminal display, `tapeline status` and
@@ -191,4 +192,22 @@ export interface ConsumerStatus {
   readonly eventToRowMs: LatencySummary
   /** Committed row minus `ingestion_timestamp`; backfilled rows excluded. */
   readonly receiptToRowMs: LatencySummary
+}
+
+/**
+ * Summarises the open gaps whose last request failed in one line, with what a person can do. Leaves
+ * out gaps for which REST answered without the trades: the answer must repeat before it counts.
+ *
+ * @returns null if there are none; `fix` is empty if waiting is enough
+ */
+export function unfilledGaps(
+  openGaps: IngestionStatus['openGaps'],
+): { readonly text: string; readonly fix: string } | null {
+  const failed = openGaps.filter(({ isFailing }) => isFailing)
+  const [first] = failed
+  if (first === undefined) return null
+  return {
+    text: `${plural(failed.length, 'gap')} cannot be filled now: ${first.problem}`,
+    fix: first.fix ?? '',
+  }
 }

@@ -27,3 +27,10 @@ export class Tally {
     )
   }
 }
+
+/** Counts equal words. */
+export function countOf(words: Iterable<string>): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const word of words) counts[word] = (counts[word] ?? 0) + 1
+  return counts
+}

@@ -3,7 +3,7 @@ import { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
-import { formatCaptureLine } from '../simulator/replay/capture-line.ts'
+import { formatCaptureLine } from '../simulator/replay/capture-frames.ts'
 import { CaptureConnection } from './capture-connection.ts'
 import { CaptureWriter } from './capture-writer.ts'
 

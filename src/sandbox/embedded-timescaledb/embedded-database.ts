@@ -1,9 +1,8 @@
 import type { ChildProcess } from 'node:child_process'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import { describeExit, type RunningProcess } from '../processes/child-process.ts'
-import { displayPath } from '../processes/display-path.ts'
+import { displayPath, EMBEDDED_DATABASE } from '../processes/files.ts'
 import { spawnNode } from '../processes/node-child.ts'
-import { EMBEDDED_DATABASE } from '../processes/program-files.ts'
 
 /** Messages from the embedded database's process to its parent. */
 export type EmbeddedDatabaseMessage =

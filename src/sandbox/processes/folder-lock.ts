@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { displayPath } from './display-path.ts'
+import { displayPath } from './files.ts'
 import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
 const LOCK_FILE = 'lock'

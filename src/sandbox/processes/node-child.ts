@@ -3,7 +3,7 @@ import { closeSync, openSync } from 'node:fs'
 import { getCompileCacheDir } from 'node:module'
 import { dirname } from 'node:path'
 import { type RunningProcess, runningProcess } from './child-process.ts'
-import { STOP_WITH_PARENT } from './program-files.ts'
+import { STOP_WITH_PARENT } from './files.ts'
 
 export interface NodeChildOptions {
   readonly script: string

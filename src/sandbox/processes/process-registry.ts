@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import { STOP_GRACE_MS } from './child-process.ts'
-import { readJson, writeJson } from './json-file.ts'
+import { readJson, writeJson } from './files.ts'
 import { identify, isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
 /** The parts that `up` starts, in the order in which it stops them. */

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { displayPath } from '../processes/display-path.ts'
+import { displayPath } from '../processes/files.ts'
 import { lockFolder, lockHolder } from '../processes/folder-lock.ts'
 import { cleanUpLeftOvers } from '../processes/process-registry.ts'
 

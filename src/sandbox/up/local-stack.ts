@@ -1,7 +1,12 @@
 import { sleep } from '../../foundation/runtime/backoff.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
-import { consumerStatus, ingestionStatus, isReady } from '../../foundation/telemetry/service-status.ts'
-import { databaseHost, serviceUrl } from '../../foundation/telemetry/service-url.ts'
+import {
+  consumerStatus,
+  databaseHost,
+  ingestionStatus,
+  isReady,
+  serviceUrl,
+} from '../../foundation/telemetry/service-status.ts'
 import { isCaughtUp } from '../../foundation/telemetry/status.ts'
 import { KAFKA_VERSION } from '../kafka-broker/kafka-distribution.ts'
 import type { Exit } from '../processes/child-process.ts'

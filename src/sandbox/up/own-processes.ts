@@ -1,5 +1,5 @@
 import type { Settings } from '../../foundation/settings/load.ts'
-import { serviceUrl } from '../../foundation/telemetry/service-url.ts'
+import { serviceUrl } from '../../foundation/telemetry/service-status.ts'
 import { type Endpoints, readRunningEndpoints } from '../processes/process-registry.ts'
 
 /**

@@ -6,11 +6,10 @@ import { type EmbeddedDatabase, startEmbeddedDatabase } from '../embedded-timesc
 import { type KafkaBroker, startKafkaBroker } from '../kafka-broker/kafka-broker.ts'
 import { ensureKafkaDistribution } from '../kafka-broker/kafka-distribution.ts'
 import { describeExit, type Exit, type RunningProcess } from '../processes/child-process.ts'
-import { displayPath } from '../processes/display-path.ts'
+import { COMMAND_LINE, displayPath } from '../processes/files.ts'
 import { LogFollower, type LogProblem, rotateLog } from '../processes/log-follower.ts'
 import { spawnNode } from '../processes/node-child.ts'
 import { forgetProcess, type Role, recordProcess } from '../processes/process-registry.ts'
-import { COMMAND_LINE } from '../processes/program-files.ts'
 import type { Part } from '../processes/supervisor.ts'
 import type { ExchangeChoice, ExchangeDirectory } from './data-directory.ts'
 

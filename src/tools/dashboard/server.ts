@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import fastify, { type FastifyInstance } from 'fastify'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { FOREIGN_HOST, hasForeignHost } from '../../foundation/telemetry/host-name.ts'
+import { FOREIGN_HOST, hasForeignHost } from '../../foundation/telemetry/health-server.ts'
 import { explainPort } from '../../foundation/telemetry/port-problem.ts'
 import { ASSETS } from './assets.ts'
 import type { Observer } from './observer.ts'

@@ -17,8 +17,8 @@ const NEWEST_CHUNK = `SELECT (max(slice.range_start) / 1000 - 86400000)::float8 
   JOIN _timescaledb_catalog.dimension_slice AS slice ON slice.dimension_id = dimension.id
   WHERE format('%I.%I', hypertable.schema_name, hypertable.table_name)::regclass = $1::regclass`
 
-const SYMBOLS = `SELECT s.symbol, t.price::text, (extract(epoch FROM t.trade_time) * 1000)::float8 AS trade_ms, q.bid_price::text AS bid,
-    q.ask_price::text AS ask, (extract(epoch FROM q.ingestion_timestamp) * 1000)::float8 AS quote_ms
+const SYMBOLS = `SELECT s.symbol, t.price::text, (extract(epoch FROM t.trade_time) * 1000)::float8 AS "tradeTimeMs", q.bid_price::text AS bid,
+    q.ask_price::text AS ask, (extract(epoch FROM q.ingestion_timestamp) * 1000)::float8 AS "quoteTimeMs"
   FROM unnest($1::text[]) WITH ORDINALITY AS s (symbol, place)
   LEFT JOIN LATERAL (SELECT price, trade_time FROM trades
     WHERE symbol = s.symbol AND event_type = 'trade' AND trade_time >= to_timestamp($2::float8 / 1000)
@@ -28,16 +28,17 @@ const SYMBOLS = `SELECT s.symbol, t.price::text, (extract(epoch FROM t.trade_tim
     ORDER BY ingestion_timestamp DESC, update_id DESC LIMIT 1) q ON true
   ORDER BY s.place`
 
-const GAPS = `SELECT gap_id, revision, symbol, event_type, from_id::float8, to_id::float8, (extract(epoch FROM from_time) * 1000)::float8 AS from_ms,
-    (extract(epoch FROM to_time) * 1000)::float8 AS to_ms, cause, status, reason,
-    (extract(epoch FROM detected_at) * 1000)::float8 AS detected_ms, (extract(epoch FROM closed_at) * 1000)::float8 AS closed_ms
+const GAPS = `SELECT gap_id AS "gapId", revision, symbol, event_type AS "eventType", from_id::float8 AS "fromId", to_id::float8 AS "toId",
+    (extract(epoch FROM from_time) * 1000)::float8 AS "fromMs", (extract(epoch FROM to_time) * 1000)::float8 AS "toMs", cause, status, reason,
+    (extract(epoch FROM detected_at) * 1000)::float8 AS "detectedMs", (extract(epoch FROM closed_at) * 1000)::float8 AS "closedMs"
   FROM gaps ORDER BY (status = 'open') DESC, updated_at DESC LIMIT ${ROWS_SHOWN}`
+
+const UNRESOLVED = 'SELECT count(*)::int AS count FROM dead_letters WHERE resolved_at IS NULL'
 
 const GAP_COUNTS = 'SELECT status, count(*)::int AS count FROM gaps GROUP BY status'
 
 const DEAD_LETTERS = `SELECT topic || '/' || partition || '/' || kafka_offset AS place, origin, reason,
-    (extract(epoch FROM failed_at) * 1000)::float8 AS failed_ms, attempts, (extract(epoch FROM resolved_at) * 1000)::float8 AS resolved_ms,
-    count(*) FILTER (WHERE resolved_at IS NULL) OVER ()::int AS unresolved
+    (extract(epoch FROM failed_at) * 1000)::float8 AS "failedMs", attempts, (extract(epoch FROM resolved_at) * 1000)::float8 AS "resolvedMs"
   FROM dead_letters ORDER BY (resolved_at IS NULL) DESC, failed_at DESC LIMIT ${ROWS_SHOWN}`
 
 const SERIES_TRADES = `SELECT (extract(epoch FROM time_bucket('1 second', trade_time)) * 1000)::float8 AS ms, last(price, (epoch::bigint << 53) + trade_id)::float8 AS price
@@ -49,41 +50,6 @@ const SERIES_QUOTES = `SELECT (extract(epoch FROM time_bucket('1 second', ingest
   FROM book_ticker WHERE symbol = $1 AND ingestion_timestamp > to_timestamp($2::float8 / 1000) - interval '${SERIES_SECONDS} seconds'
   GROUP BY 1`
 
-interface SymbolRow {
-  readonly symbol: string
-  readonly price: string | null
-  readonly trade_ms: number | null
-  readonly bid: string | null
-  readonly ask: string | null
-  readonly quote_ms: number | null
-}
-
-interface GapRow {
-  readonly gap_id: string
-  readonly revision: number
-  readonly symbol: string
-  readonly event_type: string
-  readonly from_id: number | null
-  readonly to_id: number | null
-  readonly from_ms: number | null
-  readonly to_ms: number | null
-  readonly cause: string
-  readonly status: string
-  readonly reason: string | null
-  readonly detected_ms: number
-  readonly closed_ms: number | null
-}
-
-interface DeadLetterRow {
-  readonly place: string
-  readonly origin: string
-  readonly reason: string
-  readonly failed_ms: number
-  readonly attempts: number
-  readonly resolved_ms: number | null
-  readonly unresolved: number
-}
-
 /**
  * Reads the page's data from the database. Prices come from an index, so the size of the tables
  * does not matter; the ledger and the dead letters are read in full.
@@ -94,15 +60,16 @@ export function readStored(database: Database, symbols: readonly string[]): Prom
 
 async function readAll(connection: Connection, symbols: readonly string[]): Promise<StoredView> {
   const newest = await newestOf(connection, symbols)
-  const gaps = await connection.query<GapRow>(GAPS)
+  const gaps = await connection.query<GapView>(GAPS)
   const counts = await connection.query<{ status: string; count: number }>(GAP_COUNTS)
-  const letters = await connection.query<DeadLetterRow>(DEAD_LETTERS)
+  const letters = await connection.query<DeadLetterView>(DEAD_LETTERS)
+  const unresolved = await connection.query<{ count: number }>(UNRESOLVED)
   return {
-    symbols: newest.map(symbolView),
-    gaps: gaps.rows.map(gapView),
+    symbols: newest,
+    gaps: gaps.rows,
     gapsByStatus: Object.fromEntries(counts.rows.map(({ status, count }) => [status, count])),
-    deadLetters: letters.rows.map(deadLetterView),
-    unresolvedDeadLetters: letters.rows[0]?.unresolved ?? 0,
+    deadLetters: letters.rows,
+    unresolvedDeadLetters: unresolved.rows[0]?.count ?? 0,
   }
 }
 
@@ -113,7 +80,7 @@ export function readSeries(database: Database, symbol: string): Promise<SeriesPo
 
 async function seriesOf(connection: Connection, symbol: string): Promise<SeriesPoint[]> {
   const [newest] = await newestOf(connection, [symbol])
-  const untilMs = Math.max(newest?.trade_ms ?? 0, newest?.quote_ms ?? 0)
+  const untilMs = Math.max(newest?.tradeTimeMs ?? 0, newest?.quoteTimeMs ?? 0)
   if (untilMs === 0) return []
   const trades = await connection.query<{ ms: number; price: number }>(SERIES_TRADES, [symbol, untilMs])
   const quotes = await connection.query<{ ms: number; bid: number; ask: number }>(SERIES_QUOTES, [
@@ -132,46 +99,13 @@ async function seriesOf(connection: Connection, symbol: string): Promise<SeriesP
     }))
 }
 
-async function newestOf(connection: Connection, symbols: readonly string[]): Promise<SymbolRow[]> {
+async function newestOf(connection: Connection, symbols: readonly string[]): Promise<SymbolView[]> {
   const tradesFrom = await newestChunkMs(connection, 'trades')
   const quotesFrom = await newestChunkMs(connection, 'book_ticker')
-  return (await connection.query<SymbolRow>(SYMBOLS, [symbols, tradesFrom, quotesFrom])).rows
+  return (await connection.query<SymbolView>(SYMBOLS, [symbols, tradesFrom, quotesFrom])).rows
 }
 
 async function newestChunkMs(connection: Connection, table: string): Promise<number> {
   const { rows } = await connection.query<{ ms: number | null }>(NEWEST_CHUNK, [table])
   return rows[0]?.ms ?? 0
-}
-
-function symbolView({ symbol, price, trade_ms, bid, ask, quote_ms }: SymbolRow): SymbolView {
-  return { symbol, price, tradeTimeMs: trade_ms, bid, ask, quoteTimeMs: quote_ms }
-}
-
-function gapView(row: GapRow): GapView {
-  return {
-    gapId: row.gap_id,
-    revision: row.revision,
-    symbol: row.symbol,
-    eventType: row.event_type,
-    fromId: row.from_id,
-    toId: row.to_id,
-    fromMs: row.from_ms,
-    toMs: row.to_ms,
-    cause: row.cause,
-    status: row.status,
-    reason: row.reason,
-    detectedMs: row.detected_ms,
-    closedMs: row.closed_ms,
-  }
-}
-
-function deadLetterView(row: DeadLetterRow): DeadLetterView {
-  return {
-    place: row.place,
-    origin: row.origin,
-    reason: row.reason,
-    failedMs: row.failed_ms,
-    attempts: row.attempts,
-    resolvedMs: row.resolved_ms,
-  }
 }

@@ -4,11 +4,11 @@ import type { ListedDeadLetter, ReasonCount } from './stored-dead-letters.ts'
 
 /** A dead letter in two lines: position, time, origin and reason; then the payload. */
 export function renderDeadLetter(letter: ListedDeadLetter): string {
-  const { key, origin, reason, firstFailedAt, failedAt, attempts, resolvedAt } = letter
+  const { topic, partition, offset, origin, reason, firstFailedAt, failedAt, attempts, resolvedAt } = letter
   const again = attempts > 1 ? `, ${attempts} attempts, last ${failedAt.toISOString()}` : ''
   const state = resolvedAt === null ? '' : `, resolved ${resolvedAt.toISOString()}`
   return [
-    `${key.topic}/${key.partition}/${key.offset}  ${firstFailedAt.toISOString()}  ${origin}: ${printable(reason)}${again}${state}`,
+    `${topic}/${partition}/${offset}  ${firstFailedAt.toISOString()}  ${origin}: ${printable(reason)}${again}${state}`,
     `    ${payloadText(letter)}`,
   ].join('\n')
 }
@@ -43,11 +43,11 @@ export function toJson(letter: ListedDeadLetter): Record<string, unknown> {
   const payload = letter.payload === null ? null : displayBytes(letter.payload, letter.payloadBytes)
   const key = letter.messageKey === null ? null : displayBytes(letter.messageKey, letter.messageKey.length)
   return {
-    topic: letter.key.topic,
-    topic_id: letter.key.topicId,
-    partition: letter.key.partition,
-    offset: letter.key.offset,
-    digest: letter.key.digest,
+    topic: letter.topic,
+    topic_id: letter.topicId,
+    partition: letter.partition,
+    offset: letter.offset,
+    digest: letter.digest,
     origin: letter.origin,
     reason: letter.reason,
     first_failed_at: letter.firstFailedAt.toISOString(),

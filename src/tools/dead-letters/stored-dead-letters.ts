@@ -31,8 +31,7 @@ export interface DeadLetterFilter {
 }
 
 /** A dead letter in a list. */
-export interface ListedDeadLetter {
-  readonly key: DeadLetterKey & { readonly topicId: string; readonly digest: string }
+export interface ListedDeadLetter extends DeadLetterKey {
   readonly origin: 'ingestion' | 'consumer'
   readonly reason: string
   readonly messageKey: Buffer | null
@@ -68,22 +67,8 @@ function valuesOf(filter: DeadLetterFilter): unknown[] {
   ]
 }
 
-interface Row {
-  readonly topic: string
-  readonly topic_id: string
-  readonly partition: number
-  readonly kafka_offset: string
-  readonly digest: string
-  readonly origin: 'ingestion' | 'consumer'
-  readonly reason: string
-  readonly key: Buffer | null
-  readonly first_failed_at: Date
-  readonly failed_at: Date
-  readonly attempts: number
-  readonly resolved_at: Date | null
-  readonly payload: Buffer | null
-  readonly payload_bytes: number
-}
+/** The columns of a {@link DeadLetterKey}. */
+const KEY = `topic, topic_id AS "topicId", partition, kafka_offset::float8 AS "offset", encode(digest, 'hex') AS digest`
 
 /**
  * Lists the dead letters that match the filter, newest first.
@@ -96,32 +81,15 @@ export async function listDeadLetters(
   limit: number,
   payloadBytes: number,
 ): Promise<ListedDeadLetter[]> {
-  const { rows } = await connection.query<Row>(
-    `SELECT topic, topic_id, partition, kafka_offset, encode(digest, 'hex') AS digest, origin, reason, substring(key FROM 1 FOR 200) AS key,
-       coalesce(first_failed_at, failed_at) AS first_failed_at, failed_at, attempts, resolved_at,
-       substring(payload FROM 1 FOR $9) AS payload, coalesce(length(payload), 0) AS payload_bytes
+  const { rows } = await connection.query<ListedDeadLetter>(
+    `SELECT ${KEY}, origin, reason, substring(key FROM 1 FOR 200) AS "messageKey",
+       coalesce(first_failed_at, failed_at) AS "firstFailedAt", failed_at AS "failedAt", attempts, resolved_at AS "resolvedAt",
+       substring(payload FROM 1 FOR $9) AS payload, coalesce(length(payload), 0) AS "payloadBytes"
      FROM dead_letters WHERE ${WHERE}
-     ORDER BY coalesce(first_failed_at, failed_at) DESC, topic, topic_id, partition, kafka_offset DESC, digest LIMIT $10`,
+     ORDER BY coalesce(first_failed_at, failed_at) DESC, topic, topic_id, partition, kafka_offset DESC, dead_letters.digest LIMIT $10`,
     [...valuesOf(filter), payloadBytes, limit],
   )
-  return rows.map((row) => ({
-    key: {
-      topic: row.topic,
-      topicId: row.topic_id,
-      partition: row.partition,
-      offset: Number(row.kafka_offset),
-      digest: row.digest,
-    },
-    origin: row.origin,
-    reason: row.reason,
-    messageKey: row.key,
-    firstFailedAt: row.first_failed_at,
-    failedAt: row.failed_at,
-    attempts: row.attempts,
-    resolvedAt: row.resolved_at,
-    payload: row.payload,
-    payloadBytes: row.payload_bytes,
-  }))
+  return rows
 }
 
 /** The whole payload of a dead letter; also null when its row is gone. */
@@ -162,10 +130,8 @@ export async function unresolvedAfter(
   after: DeadLetterKey | null,
   limit: number,
 ): Promise<DeadLetterKey[]> {
-  const { rows } = await connection.query<
-    Pick<Row, 'topic' | 'topic_id' | 'partition' | 'kafka_offset' | 'digest'>
-  >(
-    `SELECT topic, topic_id, partition, kafka_offset, encode(digest, 'hex') AS digest FROM dead_letters
+  const { rows } = await connection.query<DeadLetterKey>(
+    `SELECT ${KEY} FROM dead_letters
      WHERE ${WHERE} AND ($9::text IS NULL OR (topic, topic_id, partition, kafka_offset, dead_letters.digest)
        > ($9, $10::uuid, $11::int, $12::bigint, decode($13, 'hex')))
      ORDER BY topic, topic_id, partition, kafka_offset, dead_letters.digest LIMIT $14`,
@@ -179,11 +145,5 @@ export async function unresolvedAfter(
       limit,
     ],
   )
-  return rows.map((row) => ({
-    topic: row.topic,
-    topicId: row.topic_id,
-    partition: row.partition,
-    offset: Number(row.kafka_offset),
-    digest: row.digest,
-  }))
+  return rows
 }

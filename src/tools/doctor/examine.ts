@@ -1,12 +1,13 @@
 import { ExchangeRefusal } from '../../foundation/binance/refusal.ts'
+import { inspectTopics, type TopicReport } from '../../foundation/kafka/topics.ts'
 import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
+import { plural } from '../../foundation/telemetry/plural.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { Endpoints } from '../../sandbox/processes/process-registry.ts'
 import { checkDatabase, ofReceipts } from './database.ts'
 import { checkExchange, ofRefusals } from './exchange.ts'
-import { bad, type Finding, notNeeded, serviceFinding } from './finding.ts'
-import { checkKafka } from './kafka.ts'
+import { bad, type Finding, good, notNeeded, serviceFinding, warning } from './finding.ts'
 import { checkDisk, checkJava, checkNode, checkPorts } from './machine.ts'
 
 const LIMIT_MS = 15_000
@@ -85,4 +86,23 @@ async function checkServices({ ingestUrl, consumerUrl }: Endpoints): Promise<Fin
     const more = status.service === 'ingestion' ? [...ofReceipts(status), ...ofRefusals(status)] : []
     return [serviceFinding(what, url, status), ...more]
   })
+}
+
+/** Checks that the brokers are reachable and have the topics that `topics init` would create. */
+export async function checkKafka(settings: Settings): Promise<Finding[]> {
+  const reports = await inspectTopics(settings)
+  return [good('Kafka', `${settings.KAFKA_BROKERS.join()} answers`), ...reports.map(ofTopic)]
+}
+
+function ofTopic({ name, partitions, state, differences }: TopicReport): Finding {
+  const what = `topic ${name}`
+  if (state === 'missing') return bad(what, 'is missing', 'Run: bin/tapeline topics init')
+  if (state === 'differs') {
+    return warning(
+      what,
+      differences.join('; '),
+      'Tapeline never changes an existing topic: set KAFKA_PARTITIONS and the related settings to match, or change it with kafka-configs.',
+    )
+  }
+  return good(what, plural(partitions, 'partition'))
 }

@@ -7,7 +7,7 @@ import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
-import { unfilledGaps } from '../../foundation/telemetry/unfilled-gaps.ts'
+import { unfilledGaps } from '../../foundation/telemetry/status.ts'
 import { ofClock } from './database.ts'
 import { bad, type Finding, good, warning } from './finding.ts'
 

@@ -6,8 +6,8 @@ import {
   consumerStatus,
   dashboardStatus,
   ingestionStatus,
+  serviceUrl,
 } from '../../foundation/telemetry/service-status.ts'
-import { serviceUrl } from '../../foundation/telemetry/service-url.ts'
 import { javaVersion, MINIMUM_JAVA, mavenVersion } from '../../sandbox/kafka-broker/java.ts'
 import { ofReceipts } from './database.ts'
 import { bad, type Finding, good, notNeeded, serviceFinding, warning } from './finding.ts'

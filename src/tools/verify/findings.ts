@@ -4,9 +4,7 @@ import type { Example, Finding, NotChecked } from './report-types.ts'
 type Fields = { readonly [Name in keyof Finding]?: Finding[Name] | undefined }
 
 /** Makes a finding. What is left out is null: a finding without a symbol is about the whole. */
-export function finding(
-  fields: Pick<Finding, 'check' | 'kind' | 'severity' | 'summary'> & Fields,
-): Finding {
+export function finding(fields: Pick<Finding, 'check' | 'kind' | 'severity' | 'summary'> & Fields): Finding {
   const { check, kind, severity, symbol = null, eventType = null, epoch = null } = fields
   const { count = null, summary, examples = [] } = fields
   return { check, kind, severity, symbol, eventType, epoch, count, summary, examples }

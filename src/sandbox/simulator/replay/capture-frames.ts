@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto'
 import { isTime } from '../../../foundation/market/fields.ts'
 import { TIME_UNITS, type TimeUnit } from '../../../foundation/market/time-unit.ts'
 import { captureError, captureLines, type LineBatch } from './capture-file.ts'
-import { parseCaptureLine } from './capture-line.ts'
 
 /** A line of a capture that carries market data. */
 export interface CapturedFrame {
@@ -93,4 +92,30 @@ function parseJson(path: string, lineNumber: number, text: string): unknown {
   } catch (cause) {
     throw captureError(path, 'the frame is not valid JSON', { lineNumber, cause })
   }
+}
+
+/**
+ * One line of a capture: `<receive time, ns since 1970> <frame>`, with the frame unchanged. A
+ * capture has these lines in order of receipt, plain (`.ndjson`) or gzipped (`.ndjson.gz`).
+ */
+export interface CaptureLine {
+  readonly receivedNs: bigint
+  readonly frame: string
+}
+
+const LINE = /^(\d{16,19}) (.+)$/
+
+/** Undefined when the line has no frame, or no receive time in nanoseconds (of 1971 or later). */
+export function parseCaptureLine(line: string): CaptureLine | undefined {
+  const match = LINE.exec(line)
+  if (match?.[1] === undefined || match[2] === undefined) return undefined
+  return { receivedNs: BigInt(match[1]), frame: match[2] }
+}
+
+/**
+ * Formats a line including its end. Line breaks in a frame are white space between JSON tokens, and
+ * become spaces.
+ */
+export function formatCaptureLine({ receivedNs, frame }: CaptureLine): string {
+  return `${receivedNs} ${frame.replace(/[\r\n]/g, ' ')}\n`
 }
