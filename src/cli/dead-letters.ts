@@ -132,10 +132,10 @@ Examples:
 
 function filterOf({ reason, topic, symbol, since }: FilterOptions): DeadLetterFilter {
   return {
-    ...(reason === undefined ? {} : { reason }),
-    ...(topic === undefined ? {} : { topic }),
-    ...(symbol === undefined ? {} : { symbol: symbol.toUpperCase() }),
-    ...(since === undefined ? {} : { since }),
+    ...(reason !== undefined && { reason }),
+    ...(topic !== undefined && { topic }),
+    ...(symbol !== undefined && { symbol: symbol.toUpperCase() }),
+    ...(since !== undefined && { since }),
   }
 }
 

@@ -33,11 +33,8 @@ export function simulateCommand(): Command {
       async (options: { port: string; symbols: string; rate: string; seed: string; faults: boolean }) => {
         const checks = new OptionChecks()
         const port = checks.number('--port', options.port, { min: 0, max: 65_535, whole: true })
-        const messagesPerSecond = checks.number('--rate', options.rate, {
-          min: 1,
-          max: MOST_MESSAGES_PER_SECOND,
-          whole: false,
-        })
+        const most = MOST_MESSAGES_PER_SECOND
+        const messagesPerSecond = checks.number('--rate', options.rate, { min: 1, max: most, whole: false })
         const seed = checks.number('--seed', options.seed, {
           min: 0,
           max: Number.MAX_SAFE_INTEGER,

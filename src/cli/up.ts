@@ -60,17 +60,11 @@ function exchangeChoice({ simulate, replay, speed, seed, rate, faults }: UpArgum
   if (rate !== undefined && simulate === undefined) throw belongsTo('--rate', '--simulate')
   if (faults !== undefined && simulate === undefined && replay === undefined)
     throw belongsTo('--faults', '--simulate or --replay')
-  const control = faults === undefined ? {} : { faults }
-  if (replay !== undefined) {
-    return { kind: 'replay', file: resolve(replay), ...(speed === undefined ? {} : { speed }), ...control }
-  }
+  const control = faults && { faults }
+  if (replay !== undefined)
+    return { kind: 'replay', file: resolve(replay), ...(speed && { speed }), ...control }
   if (simulate === undefined) return { kind: 'binance' }
-  return {
-    kind: 'simulated',
-    ...(seed === undefined ? {} : { seed }),
-    ...(rate === undefined ? {} : { rate }),
-    ...control,
-  }
+  return { kind: 'simulated', ...(seed !== undefined && { seed }), ...(rate && { rate }), ...control }
 }
 
 function belongsTo(option: string, other: string): TapelineError {
@@ -80,17 +74,12 @@ function belongsTo(option: string, other: string): TapelineError {
 }
 
 /** The command that resumes with the same source. */
-function commandLine({ simulate, replay, speed, seed, rate, faults }: UpArguments): string {
-  const option = (name: string, value: string | number | undefined) =>
-    value === undefined ? [] : [name, String(value)]
-  const words = [
-    ...(simulate === true ? ['--simulate'] : []),
-    ...option('--replay', replay),
-    ...option('--speed', speed),
-    ...option('--seed', seed),
-    ...option('--rate', rate),
-    ...(faults === true ? ['--faults'] : []),
-  ]
+function commandLine(given: UpArguments): string {
+  const names = ['simulate', 'replay', 'speed', 'seed', 'rate', 'faults'] as const
+  const words = names.flatMap((name) => {
+    const value = given[name]
+    return value === undefined ? [] : [`--${name}`, ...(value === true ? [] : [String(value)])]
+  })
   return ['bin/tapeline up', ...words].join(' ')
 }
 

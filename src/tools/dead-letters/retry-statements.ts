@@ -31,26 +31,13 @@ export async function lockUnresolved(
   connection: Queryable,
   key: DeadLetterKey,
 ): Promise<LockedDeadLetter | null> {
-  const { rows } = await connection.query<{
-    origin: 'ingestion' | 'consumer'
-    reason: string
-    payload: Buffer | null
-    headers: Array<[string, string]> | null
-    first_failed_at: Date
-  }>(
-    `SELECT origin, reason, payload, headers, coalesce(first_failed_at, failed_at) AS first_failed_at
+  const { rows } = await connection.query<LockedDeadLetter>(
+    `SELECT origin, reason, payload, coalesce(headers, '[]') AS headers,
+       (extract(epoch FROM coalesce(first_failed_at, failed_at)) * 1000)::float8 AS "firstFailedAtMs"
      FROM dead_letters WHERE ${IS_KEY} AND resolved_at IS NULL FOR UPDATE SKIP LOCKED`,
     valuesOf(key),
   )
-  const [row] = rows
-  if (row === undefined) return null
-  return {
-    origin: row.origin,
-    reason: row.reason,
-    payload: row.payload,
-    headers: row.headers ?? [],
-    firstFailedAtMs: row.first_failed_at.getTime(),
-  }
+  return rows[0] ?? null
 }
 
 export async function markResolved(connection: Queryable, key: DeadLetterKey): Promise<void> {

@@ -7,8 +7,6 @@ import {
   type TradeType,
 } from '../../foundation/market/event.ts'
 
-type Kind = 'time' | 'decimal' | 'id' | 'flag' | 'word' | 'number'
-
 export interface Column {
   readonly name: string
   readonly kind: Kind
@@ -21,13 +19,62 @@ export interface Column {
  */
 export type ParquetValue = bigint | boolean | string | number | null
 
-const TIME = 'time'
+/** How the values of a column are written; `text` is as PostgreSQL formats it. */
+interface KindFormat {
+  readonly schema: Omit<SchemaElement, 'name'>
+  readonly parquet: (text: string) => ParquetValue
+  readonly csv: (text: string) => string
+}
+
+const asItIs = (text: string) => text
+
+/** Nothing needs quotes in CSV: symbols have only letters, digits and underscores. */
+const KINDS = {
+  time: {
+    schema: {
+      type: 'INT64',
+      converted_type: 'TIMESTAMP_MICROS',
+      logical_type: { type: 'TIMESTAMP', isAdjustedToUTC: true, unit: 'MICROS' },
+    },
+    parquet: BigInt,
+    csv: (text) => isoTime(BigInt(text)),
+  },
+  decimal: {
+    // Twenty digits do not fit in eight bytes.
+    schema: {
+      type: 'FIXED_LEN_BYTE_ARRAY',
+      type_length: 9,
+      converted_type: 'DECIMAL',
+      precision: 20,
+      scale: 8,
+      logical_type: { type: 'DECIMAL', precision: 20, scale: 8 },
+    },
+    // A NUMERIC(20,8) has all eight decimals.
+    parquet: (text) => BigInt(text.replace('.', '')),
+    csv: asItIs,
+  },
+  id: { schema: { type: 'INT64' }, parquet: BigInt, csv: asItIs },
+  number: { schema: { type: 'INT32' }, parquet: Number, csv: asItIs },
+  flag: {
+    schema: { type: 'BOOLEAN' },
+    parquet: (text) => text === 't',
+    csv: (text) => String(text === 't'),
+  },
+  word: {
+    schema: { type: 'BYTE_ARRAY', converted_type: 'UTF8', logical_type: { type: 'STRING' } },
+    parquet: asItIs,
+    csv: asItIs,
+  },
+} as const satisfies Record<string, KindFormat>
+
+type Kind = keyof typeof KINDS
+
 const WORDS: readonly Column[] = [{ name: 'symbol', kind: 'word' }]
-const RECEIPT: readonly Column[] = [{ name: 'ingestion_timestamp', kind: TIME }]
+const RECEIPT: readonly Column[] = [{ name: 'ingestion_timestamp', kind: 'time' }]
 
 const OF_TRADES: readonly Column[] = [
-  { name: 'trade_time', kind: TIME },
-  { name: 'event_time', kind: TIME, nullable: true },
+  { name: 'trade_time', kind: 'time' },
+  { name: 'event_time', kind: 'time', nullable: true },
   ...WORDS,
   { name: 'epoch', kind: 'number' },
   { name: 'trade_id', kind: 'id' },
@@ -80,72 +127,24 @@ export function selectOf(type: EventType): string {
 }
 
 export function parquetSchema(type: EventType): SchemaElement[] {
-  return [{ name: 'root', num_children: COLUMNS[type].length }, ...COLUMNS[type].map(elementOf)]
+  const elements = COLUMNS[type].map(
+    ({ name, kind, nullable }): SchemaElement => ({
+      name,
+      repetition_type: nullable === true ? 'OPTIONAL' : 'REQUIRED',
+      ...KINDS[kind].schema,
+    }),
+  )
+  return [{ name: 'root', num_children: elements.length }, ...elements]
 }
 
-function elementOf({ name, kind, nullable }: Column): SchemaElement {
-  const repetition_type = nullable === true ? 'OPTIONAL' : 'REQUIRED'
-  switch (kind) {
-    case 'time':
-      return {
-        name,
-        repetition_type,
-        type: 'INT64',
-        converted_type: 'TIMESTAMP_MICROS',
-        logical_type: { type: 'TIMESTAMP', isAdjustedToUTC: true, unit: 'MICROS' },
-      }
-    case 'decimal':
-      // Twenty digits do not fit in eight bytes.
-      return {
-        name,
-        repetition_type,
-        type: 'FIXED_LEN_BYTE_ARRAY',
-        type_length: 9,
-        converted_type: 'DECIMAL',
-        precision: 20,
-        scale: 8,
-        logical_type: { type: 'DECIMAL', precision: 20, scale: 8 },
-      }
-    case 'id':
-      return { name, repetition_type, type: 'INT64' }
-    case 'number':
-      return { name, repetition_type, type: 'INT32' }
-    case 'flag':
-      return { name, repetition_type, type: 'BOOLEAN' }
-    case 'word':
-      return {
-        name,
-        repetition_type,
-        type: 'BYTE_ARRAY',
-        converted_type: 'UTF8',
-        logical_type: { type: 'STRING' },
-      }
-  }
-}
-
-/** @param text as PostgreSQL formats it; a NUMERIC(20,8) has all eight decimals */
+/** @param text as PostgreSQL formats it */
 export function parquetValue(kind: Kind, text: string | null): ParquetValue {
-  if (text === null) return null
-  switch (kind) {
-    case 'time':
-    case 'id':
-      return BigInt(text)
-    case 'decimal':
-      return BigInt(text.replace('.', ''))
-    case 'number':
-      return Number(text)
-    case 'flag':
-      return text === 't'
-    case 'word':
-      return text
-  }
+  return text === null ? null : KINDS[kind].parquet(text)
 }
 
-/** A value for CSV. Nothing needs quotes: symbols have only letters, digits and underscores. */
+/** Null is empty. */
 export function csvValue(kind: Kind, text: string | null): string {
-  if (text === null) return ''
-  if (kind === 'time') return isoTime(BigInt(text))
-  return kind === 'flag' ? String(text === 't') : text
+  return text === null ? '' : KINDS[kind].csv(text)
 }
 
 /** `2026-01-31T12:34:56.123456Z` */

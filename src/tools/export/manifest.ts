@@ -72,8 +72,9 @@ const GAPS = `WITH asked AS MATERIALIZED (
       SELECT epoch, trade_id FROM trades
       WHERE symbol = $1 AND trades.event_type = asked.event_type AND trade_time >= $3::timestamptz
       ORDER BY trade_time, trade_id LIMIT 1) AS after ON true)
-  SELECT gap_id, event_type, from_id, to_id, to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-    to_char(to_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), cause, status, reason
+  SELECT gap_id, event_type, from_id::float8, to_id::float8,
+    to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS from_time,
+    to_char(to_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS to_time, cause, status, reason
   FROM gaps
   WHERE symbol = $1 AND CASE
     WHEN from_time IS NOT NULL OR to_time IS NOT NULL THEN
@@ -83,7 +84,7 @@ const GAPS = `WITH asked AS MATERIALIZED (
       WHERE around.event_type = gaps.event_type
         AND (id_before IS NULL OR (gaps.epoch, to_id) > (epoch_before, id_before))
         AND (id_after IS NULL OR (gaps.epoch, from_id) < (epoch_after, id_after))) END
-  ORDER BY coalesce(from_time, to_time, detected_at), gap_id`
+  ORDER BY coalesce(gaps.from_time, gaps.to_time, detected_at), gap_id`
 
 export async function readGaps(
   reader: TextReader,
@@ -91,18 +92,7 @@ export async function readGaps(
   from: string,
   to: string,
 ): Promise<ManifestGap[]> {
-  const { rows } = await reader.query(GAPS, [symbol, from, to])
-  return rows.map(([gap_id, event_type, from_id, to_id, from_time, to_time, cause, status, reason]) => ({
-    gap_id: gap_id ?? '',
-    event_type: event_type ?? '',
-    from_id: numberOrNull(from_id),
-    to_id: numberOrNull(to_id),
-    from_time: from_time ?? null,
-    to_time: to_time ?? null,
-    cause: cause ?? '',
-    status: status ?? '',
-    reason: reason ?? null,
-  }))
+  return (await reader.typed.query<ManifestGap>(GAPS, [symbol, from, to])).rows
 }
 
 /** The moment whose rows are read, as ISO 8601 in UTC. */
@@ -120,9 +110,4 @@ export async function readIdentity(
   const { rows } = await reader.query("SELECT key, value FROM meta WHERE key IN ('source', 'time_unit')")
   const value = (key: string) => rows.find(([one]) => one === key)?.[1] ?? null
   return { source: value('source'), timeUnit: value('time_unit') }
-}
-
-/** Ids are safe integers: no others are stored. */
-function numberOrNull(text: string | null | undefined): number | null {
-  return text == null ? null : Number(text)
 }

@@ -3,14 +3,14 @@ import type { Example, Finding, NotChecked } from './report-types.ts'
 
 type Fields = { readonly [Name in keyof Finding]?: Finding[Name] | undefined }
 
-/** Makes a finding. What is left out is null: a finding without a symbol is about the whole. */
+/** Makes a finding. Absent fields are null: a finding without a symbol is about the whole. */
 export function finding(fields: Pick<Finding, 'check' | 'kind' | 'severity' | 'summary'> & Fields): Finding {
   const { check, kind, severity, symbol = null, eventType = null, epoch = null } = fields
   const { count = null, summary, examples = [] } = fields
   return { check, kind, severity, symbol, eventType, epoch, count, summary, examples }
 }
 
-/** Says what was not checked. What is left out is null. */
+/** Says what was not checked. Absent fields are null. */
 export function unchecked(
   what: string,
   { symbol = null, count = null, examples = [] }: Partial<NotChecked> = {},

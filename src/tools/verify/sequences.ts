@@ -33,14 +33,14 @@ export interface Sequence {
  * Reads all rows once. The other checks read one sequence at a time, in the order of the unique
  * index. The latency is that of the streams, since a backfilled row has no event time.
  */
-const SEQUENCES = `SELECT symbol, event_type, epoch, count(*)::float8 AS rows, min(trade_id) AS first_id, max(trade_id) AS last_id,
-    min(trade_time) AS first_time, max(trade_time) AS last_time,
-    extract(epoch FROM min(ingestion_timestamp - event_time))::float8 * 1000 AS least_latency_ms
+const SEQUENCES = `SELECT symbol, event_type AS "eventType", epoch, count(*)::float8 AS rows, min(trade_id)::float8 AS "firstId",
+    max(trade_id)::float8 AS "lastId", min(trade_time) AS "firstTime", max(trade_time) AS "lastTime",
+    extract(epoch FROM min(ingestion_timestamp - event_time))::float8 * 1000 AS "leastLatencyMs"
   FROM trades
   WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND trade_time >= $2::timestamptz AND trade_time < $3::timestamptz
   GROUP BY symbol, event_type, epoch ORDER BY symbol, event_type DESC, epoch`
 
-const QUOTES = `SELECT symbol, count(*)::float8 AS rows, min(ingestion_timestamp) AS first_at, max(ingestion_timestamp) AS last_at
+const QUOTES = `SELECT symbol, count(*)::float8 AS rows, min(ingestion_timestamp) AS "firstAt", max(ingestion_timestamp) AS "lastAt"
   FROM book_ticker
   WHERE ($1::text[] IS NULL OR symbol = ANY($1)) AND ingestion_timestamp >= $2::timestamptz
     AND ingestion_timestamp < $3::timestamptz
@@ -57,32 +57,17 @@ const BEFORE = `SELECT count(*)::float8 AS rows FROM trades
 export async function readSequences(context: CheckContext): Promise<Sequence[]> {
   const { connection, scope } = context
   const starts = await readSequenceStarts(connection)
-  const { rows } = await connection.query<{
-    symbol: string
-    event_type: TradeType
-    epoch: number
-    rows: number
-    first_id: string
-    last_id: string
-    first_time: Date
-    last_time: Date
-    least_latency_ms: number | null
-  }>(SEQUENCES, [scope.symbols, ...timeBounds(scope)])
+  const { rows } = await connection.query<
+    Omit<Sequence, 'firstTime' | 'lastTime' | 'begins' | 'rowsBefore'> & { firstTime: Date; lastTime: Date }
+  >(SEQUENCES, [scope.symbols, ...timeBounds(scope)])
   const sequences: Sequence[] = []
   for (const row of rows) {
-    const { symbol, event_type: eventType, epoch } = row
-    const firstId = Number(row.first_id)
-    const begins = beginOf(starts, { symbol, eventType, epoch, firstId }, row.last_time)
+    const { symbol, eventType, epoch, firstTime, lastTime } = row
+    const begins = beginOf(starts, row, lastTime)
     sequences.push({
-      symbol,
-      eventType,
-      epoch,
-      rows: row.rows,
-      firstId,
-      lastId: Number(row.last_id),
-      firstTime: row.first_time.toISOString(),
-      lastTime: row.last_time.toISOString(),
-      leastLatencyMs: row.least_latency_ms,
+      ...row,
+      firstTime: firstTime.toISOString(),
+      lastTime: lastTime.toISOString(),
       begins,
       rowsBefore: begins === null ? 0 : await countBefore(context, [symbol, eventType, epoch, begins]),
     })
@@ -128,15 +113,14 @@ export async function readQuotes({
   connection,
   scope,
 }: CheckContext): Promise<Array<Omit<QuotesReport, 'doubled'>>> {
-  const { rows } = await connection.query<{ symbol: string; rows: number; first_at: Date; last_at: Date }>(
+  const { rows } = await connection.query<{ symbol: string; rows: number; firstAt: Date; lastAt: Date }>(
     QUOTES,
     [scope.symbols, ...timeBounds(scope)],
   )
-  return rows.map(({ symbol, rows, first_at, last_at }) => ({
-    symbol,
-    rows,
-    firstAt: first_at.toISOString(),
-    lastAt: last_at.toISOString(),
+  return rows.map((row) => ({
+    ...row,
+    firstAt: row.firstAt.toISOString(),
+    lastAt: row.lastAt.toISOString(),
   }))
 }
 

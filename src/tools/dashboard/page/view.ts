@@ -11,9 +11,6 @@ import {
 } from './format.ts'
 import type { DeadLetterView, GapView, Incident, Snapshot, StoredView } from './snapshot.ts'
 
-/** A cell: its text, and a class. */
-type Cell = string | readonly [text: string, className: string]
-
 export function showHeader({ atMs, source, parts, version }: Snapshot): void {
   const simulated = source !== null && /^(simulated|replay:)/.test(source)
   text(
@@ -221,18 +218,16 @@ function symbolRow(symbol: string, choose: (symbol: string) => void): HTMLTableR
 /** Fills a table. Leaves unchanged cells alone. */
 function rows(
   id: string,
-  all: ReadonlyArray<{ readonly cells: readonly Cell[]; readonly bad?: boolean }>,
+  all: ReadonlyArray<{ readonly cells: readonly string[]; readonly bad?: boolean }>,
 ): void {
   const body = bodyOf(id)
   while (body.rows.length > all.length) body.deleteRow(-1)
   all.forEach(({ cells, bad }, i) => {
     const row = body.rows[i] ?? body.insertRow()
     row.toggleAttribute('data-bad', bad === true)
-    cells.forEach((cell, j) => {
+    cells.forEach((value, j) => {
       const place = row.cells[j] ?? row.insertCell()
-      const [value, className] = typeof cell === 'string' ? [cell, ''] : cell
       if (place.textContent !== value) place.textContent = value
-      if (className !== '') place.className = className
     })
   })
 }
