@@ -6,9 +6,8 @@ import { test } from 'node:test'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { Observer } from '../src/tools/dashboard/observer.ts'
+import { dashboardConfig, Observer } from '../src/tools/dashboard/observer.ts'
 import type { Snapshot } from '../src/tools/dashboard/page/snapshot.ts'
-import { dashboardConfig } from '../src/tools/dashboard/service.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const NOTHING = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }

@@ -11,7 +11,7 @@ import { DEFINITIONS, SETTING_NAMES } from '../src/foundation/settings/definitio
 import { loadSettings, type Settings } from '../src/foundation/settings/load.ts'
 import { startHealthServer } from '../src/foundation/telemetry/health-server.ts'
 import { ingestionConfig } from '../src/ingestion/config.ts'
-import { dashboardConfig } from '../src/tools/dashboard/service.ts'
+import { dashboardConfig } from '../src/tools/dashboard/observer.ts'
 import { type ComposeService, DOCKER, mountsByTarget, readCluster, readCompose } from './support/compose.ts'
 
 const FILES = { 'docker-compose.yml': readCompose('docker-compose.yml'), 'with the cluster': readCluster() }

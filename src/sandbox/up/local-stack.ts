@@ -222,11 +222,8 @@ export class LocalStack {
     const { settings, report } = this.#options
     if (settings.isSet('DATABASE_URL')) return this.#external('database', databaseHost(settings.DATABASE_URL))
     const port = await freePort()
-    const database = await this.#run(
-      'database',
-      databasePart(this.#context, port),
-      `embedded, 127.0.0.1:${port}`,
-    )
+    const part = databasePart(this.#context, port)
+    const database = await this.#run('database', part, `embedded, 127.0.0.1:${port}`)
     this.#environment['DATABASE_URL'] = database.url
     report.ready('database', `embedded TimescaleDB on 127.0.0.1:${port}`)
   }
@@ -243,10 +240,8 @@ export class LocalStack {
     this.#environment['BINANCE_REST_URL'] = `http://127.0.0.1:${port}`
     const where = `127.0.0.1:${port}${source.faults === true ? ', with /faults' : ''}`
     await this.#run('exchange', exchangePart(this.#context, source, { port, symbols }), where)
-    report.ready(
-      'exchange',
-      `${source.kind === 'replay' ? 'the recording' : 'simulated exchange'} on ${where}`,
-    )
+    const what = source.kind === 'replay' ? 'the recording' : 'simulated exchange'
+    report.ready('exchange', `${what} on ${where}`)
   }
 
   /** A fixed port if the user will request faults; otherwise any. */

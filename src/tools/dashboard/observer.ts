@@ -1,8 +1,9 @@
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
+import type { Settings } from '../../foundation/settings/load.ts'
 import type { Database } from '../../foundation/store/database.ts'
 import { VERSION } from '../../foundation/telemetry/service.ts'
-import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
+import { consumerStatus, ingestionStatus, serviceUrl } from '../../foundation/telemetry/service-status.ts'
 import {
   type ConsumerStatus,
   type IngestionStatus,
@@ -12,7 +13,6 @@ import {
 } from '../../foundation/telemetry/status.ts'
 import { Incidents, problemsOf, type Seen } from './incidents.ts'
 import type { Moment, PartView, Past, Snapshot, StreamView } from './page/snapshot.ts'
-import type { DashboardConfig } from './service.ts'
 import { StoredWatch } from './stored-watch.ts'
 
 const EVERY_MS = 1000
@@ -27,6 +27,28 @@ const STREAMS_SHOWN = 3 * SYMBOLS_SHOWN
 const NOTHING: LatencySummary = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 
 type Listener = (snapshot: Snapshot) => void
+
+export interface DashboardConfig {
+  readonly host: string
+  readonly port: number
+  readonly ingestUrls: readonly string[]
+  readonly consumerUrls: readonly string[]
+  readonly databaseUrl: string
+  /** Shown first, in this order. Symbols that only the services know follow. */
+  readonly symbols: readonly string[]
+}
+
+/** @param databaseUrl replaces the configured URL: that of a running `up` */
+export function dashboardConfig(settings: Settings, databaseUrl = settings.DATABASE_URL): DashboardConfig {
+  return {
+    host: settings.HTTP_HOST,
+    port: settings.DASHBOARD_PORT,
+    ingestUrls: settings.INGEST_URLS ?? [serviceUrl(settings, 'INGEST_PORT')],
+    consumerUrls: settings.CONSUMER_URLS ?? [serviceUrl(settings, 'CONSUMER_PORT')],
+    databaseUrl,
+    symbols: settings.SYMBOLS.filter((symbol) => symbol !== '*'),
+  }
+}
 
 /** Polls the services and the database once for all pages, and keeps the history of the charts. */
 export class Observer {

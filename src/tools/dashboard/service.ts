@@ -1,10 +1,8 @@
 import { systemClock } from '../../foundation/runtime/clock.ts'
-import type { Settings } from '../../foundation/settings/load.ts'
 import { openPostgres } from '../../foundation/store/postgres.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { RunningService } from '../../foundation/telemetry/service.ts'
-import { serviceUrl } from '../../foundation/telemetry/service-status.ts'
-import { Observer } from './observer.ts'
+import { type DashboardConfig, Observer } from './observer.ts'
 import { dashboardServer, listen } from './server.ts'
 import { readSeries } from './stored.ts'
 
@@ -35,27 +33,5 @@ export async function startDashboard(config: DashboardConfig, log: Logger): Prom
       await server.close()
       await database.close()
     },
-  }
-}
-
-export interface DashboardConfig {
-  readonly host: string
-  readonly port: number
-  readonly ingestUrls: readonly string[]
-  readonly consumerUrls: readonly string[]
-  readonly databaseUrl: string
-  /** Shown first, in this order. Symbols that only the services know follow. */
-  readonly symbols: readonly string[]
-}
-
-/** @param databaseUrl replaces the configured URL: that of a running `up` */
-export function dashboardConfig(settings: Settings, databaseUrl = settings.DATABASE_URL): DashboardConfig {
-  return {
-    host: settings.HTTP_HOST,
-    port: settings.DASHBOARD_PORT,
-    ingestUrls: settings.INGEST_URLS ?? [serviceUrl(settings, 'INGEST_PORT')],
-    consumerUrls: settings.CONSUMER_URLS ?? [serviceUrl(settings, 'CONSUMER_PORT')],
-    databaseUrl,
-    symbols: settings.SYMBOLS.filter((symbol) => symbol !== '*'),
   }
 }
