@@ -15,10 +15,12 @@ const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
 
 const ajv = new Ajv2020({ strict: false })
 const validators = Object.fromEntries(
-  readdirSync(join(DOCS, 'schemas')).map((name) => {
-    const schema = JSON.parse(readFileSync(join(DOCS, 'schemas', name), 'utf8'))
-    return [schema.title, ajv.compile(schema)]
-  }),
+  readdirSync(join(DOCS, 'schemas'))
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => {
+      const schema = JSON.parse(readFileSync(join(DOCS, 'schemas', name), 'utf8'))
+      return [schema.title, ajv.compile(schema)]
+    }),
 )
 
 /** Valid and invalid values for a field, of every kind. */
