@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
-import { databaseKinds } from './support/database.ts'
+import { databaseKinds, POOLER_VARIABLE } from './support/database.ts'
 import { assertEachOnce, LOAD_SYMBOLS, startLoad } from './support/load.ts'
 import { startNativeTimescale } from './support/native-timescaledb.ts'
 import { startPgBouncer } from './support/pgbouncer.ts'
@@ -18,62 +18,61 @@ const FAILOVERS = Number(process.env['TAPELINE_FAILOVERS'] ?? 1)
 /** How long a server stays in recovery. */
 const READ_ONLY_MS = 5000
 const STORING_LIMIT_MS = 20_000
+const isPooled = process.env[POOLER_VARIABLE] === 'pgbouncer'
 const [native] = databaseKinds()
 const options = { skip: native?.skip ?? false, timeout: 100_000 + FAILOVERS * 60_000 }
 
-for (const way of ['directly', 'through PgBouncer']) {
-  test(
-    `F6 loses and duplicates nothing when the database fails over to a read-only server and back, ${way}`,
-    options,
-    async (context) => {
-      const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })
-      assert.ok('url' in server)
-      const pooler = way === 'directly' ? null : await startPgBouncer(server.url)
-      try {
-        await using parts = await createConsumerParts(server)
-        await migrate(parts.database)
-        // With the default backoff.
-        const { BACKOFF_INITIAL_MS: _, BACKOFF_MAX_MS: __, ...env } = parts.env
-        await using consumer = await startConsumerProcess({ ...env, DATABASE_URL: pooler?.url ?? server.url })
-        await using traffic = startLoad(parts)
-        await parts.untilTrades(1000)
-        const tookMs: number[] = []
-        for (let i = 0; i < FAILOVERS; i++) {
-          await writeFile(join(dirname(server.logFile), 'data', 'standby.signal'), '')
-          await server.restart()
-          // PgBouncer reconnects 15 s after a failed attempt.
-          await waitFor(async () => /read-only/.test((await consumer.status()).reason), {
-            timeoutMs: 90_000,
-            what: 'health to say that the database is read-only',
-          })
-          await new Promise((resolve) => setTimeout(resolve, READ_ONLY_MS))
-          const { inserted } = (await consumer.status()).counters
-          await runStatements(server.url, 'SELECT pg_promote()')
-          const promotedMs = performance.now()
-          await waitFor(async () => (await consumer.status()).counters.inserted > inserted, {
-            timeoutMs: STORING_LIMIT_MS,
-            what: 'the consumer to store again',
-            everyMs: 50,
-          })
-          tookMs.push(Math.round(performance.now() - promotedMs))
-          await consumer.ready()
-        }
-        const produced = await traffic.stop()
-        await parts.untilTrades(produced * LOAD_SYMBOLS.length, 60_000)
-        context.diagnostic(
-          `${FAILOVERS} failovers ${way}: storing again after ${tookMs.join(', ')} ms; ${produced * LOAD_SYMBOLS.length} trades, each once`,
-        )
-        await waitFor(async () => (await consumer.status()).counters.pending === 0, {
-          timeoutMs: 60_000,
-          what: 'the last flush',
+test(
+  `F6 loses and duplicates nothing when the database fails over to a read-only server and back${isPooled ? ', through PgBouncer' : ''}`,
+  options,
+  async (context) => {
+    const server = await startNativeTimescale({ cacheDir: process.env['TAPELINE_CACHE_DIR'] ?? tmpdir() })
+    assert.ok('url' in server)
+    const pooler = isPooled ? await startPgBouncer(server.url) : null
+    try {
+      await using parts = await createConsumerParts(server)
+      await migrate(parts.database)
+      // With the default backoff.
+      const { BACKOFF_INITIAL_MS: _, BACKOFF_MAX_MS: __, ...env } = parts.env
+      await using consumer = await startConsumerProcess({ ...env, DATABASE_URL: pooler?.url ?? server.url })
+      await using traffic = startLoad(parts)
+      await parts.untilTrades(1000)
+      const tookMs: number[] = []
+      for (let i = 0; i < FAILOVERS; i++) {
+        await writeFile(join(dirname(server.logFile), 'data', 'standby.signal'), '')
+        await server.restart()
+        // PgBouncer reconnects 15 s after a failed attempt.
+        await waitFor(async () => /read-only/.test((await consumer.status()).reason), {
+          timeoutMs: 90_000,
+          what: 'health to say that the database is read-only',
         })
-        assertConserved(await consumer.status())
-        await consumer.stop()
-        await assertEachOnce(parts, produced)
-      } finally {
-        await pooler?.stop()
-        await server.stop()
+        await new Promise((resolve) => setTimeout(resolve, READ_ONLY_MS))
+        const { inserted } = (await consumer.status()).counters
+        await runStatements(server.url, 'SELECT pg_promote()')
+        const promotedMs = performance.now()
+        await waitFor(async () => (await consumer.status()).counters.inserted > inserted, {
+          timeoutMs: STORING_LIMIT_MS,
+          what: 'the consumer to store again',
+          everyMs: 50,
+        })
+        tookMs.push(Math.round(performance.now() - promotedMs))
+        await consumer.ready()
       }
-    },
-  )
-}
+      const produced = await traffic.stop()
+      await parts.untilTrades(produced * LOAD_SYMBOLS.length, 60_000)
+      context.diagnostic(
+        `${FAILOVERS} failovers${isPooled ? ' through PgBouncer' : ''}: storing again after ${tookMs.join(', ')} ms; ${produced * LOAD_SYMBOLS.length} trades, each once`,
+      )
+      await waitFor(async () => (await consumer.status()).counters.pending === 0, {
+        timeoutMs: 60_000,
+        what: 'the last flush',
+      })
+      assertConserved(await consumer.status())
+      await consumer.stop()
+      await assertEachOnce(parts, produced)
+    } finally {
+      await pooler?.stop()
+      await server.stop()
+    }
+  },
+)

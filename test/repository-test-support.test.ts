@@ -28,6 +28,9 @@ test('tests of a folder do not start a broker or database that they do not need'
 
   const files = ['test/kafka-topics.test.ts', 'test/market-pure.test.ts', 'test/pipeline-all.test.ts']
   assert.deepEqual(selectTestFiles(files, ['market']), ['test/market-pure.test.ts'])
+  const long = 'test/kafka-sender-three-brokers.test.ts'
+  assert.deepEqual(selectTestFiles([...files, long], []), files)
+  assert.deepEqual(selectTestFiles([...files, long], ['sender']), [long])
   assert.deepEqual(needsOf(['test/market-pure.test.ts'], root), { kafka: false, database: false })
   assert.deepEqual(needsOf(['test/kafka-topics.test.ts'], root), { kafka: true, database: false })
   assert.deepEqual(needsOf(files, root), { kafka: true, database: true })

@@ -1,9 +1,10 @@
 /**
- * Runs the tests: `npm test` all, `npm test -- consumer` the files whose name contains "consumer",
- * and `npm run test:unit` those that start no broker, database or other process. Starts the servers
- * that these files need, runs the files, and cleans up. Options (`--test-…`) are passed to Node's
- * test runner.
+ * Runs the tests: `npm test` all but the long ones, `npm test -- consumer` the files whose name
+ * contains "consumer", and `npm run test:unit` those that start no broker, database or other
+ * process. Starts the servers that these files need, runs the files, and cleans up. Options
+ * (`--test-…`) are passed to Node's test runner.
  *
+ * With TAPELINE_TEST_ALL=1 `npm test` includes the long ones: with three brokers or PgBouncer.
  * If TAPELINE_TEST_KAFKA_BROKERS or TAPELINE_TEST_DATABASE_URL is set, that server is used and none
  * is started. With TAPELINE_TEST_NATIVE=required a machine that cannot run a native TimescaleDB
  * fails instead of skipping tests. With TAPELINE_TEST_POOLER=pgbouncer tests use PgBouncer unless
@@ -38,7 +39,10 @@ async function main(): Promise<number> {
   const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
   const options = process.argv.slice(2).filter((argument) => argument.startsWith('-') && argument !== UNIT)
   const all = globSync('test/**/*.test.ts', { cwd: ROOT }).sort()
-  const files = selectTestFiles(process.argv.includes(UNIT) ? unitFiles(all, ROOT) : all, names)
+  const candidates = process.argv.includes(UNIT) ? unitFiles(all, ROOT) : all
+  // Every path contains the empty name.
+  const isFull = process.env['TAPELINE_TEST_ALL'] === '1' && names.length === 0
+  const files = selectTestFiles(candidates, isFull ? [''] : names)
   if (files.length === 0) {
     console.error(`No test file has ${names.join(' or ')} in its name`)
     return 1

@@ -9,6 +9,8 @@ export interface Needs {
 
 /** Simulate hundreds of virtual hours. */
 const SIMULATIONS = /-simulation\.test\.ts$/
+/** Start three brokers, or repeat other tests through PgBouncer: only in full runs and by name. */
+const LONG = /-(three-brokers|pooled)\.test\.ts$/
 /** Matches a line that starts a process, or a server with a process. */
 const STARTS =
   /^(?:import|\}).*['"](?:node:child_process|.*\/sandbox\/(?:kafka-broker|embedded-timescaledb)\/.*)['"]$/m
@@ -23,11 +25,11 @@ export function unitFiles(files: readonly string[], root: string): string[] {
 }
 
 /**
- * Returns the test files whose path contains one of the names; all without a name. A complete file
- * name, as a shell completes it, matches too.
+ * Returns the test files whose path contains one of the names, or those of every run without a
+ * name. A complete file name, as a shell completes it, matches too.
  */
 export function selectTestFiles(files: readonly string[], names: readonly string[]): string[] {
-  if (names.length === 0) return [...files]
+  if (names.length === 0) return files.filter((file) => !LONG.test(file))
   return files.filter((file) => names.some((name) => file.includes(name.replace(/^\.\//, ''))))
 }
 
