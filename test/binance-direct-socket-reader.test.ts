@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile } from 'node:fs/promises'
 import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,22 +9,22 @@ import { WebSocket } from 'ws'
 import { openSocket, type StreamSocket } from '../src/foundation/binance/stream-socket.ts'
 import { createAuthority } from './support/certificates.ts'
 import { rawServer, readByUs, text } from './support/raw-websocket.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 test('leaves data unread during a pause, and reads all of it afterwards even if the server has closed by then', async () => {
   await using server = await rawServer()
   const ours = readByUs(server.url)
-  const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
+  const connection = await until('a connection', () => server.connections[0], 5000)
   const cut = text('b')
   connection.write(Buffer.concat([text('a'), cut.subarray(0, 2)]))
-  await waitFor(() => ours.events.length === 1, { timeoutMs: 5000, what: 'the first message' })
+  await until('the first message', () => ours.events.length === 1, 5000)
   ours.socket.pause()
   connection.write(Buffer.concat([cut.subarray(2), text('c'), text('never whole').subarray(0, 5)]))
   connection.end()
   await new Promise((resolve) => setTimeout(resolve, 100))
   assert.deepEqual(ours.events, ['a'])
   ours.socket.resume()
-  await waitFor(() => ours.closed !== null, { timeoutMs: 5000, what: 'the close' })
+  await until('the close', () => ours.closed !== null, 5000)
   assert.deepEqual(ours.events, ['a', 'b', 'c'])
 })
 
@@ -34,38 +34,28 @@ for (const [after, end] of Object.entries({
 })) {
   test(`delivers data decrypted during a pause of a TLS connection ${after}, in order`, async () => {
     const folder = await mkdtemp(join(tmpdir(), 'tapeline-test-'))
-    try {
-      const authority = await createAuthority(folder, 'exchange')
-      const { cert, key } = await authority.sign('exchange', 'IP:127.0.0.1')
-      await using server = await rawServer({ cert: await readFile(cert), key: await readFile(key) })
-      using _ = trusted(await readFile(authority.cert, 'utf8'))
-      const ours = readByUs(server.url, (socket, count) => {
-        if (count === 2) socket.pause()
-      })
-      const connection = await waitFor(() => server.connections[0], {
-        timeoutMs: 5000,
-        what: 'a connection',
-      })
-      const texts = ['a', ...Array.from({ length: 200 }, (_, i) => `${i}`.padEnd(300, 'x'))]
-      connection.write(text('a'))
-      await waitFor(() => ours.events.length === 1, { timeoutMs: 5000, what: 'the first message' })
-      // One read returns all four TLS records.
-      connection.write(Buffer.concat(texts.slice(1).map(text)))
-      await waitFor(() => ours.events.length > 1, { timeoutMs: 5000, what: 'the first record' })
-      await new Promise((resolve) => setTimeout(resolve, 100))
-      assert.ok(ours.events.length < 100, `${ours.events.length} messages in a pause`)
-      end(ours.socket)
-      await waitFor(() => ours.events.length === texts.length || ours.closed !== null, {
-        timeoutMs: 5000,
-        what: 'all messages',
-      })
-      // Data not yet decrypted at the close is not read.
-      assert.deepEqual(ours.events, texts.slice(0, ours.events.length))
-      if (ours.closed === null) assert.equal(ours.events.length, texts.length)
-      ours.socket.terminate()
-    } finally {
-      await rm(folder, { recursive: true })
-    }
+    const authority = await createAuthority(folder, 'exchange')
+    const { cert, key } = await authority.sign('exchange', 'IP:127.0.0.1')
+    await using server = await rawServer({ cert: await readFile(cert), key: await readFile(key) })
+    using _ = trusted(await readFile(authority.cert, 'utf8'))
+    const ours = readByUs(server.url, (socket, count) => {
+      if (count === 2) socket.pause()
+    })
+    const connection = await until('a connection', () => server.connections[0], 5000)
+    const texts = ['a', ...Array.from({ length: 200 }, (_, i) => `${i}`.padEnd(300, 'x'))]
+    connection.write(text('a'))
+    await until('the first message', () => ours.events.length === 1, 5000)
+    // One read returns all four TLS records.
+    connection.write(Buffer.concat(texts.slice(1).map(text)))
+    await until('the first record', () => ours.events.length > 1, 5000)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    assert.ok(ours.events.length < 100, `${ours.events.length} messages in a pause`)
+    end(ours.socket)
+    await until('all messages', () => ours.events.length === texts.length || ours.closed !== null, 5000)
+    // Data not yet decrypted at the close is not read.
+    assert.deepEqual(ours.events, texts.slice(0, ours.events.length))
+    if (ours.closed === null) assert.equal(ours.events.length, texts.length)
+    ours.socket.terminate()
   })
 }
 
@@ -86,14 +76,14 @@ test('delivers messages whose bytes do not change while later ones are read', as
     onPing: () => {},
     onClose: () => {},
   })
-  const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
+  const connection = await until('a connection', () => server.connections[0], 5000)
   // Larger than any buffer that they are read into.
   const texts = Array.from({ length: 4000 }, (_, i) => `${i}`.padEnd(300, 'x'))
   for (let i = 0; i < texts.length; i += 40) {
     connection.write(Buffer.concat(texts.slice(i, i + 40).map(text)))
     await new Promise(setImmediate)
   }
-  await waitFor(() => kept.length === texts.length, { timeoutMs: 5000, what: 'all messages' })
+  await until('all messages', () => kept.length === texts.length, 5000)
   assert.deepEqual(
     kept.map((one) => one.toString()),
     texts,
@@ -104,7 +94,7 @@ test('delivers messages whose bytes do not change while later ones are read', as
 test('reads the connections of ws', async () => {
   await using server = await rawServer()
   const ours = readByUs(server.url)
-  const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
+  const connection = await until('a connection', () => server.connections[0], 5000)
   const messages: unknown[] = []
   const pushed: unknown[] = []
   const { push } = Socket.prototype
@@ -119,7 +109,7 @@ test('reads the connections of ws', async () => {
   }
   try {
     connection.write(text('a'))
-    await waitFor(() => ours.events.length > 0, { timeoutMs: 5000, what: 'the message' })
+    await until('the message', () => ours.events.length > 0, 5000)
   } finally {
     WebSocket.prototype.emit = emit
     Socket.prototype.push = push

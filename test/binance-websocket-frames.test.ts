@@ -18,7 +18,7 @@ import {
   TEXT,
   text,
 } from './support/raw-websocket.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const texts = fc.oneof(
   fc.string({ unit: 'grapheme', maxLength: 200 }),
@@ -139,9 +139,9 @@ for (const [what, frames] of Object.entries({
   test(`reads ${what} as ws alone does`, async () => {
     await using server = await rawServer()
     const ours = readByUs(server.url)
-    await waitFor(() => server.connections.length === 1, { timeoutMs: 5000, what: 'our connection' })
+    await until('our connection', () => server.connections.length === 1, 5000)
     const theirs = readByWs(server.url)
-    await waitFor(() => server.connections.length === 2, { timeoutMs: 5000, what: 'the other connection' })
+    await until('the other connection', () => server.connections.length === 2, 5000)
     for (const connection of server.connections) {
       for (const one of frames) {
         connection.write(one)
@@ -149,10 +149,7 @@ for (const [what, frames] of Object.entries({
       }
       connection.end()
     }
-    await waitFor(() => ours.closed !== null && theirs.closed !== null, {
-      timeoutMs: 5000,
-      what: 'both to close',
-    })
+    await until('both to close', () => ours.closed !== null && theirs.closed !== null, 5000)
     assert.deepEqual(ours.events, theirs.events)
     assert.ok(ours.events.length > 0)
   })
@@ -161,11 +158,11 @@ for (const [what, frames] of Object.entries({
 test('answers a ping between messages', async () => {
   await using server = await rawServer()
   const ours = readByUs(server.url)
-  const connection = await waitFor(() => server.connections[0], { timeoutMs: 5000, what: 'a connection' })
+  const connection = await until('a connection', () => server.connections[0], 5000)
   const answers: Buffer[] = []
   connection.on('data', (bytes: Buffer) => answers.push(bytes))
   connection.write(Buffer.concat([text('a'), frame(FIN | PING, Buffer.from('?')), text('b')]))
-  await waitFor(() => answers.length > 0, { timeoutMs: 5000, what: 'the pong' })
+  await until('the pong', () => answers.length > 0, 5000)
   assert.deepEqual(ours.events, ['a', 'a ping', 'b'])
   // Masked, as required of a client.
   assert.deepEqual([...Buffer.concat(answers).subarray(0, 2)], [FIN | PONG, 0x81])

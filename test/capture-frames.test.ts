@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -13,16 +13,11 @@ import { CaptureWriter } from '../src/sandbox/capture/capture-writer.ts'
 import { parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { waitFor, within } from './support/wait-for.ts'
+import { until, waitFor, within } from './support/wait-for.ts'
 
-const TIMEOUT = { timeout: 30_000 }
 const STREAMS = ['btcusdt@trade', 'btcusdt@aggTrade', 'btcusdt@bookTicker']
 
-async function folderOf(context: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'tapeline-capture-'))
-  context.after(() => rm(folder, { recursive: true }))
-  return folder
-}
+const newFolder = () => mkdtemp(join(tmpdir(), 'tapeline-capture-'))
 
 async function simulate(context: TestContext) {
   const exchange = await startSimulatedExchange({ messagesPerSecond: 3_000, symbols: ['BTCUSDT'] })
@@ -62,8 +57,8 @@ async function linesOf(file: string) {
     })
 }
 
-test('a replay delivers the captured frames byte for byte, in order', TIMEOUT, async (context) => {
-  const folder = await folderOf(context)
+test('a replay delivers the captured frames byte for byte, in order', async (context) => {
+  const folder = await newFolder()
   const [first, second] = [join(folder, 'first.ndjson.gz'), join(folder, 'second.ndjson')]
   const exchange = await simulate(context)
   const recording = await capture(context, { file: first, wsUrl: exchange.wsUrl })
@@ -89,52 +84,44 @@ test('a replay delivers the captured frames byte for byte, in order', TIMEOUT, a
   )
 })
 
-test(
-  'a capture continues after a cut, and excludes frames that a replay could not serve',
-  TIMEOUT,
-  async (context) => {
-    const file = join(await folderOf(context), 'cut.ndjson.gz')
-    const exchange = await simulate(context)
-    const running = await capture(context, { file, wsUrl: exchange.wsUrl })
-    await running.has(100)
-    exchange.faults.add({ kind: 'garbage', form: 'truncated', count: 2 })
-    const binary = exchange.faults.add({ kind: 'garbage', form: 'binary' })
-    await waitFor(() => binary.report().state === 'ended', { timeoutMs: 5_000, what: 'garbage' })
-    await running.has(running.frames() + 50)
-    exchange.faults.add({ kind: 'refuse', status: 503, count: 1 })
-    exchange.faults.add({ kind: 'cut' })
-    await waitFor(() => running.problems.length === 2, { timeoutMs: 5_000, what: 'a refusal' })
-    await running.has(running.frames() + 100)
-    const summary = await running.stop()
-    assert.deepEqual([summary.reconnects, summary.leftOut], [1, 3])
-    assert.match(String(running.problems[1]), /HTTP 503/)
-    const replay = await startReplayExchange({ file })
-    await replay.close()
-  },
-)
+test('a capture continues after a cut, and excludes frames that a replay could not serve', async (context) => {
+  const file = join(await newFolder(), 'cut.ndjson.gz')
+  const exchange = await simulate(context)
+  const running = await capture(context, { file, wsUrl: exchange.wsUrl })
+  await running.has(100)
+  exchange.faults.add({ kind: 'garbage', form: 'truncated', count: 2 })
+  const binary = exchange.faults.add({ kind: 'garbage', form: 'binary' })
+  await until('garbage', () => binary.report().state === 'ended', 5_000)
+  await running.has(running.frames() + 50)
+  exchange.faults.add({ kind: 'refuse', status: 503, count: 1 })
+  exchange.faults.add({ kind: 'cut' })
+  await until('a refusal', () => running.problems.length === 2, 5_000)
+  await running.has(running.frames() + 100)
+  const summary = await running.stop()
+  assert.deepEqual([summary.reconnects, summary.leftOut], [1, 3])
+  assert.match(String(running.problems[1]), /HTTP 503/)
+  const replay = await startReplayExchange({ file })
+  await replay.close()
+})
 
 for (const status of [451, 418, 403]) {
-  test(
-    `a capture waits at least Retry-After after a refusal with ${status}, and reports it`,
-    TIMEOUT,
-    async (context) => {
-      const file = join(await folderOf(context), 'refused.ndjson')
-      const exchange = await simulate(context)
-      exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 2, count: 1 })
-      const startedMs = performance.now()
-      const running = await capture(context, { file, wsUrl: exchange.wsUrl })
-      await running.has(50)
-      assert.ok(performance.now() - startedMs >= 2000)
-      const summary = await running.stop()
-      assert.equal(running.problems.length, 1)
-      assert.match(String(running.problems[0]), new RegExp(`HTTP ${status}; next attempt`))
-      assert.equal(summary.reconnects, 0)
-    },
-  )
+  test(`a capture waits at least Retry-After after a refusal with ${status}, and reports it`, async (context) => {
+    const file = join(await newFolder(), 'refused.ndjson')
+    const exchange = await simulate(context)
+    exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 2, count: 1 })
+    const startedMs = performance.now()
+    const running = await capture(context, { file, wsUrl: exchange.wsUrl })
+    await running.has(50)
+    assert.ok(performance.now() - startedMs >= 2000)
+    const summary = await running.stop()
+    assert.equal(running.problems.length, 1)
+    assert.match(String(running.problems[0]), new RegExp(`HTTP ${status}; next attempt`))
+    assert.equal(summary.reconnects, 0)
+  })
 }
 
-test('overwrites an earlier capture only on request', TIMEOUT, async (context) => {
-  const file = join(await folderOf(context), 'there.ndjson')
+test('overwrites an earlier capture only on request', async (context) => {
+  const file = join(await newFolder(), 'there.ndjson')
   await writeFile(file, 'precious')
   const { wsUrl } = await simulate(context)
   await assert.rejects(capture(context, { file, wsUrl }), (error) => {
@@ -143,8 +130,8 @@ test('overwrites an earlier capture only on request', TIMEOUT, async (context) =
   assert.equal(await readFile(file, 'utf8'), 'precious')
 })
 
-test('a slow disk pauses the sockets instead of filling the memory', TIMEOUT, async (context) => {
-  const file = join(await folderOf(context), 'slow.ndjson.gz')
+test('a slow disk pauses the sockets instead of filling the memory', async () => {
+  const file = join(await newFolder(), 'slow.ndjson.gz')
   const { promise: room, resolve: onRoom } = Promise.withResolvers<void>()
   const writer = await CaptureWriter.open(file, { overwrite: false, onRoom })
   const line = `${'x'.repeat(999)}\n`
@@ -159,8 +146,8 @@ test('a slow disk pauses the sockets instead of filling the memory', TIMEOUT, as
   assert.equal(gunzipSync(await readFile(file)).length, (lines + 1) * 1_000)
 })
 
-test('SIGTERM ends a capture with a complete file and a summary', TIMEOUT, async (context) => {
-  const file = join(await folderOf(context), 'stopped.ndjson.gz')
+test('SIGTERM ends a capture with a complete file and a summary', async (context) => {
+  const file = join(await newFolder(), 'stopped.ndjson.gz')
   const { wsUrl, source } = await simulate(context)
   const module = new URL('../src/cli/capture.ts', import.meta.url).href
   const script = `import { captureCommand } from '${module}'; await captureCommand().parseAsync(process.argv.slice(1), { from: 'user' })`
@@ -178,7 +165,7 @@ test('SIGTERM ends a capture with a complete file and a summary', TIMEOUT, async
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     output += text
   })
-  await waitFor(async () => (await stat(file)).size > 1_000, { timeoutMs: 15_000, what: 'some of the file' })
+  await until('some of the file', async () => (await stat(file)).size > 1_000)
   const exit = once(child, 'close')
   child.kill('SIGTERM')
   assert.deepEqual(await within(10_000, 'its end', () => exit), [0, null])

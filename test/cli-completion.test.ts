@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -30,29 +30,21 @@ function offered(words: readonly string[], folder: string): string[] {
 
 test('bash completes commands, subcommands, options, choices and files', has('bash'), () => {
   const folder = mkdtempSync(join(tmpdir(), 'completion-'))
-  try {
-    assert.deepEqual(offered(['tapeline', 'd'], folder), ['dead-letters', 'dashboard', 'doctor'])
-    assert.deepEqual(offered(['tapeline', 'dead-letters', 'l'], folder), ['list'])
-    assert.deepEqual(offered(['tapeline', 'dead-letters', 'list', '--re'], folder), ['--reason'])
-    assert.deepEqual(offered(['tapeline', 'export', 'BTCUSDT', '--format', ''], folder), ['parquet', 'csv'])
-    assert.deepEqual(offered(['tapeline', 'completion', ''], folder).slice(0, 3), ['bash', 'zsh', 'fish'])
-    assert.deepEqual(offered(['tapeline', 'up', '--replay', 'compl'], folder), ['completion.bash'])
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  assert.deepEqual(offered(['tapeline', 'd'], folder), ['dead-letters', 'dashboard', 'doctor'])
+  assert.deepEqual(offered(['tapeline', 'dead-letters', 'l'], folder), ['list'])
+  assert.deepEqual(offered(['tapeline', 'dead-letters', 'list', '--re'], folder), ['--reason'])
+  assert.deepEqual(offered(['tapeline', 'export', 'BTCUSDT', '--format', ''], folder), ['parquet', 'csv'])
+  assert.deepEqual(offered(['tapeline', 'completion', ''], folder).slice(0, 3), ['bash', 'zsh', 'fish'])
+  assert.deepEqual(offered(['tapeline', 'up', '--replay', 'compl'], folder), ['completion.bash'])
 })
 
 for (const shell of ['bash', 'zsh', 'fish'] as const) {
   test(`${shell} loads the script without an error`, has(shell), () => {
     const folder = mkdtempSync(join(tmpdir(), 'completion-'))
-    try {
-      const script = join(folder, 'script')
-      writeFileSync(script, completionScript(createProgram(), shell))
-      const { status, stderr } = spawnSync(shell, ['-n', script], { encoding: 'utf8' })
-      assert.deepEqual([status, stderr], [0, ''])
-    } finally {
-      rmSync(folder, { recursive: true, force: true })
-    }
+    const script = join(folder, 'script')
+    writeFileSync(script, completionScript(createProgram(), shell))
+    const { status, stderr } = spawnSync(shell, ['-n', script], { encoding: 'utf8' })
+    assert.deepEqual([status, stderr], [0, ''])
   })
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
 import { startTapeline } from './support/processes.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const COMMANDS = [
   ['dead-letters', 'list'],
@@ -27,10 +27,7 @@ test('Ctrl-C ends a command that waits for a silent database or broker', async (
     for (const args of COMMANDS) {
       connected.clear()
       await using command = startTapeline(args, { env })
-      await waitFor(() => connected.size > 0, {
-        timeoutMs: 30_000,
-        what: `${args.join(' ')} to have connected`,
-      })
+      await until(`${args.join(' ')} to have connected`, () => connected.size > 0)
       command.signal('SIGINT')
       const { code, signal } = await command.exit(5000)
       assert.ok(signal === 'SIGINT' || code === 1, `${args.join(' ')} ended with ${signal ?? code}`)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
@@ -137,38 +137,34 @@ test('the packed package runs with its types in a program outside this repositor
   await produce(bookTicker, 'BTCUSDT', [bookTickerValue()])
   const folder = mkdtempSync(join(tmpdir(), 'client-'))
   const node = (...args: string[]) => execFileSync(process.execPath, args, { cwd: folder, encoding: 'utf8' })
-  try {
-    const modules = join(folder, 'node_modules')
-    mkdirSync(modules)
-    node(join(ROOT, 'scripts/build.ts'), join(folder, 'dist'))
-    mkdirSync(join(modules, 'tapeline'))
-    symlinkSync(join(ROOT, 'package.json'), join(modules, 'tapeline/package.json'))
-    symlinkSync(join(folder, 'dist'), join(modules, 'tapeline/dist'))
-    for (const name of readdirSync(join(ROOT, 'node_modules')))
-      if (name !== 'tapeline') symlinkSync(join(ROOT, 'node_modules', name), join(modules, name))
-    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
-    writeFileSync(join(folder, 'program.ts'), PROGRAM)
-    const strict = [
-      '--strict',
-      '--noUncheckedIndexedAccess',
-      '--module',
-      'nodenext',
-      '--target',
-      'esnext',
-      '--types',
-      'node',
-      '--noEmit',
-    ]
-    node(join(ROOT, 'node_modules/typescript/bin/tsc'), ...strict, 'program.ts')
-    const lines = node('program.ts', brokers().join(), trades, bookTicker).trim().split('\n')
-    assert.deepEqual(lines.sort(), [
-      'BTCUSDT 1..41',
-      'BTCUSDT 41   61837.63000000 sell',
-      'BTCUSDT 61837.63000000 61837.64000000',
-    ])
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  const modules = join(folder, 'node_modules')
+  mkdirSync(modules)
+  node(join(ROOT, 'scripts/build.ts'), join(folder, 'dist'))
+  mkdirSync(join(modules, 'tapeline'))
+  symlinkSync(join(ROOT, 'package.json'), join(modules, 'tapeline/package.json'))
+  symlinkSync(join(folder, 'dist'), join(modules, 'tapeline/dist'))
+  for (const name of readdirSync(join(ROOT, 'node_modules')))
+    if (name !== 'tapeline') symlinkSync(join(ROOT, 'node_modules', name), join(modules, name))
+  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+  writeFileSync(join(folder, 'program.ts'), PROGRAM)
+  const strict = [
+    '--strict',
+    '--noUncheckedIndexedAccess',
+    '--module',
+    'nodenext',
+    '--target',
+    'esnext',
+    '--types',
+    'node',
+    '--noEmit',
+  ]
+  node(join(ROOT, 'node_modules/typescript/bin/tsc'), ...strict, 'program.ts')
+  const lines = node('program.ts', brokers().join(), trades, bookTicker).trim().split('\n')
+  assert.deepEqual(lines.sort(), [
+    'BTCUSDT 1..41',
+    'BTCUSDT 41   61837.63000000 sell',
+    'BTCUSDT 61837.63000000 61837.64000000',
+  ])
 })
 
 function disposable<Topics extends { delete(): Promise<void> }>(topics: Topics): Topics & AsyncDisposable {

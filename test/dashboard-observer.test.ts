@@ -8,7 +8,7 @@ import { loadSettings } from '../src/foundation/settings/load.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { dashboardConfig, Observer } from '../src/tools/dashboard/observer.ts'
 import type { Snapshot } from '../src/tools/dashboard/page/snapshot.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const NOTHING = { count: 0, p50: 0, p90: 0, p99: 0, max: 0 }
 
@@ -72,7 +72,7 @@ async function observed(urls: readonly string[]) {
     defects,
     async next(): Promise<Snapshot> {
       const seen = snapshots.length
-      await waitFor(() => snapshots.length > seen, { timeoutMs: 10_000, what: 'a poll' })
+      await until('a poll', () => snapshots.length > seen)
       return snapshots.at(-1) ?? assert.fail()
     },
     async [Symbol.asyncDispose]() {
@@ -89,12 +89,10 @@ test("shows the services' state while the database accepts queries but does not 
   consumer.says(100)
   try {
     await using observer = await observed([consumer.url])
-    const hung = await waitFor(
-      () =>
-        observer.snapshots.find(({ problems }) =>
-          problems.some((problem) => /^database: has not answered for \d s/.test(problem)),
-        ),
-      { timeoutMs: 10_000, what: 'the database to be reported as unavailable' },
+    const hung = await until('the database to be reported as unavailable', () =>
+      observer.snapshots.find(({ problems }) =>
+        problems.some((problem) => /^database: has not answered for \d s/.test(problem)),
+      ),
     )
     assert.equal(hung.inserted, 100)
     // Several polls ran meanwhile: none waited for the answer.
@@ -134,7 +132,7 @@ test('survives an unparsable status, reports it once, and shows the service when
   consumer.status = { service: 'consumer', ready: true }
   try {
     await using observer = await observed([consumer.url])
-    await waitFor(() => observer.defects.length > 0, { timeoutMs: 10_000, what: 'the defect' })
+    await until('the defect', () => observer.defects.length > 0)
     await new Promise((resolve) => setTimeout(resolve, 2500))
     assert.equal(observer.defects.length, 1)
     consumer.says(5)

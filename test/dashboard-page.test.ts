@@ -8,7 +8,7 @@ import { launchBrowser, needsBrowser } from './support/browser.ts'
 import { createConsumerParts } from './support/consumer-parts.ts'
 import { type RunningCommand, startTapeline } from './support/processes.ts'
 import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
 const VIEWS = [
@@ -53,12 +53,11 @@ test('the dashboard shows stored data, each fault and its recovery, and reconnec
     await page.goto(url)
     const text = async (selector: string) => (await page.locator(selector).allInnerTexts()).join('\n')
     const says = (selector: string, pattern: RegExp, timeoutMs = 60_000) =>
-      waitFor(async () => pattern.test(await text(selector)), {
-        timeoutMs,
-        what: `${selector} to say ${pattern}`,
-      }).catch(async (error: unknown) => {
-        throw new Error(`${selector} says ${JSON.stringify(await text(selector))}`, { cause: error })
-      })
+      until(`${selector} to say ${pattern}`, async () => pattern.test(await text(selector)), timeoutMs).catch(
+        async (error: unknown) => {
+          throw new Error(`${selector} says ${JSON.stringify(await text(selector))}`, { cause: error })
+        },
+      )
     await says('#state', /All is well/)
 
     // A gap that cannot be filled for a while.
@@ -79,10 +78,7 @@ test('the dashboard shows stored data, each fault and its recovery, and reconnec
 
     // A stream that stalls while the others deliver.
     const stream = 'ethusdt@bookTicker'
-    await waitFor(async () => (await ingestion.status()).uptimeMs > 40_000, {
-      timeoutMs: 60_000,
-      what: 'the stream to have a rate',
-    })
+    await until('the stream to have a rate', async () => (await ingestion.status()).uptimeMs > 40_000)
     // A resubscription would end a short stall before the page's next update.
     const stall = exchange.faults.add({ kind: 'stall', stream, healedBy: 'reconnect' })
     await says('#state', new RegExp(`${stream} has gone quiet`), 120_000)
@@ -97,10 +93,9 @@ test('the dashboard shows stored data, each fault and its recovery, and reconnec
       const { counters, partitions } = await consumer.status()
       const all = new Intl.NumberFormat('en-US').format(counters.inserted)
       await says('#totals', new RegExp(`Rows since start\\s+${all}\\s`))
-      await waitFor(async () => isDeep(await cells(page, 'symbols'), await storedPrices(parts)), {
-        timeoutMs: 30_000,
-        what: 'the prices of the database',
-      }).catch(async () => assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts)))
+      await until('the prices of the database', async () =>
+        isDeep(await cells(page, 'symbols'), await storedPrices(parts)),
+      ).catch(async () => assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts)))
       const count = (value: number | null) => new Intl.NumberFormat('en-US').format(value ?? Number.NaN)
       assert.deepEqual(
         await cells(page, 'partitions'),

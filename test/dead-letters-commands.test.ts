@@ -10,7 +10,7 @@ import { produce } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 let topics: TestTopics
 let server: TestDatabase
@@ -50,11 +50,11 @@ test('lists a poison message with its details, fails to retry it, and a redelive
     tradeValue({ t: 4 }),
   ])
   const untilRead = () =>
-    waitFor(
+    until(
+      'four messages to be read',
       async () =>
         (await count("SELECT coalesce(to_regclass('consumer_offsets') IS NOT NULL, false)::int")) === 1 &&
         (await count('SELECT coalesce(max(next_offset), 0) FROM consumer_offsets')) === 4,
-      { timeoutMs: 30_000, what: 'four messages to be read' },
     )
   {
     await using consumer = await startConsumerProcess(env)
@@ -167,11 +167,11 @@ test('stores a row refused by a wrong database rule once the rule is gone, with 
     headers: { schema: 'trade/1', epoch: '3' },
   })
   await using consumer = await startConsumerProcess(env)
-  await waitFor(
+  await until(
+    'two rows and a dead letter',
     async () =>
       (await count('SELECT count(*) FROM trades')) === 2 &&
       (await count('SELECT count(*) FROM dead_letters')) === 1,
-    { timeoutMs: 30_000, what: 'two rows and a dead letter' },
   )
   assert.match(await run(0, 'list'), /\/2\/1 .* consumer: refused by the database: 23514 .*wrong_rule/)
   assert.match(await run(1, 'retry'), /fails again: refused by the database: 23514 .*wrong_rule/)

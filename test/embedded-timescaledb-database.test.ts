@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync, statSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -29,7 +29,6 @@ before(async () => {
 
 after(async () => {
   await database.stop()
-  await rm(folder, { recursive: true, force: true })
 })
 
 function start(): Promise<EmbeddedDatabase> {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -24,105 +24,90 @@ const TYPES = ['trade', 'aggTrade', 'bookTicker'] as const
 const EXTREMES = `INSERT INTO book_ticker VALUES
   ('${DAY}T23:59:59.999999Z', 'BTCUSDT', 9007199254740991, 999999999999.99999999, 0.00000001, 999999999999.99999998, 123456789012.12345678)`
 
-for (const { name, ...options } of databaseKinds()) {
-  test(
-    `an exported day contains every row of the day and no other, with exact digits, on the ${name} TimescaleDB`,
-    options,
-    async () => {
-      const market = await createAuditedMarket(name)
-      const temporary = mkdtempSync(join(tmpdir(), 'export-'))
-      const folder = join(temporary, 'made', 'on demand')
-      const run = (...args: string[]) =>
-        startTapeline(['export', 'BTCUSDT', '--out', folder, ...args], {
-          env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
-        })
-      try {
-        await market.database.query(EXTREMES)
-        await market.database.query(outageSql(`${DAY}T10:00:00Z`, `${DAY}T10:00:07Z`))
-        await market.database.query(outageSql('2026-01-03T10:00:00Z', '2026-01-03T10:00:07Z'))
-        await using first = run('--day', DAY)
-        await first.assertExit(0, 60_000)
-        const manifest = readManifest(folder, 'parquet')
-        assert.deepEqual(
-          [manifest.symbol, manifest.day, manifest.dayIsOver, manifest.verify?.verdict],
-          ['BTCUSDT', DAY, true, 'clean'],
-        )
-        assert.deepEqual(
-          manifest.gaps.map(({ from_time }) => from_time),
-          [`${DAY}T10:00:00.000Z`],
-        )
-        for (const type of TYPES) {
-          const stored = await storedRows(market.database, type)
-          assert.ok(stored.length > 3, `${type}: ${stored.length} rows`)
-          const file = manifest.files.find((one) => one.type === type)
-          assert.ok(file !== undefined)
-          const path = join(folder, file.name)
-          assert.deepEqual(await parquetRows(path, type), stored)
-          assert.equal(file.rows, stored.length)
-          assert.equal(file.sha256, createHash('sha256').update(readFileSync(path)).digest('hex'))
-        }
-
-        // Two concurrent exports do not mix their files: one of them writes complete files.
-        const both = [
-          run('--day', '2026-01-03', '--type', 'trade'),
-          run('--day', '2026-01-03', '--type', 'trade'),
-        ]
-        const codes = await Promise.all(both.map(async (one) => (await one.exit(60_000)).code))
-        await Promise.all(both.map((one) => one.kill()))
-        assert.ok(codes.includes(0), both.map((one) => one.output()).join())
-        assert.ok(
-          codes.every((code) => code === 0 || code === 2),
-          String(codes),
-        )
-        const shared: Manifest = JSON.parse(
-          readFileSync(join(folder, 'BTCUSDT-trade-2026-01-03.parquet.manifest.json'), 'utf8'),
-        )
-        const [only] = shared.files
-        assert.equal(
-          only?.sha256,
-          createHash('sha256')
-            .update(readFileSync(join(folder, only?.name ?? '')))
-            .digest('hex'),
-        )
-
-        // Existing files are not overwritten by accident.
-        await using again = run('--day', DAY)
-        await again.assertExit(2)
-        assert.match(again.output(), /exists already[\s\S]*--force/)
-
-        // With an unexplained missing row the files are written, and the exit code shows it.
-        await market.database.query(
-          `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id =
-           (SELECT min(trade_id) + 3 FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_time >= '${DAY}')`,
-        )
-        await using csv = run('--day', DAY, '--format', 'csv', '--force')
-        await csv.assertExit(1, 90_000)
-        assert.equal(readManifest(folder, 'csv').verify?.verdict, 'not clean')
-        for (const type of TYPES) {
-          const [head, ...lines] = readFileSync(join(folder, `BTCUSDT-${type}-${DAY}.csv`), 'utf8')
-            .trimEnd()
-            .split('\n')
-          assert.equal(head, COLUMNS[type].map((column) => column.name).join())
-          assert.deepEqual(
-            lines.map((line) => line.split(',')),
-            await storedRows(market.database, type),
-          )
-        }
-
-        await using nothing = run('--day', '2020-01-01')
-        await nothing.assertExit(2)
-        assert.match(nothing.output(), /Nothing of BTCUSDT is stored for 2020-01-01/)
-        assert.deepEqual(
-          readdirSync(folder).filter((file) => file.includes('partial')),
-          [],
-        )
-      } finally {
-        await market.drop()
-        rmSync(temporary, { recursive: true, force: true })
-      }
-    },
+test('an exported day contains every row of the day and no other, with exact digits', async () => {
+  await using market = await createAuditedMarket()
+  const folder = join(mkdtempSync(join(tmpdir(), 'export-')), 'made', 'on demand')
+  const run = (...args: string[]) =>
+    startTapeline(['export', 'BTCUSDT', '--out', folder, ...args], {
+      env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
+    })
+  await market.database.query(EXTREMES)
+  await market.database.query(outageSql(`${DAY}T10:00:00Z`, `${DAY}T10:00:07Z`))
+  await market.database.query(outageSql('2026-01-03T10:00:00Z', '2026-01-03T10:00:07Z'))
+  await using first = run('--day', DAY)
+  await first.assertExit(0, 60_000)
+  const manifest = readManifest(folder, 'parquet')
+  assert.deepEqual(
+    [manifest.symbol, manifest.day, manifest.dayIsOver, manifest.verify?.verdict],
+    ['BTCUSDT', DAY, true, 'clean'],
   )
-}
+  assert.deepEqual(
+    manifest.gaps.map(({ from_time }) => from_time),
+    [`${DAY}T10:00:00.000Z`],
+  )
+  for (const type of TYPES) {
+    const stored = await storedRows(market.database, type)
+    assert.ok(stored.length > 3, `${type}: ${stored.length} rows`)
+    const file = manifest.files.find((one) => one.type === type)
+    assert.ok(file !== undefined)
+    const path = join(folder, file.name)
+    assert.deepEqual(await parquetRows(path, type), stored)
+    assert.equal(file.rows, stored.length)
+    assert.equal(file.sha256, createHash('sha256').update(readFileSync(path)).digest('hex'))
+  }
+
+  // Two concurrent exports do not mix their files: one of them writes complete files.
+  const both = [run('--day', '2026-01-03', '--type', 'trade'), run('--day', '2026-01-03', '--type', 'trade')]
+  const codes = await Promise.all(both.map(async (one) => (await one.exit(60_000)).code))
+  await Promise.all(both.map((one) => one.kill()))
+  assert.ok(codes.includes(0), both.map((one) => one.output()).join())
+  assert.ok(
+    codes.every((code) => code === 0 || code === 2),
+    String(codes),
+  )
+  const shared: Manifest = JSON.parse(
+    readFileSync(join(folder, 'BTCUSDT-trade-2026-01-03.parquet.manifest.json'), 'utf8'),
+  )
+  const [only] = shared.files
+  assert.equal(
+    only?.sha256,
+    createHash('sha256')
+      .update(readFileSync(join(folder, only?.name ?? '')))
+      .digest('hex'),
+  )
+
+  // Existing files are not overwritten by accident.
+  await using again = run('--day', DAY)
+  await again.assertExit(2)
+  assert.match(again.output(), /exists already[\s\S]*--force/)
+
+  // With an unexplained missing row the files are written, and the exit code shows it.
+  await market.database.query(
+    `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id =
+     (SELECT min(trade_id) + 3 FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_time >= '${DAY}')`,
+  )
+  await using csv = run('--day', DAY, '--format', 'csv', '--force')
+  await csv.assertExit(1, 90_000)
+  assert.equal(readManifest(folder, 'csv').verify?.verdict, 'not clean')
+  for (const type of TYPES) {
+    const [head, ...lines] = readFileSync(join(folder, `BTCUSDT-${type}-${DAY}.csv`), 'utf8')
+      .trimEnd()
+      .split('\n')
+    assert.equal(head, COLUMNS[type].map((column) => column.name).join())
+    assert.deepEqual(
+      lines.map((line) => line.split(',')),
+      await storedRows(market.database, type),
+    )
+  }
+
+  await using nothing = run('--day', '2020-01-01')
+  await nothing.assertExit(2)
+  assert.match(nothing.output(), /Nothing of BTCUSDT is stored for 2020-01-01/)
+  assert.deepEqual(
+    readdirSync(folder).filter((file) => file.includes('partial')),
+    [],
+  )
+})
 
 test('accepts a day in UTC, and refuses an invalid one', () => {
   const nowMs = Date.UTC(2026, 2, 1, 0, 30)
@@ -138,71 +123,60 @@ test('accepts a day in UTC, and refuses an invalid one', () => {
   assert.throws(() => names('2000-01-01', 'today'), /too many days/)
 })
 
-for (const { name, ...options } of databaseKinds()) {
-  test(
-    `exports several days of several symbols in one call, each with its ledger rows, on the ${name} TimescaleDB`,
-    options,
-    async () => {
-      const market = await createAuditedMarket(name)
-      const folder = mkdtempSync(join(tmpdir(), 'export-'))
-      const run = (...args: string[]) =>
-        startTapeline(['export', '--out', folder, '--type', 'trade', ...args], {
-          env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
-        })
-      const manifestOf = (symbol: string, day: string): Manifest =>
-        JSON.parse(readFileSync(join(folder, `${symbol}-trade-2026-01-${day}.parquet.manifest.json`), 'utf8'))
-      try {
-        // A gap without times, detected days later: ids 1024 to 1047 belong to the second day.
-        for (const [from, to] of [
-          [1030, 1031],
-          [1047, 1048],
-          [1072, 1080],
-        ] as const)
-          await market.database.query(gapSql('unrecoverable', from, to))
-        await market.database.query(
-          `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id IN (1047, 1048)`,
-        )
-        await using all = run('ethusdt,BTCUSDT', 'BTCUSDT', '--from', '2025-12-31', '--to', '2026-01-03')
-        await all.assertExit(0, 90_000)
-        assert.match(all.output(), /Nothing of ETHUSDT is stored for 2025-12-31/)
-        const idsOf = (symbol: string, day: string) => {
-          const { first, last, rows } = manifestOf(symbol, day).files[0] ?? assert.fail('no file')
-          return [first?.id, last?.id, rows]
-        }
-        assert.deepEqual(
-          ['01', '02', '03'].map((day) => idsOf('ETHUSDT', day)),
-          [
-            [1000, 1023, 24],
-            [1024, 1047, 24],
-            [1048, 1071, 24],
-          ],
-        )
-        assert.deepEqual(idsOf('BTCUSDT', '02'), [1024, 1046, 23])
-        const gapsOf = (day: string) => manifestOf('BTCUSDT', day).gaps.map(({ from_id }) => from_id)
-        assert.deepEqual(['01', '02', '03'].map(gapsOf), [[], [1030, 1047], [1047]])
-        assert.deepEqual(manifestOf('ETHUSDT', '02').gaps, [])
-        // Existing files are refused before anything is written.
-        await using again = run('ETHUSDT', '--from', '2026-01-03', '--to', '2026-01-04')
-        await again.assertExit(2)
-        assert.deepEqual(
-          readdirSync(folder).filter((file) => file.includes('01-04')),
-          [],
-        )
-        await using unsaid = run('ETHUSDT')
-        await unsaid.assertExit(2)
-        assert.match(unsaid.output(), /Either --day or --from/)
-      } finally {
-        await market.drop()
-        rmSync(folder, { recursive: true, force: true })
-      }
-    },
+test('exports several days of several symbols in one call, each with its ledger rows', async () => {
+  await using market = await createAuditedMarket()
+  const folder = mkdtempSync(join(tmpdir(), 'export-'))
+  const run = (...args: string[]) =>
+    startTapeline(['export', '--out', folder, '--type', 'trade', ...args], {
+      env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
+    })
+  const manifestOf = (symbol: string, day: string): Manifest =>
+    JSON.parse(readFileSync(join(folder, `${symbol}-trade-2026-01-${day}.parquet.manifest.json`), 'utf8'))
+  // A gap without times, detected days later: ids 1024 to 1047 belong to the second day.
+  for (const [from, to] of [
+    [1030, 1031],
+    [1047, 1048],
+    [1072, 1080],
+  ] as const)
+    await market.database.query(gapSql('unrecoverable', from, to))
+  await market.database.query(
+    `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id IN (1047, 1048)`,
   )
-}
+  await using all = run('ethusdt,BTCUSDT', 'BTCUSDT', '--from', '2025-12-31', '--to', '2026-01-03')
+  await all.assertExit(0, 90_000)
+  assert.match(all.output(), /Nothing of ETHUSDT is stored for 2025-12-31/)
+  const idsOf = (symbol: string, day: string) => {
+    const { first, last, rows } = manifestOf(symbol, day).files[0] ?? assert.fail('no file')
+    return [first?.id, last?.id, rows]
+  }
+  assert.deepEqual(
+    ['01', '02', '03'].map((day) => idsOf('ETHUSDT', day)),
+    [
+      [1000, 1023, 24],
+      [1024, 1047, 24],
+      [1048, 1071, 24],
+    ],
+  )
+  assert.deepEqual(idsOf('BTCUSDT', '02'), [1024, 1046, 23])
+  const gapsOf = (day: string) => manifestOf('BTCUSDT', day).gaps.map(({ from_id }) => from_id)
+  assert.deepEqual(['01', '02', '03'].map(gapsOf), [[], [1030, 1047], [1047]])
+  assert.deepEqual(manifestOf('ETHUSDT', '02').gaps, [])
+  // Existing files are refused before anything is written.
+  await using again = run('ETHUSDT', '--from', '2026-01-03', '--to', '2026-01-04')
+  await again.assertExit(2)
+  assert.deepEqual(
+    readdirSync(folder).filter((file) => file.includes('01-04')),
+    [],
+  )
+  await using unsaid = run('ETHUSDT')
+  await unsaid.assertExit(2)
+  assert.match(unsaid.output(), /Either --day or --from/)
+})
 
 test('the manifest describes the rows in the files, whatever is stored meanwhile', {
   skip: databaseKinds().find(({ name }) => name === 'native')?.skip ?? false,
 }, async () => {
-  const market = await createAuditedMarket('native')
+  await using market = await createAuditedMarket('native')
   const folder = mkdtempSync(join(tmpdir(), 'export-'))
   const read = async <Result>(work: (reader: TextReader) => Promise<Result>) => {
     const reader = await TextReader.open({ url: market.url, timeoutMs: 60_000, applicationName: 'test' })
@@ -216,41 +190,36 @@ test('the manifest describes the rows in the files, whatever is stored meanwhile
   const scope = { symbols: ['BTCUSDT'], fromMs: day.fromMs, toMs: day.toMs }
   const remove = `DELETE FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id = 1030`
   const looks: number[] = []
-  try {
-    await market.database.query(
-      `CREATE TABLE kept AS SELECT * FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id = 1030`,
-    )
-    await market.database.query(remove)
-    const exportOnce = (wantsLater: () => boolean) =>
-      exportDay(read, {
-        ...{ symbol: 'BTCUSDT', day, types: ['trade'], format: 'parquet', folder, force: true },
-        audit: {
-          async of(connection) {
-            const found = await audit(connection, { ...AUDIT_OPTIONS, scope })
-            // Backfill stores it now.
-            await market.database.query('INSERT INTO trades SELECT * FROM kept ON CONFLICT DO NOTHING')
-            return found
-          },
-          wantsLater: (report) => {
-            looks.push(report.sequences.reduce((sum, { missing }) => sum + missing, 0))
-            return wantsLater()
-          },
-          wait: async () => {},
+  await market.database.query(
+    `CREATE TABLE kept AS SELECT * FROM trades WHERE symbol = 'BTCUSDT' AND event_type = 'trade' AND trade_id = 1030`,
+  )
+  await market.database.query(remove)
+  const exportOnce = (wantsLater: () => boolean) =>
+    exportDay(read, {
+      ...{ symbol: 'BTCUSDT', day, types: ['trade'], format: 'parquet', folder, force: true },
+      audit: {
+        async of(connection) {
+          const found = await audit(connection, { ...AUDIT_OPTIONS, scope })
+          // Backfill stores it now.
+          await market.database.query('INSERT INTO trades SELECT * FROM kept ON CONFLICT DO NOTHING')
+          return found
         },
-        onProgress: () => {},
-      })
-    const before = (await exportOnce(() => false))?.manifest
-    assert.deepEqual([before?.files[0]?.rows, before?.verify?.verdict], [23, 'not clean'])
-    assert.equal(before?.takenAt, before?.verify?.takenAt)
-    // Export waits for a row that may be in flight, and includes it.
-    await market.database.query(remove)
-    const after = (await exportOnce(() => looks.length === 2))?.manifest
-    assert.deepEqual([after?.files[0]?.rows, after?.verify?.verdict], [24, 'clean'])
-    assert.deepEqual(looks, [1, 1, 0])
-  } finally {
-    await market.drop()
-    rmSync(folder, { recursive: true, force: true })
-  }
+        wantsLater: (report) => {
+          looks.push(report.sequences.reduce((sum, { missing }) => sum + missing, 0))
+          return wantsLater()
+        },
+        wait: async () => {},
+      },
+      onProgress: () => {},
+    })
+  const before = (await exportOnce(() => false))?.manifest
+  assert.deepEqual([before?.files[0]?.rows, before?.verify?.verdict], [23, 'not clean'])
+  assert.equal(before?.takenAt, before?.verify?.takenAt)
+  // Export waits for a row that may be in flight, and includes it.
+  await market.database.query(remove)
+  const after = (await exportOnce(() => looks.length === 2))?.manifest
+  assert.deepEqual([after?.files[0]?.rows, after?.verify?.verdict], [24, 'clean'])
+  assert.deepEqual(looks, [1, 1, 0])
 })
 
 function readManifest(folder: string, format: string): Manifest {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync } from 'node:fs'
 import { type AddressInfo, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,11 +10,10 @@ import { createAuthority } from './support/certificates.ts'
 import { startForwardProxy } from './support/forward-proxy.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { readTopic } from './support/messages.ts'
+import { FAST } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
 import { startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
-
-const FAST = { BACKOFF_INITIAL_MS: '100', BACKOFF_MAX_MS: '500' }
+import { until } from './support/wait-for.ts'
 
 /**
  * A simulated exchange under names that only the proxy resolves, with TLS of a private authority
@@ -23,7 +22,6 @@ const FAST = { BACKOFF_INITIAL_MS: '100', BACKOFF_MAX_MS: '500' }
 async function scene() {
   const stack = new AsyncDisposableStack()
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-proxy-'))
-  stack.defer(() => rmSync(folder, { recursive: true, force: true }))
   const exchange = await startSimulatedExchange({ messagesPerSecond: 200 })
   stack.defer(() => exchange.close())
   const authority = await createAuthority(folder, 'ca')
@@ -59,79 +57,60 @@ async function scene() {
 for (const kind of ['secure', 'plain'] as const) {
   test(`streams and REST use the proxy of the environment, ${kind}`, async () => {
     await using parts = await scene()
-    const topics = await createTestTopics({ prefix: 'proxy' })
-    try {
-      await using ingestion = await startIngestionProcess({ ...topics.env, ...parts[kind], ...FAST })
-      await waitFor(async () => (await readTopic(topics.env.KAFKA_TRADES_TOPIC)).length > 20, {
-        what: 'trades through the proxy',
-        timeoutMs: 60_000,
-      })
-      await ingestion.stop()
-      const { host } = new URL(parts[kind].BINANCE_REST_URL)
-      assert.ok(parts.proxy.tunnels.length >= 3, 'the identity check, REST and the streams')
-      assert.deepEqual([...new Set(parts.proxy.tunnels)], [host])
-      assert.doesNotMatch(ingestion.command.output(), /s3cret-word/)
-    } finally {
-      await topics.delete()
-    }
+    await using topics = await createTestTopics({ prefix: 'proxy' })
+    await using ingestion = await startIngestionProcess({ ...topics.env, ...parts[kind], ...FAST })
+    await until(
+      'trades through the proxy',
+      async () => (await readTopic(topics.env.KAFKA_TRADES_TOPIC)).length > 20,
+    )
+    await ingestion.stop()
+    const { host } = new URL(parts[kind].BINANCE_REST_URL)
+    assert.ok(parts.proxy.tunnels.length >= 3, 'the identity check, REST and the streams')
+    assert.deepEqual([...new Set(parts.proxy.tunnels)], [host])
+    assert.doesNotMatch(ingestion.command.output(), /s3cret-word/)
   })
 }
 
 test('NO_PROXY hosts and this machine are reached directly, and a refused password is reported without showing it', async () => {
   await using parts = await scene()
-  const topics = await createTestTopics({ prefix: 'proxy' })
-  try {
-    const wrong = parts.secure.HTTPS_PROXY.replace('s3cret-word', 'wr0ng-word')
-    for (const [env, problem] of [
-      [{ ...parts.secure, NO_PROXY: 'exchange.invalid' }, /ENOTFOUND|EAI_AGAIN/],
-      [{ ...parts.secure, HTTPS_PROXY: wrong }, /407/],
-    ] as const) {
-      await using ingestion = await startIngestionProcess({ ...topics.env, ...env, ...FAST })
-      await waitFor(() => problem.test(ingestion.command.output()), {
-        what: String(problem),
-        timeoutMs: 60_000,
-      })
-      await ingestion.stop()
-      assert.doesNotMatch(ingestion.command.output(), /wr0ng-word|s3cret-word/)
-    }
-    assert.deepEqual(parts.proxy.tunnels, [])
-  } finally {
-    await topics.delete()
+  await using topics = await createTestTopics({ prefix: 'proxy' })
+  const wrong = parts.secure.HTTPS_PROXY.replace('s3cret-word', 'wr0ng-word')
+  for (const [env, problem] of [
+    [{ ...parts.secure, NO_PROXY: 'exchange.invalid' }, /ENOTFOUND|EAI_AGAIN/],
+    [{ ...parts.secure, HTTPS_PROXY: wrong }, /407/],
+  ] as const) {
+    await using ingestion = await startIngestionProcess({ ...topics.env, ...env, ...FAST })
+    await until(String(problem), () => problem.test(ingestion.command.output()))
+    await ingestion.stop()
+    assert.doesNotMatch(ingestion.command.output(), /wr0ng-word|s3cret-word/)
   }
+  assert.deepEqual(parts.proxy.tunnels, [])
 })
 
 test('a proxy that is no HTTP URL is refused, and no part of it is shown', async () => {
   await using parts = await scene()
-  const topics = await createTestTopics({ prefix: 'proxy' })
-  try {
-    for (const proxy of ['http://desk:s3cret#word@127.0.0.1:1', 'socks5://desk:s3cret-word@127.0.0.1:1']) {
-      const env = { ...parts.secure, HTTPS_PROXY: proxy, ...FAST }
-      await using ingestion = await startIngestionProcess({ ...topics.env, ...env })
-      assert.equal((await ingestion.command.exit(60_000)).code, 2, ingestion.command.output())
-      await using doctor = startTapeline(['doctor'], { env })
-      await doctor.exit(120_000)
-      for (const output of [ingestion.command.output(), doctor.output()]) {
-        assert.match(output, /proxy .* is not an http:\/\/ or https:\/\/ URL/)
-        assert.doesNotMatch(output, /s3cret/)
-      }
+  await using topics = await createTestTopics({ prefix: 'proxy' })
+  for (const proxy of ['http://desk:s3cret#word@127.0.0.1:1', 'socks5://desk:s3cret-word@127.0.0.1:1']) {
+    const env = { ...parts.secure, HTTPS_PROXY: proxy, ...FAST }
+    await using ingestion = await startIngestionProcess({ ...topics.env, ...env })
+    assert.equal((await ingestion.command.exit(60_000)).code, 2, ingestion.command.output())
+    await using doctor = startTapeline(['doctor'], { env })
+    await doctor.exit(120_000)
+    for (const output of [ingestion.command.output(), doctor.output()]) {
+      assert.match(output, /proxy .* is not an http:\/\/ or https:\/\/ URL/)
+      assert.doesNotMatch(output, /s3cret/)
     }
-  } finally {
-    await topics.delete()
   }
 })
 
 test('capture uses the proxy, and doctor shows it without its password', async () => {
   await using parts = await scene()
   const folder = mkdtempSync(join(tmpdir(), 'tapeline-proxy-'))
-  try {
-    const env = { ...parts.secure, SYMBOLS: 'BTCUSDT' }
-    await using capture = startTapeline(['capture', join(folder, 'frames.raw'), '--for', '2s'], { env })
-    await capture.assertExit(0, 60_000)
-    await using doctor = startTapeline(['doctor'], { env })
-    await doctor.exit(120_000)
-    assert.match(doctor.output(), /through the proxy http:\/\/desk:\*\*\*@127\.0\.0\.1/)
-    assert.doesNotMatch(doctor.output(), /s3cret-word/)
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  const env = { ...parts.secure, SYMBOLS: 'BTCUSDT' }
+  await using capture = startTapeline(['capture', join(folder, 'frames.raw'), '--for', '2s'], { env })
+  await capture.assertExit(0, 60_000)
+  await using doctor = startTapeline(['doctor'], { env })
+  await doctor.exit(120_000)
+  assert.match(doctor.output(), /through the proxy http:\/\/desk:\*\*\*@127\.0\.0\.1/)
+  assert.doesNotMatch(doctor.output(), /s3cret-word/)
 })

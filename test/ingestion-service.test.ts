@@ -1,82 +1,33 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
-import { type WebSocket, WebSocketServer } from 'ws'
+import { WebSocketServer } from 'ws'
 import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
-import { type KafkaBroker, startKafkaBroker } from '../src/sandbox/kafka-broker/kafka-broker.ts'
-import { ensureKafkaDistribution } from '../src/sandbox/kafka-broker/kafka-distribution.ts'
-import { freePort } from '../src/sandbox/processes/free-ports.ts'
-import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
-import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { createTestTopics, type TestTopics, uniqueTopics } from './support/kafka.ts'
+import { uniqueTopics } from './support/kafka.ts'
 import { markValue, produce, readTopic } from './support/messages.ts'
+import { startOwnBroker } from './support/own-broker.ts'
+import { createIngestionParts, type IngestionParts } from './support/pipeline-parts.ts'
 import { startTapeline } from './support/processes.ts'
-import { startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { startScriptedExchange, tradeFrame } from './support/scripted-exchange.ts'
+import { untilAcknowledged } from './support/services.ts'
+import { until } from './support/wait-for.ts'
 
-const FAST = { BACKOFF_INITIAL_MS: '100', BACKOFF_MAX_MS: '500' }
-
-let topics: TestTopics
-let exchange: Exchange
+let parts: IngestionParts
 
 beforeEach(async () => {
-  topics = await createTestTopics({ prefix: 'ingestion' })
-  exchange = await startSimulatedExchange({ messagesPerSecond: 600 })
+  parts = await createIngestionParts({ messagesPerSecond: 600 })
 })
 
-afterEach(async () => {
-  await exchange.close()
-  await topics.delete()
-})
-
-const exchangeEnv = (at: Pick<Exchange, 'wsUrl' | 'restUrl'> = exchange) => ({
-  BINANCE_WS_URL: at.wsUrl,
-  BINANCE_REST_URL: at.restUrl,
-})
-
-/** A test server for frames that the built-in exchange does not send. */
-async function scripted(onConnection: (socket: WebSocket, connection: number) => void) {
-  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
-  let connections = 0
-  server.on('connection', (socket, request) => {
-    // The first connection has no streams: it only checks the exchange's identity.
-    if (request.url?.includes('streams=') === true) onConnection(socket, ++connections)
-  })
-  server.on('headers', (headers) => headers.push('x-tapeline-source: scripted'))
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as AddressInfo
-  return {
-    env: {
-      BINANCE_WS_URL: `ws://127.0.0.1:${port}`,
-      BINANCE_REST_URL: 'http://127.0.0.1:1',
-      TIME_UNIT: 'millisecond',
-    },
-    connections: () => connections,
-    async close() {
-      for (const client of server.clients) client.terminate()
-      await new Promise((resolve) => server.close(resolve))
-    },
-  }
-}
-
-const TRADE = (t: number) =>
-  `{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":${t},"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}`
+afterEach(() => parts[Symbol.asyncDispose]())
 
 test("keeps the exchange's bytes, and each symbol in its partition in the order of receipt, without missing ids", async () => {
-  await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
+  await using ingestion = await parts.ingest()
   await ingestion.ready()
-  await waitFor(async () => (await ingestion.status()).counters.acknowledged > 1500, {
-    timeoutMs: 20_000,
-    what: '1,500 messages',
-  })
+  await untilAcknowledged(ingestion, 1500)
   await ingestion.stop()
 
-  const trades = await readTopic(topics.env.KAFKA_TRADES_TOPIC)
-  const quotes = await readTopic(topics.env.KAFKA_BOOK_TICKER_TOPIC)
+  const trades = await readTopic(parts.topics.env.KAFKA_TRADES_TOPIC)
+  const quotes = await readTopic(parts.topics.env.KAFKA_BOOK_TICKER_TOPIC)
   assert.ok(trades.length > 100 && quotes.length > 500)
   const lastId = new Map<string, number>()
   const lastUs = new Map<number, number>()
@@ -101,186 +52,139 @@ test("keeps the exchange's bytes, and each symbol in its partition in the order 
 })
 
 test('counts control frames, unknown streams and new fields, and stores a rejected frame in the dead letters', async () => {
-  const server = await scripted((socket) => {
+  await using server = await startScriptedExchange((socket) => {
     for (const frame of [
-      TRADE(1),
+      tradeFrame(1),
       '{"result":null,"id":1}',
       '{"code":2,"msg":"Invalid request","id":2}',
       '{"stream":"btcusdt@depth","data":{"e":"depthUpdate"}}',
-      TRADE(2).replace('"M":true', '"M":true,"new":{"deep":[1]}'),
-      TRADE(3).replace('"61837.63000000"', '"NaN"'),
+      tradeFrame(2).replace('"M":true', '"M":true,"new":{"deep":[1]}'),
+      tradeFrame(3).replace('"61837.63000000"', '"NaN"'),
       'garbage',
     ]) {
       socket.send(frame)
     }
   })
-  try {
-    await using ingestion = await startIngestionProcess({
-      ...topics.env,
-      ...server.env,
-      ...FAST,
-      SYMBOLS: 'BTCUSDT',
-    })
-    await waitFor(async () => (await ingestion.status()).counters.received === 7, {
-      timeoutMs: 20_000,
-      what: 'seven frames',
-    })
-    const { counters, ignoredByReason, rejectedByReason, ready, reason, rejectedStreams } =
-      await ingestion.status()
-    assert.deepEqual(
-      [counters.forwarded, counters.control, counters.ignored, counters.rejected],
-      [2, 2, 1, 2],
-    )
-    assert.deepEqual(ignoredByReason, { 'stream type not taken': 1 })
-    assert.deepEqual(rejectedByReason, { 'p is not a decimal': 1, 'not JSON': 1 })
-    assert.equal(ready, false)
-    assert.match(
-      reason,
-      /^34 % of the frames of btcusdt@trade in the last minute were rejected, .*: p is not a decimal$/,
-    )
-    assert.deepEqual(
-      rejectedStreams.map(({ stream, reason: why }) => [stream, why]),
-      [
-        ['btcusdt@trade', 'p is not a decimal'],
-        ['', 'not JSON'],
-      ],
-    )
-    assert.match(ingestion.command.output(), /Rejected 1 frame, .*p is not a decimal/)
-    assert.match(ingestion.command.output(), /Rejected 1 frame, .*not JSON/)
-    await ingestion.stop()
-    assert.match(
-      String((await readTopic(topics.env.KAFKA_TRADES_TOPIC))[1]?.value),
-      /"new":\{"deep":\[1\]\},"ingestion_timestamp"/,
-    )
-    const letters = await readTopic(topics.env.KAFKA_DEAD_LETTERS_TOPIC)
-    assert.deepEqual(
-      letters.map(({ value, headers }) => [String(value).slice(0, 7), headers['origin'], headers['reason']]),
-      [
-        ['{"strea', 'ingestion', 'p is not a decimal'],
-        ['garbage', 'ingestion', 'not JSON'],
-      ],
-    )
-  } finally {
-    await server.close()
-  }
+  await using ingestion = await parts.ingest(server.env)
+  await until('seven frames', async () => (await ingestion.status()).counters.received === 7)
+  const { counters, ignoredByReason, rejectedByReason, ready, reason, rejectedStreams } =
+    await ingestion.status()
+  assert.deepEqual([counters.forwarded, counters.control, counters.ignored, counters.rejected], [2, 2, 1, 2])
+  assert.deepEqual(ignoredByReason, { 'stream type not taken': 1 })
+  assert.deepEqual(rejectedByReason, { 'p is not a decimal': 1, 'not JSON': 1 })
+  assert.equal(ready, false)
+  assert.match(
+    reason,
+    /^34 % of the frames of btcusdt@trade in the last minute were rejected, .*: p is not a decimal$/,
+  )
+  assert.deepEqual(
+    rejectedStreams.map(({ stream, reason: why }) => [stream, why]),
+    [
+      ['btcusdt@trade', 'p is not a decimal'],
+      ['', 'not JSON'],
+    ],
+  )
+  assert.match(ingestion.command.output(), /Rejected 1 frame, .*p is not a decimal/)
+  assert.match(ingestion.command.output(), /Rejected 1 frame, .*not JSON/)
+  await ingestion.stop()
+  assert.match(
+    String((await readTopic(parts.topics.env.KAFKA_TRADES_TOPIC))[1]?.value),
+    /"new":\{"deep":\[1\]\},"ingestion_timestamp"/,
+  )
+  const letters = await readTopic(parts.topics.env.KAFKA_DEAD_LETTERS_TOPIC)
+  assert.deepEqual(
+    letters.map(({ value, headers }) => [String(value).slice(0, 7), headers['origin'], headers['reason']]),
+    [
+      ['{"strea', 'ingestion', 'p is not a decimal'],
+      ['garbage', 'ingestion', 'not JSON'],
+    ],
+  )
 })
 
 test('reconnects after the exchange has closed the connection, immediately if announced, and reports it in its health', async () => {
-  const sockets: WebSocket[] = []
-  const server = await scripted((socket, connection) => {
-    sockets.push(socket)
-    socket.send(TRADE(connection))
+  await using server = await startScriptedExchange((socket, connection) =>
+    socket.send(tradeFrame(connection)),
+  )
+  await using ingestion = await parts.ingest({
+    ...server.env,
+    BACKOFF_INITIAL_MS: '2000',
+    BACKOFF_MAX_MS: '2000',
   })
-  try {
-    await using ingestion = await startIngestionProcess({
-      ...topics.env,
-      ...server.env,
-      BACKOFF_INITIAL_MS: '2000',
-      BACKOFF_MAX_MS: '2000',
-      SYMBOLS: 'BTCUSDT',
-    })
-    await ingestion.ready()
-    sockets[0]?.send('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}')
-    await waitFor(() => server.connections() === 2, {
-      timeoutMs: 900,
-      what: 'a second connection, without a wait',
-    })
-    sockets[0]?.terminate()
-    await waitFor(async () => (await ingestion.status()).connections.length === 1, {
-      timeoutMs: 2000,
-      what: 'the new connection to take over',
-    })
-    assert.equal((await ingestion.status()).rollovers, 0, 'the old one had died')
-    assert.equal((await fetch(ingestion.url)).status, 200, 'without an interruption')
-    sockets[1]?.terminate()
-    await waitFor(async () => (await fetch(ingestion.url)).status === 503, {
-      timeoutMs: 2000,
-      what: 'health to flip',
-    })
-    assert.match((await ingestion.status()).reason, /1 of 1 connections to the exchange are down/)
-    await waitFor(() => server.connections() === 3, { timeoutMs: 10_000, what: 'a third connection' })
-    await ingestion.ready()
-    await ingestion.stop()
-  } finally {
-    await server.close()
-  }
+  await ingestion.ready()
+  server.sockets[0]?.send('{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}')
+  await until('a second connection, without a wait', () => server.sockets.length === 2, 900)
+  server.sockets[0]?.terminate()
+  await until(
+    'the new connection to take over',
+    async () => (await ingestion.status()).connections.length === 1,
+    2000,
+  )
+  assert.equal((await ingestion.status()).rollovers, 0, 'the old one had died')
+  assert.equal((await fetch(ingestion.url)).status, 200, 'without an interruption')
+  server.sockets[1]?.terminate()
+  await until('health to flip', async () => (await fetch(ingestion.url)).status === 503, 2000)
+  assert.match((await ingestion.status()).reason, /1 of 1 connections to the exchange are down/)
+  await until('a third connection', () => server.sockets.length === 3)
+  await ingestion.ready()
+  await ingestion.stop()
 })
 
 test('stops reading while Kafka is down and the queue is full, and delivers all queued messages in order when Kafka returns', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'tapeline-kafka-'))
-  const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? assert.fail('run through npm test')
-  const distributionDir = await ensureKafkaDistribution({ cacheDir })
-  const port = await freePort()
-  const start = () => startKafkaBroker({ distributionDir, dataDir: folder, port, onProgress: () => {} })
-  let broker: KafkaBroker = await start()
+  await using broker = await startOwnBroker()
   let sent = 0
-  const server = await scripted((socket) => {
+  await using server = await startScriptedExchange((socket) => {
     const timer = setInterval(() => {
-      for (let i = 0; i < 200; i++) socket.send(TRADE(++sent))
+      for (let i = 0; i < 200; i++) socket.send(tradeFrame(++sent))
     }, 20)
     socket.on('close', () => clearInterval(timer))
   })
-  try {
-    const env = { ...topics.env, KAFKA_BROKERS: broker.brokers }
-    await startTapeline(['topics', 'init'], { env }).assertExit(0)
-    await using ingestion = await startIngestionProcess({
-      ...env,
-      ...server.env,
-      ...FAST,
-      SYMBOLS: 'BTCUSDT',
-      KAFKA_QUEUE_MAX_BYTES: String(1 << 20),
-    })
-    await ingestion.ready()
-    await broker.stop()
-    await waitFor(async () => (await ingestion.status()).connections[0]?.state === 'paused', {
-      timeoutMs: 20_000,
-      what: 'the socket to be paused',
-    })
-    const { queueBytes } = await ingestion.status()
-    assert.ok(queueBytes < (1 << 20) + (1 << 18), `the queue holds ${queueBytes} bytes`)
-    await waitFor(async () => (await fetch(ingestion.url)).status === 503, {
-      timeoutMs: 20_000,
-      what: 'health to flip',
-    })
-    broker = await start()
-    await waitFor(async () => (await ingestion.status()).counters.queued < 1000, {
-      timeoutMs: 30_000,
-      what: 'the queue to empty',
-    })
-    await ingestion.ready()
-    const { counters } = await ingestion.status()
-    assert.equal(counters.forwarded, counters.acknowledged + counters.queued + counters.inFlight)
-    await ingestion.stop()
-    const messages = await readTopic(topics.env.KAFKA_TRADES_TOPIC, [broker.brokers])
-    const ids = messages.map(({ value }): number => JSON.parse(String(value)).t)
-    assert.ok(ids.length >= counters.forwarded)
-    for (const [index, id] of ids.entries())
-      assert.ok(index === 0 || id > (ids[index - 1] ?? 0), `${id} is in its place`)
-  } finally {
-    await server.close()
-    await broker.stop()
-    rmSync(folder, { recursive: true, force: true })
-  }
+  const env = { ...parts.topics.env, KAFKA_BROKERS: broker.brokers }
+  await startTapeline(['topics', 'init'], { env }).assertExit(0)
+  await using ingestion = await parts.ingest({
+    ...env,
+    ...server.env,
+    KAFKA_QUEUE_MAX_BYTES: String(1 << 20),
+  })
+  await ingestion.ready()
+  await broker.stop()
+  await until(
+    'the socket to be paused',
+    async () => (await ingestion.status()).connections[0]?.state === 'paused',
+  )
+  const { queueBytes } = await ingestion.status()
+  assert.ok(queueBytes < (1 << 20) + (1 << 18), `the queue holds ${queueBytes} bytes`)
+  await until('health to flip', async () => (await fetch(ingestion.url)).status === 503)
+  await broker.start()
+  await until('the queue to empty', async () => (await ingestion.status()).counters.queued < 1000)
+  await ingestion.ready()
+  const { counters } = await ingestion.status()
+  assert.equal(counters.forwarded, counters.acknowledged + counters.queued + counters.inFlight)
+  await ingestion.stop()
+  const messages = await readTopic(parts.topics.env.KAFKA_TRADES_TOPIC, [broker.brokers])
+  const ids = messages.map(({ value }): number => JSON.parse(String(value)).t)
+  assert.ok(ids.length >= counters.forwarded)
+  for (const [index, id] of ids.entries())
+    assert.ok(index === 0 || id > (ids[index - 1] ?? 0), `${id} is in its place`)
 })
 
 test('C9 refuses topics with data of another source', async () => {
-  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('binance', topics.env)])
-  await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
+  await produce(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('binance', parts.topics.env)])
+  await using ingestion = await parts.ingest()
   await ingestion.command.assertExit(1, 20_000)
   assert.match(
     ingestion.command.output(),
     /These Kafka topics hold data of \\"binance\\", not of \\"simulated/,
   )
-  assert.deepEqual(await readTopic(topics.env.KAFKA_TRADES_TOPIC), [])
+  assert.deepEqual(await readTopic(parts.topics.env.KAFKA_TRADES_TOPIC), [])
 })
 
 test('C9 refuses checkpoints of other topics', async () => {
-  const other = { ...topics.env, KAFKA_TRADES_TOPIC: 'other.trades' }
-  const { source } = exchange
-  await produce(topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue(source, other)])
-  await using ingestion = await startIngestionProcess({ ...topics.env, ...exchangeEnv(), ...FAST })
+  const other = { ...parts.topics.env, KAFKA_TRADES_TOPIC: 'other.trades' }
+  const { source } = parts.exchange
+  await produce(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue(source, other)])
+  await using ingestion = await parts.ingest()
   await ingestion.command.assertExit(1, 20_000)
-  const { KAFKA_TRADES_TOPIC: trades, KAFKA_CHECKPOINTS_TOPIC: checkpoints } = topics.env
+  const { KAFKA_TRADES_TOPIC: trades, KAFKA_CHECKPOINTS_TOPIC: checkpoints } = parts.topics.env
   assert.match(
     ingestion.command.output(),
     new RegExp(`The checkpoints in ${checkpoints} belong to other\\.trades, not to ${trades}`),
@@ -296,71 +200,33 @@ test('C9 refuses an unidentified exchange before it writes anything', async () =
   assert(address !== null && typeof address === 'object')
   const url = `ws://127.0.0.1:${address.port}`
   try {
-    await using ingestion = await startIngestionProcess({
-      ...topics.env,
-      ...exchangeEnv(),
-      ...FAST,
-      BINANCE_WS_URL: url,
-    })
+    await using ingestion = await parts.ingest({ BINANCE_WS_URL: url })
     await ingestion.command.assertExit(2, 20_000)
     assert.match(ingestion.command.output(), /announces no name, and its host is unknown/)
     assert.match(ingestion.command.output(), /Set VENUE to the name of the exchange/)
-    assert.deepEqual(await readTopic(topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
+    assert.deepEqual(await readTopic(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
   } finally {
     for (const client of server.clients) client.terminate()
     server.close()
   }
 })
 
-test('names a symbol that does not trade instead of silently waiting for it', async () => {
-  await using ingestion = await startIngestionProcess({
-    ...topics.env,
-    ...exchangeEnv(),
-    ...FAST,
-    SYMBOLS: 'BTCUSDT,BTCUSTD',
-  })
-  await ingestion.command.assertExit(1, 20_000)
-  assert.match(ingestion.command.output(), /Not spot symbols of .*: BTCUSTD/)
-})
-
 test('reports how much was left when it is stopped while Kafka is down', async () => {
-  const server = await scripted((socket) => socket.send(TRADE(1)))
-  const folder = mkdtempSync(join(tmpdir(), 'tapeline-kafka-'))
-  const cacheDir = process.env['TAPELINE_CACHE_DIR'] ?? assert.fail('run through npm test')
-  const broker = await startKafkaBroker({
-    distributionDir: await ensureKafkaDistribution({ cacheDir }),
-    dataDir: folder,
-    port: 0,
-    onProgress: () => {},
-  })
-  try {
-    const env = { ...topics.env, KAFKA_BROKERS: broker.brokers }
-    await startTapeline(['topics', 'init'], { env }).assertExit(0)
-    await using ingestion = await startIngestionProcess({
-      ...env,
-      ...server.env,
-      ...FAST,
-      SYMBOLS: 'BTCUSDT',
-      KAFKA_LINGER_MS: '3000',
-    })
-    await waitFor(async () => (await ingestion.status()).counters.queued === 1, {
-      timeoutMs: 20_000,
-      what: 'a message in the queue',
-    })
-    await broker.stop()
-    ingestion.command.signal('SIGTERM')
-    await ingestion.command.assertExit(1, 12_000)
-    assert.match(ingestion.command.output(), /1 message received but not acknowledged by Kafka/)
-  } finally {
-    await server.close()
-    await broker.stop()
-    rmSync(folder, { recursive: true, force: true })
-  }
+  await using server = await startScriptedExchange((socket) => socket.send(tradeFrame(1)))
+  await using broker = await startOwnBroker()
+  const env = { ...parts.topics.env, KAFKA_BROKERS: broker.brokers }
+  await startTapeline(['topics', 'init'], { env }).assertExit(0)
+  await using ingestion = await parts.ingest({ ...env, ...server.env, KAFKA_LINGER_MS: '3000' })
+  await until('a message in the queue', async () => (await ingestion.status()).counters.queued === 1)
+  await broker.stop()
+  ingestion.command.signal('SIGTERM')
+  await ingestion.command.assertExit(1, 12_000)
+  assert.match(ingestion.command.output(), /1 message received but not acknowledged by Kafka/)
 })
 
 test('reports missing topics with the fix, and stops immediately at shutdown', async () => {
   const missing = uniqueTopics('missing')
-  await using ingestion = await startIngestionProcess({ ...missing.env, ...exchangeEnv(), ...FAST })
+  await using ingestion = await parts.ingest(missing.env)
   await ingestion.command.waitForLine(/tapeline topics init/, 20_000)
   assert.match((await ingestion.status()).reason, /A topic is missing on the broker/)
   await ingestion.stop()

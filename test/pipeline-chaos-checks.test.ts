@@ -5,30 +5,26 @@ import { checkQuotes } from '../chaos/quotes.ts'
 import { checkTrades } from '../chaos/truth.ts'
 import { consumerImbalance, ingestionImbalance } from '../chaos/watch.ts'
 import type { Database } from '../src/foundation/store/database.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { type OpenDatabase, openTestDatabase } from './support/database.ts'
 
 const SYMBOL = 'BTCUSDT'
 const ROWS = 40
 
-let server: TestDatabase
+let server: OpenDatabase
 let database: Database
 let exchange: Exchange
 
 before(async () => {
-  server = await createTestDatabase()
-  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  await migrate(database)
+  server = await openTestDatabase('migrated')
+  database = server.database
   exchange = await startSimulatedExchange({ symbols: [SYMBOL], messagesPerSecond: 200, historyMinutes: 1 })
 })
 
 after(async () => {
   await exchange.close()
-  await database.close()
-  await server.drop()
+  await server[Symbol.asyncDispose]()
 })
 
 /** Stores the exchange's trades, and returns their ids. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -13,7 +13,7 @@ import { heapSlopeOf, slopeOf } from '../chaos/slopes.ts'
 import { apartFrom, isRight, stampedOnlyBy } from '../chaos/stamps.ts'
 import type { IngestionStatus } from '../src/foundation/telemetry/status.ts'
 import { Random } from '../src/sandbox/simulator/market/random.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -112,7 +112,6 @@ test("a receipt time is right if it differs from the trade's time by the clock o
 
 test('a service sees a wrong wall clock at once, but right durations; its heap is measured', async (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'probe-'))
-  context.after(() => rmSync(folder, { recursive: true, force: true }))
   const probe = new Probe(folder, 'service', true, 100)
   const script = `
     const durations = performance.now()
@@ -132,21 +131,17 @@ test('a service sees a wrong wall clock at once, but right durations; its heap i
   const offHours = (value = 0) => Math.round((value - Date.now()) / HOUR_MS) + 0
   for (const hours of [0, 8, -1, 0]) {
     probe.setClock(hours * HOUR_MS)
-    const readings = await waitFor(
-      async () => {
-        const answer = await ask()
-        return offHours(answer[0]) === hours ? answer : undefined
-      },
-      { timeoutMs: 10_000, what: `a clock that is ${hours} h off` },
-    )
+    const readings = await until(`a clock that is ${hours} h off`, async () => {
+      const answer = await ask()
+      return offHours(answer[0]) === hours ? answer : undefined
+    })
     assert.equal(offHours(readings[1]), hours)
     assert.equal(readings[2], 5, 'a Date of an explicit time is unchanged')
     assert(Math.abs(readings[3] ?? Number.NaN) < 60_000)
   }
-  const [sample] = await waitFor(() => (probe.heap().length > 0 ? probe.heap() : undefined), {
-    timeoutMs: 10_000,
-    what: 'a measurement of the heap',
-  })
+  const [sample] = await until('a measurement of the heap', () =>
+    probe.heap().length > 0 ? probe.heap() : undefined,
+  )
   assert.equal(sample?.pid, child.pid)
   assert(Math.abs((sample?.atMs ?? 0) - Date.now()) < 60_000 && (sample?.bytes ?? 0) > 1e6)
   child.stdin.end()

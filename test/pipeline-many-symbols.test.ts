@@ -9,7 +9,7 @@ import { loadSettings } from '../src/foundation/settings/load.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 /** Duration of the test with 1,000 symbols, in minutes; unset skips it. */
 const MINUTES = Number(process.env['TAPELINE_TEST_SYMBOLS_MINUTES'] ?? 0)
@@ -45,12 +45,13 @@ test('N1 1,000 symbols, of which 50 are listed, 50 halt and 10 are delisted, nee
       await new Promise((resolve) => setTimeout(resolve, (MINUTES * 60_000) / steps.length))
       lags.push((await ingestion.status()).eventToReceiptMs.p99)
     }
-    await waitFor(
+    await until(
+      'the last changes',
       async () => {
         const { streams, openGaps } = await ingestion.status()
         return Object.keys(streams).length === 3 * 990 && openGaps.length === 0
       },
-      { timeoutMs: 120_000, what: 'the last changes' },
+      120_000,
     )
     const { connections, counters } = await ingestion.status()
     const tenth = Math.ceil(lags.length / 10)

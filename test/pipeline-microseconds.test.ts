@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createReadStream, existsSync } from 'node:fs'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -9,16 +9,15 @@ import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { createGunzip, gunzipSync } from 'node:zlib'
-import { WebSocketServer } from 'ws'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { readRecordings } from '../src/foundation/store/stored-facts.ts'
 import { startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
-import { createTestDatabase } from './support/database.ts'
+import { createConsumerParts } from './support/consumer-parts.ts'
 import { createTestTopics } from './support/kafka.ts'
 import { readTopic } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
+import { startScriptedExchange, tradeFrame } from './support/scripted-exchange.ts'
 import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const CAPTURE = resolve(
   import.meta.dirname,
@@ -53,57 +52,44 @@ test('keeps every digit of microsecond times from stream and REST to the table a
   skip,
 }, async (context) => {
   const folder = await mkdtemp(join(tmpdir(), 'tapeline-microseconds-'))
-  context.after(() => rm(folder, { recursive: true }))
   const file = join(folder, 'capture.ndjson')
   const times = await convertedCapture(file)
-  const topics = await createTestTopics({ prefix: 'micros' })
-  context.after(() => topics.delete())
-  const server = await createTestDatabase()
-  context.after(() => server.drop())
-  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  context.after(() => database.close())
+  await using parts = await createConsumerParts()
   const exchange = await startReplayExchange({ file, speed: 'max' })
   context.after(() => exchange.close())
   // These come by REST.
   exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', probability: 0.2, count: 40 })
   const settings = {
-    ...topics.env,
-    DATABASE_URL: server.url,
+    ...parts.env,
     BINANCE_WS_URL: exchange.wsUrl,
     BINANCE_REST_URL: exchange.restUrl,
     SYMBOLS: 'BTCUSDT,ETHUSDT',
     STREAM_TYPES: 'trade,bookTicker',
-    FLUSH_INTERVAL_MS: '200',
-    BACKOFF_INITIAL_MS: '100',
-    BACKOFF_MAX_MS: '1000',
     // A replay determines the unit, whatever the setting.
     TIME_UNIT: 'millisecond',
   }
   await using consumer = await startConsumerProcess(settings)
   await using ingestion = await startIngestionProcess(settings)
   await exchange.finished
-  await waitFor(
-    async () => {
-      const { openGaps, counters } = await ingestion.status()
-      return openGaps.length === 0 && counters.queued === 0 && counters.acknowledged === LINES
-    },
-    { timeoutMs: 60_000, what: 'every frame, and the dropped ones' },
-  )
+  await until('every frame, and the dropped ones', async () => {
+    const { openGaps, counters } = await ingestion.status()
+    return openGaps.length === 0 && counters.queued === 0 && counters.acknowledged === LINES
+  })
   assert.equal((await ingestion.status()).timeUnit, 'microsecond')
   await ingestion.stop()
   await untilCaughtUp(consumer)
   await consumer.stop()
 
-  const [recording, ...others] = await readRecordings(database)
+  const [recording, ...others] = await readRecordings(parts.database)
   assert.deepEqual(others, [], 'announced once')
   const { source, time_unit: unit, topics: names, symbols } = recording ?? assert.fail('nothing is announced')
   assert.match(source, /^replay:/)
-  assert.deepEqual([unit, names.trades], ['microsecond', topics.env.KAFKA_TRADES_TOPIC])
+  assert.deepEqual([unit, names.trades], ['microsecond', parts.topics.env.KAFKA_TRADES_TOPIC])
   assert.ok(symbols.length > 0)
 
-  const headers = (await readTopic(topics.env.KAFKA_TRADES_TOPIC)).map((one) => one.headers['schema'])
+  const headers = (await readTopic(parts.topics.env.KAFKA_TRADES_TOPIC)).map((one) => one.headers['schema'])
   assert.deepEqual([...new Set(headers)], ['trade/2'])
-  const { rows } = await database.query<{ id: string; source: string; text: string; day: string }>(
+  const { rows } = await parts.database.query<{ id: string; source: string; text: string; day: string }>(
     `SELECT symbol || ' ' || trade_id AS id, source, trade_time::date::text AS day, (extract(epoch FROM trade_time) * 1000000)::bigint || ' ' ||
        coalesce(((extract(epoch FROM event_time) * 1000000)::bigint)::text, '') AS text FROM trades ORDER BY symbol, trade_id`,
   )
@@ -131,7 +117,7 @@ test('keeps every digit of microsecond times from stream and REST to the table a
       'csv',
       '--no-verify',
     ],
-    { env: { DATABASE_URL: server.url } },
+    { env: { DATABASE_URL: parts.databaseUrl } },
   )
   await exported.assertExit(0)
   const written = await readdir(folder, { recursive: true })
@@ -155,11 +141,8 @@ test('keeps every digit of microsecond times from stream and REST to the table a
   }
 
   // The replay announces no unit now, but the setting has one.
-  await using other = await startIngestionProcess({
-    ...settings,
-    BINANCE_WS_URL: await scripted(exchange.source, context),
-    BINANCE_REST_URL: 'http://127.0.0.1:1',
-  })
+  await using same = await scripted(exchange.source)
+  await using other = await startIngestionProcess({ ...settings, ...same.env })
   await other.command.assertExit(1, 20_000)
   assert.match(
     other.command.output(),
@@ -168,29 +151,13 @@ test('keeps every digit of microsecond times from stream and REST to the table a
 })
 
 /** An exchange with this name that sends times in milliseconds, whatever the URL requests. */
-async function scripted(source: string, context: TestContext): Promise<string> {
-  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
-  server.on('headers', (headers) => headers.push(`x-tapeline-source: ${source}`))
-  server.on('connection', (socket, request) => {
-    assert.ok(request.url?.includes('timeUnit=MICROSECOND') || !request.url?.includes('streams='))
-    socket.send(
-      '{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":1,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}',
-    )
-  })
-  await once(server, 'listening')
-  context.after(() => server.close())
-  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
+const scripted = (source: string) => startScriptedExchange((socket) => socket.send(tradeFrame(1)), source)
 
-test('the first trade with times of the wrong unit ends ingestion with the fix, and is no dead letter', async (context) => {
-  const topics = await createTestTopics({ prefix: 'width' })
-  context.after(() => topics.delete())
-  await using ingestion = await startIngestionProcess({
-    ...topics.env,
-    BINANCE_WS_URL: await scripted('scripted', context),
-    BINANCE_REST_URL: 'http://127.0.0.1:1',
-    SYMBOLS: 'BTCUSDT',
-  })
+test('the first trade with times of the wrong unit ends ingestion with the fix, and is no dead letter', async () => {
+  await using topics = await createTestTopics({ prefix: 'width' })
+  await using exchange = await scripted('scripted')
+  const env = { ...topics.env, ...exchange.env, TIME_UNIT: 'microsecond' }
+  await using ingestion = await startIngestionProcess(env)
   await ingestion.command.assertExit(1, 30_000)
   assert.match(ingestion.command.output(), /times in milliseconds, although Tapeline requested microseconds/)
   assert.match(ingestion.command.output(), /Set TIME_UNIT=millisecond/)
@@ -220,13 +187,13 @@ for (const [what, source, exitCode, expected] of [
   ['of another exchange', 'other', 2, /is \\?"scripted\\?", and that at BINANCE_REST_URL=\S+ is \\?"other/],
 ] as const) {
   test(`T1 REST ${what} is refused before anything is written`, async (context) => {
-    const topics = await createTestTopics({ prefix: 'rest' })
-    context.after(() => topics.delete())
+    await using topics = await createTestTopics({ prefix: 'rest' })
+    await using exchange = await scripted('scripted')
     await using ingestion = await startIngestionProcess({
       ...topics.env,
-      BINANCE_WS_URL: await scripted('scripted', context),
+      ...exchange.env,
       BINANCE_REST_URL: await scriptedRest(source, context),
-      SYMBOLS: 'BTCUSDT',
+      TIME_UNIT: 'microsecond',
     })
     await ingestion.command.assertExit(exitCode, 30_000)
     assert.match(ingestion.command.output(), expected)

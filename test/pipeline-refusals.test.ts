@@ -3,45 +3,27 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, test } from 'node:test'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { createTestTopics, type TestTopics } from './support/kafka.ts'
-import { startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { createIngestionParts, type IngestionParts } from './support/pipeline-parts.ts'
+import { until } from './support/wait-for.ts'
 
 const KEY = 'a-key-that-nobody-should-see'
 
-let topics: TestTopics
-let exchange: Awaited<ReturnType<typeof startSimulatedExchange>>
+let parts: IngestionParts
 
 beforeEach(async () => {
-  topics = await createTestTopics({ prefix: 'refusals' })
-  exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
+  parts = await createIngestionParts({ messagesPerSecond: 300 })
 })
 
-afterEach(async () => {
-  await exchange.close()
-  await topics.delete()
-})
-
-const environment = (more: Record<string, string> = {}) => ({
-  ...topics.env,
-  BINANCE_WS_URL: exchange.wsUrl,
-  BINANCE_REST_URL: exchange.restUrl,
-  BACKOFF_INITIAL_MS: '100',
-  BACKOFF_MAX_MS: '1000',
-  ...more,
-})
-
-const until = (what: string, condition: () => Promise<boolean>) =>
-  waitFor(condition, { timeoutMs: 40_000, what })
+afterEach(() => parts[Symbol.asyncDispose]())
 
 for (const status of [451, 403, 418, 503]) {
   test(`B11 a handshake refused with ${status} is reported, and retried after Retry-After`, async () => {
-    await using ingestion = await startIngestionProcess(environment())
+    await using ingestion = await parts.ingest()
     await ingestion.ready()
     const attempts = async () => (await ingestion.status()).connections.map((one) => one.attempts)
     const before = await attempts()
-    exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 3, count: 1 })
-    exchange.faults.add({ kind: 'cut' })
+    parts.exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 3, count: 1 })
+    parts.exchange.faults.add({ kind: 'cut' })
     await until('the refusal in /status', async () => {
       const { refusals, reason } = await ingestion.status()
       return refusals.handshakes?.status === status && reason.includes(`HTTP ${status}`)
@@ -62,14 +44,14 @@ for (const status of [451, 403, 418, 503]) {
 
 for (const status of [418, 451, 503]) {
   test(`B11 a start with SYMBOLS=* waits while exchangeInfo is refused with ${status}, and reports it`, async () => {
-    exchange.faults.add({
+    parts.exchange.faults.add({
       kind: 'restError',
       path: 'exchangeInfo',
       status,
       retryAfterSeconds: 4,
       count: 1,
     })
-    await using ingestion = await startIngestionProcess(environment({ SYMBOLS: '*' }))
+    await using ingestion = await parts.ingest({ SYMBOLS: '*' })
     await until('the reason', async () =>
       (await ingestion.status()).reason.includes(`refused exchangeInfo: HTTP ${status}`),
     )
@@ -79,16 +61,16 @@ for (const status of [418, 451, 503]) {
 }
 
 test('B11 a list of symbols starts although exchangeInfo is refused', async () => {
-  exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 451, retryAfterSeconds: 600 })
-  await using ingestion = await startIngestionProcess(environment())
+  parts.exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 451, retryAfterSeconds: 600 })
+  await using ingestion = await parts.ingest()
   await ingestion.ready()
   assert.equal((await ingestion.status()).refusals.rest?.status, 451)
   await ingestion.stop()
 })
 
 test('B11 a list of symbols starts although REST refuses everything for a long time', async () => {
-  exchange.faults.add({ kind: 'restError', status: 429, retryAfterSeconds: 600 })
-  await using ingestion = await startIngestionProcess(environment())
+  parts.exchange.faults.add({ kind: 'restError', status: 429, retryAfterSeconds: 600 })
+  await using ingestion = await parts.ingest()
   await ingestion.ready()
   assert.equal((await ingestion.status()).refusals.rest?.status, 429)
   await ingestion.stop()
@@ -106,13 +88,11 @@ test('B5 no gap is filled from REST that was unreachable at the start and belong
   await new Promise<void>((done) => rest.listen(0, '127.0.0.1', done))
   try {
     const { port } = rest.address() as AddressInfo
-    await using ingestion = await startIngestionProcess(
-      environment({ BINANCE_REST_URL: `http://127.0.0.1:${port}` }),
-    )
+    await using ingestion = await parts.ingest({ BINANCE_REST_URL: `http://127.0.0.1:${port}` })
     await ingestion.ready()
     await until('data', async () => (await ingestion.status()).counters.forwarded > 500)
     isAway = false
-    exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 3 })
+    parts.exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 3 })
     await until('the problem of a gap', async () =>
       (await ingestion.status()).openGaps.some(({ problem }) => problem?.includes(other.source) === true),
     )
@@ -125,15 +105,15 @@ test('B5 no gap is filled from REST that was unreachable at the start and belong
 })
 
 test('B7 a gap survives invalid answers, its problem is shown, and the key appears in no text', async () => {
-  await using ingestion = await startIngestionProcess(environment({ BINANCE_API_KEY: KEY }))
+  await using ingestion = await parts.ingest({ BINANCE_API_KEY: KEY })
   await ingestion.ready()
   await until('data', async () => (await ingestion.status()).counters.forwarded > 500)
-  exchange.faults.add({ kind: 'restError', path: 'historicalTrades', status: 404 })
-  exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 30 })
+  parts.exchange.faults.add({ kind: 'restError', path: 'historicalTrades', status: 404 })
+  parts.exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 30 })
   await until('the problem of a gap', async () =>
     (await ingestion.status()).openGaps.some(({ problem }) => problem?.startsWith('HTTP 404') === true),
   )
-  exchange.faults.clear()
+  parts.exchange.faults.clear()
   await until('every gap to be filled', async () => {
     const { openGaps, counters } = await ingestion.status()
     return openGaps.length === 0 && counters.backfilled > 0

@@ -2,53 +2,35 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { afterEach, beforeEach, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { createTestTopics, type TestTopics } from './support/kafka.ts'
-import { readLedger, readTopic } from './support/messages.ts'
-import { startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { readTopic } from './support/messages.ts'
+import { createIngestionParts, type IngestionParts } from './support/pipeline-parts.ts'
+import { type IngestionProcess, untilGapsClosed } from './support/services.ts'
+import { until } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'NEWUSDT']
 
-let topics: TestTopics
-let exchange: Awaited<ReturnType<typeof startSimulatedExchange>>
+let parts: IngestionParts
 
 beforeEach(async () => {
-  topics = await createTestTopics({ prefix: 'symbols' })
-  exchange = await startSimulatedExchange({ messagesPerSecond: 1200, symbols: SYMBOLS, skew: 0 })
+  parts = await createIngestionParts({ messagesPerSecond: 1200, symbols: SYMBOLS, skew: 0 })
 })
 
-afterEach(async () => {
-  await exchange.close()
-  await topics.delete()
-})
+afterEach(() => parts[Symbol.asyncDispose]())
 
 const start = (symbols: string, more: Record<string, string> = {}) =>
-  startIngestionProcess({
-    ...topics.env,
-    BINANCE_WS_URL: exchange.wsUrl,
-    BINANCE_REST_URL: exchange.restUrl,
-    SYMBOLS: symbols,
-    SYMBOLS_REFRESH_SECONDS: '1',
-    ...more,
-  })
+  parts.ingest({ SYMBOLS: symbols, SYMBOLS_REFRESH_SECONDS: '1', ...more })
 
-type Ingestion = Awaited<ReturnType<typeof start>>
-
-const until = (what: string, condition: () => Promise<boolean>) =>
-  waitFor(condition, { timeoutMs: 40_000, what })
-
-const events = async (ingestion: Ingestion, stream: string) =>
+const events = async (ingestion: IngestionProcess, stream: string) =>
   (await ingestion.status()).streams[stream]?.events ?? -1
 
-const untilMore = async (ingestion: Ingestion, stream: string, count = 20) => {
+const untilMore = async (ingestion: IngestionProcess, stream: string, count = 20) => {
   const before = Math.max(0, await events(ingestion, stream))
   await until(`${count} more of ${stream}`, async () => (await events(ingestion, stream)) >= before + count)
 }
 
 /** The ids of a symbol's trades in Kafka, in increasing order, without duplicates. */
 async function tradeIds(symbol: string): Promise<number[]> {
-  const { KAFKA_TRADES_TOPIC: trades = '' } = topics.env
+  const { KAFKA_TRADES_TOPIC: trades } = parts.topics.env
   const ids = new Set<number>()
   for (const { value } of await readTopic(trades)) {
     const { e, s, t } = JSON.parse(String(value))
@@ -57,17 +39,15 @@ async function tradeIds(symbol: string): Promise<number[]> {
   return [...ids].sort((one, other) => one - other)
 }
 
-const gaps = () => readLedger(topics.env.KAFKA_GAPS_TOPIC)
-
 for (const perStream of ['1', '2']) {
   test(`N1 symbols halt, resume, are listed and delisted under *, without a reconnect, ${perStream} per stream`, async () => {
-    const listing = exchange.faults.add({ kind: 'delist', symbol: 'NEWUSDT' })
+    const listing = parts.exchange.faults.add({ kind: 'delist', symbol: 'NEWUSDT' })
     // A symbol that first trades after the start of ingestion would count as listed.
     await until('a trade of BNBUSDT', async () => {
-      const trades = await fetch(`${exchange.restUrl}/api/v3/trades?symbol=BNBUSDT&limit=1`)
+      const trades = await fetch(`${parts.exchange.restUrl}/api/v3/trades?symbol=BNBUSDT&limit=1`)
       return ((await trades.json()) as unknown[]).length > 0
     })
-    const atStart = exchange.faults.add({ kind: 'halt', symbol: 'BNBUSDT' })
+    const atStart = parts.exchange.faults.add({ kind: 'halt', symbol: 'BNBUSDT' })
     await using ingestion = await start('*', { CONNECTIONS_PER_STREAM: perStream })
     await ingestion.ready()
     assert.equal(await events(ingestion, 'bnbusdt@trade'), -1)
@@ -80,34 +60,34 @@ for (const perStream of ['1', '2']) {
     await untilMore(ingestion, 'bnbusdt@trade')
 
     // It has traded for a while when ingestion discovers it.
-    const unread = exchange.faults.add({ kind: 'restError', status: 503 })
-    exchange.faults.add({ kind: 'list', symbol: 'NEWUSDT' })
-    const socket = new WebSocket(`${exchange.wsUrl}/ws/newusdt@trade`)
+    const unread = parts.exchange.faults.add({ kind: 'restError', status: 503 })
+    parts.exchange.faults.add({ kind: 'list', symbol: 'NEWUSDT' })
+    const socket = new WebSocket(`${parts.exchange.wsUrl}/ws/newusdt@trade`)
     await once(socket, 'message', { signal: AbortSignal.timeout(20_000) })
     socket.close()
     unread.end()
     assert.equal(listing.report().state, 'ended')
     await untilMore(ingestion, 'newusdt@trade')
 
-    const halt = exchange.faults.add({ kind: 'halt', symbol: 'ETHUSDT' })
+    const halt = parts.exchange.faults.add({ kind: 'halt', symbol: 'ETHUSDT' })
     await until('the halt', async () => /Symbols stopped trading: ETHUSDT/.test(ingestion.command.output()))
     halt.end()
     await untilMore(ingestion, 'ethusdt@trade')
 
-    exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
+    parts.exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
     await until('the streams to be removed', async () => (await events(ingestion, 'btcusdt@trade')) === -1)
     await untilMore(ingestion, 'newusdt@aggTrade')
-    await until('the gaps to be filled', async () => (await ingestion.status()).openGaps.length === 0)
+    await untilGapsClosed(ingestion)
     const { connections, counters } = await ingestion.status()
     assert.deepEqual(
       connections.map(({ attempts, streams }) => [attempts, streams]),
       Array.from({ length: Number(perStream) }, () => [1, 9]),
     )
-    assert.equal(exchange.connections()[0]?.streams, 9)
+    assert.equal(parts.exchange.connections()[0]?.streams, 9)
     assert.equal(counters.rejected, 0)
     await ingestion.stop()
 
-    const rows = await gaps()
+    const rows = await parts.ledger()
     assert.deepEqual(new Set(rows.map(({ symbol }) => symbol)), new Set(['NEWUSDT']))
     assert.deepEqual(
       rows
@@ -124,7 +104,7 @@ for (const perStream of ['1', '2']) {
 }
 
 test('N5 if all symbols are in BREAK, ingestion waits, reports why, and records when they resume', async () => {
-  const halts = SYMBOLS.map((symbol) => exchange.faults.add({ kind: 'halt', symbol }))
+  const halts = SYMBOLS.map((symbol) => parts.exchange.faults.add({ kind: 'halt', symbol }))
   await using ingestion = await start('*')
   await until('the reason', async () => (await ingestion.status()).reason.includes('no symbol is trading'))
   assert.deepEqual((await ingestion.status()).connections, [])
@@ -139,7 +119,7 @@ test('N2 a delisted symbol that checkpoints know is an error, and the others run
   await first.ready()
   await untilMore(first, 'btcusdt@trade')
   await first.stop()
-  const delisting = exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
+  const delisting = parts.exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
   await using refused = await start('BTCUSDT,ETHUSDT,NOPEUSDT')
   assert.notEqual((await refused.command.exit()).code, 0)
   assert.match(refused.command.output(), /Not spot symbols of .*: NOPEUSDT/)
@@ -151,7 +131,7 @@ test('N2 a delisted symbol that checkpoints know is an error, and the others run
   // It is listed again, and the missed trades are backfilled.
   delisting.end()
   await untilMore(second, 'btcusdt@trade')
-  await until('the gaps to be filled', async () => (await second.status()).openGaps.length === 0)
+  await untilGapsClosed(second)
   await second.stop()
   const ids = await tradeIds('BTCUSDT')
   assert.equal(ids.length, Number(ids.at(-1)) - Number(ids[0]) + 1)
@@ -160,13 +140,13 @@ test('N2 a delisted symbol that checkpoints know is an error, and the others run
 test('N1 a failed exchangeInfo changes nothing, and is a warning', async () => {
   await using ingestion = await start('*')
   await ingestion.ready()
-  exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 500 })
+  parts.exchange.faults.add({ kind: 'restError', path: 'exchangeInfo', status: 500 })
   await until('the warning', async () =>
     /Loading the symbols of the exchange failed/.test(ingestion.command.output()),
   )
   await untilMore(ingestion, 'btcusdt@trade', 200)
   assert.equal((await ingestion.status()).connections[0]?.streams, 12)
-  exchange.faults.clear()
+  parts.exchange.faults.clear()
   await until('the end', async () =>
     /Loading the symbols of the exchange succeeded again/.test(ingestion.command.output()),
   )

@@ -16,7 +16,7 @@ import {
   startIngestionProcess,
   untilCaughtUp,
 } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 /**
  * Number of kills of the current leader of BTCUSDT; `TAPELINE_TEST_BROKER_KILLS=20` for a longer
@@ -103,18 +103,12 @@ test('a broker killed under load and restarted costs no message: the other two c
 
   // No more events arrive, so that acknowledged messages can be counted exactly.
   await closeExchange()
-  const { acknowledged: total } = await waitFor(
-    async () => {
-      const { counters } = await ingestion.status()
-      return counters.forwarded === counters.acknowledged ? counters : undefined
-    },
-    { timeoutMs: 20_000, what: 'every message to be acknowledged' },
-  )
-  await untilCaughtUp(consumer)
-  await waitFor(async () => (await countRows()).rows >= total, {
-    timeoutMs: 30_000,
-    what: 'every message in the tables',
+  const { acknowledged: total } = await until('every message to be acknowledged', async () => {
+    const { counters } = await ingestion.status()
+    return counters.forwarded === counters.acknowledged ? counters : undefined
   })
+  await untilCaughtUp(consumer)
+  await until('every message in the tables', async () => (await countRows()).rows >= total)
   await ingestion.stop()
   await consumer.stop()
 
@@ -139,19 +133,18 @@ async function btcPartition() {
 }
 
 async function inSync(count: number): Promise<void> {
-  await waitFor(async () => (await cluster.partitions(TOPICS)).every((one) => one.inSync.length === count), {
-    timeoutMs: 40_000,
-    what: `${count} in-sync replicas of every partition`,
-  })
+  await until(`${count} in-sync replicas of every partition`, async () =>
+    (await cluster.partitions(TOPICS)).every((one) => one.inSync.length === count),
+  )
 }
 
 type Ingestion = RunningServiceProcess<IngestionStatus>
 
 async function acknowledged(ingestion: Ingestion, count: number): Promise<void> {
-  await waitFor(async () => (await ingestion.status()).counters.acknowledged >= count, {
-    timeoutMs: 40_000,
-    what: `${count} messages to be acknowledged; output of ingestion:\n${ingestion.command.output()}`,
-  })
+  await until(
+    `${count} messages to be acknowledged; output of ingestion:\n${ingestion.command.output()}`,
+    async () => (await ingestion.status()).counters.acknowledged >= count,
+  )
 }
 
 /** Waits until this many more messages are acknowledged. */

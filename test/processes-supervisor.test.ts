@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
@@ -17,7 +17,7 @@ import {
   writeEndpoints,
 } from '../src/sandbox/processes/process-registry.ts'
 import { type Part, Supervisor } from '../src/sandbox/processes/supervisor.ts'
-import { waitFor, within } from './support/wait-for.ts'
+import { until, within } from './support/wait-for.ts'
 
 let folder: string
 let children: RunningProcess[]
@@ -32,7 +32,6 @@ afterEach(async () => {
     child.kill()
     await child.exited
   }
-  await rm(folder, { recursive: true, force: true })
 })
 
 /** A process that reports when it runs, and records a requested shutdown. */
@@ -61,7 +60,7 @@ async function run(path: string, graceMs?: number): Promise<RunningProcess> {
 }
 
 function started(count: number): Promise<boolean> {
-  return waitFor(() => linesOf('started').length >= count, { timeoutMs: 20_000, what: `${count} starts` })
+  return until(`${count} starts`, () => linesOf('started').length >= count)
 }
 
 function linesOf(name: string): string[] {
@@ -109,7 +108,7 @@ test('a part that would only fail again is not restarted, and the reason is repo
     start: () => run(path),
     hopeless: ({ code }) => (code === 2 ? new Error('settings are wrong') : null),
   })
-  await waitFor(() => fatal.length === 1, { timeoutMs: 10_000, what: 'the reason' })
+  await until('the reason', () => fatal.length === 1)
   await supervisor.stopRest()
   assert.deepEqual(fatal, ['settings are wrong'])
   assert.equal(children.length, 1)
@@ -140,9 +139,9 @@ test('no child outlives a killed parent', async () => {
   const running = await runningProcess(process_)
   children.push(running)
   await started(1)
-  const pid = Number(await waitFor(() => output, { timeoutMs: 10_000, what: 'the pid of the child' }))
+  const pid = Number(await until('the pid of the child', () => output))
   running.kill()
-  await waitFor(() => isGone(pid), { timeoutMs: 10_000, what: 'the end of the child' })
+  await until('the end of the child', () => isGone(pid))
   assert.deepEqual(linesOf('order'), ['child'], 'it must have been asked to stop, not killed')
 })
 
@@ -170,7 +169,7 @@ test('a folder has one user at a time, and the lock of a killed process blocks n
     setInterval(() => {}, 1000)`,
   )
   const holder = await run(path)
-  await waitFor(() => linesOf('started').length === 1, { timeoutMs: 20_000, what: 'the holder' })
+  await until('the holder', () => linesOf('started').length === 1)
   const data = join(folder, 'data')
   assert.throws(
     () => lockFolder(data, ({ pid }) => `kill ${pid}`),

@@ -10,7 +10,7 @@ import { databaseKinds } from './support/database.ts'
 import { startNativeTimescale } from './support/native-timescaledb.ts'
 import { needsOf, selectTestFiles, unitFiles } from './support/test-files.ts'
 import { beginTestRun, MARK } from './support/test-run.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const onLinux = process.platform === 'linux' ? {} : { skip: 'processes are found through /proc' }
 const native = databaseKinds().find(({ name }) => name === 'native')
@@ -70,11 +70,7 @@ test('a run ends the processes of a killed run, but not those of a running one',
 })
 
 test('a timed-out condition reports what it waited for and the last error', async () => {
-  const never = waitFor(() => Promise.reject(new Error('no route')), {
-    timeoutMs: 60,
-    everyMs: 10,
-    what: 'a pong',
-  })
+  const never = until('a pong', () => Promise.reject(new Error('no route')), 60)
   await assert.rejects(never, /Waited 60 ms for a pong; last error: no route/)
 })
 

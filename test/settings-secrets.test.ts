@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -12,7 +12,7 @@ import { createTestDatabase, type TestDatabase } from './support/database.ts'
 import { brokers } from './support/kafka.ts'
 import { type RunningCommand, startTapeline } from './support/processes.ts'
 import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 /** Part of every secret in these tests, and of nothing else. */
 const NEEDLE = 'Zq7needle'
@@ -35,7 +35,6 @@ before(async () => {
 after(async () => {
   await database.drop()
   await exchange.close()
-  rmSync(folder, { recursive: true, force: true })
 })
 
 type Environment = Readonly<Record<string, string>>
@@ -108,10 +107,10 @@ function refusalOf(environment: Environment): string {
 async function settled(command: RunningCommand, url: string): Promise<string> {
   const retries = () =>
     command.output().match(/trying again|retrying|Cannot join|"level":50|tapeline:/g)?.length ?? 0
-  await waitFor(() => retries() >= 2 || (retries() >= 1 && /"level":50|tapeline:/.test(command.output())), {
-    timeoutMs: 40_000,
-    what: `a service to have failed; it said ${command.output()}`,
-  })
+  await until(
+    `a service to have failed; it said ${command.output()}`,
+    () => retries() >= 2 || (retries() >= 1 && /"level":50|tapeline:/.test(command.output())),
+  )
   const pages = ['/', '/livez', '/readyz', '/status', '/metrics'].map(async (path) => {
     try {
       return await (await fetch(`${url}${path}`, { signal: AbortSignal.timeout(2000) })).text()

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { Spot } from '@binance/spot'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const run = promisify(execFile)
 
@@ -33,10 +33,7 @@ test("the exchange's own connector for Node reads REST, a combined stream and a 
   const received: Array<string | undefined> = []
   streams.trade({ symbol: 'btcusdt' }).on('message', ({ e, s }) => void received.push(`${e} ${s}`))
   streams.bookTicker({ symbol: 'ethusdt' }).on('message', ({ s }) => void received.push(s))
-  await waitFor(() => received.includes('trade BTCUSDT') && received.includes('ETHUSDT'), {
-    timeoutMs: 20_000,
-    what: 'a trade and a quote',
-  })
+  await until('a trade and a quote', () => received.includes('trade BTCUSDT') && received.includes('ETHUSDT'))
 })
 
 test('answers an unknown path with JSON, and sends raw streams without the envelope', async (context) => {
@@ -52,7 +49,6 @@ test('answers an unknown path with JSON, and sends raw streams without the envel
   context.after(() => socket.close())
   const received: Array<Record<string, unknown>> = []
   socket.onmessage = ({ data }) => received.push(JSON.parse(String(data)))
-  const until = (what: string, condition: () => boolean) => waitFor(condition, { timeoutMs: 20_000, what })
   await until('a trade and a quote', () =>
     [received.some(({ e }) => e === 'trade'), received.some(({ u }) => u !== undefined)].every(Boolean),
   )
@@ -78,7 +74,6 @@ for (const [name, script] of [
 ] as const) {
   test(`${name} for Python runs unmodified`, { skip: python }, async (context) => {
     const folder = mkdtempSync(join(tmpdir(), 'tapeline-client-'))
-    context.after(() => rmSync(folder, { recursive: true, force: true }))
     await run('python3', ['-m', 'venv', folder])
     await run(join(folder, 'bin', 'pip'), ['install', '-q', name])
     const exchange = await startSimulatedExchange({ messagesPerSecond: 300 })

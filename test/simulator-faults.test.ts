@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -18,7 +18,6 @@ import {
 } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { waitFor } from './support/wait-for.ts'
 
-const TIMEOUT = { timeout: 20_000 }
 const TRADES = 'btcusdt@trade'
 
 async function start(context: TestContext, options: SimulatedExchangeOptions = {}) {
@@ -93,26 +92,22 @@ async function get(url: string) {
   return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(body) : body }
 }
 
-test(
-  'drops and duplicates as many frames as configured, and REST still has every trade',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@bookTicker')
-    await client.more(5)
-    const drop = exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 7, probability: 0.5 })
-    await until('the end of the drops', () => drop.report().state === 'ended')
-    assert.deepEqual([drop.report().struck, drop.report().endedBy], [7, 'count'])
-    const duplicate = exchange.faults.add({ kind: 'duplicate', stream: TRADES, count: 3, copies: 2 })
-    await until('the end of the duplicates', () => duplicate.report().state === 'ended')
-    await client.more(5)
-    const ids = client.ids()
-    assert.deepEqual(holesAndRepeats(ids), { missing: 7, repeated: 6, inOrder: true })
-    const [from, to] = [Math.min(...ids), Math.max(...ids)]
-    assert.equal(exchange.history.events('trade', 'BTCUSDT', from, to).length, to - from + 1)
-    assert.equal(exchange.faults.list().length, 2)
-  },
-)
+test('drops and duplicates as many frames as configured, and REST still has every trade', async (context) => {
+  const exchange = await start(context)
+  const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@bookTicker')
+  await client.more(5)
+  const drop = exchange.faults.add({ kind: 'drop', stream: '*@trade', count: 7, probability: 0.5 })
+  await until('the end of the drops', () => drop.report().state === 'ended')
+  assert.deepEqual([drop.report().struck, drop.report().endedBy], [7, 'count'])
+  const duplicate = exchange.faults.add({ kind: 'duplicate', stream: TRADES, count: 3, copies: 2 })
+  await until('the end of the duplicates', () => duplicate.report().state === 'ended')
+  await client.more(5)
+  const ids = client.ids()
+  assert.deepEqual(holesAndRepeats(ids), { missing: 7, repeated: 6, inOrder: true })
+  const [from, to] = [Math.min(...ids), Math.max(...ids)]
+  assert.equal(exchange.history.events('trade', 'BTCUSDT', from, to).length, to - from + 1)
+  assert.equal(exchange.faults.list().length, 2)
+})
 
 test('the same seed strikes the same frames, another seed others', () => {
   const lost = (seed: number) => {
@@ -129,7 +124,7 @@ test('the same seed strikes the same frames, another seed others', () => {
   assert(struck > 15 && struck < 45, `${struck} of 100`)
 })
 
-test('a delayed connection lags, but keeps its order and loses no frame', TIMEOUT, async (context) => {
+test('a delayed connection lags, but keeps its order and loses no frame', async (context) => {
   const exchange = await start(context)
   const first = await connect(context, exchange.wsUrl, TRADES)
   const second = await connect(context, exchange.wsUrl, TRADES)
@@ -144,35 +139,31 @@ test('a delayed connection lags, but keeps its order and loses no frame', TIMEOU
     assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
 })
 
-test(
-  'a stalled stream is silent while the others deliver, and only its configured remedy restores it',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context, { limits: { incomingPerSecond: 1_000 } })
-    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@bookTicker')
-    await client.more(5)
-    exchange.faults.add({ kind: 'stall', stream: TRADES, healedBy: 'resubscribe' })
-    await client.settled()
-    const before = client.ids().length
-    await client.more(50, 'btcusdt@bookTicker')
-    assert.equal(client.ids().length, before)
-    const renewed = await connect(context, exchange.wsUrl, TRADES)
-    await renewed.more(5)
-    assert.equal(client.ids().length, before)
-    for (const method of ['UNSUBSCRIBE', 'SUBSCRIBE'])
-      client.webSocket.send(JSON.stringify({ method, params: [TRADES], id: 1 }))
-    await client.more(5)
+test('a stalled stream is silent while the others deliver, and only its configured remedy restores it', async (context) => {
+  const exchange = await start(context, { limits: { incomingPerSecond: 1_000 } })
+  const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@bookTicker')
+  await client.more(5)
+  exchange.faults.add({ kind: 'stall', stream: TRADES, healedBy: 'resubscribe' })
+  await client.settled()
+  const before = client.ids().length
+  await client.more(50, 'btcusdt@bookTicker')
+  assert.equal(client.ids().length, before)
+  const renewed = await connect(context, exchange.wsUrl, TRADES)
+  await renewed.more(5)
+  assert.equal(client.ids().length, before)
+  for (const method of ['UNSUBSCRIBE', 'SUBSCRIBE'])
+    client.webSocket.send(JSON.stringify({ method, params: [TRADES], id: 1 }))
+  await client.more(5)
 
-    exchange.faults.clear()
-    exchange.faults.add({ kind: 'stall', healedBy: 'reconnect', forMs: 60_000 })
-    await client.settled()
-    const stalled = client.received.length
-    await (await connect(context, exchange.wsUrl, TRADES)).more(5)
-    assert.equal(client.received.length, stalled)
-  },
-)
+  exchange.faults.clear()
+  exchange.faults.add({ kind: 'stall', healedBy: 'reconnect', forMs: 60_000 })
+  await client.settled()
+  const stalled = client.received.length
+  await (await connect(context, exchange.wsUrl, TRADES)).more(5)
+  assert.equal(client.received.length, stalled)
+})
 
-test('pings continue during a stall, or stop with the frames if configured', TIMEOUT, async (context) => {
+test('pings continue during a stall, or stop with the frames if configured', async (context) => {
   const exchange = await start(context, { limits: { pingIntervalMs: 20, incomingPerSecond: 1_000 } })
   const client = await connect(context, exchange.wsUrl, TRADES)
   const alive = exchange.faults.add({ kind: 'stall' })
@@ -188,7 +179,7 @@ test('pings continue during a stall, or stop with the frames if configured', TIM
   assert.equal(client.pings(), silent)
 })
 
-test('garbage of every form arrives in addition to the real frames', TIMEOUT, async (context) => {
+test('garbage of every form arrives in addition to the real frames', async (context) => {
   const exchange = await start(context)
   const client = await connect(context, exchange.wsUrl, TRADES)
   await client.more(1)
@@ -219,62 +210,54 @@ test('garbage of every form arrives in addition to the real frames', TIMEOUT, as
   }
 })
 
-test(
-  'connections are cut, closed, refused and closed after the handshake, as configured',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const [reset, closed, ended, kept] = await Promise.all(
-      Array.from({ length: 4 }, () => connect(context, exchange.wsUrl, TRADES)),
-    )
-    assert(reset && closed && ended && kept)
-    const open = exchange.connections()
-    // The server may accept connections in another order: each cut is identified by its code.
-    const idAt = (index: number) => Number(open[index]?.id)
-    exchange.faults.add({ kind: 'cut', connection: idAt(0) })
-    exchange.faults.add({ kind: 'cut', connection: idAt(1), how: 'close', code: 1012, reason: 'restart' })
-    exchange.faults.add({ kind: 'cut', connection: idAt(2), how: 'end' })
-    await until('three connections to be closed', () => exchange.stats().connections === 1)
-    const codes: number[] = []
-    for (const client of [reset, closed, ended, kept]) void client.closed.then((code) => codes.push(code))
-    await until('three codes', () => codes.length === 3)
-    assert.deepEqual(codes.sort(), [1006, 1006, 1012])
+test('connections are cut, closed, refused and closed after the handshake, as configured', async (context) => {
+  const exchange = await start(context)
+  const [reset, closed, ended, kept] = await Promise.all(
+    Array.from({ length: 4 }, () => connect(context, exchange.wsUrl, TRADES)),
+  )
+  assert(reset && closed && ended && kept)
+  const open = exchange.connections()
+  // The server may accept connections in another order: each cut is identified by its code.
+  const idAt = (index: number) => Number(open[index]?.id)
+  exchange.faults.add({ kind: 'cut', connection: idAt(0) })
+  exchange.faults.add({ kind: 'cut', connection: idAt(1), how: 'close', code: 1012, reason: 'restart' })
+  exchange.faults.add({ kind: 'cut', connection: idAt(2), how: 'end' })
+  await until('three connections to be closed', () => exchange.stats().connections === 1)
+  const codes: number[] = []
+  for (const client of [reset, closed, ended, kept]) void client.closed.then((code) => codes.push(code))
+  await until('three codes', () => codes.length === 3)
+  assert.deepEqual(codes.sort(), [1006, 1006, 1012])
 
-    exchange.faults.add({ kind: 'closeAfterHandshake', count: 1 })
-    assert.equal(await (await connect(context, exchange.wsUrl, TRADES)).closed, 1008)
-    for (const status of [403, 429, 451, 503]) {
-      exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 7, count: 1 })
-      const webSocket = new WebSocket(`${exchange.wsUrl}/stream`)
-      webSocket.on('error', () => undefined)
-      const [, response] = await once(webSocket, 'unexpected-response')
-      assert.deepEqual([response.statusCode, response.headers['retry-after']], [status, '7'])
-      webSocket.terminate()
-    }
-    exchange.faults.add({ kind: 'refuse', how: 'reset', count: 1 })
-    const [error] = await once(new WebSocket(`${exchange.wsUrl}/stream`), 'error')
-    assert.match(String(Reflect.get(error, 'code')), /ECONNRESET|EPIPE/)
-    await (await connect(context, exchange.wsUrl, TRADES)).more(1)
-  },
-)
+  exchange.faults.add({ kind: 'closeAfterHandshake', count: 1 })
+  assert.equal(await (await connect(context, exchange.wsUrl, TRADES)).closed, 1008)
+  for (const status of [403, 429, 451, 503]) {
+    exchange.faults.add({ kind: 'refuse', status, retryAfterSeconds: 7, count: 1 })
+    const webSocket = new WebSocket(`${exchange.wsUrl}/stream`)
+    webSocket.on('error', () => undefined)
+    const [, response] = await once(webSocket, 'unexpected-response')
+    assert.deepEqual([response.statusCode, response.headers['retry-after']], [status, '7'])
+    webSocket.terminate()
+  }
+  exchange.faults.add({ kind: 'refuse', how: 'reset', count: 1 })
+  const [error] = await once(new WebSocket(`${exchange.wsUrl}/stream`), 'error')
+  assert.match(String(Reflect.get(error, 'code')), /ECONNRESET|EPIPE/)
+  await (await connect(context, exchange.wsUrl, TRADES)).more(1)
+})
 
-test(
-  'an unreachable exchange refuses new connections, keeps the old ones, and returns on its port',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const client = await connect(context, exchange.wsUrl, TRADES)
-    const fault = exchange.faults.add({ kind: 'unreachable', forMs: 300 })
-    await assert.rejects(fetch(`${exchange.restUrl}/api/v3/ping`), (error) => {
-      return error instanceof Error && Reflect.get(Object(error.cause), 'code') === 'ECONNREFUSED'
-    })
-    await client.more(20)
-    await until('its end', () => fault.report().state === 'ended')
-    await waitFor(() => fetch(`${exchange.restUrl}/api/v3/ping`), { timeoutMs: 5_000, what: 'an answer' })
-    assert.equal(fault.report().problem, null)
-  },
-)
+test('an unreachable exchange refuses new connections, keeps the old ones, and returns on its port', async (context) => {
+  const exchange = await start(context)
+  const client = await connect(context, exchange.wsUrl, TRADES)
+  const fault = exchange.faults.add({ kind: 'unreachable', forMs: 300 })
+  await assert.rejects(fetch(`${exchange.restUrl}/api/v3/ping`), (error) => {
+    return error instanceof Error && Reflect.get(Object(error.cause), 'code') === 'ECONNREFUSED'
+  })
+  await client.more(20)
+  await until('its end', () => fault.report().state === 'ended')
+  await waitFor(() => fetch(`${exchange.restUrl}/api/v3/ping`), { timeoutMs: 5_000, what: 'an answer' })
+  assert.equal(fault.report().problem, null)
+})
 
-test('serverShutdown precedes the close, and later connections stay open', TIMEOUT, async (context) => {
+test('serverShutdown precedes the close, and later connections stay open', async (context) => {
   const exchange = await start(context)
   const client = await connect(context, exchange.wsUrl, TRADES)
   const notice = exchange.faults.add({ kind: 'serverShutdown', graceMs: 1_000 })
@@ -286,7 +269,7 @@ test('serverShutdown precedes the close, and later connections stay open', TIMEO
   await renewed.more(5)
 })
 
-test('a frozen connection delivers its frames late, and loses none', TIMEOUT, async (context) => {
+test('a frozen connection delivers its frames late, and loses none', async (context) => {
   const exchange = await start(context)
   const client = await connect(context, exchange.wsUrl, TRADES)
   await client.more(5)
@@ -303,160 +286,144 @@ test('a frozen connection delivers its frames late, and loses none', TIMEOUT, as
   assert.deepEqual(holesAndRepeats(client.ids()), { missing: 0, repeated: 0, inOrder: true })
 })
 
-test(
-  'restarted ids begin low on streams and REST, and the history keeps the previous ones',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade')
-    await client.more(10)
-    exchange.faults.add({ kind: 'restartIds', symbol: 'btcusdt', firstId: 100 })
-    await client.more(20)
-    await client.more(5, 'btcusdt@aggTrade')
-    const ids = client.ids()
-    const turn = ids.findIndex((id, index) => id < Number(ids[index - 1]))
-    const [old, fresh] = [ids.slice(0, turn), ids.slice(turn)]
-    assert.equal(fresh[0], 100)
-    for (const run of [old, fresh])
-      assert.deepEqual(holesAndRepeats(run), { missing: 0, repeated: 0, inOrder: true })
-    const aggTrades = client.frames('btcusdt@aggTrade').map(({ data }) => data)
-    const first = aggTrades.find(({ a }) => a === 100)
-    assert.equal(first?.['f'], 100, 'an aggTrade refers to its trades by their new ids')
+test('restarted ids begin low on streams and REST, and the history keeps the previous ones', async (context) => {
+  const exchange = await start(context)
+  const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade')
+  await client.more(10)
+  exchange.faults.add({ kind: 'restartIds', symbol: 'btcusdt', firstId: 100 })
+  await client.more(20)
+  await client.more(5, 'btcusdt@aggTrade')
+  const ids = client.ids()
+  const turn = ids.findIndex((id, index) => id < Number(ids[index - 1]))
+  const [old, fresh] = [ids.slice(0, turn), ids.slice(turn)]
+  assert.equal(fresh[0], 100)
+  for (const run of [old, fresh])
+    assert.deepEqual(holesAndRepeats(run), { missing: 0, repeated: 0, inOrder: true })
+  const aggTrades = client.frames('btcusdt@aggTrade').map(({ data }) => data)
+  const first = aggTrades.find(({ a }) => a === 100)
+  assert.equal(first?.['f'], 100, 'an aggTrade refers to its trades by their new ids')
 
-    const { body } = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=0&limit=10`)
-    assert.deepEqual(
-      body.map((row: { id: number }) => row.id),
-      Array.from({ length: 10 }, (_, index) => 100 + index),
-    )
-    const late = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=${old[0]}`)
-    assert.deepEqual(late.body, [])
-    const { history } = exchange
-    assert.equal(history.epochCount('BTCUSDT', 'trade'), 2)
-    const known = history.events('trade', 'BTCUSDT', Number(old[0]), Number(old.at(-1)), 0)
-    assert.deepEqual(
-      known.map(({ id }) => id),
-      old,
-    )
-  },
-)
+  const { body } = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=0&limit=10`)
+  assert.deepEqual(
+    body.map((row: { id: number }) => row.id),
+    Array.from({ length: 10 }, (_, index) => 100 + index),
+  )
+  const late = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=${old[0]}`)
+  assert.deepEqual(late.body, [])
+  const { history } = exchange
+  assert.equal(history.epochCount('BTCUSDT', 'trade'), 2)
+  const known = history.events('trade', 'BTCUSDT', Number(old[0]), Number(old.at(-1)), 0)
+  assert.deepEqual(
+    known.map(({ id }) => id),
+    old,
+  )
+})
 
-test(
-  'a symbol halts, is delisted and is listed: exchangeInfo, REST and streams reflect it, and no ids are missing',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context, { symbols: ['BTCUSDT', 'ETHUSDT'] })
-    const status = async () => {
-      const { body } = await get(`${exchange.restUrl}/api/v3/exchangeInfo?showPermissionSets=false`)
-      return body.symbols.find(({ symbol }: { symbol: string }) => symbol === 'BTCUSDT')?.status
-    }
-    const latest = async () =>
-      (await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&limit=1`)).body
-    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade', 'ethusdt@trade')
-    await client.more(10)
-    const halt = exchange.faults.add({ kind: 'halt', symbol: 'btcusdt', status: 'HALT' })
-    assert.equal(await status(), 'HALT')
-    assert.deepEqual(
-      (await get(`${exchange.restUrl}/api/v3/exchangeInfo?symbolStatus=TRADING`)).body.symbols.map(
-        ({ symbol }: { symbol: string }) => symbol,
-      ),
-      ['ETHUSDT'],
-    )
-    await client.more(100, 'ethusdt@trade')
-    const last = client.ids().at(-1)
-    assert.equal((await latest())[0].id, last, 'REST has the sent trades')
-    await client.more(100, 'ethusdt@trade')
-    assert.equal(client.ids().at(-1), last)
-    halt.end()
-    assert.equal(await status(), 'TRADING')
-    await client.more(50)
-    const delisting = exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
-    assert.equal(await status(), undefined)
-    assert.equal((await latest()).code, -1121)
-    delisting.end()
-    await client.more(50)
-    const ids = client.ids()
-    assert.deepEqual(holesAndRepeats(ids), { missing: 0, repeated: 0, inOrder: true })
-    const rest = await get(
-      `${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=${ids[0]}&limit=${ids.length}`,
-    )
-    assert.deepEqual(
-      rest.body.map(({ id }: { id: number }) => id),
-      ids,
-    )
-    exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
-    exchange.faults.add({ kind: 'list', symbol: 'BTCUSDT' })
-    await until('new ids', () => (client.ids().at(-1) ?? 0) < 1000)
-    const fresh = client.ids().filter((id) => id < 1000)
-    assert.deepEqual(holesAndRepeats(fresh), { missing: 0, repeated: 0, inOrder: true })
-    assert.equal(fresh[0], 0, 'the ids of a new symbol begin at 0')
-    assert.equal((await get(`${exchange.restUrl}/api/v3/aggTrades?symbol=BTCUSDT&fromId=0`)).body[0].f, 0)
-  },
-)
+test('a symbol halts, is delisted and is listed: exchangeInfo, REST and streams reflect it, and no ids are missing', async (context) => {
+  const exchange = await start(context, { symbols: ['BTCUSDT', 'ETHUSDT'] })
+  const status = async () => {
+    const { body } = await get(`${exchange.restUrl}/api/v3/exchangeInfo?showPermissionSets=false`)
+    return body.symbols.find(({ symbol }: { symbol: string }) => symbol === 'BTCUSDT')?.status
+  }
+  const latest = async () =>
+    (await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&limit=1`)).body
+  const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade', 'ethusdt@trade')
+  await client.more(10)
+  const halt = exchange.faults.add({ kind: 'halt', symbol: 'btcusdt', status: 'HALT' })
+  assert.equal(await status(), 'HALT')
+  assert.deepEqual(
+    (await get(`${exchange.restUrl}/api/v3/exchangeInfo?symbolStatus=TRADING`)).body.symbols.map(
+      ({ symbol }: { symbol: string }) => symbol,
+    ),
+    ['ETHUSDT'],
+  )
+  await client.more(100, 'ethusdt@trade')
+  const last = client.ids().at(-1)
+  assert.equal((await latest())[0].id, last, 'REST has the sent trades')
+  await client.more(100, 'ethusdt@trade')
+  assert.equal(client.ids().at(-1), last)
+  halt.end()
+  assert.equal(await status(), 'TRADING')
+  await client.more(50)
+  const delisting = exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
+  assert.equal(await status(), undefined)
+  assert.equal((await latest()).code, -1121)
+  delisting.end()
+  await client.more(50)
+  const ids = client.ids()
+  assert.deepEqual(holesAndRepeats(ids), { missing: 0, repeated: 0, inOrder: true })
+  const rest = await get(
+    `${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=${ids[0]}&limit=${ids.length}`,
+  )
+  assert.deepEqual(
+    rest.body.map(({ id }: { id: number }) => id),
+    ids,
+  )
+  exchange.faults.add({ kind: 'delist', symbol: 'BTCUSDT' })
+  exchange.faults.add({ kind: 'list', symbol: 'BTCUSDT' })
+  await until('new ids', () => (client.ids().at(-1) ?? 0) < 1000)
+  const fresh = client.ids().filter((id) => id < 1000)
+  assert.deepEqual(holesAndRepeats(fresh), { missing: 0, repeated: 0, inOrder: true })
+  assert.equal(fresh[0], 0, 'the ids of a new symbol begin at 0')
+  assert.equal((await get(`${exchange.restUrl}/api/v3/aggTrades?symbol=BTCUSDT&fromId=0`)).body[0].f, 0)
+})
 
-test(
-  'REST refuses, resets and delays requests as configured, for the configured path and count',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const url = `${exchange.restUrl}/api/v3/aggTrades?symbol=BTCUSDT&limit=1`
-    for (const status of [418, 429, 403, 451, 500]) {
-      exchange.faults.add({ kind: 'restError', path: 'aggTrades', status, count: 1, retryAfterSeconds: 3 })
-      assert.equal((await get(`${exchange.restUrl}/api/v3/time`)).status, 200)
-      const refused = await get(url)
-      assert.deepEqual([refused.status, refused.headers.get('retry-after')], [status, '3'])
-      assert.equal((await get(url)).status, 200)
-    }
-    exchange.faults.add({ kind: 'restReset', count: 1 })
-    await assert.rejects(fetch(url))
-    exchange.faults.add({ kind: 'restSlow', delayMs: 150, count: 1 })
-    const startedMs = performance.now()
+test('REST refuses, resets and delays requests as configured, for the configured path and count', async (context) => {
+  const exchange = await start(context)
+  const url = `${exchange.restUrl}/api/v3/aggTrades?symbol=BTCUSDT&limit=1`
+  for (const status of [418, 429, 403, 451, 500]) {
+    exchange.faults.add({ kind: 'restError', path: 'aggTrades', status, count: 1, retryAfterSeconds: 3 })
+    assert.equal((await get(`${exchange.restUrl}/api/v3/time`)).status, 200)
+    const refused = await get(url)
+    assert.deepEqual([refused.status, refused.headers.get('retry-after')], [status, '3'])
     assert.equal((await get(url)).status, 200)
-    assert(performance.now() - startedMs >= 149)
-    assert.deepEqual(
-      new Set(exchange.faults.list().map(({ state, struck }) => `${state} ${struck}`)),
-      new Set(['ended 1']),
-    )
-  },
-)
+  }
+  exchange.faults.add({ kind: 'restReset', count: 1 })
+  await assert.rejects(fetch(url))
+  exchange.faults.add({ kind: 'restSlow', delayMs: 150, count: 1 })
+  const startedMs = performance.now()
+  assert.equal((await get(url)).status, 200)
+  assert(performance.now() - startedMs >= 149)
+  assert.deepEqual(
+    new Set(exchange.faults.list().map(({ state, struck }) => `${state} ${struck}`)),
+    new Set(['ended 1']),
+  )
+})
 
-test(
-  'REST answers short, late, with a hole and from later ids, while the history is complete',
-  TIMEOUT,
-  async (context) => {
-    const exchange = await start(context)
-    const rows = async (query: string): Promise<Array<{ id: number; time: number }>> =>
-      (await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&${query}`)).body
-    const latest = (await rows('limit=1000')).map(({ id }) => id)
-    const first = Number(latest[0])
-    const ids = async (query: string) => (await rows(query)).map(({ id }) => id - first)
+test('REST answers short, late, with a hole and from later ids, while the history is complete', async (context) => {
+  const exchange = await start(context)
+  const rows = async (query: string): Promise<Array<{ id: number; time: number }>> =>
+    (await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&${query}`)).body
+  const latest = (await rows('limit=1000')).map(({ id }) => id)
+  const first = Number(latest[0])
+  const ids = async (query: string) => (await rows(query)).map(({ id }) => id - first)
 
-    const hole = exchange.faults.add({
-      kind: 'restHole',
-      ids: 'trade',
-      fromId: first + 2,
-      toId: first + 4,
-    })
-    assert.deepEqual(await ids(`fromId=${first}&limit=5`), [0, 1, 5, 6, 7])
-    assert.deepEqual(await ids(`fromId=${first + 3}&limit=2`), [5, 6])
-    hole.end()
-    exchange.faults.add({ kind: 'restShort', rows: 3 })
-    assert.deepEqual(await ids(`fromId=${first}&limit=5`), [0, 1, 2])
-    exchange.faults.clear()
-    exchange.faults.add({ kind: 'restClamp', ids: 'trade', oldestId: first + 10 })
-    assert.deepEqual(await ids(`fromId=${first}&limit=2`), [10, 11])
-    assert.deepEqual(await ids(`fromId=${first + 20}&limit=1`), [20])
-    exchange.faults.clear()
-    exchange.faults.add({ kind: 'restLag', symbol: 'BTCUSDT', lagMs: 60_000 })
-    const nowMs = Date.now()
-    for (const query of ['limit=3', `fromId=${Number(latest.at(-1)) - 900}`]) {
-      for (const { time } of await rows(query)) assert(time <= nowMs - 59_000)
-    }
-    assert.equal((await rows('limit=3')).length, 3)
-    assert.equal(exchange.history.events('trade', 'BTCUSDT', first, first + 999).length, 1_000)
-  },
-)
+  const hole = exchange.faults.add({
+    kind: 'restHole',
+    ids: 'trade',
+    fromId: first + 2,
+    toId: first + 4,
+  })
+  assert.deepEqual(await ids(`fromId=${first}&limit=5`), [0, 1, 5, 6, 7])
+  assert.deepEqual(await ids(`fromId=${first + 3}&limit=2`), [5, 6])
+  hole.end()
+  exchange.faults.add({ kind: 'restShort', rows: 3 })
+  assert.deepEqual(await ids(`fromId=${first}&limit=5`), [0, 1, 2])
+  exchange.faults.clear()
+  exchange.faults.add({ kind: 'restClamp', ids: 'trade', oldestId: first + 10 })
+  assert.deepEqual(await ids(`fromId=${first}&limit=2`), [10, 11])
+  assert.deepEqual(await ids(`fromId=${first + 20}&limit=1`), [20])
+  exchange.faults.clear()
+  exchange.faults.add({ kind: 'restLag', symbol: 'BTCUSDT', lagMs: 60_000 })
+  const nowMs = Date.now()
+  for (const query of ['limit=3', `fromId=${Number(latest.at(-1)) - 900}`]) {
+    for (const { time } of await rows(query)) assert(time <= nowMs - 59_000)
+  }
+  assert.equal((await rows('limit=3')).length, 3)
+  assert.equal(exchange.history.events('trade', 'BTCUSDT', first, first + 999).length, 1_000)
+})
 
-test('faults can be controlled over HTTP only if enabled', TIMEOUT, async (context) => {
+test('faults can be controlled over HTTP only if enabled', async (context) => {
   assert.equal((await get(`${(await start(context)).restUrl}/faults`)).status, 404)
   const exchange = await start(context, { faultApi: true })
   const url = `${exchange.restUrl}/faults`
@@ -494,7 +461,7 @@ test('faults can be controlled over HTTP only if enabled', TIMEOUT, async (conte
   assert.equal((await send('GET', '/connections')).body.connections.length, 1)
 })
 
-test('refuses a fault of an unlisted symbol, and names the listed ones', TIMEOUT, async (context) => {
+test('refuses a fault of an unlisted symbol, and names the listed ones', async (context) => {
   const { faults } = await start(context)
   assert.throws(
     () => faults.add({ kind: 'restartIds', symbol: 'NOPEUSDT' }),
@@ -512,46 +479,39 @@ test('every kind of fault has an example in the docs, and each example is accept
   assert.deepEqual([...shown].sort(), [...FAULT_KINDS].sort())
 })
 
-test(
-  'a replay supports the same faults: frames are lost, ids restart, and REST agrees',
-  TIMEOUT,
-  async (context) => {
-    const folder = await mkdtemp(join(tmpdir(), 'tapeline-faults-'))
-    context.after(() => rm(folder, { recursive: true }))
-    const timeMs = 1_723_161_568_000
-    const frame = (id: number, type: 'trade' | 'aggTrade') => {
-      const ids = type === 'trade' ? `"t":${id}` : `"a":${id},"f":${id},"l":${id}`
-      return `{"stream":"btcusdt@${type}","data":{"e":"${type}","E":${timeMs},"s":"BTCUSDT",${ids},"p":"1.5","q":"2","T":${timeMs},"m":true}}`
-    }
-    const lineAt = (ms: number, text: string) =>
-      formatCaptureLine({ receivedNs: 1_723_161_568_000_000_000n + BigInt(ms) * 1_000_000n, frame: text })
-    const lines = Array.from({ length: 200 }, (_, index) =>
-      [frame(5_000 + index, 'trade'), frame(5_000 + index, 'aggTrade')].map((text) =>
-        lineAt(index * 10, text),
-      ),
-    )
-    const file = join(folder, 'faults.ndjson')
-    await writeFile(file, lines.flat().join(''))
-    const exchange = await startReplayExchange({ file })
-    context.after(() => exchange.close())
-    const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade')
-    await client.more(5)
-    const drop = exchange.faults.add({ kind: 'drop', stream: TRADES, count: 3 })
-    await until('three drops', () => drop.report().state === 'ended')
-    await client.more(2)
-    exchange.faults.add({ kind: 'restartIds', symbol: 'BTCUSDT', firstId: 7 })
-    await until('all frames', () => client.received.length === 397)
-    const ids = client.ids()
-    const turn = ids.indexOf(7)
-    assert.deepEqual(holesAndRepeats(ids.slice(0, turn)), { missing: 3, repeated: 0, inOrder: true })
-    assert.deepEqual(holesAndRepeats(ids.slice(turn)), { missing: 0, repeated: 0, inOrder: true })
-    const first = client.frames('btcusdt@aggTrade').find(({ data }) => data['a'] === 7)
-    assert.equal(first?.text, frame(7, 'aggTrade'))
-    const rest = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=7`)
-    assert.deepEqual(
-      rest.body.map((row: { id: number }) => row.id),
-      ids.slice(turn),
-    )
-    assert.equal(exchange.history.events('trade', 'BTCUSDT', 5_000, 5_199, 0).length, 200 - rest.body.length)
-  },
-)
+test('a replay supports the same faults: frames are lost, ids restart, and REST agrees', async (context) => {
+  const folder = await mkdtemp(join(tmpdir(), 'tapeline-faults-'))
+  const timeMs = 1_723_161_568_000
+  const frame = (id: number, type: 'trade' | 'aggTrade') => {
+    const ids = type === 'trade' ? `"t":${id}` : `"a":${id},"f":${id},"l":${id}`
+    return `{"stream":"btcusdt@${type}","data":{"e":"${type}","E":${timeMs},"s":"BTCUSDT",${ids},"p":"1.5","q":"2","T":${timeMs},"m":true}}`
+  }
+  const lineAt = (ms: number, text: string) =>
+    formatCaptureLine({ receivedNs: 1_723_161_568_000_000_000n + BigInt(ms) * 1_000_000n, frame: text })
+  const lines = Array.from({ length: 200 }, (_, index) =>
+    [frame(5_000 + index, 'trade'), frame(5_000 + index, 'aggTrade')].map((text) => lineAt(index * 10, text)),
+  )
+  const file = join(folder, 'faults.ndjson')
+  await writeFile(file, lines.flat().join(''))
+  const exchange = await startReplayExchange({ file })
+  context.after(() => exchange.close())
+  const client = await connect(context, exchange.wsUrl, TRADES, 'btcusdt@aggTrade')
+  await client.more(5)
+  const drop = exchange.faults.add({ kind: 'drop', stream: TRADES, count: 3 })
+  await until('three drops', () => drop.report().state === 'ended')
+  await client.more(2)
+  exchange.faults.add({ kind: 'restartIds', symbol: 'BTCUSDT', firstId: 7 })
+  await until('all frames', () => client.received.length === 397)
+  const ids = client.ids()
+  const turn = ids.indexOf(7)
+  assert.deepEqual(holesAndRepeats(ids.slice(0, turn)), { missing: 3, repeated: 0, inOrder: true })
+  assert.deepEqual(holesAndRepeats(ids.slice(turn)), { missing: 0, repeated: 0, inOrder: true })
+  const first = client.frames('btcusdt@aggTrade').find(({ data }) => data['a'] === 7)
+  assert.equal(first?.text, frame(7, 'aggTrade'))
+  const rest = await get(`${exchange.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=7`)
+  assert.deepEqual(
+    rest.body.map((row: { id: number }) => row.id),
+    ids.slice(turn),
+  )
+  assert.equal(exchange.history.events('trade', 'BTCUSDT', 5_000, 5_199, 0).length, 200 - rest.body.length)
+})

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -10,9 +10,8 @@ import { WebSocket } from 'ws'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { formatCaptureLine, parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { type ReplayExchangeOptions, startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
-import { waitFor, within } from './support/wait-for.ts'
+import { until, waitFor, within } from './support/wait-for.ts'
 
-const TIMEOUT = { timeout: 30_000 }
 const START_NS = 1_723_161_568_000_000_000n
 
 const tradeFrame = (id: number) =>
@@ -26,9 +25,8 @@ const linesOf = (frames: readonly string[], gapMs = 1) =>
     formatCaptureLine({ receivedNs: START_NS + BigInt(Math.round(index * gapMs * 1e6)), frame }),
   )
 
-async function capture(context: TestContext, name: string, content: string | Buffer): Promise<string> {
+async function capture(name: string, content: string | Buffer): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'tapeline-capture-'))
-  context.after(() => rm(folder, { recursive: true }))
   const file = join(folder, name)
   await writeFile(file, content)
   return file
@@ -59,11 +57,11 @@ function inputError(pattern: RegExp): (error: unknown) => boolean {
     pattern.test(error.message)
 }
 
-test('a slow reader gets every frame once, in order, at any replay speed', TIMEOUT, async (context) => {
+test('a slow reader gets every frame once, in order, at any replay speed', async (context) => {
   const frames = Array.from({ length: 60_000 }, (_, index) =>
     index % 3 === 0 ? tradeFrame(index) : quoteFrame(index),
   )
-  const file = await capture(context, 'big.ndjson.gz', gzipSync(linesOf(frames).join(''), { level: 1 }))
+  const file = await capture('big.ndjson.gz', gzipSync(linesOf(frames).join(''), { level: 1 }))
   const exchange = await start(context, { file, speed: 'max' })
   const { webSocket, received, has } = await connect(context, exchange.wsUrl, [
     'btcusdt@trade',
@@ -77,7 +75,7 @@ test('a slow reader gets every frame once, in order, at any replay speed', TIMEO
     previous = now
     return still && now
   }
-  const held = await waitFor(standsStill, { timeoutMs: 10_000, what: 'the replay to wait', everyMs: 100 })
+  const held = await until('the replay to wait', standsStill)
   assert(held < frames.length, 'the replay waits for its reader instead of buffering the file')
   webSocket.resume()
   await within(15_000, 'the end of the replay', () => exchange.finished)
@@ -86,42 +84,38 @@ test('a slow reader gets every frame once, in order, at any replay speed', TIMEO
   assert.equal(webSocket.readyState, WebSocket.OPEN)
 })
 
-test(
-  'the replay begins with the first subscription to a captured stream, keeps its pace, and sends only subscribed streams',
-  TIMEOUT,
-  async (context) => {
-    const frames = Array.from({ length: 40 }, (_, index) =>
-      index % 2 === 0 ? tradeFrame(index) : quoteFrame(index),
-    )
-    const file = await capture(context, 'small.ndjson', linesOf(frames, 20).join(''))
-    const exchange = await start(context, { file, speed: 2 })
-    const other = await connect(context, exchange.wsUrl, ['bnbusdt@trade', 'BTCUSDT@trade'])
-    const startedMs = performance.now()
-    const { received, has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
-    await has(20)
-    const elapsedMs = performance.now() - startedMs
-    assert(elapsedMs > 350, `39 gaps of 20 ms at double speed took ${elapsedMs} ms`)
-    await within(5_000, 'the end of the replay', () => exchange.finished)
-    assert.deepEqual(
-      received,
-      frames.filter((_, index) => index % 2 === 0),
-    )
-    assert.deepEqual(other.received, [])
+test('the replay begins with the first subscription to a captured stream, keeps its pace, and sends only subscribed streams', async (context) => {
+  const frames = Array.from({ length: 40 }, (_, index) =>
+    index % 2 === 0 ? tradeFrame(index) : quoteFrame(index),
+  )
+  const file = await capture('small.ndjson', linesOf(frames, 20).join(''))
+  const exchange = await start(context, { file, speed: 2 })
+  const other = await connect(context, exchange.wsUrl, ['bnbusdt@trade', 'BTCUSDT@trade'])
+  const startedMs = performance.now()
+  const { received, has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+  await has(20)
+  const elapsedMs = performance.now() - startedMs
+  assert(elapsedMs > 350, `39 gaps of 20 ms at double speed took ${elapsedMs} ms`)
+  await within(5_000, 'the end of the replay', () => exchange.finished)
+  assert.deepEqual(
+    received,
+    frames.filter((_, index) => index % 2 === 0),
+  )
+  assert.deepEqual(other.received, [])
 
-    const late = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
-    late.webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
-    await late.has(1)
-    assert.deepEqual(late.received, ['{"result":["btcusdt@trade"],"id":1}'])
-  },
-)
+  const late = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+  late.webSocket.send('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+  await late.has(1)
+  assert.deepEqual(late.received, ['{"result":["btcusdt@trade"],"id":1}'])
+})
 
-test('REST has the trades that the replay has passed, and no later ones', TIMEOUT, async (context) => {
+test('REST has the trades that the replay has passed, and no later ones', async (context) => {
   const frames = [...Array.from({ length: 10 }, (_, index) => tradeFrame(100 + index)), quoteFrame(1)]
   const lines = [
     ...linesOf(frames),
     formatCaptureLine({ receivedNs: START_NS + 3_600_000_000_000n, frame: tradeFrame(110) }),
   ]
-  const file = await capture(context, 'position.ndjson', lines.join(''))
+  const file = await capture('position.ndjson', lines.join(''))
   const exchange = await start(context, { file })
   const get = async (path: string) =>
     JSON.parse(await (await fetch(`${exchange.restUrl}/api/v3/${path}`)).text())
@@ -140,53 +134,44 @@ test('REST has the trades that the replay has passed, and no later ones', TIMEOU
   )
 })
 
-test(
-  'errors in a capture are reported with file and line before anything starts',
-  TIMEOUT,
-  async (context) => {
-    const good = linesOf([tradeFrame(1)]).join('')
-    const wrong: Array<[name: string, content: string | Buffer, expected: RegExp]> = [
-      ['bare.ndjson', `${good}${tradeFrame(2)}\n`, /bare\.ndjson, line 2: the receive time .* missing/],
-      ['cut.ndjson', `${good}1723161568764069662 {"stream":"btc\n`, /cut\.ndjson, line 2: .* not valid JSON/],
-      ['cut.ndjson.gz', gzipSync(good).subarray(0, 60), /cut\.ndjson\.gz: the gzip file is damaged/],
-      ['plain.ndjson.gz', good, /plain\.ndjson\.gz: .* not a gzip/],
-      ['empty.ndjson', '', /empty\.ndjson: it has no frame/],
-    ]
-    for (const [name, content, expected] of wrong) {
-      const file = await capture(context, name, content)
-      await assert.rejects(startReplayExchange({ file }), inputError(expected))
-    }
-    await assert.rejects(
-      startReplayExchange({ file: '/nowhere/x.ndjson' }),
-      inputError(/x\.ndjson: there is no such file/),
-    )
-  },
-)
+test('errors in a capture are reported with file and line before anything starts', async () => {
+  const good = linesOf([tradeFrame(1)]).join('')
+  const wrong: Array<[name: string, content: string | Buffer, expected: RegExp]> = [
+    ['bare.ndjson', `${good}${tradeFrame(2)}\n`, /bare\.ndjson, line 2: the receive time .* missing/],
+    ['cut.ndjson', `${good}1723161568764069662 {"stream":"btc\n`, /cut\.ndjson, line 2: .* not valid JSON/],
+    ['cut.ndjson.gz', gzipSync(good).subarray(0, 60), /cut\.ndjson\.gz: the gzip file is damaged/],
+    ['plain.ndjson.gz', good, /plain\.ndjson\.gz: .* not a gzip/],
+    ['empty.ndjson', '', /empty\.ndjson: it has no frame/],
+  ]
+  for (const [name, content, expected] of wrong) {
+    const file = await capture(name, content)
+    await assert.rejects(startReplayExchange({ file }), inputError(expected))
+  }
+  await assert.rejects(
+    startReplayExchange({ file: '/nowhere/x.ndjson' }),
+    inputError(/x\.ndjson: there is no such file/),
+  )
+})
 
-test(
-  'a bad line late in a capture ends the replay with its number, after all earlier frames',
-  TIMEOUT,
-  async (context) => {
-    const frames = Array.from({ length: 1_500 }, (_, index) => tradeFrame(index))
-    const file = await capture(
-      context,
-      'deep.ndjson',
-      `${linesOf(frames).join('')}no capture line\n${linesOf([tradeFrame(1_500)])}`,
-    )
-    const exchange = await start(context, { file, speed: 'max' })
-    const { received, has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
-    await assert.rejects(
-      within(5_000, 'the error', () => exchange.finished),
-      inputError(/line 1501: /),
-    )
-    await has(1_500)
-    assert.deepEqual(received, frames)
-  },
-)
+test('a bad line late in a capture ends the replay with its number, after all earlier frames', async (context) => {
+  const frames = Array.from({ length: 1_500 }, (_, index) => tradeFrame(index))
+  const file = await capture(
+    'deep.ndjson',
+    `${linesOf(frames).join('')}no capture line\n${linesOf([tradeFrame(1_500)])}`,
+  )
+  const exchange = await start(context, { file, speed: 'max' })
+  const { received, has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+  await assert.rejects(
+    within(5_000, 'the error', () => exchange.finished),
+    inputError(/line 1501: /),
+  )
+  await has(1_500)
+  assert.deepEqual(received, frames)
+})
 
-test('the source identifies the capture by its content', TIMEOUT, async (context) => {
-  const file = await capture(context, 'a b.ndjson', linesOf([tradeFrame(1)]).join(''))
-  const other = await capture(context, 'a b.ndjson', linesOf([tradeFrame(2)]).join(''))
+test('the source identifies the capture by its content', async (context) => {
+  const file = await capture('a b.ndjson', linesOf([tradeFrame(1)]).join(''))
+  const other = await capture('a b.ndjson', linesOf([tradeFrame(2)]).join(''))
   const { source } = await start(context, { file })
   assert.match(source, /^replay:a%20b\.ndjson:[0-9a-f]{12}$/)
   assert.notEqual((await start(context, { file: other })).source, source)
@@ -205,7 +190,7 @@ const REAL = resolve(
 )
 const skip = existsSync(REAL) ? false : 'the real capture is not on this machine'
 
-test('a minute of real market data replays completely', { ...TIMEOUT, skip }, async (context) => {
+test('a minute of real market data replays completely', { skip }, async (context) => {
   const exchange = await start(context, { file: REAL, speed: 'max' })
   const streams = ['btcusdt', 'ethusdt'].flatMap((symbol) => [`${symbol}@trade`, `${symbol}@bookTicker`])
   const { received, has } = await connect(context, exchange.wsUrl, streams)

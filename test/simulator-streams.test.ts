@@ -8,9 +8,8 @@ import {
   type SimulatedExchangeOptions,
   startSimulatedExchange,
 } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until, waitFor } from './support/wait-for.ts'
 
-const TIMEOUT = { timeout: 20_000 }
 const FAST = { messagesPerSecond: 2_000, symbols: ['BTCUSDT', 'BNBUSDT'] }
 
 interface Frame {
@@ -53,50 +52,46 @@ async function connect(context: TestContext, wsUrl: string, path = '/stream') {
   }
 }
 
-test(
-  'streams of the URL and subscribed streams arrive, unsubscribed ones are silent',
-  TIMEOUT,
-  async (context) => {
-    const { wsUrl } = await start(context, FAST)
-    const client = await connect(context, wsUrl, '/stream?streams=btcusdt@trade/bnbusdt@bookTicker')
-    await client.until(
-      'trades and quotes',
-      () => client.frames('btcusdt@trade').length > 5 && client.frames('bnbusdt@bookTicker').length > 5,
-    )
+test('streams of the URL and subscribed streams arrive, unsubscribed ones are silent', async (context) => {
+  const { wsUrl } = await start(context, FAST)
+  const client = await connect(context, wsUrl, '/stream?streams=btcusdt@trade/bnbusdt@bookTicker')
+  await client.until(
+    'trades and quotes',
+    () => client.frames('btcusdt@trade').length > 5 && client.frames('bnbusdt@bookTicker').length > 5,
+  )
 
-    const subscribe = {
-      method: 'SUBSCRIBE',
-      params: ['btcusdt@aggTrade', 'BTCUSDT@bookTicker', 'nope@trade'],
-      id: 1,
-    }
-    assert.deepEqual(await client.request(subscribe), { result: null, id: 1 })
-    await client.until('aggTrades', () => client.frames('btcusdt@aggTrade').length > 5)
-    const everySubscription = [
-      'btcusdt@trade',
-      'bnbusdt@bookTicker',
-      'btcusdt@aggTrade',
-      'BTCUSDT@bookTicker',
-      'nope@trade',
-    ]
-    assert.deepEqual(await client.request({ method: 'LIST_SUBSCRIPTIONS', id: 'mine' }), {
-      result: everySubscription,
-      id: 'mine',
-    })
+  const subscribe = {
+    method: 'SUBSCRIBE',
+    params: ['btcusdt@aggTrade', 'BTCUSDT@bookTicker', 'nope@trade'],
+    id: 1,
+  }
+  assert.deepEqual(await client.request(subscribe), { result: null, id: 1 })
+  await client.until('aggTrades', () => client.frames('btcusdt@aggTrade').length > 5)
+  const everySubscription = [
+    'btcusdt@trade',
+    'bnbusdt@bookTicker',
+    'btcusdt@aggTrade',
+    'BTCUSDT@bookTicker',
+    'nope@trade',
+  ]
+  assert.deepEqual(await client.request({ method: 'LIST_SUBSCRIPTIONS', id: 'mine' }), {
+    result: everySubscription,
+    id: 'mine',
+  })
 
-    assert.deepEqual(await client.request({ method: 'UNSUBSCRIBE', params: ['btcusdt@trade'], id: 3 }), {
-      result: null,
-      id: 3,
-    })
-    const before = client.frames('btcusdt@trade').length
-    const aggTrades = client.frames('btcusdt@aggTrade').length
-    await client.until('more aggTrades', () => client.frames('btcusdt@aggTrade').length > aggTrades + 20)
-    assert.equal(client.frames('btcusdt@trade').length, before)
-    const streams = new Set(client.received.map((frame) => frame.stream))
-    assert.deepEqual(streams, new Set(['btcusdt@trade', 'bnbusdt@bookTicker', 'btcusdt@aggTrade', undefined]))
-  },
-)
+  assert.deepEqual(await client.request({ method: 'UNSUBSCRIBE', params: ['btcusdt@trade'], id: 3 }), {
+    result: null,
+    id: 3,
+  })
+  const before = client.frames('btcusdt@trade').length
+  const aggTrades = client.frames('btcusdt@aggTrade').length
+  await client.until('more aggTrades', () => client.frames('btcusdt@aggTrade').length > aggTrades + 20)
+  assert.equal(client.frames('btcusdt@trade').length, before)
+  const streams = new Set(client.received.map((frame) => frame.stream))
+  assert.deepEqual(streams, new Set(['btcusdt@trade', 'bnbusdt@bookTicker', 'btcusdt@aggTrade', undefined]))
+})
 
-test('answers invalid requests as the exchange does, outside the envelope', TIMEOUT, async (context) => {
+test('answers invalid requests as the exchange does, outside the envelope', async (context) => {
   const { wsUrl } = await start(context, { limits: { incomingPerSecond: 100 } })
   const { request } = await connect(context, wsUrl)
   assert.deepEqual(await request('{'), { code: 3, msg: 'Invalid JSON: expected value at line 1 column 1' })
@@ -121,7 +116,7 @@ test('answers invalid requests as the exchange does, outside the envelope', TIME
   assert.deepEqual(await request({ method: 'LIST_SUBSCRIPTIONS', id: 3 }), { result: [], id: 3 })
 })
 
-test('refuses a URL with too many streams or characters, or an unknown path', TIMEOUT, async (context) => {
+test('refuses a URL with too many streams or characters, or an unknown path', async (context) => {
   const { wsUrl } = await start(context)
   const many = Array.from({ length: 1_025 }, (_, index) => index).join('/')
   for (const [path, status] of [
@@ -138,19 +133,15 @@ test('refuses a URL with too many streams or characters, or an unknown path', TI
   }
 })
 
-test(
-  'disconnects a client that sends more than five messages in a second, with 1008',
-  TIMEOUT,
-  async (context) => {
-    const { wsUrl } = await start(context)
-    const { webSocket, closed, received } = await connect(context, wsUrl)
-    for (let id = 1; id <= 6; id++) webSocket.send(JSON.stringify({ method: 'LIST_SUBSCRIPTIONS', id }))
-    assert.equal(await closed, 1008)
-    assert.equal(received.length, 5)
-  },
-)
+test('disconnects a client that sends more than five messages in a second, with 1008', async (context) => {
+  const { wsUrl } = await start(context)
+  const { webSocket, closed, received } = await connect(context, wsUrl)
+  for (let id = 1; id <= 6; id++) webSocket.send(JSON.stringify({ method: 'LIST_SUBSCRIPTIONS', id }))
+  assert.equal(await closed, 1008)
+  assert.equal(received.length, 5)
+})
 
-test('every client gets times in the unit of its URL', TIMEOUT, async (context) => {
+test('every client gets times in the unit of its URL', async (context) => {
   const { wsUrl } = await start(context, FAST)
   const stream = 'btcusdt@trade'
   const [ms, us] = await Promise.all(
@@ -173,7 +164,7 @@ test('every client gets times in the unit of its URL', TIMEOUT, async (context) 
   }
 })
 
-test('disconnects a client that answers no ping, and keeps one that answers', TIMEOUT, async (context) => {
+test('disconnects a client that answers no ping, and keeps one that answers', async (context) => {
   const { wsUrl, stats } = await start(context, {
     limits: { pingIntervalMs: 20, pongTimeoutMs: 100, incomingPerSecond: 1_000 },
   })
@@ -187,32 +178,28 @@ test('disconnects a client that answers no ping, and keeps one that answers', TI
     pings++
   })
   assert.equal((await deafClosed)[0], 1006)
-  await waitFor(() => pings > 10, { timeoutMs: 5_000, what: 'ten pings' })
+  await until('ten pings', () => pings > 10, 5_000)
   assert.equal(stats().connections, 1)
 })
 
-test(
-  'disconnects a client that does not read before its backlog fills the memory',
-  TIMEOUT,
-  async (context) => {
-    const { wsUrl, stats } = await start(context, {
-      messagesPerSecond: 50_000,
-      symbols: ['BTCUSDT'],
-      limits: { bufferedMaxBytes: 100_000 },
-    })
-    const { webSocket, closed } = await connect(
-      context,
-      wsUrl,
-      '/stream?streams=btcusdt@trade/btcusdt@bookTicker',
-    )
-    webSocket.pause()
-    await waitFor(() => stats().connections === 0, { timeoutMs: 15_000, what: 'the end of the connection' })
-    webSocket.resume()
-    assert.equal(await closed, 1006)
-  },
-)
+test('disconnects a client that does not read before its backlog fills the memory', async (context) => {
+  const { wsUrl, stats } = await start(context, {
+    messagesPerSecond: 50_000,
+    symbols: ['BTCUSDT'],
+    limits: { bufferedMaxBytes: 100_000 },
+  })
+  const { webSocket, closed } = await connect(
+    context,
+    wsUrl,
+    '/stream?streams=btcusdt@trade/btcusdt@bookTicker',
+  )
+  webSocket.pause()
+  await until('the end of the connection', () => stats().connections === 0)
+  webSocket.resume()
+  assert.equal(await closed, 1006)
+})
 
-test('a connection ends at its maximum age, after serverShutdown if configured', TIMEOUT, async (context) => {
+test('a connection ends at its maximum age, after serverShutdown if configured', async (context) => {
   const { wsUrl } = await start(context, {
     limits: { connectionMaxAgeMs: 150, serverShutdownNoticeMs: 100 },
   })
@@ -224,39 +211,35 @@ test('a connection ends at its maximum age, after serverShutdown if configured',
   )
 })
 
-test(
-  'events between a stop and a start are missing in streams, and complete over REST',
-  TIMEOUT,
-  async (context) => {
-    const path = '/stream?streams=btcusdt@trade'
-    const first = await start(context, FAST)
-    const before = await connect(context, first.wsUrl, path)
-    await before.until('trades', () => before.received.length > 20)
-    await first.close()
-    const second = await start(context, FAST)
-    const after = await connect(context, second.wsUrl, path)
-    await after.until('trades', () => after.received.length > 20)
+test('events between a stop and a start are missing in streams, and complete over REST', async (context) => {
+  const path = '/stream?streams=btcusdt@trade'
+  const first = await start(context, FAST)
+  const before = await connect(context, first.wsUrl, path)
+  await before.until('trades', () => before.received.length > 20)
+  await first.close()
+  const second = await start(context, FAST)
+  const after = await connect(context, second.wsUrl, path)
+  await after.until('trades', () => after.received.length > 20)
 
-    const sent = [...before.received, ...after.received].map(({ data }) => ({
-      id: data?.['t'],
-      time: data?.['T'],
-      price: data?.['p'],
-      qty: data?.['q'],
-    }))
-    const response = await fetch(
-      `${second.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&limit=1000&fromId=${sent[0]?.id}`,
-    )
-    const rows: ReadonlyArray<Record<string, unknown>> = JSON.parse(await response.text())
-    assert.deepEqual(
-      rows.map(({ id }) => id),
-      rows.map((_, index) => Number(sent[0]?.id) + index),
-    )
-    const known = new Map(rows.map(({ id, time, price, qty }) => [id, { id, time, price, qty }]))
-    for (const trade of sent) assert.deepEqual(known.get(trade.id), trade)
-  },
-)
+  const sent = [...before.received, ...after.received].map(({ data }) => ({
+    id: data?.['t'],
+    time: data?.['T'],
+    price: data?.['p'],
+    qty: data?.['q'],
+  }))
+  const response = await fetch(
+    `${second.restUrl}/api/v3/historicalTrades?symbol=BTCUSDT&limit=1000&fromId=${sent[0]?.id}`,
+  )
+  const rows: ReadonlyArray<Record<string, unknown>> = JSON.parse(await response.text())
+  assert.deepEqual(
+    rows.map(({ id }) => id),
+    rows.map((_, index) => Number(sent[0]?.id) + index),
+  )
+  const known = new Map(rows.map(({ id, time, price, qty }) => [id, { id, time, price, qty }]))
+  for (const trade of sent) assert.deepEqual(known.get(trade.id), trade)
+})
 
-test('data of different markets has different sources', TIMEOUT, async (context) => {
+test('data of different markets has different sources', async (context) => {
   const exchange = await start(context)
   const { source } = await connect(context, exchange.wsUrl)
   assert.deepEqual([source, exchange.source], ['simulated', 'simulated'])
@@ -269,23 +252,19 @@ test('data of different markets has different sources', TIMEOUT, async (context)
   )
 })
 
-test(
-  'waits for a port still used by an earlier exchange, and names one that stays in use',
-  TIMEOUT,
-  async (context) => {
-    const holder = createServer().listen(0, '127.0.0.1')
-    await once(holder, 'listening')
-    const address = holder.address()
-    assert(address !== null && typeof address === 'object')
-    const { port } = address
-    await assert.rejects(startSimulatedExchange({ port, portWaitMs: 250 }), (error) => {
-      assert(error instanceof TapelineError)
-      assert.equal(error.code, 'ENVIRONMENT')
-      assert.match(error.message, new RegExp(`Port ${port} .* in use`))
-      return error.fix.includes('--port')
-    })
-    const starting = start(context, { port, portWaitMs: 10_000 })
-    holder.close()
-    assert.equal((await starting).wsUrl, `ws://127.0.0.1:${port}`)
-  },
-)
+test('waits for a port still used by an earlier exchange, and names one that stays in use', async (context) => {
+  const holder = createServer().listen(0, '127.0.0.1')
+  await once(holder, 'listening')
+  const address = holder.address()
+  assert(address !== null && typeof address === 'object')
+  const { port } = address
+  await assert.rejects(startSimulatedExchange({ port, portWaitMs: 250 }), (error) => {
+    assert(error instanceof TapelineError)
+    assert.equal(error.code, 'ENVIRONMENT')
+    assert.match(error.message, new RegExp(`Port ${port} .* in use`))
+    return error.fix.includes('--port')
+  })
+  const starting = start(context, { port, portWaitMs: 10_000 })
+  holder.close()
+  assert.equal((await starting).wsUrl, `ws://127.0.0.1:${port}`)
+})

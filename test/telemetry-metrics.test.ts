@@ -7,13 +7,10 @@ import { z } from 'zod'
 import { CONSUMER_METRICS } from '../src/consumer/metrics.ts'
 import { isCounter } from '../src/foundation/telemetry/metrics.ts'
 import { INGESTION_METRICS } from '../src/ingestion/metrics.ts'
-import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
-import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { createTestDatabase, type TestDatabase } from './support/database.ts'
-import { createTestTopics, type TestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
+import { createPipelineParts, type PipelineParts } from './support/pipeline-parts.ts'
 import { askedBy, type Exposition, parseExposition } from './support/promql.ts'
-import { startConsumerProcess, startIngestionProcess } from './support/services.ts'
+import { type ConsumerProcess, type IngestionProcess, startConsumerProcess } from './support/services.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
@@ -37,38 +34,23 @@ const OF_OTHERS = new Map([
 /** Labels that Prometheus adds to every target. */
 const OF_TARGETS = ['job', 'instance']
 
-let topics: TestTopics
-let server: TestDatabase
-let exchange: Exchange
-let ingestion: Awaited<ReturnType<typeof startIngestionProcess>> | undefined
-let consumer: Awaited<ReturnType<typeof startConsumerProcess>> | undefined
+let parts: PipelineParts
+let ingestion: IngestionProcess | undefined
+let consumer: ConsumerProcess | undefined
 let exposed: Exposition
 
 before(async () => {
-  topics = await createTestTopics({ prefix: 'metrics' })
-  server = await createTestDatabase()
-  exchange = await startSimulatedExchange({ messagesPerSecond: 900, symbols: SYMBOLS, skew: 0 })
-  const env = {
-    ...topics.env,
-    SYMBOLS: SYMBOLS.join(),
-    DATABASE_URL: server.url,
-    BINANCE_WS_URL: exchange.wsUrl,
-    BINANCE_REST_URL: exchange.restUrl,
-    FLUSH_INTERVAL_MS: '200',
-    BACKOFF_INITIAL_MS: '100',
-  }
-  consumer = await startConsumerProcess(env)
+  parts = await createPipelineParts({ messagesPerSecond: 900, symbols: SYMBOLS, skew: 0 })
+  consumer = await startConsumerProcess({ ...parts.env, SYMBOLS: SYMBOLS.join() })
   await consumer.ready()
-  ingestion = await startIngestionProcess(env)
+  ingestion = await parts.ingest({ SYMBOLS: SYMBOLS.join() })
   await ingestion.ready()
 })
 
 after(async () => {
   await ingestion?.[Symbol.asyncDispose]()
   await consumer?.[Symbol.asyncDispose]()
-  await exchange?.close()
-  await server?.drop()
-  await topics?.delete()
+  await parts?.[Symbol.asyncDispose]()
 })
 
 test('the metrics show a cut connection, its gap, the lost quotes, a refused request and a dead letter', async () => {
@@ -77,10 +59,10 @@ test('the metrics show a cut connection, its gap, the lost quotes, a refused req
     ['tapeline_consumer_rows_inserted_total', { type: 'bookTicker' }, (value) => value > 100],
     ['tapeline_consumer_rows_inserted_total', { type: 'trade' }, (value) => value > 100],
   ])
-  exchange.faults.add({ kind: 'restError', status: 429, retryAfterSeconds: 1, count: 1 })
-  exchange.faults.add({ kind: 'unreachable', forMs: 1500 })
-  exchange.faults.add({ kind: 'cut' })
-  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [Buffer.from('no JSON')])
+  parts.exchange.faults.add({ kind: 'restError', status: 429, retryAfterSeconds: 1, count: 1 })
+  parts.exchange.faults.add({ kind: 'unreachable', forMs: 1500 })
+  parts.exchange.faults.add({ kind: 'cut' })
+  await produce(parts.topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [Buffer.from('no JSON')])
   exposed = await until('the cut, and the recovery', [
     ['tapeline_ingestion_connections_lost_total', {}, (value) => value >= 1],
     ['tapeline_ingestion_gaps_opened_total', { type: 'trade', cause: 'reconnect' }, (value) => value > 0],
@@ -97,7 +79,7 @@ test('the metrics show a cut connection, its gap, the lost quotes, a refused req
     ['tapeline_consumer_database_size_bytes', {}, (value) => value > 1_000_000],
     [
       'tapeline_consumer_topic_retention_seconds',
-      { topic: topics.env.KAFKA_TRADES_TOPIC },
+      { topic: parts.topics.env.KAFKA_TRADES_TOPIC },
       (value) => value === 86_400,
     ],
     ['tapeline_consumer_commits_total', { result: 'ok' }, (value) => value > 0],

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -7,7 +7,7 @@ import type { ConsumerStatus } from '../src/foundation/telemetry/status.ts'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
 import { startTapeline } from './support/processes.ts'
 import { fetchStatus } from './support/services.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 const START_TIMEOUT_MS = 90_000
 
@@ -28,34 +28,27 @@ test('one command runs the whole pipeline, other commands find it, and leftovers
       .flatMap(Object.values)
       .reduce((sum: number, one: number) => sum + one, 0)
   }
-  try {
-    await using first = run('up', '--simulate')
-    await waitFor(async () => (await rows()) > 500, {
-      timeoutMs: START_TIMEOUT_MS,
-      what: 'rows of the built-in exchange',
-    })
-    // Until it has polled every part it answers 503.
-    const snapshot = () => fetch(`http://127.0.0.1:${env.DASHBOARD_PORT}/snapshot`)
-    await waitFor(async () => (await snapshot()).ok, { timeoutMs: 20_000, what: 'a snapshot' })
-    const dashboard = await snapshot()
-    const { parts } = (await dashboard.json()) as { parts: ReadonlyArray<{ health: string }> }
-    assert.deepEqual(
-      parts.map(({ health }) => health),
-      ['well', 'well', 'well'],
-    )
-    await using verify = run('verify', '--json')
-    await verify.assertExit(0, 60_000)
-    assert.equal(JSON.parse(verify.output()).verdict, 'clean')
-    await using deadLetters = run('dead-letters', 'list')
-    await deadLetters.assertExit(0)
-    first.signal('SIGKILL')
-    await first.exit()
+  await using first = run('up', '--simulate')
+  await until('rows of the built-in exchange', async () => (await rows()) > 500, START_TIMEOUT_MS)
+  // Until it has polled every part it answers 503.
+  const snapshot = () => fetch(`http://127.0.0.1:${env.DASHBOARD_PORT}/snapshot`)
+  await until('a snapshot', async () => (await snapshot()).ok)
+  const dashboard = await snapshot()
+  const { parts } = (await dashboard.json()) as { parts: ReadonlyArray<{ health: string }> }
+  assert.deepEqual(
+    parts.map(({ health }) => health),
+    ['well', 'well', 'well'],
+  )
+  await using verify = run('verify', '--json')
+  await verify.assertExit(0, 60_000)
+  assert.equal(JSON.parse(verify.output()).verdict, 'clean')
+  await using deadLetters = run('dead-letters', 'list')
+  await deadLetters.assertExit(0)
+  first.signal('SIGKILL')
+  await first.exit()
 
-    await using second = run('up', '--simulate', '--for', '3s')
-    await second.assertExit(0, START_TIMEOUT_MS)
-    assert.match(second.output(), /kafka \(process \d+\), left over from a killed run/)
-    assert.match(second.output(), /BTCUSDT/)
-  } finally {
-    rmSync(cwd, { recursive: true, force: true })
-  }
+  await using second = run('up', '--simulate', '--for', '3s')
+  await second.assertExit(0, START_TIMEOUT_MS)
+  assert.match(second.output(), /kafka \(process \d+\), left over from a killed run/)
+  assert.match(second.output(), /BTCUSDT/)
 })

@@ -2,13 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { PartitionFetcher } from '../src/foundation/kafka/partition-fetcher.ts'
 import { writeStartOffsets } from '../src/foundation/store/consumer-offsets.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { REPORT } from '../src/tools/verify/report-types.ts'
 import { parseUtc } from '../src/tools/verify/scope.ts'
 import { lostTails, watermarkOf } from '../src/tools/verify/watermark.ts'
 import { createAuditedMarket } from './support/audited-market.ts'
-import { createTestDatabase, databaseKinds } from './support/database.ts'
+import { openTestDatabase } from './support/database.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
 import { produce } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
@@ -57,105 +56,85 @@ test('accepts days and times in UTC only, and includes the whole last day', () =
     assert.throws(() => parseUtc('--from', wrong, 'from'), /--from .*: no such day or time/)
 })
 
-for (const { name, ...options } of databaseKinds()) {
-  test(
-    `prints the messages pending in Kafka and runs next to a writer, on the ${name} TimescaleDB`,
-    options,
-    async () => {
-      const topics = await createTestTopics({ prefix: 'audit' })
-      const market = await createAuditedMarket(name)
-      const writer = openPostgres({ url: market.url, poolMin: 0, poolMax: 1, applicationName: 'test-writer' })
-      const fetcher = new PartitionFetcher({ brokers: brokers(), tls: null, sasl: null }, 'test-audit', [
-        topics.env.KAFKA_TRADES_TOPIC,
-      ])
-      let isAuditing = true
-      let written = 0
-      const write = async () => {
-        for (; isAuditing; written++) {
-          await writer.query(
-            `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
-           VALUES ('2026-01-05', 'BNBUSDT', 'trade', $1, 1, 1, true, '2026-01-05')`,
-            [written],
-          )
-        }
-      }
-      try {
-        const topicId = (await fetcher.connect()).get(topics.env.KAFKA_TRADES_TOPIC)?.id ?? ''
-        await writeStartOffsets(market.database, [
-          { topic: topics.env.KAFKA_TRADES_TOPIC, topicId, partition: 2, nextOffset: 2, leaderEpoch: -1 },
-        ])
-        const values = Array.from({ length: 7 }, (_, id) => Buffer.from(String(id)))
-        await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', values)
-        const env = { ...topics.env, DATABASE_URL: market.url }
-        const writing = write()
-        await using reading = startTapeline(['verify', '--json'], { env })
-        await reading.assertExit(0)
-        isAuditing = false
-        await writing
-        const audit = REPORT.parse(JSON.parse(reading.output()))
-        assert.equal(audit.watermark.notReached, null)
-        assert.equal(audit.watermark.pending, 5)
-        assert.equal(
-          audit.watermark.partitions.length,
-          12,
-          'all partitions of the four topics that are consumed',
-        )
-        const place = audit.watermark.partitions.find(({ pending }) => pending === 5)
-        assert.deepEqual(place, {
-          topic: topics.env.KAFKA_TRADES_TOPIC,
-          partition: 2,
-          stored: 2,
-          end: 7,
-          pending: 5,
-        })
-        assert.ok(written > 0, 'the writer was not blocked permanently')
+test('prints the messages pending in Kafka and runs next to a writer', async () => {
+  await using topics = await createTestTopics({ prefix: 'audit' })
+  await using market = await createAuditedMarket()
+  const writer = openPostgres({ url: market.url, poolMin: 0, poolMax: 1, applicationName: 'test-writer' })
+  const fetcher = new PartitionFetcher({ brokers: brokers(), tls: null, sasl: null }, 'test-audit', [
+    topics.env.KAFKA_TRADES_TOPIC,
+  ])
+  let isAuditing = true
+  let written = 0
+  const write = async () => {
+    for (; isAuditing; written++) {
+      await writer.query(
+        `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
+       VALUES ('2026-01-05', 'BNBUSDT', 'trade', $1, 1, 1, true, '2026-01-05')`,
+        [written],
+      )
+    }
+  }
+  await using closed = new AsyncDisposableStack()
+  closed.defer(() => writer.close())
+  closed.defer(() => fetcher.close())
+  closed.defer(() => {
+    isAuditing = false
+  })
+  const topicId = (await fetcher.connect()).get(topics.env.KAFKA_TRADES_TOPIC)?.id ?? ''
+  await writeStartOffsets(market.database, [
+    { topic: topics.env.KAFKA_TRADES_TOPIC, topicId, partition: 2, nextOffset: 2, leaderEpoch: -1 },
+  ])
+  const values = Array.from({ length: 7 }, (_, id) => Buffer.from(String(id)))
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', values)
+  const env = { ...topics.env, DATABASE_URL: market.url }
+  const writing = write()
+  await using reading = startTapeline(['verify', '--json'], { env })
+  await reading.assertExit(0, 60_000)
+  isAuditing = false
+  await writing
+  const audit = REPORT.parse(JSON.parse(reading.output()))
+  assert.equal(audit.watermark.notReached, null)
+  assert.equal(audit.watermark.pending, 5)
+  assert.equal(audit.watermark.partitions.length, 12, 'all partitions of the four topics that are consumed')
+  const place = audit.watermark.partitions.find(({ pending }) => pending === 5)
+  assert.deepEqual(place, {
+    topic: topics.env.KAFKA_TRADES_TOPIC,
+    partition: 2,
+    stored: 2,
+    end: 7,
+    pending: 5,
+  })
+  assert.ok(written > 0, 'the writer was not blocked permanently')
 
-        await market.database.query("DELETE FROM trades WHERE symbol = 'BTCUSDT' AND trade_id = 1020")
-        const only = ['verify', '--symbol', 'btcusdt', '--from', '2026-01-01', '--to', '2026-01-03']
-        await using away = startTapeline(only, {
-          env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
-        })
-        await away.assertExit(1)
-        assert.match(away.output(), /unknown: Kafka was not reached \(127\.0\.0\.1:1/)
-        assert.match(away.output(), /BTCUSDT trade: 1 missing without explanation\n +1020\n/)
-        assert.doesNotMatch(away.output(), /ETHUSDT/)
-      } finally {
-        isAuditing = false
-        await fetcher.close()
-        await writer.close()
-        await market.drop()
-        await topics.delete()
-      }
-    },
-  )
-}
+  await market.database.query("DELETE FROM trades WHERE symbol = 'BTCUSDT' AND trade_id = 1020")
+  const only = ['verify', '--symbol', 'btcusdt', '--from', '2026-01-01', '--to', '2026-01-03']
+  await using away = startTapeline(only, {
+    env: { DATABASE_URL: market.url, KAFKA_BROKERS: '127.0.0.1:1' },
+  })
+  await away.assertExit(1, 60_000)
+  assert.match(away.output(), /unknown: Kafka was not reached \(127\.0\.0\.1:1/)
+  assert.match(away.output(), /BTCUSDT trade: 1 missing without explanation\n +1020\n/)
+  assert.doesNotMatch(away.output(), /ETHUSDT/)
+})
 
 test('reports briefly that a new database is empty and that a symbol is unknown', async () => {
-  const topics = await createTestTopics({ prefix: 'audit' })
-  const server = await createTestDatabase()
-  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  try {
-    await migrate(database)
-    const env = { ...topics.env, DATABASE_URL: server.url }
-    await using empty = startTapeline(['verify'], { env })
-    await empty.assertExit(0)
-    assert.match(empty.output(), /Verdict: nothing is stored, so nothing was audited\.\n/)
-    assert.doesNotMatch(empty.output(), /Pending in Kafka|oldest day|partition/)
-    await using unknown = startTapeline(['verify', '--symbol', 'BTCUSDT'], { env })
-    await unknown.assertExit(2)
-    assert.match(unknown.output(), /--symbol BTCUSDT: no row, ledger row or dead letter has this symbol\n/)
+  await using topics = await createTestTopics({ prefix: 'audit' })
+  await using server = await openTestDatabase('migrated')
+  const env = { ...topics.env, DATABASE_URL: server.url }
+  await using empty = startTapeline(['verify'], { env })
+  await empty.assertExit(0, 60_000)
+  assert.match(empty.output(), /Verdict: nothing is stored, so nothing was audited\.\n/)
+  assert.doesNotMatch(empty.output(), /Pending in Kafka|oldest day|partition/)
+  await using unknown = startTapeline(['verify', '--symbol', 'BTCUSDT'], { env })
+  await unknown.assertExit(2)
+  assert.match(unknown.output(), /--symbol BTCUSDT: no row, ledger row or dead letter has this symbol\n/)
 
-    await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [Buffer.from('1')])
-    await using pending = startTapeline(['verify'], { env })
-    await pending.assertExit(0)
-    assert.match(pending.output(), /1 message is not stored yet\./)
-    const partitions = pending.output().match(/^.*\.(trades|book_ticker|gaps|dead_letters) +\d.*$/gm)
-    assert.equal(partitions?.length, 1, pending.output())
-  } finally {
-    await database.close()
-    await server.drop()
-    await topics.delete()
-  }
+  await produce(topics.env.KAFKA_TRADES_TOPIC, 'BTCUSDT', [Buffer.from('1')])
+  await using pending = startTapeline(['verify'], { env })
+  await pending.assertExit(0, 60_000)
+  assert.match(pending.output(), /1 message is not stored yet\./)
+  const partitions = pending.output().match(/^.*\.(trades|book_ticker|gaps|dead_letters) +\d.*$/gm)
+  assert.equal(partitions?.length, 1, pending.output())
 })
 
 test('refuses an invalid range or limit with exit code 2, before it opens anything', async () => {

@@ -4,8 +4,7 @@ import { z } from 'zod'
 import { refusalOf } from '../src/foundation/binance/refusal.ts'
 import { type FetchTrades, tradeRest } from '../src/foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
+import type { Database } from '../src/foundation/store/database.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import {
@@ -17,25 +16,23 @@ import { REPORT } from '../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../src/tools/verify/scope.ts'
 import { audit } from '../src/tools/verify/verify.ts'
 import { AUDIT_OPTIONS, gapSql } from './support/audited-market.ts'
-import { createTestDatabase } from './support/database.ts'
+import { type OpenDatabase, openTestDatabase } from './support/database.ts'
 import { startTapeline } from './support/processes.ts'
 import { recordingSql } from './support/recordings.ts'
-import { waitFor } from './support/wait-for.ts'
+import { until } from './support/wait-for.ts'
 
 let exchange: Exchange
-let server: Awaited<ReturnType<typeof createTestDatabase>>
-let database: ReturnType<typeof openPostgres>
+let server: OpenDatabase
+let database: Database
 
 before(async () => {
   exchange = await startSimulatedExchange({ messagesPerSecond: 300 })
-  server = await createTestDatabase('embedded')
-  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  await migrate(database)
+  server = await openTestDatabase('migrated')
+  database = server.database
 })
 
 after(async () => {
-  await database.close()
-  await server.drop()
+  await server[Symbol.asyncDispose]()
   await exchange.close()
 })
 
@@ -45,13 +42,10 @@ async function storeLatest(): Promise<number> {
     const response = await fetch(`${exchange.restUrl}/api/v3/${path}?symbol=BTCUSDT&limit=40`)
     return z.array(z.looseObject({})).parse(await response.json())
   }
-  const trades = await waitFor(
-    async () => {
-      const rows = await get('historicalTrades')
-      return rows.length === 40 && rows
-    },
-    { timeoutMs: 20_000, what: '40 trades' },
-  )
+  const trades = await until('40 trades', async () => {
+    const rows = await get('historicalTrades')
+    return rows.length === 40 && rows
+  })
   await database.query(
     `INSERT INTO trades (trade_time, symbol, event_type, trade_id, price, quantity, is_buyer_maker, ingestion_timestamp)
      SELECT to_timestamp(time / 1000.0), 'BTCUSDT', 'trade', id, price, qty, "isBuyerMaker", now()
@@ -116,15 +110,11 @@ test('sends no more requests once REST refuses all, and lists the remaining rows
   const report = await database.transaction((connection) => audit(connection, AUDIT_OPTIONS))
   for (const refusal of [refusalOf(403, null, '', 0), refusalOf(503, '86400', '', 0)]) {
     let asked = 0
-    const comparison = await compareWithExchange(database, EVERYTHING, report, {
-      async fetch() {
-        asked++
-        return { kind: 'refused', refusal }
-      },
-      budget: new WeightBudget(6000),
-      random: Math.random,
-      signal: AbortSignal.timeout(30_000),
+    const access = using(async () => {
+      asked++
+      return { kind: 'refused', refusal }
     })
+    const comparison = await compareWithExchange(database, EVERYTHING, report, access)
     assert.deepEqual([asked, comparison.compared], [1, 0])
     assert.deepEqual(
       comparison.notChecked.map(({ examples }) => [...new Set(examples.map(({ detail }) => detail))]),
@@ -201,7 +191,7 @@ test('finds trades after the last stored one, unless the ledger names them or Ka
   const pending = { ...later, watermark: { notReached: null, partitions: [partition], pending: 4 } }
   asked = 0
   const waiting = found(pending)
-  await waitFor(async () => asked > 0, { timeoutMs: 20_000, what: 'the question' })
+  await until('the question', async () => asked > 0)
   await database.query(gapSql('open', last + 1, last + 1_000_000))
   await database.query(
     "INSERT INTO consumer_offsets (topic, topic_id, partition, next_offset) VALUES ('t', gen_random_uuid(), 0, 9)",

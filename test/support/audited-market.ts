@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict'
 import type { Database } from '../../src/foundation/store/database.ts'
-import { migrate } from '../../src/foundation/store/migrate.ts'
-import { openPostgres } from '../../src/foundation/store/postgres.ts'
 import type { Report } from '../../src/tools/verify/report-types.ts'
 import { EVERYTHING } from '../../src/tools/verify/scope.ts'
 import { type AuditOptions, audit } from '../../src/tools/verify/verify.ts'
-import { createTestDatabase, type DatabaseKind } from './database.ts'
+import { type DatabaseKind, openTestDatabase } from './database.ts'
 
 export const AUDIT_OPTIONS: AuditOptions = {
   scope: EVERYTHING,
@@ -31,7 +29,8 @@ const MARKET = [
 
 class Undo extends Error {}
 
-export interface AuditedMarket {
+export interface AuditedMarket extends AsyncDisposable {
+  readonly kind: DatabaseKind
   readonly url: string
   readonly database: Database
   /** Returns the result of verify after changes, which are rolled back. */
@@ -39,14 +38,13 @@ export interface AuditedMarket {
   drop(): Promise<void>
 }
 
-export async function createAuditedMarket(kind: DatabaseKind): Promise<AuditedMarket> {
-  const server = await createTestDatabase(kind)
-  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
-  await migrate(database)
+export async function createAuditedMarket(kind?: DatabaseKind): Promise<AuditedMarket> {
+  const server = await openTestDatabase('migrated', kind)
+  const { database } = server
   for (const statement of MARKET) await database.query(statement)
   return {
-    url: server.url,
-    database,
+    ...server,
+    drop: async () => server[Symbol.asyncDispose](),
     async auditAfter(changes, options = {}) {
       let found: Report | undefined
       await database
@@ -57,10 +55,6 @@ export async function createAuditedMarket(kind: DatabaseKind): Promise<AuditedMa
         })
         .catch((error: unknown) => assert.ok(error instanceof Undo, String(error)))
       return found ?? assert.fail('verify returned nothing')
-    },
-    async drop() {
-      await database.close()
-      await server.drop()
     },
   }
 }

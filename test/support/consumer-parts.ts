@@ -6,7 +6,7 @@ import { createTestDatabase } from './database.ts'
 import { createTestTopics, type TestTopics } from './kafka.ts'
 import { tradeValue } from './records.ts'
 import { saidByServices } from './services.ts'
-import { waitFor } from './wait-for.ts'
+import { until } from './wait-for.ts'
 
 /** The topics and database of one test, and the consumer's settings for them. */
 export interface ConsumerParts extends AsyncDisposable {
@@ -51,12 +51,13 @@ export async function createConsumerParts(onServer?: { readonly url: string }): 
     count,
     async untilTrades(rows, timeoutMs = 90_000) {
       let seen = -1
-      await waitFor(
+      await until(
+        `${rows} trades`,
         async () => {
           seen = await count('SELECT count(*) FROM trades')
           return seen >= rows
         },
-        { timeoutMs, what: `${rows} trades` },
+        timeoutMs,
       ).catch((error: unknown) => {
         throw new Error(
           `Only ${seen} of ${rows} trades were stored. Output of the services:\n${saidByServices()}`,
@@ -67,10 +68,7 @@ export async function createConsumerParts(onServer?: { readonly url: string }): 
       })
     },
     async untilRows(sql, rows) {
-      await waitFor(async () => (await count(sql)) === rows, {
-        timeoutMs: 60_000,
-        what: `${rows} of: ${sql}`,
-      })
+      await until(`${rows} of: ${sql}`, async () => (await count(sql)) === rows)
     },
     async assertTradesOnce(first, last) {
       const { rows } = await database.query(

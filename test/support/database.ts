@@ -2,6 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Database } from '../../src/foundation/store/database.ts'
+import { migrate } from '../../src/foundation/store/migrate.ts'
+import { openPostgres } from '../../src/foundation/store/postgres.ts'
 import { startEmbeddedDatabase } from '../../src/sandbox/embedded-timescaledb/embedded-database.ts'
 import { startPgBouncer } from './pgbouncer.ts'
 import { runStatements } from './statements.ts'
@@ -49,6 +52,32 @@ export function createTestDatabase(kind?: DatabaseKind): Promise<TestDatabase> {
   return kind === undefined && process.env[POOLER_VARIABLE] === 'pgbouncer'
     ? createPooled(native)
     : createNative(native)
+}
+
+/** A test's database with one connection. */
+export interface OpenDatabase extends AsyncDisposable {
+  readonly kind: DatabaseKind
+  readonly url: string
+  readonly database: Database
+}
+
+/** @param tables whether to create the tables, as `tapeline migrate` does */
+export async function openTestDatabase(
+  tables: 'migrated' | 'empty',
+  kind?: DatabaseKind,
+): Promise<OpenDatabase> {
+  const server = await createTestDatabase(kind)
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  if (tables === 'migrated') await migrate(database)
+  return {
+    kind: server.kind,
+    url: server.url,
+    database,
+    async [Symbol.asyncDispose]() {
+      await database.close()
+      await server.drop()
+    },
+  }
 }
 
 async function createNative(serverUrl: string): Promise<TestDatabase> {

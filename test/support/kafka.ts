@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from '@platformatic/kafka'
-import { waitFor } from './wait-for.ts'
+import { until } from './wait-for.ts'
 
 export const BROKERS_VARIABLE = 'TAPELINE_TEST_KAFKA_BROKERS'
 
 /** The topics of one test, on the broker shared by all tests. */
-export interface TestTopics {
+export interface TestTopics extends AsyncDisposable {
   readonly prefix: string
   /** Settings for a command's environment: names of the five topics, the brokers and a group. */
   readonly env: Readonly<Record<TopicSetting | 'KAFKA_BROKERS' | 'KAFKA_GROUP_ID', string>>
@@ -41,6 +41,7 @@ export function uniqueTopics(prefix = 'test'): TestTopics {
     prefix: unique,
     env: { ...topics, KAFKA_BROKERS: brokers().join(), KAFKA_GROUP_ID: `${unique}-group` },
     delete: () => deleteTopics(`${unique}.`),
+    [Symbol.asyncDispose]: () => deleteTopics(`${unique}.`),
   }
 }
 
@@ -58,15 +59,12 @@ export async function createTestTopics(
 export async function createTopics(names: readonly string[], partitions: number): Promise<void> {
   await withAdmin(async (admin) => {
     await admin.createTopics({ topics: names.map((topic) => ({ topic, partitions, replicas: 1 })) })
-    await waitFor(
-      async () => {
-        const metadata = await admin.metadata({ topics: [...names], forceUpdate: true })
-        return names.every((name) =>
-          metadata.topics.get(name)?.partitions.every((partition) => partition.leader >= 0),
-        )
-      },
-      { timeoutMs: 10_000, what: `leaders of ${names.join()}` },
-    )
+    await until(`leaders of ${names.join()}`, async () => {
+      const metadata = await admin.metadata({ topics: [...names], forceUpdate: true })
+      return names.every((name) =>
+        metadata.topics.get(name)?.partitions.every((partition) => partition.leader >= 0),
+      )
+    })
   })
 }
 
@@ -78,10 +76,9 @@ export async function recreateTopic(name: string, partitions: number): Promise<v
 
 export async function deleteTopic(name: string): Promise<void> {
   await withAdmin((admin) => admin.deleteTopics({ topics: [name] }))
-  await waitFor(() => withAdmin(async (admin) => !(await admin.listTopics()).includes(name)), {
-    timeoutMs: 10_000,
-    what: `${name} to be gone`,
-  })
+  await until(`${name} to be gone`, () =>
+    withAdmin(async (admin) => !(await admin.listTopics()).includes(name)),
+  )
 }
 
 /** Changes settings of a topic; resolves when the broker has applied them. */

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { isFields } from '../../src/foundation/market/payload.ts'
 import {
   type ConsumerStatus,
@@ -6,7 +7,7 @@ import {
 } from '../../src/foundation/telemetry/status.ts'
 import { freePort } from '../../src/sandbox/processes/free-ports.ts'
 import { type RunningCommand, startTapeline } from './processes.ts'
-import { waitFor } from './wait-for.ts'
+import { until } from './wait-for.ts'
 
 /** A service in a separate process, with its HTTP interface on a free port. */
 export interface RunningServiceProcess<Status> extends AsyncDisposable {
@@ -19,15 +20,14 @@ export interface RunningServiceProcess<Status> extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-export function startConsumerProcess(
-  env: Readonly<Record<string, string>>,
-): Promise<RunningServiceProcess<ConsumerStatus>> {
+export type ConsumerProcess = RunningServiceProcess<ConsumerStatus>
+export type IngestionProcess = RunningServiceProcess<IngestionStatus>
+
+export function startConsumerProcess(env: Readonly<Record<string, string>>): Promise<ConsumerProcess> {
   return startService('consume', 'CONSUMER_PORT', env)
 }
 
-export function startIngestionProcess(
-  env: Readonly<Record<string, string>>,
-): Promise<RunningServiceProcess<IngestionStatus>> {
+export function startIngestionProcess(env: Readonly<Record<string, string>>): Promise<IngestionProcess> {
   return startService('ingest', 'INGEST_PORT', env)
 }
 
@@ -37,13 +37,32 @@ export async function untilCaughtUp(
   timeoutMs = 60_000,
 ): Promise<void> {
   const sinceMs = performance.now()
-  await waitFor(
+  await until(
+    'the consumer to have stored everything',
     async () => {
       const { partitions } = await consumer.status()
       return partitions.length > 0 && isCaughtUp(partitions, performance.now() - sinceMs)
     },
-    { timeoutMs, what: 'the consumer to have stored everything' },
+    timeoutMs,
   )
+}
+
+/** Waits until it has acknowledged this many messages since its start. */
+export async function untilAcknowledged(ingestion: IngestionProcess, messages: number): Promise<void> {
+  await until(
+    `${messages} messages`,
+    async () => (await ingestion.status()).counters.acknowledged >= messages,
+  )
+}
+
+export async function untilGapsClosed(ingestion: IngestionProcess): Promise<void> {
+  await until('every gap to be closed', async () => (await ingestion.status()).openGaps.length === 0)
+}
+
+/** Fails unless every frame is in exactly one of the counters. */
+export function assertFramesCounted({ counters }: IngestionStatus): void {
+  const { received, forwarded, duplicate, control, ignored, rejected, held } = counters
+  assert.equal(received, forwarded + duplicate + control + ignored + rejected + held)
 }
 
 /** Requests `/status`; the result has the service's status type. */
@@ -75,10 +94,11 @@ async function startService<Status>(
     url,
     status: () => fetchStatus<Status>(url),
     async ready(timeoutMs = 60_000) {
-      await waitFor(async () => (await fetch(url, { signal: AbortSignal.timeout(2000) })).ok, {
+      await until(
+        `${name} to be ready; its output:\n${command.output()}`,
+        async () => (await fetch(url, { signal: AbortSignal.timeout(2000) })).ok,
         timeoutMs,
-        what: `${name} to be ready; its output:\n${command.output()}`,
-      })
+      )
     },
     async stop() {
       command.signal('SIGTERM')

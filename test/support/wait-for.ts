@@ -29,6 +29,15 @@ export async function waitFor<Result>(
   }
 }
 
+/** The same with the usual limit. @param what completes the sentence "Waited … for …" */
+export function until<Result>(
+  what: string,
+  condition: () => Promise<Result> | Result,
+  timeoutMs = 60_000,
+): Promise<Exclude<Result, false | null | undefined>> {
+  return waitFor(condition, { timeoutMs, what })
+}
+
 /** Runs `work`, and rejects if it takes longer than `timeoutMs`. */
 export async function within<Result>(
   timeoutMs: number,

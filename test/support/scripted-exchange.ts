@@ -1,0 +1,46 @@
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { type WebSocket, WebSocketServer } from 'ws'
+
+/** An exchange without REST for frames that the simulated one does not send. */
+export interface ScriptedExchange extends AsyncDisposable {
+  /** Ingestion's settings: this exchange, milliseconds, and BTCUSDT. */
+  readonly env: Readonly<Record<string, string>>
+  /** The connections with streams, closed ones included. */
+  readonly sockets: readonly WebSocket[]
+}
+
+/** @param onConnection called with each connection that has streams, and its number from 1 */
+export async function startScriptedExchange(
+  onConnection: (socket: WebSocket, connection: number) => void,
+  source = 'scripted',
+): Promise<ScriptedExchange> {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+  const sockets: WebSocket[] = []
+  server.on('connection', (socket, request) => {
+    // A broken socket must not end this process.
+    socket.on('error', () => socket.terminate())
+    // The first connection has no streams: it only checks the exchange's identity.
+    if (request.url?.includes('streams=') === true) onConnection(socket, sockets.push(socket))
+  })
+  server.on('headers', (headers) => headers.push(`x-tapeline-source: ${source}`))
+  await once(server, 'listening')
+  return {
+    env: {
+      BINANCE_WS_URL: `ws://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      BINANCE_REST_URL: 'http://127.0.0.1:1',
+      TIME_UNIT: 'millisecond',
+      SYMBOLS: 'BTCUSDT',
+    },
+    sockets,
+    async [Symbol.asyncDispose]() {
+      for (const client of server.clients) client.terminate()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+/** A frame of btcusdt@trade. @param more further members of the trade, as JSON */
+export function tradeFrame(id: number, more = ''): string {
+  return `{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":${id},"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true${more}}}`
+}
