@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict'
 import { mkdtemp, readFile } from 'node:fs/promises'
-import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
-import { WebSocket } from 'ws'
 import { openSocket, type StreamSocket } from '../src/foundation/binance/stream-socket.ts'
 import { createAuthority } from './support/certificates.ts'
 import { rawServer, readByUs, text } from './support/raw-websocket.ts'
@@ -89,32 +87,4 @@ test('delivers messages whose bytes do not change while later ones are read', as
     texts,
   )
   socket.terminate()
-})
-
-test('reads the connections of ws', async () => {
-  await using server = await rawServer()
-  const ours = readByUs(server.url)
-  const connection = await until('a connection', () => server.connections[0], 5000)
-  const messages: unknown[] = []
-  const pushed: unknown[] = []
-  const { push } = Socket.prototype
-  const { emit } = WebSocket.prototype
-  WebSocket.prototype.emit = function (event: string, ...args: unknown[]) {
-    if (event === 'message') messages.push(args[0])
-    return Reflect.apply(emit, this, [event, ...args])
-  }
-  Socket.prototype.push = function (chunk: unknown) {
-    pushed.push(chunk)
-    return Reflect.apply(push, this, [chunk])
-  }
-  try {
-    connection.write(text('a'))
-    await until('the message', () => ours.events.length > 0, 5000)
-  } finally {
-    WebSocket.prototype.emit = emit
-    Socket.prototype.push = push
-  }
-  // Neither as a message of ws nor through the stream of the connection.
-  assert.deepEqual([ours.events, messages, pushed], [['a'], [], []])
-  ours.socket.terminate()
 })
