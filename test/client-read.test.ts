@@ -53,7 +53,7 @@ async function take(options: Parameters<typeof readEvents>[0], count: number): P
 }
 
 test('reads typed events in order, filtered by symbol and type, and continues after a position', async () => {
-  await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
+  await using topics = await createTestTopics({ prefix: 'client' })
   const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: bookTicker } = topics.env
   const options = { brokers: brokers(), topics: { trades, bookTicker } }
   await produce(
@@ -90,7 +90,7 @@ test('reads typed events in order, filtered by symbol and type, and continues af
 test('reads partitions added during the read, from their beginning', {
   timeout: 90_000,
 }, async () => {
-  await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
+  await using topics = await createTestTopics({ prefix: 'client' })
   const { KAFKA_TRADES_TOPIC: trades } = topics.env
   const ofEach = [0, 1, 2, 3, 4, 5].map((partition) => {
     const symbol = Array.from({ length: 100 }, (_, n) => `S${n}USDT`).find(
@@ -107,7 +107,7 @@ test('reads partitions added during the read, from their beginning', {
 })
 
 test('reports unreadable input: an invalid message, a newer schema, an expired position, a missing topic', async () => {
-  await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
+  await using topics = await createTestTopics({ prefix: 'client' })
   const { KAFKA_TRADES_TOPIC: trades } = topics.env
   const options = {
     brokers: brokers(),
@@ -131,7 +131,7 @@ test('reports unreadable input: an invalid message, a newer schema, an expired p
 test('the packed package runs with its types in a program outside this repository', {
   timeout: 120_000,
 }, async () => {
-  await using topics = await createTestTopics({ prefix: 'client' }).then(disposable)
+  await using topics = await createTestTopics({ prefix: 'client' })
   const { KAFKA_TRADES_TOPIC: trades, KAFKA_BOOK_TICKER_TOPIC: bookTicker } = topics.env
   await produce(trades, 'BTCUSDT', [tradeValue({ t: 41 }), aggTradeValue({ f: 1, l: 41 })])
   await produce(bookTicker, 'BTCUSDT', [bookTickerValue()])
@@ -166,7 +166,3 @@ test('the packed package runs with its types in a program outside this repositor
     'BTCUSDT 61837.63000000 61837.64000000',
   ])
 })
-
-function disposable<Topics extends { delete(): Promise<void> }>(topics: Topics): Topics & AsyncDisposable {
-  return Object.assign(topics, { [Symbol.asyncDispose]: () => topics.delete() })
-}

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Browser, Page } from 'playwright-core'
 import { freePort } from '../src/sandbox/processes/free-ports.ts'
-import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
 import { priceText, spreadText } from '../src/tools/dashboard/page/format.ts'
 import { launchBrowser, needsBrowser } from './support/browser.ts'
-import { createConsumerParts } from './support/consumer-parts.ts'
+import type { ConsumerParts } from './support/consumer-parts.ts'
+import { createPipelineParts } from './support/pipeline-parts.ts'
 import { type RunningCommand, startTapeline } from './support/processes.ts'
-import { startConsumerProcess, startIngestionProcess, untilCaughtUp } from './support/services.ts'
+import { startConsumerProcess, untilCaughtUp } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'BNBUSDT']
@@ -18,119 +18,116 @@ const VIEWS = [
   { viewport: { width: 390, height: 844 }, colorScheme: 'dark' },
 ] as const
 
-test('the dashboard shows stored data, each fault and its recovery, and reconnects automatically', {
-  ...needsBrowser(),
-  timeout: 400_000,
-}, async () => {
-  await using parts = await createConsumerParts()
-  const exchange = await startSimulatedExchange({ symbols: SYMBOLS, messagesPerSecond: 200, skew: 1 })
-  const port = await freePort()
-  const url = `http://127.0.0.1:${port}`
-  const env = { ...parts.env, BINANCE_WS_URL: exchange.wsUrl, BINANCE_REST_URL: exchange.restUrl }
-  const browser = await launchBrowser()
-  let dashboard: RunningCommand | null = null
-  try {
-    await using consumer = await startConsumerProcess(env)
-    await consumer.ready()
-    await using ingestion = await startIngestionProcess(env)
-    await ingestion.ready()
-    const startDashboard = async () => {
-      dashboard = startTapeline(['dashboard'], {
-        env: {
-          DATABASE_URL: parts.databaseUrl,
-          INGEST_URLS: ingestion.url,
-          CONSUMER_URLS: consumer.url,
-          DASHBOARD_PORT: String(port),
-        },
-      })
-      await dashboard.waitForLine(/The dashboard is at/)
-    }
-    await startDashboard()
-    await assertFits(browser, url)
+test(
+  'the dashboard shows stored data, each fault and its recovery, and reconnects automatically',
+  needsBrowser(),
+  async () => {
+    await using parts = await createPipelineParts({ symbols: SYMBOLS, messagesPerSecond: 200, skew: 1 })
+    const { exchange } = parts
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}`
+    const browser = await launchBrowser()
+    let dashboard: RunningCommand | null = null
+    try {
+      await using consumer = await startConsumerProcess(parts.env)
+      await consumer.ready()
+      await using ingestion = await parts.ingest()
+      await ingestion.ready()
+      const startDashboard = async () => {
+        dashboard = startTapeline(['dashboard'], {
+          env: {
+            DATABASE_URL: parts.databaseUrl,
+            INGEST_URLS: ingestion.url,
+            CONSUMER_URLS: consumer.url,
+            DASHBOARD_PORT: String(port),
+          },
+        })
+        await dashboard.waitForLine(/The dashboard is at/)
+      }
+      await startDashboard()
+      await assertFits(browser, url)
 
-    const page = await browser.newPage()
-    const problems = problemsOf(page, url)
-    await page.goto(url)
-    const text = async (selector: string) => (await page.locator(selector).allInnerTexts()).join('\n')
-    const says = (selector: string, pattern: RegExp, timeoutMs = 60_000) =>
-      until(`${selector} to say ${pattern}`, async () => pattern.test(await text(selector)), timeoutMs).catch(
-        async (error: unknown) => {
+      const page = await browser.newPage()
+      const problems = problemsOf(page, url)
+      await page.goto(url)
+      const text = async (selector: string) => (await page.locator(selector).allInnerTexts()).join('\n')
+      const says = (selector: string, pattern: RegExp, timeoutMs = 60_000) =>
+        until(
+          `${selector} to say ${pattern}`,
+          async () => pattern.test(await text(selector)),
+          timeoutMs,
+        ).catch(async (error: unknown) => {
           throw new Error(`${selector} says ${JSON.stringify(await text(selector))}`, { cause: error })
-        },
-      )
-    await says('#state', /All is well/)
+        })
+      await says('#state', /All is well/)
 
-    // A gap that cannot be filled for a while.
-    const rest = exchange.faults.add({ kind: 'restError', status: 500 })
-    exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', count: 25 })
-    await says('#state', /1 gap cannot be filled now: HTTP 500/)
-    await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; being filled/)
-    rest.end()
-    await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; filled after/)
-    await says('#incidents', /BTCUSDT trade \d+–\d+: filled[\s\S]*BTCUSDT trade \d+–\d+: a gap \(missed\)/)
-    await says('#state', /All is well/)
+      // A gap that cannot be filled for a while.
+      const rest = exchange.faults.add({ kind: 'restError', status: 500 })
+      exchange.faults.add({ kind: 'drop', stream: 'btcusdt@trade', count: 25 })
+      await says('#state', /1 gap cannot be filled now: HTTP 500/)
+      await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; being filled/)
+      rest.end()
+      await says('#gaps', /BTCUSDT trade \d+–\d+ \(25\)\s+opened: missed; filled after/)
+      await says('#incidents', /BTCUSDT trade \d+–\d+: filled[\s\S]*BTCUSDT trade \d+–\d+: a gap \(missed\)/)
+      await says('#state', /All is well/)
 
-    // An unparsable frame.
-    exchange.faults.add({ kind: 'garbage', form: 'text', count: 1 })
-    await says('#letters', /not JSON/)
-    await says('#letter-count', /1 unresolved/)
-    await says('#incidents', /a dead letter, .*: not JSON/)
+      // An unparsable frame.
+      exchange.faults.add({ kind: 'garbage', form: 'text', count: 1 })
+      await says('#letters', /not JSON/)
+      await says('#letter-count', /1 unresolved/)
+      await says('#incidents', /a dead letter, .*: not JSON/)
 
-    // A stream that stalls while the others deliver.
-    const stream = 'ethusdt@bookTicker'
-    await until('the stream to have a rate', async () => (await ingestion.status()).uptimeMs > 40_000)
-    // A resubscription would end a short stall before the page's next update.
-    const stall = exchange.faults.add({ kind: 'stall', stream, healedBy: 'reconnect' })
-    await says('#state', new RegExp(`${stream} has gone quiet`), 120_000)
-    stall.end()
-    await says('#incidents', new RegExp(`${stream} flows again[\\s\\S]*${stream} has gone quiet`), 120_000)
+      // A stopped service is reported, and the database's figures stay visible.
+      await ingestion.stop()
+      await says('#state', /ingestion: does not answer/)
+      await untilCaughtUp(consumer)
+      const assertTrue = async () => {
+        const { counters, partitions } = await consumer.status()
+        const all = new Intl.NumberFormat('en-US').format(counters.inserted)
+        await says('#totals', new RegExp(`Rows since start\\s+${all}\\s`))
+        await until('the prices of the database', async () =>
+          isDeep(await cells(page, 'symbols'), await storedPrices(parts)),
+        ).catch(async () => assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts)))
+        const count = (value: number | null) => new Intl.NumberFormat('en-US').format(value ?? Number.NaN)
+        assert.deepEqual(
+          await cells(page, 'partitions'),
+          [...partitions]
+            .sort((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
+            .map((one) => [
+              `${one.topic} ${one.partition}`,
+              count(one.nextOffset),
+              count(one.endOffset),
+              '0',
+            ]),
+        )
+        const { rows } = await parts.database.query<{ filled: number }>(
+          "SELECT count(*) FILTER (WHERE status = 'filled')::int AS filled FROM gaps",
+        )
+        await says('#gap-counts', new RegExp(`${rows[0]?.filled} filled`))
+      }
+      await assertTrue()
+      assert.deepEqual(problems(), [])
 
-    // A stopped service is reported, and the database's figures stay visible.
-    await ingestion.stop()
-    await says('#state', /ingestion: does not answer/)
-    await untilCaughtUp(consumer)
-    const assertTrue = async () => {
-      const { counters, partitions } = await consumer.status()
-      const all = new Intl.NumberFormat('en-US').format(counters.inserted)
-      await says('#totals', new RegExp(`Rows since start\\s+${all}\\s`))
-      await until('the prices of the database', async () =>
-        isDeep(await cells(page, 'symbols'), await storedPrices(parts)),
-      ).catch(async () => assert.deepEqual(await cells(page, 'symbols'), await storedPrices(parts)))
-      const count = (value: number | null) => new Intl.NumberFormat('en-US').format(value ?? Number.NaN)
+      // The dashboard's server is killed and restarted: the page reconnects.
+      await dashboardOf(dashboard).kill()
+      await says('#state', /The dashboard does not answer/)
+      problems()
+      await startDashboard()
+      await says('#state', /ingestion: does not answer/)
+      await assertTrue()
       assert.deepEqual(
-        await cells(page, 'partitions'),
-        [...partitions]
-          .sort((a, b) => a.topic.localeCompare(b.topic) || a.partition - b.partition)
-          .map((one) => [`${one.topic} ${one.partition}`, count(one.nextOffset), count(one.endOffset), '0']),
+        problems().filter((one) => !/ERR_CONNECTION|ERR_INCOMPLETE/.test(one)),
+        [],
       )
-      const { rows } = await parts.database.query<{ filled: number }>(
-        "SELECT count(*) FILTER (WHERE status = 'filled')::int AS filled FROM gaps",
-      )
-      await says('#gap-counts', new RegExp(`${rows[0]?.filled} filled`))
+      dashboardOf(dashboard).signal('SIGTERM')
+      await dashboardOf(dashboard).assertExit(0)
+      await consumer.stop()
+    } finally {
+      await (dashboard as RunningCommand | null)?.kill()
+      await browser.close()
     }
-    await assertTrue()
-    assert.deepEqual(problems(), [])
-
-    // The dashboard's server is killed and restarted: the page reconnects.
-    await dashboardOf(dashboard).kill()
-    await says('#state', /The dashboard does not answer/)
-    problems()
-    await startDashboard()
-    await says('#state', /ingestion: does not answer/)
-    await assertTrue()
-    assert.deepEqual(
-      problems().filter((one) => !/ERR_CONNECTION|ERR_INCOMPLETE/.test(one)),
-      [],
-    )
-    dashboardOf(dashboard).signal('SIGTERM')
-    await dashboardOf(dashboard).assertExit(0)
-    await consumer.stop()
-  } finally {
-    await (dashboard as RunningCommand | null)?.kill()
-    await browser.close()
-    await exchange.close()
-  }
-})
+  },
+)
 
 /** On desktop and phone, light and dark: no horizontal scrolling, no error, no external request. */
 async function assertFits(browser: Browser, url: string): Promise<void> {
@@ -170,9 +167,7 @@ async function cells(page: Page, table: string): Promise<string[][]> {
 }
 
 /** The rows of the page's first table, from the database. */
-async function storedPrices({
-  database,
-}: Awaited<ReturnType<typeof createConsumerParts>>): Promise<string[][]> {
+async function storedPrices({ database }: ConsumerParts): Promise<string[][]> {
   const { rows } = await database.query<{ symbol: string; price: string; bid: string; ask: string }>(
     `SELECT s AS symbol,
        (SELECT price::text FROM raw_trades WHERE symbol = s ORDER BY trade_id DESC LIMIT 1) AS price,

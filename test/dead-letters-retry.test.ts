@@ -3,6 +3,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import { KEPT_FRAME_BYTES } from '../src/foundation/binance/stream-frame.ts'
 import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
+import type { Gap } from '../src/foundation/market/gap.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
@@ -14,7 +15,7 @@ import {
   readPayload,
 } from '../src/tools/dead-letters/stored-dead-letters.ts'
 import { createTestDatabase, type TestDatabase } from './support/database.ts'
-import { bookTickerValue, tradeValue } from './support/records.ts'
+import { bookTickerValue, gapRow, tradeValue } from './support/records.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'q', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
 const FAILED_AT_MS = 1723161255343
@@ -410,22 +411,8 @@ test('a refusal at commit fails that one message, not the command', async () => 
 })
 
 test('retries quotes and gaps like trades; an older revision of a gap reverts nothing', async () => {
-  const gap = {
-    gap_id: 'g1',
-    symbol: 'BTCUSDT',
-    event_type: 'trade',
-    epoch: 0,
-    from_id: 5,
-    to_id: 9,
-    from_time: null,
-    to_time: null,
-    cause: 'reconnect',
-    reason: null,
-    detected_at: FAILED_AT_MS,
-    updated_at: FAILED_AT_MS,
-    closed_at: null,
-  }
-  const revision = (n: number, status: string) => Buffer.from(JSON.stringify({ ...gap, revision: n, status }))
+  const revision = (n: number, status: Gap['status']) =>
+    Buffer.from(JSON.stringify(gapRow({ revision: n, status, closed_at: null })))
   await insertDeadLetters(database, [
     letter(1, revision(2, 'filled'), { topic: 'g', headers: [['schema', 'gap/1']] }),
     letter(2, revision(1, 'open'), { topic: 'g', headers: [['schema', 'gap/1']] }),

@@ -1,39 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
-import { ExchangeGate } from '../src/foundation/binance/exchange-gate.ts'
-import { refusalOf } from '../src/foundation/binance/refusal.ts'
 import type { FetchTrades, RestOutcome, RestTrade } from '../src/foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import { Backfill } from '../src/ingestion/backfill/backfill.ts'
 import { BackfillSchedule } from '../src/ingestion/backfill/backfill-schedule.ts'
-import { RestCaller } from '../src/ingestion/backfill/rest-caller.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import type { IdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { Sequence } from '../src/ingestion/continuity/sequence.ts'
+import { restCaller, restRefused, restRows } from './support/rest-answers.ts'
 import { settle, VirtualClock } from './support/virtual-clock.ts'
-
-const row = (id: number): RestTrade => ({
-  id,
-  price: '1',
-  quantity: '1',
-  timeUs: 1000,
-  isBuyerMaker: true,
-  isBestMatch: true,
-  trades: null,
-})
-const rows = (from: number, to: number): RestOutcome => ({
-  kind: 'rows',
-  rows: Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => row(from + i)),
-  usedWeight: 0,
-})
-
-/** REST answers with an HTTP error. @param retryAfter in seconds */
-const refused = (status: number, retryAfter: number | null = null, body = ''): RestOutcome => ({
-  kind: 'refused',
-  refusal: refusalOf(status, retryAfter === null ? null : String(retryAfter), body, 0),
-})
 
 /** Backfill over a sequence that has seen 1 and `last`, so that 2..last−1 are missing. */
 function scene(
@@ -62,14 +39,9 @@ function scene(
   }
   const warnings: unknown[] = []
   const log = pino({ level: 'warn' }, { write: (line: string) => warnings.push(JSON.parse(line)) })
-  const gate = new ExchangeGate(
-    clock,
-    () => 0.5,
-    (level, details, text) => log[level](details, text),
-  )
   const backfill = new Backfill(
     {
-      rest: new RestCaller(fetch, new WeightBudget(options.weight ?? 6000), gate, clock),
+      rest: restCaller(fetch, new WeightBudget(options.weight ?? 6000), clock, log),
       clock,
       random: () => 0.5,
       backoff: { initialMs: 1000, maxMs: 60_000 },
@@ -131,9 +103,8 @@ function scene(
 }
 
 test('B1 fills a gap in order, in pages, and closes it only after every message is acknowledged', async () => {
-  const { clock, forwarded, states, backfill, holdAcknowledgements, acknowledge } = scene(
-    2503,
-    (from, _call, limit) => rows(from, from + limit - 1),
+  const { clock, forwarded, states, holdAcknowledgements, acknowledge } = scene(2503, (from, _call, limit) =>
+    restRows(from, from + limit - 1),
   )
   holdAcknowledgements()
   await clock.advance(1000)
@@ -148,41 +119,38 @@ test('B1 fills a gap in order, in pages, and closes it only after every message 
     [2, 2502, 'open'],
     [2, 2502, 'filled'],
   ])
-  await backfill.stop()
 })
 
 test('S10 keeps the second of two trades under one id, but no duplicate', async () => {
-  const page = rows(2, 9)
+  const page = restRows(2, 9)
   assert.ok(page.kind === 'rows')
   const [two, three, ...rest] = page.rows
   assert.ok(two !== undefined && three !== undefined)
   const second = { ...three, quantity: '77' }
   // The last id is after the gap.
   const all = [two, three, three, second, ...rest, { ...three, id: 9, quantity: '78' }]
-  const { clock, forwarded, seconds, backfill } = scene(8, () => ({ ...page, rows: all }))
+  const { clock, forwarded, seconds } = scene(8, () => ({ ...page, rows: all }))
   await clock.advance(1000)
   assert.deepEqual(forwarded, [2, 3, 4, 5, 6, 7])
   assert.deepEqual(seconds, [second])
-  await backfill.stop()
 })
 
 test('S10 keeps the second of two trades under the last id of a gap', async () => {
-  const page = rows(2, 2)
+  const page = restRows(2, 2)
   assert.ok(page.kind === 'rows')
   const [two] = page.rows
   assert.ok(two !== undefined)
   const second = { ...two, quantity: '77' }
-  const { clock, forwarded, seconds, backfill } = scene(3, (_from, _call, limit) => ({
+  const { clock, forwarded, seconds } = scene(3, (_from, _call, limit) => ({
     ...page,
     rows: [two, second].slice(0, limit),
   }))
   await clock.advance(1000)
   assert.deepEqual([forwarded, seconds], [[2], [second]])
-  await backfill.stop()
 })
 
 test('B2 waits for a lagging database, and abandons ids that never appear', async () => {
-  const { clock, forwarded, states, backfill } = scene(10, (from) => rows(from, 5))
+  const { clock, forwarded, states } = scene(10, (from) => restRows(from, 5))
   await clock.advance(4 * 60_000)
   assert.deepEqual(forwarded, [2, 3, 4, 5])
   assert.deepEqual(states(), [[2, 9, 'open']])
@@ -191,12 +159,11 @@ test('B2 waits for a lagging database, and abandons ids that never appear', asyn
     [2, 5, 'filled'],
     [6, 9, 'unrecoverable', 'absent at exchange'],
   ])
-  await backfill.stop()
 })
 
 test('B3 treats an interior hole as absent only after several equal answers, and fills the ids around it', async () => {
-  const { clock, forwarded, states, backfill, calls } = scene(10, (from) =>
-    from < 5 ? rows(from, 4) : from > 6 ? rows(from, 9) : rows(7, 9),
+  const { clock, forwarded, states, calls } = scene(10, (from) =>
+    from < 5 ? restRows(from, 4) : from > 6 ? restRows(from, 9) : restRows(7, 9),
   )
   await clock.advance(119_000)
   assert.deepEqual(forwarded, [2, 3, 4], 'nothing is abandoned before two minutes')
@@ -212,122 +179,111 @@ test('B3 treats an interior hole as absent only after several equal answers, and
     [7, 9, 'open'],
     [7, 9, 'filled'],
   ])
-  await backfill.stop()
 })
 
 test('B4 detects an old id that the exchange silently replaced with a later one', async () => {
-  const { clock, states, forwarded, backfill } = scene(10, () => rows(500, 1499))
+  const { clock, states, forwarded } = scene(10, () => restRows(500, 1499))
   await clock.advance(180_000)
   assert.deepEqual(forwarded, [], 'ids after the gap are not part of it')
   assert.deepEqual(states().at(-1), [2, 9, 'unrecoverable', 'absent at exchange'])
-  await backfill.stop()
 })
 
 test('B5 sends no request during a required wait, and none before its time', async () => {
-  const { clock, calls, states, backfill } = scene(10, (from, call) =>
-    call === 1 ? refused(429, 90) : rows(from, 9),
+  const { clock, calls, states } = scene(10, (from, call) =>
+    call === 1 ? restRefused(429, 90) : restRows(from, 9),
   )
   await clock.advance(89_000)
   assert.equal(calls.length, 1)
   await clock.advance(2000)
   assert.equal(calls.length, 2)
   assert.deepEqual(states().at(-1), [2, 9, 'filled'])
-  await backfill.stop()
 })
 
 test('B6 stays within its weight per minute', async () => {
-  const { clock, calls, backfill } = scene(20_002, (from, _call, limit) => rows(from, from + limit - 1), {
+  const { clock, calls } = scene(20_002, (from, _call, limit) => restRows(from, from + limit - 1), {
     weight: 100,
   })
   await clock.advance(5 * 60_000)
   assert.equal(calls.length, 20)
   for (const { atMs } of calls)
     assert.ok(calls.filter((call) => call.atMs >= atMs && call.atMs < atMs + 60_000).length <= 4)
-  await backfill.stop()
 })
 
 test('B7 retries after a failure, for a day if the region is refused, with at most ten minutes in between', async () => {
   const failing = scene(10, (from, call) =>
-    call < 3 ? { kind: 'failed', reason: 'HTTP 500' } : rows(from, 9),
+    call < 3 ? { kind: 'failed', reason: 'HTTP 500' } : restRows(from, 9),
   )
   await failing.clock.advance(10_000)
   assert.equal(failing.calls.length, 3)
   assert.deepEqual(failing.states().at(-1), [2, 9, 'filled'])
-  await failing.backfill.stop()
   let isServed = false
-  const region = scene(10, (from) => (isServed ? rows(from, 9) : refused(451)))
+  const region = scene(10, (from) => (isServed ? restRows(from, 9) : restRefused(451)))
   await region.clock.advance(24 * 3_600_000)
   assert.ok(region.calls.length > 100 && region.calls.length < 250, `${region.calls.length} requests`)
   assert.deepEqual(region.states(), [[2, 9, 'open']])
   isServed = true
   await region.clock.advance(601_000)
   assert.deepEqual(region.states().at(-1), [2, 9, 'filled'])
-  await region.backfill.stop()
 })
 
 test('B8 does not fill an oversized gap, and records the reason', async () => {
-  const { clock, calls, states, backfill } = scene(1000, (from) => rows(from, from), { maxIds: 500 })
+  const { clock, calls, states } = scene(1000, (from) => restRows(from, from), { maxIds: 500 })
   await clock.advance(1000)
   assert.equal(calls.length, 0)
   assert.deepEqual(states().at(-1), [2, 999, 'unrecoverable', 'too large'])
-  await backfill.stop()
 })
 
 test('B2 does not take failures and waits as absence of ids missing once', async () => {
-  const { clock, states, backfill } = scene(10, (from, call) => {
-    if (call === 1) return rows(from, from - 1)
+  const { clock, states } = scene(10, (from, call) => {
+    if (call === 1) return restRows(from, from - 1)
     if (call < 12) return { kind: 'failed', reason: 'HTTP 500' }
-    if (call === 12) return refused(403, 300)
-    return call < 15 ? rows(from, from - 1) : rows(from, 9)
+    if (call === 12) return restRefused(403, 300)
+    return call < 15 ? restRows(from, from - 1) : restRows(from, 9)
   })
   await clock.advance(3_600_000)
   assert.deepEqual(states(), [
     [2, 9, 'open'],
     [2, 9, 'filled'],
   ])
-  await backfill.stop()
 })
 
 test('B2 does not take two empty answers as absence when the weight of five minutes was used in between', async () => {
-  const { clock, states, backfill, calls } = scene(10, (from, call) => {
-    if (call < 3) return { ...rows(from, from - 1), usedWeight: call === 2 ? 5999 : 0 }
-    if (call < 9) return refused(429, 60)
-    return call < 11 ? rows(from, from - 1) : rows(from, 9)
+  const { clock, states, calls } = scene(10, (from, call) => {
+    if (call < 3) return { ...restRows(from, from - 1), usedWeight: call === 2 ? 5999 : 0 }
+    if (call < 9) return restRefused(429, 60)
+    return call < 11 ? restRows(from, from - 1) : restRows(from, 9)
   })
   await clock.advance(3_600_000)
   assert.equal(calls.length, 11)
   assert.deepEqual(states().at(-1), [2, 9, 'filled'])
-  await backfill.stop()
 })
 
 test('B3 restarts its count when the exchange jumps elsewhere', async () => {
-  const { clock, states, backfill } = scene(10, (from, call) =>
-    call % 2 === 0 ? rows(6, 9) : rows(7, 9 + from),
+  const { clock, states } = scene(10, (from, call) =>
+    call % 2 === 0 ? restRows(6, 9) : restRows(7, 9 + from),
   )
   await clock.advance(1_800_000)
   assert.deepEqual(states(), [[2, 9, 'open']])
-  await backfill.stop()
 })
 
 test('B9 leaves a gap closed that was closed while a request was pending', async () => {
   const answers: Array<(answer: RestOutcome) => void> = []
-  const { clock, forwarded, states, gap, ledger, backfill } = scene(
+  const { clock, forwarded, states, gap, ledger } = scene(
     10,
     () => new Promise<RestOutcome>((resolve) => answers.push(resolve)),
   )
   await clock.advance(10)
   ledger.unrecoverable(gap, { from: 2, to: 9 }, 'the exchange restarted its ids')
-  answers[0]?.(rows(2, 9))
+  answers[0]?.(restRows(2, 9))
   await clock.advance(600_000)
   assert.equal(answers.length, 1)
   assert.deepEqual(forwarded, [])
   assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange restarted its ids']])
-  await backfill.stop()
 })
 
 test('B9 leaves a gap closed that was closed while Kafka was acknowledging', async () => {
-  const { clock, states, gap, ledger, backfill, holdAcknowledgements, acknowledge } = scene(10, (from) =>
-    rows(from, 9),
+  const { clock, states, gap, ledger, holdAcknowledgements, acknowledge } = scene(10, (from) =>
+    restRows(from, 9),
   )
   holdAcknowledgements()
   await clock.advance(1000)
@@ -335,7 +291,6 @@ test('B9 leaves a gap closed that was closed while Kafka was acknowledging', asy
   acknowledge()
   await clock.advance(1000)
   assert.deepEqual(states().slice(1), [[2, 9, 'unrecoverable', 'the exchange restarted its ids']])
-  await backfill.stop()
 })
 
 test('B9 does not send a trade again that arrived late while a request was pending', async () => {
@@ -346,18 +301,15 @@ test('B9 does not send a trade again that arrived late while a request was pendi
   )
   await clock.advance(10)
   for (const id of [2, 5, 6]) sequence.observe({ id, timeMs: id, connection: 0 })
-  answers[0]?.(rows(2, 9))
+  answers[0]?.(restRows(2, 9))
   await clock.advance(10)
   assert.deepEqual(forwarded, [3, 4, 7, 8, 9])
   assert.equal(backfill.backfilled, 5)
   assert.deepEqual(states().at(-1), [2, 9, 'filled'])
-  await backfill.stop()
 })
 
 test('B9 does not report an id as lost that arrived while Kafka was acknowledging', async () => {
-  const { clock, states, sequence, backfill, holdAcknowledgements, acknowledge } = scene(10, () =>
-    rows(10, 20),
-  )
+  const { clock, states, sequence, holdAcknowledgements, acknowledge } = scene(10, () => restRows(10, 20))
   holdAcknowledgements()
   await clock.advance(150_000)
   sequence.observe({ id: 4, timeMs: 4, connection: 0 })
@@ -369,20 +321,18 @@ test('B9 does not report an id as lost that arrived while Kafka was acknowledgin
     [4, 4, 'filled'],
     [5, 9, 'unrecoverable', 'absent at exchange'],
   ])
-  await backfill.stop()
 })
 
 test("B7 abandons ids rejected for two minutes with the exchange's message, and stops requesting them", async () => {
   const reason = 'delisted: HTTP 400: Invalid symbol. (-1121)'
-  const { clock, states, calls, backfill } = scene(10, () =>
-    refused(400, null, '{"code":-1121,"msg":"Invalid symbol."}'),
+  const { clock, states, calls } = scene(10, () =>
+    restRefused(400, null, '{"code":-1121,"msg":"Invalid symbol."}'),
   )
   await clock.advance(119_000)
   assert.deepEqual(states(), [[2, 9, 'open']])
   await clock.advance(3_600_000)
   assert.ok(calls.length < 12, `${calls.length} requests`)
   assert.deepEqual(states().at(-1), [2, 9, 'unrecoverable', reason])
-  await backfill.stop()
 })
 
 for (const [what, status, body] of [
@@ -393,8 +343,8 @@ for (const [what, status, body] of [
 ] as const) {
   test(`B7 loses no ids through ${what}, however long it lasts, and warns once`, async () => {
     let isServed = false
-    const { clock, calls, states, warnings, problem, backfill } = scene(10, (from) =>
-      isServed ? rows(from, 9) : refused(status, null, body),
+    const { clock, calls, states, warnings, problem } = scene(10, (from) =>
+      isServed ? restRows(from, 9) : restRefused(status, null, body),
     )
     await clock.advance(6 * 3_600_000)
     assert.deepEqual(states(), [[2, 9, 'open']])
@@ -408,14 +358,13 @@ for (const [what, status, body] of [
     isServed = true
     await clock.advance(600_000)
     assert.deepEqual(states().at(-1), [2, 9, 'filled'])
-    await backfill.stop()
   })
 }
 
 test('B1 repeatedly failing gaps leave the others their turns', async () => {
   const { clock, ledger, sequence, states, warnings, backfill } = scene(
     10,
-    (from, _call, limit) => (from < 200 ? refused(404) : rows(from, from + limit - 1)),
+    (from, _call, limit) => (from < 200 ? restRefused(404) : restRows(from, from + limit - 1)),
     // Two requests per minute: fewer than the small gaps need.
     { weight: 50 },
   )
@@ -431,7 +380,6 @@ test('B1 repeatedly failing gaps leave the others their turns', async () => {
   assert.deepEqual(states().at(-1), [200, 1500, 'filled'])
   assert.equal(ledger.openGaps.length, 41)
   assert.equal(warnings.length, 1, 'one reason, one warning')
-  await backfill.stop()
 })
 
 test('B10 stops immediately while the exchange does not answer, and while the budget is used up', async () => {
@@ -439,7 +387,7 @@ test('B10 stops immediately while the exchange does not answer, and while the bu
   await hanging.clock.advance(1000)
   await hanging.backfill.stop()
   assert.deepEqual(hanging.states(), [[2, 9, 'open']])
-  const waiting = scene(10, () => refused(418, 600))
+  const waiting = scene(10, () => restRefused(418, 600))
   await waiting.clock.advance(1000)
   await waiting.backfill.stop()
   assert.equal(waiting.calls.length, 1)

@@ -13,7 +13,7 @@ import { DiscardedEvents } from '../src/ingestion/continuity/discarded-events.ts
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { asIdGap } from '../src/ingestion/continuity/gap-rows.ts'
 import { type EventMark, EventMessage, type Route } from '../src/ingestion/messages/message.ts'
-import { bookTickerValue } from './support/records.ts'
+import { bookTickerValue, gapRow } from './support/records.ts'
 
 const SYMBOL = 'BTCUSDT'
 const NOW_MS = Date.UTC(2026, 0, 1)
@@ -22,27 +22,8 @@ function trade(id: number, epoch = 0): EventMark {
   return { symbol: SYMBOL, type: 'trade', epoch, id, timeMs: NOW_MS + id }
 }
 
-function row(from: number, to: number, status: Gap['status'], more: Partial<Gap> = {}): Gap {
-  const { epoch = 0 } = more
-  return {
-    gap_id: gapId(SYMBOL, 'trade', epoch, from),
-    revision: status === 'open' ? 1 : 2,
-    symbol: SYMBOL,
-    event_type: 'trade',
-    epoch,
-    from_id: from,
-    to_id: to,
-    from_time: null,
-    to_time: null,
-    cause: 'missed',
-    status,
-    reason: null,
-    detected_at: NOW_MS,
-    updated_at: NOW_MS,
-    closed_at: status === 'open' ? null : NOW_MS,
-    ...more,
-  }
-}
+const row = (from: number, to: number, status: Gap['status'], more: Partial<Gap> = {}) =>
+  gapRow({ from_id: from, to_id: to, status, cause: 'missed', detected_at: NOW_MS, ...more })
 
 function ids(from: number, to: number): number[] {
   return Array.from({ length: to - from + 1 }, (_, i) => from + i)

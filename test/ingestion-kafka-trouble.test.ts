@@ -5,32 +5,14 @@ import type { PartitionBatch } from '../src/foundation/kafka/codec/produce-reque
 import { readEnds } from '../src/foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../src/foundation/kafka/gap-sender.ts'
 import { RecordSender } from '../src/foundation/kafka/record-sender.ts'
-import type { Gap } from '../src/foundation/market/gap.ts'
 import { createLogger } from '../src/foundation/telemetry/log.ts'
 import { KafkaLiveness } from '../src/ingestion/kafka-liveness.ts'
 import { KafkaProducer } from '../src/ingestion/kafka-producer.ts'
+import { gapRow } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const NOT_ENOUGH_REPLICAS = 19
 const TOPIC_AUTHORIZATION_FAILED = 29
-
-const GAP: Gap = {
-  gap_id: 'BTCUSDT/trade/0/1',
-  revision: 1,
-  symbol: 'BTCUSDT',
-  event_type: 'trade',
-  epoch: 0,
-  from_id: 1,
-  to_id: 2,
-  from_time: null,
-  to_time: null,
-  cause: 'reconnect',
-  status: 'open',
-  reason: null,
-  detected_at: 1_767_225_600_000,
-  updated_at: 1_767_225_600_000,
-  closed_at: null,
-}
 
 const CONNECTION = { brokers: ['broker:9092'], tls: null, sasl: null }
 
@@ -226,7 +208,7 @@ test('K9 a slow partition has a different reason from a refused one of the same 
 test('L6 requests to reopen gaps are not sent after their signal has aborted', async () => {
   const nowhere = { ...CONNECTION, brokers: ['127.0.0.1:1'] }
   const stopped = AbortSignal.abort(new Error('stopping'))
-  await assert.rejects(sendRequests(nowhere, 'gaps', [GAP], stopped), /^Error: stopping$/)
+  await assert.rejects(sendRequests(nowhere, 'gaps', [gapRow()], stopped), /^Error: stopping$/)
 })
 
 test('K10 a Kafka without enough replicas is no fault of this process', async () => {

@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { afterEach, beforeEach, test } from 'node:test'
-import { WebSocketServer } from 'ws'
 import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
 import { uniqueTopics } from './support/kafka.ts'
 import { markValue, produce, readTopic } from './support/messages.ts'
@@ -194,21 +192,12 @@ test('C9 refuses checkpoints of other topics', async () => {
 })
 
 test('C9 refuses an unidentified exchange before it writes anything', async () => {
-  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
-  await once(server, 'listening')
-  const address = server.address()
-  assert(address !== null && typeof address === 'object')
-  const url = `ws://127.0.0.1:${address.port}`
-  try {
-    await using ingestion = await parts.ingest({ BINANCE_WS_URL: url })
-    await ingestion.command.assertExit(2, 20_000)
-    assert.match(ingestion.command.output(), /announces no name, and its host is unknown/)
-    assert.match(ingestion.command.output(), /Set VENUE to the name of the exchange/)
-    assert.deepEqual(await readTopic(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
-  } finally {
-    for (const client of server.clients) client.terminate()
-    server.close()
-  }
+  await using server = await startScriptedExchange(() => {}, null)
+  await using ingestion = await parts.ingest({ BINANCE_WS_URL: server.wsUrl })
+  await ingestion.command.assertExit(2, 20_000)
+  assert.match(ingestion.command.output(), /announces no name, and its host is unknown/)
+  assert.match(ingestion.command.output(), /Set VENUE to the name of the exchange/)
+  assert.deepEqual(await readTopic(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
 })
 
 test('reports how much was left when it is stopped while Kafka is down', async () => {

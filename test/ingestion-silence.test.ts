@@ -1,33 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
-import { ExchangeGate } from '../src/foundation/binance/exchange-gate.ts'
-import { refusalOf } from '../src/foundation/binance/refusal.ts'
 import type { FetchTrades, RestOutcome, TradeRequest } from '../src/foundation/binance/trade-rest.ts'
 import { WeightBudget } from '../src/foundation/binance/weight-budget.ts'
-import { RestCaller } from '../src/ingestion/backfill/rest-caller.ts'
 import { SilenceCheck } from '../src/ingestion/backfill/silence-check.ts'
+import { restCaller, restRefused, restTrade } from './support/rest-answers.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
-const latest = (id: number, lastTrade: number): RestOutcome => ({
+const latest = (id: number, last: number): RestOutcome => ({
   kind: 'rows',
-  rows: [
-    {
-      id,
-      price: '1',
-      quantity: '1',
-      timeUs: 1000,
-      isBuyerMaker: true,
-      isBestMatch: true,
-      trades: { from: lastTrade, to: lastTrade },
-    },
-  ],
-})
-
-/** REST answers with an HTTP error. @param retryAfter in seconds */
-const refused = (status: number, retryAfter: number | null = null, body = ''): RestOutcome => ({
-  kind: 'refused',
-  refusal: refusalOf(status, retryAfter === null ? null : String(retryAfter), body, 0),
+  rows: [restTrade(id, { trades: { from: last, to: last } })],
 })
 
 /** A silence check over symbols with known streams, with its requests and results. */
@@ -42,16 +24,7 @@ function scene(answer: (request: TradeRequest, call: number) => RestOutcome | Pr
     return answer(request, calls.length)
   }
   const budget = new WeightBudget(1200)
-  const rest = new RestCaller(
-    fetch,
-    budget,
-    new ExchangeGate(
-      clock,
-      () => 0.5,
-      (level, details, text) => log[level](details, text),
-    ),
-    clock,
-  )
+  const rest = restCaller(fetch, budget, clock, log)
   const silence = new SilenceCheck(
     {
       rest,
@@ -144,7 +117,7 @@ test('C3 retries after a failure until it gets an answer or the stream has deliv
 test('C3 and B5 send nothing while banned, and check all symbols after the ban', async () => {
   const symbols = Array.from({ length: 300 }, (_, i) => `S${i}USDT`)
   const { clock, calls, expected, silence, watch } = scene((_, call) =>
-    call === 1 ? refused(418, 600) : latest(5, 6),
+    call === 1 ? restRefused(418, 600) : latest(5, 6),
   )
   watch(symbols)
   await clock.advance(10 * MINUTE_MS)
@@ -202,7 +175,7 @@ test('C3 leaves backfill its turns while the exchange answers with errors', asyn
 
 test('C3 gives up on a symbol that the exchange rejects, and on no other', async () => {
   const { clock, calls, expected, silence, watch } = scene(({ symbol }) =>
-    symbol === 'GONEUSDT' ? refused(400, null, '{"code":-1121,"msg":"Invalid symbol."}') : latest(5, 6),
+    symbol === 'GONEUSDT' ? restRefused(400, null, '{"code":-1121,"msg":"Invalid symbol."}') : latest(5, 6),
   )
   watch(['GONEUSDT', 'BTCUSDT'])
   await clock.advance(60 * MINUTE_MS)
@@ -238,7 +211,7 @@ test('B5 sends one request at a time, those for silent symbols before pages of g
 
 test('B7 checks all waiting symbols once the region is served again', async () => {
   let isServed = false
-  const { clock, calls, rest, silence, watch } = scene(() => (isServed ? latest(5, 6) : refused(451)))
+  const { clock, calls, rest, silence, watch } = scene(() => (isServed ? latest(5, 6) : restRefused(451)))
   watch(['BTCUSDT', 'ETHUSDT'])
   await clock.advance(16_000)
   const { signal } = new AbortController()

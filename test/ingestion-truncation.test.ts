@@ -13,7 +13,7 @@ import { TailEpochs } from '../src/ingestion/checkpoint/tail-epochs.ts'
 import { GapLedger } from '../src/ingestion/continuity/gap-ledger.ts'
 import { LostTail } from '../src/ingestion/lost-tail.ts'
 import type { OutgoingMessage } from '../src/ingestion/messages/message.ts'
-import { bookTickerValue, tradeValue } from './support/records.ts'
+import { bookTickerValue, gapRow, tradeValue } from './support/records.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const SYMBOL = 'BTCUSDT'
@@ -131,23 +131,7 @@ test('C7 a symbol with an empty checkpoint partition is recovered from its messa
 })
 
 test('C7 backfilled trades that Kafka lost are missing, although the ledger lists them as filled', async () => {
-  const gap = {
-    gap_id: 'BTCUSDT/trade/0/100',
-    revision: 1,
-    symbol: SYMBOL,
-    event_type: 'trade' as const,
-    epoch: 0,
-    from_id: 100,
-    to_id: 149,
-    from_time: null,
-    to_time: null,
-    cause: 'missed',
-    status: 'open' as const,
-    reason: null,
-    detected_at: RECEIPT_MS,
-    updated_at: RECEIPT_MS,
-    closed_at: null,
-  }
+  const gap = gapRow({ from_id: 100, to_id: 149, cause: 'missed', detected_at: RECEIPT_MS })
   const filled = { ...gap, revision: 2, status: 'filled', closed_at: RECEIPT_MS }
   const rows = [gap, filled].map((one) => ({ value: Buffer.from(JSON.stringify(one)), leaderEpoch: 0 }))
   const holes = [{ from: 100, to: 149 }]

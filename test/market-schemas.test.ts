@@ -9,7 +9,7 @@ import { Decoder } from '../src/foundation/kafka/message-decoder.ts'
 import { MESSAGES } from '../src/foundation/kafka/message-schemas.ts'
 import { declarationOf, EVENT_TYPES } from '../src/foundation/market/event.ts'
 import { readEvent } from '../src/tools/client/event.ts'
-import { eventValue, record } from './support/records.ts'
+import { eventValue, gapRow, record } from './support/records.ts'
 
 const DOCS = join(resolve(import.meta.dirname, '..'), 'docs')
 
@@ -107,26 +107,7 @@ for (const [schema, message] of Object.entries(MESSAGES)) {
 }
 
 test('the schema of a gap knows its fields, and rejects others', () => {
-  const gap = {
-    ...{
-      gap_id: 'BTCUSDT/trade/0/5',
-      revision: 1,
-      symbol: 'BTCUSDT',
-      event_type: 'trade',
-      epoch: 0,
-      from_id: 5,
-      to_id: 9,
-    },
-    ...{
-      from_time: null,
-      to_time: null,
-      cause: 'reconnect',
-      status: 'open',
-      reason: null,
-      detected_at: 1723161255343,
-    },
-    ...{ updated_at: 1723161255343, closed_at: null },
-  }
+  const gap = gapRow()
   assert.equal(validators['gap/1']?.(gap), true, JSON.stringify(validators['gap/1']?.errors))
   for (const wrong of [{ status: 'lost' }, { revision: 0 }, { from_id: -1 }, { detected_at: 'now' }])
     assert.equal(validators['gap/1']?.({ ...gap, ...wrong }), false)

@@ -65,6 +65,8 @@ function aheadForAWhile(text: string, ms: number): Scenario {
       await flows(ingestion)
       clock.set(ms)
       await ingestion.command.waitForLine(AHEAD, 60_000)
+      const { received } = (await ingestion.status()).counters
+      await until('frames', async () => (await ingestion.status()).counters.received > received + 1500)
       clock.set(0)
     },
     windows: ['clock', 'clock'],

@@ -10,6 +10,7 @@ import { WebSocket } from 'ws'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { formatCaptureLine, parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
 import { type ReplayExchangeOptions, startReplayExchange } from '../src/sandbox/simulator/replay-exchange.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
 import { until, waitFor, within } from './support/wait-for.ts'
 
 const START_NS = 1_723_161_568_000_000_000n
@@ -89,13 +90,15 @@ test('the replay begins with the first subscription to a captured stream, keeps 
     index % 2 === 0 ? tradeFrame(index) : quoteFrame(index),
   )
   const file = await capture('small.ndjson', linesOf(frames, 20).join(''))
-  const exchange = await start(context, { file, speed: 2 })
+  const clock = new VirtualClock()
+  const exchange = await start(context, { file, speed: 2, clock })
   const other = await connect(context, exchange.wsUrl, ['bnbusdt@trade', 'BTCUSDT@trade'])
-  const startedMs = performance.now()
-  const { received, has } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
-  await has(20)
-  const elapsedMs = performance.now() - startedMs
-  assert(elapsedMs > 350, `39 gaps of 20 ms at double speed took ${elapsedMs} ms`)
+  const { received } = await connect(context, exchange.wsUrl, ['btcusdt@trade'])
+  await until('20 frames', async () => {
+    await clock.advance(10)
+    return received.length === 20
+  })
+  assert(clock.monotonicMs() >= 380, '38 gaps of 20 ms at double speed')
   await within(5_000, 'the end of the replay', () => exchange.finished)
   assert.deepEqual(
     received,

@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { test } from 'node:test'
-import { WebSocketServer } from 'ws'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
@@ -9,6 +7,7 @@ import { exchangeDirectory, exchangeName } from '../src/sandbox/up/data-director
 import { exchangeText } from '../src/sandbox/up/display/display-lines.ts'
 import { otherExchangeUrl } from '../src/sandbox/up/exchange-identity.ts'
 import { startTapeline } from './support/processes.ts'
+import { startScriptedExchange } from './support/scripted-exchange.ts'
 
 const settingsFor = (url: string, venue?: string) =>
   loadSettings(
@@ -17,23 +16,7 @@ const settingsFor = (url: string, venue?: string) =>
   )
 const live = { kind: 'binance' } as const
 
-/** A WebSocket server that identifies itself as configured, or not at all. */
-async function exchangeCalled(name: string | null) {
-  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
-  server.on('headers', (headers) => {
-    if (name !== null) headers.push(`x-tapeline-source: ${name}`)
-  })
-  await once(server, 'listening')
-  const address = server.address()
-  assert(address !== null && typeof address === 'object')
-  return {
-    url: `ws://127.0.0.1:${address.port}`,
-    async [Symbol.asyncDispose]() {
-      for (const client of server.clients) client.terminate()
-      await new Promise((closed) => server.close(closed))
-    },
-  }
-}
+const exchangeCalled = (name: string | null) => startScriptedExchange(() => {}, name)
 
 test("does not store a simulated exchange's data with live data, or call it live, because of BINANCE_WS_URL", async (context) => {
   const exchange = await startSimulatedExchange({ seed: 7 })
@@ -59,12 +42,12 @@ test('waits for an exchange that refuses the handshake for a while', async (cont
 
 test('shows the address of an exchange without an identity, and does not check Binance itself', async () => {
   await using nameless = await exchangeCalled(null)
-  const settings = settingsFor(nameless.url)
+  const settings = settingsFor(nameless.wsUrl)
   await assert.rejects(exchangeName(live, settings), /announces no name, and its host is unknown/)
-  const name = await exchangeName(live, settingsFor(nameless.url, 'binance-us'))
+  const name = await exchangeName(live, settingsFor(nameless.wsUrl, 'binance-us'))
   assert.equal(name, 'binance-us')
   const text = exchangeText({ name, url: otherExchangeUrl(settings) })
-  assert.equal(text, `binance-us at ${nameless.url}, live`)
+  assert.equal(text, `binance-us at ${nameless.wsUrl}, live`)
   const unset = loadSettings({}, { cwd: '/nowhere' })
   assert.equal(otherExchangeUrl(unset), null)
   assert.equal(await exchangeName(live, unset), 'binance')
@@ -73,7 +56,7 @@ test('shows the address of an exchange without an identity, and does not check B
 
 test('creates no directory for an invalid exchange name', async () => {
   await using odd = await exchangeCalled('..')
-  await assert.rejects(exchangeName(live, settingsFor(odd.url)), (error) => {
+  await assert.rejects(exchangeName(live, settingsFor(odd.wsUrl)), (error) => {
     assert(error instanceof TapelineError)
     assert.equal(error.code, 'EXCHANGE')
     assert.match(error.message, /unknown name, "\.\."/)

@@ -3,8 +3,11 @@ import type { Batch } from '../../src/consumer/batch.ts'
 import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
 import { Decoder } from '../../src/foundation/kafka/message-decoder.ts'
 import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
+
 import { declarationOf, type EventType, type Role } from '../../src/foundation/market/event.ts'
 import type { EventFields } from '../../src/foundation/market/event-fields.ts'
+
+import { type Gap, gapId } from '../../src/foundation/market/gap.ts'
 
 const TRADE = {
   e: 'trade',
@@ -109,5 +112,19 @@ export function* eventsOf(
   for (const message of batch.origins[table].messages.slice(from, to)) {
     assert.equal(decoder.decode(table === 'trades' ? 'trades' : 'bookTicker', message), null)
     yield decoder.event
+  }
+}
+
+/** A row of the ledger as ingestion writes it: by default an open gap of trades 5 to 9. */
+export function gapRow(fields: Partial<Gap> = {}): Gap {
+  const { symbol = 'BTCUSDT', event_type = 'trade', epoch = 0, from_id = 5, to_id = 9 } = fields
+  const { status = 'open', detected_at = TRADE.E } = fields
+  return {
+    gap_id: gapId(symbol, event_type, epoch, from_id ?? 0),
+    revision: status === 'open' ? 1 : 2,
+    ...{ symbol, event_type, epoch, from_id, to_id, from_time: null, to_time: null },
+    ...{ cause: 'reconnect', status, reason: null, detected_at, updated_at: detected_at },
+    closed_at: status === 'open' ? null : detected_at,
+    ...fields,
   }
 }

@@ -4,16 +4,20 @@ import { type WebSocket, WebSocketServer } from 'ws'
 
 /** An exchange without REST for frames that the simulated one does not send. */
 export interface ScriptedExchange extends AsyncDisposable {
+  readonly wsUrl: string
   /** Ingestion's settings: this exchange, milliseconds, and BTCUSDT. */
   readonly env: Readonly<Record<string, string>>
   /** The connections with streams, closed ones included. */
   readonly sockets: readonly WebSocket[]
 }
 
-/** @param onConnection called with each connection that has streams, and its number from 1 */
+/**
+ * @param onConnection called with each connection that has streams, and its number from 1
+ * @param source the name that it announces; null for none
+ */
 export async function startScriptedExchange(
-  onConnection: (socket: WebSocket, connection: number) => void,
-  source = 'scripted',
+  onConnection: (socket: WebSocket, connection: number) => void = () => {},
+  source: string | null = 'scripted',
 ): Promise<ScriptedExchange> {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
   const sockets: WebSocket[] = []
@@ -23,11 +27,13 @@ export async function startScriptedExchange(
     // The first connection has no streams: it only checks the exchange's identity.
     if (request.url?.includes('streams=') === true) onConnection(socket, sockets.push(socket))
   })
-  server.on('headers', (headers) => headers.push(`x-tapeline-source: ${source}`))
+  if (source !== null) server.on('headers', (headers) => headers.push(`x-tapeline-source: ${source}`))
   await once(server, 'listening')
+  const wsUrl = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
   return {
+    wsUrl,
     env: {
-      BINANCE_WS_URL: `ws://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      BINANCE_WS_URL: wsUrl,
       BINANCE_REST_URL: 'http://127.0.0.1:1',
       TIME_UNIT: 'millisecond',
       SYMBOLS: 'BTCUSDT',
