@@ -86,7 +86,7 @@ async function results(market: AuditedMarket): Promise<Record<string, unknown>> 
       env: { DATABASE_URL: url },
     },
   )
-  await command.assertExit(0, 60_000)
+  await command.assertExit(0)
   const retried: unknown[] = []
   await retryDeadLetters(database, {}, { topics: TOPICS, dryRun: true }, (key, outcome) =>
     retried.push([key.offset, outcome]),

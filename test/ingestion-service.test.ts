@@ -168,7 +168,7 @@ test('stops reading while Kafka is down and the queue is full, and delivers all 
 test('C9 refuses topics with data of another source', async () => {
   await produce(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue('binance', parts.topics.env)])
   await using ingestion = await parts.ingest()
-  await ingestion.command.assertExit(1, 20_000)
+  await ingestion.command.assertExit(1)
   assert.match(
     ingestion.command.output(),
     /These Kafka topics hold data of \\"binance\\", not of \\"simulated/,
@@ -181,7 +181,7 @@ test('C9 refuses checkpoints of other topics', async () => {
   const { source } = parts.exchange
   await produce(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC, '!source', [markValue(source, other)])
   await using ingestion = await parts.ingest()
-  await ingestion.command.assertExit(1, 20_000)
+  await ingestion.command.assertExit(1)
   const { KAFKA_TRADES_TOPIC: trades, KAFKA_CHECKPOINTS_TOPIC: checkpoints } = parts.topics.env
   assert.match(
     ingestion.command.output(),
@@ -194,7 +194,7 @@ test('C9 refuses checkpoints of other topics', async () => {
 test('C9 refuses an unidentified exchange before it writes anything', async () => {
   await using server = await startScriptedExchange(() => {}, null)
   await using ingestion = await parts.ingest({ BINANCE_WS_URL: server.wsUrl })
-  await ingestion.command.assertExit(2, 20_000)
+  await ingestion.command.assertExit(2)
   assert.match(ingestion.command.output(), /announces no name, and its host is unknown/)
   assert.match(ingestion.command.output(), /Set VENUE to the name of the exchange/)
   assert.deepEqual(await readTopic(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC), [])
@@ -216,7 +216,7 @@ test('reports how much was left when it is stopped while Kafka is down', async (
 test('reports missing topics with the fix, and stops immediately at shutdown', async () => {
   const missing = uniqueTopics('missing')
   await using ingestion = await parts.ingest(missing.env)
-  await ingestion.command.waitForLine(/tapeline topics init/, 20_000)
+  await ingestion.command.waitForLine(/tapeline topics init/)
   assert.match((await ingestion.status()).reason, /A topic is missing on the broker/)
   await ingestion.stop()
 })

@@ -64,7 +64,7 @@ function aheadForAWhile(text: string, ms: number): Scenario {
     play: async (ingestion, clock) => {
       await flows(ingestion)
       clock.set(ms)
-      await ingestion.command.waitForLine(AHEAD, 60_000)
+      await ingestion.command.waitForLine(AHEAD)
       const { received } = (await ingestion.status()).counters
       await until('frames', async () => (await ingestion.status()).counters.received > received + 1500)
       clock.set(0)
@@ -216,6 +216,6 @@ test('verify passes, and every quote is stored, after a clock was set back', asy
   await parts.untilRows('SELECT count(*) FROM book_ticker', quotes)
   await consumer.stop()
   await using verify = startTapeline(['verify', '--json'], { env: parts.env })
-  await verify.assertExit(0, 60_000)
+  await verify.assertExit(0)
   assert.match(verify.output(), /"cause": ?"clock"/)
 })

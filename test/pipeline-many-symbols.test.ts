@@ -33,7 +33,7 @@ test('N1 1,000 symbols, of which 50 are listed, 50 halt and 10 are delisted, nee
       SYMBOLS_REFRESH_SECONDS: '5',
       REST_WEIGHT_PER_MINUTE: '6000',
     })
-    await ingestion.ready(60_000)
+    await ingestion.ready()
     const steps = [
       ...LISTED.map((symbol) => ({ kind: 'list', symbol }) as const),
       ...HALTED.map((symbol) => ({ kind: 'halt', symbol, forMs: 30_000 }) as const),

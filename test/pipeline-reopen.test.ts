@@ -52,7 +52,7 @@ test('L6 C8 a running ingestion continues in recreated topics, and backfills the
     async () => (await filled()) >= 3 && (await ingestion.status()).openGaps.length === 0,
   )
   await recreateTopic(parts.topics.env.KAFKA_TRADES_TOPIC, 3)
-  await ingestion.command.waitForLine(/trades was deleted and recreated/, 30_000)
+  await ingestion.command.waitForLine(/trades was deleted and recreated/)
   await using consumer = await startConsumerProcess(parts.env)
   await consumer.command.waitForLine(/asked ingestion to reopen/, 90_000)
   await whole(
@@ -66,7 +66,7 @@ test('L6 C8 a running ingestion continues in recreated topics, and backfills the
     await deleteTopic(topic)
     await until(`readiness to name ${topic}`, async () => (await ingestion.status()).reason.includes(topic))
     await createTopics([topic], 3)
-    await ingestion.command.waitForLine(new RegExp(`${topic} was deleted and recreated`), 30_000)
+    await ingestion.command.waitForLine(new RegExp(`${topic} was deleted and recreated`))
     await ingestion.ready()
   }
   const starts = (await readTopic(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC)).map(({ value }) => String(value))
@@ -88,7 +88,7 @@ test('L6 C8 a running ingestion continues in recreated topics, and backfills the
   await next.stop()
   await untilCaughtUp(consumer)
   await consumer.stop()
-  await startTapeline(['verify'], { env: parts.env }).assertExit(0, 60_000)
+  await startTapeline(['verify'], { env: parts.env }).assertExit(0)
 })
 
 test('K5 readiness names a deleted topic as soon as a send to it is refused', async () => {
@@ -157,5 +157,5 @@ test('L5 gaps retry makes ingestion fill an unrecoverable gap, also after a rest
   )
   await ingestion.stop()
   await consumer.stop()
-  await startTapeline(['verify'], { env: parts.env }).assertExit(0, 60_000)
+  await startTapeline(['verify'], { env: parts.env }).assertExit(0)
 })

@@ -136,7 +136,7 @@ test('ingestion stops immediately while it waits for a frozen broker at its star
   broker.freeze()
   try {
     await using ingestion = await startIngestionProcess({ ...topics.env, ...exchange.env })
-    await ingestion.command.waitForLine(/Ingestion started/, 20_000)
+    await ingestion.command.waitForLine(/Ingestion started/)
     ingestion.command.signal('SIGTERM')
     await ingestion.command.assertExit(0, STOP_LIMIT_MS)
     assert.doesNotMatch(ingestion.command.output(), CUT)

@@ -79,7 +79,7 @@ async function runAll(environment: Environment, commands = COMMANDS): Promise<Re
       const start = name === 'ingest' ? startIngestionProcess : startConsumerProcess
       if (!service) {
         await using command = startTapeline(args, { env: environment })
-        await command.exit(40_000)
+        await command.exit()
         return [name, command.output()] as const
       }
       await using running = await start(environment)

@@ -67,7 +67,7 @@ async function storeLatest(): Promise<number> {
 async function compare(options: readonly string[] = ['--symbol', 'BTCUSDT']) {
   const env = { DATABASE_URL: server.url, BINANCE_REST_URL: exchange.restUrl }
   await using command = startTapeline(['verify', '--exchange', '--json', ...options], { env })
-  await command.exit(60_000)
+  await command.exit()
   return command.output()
 }
 

@@ -5,7 +5,8 @@ import { join, resolve } from 'node:path'
 import { waitFor } from './wait-for.ts'
 
 const TAPELINE = resolve(import.meta.dirname, '../../bin/tapeline')
-const DEFAULT_TIMEOUT_MS = 15_000
+/** Longer than any command should take, on a busy machine too. */
+const DEFAULT_TIMEOUT_MS = 60_000
 
 export interface StartOptions {
   /**
