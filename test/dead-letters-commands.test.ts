@@ -1,48 +1,32 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import { insertDeadLetters } from '../src/foundation/dead-letters/dead-letter-rows.ts'
-import type { Database } from '../src/foundation/store/database.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
-import { createTestDatabase, type TestDatabase } from './support/database.ts'
-import { createTestTopics, type TestTopics } from './support/kafka.ts'
+import { type ConsumerParts, createConsumerParts } from './support/consumer-parts.ts'
 import { produce } from './support/messages.ts'
 import { startTapeline } from './support/processes.ts'
 import { tradeValue } from './support/records.ts'
 import { startConsumerProcess } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
-let topics: TestTopics
-let server: TestDatabase
-let database: Database
-let env: Record<string, string>
+let parts: ConsumerParts
 
 beforeEach(async () => {
-  topics = await createTestTopics({ prefix: 'letters' })
-  server = await createTestDatabase()
-  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 2, applicationName: 'test' })
-  env = { ...topics.env, DATABASE_URL: server.url, FLUSH_INTERVAL_MS: '200', AUTO_OFFSET_RESET: 'earliest' }
+  parts = await createConsumerParts()
 })
 
-afterEach(async () => {
-  await database.close()
-  await server.drop()
-  await topics.delete()
-})
+afterEach(() => parts[Symbol.asyncDispose]())
+
+const count = (sql: string) => parts.count(sql)
 
 async function run(code: number, ...args: string[]): Promise<string> {
-  await using command = startTapeline(['dead-letters', ...args], { env })
+  await using command = startTapeline(['dead-letters', ...args], { env: parts.env })
   await command.assertExit(code, 30_000)
   return command.output()
 }
 
-async function count(sql: string): Promise<number> {
-  const { rows } = await database.query<{ n: number }>(`SELECT (${sql})::int AS n`)
-  return rows[0]?.n ?? -1
-}
-
 test('lists a poison message with its details, fails to retry it, and a redelivery changes nothing', async () => {
-  const topic = topics.env.KAFKA_TRADES_TOPIC
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   await produce(topic, 'BTCUSDT', [
     tradeValue({ t: 1 }),
     tradeValue({ t: 2, p: 'abc' }),
@@ -57,7 +41,7 @@ test('lists a poison message with its details, fails to retry it, and a redelive
         (await count('SELECT coalesce(max(next_offset), 0) FROM consumer_offsets')) === 4,
     )
   {
-    await using consumer = await startConsumerProcess(env)
+    await using consumer = await startConsumerProcess(parts.env)
     await untilRead()
     await consumer.stop()
   }
@@ -79,14 +63,15 @@ test('lists a poison message with its details, fails to retry it, and a redelive
     /fails again: p is not a decimal[\s\S]*0 stored, 0 stored already, 2 failed again/,
   )
   // As after a restored backup: everything is read a second time.
-  await database.query('UPDATE consumer_offsets SET next_offset = 0')
+  await parts.database.query('UPDATE consumer_offsets SET next_offset = 0')
   {
-    await using consumer = await startConsumerProcess(env)
+    await using consumer = await startConsumerProcess(parts.env)
     await untilRead()
     await consumer.stop()
   }
   assert.deepEqual(
-    (await database.query('SELECT kafka_offset::int AS at, attempts FROM dead_letters ORDER BY 1')).rows,
+    (await parts.database.query('SELECT kafka_offset::int AS at, attempts FROM dead_letters ORDER BY 1'))
+      .rows,
     [
       { at: 1, attempts: 2 },
       { at: 2, attempts: 2 },
@@ -96,9 +81,9 @@ test('lists a poison message with its details, fails to retry it, and a redelive
 })
 
 test('of several concurrent retries, one stores a message that was refused in error, and later ones none', async () => {
-  await migrate(database)
+  await migrate(parts.database)
   const letters = Array.from({ length: 60 }, (_, i) => ({
-    topic: topics.env.KAFKA_TRADES_TOPIC,
+    topic: parts.topics.env.KAFKA_TRADES_TOPIC,
     topicId: '0f0e0d0c-0b0a-0908-0706-050403020100',
     partition: 2,
     offset: i,
@@ -109,8 +94,8 @@ test('of several concurrent retries, one stores a message that was refused in er
     headers: [['schema', 'trade/1']] as const,
     failedAtMs: Date.now(),
   }))
-  await insertDeadLetters(database, letters)
-  const one = `${topics.env.KAFKA_TRADES_TOPIC}/2/7`
+  await insertDeadLetters(parts.database, letters)
+  const one = `${parts.topics.env.KAFKA_TRADES_TOPIC}/2/7`
   assert.match(await run(0, 'retry', one, '--dry-run'), /\/2\/7 {2}would be stored\n1 stored.*dry run/)
   assert.match(await run(0, 'retry', one), /\/2\/7 {2}stored, resolved\n1 stored,/)
   const outputs = await Promise.all([run(0, 'retry'), run(0, 'retry')])
@@ -129,8 +114,8 @@ test('of several concurrent retries, one stores a message that was refused in er
 })
 
 test('a payload cannot send escape sequences to the terminal', async () => {
-  await migrate(database)
-  await insertDeadLetters(database, [
+  await migrate(parts.database)
+  await insertDeadLetters(parts.database, [
     {
       topic: 't',
       topicId: '0f0e0d0c-0b0a-0908-0706-050403020100',
@@ -159,14 +144,14 @@ test('reports an unmigrated database and an invalid filter with the fix', async 
 })
 
 test('stores a row refused by a wrong database rule once the rule is gone, with its epoch', async () => {
-  await migrate(database)
-  await database.query('ALTER TABLE trades ADD CONSTRAINT wrong_rule CHECK (price < 50000)')
-  const topic = topics.env.KAFKA_TRADES_TOPIC
+  await migrate(parts.database)
+  await parts.database.query('ALTER TABLE trades ADD CONSTRAINT wrong_rule CHECK (price < 50000)')
+  const topic = parts.topics.env.KAFKA_TRADES_TOPIC
   const dear = tradeValue({ t: 2, p: '61837.63' })
   await produce(topic, 'BTCUSDT', [tradeValue({ t: 1, p: '5' }), dear, tradeValue({ t: 3, p: '6' })], {
     headers: { schema: 'trade/1', epoch: '3' },
   })
-  await using consumer = await startConsumerProcess(env)
+  await using consumer = await startConsumerProcess(parts.env)
   await until(
     'two rows and a dead letter',
     async () =>
@@ -175,9 +160,11 @@ test('stores a row refused by a wrong database rule once the rule is gone, with 
   )
   assert.match(await run(0, 'list'), /\/2\/1 .* consumer: refused by the database: 23514 .*wrong_rule/)
   assert.match(await run(1, 'retry'), /fails again: refused by the database: 23514 .*wrong_rule/)
-  await database.query('ALTER TABLE trades DROP CONSTRAINT wrong_rule')
+  await parts.database.query('ALTER TABLE trades DROP CONSTRAINT wrong_rule')
   assert.match(await run(0, 'retry'), /\/2\/1 {2}stored, resolved\n1 stored,/)
-  const { rows } = await database.query('SELECT trade_id::int AS id, epoch FROM trades ORDER BY trade_id')
+  const { rows } = await parts.database.query(
+    'SELECT trade_id::int AS id, epoch FROM trades ORDER BY trade_id',
+  )
   assert.deepEqual(
     rows,
     [1, 2, 3].map((id) => ({ id, epoch: 3 })),

@@ -5,8 +5,6 @@ import { type DeadLetterRow, insertDeadLetters } from '../src/foundation/dead-le
 import { SECOND_UNDER_ID } from '../src/foundation/market/event.ts'
 import type { Gap } from '../src/foundation/market/gap.ts'
 import type { Database } from '../src/foundation/store/database.ts'
-import { migrate } from '../src/foundation/store/migrate.ts'
-import { openPostgres } from '../src/foundation/store/postgres.ts'
 import { type RetryOutcome, retryDeadLetters } from '../src/tools/dead-letters/retry.ts'
 import { epochAt } from '../src/tools/dead-letters/retry-statements.ts'
 import {
@@ -14,7 +12,7 @@ import {
   listDeadLetters,
   readPayload,
 } from '../src/tools/dead-letters/stored-dead-letters.ts'
-import { createTestDatabase, type TestDatabase } from './support/database.ts'
+import { type OpenDatabase, openTestDatabase } from './support/database.ts'
 import { bookTickerValue, gapRow, tradeValue } from './support/records.ts'
 
 const TOPICS = { trades: 't', bookTicker: 'q', gaps: 'g', checkpoints: 'c', deadLetters: 'd' }
@@ -40,17 +38,13 @@ const frame = (stream: string, data: string) => Buffer.from(`{"stream":"${stream
 const QUOTE = '{"u":7,"s":"BTCUSDT","b":"1.5","B":"2","a":"1.6","A":"3"}'
 const rejected = { origin: 'ingestion', topic: 'd', key: null, headers: [] } as const
 
-let server: TestDatabase
+let server: OpenDatabase
 let database: Database
 before(async () => {
-  server = await createTestDatabase()
-  database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
-  await migrate(database)
+  server = await openTestDatabase('migrated')
+  database = server.database
 })
-after(async () => {
-  await database.close()
-  await server.drop()
-})
+after(() => server[Symbol.asyncDispose]())
 beforeEach(async () => {
   await database.query('TRUNCATE trades, book_ticker, gaps, dead_letters')
 })

@@ -54,7 +54,7 @@ export function createTestDatabase(kind?: DatabaseKind): Promise<TestDatabase> {
     : createNative(native)
 }
 
-/** A test's database with one connection. */
+/** A test's database with a pool. */
 export interface OpenDatabase extends AsyncDisposable {
   readonly kind: DatabaseKind
   readonly url: string
@@ -67,7 +67,7 @@ export async function openTestDatabase(
   kind?: DatabaseKind,
 ): Promise<OpenDatabase> {
   const server = await createTestDatabase(kind)
-  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 1, applicationName: 'test' })
+  const database = openPostgres({ url: server.url, poolMin: 0, poolMax: 4, applicationName: 'test' })
   if (tables === 'migrated') await migrate(database)
   return {
     kind: server.kind,

@@ -1,4 +1,5 @@
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
+import { Heap } from '../../src/ingestion/backfill/heap.ts'
 
 interface Entry {
   readonly atMs: number
@@ -24,8 +25,7 @@ const STEPS_A_TURN = 64
 export class VirtualClock implements Clock {
   #nowMs = 0
   #orders = 0
-  /** A binary heap, the next entry first. */
-  readonly #due: Entry[] = []
+  readonly #due = new Heap<Entry>(isBefore)
   readonly #epochMs: number
 
   constructor(epochMs = Date.UTC(2026, 0, 1)) {
@@ -43,7 +43,7 @@ export class VirtualClock implements Clock {
   schedule(delayMs: number, run: () => void): () => void {
     const waitMs = delayMs > 0 ? Math.max(LEAST_WAIT_MS, delayMs) : 0
     const entry: Entry = { atMs: this.#nowMs + waitMs, order: this.#orders++, run }
-    this.#push(entry)
+    this.#due.push(entry)
     return () => {
       entry.run = null
     }
@@ -64,10 +64,10 @@ export class VirtualClock implements Clock {
       }
       const step = () => {
         if (ended) return
-        while (this.#due[0]?.run === null) this.#pop()
-        const next = this.#due[0]
+        while (this.#due.first?.run === null) this.#due.pop()
+        const next = this.#due.first
         if (next === undefined || next.atMs > untilMs) return end()
-        this.#pop()
+        this.#due.pop()
         this.#nowMs = next.atMs
         try {
           next.run?.()
@@ -84,39 +84,6 @@ export class VirtualClock implements Clock {
       }
       setImmediate(turn)
     })
-  }
-
-  #push(entry: Entry): void {
-    const due = this.#due
-    let at = due.length
-    due.push(entry)
-    while (at > 0) {
-      const parent = (at - 1) >> 1
-      const above = due[parent]
-      if (above === undefined || !isBefore(entry, above)) break
-      due[at] = above
-      at = parent
-    }
-    due[at] = entry
-  }
-
-  #pop(): void {
-    const due = this.#due
-    const last = due.pop()
-    if (last === undefined || due.length === 0) return
-    let at = 0
-    for (;;) {
-      const left = 2 * at + 1
-      const right = left + 1
-      const first = due[left]
-      if (first === undefined) break
-      const second = due[right]
-      const [child, below] = second !== undefined && isBefore(second, first) ? [right, second] : [left, first]
-      if (!isBefore(below, last)) break
-      due[at] = below
-      at = child
-    }
-    due[at] = last
   }
 }
 
