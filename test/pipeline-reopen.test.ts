@@ -8,6 +8,9 @@ import { startTapeline } from './support/processes.ts'
 import { startConsumerProcess, untilAcknowledged, untilCaughtUp } from './support/services.ts'
 import { until } from './support/wait-for.ts'
 
+/** They start services several times, which takes long on a busy machine. */
+const LONG = { timeout: 240_000 }
+
 let parts: PipelineParts
 
 beforeEach(async () => {
@@ -32,64 +35,71 @@ async function whole(also: () => Promise<boolean> = async () => true): Promise<v
 const status = (name: string) =>
   count(`SELECT count(*) FROM gaps WHERE from_id IS NOT NULL AND status = '${name}'`)
 
-test('L6 C8 a running ingestion continues in recreated topics, and backfills their unread part', async () => {
-  {
-    await using consumer = await startConsumerProcess(parts.env)
-    await consumer.ready()
+test(
+  'L6 C8 a running ingestion continues in recreated topics, and backfills their unread part',
+  LONG,
+  async () => {
+    {
+      await using consumer = await startConsumerProcess(parts.env)
+      await consumer.ready()
+      await using ingestion = await parts.ingest()
+      await ingestion.ready()
+      await until('300 trades', async () => (await count('SELECT count(*) FROM trades')) > 300)
+      await consumer.stop()
+      await ingestion.command.kill()
+    }
     await using ingestion = await parts.ingest()
     await ingestion.ready()
-    await until('300 trades', async () => (await count('SELECT count(*) FROM trades')) > 300)
-    await consumer.stop()
+    const rows = async () =>
+      (await readTopic(parts.topics.env.KAFKA_GAPS_TOPIC)).map(({ value }) => String(value))
+    const filled = async () => (await rows()).filter((value) => value.includes('"status":"filled"')).length
+    await until(
+      'gaps that were filled while no consumer ran',
+      async () => (await filled()) >= 3 && (await ingestion.status()).openGaps.length === 0,
+    )
+    await recreateTopic(parts.topics.env.KAFKA_TRADES_TOPIC, 3)
+    await ingestion.command.waitForLine(/trades was deleted and recreated/)
+    await using consumer = await startConsumerProcess(parts.env)
+    await consumer.command.waitForLine(/asked ingestion to reopen/, 90_000)
+    await whole(
+      async () =>
+        (await status('open')) === 0 &&
+        (await count("SELECT count(*) FROM gaps WHERE cause = 'recreated' AND event_type <> 'bookTicker'")) >
+          0,
+    )
+    // Under both, one after the other, since each is missing for a while.
+    for (const setting of ['KAFKA_CHECKPOINTS_TOPIC', 'KAFKA_GAPS_TOPIC', 'KAFKA_TRADES_TOPIC'] as const) {
+      const topic = parts.topics.env[setting]
+      await deleteTopic(topic)
+      await until(`readiness to name ${topic}`, async () => (await ingestion.status()).reason.includes(topic))
+      await createTopics([topic], 3)
+      await ingestion.command.waitForLine(new RegExp(`${topic} was deleted and recreated`))
+      await ingestion.ready()
+    }
+    const starts = (await readTopic(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC)).map(({ value }) =>
+      String(value),
+    )
+    assert.equal(starts.filter((value) => value.includes('"kind":"start"')).length, 3)
+    assert.ok((await filled()) >= 3, 'the new ledger has the rows of the old one')
+    const announced = (await readTopic(parts.topics.env.KAFKA_GAPS_TOPIC)).filter(
+      ({ key }) => key === RECORDING_KEY,
+    )
+    assert.equal(announced.length, 1, 'the new ledger has the announcement')
+    const { acknowledged } = (await ingestion.status()).counters
+    await untilAcknowledged(ingestion, acknowledged + 500)
+    await whole(async () => (await status('open')) === 0)
+    assert.equal(await status('unrecoverable'), 0)
+    // The checkpoints of the new topics are valid.
     await ingestion.command.kill()
-  }
-  await using ingestion = await parts.ingest()
-  await ingestion.ready()
-  const rows = async () =>
-    (await readTopic(parts.topics.env.KAFKA_GAPS_TOPIC)).map(({ value }) => String(value))
-  const filled = async () => (await rows()).filter((value) => value.includes('"status":"filled"')).length
-  await until(
-    'gaps that were filled while no consumer ran',
-    async () => (await filled()) >= 3 && (await ingestion.status()).openGaps.length === 0,
-  )
-  await recreateTopic(parts.topics.env.KAFKA_TRADES_TOPIC, 3)
-  await ingestion.command.waitForLine(/trades was deleted and recreated/)
-  await using consumer = await startConsumerProcess(parts.env)
-  await consumer.command.waitForLine(/asked ingestion to reopen/, 90_000)
-  await whole(
-    async () =>
-      (await status('open')) === 0 &&
-      (await count("SELECT count(*) FROM gaps WHERE cause = 'recreated' AND event_type <> 'bookTicker'")) > 0,
-  )
-  // Under both, one after the other, since each is missing for a while.
-  for (const setting of ['KAFKA_CHECKPOINTS_TOPIC', 'KAFKA_GAPS_TOPIC', 'KAFKA_TRADES_TOPIC'] as const) {
-    const topic = parts.topics.env[setting]
-    await deleteTopic(topic)
-    await until(`readiness to name ${topic}`, async () => (await ingestion.status()).reason.includes(topic))
-    await createTopics([topic], 3)
-    await ingestion.command.waitForLine(new RegExp(`${topic} was deleted and recreated`))
-    await ingestion.ready()
-  }
-  const starts = (await readTopic(parts.topics.env.KAFKA_CHECKPOINTS_TOPIC)).map(({ value }) => String(value))
-  assert.equal(starts.filter((value) => value.includes('"kind":"start"')).length, 3)
-  assert.ok((await filled()) >= 3, 'the new ledger has the rows of the old one')
-  const announced = (await readTopic(parts.topics.env.KAFKA_GAPS_TOPIC)).filter(
-    ({ key }) => key === RECORDING_KEY,
-  )
-  assert.equal(announced.length, 1, 'the new ledger has the announcement')
-  const { acknowledged } = (await ingestion.status()).counters
-  await untilAcknowledged(ingestion, acknowledged + 500)
-  await whole(async () => (await status('open')) === 0)
-  assert.equal(await status('unrecoverable'), 0)
-  // The checkpoints of the new topics are valid.
-  await ingestion.command.kill()
-  await using next = await parts.ingest()
-  await next.ready()
-  await whole(async () => (await status('open')) === 0)
-  await next.stop()
-  await untilCaughtUp(consumer)
-  await consumer.stop()
-  await startTapeline(['verify'], { env: parts.env }).assertExit(0)
-})
+    await using next = await parts.ingest()
+    await next.ready()
+    await whole(async () => (await status('open')) === 0)
+    await next.stop()
+    await untilCaughtUp(consumer)
+    await consumer.stop()
+    await startTapeline(['verify'], { env: parts.env }).assertExit(0)
+  },
+)
 
 test('K5 readiness names a deleted topic as soon as a send to it is refused', async () => {
   await using ingestion = await parts.ingest()
@@ -105,7 +115,7 @@ test('K5 readiness names a deleted topic as soon as a send to it is refused', as
   await ingestion.command.kill()
 })
 
-test('L5 gaps retry makes ingestion fill an unrecoverable gap, also after a restart', async () => {
+test('L5 gaps retry makes ingestion fill an unrecoverable gap, also after a restart', LONG, async () => {
   const run = async (code: number, ...args: string[]) => {
     await using command = startTapeline(['gaps', ...args], { env: parts.env })
     await command.assertExit(code, 60_000)

@@ -113,7 +113,8 @@ async function prepareDatabase(closers: Closers): Promise<void> {
 function runTests(args: readonly string[], run: TestRun, stop: AbortSignal): Promise<number> {
   const runner = [
     '--test',
-    '--test-concurrency=2',
+    // More than two cores can run: most files wait for other processes.
+    '--test-concurrency=3',
     `--test-timeout=${TEST_TIMEOUT_MS}`,
     '--test-reporter=spec',
   ]
