@@ -1,14 +1,8 @@
 import assert from 'node:assert/strict'
-import { tmpdir } from 'node:os'
 import { test } from 'node:test'
-import { kafkaConnection } from '../src/foundation/kafka/config.ts'
-import { kafkaPort } from '../src/foundation/kafka/kafka-port.ts'
-import { readRange } from '../src/foundation/kafka/read-range.ts'
-import { systemClock } from '../src/foundation/runtime/clock.ts'
-import { loadSettings } from '../src/foundation/settings/load.ts'
-import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { createTestTopics } from './support/kafka.ts'
-import { startIngestionProcess } from './support/services.ts'
+import { brokers } from './support/kafka.ts'
+import { messagesOf } from './support/messages.ts'
+import { createIngestionParts } from './support/pipeline-parts.ts'
 import { until } from './support/wait-for.ts'
 
 /** Duration of the test with 1,000 symbols, in minutes; unset skips it. */
@@ -21,71 +15,55 @@ test('N1 1,000 symbols, of which 50 are listed, 50 halt and 10 are delisted, nee
   skip: MINUTES === 0 && 'set TAPELINE_TEST_SYMBOLS_MINUTES=10 (takes as long)',
   timeout: (MINUTES + 4) * 60_000,
 }, async (context) => {
-  const topics = await createTestTopics({ prefix: 'many-symbols' })
-  const exchange = await startSimulatedExchange({ messagesPerSecond: 5000, symbols: SYMBOLS, skew: 0 })
-  try {
-    for (const symbol of LISTED) exchange.faults.add({ kind: 'delist', symbol })
-    await using ingestion = await startIngestionProcess({
-      ...topics.env,
-      BINANCE_WS_URL: exchange.wsUrl,
-      BINANCE_REST_URL: exchange.restUrl,
-      SYMBOLS: '*',
-      SYMBOLS_REFRESH_SECONDS: '5',
-      REST_WEIGHT_PER_MINUTE: '6000',
-    })
-    await ingestion.ready()
-    const steps = [
-      ...LISTED.map((symbol) => ({ kind: 'list', symbol }) as const),
-      ...HALTED.map((symbol) => ({ kind: 'halt', symbol, forMs: 30_000 }) as const),
-      ...DELISTED.map((symbol) => ({ kind: 'delist', symbol }) as const),
-    ].sort((one, other) => one.symbol.charCodeAt(3) - other.symbol.charCodeAt(3))
-    const lags: number[] = []
-    for (const step of steps) {
-      exchange.faults.add(step)
-      await new Promise((resolve) => setTimeout(resolve, (MINUTES * 60_000) / steps.length))
-      lags.push((await ingestion.status()).eventToReceiptMs.p99)
-    }
-    await until(
-      'the last changes',
-      async () => {
-        const { streams, openGaps } = await ingestion.status()
-        return Object.keys(streams).length === 3 * 990 && openGaps.length === 0
-      },
-      120_000,
-    )
-    const { connections, counters } = await ingestion.status()
-    const tenth = Math.ceil(lags.length / 10)
-    const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
-    context.diagnostic(
-      `${counters.received} frames, ${counters.backfilled} backfilled, connections ${JSON.stringify(connections.map(({ attempts, streams }) => [attempts, streams]))}, p99 of event to receipt ${mean(lags.slice(0, tenth)).toFixed(1)} ms in the first tenth, ${mean(lags.slice(-tenth)).toFixed(1)} ms in the last, ${Math.max(...lags)} ms at most`,
-    )
-    assert.ok(connections.every(({ attempts }) => attempts === 1))
-    await ingestion.stop()
-    const settings = loadSettings({ ...topics.env }, { cwd: tmpdir() })
-    const fetcher = kafkaPort(kafkaConnection(settings), systemClock()).fetcher('test', [
-      settings.KAFKA_TRADES_TOPIC,
-    ])
-    const ids = new Map(SYMBOLS.map((symbol) => [symbol, new Set<number>()]))
-    await fetcher.connect()
-    const limits = { maxWaitMs: 200, minBytes: 1, maxBytes: 8 << 20 }
-    for (const range of await fetcher.offsetRanges())
-      await readRange(fetcher, range, limits, ({ value }) => {
-        const { e, s, t } = JSON.parse(String(value))
-        if (e === 'trade') ids.get(s)?.add(t)
-      })
-    await fetcher.close()
-    let trades = 0
-    for (const [symbol, known] of ids) {
-      const sorted = [...known].sort((one, other) => one - other)
-      const [first = -1, last = -1] = [sorted[0], sorted.at(-1)]
-      trades += sorted.length
-      assert.ok(sorted.length > 0, `${symbol} has trades`)
-      assert.equal(sorted.length, last - first + 1, `${symbol} has missing ids`)
-      if (LISTED.includes(symbol)) assert.equal(first, 0, `${symbol} begins late`)
-    }
-    context.diagnostic(`${trades} trades without missing ids`)
-  } finally {
-    await exchange.close()
-    await topics.delete()
+  await using parts = await createIngestionParts({ messagesPerSecond: 5000, symbols: SYMBOLS, skew: 0 })
+  const { exchange } = parts
+  for (const symbol of LISTED) exchange.faults.add({ kind: 'delist', symbol })
+  await using ingestion = await parts.ingest({
+    SYMBOLS: '*',
+    SYMBOLS_REFRESH_SECONDS: '5',
+    REST_WEIGHT_PER_MINUTE: '6000',
+  })
+  await ingestion.ready()
+  const steps = [
+    ...LISTED.map((symbol) => ({ kind: 'list', symbol }) as const),
+    ...HALTED.map((symbol) => ({ kind: 'halt', symbol, forMs: 30_000 }) as const),
+    ...DELISTED.map((symbol) => ({ kind: 'delist', symbol }) as const),
+  ].sort((one, other) => one.symbol.charCodeAt(3) - other.symbol.charCodeAt(3))
+  const lags: number[] = []
+  for (const step of steps) {
+    exchange.faults.add(step)
+    await new Promise((resolve) => setTimeout(resolve, (MINUTES * 60_000) / steps.length))
+    lags.push((await ingestion.status()).eventToReceiptMs.p99)
   }
+  await until(
+    'the last changes',
+    async () => {
+      const { streams, openGaps } = await ingestion.status()
+      return Object.keys(streams).length === 3 * 990 && openGaps.length === 0
+    },
+    120_000,
+  )
+  const { connections, counters } = await ingestion.status()
+  const tenth = Math.ceil(lags.length / 10)
+  const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+  context.diagnostic(
+    `${counters.received} frames, ${counters.backfilled} backfilled, connections ${JSON.stringify(connections.map(({ attempts, streams }) => [attempts, streams]))}, p99 of event to receipt ${mean(lags.slice(0, tenth)).toFixed(1)} ms in the first tenth, ${mean(lags.slice(-tenth)).toFixed(1)} ms in the last, ${Math.max(...lags)} ms at most`,
+  )
+  assert.ok(connections.every(({ attempts }) => attempts === 1))
+  await ingestion.stop()
+  const ids = new Map(SYMBOLS.map((symbol) => [symbol, new Set<number>()]))
+  for await (const { value } of messagesOf(parts.topics.env.KAFKA_TRADES_TOPIC, brokers())) {
+    const { e, s, t } = JSON.parse(String(value))
+    if (e === 'trade') ids.get(s)?.add(t)
+  }
+  let trades = 0
+  for (const [symbol, known] of ids) {
+    const sorted = [...known].sort((one, other) => one - other)
+    const [first = -1, last = -1] = [sorted[0], sorted.at(-1)]
+    trades += sorted.length
+    assert.ok(sorted.length > 0, `${symbol} has trades`)
+    assert.equal(sorted.length, last - first + 1, `${symbol} has missing ids`)
+    if (LISTED.includes(symbol)) assert.equal(first, 0, `${symbol} begins late`)
+  }
+  context.diagnostic(`${trades} trades without missing ids`)
 })
