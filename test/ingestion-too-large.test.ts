@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import { RECORDING_KEY } from '../src/foundation/market/recording.ts'
+import { createIngestionParts, type IngestionParts } from './support/ingestion-parts.ts'
 import { setTopicConfig } from './support/kafka.ts'
 import { readTopic } from './support/messages.ts'
-import { createIngestionParts, type IngestionParts } from './support/pipeline-parts.ts'
 import { until } from './support/wait-for.ts'
 
 let parts: IngestionParts

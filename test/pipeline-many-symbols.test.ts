@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { createIngestionParts } from './support/ingestion-parts.ts'
 import { brokers } from './support/kafka.ts'
 import { messagesOf } from './support/messages.ts'
-import { createIngestionParts } from './support/pipeline-parts.ts'
 import { until } from './support/wait-for.ts'
 
 /** Duration of the test with 1,000 symbols, in minutes; unset skips it. */

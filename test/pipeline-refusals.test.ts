@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, test } from 'node:test'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
-import { createIngestionParts, type IngestionParts } from './support/pipeline-parts.ts'
+import { createIngestionParts, type IngestionParts } from './support/ingestion-parts.ts'
 import { until } from './support/wait-for.ts'
 
 const KEY = 'a-key-that-nobody-should-see'

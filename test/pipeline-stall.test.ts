@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { fastClock, startIngestionHere } from './support/ingestion-here.ts'
+import { createIngestionParts } from './support/ingestion-parts.ts'
 import { readTopic } from './support/messages.ts'
-import { createIngestionParts } from './support/pipeline-parts.ts'
 import { until } from './support/wait-for.ts'
 
 const QUOTES = 'btcusdt@bookTicker'
