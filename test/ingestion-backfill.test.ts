@@ -362,7 +362,7 @@ for (const [what, status, body] of [
 }
 
 test('B1 repeatedly failing gaps leave the others their turns', async () => {
-  const { clock, ledger, sequence, states, warnings, backfill } = scene(
+  const { clock, ledger, sequence, states, warnings } = scene(
     10,
     (from, _call, limit) => (from < 200 ? restRefused(404) : restRows(from, from + limit - 1)),
     // Two requests per minute: fewer than the small gaps need.

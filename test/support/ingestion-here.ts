@@ -3,8 +3,8 @@ import { pino } from 'pino'
 import { type Clock, systemClock } from '../../src/foundation/runtime/clock.ts'
 import { loadSettings } from '../../src/foundation/settings/load.ts'
 import { type IngestionConfig, ingestionConfig } from '../../src/ingestion/config.ts'
-import { Ingestion } from '../../src/ingestion/service.ts'
 import { ports } from '../../src/ingestion/ports.ts'
+import { Ingestion } from '../../src/ingestion/service.ts'
 
 /** Ingestion in this process, for a clock or configuration that settings do not offer. */
 export interface IngestionHere extends AsyncDisposable {

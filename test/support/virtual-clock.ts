@@ -1,5 +1,5 @@
+import TinyQueue from 'tinyqueue'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
-import { Heap } from '../../src/ingestion/backfill/heap.ts'
 
 interface Entry {
   readonly atMs: number
@@ -25,7 +25,7 @@ const STEPS_A_TURN = 64
 export class VirtualClock implements Clock {
   #nowMs = 0
   #orders = 0
-  readonly #due = new Heap<Entry>(isBefore)
+  readonly #due = new TinyQueue<Entry>([], (one, other) => one.atMs - other.atMs || one.order - other.order)
   readonly #epochMs: number
 
   constructor(epochMs = Date.UTC(2026, 0, 1)) {
@@ -64,8 +64,8 @@ export class VirtualClock implements Clock {
       }
       const step = () => {
         if (ended) return
-        while (this.#due.first?.run === null) this.#due.pop()
-        const next = this.#due.first
+        while (this.#due.peek()?.run === null) this.#due.pop()
+        const next = this.#due.peek()
         if (next === undefined || next.atMs > untilMs) return end()
         this.#due.pop()
         this.#nowMs = next.atMs
@@ -85,10 +85,6 @@ export class VirtualClock implements Clock {
       setImmediate(turn)
     })
   }
-}
-
-function isBefore(one: Entry, other: Entry): boolean {
-  return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order)
 }
 
 /** Lets every settleable promise settle. */
