@@ -179,10 +179,7 @@ test('retries and resolves two messages that had the same offset separately', as
     { id: '3', attempts: 1, resolved: true },
   ])
   const listed = await listDeadLetters(database, {}, 10, 100)
-  assert.deepEqual(
-    await readPayload(database, listed[0]?.key ?? assert.fail()),
-    tradeValue({ t: 2, p: 'abc' }),
-  )
+  assert.deepEqual(await readPayload(database, listed[0] ?? assert.fail()), tradeValue({ t: 2, p: 'abc' }))
 })
 
 test('a trade filled from REST meanwhile is not duplicated, and its dead letter is resolved', async () => {

@@ -100,8 +100,8 @@ async function results(market: AuditedMarket): Promise<Record<string, unknown>> 
     series: await readSeries(database, 'BTCUSDT'),
     letters: await listDeadLetters(database, {}, 10, 100),
     reasons: await countByReason(database, {}),
-    gaps: await readGaps(database, {}),
-    planned: await planRetry(database, {}, 0),
+    gaps: await readGaps(database, { symbol: null, fromMs: null, toMs: null }),
+    planned: await planRetry(database, { symbol: null, fromMs: null, toMs: null }, 0),
     retried,
   }
 }

@@ -98,8 +98,8 @@ test('accepts times in either unit, both of an event in the same one', () => {
       [given.s, given.t, given.p, given.q, given.m],
     )
   }
-  assert.equal(read('trade', TRADE, 'microsecond'), 'E is not a time in microseconds')
-  assert.equal(read('trade', inMicroseconds, 'millisecond'), 'E is not a time in milliseconds')
+  assert.equal(read('trade', TRADE, 'microsecond'), 'T is not a time in microseconds')
+  assert.equal(read('trade', inMicroseconds, 'millisecond'), 'T is not a time in milliseconds')
   assert.equal(read('trade', { ...TRADE, T: TRADE.T * 1000 }), 'E is not a time in microseconds')
   assert.equal(read('trade', { ...TRADE, E: TRADE.E * 1000 }), 'E is not a time in milliseconds')
 })

@@ -1,4 +1,4 @@
-import { declarationOf, type EventType, INVALIDATED, ROLES } from './event.ts'
+import { byEventType, declarationOf, type EventType, INVALIDATED, ROLES, type Role } from './event.ts'
 import type { EventFields } from './event-fields.ts'
 import { isDecimal, isId, isSymbol, isTime } from './fields.ts'
 import { MICROSECONDS_IN, type TimeUnit } from './time-unit.ts'
@@ -9,6 +9,16 @@ export type Fields = Readonly<Record<string, unknown>>
 export function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
+
+/** Of several invalid fields the first in this order is named. */
+const CHECK_ORDER: readonly Role[] = [
+  ...(['type', 'symbol', 'price', 'quantity', 'askPrice', 'askQuantity'] as const),
+  ...(['tradeTime', 'isBuyerMaker', 'eventTime', 'id', 'firstTradeId', 'lastTradeId'] as const),
+]
+
+const checked = byEventType((type) =>
+  CHECK_ORDER.flatMap((wanted) => declarationOf(type).layout.filter(([, role]) => role === wanted)),
+)
 
 /**
  * Reads an event that was parsed as JSON, except stamps and epoch. Fields that the declaration does not name are
@@ -26,7 +36,7 @@ export function readPayload(
   unit = unitOf(type, data),
 ): string | null {
   into.begin(type, unit)
-  for (const [name, role] of declarationOf(type).layout) {
+  for (const [name, role] of checked[type]) {
     const value = data[name]
     switch (ROLES[role].kind) {
       case 'type':
