@@ -10,7 +10,7 @@ export function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Of several invalid fields the first in this order is named. */
+/** If several fields are invalid, the first in this order is named. */
 const CHECK_ORDER: readonly Role[] = [
   ...(['type', 'symbol', 'price', 'quantity', 'askPrice', 'askQuantity'] as const),
   ...(['tradeTime', 'isBuyerMaker', 'eventTime', 'id', 'firstTradeId', 'lastTradeId'] as const),
