@@ -31,6 +31,7 @@ for await (const event of readEvents({
 function line(event: MarketEvent): string {
   switch (event.type) {
     case 'trade':
+    case 'blockTrade':
       return \`\${event.symbol} \${event.tradeId} \${event.price.padStart(16)} \${event.isBuyerMaker ? 'sell' : 'buy'}\`
     case 'aggTrade':
       return \`\${event.symbol} \${event.firstTradeId ?? 0}..\${event.lastTradeId ?? 0}\`

@@ -27,8 +27,8 @@ test('docs/architecture.md lists the files that every batch passes from fetch to
   const consumer = stack.use(
     await startConsumerProcess({
       ...parts.env,
-      // A batch has the messages of few requests, and most have one.
-      BATCH_SIZE: '1',
+      // A batch has the messages of at least one request, and most have one.
+      FLUSH_INTERVAL_MS: '10',
       KAFKA_FETCH_MAX_WAIT_MS: '5',
       NODE_V8_COVERAGE: folder,
     }),

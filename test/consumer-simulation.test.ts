@@ -8,7 +8,10 @@ const RUN_MS = 20 * 60_000
 /** `npm run simulation -- consumer` runs other seeds. */
 const SEEDS = 20
 
-test('keeps every guarantee through crashes, rebalances, database faults and retention, for every seed', async (context) => {
+test('keeps every guarantee through crashes, rebalances, database faults and retention, for every seed', {
+  // Half a minute of computing; more on a busy machine.
+  timeout: 400_000,
+}, async (context) => {
   let messages = 0
   const faults: Record<string, number> = {}
   for (let seed = 1; seed <= SEEDS; seed++) {
