@@ -1,6 +1,6 @@
 import { Consumer, FetchIsolationLevels } from '@platformatic/kafka'
 import { clientOptions } from '../src/foundation/kafka/client.ts'
-import { topicMetadata } from '../src/foundation/kafka/topic-metadata.ts'
+import { clusterLayout } from '../src/foundation/kafka/topic-metadata.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { Place } from './place.ts'
 import { type Latency, latencyOf, PERCENTILES } from './rows.ts'
@@ -49,12 +49,11 @@ async function* appended(
   })
   try {
     for (const name of names) client.topics.track(name)
-    const topics = await topicMetadata(client, names)
+    const { topics } = await clusterLayout(client, [place.brokers], names)
     const ends = await client.listOffsets({ topics: [...names], timestamp: -1n })
-    for (const [name, { id }] of topics) {
-      const metadata = client.currentMetadata?.topics.get(name)
+    for (const [name, { id, leaders }] of topics) {
       for (const [partition, end] of (ends.get(name) ?? []).entries()) {
-        const node = metadata?.partitions[partition]?.leader ?? 0
+        const node = leaders[partition] ?? 0
         for (let offset = 0n; offset < end; ) {
           const wanted = { partition, currentLeaderEpoch: -1, fetchOffset: offset, lastFetchedEpoch: -1 }
           const answer = await client.fetch({

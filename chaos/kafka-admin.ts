@@ -8,7 +8,7 @@ import {
   type Reader,
   Writer,
 } from '@platformatic/kafka'
-import { answersWithin, clientOptions, guardConnections } from '../src/foundation/kafka/client.ts'
+import { clientOptions, guardConnections, partialAnswer } from '../src/foundation/kafka/client.ts'
 import { describeError } from '../src/foundation/runtime/errors.ts'
 import type { PartitionState } from '../test/support/kafka-cluster.ts'
 
@@ -82,12 +82,9 @@ export async function describePartitions(
   topics: readonly string[],
 ): Promise<PartitionState[]> {
   const answer = await ask(brokers, (connection) =>
-    metadataV12.api.async(connection, [...topics], false, false).catch((error: unknown) => {
-      // The client rejects a response in which any partition has no leader.
-      const whole = answersWithin(error).findLast(isMetadata)
-      if (whole === undefined) throw error
-      return whole
-    }),
+    metadataV12.api
+      .async(connection, [...topics], false, false)
+      .catch((error: unknown) => partialAnswer(error, isMetadata)),
   )
   return answer.topics.flatMap(({ name, errorCode, partitions }) => {
     if (name == null || partitions.length === 0) throw new Error(`${name}: ${errorName(errorCode)}`)

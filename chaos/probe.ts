@@ -1,11 +1,10 @@
 import { closeSync, constants, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { NODE_ENVIRONMENT } from '../src/foundation/runtime/node-flags.ts'
 import type { ThreadSample } from './slopes.ts'
 
 /** The module that is preloaded into a service. */
 const PRELOADED = new URL('./preloaded.ts', import.meta.url).href
-/** The Node options of `bin/tapeline`. */
-const USUAL_OPTIONS = '--max-semi-space-size=8 --v8-pool-size=1'
 const HEAP_EVERY_MS = 10_000
 /** Longer than any written number, so that a shorter one leaves no digits of it. */
 const WIDTH = 24
@@ -29,7 +28,7 @@ export class Probe {
   /** Environment variables for the service's processes. */
   environment(): Record<string, string> {
     return {
-      NODE_OPTIONS: `${USUAL_OPTIONS} --import=${PRELOADED}`,
+      NODE_OPTIONS: `${NODE_ENVIRONMENT.NODE_OPTIONS} --import=${PRELOADED}`,
       CHAOS_CLOCK_FILE: this.#clockFile,
       ...(this.#measuresHeap
         ? { CHAOS_HEAP_FILE: this.#heapFile, CHAOS_HEAP_EVERY_MS: String(this.#heapEveryMs) }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ExchangeGate } from '../src/foundation/binance/exchange-gate.ts'
 import { ExchangeRefusal, refusalOf } from '../src/foundation/binance/refusal.ts'
-import { sleepOn } from '../src/foundation/runtime/clock.ts'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { VirtualClock } from './support/virtual-clock.ts'
 
 const SECOND_MS = 1000
@@ -59,7 +59,7 @@ test('B5 one of fifty connections probes a refused side, and the others follow o
     for (;;) {
       await gate.wait('handshakes', signal)
       tried++
-      await sleepOn(clock, 200, signal)
+      await sleep(200, signal, clock)
       if (isServed) return gate.served('handshakes')
       gate.refused('handshakes', refusal(418, 60))
     }

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { type Clock, systemClock } from '../src/foundation/runtime/clock.ts'
-import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { type CaptureOptions, startCapture } from '../src/sandbox/capture/capture.ts'
 import { CaptureWriter } from '../src/sandbox/capture/capture-writer.ts'
 import { parseCaptureLine } from '../src/sandbox/simulator/replay/capture-frames.ts'
@@ -132,7 +132,7 @@ test('overwrites an earlier capture only on request', async (context) => {
   await writeFile(file, 'precious')
   const { wsUrl } = await simulate(context)
   await assert.rejects(capture(context, { file, wsUrl }), (error) => {
-    return error instanceof TapelineError && error.code === 'INPUT' && error.fix.includes('--force')
+    return isTapelineError(error, 'INPUT') && error.fix.includes('--force')
   })
   assert.equal(await readFile(file, 'utf8'), 'precious')
 })

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from 
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
-import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
+import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { type MarketEvent, readEvents } from '../src/tools/client/index.ts'
 import { brokers, createTestTopics } from './support/kafka.ts'
 import { addPartitions, produce } from './support/messages.ts'

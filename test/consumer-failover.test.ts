@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import { assertConserved, createConsumerParts } from './support/consumer-parts.ts'
 import { databaseKinds, POOLER_VARIABLE } from './support/database.ts'
@@ -46,7 +47,7 @@ test(
           timeoutMs: 90_000,
           what: 'health to say that the database is read-only',
         })
-        await new Promise((resolve) => setTimeout(resolve, READ_ONLY_MS))
+        await sleep(READ_ONLY_MS)
         const { inserted } = (await consumer.status()).counters
         await runStatements(server.url, 'SELECT pg_promote()')
         const promotedMs = performance.now()

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Admin } from '@platformatic/kafka'
-import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
+import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { migrate } from '../src/foundation/store/migrate.ts'
 import type { PartitionStatus } from '../src/foundation/telemetry/status.ts'
 import { createConsumerParts, trades } from './support/consumer-parts.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pino } from 'pino'
-import { keyOf } from '../src/consumer/partition.ts'
+import { keyOf } from '../src/foundation/kafka/partition.ts'
 import { mulberry32, Random } from '../src/sandbox/simulator/market/random.ts'
 import { SymbolFeed } from './consumer-simulation/market.ts'
 import { MemoryDatabase } from './consumer-simulation/memory-database.ts'

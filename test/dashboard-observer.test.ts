@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer as createHttpServer } from 'node:http'
 import { createServer, type Server } from 'node:net'
 import { test } from 'node:test'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { systemClock } from '../src/foundation/runtime/clock.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'
@@ -133,7 +134,7 @@ test('survives an unparsable status, reports it once, and shows the service when
   try {
     await using observer = await observed([consumer.url])
     await until('the defect', () => observer.defects.length > 0)
-    await new Promise((resolve) => setTimeout(resolve, 2500))
+    await sleep(2500)
     assert.equal(observer.defects.length, 1)
     consumer.says(5)
     assert.equal((await observer.next()).inserted, 5)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
-import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
+import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { createIngestionParts, type IngestionParts } from './support/ingestion-parts.ts'
 import { uniqueTopics } from './support/kafka.ts'
 import { markValue, produce, readTopic } from './support/messages.ts'

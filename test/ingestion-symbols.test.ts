@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { changePlans, planConnections } from '../src/foundation/binance/connection-plan.ts'
-import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
+import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { TapelineError } from '../src/foundation/runtime/errors.ts'
 import { AcknowledgedState, streamMemory } from '../src/ingestion/checkpoint/acknowledged-state.ts'
 import { checkpointText, emptyCheckpoint, parseCheckpoint } from '../src/ingestion/checkpoint/checkpoint.ts'

@@ -4,7 +4,7 @@ import { Batch } from '../src/consumer/batch.ts'
 import type { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
 import { Decoder, type TopicKind } from '../src/foundation/kafka/message-decoder.ts'
 import { ABSENT } from '../src/foundation/market/event-fields.ts'
-import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { failureKind } from '../src/foundation/store/failures.ts'
 import { aggTradeValue, bookTickerValue, eventsOf, record, tradeValue } from './support/records.ts'
 
@@ -135,7 +135,7 @@ test('keeps the highest revision of a gap in any order of revisions', () => {
 test('stops at a schema newer than it knows instead of rejecting the message', () => {
   assert.throws(
     () => decodeInto(new Batch(0), 'trades', record(tradeValue(), null, { schema: 'trade/3' })),
-    (error) => error instanceof TapelineError && error.code === 'SCHEMA',
+    (error) => isTapelineError(error, 'SCHEMA'),
   )
   for (const schema of ['bookTicker/1', 'trade', 'trade/x', '']) {
     assert.equal(

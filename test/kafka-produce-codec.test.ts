@@ -2,28 +2,50 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type MessageRecord, NumericMap, produceV11, Reader, readRecordsBatches } from '@platformatic/kafka'
 import fc from 'fast-check'
+import { CODECS } from '../src/foundation/kafka/codec/codec.ts'
 import { createProduceRequest } from '../src/foundation/kafka/codec/produce-request.ts'
-import { RecordWriter } from '../src/foundation/kafka/codec/record-writer.ts'
+
 import {
   type AnyMessage,
   anyMessages,
-  batchOf,
   COMPRESSIONS,
   messageRecords,
   messagesOfAMonth,
 } from './support/record-batches.ts'
 
-const writer = new RecordWriter()
+const writer = CODECS.own.writer()
 const PRODUCER = { producerId: 7n, producerEpoch: 3 }
 
 const records = (messages: readonly AnyMessage[]) =>
   messages.map((message) => ({ ...message, headers: new Map(message.headers) }))
 
-test('writes a batch as the client does, byte for byte', () => {
+/** The bytes within a larger buffer. */
+function within(value: Buffer) {
+  return { bytes: Buffer.concat([Buffer.of(1), value, Buffer.of(2)]), start: 1, end: 1 + value.length }
+}
+
+test('writes a batch as the client does, byte for byte, with every compression', () => {
+  const theirs = CODECS.client.writer()
   fc.assert(
-    fc.property(messagesOfAMonth, (messages) => {
-      assert.deepEqual(writer.batch(records(messages), 0, PRODUCER), batchOf(messages))
-    }),
+    fc.property(
+      messagesOfAMonth,
+      fc.nat(2 ** 31 - 1),
+      fc.constantFrom(...COMPRESSIONS),
+      (messages, firstSequence, compression) => {
+        const options = { ...PRODUCER, compression }
+        const sliced = records(messages).map(({ timestamp, value, ...record }) => ({
+          ...record,
+          value,
+          timestampMs: Number(timestamp),
+          ...(value === null ? {} : { slice: within(value) }),
+        }))
+        for (const all of [records(messages), sliced])
+          assert.deepEqual(
+            writer.batch(all, firstSequence, options),
+            theirs.batch(all, firstSequence, options),
+          )
+      },
+    ),
   )
 })
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { createIngestionParts } from './support/ingestion-parts.ts'
 import { readTopic } from './support/messages.ts'
 import { createPipelineParts } from './support/pipeline-parts.ts'

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { createIngestionParts } from './support/ingestion-parts.ts'
 import { brokers } from './support/kafka.ts'
 import { messagesOf } from './support/messages.ts'
@@ -32,7 +33,7 @@ test('N1 1,000 symbols, of which 50 are listed, 50 halt and 10 are delisted, nee
   const lags: number[] = []
   for (const step of steps) {
     exchange.faults.add(step)
-    await new Promise((resolve) => setTimeout(resolve, (MINUTES * 60_000) / steps.length))
+    await sleep((MINUTES * 60_000) / steps.length)
     lags.push((await ingestion.status()).eventToReceiptMs.p99)
   }
   await until(

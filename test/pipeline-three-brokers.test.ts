@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { partitionOf } from '../src/foundation/kafka/partition-map.ts'
+import { partitionOf } from '../src/foundation/kafka/partition.ts'
 import { DEFINITIONS } from '../src/foundation/settings/definitions.ts'
 import type { Database } from '../src/foundation/store/database.ts'
 import { openPostgres } from '../src/foundation/store/postgres.ts'

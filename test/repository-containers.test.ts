@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { consumerConfig } from '../src/consumer/config.ts'
+import { NODE_ENVIRONMENT } from '../src/foundation/runtime/node-flags.ts'
 import { DEFINITIONS, SETTING_NAMES } from '../src/foundation/settings/definitions.ts'
 import { loadSettings, type Settings } from '../src/foundation/settings/load.ts'
 import { startHealthServer } from '../src/foundation/telemetry/health-server.ts'
@@ -53,6 +54,18 @@ test('every image has an exact tag, so that later starts use the same images', (
     assert.equal(build, undefined, where)
     assert.equal(image.startsWith('apache/kafka:'), /^kafka(-\d)?$/.test(name), where)
   })
+})
+
+test('the launcher and the image start Node as the code starts further processes', () => {
+  const [launcher, image] = [join(DOCKER, '../bin/tapeline'), join(DOCKER, 'Dockerfile')].map((path) =>
+    readFileSync(path, 'utf8'),
+  )
+  const { MALLOC_ARENA_MAX, NODE_OPTIONS } = NODE_ENVIRONMENT
+  assert.ok(launcher?.includes(`\nexport MALLOC_ARENA_MAX="\${MALLOC_ARENA_MAX:-${MALLOC_ARENA_MAX}}"\n`))
+  assert.ok(launcher?.includes(`\nexport NODE_OPTIONS="${NODE_OPTIONS} \${NODE_OPTIONS:-}"\n`))
+  assert.ok(
+    image?.includes(`\nENV MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX}\nENV NODE_OPTIONS="${NODE_OPTIONS}"\n`),
+  )
 })
 
 test('no container can gain rights, use the whole machine, or write where it need not', () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { inspect } from 'node:util'
-import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { loadSettings } from '../src/foundation/settings/load.ts'
 import type { Exchange } from '../src/sandbox/simulator/exchange-server.ts'
 import { startSimulatedExchange } from '../src/sandbox/simulator/simulated-exchange.ts'
@@ -97,7 +97,7 @@ function refusalOf(environment: Environment): string {
   try {
     loadSettings(environment, { cwd: folder })
   } catch (error) {
-    assert.ok(error instanceof TapelineError && error.code === 'SETTINGS')
+    assert.ok(isTapelineError(error, 'SETTINGS'))
     return `${inspect(error)} ${error.fix}`
   }
   throw new Error('The settings were accepted')

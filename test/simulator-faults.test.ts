@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { WebSocket } from 'ws'
-import { TapelineError } from '../src/foundation/runtime/errors.ts'
+import { isTapelineError } from '../src/foundation/runtime/errors.ts'
 import { fateOf, Stalls } from '../src/sandbox/simulator/faults/fault-frames.ts'
 import { FAULT_KINDS, type FaultRequest, parseFault } from '../src/sandbox/simulator/faults/fault-kinds.ts'
 import { FaultRegistry } from '../src/sandbox/simulator/faults/fault-registry.ts'
@@ -464,7 +464,7 @@ test('refuses a fault of an unlisted symbol, and names the listed ones', async (
   assert.throws(
     () => faults.add({ kind: 'restartIds', symbol: 'NOPEUSDT' }),
     (error) => {
-      return error instanceof TapelineError && error.code === 'INPUT' && error.fix.includes('BTCUSDT')
+      return isTapelineError(error, 'INPUT') && error.fix.includes('BTCUSDT')
     },
   )
   assert.deepEqual(faults.list(), [])

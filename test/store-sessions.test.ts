@@ -3,6 +3,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import type { Connection, Database } from '../src/foundation/store/database.ts'
 import { failureKind } from '../src/foundation/store/failures.ts'
 import { lastStored } from '../src/foundation/store/last-stored.ts'
@@ -104,7 +105,7 @@ describe('sessions', { skip: native?.skip ?? false }, () => {
       const seen = await strict.transaction(async (connection) => {
         await connection.query('SELECT pg_sleep(0.5)')
         await connection.query("INSERT INTO notes VALUES ('written')")
-        await new Promise((resolve) => setTimeout(resolve, 500))
+        await sleep(500)
         const { rows } = await connection.query(
           `SELECT timestamptz '2026-01-31 12:00+00' AS at, '\\x00ff'::bytea AS bytes, '{NULL}'::text[] AS nothing,
              interval '1 day' AS day, 0.1::float8 + 0.2 AS sum`,

@@ -1,12 +1,12 @@
 import { Command, Option } from 'commander'
 import { kafkaConnectionError } from '../foundation/kafka/broker-errors.ts'
+import type { KafkaConnection } from '../foundation/kafka/client.ts'
 import { topicNames } from '../foundation/kafka/config.ts'
-import type { KafkaConnection } from '../foundation/kafka/connection.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
 import type { IdRow } from '../foundation/market/gap-requests.ts'
 import { sleep } from '../foundation/runtime/backoff.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { readOffsets } from '../foundation/store/consumer-offsets.ts'
 import type { Database } from '../foundation/store/database.ts'
@@ -153,7 +153,7 @@ async function onKafka<Result>(kafka: KafkaConnection, work: () => Promise<Resul
   try {
     return await work()
   } catch (error) {
-    if (error instanceof TapelineError) throw error
+    if (isTapelineError(error)) throw error
     const where = `Kafka at ${kafka.brokers.join()}`
     const refusal = kafkaConnectionError(error, kafka, where)
     if (refusal !== null) throw refusal

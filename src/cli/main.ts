@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import { guardTerminal } from '../foundation/telemetry/terminal.ts'
 import { createProgram } from './program.ts'
 
@@ -11,7 +11,7 @@ refuseWith2(program)
 try {
   await program.parseAsync()
 } catch (error) {
-  process.exitCode = error instanceof TapelineError ? error.exitCode : 1
+  process.exitCode = isTapelineError(error) ? error.exitCode : 1
   console.error(message(error))
 }
 
@@ -24,7 +24,7 @@ function refuseWith2(command: Command): void {
 /** The cause and the fix, one line each. Adds the stack for unexpected errors, or on request. */
 function message(error: unknown): string {
   const lines = [`tapeline: ${describeError(error)}`]
-  if (error instanceof TapelineError) {
+  if (isTapelineError(error)) {
     if (error.fix !== '') lines.push(`  ${error.fix}`)
     if (process.env['LOG_LEVEL'] === 'debug') lines.push(String(error.stack))
   } else if (error instanceof Error) lines.push(String(error.stack))

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import { withoutPassword } from '../foundation/runtime/without-password.ts'
 import { loadSettings, withOrigin } from '../foundation/settings/load.ts'
 import { compressionObstacle } from '../foundation/store/chunks.ts'
@@ -41,7 +41,7 @@ export function migrateCommand(): Command {
           `Compression (COMPRESS_AFTER_DAYS): ${obstacle === null ? 'available' : `not available, ${obstacle}`}`,
         )
       } catch (error) {
-        if (error instanceof TapelineError) throw error
+        if (isTapelineError(error)) throw error
         throw new TapelineError(
           'DATABASE',
           `${withOrigin(settings, 'DATABASE_URL', withoutPassword(url))} cannot be migrated: ${describeError(error)}`,

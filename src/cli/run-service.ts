@@ -1,5 +1,7 @@
 import { setFlagsFromString } from 'node:v8'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
+import { SERVICE_V8_FLAGS } from '../foundation/runtime/node-flags.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { RunningService } from '../foundation/telemetry/service.ts'
 import { onStopSignal } from './signals.ts'
@@ -9,19 +11,11 @@ const DELIVER_MS = 7000
 const CLOSE_MS = 2500
 
 /**
- * V8 treats messages as old objects, since they live until they are acknowledged or stored. It
- * would let the heap grow to several times the live size before it collects them. At 30 %, a
- * consumer that drains millions of messages stays under 250 MiB, measured by `npm test --
- * consumer-drain`.
- */
-const HEAP_GROWTH = '--heap-growing-percent=30'
-
-/**
  * Runs a service until SIGTERM or SIGINT, stops it within 10 s and exits: 0 when everything was
  * delivered, otherwise 1. A second signal exits at once.
  */
 export async function runService(start: () => Promise<RunningService>, log: Logger): Promise<never> {
-  setFlagsFromString(HEAP_GROWTH)
+  setFlagsFromString(SERVICE_V8_FLAGS)
   const stopWanted = Promise.withResolvers<'signal'>()
   onStopSignal(() => stopWanted.resolve('signal'))
   const service = await start()
@@ -33,15 +27,13 @@ export async function runService(start: () => Promise<RunningService>, log: Logg
 
 /** Logs an error as one line. Only unexpected errors include their stack. */
 function reportError(error: unknown, log: Logger): void {
-  if (error instanceof TapelineError) log.error({ code: error.code, fix: error.fix }, error.message)
+  if (isTapelineError(error)) log.error({ code: error.code, fix: error.fix }, error.message)
   else log.error({ err: error }, `Stopped by a defect: ${describeError(error)}`)
 }
 
 async function stopInTime(service: RunningService, log: Logger): Promise<boolean> {
   const deliver = AbortSignal.timeout(DELIVER_MS)
-  const deadline = new Promise<'late'>((resolve) =>
-    setTimeout(() => resolve('late'), DELIVER_MS + CLOSE_MS).unref(),
-  )
+  const deadline = sleep(DELIVER_MS + CLOSE_MS).then(() => 'late' as const)
   try {
     if ((await Promise.race([service.stop(deliver), deadline])) !== 'late') return true
     log.error('The stop exceeded its time limit and was aborted; the next start recovers the rest')
@@ -52,5 +44,5 @@ async function stopInTime(service: RunningService, log: Logger): Promise<boolean
 }
 
 function exitCodeOf(reason: unknown): number {
-  return reason instanceof TapelineError ? reason.exitCode : 1
+  return isTapelineError(reason) ? reason.exitCode : 1
 }

@@ -1,7 +1,6 @@
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import { withoutPassword } from '../foundation/runtime/without-password.ts'
-import type { Settings } from '../foundation/settings/load.ts'
-import { withOrigin } from '../foundation/settings/load.ts'
+import { type Settings, withOrigin } from '../foundation/settings/load.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { openPostgres } from '../foundation/store/postgres.ts'
 import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
@@ -58,7 +57,7 @@ export async function withStoredData<Result>(
   try {
     return await work(database)
   } catch (error) {
-    if (error instanceof TapelineError) throw error
+    if (isTapelineError(error)) throw error
     const message = `${where}: ${failure}: ${describeError(error)}`
     throw new TapelineError('DATABASE', message, { fix: fixFor(error, use), cause: error })
   } finally {
@@ -93,7 +92,7 @@ export async function withTextReader<Result>(
     reader = await TextReader.open({ ...options, url })
     return await work(reader)
   } catch (error) {
-    if (error instanceof TapelineError) throw error
+    if (isTapelineError(error)) throw error
     const failed = (message: string, fix: string) =>
       new TapelineError('DATABASE', message, { fix, cause: error })
     const text = describeError(error)

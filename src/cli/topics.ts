@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { partitionOf } from '../foundation/kafka/partition.ts'
 import { initTopics } from '../foundation/kafka/topics.ts'
 import { loadSettings } from '../foundation/settings/load.ts'
 import { plural } from '../foundation/telemetry/plural.ts'

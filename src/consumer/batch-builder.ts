@@ -1,13 +1,17 @@
 import { deadLetter, mirroredLetter } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
-import type { FetchedPartition } from '../foundation/kafka/partition-fetcher.ts'
-import type { Position } from '../foundation/kafka/position.ts'
+import {
+  type FetchedPartition,
+  keyOf,
+  type PartitionOrigin,
+  type Position,
+  type TopicPartition,
+} from '../foundation/kafka/partition.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import { type Loss, lossKey } from '../foundation/store/losses.ts'
 import { Batch, FirstEvents } from './batch.ts'
 import type { OffsetToCommit } from './group-client.ts'
-import { keyOf, type PartitionOrigin } from './partition.ts'
 
 export interface BatchBuilderOptions {
   readonly kindOf: ReadonlyMap<string, TopicKind>
@@ -21,9 +25,7 @@ export interface BatchBuilderOptions {
 }
 
 /** A range of offsets that the broker no longer has. */
-export interface Hole {
-  readonly topic: string
-  readonly partition: number
+export interface Hole extends TopicPartition {
   readonly from: number
   readonly to: number
 }

@@ -1,8 +1,8 @@
 import { deadLetter, type FoundDeadLetter } from '../foundation/dead-letters/dead-letter.ts'
 import { SECOND_UNDER_ID } from '../foundation/market/event.ts'
-import { type BackoffPolicy, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn, wallMs } from '../foundation/runtime/clock.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
+import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Wake } from '../foundation/runtime/wake.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import { describeRefusal, sqlStateOf } from '../foundation/store/sql-state.ts'
@@ -155,10 +155,10 @@ export class BatchWriter {
           return
         }
         this.failure = describeError(error)
-        if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
+        if (isTapelineError(error) || failureKind(error) !== 'retry') throw error
         this.#events.onRetry()
         log.warn({ err: error }, `Storing a batch failed, retrying: ${describeError(error)}`)
-        await sleepOn(clock, delayFor(failures, this.#backoff, random()), signal).catch(() => {})
+        await sleep(delayFor(failures, this.#backoff, random()), signal, clock).catch(() => {})
       }
     }
   }

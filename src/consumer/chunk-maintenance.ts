@@ -1,4 +1,5 @@
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import {
   compressionObstacle,
@@ -75,7 +76,7 @@ export function startChunkMaintenance(
         }
       }
       // Rejects when stopped; the loop condition checks for that.
-      await sleepOn(clock, wait, stopping.signal).catch(() => {})
+      await sleep(wait, stopping.signal, clock).catch(() => {})
     }
   }
   if (config.retentionDays !== null || config.compressAfterDays !== null) void work()

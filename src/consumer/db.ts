@@ -6,10 +6,10 @@ import {
   rejectOtherTimeUnit,
   rejectOtherTopics,
 } from '../foundation/kafka/exchange-identity-mark.ts'
-import { latestValue } from '../foundation/kafka/latest-value.ts'
+import { latestValue } from '../foundation/kafka/read-range.ts'
 import { UNMARKED_TIME_UNIT } from '../foundation/market/time-unit.ts'
-import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { failureKind } from '../foundation/store/failures.ts'
@@ -59,7 +59,7 @@ export async function openDatabase(
         throw error
       }
       log.warn({ err: error }, `The database cannot be used yet, retrying: ${describeError(error)}`)
-      await sleepOn(clock, delayFor(failures, config.backoff, random()), signal).catch(
+      await sleep(delayFor(failures, config.backoff, random()), signal, clock).catch(
         async (reason: unknown) => {
           await database.close()
           throw reason

@@ -1,5 +1,6 @@
 import { topicRetentionMs } from '../foundation/kafka/topic-retention.ts'
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { type DatabaseValues, databaseValues } from '../foundation/store/database-values.ts'
@@ -76,7 +77,7 @@ export class EnvironmentProbe {
         this.#log.debug({ err: error }, `Reading values for metrics failed: ${describeError(error)}`)
       }
       // Rejects when stopped; the loop condition checks for that.
-      await sleepOn(this.#clock, ms, signal).catch(() => {})
+      await sleep(ms, signal, this.#clock).catch(() => {})
     }
   }
 }

@@ -1,7 +1,7 @@
 import { Consumer } from '@platformatic/kafka'
 import { clientOptions, closeClient, guardConnections } from '../foundation/kafka/client.ts'
+import type { TopicPartition } from '../foundation/kafka/partition.ts'
 import type { ConsumerConfig } from './config.ts'
-import type { TopicPartition } from './partition.ts'
 
 export interface OffsetToCommit extends TopicPartition {
   readonly nextOffset: number

@@ -1,10 +1,10 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
-import { type BackoffPolicy, delayFor } from '../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { keyOf, type TopicPartition } from '../foundation/kafka/partition.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../foundation/runtime/backoff.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { GroupClient, OffsetToCommit } from './group-client.ts'
-import { keyOf, type TopicPartition } from './partition.ts'
 
 export interface Assignment {
   readonly generation: number
@@ -127,7 +127,7 @@ export class GroupMembership {
     this.#cancelCommit?.()
     // An unavailable broker must not delay the stop: the database has the offsets, and the session
     // expires.
-    const late = this.#sleep(FAREWELL_MS)
+    const late = sleep(FAREWELL_MS, undefined, this.#ports.clock)
     let committed = false
     const farewell = async () => {
       await this.#committing
@@ -140,10 +140,6 @@ export class GroupMembership {
     await Promise.race([farewell(), late])
     await Promise.race([this.#running, late])
     return committed
-  }
-
-  #sleep(ms: number): Promise<void> {
-    return sleepOn(this.#ports.clock, ms, new AbortController().signal)
   }
 
   #requireClient(): GroupClient {
@@ -170,7 +166,7 @@ export class GroupMembership {
       this.#lose()
       failures++
       await this.#closeClient()
-      await sleepOn(clock, delayFor(failures, this.#backoff, random()), signal).catch(() => {})
+      await sleep(delayFor(failures, this.#backoff, random()), signal, clock).catch(() => {})
     }
   }
 

@@ -1,7 +1,7 @@
 import { type NeededRights, requireAccess } from '../foundation/kafka/access.ts'
-import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConsumerConfig } from './config.ts'
 
@@ -44,10 +44,10 @@ export async function awaitKafkaAccess(
       return
     } catch (error) {
       signal.throwIfAborted()
-      if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
-      const details = error instanceof TapelineError ? { fix: error.fix } : { err: error }
+      if (isTapelineError(error) && error.code !== 'KAFKA') throw error
+      const details = isTapelineError(error) ? { fix: error.fix } : { err: error }
       log.warn(details, `Kafka cannot be used yet, retrying: ${describeError(error)}`)
-      await sleepOn(clock, delayFor(failures, config.backoff, random()), signal)
+      await sleep(delayFor(failures, config.backoff, random()), signal, clock)
     }
   }
 }

@@ -1,16 +1,14 @@
 import { describeKafkaError, describePartitionError } from '../foundation/kafka/broker-errors.ts'
 import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
-import type { FetchedPartition } from '../foundation/kafka/partition-fetcher.ts'
-import type { Position } from '../foundation/kafka/position.ts'
+import type { FetchedPartition, Position, TopicPartition } from '../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { type BackoffPolicy, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn, wallMs } from '../foundation/runtime/clock.ts'
+import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Wake } from '../foundation/runtime/wake.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { BatchBuilder } from './batch-builder.ts'
 import type { BatchWriterPeers } from './batch-writer.ts'
-import type { TopicPartition } from './partition.ts'
 import { PartitionBackoff } from './partition-backoff.ts'
 
 export interface KafkaConsumerPorts {
@@ -145,7 +143,7 @@ export class KafkaConsumer {
         })
       }
       const { clock, random } = this.#ports
-      await sleepOn(clock, delayFor(failures, this.#options.backoff, random()), signal).catch(() => {})
+      await sleep(delayFor(failures, this.#options.backoff, random()), signal, clock).catch(() => {})
     }
   }
 

@@ -1,10 +1,11 @@
-import { PartitionEnds } from '../foundation/kafka/partition-ends.ts'
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { keyOf, type PartitionOrigin, type TopicPartition } from '../foundation/kafka/partition.ts'
+import { PartitionFetcher } from '../foundation/kafka/partition-fetcher.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { RepeatedProblem } from '../foundation/telemetry/repeated-problem.ts'
 import type { PartitionStatus } from '../foundation/telemetry/status.ts'
 import type { ConsumerConfig } from './config.ts'
-import { keyOf, type PartitionOrigin, type TopicPartition } from './partition.ts'
 
 /** One request per leader, which is little next to several fetches a second. */
 const EVERY_MS = 1000
@@ -35,7 +36,7 @@ export interface Progress {
  * its last known end counts, and the age of the lag rises.
  */
 export class LagProbe {
-  readonly #ends: PartitionEnds
+  readonly #fetcher: PartitionFetcher
   readonly #clock: Clock
   readonly #log: Logger
   readonly #stopping = new AbortController()
@@ -50,7 +51,7 @@ export class LagProbe {
     clock: Clock,
     log: Logger,
   ) {
-    this.#ends = new PartitionEnds(kafka, 'tapeline-consumer-lag', topics)
+    this.#fetcher = new PartitionFetcher(kafka, 'tapeline-consumer-lag', topics)
     this.#progress = progress
     this.#clock = clock
     this.#log = log
@@ -62,7 +63,7 @@ export class LagProbe {
 
   async stop(): Promise<void> {
     this.#stopping.abort()
-    await this.#ends.close()
+    await this.#fetcher.close()
     await this.#running
   }
 
@@ -104,12 +105,12 @@ export class LagProbe {
     while (!signal.aborted) {
       const askedMs = this.#clock.monotonicMs()
       try {
-        const ends = await this.#ends.read()
+        const ends = await this.#fetcher.ends()
         this.#follow()
         for (const one of ends) {
           const known = this.#known.get(keyOf(one))
           if (known === undefined) continue
-          known.end = { topicId: one.topicId, offset: one.end }
+          known.end = { topicId: one.topicId, offset: one.offset }
           if (known.stored?.topicId === one.topicId) known.atMs = askedMs
         }
         problem.worked()
@@ -118,7 +119,7 @@ export class LagProbe {
         problem.failed(error)
       }
       // Rejects when stopped; the loop condition checks for that.
-      await sleepOn(this.#clock, EVERY_MS, signal).catch(() => {})
+      await sleep(EVERY_MS, signal, this.#clock).catch(() => {})
     }
   }
 }

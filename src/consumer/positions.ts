@@ -1,3 +1,4 @@
+import { keyOf } from '../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -5,7 +6,6 @@ import type { ConsumerConfig } from './config.ts'
 import type { ConsumerStore } from './consumer-store.ts'
 import type { GroupMembership } from './group-membership.ts'
 import type { KafkaConsumer } from './kafka-consumer.ts'
-import { keyOf } from './partition.ts'
 import { startPositions, type TopicState } from './start-positions.ts'
 
 export interface PositionInputs {

@@ -2,7 +2,8 @@ import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import { isStoredUpTo, readEnds } from '../foundation/kafka/end-offsets.ts'
 import { sendRequests } from '../foundation/kafka/gap-sender.ts'
 import { type IdRow, reopened, requestRevision, requestsFor } from '../foundation/market/gap-requests.ts'
-import { type Clock, sleepOn, wallMs } from '../foundation/runtime/clock.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import { type Clock, wallMs } from '../foundation/runtime/clock.ts'
 import { readOffsets } from '../foundation/store/consumer-offsets.ts'
 import type { Database } from '../foundation/store/database.ts'
 import { firstStoredId, missingIds, readIdGaps } from '../foundation/store/ledger-rows.ts'
@@ -90,7 +91,7 @@ export class Reopener {
         )
       }
       // Rejects when stopped or when a loss was noted; the loop handles both.
-      await sleepOn(this.#clock, waitMs, AbortSignal.any([signal, this.#waiting.signal])).catch(() => {})
+      await sleep(waitMs, AbortSignal.any([signal, this.#waiting.signal]), this.#clock).catch(() => {})
     }
   }
 
@@ -154,7 +155,7 @@ export class Reopener {
       if (isStoredUpTo(stored, ends)) return
       if (ends.some(({ topicId }) => stored.every((one) => one.topicId !== topicId)))
         throw new Error(`Topic ${topic} was recreated, and nothing of it is stored yet`)
-      await sleepOn(this.#clock, OFFSETS_EVERY_MS, signal)
+      await sleep(OFFSETS_EVERY_MS, signal, this.#clock)
     }
   }
 

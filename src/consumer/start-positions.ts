@@ -1,6 +1,6 @@
+import { keyOf } from '../foundation/kafka/partition.ts'
 import type { StoredOffset } from '../foundation/store/consumer-offsets.ts'
 import type { Loss } from '../foundation/store/losses.ts'
-import { keyOf } from './partition.ts'
 
 /** A topic as reported by the broker. */
 export interface TopicState {

@@ -1,10 +1,10 @@
 import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import type { TopicKind } from '../foundation/kafka/message-decoder.ts'
-import type { Position } from '../foundation/kafka/position.ts'
+import { keyOf, type Position, type TopicPartition } from '../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
 import { failureKind } from '../foundation/store/failures.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -16,7 +16,6 @@ import type { ConsumerStore, Written } from './consumer-store.ts'
 import type { GroupClient } from './group-client.ts'
 import { type Assignment, type GroupCounts, GroupMembership } from './group-membership.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
-import { keyOf, type TopicPartition } from './partition.ts'
 import { type PositionInputs, readPositions } from './positions.ts'
 
 /** Called without `this`. */
@@ -277,10 +276,10 @@ export class Worker {
         else await this.#positionsWanted.wait()
       } catch (error) {
         if (signal.aborted) return
-        if (error instanceof TapelineError || failureKind(error) !== 'retry') throw error
+        if (isTapelineError(error) || failureKind(error) !== 'retry') throw error
         failures++
         log.warn({ err: error }, `Reading positions failed, retrying: ${describeError(error)}`)
-        await sleepOn(clock, delayFor(failures, this.#config.backoff, random()), signal).catch(() => {})
+        await sleep(delayFor(failures, this.#config.backoff, random()), signal, clock).catch(() => {})
       }
     }
   }

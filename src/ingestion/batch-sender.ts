@@ -1,5 +1,6 @@
 import { describeKafkaError } from '../foundation/kafka/broker-errors.ts'
 import type { KafkaPort, RecordProducer } from '../foundation/kafka/kafka-port.ts'
+import { keyOf, type TopicPartition } from '../foundation/kafka/partition.ts'
 import type {
   BaseOffset,
   Compression,
@@ -11,7 +12,7 @@ import { describeError } from '../foundation/runtime/errors.ts'
 import { LatencyWindow } from '../foundation/telemetry/latency.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { LatencySummary } from '../foundation/telemetry/status.ts'
-import { HeldPartition, HeldPartitions, type Place } from './messages/held-partition.ts'
+import { HeldPartition, HeldPartitions } from './messages/held-partition.ts'
 import { countEvents, type DiscardCause, type OutgoingMessage, type SendEvents } from './messages/message.ts'
 import { SendProblem } from './messages/send-problem.ts'
 import type { Ports } from './ports.ts'
@@ -119,7 +120,7 @@ export class BatchSender {
     return this.#held.isAnyRefused
   }
 
-  isHeld(place: Place): boolean {
+  isHeld(place: TopicPartition): boolean {
     return this.#held.get(place) !== undefined
   }
 
@@ -159,7 +160,7 @@ export class BatchSender {
   /** Removes and returns the messages that Kafka has not acknowledged. */
   takeUnacknowledged(): OutgoingMessage[] {
     const { batch, settled } = this.#underWay
-    const left = batch.filter(({ topic, partition }) => !settled.has(`${topic}:${partition}`))
+    const left = batch.filter(({ topic, partition }) => !settled.has(keyOf({ topic, partition })))
     return [...left, ...this.#held.takeAll()]
   }
 
@@ -239,7 +240,7 @@ export class BatchSender {
     }
     this.#underWay.messages -= messages.length
     this.#underWay.events -= countEvents(messages)
-    this.#underWay.settled.add(`${first.topic}:${first.partition}`)
+    this.#underWay.settled.add(keyOf(first))
   }
 
   #hold(left: LeftPartition<OutgoingMessage>): void {
@@ -254,7 +255,7 @@ export class BatchSender {
     )
   }
 
-  #heldOf(place: Place, reason: string): HeldPartition {
+  #heldOf(place: TopicPartition, reason: string): HeldPartition {
     const known = this.#held.get(place)
     if (known !== undefined) return known
     const held = new HeldPartition(place, this.#options.batchSize, reason, this.#clock.monotonicMs())
@@ -263,7 +264,7 @@ export class BatchSender {
   }
 
   /** Sends the waiting messages in order, until the partition is no longer set aside. */
-  #drainHeld(place: Place): void {
+  #drainHeld(place: TopicPartition): void {
     const held = this.#held.get(place)
     if (held === undefined || held.isDraining) return
     held.isDraining = true

@@ -11,10 +11,10 @@ import {
   rejectOtherTimeUnit,
   rejectOtherTopics,
 } from '../foundation/kafka/exchange-identity-mark.ts'
-import { latestValueBy } from '../foundation/kafka/latest-value.ts'
-import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { partitionOf } from '../foundation/kafka/partition.ts'
+import { latestValueBy } from '../foundation/kafka/read-range.ts'
 import type { TimeUnit } from '../foundation/market/time-unit.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Ports } from './ports.ts'
 
 /** After this limit the reason is logged and shown, and the start retries. */
@@ -104,7 +104,7 @@ export async function claimExchangeIdentity(
     }
     await producer.send([message], { limitMs: SEND_LIMIT_MS })
   } catch (error) {
-    if (error instanceof TapelineError) throw error
+    if (isTapelineError(error)) throw error
     throw new Error(`Cannot write the exchange identity to ${topic}: ${describeError(error)}`, {
       cause: error,
     })

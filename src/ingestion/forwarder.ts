@@ -1,5 +1,5 @@
 import { isTradeType } from '../foundation/market/event.ts'
-import { type ByteSlice, ownCopy } from '../foundation/runtime/byte-slice.ts'
+import { type ByteSlice, ownCopy } from '../foundation/runtime/bytes.ts'
 import type { Continuity, StreamEvent } from './continuity/continuity.ts'
 import {
   EventMessage,

@@ -1,5 +1,5 @@
 import type { KafkaPort } from '../foundation/kafka/kafka-port.ts'
-import { sleepOn } from '../foundation/runtime/clock.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { BatchSender } from './batch-sender.ts'
@@ -67,7 +67,7 @@ export class KafkaLiveness {
     while (!signal.aborted) {
       if (this.#isStuck(clock.monotonicMs(), STUCK_MS - REACHED_FOR_MS)) await this.#probe()
       else this.#reachedSinceMs = Number.POSITIVE_INFINITY
-      await sleepOn(clock, PROBE_EVERY_MS, signal).catch(() => {})
+      await sleep(PROBE_EVERY_MS, signal, clock).catch(() => {})
     }
   }
 

@@ -1,4 +1,4 @@
-import { sleepOn } from '../foundation/runtime/clock.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { BatchSender, type BatchSenderOptions, SEND_MAX_BYTES } from './batch-sender.ts'
@@ -103,7 +103,7 @@ export class KafkaProducer {
   async allAcknowledged(topic: string, signal: AbortSignal): Promise<void> {
     await this.settled(signal)
     const isHeld = () => this.batches.heldPartitions(0).some((held) => held.topic === topic)
-    while (isHeld()) await sleepOn(this.#clock, CHECK_MS, signal)
+    while (isHeld()) await sleep(CHECK_MS, signal, this.#clock)
   }
 
   /**
@@ -148,7 +148,7 @@ export class KafkaProducer {
       const isFull = this.batches.isFull(nowMs)
       if (isFull && nowMs - this.#probedAtMs < PROBE_EVERY_MS) {
         // The queue fills and the sockets pause.
-        await sleepOn(this.#clock, CHECK_MS, signal).catch(() => {})
+        await sleep(CHECK_MS, signal, this.#clock).catch(() => {})
         continue
       }
       const sent = await this.#sendNext()

@@ -1,6 +1,6 @@
 import { gapRecord } from '../foundation/kafka/gap-sender.ts'
 import { HEADER } from '../foundation/kafka/headers.ts'
-import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { partitionOf } from '../foundation/kafka/partition.ts'
 import { schemaHeader } from '../foundation/kafka/schema-of.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import type { Gap } from '../foundation/market/gap.ts'

@@ -1,7 +1,7 @@
-import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { keyOf, partitionOf, type TopicPartition } from '../foundation/kafka/partition.ts'
 import type { BaseOffset } from '../foundation/kafka/record-sender.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { sleepOn } from '../foundation/runtime/clock.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { AcknowledgedState } from './checkpoint/acknowledged-state.ts'
@@ -42,9 +42,7 @@ export interface LostTailOptions {
 /**
  * A partition in which Kafka acknowledged messages at offsets that earlier messages already had.
  */
-interface Suspect {
-  readonly topic: string
-  readonly partition: number
+interface Suspect extends TopicPartition {
   readonly topicId: string
   readonly from: number
   readonly to: number
@@ -78,7 +76,7 @@ export class LostTail {
     const { topic, partition } = next
     const from = next.offset - messages.length
     const to = acknowledged.nextOffset(topic, partition)
-    const place = `${topic}:${partition}`
+    const place = keyOf({ topic, partition })
     if (from >= to || this.#suspects.has(place)) return
     this.#suspects.set(place, { topic, partition, topicId: topicWatch.idOf(topic), from, to, answers: 0 })
     checkpoints.hold()
@@ -100,7 +98,7 @@ export class LostTail {
         else if (isAnswered && ++suspect.answers >= ANSWERS) return this.#end(suspect)
       }
       if (this.#suspects.size === 0) break
-      await sleepOn(context.ports.clock, ASK_EVERY_MS, signal)
+      await sleep(ASK_EVERY_MS, signal, context.ports.clock)
     }
     this.#isJudging = false
     checkpoints.resume()

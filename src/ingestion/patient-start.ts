@@ -1,7 +1,6 @@
 import { ExchangeRefusal } from '../foundation/binance/refusal.ts'
-import { type BackoffPolicy, delayFor, unlessAborted } from '../foundation/runtime/backoff.ts'
-import { sleepOn } from '../foundation/runtime/clock.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { Ports } from './ports.ts'
 
@@ -43,16 +42,16 @@ export class PatientStart {
         return await unlessAborted(attempt(), this.#signal)
       } catch (error) {
         this.#signal.throwIfAborted()
-        if (error instanceof TapelineError && error.code !== 'KAFKA') throw error
+        if (isTapelineError(error) && error.code !== 'KAFKA') throw error
         const { reason, fix } = reasonOf(what, error)
         this.waitingFor = `${what} cannot be used yet: ${reason}. ${fix}`.trim()
-        const details = error instanceof TapelineError ? { fix } : { err: error, fix }
+        const details = isTapelineError(error) ? { fix } : { err: error, fix }
         // A ban may last for hours, so it is logged once.
         if (!(error instanceof ExchangeRefusal) || error.refusal.reason !== refused)
           this.#log.warn(details, `${what} cannot be used yet, retrying: ${reason}`)
         refused = error instanceof ExchangeRefusal ? error.refusal.reason : ''
         const waitMs = delayFor(failures, this.#backoff, this.#ports.random())
-        await sleepOn(this.#ports.clock, waitMs, this.#signal)
+        await sleep(waitMs, this.#signal, this.#ports.clock)
       }
     }
   }
@@ -60,7 +59,7 @@ export class PatientStart {
 
 function reasonOf(what: string, error: unknown): { reason: string; fix: string } {
   const reason = describeError(error)
-  if (error instanceof TapelineError) return { reason, fix: error.fix }
+  if (isTapelineError(error)) return { reason, fix: error.fix }
   if (error instanceof ExchangeRefusal) return { reason, fix: error.fix || EXCHANGE_FIX }
   return { reason, fix: what === 'The exchange' ? EXCHANGE_FIX : '' }
 }

@@ -4,7 +4,7 @@ import type { ExchangeIdentity } from '../foundation/kafka/exchange-identity-mar
 import { RECORDING_KEY } from '../foundation/market/recording.ts'
 import { unlessAborted } from '../foundation/runtime/backoff.ts'
 import type { Clock } from '../foundation/runtime/clock.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import { startHealthServer } from '../foundation/telemetry/health-server.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { createMetrics } from '../foundation/telemetry/metrics.ts'
@@ -266,7 +266,7 @@ export class Ingestion {
       try {
         return await this.#askSymbols(signal)
       } catch (error) {
-        if (isAll || error instanceof TapelineError || signal.aborted) throw error
+        if (isAll || isTapelineError(error) || signal.aborted) throw error
         this.#log.warn(
           { fix: 'Check BINANCE_REST_URL and the network.' },
           `Symbols were not checked: ${describeError(error)}`,

@@ -1,5 +1,5 @@
 import { TRADING } from '../foundation/binance/exchange-info.ts'
-import { partitionOf } from '../foundation/kafka/partition-map.ts'
+import { partitionOf } from '../foundation/kafka/partition.ts'
 import { TapelineError } from '../foundation/runtime/errors.ts'
 import type { IngestionConfig } from './config.ts'
 

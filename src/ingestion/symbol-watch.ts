@@ -1,4 +1,5 @@
-import { type Clock, sleepOn } from '../foundation/runtime/clock.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import type { Clock } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
 import { Wake } from '../foundation/runtime/wake.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
@@ -69,7 +70,7 @@ export class SymbolWatch {
       await this.#wake.wait(everyMs)
       if (signal.aborted) return
       const earlyMs = this.#askedAtMs + Math.min(everyMs, SOONEST_MS) - clock.monotonicMs()
-      if (earlyMs > 0) await sleepOn(clock, earlyMs, signal)
+      if (earlyMs > 0) await sleep(earlyMs, signal, clock)
       this.#askedAtMs = clock.monotonicMs()
       const statuses = await ask(signal).catch((error: unknown) => this.#failed(error, signal))
       // An answer that arrives during the shutdown must not open a connection.

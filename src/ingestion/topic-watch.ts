@@ -1,6 +1,6 @@
 import type { KafkaPort, RecordFetcher } from '../foundation/kafka/kafka-port.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 
 const CLIENT_ID = 'tapeline-ingestion-topics'
@@ -74,7 +74,7 @@ export class TopicWatch {
       this.#setMissing([])
       return true
     } catch (error) {
-      if (error instanceof TapelineError) return this.#checkEach()
+      if (isTapelineError(error)) return this.#checkEach()
       this.#log.debug({ err: error }, `Cannot check the topics now: ${describeError(error)}`)
       return false
     }
@@ -88,7 +88,7 @@ export class TopicWatch {
       try {
         this.#take(await fetcher.connect())
       } catch (error) {
-        if (error instanceof TapelineError) missing.push(topic)
+        if (isTapelineError(error)) missing.push(topic)
         else this.#log.debug({ err: error, topic }, `Cannot check a topic now: ${describeError(error)}`)
       } finally {
         await fetcher.close()

@@ -1,8 +1,8 @@
 import type { ConnectionPlan } from '../foundation/binance/connection-plan.ts'
 import type { ExchangeGate } from '../foundation/binance/exchange-gate.ts'
-import type { StreamSocket } from '../foundation/binance/stream-socket.ts'
-import { sleepOn } from '../foundation/runtime/clock.ts'
-import { describeError, TapelineError } from '../foundation/runtime/errors.ts'
+import { SILENCE_LIMIT_MS, type StreamSocket } from '../foundation/binance/stream-socket.ts'
+import { sleep } from '../foundation/runtime/backoff.ts'
+import { describeError, isTapelineError } from '../foundation/runtime/errors.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import type { ConnectionStatus } from '../foundation/telemetry/status.ts'
 import { PauseBudget } from './connection/pause-budget.ts'
@@ -11,11 +11,6 @@ import type { ConnectionEnd, ConnectionListener, StreamSink } from './connection
 import type { MessageQueue } from './messages/message-queue.ts'
 import type { Ports } from './ports.ts'
 
-/**
- * The exchange sends a ping every 20 s. After three missed ones the connection is dead, whatever
- * TCP reports.
- */
-const SILENCE_LIMIT_MS = 60_000
 const WATCH_EVERY_MS = 1000
 
 /** The state of the connection while it is open. */
@@ -200,7 +195,7 @@ export class WsConsumer {
     const { signal } = this.#stopping
     const { id, gate, ports, queue, sink } = this.#options
     try {
-      await sleepOn(ports.clock, waitMs, signal)
+      await sleep(waitMs, signal, ports.clock)
       await queue.whenRoom(signal)
       await gate.wait('handshakes', signal)
       signal.throwIfAborted()
@@ -208,7 +203,7 @@ export class WsConsumer {
       const ended = await this.#connectUntilClosed()
       if (!signal.aborted) this.#log.warn({ connection: id }, `Connection closed: ${ended}`)
     } catch (error) {
-      if (!signal.aborted && error instanceof TapelineError) {
+      if (!signal.aborted && isTapelineError(error)) {
         this.#listener.onFatal(error)
         return
       }

@@ -1,4 +1,4 @@
-import { keyOf } from '../../src/consumer/partition.ts'
+import { keyOf } from '../../src/foundation/kafka/partition.ts'
 import type { LogMessage, MemoryPartition } from './memory-log.ts'
 import type { World } from './world.ts'
 

@@ -1,5 +1,5 @@
 import type { GroupClient, GroupClientEvents, OffsetToCommit } from '../../src/consumer/group-client.ts'
-import { keyOf, type TopicPartition } from '../../src/consumer/partition.ts'
+import { keyOf, type TopicPartition } from '../../src/foundation/kafka/partition.ts'
 import type { Clock } from '../../src/foundation/runtime/clock.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../support/life-clock.ts'

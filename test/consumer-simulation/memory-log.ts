@@ -1,7 +1,6 @@
 import type { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
 import type { RecordFetcher } from '../../src/foundation/kafka/kafka-port.ts'
-import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
-import type { Position } from '../../src/foundation/kafka/position.ts'
+import type { FetchedPartition, Position } from '../../src/foundation/kafka/partition.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../support/life-clock.ts'
 import { messageAt } from '../support/records.ts'

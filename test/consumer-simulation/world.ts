@@ -1,4 +1,4 @@
-import { keyOf } from '../../src/consumer/partition.ts'
+import { keyOf } from '../../src/foundation/kafka/partition.ts'
 import { mulberry32, Random } from '../../src/sandbox/simulator/market/random.ts'
 import { settle, VirtualClock } from '../support/virtual-clock.ts'
 import { SYMBOLS, SymbolFeed } from './market.ts'

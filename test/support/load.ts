@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { sleep } from '../../src/foundation/runtime/backoff.ts'
 import { type ConsumerParts, trades } from './consumer-parts.ts'
 import { produce } from './messages.ts'
 
@@ -27,7 +28,7 @@ export function startLoad(parts: ConsumerParts): Load {
       for (const symbol of LOAD_SYMBOLS)
         await produce(parts.topics.env.KAFKA_TRADES_TOPIC, symbol, trades(produced, produced + 100, symbol))
       produced += 100
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+      await sleep(PAUSE_MS)
     }
   })()
   const stop = async () => {

@@ -1,4 +1,4 @@
-import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
+import { partitionOf } from '../../src/foundation/kafka/partition.ts'
 import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 import { brokers, type TestTopics } from './kafka.ts'
 

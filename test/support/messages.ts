@@ -1,7 +1,7 @@
 import { Admin } from '@platformatic/kafka'
 import { markOf } from '../../src/foundation/kafka/exchange-identity-mark.ts'
+import { partitionOf } from '../../src/foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../src/foundation/kafka/partition-fetcher.ts'
-import { partitionOf } from '../../src/foundation/kafka/partition-map.ts'
 import { RecordSender } from '../../src/foundation/kafka/record-sender.ts'
 import { GAP, type Gap } from '../../src/foundation/market/gap.ts'
 import { RECORDING_KEY } from '../../src/foundation/market/recording.ts'

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { sleep } from '../../src/foundation/runtime/backoff.ts'
 import { identify, isRunning, type ProcessIdentity } from '../../src/sandbox/processes/process-identity.ts'
 
 const COMMAND_LENGTH = 120
@@ -65,7 +66,7 @@ export async function haveEnded(identities: readonly ProcessIdentity[], timeoutM
   const deadline = performance.now() + timeoutMs
   while (identities.some(isRunning)) {
     if (performance.now() > deadline) return false
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await sleep(20)
   }
   return true
 }

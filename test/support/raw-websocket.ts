@@ -5,9 +5,8 @@ import { createServer as createSecureServer } from 'node:https'
 import type { Duplex } from 'node:stream'
 import { openSocket, type StreamSocket } from '../../src/foundation/binance/stream-socket.ts'
 
-export const [CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG] = [0x00, 0x01, 0x02, 0x08, 0x09, 0x0a]
+export const [TEXT, PING, PONG] = [0x01, 0x09, 0x0a]
 export const FIN = 0x80
-export const RESERVED = 0x40
 
 /** A frame as a server writes it, with the shortest encoding of its length. */
 export function frame(first: number, payload: Buffer): Buffer {
@@ -63,17 +62,11 @@ export async function rawServer(tls: { readonly cert: Buffer; readonly key: Buff
   }
 }
 
-/** The events delivered by a reader so far. */
-export interface Seen {
-  readonly events: string[]
-  closed: string | null
-}
-
 /** Reads with `openSocket`, from the opening on. */
 export function readByUs(
   url: string,
   onMessage: (socket: StreamSocket, count: number) => void = () => {},
-): Seen & { readonly socket: StreamSocket } {
+): { readonly events: string[]; closed: string | null; readonly socket: StreamSocket } {
   const events: string[] = []
   const socket = openSocket(url, {
     onOpen: () => socket.resume(),
@@ -84,6 +77,6 @@ export function readByUs(
       seen.closed = reason
     },
   })
-  const seen: Seen & { readonly socket: StreamSocket } = { events, socket, closed: null }
+  const seen: ReturnType<typeof readByUs> = { events, socket, closed: null }
   return seen
 }

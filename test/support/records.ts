@@ -2,11 +2,9 @@ import assert from 'node:assert/strict'
 import type { Batch } from '../../src/consumer/batch.ts'
 import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
 import { Decoder } from '../../src/foundation/kafka/message-decoder.ts'
-import type { FetchedPartition } from '../../src/foundation/kafka/partition-fetcher.ts'
-
+import type { FetchedPartition } from '../../src/foundation/kafka/partition.ts'
 import { declarationOf, type EventType, type Role } from '../../src/foundation/market/event.ts'
 import type { EventFields } from '../../src/foundation/market/event-fields.ts'
-
 import { type Gap, gapId } from '../../src/foundation/market/gap.ts'
 
 const TRADE = {

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { sleep } from '../../src/foundation/runtime/backoff.ts'
 import { isIdentity, isRunning, ownIdentity } from '../../src/sandbox/processes/process-identity.ts'
 import { processesWithVariable, signalIfRunning } from './process-tree.ts'
 
@@ -77,13 +78,13 @@ async function killMarked(concerns: (mark: string) => boolean, graceMs: number):
     )
   const deadline = performance.now() + graceMs
   while (performance.now() < deadline && find().length > 0) {
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    await sleep(100)
   }
   const killed: string[] = []
   // Repeatedly: a process may have started another one before it was killed.
   for (let found = find(); found.length > 0; found = find()) {
     for (const one of found) if (signalIfRunning(one.identity, 'SIGKILL')) killed.push(one.command)
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await sleep(50)
   }
   return killed
 }

@@ -1,3 +1,4 @@
+import { sleep } from '../../src/foundation/runtime/backoff.ts'
 import { describeError } from '../../src/foundation/runtime/errors.ts'
 
 /**
@@ -25,7 +26,7 @@ export async function waitFor<Result>(
       const why = lastError === undefined ? '' : `; last error: ${describeError(lastError)}`
       throw new Error(`Waited ${timeoutMs} ms for ${what}${why}`, { cause: lastError })
     }
-    await new Promise((resolve) => setTimeout(resolve, everyMs))
+    await sleep(everyMs)
   }
 }
 

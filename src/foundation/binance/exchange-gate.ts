@@ -1,5 +1,6 @@
 import { AttemptLimit } from '../runtime/attempt-limit.ts'
-import { type Clock, sleepOn } from '../runtime/clock.ts'
+import { sleep } from '../runtime/backoff.ts'
+import type { Clock } from '../runtime/clock.ts'
 import { ExchangeRefusal, type Refusal, type RefusalStatus, refusalWaitMs, ruleOf } from './refusal.ts'
 
 /** The two interfaces of the exchange, whose limits are separate. */
@@ -88,7 +89,7 @@ export class ExchangeGate {
         this.#stops[side] = { ...stop, probeUntilMs: nowMs + PROBE_MS }
         return
       }
-      await sleepOn(this.#clock, Math.max(1, Math.min(leftMs, LOOK_MS)), signal)
+      await sleep(Math.max(1, Math.min(leftMs, LOOK_MS)), signal, this.#clock)
     }
   }
 

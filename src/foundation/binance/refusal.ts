@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { type BackoffPolicy, delayFor } from '../runtime/backoff.ts'
 import { TapelineError } from '../runtime/errors.ts'
-import { OUTSIDE_TEXT_MAX, outsideText } from '../runtime/outside-text.ts'
+import { OUTSIDE_TEXT_MAX, outsideText, parseJson } from '../runtime/outside-text.ts'
 
 /**
  * An HTTP error from the exchange, or from something on the way to it, instead of the requested
@@ -183,14 +183,6 @@ export async function refusalOfResponse(response: Response, nowMs: number): Prom
   if (!isJson) await response.body?.cancel()
   const body = isJson ? await response.text() : ''
   return refusalOf(response.status, response.headers.get('retry-after'), body, nowMs)
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }
 
 /** The exchange's longest ban is three days; a longer value in the header is ignored. */

@@ -4,8 +4,8 @@ import { EventScanner } from '../market/event-scanner.ts'
 import { isSymbol } from '../market/fields.ts'
 import { type Fields, isFields, readPayload } from '../market/payload.ts'
 import type { TimeUnit } from '../market/time-unit.ts'
-import type { ByteSlice } from '../runtime/byte-slice.ts'
-import { SharedBytes } from '../runtime/shared-bytes.ts'
+import { type ByteSlice, SharedBytes } from '../runtime/bytes.ts'
+import { parseJson } from '../runtime/outside-text.ts'
 import { memberText } from './json-member.ts'
 
 /**
@@ -115,7 +115,7 @@ export class FrameReader {
     if (bytes.length > FRAME_MAX_BYTES)
       return { kind: 'rejected', reason: `frame is longer than ${FRAME_MAX_BYTES} bytes` }
     const text = bytes.toString()
-    const value = parse(text)
+    const value = parseJson(text)
     if (!isFields(value))
       return { kind: 'rejected', reason: value === undefined ? NOT_JSON : 'not an object' }
     const { stream, data } = value
@@ -163,14 +163,6 @@ function knownStream(bytes: Buffer): KnownStream | null {
   return type !== null && isSymbol(symbol) && name === streamName(symbol, type)
     ? { name, type, symbol }
     : null
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }
 
 /** Interprets a frame without the envelope. */

@@ -1,10 +1,10 @@
 import { describeKafkaError } from '../kafka/broker-errors.ts'
+import type { KafkaConnection } from '../kafka/client.ts'
 import type { TopicNames } from '../kafka/config.ts'
-import type { KafkaConnection } from '../kafka/connection.ts'
-import { partitionOf } from '../kafka/partition-map.ts'
+import { partitionOf } from '../kafka/partition.ts'
 import { RecordSender } from '../kafka/record-sender.ts'
-import { type BackoffPolicy, delayFor } from '../runtime/backoff.ts'
-import { type Clock, sleepOn } from '../runtime/clock.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../runtime/backoff.ts'
+import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { FoundDeadLetter } from './dead-letter.ts'
 
@@ -53,7 +53,7 @@ export class DeadLetterSender {
           `Dead letters were not acknowledged, retrying: ${describeKafkaError(error)}`,
         )
         const { clock, random } = this.#ports
-        await sleepOn(clock, delayFor(failures, this.#options.backoff, random()), signal)
+        await sleep(delayFor(failures, this.#options.backoff, random()), signal, clock)
       }
     }
   }

@@ -1,15 +1,16 @@
-import {
-  AclOperations,
-  Admin,
-  type Connection,
-  FindCoordinatorKeyTypes,
-  metadataV12,
-} from '@platformatic/kafka'
-import { TapelineError } from '../runtime/errors.ts'
+import { AclOperations, Admin, FindCoordinatorKeyTypes } from '@platformatic/kafka'
+import { isTapelineError, TapelineError } from '../runtime/errors.ts'
+import { usableApi } from './api-versions.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
-import { clientOptions, closeClient, guardConnections, hasKafkaError } from './client.ts'
-import type { KafkaConnection } from './connection.ts'
-import { type TopicMetadata, topicMetadata } from './topic-metadata.ts'
+import {
+  clientOptions,
+  closeClient,
+  guardConnections,
+  hasKafkaError,
+  type KafkaConnection,
+} from './client.ts'
+import { REQUESTS } from './client-requests.ts'
+import { type DescribedTopic, describeTopics, refuseBroken, type TopicMetadata } from './topic-metadata.ts'
 
 export type TopicRight = 'READ' | 'WRITE'
 
@@ -25,9 +26,6 @@ const BITS: Readonly<Record<TopicRight, number>> = {
   WRITE: 1 << AclOperations.WRITE,
 }
 
-/** This version of Metadata includes the caller's rights; brokers support it since Kafka 3.1. */
-const METADATA = metadataV12.api
-
 /**
  * Connects like the services and checks that they have their rights. A missing right would
  * otherwise show when it is first needed, perhaps days later at the first gap.
@@ -37,7 +35,8 @@ const METADATA = metadataV12.api
  *
  * @returns ids and partition counts of the topics
  * @throws TapelineError `ACCESS` naming the wrong setting or all missing rights, `KAFKA` naming
- *   missing topics; other errors if no broker answers
+ *   missing topics or a request whose versions the brokers do not support; other errors if no
+ *   broker answers
  */
 export async function requireAccess(
   connection: KafkaConnection,
@@ -49,13 +48,10 @@ export async function requireAccess(
     new Admin({ ...clientOptions(connection, `${clientId}-access`), retries: 0 }),
   )
   try {
-    const broker = await connect(admin)
     const names = [...needed.topics.keys()]
-    const apis = await admin.listApis()
-    // An older broker does not report rights: a missing one shows when it is needed.
-    if (!apis.some(({ name, maxVersion }) => name === 'Metadata' && maxVersion >= METADATA.version))
-      return await topicMetadata(admin, names)
-    const topics = await describeTopics(broker, names)
+    for (const [request, versions] of Object.entries<ReadonlyArray<{ readonly version: number }>>(REQUESTS))
+      await usableApi(admin, request, versions)
+    const { topics } = await describeTopics(admin, connection.brokers, names, true)
     const lacking = [
       ...topics.flatMap((topic) => lackingOf(topic, needed.topics.get(topic.name ?? '') ?? [])),
       ...(await lackingGroup(admin, needed.group)),
@@ -66,7 +62,7 @@ export async function requireAccess(
         fix: 'Grant it with ACLs; docs/security.md lists what each service needs.',
       })
     }
-    refuseMissing(topics)
+    refuseBroken(topics)
     return new Map(
       topics.map(({ name, topicId, partitions }) => [
         name ?? '',
@@ -74,43 +70,19 @@ export async function requireAccess(
       ]),
     )
   } catch (error) {
-    throw error instanceof TapelineError ? error : (kafkaConnectionError(error, connection, where) ?? error)
+    throw isTapelineError(error) ? error : (kafkaConnectionError(error, connection, where) ?? error)
   } finally {
     await closeClient(admin)
   }
 }
 
-async function connect(admin: Admin): Promise<Connection> {
-  const [broker] = (await admin.connectToBrokers()).values()
-  if (broker === undefined) throw new Error('No broker is available')
-  return broker
-}
-
-type MetadataResponse = Awaited<ReturnType<typeof METADATA.async>>
-type DescribedTopic = MetadataResponse['topics'][number]
-
-async function describeTopics(broker: Connection, names: string[]): Promise<readonly DescribedTopic[]> {
-  try {
-    return (await METADATA.async(broker, names, false, true)).topics
-  } catch (error) {
-    // Errors of single topics are in the answer and handled separately.
-    const response: unknown = error instanceof Error ? Reflect.get(error, 'response') : undefined
-    if (isMetadata(response)) return response.topics
-    throw error
-  }
-}
-
-function isMetadata(value: unknown): value is MetadataResponse {
-  return typeof value === 'object' && value !== null && 'topics' in value && 'brokers' in value
-}
-
 const TOPIC_AUTHORIZATION_FAILED = 29
-const UNKNOWN_TOPIC = 3
 
 function lackingOf(topic: DescribedTopic, rights: readonly TopicRight[]): string[] {
-  // For a topic that the user must not see, the bits are unset or unknown.
-  const bits = topic.errorCode === TOPIC_AUTHORIZATION_FAILED ? 0 : topic.topicAuthorizedOperations
-  if (topic.errorCode === UNKNOWN_TOPIC) return []
+  // For a topic that the user must not see, the bits are unset or unknown. Other errors are reported
+  // afterwards.
+  if (topic.errorCode !== 0 && topic.errorCode !== TOPIC_AUTHORIZATION_FAILED) return []
+  const bits = topic.errorCode === 0 ? topic.topicAuthorizedOperations : 0
   return rights
     .filter((right) => (bits & BITS[right]) === 0)
     .map((right) => `${right} on topic ${topic.name}`)
@@ -127,15 +99,4 @@ async function lackingGroup(admin: Admin, group: string | undefined): Promise<st
     if (!hasKafkaError(error, 'COORDINATOR_NOT_AVAILABLE')) throw error
   }
   return []
-}
-
-function refuseMissing(topics: readonly DescribedTopic[]): void {
-  const missing = topics.filter(({ errorCode }) => errorCode === UNKNOWN_TOPIC).map(({ name }) => name)
-  if (missing.length > 0) {
-    throw new TapelineError('KAFKA', `A topic is missing on the broker: ${missing.join(', ')}`, {
-      fix: 'Create the topics with: bin/tapeline topics init',
-    })
-  }
-  const broken = topics.find(({ errorCode }) => errorCode !== 0)
-  if (broken !== undefined) throw new Error(`Topic ${broken.name}: error ${broken.errorCode}`)
 }

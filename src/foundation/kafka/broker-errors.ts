@@ -1,7 +1,12 @@
 import { NetworkError, UserError } from '@platformatic/kafka'
-import { type CertificateFault, certificateFault } from '../runtime/certificate-fault.ts'
-import { describeError, TapelineError } from '../runtime/errors.ts'
-import type { KafkaConnection } from './connection.ts'
+import {
+  type CertificateFault,
+  certificateFault,
+  describeError,
+  isTapelineError,
+  TapelineError,
+} from '../runtime/errors.ts'
+import type { KafkaConnection } from './client.ts'
 
 /**
  * A kind of refusal, recognised by the code of OpenSSL, the client or the broker, never by text.
@@ -65,6 +70,12 @@ const NO_GROUP_RIGHT = noRight('lacks READ on the consumer group')
 // Kafka requires this of an idempotent producer.
 const NO_CLUSTER_RIGHT = noRight('has neither WRITE on a topic nor IDEMPOTENT_WRITE on the cluster')
 
+const NO_SHARED_VERSION: Refusal = {
+  final: false,
+  what: 'the brokers and this version of Tapeline have no version of a request in common',
+  fix: 'Upgrade the older of the two; docs/support.md names the supported versions of Kafka.',
+}
+
 function noRight(has: string): Refusal {
   return {
     final: true,
@@ -91,6 +102,7 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
   TOPIC_AUTHORIZATION_FAILED: NO_TOPIC_RIGHT,
   GROUP_AUTHORIZATION_FAILED: NO_GROUP_RIGHT,
   CLUSTER_AUTHORIZATION_FAILED: NO_CLUSTER_RIGHT,
+  PLT_KFK_UNSUPPORTED_API: NO_SHARED_VERSION,
 }
 
 /**
@@ -101,22 +113,29 @@ const BY_CODE: Readonly<Record<string, Refusal>> = {
  */
 export function kafkaSecurityError(error: unknown, where: string): TapelineError | null {
   for (const one of allWithin(error)) {
-    if (one instanceof TapelineError) return one.code === 'ACCESS' ? one : null
+    if (isTapelineError(one)) return one.code === 'ACCESS' ? one : null
     const refusal = BY_CODE[codeOf(one, 'apiId')] ?? BY_CODE[codeOf(one, 'code')] ?? byKind(one)
     if (refusal === undefined) continue
-    const reason = Reflect.get(one, 'reason')
     if (refusal === NO_TOPIC_RIGHT) return asError(refusal, where, error, refusedTopics(error))
-    const detail = refusal === OTHER_HOST && typeof reason === 'string' ? ` (${reason.trim()})` : ''
-    return asError(refusal, where, error, detail)
+    return asError(refusal, where, error, detailOf(refusal, one))
   }
   return null
 }
 
+function detailOf(refusal: Refusal, error: Error): string {
+  const reason = Reflect.get(error, 'reason')
+  if (refusal === OTHER_HOST && typeof reason === 'string') return ` (${reason.trim()})`
+  if (refusal !== NO_SHARED_VERSION) return ''
+  const [min, max] = [Reflect.get(error, 'minVersion'), Reflect.get(error, 'maxVersion')]
+  const theirs = min === undefined ? '' : ` The brokers support ${min} to ${max}.`
+  return ` (${error.message}${theirs})`
+}
+
 /**
- * Describes an error of Kafka's client in one line: the refusal and its fix, otherwise the error.
+ * Describes an error of Kafka's client in one line, with the fix if one is known.
  */
 export function describeKafkaError(error: unknown): string {
-  const refusal = kafkaSecurityError(error, 'Kafka')
+  const refusal = isTapelineError(error) ? error : kafkaSecurityError(error, 'Kafka')
   return refusal === null ? describeError(error) : `${refusal.message}. ${refusal.fix}`
 }
 

@@ -1,8 +1,9 @@
-import type { FetchOptions, fetchV17, produceV11 } from '@platformatic/kafka'
+import type { FetchOptions, produceV11 } from '@platformatic/kafka'
 import type { Clock } from '../runtime/clock.ts'
+import type { KafkaConnection } from './client.ts'
+import type { FetchAnswer } from './codec/fetch-api.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
-import type { MessageBatch } from './codec/record-batch.ts'
-import type { KafkaConnection } from './connection.ts'
+import type { TopicPartition } from './partition.ts'
 import type { ClusterLayout } from './topic-metadata.ts'
 
 /** The address of a broker. */
@@ -18,20 +19,6 @@ export interface ProducerId {
 }
 
 export type ProduceAnswer = produceV11.ProduceResponse
-
-/** An answer to Fetch with parsed records. */
-export type FetchAnswer = Omit<fetchV17.FetchResponse, 'responses'> & {
-  readonly responses: ReadonlyArray<{
-    readonly topicId: string
-    readonly partitions: ReadonlyArray<
-      Omit<fetchV17.FetchResponsePartition, 'records'> & {
-        readonly records?: ReadonlyArray<
-          NonNullable<fetchV17.FetchResponsePartition['records']>[number] | MessageBatch
-        > | null
-      }
-    >
-  }>
-}
 
 interface MetadataRequests {
   /** Asks a bootstrap broker. All topics must exist; see `clusterLayout`. */
@@ -58,11 +45,8 @@ export interface ProduceRequests extends MetadataRequests {
   ): Promise<ProduceAnswer>
 }
 
-/** The end of a partition: the offset after the last message that all in-sync replicas have. */
-export interface PartitionEnd {
-  readonly topic: string
-  readonly partition: number
-  readonly end: number
+export interface PartitionOffset extends TopicPartition {
+  readonly offset: number
 }
 
 /**
@@ -71,14 +55,13 @@ export interface PartitionEnd {
  */
 export interface FetchRequests extends MetadataRequests {
   /**
-   * Returns offsets of each topic by partition, from the leaders. @throws if a partition has none
+   * Asks one broker for offsets of partitions that it leads.
+   *
+   * @param timestamp −2: the oldest offset; −1: the one after the last message that all in-sync
+   *   replicas have
+   * @returns those that it names
    */
-  listOffsets(topics: readonly string[], timestamp: bigint): Promise<ReadonlyMap<string, readonly bigint[]>>
-  /** Asks one broker for the ends of partitions that it leads. @returns those that it names */
-  endOffsets(
-    node: number,
-    partitions: ReadonlyArray<{ readonly topic: string; readonly partition: number }>,
-  ): Promise<PartitionEnd[]>
+  offsets(node: number, partitions: readonly TopicPartition[], timestamp: bigint): Promise<PartitionOffset[]>
   fetch(options: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer>
 }
 

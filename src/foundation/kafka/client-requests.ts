@@ -1,31 +1,38 @@
 import {
   Base,
-  Consumer,
+  type Connection,
   FetchIsolationLevels,
   type FetchOptions,
   initProducerIdV4,
+  initProducerIdV5,
   listOffsetsV6,
   listOffsetsV7,
   listOffsetsV8,
   listOffsetsV9,
 } from '@platformatic/kafka'
 import { type Clock, systemClock } from '../runtime/clock.ts'
-import { TapelineError } from '../runtime/errors.ts'
+import { usableApi } from './api-versions.ts'
 import type {
   BrokerAddress,
   Brokers,
-  FetchAnswer,
   FetchRequests,
-  PartitionEnd,
+  PartitionOffset,
   ProduceAnswer,
   ProduceRequests,
   ProducerId,
 } from './broker-requests.ts'
-import { answersWithin, clientOptions, closeClient, guardConnections } from './client.ts'
-import { FETCH_APIS, type FetchApi, namesTopics } from './codec/fetch-api.ts'
-import { type PartitionBatch, PRODUCE_APIS, type ProduceApi } from './codec/produce-request.ts'
-import type { KafkaConnection } from './connection.ts'
-import { type ClusterLayout, clusterLayout } from './topic-metadata.ts'
+import {
+  clientOptions,
+  closeClient,
+  guardConnections,
+  type KafkaConnection,
+  partialAnswer,
+} from './client.ts'
+import { CODEC } from './codec/codec.ts'
+import type { FetchAnswer } from './codec/fetch-api.ts'
+import { type PartitionBatch, PRODUCE_APIS } from './codec/produce-request.ts'
+import type { TopicPartition } from './partition.ts'
+import { type ClusterLayout, clusterLayout, METADATA_APIS } from './topic-metadata.ts'
 
 /** Returns requests to real brokers, over the connections of the client. */
 export function realBrokers(clock: Clock = systemClock()): Brokers {
@@ -37,23 +44,40 @@ export function realBrokers(clock: Clock = systemClock()): Brokers {
   }
 }
 
-class ClientProduceRequests implements ProduceRequests {
-  readonly #client: Base
-  #produce: ProduceApi | null = null
-  #isClosed = false
+/** Requests over the connections of one client. The callers retry; the client would keep each attempt's error. */
+class ClientRequests {
+  protected readonly client: Base
+  protected isClosed = false
+  readonly #bootstrap: readonly string[]
+  #cluster: ClusterLayout = { topics: new Map(), brokers: new Map() }
 
   constructor(connection: KafkaConnection, clientId: string) {
-    // The sender retries; the client would keep the error of each attempt.
-    this.#client = guardConnections(new Base({ ...clientOptions(connection, clientId), retries: 0 }))
+    this.#bootstrap = connection.brokers
+    this.client = guardConnections(new Base({ ...clientOptions(connection, clientId), retries: 0 }))
   }
 
-  metadata(topics: readonly string[]): Promise<ClusterLayout> {
-    return clusterLayout(this.#client, topics)
+  async metadata(topics: readonly string[]): Promise<ClusterLayout> {
+    this.#cluster = await clusterLayout(this.client, this.#bootstrap, topics)
+    return this.#cluster
   }
 
+  async close(): Promise<void> {
+    this.isClosed = true
+    await closeClient(this.client)
+  }
+
+  protected async connectionTo(node: number): Promise<Connection> {
+    const broker = this.#cluster.brokers.get(node)
+    if (broker === undefined) throw new Error(`Broker ${node} is no longer in the cluster`)
+    return this.client.connections.get(broker)
+  }
+}
+
+class ClientProduceRequests extends ClientRequests implements ProduceRequests {
   async initProducerId(broker: BrokerAddress): Promise<ProducerId> {
-    const connection = await this.#client.connections.get(broker)
-    return initProducerIdV4.api.async(connection, null, 0)
+    const connection = await this.client.connections.get(broker)
+    const api = await usableApi(this.client, 'InitProducerId', INIT_PRODUCER_ID_APIS)
+    return api.async(connection, null, 0)
   }
 
   async produce(
@@ -62,105 +86,69 @@ class ClientProduceRequests implements ProduceRequests {
     batches: readonly PartitionBatch[],
     isGivenUp?: () => boolean,
   ): Promise<ProduceAnswer> {
-    const connection = await this.#client.connections.get(broker)
-    this.#produce ??= await usableApi(this.#client, 'Produce', PRODUCE_APIS)
+    const connection = await this.client.connections.get(broker)
+    const api = await usableApi(this.client, 'Produce', PRODUCE_APIS)
     // The sender no longer waits for this connection, and may have sent the batches elsewhere.
-    if (this.#isClosed || isGivenUp?.()) throw new Error('The connection to the broker was closed')
-    const response = await this.#produce.async(connection, replicasMs, batches).catch((error: unknown) => {
-      // The client throws an answer in which one partition is refused.
-      const answer = answersWithin(error).findLast(isProduceAnswer)
-      if (answer === undefined) throw error
-      return answer
-    })
+    if (this.isClosed || isGivenUp?.()) throw new Error('The connection to the broker was closed')
+    const response = await api
+      .async(connection, replicasMs, batches)
+      .catch((error: unknown) => partialAnswer(error, isProduceAnswer))
     if (typeof response === 'boolean') throw new Error('The request asked the broker for no answer')
     return response
-  }
-
-  async close(): Promise<void> {
-    this.#isClosed = true
-    await this.#client.close()
   }
 }
 
 /** No fetch session (KIP-227): each request names all its partitions. */
 const NO_SESSION = { id: 0, epoch: -1 }
 
-/** Newest first; version 6 is as old as the oldest of {@link FETCH_APIS}. */
 const LIST_OFFSETS_APIS = [listOffsetsV9, listOffsetsV8, listOffsetsV7, listOffsetsV6].map(({ api }) => api)
+const INIT_PRODUCER_ID_APIS = [initProducerIdV5, initProducerIdV4].map(({ api }) => api)
+
+/** Requests that are sent without the client's choice of a version; versions newest first. */
+export const REQUESTS = {
+  Metadata: METADATA_APIS,
+  Produce: PRODUCE_APIS,
+  Fetch: CODEC.fetchApis,
+  ListOffsets: LIST_OFFSETS_APIS,
+  InitProducerId: INIT_PRODUCER_ID_APIS,
+} satisfies Record<string, ReadonlyArray<{ readonly version: number }>>
 
 /** Not a replica; any leader epoch is accepted. */
 const NO_REPLICA = -1
 const ANY_EPOCH = -1
-/** The timestamp that requests the end of a partition. */
-const LATEST = -1n
 
 /**
- * Fetches with the client's codec and connections, but not with its `fetch`. That one retries
- * without leader epochs after a lost connection and after errors of a leader change, and would then
- * read past a truncation.
+ * Fetches with the client's connections, but not with its `fetch`. That one retries without leader
+ * epochs after a lost connection and after errors of a leader change, and would then read past a
+ * truncation.
  */
-class ClientFetchRequests implements FetchRequests {
-  readonly #client: Consumer<Buffer, Buffer, Buffer, Buffer>
-  #cluster: ClusterLayout = { topics: new Map(), brokers: new Map() }
-  #api: FetchApi | null = null
-  #listOffsets: (typeof LIST_OFFSETS_APIS)[number] | null = null
+class ClientFetchRequests extends ClientRequests implements FetchRequests {
+  /** The fetcher drops these requests after a failure, so a rejected one is not kept. */
+  #fetchApi: ReturnType<typeof usableApi<(typeof CODEC.fetchApis)[number]>> | undefined
 
-  constructor(connection: KafkaConnection, clientId: string) {
-    const client = new Consumer<Buffer, Buffer, Buffer, Buffer>({
-      ...clientOptions(connection, clientId),
-      // Never joins a group, but the client requires a name.
-      groupId: `${clientId}-unused`,
-      groupProtocol: 'classic',
-      autocommit: false,
-      // A partition that was just created, or is changing its leader, answers a moment later.
-      retries: 3,
-      retryDelay: 250,
-    })
-    this.#client = guardConnections(client)
-  }
-
-  async metadata(topics: readonly string[]): Promise<ClusterLayout> {
-    this.#cluster = await clusterLayout(this.#client, topics)
-    return this.#cluster
-  }
-
-  listOffsets(topics: readonly string[], timestamp: bigint): Promise<Map<string, bigint[]>> {
-    return this.#client.listOffsets({ topics: [...topics], timestamp })
-  }
-
-  async endOffsets(
+  async offsets(
     node: number,
-    partitions: ReadonlyArray<{ readonly topic: string; readonly partition: number }>,
-  ): Promise<PartitionEnd[]> {
-    const connection = await this.#connectionTo(node)
-    this.#listOffsets ??= await usableApi(this.#client, 'ListOffsets', LIST_OFFSETS_APIS)
+    partitions: readonly TopicPartition[],
+    timestamp: bigint,
+  ): Promise<PartitionOffset[]> {
+    const connection = await this.connectionTo(node)
+    const api = await usableApi(this.client, 'ListOffsets', LIST_OFFSETS_APIS)
     const topics = [...Map.groupBy(partitions, ({ topic }) => topic)].map(([name, inTopic]) => ({
       name,
       partitions: inTopic.map(({ partition }) => ({
         partitionIndex: partition,
         currentLeaderEpoch: ANY_EPOCH,
-        timestamp: LATEST,
+        timestamp,
       })),
     }))
-    const answer = await this.#listOffsets
+    const answer = await api
       .async(connection, NO_REPLICA, FetchIsolationLevels.READ_UNCOMMITTED, topics)
-      .catch((error: unknown) => {
-        // The client throws an answer in which one partition has an error.
-        const partial = answersWithin(error).findLast(isOffsetsAnswer)
-        if (partial === undefined) throw error
-        return partial
-      })
+      .catch((error: unknown) => partialAnswer(error, isOffsetsAnswer))
     return answer.topics.flatMap(({ name, partitions: named }) =>
       named.flatMap(({ partitionIndex, errorCode, offset }) =>
-        errorCode === 0 ? [{ topic: name, partition: partitionIndex, end: Number(offset) }] : [],
+        errorCode === 0 ? [{ topic: name, partition: partitionIndex, offset: Number(offset) }] : [],
       ),
     )
-  }
-
-  async #connectionTo(node: number) {
-    const broker = this.#cluster.brokers.get(node)
-    if (broker === undefined) throw new Error(`Broker ${node} is no longer in the cluster`)
-    return this.#client.connections.get(broker)
   }
 
   async fetch({
@@ -171,57 +159,14 @@ class ClientFetchRequests implements FetchRequests {
     maxBytes = 1 << 20,
     isolationLevel = 0,
   }: FetchOptions<Buffer, Buffer, Buffer, Buffer>): Promise<FetchAnswer> {
-    const connection = await this.#connectionTo(node)
-    this.#api ??= await usableApi(this.#client, 'Fetch', FETCH_APIS)
+    const connection = await this.connectionTo(node)
+    this.#fetchApi ??= usableApi(this.client, 'Fetch', CODEC.fetchApis)
+    const api = await this.#fetchApi
     const { id, epoch } = NO_SESSION
-    const names = namesTopics(this.#api)
-      ? new Map([...this.#cluster.topics].map(([name, topic]) => [topic.id, name]))
-      : null
-    const wanted = names === null ? topics : topics.map((one) => rename(one, names))
-    const answer: FetchAnswer = await this.#api
-      .async(connection, maxWaitTime, minBytes, maxBytes, isolationLevel, id, epoch, wanted, [], '')
-      .catch((error: unknown) => {
-        const partial = answersWithin(error).findLast(isFetchAnswer)
-        if (partial?.errorCode === 0) return partial
-        throw error
-      })
-    if (names === null) return answer
-    const ids = new Map([...names].map(([topicId, name]) => [name, topicId]))
-    return { ...answer, responses: answer.responses.map((one) => rename(one, ids)) }
+    return api
+      .async(connection, maxWaitTime, minBytes, maxBytes, isolationLevel, id, epoch, topics, [], '')
+      .catch((error: unknown) => partialAnswer(error, isFetchAnswer))
   }
-
-  async close(): Promise<void> {
-    await closeClient(this.#client, () => this.#client.close(true))
-  }
-}
-
-function rename<Topic extends { readonly topicId: string }>(
-  topic: Topic,
-  names: ReadonlyMap<string, string>,
-): Topic {
-  return { ...topic, topicId: names.get(topic.topicId) ?? topic.topicId }
-}
-
-/**
- * Returns the newest of the versions that the brokers support. @throws TapelineError `KAFKA` if
- * none
- */
-async function usableApi<Api extends { readonly version: number }>(
-  client: Base,
-  request: string,
-  versions: readonly Api[],
-): Promise<Api> {
-  const range = (await client.listApis()).find(({ name }) => name === request)
-  const api = versions.find(
-    ({ version }) => range !== undefined && version >= range.minVersion && version <= range.maxVersion,
-  )
-  if (api !== undefined) return api
-  throw new TapelineError(
-    'KAFKA',
-    `These brokers support ${request} in versions ${range?.minVersion} to ${range?.maxVersion}; ` +
-      `${versions.at(-1)?.version} to ${versions[0]?.version} are supported here`,
-    { fix: 'Use a version of Kafka that docs/support.md names.' },
-  )
 }
 
 function isProduceAnswer(value: unknown): value is ProduceAnswer {
@@ -233,5 +178,10 @@ function isOffsetsAnswer(value: unknown): value is listOffsetsV9.ListOffsetsResp
 }
 
 function isFetchAnswer(value: unknown): value is FetchAnswer {
-  return typeof value === 'object' && value !== null && 'responses' in value && 'errorCode' in value
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'responses' in value &&
+    Reflect.get(value, 'errorCode') === 0
+  )
 }

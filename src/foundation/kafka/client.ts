@@ -1,7 +1,6 @@
 import { isIP } from 'node:net'
 import type { Base, BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
 import { sleep } from '../runtime/backoff.ts'
-import type { KafkaConnection } from './connection.ts'
 
 const CONNECT_TIMEOUT_MS = 5000
 const REQUEST_TIMEOUT_MS = 30_000
@@ -71,8 +70,18 @@ export function hasKafkaError(error: unknown, name: string): boolean {
   return hasKafkaError(error.cause, name)
 }
 
-/** Returns the brokers' answers inside an error of the client, oldest first. Never throws. */
-export function answersWithin(error: unknown): unknown[] {
+/**
+ * Returns the broker's answer within an error: the client throws one in which a topic or partition
+ * has an error. Any other error is thrown again.
+ */
+export function partialAnswer<Answer>(error: unknown, isAnswer: (value: unknown) => value is Answer): Answer {
+  const answer = answersWithin(error).findLast(isAnswer)
+  if (answer === undefined) throw error
+  return answer
+}
+
+/** Oldest first. */
+function answersWithin(error: unknown): unknown[] {
   if (!(error instanceof Error)) return []
   const inner = (error as GenericError | MultipleErrors)['errors']
   const answer: unknown = Reflect.get(error, 'response')
@@ -85,4 +94,23 @@ export function answersWithin(error: unknown): unknown[] {
 
 function isAddress(broker: string): boolean {
   return isIP(broker.slice(0, broker.lastIndexOf(':')).replace(/^\[|\]$/g, '')) !== 0
+}
+
+/** Settings of the connection to the brokers; the same for every client. */
+export interface KafkaConnection {
+  readonly brokers: readonly string[]
+  /** PEM texts; null for plaintext connections. */
+  readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | null
+  readonly sasl: {
+    readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
+    readonly username: string
+    readonly password: string
+  } | null
+}
+
+/** Returns the connection with the bootstrap brokers rotated by `number`, since one may hang. */
+export function startingAt(connection: KafkaConnection, number: number): KafkaConnection {
+  const { brokers } = connection
+  const first = number % Math.max(1, brokers.length)
+  return { ...connection, brokers: [...brokers.slice(first), ...brokers.slice(0, first)] }
 }

@@ -1,7 +1,7 @@
 import type { Gap } from '../market/gap.ts'
-import type { KafkaConnection } from './connection.ts'
+import type { KafkaConnection } from './client.ts'
 import { HEADER } from './headers.ts'
-import { partitionOf } from './partition-map.ts'
+import { partitionOf } from './partition.ts'
 import { type OutgoingRecord, RecordSender } from './record-sender.ts'
 import { schemaHeader } from './schema-of.ts'
 

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { EPOCH_MAX } from '../market/fields.ts'
+import { parseJson } from '../runtime/outside-text.ts'
 
 /** Header names of Tapeline's messages. Values are text. */
 export const HEADER = {
@@ -83,12 +84,7 @@ export function headerTexts(
 
 /** Parses the result of {@link headerTexts} from JSON; undefined for anything else. */
 export function parseHeaderTexts(json: string): Array<[name: string, value: string]> | undefined {
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(json)
-  } catch {
-    return undefined
-  }
+  const parsed = parseJson(json)
   const isText = (value: unknown): value is string =>
     typeof value === 'string' && value.isWellFormed() && !value.includes('\0')
   if (!Array.isArray(parsed)) return undefined

@@ -7,6 +7,7 @@ import { GAP, type Gap } from '../market/gap.ts'
 import { type Fields, isFields, readPayload } from '../market/payload.ts'
 import { RECORDING, type Recording } from '../market/recording.ts'
 import { TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'
+import { parseJson } from '../runtime/outside-text.ts'
 import type { FetchedMessage } from './codec/fetched-message.ts'
 import { HEADER, headerText, NOT_AN_EPOCH, readEpoch } from './headers.ts'
 import { LATEST_SCHEMA, type SchemaName, schemaHeader, schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
@@ -70,7 +71,8 @@ export class Decoder {
 
   #parse(kind: Exclude<TopicKind, 'deadLetters'>, value: Buffer, { schema, epoch }: Headers): string | null {
     if (!isUtf8(value)) return 'value is not UTF-8'
-    const data = parse(value)
+    // For a repeated field the last value counts, as in any JSON reader; our stamps are last.
+    const data = parseJson(value.toString())
     if (data === undefined) return 'value is not JSON'
     if (!isFields(data)) return 'value is not an object'
     const known = schemaOf(SCHEMAS_OF[kind], schema, data)
@@ -139,13 +141,4 @@ function headersOf({ headers }: FetchedMessage): Headers {
   const read = { schema, type, unit, epoch: epoch === null ? 0 : readEpoch(epoch) }
   readHeaders.set(headers, read)
   return read
-}
-
-/** For a repeated field the last value counts, as in any JSON reader; our stamps are last. */
-function parse(value: Buffer): unknown {
-  try {
-    return JSON.parse(value.toString())
-  } catch {
-    return undefined
-  }
 }

@@ -1,37 +1,12 @@
-import { FetchIsolationLevels, protocolErrorsCodesById, type RecordsBatch } from '@platformatic/kafka'
-import { type Clock, sleepOn } from '../runtime/clock.ts'
-import { TapelineError } from '../runtime/errors.ts'
-import type { Brokers, FetchRequests } from './broker-requests.ts'
+import { FetchIsolationLevels } from '@platformatic/kafka'
+import { sleep } from '../runtime/backoff.ts'
+import type { Clock } from '../runtime/clock.ts'
+import { isTapelineError } from '../runtime/errors.ts'
+import type { Brokers, FetchRequests, PartitionOffset } from './broker-requests.ts'
+import { type KafkaConnection, startingAt } from './client.ts'
 import { realBrokers } from './client-requests.ts'
-import { FetchedMessage } from './codec/fetched-message.ts'
-import type { MessageBatch } from './codec/record-batch.ts'
-import { type KafkaConnection, startingAt } from './connection.ts'
-import type { Position } from './position.ts'
+import { type FetchedPartition, fetchedPartition, keyOf, type Position } from './partition.ts'
 import type { TopicLayout, TopicMetadata } from './topic-metadata.ts'
-
-/** The result of one fetch for one partition. */
-export interface FetchedPartition {
-  readonly topic: string
-  readonly partition: number
-  /** Kafka's error name, like `OFFSET_OUT_OF_RANGE`; null without an error. */
-  readonly error: string | null
-  /** The offset after the last message that all in-sync replicas have. */
-  readonly endOffset: number
-  /** The oldest offset that retention has kept. */
-  readonly startOffset: number
-  /** The position after the last batch, even if compaction has emptied it; null without a batch. */
-  readonly nextOffset: number | null
-  /** The leader epoch of the last batch; −1 without one. */
-  readonly nextLeaderEpoch: number
-  /**
-   * Set if the log has lost messages before the requested position and may have others in their
-   * place: what was read is still there up to `offset`. Null if not, or if the position has no
-   * leader epoch.
-   */
-  readonly diverging: { readonly offset: number; readonly leaderEpoch: number } | null
-  /** In ascending order of offset; may begin before the requested position. */
-  readonly messages: readonly FetchedMessage[]
-}
 
 export interface FetchLimits {
   /** How long the broker may wait for `minBytes` to arrive. */
@@ -70,7 +45,13 @@ const METADATA_MS = 4000
 
 const CLOSE_MS = 1000
 
-/** Attempts of {@link PartitionFetcher.read}. */
+/** Limit of {@link PartitionFetcher.ends}: the others must not wait long for a hanging broker. */
+const ENDS_MS = 3000
+
+/** Timestamps that request the oldest and the next offset. */
+const [OLDEST, LATEST] = [-2n, -1n]
+
+/** Attempts while leaders change. */
 const READ_ATTEMPTS = 4
 const READ_RETRY_MS = 250
 
@@ -141,7 +122,7 @@ export class PartitionFetcher {
       } catch (error) {
         this.#reconnect()
         // A missing topic.
-        if (left <= 1 || error instanceof TapelineError) throw error
+        if (left <= 1 || isTapelineError(error)) throw error
       }
     }
   }
@@ -162,18 +143,47 @@ export class PartitionFetcher {
   async offsetRanges(
     of: readonly string[] = this.#topics,
   ): Promise<Array<{ topic: string; partition: number; start: number; end: number }>> {
-    await this.#refreshLeaders()
-    const [starts, ends] = await this.#orReconnect(REQUEST_MS, async (requests) => [
-      await requests.listOffsets(of, -2n),
-      await requests.listOffsets(of, -1n),
-    ])
-    return of.flatMap((topic) =>
-      (ends.get(topic) ?? []).map((end, partition) => ({
-        topic,
-        partition,
-        start: Number(starts.get(topic)?.[partition] ?? 0n),
-        end: Number(end),
-      })),
+    for (let left = READ_ATTEMPTS; ; left--) {
+      await this.#refreshLeaders()
+      const partitions = partitionsOf(this.#layouts, of)
+      const [starts, ends] = await this.#orReconnect(REQUEST_MS, async (requests) => {
+        const ask = (timestamp: bigint) =>
+          Promise.all(
+            [...Map.groupBy(partitions, ({ leader }) => leader)].map(([leader, led]) =>
+              leader < 0 ? [] : requests.offsets(leader, led, timestamp),
+            ),
+          )
+        return [byKey(await ask(OLDEST)), byKey(await ask(LATEST))]
+      })
+      const ranges = partitions.flatMap(({ topic, partition }) => {
+        const [start, end] = [starts, ends].map((offsets) => offsets?.get(keyOf({ topic, partition })))
+        return start === undefined || end === undefined ? [] : [{ topic, partition, start, end }]
+      })
+      if (ranges.length === partitions.length) return ranges
+      this.#isStale = true
+      if (left <= 1) throw new Error(`A partition of ${of.join(', ')} has no leader`)
+      await this.#pause()
+    }
+  }
+
+  /**
+   * Returns the ends of the partitions whose leaders answer within 3 s. Those without a leader, or
+   * with a hanging broker, are missing.
+   *
+   * @throws if no broker names the leaders
+   */
+  async ends(): Promise<Array<PartitionOffset & { readonly topicId: string }>> {
+    const layouts = await this.connect()
+    const led = partitionsOf(this.#layouts, this.#topics).filter(({ leader }) => leader >= 0)
+    const answers = await Promise.allSettled(
+      [...Map.groupBy(led, ({ leader }) => leader)].map(([leader, partitions]) =>
+        this.#orReconnect(ENDS_MS, (requests) => requests.offsets(leader, partitions, LATEST)),
+      ),
+    )
+    return answers.flatMap((answer) =>
+      answer.status === 'rejected'
+        ? []
+        : answer.value.map((one) => ({ ...one, topicId: layouts.get(one.topic)?.id ?? '' })),
     )
   }
 
@@ -211,18 +221,7 @@ export class PartitionFetcher {
     )
     return response.responses.flatMap(({ topicId, partitions }) => {
       const topic = this.#topicOf.get(topicId)
-      if (topic === undefined) return []
-      return partitions.map((part) => ({
-        topic,
-        partition: part.partitionIndex,
-        error: this.#errorOf(part.errorCode),
-        endOffset: Number(part.highWatermark),
-        startOffset: Number(part.logStartOffset),
-        nextOffset: offsetAfter(part.records?.at(-1)),
-        nextLeaderEpoch: part.records?.at(-1)?.partitionLeaderEpoch ?? -1,
-        diverging: divergence(part.divergingEpoch),
-        messages: (part.records ?? []).flatMap(messagesOf),
-      }))
+      return topic === undefined ? [] : partitions.map((part) => this.#noted(fetchedPartition(topic, part)))
     })
   }
 
@@ -251,8 +250,8 @@ export class PartitionFetcher {
         if (!LEADER_MOVED.has(error)) left = 0
         throw new Error(`${where}: ${error}`)
       } catch (error) {
-        if (left <= 1 || error instanceof TapelineError) throw error
-        await sleepOn(this.#clock, READ_RETRY_MS, this.#closing.signal)
+        if (left <= 1 || isTapelineError(error)) throw error
+        await this.#pause()
       }
     }
   }
@@ -266,11 +265,13 @@ export class PartitionFetcher {
     return this.#to.clock
   }
 
-  #errorOf(code: number): string | null {
-    if (code === 0) return null
-    const name = errorName(code)
-    if (LEADER_MOVED.has(name)) this.#isStale = true
-    return name
+  #noted(fetched: FetchedPartition): FetchedPartition {
+    if (fetched.error !== null && LEADER_MOVED.has(fetched.error)) this.#isStale = true
+    return fetched
+  }
+
+  #pause(): Promise<void> {
+    return sleep(READ_RETRY_MS, this.#closing.signal, this.#clock)
   }
 
   #open(): FetchRequests {
@@ -315,36 +316,12 @@ export class PartitionFetcher {
   }
 }
 
-function divergence(
-  diverging: { readonly epoch: number; readonly endOffset: bigint } | undefined,
-): FetchedPartition['diverging'] {
-  if (diverging === undefined || diverging.epoch < 0) return null
-  return { offset: Number(diverging.endOffset), leaderEpoch: diverging.epoch }
-}
-
-function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage[] {
-  if ('messages' in batch) return batch.messages
-  // From an old broker, whose answer the client has parsed.
-  const first = Number(batch.firstOffset)
-  return batch.records.map(
-    ({ offsetDelta, key, value, headers }) =>
-      new FetchedMessage(
-        first + offsetDelta,
-        key,
-        headers,
-        value,
-        0,
-        value?.length ?? 0,
-        batch.partitionLeaderEpoch,
-      ),
+function partitionsOf(layouts: ReadonlyMap<string, TopicLayout>, topics: readonly string[]) {
+  return topics.flatMap((topic) =>
+    (layouts.get(topic)?.leaders ?? []).map((leader, partition) => ({ topic, partition, leader })),
   )
 }
 
-function offsetAfter(batch: { firstOffset: bigint; lastOffsetDelta: number } | undefined): number | null {
-  return batch === undefined ? null : Number(batch.firstOffset) + batch.lastOffsetDelta + 1
-}
-
-function errorName(code: number): string {
-  const names: Readonly<Record<string, string>> = protocolErrorsCodesById
-  return names[code] ?? `error ${code}`
+function byKey(offsets: readonly (readonly PartitionOffset[])[]): ReadonlyMap<string, number> {
+  return new Map(offsets.flat().map((one) => [keyOf(one), one.offset]))
 }

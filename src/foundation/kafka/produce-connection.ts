@@ -1,8 +1,8 @@
 import { unlessAborted } from '../runtime/backoff.ts'
-import { TapelineError } from '../runtime/errors.ts'
+import { isTapelineError } from '../runtime/errors.ts'
 import type { Brokers, ProduceAnswer, ProduceRequests, ProducerId } from './broker-requests.ts'
+import { type KafkaConnection, startingAt } from './client.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
-import { type KafkaConnection, startingAt } from './connection.ts'
 import type { ClusterLayout, TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
 /** A broker that does not answer within this time hangs. */
@@ -94,7 +94,7 @@ export class ProduceConnection {
     const problem = await this.#learn(first ?? [])
     if (problem === undefined) return undefined
     // Without a missing topic the rest may work; a broker that hangs would hang again.
-    if (!(problem instanceof TapelineError)) throw problem
+    if (!isTapelineError(problem)) throw problem
     const problems: unknown[] = []
     for (const one of others) problems.push(await this.#learn(one))
     if (others.length === 0 || problems.every((each) => each !== undefined)) throw problem
@@ -115,7 +115,7 @@ export class ProduceConnection {
       return undefined
     } catch (error) {
       this.#closing.throwIfAborted()
-      if (error instanceof TapelineError) this.namedAtMs = this.#to.clock.monotonicMs()
+      if (isTapelineError(error)) this.namedAtMs = this.#to.clock.monotonicMs()
       return error
     }
   }

@@ -1,12 +1,12 @@
-import { delayFor } from '../runtime/backoff.ts'
-import type { ByteSlice } from '../runtime/byte-slice.ts'
-import { sleepOn } from '../runtime/clock.ts'
+import { delayFor, sleep } from '../runtime/backoff.ts'
+import type { ByteSlice } from '../runtime/bytes.ts'
 import { kafkaSecurityError } from './broker-errors.ts'
 import type { Brokers, ProducerId } from './broker-requests.ts'
+import type { KafkaConnection } from './client.ts'
 import { realBrokers } from './client-requests.ts'
+import { CODEC } from './codec/codec.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
-import { RecordWriter } from './codec/record-writer.ts'
-import type { KafkaConnection } from './connection.ts'
+import { keyOf, type TopicPartition } from './partition.ts'
 import { ProduceConnection } from './produce-connection.ts'
 import { lacksReplicas, RefusedRecords } from './refused-records.ts'
 import type { TopicMetadata } from './topic-metadata.ts'
@@ -14,9 +14,7 @@ import type { TopicMetadata } from './topic-metadata.ts'
 export type Compression = 'lz4' | 'none' | 'gzip' | 'snappy' | 'zstd'
 
 /** A message to produce. */
-export interface OutgoingRecord {
-  readonly topic: string
-  readonly partition: number
+export interface OutgoingRecord extends TopicPartition {
   readonly key: Buffer | null
   readonly value: Buffer | null
   /** The slice with the value, if it has no separate buffer. */
@@ -27,16 +25,12 @@ export interface OutgoingRecord {
 }
 
 /** The offset of a partition's first message in a send; −1 if the broker no longer remembers it. */
-export interface BaseOffset {
-  readonly topic: string
-  readonly partition: number
+export interface BaseOffset extends TopicPartition {
   readonly offset: number
 }
 
 /** The records of one partition in a send. */
-export interface PartitionRecords<Sent extends OutgoingRecord = OutgoingRecord> {
-  readonly topic: string
-  readonly partition: number
+export interface PartitionRecords<Sent extends OutgoingRecord = OutgoingRecord> extends TopicPartition {
   readonly records: readonly Sent[]
 }
 
@@ -97,11 +91,11 @@ interface PendingBatch<Sent extends OutgoingRecord> extends PartitionBatch, Part
 /** A running send. */
 interface Sending<Sent extends OutgoingRecord> {
   readonly options: SendOptions<Sent>
-  /** By {@link placeOf}. */
+  /** By {@link keyOf}. */
   readonly pending: Map<string, PendingBatch<Sent>>
   /** Records without sequence numbers, by partition. */
   unwritten: ReadonlyArray<PartitionRecords<Sent>>
-  /** Why the last attempt left partitions, by {@link placeOf}, if their leader was the reason. */
+  /** Why the last attempt left partitions, by {@link keyOf}, if their leader was the reason. */
   readonly problems: Map<string, unknown>
 }
 
@@ -120,9 +114,9 @@ export class RecordSender {
   readonly #kafka: ProduceConnection
   readonly #to: Brokers
   readonly #compression: Compression
-  readonly #writer = new RecordWriter()
+  readonly #writer = CODEC.writer()
   readonly #closing = new AbortController()
-  /** The next sequence number of a partition, by {@link placeOf}, and its producer id. */
+  /** The next sequence number of a partition, by {@link keyOf}, and its producer id. */
   readonly #sequences = new Map<string, { readonly producer: ProducerId; readonly next: number }>()
   #producer: ProducerId | null = null
   #initialising: Promise<ProducerId> | null = null
@@ -188,10 +182,10 @@ export class RecordSender {
         topic: one.topic,
         partition: one.partition,
         records: one.records,
-        problem: sending.problems.get(placeOf(one)) ?? problem,
+        problem: sending.problems.get(keyOf(one)) ?? problem,
       }))
       onRetry?.(problem, left, namedAtMs >= attemptedAtMs ? namedAtMs : null)
-      await sleepOn(this.#to.clock, delayFor(failures, RETRY, this.#to.random()), this.#closing.signal)
+      await sleep(delayFor(failures, RETRY, this.#to.random()), this.#closing.signal, this.#to.clock)
     }
   }
 
@@ -209,7 +203,7 @@ export class RecordSender {
     if (sending.unwritten.length === 0) return
     const producer = await this.#producerId()
     for (const { topic, partition, records } of sending.unwritten) {
-      const place = placeOf({ topic, partition })
+      const place = keyOf({ topic, partition })
       const known = this.#sequences.get(place)
       const sequence = known?.producer === producer ? known.next : 0
       const batch = this.#encode(records, sequence, producer)
@@ -249,7 +243,7 @@ export class RecordSender {
     const byLeader = Map.groupBy(pending, ({ topic, partition }) => this.#kafka.leaderOf(topic, partition))
     const attempts = [...byLeader].map(async ([leader, batches]): Promise<unknown> => {
       const note = (problem: unknown) => {
-        for (const batch of batches) sending.problems.set(placeOf(batch), problem)
+        for (const batch of batches) sending.problems.set(keyOf(batch), problem)
         return problem
       }
       if (leader < 0) return note(unknownTopic ?? new Error(`No leader: ${placesOf(batches)}`))
@@ -277,16 +271,16 @@ export class RecordSender {
     let problem: unknown
     for (const { name: topic, partitionResponses } of response.responses) {
       for (const { index: partition, errorCode, errorMessage, baseOffset } of partitionResponses) {
-        const batch = sending.pending.get(placeOf({ topic, partition }))
+        const batch = sending.pending.get(keyOf({ topic, partition }))
         if (batch === undefined) continue
         if (errorCode === 0 || errorCode === DUPLICATE_SEQUENCE_NUMBER) {
-          sending.pending.delete(placeOf(batch))
+          sending.pending.delete(keyOf(batch))
           const offset = errorCode === 0 ? Number(baseOffset) : -1
           sending.options.onAcknowledged?.({ topic, partition, offset }, batch.records)
         } else {
           const refused = new RefusedRecords(topic, partition, errorCode, errorMessage)
           if (this.#settleRefused(sending, batch, refused)) continue
-          sending.problems.set(placeOf(batch), refused)
+          sending.problems.set(keyOf(batch), refused)
           problem = refused
         }
       }
@@ -301,7 +295,7 @@ export class RecordSender {
     refused: RefusedRecords,
   ): boolean {
     const { records, sequence, producer } = batch
-    const place = placeOf(batch)
+    const place = keyOf(batch)
     if (refused.isTooLarge && sending.options.onTooLarge !== undefined) {
       sending.pending.delete(place)
       // None of them was written, so the next records use their sequence numbers.
@@ -338,10 +332,6 @@ function byPartition<Sent extends OutgoingRecord>(records: readonly Sent[]): Arr
   return [...places].flatMap(([topic, partitions]) =>
     [...partitions].map(([partition, inPartition]) => ({ topic, partition, records: inPartition })),
   )
-}
-
-function placeOf({ topic, partition }: { readonly topic: string; readonly partition: number }): string {
-  return `${topic}:${partition}`
 }
 
 function placesOf(batches: Iterable<PartitionBatch>): string {

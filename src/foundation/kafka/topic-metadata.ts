@@ -1,6 +1,7 @@
-import { type Base, findErrorBy } from '@platformatic/kafka'
-import { describeError, TapelineError } from '../runtime/errors.ts'
-import { answersWithin, hasKafkaError } from './client.ts'
+import { type Base, metadataV12, ResponseError, type ResponseErrorWithLocation } from '@platformatic/kafka'
+import { TapelineError } from '../runtime/errors.ts'
+import { usableApi } from './api-versions.ts'
+import { partialAnswer } from './client.ts'
 
 /** The metadata of a topic that clients need. */
 export interface TopicMetadata {
@@ -25,12 +26,32 @@ export interface ClusterLayout {
   readonly brokers: ReadonlyMap<number, { readonly host: string; readonly port: number }>
 }
 
-/** Like {@link clusterLayout}, for the topics only. */
-export async function topicLayouts(
+/** Kafka's number of the request. */
+const METADATA = 3
+
+/** This version includes the ids of topics and the caller's rights. */
+export const METADATA_APIS = [metadataV12.api]
+
+type MetadataAnswer = Awaited<ReturnType<(typeof METADATA_APIS)[number]['async']>>
+export type DescribedTopic = MetadataAnswer['topics'][number]
+
+const UNKNOWN_TOPIC = 3
+
+/**
+ * Asks the first bootstrap broker that can be reached. Topics and partitions in the answer may have
+ * errors. The client's `metadata` throws then, and reports no rights.
+ */
+export async function describeTopics(
   client: Base,
+  bootstrap: readonly string[],
   names: readonly string[],
-): Promise<Map<string, TopicLayout>> {
-  return new Map((await clusterLayout(client, names)).topics)
+  withRights = false,
+): Promise<MetadataAnswer> {
+  const api = await usableApi(client, 'Metadata', METADATA_APIS)
+  const connection = await client.connections.getFirstAvailable(bootstrap.map(addressOf))
+  return api
+    .async(connection, [...names], false, withRights)
+    .catch((error: unknown) => partialAnswer(error, isMetadata))
 }
 
 /**
@@ -38,95 +59,49 @@ export async function topicLayouts(
  *
  * @throws TapelineError `KAFKA` naming the missing topics; other errors if no broker answers
  */
-export async function clusterLayout(client: Base, names: readonly string[]): Promise<ClusterLayout> {
-  try {
-    const metadata = await client.metadata({ topics: [...names], forceUpdate: true, retries: 1 })
-    const topics = new Map(
-      names.flatMap((name): Array<[string, TopicLayout]> => {
-        const topic = metadata.topics.get(name)
-        if (topic === undefined) return []
-        const { id, partitionsCount, partitions } = topic
-        const leaders = Array.from({ length: partitionsCount }, (_, i) => partitions[i]?.leader ?? -1)
-        const leaderEpochs = leaders.map((_, i) => partitions[i]?.leaderEpoch ?? -1)
-        return [[name, { id, partitions: partitionsCount, leaders, leaderEpochs }]]
-      }),
-    )
-    return { topics, brokers: metadata.brokers }
-  } catch (error) {
-    // The client throws an answer in which one partition has no leader.
-    const answer = answersWithin(error).findLast(isWholeAnswer)
-    if (answer !== undefined) {
-      return {
-        topics: layoutsOf(answer),
-        brokers: new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }])),
-      }
-    }
-    // For an unknown topic it throws a user error.
-    const unknown = error instanceof Error && findErrorBy(error, 'code', 'PLT_KFK_USER') !== null
-    if (unknown || hasKafkaError(error, 'UNKNOWN_TOPIC_OR_PARTITION')) {
-      throw new TapelineError(
-        'KAFKA',
-        `A topic is missing on the broker, of: ${names.join(', ')} (${describeError(error)})`,
-        {
-          fix: 'Create the topics with: bin/tapeline topics init',
-          cause: error,
-        },
-      )
-    }
-    throw error
+export async function clusterLayout(
+  client: Base,
+  bootstrap: readonly string[],
+  names: readonly string[],
+): Promise<ClusterLayout> {
+  const { topics, brokers } = await describeTopics(client, bootstrap, names)
+  refuseBroken(topics)
+  return {
+    topics: new Map(topics.map((topic) => [topic.name ?? '', layoutOf(topic)])),
+    brokers: new Map(brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }])),
   }
 }
 
-/** Like {@link topicLayouts}, without leaders. */
-export async function topicMetadata(
-  client: Base,
-  names: readonly string[],
-): Promise<Map<string, TopicMetadata>> {
-  return topicLayouts(client, names)
-}
-
-interface MetadataAnswer {
-  readonly brokers: ReadonlyArray<{ readonly nodeId: number; readonly host: string; readonly port: number }>
-  readonly topics: ReadonlyArray<{
-    readonly errorCode: number
-    readonly name: string
-    readonly topicId: string
-    readonly partitions: ReadonlyArray<{
-      readonly partitionIndex: number
-      readonly leaderId: number
-      readonly leaderEpoch: number
-    }>
-  }>
-}
-
-/** Whether an answer has no errors except those of single partitions. */
-function isWholeAnswer(value: unknown): value is MetadataAnswer {
-  if (typeof value !== 'object' || value === null || !('topics' in value)) return false
-  const { topics } = value
-  return (
-    Array.isArray(topics) &&
-    topics.length > 0 &&
-    topics.every(
-      (topic) =>
-        topic?.errorCode === 0 && typeof topic.topicId === 'string' && Array.isArray(topic.partitions),
-    )
+/** @throws TapelineError `KAFKA` naming the missing topics; ResponseError for another error of one */
+export function refuseBroken(topics: readonly DescribedTopic[]): void {
+  const missing = topics.filter(({ errorCode }) => errorCode === UNKNOWN_TOPIC).map(({ name }) => name)
+  if (missing.length > 0)
+    throw new TapelineError('KAFKA', `A topic is missing on the broker: ${missing.join(', ')}`, {
+      fix: 'Create the topics with: bin/tapeline topics init',
+    })
+  const errors = topics.flatMap(({ errorCode }, i): ResponseErrorWithLocation[] =>
+    errorCode === 0 ? [] : [[`/topics/${i}`, [errorCode, null]]],
   )
+  if (errors.length > 0)
+    throw new ResponseError(METADATA, metadataV12.api.version, Object.fromEntries(errors), { topics })
 }
 
-function layoutsOf({ topics }: MetadataAnswer): Map<string, TopicLayout> {
-  return new Map(
-    topics.map(({ name, topicId, partitions }) => {
-      const byIndex = new Map(partitions.map((one) => [one.partitionIndex, one]))
-      const indexes = Array.from({ length: partitions.length }, (_, i) => i)
-      return [
-        name,
-        {
-          id: topicId,
-          partitions: partitions.length,
-          leaders: indexes.map((i) => byIndex.get(i)?.leaderId ?? -1),
-          leaderEpochs: indexes.map((i) => byIndex.get(i)?.leaderEpoch ?? -1),
-        },
-      ]
-    }),
-  )
+function layoutOf({ topicId, partitions }: DescribedTopic): TopicLayout {
+  const sorted = partitions.toSorted((a, b) => a.partitionIndex - b.partitionIndex)
+  return {
+    id: topicId,
+    partitions: sorted.length,
+    leaders: sorted.map(({ leaderId }) => leaderId),
+    leaderEpochs: sorted.map(({ leaderEpoch }) => leaderEpoch),
+  }
+}
+
+function isMetadata(value: unknown): value is MetadataAnswer {
+  return typeof value === 'object' && value !== null && 'topics' in value && 'brokers' in value
+}
+
+/** An IPv6 address is in brackets. */
+function addressOf(broker: string): { host: string; port: number } {
+  const { hostname, port } = new URL(`kafka://${broker}`)
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
 }

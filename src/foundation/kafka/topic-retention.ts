@@ -1,6 +1,5 @@
 import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
-import { clientOptions, closeClient, guardConnections } from './client.ts'
-import type { KafkaConnection } from './connection.ts'
+import { clientOptions, closeClient, guardConnections, type KafkaConnection } from './client.ts'
 
 const RETENTION = 'retention.ms'
 

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { SharedBytes } from '../runtime/shared-bytes.ts'
+import { SharedBytes } from '../runtime/bytes.ts'
 import { declarationOf, EVENT_TYPES, type EventType, ROLES, type Role } from './event.ts'
 import { ABSENT, EventFields, type KnownSymbol } from './event-fields.ts'
 import { FIRST_TIME_MS, FIRST_TIME_US, isSymbol, LAST_TIME_MS, LAST_TIME_US } from './fields.ts'

@@ -1,4 +1,5 @@
-import { type Clock, sleepOn } from './clock.ts'
+import { sleep } from './backoff.ts'
+import type { Clock } from './clock.ts'
 
 /**
  * A sliding-window limit on attempts, for exchanges that count connections per IP.
@@ -33,7 +34,7 @@ export class AttemptLimit {
   /** Waits until an attempt is allowed, and records it. */
   async wait(clock: Clock, signal: AbortSignal): Promise<void> {
     for (let taken = this.take(clock.monotonicMs()); !taken.allowed; taken = this.take(clock.monotonicMs())) {
-      await sleepOn(clock, taken.waitMs, signal)
+      await sleep(taken.waitMs, signal, clock)
     }
   }
 }

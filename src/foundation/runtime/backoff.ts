@@ -1,3 +1,5 @@
+import { type Clock, systemClock } from './clock.ts'
+
 /** Waits between attempts, in milliseconds. */
 export interface BackoffPolicy {
   readonly initialMs: number
@@ -18,21 +20,20 @@ export function delayFor(attempt: number, policy: BackoffPolicy, random: number,
   return Math.max(floorMs, delay / 2 + (delay / 2) * random)
 }
 
-/** Waits `ms`, or rejects with the signal's reason as soon as it aborts. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+const SYSTEM: Pick<Clock, 'schedule'> = systemClock()
+
+/** Waits `ms` of the clock, or rejects with the signal's reason as soon as it aborts. */
+export function sleep(ms: number, signal?: AbortSignal, clock = SYSTEM): Promise<void> {
   return new Promise((resolve, reject) => {
-    if (signal?.aborted) {
-      reject(signal.reason)
-      return
-    }
+    signal?.throwIfAborted()
     const onAbort = () => {
-      clearTimeout(timer)
+      cancel()
       reject(signal?.reason)
     }
-    const timer = setTimeout(() => {
+    const cancel = clock.schedule(ms, () => {
       signal?.removeEventListener('abort', onAbort)
       resolve()
-    }, ms)
+    })
     signal?.addEventListener('abort', onAbort, { once: true })
   })
 }
@@ -50,5 +51,24 @@ export async function unlessAborted<Result>(promise: Promise<Result>, signal: Ab
     return await Promise.race([promise, aborted.promise])
   } finally {
     signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/**
+ * Settles like `work`, or rejects after the limit; the work continues.
+ *
+ * @param what completes the sentence "… within 5 s"
+ */
+export async function withinLimit<Result>(
+  work: Promise<Result>,
+  limitMs: number,
+  what: string,
+): Promise<Result> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new Error(`${what} within ${limitMs / 1000} s`)), limitMs)
+  try {
+    return await Promise.race([work, late.promise])
+  } finally {
+    clearTimeout(timer)
   }
 }

@@ -47,19 +47,3 @@ export function systemClock(): Clock {
     },
   }
 }
-
-/** Waits `ms` of the given clock, or rejects with the signal's reason as soon as it aborts. */
-export function sleepOn(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted()
-    const onAbort = () => {
-      cancel()
-      reject(signal.reason)
-    }
-    const cancel = clock.schedule(ms, () => {
-      signal.removeEventListener('abort', onAbort)
-      resolve()
-    })
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
-}

@@ -46,6 +46,10 @@ export class TapelineError extends Error {
   }
 }
 
+export function isTapelineError(error: unknown, code?: ErrorCode): error is TapelineError {
+  return error instanceof TapelineError && (code === undefined || error.code === code)
+}
+
 /** Describes anything that was thrown in one line. Never throws. */
 export function describeError(error: unknown): string {
   return describe(error, new Set())
@@ -55,7 +59,7 @@ export function describeError(error: unknown): string {
 function describe(error: unknown, above: ReadonlySet<unknown>): string {
   if (!(error instanceof Error)) return String(error)
   // Its message already includes what matters about its cause.
-  if (error instanceof TapelineError) return error.message
+  if (isTapelineError(error)) return error.message
   // Removes the full stop before the colon.
   const own = error.message.replace(/\.$/, '')
   const seen = new Set([...above, error])
@@ -65,4 +69,26 @@ function describe(error: unknown, above: ReadonlySet<unknown>): string {
   const told = [...inner].filter((text) => !own.includes(text)).join('; ')
   if (own === '' && told === '') return Reflect.get(error, 'code')?.toString() ?? error.name
   return [own, told].filter((text) => text !== '').join(': ')
+}
+
+/** The fault of a server's certificate. */
+export type CertificateFault = 'untrusted' | 'outdated' | 'other host'
+
+/** By the error code of OpenSSL or Node. */
+const FAULTS: Readonly<Record<string, CertificateFault>> = {
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'untrusted',
+  UNABLE_TO_GET_ISSUER_CERT: 'untrusted',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'untrusted',
+  SELF_SIGNED_CERT_IN_CHAIN: 'untrusted',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'untrusted',
+  CERT_UNTRUSTED: 'untrusted',
+  CERT_SIGNATURE_FAILURE: 'untrusted',
+  INVALID_CA: 'untrusted',
+  CERT_HAS_EXPIRED: 'outdated',
+  CERT_NOT_YET_VALID: 'outdated',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'other host',
+}
+
+export function certificateFault(code: unknown): CertificateFault | null {
+  return typeof code === 'string' ? (FAULTS[code] ?? null) : null
 }

@@ -16,3 +16,12 @@ export function outsideText(text: string, max = OUTSIDE_TEXT_MAX): string {
   // The cut may split a surrogate pair.
   return `${kept.isWellFormed() ? kept : kept.slice(0, -1)}…`
 }
+
+/** Parses a text from outside; undefined if it is not JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,6 +1,5 @@
 import { Client, type ClientBase } from 'pg'
-import { sleep } from '../runtime/backoff.ts'
-import { withinLimit } from '../runtime/limit.ts'
+import { sleep, withinLimit } from '../runtime/backoff.ts'
 import { connectionOptions } from './connection-options.ts'
 
 /** Limits for the cancel request, and for the statement to end after it. */

@@ -1,5 +1,10 @@
-import { type CertificateFault, certificateFault } from '../runtime/certificate-fault.ts'
-import { describeError, TapelineError } from '../runtime/errors.ts'
+import {
+  type CertificateFault,
+  certificateFault,
+  describeError,
+  isTapelineError,
+  TapelineError,
+} from '../runtime/errors.ts'
 
 const CERTIFICATE: Readonly<Record<CertificateFault, readonly [what: string, fix: string]>> = {
   untrusted: [
@@ -33,7 +38,7 @@ const LOGIN: Readonly<Record<string, readonly [what: string, fix: string]>> = {
  * @param where without a password: `host:port`
  */
 export function databaseConnectionError(error: unknown, where: string): TapelineError | null {
-  if (!(error instanceof Error) || error instanceof TapelineError) return null
+  if (!(error instanceof Error) || isTapelineError(error)) return null
   const code: unknown = Reflect.get(error, 'code')
   const fault = certificateFault(code)
   const known = fault !== null ? CERTIFICATE[fault] : typeof code === 'string' ? LOGIN[code] : undefined

@@ -1,3 +1,4 @@
+import { parseJson } from '../runtime/outside-text.ts'
 import type { Settings } from '../settings/load.ts'
 import type { ConsumerStatus, IngestionStatus } from './status.ts'
 
@@ -29,13 +30,8 @@ export async function dashboardStatus(url: string): Promise<{ ready: boolean; re
 
 async function readJson(url: string): Promise<unknown> {
   const answer = await request(url)
-  if (answer?.ok !== true) return null
-  try {
-    return JSON.parse(answer.body)
-  } catch {
-    // The answer of another program, or a truncated one.
-    return null
-  }
+  // An answer that is not JSON is of another program, or truncated.
+  return answer?.ok === true ? parseJson(answer.body) : null
 }
 
 async function request(url: string): Promise<{ ok: boolean; body: string } | null> {

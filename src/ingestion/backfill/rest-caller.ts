@@ -2,8 +2,8 @@ import type { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
 import type { FetchTrades, RestOutcome, TradeRequest } from '../../foundation/binance/trade-rest.ts'
 import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
 import { restOf } from '../../foundation/market/event.ts'
-import { unlessAborted } from '../../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn } from '../../foundation/runtime/clock.ts'
+import { sleep, unlessAborted } from '../../foundation/runtime/backoff.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
 
 /** Statuses that are counted separately. */
@@ -100,7 +100,7 @@ export class RestCaller {
     for (;;) {
       const waitMs = this.#gate.leftMs('rest') || this.#budget.take(weight, this.#clock.monotonicMs())
       if (waitMs === 0) return
-      await sleepOn(this.#clock, waitMs, signal)
+      await sleep(waitMs, signal, this.#clock)
     }
   }
 

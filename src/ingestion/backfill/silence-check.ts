@@ -6,8 +6,8 @@ import {
   type TradeRequest,
 } from '../../foundation/binance/trade-rest.ts'
 import { restOf, streamName, TRADE_TYPES } from '../../foundation/market/event.ts'
-import { type BackoffPolicy, delayFor } from '../../foundation/runtime/backoff.ts'
-import { type Clock, sleepOn } from '../../foundation/runtime/clock.ts'
+import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
@@ -218,7 +218,7 @@ export class SilenceCheck {
     this.#failures++
     const waitMs = delayFor(this.#failures, backoff, random())
     this.#put(silent, clock.monotonicMs() + waitMs)
-    await sleepOn(clock, waitMs, signal)
+    await sleep(waitMs, signal, clock)
   }
 
   /** Appends it, so that the first is due first. */

@@ -1,3 +1,4 @@
+import { deleteTopic, keyOf } from '../../foundation/kafka/partition.ts'
 import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
 import {
   byTradeType,
@@ -106,7 +107,7 @@ export class AcknowledgedState {
   }
 
   restoreOffset(topic: string, partition: number, nextOffset: number): void {
-    this.#nextOffsets.set(`${topic}:${partition}`, nextOffset)
+    this.#nextOffsets.set(keyOf({ topic, partition }), nextOffset)
   }
 
   /**
@@ -114,8 +115,7 @@ export class AcknowledgedState {
    * Events and gaps stay known.
    */
   forgetOffsets(topic: string): void {
-    for (const place of this.#nextOffsets.keys())
-      if (place.startsWith(`${topic}:`)) this.#nextOffsets.delete(place)
+    deleteTopic(this.#nextOffsets, topic)
   }
 
   /**
@@ -215,7 +215,7 @@ export class AcknowledgedState {
   }
 
   nextOffset(topic: string, partition: number): number {
-    return this.#nextOffsets.get(`${topic}:${partition}`) ?? 0
+    return this.#nextOffsets.get(keyOf({ topic, partition })) ?? 0
   }
 
   /** The symbols with any state. */

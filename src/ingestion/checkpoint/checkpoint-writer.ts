@@ -1,5 +1,5 @@
 import type { TopicNames } from '../../foundation/kafka/config.ts'
-import { partitionOf } from '../../foundation/kafka/partition-map.ts'
+import { keyOf, partitionOf } from '../../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { OutgoingMessage } from '../messages/message.ts'
@@ -79,9 +79,7 @@ export class CheckpointWriter {
     const drafts = due.map((symbol) => ({ symbol, draft: this.#draft(symbol, 'running') }))
     // Acknowledgements during the wait do not change the drafts, so events and offsets match.
     const tails = drafts.flatMap(({ draft }) => tailsOf(draft))
-    await this.#options.epochs.learn([
-      ...new Map(tails.map((tail) => [`${tail.topic}:${tail.partition}`, tail])).values(),
-    ])
+    await this.#options.epochs.learn([...new Map(tails.map((tail) => [keyOf(tail), tail])).values()])
     if (this.#isHeld) {
       for (const symbol of due) this.#acknowledged.noteUnwritten(symbol)
       return

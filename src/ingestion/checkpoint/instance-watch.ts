@@ -1,7 +1,7 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
-import type { Position } from '../../foundation/kafka/position.ts'
+import { deleteTopic, keyOf, type Position } from '../../foundation/kafka/partition.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
@@ -115,7 +115,7 @@ export class InstanceWatch {
       const position = {
         topic,
         partition,
-        ...(this.#positions.get(`${topic}:${partition}`) ?? { offset: 0 }),
+        ...(this.#positions.get(keyOf({ topic, partition })) ?? { offset: 0 }),
       }
       const incarnations = this.#incarnations
       const fetched = await this.#fetcher.read(position, LIMITS)
@@ -142,7 +142,7 @@ export class InstanceWatch {
   }
 
   #move({ topic, partition }: Position, to: Place): void {
-    this.#positions.set(`${topic}:${partition}`, to)
+    this.#positions.set(keyOf({ topic, partition }), to)
   }
 
   /**
@@ -167,8 +167,7 @@ export class InstanceWatch {
   recreated(topic: string): void {
     this.#incarnations++
     this.#isConnected = false
-    for (const place of this.#positions.keys())
-      if (place.startsWith(`${topic}:`)) this.#positions.delete(place)
+    deleteTopic(this.#positions, topic)
     if (topic !== this.#options.checkpoints) return
     this.#ownStartSeen.clear()
     this.#older.clear()
@@ -176,7 +175,7 @@ export class InstanceWatch {
 
   /** Returns up to which offset a partition was read. */
   position(topic: string, partition: number): number {
-    return this.#positions.get(`${topic}:${partition}`)?.offset ?? 0
+    return this.#positions.get(keyOf({ topic, partition }))?.offset ?? 0
   }
 
   async close(): Promise<void> {

@@ -1,11 +1,11 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers.ts'
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
-import { partitionOf } from '../../foundation/kafka/partition-map.ts'
-import type { Position } from '../../foundation/kafka/position.ts'
+import { keyOf, type Position, partitionOf } from '../../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
 import { isTradeType } from '../../foundation/market/event.ts'
 import { GAP, type Gap } from '../../foundation/market/gap.ts'
+import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { asIdGap, type IdGap } from '../continuity/gap-rows.ts'
 import type { EventMark } from '../messages/message.ts'
 import { AcknowledgedState } from './acknowledged-state.ts'
@@ -197,7 +197,7 @@ export class RecoveryFold {
   }
 
   #sureUpTo({ topic, partition }: Pick<Position, 'topic' | 'partition'>): number {
-    return this.#truncations.get(`${topic}:${partition}`) ?? Number.POSITIVE_INFINITY
+    return this.#truncations.get(keyOf({ topic, partition })) ?? Number.POSITIVE_INFINITY
   }
 
   /** Returns from where to read a partition for all its symbols; null if it has none of them. */
@@ -307,9 +307,5 @@ function clockAheadOf(headers: FetchedMessage['headers']): number | null | undef
 
 /** A message that is not JSON has no id; the consumer makes it a dead letter. */
 function parse(value: Buffer | null): unknown {
-  try {
-    return value === null ? null : JSON.parse(value.toString())
-  } catch {
-    return null
-  }
+  return value === null ? null : parseJson(value.toString())
 }

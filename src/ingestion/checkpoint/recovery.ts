@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { EXCHANGE_IDENTITY_KEY } from '../../foundation/kafka/exchange-identity-mark.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import { keyOf } from '../../foundation/kafka/partition.ts'
 import { type Range, readRange } from '../../foundation/kafka/read-range.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
@@ -50,7 +51,7 @@ export async function recover(
   try {
     const metadata = await fetcher.connect()
     const ranges = await fetcher.offsetRanges()
-    const ends = new Map(ranges.map(({ topic, partition, end }) => [`${topic}:${partition}`, end]))
+    const ends = new Map(ranges.map(({ topic, partition, end }) => [keyOf({ topic, partition }), end]))
     const fold = await foldCheckpoints(fetcher, ranges, names.checkpoints, log, (truncations) => {
       const onUnreadable = (symbol: string, err: unknown) =>
         log.error(
@@ -118,7 +119,7 @@ async function foldCheckpoints(
     const found = await findTruncations(fetcher, ranges, fold.claims())
     if (found.length === 0) return fold
     for (const { topic, partition, claimed, offset } of found) {
-      const key = `${topic}:${partition}`
+      const key = keyOf({ topic, partition })
       truncations.set(key, Math.min(offset, truncations.get(key) ?? offset))
       log.error(
         { topic, partition, claimed, offset },

@@ -1,12 +1,11 @@
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
+import { deleteTopic, keyOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 
 /** The position after an acknowledged message. */
-export interface Tail {
-  readonly topic: string
-  readonly partition: number
+export interface Tail extends TopicPartition {
   readonly offset: number
 }
 
@@ -57,13 +56,13 @@ export class TailEpochs {
 
   /** Forgets a topic that was deleted and recreated: its epochs begin at 0. */
   recreated(topic: string): void {
-    for (const place of this.#known.keys()) if (place.startsWith(`${topic}:`)) this.#known.delete(place)
+    deleteTopic(this.#known, topic)
     this.#connected = null
   }
 
   /** Returns the leader epoch; −1 if unknown. */
   leaderEpoch({ topic, partition, offset }: Tail): number {
-    const known = this.#known.get(`${topic}:${partition}`)
+    const known = this.#known.get(keyOf({ topic, partition }))
     return known?.offset === offset ? known.leaderEpoch : -1
   }
 
@@ -90,7 +89,7 @@ export class TailEpochs {
       const { messages } = await this.#fetcher.read({ topic, partition, offset: offset - 1 }, LIMITS)
       const last = messages.find((message) => message.offset === offset - 1)
       if (last !== undefined)
-        this.#known.set(`${topic}:${partition}`, { offset, leaderEpoch: last.leaderEpoch })
+        this.#known.set(keyOf({ topic, partition }), { offset, leaderEpoch: last.leaderEpoch })
     } catch (error) {
       // The topic may have been recreated.
       this.#connected = null

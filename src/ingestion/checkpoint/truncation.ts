@@ -1,13 +1,11 @@
 import type { RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
-import type { Position } from '../../foundation/kafka/position.ts'
+import type { Position, TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { Range } from '../../foundation/kafka/read-range.ts'
 
 const LIMITS = { maxWaitMs: 0, minBytes: 1, maxBytes: 1 << 16 }
 
 /** A partition that no longer has everything that a checkpoint covers. */
-export interface Truncation {
-  readonly topic: string
-  readonly partition: number
+export interface Truncation extends TopicPartition {
   /** The offset at which the checkpoint holds. */
   readonly claimed: number
   /** Up to where the log is the one that the checkpoint covers. */

@@ -1,4 +1,5 @@
 import { describeKafkaError } from '../../foundation/kafka/broker-errors.ts'
+import { keyOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import { isForGood } from '../../foundation/kafka/refused-records.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import { countEvents, type OutgoingMessage } from './message.ts'
@@ -28,12 +29,7 @@ export class HeldPartition {
   reason: string
   discarded = 0
 
-  constructor(
-    place: { readonly topic: string; readonly partition: number },
-    batchSize: number,
-    reason: string,
-    nowMs: number,
-  ) {
+  constructor(place: TopicPartition, batchSize: number, reason: string, nowMs: number) {
     this.topic = place.topic
     this.partition = place.partition
     this.sinceMs = nowMs
@@ -100,8 +96,6 @@ export class HeldPartition {
   }
 }
 
-export type Place = Pick<HeldPartition, 'topic' | 'partition'>
-
 /** All set-aside partitions. */
 export class HeldPartitions {
   readonly #byPlace = new Map<string, HeldPartition>()
@@ -135,16 +129,16 @@ export class HeldPartitions {
     return times.length === 0 ? null : Math.min(...times)
   }
 
-  get({ topic, partition }: Place): HeldPartition | undefined {
-    return this.#byPlace.size === 0 ? undefined : this.#byPlace.get(`${topic}:${partition}`)
+  get(place: TopicPartition): HeldPartition | undefined {
+    return this.#byPlace.size === 0 ? undefined : this.#byPlace.get(keyOf(place))
   }
 
   add(held: HeldPartition): void {
-    this.#byPlace.set(`${held.topic}:${held.partition}`, held)
+    this.#byPlace.set(keyOf(held), held)
   }
 
-  delete({ topic, partition }: Place): void {
-    this.#byPlace.delete(`${topic}:${partition}`)
+  delete(place: TopicPartition): void {
+    this.#byPlace.delete(keyOf(place))
   }
 
   /** Removes and returns all messages, including those being sent. */

@@ -1,7 +1,7 @@
 import { receiptSuffix } from '../../foundation/binance/stream-frame.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { HEADER } from '../../foundation/kafka/headers.ts'
-import { partitionOf } from '../../foundation/kafka/partition-map.ts'
+import { partitionOf, type TopicPartition } from '../../foundation/kafka/partition.ts'
 import type { BaseOffset } from '../../foundation/kafka/record-sender.ts'
 import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
 import type { TopicMetadata } from '../../foundation/kafka/topic-metadata.ts'
@@ -9,7 +9,7 @@ import { declarationOf, type EventType } from '../../foundation/market/event.ts'
 import type { Gap } from '../../foundation/market/gap.ts'
 import type { GapCause } from '../../foundation/market/gap-causes.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
-import type { ByteSlice } from '../../foundation/runtime/byte-slice.ts'
+import type { ByteSlice } from '../../foundation/runtime/bytes.ts'
 import type { ReceiptStamp } from './receipt-clock.ts'
 
 /** Identifies the event of a message, for use after its acknowledgement. */
@@ -29,9 +29,7 @@ export interface EventMark {
 }
 
 /** A message on its way to Kafka. */
-export interface OutgoingMessage {
-  readonly topic: string
-  readonly partition: number
+export interface OutgoingMessage extends TopicPartition {
   readonly key: Buffer | null
   readonly value: Buffer
   /** The slice with the value, if it has no separate buffer. */

@@ -1,20 +1,10 @@
-import { WebSocket } from 'ws'
 import type { ConnectionPlan } from '../../foundation/binance/connection-plan.ts'
 import type { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
-import { namedIn, refusedUpgrade } from '../../foundation/binance/handshake.ts'
-import { tunnelTo } from '../../foundation/binance/proxy.ts'
+import { openSocket, SILENCE_LIMIT_MS, type StreamSocket } from '../../foundation/binance/stream-socket.ts'
 import { knownVenue } from '../../foundation/binance/venue.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 
-const MAX_FRAME_BYTES = 1 << 20
-const HANDSHAKE_TIMEOUT_MS = 10_000
-const CLOSE_TIMEOUT_MS = 1_000
-/**
- * The exchange pings every 20 s. A connection that has missed three pings is dead, even if TCP
- * still considers it open.
- */
-const SILENCE_LIMIT_MS = 60_000
 /** The exchange accepts 5 messages per second, including pongs. */
 const SUBSCRIBE_INTERVAL_MS = 350
 
@@ -27,13 +17,16 @@ export interface CaptureConnectionEvents {
   onProblem(what: string): void
 }
 
-/** A connection to the combined stream. Reconnects whenever it ends, until it is stopped. */
+/**
+ * A connection to the combined stream, over the socket that ingestion uses. Reconnects whenever it ends, until it is
+ * stopped.
+ */
 export class CaptureConnection {
   readonly #plan: ConnectionPlan
   readonly #backoff: BackoffPolicy
   readonly #gate: ExchangeGate
   readonly #events: CaptureConnectionEvents
-  #socket: WebSocket | undefined
+  #socket: StreamSocket | undefined
   #isPaused = false
   #failures = 0
 
@@ -82,72 +75,49 @@ export class CaptureConnection {
   /** Resolves with the reason when an open connection has closed; rejects when it never opened. */
   async #connectUntilClosed(signal: AbortSignal): Promise<string> {
     signal.throwIfAborted()
-    const socket = new WebSocket(this.#plan.url, {
-      perMessageDeflate: false,
-      maxPayload: MAX_FRAME_BYTES,
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      agent: tunnelTo(this.#plan.url),
-    })
-    this.#socket = socket
+    const { url } = this.#plan
     const ended = new AbortController()
     const { promise, resolve, reject } = Promise.withResolvers<string>()
-    let problem: string | undefined
-    socket.on('error', (error) => {
-      problem = describeError(error)
-      reject(error)
+    let heardAtMs = 0
+    const socket = openSocket(url, {
+      onOpen: (named) => {
+        this.#gate.served('handshakes')
+        this.#events.onOpen(named ?? knownVenue(url) ?? new URL(url).host)
+        if (!this.#isPaused) socket.resume()
+        heardAtMs = performance.now()
+        void this.#subscribe(socket, ended.signal)
+      },
+      onFailed: reject,
+      onFrame: (bytes, isBinary = false) => {
+        heardAtMs = performance.now()
+        // Frames that arrive during the closing handshake are discarded.
+        if (!signal.aborted && this.#events.onFrame(bytes, isBinary)) this.#failures = 0
+      },
+      onPing: () => {
+        heardAtMs = performance.now()
+      },
+      onClose: resolve,
     })
-    socket.once('unexpected-response', (request, response) => {
-      request.destroy()
-      reject(refusedUpgrade(this.#plan.url, response))
-    })
-    socket.once('upgrade', (response) => {
-      const { url } = this.#plan
-      this.#gate.served('handshakes')
-      this.#events.onOpen(namedIn(response) ?? knownVenue(url) ?? new URL(url).host)
-    })
-    socket.once('open', () => {
-      if (this.#isPaused) socket.pause()
-      this.#watch(socket, ended.signal)
-      void this.#subscribe(socket, ended.signal)
-    })
-    socket.on('message', (bytes: Buffer, isBinary) => {
-      if (this.#events.onFrame(bytes, isBinary)) this.#failures = 0
-    })
-    const closed = new Promise<void>((done) => {
-      socket.once('close', (code, reason) => {
-        resolve(problem ?? `${code} ${reason.toString()}`.trim())
-        done()
-      })
-    })
-    const stop = () => closePolitely(socket)
+    this.#socket = socket
+    const watch = setInterval(() => {
+      // A pause of ours is no silence.
+      if (this.#isPaused || heardAtMs === 0) heardAtMs = performance.now()
+      if (performance.now() - heardAtMs > SILENCE_LIMIT_MS) socket.terminate()
+    }, 1_000)
+    const stop = () => socket.close()
     signal.addEventListener('abort', stop, { once: true })
     try {
       return await promise
     } finally {
       signal.removeEventListener('abort', stop)
       ended.abort()
-      if (!signal.aborted) socket.terminate()
-      await closed
+      clearInterval(watch)
       this.#socket = undefined
     }
   }
 
-  /** Ends a connection that has been silent for too long, unless we have paused it. */
-  #watch(socket: WebSocket, signal: AbortSignal): void {
-    let heardAtMs = performance.now()
-    const heard = () => {
-      heardAtMs = performance.now()
-    }
-    socket.on('message', heard).on('ping', heard)
-    const timer = setInterval(() => {
-      if (this.#isPaused) heard()
-      if (performance.now() - heardAtMs > SILENCE_LIMIT_MS) socket.terminate()
-    }, 1_000)
-    signal.addEventListener('abort', () => clearInterval(timer), { once: true })
-  }
-
   /** Subscribes to the streams that did not fit in the URL. */
-  async #subscribe(socket: WebSocket, signal: AbortSignal): Promise<void> {
+  async #subscribe(socket: StreamSocket, signal: AbortSignal): Promise<void> {
     for (const [index, params] of this.#plan.subscriptions.entries()) {
       // Rejects when the connection has ended. The next one subscribes again.
       await sleep(SUBSCRIBE_INTERVAL_MS, signal).catch(() => undefined)
@@ -155,13 +125,4 @@ export class CaptureConnection {
       socket.send(JSON.stringify({ method: 'SUBSCRIBE', params, id: index + 1 }))
     }
   }
-}
-
-function closePolitely(socket: WebSocket): void {
-  // Frames in flight are discarded, but the closing handshake must be read.
-  socket.removeAllListeners('message')
-  socket.resume()
-  socket.close(1000)
-  const timer = setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS)
-  socket.once('close', () => clearTimeout(timer))
 }

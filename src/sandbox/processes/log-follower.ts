@@ -1,4 +1,5 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync } from 'node:fs'
+import { parseJson } from '../../foundation/runtime/outside-text.ts'
 
 const POLL_MS = 200
 const CHUNK_BYTES = 64 * 1024
@@ -101,13 +102,9 @@ export class LogFollower {
 export function parseLogLine(line: string): LogProblem | null {
   const trimmed = line.trim()
   if (!trimmed.startsWith('{')) return plainProblem(trimmed)
-  let record: unknown
-  try {
-    record = JSON.parse(trimmed)
-  } catch {
-    // Not a line of our logger.
-    return plainProblem(trimmed)
-  }
+  const record = parseJson(trimmed)
+  // Not a line of our logger.
+  if (record === undefined) return plainProblem(trimmed)
   const level = Number(Reflect.get(Object(record), 'level'))
   if (!(level >= 40)) return null
   const error: unknown = Reflect.get(Object(record), 'err')

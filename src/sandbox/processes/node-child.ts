@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { getCompileCacheDir } from 'node:module'
 import { dirname } from 'node:path'
+import { NODE_ENVIRONMENT } from '../../foundation/runtime/node-flags.ts'
 import { type RunningProcess, runningProcess } from './child-process.ts'
 import { STOP_WITH_PARENT } from './files.ts'
 
@@ -30,16 +31,13 @@ export async function spawnNode(
     const child = spawn(process.execPath, ['--import', STOP_WITH_PARENT, options.script, ...options.args], {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
-      env: { ...MEMORY, ...compileCache(), ...options.env },
+      env: { ...NODE_ENVIRONMENT, ...compileCache(), ...options.env },
     })
     return { child, running: await runningProcess(child, options.graceMs) }
   } finally {
     closeSync(log)
   }
 }
-
-/** The same as in `bin/tapeline`. */
-const MEMORY = { MALLOC_ARENA_MAX: '2', NODE_OPTIONS: '--max-semi-space-size=8 --v8-pool-size=1' }
 
 /** Node stores compiled code in a folder per version, below the configured one. */
 function compileCache(): NodeJS.ProcessEnv {

@@ -3,7 +3,7 @@ import { askExchange } from '../../foundation/binance/handshake.ts'
 import { ExchangeRefusal } from '../../foundation/binance/refusal.ts'
 import { exchangeIdentity } from '../../foundation/binance/venue.ts'
 import { systemClock } from '../../foundation/runtime/clock.ts'
-import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../../foundation/runtime/errors.ts'
 import { DEFINITIONS } from '../../foundation/settings/definitions.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 
@@ -54,7 +54,7 @@ async function whatItNamesItself(url: string): Promise<string | null> {
       const ask = () => askExchange(url, AbortSignal.timeout(ANSWER_MS))
       return (await gate.attempt('handshakes', ask)).named
     } catch (error) {
-      if (error instanceof TapelineError) throw error
+      if (isTapelineError(error)) throw error
       if (!(error instanceof ExchangeRefusal))
         throw new TapelineError(
           'EXCHANGE',

@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs'
+import { sleep } from '../../foundation/runtime/backoff.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
 import type { ConsumerStatus, IngestionStatus } from '../../foundation/telemetry/status.ts'
@@ -133,15 +134,7 @@ class Run {
   async #poll(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.#ask()
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(done, STATUS_INTERVAL_MS)
-        function done() {
-          clearTimeout(timer)
-          signal.removeEventListener('abort', done)
-          resolve()
-        }
-        signal.addEventListener('abort', done, { once: true })
-      })
+      await sleep(STATUS_INTERVAL_MS, signal).catch(() => {})
     }
   }
 

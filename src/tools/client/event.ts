@@ -1,6 +1,6 @@
 import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
-import type { Position } from '../../foundation/kafka/position.ts'
+import type { Position } from '../../foundation/kafka/partition.ts'
 import { ABSENT } from '../../foundation/market/event-fields.ts'
 import type { MarketEvent } from './market-event.ts'
 

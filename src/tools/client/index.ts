@@ -1,6 +1,6 @@
 /** Reads events from Kafka: `import { readEvents } from 'tapeline'`. See docs/client.md. */
 
-export type { Position } from '../../foundation/kafka/position.ts'
+export type { Position } from '../../foundation/kafka/partition.ts'
 export { TapelineError } from '../../foundation/runtime/errors.ts'
 export type { AggTradeEvent, BookTickerEvent, MarketEvent, TradeEvent } from './market-event.ts'
 export { type ReadOptions, readEvents } from './read-events.ts'

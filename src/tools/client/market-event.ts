@@ -1,4 +1,4 @@
-import type { Position } from '../../foundation/kafka/position.ts'
+import type { Position } from '../../foundation/kafka/partition.ts'
 import type { TradeType } from '../../foundation/market/event.ts'
 
 export interface Received {

@@ -1,10 +1,10 @@
 import { kafkaSecurityError } from '../../foundation/kafka/broker-errors.ts'
-import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
-import { type FetchedPartition, PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
-import type { Position } from '../../foundation/kafka/position.ts'
+import type { KafkaConnection } from '../../foundation/kafka/client.ts'
+import { type FetchedPartition, keyOf, type Position } from '../../foundation/kafka/partition.ts'
+import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import { declarationOf, EVENT_TYPES, type EventType } from '../../foundation/market/event.ts'
 import { delayFor, sleep } from '../../foundation/runtime/backoff.ts'
-import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { isTapelineError, TapelineError } from '../../foundation/runtime/errors.ts'
 import { readEvent } from './event.ts'
 import type { MarketEvent } from './market-event.ts'
 
@@ -77,7 +77,7 @@ export async function* readEvents(options: ReadOptions): AsyncGenerator<MarketEv
     } catch (error) {
       if (signal.aborted) return
       // A retry cannot fix these.
-      if (error instanceof TapelineError) throw error
+      if (isTapelineError(error)) throw error
       const refusal = kafkaSecurityError(error, `Kafka at ${options.brokers.join()}`)
       if (refusal?.code === 'ACCESS') throw refusal
       options.onRetry?.(error)
@@ -97,7 +97,7 @@ async function begin(
 ): Promise<void> {
   const isFirst = positions.size === 0
   for (const { topic, partition, start, end } of await fetcher.offsetRanges()) {
-    const key = keyOf(topic, partition)
+    const key = keyOf({ topic, partition })
     const given =
       typeof from === 'string'
         ? undefined
@@ -122,7 +122,7 @@ function* eventsOf(
   options: ReadOptions,
   positions: Map<string, Position>,
 ): Generator<MarketEvent> {
-  const key = keyOf(topic, partition)
+  const key = keyOf({ topic, partition })
   const from = positions.get(key)?.offset ?? 0
   if (error !== null) {
     if (!FINAL.has(error)) throw new Error(`${topic} ${partition}: ${error}`)
@@ -162,7 +162,7 @@ async function gone(
   { topic, partition, diverging }: FetchedPartition,
   positions: ReadonlyMap<string, Position>,
 ): Promise<TapelineError> {
-  const offset = positions.get(keyOf(topic, partition))?.offset
+  const offset = positions.get(keyOf({ topic, partition }))?.offset
   const range = (await fetcher.offsetRanges([topic])).find((one) => one.partition === partition)
   if (diverging !== null) {
     return new TapelineError(
@@ -194,8 +194,4 @@ function names({ topics = {} }: ReadOptions): { trades: string; bookTicker: stri
 function topicsOf(options: ReadOptions): string[] {
   const types = options.types ?? EVENT_TYPES
   return [...new Set(types.map((type) => names(options)[declarationOf(type).topic]))]
-}
-
-function keyOf(topic: string, partition: number): string {
-  return `${topic}:${partition}`
 }

@@ -2,7 +2,7 @@ import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-messag
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { Decoder, type TopicKind } from '../../foundation/kafka/message-decoder.ts'
 import { isTradeType, SECOND_UNDER_ID } from '../../foundation/market/event.ts'
-import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { isTapelineError } from '../../foundation/runtime/errors.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import type { Database, Queryable } from '../../foundation/store/database.ts'
 import { failureKind } from '../../foundation/store/failures.ts'
@@ -156,7 +156,7 @@ function decode(decoder: Decoder, { kind, message }: Original): RetryOutcome | n
     const reason = decoder.decode(kind, message)
     return reason === null ? null : { kind: 'failed', reason }
   } catch (error) {
-    if (error instanceof TapelineError && error.code === 'SCHEMA') {
+    if (isTapelineError(error, 'SCHEMA')) {
       return { kind: 'hopeless', reason: error.message }
     }
     throw error

@@ -1,4 +1,4 @@
-import { TapelineError } from '../../foundation/runtime/errors.ts'
+import { isTapelineError } from '../../foundation/runtime/errors.ts'
 import { withoutPassword } from '../../foundation/runtime/without-password.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import type { Queryable } from '../../foundation/store/database.ts'
@@ -116,7 +116,7 @@ async function schema(database: Parameters<typeof checkSchema>[0]): Promise<Find
     await checkSchema(database)
     return good('schema', 'up to date')
   } catch (error) {
-    if (!(error instanceof TapelineError)) throw error
+    if (!isTapelineError(error)) throw error
     return bad('schema', error.message, error.fix)
   }
 }

@@ -1,6 +1,6 @@
 import { ExchangeRefusal } from '../../foundation/binance/refusal.ts'
 import { inspectTopics, type TopicReport } from '../../foundation/kafka/topics.ts'
-import { describeError, TapelineError } from '../../foundation/runtime/errors.ts'
+import { describeError, isTapelineError } from '../../foundation/runtime/errors.ts'
 import type { Settings } from '../../foundation/settings/load.ts'
 import { plural } from '../../foundation/telemetry/plural.ts'
 import { consumerStatus, ingestionStatus } from '../../foundation/telemetry/service-status.ts'
@@ -66,7 +66,7 @@ async function within(
     return await Promise.race([Promise.resolve(check(signal)), late])
   } catch (error) {
     const known = error instanceof ExchangeRefusal ? error.forPerson() : error
-    const fix = known instanceof TapelineError ? known.fix : (FIXES[what] ?? '')
+    const fix = isTapelineError(known) ? known.fix : (FIXES[what] ?? '')
     // describeError would repeat the message of its causes.
     const text = known instanceof Error && known.message !== '' ? known.message : describeError(known)
     return [bad(what, text, fix)]

@@ -3,6 +3,7 @@ import { idNameOf, TRADE_TYPES, type TradeType } from '../../foundation/market/e
 import { isId } from '../../foundation/market/fields.ts'
 import { type IdRange, normalise } from '../../foundation/market/id-ranges.ts'
 import { isFields } from '../../foundation/market/payload.ts'
+import { parseJson } from '../../foundation/runtime/outside-text.ts'
 import { counted } from '../../foundation/telemetry/plural.ts'
 import { finding } from './findings.ts'
 import type { Example, Finding } from './report-types.ts'
@@ -147,12 +148,7 @@ function tradesOf({ e, f, l }: Readonly<Record<string, unknown>>): IdRange | nul
 }
 
 function parse(payload: Buffer): unknown {
-  try {
-    const value: unknown = JSON.parse(payload.toString())
-    // A rejected frame still has its envelope.
-    return isFields(value) && isFields(value['data']) ? value['data'] : value
-  } catch {
-    // Invalid JSON may be the reason for the dead letter.
-    return null
-  }
+  // Invalid JSON may be the reason for the dead letter; a rejected frame still has its envelope.
+  const value = parseJson(payload.toString())
+  return isFields(value) && isFields(value['data']) ? value['data'] : value
 }

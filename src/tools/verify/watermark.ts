@@ -1,4 +1,5 @@
-import type { KafkaConnection } from '../../foundation/kafka/connection.ts'
+import type { KafkaConnection } from '../../foundation/kafka/client.ts'
+import type { TopicPartition } from '../../foundation/kafka/partition.ts'
 import { PartitionFetcher } from '../../foundation/kafka/partition-fetcher.ts'
 import { describeError } from '../../foundation/runtime/errors.ts'
 import type { StoredOffset } from '../../foundation/store/consumer-offsets.ts'
@@ -113,9 +114,6 @@ export function lostTails({ partitions }: Watermark): Finding[] {
   ]
 }
 
-function byPlace(
-  left: { readonly topic: string; readonly partition: number },
-  right: { readonly topic: string; readonly partition: number },
-): number {
+function byPlace(left: TopicPartition, right: TopicPartition): number {
   return left.topic < right.topic ? -1 : left.topic > right.topic ? 1 : left.partition - right.partition
 }

@@ -1,10 +1,11 @@
-import { protocolErrorsCodesById } from '@platformatic/kafka'
 import type {
-  FetchAnswer,
   FetchRequests,
+  PartitionOffset,
   ProduceAnswer,
 } from '../../../src/foundation/kafka/broker-requests.ts'
+import type { FetchAnswer } from '../../../src/foundation/kafka/codec/fetch-api.ts'
 import type { PartitionBatch } from '../../../src/foundation/kafka/codec/produce-request.ts'
+import type { TopicPartition } from '../../../src/foundation/kafka/partition.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
 import type { VirtualClock } from '../../support/virtual-clock.ts'
 import type { Broker } from './broker.ts'
@@ -150,18 +151,14 @@ export function layoutFrom(cluster: Cluster, { view }: Broker, topics: readonly 
 export function offsetsFrom(
   cluster: Cluster,
   { node, view }: Broker,
-  places: ReadonlyArray<{ readonly topic: string; readonly index: number }>,
+  partitions: readonly TopicPartition[],
   timestamp: bigint,
-) {
-  return places.map(({ topic, index }) => {
-    const log = cluster.partition(topic, index)?.logs.get(node)
-    const leads = log !== undefined && view.get(`${topic}/${index}`)?.leader === node
-    return {
-      topic,
-      index,
-      error: leads ? null : nameOf(ERROR.NOT_LEADER_OR_FOLLOWER),
-      offset: BigInt(timestamp === -2n ? 0 : (log?.highWatermark ?? 0)),
-    }
+): PartitionOffset[] {
+  return partitions.flatMap(({ topic, partition }) => {
+    const log = cluster.partition(topic, partition)?.logs.get(node)
+    const leads = log !== undefined && view.get(`${topic}/${partition}`)?.leader === node
+    const offset = Number(timestamp === -2n ? 0 : (log?.highWatermark ?? 0))
+    return leads ? [{ topic, partition, offset }] : []
   })
 }
 
@@ -214,10 +211,4 @@ function fetchPart(
       : {}),
     records: errorCode === ERROR.NONE && !isDiverging ? (log?.read(offset, FETCH_MESSAGES) ?? []) : [],
   }
-}
-
-/** The client's name of the error. */
-function nameOf(errorCode: number): string {
-  const names: Readonly<Record<string, string>> = protocolErrorsCodesById
-  return names[errorCode] ?? `error ${errorCode}`
 }

@@ -4,12 +4,12 @@ import type {
   ProduceRequests,
   ProducerId,
 } from '../../../src/foundation/kafka/broker-requests.ts'
+import type { KafkaConnection } from '../../../src/foundation/kafka/client.ts'
 import { RecordWriter } from '../../../src/foundation/kafka/codec/record-writer.ts'
-import type { KafkaConnection } from '../../../src/foundation/kafka/connection.ts'
 import type { RecordProducer } from '../../../src/foundation/kafka/kafka-port.ts'
 import type { OutgoingRecord } from '../../../src/foundation/kafka/record-sender.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
-import { sleepOn } from '../../../src/foundation/runtime/clock.ts'
+import { sleep } from '../../../src/foundation/runtime/backoff.ts'
 
 const RETRY_MS = 250
 
@@ -123,7 +123,7 @@ async function untilDone<Result>(
     try {
       return await run()
     } catch {
-      await sleepOn(clock, RETRY_MS, closing)
+      await sleep(RETRY_MS, closing, clock)
     }
   }
 }

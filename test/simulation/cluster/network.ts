@@ -1,11 +1,11 @@
 import type {
   BrokerAddress,
-  FetchAnswer,
   FetchRequests,
   ProduceAnswer,
   ProduceRequests,
 } from '../../../src/foundation/kafka/broker-requests.ts'
-import type { KafkaConnection } from '../../../src/foundation/kafka/connection.ts'
+import type { KafkaConnection } from '../../../src/foundation/kafka/client.ts'
+import type { FetchAnswer } from '../../../src/foundation/kafka/codec/fetch-api.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
 import type { Random } from '../../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../../support/life-clock.ts'
@@ -131,40 +131,10 @@ export function produceRequests(
 export function fetchRequests(network: Network, connection: KafkaConnection): FetchRequests {
   return {
     metadata: (topics) => metadata(network, connection, topics),
-    endOffsets: (node, partitions) => {
-      const places = partitions.map(({ topic, partition: index }) => ({ topic, index }))
-      return network.ask(node, (broker, answer) =>
-        answer(
-          offsetsFrom(network.cluster, broker, places, -1n).flatMap(({ topic, index, error, offset }) =>
-            error === null ? [{ topic, partition: index, end: Number(offset) }] : [],
-          ),
-        ),
-      )
-    },
-    listOffsets: async (topics, timestamp) => {
-      const layout = await metadata(network, connection, topics)
-      const places = topics.flatMap((topic) =>
-        (layout.topics.get(topic)?.leaders ?? []).map((leader, index) => ({ topic, index, leader })),
-      )
-      const leaders = [...Map.groupBy(places, ({ leader }) => leader)]
-      const parts = await Promise.all(
-        leaders.map(async ([leader, led]) => {
-          if (leader < 0) throw new Error(`No leader: ${led.map(({ topic }) => topic).join()}`)
-          return network.ask<ReturnType<typeof offsetsFrom>>(leader, (broker, answer) =>
-            answer(offsetsFrom(network.cluster, broker, led, timestamp)),
-          )
-        }),
-      )
-      const offsets = parts.flat()
-      const refused = offsets.find(({ error }) => error !== null)
-      if (refused !== undefined) throw new Error(`${refused.topic}/${refused.index}: ${refused.error}`)
-      return new Map(
-        topics.map((topic) => {
-          const inTopic = offsets.filter((one) => one.topic === topic).sort((a, b) => a.index - b.index)
-          return [topic, inTopic.map(({ offset }) => offset)]
-        }),
-      )
-    },
+    offsets: (node, partitions, timestamp) =>
+      network.ask(node, (broker, answer) =>
+        answer(offsetsFrom(network.cluster, broker, partitions, timestamp)),
+      ),
     fetch: ({ node, topics, maxWaitTime }) =>
       network.ask<FetchAnswer>(node, (broker, answer) => {
         const fetched = fetchFrom(network.cluster, broker, topics)

@@ -1,7 +1,6 @@
 import {
   type API,
   createAPI,
-  fetchV12,
   fetchV13,
   fetchV14,
   fetchV15,
@@ -12,10 +11,24 @@ import {
   ResponseError,
   type ResponseErrorWithLocation,
 } from '@platformatic/kafka'
-import { readRecordBatches } from './record-batch.ts'
+import { type MessageBatch, readRecordBatches } from './record-batch.ts'
 import { CorruptRecords } from './record-reader.ts'
 
 export type FetchApi = API<Parameters<typeof fetchV17.createRequest>, fetchV17.FetchResponse>
+
+/** An answer to Fetch with parsed records. */
+export type FetchAnswer = Omit<fetchV17.FetchResponse, 'responses'> & {
+  readonly responses: ReadonlyArray<{
+    readonly topicId: string
+    readonly partitions: ReadonlyArray<
+      Omit<fetchV17.FetchResponsePartition, 'records'> & {
+        readonly records?: ReadonlyArray<
+          NonNullable<fetchV17.FetchResponsePartition['records']>[number] | MessageBatch
+        > | null
+      }
+    >
+  }>
+}
 
 /** Kafka's number of the request. */
 const FETCH = 1
@@ -25,22 +38,10 @@ const DIVERGING_EPOCH = 0
 
 const CORRUPT_MESSAGE = protocolErrors['CORRUPT_MESSAGE']?.code ?? 2
 
-/**
- * Newest first. Versions from 13 name topics by id (KIP-516) and use our record reader,
- * {@link readRecordBatches}. Version 12 (Kafka before 3.1) uses names; it is the oldest that reports
- * a diverging log.
- */
-export const FETCH_APIS: readonly FetchApi[] = [
-  ...[fetchV17, fetchV16, fetchV15, fetchV14, fetchV13].map(({ api, createRequest }) =>
-    createAPI(FETCH, api.version, createRequest, parseResponse),
-  ),
-  fetchV12.api,
-]
-
-/** Whether a version of Fetch identifies topics by name rather than by id. */
-export function namesTopics({ version }: FetchApi): boolean {
-  return version <= fetchV12.api.version
-}
+/** Versions 13 to 17, which name topics by id (KIP-516), newest first, with our record reader, {@link readRecordBatches}. */
+export const OWN_FETCH_APIS: readonly FetchApi[] = [fetchV17, fetchV16, fetchV15, fetchV14, fetchV13].map(
+  ({ api, createRequest }) => createAPI(FETCH, api.version, createRequest, parseResponse),
+)
 
 /**
  * Reads an answer to Fetch, versions 13 to 17. It reads one tagged field, the diverging epoch

@@ -5,7 +5,7 @@ import {
   type RecordsBatch,
   UnsupportedCompressionError,
 } from '@platformatic/kafka'
-import type { FetchedMessage } from './fetched-message.ts'
+import { FetchedMessage } from './fetched-message.ts'
 import { CorruptRecords, RecordReader } from './record-reader.ts'
 
 /** Bytes of a connection, as the client holds them: in one or several pieces. */
@@ -110,4 +110,22 @@ function recordReader(bytes: Buffer, compression: number): RecordReader {
     throw new UnsupportedCompressionError(`Unsupported compression algorithm with bitmask ${compression}`)
   }
   return new RecordReader(algorithm.decompressSync(bytes.subarray(AT.records)))
+}
+
+/** Returns the messages of a batch that either codec has read. */
+export function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage[] {
+  if ('messages' in batch) return batch.messages
+  const first = Number(batch.firstOffset)
+  return batch.records.map(
+    ({ offsetDelta, key, value, headers }) =>
+      new FetchedMessage(
+        first + offsetDelta,
+        key,
+        headers,
+        value,
+        0,
+        value?.length ?? 0,
+        batch.partitionLeaderEpoch,
+      ),
+  )
 }

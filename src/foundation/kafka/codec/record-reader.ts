@@ -1,5 +1,5 @@
 import type { KafkaRecord } from '@platformatic/kafka'
-import { SharedBytes } from '../../runtime/shared-bytes.ts'
+import { SharedBytes } from '../../runtime/bytes.ts'
 import { FetchedMessage } from './fetched-message.ts'
 
 type Headers = KafkaRecord['headers']

@@ -5,7 +5,7 @@ import {
   Reader,
   UnsupportedCompressionError,
 } from '@platformatic/kafka'
-import type { ByteSlice } from '../../runtime/byte-slice.ts'
+import type { ByteSlice } from '../../runtime/bytes.ts'
 
 /** A message from the client, with its partition chosen. */
 export interface ProducedRecord {
@@ -48,11 +48,6 @@ export class RecordWriter {
    */
   #headers = new Map<ReadonlyMap<Buffer, Buffer | null>, Buffer>()
 
-  /**
-   * @param firstSequence of the producer in this partition; 0 without idempotence
-   * @returns a copy that the caller owns
-   * @throws UnsupportedCompressionError
-   */
   batch(records: readonly ProducedRecord[], firstSequence: number, options: BatchOptions): Buffer {
     this.#at = HEAD_BYTES
     // A new map, because a cleared map links its old entries to new ones and the collector keeps

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { TRADE_TYPES } from '../../../foundation/market/event.ts'
-import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
+import { describeError, isTapelineError, TapelineError } from '../../../foundation/runtime/errors.ts'
 import { rowOf } from '../market/market-event.ts'
 import type { ExchangeTruth } from '../market/trade-history.ts'
 import type { ConnectionReport } from '../server/stream-connection.ts'
@@ -127,7 +127,7 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
 
 /** A user error is 400. Any other error is a defect and is returned in full. */
 function refusal(error: unknown): Answer {
-  if (error instanceof TapelineError) {
+  if (isTapelineError(error)) {
     const fix = error.fix === '' ? {} : { fix: error.fix }
     return { status: 400, body: { error: error.message, ...fix } }
   }

@@ -1,5 +1,5 @@
 import type { Server } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { sleep } from '../../../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
 
 export const HOST = '127.0.0.1'

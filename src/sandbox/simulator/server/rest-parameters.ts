@@ -1,3 +1,5 @@
+import { parseJson } from '../../../foundation/runtime/outside-text.ts'
+
 /** A request that the exchange answers with 400 and an error code. */
 export class BadRequest extends Error {
   readonly code: number
@@ -97,12 +99,4 @@ function illegalCharacters(name: string, pattern: string): BadRequest {
     -1100,
     `Illegal characters found in parameter '${name}'; legal range is '${pattern}'.`,
   )
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }

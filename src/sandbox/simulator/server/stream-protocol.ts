@@ -1,3 +1,5 @@
+import { parseJson } from '../../../foundation/runtime/outside-text.ts'
+
 /** The exchange's maximum number of streams per connection. */
 export const MAX_STREAMS = 1_024
 
@@ -35,12 +37,8 @@ export function errorAnswer(code: ErrorCode, msg: string, id?: RequestId): strin
  * (WebSocket streams, "Error messages"). Texts that it does not show are written in the same style.
  */
 export function parseRequest(text: string): StreamRequest {
-  let message: unknown
-  try {
-    message = JSON.parse(text)
-  } catch {
-    return refuse(3, 'Invalid JSON: expected value at line 1 column 1')
-  }
+  const message = parseJson(text)
+  if (message === undefined) return refuse(3, 'Invalid JSON: expected value at line 1 column 1')
   if (message === null || typeof message !== 'object' || Array.isArray(message)) {
     return refuse(2, 'Invalid request: expected an object')
   }

@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
-import { openSocket, type StreamSocket } from '../src/foundation/binance/stream-socket.ts'
+import type { StreamSocket } from '../src/foundation/binance/stream-socket.ts'
+import { openSocket } from '../src/foundation/binance/stream-socket.ts'
+import { sleep } from '../src/foundation/runtime/backoff.ts'
 import { createAuthority } from './support/certificates.ts'
-import { rawServer, readByUs, text } from './support/raw-websocket.ts'
+import { FIN, frame, PING, PONG, rawServer, readByUs, TEXT, text } from './support/raw-websocket.ts'
 import { until } from './support/wait-for.ts'
 
 test('leaves data unread during a pause, and reads all of it afterwards even if the server has closed by then', async () => {
@@ -19,7 +21,7 @@ test('leaves data unread during a pause, and reads all of it afterwards even if 
   ours.socket.pause()
   connection.write(Buffer.concat([cut.subarray(2), text('c'), text('never whole').subarray(0, 5)]))
   connection.end()
-  await new Promise((resolve) => setTimeout(resolve, 100))
+  await sleep(100)
   assert.deepEqual(ours.events, ['a'])
   ours.socket.resume()
   await until('the close', () => ours.closed !== null, 5000)
@@ -46,7 +48,7 @@ for (const [after, end] of Object.entries({
     // One read returns all four TLS records.
     connection.write(Buffer.concat(texts.slice(1).map(text)))
     await until('the first record', () => ours.events.length > 1, 5000)
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    await sleep(100)
     assert.ok(ours.events.length < 100, `${ours.events.length} messages in a pause`)
     end(ours.socket)
     await until('all messages', () => ours.events.length === texts.length || ours.closed !== null, 5000)
@@ -87,4 +89,29 @@ test('delivers messages whose bytes do not change while later ones are read', as
     texts,
   )
   socket.terminate()
+})
+
+test('answers a ping between messages', async () => {
+  await using server = await rawServer()
+  const ours = readByUs(server.url)
+  const connection = await until('a connection', () => server.connections[0], 5000)
+  const answers: Buffer[] = []
+  connection.on('data', (bytes: Buffer) => answers.push(bytes))
+  connection.write(Buffer.concat([text('a'), frame(FIN | PING, Buffer.from('?')), text('b')]))
+  await until('the pong', () => answers.length > 0, 5000)
+  assert.deepEqual(ours.events, ['a', 'a ping', 'b'])
+  // Masked, as required of a client.
+  assert.deepEqual([...Buffer.concat(answers).subarray(0, 2)], [FIN | PONG, 0x81])
+  ours.socket.terminate()
+})
+
+test('F2 refuses a frame above 1 MiB before its bytes arrive', async () => {
+  await using server = await rawServer()
+  const ours = readByUs(server.url)
+  const connection = await until('a connection', () => server.connections[0], 5000)
+  connection.write(Buffer.concat([text('a'), Buffer.of(FIN | TEXT, 127, 0, 0, 0, 0, 0, 0x10, 0, 1)]))
+  connection.once('data', () => connection.end())
+  await until('the close', () => ours.closed !== null, 5000)
+  assert.deepEqual(ours.events, ['a'])
+  assert.match(String(ours.closed), /Max payload size exceeded/)
 })
