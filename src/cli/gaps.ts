@@ -42,7 +42,7 @@ function withFilters(command: Command): Command {
 
 function listCommand(): Command {
   return withFilters(new Command('list'))
-    .description('list the gaps of trades and aggTrades, in the order of their ids')
+    .description('list the gaps of trades, aggTrades and block trades, in the order of their ids')
     .addOption(
       new Option('--status <status>', 'only this status').choices([
         'open',

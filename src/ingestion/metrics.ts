@@ -190,7 +190,7 @@ export const INGESTION_METRICS: Metrics<MetricSources> = {
     read: ({ pipeline }) => grid('status', ['filled', 'unrecoverable'], pipeline?.ledger.closed),
   },
   tapeline_ingestion_messages_backfilled_total: {
-    help: 'Missing trades and aggTrades fetched over REST.',
+    help: 'Missing trades, aggTrades and block trades fetched over REST.',
     read: ({ status }) => status.counters.backfilled,
   },
   tapeline_ingestion_book_ticker_outages_total: {

@@ -2,7 +2,8 @@
  * Why events are missing, as the ledger has it.
  *
  * - `by`: the service that notices it.
- * - `hasWindows`: quotes can be missing for it too. Their ids are not contiguous, so their ledger rows are windows.
+ * - `hasWindows`: it also makes rows that are windows of time: quotes, whose ids are not contiguous, or trades with
+ *   unknown ids, as at a reset.
  * - `meaning`: for documents.
  */
 export const GAP_CAUSES = {

@@ -13,7 +13,7 @@ export interface GapFilter {
 }
 
 /**
- * Reads ledger rows of trades and aggTrades that name ids. Time windows name none, so they cannot
+ * Reads ledger rows that name ids. Time windows name none, so they cannot
  * be filled.
  */
 export async function readGaps(connection: Queryable, filter: GapFilter): Promise<IdRow[]> {
