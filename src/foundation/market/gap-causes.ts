@@ -73,7 +73,7 @@ export const GAP_CAUSES = {
     meaning: 'a topic was deleted with messages that were not stored',
   },
   truncation: {
-    by: 'consumer',
+    by: 'ingestion',
     hasWindows: true,
     meaning: 'a partition lost messages that Kafka had acknowledged',
   },

@@ -6,7 +6,7 @@ import type { Queryable } from './database.ts'
  * name. `start`: none was lost; the consumer began there on its first start, and was not meant to
  * store earlier messages.
  */
-export type LossCause = Exclude<ConsumerCause, 'truncation'> | 'start'
+export type LossCause = ConsumerCause | 'start'
 
 /**
  * Messages left a partition, up to `to`, before they were stored. The next event of a symbol and
