@@ -1,6 +1,6 @@
 /*
  * What the exchange sends, one declaration per event type. Scanner, JSON path, schemas, headers, REST rows and
- * backfilled messages derive from it; `test/market-event-types.test.ts` holds the table columns against it.
+ * backfilled messages derive from it. CONTRIBUTING.md 3.10: how to add an event type.
  */
 
 /** Fields in order, each with its name, its role, and what to say about it if that is not the role's text. */
