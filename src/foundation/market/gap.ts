@@ -4,9 +4,9 @@ import { EVENT_TYPES } from './event.ts'
 import { epochField, idField, symbolField, timeMsField } from './field-schemas.ts'
 
 /*
- * A ledger row as its Kafka message (`schema` = `gap/1`, key = `gap_id`). Gaps of trade and
- * aggTrade are ranges of ids. A gap of bookTicker is a time window, since its updates are not
- * numbered contiguously. Times are milliseconds since the Unix epoch.
+ * A ledger row as its Kafka message (`schema` = `gap/1`, key = `gap_id`). Gaps of trades
+ * are ranges of ids, except windows in which the ids are unknown. A gap of bookTicker is always a
+ * window, since its updates are not numbered contiguously. Times are milliseconds since the Unix epoch.
  */
 
 const word = z
