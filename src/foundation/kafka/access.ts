@@ -49,8 +49,7 @@ export async function requireAccess(
   )
   try {
     const names = [...needed.topics.keys()]
-    for (const [request, versions] of Object.entries<ReadonlyArray<{ readonly version: number }>>(REQUESTS))
-      await usableApi(admin, request, versions)
+    for (const [request, versions] of Object.entries(REQUESTS)) await usableApi(admin, request, versions)
     const { topics } = await describeTopics(admin, connection.brokers, names, true)
     const lacking = [
       ...topics.flatMap((topic) => lackingOf(topic, needed.topics.get(topic.name ?? '') ?? [])),

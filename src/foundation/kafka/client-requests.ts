@@ -105,13 +105,13 @@ const LIST_OFFSETS_APIS = [listOffsetsV9, listOffsetsV8, listOffsetsV7, listOffs
 const INIT_PRODUCER_ID_APIS = [initProducerIdV5, initProducerIdV4].map(({ api }) => api)
 
 /** Requests that are sent without the client's choice of a version; versions newest first. */
-export const REQUESTS = {
+export const REQUESTS: Readonly<Record<string, ReadonlyArray<{ readonly version: number }>>> = {
   Metadata: METADATA_APIS,
   Produce: PRODUCE_APIS,
   Fetch: CODEC.fetchApis,
   ListOffsets: LIST_OFFSETS_APIS,
   InitProducerId: INIT_PRODUCER_ID_APIS,
-} satisfies Record<string, ReadonlyArray<{ readonly version: number }>>
+}
 
 /** Not a replica; any leader epoch is accepted. */
 const NO_REPLICA = -1
