@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { BatchBuilder } from '../src/consumer/batch-builder.ts'
-import type { FetchedPartition } from '../src/foundation/kafka/partition.ts'
+import type { FetchedPartition } from '../src/foundation/kafka/codec/fetch-api.ts'
 import { fetched, record, tradeValue } from './support/records.ts'
 
 const TOPIC_ID = '00000000-0000-0000-0000-000000000001'

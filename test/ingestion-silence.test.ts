@@ -250,3 +250,21 @@ test('N4 a listed symbol that has not traded yet costs one request, and its late
   ])
   await silence.stop()
 })
+
+test('C3 block trades are requested from their last id, and a refusal of them delays no other check', async () => {
+  const { clock, calls, expected, silence, watch } = scene(({ type }) =>
+    type === 'blockTrade'
+      ? restRefused(401, null, '{"code":-2014,"msg":"API-key format invalid."}')
+      : latest(70, 90),
+  )
+  const symbols = Array.from({ length: 20 }, (_, i) => `S${i}USDT`)
+  watch(symbols, ['aggTrade', 'blockTrade'])
+  await clock.advance(MINUTE_MS)
+  assert.equal(expected.length, 20, 'every aggTrade stream was checked')
+  assert.equal(
+    new Set(calls.filter(({ type }) => type === 'blockTrade').map(({ symbol }) => symbol)).size,
+    20,
+  )
+  assert.equal(calls.filter(({ type }) => type === 'aggTrade').length, 20, 'each once')
+  await silence.stop()
+})

@@ -129,6 +129,8 @@ export class BatchWriter {
       if (batch !== null) {
         room.ring()
         await this.#writeUntilStored(batch, signal)
+        // A batch counts as held until it is stored.
+        room.ring()
       } else {
         if (this.#draining) return
         await filled.wait(batchBuilder.dueInMs(nowMs) ?? undefined)

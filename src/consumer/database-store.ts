@@ -16,6 +16,7 @@ import { upsertGaps } from '../foundation/store/ledger-rows.ts'
 import { readLosses, writeLosses } from '../foundation/store/losses.ts'
 import { noteLostIds } from '../foundation/store/lost-ids.ts'
 import type { Inserted, MarketRows } from '../foundation/store/market-rows.ts'
+import { SQLSTATE, sqlStateOf } from '../foundation/store/sql-state.ts'
 import { writeRecordings, writeSequenceStarts } from '../foundation/store/stored-facts.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { type Batch, highestRevisions, type RowTable } from './batch.ts'
@@ -33,8 +34,9 @@ export function databaseStore(database: Database, clock: Clock, log: Logger): Co
           writeBatch(on, batch, wallMs(clock), (rows) => rows.copy(on)),
         )
       } catch (error) {
-        // COPY does not say which row is a duplicate or refused; INSERT does.
-        if (failureKind(error) !== 'row') throw error
+        // COPY does not say which row is a duplicate or refused, and cannot write where row-level
+        // security applies; INSERT does both.
+        if (failureKind(error) !== 'row' && sqlStateOf(error) !== SQLSTATE.featureNotSupported) throw error
       }
     }
     return database.transaction((on) => writeBatch(on, batch, wallMs(clock), (rows) => rows.insert(on)))

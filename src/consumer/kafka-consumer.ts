@@ -1,6 +1,7 @@
 import { describeKafkaError, describePartitionError } from '../foundation/kafka/broker-errors.ts'
+import type { FetchedPartition } from '../foundation/kafka/codec/fetch-api.ts'
 import type { RecordFetcher } from '../foundation/kafka/kafka-port.ts'
-import type { FetchedPartition, Position, TopicPartition } from '../foundation/kafka/partition.ts'
+import type { Position, TopicPartition } from '../foundation/kafka/partition.ts'
 import type { TopicMetadata } from '../foundation/kafka/topic-metadata.ts'
 import { type BackoffPolicy, delayFor, sleep, unlessAborted } from '../foundation/runtime/backoff.ts'
 import { type Clock, wallMs } from '../foundation/runtime/clock.ts'

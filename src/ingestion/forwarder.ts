@@ -49,10 +49,10 @@ export class Forwarder {
   deliver(event: StampedEvent, nowMs: number): boolean {
     const { continuity } = this.#options
     const before = continuity.epochOf(event.stream)
-    const { held } = continuity
     const forwarded = this.#observed(event)
     // It may be held for long. Without a copy it would keep the whole chunk in memory.
-    if (continuity.held > held) event.data = ownCopy(event.data)
+    // A verdict may hold this event and release another: the count alone does not tell.
+    if (forwarded.length === 0 && continuity.held > 0) event.data = ownCopy(event.data)
     const epoch = continuity.epochOf(event.stream)
     for (const one of forwarded) this.#forward(one, epoch, nowMs)
     if (continuity.rejected.length > 0) this.#rejectEvents(nowMs)

@@ -1,6 +1,7 @@
+import type { FetchedPartition } from '../../src/foundation/kafka/codec/fetch-api.ts'
 import type { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
 import type { RecordFetcher } from '../../src/foundation/kafka/kafka-port.ts'
-import type { FetchedPartition, Position } from '../../src/foundation/kafka/partition.ts'
+import type { Position } from '../../src/foundation/kafka/partition.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'
 import type { LifeClock } from '../support/life-clock.ts'
 import { messageAt } from '../support/records.ts'

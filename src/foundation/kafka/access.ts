@@ -2,14 +2,9 @@ import { AclOperations, Admin, FindCoordinatorKeyTypes } from '@platformatic/kaf
 import { isTapelineError, TapelineError } from '../runtime/errors.ts'
 import { usableApi } from './api-versions.ts'
 import { kafkaConnectionError } from './broker-errors.ts'
-import {
-  clientOptions,
-  closeClient,
-  guardConnections,
-  hasKafkaError,
-  type KafkaConnection,
-} from './client.ts'
+import { clientOptions, closeClient, guardConnections, hasKafkaError } from './client.ts'
 import { REQUESTS } from './client-requests.ts'
+import type { KafkaConnection } from './connection.ts'
 import { type DescribedTopic, describeTopics, refuseBroken, type TopicMetadata } from './topic-metadata.ts'
 
 export type TopicRight = 'READ' | 'WRITE'

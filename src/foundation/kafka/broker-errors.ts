@@ -6,7 +6,7 @@ import {
   isTapelineError,
   TapelineError,
 } from '../runtime/errors.ts'
-import type { KafkaConnection } from './client.ts'
+import type { KafkaConnection } from './connection.ts'
 
 /**
  * A kind of refusal, recognised by the code of OpenSSL, the client or the broker, never by text.

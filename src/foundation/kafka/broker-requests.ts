@@ -1,8 +1,8 @@
 import type { FetchOptions, produceV11 } from '@platformatic/kafka'
 import type { Clock } from '../runtime/clock.ts'
-import type { KafkaConnection } from './client.ts'
 import type { FetchAnswer } from './codec/fetch-api.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
+import type { KafkaConnection } from './connection.ts'
 import type { TopicPartition } from './partition.ts'
 import type { ClusterLayout } from './topic-metadata.ts'
 

@@ -21,16 +21,11 @@ import type {
   ProduceRequests,
   ProducerId,
 } from './broker-requests.ts'
-import {
-  clientOptions,
-  closeClient,
-  guardConnections,
-  type KafkaConnection,
-  partialAnswer,
-} from './client.ts'
+import { clientOptions, closeClient, guardConnections, partialAnswer } from './client.ts'
 import { CODEC } from './codec/codec.ts'
 import type { FetchAnswer } from './codec/fetch-api.ts'
 import { type PartitionBatch, PRODUCE_APIS } from './codec/produce-request.ts'
+import type { KafkaConnection } from './connection.ts'
 import type { TopicPartition } from './partition.ts'
 import { type ClusterLayout, clusterLayout, METADATA_APIS } from './topic-metadata.ts'
 

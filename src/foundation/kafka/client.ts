@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import type { Base, BaseOptions, GenericError, MultipleErrors } from '@platformatic/kafka'
 import { sleep } from '../runtime/backoff.ts'
+import type { KafkaConnection } from './connection.ts'
 
 const CONNECT_TIMEOUT_MS = 5000
 const REQUEST_TIMEOUT_MS = 30_000
@@ -94,18 +95,6 @@ function answersWithin(error: unknown): unknown[] {
 
 function isAddress(broker: string): boolean {
   return isIP(broker.slice(0, broker.lastIndexOf(':')).replace(/^\[|\]$/g, '')) !== 0
-}
-
-/** Settings of the connection to the brokers; the same for every client. */
-export interface KafkaConnection {
-  readonly brokers: readonly string[]
-  /** PEM texts; null for plaintext connections. */
-  readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | null
-  readonly sasl: {
-    readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
-    readonly username: string
-    readonly password: string
-  } | null
 }
 
 /** Returns the connection with the bootstrap brokers rotated by `number`, since one may hang. */

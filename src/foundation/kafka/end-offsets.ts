@@ -1,5 +1,5 @@
-import type { KafkaConnection } from './client.ts'
 import { realBrokers } from './client-requests.ts'
+import type { KafkaConnection } from './connection.ts'
 import { PartitionFetcher } from './partition-fetcher.ts'
 
 /** The end of a partition. */

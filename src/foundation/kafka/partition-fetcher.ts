@@ -3,9 +3,11 @@ import { sleep } from '../runtime/backoff.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { isTapelineError } from '../runtime/errors.ts'
 import type { Brokers, FetchRequests, PartitionOffset } from './broker-requests.ts'
-import { type KafkaConnection, startingAt } from './client.ts'
+import { startingAt } from './client.ts'
 import { realBrokers } from './client-requests.ts'
-import { type FetchedPartition, fetchedPartition, keyOf, type Position } from './partition.ts'
+import { type FetchedPartition, fetchedPartition } from './codec/fetch-api.ts'
+import type { KafkaConnection } from './connection.ts'
+import { keyOf, type Position } from './partition.ts'
 import type { TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
 export interface FetchLimits {
@@ -175,11 +177,14 @@ export class PartitionFetcher {
   async ends(): Promise<Array<PartitionOffset & { readonly topicId: string }>> {
     const layouts = await this.connect()
     const led = partitionsOf(this.#layouts, this.#topics).filter(({ leader }) => leader >= 0)
+    const requests = this.#requests
+    // One that fails must not end the connections on which others are about to answer.
     const answers = await Promise.allSettled(
       [...Map.groupBy(led, ({ leader }) => leader)].map(([leader, partitions]) =>
-        this.#orReconnect(ENDS_MS, (requests) => requests.offsets(leader, partitions, LATEST)),
+        this.#bounded(requests.offsets(leader, partitions, LATEST), ENDS_MS),
       ),
     )
+    if (answers.some(({ status }) => status === 'rejected') && requests === this.#requests) this.#reconnect()
     return answers.flatMap((answer) =>
       answer.status === 'rejected'
         ? []

@@ -1,8 +1,9 @@
 import { unlessAborted } from '../runtime/backoff.ts'
 import { isTapelineError } from '../runtime/errors.ts'
 import type { Brokers, ProduceAnswer, ProduceRequests, ProducerId } from './broker-requests.ts'
-import { type KafkaConnection, startingAt } from './client.ts'
+import { startingAt } from './client.ts'
 import type { PartitionBatch } from './codec/produce-request.ts'
+import type { KafkaConnection } from './connection.ts'
 import type { ClusterLayout, TopicLayout, TopicMetadata } from './topic-metadata.ts'
 
 /** A broker that does not answer within this time hangs. */

@@ -1,5 +1,6 @@
 import { Admin, ConfigResourceTypes } from '@platformatic/kafka'
-import { clientOptions, closeClient, guardConnections, type KafkaConnection } from './client.ts'
+import { clientOptions, closeClient, guardConnections } from './client.ts'
+import type { KafkaConnection } from './connection.ts'
 
 const RETENTION = 'retention.ms'
 

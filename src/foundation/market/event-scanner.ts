@@ -139,6 +139,7 @@ export class EventScanner {
     fields.bytes = bytes
     fields.isBackfill = false
     fields.type = plan.type
+    fields.eventTimeUs = ABSENT
     fields.firstTradeId = ABSENT
     fields.lastTradeId = ABSENT
     const { steps } = plan

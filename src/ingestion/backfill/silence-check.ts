@@ -5,7 +5,7 @@ import {
   type RestTrade,
   type TradeRequest,
 } from '../../foundation/binance/trade-rest.ts'
-import { restOf, streamName, TRADE_TYPES } from '../../foundation/market/event.ts'
+import { restOf, streamName, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
 import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../foundation/runtime/clock.ts'
 import { Wake } from '../../foundation/runtime/wake.ts'
@@ -29,13 +29,17 @@ export interface SilenceCheckOptions {
   readonly hasDeliveredSince: (stream: string, sinceMs: number) => boolean
 }
 
-/** A symbol that has been silent since a connection opened. */
+/** A symbol that has been silent since a connection opened, with the types that one request checks. */
 interface Silent {
   readonly symbol: string
+  /** A type of which REST has no latest; null for all types that have one. */
+  readonly only: TradeType | null
   /** Its streams, and since when each is expected. */
   readonly streams: Map<string, number>
   dueMs: number
   rejections: number
+  /** Consecutive failed requests for `only`. */
+  failures: number
 }
 
 /**
@@ -85,16 +89,25 @@ export class SilenceCheck {
   watch(symbols: Iterable<string>, streams: ReadonlySet<string>): void {
     const nowMs = this.#options.clock.monotonicMs()
     for (const symbol of symbols) {
-      const known = TRADE_TYPES.map((type) => streamName(symbol, type)).filter(
-        (stream) => streams.has(stream) && this.#continuity.lastIdOf(stream) !== null,
+      const known = TRADE_TYPES.filter((type) => {
+        const stream = streamName(symbol, type)
+        return streams.has(stream) && this.#continuity.lastIdOf(stream) !== null
+      })
+      const [others, latest] = [false, true].map((has) =>
+        known.filter((type) => restOf(type).hasLatest === has),
       )
-      if (known.length === 0) continue
-      const before = this.#pending.get(symbol)
-      const silent = before ?? { symbol, streams: new Map<string, number>(), dueMs: 0, rejections: 0 }
-      for (const stream of known) silent.streams.set(stream, nowMs)
-      this.#put(silent, nowMs + PATIENCE_MS)
+      if (latest !== undefined && latest.length > 0) this.#watch(symbol, null, latest, nowMs)
+      for (const type of others ?? []) this.#watch(symbol, type, [type], nowMs)
     }
     this.#wake.ring()
+  }
+
+  #watch(symbol: string, only: TradeType | null, types: readonly TradeType[], nowMs: number): void {
+    const silent = this.#pending.get(keyOf({ symbol, only })) ?? {
+      ...{ symbol, only, streams: new Map<string, number>(), dueMs: 0, rejections: 0, failures: 0 },
+    }
+    for (const type of types) silent.streams.set(streamName(symbol, type), nowMs)
+    this.#put(silent, nowMs + PATIENCE_MS)
   }
 
   /** Stops without waiting for the exchange: a running request is aborted. */
@@ -124,11 +137,11 @@ export class SilenceCheck {
    * due first.
    */
   #nextDue(nowMs: number): Silent | undefined {
-    for (const [symbol, silent] of this.#pending) {
+    for (const [key, silent] of this.#pending) {
       if (silent.dueMs > nowMs) continue
       this.#forgetHeard(silent)
       if (silent.streams.size > 0) return silent
-      this.#pending.delete(symbol)
+      this.#pending.delete(key)
     }
     return undefined
   }
@@ -145,37 +158,28 @@ export class SilenceCheck {
   }
 
   async #ask(silent: Silent, signal: AbortSignal): Promise<void> {
-    const { dueMs } = silent
-    for (const request of this.#requests(silent)) {
-      const answer = await this.#options.rest.ask(request, 'urgent', signal)
-      // A stream that has delivered meanwhile reveals its own gap, perhaps with restarted ids.
-      this.#forgetHeard(silent)
-      if (answer.kind !== 'rows') return this.#notAnswered(silent, answer, signal)
-      const latest = answer.rows.at(-1)
-      if (latest !== undefined) this.#expect(silent, request, latest)
-      // A symbol that has traded always has a latest aggTrade: the REST database lags.
-      else if (request.fromId === null && this.#hasTraded(silent))
-        return this.#later(silent, 'the answer is empty', signal)
+    const { dueMs, symbol, only } = silent
+    // The latest aggTrade answers for all types that have a latest; of the others, the next ids are requested.
+    const last = only === null ? null : (this.#continuity.lastIdOf(streamName(symbol, only)) ?? -1)
+    const request: TradeRequest =
+      only === null || last === null
+        ? { type: 'aggTrade', symbol, fromId: null, limit: 1 }
+        : { type: only, symbol, fromId: last + 1, limit: REST_LIMIT }
+    const answer = await this.#options.rest.ask(request, 'urgent', signal)
+    // A stream that has delivered meanwhile reveals its own gap, perhaps with restarted ids.
+    this.#forgetHeard(silent)
+    if (answer.kind !== 'rows') return this.#notAnswered(silent, answer, signal)
+    const latest = answer.rows.at(-1)
+    if (latest !== undefined) this.#expect(silent, request, latest)
+    // A symbol that has traded always has a latest aggTrade: the REST database lags.
+    else if (only === null && this.#hasTraded(silent))
+      return this.#later(silent, 'the answer is empty', signal)
+    if (only === null) {
+      this.#failures = 0
+      this.#problem = null
     }
-    this.#failures = 0
-    this.#problem = null
     // A connection that opened meanwhile needs its own check.
-    if (silent.dueMs === dueMs) this.#pending.delete(silent.symbol)
-  }
-
-  /** The latest aggTrade for all types that have a latest; the next ids of each other type. */
-  #requests({ symbol, streams }: Silent): TradeRequest[] {
-    const types = TRADE_TYPES.filter((type) => streams.has(streamName(symbol, type)))
-    const latest: TradeRequest = { type: 'aggTrade', symbol, fromId: null, limit: 1 }
-    return [
-      ...(types.some((type) => restOf(type).hasLatest) ? [latest] : []),
-      ...types
-        .filter((type) => !restOf(type).hasLatest)
-        .map((type) => {
-          const last = this.#continuity.lastIdOf(streamName(symbol, type)) ?? -1
-          return { type, symbol, fromId: last + 1, limit: REST_LIMIT }
-        }),
-    ]
+    if (silent.dueMs === dueMs) this.#pending.delete(keyOf(silent))
   }
 
   #expect({ symbol, streams }: Silent, { type: asked, fromId }: TradeRequest, latest: RestTrade): void {
@@ -206,12 +210,22 @@ export class SilenceCheck {
     if (silent.rejections < MAX_REJECTIONS)
       return this.#put(silent, this.#options.clock.monotonicMs() + PATIENCE_MS)
     this.#log.warn({ symbol: silent.symbol }, `Dropped the check of a silent symbol: ${reason}`)
-    this.#pending.delete(silent.symbol)
+    this.#pending.delete(keyOf(silent))
   }
 
   /** Delays all checks: backfill needs its turns, and a failing REST interface needs rest. */
   async #later(silent: Silent, reason: string | null, signal: AbortSignal): Promise<void> {
     const { clock, backoff, random } = this.#options
+    if (silent.only !== null) {
+      // Other symbols and types do not wait for this one.
+      silent.failures++
+      if (silent.failures === 1)
+        this.#log.warn(
+          { symbol: silent.symbol },
+          `Checking a silent symbol failed, retrying: ${silent.only}: ${reason ?? 'REST refuses requests'}`,
+        )
+      return this.#put(silent, clock.monotonicMs() + delayFor(silent.failures, backoff, random()))
+    }
     if (reason !== null && reason !== this.#problem)
       this.#log.warn({ symbol: silent.symbol }, `Checking a silent symbol failed, retrying: ${reason}`)
     this.#problem = reason ?? this.#problem
@@ -224,7 +238,11 @@ export class SilenceCheck {
   /** Appends it, so that the first is due first. */
   #put(silent: Silent, dueMs: number): void {
     silent.dueMs = Math.max(silent.dueMs, dueMs)
-    this.#pending.delete(silent.symbol)
-    this.#pending.set(silent.symbol, silent)
+    this.#pending.delete(keyOf(silent))
+    this.#pending.set(keyOf(silent), silent)
   }
+}
+
+function keyOf({ symbol, only }: Pick<Silent, 'symbol' | 'only'>): string {
+  return only === null ? symbol : streamName(symbol, only)
 }

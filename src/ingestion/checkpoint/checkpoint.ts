@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { byTradeType } from '../../foundation/market/event.ts'
+import { byTradeType, DEFAULT_EVENT_TYPES } from '../../foundation/market/event.ts'
 import { epochField } from '../../foundation/market/field-schemas.ts'
 import { GAP } from '../../foundation/market/gap.ts'
 
@@ -45,8 +45,10 @@ const CHECKPOINT = z.object({
   topic_ids: z.record(z.string(), z.string()).default({}),
   /** The partition of those offsets, by topic. */
   partitions: z.record(z.string(), z.int()).optional(),
-  /** For each type with contiguous ids. */
-  ...byTradeType(() => SEQUENCE.nullable().default(null)),
+  /** For each type with contiguous ids. Checkpoints from before the optional types do not have these. */
+  ...byTradeType((type) =>
+    DEFAULT_EVENT_TYPES.includes(type) ? SEQUENCE.nullable() : SEQUENCE.nullable().default(null),
+  ),
   bookTicker: z
     .object({
       last_update_id: z.int(),
