@@ -56,27 +56,32 @@ export function takeOverMemory<Event extends StreamEvent>(
   }
   for (const gap of ledger.openGaps) continuity.abandonIfOver(gap)
   for (const symbol of memory.symbols) {
-    for (const type of TRADE_TYPES) openForgotten(memory, ledger, symbol, type)
+    for (const type of TRADE_TYPES) openForgotten(continuity, ledger, symbol, type)
   }
 }
 
 /**
  * Opens a gap for each hole, whether or not its ledger message survived. If a closed row has the
  * ids, Kafka lost them after that row was written: the row is reopened, so that no id is in two
- * rows.
+ * rows. Ids below a row that Kafka never got are holes too: they were still in the queue.
  */
-function openForgotten(memory: AcknowledgedState, ledger: GapLedger, symbol: string, type: TradeType): void {
-  const sequence = memory.snapshot(symbol)[type]
-  if (sequence === null) return
-  const missingIn = (rows: readonly IdGap[]) => subtract(sequence.holes, rows.map(rangeOf))
-  const known = () => ledger.rowsOf({ symbol, event_type: type, epoch: sequence.epoch })
+function openForgotten(
+  continuity: Pick<Continuity<StreamEvent>, 'holesOf' | 'epochOf'>,
+  ledger: GapLedger,
+  symbol: string,
+  type: TradeType,
+): void {
+  const stream = streamName(symbol, type)
+  const [holes, epoch] = [continuity.holesOf(stream), continuity.epochOf(stream)]
+  const missingIn = (rows: readonly IdGap[]) => subtract(holes, rows.map(rangeOf))
+  const known = () => ledger.rowsOf({ symbol, event_type: type, epoch })
   for (const row of known().filter(({ status }) => status === 'filled')) {
     const lost = missingIn(ledger.openGaps.filter((gap) => isSameSequence(gap, row)))
     const isLost = lost.some(({ from, to }) => from <= row.to_id && to >= row.from_id)
     if (isLost) ledger.takeOver({ ...row, status: 'open', reason: null, closed_at: null })
   }
   for (const missing of missingIn(known().filter(({ status }) => status === 'open'))) {
-    ledger.open({ symbol, eventType: type, epoch: sequence.epoch }, missing, 'restart', {
+    ledger.open({ symbol, eventType: type, epoch }, missing, 'restart', {
       fromMs: null,
       toMs: null,
     })

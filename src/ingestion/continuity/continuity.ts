@@ -169,6 +169,10 @@ export class Continuity<Event extends StreamEvent> {
     return sequence?.epoch === gap.epoch ? sequence.holesIn(range) : [range]
   }
 
+  holesOf(stream: string): readonly IdRange[] {
+    return this.#streams.get(stream)?.sequence.holes ?? []
+  }
+
   /** Notes that ids of another instance's gap are missing, if this instance does not know them. */
   lack(gap: IdGap): void {
     this.#sequenceOf(gap).lack(gap.epoch, { from: gap.from_id, to: gap.to_id })
