@@ -28,7 +28,7 @@ test('docs/architecture.md lists the files that every batch passes from fetch to
     await startConsumerProcess({
       ...parts.env,
       // A batch has the messages of at least one request, and most have one.
-      FLUSH_INTERVAL_MS: '40',
+      FLUSH_INTERVAL_MS: '10',
       NODE_V8_COVERAGE: folder,
     }),
   )

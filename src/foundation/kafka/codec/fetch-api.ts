@@ -12,7 +12,6 @@ import {
   ResponseError,
   type ResponseErrorWithLocation,
 } from '@platformatic/kafka'
-import type { TopicPartition } from '../partition.ts'
 import type { FetchedMessage } from './fetched-message.ts'
 import { type MessageBatch, messagesOf, readRecordBatches } from './record-batch.ts'
 import { CorruptRecords } from './record-reader.ts'
@@ -129,7 +128,9 @@ function readDivergence(reader: Reader): { epoch: number; endOffset: bigint } {
 }
 
 /** The result of one fetch for one partition. */
-export interface FetchedPartition extends TopicPartition {
+export interface FetchedPartition {
+  readonly topic: string
+  readonly partition: number
   /** Kafka's error name, like `OFFSET_OUT_OF_RANGE`; null without an error. */
   readonly error: string | null
   /** The offset after the last message that all in-sync replicas have. */
