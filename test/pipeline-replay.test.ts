@@ -49,7 +49,11 @@ test('stores every event of a real capture once, with exact digits, and no trade
   await consumer.ready()
   const first = await replayOnce()
   assert.deepEqual([first.forwarded, first.duplicate, first.rejected], [14_273, 0, 0])
-  await parts.untilRows('SELECT sum(next_offset) FROM consumer_offsets', 14_273)
+  // The topic of gaps has the announcement of ingestion.
+  await parts.untilRows(
+    `SELECT sum(next_offset) FROM consumer_offsets WHERE topic <> '${parts.topics.env.KAFKA_GAPS_TOPIC}'`,
+    14_273,
+  )
 
   const { trades, quotes } = await wire()
   assert.deepEqual([trades.size, quotes.size], [2800, 11_473])
