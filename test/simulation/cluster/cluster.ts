@@ -35,6 +35,8 @@ export class Cluster {
   readonly acknowledgesBeforeReplicas: boolean
   /** Violations, one sentence each. */
   readonly complaints: string[] = []
+  /** When a broker last lost a request or its answer without a sign to the client. */
+  lostAtMs = Number.NEGATIVE_INFINITY
   readonly #clock: VirtualClock
   readonly #random: Random
   readonly #refusals = new Map<string, Refusal>()

@@ -97,8 +97,10 @@ export class Network {
   #isLost(broker: Broker): 'request' | 'answer' | 'connection' | null {
     if (broker.lostAnswers === 0) return null
     broker.lostAnswers--
+    const lost = this.random.pick(['request', 'answer', 'connection'] as const)
+    if (lost !== 'connection') this.cluster.lostAtMs = this.cluster.nowMs
     if (broker.lostAnswers === 0) this.cluster.onChange()
-    return this.random.pick(['request', 'answer', 'connection'])
+    return lost
   }
 }
 
