@@ -65,7 +65,12 @@ async function storeLatest(): Promise<number> {
 }
 
 async function compare(options: readonly string[] = ['--symbol', 'BTCUSDT']) {
-  const env = { DATABASE_URL: server.url, BINANCE_REST_URL: exchange.restUrl }
+  // The default is the Kafka of an `up` that runs on this machine, whose messages are never stored here.
+  const env = {
+    DATABASE_URL: server.url,
+    BINANCE_REST_URL: exchange.restUrl,
+    KAFKA_BROKERS: '127.0.0.1:1',
+  }
   await using command = startTapeline(['verify', '--exchange', '--json', ...options], { env })
   await command.exit()
   return command.output()
