@@ -73,7 +73,7 @@ test('stores every event of a real capture once, with exact digits, and no trade
   )
   assert.equal(chunks.rowCount, 2, 'one daily chunk on each side of midnight')
 
-  const audit = startTapeline(['verify'], { env: { DATABASE_URL: parts.databaseUrl } })
+  const audit = startTapeline(['verify'], { env: parts.env })
   await audit.assertExit(0)
   assert.match(audit.output(), /no duplicates, no mismatches/)
 
@@ -84,7 +84,7 @@ test('stores every event of a real capture once, with exact digits, and no trade
 
   // The second replay looks like an exchange with restarted update ids, and the ledger says
   // so: its quotes are no duplicates.
-  const repeated = startTapeline(['verify'], { env: { DATABASE_URL: parts.databaseUrl } })
+  const repeated = startTapeline(['verify'], { env: parts.env })
   await repeated.assertExit(0)
   assert.match(repeated.output(), /BTCUSDT bookTicker: 1 outage in the ledger.*\n.*\(reset\)/)
   assert.match(repeated.output(), /no duplicates, no mismatches/)
