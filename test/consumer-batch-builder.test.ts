@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { pino } from 'pino'
 import { BatchBuilder } from '../src/consumer/batch-builder.ts'
+import { BatchWriter } from '../src/consumer/batch-writer.ts'
 import type { FetchedPartition } from '../src/foundation/kafka/codec/fetch-api.ts'
+import { systemClock } from '../src/foundation/runtime/clock.ts'
+import { Wake } from '../src/foundation/runtime/wake.ts'
 import { fetched, record, tradeValue } from './support/records.ts'
 
 const TOPIC_ID = '00000000-0000-0000-0000-000000000001'
@@ -291,4 +295,39 @@ test('reports the receipt time of the last stored event of each partition, witho
   core.assign([at(0, 9), at(1, 1)])
   core.stored(heldUp)
   assert.deepEqual(told(), [[1, 9]], 'another owner has stored more meanwhile')
+})
+
+test('a batch that alone fills the memory lets fetching go on once it is stored', async () => {
+  const core = batchBuilder({ maxBytes: 1000, batchSize: 5 })
+  const clock = systemClock()
+  const [filled, room] = [new Wake(clock), new Wake(clock)]
+  let stored = 0
+  const writer = new BatchWriter(
+    { batchBuilder: core, filled, room, commitSoon: () => {} },
+    {
+      ...{ clock, random: () => 0.5, log: pino({ level: 'silent' }) },
+      ...{ sendLetters: async () => {}, checkSource: async () => true },
+      store: {
+        async write(batch) {
+          stored += batch.messages
+          return { inserted: batch.messages, deadLettered: 0, rows: [], isOfRecreated: false }
+        },
+        probe: () => assert.fail('no row is refused'),
+      },
+    },
+    { onStored() {}, onLost() {}, onRetry() {}, onRecreated() {}, onMoved() {} },
+    { initialMs: 10, maxMs: 100 },
+  )
+  core.assign([at(0, 0)])
+  const running = writer.run()
+  for (let from = 0; from < 20; from += 5) {
+    core.accept(trades(0, from, from + 5), clock.monotonicMs(), 0)
+    assert.equal(core.hasRoom, false)
+    filled.ring()
+    // As the fetcher does, which has no other reason to look again.
+    while (!core.hasRoom) await room.wait()
+  }
+  assert.equal(stored, 20)
+  writer.drain()
+  await running
 })
