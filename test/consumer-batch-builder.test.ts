@@ -297,7 +297,7 @@ test('reports the receipt time of the last stored event of each partition, witho
   assert.deepEqual(told(), [[1, 9]], 'another owner has stored more meanwhile')
 })
 
-test('a batch that alone fills the memory lets fetching go on once it is stored', async () => {
+test('a batch that alone fills the memory wakes the fetcher once it is stored', async () => {
   const core = batchBuilder({ maxBytes: 1000, batchSize: 5 })
   const clock = systemClock()
   const [filled, room] = [new Wake(clock), new Wake(clock)]
