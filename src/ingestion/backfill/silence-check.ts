@@ -59,6 +59,8 @@ export class SilenceCheck {
   #failures = 0
   /** Why the last request failed; each reason is logged once. */
   #problem: string | null = null
+  /** The same for each type without a latest. */
+  readonly #otherProblems = new Map<TradeType, string>()
   #running: Promise<void> | null = null
 
   constructor(
@@ -177,6 +179,8 @@ export class SilenceCheck {
     if (only === null) {
       this.#failures = 0
       this.#problem = null
+    } else {
+      this.#otherProblems.delete(only)
     }
     // A connection that opened meanwhile needs its own check.
     if (silent.dueMs === dueMs) this.#pending.delete(keyOf(silent))
@@ -219,11 +223,13 @@ export class SilenceCheck {
     if (silent.only !== null) {
       // Other symbols and types do not wait for this one.
       silent.failures++
-      if (silent.failures === 1)
+      if (reason !== null && reason !== this.#otherProblems.get(silent.only)) {
         this.#log.warn(
           { symbol: silent.symbol },
-          `Checking a silent symbol failed, retrying: ${silent.only}: ${reason ?? 'REST refuses requests'}`,
+          `Checking a silent symbol failed, retrying: ${silent.only}: ${reason}`,
         )
+        this.#otherProblems.set(silent.only, reason)
+      }
       return this.#put(silent, clock.monotonicMs() + delayFor(silent.failures, backoff, random()))
     }
     if (reason !== null && reason !== this.#problem)
