@@ -20,13 +20,19 @@ const AHEAD = /the clock of this machine is more than an hour ahead/
  */
 const LATEST_MS = 2700
 
+/** Waits until every stream has delivered anew: backfill alone can send many messages. */
 async function flows(ingestion: IngestionProcess, messages = 300): Promise<void> {
+  const beganMs = performance.now()
   const { acknowledged } = (await ingestion.status()).counters
   await until(
-    `${messages} messages, and every gap to be filled`,
+    `${messages} messages, an event of every stream, and every gap to be filled`,
     async () => {
-      const { counters, openGaps, ready } = await ingestion.status()
-      return ready && counters.acknowledged > acknowledged + messages && openGaps.length === 0
+      const { counters, openGaps, ready, streams } = await ingestion.status()
+      const sinceMs = performance.now() - beganMs
+      const isNew = Object.values(streams).every(
+        ({ lastSeenAgeMs }) => lastSeenAgeMs !== null && lastSeenAgeMs < sinceMs,
+      )
+      return ready && isNew && counters.acknowledged > acknowledged + messages && openGaps.length === 0
     },
     90_000,
   ).catch((error: unknown) => {
