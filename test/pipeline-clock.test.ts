@@ -20,7 +20,7 @@ const AHEAD = /the clock of this machine is more than an hour ahead/
  */
 const LATEST_MS = 2700
 
-/** Waits until every stream has delivered anew: backfill alone can send many messages. */
+/** Waits until every stream has delivered again: backfill alone can send many messages. */
 async function flows(ingestion: IngestionProcess, messages = 300): Promise<void> {
   const beganMs = performance.now()
   const { acknowledged } = (await ingestion.status()).counters
