@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { mirroredLetter } from '../src/foundation/dead-letters/dead-letter.ts'
-import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
+import { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 
 test('D1 a dead letter of ingestion keeps the epoch of its ids, for verify', () => {
   const place = { topic: 'letters', topicId: 'id', partition: 0 }

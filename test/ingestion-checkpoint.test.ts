@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
+import { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { headersNamed } from '../src/foundation/kafka/headers.ts'
 import { GAP, type Gap, gapId } from '../src/foundation/market/gap.ts'
 import { AcknowledgedState } from '../src/ingestion/checkpoint/acknowledged-state.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Batch } from '../src/consumer/batch.ts'
-import type { FetchedMessage } from '../src/foundation/kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../src/foundation/kafka/codec/record-batch.ts'
 import { Decoder, type TopicKind } from '../src/foundation/kafka/message-decoder.ts'
 import { ABSENT } from '../src/foundation/market/event-fields.ts'
 import { isTapelineError } from '../src/foundation/runtime/errors.ts'

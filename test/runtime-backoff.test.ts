@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { AttemptLimit } from '../src/foundation/runtime/attempt-limit.ts'
-import { delayFor, sleep } from '../src/foundation/runtime/backoff.ts'
+import { AttemptLimit, delayFor, sleep } from '../src/foundation/runtime/backoff.ts'
 
 const POLICY = { initialMs: 1000, maxMs: 60_000 }
 

@@ -1,6 +1,6 @@
 import { deadLetter, mirroredLetter } from '../foundation/dead-letters/dead-letter.ts'
 import type { FetchedPartition } from '../foundation/kafka/codec/fetch-api.ts'
-import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import { Decoder, type TopicKind } from '../foundation/kafka/message-decoder.ts'
 import {
   keyOf,

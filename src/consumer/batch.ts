@@ -1,6 +1,6 @@
 import type { FoundDeadLetter } from '../foundation/dead-letters/dead-letter.ts'
 import type { DeadLetterRow } from '../foundation/dead-letters/dead-letter-rows.ts'
-import type { FetchedMessage } from '../foundation/kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../foundation/kafka/codec/record-batch.ts'
 import type { Decoder, TopicKind } from '../foundation/kafka/message-decoder.ts'
 import { keyOf, type PartitionOrigin } from '../foundation/kafka/partition.ts'
 import { byEventType, isTradeType } from '../foundation/market/event.ts'

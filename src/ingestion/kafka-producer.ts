@@ -1,5 +1,5 @@
 import { sleep } from '../foundation/runtime/backoff.ts'
-import { Wake } from '../foundation/runtime/wake.ts'
+import { Wake } from '../foundation/runtime/clock.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { BatchSender, type BatchSenderOptions, SEND_MAX_BYTES } from './batch-sender.ts'
 import type { OutgoingMessage, SendEvents } from './messages/message.ts'

@@ -1,7 +1,6 @@
 import { sleep } from '../foundation/runtime/backoff.ts'
-import type { Clock } from '../foundation/runtime/clock.ts'
+import { type Clock, Wake } from '../foundation/runtime/clock.ts'
 import { describeError } from '../foundation/runtime/errors.ts'
-import { Wake } from '../foundation/runtime/wake.ts'
 import type { Logger } from '../foundation/telemetry/log.ts'
 import { plural } from '../foundation/telemetry/plural.ts'
 import type { SelectionChange, SymbolSelection } from './symbol-selection.ts'

@@ -1,5 +1,5 @@
 import type { FetchedPartition } from '../../src/foundation/kafka/codec/fetch-api.ts'
-import type { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../../src/foundation/kafka/codec/record-batch.ts'
 import type { RecordFetcher } from '../../src/foundation/kafka/kafka-port.ts'
 import type { Position } from '../../src/foundation/kafka/partition.ts'
 import type { Random } from '../../src/sandbox/simulator/market/random.ts'

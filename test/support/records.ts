@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Batch } from '../../src/consumer/batch.ts'
 import type { FetchedPartition } from '../../src/foundation/kafka/codec/fetch-api.ts'
-import { FetchedMessage } from '../../src/foundation/kafka/codec/fetched-message.ts'
+import { FetchedMessage } from '../../src/foundation/kafka/codec/record-batch.ts'
 import { Decoder } from '../../src/foundation/kafka/message-decoder.ts'
 import { declarationOf, type EventType, type Role } from '../../src/foundation/market/event.ts'
 import type { EventFields } from '../../src/foundation/market/event-fields.ts'

@@ -1,5 +1,4 @@
-import { AttemptLimit } from '../runtime/attempt-limit.ts'
-import { sleep } from '../runtime/backoff.ts'
+import { AttemptLimit, sleep } from '../runtime/backoff.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { ExchangeRefusal, type Refusal, type RefusalStatus, refusalWaitMs, ruleOf } from './refusal.ts'
 

@@ -1,4 +1,4 @@
-import type { FetchedMessage } from '../kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../kafka/codec/record-batch.ts'
 import { HEADER, headerText, headerTexts, parseHeaderTexts, readEpoch } from '../kafka/headers.ts'
 import { isTime } from '../market/fields.ts'
 import { outsideText } from '../runtime/outside-text.ts'

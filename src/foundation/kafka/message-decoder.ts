@@ -8,7 +8,7 @@ import { type Fields, isFields, readPayload } from '../market/payload.ts'
 import { RECORDING, type Recording } from '../market/recording.ts'
 import { TIME_UNITS, type TimeUnit } from '../market/time-unit.ts'
 import { parseJson } from '../runtime/outside-text.ts'
-import type { FetchedMessage } from './codec/fetched-message.ts'
+import type { FetchedMessage } from './codec/record-batch.ts'
 import { HEADER, headerText, NOT_AN_EPOCH, readEpoch } from './headers.ts'
 import { LATEST_SCHEMA, type SchemaName, schemaHeader, schemaOf, VALUE_MAX_BYTES } from './schema-of.ts'
 

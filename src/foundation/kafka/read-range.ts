@@ -1,5 +1,5 @@
 import { withinLimit } from '../runtime/backoff.ts'
-import type { FetchedMessage } from './codec/fetched-message.ts'
+import type { FetchedMessage } from './codec/record-batch.ts'
 import type { KafkaConnection } from './connection.ts'
 import type { RecordFetcher } from './kafka-port.ts'
 import { partitionOf, type TopicPartition } from './partition.ts'

@@ -1,4 +1,5 @@
-import { protocolErrors, protocolErrorsCodesById } from '@platformatic/kafka'
+import { protocolErrors } from '@platformatic/kafka'
+import { errorName } from './codec/fetch-api.ts'
 
 /**
  * The record's time is more than an hour ahead of the broker's clock
@@ -45,8 +46,7 @@ export class RefusedRecords extends Error {
 
   constructor(topic: string, partition: number, code: number, message: string | null | undefined) {
     const known: Readonly<Record<string, { readonly canRetry: boolean }>> = protocolErrors
-    const names: Readonly<Record<string, string>> = protocolErrorsCodesById
-    const name = names[code] ?? `error ${code}`
+    const name = errorName(code)
     const clock =
       code === INVALID_TIMESTAMP
         ? "; the clock of this machine is more than an hour ahead of the broker's"

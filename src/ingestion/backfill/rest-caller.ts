@@ -3,8 +3,7 @@ import type { FetchTrades, RestOutcome, TradeRequest } from '../../foundation/bi
 import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
 import { restOf } from '../../foundation/market/event.ts'
 import { sleep, unlessAborted } from '../../foundation/runtime/backoff.ts'
-import type { Clock } from '../../foundation/runtime/clock.ts'
-import { Wake } from '../../foundation/runtime/wake.ts'
+import { type Clock, Wake } from '../../foundation/runtime/clock.ts'
 
 /** Statuses that are counted separately. */
 const STOPPING: ReadonlySet<number> = new Set([403, 418, 429, 451])

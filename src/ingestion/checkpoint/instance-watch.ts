@@ -1,4 +1,4 @@
-import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import { HEADER, headerText } from '../../foundation/kafka/headers.ts'
 import type { KafkaPort, RecordFetcher } from '../../foundation/kafka/kafka-port.ts'
 import { deleteTopic, keyOf, type Position } from '../../foundation/kafka/partition.ts'

@@ -1,4 +1,4 @@
-import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import { HEADER, headersNamed, headerText } from '../../foundation/kafka/headers.ts'
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import { keyOf, type Position, partitionOf } from '../../foundation/kafka/partition.ts'

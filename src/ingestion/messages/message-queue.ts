@@ -1,5 +1,5 @@
 import { unlessAborted } from '../../foundation/runtime/backoff.ts'
-import type { Wake } from '../../foundation/runtime/wake.ts'
+import type { Wake } from '../../foundation/runtime/clock.ts'
 import { EventMessage, type OutgoingMessage, type Route } from './message.ts'
 
 const BLOCK_MESSAGES = 1024

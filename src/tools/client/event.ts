@@ -1,4 +1,4 @@
-import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import { Decoder } from '../../foundation/kafka/message-decoder.ts'
 import type { Position } from '../../foundation/kafka/partition.ts'
 import { ABSENT } from '../../foundation/market/event-fields.ts'

@@ -5,7 +5,7 @@ import {
   KEPT_FRAME_BYTES,
   withReceiptStamp,
 } from '../../foundation/binance/stream-frame.ts'
-import { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import { HEADER } from '../../foundation/kafka/headers.ts'
 import { schemaHeader } from '../../foundation/kafka/schema-of.ts'
 import { SECOND_UNDER_ID } from '../../foundation/market/event.ts'

@@ -1,4 +1,4 @@
-import type { FetchedMessage } from '../../foundation/kafka/codec/fetched-message.ts'
+import type { FetchedMessage } from '../../foundation/kafka/codec/record-batch.ts'
 import type { TopicNames } from '../../foundation/kafka/config.ts'
 import { Decoder, type TopicKind } from '../../foundation/kafka/message-decoder.ts'
 import { isTradeType, SECOND_UNDER_ID } from '../../foundation/market/event.ts'

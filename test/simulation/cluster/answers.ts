@@ -3,7 +3,7 @@ import type {
   PartitionOffset,
   ProduceAnswer,
 } from '../../../src/foundation/kafka/broker-requests.ts'
-import type { FetchAnswer } from '../../../src/foundation/kafka/codec/fetch-api.ts'
+import type { FetchAnswer, PartitionAnswer } from '../../../src/foundation/kafka/codec/fetch-api.ts'
 import type { PartitionBatch } from '../../../src/foundation/kafka/codec/produce-request.ts'
 import type { TopicPartition } from '../../../src/foundation/kafka/partition.ts'
 import type { ClusterLayout } from '../../../src/foundation/kafka/topic-metadata.ts'
@@ -162,8 +162,6 @@ export function offsetsFrom(
   })
 }
 
-type FetchedPart = FetchAnswer['responses'][number]['partitions'][number]
-
 /** Serves Fetch as brokers do since Kafka 2.4: a follower answers too, up to its high watermark. */
 export function fetchFrom(
   cluster: Cluster,
@@ -174,7 +172,7 @@ export function fetchFrom(
     topicId,
     partitions: partitions.map((wanted) => fetchPart(cluster, broker, topicId, wanted)),
   }))
-  return { throttleTimeMs: 0, errorCode: 0, sessionId: 0, responses }
+  return { errorCode: 0, responses }
 }
 
 function fetchPart(
@@ -182,7 +180,7 @@ function fetchPart(
   { node, view }: Broker,
   topicId: string,
   { partition: index, currentLeaderEpoch, fetchOffset, lastFetchedEpoch }: FetchWanted,
-): FetchedPart {
+): PartitionAnswer {
   const topic = [...cluster.topicIds].find(([, id]) => id === topicId)?.[0] ?? ''
   const partition = cluster.partition(topic, index)
   const log = partition?.logs.get(node)
@@ -202,10 +200,7 @@ function fetchPart(
     partitionIndex: index,
     errorCode,
     highWatermark: end,
-    lastStableOffset: end,
     logStartOffset: errorCode === ERROR.NONE ? 0n : -1n,
-    abortedTransactions: null,
-    preferredReadReplica: -1,
     ...(isDiverging
       ? { divergingEpoch: { epoch: common.leaderEpoch, endOffset: BigInt(common.offset) } }
       : {}),

@@ -1,6 +1,10 @@
 import { ProducerStates } from './producer-states.ts'
 import { compact, ReplicaLog, readBatch, type StoredBatch } from './replica-log.ts'
 
+/** Positions in the head of a batch. */
+const PRODUCER_ID_AT = 43
+const FIRST_SEQUENCE_AT = 53
+
 /** The controller's view of a partition. Brokers learn it a moment later. */
 export interface Leadership {
   /** Node id; −1 without a leader. */
@@ -89,8 +93,8 @@ export class Partition {
     const log = this.logs.get(node)
     if (log === undefined) return ERROR.NOT_LEADER_OR_FOLLOWER
     const content = readBatch(bytes, log.end, epoch)
-    const producerId = Number(content.producerId)
-    const { firstSequence: sequence } = content
+    const producerId = Number(bytes.readBigInt64BE(PRODUCER_ID_AT))
+    const sequence = bytes.readInt32BE(FIRST_SEQUENCE_AT)
     const count = content.messages.length
     const states = this.#statesOf(node, epoch, log)
     const known = states.check(producerId, sequence, count)

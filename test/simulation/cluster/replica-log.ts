@@ -1,6 +1,9 @@
 import { Reader } from '@platformatic/kafka'
-import type { FetchedMessage } from '../../../src/foundation/kafka/codec/fetched-message.ts'
-import { type MessageBatch, readRecordBatches } from '../../../src/foundation/kafka/codec/record-batch.ts'
+import {
+  type FetchedMessage,
+  type MessageBatch,
+  readRecordBatches,
+} from '../../../src/foundation/kafka/codec/record-batch.ts'
 
 /** A batch in a partition's log. Replicas share it. */
 export interface StoredBatch {

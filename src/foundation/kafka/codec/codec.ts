@@ -1,14 +1,5 @@
-import {
-  createRecordsBatch,
-  fetchV13,
-  fetchV14,
-  fetchV15,
-  fetchV16,
-  fetchV17,
-  type MessageRecord,
-  NumericMap,
-} from '@platformatic/kafka'
-import { type FetchApi, OWN_FETCH_APIS } from './fetch-api.ts'
+import { createRecordsBatch, type MessageRecord, NumericMap } from '@platformatic/kafka'
+import { FETCH_VERSIONS, type FetchApi, OWN_FETCH_APIS } from './fetch-api.ts'
 import { type BatchOptions, type ProducedRecord, RecordWriter } from './record-writer.ts'
 
 /** Writes the batches of one sender. */
@@ -34,7 +25,7 @@ export const CODECS = {
   },
   client: {
     writer: () => ({ batch: clientBatch }),
-    fetchApis: [fetchV17, fetchV16, fetchV15, fetchV14, fetchV13].map(({ api }) => api),
+    fetchApis: FETCH_VERSIONS.map(({ api }) => api),
   },
 } satisfies Record<string, RecordCodec>
 

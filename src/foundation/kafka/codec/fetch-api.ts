@@ -9,48 +9,53 @@ import {
   protocolErrors,
   protocolErrorsCodesById,
   type Reader,
+  type RecordsBatch,
   ResponseError,
   type ResponseErrorWithLocation,
 } from '@platformatic/kafka'
-import type { FetchedMessage } from './fetched-message.ts'
-import { type MessageBatch, messagesOf, readRecordBatches } from './record-batch.ts'
-import { CorruptRecords } from './record-reader.ts'
+import { CorruptRecords, FetchedMessage, type MessageBatch, readRecordBatches } from './record-batch.ts'
 
-export type FetchApi = API<Parameters<typeof fetchV17.createRequest>, fetchV17.FetchResponse>
+export type FetchApi = API<Parameters<typeof fetchV17.createRequest>, FetchAnswer>
 
-/** An answer to Fetch with parsed records. */
-export type FetchAnswer = Omit<fetchV17.FetchResponse, 'responses'> & {
+/** What readers need of an answer to Fetch, as either codec gives it. */
+export interface FetchAnswer {
+  readonly errorCode: number
   readonly responses: ReadonlyArray<{
     readonly topicId: string
-    readonly partitions: ReadonlyArray<
-      Omit<fetchV17.FetchResponsePartition, 'records'> & {
-        readonly records?: ReadonlyArray<
-          NonNullable<fetchV17.FetchResponsePartition['records']>[number] | MessageBatch
-        > | null
-      }
-    >
+    readonly partitions: readonly PartitionAnswer[]
   }>
+}
+
+export interface PartitionAnswer
+  extends Pick<
+    fetchV17.FetchResponsePartition,
+    'partitionIndex' | 'errorCode' | 'highWatermark' | 'logStartOffset' | 'divergingEpoch'
+  > {
+  readonly records?: ReadonlyArray<MessageBatch | RecordsBatch> | null
 }
 
 /** Kafka's number of the request. */
 const FETCH = 1
+
+/** The id and the first offset of an aborted transaction. */
+const ABORTED_TRANSACTION_BYTES = 16
 
 /** The tag of the field that says where the log diverges from what was read. */
 const DIVERGING_EPOCH = 0
 
 const CORRUPT_MESSAGE = protocolErrors['CORRUPT_MESSAGE']?.code ?? 2
 
-/** Versions 13 to 17, which name topics by id (KIP-516), newest first, with our record reader, {@link readRecordBatches}. */
-export const OWN_FETCH_APIS: readonly FetchApi[] = [fetchV17, fetchV16, fetchV15, fetchV14, fetchV13].map(
-  ({ api, createRequest }) => createAPI(FETCH, api.version, createRequest, parseResponse),
+/** The client's versions of Fetch that name topics by id (KIP-516), newest first. */
+export const FETCH_VERSIONS = [fetchV17, fetchV16, fetchV15, fetchV14, fetchV13] as const
+
+/** The same with our record reader, {@link readRecordBatches}. */
+export const OWN_FETCH_APIS: readonly FetchApi[] = FETCH_VERSIONS.map(({ api, createRequest }) =>
+  createAPI(FETCH, api.version, createRequest, parseResponse),
 )
 
 /**
- * Reads an answer to Fetch, versions 13 to 17. It reads one tagged field, the diverging epoch
- * (KIP-595).
- *
- * A partition with corrupt bytes gets Kafka's error for that, as if the broker had found it; the
- * others are unaffected.
+ * Reads an answer to Fetch, versions 13 to 17. A partition with corrupt bytes gets Kafka's error
+ * for that, as if the broker had found it; the others are unaffected.
  *
  * @see https://kafka.apache.org/protocol#The_Messages_Fetch
  * @throws ResponseError with the answer as its `response` if the answer or a partition in it has an
@@ -61,21 +66,19 @@ export function parseResponse(
   apiKey: number,
   apiVersion: number,
   reader: Reader,
-): fetchV17.FetchResponse {
+): FetchAnswer {
   const errors: ResponseErrorWithLocation[] = []
-  const throttleTimeMs = reader.readInt32()
+  reader.readInt32() // throttle time
   const errorCode = reader.readInt16()
   if (errorCode !== 0) errors.push(['', [errorCode, null]])
-  const sessionId = reader.readInt32()
+  reader.readInt32() // session
   const responses = reader.readArray((_, i) => ({
     topicId: reader.readUUID(),
     partitions: reader.readArray(
       (_partition, j) => {
         const partition = readPartition(reader)
-        partition.divergingEpoch = readDivergence(reader)
-        if (partition.errorCode !== 0) {
+        if (partition.errorCode !== 0)
           errors.push([`/responses/${i}/partitions/${j}`, [partition.errorCode, null]])
-        }
         return partition
       },
       true,
@@ -83,39 +86,42 @@ export function parseResponse(
     ),
   }))
   reader.readTaggedFields()
-  const response = { throttleTimeMs, errorCode, sessionId, responses, nodeEndpoints: [] }
-  if (errors.length > 0) throw new ResponseError(apiKey, apiVersion, Object.fromEntries(errors), response)
-  return response
+  const answer = { errorCode, responses }
+  if (errors.length > 0) throw new ResponseError(apiKey, apiVersion, Object.fromEntries(errors), answer)
+  return answer
 }
 
-function readPartition(reader: Reader): fetchV17.FetchResponsePartition {
-  const partition = {
-    partitionIndex: reader.readInt32(),
-    errorCode: reader.readInt16(),
-    highWatermark: reader.readInt64(),
-    lastStableOffset: reader.readInt64(),
-    logStartOffset: reader.readInt64(),
-    abortedTransactions: reader.readNullableArray(() => ({
-      producerId: reader.readInt64(),
-      firstOffset: reader.readInt64(),
-    })),
-    preferredReadReplica: reader.readInt32(),
-  }
+function readPartition(reader: Reader): PartitionAnswer {
+  const partitionIndex = reader.readInt32()
+  const errorCode = reader.readInt16()
+  const highWatermark = reader.readInt64()
+  reader.readInt64() // last stable offset
+  const logStartOffset = reader.readInt64()
+  reader.readNullableArray(() => reader.skip(ABORTED_TRANSACTION_BYTES))
+  reader.readInt32() // preferred replica
+  const records = readRecords(reader)
+  const divergingEpoch = readDivergence(reader)
+  const partition = { partitionIndex, errorCode, highWatermark, logStartOffset, divergingEpoch }
+  return records === 'corrupt'
+    ? { ...partition, errorCode: CORRUPT_MESSAGE, records: [] }
+    : { ...partition, records }
+}
+
+function readRecords(reader: Reader): MessageBatch[] | null | 'corrupt' {
   // The length plus one; 0 means null.
   const size = reader.readUnsignedVarInt() - 1
-  if (size < 0) return { ...partition, records: null }
-  const end = reader.position + size
-  const section = reader.buffer.subarray(reader.position, end)
-  reader.position = end
+  if (size < 0) return null
+  const section = reader.buffer.subarray(reader.position, reader.position + size)
+  reader.skip(size)
   try {
-    return { ...partition, records: readRecordBatches(section) }
+    return readRecordBatches(section)
   } catch (error) {
-    if (!(error instanceof CorruptRecords)) throw error
-    return { ...partition, errorCode: CORRUPT_MESSAGE, records: [] }
+    if (error instanceof CorruptRecords) return 'corrupt'
+    throw error
   }
 }
 
-/** Reads the tagged fields of a partition. An epoch of −1 means no divergence. */
+/** Reads the tagged fields of a partition (KIP-595). An epoch of −1 means no divergence. */
 function readDivergence(reader: Reader): { epoch: number; endOffset: bigint } {
   let diverging = { epoch: -1, endOffset: -1n }
   for (let left = reader.readUnsignedVarInt(); left > 0; left--) {
@@ -151,26 +157,16 @@ export interface FetchedPartition {
   readonly messages: readonly FetchedMessage[]
 }
 
-type PartitionAnswer = FetchAnswer['responses'][number]['partitions'][number]
-
 /** Returns what a broker answered for a partition. */
 export function fetchedPartition(topic: string, answer: PartitionAnswer): FetchedPartition {
-  const {
-    partitionIndex: partition,
-    errorCode,
-    highWatermark,
-    logStartOffset,
-    divergingEpoch,
-    records,
-  } = answer
+  const { errorCode, divergingEpoch, records } = answer
   const last = records?.at(-1)
-  const names: Readonly<Record<string, string>> = protocolErrorsCodesById
   return {
     topic,
-    partition,
-    error: errorCode === 0 ? null : (names[errorCode] ?? `error ${errorCode}`),
-    endOffset: Number(highWatermark),
-    startOffset: Number(logStartOffset),
+    partition: answer.partitionIndex,
+    error: errorCode === 0 ? null : errorName(errorCode),
+    endOffset: Number(answer.highWatermark),
+    startOffset: Number(answer.logStartOffset),
     nextOffset: last === undefined ? null : Number(last.firstOffset) + last.lastOffsetDelta + 1,
     nextLeaderEpoch: last?.partitionLeaderEpoch ?? -1,
     diverging:
@@ -179,4 +175,20 @@ export function fetchedPartition(topic: string, answer: PartitionAnswer): Fetche
         : { offset: Number(divergingEpoch.endOffset), leaderEpoch: divergingEpoch.epoch },
     messages: (records ?? []).flatMap(messagesOf),
   }
+}
+
+/** Returns the messages of a batch that either codec has read. */
+export function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage[] {
+  if ('messages' in batch) return batch.messages
+  const { firstOffset, partitionLeaderEpoch, records } = batch
+  return records.map(({ offsetDelta, key, value, headers }) => {
+    const offset = Number(firstOffset) + offsetDelta
+    return new FetchedMessage(offset, key, headers, value, 0, value?.length, partitionLeaderEpoch)
+  })
+}
+
+/** Returns Kafka's name of an error. */
+export function errorName(code: number): string {
+  const names: Readonly<Record<string, string>> = protocolErrorsCodesById
+  return names[code] ?? `error ${code}`
 }

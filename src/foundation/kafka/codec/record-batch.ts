@@ -1,15 +1,66 @@
 import {
   compressionsAlgorithmsByBitmask,
   crc32c,
+  type KafkaRecord,
   Reader,
   type RecordsBatch,
   UnsupportedCompressionError,
 } from '@platformatic/kafka'
-import { FetchedMessage } from './fetched-message.ts'
-import { CorruptRecords, RecordReader } from './record-reader.ts'
+import { SharedBytes } from '../../runtime/bytes.ts'
+
+type Headers = KafkaRecord['headers']
 
 /** Bytes of a connection, as the client holds them: in one or several pieces. */
 type Bytes = Reader['buffer']
+
+/**
+ * A message of a fetch, which stays a slice of its batch: the value is copied on request. Key and
+ * headers are shared with other messages and must not be changed.
+ */
+export class FetchedMessage {
+  readonly offset: number
+  readonly key: Buffer | null
+  readonly headers: Headers
+  /** The buffer with the value, from `start` to before `end`; null without a value. */
+  readonly bytes: Buffer | null
+  readonly start: number
+  readonly end: number
+  /** The epoch of the leader that appended it; −1 if unknown. */
+  readonly leaderEpoch: number
+
+  constructor(
+    offset: number,
+    key: Buffer | null,
+    headers: Headers,
+    bytes: Buffer | null,
+    start = 0,
+    end = bytes?.length ?? 0,
+    leaderEpoch = -1,
+  ) {
+    this.offset = offset
+    this.key = key
+    this.headers = headers
+    this.bytes = bytes
+    this.start = start
+    this.end = end
+    this.leaderEpoch = leaderEpoch
+  }
+
+  get value(): Buffer | null {
+    return this.bytes?.subarray(this.start, this.end) ?? null
+  }
+}
+
+/** What a reader needs of a batch, with our messages instead of the client's records. */
+export interface MessageBatch
+  extends Pick<RecordsBatch, 'firstOffset' | 'lastOffsetDelta' | 'partitionLeaderEpoch'> {
+  readonly messages: readonly FetchedMessage[]
+}
+
+/** Bytes that no broker would have accepted: the checksum or a length is wrong. */
+export class CorruptRecords extends Error {
+  override readonly name = 'CorruptRecords'
+}
 
 /** Positions in the head of a batch; `length` counts from after its own four bytes. */
 const AT = {
@@ -20,19 +71,9 @@ const AT = {
   crc: 17,
   attributes: 21,
   lastOffsetDelta: 23,
-  firstTimestamp: 27,
-  maxTimestamp: 35,
-  producerId: 43,
-  producerEpoch: 51,
-  firstSequence: 53,
   count: 57,
   records: 61,
 } as const
-
-/** A batch as in the client, but with our messages instead of its records. */
-export interface MessageBatch extends RecordsBatch {
-  readonly messages: readonly FetchedMessage[]
-}
 
 const LENGTH_END = AT.length + 4
 const FORMAT = 2
@@ -40,14 +81,11 @@ const COMPRESSION_BITS = 0b111
 
 /**
  * Reads the batches (format 2) that a fetch returned for a partition. A last batch that the broker
- * truncated is left out.
+ * truncated is left out; so are batches after corrupt bytes, with which a later fetch begins.
  *
  * The client's reader makes a dozen objects per record, which caused most of the consumer's
  * garbage; this one makes one. The messages are the same, except that keys and headers are shared.
  * It also verifies the checksum, as Kafka's Java client does.
- *
- * Batches after corrupt bytes are left out, as if they had not arrived; a later fetch begins with
- * them.
  *
  * @see https://kafka.apache.org/documentation/#recordbatch
  * @throws CorruptRecords if the first batch is corrupt
@@ -73,33 +111,18 @@ export function readRecordBatches(section: Bytes): MessageBatch[] {
 function readBatch(bytes: Buffer): MessageBatch {
   const magic = bytes.readInt8(AT.magic)
   if (magic !== FORMAT) throw new CorruptRecords(`A batch is of format ${magic}, not ${FORMAT}`)
-  const crc = bytes.readUInt32BE(AT.crc)
   // The client's function copies buffers that are not of its type.
-  if (crc32c(Reader.from(bytes.subarray(AT.attributes)).buffer) !== crc) {
+  if (crc32c(Reader.from(bytes.subarray(AT.attributes)).buffer) !== bytes.readUInt32BE(AT.crc)) {
     throw new CorruptRecords('The checksum of a batch is wrong')
   }
-  const attributes = bytes.readInt16BE(AT.attributes)
   const firstOffset = bytes.readBigInt64BE(AT.firstOffset)
   const partitionLeaderEpoch = bytes.readInt32BE(AT.partitionLeaderEpoch)
+  const records = recordReader(bytes, bytes.readInt16BE(AT.attributes) & COMPRESSION_BITS)
   return {
     firstOffset,
-    length: bytes.readInt32BE(AT.length),
-    partitionLeaderEpoch,
-    magic,
-    crc,
-    attributes,
     lastOffsetDelta: bytes.readInt32BE(AT.lastOffsetDelta),
-    firstTimestamp: bytes.readBigInt64BE(AT.firstTimestamp),
-    maxTimestamp: bytes.readBigInt64BE(AT.maxTimestamp),
-    producerId: bytes.readBigInt64BE(AT.producerId),
-    producerEpoch: bytes.readInt16BE(AT.producerEpoch),
-    firstSequence: bytes.readInt32BE(AT.firstSequence),
-    records: [],
-    messages: recordReader(bytes, attributes & COMPRESSION_BITS).messages(
-      bytes.readInt32BE(AT.count),
-      Number(firstOffset),
-      partitionLeaderEpoch,
-    ),
+    partitionLeaderEpoch,
+    messages: records.messages(bytes.readInt32BE(AT.count), Number(firstOffset), partitionLeaderEpoch),
   }
 }
 
@@ -109,23 +132,103 @@ function recordReader(bytes: Buffer, compression: number): RecordReader {
   if (algorithm === undefined) {
     throw new UnsupportedCompressionError(`Unsupported compression algorithm with bitmask ${compression}`)
   }
-  return new RecordReader(algorithm.decompressSync(bytes.subarray(AT.records)))
+  return new RecordReader(algorithm.decompressSync(bytes.subarray(AT.records)), 0)
 }
 
-/** Returns the messages of a batch that either codec has read. */
-export function messagesOf(batch: RecordsBatch | MessageBatch): readonly FetchedMessage[] {
-  if ('messages' in batch) return batch.messages
-  const first = Number(batch.firstOffset)
-  return batch.records.map(
-    ({ offsetDelta, key, value, headers }) =>
-      new FetchedMessage(
-        first + offsetDelta,
-        key,
-        headers,
-        value,
-        0,
-        value?.length ?? 0,
-        batch.partitionLeaderEpoch,
-      ),
-  )
+const EMPTY = Buffer.alloc(0)
+const ATTRIBUTES_BYTES = 1
+const VARINT64_BYTES = 10
+
+const sharedKeys = new SharedBytes((bytes) => bytes)
+const sharedHeaders = new SharedBytes((bytes) => new RecordReader(bytes, 0).headers())
+
+/**
+ * Reads the records of a batch after its head. Values stay in `bytes`. Attributes and times of
+ * records are skipped, since nothing uses them.
+ *
+ * @see https://kafka.apache.org/documentation/#record
+ */
+class RecordReader {
+  readonly #bytes: Buffer
+  #at: number
+
+  constructor(bytes: Buffer, from: number) {
+    this.#bytes = bytes
+    this.#at = from
+  }
+
+  /** @throws CorruptRecords if there are fewer records, or a length is wrong */
+  messages(count: number, firstOffset: number, leaderEpoch: number): FetchedMessage[] {
+    const messages: FetchedMessage[] = []
+    for (let left = count; left > 0; left--) messages.push(this.#message(firstOffset, leaderEpoch))
+    return messages
+  }
+
+  /** Reads headers up to the end of the bytes. */
+  headers(): Headers {
+    const headers: Headers = []
+    for (let left = this.#varint(); left > 0; left--) headers.push([this.#varintBytes(), this.#varintBytes()])
+    if (this.#at !== this.#bytes.length)
+      throw new CorruptRecords('The headers of a record do not end with the record')
+    return headers
+  }
+
+  #message(firstOffset: number, leaderEpoch: number): FetchedMessage {
+    const length = this.#varint()
+    const end = this.#at + length
+    if (length < 0 || end > this.#bytes.length) throw new CorruptRecords('A record reaches beyond its batch')
+    this.#advance(ATTRIBUTES_BYTES)
+    this.#passVarint64()
+    const offset = firstOffset + this.#varint()
+    const key = this.#varintBytes(sharedKeys)
+    const size = this.#varint()
+    const start = this.#at
+    if (size > 0) this.#advance(size)
+    const valueEnd = this.#at
+    if (valueEnd >= end) throw new CorruptRecords('A record has no room for its headers')
+    const headers = sharedHeaders.of(this.#bytes, valueEnd, end)
+    this.#at = end
+    const bytes = size < 0 ? null : this.#bytes
+    return new FetchedMessage(offset, key, headers, bytes, start, valueEnd, leaderEpoch)
+  }
+
+  /** @param shared gives equal bytes one object; without it they stay in the batch */
+  #varintBytes(shared?: SharedBytes<Buffer>): Buffer | null {
+    const length = this.#varint()
+    if (length < 0) return null
+    const start = this.#at
+    this.#advance(length)
+    if (length === 0) return EMPTY
+    return shared?.of(this.#bytes, start, this.#at) ?? this.#bytes.subarray(start, this.#at)
+  }
+
+  #advance(length: number): void {
+    this.#at += length
+    if (this.#at > this.#bytes.length) throw new CorruptRecords('A record reaches beyond its batch')
+  }
+
+  #byte(): number {
+    const byte = this.#bytes[this.#at++]
+    if (byte === undefined) throw new CorruptRecords('A batch ends within a record')
+    return byte
+  }
+
+  /** Zigzag, of 32 bits. */
+  #varint(): number {
+    let byte = this.#byte()
+    if (byte < 0x80) return (byte >>> 1) ^ -(byte & 1)
+    let value = byte & 0x7f
+    for (let shift = 7; byte >= 0x80; shift += 7) {
+      if (shift > 28) throw new CorruptRecords('A number in a record is longer than 32 bits')
+      byte = this.#byte()
+      value |= (byte & 0x7f) << shift
+    }
+    return (value >>> 1) ^ -(value & 1)
+  }
+
+  #passVarint64(): void {
+    for (let length = 1; this.#byte() >= 0x80; length++) {
+      if (length === VARINT64_BYTES) throw new CorruptRecords('A number in a record is longer than 64 bits')
+    }
+  }
 }

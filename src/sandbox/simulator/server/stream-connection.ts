@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import type { TimeUnit } from '../../../foundation/market/time-unit.ts'
-import { AttemptLimit } from '../../../foundation/runtime/attempt-limit.ts'
+import { AttemptLimit } from '../../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../../foundation/runtime/clock.ts'
 import {
   errorAnswer,
