@@ -7,11 +7,7 @@ import { parseTimeUnit } from '../../src/foundation/market/time-unit.ts'
 import { systemClock } from '../../src/foundation/runtime/clock.ts'
 import { openExchangeServer } from '../../src/sandbox/simulator/exchange-server.ts'
 import { ReplayHistory } from '../../src/sandbox/simulator/replay/replay-history.ts'
-import { DEFAULT_REST_LIMITS } from '../../src/sandbox/simulator/server/rest-weights.ts'
-import {
-  DEFAULT_LIMITS,
-  type StreamConnection,
-} from '../../src/sandbox/simulator/server/stream-connection.ts'
+import type { StreamConnection } from '../../src/sandbox/simulator/server/stream-connection.ts'
 import { StreamServer } from '../../src/sandbox/simulator/server/stream-server.ts'
 import { type Fed, Feed } from './feed.ts'
 import { FrameStore } from './frame-store.ts'
@@ -27,7 +23,6 @@ export type FeederOrder =
    */
   | { readonly order: 'feedShards'; readonly count: number; readonly shards: number }
 
-const SOURCE = 'bench'
 /** In market time. */
 const MARKET_MESSAGES_A_SECOND = 5000
 
@@ -35,23 +30,13 @@ const timeUnit = parseTimeUnit(process.argv[2]) ?? 'microsecond'
 const symbols = process.argv.slice(3)
 const clock = systemClock()
 const streams = new StreamServer({
-  source: SOURCE,
+  source: 'bench',
   ownTimeUnit: timeUnit,
-  limits: { ...DEFAULT_LIMITS, bufferedMaxBytes: Number.POSITIVE_INFINITY },
+  limits: { bufferedMaxBytes: Number.POSITIVE_INFINITY },
   clock,
 })
-const exchange = await openExchangeServer({
-  port: 0,
-  portWaitMs: 0,
-  source: SOURCE,
-  ownTimeUnit: timeUnit,
-  streams,
-  past: new ReplayHistory(symbols),
-  restLimits: DEFAULT_REST_LIMITS,
-  clock,
-  faultSeed: 1,
-  faultApi: false,
-})
+const past = new ReplayHistory(symbols)
+const exchange = await openExchangeServer({ portWaitMs: 0 }, { streams, past, faultSeed: 1 })
 const frames = new FrameStore(symbols, MARKET_MESSAGES_A_SECOND, timeUnit)
 const feed = new Feed(frames, async () => first(await clients(1)), clock)
 

@@ -1,19 +1,31 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { EXCHANGE_IDENTITY_HEADER } from '../../foundation/binance/handshake.ts'
-import type { TimeUnit } from '../../foundation/market/time-unit.ts'
-import type { Clock } from '../../foundation/runtime/clock.ts'
+import { type Clock, wallMs } from '../../foundation/runtime/clock.ts'
 import { faultApi } from './faults/fault-api.ts'
 import { FaultyHistory } from './faults/fault-history.ts'
-import { type ExchangeFaults, FaultInjector, type MarketControl } from './faults/fault-injector.ts'
+import { FaultInjector, type SetTrading } from './faults/fault-injector.ts'
 import type { ExchangeTruth, MarketPast } from './market/trade-history.ts'
 import { HOST, PortGate } from './server/port-gate.ts'
 import { type RestAnswer, RestApi } from './server/rest-api.ts'
 import type { RestLimits } from './server/rest-weights.ts'
-import type { ConnectionReport } from './server/stream-connection.ts'
+import type { ConnectionReport, StreamLimits } from './server/stream-connection.ts'
 import type { StreamServer } from './server/stream-server.ts'
 
 /** Time for clients to answer the closing handshake before their sockets are destroyed. */
 const CLOSE_GRACE_MS = 500
+
+/** What a simulation and a replay accept. */
+export interface ExchangeOptions {
+  /** 0 (the default) means any free port. */
+  readonly port?: number
+  /** How long to wait for the port while a previous exchange shuts down. Default: 5,000. */
+  readonly portWaitMs?: number
+  readonly limits?: Partial<StreamLimits>
+  readonly restLimits?: Partial<RestLimits>
+  readonly clock?: Clock
+  /** Whether `/faults` is served, in addition to the exchange's API. */
+  readonly faultApi?: boolean
+}
 
 /** A running exchange on loopback that serves market data like Binance's spot exchange. */
 export interface Exchange {
@@ -23,8 +35,8 @@ export interface Exchange {
   readonly restUrl: string
   /** The value of `x-tapeline-source` in the upgrade and in REST answers. */
   readonly source: string
-  /** Controls the faults. */
-  readonly faults: ExchangeFaults
+  /** Controls the faults; see docs/faults.md. */
+  readonly faults: Pick<FaultInjector, 'add' | 'list' | 'clear'>
   /** The true market, for comparison with the stored data. */
   readonly history: ExchangeTruth
   /** Open WebSocket connections, oldest first. */
@@ -36,37 +48,28 @@ export interface Exchange {
 }
 
 /**
- * Serves streams and REST on one port of 127.0.0.1; port 0 means any free port.
+ * Serves streams and REST on one port of 127.0.0.1.
  *
- * @param portWaitMs how long to wait for the port while a previous exchange shuts down
- * @param faultApi whether `/faults` controls faults over HTTP
+ * @param served what the exchange serves. `setTrading` is undefined in a replay; `stop` ends what
+ *   feeds the streams, at the beginning of `close`.
  * @throws {TapelineError} `ENVIRONMENT` when the port stays taken or may not be opened
  */
-export async function openExchangeServer(options: {
-  port: number
-  portWaitMs: number
-  source: string
-  ownTimeUnit: TimeUnit | null
-  streams: StreamServer
-  past: MarketPast
-  market?: MarketControl
-  restLimits: RestLimits
-  clock: Clock
-  faultSeed: number
-  faultApi: boolean
-}): Promise<Exchange> {
-  const { streams, past, clock, source } = options
+export async function openExchangeServer(
+  options: ExchangeOptions,
+  served: {
+    streams: StreamServer
+    past: MarketPast
+    faultSeed: number
+    setTrading?: SetTrading
+    stop?: () => void
+  },
+): Promise<Exchange> {
+  const { streams, past, faultSeed: seed, setTrading } = served
+  const { source, ownTimeUnit, clock } = streams
   const server = createServer()
-  const door = new PortGate(server, options.port, options.portWaitMs)
-  const faults = new FaultInjector({
-    streams,
-    door,
-    past,
-    market: options.market,
-    clock,
-    seed: options.faultSeed,
-  })
-  const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits, options.ownTimeUnit)
+  const door = new PortGate(server, options.port ?? 0, options.portWaitMs ?? 5_000)
+  const faults = new FaultInjector({ streams, door, past, setTrading, seed })
+  const rest = new RestApi(new FaultyHistory(past, faults.book), options.restLimits, ownTimeUnit)
   const history: ExchangeTruth = {
     symbols: past.symbols,
     events: (type, symbol, fromId, toId, epoch) => {
@@ -85,10 +88,8 @@ export async function openExchangeServer(options: {
     request.resume()
     const { method = 'GET', url = '/' } = request
     const timeUnit = request.headers['x-mbx-time-unit']?.toString()
-    const usual = () => {
-      const nowMs = Math.floor(clock.wallMicros() / 1_000)
-      return rest.answer({ method, url, ip: request.socket.remoteAddress ?? '', timeUnit }, nowMs)
-    }
+    const usual = () =>
+      rest.answer({ method, url, ip: request.socket.remoteAddress ?? '', timeUnit }, wallMs(clock))
     const fate = faults.request(url)
     if (fate === undefined) {
       send(response, usual(), source)
@@ -114,6 +115,7 @@ export async function openExchangeServer(options: {
     connections,
     stats: () => ({ connections: streams.connections.size, framesSent: streams.framesSent, restRequests }),
     async close() {
+      served.stop?.()
       faults.close()
       const closed = door.close()
       await streams.close(CLOSE_GRACE_MS)

@@ -1,19 +1,13 @@
 import { EVENT_TYPES, streamName } from '../../foundation/market/event.ts'
-import type { Clock } from '../../foundation/runtime/clock.ts'
+import { type Clock, wallMs } from '../../foundation/runtime/clock.ts'
 import type { Market } from './market/market.ts'
 import { MarketCursor } from './market/market-cursor.ts'
 import type { StreamServer, SubscriptionListener } from './server/stream-server.ts'
 
 const TICK_MS = 8
-/**
- * Time limit for creating blocks in one tick. The rest waits for the next tick, so its frames are
- * late.
- */
+/** Time limit for creating blocks in one tick. The rest waits for the next tick, and is late. */
 const MAKING_MS_PER_TICK = 4
-/**
- * After a longer sleep of the machine, the exchange closes connections instead of sending its
- * backlog at once.
- */
+/** After a longer sleep of the machine, connections are closed instead of getting the backlog. */
 const LONGEST_STALL_MS = 30_000
 
 /** Delivers the simulated market to the subscribers, each frame at its `E`. */
@@ -29,20 +23,20 @@ export class MarketFeed implements SubscriptionListener {
   #cancelTick: (() => void) | undefined
   #lastTickMs = 0
 
-  constructor(options: { markets: Market; streams: StreamServer; clock: Clock }) {
-    this.#markets = options.markets
-    this.#streams = options.streams
-    this.#clock = options.clock
-    for (const symbol of this.#markets.keys())
+  constructor(markets: Market, streams: StreamServer) {
+    this.#markets = markets
+    this.#streams = streams
+    this.#clock = streams.clock
+    for (const symbol of markets.keys())
       for (const type of EVENT_TYPES) this.#symbolOfStream.set(streamName(symbol, type), symbol)
-    this.#streams.listen(this)
+    streams.listen(this)
   }
 
   streamOpened(stream: string): void {
     const symbol = this.#symbolOfStream.get(stream)
     if (symbol === undefined) return
     this.#openStreams.set(symbol, (this.#openStreams.get(symbol) ?? 0) + 1)
-    if (!this.#halted.has(symbol)) this.#begin(symbol, this.#nowMs())
+    if (!this.#halted.has(symbol)) this.#begin(symbol, wallMs(this.#clock))
   }
 
   #begin(symbol: string, sinceMs: number): void {
@@ -50,7 +44,7 @@ export class MarketFeed implements SubscriptionListener {
     if (this.#cursors.has(symbol) || market === undefined) return
     this.#cursors.set(symbol, new MarketCursor(market, sinceMs))
     if (this.#cancelTick !== undefined) return
-    this.#lastTickMs = this.#nowMs()
+    this.#lastTickMs = wallMs(this.#clock)
     this.#scheduleTick()
   }
 
@@ -69,10 +63,7 @@ export class MarketFeed implements SubscriptionListener {
     if (this.#cursors.size === 0) this.stop()
   }
 
-  /**
-   * Halts a symbol after the frames that are due, or resumes it. @returns false when nothing
-   * changed
-   */
+  /** Halts a symbol after the frames that are due, or resumes it. False when nothing changed. */
   setTrading(symbol: string, isTrading: boolean, nowMs: number): boolean {
     if (isTrading !== this.#halted.has(symbol)) return false
     if (isTrading) {
@@ -101,7 +92,7 @@ export class MarketFeed implements SubscriptionListener {
   }
 
   #tick(): void {
-    const nowMs = this.#nowMs()
+    const nowMs = wallMs(this.#clock)
     const stalledMs = nowMs - this.#lastTickMs
     this.#lastTickMs = nowMs
     if (stalledMs > LONGEST_STALL_MS) {
@@ -126,9 +117,5 @@ export class MarketFeed implements SubscriptionListener {
       cursor.makeBlock()
       if (this.#clock.monotonicMs() - startedMs > MAKING_MS_PER_TICK) return
     }
-  }
-
-  #nowMs(): number {
-    return Math.floor(this.#clock.wallMicros() / 1_000)
   }
 }

@@ -1,31 +1,20 @@
 import { basename } from 'node:path'
-import { type Clock, systemClock } from '../../foundation/runtime/clock.ts'
+import { systemClock } from '../../foundation/runtime/clock.ts'
 import { TapelineError } from '../../foundation/runtime/errors.ts'
-import { type Exchange, openExchangeServer } from './exchange-server.ts'
+import { type Exchange, type ExchangeOptions, openExchangeServer } from './exchange-server.ts'
 import { scanCapture } from './replay/capture-frames.ts'
 import { ReplayFeed, type ReplaySpeed } from './replay/replay-feed.ts'
 import { ReplayHistory } from './replay/replay-history.ts'
-import { DEFAULT_REST_LIMITS, type RestLimits } from './server/rest-weights.ts'
-import { DEFAULT_LIMITS, type StreamLimits } from './server/stream-connection.ts'
 import { StreamServer } from './server/stream-server.ts'
 
 /** The only random part of a replay is its faults. */
 const FAULT_SEED = 1
 
-export interface ReplayExchangeOptions {
+export interface ReplayExchangeOptions extends ExchangeOptions {
   /** A capture, plain or gzipped. */
   readonly file: string
-  /** 0 (the default) means any free port. */
-  readonly port?: number
-  /** How long to wait for a taken port. Default: 5,000. */
-  readonly portWaitMs?: number
   /** Multiple of the original speed, or `max`. Default: 1. */
   readonly speed?: ReplaySpeed
-  readonly limits?: Partial<StreamLimits>
-  readonly restLimits?: Partial<RestLimits>
-  readonly clock?: Clock
-  /** Whether `/faults` is served, in addition to the exchange's API. */
-  readonly faultApi?: boolean
 }
 
 /**
@@ -39,35 +28,16 @@ export interface ReplayExchangeOptions {
 export async function startReplayExchange(
   options: ReplayExchangeOptions,
 ): Promise<Exchange & { readonly finished: Promise<void> }> {
-  const { file: path, port = 0, portWaitMs = 5_000, speed = 1, clock = systemClock() } = options
+  const { file: path, speed = 1, clock = systemClock() } = options
   if (speed !== 'max' && !(speed > 0 && Number.isFinite(speed))) {
     throw new TapelineError('INPUT', `speed: expected a number above 0 or "max", got ${speed}.`)
   }
   const content = await scanCapture(path)
   const source = `replay:${encodeURIComponent(basename(path))}:${content.sha256.slice(0, 12)}`
-  const { timeUnit: ownTimeUnit } = content
-  const limits = { ...DEFAULT_LIMITS, ...options.limits, bufferedMaxBytes: Number.POSITIVE_INFINITY }
-  const streams = new StreamServer({ source, ownTimeUnit, limits, clock })
-  const history = new ReplayHistory(content.symbols)
-  const feed = new ReplayFeed({ path, content, streams, history, speed, clock })
-  const exchange = await openExchangeServer({
-    port,
-    portWaitMs,
-    source,
-    ownTimeUnit,
-    streams,
-    past: history,
-    restLimits: { ...DEFAULT_REST_LIMITS, ...options.restLimits },
-    clock,
-    faultSeed: FAULT_SEED,
-    faultApi: options.faultApi ?? false,
-  })
-  return {
-    ...exchange,
-    finished: feed.finished,
-    async close() {
-      feed.stop()
-      await exchange.close()
-    },
-  }
+  const limits = { ...options.limits, bufferedMaxBytes: Number.POSITIVE_INFINITY }
+  const streams = new StreamServer({ source, ownTimeUnit: content.timeUnit, limits, clock })
+  const past = new ReplayHistory(content.symbols)
+  const feed = new ReplayFeed({ path, content, streams, history: past, speed })
+  const served = { streams, past, faultSeed: FAULT_SEED, stop: () => feed.stop() }
+  return { ...(await openExchangeServer(options, served)), finished: feed.finished }
 }

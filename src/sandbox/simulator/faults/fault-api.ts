@@ -5,6 +5,7 @@ import { rowOf } from '../market/market-event.ts'
 import type { ExchangeTruth } from '../market/trade-history.ts'
 import type { ConnectionReport } from '../server/stream-connection.ts'
 import type { FaultInjector } from './fault-injector.ts'
+import { parseFault } from './fault-kinds.ts'
 
 const LONGEST_BODY = 65_536
 /** Maximum number of truth rows per answer. */
@@ -33,19 +34,16 @@ export function faultApi(parts: Parts): (request: IncomingMessage, response: Ser
     if (url === null || root !== 'faults') return false
     const reply = ({ status, body }: Answer) =>
       response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
-    const fail = (error: unknown) => reply(refusal(error))
     // A web page could add faults without being able to read the answer. Browsers name its origin
     // in such requests.
     if (request.headers.origin !== undefined) {
-      reply({
-        status: 403,
-        body: { error: 'Requests from web pages are refused (this request has an Origin).' },
-      })
+      const error = 'Requests from web pages are refused (this request has an Origin).'
+      reply({ status: 403, body: { error } })
       return true
     }
     bodyOf(request)
       .then((body) => reply(answer(parts, request.method ?? 'GET', path, url.searchParams, body)))
-      .catch(fail)
+      .catch((error: unknown) => reply(refusal(error)))
     return true
   }
 }
@@ -58,18 +56,16 @@ function answer(
   body: string,
 ): Answer {
   if (first === undefined) {
-    if (method === 'GET') return { status: 200, body: { faults: faults.list() } }
-    if (method === 'POST') return { status: 201, body: faults.addUnchecked(parseJson(body)).report() }
-    if (method === 'DELETE') {
-      faults.clear()
-      return { status: 200, body: { faults: faults.list() } }
-    }
-    return { status: 405, body: { error: `${method} is not GET, POST or DELETE` } }
+    if (method === 'POST') return { status: 201, body: faults.add(parseFault(parseJson(body))).report() }
+    if (method !== 'GET' && method !== 'DELETE')
+      return { status: 405, body: { error: `${method} is not GET, POST or DELETE` } }
+    if (method === 'DELETE') faults.clear()
+    return { status: 200, body: { faults: faults.list() } }
   }
   if (first === 'connections' && method === 'GET')
     return { status: 200, body: { connections: connections() } }
   if (first === 'truth' && method === 'GET') return { status: 200, body: truth(history, second, query) }
-  if (method === 'DELETE') faults.end(Number(first))
+  if (method === 'DELETE') faults.book.end(Number(first))
   const fault = faults.list().find(({ id }) => String(id) === first)
   if (fault === undefined)
     return { status: 404, body: { error: `There is no fault ${first}`, fix: 'GET /faults lists them.' } }
@@ -79,25 +75,26 @@ function answer(
 function truth(history: ExchangeTruth, what: string | undefined, query: URLSearchParams): unknown {
   const symbol = query.get('symbol') ?? ''
   const [fromId, toId, epoch] = ['fromId', 'toId', 'epoch'].map((name) => wholeNumber(query, name))
-  if (!history.symbols.includes(symbol))
-    throw new TapelineError('INPUT', `symbol: "${symbol}" is not listed here.`)
+  if (!history.symbols.includes(symbol)) throw wrong(`symbol: "${symbol}" is not listed here.`)
   const type = TRADE_TYPES.find((one) => `${one}s` === what)
-  if (type === undefined)
-    throw new TapelineError('INPUT', `The truth covers ${TRADE_TYPES.map((one) => `${one}s`).join(' or ')}.`)
+  if (type === undefined) throw wrong(`The truth covers ${TRADE_TYPES.map((one) => `${one}s`).join(' or ')}.`)
   if (fromId === undefined || toId === undefined || toId - fromId >= MOST_ROWS)
-    throw new TapelineError('INPUT', `fromId and toId: expected at most ${MOST_ROWS} ids.`)
+    throw wrong(`fromId and toId: expected at most ${MOST_ROWS} ids.`)
   const epochs = history.epochCount(symbol, type)
   if (epoch !== undefined && epoch >= epochs)
-    throw new TapelineError('INPUT', `epoch: only ${epochs} exist so far, counted from 0.`)
+    throw wrong(`epoch: only ${epochs} exist so far, counted from 0.`)
   const events = history.events(type, symbol, fromId, toId, epoch)
   return { epochs, rows: events.map((event) => rowOf(type, event)) }
+}
+
+function wrong(message: string): TapelineError {
+  return new TapelineError('INPUT', message)
 }
 
 function wholeNumber(query: URLSearchParams, name: string): number | undefined {
   const text = query.get(name)
   if (text === null) return undefined
-  if (!/^\d{1,15}$/.test(text))
-    throw new TapelineError('INPUT', `${name}: expected a whole number, got "${text}".`)
+  if (!/^\d{1,15}$/.test(text)) throw wrong(`${name}: expected a whole number, got "${text}".`)
   return Number(text)
 }
 
@@ -118,8 +115,7 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
   for await (const chunk of request) {
     const bytes = Buffer.from(chunk)
     length += bytes.length
-    if (length > LONGEST_BODY)
-      throw new TapelineError('INPUT', `The body is longer than ${LONGEST_BODY} bytes.`)
+    if (length > LONGEST_BODY) throw wrong(`The body is longer than ${LONGEST_BODY} bytes.`)
     chunks.push(bytes)
   }
   return Buffer.concat(chunks).toString()

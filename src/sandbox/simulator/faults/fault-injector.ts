@@ -1,5 +1,4 @@
 import { TRADE_TYPES } from '../../../foundation/market/event.ts'
-import type { Clock } from '../../../foundation/runtime/clock.ts'
 import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
 import type { MarketPast } from '../market/trade-history.ts'
 import type { PortGate } from '../server/port-gate.ts'
@@ -17,47 +16,34 @@ import {
 } from './fault-registry.ts'
 import { type RequestFate, requestFate } from './fault-rest.ts'
 
+/** Starts and stops the trading of a symbol. Does nothing if it is in that state already. */
+export type SetTrading = (symbol: string, isTrading: boolean) => void
+
+interface Parts {
+  readonly streams: StreamServer
+  readonly door: PortGate
+  readonly past: MarketPast
+  /** Undefined in a replay. */
+  readonly setTrading: SetTrading | undefined
+  readonly seed: number
+}
+
 /** A fault that was added. */
-export interface FaultHandle {
+interface FaultHandle {
   readonly id: number
   report(): FaultReport
   /** Ends the fault now; delayed frames continue. */
   end(): FaultReport
 }
 
-/** Controls the faults of an exchange; see docs/faults.md. */
-export interface ExchangeFaults {
-  /** @throws {TapelineError} `INPUT` naming each invalid field */
-  add(request: FaultRequest): FaultHandle
-  /** Ends a fault; undefined when none has this id. */
-  end(id: number): FaultReport | undefined
-  /** Waiting and active faults, and the latest thousand that have ended, by id. */
-  list(): readonly FaultReport[]
-  /** Ends all faults. */
-  clear(): void
-}
-
-/** Starts and stops the trading of symbols. A replay has none. */
-export interface MarketControl {
-  /** Does nothing if the symbol is in that state already. */
-  setTrading(symbol: string, isTrading: boolean): void
-}
-
 const FRAME_KINDS: readonly FaultKind[] = ['drop', 'duplicate', 'delay', 'garbage', 'stall']
 
 /** Applies the active faults to frames, connections, requests and the server's port. */
-export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks {
+export class FaultInjector implements FaultListener, StreamHooks {
   readonly book: FaultRegistry
-  /**
-   * Set only while a fault affects frames, or some are still delayed. Otherwise frames bypass this
-   * class.
-   */
+  /** Set only while a fault affects frames, or some are still delayed. Otherwise frames bypass it. */
   frame: FrameInterceptor | undefined
-  readonly #streams: StreamServer
-  readonly #door: PortGate
-  readonly #past: MarketPast
-  readonly #market: MarketControl | undefined
-  readonly #clock: Clock
+  readonly #parts: Parts
   readonly #stalls = new Stalls()
   /** By connection. A line is kept until its connection ends or it is empty. */
   readonly #lines = new Map<number, DelayLine>()
@@ -65,54 +51,41 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   readonly #undo = new Map<number, Array<() => void>>()
   #isClosed = false
 
-  constructor(options: {
-    streams: StreamServer
-    door: PortGate
-    past: MarketPast
-    market: MarketControl | undefined
-    clock: Clock
-    seed: number
-  }) {
-    this.#streams = options.streams
-    this.#door = options.door
-    this.#past = options.past
-    this.#market = options.market
-    this.#clock = options.clock
-    this.book = new FaultRegistry({ clock: options.clock, seed: options.seed, listener: this })
+  constructor(parts: Parts) {
+    this.#parts = parts
+    this.book = new FaultRegistry({ clock: parts.streams.clock, seed: parts.seed, listener: this })
   }
 
+  /** @throws {TapelineError} `INPUT` naming each invalid field */
   add(request: FaultRequest): FaultHandle {
-    return this.addUnchecked(request)
-  }
-
-  /** Adds a fault from outside the program, which is validated. */
-  addUnchecked(request: unknown): FaultHandle {
     const spec = parseFault(request)
+    const { setTrading, past } = this.#parts
     const isOfListing = spec.kind === 'halt' || spec.kind === 'delist' || spec.kind === 'list'
-    if (isOfListing && this.#market === undefined)
+    if (isOfListing && setTrading === undefined)
       throw new TapelineError('INPUT', `${spec.kind}: not supported in a replay.`)
-    if ((isOfListing || spec.kind === 'restartIds') && !this.#past.symbols.includes(spec.symbol)) {
+    if ((isOfListing || spec.kind === 'restartIds') && !past.symbols.includes(spec.symbol)) {
       throw new TapelineError('INPUT', `symbol: ${spec.symbol} is not listed here.`, {
-        fix: `Use one of ${this.#past.symbols.join(', ')}.`,
+        fix: `Use one of ${past.symbols.join(', ')}.`,
       })
     }
     const fault = this.book.add(spec)
+    const report = () => reportOf(fault)
     return {
       id: fault.id,
-      report: () => reportOf(fault),
-      end: () => reportOf(this.book.end(fault.id) ?? fault),
+      report,
+      end: () => {
+        this.book.end(fault.id)
+        return report()
+      },
     }
   }
 
-  end(id: number): FaultReport | undefined {
-    const fault = this.book.end(id)
-    return fault === undefined ? undefined : reportOf(fault)
-  }
-
+  /** Waiting and active faults, and the latest thousand that have ended, by id. */
   list(): readonly FaultReport[] {
     return this.book.list()
   }
 
+  /** Ends all faults. */
   clear(): void {
     this.book.endAll()
   }
@@ -120,7 +93,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   /** Ends all faults and discards all delayed frames. */
   close(): void {
     this.#isClosed = true
-    this.book.endAll()
+    this.clear()
     for (const line of this.#lines.values()) line.clear()
   }
 
@@ -131,16 +104,17 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
 
   began(fault: Fault): void {
     const { spec } = fault
+    const { streams, door, past } = this.#parts
     switch (spec.kind) {
       case 'stall':
-        this.#stalls.began(fault.id, this.#streams.newestConnectionId)
+        this.#stalls.began(fault.id, streams.newestConnectionId)
         break
       case 'cut':
         for (const connection of this.#connectionsOf(spec)) {
           fault.struck++
           if (spec.how === 'close') connection.close(spec.code, spec.reason)
-          else if (spec.how === 'end') connection.hangUp()
-          else connection.reset()
+          else if (spec.how === 'end') connection.socket.destroy()
+          else connection.socket.resetAndDestroy()
         }
         break
       case 'serverShutdown':
@@ -156,25 +130,21 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
         for (const connection of this.#connectionsOf(spec)) this.#freeze(fault, spec, connection)
         break
       case 'unreachable':
-        this.#door.shut()
+        door.shut()
         this.#atEndOf(fault, () => this.#openDoor(fault))
         break
       case 'restartIds':
         fault.struck++
-        this.#past.restartIds(
-          spec.symbol,
-          spec.ids === 'both' ? ['trade', 'aggTrade'] : [spec.ids],
-          spec.firstId,
-        )
+        past.restartIds(spec.symbol, spec.ids === 'both' ? ['trade', 'aggTrade'] : [spec.ids], spec.firstId)
         break
       case 'halt':
       case 'delist':
         fault.struck++
-        this.#market?.setTrading(spec.symbol, false)
+        this.#parts.setTrading?.(spec.symbol, false)
         break
       case 'list':
         fault.struck++
-        this.#past.restartIds(spec.symbol, TRADE_TYPES, spec.firstId)
+        past.restartIds(spec.symbol, TRADE_TYPES, spec.firstId)
         for (const { id, spec: other } of this.book.active('delist'))
           if (other.symbol === spec.symbol) this.book.end(id)
         break
@@ -190,7 +160,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
     if (spec.kind === 'halt' || spec.kind === 'delist') {
       const others = [...this.book.active('halt'), ...this.book.active('delist')]
       if (!others.some((other) => other.spec.symbol === spec.symbol))
-        this.#market?.setTrading(spec.symbol, true)
+        this.#parts.setTrading?.(spec.symbol, true)
     }
     this.#stalls.ended(fault.id)
     for (const undo of this.#undo.get(fault.id) ?? []) undo()
@@ -234,7 +204,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
   #hook(): void {
     const concernsFrames = FRAME_KINDS.some((kind) => this.book.active(kind).length > 0)
     this.frame = concernsFrames || this.#lines.size > 0 ? this.#intercept : undefined
-    this.#streams.hooks = this.book.isQuiet && this.frame === undefined ? undefined : this
+    this.#parts.streams.hooks = this.book.isQuiet && this.frame === undefined ? undefined : this
   }
 
   readonly #intercept: FrameInterceptor = (frame, forward) => {
@@ -244,14 +214,14 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
       for (const spec of garbage) forward(garbageFrame(spec, frame.text))
       for (let copy = 0; copy < copies; copy++) forward(frame.text)
     }
-    const line = this.#lines.get(frame.connectionId) ?? new DelayLine(this.#clock)
+    const line = this.#lines.get(frame.connectionId) ?? new DelayLine(this.#parts.streams.clock)
     line.enter(delayMs, send)
     if (!line.isEmpty) this.#lines.set(frame.connectionId, line)
     else if (this.#lines.delete(frame.connectionId)) this.#hook()
   }
 
   #connectionsOf(spec: FrameMatcher): StreamConnection[] {
-    return [...this.#streams.connections].filter((connection) => isOneOf(spec, connection))
+    return [...this.#parts.streams.connections].filter((connection) => isOneOf(spec, connection))
   }
 
   #freeze(fault: Fault, what: { reading: boolean; writing: boolean }, connection: StreamConnection): void {
@@ -265,7 +235,7 @@ export class FaultInjector implements ExchangeFaults, FaultListener, StreamHooks
 
   #openDoor(fault: Fault): void {
     if (this.#isClosed || this.book.active('unreachable').length > 0) return
-    this.#door.open().catch((error: unknown) => {
+    this.#parts.door.open().catch((error: unknown) => {
       fault.problem = describeError(error)
     })
   }

@@ -1,4 +1,4 @@
-import type { Clock } from '../../../foundation/runtime/clock.ts'
+import { type Clock, wallMs } from '../../../foundation/runtime/clock.ts'
 import { hash32, Random } from '../market/random.ts'
 import type { FaultKind, FaultSpec, SpecOf } from './fault-kinds.ts'
 
@@ -20,14 +20,11 @@ export interface FaultReport {
   readonly spec: FaultSpec
 }
 
-/** A fault and its state. */
-export interface Fault {
-  readonly id: number
-  readonly spec: FaultSpec
+/** A fault and its state. The begin and the end are on the monotonic clock, in milliseconds. */
+export interface Fault extends Readonly<Pick<FaultReport, 'id' | 'spec'>> {
   readonly random: Random
-  /** On the monotonic clock, in milliseconds. */
   readonly beginsAtMs: number
-  endsAtMs: number
+  readonly endsAtMs: number
   startedAt: string | null
   endedAt: string | null
   endedBy: EndedBy | null
@@ -54,9 +51,7 @@ const KEPT_ENDED = 1_000
  * come only from the given clock and seed. The listener implements the effect of a fault.
  */
 export class FaultRegistry {
-  readonly #clock: Clock
-  readonly #seed: number
-  readonly #listener: FaultListener
+  readonly #options: { readonly clock: Clock; readonly seed: number; readonly listener: FaultListener }
   readonly #waiting = new Set<Fault>()
   readonly #active = new Set<Fault>()
   #ended: Fault[] = []
@@ -64,9 +59,7 @@ export class FaultRegistry {
   #cancelTimer: (() => void) | undefined
 
   constructor(options: { clock: Clock; seed: number; listener: FaultListener }) {
-    this.#clock = options.clock
-    this.#seed = options.seed
-    this.#listener = options.listener
+    this.#options = options
   }
 
   get isQuiet(): boolean {
@@ -75,14 +68,13 @@ export class FaultRegistry {
 
   /** Active faults of a kind, oldest first. */
   active<Kind extends FaultKind>(kind: Kind): ReadonlyArray<FaultOf<Kind>> {
-    if (this.#active.size === 0) return []
     return [...this.#active].filter((fault): fault is FaultOf<Kind> => fault.spec.kind === kind)
   }
 
   add(spec: FaultSpec): Fault {
     const id = ++this.#added
-    const seed = 'seed' in spec && spec.seed !== undefined ? spec.seed : hash32(this.#seed, id)
-    const beginsAtMs = this.#clock.monotonicMs() + spec.afterMs
+    const seed = 'seed' in spec && spec.seed !== undefined ? spec.seed : hash32(this.#options.seed, id)
+    const beginsAtMs = this.#options.clock.monotonicMs() + spec.afterMs
     const fault = {
       id,
       spec,
@@ -114,11 +106,9 @@ export class FaultRegistry {
     return true
   }
 
-  /** @returns the fault, which has ended now or before; undefined when none had this id */
-  end(id: number): Fault | undefined {
-    const fault = [...this.#waiting, ...this.#active, ...this.#ended].find((each) => each.id === id)
-    if (fault !== undefined) this.#end(fault, 'request')
-    return fault
+  /** Ends the fault with this id, if it has not ended. */
+  end(id: number): void {
+    for (const fault of [...this.#waiting, ...this.#active]) if (fault.id === id) this.#end(fault, 'request')
   }
 
   /** Ends all faults. Ended faults stay in the list. */
@@ -132,13 +122,13 @@ export class FaultRegistry {
   }
 
   #advance(): void {
-    const nowMs = this.#clock.monotonicMs()
+    const nowMs = this.#options.clock.monotonicMs()
     for (const fault of [...this.#waiting]) {
       if (fault.beginsAtMs > nowMs) continue
       this.#waiting.delete(fault)
       this.#active.add(fault)
       fault.startedAt = this.#wallTime()
-      this.#listener.began(fault)
+      this.#options.listener.began(fault)
     }
     for (const fault of [...this.#active]) {
       if (fault.endsAtMs <= nowMs) this.#end(fault, 'time')
@@ -154,7 +144,7 @@ export class FaultRegistry {
     fault.endedBy = endedBy
     this.#ended.push(fault)
     if (this.#ended.length > 2 * KEPT_ENDED) this.#ended = this.#ended.slice(-KEPT_ENDED)
-    if (held) this.#listener.ended(fault)
+    if (held) this.#options.listener.ended(fault)
     this.#schedule()
   }
 
@@ -167,12 +157,12 @@ export class FaultRegistry {
       ...[...this.#active].map(({ endsAtMs }) => endsAtMs),
     )
     if (!Number.isFinite(nextMs)) return
-    const delayMs = Math.max(0, Math.ceil(nextMs - this.#clock.monotonicMs()))
-    this.#cancelTimer = this.#clock.schedule(delayMs, () => this.#advance())
+    const delayMs = Math.max(0, Math.ceil(nextMs - this.#options.clock.monotonicMs()))
+    this.#cancelTimer = this.#options.clock.schedule(delayMs, () => this.#advance())
   }
 
   #wallTime(): string {
-    return new Date(Math.floor(this.#clock.wallMicros() / 1_000)).toISOString()
+    return new Date(wallMs(this.#options.clock)).toISOString()
   }
 }
 

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Clock } from '../../../foundation/runtime/clock.ts'
+import { sleep } from '../../../foundation/runtime/backoff.ts'
+import type { StreamConnection } from '../server/stream-connection.ts'
 import type { StreamServer, SubscriptionListener } from '../server/stream-server.ts'
 import { captureLines } from './capture-file.ts'
 import { type CaptureContent, type CapturedFrame, framesOf } from './capture-frames.ts'
@@ -13,6 +14,14 @@ const FRAMES_PER_BATCH = 256
 /** The replay pauses while a reader has more unread bytes. */
 const UNREAD_MAX_BYTES = 1_048_576
 
+interface ReplayFeedOptions {
+  readonly path: string
+  readonly content: CaptureContent
+  readonly streams: StreamServer
+  readonly history: ReplayHistory
+  readonly speed: ReplaySpeed
+}
+
 /**
  * Plays a capture to the subscribers. Its clock starts with the first subscription to a stream of
  * the file. A frame goes only to those subscribed to its stream at that moment. The replay waits
@@ -24,39 +33,22 @@ export class ReplayFeed implements SubscriptionListener {
    * was stopped.
    */
   readonly finished: Promise<void>
-  readonly #path: string
-  readonly #content: CaptureContent
-  readonly #streams: StreamServer
-  readonly #history: ReplayHistory
-  readonly #speed: ReplaySpeed
-  readonly #clock: Clock
+  readonly #options: ReplayFeedOptions
   readonly #stopped = new AbortController()
   readonly #start: () => void
 
-  constructor(options: {
-    path: string
-    content: CaptureContent
-    streams: StreamServer
-    history: ReplayHistory
-    speed: ReplaySpeed
-    clock: Clock
-  }) {
-    this.#path = options.path
-    this.#content = options.content
-    this.#streams = options.streams
-    this.#history = options.history
-    this.#speed = options.speed
-    this.#clock = options.clock
+  constructor(options: ReplayFeedOptions) {
+    this.#options = options
     const { promise: started, resolve } = Promise.withResolvers<void>()
     this.#start = resolve
     this.finished = this.#play(started)
     // Callers that await it see the rejection. Without one, it must not end the process.
     this.finished.catch(() => undefined)
-    this.#streams.listen(this)
+    options.streams.listen(this)
   }
 
   streamOpened(stream: string): void {
-    if (this.#content.streams.has(stream)) this.#start()
+    if (this.#options.content.streams.has(stream)) this.#start()
   }
 
   streamClosed(): void {
@@ -70,22 +62,25 @@ export class ReplayFeed implements SubscriptionListener {
 
   async #play(started: Promise<void>): Promise<void> {
     await started
-    const startedMs = this.#clock.monotonicMs()
+    const { path, streams, speed } = this.#options
+    const { clock } = streams
+    const startedMs = clock.monotonicMs()
     let firstNs: bigint | undefined
     let batch: CapturedFrame[] = []
     // A timer may fire slightly early. Frames of one instant must still be sent together.
     let reachedMs = startedMs
     try {
-      for await (const lines of captureLines(this.#path)) {
-        for (const frame of framesOf(this.#path, lines)) {
+      for await (const lines of captureLines(path)) {
+        for (const frame of framesOf(path, lines)) {
           firstNs ??= frame.receivedNs
-          const dueMs = startedMs + this.#offsetMs(frame.receivedNs - firstNs)
-          const early = dueMs > Math.max(reachedMs, this.#clock.monotonicMs())
+          const offsetMs = speed === 'max' ? 0 : Number(frame.receivedNs - firstNs) / 1_000_000 / speed
+          const dueMs = startedMs + offsetMs
+          const early = dueMs > Math.max(reachedMs, clock.monotonicMs())
           if (early || batch.length === FRAMES_PER_BATCH) {
             await this.#publish(batch)
             batch = []
           }
-          if (early) await this.#waitUntil(dueMs)
+          if (early) await sleep(dueMs - clock.monotonicMs(), this.#stopped.signal, clock)
           reachedMs = Math.max(reachedMs, dueMs)
           batch.push(frame)
         }
@@ -96,32 +91,19 @@ export class ReplayFeed implements SubscriptionListener {
     }
   }
 
-  #offsetMs(recordedNs: bigint): number {
-    return this.#speed === 'max' ? 0 : Number(recordedNs) / 1_000_000 / this.#speed
-  }
-
   async #publish(batch: readonly CapturedFrame[]): Promise<void> {
+    const { streams, history } = this.#options
     this.#stopped.signal.throwIfAborted()
-    this.#streams.batch(() => {
-      for (const { stream, text, data } of batch) {
-        this.#streams.publish(stream, this.#history.add(text, data))
-      }
+    streams.batch(() => {
+      for (const { stream, text, data } of batch) streams.publish(stream, history.add(text, data))
     })
-    await Promise.all([...this.#streams.connections].map((connection) => this.#readBy(connection)))
+    await Promise.all([...streams.connections].map((connection) => this.#readBy(connection)))
     await nextTurn()
     this.#stopped.signal.throwIfAborted()
   }
 
-  /**
-   * Resolves when the reader has caught up or disconnected; at once if it has little unread data.
-   */
-  async #readBy({
-    bufferedBytes,
-    socket,
-  }: {
-    bufferedBytes: number
-    socket: NodeJS.EventEmitter
-  }): Promise<void> {
+  /** Resolves when the reader has little unread data or has disconnected. */
+  async #readBy({ bufferedBytes, socket }: StreamConnection): Promise<void> {
     if (bufferedBytes <= UNREAD_MAX_BYTES) return
     await new Promise<void>((resolve) => {
       const done = () => {
@@ -130,18 +112,6 @@ export class ReplayFeed implements SubscriptionListener {
         resolve()
       }
       socket.on('drain', done).on('close', done)
-      this.#stopped.signal.addEventListener('abort', done)
-    })
-  }
-
-  #waitUntil(dueMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        cancel()
-        this.#stopped.signal.removeEventListener('abort', done)
-        resolve()
-      }
-      const cancel = this.#clock.schedule(Math.max(0, dueMs - this.#clock.monotonicMs()), done)
       this.#stopped.signal.addEventListener('abort', done)
     })
   }

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { sleep } from '../../../foundation/runtime/backoff.ts'
 import { describeError, TapelineError } from '../../../foundation/runtime/errors.ts'
@@ -59,18 +60,10 @@ export class PortGate {
   }
 }
 
-function listenOnce(server: Server, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const onError = (error: Error) => {
-      server.off('listening', onListening)
-      reject(error)
-    }
-    const onListening = () => {
-      server.off('error', onError)
-      const address = server.address()
-      if (address === null || typeof address === 'string') reject(new Error('The server has no port'))
-      else resolve(address.port)
-    }
-    server.once('error', onError).once('listening', onListening).listen(port, HOST)
-  })
+async function listenOnce(server: Server, port: number): Promise<number> {
+  // Rejects with the error of the server.
+  await once(server.listen(port, HOST), 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('The server has no port')
+  return address.port
 }

@@ -4,7 +4,7 @@ import { rowOf } from '../market/market-event.ts'
 import type { HistoryQuery, TradeHistory } from '../market/trade-history.ts'
 import { exchangeInfo } from './exchange-info.ts'
 import { BadRequest, Parameters } from './rest-parameters.ts'
-import { type RestLimits, WeightLimit, type WeightVerdict } from './rest-weights.ts'
+import { DEFAULT_REST_LIMITS, type RestLimits, WeightLimit, type WeightVerdict } from './rest-weights.ts'
 import { askedTimeUnit, BAD_TIME_UNIT, microsecondsOf, wholeMs } from './time-units.ts'
 
 export interface RestRequest {
@@ -41,11 +41,11 @@ export class RestApi {
    * @param ownTimeUnit fixed unit of its rows; null: milliseconds, or the unit that a request
    *   specifies
    */
-  constructor(history: TradeHistory, limits: RestLimits, ownTimeUnit: TimeUnit | null) {
+  constructor(history: TradeHistory, limits: Partial<RestLimits> | undefined, ownTimeUnit: TimeUnit | null) {
     this.#history = history
     this.#ownTimeUnit = ownTimeUnit
-    this.#limits = limits
-    this.#weights = new WeightLimit(limits)
+    this.#limits = { ...DEFAULT_REST_LIMITS, ...limits }
+    this.#weights = new WeightLimit(this.#limits)
     this.#endpoints = new Map<string, Endpoint>([
       ['/api/v3/ping', { weight: 1, answer: () => ({}) }],
       ['/api/v3/time', { weight: 1, answer: (_, nowMs, unit) => ({ serverTime: serverTime(nowMs, unit) }) }],

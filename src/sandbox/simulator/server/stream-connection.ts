@@ -2,14 +2,8 @@ import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import type { TimeUnit } from '../../../foundation/market/time-unit.ts'
 import { AttemptLimit } from '../../../foundation/runtime/backoff.ts'
-import type { Clock } from '../../../foundation/runtime/clock.ts'
-import {
-  errorAnswer,
-  MAX_STREAMS,
-  parseRequest,
-  resultAnswer,
-  type StreamRequest,
-} from './stream-protocol.ts'
+import { type Clock, wallMs } from '../../../foundation/runtime/clock.ts'
+import { answerTo, MAX_STREAMS } from './stream-protocol.ts'
 import { Outbox } from './text-frame.ts'
 
 /** The exchange's limits for a connection. Tests shorten the times. */
@@ -20,9 +14,7 @@ export interface StreamLimits {
   readonly connectionMaxAgeMs: number
   /** How long before the end of a connection `serverShutdown` is sent; 0 means never. */
   readonly serverShutdownNoticeMs: number
-  /**
-   * Limit of pings, pongs and JSON together. One more in a second closes the connection with 1008.
-   */
+  /** Limit of pings, pongs and JSON together. One more in a second closes with 1008. */
   readonly incomingPerSecond: number
   /** A reader with a larger backlog is disconnected; `Infinity` if the sender waits instead. */
   readonly bufferedMaxBytes: number
@@ -38,7 +30,9 @@ export const DEFAULT_LIMITS: StreamLimits = {
 }
 
 /** The server that keeps all subscriptions, informed by each connection. */
-export interface ConnectionOwner {
+interface ConnectionOwner {
+  readonly limits: StreamLimits
+  readonly clock: Clock
   subscribed(connection: StreamConnection, stream: string): void
   unsubscribed(connection: StreamConnection, stream: string): void
   ended(connection: StreamConnection): void
@@ -66,8 +60,6 @@ export class StreamConnection {
   readonly streams = new Set<string>()
   readonly #webSocket: WebSocket
   readonly #owner: ConnectionOwner
-  readonly #limits: StreamLimits
-  readonly #clock: Clock
   readonly #incoming: AttemptLimit
   readonly #outbox = new Outbox()
   readonly #cancels = new Set<() => void>()
@@ -75,28 +67,22 @@ export class StreamConnection {
   #unansweredSinceMs: number | undefined
   #readingFrozen = 0
 
-  constructor(options: {
-    id: number
-    webSocket: WebSocket
-    socket: Socket
-    timeUnit: TimeUnit
-    isCombined: boolean
-    owner: ConnectionOwner
-    limits: StreamLimits
-    clock: Clock
-  }) {
+  constructor(
+    owner: ConnectionOwner,
+    options: { id: number; webSocket: WebSocket; socket: Socket; timeUnit: TimeUnit; isCombined: boolean },
+  ) {
+    const { webSocket } = options
     this.id = options.id
     this.socket = options.socket
     this.timeUnit = options.timeUnit
     this.isCombined = options.isCombined
-    this.#webSocket = options.webSocket
-    this.#owner = options.owner
-    this.#limits = options.limits
-    this.#clock = options.clock
-    this.#openedAtMs = options.clock.monotonicMs()
-    this.#incoming = new AttemptLimit(options.limits.incomingPerSecond, 1_000)
-    const webSocket = options.webSocket
-    webSocket.on('message', (data) => this.#onMessage(data.toString()))
+    this.#webSocket = webSocket
+    this.#owner = owner
+    this.#openedAtMs = owner.clock.monotonicMs()
+    this.#incoming = new AttemptLimit(owner.limits.incomingPerSecond, 1_000)
+    webSocket.on('message', (data) => {
+      if (this.#mayCome()) webSocket.send(answerTo(data.toString(), this))
+    })
     webSocket.on('ping', () => this.#mayCome())
     webSocket.on('pong', () => {
       this.#unansweredSinceMs = undefined
@@ -117,9 +103,7 @@ export class StreamConnection {
     return this.#webSocket.readyState === this.#webSocket.OPEN
   }
 
-  /**
-   * Adds a frame of market data for the next `flush`. Returns false once the connection is closing.
-   */
+  /** Adds a frame of market data for the next `flush`. False once the connection is closing. */
   enqueue(frame: Buffer): boolean {
     if (!this.isOpen) return false
     this.#outbox.add(frame)
@@ -133,7 +117,7 @@ export class StreamConnection {
   flush(): void {
     const bytes = this.#outbox.take()
     if (bytes !== undefined && this.isOpen) this.socket.write(bytes)
-    if (this.bufferedBytes > this.#limits.bufferedMaxBytes) this.#webSocket.terminate()
+    if (this.bufferedBytes > this.#owner.limits.bufferedMaxBytes) this.#webSocket.terminate()
   }
 
   close(code: number, reason: string): void {
@@ -142,16 +126,6 @@ export class StreamConnection {
 
   terminate(): void {
     this.#webSocket.terminate()
-  }
-
-  /** Closes the connection with a TCP reset. */
-  reset(): void {
-    this.socket.resetAndDestroy()
-  }
-
-  /** Closes the connection without a closing handshake. */
-  hangUp(): void {
-    this.socket.destroy()
   }
 
   /**
@@ -167,12 +141,9 @@ export class StreamConnection {
     }
   }
 
-  /**
-   * Tells the client to reconnect, as the exchange does before it closes a connection for
-   * maintenance.
-   */
+  /** Tells the client to reconnect, as the exchange does before maintenance. */
   announceShutdown(): void {
-    const us = this.#clock.wallMicros()
+    const us = this.#owner.clock.wallMicros()
     const E = this.timeUnit === 'microsecond' ? us : Math.floor(us / 1_000)
     const data = { e: 'serverShutdown', E }
     if (this.isOpen)
@@ -183,7 +154,7 @@ export class StreamConnection {
     return {
       id: this.id,
       remotePort: this.socket.remotePort ?? null,
-      openForMs: Math.round(this.#clock.monotonicMs() - this.#openedAtMs),
+      openForMs: Math.round(this.#owner.clock.monotonicMs() - this.#openedAtMs),
       streams: this.streams.size,
       bufferedBytes: this.bufferedBytes,
     }
@@ -191,7 +162,7 @@ export class StreamConnection {
 
   /** Runs an action once after a delay, unless the connection has ended before. */
   after(delayMs: number, run: () => void): void {
-    const cancel = this.#clock.schedule(delayMs, () => {
+    const cancel = this.#owner.clock.schedule(delayMs, () => {
       this.#cancels.delete(cancel)
       run()
     })
@@ -209,68 +180,38 @@ export class StreamConnection {
     return true
   }
 
-  #unsubscribe(streams: Iterable<string>): void {
+  unsubscribe(streams: Iterable<string>): void {
     for (const stream of streams) {
       if (this.streams.delete(stream)) this.#owner.unsubscribed(this, stream)
     }
   }
 
-  #onMessage(text: string): void {
-    if (this.#mayCome()) this.#webSocket.send(this.#answerTo(parseRequest(text)))
-  }
-
-  #answerTo(request: StreamRequest): string {
-    switch (request.method) {
-      case 'SUBSCRIBE': {
-        const done = this.subscribe(request.streams)
-        const tooMany = errorAnswer(2, 'Invalid request: too many parameters', request.id)
-        return done ? resultAnswer(null, request.id) : tooMany
-      }
-      case 'UNSUBSCRIBE':
-        this.#unsubscribe(request.streams)
-        return resultAnswer(null, request.id)
-      case 'LIST_SUBSCRIPTIONS':
-        return resultAnswer([...this.streams], request.id)
-      case 'GET_COMBINED':
-        return resultAnswer(this.isCombined, request.id)
-      case 'SET_COMBINED':
-        this.isCombined = request.isCombined
-        return resultAnswer(null, request.id)
-      case 'REFUSED':
-        return request.answer
-    }
-  }
-
-  /**
-   * Counts an incoming message. Above the limit it closes the connection, and no answer follows.
-   */
+  /** Counts an incoming message. Above the limit it closes the connection, without an answer. */
   #mayCome(): boolean {
     if (!this.isOpen) return false
-    const { allowed } = this.#incoming.take(this.#clock.monotonicMs())
+    const { allowed } = this.#incoming.take(this.#owner.clock.monotonicMs())
     if (!allowed) this.#webSocket.close(1008, 'Too many requests')
     return allowed
   }
 
   #schedulePing(): void {
-    this.after(this.#limits.pingIntervalMs, () => {
-      const nowMs = this.#clock.monotonicMs()
-      if (
-        this.#unansweredSinceMs !== undefined &&
-        nowMs - this.#unansweredSinceMs >= this.#limits.pongTimeoutMs
-      ) {
-        this.#webSocket.terminate()
+    const { limits, clock } = this.#owner
+    this.after(limits.pingIntervalMs, () => {
+      const nowMs = clock.monotonicMs()
+      if (nowMs - (this.#unansweredSinceMs ?? nowMs) >= limits.pongTimeoutMs) {
+        this.terminate()
         return
       }
       if (this.isOpen && this.#owner.mayPing(this)) {
         this.#unansweredSinceMs ??= nowMs
-        this.#webSocket.ping(String(Math.floor(this.#clock.wallMicros() / 1_000)))
+        this.#webSocket.ping(String(wallMs(clock)))
       }
       this.#schedulePing()
     })
   }
 
   #scheduleEnd(): void {
-    const { connectionMaxAgeMs, serverShutdownNoticeMs } = this.#limits
+    const { connectionMaxAgeMs, serverShutdownNoticeMs } = this.#owner.limits
     this.after(connectionMaxAgeMs, () => this.close(1001, 'Connection is 24 hours old'))
     if (serverShutdownNoticeMs === 0) return
     this.after(Math.max(0, connectionMaxAgeMs - serverShutdownNoticeMs), () => this.announceShutdown())
@@ -278,7 +219,7 @@ export class StreamConnection {
 
   #onClose(): void {
     for (const cancel of this.#cancels) cancel()
-    this.#unsubscribe([...this.streams])
+    this.unsubscribe([...this.streams])
     this.#owner.ended(this)
   }
 }

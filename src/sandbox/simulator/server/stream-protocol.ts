@@ -5,83 +5,71 @@ export const MAX_STREAMS = 1_024
 
 type RequestId = number | string | null
 
-/** A parsed client message, or the exchange's answer to an invalid one. */
-export type StreamRequest =
-  | {
-      readonly method: 'SUBSCRIBE' | 'UNSUBSCRIBE'
-      readonly streams: readonly string[]
-      readonly id: RequestId
-    }
-  | { readonly method: 'LIST_SUBSCRIPTIONS' | 'GET_COMBINED'; readonly id: RequestId }
-  | { readonly method: 'SET_COMBINED'; readonly isCombined: boolean; readonly id: RequestId }
-  | { readonly method: 'REFUSED'; readonly answer: string }
+/** The connection that a request changes or asks about. */
+interface Client {
+  readonly streams: ReadonlySet<string>
+  /** Whether frames have the envelope with the name of their stream. */
+  isCombined: boolean
+  /** Adds all streams, or none if there would be too many. */
+  subscribe(streams: readonly string[]): boolean
+  unsubscribe(streams: readonly string[]): void
+}
 
 const METHODS = ['SUBSCRIBE', 'UNSUBSCRIBE', 'LIST_SUBSCRIPTIONS', 'SET_PROPERTY', 'GET_PROPERTY']
 
-/**
- * The exchange's error codes: unknown property, wrong type of value, invalid request, invalid JSON.
- */
+/** Unknown property, wrong type of value, invalid request, invalid JSON. */
 type ErrorCode = 0 | 1 | 2 | 3
 
-/** The exchange's answer to a successful request, outside the envelope of the streams. */
-export function resultAnswer(result: readonly string[] | boolean | null, id: RequestId): string {
-  return JSON.stringify({ result, id })
-}
-
-export function errorAnswer(code: ErrorCode, msg: string, id?: RequestId): string {
-  return JSON.stringify(id === undefined ? { code, msg } : { code, msg, id })
+function refusal(code: ErrorCode, msg: string, id?: RequestId): string {
+  return JSON.stringify({ code, msg, id })
 }
 
 /**
- * Parses a client's message. Never throws. The texts are from the exchange's documentation
- * (WebSocket streams, "Error messages"). Texts that it does not show are written in the same style.
+ * Carries out a client's message and returns the answer, which is outside the envelope of the
+ * streams. Never throws. The texts are from the exchange's documentation (WebSocket streams, "Error
+ * messages"). Texts that it does not show are written in the same style.
  */
-export function parseRequest(text: string): StreamRequest {
+export function answerTo(text: string, client: Client): string {
   const message = parseJson(text)
-  if (message === undefined) return refuse(3, 'Invalid JSON: expected value at line 1 column 1')
+  if (message === undefined) return refusal(3, 'Invalid JSON: expected value at line 1 column 1')
   if (message === null || typeof message !== 'object' || Array.isArray(message)) {
-    return refuse(2, 'Invalid request: expected an object')
+    return refusal(2, 'Invalid request: expected an object')
   }
   const method: unknown = Reflect.get(message, 'method')
   const params: unknown = Reflect.get(message, 'params') ?? []
   const id: unknown = Reflect.get(message, 'id') ?? null
-  if (!isRequestId(id)) return refuse(2, 'Invalid request: request ID must be an unsigned integer')
+  if (!isRequestId(id)) return refusal(2, 'Invalid request: request ID must be an unsigned integer')
+  const refuse = (code: ErrorCode, msg: string) => refusal(code, msg, id)
+  const answer = (result: readonly string[] | boolean | null) => JSON.stringify({ result, id })
   if (method === undefined)
-    return refuse(2, `Invalid request: missing field \`method\` at line 1 column ${text.length}`, id)
+    return refuse(2, `Invalid request: missing field \`method\` at line 1 column ${text.length}`)
   if (typeof method !== 'string' || !METHODS.includes(method)) {
     const expected = METHODS.map((name) => `\`${name}\``).join(', ')
     const column = text.indexOf(String(method)) + String(method).length + 1
     return refuse(
       2,
       `Invalid request: unknown variant \`${method}\`, expected one of ${expected} at line 1 column ${column}`,
-      id,
     )
   }
-  if (method === 'LIST_SUBSCRIPTIONS') return { method, id }
-  if (!Array.isArray(params)) return refuse(2, 'Invalid request: params must be an array', id)
+  if (method === 'LIST_SUBSCRIPTIONS') return answer([...client.streams])
+  if (!Array.isArray(params)) return refuse(2, 'Invalid request: params must be an array')
   if (method === 'SUBSCRIBE' || method === 'UNSUBSCRIBE') {
     const streams = params.filter((name) => typeof name === 'string')
-    if (streams.length < params.length) return refuse(2, 'Invalid request: stream name must be a string', id)
-    return { method, streams, id }
+    if (streams.length < params.length) return refuse(2, 'Invalid request: stream name must be a string')
+    if (method === 'UNSUBSCRIBE') client.unsubscribe(streams)
+    else if (!client.subscribe(streams)) return refuse(2, 'Invalid request: too many parameters')
+    return answer(null)
   }
-  return propertyRequest(method, params, id)
-}
-
-/** The only property sets whether frames have the envelope. */
-function propertyRequest(method: string, params: readonly unknown[], id: RequestId): StreamRequest {
-  const [name, value] = params
-  if (typeof name !== 'string') return refuse(2, 'Invalid request: property name must be a string', id)
-  if (name !== 'combined') return refuse(0, 'Unknown property', id)
-  if (method === 'GET_PROPERTY') return { method: 'GET_COMBINED', id }
-  if (typeof value !== 'boolean') return refuse(1, 'Invalid value type: expected Boolean', id)
-  return { method: 'SET_COMBINED', isCombined: value, id }
+  const [name, value]: readonly unknown[] = params
+  if (typeof name !== 'string') return refuse(2, 'Invalid request: property name must be a string')
+  if (name !== 'combined') return refuse(0, 'Unknown property')
+  if (method === 'GET_PROPERTY') return answer(client.isCombined)
+  if (typeof value !== 'boolean') return refuse(1, 'Invalid value type: expected Boolean')
+  client.isCombined = value
+  return answer(null)
 }
 
 function isRequestId(id: unknown): id is RequestId {
   if (typeof id === 'string') return id.length <= 36
   return id === null || (typeof id === 'number' && Number.isSafeInteger(id) && id >= 0)
-}
-
-function refuse(code: ErrorCode, msg: string, id?: RequestId): StreamRequest {
-  return { method: 'REFUSED', answer: errorAnswer(code, msg, id) }
 }

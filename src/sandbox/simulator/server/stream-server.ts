@@ -5,7 +5,7 @@ import { EXCHANGE_IDENTITY_HEADER } from '../../../foundation/binance/handshake.
 import type { TimeUnit } from '../../../foundation/market/time-unit.ts'
 import { AttemptLimit } from '../../../foundation/runtime/backoff.ts'
 import type { Clock } from '../../../foundation/runtime/clock.ts'
-import { type ConnectionOwner, StreamConnection, type StreamLimits } from './stream-connection.ts'
+import { DEFAULT_LIMITS, StreamConnection, type StreamLimits } from './stream-connection.ts'
 import { MAX_STREAMS } from './stream-protocol.ts'
 import { TextFrameEncoder } from './text-frame.ts'
 import { askedTimeUnit, BAD_TIME_UNIT, withMicroseconds } from './time-units.ts'
@@ -50,13 +50,19 @@ export interface SubscriptionListener {
 }
 
 /** The WebSocket side of an exchange: connections, subscriptions, and the sending of frames. */
-export class StreamServer implements ConnectionOwner {
+export class StreamServer {
   /** At most one. Undefined costs nothing. */
   hooks: StreamHooks | undefined
-  readonly #webSockets: WebSocketServer
-  readonly #limits: StreamLimits
-  readonly #ownTimeUnit: TimeUnit | null
-  readonly #clock: Clock
+  readonly source: string
+  /** The fixed unit of its frames; null: milliseconds, or the unit that a client requests. */
+  readonly ownTimeUnit: TimeUnit | null
+  readonly limits: StreamLimits
+  readonly clock: Clock
+  readonly #webSockets = new WebSocketServer({
+    noServer: true,
+    perMessageDeflate: false,
+    maxPayload: 1_048_576,
+  })
   readonly #connections = new Set<StreamConnection>()
   readonly #subscribers = new Map<string, Set<StreamConnection>>()
   readonly #attempts = new Map<string, AttemptLimit>()
@@ -66,27 +72,20 @@ export class StreamServer implements ConnectionOwner {
   #connectionCount = 0
   #framesSent = 0
 
-  /**
-   * @param options `ownTimeUnit`: fixed unit of its frames; null: milliseconds, or the unit that a
-   *   client requests
-   */
   constructor(options: {
     source: string
     ownTimeUnit: TimeUnit | null
-    limits: StreamLimits
+    limits: Partial<StreamLimits> | undefined
     clock: Clock
   }) {
-    this.#ownTimeUnit = options.ownTimeUnit
-    this.#limits = options.limits
-    this.#clock = options.clock
-    this.#webSockets = new WebSocketServer({
-      noServer: true,
-      perMessageDeflate: false,
-      maxPayload: 1_048_576,
-    })
+    const { source, ownTimeUnit } = options
+    this.source = source
+    this.ownTimeUnit = ownTimeUnit
+    this.limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.clock = options.clock
     this.#webSockets.on('headers', (headers) => {
-      headers.push(`${EXCHANGE_IDENTITY_HEADER}: ${options.source}`)
-      if (options.ownTimeUnit !== null) headers.push(`${TIME_UNIT_HEADER}: ${options.ownTimeUnit}`)
+      headers.push(`${EXCHANGE_IDENTITY_HEADER}: ${source}`)
+      if (ownTimeUnit !== null) headers.push(`${TIME_UNIT_HEADER}: ${ownTimeUnit}`)
     })
   }
 
@@ -118,7 +117,7 @@ export class StreamServer implements ConnectionOwner {
     if (subscribers === undefined) return
     let inMicroseconds: string | undefined
     const inUnit = (timeUnit: TimeUnit) => {
-      if (timeUnit === 'millisecond' || this.#ownTimeUnit !== null) return text
+      if (timeUnit === 'millisecond' || this.ownTimeUnit !== null) return text
       inMicroseconds ??= withMicroseconds(text)
       return inMicroseconds
     }
@@ -161,7 +160,10 @@ export class StreamServer implements ConnectionOwner {
       refuse(socket, wanted.refusal, { body: wanted.body ?? '' })
       return
     }
-    const attempt = this.#attemptsOf(socket.remoteAddress ?? '').take(this.#clock.monotonicMs())
+    const ip = socket.remoteAddress ?? ''
+    const attempts = this.#attempts.get(ip) ?? new AttemptLimit(CONNECTIONS_PER_IP, CONNECTIONS_WINDOW_MS)
+    this.#attempts.set(ip, attempts)
+    const attempt = attempts.take(this.clock.monotonicMs())
     if (!attempt.allowed) {
       refuse(socket, '429 Too Many Requests', { retryAfterSeconds: Math.ceil(attempt.waitMs / 1_000) })
       return
@@ -177,15 +179,12 @@ export class StreamServer implements ConnectionOwner {
       return
     }
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const connection = new StreamConnection({
+      const connection = new StreamConnection(this, {
         id: ++this.#connectionCount,
         webSocket,
         socket,
-        timeUnit: this.#ownTimeUnit ?? wanted.timeUnit,
+        timeUnit: this.ownTimeUnit ?? wanted.timeUnit,
         isCombined: wanted.isCombined,
-        owner: this,
-        limits: this.#limits,
-        clock: this.#clock,
       })
       this.#connections.add(connection)
       connection.subscribe(wanted.streams)
@@ -193,16 +192,13 @@ export class StreamServer implements ConnectionOwner {
     })
   }
 
-  /**
-   * Asks all clients to close, and disconnects the others after `graceMs`. Resolves when all are
-   * gone.
-   */
+  /** Asks all clients to close, disconnects the others after `graceMs`, and waits for their end. */
   async close(graceMs: number): Promise<void> {
     const gone = [...this.#connections].map(
       (connection) => new Promise<void>((resolve) => connection.socket.once('close', () => resolve())),
     )
     for (const connection of this.#connections) connection.close(1001, 'Going away')
-    const cancel = this.#clock.schedule(graceMs, () => this.terminateAll())
+    const cancel = this.clock.schedule(graceMs, () => this.terminateAll())
     await Promise.all(gone)
     cancel()
     this.#webSockets.close()
@@ -216,12 +212,11 @@ export class StreamServer implements ConnectionOwner {
   subscribed(connection: StreamConnection, stream: string): void {
     this.hooks?.subscribed(connection, stream)
     const subscribers = this.#subscribers.get(stream)
-    if (subscribers !== undefined) {
-      subscribers.add(connection)
-      return
+    if (subscribers !== undefined) subscribers.add(connection)
+    else {
+      this.#subscribers.set(stream, new Set([connection]))
+      this.#listener?.streamOpened(stream)
     }
-    this.#subscribers.set(stream, new Set([connection]))
-    this.#listener?.streamOpened(stream)
   }
 
   unsubscribed(connection: StreamConnection, stream: string): void {
@@ -243,14 +238,6 @@ export class StreamServer implements ConnectionOwner {
   #send(connection: StreamConnection, frame: Buffer): void {
     if (connection.enqueue(frame)) this.#framesSent++
     if (!this.#inBatch) connection.flush()
-  }
-
-  #attemptsOf(ip: string): AttemptLimit {
-    const known = this.#attempts.get(ip)
-    if (known !== undefined) return known
-    const limit = new AttemptLimit(CONNECTIONS_PER_IP, CONNECTIONS_WINDOW_MS)
-    this.#attempts.set(ip, limit)
-    return limit
   }
 }
 
