@@ -166,7 +166,7 @@ export const INGESTION_METRICS: Metrics<MetricSources> = {
   tapeline_ingestion_open_gap_ids: {
     help: 'Missing ids in open gaps.',
     read: ({ pipeline }) =>
-      pipeline?.ledger.openGaps.reduce((sum, gap) => sum + countIds(pipeline.backfill.missingIn(gap)), 0),
+      pipeline?.ledger.openGaps.reduce((sum, gap) => sum + countIds(pipeline.core.missingIn(gap)), 0),
   },
   tapeline_ingestion_oldest_open_gap_seconds: {
     help: 'Age of the oldest open gap; 0 when there is none.',

@@ -1,4 +1,5 @@
 import { type BackoffPolicy, delayFor } from '../../foundation/runtime/backoff.ts'
+import type { Clock } from '../../foundation/runtime/clock.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 
 /** Number of equal answers before an answer is believed. */
@@ -21,6 +22,14 @@ export type Negative = keyof typeof SPREAD_MS
 /** The problem of the last request for a gap, as in `/status`. */
 export type GapProblem = Pick<IngestionStatus['openGaps'][number], 'problem' | 'isFailing' | 'fix'>
 
+/** What decides when a request is retried. */
+export interface RetryTiming {
+  readonly clock: Clock
+  /** A number in [0, 1). */
+  readonly random: () => number
+  readonly backoff: BackoffPolicy
+}
+
 interface Run {
   readonly kind: Negative
   readonly answer: string
@@ -30,13 +39,14 @@ interface Run {
   restarts: number
 }
 
-/** Records the attempts for one gap and when to retry. Specification: B2, B3, B7. */
+/** Records the attempts for one gap since the last trades, and when to retry. Specification: B2, B3, B7. */
 export class BackfillAttempt {
+  readonly #timing: RetryTiming
   /** On the monotonic clock. */
   retryAtMs = 0
   /** Consecutive requests without trades. */
   failures = 0
-  /** Why the last request brought no trades; empty after one that did. */
+  /** Why the last request brought no trades; empty before the first. */
   problem = ''
   /** What a person can do about it; empty if waiting is enough. */
   fix = ''
@@ -45,25 +55,14 @@ export class BackfillAttempt {
   /** Equal answers in a row, without anything between them. */
   #run: Run | null = null
 
-  /** Resets the failures: trades arrived. */
-  succeeded(): void {
-    this.failures = 0
-    this.problem = ''
-    this.fix = ''
-    this.isFailing = false
-    this.#run = null
-    this.retryAtMs = 0
+  constructor(timing: RetryTiming) {
+    this.#timing = timing
   }
 
   /** Backs off after no answer, or one that says nothing about the ids. */
-  failed(nowMs: number, policy: BackoffPolicy, random: number): void {
-    this.interrupted()
-    this.#postpone(nowMs, policy, random)
-  }
-
-  /** Discards the run of equal answers, because something else came between them. */
-  interrupted(): void {
+  failed(maxMs = this.#timing.backoff.maxMs): void {
     this.#run = null
+    this.#postpone(maxMs)
   }
 
   /**
@@ -72,26 +71,29 @@ export class BackfillAttempt {
    * @returns true if the answer is to be believed: it came often enough, over long enough, with
    *   nothing else in between
    */
-  negative(kind: Negative, answer: string, nowMs: number, policy: BackoffPolicy, random: number): boolean {
-    const run = this.#continued(kind, answer, nowMs, policy)
+  negative(kind: Negative, answer: string): boolean {
+    const nowMs = this.#timing.clock.monotonicMs()
+    const run = this.#continued(kind, answer, nowMs)
     run.lastMs = nowMs
     run.times++
     this.#run = run
     if (run.times >= EQUAL_ANSWERS && nowMs - run.sinceMs >= SPREAD_MS[kind]) return true
-    this.#postpone(nowMs, policy, random)
+    this.#postpone(this.#timing.backoff.maxMs)
     return false
   }
 
-  #continued(kind: Negative, answer: string, nowMs: number, { maxMs }: BackoffPolicy): Run {
+  #continued(kind: Negative, answer: string, nowMs: number): Run {
     const run = this.#run
     if (run === null || run.kind !== kind || run.answer !== answer)
       return { kind, answer, sinceMs: nowMs, lastMs: nowMs, times: 0, restarts: 0 }
-    if (nowMs - run.lastMs <= maxMs + PAUSE_MS || run.restarts >= MAX_RESTARTS) return run
+    const pauseMs = this.#timing.backoff.maxMs + PAUSE_MS
+    if (nowMs - run.lastMs <= pauseMs || run.restarts >= MAX_RESTARTS) return run
     return { ...run, sinceMs: nowMs, times: 0, restarts: run.restarts + 1 }
   }
 
-  #postpone(nowMs: number, policy: BackoffPolicy, random: number): void {
+  #postpone(maxMs: number): void {
+    const { clock, random, backoff } = this.#timing
     this.failures++
-    this.retryAtMs = nowMs + delayFor(this.failures, policy, random)
+    this.retryAtMs = clock.monotonicMs() + delayFor(this.failures, { ...backoff, maxMs }, random())
   }
 }

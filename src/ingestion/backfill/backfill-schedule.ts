@@ -1,11 +1,12 @@
 import TinyQueue from 'tinyqueue'
 import type { IdGap } from '../continuity/gap-rows.ts'
-import { BackfillAttempt, type GapProblem } from './backfill-attempt.ts'
+import { BackfillAttempt, type GapProblem, type RetryTiming } from './backfill-attempt.ts'
 
 /** A gap that backfill is working on. */
 export interface GapTask {
   readonly gap: IdGap
-  readonly attempt: BackfillAttempt
+  /** Replaced by a new one when trades arrive. */
+  attempt: BackfillAttempt
 }
 
 /**
@@ -15,6 +16,7 @@ export interface GapTask {
  */
 export class BackfillSchedule {
   readonly #isOpen: (gap: IdGap) => boolean
+  readonly #timing: RetryTiming
   readonly #tasks = new Map<string, GapTask>()
   readonly #due = new TinyQueue<GapTask>([], inTurn)
   readonly #later = new TinyQueue<GapTask>(
@@ -22,24 +24,23 @@ export class BackfillSchedule {
     (one, other) => one.attempt.retryAtMs - other.attempt.retryAtMs,
   )
 
-  constructor(isOpen: (gap: IdGap) => boolean) {
+  constructor(isOpen: (gap: IdGap) => boolean, timing: RetryTiming) {
     this.#isOpen = isOpen
+    this.#timing = timing
   }
 
   /** Adds an open gap; a known gap keeps its attempts. */
   add(gap: IdGap): void {
     const known = this.#tasks.get(gap.gap_id)?.gap
     if (known !== undefined && isSame(known, gap)) return
-    const task = { gap, attempt: new BackfillAttempt() }
+    const task = { gap, attempt: new BackfillAttempt(this.#timing) }
     this.#tasks.set(gap.gap_id, task)
     this.#due.push(task)
   }
 
-  /**
-   * Takes the next due task, which the caller puts back if its gap is still open; null when none is
-   * due.
-   */
-  take(nowMs: number): GapTask | null {
+  /** Takes the next due task, which the caller puts back afterwards; null when none is due. */
+  take(): GapTask | null {
+    const nowMs = this.#timing.clock.monotonicMs()
     for (let task = this.#later.peek(); task !== undefined && task.attempt.retryAtMs <= nowMs; ) {
       this.#later.pop()
       this.#due.push(task)
@@ -53,16 +54,13 @@ export class BackfillSchedule {
   }
 
   /** Puts a taken task back; drops it with its attempts if its gap is closed. */
-  putBack(task: GapTask, nowMs: number): void {
+  putBack(task: GapTask): void {
     if (!this.isCurrent(task)) this.#forget(task)
-    else if (task.attempt.retryAtMs <= nowMs) this.#due.push(task)
+    else if (task.attempt.retryAtMs <= this.#timing.clock.monotonicMs()) this.#due.push(task)
     else this.#later.push(task)
   }
 
-  /**
-   * Whether the ledger still holds this very gap. During any wait it may close, and another may
-   * open under its id.
-   */
+  /** Whether this very gap is open. During any wait it may close, and another open under its id. */
   isCurrent(task: GapTask): boolean {
     return this.#tasks.get(task.gap.gap_id) === task && this.#isOpen(task.gap)
   }
@@ -80,12 +78,8 @@ export class BackfillSchedule {
 
   /** Returns what prevents filling a gap; nulls if nothing has yet. */
   problemOf({ gap_id }: IdGap): GapProblem {
-    const attempt = this.#tasks.get(gap_id)?.attempt
-    return {
-      problem: attempt?.problem || null,
-      isFailing: attempt?.isFailing ?? false,
-      fix: attempt?.fix || null,
-    }
+    const { problem, isFailing, fix } = this.#tasks.get(gap_id)?.attempt ?? {}
+    return { problem: problem || null, isFailing: isFailing ?? false, fix: fix || null }
   }
 
   #forget(task: GapTask): void {

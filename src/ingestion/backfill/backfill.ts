@@ -2,23 +2,18 @@ import { isDeepStrictEqual } from 'node:util'
 import { type Refusal, ruleOf } from '../../foundation/binance/refusal.ts'
 import { REST_LIMIT, type RestOutcome, type RestTrade } from '../../foundation/binance/trade-rest.ts'
 import { countIds, type IdRange } from '../../foundation/market/id-ranges.ts'
-import type { BackoffPolicy } from '../../foundation/runtime/backoff.ts'
-import type { Clock } from '../../foundation/runtime/clock.ts'
 import { outsideText } from '../../foundation/runtime/outside-text.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { IngestionStatus } from '../../foundation/telemetry/status.ts'
 import type { GapLedger } from '../continuity/gap-ledger.ts'
 import type { IdGap } from '../continuity/gap-rows.ts'
-import type { Negative } from './backfill-attempt.ts'
+import { BackfillAttempt, type Negative, type RetryTiming } from './backfill-attempt.ts'
 import { BackfillSchedule, type GapTask } from './backfill-schedule.ts'
 import type { RestCaller } from './rest-caller.ts'
+import { StoppableLoop } from './stoppable-loop.ts'
 
-export interface BackfillOptions {
+export interface BackfillOptions extends RetryTiming {
   readonly rest: RestCaller
-  readonly clock: Clock
-  /** A number in [0, 1). */
-  readonly random: () => number
-  readonly backoff: BackoffPolicy
   /** Larger gaps are not backfilled. */
   readonly maxIds: number
 }
@@ -35,10 +30,7 @@ export interface BackfillPorts {
   keepSecond(gap: IdGap, trade: RestTrade): void
   /** Whether the partition of a gap is set aside. */
   isHeld(gap: IdGap): boolean
-  /**
-   * Resolves when everything sent so far is acknowledged, discarded or set aside; rejects if the
-   * signal aborts.
-   */
+  /** Resolves when everything sent so far is acknowledged, discarded or set aside; rejects on abort. */
   settled(signal: AbortSignal): Promise<void>
   /** Resolves when the queue has room. */
   whenRoom(signal: AbortSignal): Promise<void>
@@ -55,8 +47,7 @@ export class Backfill {
   readonly #ledger: GapLedger
   readonly #log: Logger
   readonly #schedule: BackfillSchedule
-  readonly #stopping = new AbortController()
-  #running: Promise<void> | null = null
+  readonly #loop: StoppableLoop
   /** How many gaps had been opened when the schedule was brought up to date. */
   #known = -1
   /** Trades and aggTrades forwarded so far. */
@@ -67,12 +58,8 @@ export class Backfill {
     this.#ports = ports
     this.#ledger = ledger
     this.#log = log
-    this.#schedule = new BackfillSchedule((gap) => ledger.isOpen(gap))
-  }
-
-  /** Returns the ids of a gap that are still missing. */
-  missingIn(gap: IdGap): IdRange[] {
-    return this.#ports.missingIn(gap)
+    this.#schedule = new BackfillSchedule((gap) => ledger.isOpen(gap), options)
+    this.#loop = new StoppableLoop(ledger.news, () => this.#turn())
   }
 
   /** Returns the open gaps and what prevents filling each. */
@@ -84,51 +71,38 @@ export class Backfill {
   }
 
   start(): void {
-    this.#running ??= this.#run()
+    this.#loop.start()
   }
 
   /** Stops without waiting for the exchange: a running request is aborted. */
-  async stop(): Promise<void> {
-    this.#stopping.abort(new Error('stopping'))
-    this.#ledger.news.ring()
-    await this.#running
+  stop(): Promise<void> {
+    return this.#loop.stop()
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#stopping
-    const { clock } = this.#options
-    while (!signal.aborted) {
-      this.#readNews()
-      const task = this.#schedule.take(clock.monotonicMs())
-      try {
-        if (task === null) await this.#untilDue()
-        else await this.#work(task)
-      } catch (error) {
-        if (!signal.aborted) throw error
-      }
-      if (task !== null) this.#schedule.putBack(task, clock.monotonicMs())
-    }
-  }
-
-  #readNews(): void {
-    if (this.#known === this.#ledger.added) return
-    this.#known = this.#ledger.added
-    for (const gap of this.#ledger.openGaps) this.#schedule.add(gap)
-  }
-
-  async #untilDue(): Promise<void> {
+  async #turn(): Promise<void> {
+    const { news, added, openGaps } = this.#ledger
+    if (this.#known !== added) for (const gap of openGaps) this.#schedule.add(gap)
+    this.#known = added
+    const task = this.#schedule.take()
     const { nextDueMs } = this.#schedule
-    if (nextDueMs === null) return this.#ledger.news.wait()
-    return this.#ledger.news.wait(Math.max(1, nextDueMs - this.#options.clock.monotonicMs()))
+    if (task === null)
+      return news.wait(
+        nextDueMs === null ? undefined : Math.max(1, nextDueMs - this.#options.clock.monotonicMs()),
+      )
+    try {
+      await this.#work(task)
+    } finally {
+      this.#schedule.putBack(task)
+    }
   }
 
   async #work(task: GapTask): Promise<void> {
     const { gap } = task
     const { rest, maxIds } = this.#options
-    const { signal } = this.#stopping
+    const { signal } = this.#loop
     const missing = this.#ports.missingIn(gap)
     const [next] = missing
-    if (this.#ports.isHeld(gap)) return this.#later(task)
+    if (this.#ports.isHeld(gap)) return task.attempt.failed()
     if (next === undefined) return this.#finish(task)
     if (countIds(missing) > maxIds) return this.#giveUp(task, { from: next.from, to: gap.to_id }, 'too large')
     await this.#ports.whenRoom(signal)
@@ -149,7 +123,8 @@ export class Backfill {
       case 'refused':
         return this.#refused(task, next, answer.refusal)
       case 'failed':
-        return this.#failed(task, answer.reason)
+        this.#warn(task, answer.reason, '')
+        task.attempt.failed()
     }
   }
 
@@ -160,15 +135,7 @@ export class Backfill {
     if (stops === 'request') this.#warn(task, reason, fix)
     // The missing ids existed, so the exchange has since dropped the symbol.
     if (isFinal) return this.#negative(task, next, 'rejected', reason, outsideText(`delisted: ${reason}`))
-    const { clock, backoff, random } = this.#options
-    const maxMs = Math.max(backoff.maxMs, stops === 'request' ? wait.maxMs : 0)
-    task.attempt.failed(clock.monotonicMs(), { ...backoff, maxMs }, random())
-  }
-
-  #failed(task: GapTask, reason: string): void {
-    const { clock, backoff, random } = this.#options
-    this.#warn(task, reason, '')
-    task.attempt.failed(clock.monotonicMs(), backoff, random())
+    task.attempt.failed(Math.max(this.#options.backoff.maxMs, stops === 'request' ? wait.maxMs : 0))
   }
 
   /** Logs a reason once, and again only after no gap has it any more. */
@@ -187,7 +154,7 @@ export class Backfill {
   }
 
   async #takeRows(task: GapTask, next: IdRange, rows: readonly RestTrade[]): Promise<void> {
-    const { gap, attempt } = task
+    const { gap } = task
     const { run, second } = contiguous(next, rows)
     if (run.length > 0) {
       for (const trade of second) this.#ports.keepSecond(gap, trade)
@@ -195,7 +162,8 @@ export class Backfill {
       const wanted = within(this.#ports.missingIn(gap), run)
       if (wanted.length > 0) this.#ports.forward(gap, wanted)
       this.backfilled += wanted.length
-      return attempt.succeeded()
+      task.attempt = new BackfillAttempt(this.#options)
+      return
     }
     const first = rows.find(({ id }) => id > next.from)
     if (first === undefined) return this.#negative(task, next, 'empty', `from ${next.from}`)
@@ -212,21 +180,20 @@ export class Backfill {
     answer: string,
     reason = 'absent at exchange',
   ): Promise<void> {
-    const { clock, backoff, random } = this.#options
+    const { gap, attempt } = task
     // A live event arrived meanwhile, so the answer no longer matches the question.
-    if (this.#missingOf(task.gap, lost) < lost.to - lost.from + 1) return
-    task.attempt.problem = reason
-    task.attempt.fix = ''
-    task.attempt.isFailing = false
-    const isBelieved = task.attempt.negative(kind, answer, clock.monotonicMs(), backoff, random())
-    if (isBelieved) await this.#giveUp(task, lost, reason)
+    if (this.#missingOf(gap, lost) < lost.to - lost.from + 1) return
+    attempt.problem = reason
+    attempt.fix = ''
+    attempt.isFailing = false
+    if (attempt.negative(kind, answer)) await this.#giveUp(task, lost, reason)
   }
 
   async #giveUp(task: GapTask, lost: IdRange, reason: string): Promise<void> {
     const { gap } = task
     const missing = this.#missingOf(gap, lost)
     // Ids below the lost ones become `filled` with this, so Kafka must have them.
-    if (!(await this.#acknowledged(gap))) return this.#later(task)
+    if (!(await this.#acknowledged(gap))) return task.attempt.failed()
     // A live event that has arrived meanwhile is neither lost nor acknowledged: the next turn
     // decides.
     if (!this.#schedule.isCurrent(task) || this.#missingOf(gap, lost) !== missing) return
@@ -240,22 +207,17 @@ export class Backfill {
 
   async #finish(task: GapTask): Promise<void> {
     const { gap } = task
-    if (!(await this.#acknowledged(gap))) return this.#later(task)
+    if (!(await this.#acknowledged(gap))) return task.attempt.failed()
     // Some trades may have been discarded.
     if (this.#schedule.isCurrent(task) && this.#ports.missingIn(gap).length === 0) this.#ledger.filled(gap)
   }
 
   /** @returns false if the gap's partition is set aside */
   async #acknowledged(gap: IdGap): Promise<boolean> {
-    const { signal } = this.#stopping
+    const { signal } = this.#loop
     await this.#ports.settled(signal)
     signal.throwIfAborted()
     return !this.#ports.isHeld(gap)
-  }
-
-  #later({ attempt }: GapTask): void {
-    const { clock, backoff, random } = this.#options
-    attempt.failed(clock.monotonicMs(), backoff, random())
   }
 
   #missingOf(gap: IdGap, { from, to }: IdRange): number {

@@ -4,6 +4,7 @@ import type { WeightBudget } from '../../foundation/binance/weight-budget.ts'
 import { restOf } from '../../foundation/market/event.ts'
 import { sleep, unlessAborted } from '../../foundation/runtime/backoff.ts'
 import { type Clock, Wake } from '../../foundation/runtime/clock.ts'
+import { Tally } from '../../foundation/telemetry/tally.ts'
 
 /** Statuses that are counted separately. */
 const STOPPING: ReadonlySet<number> = new Set([403, 418, 429, 451])
@@ -12,23 +13,6 @@ interface Call {
   readonly request: TradeRequest
   readonly signal: AbortSignal
   readonly answer: PromiseWithResolvers<RestOutcome>
-}
-
-/** REST requests and answers, counted since the start. */
-export interface RestMetricValues {
-  /** By `ok`, an HTTP status that stops requests, `rejected` (another 4xx) or `failed`. */
-  readonly answers: Readonly<Record<string, number>>
-  /** Requests waiting for their turn. */
-  readonly waiting: number
-  readonly weightSpent: number
-  readonly weightPerMinute: number
-  /**
-   * Weight used by the whole IP, as the exchange reported within the last minute; null without a
-   * report.
-   */
-  readonly ipWeight: number | null
-  /** Remaining time without requests, in milliseconds. */
-  readonly waitLeftMs: number
 }
 
 /** Priority of a request: urgent ones go first, and should be rare and cheap. */
@@ -46,8 +30,7 @@ export class RestCaller {
   readonly #wake: Wake
   readonly #waiting: Readonly<Record<Urgency, Call[]>> = { urgent: [], patient: [] }
   #isWorking = false
-  /** Answers by kind. */
-  readonly #answers: Record<string, number> = {}
+  readonly #answers = new Tally()
 
   constructor(
     fetch: FetchTrades,
@@ -62,14 +45,18 @@ export class RestCaller {
     this.#wake = new Wake(clock)
   }
 
-  metricValues(): RestMetricValues {
+  metricValues() {
     const nowMs = this.#clock.monotonicMs()
     return {
-      answers: { ...this.#answers },
+      /** By `ok`, an HTTP status that stops requests, `rejected` (another 4xx) or `failed`. */
+      answers: this.#answers.of('rest'),
+      /** Requests waiting for their turn. */
       waiting: this.#waiting.urgent.length + this.#waiting.patient.length,
       weightSpent: this.#budget.spent,
       weightPerMinute: this.#budget.perMinute,
+      /** Weight used by the whole IP, as reported within the last minute; null without a report. */
       ipWeight: this.#budget.ipWeight(nowMs),
+      /** Remaining time without requests, in milliseconds. */
       waitLeftMs: Math.max(this.#budget.waitLeftMs(nowMs), this.#gate.leftMs('rest')),
     }
   }
@@ -96,27 +83,21 @@ export class RestCaller {
 
   /** Waits until a request made elsewhere is allowed, and counts its weight. */
   async spend(weight: number, signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const waitMs = this.#gate.leftMs('rest') || this.#budget.take(weight, this.#clock.monotonicMs())
-      if (waitMs === 0) return
+    for (let waitMs = this.#waitMs(weight); waitMs > 0; waitMs = this.#waitMs(weight))
       await sleep(waitMs, signal, this.#clock)
-    }
   }
 
-  /**
-   * Serves the queue until it is empty. Never rejects: an error goes to the caller of {@link ask}.
-   */
+  /** Serves the queue until it is empty. Never rejects: an error goes to the caller of {@link ask}. */
   async #work(): Promise<void> {
     this.#isWorking = true
-    for (let call = this.#first(); call !== undefined; call = this.#first()) {
-      const waitMs =
-        this.#gate.leftMs('rest') ||
-        this.#budget.take(restOf(call.request.type).weight, this.#clock.monotonicMs())
+    for (let calls = this.#next(); calls?.[0] !== undefined; calls = this.#next()) {
+      const [call] = calls
+      const waitMs = this.#waitMs(restOf(call.request.type).weight)
       if (waitMs > 0) {
         await this.#wake.wait(waitMs)
         continue
       }
-      this.#remove(call)
+      calls.shift()
       try {
         const outcome = await unlessAborted(this.#fetch(call.request, call.signal), call.signal)
         this.#note(outcome)
@@ -128,23 +109,22 @@ export class RestCaller {
     this.#isWorking = false
   }
 
-  /** Returns the next request. Drops aborted ones, whose callers were already rejected. */
-  #first(): Call | undefined {
-    for (const calls of [this.#waiting.urgent, this.#waiting.patient]) {
+  /** Returns the queue that begins with the next request. Drops aborted ones, already rejected. */
+  #next(): Call[] | undefined {
+    return [this.#waiting.urgent, this.#waiting.patient].find((calls) => {
       while (calls[0]?.signal.aborted) calls.shift()
-      if (calls[0] !== undefined) return calls[0]
-    }
-    return undefined
+      return calls.length > 0
+    })
   }
 
-  #remove(call: Call): void {
-    for (const calls of [this.#waiting.urgent, this.#waiting.patient]) if (calls[0] === call) calls.shift()
+  /** Returns how long to wait for a request of this weight; 0 if it is allowed now, and counted. */
+  #waitMs(weight: number): number {
+    return this.#gate.leftMs('rest') || this.#budget.take(weight, this.#clock.monotonicMs())
   }
 
   #note(outcome: RestOutcome): void {
     const nowMs = this.#clock.monotonicMs()
-    const answer = answerOf(outcome)
-    this.#answers[answer] = (this.#answers[answer] ?? 0) + 1
+    this.#answers.add('rest', answerOf(outcome))
     if (typeof outcome.usedWeight === 'number') this.#budget.used(outcome.usedWeight, nowMs)
     if (outcome.kind === 'rows') this.#gate.served('rest')
     else if (outcome.kind === 'refused') this.#gate.refused('rest', outcome.refusal)

@@ -6,11 +6,13 @@ import {
   type TradeRequest,
 } from '../../foundation/binance/trade-rest.ts'
 import { restOf, streamName, TRADE_TYPES, type TradeType } from '../../foundation/market/event.ts'
-import { type BackoffPolicy, delayFor, sleep } from '../../foundation/runtime/backoff.ts'
-import { type Clock, Wake } from '../../foundation/runtime/clock.ts'
+import { delayFor, sleep } from '../../foundation/runtime/backoff.ts'
+import { Wake } from '../../foundation/runtime/clock.ts'
 import type { Logger } from '../../foundation/telemetry/log.ts'
 import type { Continuity, StreamEvent } from '../continuity/continuity.ts'
+import type { RetryTiming } from './backfill-attempt.ts'
 import type { RestCaller } from './rest-caller.ts'
+import { StoppableLoop } from './stoppable-loop.ts'
 
 /** A stream without a frame for so long after its connection opened is checked over REST. */
 const PATIENCE_MS = 15_000
@@ -18,12 +20,8 @@ const PATIENCE_MS = 15_000
 /** After so many answers that the symbol is unknown, its check is dropped. */
 const MAX_REJECTIONS = 3
 
-export interface SilenceCheckOptions {
+export interface SilenceCheckOptions extends RetryTiming {
   readonly rest: RestCaller
-  readonly clock: Clock
-  /** A number in [0, 1). */
-  readonly random: () => number
-  readonly backoff: BackoffPolicy
   /** Whether a stream has delivered since a time on the monotonic clock. */
   readonly hasDeliveredSince: (stream: string, sinceMs: number) => boolean
 }
@@ -52,15 +50,12 @@ export class SilenceCheck {
   readonly #continuity: Pick<Continuity<StreamEvent>, 'lastIdOf' | 'expect'>
   readonly #log: Logger
   readonly #wake: Wake
-  readonly #stopping = new AbortController()
+  readonly #loop: StoppableLoop
   readonly #pending = new Map<string, Silent>()
-  /** Consecutive failed requests. */
+  /** Consecutive failed requests for a latest aggTrade. */
   #failures = 0
-  /** Why the last request failed; each reason is logged once. */
-  #problem: string | null = null
-  /** The same for each type without a latest. */
-  readonly #otherProblems = new Map<TradeType, string>()
-  #running: Promise<void> | null = null
+  /** Why the last request of each kind failed, as {@link Silent.only}; each reason is logged once. */
+  readonly #problems = new Map<TradeType | null, string>()
 
   constructor(
     options: SilenceCheckOptions,
@@ -71,6 +66,7 @@ export class SilenceCheck {
     this.#continuity = continuity
     this.#log = log
     this.#wake = new Wake(options.clock)
+    this.#loop = new StoppableLoop(this.#wake, () => this.#turn())
   }
 
   /** Symbols that are still expected. */
@@ -79,7 +75,12 @@ export class SilenceCheck {
   }
 
   start(): void {
-    this.#running ??= this.#run()
+    this.#loop.start()
+  }
+
+  /** Stops without waiting for the exchange: a running request is aborted. */
+  stop(): Promise<void> {
+    return this.#loop.stop()
   }
 
   /**
@@ -90,53 +91,29 @@ export class SilenceCheck {
   watch(symbols: Iterable<string>, streams: ReadonlySet<string>): void {
     const nowMs = this.#options.clock.monotonicMs()
     for (const symbol of symbols) {
-      const known = TRADE_TYPES.filter((type) => {
+      for (const type of TRADE_TYPES) {
         const stream = streamName(symbol, type)
-        return streams.has(stream) && this.#continuity.lastIdOf(stream) !== null
-      })
-      const [others, latest] = [false, true].map((has) =>
-        known.filter((type) => restOf(type).hasLatest === has),
-      )
-      if (latest !== undefined && latest.length > 0) this.#watch(symbol, null, latest, nowMs)
-      for (const type of others ?? []) this.#watch(symbol, type, [type], nowMs)
-    }
-    this.#wake.ring()
-  }
-
-  #watch(symbol: string, only: TradeType | null, types: readonly TradeType[], nowMs: number): void {
-    const silent = this.#pending.get(keyOf({ symbol, only })) ?? {
-      ...{ symbol, only, streams: new Map<string, number>(), dueMs: 0, rejections: 0, failures: 0 },
-    }
-    for (const type of types) silent.streams.set(streamName(symbol, type), nowMs)
-    this.#put(silent, nowMs + PATIENCE_MS)
-  }
-
-  /** Stops without waiting for the exchange: a running request is aborted. */
-  async stop(): Promise<void> {
-    this.#stopping.abort(new Error('stopping'))
-    this.#wake.ring()
-    await this.#running
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stopping
-    while (!signal.aborted) {
-      const nowMs = this.#options.clock.monotonicMs()
-      const silent = this.#nextDue(nowMs)
-      try {
-        if (silent !== undefined) await this.#ask(silent, signal)
-        else if (this.#pending.size === 0) await this.#wake.wait()
-        else await this.#wake.wait(Math.max(1, this.#firstDueMs() - nowMs))
-      } catch (error) {
-        if (!signal.aborted) throw error
+        if (!streams.has(stream) || this.#continuity.lastIdOf(stream) === null) continue
+        const only = restOf(type).hasLatest ? null : type
+        const silent = this.#pending.get(keyOf({ symbol, only })) ?? {
+          ...{ symbol, only, streams: new Map<string, number>(), dueMs: 0, rejections: 0, failures: 0 },
+        }
+        silent.streams.set(stream, nowMs)
+        this.#put(silent, nowMs + PATIENCE_MS)
       }
     }
+    this.#wake.ring()
   }
 
-  /**
-   * Returns the next due symbol and forgets those that have delivered. The first is nearly always
-   * due first.
-   */
+  async #turn(): Promise<void> {
+    const nowMs = this.#options.clock.monotonicMs()
+    const silent = this.#nextDue(nowMs)
+    if (silent !== undefined) return this.#ask(silent)
+    const firstDueMs = Math.min(...[...this.#pending.values()].map(({ dueMs }) => dueMs))
+    await this.#wake.wait(this.#pending.size === 0 ? undefined : Math.max(1, firstDueMs - nowMs))
+  }
+
+  /** Returns the next due symbol, nearly always the first, and forgets those that have delivered. */
   #nextDue(nowMs: number): Silent | undefined {
     for (const [key, silent] of this.#pending) {
       if (silent.dueMs > nowMs) continue
@@ -147,40 +124,29 @@ export class SilenceCheck {
     return undefined
   }
 
-  #firstDueMs(): number {
-    let first = Number.POSITIVE_INFINITY
-    for (const { dueMs } of this.#pending.values()) first = Math.min(first, dueMs)
-    return first
-  }
-
   #forgetHeard({ streams }: Silent): void {
     for (const [stream, sinceMs] of streams)
       if (this.#options.hasDeliveredSince(stream, sinceMs)) streams.delete(stream)
   }
 
-  async #ask(silent: Silent, signal: AbortSignal): Promise<void> {
+  async #ask(silent: Silent): Promise<void> {
     const { dueMs, symbol, only } = silent
     // The latest aggTrade answers for all types that have a latest; of the others, the next ids are requested.
-    const last = only === null ? null : (this.#continuity.lastIdOf(streamName(symbol, only)) ?? -1)
     const request: TradeRequest =
-      only === null || last === null
+      only === null
         ? { type: 'aggTrade', symbol, fromId: null, limit: 1 }
-        : { type: only, symbol, fromId: last + 1, limit: REST_LIMIT }
-    const answer = await this.#options.rest.ask(request, 'urgent', signal)
+        : { type: only, symbol, fromId: this.#lastIdOf(streamName(symbol, only)) + 1, limit: REST_LIMIT }
+    const answer = await this.#options.rest.ask(request, 'urgent', this.#loop.signal)
     // A stream that has delivered meanwhile reveals its own gap, perhaps with restarted ids.
     this.#forgetHeard(silent)
-    if (answer.kind !== 'rows') return this.#notAnswered(silent, answer, signal)
+    if (answer.kind !== 'rows') return this.#notAnswered(silent, answer)
     const latest = answer.rows.at(-1)
     if (latest !== undefined) this.#expect(silent, request, latest)
     // A symbol that has traded always has a latest aggTrade: the REST database lags.
-    else if (only === null && this.#hasTraded(silent))
-      return this.#later(silent, 'the answer is empty', signal)
-    if (only === null) {
-      this.#failures = 0
-      this.#problem = null
-    } else {
-      this.#otherProblems.delete(only)
-    }
+    else if (only === null && [...silent.streams.keys()].some((stream) => this.#lastIdOf(stream) >= 0))
+      return this.#later(silent, 'the answer is empty')
+    this.#problems.delete(only)
+    if (only === null) this.#failures = 0
     // A connection that opened meanwhile needs its own check.
     if (silent.dueMs === dueMs) this.#pending.delete(keyOf(silent))
   }
@@ -195,20 +161,16 @@ export class SilenceCheck {
     }
   }
 
-  #hasTraded({ streams }: Silent): boolean {
-    return [...streams.keys()].some((stream) => (this.#continuity.lastIdOf(stream) ?? -1) >= 0)
+  #lastIdOf(stream: string): number {
+    return this.#continuity.lastIdOf(stream) ?? -1
   }
 
-  async #notAnswered(
-    silent: Silent,
-    answer: Exclude<RestOutcome, { readonly kind: 'rows' }>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    if (answer.kind === 'failed') return this.#later(silent, answer.reason, signal)
+  async #notAnswered(silent: Silent, answer: Exclude<RestOutcome, { readonly kind: 'rows' }>): Promise<void> {
+    if (answer.kind === 'failed') return this.#later(silent, answer.reason)
     const { reason } = answer.refusal
     const { isFinal, stops } = ruleOf(answer.refusal)
     // A refusal that stops all of REST is logged elsewhere, once.
-    if (!isFinal) return this.#later(silent, stops === 'request' ? reason : null, signal)
+    if (!isFinal) return this.#later(silent, stops === 'request' ? reason : null)
     silent.rejections++
     if (silent.rejections < MAX_REJECTIONS)
       return this.#put(silent, this.#options.clock.monotonicMs() + PATIENCE_MS)
@@ -216,28 +178,19 @@ export class SilenceCheck {
     this.#pending.delete(keyOf(silent))
   }
 
-  /** Delays all checks: backfill needs its turns, and a failing REST interface needs rest. */
-  async #later(silent: Silent, reason: string | null, signal: AbortSignal): Promise<void> {
+  async #later(silent: Silent, reason: string | null): Promise<void> {
     const { clock, backoff, random } = this.#options
-    if (silent.only !== null) {
-      // Other symbols and types do not wait for this one.
-      silent.failures++
-      if (reason !== null && reason !== this.#otherProblems.get(silent.only)) {
-        this.#log.warn(
-          { symbol: silent.symbol },
-          `Checking a silent symbol failed, retrying: ${silent.only}: ${reason}`,
-        )
-        this.#otherProblems.set(silent.only, reason)
-      }
-      return this.#put(silent, clock.monotonicMs() + delayFor(silent.failures, backoff, random()))
+    const { symbol, only } = silent
+    if (reason !== null && reason !== this.#problems.get(only)) {
+      const what = only === null ? reason : `${only}: ${reason}`
+      this.#log.warn({ symbol }, `Checking a silent symbol failed, retrying: ${what}`)
+      this.#problems.set(only, reason)
     }
-    if (reason !== null && reason !== this.#problem)
-      this.#log.warn({ symbol: silent.symbol }, `Checking a silent symbol failed, retrying: ${reason}`)
-    this.#problem = reason ?? this.#problem
-    this.#failures++
-    const waitMs = delayFor(this.#failures, backoff, random())
+    const failures = only === null ? ++this.#failures : ++silent.failures
+    const waitMs = delayFor(failures, backoff, random())
     this.#put(silent, clock.monotonicMs() + waitMs)
-    await sleep(waitMs, signal, clock)
+    // Without a latest, all checks wait: backfill needs its turns, and a failing REST interface needs rest.
+    if (only === null) await sleep(waitMs, this.#loop.signal, clock)
   }
 
   /** Appends it, so that the first is due first. */
